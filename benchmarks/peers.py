@@ -1,0 +1,297 @@
+"""The systems that one fit is compared with, each brought to the same work.
+
+The same work is: the rows of one float32 table, already standardised; ReLU networks whose
+widths the decoder mirrors; one normal draw of z per row; Adam at 1e-3 without weight decay;
+the same batch size in float32 on the CPU; a fixed number of passes over all rows in shuffled
+batches; no validation rows and no early stopping.
+
+An adapter is ``prepare(X, work) -> run``: what it does before it returns is not timed, ``run()``
+is one whole fit and returns the number of gradient steps taken, so that costs are compared per
+step. Where a system does extra work that no option turns off, the adapter gives it the benefit
+of the doubt, and its docstring says how. What cannot be made equal is said there too.
+"""
+
+import contextlib
+import io
+import logging
+import math
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LEARNING_RATE = 1e-3
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One table and one network: what every system is asked to fit."""
+
+    n_rows: int
+    n_columns: int
+    batch_size: int
+    widths: tuple[int, ...]
+    n_components: int
+    epochs: int
+    binary: bool = False
+
+    @property
+    def n_steps(self) -> int:
+        """Gradient steps of the whole fit when the last, shorter batch is used."""
+        return self.epochs * math.ceil(self.n_rows / self.batch_size)
+
+    def rows(self) -> np.ndarray:
+        """Return a noisy curved sheet, its columns standardised (or cut to 0 and 1)."""
+        rng = np.random.default_rng(0)
+        z = rng.standard_normal((self.n_rows, self.n_components))
+        w = rng.standard_normal((self.n_components, self.n_columns))
+        X = np.tanh(z @ w) + 0.3 * rng.standard_normal((self.n_rows, self.n_columns))
+        X = (X > 0.5) if self.binary else (X - X.mean(axis=0)) / X.std(axis=0)
+
+        return X.astype(np.float32)
+
+
+WORKLOADS = {
+    "W1": Workload(20_000, 30, 128, (128, 64), n_components=8, epochs=5),
+    "W2": Workload(20_000, 30, 1024, (128, 64), n_components=8, epochs=10),
+    "W3": Workload(500, 10, 64, (32, 16), n_components=4, epochs=100),
+    "W4": Workload(20_000, 784, 256, (512, 256), n_components=16, epochs=2, binary=True),
+}
+
+
+def relu_layers(*widths: int) -> list[nn.Module]:
+    """Return Linear and ReLU in turn, from the first width to the last."""
+    return [layer for i, o in pairwise(widths) for layer in (nn.Linear(i, o), nn.ReLU())]
+
+
+class TextbookVAE(nn.Module):
+    """The variational autoencoder as tutorials write it."""
+
+    def __init__(self, work: Workload):
+        super().__init__()
+        mirrored = (work.n_components, *reversed(work.widths))
+        self.encoder = nn.Sequential(*relu_layers(work.n_columns, *work.widths))
+        self.loc = nn.Linear(work.widths[-1], work.n_components)
+        self.log_variance = nn.Linear(work.widths[-1], work.n_components)
+        self.decoder = nn.Sequential(
+            *relu_layers(*mirrored), nn.Linear(mirrored[-1], work.n_columns)
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        h = self.encoder(x)
+        loc, log_variance = self.loc(h), self.log_variance(h)
+        z = loc + torch.exp(0.5 * log_variance) * torch.randn_like(loc)
+
+        return self.decoder(z), loc, log_variance
+
+
+class NegativeELBO(nn.Module):
+    """Nats per row: unit-variance Gaussian or Bernoulli reconstruction, plus the KL."""
+
+    def __init__(self, binary: bool):
+        super().__init__()
+        self.binary = binary
+
+    def forward(self, outputs: tuple[Tensor, Tensor, Tensor], x: Tensor) -> Tensor:
+        decoded, loc, log_variance = outputs
+        if self.binary:
+            reconstruction = F.binary_cross_entropy_with_logits(decoded, x, reduction="sum")
+        else:
+            reconstruction = 0.5 * F.mse_loss(decoded, x, reduction="sum")
+        kl = -0.5 * torch.sum(1 + log_variance - loc.pow(2) - log_variance.exp())
+
+        return (reconstruction + kl) / len(x)
+
+
+def textbook(X: np.ndarray, work: Workload) -> Callable[[], int]:
+    """DataLoader, torch.optim.Adam, and ``.item()`` on every batch's loss."""
+    from torch.utils.data import DataLoader, TensorDataset
+
+    def run() -> int:
+        loader = DataLoader(TensorDataset(torch.from_numpy(X)), work.batch_size, shuffle=True)
+        model, criterion = TextbookVAE(work), NegativeELBO(work.binary)
+        optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
+        model.train()
+        losses = []
+        for _ in range(work.epochs):
+            for (x,) in loader:
+                optimizer.zero_grad()
+                loss = criterion(model(x), x)
+                loss.backward()
+                optimizer.step()
+                losses.append(loss.item())
+
+        return len(losses)
+
+    return run
+
+
+def skorch(X: np.ndarray, work: Workload) -> Callable[[], int]:
+    """``skorch.NeuralNet`` with its default callbacks, the textbook module and loss.
+
+    Its default validation split is off and its printing silent; X is its own target.
+    """
+    from skorch import NeuralNet
+
+    def run() -> int:
+        net = NeuralNet(
+            TextbookVAE,
+            criterion=NegativeELBO,
+            module__work=work,
+            criterion__binary=work.binary,
+            optimizer=torch.optim.Adam,
+            lr=LEARNING_RATE,
+            max_epochs=work.epochs,
+            batch_size=work.batch_size,
+            iterator_train__shuffle=True,
+            train_split=None,
+            verbose=0,
+        ).fit(X, X)
+
+        return sum(len(epoch["batches"]) for epoch in net.history)
+
+    return run
+
+
+def _train_pyod(detector_class: type, X: np.ndarray, work: Workload, options: dict) -> int:
+    """Fit a PyOD network without dropout, batch norm, weight decay or scaling of its own."""
+    detector = detector_class(
+        lr=LEARNING_RATE,
+        epoch_num=work.epochs,
+        batch_size=work.batch_size,
+        preprocessing=False,
+        batch_norm=False,
+        dropout_rate=0.0,
+        optimizer_params={},
+        device=torch.device("cpu"),
+        verbose=0,
+        **options,
+    )
+    # fit ends with a score of all training rows: not the same work, so left out
+    detector.decision_function = lambda X: np.arange(float(len(X)))
+    detector.fit(X)
+
+    return work.epochs * (work.n_rows // work.batch_size)  # PyOD drops the shorter batch
+
+
+def pyod_vae(X: np.ndarray, work: Workload) -> Callable[[], int]:
+    """PyOD's VAE, with the clamp on its KL lifted (the default clamps it to 0).
+
+    Its loss has squared error only, also for binary columns: less work than a Bernoulli.
+    """
+    from pyod.models.vae import VAE
+
+    options = {
+        "encoder_neuron_list": list(work.widths),
+        "decoder_neuron_list": list(reversed(work.widths)),
+        "latent_dim": work.n_components,
+        "capacity": math.inf,
+    }
+
+    return lambda: _train_pyod(VAE, X, work, options)
+
+
+def pyod_autoencoder(X: np.ndarray, work: Workload) -> Callable[[], int]:
+    """PyOD's AutoEncoder: the same widths, but no draw, no KL and squared error only."""
+    from pyod.models.auto_encoder import AutoEncoder
+
+    options = {"hidden_neuron_list": [*work.widths, work.n_components]}
+
+    return lambda: _train_pyod(AutoEncoder, X, work, options)
+
+
+def _pythae_model(work: Workload) -> nn.Module:
+    """Return pythae's VAE around the textbook's networks (its own have one width of 512)."""
+    from pythae.models import VAE, VAEConfig
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
+
+    parts = TextbookVAE(work)
+
+    class Encoder(BaseEncoder):
+        def forward(self, x):
+            h = self.hidden(x)
+            return ModelOutput(embedding=self.loc(h), log_covariance=self.log_variance(h))
+
+    class Decoder(BaseDecoder):
+        def forward(self, z):
+            return ModelOutput(reconstruction=self.layers(z))
+
+    encoder, decoder = Encoder(), Decoder()
+    encoder.hidden, encoder.loc, encoder.log_variance = parts.encoder, parts.loc, parts.log_variance
+    decoder.layers = nn.Sequential(parts.decoder, *[nn.Sigmoid()] * work.binary)
+    config = VAEConfig(
+        input_dim=(work.n_columns,),
+        latent_dim=work.n_components,
+        reconstruction_loss="bce" if work.binary else "mse",
+    )
+
+    return VAE(config, encoder, decoder)
+
+
+def pythae(X: np.ndarray, work: Workload) -> Callable[[], int]:
+    """pythae's VAE under its BaseTrainer.
+
+    Writing the model to disk at the end and copying the best model after each epoch cannot be
+    turned off and count as its fit; it writes to a folder that is removed again.
+    """
+    from pythae.data.datasets import BaseDataset
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig
+
+    def run() -> int:
+        data = BaseDataset(torch.from_numpy(X), torch.zeros(len(X)))
+        # its logs and progress bars cannot be turned off
+        logging.disable(logging.INFO)
+        quiet = contextlib.redirect_stderr(io.StringIO())
+        with quiet, tempfile.TemporaryDirectory() as folder:
+            config = BaseTrainerConfig(
+                output_dir=folder,
+                per_device_train_batch_size=work.batch_size,
+                num_epochs=work.epochs,
+                learning_rate=LEARNING_RATE,
+                no_cuda=True,
+            )
+            BaseTrainer(_pythae_model(work), data, training_config=config).train()
+
+        return work.n_steps
+
+    return run
+
+
+def sklearn_vae(X: np.ndarray, work: Workload) -> Callable[[], int]:
+    """This package, by its defaults: learned scale, linear path, start at PCA.
+
+    An iteration is one pass, or more where a pass is short: a first, untimed fit tells how many
+    steps it has, and ``max_iter`` is then set to what comes nearest to the others' steps.
+    """
+    from sklearn_vae import VAETransformer
+
+    def fit(max_iter: int) -> int:
+        model = VAETransformer(
+            work.n_components,
+            hidden_layer_sizes=work.widths,
+            activation="relu",
+            max_iter=max_iter,
+            batch_size=work.batch_size,
+            learning_rate=LEARNING_RATE,
+            weight_decay=0.0,
+            early_stopping=False,
+            device="cpu",
+            random_state=0,
+        )
+
+        return model.fit(X).n_steps_
+
+    iterations = 1 if work.epochs == 1 else max(1, round(work.n_steps / fit(1)))
+
+    return lambda: fit(iterations)
+
+
+ADAPTERS = (textbook, skorch, pyod_vae, pyod_autoencoder, pythae, sklearn_vae)
+SYSTEMS = {prepare.__name__: prepare for prepare in ADAPTERS}
+PACKAGES = {"textbook": "torch", "pyod_vae": "pyod", "pyod_autoencoder": "pyod"}

@@ -1,0 +1,154 @@
+"""The real tables that the benchmarks run on: numeric columns, dequantised, split 80/20.
+
+What is done to every table, in this order:
+
+1. Duplicate rows are dropped, so that no test row was seen in training.
+2. Columns whose values repeat are dequantised: uniform noise of one recording step, with a fixed
+   seed, before the split. A density of rounded numbers has no upper limit (it can be made infinite
+   on the lattice), so without this the held-out nats of two models could not be compared. The
+   recording step is the smallest gap between distinct values, taken at the 5% quantile of the gaps
+   so that a few values recorded more finely than the rest do not decide it.
+3. `split` draws the 80/20 split by seed: the rows of one (table, seed) are always the same.
+
+Tables of scikit-learn are always there. The others are files, looked for in the folder that the
+environment variable SKLEARN_VAE_DATA names, or else in ``../shared/data`` beside the repository;
+a table whose file is missing is skipped, and `load_tables` says so. Any ADBench table is
+loaded as ``adbench/<file name>``: its normal rows, at most 5,000 of them.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sklearn import datasets
+
+BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
+DATA = Path(os.environ.get("SKLEARN_VAE_DATA") or BESIDE)
+NOISE_SEED = 0
+TEST_SHARE = 0.2
+MOST_ROWS = 5_000
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows ready for a density comparison."""
+
+    name: str
+    X: np.ndarray  # (n_rows, n_columns), float64, dequantised
+    steps: np.ndarray  # (n_columns,), width of the noise in each column; 0 where none was added
+
+
+def wine() -> np.ndarray:
+    return datasets.load_wine().data
+
+
+def breast_cancer() -> np.ndarray:
+    return datasets.load_breast_cancer().data
+
+
+def diabetes() -> np.ndarray:
+    """Nine columns, in scikit-learn's scaled units: without `sex`, which takes two values."""
+    return np.delete(datasets.load_diabetes().data, 1, axis=1)
+
+
+def digits() -> np.ndarray:
+    """Grey levels as shares of the brightest: 0, 1/16, ..., 1."""
+    return datasets.load_digits().data / 16.0
+
+
+def red_wine() -> np.ndarray:
+    """The eleven measurements of red wine, without the tasters' mark."""
+    return np.loadtxt(DATA / "tables" / "winequality-red.csv", delimiter=",")[:, :-1]
+
+
+def banknote() -> np.ndarray:
+    """Four wavelet statistics of banknotes, without the class."""
+    return np.loadtxt(DATA / "tables" / "banknote_authentication.csv", delimiter=",")[:, :-1]
+
+
+def abalone() -> np.ndarray:
+    """Seven measurements and the rings, without the sex."""
+    return np.loadtxt(DATA / "tables" / "abalone.csv", delimiter=",", usecols=range(1, 9))
+
+
+def concrete() -> np.ndarray:
+    """Seven ingredients, the age and the strength."""
+    return np.loadtxt(DATA / "tables" / "concrete.txt")
+
+
+def adbench(name: str) -> np.ndarray:
+    """Normal rows of an ADBench table; of a long one, a fixed draw of MOST_ROWS of them."""
+    with np.load(DATA / "adbench" / f"{name}.npz") as file:
+        X = file["X"][file["y"] == 0].astype(np.float64)
+    if len(X) > MOST_ROWS:
+        X = np.random.default_rng(NOISE_SEED).permutation(X)[:MOST_ROWS]
+
+    return X
+
+
+LOADERS: dict[str, Callable[[], np.ndarray]] = {
+    loader.__name__: loader
+    for loader in (wine, breast_cancer, diabetes, red_wine, banknote, digits, abalone, concrete)
+}
+
+
+def load_table(name: str) -> Table:
+    """Return the table of that name, or raise FileNotFoundError where its file is not there."""
+    folder, _, file_name = name.rpartition("/")
+    if folder == "adbench":
+        X = adbench(file_name)
+    elif name in LOADERS:
+        X = LOADERS[name]()
+    else:
+        raise ValueError(f"table {name!r} is unknown: use one of {[*LOADERS, 'adbench/<name>']}")
+
+    X = drop_duplicates(X)
+    steps = recording_steps(X)
+    noise = np.random.default_rng(NOISE_SEED).uniform(size=X.shape)
+
+    return Table(name, X + noise * steps, steps)
+
+
+def load_tables(names: Sequence[str]) -> Iterator[Table]:
+    """Yield the tables that are there; say which are not."""
+    for name in names:
+        try:
+            yield load_table(name)
+        except FileNotFoundError as error:
+            print(f"{name}: skipped, {error.filename} is not there (set SKLEARN_VAE_DATA)\n")
+
+
+def drop_duplicates(X: np.ndarray) -> np.ndarray:
+    """Keep the first of equal rows, in the order they came in."""
+    _, first = np.unique(X, axis=0, return_index=True)
+    return X[np.sort(first)]
+
+
+def recording_steps(X: np.ndarray) -> np.ndarray:
+    """Step in which each column was recorded; 0 for a column whose values do not repeat."""
+    steps = np.array([_recording_step(column) for column in X.T])
+    # a column that never changes tells no step: it gets that of the table, as one ruler's pixels
+    constant = np.ptp(X, axis=0) == 0
+    steps[constant] = np.median(steps[~constant])
+
+    return steps
+
+
+def _recording_step(column: np.ndarray) -> float:
+    values = np.unique(column)
+    if len(values) == len(column):
+        return 0.0
+    gaps = np.diff(values)
+    gaps = gaps[gaps > 1e-9 * np.ptp(column)]  # 0.1 + 0.2 and 0.3 are one recorded value
+
+    return float(np.quantile(gaps, 0.05, method="lower")) if len(gaps) else 0.0
+
+
+def split(X: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Training and test rows, 80/20."""
+    order = np.random.default_rng(seed).permutation(len(X))
+    n_test = int(TEST_SHARE * len(X))
+
+    return X[order[n_test:]], X[order[:n_test]]

@@ -1,0 +1,58 @@
+"""How Sphinx builds these pages; nothing here needs the network."""
+
+from pathlib import Path
+
+import sklearn_vae
+
+HERE = Path(__file__).parent
+EXAMPLES = HERE.parent / "examples"
+
+project = "sklearn_vae"
+author = "the sklearn_vae developers"
+copyright = "2026, the sklearn_vae developers"
+version = release = sklearn_vae.__version__
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+]
+exclude_patterns = ["_build"]
+templates_path = ["_templates"]
+
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+autosummary_generate = True
+autodoc_typehints = "none"  # the docstrings say more
+numpydoc_show_class_members = False
+
+html_theme = "pydata_sphinx_theme"
+html_title = "sklearn_vae"
+html_theme_options = {"show_prev_next": False, "navigation_with_keys": False}
+
+# A gallery is made of examples/plot_*.py, once there are any.
+if any(EXAMPLES.glob("plot_*.py")):
+    extensions.append("sphinx_gallery.gen_gallery")
+    sphinx_gallery_conf = {
+        "examples_dirs": str(EXAMPLES),
+        "gallery_dirs": "gallery",
+        "filename_pattern": r"/plot_",
+        "ignore_pattern": r"/(?!plot_)",
+        "show_memory": False,
+    }
+
+
+def skip_foreign(app, what, name, obj, skip, options):
+    """Leave out what a class inherits from scikit-learn or torch: it is documented there."""
+    obj = getattr(obj, "fget", None) or obj
+    origin = getattr(obj, "__module__", None) or ""
+    if what == "class" and callable(obj) and not origin.startswith("sklearn_vae"):
+        return True
+    return skip
+
+
+def setup(app):
+    app.connect("autodoc-skip-member", skip_foreign)

@@ -1,0 +1,34 @@
+"""Variational autoencoders that behave as scikit-learn estimators do.
+
+The public names load on first use, so that ``import sklearn_vae`` costs nothing:
+torch is imported when the first estimator is asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sklearn_vae.likelihoods import Bernoulli, Gaussian
+    from sklearn_vae.objectives import WarmUp
+    from sklearn_vae.transformer import VAETransformer
+
+__version__ = "0.1.0"
+
+__all__ = ["Bernoulli", "Gaussian", "VAETransformer", "WarmUp"]
+
+_HOME = {
+    "Bernoulli": "sklearn_vae.likelihoods",
+    "Gaussian": "sklearn_vae.likelihoods",
+    "VAETransformer": "sklearn_vae.transformer",
+    "WarmUp": "sklearn_vae.objectives",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,205 @@
+"""p(x|z): what the decoder says of a row.
+
+Every likelihood has the same verbs in the same order, on tensors whose last axis is
+its columns; a reader who has read one has read all. They hold no weights: their
+parameters come from the decoder, or, where one does not depend on z, from the model.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sklearn_vae.networks import bounded, unbounded
+from sklearn_vae.priors import HALF_LOG_2PI
+
+Parameters = Sequence[Tensor]
+
+
+class Likelihood(Protocol):
+    """What every kind of column answers to."""
+
+    @property
+    def of_z(self) -> tuple[bool, ...]:
+        """For each parameter, whether it is a function of z."""
+
+    def log_prob(self, params: Parameters, x: Tensor) -> Tensor:
+        """Log-density of the rows, summed over columns: (..., d) -> (...)."""
+
+    def mean(self, params: Parameters) -> Tensor:
+        """Mean of p(x|z): (..., d)."""
+
+    def sample(self, params: Parameters, generator: torch.Generator) -> Tensor:
+        """Rows drawn from p(x|z): (..., d)."""
+
+    def start(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Slope in z and offset of each parameter that make x about loc + z @ loadings."""
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    r"""Real-valued columns, :math:`p(x | z) = \mathcal{N}(x | \mu(z), \sigma^2)`.
+
+    The scale is learned with the decoder, so that no column's unit decides how much
+    it weighs.
+
+    Parameters
+    ----------
+    scale : {"z", "column"}, default="z"
+        Whether the standard deviation is a function of z or one number per column.
+
+    Examples
+    --------
+    >>> from sklearn_vae import Gaussian
+    >>> Gaussian(scale="column")
+    Gaussian(scale='column')
+    """
+
+    scale: str = "z"
+
+    def __post_init__(self) -> None:
+        if self.scale not in ("z", "column"):
+            raise ValueError(
+                f"The 'scale' parameter of Gaussian must be 'z' or 'column'. "
+                f"Got {self.scale!r} instead."
+            )
+
+    @property
+    def of_z(self) -> tuple[bool, ...]:
+        """The mean always depends on z, the scale if asked to."""
+        return True, self.scale == "z"
+
+    def log_prob(self, params: Parameters, x: Tensor) -> Tensor:
+        """Log-density of the rows, summed over columns: (..., d) -> (...)."""
+        loc, raw = params
+        log_scale = bounded(raw)
+        residual = (x - loc) * (-log_scale).exp()
+        # a scale per column sums once, not once per draw
+        constant = (log_scale + HALF_LOG_2PI).sum(-1)
+        return -0.5 * residual.square().sum(-1) - constant
+
+    def mean(self, params: Parameters) -> Tensor:
+        """Mean of p(x|z): (..., d)."""
+        return params[0]
+
+    def sample(self, params: Parameters, generator: torch.Generator) -> Tensor:
+        """Rows drawn from p(x|z): (..., d)."""
+        loc, raw = params
+        noise = torch.randn(loc.shape, generator=generator, dtype=loc.dtype)
+        return loc + bounded(raw).exp() * noise.to(loc.device)
+
+    def start(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Start as the linear Gaussian model itself."""
+        return [(loadings, loc), (torch.zeros_like(loadings), unbounded(scale.log()))]
+
+
+@dataclass(frozen=True)
+class Bernoulli:
+    r"""Binary columns, :math:`p(x | z) = \pi(z)^x (1 - \pi(z))^{1-x}` with x in {0, 1}.
+
+    Its negative log is the cross-entropy.
+
+    Examples
+    --------
+    >>> from sklearn_vae import Bernoulli
+    >>> Bernoulli()
+    Bernoulli()
+    """
+
+    @property
+    def of_z(self) -> tuple[bool, ...]:
+        """The logit depends on z."""
+        return (True,)
+
+    def log_prob(self, params: Parameters, x: Tensor) -> Tensor:
+        """Log-probability of the rows, summed over columns: (..., d) -> (...)."""
+        (logit,) = params
+        return (x * logit - F.softplus(logit)).sum(-1)
+
+    def mean(self, params: Parameters) -> Tensor:
+        """Probability of a one: (..., d)."""
+        return torch.sigmoid(params[0])
+
+    def sample(self, params: Parameters, generator: torch.Generator) -> Tensor:
+        """Rows drawn from p(x|z): (..., d)."""
+        probability = self.mean(params)
+        uniform = torch.rand(probability.shape, generator=generator, dtype=probability.dtype)
+        return (uniform.to(probability.device) < probability).to(probability.dtype)
+
+    def start(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Start at the logit whose value and slope at z = 0 are those of the linear model."""
+        probability = loc.clamp(1e-3, 1 - 1e-3)
+        slope = loadings / (probability * (1 - probability))
+        # a rare bit's slope is steep: three logits per latent unit is enough to start with
+        return [(slope.clamp(-3, 3), torch.logit(probability))]
+
+
+NAMED = {"gaussian": Gaussian(), "bernoulli": Bernoulli()}
+
+
+class Columnwise:
+    """Columns of several kinds side by side; given z they are independent.
+
+    Parameters
+    ----------
+    blocks : sequence of (likelihood, n_columns)
+        Neighbouring columns of one kind each, in the order in which they stand in x.
+    """
+
+    def __init__(self, blocks: Sequence[tuple[Likelihood, int]]):
+        self.blocks = tuple(blocks)
+        self.widths = [n_columns for _, n_columns in self.blocks]
+        self.n_columns = sum(self.widths)
+        # how many numbers the decoder gives, and how many do not depend on z
+        self.n_of_z = sum(n * sum(kind.of_z) for kind, n in self.blocks)
+        self.n_free = sum(n * (len(kind.of_z) - sum(kind.of_z)) for kind, n in self.blocks)
+
+    def split(self, of_z: Tensor, free: Tensor) -> list[list[Tensor]]:
+        """Cut the decoder's numbers and the free ones into each block's parameters."""
+        of_z_parts = iter(of_z.split(self._sizes(of_z=True), dim=-1))
+        free_parts = iter(free.split(self._sizes(of_z=False), dim=-1))
+        return [
+            [next(of_z_parts if depends else free_parts) for depends in kind.of_z]
+            for kind, _ in self.blocks
+        ]
+
+    def log_prob(self, params: Sequence[Parameters], x: Tensor) -> Tensor:
+        """Log-density of the rows, summed over columns: (..., n_columns) -> (...)."""
+        parts = [
+            kind.log_prob(own, x_own)
+            for (kind, _), own, x_own in zip(self.blocks, params, self.cut(x), strict=True)
+        ]
+        return sum(parts[1:], parts[0])
+
+    def mean(self, params: Sequence[Parameters]) -> Tensor:
+        """Mean of p(x|z): (..., n_columns)."""
+        pairs = zip(self.blocks, params, strict=True)
+        return torch.cat([kind.mean(own) for (kind, _), own in pairs], dim=-1)
+
+    def sample(self, params: Sequence[Parameters], generator: torch.Generator) -> Tensor:
+        """Rows drawn from p(x|z): (..., n_columns)."""
+        pairs = zip(self.blocks, params, strict=True)
+        return torch.cat([kind.sample(own, generator) for (kind, _), own in pairs], dim=-1)
+
+    def start(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Slopes (l, n_of_z), offsets (n_of_z) and free offsets (n_free) to start with."""
+        slopes, offsets, free = [loadings[:, :0]], [loc[:0]], [loc[:0]]
+        cuts = zip(self.blocks, self.cut(loadings), self.cut(loc), self.cut(scale), strict=True)
+        for (kind, _), *own in cuts:
+            for depends, (slope, offset) in zip(kind.of_z, kind.start(*own), strict=True):
+                if depends:
+                    slopes.append(slope)
+                    offsets.append(offset)
+                else:
+                    free.append(offset)
+        return torch.cat(slopes, dim=1), torch.cat(offsets), torch.cat(free)
+
+    def cut(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Cut columns into the blocks' own."""
+        return x.split(self.widths, dim=-1)
+
+    def _sizes(self, *, of_z: bool) -> list[int]:
+        return [n for kind, n in self.blocks for depends in kind.of_z if depends is of_z]

@@ -1,0 +1,232 @@
+"""The model: a density p(x) with an encoder q(z|x), for M members at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sklearn_vae.likelihoods import Columnwise, Likelihood
+from sklearn_vae.networks import MLP, unbounded
+from sklearn_vae.posteriors import DiagonalGaussian, log_mean_exp
+from sklearn_vae.priors import StandardNormal
+from sklearn_vae.randomness import Stream, make_generator
+from sklearn_vae.start import LinearStart
+
+# the networks see a row no farther out than this many standard deviations; the
+# likelihood sees it where it is
+FARTHEST_INPUT = 30.0
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Everything that decides the shapes of a model's weights.
+
+    Attributes
+    ----------
+    n_components : int
+        Latent dimensions.
+    hidden_layer_sizes : tuple of int
+        Widths of the encoder's hidden layers; the decoder mirrors them.
+    activation : str
+        Function between the layers.
+    blocks : tuple of (likelihood, n_columns)
+        What the columns of x are, in their order.
+    """
+
+    n_components: int
+    hidden_layer_sizes: tuple[int, ...]
+    activation: str
+    blocks: tuple[tuple[Likelihood, int], ...]
+
+
+class VAE(nn.Module):
+    """A variational autoencoder with a member axis.
+
+    Weights start at zero; ``draw`` and ``start_at`` give them their first values, or
+    ``load`` those of a fitted model. All parameters live in one flat tensor, ``flat``
+    of shape (M, P), of which the modules hold views.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        Shapes.
+    n_members : int, default=1
+        Number of models that are computed side by side.
+    """
+
+    def __init__(self, architecture: Architecture, n_members: int = 1):
+        super().__init__()
+        n_components, hidden = architecture.n_components, architecture.hidden_layer_sizes
+        self.architecture = architecture
+        self.posterior = DiagonalGaussian()
+        self.prior = StandardNormal()
+        self.likelihood = Columnwise(architecture.blocks)
+        n_recognised = self.posterior.params_per_component * n_components
+        activation = architecture.activation
+        self.encoder = MLP(
+            n_members, self.likelihood.n_columns, n_recognised, hidden, activation
+        )
+        self.decoder = MLP(
+            n_members, n_components, self.likelihood.n_of_z, hidden[::-1], activation
+        )
+        self.free = nn.Parameter(torch.zeros(n_members, 1, self.likelihood.n_free))
+        self.flatten()
+
+    # -- density ---------------------------------------------------------------------
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Parameters of q(z|x): (M, B, n_columns) -> (M, B, 2 l)."""
+        return self.encoder(x.clamp(-FARTHEST_INPUT, FARTHEST_INPUT))
+
+    def decode(self, z: Tensor) -> list[list[Tensor]]:
+        """Parameters of p(x|z): (M, K, B, l) -> tensors (M, K, B, columns of a block)."""
+        out = self.decoder(z.flatten(1, 2)).unflatten(1, z.shape[1:3])  # (M, K, B, n_of_z)
+        return self.likelihood.split(out, self.free.unsqueeze(1))
+
+    def elbo_terms(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Both parts of the bound, row by row.
+
+        Parameters
+        ----------
+        x : Tensor of shape (M, B, n_columns)
+            Encoded rows.
+        noise : Tensor of shape (M or 1, K, B or 1, l)
+            Standard normal draws, own or shared by the rows.
+
+        Returns
+        -------
+        log_prob : Tensor of shape (M, B)
+            log p(x|z) in nats, averaged over the K draws of z.
+        kl : Tensor of shape (M, B, l)
+            KL of q(z|x) from the prior in nats, per latent dimension.
+        """
+        q = self.encode(x)
+        z = self.posterior.rsample(q, noise)
+        log_prob = self.likelihood.log_prob(self.decode(z), x.unsqueeze(1))  # (M, K, B)
+        return log_prob.mean(1), self.posterior.kl(q)
+
+    def log_likelihood(self, x: Tensor, noise: Tensor) -> Tensor:
+        """Importance-weighted bound on log p(x): (M, B, n_columns) -> (M, B).
+
+        Parameters
+        ----------
+        x : Tensor of shape (M, B, n_columns)
+            Encoded rows.
+        noise : Tensor of shape (M or 1, K, B or 1, l)
+            Standard normal draws, own or shared by the rows.
+
+        Returns
+        -------
+        Tensor of shape (M, B)
+            log (1/K) sum_k p(x|z_k) p(z_k) / q(z_k|x), in nats and in units of x.
+
+        References
+        ----------
+        .. [1] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance Weighted
+           Autoencoders", ICLR 2016.
+        """
+        q = self.encode(x)
+        z = self.posterior.rsample(q, noise)
+        log_weight = (
+            self.likelihood.log_prob(self.decode(z), x.unsqueeze(1))
+            + self.prior.log_prob(z)
+            - self.posterior.log_prob(q, z)
+        )  # (M, K, B)
+        return log_mean_exp(log_weight, dim=1)
+
+    def reconstruct(self, z: Tensor) -> Tensor:
+        """Mean of p(x|z): (M, B, l) -> (M, B, n_columns)."""
+        return self.likelihood.mean(self.decode(z.unsqueeze(1))).squeeze(1)
+
+    def sample(self, n_rows: int, generator: torch.Generator) -> Tensor:
+        """Rows of the first member, with the decoder's noise: (n_rows, n_columns)."""
+        z = self.prior.sample(n_rows, self.architecture.n_components, generator, self.flat.dtype)
+        params = self.decode(z.to(self.flat.device).expand(len(self.flat), 1, -1, -1))
+        return self.likelihood.sample(params, generator)[0, 0]
+
+    # -- first values ----------------------------------------------------------------
+
+    def draw(self, member: int, seed: int) -> None:
+        """Draw one member's hidden layers from its seed."""
+        n_hidden = len(self.architecture.hidden_layer_sizes)
+        for side, network in enumerate([self.encoder, self.decoder]):
+            generators = [
+                make_generator(seed, Stream.WEIGHTS, side, layer) for layer in range(n_hidden)
+            ]
+            network.draw(member, generators)
+
+    @torch.no_grad()
+    def start_at(self, member: int, start: LinearStart, loc: np.ndarray, scale: np.ndarray) -> None:
+        """Make one member the linear model, exact for Gaussian columns.
+
+        Parameters
+        ----------
+        member : int
+            Which one.
+        start : LinearStart
+            Probabilistic PCA of the columns, standardised.
+        loc, scale : ndarray of shape (n_columns,)
+            Mean and standard deviation by which the columns were standardised for it.
+        """
+        recognition = torch.as_tensor(start.recognition / scale[:, None])  # (d, l)
+        silent = torch.zeros_like(recognition)
+        log_scale = torch.as_tensor(0.5 * np.log(start.posterior_variance))
+        encoder = self.encoder.linear
+        encoder.weight[member].copy_(torch.cat([recognition, silent], dim=1))
+        offset = -torch.as_tensor(loc) @ recognition
+        encoder.bias[member, 0].copy_(torch.cat([offset, unbounded(log_scale)]))
+
+        slopes, offsets, free = self.likelihood.start(
+            torch.as_tensor(start.loadings * scale),
+            torch.as_tensor(loc),
+            torch.as_tensor(np.sqrt(start.residual_variance) * scale),
+        )
+        self.decoder.linear.weight[member].copy_(slopes)
+        self.decoder.linear.bias[member, 0].copy_(offsets)
+        self.free[member, 0].copy_(free)
+
+    # -- weights ---------------------------------------------------------------------
+
+    def flatten(self) -> None:
+        """Move all parameters into one tensor ``flat`` and their gradients into another.
+
+        Matrices of the networks come first, ``n_decayed`` numbers per member: they are
+        the ones that weight decay shrinks. Call it again after moving the module to
+        another device or type.
+        """
+        matrices, others = self._by_decay()
+        params = [*matrices, *others]
+        n_members = len(self.free)
+        self.n_decayed = sum(param[0].numel() for param in matrices)
+        self.flat = torch.cat([param.detach().reshape(n_members, -1) for param in params], dim=1)
+        self.flat_grad = torch.zeros_like(self.flat)
+        position = 0
+        for param in params:
+            size = param[0].numel()
+            param.data = self.flat[:, position : position + size].view(param.shape)
+            param.grad = self.flat_grad[:, position : position + size].view(param.shape)
+            position += size
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Copy the parameters out, by name."""
+        return {name: param.detach().cpu().numpy().copy() for name, param in self._named()}
+
+    @torch.no_grad()
+    def load(self, weights: dict[str, np.ndarray]) -> None:
+        """Copy parameters in, by name."""
+        for name, param in self._named():
+            param.copy_(torch.as_tensor(weights[name]))
+
+    def _named(self) -> Sequence[tuple[str, nn.Parameter]]:
+        return list(self.named_parameters())
+
+    def _by_decay(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        matrices, others = [], []
+        for network in (self.encoder, self.decoder):
+            matrices += [layer.weight for layer in network.hidden]
+            matrices += [network.last] if network.hidden else []
+            others += [layer.bias for layer in network.hidden]
+            others += [network.linear.weight, network.linear.bias]
+        return matrices, [*others, self.free]

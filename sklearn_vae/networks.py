@@ -1,0 +1,114 @@
+"""Tensor to tensor, with a member axis in front: one program for one model or eighty.
+
+Weights are (M, n_in, n_out), data are (M, rows, n_in). A model alone is M = 1.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "identity": lambda x: x,
+    "logistic": torch.sigmoid,
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "silu": F.silu,
+    "gelu": F.gelu,
+}
+
+
+# log-scales stay within +-7: standard deviations between 0.0009 and 1097
+LOG_SCALE_BOUND = 7.0
+
+
+def bounded(raw: Tensor) -> Tensor:
+    """Keep a log-scale within its bounds, smoothly."""
+    return LOG_SCALE_BOUND * torch.tanh(raw / LOG_SCALE_BOUND)
+
+
+def unbounded(log_scale: Tensor) -> Tensor:
+    """Find the raw value whose bounded one is ``log_scale``."""
+    ratio = (log_scale / LOG_SCALE_BOUND).clamp(-0.999, 0.999)
+    return LOG_SCALE_BOUND * torch.atanh(ratio)
+
+
+class Dense(nn.Module):
+    """An affine map per member, zero until drawn.
+
+    Parameters
+    ----------
+    n_members, n_in, n_out : int
+        Number of members, width of the input and of the output.
+    """
+
+    def __init__(self, n_members: int, n_in: int, n_out: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(n_members, n_in, n_out))
+        self.bias = nn.Parameter(torch.zeros(n_members, 1, n_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (M, rows, n_in) to (M, rows, n_out)."""
+        return torch.baddbmm(self.bias, x, self.weight)
+
+    @torch.no_grad()
+    def draw(self, member: int, generator: torch.Generator) -> None:
+        """Draw one member's weights, uniform with the variance of 1 / n_in."""
+        n_in, n_out = self.weight.shape[1:]
+        bound = 1 / math.sqrt(max(n_in, 1))
+        # row by row, weights before biases: a narrower input draws a prefix of the same numbers
+        uniform = torch.rand(n_out + n_in * n_out, generator=generator).mul_(2).sub_(1)
+        self.bias[member, 0].copy_(uniform[:n_out] * bound)
+        self.weight[member].copy_(uniform[n_out:].view(n_in, n_out) * (math.sqrt(3) * bound))
+
+
+class MLP(nn.Module):
+    """Hidden layers with a linear path beside them.
+
+    The output is ``linear(x) + network(x)``. The network's last layer starts at zero,
+    so that the whole is linear before the first step and can start at a known solution.
+
+    Parameters
+    ----------
+    n_members, n_in, n_out : int
+        Number of members, width of the input and of the output.
+    hidden_layer_sizes : sequence of int
+        Widths between them; empty for the linear path alone.
+    activation : str
+        Name of the function between the layers, a key of ``ACTIVATIONS``.
+    """
+
+    def __init__(
+        self,
+        n_members: int,
+        n_in: int,
+        n_out: int,
+        hidden_layer_sizes: Sequence[int],
+        activation: str,
+    ):
+        super().__init__()
+        widths = [n_in, *hidden_layer_sizes]
+        self.linear = Dense(n_members, n_in, n_out)
+        self.hidden = nn.ModuleList(
+            Dense(n_members, a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)
+        )
+        if self.hidden:
+            # its bias would repeat the linear path's
+            self.last = nn.Parameter(torch.zeros(n_members, widths[-1], n_out))
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (M, rows, n_in) to (M, rows, n_out)."""
+        out = self.linear(x)
+        if not self.hidden:
+            return out
+        for layer in self.hidden:
+            x = self.activation(layer(x))
+        return torch.baddbmm(out, x, self.last)
+
+    def draw(self, member: int, generators: Sequence[torch.Generator]) -> None:
+        """Draw one member's hidden layers, each from a generator of its own."""
+        for layer, generator in zip(self.hidden, generators, strict=True):
+            layer.draw(member, generator)

@@ -1,0 +1,114 @@
+"""What training minimises, in nats per row: sums over columns, means over rows."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from sklearn_vae.model import VAE
+
+Schedule = Callable[[int], float]
+
+
+class Terms(NamedTuple):
+    """A loss and its two parts, one number per member: loss = reconstruction + beta * kl."""
+
+    loss: Tensor
+    reconstruction_loss: Tensor
+    kl_loss: Tensor
+
+
+class ELBO:
+    """Negative evidence lower bound with weight beta on the KL.
+
+    Parameters
+    ----------
+    free_bits : float, default=0.0
+        KL in nats that each latent dimension may spend at no cost, on average over rows.
+
+    References
+    ----------
+    .. [1] I. Higgins et al., "beta-VAE", ICLR 2017.
+    .. [2] D. P. Kingma et al., "Improved Variational Inference with Inverse
+       Autoregressive Flow", NeurIPS 2016, for the free bits.
+    """
+
+    def __init__(self, free_bits: float = 0.0):
+        self.free_bits = free_bits
+
+    def __call__(
+        self, model: VAE, x: Tensor, weight: Tensor | None, noise: Tensor, beta: float
+    ) -> Terms:
+        """Compute the terms of one batch.
+
+        Parameters
+        ----------
+        model : VAE
+            The model.
+        x : Tensor of shape (M, B, n_columns)
+            Encoded rows.
+        weight : Tensor of shape (M, B) or None
+            What each row counts, 1 on average over the table.
+        noise : Tensor of shape (M or 1, K, B or 1, l)
+            Standard normal draws.
+        beta : float
+            Weight of the KL.
+        """
+        log_prob, kl = model.elbo_terms(x, noise)
+        if weight is not None:
+            log_prob, kl = log_prob * weight, kl * weight.unsqueeze(-1)
+        reconstruction = -log_prob.mean(1)  # (M, B) -> (M,)
+        kl_per_unit = kl.mean(1)  # (M, B, l) -> (M, l)
+        if self.free_bits > 0:
+            kl_per_unit = kl_per_unit.clamp(min=self.free_bits)
+        kl_loss = kl_per_unit.sum(-1)
+        return Terms(reconstruction + beta * kl_loss, reconstruction, kl_loss)
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """Weight of the KL that rises in a straight line and then stays.
+
+    Parameters
+    ----------
+    beta : float, default=1.0
+        Where it ends.
+    n_iter : int, default=10
+        Iterations until it gets there; the first one starts at beta / n_iter.
+
+    Examples
+    --------
+    >>> from sklearn_vae import WarmUp
+    >>> [WarmUp(beta=2.0, n_iter=4)(iteration) for iteration in range(6)]
+    [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
+
+    References
+    ----------
+    .. [1] S. R. Bowman et al., "Generating Sentences from a Continuous Space",
+       CoNLL 2016.
+    """
+
+    beta: float = 1.0
+    n_iter: int = 10
+
+    def __post_init__(self) -> None:
+        if not self.beta >= 0:
+            raise ValueError(f"The 'beta' parameter of WarmUp must be >= 0. Got {self.beta!r}.")
+        if self.n_iter < 1:
+            raise ValueError(f"The 'n_iter' parameter of WarmUp must be >= 1. Got {self.n_iter!r}.")
+
+    def __call__(self, iteration: int) -> float:
+        """Weight in the iteration of this number, counted from 0."""
+        return self.beta * min((iteration + 1) / self.n_iter, 1.0)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Weight of the KL that stays what it is."""
+
+    beta: float
+
+    def __call__(self, iteration: int) -> float:
+        """Weight in the iteration of this number, counted from 0."""
+        return self.beta

@@ -1,0 +1,53 @@
+"""q(z|x): what the encoder says of a row's place in latent space."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from sklearn_vae.networks import bounded
+from sklearn_vae.priors import HALF_LOG_2PI
+
+
+class DiagonalGaussian:
+    r"""Independent dimensions, :math:`q(z | x) = \mathcal{N}(z | \mu(x), \sigma^2(x))`.
+
+    The encoder's output holds the locations and the raw log-scales side by side; the
+    log-scales are bounded smoothly, so that no step can make the KL infinite.
+
+    References
+    ----------
+    .. [1] D. P. Kingma and M. Welling, "Auto-Encoding Variational Bayes", ICLR 2014.
+    """
+
+    params_per_component = 2
+
+    def split(self, params: Tensor) -> tuple[Tensor, Tensor]:
+        """Location and log-scale: (..., 2 l) -> (..., l), (..., l)."""
+        loc, raw = params.chunk(2, dim=-1)
+        return loc, bounded(raw)
+
+    def mean(self, params: Tensor) -> Tensor:
+        """Mean of z: (..., 2 l) -> (..., l)."""
+        return params.chunk(2, dim=-1)[0]
+
+    def rsample(self, params: Tensor, noise: Tensor) -> Tensor:
+        """Draws z = loc + scale * noise, for (M, B, 2 l) and (M or 1, K, B or 1, l)."""
+        loc, log_scale = self.split(params)
+        return loc.unsqueeze(1) + log_scale.exp().unsqueeze(1) * noise  # (M, K, B, l)
+
+    def log_prob(self, params: Tensor, z: Tensor) -> Tensor:
+        """Log-density in nats of draws z: (M, B, 2 l), (M, K, B, l) -> (M, K, B)."""
+        loc, log_scale = self.split(params)
+        noise = (z - loc.unsqueeze(1)) * (-log_scale).exp().unsqueeze(1)
+        return (-0.5 * noise.square() - log_scale.unsqueeze(1) - HALF_LOG_2PI).sum(-1)
+
+    def kl(self, params: Tensor) -> Tensor:
+        """KL in nats from the standard normal, per dimension: (..., 2 l) -> (..., l)."""
+        loc, log_scale = self.split(params)
+        return 0.5 * (loc.square() + (2 * log_scale).exp() - 1) - log_scale
+
+
+def log_mean_exp(values: Tensor, dim: int) -> Tensor:
+    """Log of the mean of exp(values) along one dimension."""
+    return torch.logsumexp(values, dim) - math.log(values.shape[dim])

@@ -1,0 +1,113 @@
+"""The only source of randomness: an integer seed and named streams that follow from it.
+
+Every draw in the package comes from a stream that is named by what it is for and
+where it stands, so nothing depends on what was drawn before, and the global states
+of numpy, torch and python are never read or changed.
+"""
+
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import ndtri
+from scipy.stats import qmc
+from torch import Tensor
+
+# torch's vectorised normal draws fill blocks of 16 and redraw the last, incomplete one
+_BLOCK = 16
+
+
+class Stream(IntEnum):
+    """What a stream of random numbers is for."""
+
+    WEIGHTS = 0
+    SPLIT = 1
+    ROWS = 2
+    NOISE = 3
+    VALIDATION = 4
+    SCORE = 5
+    SAMPLE = 6
+    START = 7
+
+
+def draw_seed(random_state: Any) -> int:
+    """Turn scikit-learn's ``random_state`` into the integer that everything follows from.
+
+    Parameters
+    ----------
+    random_state : None, int or numpy.random.RandomState
+        None takes fresh entropy from the operating system, an integer is used as it
+        is, and a RandomState gives its next integer.
+
+    Returns
+    -------
+    int
+        The seed, between 0 and 2**32 - 1.
+    """
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1)[0])
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(np.iinfo(np.int32).max))
+    return int(random_state)
+
+
+def stream_seed(seed: int, stream: Stream, *place: int) -> int:
+    """Seed of the stream for one purpose at one place (a layer, an epoch, ...)."""
+    return int(np.random.SeedSequence([seed, stream, *place]).generate_state(1)[0])
+
+
+def make_generator(seed: int, stream: Stream, *place: int) -> torch.Generator:
+    """Generator of the stream for one purpose at one place (a layer, an epoch, ...)."""
+    return torch.Generator().manual_seed(stream_seed(seed, stream, *place))
+
+
+def normal_rows(n_dims: int, n_rows: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    """Draw standard normal numbers dimension by dimension.
+
+    Parameters
+    ----------
+    n_dims, n_rows : int
+        Shape of the result.
+    generator : torch.Generator
+        Where the numbers come from.
+    dtype : torch.dtype
+        Type of the result.
+
+    Returns
+    -------
+    Tensor of shape (n_dims, n_rows)
+        The first dimensions are the same however many dimensions follow, so a model
+        with few latent dimensions sees the numbers of one with many.
+    """
+    padded = -(-n_rows // _BLOCK) * _BLOCK
+    return torch.randn(n_dims, padded, generator=generator, dtype=dtype)[:, :n_rows]
+
+
+def sobol_normal(n_draws: int, n_dims: int, seed: int) -> np.ndarray:
+    """Scrambled Sobol points, made standard normal.
+
+    Parameters
+    ----------
+    n_draws : int
+        Number of points; a power of two spreads most evenly.
+    n_dims : int
+        Their dimension, at most 21201.
+    seed : int
+        Decides the scrambling.
+
+    Returns
+    -------
+    ndarray of shape (n_draws, n_dims), float64
+        Points whose averages err far less than those of as many random ones.
+
+    References
+    ----------
+    .. [1] A. B. Owen, "Scrambling Sobol' and Niederreiter-Xing points",
+       Journal of Complexity 14, 1998.
+    """
+    engine = qmc.Sobol(n_dims, scramble=True, rng=np.random.default_rng(seed))
+    # a power of two is drawn and cut: Sobol points are balanced only in such blocks
+    points = engine.random_base2(max(int(np.ceil(np.log2(n_draws))), 0))[:n_draws]
+    smallest = np.finfo(np.float64).eps
+    return ndtri(np.clip(points, smallest, 1 - smallest))
