@@ -7,10 +7,12 @@
 How each figure is obtained:
 
 - Speed: all systems fit the same rows in one process on one thread, in turn, round after round
-  (every second round in reverse order). A round gives each system one cost, the CPU time of
-  the whole fit divided by its gradient steps, and each pair of systems one ratio. The tables
-  show medians over the rounds, the quartiles of the ratios in brackets. Compare the ratios, not
-  the milliseconds: both sides of a ratio met the same machine in the same minute.
+  (every second round in reverse order). A round gives each system two costs: of a fit, its whole
+  CPU time divided by its gradient steps; and of a step alone, the CPU time that the passes after
+  the first add, divided by theirs, so that what is done once per fit drops out. It gives each
+  pair of systems one ratio of either. The tables show medians over the rounds, the quartiles
+  of the ratios in brackets. Compare the ratios, not the milliseconds: both sides of a ratio
+  met the same machine in the same minute.
 - Memory: one fresh process per system loads the rows, makes a toy fit, so that every lazy import
   is behind it, and notes its highest resident memory so far; the table says what one pass over
   all rows then adds. Where there is /proc, the kernel's VmHWM is read and not ``ru_maxrss``,
@@ -41,8 +43,8 @@ import torch
 from peers import PACKAGES, SYSTEMS, WORKLOADS, Workload
 from threadpoolctl import threadpool_limits
 
-HERE = Path(__file__).resolve().parent
 OURS = "sklearn_vae"
+STEPS, FIT, STEP = range(3)  # the rows of a record
 TOY = {"n_rows": 64, "n_columns": 4, "batch_size": 32, "widths": (8,), "n_components": 2}
 IMPORTS = {
     "Python alone": "",
@@ -66,47 +68,56 @@ def fit_once(system: str, work: Workload) -> None:
     SYSTEMS[system](once.rows(), once)()
 
 
-def alternate(runs: dict[str, Callable[[], int]], rounds: int) -> tuple[dict, dict]:
-    """Run every system once per round; return CPU seconds per step by round, and steps."""
-    seconds = {system: [] for system in runs}
-    steps = {}
+def timed(run: Callable[[], int]) -> tuple[float, int]:
+    """Return the CPU milliseconds of one fit, and its gradient steps."""
+    gc.collect()
+    start = time.process_time()
+    n_steps = run()
+
+    return 1e3 * (time.process_time() - start), n_steps
+
+
+def alternate(systems: list[str], work: Workload, rounds: int) -> dict[str, np.ndarray]:
+    """Fit with every system in every round; return their records, shape (3, rounds)."""
+    X, once = work.rows(), dataclasses.replace(work, epochs=1)
+    runs = {s: (SYSTEMS[s](X, once), SYSTEMS[s](X, work)) for s in systems}
+    records = {system: [] for system in systems}
     for i in range(rounds):
-        for system in list(runs)[:: -1 if i % 2 else 1]:
-            gc.collect()
-            start = time.process_time()
-            steps[system] = runs[system]()
-            seconds[system].append((time.process_time() - start) / steps[system])
+        for system in systems[:: -1 if i % 2 else 1]:
+            (short, few), (long, many) = map(timed, runs[system])
+            records[system].append((many, long / many, (long - short) / (many - few)))
 
-    return {system: np.array(costs) for system, costs in seconds.items()}, steps
+    return {system: np.transpose(record) for system, record in records.items()}
 
 
-def ratio(costs: np.ndarray | None, others: np.ndarray | None) -> str:
-    """Return the median and the quartiles of the paired ratios as text."""
-    if costs is None or others is None:
+def ratio(records: dict[str, np.ndarray], over: str, under: str, cost: int) -> str:
+    """Return the median and the quartiles of two systems' paired ratios as text."""
+    if over not in records or under not in records:
         return "not run"
-    if costs is others:
-        return "1"
-    low, median, high = np.percentile(costs / others, [25, 50, 75])
+    paired = records[over][cost] / records[under][cost]
+    low, median, high = np.percentile(paired, [25, 50, 75])
 
     return f"{median:.2f} ({low:.2f} to {high:.2f})"
 
 
 def report_speed(name: str, work: Workload, systems: list[str], rounds: int) -> None:
-    """Print seconds per step and paired ratios of one workload."""
-    X = work.rows()
+    """Print the costs of one workload and their paired ratios."""
     for system in systems:
         fit_once(system, dataclasses.replace(work, n_rows=2 * work.batch_size))
     with threadpool_limits(1):  # after the warm-up, which has loaded every library that has a pool
-        seconds, steps = alternate({s: SYSTEMS[s](X, work) for s in systems}, rounds)
-    textbook, ours = seconds.get("textbook"), seconds.get(OURS)
+        records = alternate(systems, work, rounds)
     table(
         f"{name}: {work.n_rows} rows × {work.n_columns} {'binary ' * work.binary}columns, "
         f"batch {work.batch_size}, widths {work.widths}, latent size {work.n_components}, "
         f"{rounds} rounds",
-        ["system", "steps", "CPU ms per step", "speed, textbook = 1", f"speed of {OURS} over it"],
+        ["system", "steps", "CPU ms per step: fit", "step alone"]
+        + ["speed, textbook = 1: fit", "step alone", f"{OURS}'s speed over it: fit", "step alone"],
         [
-            [s, str(steps[s]), f"{1e3 * np.median(c):.3f}", ratio(textbook, c), ratio(c, ours)]
-            for s, c in seconds.items()
+            [system, f"{record[STEPS][0]:.0f}"]
+            + [f"{np.median(record[cost]):.3f}" for cost in (FIT, STEP)]
+            + [ratio(records, "textbook", system, cost) for cost in (FIT, STEP)]
+            + [ratio(records, system, OURS, cost) for cost in (FIT, STEP)]
+            for system, record in records.items()
         ],
     )
 
@@ -115,7 +126,7 @@ def fresh(code: str) -> subprocess.CompletedProcess:
     """Run code in a fresh interpreter on one thread."""
     return subprocess.run(
         [sys.executable, "-c", code],
-        cwd=HERE,
+        cwd=Path(__file__).resolve().parent,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         check=True,
         stdout=subprocess.PIPE,
@@ -187,22 +198,15 @@ def report_start(systems: list[str], runs: int) -> None:
     )
 
 
-def version(package: str) -> str:
-    """Return the package's name and, where it has been installed, its version."""
-    try:
-        return f"{package} {importlib.metadata.version(package)}"
-    except importlib.metadata.PackageNotFoundError:
-        return f"{package} (not installed, from its source)"
-
-
 def available(systems: list[str]) -> list[str]:
     """Return the installed systems; print their versions and name those left out."""
     packages = {system: PACKAGES.get(system, system) for system in systems}
     found = [system for system in systems if importlib.util.find_spec(packages[system])]
     for system in set(systems) - set(found):
         print(f"{system} is left out: {packages[system]} is not installed.")
-    shown = dict.fromkeys(["torch", "numpy", *(packages[s] for s in found)])
-    print(f"Python {platform.python_version()}, {', '.join(map(version, shown))}; one thread.")
+    peers = dict.fromkeys(["numpy", *(packages[s] for s in found if s != OURS)])
+    versions = [f"{peer} {importlib.metadata.version(peer)}" for peer in peers]
+    print(f"Python {platform.python_version()}, {', '.join(versions)}; one thread.")
 
     return found
 
@@ -227,7 +231,7 @@ def main() -> None:
     parser.add_argument("--workloads", type=names(WORKLOADS), help="default: all (quick: W1,W3)")
     parser.add_argument("--systems", type=names(SYSTEMS), default=list(SYSTEMS))
     parser.add_argument("--parts", type=names(parts), default=list(parts))
-    parser.add_argument("--rounds", type=int, help="default: 9 (quick: 3)")
+    parser.add_argument("--rounds", type=int, help="default: 5 (quick: 3)")
     args = parser.parse_args()
 
     torch.set_num_threads(1)
@@ -236,8 +240,8 @@ def main() -> None:
     if "speed" in args.parts:
         for name in chosen:
             work = WORKLOADS[name]
-            epochs = max(1, work.epochs // 5) if args.quick else work.epochs
-            rounds = args.rounds or (3 if args.quick else 9)
+            epochs = work.epochs // 2 if args.quick else work.epochs
+            rounds = args.rounds or (3 if args.quick else 5)
             report_speed(name, dataclasses.replace(work, epochs=epochs), systems, rounds)
     if "memory" in args.parts:
         for name in chosen[:1] if args.quick else chosen:

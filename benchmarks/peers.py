@@ -60,7 +60,7 @@ WORKLOADS = {
     "W1": Workload(20_000, 30, 128, (128, 64), n_components=8, epochs=5),
     "W2": Workload(20_000, 30, 1024, (128, 64), n_components=8, epochs=10),
     "W3": Workload(500, 10, 64, (32, 16), n_components=4, epochs=100),
-    "W4": Workload(20_000, 784, 256, (512, 256), n_components=16, epochs=2, binary=True),
+    "W4": Workload(20_000, 784, 256, (512, 256), n_components=16, epochs=4, binary=True),
 }
 
 

@@ -7,7 +7,8 @@ What is done to every table, in this order:
    seed, before the split. A density of rounded numbers has no upper limit (it can be made infinite
    on the lattice), so without this the held-out nats of two models could not be compared. The
    recording step is the smallest gap between distinct values, taken at the 5% quantile of the gaps
-   so that a few values recorded more finely than the rest do not decide it.
+   so that a few values recorded more finely than the rest do not decide it. A column that never
+   changes is given the table's usual step; where there is none, the column is left out.
 3. `split` draws the 80/20 split by seed: the rows of one (table, seed) are always the same.
 
 Tables of scikit-learn are always there. The others are files, looked for in the folder that the
@@ -107,8 +108,10 @@ def load_table(name: str) -> Table:
     X = drop_duplicates(X)
     steps = recording_steps(X)
     noise = np.random.default_rng(NOISE_SEED).uniform(size=X.shape)
+    X = X + noise * steps
+    varies = np.ptp(X, axis=0) > 0
 
-    return Table(name, X + noise * steps, steps)
+    return Table(name, X[:, varies], steps[varies])
 
 
 def load_tables(names: Sequence[str]) -> Iterator[Table]:
@@ -129,8 +132,7 @@ def drop_duplicates(X: np.ndarray) -> np.ndarray:
 def recording_steps(X: np.ndarray) -> np.ndarray:
     """Step in which each column was recorded; 0 for a column whose values do not repeat."""
     steps = np.array([_recording_step(column) for column in X.T])
-    # a column that never changes tells no step: it gets that of the table, as one ruler's pixels
-    constant = np.ptp(X, axis=0) == 0
+    constant = np.ptp(X, axis=0) == 0  # as the outermost pixels of a picture
     steps[constant] = np.median(steps[~constant])
 
     return steps

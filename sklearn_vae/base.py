@@ -33,8 +33,10 @@ from sklearn_vae.training import Plan, Table, Trainer
 
 # An iteration is a pass over the rows, or this many steps where a pass has fewer.
 FEWEST_STEPS = 25
-# early_stopping="auto" sets validation rows aside from this many rows on.
+# early_stopping="auto" sets validation rows aside from this many rows on. Smaller tables
+# get so many iterations at the most: by then they have gained what there is to gain.
 FEWEST_ROWS_TO_VALIDATE = 100
+ITERATIONS_OF_SMALL_TABLES = 2
 # Sobol points of the score; benchmarks/score_draws.py shows bias and noise by number.
 SCORE_DRAWS = 64
 # Scramblings of the same points that return_std compares.
@@ -58,6 +60,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         ],
         "beta": [Interval(Real, 0, None, closed="left"), callable],
         "free_bits": [Interval(Real, 0, None, closed="left")],
+        "scale_prior": [Interval(Real, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -82,6 +85,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         likelihood: Any,
         beta: Any,
         free_bits: float,
+        scale_prior: float,
         max_iter: int,
         batch_size: int,
         learning_rate: float,
@@ -103,6 +107,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         self.likelihood = likelihood
         self.beta = beta
         self.free_bits = free_bits
+        self.scale_prior = scale_prior
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -194,7 +199,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
                 stage_lengths=(1, 0, 0), beta=Constant(self._schedule()(self.n_iter_)),
                 first_iteration=self.n_iter_,
             )  # fmt: skip
-            trainer = self._trainer(model, plan, None)
+            trainer = self._trainer(model, plan, None, table)
             trainer.train(table, moments=getattr(self, "_moments_", None))
             self.weights_ = model.weights()
             self._moments_ = trainer.optimizer_.state_dict()
@@ -209,7 +214,9 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             trainers = [self._run(table, None, plan, go_on, context)]
         else:
             train, valid = subset(table, rows), subset(table, held_out)
-            plan = self._plan(len(train))
+            plan = replace(
+                plan, n_steps=self._n_steps(len(train)), shares_noise=self._is_small(len(train))
+            )
             trainers = [self._run(train, valid, plan, go_on, context)]
             if self.refit:
                 way = tuple(trainers[0].course_.best_path[0].tolist())
@@ -224,18 +231,18 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         self, train: Table, valid: Table | None, plan: Plan, go_on: bool, context: Any
     ) -> Trainer:
         model = self._model_to_train(train, go_on)
-        trainer = self._trainer(model, plan, context)
+        trainer = self._trainer(model, plan, context, train)
         trainer.train(train, valid)
         return trainer
 
-    def _trainer(self, model: VAE, plan: Plan, context: Any) -> Trainer:
+    def _trainer(self, model: VAE, plan: Plan, context: Any, table: Table) -> Trainer:
         callbacks = list(self.callbacks or [])
         if context is not None:
             callbacks.append(IterationReporter(self, context, self._fitted_so_far))
         return Trainer(
             model,
             plan,
-            ELBO(self.free_bits),
+            ELBO(self.free_bits, self.scale_prior / table.total),
             callbacks=callbacks,
             verbose=int(self.verbose),
         )
@@ -295,7 +302,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         device = resolve_device(self.device)
         if weight is not None:
             weight = torch.as_tensor((weight / weight.mean()).astype(dtype)).to(device)
-        return Table(torch.as_tensor(encoded).to(device), weight, offset=-float(measure / total))
+        return Table(torch.as_tensor(encoded).to(device), weight, offset=-float(measure / total), total=float(total))
 
     def _model_to_train(self, table: Table, go_on: bool) -> VAE:
         """Make a model with drawn hidden layers that starts at probabilistic PCA, or goes on."""
@@ -317,10 +324,13 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         return model
 
     def _plan(self, n_rows: int) -> Plan:
+        max_iter = self.max_iter
+        if self.early_stopping == "auto" and n_rows < FEWEST_ROWS_TO_VALIDATE:
+            max_iter = min(max_iter, ITERATIONS_OF_SMALL_TABLES)
         return Plan(
             seed=self.seed_,
-            max_iter=self.max_iter,
-            n_steps=max(-(-n_rows // self.batch_size), FEWEST_STEPS),
+            max_iter=max_iter,
+            n_steps=self._n_steps(n_rows),
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
@@ -329,6 +339,9 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             tol=self.tol,
             shares_noise=self._is_small(n_rows),
         )
+
+    def _n_steps(self, n_rows: int) -> int:
+        return max(-(-n_rows // self.batch_size), FEWEST_STEPS)
 
     def _schedule(self) -> Callable[[int], float]:
         return self.beta if callable(self.beta) else Constant(float(self.beta))
@@ -535,9 +548,10 @@ def subset(table: Table, rows: Tensor) -> Table:
     """Some rows of a table."""
     rows = rows.to(table.x.device)
     weight = None if table.weight is None else table.weight[rows]
-    if weight is not None:
-        weight = weight / weight.mean()
-    return Table(table.x[rows], weight, table.offset)
+    if weight is None:
+        return Table(table.x[rows], None, table.offset, table.total*len(rows)/len(table))
+    mean = weight.mean()
+    return Table(table.x[rows], weight/mean, table.offset, table.total*float(mean)*len(rows)/len(table))
 
 
 def as_array(X: Any) -> Any:

@@ -29,6 +29,9 @@ class Likelihood(Protocol):
     def log_prob(self, params: Parameters, x: Tensor) -> Tensor:
         """Log-density of the rows, summed over columns: (..., d) -> (...)."""
 
+    def log_prior(self, params: Parameters, scale: Tensor) -> Tensor:
+        """Log-density of one more row whose residual is ``scale``: (..., d), (d) -> (...)."""
+
     def mean(self, params: Parameters) -> Tensor:
         """Mean of p(x|z): (..., d)."""
 
@@ -81,6 +84,12 @@ class Gaussian:
         constant = (log_scale + HALF_LOG_2PI).sum(-1)
         return -0.5 * residual.square().sum(-1) - constant
 
+    def log_prior(self, params: Parameters, scale: Tensor) -> Tensor:
+        """Log-density of one more row whose residual is ``scale``: (..., d), (d) -> (...)."""
+        log_scale = bounded(params[1])
+        residual = scale * (-log_scale).exp()
+        return (-0.5 * residual.square() - log_scale - HALF_LOG_2PI).sum(-1)
+
     def mean(self, params: Parameters) -> Tensor:
         """Mean of p(x|z): (..., d)."""
         return params[0]
@@ -118,6 +127,10 @@ class Bernoulli:
         """Log-probability of the rows, summed over columns: (..., d) -> (...)."""
         (logit,) = params
         return (x * logit - F.softplus(logit)).sum(-1)
+
+    def log_prior(self, params: Parameters, scale: Tensor) -> Tensor:
+        """A probability has no scale that could collapse: no prior."""
+        return params[0].new_zeros(params[0].shape[:-1])
 
     def mean(self, params: Parameters) -> Tensor:
         """Probability of a one: (..., d)."""
@@ -171,6 +184,14 @@ class Columnwise:
         parts = [
             kind.log_prob(own, x_own)
             for (kind, _), own, x_own in zip(self.blocks, params, self.cut(x), strict=True)
+        ]
+        return sum(parts[1:], parts[0])
+
+    def log_prior(self, params: Sequence[Parameters], scale: Tensor) -> Tensor:
+        """Log-density of one more row whose residuals are ``scale``: (...)."""
+        parts = [
+            kind.log_prior(own, own_scale)
+            for (kind, _), own, own_scale in zip(self.blocks, params, self.cut(scale), strict=True)
         ]
         return sum(parts[1:], parts[0])
 

@@ -72,6 +72,8 @@ class VAE(nn.Module):
             n_members, n_components, self.likelihood.n_of_z, hidden[::-1], activation
         )
         self.free = nn.Parameter(torch.zeros(n_members, 1, self.likelihood.n_free))
+        # residual of the linear model, from which the scales' prior is made
+        self.register_buffer("residual", torch.ones(n_members, 1, 1, self.likelihood.n_columns))
         self.flatten()
 
     # -- density ---------------------------------------------------------------------
@@ -85,8 +87,8 @@ class VAE(nn.Module):
         out = self.decoder(z.flatten(1, 2)).unflatten(1, z.shape[1:3])  # (M, K, B, n_of_z)
         return self.likelihood.split(out, self.free.unsqueeze(1))
 
-    def elbo_terms(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Both parts of the bound, row by row.
+    def elbo_terms(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Both parts of the bound and the scales' prior, row by row.
 
         Parameters
         ----------
@@ -101,11 +103,16 @@ class VAE(nn.Module):
             log p(x|z) in nats, averaged over the K draws of z.
         kl : Tensor of shape (M, B, l)
             KL of q(z|x) from the prior in nats, per latent dimension.
+        log_prior : Tensor of shape (M, B)
+            Log-density of one more row at this place whose residual is the linear
+            model's.
         """
         q = self.encode(x)
         z = self.posterior.rsample(q, noise)
-        log_prob = self.likelihood.log_prob(self.decode(z), x.unsqueeze(1))  # (M, K, B)
-        return log_prob.mean(1), self.posterior.kl(q)
+        p = self.decode(z)
+        log_prob = self.likelihood.log_prob(p, x.unsqueeze(1))  # (M, K, B)
+        log_prior = self.likelihood.log_prior(p, self.residual)  # (M, K or 1, B or 1)
+        return log_prob.mean(1), self.posterior.kl(q), log_prior.mean(1)
 
     def log_likelihood(self, x: Tensor, noise: Tensor) -> Tensor:
         """Importance-weighted bound on log p(x): (M, B, n_columns) -> (M, B).
@@ -178,14 +185,14 @@ class VAE(nn.Module):
         offset = -torch.as_tensor(loc) @ recognition
         encoder.bias[member, 0].copy_(torch.cat([offset, unbounded(log_scale)]))
 
+        residual = torch.as_tensor(np.sqrt(start.residual_variance) * scale)
         slopes, offsets, free = self.likelihood.start(
-            torch.as_tensor(start.loadings * scale),
-            torch.as_tensor(loc),
-            torch.as_tensor(np.sqrt(start.residual_variance) * scale),
+            torch.as_tensor(start.loadings * scale), torch.as_tensor(loc), residual
         )
         self.decoder.linear.weight[member].copy_(slopes)
         self.decoder.linear.bias[member, 0].copy_(offsets)
         self.free[member, 0].copy_(free)
+        self.residual[member, 0, 0].copy_(residual)
 
     # -- weights ---------------------------------------------------------------------
 
@@ -211,16 +218,13 @@ class VAE(nn.Module):
 
     def weights(self) -> dict[str, np.ndarray]:
         """Copy the parameters out, by name."""
-        return {name: param.detach().cpu().numpy().copy() for name, param in self._named()}
+        return {name: value.detach().cpu().numpy().copy() for name, value in self.state_dict().items()}
 
     @torch.no_grad()
     def load(self, weights: dict[str, np.ndarray]) -> None:
         """Copy parameters in, by name."""
-        for name, param in self._named():
-            param.copy_(torch.as_tensor(weights[name]))
-
-    def _named(self) -> Sequence[tuple[str, nn.Parameter]]:
-        return list(self.named_parameters())
+        for name, value in self.state_dict().items():
+            value.copy_(torch.as_tensor(weights[name]))
 
     def _by_decay(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         matrices, others = [], []

@@ -12,11 +12,16 @@ Schedule = Callable[[int], float]
 
 
 class Terms(NamedTuple):
-    """A loss and its two parts, one number per member: loss = reconstruction + beta * kl."""
+    """A loss and its two parts, one number per member: loss = reconstruction + beta * kl.
+
+    The penalty is what training minimises beside the loss: the scales' negative
+    log-prior, per row.
+    """
 
     loss: Tensor
     reconstruction_loss: Tensor
     kl_loss: Tensor
+    penalty: Tensor
 
 
 class ELBO:
@@ -34,8 +39,9 @@ class ELBO:
        Autoregressive Flow", NeurIPS 2016, for the free bits.
     """
 
-    def __init__(self, free_bits: float = 0.0):
+    def __init__(self, free_bits: float = 0.0, prior_rows: float = 0.0):
         self.free_bits = free_bits
+        self.prior_rows = prior_rows
 
     def __call__(
         self, model: VAE, x: Tensor, weight: Tensor | None, noise: Tensor, beta: float
@@ -55,15 +61,17 @@ class ELBO:
         beta : float
             Weight of the KL.
         """
-        log_prob, kl = model.elbo_terms(x, noise)
+        log_prob, kl, log_prior = model.elbo_terms(x, noise)
         if weight is not None:
-            log_prob, kl = log_prob * weight, kl * weight.unsqueeze(-1)
+            log_prob, log_prior = log_prob * weight, log_prior * weight
+            kl = kl * weight.unsqueeze(-1)
         reconstruction = -log_prob.mean(1)  # (M, B) -> (M,)
         kl_per_unit = kl.mean(1)  # (M, B, l) -> (M, l)
         if self.free_bits > 0:
             kl_per_unit = kl_per_unit.clamp(min=self.free_bits)
         kl_loss = kl_per_unit.sum(-1)
-        return Terms(reconstruction + beta * kl_loss, reconstruction, kl_loss)
+        penalty = -self.prior_rows * log_prior.mean(1)
+        return Terms(reconstruction + beta * kl_loss, reconstruction, kl_loss, penalty)
 
 
 @dataclass(frozen=True)

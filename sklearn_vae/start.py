@@ -49,8 +49,11 @@ def probabilistic_pca(X: np.ndarray, weight: np.ndarray | None, n_components: in
     n_columns = X.shape[1]
     n_axes = min(n_components, *X.shape)
     variances, axes = _leading_axes(X, weight, n_axes)
-    left_over = _total_variance(X, weight) - variances.sum()
-    residual = max(left_over / max(n_columns - n_axes, 1), SMALLEST_VARIANCE)
+    if n_axes < n_columns:
+        residual = (_total_variance(X, weight) - variances.sum()) / (n_columns - n_axes)
+    else:  # any residual up to the smallest variance gives the same density
+        residual = 0.5 * variances[-1] if n_columns else 1.0
+    residual = max(residual, SMALLEST_VARIANCE)
 
     signal = np.zeros(n_components)
     signal[:n_axes] = np.maximum(variances - residual, 0)

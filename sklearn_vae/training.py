@@ -55,6 +55,7 @@ class Table:
     x: Tensor
     weight: Tensor | None = None
     offset: float = 0.0
+    total: float = 1.0
 
     def __len__(self) -> int:
         return len(self.x)
@@ -388,7 +389,7 @@ class Trainer(NeuralNet):
             means = Terms(*mean.cpu().numpy())
         else:
             means = step_fn(iterator)
-        for name, value in zip(means._fields, means, strict=True):
+        for name, value in zip(means._fields[:3], means, strict=False):
             self.history.record(prefix + name, float(value.mean()) + self._offset(name, iterator))
         return means
 
@@ -397,7 +398,7 @@ class Trainer(NeuralNet):
         x, weight = batch.take(step.rows)
         self.optimizer_.zero_grad()
         terms = self.criterion_(self.module_, x, weight, step.noise, self.beta_)
-        terms.loss.sum().backward()
+        (terms.loss + terms.penalty).sum().backward()
         self.optimizer_.step()
         return Terms(*(term.detach() for term in terms))
 
