@@ -6,13 +6,11 @@
 
 How each figure is obtained:
 
-- Speed: all systems fit the same rows in one process on one thread, in turn, round after round
-  (every second round in reverse order). A round gives each system two costs: of a fit, its whole
-  CPU time divided by its gradient steps; and of a step alone, the CPU time that the passes after
-  the first add, divided by theirs, so that what is done once per fit drops out. It gives each
-  pair of systems one ratio of either. The tables show medians over the rounds, the quartiles
-  of the ratios in brackets. Compare the ratios, not the milliseconds: both sides of a ratio
-  met the same machine in the same minute.
+- Speed: all systems fit the same rows in one process on one thread, in turn, round after round,
+  every second round in reverse. A round gives each system two costs: of a fit, its CPU time over
+  its gradient steps; of a step alone, what the passes after the first add, over their steps, so
+  that work done once per fit drops out. Costs are medians over the rounds; speeds are medians and
+  quartiles of the ratios within a round. Compare the ratios, not the milliseconds.
 - Memory: one fresh process per system loads the rows, makes a toy fit, so that every lazy import
   is behind it, and notes its highest resident memory so far; the table says what one pass over
   all rows then adds. Where there is /proc, the kernel's VmHWM is read and not ``ru_maxrss``,
@@ -73,7 +71,6 @@ def timed(run: Callable[[], int]) -> tuple[float, int]:
     gc.collect()
     start = time.process_time()
     n_steps = run()
-
     return 1e3 * (time.process_time() - start), n_steps
 
 
@@ -94,8 +91,7 @@ def ratio(records: dict[str, np.ndarray], over: str, under: str, cost: int) -> s
     """Return the median and the quartiles of two systems' paired ratios as text."""
     if over not in records or under not in records:
         return "not run"
-    paired = records[over][cost] / records[under][cost]
-    low, median, high = np.percentile(paired, [25, 50, 75])
+    low, median, high = np.percentile(records[over][cost] / records[under][cost], [25, 50, 75])
 
     return f"{median:.2f} ({low:.2f} to {high:.2f})"
 
@@ -122,14 +118,12 @@ def report_speed(name: str, work: Workload, systems: list[str], rounds: int) -> 
     )
 
 
-def fresh(code: str) -> subprocess.CompletedProcess:
-    """Run code in a fresh interpreter on one thread."""
-    return subprocess.run(
+def fresh(code: str) -> str:
+    """Run code in a fresh interpreter on one thread and return what it prints."""
+    return subprocess.check_output(
         [sys.executable, "-c", code],
         cwd=Path(__file__).resolve().parent,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-        check=True,
-        stdout=subprocess.PIPE,
         text=True,
     )
 
@@ -162,7 +156,7 @@ def report_memory(name: str, systems: list[str]) -> None:
         np.save(path, X)
         for system in systems:
             code = f"import one_fit; one_fit.print_memory({system!r}, {name!r}, {path!r})"
-            before, after = map(float, fresh(code).stdout.split()[-2:])
+            before, after = map(float, fresh(code).split()[-2:])
             rows.append([system, f"{before:.0f}", f"{after - before:.1f}"])
     table(
         f"{name}: peak memory ({X.nbytes / 2**20:.1f} MiB of rows)",
@@ -176,11 +170,11 @@ def start_cost(code: str, runs: int) -> list[str]:
     walls, cpus = [], []
     for _ in range(runs):
         usage, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        done = fresh(code + "\nimport sys; print('torch' in sys.modules)")
+        printed = fresh(code + "\nimport sys; print('torch' in sys.modules)")
         walls.append(time.perf_counter() - start)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpus.append(after.ru_utime + after.ru_stime - usage.ru_utime - usage.ru_stime)
-    loaded = "yes" if done.stdout.split()[-1] == "True" else "no"
+    loaded = "yes" if printed.split()[-1] == "True" else "no"
 
     return [f"{np.median(walls):.2f}", f"{np.median(cpus):.2f}", loaded]
 
@@ -202,7 +196,7 @@ def available(systems: list[str]) -> list[str]:
     """Return the installed systems; print their versions and name those left out."""
     packages = {system: PACKAGES.get(system, system) for system in systems}
     found = [system for system in systems if importlib.util.find_spec(packages[system])]
-    for system in set(systems) - set(found):
+    for system in [system for system in systems if system not in found]:
         print(f"{system} is left out: {packages[system]} is not installed.")
     peers = dict.fromkeys(["numpy", *(packages[s] for s in found if s != OURS)])
     versions = [f"{peer} {importlib.metadata.version(peer)}" for peer in peers]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -14,9 +14,10 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor
 
-from sklearn_vae.callbacks import CallbackSupportMixin, IterationReporter, with_callbacks
+from sklearn_vae.callbacks import CallbackSupportMixin, Report, with_callbacks
 from sklearn_vae.columns import Columns
 from sklearn_vae.device import resolve_device
+from sklearn_vae.fitted import FittedVAE
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.model import VAE, Architecture
 from sklearn_vae.networks import ACTIVATIONS
@@ -25,14 +26,14 @@ from sklearn_vae.randomness import (
     Stream,
     draw_seed,
     make_generator,
-    sobol_normal,
-    stream_seed,
 )
 from sklearn_vae.start import probabilistic_pca
 from sklearn_vae.training import Plan, Table, Trainer
 
 # An iteration is a pass over the rows, or this many steps where a pass has fewer.
 FEWEST_STEPS = 25
+# One row says nothing of how rows differ.
+FEWEST_ROWS = 2
 # early_stopping="auto" sets validation rows aside from this many rows on. Smaller tables
 # get so many iterations at the most: by then they have gained what there is to gain.
 FEWEST_ROWS_TO_VALIDATE = 100
@@ -41,8 +42,8 @@ ITERATIONS_OF_SMALL_TABLES = 2
 SCORE_DRAWS = 64
 # Scramblings of the same points that return_std compares.
 STD_SCRAMBLINGS = 8
-# Numbers in the widest layer of a chunk in inference: what fits the cache.
-CHUNK = 1 << 18
+# Numbers of X that are encoded at a time.
+ENCODED_AT_A_TIME = 1 << 20
 
 
 class BaseVAE(CallbackSupportMixin, BaseEstimator):
@@ -51,7 +52,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
     The parameters are documented where users meet them, in the subclasses.
     """
 
-    _parameter_constraints: dict[str, Any] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS))],
@@ -136,7 +137,8 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         y : None
             Ignored; here for scikit-learn's conventions.
         sample_weight : array-like of shape (n_samples,), default=None
-            What each row counts; a row of weight 0 is as if it were not there.
+            What each row counts: a row of weight 2 is as two rows, one of weight 0 as
+            if it were not there.
 
         Returns
         -------
@@ -149,20 +151,21 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             If a parameter or X is not as it must be. The estimator is then as before.
         """
         self._validate_params()
-        context = self._init_callback_context(max_subtasks=2 * self.max_iter)
+        report = Report(self, max_iterations=2 * self.max_iter)
         with all_or_nothing(self):
-            X, weight = self._check_rows(X, sample_weight)
-            if context is not None:
-                context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+            X, weight = self._check_rows(X, sample_weight, reset=True)
+            report.begin(X, y)
             go_on = self.warm_start and hasattr(self, "weights_")
             if not go_on:
                 self._learn_columns(X, weight)
-            table = self._encode(X, weight)
-            self._train(table, go_on, context)
-            if context is not None:
-                context.call_on_fit_task_end(
-                    estimator=self, X=X, y=y, reconstruction_attributes=lambda: fitted(self)
-                )
+            table = self._to_table(X, weight)
+            trainers = self._train(table, go_on, report)
+            self.weights_ = trainers[-1].module_.weights()
+            self.moments_ = trainers[-1].optimizer_.state_dict()
+            self.history_ = histories(trainers)
+            self.n_iter_ = len(self.history_)
+            self.n_steps_ = sum(len(trainer.history) * trainer.plan.n_steps for trainer in trainers)
+            report.end()
         return self
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
@@ -191,137 +194,103 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             X, weight = self._check_rows(X, sample_weight, reset=not go_on)
             if not go_on:
                 self._learn_columns(X, weight)
-                self._moments_, self.history_, self.n_iter_, self.n_steps_ = None, [], 0, 0
-            table = self._encode(X, weight)
-            model = self._model_to_train(table, go_on)
+            table = self._to_table(X, weight)
+            before = self.history_ if go_on else []
             plan = replace(
-                self._plan(len(table)), n_steps=-(-len(table) // self.batch_size), max_iter=1,
-                stage_lengths=(1, 0, 0), beta=Constant(self._schedule()(self.n_iter_)),
-                first_iteration=self.n_iter_,
-            )  # fmt: skip
-            trainer = self._trainer(model, plan, None, table)
-            trainer.train(table, moments=getattr(self, "_moments_", None))
-            self.weights_ = model.weights()
-            self._moments_ = trainer.optimizer_.state_dict()
-            self._record(self.history_, [trainer], plan.n_steps)
+                self._plan(len(table)),
+                n_steps=-(-len(table) // self.batch_size),
+                max_iter=1,
+                stage_lengths=(1, 0, 0),
+                beta=Constant(self._schedule()(len(before))),
+                first_iteration=len(before),
+            )
+            trainer = self._trainer(table, plan, go_on, Report(None))
+            trainer.train(table, moments=self.moments_ if go_on else None)
+            self.weights_ = trainer.module_.weights()
+            self.moments_ = trainer.optimizer_.state_dict()
+            self.history_ = [*before, {**histories([trainer])[0], "epoch": len(before) + 1}]
+            self.n_iter_ = len(self.history_)
+            self.n_steps_ = (self.n_steps_ if go_on else 0) + plan.n_steps
         return self
 
-    def _train(self, table: Table, go_on: bool, context: Any) -> None:
-        """Train with validation rows and again on all of them, or once without."""
+    def _train(self, table: Table, go_on: bool, report: Report) -> list[Trainer]:
+        """Train once on all rows; or on most, then again on all for the steps found."""
         plan = self._plan(len(table))
-        rows, held_out = self._split(len(table))
-        if held_out is None:
-            trainers = [self._run(table, None, plan, go_on, context)]
-        else:
-            train, valid = subset(table, rows), subset(table, held_out)
-            plan = replace(
-                plan, n_steps=self._n_steps(len(train)), shares_noise=self._is_small(len(train))
-            )
-            trainers = [self._run(train, valid, plan, go_on, context)]
-            if self.refit:
-                way = tuple(trainers[0].course_.best_path[0].tolist())
-                again = replace(plan, stage_lengths=way, shares_noise=self._is_small(len(table)))
-                trainers.append(self._run(table, None, again, go_on, context))
-        self.weights_ = trainers[-1].module_.weights()
-        self._moments_ = None
-        self.n_iter_, self.n_steps_ = 0, 0
-        self._record([], trainers, plan.n_steps)
-
-    def _run(
-        self, train: Table, valid: Table | None, plan: Plan, go_on: bool, context: Any
-    ) -> Trainer:
-        model = self._model_to_train(train, go_on)
-        trainer = self._trainer(model, plan, context, train)
-        trainer.train(train, valid)
-        return trainer
-
-    def _trainer(self, model: VAE, plan: Plan, context: Any, table: Table) -> Trainer:
-        callbacks = list(self.callbacks or [])
-        if context is not None:
-            callbacks.append(IterationReporter(self, context, self._fitted_so_far))
-        return Trainer(
-            model,
-            plan,
-            ELBO(self.free_bits, self.scale_prior / table.total),
-            callbacks=callbacks,
-            verbose=int(self.verbose),
+        n_valid = self._n_valid(len(table))
+        if n_valid == 0:
+            trainer = self._trainer(table, plan, go_on, report)
+            trainer.train(table)
+            return [trainer]
+        train, valid = table.split(n_valid, make_generator(self.seed_, Stream.SPLIT))
+        plan = replace(
+            plan, n_steps=self._n_steps(len(train)), shares_noise=self._is_small(len(train))
         )
-
-    def _fitted_so_far(self, trainer: Trainer) -> dict[str, Any]:
-        """Attributes of the estimator, did the fit stop here."""
-        history = history_of(trainer)
-        return {
-            **fitted(self),
-            "weights_": trainer.module_.weights(),
-            "history_": history,
-            "n_iter_": len(history),
-            "n_steps_": len(history) * trainer.plan.n_steps,
-        }
-
-    def _record(
-        self, history: list[dict[str, Any]], trainers: list[Trainer], n_steps: int
-    ) -> None:
-        for trainer in trainers:
-            is_refit = len(trainers) > 1 and trainer is trainers[-1]
-            for row in history_of(trainer):
-                history.append({**row, "epoch": len(history) + 1, "refit": is_refit})
-                self.n_steps_ += n_steps
-        self.history_ = history
-        self.n_iter_ = len(history)
-
-    # -- the parts of a fit ----------------------------------------------------------
-
-    def _learn_columns(self, X: np.ndarray, weight: np.ndarray | None) -> None:
-        names = getattr(self, "feature_names_in_", None)
-        self.columns_ = Columns.learn(X, weight, self.likelihood, names)
-        hidden = self.hidden_layer_sizes
-        widths = (hidden,) if isinstance(hidden, Integral) else tuple(hidden)
-        for width in widths:
-            if not isinstance(width, Integral) or width < 1:
-                raise ValueError(
-                    f"The 'hidden_layer_sizes' parameter of {type(self).__name__} must hold "
-                    f"integers >= 1. Got {hidden!r} instead."
-                )
-        self.architecture_ = Architecture(
-            int(self.n_components), tuple(map(int, widths)), self.activation, self.columns_.blocks
+        first = self._trainer(train, plan, go_on, report)
+        way = first.train(train, valid).best_path[0]
+        if not self.refit:
+            return [first]
+        again = replace(
+            plan, stage_lengths=tuple(way.tolist()), shares_noise=self._is_small(len(table))
         )
-        self.seed_ = draw_seed(self.random_state)
-        self._dtype_ = X.dtype
+        second = self._trainer(table, again, go_on, report)
+        second.train(table)
+        return [first, second]
 
-    def _encode(self, X: np.ndarray, weight: np.ndarray | None) -> Table:
-        """Move the encoded rows to the device, once."""
-        # a table that is one batch costs no more in double precision, and is then exact
-        dtype = X.dtype if self._is_small(len(X)) else np.dtype(np.float32)
-        encoded = np.empty((len(X), len(self.columns_.order)), dtype)
-        measure = 0.0
-        for rows in gen_batches(len(X), self._chunk(1)):
-            encoded[rows] = self.columns_.encode(X[rows])
-            own = None if weight is None else weight[rows]
-            measure += self.columns_.log_measure(X[rows]) @ (np.ones(len(X[rows])) if own is None else own)
-        total = len(X) if weight is None else weight.sum()
-        device = resolve_device(self.device)
-        if weight is not None:
-            weight = torch.as_tensor((weight / weight.mean()).astype(dtype)).to(device)
-        return Table(torch.as_tensor(encoded).to(device), weight, offset=-float(measure / total), total=float(total))
-
-    def _model_to_train(self, table: Table, go_on: bool) -> VAE:
-        """Make a model with drawn hidden layers that starts at probabilistic PCA, or goes on."""
+    def _trainer(self, table: Table, plan: Plan, go_on: bool, report: Report) -> Trainer:
+        """Make a trainer whose model goes on, or starts at probabilistic PCA of the table."""
         model = VAE(self.architecture_).to(table.x)
         model.flatten()
         if go_on:
             model.load(self.weights_)
-            return model
-        model.draw(0, self.seed_)
-        x = table.x.cpu().numpy().astype(np.float64)
-        weight = None if table.weight is None else table.weight.cpu().numpy().astype(np.float64)
-        loc = np.average(x, axis=0, weights=weight)
-        x -= loc
-        scale = np.sqrt(np.average(np.square(x), axis=0, weights=weight))
-        scale[scale < 1e-6] = 1.0
-        x /= scale
-        start = probabilistic_pca(x, weight, self.architecture_.n_components)
-        model.start_at(0, start, loc, scale)
-        return model
+        else:
+            model.draw(0, self.seed_)
+            model.start_at(0, probabilistic_pca(*table.arrays(), self.architecture_.n_components))
+        return Trainer(
+            model,
+            plan,
+            ELBO(self.free_bits, prior_rows=self.scale_prior / table.total),
+            callbacks=[*(self.callbacks or []), *report.callbacks()],
+            verbose=int(self.verbose),
+        )
+
+    # -- what a fit decides ----------------------------------------------------------
+
+    def _learn_columns(self, X: np.ndarray, weight: np.ndarray | None) -> None:
+        names = getattr(self, "feature_names_in_", None)
+        self.columns_ = Columns.learn(X, weight, self.likelihood, names)
+        self.architecture_ = Architecture(
+            int(self.n_components), self._widths(), self.activation, self.columns_.blocks
+        )
+        self.seed_ = draw_seed(self.random_state)
+        self.dtype_ = X.dtype
+
+    def _widths(self) -> tuple[int, ...]:
+        sizes = self.hidden_layer_sizes
+        widths = [sizes] if isinstance(sizes, Integral) else list(sizes)
+        for width in widths:
+            if not isinstance(width, Integral) or width < 1:
+                raise ValueError(
+                    f"The 'hidden_layer_sizes' parameter of {type(self).__name__} must hold "
+                    f"integers >= 1. Got {sizes!r} instead."
+                )
+        return tuple(int(width) for width in widths)
+
+    def _to_table(self, X: np.ndarray, weight: np.ndarray | None) -> Table:
+        """Encode the rows and move them to the device, once."""
+        device = resolve_device(self.device)
+        counts = np.ones(len(X)) if weight is None else weight
+        # a table that is one batch costs no more in double precision, and is then exact
+        dtype = X.dtype if self._is_small(len(X)) else np.dtype(np.float32)
+        encoded = np.empty((len(X), len(self.columns_.order)), dtype)
+        log_measure = 0.0
+        for rows in gen_batches(len(X), max(ENCODED_AT_A_TIME // X.shape[1], 1)):
+            encoded[rows] = self.columns_.encode(X[rows])
+            log_measure += float(self.columns_.log_measure(X[rows]) @ counts[rows])
+        total = float(counts.sum())
+        relative = None
+        if weight is not None:
+            relative = torch.as_tensor((weight / weight.mean()).astype(dtype)).to(device)
+        return Table(torch.as_tensor(encoded).to(device), relative, total, -log_measure / total)
 
     def _plan(self, n_rows: int) -> Plan:
         max_iter = self.max_iter
@@ -350,37 +319,35 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         """Whether every step sees the whole table."""
         return n_rows <= self.batch_size
 
-    def _split(self, n_rows: int) -> tuple[Tensor | None, Tensor | None]:
-        """Rows to train on and rows to validate on; None for both if all are trained on."""
+    def _n_valid(self, n_rows: int) -> int:
+        """How many rows to validate on; 0 if all are trained on."""
         wanted = self.early_stopping
         if wanted == "auto":
             wanted = n_rows >= FEWEST_ROWS_TO_VALIDATE
         if not wanted:
-            return None, None
+            return 0
         n_valid = max(round(self.validation_fraction * n_rows), 1)
-        if n_rows - n_valid < 2:
+        if n_rows - n_valid < FEWEST_ROWS:
             raise ValueError(
                 f"early_stopping=True with validation_fraction={self.validation_fraction} leaves "
-                f"{n_rows - n_valid} of {n_rows} rows to train on; at least 2 are needed."
+                f"{n_rows - n_valid} of {n_rows} rows to train on; at least {FEWEST_ROWS} are "
+                f"needed."
             )
-        order = torch.randperm(n_rows, generator=make_generator(self.seed_, Stream.SPLIT))
-        return order[n_valid:].sort().values, order[:n_valid].sort().values
+        return n_valid
 
     def _check_rows(
-        self, X: Any, sample_weight: Any, reset: bool = True
+        self, X: Any, sample_weight: Any, *, reset: bool
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Validate rows to learn from, and leave out those that count nothing."""
-        X = self._validate(X, reset=reset, ensure_min_samples=2)
+        X = self._validate(X, reset=reset, ensure_min_samples=FEWEST_ROWS)
         if sample_weight is None:
             return X, None
-        weight = _check_sample_weight(
-            sample_weight, X, dtype=np.float64, ensure_non_negative=True
-        )
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         counted = weight > 0
-        if counted.sum() < 2:
+        if counted.sum() < FEWEST_ROWS:
             raise ValueError(
-                f"Sample weights must not be zero for all rows but one: {counted.sum()} of "
-                f"{len(weight)} rows have a weight above 0, and at least 2 are needed."
+                f"Too many sample weights are zero: {counted.sum()} of {len(weight)} rows have "
+                f"a weight above 0, and at least {FEWEST_ROWS} are needed."
             )
         return (X, weight) if counted.all() else (X[counted], weight[counted])
 
@@ -418,13 +385,13 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             Only with ``return_std=True``.
         """
         check_is_fitted(self)
-        if not isinstance(n_draws, Integral) or n_draws < 1:
-            raise ValueError(f"n_draws must be an integer >= 1. Got {n_draws!r} instead.")
+        n_draws = positive_integer("n_draws", n_draws)
         X = self._validate(X, reset=False)
-        scores = self._log_density(X, int(n_draws), scrambling=0)
+        fitted = self._fitted()
+        scores = fitted.log_density(X, n_draws)
         if not return_std:
             return scores
-        others = [self._log_density(X, int(n_draws), 1 + s) for s in range(STD_SCRAMBLINGS)]
+        others = [fitted.log_density(X, n_draws, 1 + s) for s in range(STD_SCRAMBLINGS)]
         return scores, np.std(others, axis=0, ddof=1)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -465,58 +432,24 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             Rows in X's own units.
         """
         check_is_fitted(self)
-        if not isinstance(n_samples, Integral) or n_samples < 1:
-            raise ValueError(f"n_samples must be an integer >= 1. Got {n_samples!r} instead.")
+        n_samples = positive_integer("n_samples", n_samples)
         seed = draw_seed(self.random_state if random_state is None else random_state)
-        generator = make_generator(seed, Stream.SAMPLE)
-        model = self._build(self._dtype_)
-        with torch.no_grad():
-            chunks = [
-                model.sample(len(range(n_samples)[rows]), generator).cpu().numpy()
-                for rows in gen_batches(int(n_samples), self._chunk(1))
-            ]
-        return self.columns_.decode(np.concatenate(chunks))
+        return self._fitted().sample(n_samples, seed, self.dtype_)
 
     @property
     def module_(self) -> VAE:
-        """The torch module, built anew from the fitted weights."""
+        """The torch module, built anew from the fitted weights at every call."""
         check_is_fitted(self)
-        return self._build(self._dtype_)
+        return self._fitted().module(self.dtype_)
 
-    def _log_density(self, X: np.ndarray, n_draws: int, scrambling: int) -> np.ndarray:
-        seed = stream_seed(self.seed_, Stream.SCORE, scrambling)
-        points = sobol_normal(n_draws, self.architecture_.n_components, seed)
-        noise = torch.as_tensor(points.astype(X.dtype))[None, :, None, :]  # (1, K, 1, l)
-        noise = noise.to(resolve_device(self.device))
-        scores = self._map(lambda model, x: model.log_likelihood(x, noise)[0], X, n_draws)
-        measure = [self.columns_.log_measure(X[rows]) for rows in gen_batches(len(X), CHUNK)]
-        return scores + np.concatenate(measure).astype(scores.dtype)
-
-    # -- inference -------------------------------------------------------------------
-
-    def _map(
-        self, function: Callable[[VAE, Tensor], Tensor], X: np.ndarray, n_draws: int = 1
-    ) -> np.ndarray:
-        """Apply a function of (model, encoded rows) to X, a chunk that fits the cache at a time."""
-        model = self._build(X.dtype)
-        device = model.flat.device
-        with torch.no_grad():
-            chunks = [
-                function(model, torch.as_tensor(self.columns_.encode(X[rows])).to(device)[None])
-                for rows in gen_batches(len(X), self._chunk(n_draws))
-            ]
-            return torch.cat(chunks).cpu().numpy()
-
-    def _build(self, dtype: np.dtype) -> VAE:
-        model = VAE(self.architecture_)
-        model = model.to(resolve_device(self.device), getattr(torch, np.dtype(dtype).name))
-        model.flatten()
-        model.load(self.weights_)
-        return model.requires_grad_(False)
-
-    def _chunk(self, n_draws: int) -> int:
-        widest = max(*self.architecture_.hidden_layer_sizes, len(self.columns_.kinds), 1)
-        return max(CHUNK // (widest * n_draws), 1)
+    def _fitted(self) -> FittedVAE:
+        return FittedVAE(
+            self.columns_,
+            self.architecture_,
+            self.weights_,
+            self.seed_,
+            resolve_device(self.device),
+        )
 
 
 @contextmanager
@@ -537,21 +470,24 @@ def fitted(estimator: BaseEstimator) -> dict[str, Any]:
     return {name: value for name, value in vars(estimator).items() if name.endswith("_")}
 
 
-def history_of(trainer: Trainer) -> list[dict[str, Any]]:
-    """Give skorch's record as plain dicts, one per iteration."""
-    return [
-        {key: value for key, value in row.items() if key != "batches"} for row in trainer.history
+def positive_integer(name: str, value: Any) -> int:
+    """Check a method's argument."""
+    if not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{name} must be an integer >= 1. Got {value!r} instead.")
+    return int(value)
+
+
+def histories(trainers: list[Trainer]) -> list[dict[str, Any]]:
+    """Give skorch's records as plain dicts, one per iteration, all runs in a row."""
+    rows = [
+        {**row, "refit": trainer is not trainers[0]}
+        for trainer in trainers
+        for row in trainer.history
     ]
-
-
-def subset(table: Table, rows: Tensor) -> Table:
-    """Some rows of a table."""
-    rows = rows.to(table.x.device)
-    weight = None if table.weight is None else table.weight[rows]
-    if weight is None:
-        return Table(table.x[rows], None, table.offset, table.total*len(rows)/len(table))
-    mean = weight.mean()
-    return Table(table.x[rows], weight/mean, table.offset, table.total*float(mean)*len(rows)/len(table))
+    for epoch, row in enumerate(rows, start=1):
+        row["epoch"] = epoch
+        del row["batches"]
+    return rows
 
 
 def as_array(X: Any) -> Any:

@@ -13,48 +13,79 @@ except ImportError:  # scikit-learn < 1.9
     class CallbackSupportMixin:  # type: ignore[no-redef]
         """Stands where scikit-learn has no callbacks yet."""
 
-        def _init_callback_context(self, **kwargs: Any) -> None:
-            return None
-
     def with_callbacks(method: Callable[..., Any]) -> Callable[..., Any]:
         """Give back the method as it is."""
         return method
 
 
-class IterationReporter(Callback):
-    """Tell scikit-learn's callbacks of every iteration of a skorch net.
+__all__ = ["CallbackSupportMixin", "Report", "with_callbacks"]
+
+
+class Report:
+    """What scikit-learn's callbacks are told of a fit; silent where there are none.
 
     Parameters
     ----------
-    estimator : estimator
-        Who is being fitted.
-    context : sklearn.callback.CallbackContext
-        The fit's context, of which every iteration is a task.
-    fitted_attributes : callable
-        Gives a dict of the attributes that the estimator would have, did the fit stop
-        at this point.
+    estimator : estimator or None
+        Who is being fitted; None tells nobody.
+    max_iterations : int, default=0
+        Iterations at the most.
     """
 
-    def __init__(
-        self,
-        estimator: Any,
-        context: Any,
-        fitted_attributes: Callable[[NeuralNet], dict[str, Any]],
-    ):
+    def __init__(self, estimator: Any, max_iterations: int = 0):
         self.estimator = estimator
-        self.context = context
-        self.fitted_attributes = fitted_attributes
+        self.context: Any = None
+        if hasattr(estimator, "_init_callback_context"):
+            self.context = estimator._init_callback_context(max_subtasks=max_iterations)
+
+    def begin(self, X: Any, y: Any) -> None:
+        """Tell that the fit begins."""
+        # X stands in for y: ScoringMonitor records nothing where there is none
+        self.data = {"X": X, "y": X if y is None else y}
+        if self.context is not None:
+            self.context.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+
+    def end(self) -> None:
+        """Tell that it is over."""
+        if self.context is not None:
+            self.tell_end(self.context)
+
+    def tell_end(self, task: Any, **changed: Any) -> bool:
+        """Tell that a task is over, and whether a callback wants to stop.
+
+        Parameters
+        ----------
+        task : sklearn.callback.CallbackContext
+            The fit's own, or an iteration's.
+        **changed
+            Fitted attributes that the estimator does not have yet, as functions.
+        """
+        return task.call_on_fit_task_end(
+            estimator=self.estimator,
+            reconstruction_attributes=lambda: {
+                **{name: value for name, value in vars(self.estimator).items() if name[-1] == "_"},
+                **{name: value() for name, value in changed.items()},
+            },
+            **self.data,
+        )
+
+    def callbacks(self) -> list[Callback]:
+        """Callbacks for skorch that tell of every iteration."""
+        return [] if self.context is None else [_Iterations(self)]
+
+
+class _Iterations(Callback):
+    """Make every iteration a task of the fit."""
+
+    def __init__(self, report: Report):
+        self.report = report
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Open a task for the iteration."""
-        self.task_ = self.context.subcontext(task_name="iteration")
-        self.task_.call_on_fit_task_begin(estimator=self.estimator)
+        self.task_ = self.report.context.subcontext(task_name="iteration")
+        self.task_.call_on_fit_task_begin(estimator=self.report.estimator)
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Close it, and stop the training if a callback asks for it."""
-        stop = self.task_.call_on_fit_task_end(
-            estimator=self.estimator,
-            reconstruction_attributes=lambda: self.fitted_attributes(net),
-        )
-        if stop:
+        if self.report.tell_end(self.task_, weights_=net.module_.weights):
             raise KeyboardInterrupt("a callback asked the fit to stop")

@@ -209,7 +209,7 @@ def _kind_of(
 
 def _same(low: float, high: float) -> bool:
     """Whether two values differ by no more than rounding."""
-    return high - low <= 8 * np.finfo(np.float64).eps * max(abs(low), abs(high))
+    return bool(high - low <= 8 * np.finfo(np.float64).eps * max(abs(low), abs(high)))
 
 
 def _near(values: np.ndarray, value: np.ndarray) -> np.ndarray:

@@ -1,6 +1,5 @@
 """The model: a density p(x) with an encoder q(z|x), for M members at once."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,14 +64,13 @@ class VAE(nn.Module):
         self.likelihood = Columnwise(architecture.blocks)
         n_recognised = self.posterior.params_per_component * n_components
         activation = architecture.activation
-        self.encoder = MLP(
-            n_members, self.likelihood.n_columns, n_recognised, hidden, activation
-        )
+        self.encoder = MLP(n_members, self.likelihood.n_columns, n_recognised, hidden, activation)
         self.decoder = MLP(
             n_members, n_components, self.likelihood.n_of_z, hidden[::-1], activation
         )
         self.free = nn.Parameter(torch.zeros(n_members, 1, self.likelihood.n_free))
         # residual of the linear model, from which the scales' prior is made
+        self.residual: Tensor
         self.register_buffer("residual", torch.ones(n_members, 1, 1, self.likelihood.n_columns))
         self.flatten()
 
@@ -165,30 +163,18 @@ class VAE(nn.Module):
             network.draw(member, generators)
 
     @torch.no_grad()
-    def start_at(self, member: int, start: LinearStart, loc: np.ndarray, scale: np.ndarray) -> None:
-        """Make one member the linear model, exact for Gaussian columns.
-
-        Parameters
-        ----------
-        member : int
-            Which one.
-        start : LinearStart
-            Probabilistic PCA of the columns, standardised.
-        loc, scale : ndarray of shape (n_columns,)
-            Mean and standard deviation by which the columns were standardised for it.
-        """
-        recognition = torch.as_tensor(start.recognition / scale[:, None])  # (d, l)
-        silent = torch.zeros_like(recognition)
-        log_scale = torch.as_tensor(0.5 * np.log(start.posterior_variance))
+    def start_at(self, member: int, start: LinearStart) -> None:
+        """Make one member the linear model, exact for Gaussian columns."""
+        loc, residual = torch.as_tensor(start.loc), torch.as_tensor(start.residual)
+        recognition = torch.as_tensor(start.recognition)  # (d, l)
+        log_scale = unbounded(torch.as_tensor(start.posterior_scale).log())
         encoder = self.encoder.linear
+        silent = torch.zeros_like(recognition)
         encoder.weight[member].copy_(torch.cat([recognition, silent], dim=1))
-        offset = -torch.as_tensor(loc) @ recognition
-        encoder.bias[member, 0].copy_(torch.cat([offset, unbounded(log_scale)]))
+        encoder.bias[member, 0].copy_(torch.cat([-loc @ recognition, log_scale]))
 
-        residual = torch.as_tensor(np.sqrt(start.residual_variance) * scale)
-        slopes, offsets, free = self.likelihood.start(
-            torch.as_tensor(start.loadings * scale), torch.as_tensor(loc), residual
-        )
+        loadings = torch.as_tensor(start.loadings)
+        slopes, offsets, free = self.likelihood.start(loadings, loc, residual)
         self.decoder.linear.weight[member].copy_(slopes)
         self.decoder.linear.bias[member, 0].copy_(offsets)
         self.free[member, 0].copy_(free)
@@ -218,7 +204,9 @@ class VAE(nn.Module):
 
     def weights(self) -> dict[str, np.ndarray]:
         """Copy the parameters out, by name."""
-        return {name: value.detach().cpu().numpy().copy() for name, value in self.state_dict().items()}
+        return {
+            name: value.detach().cpu().numpy().copy() for name, value in self.state_dict().items()
+        }
 
     @torch.no_grad()
     def load(self, weights: dict[str, np.ndarray]) -> None:
@@ -227,10 +215,11 @@ class VAE(nn.Module):
             value.copy_(torch.as_tensor(weights[name]))
 
     def _by_decay(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        matrices, others = [], []
+        matrices: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
         for network in (self.encoder, self.decoder):
-            matrices += [layer.weight for layer in network.hidden]
-            matrices += [network.last] if network.hidden else []
-            others += [layer.bias for layer in network.hidden]
+            matrices += [layer.weight for layer in network.layers]
+            matrices += [network.last] if network.last is not None else []
+            others += [layer.bias for layer in network.layers]
             others += [network.linear.weight, network.linear.bias]
         return matrices, [*others, self.free]

@@ -5,6 +5,8 @@ Weights are (M, n_in, n_out), data are (M, rows, n_in). A model alone is M = 1.
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -91,24 +93,28 @@ class MLP(nn.Module):
         super().__init__()
         widths = [n_in, *hidden_layer_sizes]
         self.linear = Dense(n_members, n_in, n_out)
-        self.hidden = nn.ModuleList(
-            Dense(n_members, a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
-        if self.hidden:
-            # its bias would repeat the linear path's
-            self.last = nn.Parameter(torch.zeros(n_members, widths[-1], n_out))
+        self.hidden = nn.ModuleList(Dense(n_members, a, b) for a, b in pairwise(widths))
+        # without a bias, which would repeat the linear path's
+        last = nn.Parameter(torch.zeros(n_members, widths[-1], n_out)) if self.hidden else None
+        self.last: nn.Parameter | None
+        self.register_parameter("last", last)
         self.activation = ACTIVATIONS[activation]
+
+    @property
+    def layers(self) -> list[Dense]:
+        """The hidden layers."""
+        return cast(list[Dense], list(self.hidden))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (M, rows, n_in) to (M, rows, n_out)."""
         out = self.linear(x)
-        if not self.hidden:
+        if self.last is None:
             return out
-        for layer in self.hidden:
+        for layer in self.layers:
             x = self.activation(layer(x))
         return torch.baddbmm(out, x, self.last)
 
     def draw(self, member: int, generators: Sequence[torch.Generator]) -> None:
         """Draw one member's hidden layers, each from a generator of its own."""
-        for layer, generator in zip(self.hidden, generators, strict=True):
+        for layer, generator in zip(self.layers, generators, strict=True):
             layer.draw(member, generator)

@@ -4,11 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from sklearn_vae.model import VAE
 
 Schedule = Callable[[int], float]
+
+# the terms that a history shows
+REPORTED = ("loss", "reconstruction_loss", "kl_loss")
 
 
 class Terms(NamedTuple):
@@ -22,6 +26,15 @@ class Terms(NamedTuple):
     reconstruction_loss: Tensor
     kl_loss: Tensor
     penalty: Tensor
+
+    @property
+    def to_minimise(self) -> Tensor:
+        """Loss and penalty together: (M,)."""
+        return self.loss + self.penalty
+
+    def reported(self) -> Tensor:
+        """Stack what ``REPORTED`` names, without its graph: (3, M)."""
+        return torch.stack([self.loss, self.reconstruction_loss, self.kl_loss]).detach()
 
 
 class ELBO:

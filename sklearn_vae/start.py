@@ -1,5 +1,6 @@
 """Start from what is already known: probabilistic PCA in closed form."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,50 +8,57 @@ from scipy import linalg
 
 # the residual's standard deviation, in units of the columns', is at least 0.003
 SMALLEST_VARIANCE = 1e-5
+# a column that varies less than this is not rescaled
+SMALLEST_SCALE = 1e-6
+# numbers that are taken into double precision at a time
+CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class LinearStart:
-    """A linear Gaussian model and its exact posterior, in standardised columns.
+    """A linear Gaussian model and its exact posterior.
 
-    ``x = z @ loadings + residual`` with standard normal z and a residual variance that
-    all columns share; ``z | x`` is normal with mean ``x @ recognition`` and independent
-    dimensions of ``posterior_variance``.
+    With standard normal z, ``x = loc + z @ loadings + residual``; given x, z is normal
+    with mean ``(x - loc) @ recognition`` and independent dimensions.
     """
 
+    loc: np.ndarray  # (d,)
     loadings: np.ndarray  # (l, d)
-    residual_variance: float
+    residual: np.ndarray  # (d,) standard deviations
     recognition: np.ndarray  # (d, l)
-    posterior_variance: np.ndarray  # (l,)
+    posterior_scale: np.ndarray  # (l,) standard deviations
 
 
-def probabilistic_pca(X: np.ndarray, weight: np.ndarray | None, n_components: int) -> LinearStart:
-    """Fit probabilistic PCA by maximum likelihood.
+def probabilistic_pca(x: np.ndarray, weight: np.ndarray | None, n_components: int) -> LinearStart:
+    """Fit probabilistic PCA to the standardised columns, by maximum likelihood.
 
     Parameters
     ----------
-    X : ndarray of shape (n, d)
-        Rows with columns of mean 0.
+    x : ndarray of shape (n, d)
+        Rows.
     weight : ndarray of shape (n,) or None
         What each row counts.
     n_components : int
-        Latent dimensions; those beyond the rank of X are left silent.
+        Latent dimensions; those beyond the rank of x are left silent.
 
     Returns
     -------
     LinearStart
-        The model and its posterior, whose axes are PCA's, the largest first.
+        The model and its posterior in the units of x. Its axes are PCA's, the largest
+        first.
 
     References
     ----------
     .. [1] M. E. Tipping and C. M. Bishop, "Probabilistic Principal Component
        Analysis", Journal of the Royal Statistical Society B 61, 1999.
     """
-    n_columns = X.shape[1]
-    n_axes = min(n_components, *X.shape)
-    variances, axes = _leading_axes(X, weight, n_axes)
+    n_rows, n_columns = x.shape
+    weight = np.ones(n_rows) if weight is None else weight
+    total, loc, scale = _moments(x, weight)
+    n_axes = min(n_components, n_rows, n_columns)
+    variances, axes, total_variance = _leading_axes(x, weight / total, loc, scale, n_axes)
     if n_axes < n_columns:
-        residual = (_total_variance(X, weight) - variances.sum()) / (n_columns - n_axes)
+        residual = (total_variance - variances.sum()) / (n_columns - n_axes)
     else:  # any residual up to the smallest variance gives the same density
         residual = 0.5 * variances[-1] if n_columns else 1.0
     residual = max(residual, SMALLEST_VARIANCE)
@@ -61,36 +69,62 @@ def probabilistic_pca(X: np.ndarray, weight: np.ndarray | None, n_components: in
     directions[:n_axes] = axes.T
     loadings = np.sqrt(signal)[:, None] * directions
     return LinearStart(
-        loadings=loadings,
-        residual_variance=residual,
-        recognition=loadings.T / (signal + residual),
-        posterior_variance=residual / (signal + residual),
+        loc=loc,
+        loadings=loadings * scale,
+        residual=np.sqrt(residual) * scale,
+        recognition=loadings.T / (signal + residual) / scale[:, None],
+        posterior_scale=np.sqrt(residual / (signal + residual)),
     )
 
 
+def _moments(x: np.ndarray, weight: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """Total weight, and each column's mean and standard deviation, a chunk at a time."""
+    total = weight.sum()
+    loc = sum(weight[rows] @ x[rows].astype(np.float64) for rows in _chunks(x)) / total
+    variance = sum(
+        weight[rows] @ np.square(x[rows].astype(np.float64) - loc) for rows in _chunks(x)
+    )
+    scale = np.sqrt(variance / total)
+    scale[scale < SMALLEST_SCALE] = 1.0
+    return total, loc, scale
+
+
 def _leading_axes(
-    X: np.ndarray, weight: np.ndarray | None, n_axes: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Largest variances and their axes (d, n_axes), by way of the smaller Gram matrix."""
-    rows = X if weight is None else X * np.sqrt(weight / weight.mean())[:, None]
-    n_rows, n_columns = X.shape
-    if n_axes == 0:
-        return np.zeros(0), np.zeros((n_columns, 0))
+    x: np.ndarray, share: np.ndarray, loc: np.ndarray, scale: np.ndarray, n_axes: int
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Largest variances, their axes (d, n_axes) and the sum of all variances."""
+    n_rows, n_columns = x.shape
     if n_columns <= n_rows:
-        variances, axes = _largest(rows.T @ rows / n_rows, n_axes)
-    else:
-        variances, sides = _largest(rows @ rows.T / n_rows, n_axes)
-        axes = rows.T @ sides
-        axes /= np.maximum(np.linalg.norm(axes, axis=0), np.finfo(X.dtype).tiny)
-    largest = np.abs(axes).argmax(axis=0)
-    return variances, axes * np.sign(axes[largest, np.arange(n_axes)])
+        gram = np.zeros((n_columns, n_columns))
+        for rows in _chunks(x):
+            part = _weighted(x[rows], share[rows], loc, scale)
+            gram += part.T @ part
+        variances, axes = _largest(gram, n_axes)
+    else:  # the smaller Gram matrix has the same variances
+        part = _weighted(x, share, loc, scale)
+        gram = part @ part.T
+        variances, sides = _largest(gram, n_axes)
+        axes = part.T @ sides
+        axes /= np.maximum(np.linalg.norm(axes, axis=0), np.finfo(np.float64).tiny)
+    if n_axes:
+        largest = np.abs(axes).argmax(axis=0)
+        axes = axes * np.sign(axes[largest, np.arange(n_axes)])
+    return variances, axes, float(np.trace(gram))
+
+
+def _weighted(x: np.ndarray, share: np.ndarray, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    return (x.astype(np.float64) - loc) / scale * np.sqrt(share)[:, None]
 
 
 def _largest(gram: np.ndarray, n_axes: int) -> tuple[np.ndarray, np.ndarray]:
     size = len(gram)
+    if n_axes == 0:
+        return np.zeros(0), np.zeros((size, 0))
     values, vectors = linalg.eigh(gram, subset_by_index=[size - n_axes, size - 1])
     return np.maximum(values[::-1], 0), vectors[:, ::-1]
 
 
-def _total_variance(X: np.ndarray, weight: np.ndarray | None) -> float:
-    return float(np.average(np.einsum("ij,ij->i", X, X), weights=weight))
+def _chunks(x: np.ndarray) -> Iterator[slice]:
+    step = max(CHUNK // max(x.shape[1], 1), 1)
+    for first in range(0, len(x), step):
+        yield slice(first, first + step)

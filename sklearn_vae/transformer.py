@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, check_is_fitted
@@ -75,8 +74,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             Mean of q(z|x).
         """
         check_is_fitted(self)
-        X = self._validate(X, reset=False)
-        return self._map(lambda model, x: model.posterior.mean(model.encode(x))[0], X)
+        return self._fitted().codes(self._validate(X, reset=False))
 
     def inverse_transform(self, Z: Any) -> np.ndarray:
         """Give the mean of p(x|z), in X's own units.
@@ -100,11 +98,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
                 f"Z has {Z.shape[1]} columns, but this {type(self).__name__} was fitted with "
                 f"n_components={n_components}."
             )
-        model = self._build(Z.dtype)
-        with torch.no_grad():
-            z = torch.as_tensor(Z).to(model.flat.device)
-            chunks = [model.reconstruct(rows[None])[0] for rows in z.split(self._chunk(1))]
-            return self.columns_.decode(torch.cat(chunks).cpu().numpy())
+        return self._fitted().decode(Z)
 
     def interpolate(self, x0: Any, x1: Any, n: int = 10) -> np.ndarray:
         """Walk in a straight line between two rows' codes.
@@ -121,8 +115,9 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         ndarray of shape (n, n_features)
             Mean of p(x|z) at evenly spaced z.
         """
-        ends = self.transform(np.vstack([np.ravel(x0), np.ravel(x1)]))
-        return self.inverse_transform(np.linspace(*ends, n, dtype=ends.dtype))
+        start, end = self.transform(np.vstack([np.ravel(x0), np.ravel(x1)]))
+        share = np.linspace(0, 1, n, dtype=start.dtype)[:, None]
+        return self.inverse_transform((1 - share) * start + share * end)
 
     @property
     def _n_features_out(self) -> int:

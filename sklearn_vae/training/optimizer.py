@@ -40,29 +40,26 @@ class FlatAdam(torch.optim.Optimizer):
     def __init__(self, model: VAE, lr: float, weight_decay: float):
         self.model = model
         n_members = len(model.flat)
-        self.defaults: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay}
-        self.param_groups: list[dict[str, Any]] = [
-            {"params": list(model.parameters()), **self.defaults}
-        ]
+        self.defaults = {"lr": lr, "weight_decay": weight_decay}
+        self.param_groups = [{"params": list(model.parameters()), **self.defaults}]
         self.lrs = np.full(n_members, lr)
         self.mean = torch.zeros_like(model.flat)
         self.square = torch.zeros_like(model.flat)
         self.count = torch.zeros(n_members, dtype=torch.float32, device=model.flat.device)
 
     @property
-    def state(self) -> dict[str, Tensor]:
-        """Moments and step counts."""
+    def moments(self) -> dict[str, Tensor]:
+        """Running means of the gradients and their squares, and the number of steps."""
         return {"mean": self.mean, "square": self.square, "count": self.count}
 
-    def state_dict(self) -> dict[str, Any]:
-        """Moments, step counts and step sizes."""
-        return {**self.state, "lrs": self.lrs}
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Give the moments as arrays."""
+        return {name: value.cpu().numpy().copy() for name, value in self.moments.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from what ``state_dict`` gave."""
-        for name, value in self.state.items():
+        for name, value in self.moments.items():
             value.copy_(torch.as_tensor(state_dict[name]))
-        self.lrs = np.array(state_dict["lrs"])
 
     def zero_grad(self, set_to_none: bool = False) -> None:
         """Set the gradients to zero, in place: they are views of one tensor."""
@@ -70,21 +67,23 @@ class FlatAdam(torch.optim.Optimizer):
 
     def restart(self, members: np.ndarray) -> None:
         """Forget the moments of some members."""
-        for value in self.state.values():
+        for value in self.moments.values():
             value[torch.as_tensor(members, device=value.device)] = 0
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         """Move every member whose step size is not 0."""
         weight_decay = self.param_groups[0]["weight_decay"]
-        for lr in np.unique(self.lrs[self.lrs > 0]):
-            members = np.flatnonzero(self.lrs == lr)
+        # a callback's schedule changes the group's step size; the stages have their own
+        lrs = self.lrs * (self.param_groups[0]["lr"] / self.defaults["lr"])
+        for lr in np.unique(lrs[lrs > 0]):
+            members = np.flatnonzero(lrs == lr)
             if weight_decay > 0:
                 for member in members:
                     self.model.flat[member, : self.model.n_decayed].mul_(1 - lr * weight_decay)
             torch._fused_adam_(
                 *self._rows(members),
-                lr=lr,
+                lr=float(lr),
                 beta1=self.BETAS[0],
                 beta2=self.BETAS[1],
                 weight_decay=0.0,

@@ -1,0 +1,101 @@
+"""A fitted model as data: arrays and plain values, from which torch is built inside a call."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sklearn_vae.columns import Columns
+from sklearn_vae.model import VAE, Architecture
+from sklearn_vae.randomness import Stream, make_generator, sobol_normal, stream_seed
+
+# Numbers in the widest layer of a chunk of rows: what fits the cache.
+CHUNK = 1 << 18
+
+
+@dataclass(frozen=True)
+class FittedVAE:
+    """Everything that inference needs; rows come in and go out in X's own units.
+
+    Attributes
+    ----------
+    columns : Columns
+        The border between X and the model.
+    architecture : Architecture
+        Shapes of the weights.
+    weights : dict of ndarray
+        Parameters, by name.
+    seed : int
+        What the score's points follow from.
+    device : torch.device
+        Where to compute.
+    """
+
+    columns: Columns
+    architecture: Architecture
+    weights: dict[str, np.ndarray]
+    seed: int
+    device: torch.device
+
+    def module(self, dtype: np.dtype) -> VAE:
+        """Build the torch module in one precision."""
+        model = VAE(self.architecture).to(self.device, getattr(torch, np.dtype(dtype).name))
+        model.flatten()
+        model.load(self.weights)
+        return model.requires_grad_(False)
+
+    def codes(self, X: np.ndarray) -> np.ndarray:
+        """Mean of q(z|x): (n, n_features) -> (n, l)."""
+        return self._map(X, lambda model, x: model.posterior.mean(model.encode(x))[0])
+
+    def decode(self, z: np.ndarray) -> np.ndarray:
+        """Mean of p(x|z): (n, l) -> (n, n_features)."""
+        model = self.module(z.dtype)
+        rows = torch.as_tensor(z).to(self.device)
+        with torch.no_grad():
+            chunks = [model.reconstruct(rows[own][None])[0] for own in self.chunks(len(z))]
+        return self.columns.decode(torch.cat(chunks).cpu().numpy())
+
+    def log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
+        """Importance-weighted bound on log p(x) in nats: (n, n_features) -> (n,).
+
+        The same Sobol points serve all rows; ``scrambling`` is the number of their set.
+        """
+        seed = stream_seed(self.seed, Stream.SCORE, scrambling)
+        points = sobol_normal(n_draws, self.architecture.n_components, seed).astype(X.dtype)
+        noise = torch.as_tensor(points).to(self.device)[None, :, None, :]  # (1, K, 1, l)
+        scores = self._map(X, lambda model, x: model.log_likelihood(x, noise)[0], n_draws)
+        for rows in self.chunks(len(X)):
+            scores[rows] += self.columns.log_measure(X[rows])
+        return scores
+
+    def sample(self, n_samples: int, seed: int, dtype: np.dtype) -> np.ndarray:
+        """Rows drawn from the model, with the decoder's noise: (n_samples, n_features)."""
+        model = self.module(dtype)
+        generator = make_generator(seed, Stream.SAMPLE)
+        with torch.no_grad():
+            chunks = [
+                model.sample(own.stop - own.start, generator) for own in self.chunks(n_samples)
+            ]
+        return self.columns.decode(torch.cat(chunks).cpu().numpy())
+
+    def chunks(self, n_rows: int, n_draws: int = 1) -> Iterator[slice]:
+        """Cut rows so that a layer's output for all draws of a chunk fits the cache."""
+        widest = max(*self.architecture.hidden_layer_sizes, len(self.columns.kinds), 1)
+        size = max(CHUNK // (widest * n_draws), 1)
+        for start in range(0, n_rows, size):
+            yield slice(start, min(start + size, n_rows))
+
+    def _map(
+        self, X: np.ndarray, function: Callable[[VAE, Tensor], Tensor], n_draws: int = 1
+    ) -> np.ndarray:
+        """Apply a function of (model, encoded rows) to X, a chunk at a time."""
+        model = self.module(X.dtype)
+        with torch.no_grad():
+            chunks = [
+                function(model, torch.as_tensor(self.columns.encode(X[rows])).to(self.device)[None])
+                for rows in self.chunks(len(X), n_draws)
+            ]
+        return torch.cat(chunks).cpu().numpy()
