@@ -161,7 +161,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             table = self._to_table(X, weight)
             trainers = self._train(table, go_on, report)
             self.weights_ = trainers[-1].module_.weights()
-            self.moments_ = trainers[-1].optimizer_.state_dict()
+            self.moments_ = None  # partial_fit begins with its own
             self.history_ = histories(trainers)
             self.n_iter_ = len(self.history_)
             self.n_steps_ = sum(len(trainer.history) * trainer.plan.n_steps for trainer in trainers)

@@ -150,7 +150,7 @@ class Bernoulli:
         return [(slope.clamp(-3, 3), torch.logit(probability))]
 
 
-NAMED = {"gaussian": Gaussian(), "bernoulli": Bernoulli()}
+NAMED: dict[str, Likelihood] = {"gaussian": Gaussian(), "bernoulli": Bernoulli()}
 
 
 class Columnwise:

@@ -89,7 +89,7 @@ class Trainer(NeuralNet):
             self.notify("on_train_end", X=train, y=None)
         return self.course_
 
-    def fit_loop(  # type: ignore[override]
+    def fit_loop(
         self, X: Table, y: Table | None = None, epochs: int | None = None, **fit_params: Any
     ) -> "Trainer":
         """Iterate until every member is done or a callback has had enough."""
@@ -114,7 +114,7 @@ class Trainer(NeuralNet):
         self._settle()
         return self
 
-    def run_single_epoch(  # type: ignore[override]
+    def run_single_epoch(
         self, iterator: Table, training: bool, prefix: str, step_fn: Any, **fit_params: Any
     ) -> np.ndarray:
         """Train on a table, or validate it; record the means of its losses.
@@ -130,7 +130,7 @@ class Trainer(NeuralNet):
             self.history.record(prefix + name, float(value.mean()) + offset)
         return means[0]
 
-    def train_step(self, batch: Table, step: Step) -> Terms:  # type: ignore[override]
+    def train_step(self, batch: Table, step: Step) -> Terms:
         """Take one gradient step for all members."""
         x, weight = batch.take(step.rows)
         self.optimizer_.zero_grad()
