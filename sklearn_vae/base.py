@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from sklearn_vae.callbacks import CallbackSupportMixin, Report, with_callbacks
 from sklearn_vae.columns import Columns
-from sklearn_vae.device import resolve_device
+from sklearn_vae.device import resolve_device, threads_for
 from sklearn_vae.fitted import FittedVAE
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.model import VAE, Architecture
@@ -28,7 +29,7 @@ from sklearn_vae.randomness import (
     make_generator,
 )
 from sklearn_vae.start import probabilistic_pca
-from sklearn_vae.training import Plan, Table, Trainer
+from sklearn_vae.training import SHARED_DRAWS, Plan, Table, Trainer
 
 # An iteration is a pass over the rows, or this many steps where a pass has fewer.
 FEWEST_STEPS = 25
@@ -42,6 +43,8 @@ ITERATIONS_OF_SMALL_TABLES = 2
 SCORE_DRAWS = 64
 # Scramblings of the same points that return_std compares.
 STD_SCRAMBLINGS = 8
+# A table that is one batch of no more numbers is trained in X's own precision.
+MOST_NUMBERS_IN_DOUBLE = 1 << 15
 # Numbers of X that are encoded at a time.
 ENCODED_AT_A_TIME = 1 << 20
 
@@ -159,9 +162,10 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             if not go_on:
                 self._learn_columns(X, weight)
             table = self._to_table(X, weight)
-            trainers = self._train(table, go_on, report)
+            with threads_for(self._products(len(table))):
+                trainers = self._train(table, go_on, report)
             self.weights_ = trainers[-1].module_.weights()
-            self.moments_ = None  # partial_fit begins with its own
+            self.moments_: dict[str, np.ndarray] | None = None  # partial_fit makes its own
             self.history_ = histories(trainers)
             self.n_iter_ = len(self.history_)
             self.n_steps_ = sum(len(trainer.history) * trainer.plan.n_steps for trainer in trainers)
@@ -204,8 +208,9 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
                 beta=Constant(self._schedule()(len(before))),
                 first_iteration=len(before),
             )
-            trainer = self._trainer(table, plan, go_on, Report(None))
-            trainer.train(table, moments=self.moments_ if go_on else None)
+            with threads_for(self._products(len(table))):
+                trainer = self._trainer(table, plan, go_on, Report(None))
+                trainer.train(table, moments=self.moments_ if go_on else None)
             self.weights_ = trainer.module_.weights()
             self.moments_ = trainer.optimizer_.state_dict()
             self.history_ = [*before, {**histories([trainer])[0], "epoch": len(before) + 1}]
@@ -279,8 +284,9 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         """Encode the rows and move them to the device, once."""
         device = resolve_device(self.device)
         counts = np.ones(len(X)) if weight is None else weight
-        # a table that is one batch costs no more in double precision, and is then exact
-        dtype = X.dtype if self._is_small(len(X)) else np.dtype(np.float32)
+        # a table that is one small batch costs no more in double precision
+        exact = self._is_small(len(X)) and X.size <= MOST_NUMBERS_IN_DOUBLE
+        dtype = X.dtype if exact else np.dtype(np.float32)
         encoded = np.empty((len(X), len(self.columns_.order)), dtype)
         log_measure = 0.0
         for rows in gen_batches(len(X), max(ENCODED_AT_A_TIME // X.shape[1], 1)):
@@ -318,6 +324,18 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
     def _is_small(self, n_rows: int) -> bool:
         """Whether every step sees the whole table."""
         return n_rows <= self.batch_size
+
+    def _products(self, n_rows: int) -> int:
+        """How many numbers a step multiplies in one pass through the networks."""
+        n_columns = len(self.columns_.order)
+        widths = [
+            n_columns,
+            *self.architecture_.hidden_layer_sizes,
+            self.architecture_.n_components,
+        ]
+        layers = sum(a * b for a, b in pairwise(widths)) + widths[0] * widths[-1]
+        n_draws = SHARED_DRAWS if self._is_small(n_rows) else 1
+        return 2 * layers * min(n_rows, self.batch_size) * n_draws
 
     def _n_valid(self, n_rows: int) -> int:
         """How many rows to validate on; 0 if all are trained on."""

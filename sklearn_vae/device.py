@@ -1,6 +1,13 @@
 """Where the work is done: the only place that asks what hardware there is."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
+
+# Below so many multiplications a step ends before a second thread has joined in; and on a
+# busy machine, waiting for one can cost a hundred times the work.
+FEWEST_PRODUCTS_FOR_THREADS = 1 << 25
 
 
 def resolve_device(device: str) -> torch.device:
@@ -45,3 +52,23 @@ def _exists(device: torch.device) -> bool:
     if device.type == "mps":
         return torch.backends.mps.is_available()
     return device.type == "cpu"
+
+
+@contextmanager
+def threads_for(n_products: int) -> Iterator[None]:
+    """Compute on one thread while the steps are small; put torch's setting back after.
+
+    Parameters
+    ----------
+    n_products : int
+        Multiplications in one pass through the networks.
+    """
+    before = torch.get_num_threads()
+    if before == 1 or n_products >= FEWEST_PRODUCTS_FOR_THREADS:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

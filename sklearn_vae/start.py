@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy import linalg
 
 # the residual's standard deviation, in units of the columns', is at least 0.003
@@ -98,11 +99,11 @@ def _leading_axes(
         gram = np.zeros((n_columns, n_columns))
         for rows in _chunks(x):
             part = _weighted(x[rows], share[rows], loc, scale)
-            gram += part.T @ part
+            gram += _product(part.T, part)
         variances, axes = _largest(gram, n_axes)
     else:  # the smaller Gram matrix has the same variances
         part = _weighted(x, share, loc, scale)
-        gram = part @ part.T
+        gram = _product(part, part.T)
         variances, sides = _largest(gram, n_axes)
         axes = part.T @ sides
         axes /= np.maximum(np.linalg.norm(axes, axis=0), np.finfo(np.float64).tiny)
@@ -114,6 +115,11 @@ def _leading_axes(
 
 def _weighted(x: np.ndarray, share: np.ndarray, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return (x.astype(np.float64) - loc) / scale * np.sqrt(share)[:, None]
+
+
+def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Multiply by torch, whose threads the caller governs."""
+    return (torch.as_tensor(a) @ torch.as_tensor(b)).numpy()
 
 
 def _largest(gram: np.ndarray, n_axes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,132 @@ from sklearn_vae.base import BaseVAE
 
 
 class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE):
+    r"""Variational autoencoder with the manners of PCA and GaussianMixture.
+
+    An encoder gives each row a code, a normal distribution q(z|x) over few latent
+    dimensions; a decoder gives each code a density p(x|z) over rows. Both are neural
+    networks with a linear path beside them, and both start as probabilistic PCA, so
+    training only ever adds to it. The columns are standardised inside, and every
+    method takes and gives rows in X's own units.
+
+    Training maximises the evidence lower bound
+
+    .. math:: E_{q(z|x)}[\log p(x|z)] - \beta \, KL(q(z|x) \,\|\, N(0, I)).
+
+    Parameters
+    ----------
+    n_components : int, default=2
+        Number of latent dimensions.
+    hidden_layer_sizes : int or array-like of int, default=(128, 64)
+        Widths of the encoder's hidden layers; the decoder mirrors them. Empty for a
+        linear model.
+    activation : {"identity", "logistic", "tanh", "relu", "silu", "gelu"}, default="silu"
+        Function between the layers.
+    likelihood : str, likelihood, list or dict, default="auto"
+        What the columns are: ``"gaussian"``, ``"bernoulli"``, an object such as
+        ``Gaussian(scale="column")``, or one of these per column in a list or in a dict
+        by column name or number. ``"auto"`` takes a column of two values as Bernoulli
+        (in a table of fewer than 10 rows, only one of 0 and 1) and any other as
+        Gaussian, with a standard deviation that is a function of z.
+    beta : float or callable, default=1.0
+        Weight of the KL, or a function of the iteration (counted from 0) that gives
+        it, such as :class:`WarmUp`. It shapes the training alone: scores are always
+        those of the density itself.
+    free_bits : float, default=0.0
+        KL in nats that each latent dimension may spend at no cost, on average over
+        rows. Keeps dimensions alive.
+    scale_prior : float, default=10.0
+        Number of imagined rows, with the residuals of probabilistic PCA, that keep the
+        Gaussian columns' scales from collapsing onto the training rows.
+    max_iter : int, default=200
+        Iterations at the most, for each of the two runs that ``refit`` makes. An
+        iteration is one pass over the rows, or 25 gradient steps where a pass has
+        fewer. The step size falls to 0.3 and 0.1 of ``learning_rate`` after one half
+        and three quarters of them at the latest.
+    batch_size : int, default=256
+        Rows in a gradient step. A table of no more rows is trained as a whole, in
+        X's own precision, with draws of z that all rows share.
+    learning_rate : float, default=3e-3
+        Adam's step size to begin with.
+    weight_decay : float, default=0.01
+        Decoupled weight decay of the networks' matrices.
+    early_stopping : bool or "auto", default="auto"
+        Whether to set rows aside and to stop when their loss no longer falls.
+        ``"auto"`` does so from 100 rows on; a smaller table gets two iterations.
+    validation_fraction : float, default=0.15
+        Share of the rows that are set aside.
+    n_iter_no_change : int, default=10
+        Iterations without a gain of ``tol`` after which the step size falls, and, when
+        it has fallen twice, training stops.
+    tol : float, default=1e-3
+        Least gain in nats per row that counts.
+    refit : bool, default=True
+        Whether to train again on all rows for the steps found with rows set aside.
+    callbacks : list of skorch callbacks, default=None
+        Told of every iteration. scikit-learn's own callbacks are set with
+        ``set_callbacks`` from scikit-learn 1.9 on.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the last fit's weights, columns and units.
+    device : str, default="auto"
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``; ``"auto"`` takes the first
+        CUDA device or the CPU.
+    random_state : int, RandomState instance or None, default=None
+        What weights, order of rows, noise and the score's points follow from. The
+        global random states are never touched.
+    verbose : bool or int, default=False
+        Whether to print a line per iteration.
+
+    Attributes
+    ----------
+    columns_ : Columns
+        What the columns are and how they are scaled; prints as a small table.
+    history_ : list of dict
+        One record per iteration: ``epoch``, ``loss``, ``reconstruction_loss``,
+        ``kl_loss``, ``beta``, ``learning_rate``, with rows set aside also ``val_loss``,
+        ``val_reconstruction_loss`` and ``val_kl_loss`` (at the final beta), and
+        ``refit``, which tells the two runs apart. Losses are nats per row in X's own
+        units, and ``loss = reconstruction_loss + beta * kl_loss``.
+    n_iter_ : int
+        Iterations done, both runs together.
+    n_steps_ : int
+        Gradient steps done, both runs together.
+    weights_ : dict of ndarray
+        Parameters by name, with a leading member axis of length 1.
+    module_ : torch.nn.Module
+        The torch module, built anew from the weights at every access.
+    n_features_in_ : int
+        Number of columns of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where X has any.
+
+    See Also
+    --------
+    sklearn.decomposition.PCA : The linear model that training starts from.
+    sklearn.mixture.GaussianMixture : A density whose score can be compared with this
+        one's.
+
+    References
+    ----------
+    .. [1] D. P. Kingma and M. Welling, "Auto-Encoding Variational Bayes", ICLR 2014.
+    .. [2] I. Higgins et al., "beta-VAE: Learning Basic Visual Concepts with a
+       Constrained Variational Framework", ICLR 2017.
+    .. [3] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance Weighted
+       Autoencoders", ICLR 2016.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_vae import VAETransformer
+    >>> X = load_iris().data
+    >>> vae = VAETransformer(n_components=2, max_iter=20, random_state=0).fit(X)
+    >>> vae.transform(X).shape
+    (150, 2)
+    >>> vae.score_samples(X).shape
+    (150,)
+    >>> vae.sample(3).shape
+    (3, 4)
+    """
+
     def __init__(
         self,
         n_components: int = 2,

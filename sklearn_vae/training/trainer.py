@@ -102,6 +102,8 @@ class Trainer(NeuralNet):
             self.notify("on_epoch_begin", dataset_train=train, dataset_valid=valid)
             self.beta_ = self.plan.beta(self._iteration)
             self.optimizer_.lrs = course.rates()
+            self.history.record("beta", self.beta_)
+            self.history.record("learning_rate", float(self.optimizer_.lrs.max()))
             loss = self.run_single_epoch(train, True, "", self.train_step)
             val_loss = None
             if valid is not None:

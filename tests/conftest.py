@@ -1,0 +1,62 @@
+"""What several test files share: small tables and models at a known start."""
+
+import numpy as np
+import pytest
+import torch
+
+from sklearn_vae.likelihoods import Gaussian
+from sklearn_vae.model import VAE, Architecture
+from sklearn_vae.start import probabilistic_pca
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what needs an accelerator where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no GPU on this machine"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Compute on one thread: tensors are tiny, and threads that wait for a busy core cost most."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def rng():
+    """numpy's generator with a fixed seed."""
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def generator():
+    """torch's generator with a fixed seed."""
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def table(rng):
+    """Correlated Gaussian columns, standardised: (80, 4)."""
+    X = rng.standard_normal((80, 4)) @ rng.standard_normal((4, 4))
+    return (X - X.mean(axis=0)) / X.std(axis=0)
+
+
+@pytest.fixture
+def make_model():
+    """Build a model in float64, one member per table, each at its own linear start."""
+
+    def make(*tables, n_components=2, hidden_layer_sizes=(6, 5), blocks=None, seeds=None):
+        blocks = blocks or ((Gaussian(), tables[0].shape[1]),)
+        architecture = Architecture(n_components, hidden_layer_sizes, "tanh", blocks)
+        model = VAE(architecture, len(tables)).double()
+        model.flatten()
+        for member, x in enumerate(tables):
+            model.draw(member, member if seeds is None else seeds[member])
+            model.start_at(member, probabilistic_pca(x, None, n_components))
+        return model
+
+    return make

@@ -1,0 +1,194 @@
+"""The start in closed form: scikit-learn's PCA and the multivariate normal as oracles."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.decomposition import PCA
+
+from sklearn_vae import start as module
+from sklearn_vae.start import SMALLEST_VARIANCE, LinearStart, probabilistic_pca
+
+FIELDS = list(LinearStart.__dataclass_fields__)
+
+
+def log_density(start, x):
+    """log p(x) of the linear model: z integrated out by hand, the rest by scipy."""
+    covariance = start.loadings.T @ start.loadings + np.diag(start.residual**2)
+    return stats.multivariate_normal(start.loc, covariance).logpdf(x)
+
+
+def as_sklearn(table, n_components):
+    """PCA whose covariance is the maximum-likelihood one (sklearn divides by n - 1)."""
+    pca = PCA(n_components, svd_solver="full").fit(table * np.sqrt(1 - 1 / len(table)))
+    pca.mean_ = table.mean(axis=0)
+    return pca
+
+
+def assert_same(expected, start, **kwargs):
+    """All of both linear models is the same."""
+    for field in FIELDS:
+        np.testing.assert_allclose(
+            getattr(start, field), getattr(expected, field), err_msg=field, **kwargs
+        )
+
+
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+def test_the_noise_is_that_of_sklearns_pca(n_components, table):
+    """Probabilistic PCA's noise is the mean of the variances left out."""
+    expected = as_sklearn(table, n_components).noise_variance_
+    start = probabilistic_pca(table, None, n_components)
+
+    np.testing.assert_allclose(start.residual**2, np.full(4, expected), rtol=1e-9)
+
+
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+def test_the_density_is_that_of_sklearns_pca(n_components, table, rng):
+    """On rows it has seen and on others."""
+    x = np.vstack([table, 3 * rng.standard_normal((20, 4))])
+    expected = as_sklearn(table, n_components).score_samples(x)
+    start = probabilistic_pca(table, None, n_components)
+
+    np.testing.assert_allclose(log_density(start, x), expected, rtol=1e-9)
+
+
+def test_the_axes_are_pcas_the_largest_first(table):
+    """z_0 says most, as users of PCA expect; signs are settled by the largest entry."""
+    components = as_sklearn(table, 3).components_
+    loadings = probabilistic_pca(table, None, 3).loadings
+    lengths = np.linalg.norm(loadings, axis=1)
+
+    np.testing.assert_allclose(np.abs(loadings / lengths[:, None]), np.abs(components), atol=1e-9)
+    assert (np.diff(lengths) < 0).all()
+    assert (loadings[np.arange(3), np.abs(loadings).argmax(axis=1)] > 0).all()
+
+
+@pytest.mark.parametrize("units", [1.0, np.array([3.0, 0.1, 1.0, 20.0])])
+def test_the_posterior_is_bayes_rule(units, table):
+    """q(z|x) starts exact: conditioning a joint normal on x gives its mean and covariance."""
+    start = probabilistic_pca(table * units, None, 2)
+    W = start.loadings
+    covariance = W.T @ W + np.diag(start.residual**2)
+    gain = np.linalg.solve(covariance, W.T)  # (d, l)
+
+    np.testing.assert_allclose(start.recognition, gain, rtol=1e-7, atol=1e-12)
+    np.testing.assert_allclose(np.diag(start.posterior_scale**2), np.eye(2) - W @ gain, atol=1e-12)
+
+
+def test_units_are_given_back(table):
+    """Columns in other units are the same model in other units."""
+    units, shift = np.array([3.0, 0.1, 1.0, 20.0]), np.array([5.0, 0.0, -2.0, 100.0])
+    own, other = (probabilistic_pca(x, None, 2) for x in (table, table * units + shift))
+    expected = LinearStart(
+        own.loc * units + shift,
+        own.loadings * units,
+        own.residual * units,
+        own.recognition / units[:, None],
+        own.posterior_scale,
+    )
+
+    assert_same(expected, other, rtol=1e-7, atol=1e-10)
+
+
+def test_a_weight_is_a_number_of_copies(table, rng):
+    """A row of weight 3 is three rows, one of weight 0 is not there."""
+    weight = rng.integers(0, 4, len(table))
+    expected = probabilistic_pca(np.repeat(table, weight, axis=0), None, 2)
+
+    assert_same(expected, probabilistic_pca(table, weight.astype(float), 2), rtol=1e-8, atol=1e-12)
+
+
+def test_only_the_weights_ratio_counts(table, rng):
+    """Weights of mean 1 and weights of sum 1 mean the same."""
+    weight = rng.uniform(0.5, 2, len(table))
+
+    assert_same(
+        probabilistic_pca(table, weight, 2),
+        probabilistic_pca(table, 1e-3 * weight, 2),
+        rtol=1e-8,
+        atol=1e-12,
+    )
+
+
+@pytest.mark.parametrize("n_components", [1, 3])
+def test_more_columns_than_rows_give_the_same_model(n_components, rng):
+    """The small Gram matrix is a short cut, not another model."""
+    x = rng.standard_normal((12, 30))
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    values, vectors = np.linalg.eigh(np.cov(x, rowvar=False, ddof=0))
+    noise = values[:-n_components].mean()
+    axes = vectors[:, -n_components:]
+    signal = axes @ np.diag(values[-n_components:] - noise) @ axes.T
+    start = probabilistic_pca(x, None, n_components)
+
+    np.testing.assert_allclose(start.residual**2, np.full(30, noise), rtol=1e-9)
+    np.testing.assert_allclose(start.loadings.T @ start.loadings, signal, atol=1e-10)
+
+
+@pytest.mark.parametrize("n_components", [4, 5, 9])
+def test_enough_components_keep_the_multivariate_normal(n_components, table):
+    """With as many latent dimensions as columns nothing of the covariance is lost."""
+    expected = stats.multivariate_normal(
+        table.mean(axis=0), np.cov(table, rowvar=False, ddof=0)
+    ).logpdf(table)
+    start = probabilistic_pca(table, None, n_components)
+
+    np.testing.assert_allclose(log_density(start, table), expected, rtol=1e-8)
+    assert (n_components, 4) == start.loadings.shape
+
+
+def test_dimensions_beyond_the_rank_are_silent(rng):
+    """They say nothing: the posterior is the prior, and the loadings are 0."""
+    x = rng.standard_normal((5, 30))  # rank 4
+    start = probabilistic_pca(x, None, 8)
+
+    np.testing.assert_allclose(start.loadings[4:], 0, atol=1e-12)
+    np.testing.assert_allclose(start.posterior_scale[4:], 1, atol=1e-9)
+    assert (np.linalg.norm(start.loadings[:4], axis=1) > 0.1).all()
+
+
+def test_rows_on_a_plane_keep_a_smallest_noise(rng):
+    """A residual of 0 has no density."""
+    x = rng.standard_normal((50, 2)) @ rng.standard_normal((2, 5))
+    start = probabilistic_pca(x, None, 2)
+
+    np.testing.assert_allclose((start.residual / x.std(axis=0)) ** 2, SMALLEST_VARIANCE, rtol=1e-9)
+    assert all(np.isfinite(getattr(start, field)).all() for field in FIELDS)
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0])
+@pytest.mark.parametrize("n_rows", [3, 80])
+def test_constant_columns_are_left_where_they_are(n_rows, value, table):
+    """A split of a table may leave a column without variation; nothing may be divided by it."""
+    x = table[:n_rows].copy()
+    x[:, 1] = value
+    start = probabilistic_pca(x, None, 2)
+
+    assert all(np.isfinite(getattr(start, field)).all() for field in FIELDS)
+    assert start.loc[1] == pytest.approx(value)
+    np.testing.assert_allclose(start.loadings[:, 1], 0, atol=1e-12)
+
+
+def test_two_equal_rows_and_no_columns_are_no_reason_to_fail():
+    """The smallest tables that fit() lets through."""
+    equal = probabilistic_pca(np.ones((2, 3)), None, 1)
+    empty = probabilistic_pca(np.ones((2, 0)), None, 1)
+
+    assert all(np.isfinite(getattr(equal, field)).all() for field in FIELDS)
+    assert [getattr(empty, f).shape for f in FIELDS] == [(0,), (1, 0), (0,), (0, 1), (1,)]
+
+
+@pytest.mark.parametrize("n_columns", [3, 40])
+def test_chunks_change_nothing(n_columns, rng, monkeypatch):
+    """A large table is read a chunk at a time."""
+    x, weight = rng.standard_normal((23, n_columns)), rng.uniform(0.5, 2, 23)
+    expected = probabilistic_pca(x, weight, 2)
+    monkeypatch.setattr(module, "CHUNK", 2 * n_columns)
+
+    assert_same(expected, probabilistic_pca(x, weight, 2), rtol=1e-9, atol=1e-12)
+
+
+def test_single_precision_rows_are_summed_in_double(table):
+    """A million float32 rows summed in float32 lose the third digit."""
+    x = table.astype(np.float32)
+
+    assert_same(probabilistic_pca(x.astype(float), None, 2), probabilistic_pca(x, None, 2), rtol=0)
