@@ -1,0 +1,135 @@
+"""Bias and noise of `score_samples` by the number of draws, with Sobol and with random points.
+
+    python benchmarks/score_draws.py                      # four tables, 2 and 8 components
+    python benchmarks/score_draws.py --tables wine --n-components 4 --repeats 32
+
+How each figure is obtained:
+
+- Rows come from tables.py. A `VAETransformer` with the default parameters, but for `n_components`
+  and `random_state=0`, is fitted on the training rows of split 0; the test rows are scored.
+- A row's score is the importance-weighted bound with a set of points that all rows share, as in
+  `score_samples`. It is computed with independent sets of points: scramblings of the Sobol points,
+  or standard normal random points.
+- Bias: the mean score over rows and sets, minus that of four sets of 4,096 Sobol points. The
+  bound lies below log p(x) on average, so a bias is below 0 but for noise.
+- Noise of the mean: standard deviation over the sets of the mean score over the rows. It is the
+  luck in `score`, by which a comparison of models could be decided.
+- Noise of a row: the same of a single row's score (what `return_std=True` reports), as the root of
+  the mean square over rows.
+- Milliseconds: CPU time of one set for 1,000 rows on one thread.
+
+All figures but the last are nats, and follow from the seeds.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from tables import load_tables, split
+from threadpoolctl import threadpool_limits
+
+from sklearn_vae import VAETransformer
+from sklearn_vae.fitted import FittedVAE
+from sklearn_vae.randomness import sobol_normal
+
+TABLES = "wine,breast_cancer,red_wine,digits"
+DRAWS = [2**power for power in range(11)]
+REFERENCE_DRAWS, REFERENCE_SETS = 4096, 4
+FIRST_REFERENCE_SEED = 1_000_000
+
+
+def random_normal(n_draws: int, n_dims: int, seed: int) -> np.ndarray:
+    """Points without any plan, in the place of Sobol's."""
+    return np.random.default_rng(seed).standard_normal((n_draws, n_dims))
+
+
+class Error(NamedTuple):
+    """What one kind and number of points does to the score, in nats, and its cost."""
+
+    bias: float
+    noise_of_mean: float
+    noise_of_row: float
+    milliseconds: float
+
+
+def scores(fitted: FittedVAE, X: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Score rows with the given standard normal points, as `score_samples` does with its own."""
+    model = fitted.module(X.dtype)
+    noise = torch.as_tensor(points.astype(X.dtype))[None, :, None, :]  # (1, K, 1, l)
+    x = torch.as_tensor(fitted.columns.encode(X))
+    with torch.no_grad():
+        parts = [
+            model.log_likelihood(x[rows][None], noise)[0]
+            for rows in fitted.chunks(len(X), len(points))
+        ]
+    return torch.cat(parts).numpy() + fitted.columns.log_measure(X)
+
+
+def repeated(
+    fitted: FittedVAE, X: np.ndarray, draw: Callable, n_draws: int, seeds: range
+) -> np.ndarray:
+    """Scores with an independent set of points per seed: (n_sets, n_rows)."""
+    n_components = fitted.architecture.n_components
+    return np.array([scores(fitted, X, draw(n_draws, n_components, seed)) for seed in seeds])
+
+
+def measure(
+    fitted: FittedVAE, X: np.ndarray, draw: Callable, n_draws: int, repeats: int, truth: float
+) -> Error:
+    start = time.process_time()
+    sets = repeated(fitted, X, draw, n_draws, range(repeats))
+    seconds = time.process_time() - start
+
+    return Error(
+        bias=sets.mean() - truth,
+        noise_of_mean=sets.mean(axis=1).std(ddof=1),
+        noise_of_row=np.sqrt(sets.var(axis=0, ddof=1).mean()),
+        milliseconds=1e6 * seconds / sets.size,
+    )
+
+
+def report(name: str, n_components: int, X: np.ndarray, repeats: int) -> None:
+    """Fit one model and print its table."""
+    train, test = split(X, seed=0)
+    model = VAETransformer(n_components=n_components, random_state=0, device="cpu").fit(train)
+    fitted = model._fitted()
+    seeds = range(FIRST_REFERENCE_SEED, FIRST_REFERENCE_SEED + REFERENCE_SETS)
+    truth = repeated(fitted, test, sobol_normal, REFERENCE_DRAWS, seeds).mean()
+
+    print(f"\n### {name}: {len(test)} rows × {X.shape[1]} columns, n_components={n_components}, ")
+    print(f"{truth:.3f} nats at {REFERENCE_DRAWS} draws\n")
+    print("| draws | Sobol: bias | noise of the mean | noise of a row | ", end="")
+    print("random: bias | noise of the mean | noise of a row | ms per 1,000 rows |")
+    print("|" + "---|" * 8)
+    for n_draws in DRAWS:
+        sobol, random = (
+            measure(fitted, test, draw, n_draws, repeats, truth)
+            for draw in (sobol_normal, random_normal)
+        )
+        cells = [
+            f"{error.bias:+.3f} | {error.noise_of_mean:.3f} | {error.noise_of_row:.3f}"
+            for error in (sobol, random)
+        ]
+        print(f"| {n_draws} | {' | '.join(cells)} | {sobol.milliseconds:.1f} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Bias and noise of the score by its draws.")
+    add = parser.add_argument
+    add("--tables", default=TABLES, help="names with commas between: %(default)s")
+    add("--n-components", default="2,8", help="latent sizes: %(default)s")
+    add("--repeats", type=int, default=16, help="sets of points: %(default)s")
+    args = parser.parse_args()
+
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        for table in load_tables(args.tables.split(",")):
+            for n_components in map(int, args.n_components.split(",")):
+                report(table.name, n_components, table.X, args.repeats)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""scikit-learn's own checks, without one expected failure."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from sklearn_vae import VAETransformer
+
+# Checks that scikit-learn runs on its own estimators, but not in check_estimator.
+BESIDE = [
+    "check_all_zero_sample_weights_error",
+    "check_dataframe_column_names_consistency",
+    "check_get_feature_names_out_error",
+    "check_global_output_transform_pandas",
+    "check_global_set_output_transform_polars",
+    "check_inplace_ensure_writeable",
+    "check_param_validation",
+    "check_set_output_transform",
+    "check_set_output_transform_pandas",
+    "check_set_output_transform_polars",
+    "check_transformer_get_feature_names_out",
+    "check_transformer_get_feature_names_out_pandas",
+]
+
+ARRAY_API = """
+from collections import Counter
+from sklearn.utils.estimator_checks import check_estimator
+from sklearn_vae import VAETransformer
+
+results = check_estimator(VAETransformer(max_iter=2), on_fail=None, on_skip=None)
+print(dict(Counter(result["status"] for result in results)))
+"""
+
+
+@parametrize_with_checks([VAETransformer(max_iter=4)])
+def test_scikit_learn_finds_no_fault(estimator, check):
+    """Every check of check_estimator passes, check_sample_weight_equivalence among them."""
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks([VAETransformer()])
+def test_scikit_learn_finds_no_fault_with_the_defaults(estimator, check):
+    """What holds for a short fit holds for the one that users get."""
+    check(estimator)
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_the_checks_that_scikit_learn_keeps_for_itself_pass(name):
+    """Column names, set_output, parameter validation and read-only input."""
+    check = getattr(estimator_checks, name, None)
+    if check is None:
+        pytest.skip(f"this scikit-learn has no {name}")
+
+    check("VAETransformer", VAETransformer(max_iter=2))
+
+
+def test_weights_are_multiplicities_with_the_defaults():
+    """A check that scikit-learn gives up on for stochastic fits holds as users fit."""
+    name = "check_sample_weight_equivalence_on_dense_data"
+
+    getattr(estimator_checks, name)("VAETransformer", VAETransformer())
+
+
+@pytest.mark.slow
+def test_no_check_is_skipped_with_the_array_api_switched_on():
+    """SCIPY_ARRAY_API is read when scipy is imported, hence a process of its own."""
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", ARRAY_API],
+        env={**os.environ, "SCIPY_ARRAY_API": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    statuses = eval(run.stdout)
+
+    assert list(statuses) == ["passed"]

@@ -1,0 +1,147 @@
+"""The methods, one by one."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_vae import Gaussian, VAETransformer
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X = load_digits().data
+    return train_test_split(X, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def vae(digits):
+    return VAETransformer(4, max_iter=30, random_state=0).fit(digits[0])
+
+
+def test_codes_rebuild_digits_better_than_those_of_pca(vae, digits):
+    """The same four numbers per row, less error on rows never seen."""
+    _, test = digits
+    pca = PCA(4).fit(digits[0])
+    linear = np.square(test - pca.inverse_transform(pca.transform(test))).mean()
+    ours = np.square(test - vae.inverse_transform(vae.transform(test))).mean()
+
+    assert ours < 0.8 * linear
+
+
+def test_interpolation_walks_from_row_to_row(vae, digits):
+    """Both ends are the rows' reconstructions, and the steps between are even in z."""
+    a, b = digits[1][:2]
+    walk = vae.interpolate(a, b, 5)
+    ends = vae.inverse_transform(vae.transform(np.stack([a, b])))
+
+    assert walk.shape == (5, 64)
+    np.testing.assert_allclose(walk[[0, -1]], ends, rtol=1e-6, atol=1e-8)
+
+
+def test_constant_columns_come_back_as_they_were(vae, digits):
+    """Three pixels of digits are always 0."""
+    constant = digits[0].std(axis=0) == 0
+    rebuilt = vae.inverse_transform(vae.transform(digits[1]))
+
+    assert constant.any()
+    assert (rebuilt[:, constant] == 0).all()
+    assert (vae.sample(10)[:, constant] == 0).all()
+
+
+def test_binary_columns_are_sampled_as_binary():
+    """Samples take the column's two values; reconstructions lie between."""
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.normal(size=300), rng.choice([-1.0, 5.0], size=300)])
+    vae = VAETransformer(max_iter=4, random_state=0).fit(X)
+    rebuilt = vae.inverse_transform(vae.transform(X))
+
+    assert set(vae.sample(200)[:, 1]) == {-1.0, 5.0}
+    assert (rebuilt[:, 1] > -1).all()
+    assert (rebuilt[:, 1] < 5).all()
+
+
+def test_likelihoods_can_be_set_by_column_name():
+    """By name or number; what is not named is found out."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(size=200), "b": rng.integers(0, 2, 200)})
+    named = VAETransformer(likelihood={"b": "gaussian"}, max_iter=2).fit(frame)
+    listed = VAETransformer(likelihood=["auto", Gaussian("column")], max_iter=2).fit(frame)
+
+    assert "bernoulli" not in str(named.columns_).lower()
+    assert "Gaussian(scale='column')" in str(listed.columns_)
+
+
+@pytest.mark.parametrize(
+    "method", ["transform", "inverse_transform", "score_samples", "score", "sample"]
+)
+def test_methods_ask_for_a_fit_first(method):
+    """In scikit-learn's words."""
+    argument = 1 if method == "sample" else np.zeros((2, 2))
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        getattr(VAETransformer(), method)(argument)
+
+
+@pytest.mark.parametrize("n", [0, 2.5, "many"])
+def test_counts_are_checked(vae, digits, n):
+    """n_samples and n_draws are whole numbers above 0."""
+    with pytest.raises(ValueError, match="n_samples must be an integer >= 1"):
+        vae.sample(n)
+    with pytest.raises(ValueError, match="n_draws must be an integer >= 1"):
+        vae.score_samples(digits[1], n_draws=n)
+
+
+def test_codes_of_the_wrong_width_are_refused(vae):
+    """The message names both widths."""
+    with pytest.raises(ValueError, match="Z has 3 columns.*n_components=4"):
+        vae.inverse_transform(np.zeros((2, 3)))
+
+
+def test_partial_fit_learns_chunk_by_chunk():
+    """Each call passes once over its rows and lowers the loss; the first settles the units."""
+    X = StandardScaler().fit_transform(load_breast_cancer().data)
+    vae = VAETransformer(4, batch_size=32, random_state=0)
+    for _ in range(4):
+        for chunk in np.array_split(X, 4):
+            vae.partial_fit(chunk)
+    first, last = vae.history_[0]["loss"], vae.history_[-1]["loss"]
+
+    assert vae.n_iter_ == 16
+    assert vae.n_steps_ == 4 * sum(-(-len(chunk) // 32) for chunk in np.array_split(X, 4))
+    assert last < first - 1
+    with pytest.raises(ValueError, match="features"):
+        vae.partial_fit(X[:, :3])
+
+
+def test_partial_fit_goes_on_from_a_fit():
+    """Fit, then more rows as they come."""
+    X = load_digits().data
+    vae = VAETransformer(2, max_iter=2, random_state=0).fit(X[:500])
+    before = vae.score(X[500:])
+    vae.partial_fit(X[500:])
+
+    assert vae.n_iter_ == len(vae.history_)
+    assert vae.score(X[500:]) > before - 5
+
+
+def test_the_history_is_a_table():
+    """pandas reads it as it is."""
+    X = load_digits().data[:300]
+    frame = pd.DataFrame(VAETransformer(max_iter=3, random_state=0).fit(X).history_)
+
+    assert list(frame["epoch"]) == list(range(1, len(frame) + 1))
+    assert {"loss", "reconstruction_loss", "kl_loss", "val_loss", "refit"} <= set(frame)
+
+
+def test_module_is_the_torch_model(vae, digits):
+    """Who wants torch gets the module, in inference's state."""
+    import torch
+
+    x = torch.as_tensor(vae.columns_.encode(digits[1]))[None]
+    codes = vae.module_.posterior.mean(vae.module_.encode(x))[0]
+
+    np.testing.assert_allclose(codes, vae.transform(digits[1]), rtol=1e-6, atol=1e-9)

@@ -1,0 +1,156 @@
+"""Odd tables work, or are refused in words that help."""
+
+import numpy as np
+import pytest
+import torch
+
+from sklearn_vae import VAETransformer
+
+RNG = np.random.default_rng(0)
+NORMAL = RNG.normal(size=(300, 3))
+
+
+def fit(X, **params):
+    return VAETransformer(**{"max_iter": 2, "random_state": 0, **params}).fit(X)
+
+
+def assert_sound(vae, X):
+    """All that a model gives is finite and of the right shape."""
+    outputs = [vae.score_samples(X), vae.transform(X), vae.inverse_transform(vae.transform(X))]
+
+    assert [output.shape for output in outputs] == [(len(X),), (len(X), 2), X.shape]
+    assert all(np.isfinite(output).all() for output in [*outputs, vae.sample(20)])
+
+
+TABLES = {
+    "two rows": NORMAL[:2],
+    "a batch less one": RNG.normal(size=(255, 3)),
+    "a batch and one": RNG.normal(size=(257, 3)),
+    "last without validation": RNG.normal(size=(99, 3)),
+    "first with validation": RNG.normal(size=(100, 3)),
+    "one column": NORMAL[:, :1],
+    "a constant column": NORMAL * [1, 0, 1] + [0, 3, 0],
+    "nothing but constants": np.full((300, 3), 2.0),
+    "five rows many times": np.repeat(NORMAL[:5], 40, axis=0),
+    "1e-8 beside 1e8": NORMAL * [1e-8, 1, 1e8],
+    "1e-300 beside 1e300": NORMAL * [1e-300, 1, 1e300],
+    "an offset of 1e8": NORMAL + 1e8,
+    "Cauchy tails": RNG.standard_cauchy(size=(500, 3)),
+    "more columns than rows": RNG.normal(size=(20, 5000)),
+    "integers": RNG.integers(0, 100, size=(300, 3)),
+    "booleans": RNG.random((300, 3)) > 0.5,
+    "half precision": NORMAL.astype(np.float16),
+    "Fortran order": np.asfortranarray(NORMAL),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_odd_tables_work(name):
+    """Each of these breaks a peer."""
+    assert_sound(fit(TABLES[name]), TABLES[name])
+
+
+@pytest.mark.slow
+def test_a_million_rows_work():
+    """A long table, in bounded memory."""
+    X = RNG.normal(size=(1_000_000, 4))
+
+    assert_sound(fit(X, max_iter=1, hidden_layer_sizes=(16,)), X)
+
+
+def test_a_read_only_memmap_works(tmp_path):
+    """joblib hands large arrays to its workers like this."""
+    np.save(tmp_path / "X.npy", NORMAL)
+    X = np.load(tmp_path / "X.npy", mmap_mode="r")
+
+    assert_sound(fit(X), X)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_precision_in_is_precision_out(dtype):
+    """float32 stays float32 through every method."""
+    X = NORMAL.astype(dtype)
+    vae = fit(X)
+    outputs = [vae.transform(X), vae.inverse_transform(vae.transform(X)), vae.sample(3)]
+
+    assert {output.dtype for output in [*outputs, vae.score_samples(X)]} == {np.dtype(dtype)}
+
+
+def test_torch_tensors_are_arrays_too():
+    """Even those that want a gradient."""
+    X = torch.as_tensor(NORMAL).requires_grad_()
+
+    np.testing.assert_array_equal(fit(X).transform(X), fit(NORMAL).transform(NORMAL))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_farther_out_a_row_the_lower_its_score(dtype):
+    """Finite and in order up to 1e12 and beyond."""
+    vae = fit(NORMAL, max_iter=10)
+    far = np.outer([0, 5, 30, 1e3, 1e6, 1e12], np.ones(3)).astype(dtype)
+    scores = vae.score_samples(far)
+
+    assert np.isfinite(scores).all()
+    assert (np.diff(scores) < 0).all()
+    assert scores[-1] < vae.score_samples(NORMAL).min()
+
+
+def test_rows_at_the_end_of_the_number_line_score_finite():
+    """1e300 squared is not a number; the score is one."""
+    assert np.isfinite(fit(NORMAL).score_samples(np.full((2, 3), 1e300))).all()
+
+
+def test_an_outlier_stands_out_on_an_offset_of_1e8():
+    """Statistics and scaling are in double precision."""
+    vae = fit(NORMAL + 1e8, max_iter=10)
+    scores = vae.score_samples(np.vstack([NORMAL, [30, 0, 0]]) + 1e8)
+
+    assert scores.argmin() == len(NORMAL)
+
+
+@pytest.mark.parametrize(
+    ("X", "words"),
+    [
+        (NORMAL[:1], "1 sample"),
+        (np.where(NORMAL > 2, np.nan, NORMAL), "NaN"),
+        (np.where(NORMAL > 2, np.inf, NORMAL), "infinity"),
+        (NORMAL[:0], "0 sample"),
+        (NORMAL[:, 0], "1D array"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused_in_plain_words(X, words):
+    """And nothing is left behind that looks fitted."""
+    vae = VAETransformer()
+    with pytest.raises(ValueError, match=words):
+        vae.fit(X)
+
+    assert not [name for name in vars(vae) if name.endswith("_")]
+
+
+def test_a_failed_fit_leaves_the_old_model():
+    """Whatever goes wrong, and wherever: all the new or all the old."""
+    vae = fit(NORMAL)
+    before = vae.score_samples(NORMAL)
+
+    def fail(iteration):
+        raise MemoryError("in the middle of training")
+
+    with pytest.raises(MemoryError):
+        vae.set_params(beta=fail).fit(NORMAL[:, :2])
+
+    assert vae.n_features_in_ == 3
+    np.testing.assert_array_equal(vae.score_samples(NORMAL), before)
+
+
+def test_ctrl_c_leaves_the_old_model():
+    """KeyboardInterrupt goes through, as it does in scikit-learn."""
+    vae = fit(NORMAL)
+    before = vae.score_samples(NORMAL)
+
+    def interrupt(iteration):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        vae.set_params(beta=interrupt).fit(NORMAL)
+
+    np.testing.assert_array_equal(vae.score_samples(NORMAL), before)

@@ -1,0 +1,225 @@
+"""Every parameter is alive, and wrong values are refused by name."""
+
+import numpy as np
+import pytest
+from sklearn.utils._param_validation import InvalidParameterError
+from skorch.callbacks import Callback
+
+from sklearn_vae import Bernoulli, Gaussian, VAETransformer, WarmUp
+
+
+def bent_rows(n=400, seed=0):
+    rng = np.random.default_rng(seed)
+    a = rng.normal(size=(n, 1))
+    return np.hstack([a, a**2, np.sin(2 * a)]) + 0.2 * rng.normal(size=(n, 3))
+
+
+X = bent_rows()
+
+# another value for each parameter, where needed with others that make it matter
+OTHER = {
+    "n_components": 3,
+    "hidden_layer_sizes": (16,),
+    "activation": "tanh",
+    "likelihood": Gaussian(scale="column"),
+    "beta": 2.0,
+    "free_bits": 2.0,
+    "scale_prior": 100.0,
+    "max_iter": 3,
+    "batch_size": 64,
+    "learning_rate": 1e-2,
+    "weight_decay": 1.0,
+    "early_stopping": False,
+    "validation_fraction": 0.3,
+    "n_iter_no_change": 1,
+    "tol": 10.0,
+    "refit": False,
+    "random_state": 1,
+}
+# these say where the work is done and who is told, not what is learned
+BESIDE_THE_MODEL = {"callbacks", "device", "verbose", "warm_start"}
+
+
+# long enough for the rules about stopping to be met
+LONG = {"max_iter": 60, "n_iter_no_change": 3}
+
+
+def fit(**params):
+    return VAETransformer(**{"max_iter": 12, "random_state": 0, **params}).fit(X)
+
+
+@pytest.fixture(scope="module")
+def usual():
+    return fit(**LONG)
+
+
+def test_all_parameters_are_looked_at_here():
+    """A new parameter has to show what it changes."""
+    assert set(VAETransformer().get_params()) == set(OTHER) | BESIDE_THE_MODEL
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_every_parameter_changes_the_fitted_model(usual, name):
+    """A parameter that changes nothing is a lie (PyOD's beta is one)."""
+    other = fit(**{**LONG, name: OTHER[name]})
+
+    assert not np.array_equal(usual.score_samples(X), other.score_samples(X))
+
+
+def test_warm_start_goes_on_where_the_last_fit_ended(usual):
+    """The first loss is about the last one's, not that of probabilistic PCA."""
+    again = fit(warm_start=True).fit(X)
+
+    assert again.history_[0]["loss"] < usual.history_[0]["loss"] - 0.2
+
+
+def test_verbose_prints_a_line_per_iteration(capsys):
+    """And nothing is printed without it."""
+    fit(max_iter=2, early_stopping=False)
+    silence = capsys.readouterr().out
+    fit(max_iter=2, early_stopping=False, verbose=1)
+
+    assert silence == ""
+    assert len(capsys.readouterr().out.strip().splitlines()) == 4
+
+
+def test_callbacks_see_every_iteration():
+    """Any of skorch's callbacks can listen."""
+
+    class Counter(Callback):
+        def __init__(self):
+            self.n = 0
+
+        def on_epoch_end(self, net, **kwargs):
+            self.n += 1
+
+    counter = Counter()
+    vae = fit(callbacks=[counter])
+
+    assert counter.n == vae.n_iter_ == len(vae.history_)
+
+
+def test_the_kl_falls_as_beta_rises():
+    """beta is alive: 0.1, 1, 10 give less and less KL."""
+    ends = [fit(beta=beta, early_stopping=False).history_[-1]["kl_loss"] for beta in (0.1, 1, 10)]
+
+    assert ends[0] > ends[1] > ends[2]
+
+
+def test_the_loss_is_the_sum_of_its_parts_at_every_iteration():
+    """loss = reconstruction_loss + beta * kl_loss, in training and in validation."""
+    history = fit(beta=WarmUp(0.5, n_iter=4)).history_
+
+    assert [row["beta"] for row in history[:5]] == [0.125, 0.25, 0.375, 0.5, 0.5]
+    for row in history:
+        parts = row["reconstruction_loss"] + row["beta"] * row["kl_loss"]
+        assert row["loss"] == pytest.approx(parts, abs=1e-4)
+        if not row["refit"]:
+            parts = row["val_reconstruction_loss"] + 0.5 * row["val_kl_loss"]
+            assert row["val_loss"] == pytest.approx(parts, abs=1e-4)
+
+
+def test_the_loss_is_in_the_units_of_the_score():
+    """At beta = 1 the negative loss bounds the score from below, and not by much."""
+    vae = fit(early_stopping=False)
+
+    assert 0 < vae.score(X) + vae.history_[-1]["loss"] < 0.5
+
+
+def test_free_bits_keep_dimensions_alive():
+    """Where beta would silence a dimension, its free bits are spent all the same."""
+    silent = fit(beta=20.0, early_stopping=False).history_[-1]["kl_loss"]
+    spent = fit(beta=20.0, free_bits=1.0, early_stopping=False).history_[-1]["kl_loss"]
+
+    assert silent < 0.5
+    assert spent == pytest.approx(2.0, abs=0.3)
+
+
+def test_small_tables_are_trained_enough():
+    """An iteration has 25 steps at the least: 150 rows in one batch are seen 25 times."""
+    vae = VAETransformer(max_iter=4, early_stopping=False, random_state=0).fit(X[:150])
+
+    assert vae.n_steps_ == 4 * 25
+
+
+def test_refit_uses_the_rows_that_were_set_aside():
+    """Without it, rows in validation have no influence on the weights but by stopping."""
+    with_refit, without = fit(), fit(refit=False)
+
+    assert any(row["refit"] for row in with_refit.history_)
+    assert not any(row["refit"] for row in without.history_)
+    assert with_refit.history_[0]["loss"] == without.history_[0]["loss"]
+
+
+def test_early_stopping_is_never_worse_than_the_start():
+    """On rows without any structure, the start (probabilistic PCA) is kept."""
+    noise = np.random.default_rng(0).normal(size=(300, 5))
+    vae = VAETransformer(random_state=0).fit(noise)
+    start = VAETransformer(learning_rate=1e-12, max_iter=1, random_state=0).fit(noise)
+    fresh = np.random.default_rng(1).normal(size=(2000, 5))
+
+    assert vae.score(fresh) > start.score(fresh) - 0.02
+
+
+WRONG = [
+    ("n_components", 0),
+    ("n_components", 1.5),
+    ("hidden_layer_sizes", 0),
+    ("hidden_layer_sizes", (10, 0)),
+    ("hidden_layer_sizes", (10.5,)),
+    ("activation", "swish"),
+    ("likelihood", "poisson"),
+    ("likelihood", ["gaussian"]),
+    ("likelihood", ["gaussian", "gaussian", "normal"]),
+    ("likelihood", {"no such column": "gaussian"}),
+    ("likelihood", {7: "gaussian"}),
+    ("beta", -1.0),
+    ("beta", "high"),
+    ("free_bits", -0.1),
+    ("scale_prior", -1),
+    ("max_iter", 0),
+    ("batch_size", 0),
+    ("learning_rate", 0.0),
+    ("weight_decay", -1.0),
+    ("early_stopping", "yes"),
+    ("validation_fraction", 1.0),
+    ("n_iter_no_change", 0),
+    ("tol", -1.0),
+    ("refit", "no"),
+    ("callbacks", "ProgressBar"),
+    ("warm_start", "yes"),
+    ("device", "gpu"),
+    ("random_state", "luck"),
+    ("verbose", "loud"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_a_wrong_value_is_refused_by_name(name, value):
+    """The message says which parameter, which value and what is allowed, at fit."""
+    with pytest.raises(ValueError, match=f"'{name}' parameter") as caught:
+        VAETransformer(**{name: value}).fit(X)
+
+    assert isinstance(caught.value, InvalidParameterError | ValueError)
+    assert "must" in str(caught.value) or "columns" in str(caught.value)
+
+
+@pytest.mark.parametrize("wish", ["bernoulli", Bernoulli(), {1: "bernoulli"}])
+def test_bernoulli_for_a_real_column_names_the_column(wish):
+    """A column of many values cannot be binary."""
+    with pytest.raises(ValueError, match="column [01]"):
+        VAETransformer(likelihood=wish).fit(X)
+
+
+def test_a_validation_share_that_leaves_nothing_to_train_on_is_refused():
+    """Only where early stopping was asked for by name."""
+    with pytest.raises(ValueError, match="validation_fraction"):
+        VAETransformer(early_stopping=True, validation_fraction=0.9).fit(X[:4])
+
+
+def test_a_diverging_fit_warns_and_keeps_finite_weights():
+    """Never NaN in a result."""
+    with pytest.warns(match="learning_rate"):
+        vae = VAETransformer(learning_rate=1e6, max_iter=4, random_state=0).fit(X)
+
+    assert np.isfinite(vae.score_samples(X)).all()

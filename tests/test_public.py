@@ -1,0 +1,57 @@
+"""The public surface, and what importing it costs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sklearn_vae
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_public_names_are_these():
+    """A name that comes or goes is a decision."""
+    assert sklearn_vae.__all__ == ["Bernoulli", "Gaussian", "VAETransformer", "WarmUp"]
+    assert all(getattr(sklearn_vae, name).__name__ == name for name in sklearn_vae.__all__)
+    assert set(sklearn_vae.__all__) <= set(dir(sklearn_vae))
+    with pytest.raises(AttributeError, match="no attribute 'VAE'"):
+        _ = sklearn_vae.VAE
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    """No torch, no pandas, no matplotlib until an estimator is asked for."""
+    code = "import sys, sklearn_vae; print(sorted({m.split('.')[0] for m in sys.modules}))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert not {"torch", "sklearn", "pandas", "matplotlib", "numpy"} & set(eval(run.stdout))  # noqa: S307
+
+
+def test_the_first_fit_imports_no_pictures_and_no_compiler():
+    """torch's compiler costs a second in every new process; nothing here needs it."""
+    code = (
+        "import sys, numpy as np; from sklearn_vae import VAETransformer;"
+        "VAETransformer(max_iter=1).fit(np.random.rand(150, 3));"
+        "print([m for m in ('matplotlib', 'polars', 'torch._dynamo') if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert run.stdout.strip() == "[]"
+
+
+def test_the_code_in_the_readme_runs(tmp_path):
+    """What a newcomer copies works."""
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    subprocess.run(
+        [sys.executable, "-W", "error", "-c", block],
+        cwd=tmp_path,
+        check=True,
+        env={"PYTHONPATH": str(ROOT)},
+    )
+
+
+def test_the_readme_is_short():
+    """At most 120 lines."""
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120

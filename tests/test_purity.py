@@ -1,0 +1,130 @@
+"""No luck, no traces: same seed, same bits, and nothing global is changed."""
+
+import os
+import pickle
+import random
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from joblib import Parallel, delayed
+
+from sklearn_vae import VAETransformer
+
+
+def rows(n, d=4, seed=0):
+    return np.random.default_rng(seed).normal(size=(n, d)) @ np.triu(np.ones((d, d)))
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return VAETransformer(max_iter=4, random_state=0).fit(rows(400))
+
+
+@pytest.mark.parametrize("n", [60, 200, 700])
+def test_the_same_seed_gives_the_same_bits(n):
+    """For a tiny table, one that is a single batch and one that is several."""
+    X = rows(n)
+    a, b = (VAETransformer(max_iter=4, random_state=3).fit(X) for _ in range(2))
+
+    assert all((a.weights_[name] == b.weights_[name]).all() for name in a.weights_)
+    assert (a.transform(X) == b.transform(X)).all()
+    assert (a.score_samples(X) == b.score_samples(X)).all()
+    assert (a.sample(5) == b.sample(5)).all()
+
+
+def test_another_seed_gives_another_model():
+    """The seed is read."""
+    X = rows(200)
+    a, b = (
+        VAETransformer(max_iter=2, early_stopping=False, random_state=seed).fit(X)
+        for seed in (0, 1)
+    )
+
+    assert not np.array_equal(a.transform(X), b.transform(X))
+
+
+def test_no_seed_gives_fresh_luck_at_fit_and_none_after():
+    """random_state=None draws a seed once, at fit."""
+    X = rows(200)
+    a, b = (VAETransformer(max_iter=2, early_stopping=False).fit(X) for _ in range(2))
+
+    assert not np.array_equal(a.transform(X), b.transform(X))
+    assert (a.score_samples(X) == a.score_samples(X)).all()
+    assert not np.array_equal(a.sample(5), a.sample(5))
+
+
+@pytest.mark.parametrize("method", ["score_samples", "transform"])
+def test_a_row_is_treated_alike_in_any_company(fitted, method):
+    """Alone, in another order, in any batch: to 1e-7 in double precision."""
+    X = rows(300, seed=1)
+    expected = getattr(fitted, method)(X)
+    order = np.random.default_rng(0).permutation(len(X))
+
+    np.testing.assert_allclose(getattr(fitted, method)(X[order]), expected[order], rtol=1e-7)
+    np.testing.assert_allclose(getattr(fitted, method)(X[7:8]), expected[7:8], rtol=1e-7)
+    np.testing.assert_allclose(getattr(fitted, method)(X[:37]), expected[:37], rtol=1e-7)
+
+
+def test_global_states_are_as_before():
+    """Random states, thread count, grad mode, default type and warnings filters."""
+    random.seed(0), np.random.seed(0), torch.manual_seed(0)
+
+    def state():
+        return pickle.dumps(
+            (
+                random.getstate(),
+                np.random.get_state(),
+                torch.random.get_rng_state().numpy(),
+                torch.get_num_threads(),
+                torch.is_grad_enabled(),
+                torch.get_default_dtype(),
+                [str(entry) for entry in warnings.filters],
+                np.geterr(),
+                sorted(os.environ.items()),
+            )
+        )
+
+    before = state()
+    vae = VAETransformer(max_iter=2).fit(rows(300))
+    vae.score_samples(rows(10), return_std=True)
+    vae.transform(rows(10)), vae.sample(3), vae.partial_fit(rows(50))
+
+    assert state() == before
+
+
+@pytest.mark.parametrize("n", [60, 700])
+def test_the_thread_count_does_not_change_a_small_fit(n):
+    """Small steps run on one thread, whatever torch is set to."""
+    X, before = rows(n), torch.get_num_threads()
+    try:
+        codes = []
+        for n_threads in (1, 2):
+            torch.set_num_threads(n_threads)
+            codes.append(VAETransformer(max_iter=2, random_state=0).fit(X).transform(X))
+    finally:
+        torch.set_num_threads(before)
+
+    np.testing.assert_array_equal(*codes)
+
+
+def test_threads_score_one_model_as_one_does(fitted):
+    """Nothing in a fitted estimator changes while it is used."""
+    X = rows(200, seed=2)
+    expected = fitted.score_samples(X)
+    found = Parallel(n_jobs=8, backend="threading")(
+        delayed(fitted.score_samples)(X) for _ in range(16)
+    )
+
+    assert all((scores == expected).all() for scores in found)
+
+
+def test_a_fitted_estimator_holds_no_tensor(fitted):
+    """Its state is arrays and plain values: device-free and small in a pickle."""
+    state = pickle.dumps(fitted)
+
+    assert b"torch" not in state
+    assert len(state) < sum(array.nbytes for array in fitted.weights_.values()) + 20_000
+    X = rows(50)
+    np.testing.assert_array_equal(pickle.loads(state).score_samples(X), fitted.score_samples(X))

@@ -1,0 +1,125 @@
+"""The one line, and what surrounds it in practice."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_vae import VAETransformer
+
+
+def bent_rows(n=300, seed=0):
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=(n, 2))
+    return np.hstack([z, z**2, z[:, :1] * z[:, 1:]]) + 0.2 * rng.normal(size=(n, 5))
+
+
+X = bent_rows()
+GRID = {"vaetransformer__n_components": [1, 2], "vaetransformer__beta": [0.5, 1, 5]}
+
+
+def search(n_jobs=None, **params):
+    params = {"max_iter": 6, "hidden_layer_sizes": (16,), "random_state": 0, **params}
+    pipeline = make_pipeline(StandardScaler(), VAETransformer(**params))
+    return GridSearchCV(pipeline, GRID, cv=3, n_jobs=n_jobs)
+
+
+@pytest.fixture(scope="module")
+def found():
+    return search().fit(X)
+
+
+def test_the_one_line_means_something(found):
+    """Its best candidate is the best density on rows that no fit has seen."""
+    fresh = bent_rows(2000, seed=1)
+    scores = {}
+    for n_components in (1, 2):
+        for beta in (0.5, 1, 5):
+            candidate = found.estimator.set_params(
+                vaetransformer__n_components=n_components, vaetransformer__beta=beta
+            )
+            scores[n_components, beta] = candidate.fit(X).score(fresh)
+    chosen = scores[tuple(found.best_params_[name] for name in GRID)]
+
+    assert np.isfinite(found.cv_results_["mean_test_score"]).all()
+    assert chosen > max(scores.values()) - 0.3
+    assert chosen > min(scores.values()) + 0.3
+
+
+def test_two_jobs_give_the_same_bits_as_one(found):
+    """Worker processes change nothing."""
+    other = search(n_jobs=2).fit(X)
+
+    np.testing.assert_array_equal(
+        other.cv_results_["mean_test_score"], found.cv_results_["mean_test_score"]
+    )
+
+
+def test_a_dask_cluster_gives_the_same_scores(found):
+    """The same line on other machines, by way of joblib."""
+    distributed = pytest.importorskip("distributed")
+    from joblib import parallel_config
+
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster),
+        parallel_config("dask"),
+    ):
+        other = search().fit(X)
+
+    np.testing.assert_allclose(
+        other.cv_results_["mean_test_score"], found.cv_results_["mean_test_score"], rtol=1e-6
+    )
+
+
+def test_weights_ride_through_a_search():
+    """With metadata routing, weights reach fit and score."""
+    weight = np.random.default_rng(0).random(len(X))
+    with sklearn.config_context(enable_metadata_routing=True):
+        vae = VAETransformer(max_iter=2, random_state=0)
+        vae.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        pipeline = make_pipeline(StandardScaler().set_fit_request(sample_weight=True), vae)
+        grid = GridSearchCV(pipeline, {"vaetransformer__n_components": [1, 2]}, cv=3)
+        grid.fit(X, sample_weight=weight)
+
+    assert np.isfinite(grid.cv_results_["mean_test_score"]).all()
+
+
+def test_halving_spends_its_resource_on_max_iter():
+    """HalvingGridSearchCV finds what it needs."""
+    search = HalvingGridSearchCV(
+        VAETransformer(random_state=0),
+        {"n_components": [1, 2, 3]},
+        resource="max_iter",
+        min_resources=2,
+        max_resources=6,
+        cv=3,
+    )
+
+    assert np.isfinite(search.fit(X).cv_results_["mean_test_score"]).all()
+
+
+def test_a_data_frame_keeps_its_names():
+    """Column names go in, latent names come out."""
+    frame = pd.DataFrame(X, columns=list("abcde"))
+    vae = VAETransformer(3, max_iter=2, random_state=0).set_output(transform="pandas")
+    codes = vae.fit_transform(frame)
+
+    assert list(vae.feature_names_in_) == list("abcde")
+    assert list(codes.columns) == ["vaetransformer0", "vaetransformer1", "vaetransformer2"]
+    with pytest.raises(ValueError, match="feature names"):
+        vae.transform(frame[list("edcba")])
+
+
+def test_cross_validated_scores_are_held_out_nats():
+    """cross_val_score without a scorer is the held-out log-density."""
+    scores = cross_val_score(VAETransformer(max_iter=4, random_state=0), X, cv=3)
+
+    assert scores.shape == (3,)
+    assert (np.abs(scores) < 50).all()
