@@ -97,7 +97,7 @@ def test_counts_are_checked(vae, digits, n):
 
 def test_codes_of_the_wrong_width_are_refused(vae):
     """The message names both widths."""
-    with pytest.raises(ValueError, match="Z has 3 columns.*n_components=4"):
+    with pytest.raises(ValueError, match=r"Z has 3 columns.*n_components=4"):
         vae.inverse_transform(np.zeros((2, 3)))
 
 

@@ -207,7 +207,7 @@ def test_a_wrong_value_is_refused_by_name(name, value):
 @pytest.mark.parametrize("wish", ["bernoulli", Bernoulli(), {1: "bernoulli"}])
 def test_bernoulli_for_a_real_column_names_the_column(wish):
     """A column of many values cannot be binary."""
-    with pytest.raises(ValueError, match="column [01]"):
+    with pytest.raises(ValueError, match=r"column [01]"):
         VAETransformer(likelihood=wish).fit(X)
 
 
