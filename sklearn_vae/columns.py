@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -121,8 +122,8 @@ class Columns:
         X = np.empty((len(values), len(self.kinds)))
         X[:, self.order] = values * self.scale[self.order]
         X[:, self.is_constant] = 0
-        X = np.ldexp(X + self.shift, self.exponent)
-        return X.astype(values.dtype, copy=False)
+        with np.errstate(over="ignore"):
+            return np.ldexp(X + self.shift, self.exponent).astype(values.dtype, copy=False)
 
     def log_measure(self, X: np.ndarray) -> np.ndarray:
         """Give what the border knows of each row's log-density: (n, n_features) -> (n,).
@@ -156,7 +157,8 @@ def _wishes(likelihood: Any, n_features: int, names: list[str]) -> list[Likeliho
     """Turn the parameter into one likelihood per column, None where it is to be found out."""
     if isinstance(likelihood, Mapping):
         for key in likelihood:
-            if key not in names and not (isinstance(key, int) and 0 <= key < n_features):
+            number = isinstance(key, Integral) and not isinstance(key, bool)
+            if key not in names and not (number and 0 <= key < n_features):
                 raise ValueError(
                     f"The 'likelihood' parameter names {key!r}, which is no column of X; its "
                     f"columns are {names}."

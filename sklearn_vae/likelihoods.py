@@ -18,6 +18,9 @@ from sklearn_vae.priors import HALF_LOG_2PI
 
 Parameters = Sequence[Tensor]
 
+# Scales between 0.0009 and 1097, in units of the columns' own.
+LOG_SCALE_BOUND = 7.0
+
 
 class Likelihood(Protocol):
     """What every kind of column answers to."""
@@ -78,7 +81,7 @@ class Gaussian:
     def log_prob(self, params: Parameters, x: Tensor) -> Tensor:
         """Log-density of the rows, summed over columns: (..., d) -> (...)."""
         loc, raw = params
-        log_scale = bounded(raw)
+        log_scale = bounded(raw, LOG_SCALE_BOUND)
         residual = (x - loc) * (-log_scale).exp()
         # a scale per column sums once, not once per draw
         constant = (log_scale + HALF_LOG_2PI).sum(-1)
@@ -86,7 +89,7 @@ class Gaussian:
 
     def log_prior(self, params: Parameters, scale: Tensor) -> Tensor:
         """Log-density of one more row whose residual is ``scale``: (..., d), (d) -> (...)."""
-        log_scale = bounded(params[1])
+        log_scale = bounded(params[1], LOG_SCALE_BOUND)
         residual = scale * (-log_scale).exp()
         return (-0.5 * residual.square() - log_scale - HALF_LOG_2PI).sum(-1)
 
@@ -98,11 +101,14 @@ class Gaussian:
         """Rows drawn from p(x|z): (..., d)."""
         loc, raw = params
         noise = torch.randn(loc.shape, generator=generator, dtype=loc.dtype)
-        return loc + bounded(raw).exp() * noise.to(loc.device)
+        return loc + bounded(raw, LOG_SCALE_BOUND).exp() * noise.to(loc.device)
 
     def start(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Start as the linear Gaussian model itself."""
-        return [(loadings, loc), (torch.zeros_like(loadings), unbounded(scale.log()))]
+        return [
+            (loadings, loc),
+            (torch.zeros_like(loadings), unbounded(scale.log(), LOG_SCALE_BOUND)),
+        ]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_vae.likelihoods import Columnwise, Likelihood
-from sklearn_vae.networks import MLP, unbounded
+from sklearn_vae.networks import MLP
 from sklearn_vae.posteriors import DiagonalGaussian, log_mean_exp
 from sklearn_vae.priors import StandardNormal
 from sklearn_vae.randomness import Stream, make_generator
@@ -110,7 +110,8 @@ class VAE(nn.Module):
         p = self.decode(z)
         log_prob = self.likelihood.log_prob(p, x.unsqueeze(1))  # (M, K, B)
         log_prior = self.likelihood.log_prior(p, self.residual)  # (M, K or 1, B or 1)
-        return log_prob.mean(1), self.posterior.kl(q), log_prior.mean(1)
+        log_prob = log_prob.mean(1)
+        return log_prob, self.posterior.kl(q), log_prior.mean(1).expand_as(log_prob)
 
     def log_likelihood(self, x: Tensor, noise: Tensor) -> Tensor:
         """Importance-weighted bound on log p(x): (M, B, n_columns) -> (M, B).
@@ -167,11 +168,11 @@ class VAE(nn.Module):
         """Make one member the linear model, exact for Gaussian columns."""
         loc, residual = torch.as_tensor(start.loc), torch.as_tensor(start.residual)
         recognition = torch.as_tensor(start.recognition)  # (d, l)
-        log_scale = unbounded(torch.as_tensor(start.posterior_scale).log())
         encoder = self.encoder.linear
         silent = torch.zeros_like(recognition)
         encoder.weight[member].copy_(torch.cat([recognition, silent], dim=1))
-        encoder.bias[member, 0].copy_(torch.cat([-loc @ recognition, log_scale]))
+        posterior_scale = torch.as_tensor(start.posterior_scale)
+        encoder.bias[member, 0].copy_(self.posterior.start(-loc @ recognition, posterior_scale))
 
         loadings = torch.as_tensor(start.loadings)
         slopes, offsets, free = self.likelihood.start(loadings, loc, residual)

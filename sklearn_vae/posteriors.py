@@ -5,8 +5,11 @@ import math
 import torch
 from torch import Tensor
 
-from sklearn_vae.networks import bounded
+from sklearn_vae.networks import bounded, unbounded
 from sklearn_vae.priors import HALF_LOG_2PI
+
+# Scales between 6e-6 and 2e5: a thousand columns that say the same fix z to 1e-4.
+LOG_SCALE_BOUND = 12.0
 
 
 class DiagonalGaussian:
@@ -25,7 +28,11 @@ class DiagonalGaussian:
     def split(self, params: Tensor) -> tuple[Tensor, Tensor]:
         """Location and log-scale: (..., 2 l) -> (..., l), (..., l)."""
         loc, raw = params.chunk(2, dim=-1)
-        return loc, bounded(raw)
+        return loc, bounded(raw, LOG_SCALE_BOUND)
+
+    def start(self, loc: Tensor, scale: Tensor) -> Tensor:
+        """Parameters that have this location and scale: (l), (l) -> (2 l)."""
+        return torch.cat([loc, unbounded(scale.log(), LOG_SCALE_BOUND)])
 
     def mean(self, params: Tensor) -> Tensor:
         """Mean of z: (..., 2 l) -> (..., l)."""

@@ -53,7 +53,10 @@ def draw_seed(random_state: Any) -> int:
 
 
 def stream_seed(seed: int, stream: Stream, *place: int) -> int:
-    """Seed of the stream for one purpose at one place (a layer, an epoch, ...)."""
+    """Seed of the stream for one purpose at one place (a layer, an epoch, ...).
+
+    A purpose has places of one length only: trailing zeros do not count.
+    """
     return int(np.random.SeedSequence([seed, stream, *place]).generate_state(1)[0])
 
 

@@ -67,7 +67,6 @@ def test_a_start_with_components_to_spare_is_the_multivariate_normal(
     np.testing.assert_allclose(scores.detach().numpy(), exact.logpdf(table), atol=1e-6)
 
 
-@pytest.mark.xfail(reason="the posterior's scale is below exp(-LOG_SCALE_BOUND)", strict=True)
 def test_the_start_of_many_columns_that_say_the_same_is_exact(rng, make_model):
     """A spectrum of 400 wavelengths knows its few codes to a ten-thousandth."""
     x = rng.standard_normal((60, 8)) @ rng.standard_normal((8, 400))

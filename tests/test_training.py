@@ -522,7 +522,6 @@ def test_training_leaves_global_random_states_alone(bent, make_model):
     assert before[1] == np.random.get_state()[1].tolist()
 
 
-@pytest.mark.xfail(reason="the end of the last stage forgets the moments", strict=True)
 def test_training_in_pieces_is_one_training(bent, make_model):
     """With the moments and the number of the iteration, a stop leaves no trace."""
     train, whole, pieces = to_table(bent), make_model(bent), make_model(bent)
@@ -586,7 +585,6 @@ def test_warm_up_is_waited_for(bent, make_model):
     assert 10 <= course.spent[0, 0] < 15
 
 
-@pytest.mark.xfail(reason="the iteration itself is counted after wait is set to 0", strict=True)
 def test_warm_up_is_waited_for_by_the_least_patient(bent, make_model):
     """n_iter_no_change=1 is allowed, and no reason to stop before the KL counts."""
     slow = replace(PLAN, max_iter=40, patience=1, learning_rate=1e-9, beta=WarmUp(1.0, 10))
@@ -595,7 +593,6 @@ def test_warm_up_is_waited_for_by_the_least_patient(bent, make_model):
     assert course.spent[0, 0] >= 10
 
 
-@pytest.mark.xfail(reason="steps hold rows for one member only", strict=True, raises=RuntimeError)
 def test_members_are_trained_as_single_models_are(rng, make_model):
     """A fleet is a module with a leading member axis."""
     x = rng.standard_normal((40, 3))

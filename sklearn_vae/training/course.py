@@ -63,7 +63,14 @@ class Course:
         """Step size of each member, 0 for those that are done."""
         return self.plan.learning_rate * np.append(STAGES, 0.0)[self.stage]
 
-    def advance(self, loss: np.ndarray, val_loss: np.ndarray | None, flat: Tensor) -> np.ndarray:
+    def advance(
+        self,
+        loss: np.ndarray,
+        val_loss: np.ndarray | None,
+        flat: Tensor,
+        *,
+        warming_up: bool = False,
+    ) -> np.ndarray:
         """Take note of an iteration that is over.
 
         Parameters
@@ -74,6 +81,8 @@ class Course:
             Validation loss.
         flat : Tensor of shape (M, P)
             Weights; those of a member whose stage ended are set back to its best.
+        warming_up : bool, default=False
+            Whether the KL has not its final weight yet: patience waits for it.
 
         Returns
         -------
@@ -87,6 +96,8 @@ class Course:
         bad = running & ~np.isfinite(loss)
         self.diverged |= bad
         self.keep_best(running & ~bad, val_loss, flat)
+        if warming_up:
+            self.wait[:] = 0
         ended = self._leave(bad | (running & (self.wait >= self.plan.patience)))
         back = ended if val_loss is not None else bad
         flat[back] = self.best_flat[back]

@@ -49,6 +49,10 @@ class Table:
         weight = None if self.weight is None else self.weight.cpu().numpy()
         return self.x.cpu().numpy(), weight
 
+    def head(self, n_rows: int) -> Self:
+        """Make a table of the first rows."""
+        return self._subset(torch.arange(min(n_rows, len(self))))
+
     def split(self, n_rows: int, generator: torch.Generator) -> tuple[Self, Self]:
         """Set ``n_rows`` rows aside: all others, and those."""
         order = torch.randperm(len(self), generator=generator)

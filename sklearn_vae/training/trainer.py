@@ -24,6 +24,9 @@ from sklearn_vae.training.plan import Plan, Step, Table, steps_of
 # Draws of z for all validation rows together, and rows that are validated at a time.
 VALIDATION_DRAWS = 4096
 VALIDATION_ROWS = 4096
+# A loss that is so many nats above its start, and so many more per column, has diverged.
+DIVERGED = 100.0
+DIVERGED_PER_COLUMN = 10.0
 
 
 class Trainer(NeuralNet):
@@ -98,6 +101,7 @@ class Trainer(NeuralNet):
         self.beta_ = self.final_beta_ = self.plan.beta(self.plan.max_iter - 1)
         if valid is not None:
             course.keep_best(~course.done, self.validate(valid)[0], model.flat)
+        limit = self.validate(train.head(VALIDATION_ROWS))[0] + self._margin
         while not course.done.all():
             self.notify("on_epoch_begin", dataset_train=train, dataset_valid=valid)
             self.beta_ = self.plan.beta(self._iteration)
@@ -108,9 +112,10 @@ class Trainer(NeuralNet):
             val_loss = None
             if valid is not None:
                 val_loss = self.run_single_epoch(valid, False, "val_", self.validate)
-            if self.beta_ != self.final_beta_:
-                course.wait[:] = 0
-            self.optimizer_.restart(course.advance(loss, val_loss, model.flat))
+            loss = np.where(loss < limit, loss, np.nan)
+            warming_up = self.beta_ != self.final_beta_
+            ended = course.advance(loss, val_loss, model.flat, warming_up=warming_up)
+            self.optimizer_.restart(ended & ~course.done)
             if not self._goes_on(train, valid):
                 break
         self._settle()
@@ -134,7 +139,7 @@ class Trainer(NeuralNet):
 
     def train_step(self, batch: Table, step: Step) -> Terms:
         """Take one gradient step for all members."""
-        x, weight = batch.take(step.rows)
+        x, weight = batch.take(step.rows.expand(len(self.module_.flat), -1))
         self.optimizer_.zero_grad()
         terms = self.criterion_(self.module_, x, weight, step.noise, self.beta_)
         terms.to_minimise.sum().backward()
@@ -155,6 +160,11 @@ class Trainer(NeuralNet):
             terms = self.criterion_(self.module_, x, weight, noise, self.final_beta_)
             total += terms.reported().cpu().numpy() * (len(rows) / len(valid))
         return total
+
+    @property
+    def _margin(self) -> float:
+        """How far above its start a loss may rise before it counts as diverged."""
+        return DIVERGED + DIVERGED_PER_COLUMN * self.module_.likelihood.n_columns
 
     @property
     def _iteration(self) -> int:
@@ -181,14 +191,14 @@ class Trainer(NeuralNet):
         return True
 
     def _settle(self) -> None:
-        """Take the best weights, and warn if a loss was ever not finite."""
+        """Take the best weights, and warn if training ever diverged."""
         with torch.no_grad():
             self.module_.flat.copy_(self.course_.best_flat)
         if not self.module_.flat.isfinite().all():
             raise FloatingPointError("The weights that training started from are not finite.")
         if self.course_.diverged.any():
             warnings.warn(
-                f"Training diverged (a loss was not finite) with learning_rate="
+                f"Training diverged (the loss rose without bounds) with learning_rate="
                 f"{self.plan.learning_rate}. The last good weights were kept and training went "
                 f"on with a smaller step; a smaller learning_rate avoids this.",
                 ConvergenceWarning,
