@@ -99,7 +99,7 @@ def test_elbo_terms_are_the_textbooks(table, make_model):
     log_prob, kl, log_prior = model.elbo_terms(x, noise)
 
     loc, raw = model.encode(x).chunk(2, dim=-1)
-    q = Normal(loc, (7 * torch.tanh(raw / 7)).exp())
+    q = Normal(loc, (12 * torch.tanh(raw / 12)).exp())
     z = q.loc[:, None] + q.scale[:, None] * noise
     ((mean, raw_scale),) = model.decode(z)
     p = Normal(mean, (7 * torch.tanh(raw_scale / 7)).exp())

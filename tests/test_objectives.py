@@ -32,13 +32,13 @@ def x(table):
 def kl_by_torch(model, x):
     """KL of each row and dimension from torch.distributions: (M, B, l)."""
     loc, raw = model.encode(x).chunk(2, dim=-1)
-    return kl_divergence(Normal(loc, (7 * torch.tanh(raw / 7)).exp()), Normal(0.0, 1.0))
+    return kl_divergence(Normal(loc, (12 * torch.tanh(raw / 12)).exp()), Normal(0.0, 1.0))
 
 
 def reconstruction_by_torch(model, x, noise):
     """Mean of -log p(x|z) from torch.distributions: (M,)."""
     loc, raw = model.encode(x).chunk(2, dim=-1)
-    z = loc[:, None] + (7 * torch.tanh(raw / 7)).exp()[:, None] * noise
+    z = loc[:, None] + (12 * torch.tanh(raw / 12)).exp()[:, None] * noise
     ((mean, raw_scale),) = model.decode(z)
     p = Normal(mean, (7 * torch.tanh(raw_scale / 7)).exp())
     return -p.log_prob(x[:, None]).sum(-1).mean((1, 2))

@@ -21,7 +21,7 @@ def params(generator):
 def by_torch(params):
     """The same posterior as torch.distributions states it."""
     loc, raw = params[..., :3], params[..., 3:]
-    return Normal(loc, (7 * torch.tanh(raw / 7)).exp())
+    return Normal(loc, (12 * torch.tanh(raw / 12)).exp())
 
 
 def test_kl_is_the_textbook_kl_from_the_standard_normal(params):

@@ -479,6 +479,7 @@ def test_losses_are_recorded_in_the_tables_own_units(bent, make_model):
     assert torch.equal(plain.module_.flat, moved.module_.flat)
 
 
+@pytest.mark.filterwarnings("ignore:Training diverged")
 @pytest.mark.parametrize("learning_rate", [1e-3, 1e-1, 10.0])
 def test_the_model_ends_with_the_weights_that_validated_best(learning_rate, bent, make_model):
     """Training never makes it worse than any iteration, nor than its start."""
@@ -726,6 +727,7 @@ def test_callbacks_are_told_of_every_iteration(bent, make_model):
     assert events.seen == ["train begins", *iterations, "train ends"]
 
 
+@pytest.mark.filterwarnings("ignore:Training diverged")
 def test_a_callback_can_stop_the_training(bent, make_model):
     """As skorch's own do: the best weights so far are kept, and no error reaches the user."""
     events = Events(stop_after=2)
