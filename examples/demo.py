@@ -109,7 +109,7 @@ def show_densities(vae: Pipeline, mixture: Pipeline, factors: Pipeline, X: np.nd
     ]
     nats = [model.score(X) for model in (vae, mixture, factors)]
     print("\nNats per held-out row, for a density of the standardised columns (more is better):\n")
-    show(pd.DataFrame({"": nats}, index=names).round(2))
+    show(pd.DataFrame(nats, index=names).round(2), header=False)
 
 
 def show_codes(vaes: list[Pipeline], X_train: np.ndarray, X_test: np.ndarray) -> None:
@@ -134,8 +134,8 @@ def short(name: str) -> str:
     return name.removeprefix("vaetransformer__")
 
 
-def show(table: pd.DataFrame) -> None:
-    print("    " + table.to_string().replace("\n", "\n    "))
+def show(table: pd.DataFrame, header: bool = True) -> None:
+    print("    " + table.to_string(header=header).replace("\n", "\n    "))
 
 
 # The picture

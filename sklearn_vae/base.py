@@ -38,11 +38,14 @@ FEWEST_ROWS = 2
 # early_stopping="auto" sets validation rows aside from this many rows on. Smaller tables
 # get so many iterations at the most: by then they have gained what there is to gain.
 FEWEST_ROWS_TO_VALIDATE = 100
-ITERATIONS_OF_SMALL_TABLES = 2
+ITERATIONS_OF_SMALL_TABLES = 1
 # Sobol points of the score; benchmarks/score_draws.py shows bias and noise by number.
 SCORE_DRAWS = 64
 # Scramblings of the same points that return_std compares.
 STD_SCRAMBLINGS = 8
+# n_components="auto" takes so many, where columns and rows suffice.
+USUAL_COMPONENTS = 8
+ROWS_PER_COMPONENT = 20
 # A table that is one batch of no more numbers is trained in X's own precision.
 MOST_NUMBERS_IN_DOUBLE = 1 << 15
 # Numbers of X that are encoded at a time.
@@ -56,7 +59,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "likelihood": [
@@ -83,7 +86,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
 
     def __init__(
         self,
-        n_components: int,
+        n_components: int | str,
         hidden_layer_sizes: Any,
         activation: str,
         likelihood: Any,
@@ -264,10 +267,19 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         names = getattr(self, "feature_names_in_", None)
         self.columns_ = Columns.learn(X, weight, self.likelihood, names)
         self.architecture_ = Architecture(
-            int(self.n_components), self._widths(), self.activation, self.columns_.blocks
+            self._n_components(len(X) if weight is None else weight.sum()),
+            self._widths(),
+            self.activation,
+            self.columns_.blocks,
         )
         self.seed_ = draw_seed(self.random_state)
         self.dtype_ = X.dtype
+
+    def _n_components(self, n_rows: float) -> int:
+        if self.n_components != "auto":
+            return int(self.n_components)
+        n_columns = max(len(self.columns_.order), 1)
+        return min(USUAL_COMPONENTS, n_columns, max(2, int(n_rows) // ROWS_PER_COMPONENT))
 
     def _widths(self) -> tuple[int, ...]:
         sizes = self.hidden_layer_sizes

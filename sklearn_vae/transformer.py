@@ -25,8 +25,10 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
 
     Parameters
     ----------
-    n_components : int, default=2
-        Number of latent dimensions.
+    n_components : int or "auto", default="auto"
+        Number of latent dimensions. ``"auto"`` takes 8, or as many as there are
+        columns, or one per 20 rows, whichever is least, but no less than 2 on account
+        of the rows.
     hidden_layer_sizes : int or array-like of int, default=(128, 64)
         Widths of the encoder's hidden layers; the decoder mirrors them. Empty for a
         linear model.
@@ -45,7 +47,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     free_bits : float, default=0.0
         KL in nats that each latent dimension may spend at no cost, on average over
         rows. Keeps dimensions alive.
-    scale_prior : float, default=10.0
+    scale_prior : float, default=30.0
         Number of imagined rows, with the residuals of probabilistic PCA, that keep the
         Gaussian columns' scales from collapsing onto the training rows.
     max_iter : int, default=200
@@ -62,7 +64,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         Decoupled weight decay of the networks' matrices.
     early_stopping : bool or "auto", default="auto"
         Whether to set rows aside and to stop when their loss no longer falls.
-        ``"auto"`` does so from 100 rows on; a smaller table gets two iterations.
+        ``"auto"`` does so from 100 rows on; a smaller table gets one iteration.
     validation_fraction : float, default=0.15
         Share of the rows that are set aside.
     n_iter_no_change : int, default=10
@@ -139,14 +141,14 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
 
     def __init__(
         self,
-        n_components: int = 2,
+        n_components: int | str = "auto",
         *,
         hidden_layer_sizes: Any = (128, 64),
         activation: str = "silu",
         likelihood: Any = "auto",
         beta: Any = 1.0,
         free_bits: float = 0.0,
-        scale_prior: float = 10.0,
+        scale_prior: float = 30.0,
         max_iter: int = 200,
         batch_size: int = 256,
         learning_rate: float = 3e-3,

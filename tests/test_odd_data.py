@@ -11,7 +11,7 @@ NORMAL = RNG.normal(size=(300, 3))
 
 
 def fit(X, **params):
-    return VAETransformer(**{"max_iter": 2, "random_state": 0, **params}).fit(X)
+    return VAETransformer(**{"n_components": 2, "max_iter": 2, "random_state": 0, **params}).fit(X)
 
 
 def assert_sound(vae, X):
