@@ -1,4 +1,4 @@
-"""Bias and noise of `score_samples` by the number of draws, with Sobol and with random points.
+"""Bias and noise of `score_samples` by number and kind of draws.
 
     python benchmarks/score_draws.py                      # four tables, 2 and 8 components
     python benchmarks/score_draws.py --tables wine --n-components 4 --repeats 32
@@ -8,8 +8,9 @@ How each figure is obtained:
 - Rows come from tables.py. A `VAETransformer` with the default parameters, but for `n_components`
   and `random_state=0`, is fitted on the training rows of split 0; the test rows are scored.
 - A row's score is the importance-weighted bound with a set of points that all rows share, as in
-  `score_samples`. It is computed with independent sets of points: scramblings of the Sobol points,
-  or standard normal random points.
+  `score_samples`. It is computed with independent sets of points of three kinds: scramblings of
+  the Sobol points, a little wider than q(z|x), as the score draws them; the same, just as wide as
+  q(z|x); and standard normal random points, just as wide.
 - Bias: the mean score over rows and sets, minus that of four sets of 4,096 Sobol points. The
   bound lies below log p(x) on average, so a bias is below 0 but for noise.
 - Noise of the mean: standard deviation over the sets of the mean score over the rows. It is the
@@ -55,32 +56,48 @@ class Error(NamedTuple):
     milliseconds: float
 
 
-def scores(fitted: FittedVAE, X: np.ndarray, points: np.ndarray) -> np.ndarray:
+class Kind(NamedTuple):
+    """A way to draw points."""
+
+    name: str
+    draw: Callable[[int, int, int], np.ndarray]
+    wide: bool
+
+
+KINDS = (
+    Kind("Sobol, wider", sobol_normal, True),
+    Kind("Sobol", sobol_normal, False),
+    Kind("random", random_normal, False),
+)
+
+
+def scores(fitted: FittedVAE, X: np.ndarray, points: np.ndarray, wide: bool) -> np.ndarray:
     """Score rows with the given standard normal points, as `score_samples` does with its own."""
     model = fitted.module(X.dtype)
     noise = torch.as_tensor(points.astype(X.dtype))[None, :, None, :]  # (1, K, 1, l)
     x = torch.as_tensor(fitted.columns.encode(X))
     with torch.no_grad():
         parts = [
-            model.log_likelihood(x[rows][None], noise)[0]
+            model.log_likelihood(x[rows][None], noise, fitted.width if wide else 1.0)[0]
             for rows in fitted.chunks(len(X), len(points))
         ]
     return torch.cat(parts).numpy() + fitted.columns.log_measure(X)
 
 
 def repeated(
-    fitted: FittedVAE, X: np.ndarray, draw: Callable, n_draws: int, seeds: range
+    fitted: FittedVAE, X: np.ndarray, kind: Kind, n_draws: int, seeds: range
 ) -> np.ndarray:
     """Scores with an independent set of points per seed: (n_sets, n_rows)."""
     n_components = fitted.architecture.n_components
-    return np.array([scores(fitted, X, draw(n_draws, n_components, seed)) for seed in seeds])
+    points = (kind.draw(n_draws, n_components, seed) for seed in seeds)
+    return np.array([scores(fitted, X, own, kind.wide) for own in points])
 
 
 def measure(
-    fitted: FittedVAE, X: np.ndarray, draw: Callable, n_draws: int, repeats: int, truth: float
+    fitted: FittedVAE, X: np.ndarray, kind: Kind, n_draws: int, repeats: int, truth: float
 ) -> Error:
     start = time.process_time()
-    sets = repeated(fitted, X, draw, n_draws, range(repeats))
+    sets = repeated(fitted, X, kind, n_draws, range(repeats))
     seconds = time.process_time() - start
 
     return Error(
@@ -97,23 +114,20 @@ def report(name: str, n_components: int, X: np.ndarray, repeats: int) -> None:
     model = VAETransformer(n_components=n_components, random_state=0, device="cpu").fit(train)
     fitted = model._fitted()
     seeds = range(FIRST_REFERENCE_SEED, FIRST_REFERENCE_SEED + REFERENCE_SETS)
-    truth = repeated(fitted, test, sobol_normal, REFERENCE_DRAWS, seeds).mean()
+    truth = repeated(fitted, test, KINDS[0], REFERENCE_DRAWS, seeds).mean()
 
     print(f"\n### {name}: {len(test)} rows × {X.shape[1]} columns, n_components={n_components}, ")
     print(f"{truth:.3f} nats at {REFERENCE_DRAWS} draws\n")
-    print("| draws | Sobol: bias | noise of the mean | noise of a row | ", end="")
-    print("random: bias | noise of the mean | noise of a row | ms per 1,000 rows |")
-    print("|" + "---|" * 8)
+    heads = " | ".join(f"{kind.name}: bias | of the mean | of a row" for kind in KINDS)
+    print(f"| draws | {heads} | ms per 1,000 rows |")
+    print("|" + "---|" * (3 * len(KINDS) + 2))
     for n_draws in DRAWS:
-        sobol, random = (
-            measure(fitted, test, draw, n_draws, repeats, truth)
-            for draw in (sobol_normal, random_normal)
-        )
-        cells = [
+        errors = [measure(fitted, test, kind, n_draws, repeats, truth) for kind in KINDS]
+        cells = " | ".join(
             f"{error.bias:+.3f} | {error.noise_of_mean:.3f} | {error.noise_of_row:.3f}"
-            for error in (sobol, random)
-        ]
-        print(f"| {n_draws} | {' | '.join(cells)} | {sobol.milliseconds:.1f} |", flush=True)
+            for error in errors
+        )
+        print(f"| {n_draws} | {cells} | {errors[0].milliseconds:.1f} |", flush=True)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from skorch.callbacks import Callback
 from torch import Tensor
 
 from sklearn_vae.callbacks import CallbackSupportMixin, Report, with_callbacks
@@ -157,12 +158,16 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             If a parameter or X is not as it must be. The estimator is then as before.
         """
         self._validate_params()
+        self._check_callbacks()
         report = Report(self, max_iterations=2 * self.max_iter)
         with all_or_nothing(self):
-            X, weight = self._check_rows(X, sample_weight, reset=True)
-            report.begin(X, y)
             go_on = self.warm_start and hasattr(self, "weights_")
-            if not go_on:
+            X, weight = self._check_rows(X, sample_weight, reset=not go_on)
+            report.begin(X, y)
+            if go_on:
+                self._check_shapes()
+                self.seed_ = draw_seed(self.random_state)
+            else:
                 self._learn_columns(X, weight)
             table = self._to_table(X, weight)
             with threads_for(self._products(len(table))):
@@ -196,10 +201,13 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             The fitted estimator.
         """
         self._validate_params()
+        self._check_callbacks()
         with all_or_nothing(self):
             go_on = hasattr(self, "weights_")
             X, weight = self._check_rows(X, sample_weight, reset=not go_on)
-            if not go_on:
+            if go_on:
+                self._check_shapes()
+            else:
                 self._learn_columns(X, weight)
             table = self._to_table(X, weight)
             before = self.history_ if go_on else []
@@ -275,11 +283,35 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         self.seed_ = draw_seed(self.random_state)
         self.dtype_ = X.dtype
 
+    def _check_shapes(self) -> None:
+        """Refuse to go on with weights that a changed parameter does not fit."""
+        fitted = self.architecture_
+        wanted = {
+            "n_components": (self.n_components, fitted.n_components),
+            "hidden_layer_sizes": (self._widths(), fitted.hidden_layer_sizes),
+            "activation": (self.activation, fitted.activation),
+        }
+        for name, (now, before) in wanted.items():
+            if now not in (before, "auto"):
+                raise ValueError(
+                    f"The '{name}' parameter must be {before!r}, as in the fit that this one "
+                    f"goes on from. Got {now!r} instead."
+                )
+
     def _n_components(self, n_rows: float) -> int:
         if self.n_components != "auto":
             return int(self.n_components)
         n_columns = max(len(self.columns_.order), 1)
         return min(USUAL_COMPONENTS, n_columns, max(2, int(n_rows) // ROWS_PER_COMPONENT))
+
+    def _check_callbacks(self) -> None:
+        for entry in self.callbacks or []:
+            listener = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
+            if not isinstance(listener, Callback):
+                raise ValueError(
+                    f"The 'callbacks' parameter of {type(self).__name__} must hold skorch "
+                    f"callbacks, or tuples of a name and one. Got {entry!r} instead."
+                )
 
     def _widths(self) -> tuple[int, ...]:
         sizes = self.hidden_layer_sizes

@@ -113,7 +113,7 @@ class VAE(nn.Module):
         log_prob = log_prob.mean(1)
         return log_prob, self.posterior.kl(q), log_prior.mean(1).expand_as(log_prob)
 
-    def log_likelihood(self, x: Tensor, noise: Tensor) -> Tensor:
+    def log_likelihood(self, x: Tensor, noise: Tensor, widen: float = 1.0) -> Tensor:
         """Importance-weighted bound on log p(x): (M, B, n_columns) -> (M, B).
 
         Parameters
@@ -122,6 +122,9 @@ class VAE(nn.Module):
             Encoded rows.
         noise : Tensor of shape (M or 1, K, B or 1, l)
             Standard normal draws, own or shared by the rows.
+        widen : float, default=1.0
+            How many times as wide as q(z|x) the distribution is from which z is drawn.
+            The bound holds for any; a little wider than the encoder's is tighter.
 
         Returns
         -------
@@ -134,11 +137,11 @@ class VAE(nn.Module):
            Autoencoders", ICLR 2016.
         """
         q = self.encode(x)
-        z = self.posterior.rsample(q, noise)
+        z = self.posterior.rsample(q, noise, widen)
         log_weight = (
             self.likelihood.log_prob(self.decode(z), x.unsqueeze(1))
             + self.prior.log_prob(z)
-            - self.posterior.log_prob(q, z)
+            - self.posterior.log_prob(q, z, widen)
         )  # (M, K, B)
         return log_mean_exp(log_weight, dim=1)
 

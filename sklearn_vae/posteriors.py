@@ -38,14 +38,19 @@ class DiagonalGaussian:
         """Mean of z: (..., 2 l) -> (..., l)."""
         return params.chunk(2, dim=-1)[0]
 
-    def rsample(self, params: Tensor, noise: Tensor) -> Tensor:
-        """Draws z = loc + scale * noise, for (M, B, 2 l) and (M or 1, K, B or 1, l)."""
+    def widen(self, params: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+        """Location and log-scale of a posterior ``factor`` times as wide."""
         loc, log_scale = self.split(params)
+        return loc, log_scale + math.log(factor)
+
+    def rsample(self, params: Tensor, noise: Tensor, widen: float = 1.0) -> Tensor:
+        """Draws z = loc + scale * noise, for (M, B, 2 l) and (M or 1, K, B or 1, l)."""
+        loc, log_scale = self.widen(params, widen)
         return loc.unsqueeze(1) + log_scale.exp().unsqueeze(1) * noise  # (M, K, B, l)
 
-    def log_prob(self, params: Tensor, z: Tensor) -> Tensor:
+    def log_prob(self, params: Tensor, z: Tensor, widen: float = 1.0) -> Tensor:
         """Log-density in nats of draws z: (M, B, 2 l), (M, K, B, l) -> (M, K, B)."""
-        loc, log_scale = self.split(params)
+        loc, log_scale = self.widen(params, widen)
         noise = (z - loc.unsqueeze(1)) * (-log_scale).exp().unsqueeze(1)
         return (-0.5 * noise.square() - log_scale.unsqueeze(1) - HALF_LOG_2PI).sum(-1)
 

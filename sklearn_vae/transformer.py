@@ -7,7 +7,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from sklearn_vae.base import BaseVAE
+from sklearn_vae.base import BaseVAE, positive_integer
 
 
 class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE):
@@ -243,9 +243,17 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         ndarray of shape (n, n_features)
             Mean of p(x|z) at evenly spaced z.
         """
-        start, end = self.transform(np.vstack([np.ravel(x0), np.ravel(x1)]))
+        check_is_fitted(self)
+        n = positive_integer("n", n)
+        ends = check_array(np.vstack([np.ravel(x0), np.ravel(x1)]), dtype=[np.float64, np.float32])
+        if ends.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"x0 and x1 have {ends.shape[1]} values, but this {type(self).__name__} was "
+                f"fitted with {self.n_features_in_} features."
+            )
+        start, end = self._fitted().codes(ends)
         share = np.linspace(0, 1, n, dtype=start.dtype)[:, None]
-        return self.inverse_transform((1 - share) * start + share * end)
+        return self._fitted().decode((1 - share) * start + share * end)
 
     @property
     def _n_features_out(self) -> int:

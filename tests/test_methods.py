@@ -145,3 +145,35 @@ def test_module_is_the_torch_model(vae, digits):
     codes = vae.module_.posterior.mean(vae.module_.encode(x))[0]
 
     np.testing.assert_allclose(codes, vae.transform(digits[1]), rtol=1e-6, atol=1e-9)
+
+
+def test_frames_go_in_and_codes_come_back_as_frames():
+    """set_output and column names get in no method's way, and nothing warns."""
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(120, 3)), columns=list("abc"))
+    vae = VAETransformer(max_iter=1, random_state=0).set_output(transform="pandas").fit(frame)
+    walk = vae.interpolate(frame.iloc[0], frame.iloc[1], 3)
+
+    assert walk.shape == (3, 3)
+    np.testing.assert_allclose(vae.inverse_transform(vae.transform(frame.iloc[[0]])), walk[:1])
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize(
+    ("name", "value"), [("n_components", 3), ("hidden_layer_sizes", (7,)), ("activation", "relu")]
+)
+def test_going_on_with_other_shapes_is_refused(method, name, value):
+    """Weights of one shape cannot go on in another; the message names the parameter."""
+    X = np.random.default_rng(0).normal(size=(120, 4))
+    vae = VAETransformer(2, warm_start=True, max_iter=1, random_state=0).fit(X)
+    with pytest.raises(ValueError, match=f"'{name}' parameter must be"):
+        getattr(vae.set_params(**{name: value}), method)(X)
+    with pytest.raises(ValueError, match="features"):
+        getattr(vae, method)(X[:, :3])
+
+
+def test_interpolation_checks_its_arguments(vae):
+    """Both by name."""
+    with pytest.raises(ValueError, match="n must be an integer >= 1"):
+        vae.interpolate(np.zeros(64), np.zeros(64), 0)
+    with pytest.raises(ValueError, match="x0 and x1 have 3 values"):
+        vae.interpolate(np.zeros(3), np.zeros(3))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.utils._param_validation import InvalidParameterError
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
 
 from sklearn_vae import Bernoulli, Gaussian, VAETransformer, WarmUp
 
@@ -233,3 +233,25 @@ def test_the_automatic_latent_size_looks_at_columns_and_rows(n_rows, n_columns, 
     X = np.random.default_rng(0).normal(size=(n_rows, n_columns))
 
     assert VAETransformer(max_iter=1).fit_transform(X).shape[1] == expected
+
+
+def test_a_callback_that_is_none_is_refused():
+    """Before anything is fitted, by name."""
+    with pytest.raises(ValueError, match="'callbacks' parameter"):
+        fit(callbacks=[3])
+
+
+def test_gradients_can_be_clipped_by_a_callback():
+    """skorch's own: what it does to the gradients reaches the step."""
+    plain = fit(max_iter=2, early_stopping=False)
+    clipped = fit(max_iter=2, early_stopping=False, callbacks=[GradientNormClipping(1e-3)])
+
+    assert not np.array_equal(plain.transform(X), clipped.transform(X))
+
+
+def test_a_schedule_by_callback_shows_in_the_history():
+    """torch's schedulers move the step size within each stage."""
+    scheduler = LRScheduler(policy="StepLR", step_size=1, gamma=0.5)
+    history = fit(max_iter=3, early_stopping=False, callbacks=[scheduler]).history_
+
+    assert [row["learning_rate"] for row in history[:2]] == [3e-3, 1.5e-3]

@@ -65,6 +65,10 @@ class FlatAdam(torch.optim.Optimizer):
         """Set the gradients to zero, in place: they are views of one tensor."""
         self.model.flat_grad.zero_()
 
+    def rates(self) -> np.ndarray:
+        """Step size of each member: its stage's, times what a callback's schedule made of it."""
+        return self.lrs * (self.param_groups[0]["lr"] / self.defaults["lr"])
+
     def restart(self, members: np.ndarray) -> None:
         """Forget the moments of some members."""
         for value in self.moments.values():
@@ -74,8 +78,7 @@ class FlatAdam(torch.optim.Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         """Move every member whose step size is not 0."""
         weight_decay = self.param_groups[0]["weight_decay"]
-        # a callback's schedule changes the group's step size; the stages have their own
-        lrs = self.lrs * (self.param_groups[0]["lr"] / self.defaults["lr"])
+        lrs = self.rates()
         for lr in np.unique(lrs[lrs > 0]):
             members = np.flatnonzero(lrs == lr)
             if weight_decay > 0:

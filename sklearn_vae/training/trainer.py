@@ -6,13 +6,14 @@ no per-row indexing, no per-batch record, one number read back per epoch.
 """
 
 import warnings
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
-from skorch.callbacks import EpochTimer, PrintLog
+from skorch.callbacks import Callback, EpochTimer, PrintLog
 
 from sklearn_vae.model import VAE
 from sklearn_vae.objectives import ELBO, REPORTED, Terms
@@ -107,7 +108,7 @@ class Trainer(NeuralNet):
             self.beta_ = self.plan.beta(self._iteration)
             self.optimizer_.lrs = course.rates()
             self.history.record("beta", self.beta_)
-            self.history.record("learning_rate", float(self.optimizer_.lrs.max()))
+            self.history.record("learning_rate", float(self.optimizer_.rates().max()))
             loss = self.run_single_epoch(train, True, "", self.train_step)
             val_loss = None
             if valid is not None:
@@ -143,6 +144,9 @@ class Trainer(NeuralNet):
         self.optimizer_.zero_grad()
         terms = self.criterion_(self.module_, x, weight, step.noise, self.beta_)
         terms.to_minimise.sum().backward()
+        if self._hears_gradients:
+            named = list(self.module_.named_parameters())
+            self.notify("on_grad_computed", named_parameters=named, batch=step, training=True)
         self.optimizer_.step()
         return terms
 
@@ -165,6 +169,14 @@ class Trainer(NeuralNet):
     def _margin(self) -> float:
         """How far above its start a loss may rise before it counts as diverged."""
         return DIVERGED + DIVERGED_PER_COLUMN * self.module_.likelihood.n_columns
+
+    @cached_property
+    def _hears_gradients(self) -> bool:
+        """Whether a callback, such as one that clips gradients, wants to see every step."""
+        return any(
+            type(listener).on_grad_computed is not Callback.on_grad_computed
+            for _, listener in self.callbacks_
+        )
 
     @property
     def _iteration(self) -> int:
