@@ -93,6 +93,7 @@ class MLP(nn.Module):
         last = nn.Parameter(torch.zeros(n_members, widths[-1], n_out)) if self.hidden else None
         self.last: nn.Parameter | None
         self.register_parameter("last", last)
+        self.activation_name = activation
         self.activation = ACTIVATIONS[activation]
 
     @property
