@@ -8,6 +8,7 @@ also what this is tested against.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -52,7 +53,7 @@ def elbo_with_gradient(
     The arguments are those of :class:`ELBO`; what was in the gradients is overwritten.
     """
     n_rows, n_draws = x.shape[1], noise.shape[1]
-    share = torch.ones_like(x[..., 0]) if weight is None else weight
+    share = x.new_ones(x.shape[:2]) if weight is None else weight
     share = share / n_rows  # (M, B)
 
     encoder, decoder = Layers(model.encoder), Layers(model.decoder)
@@ -128,9 +129,7 @@ class Code:
         self.z = self.loc.unsqueeze(1) + self.scale.unsqueeze(1) * noise  # (M, K, B, l)
         self.kl = 0.5 * (self.loc.square() + self.variance - 1) - self.log_scale  # (M, B, l)
 
-    def backward(
-        self, grad_z: Tensor, share: Tensor, beta: float, spent: Tensor | None
-    ) -> Tensor:
+    def backward(self, grad_z: Tensor, share: Tensor, beta: float, spent: Tensor | None) -> Tensor:
         """Gradient of the encoder's output: (M, B, 2 l)."""
         force = beta * share.unsqueeze(-1)  # (M, B, 1)
         if spent is not None:
@@ -155,7 +154,7 @@ def _columns(
     """Loss of all kinds of columns; their gradients go into ``grad_out`` and the free ones."""
     likelihood = model.likelihood
     params = likelihood.split(out, model.free.unsqueeze(1))
-    grads = likelihood.split(grad_out, model.free.grad.unsqueeze(1))
+    grads = likelihood.split(grad_out, cast(Tensor, model.free.grad).unsqueeze(1))
     total = Columns(out.new_zeros(len(out)), out.new_zeros(len(out)))
     share = share.unsqueeze(1).unsqueeze(-1)  # (M, 1, B, 1)
     cuts = zip(

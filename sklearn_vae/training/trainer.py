@@ -19,6 +19,7 @@ from sklearn_vae.model import VAE
 from sklearn_vae.objectives import ELBO, REPORTED, Terms
 from sklearn_vae.randomness import Stream, sobol_normal, stream_seed
 from sklearn_vae.training.course import Course
+from sklearn_vae.training.gradient import elbo_with_gradient, has_gradient
 from sklearn_vae.training.optimizer import FlatAdam
 from sklearn_vae.training.plan import Plan, Step, Table, steps_of
 
@@ -141,9 +142,13 @@ class Trainer(NeuralNet):
     def train_step(self, batch: Table, step: Step) -> Terms:
         """Take one gradient step for all members."""
         x, weight = batch.take(step.rows.expand(len(self.module_.flat), -1))
-        self.optimizer_.zero_grad()
-        terms = self.criterion_(self.module_, x, weight, step.noise, self.beta_)
-        terms.to_minimise.sum().backward()
+        arguments = (self.module_, x, weight, step.noise, self.beta_)
+        if self._gradient_is_written_out:
+            terms = elbo_with_gradient(self.criterion_, *arguments)
+        else:
+            self.optimizer_.zero_grad()
+            terms = self.criterion_(*arguments)
+            terms.to_minimise.sum().backward()
         if self._hears_gradients:
             named = list(self.module_.named_parameters())
             self.notify("on_grad_computed", named_parameters=named, batch=step, training=True)
@@ -169,6 +174,10 @@ class Trainer(NeuralNet):
     def _margin(self) -> float:
         """How far above its start a loss may rise before it counts as diverged."""
         return DIVERGED + DIVERGED_PER_COLUMN * self.module_.likelihood.n_columns
+
+    @cached_property
+    def _gradient_is_written_out(self) -> bool:
+        return has_gradient(self.module_, self.criterion_)
 
     @cached_property
     def _hears_gradients(self) -> bool:

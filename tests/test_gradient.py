@@ -1,0 +1,105 @@
+"""The gradient that is written out is the one that autograd finds."""
+
+import itertools
+
+import pytest
+import torch
+
+from sklearn_vae.likelihoods import Bernoulli, Gaussian
+from sklearn_vae.model import VAE, Architecture
+from sklearn_vae.networks import ACTIVATIONS
+from sklearn_vae.objectives import ELBO
+from sklearn_vae.training.gradient import (
+    ACTIVATION_GRADIENTS,
+    elbo_with_gradient,
+    has_gradient,
+)
+
+BLOCKS = {
+    "a scale that is a function of z": [(Gaussian("z"), 4)],
+    "a scale per column, and bits": [(Gaussian("column"), 3), (Bernoulli(), 2)],
+    "bits, and both kinds of scale": [
+        (Bernoulli(), 3),
+        (Gaussian("z"), 2),
+        (Gaussian("column"), 1),
+    ],
+    "no column at all": [(Gaussian("z"), 0)],
+}
+
+
+def disturbed(blocks, *, n_members=1, hidden=(6, 5), activation="silu"):
+    """A model in double precision with weights of all sizes."""
+    torch.manual_seed(0)
+    model = VAE(Architecture(2, hidden, activation, tuple(blocks)), n_members).double()
+    model.flatten()
+    with torch.no_grad():
+        model.flat.normal_(0, 0.4)
+        model.residual.uniform_(0.3, 1.3)
+    return model
+
+
+def batch(model, *, n_draws=1, shared=False, weighted=False, n_rows=9):
+    """Rows, weights and noise for it."""
+    n_members = len(model.flat)
+    x = torch.randn(n_members, n_rows, model.likelihood.n_columns).double()
+    parts = [
+        (own > 0).double() if isinstance(kind, Bernoulli) else own
+        for (kind, _), own in zip(model.likelihood.blocks, model.likelihood.cut(x), strict=True)
+    ]
+    noise = torch.randn(1 if shared else n_members, n_draws, 1 if shared else n_rows, 2).double()
+    return torch.cat(parts, -1), torch.rand(n_members, n_rows).double() if weighted else None, noise
+
+
+def assert_same_gradient(model, objective, x, weight, noise, beta=0.7):
+    model.flat_grad.zero_()
+    expected = objective(model, x, weight, noise, beta)
+    expected.to_minimise.sum().backward()
+    gradient = model.flat_grad.clone()
+    model.flat_grad.fill_(7.0)  # what stood there before does not count
+    actual = elbo_with_gradient(objective, model, x, weight, noise, beta)
+
+    scale = gradient.abs().max().clamp(min=1e-12)
+    torch.testing.assert_close(model.flat_grad / scale, gradient / scale, rtol=1e-6, atol=1e-8)
+    for name, term in expected._asdict().items():
+        torch.testing.assert_close(getattr(actual, name), term.detach(), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:grad and param do not obey")
+@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_every_kind_of_column_mask_and_weight(name, n_members):
+    """With own and shared noise, one draw and several, with and without weights and free bits."""
+    model = disturbed(BLOCKS[name], n_members=n_members)
+    for n_draws, shared, weighted, free_bits in itertools.product(
+        (1, 4), (False, True), (False, True), (0.0, 0.3)
+    ):
+        objective = ELBO(free_bits, prior_rows=0.2)
+        rows = batch(model, n_draws=n_draws, shared=shared, weighted=weighted)
+
+        assert_same_gradient(model, objective, *rows)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("hidden", [(), (7,), (6, 5)])
+def test_every_activation_and_depth(activation, hidden):
+    """The linear path alone, one hidden layer and two."""
+    blocks = BLOCKS["bits, and both kinds of scale"]
+    model = disturbed(blocks, hidden=hidden, activation=activation)
+
+    assert_same_gradient(model, ELBO(), *batch(model))
+
+
+def test_every_activation_has_a_gradient():
+    """A new one cannot be forgotten."""
+    assert ACTIVATION_GRADIENTS.keys() == ACTIVATIONS.keys()
+
+
+def test_what_has_no_gradient_here_is_left_to_autograd():
+    """Another objective or kind of column."""
+    model = disturbed(BLOCKS["no column at all"])
+
+    class Other(ELBO):
+        pass
+
+    assert has_gradient(model, ELBO())
+    assert not has_gradient(model, Other())
