@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from sklearn_vae.callbacks import CallbackSupportMixin, Report, with_callbacks
 from sklearn_vae.columns import Columns
-from sklearn_vae.device import resolve_device, threads_for
+from sklearn_vae.device import onednn_for, resolve_device, threads_for
 from sklearn_vae.fitted import FittedVAE
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.model import VAE, Architecture
@@ -170,7 +169,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             else:
                 self._learn_columns(X, weight)
             table = self._to_table(X, weight)
-            with threads_for(self._products(len(table))):
+            with self._speed(table):
                 trainers = self._train(table, go_on, report)
             self.weights_ = trainers[-1].module_.weights()
             self.moments_: dict[str, np.ndarray] | None = None  # partial_fit makes its own
@@ -219,7 +218,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
                 beta=Constant(self._schedule()(len(before))),
                 first_iteration=len(before),
             )
-            with threads_for(self._products(len(table))):
+            with self._speed(table):
                 trainer = self._trainer(table, plan, go_on, Report(None))
                 trainer.train(table, moments=self.moments_ if go_on else None)
             self.weights_ = trainer.module_.weights()
@@ -369,17 +368,18 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         """Whether every step sees the whole table."""
         return n_rows <= self.batch_size
 
-    def _products(self, n_rows: int) -> int:
-        """How many numbers a step multiplies in one pass through the networks."""
-        n_columns = len(self.columns_.order)
-        widths = [
-            n_columns,
-            *self.architecture_.hidden_layer_sizes,
-            self.architecture_.n_components,
-        ]
-        layers = sum(a * b for a, b in pairwise(widths)) + widths[0] * widths[-1]
-        n_draws = SHARED_DRAWS if self._is_small(n_rows) else 1
-        return 2 * layers * min(n_rows, self.batch_size) * n_draws
+    @contextmanager
+    def _speed(self, table: Table) -> Iterator[None]:
+        """Set torch up for steps of this size."""
+        rows = min(len(table), self.batch_size)
+        if self._is_small(len(table)):
+            rows *= SHARED_DRAWS
+        layers = self.architecture_.layers
+        with (
+            threads_for(rows * sum(layers)),
+            onednn_for(table.x.device, rows * sum(layers) / len(layers)),
+        ):
+            yield
 
     def _n_valid(self, n_rows: int) -> int:
         """How many rows to validate on; 0 if all are trained on."""

@@ -1,13 +1,19 @@
 """Where the work is done: the only place that asks what hardware there is."""
 
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from threading import Lock
 
 import torch
 
 # Below so many multiplications a step ends before a second thread has joined in; and on a
 # busy machine, waiting for one can cost a hundred times the work.
 FEWEST_PRODUCTS_FOR_THREADS = 1 << 25
+# Matrix products of so many multiplications are faster by oneDNN than by torch's usual
+# library on chips where that one stops at AVX2.
+FEWEST_PRODUCTS_FOR_ONEDNN = 5 << 18
 
 
 def resolve_device(device: str) -> torch.device:
@@ -72,3 +78,46 @@ def threads_for(n_products: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+class _OneDNN:
+    """torch's switch that hands single-precision products on the CPU to oneDNN.
+
+    The switch is the process's, so it is counted who needs it, and set back when the
+    last one leaves.
+    """
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.users = 0
+        self.before = "highest"
+
+    @contextmanager
+    def __call__(self, device: torch.device, n_products: float) -> Iterator[None]:
+        """Use oneDNN while products of this size, on average, are computed."""
+        worth_it = n_products >= FEWEST_PRODUCTS_FOR_ONEDNN
+        if not (worth_it and device.type == "cpu" and _keeps_single_precision()):
+            yield
+            return
+        self._count(+1)
+        try:
+            yield
+        finally:
+            self._count(-1)
+
+    def _count(self, change: int) -> None:
+        with self.lock:
+            if self.users == 0:
+                self.before = torch.get_float32_matmul_precision()
+            self.users += change
+            torch.set_float32_matmul_precision("medium" if self.users else self.before)
+
+
+onednn_for = _OneDNN()
+
+
+@cache
+def _keeps_single_precision() -> bool:
+    """Whether oneDNN computes in single precision here: it may not where there is AMX."""
+    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    return platform.machine() in ("x86_64", "AMD64") and not has_amx()

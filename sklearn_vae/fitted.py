@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.columns import Columns
+from sklearn_vae.device import onednn_for
 from sklearn_vae.model import VAE, Architecture
 from sklearn_vae.randomness import Stream, make_generator, sobol_normal, stream_seed
 
@@ -105,7 +106,9 @@ class FittedVAE:
     ) -> np.ndarray:
         """Apply a function of (model, encoded rows) to X, a chunk at a time."""
         model = self.module(X.dtype)
-        with torch.no_grad():
+        chunk_rows = next(self.chunks(len(X), n_draws), slice(0, 0)).stop * n_draws
+        layers = self.architecture.layers
+        with torch.no_grad(), onednn_for(self.device, chunk_rows * sum(layers) / len(layers)):
             chunks = [
                 function(model, torch.as_tensor(self.columns.encode(X[rows])).to(self.device)[None])
                 for rows in self.chunks(len(X), n_draws)

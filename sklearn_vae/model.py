@@ -1,6 +1,7 @@
 """The model: a density p(x) with an encoder q(z|x), for M members at once."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -38,6 +39,13 @@ class Architecture:
     hidden_layer_sizes: tuple[int, ...]
     activation: str
     blocks: tuple[tuple[Likelihood, int], ...]
+
+    @property
+    def layers(self) -> list[int]:
+        """Size of every weight matrix of encoder and decoder."""
+        n_columns = sum(n for _, n in self.blocks)
+        widths = [n_columns, *self.hidden_layer_sizes, self.n_components]
+        return 2 * [*(a * b for a, b in pairwise(widths)), n_columns * self.n_components]
 
 
 class VAE(nn.Module):
