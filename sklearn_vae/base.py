@@ -1,33 +1,32 @@
 """What the estimators share: rows in, a trained model, its density, its samples."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import gen_batches
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
-from skorch.callbacks import Callback
-from torch import Tensor
 
 from sklearn_vae.callbacks import CallbackSupportMixin, Report, with_callbacks
+from sklearn_vae.checks import (
+    CONSTRAINTS,
+    all_or_nothing,
+    as_array,
+    check_callbacks,
+    check_shapes,
+    positive_integer,
+    widths_of,
+)
 from sklearn_vae.columns import Columns
 from sklearn_vae.device import onednn_for, resolve_device, threads_for
 from sklearn_vae.fitted import FittedVAE
-from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.model import VAE, Architecture
-from sklearn_vae.networks import ACTIVATIONS
 from sklearn_vae.objectives import ELBO, Constant
-from sklearn_vae.randomness import (
-    Stream,
-    draw_seed,
-    make_generator,
-)
+from sklearn_vae.randomness import Stream, draw_seed, make_generator
 from sklearn_vae.start import probabilistic_pca
 from sklearn_vae.training import SHARED_DRAWS, Plan, Table, Trainer
 
@@ -58,31 +57,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
     The parameters are documented where users meet them, in the subclasses.
     """
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions(set(ACTIVATIONS))],
-        "likelihood": [
-            StrOptions({"auto", "gaussian", "bernoulli"}), Gaussian, Bernoulli, list, tuple, Mapping
-        ],
-        "beta": [Interval(Real, 0, None, closed="left"), callable],
-        "free_bits": [Interval(Real, 0, None, closed="left")],
-        "scale_prior": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "early_stopping": [StrOptions({"auto"}), "boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "refit": ["boolean"],
-        "callbacks": [list, tuple, None],
-        "warm_start": ["boolean"],
-        "device": [str],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
-    }  # fmt: skip
+    _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
 
     def __init__(
         self,
@@ -157,14 +132,14 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             If a parameter or X is not as it must be. The estimator is then as before.
         """
         self._validate_params()
-        self._check_callbacks()
+        check_callbacks(self)
         report = Report(self, max_iterations=2 * self.max_iter)
         with all_or_nothing(self):
             go_on = self.warm_start and hasattr(self, "weights_")
             X, weight = self._check_rows(X, sample_weight, reset=not go_on)
             report.begin(X, y)
             if go_on:
-                self._check_shapes()
+                check_shapes(self, self.architecture_)
                 self.seed_ = draw_seed(self.random_state)
             else:
                 self._learn_columns(X, weight)
@@ -200,12 +175,12 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             The fitted estimator.
         """
         self._validate_params()
-        self._check_callbacks()
+        check_callbacks(self)
         with all_or_nothing(self):
             go_on = hasattr(self, "weights_")
             X, weight = self._check_rows(X, sample_weight, reset=not go_on)
             if go_on:
-                self._check_shapes()
+                check_shapes(self, self.architecture_)
             else:
                 self._learn_columns(X, weight)
             table = self._to_table(X, weight)
@@ -275,53 +250,18 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         self.columns_ = Columns.learn(X, weight, self.likelihood, names)
         self.architecture_ = Architecture(
             self._n_components(len(X) if weight is None else weight.sum()),
-            self._widths(),
+            widths_of(self),
             self.activation,
             self.columns_.blocks,
         )
         self.seed_ = draw_seed(self.random_state)
         self.dtype_ = X.dtype
 
-    def _check_shapes(self) -> None:
-        """Refuse to go on with weights that a changed parameter does not fit."""
-        fitted = self.architecture_
-        wanted = {
-            "n_components": (self.n_components, fitted.n_components),
-            "hidden_layer_sizes": (self._widths(), fitted.hidden_layer_sizes),
-            "activation": (self.activation, fitted.activation),
-        }
-        for name, (now, before) in wanted.items():
-            if now not in (before, "auto"):
-                raise ValueError(
-                    f"The '{name}' parameter must be {before!r}, as in the fit that this one "
-                    f"goes on from. Got {now!r} instead."
-                )
-
     def _n_components(self, n_rows: float) -> int:
         if self.n_components != "auto":
             return int(self.n_components)
         n_columns = max(len(self.columns_.order), 1)
         return min(USUAL_COMPONENTS, n_columns, max(2, int(n_rows) // ROWS_PER_COMPONENT))
-
-    def _check_callbacks(self) -> None:
-        for entry in self.callbacks or []:
-            listener = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
-            if not isinstance(listener, Callback):
-                raise ValueError(
-                    f"The 'callbacks' parameter of {type(self).__name__} must hold skorch "
-                    f"callbacks, or tuples of a name and one. Got {entry!r} instead."
-                )
-
-    def _widths(self) -> tuple[int, ...]:
-        sizes = self.hidden_layer_sizes
-        widths = [sizes] if isinstance(sizes, Integral) else list(sizes)
-        for width in widths:
-            if not isinstance(width, Integral) or width < 1:
-                raise ValueError(
-                    f"The 'hidden_layer_sizes' parameter of {type(self).__name__} must hold "
-                    f"integers >= 1. Got {sizes!r} instead."
-                )
-        return tuple(int(width) for width in widths)
 
     def _to_table(self, X: np.ndarray, weight: np.ndarray | None) -> Table:
         """Encode the rows and move them to the device, once."""
@@ -514,31 +454,6 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         )
 
 
-@contextmanager
-def all_or_nothing(estimator: BaseEstimator) -> Iterator[None]:
-    """Put the fitted attributes back as they were if anything goes wrong."""
-    before = fitted(estimator)
-    try:
-        yield
-    except BaseException:
-        for name in fitted(estimator):
-            delattr(estimator, name)
-        vars(estimator).update(before)
-        raise
-
-
-def fitted(estimator: BaseEstimator) -> dict[str, Any]:
-    """Attributes that a fit leaves, by name."""
-    return {name: value for name, value in vars(estimator).items() if name.endswith("_")}
-
-
-def positive_integer(name: str, value: Any) -> int:
-    """Check a method's argument."""
-    if not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name} must be an integer >= 1. Got {value!r} instead.")
-    return int(value)
-
-
 def histories(trainers: list[Trainer]) -> list[dict[str, Any]]:
     """Give skorch's records as plain dicts, one per iteration, all runs in a row."""
     rows = [
@@ -550,11 +465,3 @@ def histories(trainers: list[Trainer]) -> list[dict[str, Any]]:
         row["epoch"] = epoch
         del row["batches"]
     return rows
-
-
-def as_array(X: Any) -> Any:
-    """Bring a torch tensor back from its graph and device; leave all else as it is."""
-    if isinstance(X, Tensor):
-        X = X.detach().cpu()
-        return (X.float() if X.dtype == torch.bfloat16 else X).numpy()
-    return X

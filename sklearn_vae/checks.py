@@ -1,0 +1,114 @@
+"""What the estimators ask of their parameters and arguments, and what they say if it is not so."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import Interval, StrOptions
+from skorch.callbacks import Callback
+from torch import Tensor
+
+from sklearn_vae.likelihoods import Bernoulli, Gaussian
+from sklearn_vae.model import Architecture
+from sklearn_vae.networks import ACTIVATIONS
+
+CONSTRAINTS: dict[str, Any] = {
+    "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+    "activation": [StrOptions(set(ACTIVATIONS))],
+    "likelihood": [
+        StrOptions({"auto", "gaussian", "bernoulli"}), Gaussian, Bernoulli, list, tuple, Mapping
+    ],
+    "beta": [Interval(Real, 0, None, closed="left"), callable],
+    "free_bits": [Interval(Real, 0, None, closed="left")],
+    "scale_prior": [Interval(Real, 0, None, closed="left")],
+    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "batch_size": [Interval(Integral, 1, None, closed="left")],
+    "learning_rate": [Interval(Real, 0, None, closed="neither")],
+    "weight_decay": [Interval(Real, 0, None, closed="left")],
+    "early_stopping": [StrOptions({"auto"}), "boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "refit": ["boolean"],
+    "callbacks": [list, tuple, None],
+    "warm_start": ["boolean"],
+    "device": [str],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+}  # fmt: skip
+
+
+def check_callbacks(estimator: Any) -> None:
+    """Check that the callbacks are ones that skorch can call."""
+    for entry in estimator.callbacks or []:
+        listener = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
+        if not isinstance(listener, Callback):
+            raise ValueError(
+                f"The 'callbacks' parameter of {type(estimator).__name__} must hold skorch "
+                f"callbacks, or tuples of a name and one. Got {entry!r} instead."
+            )
+
+
+def widths_of(estimator: Any) -> tuple[int, ...]:
+    """Give the parameter hidden_layer_sizes as a tuple of integers."""
+    sizes = estimator.hidden_layer_sizes
+    widths = [sizes] if isinstance(sizes, Integral) else list(sizes)
+    for width in widths:
+        if not isinstance(width, Integral) or width < 1:
+            raise ValueError(
+                f"The 'hidden_layer_sizes' parameter of {type(estimator).__name__} must hold "
+                f"integers >= 1. Got {sizes!r} instead."
+            )
+    return tuple(int(width) for width in widths)
+
+
+def check_shapes(estimator: Any, fitted: Architecture) -> None:
+    """Refuse to go on with weights that a changed parameter does not fit."""
+    wanted = {
+        "n_components": (estimator.n_components, fitted.n_components),
+        "hidden_layer_sizes": (widths_of(estimator), fitted.hidden_layer_sizes),
+        "activation": (estimator.activation, fitted.activation),
+    }
+    for name, (now, before) in wanted.items():
+        if now not in (before, "auto"):
+            raise ValueError(
+                f"The '{name}' parameter must be {before!r}, as in the fit that this one "
+                f"goes on from. Got {now!r} instead."
+            )
+
+
+def as_array(X: Any) -> Any:
+    """Bring a torch tensor back from its graph and device; leave all else as it is."""
+    if isinstance(X, Tensor):
+        X = X.detach().cpu()
+        return (X.float() if X.dtype == torch.bfloat16 else X).numpy()
+    return X
+
+
+@contextmanager
+def all_or_nothing(estimator: BaseEstimator) -> Iterator[None]:
+    """Put the fitted attributes back as they were if anything goes wrong."""
+    before = fitted(estimator)
+    try:
+        yield
+    except BaseException:
+        for name in fitted(estimator):
+            delattr(estimator, name)
+        vars(estimator).update(before)
+        raise
+
+
+def fitted(estimator: BaseEstimator) -> dict[str, Any]:
+    """Attributes that a fit leaves, by name."""
+    return {name: value for name, value in vars(estimator).items() if name.endswith("_")}
+
+
+def positive_integer(name: str, value: Any) -> int:
+    """Check a method's argument."""
+    if not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{name} must be an integer >= 1. Got {value!r} instead.")
+    return int(value)
