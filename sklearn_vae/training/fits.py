@@ -1,0 +1,181 @@
+"""Fits: what estimators ask for, each made of one run or of several.
+
+A fit is trained once, or twice: on most rows, to find out how long, and again on all of
+them; from one start or from several. The runs of all fits ride together.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from sklearn_vae.model import Architecture
+from sklearn_vae.randomness import Stream, make_generator, stream_seed
+from sklearn_vae.training.fleet import Run, train
+from sklearn_vae.training.plan import Plan, Table
+from sklearn_vae.training.trainer import Outcome
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One model that is wanted.
+
+    Attributes
+    ----------
+    architecture : Architecture
+        Shapes of the weights.
+    plan : Plan
+        How to train.
+    table : Table
+        All rows.
+    n_valid : int
+        How many of them to set aside; 0 trains on all of them at once.
+    refit : bool
+        Whether to train again on all rows, for the iterations found with rows set aside.
+    free_bits, scale_prior : float
+        What the objective takes; the prior in rows of the table.
+    n_init : int
+        Number of starts.
+    keeps_all : bool
+        Whether all of them are kept, or only the one with the lowest loss.
+    weights : dict of ndarray or None
+        Where to go on from; None starts at probabilistic PCA.
+    """
+
+    architecture: Architecture
+    plan: Plan
+    table: Table
+    n_valid: int
+    refit: bool
+    free_bits: float
+    scale_prior: float
+    n_init: int = 1
+    keeps_all: bool = False
+    weights: dict[str, np.ndarray] | None = None
+
+    def runs(self, train: Table, valid: Table | None) -> list[Run]:
+        """Make the first run of each start; the first start has the fit's own seed."""
+        seed = self.plan.seed
+        seeds = [seed, *(stream_seed(seed, Stream.RESTART, k) for k in range(1, self.n_init))]
+        return [self.run(replace(self.plan, seed=own), train, valid) for own in seeds]
+
+    def run(self, plan: Plan, train: Table, valid: Table | None) -> Run:
+        """Make one run."""
+        prior_rows = self.scale_prior / float(train.total[0])
+        return Run(self.architecture, plan, train, valid, self.free_bits, prior_rows, self.weights)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit has led to.
+
+    Attributes
+    ----------
+    weights : dict of ndarray
+        By name, with a member axis.
+    history : list of dict
+        One record per iteration, both runs in a row; those of the best start.
+    n_steps : int
+        Gradient steps that the history tells of.
+    diverged : bool
+        Whether training ever diverged.
+    """
+
+    weights: dict[str, np.ndarray]
+    history: list[dict[str, Any]]
+    n_steps: int
+    diverged: bool
+
+
+class Progress:
+    """One fit under way: its first runs, and the second ones that follow from them."""
+
+    def __init__(self, fit: Fit, tables: tuple[Table, Table | None]):
+        self.fit = fit
+        self.first = fit.runs(*tables)
+        self.again: list[Run] = []
+
+    def go_on(self, outcomes: Sequence[Outcome]) -> None:
+        """Choose among the starts, and make the second runs."""
+        fit = self.fit
+        order = np.argsort([outcome.loss for outcome in outcomes], kind="stable")
+        kept = order if fit.keeps_all else order[:1]
+        self.outcomes = [outcomes[place] for place in kept]
+        self.first = [self.first[place] for place in kept]
+        if fit.refit and fit.n_valid:
+            self.again = [
+                fit.run(replace(run.plan, stage_lengths=outcome.path), fit.table, None)
+                for run, outcome in zip(self.first, self.outcomes, strict=True)
+            ]
+
+    def end(self, outcomes: Sequence[Outcome]) -> Fitted:
+        """Put together what both runs have led to."""
+        last = outcomes or self.outcomes
+        runs = [(self.first[0], self.outcomes[0])]
+        runs += [(self.again[0], outcomes[0])] if outcomes else []
+        history = [
+            {**row, "refit": number > 0}
+            for number, (_, outcome) in enumerate(runs)
+            for row in outcome.history
+        ]
+        for epoch, row in enumerate(history, start=1):
+            row["epoch"] = epoch
+            row.pop("batches", None)
+        return Fitted(
+            {
+                name: np.concatenate([outcome.weights[name] for outcome in last])
+                for name in last[0].weights
+            },
+            history,
+            sum(len(out.history) * run.plan.n_steps(len(run.train)) for run, out in runs),
+            any(outcome.diverged for outcome in [*self.outcomes, *outcomes]),
+        )
+
+
+def fit_all(fits: Sequence[Fit], **kwargs: Any) -> list[Fitted]:
+    """Carry out all fits; what can be done at once is done at once.
+
+    Parameters
+    ----------
+    fits : sequence of Fit
+        What is wanted.
+    **kwargs
+        For the trainers: callbacks, verbose.
+
+    Returns
+    -------
+    list of Fitted
+        One per fit, in their order. Each is what the fit alone would have led to.
+    """
+    split = _Splits()
+    under_way = [Progress(fit, split(fit)) for fit in fits]
+    for own, outcomes in zip(
+        under_way, _train([p.first for p in under_way], **kwargs), strict=True
+    ):
+        own.go_on(outcomes)
+    second = _train([progress.again for progress in under_way], **kwargs)
+    return [own.end(outcomes) for own, outcomes in zip(under_way, second, strict=True)]
+
+
+class _Splits:
+    """Rows to train on and to validate on; fits that agree share them."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[int, int, int], tuple[Table, Table | None]] = {}
+
+    def __call__(self, fit: Fit) -> tuple[Table, Table | None]:
+        if fit.n_valid == 0:
+            return fit.table, None
+        key = (id(fit.table), fit.n_valid, fit.plan.seed)
+        if key not in self.known:
+            order = make_generator(fit.plan.seed, Stream.SPLIT)
+            self.known[key] = fit.table.split(fit.n_valid, order)
+        return self.known[key]
+
+
+def _train(runs: Iterable[Sequence[Run]], **kwargs: Any) -> list[list[Outcome]]:
+    """Train runs in nested lists together."""
+    nested = list(runs)
+    found = iter(train([run for own in nested for run in own], **kwargs))
+    return [[next(found) for _ in own] for own in nested]
