@@ -597,7 +597,6 @@ def test_warm_up_is_waited_for_by_the_least_patient(bent, make_model):
     assert course.spent[0, 0] >= 10
 
 
-@pytest.mark.filterwarnings("ignore:grad and param do not obey")
 def test_members_are_trained_as_single_models_are(rng, make_model):
     """A fleet is a module with a leading member axis."""
     x = rng.standard_normal((40, 3))

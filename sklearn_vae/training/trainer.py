@@ -7,7 +7,7 @@ no per-row indexing, no per-batch record, one number read back per iteration.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -278,9 +278,11 @@ class Trainer(NeuralNet):
             if shape not in self._gradients:
                 self._gradients[shape] = Gradient(self.module_, self.criterion_, *shape)
             return self._gradients[shape](x, weight, noise, self._beta)
-        self.optimizer_.zero_grad()
         terms = self.criterion_(self.module_, x, weight, noise, self._beta)
-        terms.to_minimise.sum().backward()
+        params = list(self.module_.parameters())
+        found = torch.autograd.grad(terms.to_minimise.sum(), params, materialize_grads=True)
+        for param, gradient in zip(params, found, strict=True):
+            cast(Tensor, param.grad).copy_(gradient)
         return terms.reported()
 
     @torch.no_grad()
