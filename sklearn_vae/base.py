@@ -1,7 +1,7 @@
 """What the estimators share: rows in, a trained model, its density, its samples."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
@@ -59,6 +59,8 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
 
+    architecture_: Architecture
+    seed_: int
     moments_: dict[str, np.ndarray] | None
     history_: list[dict[str, Any]]
     n_steps_: int
@@ -81,6 +83,8 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         n_iter_no_change: int,
         tol: float,
         refit: bool,
+        n_init: int,
+        members: str,
         callbacks: Any,
         warm_start: bool,
         device: str,
@@ -103,6 +107,8 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
         self.refit = refit
+        self.n_init = n_init
+        self.members = members
         self.callbacks = callbacks
         self.warm_start = warm_start
         self.device = device
@@ -135,19 +141,10 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         ValueError
             If a parameter or X is not as it must be. The estimator is then as before.
         """
-        self._validate_params()
-        check_callbacks(self)
-        report = Report(self, max_iterations=2 * self.max_iter)
         with all_or_nothing(self):
-            go_on = self.warm_start and hasattr(self, "weights_")
-            X, weight = self._check_rows(X, sample_weight, reset=not go_on)
+            wanted = self._prepare(X, sample_weight, go_on=self.warm_start)
+            report = Report(self, max_iterations=2 * self.max_iter)
             report.begin(X, y)
-            if go_on:
-                check_shapes(self, self.architecture_)
-                self.seed_ = draw_seed(self.random_state)
-            else:
-                self._learn_columns(X, weight)
-            wanted = self._fit(self._to_table(X, weight), go_on)
             callbacks = [*(self.callbacks or []), *report.callbacks()]
             (found,) = fit_all([wanted], callbacks=callbacks, verbose=int(self.verbose))
             self._take(found)
@@ -174,39 +171,76 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         self : object
             The fitted estimator.
         """
-        self._validate_params()
-        check_callbacks(self)
         with all_or_nothing(self):
             go_on = hasattr(self, "weights_")
-            X, weight = self._check_rows(X, sample_weight, reset=not go_on)
-            if go_on:
-                check_shapes(self, self.architecture_)
-            else:
-                self._learn_columns(X, weight)
-            table = self._to_table(X, weight)
+            seed = self.seed_ if go_on else None
+            wanted = self._prepare(X, sample_weight, go_on=True, seed=seed)
             before = self.history_ if go_on else []
-            wanted = self._fit(table, go_on)
             plan = replace(
                 wanted.plan,
+                seed=self.seed_,
                 fewest_steps=1,
                 max_iter=1,
                 stage_lengths=(1, 0, 0),
                 beta=Constant(self._schedule()(len(before))),
                 first_iteration=len(before),
             )
-            run = wanted.run(plan, table, None)
+            run = wanted.run(plan, wanted.table, None)
             trainer = launch([run], callbacks=self.callbacks, verbose=int(self.verbose))
             with speed_for([run]):
-                (found,) = trainer.train(table, moments=self.moments_ if go_on else None)
+                (found,) = trainer.train(run.train, moments=self.moments_ if go_on else None)
             self.weights_ = found.weights
             self.moments_ = trainer.optimizer_.state_dict()
             self.history_ = [*before, {**found.history[0], "epoch": len(before) + 1}]
             self.n_iter_ = len(self.history_)
-            self.n_steps_ = (self.n_steps_ if go_on else 0) + plan.n_steps(len(table))
+            self.n_steps_ = (self.n_steps_ if go_on else 0) + plan.n_steps(len(run.train))
         return self
 
-    def _fit(self, table: Table, go_on: bool) -> Fit:
-        """State what is wanted of the training."""
+    def _prepare(
+        self,
+        X: Any,
+        sample_weight: Any,
+        *,
+        go_on: bool = False,
+        seed: int | None = None,
+        known: dict[Hashable, tuple[Columns, Table]] | None = None,
+    ) -> Fit:
+        """Check everything, decide what the fit is made of and state what is wanted.
+
+        Parameters
+        ----------
+        X, sample_weight : array-like
+            Rows, and what they count.
+        go_on : bool, default=False
+            Whether to go on from a fit, if there is one.
+        seed : int, optional
+            What all draws follow from; by default, ``random_state`` decides.
+        known : dict, optional
+            Tables that were made of this very X before; other estimators' as well.
+        """
+        self._validate_params()
+        check_callbacks(self)
+        go_on = go_on and hasattr(self, "weights_")
+        rows, weight = self._check_rows(X, sample_weight, reset=not go_on)
+        self.seed_ = draw_seed(self.random_state) if seed is None else seed
+        if go_on:
+            check_shapes(self, self.architecture_)
+            table = self._to_table(rows, weight)
+        else:
+            known = {} if known is None else known
+            key = (id(X), repr(self.likelihood), len(rows) <= self.batch_size, self.device)
+            if key not in known:
+                names = getattr(self, "feature_names_in_", None)
+                self.columns_ = Columns.learn(rows, weight, self.likelihood, names)
+                known[key] = self.columns_, self._to_table(rows, weight)
+            self.columns_, table = known[key]
+            self.architecture_ = Architecture(
+                self._n_components(len(rows) if weight is None else weight.sum()),
+                widths_of(self),
+                self.activation,
+                self.columns_.blocks,
+            )
+            self.dtype_ = rows.dtype
         return Fit(
             architecture=self.architecture_,
             plan=self._plan(len(table)),
@@ -215,6 +249,8 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             refit=self.refit,
             free_bits=self.free_bits,
             scale_prior=self.scale_prior,
+            n_init=1 if go_on else self.n_init,
+            keeps_all=self.members == "all",
             weights=self.weights_ if go_on else None,
         )
 
@@ -235,18 +271,6 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             )
 
     # -- what a fit decides ----------------------------------------------------------
-
-    def _learn_columns(self, X: np.ndarray, weight: np.ndarray | None) -> None:
-        names = getattr(self, "feature_names_in_", None)
-        self.columns_ = Columns.learn(X, weight, self.likelihood, names)
-        self.architecture_ = Architecture(
-            self._n_components(len(X) if weight is None else weight.sum()),
-            widths_of(self),
-            self.activation,
-            self.columns_.blocks,
-        )
-        self.seed_ = draw_seed(self.random_state)
-        self.dtype_ = X.dtype
 
     def _n_components(self, n_rows: float) -> int:
         if self.n_components != "auto":

@@ -165,10 +165,14 @@ class VAE(nn.Module):
         return self.likelihood.mean(self.decode(z.unsqueeze(1))).squeeze(1)
 
     def sample(self, n_rows: int, generator: torch.Generator) -> Tensor:
-        """Rows of the first member, with the decoder's noise: (n_rows, n_columns)."""
+        """Rows with the decoder's noise, each of a member by chance: (n_rows, n_columns)."""
         z = self.prior.sample(n_rows, self.architecture.n_components, generator, self.flat.dtype)
         params = self.decode(z.to(self.flat.device).expand(len(self.flat), 1, -1, -1))
-        return self.likelihood.sample(params, generator)[0, 0]
+        rows = self.likelihood.sample(params, generator)[:, 0]  # (M, n_rows, n_columns)
+        if len(rows) == 1:
+            return rows[0]
+        member = torch.randint(len(rows), (n_rows,), generator=generator).to(rows.device)
+        return rows[member, torch.arange(n_rows, device=rows.device)]
 
     # -- first values ----------------------------------------------------------------
 
