@@ -12,7 +12,7 @@ import numpy as np
 
 from sklearn_vae.model import Architecture
 from sklearn_vae.randomness import Stream, make_generator, stream_seed
-from sklearn_vae.training.fleet import Run, train
+from sklearn_vae.training.fleet import Run, fleets_of, launch, speed_for, tables_of, train
 from sklearn_vae.training.plan import Plan, Table
 from sklearn_vae.training.trainer import Outcome
 
@@ -156,6 +156,69 @@ def fit_all(fits: Sequence[Fit], **kwargs: Any) -> list[Fitted]:
         own.go_on(outcomes)
     second = _train([progress.again for progress in under_way], **kwargs)
     return [own.end(outcomes) for own, outcomes in zip(under_way, second, strict=True)]
+
+
+class Heats:
+    """Fits whose first runs go forward a stretch at a time, and of which some are given up.
+
+    Parameters
+    ----------
+    fits : sequence of Fit
+        What is wanted. Those that remain end as they would have without the others.
+    """
+
+    def __init__(self, fits: Sequence[Fit]):
+        split = _Splits()
+        self.under_way = [Progress(fit, split(fit)) for fit in fits]
+        runs = [run for progress in self.under_way for run in progress.first]
+        self.trainers = []
+        self.seats: list[tuple[int, int]] = [(-1, -1)] * len(runs)
+        for number, places in enumerate(fleets_of(runs)):
+            own = [runs[place] for place in places]
+            trainer = launch(own, verbose=0)
+            trainer.begin(*tables_of(own))
+            self.trainers.append((trainer, own))
+            for member, place in enumerate(places):
+                self.seats[place] = number, member
+        ends = np.cumsum([len(progress.first) for progress in self.under_way]).tolist()
+        self.places = [
+            range(end - len(progress.first), end)
+            for end, progress in zip(ends, self.under_way, strict=True)
+        ]
+
+    def advance(self, n_iterations: int | None = None) -> None:
+        """Train until so many iterations are done, to the end by default."""
+        for trainer, runs in self.trainers:
+            with speed_for(runs):
+                trainer.advance(n_iterations)
+
+    def weights(self, fit: int) -> dict[str, np.ndarray]:
+        """Give the best weights of a fit so far."""
+        return min(self._outcomes(fit), key=lambda outcome: outcome.loss).weights
+
+    def give_up(self, fits: Iterable[int]) -> None:
+        """Train some fits no further."""
+        members: dict[int, list[int]] = {}
+        for fit in fits:
+            for place in self.places[fit]:
+                number, member = self.seats[place]
+                members.setdefault(number, []).append(member)
+        for number, own in members.items():
+            trainer, _ = self.trainers[number]
+            trainer.leave(np.isin(trainer.members_, own))
+
+    def end(self, fits: Sequence[int]) -> list[Fitted]:
+        """Finish some fits, their second runs too."""
+        self.advance()
+        chosen = [self.under_way[fit] for fit in fits]
+        for progress, fit in zip(chosen, fits, strict=True):
+            progress.go_on(self._outcomes(fit))
+        second = _train((progress.again for progress in chosen), verbose=0)
+        return [own.end(outcomes) for own, outcomes in zip(chosen, second, strict=True)]
+
+    def _outcomes(self, fit: int) -> list[Outcome]:
+        seats = [self.seats[place] for place in self.places[fit]]
+        return [self.trainers[number][0].peek(member) for number, member in seats]
 
 
 class _Splits:

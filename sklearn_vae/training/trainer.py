@@ -158,11 +158,29 @@ class Trainer(NeuralNet):
         self, X: Table, y: Table | None = None, epochs: int | None = None, **fit_params: Any
     ) -> "Trainer":
         """Iterate until every member is done or a callback has had enough."""
-        self.leave(self.course_.done)
-        while len(self.members_) and self.iterate():
-            pass
+        self.advance()
         self.leave(np.ones(len(self.members_), dtype=bool))
         return self
+
+    def advance(self, n_iterations: int | None = None) -> None:
+        """Iterate until so many iterations are done, all by default."""
+        self.leave(self.course_.done)
+        while len(self.members_) and (n_iterations is None or len(self.history) < n_iterations):
+            if not self.iterate():
+                break
+
+    @torch.no_grad()
+    def peek(self, member: int) -> Outcome:
+        """Tell what a member has come to, whether it has left or not."""
+        if member in self.outcomes_:
+            return self.outcomes_[member]
+        (place,) = np.flatnonzero(self.members_ == member).tolist()
+        own = self.module_.flat[place]
+        current = own.clone()
+        own.copy_(self.course_.best_flat[place])
+        outcome = self._outcome(place)
+        own.copy_(current)
+        return outcome
 
     def iterate(self) -> bool:
         """Do one iteration; tell whether the callbacks want to go on."""
