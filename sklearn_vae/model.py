@@ -234,6 +234,7 @@ class VAE(nn.Module):
         """
         matrices, others = self._by_decay()
         params = [*matrices, *others]
+        self.flat_order = params
         n_members = len(self.free)
         self.n_decayed = sum(param[0].numel() for param in matrices)
         self.flat = torch.cat([param.detach().reshape(n_members, -1) for param in params], dim=1)

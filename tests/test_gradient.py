@@ -59,6 +59,7 @@ def batch(model, *, n_draws=1, shared=False, weighted=False, n_rows=9):
 
 def assert_same_gradient(model, objective, x, weight, noise, beta=0.7):
     model.flat_grad.zero_()
+    beta = torch.as_tensor(beta).double().expand(len(x))
     expected = objective(model, x, weight, noise, beta)
     expected.to_minimise.sum().backward()
     gradient = model.flat_grad.clone()

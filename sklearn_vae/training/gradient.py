@@ -59,34 +59,40 @@ def has_gradient(model: VAE, objective: ELBO) -> bool:
 class Gradient:
     """The objective's value and gradient for batches of one shape.
 
+    All buffers, views and constants are made here; a call only computes.
+
     Parameters
     ----------
     model : VAE
-        The model, whose parameters and gradients are read and written in place.
+        The model, whose parameters are read and whose gradients are written in place.
     objective : ELBO
         What to differentiate.
     n_rows, n_draws : int
         Rows in a batch and draws of z per row.
+    clamps : bool, default=True
+        Whether there may be rows farther out than the encoder is to see.
     """
 
-    def __init__(self, model: VAE, objective: ELBO, n_rows: int, n_draws: int):
+    def __init__(
+        self, model: VAE, objective: ELBO, n_rows: int, n_draws: int, *, clamps: bool = True
+    ):
         n_members, like = len(model.flat), model.flat
-        self.objective = objective
-        self.mask = model.mask
+        self.objective, self.mask, self.clamps = objective, model.mask, clamps
+        self.outlet = Outlet(model)
         self.shares = Shares(n_members, n_rows, n_draws, like)
-        self.encoder = Layers(model.encoder, n_rows)
+        self.encoder = Layers(model.encoder, n_rows, self.outlet)
         self.code = Code(self.encoder.out, n_draws)
-        self.decoder = Layers(model.decoder, n_draws * n_rows)
+        self.decoder = Layers(model.decoder, n_draws * n_rows, self.outlet, wants_input=True)
         out = self.decoder.out.unflatten(1, (n_draws, n_rows))  # (M, K, B, n_of_z)
-        self.grad_out = torch.empty_like(out)
-        self.columns = _columns(model, out, self.grad_out, objective.prior_rows, self.shares)
+        self.grad_out = torch.empty_like(self.decoder.out)
+        grads = self.grad_out.view_as(out), self.outlet.take(model.free).unsqueeze(1)
+        self.columns = _columns(model, out, grads, objective.prior_rows, self.shares)
         self.widths = model.likelihood.widths
         self.terms = like.new_zeros(3, n_members)
+        self.loss, self.reconstruction, self.kl = self.terms.unbind()
 
     @torch.no_grad()
-    def __call__(
-        self, x: Tensor, weight: Tensor | None, noise: Tensor, beta: float | Tensor
-    ) -> Tensor:
+    def __call__(self, x: Tensor, weight: Tensor | None, noise: Tensor, beta: Tensor) -> Tensor:
         """Compute the terms of one batch and write their gradient into the model's.
 
         Parameters
@@ -97,7 +103,7 @@ class Gradient:
             What each counts.
         noise : Tensor of shape (M or 1, K, B or 1, l)
             Standard normal draws.
-        beta : float or Tensor of shape (M,)
+        beta : Tensor of shape (M,)
             Weight of the KL.
 
         Returns
@@ -105,29 +111,51 @@ class Gradient:
         Tensor of shape (3, M)
             Loss, reconstruction loss and KL loss; valid until the next call.
         """
-        self.shares.weigh(weight)
-        self.encoder.forward(x.clamp(-FARTHEST_INPUT, FARTHEST_INPUT))
-        z = self.code.forward(noise)
-        self.decoder.forward(z.flatten(1, 2))
+        if weight is not None:
+            self.shares.weigh(weight)
+        self.encoder.forward(x.clamp(-FARTHEST_INPUT, FARTHEST_INPUT) if self.clamps else x)
+        self.decoder.forward(self.code.forward(noise))
 
-        loss, reconstruction, kl = self.terms.unbind()
-        reconstruction.zero_()
+        self.reconstruction.zero_()
         for block, own in zip(self.columns, x.unsqueeze(1).split(self.widths, dim=-1), strict=True):
-            reconstruction.add_(block.forward_backward(own))
-        grad_z = self.decoder.backward(self.grad_out.flatten(1, 2), wants_input=True)
+            self.reconstruction.add_(block.forward_backward(own))
+        grad_z = self.decoder.backward(self.grad_out)
 
         kl_per_unit = self.code.kl(self.shares)  # (M, l)
+        torch.sum(self.objective.clamped(kl_per_unit, self.mask), 1, out=self.kl)
+        force = self.shares.column * beta.view(-1, 1, 1)  # (M, B, 1)
         spent = self.objective.spent(kl_per_unit)
-        torch.sum(self.objective.clamped(kl_per_unit, self.mask), 1, out=kl)
-        force = self.shares.column * _per_row(beta)  # (M, B, 1)
-        force = force if spent is None else force * spent.unsqueeze(1)
+        if spent is not None:
+            force = force * spent.unsqueeze(1)
         self.encoder.backward(self.code.backward(grad_z, noise, force))
-        torch.mul(kl, beta, out=loss).add_(reconstruction)
+        self.outlet.flow()
+        torch.addcmul(self.reconstruction, self.kl, beta, out=self.loss)
         return self.terms
 
 
-def _per_row(beta: float | Tensor) -> float | Tensor:
-    return beta.view(-1, 1, 1) if isinstance(beta, Tensor) else beta
+class Outlet:
+    """Where gradients are written: the model's own, or, for several members, beside them.
+
+    The members' gradients of one parameter lie apart in the model's flat tensor, where
+    matrix products are slow to write; they are written in one piece and then moved.
+    """
+
+    def __init__(self, model: VAE):
+        self.model = model
+        self.is_direct = len(model.flat) == 1
+        self.pieces = {id(param): cast(Tensor, param.grad) for param in model.flat_order}
+        if not self.is_direct:
+            self.pieces = {id(param): torch.empty_like(param) for param in model.flat_order}
+        self.rows = [piece.flatten(1) for piece in self.pieces.values()]
+
+    def take(self, param: Tensor) -> Tensor:
+        """Give the place of one parameter's gradient."""
+        return self.pieces[id(param)]
+
+    def flow(self) -> None:
+        """Move all gradients to the model."""
+        if not self.is_direct:
+            torch.cat(self.rows, dim=1, out=self.model.flat_grad)
 
 
 class Shares:
@@ -139,31 +167,34 @@ class Shares:
         self.row = self.column.mT  # (M, 1, B)
         self.draws = like.new_full((n_members, n_draws, n_rows, 1), 1 / (n_rows * n_draws))
         self.draws_row = self.draws.flatten(1, 2).mT  # (M, 1, K B)
-        self.total = like.new_ones(n_members, 1)
+        self.total = like.new_ones(n_members, 1, 1)
 
-    def weigh(self, weight: Tensor | None) -> None:
+    def weigh(self, weight: Tensor) -> None:
         """Take the weights (M, B) of a batch; without any, all rows count the same."""
-        if weight is None:
-            return
         torch.mul(weight.unsqueeze(-1), 1 / self.n_rows, out=self.column)
         self.draws.copy_(self.column.unsqueeze(1)).mul_(1 / self.n_draws)
-        torch.sum(self.column, 1, out=self.total)
+        torch.sum(self.column, 1, keepdim=True, out=self.total)
 
 
 class Layers:
     """An MLP with its linear path."""
 
-    def __init__(self, network: MLP, n_rows: int):
-        self.hidden = [Affine(layer, n_rows) for layer in network.layers]
+    def __init__(self, network: MLP, n_rows: int, outlet: Outlet, *, wants_input: bool = False):
+        self.hidden = [
+            Affine(layer, n_rows, outlet, wants_input=wants_input or place > 0)
+            for place, layer in enumerate(network.layers)
+        ]
         self.values = [torch.empty_like(affine.out) for affine in self.hidden]
-        self.linear = Affine(network.linear, n_rows)
+        self.linear = Affine(network.linear, n_rows, outlet, wants_input=wants_input)
         self.out = self.linear.out
+        self.wants_input = wants_input
         self.activate = ACTIVATIONS_OUT[network.activation_name]
         self.gradient = ACTIVATION_GRADIENTS[network.activation_name]
         if network.last is not None:
             self.last, self.last_t = network.last.data, network.last.data.mT
-            self.grad_last = cast(Tensor, network.last.grad)
-            self.grad_hidden = torch.empty_like(self.values[-1])
+            self.grad_last = outlet.take(network.last)
+            self.top_t = self.values[-1].mT
+            self.grad_top = torch.empty_like(self.values[-1])
 
     def forward(self, x: Tensor) -> Tensor:
         """(M, rows, n_in) -> (M, rows, n_out)."""
@@ -174,102 +205,111 @@ class Layers:
             x = self.activate(affine.forward(x), value)
         return self.out.baddbmm_(x, self.last)
 
-    def backward(self, grad: Tensor, *, wants_input: bool = False) -> Tensor:
-        """Write the weights' gradients; give the input's if it is wanted."""
-        grad_x = self.linear.backward(grad, wants_input=wants_input)
+    def backward(self, grad: Tensor) -> Tensor:
+        """Write the weights' gradients; give the input's, if it was wanted."""
+        grad_x = self.linear.backward(grad)
         if not self.hidden:
             return grad_x
-        torch.bmm(self.values[-1].mT, grad, out=self.grad_last)
-        grad = torch.bmm(grad, self.last_t, out=self.grad_hidden)
-        for place in reversed(range(len(self.hidden))):
-            affine = self.hidden[place]
-            grad = self.gradient(grad, affine.out, self.values[place], grad)
-            grad = affine.backward(grad, wants_input=wants_input or place > 0)
-        return grad_x.add_(grad) if wants_input else grad
+        torch.bmm(self.top_t, grad, out=self.grad_last)
+        grad = torch.bmm(grad, self.last_t, out=self.grad_top)
+        for affine, value in zip(reversed(self.hidden), reversed(self.values), strict=True):
+            grad = affine.backward(self.gradient(grad, affine.out, value, grad))
+        return grad_x.add_(grad) if self.wants_input else grad
 
 
 class Affine:
     """x @ weight + bias."""
 
-    def __init__(self, layer: Dense, n_rows: int):
+    def __init__(self, layer: Dense, n_rows: int, outlet: Outlet, *, wants_input: bool):
         self.weight, self.bias = layer.weight.data, layer.bias.data
         self.weight_t = self.weight.mT
-        self.grad_weight = cast(Tensor, layer.weight.grad)
-        self.grad_bias = cast(Tensor, layer.bias.grad)
+        self.grad_weight, self.grad_bias = outlet.take(layer.weight), outlet.take(layer.bias)
         n_members, n_in, n_out = self.weight.shape
         self.out = self.weight.new_empty(n_members, n_rows, n_out)
-        self.grad_x = self.weight.new_empty(n_members, n_rows, n_in)
+        self.grad_x = self.weight.new_empty(n_members, n_rows, n_in if wants_input else 0)
+        self.wants_input = wants_input
 
     def forward(self, x: Tensor) -> Tensor:
         """(M, rows, n_in) -> (M, rows, n_out)."""
-        self.x_t = x.mT
+        self.x = x
         return torch.baddbmm(self.bias, x, self.weight, out=self.out)
 
-    def backward(self, grad: Tensor, *, wants_input: bool) -> Tensor:
-        """Write the gradients; give the input's if it is wanted."""
-        torch.bmm(self.x_t, grad, out=self.grad_weight)
+    def backward(self, grad: Tensor) -> Tensor:
+        """Write the gradients; give the input's, if it was wanted."""
+        torch.bmm(self.x.mT, grad, out=self.grad_weight)
         torch.sum(grad, 1, keepdim=True, out=self.grad_bias)
-        return torch.bmm(grad, self.weight_t, out=self.grad_x) if wants_input else self.grad_x
+        return torch.bmm(grad, self.weight_t, out=self.grad_x) if self.wants_input else self.grad_x
 
 
 class Code:
     """A diagonal Gaussian posterior, its draws and its KL from the standard normal."""
 
-    bound = posteriors.LOG_SCALE_BOUND
-
     def __init__(self, params: Tensor, n_draws: int):
+        n_members, n_rows, n_components = *params.shape[:2], params.shape[2] // 2
         self.loc, self.raw = params.chunk(2, dim=-1)  # (M, B, l)
         self.grad_params = torch.empty_like(params)
         self.grad_loc, self.grad_raw = self.grad_params.chunk(2, dim=-1)
         self.bent, self.log_scale, self.scale, self.variance, self.work = (
-            torch.empty_like(self.loc, memory_format=torch.contiguous_format) for _ in range(5)
+            _contiguous(self.loc) for _ in range(5)
         )
-        n_members, n_rows, n_components = self.loc.shape
         self.z = params.new_empty(n_members, n_draws, n_rows, n_components)
+        self.rows_of_z = self.z.flatten(1, 2)
+        self.towards_scale = torch.empty_like(self.z)
+        self.loc_by_draw, self.scale_by_draw = self.loc.unsqueeze(1), self.scale.unsqueeze(1)
+        self.bound = params.new_tensor(posteriors.LOG_SCALE_BOUND)
+        self.inverse_bound = 1 / self.bound
+        self.half = params.new_tensor(0.5)
 
     def forward(self, noise: Tensor) -> Tensor:
-        """Draws z: (M or 1, K, B or 1, l) -> (M, K, B, l)."""
-        torch.mul(self.raw, 1 / self.bound, out=self.bent).tanh_()
+        """Draws z: (M or 1, K, B or 1, l) -> (M, K B, l)."""
+        torch.mul(self.raw, self.inverse_bound, out=self.bent).tanh_()
         torch.mul(self.bent, self.bound, out=self.log_scale)
         torch.exp(self.log_scale, out=self.scale)
-        return torch.addcmul(self.loc.unsqueeze(1), self.scale.unsqueeze(1), noise, out=self.z)
+        torch.addcmul(self.loc_by_draw, self.scale_by_draw, noise, out=self.z)
+        return self.rows_of_z
 
     def kl(self, shares: Shares) -> Tensor:
         """KL per dimension, averaged over rows: (M, l)."""
         torch.mul(self.scale, self.scale, out=self.variance)
-        half = torch.addcmul(self.variance, self.loc, self.loc, out=self.work).mul_(0.5)
-        rows = half.sub_(self.log_scale)  # (M, B, l), half a nat short of the KL
-        return torch.bmm(shares.row, rows).squeeze(1).sub_(0.5 * shares.total)
+        rows = torch.addcmul(self.variance, self.loc, self.loc, out=self.work).mul_(self.half)
+        rows.sub_(self.log_scale)  # (M, B, l), half a nat short of the KL
+        return torch.baddbmm(shares.total, shares.row, rows, beta=-0.5).squeeze(1)
 
     def backward(self, grad_z: Tensor, noise: Tensor, force: Tensor) -> Tensor:
-        """Gradient of the encoder's output: (M, B, 2 l)."""
-        grad_z = grad_z.view_as(self.z)
-        towards_scale = grad_z * noise
-        if grad_z.shape[1] == 1:
-            grad_loc, grad_scale = grad_z.squeeze(1), towards_scale.squeeze(1)
+        """Gradient of the encoder's output: (M, K B, l) -> (M, B, 2 l)."""
+        grad_z = grad_z.view(self.z.shape)
+        towards_scale = torch.mul(grad_z, noise, out=self.towards_scale)
+        if self.z.shape[1] == 1:
+            grad_loc, grad_scale = grad_z[:, 0], towards_scale[:, 0]
         else:
             grad_loc, grad_scale = grad_z.sum(1), towards_scale.sum(1)
         torch.addcmul(grad_loc, force, self.loc, out=self.grad_loc)
         grad = grad_scale.mul_(self.scale).addcmul_(force, self.variance).sub_(force)
-        torch.addcmul(grad, grad, self.bent.square_(), value=-1, out=self.grad_raw)
+        torch.addcmul(grad, grad, self.bent.mul_(self.bent), value=-1, out=self.grad_raw)
         return self.grad_params
 
 
 def _columns(
-    model: VAE, out: Tensor, grad_out: Tensor, prior_rows: float | Tensor, shares: Shares
+    model: VAE,
+    out: Tensor,
+    grads: tuple[Tensor, Tensor],
+    prior_rows: float | Tensor,
+    shares: Shares,
 ) -> Sequence["GaussianColumns | BernoulliColumns"]:
     """One part for each kind of columns, on views of the decoder's output and the free ones."""
     likelihood = model.likelihood
-    params = likelihood.split(out, model.free.data.unsqueeze(1))
-    grads = likelihood.split(grad_out, cast(Tensor, model.free.grad).unsqueeze(1))
-    residuals = likelihood.cut(model.residual)
+    cuts = zip(
+        likelihood.blocks,
+        likelihood.split(out, model.free.data.unsqueeze(1)),
+        likelihood.split(*grads),
+        likelihood.cut(model.residual),
+        strict=True,
+    )
     return [
-        BernoulliColumns(own, own_grads, shares)
+        BernoulliColumns(params, own, shares)
         if isinstance(kind, Bernoulli)
-        else GaussianColumns(own, own_grads, residual, prior_rows, shares)
-        for (kind, _), own, own_grads, residual in zip(
-            likelihood.blocks, params, grads, residuals, strict=True
-        )
+        else GaussianColumns(params, own, residual, prior_rows, shares)
+        for (kind, _), params, own, residual in cuts
     ]
 
 
@@ -280,13 +320,14 @@ class BernoulliColumns:
         (self.logit,), (self.grad,) = params, grads
         self.shares = shares
         self.cost = _contiguous(self.logit)
+        self.rows_of_cost = self.cost.flatten(1, 2)
 
     def forward_backward(self, x: Tensor) -> Tensor:
         """Write the gradient; give the loss: (M, 1, B, d) -> (M,)."""
-        cost = aten.softplus.out(self.logit, out=self.cost)
-        cost.addcmul_(x, self.logit, value=-1)
+        aten.softplus.out(self.logit, out=self.cost)
+        self.cost.addcmul_(x, self.logit, value=-1)
         torch.sigmoid(self.logit, out=self.grad).sub_(x).mul_(self.shares.draws)
-        return torch.bmm(self.shares.draws_row, cost.flatten(1, 2)).sum((1, 2))
+        return torch.bmm(self.shares.draws_row, self.rows_of_cost).sum((1, 2))
 
 
 class GaussianColumns:
@@ -295,8 +336,6 @@ class GaussianColumns:
     The scale is a function of z or a number per column; in the second case all that
     concerns it alone is computed once and not for every row.
     """
-
-    bound = likelihoods.LOG_SCALE_BOUND
 
     def __init__(
         self,
@@ -308,39 +347,45 @@ class GaussianColumns:
     ):
         self.loc, self.raw = params
         self.grad_loc, self.grad_raw = grads
-        self.residual, self.shares = residual, shares
-        prior = torch.as_tensor(prior_rows, dtype=residual.dtype, device=residual.device)
-        self.prior = prior.expand(len(residual)).reshape(-1, 1, 1, 1)
+        self.shares = shares
         self.is_of_z = self.raw.shape == self.loc.shape
         self.distance, self.square = _contiguous(self.loc), _contiguous(self.loc)
+        self.rows_of_cost, self.rows_of_square = (
+            self.distance.flatten(1, 2),
+            self.square.flatten(1, 2),
+        )
         self.bent, self.precision, self.pull = (_contiguous(self.raw) for _ in range(3))
+        # what an imagined row pulls at a scale, over the squared precision; and its push
+        prior = torch.as_tensor(prior_rows, dtype=residual.dtype, device=residual.device)
+        prior = prior.expand(len(residual)).reshape(-1, 1, 1, 1)
+        self.imagined, self.push = prior * residual.square(), 1 + prior
+        bound = likelihoods.LOG_SCALE_BOUND
+        self.bound, self.inverse_bound = residual.new_tensor([bound, 1 / bound]).unbind()
+        self.double_bound, self.neg_bound = 2 * self.bound, -self.bound
+        self.constant = self.loc.shape[-1] * HALF_LOG_2PI
 
     def forward_backward(self, x: Tensor) -> Tensor:
         """Write the gradient; give the loss: (M, 1, B, d) -> (M,)."""
         shares = self.shares
-        torch.mul(self.raw, 1 / self.bound, out=self.bent).tanh_()
-        torch.mul(self.bent, -self.bound, out=self.precision).exp_()  # (M, K or 1, B or 1, d)
-        distance = torch.sub(x, self.loc, out=self.distance).mul_(self.precision)
-        square = torch.mul(distance, distance, out=self.square)
-        torch.mul(distance, self.precision, out=self.grad_loc).mul_(shares.draws).neg_()
+        torch.mul(self.raw, self.inverse_bound, out=self.bent).tanh_()
+        torch.mul(self.bent, self.neg_bound, out=self.precision).exp_()  # (M, K or 1, B or 1, d)
+        torch.sub(self.loc, x, out=self.distance).mul_(self.precision)
+        torch.mul(self.distance, self.distance, out=self.square)
+        torch.mul(self.distance, self.precision, out=self.grad_loc).mul_(shares.draws)
 
-        # how much an imagined row pulls the scale, less what it and a real row push
-        pull = torch.mul(self.precision, self.residual, out=self.pull).square_().mul_(self.prior)
-        pull.sub_(1 + self.prior)
+        # the slope at the log-scale: what rows and the prior push, less what they pull
+        pull = torch.mul(self.precision, self.precision, out=self.pull).mul_(self.imagined)
         if self.is_of_z:
-            cost = torch.mul(self.bent, 2 * self.bound, out=distance).add_(square)
-            loss = torch.bmm(shares.draws_row, cost.flatten(1, 2))  # (M, 1, d)
-            grad = pull.add_(square).mul_(shares.draws).neg_()
+            torch.mul(self.bent, self.double_bound, out=self.distance).add_(self.square)
+            loss = torch.bmm(shares.draws_row, self.rows_of_cost)  # (M, 1, d)
+            grad = torch.sub(self.push, pull.add_(self.square), out=pull).mul_(shares.draws)
         else:
-            loss = torch.bmm(shares.draws_row, square.flatten(1, 2))
-            total = shares.total.view(-1, 1, 1, 1)
-            grad = pull.mul_(total).add_(loss.unsqueeze(1)).neg_()
-            loss = loss + 2 * self.bound * shares.total.unsqueeze(1) * self.bent.squeeze(1)
-        torch.addcmul(grad, grad, self.bent.square_(), value=-1, out=self.grad_raw)
-        n_columns = self.loc.shape[-1]
-        return (
-            loss.sum((1, 2)).mul_(0.5).add_(shares.total.squeeze(1), alpha=n_columns * HALF_LOG_2PI)
-        )
+            loss = torch.bmm(shares.draws_row, self.rows_of_square)
+            total = shares.total.unsqueeze(1)
+            grad = torch.sub(self.push, pull, out=pull).mul_(total).sub_(loss.unsqueeze(1))
+            loss = loss.addcmul(shares.total * self.double_bound, self.bent[:, 0])
+        torch.addcmul(grad, grad, self.bent.mul_(self.bent), value=-1, out=self.grad_raw)
+        return loss.sum((1, 2)).mul_(0.5).add_(shares.total[:, 0, 0], alpha=self.constant)
 
 
 def _contiguous(like: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EpochTimer, PrintLog
 from torch import Tensor
 
-from sklearn_vae.model import VAE
+from sklearn_vae.model import FARTHEST_INPUT, VAE
 from sklearn_vae.objectives import ELBO, REPORTED
 from sklearn_vae.randomness import Stream, sobol_normal, stream_seed
 from sklearn_vae.training.course import Course
@@ -152,6 +152,7 @@ class Trainer(NeuralNet):
             running = ~self.course_.done
             self.course_.keep_best(running, self.validate(valid)[0], model.flat)
         self.limit_ = self.validate(train, VALIDATION_ROWS)[0] + self._margin
+        self.is_far_ = bool(train.x.numel() and train.x.abs().max() > FARTHEST_INPUT)
         self.notify("on_train_begin", X=train, y=None)
 
     def fit_loop(
@@ -294,7 +295,9 @@ class Trainer(NeuralNet):
         if self._is_written_out:
             shape = x.shape[1], noise.shape[1]
             if shape not in self._gradients:
-                self._gradients[shape] = Gradient(self.module_, self.criterion_, *shape)
+                self._gradients[shape] = Gradient(
+                    self.module_, self.criterion_, *shape, clamps=self.is_far_
+                )
             return self._gradients[shape](x, weight, noise, self._beta)
         terms = self.criterion_(self.module_, x, weight, noise, self._beta)
         params = list(self.module_.parameters())
