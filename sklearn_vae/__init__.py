@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sklearn_vae.likelihoods import Bernoulli, Gaussian
     from sklearn_vae.objectives import WarmUp
+    from sklearn_vae.search import VAESearchCV
     from sklearn_vae.transformer import VAETransformer
 
 __version__ = "0.1.0"
 
-__all__ = ["Bernoulli", "Gaussian", "VAETransformer", "WarmUp"]
+__all__ = ["Bernoulli", "Gaussian", "VAESearchCV", "VAETransformer", "WarmUp"]
 
 _HOME = {
     "Bernoulli": "sklearn_vae.likelihoods",
     "Gaussian": "sklearn_vae.likelihoods",
+    "VAESearchCV": "sklearn_vae.search",
     "VAETransformer": "sklearn_vae.transformer",
     "WarmUp": "sklearn_vae.objectives",
 }

@@ -1,14 +1,14 @@
 """What the estimators share: rows in, a trained model, its density, its samples."""
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import gen_batches
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
@@ -25,13 +25,12 @@ from sklearn_vae.checks import (
     widths_of,
 )
 from sklearn_vae.columns import Columns
-from sklearn_vae.device import onednn_for, resolve_device, threads_for
+from sklearn_vae.device import resolve_device
 from sklearn_vae.fitted import FittedVAE
 from sklearn_vae.model import VAE, Architecture
-from sklearn_vae.objectives import ELBO, Checked, Constant, Schedule
-from sklearn_vae.randomness import Stream, draw_seed, make_generator
-from sklearn_vae.start import probabilistic_pca
-from sklearn_vae.training import SHARED_DRAWS, Plan, Table, Trainer
+from sklearn_vae.objectives import Checked, Constant, Schedule
+from sklearn_vae.randomness import draw_seed
+from sklearn_vae.training import Fit, Fitted, Plan, Table, fit_all, launch, speed_for
 
 # An iteration is a pass over the rows, or this many steps where a pass has fewer.
 FEWEST_STEPS = 25
@@ -64,6 +63,12 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
 
+    architecture_: Architecture
+    seed_: int
+    moments_: dict[str, np.ndarray] | None
+    history_: list[dict[str, Any]]
+    n_steps_: int
+
     def __init__(
         self,
         n_components: int | str,
@@ -82,6 +87,8 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         n_iter_no_change: int,
         tol: float,
         refit: bool,
+        n_init: int,
+        members: str,
         callbacks: Any,
         warm_start: bool,
         device: str,
@@ -104,6 +111,8 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
         self.refit = refit
+        self.n_init = n_init
+        self.members = members
         self.callbacks = callbacks
         self.warm_start = warm_start
         self.device = device
@@ -136,26 +145,13 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         ValueError
             If a parameter or X is not as it must be. The estimator is then as before.
         """
-        self._validate_params()
-        check_callbacks(self)
-        report = Report(self, max_iterations=2 * self.max_iter)
         with all_or_nothing(self):
-            go_on = self.warm_start and hasattr(self, "weights_")
-            X, weight = self._check_rows(X, sample_weight, reset=not go_on)
+            wanted = self._prepare(X, sample_weight, go_on=self.warm_start)
+            report = Report(self, max_iterations=2 * self.max_iter)
             report.begin(X, y)
-            if go_on:
-                check_shapes(self, self.architecture_)
-                self.seed_ = draw_seed(self.random_state)
-            else:
-                self._learn_columns(X, weight)
-            table = self._to_table(X, weight)
-            with self._speed(table):
-                trainers = self._train(table, go_on, report)
-            self.weights_ = trainers[-1].module_.weights()
-            self.moments_: dict[str, np.ndarray] | None = None  # partial_fit makes its own
-            self.history_ = histories(trainers)
-            self.n_iter_ = len(self.history_)
-            self.n_steps_ = sum(len(trainer.history) * trainer.plan.n_steps for trainer in trainers)
+            callbacks = [*(self.callbacks or []), *report.callbacks()]
+            (found,) = fit_all([wanted], callbacks=callbacks, verbose=int(self.verbose))
+            self._take(found)
             report.end()
         return self
 
@@ -179,88 +175,106 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         self : object
             The fitted estimator.
         """
-        self._validate_params()
-        check_callbacks(self)
         with all_or_nothing(self):
             go_on = hasattr(self, "weights_")
-            X, weight = self._check_rows(X, sample_weight, reset=not go_on)
-            if go_on:
-                check_shapes(self, self.architecture_)
-            else:
-                self._learn_columns(X, weight)
-            table = self._to_table(X, weight)
+            seed = self.seed_ if go_on else None
+            wanted = self._prepare(X, sample_weight, go_on=True, seed=seed)
             before = self.history_ if go_on else []
             plan = replace(
-                self._plan(len(table)),
-                n_steps=-(-len(table) // self.batch_size),
+                wanted.plan,
+                seed=self.seed_,
+                fewest_steps=1,
                 max_iter=1,
                 stage_lengths=(1, 0, 0),
                 beta=Constant(self._schedule()(len(before))),
                 first_iteration=len(before),
             )
-            with self._speed(table):
-                trainer = self._trainer(table, plan, go_on, Report(None))
-                trainer.train(table, moments=self.moments_ if go_on else None)
-            self.weights_ = trainer.module_.weights()
+            run = wanted.run(plan, wanted.table, None)
+            trainer = launch([run], callbacks=self.callbacks, verbose=int(self.verbose))
+            with speed_for([run]):
+                (found,) = trainer.train(run.train, moments=self.moments_ if go_on else None)
+            self.weights_ = found.weights
             self.moments_ = trainer.optimizer_.state_dict()
-            self.history_ = [*before, {**histories([trainer])[0], "epoch": len(before) + 1}]
+            self.history_ = [*before, {**found.history[0], "epoch": len(before) + 1}]
             self.n_iter_ = len(self.history_)
-            self.n_steps_ = (self.n_steps_ if go_on else 0) + plan.n_steps
+            self.n_steps_ = (self.n_steps_ if go_on else 0) + plan.n_steps(len(run.train))
         return self
 
-    def _train(self, table: Table, go_on: bool, report: Report) -> list[Trainer]:
-        """Train once on all rows; or on most, then again on all for the steps found."""
-        plan = self._plan(len(table))
-        n_valid = self._n_valid(len(table))
-        if n_valid == 0:
-            trainer = self._trainer(table, plan, go_on, report)
-            trainer.train(table)
-            return [trainer]
-        train, valid = table.split(n_valid, make_generator(self.seed_, Stream.SPLIT))
-        plan = replace(
-            plan, n_steps=self._n_steps(len(train)), shares_noise=self._is_small(len(train))
-        )
-        first = self._trainer(train, plan, go_on, report)
-        way = first.train(train, valid).best_path[0]
-        if not self.refit:
-            return [first]
-        again = replace(
-            plan, stage_lengths=tuple(way.tolist()), shares_noise=self._is_small(len(table))
-        )
-        second = self._trainer(table, again, go_on, report)
-        second.train(table)
-        return [first, second]
+    def _prepare(
+        self,
+        X: Any,
+        sample_weight: Any,
+        *,
+        go_on: bool = False,
+        seed: int | None = None,
+        known: dict[Hashable, tuple[Columns, Table]] | None = None,
+    ) -> Fit:
+        """Check everything, decide what the fit is made of and state what is wanted.
 
-    def _trainer(self, table: Table, plan: Plan, go_on: bool, report: Report) -> Trainer:
-        """Make a trainer whose model goes on, or starts at probabilistic PCA of the table."""
-        model = VAE(self.architecture_).to(table.x)
-        model.flatten()
+        Parameters
+        ----------
+        X, sample_weight : array-like
+            Rows, and what they count.
+        go_on : bool, default=False
+            Whether to go on from a fit, if there is one.
+        seed : int, optional
+            What all draws follow from; by default, ``random_state`` decides.
+        known : dict, optional
+            Tables that were made of this very X before; other estimators' as well.
+        """
+        self._validate_params()
+        check_callbacks(self)
+        go_on = go_on and hasattr(self, "weights_")
+        rows, weight = self._check_rows(X, sample_weight, reset=not go_on)
+        self.seed_ = draw_seed(self.random_state) if seed is None else seed
         if go_on:
-            model.load(self.weights_)
+            check_shapes(self, self.architecture_)
+            table = self._to_table(rows, weight)
         else:
-            model.draw(0, self.seed_)
-            model.start_at(0, probabilistic_pca(*table.arrays(), self.architecture_.n_components))
-        return Trainer(
-            model,
-            plan,
-            ELBO(self.free_bits, prior_rows=self.scale_prior / table.total),
-            callbacks=[*(self.callbacks or []), *report.callbacks()],
-            verbose=int(self.verbose),
+            known = {} if known is None else known
+            key = (id(X), repr(self.likelihood), len(rows) <= self.batch_size, self.device)
+            if key not in known:
+                names = getattr(self, "feature_names_in_", None)
+                self.columns_ = Columns.learn(rows, weight, self.likelihood, names)
+                known[key] = self.columns_, self._to_table(rows, weight)
+            self.columns_, table = known[key]
+            self.architecture_ = Architecture(
+                self._n_components(len(rows) if weight is None else weight.sum()),
+                widths_of(self),
+                self.activation,
+                self.columns_.blocks,
+            )
+            self.dtype_ = rows.dtype
+        return Fit(
+            architecture=self.architecture_,
+            plan=self._plan(len(table)),
+            table=table,
+            n_valid=self._n_valid(len(table)),
+            refit=self.refit,
+            free_bits=self.free_bits,
+            scale_prior=self.scale_prior,
+            n_init=1 if go_on else self.n_init,
+            keeps_all=self.members == "all",
+            weights=self.weights_ if go_on else None,
         )
+
+    def _take(self, found: Fitted) -> None:
+        """Become what the training has led to."""
+        self.weights_ = found.weights
+        self.moments_ = None  # partial_fit makes its own
+        self.history_ = found.history
+        self.n_iter_ = len(found.history)
+        self.n_steps_ = found.n_steps
+        if found.diverged:
+            warnings.warn(
+                f"Training diverged (the loss rose without bounds) with learning_rate="
+                f"{self.learning_rate}. The last good weights were kept and training went on "
+                f"with a smaller step; a smaller learning_rate avoids this.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
 
     # -- what a fit decides ----------------------------------------------------------
-
-    def _learn_columns(self, X: np.ndarray, weight: np.ndarray | None) -> None:
-        names = getattr(self, "feature_names_in_", None)
-        self.columns_ = Columns.learn(X, weight, self.likelihood, names)
-        self.architecture_ = Architecture(
-            self._n_components(len(X) if weight is None else weight.sum()),
-            widths_of(self),
-            self.activation,
-            self.columns_.blocks,
-        )
-        self.seed_ = draw_seed(self.random_state)
-        self.dtype_ = X.dtype
 
     def _n_components(self, n_rows: float) -> int:
         if self.n_components != "auto":
@@ -273,7 +287,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         device = resolve_device(self.device)
         counts = np.ones(len(X)) if weight is None else weight
         # a table that is one small batch costs no more in double precision
-        exact = self._is_small(len(X)) and X.size <= MOST_NUMBERS_IN_DOUBLE
+        exact = len(X) <= self.batch_size and X.size <= MOST_NUMBERS_IN_DOUBLE
         dtype = X.dtype if exact else np.dtype(np.float32)
         encoded = np.empty((len(X), len(self.columns_.order)), dtype)
         log_measure = 0.0
@@ -284,7 +298,8 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         relative = None
         if weight is not None:
             relative = torch.as_tensor((weight / weight.mean()).astype(dtype)).to(device)
-        return Table(torch.as_tensor(encoded).to(device), relative, total, -log_measure / total)
+        x = torch.as_tensor(encoded).to(device)
+        return Table.of(x, relative, total, -log_measure / total)
 
     def _plan(self, n_rows: int) -> Plan:
         max_iter, beta = self.max_iter, self._schedule()
@@ -294,38 +309,17 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         return Plan(
             seed=self.seed_,
             max_iter=max_iter,
-            n_steps=self._n_steps(n_rows),
+            fewest_steps=FEWEST_STEPS,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             beta=beta,
             patience=self.n_iter_no_change,
             tol=self.tol,
-            shares_noise=self._is_small(n_rows),
         )
-
-    def _n_steps(self, n_rows: int) -> int:
-        return max(-(-n_rows // self.batch_size), FEWEST_STEPS)
 
     def _schedule(self) -> Schedule:
         return Checked(self.beta) if callable(self.beta) else Constant(float(self.beta))
-
-    def _is_small(self, n_rows: int) -> bool:
-        """Whether every step sees the whole table."""
-        return n_rows <= self.batch_size
-
-    @contextmanager
-    def _speed(self, table: Table) -> Iterator[None]:
-        """Set torch up for steps of this size."""
-        rows = min(len(table), self.batch_size)
-        if self._is_small(len(table)):
-            rows *= SHARED_DRAWS
-        layers = self.architecture_.layers
-        with (
-            threads_for(rows * sum(layers)),
-            onednn_for(table.x.device, rows * sum(layers) / len(layers)),
-        ):
-            yield
 
     def _n_valid(self, n_rows: int) -> int:
         """How many rows to validate on; 0 if all are trained on."""
@@ -365,7 +359,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
                 f"of {weight.sum():.3g} rows of the {counted.sum()} with a weight above 0. Divide "
                 f"it by its mean to have each row count once on average.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         return (X, weight) if counted.all() else (X[counted], weight[counted])
 
@@ -475,16 +469,3 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             self.seed_,
             resolve_device(self.device),
         )
-
-
-def histories(trainers: list[Trainer]) -> list[dict[str, Any]]:
-    """Give skorch's records as plain dicts, one per iteration, all runs in a row."""
-    rows = [
-        {**row, "refit": trainer is not trainers[0]}
-        for trainer in trainers
-        for row in trainer.history
-    ]
-    for epoch, row in enumerate(rows, start=1):
-        row["epoch"] = epoch
-        del row["batches"]
-    return rows

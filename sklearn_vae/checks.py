@@ -37,6 +37,8 @@ CONSTRAINTS: dict[str, Any] = {
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
     "tol": [Interval(Real, 0, None, closed="left")],
     "refit": ["boolean"],
+    "n_init": [Interval(Integral, 1, None, closed="left")],
+    "members": [StrOptions({"best", "all"})],
     "callbacks": [list, tuple, None],
     "warm_start": ["boolean"],
     "device": [str],
@@ -75,6 +77,11 @@ def widths_of(estimator: Any) -> tuple[int, ...]:
 
 def check_shapes(estimator: Any, fitted: Architecture) -> None:
     """Refuse to go on with weights that a changed parameter does not fit."""
+    if estimator.members == "all":
+        raise ValueError(
+            "The 'members' parameter must be 'best' where a fit goes on from another one, which "
+            "trains one model. Got 'all' instead."
+        )
     estimator.columns_.check_wishes(estimator.likelihood)
     wanted = {
         "n_components": (estimator.n_components, fitted.n_components),

@@ -11,6 +11,7 @@ from torch import Tensor
 from sklearn_vae.columns import Columns
 from sklearn_vae.device import onednn_for
 from sklearn_vae.model import VAE, Architecture
+from sklearn_vae.posteriors import log_mean_exp
 from sklearn_vae.randomness import Stream, make_generator, sobol_normal, stream_seed
 
 # Numbers in the widest layer of a chunk of rows: what fits the cache.
@@ -41,20 +42,28 @@ class FittedVAE:
     seed: int
     device: torch.device
 
-    def module(self, dtype: np.dtype) -> VAE:
-        """Build the torch module in one precision."""
-        model = VAE(self.architecture).to(self.device, getattr(torch, np.dtype(dtype).name))
+    @property
+    def n_members(self) -> int:
+        """Number of models whose densities are averaged."""
+        return len(self.weights["free"])
+
+    def module(self, dtype: np.dtype, n_members: int | None = None) -> VAE:
+        """Build the torch module in one precision, with all members or with the first ones."""
+        n_members = n_members or self.n_members
+        model = VAE(self.architecture, n_members).to(
+            self.device, getattr(torch, np.dtype(dtype).name)
+        )
         model.flatten()
-        model.load(self.weights)
+        model.load({name: value[:n_members] for name, value in self.weights.items()})
         return model.requires_grad_(False)
 
     def codes(self, X: np.ndarray) -> np.ndarray:
         """Mean of q(z|x): (n, n_features) -> (n, l)."""
-        return self._map(X, lambda model, x: model.posterior.mean(model.encode(x))[0])
+        return self._map(X, lambda model, x: model.posterior.mean(model.encode(x))[0], n_members=1)
 
     def decode(self, z: np.ndarray) -> np.ndarray:
         """Mean of p(x|z): (n, l) -> (n, n_features)."""
-        model = self.module(z.dtype)
+        model = self.module(z.dtype, n_members=1)
         rows = torch.as_tensor(np.require(z, requirements="W")).to(self.device)
         with torch.no_grad():
             chunks = [model.reconstruct(rows[own][None])[0] for own in self.chunks(len(z))]
@@ -69,7 +78,9 @@ class FittedVAE:
         points = sobol_normal(n_draws, self.architecture.n_components, seed).astype(X.dtype)
         noise = torch.as_tensor(points).to(self.device)[None, :, None, :]  # (1, K, 1, l)
         width = self.width
-        scores = self._map(X, lambda model, x: model.log_likelihood(x, noise, width)[0], n_draws)
+        scores = self._map(
+            X, lambda model, x: log_mean_exp(model.log_likelihood(x, noise, width), 0), n_draws
+        )
         for rows in self.chunks(len(X)):
             scores[rows] += self.columns.log_measure(X[rows])
         return scores
@@ -102,15 +113,26 @@ class FittedVAE:
             yield slice(start, min(start + size, n_rows))
 
     def _map(
-        self, X: np.ndarray, function: Callable[[VAE, Tensor], Tensor], n_draws: int = 1
+        self,
+        X: np.ndarray,
+        function: Callable[[VAE, Tensor], Tensor],
+        n_draws: int = 1,
+        n_members: int | None = None,
     ) -> np.ndarray:
         """Apply a function of (model, encoded rows) to X, a chunk at a time."""
-        model = self.module(X.dtype)
+        model = self.module(X.dtype, n_members)
+        together = len(model.flat)
+        n_draws = n_draws * together
         chunk_rows = next(self.chunks(len(X), n_draws), slice(0, 0)).stop * n_draws
         layers = self.architecture.layers
         with torch.no_grad(), onednn_for(self.device, chunk_rows * sum(layers) / len(layers)):
             chunks = [
-                function(model, torch.as_tensor(self.columns.encode(X[rows])).to(self.device)[None])
+                function(
+                    model,
+                    torch.as_tensor(self.columns.encode(X[rows]))
+                    .to(self.device)
+                    .expand(together, -1, -1),
+                )
                 for rows in self.chunks(len(X), n_draws)
             ]
         return torch.cat(chunks).cpu().numpy()

@@ -1,5 +1,6 @@
 """The model: a density p(x) with an encoder q(z|x), for M members at once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -61,10 +62,16 @@ class VAE(nn.Module):
         Shapes.
     n_members : int, default=1
         Number of models that are computed side by side.
+    sizes : sequence of int, optional
+        Latent dimensions of each member, where some have fewer than the architecture.
+        Their weights of the others are zero and stay so, if their noise is, too.
     """
 
-    def __init__(self, architecture: Architecture, n_members: int = 1):
+    def __init__(
+        self, architecture: Architecture, n_members: int = 1, sizes: Sequence[int] | None = None
+    ):
         super().__init__()
+        self.sizes = np.array(sizes or [architecture.n_components] * n_members)
         n_components, hidden = architecture.n_components, architecture.hidden_layer_sizes
         self.architecture = architecture
         self.posterior = DiagonalGaussian()
@@ -158,10 +165,14 @@ class VAE(nn.Module):
         return self.likelihood.mean(self.decode(z.unsqueeze(1))).squeeze(1)
 
     def sample(self, n_rows: int, generator: torch.Generator) -> Tensor:
-        """Rows of the first member, with the decoder's noise: (n_rows, n_columns)."""
+        """Rows with the decoder's noise, each of a member by chance: (n_rows, n_columns)."""
         z = self.prior.sample(n_rows, self.architecture.n_components, generator, self.flat.dtype)
         params = self.decode(z.to(self.flat.device).expand(len(self.flat), 1, -1, -1))
-        return self.likelihood.sample(params, generator)[0, 0]
+        rows = self.likelihood.sample(params, generator)[:, 0]  # (M, n_rows, n_columns)
+        if len(rows) == 1:
+            return rows[0]
+        member = torch.randint(len(rows), (n_rows,), generator=generator).to(rows.device)
+        return rows[member, torch.arange(n_rows, device=rows.device)]
 
     # -- first values ----------------------------------------------------------------
 
@@ -172,11 +183,12 @@ class VAE(nn.Module):
             generators = [
                 make_generator(seed, Stream.WEIGHTS, side, layer) for layer in range(n_hidden)
             ]
-            network.draw(member, generators)
+            network.draw(member, generators, n_in=int(self.sizes[member]) if side else None)
 
     @torch.no_grad()
     def start_at(self, member: int, start: LinearStart) -> None:
         """Make one member the linear model, exact for Gaussian columns."""
+        start = start.padded(self.architecture.n_components)
         loc, residual = torch.as_tensor(start.loc), torch.as_tensor(start.residual)
         recognition = torch.as_tensor(start.recognition)  # (d, l)
         encoder = self.encoder.linear
@@ -191,6 +203,25 @@ class VAE(nn.Module):
         self.decoder.linear.bias[member, 0].copy_(offsets)
         self.free[member, 0].copy_(free)
         self.residual[member, 0, 0].copy_(residual)
+
+    # -- members ---------------------------------------------------------------------
+
+    @property
+    def mask(self) -> Tensor | None:
+        """Which dimensions each member has, as 0 and 1: (M, l); None if it has them all."""
+        n_components = self.architecture.n_components
+        if (self.sizes == n_components).all():
+            return None
+        has = np.arange(n_components) < self.sizes[:, None]
+        return torch.as_tensor(has).to(self.flat)
+
+    @torch.no_grad()
+    def keep(self, members: Tensor) -> None:
+        """Go on with these members only."""
+        self.sizes = self.sizes[members.cpu().numpy()]
+        for tensor in [*self.parameters(), *self.buffers()]:
+            tensor.data = tensor.data[members]
+        self.flatten()
 
     # -- weights ---------------------------------------------------------------------
 
@@ -214,11 +245,28 @@ class VAE(nn.Module):
             param.grad = self.flat_grad[:, position : position + size].view(param.shape)
             position += size
 
-    def weights(self) -> dict[str, np.ndarray]:
-        """Copy the parameters out, by name."""
-        return {
-            name: value.detach().cpu().numpy().copy() for name, value in self.state_dict().items()
-        }
+    def weights(self, member: int = 0) -> dict[str, np.ndarray]:
+        """Copy one member's parameters out, by name, as if it had been alone."""
+        n_components, size = self.architecture.n_components, self.sizes[member]
+        found = {}
+        for name, value in self.state_dict().items():
+            own = value[member : member + 1]
+            if size < n_components and name in self._after_encoder:
+                own = own.unflatten(-1, (-1, n_components))[..., :size].flatten(-2)
+            if size < n_components and name in self._before_decoder:
+                own = own[:, :size]
+            found[name] = own.cpu().numpy().copy()
+        return found
+
+    @property
+    def _after_encoder(self) -> list[str]:
+        """Parameters whose last axis goes by latent dimensions."""
+        return ["encoder.linear.weight", "encoder.linear.bias", "encoder.last"]
+
+    @property
+    def _before_decoder(self) -> list[str]:
+        """Parameters whose rows are latent dimensions."""
+        return ["decoder.linear.weight", "decoder.hidden.0.weight"]
 
     @torch.no_grad()
     def load(self, weights: dict[str, np.ndarray]) -> None:

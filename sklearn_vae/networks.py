@@ -51,14 +51,17 @@ class Dense(nn.Module):
         return torch.baddbmm(self.bias, x, self.weight)
 
     @torch.no_grad()
-    def draw(self, member: int, generator: torch.Generator) -> None:
-        """Draw one member's weights, uniform with the variance of 1 / n_in."""
-        n_in, n_out = self.weight.shape[1:]
+    def draw(self, member: int, generator: torch.Generator, n_in: int | None = None) -> None:
+        """Draw one member's weights, uniform with the variance of 1 / n_in.
+
+        A member whose input is narrower than the others' gets its ``n_in`` rows.
+        """
+        n_in, n_out = n_in or self.weight.shape[1], self.weight.shape[2]
         bound = 1 / math.sqrt(max(n_in, 1))
         # row by row, weights before biases: a narrower input draws a prefix of the same numbers
         uniform = torch.rand(n_out + n_in * n_out, generator=generator).mul_(2).sub_(1)
         self.bias[member, 0].copy_(uniform[:n_out] * bound)
-        self.weight[member].copy_(uniform[n_out:].view(n_in, n_out) * (math.sqrt(3) * bound))
+        self.weight[member, :n_in] = uniform[n_out:].view(n_in, n_out) * (math.sqrt(3) * bound)
 
 
 class MLP(nn.Module):
@@ -110,7 +113,10 @@ class MLP(nn.Module):
             x = self.activation(layer(x))
         return torch.baddbmm(out, x, self.last)
 
-    def draw(self, member: int, generators: Sequence[torch.Generator]) -> None:
+    def draw(
+        self, member: int, generators: Sequence[torch.Generator], n_in: int | None = None
+    ) -> None:
         """Draw one member's hidden layers, each from a generator of its own."""
         for layer, generator in zip(self.layers, generators, strict=True):
-            layer.draw(member, generator)
+            layer.draw(member, generator, n_in)
+            n_in = None  # only the first layer sees the input

@@ -44,8 +44,10 @@ class ELBO:
 
     Parameters
     ----------
-    free_bits : float, default=0.0
+    free_bits : float or Tensor of shape (M,), default=0.0
         KL in nats that each latent dimension may spend at no cost, on average over rows.
+    prior_rows : float or Tensor of shape (M,), default=0.0
+        Imagined rows per row of the table that keep Gaussian scales from collapsing.
 
     References
     ----------
@@ -54,12 +56,19 @@ class ELBO:
        Autoregressive Flow", NeurIPS 2016, for the free bits.
     """
 
-    def __init__(self, free_bits: float = 0.0, prior_rows: float = 0.0):
+    def __init__(self, free_bits: float | Tensor = 0.0, prior_rows: float | Tensor = 0.0):
         self.free_bits = free_bits
         self.prior_rows = prior_rows
 
+    def keep(self, members: Tensor) -> None:
+        """Go on with these members only."""
+        if isinstance(self.free_bits, Tensor):
+            self.free_bits = self.free_bits[members]
+        if isinstance(self.prior_rows, Tensor):
+            self.prior_rows = self.prior_rows[members]
+
     def __call__(
-        self, model: VAE, x: Tensor, weight: Tensor | None, noise: Tensor, beta: float
+        self, model: VAE, x: Tensor, weight: Tensor | None, noise: Tensor, beta: float | Tensor
     ) -> Terms:
         """Compute the terms of one batch.
 
@@ -73,7 +82,7 @@ class ELBO:
             What each row counts, 1 on average over the table.
         noise : Tensor of shape (M or 1, K, B or 1, l)
             Standard normal draws.
-        beta : float
+        beta : float or Tensor of shape (M,)
             Weight of the KL.
         """
         log_prob, kl, log_prior = model.elbo_terms(x, noise)
@@ -82,11 +91,27 @@ class ELBO:
             kl = kl * weight.unsqueeze(-1)
         reconstruction = -log_prob.mean(1)  # (M, B) -> (M,)
         kl_per_unit = kl.mean(1)  # (M, B, l) -> (M, l)
-        if self.free_bits > 0:
-            kl_per_unit = kl_per_unit.clamp(min=self.free_bits)
-        kl_loss = kl_per_unit.sum(-1)
+        kl_loss = self.clamped(kl_per_unit, model.mask).sum(-1)
         penalty = -self.prior_rows * log_prior.mean(1)
         return Terms(reconstruction + beta * kl_loss, reconstruction, kl_loss, penalty)
+
+    def clamped(self, kl_per_unit: Tensor, mask: Tensor | None) -> Tensor:
+        """KL that counts, of dimensions that a member has: (M, l) -> (M, l)."""
+        if not self._has_free_bits:
+            return kl_per_unit
+        counted = torch.maximum(kl_per_unit, self._free_bits(kl_per_unit))
+        return counted if mask is None else counted * mask
+
+    def spent(self, kl_per_unit: Tensor) -> Tensor | None:
+        """Which dimensions have spent their free bits, where there are any: (M, l)."""
+        return kl_per_unit > self._free_bits(kl_per_unit) if self._has_free_bits else None
+
+    @property
+    def _has_free_bits(self) -> bool:
+        return isinstance(self.free_bits, Tensor) or self.free_bits > 0
+
+    def _free_bits(self, like: Tensor) -> Tensor:
+        return torch.as_tensor(self.free_bits, dtype=like.dtype, device=like.device).view(-1, 1)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ of numpy, torch and python are never read or changed.
 """
 
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ class Stream(IntEnum):
     VALIDATION = 4
     SCORE = 5
     SAMPLE = 6
-    START = 7
+    RESTART = 7
 
 
 def draw_seed(random_state: Any) -> int:
@@ -104,13 +105,18 @@ def sobol_normal(n_draws: int, n_dims: int, seed: int) -> np.ndarray:
     Returns
     -------
     ndarray of shape (n_draws, n_dims), float64
-        Points whose averages err far less than those of as many random ones.
+        Points whose averages err less than those of as many random ones.
 
     References
     ----------
     .. [1] A. B. Owen, "Scrambling Sobol' and Niederreiter-Xing points",
        Journal of Complexity 14, 1998.
     """
+    return _sobol_normal(n_draws, n_dims, seed).copy()
+
+
+@lru_cache(maxsize=64)
+def _sobol_normal(n_draws: int, n_dims: int, seed: int) -> np.ndarray:
     engine = qmc.Sobol(n_dims, scramble=True, rng=np.random.default_rng(seed))
     # a power of two is drawn and cut: Sobol points are balanced only in such blocks
     points = engine.random_base2(max(int(np.ceil(np.log2(n_draws))), 0))[:n_draws]

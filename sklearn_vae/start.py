@@ -1,7 +1,7 @@
 """Start from what is already known: probabilistic PCA in closed form."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,6 +29,61 @@ class LinearStart:
     recognition: np.ndarray  # (d, l)
     posterior_scale: np.ndarray  # (l,) standard deviations
 
+    def padded(self, n_components: int) -> "LinearStart":
+        """Add silent dimensions up to this number."""
+        more = n_components - len(self.posterior_scale)
+        if more == 0:
+            return self
+        return replace(
+            self,
+            loadings=np.pad(self.loadings, [(0, more), (0, 0)]),
+            recognition=np.pad(self.recognition, [(0, 0), (0, more)]),
+            posterior_scale=np.pad(self.posterior_scale, (0, more), constant_values=1.0),
+        )
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The moments of a table and the leading axes of its correlation, largest first."""
+
+    loc: np.ndarray  # (d,)
+    scale: np.ndarray  # (d,)
+    variances: np.ndarray  # (n_axes,)
+    axes: np.ndarray  # (d, n_axes)
+    total_variance: float
+
+    @classmethod
+    def of(cls, x: np.ndarray, weight: np.ndarray | None, n_axes: int) -> "Spectrum":
+        """Compute as many axes as there are, up to a number."""
+        weight = np.ones(len(x)) if weight is None else weight
+        total, loc, scale = _moments(x, weight)
+        n_axes = min(n_axes, *x.shape)
+        return cls(loc, scale, *_leading_axes(x, weight / total, loc, scale, n_axes))
+
+    def start(self, n_components: int) -> LinearStart:
+        """Probabilistic PCA of this size, no larger than the axes suffice for."""
+        n_columns = len(self.loc)
+        n_axes = min(n_components, len(self.variances))
+        variances = self.variances[:n_axes]
+        if n_axes < n_columns:
+            residual = (self.total_variance - variances.sum()) / (n_columns - n_axes)
+        else:  # any residual up to the smallest variance gives the same density
+            residual = 0.5 * variances[-1] if n_columns else 1.0
+        residual = max(residual, SMALLEST_VARIANCE)
+
+        signal = np.zeros(n_components)
+        signal[:n_axes] = np.maximum(variances - residual, 0)
+        directions = np.zeros((n_components, n_columns))
+        directions[:n_axes] = self.axes[:, :n_axes].T
+        loadings = np.sqrt(signal)[:, None] * directions
+        return LinearStart(
+            loc=self.loc,
+            loadings=loadings * self.scale,
+            residual=np.sqrt(residual) * self.scale,
+            recognition=loadings.T / (signal + residual) / self.scale[:, None],
+            posterior_scale=np.sqrt(residual / (signal + residual)),
+        )
+
 
 def probabilistic_pca(x: np.ndarray, weight: np.ndarray | None, n_components: int) -> LinearStart:
     """Fit probabilistic PCA to the standardised columns, by maximum likelihood.
@@ -53,29 +108,7 @@ def probabilistic_pca(x: np.ndarray, weight: np.ndarray | None, n_components: in
     .. [1] M. E. Tipping and C. M. Bishop, "Probabilistic Principal Component
        Analysis", Journal of the Royal Statistical Society B 61, 1999.
     """
-    n_rows, n_columns = x.shape
-    weight = np.ones(n_rows) if weight is None else weight
-    total, loc, scale = _moments(x, weight)
-    n_axes = min(n_components, n_rows, n_columns)
-    variances, axes, total_variance = _leading_axes(x, weight / total, loc, scale, n_axes)
-    if n_axes < n_columns:
-        residual = (total_variance - variances.sum()) / (n_columns - n_axes)
-    else:  # any residual up to the smallest variance gives the same density
-        residual = 0.5 * variances[-1] if n_columns else 1.0
-    residual = max(residual, SMALLEST_VARIANCE)
-
-    signal = np.zeros(n_components)
-    signal[:n_axes] = np.maximum(variances - residual, 0)
-    directions = np.zeros((n_components, n_columns))
-    directions[:n_axes] = axes.T
-    loadings = np.sqrt(signal)[:, None] * directions
-    return LinearStart(
-        loc=loc,
-        loadings=loadings * scale,
-        residual=np.sqrt(residual) * scale,
-        recognition=loadings.T / (signal + residual) / scale[:, None],
-        posterior_scale=np.sqrt(residual / (signal + residual)),
-    )
+    return Spectrum.of(x, weight, n_components).start(n_components)
 
 
 def _moments(x: np.ndarray, weight: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:

@@ -75,6 +75,13 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         Least gain in nats per row that counts.
     refit : bool, default=True
         Whether to train again on all rows for the steps found with rows set aside.
+    n_init : int, default=1
+        Number of starts, each with its own weights, order of rows and noise; they are
+        trained side by side.
+    members : {"best", "all"}, default="best"
+        Whether the start with the lowest loss is kept, by the rows set aside where there
+        are any, or all of them. Their density is then the mean of the members' densities,
+        and ``sample`` draws from all; codes and reconstructions are the best member's.
     callbacks : list of skorch callbacks, default=None
         Told of every iteration. scikit-learn's own callbacks are set with
         ``set_callbacks`` from scikit-learn 1.9 on.
@@ -104,7 +111,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     n_steps_ : int
         Gradient steps done, both runs together.
     weights_ : dict of ndarray
-        Parameters by name, with a leading member axis of length 1.
+        Parameters by name, with a leading member axis: of length 1, or ``n_init`` with
+        ``members="all"``, the best first.
     module_ : torch.nn.Module
         The torch module, built anew from the weights at every access.
     n_features_in_ : int
@@ -159,6 +167,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         n_iter_no_change: int = 10,
         tol: float = 1e-3,
         refit: bool = True,
+        n_init: int = 1,
+        members: str = "best",
         callbacks: Any = None,
         warm_start: bool = False,
         device: str = "auto",
@@ -182,6 +192,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             n_iter_no_change=n_iter_no_change,
             tol=tol,
             refit=refit,
+            n_init=n_init,
+            members=members,
             callbacks=callbacks,
             warm_start=warm_start,
             device=device,

@@ -11,7 +11,8 @@ from sklearn_vae.networks import ACTIVATIONS
 from sklearn_vae.objectives import ELBO
 from sklearn_vae.training.gradient import (
     ACTIVATION_GRADIENTS,
-    elbo_with_gradient,
+    ACTIVATIONS_OUT,
+    Gradient,
     has_gradient,
 )
 
@@ -27,14 +28,20 @@ BLOCKS = {
 }
 
 
-def disturbed(blocks, *, n_members=1, hidden=(6, 5), activation="silu"):
+def disturbed(blocks, *, n_members=1, hidden=(6, 5), activation="silu", sizes=None):
     """A model in double precision with weights of all sizes."""
     torch.manual_seed(0)
-    model = VAE(Architecture(2, hidden, activation, tuple(blocks)), n_members).double()
+    model = VAE(Architecture(2, hidden, activation, tuple(blocks)), n_members, sizes).double()
     model.flatten()
     with torch.no_grad():
         model.flat.normal_(0, 0.4)
         model.residual.uniform_(0.3, 1.3)
+        for member, size in enumerate(model.sizes):
+            for name, value in model.named_parameters():
+                if name in model._after_encoder:
+                    value[member].unflatten(-1, (2, 2))[..., size:] = 0
+                if name in model._before_decoder:
+                    value[member, size:] = 0
     return model
 
 
@@ -56,12 +63,13 @@ def assert_same_gradient(model, objective, x, weight, noise, beta=0.7):
     expected.to_minimise.sum().backward()
     gradient = model.flat_grad.clone()
     model.flat_grad.fill_(7.0)  # what stood there before does not count
-    actual = elbo_with_gradient(objective, model, x, weight, noise, beta)
+    ours = Gradient(model, objective, x.shape[1], noise.shape[1])
+    ours(torch.randn_like(x), weight, noise, beta)  # nor does the batch before
+    actual = ours(x, weight, noise, beta)
 
     scale = gradient.abs().max().clamp(min=1e-12)
     torch.testing.assert_close(model.flat_grad / scale, gradient / scale, rtol=1e-6, atol=1e-8)
-    for name, term in expected._asdict().items():
-        torch.testing.assert_close(getattr(actual, name), term.detach(), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(actual, expected.reported(), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.filterwarnings("ignore:grad and param do not obey")
@@ -91,7 +99,23 @@ def test_every_activation_and_depth(activation, hidden):
 
 def test_every_activation_has_a_gradient():
     """A new one cannot be forgotten."""
-    assert ACTIVATION_GRADIENTS.keys() == ACTIVATIONS.keys()
+    assert ACTIVATION_GRADIENTS.keys() == ACTIVATIONS_OUT.keys() == ACTIVATIONS.keys()
+
+
+@pytest.mark.filterwarnings("ignore:grad and param do not obey")
+@pytest.mark.parametrize("weighted", [False, True])
+def test_members_differ_in_size_beta_free_bits_and_prior(weighted):
+    """All that rides in one fleet; dimensions that a member has not have no gradient."""
+    model = disturbed(BLOCKS["bits, and both kinds of scale"], n_members=3, sizes=[2, 1, 2])
+    objective = ELBO(torch.tensor([[0.3], [0.1], [0.0]]), torch.tensor([0.2, 0.0, 1.0]))
+    x, weight, noise = batch(model, n_draws=4, weighted=weighted)
+    noise = noise * model.mask[:, None, None]
+
+    assert_same_gradient(model, objective, x, weight, noise, torch.tensor([0.5, 1.0, 2.0]).double())
+    own = model.decoder.linear.weight.grad
+    assert own[1, 0].any()
+    assert not own[1, 1].any()
+    assert not model.encoder.last.grad[1, :, [1, 3]].any()
 
 
 def test_what_has_no_gradient_here_is_left_to_autograd():

@@ -222,7 +222,7 @@ def test_members_with_weights_of_their_own_equal_single_models(rng, make_model):
 
     for member in range(3):
         single = make_model(tables[member])
-        single.load({name: value[[member]] for name, value in fleet.weights().items()})
+        single.load(fleet.weights(member))
         own = x[[member]]
         alone = [single.log_likelihood(own, noise), *single.elbo_terms(own, noise)]
         for expected, ours in zip(alone, together, strict=True):

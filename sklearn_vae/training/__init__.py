@@ -1,7 +1,21 @@
-"""Training: what a run is made of, where it stands, and the loop itself."""
+"""Training: what a run is made of, where it stands, the loop itself, and many runs at once."""
 
 from sklearn_vae.training.course import Course
-from sklearn_vae.training.plan import SHARED_DRAWS, Plan, Table
+from sklearn_vae.training.fits import Fit, Fitted, Heats, fit_all
+from sklearn_vae.training.fleet import Run, launch, speed_for
+from sklearn_vae.training.plan import Plan, Table
 from sklearn_vae.training.trainer import Trainer
 
-__all__ = ["SHARED_DRAWS", "Course", "Plan", "Table", "Trainer"]
+__all__ = [
+    "Course",
+    "Fit",
+    "Fitted",
+    "Heats",
+    "Plan",
+    "Run",
+    "Table",
+    "Trainer",
+    "fit_all",
+    "launch",
+    "speed_for",
+]

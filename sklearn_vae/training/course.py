@@ -1,5 +1,7 @@
 """Where training stands: stages, the best weights so far and the way to them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from torch import Tensor
 
@@ -20,8 +22,8 @@ class Course:
 
     Parameters
     ----------
-    plan : Plan
-        The run.
+    plans : sequence of Plan
+        Each member's run.
     flat : Tensor of shape (M, P)
         The weights to start from.
 
@@ -39,10 +41,14 @@ class Course:
         Whether a loss was ever not finite.
     """
 
-    def __init__(self, plan: Plan, flat: Tensor):
+    def __init__(self, plans: Sequence[Plan], flat: Tensor):
         n_members = len(flat)
-        self.plan = plan
-        self.lengths = np.array(plan.stage_lengths or split_stages(plan.max_iter))
+        self.learning_rate = np.array([plan.learning_rate for plan in plans])
+        self.patience = np.array([plan.patience for plan in plans])
+        self.tol = np.array([plan.tol for plan in plans])
+        self.lengths = np.array(
+            [plan.stage_lengths or split_stages(plan.max_iter) for plan in plans]
+        )
         self.stage = np.zeros(n_members, dtype=int)
         self.best = np.full(n_members, np.inf)
         self.reference = np.full(n_members, np.inf)
@@ -61,7 +67,13 @@ class Course:
 
     def rates(self) -> np.ndarray:
         """Step size of each member, 0 for those that are done."""
-        return self.plan.learning_rate * np.append(STAGES, 0.0)[self.stage]
+        return self.learning_rate * np.append(STAGES, 0.0)[self.stage]
+
+    def keep(self, members: Tensor) -> None:
+        """Go on with these members only."""
+        own = members.cpu().numpy()
+        for name, value in vars(self).items():
+            setattr(self, name, value[members if isinstance(value, Tensor) else own])
 
     def advance(
         self,
@@ -69,7 +81,7 @@ class Course:
         val_loss: np.ndarray | None,
         flat: Tensor,
         *,
-        warming_up: bool = False,
+        warming_up: np.ndarray | bool = False,
     ) -> np.ndarray:
         """Take note of an iteration that is over.
 
@@ -81,7 +93,7 @@ class Course:
             Validation loss.
         flat : Tensor of shape (M, P)
             Weights; those of a member whose stage ended are set back to its best.
-        warming_up : bool, default=False
+        warming_up : ndarray of shape (M,) or bool, default=False
             Whether the KL has not its final weight yet: patience waits for it.
 
         Returns
@@ -96,9 +108,8 @@ class Course:
         bad = running & ~np.isfinite(loss)
         self.diverged |= bad
         self.keep_best(running & ~bad, val_loss, flat)
-        if warming_up:
-            self.wait[:] = 0
-        ended = self._leave(bad | (running & (self.wait >= self.plan.patience)))
+        self.wait[np.broadcast_to(warming_up, self.wait.shape)] = 0
+        ended = self._leave(bad | (running & (self.wait >= self.patience)))
         back = ended if val_loss is not None else bad
         flat[back] = self.best_flat[back]
         self.path[back] = self.best_path[back]
@@ -111,7 +122,7 @@ class Course:
         else:
             better = members & (val_loss < self.best)
             self.best = np.where(better, val_loss, self.best)
-            gained = members & (val_loss < self.reference - self.plan.tol)
+            gained = members & (val_loss < self.reference - self.tol)
             self.reference = np.where(gained, val_loss, self.reference)
             self.wait = np.where(gained, 0, self.wait + 1)
         self.best_flat[better] = flat[better]
@@ -123,7 +134,8 @@ class Course:
         self.stage = self.stage + (ended & ~self.done)
         for _ in STAGES:
             here = np.minimum(self.stage, len(STAGES) - 1)
-            over = self.spent[np.arange(len(here)), here] >= self.lengths[here]
+            members = np.arange(len(here))
+            over = self.spent[members, here] >= self.lengths[members, here]
             self.stage = self.stage + (over & ~self.done)
         moved = self.stage > before
         self.wait[moved] = 0

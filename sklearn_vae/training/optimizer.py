@@ -1,13 +1,23 @@
 """Adam over the flat parameters of all members."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sklearn_vae.model import VAE
+
+
+class Move(NamedTuple):
+    """One fused call: its step size, and the tensors of the members that take it."""
+
+    lr: float
+    shrink: float
+    matrices: list[Tensor]
+    tensors: list[list[Tensor]]
+    counts: list[Tensor]
 
 
 class FlatAdam(torch.optim.Optimizer):
@@ -23,9 +33,9 @@ class FlatAdam(torch.optim.Optimizer):
     ----------
     model : VAE
         Whose flat parameters to move.
-    lr : float
+    lr : float or ndarray of shape (M,)
         Step size to begin with.
-    weight_decay : float
+    weight_decay : float or ndarray of shape (M,)
         Share by which matrices shrink, per step and unit of step size.
 
     References
@@ -37,15 +47,20 @@ class FlatAdam(torch.optim.Optimizer):
     BETAS = (0.9, 0.999)
     EPS = 1e-6
 
-    def __init__(self, model: VAE, lr: float, weight_decay: float):
+    def __init__(self, model: VAE, lr: float | np.ndarray, weight_decay: float | np.ndarray):
         self.model = model
         n_members = len(model.flat)
-        self.defaults = {"lr": lr, "weight_decay": weight_decay}
+        self.lrs = np.broadcast_to(lr, n_members).astype(float)
+        self.weight_decay = np.broadcast_to(weight_decay, n_members).astype(float)
+        self.defaults = {
+            "lr": float(self.lrs.max()),
+            "weight_decay": float(self.weight_decay.max()),
+        }
         self.param_groups = [{"params": list(model.parameters()), **self.defaults}]
-        self.lrs = np.full(n_members, lr)
         self.mean = torch.zeros_like(model.flat)
         self.square = torch.zeros_like(model.flat)
         self.count = torch.zeros(n_members, dtype=torch.float32, device=model.flat.device)
+        self._planned_for: tuple[np.ndarray | None, float] = (None, 0.0)
 
     @property
     def moments(self) -> dict[str, Tensor]:
@@ -60,6 +75,7 @@ class FlatAdam(torch.optim.Optimizer):
         """Go on from what ``state_dict`` gave."""
         for name, value in self.moments.items():
             value.copy_(torch.as_tensor(state_dict[name]))
+        self._planned_for = (None, 0.0)
 
     def zero_grad(self, set_to_none: bool = False) -> None:
         """Set the gradients to zero, in place: they are views of one tensor."""
@@ -73,20 +89,29 @@ class FlatAdam(torch.optim.Optimizer):
         """Forget the moments of some members."""
         for value in self.moments.values():
             value[torch.as_tensor(members, device=value.device)] = 0
+        self._planned_for = (None, 0.0)
+
+    def keep(self, members: Tensor) -> None:
+        """Go on with these members only, once the model does."""
+        own = members.cpu().numpy()
+        self.lrs, self.weight_decay = self.lrs[own], self.weight_decay[own]
+        for name, value in self.moments.items():
+            setattr(self, name, value[members])
+        self._planned_for = (None, 0.0)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         """Move every member whose step size is not 0."""
-        weight_decay = self.param_groups[0]["weight_decay"]
-        lrs = self.rates()
-        for lr in np.unique(lrs[lrs > 0]):
-            members = np.flatnonzero(lrs == lr)
-            if weight_decay > 0:
-                for member in members:
-                    self.model.flat[member, : self.model.n_decayed].mul_(1 - lr * weight_decay)
+        rates, lr = self._planned_for
+        if rates is not self.lrs or lr != self.param_groups[0]["lr"]:
+            self._plan_moves()
+        self.count.add_(self._moving)
+        for move in self._moves:
+            if move.shrink < 1:
+                torch._foreach_mul_(move.matrices, move.shrink)
             torch._fused_adam_(
-                *self._rows(members),
-                lr=float(lr),
+                *(*move.tensors, [], move.counts),
+                lr=move.lr,
                 beta1=self.BETAS[0],
                 beta2=self.BETAS[1],
                 weight_decay=0.0,
@@ -95,9 +120,23 @@ class FlatAdam(torch.optim.Optimizer):
                 maximize=False,
             )
 
-    def _rows(self, members: np.ndarray) -> list[list[Tensor]]:
-        count = self.count[torch.as_tensor(members)]
-        tensors = (self.model.flat, self.model.flat_grad, self.mean, self.square)
-        flat, grad, mean, square = ([tensor[member] for member in members] for tensor in tensors)
-        self.count[torch.as_tensor(members)] = count + 1
-        return [flat, grad, mean, square, [], list((count + 1).unbind())]
+    def _plan_moves(self) -> None:
+        """Prepare one call for all members of one step size: on one tensor if it is all."""
+        self._planned_for = (self.lrs, self.param_groups[0]["lr"])
+        rates = self.rates()
+        self._moving = torch.as_tensor(rates > 0).to(self.count)
+        tensors = [self.model.flat, self.model.flat_grad, self.mean, self.square]
+        matrices = self.model.flat[:, : self.model.n_decayed]
+        self._moves = []
+        for lr, decay in sorted(set(zip(rates.tolist(), self.weight_decay.tolist(), strict=True))):
+            own = np.flatnonzero((rates == lr) & (self.weight_decay == decay))
+            if lr == 0:
+                continue
+            if len(own) == len(rates) and bool((self.count == self.count[0]).all()):
+                parts, counts = [[tensor.view(-1)] for tensor in tensors], [self.count[0]]
+                shrinking = [matrices]
+            else:
+                parts = [[tensor[member] for member in own] for tensor in tensors]
+                counts = [self.count[member] for member in own]
+                shrinking = [matrices[member] for member in own]
+            self._moves.append(Move(lr, 1 - lr * decay, shrinking, parts, counts))

@@ -1,7 +1,7 @@
 """What a run is made of: the rows in memory, the plan, and the steps that follow from both."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import NamedTuple, Self
 
@@ -17,44 +17,79 @@ from sklearn_vae.randomness import Stream, make_generator, normal_rows
 # gradients at the start vanish but for rounding, which Adam then blows up.
 SHARED_DRAWS = 4
 # Noise is drawn for about this many rows at a time.
-NOISE_ROWS = 1 << 16
+NOISE_ROWS = 1 << 14
 
 
 @dataclass(frozen=True)
 class Table:
-    """Encoded rows in memory.
+    """Encoded rows in memory, of one member or of several.
 
     Attributes
     ----------
     x : Tensor of shape (n, n_columns)
-        The rows.
+        The rows; those of several members one after the other.
     weight : Tensor of shape (n,) or None
         What each counts, 1 on average.
-    total : float
-        What all rows together count.
-    offset : float
+    total : ndarray of shape (M,)
+        What all rows of a member together count.
+    offset : ndarray of shape (M,)
         What is to be added to a row's loss to have it in X's own units.
+    first : Tensor of shape (M,)
+        Where each member's rows begin.
+    n_rows : int
+        How many rows each member has.
     """
 
     x: Tensor
     weight: Tensor | None
-    total: float
-    offset: float
+    total: np.ndarray
+    offset: np.ndarray
+    first: Tensor
+    n_rows: int
+
+    @classmethod
+    def of(cls, x: Tensor, weight: Tensor | None, total: float, offset: float) -> Self:
+        """Make the table of one member."""
+        first = torch.zeros(1, dtype=torch.long, device=x.device)
+        return cls(x, weight, np.array([total]), np.array([offset]), first, len(x))
+
+    @classmethod
+    def stack(cls, tables: Sequence[Self]) -> Self:
+        """Make one table of several members' tables, all of one length."""
+        if len(tables) == 1:
+            return tables[0]
+        different = {id(table): table for table in tables}
+        place = {key: number for number, key in enumerate(different)}
+        unique = list(different.values())
+        weights = [table.weight for table in unique if table.weight is not None]
+        n_rows = len(unique[0])
+        first = torch.tensor([n_rows * place[id(table)] for table in tables])
+        return cls(
+            torch.cat([table.x for table in unique]),
+            torch.cat(weights) if weights else None,
+            np.concatenate([table.total for table in tables]),
+            np.concatenate([table.offset for table in tables]),
+            first.to(unique[0].x.device),
+            n_rows,
+        )
 
     def __len__(self) -> int:
-        return len(self.x)
+        return self.n_rows
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Give the rows and their weights as arrays."""
         weight = None if self.weight is None else self.weight.cpu().numpy()
         return self.x.cpu().numpy(), weight
 
-    def head(self, n_rows: int) -> Self:
-        """Make a table of the first rows."""
-        return self._subset(torch.arange(min(n_rows, len(self))))
+    def keep(self, members: Tensor) -> Self:
+        """Make the table of some members."""
+        own = members.cpu().numpy()
+        return replace(
+            self, total=self.total[own], offset=self.offset[own], first=self.first[members]
+        )
 
     def split(self, n_rows: int, generator: torch.Generator) -> tuple[Self, Self]:
-        """Set ``n_rows`` rows aside: all others, and those."""
+        """Set ``n_rows`` rows of a single member aside: all others, and those."""
         order = torch.randperm(len(self), generator=generator)
         return self._subset(order[n_rows:].sort().values), self._subset(
             order[:n_rows].sort().values
@@ -62,21 +97,24 @@ class Table:
 
     def _subset(self, rows: Tensor) -> Self:
         rows = rows.to(self.x.device)
+        total, offset = float(self.total[0]), float(self.offset[0])
         if self.weight is None:
-            return type(self)(self.x[rows], None, self.total * len(rows) / len(self), self.offset)
+            return self.of(self.x[rows], None, total * len(rows) / len(self), offset)
         weight, mean = self.weight[rows], self.weight[rows].mean()
-        total = self.total * float(weight.sum() / self.weight.sum())
-        return type(self)(self.x[rows], weight / mean, total, self.offset)
+        total *= float(weight.sum() / self.weight.sum())
+        return self.of(self.x[rows], weight / mean, total, offset)
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Give rows (M, B) of the table: (M, B, n_columns) and their weights (M, B)."""
+        """Give rows (M or 1, B) of each member: (M, B, n_columns) and their weights (M, B)."""
+        if len(self.first) > 1:
+            rows = rows + self.first.unsqueeze(1)
         x = self.x.index_select(0, rows.flatten()).unflatten(0, rows.shape)
         return x, None if self.weight is None else self.weight[rows]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides a run beside the model and the rows.
+    """Everything that decides a member's run beside the model and the rows.
 
     Attributes
     ----------
@@ -84,8 +122,9 @@ class Plan:
         What all draws follow from.
     max_iter : int
         Iterations at the most.
-    n_steps, batch_size : int
-        Gradient steps in an iteration and rows in a step, at the most.
+    fewest_steps, batch_size : int
+        Gradient steps in an iteration, at the least: it is a pass over the rows if that
+        has more; rows in a step, at the most.
     learning_rate, weight_decay : float
         Adam's step size; the share by which the networks' matrices shrink, per step and
         unit of step size.
@@ -95,16 +134,14 @@ class Plan:
         A stage ends after so many iterations without a gain of tol nats on the
         validation rows.
     stage_lengths : tuple of int, optional
-        Iterations of each stage; required where there are no validation rows.
-    shares_noise : bool
-        Whether the rows of a step share their draws of z.
+        Iterations of each stage at the most; by default, shares of ``max_iter``.
     first_iteration : int
         Number of the first iteration, by which it draws its order and noise.
     """
 
     seed: int
     max_iter: int
-    n_steps: int
+    fewest_steps: int
     batch_size: int
     learning_rate: float
     weight_decay: float
@@ -112,28 +149,37 @@ class Plan:
     patience: int
     tol: float
     stage_lengths: tuple[int, ...] | None = None
-    shares_noise: bool = False
     first_iteration: int = 0
+
+    def n_steps(self, n_rows: int) -> int:
+        """Gradient steps of an iteration over a table of this length."""
+        return max(-(-n_rows // self.batch_size), self.fewest_steps)
+
+    def shares_noise(self, n_rows: int) -> bool:
+        """Whether every step sees the whole table, and its rows share their draws of z."""
+        return n_rows <= self.batch_size
 
 
 class Step(NamedTuple):
-    """Rows (M, B) of one gradient step and the noise (M, K, B or 1, l) of their codes."""
+    """Rows (S, B) of one gradient step and the noise (S, K, B or 1, l) of their codes."""
 
     rows: Tensor
     noise: Tensor
 
 
 def steps_of(
-    plan: Plan, iteration: int, n_rows: int, n_components: int, like: Tensor
+    plan: Plan, seeds: Sequence[int], iteration: int, n_rows: int, n_components: int, like: Tensor
 ) -> Iterator[Step]:
     """Yield the steps of one iteration: passes over the rows, each in a new order.
 
     Parameters
     ----------
     plan : Plan
-        The run.
+        The run of any member: batches and steps are alike for all.
+    seeds : sequence of int
+        The different seeds among the members' plans, S in number.
     iteration : int
-        Its number, which with the plan's seed decides order and noise.
+        Its number, which with the seed decides order and noise.
     n_rows, n_components : int
         Rows of the table and latent dimensions.
     like : Tensor
@@ -144,29 +190,27 @@ def steps_of(
     Step
         A last batch is never dropped: the batches of a pass differ by one row at most.
     """
-    batches = _batches(plan, n_rows, make_generator(plan.seed, Stream.ROWS, iteration), like.device)
+    shared = plan.shares_noise(n_rows)
+    batches = [
+        _batches(plan, n_rows, make_generator(seed, Stream.ROWS, iteration)) for seed in seeds
+    ]
     for block in count():
-        some = list(islice(batches, max(NOISE_ROWS // plan.batch_size, 1)))
+        some = list(islice(zip(*batches, strict=True), max(NOISE_ROWS // plan.batch_size, 1)))
         if not some:
             return
-        n_draws = [SHARED_DRAWS if plan.shares_noise else len(rows) for rows in some]
-        generator = make_generator(plan.seed, Stream.NOISE, iteration, block)
-        noise = normal_rows(n_components, sum(n_draws), generator, like.dtype).to(like.device)
-        for rows, own in zip(some, noise.split(n_draws, dim=1), strict=True):
-            yield Step(rows.unsqueeze(0), _arrange(own, shared=plan.shares_noise))
+        sizes = [len(of_seeds[0]) for of_seeds in some]
+        rows = torch.cat([torch.stack(of_seeds) for of_seeds in some], dim=1).to(like.device)
+        n_draws = [SHARED_DRAWS] * len(some) if shared else sizes
+        generators = (make_generator(seed, Stream.NOISE, iteration, block) for seed in seeds)
+        noise = torch.stack(
+            [normal_rows(n_components, sum(n_draws), own, like.dtype).T for own in generators]
+        ).to(like.device)  # (S, draws, l)
+        for own, draws in zip(rows.split(sizes, dim=1), noise.split(n_draws, dim=1), strict=True):
+            yield Step(own, draws.unsqueeze(2 if shared else 1))
 
 
-def _batches(
-    plan: Plan, n_rows: int, order: torch.Generator, device: torch.device
-) -> Iterator[Tensor]:
-    n_batches = -(-n_rows // plan.batch_size)
-    for first in range(0, plan.n_steps, n_batches):
-        rows = torch.randperm(n_rows, generator=order).to(device)
-        yield from rows.tensor_split(n_batches)[: plan.n_steps - first]
-
-
-def _arrange(noise: Tensor, *, shared: bool) -> Tensor:
-    """(l, draws) -> (1, K, 1, l) for draws that the rows share, else (1, 1, B, l)."""
-    if shared:
-        return noise.T[None, :, None, :]
-    return noise.T[None, None]
+def _batches(plan: Plan, n_rows: int, order: torch.Generator) -> Iterator[Tensor]:
+    n_steps, n_batches = plan.n_steps(n_rows), -(-n_rows // plan.batch_size)
+    for first in range(0, n_steps, n_batches):
+        rows = torch.randperm(n_rows, generator=order)
+        yield from rows.tensor_split(n_batches)[: n_steps - first]

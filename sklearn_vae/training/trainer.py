@@ -1,25 +1,25 @@
-"""skorch's frame around epochs of our own.
+"""skorch's frame around iterations of our own.
 
 skorch brings the history, the callbacks and the order of events. The data sit in
-memory as one tensor, so an epoch here is a bare loop over slices of a permutation:
-no per-row indexing, no per-batch record, one number read back per epoch.
+memory as one tensor, so an iteration here is a bare loop over slices of a permutation:
+no per-row indexing, no per-batch record, one number read back per iteration.
 """
 
-import warnings
-from functools import cached_property
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EpochTimer, PrintLog
+from torch import Tensor
 
 from sklearn_vae.model import VAE
-from sklearn_vae.objectives import ELBO, REPORTED, Terms
+from sklearn_vae.objectives import ELBO, REPORTED
 from sklearn_vae.randomness import Stream, sobol_normal, stream_seed
 from sklearn_vae.training.course import Course
-from sklearn_vae.training.gradient import elbo_with_gradient, has_gradient
+from sklearn_vae.training.gradient import Gradient, has_gradient
 from sklearn_vae.training.optimizer import FlatAdam
 from sklearn_vae.training.plan import Plan, Step, Table, steps_of
 
@@ -31,24 +31,58 @@ DIVERGED = 100.0
 DIVERGED_PER_COLUMN = 10.0
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a member's run has led to.
+
+    Attributes
+    ----------
+    weights : dict of ndarray
+        The best weights, by name.
+    path : tuple of int
+        Iterations in each stage that lead to them.
+    loss : float
+        Their validation loss; without validation rows, the last loss of the training.
+    history : list of dict
+        What was recorded, by iteration.
+    diverged : bool
+        Whether a loss was ever not finite or far above its start.
+    """
+
+    weights: dict[str, np.ndarray]
+    path: tuple[int, ...]
+    loss: float
+    history: list[dict[str, Any]]
+    diverged: bool
+
+
 class Trainer(NeuralNet):
-    """A skorch net that trains a ``VAE`` by a ``Plan``.
+    """A skorch net that trains the members of a ``VAE``, each by its ``Plan``.
+
+    Members that are done leave, so that the others go on faster.
 
     Parameters
     ----------
     module : VAE
         The model, with the weights to start from.
-    plan : Plan
-        The run.
+    plans : sequence of Plan
+        Each member's run. They agree in batches and in steps per iteration.
     objective : ELBO
         What to minimise.
     **kwargs
         skorch's own: callbacks, verbose.
+
+    Attributes
+    ----------
+    members_ : ndarray
+        Numbers of the members that are still here.
+    outcomes_ : dict of int to Outcome
+        What became of those that have left.
     """
 
-    def __init__(self, module: VAE, plan: Plan, objective: ELBO, **kwargs: Any):
+    def __init__(self, module: VAE, plans: Sequence[Plan], objective: ELBO, **kwargs: Any):
         super().__init__(module, criterion=type(objective), device=None, train_split=None, **kwargs)
-        self.plan = plan
+        self.plans = plans
         self.objective = objective
 
     @property
@@ -62,13 +96,17 @@ class Trainer(NeuralNet):
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> "Trainer":
         """Put our Adam in place of torch's."""
-        self.optimizer_ = FlatAdam(self.module_, self.plan.learning_rate, self.plan.weight_decay)
+        rates = np.array([plan.learning_rate for plan in self.plans])
+        decays = np.array([plan.weight_decay for plan in self.plans])
+        self.optimizer_ = FlatAdam(self.module_, rates, decays)
         return self
+
+    # -- the run ---------------------------------------------------------------------
 
     def train(
         self, train: Table, valid: Table | None = None, moments: dict[str, Any] | None = None
-    ) -> Course:
-        """Run the plan; the model ends with the best weights.
+    ) -> list[Outcome]:
+        """Run the plans to their end.
 
         Parameters
         ----------
@@ -81,47 +119,142 @@ class Trainer(NeuralNet):
 
         Returns
         -------
-        Course
-            How it went.
+        list of Outcome
+            One per member.
         """
-        self.initialize()
-        if moments is not None:
-            self.optimizer_.load_state_dict(moments)
-        self.notify("on_train_begin", X=train, y=None)
+        self.begin(train, valid, moments)
         try:
             self.fit_loop(train, valid)
         finally:
             self.notify("on_train_end", X=train, y=None)
-        return self.course_
+        return [self.outcomes_[member] for member in range(len(self.plans))]
+
+    def begin(
+        self, train: Table, valid: Table | None = None, moments: dict[str, Any] | None = None
+    ) -> None:
+        """Get ready for the first iteration."""
+        self.initialize()
+        if moments is not None:
+            self.optimizer_.load_state_dict(moments)
+        model, plans = self.module_, self.plans
+        self.train_, self.valid_ = train, valid
+        self.members_ = np.arange(len(plans))
+        self.outcomes_: dict[int, Outcome] = {}
+        self.records_: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
+        self.course_ = Course(plans, model.flat)
+        self._take_stock()
+        self.beta_ = self.final_beta_
+        self._hears_gradients = any(
+            type(listener).on_grad_computed is not Callback.on_grad_computed
+            for _, listener in self.callbacks_
+        )
+        if valid is not None:
+            running = ~self.course_.done
+            self.course_.keep_best(running, self.validate(valid)[0], model.flat)
+        self.limit_ = self.validate(train, VALIDATION_ROWS)[0] + self._margin
+        self.notify("on_train_begin", X=train, y=None)
 
     def fit_loop(
         self, X: Table, y: Table | None = None, epochs: int | None = None, **fit_params: Any
     ) -> "Trainer":
         """Iterate until every member is done or a callback has had enough."""
-        train, valid, model = X, y, self.module_
-        self.course_ = course = Course(self.plan, model.flat)
-        self.beta_ = self.final_beta_ = self.plan.beta(self.plan.max_iter - 1)
-        if valid is not None:
-            course.keep_best(~course.done, self.validate(valid)[0], model.flat)
-        limit = self.validate(train.head(VALIDATION_ROWS))[0] + self._margin
-        while not course.done.all():
-            self.notify("on_epoch_begin", dataset_train=train, dataset_valid=valid)
-            self.beta_ = self.plan.beta(self._iteration)
-            self.optimizer_.lrs = course.rates()
-            self.history.record("beta", self.beta_)
-            self.history.record("learning_rate", float(self.optimizer_.rates().max()))
-            loss = self.run_single_epoch(train, True, "", self.train_step)
-            val_loss = None
-            if valid is not None:
-                val_loss = self.run_single_epoch(valid, False, "val_", self.validate)
-            loss = np.where(loss < limit, loss, np.nan)
-            warming_up = self.beta_ != self.final_beta_
-            ended = course.advance(loss, val_loss, model.flat, warming_up=warming_up)
-            self.optimizer_.restart(ended & ~course.done)
-            if not self._goes_on(train, valid):
-                break
-        self._settle()
+        self.advance()
+        self.leave(np.ones(len(self.members_), dtype=bool))
         return self
+
+    def advance(self, n_iterations: int | None = None) -> None:
+        """Iterate until so many iterations are done, all by default."""
+        self.leave(self.course_.done)
+        while len(self.members_) and (n_iterations is None or len(self.history) < n_iterations):
+            if not self.iterate():
+                break
+
+    @torch.no_grad()
+    def peek(self, member: int) -> Outcome:
+        """Tell what a member has come to, whether it has left or not."""
+        if member in self.outcomes_:
+            return self.outcomes_[member]
+        (place,) = np.flatnonzero(self.members_ == member).tolist()
+        own = self.module_.flat[place]
+        current = own.clone()
+        own.copy_(self.course_.best_flat[place])
+        outcome = self._outcome(place)
+        own.copy_(current)
+        return outcome
+
+    def iterate(self) -> bool:
+        """Do one iteration; tell whether the callbacks want to go on."""
+        train, valid, model, course = self.train_, self.valid_, self.module_, self.course_
+        self.notify("on_epoch_begin", dataset_train=train, dataset_valid=valid)
+        self.beta_ = self._betas(self._iteration)
+        self.optimizer_.lrs = course.rates()
+        self.records_.append((self.members_, {}))
+        self._record("beta", self.beta_)
+        self._record("learning_rate", self.optimizer_.rates())
+        loss = self.run_single_epoch(train, True, "", self.train_step)
+        val_loss = None
+        if valid is not None:
+            val_loss = self.run_single_epoch(valid, False, "val_", self.validate)
+        loss = np.where(loss < self.limit_, loss, np.nan)
+        warming_up = self.beta_ != self.final_beta_
+        ended = course.advance(loss, val_loss, model.flat, warming_up=warming_up)
+        self.optimizer_.restart(ended & ~course.done)
+        wants_more = self._goes_on(train, valid)
+        self.leave(course.done)
+        return wants_more
+
+    def leave(self, done: np.ndarray) -> None:
+        """Note what became of some members, and go on without them."""
+        leaving, staying = np.flatnonzero(done), np.flatnonzero(~done)
+        if len(leaving) == 0:
+            return
+        with torch.no_grad():
+            self.module_.flat[leaving] = self.course_.best_flat[leaving]
+        for place in leaving.tolist():
+            self.outcomes_[int(self.members_[place])] = self._outcome(place)
+        self.members_ = self.members_[staying]
+        if len(staying):
+            kept = torch.as_tensor(staying).to(self.module_.flat.device)
+            self.module_.keep(kept)
+            self.optimizer_.keep(kept)
+            self.course_.keep(kept)
+            self.criterion_.keep(kept)
+            self.train_ = self.train_.keep(kept)
+            self.valid_ = None if self.valid_ is None else self.valid_.keep(kept)
+            self.limit_ = self.limit_[staying]
+            self._take_stock()
+
+    def _outcome(self, place: int) -> Outcome:
+        course, member = self.course_, int(self.members_[place])
+        if not course.best_flat[place].isfinite().all():
+            raise FloatingPointError("The weights that training started from are not finite.")
+        history = [
+            {**row, **{name: values[members == member][0] for name, values in record.items()}}
+            for row, (members, record) in zip(self.history, self.records_, strict=True)
+            if member in members
+        ]
+        last = history[-1]["loss"] if history else np.inf
+        return Outcome(
+            weights=self.module_.weights(place),
+            path=tuple(course.best_path[place].tolist()),
+            loss=float(last if self.valid_ is None else course.best[place]),
+            history=history,
+            diverged=bool(course.diverged[place]),
+        )
+
+    def _take_stock(self) -> None:
+        """Work out what follows from who is here."""
+        own = [self.plans[member] for member in self.members_.tolist()]
+        seeds = [plan.seed for plan in own]
+        self._seeds = list(dict.fromkeys(seeds))
+        self._seed_of = torch.tensor([self._seeds.index(seed) for seed in seeds])
+        self._schedules = [plan.beta for plan in own]
+        self.final_beta_ = np.array([plan.beta(plan.max_iter - 1) for plan in own])
+        self._mask = self.module_.mask
+        self._gradients: dict[tuple[int, int], Gradient] = {}
+        self._is_written_out = has_gradient(self.module_, self.criterion_)
+
+    # -- an iteration ----------------------------------------------------------------
 
     def run_single_epoch(
         self, iterator: Table, training: bool, prefix: str, step_fn: Any, **fit_params: Any
@@ -136,72 +269,90 @@ class Trainer(NeuralNet):
         means = self._train_once(iterator) if training else step_fn(iterator)  # (3, M)
         for name, value in zip(REPORTED, means, strict=True):
             offset = 0.0 if name == "kl_loss" else iterator.offset
-            self.history.record(prefix + name, float(value.mean()) + offset)
+            self._record(prefix + name, value + offset)
         return means[0]
 
-    def train_step(self, batch: Table, step: Step) -> Terms:
-        """Take one gradient step for all members."""
-        x, weight = batch.take(step.rows.expand(len(self.module_.flat), -1))
-        arguments = (self.module_, x, weight, step.noise, self.beta_)
-        if self._gradient_is_written_out:
-            terms = elbo_with_gradient(self.criterion_, *arguments)
-        else:
-            self.optimizer_.zero_grad()
-            terms = self.criterion_(*arguments)
-            terms.to_minimise.sum().backward()
+    def train_step(self, batch: Table, step: Step) -> Tensor:
+        """Take one gradient step for all members; their terms (3, M)."""
+        rows, noise = step
+        if len(self._seeds) > 1:
+            rows, noise = rows[self._seed_of], noise[self._seed_of]
+        elif len(self.members_) > 1:
+            rows = rows.expand(len(self.members_), -1)
+        if self._mask is not None:
+            noise = noise * self._mask[:, None, None]
+        x, weight = batch.take(rows)
+        terms = self._differentiate(x, weight, noise)
         if self._hears_gradients:
             named = list(self.module_.named_parameters())
             self.notify("on_grad_computed", named_parameters=named, batch=step, training=True)
         self.optimizer_.step()
         return terms
 
+    def _differentiate(self, x: Tensor, weight: Tensor | None, noise: Tensor) -> Tensor:
+        """Leave the objective's gradient in the model; its terms (3, M)."""
+        if self._is_written_out:
+            shape = x.shape[1], noise.shape[1]
+            if shape not in self._gradients:
+                self._gradients[shape] = Gradient(self.module_, self.criterion_, *shape)
+            return self._gradients[shape](x, weight, noise, self._beta)
+        terms = self.criterion_(self.module_, x, weight, noise, self._beta)
+        params = list(self.module_.parameters())
+        found = torch.autograd.grad(terms.to_minimise.sum(), params, materialize_grads=True)
+        for param, gradient in zip(params, found, strict=True):
+            cast(Tensor, param.grad).copy_(gradient)
+        return terms.reported()
+
     @torch.no_grad()
-    def validate(self, valid: Table) -> np.ndarray:
+    def validate(self, valid: Table, n_rows: int | None = None) -> np.ndarray:
         """Mean losses (3, M) of a table at the final beta, with the same noise every time."""
+        n_rows = min(n_rows or len(valid), len(valid))
         flat, n_components = self.module_.flat, self.module_.architecture.n_components
-        n_draws = 2 ** int(np.log2(np.clip(VALIDATION_DRAWS // len(valid), 1, 16)))
-        seed = stream_seed(self.plan.seed, Stream.VALIDATION)
-        noise = torch.as_tensor(sobol_normal(n_draws, n_components, seed)).to(flat)
-        noise = noise[None, :, None, :]  # (1, K, 1, l)
+        n_draws = 2 ** int(np.log2(np.clip(VALIDATION_DRAWS // n_rows, 1, 16)))
+        noise = np.zeros((len(flat), n_draws, 1, n_components))
+        for place, member in enumerate(self.members_.tolist()):
+            size = int(self.module_.sizes[place])
+            seed = stream_seed(self.plans[member].seed, Stream.VALIDATION)
+            noise[place, :, 0, :size] = sobol_normal(n_draws, size, seed)
+        draws, beta = torch.as_tensor(noise).to(flat), torch.as_tensor(self.final_beta_).to(flat)
         total = np.zeros((len(REPORTED), len(flat)))
-        for rows in torch.arange(len(valid), device=flat.device).split(VALIDATION_ROWS):
+        for rows in torch.arange(n_rows, device=flat.device).split(VALIDATION_ROWS):
             x, weight = valid.take(rows.expand(len(flat), -1))
-            terms = self.criterion_(self.module_, x, weight, noise, self.final_beta_)
-            total += terms.reported().cpu().numpy() * (len(rows) / len(valid))
+            terms = self.criterion_(self.module_, x, weight, draws, beta)
+            total += terms.reported().cpu().numpy() * (len(rows) / n_rows)
         return total
+
+    def _train_once(self, train: Table) -> np.ndarray:
+        """Take the steps of one iteration; mean losses (3, M), not finite for broken weights."""
+        flat, n_components = self.module_.flat, self.module_.architecture.n_components
+        self._beta = torch.as_tensor(self.beta_).to(flat)
+        total = torch.zeros(len(REPORTED), len(flat), dtype=flat.dtype, device=flat.device)
+        n_rows, plan = 0, self.plans[0]
+        for step in steps_of(plan, self._seeds, self._iteration, len(train), n_components, flat):
+            size = step.rows.shape[1]
+            total.add_(self.train_step(train, step), alpha=size)
+            n_rows += size
+        # 0 * sum is not finite where a weight is not, though the last loss may still be
+        return (total / n_rows + 0 * flat.sum(1)).double().cpu().numpy()
+
+    # -- small things ----------------------------------------------------------------
+
+    def _record(self, name: str, values: np.ndarray) -> None:
+        """Record each member's number, and their mean for skorch."""
+        self.records_[-1][1][name] = values
+        self.history.record(name, float(values.mean()))
+
+    def _betas(self, iteration: int) -> np.ndarray:
+        return np.array([schedule(iteration) for schedule in self._schedules], dtype=float)
+
+    @property
+    def _iteration(self) -> int:
+        return self.plans[0].first_iteration + len(self.history) - 1
 
     @property
     def _margin(self) -> float:
         """How far above its start a loss may rise before it counts as diverged."""
         return DIVERGED + DIVERGED_PER_COLUMN * self.module_.likelihood.n_columns
-
-    @cached_property
-    def _gradient_is_written_out(self) -> bool:
-        return has_gradient(self.module_, self.criterion_)
-
-    @cached_property
-    def _hears_gradients(self) -> bool:
-        """Whether a callback, such as one that clips gradients, wants to see every step."""
-        return any(
-            type(listener).on_grad_computed is not Callback.on_grad_computed
-            for _, listener in self.callbacks_
-        )
-
-    @property
-    def _iteration(self) -> int:
-        return self.plan.first_iteration + len(self.history) - 1
-
-    def _train_once(self, train: Table) -> np.ndarray:
-        """Take the steps of one iteration; mean losses (3, M), not finite for broken weights."""
-        flat, n_components = self.module_.flat, self.module_.architecture.n_components
-        total = torch.zeros(len(REPORTED), len(flat), dtype=flat.dtype, device=flat.device)
-        n_rows = 0
-        for step in steps_of(self.plan, self._iteration, len(train), n_components, flat):
-            size = step.rows.shape[1]
-            total += self.train_step(train, step).reported() * size
-            n_rows += size
-        # 0 * sum is not finite where a weight is not, though the last loss may still be
-        return (total / n_rows + 0 * flat.sum(1)).cpu().numpy()
 
     def _goes_on(self, train: Table, valid: Table | None) -> bool:
         """Tell the callbacks that an iteration is over, and whether none wants to stop."""
@@ -210,18 +361,3 @@ class Trainer(NeuralNet):
         except KeyboardInterrupt:  # as skorch's own callbacks stop a training
             return False
         return True
-
-    def _settle(self) -> None:
-        """Take the best weights, and warn if training ever diverged."""
-        with torch.no_grad():
-            self.module_.flat.copy_(self.course_.best_flat)
-        if not self.module_.flat.isfinite().all():
-            raise FloatingPointError("The weights that training started from are not finite.")
-        if self.course_.diverged.any():
-            warnings.warn(
-                f"Training diverged (the loss rose without bounds) with learning_rate="
-                f"{self.plan.learning_rate}. The last good weights were kept and training went "
-                f"on with a smaller step; a smaller learning_rate avoids this.",
-                ConvergenceWarning,
-                stacklevel=4,
-            )

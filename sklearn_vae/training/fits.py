@@ -1,0 +1,244 @@
+"""Fits: what estimators ask for, each made of one run or of several.
+
+A fit is trained once, or twice: on most rows, to find out how long, and again on all of
+them; from one start or from several. The runs of all fits ride together.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from sklearn_vae.model import Architecture
+from sklearn_vae.randomness import Stream, make_generator, stream_seed
+from sklearn_vae.training.fleet import Run, fleets_of, launch, speed_for, tables_of, train
+from sklearn_vae.training.plan import Plan, Table
+from sklearn_vae.training.trainer import Outcome
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One model that is wanted.
+
+    Attributes
+    ----------
+    architecture : Architecture
+        Shapes of the weights.
+    plan : Plan
+        How to train.
+    table : Table
+        All rows.
+    n_valid : int
+        How many of them to set aside; 0 trains on all of them at once.
+    refit : bool
+        Whether to train again on all rows, for the iterations found with rows set aside.
+    free_bits, scale_prior : float
+        What the objective takes; the prior in rows of the table.
+    n_init : int
+        Number of starts.
+    keeps_all : bool
+        Whether all of them are kept, or only the one with the lowest loss.
+    weights : dict of ndarray or None
+        Where to go on from; None starts at probabilistic PCA.
+    """
+
+    architecture: Architecture
+    plan: Plan
+    table: Table
+    n_valid: int
+    refit: bool
+    free_bits: float
+    scale_prior: float
+    n_init: int = 1
+    keeps_all: bool = False
+    weights: dict[str, np.ndarray] | None = None
+
+    def runs(self, train: Table, valid: Table | None) -> list[Run]:
+        """Make the first run of each start; the first start has the fit's own seed."""
+        seed = self.plan.seed
+        seeds = [seed, *(stream_seed(seed, Stream.RESTART, k) for k in range(1, self.n_init))]
+        return [self.run(replace(self.plan, seed=own), train, valid) for own in seeds]
+
+    def run(self, plan: Plan, train: Table, valid: Table | None) -> Run:
+        """Make one run."""
+        prior_rows = self.scale_prior / float(train.total[0])
+        return Run(self.architecture, plan, train, valid, self.free_bits, prior_rows, self.weights)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit has led to.
+
+    Attributes
+    ----------
+    weights : dict of ndarray
+        By name, with a member axis.
+    history : list of dict
+        One record per iteration, both runs in a row; those of the best start.
+    n_steps : int
+        Gradient steps that the history tells of.
+    diverged : bool
+        Whether training ever diverged.
+    """
+
+    weights: dict[str, np.ndarray]
+    history: list[dict[str, Any]]
+    n_steps: int
+    diverged: bool
+
+
+class Progress:
+    """One fit under way: its first runs, and the second ones that follow from them."""
+
+    def __init__(self, fit: Fit, tables: tuple[Table, Table | None]):
+        self.fit = fit
+        self.first = fit.runs(*tables)
+        self.again: list[Run] = []
+
+    def go_on(self, outcomes: Sequence[Outcome]) -> None:
+        """Choose among the starts, and make the second runs."""
+        fit = self.fit
+        order = np.argsort([outcome.loss for outcome in outcomes], kind="stable")
+        kept = order if fit.keeps_all else order[:1]
+        self.outcomes = [outcomes[place] for place in kept]
+        self.first = [self.first[place] for place in kept]
+        if fit.refit and fit.n_valid:
+            self.again = [
+                fit.run(replace(run.plan, stage_lengths=outcome.path), fit.table, None)
+                for run, outcome in zip(self.first, self.outcomes, strict=True)
+            ]
+
+    def end(self, outcomes: Sequence[Outcome]) -> Fitted:
+        """Put together what both runs have led to."""
+        last = outcomes or self.outcomes
+        runs = [(self.first[0], self.outcomes[0])]
+        runs += [(self.again[0], outcomes[0])] if outcomes else []
+        history = [
+            {**row, "refit": number > 0}
+            for number, (_, outcome) in enumerate(runs)
+            for row in outcome.history
+        ]
+        for epoch, row in enumerate(history, start=1):
+            row["epoch"] = epoch
+            row.pop("batches", None)
+        return Fitted(
+            {
+                name: np.concatenate([outcome.weights[name] for outcome in last])
+                for name in last[0].weights
+            },
+            history,
+            sum(len(out.history) * run.plan.n_steps(len(run.train)) for run, out in runs),
+            any(outcome.diverged for outcome in [*self.outcomes, *outcomes]),
+        )
+
+
+def fit_all(fits: Sequence[Fit], **kwargs: Any) -> list[Fitted]:
+    """Carry out all fits; what can be done at once is done at once.
+
+    Parameters
+    ----------
+    fits : sequence of Fit
+        What is wanted.
+    **kwargs
+        For the trainers: callbacks, verbose.
+
+    Returns
+    -------
+    list of Fitted
+        One per fit, in their order. Each is what the fit alone would have led to.
+    """
+    split = _Splits()
+    under_way = [Progress(fit, split(fit)) for fit in fits]
+    for own, outcomes in zip(
+        under_way, _train([p.first for p in under_way], **kwargs), strict=True
+    ):
+        own.go_on(outcomes)
+    second = _train([progress.again for progress in under_way], **kwargs)
+    return [own.end(outcomes) for own, outcomes in zip(under_way, second, strict=True)]
+
+
+class Heats:
+    """Fits whose first runs go forward a stretch at a time, and of which some are given up.
+
+    Parameters
+    ----------
+    fits : sequence of Fit
+        What is wanted. Those that remain end as they would have without the others.
+    """
+
+    def __init__(self, fits: Sequence[Fit]):
+        split = _Splits()
+        self.under_way = [Progress(fit, split(fit)) for fit in fits]
+        runs = [run for progress in self.under_way for run in progress.first]
+        self.trainers = []
+        self.seats: list[tuple[int, int]] = [(-1, -1)] * len(runs)
+        for number, places in enumerate(fleets_of(runs)):
+            own = [runs[place] for place in places]
+            trainer = launch(own, verbose=0)
+            trainer.begin(*tables_of(own))
+            self.trainers.append((trainer, own))
+            for member, place in enumerate(places):
+                self.seats[place] = number, member
+        ends = np.cumsum([len(progress.first) for progress in self.under_way]).tolist()
+        self.places = [
+            range(end - len(progress.first), end)
+            for end, progress in zip(ends, self.under_way, strict=True)
+        ]
+
+    def advance(self, n_iterations: int | None = None) -> None:
+        """Train until so many iterations are done, to the end by default."""
+        for trainer, runs in self.trainers:
+            with speed_for(runs):
+                trainer.advance(n_iterations)
+
+    def weights(self, fit: int) -> dict[str, np.ndarray]:
+        """Give the best weights of a fit so far."""
+        return min(self._outcomes(fit), key=lambda outcome: outcome.loss).weights
+
+    def give_up(self, fits: Iterable[int]) -> None:
+        """Train some fits no further."""
+        members: dict[int, list[int]] = {}
+        for fit in fits:
+            for place in self.places[fit]:
+                number, member = self.seats[place]
+                members.setdefault(number, []).append(member)
+        for number, own in members.items():
+            trainer, _ = self.trainers[number]
+            trainer.leave(np.isin(trainer.members_, own))
+
+    def end(self, fits: Sequence[int]) -> list[Fitted]:
+        """Finish some fits, their second runs too."""
+        self.advance()
+        chosen = [self.under_way[fit] for fit in fits]
+        for progress, fit in zip(chosen, fits, strict=True):
+            progress.go_on(self._outcomes(fit))
+        second = _train((progress.again for progress in chosen), verbose=0)
+        return [own.end(outcomes) for own, outcomes in zip(chosen, second, strict=True)]
+
+    def _outcomes(self, fit: int) -> list[Outcome]:
+        seats = [self.seats[place] for place in self.places[fit]]
+        return [self.trainers[number][0].peek(member) for number, member in seats]
+
+
+class _Splits:
+    """Rows to train on and to validate on; fits that agree share them."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[int, int, int], tuple[Table, Table | None]] = {}
+
+    def __call__(self, fit: Fit) -> tuple[Table, Table | None]:
+        if fit.n_valid == 0:
+            return fit.table, None
+        key = (id(fit.table), fit.n_valid, fit.plan.seed)
+        if key not in self.known:
+            order = make_generator(fit.plan.seed, Stream.SPLIT)
+            self.known[key] = fit.table.split(fit.n_valid, order)
+        return self.known[key]
+
+
+def _train(runs: Iterable[Sequence[Run]], **kwargs: Any) -> list[list[Outcome]]:
+    """Train runs in nested lists together."""
+    nested = list(runs)
+    found = iter(train([run for own in nested for run in own], **kwargs))
+    return [[next(found) for _ in own] for own in nested]

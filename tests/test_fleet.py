@@ -1,0 +1,218 @@
+"""Fleets: runs that are computed together lead where each alone would have led."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sklearn_vae.likelihoods import Bernoulli, Gaussian
+from sklearn_vae.model import Architecture
+from sklearn_vae.objectives import Constant, WarmUp
+from sklearn_vae.training import Fit, Plan, Run, Table, fit_all, fleet
+from sklearn_vae.training.fleet import fleets_of
+
+PLAN = Plan(
+    seed=0,
+    max_iter=8,
+    fewest_steps=4,
+    batch_size=16,
+    learning_rate=1e-2,
+    weight_decay=0.01,
+    beta=Constant(1.0),
+    patience=2,
+    tol=1e-3,
+)
+BLOCKS = ((Gaussian("z"), 2), (Gaussian("column"), 1), (Bernoulli(), 1))
+
+
+def train(runs):
+    """In silence."""
+    return fleet.train(runs, verbose=0)
+
+
+def to_table(seed, n_rows=60, *, dtype=torch.float64, weighted=False, far=1.0):
+    """Rows on a bent sheet, the last column binary."""
+    rng = np.random.default_rng(seed)
+    u = rng.standard_normal((n_rows, 2))
+    x = np.column_stack([u[:, 0], u[:, 0] ** 2 - 1, u[:, 1] * far, u[:, 1] > 0.3])
+    x[:, :3] += 0.2 * rng.standard_normal((n_rows, 3))
+    weight = torch.as_tensor(rng.integers(1, 4, n_rows) / 2.0).to(dtype) if weighted else None
+    return Table.of(torch.as_tensor(x).to(dtype), weight, float(n_rows), seed)
+
+
+def make_run(train, valid=None, *, n_components=2, free_bits=0.0, prior_rows=0.1, **plan):
+    architecture = Architecture(n_components, (6, 5), "silu", BLOCKS)
+    return Run(architecture, replace(PLAN, **plan), train, valid, free_bits, prior_rows)
+
+
+def different_runs(**table):
+    """Members that differ in everything that may differ in one fleet."""
+    a, b = to_table(0, **table), to_table(1, **table)
+    va, vb = to_table(2, 20, **table), to_table(3, 20, **table)
+    return [
+        make_run(a, va),
+        make_run(b, vb, seed=5),
+        make_run(a, va, n_components=1, beta=Constant(0.3)),
+        make_run(b, vb, n_components=3, beta=WarmUp(2.0, 3), learning_rate=3e-3),
+        make_run(a, va, learning_rate=3e-2, max_iter=3, weight_decay=0.0),
+        make_run(a, va, free_bits=0.2, prior_rows=0.0, patience=1, tol=0.5),
+        make_run(b, vb, n_components=1, learning_rate=1e6, stage_lengths=(2, 1, 0)),
+    ]
+
+
+def assert_same(one, other, **tolerance):
+    assert one.path == other.path
+    assert one.diverged == other.diverged
+    assert len(one.history) == len(other.history)
+    for name, value in one.weights.items():
+        assert value.shape == other.weights[name].shape
+        np.testing.assert_allclose(other.weights[name], value, err_msg=name, **tolerance)
+    for row, own in zip(one.history, other.history, strict=True):
+        numbers = [name for name, value in row.items() if isinstance(value, float)]
+        np.testing.assert_allclose(
+            [own[name] for name in numbers], [row[name] for name in numbers], **tolerance
+        )
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("batch_size", [16, 100])
+def test_a_member_of_a_fleet_is_what_it_would_be_alone(batch_size, weighted):
+    """To 1e-9 in double precision; with noise of each row's own, and shared by the rows."""
+    runs = [
+        replace(run, plan=replace(run.plan, batch_size=batch_size))
+        for run in different_runs(weighted=weighted)
+    ]
+    assert len(list(fleets_of(runs))) == 1
+
+    for run, together in zip(runs, train(runs), strict=True):
+        (alone,) = train([run])
+        assert_same(alone, together, rtol=1e-9, atol=1e-9)
+
+
+def test_a_member_of_a_fleet_is_nearly_what_it_would_be_alone_in_single_precision():
+    """After some dozens of steps, 1e-4: rounding is all that differs, and it grows."""
+    runs = different_runs(dtype=torch.float32)[:-1]
+    for run, together in zip(runs, train(runs), strict=True):
+        (alone,) = train([run])
+        assert_same(alone, together, rtol=1e-3, atol=1e-4)
+
+
+def test_members_leave_when_they_are_done(monkeypatch):
+    """And the rest goes on with fewer."""
+    seen = []
+    step = fleet.Trainer.train_step
+
+    def counted(self, *arguments):
+        seen.append(len(self.module_.flat))
+        return step(self, *arguments)
+
+    monkeypatch.setattr(fleet.Trainer, "train_step", counted)
+    table = to_table(0)
+    train([make_run(table, stage_lengths=(n, 0, 0)) for n in (1, 3, 3)])
+
+    assert seen == [3] * 4 + [2] * 8
+
+
+def test_other_shapes_are_other_fleets():
+    """Widths, kinds of columns, lengths, batches, precision; nothing else."""
+    table = to_table(0)
+    runs = [make_run(table), make_run(table, batch_size=32), make_run(to_table(0, 61))]
+    runs.append(make_run(to_table(0, dtype=torch.float32)))
+    runs.append(replace(runs[0], architecture=replace(runs[0].architecture, activation="relu")))
+    runs.append(replace(runs[0], architecture=Architecture(2, (6,), "silu", BLOCKS)))
+    runs.append(make_run(table, to_table(2, 20)))
+    runs += different_runs()
+
+    together = sorted(map(sorted, fleets_of(runs)))
+    assert together == [[0], [1], [2], [3], [4], [5], [6, *range(7, 14)]]
+
+
+def test_a_fleet_is_no_larger_than_its_working_set(monkeypatch):
+    """What does not fit the cache goes in turn."""
+    runs = [make_run(to_table(seed)) for seed in range(7)]
+    monkeypatch.setattr(fleet, "WORKING_SET", 3 * runs[0].working_set)
+
+    assert [len(places) for places in fleets_of(runs)] == [3, 2, 2]
+
+
+def test_autograd_trains_fleets_too(monkeypatch):
+    """What has no gradient of its own rides as well."""
+    runs = different_runs()[:-1]
+    expected = train(runs)
+    monkeypatch.setattr("sklearn_vae.training.trainer.has_gradient", lambda *_: False)
+
+    for one, other in zip(expected, train(runs), strict=True):
+        assert_same(one, other, rtol=1e-6, atol=1e-7)
+
+
+# -- fits ------------------------------------------------------------------------------------
+
+
+def make_fit(table, *, n_components=2, n_valid=15, refit=True, n_init=1, keeps_all=False, **plan):
+    architecture = Architecture(n_components, (6, 5), "silu", BLOCKS)
+    return Fit(
+        architecture, replace(PLAN, **plan), table, n_valid, refit, 0.0, 3.0, n_init, keeps_all
+    )
+
+
+def test_fits_together_are_fits_alone():
+    """With a second run on all rows and without, with validation rows and without."""
+    a, b = to_table(0), to_table(1)
+    fits = [
+        make_fit(a),
+        make_fit(a, n_components=3, seed=4),
+        make_fit(b, refit=False),
+        make_fit(b, n_valid=0),
+        make_fit(b, n_init=3),
+        make_fit(a, n_init=2, keeps_all=True),
+    ]
+    for fit, together in zip(fits, fit_all(fits, verbose=0), strict=True):
+        (alone,) = fit_all([fit], verbose=0)
+        assert together.n_steps == alone.n_steps
+        assert [row["refit"] for row in together.history] == [row["refit"] for row in alone.history]
+        for name, value in alone.weights.items():
+            np.testing.assert_allclose(together.weights[name], value, rtol=1e-9, atol=1e-9)
+
+
+def test_the_second_run_is_on_all_rows():
+    """For the iterations that the first one found best."""
+    (found,) = fit_all([make_fit(to_table(0), max_iter=30)], verbose=0)
+    first = [row for row in found.history if not row["refit"]]
+    second = [row for row in found.history if row["refit"]]
+
+    assert "val_loss" in first[0]
+    assert "val_loss" not in second[0]
+    assert 0 < len(second) <= len(first)
+
+
+@pytest.mark.parametrize("n_valid", [15, 0])
+def test_the_best_of_several_starts_is_kept(n_valid):
+    """By the loss on the validation rows, or on the rows themselves where there are none."""
+    fit = make_fit(to_table(0), n_valid=n_valid, refit=False)
+    singles = [
+        fit_all([replace(fit, plan=run.plan)], verbose=0)[0]
+        for run in replace(fit, n_init=4).runs(fit.table, None)
+    ]
+    (found,) = fit_all([replace(fit, n_init=4)], verbose=0)
+
+    def loss(fitted):
+        column = "val_loss" if n_valid else "loss"
+        values = [row[column] for row in fitted.history]
+        return min(values) if n_valid else values[-1]
+
+    if not n_valid:  # with rows set aside, each seed alone would set others aside
+        best = min(singles, key=loss)
+        np.testing.assert_allclose(found.weights["free"], best.weights["free"], rtol=1e-9)
+    assert loss(found) <= loss(singles[0])
+
+
+def test_all_starts_can_be_kept():
+    """As members of one model, the best one first."""
+    fit = make_fit(to_table(0), n_init=3, keeps_all=True)
+    (found,) = fit_all([fit], verbose=0)
+    (best,) = fit_all([replace(fit, keeps_all=False)], verbose=0)
+
+    assert all(len(value) == 3 for value in found.weights.values())
+    for name, value in best.weights.items():
+        np.testing.assert_allclose(found.weights[name][:1], value, rtol=1e-9, atol=1e-12)
