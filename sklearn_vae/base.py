@@ -1,7 +1,7 @@
 """What the estimators share: rows in, a trained model, its density, its samples."""
 
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
@@ -18,7 +18,9 @@ from sklearn_vae.checks import (
     all_or_nothing,
     as_array,
     check_callbacks,
+    check_random_state,
     check_shapes,
+    naming_columns,
     positive_integer,
     widths_of,
 )
@@ -26,7 +28,7 @@ from sklearn_vae.columns import Columns
 from sklearn_vae.device import resolve_device
 from sklearn_vae.fitted import FittedVAE
 from sklearn_vae.model import VAE, Architecture
-from sklearn_vae.objectives import Constant
+from sklearn_vae.objectives import Checked, Constant, Schedule
 from sklearn_vae.randomness import draw_seed
 from sklearn_vae.training import Fit, Fitted, Plan, Table, fit_all, launch, speed_for
 
@@ -34,6 +36,8 @@ from sklearn_vae.training import Fit, Fitted, Plan, Table, fit_all, launch, spee
 FEWEST_STEPS = 25
 # One row says nothing of how rows differ.
 FEWEST_ROWS = 2
+# Weights that are so small on average were hardly meant as copies of rows.
+LEAST_MEAN_WEIGHT = 0.25
 # early_stopping="auto" sets validation rows aside from this many rows on. Smaller tables
 # get so many iterations at the most: by then they have gained what there is to gain.
 FEWEST_ROWS_TO_VALIDATE = 100
@@ -276,7 +280,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         if self.n_components != "auto":
             return int(self.n_components)
         n_columns = max(len(self.columns_.order), 1)
-        return min(USUAL_COMPONENTS, n_columns, max(2, int(n_rows) // ROWS_PER_COMPONENT))
+        return min(USUAL_COMPONENTS, n_columns, max(2, round(n_rows) // ROWS_PER_COMPONENT))
 
     def _to_table(self, X: np.ndarray, weight: np.ndarray | None) -> Table:
         """Encode the rows and move them to the device, once."""
@@ -298,9 +302,10 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         return Table.of(x, relative, total, -log_measure / total)
 
     def _plan(self, n_rows: int) -> Plan:
-        max_iter = self.max_iter
+        max_iter, beta = self.max_iter, self._schedule()
         if self.early_stopping == "auto" and n_rows < FEWEST_ROWS_TO_VALIDATE:
             max_iter = min(max_iter, ITERATIONS_OF_SMALL_TABLES)
+            beta = Constant(beta(self.max_iter - 1))  # there is no time to warm up
         return Plan(
             seed=self.seed_,
             max_iter=max_iter,
@@ -308,13 +313,13 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
-            beta=self._schedule(),
+            beta=beta,
             patience=self.n_iter_no_change,
             tol=self.tol,
         )
 
-    def _schedule(self) -> Callable[[int], float]:
-        return self.beta if callable(self.beta) else Constant(float(self.beta))
+    def _schedule(self) -> Schedule:
+        return Checked(self.beta) if callable(self.beta) else Constant(float(self.beta))
 
     def _n_valid(self, n_rows: int) -> int:
         """How many rows to validate on; 0 if all are trained on."""
@@ -326,9 +331,9 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         n_valid = max(round(self.validation_fraction * n_rows), 1)
         if n_rows - n_valid < FEWEST_ROWS:
             raise ValueError(
-                f"early_stopping=True with validation_fraction={self.validation_fraction} leaves "
-                f"{n_rows - n_valid} of {n_rows} rows to train on; at least {FEWEST_ROWS} are "
-                f"needed."
+                f"early_stopping={self.early_stopping!r} with validation_fraction="
+                f"{self.validation_fraction} leaves {n_rows - n_valid} of {n_rows} rows to train "
+                f"on; at least {FEWEST_ROWS} are needed."
             )
         return n_valid
 
@@ -339,17 +344,31 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         X = self._validate(X, reset=reset, ensure_min_samples=FEWEST_ROWS)
         if sample_weight is None:
             return X, None
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        weight = _check_sample_weight(
+            as_array(sample_weight), X, dtype=np.float64, ensure_non_negative=True
+        )
         counted = weight > 0
         if counted.sum() < FEWEST_ROWS:
             raise ValueError(
                 f"Too many sample weights are zero: {counted.sum()} of {len(weight)} rows have "
                 f"a weight above 0, and at least {FEWEST_ROWS} are needed."
             )
+        if weight.sum() < LEAST_MEAN_WEIGHT * counted.sum():
+            warnings.warn(
+                f"sample_weight says how many times each row is there, and its sum makes a table "
+                f"of {weight.sum():.3g} rows of the {counted.sum()} with a weight above 0. Divide "
+                f"it by its mean to have each row count once on average.",
+                UserWarning,
+                stacklevel=4,
+            )
         return (X, weight) if counted.all() else (X[counted], weight[counted])
 
     def _validate(self, X: Any, **kwargs: Any) -> np.ndarray:
-        return validate_data(self, as_array(X), dtype=[np.float64, np.float32], **kwargs)
+        X = as_array(X)
+        try:
+            return validate_data(self, X, dtype=[np.float64, np.float32], **kwargs)
+        except ValueError as error:
+            raise naming_columns(error, X) from None
 
     # -- density ---------------------------------------------------------------------
 
@@ -410,7 +429,9 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         """
         scores = self.score_samples(X)
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, scores)
+            sample_weight = _check_sample_weight(
+                as_array(sample_weight), scores, ensure_non_negative=True
+            )
         return float(np.average(scores, weights=sample_weight))
 
     def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
@@ -430,6 +451,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         """
         check_is_fitted(self)
         n_samples = positive_integer("n_samples", n_samples)
+        check_random_state(random_state, caller=f"{type(self).__name__}.sample")
         seed = draw_seed(self.random_state if random_state is None else random_state)
         return self._fitted().sample(n_samples, seed, self.dtype_)
 

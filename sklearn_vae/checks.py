@@ -1,22 +1,25 @@
 """What the estimators ask of their parameters and arguments, and what they say if it is not so."""
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 from skorch.callbacks import Callback
 from torch import Tensor
 
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.model import Architecture
 from sklearn_vae.networks import ACTIVATIONS
+from sklearn_vae.randomness import MOST_DIMS
 
 CONSTRAINTS: dict[str, Any] = {
-    "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+    "n_components": [Interval(Integral, 1, MOST_DIMS, closed="both"), StrOptions({"auto"})],
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
     "activation": [StrOptions(set(ACTIVATIONS))],
     "likelihood": [
@@ -42,6 +45,10 @@ CONSTRAINTS: dict[str, Any] = {
     "random_state": ["random_state"],
     "verbose": ["verbose"],
 }  # fmt: skip
+# How scikit-learn's complaints of what a table holds begin.
+ABOUT_VALUES = ("Input X contains", "could not convert")
+# A message names no more columns.
+MOST_NAMED = 5
 
 
 def check_callbacks(estimator: Any) -> None:
@@ -75,6 +82,7 @@ def check_shapes(estimator: Any, fitted: Architecture) -> None:
             "The 'members' parameter must be 'best' where a fit goes on from another one, which "
             "trains one model. Got 'all' instead."
         )
+    estimator.columns_.check_wishes(estimator.likelihood)
     wanted = {
         "n_components": (estimator.n_components, fitted.n_components),
         "hidden_layer_sizes": (widths_of(estimator), fitted.hidden_layer_sizes),
@@ -94,6 +102,47 @@ def as_array(X: Any) -> Any:
         X = X.detach().cpu()
         return (X.float() if X.dtype == torch.bfloat16 else X).numpy()
     return X
+
+
+def as_row(x: Any) -> Any:
+    """Make one row a table of one, a pandas Series with the names that it has."""
+    x = as_array(x)
+    if np.ndim(x) != 1:
+        return x
+    return x.to_frame().T if hasattr(x, "iloc") else np.reshape(x, (1, -1))
+
+
+def naming_columns(error: ValueError, X: Any) -> ValueError:
+    """Say in which columns the values are that scikit-learn complains of."""
+    words = str(error).partition("\n")[0]  # what follows is advice on other estimators
+    if not words.startswith(ABOUT_VALUES) or np.ndim(X) != 2:
+        return error
+    table = np.asarray(X)
+    counts = [_n_bad(column) for column in table.T]
+    found = [
+        f"column {name!r} ({n} {'value' if n == 1 else 'values'})"
+        for name, n in zip(getattr(X, "columns", range(len(counts))), counts, strict=True)
+        if n > 0
+    ]
+    if not found:
+        return error
+    if len(found) > MOST_NAMED:
+        found[MOST_NAMED:] = [f"and {len(found) - MOST_NAMED} more"]
+    return ValueError(f"{words.rstrip('.')}, in {', '.join(found)}.")
+
+
+def _n_bad(column: np.ndarray) -> int:
+    """How many values are no finite numbers."""
+    if column.dtype.kind in "biuf":
+        return int((~np.isfinite(column)).sum())
+    return sum(not _is_finite(value) for value in column)
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 @contextmanager
@@ -116,6 +165,11 @@ def fitted(estimator: BaseEstimator) -> dict[str, Any]:
 
 def positive_integer(name: str, value: Any) -> int:
     """Check a method's argument."""
-    if not isinstance(value, Integral) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise ValueError(f"{name} must be an integer >= 1. Got {value!r} instead.")
     return int(value)
+
+
+def check_random_state(random_state: Any, caller: str) -> None:
+    """Check a method's argument as the constructor's parameter is checked."""
+    validate_parameter_constraints(CONSTRAINTS, {"random_state": random_state}, caller)

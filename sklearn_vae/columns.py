@@ -13,6 +13,9 @@ from sklearn_vae.likelihoods import NAMED, Bernoulli, Gaussian, Likelihood
 # unless they are 0 and 1.
 FEWEST_ROWS_FOR_BINARY = 10
 
+# Values of one column that differ by a smaller share of themselves are one value.
+ROUNDING = 8 * float(np.finfo(np.float64).eps)
+
 # Standardised values are cut here, so that their squares stay finite.
 _LIMIT = {np.dtype(np.float64): 1e140, np.dtype(np.float32): 1e14}
 
@@ -26,8 +29,8 @@ class Columns:
 
     Attributes
     ----------
-    names : list of str
-        What to call the columns in messages.
+    names : list of str or int
+        The columns' names, or their numbers where they have none.
     kinds : list of Likelihood or None
         Likelihood of each column of X; None for a constant one.
     order : ndarray of shape (n_columns,)
@@ -39,15 +42,18 @@ class Columns:
         and the distance to its upper one.
     unseen : float
         Log-probability of a value that a column of few values never had.
+    dtype : dtype
+        Type of the rows that this was learned from.
     """
 
-    names: list[str]
+    names: list[str] | list[int]
     kinds: list[Likelihood | None]
     order: np.ndarray
     exponent: np.ndarray
     shift: np.ndarray
     scale: np.ndarray
     unseen: float
+    dtype: np.dtype
 
     @classmethod
     def learn(
@@ -75,17 +81,18 @@ class Columns:
         Columns
             With all that ``encode`` and ``decode`` need.
         """
-        names = [f"column {j}" for j in range(X.shape[1])] if names is None else list(names)
-        wishes = _wishes(likelihood, X.shape[1], names)
+        known_as = list(range(X.shape[1])) if names is None else list(names)
+        wishes = _wishes(likelihood, X.shape[1], known_as)
+        total = float(len(X) if weight is None else weight.sum())
         exponent = np.frexp(np.abs(X).max(axis=0).astype(np.float64))[1]
         kinds: list[Likelihood | None] = []
         shift, scale = np.zeros((2, X.shape[1]))
         for j, wish in enumerate(wishes):
             values = np.ldexp(X[:, j].astype(np.float64), -exponent[j])
-            kinds.append(_kind_of(values, X[:, j], wish, names[j]))
+            kinds.append(_kind_of(values, X[:, j], total, wish, known_as[j]))
             shift[j], scale[j] = _units_of(values, weight, kinds[j])
-        total = len(X) if weight is None else weight.sum()
-        return cls(names, kinds, _grouped(kinds), exponent, shift, scale, -float(np.log(total + 2)))
+        unseen = -float(np.log(total + 2))
+        return cls(known_as, kinds, _grouped(kinds), exponent, shift, scale, unseen, X.dtype)
 
     @property
     def blocks(self) -> tuple[tuple[Likelihood, int], ...]:
@@ -140,25 +147,46 @@ class Columns:
         few = np.flatnonzero(self.is_binary | self.is_constant)
         with np.errstate(over="ignore"):
             values = np.ldexp(X[:, few].astype(np.float64), -self.exponent[few])
-        low, high = self.shift[few], self.shift[few] + self.scale[few]
-        known = _near(values, low) | (self.is_binary[few] & _near(values, high))
+        low, distance = self.shift[few], self.scale[few]
+        # X may be a copy of the training rows in single precision, or the other way round
+        rounding = max(ROUNDING, np.finfo(X.dtype).eps, np.finfo(self.dtype).eps)
+
+        def is_near(value: np.ndarray) -> np.ndarray:
+            tolerance = np.minimum(rounding * np.abs(value), distance / 4)
+            return np.abs(values - value) <= tolerance
+
+        known = is_near(low) | (self.is_binary[few] & is_near(low + distance))
         said = np.where(self.is_constant[few], np.log1p(-np.exp(self.unseen)), 0.0)
         return np.where(known, said, self.unseen).sum(axis=1)
 
+    def check_wishes(self, likelihood: Any) -> None:
+        """Refuse a parameter that asks for other likelihoods than the columns have."""
+        wishes = _wishes(likelihood, len(self.kinds), self.names)
+        for name, wish, kind in zip(self.names, wishes, self.kinds, strict=True):
+            if wish is not None and kind is not None and wish != kind:
+                raise ValueError(
+                    f"The 'likelihood' parameter must be {kind} or 'auto' for column {name!r}, as "
+                    f"in the fit that this one goes on from. Got {wish} instead."
+                )
+
     def __str__(self) -> str:
-        width = max(map(len, self.names), default=0)
+        shown = [name if isinstance(name, str) else f"column {name}" for name in self.names]
+        width = max(map(len, shown), default=0)
         return "\n".join(
             f"{name:<{width}}  {'constant' if kind is None else kind}"
-            for name, kind in zip(self.names, self.kinds, strict=True)
+            for name, kind in zip(shown, self.kinds, strict=True)
         )
 
 
-def _wishes(likelihood: Any, n_features: int, names: list[str]) -> list[Likelihood | None]:
+def _wishes(
+    likelihood: Any, n_features: int, names: list[str] | list[int]
+) -> list[Likelihood | None]:
     """Turn the parameter into one likelihood per column, None where it is to be found out."""
     if isinstance(likelihood, Mapping):
         for key in likelihood:
-            number = isinstance(key, Integral) and not isinstance(key, bool)
-            if key not in names and not (number and 0 <= key < n_features):
+            is_number = isinstance(key, Integral) and not isinstance(key, bool)
+            is_name = isinstance(key, str) and key in names
+            if not (is_name or (is_number and 0 <= key < n_features)):
                 raise ValueError(
                     f"The 'likelihood' parameter names {key!r}, which is no column of X; its "
                     f"columns are {names}."
@@ -190,7 +218,7 @@ def _wish(wish: Any) -> Likelihood | None:
 
 
 def _kind_of(
-    values: np.ndarray, X: np.ndarray, wish: Likelihood | None, name: str
+    values: np.ndarray, X: np.ndarray, total: float, wish: Likelihood | None, name: str | int
 ) -> Likelihood | None:
     low, high = values.min(), values.max()
     if _same(low, high):
@@ -199,24 +227,20 @@ def _kind_of(
     if isinstance(wish, Bernoulli) and not two_valued:
         other = X[(values != low) & (values != high)][0]
         raise ValueError(
-            f"likelihood='bernoulli' needs {name} to have two values, but it has {X.min()!r}, "
-            f"{other!r} and {X.max()!r}; use 'gaussian' or 'auto' for it."
+            f"likelihood='bernoulli' needs column {name!r} to have two values, but it has "
+            f"{X.min().item()!r}, {other.item()!r} and {X.max().item()!r}; use 'gaussian' or "
+            f"'auto' for it."
         )
     if wish is not None:
         return wish
     bits = X.min() == 0 and X.max() == 1
-    binary = two_valued and (bits or len(values) >= FEWEST_ROWS_FOR_BINARY)
+    binary = two_valued and (bits or round(total) >= FEWEST_ROWS_FOR_BINARY)
     return NAMED["bernoulli" if binary else "gaussian"]
 
 
 def _same(low: float, high: float) -> bool:
     """Whether two values differ by no more than rounding."""
-    return bool(high - low <= 8 * np.finfo(np.float64).eps * max(abs(low), abs(high)))
-
-
-def _near(values: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """Which values are the same but for a rounding to single precision."""
-    return np.abs(values - value) <= 1e-6 * np.abs(value)
+    return bool(high - low <= ROUNDING * max(abs(low), abs(high)))
 
 
 def _units_of(

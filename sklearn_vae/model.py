@@ -273,7 +273,8 @@ class VAE(nn.Module):
     def load(self, weights: dict[str, np.ndarray]) -> None:
         """Copy parameters in, by name."""
         for name, value in self.state_dict().items():
-            value.copy_(torch.as_tensor(weights[name]))
+            # tensor(), not as_tensor(), which warns of arrays that are read-only
+            value.copy_(torch.tensor(weights[name]))
 
     def _by_decay(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         matrices: list[nn.Parameter] = []

@@ -1,8 +1,10 @@
 """What training minimises, in nats per row: sums over columns, means over rows."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from numbers import Integral, Real
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -121,7 +123,9 @@ class WarmUp:
     beta : float, default=1.0
         Where it ends.
     n_iter : int, default=10
-        Iterations until it gets there; the first one starts at beta / n_iter.
+        Iterations until it gets there; the first one starts at beta / n_iter. Training
+        of fewer iterations does not get there. The single iteration of a small table
+        (``early_stopping="auto"``) has the weight of iteration ``max_iter``.
 
     Examples
     --------
@@ -139,10 +143,16 @@ class WarmUp:
     n_iter: int = 10
 
     def __post_init__(self) -> None:
-        if not self.beta >= 0:
-            raise ValueError(f"The 'beta' parameter of WarmUp must be >= 0. Got {self.beta!r}.")
-        if self.n_iter < 1:
-            raise ValueError(f"The 'n_iter' parameter of WarmUp must be >= 1. Got {self.n_iter!r}.")
+        if not _is_weight(self.beta):
+            raise ValueError(
+                f"The 'beta' parameter of WarmUp must be a finite number >= 0. "
+                f"Got {self.beta!r} instead."
+            )
+        if not isinstance(self.n_iter, Integral) or self.n_iter < 1:
+            raise ValueError(
+                f"The 'n_iter' parameter of WarmUp must be an integer >= 1. "
+                f"Got {self.n_iter!r} instead."
+            )
 
     def __call__(self, iteration: int) -> float:
         """Weight in the iteration of this number, counted from 0."""
@@ -158,3 +168,29 @@ class Constant:
     def __call__(self, iteration: int) -> float:
         """Weight in the iteration of this number, counted from 0."""
         return self.beta
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A user's schedule, whose every value is looked at before it is used."""
+
+    schedule: Callable[[int], Any]
+
+    def __call__(self, iteration: int) -> float:
+        """Weight in the iteration of this number, counted from 0."""
+        asked = (
+            f"The 'beta' parameter must be a finite number >= 0, or a function of the iteration "
+            f"that gives one. Got {self.schedule!r}, which"
+        )
+        try:
+            beta = self.schedule(iteration)
+        except TypeError as error:
+            raise ValueError(f"{asked} failed in iteration {iteration}: {error}") from error
+        if not _is_weight(beta):
+            raise ValueError(f"{asked} gave {beta!r} in iteration {iteration}.")
+        return float(beta)
+
+
+def _is_weight(value: Any) -> bool:
+    """Whether a value can weigh the KL."""
+    return isinstance(value, Real) and 0 <= float(value) < math.inf

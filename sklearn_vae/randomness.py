@@ -15,6 +15,8 @@ from scipy.special import ndtri
 from scipy.stats import qmc
 from torch import Tensor
 
+# scipy's Sobol points have no more dimensions
+MOST_DIMS = qmc.Sobol.MAXDIM
 # torch's vectorised normal draws fill blocks of 16 and redraw the last, incomplete one
 _BLOCK = 16
 
@@ -96,7 +98,7 @@ def sobol_normal(n_draws: int, n_dims: int, seed: int) -> np.ndarray:
     n_draws : int
         Number of points; a power of two spreads most evenly.
     n_dims : int
-        Their dimension, at most 21201.
+        Their dimension, at most ``MOST_DIMS``.
     seed : int
         Decides the scrambling.
 

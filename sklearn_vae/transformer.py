@@ -8,7 +8,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from sklearn_vae.base import BaseVAE
-from sklearn_vae.checks import positive_integer
+from sklearn_vae.checks import as_array, as_row, positive_integer
 
 
 class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE):
@@ -232,7 +232,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             one times their distance.
         """
         check_is_fitted(self)
-        Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
+        Z = check_array(as_array(Z), dtype=[np.float64, np.float32], input_name="Z")
         n_components = self.architecture_.n_components
         if Z.shape[1] != n_components:
             raise ValueError(
@@ -246,8 +246,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
 
         Parameters
         ----------
-        x0, x1 : array-like of shape (n_features,)
-            Where the walk begins and ends.
+        x0, x1 : array-like of shape (n_features,) or (1, n_features)
+            Where the walk begins and ends, in the units of the training rows.
         n : int, default=10
             Number of rows on the way, both ends included.
 
@@ -258,15 +258,19 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         """
         check_is_fitted(self)
         n = positive_integer("n", n)
-        ends = check_array(np.vstack([np.ravel(x0), np.ravel(x1)]), dtype=[np.float64, np.float32])
-        if ends.shape[1] != self.n_features_in_:
-            raise ValueError(
-                f"x0 and x1 have {ends.shape[1]} values, but this {type(self).__name__} was "
-                f"fitted with {self.n_features_in_} features."
-            )
+        ends = np.vstack([self._validate_row("x0", x0), self._validate_row("x1", x1)])
         start, end = self._fitted().codes(ends)
         share = np.linspace(0, 1, n, dtype=start.dtype)[:, None]
         return self._fitted().decode((1 - share) * start + share * end)
+
+    def _validate_row(self, name: str, x: Any) -> np.ndarray:
+        try:
+            row = self._validate(as_row(x), reset=False)
+        except ValueError as error:
+            raise ValueError(f"{name} must be one row: {error}") from error
+        if len(row) != 1:
+            raise ValueError(f"{name} must be one row. Got {len(row)} instead.")
+        return row
 
     @property
     def _n_features_out(self) -> int:

@@ -63,6 +63,21 @@ def test_a_small_table_does_not_show_that_two_values_are_all(values, n_rows, kin
     assert learn(np.resize(values, (n_rows, 1))).kinds == [kind]
 
 
+def test_the_rows_that_show_two_values_are_counted_by_weight():
+    """Six rows of weight 2 are twelve rows."""
+    X = np.resize([3.0, 7.0], (6, 1))
+
+    assert learn(X, weight=np.full(6, 2.0)).kinds == learn(np.repeat(X, 2, axis=0)).kinds
+    assert learn(X, weight=np.full(6, 1.0)).kinds == learn(X).kinds == [Gaussian()]
+
+
+def test_weights_that_sum_to_the_rows_but_for_rounding_show_as_much():
+    """weight / weight.mean() sums to 9.999999999999998 or so."""
+    X = np.resize([3.0, 7.0], (10, 1))
+
+    assert learn(X, weight=np.full(10, np.nextafter(1, 0))).kinds == [Bernoulli()]
+
+
 @pytest.mark.parametrize("value", [0.0, -3.5, 1e300, 5e-324])
 def test_one_value_is_a_constant_whatever_is_wished(value):
     """Its scale is 0: neither Gaussian nor Bernoulli has anything to say of it."""
@@ -248,6 +263,37 @@ def test_values_are_known_again_in_single_precision(mixed):
     )
 
 
+@pytest.mark.parametrize("dtypes", [(np.float32, np.float64), (np.float64, np.float32)])
+def test_only_the_coarser_of_two_precisions_blurs_what_is_known(dtypes):
+    """A copy in single precision is known; what is more than a rounding away is not."""
+    before, now = dtypes
+    X = np.resize([0.1, 0.3], (20, 1))
+    columns = learn(X.astype(before))
+    cost = columns.log_measure((X * (1 + 5e-7)).astype(now)) - columns.log_measure(X.astype(now))
+
+    assert (columns.log_measure(X.astype(now)) == 0).all()
+    np.testing.assert_allclose(cost, -np.log(22))
+
+
+@pytest.mark.parametrize("other", [500.0, 1.0, 1e-3])
+def test_large_numbers_are_told_apart_as_well_as_small_ones(other):
+    """A time stamp 500 seconds later is another one."""
+    X = np.full((20, 1), 1.7e9)
+    columns = learn(X)
+
+    np.testing.assert_allclose(columns.log_measure(X + other), -np.log(22))
+
+
+def test_values_between_those_of_a_binary_column_are_unknown_however_near_these_are():
+    """Single precision blurs more than the distance of the two values, but not all of it."""
+    X = np.resize([1.7e9, 1.7e9 + 4], (20, 1))
+    columns = learn(X)
+
+    assert (columns.log_measure(X) == 0).all()
+    np.testing.assert_allclose(columns.log_measure(X.astype(np.float32) + 256), -np.log(22))
+    np.testing.assert_allclose(columns.log_measure(X + 2), -np.log(22))
+
+
 # -- wishes ------------------------------------------------------------------------------
 
 NAMES = ["a", "b", "c", "d", "e"]
@@ -301,7 +347,7 @@ def test_a_list_of_another_length_is_refused(likelihood, mixed):
         learn(mixed, likelihood)
 
 
-@pytest.mark.parametrize("key", ["f", 5, -1, 1.5])
+@pytest.mark.parametrize("key", ["f", 5, -1, 1.5, True])
 def test_a_dict_that_names_no_column_is_refused(key, mixed):
     """A typing error in a column's name would silently leave it to 'auto'."""
     with pytest.raises(ValueError, match="is no column of X; its columns are") as e:
@@ -311,7 +357,14 @@ def test_a_dict_that_names_no_column_is_refused(key, mixed):
     assert str(NAMES) in str(e.value)
 
 
-@pytest.mark.parametrize(("names", "said"), [(None, "column 1"), (NAMES, "b")])
+@pytest.mark.parametrize("key", ["column 1", 5, True])
+def test_columns_without_names_are_listed_by_the_numbers_that_a_dict_may_hold(key, mixed):
+    """What the message offers is what works."""
+    with pytest.raises(ValueError, match=r"its columns are \[0, 1, 2, 3, 4\]"):
+        learn(mixed, {key: "gaussian"})
+
+
+@pytest.mark.parametrize(("names", "said"), [(None, "column 1"), (NAMES, "column 'b'")])
 def test_bernoulli_for_more_than_two_values_is_refused(names, said, mixed):
     """The message names the column, values that it has and what to use instead."""
     X = mixed.copy()
@@ -320,8 +373,23 @@ def test_bernoulli_for_more_than_two_values_is_refused(names, said, mixed):
     with pytest.raises(ValueError, match=rf"needs {said} to have two values") as e:
         learn(X, "bernoulli", names=names)
 
-    for words in ("0.0", "4.0", "9.0", "'gaussian' or 'auto'"):
-        assert words in str(e.value)
+    assert "it has 0.0, 4.0 and 9.0; use 'gaussian' or 'auto'" in str(e.value)
+
+
+@pytest.mark.parametrize("likelihood", ["auto", "gaussian", {0: "bernoulli", 2: "auto"}])
+def test_what_the_columns_are_may_be_asked_for_again(likelihood):
+    """In any words; a constant column is what it is."""
+    X = np.column_stack([np.full(20, 3.0), np.arange(20), np.arange(20) ** 2])
+
+    learn(X).check_wishes(likelihood)
+
+
+def test_other_likelihoods_than_the_columns_have_are_refused(mixed):
+    """A model that goes on cannot turn a column into another."""
+    with pytest.raises(ValueError, match=r"must be Bernoulli\(\) or 'auto' for column 'c'") as e:
+        learn(mixed, names=NAMES).check_wishes("gaussian")
+
+    assert "Got Gaussian(scale='z') instead" in str(e.value)
 
 
 # -- table -------------------------------------------------------------------------------
@@ -343,4 +411,5 @@ def test_columns_print_as_a_table(mixed):
 
 def test_columns_without_names_are_numbered(mixed):
     """As they are in X, from 0."""
-    assert learn(mixed).names == [f"column {j}" for j in range(5)]
+    assert learn(mixed).names == [0, 1, 2, 3, 4]
+    assert str(learn(mixed)).startswith("column 0  constant\ncolumn 1  Gaussian")

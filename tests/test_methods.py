@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
@@ -86,13 +87,25 @@ def test_methods_ask_for_a_fit_first(method):
         getattr(VAETransformer(), method)(argument)
 
 
-@pytest.mark.parametrize("n", [0, 2.5, "many"])
+@pytest.mark.parametrize("n", [0, 2.5, "many", True])
 def test_counts_are_checked(vae, digits, n):
     """n_samples and n_draws are whole numbers above 0."""
     with pytest.raises(ValueError, match="n_samples must be an integer >= 1"):
         vae.sample(n)
     with pytest.raises(ValueError, match="n_draws must be an integer >= 1"):
         vae.score_samples(digits[1], n_draws=n)
+
+
+@pytest.mark.parametrize("random_state", [-1, 2**32, 1.5, "luck"])
+def test_the_random_state_of_samples_is_checked_like_the_estimators(vae, random_state):
+    """The message names it, the value and what is allowed."""
+    with pytest.raises(
+        ValueError, match=r"'random_state' parameter of VAETransformer\.sample"
+    ) as e:
+        vae.sample(2, random_state=random_state)
+
+    assert repr(random_state) in str(e.value)
+    assert "an int in the range [0, 4294967295]" in str(e.value)
 
 
 def test_codes_of_the_wrong_width_are_refused(vae):
@@ -139,8 +152,6 @@ def test_the_history_is_a_table():
 
 def test_module_is_the_torch_model(vae, digits):
     """Who wants torch gets the module, in inference's state."""
-    import torch
-
     x = torch.as_tensor(vae.columns_.encode(digits[1]))[None]
     codes = vae.module_.posterior.mean(vae.module_.encode(x))[0]
 
@@ -159,10 +170,17 @@ def test_frames_go_in_and_codes_come_back_as_frames():
 
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 @pytest.mark.parametrize(
-    ("name", "value"), [("n_components", 3), ("hidden_layer_sizes", (7,)), ("activation", "relu")]
+    ("name", "value"),
+    [
+        ("n_components", 3),
+        ("hidden_layer_sizes", (7,)),
+        ("activation", "relu"),
+        ("likelihood", Gaussian(scale="column")),
+        ("likelihood", [Gaussian(scale="column"), "auto", "auto", "auto"]),
+    ],
 )
 def test_going_on_with_other_shapes_is_refused(method, name, value):
-    """Weights of one shape cannot go on in another; the message names the parameter."""
+    """Weights of one model cannot go on in another; the message names the parameter."""
     X = np.random.default_rng(0).normal(size=(120, 4))
     vae = VAETransformer(2, warm_start=True, max_iter=1, random_state=0).fit(X)
     with pytest.raises(ValueError, match=f"'{name}' parameter must be"):
@@ -175,5 +193,31 @@ def test_interpolation_checks_its_arguments(vae):
     """Both by name."""
     with pytest.raises(ValueError, match="n must be an integer >= 1"):
         vae.interpolate(np.zeros(64), np.zeros(64), 0)
-    with pytest.raises(ValueError, match="x0 and x1 have 3 values"):
-        vae.interpolate(np.zeros(3), np.zeros(3))
+    with pytest.raises(ValueError, match="x0 must be one row: X has 3 features"):
+        vae.interpolate(np.zeros(3), np.zeros(64))
+    with pytest.raises(ValueError, match=r"x1 must be one row\. Got 2"):
+        vae.interpolate(np.zeros(64), np.zeros((2, 64)))
+    with pytest.raises(ValueError, match=r"x1 must be one row: .* NaN, in column 3"):
+        vae.interpolate(np.zeros(64), np.where(np.arange(64) == 3, np.nan, 0))
+
+
+def test_interpolation_takes_rows_of_any_kind(vae, digits):
+    """A list, a table of one row, a tensor that wants a gradient."""
+    a, b = digits[1][:2]
+    expected = vae.interpolate(a, b, 3)
+
+    np.testing.assert_array_equal(vae.interpolate(a.tolist(), b[None], 3), expected)
+    np.testing.assert_array_equal(
+        vae.interpolate(a, torch.tensor(b, requires_grad=True), 3), expected
+    )
+
+
+@pytest.mark.parametrize("as_frame", [False, True])
+def test_interpolation_looks_at_names(as_frame):
+    """A row whose columns stand in another order is another row."""
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(120, 3)), columns=list("abc"))
+    vae = VAETransformer(max_iter=1, random_state=0).fit(frame)
+    swapped = frame[["b", "a", "c"]].iloc[[1] if as_frame else 1]
+
+    with pytest.raises(ValueError, match="x1 must be one row: The feature names should match"):
+        vae.interpolate(frame.iloc[[0]], swapped)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from sklearn_vae.objectives import ELBO, REPORTED, Constant, WarmUp
+from sklearn_vae.objectives import ELBO, REPORTED, Checked, Constant, WarmUp
 
 
 def shared_noise(seed=0):
@@ -141,22 +141,40 @@ def test_warm_up_rises_in_a_straight_line_and_stays(n_iter, beta):
     np.testing.assert_allclose([WarmUp(beta, n_iter)(k) for k in range(15)], expected)
 
 
-@pytest.mark.parametrize("beta", [-1.0, -1e-9, float("nan")])
-def test_warm_up_refuses_a_weight_below_zero(beta):
+@pytest.mark.parametrize("beta", [-1.0, -1e-9, float("nan"), float("inf"), "a", None])
+def test_warm_up_refuses_what_is_no_weight(beta):
     """A negative weight pays the encoder for saying more."""
-    with pytest.raises(ValueError, match=r"'beta' parameter of WarmUp must be >= 0\. Got") as e:
+    with pytest.raises(ValueError, match="'beta' parameter of WarmUp must be a finite") as e:
         WarmUp(beta=beta)
 
     assert repr(beta) in str(e.value)
 
 
-@pytest.mark.parametrize("n_iter", [0, -3])
-def test_warm_up_refuses_a_length_below_one(n_iter):
+@pytest.mark.parametrize("n_iter", [0, -3, 2.5, "n", None])
+def test_warm_up_refuses_what_is_no_length(n_iter):
     """A rise needs an iteration."""
-    with pytest.raises(
-        ValueError, match=rf"'n_iter' parameter of WarmUp must be >= 1\. Got {n_iter}"
-    ):
+    with pytest.raises(ValueError, match="'n_iter' parameter of WarmUp must be an integer") as e:
         WarmUp(n_iter=n_iter)
+
+    assert repr(n_iter) in str(e.value)
+
+
+@pytest.mark.parametrize("beta", [0, 2, 0.5, np.float32(0.25)])
+def test_a_checked_schedule_gives_what_the_users_function_gives(beta):
+    """As a plain float, which a history can be saved with."""
+    given = Checked(lambda iteration: beta * iteration)(2)
+
+    assert given == 2 * beta
+    assert type(given) is float
+
+
+@pytest.mark.parametrize("beta", [-1.0, float("nan"), float("inf"), "1", None, [1.0]])
+def test_a_checked_schedule_refuses_what_is_no_weight(beta):
+    """The message says what the function gave, and when."""
+    with pytest.raises(ValueError, match="The 'beta' parameter must be a finite number >= 0") as e:
+        Checked(lambda iteration: beta)(7)
+
+    assert f"gave {beta!r} in iteration 7" in str(e.value)
 
 
 def test_schedules_are_values():

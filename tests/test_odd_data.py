@@ -1,6 +1,8 @@
 """Odd tables work, or are refused in words that help."""
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 import torch
 
@@ -58,6 +60,16 @@ def test_a_million_rows_work():
     assert_sound(fit(X, max_iter=1, hidden_layer_sizes=(16,)), X)
 
 
+def test_rows_that_are_encoded_in_several_pieces_work():
+    """A quick look at what the long table goes through."""
+    X = RNG.normal(size=(200_000, 4))
+    small = {"max_iter": 1, "early_stopping": False, "hidden_layer_sizes": (4,)}
+    vae = fit(X, batch_size=8192, **small)
+
+    assert vae.transform(X).shape == (200_000, 2)
+    assert np.isfinite(vae.score_samples(X[-1000:])).all()
+
+
 def test_a_read_only_memmap_works(tmp_path):
     """joblib hands large arrays to its workers like this."""
     np.save(tmp_path / "X.npy", NORMAL)
@@ -81,6 +93,19 @@ def test_torch_tensors_are_arrays_too():
     X = torch.as_tensor(NORMAL).requires_grad_()
 
     np.testing.assert_array_equal(fit(X).transform(X), fit(NORMAL).transform(NORMAL))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_codes_and_weights_may_be_tensors_too(dtype):
+    """Whatever transform takes, inverse_transform and sample_weight take."""
+    ones = torch.ones(len(NORMAL), dtype=dtype, requires_grad=True)
+    codes = torch.zeros(4, 2, dtype=dtype, requires_grad=True)
+    vae = VAETransformer(2, max_iter=1, random_state=0).fit(NORMAL, sample_weight=ones)
+
+    np.testing.assert_allclose(
+        vae.inverse_transform(codes), vae.inverse_transform(np.zeros((4, 2)))
+    )
+    assert vae.score(NORMAL, sample_weight=ones) == pytest.approx(vae.score(NORMAL))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -125,6 +150,59 @@ def test_what_cannot_be_fitted_is_refused_in_plain_words(X, words):
         vae.fit(X)
 
     assert not [name for name in vars(vae) if name.endswith("_")]
+
+
+BROKEN = np.where(NORMAL > [9, 1.5, 2], np.nan, NORMAL)
+COUNTS = np.isnan(BROKEN).sum(axis=0)
+
+
+@pytest.mark.parametrize(
+    ("X", "columns"),
+    [
+        (BROKEN, "column 1 ({} values), column 2 ({} values)"),
+        (BROKEN.tolist(), "column 1 ({} values), column 2 ({} values)"),
+        (
+            pd.DataFrame(BROKEN, columns=list("abc")),
+            "column 'b' ({} values), column 'c' ({} values)",
+        ),
+        (
+            pl.DataFrame(BROKEN, schema=list("abc")),
+            "column 'b' ({} values), column 'c' ({} values)",
+        ),
+    ],
+    ids=["array", "list", "pandas", "polars"],
+)
+def test_columns_that_hold_what_is_no_number_are_named(X, columns):
+    """In a table of a thousand columns, that is what one has to know."""
+    with pytest.raises(ValueError, match="NaN") as e:
+        fit(X)
+
+    assert str(e.value) == f"Input X contains NaN, in {columns.format(*COUNTS[1:])}."
+
+
+def test_columns_of_text_are_named():
+    """By number of values that are none."""
+    frame = pd.DataFrame(NORMAL, columns=list("abc")).astype(object)
+    frame.iloc[7, 1] = "seven"
+
+    with pytest.raises(ValueError, match=r"could not convert .*, in column 'b' \(1 value\)\."):
+        fit(frame)
+
+
+def test_many_columns_are_counted_and_not_named():
+    """A message can be read."""
+    with pytest.raises(ValueError, match=r"in column 0 .* column 4 \(2 values\), and 995 more\.$"):
+        fit(np.full((2, 1000), np.nan))
+
+
+def test_weights_that_are_shares_are_warned_of():
+    """Weights that sum to 1 make a table of one row; copies of rows were hardly meant."""
+    weight = RNG.random(len(NORMAL))
+    vae = VAETransformer(2, max_iter=1, random_state=0)
+    with pytest.warns(UserWarning, match="a table of 1 rows of the 300"):
+        vae.fit(NORMAL, sample_weight=weight / weight.sum())
+
+    vae.fit(NORMAL, sample_weight=weight / weight.mean())
 
 
 def test_a_failed_fit_leaves_the_old_model():

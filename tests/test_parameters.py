@@ -164,6 +164,7 @@ def test_early_stopping_is_never_worse_than_the_start():
 WRONG = [
     ("n_components", 0),
     ("n_components", 1.5),
+    ("n_components", 21202),
     ("hidden_layer_sizes", 0),
     ("hidden_layer_sizes", (10, 0)),
     ("hidden_layer_sizes", (10.5,)),
@@ -175,6 +176,11 @@ WRONG = [
     ("likelihood", {7: "gaussian"}),
     ("beta", -1.0),
     ("beta", "high"),
+    ("beta", WarmUp),
+    ("beta", lambda: 1.0),
+    ("beta", lambda iteration: -1.0),
+    ("beta", lambda iteration: float("nan")),
+    ("beta", lambda iteration: "high"),
     ("free_bits", -0.1),
     ("scale_prior", -1),
     ("max_iter", 0),
@@ -217,6 +223,23 @@ def test_a_validation_share_that_leaves_nothing_to_train_on_is_refused():
         VAETransformer(early_stopping=True, validation_fraction=0.9).fit(X[:4])
 
 
+def test_a_validation_share_that_leaves_nothing_is_refused_in_the_words_of_the_user():
+    """early_stopping="auto" asks for validation rows from 100 rows on."""
+    with pytest.raises(ValueError, match=r"early_stopping='auto' with validation_fraction=0\.999"):
+        VAETransformer(validation_fraction=0.999).fit(X[:120])
+
+
+def test_a_small_table_has_no_time_to_warm_up():
+    """Its one iteration has the weight at which longer training would have ended."""
+    small = X[:60]
+    warmed, usual = (
+        VAETransformer(2, beta=beta, random_state=0).fit(small) for beta in (WarmUp(2.0), 2.0)
+    )
+
+    assert [row["beta"] for row in warmed.history_] == [2.0]
+    np.testing.assert_array_equal(warmed.score_samples(small), usual.score_samples(small))
+
+
 def test_a_diverging_fit_warns_and_keeps_finite_weights():
     """Never NaN in a result."""
     with pytest.warns(match="learning_rate"):
@@ -233,6 +256,14 @@ def test_the_automatic_latent_size_looks_at_columns_and_rows(n_rows, n_columns, 
     X = np.random.default_rng(0).normal(size=(n_rows, n_columns))
 
     assert VAETransformer(max_iter=1).fit_transform(X).shape[1] == expected
+
+
+def test_the_automatic_latent_size_counts_rows_by_weight_but_for_rounding():
+    """Weights that were divided by their mean may sum to 99.99999999999999."""
+    X = np.random.default_rng(0).normal(size=(100, 20))
+    weight = np.full(100, np.nextafter(1, 0))
+
+    assert VAETransformer(max_iter=1).fit(X, sample_weight=weight).transform(X).shape[1] == 5
 
 
 def test_a_callback_that_is_none_is_refused():

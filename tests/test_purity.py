@@ -5,6 +5,7 @@ import pickle
 import random
 import warnings
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -128,3 +129,13 @@ def test_a_fitted_estimator_holds_no_tensor(fitted):
     assert len(state) < sum(array.nbytes for array in fitted.weights_.values()) + 20_000
     X = rows(50)
     np.testing.assert_array_equal(pickle.loads(state).score_samples(X), fitted.score_samples(X))
+
+
+def test_an_estimator_whose_arrays_are_read_only_scores_in_silence(fitted, tmp_path):
+    """Many processes can share one file in memory."""
+    joblib.dump(fitted, tmp_path / "vae.joblib")
+    mapped = joblib.load(tmp_path / "vae.joblib", mmap_mode="r")
+    X = rows(50)
+
+    assert not mapped.weights_["free"].flags.writeable
+    assert mapped.score(X) == fitted.score(X)
