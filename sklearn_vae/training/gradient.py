@@ -11,7 +11,6 @@ leave half empty.
 """
 
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from torch import Tensor
 from sklearn_vae import likelihoods, posteriors
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.model import FARTHEST_INPUT, VAE
-from sklearn_vae.networks import MLP, Dense
+from sklearn_vae.networks import MLP
 from sklearn_vae.objectives import ELBO
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import HALF_LOG_2PI
@@ -84,11 +83,11 @@ class Gradient:
         self.objective, self.mask = objective, model.mask
         self.outlet = Outlet(model)
         self.shares = Shares(n_members, n_rows, n_draws, like)
-        self.x = like.new_empty(n_members, model.likelihood.n_columns, n_rows)
-        self.near = torch.empty_like(self.x) if clamps else None
         self.encoder = Layers(model.encoder, n_rows, self.outlet)
-        self.code = Code(self.encoder.out, n_draws)
         self.decoder = Layers(model.decoder, n_draws * n_rows, self.outlet, wants_input=True)
+        self.clamps = clamps
+        self.x = _contiguous(self.encoder.x) if clamps else self.encoder.x
+        self.code = Code(self.encoder.out, self.decoder.x, n_draws)
         self.grad_out = torch.empty_like(self.decoder.out)
         self.columns = self._columns(model)
         self.terms = like.new_zeros(3, n_members)
@@ -97,10 +96,11 @@ class Gradient:
     def _columns(self, model: VAE) -> Sequence["GaussianColumns | BernoulliColumns"]:
         """One part for each kind of columns, on views of the decoder's output."""
         likelihood, shape = model.likelihood, (self.shares.n_draws, self.shares.n_rows)
-        free = model.free.data, self.outlet.take(model.free)
         params, grads = (
-            likelihood.split(out.unflatten(2, shape).movedim(1, -1), own.unsqueeze(1))
-            for out, own in zip((self.decoder.out, self.grad_out), free, strict=True)
+            likelihood.split(out.unflatten(2, shape).movedim(1, -1), free.unsqueeze(1))
+            for out, free in zip(
+                (self.decoder.out, self.grad_out), self.outlet.open(model.free), strict=True
+            )
         )
         cuts = zip(
             likelihood.blocks,
@@ -111,9 +111,9 @@ class Gradient:
             strict=True,
         )
         parts: list[GaussianColumns | BernoulliColumns] = []
-        for (kind, _), *tensors in cuts:
-            own, own_grads = ([view.movedim(-1, 1) for view in views] for views in tensors[:2])
-            x, residual = (view.movedim(-1, 1) for view in tensors[2:])  # (M, d, 1, B or 1)
+        for (kind, _), *views, x, residual in cuts:
+            own, own_grads = ([view.movedim(-1, 1) for view in some] for some in views)
+            x, residual = x.movedim(-1, 1), residual.movedim(-1, 1)  # (M, d, 1, B), (M, d, 1, 1)
             if isinstance(kind, Bernoulli):
                 parts.append(BernoulliColumns(own, own_grads, x, self.shares))
             else:
@@ -143,12 +143,13 @@ class Gradient:
         """
         if weight is not None:
             self.shares.weigh(weight)
-        seen = self.x.copy_(x.mT)
-        if self.near is not None:
-            seen = torch.clamp(self.x, -FARTHEST_INPUT, FARTHEST_INPUT, out=self.near)
+        self.x.copy_(x.mT)
+        if self.clamps:
+            torch.clamp(self.x, -FARTHEST_INPUT, FARTHEST_INPUT, out=self.encoder.x)
         noise = noise.movedim(-1, 1)  # (M or 1, l, K, B or 1)
-        self.encoder.forward(seen)
-        self.decoder.forward(self.code.forward(noise))
+        self.encoder.forward()
+        self.code.forward(noise)
+        self.decoder.forward()
 
         self.reconstruction.zero_()
         for block in self.columns:
@@ -168,29 +169,32 @@ class Gradient:
 
 
 class Outlet:
-    """Where gradients are written: the model's own, or, for several members, beside them.
+    """Where parameters are read and their gradients are written.
 
-    The members' gradients of one parameter lie apart in the model's flat tensor, where
-    matrix products are slow to write; they are written in one piece and then moved.
+    For one member, both are views of the model's flat tensors. The gradients of several
+    members lie apart there, where matrix products are slow to write; they are written
+    beside it, in one piece, and then moved.
     """
 
     def __init__(self, model: VAE):
         self.model = model
         self.is_direct = len(model.flat) == 1
-        self.pieces = {
-            id(param): cast(Tensor, param.grad) if self.is_direct else torch.empty_like(param)
-            for param in model.flat_order
-        }
-        self.rows = [piece.flatten(1) for piece in self.pieces.values()]
+        self.pieces: list[Tensor] = []
 
-    def take(self, param: Tensor) -> Tensor:
-        """Give the place of one parameter's gradient."""
-        return self.pieces[id(param)]
+    def open(self, *params: Tensor) -> tuple[Tensor, Tensor]:
+        """Give values and gradients of neighbouring parameters: (M, all their rows, n_out).
+
+        Parameters have to be opened in the order in which they lie in the flat tensor.
+        """
+        value, grad = self.model.block(params)
+        grad = grad if self.is_direct else _contiguous(grad)
+        self.pieces.append(grad.flatten(1))
+        return value, grad
 
     def flow(self) -> None:
         """Move all gradients to the model."""
         if not self.is_direct:
-            torch.cat(self.rows, dim=1, out=self.model.flat_grad)
+            torch.cat(self.pieces, dim=1, out=self.model.flat_grad)
 
 
 class Shares:
@@ -212,95 +216,97 @@ class Shares:
 
 
 class Layers:
-    """An MLP with its linear path."""
+    """An MLP with its linear path.
+
+    The last layer and the linear path are one product, of the values below the last layer
+    and the input, which lie in one tensor; a row of ones stands for the bias.
+    """
 
     def __init__(self, network: MLP, n_rows: int, outlet: Outlet, *, wants_input: bool = False):
-        self.hidden = [
-            Affine(layer, n_rows, outlet, wants_input=wants_input or place > 0)
-            for place, layer in enumerate(network.layers)
-        ]
-        self.values = [torch.empty_like(affine.out) for affine in self.hidden]
-        self.linear = Affine(network.linear, n_rows, outlet, wants_input=wants_input)
-        self.out = self.linear.out
-        self.wants_input = wants_input
+        n_members, n_in, _ = network.linear.weight.shape
+        widths = [layer.weight.shape[2] for layer in network.layers]
+        n_top = widths[-1] if widths else 0
+        self.top = network.linear.weight.new_ones(n_members, n_top + n_in + 1, n_rows)
+        self.x = self.top[:, n_top:-1]  # (M, n_in, rows), for the caller to fill
         self.activate = ACTIVATIONS_OUT[network.activation_name]
         self.gradient = ACTIVATION_GRADIENTS[network.activation_name]
-        if network.last is not None:
-            self.last, self.last_t = network.last.data, network.last.data.mT
-            self.grad_last = outlet.take(network.last)
-            self.grad_top = torch.empty_like(self.values[-1])
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(M, n_in, rows) -> (M, n_out, rows)."""
-        self.linear.forward(x)
-        if not self.hidden:
-            return self.out
-        for affine, value in zip(self.hidden, self.values, strict=True):
-            x = self.activate(affine.forward(x), value)
-        return self.out.baddbmm_(self.last_t, x)
+        self.hidden: list[Product] = []
+        below, n_below = self.top[:, n_top:], n_in if wants_input else 0
+        for layer, width in zip(network.layers, widths, strict=True):
+            product = Product(below, n_below, *outlet.open(layer.weight, layer.bias))
+            self.hidden.append(product)
+            below, n_below = self.top.new_ones(n_members, width + 1, n_rows), width
+        # what each hidden layer gives is a part of the next one's input
+        self.values = [product.x[:, :-1] for product in self.hidden[1:]]
+        self.values += [self.top[:, :n_top]] if widths else []
+        last = [] if network.last is None else [network.last]
+        block = outlet.open(*last, network.linear.weight, network.linear.bias)
+        self.last = Product(self.top, n_top + (n_in if wants_input else 0), *block)
+        self.grad_top, self.grad_x = self.last.grad_x.split(
+            [n_top, n_in if wants_input else 0], dim=1
+        )
+        self.out = self.last.out
+
+    def forward(self) -> None:
+        """Compute ``out`` (M, n_out, rows) from ``x``."""
+        for product, value in zip(self.hidden, self.values, strict=True):
+            self.activate(product.forward(), value)
+        self.last.forward()
 
     def backward(self, grad: Tensor) -> Tensor:
         """Write the weights' gradients; give the input's, if it was wanted."""
-        grad_x = self.linear.backward(grad)
-        if not self.hidden:
-            return grad_x
-        torch.bmm(self.values[-1], grad.mT, out=self.grad_last)
-        grad = torch.bmm(self.last, grad, out=self.grad_top)
-        for affine, value in zip(reversed(self.hidden), reversed(self.values), strict=True):
-            grad = affine.backward(self.gradient(grad, affine.out, value, grad))
-        return grad_x.add_(grad) if self.wants_input else grad
+        self.last.backward(grad)
+        grad = self.grad_top
+        for product, value in zip(reversed(self.hidden), reversed(self.values), strict=True):
+            grad = product.backward(self.gradient(grad, product.out, value, grad))
+        return self.grad_x.add_(grad) if self.hidden else self.grad_x
 
 
-class Affine:
-    """The map from x to weight.T @ x + bias."""
+class Product:
+    """The product of transposed weights and x, whose first ``n_wanted`` rows have gradients."""
 
-    def __init__(self, layer: Dense, n_rows: int, outlet: Outlet, *, wants_input: bool):
-        self.weight, self.weight_t = layer.weight.data, layer.weight.data.mT
-        self.bias = layer.bias.data.mT  # (M, n_out, 1)
-        self.grad_weight, self.grad_bias = outlet.take(layer.weight), outlet.take(layer.bias).mT
-        n_members, n_in, n_out = self.weight.shape
-        self.out = self.weight.new_empty(n_members, n_out, n_rows)
-        self.grad_x = self.weight.new_empty(n_members, n_in if wants_input else 0, n_rows)
-        self.wants_input = wants_input
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(M, n_in, rows) -> (M, n_out, rows)."""
+    def __init__(self, x: Tensor, n_wanted: int, weight: Tensor, grad_weight: Tensor):
+        n_members, _, n_rows = x.shape
         self.x = x
-        return torch.baddbmm(self.bias, self.weight_t, x, out=self.out)
+        self.weight_t, self.wanted = weight.mT, weight[:, :n_wanted]
+        self.grad_weight = grad_weight
+        self.out = x.new_empty(n_members, weight.shape[2], n_rows)
+        self.grad_x = x.new_empty(n_members, n_wanted, n_rows)
+
+    def forward(self) -> Tensor:
+        """(M, n_in, rows) -> (M, n_out, rows)."""
+        return torch.bmm(self.weight_t, self.x, out=self.out)
 
     def backward(self, grad: Tensor) -> Tensor:
-        """Write the gradients; give the input's, if it was wanted."""
+        """Write the weights' gradient; give that of the rows that were wanted."""
         torch.bmm(self.x, grad.mT, out=self.grad_weight)
-        torch.sum(grad, 2, keepdim=True, out=self.grad_bias)
-        return torch.bmm(self.weight, grad, out=self.grad_x) if self.wants_input else self.grad_x
+        return torch.bmm(self.wanted, grad, out=self.grad_x) if len(self.grad_x[0]) else self.grad_x
 
 
 class Code:
     """A diagonal Gaussian posterior, its draws and its KL from the standard normal."""
 
-    def __init__(self, params: Tensor, n_draws: int):
+    def __init__(self, params: Tensor, z: Tensor, n_draws: int):
         self.loc, self.raw = params.chunk(2, dim=1)  # (M, l, B)
         self.grad_params = torch.empty_like(params)
         self.grad_loc, self.grad_raw = self.grad_params.chunk(2, dim=1)
         self.bent, self.log_scale, self.scale, self.variance, self.work = (
             _contiguous(self.loc) for _ in range(5)
         )
-        n_members, n_components, n_rows = self.loc.shape
-        self.z = params.new_empty(n_members, n_components, n_draws, n_rows)
-        self.columns_of_z = self.z.flatten(2)  # (M, l, K B)
-        self.towards_scale = torch.empty_like(self.z)
+        self.z = z.unflatten(2, (n_draws, -1))  # (M, l, K, B)
+        self.towards_scale = _contiguous(self.z)
         self.loc_by_draw, self.scale_by_draw = self.loc.unsqueeze(2), self.scale.unsqueeze(2)
         self.bound = params.new_tensor(posteriors.LOG_SCALE_BOUND)
         self.inverse_bound = 1 / self.bound
         self.half = params.new_tensor(0.5)
 
-    def forward(self, noise: Tensor) -> Tensor:
-        """Draws z: (M or 1, l, K, B or 1) -> (M, l, K B)."""
+    def forward(self, noise: Tensor) -> None:
+        """Draw ``z`` (M, l, K B), with noise (M or 1, l, K, B or 1)."""
         torch.mul(self.raw, self.inverse_bound, out=self.bent).tanh_()
         torch.mul(self.bent, self.bound, out=self.log_scale)
         torch.exp(self.log_scale, out=self.scale)
         torch.addcmul(self.loc_by_draw, self.scale_by_draw, noise, out=self.z)
-        return self.columns_of_z
 
     def kl(self, shares: Shares) -> Tensor:
         """KL per dimension, averaged over rows: (M, l)."""
@@ -311,7 +317,7 @@ class Code:
 
     def backward(self, grad_z: Tensor, noise: Tensor, force: Tensor) -> Tensor:
         """Gradient of the encoder's output: (M, l, K B) -> (M, 2 l, B)."""
-        grad_z = grad_z.view(self.z.shape)
+        grad_z = grad_z.unflatten(2, self.z.shape[2:])
         towards_scale = torch.mul(grad_z, noise, out=self.towards_scale)
         if self.z.shape[2] == 1:
             grad_loc, grad_scale = grad_z[:, :, 0], towards_scale[:, :, 0]
