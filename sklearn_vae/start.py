@@ -131,7 +131,8 @@ def _leading_axes(
     if n_columns <= n_rows:
         gram = np.zeros((n_columns, n_columns))
         for rows in _chunks(x):
-            part = _weighted(x[rows], share[rows], loc, scale)
+            # in the precision of x: a chunk's sums are short
+            part = _weighted(x[rows], share[rows], loc, scale).astype(x.dtype, copy=False)
             gram += _product(part.T, part)
         variances, axes = _largest(gram, n_axes)
     else:  # the smaller Gram matrix has the same variances

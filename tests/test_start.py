@@ -188,7 +188,9 @@ def test_chunks_change_nothing(n_columns, rng, monkeypatch):
 
 
 def test_single_precision_rows_are_summed_in_double(table):
-    """A million float32 rows summed in float32 lose the third digit."""
-    x = table.astype(np.float32)
+    """Only the sums of a chunk are as precise as the rows; those of all chunks are in double."""
+    x = np.tile(table.astype(np.float32), (400_000 // len(table), 1))
 
-    assert_same(probabilistic_pca(x.astype(float), None, 2), probabilistic_pca(x, None, 2), rtol=0)
+    assert_same(
+        probabilistic_pca(x.astype(float), None, 2), probabilistic_pca(x, None, 2), rtol=1e-5
+    )

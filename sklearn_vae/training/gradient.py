@@ -121,7 +121,6 @@ class Gradient:
                 parts.append(GaussianColumns(own, own_grads, x, residual, prior, self.shares))
         return parts
 
-    @torch.no_grad()
     def __call__(self, x: Tensor, weight: Tensor | None, noise: Tensor, beta: Tensor) -> Tensor:
         """Compute the terms of one batch and write their gradient into the model's.
 
@@ -268,7 +267,7 @@ class Product:
 
     def __init__(self, x: Tensor, n_wanted: int, weight: Tensor, grad_weight: Tensor):
         n_members, _, n_rows = x.shape
-        self.x = x
+        self.x, self.n_wanted = x, n_wanted
         self.weight_t, self.wanted = weight.mT, weight[:, :n_wanted]
         self.grad_weight = grad_weight
         self.out = x.new_empty(n_members, weight.shape[2], n_rows)
@@ -281,7 +280,7 @@ class Product:
     def backward(self, grad: Tensor) -> Tensor:
         """Write the weights' gradient; give that of the rows that were wanted."""
         torch.bmm(self.x, grad.mT, out=self.grad_weight)
-        return torch.bmm(self.wanted, grad, out=self.grad_x) if len(self.grad_x[0]) else self.grad_x
+        return torch.bmm(self.wanted, grad, out=self.grad_x) if self.n_wanted else self.grad_x
 
 
 class Code:

@@ -97,7 +97,6 @@ class FlatAdam(torch.optim.Optimizer):
             setattr(self, name, value[members])
         self._planned_for = (None, 0.0)
 
-    @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         """Move every member whose step size is not 0."""
         rates, lr = self._planned_for

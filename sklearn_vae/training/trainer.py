@@ -26,6 +26,8 @@ from sklearn_vae.training.plan import Plan, Step, Table, steps_of
 # Draws of z for all validation rows together, and rows that are validated at a time.
 VALIDATION_DRAWS = 4096
 VALIDATION_ROWS = 4096
+# Rows whose loss at the start says what a loss that has diverged would be.
+ROWS_FOR_LIMIT = 1024
 # A loss that is so many nats above its start, and so many more per column, has diverged.
 DIVERGED = 100.0
 DIVERGED_PER_COLUMN = 10.0
@@ -151,7 +153,7 @@ class Trainer(NeuralNet):
         if valid is not None:
             running = ~self.course_.done
             self.course_.keep_best(running, self.validate(valid)[0], model.flat)
-        self.limit_ = self.validate(train, VALIDATION_ROWS)[0] + self._margin
+        self.limit_ = self.validate(train, ROWS_FOR_LIMIT, n_draws=1)[0] + self._margin
         self.is_far_ = bool(train.x.numel() and train.x.abs().max() > FARTHEST_INPUT)
         self.notify("on_train_begin", X=train, y=None)
 
@@ -299,19 +301,26 @@ class Trainer(NeuralNet):
                     self.module_, self.criterion_, *shape, clamps=self.is_far_
                 )
             return self._gradients[shape](x, weight, noise, self._beta)
-        terms = self.criterion_(self.module_, x, weight, noise, self._beta)
+        with torch.enable_grad():
+            terms = self.criterion_(self.module_, x, weight, noise, self._beta)
+            total = terms.to_minimise.sum()
         params = list(self.module_.parameters())
-        found = torch.autograd.grad(terms.to_minimise.sum(), params, materialize_grads=True)
+        found = torch.autograd.grad(total, params, materialize_grads=True)
         for param, gradient in zip(params, found, strict=True):
             cast(Tensor, param.grad).copy_(gradient)
         return terms.reported()
 
     @torch.no_grad()
-    def validate(self, valid: Table, n_rows: int | None = None) -> np.ndarray:
-        """Mean losses (3, M) of a table at the final beta, with the same noise every time."""
+    def validate(
+        self, valid: Table, n_rows: int | None = None, n_draws: int | None = None
+    ) -> np.ndarray:
+        """Mean losses (3, M) of a table at the final beta, with the same noise every time.
+
+        Some of the rows and few draws suffice where no more than the size is asked for.
+        """
         n_rows = min(n_rows or len(valid), len(valid))
         flat, n_components = self.module_.flat, self.module_.architecture.n_components
-        n_draws = 2 ** int(np.log2(np.clip(VALIDATION_DRAWS // n_rows, 1, 16)))
+        n_draws = n_draws or 2 ** int(np.log2(np.clip(VALIDATION_DRAWS // n_rows, 1, 16)))
         noise = np.zeros((len(flat), n_draws, 1, n_components))
         for place, member in enumerate(self.members_.tolist()):
             size = int(self.module_.sizes[place])
@@ -325,6 +334,7 @@ class Trainer(NeuralNet):
             total += terms.reported().cpu().numpy() * (len(rows) / n_rows)
         return total
 
+    @torch.no_grad()
     def _train_once(self, train: Table) -> np.ndarray:
         """Take the steps of one iteration; mean losses (3, M), not finite for broken weights."""
         flat, n_components = self.module_.flat, self.module_.architecture.n_components
