@@ -11,8 +11,9 @@ from scipy import linalg
 SMALLEST_VARIANCE = 1e-5
 # a column that varies less than this is not rescaled
 SMALLEST_SCALE = 1e-6
-# numbers that are taken into double precision at a time
+# numbers that are taken into double precision at a time, and rows: their sums may be in single
 CHUNK = 1 << 20
+CHUNK_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,6 @@ def _largest(gram: np.ndarray, n_axes: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _chunks(x: np.ndarray) -> Iterator[slice]:
-    step = max(CHUNK // max(x.shape[1], 1), 1)
+    step = min(max(CHUNK // max(x.shape[1], 1), 1), CHUNK_ROWS)
     for first in range(0, len(x), step):
         yield slice(first, first + step)
