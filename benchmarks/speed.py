@@ -1,7 +1,7 @@
 """What this package costs beside its peers: fits, grids, inference, memory, start, threads.
 
     python benchmarks/speed.py                 # everything: under ten minutes
-    python benchmarks/speed.py --quick         # less of each: under a minute
+    python benchmarks/speed.py --quick         # less of each, but threads: under a minute
     python benchmarks/speed.py --parts fit --workloads W1,W4 --systems textbook,sklearn_vae
 
 What is compared takes turns in one process on one thread, round after round, every second
@@ -62,14 +62,14 @@ def fit(asked: Asked) -> None:
         work = WORKLOADS[name]
         # a fit of W4 is long and steady
         rounds = asked.rounds or (1 if asked.quick else 2 if name == "W4" else 3)
-        epochs = work.epochs // 2 if asked.quick else work.epochs
+        epochs = max(work.epochs // 3, 2) if asked.quick else work.epochs
         report_fit(name, replace(work, epochs=epochs), asked.systems, rounds)
 
 
 def grid(asked: Asked) -> None:
     rounds = asked.rounds or (1 if asked.quick else 3)
     for name, work in list(TABLES.items())[: 1 if asked.quick else None]:
-        own = replace(work, epochs=14) if asked.quick else work
+        own = replace(work, epochs=7) if asked.quick else work
         report_grid(name, own, rounds, with_textbook="textbook" in asked.systems)
 
 
@@ -87,7 +87,7 @@ def growth(asked: Asked) -> None:
 
 
 def memory(asked: Asked) -> None:
-    for name in asked.workloads or (["W1"] if asked.quick else ["W1", "W4"]):
+    for name in asked.workloads or (["W3"] if asked.quick else ["W1", "W4"]):
         report_memory(name, few(asked))
 
 
@@ -96,7 +96,7 @@ def start(asked: Asked) -> None:
 
 
 def threads(asked: Asked) -> None:
-    works = {"W2": 10} if asked.quick else {"W2": 40, "W4": 2}
+    works = {"W2": 5} if asked.quick else {"W2": 40, "W4": 2}
     report_threads(works, asked.rounds or (1 if asked.quick else 3))
 
 
@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the parts that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="under a minute")
-    parser.add_argument("--parts", type=names(PARTS), default=list(PARTS))
+    parser.add_argument("--parts", type=names(PARTS), help="default: all (quick: but threads)")
     parser.add_argument("--workloads", type=names(WORKLOADS), help="of the parts fit and memory")
     parser.add_argument("--systems", type=names(SYSTEMS), default=list(SYSTEMS))
     parser.add_argument("--rounds", type=int, help="default: 3 or so (quick: 1)")
@@ -147,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     torch.set_num_threads(1)
     asked.systems = available(asked.systems)
-    for part in asked.parts:
+    for part in asked.parts or [part for part in PARTS if part != "threads" or not asked.quick]:
         PARTS[part](asked)
 
 

@@ -173,6 +173,7 @@ def exponent(sizes: Sequence[int], seconds: Sequence[float]) -> str:
 
 def report_growth(rounds: int) -> None:
     """Print how the cost of a pass grows with a table and a network, one size at a time."""
+    fit_once(OURS, SMALL)
     rows = []
     for what, works in GROWTH.items():
         runs = {str(n): costs(SYSTEMS[OURS], work.rows(), work) for n, work in works.items()}
