@@ -24,7 +24,7 @@ lint: .venv/.installed-lint
 	$(BIN)/lint-imports
 
 bench: .venv/.installed-bench
-	$(BIN)/python benchmarks/one_fit.py
+	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/density.py
 
 docs: .venv/.installed-docs

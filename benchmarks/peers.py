@@ -1,4 +1,4 @@
-"""The systems that one fit is compared with, each brought to the same work.
+"""The systems that this package is compared with, each brought to the same work.
 
 The same work is: the rows of one float32 table, already standardised; ReLU networks whose
 widths the decoder mirrors; one normal draw of z per row; Adam at 1e-3 without weight decay;
@@ -17,14 +17,16 @@ import logging
 import math
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+OURS = "sklearn_vae"
 LEARNING_RATE = 1e-3
 
 
@@ -43,7 +45,12 @@ class Workload:
     @property
     def n_steps(self) -> int:
         """Gradient steps of the whole fit when the last, shorter batch is used."""
-        return self.epochs * math.ceil(self.n_rows / self.batch_size)
+        return self.epochs * self.steps_per_pass
+
+    @property
+    def steps_per_pass(self) -> int:
+        """Gradient steps of one pass over the rows."""
+        return math.ceil(self.n_rows / self.batch_size)
 
     def rows(self) -> np.ndarray:
         """Return a noisy curved sheet, its columns standardised (or cut to 0 and 1)."""
@@ -91,11 +98,11 @@ class TextbookVAE(nn.Module):
 
 
 class NegativeELBO(nn.Module):
-    """Nats per row: unit-variance Gaussian or Bernoulli reconstruction, plus the KL."""
+    """Nats per row: unit-variance Gaussian or Bernoulli reconstruction, plus beta times the KL."""
 
-    def __init__(self, binary: bool):
+    def __init__(self, binary: bool, beta: float = 1.0):
         super().__init__()
-        self.binary = binary
+        self.binary, self.beta = binary, beta
 
     def forward(self, outputs: tuple[Tensor, Tensor, Tensor], x: Tensor) -> Tensor:
         decoded, loc, log_variance = outputs
@@ -105,30 +112,32 @@ class NegativeELBO(nn.Module):
             reconstruction = 0.5 * F.mse_loss(decoded, x, reduction="sum")
         kl = -0.5 * torch.sum(1 + log_variance - loc.pow(2) - log_variance.exp())
 
-        return (reconstruction + kl) / len(x)
+        return (reconstruction + self.beta * kl) / len(x)
+
+
+def train_textbook(X: np.ndarray, work: Workload, beta: float = 1.0) -> tuple[TextbookVAE, int]:
+    """Train as tutorials do; return the model and the number of gradient steps."""
+    from torch.utils.data import DataLoader, TensorDataset
+
+    loader = DataLoader(TensorDataset(torch.from_numpy(X)), work.batch_size, shuffle=True)
+    model, criterion = TextbookVAE(work), NegativeELBO(work.binary, beta)
+    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
+    model.train()
+    losses = []
+    for _ in range(work.epochs):
+        for (x,) in loader:
+            optimizer.zero_grad()
+            loss = criterion(model(x), x)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+
+    return model, len(losses)
 
 
 def textbook(X: np.ndarray, work: Workload) -> Callable[[], int]:
     """DataLoader, torch.optim.Adam, and ``.item()`` on every batch's loss."""
-    from torch.utils.data import DataLoader, TensorDataset
-
-    def run() -> int:
-        loader = DataLoader(TensorDataset(torch.from_numpy(X)), work.batch_size, shuffle=True)
-        model, criterion = TextbookVAE(work), NegativeELBO(work.binary)
-        optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
-        model.train()
-        losses = []
-        for _ in range(work.epochs):
-            for (x,) in loader:
-                optimizer.zero_grad()
-                loss = criterion(model(x), x)
-                loss.backward()
-                optimizer.step()
-                losses.append(loss.item())
-
-        return len(losses)
-
-    return run
+    return lambda: train_textbook(X, work)[1]
 
 
 def skorch(X: np.ndarray, work: Workload) -> Callable[[], int]:
@@ -158,12 +167,9 @@ def skorch(X: np.ndarray, work: Workload) -> Callable[[], int]:
     return run
 
 
-def _train_pyod(detector_class: type, X: np.ndarray, work: Workload, options: dict) -> int:
-    """Fit a PyOD network without dropout, batch norm, weight decay or scaling of its own.
-
-    It drops each pass's shorter batch, so its average step is up to 3% more work (W2, W3).
-    """
-    detector = detector_class(
+def _pyod(detector_class: type, work: Workload, **options: Any) -> Any:
+    """Return a PyOD network without dropout, batch norm, weight decay or scaling of its own."""
+    return detector_class(
         lr=LEARNING_RATE,
         epoch_num=work.epochs,
         batch_size=work.batch_size,
@@ -175,6 +181,13 @@ def _train_pyod(detector_class: type, X: np.ndarray, work: Workload, options: di
         verbose=0,
         **options,
     )
+
+
+def _train_pyod(detector: Any, X: np.ndarray, work: Workload) -> int:
+    """Fit a PyOD network.
+
+    It drops each pass's shorter batch, so its average step is up to 3% more work (W2, W3).
+    """
     # fit ends with a score of all training rows: not the same work, so left out
     detector.decision_function = lambda X: np.arange(float(len(X)))
     detector.fit(X)
@@ -182,21 +195,23 @@ def _train_pyod(detector_class: type, X: np.ndarray, work: Workload, options: di
     return work.epochs * (work.n_rows // work.batch_size)
 
 
-def pyod_vae(X: np.ndarray, work: Workload) -> Callable[[], int]:
-    """PyOD's VAE, with the clamp on its KL lifted (the default clamps it to 0).
-
-    Its loss has squared error only, also for binary columns: less work than a Bernoulli.
-    """
+def pyod_vae_detector(work: Workload) -> Any:
+    """Return PyOD's VAE with the clamp on its KL lifted (the default clamps it to 0)."""
     from pyod.models.vae import VAE
 
-    options = {
-        "encoder_neuron_list": list(work.widths),
-        "decoder_neuron_list": list(reversed(work.widths)),
-        "latent_dim": work.n_components,
-        "capacity": math.inf,
-    }
+    return _pyod(
+        VAE,
+        work,
+        encoder_neuron_list=list(work.widths),
+        decoder_neuron_list=list(reversed(work.widths)),
+        latent_dim=work.n_components,
+        capacity=math.inf,
+    )
 
-    return lambda: _train_pyod(VAE, X, work, options)
+
+def pyod_vae(X: np.ndarray, work: Workload) -> Callable[[], int]:
+    """PyOD's VAE. Its loss is squared error also for binary columns: less than a Bernoulli."""
+    return lambda: _train_pyod(pyod_vae_detector(work), X, work)
 
 
 def pyod_autoencoder(X: np.ndarray, work: Workload) -> Callable[[], int]:
@@ -205,10 +220,10 @@ def pyod_autoencoder(X: np.ndarray, work: Workload) -> Callable[[], int]:
 
     options = {"hidden_neuron_list": [*work.widths, work.n_components]}
 
-    return lambda: _train_pyod(AutoEncoder, X, work, options)
+    return lambda: _train_pyod(_pyod(AutoEncoder, work, **options), X, work)
 
 
-def _pythae_model(work: Workload) -> nn.Module:
+def pythae_model(work: Workload) -> nn.Module:
     """Return pythae's VAE around the textbook's networks (its own have one width of 512)."""
     from pythae.models import VAE, VAEConfig
     from pythae.models.base.base_utils import ModelOutput
@@ -259,42 +274,79 @@ def pythae(X: np.ndarray, work: Workload) -> Callable[[], int]:
                 learning_rate=LEARNING_RATE,
                 no_cuda=True,
             )
-            BaseTrainer(_pythae_model(work), data, training_config=config).train()
+            BaseTrainer(pythae_model(work), data, training_config=config).train()
 
         return work.n_steps
 
     return run
 
 
-def sklearn_vae(X: np.ndarray, work: Workload) -> Callable[[], int]:
-    """This package, by its defaults: learned scale, linear path, start at PCA.
+def vae_transformer(work: Workload, **options: Any) -> Any:
+    """Return this package's estimator with the textbook's activation, optimiser and passes.
 
-    An iteration is one pass, or more where a pass is short: a first, untimed fit tells how many
-    steps it has, and ``max_iter`` is then set to what comes nearest to the others' steps.
+    An iteration is one pass, or more where a pass is short: ``max_iter`` is what comes nearest
+    to the others' steps.
     """
     from sklearn_vae import VAETransformer
+    from sklearn_vae.base import FEWEST_STEPS
 
-    def fit(max_iter: int) -> int:
-        model = VAETransformer(
-            work.n_components,
-            hidden_layer_sizes=work.widths,
-            activation="relu",
-            max_iter=max_iter,
-            batch_size=work.batch_size,
-            learning_rate=LEARNING_RATE,
-            weight_decay=0.0,
-            early_stopping=False,
-            device="cpu",
-            random_state=0,
-        )
-
-        return model.fit(X).n_steps_
-
-    iterations = 1 if work.epochs == 1 else max(1, round(work.n_steps / fit(1)))
-
-    return lambda: fit(iterations)
+    return VAETransformer(
+        work.n_components,
+        hidden_layer_sizes=work.widths,
+        activation="relu",
+        max_iter=max(1, round(work.n_steps / max(work.steps_per_pass, FEWEST_STEPS))),
+        batch_size=work.batch_size,
+        learning_rate=LEARNING_RATE,
+        weight_decay=0.0,
+        early_stopping=False,
+        device="cpu",
+        random_state=0,
+        **options,
+    )
 
 
-ADAPTERS = (textbook, skorch, pyod_vae, pyod_autoencoder, pythae, sklearn_vae)
+def vae_transformer_like_textbook(work: Workload) -> Any:
+    """Return this package's estimator doing the textbook's work, and no more than it must.
+
+    Its decoder gives each real column a mean only. What no option turns off is one learned
+    scale per column, the linear path beside each network, and the start at PCA.
+    """
+    from sklearn_vae import Bernoulli, Gaussian
+
+    likelihood = Bernoulli() if work.binary else Gaussian(scale="column")
+
+    return vae_transformer(work, likelihood=likelihood, scale_prior=0.0)
+
+
+def sklearn_vae(X: np.ndarray, work: Workload) -> Callable[[], int]:
+    """This package doing the textbook's work."""
+    return lambda: vae_transformer_like_textbook(work).fit(X).n_steps_
+
+
+def sklearn_vae_defaults(X: np.ndarray, work: Workload) -> Callable[[], int]:
+    """This package as it comes: the decoder gives a scale beside each mean of a real column."""
+    return lambda: vae_transformer(work).fit(X).n_steps_
+
+
+ADAPTERS = (
+    textbook,
+    skorch,
+    pyod_vae,
+    pyod_autoencoder,
+    pythae,
+    sklearn_vae,
+    sklearn_vae_defaults,
+)
 SYSTEMS = {prepare.__name__: prepare for prepare in ADAPTERS}
-PACKAGES = {"textbook": "torch", "pyod_vae": "pyod", "pyod_autoencoder": "pyod"}
+PACKAGES = {
+    "textbook": "torch",
+    "pyod_vae": "pyod",
+    "pyod_autoencoder": "pyod",
+    "sklearn_vae_defaults": "sklearn_vae",
+}
+
+
+def fit_once(system: str, work: Workload) -> None:
+    """Fit one pass over fresh rows: a warm-up, or the first fit of a process."""
+    once = replace(work, epochs=1)
+    SYSTEMS[system](once.rows(), once)()

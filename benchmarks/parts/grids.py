@@ -1,0 +1,101 @@
+"""A grid of fits with cross-validation: the textbook's, scikit-learn's over ours, and ours."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from parts.measure import alternate, ratio, table, timed
+from peers import (
+    WORKLOADS,
+    NegativeELBO,
+    Workload,
+    train_textbook,
+    vae_transformer_like_textbook,
+)
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import GridSearchCV
+
+FOLDS = 5
+GRID = {"n_components": [2, 4, 6, 8], "beta": [0.5, 1.0, 2.0, 4.0]}
+TEXTBOOK = "GridSearchCV of the textbook loop"
+ALONE = "GridSearchCV of VAETransformer"
+TOGETHER = "VAESearchCV of VAETransformer"
+HALVING = "VAESearchCV, factor=4"
+
+# Whole tables; the passes are those over the four folds that a fit sees.
+TABLES = {
+    "500×10": replace(WORKLOADS["W3"], epochs=57),
+    "5000×20": replace(WORKLOADS["W1"], n_rows=5_000, n_columns=20, epochs=5),
+}
+
+
+class TextbookEstimator(BaseEstimator):
+    """The textbook loop with what a search asks for: parameters, ``fit`` and ``score``."""
+
+    def __init__(
+        self, work: Workload, n_components: int = 2, beta: float = 1.0, random_state: int = 0
+    ):
+        self.work = work
+        self.n_components = n_components
+        self.beta = beta
+        self.random_state = random_state
+
+    def fit(self, X: np.ndarray, y: None = None) -> "TextbookEstimator":
+        torch.manual_seed(self.random_state)
+        work = replace(self.work, n_components=self.n_components)
+        self.model_, self.n_steps_ = train_textbook(X, work, self.beta)
+
+        return self
+
+    def score(self, X: np.ndarray, y: None = None) -> float:
+        """Minus the loss of one draw per row, averaged over the rows."""
+        self.model_.eval()
+        x = torch.from_numpy(X)
+        with torch.no_grad():
+            return -NegativeELBO(self.work.binary, self.beta)(self.model_(x), x).item()
+
+
+def searches(work: Workload, with_textbook: bool) -> dict[str, Callable]:
+    """Return constructors of the searches, and print the gradient steps of their fits."""
+    from sklearn_vae import VAESearchCV
+
+    fold = replace(work, n_rows=work.n_rows * (FOLDS - 1) // FOLDS)
+    textbook, ours = TextbookEstimator(fold), vae_transformer_like_textbook(fold)
+    rows = fold.rows()
+    n_ours = ours.fit(rows).n_steps_  # the warm-up, too
+    options = {"cv": FOLDS, "refit": False, "n_jobs": None}
+    found = {
+        TEXTBOOK: lambda: GridSearchCV(textbook, GRID, **options),
+        ALONE: lambda: GridSearchCV(ours, GRID, **options),
+        TOGETHER: lambda: VAESearchCV(ours, GRID, **options),
+        HALVING: lambda: VAESearchCV(ours, GRID, factor=4, **options),
+    }
+    print(f"\nGradient steps per fit: {n_ours} of VAETransformer", end="")
+    if with_textbook:
+        print(f", {textbook.fit(rows).n_steps_} of the textbook loop", end="")
+    else:
+        del found[TEXTBOOK]
+    print(".", flush=True)
+
+    return found
+
+
+def report_grid(name: str, work: Workload, rounds: int, *, with_textbook: bool) -> None:
+    """Print the CPU seconds of whole searches and their paired ratios."""
+    X = work.rows()
+    runs = {
+        search: lambda make=make: timed(lambda: make().fit(X))[0]
+        for search, make in searches(work, with_textbook).items()
+    }
+    seconds = alternate(runs, rounds, once=[TEXTBOOK])
+    n_fits = FOLDS * np.prod([len(values) for values in GRID.values()])
+    table(
+        f"{n_fits} fits on {name}: batch {work.batch_size}, widths {work.widths}, rounds: {rounds}",
+        ["search", "CPU s", "speed, textbook's grid = 1", "GridSearchCV of VAETransformer = 1"],
+        [
+            [search, f"{np.median(own):.2f}"]
+            + [ratio(seconds.get(TEXTBOOK), own), ratio(seconds[ALONE], own)]
+            for search, own in seconds.items()
+        ],
+    )

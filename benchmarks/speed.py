@@ -1,0 +1,155 @@
+"""What this package costs beside its peers: fits, grids, inference, memory, start, threads.
+
+    python benchmarks/speed.py                 # everything: under ten minutes
+    python benchmarks/speed.py --quick         # less of each, but threads: under a minute
+    python benchmarks/speed.py --parts fit --workloads W1,W4 --systems textbook,sklearn_vae
+
+What is compared takes turns in one process on one thread, round after round, every second
+round in reverse. Costs are medians over the rounds; speeds are medians and quartiles of the
+ratios within a round. Compare the ratios, not the milliseconds. Times are CPU times, unless
+wall is said. How each part's figures are obtained:
+
+- ``fit``: all systems fit the same rows. A round gives each two costs: of a fit, its CPU time
+  over its gradient steps; of a step alone, what the passes after the first add, over their
+  steps, so that work done once per fit drops out. ``sklearn_vae`` does the textbook's work,
+  ``sklearn_vae_defaults`` what its users get. Among the systems is one that computes nothing but
+  the matrix products of the textbook's steps, by the faster of two libraries: a share of the
+  GEMM limit is its time over a system's.
+- ``grid``: a search over 4 latent sizes and 4 betas by 5 folds, scoring included, without a
+  refit: GridSearchCV of the textbook loop (in the first round only, its score is one draw's
+  loss), GridSearchCV and VAESearchCV of VAETransformer (doing the textbook's work; its score is
+  the log-density from 64 draws). All take the same number of steps per fit, which is printed.
+  With ``factor=4`` candidates are given up on the way.
+- ``inference``: ``score_samples`` of 200,000 rows with 64 draws, per row and draw, beside
+  pythae's ``get_nll`` on a few hundred rows; ``transform`` beside a DataLoader loop over the
+  textbook's encoder. PyOD's score is of one draw per row. Networks and columns are W1's.
+- ``frame``: the share of W3's fit that is not spent in ``Trainer._train_once``, which does
+  nothing but draw batches and noise and take gradient steps.
+- ``growth``: the slope of log cost per pass over log size, of ``sklearn_vae``: of a whole fit
+  of few passes, and of the passes after the first.
+- ``memory``: one fresh process per system loads the rows, makes a toy fit, so that every lazy
+  import is behind it, and notes its highest resident memory so far; the table says what one
+  pass over all rows then adds. Where there is /proc, the kernel's VmHWM is read and not
+  ``ru_maxrss``, which a process inherits from the one that started it.
+- ``start``: wall and CPU seconds of fresh processes that import, or import and make a first fit
+  (one pass over W3's 500 rows); median of the runs, the interpreter's own start included.
+- ``threads``: wall time, in a fresh process whose threads nobody has set, of a fit on one
+  thread, a fit on as many as torch chooses, and two fits side by side by joblib. Side by side
+  is compared with twice one fit; a ratio below 1 would be oversubscription.
+
+A system that is not installed is named and left out.
+"""
+
+import argparse
+import importlib.metadata
+import importlib.util
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from parts.fits import report_fit, report_frame, report_growth
+from parts.grids import TABLES, report_grid
+from parts.inference import report_inference
+from parts.processes import report_memory, report_start, report_threads
+from peers import OURS, PACKAGES, SYSTEMS, WORKLOADS
+
+Asked = argparse.Namespace
+
+
+def fit(asked: Asked) -> None:
+    for name in asked.workloads or (["W1", "W3"] if asked.quick else WORKLOADS):
+        work = WORKLOADS[name]
+        # a fit of W4 is long and steady
+        rounds = asked.rounds or (1 if asked.quick else 2 if name == "W4" else 3)
+        epochs = max(work.epochs // 3, 2) if asked.quick else work.epochs
+        report_fit(name, replace(work, epochs=epochs), asked.systems, rounds)
+
+
+def grid(asked: Asked) -> None:
+    rounds = asked.rounds or (1 if asked.quick else 3)
+    for name, work in list(TABLES.items())[: 1 if asked.quick else None]:
+        own = replace(work, epochs=7) if asked.quick else work
+        report_grid(name, own, rounds, with_textbook="textbook" in asked.systems)
+
+
+def inference(asked: Asked) -> None:
+    n_rows = 20_000 if asked.quick else 200_000
+    report_inference(n_rows, asked.systems, asked.rounds or (1 if asked.quick else 3))
+
+
+def frame(asked: Asked) -> None:
+    report_frame(asked.rounds or (2 if asked.quick else 5))
+
+
+def growth(asked: Asked) -> None:
+    report_growth(asked.rounds or (1 if asked.quick else 3))
+
+
+def memory(asked: Asked) -> None:
+    for name in asked.workloads or (["W3"] if asked.quick else ["W1", "W4"]):
+        report_memory(name, few(asked))
+
+
+def start(asked: Asked) -> None:
+    report_start(few(asked), runs=asked.rounds or (1 if asked.quick else 3))
+
+
+def threads(asked: Asked) -> None:
+    works = {"W2": 5} if asked.quick else {"W2": 40, "W4": 2}
+    report_threads(works, asked.rounds or (1 if asked.quick else 3))
+
+
+PARTS = {
+    part.__name__: part for part in (fit, grid, inference, frame, growth, memory, start, threads)
+}
+
+
+def few(asked: Asked) -> list[str]:
+    """Return the systems that a quick run starts processes for."""
+    return [s for s in asked.systems if not asked.quick or s in ("textbook", OURS)]
+
+
+def available(systems: list[str]) -> list[str]:
+    """Return the installed systems; print their versions and name those left out."""
+    packages = {system: PACKAGES.get(system, system) for system in systems}
+    found = [system for system in systems if importlib.util.find_spec(packages[system])]
+    for system in [system for system in systems if system not in found]:
+        print(f"{system} is left out: {packages[system]} is not installed.")
+    peers = dict.fromkeys(["numpy", *(packages[s] for s in found if packages[s] != OURS)])
+    versions = [f"{peer} {importlib.metadata.version(peer)}" for peer in peers]
+    print(f"Python {platform.python_version()}, {', '.join(versions)}; one thread.")
+
+    return found
+
+
+def names(choices: dict) -> Callable[[str], list[str]]:
+    """Return a parser of comma-separated names that refuses unknown ones."""
+
+    def parse(text: str) -> list[str]:
+        chosen = text.split(",")
+        if unknown := set(chosen) - set(choices):
+            raise argparse.ArgumentTypeError(f"{unknown} not among {', '.join(choices)}")
+        return chosen
+
+    return parse
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the parts that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="under a minute")
+    parser.add_argument("--parts", type=names(PARTS), help="default: all (quick: but threads)")
+    parser.add_argument("--workloads", type=names(WORKLOADS), help="of the parts fit and memory")
+    parser.add_argument("--systems", type=names(SYSTEMS), default=list(SYSTEMS))
+    parser.add_argument("--rounds", type=int, help="default: 3 or so (quick: 1)")
+    asked = parser.parse_args(arguments)
+
+    torch.set_num_threads(1)
+    asked.systems = available(asked.systems)
+    for part in asked.parts or [part for part in PARTS if part != "threads" or not asked.quick]:
+        PARTS[part](asked)
+
+
+if __name__ == "__main__":
+    main()
