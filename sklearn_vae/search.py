@@ -47,9 +47,9 @@ class VAESearchCV(BaseSearchCV):
     divide them into fleets. In a Pipeline, the steps before the VAE are fitted once per
     fold.
 
-    What cannot ride (a candidate whose last step is no VAE, one with callbacks, or with
-    fit parameters other than sample_weight) is fitted in the ordinary way, with a warning
-    that says why.
+    What cannot ride (a candidate whose last step is no VAE or has a fit of its own, one
+    with callbacks, or with fit parameters other than sample_weight) is fitted in the
+    ordinary way, with a warning that says why.
 
     Parameters
     ----------
@@ -64,8 +64,9 @@ class VAESearchCV(BaseSearchCV):
         Keeps one in ``factor`` candidates at each of several stops on the way, by their
         mean test score there, and trains only those further: successive halving in which
         nobody starts again. The first stop is after ``max_iter`` divided by ``factor``
-        once for every further stop. None trains all to their end. Then, ``n_jobs`` is
-        not used.
+        once for every further stop. None trains all to their end. With a factor, all
+        fits have to ride, on one process, and an error in training ends the search; where
+        there are several scores, ``refit`` names the one that counts.
     scoring : str, callable, list, tuple or dict, default=None
         As in ``GridSearchCV``; None takes the estimator's ``score``, the mean log-density
         in nats.
@@ -98,6 +99,9 @@ class VAESearchCV(BaseSearchCV):
         The best candidate.
     refit_time_ : float
         Seconds that its last fit took.
+    n_candidates_, n_resources_ : list of int
+        Only with ``factor``: how many candidates came to each stop, and after how many
+        iterations it was.
     scorer_, n_splits_, multimetric_ : function, int, bool
         As in ``GridSearchCV``.
 
@@ -188,6 +192,12 @@ class VAESearchCV(BaseSearchCV):
         -------
         self : object
             With the results as attributes.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is not as it must be, or if no fit succeeds. The search is then
+            as before.
         """
         self._validate_params()
         with all_or_nothing(self):
@@ -441,10 +451,11 @@ class Work:
         """Rows of one fold: X_train, y_train, X_test, y_test."""
         if split not in self.folds:
             train, test = self.splits[split]
-            self.folds[split] = (
+            fold = (
                 *_safe_split(self.estimator, self.X, self.y, train),
                 *_safe_split(self.estimator, self.X, self.y, test, train),
             )
+            self.folds.setdefault(split, fold)  # another thread may have been faster
         return self.folds[split]
 
     def _head(self, estimator: Pipeline, candidate: int, split: int) -> tuple[list[Any], Any]:
@@ -458,7 +469,7 @@ class Work:
             X, y, *_ = self._fold(split)
             head = Pipeline(estimator.steps[:-1], memory=estimator.memory)
             rows = head.fit_transform(X, y)
-            self.heads[key] = head.steps, rows
+            self.heads.setdefault(key, (head.steps, rows))
         return self.heads[key]
 
     def result(self, task: Task, rides: dict[Task, "Ride"], fit_time: float) -> dict[str, Any]:
