@@ -228,23 +228,33 @@ class VAE(nn.Module):
     def flatten(self) -> None:
         """Move all parameters into one tensor ``flat`` and their gradients into another.
 
-        Matrices of the networks come first, ``n_decayed`` numbers per member: they are
-        the ones that weight decay shrinks. Call it again after moving the module to
-        another device or type.
+        A layer's bias follows its weights, and the linear path the last layer, so that each
+        layer is one block of rows. ``decays`` tells which numbers weight decay shrinks: the
+        networks' matrices. Call it again after moving the module to another device or type.
         """
-        matrices, others = self._by_decay()
-        params = [*matrices, *others]
-        self.flat_order = params
+        params = [*self.encoder.in_order(), *self.decoder.in_order(), self.free]
         n_members = len(self.free)
-        self.n_decayed = sum(param[0].numel() for param in matrices)
         self.flat = torch.cat([param.detach().reshape(n_members, -1) for param in params], dim=1)
         self.flat_grad = torch.zeros_like(self.flat)
+        self.decays = torch.zeros_like(self.flat[0])
+        matrices = {id(param) for net in (self.encoder, self.decoder) for param in net.matrices()}
+        self.places: dict[int, int] = {}
         position = 0
         for param in params:
-            size = param[0].numel()
-            param.data = self.flat[:, position : position + size].view(param.shape)
-            param.grad = self.flat_grad[:, position : position + size].view(param.shape)
-            position += size
+            end = position + param[0].numel()
+            self.places[id(param)] = position
+            self.decays[position:end] = id(param) in matrices
+            param.data = self.flat[:, position:end].view(param.shape)
+            param.grad = self.flat_grad[:, position:end].view(param.shape)
+            position = end
+
+    def block(self, params: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """View neighbouring parameters and their gradients as one: (M, all rows, n_out)."""
+        first = self.places[id(params[0])]
+        shape = (len(self.flat), sum(param.shape[1] for param in params), params[0].shape[2])
+        end = first + shape[1] * shape[2]
+        value, grad = (flat[:, first:end].view(shape) for flat in (self.flat, self.flat_grad))
+        return value, grad
 
     def weights(self, member: int = 0) -> dict[str, np.ndarray]:
         """Copy one member's parameters out, by name, as if it had been alone."""
@@ -275,13 +285,3 @@ class VAE(nn.Module):
         for name, value in self.state_dict().items():
             # tensor(), not as_tensor(), which warns of arrays that are read-only
             value.copy_(torch.tensor(weights[name]))
-
-    def _by_decay(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        matrices: list[nn.Parameter] = []
-        others: list[nn.Parameter] = []
-        for network in (self.encoder, self.decoder):
-            matrices += [layer.weight for layer in network.layers]
-            matrices += [network.last] if network.last is not None else []
-            others += [layer.bias for layer in network.layers]
-            others += [network.linear.weight, network.linear.bias]
-        return matrices, [*others, self.free]

@@ -113,6 +113,18 @@ class MLP(nn.Module):
             x = self.activation(layer(x))
         return torch.baddbmm(out, x, self.last)
 
+    def matrices(self) -> list[nn.Parameter]:
+        """Weights of the hidden layers and the last one."""
+        return [*(layer.weight for layer in self.layers), *self._last()]
+
+    def in_order(self) -> list[nn.Parameter]:
+        """All parameters: layer by layer, weights before biases, the linear path at the end."""
+        hidden = [param for layer in self.layers for param in (layer.weight, layer.bias)]
+        return [*hidden, *self._last(), self.linear.weight, self.linear.bias]
+
+    def _last(self) -> list[nn.Parameter]:
+        return [] if self.last is None else [self.last]
+
     def draw(
         self, member: int, generators: Sequence[torch.Generator], n_in: int | None = None
     ) -> None:

@@ -4,10 +4,13 @@ Autograd builds a graph at every step; here each part of the model has a forward
 backward of its own, computes into buffers that are made once, and writes its gradient
 where the optimizer reads it. What has no part here (another posterior, another kind of
 column) is left to autograd, which is also what this is tested against.
+
+Tensors lie features first, (M, features, rows): products then have the rows along the
+axis that the processor's vectors run along, which few and odd numbers of features would
+leave half empty.
 """
 
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -15,7 +18,7 @@ from torch import Tensor
 from sklearn_vae import likelihoods, posteriors
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.model import FARTHEST_INPUT, VAE
-from sklearn_vae.networks import MLP, Dense
+from sklearn_vae.networks import MLP
 from sklearn_vae.objectives import ELBO
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import HALF_LOG_2PI
@@ -77,19 +80,46 @@ class Gradient:
         self, model: VAE, objective: ELBO, n_rows: int, n_draws: int, *, clamps: bool = True
     ):
         n_members, like = len(model.flat), model.flat
-        self.objective, self.mask, self.clamps = objective, model.mask, clamps
+        self.objective, self.mask = objective, model.mask
         self.outlet = Outlet(model)
         self.shares = Shares(n_members, n_rows, n_draws, like)
         self.encoder = Layers(model.encoder, n_rows, self.outlet)
-        self.code = Code(self.encoder.out, n_draws)
         self.decoder = Layers(model.decoder, n_draws * n_rows, self.outlet, wants_input=True)
-        out = self.decoder.out.unflatten(1, (n_draws, n_rows))  # (M, K, B, n_of_z)
+        self.clamps = clamps
+        self.x = _contiguous(self.encoder.x) if clamps else self.encoder.x
+        self.code = Code(self.encoder.out, self.decoder.x, n_draws)
         self.grad_out = torch.empty_like(self.decoder.out)
-        grads = self.grad_out.view_as(out), self.outlet.take(model.free).unsqueeze(1)
-        self.columns = _columns(model, out, grads, objective.prior_rows, self.shares)
-        self.widths = model.likelihood.widths
+        self.columns = self._columns(model)
         self.terms = like.new_zeros(3, n_members)
         self.loss, self.reconstruction, self.kl = self.terms.unbind()
+
+    def _columns(self, model: VAE) -> Sequence["GaussianColumns | BernoulliColumns"]:
+        """One part for each kind of columns, on views of the decoder's output."""
+        likelihood, shape = model.likelihood, (self.shares.n_draws, self.shares.n_rows)
+        params, grads = (
+            likelihood.split(out.unflatten(2, shape).movedim(1, -1), free.unsqueeze(1))
+            for out, free in zip(
+                (self.decoder.out, self.grad_out), self.outlet.open(model.free), strict=True
+            )
+        )
+        cuts = zip(
+            likelihood.blocks,
+            params,
+            grads,
+            likelihood.cut(self.x.mT.unsqueeze(1)),
+            likelihood.cut(model.residual),
+            strict=True,
+        )
+        parts: list[GaussianColumns | BernoulliColumns] = []
+        for (kind, _), *views, x, residual in cuts:
+            own, own_grads = ([view.movedim(-1, 1) for view in some] for some in views)
+            x, residual = x.movedim(-1, 1), residual.movedim(-1, 1)  # (M, d, 1, B), (M, d, 1, 1)
+            if isinstance(kind, Bernoulli):
+                parts.append(BernoulliColumns(own, own_grads, x, self.shares))
+            else:
+                prior = self.objective.prior_rows
+                parts.append(GaussianColumns(own, own_grads, x, residual, prior, self.shares))
+        return parts
 
     @torch.no_grad()
     def __call__(self, x: Tensor, weight: Tensor | None, noise: Tensor, beta: Tensor) -> Tensor:
@@ -113,20 +143,25 @@ class Gradient:
         """
         if weight is not None:
             self.shares.weigh(weight)
-        self.encoder.forward(x.clamp(-FARTHEST_INPUT, FARTHEST_INPUT) if self.clamps else x)
-        self.decoder.forward(self.code.forward(noise))
+        self.x.copy_(x.mT)
+        if self.clamps:
+            torch.clamp(self.x, -FARTHEST_INPUT, FARTHEST_INPUT, out=self.encoder.x)
+        noise = noise.movedim(-1, 1)  # (M or 1, l, K, B or 1)
+        self.encoder.forward()
+        self.code.forward(noise)
+        self.decoder.forward()
 
         self.reconstruction.zero_()
-        for block, own in zip(self.columns, x.unsqueeze(1).split(self.widths, dim=-1), strict=True):
-            self.reconstruction.add_(block.forward_backward(own))
+        for block in self.columns:
+            self.reconstruction.add_(block.forward_backward())
         grad_z = self.decoder.backward(self.grad_out)
 
         kl_per_unit = self.code.kl(self.shares)  # (M, l)
         torch.sum(self.objective.clamped(kl_per_unit, self.mask), 1, out=self.kl)
-        force = self.shares.column * beta.view(-1, 1, 1)  # (M, B, 1)
+        force = self.shares.row * beta.view(-1, 1, 1)  # (M, 1, B)
         spent = self.objective.spent(kl_per_unit)
         if spent is not None:
-            force = force * spent.unsqueeze(1)
+            force = force * spent.unsqueeze(2)
         self.encoder.backward(self.code.backward(grad_z, noise, force))
         self.outlet.flow()
         torch.addcmul(self.reconstruction, self.kl, beta, out=self.loss)
@@ -134,28 +169,32 @@ class Gradient:
 
 
 class Outlet:
-    """Where gradients are written: the model's own, or, for several members, beside them.
+    """Where parameters are read and their gradients are written.
 
-    The members' gradients of one parameter lie apart in the model's flat tensor, where
-    matrix products are slow to write; they are written in one piece and then moved.
+    For one member, both are views of the model's flat tensors. The gradients of several
+    members lie apart there, where matrix products are slow to write; they are written
+    beside it, in one piece, and then moved.
     """
 
     def __init__(self, model: VAE):
         self.model = model
         self.is_direct = len(model.flat) == 1
-        self.pieces = {id(param): cast(Tensor, param.grad) for param in model.flat_order}
-        if not self.is_direct:
-            self.pieces = {id(param): torch.empty_like(param) for param in model.flat_order}
-        self.rows = [piece.flatten(1) for piece in self.pieces.values()]
+        self.pieces: list[Tensor] = []
 
-    def take(self, param: Tensor) -> Tensor:
-        """Give the place of one parameter's gradient."""
-        return self.pieces[id(param)]
+    def open(self, *params: Tensor) -> tuple[Tensor, Tensor]:
+        """Give values and gradients of neighbouring parameters: (M, all their rows, n_out).
+
+        Parameters have to be opened in the order in which they lie in the flat tensor.
+        """
+        value, grad = self.model.block(params)
+        grad = grad if self.is_direct else _contiguous(grad)
+        self.pieces.append(grad.flatten(1))
+        return value, grad
 
     def flow(self) -> None:
         """Move all gradients to the model."""
         if not self.is_direct:
-            torch.cat(self.rows, dim=1, out=self.model.flat_grad)
+            torch.cat(self.pieces, dim=1, out=self.model.flat_grad)
 
 
 class Shares:
@@ -163,171 +202,148 @@ class Shares:
 
     def __init__(self, n_members: int, n_rows: int, n_draws: int, like: Tensor):
         self.n_rows, self.n_draws = n_rows, n_draws
-        self.column = like.new_full((n_members, n_rows, 1), 1 / n_rows)
-        self.row = self.column.mT  # (M, 1, B)
-        self.draws = like.new_full((n_members, n_draws, n_rows, 1), 1 / (n_rows * n_draws))
-        self.draws_row = self.draws.flatten(1, 2).mT  # (M, 1, K B)
+        self.row = like.new_full((n_members, 1, n_rows), 1 / n_rows)
+        self.column = self.row.mT  # (M, B, 1)
+        self.draws = like.new_full((n_members, 1, n_draws, n_rows), 1 / (n_rows * n_draws))
+        self.draws_column = self.draws.flatten(2).mT  # (M, K B, 1)
         self.total = like.new_ones(n_members, 1, 1)
 
     def weigh(self, weight: Tensor) -> None:
         """Take the weights (M, B) of a batch; without any, all rows count the same."""
-        torch.mul(weight.unsqueeze(-1), 1 / self.n_rows, out=self.column)
-        self.draws.copy_(self.column.unsqueeze(1)).mul_(1 / self.n_draws)
-        torch.sum(self.column, 1, keepdim=True, out=self.total)
+        torch.mul(weight.unsqueeze(1), 1 / self.n_rows, out=self.row)
+        self.draws.copy_(self.row.unsqueeze(1)).mul_(1 / self.n_draws)
+        torch.sum(self.row, 2, keepdim=True, out=self.total)
 
 
 class Layers:
-    """An MLP with its linear path."""
+    """An MLP with its linear path.
+
+    The last layer and the linear path are one product, of the values below the last layer
+    and the input, which lie in one tensor; a row of ones stands for the bias.
+    """
 
     def __init__(self, network: MLP, n_rows: int, outlet: Outlet, *, wants_input: bool = False):
-        self.hidden = [
-            Affine(layer, n_rows, outlet, wants_input=wants_input or place > 0)
-            for place, layer in enumerate(network.layers)
-        ]
-        self.values = [torch.empty_like(affine.out) for affine in self.hidden]
-        self.linear = Affine(network.linear, n_rows, outlet, wants_input=wants_input)
-        self.out = self.linear.out
-        self.wants_input = wants_input
+        n_members, n_in, _ = network.linear.weight.shape
+        widths = [layer.weight.shape[2] for layer in network.layers]
+        n_top = widths[-1] if widths else 0
+        self.top = network.linear.weight.new_ones(n_members, n_top + n_in + 1, n_rows)
+        self.x = self.top[:, n_top:-1]  # (M, n_in, rows), for the caller to fill
         self.activate = ACTIVATIONS_OUT[network.activation_name]
         self.gradient = ACTIVATION_GRADIENTS[network.activation_name]
-        if network.last is not None:
-            self.last, self.last_t = network.last.data, network.last.data.mT
-            self.grad_last = outlet.take(network.last)
-            self.top_t = self.values[-1].mT
-            self.grad_top = torch.empty_like(self.values[-1])
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(M, rows, n_in) -> (M, rows, n_out)."""
-        self.linear.forward(x)
-        if not self.hidden:
-            return self.out
-        for affine, value in zip(self.hidden, self.values, strict=True):
-            x = self.activate(affine.forward(x), value)
-        return self.out.baddbmm_(x, self.last)
+        self.hidden: list[Product] = []
+        below, n_below = self.top[:, n_top:], n_in if wants_input else 0
+        for layer, width in zip(network.layers, widths, strict=True):
+            product = Product(below, n_below, *outlet.open(layer.weight, layer.bias))
+            self.hidden.append(product)
+            below, n_below = self.top.new_ones(n_members, width + 1, n_rows), width
+        # what each hidden layer gives is a part of the next one's input
+        self.values = [product.x[:, :-1] for product in self.hidden[1:]]
+        self.values += [self.top[:, :n_top]] if widths else []
+        last = [] if network.last is None else [network.last]
+        block = outlet.open(*last, network.linear.weight, network.linear.bias)
+        self.last = Product(self.top, n_top + (n_in if wants_input else 0), *block)
+        self.grad_top, self.grad_x = self.last.grad_x.split(
+            [n_top, n_in if wants_input else 0], dim=1
+        )
+        self.out = self.last.out
+
+    def forward(self) -> None:
+        """Compute ``out`` (M, n_out, rows) from ``x``."""
+        for product, value in zip(self.hidden, self.values, strict=True):
+            self.activate(product.forward(), value)
+        self.last.forward()
 
     def backward(self, grad: Tensor) -> Tensor:
         """Write the weights' gradients; give the input's, if it was wanted."""
-        grad_x = self.linear.backward(grad)
-        if not self.hidden:
-            return grad_x
-        torch.bmm(self.top_t, grad, out=self.grad_last)
-        grad = torch.bmm(grad, self.last_t, out=self.grad_top)
-        for affine, value in zip(reversed(self.hidden), reversed(self.values), strict=True):
-            grad = affine.backward(self.gradient(grad, affine.out, value, grad))
-        return grad_x.add_(grad) if self.wants_input else grad
+        self.last.backward(grad)
+        grad = self.grad_top
+        for product, value in zip(reversed(self.hidden), reversed(self.values), strict=True):
+            grad = product.backward(self.gradient(grad, product.out, value, grad))
+        return self.grad_x.add_(grad) if self.hidden else self.grad_x
 
 
-class Affine:
-    """x @ weight + bias."""
+class Product:
+    """The product of transposed weights and x, whose first ``n_wanted`` rows have gradients."""
 
-    def __init__(self, layer: Dense, n_rows: int, outlet: Outlet, *, wants_input: bool):
-        self.weight, self.bias = layer.weight.data, layer.bias.data
-        self.weight_t = self.weight.mT
-        self.grad_weight, self.grad_bias = outlet.take(layer.weight), outlet.take(layer.bias)
-        n_members, n_in, n_out = self.weight.shape
-        self.out = self.weight.new_empty(n_members, n_rows, n_out)
-        self.grad_x = self.weight.new_empty(n_members, n_rows, n_in if wants_input else 0)
-        self.wants_input = wants_input
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(M, rows, n_in) -> (M, rows, n_out)."""
+    def __init__(self, x: Tensor, n_wanted: int, weight: Tensor, grad_weight: Tensor):
+        n_members, _, n_rows = x.shape
         self.x = x
-        return torch.baddbmm(self.bias, x, self.weight, out=self.out)
+        self.weight_t, self.wanted = weight.mT, weight[:, :n_wanted]
+        self.grad_weight = grad_weight
+        self.out = x.new_empty(n_members, weight.shape[2], n_rows)
+        self.grad_x = x.new_empty(n_members, n_wanted, n_rows)
+
+    def forward(self) -> Tensor:
+        """(M, n_in, rows) -> (M, n_out, rows)."""
+        return torch.bmm(self.weight_t, self.x, out=self.out)
 
     def backward(self, grad: Tensor) -> Tensor:
-        """Write the gradients; give the input's, if it was wanted."""
-        torch.bmm(self.x.mT, grad, out=self.grad_weight)
-        torch.sum(grad, 1, keepdim=True, out=self.grad_bias)
-        return torch.bmm(grad, self.weight_t, out=self.grad_x) if self.wants_input else self.grad_x
+        """Write the weights' gradient; give that of the rows that were wanted."""
+        torch.bmm(self.x, grad.mT, out=self.grad_weight)
+        return torch.bmm(self.wanted, grad, out=self.grad_x) if len(self.grad_x[0]) else self.grad_x
 
 
 class Code:
     """A diagonal Gaussian posterior, its draws and its KL from the standard normal."""
 
-    def __init__(self, params: Tensor, n_draws: int):
-        n_members, n_rows, n_components = *params.shape[:2], params.shape[2] // 2
-        self.loc, self.raw = params.chunk(2, dim=-1)  # (M, B, l)
+    def __init__(self, params: Tensor, z: Tensor, n_draws: int):
+        self.loc, self.raw = params.chunk(2, dim=1)  # (M, l, B)
         self.grad_params = torch.empty_like(params)
-        self.grad_loc, self.grad_raw = self.grad_params.chunk(2, dim=-1)
+        self.grad_loc, self.grad_raw = self.grad_params.chunk(2, dim=1)
         self.bent, self.log_scale, self.scale, self.variance, self.work = (
             _contiguous(self.loc) for _ in range(5)
         )
-        self.z = params.new_empty(n_members, n_draws, n_rows, n_components)
-        self.rows_of_z = self.z.flatten(1, 2)
-        self.towards_scale = torch.empty_like(self.z)
-        self.loc_by_draw, self.scale_by_draw = self.loc.unsqueeze(1), self.scale.unsqueeze(1)
+        self.z = z.unflatten(2, (n_draws, -1))  # (M, l, K, B)
+        self.towards_scale = _contiguous(self.z)
+        self.loc_by_draw, self.scale_by_draw = self.loc.unsqueeze(2), self.scale.unsqueeze(2)
         self.bound = params.new_tensor(posteriors.LOG_SCALE_BOUND)
         self.inverse_bound = 1 / self.bound
         self.half = params.new_tensor(0.5)
 
-    def forward(self, noise: Tensor) -> Tensor:
-        """Draws z: (M or 1, K, B or 1, l) -> (M, K B, l)."""
+    def forward(self, noise: Tensor) -> None:
+        """Draw ``z`` (M, l, K B), with noise (M or 1, l, K, B or 1)."""
         torch.mul(self.raw, self.inverse_bound, out=self.bent).tanh_()
         torch.mul(self.bent, self.bound, out=self.log_scale)
         torch.exp(self.log_scale, out=self.scale)
         torch.addcmul(self.loc_by_draw, self.scale_by_draw, noise, out=self.z)
-        return self.rows_of_z
 
     def kl(self, shares: Shares) -> Tensor:
         """KL per dimension, averaged over rows: (M, l)."""
         torch.mul(self.scale, self.scale, out=self.variance)
         rows = torch.addcmul(self.variance, self.loc, self.loc, out=self.work).mul_(self.half)
-        rows.sub_(self.log_scale)  # (M, B, l), half a nat short of the KL
-        return torch.baddbmm(shares.total, shares.row, rows, beta=-0.5).squeeze(1)
+        rows.sub_(self.log_scale)  # (M, l, B), half a nat short of the KL
+        return torch.baddbmm(shares.total, rows, shares.column, beta=-0.5).squeeze(2)
 
     def backward(self, grad_z: Tensor, noise: Tensor, force: Tensor) -> Tensor:
-        """Gradient of the encoder's output: (M, K B, l) -> (M, B, 2 l)."""
-        grad_z = grad_z.view(self.z.shape)
+        """Gradient of the encoder's output: (M, l, K B) -> (M, 2 l, B)."""
+        grad_z = grad_z.unflatten(2, self.z.shape[2:])
         towards_scale = torch.mul(grad_z, noise, out=self.towards_scale)
-        if self.z.shape[1] == 1:
-            grad_loc, grad_scale = grad_z[:, 0], towards_scale[:, 0]
+        if self.z.shape[2] == 1:
+            grad_loc, grad_scale = grad_z[:, :, 0], towards_scale[:, :, 0]
         else:
-            grad_loc, grad_scale = grad_z.sum(1), towards_scale.sum(1)
+            grad_loc, grad_scale = grad_z.sum(2), towards_scale.sum(2)
         torch.addcmul(grad_loc, force, self.loc, out=self.grad_loc)
         grad = grad_scale.mul_(self.scale).addcmul_(force, self.variance).sub_(force)
         torch.addcmul(grad, grad, self.bent.mul_(self.bent), value=-1, out=self.grad_raw)
         return self.grad_params
 
 
-def _columns(
-    model: VAE,
-    out: Tensor,
-    grads: tuple[Tensor, Tensor],
-    prior_rows: float | Tensor,
-    shares: Shares,
-) -> Sequence["GaussianColumns | BernoulliColumns"]:
-    """One part for each kind of columns, on views of the decoder's output and the free ones."""
-    likelihood = model.likelihood
-    cuts = zip(
-        likelihood.blocks,
-        likelihood.split(out, model.free.data.unsqueeze(1)),
-        likelihood.split(*grads),
-        likelihood.cut(model.residual),
-        strict=True,
-    )
-    return [
-        BernoulliColumns(params, own, shares)
-        if isinstance(kind, Bernoulli)
-        else GaussianColumns(params, own, residual, prior_rows, shares)
-        for (kind, _), params, own, residual in cuts
-    ]
-
-
 class BernoulliColumns:
     """Cross-entropy of binary columns."""
 
-    def __init__(self, params: list[Tensor], grads: list[Tensor], shares: Shares):
+    def __init__(self, params: list[Tensor], grads: list[Tensor], x: Tensor, shares: Shares):
         (self.logit,), (self.grad,) = params, grads
-        self.shares = shares
+        self.x, self.shares = x, shares
         self.cost = _contiguous(self.logit)
-        self.rows_of_cost = self.cost.flatten(1, 2)
+        self.rows_of_cost = self.cost.flatten(2)
 
-    def forward_backward(self, x: Tensor) -> Tensor:
-        """Write the gradient; give the loss: (M, 1, B, d) -> (M,)."""
+    def forward_backward(self) -> Tensor:
+        """Write the gradient; give the loss: (M,)."""
         aten.softplus.out(self.logit, out=self.cost)
-        self.cost.addcmul_(x, self.logit, value=-1)
-        torch.sigmoid(self.logit, out=self.grad).sub_(x).mul_(self.shares.draws)
-        return torch.bmm(self.shares.draws_row, self.rows_of_cost).sum((1, 2))
+        self.cost.addcmul_(self.x, self.logit, value=-1)
+        torch.sigmoid(self.logit, out=self.grad).sub_(self.x).mul_(self.shares.draws)
+        return torch.bmm(self.rows_of_cost, self.shares.draws_column).sum((1, 2))
 
 
 class GaussianColumns:
@@ -341,19 +357,17 @@ class GaussianColumns:
         self,
         params: list[Tensor],
         grads: list[Tensor],
+        x: Tensor,
         residual: Tensor,
         prior_rows: float | Tensor,
         shares: Shares,
     ):
-        self.loc, self.raw = params
+        self.loc, self.raw = params  # (M, d, K, B), and the same or (M, d, 1, 1)
         self.grad_loc, self.grad_raw = grads
-        self.shares = shares
+        self.x, self.shares = x, shares
         self.is_of_z = self.raw.shape == self.loc.shape
         self.distance, self.square = _contiguous(self.loc), _contiguous(self.loc)
-        self.rows_of_cost, self.rows_of_square = (
-            self.distance.flatten(1, 2),
-            self.square.flatten(1, 2),
-        )
+        self.rows_of_cost, self.rows_of_square = self.distance.flatten(2), self.square.flatten(2)
         self.bent, self.precision, self.pull = (_contiguous(self.raw) for _ in range(3))
         # what an imagined row pulls at a scale, over the squared precision; and its push
         prior = torch.as_tensor(prior_rows, dtype=residual.dtype, device=residual.device)
@@ -362,14 +376,14 @@ class GaussianColumns:
         bound = likelihoods.LOG_SCALE_BOUND
         self.bound, self.inverse_bound = residual.new_tensor([bound, 1 / bound]).unbind()
         self.double_bound, self.neg_bound = 2 * self.bound, -self.bound
-        self.constant = self.loc.shape[-1] * HALF_LOG_2PI
+        self.constant = self.loc.shape[1] * HALF_LOG_2PI
 
-    def forward_backward(self, x: Tensor) -> Tensor:
-        """Write the gradient; give the loss: (M, 1, B, d) -> (M,)."""
+    def forward_backward(self) -> Tensor:
+        """Write the gradient; give the loss: (M,)."""
         shares = self.shares
         torch.mul(self.raw, self.inverse_bound, out=self.bent).tanh_()
-        torch.mul(self.bent, self.neg_bound, out=self.precision).exp_()  # (M, K or 1, B or 1, d)
-        torch.sub(self.loc, x, out=self.distance).mul_(self.precision)
+        torch.mul(self.bent, self.neg_bound, out=self.precision).exp_()
+        torch.sub(self.loc, self.x, out=self.distance).mul_(self.precision)
         torch.mul(self.distance, self.distance, out=self.square)
         torch.mul(self.distance, self.precision, out=self.grad_loc).mul_(shares.draws)
 
@@ -377,13 +391,13 @@ class GaussianColumns:
         pull = torch.mul(self.precision, self.precision, out=self.pull).mul_(self.imagined)
         if self.is_of_z:
             torch.mul(self.bent, self.double_bound, out=self.distance).add_(self.square)
-            loss = torch.bmm(shares.draws_row, self.rows_of_cost)  # (M, 1, d)
+            loss = torch.bmm(self.rows_of_cost, shares.draws_column)  # (M, d, 1)
             grad = torch.sub(self.push, pull.add_(self.square), out=pull).mul_(shares.draws)
         else:
-            loss = torch.bmm(shares.draws_row, self.rows_of_square)
+            loss = torch.bmm(self.rows_of_square, shares.draws_column)
             total = shares.total.unsqueeze(1)
-            grad = torch.sub(self.push, pull, out=pull).mul_(total).sub_(loss.unsqueeze(1))
-            loss = loss.addcmul(shares.total * self.double_bound, self.bent[:, 0])
+            grad = torch.sub(self.push, pull, out=pull).mul_(total).sub_(loss.unsqueeze(3))
+            loss = loss.addcmul(shares.total * self.double_bound, self.bent[:, :, 0])
         torch.addcmul(grad, grad, self.bent.mul_(self.bent), value=-1, out=self.grad_raw)
         return loss.sum((1, 2)).mul_(0.5).add_(shares.total[:, 0, 0], alpha=self.constant)
 

@@ -14,8 +14,6 @@ class Move(NamedTuple):
     """One fused call: its step size, and the tensors of the members that take it."""
 
     lr: float
-    shrink: float
-    matrices: list[Tensor]
     tensors: list[list[Tensor]]
     counts: list[Tensor]
 
@@ -106,9 +104,9 @@ class FlatAdam(torch.optim.Optimizer):
         if rates is not self.lrs or lr != self.param_groups[0]["lr"]:
             self._plan_moves()
         self.count.add_(self._moving)
+        if self._shrink is not None:
+            self.model.flat.mul_(self._shrink)
         for move in self._moves:
-            if move.shrink < 1:
-                torch._foreach_mul_(move.matrices, move.shrink)
             torch._fused_adam_(
                 *(*move.tensors, [], move.counts),
                 lr=move.lr,
@@ -125,18 +123,17 @@ class FlatAdam(torch.optim.Optimizer):
         self._planned_for = (self.lrs, self.param_groups[0]["lr"])
         rates = self.rates()
         self._moving = torch.as_tensor(rates > 0).to(self.count)
-        tensors = [self.model.flat, self.model.flat_grad, self.mean, self.square]
-        matrices = self.model.flat[:, : self.model.n_decayed]
+        decays = torch.as_tensor(np.unique(rates * self.weight_decay)).to(self.mean)
+        if len(decays) > 1:
+            decays = torch.as_tensor(rates * self.weight_decay).to(self.mean)
+        self._shrink = 1 - decays[:, None] * self.model.decays if decays.any() else None
         self._moves = []
-        for lr, decay in sorted(set(zip(rates.tolist(), self.weight_decay.tolist(), strict=True))):
-            own = np.flatnonzero((rates == lr) & (self.weight_decay == decay))
-            if lr == 0:
-                continue
+        tensors = [self.model.flat, self.model.flat_grad, self.mean, self.square]
+        for lr in np.unique(rates[rates > 0]).tolist():
+            own = np.flatnonzero(rates == lr).tolist()
             if len(own) == len(rates) and bool((self.count == self.count[0]).all()):
                 parts, counts = [[tensor.view(-1)] for tensor in tensors], [self.count[0]]
-                shrinking = [matrices]
             else:
                 parts = [[tensor[member] for member in own] for tensor in tensors]
                 counts = [self.count[member] for member in own]
-                shrinking = [matrices[member] for member in own]
-            self._moves.append(Move(lr, 1 - lr * decay, shrinking, parts, counts))
+            self._moves.append(Move(lr, parts, counts))

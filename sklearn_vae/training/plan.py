@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import count, islice
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -190,27 +189,33 @@ def steps_of(
     Step
         A last batch is never dropped: the batches of a pass differ by one row at most.
     """
-    shared = plan.shares_noise(n_rows)
-    batches = [
-        _batches(plan, n_rows, make_generator(seed, Stream.ROWS, iteration)) for seed in seeds
-    ]
-    for block in count():
-        some = list(islice(zip(*batches, strict=True), max(NOISE_ROWS // plan.batch_size, 1)))
-        if not some:
-            return
-        sizes = [len(of_seeds[0]) for of_seeds in some]
-        rows = torch.cat([torch.stack(of_seeds) for of_seeds in some], dim=1).to(like.device)
-        n_draws = [SHARED_DRAWS] * len(some) if shared else sizes
+    shared, sizes = plan.shares_noise(n_rows), _batch_sizes(plan, n_rows)
+    n_passes = -(-sum(sizes) // n_rows)
+    orders = [make_generator(seed, Stream.ROWS, iteration) for seed in seeds]
+    rows = torch.stack(
+        [
+            torch.cat([torch.randperm(n_rows, generator=own) for _ in range(n_passes)])
+            for own in orders
+        ]
+    )[:, : sum(sizes)].to(like.device)  # (S, rows of all steps)
+    batches = iter(rows.split(sizes, dim=1))
+    n_together = max(NOISE_ROWS // plan.batch_size, 1)
+    for block, first in enumerate(range(0, len(sizes), n_together)):
+        some = sizes[first : first + n_together]
+        n_draws = [SHARED_DRAWS] * len(some) if shared else some
         generators = (make_generator(seed, Stream.NOISE, iteration, block) for seed in seeds)
         noise = torch.stack(
             [normal_rows(n_components, sum(n_draws), own, like.dtype).T for own in generators]
         ).to(like.device)  # (S, draws, l)
-        for own, draws in zip(rows.split(sizes, dim=1), noise.split(n_draws, dim=1), strict=True):
-            yield Step(own, draws.unsqueeze(2 if shared else 1))
+        noise = noise.unsqueeze(2 if shared else 1)
+        for draws in noise.split(n_draws, dim=1 if shared else 2):
+            yield Step(next(batches), draws)
 
 
-def _batches(plan: Plan, n_rows: int, order: torch.Generator) -> Iterator[Tensor]:
-    n_steps, n_batches = plan.n_steps(n_rows), -(-n_rows // plan.batch_size)
-    for first in range(0, n_steps, n_batches):
-        rows = torch.randperm(n_rows, generator=order)
-        yield from rows.tensor_split(n_batches)[: n_steps - first]
+def _batch_sizes(plan: Plan, n_rows: int) -> list[int]:
+    """Rows in each step of an iteration: those of a pass differ by one at most."""
+    n_batches = -(-n_rows // plan.batch_size)
+    size, n_larger = divmod(n_rows, n_batches)
+    one_pass = [size + 1] * n_larger + [size] * (n_batches - n_larger)
+    n_steps = plan.n_steps(n_rows)
+    return (one_pass * -(-n_steps // n_batches))[:n_steps]
