@@ -18,6 +18,7 @@ from sklearn_vae.checks import (
     all_or_nothing,
     as_array,
     check_callbacks,
+    check_one_member,
     check_random_state,
     check_shapes,
     naming_columns,
@@ -224,6 +225,8 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         """
         self._validate_params()
         check_callbacks(self)
+        if go_on:
+            check_one_member(self)
         go_on = go_on and hasattr(self, "weights_")
         rows, weight = self._check_rows(X, sample_weight, reset=not go_on)
         self.seed_ = draw_seed(self.random_state) if seed is None else seed
@@ -255,7 +258,8 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             scale_prior=self.scale_prior,
             n_init=1 if go_on else self.n_init,
             keeps_all=self.members == "all",
-            weights=self.weights_ if go_on else None,
+            # of several members the best is the first
+            weights={name: w[:1] for name, w in self.weights_.items()} if go_on else None,
         )
 
     def _take(self, found: Fitted) -> None:

@@ -1,6 +1,7 @@
 """scikit-learn's callbacks, where the installed version has them (1.9 and later)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from skorch import NeuralNet
@@ -29,7 +30,7 @@ class Report:
     estimator : estimator or None
         Who is being fitted; None tells nobody.
     max_iterations : int, default=0
-        Iterations at the most.
+        Iterations, or other tasks within the fit, at the most.
     """
 
     def __init__(self, estimator: Any, max_iterations: int = 0):
@@ -68,6 +69,18 @@ class Report:
             },
             **self.data,
         )
+
+    @contextmanager
+    def task(self, name: str, estimator: Any) -> Iterator[None]:
+        """Tell of a task within the fit that another estimator does, and let it tell its own."""
+        if self.context is None:
+            yield
+            return
+        task = self.context.subcontext(task_name=name)
+        with task.propagate_callback_context(estimator):
+            task.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+            yield
+        task.call_on_fit_task_end(estimator=self.estimator, **self.data)
 
     def callbacks(self) -> list[Callback]:
         """Callbacks for skorch that tell of every iteration."""

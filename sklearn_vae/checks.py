@@ -75,13 +75,17 @@ def widths_of(estimator: Any) -> tuple[int, ...]:
     return tuple(int(width) for width in widths)
 
 
-def check_shapes(estimator: Any, fitted: Architecture) -> None:
-    """Refuse to go on with weights that a changed parameter does not fit."""
+def check_one_member(estimator: Any) -> None:
+    """Refuse to go on with several models, of which only the best one would."""
     if estimator.members == "all":
         raise ValueError(
-            "The 'members' parameter must be 'best' where a fit goes on from another one, which "
-            "trains one model. Got 'all' instead."
+            f"The 'members' parameter of {type(estimator).__name__} must be 'best' with warm_start "
+            f"and in partial_fit, which go on with one model. Got 'all' instead."
         )
+
+
+def check_shapes(estimator: Any, fitted: Architecture) -> None:
+    """Refuse to go on with weights that a changed parameter does not fit."""
     estimator.columns_.check_wishes(estimator.likelihood)
     wanted = {
         "n_components": (estimator.n_components, fitted.n_components),

@@ -3,6 +3,7 @@
 import math
 import time
 import warnings
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -28,7 +29,12 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_method_params
 
 from sklearn_vae.base import BaseVAE
+from sklearn_vae.callbacks import Report, with_callbacks
+from sklearn_vae.checks import all_or_nothing, fitted
 from sklearn_vae.training import Fit, Fitted, Heats, fit_all
+
+# A candidate's number and a fold's.
+Task = tuple[int, int]
 
 
 class VAESearchCV(BaseSearchCV):
@@ -41,9 +47,9 @@ class VAESearchCV(BaseSearchCV):
     divide them into fleets. In a Pipeline, the steps before the VAE are fitted once per
     fold.
 
-    What cannot ride (a candidate whose last step is no VAE, one with callbacks, or with
-    fit parameters other than sample_weight) is fitted in the ordinary way, with a warning
-    that says why.
+    What cannot ride (a candidate whose last step is no VAE or has a fit of its own, one
+    with callbacks, or with fit parameters other than sample_weight) is fitted in the
+    ordinary way, with a warning that says why.
 
     Parameters
     ----------
@@ -58,8 +64,9 @@ class VAESearchCV(BaseSearchCV):
         Keeps one in ``factor`` candidates at each of several stops on the way, by their
         mean test score there, and trains only those further: successive halving in which
         nobody starts again. The first stop is after ``max_iter`` divided by ``factor``
-        once for every further stop. None trains all to their end. Then, ``n_jobs`` is
-        not used.
+        once for every further stop. None trains all to their end. With a factor, all
+        fits have to ride, on one process, and an error in training ends the search; where
+        there are several scores, ``refit`` names the one that counts.
     scoring : str, callable, list, tuple or dict, default=None
         As in ``GridSearchCV``; None takes the estimator's ``score``, the mean log-density
         in nats.
@@ -92,6 +99,9 @@ class VAESearchCV(BaseSearchCV):
         The best candidate.
     refit_time_ : float
         Seconds that its last fit took.
+    n_candidates_, n_resources_ : list of int
+        Only with ``factor``: how many candidates came to each stop, and after how many
+        iterations it was.
     scorer_, n_splits_, multimetric_ : function, int, bool
         As in ``GridSearchCV``.
 
@@ -164,6 +174,7 @@ class VAESearchCV(BaseSearchCV):
         self.factor = factor
         self.random_state = random_state
 
+    @with_callbacks
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Try all candidates and fit the best one.
 
@@ -181,51 +192,68 @@ class VAESearchCV(BaseSearchCV):
         -------
         self : object
             With the results as attributes.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is not as it must be, or if no fit succeeds. The search is then
+            as before.
         """
         self._validate_params()
-        scorers, refit_metric = self._get_scorers()
-        X, y = indexable(X, y)
-        params = _check_method_params(X, params=params)
-        routed = self._get_routed_params_for_fit(params)
-        folds = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
-        splits = list(folds.split(X, y, **routed.splitter.split))
-        candidates = list(self._candidates())
-        work = Work(
-            self.estimator, X, y, splits, candidates, scorers,
-            routed.estimator.fit, routed.scorer.score, self.error_score, self.return_train_score,
-        )  # fmt: skip
+        with all_or_nothing(self):
+            for name in fitted(self):
+                delattr(self, name)
+            scorers, refit_metric = self._get_scorers()
+            X, y = indexable(X, y)
+            params = _check_method_params(X, params=params)
+            routed = self._get_routed_params_for_fit(params)
+            report = Report(self, max_iterations=1)  # the last fit
+            report.begin(X, y)
+            folds = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
+            work = Work(
+                self.estimator, X, y, list(folds.split(X, y, **routed.splitter.split)),
+                list(self._candidates()), scorers, routed.estimator.fit, routed.scorer.score,
+                self.error_score, self.return_train_score,
+            )  # fmt: skip
+            results = self._try_all(work)
+            if callable(self.scoring) and self.multimetric_:
+                refit_metric = self.refit
+            if self.refit or not self.multimetric_:
+                self.best_index_ = self._select_best_index(self.refit, refit_metric, results)
+                if not callable(self.refit):
+                    self.best_score_ = results[f"mean_test_{refit_metric}"][self.best_index_]
+                self.best_params_ = results["params"][self.best_index_]
+            if self.refit:
+                self._fit_best(X, y, routed.estimator.fit, report)
+            self.scorer_ = getattr(scorers, "_scorers", scorers)
+            self.n_splits_ = len(work.splits)
+            self.cv_results_ = results
+            report.end()
+        return self
+
+    def _try_all(self, work: "Work") -> dict[str, Any]:
+        """Fit and score all candidates on all folds, and make a table of it."""
+        if not work.tasks:
+            raise ValueError("No fits were performed: there are no candidates or no folds.")
+        n_splits = len(work.splits)
         if self.verbose > 0:
             print(  # noqa: T201
-                f"Fitting {len(splits)} folds for each of {len(candidates)} candidates, "
-                f"totalling {len(splits) * len(candidates)} fits"
+                f"Fitting {n_splits} folds for each of {len(work.candidates)} candidates, "
+                f"totalling {len(work.tasks)} fits"
             )
+        rows: Sequence[dict[str, Any]] = work.candidates
         more: dict[str, list[int]] = {}
         if self.factor is None:
             out = self._evaluate(work)
         else:
-            candidates, out, more = self._halve(work, float(self.factor))
-        if not out:
-            raise ValueError("No fits were performed: there are no candidates or no folds.")
+            rows, out, more = self._halve(work, float(self.factor))
         _warn_or_raise_about_fit_failures(out, self.error_score)
         if callable(self.scoring):
             _insert_error_scores(out, self.error_score)
-        results = self._format_results(candidates, len(splits), out, more)
-
         self.multimetric_ = isinstance(out[0]["test_scores"], dict)
         if callable(self.scoring) and self.multimetric_:
             self._check_refit_for_multimetric(out[0]["test_scores"])
-            refit_metric = self.refit
-        if self.refit or not self.multimetric_:
-            self.best_index_ = self._select_best_index(self.refit, refit_metric, results)
-            if not callable(self.refit):
-                self.best_score_ = results[f"mean_test_{refit_metric}"][self.best_index_]
-            self.best_params_ = results["params"][self.best_index_]
-        if self.refit:
-            self._fit_best(X, y, routed.estimator.fit)
-        self.scorer_ = getattr(scorers, "_scorers", scorers)
-        self.n_splits_ = len(splits)
-        self.cv_results_ = results
-        return self
+        return self._format_results(rows, n_splits, out, more)
 
     def _candidates(self) -> Any:
         if self.n_iter is None:
@@ -234,54 +262,60 @@ class VAESearchCV(BaseSearchCV):
 
     def _evaluate(self, work: "Work") -> list[dict[str, Any]]:
         """Train all fits, divided among the processes; results in the order of candidates."""
-        tasks = [(c, s) for s, c in product(range(len(work.splits)), range(len(work.candidates)))]
+        # by folds, so that one process has the tables of a few of them only
+        tasks = sorted(work.tasks, key=lambda task: task[::-1])
         n_parts = min(effective_n_jobs(self.n_jobs), len(tasks))
-        if n_parts == 0:
-            return []
         parts = [
             tasks[part[0] : part[-1] + 1] for part in np.array_split(range(len(tasks)), n_parts)
         ]
         parallel = Parallel(n_jobs=self.n_jobs, pre_dispatch=self.pre_dispatch)
-        found: dict[tuple[int, int], dict[str, Any]] = {}
-        for part, results in zip(
-            parts, parallel(delayed(evaluate)(work, p) for p in parts), strict=True
-        ):
-            found.update(zip(part, results, strict=True))
-        return [found[task] for task in sorted(found)]
+        found: dict[Task, dict[str, Any]] = {}
+        obstacles: Counter[str] = Counter()
+        for results, met in parallel(delayed(evaluate)(work, part) for part in parts):
+            found.update(results)
+            obstacles.update(met)
+        for obstacle, number in obstacles.items():
+            warnings.warn(
+                f"{number} of {len(tasks)} fits were done one by one, because {obstacle}.",
+                UserWarning,
+                stacklevel=4,
+            )
+        return [found[task] for task in work.tasks]
 
     def _halve(
         self, work: "Work", factor: float
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, list[int]]]:
         """Give candidates up on the way: rows of results, one per candidate and stop."""
-        n_splits, alive = len(work.splits), list(range(len(work.candidates)))
-        try:
-            rides = {task: work.ride(*task) for task in product(alive, range(n_splits))}
-        except NoRideError as obstacle:
+        rides, obstacles = work.board(work.tasks)
+        if obstacles:
             raise ValueError(
                 f"The 'factor' parameter must be None where a fit cannot be trained with the "
-                f"others, here because {obstacle}. Got {factor!r} instead."
-            ) from obstacle
+                f"others, here because {' and because '.join(obstacles)}. Got {factor!r} instead."
+            )
         number = {task: place for place, task in enumerate(rides)}
         heats = Heats([ride.wanted for ride in rides.values()])
-        n_stops = 1 + math.floor(math.log(max(len(alive), 1), factor) + 1e-9)
-        longest = max(ride.wanted.plan.max_iter for ride in rides.values())
+        alive = list(range(len(work.candidates)))
+        n_stops = 1 + math.floor(math.log(len(alive), factor) + 1e-9)
+        longest = max((ride.wanted.plan.max_iter for ride in rides.values()), default=1)
         rows: list[dict[str, Any]] = []
         out: list[dict[str, Any]] = []
         more: dict[str, list[int]] = {"iter": [], "n_resources": []}
         self.n_candidates_, self.n_resources_ = [], []
         for stop in range(n_stops):
             started = time.perf_counter()
-            tasks = list(product(alive, range(n_splits)))
+            tasks = list(product(alive, range(len(work.splits))))
+            riding = [task for task in tasks if task in rides]
             n_iterations = max(int(longest / factor ** (n_stops - 1 - stop)), 1)
             if stop < n_stops - 1:
                 heats.advance(n_iterations)
-                for task in tasks:
+                for task in riding:
                     rides[task].stand_at(heats.weights(number[task]))
             else:
-                for task, found in zip(tasks, heats.end([number[t] for t in tasks]), strict=True):
-                    rides[task].take(found)
-            fit_time = (time.perf_counter() - started) / len(tasks)
-            here = [work.judge(rides[task], fit_time) for task in tasks]
+                ends = heats.end([number[task] for task in riding])
+                for task, end in zip(riding, ends, strict=True):
+                    rides[task].take(end)
+            fit_time = (time.perf_counter() - started) / max(len(riding), 1)
+            here = [work.result(task, rides, fit_time) for task in tasks]
             out += here
             rows += [work.candidates[candidate] for candidate in alive]
             more["iter"] += [stop] * len(alive)
@@ -290,13 +324,20 @@ class VAESearchCV(BaseSearchCV):
             self.n_resources_.append(n_iterations)
             if stop < n_stops - 1:
                 alive = self._survivors(alive, here, math.ceil(len(alive) / factor))
-                heats.give_up(number[task] for task in tasks if task[0] not in alive)
+                heats.give_up(number[task] for task in riding if task[0] not in alive)
         return rows, out, more
 
     def _survivors(self, alive: list[int], results: list[dict[str, Any]], n_kept: int) -> list[int]:
         """Those with the highest mean test scores."""
+        if callable(self.scoring):
+            _insert_error_scores(results, self.error_score)
         scores = [result["test_scores"] for result in results]
         if isinstance(scores[0], dict):
+            if not isinstance(self.refit, str) or self.refit not in scores[0]:
+                raise ValueError(
+                    f"The 'refit' parameter must name the score that 'factor' keeps candidates by, "
+                    f"one of {sorted(scores[0])}. Got {self.refit!r} instead."
+                )
             scores = [score[self.refit] for score in scores]
         means = np.reshape(scores, (len(alive), -1)).mean(axis=1)
         order = np.argsort(np.where(np.isnan(means), np.inf, -means), kind="stable")
@@ -311,11 +352,12 @@ class VAESearchCV(BaseSearchCV):
         scores = results[f"mean_test_{refit_metric}"][last]
         return int(last[0 if np.isnan(scores).all() else np.nanargmax(scores)])
 
-    def _fit_best(self, X: Any, y: Any, fit_params: dict[str, Any]) -> None:
+    def _fit_best(self, X: Any, y: Any, fit_params: dict[str, Any], report: Report) -> None:
         best = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
-        started = time.perf_counter()
-        self.best_estimator_ = best.fit(X, **({} if y is None else {"y": y}), **fit_params)
-        self.refit_time_ = time.perf_counter() - started
+        with report.task("refit-with-best-params", best):
+            started = time.perf_counter()
+            self.best_estimator_ = best.fit(X, **({} if y is None else {"y": y}), **fit_params)
+            self.refit_time_ = time.perf_counter() - started
         if hasattr(best, "feature_names_in_"):
             self.feature_names_in_ = best.feature_names_in_
 
@@ -360,54 +402,79 @@ class Work:
     heads: dict[Hashable, tuple[list[Any], Any]] = field(default_factory=dict)
     tables: dict[Hashable, Any] = field(default_factory=dict)
 
-    def ride(self, candidate: int, split: int) -> Ride:
+    @property
+    def tasks(self) -> list[Task]:
+        """All fits: a candidate and a fold each."""
+        return list(product(range(len(self.candidates)), range(len(self.splits))))
+
+    def board(self, tasks: Sequence[Task]) -> tuple[dict[Task, "Ride"], Counter[str]]:
+        """Prepare the fits that can ride; tell what stands in others' way, and how often."""
+        rides: dict[Task, Ride] = {}
+        obstacles: Counter[str] = Counter()
+        for candidate, split in tasks:
+            params = clone(self.candidates[candidate], safe=False)
+            estimator = clone(self.estimator).set_params(**params)
+            try:
+                rides[candidate, split] = self.ride(estimator, candidate, split)
+            except NoRideError as obstacle:
+                obstacles[str(obstacle)] += 1
+            except Exception:
+                # the ordinary fit meets the same error, and deals with it as it should
+                if self.error_score == "raise":
+                    raise
+        return rides, obstacles
+
+    def ride(self, estimator: BaseEstimator, candidate: int, split: int) -> "Ride":
         """Prepare one fit, or raise what stands in its way."""
-        params = self.candidates[candidate]
-        estimator = clone(self.estimator).set_params(**clone(params, safe=False))
-        steps = estimator.steps if isinstance(estimator, Pipeline) else [("", estimator)]
-        name, vae = steps[-1]
+        # not a subclass, whose fit may do more
+        is_pipeline = type(estimator) is Pipeline
+        name, vae = estimator.steps[-1] if is_pipeline else ("", estimator)
         if not isinstance(vae, BaseVAE):
-            raise NoRideError(f"{vae!r} is not a VAE")
-        if vae.callbacks or getattr(vae, "_skl_callbacks", None):
+            raise NoRideError(f"{vae if isinstance(vae, str) else type(vae).__name__} is not a VAE")
+        if type(vae).fit is not BaseVAE.fit:
+            raise NoRideError(f"{type(vae).__name__} has a fit of its own")
+        if vae.callbacks or any(getattr(one, "_skl_callbacks", None) for one in (estimator, vae)):
             raise NoRideError("it has callbacks of its own")
-        known = f"{name}__sample_weight" if name else "sample_weight"
+        known = f"{name}__sample_weight" if is_pipeline else "sample_weight"
         if unknown := set(self.fit_params) - {known}:
             raise NoRideError(f"fit is given {', '.join(sorted(unknown))}")
 
-        head, X = self._head(estimator, params, split)
+        X, *_ = self._fold(split)
+        if is_pipeline and len(estimator.steps) > 1:
+            head, X = self._head(estimator, candidate, split)
+            estimator.steps = [*head, (name, vae)]
         weights = _check_method_params(self.X, self.fit_params, self.splits[split][0])
-        if name:
-            estimator.steps = [*head, steps[-1]]
-        wanted = vae._prepare(X, weights.get(known), known=self.tables)
+        wanted = vae._prepare(X, weights.get(known), go_on=vae.warm_start, known=self.tables)
         return Ride(estimator, vae, wanted, split)
 
     def _fold(self, split: int) -> tuple[Any, Any, Any, Any]:
         """Rows of one fold: X_train, y_train, X_test, y_test."""
         if split not in self.folds:
             train, test = self.splits[split]
-            self.folds[split] = (
+            fold = (
                 *_safe_split(self.estimator, self.X, self.y, train),
                 *_safe_split(self.estimator, self.X, self.y, test, train),
             )
+            self.folds.setdefault(split, fold)  # another thread may have been faster
         return self.folds[split]
 
-    def _head(
-        self, estimator: BaseEstimator, params: dict[str, Any], split: int
-    ) -> tuple[list[Any], Any]:
+    def _head(self, estimator: Pipeline, candidate: int, split: int) -> tuple[list[Any], Any]:
         """Fitted steps before the last one, and the training rows as they leave them."""
-        X, y, *_ = self._fold(split)
-        if not isinstance(estimator, Pipeline) or len(estimator.steps) == 1:
-            return [], X
-        own = f"{estimator.steps[-1][0]}__"
-        key = (
-            split,
-            *((name, id(value)) for name, value in params.items() if not name.startswith(own)),
-        )
+        last = estimator.steps[-1][0]
+        params = self.candidates[candidate].items()
+        # a list of candidates holds each value once, so values that are alike are one object
+        own = ((name, id(value)) for name, value in params if name.split("__")[0] != last)
+        key = (split, *own)
         if key not in self.heads:
+            X, y, *_ = self._fold(split)
             head = Pipeline(estimator.steps[:-1], memory=estimator.memory)
             rows = head.fit_transform(X, y)
-            self.heads[key] = head.steps, rows
+            self.heads.setdefault(key, (head.steps, rows))
         return self.heads[key]
+
+    def result(self, task: Task, rides: dict[Task, "Ride"], fit_time: float) -> dict[str, Any]:
+        """Score a fit that has ridden, or do it now in the ordinary way."""
+        return self.judge(rides[task], fit_time) if task in rides else self.fit_alone(*task)
 
     def judge(self, ride: Ride, fit_time: float) -> dict[str, Any]:
         """Score a ride that is over, as scikit-learn's searches do."""
@@ -451,32 +518,27 @@ class Work:
         )
 
 
-def evaluate(work: Work, tasks: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
-    """Do some of the fits, (candidate, split) each; one after the other what cannot ride."""
+def evaluate(work: Work, tasks: Sequence[Task]) -> tuple[dict[Task, dict[str, Any]], Counter[str]]:
+    """Do some of the fits; those that cannot ride one after the other."""
     started = time.perf_counter()
-    rides: dict[tuple[int, int], Ride] = {}
-    reasons: dict[str, int] = {}
-    for task in tasks:
-        try:
-            rides[task] = work.ride(*task)
-        except NoRideError as obstacle:
-            reasons[str(obstacle)] = reasons.get(str(obstacle), 0) + 1
-        except Exception:
-            pass  # the ordinary fit meets the same error, and deals with it as it should
-    try:
-        found = fit_all([ride.wanted for ride in rides.values()], verbose=0)
-    except Exception:
-        found, rides = [], {}  # one fit's failure is not the others'
+    rides, obstacles = work.board(tasks)
+    for task, found in zip(
+        list(rides), fit_what_can_be([ride.wanted for ride in rides.values()]), strict=True
+    ):
+        if found is None:
+            del rides[task]
+        else:
+            rides[task].take(found)
     fit_time = (time.perf_counter() - started) / max(len(rides), 1)
-    for reason, number in reasons.items():
-        warnings.warn(
-            f"{number} of {len(tasks)} fits were done one by one, because {reason}.",
-            UserWarning,
-            stacklevel=3,
-        )
-    for ride, fitted in zip(rides.values(), found, strict=True):
-        ride.take(fitted)
-    return [
-        work.judge(rides[task], fit_time) if task in rides else work.fit_alone(*task)
-        for task in tasks
-    ]
+    return {task: work.result(task, rides, fit_time) for task in tasks}, obstacles
+
+
+def fit_what_can_be(fits: Sequence[Fit]) -> list[Fitted | None]:
+    """Carry out all fits together; None for one that fails, which is not the others' failure."""
+    try:
+        return [*fit_all(fits, verbose=0)]
+    except Exception:
+        if len(fits) == 1:
+            return [None]
+        middle = len(fits) // 2
+        return [*fit_what_can_be(fits[:middle]), *fit_what_can_be(fits[middle:])]

@@ -161,8 +161,10 @@ def _largest(gram: np.ndarray, n_axes: int) -> tuple[np.ndarray, np.ndarray]:
     size = len(gram)
     if n_axes == 0:
         return np.zeros(0), np.zeros((size, 0))
-    values, vectors = linalg.eigh(gram, subset_by_index=[size - n_axes, size - 1])
-    return np.maximum(values[::-1], 0), vectors[:, ::-1]
+    # all of them: where variances are equal, as after a PCA that whitens, the axes of a
+    # subset would follow from its size, and a model's start from the other models beside it
+    values, vectors = linalg.eigh(gram, driver="evd")
+    return np.maximum(values[::-1][:n_axes], 0), vectors[:, ::-1][:, :n_axes]
 
 
 def _chunks(x: np.ndarray) -> Iterator[slice]:

@@ -1,9 +1,12 @@
 """The methods, one by one."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import special
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
@@ -221,3 +224,135 @@ def test_interpolation_looks_at_names(as_frame):
 
     with pytest.raises(ValueError, match="x1 must be one row: The feature names should match"):
         vae.interpolate(frame.iloc[[0]], swapped)
+
+
+# -- several starts --------------------------------------------------------------------------
+
+
+def moons(n=240, seed=0):
+    rng = np.random.default_rng(seed)
+    a = rng.normal(size=n)
+    return np.column_stack([a, a**2, rng.integers(0, 2, n)]) + 0.2 * rng.normal(size=(n, 3))
+
+
+def starts(**params):
+    few = {"n_components": 1, "max_iter": 8, "hidden_layer_sizes": (8,), "random_state": 0}
+    return VAETransformer(**{**few, **params})
+
+
+def test_one_start_is_the_default():
+    """n_init=1 is the fit as it is without it, to the bit; members="all" of one is the same."""
+    X = moons()
+    expected = starts().fit(X).score_samples(X)
+
+    np.testing.assert_array_equal(starts(n_init=1).fit(X).score_samples(X), expected)
+    np.testing.assert_array_equal(starts(members="all").fit(X).score_samples(X), expected)
+
+
+def test_the_start_with_the_lowest_validation_loss_is_kept():
+    """Not the one with the lowest training loss; the history is its own."""
+    X = moons()
+
+    def best(n_init):
+        history = starts(n_init=n_init, refit=False).fit(X).history_
+        return min(row["val_loss"] for row in history)
+
+    bests = [best(n_init) for n_init in (1, 2, 3, 5)]
+
+    assert bests == sorted(bests, reverse=True)
+    assert bests[-1] < bests[0]
+
+
+def test_the_density_of_all_starts_is_the_mean_of_their_densities():
+    """log-mean-exp of the members' scores, each computed by a model of that member alone."""
+    X = moons()
+    vae = starts(n_init=3, members="all").fit(X)
+    alone = []
+    for member in range(3):
+        one = pickle.loads(pickle.dumps(vae))
+        one.weights_ = {name: value[member : member + 1] for name, value in vae.weights_.items()}
+        alone.append(one.score_samples(X))
+    expected = special.logsumexp(alone, axis=0) - np.log(3)
+
+    assert len({scores.mean() for scores in alone}) == 3
+    np.testing.assert_allclose(vae.score_samples(X), expected, rtol=1e-9)
+    scores, std = vae.score_samples(X, return_std=True)
+    np.testing.assert_allclose(scores, expected, rtol=1e-9)
+    assert (std > 0).all()
+
+
+def test_scores_of_all_starts_do_not_depend_on_the_cuts(monkeypatch):
+    """Chunks of rows are smaller where there are several members."""
+    X = moons()
+    vae = starts(n_init=2, members="all").fit(X)
+    expected = vae.score_samples(X)
+    monkeypatch.setattr("sklearn_vae.fitted.CHUNK", 1)
+
+    np.testing.assert_allclose(vae.score_samples(X[:9]), expected[:9], rtol=1e-7)
+
+
+def test_codes_of_all_starts_are_the_best_ones():
+    """A mean of codes of different models would mean nothing."""
+    X = moons()
+    every, best = starts(n_init=3, members="all").fit(X), starts(n_init=3).fit(X)
+    Z = best.transform(X)
+
+    assert all(len(value) == 3 for value in every.weights_.values())
+    np.testing.assert_allclose(every.transform(X), Z, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(
+        every.inverse_transform(Z), best.inverse_transform(Z), rtol=1e-7, atol=1e-9
+    )
+    assert [row["epoch"] for row in every.history_] == [row["epoch"] for row in best.history_]
+
+
+def test_samples_of_all_starts_have_the_moments_of_the_mixture():
+    """Means are those of the members' means, variances also hold the distances between them."""
+    X = moons()
+    vae = starts(n_init=2, members="all", max_iter=2, learning_rate=3e-2).fit(X)
+    parts = []
+    for member in range(2):
+        one = pickle.loads(pickle.dumps(vae))
+        one.weights_ = {name: value[member : member + 1] for name, value in vae.weights_.items()}
+        parts.append(one.sample(20000, random_state=member))
+    expected = np.vstack(parts)
+    rows = vae.sample(40000, random_state=5)
+
+    assert np.abs((rows.mean(0) - expected.mean(0)) / expected.std(0)).max() < 0.03
+    assert np.linalg.norm(np.cov(rows.T) - np.cov(expected.T)) < 0.08 * np.linalg.norm(
+        np.cov(expected.T)
+    )
+    np.testing.assert_array_equal(vae.sample(7, random_state=5), vae.sample(7, random_state=5))
+
+
+def test_a_mixture_is_pickled_as_it_is():
+    """All its members."""
+    X = moons()
+    vae = starts(n_init=2, members="all", max_iter=1).fit(X)
+    other = pickle.loads(pickle.dumps(vae))
+
+    np.testing.assert_array_equal(other.score_samples(X), vae.score_samples(X))
+    np.testing.assert_array_equal(other.sample(5), vae.sample(5))
+
+
+@pytest.mark.parametrize("n_init", [1, 2])
+@pytest.mark.parametrize(("method", "warm_start"), [("partial_fit", False), ("fit", True)])
+def test_a_mixture_does_not_go_on(method, warm_start, n_init):
+    """Refused from the first call on, so that nobody finds out at the second."""
+    vae = starts(n_init=n_init, members="all", warm_start=warm_start)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="'members' parameter of VAETransformer must be"):
+            getattr(vae, method)(moons())
+        vae.set_params(warm_start=False).fit(moons()).set_params(warm_start=warm_start)
+
+
+@pytest.mark.parametrize(("method", "warm_start"), [("partial_fit", False), ("fit", True)])
+def test_the_best_of_a_mixture_goes_on(method, warm_start):
+    """If members is set back."""
+    X = moons()
+    every = starts(n_init=2, members="all").fit(X).set_params(members="best", max_iter=1)
+    best = starts(n_init=2).fit(X).set_params(max_iter=1)
+    for vae in (every, best):
+        getattr(vae.set_params(warm_start=warm_start), method)(X)
+
+    assert len(every.weights_["free"]) == 1
+    np.testing.assert_allclose(every.transform(X), best.transform(X), rtol=1e-6, atol=1e-8)

@@ -15,7 +15,13 @@ ROOT = Path(__file__).parents[1]
 
 def test_the_public_names_are_these():
     """A name that comes or goes is a decision."""
-    assert sklearn_vae.__all__ == ["Bernoulli", "Gaussian", "VAETransformer", "WarmUp"]
+    assert sklearn_vae.__all__ == [
+        "Bernoulli",
+        "Gaussian",
+        "VAESearchCV",
+        "VAETransformer",
+        "WarmUp",
+    ]
     assert all(getattr(sklearn_vae, name).__name__ == name for name in sklearn_vae.__all__)
     assert set(sklearn_vae.__all__) <= set(dir(sklearn_vae))
     with pytest.raises(AttributeError, match="no attribute 'VAE'"):

@@ -189,6 +189,8 @@ class Heats:
     def advance(self, n_iterations: int | None = None) -> None:
         """Train until so many iterations are done, to the end by default."""
         for trainer, runs in self.trainers:
+            if len(trainer.members_) == 0:  # all have come to their end
+                continue
             with speed_for(runs):
                 trainer.advance(n_iterations)
 
