@@ -5,7 +5,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -309,7 +309,7 @@ class VAESearchCV(BaseSearchCV):
             if stop < n_stops - 1:
                 heats.advance(n_iterations)
                 for task in riding:
-                    rides[task].stand_at(heats.weights(number[task]))
+                    rides[task].stand_at(heats.so_far(number[task]))
             else:
                 ends = heats.end([number[task] for task in riding])
                 for task, end in zip(riding, ends, strict=True):
@@ -379,9 +379,9 @@ class Ride:
         """End up fitted."""
         self.vae._take(found)
 
-    def stand_at(self, weights: dict[str, np.ndarray]) -> None:
-        """Be fitted with what there is so far."""
-        self.vae.weights_ = weights
+    def stand_at(self, so_far: Fitted) -> None:
+        """Be fitted with what there is so far; what there is to warn of is said at the end."""
+        self.vae._take(replace(so_far, diverged=False))
 
 
 @dataclass

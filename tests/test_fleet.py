@@ -114,7 +114,6 @@ def test_members_leave_when_they_are_done(monkeypatch):
     assert seen == [3] * 4 + [2] * 8
 
 
-@pytest.mark.xfail(reason="Table.take forgets the offset of a table that is left", strict=False)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_last_one_here_keeps_to_its_own_rows(weighted):
     """When all others have left, the second table is still the second one."""

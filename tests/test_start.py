@@ -6,7 +6,7 @@ from scipy import stats
 from sklearn.decomposition import PCA
 
 from sklearn_vae import start as module
-from sklearn_vae.start import SMALLEST_VARIANCE, LinearStart, probabilistic_pca
+from sklearn_vae.start import SMALLEST_VARIANCE, LinearStart, Spectrum, probabilistic_pca
 
 FIELDS = list(LinearStart.__dataclass_fields__)
 
@@ -194,3 +194,14 @@ def test_single_precision_rows_are_summed_in_double(table):
     assert_same(
         probabilistic_pca(x.astype(float), None, 2), probabilistic_pca(x, None, 2), atol=1e-5
     )
+
+
+def test_the_start_does_not_follow_from_how_many_axes_others_need():
+    """Where all variances are equal, any axes are leading ones; they have to be the same ones."""
+    x = np.random.default_rng(0).normal(size=(200, 6))
+    white = PCA(whiten=True).fit_transform(x)
+    expected = probabilistic_pca(white, None, 2)
+
+    for n_axes in (3, 4, 6):
+        shared = Spectrum.of(white, None, n_axes).start(2)
+        np.testing.assert_array_equal(shared.loadings, expected.loadings)

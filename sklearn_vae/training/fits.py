@@ -5,6 +5,7 @@ them; from one start or from several. The runs of all fits ride together.
 """
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -194,9 +195,11 @@ class Heats:
             with speed_for(runs):
                 trainer.advance(n_iterations)
 
-    def weights(self, fit: int) -> dict[str, np.ndarray]:
-        """Give the best weights of a fit so far."""
-        return min(self._outcomes(fit), key=lambda outcome: outcome.loss).weights
+    def so_far(self, fit: int) -> Fitted:
+        """Tell what a fit has led to until here, without its second run."""
+        progress = copy(self.under_way[fit])
+        progress.go_on(self._outcomes(fit))
+        return progress.end([])
 
     def give_up(self, fits: Iterable[int]) -> None:
         """Train some fits no further."""

@@ -82,10 +82,13 @@ class Table:
 
     def keep(self, members: Tensor) -> Self:
         """Make the table of some members."""
-        own = members.cpu().numpy()
-        return replace(
-            self, total=self.total[own], offset=self.offset[own], first=self.first[members]
-        )
+        own, first = members.cpu().numpy(), self.first[members]
+        kept = replace(self, total=self.total[own], offset=self.offset[own], first=first)
+        if len(first) > 1:
+            return kept
+        rows = slice(int(first), int(first) + self.n_rows)
+        weight = None if self.weight is None else self.weight[rows]
+        return replace(kept, x=self.x[rows], weight=weight, first=torch.zeros_like(first))
 
     def split(self, n_rows: int, generator: torch.Generator) -> tuple[Self, Self]:
         """Set ``n_rows`` rows of a single member aside: all others, and those."""
@@ -105,7 +108,7 @@ class Table:
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         """Give rows (M or 1, B) of each member: (M, B, n_columns) and their weights (M, B)."""
-        if len(self.first) > 1:
+        if len(self.first) > 1:  # a single member's rows begin at 0
             rows = rows + self.first.unsqueeze(1)
         x = self.x.index_select(0, rows.flatten()).unflatten(0, rows.shape)
         return x, None if self.weight is None else self.weight[rows]
