@@ -4,37 +4,29 @@ import math
 import time
 import warnings
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
 from itertools import product
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from joblib import effective_n_jobs
-from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.base import clone, is_classifier
 from sklearn.model_selection import ParameterGrid, ParameterSampler, check_cv
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.model_selection._validation import (
-    _fit_and_score,
     _insert_error_scores,
-    _score,
     _warn_or_raise_about_fit_failures,
 )
-from sklearn.pipeline import Pipeline
 from sklearn.utils import indexable
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_method_params
 
-from sklearn_vae.base import BaseVAE
 from sklearn_vae.callbacks import Report, with_callbacks
 from sklearn_vae.checks import all_or_nothing, fitted
-from sklearn_vae.training import Fit, Fitted, Heats, fit_all
-
-# A candidate's number and a fold's.
-Task = tuple[int, int]
+from sklearn_vae.rides import Task, Work, evaluate
+from sklearn_vae.training import Heats
 
 
 class VAESearchCV(BaseSearchCV):
@@ -231,7 +223,7 @@ class VAESearchCV(BaseSearchCV):
             report.end()
         return self
 
-    def _try_all(self, work: "Work") -> dict[str, Any]:
+    def _try_all(self, work: Work) -> dict[str, Any]:
         """Fit and score all candidates on all folds, and make a table of it."""
         if not work.tasks:
             raise ValueError("No fits were performed: there are no candidates or no folds.")
@@ -260,7 +252,7 @@ class VAESearchCV(BaseSearchCV):
             return ParameterGrid(self.param_grid)
         return ParameterSampler(self.param_grid, self.n_iter, random_state=self.random_state)
 
-    def _evaluate(self, work: "Work") -> list[dict[str, Any]]:
+    def _evaluate(self, work: Work) -> list[dict[str, Any]]:
         """Train all fits, divided among the processes; results in the order of candidates."""
         # by folds, so that one process has the tables of a few of them only
         tasks = sorted(work.tasks, key=lambda task: task[::-1])
@@ -283,7 +275,7 @@ class VAESearchCV(BaseSearchCV):
         return [found[task] for task in work.tasks]
 
     def _halve(
-        self, work: "Work", factor: float
+        self, work: Work, factor: float
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, list[int]]]:
         """Give candidates up on the way: rows of results, one per candidate and stop."""
         rides, obstacles = work.board(work.tasks)
@@ -360,185 +352,3 @@ class VAESearchCV(BaseSearchCV):
             self.refit_time_ = time.perf_counter() - started
         if hasattr(best, "feature_names_in_"):
             self.feature_names_in_ = best.feature_names_in_
-
-
-class NoRideError(Exception):
-    """A fit that has to be done in the ordinary way."""
-
-
-@dataclass
-class Ride:
-    """One candidate on one fold: its estimator, about to be trained with others."""
-
-    estimator: BaseEstimator
-    vae: BaseVAE
-    wanted: Fit
-    split: int
-
-    def take(self, found: Fitted) -> None:
-        """End up fitted."""
-        self.vae._take(found)
-
-    def stand_at(self, so_far: Fitted) -> None:
-        """Be fitted with what there is so far; what there is to warn of is said at the end."""
-        self.vae._take(replace(so_far, diverged=False))
-
-
-@dataclass
-class Work:
-    """What a search has to do, and how its results are to look."""
-
-    estimator: BaseEstimator
-    X: Any
-    y: Any
-    splits: Sequence[tuple[np.ndarray, np.ndarray]]
-    candidates: Sequence[dict[str, Any]]
-    scorer: Any
-    fit_params: dict[str, Any]
-    score_params: dict[str, Any]
-    error_score: Any
-    return_train_score: bool
-    folds: dict[int, tuple[Any, Any, Any, Any]] = field(default_factory=dict)
-    heads: dict[Hashable, tuple[list[Any], Any]] = field(default_factory=dict)
-    tables: dict[Hashable, Any] = field(default_factory=dict)
-
-    @property
-    def tasks(self) -> list[Task]:
-        """All fits: a candidate and a fold each."""
-        return list(product(range(len(self.candidates)), range(len(self.splits))))
-
-    def board(self, tasks: Sequence[Task]) -> tuple[dict[Task, "Ride"], Counter[str]]:
-        """Prepare the fits that can ride; tell what stands in others' way, and how often."""
-        rides: dict[Task, Ride] = {}
-        obstacles: Counter[str] = Counter()
-        for candidate, split in tasks:
-            params = clone(self.candidates[candidate], safe=False)
-            estimator = clone(self.estimator).set_params(**params)
-            try:
-                rides[candidate, split] = self.ride(estimator, candidate, split)
-            except NoRideError as obstacle:
-                obstacles[str(obstacle)] += 1
-            except Exception:
-                # the ordinary fit meets the same error, and deals with it as it should
-                if self.error_score == "raise":
-                    raise
-        return rides, obstacles
-
-    def ride(self, estimator: BaseEstimator, candidate: int, split: int) -> "Ride":
-        """Prepare one fit, or raise what stands in its way."""
-        # not a subclass, whose fit may do more
-        is_pipeline = type(estimator) is Pipeline
-        name, vae = estimator.steps[-1] if is_pipeline else ("", estimator)
-        if not isinstance(vae, BaseVAE):
-            raise NoRideError(f"{vae if isinstance(vae, str) else type(vae).__name__} is not a VAE")
-        if type(vae).fit is not BaseVAE.fit:
-            raise NoRideError(f"{type(vae).__name__} has a fit of its own")
-        if vae.callbacks or any(getattr(one, "_skl_callbacks", None) for one in (estimator, vae)):
-            raise NoRideError("it has callbacks of its own")
-        known = f"{name}__sample_weight" if is_pipeline else "sample_weight"
-        if unknown := set(self.fit_params) - {known}:
-            raise NoRideError(f"fit is given {', '.join(sorted(unknown))}")
-
-        X, *_ = self._fold(split)
-        if is_pipeline and len(estimator.steps) > 1:
-            head, X = self._head(estimator, candidate, split)
-            estimator.steps = [*head, (name, vae)]
-        weights = _check_method_params(self.X, self.fit_params, self.splits[split][0])
-        wanted = vae._prepare(X, weights.get(known), go_on=vae.warm_start, known=self.tables)
-        return Ride(estimator, vae, wanted, split)
-
-    def _fold(self, split: int) -> tuple[Any, Any, Any, Any]:
-        """Rows of one fold: X_train, y_train, X_test, y_test."""
-        if split not in self.folds:
-            train, test = self.splits[split]
-            fold = (
-                *_safe_split(self.estimator, self.X, self.y, train),
-                *_safe_split(self.estimator, self.X, self.y, test, train),
-            )
-            self.folds.setdefault(split, fold)  # another thread may have been faster
-        return self.folds[split]
-
-    def _head(self, estimator: Pipeline, candidate: int, split: int) -> tuple[list[Any], Any]:
-        """Fitted steps before the last one, and the training rows as they leave them."""
-        last = estimator.steps[-1][0]
-        params = self.candidates[candidate].items()
-        # a list of candidates holds each value once, so values that are alike are one object
-        own = ((name, id(value)) for name, value in params if name.split("__")[0] != last)
-        key = (split, *own)
-        if key not in self.heads:
-            X, y, *_ = self._fold(split)
-            head = Pipeline(estimator.steps[:-1], memory=estimator.memory)
-            rows = head.fit_transform(X, y)
-            self.heads.setdefault(key, (head.steps, rows))
-        return self.heads[key]
-
-    def result(self, task: Task, rides: dict[Task, "Ride"], fit_time: float) -> dict[str, Any]:
-        """Score a fit that has ridden, or do it now in the ordinary way."""
-        return self.judge(rides[task], fit_time) if task in rides else self.fit_alone(*task)
-
-    def judge(self, ride: Ride, fit_time: float) -> dict[str, Any]:
-        """Score a ride that is over, as scikit-learn's searches do."""
-        X_train, y_train, X_test, y_test = self._fold(ride.split)
-        train, test = self.splits[ride.split]
-        started = time.perf_counter()
-        params = _check_method_params(self.X, self.score_params, test)
-        scores = _score(ride.estimator, X_test, y_test, self.scorer, params, self.error_score)
-        result = {
-            "fit_error": None,
-            "fit_time": fit_time,
-            "score_time": time.perf_counter() - started,
-            "test_scores": scores,
-            "n_test_samples": len(test),
-        }
-        if self.return_train_score:
-            params = _check_method_params(self.X, self.score_params, train)
-            result["train_scores"] = _score(
-                ride.estimator, X_train, y_train, self.scorer, params, self.error_score
-            )
-        return result
-
-    def fit_alone(self, candidate: int, split: int) -> dict[str, Any]:
-        """Do one fit in scikit-learn's own way, and report its error if it has one."""
-        train, test = self.splits[split]
-        return _fit_and_score(
-            clone(self.estimator),
-            self.X,
-            self.y,
-            scorer=self.scorer,
-            train=train,
-            test=test,
-            verbose=0,
-            parameters=self.candidates[candidate],
-            fit_params=self.fit_params,
-            score_params=self.score_params,
-            return_train_score=self.return_train_score,
-            return_n_test_samples=True,
-            return_times=True,
-            error_score=self.error_score,
-        )
-
-
-def evaluate(work: Work, tasks: Sequence[Task]) -> tuple[dict[Task, dict[str, Any]], Counter[str]]:
-    """Do some of the fits; those that cannot ride one after the other."""
-    started = time.perf_counter()
-    rides, obstacles = work.board(tasks)
-    for task, found in zip(
-        list(rides), fit_what_can_be([ride.wanted for ride in rides.values()]), strict=True
-    ):
-        if found is None:
-            del rides[task]
-        else:
-            rides[task].take(found)
-    fit_time = (time.perf_counter() - started) / max(len(rides), 1)
-    return {task: work.result(task, rides, fit_time) for task in tasks}, obstacles
-
-
-def fit_what_can_be(fits: Sequence[Fit]) -> list[Fitted | None]:
-    """Carry out all fits together; None for one that fails, which is not the others' failure."""
-    try:
-        return [*fit_all(fits, verbose=0)]
-    except Exception:
-        if len(fits) == 1:
-            return [None]
-        middle = len(fits) // 2
-        return [*fit_what_can_be(fits[:middle]), *fit_what_can_be(fits[middle:])]
