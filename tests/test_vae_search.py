@@ -25,7 +25,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from skorch.callbacks import Callback
 
-from sklearn_vae import VAESearchCV, VAETransformer, WarmUp, search
+from sklearn_vae import VAESearchCV, VAETransformer, WarmUp
+from sklearn_vae.base import BaseVAE
 from sklearn_vae.training import fits
 from sklearn_vae.training.trainer import Trainer
 
@@ -840,9 +841,9 @@ def test_the_whole_grid_is_one_fleet(monkeypatch):
 def test_a_fold_is_encoded_once(monkeypatch):
     """And not once per candidate."""
     calls = []
-    encode = search.BaseVAE._to_table
+    encode = BaseVAE._to_table
     monkeypatch.setattr(
-        search.BaseVAE, "_to_table", lambda *arguments: calls.append(1) or encode(*arguments)
+        BaseVAE, "_to_table", lambda *arguments: calls.append(1) or encode(*arguments)
     )
     VAESearchCV(make_vae(), GRID, cv=3, refit=False).fit(X)
 
