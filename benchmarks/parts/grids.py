@@ -26,7 +26,7 @@ HALVING = "VAESearchCV, factor=4"
 # Whole tables; the passes are those over the four folds that a fit sees.
 TABLES = {
     "500×10": replace(WORKLOADS["W3"], epochs=57),
-    "5000×20": replace(WORKLOADS["W1"], n_rows=5_000, n_columns=20, epochs=5),
+    "5000×20": replace(WORKLOADS["W1"], n_rows=5_000, n_columns=20, epochs=8),
 }
 
 
