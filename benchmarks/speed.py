@@ -60,8 +60,7 @@ Asked = argparse.Namespace
 def fit(asked: Asked) -> None:
     for name in asked.workloads or (["W1", "W3"] if asked.quick else WORKLOADS):
         work = WORKLOADS[name]
-        # a fit of W4 is long and steady
-        rounds = asked.rounds or (1 if asked.quick else 2 if name == "W4" else 3)
+        rounds = asked.rounds or (1 if asked.quick else 2)
         epochs = max(work.epochs // 3, 2) if asked.quick else work.epochs
         report_fit(name, replace(work, epochs=epochs), asked.systems, rounds)
 
@@ -74,7 +73,7 @@ def grid(asked: Asked) -> None:
 
 
 def inference(asked: Asked) -> None:
-    n_rows = 20_000 if asked.quick else 200_000
+    n_rows = 10_000 if asked.quick else 200_000
     report_inference(n_rows, asked.systems, asked.rounds or (1 if asked.quick else 2))
 
 

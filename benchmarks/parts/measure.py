@@ -29,6 +29,8 @@ def alternate(
     runs: dict[str, Callable[[], Result]], rounds: int, once: Collection[str] = ()
 ) -> dict[str, list[Result]]:
     """Call each run in every round, or in the first one only; in every second round in reverse."""
+    gc.collect()
+    gc.freeze()  # collections pass over what imports and warm-ups have left behind
     results = {name: [] for name in runs}
     for i in range(rounds):
         for name in list(runs)[:: -1 if i % 2 else 1]:
