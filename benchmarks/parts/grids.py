@@ -88,7 +88,7 @@ def report_grid(name: str, work: Workload, rounds: int, *, with_textbook: bool) 
         search: lambda make=make: timed(lambda: make().fit(X))[0]
         for search, make in searches(work, with_textbook).items()
     }
-    seconds = alternate(runs, rounds, once=[TEXTBOOK])
+    seconds = alternate(runs, rounds)
     n_fits = FOLDS * np.prod([len(values) for values in GRID.values()])
     table(
         f"{n_fits} fits on {name}: batch {work.batch_size}, widths {work.widths}, rounds: {rounds}",
