@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,15 +25,14 @@ def timed(
     return clock() - start, result
 
 
-def alternate(
-    runs: dict[str, Callable[[], Result]], rounds: int, once: Collection[str] = ()
-) -> dict[str, list[Result]]:
-    """Call each run in every round, or in the first one only; in every second round in reverse."""
+def alternate(runs: dict[str, Callable[[], Result]], rounds: int) -> dict[str, list[Result]]:
+    """Call each run in every round, in every second one in reverse; return what they return."""
+    gc.collect()
+    gc.freeze()  # collections pass over what imports and warm-ups have left behind
     results = {name: [] for name in runs}
     for i in range(rounds):
         for name in list(runs)[:: -1 if i % 2 else 1]:
-            if i == 0 or name not in once:
-                results[name].append(runs[name]())
+            results[name].append(runs[name]())
 
     return results
 
@@ -42,10 +41,9 @@ def ratio(over: Sequence[float] | None, under: Sequence[float] | None) -> str:
     """Return the median and the quartiles of the ratios within rounds as text."""
     if over is None or under is None:
         return "not run"
-    ratios = [a / b for a, b in zip(over, under, strict=False)]  # rounds that both took part in
-    low, median, high = np.percentile(ratios, [25, 50, 75])
+    low, median, high = np.percentile(np.divide(over, under), [25, 50, 75])
 
-    return f"{median:.2f}" + (f" ({low:.2f} to {high:.2f})" if len(ratios) > 1 else "")
+    return f"{median:.2f}" + (f" ({low:.2f} to {high:.2f})" if len(over) > 1 else "")
 
 
 def fresh(code: str, n_threads: int | None = 1) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from parts.measure import alternate, fresh, ratio, table, timed
-from peers import OURS, SYSTEMS, WORKLOADS, Workload, fit_once
+from peers import OURS, PACKAGES, SYSTEMS, WORKLOADS, Workload, fit_once
 
 TOY = {"n_rows": 64, "n_columns": 4, "batch_size": 32, "widths": (8,), "n_components": 2}
 IMPORTS = {
@@ -81,9 +81,9 @@ def start_cost(code: str, runs: int) -> list[str]:
 
 
 def report_start(systems: list[str], runs: int) -> None:
-    """Print the cost of imports and of a first fit in fresh processes."""
+    """Print the cost of imports and of each package's first fit in fresh processes."""
     codes = {k: code for k, code in IMPORTS.items() if OURS in systems or "sklearn_vae" not in k}
-    for system in systems:
+    for system in {PACKAGES.get(s, s): s for s in reversed(systems)}.values():
         code = f"from peers import WORKLOADS, fit_once; fit_once({system!r}, WORKLOADS['W3'])"
         codes[f"{system}: imports and a first fit"] = code
     table(
