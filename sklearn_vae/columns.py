@@ -84,7 +84,8 @@ class Columns:
         known_as = list(range(X.shape[1])) if names is None else list(names)
         wishes = _wishes(likelihood, X.shape[1], known_as)
         total = float(len(X) if weight is None else weight.sum())
-        exponent = np.frexp(np.abs(X).max(axis=0).astype(np.float64))[1]
+        largest = np.maximum(X.max(axis=0), -X.min(axis=0))
+        exponent = np.frexp(largest.astype(np.float64))[1]
         kinds: list[Likelihood | None] = []
         shift, scale = np.zeros((2, X.shape[1]))
         for j, wish in enumerate(wishes):

@@ -15,7 +15,7 @@ from sklearn_vae.posteriors import log_mean_exp
 from sklearn_vae.randomness import Stream, make_generator, sobol_normal, stream_seed
 
 # Numbers in the widest layer of a chunk of rows: what fits the cache.
-CHUNK = 1 << 18
+CHUNK = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,6 @@ class FittedVAE:
         model = VAE(self.architecture, n_members).to(
             self.device, getattr(torch, np.dtype(dtype).name)
         )
-        model.flatten()
         model.load({name: value[:n_members] for name, value in self.weights.items()})
         return model.requires_grad_(False)
 
@@ -121,7 +120,7 @@ class FittedVAE:
     ) -> np.ndarray:
         """Apply a function of (model, encoded rows) to X, a chunk at a time."""
         model = self.module(X.dtype, n_members)
-        together = len(model.flat)
+        together = len(model.free)
         n_draws = n_draws * together
         chunk_rows = next(self.chunks(len(X), n_draws), slice(0, 0)).stop * n_draws
         layers = self.architecture.layers

@@ -53,8 +53,8 @@ class VAE(nn.Module):
     """A variational autoencoder with a member axis.
 
     Weights start at zero; ``draw`` and ``start_at`` give them their first values, or
-    ``load`` those of a fitted model. All parameters live in one flat tensor, ``flat``
-    of shape (M, P), of which the modules hold views.
+    ``load`` those of a fitted model. For training, ``flatten`` moves all parameters into
+    one tensor, ``flat`` of shape (M, P), of which the modules hold views.
 
     Parameters
     ----------
@@ -87,7 +87,6 @@ class VAE(nn.Module):
         # residual of the linear model, from which the scales' prior is made
         self.residual: Tensor
         self.register_buffer("residual", torch.ones(n_members, 1, 1, self.likelihood.n_columns))
-        self.flatten()
 
     # -- density ---------------------------------------------------------------------
 
@@ -166,8 +165,8 @@ class VAE(nn.Module):
 
     def sample(self, n_rows: int, generator: torch.Generator) -> Tensor:
         """Rows with the decoder's noise, each of a member by chance: (n_rows, n_columns)."""
-        z = self.prior.sample(n_rows, self.architecture.n_components, generator, self.flat.dtype)
-        params = self.decode(z.to(self.flat.device).expand(len(self.flat), 1, -1, -1))
+        z = self.prior.sample(n_rows, self.architecture.n_components, generator, self.free.dtype)
+        params = self.decode(z.to(self.free.device).expand(len(self.free), 1, -1, -1))
         rows = self.likelihood.sample(params, generator)[:, 0]  # (M, n_rows, n_columns)
         if len(rows) == 1:
             return rows[0]
@@ -213,7 +212,7 @@ class VAE(nn.Module):
         if (self.sizes == n_components).all():
             return None
         has = np.arange(n_components) < self.sizes[:, None]
-        return torch.as_tensor(has).to(self.flat)
+        return torch.as_tensor(has).to(self.free)
 
     @torch.no_grad()
     def keep(self, members: Tensor) -> None:

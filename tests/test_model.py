@@ -349,6 +349,7 @@ def test_a_model_that_is_built_is_zero_and_draws_nothing():
     """Global random states stay untouched when a module is built."""
     state = torch.get_rng_state()
     model = VAE(Architecture(2, (6,), "tanh", MIXED), n_members=3)
+    model.flatten()
 
     assert (model.flat == 0).all()
     assert torch.equal(state, torch.get_rng_state())

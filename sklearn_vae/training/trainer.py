@@ -154,7 +154,8 @@ class Trainer(NeuralNet):
             running = ~self.course_.done
             self.course_.keep_best(running, self.validate(valid)[0], model.flat)
         self.limit_ = self.validate(train, ROWS_FOR_LIMIT, n_draws=1)[0] + self._margin
-        self.is_far_ = bool(train.x.numel() and train.x.abs().max() > FARTHEST_INPUT)
+        extremes = torch.stack(train.x.aminmax()).abs() if train.x.numel() else train.x
+        self.is_far_ = bool((extremes > FARTHEST_INPUT).any())
         self.notify("on_train_begin", X=train, y=None)
 
     def fit_loop(
