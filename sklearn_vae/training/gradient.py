@@ -87,7 +87,7 @@ class Gradient:
         self.decoder = Layers(model.decoder, n_draws * n_rows, self.outlet, wants_input=True)
         self.clamps = clamps
         self.x = _contiguous(self.encoder.x) if clamps else self.encoder.x
-        self.code = Code(self.encoder.out, self.decoder.x, n_draws)
+        self.code = Code(self.encoder.out, self.decoder.x, self.decoder.grad_x, n_draws)
         self.grad_out = torch.empty_like(self.decoder.out)
         self.columns = self._columns(model)
         self.terms = like.new_zeros(3, n_members)
@@ -145,7 +145,7 @@ class Gradient:
         self.x.copy_(x.mT)
         if self.clamps:
             torch.clamp(self.x, -FARTHEST_INPUT, FARTHEST_INPUT, out=self.encoder.x)
-        noise = noise.movedim(-1, 1)  # (M or 1, l, K, B or 1)
+        noise = noise.permute(0, 3, 1, 2)  # (M or 1, l, K, B or 1)
         self.encoder.forward()
         self.code.forward(noise)
         self.decoder.forward()
@@ -153,7 +153,7 @@ class Gradient:
         self.reconstruction.zero_()
         for block in self.columns:
             self.reconstruction.add_(block.forward_backward())
-        grad_z = self.decoder.backward(self.grad_out)
+        self.decoder.backward(self.grad_out)
 
         kl_per_unit = self.code.kl(self.shares)  # (M, l)
         torch.sum(self.objective.clamped(kl_per_unit, self.mask), 1, out=self.kl)
@@ -161,7 +161,7 @@ class Gradient:
         spent = self.objective.spent(kl_per_unit)
         if spent is not None:
             force = force * spent.unsqueeze(2)
-        self.encoder.backward(self.code.backward(grad_z, noise, force))
+        self.encoder.backward(self.code.backward(noise, force))
         self.outlet.flow()
         torch.addcmul(self.reconstruction, self.kl, beta, out=self.loss)
         return self.terms
@@ -245,7 +245,7 @@ class Layers:
         self.grad_top, self.grad_x = self.last.grad_x.split(
             [n_top, n_in if wants_input else 0], dim=1
         )
-        self.out = self.last.out
+        self.out, self.wants_input = self.last.out, wants_input
 
     def forward(self) -> None:
         """Compute ``out`` (M, n_out, rows) from ``x``."""
@@ -253,13 +253,14 @@ class Layers:
             self.activate(product.forward(), value)
         self.last.forward()
 
-    def backward(self, grad: Tensor) -> Tensor:
-        """Write the weights' gradients; give the input's, if it was wanted."""
+    def backward(self, grad: Tensor) -> None:
+        """Write the weights' gradients and, if it was wanted, the input's into ``grad_x``."""
         self.last.backward(grad)
         grad = self.grad_top
         for product, value in zip(reversed(self.hidden), reversed(self.values), strict=True):
             grad = product.backward(self.gradient(grad, product.out, value, grad))
-        return self.grad_x.add_(grad) if self.hidden else self.grad_x
+        if self.hidden and self.wants_input:
+            self.grad_x.add_(grad)
 
 
 class Product:
@@ -272,6 +273,7 @@ class Product:
         self.grad_weight = grad_weight
         self.out = x.new_empty(n_members, weight.shape[2], n_rows)
         self.grad_x = x.new_empty(n_members, n_wanted, n_rows)
+        self.grad: Tensor | None = None
 
     def forward(self) -> Tensor:
         """(M, n_in, rows) -> (M, n_out, rows)."""
@@ -279,14 +281,16 @@ class Product:
 
     def backward(self, grad: Tensor) -> Tensor:
         """Write the weights' gradient; give that of the rows that were wanted."""
-        torch.bmm(self.x, grad.mT, out=self.grad_weight)
+        if grad is not self.grad:  # it is the same buffer every time
+            self.grad, self.grad_t = grad, grad.mT
+        torch.bmm(self.x, self.grad_t, out=self.grad_weight)
         return torch.bmm(self.wanted, grad, out=self.grad_x) if self.n_wanted else self.grad_x
 
 
 class Code:
     """A diagonal Gaussian posterior, its draws and its KL from the standard normal."""
 
-    def __init__(self, params: Tensor, z: Tensor, n_draws: int):
+    def __init__(self, params: Tensor, z: Tensor, grad_z: Tensor, n_draws: int):
         self.loc, self.raw = params.chunk(2, dim=1)  # (M, l, B)
         self.grad_params = torch.empty_like(params)
         self.grad_loc, self.grad_raw = self.grad_params.chunk(2, dim=1)
@@ -294,7 +298,14 @@ class Code:
             _contiguous(self.loc) for _ in range(5)
         )
         self.z = z.unflatten(2, (n_draws, -1))  # (M, l, K, B)
+        self.grad_z = grad_z.unflatten(2, (n_draws, -1))
         self.towards_scale = _contiguous(self.z)
+        # their sums over draws, which are themselves where there is one draw
+        self.has_one_draw = n_draws == 1
+        both = self.grad_z, self.towards_scale
+        self.pull, self.grad_scale = (
+            part[:, :, 0] if self.has_one_draw else _contiguous(self.loc) for part in both
+        )
         self.loc_by_draw, self.scale_by_draw = self.loc.unsqueeze(2), self.scale.unsqueeze(2)
         self.bound = params.new_tensor(posteriors.LOG_SCALE_BOUND)
         self.inverse_bound = 1 / self.bound
@@ -314,16 +325,14 @@ class Code:
         rows.sub_(self.log_scale)  # (M, l, B), half a nat short of the KL
         return torch.baddbmm(shares.total, rows, shares.column, beta=-0.5).squeeze(2)
 
-    def backward(self, grad_z: Tensor, noise: Tensor, force: Tensor) -> Tensor:
-        """Gradient of the encoder's output: (M, l, K B) -> (M, 2 l, B)."""
-        grad_z = grad_z.unflatten(2, self.z.shape[2:])
-        towards_scale = torch.mul(grad_z, noise, out=self.towards_scale)
-        if self.z.shape[2] == 1:
-            grad_loc, grad_scale = grad_z[:, :, 0], towards_scale[:, :, 0]
-        else:
-            grad_loc, grad_scale = grad_z.sum(2), towards_scale.sum(2)
-        torch.addcmul(grad_loc, force, self.loc, out=self.grad_loc)
-        grad = grad_scale.mul_(self.scale).addcmul_(force, self.variance).sub_(force)
+    def backward(self, noise: Tensor, force: Tensor) -> Tensor:
+        """Gradient of the encoder's output, (M, 2 l, B), from that of z."""
+        torch.mul(self.grad_z, noise, out=self.towards_scale)
+        if not self.has_one_draw:
+            torch.sum(self.grad_z, 2, out=self.pull)
+            torch.sum(self.towards_scale, 2, out=self.grad_scale)
+        torch.addcmul(self.pull, force, self.loc, out=self.grad_loc)
+        grad = self.grad_scale.mul_(self.scale).addcmul_(force, self.variance).sub_(force)
         torch.addcmul(grad, grad, self.bent.mul_(self.bent), value=-1, out=self.grad_raw)
         return self.grad_params
 
@@ -376,6 +385,9 @@ class GaussianColumns:
         self.bound, self.inverse_bound = residual.new_tensor([bound, 1 / bound]).unbind()
         self.double_bound, self.neg_bound = 2 * self.bound, -self.bound
         self.constant = self.loc.shape[1] * HALF_LOG_2PI
+        self.per_column = residual.new_empty(len(residual), self.loc.shape[1], 1)
+        self.by_draw = self.per_column.unsqueeze(3)
+        self.total, self.total_by_draw = shares.total[:, 0, 0], shares.total.unsqueeze(1)
 
     def forward_backward(self) -> Tensor:
         """Write the gradient; give the loss: (M,)."""
@@ -390,15 +402,14 @@ class GaussianColumns:
         pull = torch.mul(self.precision, self.precision, out=self.pull).mul_(self.imagined)
         if self.is_of_z:
             torch.mul(self.bent, self.double_bound, out=self.distance).add_(self.square)
-            loss = torch.bmm(self.rows_of_cost, shares.draws_column)  # (M, d, 1)
+            loss = torch.bmm(self.rows_of_cost, shares.draws_column, out=self.per_column)
             grad = torch.sub(self.push, pull.add_(self.square), out=pull).mul_(shares.draws)
         else:
-            loss = torch.bmm(self.rows_of_square, shares.draws_column)
-            total = shares.total.unsqueeze(1)
-            grad = torch.sub(self.push, pull, out=pull).mul_(total).sub_(loss.unsqueeze(3))
-            loss = loss.addcmul(shares.total * self.double_bound, self.bent[:, :, 0])
+            loss = torch.bmm(self.rows_of_square, shares.draws_column, out=self.per_column)
+            grad = torch.sub(self.push, pull, out=pull).mul_(self.total_by_draw).sub_(self.by_draw)
+            loss.addcmul_(shares.total * self.double_bound, self.bent.squeeze(3))
         torch.addcmul(grad, grad, self.bent.mul_(self.bent), value=-1, out=self.grad_raw)
-        return loss.sum((1, 2)).mul_(0.5).add_(shares.total[:, 0, 0], alpha=self.constant)
+        return loss.sum((1, 2)).mul_(0.5).add_(self.total, alpha=self.constant)
 
 
 def _contiguous(like: Tensor) -> Tensor:

@@ -110,7 +110,7 @@ class Table:
         """Give rows (M or 1, B) of each member: (M, B, n_columns) and their weights (M, B)."""
         if len(self.first) > 1:  # a single member's rows begin at 0
             rows = rows + self.first.unsqueeze(1)
-        x = self.x.index_select(0, rows.flatten()).unflatten(0, rows.shape)
+        x = self.x.index_select(0, rows.reshape(-1)).view(*rows.shape, self.x.shape[1])
         return x, None if self.weight is None else self.weight[rows]
 
 

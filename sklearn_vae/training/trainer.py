@@ -191,7 +191,8 @@ class Trainer(NeuralNet):
         train, valid, model, course = self.train_, self.valid_, self.module_, self.course_
         self.notify("on_epoch_begin", dataset_train=train, dataset_valid=valid)
         self.beta_ = self._betas(self._iteration)
-        self.optimizer_.lrs = course.rates()
+        if (course.rates() != self.optimizer_.lrs).any():
+            self.optimizer_.lrs = course.rates()
         self.records_.append((self.members_, {}))
         self._record("beta", self.beta_)
         self._record("learning_rate", self.optimizer_.rates())
