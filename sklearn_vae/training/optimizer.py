@@ -85,6 +85,8 @@ class FlatAdam(torch.optim.Optimizer):
 
     def restart(self, members: np.ndarray) -> None:
         """Forget the moments of some members."""
+        if not members.any():
+            return
         for value in self.moments.values():
             value[torch.as_tensor(members, device=value.device)] = 0
         self._planned_for = (None, 0.0)
