@@ -47,8 +47,8 @@ class Dense(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_members, 1, n_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (M, rows, n_in) to (M, rows, n_out)."""
-        return torch.baddbmm(self.bias, x, self.weight)
+        """Map (M, n_in, rows) to (M, n_out, rows)."""
+        return torch.baddbmm(self.bias.mT, self.weight.mT, x)
 
     @torch.no_grad()
     def draw(self, member: int, generator: torch.Generator, n_in: int | None = None) -> None:
@@ -106,12 +106,14 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (M, rows, n_in) to (M, rows, n_out)."""
+        # inside, features lie first: products are faster with the rows along the last axis
+        x = x.mT  # (M, n_in, rows)
         out = self.linear(x)
         if self.last is None:
-            return out
+            return out.mT
         for layer in self.layers:
             x = self.activation(layer(x))
-        return torch.baddbmm(out, x, self.last)
+        return torch.baddbmm(out, self.last.mT, x).mT
 
     def matrices(self) -> list[nn.Parameter]:
         """Weights of the hidden layers and the last one."""
