@@ -31,7 +31,16 @@ from sklearn_vae.fitted import FittedVAE
 from sklearn_vae.model import VAE, Architecture
 from sklearn_vae.objectives import Checked, Constant, Schedule
 from sklearn_vae.randomness import draw_seed
-from sklearn_vae.training import Fit, Fitted, Plan, Table, fit_all, launch, speed_for
+from sklearn_vae.training import (
+    Fit,
+    Fitted,
+    Plan,
+    Table,
+    fit_all,
+    history_of,
+    launch,
+    speed_for,
+)
 
 # An iteration is a pass over the rows, or this many steps where a pass has fewer.
 FEWEST_STEPS = 25
@@ -148,7 +157,8 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         """
         with all_or_nothing(self):
             wanted = self._prepare(X, sample_weight, go_on=self.warm_start)
-            report = Report(self, max_iterations=2 * self.max_iter)
+            # two runs, each in as many fleets as there are starts at the most
+            report = Report(self, max_iterations=2 * self.max_iter * self.n_init)
             report.begin(X, y)
             callbacks = [*(self.callbacks or []), *report.callbacks()]
             (found,) = fit_all([wanted], callbacks=callbacks, verbose=int(self.verbose))
@@ -179,7 +189,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         with all_or_nothing(self):
             go_on = hasattr(self, "weights_")
             seed = self.seed_ if go_on else None
-            wanted = self._prepare(X, sample_weight, go_on=True, seed=seed)
+            wanted = self._prepare(X, sample_weight, go_on=True, seed=seed, validates=False)
             before = self.history_ if go_on else []
             plan = replace(
                 wanted.plan,
@@ -195,8 +205,11 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             with speed_for([run]):
                 (found,) = trainer.train(run.train, moments=self.moments_ if go_on else None)
             self.weights_ = found.weights
-            self.moments_ = trainer.optimizer_.state_dict()
-            self.history_ = [*before, {**found.history[0], "epoch": len(before) + 1}]
+            # moments that led astray would lead there again
+            self.moments_ = None if found.diverged else trainer.optimizer_.state_dict()
+            self._warn_of(found.diverged)
+            (record,) = history_of([found])
+            self.history_ = [*before, {**record, "epoch": len(before) + 1}]
             self.n_iter_ = len(self.history_)
             self.n_steps_ = (self.n_steps_ if go_on else 0) + plan.n_steps(len(run.train))
         return self
@@ -208,6 +221,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         *,
         go_on: bool = False,
         seed: int | None = None,
+        validates: bool = True,
         known: dict[Hashable, tuple[Columns, Table]] | None = None,
     ) -> Fit:
         """Check everything, decide what the fit is made of and state what is wanted.
@@ -220,6 +234,8 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             Whether to go on from a fit, if there is one.
         seed : int, optional
             What all draws follow from; by default, ``random_state`` decides.
+        validates : bool, default=True
+            Whether rows may be set aside.
         known : dict, optional
             Tables that were made of this very X before; other estimators' as well.
         """
@@ -252,7 +268,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             architecture=self.architecture_,
             plan=self._plan(len(table)),
             table=table,
-            n_valid=self._n_valid(len(table)),
+            n_valid=self._n_valid(len(table)) if validates else 0,
             refit=self.refit,
             free_bits=self.free_bits,
             scale_prior=self.scale_prior,
@@ -269,13 +285,17 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         self.history_ = found.history
         self.n_iter_ = len(found.history)
         self.n_steps_ = found.n_steps
-        if found.diverged:
+        self._warn_of(found.diverged)
+
+    def _warn_of(self, diverged: bool) -> None:
+        """Tell the user what was done about a training that diverged."""
+        if diverged:
             warnings.warn(
                 f"Training diverged (the loss rose without bounds) with learning_rate="
-                f"{self.learning_rate}. The last good weights were kept and training went on "
-                f"with a smaller step; a smaller learning_rate avoids this.",
+                f"{self.learning_rate}. The last good weights were kept; a smaller learning_rate "
+                f"avoids this.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
     # -- what a fit decides ----------------------------------------------------------

@@ -43,7 +43,7 @@ class Architecture:
 
     @property
     def layers(self) -> list[int]:
-        """Size of every weight matrix of encoder and decoder."""
+        """About the size of every weight matrix of encoder and decoder."""
         n_columns = sum(n for _, n in self.blocks)
         widths = [n_columns, *self.hidden_layer_sizes, self.n_components]
         return 2 * [*(a * b for a, b in pairwise(widths)), n_columns * self.n_components]

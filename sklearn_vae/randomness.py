@@ -20,6 +20,9 @@ MOST_DIMS = qmc.Sobol.MAXDIM
 # torch's vectorised normal draws fill blocks of 16 and redraw the last, incomplete one
 _BLOCK = 16
 
+# Sets of points of no more numbers are kept for the next call.
+MOST_NUMBERS_KEPT = 1 << 13
+
 
 class Stream(IntEnum):
     """What a stream of random numbers is for."""
@@ -112,6 +115,8 @@ def sobol_normal(n_draws: int, n_dims: int, seed: int) -> np.ndarray:
     .. [1] A. B. Owen, "Scrambling Sobol' and Niederreiter-Xing points",
        Journal of Complexity 14, 1998.
     """
+    if n_draws * n_dims > MOST_NUMBERS_KEPT:
+        return _sobol_normal.__wrapped__(n_draws, n_dims, seed)
     return _sobol_normal(n_draws, n_dims, seed).copy()
 
 

@@ -34,10 +34,10 @@ class VAESearchCV(BaseSearchCV):
 
     It is scikit-learn's ``GridSearchCV`` in all but speed: the same parameters, results
     and attributes. The fits of all candidates on all folds are members of one program,
-    as far as their shapes allow: latent size, beta, step size, seeds and stopping may
-    differ between members, while widths, activation, batch size and kinds of columns
-    divide them into fleets. In a Pipeline, the steps before the VAE are fitted once per
-    fold.
+    as far as their shapes allow: latent size, beta, step size, patience and seeds may
+    differ between members, while widths, activation, batch size, kinds of columns and
+    the number of rows to train on divide them into fleets. In a Pipeline, the steps
+    before the VAE are fitted once per fold.
 
     What cannot ride (a candidate whose last step is no VAE or has a fit of its own, one
     with callbacks, or with fit parameters other than sample_weight) is fitted in the
@@ -324,6 +324,7 @@ class VAESearchCV(BaseSearchCV):
         if callable(self.scoring):
             _insert_error_scores(results, self.error_score)
         scores = [result["test_scores"] for result in results]
+        failed = [result["fit_error"] is not None for result in results]
         if isinstance(scores[0], dict):
             if not isinstance(self.refit, str) or self.refit not in scores[0]:
                 raise ValueError(
@@ -331,7 +332,8 @@ class VAESearchCV(BaseSearchCV):
                     f"one of {sorted(scores[0])}. Got {self.refit!r} instead."
                 )
             scores = [score[self.refit] for score in scores]
-        means = np.reshape(scores, (len(alive), -1)).mean(axis=1)
+        counted = np.where(failed, np.nan, scores)
+        means = counted.reshape(len(alive), -1).mean(axis=1)
         order = np.argsort(np.where(np.isnan(means), np.inf, -means), kind="stable")
         return sorted(alive[place] for place in order[:n_kept])
 

@@ -77,7 +77,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         Whether to train again on all rows for the steps found with rows set aside.
     n_init : int, default=1
         Number of starts, each with its own weights, order of rows and noise; they are
-        trained side by side.
+        trained side by side. ``partial_fit``, and a fit that goes on, have one.
     members : {"best", "all"}, default="best"
         Whether the start with the lowest loss is kept, by the rows set aside where there
         are any, or all of them. Their density is then the mean of the members' densities,

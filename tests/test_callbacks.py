@@ -47,6 +47,16 @@ def test_every_iteration_is_a_task_with_an_estimator_that_can_score():
     assert recorder.scores[-1] == pytest.approx(vae.score(X))
 
 
+def test_starts_in_several_fleets_are_all_told_of(monkeypatch):
+    """Wide networks do not fit one cache together."""
+    monkeypatch.setattr("sklearn_vae.training.fleet.WORKING_SET", 1)
+    recorder = Recorder()
+    vae = VAETransformer(2, max_iter=2, n_init=3, refit=False, random_state=0)
+    vae.set_callbacks(recorder).fit(X)
+
+    assert recorder.ended.count("iteration") == 3 * 2
+
+
 def test_a_callback_can_stop_the_training():
     """The fit ends, and is a fit."""
     recorder = Recorder(stop_after=2)

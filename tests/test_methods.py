@@ -9,7 +9,7 @@ import torch
 from scipy import special
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.decomposition import PCA
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
@@ -131,6 +131,44 @@ def test_partial_fit_learns_chunk_by_chunk():
     assert last < first - 1
     with pytest.raises(ValueError, match="features"):
         vae.partial_fit(X[:, :3])
+
+
+def test_partial_fit_sets_no_rows_aside():
+    """A chunk of two rows is a chunk, whatever early_stopping says of fits."""
+    X = load_breast_cancer().data[:, :3]
+    vae = VAETransformer(2, early_stopping=True, random_state=0).partial_fit(X[:50])
+
+    assert vae.partial_fit(X[50:52]).n_iter_ == 2
+
+
+def test_partial_fit_records_what_fit_records():
+    """But for what validation says."""
+    X = load_breast_cancer().data[:, :3]
+    whole = VAETransformer(2, early_stopping=False, max_iter=1, random_state=0).fit(X)
+    pieces = VAETransformer(2, random_state=0).partial_fit(X)
+
+    assert pieces.history_[0].keys() == whole.history_[0].keys()
+
+
+@pytest.mark.filterwarnings("ignore:Training diverged")
+def test_partial_fit_recovers_from_a_chunk_that_diverged():
+    """Moments that are not finite would make every later step so."""
+    X = load_breast_cancer().data[:, :3]
+    vae = VAETransformer(2, random_state=0, batch_size=20).partial_fit(X)
+    vae.set_params(learning_rate=1e30).partial_fit(X)
+    vae.set_params(learning_rate=1e-3).partial_fit(X)
+
+    assert np.isfinite(vae.history_[-1]["loss"])
+    assert np.isfinite(vae.score(X))
+
+
+def test_a_chunk_that_diverged_is_told_of():
+    """As in fit."""
+    X = load_breast_cancer().data[:, :3]
+    vae = VAETransformer(2, learning_rate=1e30, random_state=0, batch_size=20)
+
+    with pytest.warns(ConvergenceWarning, match="smaller learning_rate"):
+        vae.partial_fit(X)
 
 
 def test_partial_fit_goes_on_from_a_fit():

@@ -1,7 +1,7 @@
 """Training: what a run is made of, where it stands, the loop itself, and many runs at once."""
 
 from sklearn_vae.training.course import Course
-from sklearn_vae.training.fits import Fit, Fitted, Heats, fit_all
+from sklearn_vae.training.fits import Fit, Fitted, Heats, fit_all, history_of
 from sklearn_vae.training.fleet import Run, launch, speed_for
 from sklearn_vae.training.plan import Plan, Table
 from sklearn_vae.training.trainer import Trainer
@@ -16,6 +16,7 @@ __all__ = [
     "Table",
     "Trainer",
     "fit_all",
+    "history_of",
     "launch",
     "speed_for",
 ]

@@ -92,7 +92,8 @@ class Course:
         val_loss : ndarray of shape (M,) or None
             Validation loss.
         flat : Tensor of shape (M, P)
-            Weights; those of a member whose stage ended are set back to its best.
+            Weights; those of a member that diverged, or with validation rows of any whose
+            stage ended, are set back to its best.
         warming_up : ndarray of shape (M,) or bool, default=False
             Whether the KL has not its final weight yet: patience waits for it.
 

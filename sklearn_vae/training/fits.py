@@ -89,6 +89,19 @@ class Fitted:
     diverged: bool
 
 
+def history_of(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """Put the records of several runs in a row, as plain dicts."""
+    history = [
+        {**row, "refit": number > 0}
+        for number, outcome in enumerate(outcomes)
+        for row in outcome.history
+    ]
+    for epoch, row in enumerate(history, start=1):
+        row["epoch"] = epoch
+        row.pop("batches", None)
+    return history
+
+
 class Progress:
     """One fit under way: its first runs, and the second ones that follow from them."""
 
@@ -115,20 +128,12 @@ class Progress:
         last = outcomes or self.outcomes
         runs = [(self.first[0], self.outcomes[0])]
         runs += [(self.again[0], outcomes[0])] if outcomes else []
-        history = [
-            {**row, "refit": number > 0}
-            for number, (_, outcome) in enumerate(runs)
-            for row in outcome.history
-        ]
-        for epoch, row in enumerate(history, start=1):
-            row["epoch"] = epoch
-            row.pop("batches", None)
         return Fitted(
             {
                 name: np.concatenate([outcome.weights[name] for outcome in last])
                 for name in last[0].weights
             },
-            history,
+            history_of([outcome for _, outcome in runs]),
             sum(len(out.history) * run.plan.n_steps(len(run.train)) for run, out in runs),
             any(outcome.diverged for outcome in [*self.outcomes, *outcomes]),
         )
@@ -176,8 +181,9 @@ class Heats:
         self.seats: list[tuple[int, int]] = [(-1, -1)] * len(runs)
         for number, places in enumerate(fleets_of(runs)):
             own = [runs[place] for place in places]
-            trainer = launch(own, verbose=0)
-            trainer.begin(*tables_of(own))
+            with speed_for(own):
+                trainer = launch(own, verbose=0)
+                trainer.begin(*tables_of(own))
             self.trainers.append((trainer, own))
             for member, place in enumerate(places):
                 self.seats[place] = number, member

@@ -98,9 +98,8 @@ def train(runs: Sequence[Run], **kwargs: Any) -> list[Outcome]:
     outcomes: list[Any] = [None] * len(runs)
     for places in fleets_of(runs):
         own = [runs[place] for place in places]
-        trainer = launch(own, **kwargs)
         with speed_for(own):
-            found = trainer.train(*tables_of(own))
+            found = launch(own, **kwargs).train(*tables_of(own))
         for place, outcome in zip(places, found, strict=True):
             outcomes[place] = outcome
     return outcomes
@@ -112,7 +111,6 @@ def fleets_of(runs: Sequence[Run]) -> Iterator[list[int]]:
     for place, run in enumerate(runs):
         alike.setdefault(run.shape, []).append(place)
     for places in alike.values():
-        # those that end early together leave together
         most = max(WORKING_SET // max(runs[place].working_set for place in places), 1)
         n_fleets = -(-len(places) // most)
         for part in np.array_split(places, n_fleets):
@@ -134,7 +132,8 @@ def launch(runs: Sequence[Run], **kwargs: Any) -> Trainer:
         else:
             model.load(run.weights)
     objective = ELBO(
-        _column([run.free_bits for run in runs]), _column([run.prior_rows for run in runs])
+        _per_member([run.free_bits for run in runs], like),
+        _per_member([run.prior_rows for run in runs], like),
     )
     return Trainer(model, [run.plan for run in runs], objective, **kwargs)
 
@@ -157,9 +156,9 @@ def speed_for(runs: Sequence[Run]) -> Iterator[None]:
         yield
 
 
-def _column(values: list[float]) -> float | torch.Tensor:
-    """One number where all are zero, else one per member."""
-    return torch.tensor(values) if any(values) else 0.0
+def _per_member(values: list[float], like: torch.Tensor) -> float | torch.Tensor:
+    """One number per member, or none at all where all are zero."""
+    return like.new_tensor(values) if any(values) else 0.0
 
 
 def _starts(n_components: int) -> Callable[[Run], LinearStart]:

@@ -21,7 +21,7 @@ from sklearn_vae.model import FARTHEST_INPUT, VAE
 from sklearn_vae.networks import MLP
 from sklearn_vae.objectives import ELBO
 from sklearn_vae.posteriors import DiagonalGaussian
-from sklearn_vae.priors import HALF_LOG_2PI
+from sklearn_vae.priors import HALF_LOG_2PI, StandardNormal
 
 aten = torch.ops.aten
 
@@ -55,6 +55,7 @@ def has_gradient(model: VAE, objective: ELBO) -> bool:
     return (
         type(objective) is ELBO
         and type(model.posterior) is DiagonalGaussian
+        and type(model.prior) is StandardNormal
         and kinds <= {Gaussian, Bernoulli}
     )
 
@@ -307,6 +308,7 @@ class Code:
             part[:, :, 0] if self.has_one_draw else _contiguous(self.loc) for part in both
         )
         self.loc_by_draw, self.scale_by_draw = self.loc.unsqueeze(2), self.scale.unsqueeze(2)
+        # as tensors: a Python number is turned into one at every call
         self.bound = params.new_tensor(posteriors.LOG_SCALE_BOUND)
         self.inverse_bound = 1 / self.bound
         self.half = params.new_tensor(0.5)

@@ -234,9 +234,9 @@ class Trainer(NeuralNet):
         if not course.best_flat[place].isfinite().all():
             raise FloatingPointError("The weights that training started from are not finite.")
         history = [
-            {**row, **{name: values[members == member][0] for name, values in record.items()}}
+            {**row, **{name: values[own] for name, values in record.items()}}
             for row, (members, record) in zip(self.history, self.records_, strict=True)
-            if member in members
+            for own in np.flatnonzero(members == member)
         ]
         last = history[-1]["loss"] if history else np.inf
         return Outcome(
