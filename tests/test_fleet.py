@@ -217,6 +217,17 @@ def test_the_best_of_several_starts_is_kept(n_valid):
     assert loss(found) <= loss(singles[0])
 
 
+def test_starts_are_compared_with_the_same_draws():
+    """Not by who had the luckier ones: equal weights have equal losses."""
+    fit = make_fit(to_table(0), n_init=3)
+    train_rows, valid = fit.table.split(15, torch.Generator().manual_seed(0))
+    runs = fit.runs(train_rows, valid)
+    still = [replace(run, plan=replace(run.plan, stage_lengths=(0, 0, 0))) for run in runs]
+
+    assert len({run.plan.seed for run in runs}) == 3
+    assert len({round(outcome.loss, 9) for outcome in train(still)}) == 1
+
+
 def test_all_starts_can_be_kept():
     """As members of one model, the best one first."""
     fit = make_fit(to_table(0), n_init=3, keeps_all=True)

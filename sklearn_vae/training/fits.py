@@ -59,7 +59,9 @@ class Fit:
         """Make the first run of each start; the first start has the fit's own seed."""
         seed = self.plan.seed
         seeds = [seed, *(stream_seed(seed, Stream.RESTART, k) for k in range(1, self.n_init))]
-        return [self.run(replace(self.plan, seed=own), train, valid) for own in seeds]
+        # starts are compared on the same rows, with the same draws
+        plans = [replace(self.plan, seed=own, validation_seed=seed) for own in seeds]
+        return [self.run(plan, train, valid) for plan in plans]
 
     def run(self, plan: Plan, train: Table, valid: Table | None) -> Run:
         """Make one run."""

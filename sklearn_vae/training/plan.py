@@ -139,6 +139,9 @@ class Plan:
         Iterations of each stage at the most; by default, shares of ``max_iter``.
     first_iteration : int
         Number of the first iteration, by which it draws its order and noise.
+    validation_seed : int, optional
+        What the draws of validation follow from, where several runs are compared by it;
+        by default, the seed.
     """
 
     seed: int
@@ -152,6 +155,7 @@ class Plan:
     tol: float
     stage_lengths: tuple[int, ...] | None = None
     first_iteration: int = 0
+    validation_seed: int | None = None
 
     def n_steps(self, n_rows: int) -> int:
         """Gradient steps of an iteration over a table of this length."""

@@ -325,9 +325,10 @@ class Trainer(NeuralNet):
         n_draws = n_draws or 2 ** int(np.log2(np.clip(VALIDATION_DRAWS // n_rows, 1, 16)))
         noise = np.zeros((len(flat), n_draws, 1, n_components))
         for place, member in enumerate(self.members_.tolist()):
-            size = int(self.module_.sizes[place])
-            seed = stream_seed(self.plans[member].seed, Stream.VALIDATION)
-            noise[place, :, 0, :size] = sobol_normal(n_draws, size, seed)
+            plan, size = self.plans[member], int(self.module_.sizes[place])
+            seed = plan.seed if plan.validation_seed is None else plan.validation_seed
+            points = sobol_normal(n_draws, size, stream_seed(seed, Stream.VALIDATION))
+            noise[place, :, 0, :size] = points
         draws, beta = torch.as_tensor(noise).to(flat), torch.as_tensor(self.final_beta_).to(flat)
         total = np.zeros((len(REPORTED), len(flat)))
         for rows in torch.arange(n_rows, device=flat.device).split(VALIDATION_ROWS):
