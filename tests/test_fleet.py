@@ -124,6 +124,29 @@ def test_the_last_one_here_keeps_to_its_own_rows(weighted):
         assert_same(alone, together, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_parts_of_one_table_share_its_rows(weighted):
+    """A grid whose fits each set other rows aside holds the rows once."""
+    whole, other = to_table(0, weighted=weighted), to_table(1, weighted=weighted)
+    parts = [
+        table.split(15, torch.Generator().manual_seed(seed))[0]
+        for seed, table in enumerate([whole, whole, other])
+    ]
+    two, three = Table.stack(parts[:2]), Table.stack(parts)
+    rows = torch.arange(45).expand(3, -1)
+    x, weight = three.take(rows)
+
+    assert two.x is whole.x
+    assert len(three.x) == len(whole.x) + len(other.x)
+    for member, part in enumerate(parts):
+        own, own_weight = part.arrays()
+        np.testing.assert_array_equal(x[member].numpy(), own)
+        if weighted:
+            np.testing.assert_array_equal(weight[member].numpy(), own_weight)
+    left = three.keep(torch.tensor([2]))
+    np.testing.assert_array_equal(left.take(rows[:1])[0][0].numpy(), parts[2].arrays()[0])
+
+
 def test_other_shapes_are_other_fleets():
     """Widths, kinds of columns, lengths, batches, precision; nothing else."""
     table = to_table(0)

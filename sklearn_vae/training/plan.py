@@ -23,23 +23,29 @@ NOISE_ROWS = 1 << 14
 class Table:
     """Encoded rows in memory, of one member or of several.
 
+    Tables that are parts of one share its rows, and say which of them are theirs.
+
     Attributes
     ----------
     x : Tensor of shape (n, n_columns)
-        The rows; those of several members one after the other.
-    weight : Tensor of shape (n,) or None
-        What each counts, 1 on average.
+        The rows.
+    own : Tensor of shape (n_places,) or None
+        Numbers of the table's rows in x; those of several members one after the other.
+        None where they are all of x, in its order.
+    weight : Tensor of shape (n_places,) or None
+        What each of the table's rows counts, 1 on average.
     total : ndarray of shape (M,)
         What all rows of a member together count.
     offset : ndarray of shape (M,)
         What is to be added to a row's loss to have it in X's own units.
     first : Tensor of shape (M,)
-        Where each member's rows begin.
+        Place at which each member's rows begin.
     n_rows : int
         How many rows each member has.
     """
 
     x: Tensor
+    own: Tensor | None
     weight: Tensor | None
     total: np.ndarray
     offset: np.ndarray
@@ -50,67 +56,83 @@ class Table:
     def of(cls, x: Tensor, weight: Tensor | None, total: float, offset: float) -> Self:
         """Make the table of one member."""
         first = torch.zeros(1, dtype=torch.long, device=x.device)
-        return cls(x, weight, np.array([total]), np.array([offset]), first, len(x))
+        return cls(x, None, weight, np.array([total]), np.array([offset]), first, len(x))
 
     @classmethod
     def stack(cls, tables: Sequence[Self]) -> Self:
         """Make one table of several members' tables, all of one length."""
         if len(tables) == 1:
             return tables[0]
-        different = {id(table): table for table in tables}
-        place = {key: number for number, key in enumerate(different)}
-        unique = list(different.values())
-        weights = [table.weight for table in unique if table.weight is not None]
-        n_rows = len(unique[0])
-        first = torch.tensor([n_rows * place[id(table)] for table in tables])
+        parts = list({id(table): table for table in tables}.values())
+        wholes = list({id(table.x): table.x for table in parts}.values())
+        ends = np.cumsum([len(x) for x in wholes])
+        begin = {id(x): int(end) - len(x) for x, end in zip(wholes, ends, strict=True)}
+        own = None
+        if any(table.own is not None for table in parts):
+            own = torch.cat([table.numbers() + begin[id(table.x)] for table in parts])
+        weights = [table.weight for table in parts if table.weight is not None]
+        n_rows = len(parts[0])
+        place = {id(table): n_rows * number for number, table in enumerate(parts)}
         return cls(
-            torch.cat([table.x for table in unique]),
+            torch.cat(wholes) if len(wholes) > 1 else wholes[0],
+            own,
             torch.cat(weights) if weights else None,
             np.concatenate([table.total for table in tables]),
             np.concatenate([table.offset for table in tables]),
-            first.to(unique[0].x.device),
+            torch.tensor([place[id(table)] for table in tables]).to(parts[0].x.device),
             n_rows,
         )
 
     def __len__(self) -> int:
         return self.n_rows
 
+    def numbers(self) -> Tensor:
+        """Numbers of the rows in x."""
+        return torch.arange(len(self.x), device=self.x.device) if self.own is None else self.own
+
     def arrays(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Give the rows and their weights as arrays."""
+        """Give the rows of a single member and their weights as arrays."""
+        x = self.x if self.own is None else self.x[self.own]
         weight = None if self.weight is None else self.weight.cpu().numpy()
-        return self.x.cpu().numpy(), weight
+        return x.cpu().numpy(), weight
 
     def keep(self, members: Tensor) -> Self:
         """Make the table of some members."""
-        own, first = members.cpu().numpy(), self.first[members]
-        kept = replace(self, total=self.total[own], offset=self.offset[own], first=first)
+        numbers, first = members.cpu().numpy(), self.first[members]
+        kept = replace(self, total=self.total[numbers], offset=self.offset[numbers], first=first)
         if len(first) > 1:
             return kept
-        rows = slice(int(first), int(first) + self.n_rows)
-        weight = None if self.weight is None else self.weight[rows]
-        return replace(kept, x=self.x[rows], weight=weight, first=torch.zeros_like(first))
+        places = slice(int(first), int(first) + self.n_rows)
+        return replace(
+            kept,
+            x=self.x[places] if self.own is None else self.x,
+            own=None if self.own is None else self.own[places],
+            weight=None if self.weight is None else self.weight[places],
+            first=torch.zeros_like(first),
+        )
 
     def split(self, n_rows: int, generator: torch.Generator) -> tuple[Self, Self]:
         """Set ``n_rows`` rows of a single member aside: all others, and those."""
         order = torch.randperm(len(self), generator=generator)
-        return self._subset(order[n_rows:].sort().values), self._subset(
-            order[:n_rows].sort().values
-        )
+        return self._part(order[n_rows:].sort().values), self._part(order[:n_rows].sort().values)
 
-    def _subset(self, rows: Tensor) -> Self:
-        rows = rows.to(self.x.device)
-        total, offset = float(self.total[0]), float(self.offset[0])
+    def _part(self, places: Tensor) -> Self:
+        places = places.to(self.x.device)
+        part = replace(self, own=self.numbers()[places], n_rows=len(places))
         if self.weight is None:
-            return self.of(self.x[rows], None, total * len(rows) / len(self), offset)
-        weight, mean = self.weight[rows], self.weight[rows].mean()
-        total *= float(weight.sum() / self.weight.sum())
-        return self.of(self.x[rows], weight / mean, total, offset)
+            return replace(part, total=self.total * (len(places) / len(self)))
+        weight = self.weight[places]
+        share = float(weight.sum() / self.weight.sum())
+        return replace(part, weight=weight / weight.mean(), total=self.total * share)
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         """Give rows (M or 1, B) of each member: (M, B, n_columns) and their weights (M, B)."""
         if len(self.first) > 1:  # a single member's rows begin at 0
             rows = rows + self.first.unsqueeze(1)
-        x = self.x.index_select(0, rows.reshape(-1)).view(*rows.shape, self.x.shape[1])
+        numbers = rows.reshape(-1)
+        if self.own is not None:
+            numbers = self.own.index_select(0, numbers)
+        x = self.x.index_select(0, numbers).view(*rows.shape, self.x.shape[1])
         return x, None if self.weight is None else self.weight[rows]
 
 
