@@ -193,7 +193,6 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             before = self.history_ if go_on else []
             plan = replace(
                 wanted.plan,
-                seed=self.seed_,
                 fewest_steps=1,
                 max_iter=1,
                 stage_lengths=(1, 0, 0),
@@ -201,17 +200,15 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
                 first_iteration=len(before),
             )
             run = wanted.run(plan, wanted.table, None)
-            trainer = launch([run], callbacks=self.callbacks, verbose=int(self.verbose))
             with speed_for([run]):
+                trainer = launch([run], callbacks=self.callbacks, verbose=int(self.verbose))
                 (found,) = trainer.train(run.train, moments=self.moments_ if go_on else None)
-            self.weights_ = found.weights
-            # moments that led astray would lead there again
-            self.moments_ = None if found.diverged else trainer.optimizer_.state_dict()
-            self._warn_of(found.diverged)
             (record,) = history_of([found])
-            self.history_ = [*before, {**record, "epoch": len(before) + 1}]
-            self.n_iter_ = len(self.history_)
-            self.n_steps_ = (self.n_steps_ if go_on else 0) + plan.n_steps(len(run.train))
+            history = [*before, {**record, "epoch": len(before) + 1}]
+            n_steps = (self.n_steps_ if go_on else 0) + plan.n_steps(len(run.train))
+            self._take(Fitted(found.weights, history, n_steps, found.diverged))
+            if not found.diverged:  # moments that led astray would lead there again
+                self.moments_ = trainer.optimizer_.state_dict()
         return self
 
     def _prepare(
@@ -281,21 +278,17 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
     def _take(self, found: Fitted) -> None:
         """Become what the training has led to."""
         self.weights_ = found.weights
-        self.moments_ = None  # partial_fit makes its own
+        self.moments_ = None  # partial_fit sets its own
         self.history_ = found.history
         self.n_iter_ = len(found.history)
         self.n_steps_ = found.n_steps
-        self._warn_of(found.diverged)
-
-    def _warn_of(self, diverged: bool) -> None:
-        """Tell the user what was done about a training that diverged."""
-        if diverged:
+        if found.diverged:
             warnings.warn(
                 f"Training diverged (the loss rose without bounds) with learning_rate="
                 f"{self.learning_rate}. The last good weights were kept; a smaller learning_rate "
                 f"avoids this.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
 
     # -- what a fit decides ----------------------------------------------------------

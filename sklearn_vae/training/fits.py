@@ -156,14 +156,9 @@ def fit_all(fits: Sequence[Fit], **kwargs: Any) -> list[Fitted]:
     list of Fitted
         One per fit, in their order. Each is what the fit alone would have led to.
     """
-    split = _Splits()
-    under_way = [Progress(fit, split(fit)) for fit in fits]
-    for own, outcomes in zip(
-        under_way, _train([p.first for p in under_way], **kwargs), strict=True
-    ):
-        own.go_on(outcomes)
-    second = _train([progress.again for progress in under_way], **kwargs)
-    return [own.end(outcomes) for own, outcomes in zip(under_way, second, strict=True)]
+    under_way = _begin(fits)
+    first = _train([progress.first for progress in under_way], **kwargs)
+    return _end(under_way, first, **kwargs)
 
 
 class Heats:
@@ -176,8 +171,7 @@ class Heats:
     """
 
     def __init__(self, fits: Sequence[Fit]):
-        split = _Splits()
-        self.under_way = [Progress(fit, split(fit)) for fit in fits]
+        self.under_way = _begin(fits)
         runs = [run for progress in self.under_way for run in progress.first]
         self.trainers = []
         self.seats: list[tuple[int, int]] = [(-1, -1)] * len(runs)
@@ -224,34 +218,37 @@ class Heats:
         """Finish some fits, their second runs too."""
         self.advance()
         chosen = [self.under_way[fit] for fit in fits]
-        for progress, fit in zip(chosen, fits, strict=True):
-            progress.go_on(self._outcomes(fit))
-        second = _train((progress.again for progress in chosen), verbose=0)
-        return [own.end(outcomes) for own, outcomes in zip(chosen, second, strict=True)]
+        return _end(chosen, [self._outcomes(fit) for fit in fits], verbose=0)
 
     def _outcomes(self, fit: int) -> list[Outcome]:
         seats = [self.seats[place] for place in self.places[fit]]
         return [self.trainers[number][0].peek(member) for number, member in seats]
 
 
-class _Splits:
-    """Rows to train on and to validate on; fits that agree share them."""
-
-    def __init__(self) -> None:
-        self.known: dict[tuple[int, int, int], tuple[Table, Table | None]] = {}
-
-    def __call__(self, fit: Fit) -> tuple[Table, Table | None]:
-        if fit.n_valid == 0:
-            return fit.table, None
+def _begin(fits: Sequence[Fit]) -> list[Progress]:
+    """Set rows aside, the same ones where fits agree, and make the first runs."""
+    splits: dict[tuple[int, int, int], tuple[Table, Table | None]] = {}
+    under_way = []
+    for fit in fits:
         key = (id(fit.table), fit.n_valid, fit.plan.seed)
-        if key not in self.known:
+        if key not in splits:
             order = make_generator(fit.plan.seed, Stream.SPLIT)
-            self.known[key] = fit.table.split(fit.n_valid, order)
-        return self.known[key]
+            splits[key] = fit.table.split(fit.n_valid, order) if fit.n_valid else (fit.table, None)
+        under_way.append(Progress(fit, splits[key]))
+    return under_way
 
 
-def _train(runs: Iterable[Sequence[Run]], **kwargs: Any) -> list[list[Outcome]]:
+def _end(
+    under_way: Sequence[Progress], first: Sequence[Sequence[Outcome]], **kwargs: Any
+) -> list[Fitted]:
+    """Do the second runs that follow from the first ones, and put both together."""
+    for progress, outcomes in zip(under_way, first, strict=True):
+        progress.go_on(outcomes)
+    second = _train([progress.again for progress in under_way], **kwargs)
+    return [own.end(outcomes) for own, outcomes in zip(under_way, second, strict=True)]
+
+
+def _train(nested: Sequence[Sequence[Run]], **kwargs: Any) -> list[list[Outcome]]:
     """Train runs in nested lists together."""
-    nested = list(runs)
     found = iter(train([run for own in nested for run in own], **kwargs))
     return [[next(found) for _ in own] for own in nested]

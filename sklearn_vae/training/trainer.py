@@ -191,15 +191,16 @@ class Trainer(NeuralNet):
         train, valid, model, course = self.train_, self.valid_, self.module_, self.course_
         self.notify("on_epoch_begin", dataset_train=train, dataset_valid=valid)
         self.beta_ = self._betas(self._iteration)
-        if (course.rates() != self.optimizer_.lrs).any():
-            self.optimizer_.lrs = course.rates()
+        rates = course.rates()
+        if (rates != self.optimizer_.lrs).any():
+            self.optimizer_.lrs = rates
         self.records_.append((self.members_, {}))
         self._record("beta", self.beta_)
         self._record("learning_rate", self.optimizer_.rates())
-        loss = self.run_single_epoch(train, True, "", self.train_step)
+        loss = self._record_losses("", self._train_once(train), train.offset)
         val_loss = None
         if valid is not None:
-            val_loss = self.run_single_epoch(valid, False, "val_", self.validate)
+            val_loss = self._record_losses("val_", self.validate(valid), valid.offset)
         loss = np.where(loss < self.limit_, loss, np.nan)
         warming_up = self.beta_ != self.final_beta_
         ended = course.advance(loss, val_loss, model.flat, warming_up=warming_up)
@@ -260,22 +261,6 @@ class Trainer(NeuralNet):
         self._is_written_out = has_gradient(self.module_, self.criterion_)
 
     # -- an iteration ----------------------------------------------------------------
-
-    def run_single_epoch(
-        self, iterator: Table, training: bool, prefix: str, step_fn: Any, **fit_params: Any
-    ) -> np.ndarray:
-        """Train on a table, or validate it; record the means of its losses.
-
-        Returns
-        -------
-        ndarray of shape (M,)
-            Each member's loss.
-        """
-        means = self._train_once(iterator) if training else step_fn(iterator)  # (3, M)
-        for name, value in zip(REPORTED, means, strict=True):
-            offset = 0.0 if name == "kl_loss" else iterator.offset
-            self._record(prefix + name, value + offset)
-        return means[0]
 
     def train_step(self, batch: Table, step: Step) -> Tensor:
         """Take one gradient step for all members; their terms (3, M)."""
@@ -357,6 +342,12 @@ class Trainer(NeuralNet):
         """Record each member's number, and their mean for skorch."""
         self.records_[-1][1][name] = values
         self.history.record(name, float(values.mean()))
+
+    def _record_losses(self, prefix: str, means: np.ndarray, offset: np.ndarray) -> np.ndarray:
+        """Record mean losses (3, M) in X's own units; give each member's loss in the table's."""
+        for name, values in zip(REPORTED, means, strict=True):
+            self._record(prefix + name, values if name == "kl_loss" else values + offset)
+        return means[0]
 
     def _betas(self, iteration: int) -> np.ndarray:
         return np.array([schedule(iteration) for schedule in self._schedules], dtype=float)
