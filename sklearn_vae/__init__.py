@@ -9,19 +9,34 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sklearn_vae.likelihoods import Bernoulli, Gaussian
-    from sklearn_vae.objectives import WarmUp
+    from sklearn_vae.objectives import IWAE, WarmUp
+    from sklearn_vae.priors import MixturePrior, StandardNormal, VampPrior
     from sklearn_vae.search import VAESearchCV
     from sklearn_vae.transformer import VAETransformer
 
 __version__ = "0.1.0"
 
-__all__ = ["Bernoulli", "Gaussian", "VAESearchCV", "VAETransformer", "WarmUp"]
+__all__ = [
+    "IWAE",
+    "Bernoulli",
+    "Gaussian",
+    "MixturePrior",
+    "StandardNormal",
+    "VAESearchCV",
+    "VAETransformer",
+    "VampPrior",
+    "WarmUp",
+]
 
 _HOME = {
     "Bernoulli": "sklearn_vae.likelihoods",
     "Gaussian": "sklearn_vae.likelihoods",
+    "IWAE": "sklearn_vae.objectives",
+    "MixturePrior": "sklearn_vae.priors",
+    "StandardNormal": "sklearn_vae.priors",
     "VAESearchCV": "sklearn_vae.search",
     "VAETransformer": "sklearn_vae.transformer",
+    "VampPrior": "sklearn_vae.priors",
     "WarmUp": "sklearn_vae.objectives",
 }
 

@@ -21,8 +21,11 @@ from sklearn_vae.checks import (
     check_one_member,
     check_random_state,
     check_shapes,
+    check_weight_of_kl,
     naming_columns,
+    objective_of,
     positive_integer,
+    prior_of,
     widths_of,
 )
 from sklearn_vae.columns import Columns
@@ -85,6 +88,8 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         hidden_layer_sizes: Any,
         activation: str,
         likelihood: Any,
+        prior: Any,
+        objective: Any,
         beta: Any,
         free_bits: float,
         scale_prior: float,
@@ -109,6 +114,8 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.likelihood = likelihood
+        self.prior = prior
+        self.objective = objective
         self.beta = beta
         self.free_bits = free_bits
         self.scale_prior = scale_prior
@@ -238,6 +245,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         """
         self._validate_params()
         check_callbacks(self)
+        check_weight_of_kl(self)
         if go_on:
             check_one_member(self)
         go_on = go_on and hasattr(self, "weights_")
@@ -259,6 +267,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
                 widths_of(self),
                 self.activation,
                 self.columns_.blocks,
+                prior_of(self),
             )
             self.dtype_ = rows.dtype
         return Fit(
@@ -333,6 +342,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             beta=beta,
             patience=self.n_iter_no_change,
             tol=self.tol,
+            objective=objective_of(self),
         )
 
     def _schedule(self) -> Schedule:

@@ -16,6 +16,8 @@ from torch import Tensor
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.model import Architecture
 from sklearn_vae.networks import ACTIVATIONS
+from sklearn_vae.objectives import IWAE, OBJECTIVES, Objective
+from sklearn_vae.priors import PRIORS, MixturePrior, Prior, StandardNormal, VampPrior
 from sklearn_vae.randomness import MOST_DIMS
 
 CONSTRAINTS: dict[str, Any] = {
@@ -25,6 +27,8 @@ CONSTRAINTS: dict[str, Any] = {
     "likelihood": [
         StrOptions({"auto", "gaussian", "bernoulli"}), Gaussian, Bernoulli, list, tuple, Mapping
     ],
+    "prior": [StrOptions(set(PRIORS)), StandardNormal, MixturePrior, VampPrior],
+    "objective": [StrOptions(set(OBJECTIVES)), IWAE],
     "beta": [Interval(Real, 0, None, closed="left"), callable],
     "free_bits": [Interval(Real, 0, None, closed="left")],
     "scale_prior": [Interval(Real, 0, None, closed="left")],
@@ -75,6 +79,38 @@ def widths_of(estimator: Any) -> tuple[int, ...]:
     return tuple(int(width) for width in widths)
 
 
+def prior_of(estimator: Any) -> Prior:
+    """Give the parameter prior as an object."""
+    return PRIORS[estimator.prior] if isinstance(estimator.prior, str) else estimator.prior
+
+
+def objective_of(estimator: Any) -> Objective:
+    """Give the parameter objective as an object."""
+    asked = estimator.objective
+    return OBJECTIVES[asked] if isinstance(asked, str) else asked
+
+
+def check_weight_of_kl(estimator: Any) -> None:
+    """Refuse to weigh the KL, or to give some of it away, where it is not there to be weighed."""
+    name = type(estimator).__name__
+    if isinstance(objective_of(estimator), IWAE):
+        asked = f"objective={estimator.objective!r}, whose bound has no KL of its own"
+        if callable(estimator.beta) or estimator.beta != 1:
+            raise ValueError(
+                f"The 'beta' parameter of {name} must be 1 with {asked}. "
+                f"Got {estimator.beta!r} instead."
+            )
+    else:
+        asked = f"prior={estimator.prior!r}, from which no KL is a sum over latent dimensions"
+        if isinstance(prior_of(estimator), StandardNormal):
+            return
+    if estimator.free_bits:
+        raise ValueError(
+            f"The 'free_bits' parameter of {name} must be 0 with {asked}. "
+            f"Got {estimator.free_bits!r} instead."
+        )
+
+
 def check_one_member(estimator: Any) -> None:
     """Refuse to go on with several models, of which only the best one would."""
     if estimator.members == "all":
@@ -91,6 +127,7 @@ def check_shapes(estimator: Any, fitted: Architecture) -> None:
         "n_components": (estimator.n_components, fitted.n_components),
         "hidden_layer_sizes": (widths_of(estimator), fitted.hidden_layer_sizes),
         "activation": (estimator.activation, fitted.activation),
+        "prior": (prior_of(estimator), fitted.prior),
     }
     for name, (now, before) in wanted.items():
         if now not in (before, "auto"):

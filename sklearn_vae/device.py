@@ -60,6 +60,11 @@ def _exists(device: torch.device) -> bool:
     return device.type == "cpu"
 
 
+def widest_dtype(device: torch.device) -> torch.dtype:
+    """Give the most precise type of numbers that a device has: Apple's GPUs have no doubles."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 @contextmanager
 def threads_for(n_products: int) -> Iterator[None]:
     """Compute on one thread while the steps are small; put torch's setting back after.

@@ -106,7 +106,12 @@ class FittedVAE:
 
     def chunks(self, n_rows: int, n_draws: int = 1) -> Iterator[slice]:
         """Cut rows so that a layer's output for all draws of a chunk fits the cache."""
-        widest = max(*self.architecture.hidden_layer_sizes, len(self.columns.kinds), 1)
+        widest = max(
+            *self.architecture.hidden_layer_sizes,
+            len(self.columns.kinds),
+            self.architecture.prior.n_rows,
+            1,
+        )
         size = max(CHUNK // (widest * n_draws), 1)
         for start in range(0, n_rows, size):
             yield slice(start, min(start + size, n_rows))

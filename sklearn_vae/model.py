@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from sklearn_vae.likelihoods import Columnwise, Likelihood
 from sklearn_vae.networks import MLP
 from sklearn_vae.posteriors import DiagonalGaussian, log_mean_exp
-from sklearn_vae.priors import StandardNormal
+from sklearn_vae.priors import PRIORS, Density, Prior, StandardNormal
 from sklearn_vae.randomness import Stream, make_generator
 from sklearn_vae.start import LinearStart
 
@@ -34,12 +35,15 @@ class Architecture:
         Function between the layers.
     blocks : tuple of (likelihood, n_columns)
         What the columns of x are, in their order.
+    prior : prior, default=StandardNormal()
+        What the codes look like before a row is seen.
     """
 
     n_components: int
     hidden_layer_sizes: tuple[int, ...]
     activation: str
     blocks: tuple[tuple[Likelihood, int], ...]
+    prior: Prior = PRIORS["normal"]
 
     @property
     def layers(self) -> list[int]:
@@ -47,6 +51,29 @@ class Architecture:
         n_columns = sum(n for _, n in self.blocks)
         widths = [n_columns, *self.hidden_layer_sizes, self.n_components]
         return 2 * [*(a * b for a, b in pairwise(widths)), n_columns * self.n_components]
+
+
+class Draws(NamedTuple):
+    """Codes z drawn from q(z|x), and what makes up their importance weights.
+
+    Attributes
+    ----------
+    z : Tensor of shape (M, K, B, l)
+        The codes.
+    log_prob : Tensor of shape (M, K, B)
+        log p(x|z) in nats.
+    log_ratio : Tensor of shape (M, K, B)
+        log p(z) - log q(z|x) in nats.
+    """
+
+    z: Tensor
+    log_prob: Tensor
+    log_ratio: Tensor
+
+    @property
+    def log_weight(self) -> Tensor:
+        """Sum of both parts, log p(x|z) p(z) / q(z|x) in nats: (M, K, B)."""
+        return self.log_prob + self.log_ratio
 
 
 class VAE(nn.Module):
@@ -75,7 +102,7 @@ class VAE(nn.Module):
         n_components, hidden = architecture.n_components, architecture.hidden_layer_sizes
         self.architecture = architecture
         self.posterior = DiagonalGaussian()
-        self.prior = StandardNormal()
+        self.prior = architecture.prior
         self.likelihood = Columnwise(architecture.blocks)
         n_recognised = self.posterior.params_per_component * n_components
         activation = architecture.activation
@@ -84,6 +111,10 @@ class VAE(nn.Module):
             n_members, n_components, self.likelihood.n_of_z, hidden[::-1], activation
         )
         self.free = nn.Parameter(torch.zeros(n_members, 1, self.likelihood.n_free))
+        shapes = self.prior.shapes(n_components, self.likelihood.n_columns)
+        self.prior_weights = nn.ParameterDict(
+            {name: nn.Parameter(torch.zeros(n_members, *shape)) for name, shape in shapes.items()}
+        )
         # residual of the linear model, from which the scales' prior is made
         self.residual: Tensor
         self.register_buffer("residual", torch.ones(n_members, 1, 1, self.likelihood.n_columns))
@@ -92,12 +123,24 @@ class VAE(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Parameters of q(z|x): (M, B, n_columns) -> (M, B, 2 l)."""
-        return self.encoder(x.clamp(-FARTHEST_INPUT, FARTHEST_INPUT))
+        params = self.encoder(x.clamp(-FARTHEST_INPUT, FARTHEST_INPUT))
+        mask = self.mask
+        # zero as it is: no gradient leads to dimensions that a member lacks
+        return params if mask is None else params * mask.repeat(1, 2).unsqueeze(1)
 
     def decode(self, z: Tensor) -> list[list[Tensor]]:
         """Parameters of p(x|z): (M, K, B, l) -> tensors (M, K, B, columns of a block)."""
         out = self.decoder(z.flatten(1, 2)).unflatten(1, z.shape[1:3])  # (M, K, B, n_of_z)
         return self.likelihood.split(out, self.free.unsqueeze(1))
+
+    def latent(self) -> Density:
+        """p(z), with ``log_prob`` and ``sample``."""
+        weights = dict(self.prior_weights.items())
+        return self.prior.density(weights, self._recognise, self.mask)
+
+    def _recognise(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Location and log-scale of q(z|x): (M, B, n_columns) -> (M, B, l), (M, B, l)."""
+        return self.posterior.split(self.encode(x))
 
     def elbo_terms(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Both parts of the bound and the scales' prior, row by row.
@@ -113,8 +156,9 @@ class VAE(nn.Module):
         -------
         log_prob : Tensor of shape (M, B)
             log p(x|z) in nats, averaged over the K draws of z.
-        kl : Tensor of shape (M, B, l)
-            KL of q(z|x) from the prior in nats, per latent dimension.
+        kl : Tensor of shape (M, B, l) or (M, B, 1)
+            KL of q(z|x) from the prior in nats: exact and per latent dimension for the
+            standard normal, for others log q(z|x) - log p(z) averaged over the K draws.
         log_prior : Tensor of shape (M, B)
             Log-density of one more row at this place whose residual is the linear
             model's.
@@ -125,7 +169,50 @@ class VAE(nn.Module):
         log_prob = self.likelihood.log_prob(p, x.unsqueeze(1))  # (M, K, B)
         log_prior = self.likelihood.log_prior(p, self.residual)  # (M, K or 1, B or 1)
         log_prob = log_prob.mean(1)
-        return log_prob, self.posterior.kl(q), log_prior.mean(1).expand_as(log_prob)
+        return log_prob, self._kl(q, z), log_prior.mean(1).expand_as(log_prob)
+
+    def _kl(self, q: Tensor, z: Tensor) -> Tensor:
+        if isinstance(self.prior, StandardNormal):
+            return self.posterior.kl(q)  # (M, B, l)
+        log_ratio = self.posterior.log_prob(q, z) - self.latent().log_prob(z)  # (M, K, B)
+        return log_ratio.mean(1).unsqueeze(-1)  # (M, B, 1)
+
+    def log_weights(
+        self, x: Tensor, noise: Tensor, widen: float = 1.0, *, path_only: bool = False
+    ) -> Draws:
+        """Codes drawn from q(z|x), and log p(x|z) p(z) / q(z|x) of each.
+
+        Parameters
+        ----------
+        x : Tensor of shape (M, B, n_columns)
+            Encoded rows.
+        noise : Tensor of shape (M or 1, K, B or 1, l)
+            Standard normal draws, own or shared by the rows.
+        widen : float, default=1.0
+            How many times as wide as q(z|x) the distribution is from which z is drawn.
+        path_only : bool, default=False
+            Whether the gradient of log q(z|x) is that of the path through z alone, as if
+            q were another's. The gradient with respect to z is then the one that the
+            doubly reparameterised gradient is made of.
+
+        Returns
+        -------
+        Draws
+            With the log-weights (M, K, B) as ``log_weight``.
+        """
+        q = self.encode(x)
+        z = self.posterior.rsample(q, noise, widen)
+        log_prob = self.likelihood.log_prob(self.decode(z), x.unsqueeze(1))
+        log_q = self.posterior.log_prob(q.detach() if path_only else q, z, widen)
+        return Draws(z, log_prob, self.latent().log_prob(z) - log_q)
+
+    def log_scale_prior(self, z: Tensor) -> Tensor:
+        """Log-density of one more row at z whose residual is the linear model's.
+
+        (M, K, B, l) -> (M, K, B).
+        """
+        log_prior = self.likelihood.log_prior(self.decode(z), self.residual)
+        return log_prior.expand(z.shape[:-1])  # a scale per column has one value for all
 
     def log_likelihood(self, x: Tensor, noise: Tensor, widen: float = 1.0) -> Tensor:
         """Importance-weighted bound on log p(x): (M, B, n_columns) -> (M, B).
@@ -150,14 +237,7 @@ class VAE(nn.Module):
         .. [1] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance Weighted
            Autoencoders", ICLR 2016.
         """
-        q = self.encode(x)
-        z = self.posterior.rsample(q, noise, widen)
-        log_weight = (
-            self.likelihood.log_prob(self.decode(z), x.unsqueeze(1))
-            + self.prior.log_prob(z)
-            - self.posterior.log_prob(q, z, widen)
-        )  # (M, K, B)
-        return log_mean_exp(log_weight, dim=1)
+        return log_mean_exp(self.log_weights(x, noise, widen).log_weight, dim=1)
 
     def reconstruct(self, z: Tensor) -> Tensor:
         """Mean of p(x|z): (M, B, l) -> (M, B, n_columns)."""
@@ -165,8 +245,10 @@ class VAE(nn.Module):
 
     def sample(self, n_rows: int, generator: torch.Generator) -> Tensor:
         """Rows with the decoder's noise, each of a member by chance: (n_rows, n_columns)."""
-        z = self.prior.sample(n_rows, self.architecture.n_components, generator, self.free.dtype)
-        params = self.decode(z.to(self.free.device).expand(len(self.free), 1, -1, -1))
+        n_components, dtype = self.architecture.n_components, self.free.dtype
+        z = self.latent().sample(n_rows, n_components, generator, dtype)
+        z = z.to(self.free.device).expand(len(self.free), -1, -1)  # (M, n_rows, l)
+        params = self.decode(z.unsqueeze(1))
         rows = self.likelihood.sample(params, generator)[:, 0]  # (M, n_rows, n_columns)
         if len(rows) == 1:
             return rows[0]
@@ -203,6 +285,15 @@ class VAE(nn.Module):
         self.free[member, 0].copy_(free)
         self.residual[member, 0, 0].copy_(residual)
 
+    @torch.no_grad()
+    def start_prior(self, x: Tensor) -> None:
+        """Start the prior's weights at rows of each member's table: (M, n_rows, n_columns).
+
+        The encoder has to stand at its start.
+        """
+        for name, value in self.prior.start(x, self._recognise).items():
+            self.prior_weights[name].copy_(value)
+
     # -- members ---------------------------------------------------------------------
 
     @property
@@ -232,6 +323,7 @@ class VAE(nn.Module):
         networks' matrices. Call it again after moving the module to another device or type.
         """
         params = [*self.encoder.in_order(), *self.decoder.in_order(), self.free]
+        params += self.prior_weights.values()
         n_members = len(self.free)
         self.flat = torch.cat([param.detach().reshape(n_members, -1) for param in params], dim=1)
         self.flat_grad = torch.zeros_like(self.flat)
@@ -271,7 +363,8 @@ class VAE(nn.Module):
     @property
     def _after_encoder(self) -> list[str]:
         """Parameters whose last axis goes by latent dimensions."""
-        return ["encoder.linear.weight", "encoder.linear.bias", "encoder.last"]
+        own = ["encoder.linear.weight", "encoder.linear.bias", "encoder.last"]
+        return [*own, "prior_weights.loc", "prior_weights.log_scale"]
 
     @property
     def _before_decoder(self) -> list[str]:

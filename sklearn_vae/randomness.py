@@ -35,6 +35,7 @@ class Stream(IntEnum):
     SCORE = 5
     SAMPLE = 6
     RESTART = 7
+    PRIOR = 8
 
 
 def draw_seed(random_state: Any) -> int:

@@ -41,13 +41,22 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         by column name or number. ``"auto"`` takes a column of two values as Bernoulli
         (in a table of fewer than 10 rows, only one of 0 and 1) and any other as
         Gaussian, with a standard deviation that is a function of z.
+    prior : {"normal", "mixture", "vamp"} or prior, default="normal"
+        What codes look like before a row is seen: standard normal, a learned mixture of
+        normal distributions, or a mixture of the encoder's posteriors at learned rows.
+        Objects say how many components: ``MixturePrior(n_components=20)``,
+        ``VampPrior(n_components=100)``.
+    objective : {"elbo", "iwae"} or IWAE, default="elbo"
+        What is maximised: the evidence lower bound, or the importance-weighted bound
+        with several draws of z per row, such as ``IWAE(n_draws=10)``. The latter goes
+        with ``beta=1`` and ``free_bits=0`` only.
     beta : float or callable, default=1.0
         Weight of the KL, or a function of the iteration (counted from 0) that gives
         it, such as :class:`WarmUp`. It shapes the training alone: scores are always
         those of the density itself.
     free_bits : float, default=0.0
         KL in nats that each latent dimension may spend at no cost, on average over
-        rows. Keeps dimensions alive.
+        rows. Keeps dimensions alive. Only with the standard normal prior.
     scale_prior : float, default=30.0
         Number of imagined rows, with the residuals of probabilistic PCA, that keep the
         Gaussian columns' scales from collapsing onto the training rows.
@@ -105,7 +114,9 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         ``kl_loss``, ``beta``, ``learning_rate``, with rows set aside also ``val_loss``,
         ``val_reconstruction_loss`` and ``val_kl_loss`` (at the final beta), and
         ``refit``, which tells the two runs apart. Losses are nats per row in X's own
-        units, and ``loss = reconstruction_loss + beta * kl_loss``.
+        units, and ``loss = reconstruction_loss + beta * kl_loss``. With
+        ``objective="iwae"`` both parts are those of the draws with their importance
+        weights.
     n_iter_ : int
         Iterations done, both runs together.
     n_steps_ : int
@@ -133,6 +144,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
        Constrained Variational Framework", ICLR 2017.
     .. [3] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance Weighted
        Autoencoders", ICLR 2016.
+    .. [4] J. M. Tomczak and M. Welling, "VAE with a VampPrior", AISTATS 2018.
 
     Examples
     --------
@@ -155,6 +167,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         hidden_layer_sizes: Any = (128, 64),
         activation: str = "silu",
         likelihood: Any = "auto",
+        prior: Any = "normal",
+        objective: Any = "elbo",
         beta: Any = 1.0,
         free_bits: float = 0.0,
         scale_prior: float = 30.0,
@@ -180,6 +194,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             hidden_layer_sizes=hidden_layer_sizes,
             activation=activation,
             likelihood=likelihood,
+            prior=prior,
+            objective=objective,
             beta=beta,
             free_bits=free_bits,
             scale_prior=scale_prior,

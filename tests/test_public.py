@@ -16,10 +16,14 @@ ROOT = Path(__file__).parents[1]
 def test_the_public_names_are_these():
     """A name that comes or goes is a decision."""
     assert sklearn_vae.__all__ == [
+        "IWAE",
         "Bernoulli",
         "Gaussian",
+        "MixturePrior",
+        "StandardNormal",
         "VAESearchCV",
         "VAETransformer",
+        "VampPrior",
         "WarmUp",
     ]
     assert all(getattr(sklearn_vae, name).__name__ == name for name in sklearn_vae.__all__)

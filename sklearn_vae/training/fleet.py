@@ -15,9 +15,9 @@ import torch
 
 from sklearn_vae.device import onednn_for, threads_for
 from sklearn_vae.model import VAE, Architecture
-from sklearn_vae.objectives import ELBO
+from sklearn_vae.randomness import Stream, make_generator
 from sklearn_vae.start import LinearStart, Spectrum
-from sklearn_vae.training.plan import SHARED_DRAWS, Plan, Table
+from sklearn_vae.training.plan import Plan, Table
 from sklearn_vae.training.trainer import Outcome, Trainer
 
 # Bytes that a fleet works on in a step: what stays in the last cache before memory.
@@ -57,7 +57,7 @@ class Run:
         """What runs must have in common to be computed as one program."""
         rows = len(self.train)
         return (
-            replace(self.architecture, n_components=0),
+            (replace(self.architecture, n_components=0), self.plan.objective),
             (rows, self.plan.batch_size, self.plan.n_steps(rows), self.plan.first_iteration),
             None if self.valid is None else len(self.valid),
             (self.train.weight is None, self.train.x.dtype, self.train.x.device),
@@ -67,9 +67,7 @@ class Run:
     @property
     def batch_rows(self) -> int:
         """Rows that pass through the decoder in a step."""
-        if self.plan.shares_noise(len(self.train)):
-            return len(self.train) * SHARED_DRAWS
-        return self.plan.batch_size
+        return min(len(self.train), self.plan.batch_size) * self.plan.n_draws(len(self.train))
 
     @property
     def working_set(self) -> int:
@@ -131,11 +129,14 @@ def launch(runs: Sequence[Run], **kwargs: Any) -> Trainer:
             model.start_at(member, start(run))
         else:
             model.load(run.weights)
-    objective = ELBO(
+    if runs[0].weights is None:
+        n_rows = model.prior.n_rows
+        model.start_prior(torch.cat([_some_rows(run, n_rows) for run in runs]))
+    loss = runs[0].plan.objective.loss(
         _per_member([run.free_bits for run in runs], like),
         _per_member([run.prior_rows for run in runs], like),
     )
-    return Trainer(model, [run.plan for run in runs], objective, **kwargs)
+    return Trainer(model, [run.plan for run in runs], loss, **kwargs)
 
 
 def tables_of(runs: Sequence[Run]) -> tuple[Table, Table | None]:
@@ -159,6 +160,14 @@ def speed_for(runs: Sequence[Run]) -> Iterator[None]:
 def _per_member(values: list[float], like: torch.Tensor) -> float | torch.Tensor:
     """One number per member, or none at all where all are zero."""
     return like.new_tensor(values) if any(values) else 0.0
+
+
+def _some_rows(run: Run, n_rows: int) -> torch.Tensor:
+    """Draw rows of a run's table, each as often as any other: (1, n_rows, n_columns)."""
+    generator = make_generator(run.plan.seed, Stream.PRIOR)
+    order = torch.randperm(len(run.train), generator=generator) if n_rows else torch.arange(1)
+    some = order.repeat(-(-n_rows // len(order)))[:n_rows]
+    return run.train.take(some.to(run.train.x.device).unsqueeze(0))[0]
 
 
 def _starts(n_components: int) -> Callable[[Run], LinearStart]:

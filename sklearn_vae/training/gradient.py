@@ -19,7 +19,7 @@ from sklearn_vae import likelihoods, posteriors
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.model import FARTHEST_INPUT, VAE
 from sklearn_vae.networks import MLP
-from sklearn_vae.objectives import ELBO
+from sklearn_vae.objectives import ELBO, Loss
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import HALF_LOG_2PI, StandardNormal
 
@@ -49,7 +49,7 @@ ACTIVATION_GRADIENTS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tenso
 }
 
 
-def has_gradient(model: VAE, objective: ELBO) -> bool:
+def has_gradient(model: VAE, objective: Loss) -> bool:
     """Whether every part of the model and the objective has its gradient here."""
     kinds = {type(kind) for kind, _ in model.likelihood.blocks}
     return (

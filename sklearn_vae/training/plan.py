@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_vae.objectives import Schedule
+from sklearn_vae.objectives import OBJECTIVES, Objective, Schedule
 from sklearn_vae.randomness import Stream, make_generator, normal_rows
 
 # Draws of z that all rows share when every step sees the whole table: with noise of
@@ -164,6 +164,8 @@ class Plan:
     validation_seed : int, optional
         What the draws of validation follow from, where several runs are compared by it;
         by default, the seed.
+    objective : objective, default=Evidence()
+        What is maximised.
     """
 
     seed: int
@@ -178,6 +180,7 @@ class Plan:
     stage_lengths: tuple[int, ...] | None = None
     first_iteration: int = 0
     validation_seed: int | None = None
+    objective: Objective = OBJECTIVES["elbo"]
 
     def n_steps(self, n_rows: int) -> int:
         """Gradient steps of an iteration over a table of this length."""
@@ -186,6 +189,11 @@ class Plan:
     def shares_noise(self, n_rows: int) -> bool:
         """Whether every step sees the whole table, and its rows share their draws of z."""
         return n_rows <= self.batch_size
+
+    def n_draws(self, n_rows: int) -> int:
+        """Draws of z per row of a step."""
+        asked = self.objective.n_draws
+        return asked * -(-SHARED_DRAWS // asked) if self.shares_noise(n_rows) else asked
 
 
 class Step(NamedTuple):
@@ -228,17 +236,17 @@ def steps_of(
         ]
     )[:, : sum(sizes)].to(like.device)  # (S, rows of all steps)
     batches = iter(rows.split(sizes, dim=1))
+    per_row = plan.n_draws(n_rows)
     n_together = max(NOISE_ROWS // plan.batch_size, 1)
     for block, first in enumerate(range(0, len(sizes), n_together)):
         some = sizes[first : first + n_together]
-        n_draws = [SHARED_DRAWS] * len(some) if shared else some
+        n_draws = [per_row if shared else per_row * size for size in some]
         generators = (make_generator(seed, Stream.NOISE, iteration, block) for seed in seeds)
         noise = torch.stack(
             [normal_rows(n_components, sum(n_draws), own, like.dtype).T for own in generators]
         ).to(like.device)  # (S, draws, l)
-        noise = noise.unsqueeze(2 if shared else 1)
-        for draws in noise.split(n_draws, dim=1 if shared else 2):
-            yield Step(next(batches), draws)
+        for draws in noise.split(n_draws, dim=1):
+            yield Step(next(batches), draws.unflatten(1, (per_row, -1)))  # (S, K, B or 1, l)
 
 
 def _batch_sizes(plan: Plan, n_rows: int) -> list[int]:

@@ -16,7 +16,7 @@ from skorch.callbacks import Callback, EpochTimer, PrintLog
 from torch import Tensor
 
 from sklearn_vae.model import FARTHEST_INPUT, VAE
-from sklearn_vae.objectives import ELBO, REPORTED
+from sklearn_vae.objectives import ELBO, REPORTED, Loss
 from sklearn_vae.randomness import Stream, sobol_normal, stream_seed
 from sklearn_vae.training.course import Course
 from sklearn_vae.training.gradient import Gradient, has_gradient
@@ -69,7 +69,7 @@ class Trainer(NeuralNet):
         The model, with the weights to start from.
     plans : sequence of Plan
         Each member's run. They agree in batches and in steps per iteration.
-    objective : ELBO
+    objective : Loss
         What to minimise.
     **kwargs
         skorch's own: callbacks, verbose.
@@ -82,7 +82,7 @@ class Trainer(NeuralNet):
         What became of those that have left.
     """
 
-    def __init__(self, module: VAE, plans: Sequence[Plan], objective: ELBO, **kwargs: Any):
+    def __init__(self, module: VAE, plans: Sequence[Plan], objective: Loss, **kwargs: Any):
         super().__init__(module, criterion=type(objective), device=None, train_split=None, **kwargs)
         self.plans = plans
         self.objective = objective
@@ -285,7 +285,7 @@ class Trainer(NeuralNet):
             shape = x.shape[1], noise.shape[1]
             if shape not in self._gradients:
                 self._gradients[shape] = Gradient(
-                    self.module_, self.criterion_, *shape, clamps=self.is_far_
+                    self.module_, cast(ELBO, self.criterion_), *shape, clamps=self.is_far_
                 )
             return self._gradients[shape](x, weight, noise, self._beta)
         with torch.enable_grad():
@@ -308,6 +308,8 @@ class Trainer(NeuralNet):
         n_rows = min(n_rows or len(valid), len(valid))
         flat, n_components = self.module_.flat, self.module_.architecture.n_components
         n_draws = n_draws or 2 ** int(np.log2(np.clip(VALIDATION_DRAWS // n_rows, 1, 16)))
+        n_together = max(VALIDATION_ROWS // self.criterion_.n_draws, 1)
+        n_draws *= self.criterion_.n_draws
         noise = np.zeros((len(flat), n_draws, 1, n_components))
         for place, member in enumerate(self.members_.tolist()):
             plan, size = self.plans[member], int(self.module_.sizes[place])
@@ -316,7 +318,7 @@ class Trainer(NeuralNet):
             noise[place, :, 0, :size] = points
         draws, beta = torch.as_tensor(noise).to(flat), torch.as_tensor(self.final_beta_).to(flat)
         total = np.zeros((len(REPORTED), len(flat)))
-        for rows in torch.arange(n_rows, device=flat.device).split(VALIDATION_ROWS):
+        for rows in torch.arange(n_rows, device=flat.device).split(n_together):
             x, weight = valid.take(rows.expand(len(flat), -1))
             terms = self.criterion_(self.module_, x, weight, draws, beta)
             total += terms.reported().cpu().numpy() * (len(rows) / n_rows)
