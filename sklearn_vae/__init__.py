@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sklearn_vae.density import VAEDensity
     from sklearn_vae.likelihoods import Bernoulli, Gaussian
     from sklearn_vae.objectives import IWAE, WarmUp
     from sklearn_vae.priors import MixturePrior, StandardNormal, VampPrior
@@ -22,6 +23,7 @@ __all__ = [
     "Gaussian",
     "MixturePrior",
     "StandardNormal",
+    "VAEDensity",
     "VAESearchCV",
     "VAETransformer",
     "VampPrior",
@@ -34,6 +36,7 @@ _HOME = {
     "IWAE": "sklearn_vae.objectives",
     "MixturePrior": "sklearn_vae.priors",
     "StandardNormal": "sklearn_vae.priors",
+    "VAEDensity": "sklearn_vae.density",
     "VAESearchCV": "sklearn_vae.search",
     "VAETransformer": "sklearn_vae.transformer",
     "VampPrior": "sklearn_vae.priors",

@@ -6,30 +6,24 @@ from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
-from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import gen_batches
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from sklearn_vae.callbacks import CallbackSupportMixin, Report, with_callbacks
+from sklearn_vae.callbacks import Report, with_callbacks
 from sklearn_vae.checks import (
     CONSTRAINTS,
     all_or_nothing,
-    as_array,
     check_callbacks,
     check_one_member,
-    check_random_state,
     check_shapes,
     check_weight_of_kl,
-    naming_columns,
     objective_of,
-    positive_integer,
     prior_of,
     widths_of,
 )
 from sklearn_vae.columns import Columns
 from sklearn_vae.device import resolve_device
+from sklearn_vae.estimator import FEWEST_ROWS_TO_VALIDATE, DensityEstimator
 from sklearn_vae.fitted import FittedVAE
 from sklearn_vae.model import VAE, Architecture
 from sklearn_vae.objectives import Checked, Constant, Schedule
@@ -47,28 +41,15 @@ from sklearn_vae.training import (
 
 # An iteration is a pass over the rows, or this many steps where a pass has fewer.
 FEWEST_STEPS = 25
-# One row says nothing of how rows differ.
-FEWEST_ROWS = 2
-# Weights that are so small on average were hardly meant as copies of rows.
-LEAST_MEAN_WEIGHT = 0.25
-# early_stopping="auto" sets validation rows aside from this many rows on. Smaller tables
-# get so many iterations at the most: by then they have gained what there is to gain.
-FEWEST_ROWS_TO_VALIDATE = 100
+# A table too small to set rows aside gets so many iterations at the most: by then it has
+# gained what there is to gain.
 ITERATIONS_OF_SMALL_TABLES = 1
-# Sobol points of the score; benchmarks/score_draws.py shows bias and noise by number.
-SCORE_DRAWS = 64
-# Scramblings of the same points that return_std compares.
-STD_SCRAMBLINGS = 8
 # n_components="auto" takes so many, where columns and rows suffice.
 USUAL_COMPONENTS = 8
 ROWS_PER_COMPONENT = 20
-# A table that is one batch of no more numbers is trained in X's own precision.
-MOST_NUMBERS_IN_DOUBLE = 1 << 15
-# Numbers of X that are encoded at a time.
-ENCODED_AT_A_TIME = 1 << 20
 
 
-class BaseVAE(CallbackSupportMixin, BaseEstimator):
+class BaseVAE(DensityEstimator):
     """A variational autoencoder as an estimator: fit, density, samples.
 
     The parameters are documented where users meet them, in the subclasses.
@@ -308,25 +289,6 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
         n_columns = max(len(self.columns_.order), 1)
         return min(USUAL_COMPONENTS, n_columns, max(2, round(n_rows) // ROWS_PER_COMPONENT))
 
-    def _to_table(self, X: np.ndarray, weight: np.ndarray | None) -> Table:
-        """Encode the rows and move them to the device, once."""
-        device = resolve_device(self.device)
-        counts = np.ones(len(X)) if weight is None else weight
-        # a table that is one small batch costs no more in double precision
-        exact = len(X) <= self.batch_size and X.size <= MOST_NUMBERS_IN_DOUBLE
-        dtype = X.dtype if exact else np.dtype(np.float32)
-        encoded = np.empty((len(X), len(self.columns_.order)), dtype)
-        log_measure = 0.0
-        for rows in gen_batches(len(X), max(ENCODED_AT_A_TIME // X.shape[1], 1)):
-            encoded[rows] = self.columns_.encode(X[rows])
-            log_measure += float(self.columns_.log_measure(X[rows]) @ counts[rows])
-        total = float(counts.sum())
-        relative = None
-        if weight is not None:
-            relative = torch.as_tensor((weight / weight.mean()).astype(dtype)).to(device)
-        x = torch.as_tensor(encoded).to(device)
-        return Table.of(x, relative, total, -log_measure / total)
-
     def _plan(self, n_rows: int) -> Plan:
         max_iter, beta = self.max_iter, self._schedule()
         if self.early_stopping == "auto" and n_rows < FEWEST_ROWS_TO_VALIDATE:
@@ -347,140 +309,6 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
 
     def _schedule(self) -> Schedule:
         return Checked(self.beta) if callable(self.beta) else Constant(float(self.beta))
-
-    def _n_valid(self, n_rows: int) -> int:
-        """How many rows to validate on; 0 if all are trained on."""
-        wanted = self.early_stopping
-        if wanted == "auto":
-            wanted = n_rows >= FEWEST_ROWS_TO_VALIDATE
-        if not wanted:
-            return 0
-        n_valid = max(round(self.validation_fraction * n_rows), 1)
-        if n_rows - n_valid < FEWEST_ROWS:
-            raise ValueError(
-                f"early_stopping={self.early_stopping!r} with validation_fraction="
-                f"{self.validation_fraction} leaves {n_rows - n_valid} of {n_rows} rows to train "
-                f"on; at least {FEWEST_ROWS} are needed."
-            )
-        return n_valid
-
-    def _check_rows(
-        self, X: Any, sample_weight: Any, *, reset: bool
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Validate rows to learn from, and leave out those that count nothing."""
-        X = self._validate(X, reset=reset, ensure_min_samples=FEWEST_ROWS)
-        if sample_weight is None:
-            return X, None
-        weight = _check_sample_weight(
-            as_array(sample_weight), X, dtype=np.float64, ensure_non_negative=True
-        )
-        counted = weight > 0
-        if counted.sum() < FEWEST_ROWS:
-            raise ValueError(
-                f"Too many sample weights are zero: {counted.sum()} of {len(weight)} rows have "
-                f"a weight above 0, and at least {FEWEST_ROWS} are needed."
-            )
-        if weight.sum() < LEAST_MEAN_WEIGHT * counted.sum():
-            warnings.warn(
-                f"sample_weight says how many times each row is there, and its sum makes a table "
-                f"of {weight.sum():.3g} rows of the {counted.sum()} with a weight above 0. Divide "
-                f"it by its mean to have each row count once on average.",
-                UserWarning,
-                stacklevel=4,
-            )
-        return (X, weight) if counted.all() else (X[counted], weight[counted])
-
-    def _validate(self, X: Any, **kwargs: Any) -> np.ndarray:
-        X = as_array(X)
-        try:
-            return validate_data(self, X, dtype=[np.float64, np.float32], **kwargs)
-        except ValueError as error:
-            raise naming_columns(error, X) from None
-
-    # -- density ---------------------------------------------------------------------
-
-    def score_samples(
-        self, X: Any, *, n_draws: int = SCORE_DRAWS, return_std: bool = False
-    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Log-density of each row, in nats and in X's own units.
-
-        It is the importance-weighted bound on log p(x), whatever objective trained the
-        model, so it can be compared between models, with ``GaussianMixture``,
-        ``KernelDensity`` and ``PCA``. The same Sobol points serve all rows: a row's
-        score does not depend on its neighbours or on luck.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows to score.
-        n_draws : int, default=64
-            Points in latent space per row. More tighten the bound; a power of two is
-            best.
-        return_std : bool, default=False
-            Whether to return the scores' own standard error, too: the spread over 8
-            independent scramblings of the points, for 9 times the work.
-
-        Returns
-        -------
-        log_density : ndarray of shape (n_samples,)
-            Nats per row. Binary and constant columns count as probabilities.
-        std : ndarray of shape (n_samples,)
-            Only with ``return_std=True``.
-        """
-        check_is_fitted(self)
-        n_draws = positive_integer("n_draws", n_draws)
-        X = self._validate(X, reset=False)
-        fitted = self._fitted()
-        scores = fitted.log_density(X, n_draws)
-        if not return_std:
-            return scores
-        others = [fitted.log_density(X, n_draws, 1 + s) for s in range(STD_SCRAMBLINGS)]
-        return scores, np.std(others, axis=0, ddof=1)
-
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Mean log-density of the rows, in nats and in X's own units.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows to score.
-        y : None
-            Ignored; here for scikit-learn's conventions.
-        sample_weight : array-like of shape (n_samples,), default=None
-            What each row counts.
-
-        Returns
-        -------
-        float
-            Nats per row; higher is better.
-        """
-        scores = self.score_samples(X)
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(
-                as_array(sample_weight), scores, ensure_non_negative=True
-            )
-        return float(np.average(scores, weights=sample_weight))
-
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
-        """Draw rows from the model, with the decoder's noise.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            Number of rows.
-        random_state : int, RandomState instance or None, default=None
-            What decides the draws; None takes the estimator's own.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_features)
-            Rows in X's own units.
-        """
-        check_is_fitted(self)
-        n_samples = positive_integer("n_samples", n_samples)
-        check_random_state(random_state, caller=f"{type(self).__name__}.sample")
-        seed = draw_seed(self.random_state if random_state is None else random_state)
-        return self._fitted().sample(n_samples, seed, self.dtype_)
 
     @property
     def module_(self) -> VAE:

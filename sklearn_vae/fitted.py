@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.special import logsumexp
 from torch import Tensor
 
 from sklearn_vae.columns import Columns
@@ -45,12 +46,12 @@ class FittedVAE:
     @property
     def n_members(self) -> int:
         """Number of models whose densities are averaged."""
-        return len(self.weights["free"])
+        return len(next(iter(self.weights.values())))
 
     def module(self, dtype: np.dtype, n_members: int | None = None) -> VAE:
         """Build the torch module in one precision, with all members or with the first ones."""
         n_members = n_members or self.n_members
-        model = VAE(self.architecture, n_members).to(
+        model = self.architecture.build(n_members).to(
             self.device, getattr(torch, np.dtype(dtype).name)
         )
         model.load({name: value[:n_members] for name, value in self.weights.items()})
@@ -74,7 +75,7 @@ class FittedVAE:
         The same Sobol points serve all rows; ``scrambling`` is the number of their set.
         """
         seed = stream_seed(self.seed, Stream.SCORE, scrambling)
-        points = sobol_normal(n_draws, self.architecture.n_components, seed).astype(X.dtype)
+        points = sobol_normal(n_draws, self.architecture.n_noise, seed).astype(X.dtype)
         noise = torch.as_tensor(points).to(self.device)[None, :, None, :]  # (1, K, 1, l)
         width = self.width
         scores = self._map(
@@ -106,12 +107,7 @@ class FittedVAE:
 
     def chunks(self, n_rows: int, n_draws: int = 1) -> Iterator[slice]:
         """Cut rows so that a layer's output for all draws of a chunk fits the cache."""
-        widest = max(
-            *self.architecture.hidden_layer_sizes,
-            len(self.columns.kinds),
-            self.architecture.prior.n_rows,
-            1,
-        )
+        widest = max(self.architecture.widest, len(self.columns.kinds))
         size = max(CHUNK // (widest * n_draws), 1)
         for start in range(0, n_rows, size):
             yield slice(start, min(start + size, n_rows))
@@ -125,7 +121,7 @@ class FittedVAE:
     ) -> np.ndarray:
         """Apply a function of (model, encoded rows) to X, a chunk at a time."""
         model = self.module(X.dtype, n_members)
-        together = len(model.free)
+        together = len(model.sizes)
         n_draws = n_draws * together
         chunk_rows = next(self.chunks(len(X), n_draws), slice(0, 0)).stop * n_draws
         layers = self.architecture.layers
@@ -140,3 +136,36 @@ class FittedVAE:
                 for rows in self.chunks(len(X), n_draws)
             ]
         return torch.cat(chunks).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class FittedStack:
+    """Fitted models whose densities are averaged, each with a weight of its own.
+
+    Attributes
+    ----------
+    members : tuple of FittedVAE
+        The models.
+    weight : ndarray of shape (n_members,)
+        Their shares, which sum to 1.
+    """
+
+    members: tuple[FittedVAE, ...]
+    weight: np.ndarray
+
+    def log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
+        """Log of the weighted mean of the members' densities: (n, n_features) -> (n,)."""
+        scores = [member.log_density(X, n_draws, scrambling) for member in self.members]
+        together = logsumexp(np.stack(scores), axis=0, b=self.weight[:, None])
+        return together.astype(X.dtype, copy=False)
+
+    def sample(self, n_samples: int, seed: int, dtype: np.dtype) -> np.ndarray:
+        """Rows drawn from the members, each as often as its weight: (n_samples, n_features)."""
+        generator = np.random.default_rng(stream_seed(seed, Stream.SAMPLE))
+        chosen = generator.choice(len(self.members), n_samples, p=self.weight)
+        X = np.empty((n_samples, len(self.members[0].columns.kinds)), dtype)
+        for number, member in enumerate(self.members):
+            own = chosen == number
+            if own.any():
+                X[own] = member.sample(int(own.sum()), stream_seed(seed, Stream.SAMPLE, number), dtype)
+        return X

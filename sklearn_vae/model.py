@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_vae.likelihoods import Columnwise, Likelihood
+from sklearn_vae.members import Members
 from sklearn_vae.networks import MLP
 from sklearn_vae.posteriors import DiagonalGaussian, log_mean_exp
 from sklearn_vae.priors import PRIORS, Density, Prior, StandardNormal
@@ -46,11 +47,30 @@ class Architecture:
     prior: Prior = PRIORS["normal"]
 
     @property
+    def n_noise(self) -> int:
+        """Normal numbers that a draw of z takes."""
+        return self.n_components
+
+    @property
+    def n_columns(self) -> int:
+        """Columns of x."""
+        return sum(n for _, n in self.blocks)
+
+    @property
+    def widest(self) -> int:
+        """Numbers per row and draw in the widest layer."""
+        return max(*self.hidden_layer_sizes, self.n_columns, self.prior.n_rows, 1)
+
+    @property
     def layers(self) -> list[int]:
         """About the size of every weight matrix of encoder and decoder."""
-        n_columns = sum(n for _, n in self.blocks)
+        n_columns = self.n_columns
         widths = [n_columns, *self.hidden_layer_sizes, self.n_components]
         return 2 * [*(a * b for a, b in pairwise(widths)), n_columns * self.n_components]
+
+    def build(self, n_members: int = 1, sizes: Sequence[int] | None = None) -> "VAE":
+        """Make the model, all weights zero."""
+        return VAE(self, n_members, sizes)
 
 
 class Draws(NamedTuple):
@@ -76,12 +96,11 @@ class Draws(NamedTuple):
         return self.log_prob + self.log_ratio
 
 
-class VAE(nn.Module):
+class VAE(Members):
     """A variational autoencoder with a member axis.
 
     Weights start at zero; ``draw`` and ``start_at`` give them their first values, or
-    ``load`` those of a fitted model. For training, ``flatten`` moves all parameters into
-    one tensor, ``flat`` of shape (M, P), of which the modules hold views.
+    ``load`` those of a fitted model.
 
     Parameters
     ----------
@@ -97,10 +116,8 @@ class VAE(nn.Module):
     def __init__(
         self, architecture: Architecture, n_members: int = 1, sizes: Sequence[int] | None = None
     ):
-        super().__init__()
-        self.sizes = np.array(sizes or [architecture.n_components] * n_members)
+        super().__init__(architecture, np.array(sizes or [architecture.n_components] * n_members))
         n_components, hidden = architecture.n_components, architecture.hidden_layer_sizes
-        self.architecture = architecture
         self.posterior = DiagonalGaussian()
         self.prior = architecture.prior
         self.likelihood = Columnwise(architecture.blocks)
@@ -305,47 +322,18 @@ class VAE(nn.Module):
         has = np.arange(n_components) < self.sizes[:, None]
         return torch.as_tensor(has).to(self.free)
 
-    @torch.no_grad()
-    def keep(self, members: Tensor) -> None:
-        """Go on with these members only."""
-        self.sizes = self.sizes[members.cpu().numpy()]
-        for tensor in [*self.parameters(), *self.buffers()]:
-            tensor.data = tensor.data[members]
-        self.flatten()
-
-    # -- weights ---------------------------------------------------------------------
-
-    def flatten(self) -> None:
-        """Move all parameters into one tensor ``flat`` and their gradients into another.
+    def in_order(self) -> list[nn.Parameter]:
+        """All parameters, in the order in which ``flat`` holds them.
 
         A layer's bias follows its weights, and the linear path the last layer, so that each
-        layer is one block of rows. ``decays`` tells which numbers weight decay shrinks: the
-        networks' matrices. Call it again after moving the module to another device or type.
+        layer is one block of rows.
         """
-        params = [*self.encoder.in_order(), *self.decoder.in_order(), self.free]
-        params += self.prior_weights.values()
-        n_members = len(self.free)
-        self.flat = torch.cat([param.detach().reshape(n_members, -1) for param in params], dim=1)
-        self.flat_grad = torch.zeros_like(self.flat)
-        self.decays = torch.zeros_like(self.flat[0])
-        matrices = {id(param) for net in (self.encoder, self.decoder) for param in net.matrices()}
-        self.places: dict[int, int] = {}
-        position = 0
-        for param in params:
-            end = position + param[0].numel()
-            self.places[id(param)] = position
-            self.decays[position:end] = id(param) in matrices
-            param.data = self.flat[:, position:end].view(param.shape)
-            param.grad = self.flat_grad[:, position:end].view(param.shape)
-            position = end
+        networks = [*self.encoder.in_order(), *self.decoder.in_order()]
+        return [*networks, self.free, *self.prior_weights.values()]
 
-    def block(self, params: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """View neighbouring parameters and their gradients as one: (M, all rows, n_out)."""
-        first = self.places[id(params[0])]
-        shape = (len(self.flat), sum(param.shape[1] for param in params), params[0].shape[2])
-        end = first + shape[1] * shape[2]
-        value, grad = (flat[:, first:end].view(shape) for flat in (self.flat, self.flat_grad))
-        return value, grad
+    def matrices(self) -> list[nn.Parameter]:
+        """The networks' matrices, which weight decay shrinks."""
+        return [*self.encoder.matrices(), *self.decoder.matrices()]
 
     def weights(self, member: int = 0) -> dict[str, np.ndarray]:
         """Copy one member's parameters out, by name, as if it had been alone."""
@@ -370,10 +358,3 @@ class VAE(nn.Module):
     def _before_decoder(self) -> list[str]:
         """Parameters whose rows are latent dimensions."""
         return ["decoder.linear.weight", "decoder.hidden.0.weight"]
-
-    @torch.no_grad()
-    def load(self, weights: dict[str, np.ndarray]) -> None:
-        """Copy parameters in, by name."""
-        for name, value in self.state_dict().items():
-            # tensor(), not as_tensor(), which warns of arrays that are read-only
-            value.copy_(torch.tensor(weights[name]))

@@ -2,15 +2,16 @@
 
 from sklearn_vae.training.course import Course
 from sklearn_vae.training.fits import Fit, Fitted, Heats, fit_all, history_of
-from sklearn_vae.training.fleet import Run, launch, speed_for
+from sklearn_vae.training.fleet import Run, launch, speed_for, train
 from sklearn_vae.training.plan import Plan, Table
-from sklearn_vae.training.trainer import Trainer
+from sklearn_vae.training.trainer import Outcome, Trainer
 
 __all__ = [
     "Course",
     "Fit",
     "Fitted",
     "Heats",
+    "Outcome",
     "Plan",
     "Run",
     "Table",
@@ -19,4 +20,5 @@ __all__ = [
     "history_of",
     "launch",
     "speed_for",
+    "train",
 ]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sklearn_vae import likelihoods, posteriors
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
+from sklearn_vae.members import Members
 from sklearn_vae.model import FARTHEST_INPUT, VAE
 from sklearn_vae.networks import MLP
 from sklearn_vae.objectives import ELBO, Loss
@@ -49,8 +50,10 @@ ACTIVATION_GRADIENTS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tenso
 }
 
 
-def has_gradient(model: VAE, objective: Loss) -> bool:
+def has_gradient(model: Members, objective: Loss) -> bool:
     """Whether every part of the model and the objective has its gradient here."""
+    if not isinstance(model, VAE):
+        return False
     kinds = {type(kind) for kind, _ in model.likelihood.blocks}
     return (
         type(objective) is ELBO

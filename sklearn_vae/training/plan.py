@@ -166,6 +166,9 @@ class Plan:
         by default, the seed.
     objective : objective, default=Evidence()
         What is maximised.
+    averaging : float, default=0.0
+        Share that the average of the weights keeps at every step. Validation and the best
+        weights are then those of the average, which a large step size shakes less.
     """
 
     seed: int
@@ -181,6 +184,7 @@ class Plan:
     first_iteration: int = 0
     validation_seed: int | None = None
     objective: Objective = OBJECTIVES["elbo"]
+    averaging: float = 0.0
 
     def n_steps(self, n_rows: int) -> int:
         """Gradient steps of an iteration over a table of this length."""

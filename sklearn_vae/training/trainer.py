@@ -15,7 +15,8 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EpochTimer, PrintLog
 from torch import Tensor
 
-from sklearn_vae.model import FARTHEST_INPUT, VAE
+from sklearn_vae.members import Members
+from sklearn_vae.model import FARTHEST_INPUT
 from sklearn_vae.objectives import ELBO, REPORTED, Loss
 from sklearn_vae.randomness import Stream, sobol_normal, stream_seed
 from sklearn_vae.training.course import Course
@@ -59,13 +60,13 @@ class Outcome:
 
 
 class Trainer(NeuralNet):
-    """A skorch net that trains the members of a ``VAE``, each by its ``Plan``.
+    """A skorch net that trains the members of a model, each by its ``Plan``.
 
     Members that are done leave, so that the others go on faster.
 
     Parameters
     ----------
-    module : VAE
+    module : Members
         The model, with the weights to start from.
     plans : sequence of Plan
         Each member's run. They agree in batches and in steps per iteration.
@@ -82,7 +83,7 @@ class Trainer(NeuralNet):
         What became of those that have left.
     """
 
-    def __init__(self, module: VAE, plans: Sequence[Plan], objective: Loss, **kwargs: Any):
+    def __init__(self, module: Members, plans: Sequence[Plan], objective: Loss, **kwargs: Any):
         super().__init__(module, criterion=type(objective), device=None, train_split=None, **kwargs)
         self.plans = plans
         self.objective = objective
@@ -146,6 +147,8 @@ class Trainer(NeuralNet):
         self.course_ = Course(plans, model.flat)
         self._take_stock()
         self.beta_ = self.final_beta_
+        averages = any(plan.averaging for plan in plans)
+        self.average_: Tensor | None = model.flat.clone() if averages else None
         self._hears_gradients = any(
             type(listener).on_grad_computed is not Callback.on_grad_computed
             for _, listener in self.callbacks_
@@ -198,12 +201,14 @@ class Trainer(NeuralNet):
         self._record("beta", self.beta_)
         self._record("learning_rate", self.optimizer_.rates())
         loss = self._record_losses("", self._train_once(train), train.offset)
+        current = self._take_average()
         val_loss = None
         if valid is not None:
             val_loss = self._record_losses("val_", self.validate(valid), valid.offset)
         loss = np.where(loss < self.limit_, loss, np.nan)
         warming_up = self.beta_ != self.final_beta_
         ended = course.advance(loss, val_loss, model.flat, warming_up=warming_up)
+        self._leave_average(current, ended | course.diverged)
         self.optimizer_.restart(ended & ~course.done)
         wants_more = self._goes_on(train, valid)
         self.leave(course.done)
@@ -224,6 +229,8 @@ class Trainer(NeuralNet):
             self.module_.keep(kept)
             self.optimizer_.keep(kept)
             self.course_.keep(kept)
+            if self.average_ is not None:
+                self.average_ = self.average_[kept]
             self.criterion_.keep(kept)
             self.train_ = self.train_.keep(kept)
             self.valid_ = None if self.valid_ is None else self.valid_.keep(kept)
@@ -257,6 +264,8 @@ class Trainer(NeuralNet):
         self._schedules = [plan.beta for plan in own]
         self.final_beta_ = np.array([plan.beta(plan.max_iter - 1) for plan in own])
         self._mask = self.module_.mask
+        forget = np.array([[1 - plan.averaging] for plan in own])
+        self._forget = torch.as_tensor(forget).to(self.module_.flat)  # (M, 1)
         self._gradients: dict[tuple[int, int], Gradient] = {}
         self._is_written_out = has_gradient(self.module_, self.criterion_)
 
@@ -277,6 +286,8 @@ class Trainer(NeuralNet):
             named = list(self.module_.named_parameters())
             self.notify("on_grad_computed", named_parameters=named, batch=step, training=True)
         self.optimizer_.step()
+        if self.average_ is not None:
+            self.average_.lerp_(self.module_.flat, self._forget)
         return terms
 
     def _differentiate(self, x: Tensor, weight: Tensor | None, noise: Tensor) -> Tensor:
@@ -306,11 +317,11 @@ class Trainer(NeuralNet):
         Some of the rows and few draws suffice where no more than the size is asked for.
         """
         n_rows = min(n_rows or len(valid), len(valid))
-        flat, n_components = self.module_.flat, self.module_.architecture.n_components
+        flat, n_noise = self.module_.flat, self.module_.architecture.n_noise
         n_draws = n_draws or 2 ** int(np.log2(np.clip(VALIDATION_DRAWS // n_rows, 1, 16)))
         n_together = max(VALIDATION_ROWS // self.criterion_.n_draws, 1)
         n_draws *= self.criterion_.n_draws
-        noise = np.zeros((len(flat), n_draws, 1, n_components))
+        noise = np.zeros((len(flat), n_draws, 1, n_noise))
         for place, member in enumerate(self.members_.tolist()):
             plan, size = self.plans[member], int(self.module_.sizes[place])
             seed = plan.seed if plan.validation_seed is None else plan.validation_seed
@@ -327,16 +338,35 @@ class Trainer(NeuralNet):
     @torch.no_grad()
     def _train_once(self, train: Table) -> np.ndarray:
         """Take the steps of one iteration; mean losses (3, M), not finite for broken weights."""
-        flat, n_components = self.module_.flat, self.module_.architecture.n_components
+        flat, n_noise = self.module_.flat, self.module_.architecture.n_noise
         self._beta = torch.as_tensor(self.beta_).to(flat)
         total = torch.zeros(len(REPORTED), len(flat), dtype=flat.dtype, device=flat.device)
         n_rows, plan = 0, self.plans[0]
-        for step in steps_of(plan, self._seeds, self._iteration, len(train), n_components, flat):
+        for step in steps_of(plan, self._seeds, self._iteration, len(train), n_noise, flat):
             size = step.rows.shape[1]
             total.add_(self.train_step(train, step), alpha=size)
             n_rows += size
         # 0 * sum is not finite where a weight is not, though the last loss may still be
         return (total / n_rows + 0 * flat.sum(1)).double().cpu().numpy()
+
+    @torch.no_grad()
+    def _take_average(self) -> Tensor | None:
+        """Put the average in the weights' place, if there is one; give the weights."""
+        if self.average_ is None:
+            return None
+        current = self.module_.flat.clone()
+        self.module_.flat.copy_(self.average_)
+        return current
+
+    @torch.no_grad()
+    def _leave_average(self, current: Tensor | None, set_back: np.ndarray) -> None:
+        """Put the weights back, but for members that the course has set back."""
+        if current is None or self.average_ is None:
+            return
+        flat = self.module_.flat
+        stays = torch.as_tensor(set_back).to(flat.device).unsqueeze(1)
+        self.average_.copy_(flat)
+        flat.copy_(torch.where(stays, flat, current))
 
     # -- small things ----------------------------------------------------------------
 
@@ -361,7 +391,7 @@ class Trainer(NeuralNet):
     @property
     def _margin(self) -> float:
         """How far above its start a loss may rise before it counts as diverged."""
-        return DIVERGED + DIVERGED_PER_COLUMN * self.module_.likelihood.n_columns
+        return DIVERGED + DIVERGED_PER_COLUMN * self.module_.architecture.n_columns
 
     def _goes_on(self, train: Table, valid: Table | None) -> bool:
         """Tell the callbacks that an iteration is over, and whether none wants to stop."""

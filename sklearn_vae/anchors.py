@@ -1,0 +1,135 @@
+"""Mixtures to start from, fitted by scikit-learn."""
+
+import warnings
+
+import numpy as np
+from scipy import linalg
+from sklearn.cluster import KMeans
+from sklearn.covariance import LedoitWolf
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+
+from sklearn_vae.mixture import Anchors
+
+# Added to the components' variances, in units of the columns' own.
+SMALLEST_VARIANCE = 1e-5
+# A start needs no more rows than these, drawn by chance.
+MOST_ROWS = 20_000
+# Values of a column that lie less apart are not told apart.
+SMALLEST_STEP = 1e-9
+# A column is recorded in steps if so few of its values are different ones.
+MOST_DISTINCT = 0.5
+
+
+def learn_anchors(
+    x: np.ndarray,
+    counts: np.ndarray | None,
+    is_bit: np.ndarray,
+    n_mixture: int,
+    covariance_type: str,
+    seed: int,
+) -> Anchors:
+    """Fit a mixture: Gaussian in the real columns, Bernoulli in the binary ones.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n, n_columns)
+        Encoded rows.
+    counts : ndarray of shape (n,) or None
+        How many times each row is there. Where these are no whole numbers, or too many,
+        as many rows as there are at the most are drawn by them.
+    is_bit : ndarray of shape (n_columns,)
+        Which columns are binary.
+    n_mixture : int
+        Number of components.
+    covariance_type : {"full", "diag"}
+        Covariances of the real columns. A single full one is that of Ledoit and Wolf,
+        which is not singular where rows are few.
+    seed : int
+        What the mixture's own start follows from.
+
+    Returns
+    -------
+    Anchors
+        Weights, means, whitenings and logits.
+
+    References
+    ----------
+    .. [1] O. Ledoit and M. Wolf, "A Well-Conditioned Estimator for Large-Dimensional
+       Covariance Matrices", Journal of Multivariate Analysis 88, 2004.
+    """
+    rows = _copies(counts, len(x), np.random.default_rng(seed))
+    real = x[rows][:, ~is_bit].astype(np.float64)
+    bits = x[rows][:, is_bit].astype(np.float64)
+    floor = np.maximum(np.square(steps_of(real)) / 12 - SMALLEST_VARIANCE, 0)
+    if real.shape[1] == 0:
+        share = np.ones((len(bits), 1))
+        if n_mixture > 1:
+            labels = KMeans(n_mixture, random_state=seed).fit_predict(bits)
+            share = np.eye(n_mixture)[labels]
+        loc = np.zeros((n_mixture, 0))
+        covariance = np.zeros((n_mixture, 0, 0) if covariance_type == "full" else (n_mixture, 0))
+        mixing = share.mean(axis=0)
+    elif n_mixture == 1 and covariance_type == "full":
+        shrunk = LedoitWolf().fit(real)
+        loc, share, mixing = shrunk.location_[None], np.ones((len(real), 1)), np.ones(1)
+        covariance = shrunk.covariance_[None] + SMALLEST_VARIANCE * np.eye(real.shape[1])
+    else:
+        mixture = GaussianMixture(
+            n_mixture,
+            covariance_type=covariance_type,
+            reg_covar=SMALLEST_VARIANCE,
+            random_state=seed,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # it is a start, no end
+            mixture.fit(real)
+        loc, covariance, mixing = mixture.means_, mixture.covariances_, mixture.weights_
+        share = mixture.predict_proba(real)
+    return Anchors(
+        weight=np.maximum(mixing, 1e-12),
+        loc=loc,
+        whiten=_whitening(covariance, floor),
+        logit=_logits(share, bits),
+    )
+
+
+def steps_of(x: np.ndarray) -> np.ndarray:
+    """Find the steps in which columns are recorded, 0 where values hardly repeat: (d,)."""
+    steps = np.zeros(x.shape[1])
+    for j, column in enumerate(x.T):
+        values = np.unique(column)
+        if 1 < len(values) < MOST_DISTINCT * len(column):
+            distances = np.diff(values)
+            steps[j] = distances[distances > SMALLEST_STEP].min(initial=np.ptp(values))
+    return steps
+
+
+def _copies(counts: np.ndarray | None, n_rows: int, generator: np.random.Generator) -> np.ndarray:
+    """Numbers of the rows to learn from, each as often as it counts."""
+    most = max(n_rows, MOST_ROWS)
+    if counts is None and n_rows <= MOST_ROWS:
+        return np.arange(n_rows)
+    if counts is None:
+        return np.sort(generator.choice(n_rows, MOST_ROWS, replace=False))
+    whole = counts.round().astype(int)
+    if np.allclose(counts, whole, rtol=1e-6) and whole.sum() <= most:
+        return np.repeat(np.arange(n_rows), whole)
+    return np.sort(generator.choice(n_rows, min(n_rows, MOST_ROWS), p=counts / counts.sum()))
+
+
+def _whitening(covariance: np.ndarray, floor: np.ndarray) -> np.ndarray:
+    """Root of each precision: lower triangular (C, d, d), or (C, d) for variances."""
+    if covariance.ndim == 2:
+        return 1 / np.sqrt(covariance + floor)
+    identity = np.eye(covariance.shape[-1])
+    roots = [np.linalg.cholesky(own + np.diag(floor)) for own in covariance]
+    return np.array([linalg.solve_triangular(root, identity, lower=True) for root in roots])
+
+
+def _logits(share: np.ndarray, bits: np.ndarray) -> np.ndarray:
+    """Log-odds of each bit in each component, with one imagined row of the table's: (C, e)."""
+    ones = share.T @ bits + bits.mean(axis=0)
+    total = share.sum(axis=0)[:, None] + 1
+    probability = np.clip(ones / total, 1e-6, 1 - 1e-6)
+    return np.log(probability) - np.log1p(-probability)

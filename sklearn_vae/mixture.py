@@ -1,0 +1,351 @@
+"""The model that starts at a Gaussian mixture: the density's own shape, for M members at once.
+
+p(x) = sum_c pi_c ∫ N(z; 0, I) p(x|z, c) dz, where p(x|z, c) is the c-th component with its
+real columns shifted, scaled and sheared in the component's own whitened coordinates by a
+network of z and c. The network's last layer starts at zero, so before the first step
+p(x) is the mixture.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sklearn_vae.likelihoods import Bernoulli, Likelihood
+from sklearn_vae.members import Members
+from sklearn_vae.model import FARTHEST_INPUT, Draws
+from sklearn_vae.networks import MLP, bounded
+from sklearn_vae.posteriors import DiagonalGaussian, log_mean_exp
+from sklearn_vae.priors import HALF_LOG_2PI, StandardNormal
+from sklearn_vae.randomness import Stream, make_generator
+
+# A whitened scale lies between 0.05 and 20 times the component's own. The bound keeps
+# the density of rounded numbers finite: nowhere is it e^3 times the mixture's per column.
+LOG_SCALE_BOUND = 3.0
+# Every few draws in a row of this sequence spread evenly over the components.
+GOLDEN_RATIO = 0.6180339887498949
+# Size of the shears' first values, in units of what one column gives another.
+FIRST_SHEAR = 0.1
+
+
+@dataclass(frozen=True)
+class MixtureArchitecture:
+    """Everything that decides the shapes of a ``MixtureVAE``'s weights.
+
+    Attributes
+    ----------
+    n_components : int
+        Latent dimensions.
+    hidden_layer_sizes : tuple of int
+        Widths of the encoder's hidden layers; the decoder mirrors them.
+    activation : str
+        Function between the layers.
+    blocks : tuple of (likelihood, n_columns)
+        What the columns of x are, in their order.
+    n_mixture : int
+        Components of the mixture.
+    covariance_type : {"full", "diag"}
+        Their covariances.
+    n_shears : int
+        Learned triangular matrices of which each residual covariance is composed.
+    """
+
+    n_components: int
+    hidden_layer_sizes: tuple[int, ...]
+    activation: str
+    blocks: tuple[tuple[Likelihood, int], ...]
+    n_mixture: int
+    covariance_type: str
+    n_shears: int
+
+    @property
+    def n_noise(self) -> int:
+        """Normal numbers that a draw takes: one per latent dimension, one for the component."""
+        return self.n_components + 1
+
+    @property
+    def is_bit(self) -> np.ndarray:
+        """Which columns of x are binary."""
+        kinds = [isinstance(kind, Bernoulli) for kind, n in self.blocks for _ in range(n)]
+        return np.array(kinds, dtype=bool)
+
+    @property
+    def n_columns(self) -> int:
+        """Columns of x."""
+        return len(self.is_bit)
+
+    @property
+    def widest(self) -> int:
+        """Numbers per row and draw at the most."""
+        n_real = int((~self.is_bit).sum())
+        return max(*self.hidden_layer_sizes, n_real * max(self.n_shears, 1), self.n_columns, 1)
+
+    @property
+    def layers(self) -> list[int]:
+        """About the size of every weight matrix that a draw meets."""
+        n_columns, hidden = self.n_columns, self.hidden_layer_sizes
+        encoder = pairwise([n_columns, *hidden, 2 * self.n_components])
+        decoder = pairwise([self.n_components + self.n_mixture, *hidden, 2 * n_columns])
+        return [*(a * b for a, b in encoder), *(a * b for a, b in decoder)]
+
+    def build(self, n_members: int = 1, sizes: Sequence[int] | None = None) -> "MixtureVAE":
+        """Make the model, all weights zero."""
+        return MixtureVAE(self, n_members)
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """A mixture to start from: Gaussian in the real columns, Bernoulli in the binary ones."""
+
+    weight: np.ndarray  # (C,)
+    loc: np.ndarray  # (C, d)
+    whiten: np.ndarray  # (C, d, d), lower triangular, or (C, d): the precision's root
+    logit: np.ndarray  # (C, n_bits)
+
+
+class MixtureVAE(Members):
+    """A variational autoencoder that starts at a mixture, with a member axis.
+
+    Weights start at zero; ``draw`` and ``start_at`` give them their first values, or
+    ``load`` those of a fitted model.
+
+    Parameters
+    ----------
+    architecture : MixtureArchitecture
+        Shapes.
+    n_members : int, default=1
+        Number of models that are computed side by side.
+    """
+
+    def __init__(self, architecture: MixtureArchitecture, n_members: int = 1):
+        super().__init__(architecture, np.full(n_members, architecture.n_noise))
+        self.posterior, self.prior = DiagonalGaussian(), StandardNormal()
+        bits = torch.as_tensor(architecture.is_bit)
+        # plain tensors: they are no weights, but follow from the architecture
+        self.real_columns, self.bit_columns = (~bits).nonzero()[:, 0], bits.nonzero()[:, 0]
+        n_real, n_bits = len(self.real_columns), len(self.bit_columns)
+        n_latent, n_mixture = architecture.n_components, architecture.n_mixture
+        hidden, activation = architecture.hidden_layer_sizes, architecture.activation
+        self.splits = [n_real, n_real, architecture.n_shears, n_bits]
+        n_recognised = self.posterior.params_per_component * n_latent
+        self.encoder = MLP(n_members, architecture.n_columns, n_recognised, hidden, activation)
+        self.decoder = MLP(
+            n_members, n_latent + n_mixture, sum(self.splits), hidden[::-1], activation
+        )
+        self.shears = nn.Parameter(torch.zeros(n_members, architecture.n_shears * n_real, n_real))
+        self.mixture_logit = nn.Parameter(torch.zeros(n_members, 1, n_mixture))
+        self.loc: Tensor
+        self.whiten: Tensor
+        self.log_det: Tensor
+        self.bit_logit: Tensor
+        root = (n_real, n_real) if architecture.covariance_type == "full" else (n_real,)
+        self.register_buffer("loc", torch.zeros(n_members, n_mixture, n_real))
+        self.register_buffer("whiten", torch.zeros(n_members, n_mixture, *root))
+        self.register_buffer("log_det", torch.zeros(n_members, n_mixture))
+        self.register_buffer("bit_logit", torch.zeros(n_members, n_mixture, n_bits))
+
+    # -- density ---------------------------------------------------------------------
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Parameters of q(z|x): (M, B, n_columns) -> (M, B, 2 l)."""
+        return self.encoder(x.clamp(-FARTHEST_INPUT, FARTHEST_INPUT))
+
+    def log_weights(
+        self, x: Tensor, noise: Tensor, widen: float = 1.0, *, path_only: bool = False
+    ) -> Draws:
+        """Codes and components drawn for each row, and their importance weights.
+
+        Components are drawn by the starting mixture's responsibilities, codes from q(z|x).
+
+        Parameters
+        ----------
+        x : Tensor of shape (M, B, n_columns)
+            Encoded rows.
+        noise : Tensor of shape (M or 1, K, B or 1, l + 1)
+            Standard normal draws, own or shared by the rows; the last one chooses the
+            component.
+        widen : float, default=1.0
+            How many times as wide as q(z|x) the distribution is from which z is drawn.
+        path_only : bool, default=False
+            Whether the gradient of log q(z|x) is that of the path through z alone.
+
+        Returns
+        -------
+        Draws
+            With log p(x|z, c) and log p(z) pi_c / (q(z|x) q(c|x)) of each draw.
+        """
+        q = self.encode(x)
+        z = self.posterior.rsample(q, noise[..., :-1], widen)  # (M, K, B, l)
+        white, log_share = self._places(x)
+        chosen = _draw(log_share.exp(), noise[..., -1])  # (M, K, B)
+        log_prob = self._log_prob(x, z, chosen, white)
+        log_q = self.posterior.log_prob(q.detach() if path_only else q, z, widen)
+        log_pi = self.mixture_logit.log_softmax(-1)  # (M, 1, C)
+        log_ratio = (
+            _pick(log_pi.expand(-1, x.shape[1], -1).unsqueeze(-1), chosen)[..., 0]
+            - _pick(log_share.unsqueeze(-1), chosen)[..., 0]
+            + self.prior.log_prob(z)
+            - log_q
+        )
+        return Draws(z, log_prob, log_ratio)
+
+    def log_likelihood(self, x: Tensor, noise: Tensor, widen: float = 1.0) -> Tensor:
+        """Importance-weighted bound on log p(x) in nats: (M, B, n_columns) -> (M, B)."""
+        return log_mean_exp(self.log_weights(x, noise, widen).log_weight, dim=1)
+
+    def _places(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows in each component's coordinates, and how likely they are of each.
+
+        (M, B, n_columns) -> (M, B, C, d), (M, B, C). The second is the logarithm of the
+        starting mixture's responsibilities with the present weights.
+        """
+        with torch.no_grad():
+            real, bits = x[..., self.real_columns], x[..., self.bit_columns]
+            away = real.unsqueeze(2) - self.loc.unsqueeze(1)  # (M, B, C, d)
+            if self.whiten.ndim == 4:
+                white = torch.einsum("mbcd,mced->mbce", away, self.whiten)
+            else:
+                white = away * self.whiten.unsqueeze(1)
+            log_joint = (
+                self.log_det.unsqueeze(1)
+                - 0.5 * white.square().sum(-1)
+                + self.mixture_logit.log_softmax(-1)
+            )
+            if len(self.bit_columns):
+                cost = F.softplus(self.bit_logit).sum(-1).unsqueeze(1)
+                log_joint = log_joint + bits @ self.bit_logit.mT - cost
+            return white, log_joint.log_softmax(-1)
+
+    def _log_prob(self, x: Tensor, z: Tensor, chosen: Tensor, white: Tensor) -> Tensor:
+        """log p(x|z, c) in nats: codes (M, K, B, l), components (M, K, B) -> (M, K, B)."""
+        shift, log_scale, mix, logit = self._decode(z, chosen)
+        residual = _pick(white, chosen) - shift  # (M, K, B, d)
+        standard = residual * (-log_scale).exp() + self._sheared(residual, mix)
+        log_det = _pick(self.log_det.unsqueeze(1).unsqueeze(-1), chosen)[..., 0]
+        log_prob = log_det - (0.5 * standard.square() + log_scale + HALF_LOG_2PI).sum(-1)
+        if len(self.bit_columns):
+            logit = logit + _pick(self.bit_logit.unsqueeze(1), chosen)
+            bits = x[..., self.bit_columns].unsqueeze(1)
+            log_prob = log_prob + (bits * logit - F.softplus(logit)).sum(-1)
+        return log_prob
+
+    def _decode(self, z: Tensor, chosen: Tensor) -> tuple[Tensor, ...]:
+        """Shift, log-scale, weights of the shears, and logits: (M, K, B, ...) each."""
+        component = F.one_hot(chosen, self.architecture.n_mixture).to(z.dtype)
+        known = torch.cat([z, component], dim=-1)
+        out = self.decoder(known.flatten(1, 2)).unflatten(1, z.shape[1:3])
+        shift, raw, mix, logit = out.split(self.splits, dim=-1)
+        return shift, bounded(raw, LOG_SCALE_BOUND), mix, logit
+
+    def _sheared(self, residual: Tensor, mix: Tensor) -> Tensor:
+        """What each column gets from those before it: (M, K, B, d) -> (M, K, B, d)."""
+        n_shears, n_real = mix.shape[-1], residual.shape[-1]
+        if n_shears == 0:
+            return residual.new_zeros(())
+        before = residual.new_ones(n_real, n_real).triu(1)
+        shears = self.shears * before.repeat(n_shears, 1)  # (M, S d, d)
+        parts = (mix.unsqueeze(-1) * residual.unsqueeze(-2)).flatten(-2)  # (M, K, B, S d)
+        return (parts.flatten(1, 2) @ shears).unflatten(1, residual.shape[1:3])
+
+    # -- draws -----------------------------------------------------------------------
+
+    def sample(self, n_rows: int, generator: torch.Generator) -> Tensor:
+        """Rows drawn from the first member: (n_rows, n_columns)."""
+        n_latent, dtype, device = self.architecture.n_components, self.dtype, self.device
+        z = self.prior.sample(n_rows, n_latent, generator, dtype).to(device)[None, None]
+        share = self.mixture_logit[:1].softmax(-1)
+        place = torch.randn(1, 1, n_rows, generator=generator, dtype=dtype).to(device)
+        chosen = _draw(share.expand(-1, n_rows, -1), place)  # (1, 1, n_rows)
+        shift, log_scale, mix, logit = (part[0, 0] for part in self._decode(z[:1], chosen))
+        noise = torch.randn(shift.shape, generator=generator, dtype=dtype).to(device)
+        component = chosen[0, 0]
+        x = z.new_empty(n_rows, self.architecture.n_columns)
+        white = _solve(self._root(log_scale, mix), noise) + shift
+        x[:, self.real_columns] = self.loc[0, component] + _solve(self.whiten[0, component], white)
+        probability = torch.sigmoid(logit + self.bit_logit[0, component])
+        uniform = torch.rand(probability.shape, generator=generator, dtype=dtype).to(device)
+        x[:, self.bit_columns] = (uniform < probability).to(dtype)
+        return x
+
+    def _root(self, log_scale: Tensor, mix: Tensor) -> Tensor:
+        """Root of the first member's precisions: (n, d) or lower triangular (n, d, d)."""
+        n_shears, n_real = mix.shape[-1], log_scale.shape[-1]
+        if n_shears == 0:
+            return (-log_scale).exp()
+        shears = self.shears[0].unflatten(0, (n_shears, n_real)).triu(1)  # (S, d, d)
+        return torch.einsum("ns,sde->ned", mix, shears) + torch.diag_embed((-log_scale).exp())
+
+    # -- first values ----------------------------------------------------------------
+
+    def draw(self, member: int, seed: int) -> None:
+        """Draw one member's hidden layers and shears from its seed."""
+        n_hidden = len(self.architecture.hidden_layer_sizes)
+        for side, network in enumerate([self.encoder, self.decoder]):
+            network.draw(
+                member,
+                [make_generator(seed, Stream.WEIGHTS, side, layer) for layer in range(n_hidden)],
+            )
+        generator = make_generator(seed, Stream.WEIGHTS, 2, 0)
+        shape = self.shears[member].shape
+        size = FIRST_SHEAR / max(shape[1], 1) ** 0.5
+        with torch.no_grad():
+            self.shears[member].copy_(size * torch.randn(shape, generator=generator))
+
+    @torch.no_grad()
+    def start_at(self, member: int, anchors: Anchors) -> None:
+        """Make one member the mixture."""
+        root = torch.as_tensor(anchors.whiten)
+        diagonal = root.diagonal(dim1=-2, dim2=-1) if root.ndim == 3 else root
+        self.mixture_logit[member, 0].copy_(torch.as_tensor(anchors.weight).log())
+        self.loc[member].copy_(torch.as_tensor(anchors.loc))
+        self.whiten[member].copy_(root)
+        self.log_det[member].copy_(diagonal.log().sum(-1))
+        self.bit_logit[member].copy_(torch.as_tensor(anchors.logit))
+
+    # -- members ---------------------------------------------------------------------
+
+    @property
+    def mask(self) -> None:
+        """All members have all latent dimensions."""
+        return
+
+    def in_order(self) -> list[nn.Parameter]:
+        """All parameters, in the order in which ``flat`` holds them."""
+        networks = [*self.encoder.in_order(), *self.decoder.in_order()]
+        return [*networks, self.shears, self.mixture_logit]
+
+    def matrices(self) -> list[nn.Parameter]:
+        """The networks' matrices, which weight decay shrinks."""
+        return [*self.encoder.matrices(), *self.decoder.matrices()]
+
+
+def _draw(share: Tensor, noise: Tensor) -> Tensor:
+    """Components by their shares: (M, B, C), (M or 1, K, B or 1) -> (M, K, B).
+
+    Each draw alone follows the shares, and any few in a row spread evenly: the first
+    draw's place, moved on by the golden ratio.
+    """
+    steps = torch.arange(noise.shape[1], dtype=noise.dtype, device=noise.device)
+    place = (torch.special.ndtr(noise[:, :1]) + GOLDEN_RATIO * steps.view(1, -1, 1)) % 1
+    place = place.expand(len(share), -1, share.shape[1])
+    found = torch.searchsorted(share.cumsum(-1), place.mT.contiguous(), right=True)
+    return found.clamp(max=share.shape[-1] - 1).mT  # (M, B, K) -> (M, K, B)
+
+
+def _pick(of_components: Tensor, chosen: Tensor) -> Tensor:
+    """Numbers of the chosen components: (M, B or 1, C, n), (M, K, B) -> (M, K, B, n)."""
+    n_members, n_rows, n_mixture, _ = of_components.shape
+    first = torch.arange(n_members * n_rows, device=chosen.device).view(n_members, 1, n_rows)
+    numbers = first * n_mixture + chosen  # (M, K, B)
+    return of_components.flatten(0, 2).index_select(0, numbers.flatten()).view(*chosen.shape, -1)
+
+
+def _solve(root: Tensor, white: Tensor) -> Tensor:
+    """Undo a whitening: (n, d, d) lower triangular or (n, d), (n, d) -> (n, d)."""
+    if root.ndim == 2:
+        return white / root
+    return torch.linalg.solve_triangular(root, white.unsqueeze(-1), upper=False).squeeze(-1)
