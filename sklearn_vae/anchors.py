@@ -62,36 +62,39 @@ def learn_anchors(
     real = x[rows][:, ~is_bit].astype(np.float64)
     bits = x[rows][:, is_bit].astype(np.float64)
     floor = np.maximum(np.square(steps_of(real)) / 12 - SMALLEST_VARIANCE, 0)
-    if real.shape[1] == 0:
-        share = np.ones((len(bits), 1))
-        if n_mixture > 1:
-            labels = KMeans(n_mixture, random_state=seed).fit_predict(bits)
-            share = np.eye(n_mixture)[labels]
-        loc = np.zeros((n_mixture, 0))
-        covariance = np.zeros((n_mixture, 0, 0) if covariance_type == "full" else (n_mixture, 0))
-        mixing = share.mean(axis=0)
-    elif n_mixture == 1 and covariance_type == "full":
-        shrunk = LedoitWolf().fit(real)
-        loc, share, mixing = shrunk.location_[None], np.ones((len(real), 1)), np.ones(1)
-        covariance = shrunk.covariance_[None] + SMALLEST_VARIANCE * np.eye(real.shape[1])
-    else:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # it is a start, no end
+        mixing, loc, covariance, share = _mixture(real, bits, n_mixture, covariance_type, seed)
+    return Anchors(
+        weight=mixing,
+        loc=loc,
+        whiten=_whitening(covariance, floor),
+        logit=_logits(share, bits),
+    )
+
+
+def _mixture(
+    real: np.ndarray, bits: np.ndarray, n_mixture: int, covariance_type: str, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Shares (C,), means (C, d), covariances, and the rows' parts (n, C) in the components."""
+    n_real, is_full = real.shape[1], covariance_type == "full"
+    if n_real and (n_mixture > 1 or not is_full):
         mixture = GaussianMixture(
             n_mixture,
             covariance_type=covariance_type,
             reg_covar=SMALLEST_VARIANCE,
             random_state=seed,
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # it is a start, no end
-            mixture.fit(real)
-        loc, covariance, mixing = mixture.means_, mixture.covariances_, mixture.weights_
+        ).fit(real)
         share = mixture.predict_proba(real)
-    return Anchors(
-        weight=np.maximum(mixing, 1e-12),
-        loc=loc,
-        whiten=_whitening(covariance, floor),
-        logit=_logits(share, bits),
-    )
+        return mixture.weights_, mixture.means_, mixture.covariances_, share
+    if n_real:
+        shrunk = LedoitWolf().fit(real)
+        covariance = shrunk.covariance_ + SMALLEST_VARIANCE * np.eye(n_real)
+        return np.ones(1), shrunk.location_[None], covariance[None], np.ones((len(real), 1))
+    labels = KMeans(n_mixture, random_state=seed).fit_predict(bits)
+    share = np.eye(n_mixture)[labels]
+    empty = np.zeros((n_mixture, 0, 0) if is_full else (n_mixture, 0))
+    return share.mean(axis=0), np.zeros((n_mixture, 0)), empty, share
 
 
 def steps_of(x: np.ndarray) -> np.ndarray:

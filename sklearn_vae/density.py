@@ -22,6 +22,7 @@ from sklearn_vae.estimator import SCORE_DRAWS, DensityEstimator
 from sklearn_vae.fitted import FittedStack, FittedVAE
 from sklearn_vae.likelihoods import NAMED
 from sklearn_vae.mixture import MixtureArchitecture
+from sklearn_vae.model import Architecture
 from sklearn_vae.objectives import IWAE, Constant
 from sklearn_vae.randomness import MOST_DIMS, Stream, draw_seed, make_generator, stream_seed
 from sklearn_vae.training import Outcome, Plan, Run, Table, history_of, train
@@ -177,7 +178,9 @@ class VAEDensity(DensityMixin, DensityEstimator):
     }  # fmt: skip
 
     seed_: int
-    architectures_: list[MixtureArchitecture]
+    architectures_: list[Architecture]
+    mixtures_: list[tuple[int, str]]
+    shares_: np.ndarray
 
     def __init__(
         self,
@@ -292,14 +295,15 @@ class VAEDensity(DensityMixin, DensityEstimator):
     def _run(self, member: int, table: Table, aside: Table | None) -> Run:
         """Make a member's first run, which starts at its mixture."""
         n_mixture, covariance_type = self.mixtures_[member]
+        sizes, types = zip(*self.mixtures_, strict=True)
         n_real = sum(kind != NAMED["bernoulli"] for kind in self.columns_.kinds if kind is not None)
         architecture = MixtureArchitecture(
             n_components=self.n_components,
             hidden_layer_sizes=widths_of(self),
             activation=self.activation,
             blocks=self.columns_.blocks,
-            n_mixture=n_mixture,
-            covariance_type=covariance_type,
+            n_mixture=max(sizes),  # of one shape, members are trained side by side
+            covariance_type="full" if "full" in types else "diag",
             n_shears=N_SHEARS if 1 < n_real <= MOST_COLUMNS_FOR_SHEARS else 0,
         )
         seed = stream_seed(self.seed_, Stream.RESTART, member) if member else self.seed_
@@ -331,7 +335,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
 
     def _weigh(
         self,
-        architectures: Sequence[MixtureArchitecture],
+        architectures: Sequence[Architecture],
         outcomes: Sequence[Outcome],
         rows: np.ndarray,
         aside: Table | None,
@@ -349,7 +353,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
 
     def _take(
         self,
-        architectures: list[MixtureArchitecture],
+        architectures: list[Architecture],
         first: list[Outcome],
         last: list[Outcome],
     ) -> None:
@@ -358,9 +362,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         self.weights_ = [outcome.weights for outcome in last or first]
         runs = zip(first, last, strict=True) if last else ((outcome,) for outcome in first)
         self.history_ = [
-            {"member": member, **row}
-            for member, own in enumerate(runs)
-            for row in history_of(own)
+            {"member": member, **row} for member, own in enumerate(runs) for row in history_of(own)
         ]
         self.n_iter_ = len(self.history_)
         if any(outcome.diverged for outcome in [*first, *last]):
@@ -377,9 +379,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         n_columns = len(self.columns_.order)
         if isinstance(self.mixtures, str):
             kinds = MIXTURES if n_columns <= MOST_COLUMNS_FOR_FULL else MIXTURES[1:]
-            return [
-                (n, kind) for n, kind in kinds if n == 1 or n * ROWS_PER_COMPONENT <= n_rows
-            ]
+            return [(n, kind) for n, kind in kinds if n == 1 or n * ROWS_PER_COMPONENT <= n_rows]
         for pair in self.mixtures or [None]:
             is_pair = isinstance(pair, Sequence) and len(pair) == 2
             is_number = is_pair and isinstance(pair[0], Integral) and not isinstance(pair[0], bool)
@@ -394,9 +394,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
 
     # -- what was learned ------------------------------------------------------------
 
-    def _member(
-        self, architecture: MixtureArchitecture, weights: dict[str, np.ndarray]
-    ) -> FittedVAE:
+    def _member(self, architecture: Architecture, weights: dict[str, np.ndarray]) -> FittedVAE:
         device = resolve_device(self.device)
         return FittedVAE(self.columns_, architecture, weights, self.seed_, device)
 

@@ -1,6 +1,5 @@
 """A fitted model as data: arrays and plain values, from which torch is built inside a call."""
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -77,23 +76,13 @@ class FittedVAE:
         seed = stream_seed(self.seed, Stream.SCORE, scrambling)
         points = sobol_normal(n_draws, self.architecture.n_noise, seed).astype(X.dtype)
         noise = torch.as_tensor(points).to(self.device)[None, :, None, :]  # (1, K, 1, l)
-        width = self.width
+        width = self.architecture.widening
         scores = self._map(
             X, lambda model, x: log_mean_exp(model.log_likelihood(x, noise, width), 0), n_draws
         )
         for rows in self.chunks(len(X)):
             scores[rows] += self.columns.log_measure(X[rows])
         return scores
-
-    @property
-    def width(self) -> float:
-        """How many times as wide as q(z|x) the draws of the score are.
-
-        An encoder covers too little rather than too much: wider draws halve the bound's
-        gap (benchmarks/score_draws.py). The price adds up over latent dimensions, so
-        the more there are, the less wide.
-        """
-        return math.sqrt(1 + 1 / math.sqrt(self.architecture.n_components))
 
     def sample(self, n_samples: int, seed: int, dtype: np.dtype) -> np.ndarray:
         """Rows drawn from the model, with the decoder's noise: (n_samples, n_features)."""
@@ -167,5 +156,7 @@ class FittedStack:
         for number, member in enumerate(self.members):
             own = chosen == number
             if own.any():
-                X[own] = member.sample(int(own.sum()), stream_seed(seed, Stream.SAMPLE, number), dtype)
+                X[own] = member.sample(
+                    int(own.sum()), stream_seed(seed, Stream.SAMPLE, number), dtype
+                )
         return X

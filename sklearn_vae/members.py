@@ -95,8 +95,9 @@ class Members(nn.Module):
         }
 
     @torch.no_grad()
-    def load(self, weights: dict[str, np.ndarray]) -> None:
-        """Copy parameters in, by name."""
+    def load(self, weights: dict[str, np.ndarray], member: int | None = None) -> None:
+        """Copy parameters in, by name: those of all members, or of one."""
         for name, value in self.state_dict().items():
+            place = value if member is None else value[member : member + 1]
             # tensor(), not as_tensor(), which warns of arrays that are read-only
-            value.copy_(torch.tensor(weights[name]))
+            place.copy_(torch.tensor(weights[name]))

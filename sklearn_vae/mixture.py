@@ -9,15 +9,16 @@ p(x) is the mixture.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sklearn_vae.likelihoods import Bernoulli, Likelihood
+from sklearn_vae.likelihoods import Bernoulli
 from sklearn_vae.members import Members
-from sklearn_vae.model import FARTHEST_INPUT, Draws
+from sklearn_vae.model import FARTHEST_INPUT, Architecture, Draws
 from sklearn_vae.networks import MLP, bounded
 from sklearn_vae.posteriors import DiagonalGaussian, log_mean_exp
 from sklearn_vae.priors import HALF_LOG_2PI, StandardNormal
@@ -26,6 +27,8 @@ from sklearn_vae.randomness import Stream, make_generator
 # A whitened scale lies between 0.05 and 20 times the component's own. The bound keeps
 # the density of rounded numbers finite: nowhere is it e^3 times the mixture's per column.
 LOG_SCALE_BOUND = 3.0
+# Log-share of components that are there to fill up only.
+LOG_OF_NOTHING = -1e4
 # Every few draws in a row of this sequence spread evenly over the components.
 GOLDEN_RATIO = 0.6180339887498949
 # Size of the shears' first values, in units of what one column gives another.
@@ -33,34 +36,22 @@ FIRST_SHEAR = 0.1
 
 
 @dataclass(frozen=True)
-class MixtureArchitecture:
+class MixtureArchitecture(Architecture):
     """Everything that decides the shapes of a ``MixtureVAE``'s weights.
 
     Attributes
     ----------
-    n_components : int
-        Latent dimensions.
-    hidden_layer_sizes : tuple of int
-        Widths of the encoder's hidden layers; the decoder mirrors them.
-    activation : str
-        Function between the layers.
-    blocks : tuple of (likelihood, n_columns)
-        What the columns of x are, in their order.
-    n_mixture : int
+    n_mixture : int, default=1
         Components of the mixture.
-    covariance_type : {"full", "diag"}
+    covariance_type : {"full", "diag"}, default="full"
         Their covariances.
-    n_shears : int
+    n_shears : int, default=0
         Learned triangular matrices of which each residual covariance is composed.
     """
 
-    n_components: int
-    hidden_layer_sizes: tuple[int, ...]
-    activation: str
-    blocks: tuple[tuple[Likelihood, int], ...]
-    n_mixture: int
-    covariance_type: str
-    n_shears: int
+    n_mixture: int = 1
+    covariance_type: str = "full"
+    n_shears: int = 0
 
     @property
     def n_noise(self) -> int:
@@ -74,9 +65,9 @@ class MixtureArchitecture:
         return np.array(kinds, dtype=bool)
 
     @property
-    def n_columns(self) -> int:
-        """Columns of x."""
-        return len(self.is_bit)
+    def widening(self) -> float:
+        """None: where codes say nothing, q(z|x) is p(z), and the score then exact."""
+        return 1.0
 
     @property
     def widest(self) -> int:
@@ -92,7 +83,7 @@ class MixtureArchitecture:
         decoder = pairwise([self.n_components + self.n_mixture, *hidden, 2 * n_columns])
         return [*(a * b for a, b in encoder), *(a * b for a, b in decoder)]
 
-    def build(self, n_members: int = 1, sizes: Sequence[int] | None = None) -> "MixtureVAE":
+    def build(self, n_members: int = 1, sizes: Sequence[int] | None = None) -> Any:
         """Make the model, all weights zero."""
         return MixtureVAE(self, n_members)
 
@@ -105,6 +96,20 @@ class Anchors:
     loc: np.ndarray  # (C, d)
     whiten: np.ndarray  # (C, d, d), lower triangular, or (C, d): the precision's root
     logit: np.ndarray  # (C, n_bits)
+
+    def padded(self, n_mixture: int, covariance_type: str) -> "Anchors":
+        """Add components that nothing comes from, and write variances as covariances."""
+        more, n_real = n_mixture - len(self.weight), self.loc.shape[1]
+        is_full, whiten = covariance_type == "full", self.whiten
+        one = np.eye(n_real) if is_full else np.ones(n_real)
+        if is_full and whiten.ndim == 2:
+            whiten = whiten[:, None, :] * one
+        return Anchors(
+            np.pad(self.weight, (0, more)),
+            np.pad(self.loc, [(0, more), (0, 0)]),
+            np.concatenate([whiten, np.tile(one, (more, *one.ndim * [1]))]),
+            np.pad(self.logit, [(0, more), (0, 0)]),
+        )
 
 
 class MixtureVAE(Members):
@@ -184,14 +189,9 @@ class MixtureVAE(Members):
         chosen = _draw(log_share.exp(), noise[..., -1])  # (M, K, B)
         log_prob = self._log_prob(x, z, chosen, white)
         log_q = self.posterior.log_prob(q.detach() if path_only else q, z, widen)
-        log_pi = self.mixture_logit.log_softmax(-1)  # (M, 1, C)
-        log_ratio = (
-            _pick(log_pi.expand(-1, x.shape[1], -1).unsqueeze(-1), chosen)[..., 0]
-            - _pick(log_share.unsqueeze(-1), chosen)[..., 0]
-            + self.prior.log_prob(z)
-            - log_q
-        )
-        return Draws(z, log_prob, log_ratio)
+        log_pi = self.mixture_logit.log_softmax(-1).unsqueeze(-1)  # (M, 1, C, 1)
+        log_c = (_pick(log_pi, chosen) - _pick(log_share.unsqueeze(-1), chosen))[..., 0]
+        return Draws(z, log_prob, log_c + self.prior.log_prob(z) - log_q)
 
     def log_likelihood(self, x: Tensor, noise: Tensor, widen: float = 1.0) -> Tensor:
         """Importance-weighted bound on log p(x) in nats: (M, B, n_columns) -> (M, B)."""
@@ -221,7 +221,7 @@ class MixtureVAE(Members):
             return white, log_joint.log_softmax(-1)
 
     def _log_prob(self, x: Tensor, z: Tensor, chosen: Tensor, white: Tensor) -> Tensor:
-        """log p(x|z, c) in nats: codes (M, K, B, l), components (M, K, B) -> (M, K, B)."""
+        """Log p(x|z, c) in nats: codes (M, K, B, l), components (M, K, B) -> (M, K, B)."""
         shift, log_scale, mix, logit = self._decode(z, chosen)
         residual = _pick(white, chosen) - shift  # (M, K, B, d)
         standard = residual * (-log_scale).exp() + self._sheared(residual, mix)
@@ -298,9 +298,11 @@ class MixtureVAE(Members):
     @torch.no_grad()
     def start_at(self, member: int, anchors: Anchors) -> None:
         """Make one member the mixture."""
+        anchors = anchors.padded(self.architecture.n_mixture, self.architecture.covariance_type)
         root = torch.as_tensor(anchors.whiten)
+        log_weight = torch.as_tensor(anchors.weight).log().clamp(min=LOG_OF_NOTHING)
         diagonal = root.diagonal(dim1=-2, dim2=-1) if root.ndim == 3 else root
-        self.mixture_logit[member, 0].copy_(torch.as_tensor(anchors.weight).log())
+        self.mixture_logit[member, 0].copy_(log_weight)
         self.loc[member].copy_(torch.as_tensor(anchors.loc))
         self.whiten[member].copy_(root)
         self.log_det[member].copy_(diagonal.log().sum(-1))

@@ -1,5 +1,6 @@
 """The model: a density p(x) with an encoder q(z|x), for M members at once."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -55,6 +56,16 @@ class Architecture:
     def n_columns(self) -> int:
         """Columns of x."""
         return sum(n for _, n in self.blocks)
+
+    @property
+    def widening(self) -> float:
+        """How many times as wide as q(z|x) the draws of the score are.
+
+        An encoder covers too little rather than too much: wider draws halve the bound's
+        gap (benchmarks/score_draws.py). The price adds up over latent dimensions, so
+        the more there are, the less wide.
+        """
+        return math.sqrt(1 + 1 / math.sqrt(self.n_components))
 
     @property
     def widest(self) -> int:

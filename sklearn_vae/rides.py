@@ -15,6 +15,7 @@ from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
 
 from sklearn_vae.base import BaseVAE
+from sklearn_vae.estimator import DensityEstimator
 from sklearn_vae.training import Fit, Fitted, fit_all
 
 # A candidate's number and a fold's.
@@ -88,9 +89,9 @@ class Work:
         # not a subclass, whose fit may do more
         is_pipeline = type(estimator) is Pipeline
         name, vae = estimator.steps[-1] if is_pipeline else ("", estimator)
-        if not isinstance(vae, BaseVAE):
+        if not isinstance(vae, DensityEstimator):
             raise NoRideError(f"{vae if isinstance(vae, str) else type(vae).__name__} is not a VAE")
-        if type(vae).fit is not BaseVAE.fit:
+        if not isinstance(vae, BaseVAE) or type(vae).fit is not BaseVAE.fit:
             raise NoRideError(f"{type(vae).__name__} has a fit of its own")
         if vae.callbacks or any(getattr(one, "_skl_callbacks", None) for one in (estimator, vae)):
             raise NoRideError("it has callbacks of its own")

@@ -8,7 +8,7 @@ import pytest
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sklearn_vae import VAETransformer
+from sklearn_vae import VAEDensity, VAETransformer
 
 # Checks that scikit-learn runs on its own estimators, but not in check_estimator.
 BESIDE = [
@@ -29,14 +29,18 @@ BESIDE = [
 ARRAY_API = """
 from collections import Counter
 from sklearn.utils.estimator_checks import check_estimator
-from sklearn_vae import VAETransformer
+from sklearn_vae import VAEDensity, VAETransformer
 
-results = check_estimator(VAETransformer(), on_fail=None, on_skip=None)
+results = [
+    result
+    for estimator in (VAETransformer(), VAEDensity())
+    for result in check_estimator(estimator, on_fail=None, on_skip=None)
+]
 print(dict(Counter(result["status"] for result in results)))
 """
 
 
-@parametrize_with_checks([VAETransformer()])
+@parametrize_with_checks([VAETransformer(), VAEDensity()])
 def test_scikit_learn_finds_no_fault(estimator, check):
     """Every check of check_estimator passes, check_sample_weight_equivalence among them."""
     check(estimator)
@@ -52,6 +56,8 @@ def test_the_checks_that_scikit_learn_keeps_for_itself_pass(name):
         pytest.skip(f"this scikit-learn has no {name}")
 
     check("VAETransformer", VAETransformer(max_iter=2))
+    if "transform" not in name:
+        check("VAEDensity", VAEDensity(max_iter=2))
 
 
 def test_no_check_is_skipped_with_the_array_api_switched_on():

@@ -61,7 +61,7 @@ class Run:
             (rows, self.plan.batch_size, self.plan.n_steps(rows), self.plan.first_iteration),
             None if self.valid is None else len(self.valid),
             (self.train.weight is None, self.train.x.dtype, self.train.x.device),
-            None if self.weights is None else id(self.weights),
+            None if self.weights is None else tuple(w.shape for w in self.weights.values()),
         )
 
     @property
@@ -128,7 +128,7 @@ def launch(runs: Sequence[Run], **kwargs: Any) -> Trainer:
             model.draw(member, run.plan.seed)
             model.start_at(member, start(run))
         else:
-            model.load(run.weights)
+            model.load(run.weights, member)
     if runs[0].weights is None:
         n_rows = model.prior.n_rows
         model.start_prior(torch.cat([_some_rows(run, n_rows) for run in runs]))

@@ -1,0 +1,247 @@
+"""VAEDensity as its users meet it."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.special import logsumexp
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes, load_wine, make_moons
+from sklearn.mixture import GaussianMixture
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.neighbors import KernelDensity
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
+
+from sklearn_vae import VAEDensity, VAESearchCV
+from sklearn_vae.likelihoods import Gaussian
+from sklearn_vae.model import Architecture
+from sklearn_vae.objectives import ELBO, Constant
+from sklearn_vae.training import Plan, Table, Trainer
+
+QUICK = {"max_iter": 3, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def wine():
+    return load_wine(as_frame=True).data
+
+
+@pytest.fixture(scope="module")
+def fitted(wine):
+    return VAEDensity(**QUICK).fit(wine)
+
+
+def test_it_explains_rows_better_than_what_it_starts_at():
+    """Two half moons, which no mixture of a few ellipses follows; held-out nats."""
+    X, _ = make_moons(1200, noise=0.08, random_state=0)
+    train, test = X[:800], X[800:]
+    density = VAEDensity(random_state=0).fit(train)
+    rivals = [GaussianMixture(n, random_state=0).fit(train).score(test) for n in (1, 2, 4, 8, 16)]
+    rivals += [
+        KernelDensity(bandwidth=h).fit(train).score_samples(test).mean() for h in (0.05, 0.1, 0.2)
+    ]
+
+    assert density.score(test) > max(rivals)
+
+
+def test_without_a_step_it_is_the_weighted_mean_of_its_mixtures(wine):
+    """An exact oracle for the whole way of a score, units and shares included."""
+    X = wine.to_numpy() + np.random.default_rng(0).random(wine.shape)
+    density = VAEDensity(
+        mixtures=[(2, "diag"), (3, "full")], learning_rate=1e-12, max_iter=1, random_state=0
+    ).fit(X)
+    Z = (X - X.mean(axis=0)) / X.std(axis=0)
+    scores = []
+    for weights in density.weights_:
+        root = weights["whiten"][0]  # (C, d, d)
+        white = np.einsum("ncd,ced->nce", Z[:, None] - weights["loc"][0], root)
+        log_share = weights["mixture_logit"][0, 0] - logsumexp(weights["mixture_logit"][0, 0])
+        log_det = np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
+        half = 0.5 * (white**2).sum(axis=2) + 0.5 * 13 * np.log(2 * np.pi)
+        scores.append(logsumexp(log_share + log_det - half, axis=1))
+    expected = logsumexp(np.stack(scores), axis=0, b=density.shares_[:, None])
+
+    np.testing.assert_allclose(
+        density.score_samples(X), expected - np.log(X.std(axis=0)).sum(), rtol=1e-5
+    )
+
+
+def test_a_row_has_one_score(wine, fitted):
+    """Alone, in another order, twice, as an array or a frame."""
+    scores = fitted.score_samples(wine)
+    order = np.random.default_rng(0).permutation(len(wine))
+
+    np.testing.assert_allclose(fitted.score_samples(wine.iloc[order]), scores[order], rtol=1e-7)
+    np.testing.assert_allclose(fitted.score_samples(wine.iloc[[5]]), scores[[5]], rtol=1e-7)
+    assert fitted.score(wine) == pytest.approx(scores.mean())
+    _, std = fitted.score_samples(wine, return_std=True)
+    assert std.shape == (178,)
+
+
+def test_units_move_a_score_by_their_logarithm(wine):
+    scale = np.logspace(-3, 3, 13)
+    plain = VAEDensity(**QUICK).fit(wine.to_numpy())
+    scaled = VAEDensity(**QUICK).fit(wine.to_numpy() * scale)
+    moved = scaled.score_samples(wine.to_numpy() * scale) + np.log(scale).sum()
+
+    np.testing.assert_allclose(moved, plain.score_samples(wine.to_numpy()), atol=0.02)
+
+
+def test_samples_are_like_the_rows(wine, fitted):
+    rows = fitted.sample(20_000, random_state=1)
+
+    np.testing.assert_allclose(rows.mean(axis=0), wine.mean(), rtol=0.1)
+    difference = np.corrcoef(rows.T) - np.corrcoef(wine.T)
+    assert np.abs(difference).max() < 0.15
+    np.testing.assert_array_equal(
+        fitted.sample(5, random_state=1), fitted.sample(5, random_state=1)
+    )
+
+
+def test_bits_and_constants_are_columns_like_others(wine):
+    table = wine.iloc[:, :3].assign(dry=wine["alcohol"] > 13, year=1990)
+    density = VAEDensity(**QUICK).fit(table)
+    rows = density.sample(2000, random_state=0)
+
+    assert set(np.unique(rows[:, 3])) == {0, 1}
+    assert (rows[:, 4] == 1990).all()
+    # a sample knows that dry wines are the strong ones
+    assert rows[rows[:, 3] == 1, 0].mean() > rows[rows[:, 3] == 0, 0].mean() + 0.6
+    assert np.isfinite(density.score_samples(table)).all()
+
+
+@pytest.mark.parametrize("bits", [True, False])
+def test_a_table_of_one_kind(bits):
+    rng = np.random.default_rng(0)
+    X = (rng.random((200, 4)) < 0.3).astype(float) if bits else rng.normal(size=(200, 1))
+    density = VAEDensity(**QUICK).fit(X)
+
+    assert density.score(X) == pytest.approx(-4 * 0.611 if bits else -1.42, abs=0.2)
+    assert density.sample(7).shape == (7, X.shape[1])
+
+
+def test_wide_tables_have_diagonal_mixtures():
+    X = np.random.default_rng(0).normal(size=(120, 130))
+    density = VAEDensity(max_iter=1, random_state=0).fit(X)
+
+    assert {kind for _, kind in density.mixtures_} == {"diag"}
+    assert density.sample(3).shape == (3, 130)
+    assert density.weights_[0]["shears"].size == 0
+
+
+def test_small_tables_have_no_rows_set_aside():
+    X = np.random.default_rng(0).normal(size=(12, 3))
+    density = VAEDensity(random_state=0).fit(X)
+
+    assert all("val_loss" not in row for row in density.history_)
+    np.testing.assert_allclose(density.shares_, 0.5)
+    assert np.isfinite(density.score_samples(10 * X)).all()
+
+
+def test_the_history_tells_of_each_member(fitted):
+    members = {row["member"] for row in fitted.history_}
+
+    assert members == set(range(len(fitted.mixtures_)))
+    assert fitted.n_iter_ == len(fitted.history_)
+    assert fitted.shares_.sum() == pytest.approx(1)
+    assert (np.diff(fitted.shares_) <= 0).all()
+    first = next(row for row in fitted.history_ if "val_loss" in row)
+    assert first["loss"] == pytest.approx(first["reconstruction_loss"] + first["kl_loss"], abs=1e-4)
+
+
+def test_seeds_and_copies(wine, fitted):
+    again = pickle.loads(pickle.dumps(clone(fitted).fit(wine)))
+
+    np.testing.assert_array_equal(again.score_samples(wine), fitted.score_samples(wine))
+    other = clone(fitted).set_params(random_state=1).fit(wine)
+    assert not np.array_equal(other.score_samples(wine), fitted.score_samples(wine))
+
+
+def test_it_searches_as_others_do(wine):
+    pipeline = make_pipeline(StandardScaler(), VAEDensity(max_iter=1, random_state=0))
+    grid = {"vaedensity__n_components": [1, 3]}
+    found = GridSearchCV(pipeline, grid, cv=2, error_score="raise").fit(wine)
+    with pytest.warns(UserWarning, match="a fit of its own"):
+        alike = VAESearchCV(pipeline, grid, cv=2).fit(wine)
+
+    np.testing.assert_allclose(
+        alike.cv_results_["mean_test_score"], found.cv_results_["mean_test_score"]
+    )
+    assert np.isfinite(cross_val_score(pipeline, wine, cv=2)).all()
+
+
+def test_weights_count_as_copies(wine):
+    X = wine.to_numpy()[:90]  # no rows set aside, and a single full component is exact
+    counts = np.random.default_rng(0).integers(0, 3, size=90)
+    params = {"mixtures": [(1, "full")], "max_iter": 1, "random_state": 0}
+    weighted = VAEDensity(**params).fit(X, sample_weight=counts)
+    copied = VAEDensity(**params).fit(np.repeat(X, counts, axis=0))
+
+    np.testing.assert_allclose(weighted.score_samples(X), copied.score_samples(X), atol=0.05)
+
+
+@pytest.mark.parametrize(
+    "mixtures",
+    [[], [(0, "full")], [(1, "tied")], [(10**6, "diag")], [3], [(True, "full")], [(1,)]],
+)
+def test_mixtures_that_cannot_be_are_named(wine, mixtures):
+    with pytest.raises(ValueError, match="'mixtures' parameter of VAEDensity must be 'auto' or"):
+        VAEDensity(mixtures=mixtures).fit(wine)
+
+
+def test_a_failed_fit_leaves_the_old_one(wine):
+    density = VAEDensity(max_iter=1, random_state=0).fit(wine)
+    before = density.score_samples(wine)
+    with pytest.raises(ValueError, match="contains NaN"):
+        density.fit(np.where(wine > 14, np.nan, wine))
+
+    np.testing.assert_array_equal(density.score_samples(wine), before)
+
+
+def test_far_rows_are_finite_and_ordered(wine, fitted):
+    far = pd.DataFrame(wine.to_numpy()[:1] * np.logspace(0, 12, 13)[:, None], columns=wine.columns)
+    scores = fitted.score_samples(far)
+
+    assert np.isfinite(scores).all()
+    assert (np.diff(scores) < 0).all()
+
+
+def test_names_are_checked(wine, fitted):
+    with pytest.raises(ValueError, match="feature names"):
+        fitted.score_samples(pd.DataFrame(wine).rename(columns={"alcohol": "spirit"}))
+
+
+def test_an_average_of_weights_is_what_is_kept():
+    """Against the same average made by hand of the weights before and after each step."""
+    X = torch.as_tensor(load_diabetes().data[:50, :3])
+    seen = []
+
+    class Watch(Callback):
+        def on_grad_computed(self, net, **kwargs):
+            seen.append(net.module_.flat.clone())
+
+    def trained(averaging, **kwargs):
+        model = Architecture(2, (4,), "tanh", ((Gaussian(), 3),)).build().double()
+        model.flatten()
+        model.draw(0, 0)
+        plan = Plan(
+            seed=0, max_iter=1, fewest_steps=6, batch_size=50, learning_rate=0.1,
+            weight_decay=0.0, beta=Constant(1.0), patience=9, tol=0.0,
+            stage_lengths=(1, 0, 0), averaging=averaging,
+        )  # fmt: skip
+        trainer = Trainer(model, [plan], ELBO(), verbose=0, **kwargs)
+        trainer.train(Table.of(X, None, 50.0, 0.0))
+        return trainer.module_.flat
+
+    last = trained(0.0, callbacks=[Watch()])
+    first, *others = seen
+    average = first
+    for weights in [*others, last]:
+        average = 0.7 * average + 0.3 * weights
+
+    assert len(seen) == 6
+    torch.testing.assert_close(trained(0.7), average)
