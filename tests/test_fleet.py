@@ -8,7 +8,8 @@ import torch
 
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.model import Architecture
-from sklearn_vae.objectives import Constant, WarmUp
+from sklearn_vae.objectives import IWAE, OBJECTIVES, Constant, WarmUp
+from sklearn_vae.priors import PRIORS, MixturePrior, VampPrior
 from sklearn_vae.training import Fit, Plan, Run, Table, fit_all, fleet
 from sklearn_vae.training.fleet import fleets_of
 
@@ -41,8 +42,10 @@ def to_table(seed, n_rows=60, *, dtype=torch.float64, weighted=False, far=1.0):
     return Table.of(torch.as_tensor(x).to(dtype), weight, float(n_rows), seed)
 
 
-def make_run(train, valid=None, *, n_components=2, free_bits=0.0, prior_rows=0.1, **plan):
-    architecture = Architecture(n_components, (6, 5), "silu", BLOCKS)
+def make_run(
+    train, valid=None, *, n_components=2, free_bits=0.0, prior_rows=0.1, prior="normal", **plan
+):
+    architecture = Architecture(n_components, (6, 5), "silu", BLOCKS, PRIORS.get(prior, prior))
     return Run(architecture, replace(PLAN, **plan), train, valid, free_bits, prior_rows)
 
 
@@ -81,6 +84,37 @@ def test_a_member_of_a_fleet_is_what_it_would_be_alone(batch_size, weighted):
     """To 1e-9 in double precision; with noise of each row's own, and shared by the rows."""
     runs = [
         replace(run, plan=replace(run.plan, batch_size=batch_size))
+        for run in different_runs(weighted=weighted)
+    ]
+    assert len(list(fleets_of(runs))) == 1
+
+    for run, together in zip(runs, train(runs), strict=True):
+        (alone,) = train([run])
+        assert_same(alone, together, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("batch_size", [16, 100])
+@pytest.mark.parametrize(
+    ("prior", "objective"),
+    [
+        (MixturePrior(3), OBJECTIVES["elbo"]),
+        (VampPrior(4), OBJECTIVES["elbo"]),
+        (PRIORS["normal"], IWAE(3)),
+        (MixturePrior(3), IWAE(5, doubly_reparameterized=False)),
+        (VampPrior(4), IWAE(2)),
+    ],
+    ids=repr,
+)
+def test_so_is_one_with_another_prior_or_objective(prior, objective, batch_size, weighted):
+    """They have no written-out gradient; a member with fewer dimensions is there as well."""
+    runs = [
+        replace(
+            run,
+            architecture=replace(run.architecture, prior=prior),
+            plan=replace(run.plan, batch_size=batch_size, objective=objective, max_iter=4),
+            free_bits=0.0,
+        )
         for run in different_runs(weighted=weighted)
     ]
     assert len(list(fleets_of(runs))) == 1
@@ -148,17 +182,20 @@ def test_parts_of_one_table_share_its_rows(weighted):
 
 
 def test_other_shapes_are_other_fleets():
-    """Widths, kinds of columns, lengths, batches, precision; nothing else."""
+    """Widths, kinds of columns, lengths, batches, precision, prior, objective; nothing else."""
     table = to_table(0)
     runs = [make_run(table), make_run(table, batch_size=32), make_run(to_table(0, 61))]
     runs.append(make_run(to_table(0, dtype=torch.float32)))
     runs.append(replace(runs[0], architecture=replace(runs[0].architecture, activation="relu")))
     runs.append(replace(runs[0], architecture=Architecture(2, (6,), "silu", BLOCKS)))
     runs.append(make_run(table, to_table(2, 20)))
+    runs.append(make_run(table, prior="mixture"))
+    runs.append(make_run(table, prior=MixturePrior(3)))
+    runs.append(make_run(table, objective=IWAE(3)))
     runs += different_runs()
 
     together = sorted(map(sorted, fleets_of(runs)))
-    assert together == [[0], [1], [2], [3], [4], [5], [6, *range(7, 14)]]
+    assert together == [[0], [1], [2], [3], [4], [5], [6, *range(10, 17)], [7], [8], [9]]
 
 
 def test_a_fleet_is_no_larger_than_its_working_set(monkeypatch):

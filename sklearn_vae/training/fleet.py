@@ -123,15 +123,17 @@ def launch(runs: Sequence[Run], **kwargs: Any) -> Trainer:
     model = VAE(largest.architecture, len(runs), sizes).to(like)
     model.flatten()
     start = _starts(max(sizes))
+    rows = []
     for member, run in enumerate(runs):
         if run.weights is None:
+            own = start(run)
             model.draw(member, run.plan.seed)
-            model.start_at(member, start(run))
+            model.start_at(member, own)
+            rows.append(_spread_rows(run, own, model.prior.n_rows))
         else:
             model.load(run.weights)
-    if runs[0].weights is None:
-        n_rows = model.prior.n_rows
-        model.start_prior(torch.cat([_some_rows(run, n_rows) for run in runs]))
+    if rows and model.prior.n_rows:
+        model.start_prior(torch.stack(rows))
     loss = runs[0].plan.objective.loss(
         _per_member([run.free_bits for run in runs], like),
         _per_member([run.prior_rows for run in runs], like),
@@ -162,12 +164,23 @@ def _per_member(values: list[float], like: torch.Tensor) -> float | torch.Tensor
     return like.new_tensor(values) if any(values) else 0.0
 
 
-def _some_rows(run: Run, n_rows: int) -> torch.Tensor:
-    """Draw rows of a run's table, each as often as any other: (1, n_rows, n_columns)."""
+def _spread_rows(run: Run, start: LinearStart, n_rows: int) -> torch.Tensor:
+    """Draw rows of a run's table, evenly along its first principal axis: (n_rows, n_columns).
+
+    They are drawn by quantile: a row of weight 2 is as two rows.
+    """
+    if n_rows == 0:
+        return run.train.x[:0]
+    everything = torch.arange(len(run.train), device=run.train.x.device)
+    x, weight = run.train.take(everything.unsqueeze(0))
+    order = (x[0] @ torch.as_tensor(start.recognition[:, 0]).to(x)).argsort()
+    counts = torch.ones(len(order)) if weight is None else weight[0, order].cpu()
+    ends = counts.double().cumsum(0)
     generator = make_generator(run.plan.seed, Stream.PRIOR)
-    order = torch.randperm(len(run.train), generator=generator) if n_rows else torch.arange(1)
-    some = order.repeat(-(-n_rows // len(order)))[:n_rows]
-    return run.train.take(some.to(run.train.x.device).unsqueeze(0))[0]
+    chance = torch.rand(n_rows, generator=generator, dtype=torch.double)
+    places = (torch.arange(n_rows) + chance) / n_rows * ends[-1]
+    chosen = torch.searchsorted(ends, places).clamp(max=len(order) - 1)
+    return x[0, order[chosen.to(order.device)]]
 
 
 def _starts(n_components: int) -> Callable[[Run], LinearStart]:
