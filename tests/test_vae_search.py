@@ -30,7 +30,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from skorch.callbacks import Callback
 
-from sklearn_vae import VAESearchCV, VAETransformer, WarmUp
+from sklearn_vae import IWAE, MixturePrior, VAESearchCV, VAETransformer, WarmUp
 from sklearn_vae.base import BaseVAE
 from sklearn_vae.training import fits
 from sklearn_vae.training.trainer import Trainer
@@ -128,6 +128,28 @@ def test_everything_that_may_ride_together_may_differ():
         {"likelihood": ["gaussian", ["gaussian"] * 4], "batch_size": [500]},
     ]
     both(make_vae(), grid)
+
+
+def test_priors_and_objectives_are_searched():
+    """Each combination is a fleet of its own, in which latent sizes ride together."""
+    grid = {
+        "prior": ["normal", "vamp", MixturePrior(3)],
+        "objective": ["elbo", IWAE(2)],
+        "n_components": [1, 3],
+    }
+    ours, theirs = both(make_vae(), grid)
+
+    assert len(set(ours.cv_results_["mean_test_score"])) == 12
+    np.testing.assert_array_equal(ours.score_samples(X), theirs.score_samples(X))
+
+
+def test_combinations_that_are_refused_get_the_error_score():
+    """As in scikit-learn's search."""
+    grid = {"objective": ["elbo", "iwae"], "beta": [1.0, 2.0]}
+    with pytest.warns(FitFailedWarning, match="'beta' parameter of VAETransformer must be 1"):
+        ours = VAESearchCV(make_vae(), grid, cv=2, error_score=-99.0).fit(X)
+
+    assert (ours.cv_results_["mean_test_score"] == -99.0).tolist() == [False, False, False, True]
 
 
 @pytest.mark.parametrize("refit", [False, True, lambda results: 1])

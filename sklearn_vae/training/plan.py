@@ -237,7 +237,7 @@ def steps_of(
     )[:, : sum(sizes)].to(like.device)  # (S, rows of all steps)
     batches = iter(rows.split(sizes, dim=1))
     per_row = plan.n_draws(n_rows)
-    n_together = max(NOISE_ROWS // plan.batch_size, 1)
+    n_together = max(NOISE_ROWS // (plan.batch_size * plan.objective.n_draws), 1)
     for block, first in enumerate(range(0, len(sizes), n_together)):
         some = sizes[first : first + n_together]
         n_draws = [per_row if shared else per_row * size for size in some]
