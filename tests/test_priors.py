@@ -134,10 +134,10 @@ def test_draws_of_a_mixture_have_its_moments_and_its_density(generator):
     mixture = random_mixture(n_members=2)
     z = mixture.sample(200_000, 2, generator, torch.float64)
     exact = by_torch(mixture)
-    axis = torch.linspace(-30, 30, 3001).double()
+    axis = torch.linspace(-24, 24, 1201).double()
     grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), dim=-1).unsqueeze(2)
     log_prob = exact.log_prob(grid)
-    entropy = -(log_prob.exp() * log_prob).sum((0, 1)) * 0.02**2
+    entropy = -(log_prob.exp() * log_prob).sum((0, 1)) * 0.04**2
 
     assert z.shape == (2, 200_000, 2)
     torch.testing.assert_close(z.mean(1), exact.mean, rtol=0, atol=0.03)
@@ -318,11 +318,11 @@ def clusters(n, rng):
     return X, lambda X: np.log(np.mean([part.pdf(X) for part in parts], axis=0))
 
 
-@pytest.mark.parametrize("prior", ["mixture", "vamp"])
+@pytest.mark.parametrize("prior", [MixturePrior(6), VampPrior(20)], ids=repr)
 def test_a_linear_model_with_a_learned_prior_finds_clusters(prior):
     """A linear decoder can only have them from p(z): it comes near to the true density."""
     rng = np.random.default_rng(0)
-    X, _ = clusters(1500, rng)
+    X, _ = clusters(800, rng)
     test, log_density = clusters(1000, rng)
     linear = {"hidden_layer_sizes": (), "likelihood": Gaussian("column"), "random_state": 0}
     truth = log_density(test).mean()

@@ -132,14 +132,13 @@ def test_everything_that_may_ride_together_may_differ():
 
 def test_priors_and_objectives_are_searched():
     """Each combination is a fleet of its own, in which latent sizes ride together."""
-    grid = {
-        "prior": ["normal", "vamp", MixturePrior(3)],
-        "objective": ["elbo", IWAE(2)],
-        "n_components": [1, 3],
-    }
+    grid = [
+        {"prior": ["vamp", MixturePrior(3)], "n_components": [1, 3]},
+        {"prior": ["normal", "mixture"], "objective": [IWAE(2)]},
+    ]
     ours, theirs = both(make_vae(), grid)
 
-    assert len(set(ours.cv_results_["mean_test_score"])) == 12
+    assert len(set(ours.cv_results_["mean_test_score"])) == 6
     np.testing.assert_array_equal(ours.score_samples(X), theirs.score_samples(X))
 
 
