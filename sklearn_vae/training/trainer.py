@@ -58,6 +58,11 @@ class Outcome:
     diverged: bool
 
 
+def validation_draws(n_rows: int) -> int:
+    """How many draws each of so many validation rows gets."""
+    return 2 ** int(np.log2(np.clip(VALIDATION_DRAWS // max(n_rows, 1), 1, 16)))
+
+
 class Trainer(NeuralNet):
     """A skorch net that trains the members of a ``VAE``, each by its ``Plan``.
 
@@ -229,6 +234,9 @@ class Trainer(NeuralNet):
             self.valid_ = None if self.valid_ is None else self.valid_.keep(kept)
             self.limit_ = self.limit_[staying]
             self._take_stock()
+        else:  # the weights of all are in their outcomes: rows and buffers can go
+            del self.train_, self.valid_
+            self._gradients.clear()
 
     def _outcome(self, place: int) -> Outcome:
         course, member = self.course_, int(self.members_[place])
@@ -307,7 +315,7 @@ class Trainer(NeuralNet):
         """
         n_rows = min(n_rows or len(valid), len(valid))
         flat, n_components = self.module_.flat, self.module_.architecture.n_components
-        n_draws = n_draws or 2 ** int(np.log2(np.clip(VALIDATION_DRAWS // n_rows, 1, 16)))
+        n_draws = n_draws or validation_draws(n_rows)
         noise = np.zeros((len(flat), n_draws, 1, n_components))
         for place, member in enumerate(self.members_.tolist()):
             plan, size = self.plans[member], int(self.module_.sizes[place])
