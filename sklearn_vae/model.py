@@ -127,7 +127,9 @@ class VAE(nn.Module):
         log_prob = log_prob.mean(1)
         return log_prob, self.posterior.kl(q), log_prior.mean(1).expand_as(log_prob)
 
-    def log_likelihood(self, x: Tensor, noise: Tensor, widen: float = 1.0) -> Tensor:
+    def log_likelihood(
+        self, x: Tensor, noise: Tensor, widen: float = 1.0, n_at_once: int | None = None
+    ) -> Tensor:
         """Importance-weighted bound on log p(x): (M, B, n_columns) -> (M, B).
 
         Parameters
@@ -139,6 +141,8 @@ class VAE(nn.Module):
         widen : float, default=1.0
             How many times as wide as q(z|x) the distribution is from which z is drawn.
             The bound holds for any; a little wider than the encoder's is tighter.
+        n_at_once : int, optional
+            Rows that go through the decoder at a time, with all their draws; by default all.
 
         Returns
         -------
@@ -150,7 +154,11 @@ class VAE(nn.Module):
         .. [1] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance Weighted
            Autoencoders", ICLR 2016.
         """
-        q = self.encode(x)
+        n_at_once = n_at_once or max(x.shape[1], 1)
+        parts = zip(self.encode(x).split(n_at_once, 1), x.split(n_at_once, 1), strict=True)
+        return torch.cat([self._log_mean_weight(*part, noise, widen) for part in parts], dim=1)
+
+    def _log_mean_weight(self, q: Tensor, x: Tensor, noise: Tensor, widen: float) -> Tensor:
         z = self.posterior.rsample(q, noise, widen)
         log_weight = (
             self.likelihood.log_prob(self.decode(z), x.unsqueeze(1))
