@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sklearn_vae.likelihoods import Columnwise, Likelihood
@@ -173,13 +174,15 @@ class VAE(nn.Module):
 
     def sample(self, n_rows: int, generator: torch.Generator) -> Tensor:
         """Rows with the decoder's noise, each of a member by chance: (n_rows, n_columns)."""
-        z = self.prior.sample(n_rows, self.architecture.n_components, generator, self.free.dtype)
-        params = self.decode(z.to(self.free.device).expand(len(self.free), 1, -1, -1))
-        rows = self.likelihood.sample(params, generator)[:, 0]  # (M, n_rows, n_columns)
-        if len(rows) == 1:
-            return rows[0]
-        member = torch.randint(len(rows), (n_rows,), generator=generator).to(rows.device)
-        return rows[member, torch.arange(n_rows, device=rows.device)]
+        n_members, n_components = len(self.free), self.architecture.n_components
+        member = torch.randint(n_members, (n_rows,), generator=generator)
+        # each row's number among its member's, which computes no others
+        place = F.one_hot(member, n_members).cumsum(0)[torch.arange(n_rows), member] - 1
+        n_each = int(place.max()) + 1
+        z = self.prior.sample(n_members * n_each, n_components, generator, self.free.dtype)
+        params = self.decode(z.to(self.free.device).view(n_members, 1, n_each, n_components))
+        rows = self.likelihood.sample(params, generator)[:, 0]  # (M, n_each, n_columns)
+        return rows[member.to(rows.device), place.to(rows.device)]
 
     # -- first values ----------------------------------------------------------------
 
