@@ -76,9 +76,11 @@ class FittedVAE:
         seed = stream_seed(self.seed, Stream.SCORE, scrambling)
         points = sobol_normal(n_draws, self.architecture.n_components, seed).astype(X.dtype)
         noise = torch.as_tensor(points).to(self.device)[None, :, None, :]  # (1, K, 1, l)
-        width = self.width
+        # rows are encoded many at a time: of those that are decoded with all their draws,
+        # there are few in a chunk
+        how = self.width, self.at_once(n_draws * self.n_members)
         scores = self._map(
-            X, lambda model, x: log_mean_exp(model.log_likelihood(x, noise, width), 0), n_draws
+            X, lambda model, x: log_mean_exp(model.log_likelihood(x, noise, *how), 0), n_draws
         )
         for rows in self.chunks(len(X)):
             scores[rows] += self.columns.log_measure(X[rows])
@@ -104,15 +106,17 @@ class FittedVAE:
             ]
         return self.columns.decode(torch.cat(chunks).cpu().numpy())
 
+    def at_once(self, n_draws: int = 1) -> int:
+        """How many rows to compute at a time, with so many draws of each, or members."""
+        n_components = self.architecture.prior.n_rows
+        widest = max(
+            *self.architecture.hidden_layer_sizes, len(self.columns.kinds), n_components, 1
+        )
+        return max(CHUNK // (widest * n_draws), 1)
+
     def chunks(self, n_rows: int, n_draws: int = 1) -> Iterator[slice]:
         """Cut rows so that a layer's output for all draws of a chunk fits the cache."""
-        widest = max(
-            *self.architecture.hidden_layer_sizes,
-            len(self.columns.kinds),
-            self.architecture.prior.n_rows,
-            1,
-        )
-        size = max(CHUNK // (widest * n_draws), 1)
+        size = self.at_once(n_draws)
         for start in range(0, n_rows, size):
             yield slice(start, min(start + size, n_rows))
 
@@ -126,10 +130,9 @@ class FittedVAE:
         """Apply a function of (model, encoded rows) to X, a chunk at a time."""
         model = self.module(X.dtype, n_members)
         together = len(model.free)
-        n_draws = n_draws * together
-        chunk_rows = next(self.chunks(len(X), n_draws), slice(0, 0)).stop * n_draws
+        n_rows = min(len(X) * n_draws * together, self.at_once())
         layers = self.architecture.layers
-        with torch.no_grad(), onednn_for(self.device, chunk_rows * sum(layers) / len(layers)):
+        with torch.no_grad(), onednn_for(self.device, n_rows * sum(layers) / len(layers)):
             chunks = [
                 function(
                     model,
@@ -137,6 +140,6 @@ class FittedVAE:
                     .to(self.device)
                     .expand(together, -1, -1),
                 )
-                for rows in self.chunks(len(X), n_draws)
+                for rows in self.chunks(len(X), together)
             ]
         return torch.cat(chunks).cpu().numpy()

@@ -1,5 +1,6 @@
 """Fleets: runs that are computed together lead where each alone would have led."""
 
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn_vae.model import Architecture
 from sklearn_vae.objectives import IWAE, OBJECTIVES, Constant, WarmUp
 from sklearn_vae.priors import PRIORS, MixturePrior, VampPrior
 from sklearn_vae.training import Fit, Plan, Run, Table, fit_all, fleet
-from sklearn_vae.training.fleet import fleets_of
+from sklearn_vae.training.fleet import fleets_of, memory_of
 
 PLAN = Plan(
     seed=0,
@@ -204,6 +205,60 @@ def test_a_fleet_is_no_larger_than_its_working_set(monkeypatch):
     monkeypatch.setattr(fleet, "WORKING_SET", 3 * runs[0].working_set)
 
     assert [len(places) for places in fleets_of(runs)] == [3, 2, 2]
+
+
+def test_a_fleet_holds_no_more_than_memory_is_for(monkeypatch):
+    """Rows of several tables are copied to be side by side, which those of one are not."""
+    tables = [to_table(seed, 4000) for seed in range(4)]
+    apart = [make_run(table) for table in tables]
+    shared = [make_run(tables[0]) for _ in tables]
+    monkeypatch.setattr(fleet, "MEMORY", memory_of(shared))
+
+    assert [len(places) for places in fleets_of(shared)] == [4]
+    assert [len(places) for places in fleets_of(apart)] == [1, 1, 1, 1]
+    monkeypatch.setattr(fleet, "MEMORY", memory_of(apart))
+    assert [len(places) for places in fleets_of(apart)] == [4]
+
+
+def test_what_a_fleet_holds_grows_with_its_validation_rows():
+    """And with its weights, but with the rows of a table that is there anyway it does not."""
+    table, valid = to_table(0), to_table(1)
+    run = make_run(table, valid)
+    wide = replace(run, architecture=replace(run.architecture, hidden_layer_sizes=(50, 5)))
+
+    assert memory_of([make_run(table)]) < memory_of([run]) < memory_of([wide])
+    assert memory_of([run, run]) == 2 * memory_of([run])
+    assert memory_of([make_run(to_table(0, 120))]) == memory_of([make_run(table)])
+
+
+@pytest.mark.parametrize("splits", [False, True])
+@pytest.mark.parametrize("seeds", [(0,), (0, 0, 0), (0, 1, 1)])
+def test_the_bytes_of_a_stack_are_known_beforehand(seeds, splits):
+    """What ``stack`` makes anew, and nothing that is there before."""
+    tables = [to_table(seed) for seed in dict.fromkeys(seeds)]
+    if splits:
+        tables = [
+            table.split(15, torch.Generator().manual_seed(part))[0]
+            for table in tables
+            for part in (0, 1)
+        ]
+    stack = Table.stack(tables)
+    there = {id(tensor) for table in tables for tensor in (table.x, table.own)}
+    made = [tensor for tensor in (stack.x, stack.own) if id(tensor) not in there]
+
+    assert Table.bytes_to_stack(tables) == sum(tensor.nbytes for tensor in made)
+
+
+def test_a_run_that_is_over_holds_no_rows():
+    """Its outcome is all that is asked for later."""
+    table = to_table(0)
+    trainer = fleet.launch([make_run(table)], verbose=0)
+    (outcome,) = trainer.train(table)
+    rows = weakref.ref(table)
+    del table
+
+    assert rows() is None
+    assert outcome is trainer.peek(0)
 
 
 def test_autograd_trains_fleets_too(monkeypatch):

@@ -132,7 +132,7 @@ def test_a_vamp_prior_is_the_mean_of_the_posteriors_at_its_pseudo_inputs(generat
 def test_draws_of_a_mixture_have_its_moments_and_its_density(generator):
     """Mean and covariance by the law of total variance; the mean log-density by quadrature."""
     mixture = random_mixture(n_members=2)
-    z = mixture.sample(200_000, 2, generator, torch.float64)
+    z = mixture.sample(2, 200_000, 2, generator, torch.float64)
     exact = by_torch(mixture)
     axis = torch.linspace(-24, 24, 1201).double()
     grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), dim=-1).unsqueeze(2)
@@ -150,7 +150,7 @@ def test_draws_of_a_mixture_have_its_moments_and_its_density(generator):
 def test_samples_of_a_model_have_the_density_that_it_states(prior, generator):
     """In one dimension of z, which sample() draws from p(z) as log_prob() says it."""
     model = random_model(prior, n_components=1)
-    z = model.latent().sample(5000, 1, generator, torch.float64)[0, :, 0].detach().numpy()
+    z = model.latent().sample(1, 5000, 1, generator, torch.float64)[0, :, 0].detach().numpy()
     axis = torch.linspace(-15, 15, 6001).double()
     density = model.latent().log_prob(axis[None, None, :, None])[0, 0].exp().detach().numpy()
     share = integrate.cumulative_simpson(density, x=axis.numpy(), initial=0)
@@ -162,7 +162,9 @@ def test_a_component_of_no_weight_is_never_drawn(generator):
     """Rounding at the ends of the cumulated weights must not draw it."""
     logit = torch.tensor([[-1e4, 0.0, -1e4]])
     loc = torch.tensor([[[-50.0], [0.0], [50.0]]])
-    z = DiagonalMixture(logit, loc, torch.zeros(1, 3, 1)).sample(5000, 1, generator, torch.float32)
+    z = DiagonalMixture(logit, loc, torch.zeros(1, 3, 1)).sample(
+        1, 5000, 1, generator, torch.float32
+    )
 
     assert z.abs().max() < 10
 

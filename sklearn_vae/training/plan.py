@@ -83,6 +83,15 @@ class Table:
             n_rows,
         )
 
+    @classmethod
+    def bytes_to_stack(cls, tables: Sequence[Self]) -> int:
+        """How many bytes ``stack`` makes: of one table none, and of its parts no rows."""
+        parts = {id(table): table for table in tables}.values()
+        wholes = {id(table.x): table.x.nbytes for table in parts}.values()
+        rows = sum(wholes) if len(wholes) > 1 else 0
+        numbers = 8 * sum(map(len, parts)) if any(part.own is not None for part in parts) else 0
+        return rows + (numbers if len(parts) > 1 else 0)
+
     def __len__(self) -> int:
         return self.n_rows
 
