@@ -35,9 +35,9 @@ class VAESearchCV(BaseSearchCV):
     It is scikit-learn's ``GridSearchCV`` in all but speed: the same parameters, results
     and attributes. The fits of all candidates on all folds are members of one program,
     as far as their shapes allow: latent size, beta, step size, patience and seeds may
-    differ between members, while widths, activation, batch size, kinds of columns and
-    the number of rows to train on divide them into fleets. In a Pipeline, the steps
-    before the VAE are fitted once per fold.
+    differ between members, while widths, activation, batch size, kinds of columns, prior,
+    objective and the number of rows to train on divide them into fleets. In a Pipeline,
+    the steps before the VAE are fitted once per fold.
 
     What cannot ride (a candidate whose last step is no VAE or has a fit of its own, one
     with callbacks, or with fit parameters other than sample_weight) is fitted in the

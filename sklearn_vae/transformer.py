@@ -22,7 +22,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
 
     Training maximises the evidence lower bound
 
-    .. math:: E_{q(z|x)}[\log p(x|z)] - \beta \, KL(q(z|x) \,\|\, N(0, I)).
+    .. math:: E_{q(z|x)}[\log p(x|z)] - \beta \, KL(q(z|x) \,\|\, p(z)).
 
     Parameters
     ----------
