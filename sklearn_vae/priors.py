@@ -18,7 +18,8 @@ from sklearn_vae.device import widest_dtype
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
-# Share of the codes' spread that the locations of a mixture start with.
+# Share of the codes' spread that the locations of a mixture start with. Of 0.1, 0.5 and 0.9 it was
+# the best or within 0.05 nats of it on each of three tables; 0.9 starts too far from pPCA.
 START_SPREAD = 0.5
 
 # Location and log-scale of q(z|x): (M, B, n_columns) -> (M, B, l), (M, B, l).
