@@ -255,8 +255,8 @@ class IWAE:
         Draws of z per row in each step.
     doubly_reparameterized : bool, default=True
         Whether the encoder's gradient is the doubly reparameterised one. Both are
-        unbiased, but the plain one has ever more noise beside less and less signal as the
-        draws grow in number.
+        unbiased, but beside a good encoder the plain one has the more noise the more
+        draws there are.
 
     Raises
     ------
