@@ -76,6 +76,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
     architecture_: Architecture
     seed_: int
     moments_: dict[str, np.ndarray] | None
+    correction_: np.ndarray | None
     history_: list[dict[str, Any]]
     n_steps_: int
 
@@ -162,7 +163,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             report.begin(X, y)
             callbacks = [*(self.callbacks or []), *report.callbacks()]
             (found,) = fit_all([wanted], callbacks=callbacks, verbose=int(self.verbose))
-            self._take(found)
+            self._take(found, wanted.table)
             report.end()
         return self
 
@@ -206,7 +207,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             (record,) = history_of([found])
             history = [*before, {**record, "epoch": len(before) + 1}]
             n_steps = (self.n_steps_ if go_on else 0) + plan.n_steps(len(run.train))
-            self._take(Fitted(found.weights, history, n_steps, found.diverged))
+            self._take(Fitted(found.weights, history, n_steps, found.diverged), None)
             if not found.diverged:  # moments that led astray would lead there again
                 self.moments_ = trainer.optimizer_.state_dict()
         return self
@@ -275,9 +276,15 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             weights={name: w[:1] for name, w in self.weights_.items()} if go_on else None,
         )
 
-    def _take(self, found: Fitted) -> None:
-        """Become what the training has led to."""
+    def _take(self, found: Fitted, table: Table | None) -> None:
+        """Become what the training has led to; the table is that of all rows, if at hand."""
         self.weights_ = found.weights
+        self.correction_ = None
+        if table is not None:
+            x, weight = table.arrays()
+            counts = np.ones(len(x)) if weight is None else weight.astype(np.float64)
+            counts *= float(table.total[0]) / counts.sum()
+            self.correction_ = self._fitted().learn_correction(x, counts)
         self.moments_ = None  # partial_fit sets its own
         self.history_ = found.history
         self.n_iter_ = len(found.history)
@@ -485,4 +492,5 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
             self.weights_,
             self.seed_,
             resolve_device(self.device),
+            self.correction_,
         )

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.columns import Columns
+from sklearn_vae.correction import Correction
 from sklearn_vae.device import onednn_for
+from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.model import VAE, Architecture
 from sklearn_vae.posteriors import log_mean_exp
 from sklearn_vae.randomness import Stream, make_generator, sobol_normal, stream_seed
@@ -34,6 +36,8 @@ class FittedVAE:
         What the score's points follow from.
     device : torch.device
         Where to compute.
+    correction : ndarray of shape (1 + l, n_columns) or None
+        What is added to the mean of p(x|z) where z is a code, offset and slopes.
     """
 
     columns: Columns
@@ -41,6 +45,7 @@ class FittedVAE:
     weights: dict[str, np.ndarray]
     seed: int
     device: torch.device
+    correction: np.ndarray | None = None
 
     @property
     def n_members(self) -> int:
@@ -61,12 +66,31 @@ class FittedVAE:
         return self._map(X, lambda model, x: model.posterior.mean(model.encode(x))[0], n_members=1)
 
     def decode(self, z: np.ndarray) -> np.ndarray:
-        """Mean of p(x|z): (n, l) -> (n, n_features)."""
+        """Rows that codes stand for: (n, l) -> (n, n_features)."""
         model = self.module(z.dtype, n_members=1)
         rows = torch.as_tensor(np.require(z, requirements="W")).to(self.device)
         with torch.no_grad():
             chunks = [model.reconstruct(rows[own][None])[0] for own in self.chunks(len(z))]
-        return self.columns.decode(torch.cat(chunks).cpu().numpy())
+        encoded = torch.cat(chunks).cpu().numpy()
+        if self.correction is not None:
+            encoded += self.correction[0].astype(z.dtype) + z @ self.correction[1:].astype(z.dtype)
+        return self.columns.decode(encoded)
+
+    def learn_correction(self, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """Find what the codes of encoded rows lack, in Gaussian columns: (1 + l, n_columns)."""
+        model = self.module(x.dtype, n_members=1)
+        is_gaussian = np.repeat(
+            [isinstance(kind, Gaussian) for kind, _ in self.architecture.blocks],
+            [n_columns for _, n_columns in self.architecture.blocks],
+        ).astype(bool)
+        found = Correction(self.architecture.n_components, x.shape[1])
+        with torch.no_grad():
+            for rows in self.chunks(len(x)):
+                own = torch.as_tensor(x[rows]).to(self.device)[None]
+                z = model.posterior.mean(model.encode(own))
+                residual = (own - model.reconstruct(z))[0].cpu().numpy()
+                found.add(z[0].cpu().numpy(), np.where(is_gaussian, residual, 0), weight[rows])
+        return found.solve()
 
     def log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
         """Importance-weighted bound on log p(x) in nats: (n, n_features) -> (n,).

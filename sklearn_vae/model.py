@@ -201,7 +201,7 @@ class VAE(nn.Module):
         self.decoder.linear.weight[member].copy_(slopes)
         self.decoder.linear.bias[member, 0].copy_(offsets)
         self.free[member, 0].copy_(free)
-        self.residual[member, 0, 0].copy_(residual)
+        self.residual[member, 0, 0].copy_(torch.as_tensor(start.imagined))
 
     # -- members ---------------------------------------------------------------------
 
