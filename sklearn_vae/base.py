@@ -27,6 +27,7 @@ from sklearn_vae.checks import (
 )
 from sklearn_vae.columns import Columns
 from sklearn_vae.device import resolve_device
+from sklearn_vae.factors import n_factors
 from sklearn_vae.fitted import FittedVAE
 from sklearn_vae.model import VAE, Architecture
 from sklearn_vae.objectives import Checked, Constant, Schedule
@@ -256,7 +257,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
                 known[key] = self.columns_, self._to_table(rows, weight)
             self.columns_, table = known[key]
             self.architecture_ = Architecture(
-                self._n_components(len(rows) if weight is None else weight.sum()),
+                self._n_components(table),
                 widths_of(self),
                 self.activation,
                 self.columns_.blocks,
@@ -300,11 +301,15 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
 
     # -- what a fit decides ----------------------------------------------------------
 
-    def _n_components(self, n_rows: float) -> int:
+    def _n_components(self, table: Table) -> int:
         if self.n_components != "auto":
             return int(self.n_components)
-        n_columns = max(len(self.columns_.order), 1)
-        return min(USUAL_COMPONENTS, n_columns, max(2, round(n_rows) // ROWS_PER_COMPONENT))
+        x, weight = table.arrays()
+        rows_suffice_for = max(2, round(float(table.total[0])) // ROWS_PER_COMPONENT)
+        most = min(USUAL_COMPONENTS, max(x.shape[1], 1), rows_suffice_for)
+        if weight is not None:
+            weight = weight * (float(table.total[0]) / weight.sum())
+        return n_factors(x.astype(np.float64), weight, most) or most
 
     def _to_table(self, X: np.ndarray, weight: np.ndarray | None) -> Table:
         """Encode the rows and move them to the device, once."""

@@ -17,7 +17,7 @@ from sklearn_vae.start import LinearStart
 
 # the networks see a row no farther out than this many standard deviations; the
 # likelihood sees it where it is
-FARTHEST_INPUT = 30.0
+FARTHEST_INPUT = 5.0
 
 
 @dataclass(frozen=True)

@@ -69,9 +69,11 @@ class Spectrum:
     def start(self, n_components: int, prior_rows: float = 0.0) -> LinearStart:
         """Probabilistic PCA of this size, no larger than the axes suffice for.
 
-        With rows recorded in steps, a value is known up to a variance of step²/12. Where
-        there are ``prior_rows`` imagined rows per row, they have these variances of all
-        rows on top of their own residual, so that no scale becomes finer than the record.
+        A value that is recorded in steps is known up to a variance of step²/12. Where there
+        are ``prior_rows`` imagined rows per row, they have these variances of all rows on
+        top of their own residual, so that no scale becomes finer than the record. A step is
+        at most as coarse as the residual: a column that hardly ever changes shows few of
+        its values.
         """
         n_columns = len(self.loc)
         n_axes = min(n_components, len(self.variances))
@@ -87,12 +89,17 @@ class Spectrum:
         directions = np.zeros((n_components, n_columns))
         directions[:n_axes] = self.axes[:, :n_axes].T
         loadings = np.sqrt(signal)[:, None] * directions
-        rounding = np.square(self.steps) / 12 / prior_rows if prior_rows > 0 else 0.0
+        residual_variance = residual * np.square(self.scale)
+        rounding = np.minimum(np.square(self.steps) / 12, residual_variance)
+        if prior_rows > 0:
+            imagined = residual_variance + rounding / prior_rows
+        else:
+            imagined = residual_variance
         return LinearStart(
             loc=self.loc,
             loadings=loadings * self.scale,
             residual=np.sqrt(residual) * self.scale,
-            imagined=np.sqrt(residual * np.square(self.scale) + rounding),
+            imagined=np.sqrt(imagined),
             recognition=loadings.T / (signal + residual) / self.scale[:, None],
             posterior_scale=np.sqrt(residual / (signal + residual)),
         )
