@@ -8,6 +8,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sklearn_vae.diagnostics import (
+        active_units,
+        calibration,
+        kl_per_unit,
+        train_validation_gap,
+        warn_of_collapse,
+    )
     from sklearn_vae.likelihoods import Bernoulli, Gaussian
     from sklearn_vae.objectives import WarmUp
     from sklearn_vae.search import VAESearchCV
@@ -15,7 +22,18 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Bernoulli", "Gaussian", "VAESearchCV", "VAETransformer", "WarmUp"]
+__all__ = [
+    "Bernoulli",
+    "Gaussian",
+    "VAESearchCV",
+    "VAETransformer",
+    "WarmUp",
+    "active_units",
+    "calibration",
+    "kl_per_unit",
+    "train_validation_gap",
+    "warn_of_collapse",
+]
 
 _HOME = {
     "Bernoulli": "sklearn_vae.likelihoods",
@@ -23,6 +41,11 @@ _HOME = {
     "VAESearchCV": "sklearn_vae.search",
     "VAETransformer": "sklearn_vae.transformer",
     "WarmUp": "sklearn_vae.objectives",
+    "active_units": "sklearn_vae.diagnostics",
+    "calibration": "sklearn_vae.diagnostics",
+    "kl_per_unit": "sklearn_vae.diagnostics",
+    "train_validation_gap": "sklearn_vae.diagnostics",
+    "warn_of_collapse": "sklearn_vae.diagnostics",
 }
 
 

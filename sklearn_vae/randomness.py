@@ -35,6 +35,7 @@ class Stream(IntEnum):
     SCORE = 5
     SAMPLE = 6
     RESTART = 7
+    CALIBRATION = 9
 
 
 def draw_seed(random_state: Any) -> int:
