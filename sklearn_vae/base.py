@@ -77,7 +77,7 @@ class BaseVAE(CallbackSupportMixin, BaseEstimator):
     architecture_: Architecture
     seed_: int
     moments_: dict[str, np.ndarray] | None
-    correction_: np.ndarray | None
+    correction_: np.ndarray | None = None  # in the middle of a fit there is none yet
     history_: list[dict[str, Any]]
     n_steps_: int
 

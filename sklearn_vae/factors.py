@@ -30,8 +30,9 @@ def n_factors(x: np.ndarray, weight: np.ndarray | None, most: int) -> int | None
     Returns
     -------
     int or None
-        Number of factors, 1 at the least; None where none up to ``most`` will do, as in
-        most real tables, or where so many are no longer determined by the columns.
+        Number of factors. None where none up to ``most`` will do, as in most real tables,
+        or where so many are no longer determined by the columns; and where none is needed,
+        as columns that are uncorrelated may depend on one another all the same.
 
     References
     ----------
@@ -44,8 +45,8 @@ def n_factors(x: np.ndarray, weight: np.ndarray | None, most: int) -> int | None
         return None
     n_rows = len(x) if weight is None else float(weight.sum())
     errors = _errors(_correlation(x, weight), n_rows)
-    fits = (k for k, error in zip(range(1, most + 1), errors, strict=False) if error <= CLOSE_FIT)
-    return next(fits, None)
+    fits = (k for k, error in zip(range(most + 1), errors, strict=False) if error <= CLOSE_FIT)
+    return next(fits, None) or None
 
 
 def discrepancy(correlation: np.ndarray, n_factors: int) -> float:
@@ -75,14 +76,23 @@ def discrepancy(correlation: np.ndarray, n_factors: int) -> float:
 
 
 def _errors(correlation: np.ndarray, n_rows: float) -> Iterator[float]:
-    """Error of approximation per degree of freedom with 1, 2, ... factors."""
+    """Root-mean-square error of approximation with 0, 1, 2, ... factors.
+
+    The discrepancy times Bartlett's number of rows is chi-squared if the model is right [1]_.
+
+    References
+    ----------
+    .. [1] M. S. Bartlett, "Tests of Significance in Factor Analysis", British Journal
+       of Psychology 3, 1950.
+    """
     n_columns = len(correlation)
-    for k in range(1, n_columns):
+    for k in range(n_columns):
         freedom = ((n_columns - k) ** 2 - n_columns - k) / 2
         if freedom <= 0:
             return
-        excess = discrepancy(correlation, k) / freedom - 1 / n_rows
-        yield float(np.sqrt(max(excess, 0.0)))
+        effective = n_rows - 1 - (2 * n_columns + 5) / 6 - 2 * k / 3
+        excess = effective * discrepancy(correlation, k) / freedom - 1
+        yield float(np.sqrt(max(excess, 0.0) / n_rows))
 
 
 def _correlation(x: np.ndarray, weight: np.ndarray | None) -> np.ndarray:

@@ -28,8 +28,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     ----------
     n_components : int or "auto", default="auto"
         Number of latent dimensions. ``"auto"`` takes the number of factors where the
-        columns' correlations are closely those of a factor model. Elsewhere, and as in
-        most real tables, it takes 8, or as many as there are columns, or one per 20
+        columns' correlations are closely those of a factor model. Elsewhere, as in most
+        real tables, it takes 8, or as many as there are columns, or one per 20
         rows, whichever is least, but no less than 2 on account of the rows.
     hidden_layer_sizes : int or array-like of int, default=(128, 64)
         Widths of the encoder's hidden layers; the decoder mirrors them. Empty for a
