@@ -15,8 +15,9 @@ from sklearn_vae.priors import StandardNormal
 from sklearn_vae.randomness import Stream, make_generator
 from sklearn_vae.start import LinearStart
 
-# the networks see a row no farther out than this many standard deviations; the
-# likelihood sees it where it is
+# the encoder sees a row no farther out than this many standard deviations, or a pixel that is
+# inked in one row of thousands would throw all the others' codes; the likelihood sees it
+# where it is
 FARTHEST_INPUT = 5.0
 
 
@@ -84,7 +85,7 @@ class VAE(nn.Module):
             n_members, n_components, self.likelihood.n_of_z, hidden[::-1], activation
         )
         self.free = nn.Parameter(torch.zeros(n_members, 1, self.likelihood.n_free))
-        # residual of the linear model, from which the scales' prior is made
+        # residual of the rows that the scales' prior imagines
         self.residual: Tensor
         self.register_buffer("residual", torch.ones(n_members, 1, 1, self.likelihood.n_columns))
 
