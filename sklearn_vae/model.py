@@ -17,9 +17,10 @@ from sklearn_vae.priors import PRIORS, Density, Prior, StandardNormal
 from sklearn_vae.randomness import Stream, make_generator
 from sklearn_vae.start import LinearStart
 
-# the networks see a row no farther out than this many standard deviations; the
-# likelihood sees it where it is
-FARTHEST_INPUT = 30.0
+# the encoder sees a row no farther out than this many standard deviations, or a pixel that is
+# inked in one row of thousands would throw all the others' codes; the likelihood sees it
+# where it is
+FARTHEST_INPUT = 5.0
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class VAE(nn.Module):
         self.prior_weights = nn.ParameterDict(
             {name: nn.Parameter(torch.zeros(n_members, *shape)) for name, shape in shapes.items()}
         )
-        # residual of the linear model, from which the scales' prior is made
+        # residual of the rows that the scales' prior imagines
         self.residual: Tensor
         self.register_buffer("residual", torch.ones(n_members, 1, 1, self.likelihood.n_columns))
 
@@ -303,7 +304,7 @@ class VAE(nn.Module):
         self.decoder.linear.weight[member].copy_(slopes)
         self.decoder.linear.bias[member, 0].copy_(offsets)
         self.free[member, 0].copy_(free)
-        self.residual[member, 0, 0].copy_(residual)
+        self.residual[member, 0, 0].copy_(torch.as_tensor(start.imagined))
 
     @torch.no_grad()
     def start_prior(self, x: Tensor) -> None:

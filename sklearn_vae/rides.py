@@ -41,11 +41,11 @@ class Ride:
 
     def take(self, found: Fitted) -> None:
         """End up fitted."""
-        self.vae._take(found)
+        self.vae._take(found, self.wanted.table)
 
     def stand_at(self, so_far: Fitted) -> None:
         """Be fitted with what there is so far; what there is to warn of is said at the end."""
-        self.vae._take(replace(so_far, diverged=False))
+        self.vae._take(replace(so_far, diverged=False), self.wanted.table)
 
 
 @dataclass
