@@ -200,11 +200,11 @@ def report(records: pd.DataFrame, ours: str) -> None:
     print_table("CPU seconds", summary(by_split["seconds"][models]).loc[tables])
 
 
-def summary(values: pd.DataFrame) -> pd.DataFrame:
+def summary(values: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
     """Mean over the seeds ± standard deviation."""
     by_table = values.groupby(level="table")
-    spread = by_table.std().map(lambda std: f" ± {std:.2f}" if np.isfinite(std) else "")
-    return by_table.mean().map("{:.2f}".format) + spread
+    spread = by_table.std().map(lambda std: f" ± {std:.{digits}f}" if np.isfinite(std) else "")
+    return by_table.mean().map(f"{{:.{digits}f}}".format) + spread
 
 
 def wins(gaps: pd.DataFrame) -> pd.DataFrame:

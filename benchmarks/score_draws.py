@@ -78,7 +78,9 @@ def scores(fitted: FittedVAE, X: np.ndarray, points: np.ndarray, wide: bool) -> 
     x = torch.as_tensor(fitted.columns.encode(X))
     with torch.no_grad():
         parts = [
-            model.log_likelihood(x[rows][None], noise, fitted.architecture.widening if wide else 1.0)[0]
+            model.log_likelihood(
+                x[rows][None], noise, fitted.architecture.widening if wide else 1.0
+            )[0]
             for rows in fitted.chunks(len(X), len(points))
         ]
     return torch.cat(parts).numpy() + fitted.columns.log_measure(X)

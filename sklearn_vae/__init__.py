@@ -9,6 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sklearn_vae.density import VAEDensity
+    from sklearn_vae.diagnostics import (
+        active_units,
+        calibration,
+        kl_per_unit,
+        train_validation_gap,
+        warn_of_collapse,
+    )
     from sklearn_vae.likelihoods import Bernoulli, Gaussian
     from sklearn_vae.objectives import IWAE, WarmUp
     from sklearn_vae.priors import MixturePrior, StandardNormal, VampPrior
@@ -28,6 +35,11 @@ __all__ = [
     "VAETransformer",
     "VampPrior",
     "WarmUp",
+    "active_units",
+    "calibration",
+    "kl_per_unit",
+    "train_validation_gap",
+    "warn_of_collapse",
 ]
 
 _HOME = {
@@ -41,6 +53,11 @@ _HOME = {
     "VAETransformer": "sklearn_vae.transformer",
     "VampPrior": "sklearn_vae.priors",
     "WarmUp": "sklearn_vae.objectives",
+    "active_units": "sklearn_vae.diagnostics",
+    "calibration": "sklearn_vae.diagnostics",
+    "kl_per_unit": "sklearn_vae.diagnostics",
+    "train_validation_gap": "sklearn_vae.diagnostics",
+    "warn_of_collapse": "sklearn_vae.diagnostics",
 }
 
 

@@ -24,6 +24,7 @@ from sklearn_vae.checks import (
 from sklearn_vae.columns import Columns
 from sklearn_vae.device import resolve_device
 from sklearn_vae.estimator import FEWEST_ROWS_TO_VALIDATE, DensityEstimator
+from sklearn_vae.factors import n_factors
 from sklearn_vae.fitted import FittedVAE
 from sklearn_vae.model import VAE, Architecture
 from sklearn_vae.objectives import Checked, Constant, Schedule
@@ -60,6 +61,7 @@ class BaseVAE(DensityEstimator):
     architecture_: Architecture
     seed_: int
     moments_: dict[str, np.ndarray] | None
+    correction_: np.ndarray | None = None  # in the middle of a fit there is none yet
     history_: list[dict[str, Any]]
     n_steps_: int
 
@@ -150,7 +152,7 @@ class BaseVAE(DensityEstimator):
             report.begin(X, y)
             callbacks = [*(self.callbacks or []), *report.callbacks()]
             (found,) = fit_all([wanted], callbacks=callbacks, verbose=int(self.verbose))
-            self._take(found)
+            self._take(found, wanted.table)
             report.end()
         return self
 
@@ -194,7 +196,7 @@ class BaseVAE(DensityEstimator):
             (record,) = history_of([found])
             history = [*before, {**record, "epoch": len(before) + 1}]
             n_steps = (self.n_steps_ if go_on else 0) + plan.n_steps(len(run.train))
-            self._take(Fitted(found.weights, history, n_steps, found.diverged))
+            self._take(Fitted(found.weights, history, n_steps, found.diverged), None)
             if not found.diverged:  # moments that led astray would lead there again
                 self.moments_ = trainer.optimizer_.state_dict()
         return self
@@ -244,7 +246,7 @@ class BaseVAE(DensityEstimator):
                 known[key] = self.columns_, self._to_table(rows, weight)
             self.columns_, table = known[key]
             self.architecture_ = Architecture(
-                self._n_components(len(rows) if weight is None else weight.sum()),
+                self._n_components(table),
                 widths_of(self),
                 self.activation,
                 self.columns_.blocks,
@@ -265,9 +267,15 @@ class BaseVAE(DensityEstimator):
             weights={name: w[:1] for name, w in self.weights_.items()} if go_on else None,
         )
 
-    def _take(self, found: Fitted) -> None:
-        """Become what the training has led to."""
+    def _take(self, found: Fitted, table: Table | None) -> None:
+        """Become what the training has led to; the table is that of all rows, if at hand."""
         self.weights_ = found.weights
+        self.correction_ = None
+        if table is not None:
+            x, weight = table.arrays()
+            counts = np.ones(len(x)) if weight is None else weight.astype(np.float64)
+            counts *= float(table.total[0]) / counts.sum()
+            self.correction_ = self._fitted().learn_correction(x, counts)
         self.moments_ = None  # partial_fit sets its own
         self.history_ = found.history
         self.n_iter_ = len(found.history)
@@ -283,11 +291,15 @@ class BaseVAE(DensityEstimator):
 
     # -- what a fit decides ----------------------------------------------------------
 
-    def _n_components(self, n_rows: float) -> int:
+    def _n_components(self, table: Table) -> int:
         if self.n_components != "auto":
             return int(self.n_components)
-        n_columns = max(len(self.columns_.order), 1)
-        return min(USUAL_COMPONENTS, n_columns, max(2, round(n_rows) // ROWS_PER_COMPONENT))
+        x, weight = table.arrays()
+        rows_suffice_for = max(2, round(float(table.total[0])) // ROWS_PER_COMPONENT)
+        most = min(USUAL_COMPONENTS, max(x.shape[1], 1), rows_suffice_for)
+        if weight is not None:
+            weight = weight * (float(table.total[0]) / weight.sum())
+        return n_factors(x.astype(np.float64), weight, most) or most
 
     def _plan(self, n_rows: int) -> Plan:
         max_iter, beta = self.max_iter, self._schedule()
@@ -323,4 +335,5 @@ class BaseVAE(DensityEstimator):
             self.weights_,
             self.seed_,
             resolve_device(self.device),
+            self.correction_,
         )

@@ -1,6 +1,6 @@
 """A fitted model as data: arrays and plain values, from which torch is built inside a call."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,13 +9,17 @@ from scipy.special import logsumexp
 from torch import Tensor
 
 from sklearn_vae.columns import Columns
+from sklearn_vae.correction import Correction
 from sklearn_vae.device import onednn_for
+from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.model import VAE, Architecture
 from sklearn_vae.posteriors import log_mean_exp
 from sklearn_vae.randomness import Stream, make_generator, sobol_normal, stream_seed
 
 # Numbers in the widest layer of a chunk of rows: what fits the cache.
 CHUNK = 1 << 19
+# Numbers of a kind that exist at once where a row needs many draws.
+CELLS = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class FittedVAE:
         What the score's points follow from.
     device : torch.device
         Where to compute.
+    correction : ndarray of shape (1 + l, n_columns) or None
+        What is added to the mean of p(x|z) where z is a code, offset and slopes.
     """
 
     columns: Columns
@@ -41,6 +47,7 @@ class FittedVAE:
     weights: dict[str, np.ndarray]
     seed: int
     device: torch.device
+    correction: np.ndarray | None = None
 
     @property
     def n_members(self) -> int:
@@ -60,13 +67,36 @@ class FittedVAE:
         """Mean of q(z|x): (n, n_features) -> (n, l)."""
         return self._map(X, lambda model, x: model.posterior.mean(model.encode(x))[0], n_members=1)
 
+    def kl(self, X: np.ndarray) -> np.ndarray:
+        """KL of q(z|x) from the standard normal in nats: (n, n_features) -> (n, l)."""
+        return self._map(X, lambda model, x: model.posterior.kl(model.encode(x))[0], n_members=1)
+
     def decode(self, z: np.ndarray) -> np.ndarray:
-        """Mean of p(x|z): (n, l) -> (n, n_features)."""
+        """Rows that codes stand for: (n, l) -> (n, n_features)."""
         model = self.module(z.dtype, n_members=1)
         rows = torch.as_tensor(np.require(z, requirements="W")).to(self.device)
         with torch.no_grad():
             chunks = [model.reconstruct(rows[own][None])[0] for own in self.chunks(len(z))]
-        return self.columns.decode(torch.cat(chunks).cpu().numpy())
+        encoded = torch.cat(chunks).cpu().numpy()
+        if self.correction is not None:
+            encoded += self.correction[0].astype(z.dtype) + z @ self.correction[1:].astype(z.dtype)
+        return self.columns.decode(encoded)
+
+    def learn_correction(self, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """Find what the codes of encoded rows lack, in Gaussian columns: (1 + l, n_columns)."""
+        model = self.module(x.dtype, n_members=1)
+        is_gaussian = np.repeat(
+            [isinstance(kind, Gaussian) for kind, _ in self.architecture.blocks],
+            [n_columns for _, n_columns in self.architecture.blocks],
+        ).astype(bool)
+        found = Correction(self.architecture.n_components, x.shape[1])
+        with torch.no_grad():
+            for rows in self.chunks(len(x)):
+                own = torch.as_tensor(x[rows]).to(self.device)[None]
+                z = model.posterior.mean(model.encode(own))
+                residual = (own - model.reconstruct(z))[0].cpu().numpy()
+                found.add(z[0].cpu().numpy(), np.where(is_gaussian, residual, 0), weight[rows])
+        return found.solve()
 
     def log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
         """Importance-weighted bound on log p(x) in nats: (n, n_features) -> (n,).
@@ -76,13 +106,69 @@ class FittedVAE:
         seed = stream_seed(self.seed, Stream.SCORE, scrambling)
         points = sobol_normal(n_draws, self.architecture.n_noise, seed).astype(X.dtype)
         noise = torch.as_tensor(points).to(self.device)[None, :, None, :]  # (1, K, 1, l)
-        width = self.architecture.widening
+        # rows are encoded many at a time: of those that are decoded with all their draws,
+        # there are few in a chunk
+        how = self.architecture.widening, self.at_once(n_draws * self.n_members)
         scores = self._map(
-            X, lambda model, x: log_mean_exp(model.log_likelihood(x, noise, width), 0), n_draws
+            X, lambda model, x: log_mean_exp(model.log_likelihood(x, noise, *how), 0), n_draws
         )
         for rows in self.chunks(len(X)):
             scores[rows] += self.columns.log_measure(X[rows])
         return scores
+
+    def marginals(self, X: np.ndarray, n_draws: int) -> np.ndarray:
+        """Transforms of each value by its column's distribution: (n, n_columns)."""
+        model = self.module(X.dtype)
+        generator = make_generator(self.seed, Stream.CALIBRATION)
+        with torch.no_grad():
+            z = model.latent().sample(
+                self.n_members, n_draws, self.architecture.n_components, generator, model.free.dtype
+            )
+            params = model.decode(z.to(self.device).unsqueeze(2))  # (M, K, 1, d)
+            cells = n_draws * self.n_members * max(len(self.columns.order), 1)
+            size = max(CELLS // cells, 1)
+            chunks = []
+            for first in range(0, len(X), size):
+                x = self._encoded(X[first : first + size])
+                below, at = model.likelihood.cdf(params, x)  # (M, K, B, d)
+                chunks.append(torch.stack([below.mean((0, 1)), at.mean((0, 1))]))
+        return self._transformed(chunks)
+
+    def conditionals(self, X: np.ndarray, n_draws: int) -> np.ndarray:
+        """Transforms of each value by its distribution given the row's others: (n, n_columns)."""
+        model, n_components = self.module(X.dtype), self.architecture.n_components
+        points = sobol_normal(n_draws, n_components, stream_seed(self.seed, Stream.CALIBRATION))
+        noise = torch.as_tensor(points.astype(X.dtype)).to(self.device)[None, :, None, :]
+        cells = n_draws * self.n_members * max(*self.architecture.hidden_layer_sizes, 1, X.shape[1])
+        size = max(CELLS // cells, 1)
+        chunks = []
+        with torch.no_grad():
+            for first in range(0, len(X), size):
+                x = self._encoded(X[first : first + size])  # (1, B, d)
+                q = model.encode(x.expand(self.n_members, -1, -1))
+                z = model.posterior.rsample(q, noise, self.architecture.widening)
+                params = model.decode(z)
+                by_column = model.likelihood.by_column(params, x.unsqueeze(1))  # (M, K, B, d)
+                ratio = model.latent().log_prob(z) - model.posterior.log_prob(
+                    q, z, self.architecture.widening
+                )
+                others = (by_column.sum(-1) + ratio).unsqueeze(-1) - by_column
+                share = torch.softmax(others.flatten(0, 1), dim=0)  # (M K, B, d)
+                below, at = (
+                    part.flatten(0, 1) for part in model.likelihood.cdf(params, x.unsqueeze(1))
+                )
+                chunks.append(torch.stack([(share * below).sum(0), (share * at).sum(0)]))
+        return self._transformed(chunks)
+
+    def _encoded(self, X: np.ndarray) -> Tensor:
+        return torch.as_tensor(self.columns.encode(X)).to(self.device)[None]
+
+    def _transformed(self, chunks: Sequence[Tensor]) -> np.ndarray:
+        """Fill the jumps of distribution functions in by chance: parts (2, B, d) -> (n, d)."""
+        below, at = torch.cat(list(chunks), dim=1).double().cpu()
+        generator = make_generator(self.seed, Stream.CALIBRATION, 1)
+        uniform = torch.rand(at.shape, generator=generator, dtype=at.dtype)
+        return (below + uniform * at).numpy()
 
     def sample(self, n_samples: int, seed: int, dtype: np.dtype) -> np.ndarray:
         """Rows drawn from the model, with the decoder's noise: (n_samples, n_features)."""
@@ -94,10 +180,14 @@ class FittedVAE:
             ]
         return self.columns.decode(torch.cat(chunks).cpu().numpy())
 
+    def at_once(self, n_draws: int = 1) -> int:
+        """How many rows to compute at a time, with so many draws of each, or members."""
+        widest = max(self.architecture.widest, len(self.columns.kinds))
+        return max(CHUNK // (widest * n_draws), 1)
+
     def chunks(self, n_rows: int, n_draws: int = 1) -> Iterator[slice]:
         """Cut rows so that a layer's output for all draws of a chunk fits the cache."""
-        widest = max(self.architecture.widest, len(self.columns.kinds))
-        size = max(CHUNK // (widest * n_draws), 1)
+        size = self.at_once(n_draws)
         for start in range(0, n_rows, size):
             yield slice(start, min(start + size, n_rows))
 
@@ -111,10 +201,9 @@ class FittedVAE:
         """Apply a function of (model, encoded rows) to X, a chunk at a time."""
         model = self.module(X.dtype, n_members)
         together = len(model.sizes)
-        n_draws = n_draws * together
-        chunk_rows = next(self.chunks(len(X), n_draws), slice(0, 0)).stop * n_draws
+        n_rows = min(len(X) * n_draws * together, self.at_once())
         layers = self.architecture.layers
-        with torch.no_grad(), onednn_for(self.device, chunk_rows * sum(layers) / len(layers)):
+        with torch.no_grad(), onednn_for(self.device, n_rows * sum(layers) / len(layers)):
             chunks = [
                 function(
                     model,
@@ -122,7 +211,7 @@ class FittedVAE:
                     .to(self.device)
                     .expand(together, -1, -1),
                 )
-                for rows in self.chunks(len(X), n_draws)
+                for rows in self.chunks(len(X), together)
             ]
         return torch.cat(chunks).cpu().numpy()
 

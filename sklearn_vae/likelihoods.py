@@ -38,6 +38,9 @@ class Likelihood(Protocol):
     def mean(self, params: Parameters) -> Tensor:
         """Mean of p(x|z): (..., d)."""
 
+    def cdf(self, params: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities of less than x, and of x itself: (..., d) -> (..., d), (..., d)."""
+
     def sample(self, params: Parameters, generator: torch.Generator) -> Tensor:
         """Rows drawn from p(x|z): (..., d)."""
 
@@ -97,6 +100,12 @@ class Gaussian:
         """Mean of p(x|z): (..., d)."""
         return params[0]
 
+    def cdf(self, params: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities of less than x, and of x itself: (..., d) -> (..., d), (..., d)."""
+        loc, raw = params
+        below = torch.special.ndtr((x - loc) * (-bounded(raw, LOG_SCALE_BOUND)).exp())
+        return below, torch.zeros_like(below)
+
     def sample(self, params: Parameters, generator: torch.Generator) -> Tensor:
         """Rows drawn from p(x|z): (..., d)."""
         loc, raw = params
@@ -141,6 +150,12 @@ class Bernoulli:
     def mean(self, params: Parameters) -> Tensor:
         """Probability of a one: (..., d)."""
         return torch.sigmoid(params[0])
+
+    def cdf(self, params: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities of less than x, and of x itself: (..., d) -> (..., d), (..., d)."""
+        probability = self.mean(params)
+        below = x * (1 - probability)
+        return below, x * probability + (1 - x) * (1 - probability)
 
     def sample(self, params: Parameters, generator: torch.Generator) -> Tensor:
         """Rows drawn from p(x|z): (..., d)."""
@@ -205,6 +220,23 @@ class Columnwise:
         """Mean of p(x|z): (..., n_columns)."""
         pairs = zip(self.blocks, params, strict=True)
         return torch.cat([kind.mean(own) for (kind, _), own in pairs], dim=-1)
+
+    def by_column(self, params: Sequence[Parameters], x: Tensor) -> Tensor:
+        """Log-density of the rows, column by column: (..., n_columns)."""
+        parts = [
+            kind.log_prob([param.unsqueeze(-1) for param in own], x_own.unsqueeze(-1))
+            for (kind, _), own, x_own in zip(self.blocks, params, self.cut(x), strict=True)
+        ]
+        return torch.cat(parts, dim=-1)
+
+    def cdf(self, params: Sequence[Parameters], x: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities of less than x, and of x itself, column by column: (..., n_columns)."""
+        parts = [
+            kind.cdf(own, x_own)
+            for (kind, _), own, x_own in zip(self.blocks, params, self.cut(x), strict=True)
+        ]
+        below, at = zip(*parts, strict=True)
+        return torch.cat(below, dim=-1), torch.cat(at, dim=-1)
 
     def sample(self, params: Sequence[Parameters], generator: torch.Generator) -> Tensor:
         """Rows drawn from p(x|z): (..., n_columns)."""

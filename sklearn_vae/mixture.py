@@ -193,9 +193,16 @@ class MixtureVAE(Members):
         log_c = (_pick(log_pi, chosen) - _pick(log_share.unsqueeze(-1), chosen))[..., 0]
         return Draws(z, log_prob, log_c + self.prior.log_prob(z) - log_q)
 
-    def log_likelihood(self, x: Tensor, noise: Tensor, widen: float = 1.0) -> Tensor:
-        """Importance-weighted bound on log p(x) in nats: (M, B, n_columns) -> (M, B)."""
-        return log_mean_exp(self.log_weights(x, noise, widen).log_weight, dim=1)
+    def log_likelihood(
+        self, x: Tensor, noise: Tensor, widen: float = 1.0, n_at_once: int | None = None
+    ) -> Tensor:
+        """Importance-weighted bound on log p(x) in nats: (M, B, n_columns) -> (M, B).
+
+        The noise is shared by the rows, of which ``n_at_once`` are computed at a time.
+        """
+        parts = x.split(n_at_once or max(x.shape[1], 1), 1)
+        draws = (self.log_weights(own, noise, widen) for own in parts)
+        return torch.cat([log_mean_exp(some.log_weight, dim=1) for some in draws], dim=1)
 
     def _places(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Rows in each component's coordinates, and how likely they are of each.
@@ -256,7 +263,7 @@ class MixtureVAE(Members):
     def sample(self, n_rows: int, generator: torch.Generator) -> Tensor:
         """Rows drawn from the first member: (n_rows, n_columns)."""
         n_latent, dtype, device = self.architecture.n_components, self.dtype, self.device
-        z = self.prior.sample(n_rows, n_latent, generator, dtype).to(device)[None, None]
+        z = self.prior.sample(1, n_rows, n_latent, generator, dtype).to(device)[None]
         share = self.mixture_logit[:1].softmax(-1)
         place = torch.randn(1, 1, n_rows, generator=generator, dtype=dtype).to(device)
         chosen = _draw(share.expand(-1, n_rows, -1), place)  # (1, 1, n_rows)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sklearn_vae.likelihoods import Columnwise, Likelihood
@@ -18,9 +19,10 @@ from sklearn_vae.priors import PRIORS, Density, Prior, StandardNormal
 from sklearn_vae.randomness import Stream, make_generator
 from sklearn_vae.start import LinearStart
 
-# the networks see a row no farther out than this many standard deviations; the
-# likelihood sees it where it is
-FARTHEST_INPUT = 30.0
+# the encoder sees a row no farther out than this many standard deviations, or a pixel that is
+# inked in one row of thousands would throw all the others' codes; the likelihood sees it
+# where it is
+FARTHEST_INPUT = 5.0
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ class VAE(Members):
         self.prior_weights = nn.ParameterDict(
             {name: nn.Parameter(torch.zeros(n_members, *shape)) for name, shape in shapes.items()}
         )
-        # residual of the linear model, from which the scales' prior is made
+        # residual of the rows that the scales' prior imagines
         self.residual: Tensor
         self.register_buffer("residual", torch.ones(n_members, 1, 1, self.likelihood.n_columns))
 
@@ -228,11 +230,22 @@ class VAE(Members):
         Draws
             With the log-weights (M, K, B) as ``log_weight``.
         """
-        q = self.encode(x)
+        return self._weigh(self.encode(x), x, noise, widen, self.latent(), path_only=path_only)
+
+    def _weigh(
+        self,
+        q: Tensor,
+        x: Tensor,
+        noise: Tensor,
+        widen: float,
+        prior: Density,
+        *,
+        path_only: bool = False,
+    ) -> Draws:
         z = self.posterior.rsample(q, noise, widen)
         log_prob = self.likelihood.log_prob(self.decode(z), x.unsqueeze(1))
         log_q = self.posterior.log_prob(q.detach() if path_only else q, z, widen)
-        return Draws(z, log_prob, self.latent().log_prob(z) - log_q)
+        return Draws(z, log_prob, prior.log_prob(z) - log_q)
 
     def log_scale_prior(self, z: Tensor) -> Tensor:
         """Log-density of one more row at z whose residual is the linear model's.
@@ -242,7 +255,9 @@ class VAE(Members):
         log_prior = self.likelihood.log_prior(self.decode(z), self.residual)
         return log_prior.expand(z.shape[:-1])  # a scale per column has one value for all
 
-    def log_likelihood(self, x: Tensor, noise: Tensor, widen: float = 1.0) -> Tensor:
+    def log_likelihood(
+        self, x: Tensor, noise: Tensor, widen: float = 1.0, n_at_once: int | None = None
+    ) -> Tensor:
         """Importance-weighted bound on log p(x): (M, B, n_columns) -> (M, B).
 
         Parameters
@@ -254,6 +269,8 @@ class VAE(Members):
         widen : float, default=1.0
             How many times as wide as q(z|x) the distribution is from which z is drawn.
             The bound holds for any; a little wider than the encoder's is tighter.
+        n_at_once : int, optional
+            Rows that go through the decoder at a time, with all their draws; by default all.
 
         Returns
         -------
@@ -265,7 +282,11 @@ class VAE(Members):
         .. [1] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance Weighted
            Autoencoders", ICLR 2016.
         """
-        return log_mean_exp(self.log_weights(x, noise, widen).log_weight, dim=1)
+        n_at_once = n_at_once or max(x.shape[1], 1)
+        parts = zip(self.encode(x).split(n_at_once, 1), x.split(n_at_once, 1), strict=True)
+        prior = self.latent()
+        draws = (self._weigh(q, own, noise, widen, prior) for q, own in parts)
+        return torch.cat([log_mean_exp(some.log_weight, dim=1) for some in draws], dim=1)
 
     def reconstruct(self, z: Tensor) -> Tensor:
         """Mean of p(x|z): (M, B, l) -> (M, B, n_columns)."""
@@ -273,15 +294,15 @@ class VAE(Members):
 
     def sample(self, n_rows: int, generator: torch.Generator) -> Tensor:
         """Rows with the decoder's noise, each of a member by chance: (n_rows, n_columns)."""
-        n_components, dtype = self.architecture.n_components, self.free.dtype
-        z = self.latent().sample(n_rows, n_components, generator, dtype)
-        z = z.to(self.free.device).expand(len(self.free), -1, -1)  # (M, n_rows, l)
-        params = self.decode(z.unsqueeze(1))
-        rows = self.likelihood.sample(params, generator)[:, 0]  # (M, n_rows, n_columns)
-        if len(rows) == 1:
-            return rows[0]
-        member = torch.randint(len(rows), (n_rows,), generator=generator).to(rows.device)
-        return rows[member, torch.arange(n_rows, device=rows.device)]
+        n_members, n_components = len(self.free), self.architecture.n_components
+        member = torch.randint(n_members, (n_rows,), generator=generator)
+        # each row's number among its member's, which computes no others
+        place = F.one_hot(member, n_members).cumsum(0)[torch.arange(n_rows), member] - 1
+        n_each = int(place.max()) + 1
+        z = self.latent().sample(n_members, n_each, n_components, generator, self.free.dtype)
+        params = self.decode(z.to(self.free.device).unsqueeze(1))
+        rows = self.likelihood.sample(params, generator)[:, 0]  # (M, n_each, n_columns)
+        return rows[member.to(rows.device), place.to(rows.device)]
 
     # -- first values ----------------------------------------------------------------
 
@@ -311,7 +332,7 @@ class VAE(Members):
         self.decoder.linear.weight[member].copy_(slopes)
         self.decoder.linear.bias[member, 0].copy_(offsets)
         self.free[member, 0].copy_(free)
-        self.residual[member, 0, 0].copy_(residual)
+        self.residual[member, 0, 0].copy_(torch.as_tensor(start.imagined))
 
     @torch.no_grad()
     def start_prior(self, x: Tensor) -> None:

@@ -186,20 +186,28 @@ class ImportanceWeighted:
             Must be 1: the bound has no KL of its own that could be weighed.
         """
         draws = model.log_weights(x, noise, path_only=self.doubly_reparameterized)
-        log_weight = draws.log_weight.unflatten(1, (-1, self.n_draws))  # (M, K / k, k, B)
-        share = log_weight.detach().softmax(2)
+        log_weight = self._sets(draws.log_weight)
+        log_share = log_weight.detach().log_softmax(2)
+        share = log_share.exp()
         if self.doubly_reparameterized and draws.z.requires_grad:
             by_draw = share.flatten(1, 2).unsqueeze(-1)  # (M, K, B, 1)
             # a second factor for what goes through z: the shares squared
             draws.z.register_hook(lambda grad: grad * by_draw)
         bound = log_mean_exp(log_weight, 2).mean(1)  # (M, B)
-        log_prob = (share * draws.log_prob.unflatten(1, (-1, self.n_draws))).sum(2).mean(1)
+        log_prob = (share * self._sets(draws.log_prob)).sum(2).mean(1)
+        # log of the density that the shares give to a draw, over p(z)
+        log_ratio = log_share + math.log(self.n_draws) - self._sets(draws.log_ratio)
+        kl = (share * log_ratio).sum(2).mean(1)
         log_prior = self._log_prior(model, draws.z)
         if weight is not None:
-            bound, log_prob, log_prior = bound * weight, log_prob * weight, log_prior * weight
-        loss, reconstruction = -bound.mean(1), -log_prob.mean(1)  # (M, B) -> (M,)
+            bound, log_prior = bound * weight, log_prior * weight
+            log_prob, kl = log_prob * weight, kl * weight
         penalty = -self.prior_rows * log_prior.mean(1)
-        return Terms(loss, reconstruction, loss - reconstruction, penalty)
+        return Terms(-bound.mean(1), -log_prob.mean(1), kl.mean(1), penalty)  # (M, B) -> (M,)
+
+    def _sets(self, by_draw: Tensor) -> Tensor:
+        """Divide draws into sets, of which each makes a bound: (M, K, B) -> (M, K / k, k, B)."""
+        return by_draw.unflatten(1, (-1, self.n_draws))
 
     def _log_prior(self, model: VAE, z: Tensor) -> Tensor:
         """Log-prior of the scales at one draw of each set: (M, K, B, l) -> (M, B)."""
@@ -247,8 +255,8 @@ class IWAE:
         Draws of z per row in each step.
     doubly_reparameterized : bool, default=True
         Whether the encoder's gradient is the doubly reparameterised one. Both are
-        unbiased, but the plain one has ever more noise beside less and less signal as the
-        draws grow in number.
+        unbiased, but beside a good encoder the plain one has the more noise the more
+        draws there are.
 
     Raises
     ------

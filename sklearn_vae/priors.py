@@ -18,7 +18,8 @@ from sklearn_vae.device import widest_dtype
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
-# Share of the codes' spread that the locations of a mixture start with.
+# Share of the codes' spread that the locations of a mixture start with. Of 0.1, 0.5 and 0.9 it was
+# the best or within 0.05 nats of it on each of three tables; 0.9 starts too far from pPCA.
 START_SPREAD = 0.5
 
 # Location and log-scale of q(z|x): (M, B, n_columns) -> (M, B, l), (M, B, l).
@@ -32,9 +33,14 @@ class Density(Protocol):
         """Log-density in nats: (M, K, B, l) -> (M, K, B)."""
 
     def sample(
-        self, n_rows: int, n_components: int, generator: torch.Generator, dtype: torch.dtype
+        self,
+        n_members: int,
+        n_rows: int,
+        n_components: int,
+        generator: torch.Generator,
+        dtype: torch.dtype,
     ) -> Tensor:
-        """Latent rows of shape (n_rows, l), or (M, n_rows, l) where members differ."""
+        """Draw latent rows of each member: (M, n_rows, l)."""
 
 
 class Prior(Protocol):
@@ -91,10 +97,15 @@ class StandardNormal:
         return (-0.5 * z.square() - HALF_LOG_2PI).sum(-1)
 
     def sample(
-        self, n_rows: int, n_components: int, generator: torch.Generator, dtype: torch.dtype
+        self,
+        n_members: int,
+        n_rows: int,
+        n_components: int,
+        generator: torch.Generator,
+        dtype: torch.dtype,
     ) -> Tensor:
-        """Draw latent rows of shape (n_rows, n_components)."""
-        return torch.randn(n_rows, n_components, generator=generator, dtype=dtype)
+        """Draw latent rows of each member: (M, n_rows, l)."""
+        return torch.randn(n_members, n_rows, n_components, generator=generator, dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -250,14 +261,20 @@ class DiagonalMixture:
         return torch.logsumexp(log_joint, -1).unflatten(1, z.shape[1:3]).to(z.dtype)
 
     def sample(
-        self, n_rows: int, n_components: int, generator: torch.Generator, dtype: torch.dtype
+        self,
+        n_members: int,
+        n_rows: int,
+        n_components: int,
+        generator: torch.Generator,
+        dtype: torch.dtype,
     ) -> Tensor:
-        """Draw latent rows of shape (M, n_rows, n_components)."""
-        noise = torch.randn(n_rows, n_components, generator=generator, dtype=dtype)
-        place = torch.rand(n_rows, generator=generator, dtype=dtype).expand(len(self.loc), -1)
+        """Draw latent rows of each member: (M, n_rows, l)."""
+        shape = (n_members, n_rows)
+        noise = torch.randn(*shape, n_components, generator=generator, dtype=dtype)
+        place = torch.rand(shape, generator=generator, dtype=dtype).to(self.loc)
         ends = self.log_weight.exp().cumsum(-1)
-        chosen = torch.searchsorted(ends, place.to(ends).contiguous(), right=True)
-        chosen = chosen.clamp(max=ends.shape[1] - 1)[..., None].expand(-1, -1, n_components)
+        chosen = torch.searchsorted(ends, place, right=True).clamp(max=ends.shape[1] - 1)
+        chosen = chosen.unsqueeze(-1).expand(-1, -1, n_components)  # (M, n_rows, l)
         loc, log_scale = self.loc.gather(1, chosen), self.log_scale.gather(1, chosen)
         return loc + log_scale.exp() * noise.to(loc)
 

@@ -36,6 +36,7 @@ class Stream(IntEnum):
     SAMPLE = 6
     RESTART = 7
     PRIOR = 8
+    CALIBRATION = 9
 
 
 def draw_seed(random_state: Any) -> int:

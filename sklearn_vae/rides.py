@@ -4,8 +4,9 @@ import time
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product
-from typing import Any
+from itertools import groupby, product
+from operator import itemgetter
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
@@ -16,10 +17,14 @@ from sklearn.utils.validation import _check_method_params
 
 from sklearn_vae.base import BaseVAE
 from sklearn_vae.estimator import DensityEstimator
-from sklearn_vae.training import Fit, Fitted, fit_all
+from sklearn_vae.training import Fit, Fitted, apart, fit_all
 
 # A candidate's number and a fold's.
 Task = tuple[int, int]
+Results = dict[Task, dict[str, Any]]
+
+# Folds are trained together until their encoded rows have so many bytes.
+TABLES_TOGETHER = 256 << 20
 
 
 class NoRideError(Exception):
@@ -37,11 +42,11 @@ class Ride:
 
     def take(self, found: Fitted) -> None:
         """End up fitted."""
-        self.vae._take(found)
+        self.vae._take(found, self.wanted.table)
 
     def stand_at(self, so_far: Fitted) -> None:
         """Be fitted with what there is so far; what there is to warn of is said at the end."""
-        self.vae._take(replace(so_far, diverged=False))
+        self.vae._take(replace(so_far, diverged=False), self.wanted.table)
 
 
 @dataclass
@@ -66,6 +71,15 @@ class Work:
     def tasks(self) -> list[Task]:
         """All fits: a candidate and a fold each."""
         return list(product(range(len(self.candidates)), range(len(self.splits))))
+
+    def afresh(self) -> Self:
+        """Give the same work without the rows that are held for it."""
+        return replace(self, folds={}, heads={}, tables={})
+
+    @property
+    def bytes_encoded(self) -> int:
+        """Bytes of the encoded rows that are held."""
+        return sum(table.x.nbytes for _, table in self.tables.values())
 
     def board(self, tasks: Sequence[Task]) -> tuple[dict[Task, Ride], Counter[str]]:
         """Prepare the fits that can ride; tell what stands in others' way, and how often."""
@@ -178,27 +192,35 @@ class Work:
         )
 
 
-def evaluate(work: Work, tasks: Sequence[Task]) -> tuple[dict[Task, dict[str, Any]], Counter[str]]:
-    """Do some of the fits; those that cannot ride one after the other."""
+def evaluate(work: Work, tasks: Sequence[Task]) -> tuple[Results, Counter[str]]:
+    """Do some of the fits, those of a fold in a row; let a fold's rows go when they are done."""
+    folds = [list(own) for _, own in groupby(tasks, key=itemgetter(1))]
+    results: Results = {}
+    obstacles: Counter[str] = Counter()
+    while folds:
+        found, met = _evaluate_some(work.afresh(), folds)
+        results |= found
+        obstacles += met
+    return results, obstacles
+
+
+def _evaluate_some(work: Work, folds: list[list[Task]]) -> tuple[Results, Counter[str]]:
+    """Take folds off the list and do them together; those that cannot ride one by one."""
     started = time.perf_counter()
-    rides, obstacles = work.board(tasks)
-    for task, found in zip(
-        list(rides), fit_what_can_be([ride.wanted for ride in rides.values()]), strict=True
-    ):
-        if found is None:
+    tasks: list[Task] = []
+    rides: dict[Task, Ride] = {}
+    obstacles: Counter[str] = Counter()
+    while folds and work.bytes_encoded < TABLES_TOGETHER:
+        tasks += (fold := folds.pop(0))
+        boarded, met = work.board(fold)
+        rides |= boarded
+        obstacles += met
+    wanted = [ride.wanted for ride in rides.values()]
+    ends = apart(lambda some: fit_all(some, verbose=0), wanted)
+    for task, end in zip(list(rides), ends, strict=True):
+        if end is None:
             del rides[task]
         else:
-            rides[task].take(found)
+            rides[task].take(end)
     fit_time = (time.perf_counter() - started) / max(len(rides), 1)
     return {task: work.result(task, rides, fit_time) for task in tasks}, obstacles
-
-
-def fit_what_can_be(fits: Sequence[Fit]) -> list[Fitted | None]:
-    """Carry out all fits together; None for one that fails, which is not the others' failure."""
-    try:
-        return [*fit_all(fits, verbose=0)]
-    except Exception:
-        if len(fits) == 1:
-            return [None]
-        middle = len(fits) // 2
-        return [*fit_what_can_be(fits[:middle]), *fit_what_can_be(fits[middle:])]

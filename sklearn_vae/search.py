@@ -35,9 +35,9 @@ class VAESearchCV(BaseSearchCV):
     It is scikit-learn's ``GridSearchCV`` in all but speed: the same parameters, results
     and attributes. The fits of all candidates on all folds are members of one program,
     as far as their shapes allow: latent size, beta, step size, patience and seeds may
-    differ between members, while widths, activation, batch size, kinds of columns and
-    the number of rows to train on divide them into fleets. In a Pipeline, the steps
-    before the VAE are fitted once per fold.
+    differ between members, while widths, activation, batch size, kinds of columns, prior,
+    objective and the number of rows to train on divide them into fleets. In a Pipeline,
+    the steps before the VAE are fitted once per fold.
 
     What cannot ride (a candidate whose last step is no VAE or has a fit of its own, one
     with callbacks, or with fit parameters other than sample_weight) is fitted in the
@@ -57,8 +57,8 @@ class VAESearchCV(BaseSearchCV):
         mean test score there, and trains only those further: successive halving in which
         nobody starts again. The first stop is after ``max_iter`` divided by ``factor``
         once for every further stop. None trains all to their end. With a factor, all
-        fits have to ride, on one process, and an error in training ends the search; where
-        there are several scores, ``refit`` names the one that counts.
+        fits have to ride, on one process; where there are several scores, ``refit`` names
+        the one that counts.
     scoring : str, callable, list, tuple or dict, default=None
         As in ``GridSearchCV``; None takes the estimator's ``score``, the mean log-density
         in nats.
@@ -238,7 +238,7 @@ class VAESearchCV(BaseSearchCV):
         if self.factor is None:
             out = self._evaluate(work)
         else:
-            rows, out, more = self._halve(work, float(self.factor))
+            rows, out, more = self._halve(work.afresh(), float(self.factor))
         _warn_or_raise_about_fit_failures(out, self.error_score)
         if callable(self.scoring):
             _insert_error_scores(out, self.error_score)
@@ -284,6 +284,9 @@ class VAESearchCV(BaseSearchCV):
                 f"The 'factor' parameter must be None where a fit cannot be trained with the "
                 f"others, here because {' and because '.join(obstacles)}. Got {factor!r} instead."
             )
+        # tables are their rides' from here on, and go with the last of them
+        work.tables.clear()
+        work.heads.clear()
         number = {task: place for place, task in enumerate(rides)}
         heats = Heats([ride.wanted for ride in rides.values()])
         alive = list(range(len(work.candidates)))
@@ -300,12 +303,16 @@ class VAESearchCV(BaseSearchCV):
             n_iterations = max(int(longest / factor ** (n_stops - 1 - stop)), 1)
             if stop < n_stops - 1:
                 heats.advance(n_iterations)
-                for task in riding:
-                    rides[task].stand_at(heats.so_far(number[task]))
+                found = heats.so_far([number[task] for task in riding])
             else:
-                ends = heats.end([number[task] for task in riding])
-                for task, end in zip(riding, ends, strict=True):
-                    rides[task].take(end)
+                found = heats.end([number[task] for task in riding])
+            for task, one in zip(riding, found, strict=True):
+                if one is None:
+                    del rides[task]
+                elif stop < n_stops - 1:
+                    rides[task].stand_at(one)
+                else:
+                    rides[task].take(one)
             fit_time = (time.perf_counter() - started) / max(len(riding), 1)
             here = [work.result(task, rides, fit_time) for task in tasks]
             out += here
@@ -316,7 +323,10 @@ class VAESearchCV(BaseSearchCV):
             self.n_resources_.append(n_iterations)
             if stop < n_stops - 1:
                 alive = self._survivors(alive, here, math.ceil(len(alive) / factor))
-                heats.give_up(number[task] for task in riding if task[0] not in alive)
+                gone = [task for task in riding if task not in rides or task[0] not in alive]
+                heats.give_up(number[task] for task in gone)
+                for task in gone:
+                    rides.pop(task, None)
         return rows, out, more
 
     def _survivors(self, alive: list[int], results: list[dict[str, Any]], n_kept: int) -> list[int]:

@@ -11,6 +11,8 @@ from scipy import linalg
 SMALLEST_VARIANCE = 1e-5
 # a column that varies less than this is not rescaled
 SMALLEST_SCALE = 1e-6
+# a recording step is looked for in so many rows
+ROWS_FOR_STEPS = 2048
 # numbers that are taken into double precision at a time, and rows: their sums may be in single
 CHUNK = 1 << 20
 CHUNK_ROWS = 4096
@@ -29,6 +31,7 @@ class LinearStart:
     residual: np.ndarray  # (d,) standard deviations
     recognition: np.ndarray  # (d, l)
     posterior_scale: np.ndarray  # (l,) standard deviations
+    imagined: np.ndarray  # (d,) residuals of the rows that the scales' prior imagines
 
     def padded(self, n_components: int) -> "LinearStart":
         """Add silent dimensions up to this number."""
@@ -52,6 +55,7 @@ class Spectrum:
     variances: np.ndarray  # (n_axes,)
     axes: np.ndarray  # (d, n_axes)
     total_variance: float
+    steps: np.ndarray  # (d,) recording steps
 
     @classmethod
     def of(cls, x: np.ndarray, weight: np.ndarray | None, n_axes: int) -> "Spectrum":
@@ -59,10 +63,18 @@ class Spectrum:
         weight = np.ones(len(x)) if weight is None else weight
         total, loc, scale = _moments(x, weight)
         n_axes = min(n_axes, *x.shape)
-        return cls(loc, scale, *_leading_axes(x, weight / total, loc, scale, n_axes))
+        leading = _leading_axes(x, weight / total, loc, scale, n_axes)
+        return cls(loc, scale, *leading, recording_steps(x))
 
-    def start(self, n_components: int) -> LinearStart:
-        """Probabilistic PCA of this size, no larger than the axes suffice for."""
+    def start(self, n_components: int, prior_rows: float = 0.0) -> LinearStart:
+        """Probabilistic PCA of this size, no larger than the axes suffice for.
+
+        A value that is recorded in steps is known up to a variance of step²/12. Where there
+        are ``prior_rows`` imagined rows per row, they have these variances of all rows on
+        top of their own residual, so that no scale becomes finer than the record. A step is
+        at most as coarse as the residual: a column that hardly ever changes shows few of
+        its values.
+        """
         n_columns = len(self.loc)
         n_axes = min(n_components, len(self.variances))
         variances = self.variances[:n_axes]
@@ -77,10 +89,17 @@ class Spectrum:
         directions = np.zeros((n_components, n_columns))
         directions[:n_axes] = self.axes[:, :n_axes].T
         loadings = np.sqrt(signal)[:, None] * directions
+        residual_variance = residual * np.square(self.scale)
+        rounding = np.minimum(np.square(self.steps) / 12, residual_variance)
+        if prior_rows > 0:
+            imagined = residual_variance + rounding / prior_rows
+        else:
+            imagined = residual_variance
         return LinearStart(
             loc=self.loc,
             loadings=loadings * self.scale,
             residual=np.sqrt(residual) * self.scale,
+            imagined=np.sqrt(imagined),
             recognition=loadings.T / (signal + residual) / self.scale[:, None],
             posterior_scale=np.sqrt(residual / (signal + residual)),
         )
@@ -110,6 +129,25 @@ def probabilistic_pca(x: np.ndarray, weight: np.ndarray | None, n_components: in
        Analysis", Journal of the Royal Statistical Society B 61, 1999.
     """
     return Spectrum.of(x, weight, n_components).start(n_components)
+
+
+def recording_steps(x: np.ndarray) -> np.ndarray:
+    """Step in which each column was recorded: (n, d) -> (d,), 0 where it does not vary.
+
+    It is the gap between neighbouring values that one in twenty gaps is smaller than: a few
+    values that are recorded more finely do not decide it, and where nothing was rounded
+    it is next to nothing.
+    """
+    ordered = np.sort(x[:ROWS_FOR_STEPS].astype(np.float64), axis=0)
+    gaps = np.diff(ordered, axis=0)
+    # 0.1 + 0.2 and 0.3 are one recorded value
+    gaps[gaps <= SMALLEST_SCALE * np.ptp(ordered, axis=0)] = np.inf
+    gaps.sort(axis=0)
+    n_gaps = np.isfinite(gaps).sum(axis=0)
+    steps = np.zeros(x.shape[1])
+    varies = np.flatnonzero(n_gaps)
+    steps[varies] = gaps[(n_gaps[varies] - 1) // 20, varies]
+    return steps
 
 
 def _moments(x: np.ndarray, weight: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:

@@ -22,14 +22,15 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
 
     Training maximises the evidence lower bound
 
-    .. math:: E_{q(z|x)}[\log p(x|z)] - \beta \, KL(q(z|x) \,\|\, N(0, I)).
+    .. math:: E_{q(z|x)}[\log p(x|z)] - \beta \, KL(q(z|x) \,\|\, p(z)).
 
     Parameters
     ----------
     n_components : int or "auto", default="auto"
-        Number of latent dimensions. ``"auto"`` takes 8, or as many as there are
-        columns, or one per 20 rows, whichever is least, but no less than 2 on account
-        of the rows.
+        Number of latent dimensions. ``"auto"`` takes the number of factors where the
+        columns' correlations are closely those of a factor model. Elsewhere, as in most
+        real tables, it takes 8, or as many as there are columns, or one per 20
+        rows, whichever is least, but no less than 2 on account of the rows.
     hidden_layer_sizes : int or array-like of int, default=(128, 64)
         Widths of the encoder's hidden layers; the decoder mirrors them. Empty for a
         linear model.
@@ -59,7 +60,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         rows. Keeps dimensions alive. Only with the standard normal prior.
     scale_prior : float, default=30.0
         Number of imagined rows, with the residuals of probabilistic PCA, that keep the
-        Gaussian columns' scales from collapsing onto the training rows.
+        Gaussian columns' scales from collapsing onto the training rows. Unless it is 0,
+        every row is also as uncertain as the step in which its columns were recorded.
     max_iter : int, default=200
         Iterations at the most, for each of the two runs that ``refit`` makes. An
         iteration is one pass over the rows, or 25 gradient steps where a pass has
@@ -121,6 +123,9 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         Iterations done, both runs together.
     n_steps_ : int
         Gradient steps done, both runs together.
+    correction_ : ndarray of shape (1 + n_components, n_columns of the model) or None
+        What ``inverse_transform`` adds to the mean of p(x|z): offset and slopes in the
+        codes, in the model's units and its order of columns.
     weights_ : dict of ndarray
         Parameters by name, with a leading member axis: of length 1, or ``n_init`` with
         ``members="all"``, the best first.
@@ -234,7 +239,12 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         return self._fitted().codes(self._validate(X, reset=False))
 
     def inverse_transform(self, Z: Any) -> np.ndarray:
-        """Give the mean of p(x|z), in X's own units.
+        """Give the rows that codes stand for, in X's own units.
+
+        A code is a mean and as such drawn towards 0. What the training rows' codes lack
+        on that account is added to the mean of p(x|z), by least squares; after
+        ``partial_fit`` nothing is, as the rows are not at hand. So Z should be codes that
+        ``transform`` gives, or lie among them; for new rows there is ``sample``.
 
         Parameters
         ----------
@@ -270,7 +280,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         Returns
         -------
         ndarray of shape (n, n_features)
-            Mean of p(x|z) at evenly spaced z.
+            Rows that evenly spaced codes stand for.
         """
         check_is_fitted(self)
         n = positive_integer("n", n)

@@ -46,6 +46,19 @@ def test_scikit_learn_finds_no_fault(estimator, check):
     check(estimator)
 
 
+@pytest.mark.slow
+@parametrize_with_checks(
+    [
+        VAETransformer(prior="mixture"),
+        VAETransformer(prior="vamp"),
+        VAETransformer(objective="iwae"),
+    ]
+)
+def test_nor_with_another_prior_or_objective(estimator, check):
+    """The same checks, of which weights as copies of rows are the hardest."""
+    check(estimator)
+
+
 # the checks themselves fit a frame and transform an array
 @pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names")
 @pytest.mark.parametrize("name", BESIDE)

@@ -1,5 +1,6 @@
 """Fleets: runs that are computed together lead where each alone would have led."""
 
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +9,10 @@ import torch
 
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.model import Architecture
-from sklearn_vae.objectives import Constant, WarmUp
+from sklearn_vae.objectives import IWAE, OBJECTIVES, Constant, WarmUp
+from sklearn_vae.priors import PRIORS, MixturePrior, VampPrior
 from sklearn_vae.training import Fit, Plan, Run, Table, fit_all, fleet
-from sklearn_vae.training.fleet import fleets_of
+from sklearn_vae.training.fleet import fleets_of, memory_of
 
 PLAN = Plan(
     seed=0,
@@ -41,8 +43,10 @@ def to_table(seed, n_rows=60, *, dtype=torch.float64, weighted=False, far=1.0):
     return Table.of(torch.as_tensor(x).to(dtype), weight, float(n_rows), seed)
 
 
-def make_run(train, valid=None, *, n_components=2, free_bits=0.0, prior_rows=0.1, **plan):
-    architecture = Architecture(n_components, (6, 5), "silu", BLOCKS)
+def make_run(
+    train, valid=None, *, n_components=2, free_bits=0.0, prior_rows=0.1, prior="normal", **plan
+):
+    architecture = Architecture(n_components, (6, 5), "silu", BLOCKS, PRIORS.get(prior, prior))
     return Run(architecture, replace(PLAN, **plan), train, valid, free_bits, prior_rows)
 
 
@@ -81,6 +85,37 @@ def test_a_member_of_a_fleet_is_what_it_would_be_alone(batch_size, weighted):
     """To 1e-9 in double precision; with noise of each row's own, and shared by the rows."""
     runs = [
         replace(run, plan=replace(run.plan, batch_size=batch_size))
+        for run in different_runs(weighted=weighted)
+    ]
+    assert len(list(fleets_of(runs))) == 1
+
+    for run, together in zip(runs, train(runs), strict=True):
+        (alone,) = train([run])
+        assert_same(alone, together, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("batch_size", [16, 100])
+@pytest.mark.parametrize(
+    ("prior", "objective"),
+    [
+        (MixturePrior(3), OBJECTIVES["elbo"]),
+        (VampPrior(4), OBJECTIVES["elbo"]),
+        (PRIORS["normal"], IWAE(3)),
+        (MixturePrior(3), IWAE(5, doubly_reparameterized=False)),
+        (VampPrior(4), IWAE(2)),
+    ],
+    ids=repr,
+)
+def test_so_is_one_with_another_prior_or_objective(prior, objective, batch_size, weighted):
+    """They have no written-out gradient; a member with fewer dimensions is there as well."""
+    runs = [
+        replace(
+            run,
+            architecture=replace(run.architecture, prior=prior),
+            plan=replace(run.plan, batch_size=batch_size, objective=objective, max_iter=4),
+            free_bits=0.0,
+        )
         for run in different_runs(weighted=weighted)
     ]
     assert len(list(fleets_of(runs))) == 1
@@ -148,17 +183,20 @@ def test_parts_of_one_table_share_its_rows(weighted):
 
 
 def test_other_shapes_are_other_fleets():
-    """Widths, kinds of columns, lengths, batches, precision; nothing else."""
+    """Widths, kinds of columns, lengths, batches, precision, prior, objective; nothing else."""
     table = to_table(0)
     runs = [make_run(table), make_run(table, batch_size=32), make_run(to_table(0, 61))]
     runs.append(make_run(to_table(0, dtype=torch.float32)))
     runs.append(replace(runs[0], architecture=replace(runs[0].architecture, activation="relu")))
     runs.append(replace(runs[0], architecture=Architecture(2, (6,), "silu", BLOCKS)))
     runs.append(make_run(table, to_table(2, 20)))
+    runs.append(make_run(table, prior="mixture"))
+    runs.append(make_run(table, prior=MixturePrior(3)))
+    runs.append(make_run(table, objective=IWAE(3)))
     runs += different_runs()
 
     together = sorted(map(sorted, fleets_of(runs)))
-    assert together == [[0], [1], [2], [3], [4], [5], [6, *range(7, 14)]]
+    assert together == [[0], [1], [2], [3], [4], [5], [6, *range(10, 17)], [7], [8], [9]]
 
 
 def test_a_fleet_is_no_larger_than_its_working_set(monkeypatch):
@@ -167,6 +205,60 @@ def test_a_fleet_is_no_larger_than_its_working_set(monkeypatch):
     monkeypatch.setattr(fleet, "WORKING_SET", 3 * runs[0].working_set)
 
     assert [len(places) for places in fleets_of(runs)] == [3, 2, 2]
+
+
+def test_a_fleet_holds_no_more_than_memory_is_for(monkeypatch):
+    """Rows of several tables are copied to be side by side, which those of one are not."""
+    tables = [to_table(seed, 4000) for seed in range(4)]
+    apart = [make_run(table) for table in tables]
+    shared = [make_run(tables[0]) for _ in tables]
+    monkeypatch.setattr(fleet, "MEMORY", memory_of(shared))
+
+    assert [len(places) for places in fleets_of(shared)] == [4]
+    assert [len(places) for places in fleets_of(apart)] == [1, 1, 1, 1]
+    monkeypatch.setattr(fleet, "MEMORY", memory_of(apart))
+    assert [len(places) for places in fleets_of(apart)] == [4]
+
+
+def test_what_a_fleet_holds_grows_with_its_validation_rows():
+    """And with its weights, but with the rows of a table that is there anyway it does not."""
+    table, valid = to_table(0), to_table(1)
+    run = make_run(table, valid)
+    wide = replace(run, architecture=replace(run.architecture, hidden_layer_sizes=(50, 5)))
+
+    assert memory_of([make_run(table)]) < memory_of([run]) < memory_of([wide])
+    assert memory_of([run, run]) == 2 * memory_of([run])
+    assert memory_of([make_run(to_table(0, 120))]) == memory_of([make_run(table)])
+
+
+@pytest.mark.parametrize("splits", [False, True])
+@pytest.mark.parametrize("seeds", [(0,), (0, 0, 0), (0, 1, 1)])
+def test_the_bytes_of_a_stack_are_known_beforehand(seeds, splits):
+    """What ``stack`` makes anew, and nothing that is there before."""
+    tables = [to_table(seed) for seed in dict.fromkeys(seeds)]
+    if splits:
+        tables = [
+            table.split(15, torch.Generator().manual_seed(part))[0]
+            for table in tables
+            for part in (0, 1)
+        ]
+    stack = Table.stack(tables)
+    there = {id(tensor) for table in tables for tensor in (table.x, table.own)}
+    made = [tensor for tensor in (stack.x, stack.own) if id(tensor) not in there]
+
+    assert Table.bytes_to_stack(tables) == sum(tensor.nbytes for tensor in made)
+
+
+def test_a_run_that_is_over_holds_no_rows():
+    """Its outcome is all that is asked for later."""
+    table = to_table(0)
+    trainer = fleet.launch([make_run(table)], verbose=0)
+    (outcome,) = trainer.train(table)
+    rows = weakref.ref(table)
+    del table
+
+    assert rows() is None
+    assert outcome is trainer.peek(0)
 
 
 def test_autograd_trains_fleets_too(monkeypatch):

@@ -8,7 +8,8 @@ import torch
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.model import VAE, Architecture
 from sklearn_vae.networks import ACTIVATIONS
-from sklearn_vae.objectives import ELBO
+from sklearn_vae.objectives import ELBO, ImportanceWeighted
+from sklearn_vae.priors import MixturePrior
 from sklearn_vae.training.gradient import (
     ACTIVATION_GRADIENTS,
     ACTIVATIONS_OUT,
@@ -120,7 +121,7 @@ def test_members_differ_in_size_beta_free_bits_and_prior(weighted):
 
 
 def test_what_has_no_gradient_here_is_left_to_autograd():
-    """Another objective or kind of column."""
+    """Another objective or prior."""
     model = disturbed(BLOCKS["no column at all"])
 
     class Other(ELBO):
@@ -128,3 +129,6 @@ def test_what_has_no_gradient_here_is_left_to_autograd():
 
     assert has_gradient(model, ELBO())
     assert not has_gradient(model, Other())
+    assert not has_gradient(model, ImportanceWeighted())
+    model.prior = MixturePrior()
+    assert not has_gradient(model, ELBO())

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from scipy import integrate, stats
+from scipy import integrate, special, stats
 from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Normal
 
@@ -306,3 +306,35 @@ def test_no_columns_at_all_have_log_density_zero():
     assert (
         nothing.log_prob(params, torch.zeros(1, 1, 3, 0)).tolist() == np.zeros((1, 2, 3)).tolist()
     )
+
+
+def test_distribution_functions_are_scipys(generator):
+    """Probabilities of less than x, and of x itself."""
+    loc, raw = (torch.randn(2, 5, 3, generator=generator, dtype=torch.float64) for _ in range(2))
+    x = torch.randn(5, 3, generator=generator, dtype=torch.float64)
+    below, at = Gaussian().cdf([loc, raw], x)
+    expected = stats.norm(loc.numpy(), np.exp(7 * np.tanh(raw.numpy() / 7))).cdf(x.numpy())
+
+    np.testing.assert_allclose(below.numpy(), expected, rtol=1e-8, atol=1e-16)
+    assert (at == 0).all()
+
+    bits = (x > 0).double()
+    below, at = Bernoulli().cdf([loc], bits)
+    law = stats.bernoulli(special.expit(loc.numpy()))
+
+    np.testing.assert_allclose(below.numpy(), law.cdf(bits.numpy() - 1), atol=1e-12)
+    np.testing.assert_allclose(at.numpy(), law.pmf(bits.numpy()), rtol=1e-10)
+
+
+def test_columns_one_by_one_make_up_the_row(generator):
+    """Densities by column sum to the row's; distribution functions stand in the columns' order."""
+    both = Columnwise([(Gaussian("column"), 2), (Bernoulli(), 1)])
+    of_z = torch.randn(1, 4, 5, 3, generator=generator, dtype=torch.float64)
+    free = torch.randn(1, 1, 1, 2, generator=generator, dtype=torch.float64)
+    x = torch.tensor([[0.3, -1.0, 1.0]], dtype=torch.float64).expand(5, 3)
+    params = both.split(of_z, free)
+    below, at = both.cdf(params, x)
+
+    torch.testing.assert_close(both.by_column(params, x).sum(-1), both.log_prob(params, x))
+    torch.testing.assert_close(at[..., 2], torch.sigmoid(of_z[..., 2]))
+    assert ((below[..., :2] > 0) & (at[..., :2] == 0)).all()

@@ -14,6 +14,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae import Gaussian, VAETransformer
+from sklearn_vae.model import VAE
 
 
 @pytest.fixture(scope="module")
@@ -360,6 +361,18 @@ def test_samples_of_all_starts_have_the_moments_of_the_mixture():
         np.cov(expected.T)
     )
     np.testing.assert_array_equal(vae.sample(7, random_state=5), vae.sample(7, random_state=5))
+
+
+def test_each_sample_is_computed_for_its_own_member_only(monkeypatch):
+    """And not for all of them, to choose one later: a third of the work with three."""
+    vae = starts(n_init=3, members="all", max_iter=1).fit(moons())
+    decoded = []
+    decode = VAE.decode
+    monkeypatch.setattr(VAE, "decode", lambda self, z: decoded.append(z.shape) or decode(self, z))
+    vae.sample(3000, random_state=0)
+
+    assert {shape[0] for shape in decoded} == {3}
+    assert 1000 <= sum(shape[2] for shape in decoded) < 1200
 
 
 def test_a_mixture_is_pickled_as_it_is():

@@ -3,9 +3,21 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 from torch.distributions import Normal, kl_divergence
 
-from sklearn_vae.objectives import ELBO, REPORTED, Checked, Constant, WarmUp
+from sklearn_vae import VAETransformer
+from sklearn_vae.objectives import (
+    ELBO,
+    IWAE,
+    OBJECTIVES,
+    REPORTED,
+    Checked,
+    Constant,
+    ImportanceWeighted,
+    WarmUp,
+)
+from sklearn_vae.randomness import sobol_normal
 
 
 def shared_noise(seed=0):
@@ -75,7 +87,15 @@ def test_free_bits_push_nothing_below_the_threshold(model, x):
     assert (model.flat_grad == 0).all()
 
 
-@pytest.mark.parametrize("objective", [ELBO(), ELBO(free_bits=0.3, prior_rows=2.0)])
+@pytest.mark.parametrize(
+    "objective",
+    [
+        ELBO(),
+        ELBO(free_bits=0.3, prior_rows=2.0),
+        ImportanceWeighted(3, prior_rows=2.0),
+        ImportanceWeighted(1, doubly_reparameterized=False),
+    ],
+)
 def test_a_weight_is_a_number_of_copies(objective, model, x, rng):
     """A row of weight 3 is three rows, one of weight 0 is not there; so are the gradients."""
     weight = torch.as_tensor(rng.integers(0, 4, 80))
@@ -127,6 +147,200 @@ def test_what_is_reported_is_named_and_has_no_graph(model, x):
 
     torch.testing.assert_close(terms.reported(), expected.detach())
     assert not terms.reported().requires_grad
+
+
+# -- importance-weighted -----------------------------------------------------------------
+
+
+def sets_of_draws(n_sets, n_draws, seed=0):
+    """Sobol draws that all rows share, in sets that are points of one space: (1, K, 1, 2)."""
+    points = sobol_normal(n_sets, 2 * n_draws, seed).reshape(-1, 2)
+    return torch.as_tensor(points)[None, :, None]
+
+
+def with_a_wrong_encoder(model):
+    """A linear model at probabilistic PCA whose encoder is off by a fifth."""
+    with torch.no_grad():
+        model.encoder.linear.weight.mul_(0.8)
+        model.encoder.linear.bias[..., 2:] += 0.2
+    return model
+
+
+def gradient_of(model, x, noise, n_draws, *, doubly):
+    """Gradient of the loss: (P,)."""
+    model.flat_grad.zero_()
+    objective = ImportanceWeighted(n_draws, doubly, prior_rows=0.0)
+    objective(model, x, None, noise, 1.0).to_minimise.sum().backward()
+    return model.flat_grad[0].clone()
+
+
+def encoders_share(model):
+    """Number of the flat parameters that are the encoder's, which come first."""
+    return sum(param[0].numel() for param in model.encoder.parameters())
+
+
+def test_with_one_draw_the_importance_weighted_bound_is_the_elbo(model, x):
+    """Its KL is that of the draws, which tends to the closed form."""
+    noise = sets_of_draws(8192, 1)
+    expected = ELBO(prior_rows=0.5)(model, x, None, noise, 1.0)
+    ours = ImportanceWeighted(1, prior_rows=0.5)(model, x, None, noise, 1.0)
+
+    torch.testing.assert_close(ours.reconstruction_loss, expected.reconstruction_loss)
+    torch.testing.assert_close(ours.kl_loss, expected.kl_loss, rtol=0, atol=1e-3)
+    torch.testing.assert_close(ours.penalty, expected.penalty)
+
+
+@pytest.mark.parametrize("doubly", [False, True])
+def test_the_loss_is_minus_the_mean_of_the_log_of_the_mean_weight(doubly, model, x):
+    """As in the paper, from torch.distributions, for two sets of three draws of rows' own."""
+    noise = torch.randn(1, 6, 80, 2, generator=torch.Generator().manual_seed(0)).double()
+    loc, raw = model.encode(x).chunk(2, dim=-1)
+    q = Normal(loc[:, None], (12 * torch.tanh(raw / 12)).exp()[:, None])
+    z = q.loc + q.scale * noise
+    ((mean, raw_scale),) = model.decode(z)
+    log_prob = Normal(mean, (7 * torch.tanh(raw_scale / 7)).exp()).log_prob(x[:, None]).sum(-1)
+    weight = (log_prob + (Normal(0.0, 1.0).log_prob(z) - q.log_prob(z)).sum(-1)).exp()
+    sets = weight.unflatten(1, (2, 3))
+    terms = ImportanceWeighted(3, doubly)(model, x, None, noise, 1.0)
+    share = sets / sets.sum(2, keepdim=True)
+    reconstruction = -(share * log_prob.unflatten(1, (2, 3))).sum(2).mean((1, 2))
+
+    torch.testing.assert_close(terms.loss, -sets.mean(2).log().mean((1, 2)))
+    torch.testing.assert_close(terms.reconstruction_loss, reconstruction)
+    torch.testing.assert_close(terms.loss, terms.reconstruction_loss + terms.kl_loss)
+
+
+def test_more_draws_never_loosen_the_bound(model, x):
+    """Of the same draws in larger sets, by Jensen's inequality without any luck."""
+    noise = sets_of_draws(4096, 1)
+    losses = [
+        ImportanceWeighted(n_draws)(model, x, None, noise, 1.0).loss.item()
+        for n_draws in (1, 2, 8, 64, 512, 4096)
+    ]
+
+    assert (np.diff(losses) < 0).all()
+
+
+def test_with_many_draws_the_bound_is_the_exact_density(table, x, make_model):
+    """A linear model has one, which scikit-learn's PCA knows; and a KL of p(z|x) from p(z)."""
+    exact = PCA(2).fit(table * np.sqrt(1 - 1 / len(table))).score(table)
+    noise = sets_of_draws(8192, 1)
+    right, wrong = make_model(table), with_a_wrong_encoder(make_model(table))
+    posterior = kl_by_torch(right, x).sum(-1).mean().item()  # its encoder's is the exact one
+    terms = ImportanceWeighted(8192)(wrong, x, None, noise, 1.0)
+
+    assert ELBO()(wrong, x, None, noise, 1.0).loss.item() > -exact + 0.1
+    assert terms.loss.item() == pytest.approx(-exact, abs=0.01)
+    assert terms.kl_loss.item() == pytest.approx(posterior, abs=0.03)
+
+
+@pytest.mark.parametrize("n_draws", [1, 2, 6])
+def test_the_doubly_reparameterised_gradient_is_unbiased(n_draws, model, x):
+    """On average over many draws, it is the plain gradient of the encoder."""
+    own = slice(encoders_share(model))
+    noise = sets_of_draws(8192, n_draws)
+    plain, double = (
+        gradient_of(model, x[:, :6], noise, n_draws, doubly=doubly)[own] for doubly in (False, True)
+    )
+    squared_alone = plain.norm() * 0.02
+
+    assert plain.norm() > 0.05
+    assert (double - plain).norm() < squared_alone
+
+
+def test_the_doubly_reparameterised_gradient_has_less_noise(table, x, make_model):
+    """Ever less beside the plain one as the draws grow in number, near a good encoder."""
+    model = with_a_wrong_encoder(make_model(table))
+    own = slice(encoders_share(model))
+    generator = torch.Generator().manual_seed(0)
+    ratios = []
+    for n_draws in (4, 64):
+        noises = torch.randn(100, 1, n_draws, 6, 2, generator=generator).double()
+        plain, double = (
+            torch.stack(
+                [
+                    gradient_of(model, x[:, :6], noise, n_draws, doubly=doubly)[own]
+                    for noise in noises
+                ]
+            )
+            for doubly in (False, True)
+        )
+        ratios.append((double.var(0).sum() / plain.var(0).sum()).item())
+
+    assert ratios[1] < 0.1 * ratios[0] < 0.1 * 0.1
+
+
+@pytest.mark.parametrize("n_draws", [1, 5])
+def test_the_decoders_gradient_is_the_same_for_both(n_draws, model, x):
+    """Draw by draw, and for the scales' prior as well; only the encoder's differs."""
+    after = slice(encoders_share(model), None)
+    noise = sets_of_draws(2, n_draws)
+    found = []
+    for doubly in (False, True):
+        model.flat_grad.zero_()
+        objective = ImportanceWeighted(n_draws, doubly, prior_rows=0.5)
+        objective(model, x, None, noise, 1.0).to_minimise.sum().backward()
+        found.append(model.flat_grad[0].clone())
+
+    torch.testing.assert_close(found[0][after], found[1][after], rtol=1e-9, atol=1e-12)
+    assert not torch.allclose(found[0], found[1])
+
+
+def test_at_the_exact_posterior_the_doubly_reparameterised_gradient_has_no_noise(
+    table, x, make_model
+):
+    """Every weight is p(x) there, and the encoder has nothing to learn from any draw."""
+    model = make_model(table)
+    own = slice(encoders_share(model))
+    noise = sets_of_draws(1, 5)
+    plain, double = (gradient_of(model, x, noise, 5, doubly=doubly) for doubly in (False, True))
+
+    assert double[own].abs().max() < 1e-6
+    assert plain[own].abs().max() > 1e-3
+
+
+def test_the_encoder_hears_nothing_of_the_scales_prior(model, x):
+    """It is a force on the decoder's scales."""
+    own = slice(encoders_share(model))
+    found = []
+    for prior_rows in (0.0, 5.0):
+        model.flat_grad.zero_()
+        objective = ImportanceWeighted(3, prior_rows=prior_rows)
+        objective(model, x, None, shared_noise(), 1.0).to_minimise.sum().backward()
+        found.append(model.flat_grad[0].clone())
+
+    torch.testing.assert_close(found[0][own], found[1][own])
+    assert not torch.allclose(found[0], found[1])
+
+
+def test_objectives_are_values():
+    """They are estimators' parameters: compared, cloned, printed and pickled."""
+    assert IWAE(5) == IWAE() == OBJECTIVES["iwae"] != IWAE(5, doubly_reparameterized=False)
+    assert repr(IWAE(3)) == "IWAE(n_draws=3, doubly_reparameterized=True)"
+
+
+@pytest.mark.parametrize("n_draws", [0, -1, 2.5, True, "five", None])
+def test_what_is_no_number_of_draws_is_refused(n_draws):
+    """When the objective is made, by name."""
+    with pytest.raises(ValueError, match="'n_draws' parameter of IWAE must be") as caught:
+        IWAE(n_draws)
+
+    assert f"Got {n_draws!r} instead" in str(caught.value)
+
+
+def test_what_is_no_yes_or_no_is_refused():
+    """Of the second parameter, too."""
+    with pytest.raises(ValueError, match=r"'doubly_reparameterized' .* Got 'yes' instead"):
+        IWAE(doubly_reparameterized="yes")
+
+
+@pytest.mark.parametrize(("name", "value"), [("beta", 0.5), ("beta", WarmUp()), ("free_bits", 0.1)])
+def test_the_importance_weighted_bound_has_no_kl_to_weigh(name, value):
+    """The message names both parameters."""
+    with pytest.raises(ValueError, match=rf"'{name}' parameter .* with objective='iwae'") as e:
+        VAETransformer(objective="iwae", **{name: value}).fit(np.zeros((9, 2)))
+
+    assert f"Got {value!r} instead" in str(e.value)
 
 
 # -- schedules ---------------------------------------------------------------------------

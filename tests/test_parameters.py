@@ -5,7 +5,7 @@ import pytest
 from sklearn.utils._param_validation import InvalidParameterError
 from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
 
-from sklearn_vae import Bernoulli, Gaussian, VAETransformer, WarmUp
+from sklearn_vae import IWAE, Bernoulli, Gaussian, MixturePrior, VAETransformer, WarmUp
 
 
 def bent_rows(n=400, seed=0):
@@ -22,6 +22,8 @@ OTHER = {
     "hidden_layer_sizes": (16,),
     "activation": "tanh",
     "likelihood": Gaussian(scale="column"),
+    "prior": "mixture",
+    "objective": "iwae",
     "beta": 2.0,
     "free_bits": 2.0,
     "scale_prior": 100.0,
@@ -125,6 +127,27 @@ def test_the_loss_is_the_sum_of_its_parts_at_every_iteration():
             assert row["val_loss"] == pytest.approx(parts, abs=1e-4)
 
 
+@pytest.mark.parametrize("other", [{"prior": "vamp", "beta": 0.5}, {"objective": "iwae"}], ids=str)
+def test_the_loss_is_the_sum_of_its_parts_whatever_is_learned(other):
+    """With a learned prior and with the importance-weighted bound, too."""
+    history = fit(max_iter=4, **other).history_
+
+    for row in history:
+        for prefix in [""] if row["refit"] else ["", "val_"]:
+            parts = row[f"{prefix}reconstruction_loss"] + row["beta"] * row[f"{prefix}kl_loss"]
+            assert row[f"{prefix}loss"] == pytest.approx(parts, abs=1e-4)
+
+
+def test_more_draws_in_training_make_a_smaller_loss():
+    """The bound of fifty draws lies nearer to log p(x) than that of one."""
+    few, many = (
+        fit(objective=IWAE(n), early_stopping=False, max_iter=4).history_[-1]["loss"]
+        for n in (1, 50)
+    )
+
+    assert many < few - 0.05
+
+
 def test_the_loss_is_in_the_units_of_the_score():
     """At beta = 1 the negative loss bounds the score from below, and not by much."""
     vae = fit(early_stopping=False)
@@ -180,6 +203,10 @@ WRONG = [
     ("likelihood", ["gaussian", "gaussian", "normal"]),
     ("likelihood", {"no such column": "gaussian"}),
     ("likelihood", {7: "gaussian"}),
+    ("prior", "gaussian"),
+    ("prior", MixturePrior),
+    ("objective", "mmd"),
+    ("objective", IWAE),
     ("beta", -1.0),
     ("beta", "high"),
     ("beta", WarmUp),

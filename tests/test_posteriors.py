@@ -121,8 +121,9 @@ def test_the_priors_log_prob_is_that_of_the_standard_normal(generator):
 
 def test_the_priors_draws_are_standard_normal(generator):
     """sample() begins here."""
-    z = StandardNormal().sample(5000, 2, generator, torch.float64)
+    z = StandardNormal().sample(3, 5000, 2, generator, torch.float64)
 
-    assert z.shape == (5000, 2)
+    assert z.shape == (3, 5000, 2)
+    z = z.flatten(0, 1)
     assert stats.kstest(z.numpy().ravel(), "norm").pvalue > 0.01
     assert abs(np.corrcoef(z.numpy().T)[0, 1]) < 0.05

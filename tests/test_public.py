@@ -26,6 +26,11 @@ def test_the_public_names_are_these():
         "VAETransformer",
         "VampPrior",
         "WarmUp",
+        "active_units",
+        "calibration",
+        "kl_per_unit",
+        "train_validation_gap",
+        "warn_of_collapse",
     ]
     assert all(getattr(sklearn_vae, name).__name__ == name for name in sklearn_vae.__all__)
     assert set(sklearn_vae.__all__) <= set(dir(sklearn_vae))

@@ -6,7 +6,13 @@ from scipy import stats
 from sklearn.decomposition import PCA
 
 from sklearn_vae import start as module
-from sklearn_vae.start import SMALLEST_VARIANCE, LinearStart, Spectrum, probabilistic_pca
+from sklearn_vae.start import (
+    SMALLEST_VARIANCE,
+    LinearStart,
+    Spectrum,
+    probabilistic_pca,
+    recording_steps,
+)
 
 FIELDS = list(LinearStart.__dataclass_fields__)
 
@@ -84,6 +90,7 @@ def test_units_are_given_back(table):
         own.residual * units,
         own.recognition / units[:, None],
         own.posterior_scale,
+        own.imagined * units,
     )
 
     assert_same(expected, other, rtol=1e-7, atol=1e-10)
@@ -174,7 +181,7 @@ def test_two_equal_rows_and_no_columns_are_no_reason_to_fail():
     empty = probabilistic_pca(np.ones((2, 0)), None, 1)
 
     assert all(np.isfinite(getattr(equal, field)).all() for field in FIELDS)
-    assert [getattr(empty, f).shape for f in FIELDS] == [(0,), (1, 0), (0,), (0, 1), (1,)]
+    assert [getattr(empty, f).shape for f in FIELDS] == [(0,), (1, 0), (0,), (0, 1), (1,), (0,)]
 
 
 @pytest.mark.parametrize("n_columns", [3, 40])
@@ -205,3 +212,37 @@ def test_the_start_does_not_follow_from_how_many_axes_others_need():
     for n_axes in (3, 4, 6):
         shared = Spectrum.of(white, None, n_axes).start(2)
         np.testing.assert_array_equal(shared.loadings, expected.loadings)
+
+
+@pytest.mark.parametrize("step", [0.25, 3.0])
+def test_recording_steps_are_found(step, rng):
+    """Whatever the units, and although some neighbours were never seen."""
+    x = np.round(rng.normal(size=(300, 3)) * [20, 1, 5]) * step
+    x[:, 1] = 4.0
+
+    np.testing.assert_allclose(recording_steps(x), [step, 0, step])
+    assert (recording_steps(rng.normal(size=(300, 3))) < 1e-2).all()
+
+
+def test_copies_of_rows_are_no_recording_step(table):
+    """A row of weight 2 is two rows: that values repeat says nothing of how they were rounded."""
+    np.testing.assert_array_equal(recording_steps(np.repeat(table, 3, 0)), recording_steps(table))
+
+
+def test_scales_are_imagined_no_finer_than_the_record(rng):
+    """A value known to a step has the variance of a uniform one, step²/12, in every row."""
+    x = np.round(rng.normal(size=(200, 4)) @ rng.normal(size=(4, 4)) * 4) / 2
+    plain, start = (Spectrum.of(x, None, 2).start(2, rows) for rows in (0.0, 0.1))
+    rounding = np.var(rng.uniform(-0.25, 0.25, 1_000_000))
+
+    np.testing.assert_array_equal(plain.imagined, plain.residual)
+    np.testing.assert_allclose(0.1 * (start.imagined**2 - start.residual**2), rounding, rtol=1e-2)
+
+
+def test_a_column_of_few_values_has_no_step_coarser_than_its_residual(rng):
+    """A pixel that is inked once in a hundred rows shows only how far that is from white."""
+    x = rng.normal(size=(200, 3))
+    x[:, 2] = np.where(np.arange(200) % 100 == 0, 50.0, 0.0)
+    start = Spectrum.of(x, None, 1).start(1, 0.1)
+
+    np.testing.assert_allclose(start.imagined[2], np.sqrt(11) * start.residual[2], rtol=1e-9)

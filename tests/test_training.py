@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer, LRScheduler
 
-from sklearn_vae.objectives import ELBO, Constant, WarmUp
+from sklearn_vae.objectives import ELBO, IWAE, Constant, WarmUp
 from sklearn_vae.training import Course, Plan, Table, Trainer, plan, trainer
 from sklearn_vae.training.course import STAGES, split_stages
 from sklearn_vae.training.optimizer import FlatAdam
@@ -111,6 +111,25 @@ def test_rows_share_their_draws_where_the_plan_says_so():
 
     assert {tuple(step.noise.shape) for step in found} == {(1, SHARED_DRAWS, 1, 2)}
     assert not torch.equal(found[0].noise, found[1].noise)
+
+
+@pytest.mark.parametrize("n_draws", [1, 2, 3, 7])
+@pytest.mark.parametrize("noise_rows", [1, 1 << 16])
+def test_each_row_has_as_many_draws_as_the_objective_asks_for(n_draws, noise_rows, monkeypatch):
+    """Of its own, or shared: then in whole sets, and not fewer than the elbo has."""
+    monkeypatch.setattr(plan, "NOISE_ROWS", noise_rows)
+    own = steps(replace(PLAN, fewest_steps=20, objective=IWAE(n_draws)))
+    noise = torch.cat([step.noise.flatten() for step in own])
+    (shared,) = {
+        step.noise.shape[1:]
+        for step in steps(replace(PLAN, batch_size=103, objective=IWAE(n_draws)))
+    }
+
+    assert all(step.noise.shape == (1, n_draws, step.rows.shape[1], 2) for step in own)
+    assert len(noise.unique()) == noise.numel()
+    assert stats.kstest(noise.numpy(), "norm").pvalue > 0.001
+    assert shared[0] % n_draws == 0
+    assert SHARED_DRAWS <= shared[0] < SHARED_DRAWS + n_draws
 
 
 @pytest.mark.parametrize("batch_size", [20, 103])

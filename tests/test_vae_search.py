@@ -1,6 +1,7 @@
 """VAESearchCV: scikit-learn's search in all but speed, and candidates given up on the way."""
 
 import pickle
+import weakref
 from collections import Counter
 
 import numpy as np
@@ -30,7 +31,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from skorch.callbacks import Callback
 
-from sklearn_vae import VAESearchCV, VAETransformer, WarmUp
+from sklearn_vae import IWAE, MixturePrior, VAESearchCV, VAETransformer, WarmUp, rides
 from sklearn_vae.base import BaseVAE
 from sklearn_vae.training import fits
 from sklearn_vae.training.trainer import Trainer
@@ -128,6 +129,27 @@ def test_everything_that_may_ride_together_may_differ():
         {"likelihood": ["gaussian", ["gaussian"] * 4], "batch_size": [500]},
     ]
     both(make_vae(), grid)
+
+
+def test_priors_and_objectives_are_searched():
+    """Each combination is a fleet of its own, in which latent sizes ride together."""
+    grid = [
+        {"prior": ["vamp", MixturePrior(3)], "n_components": [1, 3]},
+        {"prior": ["normal", "mixture"], "objective": [IWAE(2)]},
+    ]
+    ours, theirs = both(make_vae(), grid)
+
+    assert len(set(ours.cv_results_["mean_test_score"])) == 6
+    np.testing.assert_array_equal(ours.score_samples(X), theirs.score_samples(X))
+
+
+def test_combinations_that_are_refused_get_the_error_score():
+    """As in scikit-learn's search."""
+    grid = {"objective": ["elbo", "iwae"], "beta": [1.0, 2.0]}
+    with pytest.warns(FitFailedWarning, match="'beta' parameter of VAETransformer must be 1"):
+        ours = VAESearchCV(make_vae(), grid, cv=2, error_score=-99.0).fit(X)
+
+    assert (ours.cv_results_["mean_test_score"] == -99.0).tolist() == [False, False, False, True]
 
 
 @pytest.mark.parametrize("refit", [False, True, lambda results: 1])
@@ -783,6 +805,69 @@ def test_a_fit_that_fails_in_training_is_not_the_others_failure(n_jobs):
     assert_same_results(ours.cv_results_, theirs.cv_results_)
 
 
+class FailsAt:
+    """A schedule that fails when it is asked for one iteration."""
+
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    def __call__(self, iteration):
+        return float("nan") if iteration == self.iteration else 1.0
+
+
+def lowest_beta(estimator, X, y=None):
+    return 0.0 if callable(estimator.beta) else -estimator.beta
+
+
+@pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite")
+@pytest.mark.parametrize(("iteration", "stop"), [(0, 0), (3, 1), (7, 0)])
+@pytest.mark.parametrize("n_init", [1, 2])
+def test_halving_drops_candidates_that_fail_in_training(iteration, stop, n_init):
+    """At once, on the way, or before they start; the others go on as if it had not been there."""
+    vae = make_vae(max_iter=8, early_stopping=False, n_init=n_init)
+    params = {"cv": 2, "scoring": {"beta": lowest_beta, "nats": mean_density}, "refit": "beta"}
+    grid = {"beta": [2.0, FailsAt(iteration), 0.5, 1.0]}
+    search = VAESearchCV(vae, grid, factor=2, **params)
+    with pytest.warns(FitFailedWarning, match="2 fits failed out of a total of 14"):
+        search.fit(X)
+    results = search.cv_results_
+    (end,) = VAESearchCV(vae, {"beta": [0.5]}, **params).fit(X).cv_results_["mean_test_nats"]
+
+    assert search.n_candidates_ == [4, 2, 1]
+    assert search.best_params_ == {"beta": 0.5}
+    assert results["mean_test_nats"][-1] == pytest.approx(end, abs=1e-6)
+    failed = np.isnan(results["mean_test_nats"])
+    assert failed.sum() == 1
+    assert results["iter"][failed] == [stop]
+    assert results["params"][failed.argmax()]["beta"] is grid["beta"][1]
+
+
+def test_halving_raises_the_error_of_training_if_asked_for():
+    """As GridSearchCV does."""
+    search = VAESearchCV(make_vae(early_stopping=False), {"beta": [1.0, Unlucky()]}, cv=2)
+    with pytest.raises(ValueError, match="beta"):
+        search.set_params(factor=2, error_score="raise").fit(X)
+
+
+@pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite")
+def test_a_second_run_that_fails_in_a_halving_is_not_the_others_failure(monkeypatch):
+    """They are trained again without it."""
+    train = fits.train
+
+    def limited(runs, **kwargs):
+        if any(run.architecture.n_components == 2 for run in runs):
+            raise MemoryError
+        return train(runs, **kwargs)
+
+    monkeypatch.setattr(fits, "train", limited)
+    grid = {"n_components": [1, 2]}
+    search = VAESearchCV(make_vae(), grid, cv=2, factor=3, refit=False, error_score=-99.0)
+    with pytest.warns(FitFailedWarning, match="2 fits failed out of a total of 4"):
+        search.fit(X)
+
+    assert (search.cv_results_["mean_test_score"] == -99).tolist() == [False, True]
+
+
 def test_what_cannot_be_trained_together_is_trained_apart(monkeypatch, found):
     """As where memory does not suffice for the whole fleet."""
     sizes = []
@@ -856,6 +941,57 @@ def test_a_fold_is_encoded_once(monkeypatch):
     VAESearchCV(make_vae(), GRID, cv=3, refit=False).fit(X)
 
     assert len(calls) == 3
+
+
+def alive(references):
+    return sum(reference() is not None for reference in references)
+
+
+@pytest.mark.parametrize("estimator", [make_vae, in_pipeline])
+def test_rows_of_a_fold_go_when_it_is_done(monkeypatch, estimator):
+    """Where they are many, the next fold's are encoded only then; and the results are the same."""
+    encoded, before = [], []
+    encode = BaseVAE._to_table
+
+    def watched(self, X, weight):
+        before.append(alive(encoded))
+        table = encode(self, X, weight)
+        encoded.extend(weakref.ref(rows) for rows in (table.x, X))
+        return table
+
+    monkeypatch.setattr(BaseVAE, "_to_table", watched)
+    grid = GRID if estimator is make_vae else IN_PIPELINE
+    search = VAESearchCV(estimator(), grid, cv=3, refit=False)
+    together = search.fit(X).cv_results_
+    assert before[1] > 0
+    assert alive(encoded) == 0
+    before.clear()
+    monkeypatch.setattr(rides, "TABLES_TOGETHER", 1)
+
+    assert_same_results(search.fit(X).cv_results_, together)
+    assert before == [0, 0, 0]
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_fleets_of_which_nobody_is_left_go(monkeypatch, early_stopping):
+    """At each stop of a halving, with all that they hold."""
+    trainers, left = [], []
+    begin = Trainer.begin
+
+    def watched(self, *arguments):
+        trainers.append(weakref.ref(self))
+        return begin(self, *arguments)
+
+    def counting(estimator, X, y=None):
+        left.append(alive(trainers))
+        return -estimator.hidden_layer_sizes[0]
+
+    monkeypatch.setattr(Trainer, "begin", watched)
+    vae = make_vae(max_iter=4, early_stopping=early_stopping)
+    grid = {"hidden_layer_sizes": [(6,), (5,), (4,), (3,)]}
+    VAESearchCV(vae, grid, cv=2, factor=2, scoring=counting, refit=False).fit(X)
+
+    assert left == [4] * 8 + [2] * 4 + [0] * 2
 
 
 # -- scikit-learn's callbacks ----------------------------------------------------------------

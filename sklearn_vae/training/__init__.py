@@ -1,8 +1,9 @@
 """Training: what a run is made of, where it stands, the loop itself, and many runs at once."""
 
 from sklearn_vae.training.course import Course
-from sklearn_vae.training.fits import Fit, Fitted, Heats, fit_all, history_of
+from sklearn_vae.training.fits import Fit, Fitted, apart, fit_all, history_of
 from sklearn_vae.training.fleet import Run, launch, speed_for, train
+from sklearn_vae.training.heats import Heats
 from sklearn_vae.training.plan import Plan, Table
 from sklearn_vae.training.trainer import Outcome, Trainer
 
@@ -16,6 +17,7 @@ __all__ = [
     "Run",
     "Table",
     "Trainer",
+    "apart",
     "fit_all",
     "history_of",
     "launch",

@@ -4,18 +4,21 @@ A fit is trained once, or twice: on most rows, to find out how long, and again o
 them; from one start or from several. The runs of all fits ride together.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
 from sklearn_vae.model import Architecture
 from sklearn_vae.randomness import Stream, make_generator, stream_seed
-from sklearn_vae.training.fleet import Run, fleets_of, launch, speed_for, tables_of, train
+from sklearn_vae.training.fleet import Run, train
 from sklearn_vae.training.plan import Plan, Table
 from sklearn_vae.training.trainer import Outcome
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -111,19 +114,21 @@ class Progress:
         self.fit = fit
         self.first = fit.runs(*tables)
         self.again: list[Run] = []
+        self.outcomes: list[Outcome] = []
 
-    def go_on(self, outcomes: Sequence[Outcome]) -> None:
+    def go_on(self, outcomes: Sequence[Outcome]) -> Self:
         """Choose among the starts, and make the second runs."""
-        fit = self.fit
+        fit, later = self.fit, copy(self)
         order = np.argsort([outcome.loss for outcome in outcomes], kind="stable")
         kept = order if fit.keeps_all else order[:1]
-        self.outcomes = [outcomes[place] for place in kept]
-        self.first = [self.first[place] for place in kept]
+        later.outcomes = [outcomes[place] for place in kept]
+        later.first = [self.first[place] for place in kept]
         if fit.refit and fit.n_valid:
-            self.again = [
+            later.again = [
                 fit.run(replace(run.plan, stage_lengths=outcome.path), fit.table, None)
-                for run, outcome in zip(self.first, self.outcomes, strict=True)
+                for run, outcome in zip(later.first, later.outcomes, strict=True)
             ]
+        return later
 
     def end(self, outcomes: Sequence[Outcome]) -> Fitted:
         """Put together what both runs have led to."""
@@ -156,76 +161,25 @@ def fit_all(fits: Sequence[Fit], **kwargs: Any) -> list[Fitted]:
     list of Fitted
         One per fit, in their order. Each is what the fit alone would have led to.
     """
-    under_way = _begin(fits)
+    under_way = begin_all(fits)
     first = _train([progress.first for progress in under_way], **kwargs)
-    return _end(under_way, first, **kwargs)
+    return end_all(under_way, first, **kwargs)
 
 
-class Heats:
-    """Fits whose first runs go forward a stretch at a time, and of which some are given up.
-
-    Parameters
-    ----------
-    fits : sequence of Fit
-        What is wanted. Those that remain end as they would have without the others.
-    """
-
-    def __init__(self, fits: Sequence[Fit]):
-        self.under_way = _begin(fits)
-        runs = [run for progress in self.under_way for run in progress.first]
-        self.trainers = []
-        self.seats: list[tuple[int, int]] = [(-1, -1)] * len(runs)
-        for number, places in enumerate(fleets_of(runs)):
-            own = [runs[place] for place in places]
-            with speed_for(own):
-                trainer = launch(own, verbose=0)
-                trainer.begin(*tables_of(own))
-            self.trainers.append((trainer, own))
-            for member, place in enumerate(places):
-                self.seats[place] = number, member
-        ends = np.cumsum([len(progress.first) for progress in self.under_way]).tolist()
-        self.places = [
-            range(end - len(progress.first), end)
-            for end, progress in zip(ends, self.under_way, strict=True)
-        ]
-
-    def advance(self, n_iterations: int | None = None) -> None:
-        """Train until so many iterations are done, to the end by default."""
-        for trainer, runs in self.trainers:
-            if len(trainer.members_) == 0:  # all have come to their end
-                continue
-            with speed_for(runs):
-                trainer.advance(n_iterations)
-
-    def so_far(self, fit: int) -> Fitted:
-        """Tell what a fit has led to until here, without its second run."""
-        progress = copy(self.under_way[fit])
-        progress.go_on(self._outcomes(fit))
-        return progress.end([])
-
-    def give_up(self, fits: Iterable[int]) -> None:
-        """Train some fits no further."""
-        members: dict[int, list[int]] = {}
-        for fit in fits:
-            for place in self.places[fit]:
-                number, member = self.seats[place]
-                members.setdefault(number, []).append(member)
-        for number, own in members.items():
-            trainer, _ = self.trainers[number]
-            trainer.leave(np.isin(trainer.members_, own))
-
-    def end(self, fits: Sequence[int]) -> list[Fitted]:
-        """Finish some fits, their second runs too."""
-        self.advance()
-        chosen = [self.under_way[fit] for fit in fits]
-        return _end(chosen, [self._outcomes(fit) for fit in fits], verbose=0)
-
-    def _outcomes(self, fit: int) -> list[Outcome]:
-        seats = [self.seats[place] for place in self.places[fit]]
-        return [self.trainers[number][0].peek(member) for number, member in seats]
+def apart(
+    do: Callable[[Sequence[Item]], Sequence[Found]], items: Sequence[Item]
+) -> list[Found | None]:
+    """Do all at once, or in halves if that fails; None for an item that fails alone."""
+    try:
+        return [*do(items)]
+    except Exception:
+        if len(items) == 1:
+            return [None]
+    middle = len(items) // 2
+    return [*apart(do, items[:middle]), *apart(do, items[middle:])]
 
 
-def _begin(fits: Sequence[Fit]) -> list[Progress]:
+def begin_all(fits: Sequence[Fit]) -> list[Progress]:
     """Set rows aside, the same ones where fits agree, and make the first runs."""
     splits: dict[tuple[int, int, int], tuple[Table, Table | None]] = {}
     under_way = []
@@ -238,14 +192,13 @@ def _begin(fits: Sequence[Fit]) -> list[Progress]:
     return under_way
 
 
-def _end(
+def end_all(
     under_way: Sequence[Progress], first: Sequence[Sequence[Outcome]], **kwargs: Any
 ) -> list[Fitted]:
     """Do the second runs that follow from the first ones, and put both together."""
-    for progress, outcomes in zip(under_way, first, strict=True):
-        progress.go_on(outcomes)
-    second = _train([progress.again for progress in under_way], **kwargs)
-    return [own.end(outcomes) for own, outcomes in zip(under_way, second, strict=True)]
+    later = [own.go_on(outcomes) for own, outcomes in zip(under_way, first, strict=True)]
+    second = _train([progress.again for progress in later], **kwargs)
+    return [own.end(outcomes) for own, outcomes in zip(later, second, strict=True)]
 
 
 def _train(nested: Sequence[Sequence[Run]], **kwargs: Any) -> list[list[Outcome]]:

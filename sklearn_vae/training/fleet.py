@@ -18,10 +18,17 @@ from sklearn_vae.model import Architecture
 from sklearn_vae.randomness import Stream, make_generator
 from sklearn_vae.start import LinearStart, Spectrum
 from sklearn_vae.training.plan import Plan, Table
-from sklearn_vae.training.trainer import Outcome, Trainer
+from sklearn_vae.training.trainer import (
+    VALIDATION_ROWS,
+    Outcome,
+    Trainer,
+    validation_draws,
+)
 
 # Bytes that a fleet works on in a step: what stays in the last cache before memory.
 WORKING_SET = 16 << 20
+# Bytes that a fleet may hold, beside rows that are in memory anyway.
+MEMORY = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -72,10 +79,23 @@ class Run:
     @property
     def working_set(self) -> int:
         """About how many bytes a step reads and writes."""
-        layers = self.architecture.layers
-        widths = 2 * sum(self.architecture.hidden_layer_sizes) + 4 * self.train.x.shape[1]
         # weights, gradients and two moments; values and gradients of every layer, twice
-        return self.train.x.element_size() * (4 * sum(layers) + 4 * self.batch_rows * widths)
+        return self._bytes(4, 4 * self.batch_rows)
+
+    @property
+    def memory(self) -> int:
+        """About how many bytes stay in use between steps, or are used in validation."""
+        per_value = self.plan.objective.n_draws
+        rows = 0 if self.valid is None else len(self.valid)
+        together = min(rows, max(VALIDATION_ROWS // per_value, 1))
+        # the best weights and what decides whether they shrink are kept beside the others
+        return self.working_set + self._bytes(2, together * per_value * validation_draws(rows))
+
+    def _bytes(self, n_weights: int, n_values: int) -> int:
+        """So many numbers per weight, and per feature of each layer."""
+        widths = 2 * sum(self.architecture.hidden_layer_sizes) + 4 * self.train.x.shape[1]
+        n_numbers = n_weights * sum(self.architecture.layers) + n_values * widths
+        return self.train.x.element_size() * n_numbers
 
 
 def train(runs: Sequence[Run], **kwargs: Any) -> list[Outcome]:
@@ -104,7 +124,7 @@ def train(runs: Sequence[Run], **kwargs: Any) -> list[Outcome]:
 
 
 def fleets_of(runs: Sequence[Run]) -> Iterator[list[int]]:
-    """Divide runs into fleets; yield the places of each one's."""
+    """Divide runs into fleets, by shape, cache and memory; yield the places of each one's."""
     alike: dict[Hashable, list[int]] = {}
     for place, run in enumerate(runs):
         alike.setdefault(run.shape, []).append(place)
@@ -112,7 +132,24 @@ def fleets_of(runs: Sequence[Run]) -> Iterator[list[int]]:
         most = max(WORKING_SET // max(runs[place].working_set for place in places), 1)
         n_fleets = -(-len(places) // most)
         for part in np.array_split(places, n_fleets):
-            yield part.tolist()
+            yield from _halves(part.tolist(), runs)
+
+
+def _halves(places: list[int], runs: Sequence[Run]) -> Iterator[list[int]]:
+    """Halve a fleet until it holds no more than it may."""
+    if len(places) == 1 or memory_of([runs[place] for place in places]) <= MEMORY:
+        yield places
+        return
+    middle = len(places) // 2
+    yield from _halves(places[:middle], runs)
+    yield from _halves(places[middle:], runs)
+
+
+def memory_of(runs: Sequence[Run]) -> int:
+    """About how many bytes a fleet holds, beside rows that are in memory anyway."""
+    train = Table.bytes_to_stack([run.train for run in runs])
+    valid = Table.bytes_to_stack([run.valid for run in runs if run.valid is not None])
+    return train + valid + sum(run.memory for run in runs)
 
 
 def launch(runs: Sequence[Run], **kwargs: Any) -> Trainer:
@@ -123,15 +160,17 @@ def launch(runs: Sequence[Run], **kwargs: Any) -> Trainer:
     model = largest.architecture.build(len(runs), sizes).to(like)
     model.flatten()
     start = _starts(max(sizes))
+    rows = []
     for member, run in enumerate(runs):
         if run.weights is None:
+            own = start(run)
             model.draw(member, run.plan.seed)
-            model.start_at(member, start(run))
+            model.start_at(member, own)
+            rows.append(_spread_rows(run, own, model.prior.n_rows))
         else:
             model.load(run.weights, member)
-    if runs[0].weights is None:
-        n_rows = model.prior.n_rows
-        model.start_prior(torch.cat([_some_rows(run, n_rows) for run in runs]))
+    if rows and model.prior.n_rows:
+        model.start_prior(torch.stack(rows))
     loss = runs[0].plan.objective.loss(
         _per_member([run.free_bits for run in runs], like),
         _per_member([run.prior_rows for run in runs], like),
@@ -162,12 +201,23 @@ def _per_member(values: list[float], like: torch.Tensor) -> float | torch.Tensor
     return like.new_tensor(values) if any(values) else 0.0
 
 
-def _some_rows(run: Run, n_rows: int) -> torch.Tensor:
-    """Draw rows of a run's table, each as often as any other: (1, n_rows, n_columns)."""
+def _spread_rows(run: Run, start: LinearStart, n_rows: int) -> torch.Tensor:
+    """Draw rows of a run's table, evenly along its first principal axis: (n_rows, n_columns).
+
+    They are drawn by quantile: a row of weight 2 is as two rows.
+    """
+    if n_rows == 0:
+        return run.train.x[:0]
+    everything = torch.arange(len(run.train), device=run.train.x.device)
+    x, weight = run.train.take(everything.unsqueeze(0))
+    order = (x[0] @ torch.as_tensor(start.recognition[:, 0]).to(x)).argsort()
+    counts = torch.ones(len(order)) if weight is None else weight[0, order].cpu()
+    ends = counts.double().cumsum(0)
     generator = make_generator(run.plan.seed, Stream.PRIOR)
-    order = torch.randperm(len(run.train), generator=generator) if n_rows else torch.arange(1)
-    some = order.repeat(-(-n_rows // len(order)))[:n_rows]
-    return run.train.take(some.to(run.train.x.device).unsqueeze(0))[0]
+    chance = torch.rand(n_rows, generator=generator, dtype=torch.double)
+    places = (torch.arange(n_rows) + chance) / n_rows * ends[-1]
+    chosen = torch.searchsorted(ends, places).clamp(max=len(order) - 1)
+    return x[0, order[chosen.to(order.device)]]
 
 
 def _starts(n_components: int) -> Callable[[Run], LinearStart]:
@@ -178,6 +228,6 @@ def _starts(n_components: int) -> Callable[[Run], LinearStart]:
         key = id(run.train)
         if key not in spectra:
             spectra[key] = Spectrum.of(*run.train.arrays(), n_components)
-        return spectra[key].start(run.architecture.n_components)
+        return spectra[key].start(run.architecture.n_components, run.prior_rows)
 
     return start

@@ -83,6 +83,15 @@ class Table:
             n_rows,
         )
 
+    @classmethod
+    def bytes_to_stack(cls, tables: Sequence[Self]) -> int:
+        """How many bytes ``stack`` makes: of one table none, and of its parts no rows."""
+        parts = {id(table): table for table in tables}.values()
+        wholes = {id(table.x): table.x.nbytes for table in parts}.values()
+        rows = sum(wholes) if len(wholes) > 1 else 0
+        numbers = 8 * sum(map(len, parts)) if any(part.own is not None for part in parts) else 0
+        return rows + (numbers if len(parts) > 1 else 0)
+
     def __len__(self) -> int:
         return self.n_rows
 
@@ -241,7 +250,7 @@ def steps_of(
     )[:, : sum(sizes)].to(like.device)  # (S, rows of all steps)
     batches = iter(rows.split(sizes, dim=1))
     per_row = plan.n_draws(n_rows)
-    n_together = max(NOISE_ROWS // plan.batch_size, 1)
+    n_together = max(NOISE_ROWS // (plan.batch_size * plan.objective.n_draws), 1)
     for block, first in enumerate(range(0, len(sizes), n_together)):
         some = sizes[first : first + n_together]
         n_draws = [per_row if shared else per_row * size for size in some]

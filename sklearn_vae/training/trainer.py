@@ -59,6 +59,11 @@ class Outcome:
     diverged: bool
 
 
+def validation_draws(n_rows: int) -> int:
+    """How many draws each of so many validation rows gets."""
+    return 2 ** int(np.log2(np.clip(VALIDATION_DRAWS // max(n_rows, 1), 1, 16)))
+
+
 class Trainer(NeuralNet):
     """A skorch net that trains the members of a model, each by its ``Plan``.
 
@@ -236,6 +241,9 @@ class Trainer(NeuralNet):
             self.valid_ = None if self.valid_ is None else self.valid_.keep(kept)
             self.limit_ = self.limit_[staying]
             self._take_stock()
+        else:  # the weights of all are in their outcomes: rows and buffers can go
+            del self.train_, self.valid_
+            self._gradients.clear()
 
     def _outcome(self, place: int) -> Outcome:
         course, member = self.course_, int(self.members_[place])
@@ -318,9 +326,8 @@ class Trainer(NeuralNet):
         """
         n_rows = min(n_rows or len(valid), len(valid))
         flat, n_noise = self.module_.flat, self.module_.architecture.n_noise
-        n_draws = n_draws or 2 ** int(np.log2(np.clip(VALIDATION_DRAWS // n_rows, 1, 16)))
-        n_together = max(VALIDATION_ROWS // self.criterion_.n_draws, 1)
-        n_draws *= self.criterion_.n_draws
+        per_value = self.criterion_.n_draws
+        n_draws = (n_draws or validation_draws(n_rows)) * per_value
         noise = np.zeros((len(flat), n_draws, 1, n_noise))
         for place, member in enumerate(self.members_.tolist()):
             plan, size = self.plans[member], int(self.module_.sizes[place])
@@ -329,7 +336,8 @@ class Trainer(NeuralNet):
             noise[place, :, 0, :size] = points
         draws, beta = torch.as_tensor(noise).to(flat), torch.as_tensor(self.final_beta_).to(flat)
         total = np.zeros((len(REPORTED), len(flat)))
-        for rows in torch.arange(n_rows, device=flat.device).split(n_together):
+        at_a_time = max(VALIDATION_ROWS // per_value, 1)
+        for rows in torch.arange(n_rows, device=flat.device).split(at_a_time):
             x, weight = valid.take(rows.expand(len(flat), -1))
             terms = self.criterion_(self.module_, x, weight, draws, beta)
             total += terms.reported().cpu().numpy() * (len(rows) / n_rows)

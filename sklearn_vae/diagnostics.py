@@ -1,0 +1,247 @@
+"""What a fitted model makes of its codes, and whether its densities can be trusted."""
+
+import warnings
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_scalar
+from sklearn.utils.validation import check_is_fitted
+
+if TYPE_CHECKING:
+    from sklearn_vae.base import BaseVAE
+
+# A unit whose KL is no larger than this, in nats, says next to nothing of a row.
+ACTIVE_FROM = 0.1
+# Few units are active where it is less than this share of them.
+FEW = 0.5
+
+
+class Calibration(NamedTuple):
+    """Where rows lie in the distributions that a model predicts for them.
+
+    Attributes
+    ----------
+    pit : ndarray of shape (n_samples, n_features)
+        Probability integral transforms, in 0 to 1; NaN in constant columns.
+    statistic : ndarray of shape (n_features,)
+        Kolmogorov and Smirnov's distance of each column's transforms from uniform ones.
+    pvalue : ndarray of shape (n_features,)
+        Probability of a distance so large in a calibrated model.
+    """
+
+    pit: np.ndarray
+    statistic: np.ndarray
+    pvalue: np.ndarray
+
+
+def kl_per_unit(estimator: "BaseVAE", X: Any) -> np.ndarray:
+    """KL of q(z|x) from the standard normal, per latent dimension.
+
+    Parameters
+    ----------
+    estimator : VAETransformer
+        A fitted estimator. Of several members the best is asked.
+    X : array-like of shape (n_samples, n_features)
+        Rows, in the units of the training rows.
+
+    Returns
+    -------
+    ndarray of shape (n_components,)
+        Nats, averaged over the rows.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_vae import VAETransformer
+    >>> from sklearn_vae.diagnostics import kl_per_unit
+    >>> X = load_iris().data
+    >>> vae = VAETransformer(n_components=2, max_iter=20, random_state=0).fit(X)
+    >>> kl_per_unit(vae, X).shape
+    (2,)
+    """
+    check_is_fitted(estimator)
+    return estimator._fitted().kl(estimator._validate(X, reset=False)).mean(axis=0)
+
+
+def active_units(estimator: "BaseVAE", X: Any, *, threshold: float = ACTIVE_FROM) -> np.ndarray:
+    """Which latent dimensions say something of a row.
+
+    The mean KL is asked, not the variance of the codes [1]_, which in a linear model with
+    two factors and dimensions to spare counts more than two.
+
+    Parameters
+    ----------
+    estimator : VAETransformer
+        A fitted estimator.
+    X : array-like of shape (n_samples, n_features)
+        Rows, in the units of the training rows.
+    threshold : float, default=0.1
+        Nats of KL above which a dimension is active.
+
+    Returns
+    -------
+    ndarray of bool of shape (n_components,)
+        Their sum is the number of active dimensions.
+
+    References
+    ----------
+    .. [1] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance Weighted
+       Autoencoders", ICLR 2016.
+    """
+    return kl_per_unit(estimator, X) > threshold
+
+
+def train_validation_gap(estimator: "BaseVAE", X_train: Any = None, X_valid: Any = None) -> float:
+    """How many nats per row the model says more of rows it has learned from.
+
+    Parameters
+    ----------
+    estimator : VAETransformer
+        A fitted estimator.
+    X_train, X_valid : array-like of shape (n_samples, n_features), default=None
+        Rows it was fitted to, and rows it has not seen: the gap is that of the scores.
+        By default it is that of the losses in ``history_``, where that of the validation
+        rows was lowest; there ``loss`` is an average over an iteration's steps.
+
+    Returns
+    -------
+    float
+        Nats; near 0 if nothing was learned by heart.
+
+    Raises
+    ------
+    ValueError
+        If only one table is given, or none and there were no validation rows.
+    """
+    check_is_fitted(estimator)
+    if (X_train is None) != (X_valid is None):
+        raise ValueError("X_train and X_valid must be given both or neither.")
+    if X_train is not None:
+        return estimator.score(X_train) - estimator.score(X_valid)
+    validated = [row for row in estimator.history_ if "val_loss" in row]
+    if not validated:
+        raise ValueError(
+            "No rows were set aside in this fit, so its history has no 'val_loss'. Give X_train "
+            "and X_valid, or fit with early_stopping=True."
+        )
+    best = min(validated, key=lambda row: row["val_loss"])
+    return float(best["val_loss"] - best["loss"])
+
+
+def warn_of_collapse(estimator: "BaseVAE", X: Any, *, threshold: float = ACTIVE_FROM) -> np.ndarray:
+    """Warn where the codes say nothing of the rows, and say what to change.
+
+    Parameters
+    ----------
+    estimator : VAETransformer
+        A fitted estimator.
+    X : array-like of shape (n_samples, n_features)
+        Rows, in the units of the training rows.
+    threshold : float, default=0.1
+        Nats of KL above which a dimension is active.
+
+    Returns
+    -------
+    ndarray of bool of shape (n_components,)
+        Which dimensions are active.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If none is active, or fewer than half of them.
+    """
+    active = active_units(estimator, X, threshold=threshold)
+    n_active, n_components = int(active.sum()), len(active)
+    if n_active >= FEW * n_components:
+        return active
+    if n_active == 0:
+        advice = (
+            "The posterior has collapsed: no code says anything of its row. Lower beta "
+            f"(it is {estimator.beta!r}) or let it rise with WarmUp, or set free_bits to some "
+            f"tenths of a nat (it is {estimator.free_bits!r})"
+        )
+    else:
+        advice = (
+            f"The others cost nothing and say nothing. If {n_active} are enough, set "
+            f"n_components={n_active}; if not, lower beta (it is {estimator.beta!r}) or set "
+            f"free_bits to some tenths of a nat (it is {estimator.free_bits!r})"
+        )
+    warnings.warn(
+        f"{n_active} of {n_components} latent dimensions have a mean KL above {threshold} nats. "
+        f"{advice}.",
+        ConvergenceWarning,
+        stacklevel=2,
+    )
+    return active
+
+
+def calibration(
+    estimator: "BaseVAE",
+    X: Any,
+    *,
+    given: str = "nothing",
+    n_draws: int = 4096,
+) -> Calibration:
+    r"""Probability integral transforms of held-out rows, column by column.
+
+    A value's transform is the probability that the model gives to smaller values,
+    :math:`F_j(x_j)`. If the model is right they are uniform between 0 and 1; too many near
+    0 and 1 mean that it is too sure of itself, too many in the middle that it is not sure
+    enough [1]_. For two-valued columns the jump of :math:`F_j` is filled in by chance.
+
+    Parameters
+    ----------
+    estimator : VAETransformer
+        A fitted estimator; of several members the mixture is asked.
+    X : array-like of shape (n_samples, n_features)
+        Rows that it was not fitted to, in the units of the training rows.
+    given : {"nothing", "others"}, default="nothing"
+        What is known when a value is predicted: nothing, which asks for each column's
+        marginal distribution, or all other columns of its row.
+    n_draws : int, default=4096
+        Codes over which distributions are averaged: drawn from p(z), or with
+        ``given="others"`` from q(z|x), widened and weighed by importance. They follow
+        from the estimator's ``random_state``.
+
+    Returns
+    -------
+    Calibration
+        Transforms, and each column's distance from the uniform distribution.
+
+    Raises
+    ------
+    ValueError
+        If ``given`` or ``n_draws`` is not as it must be.
+
+    References
+    ----------
+    .. [1] A. P. Dawid, "Present Position and Potential Developments: Some Personal
+       Views: Statistical Theory: The Prequential Approach", Journal of the Royal
+       Statistical Society A 147, 1984.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_vae import VAETransformer
+    >>> from sklearn_vae.diagnostics import calibration
+    >>> X = load_iris().data
+    >>> vae = VAETransformer(n_components=2, max_iter=20, random_state=0).fit(X[::2])
+    >>> calibration(vae, X[1::2], n_draws=64).pit.shape
+    (75, 4)
+    """
+    check_is_fitted(estimator)
+    if given not in ("nothing", "others"):
+        raise ValueError(f"given must be 'nothing' or 'others'. Got {given!r} instead.")
+    check_scalar(n_draws, "n_draws", Integral, min_val=1)
+    rows = estimator._validate(X, reset=False)
+    fitted = estimator._fitted()
+    transforms = fitted.marginals if given == "nothing" else fitted.conditionals
+    pit = np.full(rows.shape, np.nan)
+    pit[:, fitted.columns.order] = transforms(rows, n_draws)
+    statistic, pvalue = np.full((2, rows.shape[1]), np.nan)
+    for column in fitted.columns.order:
+        statistic[column], pvalue[column] = stats.kstest(pit[:, column], "uniform")
+    return Calibration(pit, statistic, pvalue)
