@@ -4,21 +4,19 @@ import warnings
 
 import numpy as np
 from scipy import linalg
+from sklearn import config_context
 from sklearn.cluster import KMeans
 from sklearn.covariance import LedoitWolf
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from sklearn_vae.mixture import Anchors
+from sklearn_vae.start import recording_steps
 
 # Added to the components' variances, in units of the columns' own.
 SMALLEST_VARIANCE = 1e-5
 # A start needs no more rows than these, drawn by chance.
 MOST_ROWS = 20_000
-# Values of a column that lie less apart are not told apart.
-SMALLEST_STEP = 1e-9
-# A column is recorded in steps if so few of its values are different ones.
-MOST_DISTINCT = 0.5
 
 
 def learn_anchors(
@@ -61,8 +59,8 @@ def learn_anchors(
     rows = _copies(counts, len(x), np.random.default_rng(seed))
     real = x[rows][:, ~is_bit].astype(np.float64)
     bits = x[rows][:, is_bit].astype(np.float64)
-    floor = np.maximum(np.square(steps_of(real)) / 12 - SMALLEST_VARIANCE, 0)
-    with warnings.catch_warnings():
+    floor = np.maximum(np.square(recording_steps(real)) / 12 - SMALLEST_VARIANCE, 0)
+    with warnings.catch_warnings(), config_context(array_api_dispatch=False):
         warnings.simplefilter("ignore", ConvergenceWarning)  # it is a start, no end
         mixing, loc, covariance, share = _mixture(real, bits, n_mixture, covariance_type, seed)
     return Anchors(
@@ -95,17 +93,6 @@ def _mixture(
     share = np.eye(n_mixture)[labels]
     empty = np.zeros((n_mixture, 0, 0) if is_full else (n_mixture, 0))
     return share.mean(axis=0), np.zeros((n_mixture, 0)), empty, share
-
-
-def steps_of(x: np.ndarray) -> np.ndarray:
-    """Find the steps in which columns are recorded, 0 where values hardly repeat: (d,)."""
-    steps = np.zeros(x.shape[1])
-    for j, column in enumerate(x.T):
-        values = np.unique(column)
-        if 1 < len(values) < MOST_DISTINCT * len(column):
-            distances = np.diff(values)
-            steps[j] = distances[distances > SMALLEST_STEP].min(initial=np.ptp(values))
-    return steps
 
 
 def _copies(counts: np.ndarray | None, n_rows: int, generator: np.random.Generator) -> np.ndarray:

@@ -85,7 +85,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
     max_iter : int, default=60
         Iterations at the most. An iteration is one pass over the rows, or 25 gradient
         steps where a pass has fewer.
-    batch_size : int, default=256
+    batch_size : int, default=128
         Rows in a gradient step.
     learning_rate : float, default=1e-2
         Adam's step size. What is kept are running averages of the weights.
@@ -97,7 +97,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         gets one iteration, and its members equal shares.
     validation_fraction : float, default=0.15
         Share of the rows that are set aside.
-    n_iter_no_change : int, default=12
+    n_iter_no_change : int, default=10
         Iterations without a gain of ``tol`` after which a member's training stops.
     tol : float, default=1e-3
         Least gain in nats per row that counts.
@@ -192,12 +192,12 @@ class VAEDensity(DensityMixin, DensityEstimator):
         likelihood: Any = "auto",
         n_draws: int = 5,
         max_iter: int = 60,
-        batch_size: int = 256,
+        batch_size: int = 128,
         learning_rate: float = 1e-2,
         weight_decay: float = 0.0,
         early_stopping: Any = "auto",
         validation_fraction: float = 0.15,
-        n_iter_no_change: int = 12,
+        n_iter_no_change: int = 10,
         tol: float = 1e-3,
         refit: bool = True,
         callbacks: Any = None,

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 if TYPE_CHECKING:
     from sklearn_vae.base import BaseVAE
+    from sklearn_vae.estimator import DensityEstimator
 
 # A unit whose KL is no larger than this, in nats, says next to nothing of a row.
 ACTIVE_FROM = 0.1
@@ -35,6 +36,16 @@ class Calibration(NamedTuple):
     pit: np.ndarray
     statistic: np.ndarray
     pvalue: np.ndarray
+
+
+def _check_has_codes(estimator: Any, asked: str) -> None:
+    """Refuse an estimator whose codes are not for use."""
+    check_is_fitted(estimator)
+    if not hasattr(estimator, "transform"):
+        raise TypeError(
+            f"{asked} needs an estimator with codes, such as VAETransformer. "
+            f"Got {type(estimator).__name__} instead."
+        )
 
 
 def kl_per_unit(estimator: "BaseVAE", X: Any) -> np.ndarray:
@@ -62,7 +73,7 @@ def kl_per_unit(estimator: "BaseVAE", X: Any) -> np.ndarray:
     >>> kl_per_unit(vae, X).shape
     (2,)
     """
-    check_is_fitted(estimator)
+    _check_has_codes(estimator, "kl_per_unit")
     return estimator._fitted().kl(estimator._validate(X, reset=False)).mean(axis=0)
 
 
@@ -94,17 +105,20 @@ def active_units(estimator: "BaseVAE", X: Any, *, threshold: float = ACTIVE_FROM
     return kl_per_unit(estimator, X) > threshold
 
 
-def train_validation_gap(estimator: "BaseVAE", X_train: Any = None, X_valid: Any = None) -> float:
+def train_validation_gap(
+    estimator: "DensityEstimator", X_train: Any = None, X_valid: Any = None
+) -> float:
     """How many nats per row the model says more of rows it has learned from.
 
     Parameters
     ----------
-    estimator : VAETransformer
+    estimator : VAETransformer or VAEDensity
         A fitted estimator.
     X_train, X_valid : array-like of shape (n_samples, n_features), default=None
         Rows it was fitted to, and rows it has not seen: the gap is that of the scores.
         By default it is that of the losses in ``history_``, where that of the validation
-        rows was lowest; there ``loss`` is an average over an iteration's steps.
+        rows was lowest; there ``loss`` is an average over an iteration's steps. Of
+        VAEDensity's members, that of the largest share is asked.
 
     Returns
     -------
@@ -121,7 +135,7 @@ def train_validation_gap(estimator: "BaseVAE", X_train: Any = None, X_valid: Any
         raise ValueError("X_train and X_valid must be given both or neither.")
     if X_train is not None:
         return estimator.score(X_train) - estimator.score(X_valid)
-    validated = [row for row in estimator.history_ if "val_loss" in row]
+    validated = [row for row in estimator.history_ if "val_loss" in row and not row.get("member")]
     if not validated:
         raise ValueError(
             "No rows were set aside in this fit, so its history has no 'val_loss'. Give X_train "
@@ -179,7 +193,7 @@ def warn_of_collapse(estimator: "BaseVAE", X: Any, *, threshold: float = ACTIVE_
 
 
 def calibration(
-    estimator: "BaseVAE",
+    estimator: "DensityEstimator",
     X: Any,
     *,
     given: str = "nothing",
@@ -194,8 +208,9 @@ def calibration(
 
     Parameters
     ----------
-    estimator : VAETransformer
-        A fitted estimator; of several members the mixture is asked.
+    estimator : VAETransformer or VAEDensity
+        A fitted estimator; of several members the mixture is asked. VAEDensity knows the
+        marginal distributions only, which it finds by ``n_draws`` rows drawn from it.
     X : array-like of shape (n_samples, n_features)
         Rows that it was not fitted to, in the units of the training rows.
     given : {"nothing", "others"}, default="nothing"
@@ -235,6 +250,8 @@ def calibration(
     check_is_fitted(estimator)
     if given not in ("nothing", "others"):
         raise ValueError(f"given must be 'nothing' or 'others'. Got {given!r} instead.")
+    if given == "others":
+        _check_has_codes(estimator, "calibration with given='others'")
     check_scalar(n_draws, "n_draws", Integral, min_val=1)
     rows = estimator._validate(X, reset=False)
     fitted = estimator._fitted()

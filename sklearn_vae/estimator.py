@@ -53,6 +53,7 @@ class DensityEstimator(CallbackSupportMixin, BaseEstimator):
     validation_fraction: float
     columns_: Columns
     dtype_: np.dtype
+    history_: list[dict[str, Any]]
 
     def _fitted(self) -> Any:
         raise NotImplementedError

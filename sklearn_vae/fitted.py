@@ -237,11 +237,32 @@ class FittedStack:
         together = logsumexp(np.stack(scores), axis=0, b=self.weight[:, None])
         return together.astype(X.dtype, copy=False)
 
+    @property
+    def columns(self) -> Columns:
+        """The border between X and the models, which is the same for all."""
+        return self.members[0].columns
+
+    def marginals(self, X: np.ndarray, n_draws: int) -> np.ndarray:
+        """Transforms of each value by its column's distribution among draws: (n, n_columns)."""
+        seed, order = self.members[0].seed, self.columns.order
+        drawn = np.sort(self.sample(n_draws, seed, X.dtype)[:, order], axis=0)
+        uniform = np.random.default_rng(stream_seed(seed, Stream.CALIBRATION)).random(
+            (len(X), len(order))
+        )
+        found = np.empty_like(uniform)
+        for j, values in enumerate(X[:, order].T):
+            below, up_to = (
+                np.searchsorted(drawn[:, j], values, side) for side in ("left", "right")
+            )
+            # a draw more than there are, somewhere: a new value's rank among all of them
+            found[:, j] = (below + uniform[:, j] * (up_to - below + 1)) / (n_draws + 1)
+        return found
+
     def sample(self, n_samples: int, seed: int, dtype: np.dtype) -> np.ndarray:
         """Rows drawn from the members, each as often as its weight: (n_samples, n_features)."""
         generator = np.random.default_rng(stream_seed(seed, Stream.SAMPLE))
         chosen = generator.choice(len(self.members), n_samples, p=self.weight)
-        X = np.empty((n_samples, len(self.members[0].columns.kinds)), dtype)
+        X = np.empty((n_samples, len(self.columns.kinds)), dtype)
         for number, member in enumerate(self.members):
             own = chosen == number
             if own.any():

@@ -212,11 +212,12 @@ class MixtureVAE(Members):
         """
         with torch.no_grad():
             real, bits = x[..., self.real_columns], x[..., self.bit_columns]
-            away = real.unsqueeze(2) - self.loc.unsqueeze(1)  # (M, B, C, d)
-            if self.whiten.ndim == 4:
-                white = torch.einsum("mbcd,mced->mbce", away, self.whiten)
+            if self.whiten.ndim == 4:  # all components in one product
+                centre = (self.whiten @ self.loc.unsqueeze(-1)).flatten(1).unsqueeze(1)
+                white = real @ self.whiten.flatten(1, 2).mT - centre  # (M, B, C d)
+                white = white.unflatten(2, self.loc.shape[1:])  # (M, B, C, d)
             else:
-                white = away * self.whiten.unsqueeze(1)
+                white = (real.unsqueeze(2) - self.loc.unsqueeze(1)) * self.whiten.unsqueeze(1)
             log_joint = (
                 self.log_det.unsqueeze(1)
                 - 0.5 * white.square().sum(-1)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 from scipy.special import logsumexp
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_wine, make_moons
@@ -16,7 +17,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
-from sklearn_vae import VAEDensity, VAESearchCV
+from sklearn_vae import (
+    VAEDensity,
+    VAESearchCV,
+    calibration,
+    kl_per_unit,
+    train_validation_gap,
+)
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.model import Architecture
 from sklearn_vae.objectives import ELBO, Constant
@@ -213,6 +220,22 @@ def test_far_rows_are_finite_and_ordered(wine, fitted):
 def test_names_are_checked(wine, fitted):
     with pytest.raises(ValueError, match="feature names"):
         fitted.score_samples(pd.DataFrame(wine).rename(columns={"alcohol": "spirit"}))
+
+
+def test_it_is_calibrated_on_rows_it_has_not_seen(wine):
+    """Normal rows, whose transforms by the fitted density are near the exact ones."""
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.normal(3, 2, size=4000), rng.random(4000) < 0.3]).astype(float)
+    density = VAEDensity(**QUICK).fit(X[:2000])
+    found = calibration(density, X[2000:])
+
+    exact = stats.norm.cdf(X[2000:, 0], 3, 2)
+    assert np.abs(found.pit[:, 0] - exact).max() < 0.05
+    assert (found.statistic < 0.05).all()
+    assert np.isfinite(train_validation_gap(density))
+    for ask in (lambda: kl_per_unit(density, X), lambda: calibration(density, X, given="others")):
+        with pytest.raises(TypeError, match="VAEDensity"):
+            ask()
 
 
 def test_an_average_of_weights_is_what_is_kept():

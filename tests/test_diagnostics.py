@@ -157,13 +157,13 @@ def test_a_mixture_of_members_is_asked_as_a_whole():
     """Its marginal is the mean of the members' marginals."""
     X = plane(200, 0)
     vae = VAETransformer(1, n_init=2, members="all", max_iter=3, random_state=0).fit(X)
-    found = calibration(vae, X, n_draws=64).pit
+    found = calibration(vae, X, n_draws=8192).pit
     weights, parts = vae.weights_, []
     for member in range(2):
         vae.weights_ = {name: value[member : member + 1] for name, value in weights.items()}
-        parts.append(calibration(vae, X, n_draws=64).pit)
+        parts.append(calibration(vae, X, n_draws=8192).pit)
 
-    np.testing.assert_allclose(found, np.mean(parts, axis=0), rtol=1e-6)
+    np.testing.assert_allclose(found, np.mean(parts, axis=0), atol=0.02)
 
 
 @pytest.mark.parametrize(

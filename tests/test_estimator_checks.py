@@ -69,7 +69,7 @@ def test_the_checks_that_scikit_learn_keeps_for_itself_pass(name):
         pytest.skip(f"this scikit-learn has no {name}")
 
     check("VAETransformer", VAETransformer(max_iter=2))
-    if "transform" not in name:
+    if "transform" not in name and "names_out" not in name:
         check("VAEDensity", VAEDensity(max_iter=2))
 
 

@@ -7,7 +7,7 @@ from scipy import optimize, stats
 from sklearn.datasets import load_iris
 from sklearn.mixture import GaussianMixture
 
-from sklearn_vae.anchors import SMALLEST_VARIANCE, learn_anchors, steps_of
+from sklearn_vae.anchors import SMALLEST_VARIANCE, learn_anchors
 from sklearn_vae.density import shares_of
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.mixture import Anchors, MixtureArchitecture, _draw
@@ -167,13 +167,6 @@ def test_draws_of_components_follow_their_shares():
         np.testing.assert_allclose(found, share[0, 0], atol=0.015)
     # five in a row spread evenly: the largest component is met twice or three times
     assert set(np.unique((chosen == 0).sum(0))) <= {2, 3}
-
-
-def test_steps_are_those_of_the_recording():
-    rng = np.random.default_rng(0)
-    X = np.column_stack([rng.normal(size=500).round(1), rng.integers(4, size=500), rng.random(500)])
-
-    np.testing.assert_allclose(steps_of(X), [0.1, 1, 0])
 
 
 def test_a_column_recorded_in_steps_cannot_make_the_density_infinite():

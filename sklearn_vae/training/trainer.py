@@ -327,7 +327,7 @@ class Trainer(NeuralNet):
         n_rows = min(n_rows or len(valid), len(valid))
         flat, n_noise = self.module_.flat, self.module_.architecture.n_noise
         per_value = self.criterion_.n_draws
-        n_draws = (n_draws or validation_draws(n_rows)) * per_value
+        n_draws = -(-(n_draws or validation_draws(n_rows)) // per_value) * per_value
         noise = np.zeros((len(flat), n_draws, 1, n_noise))
         for place, member in enumerate(self.members_.tolist()):
             plan, size = self.plans[member], int(self.module_.sizes[place])
