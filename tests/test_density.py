@@ -28,6 +28,7 @@ from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.model import Architecture
 from sklearn_vae.objectives import ELBO, Constant
 from sklearn_vae.training import Plan, Table, Trainer
+from sklearn_vae.training.optimizer import FlatAdam
 
 QUICK = {"max_iter": 3, "random_state": 0}
 
@@ -222,6 +223,20 @@ def test_names_are_checked(wine, fitted):
         fitted.score_samples(pd.DataFrame(wine).rename(columns={"alcohol": "spirit"}))
 
 
+def test_noise_of_one_step_makes_rounded_numbers_a_density():
+    """Against the probabilities that the numbers were drawn by; without noise it is no density."""
+    rng = np.random.default_rng(0)
+    share = np.array([0.1, 0.4, 0.3, 0.2])
+    X = np.column_stack([rng.choice(4, 1500, p=share) for _ in range(2)]).astype(float)
+    exact = 2 * share @ np.log(share)
+    params = {"random_state": 0, "max_iter": 30}
+    plain, noisy = (VAEDensity(dequantize=on, **params).fit(X[:1000]) for on in (False, True))
+
+    test = X[1000:] + rng.uniform(-0.5, 0.5, size=(500, 2))
+    assert noisy.score(test) == pytest.approx(exact, abs=0.2)
+    assert plain.score(X[1000:]) > exact + 1 > plain.score(test) + 1
+
+
 def test_it_is_calibrated_on_rows_it_has_not_seen(wine):
     """Normal rows, whose transforms by the fitted density are near the exact ones."""
     rng = np.random.default_rng(0)
@@ -268,3 +283,31 @@ def test_an_average_of_weights_is_what_is_kept():
 
     assert len(seen) == 6
     torch.testing.assert_close(trained(0.7), average)
+
+
+def test_a_gradient_far_longer_than_usual_is_cut():
+    """To three times the usual length, in its own direction; a shorter one is left."""
+    model = Architecture(2, (4,), "tanh", ((Gaussian(), 3),)).build(2).double()
+    model.flatten()
+    adam = FlatAdam(model, 0.1, 0.0, longest=3.0)
+    for size in [1e6, *[1.0] * 9, 2.0]:  # the first one is all that is known
+        model.flat_grad.fill_(size)
+        adam.step()
+        adam.square.fill_(1 - 0.999 ** float(adam.count[0]))  # gradients of 1 are usual
+        torch.testing.assert_close(model.flat_grad, torch.full_like(model.flat_grad, size))
+    model.flat_grad[0].fill_(1000.0)
+    model.flat_grad[1].fill_(-2.5)
+    adam.step()
+
+    cut = torch.full_like(model.flat[0], 3.0)
+    torch.testing.assert_close(model.flat_grad[0], cut, rtol=1e-4, atol=0)
+    torch.testing.assert_close(model.flat_grad[1], torch.full_like(model.flat[0], -2.5))
+
+
+def test_heavy_tails_do_not_lead_astray():
+    """Extreme rows once made members diverge; and warnings are errors here."""
+    rng = np.random.default_rng(0)
+    X = np.exp(rng.normal(size=(600, 6)) @ rng.normal(size=(6, 6)))
+    density = VAEDensity(max_iter=30, random_state=0).fit(X[:400])
+
+    assert density.score(X[400:]) > GaussianMixture(5, random_state=0).fit(X[:400]).score(X[400:])

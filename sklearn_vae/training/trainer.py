@@ -18,7 +18,7 @@ from torch import Tensor
 from sklearn_vae.members import Members
 from sklearn_vae.model import FARTHEST_INPUT
 from sklearn_vae.objectives import ELBO, REPORTED, Loss
-from sklearn_vae.randomness import Stream, sobol_normal, stream_seed
+from sklearn_vae.randomness import Stream, make_generator, sobol_normal, stream_seed
 from sklearn_vae.training.course import Course
 from sklearn_vae.training.gradient import Gradient, has_gradient
 from sklearn_vae.training.optimizer import FlatAdam
@@ -106,7 +106,8 @@ class Trainer(NeuralNet):
         """Put our Adam in place of torch's."""
         rates = np.array([plan.learning_rate for plan in self.plans])
         decays = np.array([plan.weight_decay for plan in self.plans])
-        self.optimizer_ = FlatAdam(self.module_, rates, decays)
+        longest = min(plan.longest_gradient for plan in self.plans)
+        self.optimizer_ = FlatAdam(self.module_, rates, decays, longest)
         return self
 
     # -- the run ---------------------------------------------------------------------
@@ -210,7 +211,7 @@ class Trainer(NeuralNet):
         val_loss = None
         if valid is not None:
             val_loss = self._record_losses("val_", self.validate(valid), valid.offset)
-        loss = np.where(loss < self.limit_, loss, np.nan)
+        loss = np.where(self._is_near(loss, val_loss), loss, np.nan)
         warming_up = self.beta_ != self.final_beta_
         ended = course.advance(loss, val_loss, model.flat, warming_up=warming_up)
         self._leave_average(current, ended | course.diverged)
@@ -289,6 +290,8 @@ class Trainer(NeuralNet):
         if self._mask is not None:
             noise = noise * self._mask[:, None, None]
         x, weight = batch.take(rows)
+        if batch.steps is not None:
+            x = x + batch.steps * self._uniform(x)
         terms = self._differentiate(x, weight, noise)
         if self._hears_gradients:
             named = list(self.module_.named_parameters())
@@ -297,6 +300,13 @@ class Trainer(NeuralNet):
         if self.average_ is not None:
             self.average_.lerp_(self.module_.flat, self._forget)
         return terms
+
+    def _uniform(self, x: Tensor) -> Tensor:
+        """Draw numbers between -1/2 and 1/2, for each seed its own: as x, (M, B, d)."""
+        drawn = [
+            torch.rand(x.shape[1:], generator=chance, dtype=x.dtype) for chance in self._chances
+        ]
+        return (torch.stack(drawn)[self._seed_of] - 0.5).to(x.device)
 
     def _differentiate(self, x: Tensor, weight: Tensor | None, noise: Tensor) -> Tensor:
         """Leave the objective's gradient in the model; its terms (3, M)."""
@@ -350,12 +360,23 @@ class Trainer(NeuralNet):
         self._beta = torch.as_tensor(self.beta_).to(flat)
         total = torch.zeros(len(REPORTED), len(flat), dtype=flat.dtype, device=flat.device)
         n_rows, plan = 0, self.plans[0]
+        self._chances = [
+            make_generator(seed, Stream.DEQUANTIZE, self._iteration) for seed in self._seeds
+        ]
         for step in steps_of(plan, self._seeds, self._iteration, len(train), n_noise, flat):
             size = step.rows.shape[1]
             total.add_(self.train_step(train, step), alpha=size)
             n_rows += size
         # 0 * sum is not finite where a weight is not, though the last loss may still be
         return (total / n_rows + 0 * flat.sum(1)).double().cpu().numpy()
+
+    def _is_near(self, loss: np.ndarray, val_loss: np.ndarray | None) -> np.ndarray:
+        """Which members have not diverged, by what is kept of them: (M,) bool."""
+        if self.average_ is None:
+            return loss < self.limit_
+        # a step that went too far is one of many in the average
+        kept = np.zeros_like(loss) if val_loss is None else val_loss
+        return np.isfinite(loss) & (kept < self.limit_)
 
     @torch.no_grad()
     def _take_average(self) -> Tensor | None:
