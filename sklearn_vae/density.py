@@ -278,6 +278,12 @@ class VAEDensity(DensityMixin, DensityEstimator):
         self.seed_ = draw_seed(self.random_state)
         names = getattr(self, "feature_names_in_", None)
         self.columns_ = Columns.learn(rows, weight, self.likelihood, names)
+        if others := set(self.columns_.kinds) - {*NAMED.values(), None}:
+            raise ValueError(
+                f"The 'likelihood' parameter of VAEDensity must be 'auto', 'gaussian' or "
+                f"'bernoulli', or a list or dict of these by column: its scales are the "
+                f"mixtures'. Got {others.pop()!r} instead."
+            )
         self.dtype_ = rows.dtype
         table = self._to_table(rows, weight)
         if self.dequantize:

@@ -201,6 +201,11 @@ def test_mixtures_that_cannot_be_are_named(wine, mixtures):
         VAEDensity(mixtures=mixtures).fit(wine)
 
 
+def test_scales_are_not_for_the_user_to_choose(wine):
+    with pytest.raises(ValueError, match=r"'likelihood' parameter of VAEDensity .*scale='column'"):
+        VAEDensity(likelihood=Gaussian("column")).fit(wine)
+
+
 def test_a_failed_fit_leaves_the_old_one(wine):
     density = VAEDensity(max_iter=1, random_state=0).fit(wine)
     before = density.score_samples(wine)
