@@ -288,7 +288,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         table = self._to_table(rows, weight)
         if self.dequantize:
             table = replace(table, steps=self._steps(table))
-        self.mixtures_ = self._mixtures(len(table))
+        self.mixtures_ = self._mixtures(len(table) - self._n_valid(len(table)))
         return rows, table
 
     def _train(self, rows: np.ndarray, table: Table, **kwargs: Any) -> None:
@@ -401,7 +401,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         return torch.as_tensor(recording_steps(x) * is_real).to(table.x)
 
     def _mixtures(self, n_rows: int) -> list[tuple[int, str]]:
-        """What the members start at."""
+        """What the members start at, with so many rows to train on."""
         n_columns = len(self.columns_.order)
         if isinstance(self.mixtures, str):
             kinds = MIXTURES if n_columns <= MOST_COLUMNS_FOR_FULL else MIXTURES[1:]
@@ -412,8 +412,9 @@ class VAEDensity(DensityMixin, DensityEstimator):
             if not is_number or not 1 <= pair[0] <= n_rows or pair[1] not in COVARIANCE_TYPES:
                 raise ValueError(
                     f"The 'mixtures' parameter of VAEDensity must be 'auto' or hold pairs of a "
-                    f"number of components, at least 1 and no more than the {n_rows} rows, and a "
-                    f"covariance type of {COVARIANCE_TYPES}, such as [(1, 'full'), (8, 'diag')]. "
+                    f"number of components, at least 1 and no more than the {n_rows} training "
+                    f"rows, and a covariance type of {COVARIANCE_TYPES}, such as [(1, 'full'), "
+                    f"(8, 'diag')]. "
                     f"Got {self.mixtures!r} instead."
                 )
         return [(int(n), kind) for n, kind in self.mixtures]

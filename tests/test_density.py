@@ -132,6 +132,13 @@ def test_a_table_of_one_kind(bits):
     assert density.sample(7).shape == (7, X.shape[1])
 
 
+def test_a_table_of_constants_is_certain():
+    density = VAEDensity(max_iter=1, random_state=0).fit(np.full((30, 2), 7.0))
+
+    np.testing.assert_allclose(density.score_samples([[7, 7]]), 2 * np.log1p(-1 / 32), rtol=1e-6)
+    np.testing.assert_array_equal(density.sample(3), np.full((3, 2), 7.0))
+
+
 def test_wide_tables_have_diagonal_mixtures():
     X = np.random.default_rng(0).normal(size=(120, 130))
     density = VAEDensity(max_iter=1, random_state=0).fit(X)
@@ -194,7 +201,16 @@ def test_weights_count_as_copies(wine):
 
 @pytest.mark.parametrize(
     "mixtures",
-    [[], [(0, "full")], [(1, "tied")], [(10**6, "diag")], [3], [(True, "full")], [(1,)]],
+    [
+        [],
+        [(0, "full")],
+        [(1, "tied")],
+        [(10**6, "diag")],
+        [3],
+        [(True, "full")],
+        [(1,)],
+        [(170, "diag")],
+    ],
 )
 def test_mixtures_that_cannot_be_are_named(wine, mixtures):
     with pytest.raises(ValueError, match="'mixtures' parameter of VAEDensity must be 'auto' or"):

@@ -137,8 +137,9 @@ class FlatAdam(torch.optim.Optimizer):
         grad = self.model.flat_grad
         share = 1 - self.BETAS[1] ** self.count  # of the squares' mean that is there by now
         usual = (self.square.sum(1) / share).sqrt()  # (M,)
-        limit = torch.where(self.count > 0, self.longest * usual, math.inf)
-        grad.mul_((limit / grad.norm(dim=1)).clamp(max=1).unsqueeze(1))
+        limit, length = self.longest * usual, grad.norm(dim=1)
+        is_long = (self.count > 0) & (length > limit)
+        grad.mul_(torch.where(is_long, limit / length, 1.0).unsqueeze(1))
 
     def _plan_moves(self) -> None:
         """Prepare one call for all members of one step size: on one tensor if it is all."""
