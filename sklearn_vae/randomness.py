@@ -37,6 +37,7 @@ class Stream(IntEnum):
     RESTART = 7
     PRIOR = 8
     CALIBRATION = 9
+    INPUT = 10
 
 
 def draw_seed(random_state: Any) -> int:

@@ -178,6 +178,9 @@ class Plan:
     averaging : float, default=0.0
         Share that the average of the weights keeps at every step. Validation and the best
         weights are then those of the average, which a large step size shakes less.
+    input_noise : float, default=0.0
+        Standard deviation of the normal noise that is added to what the encoder sees of a
+        row in training. The likelihood is that of the row without it.
     """
 
     seed: int
@@ -194,6 +197,7 @@ class Plan:
     validation_seed: int | None = None
     objective: Objective = OBJECTIVES["elbo"]
     averaging: float = 0.0
+    input_noise: float = 0.0
 
     def n_steps(self, n_rows: int) -> int:
         """Gradient steps of an iteration over a table of this length."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from sklearn_vae.members import Members
 from sklearn_vae.model import FARTHEST_INPUT
 from sklearn_vae.objectives import ELBO, REPORTED, Loss
-from sklearn_vae.randomness import Stream, sobol_normal, stream_seed
+from sklearn_vae.randomness import Stream, make_generator, sobol_normal, stream_seed
 from sklearn_vae.training.course import Course
 from sklearn_vae.training.gradient import Gradient, has_gradient
 from sklearn_vae.training.optimizer import FlatAdam
@@ -274,6 +274,9 @@ class Trainer(NeuralNet):
         self._mask = self.module_.mask
         forget = np.array([[1 - plan.averaging] for plan in own])
         self._forget = torch.as_tensor(forget).to(self.module_.flat)  # (M, 1)
+        input_noise = np.array([plan.input_noise for plan in own]).reshape(-1, 1, 1)
+        self._is_noisy = bool(input_noise.any())
+        self._input_noise = torch.as_tensor(input_noise).to(self.module_.flat)  # (M, 1, 1)
         self._gradients: dict[tuple[int, int], Gradient] = {}
         self._is_written_out = has_gradient(self.module_, self.criterion_)
 
@@ -289,7 +292,7 @@ class Trainer(NeuralNet):
         if self._mask is not None:
             noise = noise * self._mask[:, None, None]
         x, weight = batch.take(rows)
-        terms = self._differentiate(x, weight, noise)
+        terms = self._differentiate(x, weight, noise, self._with_noise(x))
         if self._hears_gradients:
             named = list(self.module_.named_parameters())
             self.notify("on_grad_computed", named_parameters=named, batch=step, training=True)
@@ -298,17 +301,33 @@ class Trainer(NeuralNet):
             self.average_.lerp_(self.module_.flat, self._forget)
         return terms
 
-    def _differentiate(self, x: Tensor, weight: Tensor | None, noise: Tensor) -> Tensor:
+    def _with_noise(self, x: Tensor) -> Tensor | None:
+        """What the encoder is to see of rows (M, B, n_columns), if not the rows themselves."""
+        if not self._is_noisy:
+            return None
+        drawn = [
+            torch.randn(x.shape[1:], generator=generator, dtype=x.dtype)
+            for generator in self._input_generators
+        ]
+        noise = torch.stack(drawn).to(x.device)[self._seed_of]
+        return torch.addcmul(x, noise, self._input_noise)
+
+    def _differentiate(
+        self, x: Tensor, weight: Tensor | None, noise: Tensor, shown: Tensor | None
+    ) -> Tensor:
         """Leave the objective's gradient in the model; its terms (3, M)."""
         if self._is_written_out:
             shape = x.shape[1], noise.shape[1]
             if shape not in self._gradients:
                 self._gradients[shape] = Gradient(
-                    self.module_, cast(ELBO, self.criterion_), *shape, clamps=self.is_far_
+                    self.module_,
+                    cast(ELBO, self.criterion_),
+                    *shape,
+                    clamps=self.is_far_ or self._is_noisy,
                 )
-            return self._gradients[shape](x, weight, noise, self._beta)
+            return self._gradients[shape](x, weight, noise, self._beta, shown)
         with torch.enable_grad():
-            terms = self.criterion_(self.module_, x, weight, noise, self._beta)
+            terms = self.criterion_(self.module_, x, weight, noise, self._beta, shown)
             total = terms.to_minimise.sum()
         params = list(self.module_.parameters())
         found = torch.autograd.grad(total, params, materialize_grads=True)
@@ -350,6 +369,9 @@ class Trainer(NeuralNet):
         self._beta = torch.as_tensor(self.beta_).to(flat)
         total = torch.zeros(len(REPORTED), len(flat), dtype=flat.dtype, device=flat.device)
         n_rows, plan = 0, self.plans[0]
+        self._input_generators = [
+            make_generator(seed, Stream.INPUT, self._iteration) for seed in self._seeds
+        ]
         for step in steps_of(plan, self._seeds, self._iteration, len(train), n_noise, flat):
             size = step.rows.shape[1]
             total.add_(self.train_step(train, step), alpha=size)
