@@ -252,9 +252,7 @@ class ImportanceWeighted:
         shown : Tensor of shape (M, B, n_columns), optional
             What the encoder sees of the rows; by default the rows themselves.
         """
-        draws = model.log_weights(
-            x, noise, path_only=self.doubly_reparameterized, shown=shown
-        )
+        draws = model.log_weights(x, noise, path_only=self.doubly_reparameterized, shown=shown)
         log_weight = self._sets(draws.log_weight)
         log_share = log_weight.detach().log_softmax(2)
         share = log_share.exp()

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -17,7 +17,7 @@ from sklearn_vae.callbacks import Report, with_callbacks
 from sklearn_vae.checks import CONSTRAINTS, all_or_nothing, check_callbacks, widths_of
 from sklearn_vae.columns import Columns
 from sklearn_vae.device import resolve_device
-from sklearn_vae.estimator import FEWEST_ROWS, SCORE_DRAWS, DensityEstimator
+from sklearn_vae.estimator import FEWEST_ROWS, SCORE_DRAWS, TableEstimator
 from sklearn_vae.fitted import FittedVAE
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.model import Architecture
@@ -61,7 +61,7 @@ class Design:
 
     Attributes
     ----------
-    n_init, hidden_layer_sizes, max_iter, learning_rate, input_noise, trim_fraction : number or tuple
+    n_init, hidden_layer_sizes, max_iter, learning_rate, input_noise, trim_fraction
         The parameters of these names.
     components_per_column : float
         Latent dimensions per column.
@@ -126,7 +126,7 @@ METHODS: dict[str, tuple[Callable[[], Measure], Callable[[], Measure]]] = {
 }
 
 
-class VAEOutlierDetector(OutlierMixin, DensityEstimator):
+class VAEOutlierDetector(OutlierMixin, TableEstimator):
     """Outliers, by variational autoencoders and by neighbours that these have chosen.
 
     There are two settings, and data do not tell them apart. In *outlier detection*
@@ -384,14 +384,16 @@ class VAEOutlierDetector(OutlierMixin, DensityEstimator):
 
     def _plan(self, n_rows: int) -> tuple[int, Plan]:
         """Iterations, and how each autoencoder is trained."""
-        n_steps = max(-(-n_rows // self.batch_size), STEPS)
+        # every row has noise of its own, which a batch of the whole table would not have
+        batch_size = min(self.batch_size, -(-n_rows // 2))
+        n_steps = max(-(-n_rows // batch_size), STEPS)
         n_iter = max(round(self._wish("max_iter") * STEPS / n_steps), 1)
         warm_up = round(self._design.warm_up * n_iter)
         plan = Plan(
             seed=self.seed_,
             max_iter=n_iter,
             fewest_steps=STEPS,
-            batch_size=self.batch_size,
+            batch_size=batch_size,
             learning_rate=self._wish("learning_rate"),
             weight_decay=self.weight_decay,
             beta=WarmUp(1.0, warm_up) if warm_up > 1 else Constant(1.0),
@@ -405,6 +407,7 @@ class VAEOutlierDetector(OutlierMixin, DensityEstimator):
     def _train(self, n_iter: int, plan: Plan, **kwargs: Any) -> None:
         """Train the autoencoders side by side: on all rows, then on those explained best."""
         table = self._to_table(self.reference_, None)
+        table = replace(table, x=table.x.float())
         share = self._design.components_per_column
         usual = min(max(round(share * table.x.shape[1]), 1), MOST_COMPONENTS)
         self.architecture_ = Architecture(
@@ -419,21 +422,36 @@ class VAEOutlierDetector(OutlierMixin, DensityEstimator):
         if trim:
             later = (n_iter - n_plain, 0, 0)
             stages.append(
-                replace(
-                    plan, stage_lengths=later, first_iteration=n_plain, objective=Trimmed(trim)
-                )
+                replace(plan, stage_lengths=later, first_iteration=n_plain, objective=Trimmed(trim))
             )
         others = range(1, int(self._wish("n_init")))
         seeds = [self.seed_, *(stream_seed(self.seed_, Stream.RESTART, k) for k in others)]
+        starts = [self._start(seed) for seed in seeds]
         found: list[list[Outcome]] = []
         for stage in stages:
-            weights = [outcome.weights for outcome in found[-1]] if found else [None] * len(seeds)
+            weights = [outcome.weights for outcome in found[-1]] if found else starts
             runs = [
                 self._run(replace(stage, seed=seed), table, own)
                 for seed, own in zip(seeds, weights, strict=True)
             ]
             found.append(train(runs, **kwargs))
         self._take(list(zip(*found, strict=True)))
+
+    def _start(self, seed: int) -> dict[str, np.ndarray] | None:
+        """Weights drawn by chance for contaminated rows; else None, for probabilistic PCA.
+
+        Outliers have principal axes of their own, along which it would tell them well.
+        """
+        if self.novelty:
+            return None
+        model = self.architecture_.build()
+        model.draw(0, seed)
+        for side, network in enumerate((model.encoder, model.decoder)):
+            matrix = network.linear.weight if network.last is None else network.last
+            generator = make_generator(seed, Stream.WEIGHTS, side, len(network.layers))
+            drawn = torch.randn(matrix.shape, generator=generator) / matrix.shape[1] ** 0.5
+            matrix.data.copy_(drawn)
+        return model.weights()
 
     def _run(self, plan: Plan, table: Table, weights: dict[str, np.ndarray] | None) -> Run:
         prior_rows = SCALE_PRIOR / len(table)
@@ -576,28 +594,6 @@ class VAEOutlierDetector(OutlierMixin, DensityEstimator):
         """
         check_is_fitted(self)
         return self._surprise_by_column(self._validate(X, reset=False)) - self.usual_surprise_
-
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Mean of ``score_samples``.
-
-        It compares tables by one detector, and detectors only with
-        ``method="log_likelihood"``.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows to score.
-        y : None
-            Ignored; here for scikit-learn's conventions.
-        sample_weight : array-like of shape (n_samples,), default=None
-            What each row counts.
-
-        Returns
-        -------
-        float
-            The mean; higher is more normal.
-        """
-        return DensityEstimator.score(self, X, y, sample_weight)
 
     # -- what was learned --------------------------------------------------------------
 

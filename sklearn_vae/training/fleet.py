@@ -229,6 +229,7 @@ def _starts(n_components: int) -> Callable[[Run], LinearStart]:
         key = id(run.train)
         if key not in spectra:
             spectra[key] = Spectrum.of(*run.train.arrays(), n_components)
-        return spectra[key].start(run.architecture.n_components, run.prior_rows)
+        noise = run.plan.input_noise
+        return spectra[key].start(run.architecture.n_components, run.prior_rows, noise)
 
     return start
