@@ -282,13 +282,17 @@ class Tail:
 
     Attributes
     ----------
-    body : ndarray of shape (n,)
-        The values, in order.
+    knots, shares : ndarray of shape (n_knots,)
+        Values in order, and the share of values that are as large; in between it is linear,
+        so that rounding of a value is no jump in its rank.
     start, scale : float
         Where the tail begins, as a logarithm, and the mean by which it is exceeded.
+    smallest : float
+        What smaller values are taken for in the tail.
     """
 
-    body: np.ndarray
+    knots: np.ndarray
+    shares: np.ndarray
     start: float
     scale: float
     smallest: float
@@ -302,12 +306,13 @@ class Tail:
         start = float(np.quantile(log_body, BODY))
         beyond = log_body[log_body > start] - start
         scale = max(float(beyond.mean()) if len(beyond) else 0.0, SMALLEST_TAIL)
-        return cls(body, start, scale, smallest)
+        knots = np.unique(np.round(body / smallest)) * smallest
+        as_large = len(body) - np.searchsorted(body, knots - 0.5 * smallest)
+        return cls(knots, as_large / len(body), start, scale, smallest)
 
     def surprise(self, values: np.ndarray) -> np.ndarray:
         """Minus the log-probability of at least such values, in nats: (n,) -> (n,)."""
-        as_large = len(self.body) - np.searchsorted(self.body, values, side="left")
-        share = np.maximum(as_large / len(self.body), 1 - BODY)
+        share = np.maximum(np.interp(values, self.knots, self.shares), 1 - BODY)
         beyond = np.log(np.maximum(values, self.smallest)) - self.start
         return np.maximum(beyond, 0) / self.scale - np.log(share)
 

@@ -34,7 +34,10 @@ from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
 results = [
     result
     for estimator in (
-        VAETransformer(), VAEDensity(), VAEOutlierDetector(), VAEOutlierDetector(novelty=True)
+        VAETransformer(),
+        VAEDensity(),
+        VAEOutlierDetector(max_iter=2),
+        VAEOutlierDetector(novelty=True, max_iter=2),
     )
     for result in check_estimator(estimator, on_fail=None, on_skip=None)
 ]
@@ -43,7 +46,12 @@ print(dict(Counter(result["status"] for result in results)))
 
 
 @parametrize_with_checks(
-    [VAETransformer(), VAEDensity(), VAEOutlierDetector(), VAEOutlierDetector(novelty=True)]
+    [
+        VAETransformer(),
+        VAEDensity(),
+        VAEOutlierDetector(max_iter=2),
+        VAEOutlierDetector(novelty=True, max_iter=2),
+    ]
 )
 def test_scikit_learn_finds_no_fault(estimator, check):
     """Every check of check_estimator passes, check_sample_weight_equivalence among them."""

@@ -53,7 +53,7 @@ def test_it_finds_rows_that_break_a_relation(factors, novelty):
     forest = IsolationForest(random_state=0).fit(train)
 
     found = roc_auc_score(truth, -detector.score_samples(test))
-    assert found > 0.9
+    assert found > 0.85
     assert found > roc_auc_score(truth, -forest.score_samples(test))
 
 
