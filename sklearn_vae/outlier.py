@@ -109,7 +109,7 @@ def _cleaned(space: Any, by: Any) -> Measure:
 # For each method: the measure for clean training rows, and for contaminated ones.
 METHODS: dict[str, tuple[Callable[[], Measure], Callable[[], Measure]]] = {
     "auto": (
-        lambda: Together((*_neighbours_of_clean(), Nearest(residuals_and_codes, 1))),
+        lambda: Together((*_neighbours_of_clean(), Residual(CLEAN.input_noise))),
         lambda: _cleaned(inputs, codes),
     ),
     "neighbours": (
@@ -135,9 +135,9 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     codes lie farthest from others is left out; and a row's score is its mean distance
     to the nearest of the others. In *novelty detection* (``novelty=True``) the training rows are
     taken to be clean. The score is a sum of four surprises: distances to the nearest training row
-    in two metrics, the distance to the plane through the five nearest ones, and the distance to
-    the nearest in what the autoencoders, trained to remove noise, leave unexplained and in their
-    codes. New rows can be scored in both.
+    in two metrics, the distance to the plane through the five nearest ones, and what
+    autoencoders that were trained to remove noise leave unexplained. New rows can be scored in
+    both.
 
     Parameters
     ----------
@@ -437,13 +437,12 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             found.append(train(runs, **kwargs))
         self._take(list(zip(*found, strict=True)))
 
-    def _start(self, seed: int) -> dict[str, np.ndarray] | None:
-        """Weights drawn by chance for contaminated rows; else None, for probabilistic PCA.
+    def _start(self, seed: int) -> dict[str, np.ndarray]:
+        """Weights drawn by chance.
 
-        Outliers have principal axes of their own, along which it would tell them well.
+        At probabilistic PCA, where other estimators start, outliers in the training rows
+        would have principal axes of their own, along which it tells them well.
         """
-        if self.novelty:
-            return None
         model = self.architecture_.build()
         model.draw(0, seed)
         for side, network in enumerate((model.encoder, model.decoder)):
@@ -453,7 +452,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             matrix.data.copy_(drawn)
         return model.weights()
 
-    def _run(self, plan: Plan, table: Table, weights: dict[str, np.ndarray] | None) -> Run:
+    def _run(self, plan: Plan, table: Table, weights: dict[str, np.ndarray]) -> Run:
         prior_rows = SCALE_PRIOR / len(table)
         return Run(self.architecture_, plan, table, None, 0.0, prior_rows, weights)
 

@@ -66,15 +66,14 @@ class Spectrum:
         leading = _leading_axes(x, weight / total, loc, scale, n_axes)
         return cls(loc, scale, *leading, recording_steps(x))
 
-    def start(self, n_components: int, prior_rows: float = 0.0, noise: float = 0.0) -> LinearStart:
+    def start(self, n_components: int, prior_rows: float = 0.0) -> LinearStart:
         """Probabilistic PCA of this size, no larger than the axes suffice for.
 
         A value that is recorded in steps is known up to a variance of step²/12. Where there
         are ``prior_rows`` imagined rows per row, they have these variances of all rows on
         top of their own residual, so that no scale becomes finer than the record. A step is
         at most as coarse as the residual: a column that hardly ever changes shows few of
-        its values. Rows that are to be told from noise of a known standard deviation have
-        residuals that are as large at least.
+        its values.
         """
         n_columns = len(self.loc)
         n_axes = min(n_components, len(self.variances))
@@ -83,7 +82,7 @@ class Spectrum:
             residual = (self.total_variance - variances.sum()) / (n_columns - n_axes)
         else:  # any residual up to the smallest variance gives the same density
             residual = 0.5 * variances[-1] if n_columns else 1.0
-        residual = max(residual, SMALLEST_VARIANCE, noise**2)
+        residual = max(residual, SMALLEST_VARIANCE)
 
         signal = np.zeros(n_components)
         signal[:n_axes] = np.maximum(variances - residual, 0)
