@@ -89,7 +89,9 @@ def _mixture(
         shrunk = LedoitWolf().fit(real)
         covariance = shrunk.covariance_ + SMALLEST_VARIANCE * np.eye(n_real)
         return np.ones(1), shrunk.location_[None], covariance[None], np.ones((len(real), 1))
-    labels = KMeans(n_mixture, random_state=seed).fit_predict(bits)
+    labels = np.zeros(len(bits), dtype=int)
+    if bits.shape[1] and n_mixture > 1:
+        labels = KMeans(n_mixture, random_state=seed).fit_predict(bits)
     share = np.eye(n_mixture)[labels]
     empty = np.zeros((n_mixture, 0, 0) if is_full else (n_mixture, 0))
     return share.mean(axis=0), np.zeros((n_mixture, 0)), empty, share

@@ -8,6 +8,7 @@ from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
 from scipy.special import logsumexp
 from sklearn.base import DensityMixin
 from sklearn.exceptions import ConvergenceWarning
@@ -25,12 +26,15 @@ from sklearn_vae.mixture import MixtureArchitecture
 from sklearn_vae.model import Architecture
 from sklearn_vae.objectives import IWAE, Constant
 from sklearn_vae.randomness import MOST_DIMS, Stream, draw_seed, make_generator, stream_seed
+from sklearn_vae.start import recording_steps
 from sklearn_vae.training import Outcome, Plan, Run, Table, history_of, train
 
 # An iteration is a pass over the rows, or this many steps where a pass has fewer.
 FEWEST_STEPS = 25
 # Share that the average of the weights keeps at every step.
 AVERAGING = 0.98
+# A gradient that is so many times as long as usual is cut: it is that of an extreme row.
+LONGEST_GRADIENT = 3.0
 # The run on all rows: its iterations and its step size as shares of the first run's.
 REFIT_ITERATIONS = 0.2
 REFIT_RATE = 0.3
@@ -80,6 +84,10 @@ class VAEDensity(DensityMixin, DensityEstimator):
         What the columns are: ``"gaussian"`` or ``"bernoulli"`` for all, or by column as a
         list or as a dict by name or number. ``"auto"`` takes a column of two values as
         Bernoulli and any other as Gaussian.
+    dequantize : bool, default=False
+        Whether columns that are recorded in steps get uniform noise of one step, drawn anew
+        at every training step. The density is then that of rows with such noise, and can be
+        compared on rows that have it: without, rounded numbers have no density.
     n_draws : int, default=5
         Draws of code and component per row in each step.
     max_iter : int, default=60
@@ -174,6 +182,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         },
         "n_components": [Interval(Integral, 1, MOST_DIMS - 1, closed="both")],
         "mixtures": [StrOptions({"auto"}), list, tuple],
+        "dequantize": ["boolean"],
         "n_draws": [Interval(Integral, 1, None, closed="left")],
     }  # fmt: skip
 
@@ -190,6 +199,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         hidden_layer_sizes: Any = (64, 64),
         activation: str = "silu",
         likelihood: Any = "auto",
+        dequantize: bool = False,
         n_draws: int = 5,
         max_iter: int = 60,
         batch_size: int = 128,
@@ -210,6 +220,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.likelihood = likelihood
+        self.dequantize = dequantize
         self.n_draws = n_draws
         self.max_iter = max_iter
         self.batch_size = batch_size
@@ -267,9 +278,17 @@ class VAEDensity(DensityMixin, DensityEstimator):
         self.seed_ = draw_seed(self.random_state)
         names = getattr(self, "feature_names_in_", None)
         self.columns_ = Columns.learn(rows, weight, self.likelihood, names)
+        if others := set(self.columns_.kinds) - {*NAMED.values(), None}:
+            raise ValueError(
+                f"The 'likelihood' parameter of VAEDensity must be 'auto', 'gaussian' or "
+                f"'bernoulli', or a list or dict of these by column: its scales are the "
+                f"mixtures'. Got {others.pop()!r} instead."
+            )
         self.dtype_ = rows.dtype
         table = self._to_table(rows, weight)
-        self.mixtures_ = self._mixtures(len(table))
+        if self.dequantize:
+            table = replace(table, steps=self._steps(table))
+        self.mixtures_ = self._mixtures(len(table) - self._n_valid(len(table)))
         return rows, table
 
     def _train(self, rows: np.ndarray, table: Table, **kwargs: Any) -> None:
@@ -330,6 +349,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
             stage_lengths=(max_iter, 0, 0),
             objective=IWAE(self.n_draws),
             averaging=AVERAGING,
+            longest_gradient=LONGEST_GRADIENT,
         )
         return Run(architecture, plan, table, aside, 0.0, 0.0, model.weights())
 
@@ -374,8 +394,14 @@ class VAEDensity(DensityMixin, DensityEstimator):
                 stacklevel=4,
             )
 
+    def _steps(self, table: Table) -> torch.Tensor:
+        """Step in which each real column was recorded, in the model's units; 0 for others."""
+        x, _ = table.arrays()
+        is_real = np.array([not self.columns_.is_binary[j] for j in self.columns_.order])
+        return torch.as_tensor(recording_steps(x) * is_real).to(table.x)
+
     def _mixtures(self, n_rows: int) -> list[tuple[int, str]]:
-        """What the members start at."""
+        """What the members start at, with so many rows to train on."""
         n_columns = len(self.columns_.order)
         if isinstance(self.mixtures, str):
             kinds = MIXTURES if n_columns <= MOST_COLUMNS_FOR_FULL else MIXTURES[1:]
@@ -386,8 +412,9 @@ class VAEDensity(DensityMixin, DensityEstimator):
             if not is_number or not 1 <= pair[0] <= n_rows or pair[1] not in COVARIANCE_TYPES:
                 raise ValueError(
                     f"The 'mixtures' parameter of VAEDensity must be 'auto' or hold pairs of a "
-                    f"number of components, at least 1 and no more than the {n_rows} rows, and a "
-                    f"covariance type of {COVARIANCE_TYPES}, such as [(1, 'full'), (8, 'diag')]. "
+                    f"number of components, at least 1 and no more than the {n_rows} training "
+                    f"rows, and a covariance type of {COVARIANCE_TYPES}, such as [(1, 'full'), "
+                    f"(8, 'diag')]. "
                     f"Got {self.mixtures!r} instead."
                 )
         return [(int(n), kind) for n, kind in self.mixtures]

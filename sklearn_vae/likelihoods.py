@@ -7,6 +7,7 @@ parameters come from the decoder, or, where one does not depend on z, from the m
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Protocol
 
 import torch
@@ -20,6 +21,8 @@ Parameters = Sequence[Tensor]
 
 # Scales between 0.0009 and 1097, in units of the columns' own.
 LOG_SCALE_BOUND = 7.0
+# Smallest scale that can be fixed; the largest is its inverse.
+SMALLEST_FIXED = 1e-3
 
 
 class Likelihood(Protocol):
@@ -57,8 +60,11 @@ class Gaussian:
 
     Parameters
     ----------
-    scale : {"z", "column"}, default="z"
-        Whether the standard deviation is a function of z or one number per column.
+    scale : {"z", "column"} or float, default="z"
+        Whether the standard deviation is a function of z, one learned number per column, or
+        fixed: a number between 0.001 and 1000, in units of the column's own standard
+        deviation. With a fixed one, training minimises squared errors, and the density is
+        seldom a good one.
 
     Examples
     --------
@@ -67,14 +73,25 @@ class Gaussian:
     Gaussian(scale='column')
     """
 
-    scale: str = "z"
+    scale: str | float = "z"
 
     def __post_init__(self) -> None:
-        if self.scale not in ("z", "column"):
+        is_number = isinstance(self.scale, Real) and not isinstance(self.scale, bool)
+        if self.scale not in ("z", "column") and not (
+            is_number and SMALLEST_FIXED <= float(self.scale) <= 1 / SMALLEST_FIXED
+        ):
             raise ValueError(
-                f"The 'scale' parameter of Gaussian must be 'z' or 'column'. "
-                f"Got {self.scale!r} instead."
+                f"The 'scale' parameter of Gaussian must be 'z', 'column' or a number between "
+                f"{SMALLEST_FIXED} and {1 / SMALLEST_FIXED:.0f}. Got {self.scale!r} instead."
             )
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the scale is not learned."""
+        return not isinstance(self.scale, str)
+
+    def _log_scale(self, raw: Tensor) -> Tensor:
+        return bounded(raw.detach() if self.is_fixed else raw, LOG_SCALE_BOUND)
 
     @property
     def of_z(self) -> tuple[bool, ...]:
@@ -84,7 +101,7 @@ class Gaussian:
     def log_prob(self, params: Parameters, x: Tensor) -> Tensor:
         """Log-density of the rows, summed over columns: (..., d) -> (...)."""
         loc, raw = params
-        log_scale = bounded(raw, LOG_SCALE_BOUND)
+        log_scale = self._log_scale(raw)
         residual = (x - loc) * (-log_scale).exp()
         # a scale per column sums once, not once per draw
         constant = (log_scale + HALF_LOG_2PI).sum(-1)
@@ -92,7 +109,7 @@ class Gaussian:
 
     def log_prior(self, params: Parameters, scale: Tensor) -> Tensor:
         """Log-density of one more row whose residual is ``scale``: (..., d), (d) -> (...)."""
-        log_scale = bounded(params[1], LOG_SCALE_BOUND)
+        log_scale = self._log_scale(params[1])
         residual = scale * (-log_scale).exp()
         return (-0.5 * residual.square() - log_scale - HALF_LOG_2PI).sum(-1)
 
@@ -113,7 +130,9 @@ class Gaussian:
         return loc + bounded(raw, LOG_SCALE_BOUND).exp() * noise.to(loc.device)
 
     def start(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Start as the linear Gaussian model itself."""
+        """Start as the linear Gaussian model itself, but for a fixed scale."""
+        if isinstance(self.scale, Real):
+            scale = torch.full_like(scale, float(self.scale))
         return [
             (loadings, loc),
             (torch.zeros_like(loadings), unbounded(scale.log(), LOG_SCALE_BOUND)),

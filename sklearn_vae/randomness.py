@@ -37,7 +37,8 @@ class Stream(IntEnum):
     RESTART = 7
     PRIOR = 8
     CALIBRATION = 9
-    INPUT = 10
+    DEQUANTIZE = 10
+    INPUT = 11
 
 
 def draw_seed(random_state: Any) -> int:

@@ -28,6 +28,7 @@ from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.model import Architecture
 from sklearn_vae.objectives import ELBO, Constant
 from sklearn_vae.training import Plan, Table, Trainer
+from sklearn_vae.training.optimizer import FlatAdam
 
 QUICK = {"max_iter": 3, "random_state": 0}
 
@@ -131,6 +132,13 @@ def test_a_table_of_one_kind(bits):
     assert density.sample(7).shape == (7, X.shape[1])
 
 
+def test_a_table_of_constants_is_certain():
+    density = VAEDensity(max_iter=1, random_state=0).fit(np.full((30, 2), 7.0))
+
+    np.testing.assert_allclose(density.score_samples([[7, 7]]), 2 * np.log1p(-1 / 32), rtol=1e-6)
+    np.testing.assert_array_equal(density.sample(3), np.full((3, 2), 7.0))
+
+
 def test_wide_tables_have_diagonal_mixtures():
     X = np.random.default_rng(0).normal(size=(120, 130))
     density = VAEDensity(max_iter=1, random_state=0).fit(X)
@@ -193,11 +201,25 @@ def test_weights_count_as_copies(wine):
 
 @pytest.mark.parametrize(
     "mixtures",
-    [[], [(0, "full")], [(1, "tied")], [(10**6, "diag")], [3], [(True, "full")], [(1,)]],
+    [
+        [],
+        [(0, "full")],
+        [(1, "tied")],
+        [(10**6, "diag")],
+        [3],
+        [(True, "full")],
+        [(1,)],
+        [(170, "diag")],
+    ],
 )
 def test_mixtures_that_cannot_be_are_named(wine, mixtures):
     with pytest.raises(ValueError, match="'mixtures' parameter of VAEDensity must be 'auto' or"):
         VAEDensity(mixtures=mixtures).fit(wine)
+
+
+def test_scales_are_not_for_the_user_to_choose(wine):
+    with pytest.raises(ValueError, match=r"'likelihood' parameter of VAEDensity .*scale='column'"):
+        VAEDensity(likelihood=Gaussian("column")).fit(wine)
 
 
 def test_a_failed_fit_leaves_the_old_one(wine):
@@ -220,6 +242,20 @@ def test_far_rows_are_finite_and_ordered(wine, fitted):
 def test_names_are_checked(wine, fitted):
     with pytest.raises(ValueError, match="feature names"):
         fitted.score_samples(pd.DataFrame(wine).rename(columns={"alcohol": "spirit"}))
+
+
+def test_noise_of_one_step_makes_rounded_numbers_a_density():
+    """Against the probabilities that the numbers were drawn by; without noise it is no density."""
+    rng = np.random.default_rng(0)
+    share = np.array([0.1, 0.4, 0.3, 0.2])
+    X = np.column_stack([rng.choice(4, 1500, p=share) for _ in range(2)]).astype(float)
+    exact = 2 * share @ np.log(share)
+    params = {"random_state": 0, "max_iter": 30}
+    plain, noisy = (VAEDensity(dequantize=on, **params).fit(X[:1000]) for on in (False, True))
+
+    test = X[1000:] + rng.uniform(-0.5, 0.5, size=(500, 2))
+    assert noisy.score(test) == pytest.approx(exact, abs=0.2)
+    assert plain.score(X[1000:]) > exact + 1 > plain.score(test) + 1
 
 
 def test_it_is_calibrated_on_rows_it_has_not_seen(wine):
@@ -268,3 +304,31 @@ def test_an_average_of_weights_is_what_is_kept():
 
     assert len(seen) == 6
     torch.testing.assert_close(trained(0.7), average)
+
+
+def test_a_gradient_far_longer_than_usual_is_cut():
+    """To three times the usual length, in its own direction; a shorter one is left."""
+    model = Architecture(2, (4,), "tanh", ((Gaussian(), 3),)).build(2).double()
+    model.flatten()
+    adam = FlatAdam(model, 0.1, 0.0, longest=3.0)
+    for size in [1e6, *[1.0] * 9, 2.0]:  # the first one is all that is known
+        model.flat_grad.fill_(size)
+        adam.step()
+        adam.square.fill_(1 - 0.999 ** float(adam.count[0]))  # gradients of 1 are usual
+        torch.testing.assert_close(model.flat_grad, torch.full_like(model.flat_grad, size))
+    model.flat_grad[0].fill_(1000.0)
+    model.flat_grad[1].fill_(-2.5)
+    adam.step()
+
+    cut = torch.full_like(model.flat[0], 3.0)
+    torch.testing.assert_close(model.flat_grad[0], cut, rtol=1e-4, atol=0)
+    torch.testing.assert_close(model.flat_grad[1], torch.full_like(model.flat[0], -2.5))
+
+
+def test_heavy_tails_do_not_lead_astray():
+    """Extreme rows once made members diverge; and warnings are errors here."""
+    rng = np.random.default_rng(0)
+    X = np.exp(rng.normal(size=(600, 6)) @ rng.normal(size=(6, 6)))
+    density = VAEDensity(max_iter=30, random_state=0).fit(X[:400])
+
+    assert density.score(X[400:]) > GaussianMixture(5, random_state=0).fit(X[:400]).score(X[400:])

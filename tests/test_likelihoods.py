@@ -7,6 +7,7 @@ from scipy import integrate, special, stats
 from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Normal
 
+from sklearn_vae import VAETransformer
 from sklearn_vae.likelihoods import NAMED, Bernoulli, Columnwise, Gaussian
 
 LIKELIHOODS = [Gaussian(), Gaussian(scale="column"), Bernoulli()]
@@ -159,10 +160,27 @@ def test_a_scale_per_column_is_the_same_density_as_one_that_ignores_z():
     assert (Gaussian("z").of_z, Gaussian("column").of_z) == ((True, True), (True, False))
 
 
-@pytest.mark.parametrize("scale", ["row", None, 1.0])
+def test_a_fixed_scale_is_not_learned():
+    """In the density, in a fit and in samples it is what it was set to."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 3)) @ rng.normal(size=(3, 3)) * 10
+    vae = VAETransformer(2, likelihood=Gaussian(0.25), max_iter=3, random_state=0).fit(X)
+    scale = 7 * np.tanh(vae.weights_["free"] / 7)
+    x, z = (X - X.mean(axis=0)) / X.std(axis=0), vae.transform(X)
+    module = vae.module_
+    params = module.decode(torch.as_tensor(z)[None, None])[0]
+    expected = stats.norm.logpdf(x, params[0][0, 0].numpy(), 0.25).sum(axis=1)
+
+    np.testing.assert_allclose(scale, np.log(0.25), rtol=1e-6)
+    found = module.likelihood.log_prob([params], torch.as_tensor(x)[None, None])[0, 0]
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
+    assert (Gaussian(0.25).of_z, Gaussian(1).is_fixed) == ((True, False), True)
+
+
+@pytest.mark.parametrize("scale", ["row", None, 0.0, -1.0, 2000, True, float("nan")])
 def test_a_scale_that_is_neither_is_refused(scale):
     """The message names the parameter, the value and what is allowed."""
-    with pytest.raises(ValueError, match="'scale' parameter of Gaussian must be 'z' or 'col") as e:
+    with pytest.raises(ValueError, match="'scale' parameter of Gaussian must be 'z', 'col") as e:
         Gaussian(scale=scale)
 
     assert repr(scale) in str(e.value)

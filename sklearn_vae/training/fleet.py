@@ -68,6 +68,7 @@ class Run:
             (rows, self.plan.batch_size, self.plan.n_steps(rows), self.plan.first_iteration),
             None if self.valid is None else len(self.valid),
             (self.train.weight is None, self.train.x.dtype, self.train.x.device),
+            None if self.train.steps is None else id(self.train.steps),
             None if self.weights is None else tuple(w.shape for w in self.weights.values()),
         )
 

@@ -54,12 +54,12 @@ def has_gradient(model: Members, objective: Loss) -> bool:
     """Whether every part of the model and the objective has its gradient here."""
     if not isinstance(model, VAE):
         return False
-    kinds = {type(kind) for kind, _ in model.likelihood.blocks}
+    kinds = {kind for kind, _ in model.likelihood.blocks}
     return (
         type(objective) is ELBO
         and type(model.posterior) is DiagonalGaussian
         and type(model.prior) is StandardNormal
-        and kinds <= {Gaussian, Bernoulli}
+        and kinds <= {Gaussian("z"), Gaussian("column"), Bernoulli()}
     )
 
 

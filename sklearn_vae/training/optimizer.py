@@ -1,5 +1,6 @@
 """Adam over the flat parameters of all members."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_vae.model import VAE
+from sklearn_vae.members import Members
 
 
 class Move(NamedTuple):
@@ -29,12 +30,16 @@ class FlatAdam(torch.optim.Optimizer):
 
     Parameters
     ----------
-    model : VAE
+    model : Members
         Whose flat parameters to move.
     lr : float or ndarray of shape (M,)
         Step size to begin with.
     weight_decay : float or ndarray of shape (M,)
         Share by which matrices shrink, per step and unit of step size.
+    longest : float, default=inf
+        How many times as long as a gradient usually is one may be; a longer one is cut to
+        that length. What is usual is the root of Adam's own running mean of squares, so a
+        few extreme rows neither lead astray nor make all later steps short.
 
     References
     ----------
@@ -45,8 +50,14 @@ class FlatAdam(torch.optim.Optimizer):
     BETAS = (0.9, 0.999)
     EPS = 1e-6
 
-    def __init__(self, model: VAE, lr: float | np.ndarray, weight_decay: float | np.ndarray):
-        self.model = model
+    def __init__(
+        self,
+        model: Members,
+        lr: float | np.ndarray,
+        weight_decay: float | np.ndarray,
+        longest: float = math.inf,
+    ):
+        self.model, self.longest = model, longest
         n_members = len(model.flat)
         self.lrs = np.broadcast_to(lr, n_members).astype(float)
         self.weight_decay = np.broadcast_to(weight_decay, n_members).astype(float)
@@ -104,6 +115,8 @@ class FlatAdam(torch.optim.Optimizer):
         rates, lr = self._planned_for
         if rates is not self.lrs or lr != self.param_groups[0]["lr"]:
             self._plan_moves()
+        if self.longest < math.inf:
+            self._cut()
         self.count.add_(self._moving)
         if self._shrink is not None:
             self.model.flat.mul_(self._shrink)
@@ -118,6 +131,15 @@ class FlatAdam(torch.optim.Optimizer):
                 amsgrad=False,
                 maximize=False,
             )
+
+    def _cut(self) -> None:
+        """Cut gradients that are far longer than usual; the first one has no such measure."""
+        grad = self.model.flat_grad
+        share = 1 - self.BETAS[1] ** self.count  # of the squares' mean that is there by now
+        usual = (self.square.sum(1) / share).sqrt()  # (M,)
+        limit, length = self.longest * usual, grad.norm(dim=1)
+        is_long = (self.count > 0) & (length > limit)
+        grad.mul_(torch.where(is_long, limit / length, 1.0).unsqueeze(1))
 
     def _plan_moves(self) -> None:
         """Prepare one call for all members of one step size: on one tensor if it is all."""

@@ -1,5 +1,6 @@
 """What a run is made of: the rows in memory, the plan, and the steps that follow from both."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
@@ -42,6 +43,9 @@ class Table:
         Place at which each member's rows begin.
     n_rows : int
         How many rows each member has.
+    steps : Tensor of shape (n_columns,), optional
+        Widths of the uniform noise that columns get anew at every training step; None for
+        none. Members of a fleet share it.
     """
 
     x: Tensor
@@ -51,6 +55,7 @@ class Table:
     offset: np.ndarray
     first: Tensor
     n_rows: int
+    steps: Tensor | None = None
 
     @classmethod
     def of(cls, x: Tensor, weight: Tensor | None, total: float, offset: float) -> Self:
@@ -81,6 +86,7 @@ class Table:
             np.concatenate([table.offset for table in tables]),
             torch.tensor([place[id(table)] for table in tables]).to(parts[0].x.device),
             n_rows,
+            parts[0].steps,
         )
 
     @classmethod
@@ -178,6 +184,8 @@ class Plan:
     averaging : float, default=0.0
         Share that the average of the weights keeps at every step. Validation and the best
         weights are then those of the average, which a large step size shakes less.
+    longest_gradient : float, default=inf
+        How many times as long as usual a gradient may be; longer ones are cut.
     input_noise : float, default=0.0
         Standard deviation of the normal noise that is added to what the encoder sees of a
         row in training. The likelihood is that of the row without it.
@@ -197,6 +205,7 @@ class Plan:
     validation_seed: int | None = None
     objective: Objective = OBJECTIVES["elbo"]
     averaging: float = 0.0
+    longest_gradient: float = math.inf
     input_noise: float = 0.0
 
     def n_steps(self, n_rows: int) -> int:

@@ -106,7 +106,8 @@ class Trainer(NeuralNet):
         """Put our Adam in place of torch's."""
         rates = np.array([plan.learning_rate for plan in self.plans])
         decays = np.array([plan.weight_decay for plan in self.plans])
-        self.optimizer_ = FlatAdam(self.module_, rates, decays)
+        longest = min(plan.longest_gradient for plan in self.plans)
+        self.optimizer_ = FlatAdam(self.module_, rates, decays, longest)
         return self
 
     # -- the run ---------------------------------------------------------------------
@@ -210,7 +211,7 @@ class Trainer(NeuralNet):
         val_loss = None
         if valid is not None:
             val_loss = self._record_losses("val_", self.validate(valid), valid.offset)
-        loss = np.where(loss < self.limit_, loss, np.nan)
+        loss = np.where(self._is_near(loss, val_loss), loss, np.nan)
         warming_up = self.beta_ != self.final_beta_
         ended = course.advance(loss, val_loss, model.flat, warming_up=warming_up)
         self._leave_average(current, ended | course.diverged)
@@ -292,6 +293,8 @@ class Trainer(NeuralNet):
         if self._mask is not None:
             noise = noise * self._mask[:, None, None]
         x, weight = batch.take(rows)
+        if batch.steps is not None:
+            x = x + batch.steps * self._uniform(x)
         terms = self._differentiate(x, weight, noise, self._with_noise(x))
         if self._hears_gradients:
             named = list(self.module_.named_parameters())
@@ -300,6 +303,13 @@ class Trainer(NeuralNet):
         if self.average_ is not None:
             self.average_.lerp_(self.module_.flat, self._forget)
         return terms
+
+    def _uniform(self, x: Tensor) -> Tensor:
+        """Draw numbers between -1/2 and 1/2, for each seed its own: as x, (M, B, d)."""
+        drawn = [
+            torch.rand(x.shape[1:], generator=chance, dtype=x.dtype) for chance in self._chances
+        ]
+        return (torch.stack(drawn)[self._seed_of] - 0.5).to(x.device)
 
     def _with_noise(self, x: Tensor) -> Tensor | None:
         """What the encoder is to see of rows (M, B, n_columns), if not the rows themselves."""
@@ -372,12 +382,23 @@ class Trainer(NeuralNet):
         self._input_generators = [
             make_generator(seed, Stream.INPUT, self._iteration) for seed in self._seeds
         ]
+        self._chances = [
+            make_generator(seed, Stream.DEQUANTIZE, self._iteration) for seed in self._seeds
+        ]
         for step in steps_of(plan, self._seeds, self._iteration, len(train), n_noise, flat):
             size = step.rows.shape[1]
             total.add_(self.train_step(train, step), alpha=size)
             n_rows += size
         # 0 * sum is not finite where a weight is not, though the last loss may still be
         return (total / n_rows + 0 * flat.sum(1)).double().cpu().numpy()
+
+    def _is_near(self, loss: np.ndarray, val_loss: np.ndarray | None) -> np.ndarray:
+        """Which members have not diverged, by what is kept of them: (M,) bool."""
+        if self.average_ is None:
+            return loss < self.limit_
+        # a step that went too far is one of many in the average
+        kept = np.zeros_like(loss) if val_loss is None else val_loss
+        return np.isfinite(loss) & (kept < self.limit_)
 
     @torch.no_grad()
     def _take_average(self) -> Tensor | None:
