@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from sklearn_vae.likelihoods import Bernoulli, Gaussian
     from sklearn_vae.objectives import IWAE, WarmUp
+    from sklearn_vae.outlier import VAEOutlierDetector
     from sklearn_vae.priors import MixturePrior, StandardNormal, VampPrior
     from sklearn_vae.search import VAESearchCV
     from sklearn_vae.transformer import VAETransformer
@@ -31,6 +32,7 @@ __all__ = [
     "MixturePrior",
     "StandardNormal",
     "VAEDensity",
+    "VAEOutlierDetector",
     "VAESearchCV",
     "VAETransformer",
     "VampPrior",
@@ -49,6 +51,7 @@ _HOME = {
     "MixturePrior": "sklearn_vae.priors",
     "StandardNormal": "sklearn_vae.priors",
     "VAEDensity": "sklearn_vae.density",
+    "VAEOutlierDetector": "sklearn_vae.outlier",
     "VAESearchCV": "sklearn_vae.search",
     "VAETransformer": "sklearn_vae.transformer",
     "VampPrior": "sklearn_vae.priors",

@@ -144,7 +144,8 @@ class Columns:
         log_det = -(np.log(self.scale[real]) + self.exponent[real] * np.log(2)).sum()
         return log_det + self._discrete(X)
 
-    def _discrete(self, X: np.ndarray) -> np.ndarray:
+    def known_values(self, X: np.ndarray) -> np.ndarray:
+        """Say which values binary and constant columns had: (n, n_features) -> (n, n_few)."""
         few = np.flatnonzero(self.is_binary | self.is_constant)
         with np.errstate(over="ignore"):
             values = np.ldexp(X[:, few].astype(np.float64), -self.exponent[few])
@@ -156,9 +157,12 @@ class Columns:
             tolerance = np.minimum(rounding * np.abs(value), distance / 4)
             return np.abs(values - value) <= tolerance
 
-        known = is_near(low) | (self.is_binary[few] & is_near(low + distance))
-        said = np.where(self.is_constant[few], np.log1p(-np.exp(self.unseen)), 0.0)
-        return np.where(known, said, self.unseen).sum(axis=1)
+        return is_near(low) | (self.is_binary[few] & is_near(low + distance))
+
+    def _discrete(self, X: np.ndarray) -> np.ndarray:
+        is_constant = self.is_constant[self.is_binary | self.is_constant]
+        said = np.where(is_constant, np.log1p(-np.exp(self.unseen)), 0.0)
+        return np.where(self.known_values(X), said, self.unseen).sum(axis=1)
 
     def check_wishes(self, likelihood: Any) -> None:
         """Refuse a parameter that asks for other likelihoods than the columns have."""

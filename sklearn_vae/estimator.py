@@ -38,10 +38,10 @@ MOST_NUMBERS_IN_DOUBLE = 1 << 15
 ENCODED_AT_A_TIME = 1 << 20
 
 
-class DensityEstimator(CallbackSupportMixin, BaseEstimator):
-    """An estimator of a density: what it learns from, and what it then says of rows.
+class TableEstimator(CallbackSupportMixin, BaseEstimator):
+    """An estimator that learns from the rows of a table.
 
-    A subclass learns ``columns_`` and ``dtype_`` and gives ``_fitted``.
+    A subclass learns ``columns_`` and ``dtype_``.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
@@ -54,11 +54,6 @@ class DensityEstimator(CallbackSupportMixin, BaseEstimator):
     columns_: Columns
     dtype_: np.dtype
     history_: list[dict[str, Any]]
-
-    def _fitted(self) -> Any:
-        raise NotImplementedError
-
-    # -- rows to learn from ----------------------------------------------------------
 
     def _check_rows(
         self, X: Any, sample_weight: Any, *, reset: bool
@@ -128,7 +123,15 @@ class DensityEstimator(CallbackSupportMixin, BaseEstimator):
             )
         return n_valid
 
-    # -- density ---------------------------------------------------------------------
+
+class DensityEstimator(TableEstimator):
+    """An estimator of a density: what it says of rows.
+
+    A subclass gives ``_fitted``.
+    """
+
+    def _fitted(self) -> Any:
+        raise NotImplementedError
 
     def score_samples(
         self, X: Any, *, n_draws: int = SCORE_DRAWS, return_std: bool = False

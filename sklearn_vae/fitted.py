@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,6 +67,35 @@ class FittedVAE:
     def codes(self, X: np.ndarray) -> np.ndarray:
         """Mean of q(z|x): (n, n_features) -> (n, l)."""
         return self._map(X, lambda model, x: model.posterior.mean(model.encode(x))[0], n_members=1)
+
+    def portraits(
+        self, X: np.ndarray, shift: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What each member makes of rows, in the model's units.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, n_features)
+            Rows.
+        shift : ndarray of shape (n_columns,), optional
+            What is added to encoded rows before the encoder sees them.
+
+        Returns
+        -------
+        codes : ndarray of shape (M, n, l)
+            Means of q(z|x).
+        residuals : ndarray of shape (M, n, n_columns)
+            Rows minus the mean of p(x|z) at their codes.
+        """
+        n_components = self.architecture.n_components
+        added = None if shift is None else torch.as_tensor(shift.astype(X.dtype)).to(self.device)
+
+        def both(model: VAE, x: Tensor) -> Tensor:
+            z = model.posterior.mean(model.encode(x if added is None else x + added))
+            return torch.cat([z, x - model.reconstruct(z)], dim=2).movedim(0, 1)
+
+        found = np.moveaxis(self._map(X, both), 1, 0)
+        return found[..., :n_components], found[..., n_components:]
 
     def kl(self, X: np.ndarray) -> np.ndarray:
         """KL of q(z|x) from the standard normal in nats: (n, n_features) -> (n, l)."""
@@ -136,12 +166,36 @@ class FittedVAE:
 
     def conditionals(self, X: np.ndarray, n_draws: int) -> np.ndarray:
         """Transforms of each value by its distribution given the row's others: (n, n_columns)."""
+        chunks = []
+        for likelihood, params, x, _, others in self._given_others(X, n_draws):
+            share = torch.softmax(others, dim=0)  # (M K, B, d)
+            below, at = (part.flatten(0, 1) for part in likelihood.cdf(params, x))
+            chunks.append(torch.stack([(share * below).sum(0), (share * at).sum(0)]))
+        return self._transformed(chunks)
+
+    def log_conditionals(self, X: np.ndarray, n_draws: int) -> np.ndarray:
+        """Log-density of each value given the row's others, in nats: (n, n_columns).
+
+        In the model's units and its order of columns.
+        """
+        chunks = [
+            torch.logsumexp(others + by_column, 0) - torch.logsumexp(others, 0)
+            for *_, by_column, others in self._given_others(X, n_draws)
+        ]
+        return torch.cat(chunks).cpu().numpy()
+
+    def _given_others(self, X: np.ndarray, n_draws: int) -> Iterator[tuple[Any, ...]]:
+        """Yield, for chunks of rows, codes that explain each value's neighbours in the row.
+
+        The likelihood, its parameters at the draws, the rows (1, 1, B, d), their
+        log-densities by column (M K, B, d), and the log-weights that the draws have by all
+        columns but one (M K, B, d).
+        """
         model, n_components = self.module(X.dtype), self.architecture.n_components
         points = sobol_normal(n_draws, n_components, stream_seed(self.seed, Stream.CALIBRATION))
         noise = torch.as_tensor(points.astype(X.dtype)).to(self.device)[None, :, None, :]
         cells = n_draws * self.n_members * max(*self.architecture.hidden_layer_sizes, 1, X.shape[1])
         size = max(CELLS // cells, 1)
-        chunks = []
         with torch.no_grad():
             for first in range(0, len(X), size):
                 x = self._encoded(X[first : first + size])  # (1, B, d)
@@ -153,12 +207,8 @@ class FittedVAE:
                     q, z, self.architecture.widening
                 )
                 others = (by_column.sum(-1) + ratio).unsqueeze(-1) - by_column
-                share = torch.softmax(others.flatten(0, 1), dim=0)  # (M K, B, d)
-                below, at = (
-                    part.flatten(0, 1) for part in model.likelihood.cdf(params, x.unsqueeze(1))
-                )
-                chunks.append(torch.stack([(share * below).sum(0), (share * at).sum(0)]))
-        return self._transformed(chunks)
+                flat = by_column.flatten(0, 1), others.flatten(0, 1)
+                yield model.likelihood, params, x.unsqueeze(1), *flat
 
     def _encoded(self, X: np.ndarray) -> Tensor:
         return torch.as_tensor(self.columns.encode(X)).to(self.device)[None]

@@ -160,7 +160,13 @@ class MixtureVAE(Members):
         return self.encoder(x.clamp(-FARTHEST_INPUT, FARTHEST_INPUT))
 
     def log_weights(
-        self, x: Tensor, noise: Tensor, widen: float = 1.0, *, path_only: bool = False
+        self,
+        x: Tensor,
+        noise: Tensor,
+        widen: float = 1.0,
+        *,
+        path_only: bool = False,
+        shown: Tensor | None = None,
     ) -> Draws:
         """Codes and components drawn for each row, and their importance weights.
 
@@ -177,13 +183,15 @@ class MixtureVAE(Members):
             How many times as wide as q(z|x) the distribution is from which z is drawn.
         path_only : bool, default=False
             Whether the gradient of log q(z|x) is that of the path through z alone.
+        shown : Tensor of shape (M, B, n_columns), optional
+            What the encoder sees of the rows; by default the rows themselves.
 
         Returns
         -------
         Draws
             With log p(x|z, c) and log p(z) pi_c / (q(z|x) q(c|x)) of each draw.
         """
-        q = self.encode(x)
+        q = self.encode(x if shown is None else shown)
         z = self.posterior.rsample(q, noise[..., :-1], widen)  # (M, K, B, l)
         white, log_share = self._places(x)
         chosen = _draw(log_share.exp(), noise[..., -1])  # (M, K, B)

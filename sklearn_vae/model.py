@@ -172,7 +172,9 @@ class VAE(Members):
         """Location and log-scale of q(z|x): (M, B, n_columns) -> (M, B, l), (M, B, l)."""
         return self.posterior.split(self.encode(x))
 
-    def elbo_terms(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def elbo_terms(
+        self, x: Tensor, noise: Tensor, shown: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Both parts of the bound and the scales' prior, row by row.
 
         Parameters
@@ -181,6 +183,8 @@ class VAE(Members):
             Encoded rows.
         noise : Tensor of shape (M or 1, K, B or 1, l)
             Standard normal draws, own or shared by the rows.
+        shown : Tensor of shape (M, B, n_columns), optional
+            What the encoder sees of the rows; by default the rows themselves.
 
         Returns
         -------
@@ -193,7 +197,7 @@ class VAE(Members):
             Log-density of one more row at this place whose residual is the linear
             model's.
         """
-        q = self.encode(x)
+        q = self.encode(x if shown is None else shown)
         z = self.posterior.rsample(q, noise)
         p = self.decode(z)
         log_prob = self.likelihood.log_prob(p, x.unsqueeze(1))  # (M, K, B)
@@ -208,7 +212,13 @@ class VAE(Members):
         return log_ratio.mean(1).unsqueeze(-1)  # (M, B, 1)
 
     def log_weights(
-        self, x: Tensor, noise: Tensor, widen: float = 1.0, *, path_only: bool = False
+        self,
+        x: Tensor,
+        noise: Tensor,
+        widen: float = 1.0,
+        *,
+        path_only: bool = False,
+        shown: Tensor | None = None,
     ) -> Draws:
         """Codes drawn from q(z|x), and log p(x|z) p(z) / q(z|x) of each.
 
@@ -224,13 +234,16 @@ class VAE(Members):
             Whether the gradient of log q(z|x) is that of the path through z alone, as if
             q were another's. The gradient with respect to z is then the one that the
             doubly reparameterised gradient is made of.
+        shown : Tensor of shape (M, B, n_columns), optional
+            What the encoder sees of the rows; by default the rows themselves.
 
         Returns
         -------
         Draws
             With the log-weights (M, K, B) as ``log_weight``.
         """
-        return self._weigh(self.encode(x), x, noise, widen, self.latent(), path_only=path_only)
+        q = self.encode(x if shown is None else shown)
+        return self._weigh(q, x, noise, widen, self.latent(), path_only=path_only)
 
     def _weigh(
         self,

@@ -50,7 +50,13 @@ class Loss(Protocol):
         """Go on with these members only."""
 
     def __call__(
-        self, model: VAE, x: Tensor, weight: Tensor | None, noise: Tensor, beta: float | Tensor
+        self,
+        model: VAE,
+        x: Tensor,
+        weight: Tensor | None,
+        noise: Tensor,
+        beta: float | Tensor,
+        shown: Tensor | None = None,
     ) -> Terms:
         """Compute the terms of one batch."""
 
@@ -86,7 +92,13 @@ class ELBO:
             self.prior_rows = self.prior_rows[members]
 
     def __call__(
-        self, model: VAE, x: Tensor, weight: Tensor | None, noise: Tensor, beta: float | Tensor
+        self,
+        model: VAE,
+        x: Tensor,
+        weight: Tensor | None,
+        noise: Tensor,
+        beta: float | Tensor,
+        shown: Tensor | None = None,
     ) -> Terms:
         """Compute the terms of one batch.
 
@@ -102,8 +114,11 @@ class ELBO:
             Standard normal draws.
         beta : float or Tensor of shape (M,)
             Weight of the KL.
+        shown : Tensor of shape (M, B, n_columns), optional
+            What the encoder sees of the rows; by default the rows themselves.
         """
-        log_prob, kl, log_prior = model.elbo_terms(x, noise)
+        log_prob, kl, log_prior = model.elbo_terms(x, noise, shown)
+        weight = self.weigh(log_prob, kl, beta, weight)
         if weight is not None:
             log_prob, log_prior = log_prob * weight, log_prior * weight
             kl = kl * weight.unsqueeze(-1)
@@ -112,6 +127,12 @@ class ELBO:
         kl_loss = self.clamped(kl_per_unit, model.mask).sum(-1)
         penalty = -self.prior_rows * log_prior.mean(1)
         return Terms(reconstruction + beta * kl_loss, reconstruction, kl_loss, penalty)
+
+    def weigh(
+        self, log_prob: Tensor, kl: Tensor, beta: float | Tensor, weight: Tensor | None
+    ) -> Tensor | None:
+        """What each row counts, given the parts of its loss: (M, B), (M, B, l) -> (M, B)."""
+        return weight
 
     def clamped(self, kl_per_unit: Tensor, mask: Tensor | None) -> Tensor:
         """KL that counts, of dimensions that a member has: (M, l) -> (M, l)."""
@@ -130,6 +151,44 @@ class ELBO:
 
     def _free_bits(self, like: Tensor) -> Tensor:
         return torch.as_tensor(self.free_bits, dtype=like.dtype, device=like.device).view(-1, 1)
+
+
+class TrimmedELBO(ELBO):
+    """Negative evidence lower bound of those rows of a batch that it explains best.
+
+    Rows that were let in by mistake are mostly among the others, and the model does not
+    learn them.
+
+    Parameters
+    ----------
+    share : float
+        Share of each batch that is left out.
+    free_bits, prior_rows : float or Tensor of shape (M,), default=0.0
+        As for :class:`ELBO`.
+
+    References
+    ----------
+    .. [1] P. J. Rousseeuw, "Least Median of Squares Regression", Journal of the American
+       Statistical Association 79, 1984, for trimmed sums.
+    """
+
+    def __init__(
+        self, share: float, free_bits: float | Tensor = 0.0, prior_rows: float | Tensor = 0.0
+    ):
+        super().__init__(free_bits, prior_rows)
+        self.share = share
+
+    def weigh(
+        self, log_prob: Tensor, kl: Tensor, beta: float | Tensor, weight: Tensor | None
+    ) -> Tensor:
+        """Leave the rows with the largest losses out; the others count the more."""
+        beta = torch.as_tensor(beta, dtype=kl.dtype, device=kl.device).view(-1, 1)
+        row_loss = (beta * kl.sum(-1) - log_prob).detach()  # (M, B)
+        n_rows = row_loss.shape[1]
+        n_kept = max(math.ceil((1 - self.share) * n_rows), 1)
+        best = row_loss.topk(n_kept, dim=1, largest=False).indices
+        kept = torch.zeros_like(row_loss).scatter_(1, best, n_rows / n_kept)
+        return kept if weight is None else kept * weight
 
 
 class ImportanceWeighted:
@@ -167,7 +226,13 @@ class ImportanceWeighted:
             self.prior_rows = self.prior_rows[members]
 
     def __call__(
-        self, model: VAE, x: Tensor, weight: Tensor | None, noise: Tensor, beta: float | Tensor
+        self,
+        model: VAE,
+        x: Tensor,
+        weight: Tensor | None,
+        noise: Tensor,
+        beta: float | Tensor,
+        shown: Tensor | None = None,
     ) -> Terms:
         """Compute the terms of one batch.
 
@@ -184,8 +249,10 @@ class ImportanceWeighted:
             sets of draws are averaged.
         beta : float or Tensor of shape (M,)
             Must be 1: the bound has no KL of its own that could be weighed.
+        shown : Tensor of shape (M, B, n_columns), optional
+            What the encoder sees of the rows; by default the rows themselves.
         """
-        draws = model.log_weights(x, noise, path_only=self.doubly_reparameterized)
+        draws = model.log_weights(x, noise, path_only=self.doubly_reparameterized, shown=shown)
         log_weight = self._sets(draws.log_weight)
         log_share = log_weight.detach().log_softmax(2)
         share = log_share.exp()
@@ -236,6 +303,24 @@ class Evidence:
     def loss(self, free_bits: float | Tensor, prior_rows: float | Tensor) -> ELBO:
         """Make the loss, for numbers that each member has."""
         return ELBO(free_bits, prior_rows)
+
+
+@dataclass(frozen=True)
+class Trimmed:
+    """The evidence lower bound of the rows of each batch that it explains best.
+
+    Parameters
+    ----------
+    share : float
+        Share of each batch that is left out.
+    """
+
+    share: float
+    n_draws: int = field(default=1, init=False)
+
+    def loss(self, free_bits: float | Tensor, prior_rows: float | Tensor) -> TrimmedELBO:
+        """Make the loss, for numbers that each member has."""
+        return TrimmedELBO(self.share, free_bits, prior_rows)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ class Stream(IntEnum):
     PRIOR = 8
     CALIBRATION = 9
     DEQUANTIZE = 10
+    INPUT = 11
 
 
 def draw_seed(random_state: Any) -> int:

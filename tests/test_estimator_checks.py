@@ -8,7 +8,7 @@ import pytest
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sklearn_vae import VAEDensity, VAETransformer
+from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
 
 # Checks that scikit-learn runs on its own estimators, but not in check_estimator.
 BESIDE = [
@@ -29,18 +29,30 @@ BESIDE = [
 ARRAY_API = """
 from collections import Counter
 from sklearn.utils.estimator_checks import check_estimator
-from sklearn_vae import VAEDensity, VAETransformer
+from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
 
 results = [
     result
-    for estimator in (VAETransformer(), VAEDensity())
+    for estimator in (
+        VAETransformer(),
+        VAEDensity(),
+        VAEOutlierDetector(max_iter=2),
+        VAEOutlierDetector(novelty=True, max_iter=2),
+    )
     for result in check_estimator(estimator, on_fail=None, on_skip=None)
 ]
 print(dict(Counter(result["status"] for result in results)))
 """
 
 
-@parametrize_with_checks([VAETransformer(), VAEDensity()])
+@parametrize_with_checks(
+    [
+        VAETransformer(),
+        VAEDensity(),
+        VAEOutlierDetector(max_iter=2),
+        VAEOutlierDetector(novelty=True, max_iter=2),
+    ]
+)
 def test_scikit_learn_finds_no_fault(estimator, check):
     """Every check of check_estimator passes, check_sample_weight_equivalence among them."""
     check(estimator)
@@ -71,6 +83,8 @@ def test_the_checks_that_scikit_learn_keeps_for_itself_pass(name):
     check("VAETransformer", VAETransformer(max_iter=2))
     if "transform" not in name and "names_out" not in name:
         check("VAEDensity", VAEDensity(max_iter=2))
+    if "transform" not in name and "names_out" not in name and "weights" not in name:
+        check("VAEOutlierDetector", VAEOutlierDetector(max_iter=2))
 
 
 def test_no_check_is_skipped_with_the_array_api_switched_on():

@@ -9,7 +9,7 @@ import torch
 
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.model import Architecture
-from sklearn_vae.objectives import IWAE, OBJECTIVES, Constant, WarmUp
+from sklearn_vae.objectives import IWAE, OBJECTIVES, Constant, Trimmed, WarmUp
 from sklearn_vae.priors import PRIORS, MixturePrior, VampPrior
 from sklearn_vae.training import Fit, Plan, Run, Table, fit_all, fleet
 from sklearn_vae.training.fleet import fleets_of, memory_of
@@ -104,6 +104,7 @@ def test_a_member_of_a_fleet_is_what_it_would_be_alone(batch_size, weighted):
         (PRIORS["normal"], IWAE(3)),
         (MixturePrior(3), IWAE(5, doubly_reparameterized=False)),
         (VampPrior(4), IWAE(2)),
+        (PRIORS["normal"], Trimmed(0.3)),
     ],
     ids=repr,
 )
@@ -123,6 +124,26 @@ def test_so_is_one_with_another_prior_or_objective(prior, objective, batch_size,
     for run, together in zip(runs, train(runs), strict=True):
         (alone,) = train([run])
         assert_same(alone, together, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("objective", [OBJECTIVES["elbo"], IWAE(3), Trimmed(0.3)], ids=repr)
+def test_so_is_one_whose_encoder_sees_noise(objective):
+    """Members without noise ride along and are what they would be if nobody had any."""
+    runs = [
+        replace(
+            run,
+            plan=replace(run.plan, input_noise=noise, objective=objective, max_iter=4),
+            free_bits=0.0,
+        )
+        for run, noise in zip(different_runs(), [0.3, 0.5, 0, 0, 1.0, 0.3, 0.3], strict=True)
+    ]
+    silent = train([replace(run, plan=replace(run.plan, input_noise=0.0)) for run in runs])
+    for run, together, without in zip(runs, train(runs), silent, strict=True):
+        (alone,) = train([run])
+        assert_same(alone, together, rtol=1e-9, atol=1e-9)
+        pairs = [(own, without.weights[name]) for name, own in alone.weights.items()]
+        same = all(np.allclose(*pair, rtol=1e-9, atol=1e-9) for pair in pairs)
+        assert same is (run.plan.input_noise == 0 or alone.diverged)
 
 
 def test_a_member_of_a_fleet_is_nearly_what_it_would_be_alone_in_single_precision():

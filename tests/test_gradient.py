@@ -58,16 +58,16 @@ def batch(model, *, n_draws=1, shared=False, weighted=False, n_rows=9):
     return torch.cat(parts, -1), torch.rand(n_members, n_rows).double() if weighted else None, noise
 
 
-def assert_same_gradient(model, objective, x, weight, noise, beta=0.7):
+def assert_same_gradient(model, objective, x, weight, noise, beta=0.7, shown=None):
     model.flat_grad.zero_()
     beta = torch.as_tensor(beta).double().expand(len(x))
-    expected = objective(model, x, weight, noise, beta)
+    expected = objective(model, x, weight, noise, beta, shown)
     expected.to_minimise.sum().backward()
     gradient = model.flat_grad.clone()
     model.flat_grad.fill_(7.0)  # what stood there before does not count
     ours = Gradient(model, objective, x.shape[1], noise.shape[1])
     ours(torch.randn_like(x), weight, noise, beta)  # nor does the batch before
-    actual = ours(x, weight, noise, beta)
+    actual = ours(x, weight, noise, beta, shown)
 
     scale = gradient.abs().max().clamp(min=1e-12)
     torch.testing.assert_close(model.flat_grad / scale, gradient / scale, rtol=1e-6, atol=1e-8)
@@ -132,3 +132,12 @@ def test_what_has_no_gradient_here_is_left_to_autograd():
     assert not has_gradient(model, ImportanceWeighted())
     model.prior = MixturePrior()
     assert not has_gradient(model, ELBO())
+
+
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_the_encoder_may_see_noise(n_members):
+    """The likelihood is then of the rows without it."""
+    model = disturbed(BLOCKS["bits, and both kinds of scale"], n_members=n_members)
+    x, weight, noise = batch(model)
+
+    assert_same_gradient(model, ELBO(), x, weight, noise, shown=x + 3 * torch.randn_like(x))

@@ -15,6 +15,7 @@ from sklearn_vae.objectives import (
     Checked,
     Constant,
     ImportanceWeighted,
+    Trimmed,
     WarmUp,
 )
 from sklearn_vae.randomness import sobol_normal
@@ -396,3 +397,32 @@ def test_schedules_are_values():
     assert WarmUp(2.0, 4) == WarmUp(beta=2.0, n_iter=4) != WarmUp(2.0, 5)
     assert repr(WarmUp(2.0, 4)) == "WarmUp(beta=2.0, n_iter=4)"
     assert [Constant(0.3)(k) for k in (0, 99)] == [0.3, 0.3]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_trimmed_bound_is_that_of_the_rows_it_explains_best(model, x, weighted):
+    """Each member leaves its own rows out; the others are as if they were all there are."""
+    n_kept = int(np.ceil(0.7 * x.shape[1]))
+    kl = kl_by_torch(model, x)[0].sum(-1)
+    by_row = [reconstruction_by_torch(model, x[:, [i]], shared_noise()) for i in range(x.shape[1])]
+    loss = torch.cat(by_row) + 0.5 * kl
+    best = loss.argsort()[:n_kept]
+    weight = torch.linspace(0.5, 1.5, x.shape[1]).double()[None] if weighted else None
+    own = None if weight is None else weight[:, best]
+    expected = ELBO(prior_rows=0.1)(model, x[:, best], own, shared_noise(), 0.5)
+    terms = Trimmed(0.3).loss(0.0, 0.1)(model, x, weight, shared_noise(), 0.5)
+
+    torch.testing.assert_close(torch.stack(terms), torch.stack(expected))
+
+
+def test_the_encoder_sees_what_it_is_shown(model, x):
+    """Codes are of the rows with noise, the likelihood is of the rows without."""
+    shown = x + torch.linspace(-1, 1, x.shape[2], dtype=torch.float64)
+    for objective in (ELBO(), Trimmed(0.0).loss(0.0, 0.0)):
+        terms = objective(model, x, None, shared_noise(), 1.0, shown)
+
+        torch.testing.assert_close(terms.kl_loss, kl_by_torch(model, shown).sum(-1).mean(1))
+    weights = model.log_weights(x, shared_noise(), shown=shown)
+    loc, raw = model.encode(shown).chunk(2, dim=-1)
+    z = loc[:, None] + (12 * torch.tanh(raw / 12)).exp()[:, None] * shared_noise()
+    torch.testing.assert_close(weights.z, z)

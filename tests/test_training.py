@@ -647,8 +647,8 @@ class Breaks(ELBO):
         super().__init__()
         self.n_good = n_good
 
-    def __call__(self, model, x, weight, noise, beta):
-        terms = super().__call__(model, x, weight, noise, beta)
+    def __call__(self, model, x, weight, noise, beta, shown=None):
+        terms = super().__call__(model, x, weight, noise, beta, shown)
         if not torch.is_grad_enabled():
             return terms
         self.n_good -= 1
@@ -672,8 +672,8 @@ def test_a_loss_that_is_not_finite_costs_no_weights(validates, n_good, bent, mak
 class BreaksWeights(Breaks):
     """An objective whose loss stays finite while its gradient does not."""
 
-    def __call__(self, model, x, weight, noise, beta):
-        terms = ELBO.__call__(self, model, x, weight, noise, beta)
+    def __call__(self, model, x, weight, noise, beta, shown=None):
+        terms = ELBO.__call__(self, model, x, weight, noise, beta, shown)
         self.n_good -= 1
         if self.n_good < 0:
             terms.loss.register_hook(lambda gradient: gradient * float("nan"))

@@ -77,7 +77,8 @@ class Gradient:
     n_rows, n_draws : int
         Rows in a batch and draws of z per row.
     clamps : bool, default=True
-        Whether there may be rows farther out than the encoder is to see.
+        Whether the encoder may see something else than the likelihood: rows farther out
+        than it is to see them, or rows with noise.
     """
 
     def __init__(
@@ -125,7 +126,14 @@ class Gradient:
                 parts.append(GaussianColumns(own, own_grads, x, residual, prior, self.shares))
         return parts
 
-    def __call__(self, x: Tensor, weight: Tensor | None, noise: Tensor, beta: Tensor) -> Tensor:
+    def __call__(
+        self,
+        x: Tensor,
+        weight: Tensor | None,
+        noise: Tensor,
+        beta: Tensor,
+        shown: Tensor | None = None,
+    ) -> Tensor:
         """Compute the terms of one batch and write their gradient into the model's.
 
         Parameters
@@ -138,6 +146,8 @@ class Gradient:
             Standard normal draws.
         beta : Tensor of shape (M,)
             Weight of the KL.
+        shown : Tensor of shape (M, B, n_columns), optional
+            What the encoder sees of the rows, with ``clamps`` only; by default the rows.
 
         Returns
         -------
@@ -148,7 +158,8 @@ class Gradient:
             self.shares.weigh(weight)
         self.x.copy_(x.mT)
         if self.clamps:
-            torch.clamp(self.x, -FARTHEST_INPUT, FARTHEST_INPUT, out=self.encoder.x)
+            seen = self.x if shown is None else shown.mT
+            torch.clamp(seen, -FARTHEST_INPUT, FARTHEST_INPUT, out=self.encoder.x)
         noise = noise.permute(0, 3, 1, 2)  # (M or 1, l, K, B or 1)
         self.encoder.forward()
         self.code.forward(noise)

@@ -186,6 +186,9 @@ class Plan:
         weights are then those of the average, which a large step size shakes less.
     longest_gradient : float, default=inf
         How many times as long as usual a gradient may be; longer ones are cut.
+    input_noise : float, default=0.0
+        Standard deviation of the normal noise that is added to what the encoder sees of a
+        row in training. The likelihood is that of the row without it.
     """
 
     seed: int
@@ -203,6 +206,7 @@ class Plan:
     objective: Objective = OBJECTIVES["elbo"]
     averaging: float = 0.0
     longest_gradient: float = math.inf
+    input_noise: float = 0.0
 
     def n_steps(self, n_rows: int) -> int:
         """Gradient steps of an iteration over a table of this length."""

@@ -275,6 +275,9 @@ class Trainer(NeuralNet):
         self._mask = self.module_.mask
         forget = np.array([[1 - plan.averaging] for plan in own])
         self._forget = torch.as_tensor(forget).to(self.module_.flat)  # (M, 1)
+        input_noise = np.array([plan.input_noise for plan in own]).reshape(-1, 1, 1)
+        self._is_noisy = bool(input_noise.any())
+        self._input_noise = torch.as_tensor(input_noise).to(self.module_.flat)  # (M, 1, 1)
         self._gradients: dict[tuple[int, int], Gradient] = {}
         self._is_written_out = has_gradient(self.module_, self.criterion_)
 
@@ -292,7 +295,7 @@ class Trainer(NeuralNet):
         x, weight = batch.take(rows)
         if batch.steps is not None:
             x = x + batch.steps * self._uniform(x)
-        terms = self._differentiate(x, weight, noise)
+        terms = self._differentiate(x, weight, noise, self._with_noise(x))
         if self._hears_gradients:
             named = list(self.module_.named_parameters())
             self.notify("on_grad_computed", named_parameters=named, batch=step, training=True)
@@ -308,17 +311,33 @@ class Trainer(NeuralNet):
         ]
         return (torch.stack(drawn)[self._seed_of] - 0.5).to(x.device)
 
-    def _differentiate(self, x: Tensor, weight: Tensor | None, noise: Tensor) -> Tensor:
+    def _with_noise(self, x: Tensor) -> Tensor | None:
+        """What the encoder is to see of rows (M, B, n_columns), if not the rows themselves."""
+        if not self._is_noisy:
+            return None
+        drawn = [
+            torch.randn(x.shape[1:], generator=generator, dtype=x.dtype)
+            for generator in self._input_generators
+        ]
+        noise = torch.stack(drawn).to(x.device)[self._seed_of]
+        return torch.addcmul(x, noise, self._input_noise)
+
+    def _differentiate(
+        self, x: Tensor, weight: Tensor | None, noise: Tensor, shown: Tensor | None
+    ) -> Tensor:
         """Leave the objective's gradient in the model; its terms (3, M)."""
         if self._is_written_out:
             shape = x.shape[1], noise.shape[1]
             if shape not in self._gradients:
                 self._gradients[shape] = Gradient(
-                    self.module_, cast(ELBO, self.criterion_), *shape, clamps=self.is_far_
+                    self.module_,
+                    cast(ELBO, self.criterion_),
+                    *shape,
+                    clamps=self.is_far_ or self._is_noisy,
                 )
-            return self._gradients[shape](x, weight, noise, self._beta)
+            return self._gradients[shape](x, weight, noise, self._beta, shown)
         with torch.enable_grad():
-            terms = self.criterion_(self.module_, x, weight, noise, self._beta)
+            terms = self.criterion_(self.module_, x, weight, noise, self._beta, shown)
             total = terms.to_minimise.sum()
         params = list(self.module_.parameters())
         found = torch.autograd.grad(total, params, materialize_grads=True)
@@ -360,6 +379,9 @@ class Trainer(NeuralNet):
         self._beta = torch.as_tensor(self.beta_).to(flat)
         total = torch.zeros(len(REPORTED), len(flat), dtype=flat.dtype, device=flat.device)
         n_rows, plan = 0, self.plans[0]
+        self._input_generators = [
+            make_generator(seed, Stream.INPUT, self._iteration) for seed in self._seeds
+        ]
         self._chances = [
             make_generator(seed, Stream.DEQUANTIZE, self._iteration) for seed in self._seeds
         ]

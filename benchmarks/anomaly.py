@@ -1,0 +1,301 @@
+"""Finding anomalies: a VAE detector at its defaults beside scikit-learn's and PyOD's.
+
+    python benchmarks/anomaly.py                              # both settings, seeds 0,1,2
+    python benchmarks/anomaly.py --quick                      # six small tables, one seed
+    python benchmarks/anomaly.py --settings clean --tables wine,glass --param "score='neighbours'"
+    python benchmarks/anomaly.py --no-ours --detectors ECOD,COPOD,HBOS    # fill the cache
+
+How each figure is obtained:
+
+- A table is a file of ADBench, looked for in the folder ``adbench`` of what the environment
+  variable SKLEARN_VAE_DATA names, or else of ``../shared/data`` beside the repository.
+- Setting `clean`: train on one half of the normal rows, test on the other half and all anomalies.
+  Setting `contaminated`: train on 70 % of all rows, anomalies included, test on the other 30 %.
+  Of both parts no more than `--max-rows` rows are used, drawn by seed with the share of anomalies
+  that the part has, but ten anomalies at least, if there are ten.
+- Columns are standardised by the training rows.
+- A figure is the area under the ROC curve (AUROC) or the average precision (AP), times 100, on
+  the test rows, averaged over the seeds.
+- "Rank" is the mean over tables of a detector's rank by that figure, 1 for the best. "Wins" counts
+  tables against a rival by mean over seeds; a difference below 0.05 is a tie. The interval behind a
+  mean difference holds 95 % of its means over tables drawn with replacement (10,000 draws).
+- CPU seconds (`time.process_time`, one thread) hold fit and scoring. A process's first fit by torch
+  also holds what torch imports then, about a second.
+
+Every result is kept in benchmarks/.cache/anomaly.json by detector, its parameters, table, setting
+and seed, and is not computed again: a run that was stopped goes on where it was. Results of ours
+are kept with `--keep`, under the label given, for they depend on the code. Detectors whose package
+is not there are shown if the cache holds their results.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from density import parameter, print_table
+from sklearn.ensemble import IsolationForest
+from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.mixture import GaussianMixture
+from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import OneClassSVM
+from tables import DATA
+from threadpoolctl import threadpool_limits
+
+PROTOCOL = 1  # raise it when the rows or a detector change: what the cache holds is then not used
+CACHE = Path(__file__).resolve().parent / ".cache" / "anomaly.json"
+TABLES = (
+    "ALOI,Cardiotocography,Hepatitis,Ionosphere,SpamBase,WBC,breastw,campaign,cardio,cover,fault,"
+    "glass,http,landsat,magic.gamma,musk,optdigits,satellite,satimage-2,smtp,vowels,wine"
+)
+QUICK_TABLES = "Hepatitis,Ionosphere,WBC,glass,vowels,wine"
+FEWEST_ANOMALIES = 10
+TIE = 0.05
+DRAWS = 10_000
+
+Scores = np.ndarray  # (n_test,), higher is stranger
+Detector = Callable[[np.ndarray, np.ndarray, int], Scores]  # train, test, seed
+
+# Detectors
+
+
+def nearest(k: int | float) -> Detector:
+    """Distance to the k-th nearest training row; a share of the rows gives the mean of so many."""
+
+    def scores(train: np.ndarray, test: np.ndarray, _seed: int) -> Scores:
+        n = k if isinstance(k, int) else max(round(k * len(train)), 1)
+        distance, _ = NearestNeighbors(n_neighbors=min(n, len(train))).fit(train).kneighbors(test)
+        return distance[:, -1] if isinstance(k, int) else distance.mean(axis=1)
+
+    return scores
+
+
+def scikit_learn(make: Callable[[int], Any]) -> Detector:
+    return lambda train, test, seed: -make(seed).fit(train).score_samples(test)
+
+
+def pyod(module: str, name: str, *, seeded: bool = False, **params: Any) -> Detector:
+    """A detector of PyOD, at its defaults but for what is given."""
+
+    def scores(train: np.ndarray, test: np.ndarray, seed: int) -> Scores:
+        from importlib import import_module
+
+        seeds = {"random_state": seed} if seeded else {}
+        detector = getattr(import_module(f"pyod.models.{module}"), name)(**params, **seeds)
+        return detector.fit(train).decision_function(test)
+
+    return scores
+
+
+RIVALS: dict[str, Detector] = {
+    "kNN k=1": nearest(1),
+    "kNN k=5": nearest(5),
+    "kNN 10%": nearest(0.1),
+    "IsolationForest": scikit_learn(lambda seed: IsolationForest(random_state=seed)),
+    "LOF": scikit_learn(lambda _: LocalOutlierFactor(novelty=True)),
+    "OneClassSVM": scikit_learn(lambda _: OneClassSVM()),
+    "GaussianMixture": scikit_learn(
+        lambda seed: GaussianMixture(4, reg_covar=1e-3, random_state=seed)
+    ),
+    "PCA": pyod("pca", "PCA"),
+    "ECOD": pyod("ecod", "ECOD"),
+    "COPOD": pyod("copod", "COPOD"),
+    "HBOS": pyod("hbos", "HBOS"),
+    "PyOD AutoEncoder": pyod("auto_encoder", "AutoEncoder", seeded=True, verbose=0),
+    "PyOD VAE": pyod("vae", "VAE", seeded=True, verbose=0),
+}
+SLOW = ("PyOD AutoEncoder", "PyOD VAE")  # only when they are asked for
+
+
+def ours(param: dict[str, Any], setting: str) -> Detector:
+    """Our detector; the setting is the one thing it is told."""
+
+    def scores(train: np.ndarray, test: np.ndarray, seed: int) -> Scores:
+        import torch
+
+        from sklearn_vae import VAEOutlierDetector
+
+        torch.set_num_threads(1)
+        told = {"novelty": setting == "clean", "random_state": seed, **param}
+        return -VAEOutlierDetector(**told).fit(train).score_samples(test)
+
+    return scores
+
+
+# Rows
+
+
+def rows_of(
+    name: str, setting: str, seed: int, max_rows: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Training rows, test rows and whether each of these is an anomaly."""
+    with np.load(DATA / "adbench" / f"{name}.npz") as file:
+        X, y = file["X"].astype(np.float64), file["y"].astype(bool)
+    rng = np.random.default_rng(seed)
+    if setting == "clean":
+        normal = rng.permutation(np.flatnonzero(~y))
+        half = len(normal) // 2
+        train, test = normal[:half], np.concatenate([normal[half:], np.flatnonzero(y)])
+    else:
+        order = rng.permutation(len(y))
+        train, test = np.split(order, [int(0.7 * len(y))])
+    train, test = (some_of(part, y, max_rows, rng) for part in (train, test))
+    scaler = StandardScaler().fit(X[train])
+
+    return scaler.transform(X[train]), scaler.transform(X[test]), y[test]
+
+
+def some_of(rows: np.ndarray, y: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """At most so many of the rows, with their share of anomalies."""
+    rows = rng.permutation(rows)
+    if len(rows) <= most:
+        return rows
+    anomalies, normal = rows[y[rows]], rows[~y[rows]]
+    share = round(most * len(anomalies) / len(rows))
+    n_anomalies = max(share, min(len(anomalies), FEWEST_ANOMALIES))
+
+    return np.concatenate([anomalies[:n_anomalies], normal[: most - n_anomalies]])
+
+
+# Fitting and scoring
+
+
+def run(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yield one record per setting, table, seed and detector."""
+    label = args.keep or "ours"
+    for setting in args.settings:
+        detectors: dict[str, Detector] = {name: RIVALS[name] for name in args.detectors}
+        if not args.no_ours:
+            detectors[label] = ours(args.param, setting)
+        for table in args.tables:
+            for seed in args.seeds:
+                for name, detector in detectors.items():
+                    keeps = name != label or bool(args.keep)
+                    place = (table, setting, seed, args.max_rows)
+                    figures = result(name, detector, place, keeps=keeps)
+                    if figures is not None:
+                        where = {"setting": setting, "table": table, "seed": seed}
+                        yield {**where, "detector": name, **figures}
+
+
+def result(
+    name: str, detector: Detector, place: tuple[str, str, int, int], *, keeps: bool
+) -> dict[str, float] | None:
+    """Take a result from the cache, or compute it; None if its package is not there."""
+    key = f"v{PROTOCOL}/{name}/" + "/".join(map(str, place))
+    kept = json.loads(CACHE.read_text()) if CACHE.exists() else {}
+    if keeps and key in kept:
+        return kept[key]
+    train, test, is_anomaly = rows_of(*place)
+    start = time.process_time()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            scores = detector(train, test, place[2])
+    except ImportError:
+        return None
+    seconds = time.process_time() - start
+    scores = np.nan_to_num(scores, nan=np.inf, posinf=1e300, neginf=-1e300)
+    figures = {
+        "AUROC": 100 * float(roc_auc_score(is_anomaly, scores)),
+        "AP": 100 * float(average_precision_score(is_anomaly, scores)),
+        "seconds": seconds,
+    }
+    shown = " ".join(f"{value:7.2f}" for value in figures.values())
+    print(f"{place[1]:13}{place[0]:17}seed {place[2]} {name:17}{shown}", file=sys.stderr)
+    if keeps:
+        CACHE.parent.mkdir(exist_ok=True)
+        beside = CACHE.with_suffix(".part")
+        beside.write_text(json.dumps(kept | {key: figures}, indent=1, sort_keys=True))
+        os.replace(beside, CACHE)
+
+    return figures
+
+
+# Printing
+
+
+def report(records: pd.DataFrame, first: str) -> None:
+    """Per setting: every table, means, ranks, wins, differences, seconds."""
+    for setting, own in records.groupby("setting", sort=False):
+        for measure in ("AUROC", "AP"):
+            means = own.pivot_table(index="table", columns="detector", values=measure, sort=False)
+            print_table(f"{setting}, {measure}", with_mean(means))
+            print_table(f"{setting}, {measure}", standing(means))
+            if first in means:
+                print_table(f"{first} minus", differences(means, first))
+        seconds = own.groupby("detector", sort=False)["seconds"]
+        columns = {"median": seconds.median(), "longest": seconds.max()}
+        print_table(f"{setting}, CPU seconds", pd.DataFrame(columns).map("{:.2f}".format))
+
+
+def with_mean(means: pd.DataFrame) -> pd.DataFrame:
+    return pd.concat([means, means.mean().to_frame("mean").T]).map("{:.2f}".format)
+
+
+def standing(means: pd.DataFrame) -> pd.DataFrame:
+    ranks = means.rank(axis=1, ascending=False).mean()
+    return pd.DataFrame({"mean": means.mean(), "rank": ranks}).map("{:.2f}".format)
+
+
+def differences(means: pd.DataFrame, first: str) -> pd.DataFrame:
+    """Compare table by table, with an interval by bootstrap over tables."""
+    rng = np.random.default_rng(0)
+    rows = {}
+    for rival in means.columns.drop(first):
+        gap = (means[first] - means[rival]).dropna().to_numpy()
+        drawn = gap[rng.integers(len(gap), size=(DRAWS, len(gap)))].mean(axis=1)
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        rows[rival] = {
+            "mean": f"{gap.mean():+.2f}",
+            "95 % interval": f"{low:+.2f} to {high:+.2f}",
+            "won": str((gap > TIE).sum()),
+            "lost": str((gap < -TIE).sum()),
+            "worst table": f"{gap.min():+.2f}",
+        }
+    return pd.DataFrame(rows).T
+
+
+# The command line
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Anomalies found by a VAE and its rivals.")
+    add = parser.add_argument
+    usual = ",".join(name for name in RIVALS if name not in SLOW)
+    add("--settings", default="clean,contaminated", help="one of them or both: %(default)s")
+    add("--tables", default=TABLES, help="names with commas between: %(default)s")
+    add("--seeds", default="0,1,2", help="seeds of the splits and the detectors: %(default)s")
+    add("--max-rows", default=1500, type=int, help="rows to train on, and to test: %(default)s")
+    add("--quick", action="store_true", help=f"only {QUICK_TABLES}; only the first seed")
+    add("--detectors", default=usual, help=f"rivals: %(default)s; on request {','.join(SLOW)}")
+    add("--param", action="append", default=[], type=parameter, metavar="NAME=VALUE")
+    add("--keep", metavar="LABEL", help="keep our results, or take them from the cache, by a name")
+    add("--no-ours", action="store_true", help="rivals only")
+    add("--json", type=Path, metavar="FILE", help="write every result there")
+    args = parser.parse_args()
+    args.settings = args.settings.split(",")
+    args.tables = (QUICK_TABLES if args.quick else args.tables).split(",")
+    args.seeds = [int(seed) for seed in args.seeds.split(",")][: 1 if args.quick else None]
+    args.detectors = [name for name in args.detectors.split(",") if name]
+    args.param = dict(args.param)
+
+    with threadpool_limits(1):
+        records = pd.DataFrame(run(args))
+    if records.empty:
+        parser.exit(message="nothing to show: no detector's package is there\n")
+    report(records, args.keep or "ours")
+    if args.json:
+        records.to_json(args.json, orient="records", indent=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,317 @@
+"""VAEOutlierDetector as its users meet it."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_wine, make_blobs
+from sklearn.ensemble import IsolationForest
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import NearestNeighbors
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_vae import VAEOutlierDetector
+from sklearn_vae.outlier import METHODS
+
+QUICK = {"max_iter": 2, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def wine():
+    return load_wine(as_frame=True).data
+
+
+@pytest.fixture(scope="module")
+def fitted(wine):
+    return VAEOutlierDetector(**QUICK).fit(wine)
+
+
+@pytest.fixture(scope="module")
+def factors():
+    """Fresh rows of a linear factor model, ten columns of two factors."""
+    rng = np.random.default_rng(0)
+    loadings = rng.normal(size=(2, 10))
+
+    def draw(n):
+        return rng.normal(size=(n, 2)) @ loadings + 0.3 * rng.normal(size=(n, 10))
+
+    return draw
+
+
+@pytest.mark.parametrize("novelty", [False, True])
+def test_it_finds_rows_that_break_a_relation(factors, novelty):
+    """Each column's values are usual, so that no column alone shows the outliers."""
+    rng = np.random.default_rng(1)
+    broken = rng.permuted(factors(80), axis=0)
+    normal = factors(500)
+    train = normal if novelty else np.vstack([normal, broken[:40]])
+    detector = VAEOutlierDetector(novelty=novelty, random_state=0).fit(train)
+    test, truth = np.vstack([factors(300), broken[40:]]), np.repeat([0, 1], [300, 40])
+    forest = IsolationForest(random_state=0).fit(train)
+
+    found = roc_auc_score(truth, -detector.score_samples(test))
+    assert found > 0.85
+    assert found > roc_auc_score(truth, -forest.score_samples(test))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("novelty", [False, True])
+def test_scores_are_finite_and_far_rows_are_outliers(wine, method, novelty):
+    """From 1e2 to 1e300, never above the worst inlier; the training share is contamination."""
+    X = wine.to_numpy() + 1e-6 * np.random.default_rng(0).random(wine.shape)
+    detector = VAEOutlierDetector(method=method, novelty=novelty, contamination=0.1, **QUICK).fit(X)
+    scores = detector.score_samples(X)
+    with np.errstate(over="ignore"):
+        far = np.vstack([sign * np.logspace(2, 300, 20)[:, None] * X[:1] for sign in (1, -1)])
+    far = np.clip(far, -1e300, 1e300)
+    found = detector.score_samples(far)
+
+    assert np.isfinite(found).all()
+    assert found.max() < scores.min()
+    assert (detector.predict(far) == -1).all()
+    assert abs((detector.predict(X) == -1).sum() - 17.8) <= 1
+
+
+@pytest.mark.parametrize("contamination", [0.01, 0.25, 0.5])
+@pytest.mark.parametrize("novelty", [False, True])
+def test_the_share_of_outliers_is_the_contamination(wine, contamination, novelty):
+    detector = VAEOutlierDetector(contamination=contamination, novelty=novelty, **QUICK)
+    labels = detector.fit_predict(wine)
+
+    assert abs((labels == -1).sum() - contamination * len(wine)) <= 1
+    assert set(labels) == {-1, 1}
+    np.testing.assert_array_equal(labels, detector.predict(wine))
+    np.testing.assert_allclose(
+        detector.decision_function(wine), detector.score_samples(wine) - detector.offset_
+    )
+
+
+def test_neighbours_alone_are_scikit_learns(wine):
+    """Without its autoencoders, the detector of contaminated rows is a few lines of sklearn."""
+    X = wine.to_numpy()
+    detector = VAEOutlierDetector(method="neighbours", **QUICK).fit(X)
+    Z = StandardScaler().fit_transform(X)
+    to_clean = NearestNeighbors(n_neighbors=18).fit(Z).kneighbors()[0].mean(axis=1)
+    kept = np.sort(np.argsort(to_clean)[:134])  # three quarters, rounded up
+    new = X * 1.01
+    distance, _ = (
+        NearestNeighbors(n_neighbors=20)
+        .fit(Z[kept])
+        .kneighbors(StandardScaler().fit(X).transform(new))
+    )
+
+    np.testing.assert_allclose(detector.score_samples(new), -distance.mean(axis=1))
+
+
+def test_a_training_row_is_not_its_own_neighbour(wine):
+    """Nor is it, when it comes again as a new row, among others or alone."""
+    X = wine.to_numpy()
+    detector = VAEOutlierDetector(novelty=True, method="latent", **QUICK).fit(X)
+    scores = detector.score_samples(X)
+
+    assert (scores < 0).all()
+    np.testing.assert_allclose(detector.score_samples(X[[7, 3]]), scores[[7, 3]], rtol=1e-7)
+
+
+def test_rows_that_are_all_alike_but_one_have_scores():
+    """Ties in every distance: no division by zero, and the odd row is the outlier."""
+    X = np.tile([[1.0, 2.0, 3.0]], (60, 1))
+    X[-1] = [5.0, 2.0, 3.0]
+    for novelty in (False, True):
+        detector = VAEOutlierDetector(novelty=novelty, contamination=0.02, **QUICK).fit(X)
+        scores = detector.score_samples(X)
+
+        assert np.isfinite(scores).all()
+        assert scores.argmin() == 59
+
+
+def test_a_value_that_a_constant_column_never_had_is_strange(wine):
+    table = wine.assign(year=1990)
+    detector = VAEOutlierDetector(novelty=True, **QUICK).fit(table)
+    later = table.assign(year=1991)
+
+    assert detector.score_samples(later).max() < detector.score_samples(table).min()
+    np.testing.assert_allclose(detector.explain(later)[:, 13], np.log(180))
+    assert (detector.explain(table)[:, 13] == 0).all()
+
+
+def test_p_values_hold_what_they_promise():
+    """At level alpha, at most alpha of fresh rows are flagged: the mean over many fits.
+
+    With 99 rows held out the exact share at alpha = 0.1 is 0.1; it is a mean over fits, as
+    one fit's share is a random number.
+    """
+    rng = np.random.default_rng(0)
+    flagged = {0.05: [], 0.1: [], 0.3: []}
+    for seed in range(8):
+        X = rng.standard_t(4, size=(498, 3))
+        detector = VAEOutlierDetector(
+            calibration="conformal",
+            max_iter=1,
+            n_init=1,
+            random_state=seed,
+            calibration_fraction=0.4,
+        ).fit(X)
+        p = detector.p_values(rng.standard_t(4, size=(2000, 3)))
+        for alpha, shares in flagged.items():
+            shares.append((p <= alpha).mean())
+        assert len(detector.calibration_scores_) == 199
+
+    for alpha, shares in flagged.items():
+        # the share of one fit is Beta(200 alpha, 200 (1 - alpha))
+        error = np.sqrt(alpha * (1 - alpha) / 200 / len(shares))
+        assert np.mean(shares) < alpha + 3 * error
+        assert np.mean(shares) > alpha - 3 * error
+
+
+def test_p_values_of_training_rows_are_their_ranks(wine, fitted):
+    p = fitted.p_values(wine)
+
+    assert p.min() == pytest.approx(2 / 179)  # itself, and the 1 of the rule
+    np.testing.assert_array_equal(
+        np.argsort(p, kind="stable")[:3], np.argsort(fitted.score_samples(wine), kind="stable")[:3]
+    )
+
+
+@pytest.mark.parametrize("novelty", [False, True])
+def test_it_names_the_column_that_is_to_blame(factors, novelty):
+    """One value per row replaced by another row's: the relation breaks, not the range."""
+    detector = VAEOutlierDetector(novelty=novelty, random_state=0).fit(factors(800))
+    rng = np.random.default_rng(2)
+    rows = factors(200)
+    column = rng.integers(10, size=200)
+    rows[np.arange(200), column] += rng.choice([-1, 1], 200) * 4 * rows.std(axis=0)[column]
+    blamed = detector.explain(rows).argmax(axis=1)
+
+    assert (blamed == column).mean() >= 0.9
+
+
+def test_explanations_are_those_of_the_exact_conditionals():
+    """Rows of a normal distribution, whose conditional densities are known."""
+    rng = np.random.default_rng(0)
+    covariance = np.array([[1.0, 0.8, 0.0], [0.8, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    X = rng.multivariate_normal(np.zeros(3), covariance, size=3000)
+    detector = VAEOutlierDetector(
+        n_components=1, hidden_layer_sizes=8, trim_fraction=0.0, max_iter=100, random_state=0
+    ).fit(X)
+    new = rng.multivariate_normal(np.zeros(3), covariance, size=200)
+    precision = np.linalg.inv(covariance)
+    exact = 0.5 * (new @ precision) ** 2 / np.diag(precision) - 0.5
+    found = detector.explain(new)
+
+    assert np.abs(found - exact).mean() < 0.15
+    assert np.corrcoef(found.ravel(), exact.ravel())[0, 1] > 0.95
+
+
+def test_a_row_has_one_score(wine, fitted):
+    scores = fitted.score_samples(wine)
+    order = np.random.default_rng(0).permutation(len(wine))
+
+    np.testing.assert_allclose(fitted.score_samples(wine.iloc[order]), scores[order], rtol=1e-7)
+
+
+def test_units_do_not_matter(wine):
+    scale = np.logspace(-3, 3, 13)
+    plain = VAEOutlierDetector(**QUICK).fit(wine.to_numpy())
+    scaled = VAEOutlierDetector(**QUICK).fit(wine.to_numpy() * scale)
+
+    np.testing.assert_allclose(
+        scaled.score_samples(wine.to_numpy() * scale),
+        plain.score_samples(wine.to_numpy()),
+        rtol=0.05,
+    )
+
+
+def test_seeds_copies_and_pickles(wine, fitted):
+    again = pickle.loads(pickle.dumps(clone(fitted).fit(wine)))
+
+    np.testing.assert_array_equal(again.score_samples(wine), fitted.score_samples(wine))
+    other = VAEOutlierDetector(method="log_likelihood", **QUICK).fit(wine)
+    another = clone(other).set_params(random_state=1).fit(wine)
+    assert not np.array_equal(other.score_samples(wine), another.score_samples(wine))
+
+
+def test_it_is_at_home_in_a_pipeline(wine):
+    pipeline = make_pipeline(StandardScaler(), VAEOutlierDetector(contamination=0.1, **QUICK))
+
+    assert (pipeline.fit_predict(wine) == -1).sum() == pytest.approx(17.8, abs=1)
+    assert pipeline.decision_function(wine).shape == (178,)
+
+
+def test_names_are_kept_and_checked(wine, fitted):
+    assert list(fitted.feature_names_in_) == list(wine.columns)
+    with pytest.raises(ValueError, match="feature names"):
+        fitted.score_samples(pd.DataFrame(wine).rename(columns={"alcohol": "spirit"}))
+
+
+def test_what_is_no_number_is_refused_and_the_old_fit_stays(wine):
+    detector = VAEOutlierDetector(**QUICK).fit(wine)
+    before = detector.score_samples(wine)
+    with pytest.raises(ValueError, match="contains NaN, in column 'alcohol'"):
+        detector.fit(wine.assign(alcohol=np.nan))
+    with pytest.raises(ValueError, match="contains NaN"):
+        detector.predict(wine.assign(alcohol=np.nan))
+
+    np.testing.assert_array_equal(detector.score_samples(wine), before)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("contamination", 0.0), ("contamination", 0.6), ("contamination", "some"),
+        ("method", "forest"), ("novelty", "yes"), ("input_noise", -0.1),
+        ("trim_fraction", 0.7), ("calibration", "split"), ("calibration_fraction", 1.0),
+        ("n_init", 0), ("max_iter", 0), ("hidden_layer_sizes", [0]),
+    ],
+)  # fmt: skip
+def test_wrong_values_are_named(wine, name, value):
+    with pytest.raises(ValueError, match=f"'{name}' parameter of VAEOutlierDetector must"):
+        VAEOutlierDetector(**{name: value}).fit(wine)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"contamination": 0.3}, {"novelty": True}, {"method": "denoising"}, {"n_components": 3},
+        {"hidden_layer_sizes": 7}, {"activation": "tanh"}, {"max_iter": 3}, {"batch_size": 50},
+        {"learning_rate": 0.02}, {"weight_decay": 0.5}, {"input_noise": 0.5},
+        {"trim_fraction": 0.1}, {"n_init": 2}, {"calibration": "conformal"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_parameter_changes_what_is_learned(wine, change):
+    basis = {"method": "log_likelihood", "max_iter": 4, "random_state": 0}
+    before = VAEOutlierDetector(**basis).fit(wine)
+    after = VAEOutlierDetector(**basis | change).fit(wine)
+
+    assert not np.array_equal(after.decision_function(wine), before.decision_function(wine))
+
+
+def test_calibration_needs_rows():
+    X = np.random.default_rng(0).normal(size=(3, 2))
+    with pytest.raises(ValueError, match="leaves 1 of 3 rows to train on"):
+        VAEOutlierDetector(calibration="conformal", calibration_fraction=0.6).fit(X)
+    whole = VAEOutlierDetector(calibration="conformal", calibration_fraction=0.5, **QUICK).fit(
+        np.random.default_rng(0).normal(size=(40, 2))
+    )
+
+    assert len(whole.calibration_scores_) == len(whole.reference_) == 20
+
+
+def test_long_tables_have_a_reference_of_limited_length(monkeypatch):
+    """Rows that were not drawn are scored as new ones."""
+    monkeypatch.setattr("sklearn_vae.outlier.MOST_REFERENCE_ROWS", 100)
+    X, _ = make_blobs(400, 3, random_state=0)
+    detector = VAEOutlierDetector(contamination=0.1, **QUICK).fit(X)
+
+    assert detector.reference_.shape == (100, 3)
+    assert (detector.predict(X) == -1).sum() == 40
+
+
+def test_the_history_tells_of_each_member(fitted):
+    assert {row["member"] for row in fitted.history_} == {0, 1, 2, 3}
+    assert [row["epoch"] for row in fitted.history_[:2]] == [1, 2]
+    assert fitted.n_iter_ == 2
