@@ -35,7 +35,7 @@ results = [
     result
     for estimator in (
         VAETransformer(),
-        VAEDensity(),
+        VAEDensity(max_iter=2),
         VAEOutlierDetector(max_iter=2),
         VAEOutlierDetector(novelty=True, max_iter=2),
     )
