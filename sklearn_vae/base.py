@@ -1,12 +1,10 @@
 """What the estimators share: rows in, a trained model, its density, its samples."""
 
-import warnings
 from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae.callbacks import Report, with_callbacks
@@ -23,7 +21,12 @@ from sklearn_vae.checks import (
 )
 from sklearn_vae.columns import Columns
 from sklearn_vae.device import resolve_device
-from sklearn_vae.estimator import FEWEST_ROWS_TO_VALIDATE, DensityEstimator
+from sklearn_vae.estimator import (
+    FEWEST_ROWS_TO_VALIDATE,
+    FEWEST_STEPS,
+    ITERATIONS_OF_SMALL_TABLES,
+    DensityEstimator,
+)
 from sklearn_vae.factors import n_factors
 from sklearn_vae.fitted import FittedVAE
 from sklearn_vae.model import VAE, Architecture
@@ -40,11 +43,6 @@ from sklearn_vae.training import (
     speed_for,
 )
 
-# An iteration is a pass over the rows, or this many steps where a pass has fewer.
-FEWEST_STEPS = 25
-# A table too small to set rows aside gets so many iterations at the most: by then it has
-# gained what there is to gain.
-ITERATIONS_OF_SMALL_TABLES = 1
 # n_components="auto" takes so many, where columns and rows suffice.
 USUAL_COMPONENTS = 8
 ROWS_PER_COMPONENT = 20
@@ -272,22 +270,14 @@ class BaseVAE(DensityEstimator):
         self.weights_ = found.weights
         self.correction_ = None
         if table is not None:
-            x, weight = table.arrays()
-            counts = np.ones(len(x)) if weight is None else weight.astype(np.float64)
-            counts *= float(table.total[0]) / counts.sum()
-            self.correction_ = self._fitted().learn_correction(x, counts)
+            x, _ = table.arrays()
+            self.correction_ = self._fitted().learn_correction(x, table.counts())
         self.moments_ = None  # partial_fit sets its own
         self.history_ = found.history
         self.n_iter_ = len(found.history)
         self.n_steps_ = found.n_steps
         if found.diverged:
-            warnings.warn(
-                f"Training diverged (the loss rose without bounds) with learning_rate="
-                f"{self.learning_rate}. The last good weights were kept; a smaller learning_rate "
-                f"avoids this.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
+            self._warn_of_divergence(self.learning_rate, stacklevel=3)
 
     # -- what a fit decides ----------------------------------------------------------
 
@@ -297,9 +287,8 @@ class BaseVAE(DensityEstimator):
         x, weight = table.arrays()
         rows_suffice_for = max(2, round(float(table.total[0])) // ROWS_PER_COMPONENT)
         most = min(USUAL_COMPONENTS, max(x.shape[1], 1), rows_suffice_for)
-        if weight is not None:
-            weight = weight * (float(table.total[0]) / weight.sum())
-        return n_factors(x.astype(np.float64), weight, most) or most
+        counts = None if weight is None else table.counts()
+        return n_factors(x.astype(np.float64), counts, most) or most
 
     def _plan(self, n_rows: int) -> Plan:
         max_iter, beta = self.max_iter, self._schedule()

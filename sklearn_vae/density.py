@@ -1,7 +1,6 @@
 """VAEDensity: the log-density of rows, and rows drawn from it."""
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Integral
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 from scipy.special import logsumexp
 from sklearn.base import DensityMixin
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_vae.anchors import learn_anchors
@@ -19,18 +17,21 @@ from sklearn_vae.callbacks import Report, with_callbacks
 from sklearn_vae.checks import CONSTRAINTS, all_or_nothing, check_callbacks, widths_of
 from sklearn_vae.columns import Columns
 from sklearn_vae.device import resolve_device
-from sklearn_vae.estimator import SCORE_DRAWS, DensityEstimator
+from sklearn_vae.estimator import (
+    FEWEST_STEPS,
+    ITERATIONS_OF_SMALL_TABLES,
+    SCORE_DRAWS,
+    DensityEstimator,
+)
 from sklearn_vae.fitted import FittedStack, FittedVAE
 from sklearn_vae.likelihoods import NAMED
 from sklearn_vae.mixture import MixtureArchitecture
 from sklearn_vae.model import Architecture
 from sklearn_vae.objectives import IWAE, Constant
-from sklearn_vae.randomness import MOST_DIMS, Stream, draw_seed, make_generator, stream_seed
+from sklearn_vae.randomness import MOST_DIMS, Stream, draw_seed, make_generator, start_seeds
 from sklearn_vae.start import recording_steps
 from sklearn_vae.training import Outcome, Plan, Run, Table, history_of, train
 
-# An iteration is a pass over the rows, or this many steps where a pass has fewer.
-FEWEST_STEPS = 25
 # Share that the average of the weights keeps at every step.
 AVERAGING = 0.98
 # A gradient that is so many times as long as usual is cut: it is that of an extreme row.
@@ -45,8 +46,6 @@ ROWS_PER_COMPONENT = 10
 MOST_COLUMNS_FOR_FULL = 40
 MOST_COLUMNS_FOR_SHEARS = 100
 N_SHEARS = 4
-# A table too small to set rows aside gets so many iterations at the most.
-ITERATIONS_OF_SMALL_TABLES = 1
 # A member whose share is smaller is left out.
 SMALLEST_SHARE = 1e-3
 MOST_EM_STEPS = 500
@@ -325,9 +324,9 @@ class VAEDensity(DensityMixin, DensityEstimator):
             covariance_type="full" if "full" in types else "diag",
             n_shears=N_SHEARS if 1 < n_real <= MOST_COLUMNS_FOR_SHEARS else 0,
         )
-        seed = stream_seed(self.seed_, Stream.RESTART, member) if member else self.seed_
+        seed = start_seeds(self.seed_, len(self.mixtures_))[member]
         x, weight = table.arrays()
-        counts = None if weight is None else weight * (float(table.total[0]) / len(table))
+        counts = None if weight is None else table.counts()
         model = architecture.build().double()
         model.draw(0, seed)
         model.start_at(
@@ -386,13 +385,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         ]
         self.n_iter_ = len(self.history_)
         if any(outcome.diverged for outcome in [*first, *last]):
-            warnings.warn(
-                f"Training diverged (the loss rose without bounds) with learning_rate="
-                f"{self.learning_rate}. The last good weights were kept; a smaller learning_rate "
-                f"avoids this.",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
+            self._warn_of_divergence(self.learning_rate, stacklevel=4)
 
     def _steps(self, table: Table) -> torch.Tensor:
         """Step in which each real column was recorded, in the model's units; 0 for others."""

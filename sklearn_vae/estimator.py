@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import gen_batches
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
@@ -22,10 +23,15 @@ from sklearn_vae.device import resolve_device
 from sklearn_vae.randomness import draw_seed
 from sklearn_vae.training import Table
 
+# An iteration is a pass over the rows, or this many steps where a pass has fewer.
+FEWEST_STEPS = 25
 # One row says nothing of how rows differ.
 FEWEST_ROWS = 2
 # early_stopping="auto" sets rows aside from so many rows on.
 FEWEST_ROWS_TO_VALIDATE = 100
+# A table too small to set rows aside gets so many iterations at the most: by then it has
+# gained what there is to gain.
+ITERATIONS_OF_SMALL_TABLES = 1
 # Weights that are so small on average were hardly meant as copies of rows.
 LEAST_MEAN_WEIGHT = 0.25
 # Sobol points of the score; benchmarks/score_draws.py shows bias and noise by number.
@@ -122,6 +128,16 @@ class TableEstimator(CallbackSupportMixin, BaseEstimator):
                 f"on; at least {FEWEST_ROWS} are needed."
             )
         return n_valid
+
+    def _warn_of_divergence(self, learning_rate: float, stacklevel: int) -> None:
+        """Say that training went astray; the level is counted from who calls this."""
+        warnings.warn(
+            f"Training diverged (the loss rose without bounds) with learning_rate="
+            f"{learning_rate}. The last good weights were kept; a smaller learning_rate "
+            f"avoids this.",
+            ConvergenceWarning,
+            stacklevel=stacklevel + 1,
+        )
 
 
 class DensityEstimator(TableEstimator):

@@ -7,9 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sklearn_vae.networks import MLP
+from sklearn_vae.randomness import Stream, make_generator
+
 
 class Members(nn.Module):
-    """A module whose parameters and buffers all have a member axis in front.
+    """An encoder and a decoder whose parameters and buffers have a member axis in front.
 
     For training, ``flatten`` moves all parameters into one tensor, ``flat`` of shape
     (M, P), of which the modules hold views.
@@ -22,6 +25,9 @@ class Members(nn.Module):
         Width of each member's noise, where some have fewer latent dimensions than the
         architecture.
     """
+
+    encoder: MLP
+    decoder: MLP
 
     def __init__(self, architecture: Any, sizes: np.ndarray):
         super().__init__()
@@ -43,8 +49,15 @@ class Members(nn.Module):
         raise NotImplementedError
 
     def matrices(self) -> list[nn.Parameter]:
-        """Those that weight decay shrinks."""
-        raise NotImplementedError
+        """The networks' matrices, which weight decay shrinks."""
+        return [*self.encoder.matrices(), *self.decoder.matrices()]
+
+    def draw_networks(self, member: int, seed: int, n_latent: int | None = None) -> None:
+        """Draw one member's hidden layers, for a decoder of so many inputs or of all."""
+        for side, network in enumerate([self.encoder, self.decoder]):
+            layers = range(len(network.layers))
+            generators = [make_generator(seed, Stream.WEIGHTS, side, layer) for layer in layers]
+            network.draw(member, generators, n_in=n_latent if side else None)
 
     @torch.no_grad()
     def keep(self, members: Tensor) -> None:

@@ -299,12 +299,7 @@ class MixtureVAE(Members):
 
     def draw(self, member: int, seed: int) -> None:
         """Draw one member's hidden layers and shears from its seed."""
-        n_hidden = len(self.architecture.hidden_layer_sizes)
-        for side, network in enumerate([self.encoder, self.decoder]):
-            network.draw(
-                member,
-                [make_generator(seed, Stream.WEIGHTS, side, layer) for layer in range(n_hidden)],
-            )
+        self.draw_networks(member, seed)
         generator = make_generator(seed, Stream.WEIGHTS, 2, 0)
         shape = self.shears[member].shape
         size = FIRST_SHEAR / max(shape[1], 1) ** 0.5
@@ -335,10 +330,6 @@ class MixtureVAE(Members):
         """All parameters, in the order in which ``flat`` holds them."""
         networks = [*self.encoder.in_order(), *self.decoder.in_order()]
         return [*networks, self.shears, self.mixture_logit]
-
-    def matrices(self) -> list[nn.Parameter]:
-        """The networks' matrices, which weight decay shrinks."""
-        return [*self.encoder.matrices(), *self.decoder.matrices()]
 
 
 def _draw(share: Tensor, noise: Tensor) -> Tensor:

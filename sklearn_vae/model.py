@@ -16,7 +16,6 @@ from sklearn_vae.members import Members
 from sklearn_vae.networks import MLP
 from sklearn_vae.posteriors import DiagonalGaussian, log_mean_exp
 from sklearn_vae.priors import PRIORS, Density, Prior, StandardNormal
-from sklearn_vae.randomness import Stream, make_generator
 from sklearn_vae.start import LinearStart
 
 # the encoder sees a row no farther out than this many standard deviations, or a pixel that is
@@ -321,12 +320,7 @@ class VAE(Members):
 
     def draw(self, member: int, seed: int) -> None:
         """Draw one member's hidden layers from its seed."""
-        n_hidden = len(self.architecture.hidden_layer_sizes)
-        for side, network in enumerate([self.encoder, self.decoder]):
-            generators = [
-                make_generator(seed, Stream.WEIGHTS, side, layer) for layer in range(n_hidden)
-            ]
-            network.draw(member, generators, n_in=int(self.sizes[member]) if side else None)
+        self.draw_networks(member, seed, int(self.sizes[member]))
 
     @torch.no_grad()
     def start_at(self, member: int, start: LinearStart) -> None:
@@ -375,10 +369,6 @@ class VAE(Members):
         """
         networks = [*self.encoder.in_order(), *self.decoder.in_order()]
         return [*networks, self.free, *self.prior_weights.values()]
-
-    def matrices(self) -> list[nn.Parameter]:
-        """The networks' matrices, which weight decay shrinks."""
-        return [*self.encoder.matrices(), *self.decoder.matrices()]
 
     def weights(self, member: int = 0) -> dict[str, np.ndarray]:
         """Copy one member's parameters out, by name, as if it had been alone."""

@@ -1,6 +1,5 @@
 """VAEOutlierDetector: which rows are unlike the others."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -9,7 +8,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from sklearn.base import OutlierMixin
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -17,12 +15,12 @@ from sklearn_vae.callbacks import Report, with_callbacks
 from sklearn_vae.checks import CONSTRAINTS, all_or_nothing, check_callbacks, widths_of
 from sklearn_vae.columns import Columns
 from sklearn_vae.device import resolve_device
-from sklearn_vae.estimator import FEWEST_ROWS, SCORE_DRAWS, TableEstimator
+from sklearn_vae.estimator import FEWEST_ROWS, FEWEST_STEPS, SCORE_DRAWS, TableEstimator
 from sklearn_vae.fitted import FittedVAE
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.model import Architecture
 from sklearn_vae.objectives import Constant, Trimmed, WarmUp
-from sklearn_vae.randomness import Stream, draw_seed, make_generator, stream_seed
+from sklearn_vae.randomness import Stream, draw_seed, make_generator, start_seeds
 from sklearn_vae.strangeness import (
     SPANNING,
     Cleaned,
@@ -39,8 +37,6 @@ from sklearn_vae.strangeness import (
 )
 from sklearn_vae.training import Outcome, Plan, Run, Table, history_of, train
 
-# Gradient steps in an iteration, at the least.
-STEPS = 25
 # Latent dimensions at the most, of n_components="auto".
 MOST_COMPONENTS = 32
 # Rows that others are compared with, and that are learned from; more are drawn from by chance.
@@ -386,13 +382,13 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         """Iterations, and how each autoencoder is trained."""
         # every row has noise of its own, which a batch of the whole table would not have
         batch_size = min(self.batch_size, -(-n_rows // 2))
-        n_steps = max(-(-n_rows // batch_size), STEPS)
-        n_iter = max(round(self._wish("max_iter") * STEPS / n_steps), 1)
+        n_steps = max(-(-n_rows // batch_size), FEWEST_STEPS)
+        n_iter = max(round(self._wish("max_iter") * FEWEST_STEPS / n_steps), 1)
         warm_up = round(self._design.warm_up * n_iter)
         plan = Plan(
             seed=self.seed_,
             max_iter=n_iter,
-            fewest_steps=STEPS,
+            fewest_steps=FEWEST_STEPS,
             batch_size=batch_size,
             learning_rate=self._wish("learning_rate"),
             weight_decay=self.weight_decay,
@@ -424,8 +420,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             stages.append(
                 replace(plan, stage_lengths=later, first_iteration=n_plain, objective=Trimmed(trim))
             )
-        others = range(1, int(self._wish("n_init")))
-        seeds = [self.seed_, *(stream_seed(self.seed_, Stream.RESTART, k) for k in others)]
+        seeds = start_seeds(self.seed_, int(self._wish("n_init")))
         starts = [self._start(seed) for seed in seeds]
         found: list[list[Outcome]] = []
         for stage in stages:
@@ -467,13 +462,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         ]
         self.n_iter_ = len(self.history_) // len(members)
         if any(outcome.diverged for outcomes in members for outcome in outcomes):
-            warnings.warn(
-                f"Training diverged (the loss rose without bounds) with learning_rate="
-                f"{self._wish('learning_rate')}. The last good weights were kept; a smaller "
-                f"learning_rate avoids this.",
-                ConvergenceWarning,
-                stacklevel=5,
-            )
+            self._warn_of_divergence(self._wish("learning_rate"), stacklevel=5)
 
     def _calibrate(self, rows: np.ndarray, held_out: np.ndarray | None) -> None:
         """Find the threshold, and the scores that p-values come from."""

@@ -70,6 +70,11 @@ def stream_seed(seed: int, stream: Stream, *place: int) -> int:
     return int(np.random.SeedSequence([seed, stream, *place]).generate_state(1)[0])
 
 
+def start_seeds(seed: int, n_starts: int) -> list[int]:
+    """Seeds of several starts; the first one has the seed itself."""
+    return [seed, *(stream_seed(seed, Stream.RESTART, k) for k in range(1, n_starts))]
+
+
 def make_generator(seed: int, stream: Stream, *place: int) -> torch.Generator:
     """Generator of the stream for one purpose at one place (a layer, an epoch, ...)."""
     return torch.Generator().manual_seed(stream_seed(seed, stream, *place))

@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 
 from sklearn_vae.model import Architecture
-from sklearn_vae.randomness import Stream, make_generator, stream_seed
+from sklearn_vae.randomness import Stream, make_generator, start_seeds
 from sklearn_vae.training.fleet import Run, train
 from sklearn_vae.training.plan import Plan, Table
 from sklearn_vae.training.trainer import Outcome
@@ -61,7 +61,7 @@ class Fit:
     def runs(self, train: Table, valid: Table | None) -> list[Run]:
         """Make the first run of each start; the first start has the fit's own seed."""
         seed = self.plan.seed
-        seeds = [seed, *(stream_seed(seed, Stream.RESTART, k) for k in range(1, self.n_init))]
+        seeds = start_seeds(seed, self.n_init)
         # starts are compared on the same rows, with the same draws
         plans = [replace(self.plan, seed=own, validation_seed=seed) for own in seeds]
         return [self.run(plan, train, valid) for plan in plans]

@@ -88,7 +88,7 @@ class Run:
         """About how many bytes stay in use between steps, or are used in validation."""
         per_value = self.plan.objective.n_draws
         rows = 0 if self.valid is None else len(self.valid)
-        n_draws = -(-validation_draws(rows) // per_value) * per_value
+        n_draws = validation_draws(rows, per_value)
         together = min(rows, max(VALIDATION_ROWS // per_value, 1))
         # the best weights and what decides whether they shrink are kept beside the others
         return self.working_set + self._bytes(2, together * n_draws)

@@ -111,6 +111,13 @@ class Table:
         weight = None if self.weight is None else self.weight.cpu().numpy()
         return x.cpu().numpy(), weight
 
+    def counts(self) -> np.ndarray:
+        """What each row of a single member counts, all of them together ``total``: (n,)."""
+        if self.weight is None:
+            return np.full(len(self), float(self.total[0]) / len(self))
+        weight = self.weight.cpu().numpy().astype(np.float64)
+        return weight * (float(self.total[0]) / weight.sum())
+
     def keep(self, members: Tensor) -> Self:
         """Make the table of some members."""
         numbers, first = members.cpu().numpy(), self.first[members]

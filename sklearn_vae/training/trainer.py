@@ -5,7 +5,7 @@ memory as one tensor, so an iteration here is a bare loop over slices of a permu
 no per-row indexing, no per-batch record, one number read back per iteration.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -59,9 +59,10 @@ class Outcome:
     diverged: bool
 
 
-def validation_draws(n_rows: int) -> int:
-    """How many draws each of so many validation rows gets."""
-    return 2 ** int(np.log2(np.clip(VALIDATION_DRAWS // max(n_rows, 1), 1, 16)))
+def validation_draws(n_rows: int, per_value: int, asked: int | None = None) -> int:
+    """How many draws each of so many validation rows gets: whole sets that make one value."""
+    usual = 2 ** int(np.log2(np.clip(VALIDATION_DRAWS // max(n_rows, 1), 1, 16)))
+    return -(-(asked or usual) // per_value) * per_value
 
 
 class Trainer(NeuralNet):
@@ -306,21 +307,21 @@ class Trainer(NeuralNet):
 
     def _uniform(self, x: Tensor) -> Tensor:
         """Draw numbers between -1/2 and 1/2, for each seed its own: as x, (M, B, d)."""
-        drawn = [
-            torch.rand(x.shape[1:], generator=chance, dtype=x.dtype) for chance in self._chances
-        ]
-        return (torch.stack(drawn)[self._seed_of] - 0.5).to(x.device)
+        return self._drawn(torch.rand, Stream.DEQUANTIZE, x) - 0.5
 
     def _with_noise(self, x: Tensor) -> Tensor | None:
         """What the encoder is to see of rows (M, B, n_columns), if not the rows themselves."""
         if not self._is_noisy:
             return None
-        drawn = [
-            torch.randn(x.shape[1:], generator=generator, dtype=x.dtype)
-            for generator in self._input_generators
-        ]
-        noise = torch.stack(drawn).to(x.device)[self._seed_of]
-        return torch.addcmul(x, noise, self._input_noise)
+        return torch.addcmul(x, self._drawn(torch.randn, Stream.INPUT, x), self._input_noise)
+
+    def _drawn(self, draw: Callable[..., Tensor], stream: Stream, x: Tensor) -> Tensor:
+        """Draw as many numbers as rows x (M, B, n_columns) hold, for each seed its own."""
+        if stream not in self._chances:
+            place = self._iteration
+            self._chances[stream] = [make_generator(seed, stream, place) for seed in self._seeds]
+        own = (draw(x.shape[1:], generator=g, dtype=x.dtype) for g in self._chances[stream])
+        return torch.stack([*own])[self._seed_of].to(x.device)
 
     def _differentiate(
         self, x: Tensor, weight: Tensor | None, noise: Tensor, shown: Tensor | None
@@ -356,7 +357,7 @@ class Trainer(NeuralNet):
         n_rows = min(n_rows or len(valid), len(valid))
         flat, n_noise = self.module_.flat, self.module_.architecture.n_noise
         per_value = self.criterion_.n_draws
-        n_draws = -(-(n_draws or validation_draws(n_rows)) // per_value) * per_value
+        n_draws = validation_draws(n_rows, per_value, n_draws)
         noise = np.zeros((len(flat), n_draws, 1, n_noise))
         for place, member in enumerate(self.members_.tolist()):
             plan, size = self.plans[member], int(self.module_.sizes[place])
@@ -379,12 +380,7 @@ class Trainer(NeuralNet):
         self._beta = torch.as_tensor(self.beta_).to(flat)
         total = torch.zeros(len(REPORTED), len(flat), dtype=flat.dtype, device=flat.device)
         n_rows, plan = 0, self.plans[0]
-        self._input_generators = [
-            make_generator(seed, Stream.INPUT, self._iteration) for seed in self._seeds
-        ]
-        self._chances = [
-            make_generator(seed, Stream.DEQUANTIZE, self._iteration) for seed in self._seeds
-        ]
+        self._chances: dict[Stream, list[torch.Generator]] = {}  # of this iteration
         for step in steps_of(plan, self._seeds, self._iteration, len(train), n_noise, flat):
             size = step.rows.shape[1]
             total.add_(self.train_step(train, step), alpha=size)
