@@ -16,7 +16,17 @@ if TYPE_CHECKING:
         train_validation_gap,
         warn_of_collapse,
     )
-    from sklearn_vae.likelihoods import Bernoulli, Gaussian
+    from sklearn_vae.imputer import VAEImputer
+    from sklearn_vae.likelihoods import (
+        Bernoulli,
+        Categorical,
+        Gaussian,
+        LogNormal,
+        NegativeBinomial,
+        Ordinal,
+        Poisson,
+        StudentT,
+    )
     from sklearn_vae.objectives import IWAE, WarmUp
     from sklearn_vae.outlier import VAEOutlierDetector
     from sklearn_vae.priors import MixturePrior, StandardNormal, VampPrior
@@ -28,10 +38,17 @@ __version__ = "0.1.0"
 __all__ = [
     "IWAE",
     "Bernoulli",
+    "Categorical",
     "Gaussian",
+    "LogNormal",
     "MixturePrior",
+    "NegativeBinomial",
+    "Ordinal",
+    "Poisson",
     "StandardNormal",
+    "StudentT",
     "VAEDensity",
+    "VAEImputer",
     "VAEOutlierDetector",
     "VAESearchCV",
     "VAETransformer",
@@ -48,6 +65,13 @@ _HOME = {
     "Bernoulli": "sklearn_vae.likelihoods",
     "Gaussian": "sklearn_vae.likelihoods",
     "IWAE": "sklearn_vae.objectives",
+    "Categorical": "sklearn_vae.likelihoods",
+    "LogNormal": "sklearn_vae.likelihoods",
+    "NegativeBinomial": "sklearn_vae.likelihoods",
+    "Ordinal": "sklearn_vae.likelihoods",
+    "Poisson": "sklearn_vae.likelihoods",
+    "StudentT": "sklearn_vae.likelihoods",
+    "VAEImputer": "sklearn_vae.imputer",
     "MixturePrior": "sklearn_vae.priors",
     "StandardNormal": "sklearn_vae.priors",
     "VAEDensity": "sklearn_vae.density",

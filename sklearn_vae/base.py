@@ -13,9 +13,11 @@ from sklearn_vae.checks import (
     all_or_nothing,
     check_callbacks,
     check_one_member,
+    check_random_state,
     check_shapes,
     check_weight_of_kl,
     objective_of,
+    positive_integer,
     prior_of,
     widths_of,
 )
@@ -29,6 +31,7 @@ from sklearn_vae.estimator import (
 )
 from sklearn_vae.factors import n_factors
 from sklearn_vae.fitted import FittedVAE
+from sklearn_vae.holes import n_factors_for
 from sklearn_vae.model import VAE, Architecture
 from sklearn_vae.objectives import Checked, Constant, Schedule
 from sklearn_vae.randomness import draw_seed
@@ -46,6 +49,8 @@ from sklearn_vae.training import (
 # n_components="auto" takes so many, where columns and rows suffice.
 USUAL_COMPONENTS = 8
 ROWS_PER_COMPONENT = 20
+# Weighted codes per row by which holes are filled.
+IMPUTE_DRAWS = 256
 
 
 class BaseVAE(DensityEstimator):
@@ -55,6 +60,7 @@ class BaseVAE(DensityEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
+    _takes_holes: ClassVar[bool] = True
 
     architecture_: Architecture
     seed_: int
@@ -239,8 +245,7 @@ class BaseVAE(DensityEstimator):
             known = {} if known is None else known
             key = (id(X), repr(self.likelihood), len(rows) <= self.batch_size, self.device)
             if key not in known:
-                names = getattr(self, "feature_names_in_", None)
-                self.columns_ = Columns.learn(rows, weight, self.likelihood, names)
+                self.columns_ = self._learn_columns(rows, weight, self.likelihood)
                 known[key] = self.columns_, self._to_table(rows, weight)
             self.columns_, table = known[key]
             self.architecture_ = Architecture(
@@ -249,6 +254,7 @@ class BaseVAE(DensityEstimator):
                 self.activation,
                 self.columns_.blocks,
                 prior_of(self),
+                n_factors_for(*table.x.shape) if self.columns_.has_holes else 0,
             )
             self.dtype_ = rows.dtype
         return Fit(
@@ -269,7 +275,8 @@ class BaseVAE(DensityEstimator):
         """Become what the training has led to; the table is that of all rows, if at hand."""
         self.weights_ = found.weights
         self.correction_ = None
-        if table is not None:
+        # least squares need whole rows
+        if table is not None and not self.architecture_.n_factors:
             x, _ = table.arrays()
             self.correction_ = self._fitted().learn_correction(x, table.counts())
         self.moments_ = None  # partial_fit sets its own
@@ -279,16 +286,75 @@ class BaseVAE(DensityEstimator):
         if found.diverged:
             self._warn_of_divergence(self.learning_rate, stacklevel=3)
 
+    # -- parts of rows ---------------------------------------------------------------
+
+    def impute(
+        self,
+        X: Any,
+        n_draws: int | None = None,
+        *,
+        random_state: Any = None,
+    ) -> Any:
+        """Fill missing cells, given what is known of their rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows, missing cells of which are NaN (or None, or ``pandas.NA``).
+        n_draws : int, default=None
+            Number of completed tables to draw, whose spread is that of what is not known.
+            None fills in means, and in columns of classes the likeliest one.
+        random_state : int, RandomState instance or None, default=None
+            What decides the draws; None takes the estimator's own.
+
+        Returns
+        -------
+        ndarray or DataFrame of shape (n_samples, n_features)
+            X without holes, of the kind that X had in ``fit``. With ``n_draws``, an
+            array of shape (n_draws, n_samples, n_features), or a list of data frames.
+
+        References
+        ----------
+        .. [1] P.-A. Mattei and J. Frellsen, "MIWAE: Deep Generative Modelling and
+           Imputation of Incomplete Data Sets", ICML 2019.
+        """
+        check_is_fitted(self)
+        rows = self._validate(X, reset=False)
+        if n_draws is None:
+            return self._give_back(self._imputed(rows)[0], like=X)
+        n_draws = positive_integer("n_draws", n_draws)
+        check_random_state(random_state, caller=f"{type(self).__name__}.impute")
+        drawn = self._imputed(rows, n_draws, random_state)
+        if self.schema_ is None:
+            return drawn
+        return [self._give_back(own, like=X) for own in drawn]
+
+    def _imputed(
+        self, rows: np.ndarray, n_draws: int | None = None, random_state: Any = None
+    ) -> np.ndarray:
+        """Rows of numbers without holes, by means or by draws: (n_draws or 1, n, n_features)."""
+        holes = np.isnan(rows).any(axis=1)
+        filled = np.repeat(rows[None], n_draws or 1, axis=0)
+        if not holes.any():
+            return filled
+        if n_draws is None:
+            filled[0, holes] = self._fitted().impute(rows[holes], IMPUTE_DRAWS)
+            return filled
+        seed = draw_seed(self.random_state if random_state is None else random_state)
+        filled[:, holes] = self._fitted().imputations(rows[holes], n_draws, IMPUTE_DRAWS, seed)
+        return filled
+
     # -- what a fit decides ----------------------------------------------------------
 
     def _n_components(self, table: Table) -> int:
         if self.n_components != "auto":
             return int(self.n_components)
         x, weight = table.arrays()
+        has_holes = self.columns_.has_holes
         rows_suffice_for = max(2, round(float(table.total[0])) // ROWS_PER_COMPONENT)
         most = min(USUAL_COMPONENTS, max(x.shape[1], 1), rows_suffice_for)
         counts = None if weight is None else table.counts()
-        return n_factors(x.astype(np.float64), counts, most) or most
+        return (not has_holes and n_factors(x.astype(np.float64), counts, most)) or most
 
     def _plan(self, n_rows: int) -> Plan:
         max_iter, beta = self.max_iter, self._schedule()

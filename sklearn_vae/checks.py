@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from skorch.callbacks import Callback
 from torch import Tensor
 
-from sklearn_vae.likelihoods import Bernoulli, Gaussian
+from sklearn_vae.likelihoods import NAMED
 from sklearn_vae.model import Architecture
 from sklearn_vae.networks import ACTIVATIONS
 from sklearn_vae.objectives import IWAE, OBJECTIVES, Objective
@@ -25,7 +25,7 @@ CONSTRAINTS: dict[str, Any] = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
     "activation": [StrOptions(set(ACTIVATIONS))],
     "likelihood": [
-        StrOptions({"auto", "gaussian", "bernoulli"}), Gaussian, Bernoulli, list, tuple, Mapping
+        StrOptions({"auto", *NAMED}), *NAMED.values(), list, tuple, Mapping
     ],
     "prior": [StrOptions(set(PRIORS)), StandardNormal, MixturePrior, VampPrior],
     "objective": [StrOptions(set(OBJECTIVES)), IWAE],
@@ -153,16 +153,18 @@ def as_row(x: Any) -> Any:
     return x.to_frame().T if hasattr(x, "iloc") else np.reshape(x, (1, -1))
 
 
-def naming_columns(error: ValueError, X: Any) -> ValueError:
+def naming_columns(
+    error: ValueError, X: Any, names: Any = None, *, allows_nan: bool = False
+) -> ValueError:
     """Say in which columns the values are that scikit-learn complains of."""
     words = str(error).partition("\n")[0]  # what follows is advice on other estimators
     if not words.startswith(ABOUT_VALUES) or np.ndim(X) != 2:
         return error
     table = np.asarray(X)
-    counts = [_n_bad(column) for column in table.T]
+    counts = [_n_bad(column, allows_nan) for column in table.T]
     found = [
         f"column {name!r} ({n} {'value' if n == 1 else 'values'})"
-        for name, n in zip(getattr(X, "columns", range(len(counts))), counts, strict=True)
+        for name, n in zip(range(len(counts)) if names is None else names, counts, strict=True)
         if n > 0
     ]
     if not found:
@@ -172,16 +174,18 @@ def naming_columns(error: ValueError, X: Any) -> ValueError:
     return ValueError(f"{words.rstrip('.')}, in {', '.join(found)}.")
 
 
-def _n_bad(column: np.ndarray) -> int:
-    """How many values are no finite numbers."""
+def _n_bad(column: np.ndarray, allows_nan: bool) -> int:
+    """How many values are no finite numbers, nor missing where they may be."""
     if column.dtype.kind in "biuf":
-        return int((~np.isfinite(column)).sum())
-    return sum(not _is_finite(value) for value in column)
+        is_bad = np.isinf(column) if allows_nan else ~np.isfinite(column)
+        return int(is_bad.sum())
+    return sum(not _is_good(value, allows_nan) for value in column)
 
 
-def _is_finite(value: Any) -> bool:
+def _is_good(value: Any, allows_nan: bool) -> bool:
     try:
-        return math.isfinite(float(value))
+        number = float(value)
+        return math.isfinite(number) or (allows_nan and math.isnan(number))
     except (TypeError, ValueError, OverflowError):
         return False
 

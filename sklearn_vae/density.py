@@ -15,7 +15,6 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn_vae.anchors import learn_anchors
 from sklearn_vae.callbacks import Report, with_callbacks
 from sklearn_vae.checks import CONSTRAINTS, all_or_nothing, check_callbacks, widths_of
-from sklearn_vae.columns import Columns
 from sklearn_vae.device import resolve_device
 from sklearn_vae.estimator import (
     FEWEST_STEPS,
@@ -24,7 +23,7 @@ from sklearn_vae.estimator import (
     DensityEstimator,
 )
 from sklearn_vae.fitted import FittedStack, FittedVAE
-from sklearn_vae.likelihoods import NAMED
+from sklearn_vae.likelihoods import Bernoulli, Gaussian, LogNormal
 from sklearn_vae.mixture import MixtureArchitecture
 from sklearn_vae.model import Architecture
 from sklearn_vae.objectives import IWAE, Constant
@@ -275,9 +274,8 @@ class VAEDensity(DensityMixin, DensityEstimator):
         check_callbacks(self)
         rows, weight = self._check_rows(X, sample_weight, reset=True)
         self.seed_ = draw_seed(self.random_state)
-        names = getattr(self, "feature_names_in_", None)
-        self.columns_ = Columns.learn(rows, weight, self.likelihood, names)
-        if others := set(self.columns_.kinds) - {*NAMED.values(), None}:
+        self.columns_ = self._learn_columns(rows, weight, self.likelihood, counts=False)
+        if others := set(self.columns_.kinds) - {Gaussian(), LogNormal(), Bernoulli(), None}:
             raise ValueError(
                 f"The 'likelihood' parameter of VAEDensity must be 'auto', 'gaussian' or "
                 f"'bernoulli', or a list or dict of these by column: its scales are the "
@@ -314,7 +312,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         """Make a member's first run, which starts at its mixture."""
         n_mixture, covariance_type = self.mixtures_[member]
         sizes, types = zip(*self.mixtures_, strict=True)
-        n_real = sum(kind != NAMED["bernoulli"] for kind in self.columns_.kinds if kind is not None)
+        n_real = sum(kind != Bernoulli() for kind in self.columns_.kinds if kind is not None)
         architecture = MixtureArchitecture(
             n_components=self.n_components,
             hidden_layer_sizes=widths_of(self),
@@ -390,7 +388,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
     def _steps(self, table: Table) -> torch.Tensor:
         """Step in which each real column was recorded, in the model's units; 0 for others."""
         x, _ = table.arrays()
-        is_real = np.array([not self.columns_.is_binary[j] for j in self.columns_.order])
+        is_real = np.array([self.columns_.kinds[j] == Gaussian() for j in self.columns_.order])
         return torch.as_tensor(recording_steps(x) * is_real).to(table.x)
 
     def _mixtures(self, n_rows: int) -> list[tuple[int, str]]:

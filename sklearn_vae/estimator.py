@@ -1,13 +1,15 @@
 """What every estimator answers to: rows in, a log-density, samples."""
 
 import warnings
+from functools import partial
 from typing import Any, ClassVar
 
+import narwhals as nw
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import gen_batches
+from sklearn.utils import check_array, gen_batches
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from sklearn_vae.callbacks import CallbackSupportMixin
@@ -20,7 +22,9 @@ from sklearn_vae.checks import (
 )
 from sklearn_vae.columns import Columns
 from sklearn_vae.device import resolve_device
+from sklearn_vae.kinds import Signs
 from sklearn_vae.randomness import draw_seed
+from sklearn_vae.schema import Schema, has_types
 from sklearn_vae.training import Table
 
 # An iteration is a pass over the rows, or this many steps where a pass has fewer.
@@ -51,6 +55,8 @@ class TableEstimator(CallbackSupportMixin, BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
+    # whether cells may be missing
+    _takes_holes: ClassVar[bool] = False
 
     batch_size: int
     device: str
@@ -58,6 +64,7 @@ class TableEstimator(CallbackSupportMixin, BaseEstimator):
     random_state: Any
     validation_fraction: float
     columns_: Columns
+    schema_: Schema | None
     dtype_: np.dtype
     history_: list[dict[str, Any]]
 
@@ -87,12 +94,58 @@ class TableEstimator(CallbackSupportMixin, BaseEstimator):
             )
         return (X, weight) if counted.all() else (X[counted], weight[counted])
 
-    def _validate(self, X: Any, **kwargs: Any) -> np.ndarray:
+    def _validate(self, X: Any, *, reset: bool, **kwargs: Any) -> np.ndarray:
+        """Check rows, and give them as numbers: categories by their places, holes as NaN."""
         X = as_array(X)
+        if reset:
+            self.schema_ = Schema.learn(X) if has_types(X) else None
+        if self.schema_ is not None:
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            wanted = getattr(self, "handle_unknown", "error")
+            X = self.schema_.to_numbers(X, handle_unknown=wanted)
+        allowed = "allow-nan" if self._takes_holes else True
         try:
-            return validate_data(self, X, dtype=[np.float64, np.float32], **kwargs)
+            if self.schema_ is None:
+                kwargs["reset"] = reset
+                check = partial(validate_data, self)
+            else:
+                check = partial(check_array, estimator=self, input_name="X")
+            rows = check(X, dtype=[np.float64, np.float32], ensure_all_finite=allowed, **kwargs)
         except ValueError as error:
-            raise naming_columns(error, X) from None
+            names = getattr(self, "feature_names_in_", None)
+            raise naming_columns(error, X, names, allows_nan=self._takes_holes) from None
+        return rows if reset else self._possible(rows)
+
+    def _possible(self, rows: np.ndarray) -> np.ndarray:
+        """Refuse values that columns cannot have, or take them for missing."""
+        unknown_is_missing = getattr(self, "handle_unknown", "error") == "missing"
+        return self.columns_.check_values(rows, unknown_is_missing=unknown_is_missing)
+
+    def _learn_columns(
+        self, rows: np.ndarray, weight: np.ndarray | None, likelihood: Any, *, counts: bool = True
+    ) -> Columns:
+        """Find out what the columns are, by their values and, in a data frame, their types."""
+        names = getattr(self, "feature_names_in_", None)
+        signs = None
+        if self.schema_ is not None:
+            known_as = range(rows.shape[1]) if names is None else names
+            signs = [
+                Signs(
+                    name,
+                    is_integer=counts and field.kind == "integer",
+                    n_classes=None if field.categories is None else len(field.categories),
+                    is_ordered=field.kind == "ordered",
+                )
+                for name, field in zip(known_as, self.schema_.fields, strict=True)
+            ]
+        return Columns.learn(rows, weight, likelihood, names, signs)
+
+    def _give_back(self, X: np.ndarray, like: Any = None) -> Any:
+        """Turn rows of numbers into a table of the kind that came in."""
+        if self.schema_ is None:
+            return X
+        index = like.index if nw.dependencies.is_pandas_dataframe(like) else None
+        return self.schema_.restore(X, index=index)
 
     def _to_table(self, X: np.ndarray, weight: np.ndarray | None) -> Table:
         """Encode the rows and move them to the device, once."""
@@ -101,7 +154,7 @@ class TableEstimator(CallbackSupportMixin, BaseEstimator):
         # a table that is one small batch costs no more in double precision
         exact = len(X) <= self.batch_size and X.size <= MOST_NUMBERS_IN_DOUBLE
         dtype = X.dtype if exact else np.dtype(np.float32)
-        encoded = np.empty((len(X), len(self.columns_.order)), dtype)
+        encoded = np.empty((len(X), self.columns_.n_columns), dtype)
         log_measure = 0.0
         for rows in gen_batches(len(X), max(ENCODED_AT_A_TIME // X.shape[1], 1)):
             encoded[rows] = self.columns_.encode(X[rows])
@@ -211,7 +264,7 @@ class DensityEstimator(TableEstimator):
             )
         return float(np.average(scores, weights=sample_weight))
 
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> Any:
         """Draw rows from the model, with the decoder's noise.
 
         Parameters
@@ -223,11 +276,12 @@ class DensityEstimator(TableEstimator):
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features)
-            Rows in X's own units.
+        ndarray or DataFrame of shape (n_samples, n_features)
+            Rows in X's own units; a data frame, if X was one in ``fit``, with its columns,
+            types and categories.
         """
         check_is_fitted(self)
         n_samples = positive_integer("n_samples", n_samples)
         check_random_state(random_state, caller=f"{type(self).__name__}.sample")
         seed = draw_seed(self.random_state if random_state is None else random_state)
-        return self._fitted().sample(n_samples, seed, self.dtype_)
+        return self._give_back(self._fitted().sample(n_samples, seed, self.dtype_))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.special import logsumexp
+from sklearn.utils import gen_batches
 from torch import Tensor
 
 from sklearn_vae.columns import Columns
@@ -14,6 +15,7 @@ from sklearn_vae.correction import Correction
 from sklearn_vae.device import onednn_for
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.model import VAE, Architecture
+from sklearn_vae.parts import Completion
 from sklearn_vae.posteriors import log_mean_exp
 from sklearn_vae.randomness import Stream, make_generator, sobol_normal, stream_seed
 
@@ -65,8 +67,20 @@ class FittedVAE:
         return model.requires_grad_(False)
 
     def codes(self, X: np.ndarray) -> np.ndarray:
-        """Mean of q(z|x): (n, n_features) -> (n, l)."""
-        return self._map(X, lambda model, x: model.posterior.mean(model.encode(x))[0], n_members=1)
+        """Mean of q(z|x): (n, n_features) -> (n, l).
+
+        Of a row with holes that the encoder has not learned to see, the likeliest code.
+        """
+        holes = np.isnan(X).any(axis=1)
+        if self.architecture.n_factors or not holes.any():
+            return self._map(
+                X, lambda model, x: model.posterior.mean(model.encode(x))[0], n_members=1
+            )
+        found = np.empty((len(X), self.architecture.n_components), X.dtype)
+        if not holes.all():
+            found[~holes] = self.codes(X[~holes])
+        found[holes] = self._complete(X[holes], lambda own: own.fit.loc[0], 1, n_members=1)
+        return found
 
     def portraits(
         self, X: np.ndarray, shift: np.ndarray | None = None
@@ -117,7 +131,7 @@ class FittedVAE:
         model = self.module(x.dtype, n_members=1)
         is_gaussian = np.repeat(
             [isinstance(kind, Gaussian) for kind, _ in self.architecture.blocks],
-            [n_columns for _, n_columns in self.architecture.blocks],
+            [n * kind.width for kind, n in self.architecture.blocks],
         ).astype(bool)
         found = Correction(self.architecture.n_components, x.shape[1])
         with torch.no_grad():
@@ -133,9 +147,24 @@ class FittedVAE:
 
         The same Sobol points serve all rows; ``scrambling`` is the number of their set.
         """
-        seed = stream_seed(self.seed, Stream.SCORE, scrambling)
-        points = sobol_normal(n_draws, self.architecture.n_noise, seed).astype(X.dtype)
-        noise = torch.as_tensor(points).to(self.device)[None, :, None, :]  # (1, K, 1, l)
+        holes = np.isnan(X).any(axis=1)
+        if not holes.any():
+            return self._log_density(X, n_draws, scrambling)
+        scores = np.empty(len(X), X.dtype)
+        if not holes.all():
+            scores[~holes] = self._log_density(X[~holes], n_draws, scrambling)
+        scores[holes] = self._complete(
+            X[holes],
+            lambda own: log_mean_exp(own.log_weight.flatten(0, 1), 0),
+            n_draws,
+            scrambling=scrambling,
+        )
+        scores[holes] += self.columns.log_measure(X[holes])
+        return scores
+
+    def _log_density(self, X: np.ndarray, n_draws: int, scrambling: int) -> np.ndarray:
+        """As ``log_density``, of whole rows."""
+        noise = self._points(n_draws, scrambling, X.dtype)
         # rows are encoded many at a time: of those that are decoded with all their draws,
         # there are few in a chunk
         how = self.architecture.widening, self.at_once(n_draws * self.n_members)
@@ -146,6 +175,47 @@ class FittedVAE:
             scores[rows] += self.columns.log_measure(X[rows])
         return scores
 
+    def _points(self, n_draws: int, scrambling: int, dtype: np.dtype) -> Tensor:
+        """Sobol points of the score, made normal: (1, K, 1, l)."""
+        seed = stream_seed(self.seed, Stream.SCORE, scrambling)
+        points = sobol_normal(n_draws, self.architecture.n_noise, seed).astype(dtype)
+        return torch.as_tensor(points).to(self.device)[None, :, None, :]
+
+    def impute(self, X: np.ndarray, n_draws: int) -> np.ndarray:
+        """Rows whose holes hold means, or likeliest classes, given the rest: (n, n_features)."""
+        encoded = self._complete(X, lambda own: own.mean(), n_draws)
+        return np.where(np.isnan(X), self.columns.decode(encoded, rounds=True), X)
+
+    def imputations(self, X: np.ndarray, n_each: int, n_draws: int, seed: int) -> np.ndarray:
+        """Rows whose holes hold draws given the rest: (n_each, n, n_features)."""
+        generator = make_generator(seed, Stream.SAMPLE)
+        encoded = self._complete(
+            X, lambda own: own.sample(n_each, generator).movedim(0, 1), n_draws
+        )  # (n, n_each, n_columns)
+        drawn = self.columns.decode(encoded.reshape(-1, encoded.shape[2]), rounds=True)
+        drawn = np.moveaxis(drawn.reshape(len(X), n_each, -1), 1, 0)
+        return np.where(np.isnan(X), drawn, X)
+
+    def _complete(
+        self,
+        X: np.ndarray,
+        function: Callable[[Completion], Tensor],
+        n_draws: int,
+        *,
+        scrambling: int = 0,
+        n_members: int | None = None,
+    ) -> np.ndarray:
+        """Apply a function of weighted codes of rows with holes, a chunk at a time."""
+        noise = self._points(n_draws, scrambling, X.dtype)
+        n_each = max(n_draws, 4 * self.architecture.n_components)
+        return self._map(
+            X,
+            lambda model, x: function(Completion(model, x, noise)),
+            n_draws,
+            n_members,
+            at_once=self.at_once(n_each * (n_members or self.n_members)),
+        )
+
     def marginals(self, X: np.ndarray, n_draws: int) -> np.ndarray:
         """Transforms of each value by its column's distribution: (n, n_columns)."""
         model = self.module(X.dtype)
@@ -155,7 +225,7 @@ class FittedVAE:
                 self.n_members, n_draws, self.architecture.n_components, generator, model.free.dtype
             )
             params = model.decode(z.to(self.device).unsqueeze(2))  # (M, K, 1, d)
-            cells = n_draws * self.n_members * max(len(self.columns.order), 1)
+            cells = n_draws * self.n_members * max(self.columns.n_columns, 1)
             size = max(CELLS // cells, 1)
             chunks = []
             for first in range(0, len(X), size):
@@ -247,6 +317,7 @@ class FittedVAE:
         function: Callable[[VAE, Tensor], Tensor],
         n_draws: int = 1,
         n_members: int | None = None,
+        at_once: int | None = None,
     ) -> np.ndarray:
         """Apply a function of (model, encoded rows) to X, a chunk at a time."""
         model = self.module(X.dtype, n_members)
@@ -261,7 +332,7 @@ class FittedVAE:
                     .to(self.device)
                     .expand(together, -1, -1),
                 )
-                for rows in self.chunks(len(X), together)
+                for rows in gen_batches(len(X), at_once or self.at_once(together))
             ]
         return torch.cat(chunks).cpu().numpy()
 

@@ -13,7 +13,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae.callbacks import Report, with_callbacks
 from sklearn_vae.checks import CONSTRAINTS, all_or_nothing, check_callbacks, widths_of
-from sklearn_vae.columns import Columns
 from sklearn_vae.device import resolve_device
 from sklearn_vae.estimator import FEWEST_ROWS, FEWEST_STEPS, SCORE_DRAWS, TableEstimator
 from sklearn_vae.fitted import FittedVAE
@@ -346,8 +345,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             rows = rows.astype(np.float64, copy=False)
             self.seed_ = draw_seed(self.random_state)
             learned, held_out = self._hold_out(rows)
-            names = getattr(self, "feature_names_in_", None)
-            self.columns_ = Columns.learn(learned, None, Gaussian(scale="column"), names)
+            self.columns_ = self._learn_columns(learned, None, Gaussian(scale="column"))
             self.reference_ = learned
             if len(learned) > MOST_REFERENCE_ROWS:
                 generator = make_generator(self.seed_, Stream.SPLIT, 1)

@@ -307,6 +307,13 @@ class Schema:
         )
 
 
+def has_types(X: Any) -> bool:
+    """Whether a table is more than an array of numbers: what it is has then to be learned."""
+    if isinstance(X, np.ndarray | list | tuple):
+        return np.asarray(X).dtype.kind in "USO"
+    return issparse(X) or isinstance(nw.from_native(X, pass_through=True), nw.DataFrame)
+
+
 # Tables as they are read -----------------------------------------------------------------------
 
 

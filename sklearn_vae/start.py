@@ -32,6 +32,8 @@ class LinearStart:
     recognition: np.ndarray  # (d, l)
     posterior_scale: np.ndarray  # (l,) standard deviations
     imagined: np.ndarray  # (d,) residuals of the rows that the scales' prior imagines
+    # of a table with holes: loc (d,), loadings (k, d), precisions (d,) of what fills them
+    filler: tuple[np.ndarray, ...] | None = None
 
     def padded(self, n_components: int) -> "LinearStart":
         """Add silent dimensions up to this number."""
@@ -67,14 +69,7 @@ class Spectrum:
         return cls(loc, scale, *leading, recording_steps(x))
 
     def start(self, n_components: int, prior_rows: float = 0.0) -> LinearStart:
-        """Probabilistic PCA of this size, no larger than the axes suffice for.
-
-        A value that is recorded in steps is known up to a variance of step²/12. Where there
-        are ``prior_rows`` imagined rows per row, they have these variances of all rows on
-        top of their own residual, so that no scale becomes finer than the record. A step is
-        at most as coarse as the residual: a column that hardly ever changes shows few of
-        its values.
-        """
+        """Probabilistic PCA of this size, no larger than the axes suffice for."""
         n_columns = len(self.loc)
         n_axes = min(n_components, len(self.variances))
         variances = self.variances[:n_axes]
@@ -90,16 +85,11 @@ class Spectrum:
         directions[:n_axes] = self.axes[:, :n_axes].T
         loadings = np.sqrt(signal)[:, None] * directions
         residual_variance = residual * np.square(self.scale)
-        rounding = np.minimum(np.square(self.steps) / 12, residual_variance)
-        if prior_rows > 0:
-            imagined = residual_variance + rounding / prior_rows
-        else:
-            imagined = residual_variance
         return LinearStart(
             loc=self.loc,
             loadings=loadings * self.scale,
             residual=np.sqrt(residual) * self.scale,
-            imagined=np.sqrt(imagined),
+            imagined=imagined_residual(residual_variance, self.steps, prior_rows),
             recognition=loadings.T / (signal + residual) / self.scale[:, None],
             posterior_scale=np.sqrt(residual / (signal + residual)),
         )
@@ -131,6 +121,20 @@ def probabilistic_pca(x: np.ndarray, weight: np.ndarray | None, n_components: in
     return Spectrum.of(x, weight, n_components).start(n_components)
 
 
+def imagined_residual(variance: np.ndarray, steps: np.ndarray, prior_rows: float) -> np.ndarray:
+    """Standard deviation of the rows that the scales' prior imagines: (d,).
+
+    A value that is recorded in steps is known up to a variance of step²/12. Where there
+    are ``prior_rows`` imagined rows per row, they have these variances of all rows on
+    top of their own residual, so that no scale becomes finer than the record. A step is
+    at most as coarse as the residual: a column that hardly ever changes shows few of
+    its values.
+    """
+    if prior_rows <= 0:
+        return np.sqrt(variance)
+    return np.sqrt(variance + np.minimum(np.square(steps) / 12, variance) / prior_rows)
+
+
 def recording_steps(x: np.ndarray) -> np.ndarray:
     """Step in which each column was recorded: (n, d) -> (d,), 0 where it does not vary.
 
@@ -139,9 +143,10 @@ def recording_steps(x: np.ndarray) -> np.ndarray:
     it is next to nothing.
     """
     ordered = np.sort(x[:ROWS_FOR_STEPS].astype(np.float64), axis=0)
-    gaps = np.diff(ordered, axis=0)
+    gaps = np.diff(ordered, axis=0)  # missing cells come last, and have no gaps
     # 0.1 + 0.2 and 0.3 are one recorded value
-    gaps[gaps <= SMALLEST_SCALE * np.ptp(ordered, axis=0)] = np.inf
+    extent = np.fmax.reduce(ordered, axis=0) - ordered[0]
+    gaps[~(gaps > SMALLEST_SCALE * extent)] = np.inf
     gaps.sort(axis=0)
     n_gaps = np.isfinite(gaps).sum(axis=0)
     steps = np.zeros(x.shape[1])

@@ -265,7 +265,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
                 f"Z has {Z.shape[1]} columns, but this {type(self).__name__} was fitted with "
                 f"n_components={n_components}."
             )
-        return self._fitted().decode(Z)
+        return self._give_back(self._fitted().decode(Z))
 
     def interpolate(self, x0: Any, x1: Any, n: int = 10) -> np.ndarray:
         """Walk in a straight line between two rows' codes.
@@ -287,7 +287,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         ends = np.vstack([self._validate_row("x0", x0), self._validate_row("x1", x1)])
         start, end = self._fitted().codes(ends)
         share = np.linspace(0, 1, n, dtype=start.dtype)[:, None]
-        return self._fitted().decode((1 - share) * start + share * end)
+        return self._give_back(self._fitted().decode((1 - share) * start + share * end))
 
     def _validate_row(self, name: str, x: Any) -> np.ndarray:
         try:
@@ -305,4 +305,6 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.allow_nan = True
+        tags.input_tags.categorical = True
         return tags

@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_vae.columns import FEWEST_ROWS_FOR_BINARY, Columns
+from sklearn_vae.columns import Columns
+from sklearn_vae.kinds import FEWEST_ROWS_FOR_BINARY
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 
 

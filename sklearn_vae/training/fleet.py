@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from sklearn_vae.device import onednn_for, threads_for
+from sklearn_vae.holes import FactorModel
 from sklearn_vae.model import Architecture
 from sklearn_vae.randomness import Stream, make_generator
 from sklearn_vae.start import LinearStart, Spectrum
@@ -212,6 +213,7 @@ def _spread_rows(run: Run, start: LinearStart, n_rows: int) -> torch.Tensor:
         return run.train.x[:0]
     everything = torch.arange(len(run.train), device=run.train.x.device)
     x, weight = run.train.take(everything.unsqueeze(0))
+    x = x.nan_to_num()
     order = (x[0] @ torch.as_tensor(start.recognition[:, 0]).to(x)).argsort()
     counts = torch.ones(len(order)) if weight is None else weight[0, order].cpu()
     ends = counts.double().cumsum(0)
@@ -223,13 +225,17 @@ def _spread_rows(run: Run, start: LinearStart, n_rows: int) -> torch.Tensor:
 
 
 def _starts(n_components: int) -> Callable[[Run], LinearStart]:
-    """Give probabilistic PCA of each run's rows; runs on the same rows share its axes."""
-    spectra: dict[int, Spectrum] = {}
+    """Give the linear model of each run's rows; runs on the same rows share its axes."""
+    models: dict[int, Spectrum | FactorModel] = {}
 
     def start(run: Run) -> LinearStart:
-        key = id(run.train)
-        if key not in spectra:
-            spectra[key] = Spectrum.of(*run.train.arrays(), n_components)
-        return spectra[key].start(run.architecture.n_components, run.prior_rows)
+        key, n_factors = id(run.train), run.architecture.n_factors
+        if key not in models:
+            rows = run.train.arrays()
+            if n_factors:
+                models[key] = FactorModel.of(*rows, n_factors)
+            else:
+                models[key] = Spectrum.of(*rows, n_components)
+        return models[key].start(run.architecture.n_components, run.prior_rows)
 
     return start

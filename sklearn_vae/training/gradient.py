@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sklearn_vae import likelihoods, posteriors
-from sklearn_vae.likelihoods import Bernoulli, Gaussian
+from sklearn_vae.likelihoods import Bernoulli, Gaussian, LogNormal
 from sklearn_vae.members import Members
 from sklearn_vae.model import FARTHEST_INPUT, VAE
 from sklearn_vae.networks import MLP
@@ -49,6 +49,11 @@ ACTIVATION_GRADIENTS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tenso
     "gelu": lambda grad, x, value, out: aten.gelu_backward.grad_input(grad, x, grad_input=out),
 }
 
+# Kinds of columns that have their part here.
+WRITTEN_OUT = {
+    Bernoulli(), *(kind(scale) for kind in (Gaussian, LogNormal) for scale in ("z", "column"))
+}  # fmt: skip
+
 
 def has_gradient(model: Members, objective: Loss) -> bool:
     """Whether every part of the model and the objective has its gradient here."""
@@ -59,7 +64,8 @@ def has_gradient(model: Members, objective: Loss) -> bool:
         type(objective) is ELBO
         and type(model.posterior) is DiagonalGaussian
         and type(model.prior) is StandardNormal
-        and kinds <= {Gaussian("z"), Gaussian("column"), Bernoulli()}
+        and model.filler is None
+        and kinds <= WRITTEN_OUT
     )
 
 

@@ -1,0 +1,169 @@
+"""What kind of column values speak of: the rules of ``likelihood="auto"``."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from sklearn_vae.likelihoods import (
+    NAMED,
+    Bernoulli,
+    Categorical,
+    Counts,
+    Gaussian,
+    Likelihood,
+    LogNormal,
+    NegativeBinomial,
+    Ordinal,
+    Poisson,
+)
+
+# A table this small does not show whether two values are all that a column can have,
+# unless they are 0 and 1.
+FEWEST_ROWS_FOR_BINARY = 10
+
+# Values of one column that differ by a smaller share of themselves are one value.
+ROUNDING = 8 * float(np.finfo(np.float64).eps)
+
+# Nats per value by which a log-normal distribution must be better than a normal one for a
+# column to be taken as positive: its values then span orders of magnitude.
+GAIN_OF_LOGS = 1.5
+# Nats per value by which a distribution of counts must be better than a rounded normal one.
+GAIN_OF_COUNTS = 0.05
+# Larger counts are as good as real numbers.
+LARGEST_COUNT = 1000
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What a column says of itself, beside its values.
+
+    Attributes
+    ----------
+    name : str or int
+        The column's name or number.
+    is_integer : bool, default=False
+        Whether its type is that of integers.
+    n_classes : int or None
+        Number of its categories, where it has any; its values are then 0, 1, and so on.
+    is_ordered : bool, default=False
+        Whether the categories have an order.
+    """
+
+    name: str | int
+    is_integer: bool = False
+    n_classes: int | None = None
+    is_ordered: bool = False
+
+
+def kind_of(
+    values: np.ndarray, weight: np.ndarray | None, total: float, wish: Any, signs: Signs
+) -> Likelihood | None:
+    """Find out what a column is.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n,)
+        Its values that are there, in X's units.
+    weight : ndarray of shape (n,) or None
+        What each counts.
+    total : float
+        What all rows of the table count.
+    wish : Likelihood, type of Likelihood or None
+        What the user says that it is.
+    signs : Signs
+        What its type says.
+
+    Returns
+    -------
+    Likelihood or None
+        None for a column of one value or none at all, of which nothing is to be learned.
+    """
+    if len(values) == 0 or same(values.min(), values.max()):
+        return None
+    if wish is not None:
+        return _as_wished(values, wish, signs)
+    if signs.n_classes is not None:
+        if signs.n_classes == 2:
+            return Bernoulli()
+        return Ordinal(signs.n_classes) if signs.is_ordered else Categorical(signs.n_classes)
+    low, high = values.min(), values.max()
+    bits = low == 0 and high == 1
+    two_valued = bool(((values == low) | (values == high)).all())
+    if two_valued and (bits or round(total) >= FEWEST_ROWS_FOR_BINARY):
+        return Bernoulli()
+    if signs.is_integer and low >= 0 and high <= LARGEST_COUNT:
+        return _count_or_real(values, weight)
+    if low > 0 and _gain_of_logs(values, weight) > GAIN_OF_LOGS:
+        return LogNormal()
+    return Gaussian()
+
+
+def same(low: float, high: float) -> bool:
+    """Whether two values differ by no more than rounding."""
+    return bool(high - low <= ROUNDING * max(abs(low), abs(high)))
+
+
+def _as_wished(values: np.ndarray, wish: Any, signs: Signs) -> Likelihood:
+    """Check that values are such as a likelihood can have."""
+    kind = wish if isinstance(wish, type) else type(wish)
+    name = next(name for name, known in NAMED.items() if known is kind)
+    asked = f"likelihood={name!r} needs column {signs.name!r} to have"
+    low, high = values.min(), values.max()
+
+    def refuse(what: str, found: str) -> None:
+        raise ValueError(f"{asked} {what}, but it has {found}; use 'auto' for it.")
+
+    if issubclass(kind, Bernoulli):
+        other = values[(values != low) & (values != high)]
+        if len(other):
+            refuse("two values", f"{low.item()!r}, {other[0].item()!r} and {high.item()!r}")
+    elif issubclass(kind, LogNormal) and low <= 0:
+        refuse("values above 0", f"{low.item()!r}")
+    elif issubclass(kind, Counts):
+        broken = values[(values < 0) | (values != np.rint(values))]
+        if len(broken):
+            refuse("whole numbers of 0 or more", f"{broken[0].item()!r}")
+    elif issubclass(kind, Categorical | Ordinal):
+        n_classes = signs.n_classes or len(np.unique(values))
+        if not isinstance(wish, type) and wish.n_classes != n_classes:
+            refuse(f"{wish.n_classes} classes", f"{n_classes}")
+        if n_classes == 2:
+            return Bernoulli()
+        return kind(n_classes)
+    elif signs.n_classes is not None and not signs.is_ordered and signs.n_classes > 2:
+        refuse("numbers", "categories without an order")
+    if not isinstance(wish, type):
+        return wish
+    return kind()
+
+
+def _gain_of_logs(values: np.ndarray, weight: np.ndarray | None) -> float:
+    """Nats per value by which a log-normal distribution is better than a normal one."""
+    logs = np.log(values.astype(np.float64))
+    logs -= np.average(logs, weights=weight)
+    relative = np.exp(np.clip(logs, None, 300))  # to the geometric mean: no square overflows
+    relative -= np.average(relative, weights=weight)
+    variances = (np.average(np.square(part), weights=weight) for part in (relative, logs))
+    return float(0.5 * np.subtract(*np.log([*variances])))
+
+
+def _count_or_real(values: np.ndarray, weight: np.ndarray | None) -> Likelihood:
+    """Compare distributions of counts to a normal one of rounded values."""
+    values = values.astype(np.float64)
+    mean = np.average(values, weights=weight)
+    variance = np.average(np.square(values - mean), weights=weight)
+    overflow = variance - mean
+    if overflow > 0:
+        shape = mean**2 / overflow
+        log_prob = stats.nbinom.logpmf(values, shape, shape / (shape + mean))
+    else:
+        log_prob = stats.poisson.logpmf(values, mean)
+    normal = stats.norm(mean, np.sqrt(variance))
+    mass = np.maximum(normal.cdf(values + 0.5) - normal.cdf(values - 0.5), 1e-300)
+    gain = np.average(log_prob - np.log(mass), weights=weight)
+    if gain <= GAIN_OF_COUNTS:
+        return Gaussian()
+    # next to Poisson's, a variance that is a tenth larger is chance or little more
+    return NegativeBinomial() if overflow > 0.1 * mean else Poisson()
