@@ -1,0 +1,297 @@
+"""Tables as they come: columns that give their cells as numbers or as codes."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Complex, Real
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.utils import check_array
+
+from sklearn_vae.schema.fields import NUMBERS, Field, time_of
+from sklearn_vae.schema.libraries import LIBRARIES, Library
+
+# Types of Python objects that stand for no value, by name: pandas may not be there.
+MISSING = ("NoneType", "NAType", "NaTType")
+# What the libraries call numbers of single precision and narrower ones.
+SINGLE = re.compile(r"(float(16|32)?|halffloat)(\[pyarrow\])?$", re.IGNORECASE)
+
+
+class Column(ABC):
+    """A column as it is read: what it is, and its cells as numbers or as codes."""
+
+    name: Any
+    kind: str
+    dtype: str
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def is_missing(self) -> bool:
+        """Whether no cell has a value."""
+
+    @abstractmethod
+    def numbers(self) -> np.ndarray:
+        """Cells as floating-point numbers, NaN where they are missing."""
+
+    @abstractmethod
+    def codes(self) -> tuple[np.ndarray, list]:
+        """Places of the cells in a list of values, -1 for a missing one, and that list."""
+
+    def declared(self) -> Iterable | None:
+        """Categories that the type has, if it has any."""
+        return None
+
+    def field(self) -> Field:
+        """Find out what has to be known of the column."""
+        categories: tuple | None = None
+        if self.kind == "boolean":
+            categories = (False, True)
+        elif self.kind not in NUMBERS:
+            declared = self.declared()
+            categories = tuple(_sorted(self.codes()[1]) if declared is None else declared)
+        return Field(self.name, self.kind, categories, self.dtype)
+
+    def read_as(self, field: Field, handle_unknown: str) -> np.ndarray:
+        """Cells as the numbers of a field: (n,)."""
+        if field.categories is None:
+            fits = self.kind in (*NUMBERS, "boolean")
+            fits = fits and time_of(self.dtype) == time_of(field.dtype)
+        else:
+            fits = self.kind not in NUMBERS or field.has_numbers
+        if fits:
+            is_number = field.categories is None
+            return self.numbers() if is_number else field.places(*self.codes(), handle_unknown)
+        if self.is_missing():
+            return np.full(len(self), np.nan)
+        raise TypeError(
+            f"Column {field.name!r} had the dtype {field.dtype} ({field.kind}) in fit, and has "
+            f"{self.dtype} ({self.kind}) now."
+        )
+
+    @property
+    def is_single(self) -> bool:
+        """Whether single precision holds all that the dtype does."""
+        return self.kind == "boolean" or SINGLE.match(self.dtype) is not None
+
+
+class _ArrayColumn(Column):
+    """A column of an array, or of Python objects in a data frame."""
+
+    def __init__(self, name: Any, values: np.ndarray, dtype: str) -> None:
+        self.name = name
+        self.values = values
+        self.dtype = dtype
+        self.kind = _kind_of_array(values, name)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def is_missing(self) -> bool:
+        return all(map(_is_missing, self.values.tolist()))
+
+    def numbers(self) -> np.ndarray:
+        try:
+            return self.values.astype(np.float64)
+        except TypeError:  # pandas.NA is not None to numpy
+            cells = [None if _is_missing(value) else value for value in self.values]
+            return np.array(cells, dtype=np.float64)
+
+    def codes(self) -> tuple[np.ndarray, list]:
+        cells = self.values.tolist()
+        found = dict.fromkeys(cells)
+        values = [value for value in found if not _is_missing(value)]
+        places = {**dict.fromkeys(found, -1), **{value: i for i, value in enumerate(values)}}
+        return np.fromiter(map(places.__getitem__, cells), np.intp, len(cells)), values
+
+
+class _FrameColumn(Column):
+    """A column of a data frame."""
+
+    def __init__(self, name: Any, series: nw.Series, library: type[Library]) -> None:
+        self.name = name
+        self.series = series
+        self.library = library
+        self.dtype = library.dtype(series.to_native())
+        self.kind = _kind_of_series(series, library, self.dtype, name)
+
+    def __len__(self) -> int:
+        return len(self.series)
+
+    def is_missing(self) -> bool:
+        return bool(self.series.is_null().all()) or (
+            self.kind in NUMBERS and bool(np.isnan(self.numbers()).all())
+        )
+
+    def numbers(self) -> np.ndarray:
+        time = time_of(self.dtype)
+        if time == "date":
+            return self.series.dt.timestamp("us").cast(nw.Float64).to_numpy() / 1e6
+        if time == "duration":
+            return self.series.dt.total_microseconds().cast(nw.Float64).to_numpy() / 1e6
+        if SINGLE.match(self.dtype):
+            return self.series.cast(nw.Float32).to_numpy()
+        return self.series.cast(nw.Float64).to_numpy()
+
+    def codes(self) -> tuple[np.ndarray, list]:
+        if self.kind in (*NUMBERS, "boolean"):
+            return _codes_of_numbers(self.numbers())
+        return self.library.codes(self.series.to_native())
+
+    def declared(self) -> Iterable | None:
+        return self.library.categories(self.series.to_native())
+
+
+@dataclass
+class Table:
+    """A table as it is read.
+
+    Attributes
+    ----------
+    container : str
+        What kind of table it is.
+    columns : list of Column
+        Its columns.
+    n_rows : int
+        Its length.
+    matrix : callable or None
+        If all columns are numbers, what gives them all at once in a floating-point type.
+    """
+
+    container: str
+    columns: list[Column]
+    n_rows: int
+    matrix: Callable[[Any], np.ndarray] | None = None
+
+    @property
+    def dtype(self) -> type:
+        """Type that holds all columns: single precision only where that loses nothing."""
+        single = all(column.is_single for column in self.columns)
+        single &= any(column.kind != "boolean" for column in self.columns)
+        return np.float32 if single else np.float64
+
+
+def opened(X: Any) -> Table:
+    """Look at a table, whatever it is."""
+    if nw.dependencies.is_pandas_dataframe(X):
+        return _opened_pandas(X)
+    frame = nw.from_native(X, pass_through=True)
+    if isinstance(frame, nw.LazyFrame):
+        raise TypeError("X is a lazy table; call collect() or compute() on it first.")
+    if not isinstance(frame, nw.DataFrame):
+        return _opened_array(X)
+    container = str(frame.implementation.value)
+    if container not in LIBRARIES:
+        return _opened_pandas(frame.to_pandas())
+    columns = [_series_column(s.name, s, LIBRARIES[container]) for s in frame.iter_columns()]
+    return Table(container, columns, len(frame))
+
+
+def _opened_pandas(X: Any) -> Table:
+    columns = [  # by number, because names may occur twice
+        _series_column(name, nw.from_native(X.iloc[:, j], series_only=True), LIBRARIES["pandas"])
+        for j, name in enumerate(X.columns)
+    ]
+    simple = all(isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in X.dtypes)
+    return Table("pandas", columns, len(X), (lambda to: X.to_numpy(dtype=to)) if simple else None)
+
+
+def _opened_array(X: Any) -> Table:
+    if not issparse(X) and np.asarray(X).dtype.kind in "USO":
+        X = np.asarray(X, dtype=object)  # numpy would make strings of the numbers beside strings
+    X = check_array(
+        X,
+        accept_sparse=("csr", "csc"),
+        dtype=None,
+        ensure_all_finite=False,
+        ensure_min_samples=0,
+        ensure_min_features=0,
+    )
+    if issparse(X):
+        return Table(
+            "sparse",
+            [_ArrayColumn(j, X.data[:0], str(X.dtype)) for j in range(X.shape[1])],
+            X.shape[0],
+            lambda to: X.toarray().astype(to, copy=False),
+        )
+    columns: list[Column] = [_ArrayColumn(j, X[:, j], str(X.dtype)) for j in range(X.shape[1])]
+    if X.dtype.kind == "O":
+        return Table("object", columns, len(X))
+    return Table("array", columns, len(X), lambda to: X.astype(to, copy=False))
+
+
+def _series_column(name: Any, series: nw.Series, library: type[Library]) -> Column:
+    native = series.to_native()
+    dtype = library.dtype(native)
+    if dtype.lower() == "object":
+        return _ArrayColumn(name, native.to_numpy(), dtype)
+    return _FrameColumn(name, series, library)
+
+
+def _kind_of_series(series: nw.Series, library: type[Library], dtype: str, name: Any) -> str:
+    kind = series.dtype
+    if kind in (nw.String, nw.Categorical, nw.Enum):
+        return "ordered" if library.is_ordered(series.to_native()) else "category"
+    # narwhals does not know half precision and sparse columns of pandas
+    letter = getattr(getattr(series.to_native(), "dtype", None), "kind", "")
+    if kind == nw.Boolean or letter == "b":
+        return "boolean"
+    if kind.is_integer() or letter in ("i", "u"):
+        return "integer"
+    if kind.is_numeric() or letter == "f" or time_of(dtype) is not None or dtype.lower() == "null":
+        return "number"
+    if letter == "c":
+        raise ValueError(f"Complex data not supported\ncolumn {name!r}: {dtype}\n")
+    raise TypeError(
+        f"Column {name!r} of X has the dtype {dtype}. Give numbers, booleans, strings, "
+        f"categories, dates or durations."
+    )
+
+
+def _kind_of_array(values: np.ndarray, name: Any) -> str:
+    if values.dtype.kind in "biuf":
+        return "number"
+    if values.dtype.kind != "O":
+        raise TypeError(
+            f"X has the dtype {values.dtype}. Give an array of numbers, of strings or of objects "
+            f"that are either; dates and durations have to stand in a data frame."
+        )
+    cells = values.tolist()
+    types = {kind for kind in set(map(type, cells)) if kind.__name__ not in MISSING}
+    for kind in types:
+        if issubclass(kind, Complex) and not issubclass(kind, Real):
+            raise ValueError(f"Complex data not supported\ncolumn {name!r}\n")
+        if not issubclass(kind, str | Real | Decimal | np.bool_):
+            raise TypeError(
+                f"Column {name!r} of X holds values of type {kind.__name__}; each cell of this "
+                f"argument must be a string, a number or missing."
+            )
+    if any(issubclass(kind, str) for kind in types):
+        return "category"
+    truths = types & {bool, np.bool_}
+    if truths and types - truths <= {float}:  # a missing cell may be a float, too
+        rest = (cell for cell in cells if type(cell) not in truths)
+        return "boolean" if all(map(_is_missing, rest)) else "number"
+    return "number"
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or type(value).__name__ in MISSING or bool(value != value)
+
+
+def _codes_of_numbers(values: np.ndarray) -> tuple[np.ndarray, list]:
+    codes = np.full(len(values), -1, dtype=np.intp)
+    found, codes[~np.isnan(values)] = np.unique(values[~np.isnan(values)], return_inverse=True)
+    return codes, found.tolist()
+
+
+def _sorted(values: list) -> list:
+    if len({type(value) for value in values}) == 1:
+        return sorted(values)
+    return sorted(values, key=lambda value: (type(value).__name__, str(value)))
