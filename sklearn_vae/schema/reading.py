@@ -2,9 +2,10 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property
 from numbers import Complex, Real
 from typing import Any
 
@@ -156,25 +157,38 @@ class Table:
     ----------
     container : str
         What kind of table it is.
-    columns : list of Column
-        Its columns.
-    n_rows : int
-        Its length.
+    shape : tuple of int
+        Numbers of rows and of columns.
+    make_columns : callable
+        Gives the columns. In a wide table of numbers, to make them takes longer than to
+        read it as a whole.
+    dtypes : set of numpy.dtype, default=empty
+        Types of the columns, if all are NumPy's numbers.
     matrix : callable or None
-        If all columns are numbers, what gives them all at once in a floating-point type.
+        What then gives them all at once in a floating-point type.
     """
 
     container: str
-    columns: list[Column]
-    n_rows: int
-    matrix: Callable[[Any], np.ndarray] | None = None
+    shape: tuple[int, int]
+    make_columns: Callable[[], list[Column]]
+    dtypes: Set[np.dtype] = frozenset()
+    matrix: Callable[[type], np.ndarray] | None = None
+
+    @cached_property
+    def columns(self) -> list[Column]:
+        """The columns, in their order."""
+        return self.make_columns()
 
     @property
     def dtype(self) -> type:
         """Type that holds all columns: single precision only where that loses nothing."""
-        single = all(column.is_single for column in self.columns)
-        single &= any(column.kind != "boolean" for column in self.columns)
-        return np.float32 if single else np.float64
+        if self.dtypes:
+            single = all(each.kind == "b" or SINGLE.match(each.name) for each in self.dtypes)
+            numbers = any(each.kind != "b" for each in self.dtypes)
+        else:
+            single = all(column.is_single for column in self.columns)
+            numbers = any(column.kind != "boolean" for column in self.columns)
+        return np.float32 if single and numbers else np.float64
 
 
 def opened(X: Any) -> Table:
@@ -189,17 +203,25 @@ def opened(X: Any) -> Table:
     container = str(frame.implementation.value)
     if container not in LIBRARIES:
         return _opened_pandas(frame.to_pandas())
-    columns = [_series_column(s.name, s, LIBRARIES[container]) for s in frame.iter_columns()]
-    return Table(container, columns, len(frame))
+    library = LIBRARIES[container]
+    series = frame.iter_columns()
+    return Table(
+        container,
+        frame.shape,
+        lambda: [_series_column(part.name, part, library) for part in series],
+    )
 
 
 def _opened_pandas(X: Any) -> Table:
-    columns = [  # by number, because names may occur twice
-        _series_column(name, nw.from_native(X.iloc[:, j], series_only=True), LIBRARIES["pandas"])
-        for j, name in enumerate(X.columns)
-    ]
-    simple = all(isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in X.dtypes)
-    return Table("pandas", columns, len(X), (lambda to: X.to_numpy(dtype=to)) if simple else None)
+    def columns() -> list[Column]:  # by number, because names may occur twice
+        series = (nw.from_native(X.iloc[:, j], series_only=True) for j in range(X.shape[1]))
+        parts = zip(X.columns, series, strict=True)
+        return [_series_column(name, part, LIBRARIES["pandas"]) for name, part in parts]
+
+    dtypes = set(X.dtypes)
+    if all(isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in dtypes):
+        return Table("pandas", X.shape, columns, dtypes, lambda dtype: X.to_numpy(dtype=dtype))
+    return Table("pandas", X.shape, columns)
 
 
 def _opened_array(X: Any) -> Table:
@@ -214,16 +236,30 @@ def _opened_array(X: Any) -> Table:
         ensure_min_features=0,
     )
     if issparse(X):
-        return Table(
-            "sparse",
-            [_ArrayColumn(j, X.data[:0], str(X.dtype)) for j in range(X.shape[1])],
-            X.shape[0],
-            lambda to: X.toarray().astype(to, copy=False),
+        return _opened_sparse(X)
+    name = str(X.dtype)
+    if X.dtype.kind not in "biufO":
+        raise TypeError(
+            f"X has the dtype {name}. Give an array of numbers, of strings or of objects that "
+            f"are either; dates and durations have to stand in a data frame."
         )
-    columns: list[Column] = [_ArrayColumn(j, X[:, j], str(X.dtype)) for j in range(X.shape[1])]
+
+    def columns() -> list[Column]:
+        return [_ArrayColumn(j, X[:, j], name) for j in range(X.shape[1])]
+
     if X.dtype.kind == "O":
-        return Table("object", columns, len(X))
-    return Table("array", columns, len(X), lambda to: X.astype(to, copy=False))
+        return Table("object", X.shape, columns)
+    return Table("array", X.shape, columns, {X.dtype}, lambda dtype: X.astype(dtype, copy=False))
+
+
+def _opened_sparse(X: Any) -> Table:
+    def columns() -> list[Column]:
+        return [_ArrayColumn(j, X[:, [j]].toarray().ravel(), name) for j in range(X.shape[1])]
+
+    name = str(X.dtype)
+    return Table(
+        "sparse", X.shape, columns, {X.dtype}, lambda dtype: X.toarray().astype(dtype, copy=False)
+    )
 
 
 def _series_column(name: Any, series: nw.Series, library: type[Library]) -> Column:
@@ -255,13 +291,8 @@ def _kind_of_series(series: nw.Series, library: type[Library], dtype: str, name:
 
 
 def _kind_of_array(values: np.ndarray, name: Any) -> str:
-    if values.dtype.kind in "biuf":
-        return "number"
     if values.dtype.kind != "O":
-        raise TypeError(
-            f"X has the dtype {values.dtype}. Give an array of numbers, of strings or of objects "
-            f"that are either; dates and durations have to stand in a data frame."
-        )
+        return "number"
     cells = values.tolist()
     types = {kind for kind in set(map(type, cells)) if kind.__name__ not in MISSING}
     for kind in types:

@@ -100,16 +100,14 @@ class Schema:
                 f"handle_unknown must be 'error' or 'missing'. Got {handle_unknown!r} instead."
             )
         table = opened(X)
-        if len(table.columns) != len(self.fields):
+        if table.shape[1] != len(self.fields):
             raise ValueError(
-                f"X has {len(table.columns)} features, but Schema is expecting "
-                f"{len(self.fields)} features as input."
+                f"X has {table.shape[1]} features, but Schema is expecting {len(self.fields)} "
+                f"features as input."
             )
         if table.matrix is not None and all(field.is_plain for field in self.fields):
             return table.matrix(table.dtype)
-        if table.container == "sparse":
-            return self.to_numbers(X.toarray(), handle_unknown=handle_unknown)
-        values: np.ndarray = np.empty((table.n_rows, len(self.fields)), table.dtype, order="F")
+        values: np.ndarray = np.empty(table.shape, table.dtype, order="F")
         for j, (field, column) in enumerate(zip(self.fields, table.columns, strict=True)):
             values[:, j] = column.read_as(field, handle_unknown)
         return values
