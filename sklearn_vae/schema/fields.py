@@ -17,7 +17,7 @@ NUMBERS = ("number", "integer")
 MICROSECONDS = {"ns": 1.0, "us": 1.0, "ms": 1e3, "s": 1e6, "D": 86400e6}
 TIME_UNIT = re.compile(r"\b(ns|us|ms|s)\b")
 # Python's dates end here, and what 64 bits hold of a duration and of nanoseconds.
-YEARS_1_TO_9999 = (-62135596800e6, 253402300799e6)
+YEARS_1_TO_9999 = (-62135596800e6, 253402214400e6)
 LONGEST = 9.2e18
 NANOSECONDS = 9.2e15
 

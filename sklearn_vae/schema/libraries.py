@@ -20,6 +20,11 @@ class Library(ABC):
         """Type of a column, from which it can be made again."""
 
     @staticmethod
+    def in_utc(series: Any) -> Any:
+        """Give a column of dates that narwhals can read."""
+        return series
+
+    @staticmethod
     @abstractmethod
     def is_ordered(series: Any) -> bool:
         """Whether a column of categories has an order."""
@@ -53,6 +58,14 @@ class _Pandas(Library):
         if isinstance(dtype, pd.StringDtype) and dtype != pd.api.types.pandas_dtype("str"):
             return f"{dtype}({dtype.storage})"  # pandas' text leaves the storage out
         return str(getattr(dtype, "subtype", dtype) if "Sparse" in str(dtype) else dtype)
+
+    @staticmethod
+    def in_utc(series: Any) -> Any:
+        import pandas as pd
+
+        # narwhals does not recognise a type with a zone such as America/New_York
+        has_zone = isinstance(series.dtype, pd.DatetimeTZDtype) or "tz=" in str(series.dtype)
+        return series.dt.tz_convert("UTC") if has_zone else series
 
     @staticmethod
     def is_ordered(series: Any) -> bool:

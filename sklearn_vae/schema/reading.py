@@ -133,7 +133,9 @@ class _FrameColumn(Column):
     def numbers(self) -> np.ndarray:
         time = time_of(self.dtype)
         if time == "date":
-            return self.series.dt.timestamp("us").cast(nw.Float64).to_numpy() / 1e6
+            native = self.library.in_utc(self.series.to_native())
+            dates = nw.from_native(native, series_only=True)
+            return dates.dt.timestamp("us").cast(nw.Float64).to_numpy() / 1e6
         if time == "duration":
             return self.series.dt.total_microseconds().cast(nw.Float64).to_numpy() / 1e6
         if SINGLE.match(self.dtype):
@@ -306,7 +308,8 @@ def _kind_of_array(values: np.ndarray, name: Any) -> str:
     if any(issubclass(kind, str) for kind in types):
         return "category"
     truths = types & {bool, np.bool_}
-    if truths and types - truths <= {float}:  # a missing cell may be a float, too
+    others = types - truths
+    if truths and all(issubclass(kind, float | np.floating) for kind in others):  # perhaps NaN
         rest = (cell for cell in cells if type(cell) not in truths)
         return "boolean" if all(map(_is_missing, rest)) else "number"
     return "number"
