@@ -40,11 +40,11 @@ def pandas_columns():
     yield from (pd.Series([1.5, None, 3], dtype=f"Float{bits}") for bits in (32, 64))
     yield pd.Series([True, False, True])
     yield pd.Series([True, None, False], dtype="boolean")
-    yield pd.Series([True, None, False], dtype=object)
-    yield pd.Series(["b", None, "a"])
+    yield pd.Series([True, nan, False], dtype=object)
+    yield pd.Series(["b", nan, "a"])
     yield from (pd.Series(["b", None, "a"], dtype=f"string[{s}]") for s in ("python", "pyarrow"))
-    yield pd.Series(["b", None, "a"], dtype=object)
-    yield pd.Series([1.5, None, 2.5], dtype=object)
+    yield pd.Series(["b", nan, "a"], dtype=object)
+    yield pd.Series([1.5, nan, 2.5], dtype=object)
     yield pd.Series(pd.Categorical(["x", None, "y"], categories=["z", "y", "x"]))
     yield pd.Series(pd.Categorical(["x", None, "y"], categories=["z", "y", "x"], ordered=True))
     yield from (pd.Series(pd.Categorical(v)) for v in ([3, 1, None], [2.5, 1, 2], [True, False, 1]))
@@ -69,7 +69,7 @@ def polars_columns():
     whole = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64)
     yield from (pl.Series("a", [1, None, 3], kind) for kind in whole)
     yield from (pl.Series("a", [1.5, None, 3], kind) for kind in (pl.Float32, pl.Float64))
-    yield pl.Series("a", [Decimal("1.5"), None, Decimal("-2.25")], pl.Decimal(9, 2))
+    yield pl.Series("a", [Decimal("1.50"), None, Decimal("-2.25")], pl.Decimal(9, 2))
     yield pl.Series("a", [True, None, False], pl.Boolean)
     yield from (pl.Series("a", ["b", None, "a"], kind) for kind in (pl.String, pl.Categorical))
     yield pl.Series("a", ["b", None, "a"], pl.Enum(["c", "b", "a"]))
@@ -200,7 +200,7 @@ KINDS = {
     "i": pd.Series([1, 2, 3]),
     "f": pd.Series([0.5, nan, 2]),
     "b": pd.Series([True, False, True]),
-    "s": pd.Series(["b", None, "a"]),
+    "s": pd.Series(["b", nan, "a"]),
     "c": pd.Series(pd.Categorical(["x", "y", "x"], categories=["y", "x"])),
     "o": pd.Series(pd.Categorical(["x", "y", "x"], categories=["y", "x"], ordered=True)),
     "t": pd.Series([NOON, None, LONG_AGO], dtype="datetime64[us]"),

@@ -105,9 +105,8 @@ class _Pandas(Library):
             cells = _Arrow.array(field, values, dtype.pyarrow_dtype)
             return pd.Series(pd.array(cells, dtype=dtype), index)
         if field.categories is not None or field.dtype == "object":
-            missing = np.nan if field.dtype == "bool" else None
-            cells = field.objects(values, missing)
             widened = field.dtype == "bool" and np.isnan(values).any()
+            cells = field.objects(values, missing=np.nan)
             return pd.Series(cells, index, dtype=object if widened else dtype)
         series = pd.Series(field.rounded(values), index)
         if field.kind == "integer" and isinstance(dtype, np.dtype) and np.isnan(values).any():
