@@ -50,6 +50,8 @@ def pandas_columns():
     yield from (pd.Series(pd.Categorical(v)) for v in ([3, 1, None], [2.5, 1, 2], [True, False, 1]))
     yield pd.Series(pd.Categorical(["a", 1, None]))
     yield pd.Series(pd.Categorical(dates))
+    yield pd.Series(pd.Categorical(dates.dt.tz_localize("America/New_York")))
+    yield pd.Series(pd.Categorical([Decimal("1.5"), NOON.date(), "a"]))
     yield pd.cut(pd.Series([1.0, 2.0, 9.0]), 3)
     yield from (dates.astype(f"datetime64[{unit}]") for unit in ("us", "ns"))
     yield from (dates.dt.floor("s").astype(f"datetime64[{unit}]") for unit in ("s", "ms"))
@@ -409,6 +411,18 @@ WRONG = {
         {"t": [1.0, 2, 3]},
         r"Column 't' had the dtype datetime64\[us\] \(number\) in fit, and has float64 \(number\)",
     ),
+    "truths for strings": (
+        {"s": [True, False, True]},
+        r"Column 's' had the dtype (str|object) \(category\) in fit, and has bool \(boolean\) now",
+    ),
+    "dates for truths": (
+        {"b": FRAME["t"]},
+        r"Column 'b' had the dtype bool \(boolean\) in fit, and has datetime64\[us\] \(number\)",
+    ),
+    "categories for numbers": (
+        {"f": pd.Categorical([1, 2, 3])},
+        r"Column 'f' had the dtype float64 \(number\) in fit, and has category\[int64\] \(category",
+    ),
     "dates for numbers": (
         {"f": FRAME["t"]},
         r"Column 'f' had the dtype float64 \(number\) in fit, and has datetime64\[us\] \(number\)",
@@ -549,6 +563,13 @@ def test_places_between_and_beyond_the_categories_take_the_nearest():
     assert schema.restore(np.array([[-3], [0.2], [0.7], [9]]))["c"].tolist() == list("yyxx")
 
 
+def test_another_width_is_refused():
+    """Rows of another model, say."""
+    words = r"values has the shape \(2, 3\), but Schema needs 7 columns"
+    with pytest.raises(ValueError, match=words):
+        Schema.learn(FRAME).restore(np.zeros((2, 3)))
+
+
 def test_an_index_may_be_given():
     """set_output and imputers keep the rows' names."""
     index = pd.Index([3, 1, 4], name="id")
@@ -603,6 +624,11 @@ REFUSED = {
         pd.DataFrame({"a": [1j]}),
         ValueError,
         "Complex data not supported\ncolumn 'a'",
+    ),
+    "complex categories": (
+        pd.DataFrame({"a": pd.Categorical([1j, 2])}),
+        TypeError,
+        "Column 'a' of X has categories of type complex. Give strings, numbers, booleans, dates",
     ),
     "lists": (
         pd.DataFrame({"a": [[1], [2]]}),

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from decimal import Decimal
 from numbers import Real
 from typing import Any
 
@@ -176,6 +177,8 @@ def _to_plain(value: Any) -> Any:
         return {kind: [value.isoformat(), value.unit]}
     if kind in ("date", "datetime"):
         return {kind: value.isoformat()}
+    if kind == "Decimal":
+        return {kind: str(value)}
     raise TypeError(f"{value!r}, a name or category of type {kind}, cannot be written as JSON.")
 
 
@@ -187,6 +190,8 @@ def _from_plain(value: Any) -> Any:
         return tuple(map(_from_plain, content))
     if kind in ("date", "datetime"):
         return {"date": date, "datetime": datetime}[kind].fromisoformat(content)
+    if kind == "Decimal":
+        return Decimal(content)
     import pandas as pd
 
     if kind == "Timestamp":

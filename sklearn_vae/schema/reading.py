@@ -4,6 +4,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from functools import cached_property
 from numbers import Complex, Real
@@ -19,6 +20,8 @@ from sklearn_vae.schema.libraries import LIBRARIES, Library
 
 # Types of Python objects that stand for no value, by name: pandas may not be there.
 MISSING = ("NoneType", "NAType", "NaTType")
+# Types of categories, beside pandas' intervals.
+PLAIN = (str, Real, Decimal, np.bool_, date)
 # What the libraries call numbers of single precision and narrower ones.
 SINGLE = re.compile(r"(float(16|32)?|halffloat)(\[pyarrow\])?$", re.IGNORECASE)
 
@@ -57,18 +60,28 @@ class Column(ABC):
         elif self.kind not in NUMBERS:
             declared = self.declared()
             categories = tuple(_sorted(self.codes()[1]) if declared is None else declared)
+            self._check(categories)
         return Field(self.name, self.kind, categories, self.dtype)
+
+    def _check(self, categories: tuple) -> None:
+        for kind in set(map(type, categories)):
+            if not (issubclass(kind, PLAIN) or kind.__name__ == "Interval"):
+                raise TypeError(
+                    f"Column {self.name!r} of X has categories of type {kind.__name__}. Give "
+                    f"strings, numbers, booleans, dates or intervals."
+                )
 
     def read_as(self, field: Field, handle_unknown: str) -> np.ndarray:
         """Cells as the numbers of a field: (n,)."""
+        is_number = self.kind in (*NUMBERS, "boolean")
         if field.categories is None:
-            fits = self.kind in (*NUMBERS, "boolean")
-            fits = fits and time_of(self.dtype) == time_of(field.dtype)
+            fits = is_number and time_of(self.dtype) == time_of(field.dtype)
         else:
-            fits = self.kind not in NUMBERS or field.has_numbers
+            fits = not is_number or (field.has_numbers and time_of(self.dtype) is None)
+        if fits and field.categories is None:
+            return self.numbers()
         if fits:
-            is_number = field.categories is None
-            return self.numbers() if is_number else field.places(*self.codes(), handle_unknown)
+            return field.places(*self.codes(), handle_unknown)
         if self.is_missing():
             return np.full(len(self), np.nan)
         raise TypeError(

@@ -86,7 +86,7 @@ class Schema:
         ndarray of shape (n_samples, n_features)
             In single precision if all columns are (or narrower, or booleans, with at
             least one of real numbers), otherwise in double precision. It may share
-            memory with X.
+            memory with X, and then not be writeable.
 
         Raises
         ------
@@ -133,7 +133,17 @@ class Schema:
             Names, order, types and categories are those learned. An array has the type
             of ``values``, or holds objects, with NaN for missing cells, if it did before.
             Instead of a sparse matrix there is a dense array.
+
+        Raises
+        ------
+        ValueError
+            If ``values`` has not as many columns as were learned.
         """
+        if np.shape(values)[1:] != (len(self.fields),):
+            raise ValueError(
+                f"values has the shape {np.shape(values)}, but Schema needs {len(self.fields)} "
+                f"columns."
+            )
         if self.container in ("array", "sparse"):
             return values
         parts = [
