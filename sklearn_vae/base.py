@@ -75,6 +75,7 @@ class BaseVAE(DensityEstimator):
         hidden_layer_sizes: Any,
         activation: str,
         likelihood: Any,
+        handle_unknown: str,
         prior: Any,
         objective: Any,
         beta: Any,
@@ -101,6 +102,7 @@ class BaseVAE(DensityEstimator):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.likelihood = likelihood
+        self.handle_unknown = handle_unknown
         self.prior = prior
         self.objective = objective
         self.beta = beta

@@ -27,6 +27,7 @@ CONSTRAINTS: dict[str, Any] = {
     "likelihood": [
         StrOptions({"auto", *NAMED}), *NAMED.values(), list, tuple, Mapping
     ],
+    "handle_unknown": [StrOptions({"error", "missing"})],
     "prior": [StrOptions(set(PRIORS)), StandardNormal, MixturePrior, VampPrior],
     "objective": [StrOptions(set(OBJECTIVES)), IWAE],
     "beta": [Interval(Real, 0, None, closed="left"), callable],

@@ -231,7 +231,8 @@ class Columns:
         for j, known in self.classes.items():
             there = ~np.isnan(X[:, j])
             X[there, j] = known[X[there, j].astype(int)]
-        return X.astype(values.dtype, copy=False)
+        with np.errstate(over="ignore"):
+            return X.astype(values.dtype, copy=False)
 
     @property
     def ends(self) -> tuple[np.ndarray, np.ndarray]:
@@ -338,8 +339,7 @@ class Columns:
         for name, wish, kind in zip(self.names, wishes, self.kinds, strict=True):
             if wish is None or kind is None:
                 continue
-            fits = isinstance(kind, wish) if isinstance(wish, type) else wish == kind
-            if not fits and not (isinstance(wish, type) and kind == Bernoulli()):
+            if not _fits(kind, wish):
                 raise ValueError(
                     f"The 'likelihood' parameter must be {kind} or 'auto' for column {name!r}, as "
                     f"in the fit that this one goes on from. Got {_said(wish)} instead."
@@ -389,6 +389,15 @@ def _wish(wish: Any) -> Any:
         f"The 'likelihood' parameter must be 'auto', one of {sorted(NAMED)}, a likelihood such as "
         f"Gaussian(scale='column'), or a list or dict of these by column. Got {wish!r} instead."
     )
+
+
+def _fits(kind: Likelihood, wish: Any) -> bool:
+    """Whether a column's kind is what a wish makes of it."""
+    if not isinstance(wish, type):
+        return bool(kind == wish)
+    if issubclass(wish, Categorical | Ordinal):  # of two classes, a bit is made
+        return isinstance(kind, wish | Bernoulli)
+    return isinstance(kind, wish) if issubclass(wish, Counts) else bool(kind == wish())
 
 
 def _said(wish: Any) -> str:

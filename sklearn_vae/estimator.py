@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array, gen_batches
+from sklearn.utils import Tags, check_array, gen_batches
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from sklearn_vae.callbacks import CallbackSupportMixin
@@ -67,6 +67,12 @@ class TableEstimator(CallbackSupportMixin, BaseEstimator):
     schema_: Schema | None
     dtype_: np.dtype
     history_: list[dict[str, Any]]
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = self._takes_holes
+        return tags
 
     def _check_rows(
         self, X: Any, sample_weight: Any, *, reset: bool

@@ -102,18 +102,20 @@ def kind_of(
 
 def same(low: float, high: float) -> bool:
     """Whether two values differ by no more than rounding."""
-    return bool(high - low <= ROUNDING * max(abs(low), abs(high)))
+    with np.errstate(over="ignore"):
+        return bool(high - low <= ROUNDING * max(abs(low), abs(high)))
 
 
 def _as_wished(values: np.ndarray, wish: Any, signs: Signs) -> Likelihood:
     """Check that values are such as a likelihood can have."""
     kind = wish if isinstance(wish, type) else type(wish)
     name = next(name for name, known in NAMED.items() if known is kind)
+    others = "'auto'" if issubclass(kind, Gaussian) else "'gaussian' or 'auto'"
     asked = f"likelihood={name!r} needs column {signs.name!r} to have"
     low, high = values.min(), values.max()
 
     def refuse(what: str, found: str) -> None:
-        raise ValueError(f"{asked} {what}, but it has {found}; use 'auto' for it.")
+        raise ValueError(f"{asked} {what}, but it has {found}; use {others} for it.")
 
     if issubclass(kind, Bernoulli):
         other = values[(values != low) & (values != high)]

@@ -37,11 +37,19 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     activation : {"identity", "logistic", "tanh", "relu", "silu", "gelu"}, default="silu"
         Function between the layers.
     likelihood : str, likelihood, list or dict, default="auto"
-        What the columns are: ``"gaussian"``, ``"bernoulli"``, an object such as
-        ``Gaussian(scale="column")``, or one of these per column in a list or in a dict
-        by column name or number. ``"auto"`` takes a column of two values as Bernoulli
-        (in a table of fewer than 10 rows, only one of 0 and 1) and any other as
-        Gaussian, with a standard deviation that is a function of z.
+        What the columns are: ``"gaussian"``, ``"student_t"``, ``"lognormal"``,
+        ``"bernoulli"``, ``"categorical"``, ``"ordinal"``, ``"poisson"``,
+        ``"negative_binomial"``, an object such as ``Gaussian(scale="column")``, or one of
+        these per column in a list or in a dict by column name or number. ``"auto"`` goes
+        by types and values. In a data frame, strings and categories are categorical, those
+        with an order ordinal, and integers counts, where a distribution of counts fits
+        them better than a normal one. Anywhere, a column of two values is Bernoulli (in a
+        table of fewer than 10 rows, only one of 0 and 1), one of positive values over
+        orders of magnitude log-normal, and any other Gaussian, with a standard deviation
+        that is a function of z.
+    handle_unknown : {"error", "missing"}, default="error"
+        What becomes of a category that no row had in ``fit``: an error, or a missing
+        cell.
     prior : {"normal", "mixture", "vamp"} or prior, default="normal"
         What codes look like before a row is seen: standard normal, a learned mixture of
         normal distributions, or a mixture of the encoder's posteriors at learned rows.
@@ -172,6 +180,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         hidden_layer_sizes: Any = (128, 64),
         activation: str = "silu",
         likelihood: Any = "auto",
+        handle_unknown: str = "error",
         prior: Any = "normal",
         objective: Any = "elbo",
         beta: Any = 1.0,
@@ -199,6 +208,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             hidden_layer_sizes=hidden_layer_sizes,
             activation=activation,
             likelihood=likelihood,
+            handle_unknown=handle_unknown,
             prior=prior,
             objective=objective,
             beta=beta,
@@ -305,6 +315,5 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        tags.input_tags.allow_nan = True
         tags.input_tags.categorical = True
         return tags

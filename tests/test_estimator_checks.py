@@ -29,13 +29,14 @@ BESIDE = [
 ARRAY_API = """
 from collections import Counter
 from sklearn.utils.estimator_checks import check_estimator
-from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
+from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
 
 results = [
     result
     for estimator in (
         VAETransformer(),
         VAEDensity(max_iter=2),
+        VAEImputer(VAETransformer(2, max_iter=2)),
         VAEOutlierDetector(max_iter=2),
         VAEOutlierDetector(novelty=True, max_iter=2),
     )

@@ -198,7 +198,7 @@ WRONG = [
     ("hidden_layer_sizes", (10, 0)),
     ("hidden_layer_sizes", (10.5,)),
     ("activation", "swish"),
-    ("likelihood", "poisson"),
+    ("likelihood", "cauchy"),
     ("likelihood", ["gaussian"]),
     ("likelihood", ["gaussian", "gaussian", "normal"]),
     ("likelihood", {"no such column": "gaussian"}),

@@ -6,6 +6,7 @@ seconds since 1970-01-01 UTC, a duration its seconds, and both come back to the 
 """
 
 from sklearn_vae.schema.fields import Field
+from sklearn_vae.schema.reading import has_types
 from sklearn_vae.schema.schema import Schema
 
-__all__ = ["Field", "Schema"]
+__all__ = ["Field", "Schema", "has_types"]

@@ -206,6 +206,13 @@ class Table:
         return np.float32 if single and numbers else np.float64
 
 
+def has_types(X: Any) -> bool:
+    """Whether a table is more than an array of numbers: what it is has then to be learned."""
+    if isinstance(X, np.ndarray | list | tuple):
+        return np.asarray(X).dtype.kind in "USO"
+    return issparse(X) or isinstance(nw.from_native(X, pass_through=True), nw.DataFrame)
+
+
 def opened(X: Any) -> Table:
     """Look at a table, whatever it is."""
     if nw.dependencies.is_pandas_dataframe(X):
