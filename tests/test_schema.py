@@ -295,6 +295,15 @@ def test_sparse_tables_become_dense_numbers(make, dtype):
     np.testing.assert_array_equal(Schema.learn(X.toarray()).to_numbers(X), numbers)
 
 
+def test_a_wide_sparse_table_is_not_looked_at_column_by_column():
+    """All its columns are numbers, and to cut one out takes as long as to count all values."""
+    X = csr_matrix((10, 10**5), dtype=np.float32)
+
+    schema = Schema.learn(X)
+
+    assert schema.fields[-1] == Field(10**5 - 1, "number", None, "float32")
+
+
 def test_sparse_columns_of_pandas_come_back_dense():
     """Their kind is that of what they hold."""
     values = pd.arrays.SparseArray([0, 1, 1])
@@ -661,6 +670,17 @@ def test_what_is_no_table_of_values_is_refused(name):
 
     with pytest.raises(error, match=words):
         Schema.learn(X)
+
+
+def test_strings_of_numpy_are_strings():
+    """They are written as others are, and are the same categories."""
+    X = np.array([[np.str_("b")], [np.str_("a")]], dtype=object)
+
+    schema = Schema.learn(X)
+
+    assert json.dumps(schema.to_dict()["fields"][0]["categories"]) == '["a", "b"]'
+    assert {type(category) for category in schema.fields[0].categories} == {str}
+    np.testing.assert_array_equal(schema.to_numbers([["a"], ["b"]]), [[0], [1]])
 
 
 def test_an_object_is_refused_in_words_that_scikit_learn_looks_for():

@@ -64,7 +64,7 @@ class Schema:
             If X has not two dimensions, or has complex numbers.
         """
         table = opened(X)
-        return cls(tuple(column.field() for column in table.columns), table.container)
+        return cls(table.fields(), table.container)
 
     def to_numbers(self, X: Any, *, handle_unknown: str = "error") -> np.ndarray:
         """Turn a table into numbers.
