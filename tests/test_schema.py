@@ -2,6 +2,7 @@
 
 import copy
 import datetime as dt
+import itertools
 import json
 import os
 import pickle
@@ -405,6 +406,33 @@ def test_a_column_without_values_fits_everywhere(missing):
     empty = pd.DataFrame({name: [missing] * 3 for name in FRAME})
 
     assert np.isnan(Schema.learn(FRAME).to_numbers(empty)).all()
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+@pytest.mark.parametrize("seed", range(3))
+def test_slices_have_the_numbers_of_the_whole(library, seed):
+    """Callers go chunk by chunk, and some categories are then in no row."""
+    rows = np.random.default_rng(seed).integers(0, 3, 40)
+    table = as_table(FRAME.drop(columns="o").iloc[rows].reset_index(drop=True), library)
+    schema = Schema.learn(table)
+    ends = [0, 1, 2, 17, 40]
+
+    parts = [schema.to_numbers(table[a:b]) for a, b in itertools.pairwise(ends)]
+
+    np.testing.assert_array_equal(np.concatenate(parts), schema.to_numbers(table))
+    restored = [schema.restore(part) for part in parts]
+    assert all(Schema.learn(part).fields[0] == schema.fields[0] for part in restored)
+
+
+def test_a_batch_of_pyarrow_is_a_table():
+    """A data set on disk is read in batches."""
+    table = as_table(FRAME.drop(columns="o"), "pyarrow")
+    schema = Schema.learn(table)
+
+    [batch] = table.combine_chunks().to_batches()
+
+    assert Schema.learn(batch) == schema
+    np.testing.assert_array_equal(schema.to_numbers(batch), schema.to_numbers(table))
 
 
 WRONG = {

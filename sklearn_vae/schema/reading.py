@@ -218,6 +218,9 @@ def opened(X: Any) -> Table:
     """Look at a table, whatever it is."""
     if nw.dependencies.is_pandas_dataframe(X):
         return _opened_pandas(X)
+    pa = nw.dependencies.get_pyarrow()
+    if pa is not None and isinstance(X, pa.RecordBatch):  # as a data set is read
+        X = pa.Table.from_batches([X])
     frame = nw.from_native(X, pass_through=True)
     if isinstance(frame, nw.LazyFrame):
         raise TypeError("X is a lazy table; call collect() or compute() on it first.")

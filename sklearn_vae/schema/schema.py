@@ -48,7 +48,8 @@ class Schema:
         Parameters
         ----------
         X : DataFrame, array, sparse matrix or list of shape (n_samples, n_features)
-            A data frame by pandas, polars or pyarrow (others are read as pandas').
+            A data frame by pandas or polars, a table or a batch by pyarrow (others are
+            read as pandas').
 
         Returns
         -------
