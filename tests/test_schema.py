@@ -435,6 +435,17 @@ def test_a_batch_of_pyarrow_is_a_table():
     np.testing.assert_array_equal(schema.to_numbers(batch), schema.to_numbers(table))
 
 
+def test_chunks_of_pyarrow_may_have_dictionaries_of_their_own():
+    """As files that were written one after the other."""
+    chunks = [pa.array(["b", None]).dictionary_encode(), pa.array(["c", "b"]).dictionary_encode()]
+    table = pa.table({"a": pa.chunked_array(chunks)})
+
+    schema = Schema.learn(table)
+
+    assert schema.fields[0].categories == ("b", "c")
+    np.testing.assert_array_equal(schema.to_numbers(table)[:, 0], [0, nan, 1, 0])
+
+
 WRONG = {
     "strings for integers": (
         {"i": ["1", "2", "3"]},

@@ -215,7 +215,7 @@ class _Arrow(Library):
 
         if not pa.types.is_dictionary(series.type):
             series = series.dictionary_encode()
-        cells = series.unify_dictionaries().combine_chunks()
+        cells = series.combine_chunks()
         if isinstance(cells, pa.ChunkedArray):  # no chunk, or too many strings for one
             cells = pa.concat_arrays(cells.chunks) if cells.num_chunks else pa.array([], cells.type)
         return cells.indices.cast("int64").fill_null(-1).to_numpy(), cells.dictionary.to_pylist()
