@@ -2,6 +2,7 @@
 
 import copy
 import datetime as dt
+import itertools
 import json
 import os
 import pickle
@@ -295,6 +296,15 @@ def test_sparse_tables_become_dense_numbers(make, dtype):
     np.testing.assert_array_equal(Schema.learn(X.toarray()).to_numbers(X), numbers)
 
 
+def test_a_wide_sparse_table_is_not_looked_at_column_by_column():
+    """All its columns are numbers, and to cut one out takes as long as to count all values."""
+    X = csr_matrix((10, 10**5), dtype=np.float32)
+
+    schema = Schema.learn(X)
+
+    assert schema.fields[-1] == Field(10**5 - 1, "number", None, "float32")
+
+
 def test_sparse_columns_of_pandas_come_back_dense():
     """Their kind is that of what they hold."""
     values = pd.arrays.SparseArray([0, 1, 1])
@@ -396,6 +406,44 @@ def test_a_column_without_values_fits_everywhere(missing):
     empty = pd.DataFrame({name: [missing] * 3 for name in FRAME})
 
     assert np.isnan(Schema.learn(FRAME).to_numbers(empty)).all()
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+@pytest.mark.parametrize("seed", range(3))
+def test_slices_have_the_numbers_of_the_whole(library, seed):
+    """Callers go chunk by chunk, and some categories are then in no row."""
+    rows = np.random.default_rng(seed).integers(0, 3, 40)
+    table = as_table(FRAME.drop(columns="o").iloc[rows].reset_index(drop=True), library)
+    schema = Schema.learn(table)
+    ends = [0, 1, 2, 17, 40]
+
+    parts = [schema.to_numbers(table[a:b]) for a, b in itertools.pairwise(ends)]
+
+    np.testing.assert_array_equal(np.concatenate(parts), schema.to_numbers(table))
+    restored = [schema.restore(part) for part in parts]
+    assert all(Schema.learn(part).fields[0] == schema.fields[0] for part in restored)
+
+
+def test_a_batch_of_pyarrow_is_a_table():
+    """A data set on disk is read in batches."""
+    table = as_table(FRAME.drop(columns="o"), "pyarrow")
+    schema = Schema.learn(table)
+
+    [batch] = table.combine_chunks().to_batches()
+
+    assert Schema.learn(batch) == schema
+    np.testing.assert_array_equal(schema.to_numbers(batch), schema.to_numbers(table))
+
+
+def test_chunks_of_pyarrow_may_have_dictionaries_of_their_own():
+    """As files that were written one after the other."""
+    chunks = [pa.array(["b", None]).dictionary_encode(), pa.array(["c", "b"]).dictionary_encode()]
+    table = pa.table({"a": pa.chunked_array(chunks)})
+
+    schema = Schema.learn(table)
+
+    assert schema.fields[0].categories == ("b", "c")
+    np.testing.assert_array_equal(schema.to_numbers(table)[:, 0], [0, nan, 1, 0])
 
 
 WRONG = {
@@ -661,6 +709,17 @@ def test_what_is_no_table_of_values_is_refused(name):
 
     with pytest.raises(error, match=words):
         Schema.learn(X)
+
+
+def test_strings_of_numpy_are_strings():
+    """They are written as others are, and are the same categories."""
+    X = np.array([[np.str_("b")], [np.str_("a")]], dtype=object)
+
+    schema = Schema.learn(X)
+
+    assert json.dumps(schema.to_dict()["fields"][0]["categories"]) == '["a", "b"]'
+    assert {type(category) for category in schema.fields[0].categories} == {str}
+    np.testing.assert_array_equal(schema.to_numbers([["a"], ["b"]]), [[0], [1]])
 
 
 def test_an_object_is_refused_in_words_that_scikit_learn_looks_for():

@@ -57,12 +57,12 @@ class Field:
         """Whether any number stands for itself."""
         return self.categories is None and time_of(self.dtype) is None
 
-    def places(self, codes: np.ndarray, values: list, handle_unknown: str) -> np.ndarray:
+    def translated(self, places: np.ndarray, values: list, handle_unknown: str) -> np.ndarray:
         """Turn places in another list of values into those among the categories.
 
         Parameters
         ----------
-        codes : ndarray of shape (n,)
+        places : ndarray of shape (n,)
             Places in ``values``, -1 for missing cells.
         values : list
             Values, which need not all occur.
@@ -75,19 +75,19 @@ class Field:
             Places among the categories, NaN for missing cells.
         """
         known = {category: place for place, category in enumerate(self.categories or ())}
-        places = np.array([*(known.get(value, np.nan) for value in values), np.nan])
-        if handle_unknown == "error" and np.isnan(places[:-1]).any():
-            occurs = np.bincount(codes[codes >= 0], minlength=len(values)) > 0
-            unknown = np.flatnonzero(np.isnan(places[:-1]) & occurs)
+        known_at = np.array([*(known.get(value, np.nan) for value in values), np.nan])
+        if handle_unknown == "error" and np.isnan(known_at[:-1]).any():
+            occurs = np.bincount(places[places >= 0], minlength=len(values)) > 0
+            unknown = np.flatnonzero(np.isnan(known_at[:-1]) & occurs)
             if len(unknown):
                 raise ValueError(
                     f"Found unknown categories {cut([values[i] for i in unknown])} in column "
                     f"{self.name!r}; it had {cut(self.categories or ()) or 'none'} in fit. With "
                     f"handle_unknown='missing' they are taken for missing cells."
                 )
-        return places[codes]  # -1, a missing cell, takes the last
+        return known_at[places]  # -1, a missing cell, takes the last
 
-    def codes(self, values: np.ndarray) -> np.ndarray:
+    def places(self, values: np.ndarray) -> np.ndarray:
         """Nearest places among the categories, -1 for NaN: (n,) -> (n,)."""
         n_categories = len(self.categories or ())
         missing = np.isnan(values) | (n_categories == 0)
@@ -103,7 +103,7 @@ class Field:
         choice = np.empty(len(self.categories) + 1, dtype=object)
         choice[:-1] = self.categories
         choice[-1] = missing
-        return choice[self.codes(values)]
+        return choice[self.places(values)]
 
     def rounded(self, values: np.ndarray) -> np.ndarray:
         """Round what the dtype holds no fractions of, and clip it to the dtype's range.

@@ -36,7 +36,7 @@ class Library(ABC):
 
     @staticmethod
     @abstractmethod
-    def codes(series: Any) -> tuple[np.ndarray, list]:
+    def places(series: Any) -> tuple[np.ndarray, list]:
         """Places of the cells in a list of values, -1 for a missing one, and that list."""
 
     @staticmethod
@@ -76,13 +76,13 @@ class _Pandas(Library):
         return series.cat.categories.tolist() if hasattr(series, "cat") else None
 
     @staticmethod
-    def codes(series: Any) -> tuple[np.ndarray, list]:
+    def places(series: Any) -> tuple[np.ndarray, list]:
         import pandas as pd
 
         if hasattr(series, "cat"):
             return series.cat.codes.to_numpy(), series.cat.categories.tolist()
-        codes, values = pd.factorize(series)
-        return codes, values.tolist()
+        places, values = pd.factorize(series)
+        return places, values.tolist()
 
     @staticmethod
     def frame(parts: list[tuple[Field, np.ndarray]], n_rows: int, index: Any) -> Any:
@@ -100,7 +100,7 @@ class _Pandas(Library):
 
         dtype: Any = _Pandas._type(field)
         if isinstance(dtype, pd.CategoricalDtype):
-            return pd.Series(pd.Categorical.from_codes(field.codes(values), dtype=dtype), index)
+            return pd.Series(pd.Categorical.from_codes(field.places(values), dtype=dtype), index)
         if isinstance(dtype, pd.ArrowDtype):
             cells = _Arrow.array(field, values, dtype.pyarrow_dtype)
             return pd.Series(pd.array(cells, dtype=dtype), index)
@@ -154,13 +154,13 @@ class _Polars(Library):
         return series.dtype.categories.to_list() if _Polars.is_ordered(series) else None
 
     @staticmethod
-    def codes(series: Any) -> tuple[np.ndarray, list]:
+    def places(series: Any) -> tuple[np.ndarray, list]:
         import polars as pl
 
         text = series.cast(pl.String)
         values = text.drop_nulls().unique().to_list()
-        codes = text.cast(pl.Enum(values)).to_physical().cast(pl.Int64)
-        return codes.fill_null(-1).to_numpy(), values
+        places = text.cast(pl.Enum(values)).to_physical().cast(pl.Int64)
+        return places.fill_null(-1).to_numpy(), values
 
     @staticmethod
     def frame(parts: list[tuple[Field, np.ndarray]], n_rows: int, index: Any) -> Any:
@@ -207,15 +207,15 @@ class _Arrow(Library):
 
     @staticmethod
     def categories(series: Any) -> Iterable | None:
-        return _Arrow.codes(series)[1] if hasattr(series.type, "value_type") else None
+        return _Arrow.places(series)[1] if hasattr(series.type, "value_type") else None
 
     @staticmethod
-    def codes(series: Any) -> tuple[np.ndarray, list]:
+    def places(series: Any) -> tuple[np.ndarray, list]:
         import pyarrow as pa
 
         if not pa.types.is_dictionary(series.type):
             series = series.dictionary_encode()
-        cells = series.unify_dictionaries().combine_chunks()
+        cells = series.combine_chunks()
         if isinstance(cells, pa.ChunkedArray):  # no chunk, or too many strings for one
             cells = pa.concat_arrays(cells.chunks) if cells.num_chunks else pa.array([], cells.type)
         return cells.indices.cast("int64").fill_null(-1).to_numpy(), cells.dictionary.to_pylist()
@@ -233,10 +233,10 @@ class _Arrow(Library):
         import pyarrow as pa
 
         if pa.types.is_dictionary(dtype):
-            codes = field.codes(values)
-            places = pa.array(codes, mask=codes < 0).cast(dtype.index_type)
+            places = field.places(values)
+            cells = pa.array(places, mask=places < 0).cast(dtype.index_type)
             choice = pa.array(field.categories, dtype.value_type)
-            return pa.DictionaryArray.from_arrays(places, choice, ordered=dtype.ordered)
+            return pa.DictionaryArray.from_arrays(cells, choice, ordered=dtype.ordered)
         if field.categories is not None:
             return pa.array(field.objects(values), dtype)
         cells = pa.array(field.rounded(values), from_pandas=True)

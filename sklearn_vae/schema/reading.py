@@ -1,4 +1,4 @@
-"""Tables as they come: columns that give their cells as numbers or as codes."""
+"""Tables as they come: columns that give their cells as numbers or as places in a list."""
 
 import re
 from abc import ABC, abstractmethod
@@ -27,7 +27,7 @@ SINGLE = re.compile(r"(float(16|32)?|halffloat)(\[pyarrow\])?$", re.IGNORECASE)
 
 
 class Column(ABC):
-    """A column as it is read: what it is, and its cells as numbers or as codes."""
+    """A column as it is read: what it is, and its cells as numbers or as places in a list."""
 
     name: Any
     kind: str
@@ -45,7 +45,7 @@ class Column(ABC):
         """Cells as floating-point numbers, NaN where they are missing."""
 
     @abstractmethod
-    def codes(self) -> tuple[np.ndarray, list]:
+    def places(self) -> tuple[np.ndarray, list]:
         """Places of the cells in a list of values, -1 for a missing one, and that list."""
 
     def declared(self) -> Iterable | None:
@@ -59,7 +59,7 @@ class Column(ABC):
             categories = (False, True)
         elif self.kind not in NUMBERS:
             declared = self.declared()
-            categories = tuple(_sorted(self.codes()[1]) if declared is None else declared)
+            categories = tuple(_sorted(self.places()[1]) if declared is None else declared)
             self._check(categories)
         return Field(self.name, self.kind, categories, self.dtype)
 
@@ -81,7 +81,7 @@ class Column(ABC):
         if fits and field.categories is None:
             return self.numbers()
         if fits:
-            return field.places(*self.codes(), handle_unknown)
+            return field.translated(*self.places(), handle_unknown)
         if self.is_missing():
             return np.full(len(self), np.nan)
         raise TypeError(
@@ -117,12 +117,13 @@ class _ArrayColumn(Column):
             cells = [None if _is_missing(value) else value for value in self.values]
             return np.array(cells, dtype=np.float64)
 
-    def codes(self) -> tuple[np.ndarray, list]:
+    def places(self) -> tuple[np.ndarray, list]:
         cells = self.values.tolist()
         found = dict.fromkeys(cells)
         values = [value for value in found if not _is_missing(value)]
         places = {**dict.fromkeys(found, -1), **{value: i for i, value in enumerate(values)}}
-        return np.fromiter(map(places.__getitem__, cells), np.intp, len(cells)), values
+        plain = [value.item() if isinstance(value, np.generic) else value for value in values]
+        return np.fromiter(map(places.__getitem__, cells), np.intp, len(cells)), plain
 
 
 class _FrameColumn(Column):
@@ -155,10 +156,10 @@ class _FrameColumn(Column):
             return self.series.cast(nw.Float32).to_numpy()
         return self.series.cast(nw.Float64).to_numpy()
 
-    def codes(self) -> tuple[np.ndarray, list]:
+    def places(self) -> tuple[np.ndarray, list]:
         if self.kind in (*NUMBERS, "boolean"):
-            return _codes_of_numbers(self.numbers())
-        return self.library.codes(self.series.to_native())
+            return _places_of_numbers(self.numbers())
+        return self.library.places(self.series.to_native())
 
     def declared(self) -> Iterable | None:
         return self.library.categories(self.series.to_native())
@@ -194,6 +195,13 @@ class Table:
         """The columns, in their order."""
         return self.make_columns()
 
+    def fields(self) -> tuple[Field, ...]:
+        """Find out what has to be known of the columns."""
+        if self.container in ("array", "sparse"):
+            dtype = str(*self.dtypes)
+            return tuple(Field(j, "number", None, dtype) for j in range(self.shape[1]))
+        return tuple(column.field() for column in self.columns)
+
     @property
     def dtype(self) -> type:
         """Type that holds all columns: single precision only where that loses nothing."""
@@ -217,6 +225,9 @@ def opened(X: Any) -> Table:
     """Look at a table, whatever it is."""
     if nw.dependencies.is_pandas_dataframe(X):
         return _opened_pandas(X)
+    pa = nw.dependencies.get_pyarrow()
+    if pa is not None and isinstance(X, pa.RecordBatch):  # as a data set is read
+        X = pa.Table.from_batches([X])
     frame = nw.from_native(X, pass_through=True)
     if isinstance(frame, nw.LazyFrame):
         raise TypeError("X is a lazy table; call collect() or compute() on it first.")
@@ -339,10 +350,10 @@ def _is_missing(value: Any) -> bool:
     return value is None or type(value).__name__ in MISSING or bool(value != value)
 
 
-def _codes_of_numbers(values: np.ndarray) -> tuple[np.ndarray, list]:
-    codes = np.full(len(values), -1, dtype=np.intp)
-    found, codes[~np.isnan(values)] = np.unique(values[~np.isnan(values)], return_inverse=True)
-    return codes, found.tolist()
+def _places_of_numbers(values: np.ndarray) -> tuple[np.ndarray, list]:
+    places = np.full(len(values), -1, dtype=np.intp)
+    found, places[~np.isnan(values)] = np.unique(values[~np.isnan(values)], return_inverse=True)
+    return places, found.tolist()
 
 
 def _sorted(values: list) -> list:

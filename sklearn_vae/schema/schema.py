@@ -48,7 +48,8 @@ class Schema:
         Parameters
         ----------
         X : DataFrame, array, sparse matrix or list of shape (n_samples, n_features)
-            A data frame by pandas, polars or pyarrow (others are read as pandas').
+            A data frame by pandas or polars, a table or a batch by pyarrow (others are
+            read as pandas').
 
         Returns
         -------
@@ -64,7 +65,7 @@ class Schema:
             If X has not two dimensions, or has complex numbers.
         """
         table = opened(X)
-        return cls(tuple(column.field() for column in table.columns), table.container)
+        return cls(table.fields(), table.container)
 
     def to_numbers(self, X: Any, *, handle_unknown: str = "error") -> np.ndarray:
         """Turn a table into numbers.
