@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         NegativeBinomial,
         Ordinal,
         Poisson,
+        Spiked,
         StudentT,
     )
     from sklearn_vae.objectives import IWAE, WarmUp
@@ -45,6 +46,7 @@ __all__ = [
     "NegativeBinomial",
     "Ordinal",
     "Poisson",
+    "Spiked",
     "StandardNormal",
     "StudentT",
     "VAEDensity",
@@ -70,6 +72,7 @@ _HOME = {
     "NegativeBinomial": "sklearn_vae.likelihoods",
     "Ordinal": "sklearn_vae.likelihoods",
     "Poisson": "sklearn_vae.likelihoods",
+    "Spiked": "sklearn_vae.likelihoods",
     "StudentT": "sklearn_vae.likelihoods",
     "VAEImputer": "sklearn_vae.imputer",
     "MixturePrior": "sklearn_vae.priors",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_vae.kinds import ROUNDING, Signs, kind_of
+from sklearn_vae.kinds import ROUNDING, Signs, kind_of, spikes_of
 from sklearn_vae.likelihoods import (
     NAMED,
     Bernoulli,
@@ -16,6 +16,7 @@ from sklearn_vae.likelihoods import (
     Gaussian,
     Likelihood,
     Ordinal,
+    Spiked,
 )
 
 # Standardised values are cut here, so that their squares stay finite.
@@ -52,7 +53,7 @@ class Columns:
         Type of the rows that this was learned from.
     classes : dict of int to ndarray
         The values that a column of classes has, by its number, where they are not 0, 1, 2
-        and so on.
+        and so on; and the common values of a spiked one.
     has_holes : bool
         Whether any cell was missing.
     """
@@ -112,7 +113,9 @@ class Columns:
                 has_holes = True
                 values, counts = values[observed], None if weight is None else weight[observed]
             kind = kind_of(values, counts, total, wish, signs[j])
-            if signs[j].n_classes is None and isinstance(kind, Categorical | Ordinal):
+            if isinstance(kind, Spiked):
+                classes[j] = spikes_of(values, counts)
+            elif signs[j].n_classes is None and isinstance(kind, Categorical | Ordinal):
                 classes[j] = np.unique(values)
                 values = np.searchsorted(classes[j], values)
             kind, exponent[j], shift[j], scale[j] = _units_of(values, counts, kind)
@@ -162,6 +165,8 @@ class Columns:
         limit = _LIMIT[X.dtype]
         values = X[:, self.order].astype(np.float64)
         for j, known in self.classes.items():
+            if isinstance(self.kinds[j], Spiked):
+                continue
             (own,) = np.flatnonzero(self.order == j)
             there = ~np.isnan(values[:, own])
             values[there, own] = np.searchsorted(known, values[there, own])
@@ -179,11 +184,15 @@ class Columns:
         if binary.any():
             bits = values[:, binary]
             values[:, binary] = np.where(np.isnan(bits), bits, bits > 0.5)
-        if self._are(Categorical).any():
-            values = self._spread(values)
+        if self._are(Categorical, Spiked).any():
+            values = self._spread(values, X)
         return values.astype(X.dtype, copy=False)
 
-    def _spread(self, values: np.ndarray) -> np.ndarray:
+    def _spikes(self, X: np.ndarray, j: int) -> np.ndarray:
+        """Which common value each cell of a column has, as zeros with a one: (n, S)."""
+        return X[:, j, None] == self.classes[j]
+
+    def _spread(self, values: np.ndarray, X: np.ndarray) -> np.ndarray:
         """Write classes as zeros with a one: (n, n) -> (n, n_columns)."""
         parts, first = [], 0
         for kind, n in self.blocks:
@@ -194,9 +203,19 @@ class Columns:
                     np.nan,
                     own[..., None] == np.arange(kind.n_classes),
                 ).reshape(len(values), -1)
+            elif isinstance(kind, Spiked):
+                places = range(first, first + n)
+                cells = [self._with_spikes(values[:, k], X, self.order[k]) for k in places]
+                own = np.concatenate(cells, axis=1)
             parts.append(own)
             first += n
         return np.concatenate(parts, axis=1)
+
+    def _with_spikes(self, number: np.ndarray, X: np.ndarray, j: int) -> np.ndarray:
+        """Numbers of one spiked column as the model sees them: (n,) -> (n, S + 1)."""
+        spikes = self._spikes(X, j)
+        cells = np.column_stack([spikes, np.where(spikes.any(axis=1), 0, number)])
+        return np.where(np.isnan(number)[:, None], np.nan, cells)
 
     def decode(self, values: np.ndarray, *, rounds: bool = False) -> np.ndarray:
         """Put rows back into X's units: (n, n_columns) -> (n, n_features).
@@ -229,8 +248,9 @@ class Columns:
             rounded = np.where(bits > middle, high[binary], low[binary])
             X[:, binary] = np.where(np.isnan(bits), bits, rounded)
         for j, known in self.classes.items():
-            there = ~np.isnan(X[:, j])
-            X[there, j] = known[X[there, j].astype(int)]
+            if not isinstance(self.kinds[j], Spiked):
+                there = ~np.isnan(X[:, j])
+                X[there, j] = known[X[there, j].astype(int)]
         with np.errstate(over="ignore"):
             return X.astype(values.dtype, copy=False)
 
@@ -250,9 +270,22 @@ class Columns:
                 scores = own.reshape(len(own), n, kind.n_classes)
                 missing = np.isnan(scores).any(axis=2)
                 own = np.where(missing, np.nan, np.nan_to_num(scores).argmax(axis=2))
+            elif isinstance(kind, Spiked):
+                place = sum(part.shape[1] for part in parts)
+                cells = own.reshape(len(own), n, kind.width)
+                own = self._with_means(cells, self.order[place : place + n])
             parts.append(own)
             first += n * kind.width
         return np.concatenate(parts, axis=1)
+
+    def _with_means(self, cells: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """One number for each cell of spiked columns: (n, n, S + 1) -> (n, n)."""
+        spikes = np.stack([self.classes[j] for j in columns])
+        units = (np.ldexp(spikes, -self.exponent[columns, None]) - self.shift[columns, None]) / (
+            self.scale[columns, None]
+        )
+        share = cells[..., :-1]
+        return (share * units).sum(-1) + (1 - share.sum(-1)) * cells[..., -1]
 
     def log_measure(self, X: np.ndarray) -> np.ndarray:
         """Give what the border knows of each row's log-density: (n, n_features) -> (n,).
@@ -262,7 +295,7 @@ class Columns:
         succession, and a value that a constant or binary column never had costs log(n + 2)
         nats. A cell that is missing says nothing.
         """
-        real = ~self.is_discrete
+        real = ~(self.is_discrete | self._are(Spiked))
         log_scale = np.log(self.scale[real]) + self.exponent[real] * np.log(2)
         if self.has_missing(X):
             log_det = -(log_scale * ~np.isnan(X[:, real])).sum(axis=1)
@@ -272,9 +305,12 @@ class Columns:
             with np.errstate(divide="ignore", invalid="ignore"):
                 logs = np.log(np.maximum(X[:, is_log].astype(np.float64), 0))
             # what a positive column cannot be has no density
-            log_det = log_det - np.where(np.isneginf(logs), _FARTHEST, np.nan_to_num(logs)).sum(
-                axis=1
-            )
+            logs = np.where(np.isneginf(logs), _FARTHEST, np.nan_to_num(logs))
+            log_det = log_det - logs.sum(axis=1)
+        for j in np.flatnonzero(self._are(Spiked)):
+            is_number = ~(self._spikes(X, j).any(axis=1) | np.isnan(X[:, j]))
+            own = np.log(self.scale[j]) + self.exponent[j] * np.log(2)
+            log_det = log_det - own * is_number
         return log_det + self._discrete(X)
 
     @staticmethod
@@ -320,7 +356,7 @@ class Columns:
         return X
 
     def _impossible(self, j: int, kind: Likelihood | None, values: np.ndarray) -> np.ndarray | None:
-        if j in self.classes:
+        if j in self.classes and not isinstance(kind, Spiked):
             return ~(np.isnan(values) | np.isin(values, self.classes[j]))
         if isinstance(kind, Counts):
             return (values < 0) | ((values != np.rint(values)) & ~np.isnan(values))
@@ -397,6 +433,8 @@ def _fits(kind: Likelihood, wish: Any) -> bool:
         return bool(kind == wish)
     if issubclass(wish, Categorical | Ordinal):  # of two classes, a bit is made
         return isinstance(kind, wish | Bernoulli)
+    if issubclass(wish, Spiked):
+        return isinstance(kind, wish)
     return isinstance(kind, wish) if issubclass(wish, Counts) else bool(kind == wish())
 
 

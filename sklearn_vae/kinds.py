@@ -17,6 +17,7 @@ from sklearn_vae.likelihoods import (
     NegativeBinomial,
     Ordinal,
     Poisson,
+    Spiked,
 )
 
 # A table this small does not show whether two values are all that a column can have,
@@ -33,6 +34,11 @@ GAIN_OF_LOGS = 1.5
 GAIN_OF_COUNTS = 0.05
 # Larger counts are as good as real numbers.
 LARGEST_COUNT = 1000
+# Nats per value that probabilities of common values have to gain, and what is common: a
+# share of the rows, of so many values at the most.
+GAIN_OF_SPIKES = 0.1
+COMMON_FROM = 0.02
+MOST_SPIKES = 12
 
 
 @dataclass(frozen=True)
@@ -93,11 +99,20 @@ def kind_of(
     two_valued = bool(((values == low) | (values == high)).all())
     if two_valued and (bits or round(total) >= FEWEST_ROWS_FOR_BINARY):
         return Bernoulli()
-    if signs.is_integer and low >= 0 and high <= LARGEST_COUNT:
-        return _count_or_real(values, weight)
+    if signs.is_integer:
+        return _kind_of_integers(values, weight)
     if low > 0 and _gain_of_logs(values, weight) > GAIN_OF_LOGS:
         return LogNormal()
     return Gaussian()
+
+
+def spikes_of(values: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """Values that are common, in order: at least the commonest one."""
+    found, place = np.unique(values, return_inverse=True)
+    share = np.bincount(place, weight) / (len(values) if weight is None else weight.sum())
+    order = np.argsort(-share, kind="stable")[:MOST_SPIKES]
+    common = order[share[order] >= COMMON_FROM]
+    return np.sort(found[common if len(common) else order[:1]])
 
 
 def same(low: float, high: float) -> bool:
@@ -134,6 +149,8 @@ def _as_wished(values: np.ndarray, wish: Any, signs: Signs) -> Likelihood:
         if n_classes == 2:
             return Bernoulli()
         return kind(n_classes)
+    elif issubclass(kind, Spiked):
+        return Spiked(len(spikes_of(values, None)))
     elif signs.n_classes is not None and not signs.is_ordered and signs.n_classes > 2:
         refuse("numbers", "categories without an order")
     if not isinstance(wish, type):
@@ -151,21 +168,50 @@ def _gain_of_logs(values: np.ndarray, weight: np.ndarray | None) -> float:
     return float(0.5 * np.subtract(*np.log([*variances])))
 
 
-def _count_or_real(values: np.ndarray, weight: np.ndarray | None) -> Likelihood:
-    """Compare distributions of counts to a normal one of rounded values."""
+def _kind_of_integers(values: np.ndarray, weight: np.ndarray | None) -> Likelihood:
+    """Compare distributions: normal and rounded, of counts, and with common values."""
     values = values.astype(np.float64)
+    kind, log_prob = Gaussian(), _log_of_rounded(values, weight, values)
+    best = np.average(log_prob, weights=weight)
+    if values.min() >= 0 and values.max() <= LARGEST_COUNT:
+        count, log_prob = _count(values, weight)
+        of_counts = np.average(log_prob, weights=weight)
+        if of_counts > best + GAIN_OF_COUNTS:
+            kind, best = count, of_counts
+    spikes = spikes_of(values, weight)
+    if np.average(_log_of_spikes(values, weight, spikes), weights=weight) > best + GAIN_OF_SPIKES:
+        return Spiked(len(spikes))
+    return kind
+
+
+def _log_of_rounded(values: np.ndarray, weight: np.ndarray | None, asked: np.ndarray) -> np.ndarray:
+    """Log-probabilities by a normal distribution, rounded, with the values' moments."""
     mean = np.average(values, weights=weight)
     variance = np.average(np.square(values - mean), weights=weight)
-    overflow = variance - mean
-    if overflow > 0:
-        shape = mean**2 / overflow
-        log_prob = stats.nbinom.logpmf(values, shape, shape / (shape + mean))
-    else:
-        log_prob = stats.poisson.logpmf(values, mean)
-    normal = stats.norm(mean, np.sqrt(variance))
-    mass = np.maximum(normal.cdf(values + 0.5) - normal.cdf(values - 0.5), 1e-300)
-    gain = np.average(log_prob - np.log(mass), weights=weight)
-    if gain <= GAIN_OF_COUNTS:
-        return Gaussian()
+    normal = stats.norm(mean, max(np.sqrt(variance), 0.5))
+    return np.log(np.maximum(normal.cdf(asked + 0.5) - normal.cdf(asked - 0.5), 1e-300))
+
+
+def _count(values: np.ndarray, weight: np.ndarray | None) -> tuple[Likelihood, np.ndarray]:
+    """A distribution of counts with the values' moments, and their log-probabilities."""
+    mean = np.average(values, weights=weight)
+    overflow = np.average(np.square(values - mean), weights=weight) - mean
     # next to Poisson's, a variance that is a tenth larger is chance or little more
-    return NegativeBinomial() if overflow > 0.1 * mean else Poisson()
+    if overflow > 0.1 * mean:
+        shape = mean**2 / overflow
+        return NegativeBinomial(), stats.nbinom.logpmf(values, shape, shape / (shape + mean))
+    return Poisson(), stats.poisson.logpmf(values, mean)
+
+
+def _log_of_spikes(values: np.ndarray, weight: np.ndarray | None, spikes: np.ndarray) -> np.ndarray:
+    """Log-probabilities by the shares of common values, the others normal and rounded."""
+    counts = np.ones(len(values)) if weight is None else weight
+    place = np.searchsorted(spikes, values).clip(max=len(spikes) - 1)
+    is_common = spikes[place] == values
+    share = np.bincount(place, counts * is_common, len(spikes)) / counts.sum()
+    log_prob = np.log(share[place])
+    rest = ~is_common
+    if rest.any():
+        left = np.log(counts[rest].sum() / counts.sum())
+        log_prob[rest] = left + _log_of_rounded(values[rest], counts[rest], values[rest])
+    return log_prob

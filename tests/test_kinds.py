@@ -19,6 +19,7 @@ from sklearn_vae.likelihoods import (
     NegativeBinomial,
     Ordinal,
     Poisson,
+    Spiked,
     StudentT,
 )
 
@@ -30,6 +31,7 @@ KINDS = [
     Ordinal(4),
     Poisson(unit=2.0),
     NegativeBinomial(unit=0.5),
+    Spiked(2),
 ]
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=repr)
 N = 3

@@ -11,6 +11,7 @@ from sklearn_vae.likelihoods.real import (
     LOG_SCALE_BOUND,
     Gaussian,
     LogNormal,
+    Spiked,
     StudentT,
 )
 
@@ -28,6 +29,7 @@ __all__ = [
     "Ordinal",
     "Parameters",
     "Poisson",
+    "Spiked",
     "StudentT",
 ]
 
@@ -36,6 +38,7 @@ NAMED: dict[str, type[Likelihood]] = {
     "gaussian": Gaussian,
     "student_t": StudentT,
     "lognormal": LogNormal,
+    "spiked": Spiked,
     "bernoulli": Bernoulli,
     "categorical": Categorical,
     "ordinal": Ordinal,

@@ -1,4 +1,4 @@
-"""Columns of real numbers: normal, heavy-tailed, positive."""
+"""Columns of real numbers: normal, heavy-tailed, positive, with values that are common."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import torch
 from scipy import special
 from torch import Tensor
 
-from sklearn_vae.likelihoods.kind import Likelihood, Parameters
+from sklearn_vae.likelihoods.kind import Likelihood, Parameters, chosen_like
 from sklearn_vae.networks import bounded, unbounded
 from sklearn_vae.priors import HALF_LOG_2PI
 
@@ -21,6 +21,9 @@ SMALLEST_FIXED = 1e-3
 LOG_DF_CENTRE, LOG_DF_BOUND = 1.5, 4.5
 # Their logarithm to begin with.
 FIRST_LOG_DF = math.log(5.0)
+# To start with, no common value is rarer, and no latent unit moves a logit more.
+SMALLEST_SHARE = 1e-3
+STEEPEST = 3.0
 
 
 @dataclass(frozen=True)
@@ -240,3 +243,116 @@ def _log_one_plus_square(value: Tensor) -> Tensor:
         torch.log1p(small.square()),
         2 * large.log() + torch.log1p(large.reciprocal().square()),
     )
+
+
+@dataclass(frozen=True)
+class Spiked(Likelihood):
+    r"""Numbers of which some values are common, as 0 in a column of gains or 40 in one of hours.
+
+    A value is one of the common ones, each with a probability of its own, or any other
+    number, with a normal density: :math:`p(x|z) = \pi_k(z)` at the k-th common value and
+    :math:`\pi_0(z) \, \mathcal{N}(x | \mu(z), \sigma^2(z))` elsewhere. The model sees zeros
+    with a one at the common value, and beside them the number, or 0 in its place.
+
+    Parameters
+    ----------
+    n_spikes : int
+        Number of common values.
+
+    References
+    ----------
+    .. [1] D. Lambert, "Zero-Inflated Poisson Regression", Technometrics 34, 1992, for one
+       common value.
+
+    Examples
+    --------
+    >>> from sklearn_vae import Spiked
+    >>> Spiked(n_spikes=2)
+    Spiked(n_spikes=2)
+    """
+
+    n_spikes: int
+
+    @property
+    def width(self) -> int:
+        """One number per common value, and one for the others."""
+        return self.n_spikes + 1
+
+    @property
+    def of_z(self) -> tuple[bool, ...]:
+        """Logits, location and scale depend on z."""
+        return True, True, True
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """A logit per common value, against a zero for the others; a location; a scale."""
+        return self.n_spikes, 1, 1
+
+    def _seen(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Which common value (..., n, S), and which number (..., n)."""
+        cells = x.unflatten(-1, (-1, self.width))
+        return cells[..., :-1], cells[..., -1]
+
+    def _log_shares(self, params: Parameters) -> Tensor:
+        """Log-probabilities of the common values and, last, of any other: (..., n, S + 1)."""
+        logits = params[0].unflatten(-1, (-1, self.n_spikes))
+        return torch.nn.functional.pad(logits, (0, 1)).log_softmax(-1)
+
+    def by_column(self, params: Parameters, x: Tensor) -> Tensor:
+        """Log-density of each value: (..., n (S + 1)) -> (..., n)."""
+        spike, number = self._seen(x)
+        log_share = self._log_shares(params)
+        elsewhere = log_share[..., -1] + Gaussian().by_column(params[1:], number)
+        common = (spike * log_share[..., :-1]).sum(-1)
+        return torch.where(spike.sum(-1) > 0.5, common, elsewhere)
+
+    def log_prior(self, params: Parameters, scale: Tensor) -> Tensor:
+        """Log-density of one more row whose residual is ``scale``, of the numbers alone."""
+        return Gaussian().log_prior(params[1:], self._seen(scale)[1])
+
+    def mean(self, params: Parameters) -> Tensor:
+        """Probabilities of the common values, and mean of the others: (..., n (S + 1))."""
+        share = self._log_shares(params).exp()[..., :-1]
+        return torch.cat([share, params[1].unsqueeze(-1)], dim=-1).flatten(-2)
+
+    def pooled(self, params: Parameters, share: Tensor) -> Tensor:
+        """Mean over draws of z as well, with weights (M, K, B): (B, n (S + 1))."""
+        own = self._log_shares(params).exp()  # (M, K, B, n, S + 1)
+        weight = share.unsqueeze(-1).unsqueeze(-1) * own
+        shares = weight.sum((0, 1))
+        number = (weight[..., -1] * params[1]).sum((0, 1)) / shares[..., -1].clamp(min=1e-30)
+        return torch.cat([shares[..., :-1], number.unsqueeze(-1)], dim=-1).flatten(-2)
+
+    def cdf(self, params: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities of less than x, and of x itself, common values being least."""
+        spike, number = self._seen(x)
+        share = self._log_shares(params).exp()
+        is_common = spike.sum(-1) > 0.5
+        at = (spike * share[..., :-1]).sum(-1)
+        up_to = (spike * share[..., :-1].cumsum(-1)).sum(-1)
+        beyond = 1 - share[..., -1] + share[..., -1] * Gaussian().cdf(params[1:], number)[0]
+        return torch.where(is_common, up_to - at, beyond), at
+
+    def sample(self, params: Parameters, generator: torch.Generator) -> Tensor:
+        """Rows drawn from p(x|z): (..., n (S + 1))."""
+        chosen = chosen_like(self._log_shares(params).exp(), generator)
+        spike = torch.nn.functional.one_hot(chosen, self.width).to(params[1].dtype)
+        number = Gaussian().sample(params[1:], generator) * spike[..., -1]
+        return torch.cat([spike[..., :-1], number.unsqueeze(-1)], dim=-1).flatten(-2)
+
+    def start(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Start at the linear model's frequencies, and at the other numbers' mean and spread."""
+        (spike, number), (_, spread) = self._seen(loc), self._seen(scale)
+        slope, slope_of_number = self._seen(loadings)  # (l, n, S), (l, n)
+        share = spike.clamp(SMALLEST_SHARE, 1 - SMALLEST_SHARE)
+        rest = (1 - share.sum(-1)).clamp(min=SMALLEST_SHARE)
+        logits = share.log() - rest.log().unsqueeze(-1)
+        steep = slope / share + slope.sum(-1, keepdim=True) / rest.unsqueeze(-1)
+        return [
+            (steep.clamp(-STEEPEST, STEEPEST).flatten(-2), logits.flatten()),
+            (slope_of_number, number / rest),
+            (
+                torch.zeros_like(slope_of_number),
+                unbounded((spread / rest.sqrt()).log(), LOG_SCALE_BOUND),
+            ),
+        ]
