@@ -21,7 +21,7 @@ from sklearn_vae.checks import (
     prior_of,
     widths_of,
 )
-from sklearn_vae.columns import Columns
+from sklearn_vae.columns import Columns, rows_with_holes
 from sklearn_vae.device import resolve_device
 from sklearn_vae.estimator import (
     FEWEST_ROWS_TO_VALIDATE,
@@ -49,6 +49,8 @@ from sklearn_vae.training import (
 # n_components="auto" takes so many, where columns and rows suffice.
 USUAL_COMPONENTS = 8
 ROWS_PER_COMPONENT = 20
+# Rows in which factors are looked for.
+ROWS_FOR_FACTORS = 1 << 17
 # Weighted codes per row by which holes are filled.
 IMPUTE_DRAWS = 256
 
@@ -335,7 +337,7 @@ class BaseVAE(DensityEstimator):
         self, rows: np.ndarray, n_draws: int | None = None, random_state: Any = None
     ) -> np.ndarray:
         """Rows of numbers without holes, by means or by draws: (n_draws or 1, n, n_features)."""
-        holes = np.isnan(rows).any(axis=1)
+        holes = rows_with_holes(rows)
         filled = np.repeat(rows[None], n_draws or 1, axis=0)
         if not holes.any():
             return filled
@@ -356,7 +358,11 @@ class BaseVAE(DensityEstimator):
         rows_suffice_for = max(2, round(float(table.total[0])) // ROWS_PER_COMPONENT)
         most = min(USUAL_COMPONENTS, max(x.shape[1], 1), rows_suffice_for)
         counts = None if weight is None else table.counts()
-        return (not has_holes and n_factors(x.astype(np.float64), counts, most)) or most
+        if has_holes:
+            return most
+        some = slice(ROWS_FOR_FACTORS)
+        counts = None if counts is None else counts[some]
+        return n_factors(x[some].astype(np.float64), counts, most) or most
 
     def _plan(self, n_rows: int) -> Plan:
         max_iter, beta = self.max_iter, self._schedule()

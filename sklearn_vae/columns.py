@@ -263,7 +263,8 @@ class Columns:
 
     def _gathered(self, values: np.ndarray) -> np.ndarray:
         """One number per column: of classes the likeliest one's: (n, n_columns) -> (n, n)."""
-        parts, first = [], 0
+        parts: list[np.ndarray] = []
+        first = 0
         for kind, n in self.blocks:
             own = values[:, first : first + n * kind.width].astype(np.float64)
             if isinstance(kind, Categorical):
@@ -307,7 +308,7 @@ class Columns:
             # what a positive column cannot be has no density
             logs = np.where(np.isneginf(logs), _FARTHEST, np.nan_to_num(logs))
             log_det = log_det - logs.sum(axis=1)
-        for j in np.flatnonzero(self._are(Spiked)):
+        for j in np.flatnonzero(self._are(Spiked)).tolist():
             is_number = ~(self._spikes(X, j).any(axis=1) | np.isnan(X[:, j]))
             own = np.log(self.scale[j]) + self.exponent[j] * np.log(2)
             log_det = log_det - own * is_number
@@ -316,7 +317,7 @@ class Columns:
     @staticmethod
     def has_missing(X: np.ndarray) -> bool:
         """Whether any cell is missing."""
-        return bool(np.isnan(X.sum())) and bool(np.isnan(X).any())
+        return bool(rows_with_holes(X).any())
 
     def known_values(self, X: np.ndarray) -> np.ndarray:
         """Say which values binary and constant columns had: (n, n_features) -> (n, n_few)."""
@@ -388,6 +389,15 @@ class Columns:
             f"{name:<{width}}  {'constant' if kind is None else kind}"
             for name, kind in zip(shown, self.kinds, strict=True)
         )
+
+
+def rows_with_holes(X: np.ndarray) -> np.ndarray:
+    """Which rows have missing cells: (n, n_features) -> (n,)."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        may_have = np.isnan(X.sum(axis=1))  # a hundredth of the memory of np.isnan(X)
+    places = np.flatnonzero(may_have)
+    may_have[places] = np.isnan(X[places]).any(axis=1)
+    return may_have
 
 
 def _wishes(likelihood: Any, n_features: int, names: list[str] | list[int]) -> list[Any]:

@@ -389,7 +389,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         """Step in which each real column was recorded, in the model's units; 0 for others."""
         x, _ = table.arrays()
         is_real = np.array([self.columns_.kinds[j] == Gaussian() for j in self.columns_.order])
-        return torch.as_tensor(recording_steps(x) * is_real).to(table.x)
+        return torch.as_tensor(recording_steps(x) * is_real).to(table.x[:0])
 
     def _mixtures(self, n_rows: int) -> list[tuple[int, str]]:
         """What the members start at, with so many rows to train on."""

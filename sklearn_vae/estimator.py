@@ -25,7 +25,7 @@ from sklearn_vae.device import resolve_device
 from sklearn_vae.kinds import Signs
 from sklearn_vae.randomness import draw_seed
 from sklearn_vae.schema import Schema, has_types
-from sklearn_vae.training import Table
+from sklearn_vae.training import EncodedRows, Rows, Table
 
 # An iteration is a pass over the rows, or this many steps where a pass has fewer.
 FEWEST_STEPS = 25
@@ -44,6 +44,8 @@ SCORE_DRAWS = 64
 STD_SCRAMBLINGS = 8
 # A table that is one batch of no more numbers is trained in X's own precision.
 MOST_NUMBERS_IN_DOUBLE = 1 << 15
+# A table of more numbers is encoded batch by batch, and not held a second time.
+MOST_NUMBERS_ENCODED = 1 << 26
 # Numbers of X that are encoded at a time.
 ENCODED_AT_A_TIME = 1 << 20
 
@@ -160,16 +162,21 @@ class TableEstimator(CallbackSupportMixin, BaseEstimator):
         # a table that is one small batch costs no more in double precision
         exact = len(X) <= self.batch_size and X.size <= MOST_NUMBERS_IN_DOUBLE
         dtype = X.dtype if exact else np.dtype(np.float32)
-        encoded = np.empty((len(X), self.columns_.n_columns), dtype)
+        n_columns = self.columns_.n_columns
+        is_large = len(X) * n_columns > MOST_NUMBERS_ENCODED
+        encoded = np.empty((0 if is_large else len(X), n_columns), dtype)
         log_measure = 0.0
         for rows in gen_batches(len(X), max(ENCODED_AT_A_TIME // X.shape[1], 1)):
-            encoded[rows] = self.columns_.encode(X[rows])
+            if not is_large:
+                encoded[rows] = self.columns_.encode(X[rows])
             log_measure += float(self.columns_.log_measure(X[rows]) @ counts[rows])
         total = float(counts.sum())
         relative = None
         if weight is not None:
             relative = torch.as_tensor((weight / weight.mean()).astype(dtype)).to(device)
-        x = torch.as_tensor(encoded).to(device)
+        x: Rows = torch.as_tensor(encoded).to(device)
+        if is_large:
+            x = EncodedRows(X, self.columns_.encode, n_columns, x.dtype, device)
         return Table.of(x, relative, total, -log_measure / total)
 
     def _n_valid(self, n_rows: int) -> int:

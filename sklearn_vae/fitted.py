@@ -10,7 +10,7 @@ from scipy.special import logsumexp
 from sklearn.utils import gen_batches
 from torch import Tensor
 
-from sklearn_vae.columns import Columns
+from sklearn_vae.columns import Columns, rows_with_holes
 from sklearn_vae.correction import Correction
 from sklearn_vae.device import onednn_for
 from sklearn_vae.likelihoods import Gaussian
@@ -71,7 +71,7 @@ class FittedVAE:
 
         Of a row with holes that the encoder has not learned to see, the likeliest code.
         """
-        holes = np.isnan(X).any(axis=1)
+        holes = rows_with_holes(X)
         if self.architecture.n_factors or not holes.any():
             return self._map(
                 X, lambda model, x: model.posterior.mean(model.encode(x))[0], n_members=1
@@ -147,7 +147,7 @@ class FittedVAE:
 
         The same Sobol points serve all rows; ``scrambling`` is the number of their set.
         """
-        holes = np.isnan(X).any(axis=1)
+        holes = rows_with_holes(X)
         if not holes.any():
             return self._log_density(X, n_draws, scrambling)
         scores = np.empty(len(X), X.dtype)

@@ -171,8 +171,8 @@ def _gain_of_logs(values: np.ndarray, weight: np.ndarray | None) -> float:
 def _kind_of_integers(values: np.ndarray, weight: np.ndarray | None) -> Likelihood:
     """Compare distributions: normal and rounded, of counts, and with common values."""
     values = values.astype(np.float64)
-    kind, log_prob = Gaussian(), _log_of_rounded(values, weight, values)
-    best = np.average(log_prob, weights=weight)
+    kind: Likelihood = Gaussian()
+    best = np.average(_log_of_rounded(values, weight, values), weights=weight)
     if values.min() >= 0 and values.max() <= LARGEST_COUNT:
         count, log_prob = _count(values, weight)
         of_counts = np.average(log_prob, weights=weight)

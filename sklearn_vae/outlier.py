@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -401,7 +401,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     def _train(self, n_iter: int, plan: Plan, **kwargs: Any) -> None:
         """Train the autoencoders side by side: on all rows, then on those explained best."""
         table = self._to_table(self.reference_, None)
-        table = replace(table, x=table.x.float())
+        table = replace(table, x=cast(torch.Tensor, table.x).float())
         share = self._design.components_per_column
         usual = min(max(round(share * table.x.shape[1]), 1), MOST_COMPONENTS)
         self.architecture_ = Architecture(

@@ -19,6 +19,7 @@ from sklearn_vae.model import Architecture
 from sklearn_vae.randomness import Stream, make_generator
 from sklearn_vae.start import LinearStart, Spectrum
 from sklearn_vae.training.plan import Plan, Table
+from sklearn_vae.training.rows import EncodedRows
 from sklearn_vae.training.trainer import (
     VALIDATION_ROWS,
     Outcome,
@@ -70,6 +71,7 @@ class Run:
             None if self.valid is None else len(self.valid),
             (self.train.weight is None, self.train.x.dtype, self.train.x.device),
             None if self.train.steps is None else id(self.train.steps),
+            id(self.train.x) if isinstance(self.train.x, EncodedRows) else None,
             None if self.weights is None else tuple(w.shape for w in self.weights.values()),
         )
 
@@ -98,7 +100,7 @@ class Run:
         """So many numbers per weight, and per feature of each layer."""
         widths = 2 * sum(self.architecture.hidden_layer_sizes) + 4 * self.train.x.shape[1]
         n_numbers = n_weights * sum(self.architecture.layers) + n_values * widths
-        return self.train.x.element_size() * n_numbers
+        return self.train.x.dtype.itemsize * n_numbers
 
 
 def train(runs: Sequence[Run], **kwargs: Any) -> list[Outcome]:
@@ -159,7 +161,7 @@ def launch(runs: Sequence[Run], **kwargs: Any) -> Trainer:
     """Make the trainer of one fleet, its members at their start."""
     largest = max(runs, key=lambda run: run.architecture.n_components)
     sizes = [run.architecture.n_components for run in runs]
-    like = runs[0].train.x
+    like = runs[0].train.x[:0]
     model = largest.architecture.build(len(runs), sizes).to(like)
     model.flatten()
     start = _starts(max(sizes))

@@ -164,8 +164,8 @@ class Trainer(NeuralNet):
             running = ~self.course_.done
             self.course_.keep_best(running, self.validate(valid)[0], model.flat)
         self.limit_ = self.validate(train, ROWS_FOR_LIMIT, n_draws=1)[0] + self._margin
-        extremes = torch.stack(train.x.aminmax()).abs() if train.x.numel() else train.x
-        self.is_far_ = bool((extremes > FARTHEST_INPUT).any())
+        low, high = train.x.aminmax() if train.x.numel() else (0.0, 0.0)
+        self.is_far_ = bool(max(-low, high) > FARTHEST_INPUT)
         self.notify("on_train_begin", X=train, y=None)
 
     def fit_loop(
