@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import narwhals as nw
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_array, gen_batches
@@ -109,6 +110,8 @@ class TableEstimator(CallbackSupportMixin, BaseEstimator):
             self.schema_ = Schema.learn(X) if has_types(X) else None
         if self.schema_ is not None:
             validate_data(self, X, reset=reset, skip_check_array=True)
+            if issparse(X) and np.prod(X.shape) > MOST_NUMBERS_IN_DOUBLE:
+                X = X.astype(np.float32)  # it is made dense
             wanted = getattr(self, "handle_unknown", "error")
             X = self.schema_.to_numbers(X, handle_unknown=wanted)
         allowed = "allow-nan" if self._takes_holes else True

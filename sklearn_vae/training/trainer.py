@@ -24,9 +24,11 @@ from sklearn_vae.training.gradient import Gradient, has_gradient
 from sklearn_vae.training.optimizer import FlatAdam
 from sklearn_vae.training.plan import Plan, Step, Table, steps_of
 
-# Draws of z for all validation rows together, and rows that are validated at a time.
+# Draws of z for all validation rows together; rows, and numbers in the widest layer, that are
+# validated at a time.
 VALIDATION_DRAWS = 4096
 VALIDATION_ROWS = 4096
+VALIDATION_NUMBERS = 1 << 20
 # Rows whose loss at the start says what a loss that has diverged would be.
 ROWS_FOR_LIMIT = 1024
 # A loss that is so many nats above its start, and so many more per column, has diverged.
@@ -63,6 +65,12 @@ def validation_draws(n_rows: int, per_value: int, asked: int | None = None) -> i
     """How many draws each of so many validation rows gets: whole sets that make one value."""
     usual = 2 ** int(np.log2(np.clip(VALIDATION_DRAWS // max(n_rows, 1), 1, 16)))
     return -(-(asked or usual) // per_value) * per_value
+
+
+def validated_at_a_time(architecture: Any, per_value: int, n_draws: int) -> int:
+    """How many rows of one member to validate at a time."""
+    numbers = VALIDATION_NUMBERS // (architecture.widest * n_draws)
+    return max(min(VALIDATION_ROWS // per_value, numbers), 1)
 
 
 class Trainer(NeuralNet):
@@ -366,7 +374,7 @@ class Trainer(NeuralNet):
             noise[place, :, 0, :size] = points
         draws, beta = torch.as_tensor(noise).to(flat), torch.as_tensor(self.final_beta_).to(flat)
         total = np.zeros((len(REPORTED), len(flat)))
-        at_a_time = max(VALIDATION_ROWS // per_value, 1)
+        at_a_time = validated_at_a_time(self.module_.architecture, per_value, n_draws)
         for rows in torch.arange(n_rows, device=flat.device).split(at_a_time):
             x, weight = valid.take(rows.expand(len(flat), -1))
             terms = self.criterion_(self.module_, x, weight, draws, beta)
