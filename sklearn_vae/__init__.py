@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         Spiked,
         StudentT,
     )
-    from sklearn_vae.objectives import IWAE, WarmUp
+    from sklearn_vae.objectives import IWAE, Trimmed, WarmUp
     from sklearn_vae.outlier import VAEOutlierDetector
     from sklearn_vae.priors import MixturePrior, StandardNormal, VampPrior
     from sklearn_vae.search import VAESearchCV
@@ -49,6 +49,7 @@ __all__ = [
     "Spiked",
     "StandardNormal",
     "StudentT",
+    "Trimmed",
     "VAEDensity",
     "VAEImputer",
     "VAEOutlierDetector",
@@ -77,6 +78,7 @@ _HOME = {
     "VAEImputer": "sklearn_vae.imputer",
     "MixturePrior": "sklearn_vae.priors",
     "StandardNormal": "sklearn_vae.priors",
+    "Trimmed": "sklearn_vae.objectives",
     "VAEDensity": "sklearn_vae.density",
     "VAEOutlierDetector": "sklearn_vae.outlier",
     "VAESearchCV": "sklearn_vae.search",

@@ -16,7 +16,7 @@ from torch import Tensor
 from sklearn_vae.likelihoods import NAMED
 from sklearn_vae.model import Architecture
 from sklearn_vae.networks import ACTIVATIONS
-from sklearn_vae.objectives import IWAE, OBJECTIVES, Objective
+from sklearn_vae.objectives import IWAE, OBJECTIVES, Objective, Trimmed
 from sklearn_vae.priors import PRIORS, MixturePrior, Prior, StandardNormal, VampPrior
 from sklearn_vae.randomness import MOST_DIMS
 
@@ -29,7 +29,8 @@ CONSTRAINTS: dict[str, Any] = {
     ],
     "handle_unknown": [StrOptions({"error", "missing"})],
     "prior": [StrOptions(set(PRIORS)), StandardNormal, MixturePrior, VampPrior],
-    "objective": [StrOptions(set(OBJECTIVES)), IWAE],
+    "objective": [StrOptions(set(OBJECTIVES)), IWAE, Trimmed],
+    "robust": ["boolean"],
     "beta": [Interval(Real, 0, None, closed="left"), callable],
     "free_bits": [Interval(Real, 0, None, closed="left")],
     "scale_prior": [Interval(Real, 0, None, closed="left")],

@@ -55,10 +55,15 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         normal distributions, or a mixture of the encoder's posteriors at learned rows.
         Objects say how many components: ``MixturePrior(n_components=20)``,
         ``VampPrior(n_components=100)``.
-    objective : {"elbo", "iwae"} or IWAE, default="elbo"
+    objective : {"elbo", "iwae"}, IWAE or Trimmed, default="elbo"
         What is maximised: the evidence lower bound, or the importance-weighted bound
         with several draws of z per row, such as ``IWAE(n_draws=10)``. The latter goes
-        with ``beta=1`` and ``free_bits=0`` only.
+        with ``beta=1`` and ``free_bits=0`` only. ``Trimmed(share=0.3)`` is the evidence
+        lower bound of the rows of each batch that have the largest.
+    robust : bool, default=False
+        Whether to look for gross outliers among the rows first, and to learn from the
+        others. A first model is trained on the 70 % of each batch that it explains best,
+        and rows whose score lies far below the median count nothing in the fit.
     beta : float or callable, default=1.0
         Weight of the KL, or a function of the iteration (counted from 0) that gives
         it, such as :class:`WarmUp`. It shapes the training alone: scores are always
@@ -137,6 +142,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     weights_ : dict of ndarray
         Parameters by name, with a leading member axis: of length 1, or ``n_init`` with
         ``members="all"``, the best first.
+    support_ : ndarray of bool of shape (n_samples,)
+        Which rows were learned from, with ``robust=True``.
     module_ : torch.nn.Module
         The torch module, built anew from the weights at every access.
     n_features_in_ : int
@@ -183,6 +190,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         handle_unknown: str = "error",
         prior: Any = "normal",
         objective: Any = "elbo",
+        robust: bool = False,
         beta: Any = 1.0,
         free_bits: float = 0.0,
         scale_prior: float = 30.0,
@@ -211,6 +219,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             handle_unknown=handle_unknown,
             prior=prior,
             objective=objective,
+            robust=robust,
             beta=beta,
             free_bits=free_bits,
             scale_prior=scale_prior,

@@ -411,6 +411,41 @@ def test_several_draws_and_indicators_do_not_go_together(linear):
         VAEImputer(draws=3, add_indicator=True).fit(linear.draw(60, 0))
 
 
+# -- rows that do not belong -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["scattered", "together"])
+def test_gross_outliers_cost_clean_rows_little_with_robust(kind, linear):
+    """A fifth of the rows are wrong; without, they cost nats."""
+    clean, rng = linear.draw(800, 1), np.random.default_rng(0)
+    spread = clean.std(axis=0)
+    away = rng.normal(size=(200, 8)) if kind == "scattered" else np.ones(8)
+    wrong = clean.mean(axis=0) + 10 * spread * away + spread * rng.normal(size=(200, 8))
+    X, fresh = np.vstack([clean, wrong]), linear.draw(300, 3)
+    vae = VAETransformer(2, max_iter=20, random_state=0)
+    best = vae.fit(clean).score(fresh)
+    robust = clone(vae).set_params(robust=True).fit(X)
+
+    assert robust.score(fresh) > best - 0.5
+    assert vae.fit(X).score(fresh) < best - 0.5 or kind == "together"
+    assert not robust.support_[800:].any()
+    assert robust.support_[:800].mean() > 0.98
+
+
+def test_a_search_knows_robust():
+    """It screens each candidate's rows as a fit alone does."""
+    linear, rng = Linear(), np.random.default_rng(0)
+    X = np.vstack([linear.draw(200, 1), 50 * rng.normal(size=(40, 8))])
+    X = X[rng.permutation(len(X))]
+    vae = VAETransformer(2, max_iter=3, robust=True, random_state=0)
+    together = VAESearchCV(vae, {"beta": [0.5, 1.0]}, cv=2, refit=False).fit(X)
+    apart = GridSearchCV(vae, {"beta": [0.5, 1.0]}, cv=2, refit=False).fit(X)
+
+    np.testing.assert_allclose(
+        together.cv_results_["mean_test_score"], apart.cv_results_["mean_test_score"], rtol=1e-3
+    )
+
+
 # -- the line that must mean something ---------------------------------------------------
 
 

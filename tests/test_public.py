@@ -28,6 +28,7 @@ def test_the_public_names_are_these():
         "Spiked",
         "StandardNormal",
         "StudentT",
+        "Trimmed",
         "VAEDensity",
         "VAEImputer",
         "VAEOutlierDetector",
