@@ -17,10 +17,10 @@ from torch import Tensor
 
 from sklearn_vae.members import Members
 from sklearn_vae.model import FARTHEST_INPUT
-from sklearn_vae.objectives import ELBO, REPORTED, Loss
+from sklearn_vae.objectives import REPORTED, Loss
 from sklearn_vae.randomness import Stream, make_generator, sobol_normal, stream_seed
 from sklearn_vae.training.course import Course
-from sklearn_vae.training.gradient import Gradient, has_gradient
+from sklearn_vae.training.gradient import Gradient, gradient_of
 from sklearn_vae.training.optimizer import FlatAdam
 from sklearn_vae.training.plan import Plan, Step, Table, steps_of
 
@@ -280,7 +280,7 @@ class Trainer(NeuralNet):
         self._is_noisy = bool(input_noise.any())
         self._input_noise = torch.as_tensor(input_noise).to(self.module_.flat)  # (M, 1, 1)
         self._gradients: dict[tuple[int, int], Gradient] = {}
-        self._is_written_out = has_gradient(self.module_, self.criterion_)
+        self._written_out = gradient_of(self.module_, self.criterion_)
 
     # -- an iteration ----------------------------------------------------------------
 
@@ -327,14 +327,12 @@ class Trainer(NeuralNet):
         self, x: Tensor, weight: Tensor | None, noise: Tensor, shown: Tensor | None
     ) -> Tensor:
         """Leave the objective's gradient in the model; its terms (3, M)."""
-        if self._is_written_out:
+        if self._written_out is not None:
             shape = x.shape[1], noise.shape[1]
             if shape not in self._gradients:
-                self._gradients[shape] = Gradient(
-                    self.module_,
-                    cast(ELBO, self.criterion_),
-                    *shape,
-                    clamps=self.is_far_ or self._is_noisy,
+                clamps = self.is_far_ or self._is_noisy
+                self._gradients[shape] = self._written_out(
+                    self.module_, self.criterion_, *shape, clamps=clamps
                 )
             return self._gradients[shape](x, weight, noise, self._beta, shown)
         with torch.enable_grad():
