@@ -127,9 +127,7 @@ class Product:
         n_members, _, n_rows = x.shape
         self.x, self.n_wanted = x, n_wanted
         self.weight_t, self.wanted = weight.mT, weight[:, :n_wanted]
-        self.grad_weight, self.grad_weight_t, self.x_t = grad_weight, grad_weight.mT, x.mT
-        # products are faster where the first factor is not much the taller one
-        self.is_tall = x.shape[1] > 2 * weight.shape[2]
+        self.grad_weight = grad_weight
         self.out = x.new_empty(n_members, weight.shape[2], n_rows)
         self.grad_x = x.new_empty(n_members, n_wanted, n_rows)
         self.grad: Tensor | None = None
@@ -142,10 +140,7 @@ class Product:
         """Write the weights' gradient; give that of the rows that were wanted."""
         if grad is not self.grad:  # it is the same buffer every time
             self.grad, self.grad_t = grad, grad.mT
-        if self.is_tall:
-            torch.bmm(grad, self.x_t, out=self.grad_weight_t)
-        else:
-            torch.bmm(self.x, self.grad_t, out=self.grad_weight)
+        torch.bmm(self.x, self.grad_t, out=self.grad_weight)
         return torch.bmm(self.wanted, grad, out=self.grad_x) if self.n_wanted else self.grad_x
 
 

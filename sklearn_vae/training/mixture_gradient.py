@@ -288,7 +288,7 @@ class Shears:
         residual: Tensor,
     ):
         self.value, self.grad, self.masked = value, grad, value.clone()
-        self.before, self.after = before, -before
+        self.before, self.after, self.grad_t = before, -before, contiguous(grad.mT)
         self.mix, self.grad_mix = mix  # (M, S, K, B)
         self.mix_by_column, self.residual = self.mix.unsqueeze(2), residual.unsqueeze(1)
         shape = *self.mix.shape[:2], *residual.shape[1:]
@@ -307,8 +307,9 @@ class Shears:
     def backward(self, pull: Tensor, grad_shift: Tensor) -> None:
         """Write the gradients, and add what the shears do to the shift's."""
         flat_pull = pull.flatten(2)
-        torch.bmm(flat_pull, self.flat_parts_t, out=self.grad.mT)
-        self.grad.mul_(self.after)
+        # into a buffer of its own: products into a transposed view are slow
+        torch.bmm(flat_pull, self.flat_parts_t, out=self.grad_t)
+        torch.mul(self.grad_t.mT, self.after, out=self.grad)
         torch.bmm(self.masked, flat_pull, out=self.flat_work)
         torch.sum(torch.mul(self.work, self.residual, out=self.parts), 2, out=self.grad_mix).neg_()
         grad_shift.add_(self.work.mul_(self.mix_by_column).sum(1))
