@@ -17,16 +17,16 @@ from torch import Tensor
 
 from sklearn_vae.members import Members
 from sklearn_vae.model import FARTHEST_INPUT
-from sklearn_vae.objectives import ELBO, REPORTED, Loss
+from sklearn_vae.objectives import REPORTED, Loss
 from sklearn_vae.randomness import Stream, make_generator, sobol_normal, stream_seed
 from sklearn_vae.training.course import Course
-from sklearn_vae.training.gradient import Gradient, has_gradient
+from sklearn_vae.training.gradient import Gradient, gradient_of
 from sklearn_vae.training.optimizer import FlatAdam
 from sklearn_vae.training.plan import Plan, Step, Table, steps_of
 
-# Draws of z for all validation rows together, and rows that are validated at a time.
+# Draws of z for all validation rows together, and draws that are computed at a time.
 VALIDATION_DRAWS = 4096
-VALIDATION_ROWS = 4096
+VALIDATION_DRAWS_AT_A_TIME = 2048
 # Rows whose loss at the start says what a loss that has diverged would be.
 ROWS_FOR_LIMIT = 1024
 # A loss that is so many nats above its start, and so many more per column, has diverged.
@@ -63,6 +63,11 @@ def validation_draws(n_rows: int, per_value: int, asked: int | None = None) -> i
     """How many draws each of so many validation rows gets: whole sets that make one value."""
     usual = 2 ** int(np.log2(np.clip(VALIDATION_DRAWS // max(n_rows, 1), 1, 16)))
     return -(-(asked or usual) // per_value) * per_value
+
+
+def validation_rows(n_draws: int) -> int:
+    """How many rows with so many draws each are validated at a time."""
+    return max(VALIDATION_DRAWS_AT_A_TIME // n_draws, 1)
 
 
 class Trainer(NeuralNet):
@@ -280,7 +285,7 @@ class Trainer(NeuralNet):
         self._is_noisy = bool(input_noise.any())
         self._input_noise = torch.as_tensor(input_noise).to(self.module_.flat)  # (M, 1, 1)
         self._gradients: dict[tuple[int, int], Gradient] = {}
-        self._is_written_out = has_gradient(self.module_, self.criterion_)
+        self._written_out = gradient_of(self.module_, self.criterion_)
 
     # -- an iteration ----------------------------------------------------------------
 
@@ -327,14 +332,12 @@ class Trainer(NeuralNet):
         self, x: Tensor, weight: Tensor | None, noise: Tensor, shown: Tensor | None
     ) -> Tensor:
         """Leave the objective's gradient in the model; its terms (3, M)."""
-        if self._is_written_out:
+        if self._written_out is not None:
             shape = x.shape[1], noise.shape[1]
             if shape not in self._gradients:
-                self._gradients[shape] = Gradient(
-                    self.module_,
-                    cast(ELBO, self.criterion_),
-                    *shape,
-                    clamps=self.is_far_ or self._is_noisy,
+                clamps = self.is_far_ or self._is_noisy
+                self._gradients[shape] = self._written_out(
+                    self.module_, self.criterion_, *shape, clamps=clamps
                 )
             return self._gradients[shape](x, weight, noise, self._beta, shown)
         with torch.enable_grad():
@@ -366,8 +369,8 @@ class Trainer(NeuralNet):
             noise[place, :, 0, :size] = points
         draws, beta = torch.as_tensor(noise).to(flat), torch.as_tensor(self.final_beta_).to(flat)
         total = np.zeros((len(REPORTED), len(flat)))
-        at_a_time = max(VALIDATION_ROWS // per_value, 1)
-        for rows in torch.arange(n_rows, device=flat.device).split(at_a_time):
+        at_a_time = torch.arange(n_rows, device=flat.device).split(validation_rows(n_draws))
+        for rows in at_a_time:
             x, weight = valid.take(rows.expand(len(flat), -1))
             terms = self.criterion_(self.module_, x, weight, draws, beta)
             total += terms.reported().cpu().numpy() * (len(rows) / n_rows)
