@@ -11,9 +11,9 @@ import torch
 # Below so many multiplications a step ends before a second thread has joined in; and on a
 # busy machine, waiting for one can cost a hundred times the work.
 FEWEST_PRODUCTS_FOR_THREADS = 1 << 25
-# Matrix products of so many multiplications are faster by oneDNN than by torch's usual
-# library on chips where that one stops at AVX2.
-FEWEST_PRODUCTS_FOR_ONEDNN = 5 << 18
+# Steps whose products have so many multiplications on average are faster by oneDNN than by
+# torch's usual library on chips where that one stops at AVX2; small products are slower.
+FEWEST_PRODUCTS_FOR_ONEDNN = 1 << 23
 
 
 def resolve_device(device: str) -> torch.device:

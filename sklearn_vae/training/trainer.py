@@ -17,17 +17,17 @@ from torch import Tensor
 
 from sklearn_vae.members import Members
 from sklearn_vae.model import FARTHEST_INPUT
-from sklearn_vae.objectives import ELBO, REPORTED, Loss
+from sklearn_vae.objectives import REPORTED, Loss
 from sklearn_vae.randomness import Stream, make_generator, sobol_normal, stream_seed
 from sklearn_vae.training.course import Course
-from sklearn_vae.training.gradient import Gradient, has_gradient
+from sklearn_vae.training.gradient import Gradient, gradient_of
 from sklearn_vae.training.optimizer import FlatAdam
 from sklearn_vae.training.plan import Plan, Step, Table, steps_of
 
-# Draws of z for all validation rows together; rows, and numbers in the widest layer, that are
-# validated at a time.
+# Draws of z for all validation rows together; draws that are computed at a time, and numbers in
+# the widest layer.
 VALIDATION_DRAWS = 4096
-VALIDATION_ROWS = 4096
+VALIDATION_DRAWS_AT_A_TIME = 2048
 VALIDATION_NUMBERS = 1 << 20
 # Rows whose loss at the start says what a loss that has diverged would be.
 ROWS_FOR_LIMIT = 1024
@@ -67,10 +67,10 @@ def validation_draws(n_rows: int, per_value: int, asked: int | None = None) -> i
     return -(-(asked or usual) // per_value) * per_value
 
 
-def validated_at_a_time(architecture: Any, per_value: int, n_draws: int) -> int:
-    """How many rows of one member to validate at a time."""
-    numbers = VALIDATION_NUMBERS // (architecture.widest * n_draws)
-    return max(min(VALIDATION_ROWS // per_value, numbers), 1)
+def validation_rows(n_draws: int, widest: int) -> int:
+    """How many rows with so many draws each, in so wide a layer, are validated at a time."""
+    at_a_time = min(VALIDATION_DRAWS_AT_A_TIME, VALIDATION_NUMBERS // widest)
+    return max(at_a_time // n_draws, 1)
 
 
 class Trainer(NeuralNet):
@@ -288,7 +288,7 @@ class Trainer(NeuralNet):
         self._is_noisy = bool(input_noise.any())
         self._input_noise = torch.as_tensor(input_noise).to(self.module_.flat)  # (M, 1, 1)
         self._gradients: dict[tuple[int, int], Gradient] = {}
-        self._is_written_out = has_gradient(self.module_, self.criterion_)
+        self._written_out = gradient_of(self.module_, self.criterion_)
 
     # -- an iteration ----------------------------------------------------------------
 
@@ -335,14 +335,12 @@ class Trainer(NeuralNet):
         self, x: Tensor, weight: Tensor | None, noise: Tensor, shown: Tensor | None
     ) -> Tensor:
         """Leave the objective's gradient in the model; its terms (3, M)."""
-        if self._is_written_out:
+        if self._written_out is not None:
             shape = x.shape[1], noise.shape[1]
             if shape not in self._gradients:
-                self._gradients[shape] = Gradient(
-                    self.module_,
-                    cast(ELBO, self.criterion_),
-                    *shape,
-                    clamps=self.is_far_ or self._is_noisy,
+                clamps = self.is_far_ or self._is_noisy
+                self._gradients[shape] = self._written_out(
+                    self.module_, self.criterion_, *shape, clamps=clamps
                 )
             return self._gradients[shape](x, weight, noise, self._beta, shown)
         with torch.enable_grad():
@@ -374,7 +372,7 @@ class Trainer(NeuralNet):
             noise[place, :, 0, :size] = points
         draws, beta = torch.as_tensor(noise).to(flat), torch.as_tensor(self.final_beta_).to(flat)
         total = np.zeros((len(REPORTED), len(flat)))
-        at_a_time = validated_at_a_time(self.module_.architecture, per_value, n_draws)
+        at_a_time = validation_rows(n_draws, self.module_.architecture.widest)
         for rows in torch.arange(n_rows, device=flat.device).split(at_a_time):
             x, weight = valid.take(rows.expand(len(flat), -1))
             terms = self.criterion_(self.module_, x, weight, draws, beta)
