@@ -235,7 +235,7 @@ class VAEImputer(TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         tags.input_tags.categorical = True
-        tags.input_tags.string = True
+        tags.input_tags.sparse = True
         return tags
 
 
