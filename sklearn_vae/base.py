@@ -20,7 +20,7 @@ from sklearn_vae.checks import (
     widths_of,
 )
 from sklearn_vae.columns import Columns
-from sklearn_vae.device import resolve_device
+from sklearn_vae.device import device_to_score_on
 from sklearn_vae.estimator import (
     FEWEST_ROWS_TO_VALIDATE,
     FEWEST_STEPS,
@@ -323,6 +323,15 @@ class BaseVAE(DensityEstimator):
             self.architecture_,
             self.weights_,
             self.seed_,
-            resolve_device(self.device),
+            device_to_score_on(self.device),
             self.correction_,
         )
+
+    def _check_learned(self) -> None:
+        super()._check_learned()
+        if self.moments_ is not None:
+            n_weights = sum(w[0].size for w in self.weights_.values())
+            if any(
+                np.size(self.moments_[name]) > n_weights for name in ("mean", "square", "count")
+            ):
+                raise ValueError("there are more moments than weights")

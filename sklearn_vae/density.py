@@ -16,7 +16,7 @@ from sklearn_vae.anchors import learn_anchors
 from sklearn_vae.callbacks import Report, with_callbacks
 from sklearn_vae.checks import CONSTRAINTS, all_or_nothing, check_callbacks, widths_of
 from sklearn_vae.columns import Columns
-from sklearn_vae.device import resolve_device
+from sklearn_vae.device import device_to_score_on
 from sklearn_vae.estimator import (
     FEWEST_STEPS,
     ITERATIONS_OF_SMALL_TABLES,
@@ -415,7 +415,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
     # -- what was learned ------------------------------------------------------------
 
     def _member(self, architecture: Architecture, weights: dict[str, np.ndarray]) -> FittedVAE:
-        device = resolve_device(self.device)
+        device = device_to_score_on(self.device)
         return FittedVAE(self.columns_, architecture, weights, self.seed_, device)
 
     def _fitted(self) -> FittedStack:

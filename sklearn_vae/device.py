@@ -1,6 +1,7 @@
 """Where the work is done: the only place that asks what hardware there is."""
 
 import platform
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -50,6 +51,23 @@ def resolve_device(device: str) -> torch.device:
             f"machine; 'auto' takes a GPU where there is one and the CPU elsewhere."
         )
     return resolved
+
+
+def device_to_score_on(device: str) -> torch.device:
+    """Turn the ``device`` of a fitted model into one that exists here.
+
+    It may have been fitted elsewhere: where its device is missing, the CPU gives the same,
+    and a warning says so.
+    """
+    try:
+        return resolve_device(device)
+    except ValueError as error:
+        warnings.warn(
+            f"The CPU is used instead, for {error} set_params(device='auto') does so in silence.",
+            UserWarning,
+            stacklevel=4,
+        )
+        return torch.device("cpu")
 
 
 def _exists(device: torch.device) -> bool:

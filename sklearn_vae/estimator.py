@@ -20,6 +20,7 @@ from sklearn_vae.checks import (
 )
 from sklearn_vae.columns import Columns
 from sklearn_vae.device import resolve_device
+from sklearn_vae.persistence import Persistent
 from sklearn_vae.randomness import draw_seed
 from sklearn_vae.training import Table
 
@@ -44,7 +45,7 @@ MOST_NUMBERS_IN_DOUBLE = 1 << 15
 ENCODED_AT_A_TIME = 1 << 20
 
 
-class TableEstimator(CallbackSupportMixin, BaseEstimator):
+class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
     """An estimator that learns from the rows of a table.
 
     A subclass learns ``columns_`` and ``dtype_``.

@@ -55,6 +55,40 @@ class FittedVAE:
         """Number of models whose densities are averaged."""
         return len(next(iter(self.weights.values())))
 
+    def check(self) -> None:
+        """Check that all this can be one model, as when it comes from a file.
+
+        Raises
+        ------
+        ValueError
+            If shapes, kinds of columns or numbers contradict each other.
+        """
+        columns, architecture = self.columns, self.architecture
+        if architecture.blocks != columns.blocks:
+            raise ValueError("the model's columns are not those of the table")
+        if len(architecture.hidden_layer_sizes) > len(self.weights):
+            raise ValueError("there are more hidden layers than arrays")
+        # without members, no weight takes any memory, whatever the architecture says
+        expected = architecture.build(0).state_dict()
+        if expected.keys() != self.weights.keys():
+            raise ValueError("the names of the weights are not the architecture's")
+        for name, value in self.weights.items():
+            if value.dtype.kind != "f" or value.shape != (
+                self.n_members,
+                *expected[name].shape[1:],
+            ):
+                raise ValueError(
+                    f"weights {name!r} are {value.dtype} of shape {value.shape}, but the "
+                    f"architecture's {self.n_members} times {tuple(expected[name].shape[1:])}"
+                )
+        n_columns = architecture.n_columns
+        shape = (1 + architecture.n_components, n_columns)
+        if self.correction is not None and self.correction.shape != shape:
+            raise ValueError(f"the correction has shape {self.correction.shape}, not {shape}")
+        with np.errstate(all="ignore"):  # the way of a row through the border, and back
+            row = columns.decode(np.zeros((1, n_columns)))
+            columns.encode(row), columns.log_measure(row)
+
     def module(self, dtype: np.dtype, n_members: int | None = None) -> VAE:
         """Build the torch module in one precision, with all members or with the first ones."""
         n_members = n_members or self.n_members
@@ -286,6 +320,13 @@ class FittedStack:
         scores = [member.log_density(X, n_draws, scrambling) for member in self.members]
         together = logsumexp(np.stack(scores), axis=0, b=self.weight[:, None])
         return together.astype(X.dtype, copy=False)
+
+    def check(self) -> None:
+        """Check that all this can be one model, as when it comes from a file."""
+        if self.weight.shape != (len(self.members),) or not abs(self.weight.sum() - 1) < 1e-6:
+            raise ValueError("there are not as many shares as members, which sum to 1")
+        for member in self.members:
+            member.check()
 
     @property
     def columns(self) -> Columns:

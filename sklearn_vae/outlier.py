@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_vae.callbacks import Report, with_callbacks
 from sklearn_vae.checks import CONSTRAINTS, all_or_nothing, check_callbacks, widths_of
 from sklearn_vae.columns import Columns
-from sklearn_vae.device import resolve_device
+from sklearn_vae.device import device_to_score_on
 from sklearn_vae.estimator import FEWEST_ROWS, FEWEST_STEPS, SCORE_DRAWS, TableEstimator
 from sklearn_vae.fitted import FittedVAE
 from sklearn_vae.likelihoods import Gaussian
@@ -592,6 +592,12 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     def _reference_rows(self) -> Rows:
         return Rows(self.reference_, self._fitted())
 
+    def _check_learned(self) -> None:
+        super()._check_learned()
+        shape = np.shape(self.reference_)
+        if len(shape) != 2 or shape[0] < FEWEST_ROWS or shape[1] != self.n_features_in_:
+            raise ValueError(f"the reference rows have shape {shape}")
+
     def _surprise_by_column(self, X: np.ndarray) -> np.ndarray:
         """Minus the log-density of each value given the others: (n, n_features)."""
         columns, X = self.columns_, X.astype(np.float64, copy=False)
@@ -602,7 +608,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         return surprise
 
     def _fitted(self) -> FittedVAE:
-        device = resolve_device(self.device)
+        device = device_to_score_on(self.device)
         return FittedVAE(self.columns_, self.architecture_, self.weights_, self.seed_, device)
 
 
