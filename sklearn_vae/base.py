@@ -12,6 +12,7 @@ from sklearn_vae.checks import (
     CONSTRAINTS,
     all_or_nothing,
     check_callbacks,
+    check_checkpoint,
     check_one_member,
     check_shapes,
     check_weight_of_kl,
@@ -37,6 +38,7 @@ from sklearn_vae.training import (
     Fitted,
     Plan,
     Table,
+    checkpoint_at,
     fit_all,
     history_of,
     launch,
@@ -86,6 +88,7 @@ class BaseVAE(DensityEstimator):
         n_init: int,
         members: str,
         callbacks: Any,
+        checkpoint: Any,
         warm_start: bool,
         device: str,
         random_state: Any,
@@ -112,6 +115,7 @@ class BaseVAE(DensityEstimator):
         self.n_init = n_init
         self.members = members
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
@@ -148,9 +152,10 @@ class BaseVAE(DensityEstimator):
             # two runs, each in as many fleets as there are starts at the most
             report = Report(self, max_iterations=2 * self.max_iter * self.n_init)
             report.begin(X, y)
-            callbacks = [*(self.callbacks or []), *report.callbacks()]
-            (found,) = fit_all([wanted], callbacks=callbacks, verbose=int(self.verbose))
-            self._take(found, wanted.table)
+            with checkpoint_at(self.checkpoint) as written:
+                callbacks = [*(self.callbacks or []), *report.callbacks(), *written]
+                (found,) = fit_all([wanted], callbacks=callbacks, verbose=int(self.verbose))
+                self._take(found, wanted.table)
             report.end()
         return self
 
@@ -226,6 +231,7 @@ class BaseVAE(DensityEstimator):
         """
         self._validate_params()
         check_callbacks(self)
+        check_checkpoint(self)
         check_weight_of_kl(self)
         if go_on:
             check_one_member(self)

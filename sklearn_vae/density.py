@@ -14,7 +14,13 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_vae.anchors import learn_anchors
 from sklearn_vae.callbacks import Report, with_callbacks
-from sklearn_vae.checks import CONSTRAINTS, all_or_nothing, check_callbacks, widths_of
+from sklearn_vae.checks import (
+    CONSTRAINTS,
+    all_or_nothing,
+    check_callbacks,
+    check_checkpoint,
+    widths_of,
+)
 from sklearn_vae.columns import Columns
 from sklearn_vae.device import device_to_score_on
 from sklearn_vae.estimator import (
@@ -30,7 +36,7 @@ from sklearn_vae.model import Architecture
 from sklearn_vae.objectives import IWAE, Constant
 from sklearn_vae.randomness import MOST_DIMS, Stream, draw_seed, make_generator, start_seeds
 from sklearn_vae.start import recording_steps
-from sklearn_vae.training import Outcome, Plan, Run, Table, history_of, train
+from sklearn_vae.training import Outcome, Plan, Run, Table, checkpoint_at, history_of, train
 
 # Share that the average of the weights keeps at every step.
 AVERAGING = 0.98
@@ -114,6 +120,12 @@ class VAEDensity(DensityMixin, DensityEstimator):
     callbacks : list of skorch callbacks, default=None
         Told of every iteration. scikit-learn's own callbacks are set with
         ``set_callbacks`` from scikit-learn 1.9 on.
+    checkpoint : str or path-like, default=None
+        A file in which ``fit`` writes down where it stands, at the ends of iterations as far
+        as 5% of the time allow. The same ``fit`` in another process goes on from there, and
+        ends as one that was not interrupted, to the last bit; one of other rows or parameters
+        is an error. The file is removed when the fit is over. ``random_state`` must not be
+        None.
     device : str, default="auto"
         ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``; ``"auto"`` takes the first
         CUDA device or the CPU.
@@ -175,8 +187,8 @@ class VAEDensity(DensityMixin, DensityEstimator):
             for name in (
                 "hidden_layer_sizes", "activation", "likelihood", "max_iter", "batch_size",
                 "learning_rate", "weight_decay", "early_stopping", "validation_fraction",
-                "n_iter_no_change", "tol", "refit", "callbacks", "device", "random_state",
-                "verbose",
+                "n_iter_no_change", "tol", "refit", "callbacks", "checkpoint", "device",
+                "random_state", "verbose",
             )
         },
         "n_components": [Interval(Integral, 1, MOST_DIMS - 1, closed="both")],
@@ -210,6 +222,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         tol: float = 1e-3,
         refit: bool = True,
         callbacks: Any = None,
+        checkpoint: Any = None,
         device: str = "auto",
         random_state: Any = None,
         verbose: Any = False,
@@ -231,6 +244,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         self.tol = tol
         self.refit = refit
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -265,7 +279,9 @@ class VAEDensity(DensityMixin, DensityEstimator):
             rows, table = self._prepare(X, sample_weight)
             report = Report(self, max_iterations=2 * self.max_iter * len(self.mixtures_))
             report.begin(X, y)
-            self._train(rows, table, callbacks=[*(self.callbacks or []), *report.callbacks()])
+            with checkpoint_at(self.checkpoint) as written:
+                callbacks = [*(self.callbacks or []), *report.callbacks(), *written]
+                self._train(rows, table, callbacks=callbacks)
             report.end()
         return self
 
@@ -273,6 +289,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         """Check everything, and encode the rows."""
         self._validate_params()
         check_callbacks(self)
+        check_checkpoint(self)
         rows, weight = self._check_rows(X, sample_weight, reset=True)
         self.seed_ = draw_seed(self.random_state)
         names = getattr(self, "feature_names_in_", None)

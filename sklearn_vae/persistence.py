@@ -25,7 +25,7 @@ TOLD = ("sklearn_vae", "numpy", "sklearn", "torch")
 # Settings beside parameters and fitted attributes that a file keeps.
 KEPT = "_sklearn_output_config"
 # Parameters that are not part of a model, and what they are without it.
-LEFT_OUT = {"callbacks": None}
+LEFT_OUT = {"callbacks": None, "checkpoint": None}
 # How a pickle's state calls the package's version and the plain form of what was learned.
 STAMP, LEARNED = "_sklearn_vae_version", "_learned"
 

@@ -96,6 +96,12 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     callbacks : list of skorch callbacks, default=None
         Told of every iteration. scikit-learn's own callbacks are set with
         ``set_callbacks`` from scikit-learn 1.9 on.
+    checkpoint : str or path-like, default=None
+        A file in which ``fit`` writes down where it stands, at the ends of iterations as far
+        as 5% of the time allow. The same ``fit`` in another process goes on from there, and
+        ends as one that was not interrupted, to the last bit; one of other rows or parameters
+        is an error. The file is removed when the fit is over. ``random_state`` must not be
+        None.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the last fit's weights, columns and units.
     device : str, default="auto"
@@ -189,6 +195,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         n_init: int = 1,
         members: str = "best",
         callbacks: Any = None,
+        checkpoint: Any = None,
         warm_start: bool = False,
         device: str = "auto",
         random_state: Any = None,
@@ -216,6 +223,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             n_init=n_init,
             members=members,
             callbacks=callbacks,
+            checkpoint=checkpoint,
             warm_start=warm_start,
             device=device,
             random_state=random_state,

@@ -43,7 +43,7 @@ OTHER = {
 # with one start there is nothing to choose from
 BESIDE = {"members": {"n_init": 2}}
 # these say where the work is done and who is told, not what is learned
-BESIDE_THE_MODEL = {"callbacks", "device", "verbose", "warm_start"}
+BESIDE_THE_MODEL = {"callbacks", "checkpoint", "device", "verbose", "warm_start"}
 
 
 # long enough for the rules about stopping to be met
@@ -229,6 +229,7 @@ WRONG = [
     ("n_init", 2.0),
     ("members", "some"),
     ("callbacks", "ProgressBar"),
+    ("checkpoint", 3),
     ("warm_start", "yes"),
     ("device", "gpu"),
     ("random_state", "luck"),

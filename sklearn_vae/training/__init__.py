@@ -1,5 +1,6 @@
 """Training: what a run is made of, where it stands, the loop itself, and many runs at once."""
 
+from sklearn_vae.training.checkpoint import checkpoint_at
 from sklearn_vae.training.course import Course
 from sklearn_vae.training.fits import Fit, Fitted, apart, fit_all, history_of
 from sklearn_vae.training.fleet import Run, launch, speed_for, train
@@ -18,6 +19,7 @@ __all__ = [
     "Table",
     "Trainer",
     "apart",
+    "checkpoint_at",
     "fit_all",
     "history_of",
     "launch",
