@@ -38,6 +38,7 @@ from sklearn_vae.training import (
     Fitted,
     Plan,
     Table,
+    Witness,
     checkpoint_at,
     fit_all,
     history_of,
@@ -147,15 +148,19 @@ class BaseVAE(DensityEstimator):
         ValueError
             If a parameter or X is not as it must be. The estimator is then as before.
         """
-        with all_or_nothing(self):
+        witness = Witness()
+        with witness.watch(self), all_or_nothing(self):
             wanted = self._prepare(X, sample_weight, go_on=self.warm_start)
             # two runs, each in as many fleets as there are starts at the most
             report = Report(self, max_iterations=2 * self.max_iter * self.n_init)
             report.begin(X, y)
-            with checkpoint_at(self.checkpoint) as written:
-                callbacks = [*(self.callbacks or []), *report.callbacks(), *written]
-                (found,) = fit_all([wanted], callbacks=callbacks, verbose=int(self.verbose))
-                self._take(found, wanted.table)
+            try:
+                with checkpoint_at(self.checkpoint) as written:
+                    callbacks = [*(self.callbacks or []), *report.callbacks(), witness, *written]
+                    (found,) = fit_all([wanted], callbacks=callbacks, verbose=int(self.verbose))
+                    self._take(found, wanted.table)
+            except KeyboardInterrupt:
+                self._take(wanted.cut_short(witness.best()), wanted.table)
             report.end()
         return self
 

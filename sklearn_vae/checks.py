@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from skorch.callbacks import Callback
 from torch import Tensor
 
+from sklearn_vae.device import is_out_of_memory
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.model import Architecture
 from sklearn_vae.networks import ACTIVATIONS
@@ -204,10 +205,12 @@ def all_or_nothing(estimator: BaseEstimator) -> Iterator[None]:
     before = fitted(estimator)
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         for name in fitted(estimator):
             delattr(estimator, name)
         vars(estimator).update(before)
+        if is_out_of_memory(error) and not isinstance(error, MemoryError):
+            raise MemoryError(str(error)) from error
         raise
 
 

@@ -36,7 +36,16 @@ from sklearn_vae.model import Architecture
 from sklearn_vae.objectives import IWAE, Constant
 from sklearn_vae.randomness import MOST_DIMS, Stream, draw_seed, make_generator, start_seeds
 from sklearn_vae.start import recording_steps
-from sklearn_vae.training import Outcome, Plan, Run, Table, checkpoint_at, history_of, train
+from sklearn_vae.training import (
+    Outcome,
+    Plan,
+    Run,
+    Table,
+    Witness,
+    checkpoint_at,
+    history_of,
+    train,
+)
 
 # Share that the average of the weights keeps at every step.
 AVERAGING = 0.98
@@ -152,6 +161,8 @@ class VAEDensity(DensityMixin, DensityEstimator):
         row in X's own units.
     n_iter_ : int
         Iterations done, all members together.
+    interrupted_ : bool
+        Whether Ctrl-C ended the fit: the estimator is then what training had come to.
     n_features_in_ : int
         Number of columns of X.
     feature_names_in_ : ndarray of shape (``n_features_in_``,)
@@ -275,13 +286,17 @@ class VAEDensity(DensityMixin, DensityEstimator):
         ValueError
             If a parameter or X is not as it must be. The estimator is then as before.
         """
-        with all_or_nothing(self):
+        witness = Witness()
+        with witness.watch(self), all_or_nothing(self):
             rows, table = self._prepare(X, sample_weight)
             report = Report(self, max_iterations=2 * self.max_iter * len(self.mixtures_))
             report.begin(X, y)
-            with checkpoint_at(self.checkpoint) as written:
-                callbacks = [*(self.callbacks or []), *report.callbacks(), *written]
-                self._train(rows, table, callbacks=callbacks)
+            try:
+                with checkpoint_at(self.checkpoint) as written:
+                    callbacks = [*(self.callbacks or []), *report.callbacks(), witness, *written]
+                    self._train(rows, table, callbacks=callbacks)
+            except KeyboardInterrupt:
+                self._cut_short(witness.outcomes(), rows, table)
             report.end()
         return self
 
@@ -309,10 +324,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
 
     def _train(self, rows: np.ndarray, table: Table, **kwargs: Any) -> None:
         """Train the members on most rows, weigh them by the others, and go on with all."""
-        n_valid = self._n_valid(len(table))
-        learned, aside = table, None
-        if n_valid:
-            learned, aside = table.split(n_valid, make_generator(self.seed_, Stream.SPLIT))
+        learned, aside = self._divide(table)
         first = [self._run(member, learned, aside) for member in range(len(self.mixtures_))]
         outcomes = train(first, verbose=int(self.verbose), **kwargs)
         self._weigh([run.architecture for run in first], outcomes, rows, aside)
@@ -320,12 +332,32 @@ class VAEDensity(DensityMixin, DensityEstimator):
         kept = [member for member in order if self.shares_[member] >= SMALLEST_SHARE]
 
         again: list[Run] = []
-        if self.refit and n_valid:
+        if self.refit and aside is not None:
             again = [_go_on(first[member], outcomes[member], table) for member in kept]
         last = train(again, verbose=int(self.verbose), **kwargs) if again else []
         self._take([first[m].architecture for m in kept], [outcomes[m] for m in kept], last)
         self.mixtures_ = [self.mixtures_[member] for member in kept]
         self.shares_ = self.shares_[kept] / self.shares_[kept].sum()
+
+    def _cut_short(
+        self, outcomes: dict[int, list[Outcome]], rows: np.ndarray, table: Table
+    ) -> None:
+        """Become what those members have come to that were begun, in their first runs."""
+        learned, aside = self._divide(table)
+        seeds = start_seeds(self.seed_, len(self.mixtures_))
+        kept = [member for member, seed in enumerate(seeds) if seed in outcomes]
+        first = [outcomes[seeds[member]][0] for member in kept]
+        architectures = [self._run(member, learned, aside).architecture for member in kept]
+        self._weigh(architectures, first, rows, aside)
+        self._take(architectures, first, [])
+        self.mixtures_ = [self.mixtures_[member] for member in kept]
+
+    def _divide(self, table: Table) -> tuple[Table, Table | None]:
+        """Set rows aside, if so many are there."""
+        n_valid = self._n_valid(len(table))
+        if not n_valid:
+            return table, None
+        return table.split(n_valid, make_generator(self.seed_, Stream.SPLIT))
 
     def _run(self, member: int, table: Table, aside: Table | None) -> Run:
         """Make a member's first run, which starts at its mixture."""

@@ -78,6 +78,14 @@ def _exists(device: torch.device) -> bool:
     return device.type == "cpu"
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory has run out, on any device."""
+    words = ("can't allocate memory", "out of memory")
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(own in str(error) for own in words)
+    )
+
+
 def widest_dtype(device: torch.device) -> torch.dtype:
     """Give the most precise type of numbers that a device has: Apple's GPUs have no doubles."""
     return torch.float32 if device.type == "mps" else torch.float64

@@ -1,5 +1,6 @@
 """A fitted model as data: arrays and plain values, from which torch is built inside a call."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from sklearn_vae.columns import Columns
 from sklearn_vae.correction import Correction
-from sklearn_vae.device import onednn_for
+from sklearn_vae.device import is_out_of_memory, onednn_for
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.model import VAE, Architecture
 from sklearn_vae.posteriors import log_mean_exp
@@ -289,15 +290,35 @@ class FittedVAE:
         layers = self.architecture.layers
         with torch.no_grad(), onednn_for(self.device, n_rows * sum(layers) / len(layers)):
             chunks = [
-                function(
-                    model,
-                    torch.as_tensor(self.columns.encode(X[rows]))
-                    .to(self.device)
-                    .expand(together, -1, -1),
-                )
+                chunk
                 for rows in self.chunks(len(X), together)
+                for chunk in self._in_memory(model, function, X[rows])
             ]
-        return torch.cat(chunks).cpu().numpy()
+        return np.concatenate(chunks)
+
+    def _in_memory(
+        self, model: VAE, function: Callable[[VAE, Tensor], Tensor], X: np.ndarray
+    ) -> Iterator[np.ndarray]:
+        """Apply a function to a chunk, or to parts of it where memory runs out."""
+        waiting = [X]
+        while waiting:
+            rows = waiting.pop()
+            try:
+                x = torch.as_tensor(self.columns.encode(rows)).to(self.device)
+                yield function(model, x.expand(len(model.sizes), -1, -1)).cpu().numpy()
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if len(rows) == 1:
+                    raise MemoryError(f"There is no memory for one row: {error}") from error
+                if len(rows) == len(X):
+                    warnings.warn(
+                        "Memory has run out: half as many rows are computed at a time.",
+                        UserWarning,
+                        stacklevel=2,
+                    )
+                middle = len(rows) // 2
+                waiting += [rows[middle:], rows[:middle]]
 
 
 @dataclass(frozen=True)

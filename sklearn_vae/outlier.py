@@ -41,7 +41,16 @@ from sklearn_vae.strangeness import (
     inputs,
     residuals_and_codes,
 )
-from sklearn_vae.training import Outcome, Plan, Run, Table, checkpoint_at, history_of, train
+from sklearn_vae.training import (
+    Outcome,
+    Plan,
+    Run,
+    Table,
+    Witness,
+    checkpoint_at,
+    history_of,
+    train,
+)
 
 # Latent dimensions at the most, of n_components="auto".
 MOST_COMPONENTS = 32
@@ -224,6 +233,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         row in X's own units, of the rows that were not left out.
     n_iter_ : int
         Iterations done by each autoencoder.
+    interrupted_ : bool
+        Whether Ctrl-C ended the fit: the estimator is then what training had come to.
     n_features_in_ : int
         Number of columns of X.
     feature_names_in_ : ndarray of shape (``n_features_in_``,)
@@ -352,7 +363,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         ValueError
             If a parameter or X is not as it must be. The estimator is then as before.
         """
-        with all_or_nothing(self):
+        witness = Witness()
+        with witness.watch(self), all_or_nothing(self):
             self._validate_params()
             check_callbacks(self)
             check_checkpoint(self)
@@ -371,12 +383,15 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             n_iter, plan = self._plan(len(self.reference_))
             report = Report(self, max_iterations=2 * n_iter)
             report.begin(X, y)
-            with checkpoint_at(self.checkpoint) as written:
-                callbacks = [*(self.callbacks or []), *report.callbacks(), *written]
-                self._train(n_iter, plan, callbacks=callbacks, verbose=int(self.verbose))
-                self.measure_ = METHODS[self.method][0 if self.novelty else 1]()
-                self.measure_ = self.measure_.learn(self._reference_rows())
-                self._calibrate(rows, held_out)
+            try:
+                with checkpoint_at(self.checkpoint) as written:
+                    callbacks = [*(self.callbacks or []), *report.callbacks(), witness, *written]
+                    self._train(n_iter, plan, callbacks=callbacks, verbose=int(self.verbose))
+            except KeyboardInterrupt:
+                self._take([tuple(own) for own in witness.outcomes().values()])
+            self.measure_ = METHODS[self.method][0 if self.novelty else 1]()
+            self.measure_ = self.measure_.learn(self._reference_rows())
+            self._calibrate(rows, held_out)
             report.end()
         return self
 

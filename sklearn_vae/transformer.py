@@ -137,6 +137,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         ``members="all"``, the best first.
     module_ : torch.nn.Module
         The torch module, built anew from the weights at every access.
+    interrupted_ : bool
+        Whether Ctrl-C ended the fit: the estimator is then what training had come to.
     n_features_in_ : int
         Number of columns of X.
     feature_names_in_ : ndarray of shape (``n_features_in_``,)

@@ -5,6 +5,7 @@ from sklearn_vae.training.course import Course
 from sklearn_vae.training.fits import Fit, Fitted, apart, fit_all, history_of
 from sklearn_vae.training.fleet import Run, launch, speed_for, train
 from sklearn_vae.training.heats import Heats
+from sklearn_vae.training.interruption import Witness
 from sklearn_vae.training.plan import Plan, Table
 from sklearn_vae.training.trainer import Outcome, Trainer
 
@@ -18,6 +19,7 @@ __all__ = [
     "Run",
     "Table",
     "Trainer",
+    "Witness",
     "apart",
     "checkpoint_at",
     "fit_all",
