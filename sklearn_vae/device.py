@@ -1,5 +1,6 @@
 """Where the work is done: the only place that asks what hardware there is."""
 
+import os
 import platform
 import warnings
 from collections.abc import Iterator
@@ -15,6 +16,15 @@ FEWEST_PRODUCTS_FOR_THREADS = 1 << 25
 # Matrix products of so many multiplications are faster by oneDNN than by torch's usual
 # library on chips where that one stops at AVX2.
 FEWEST_PRODUCTS_FOR_ONEDNN = 5 << 18
+
+
+def _compute_on_one_thread() -> None:
+    """Have a forked process not wait for threads that only its parent has."""
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_compute_on_one_thread)
 
 
 def resolve_device(device: str) -> torch.device:

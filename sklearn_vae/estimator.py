@@ -91,7 +91,8 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
     def _validate(self, X: Any, **kwargs: Any) -> np.ndarray:
         X = as_array(X)
         try:
-            return validate_data(self, X, dtype=[np.float64, np.float32], **kwargs)
+            with np.errstate(invalid="ignore"):  # scikit-learn sums values of 1e308
+                return validate_data(self, X, dtype=[np.float64, np.float32], **kwargs)
         except ValueError as error:
             raise naming_columns(error, X) from None
 
