@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from sklearn_vae.objectives import IWAE, Trimmed, WarmUp
     from sklearn_vae.outlier import VAEOutlierDetector
+    from sklearn_vae.persistence import load
     from sklearn_vae.priors import MixturePrior, StandardNormal, VampPrior
     from sklearn_vae.search import VAESearchCV
     from sklearn_vae.transformer import VAETransformer
@@ -60,6 +61,7 @@ __all__ = [
     "active_units",
     "calibration",
     "kl_per_unit",
+    "load",
     "train_validation_gap",
     "warn_of_collapse",
 ]
@@ -88,6 +90,7 @@ _HOME = {
     "active_units": "sklearn_vae.diagnostics",
     "calibration": "sklearn_vae.diagnostics",
     "kl_per_unit": "sklearn_vae.diagnostics",
+    "load": "sklearn_vae.persistence",
     "train_validation_gap": "sklearn_vae.diagnostics",
     "warn_of_collapse": "sklearn_vae.diagnostics",
 }

@@ -14,6 +14,7 @@ from sklearn_vae.checks import (
     all_or_nothing,
     as_array,
     check_callbacks,
+    check_checkpoint,
     check_one_member,
     check_random_state,
     check_shapes,
@@ -24,7 +25,7 @@ from sklearn_vae.checks import (
     widths_of,
 )
 from sklearn_vae.columns import Columns, rows_with_holes
-from sklearn_vae.device import resolve_device
+from sklearn_vae.device import device_to_score_on
 from sklearn_vae.estimator import (
     FEWEST_ROWS_TO_VALIDATE,
     FEWEST_STEPS,
@@ -42,6 +43,8 @@ from sklearn_vae.training import (
     Fitted,
     Plan,
     Table,
+    Witness,
+    checkpoint_at,
     fit_all,
     history_of,
     launch,
@@ -105,6 +108,7 @@ class BaseVAE(DensityEstimator):
         n_init: int,
         members: str,
         callbacks: Any,
+        checkpoint: Any,
         warm_start: bool,
         device: str,
         random_state: Any,
@@ -133,6 +137,7 @@ class BaseVAE(DensityEstimator):
         self.n_init = n_init
         self.members = members
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
@@ -164,14 +169,19 @@ class BaseVAE(DensityEstimator):
         ValueError
             If a parameter or X is not as it must be. The estimator is then as before.
         """
-        with all_or_nothing(self):
+        witness = Witness()
+        with witness.watch(self), all_or_nothing(self):
             wanted = self._prepare(X, sample_weight, go_on=self.warm_start)
             # two runs, each in as many fleets as there are starts at the most
             report = Report(self, max_iterations=2 * self.max_iter * self.n_init)
             report.begin(X, y)
-            callbacks = [*(self.callbacks or []), *report.callbacks()]
-            (found,) = fit_all([wanted], callbacks=callbacks, verbose=int(self.verbose))
-            self._take(found, wanted.table)
+            try:
+                with checkpoint_at(self.checkpoint) as written:
+                    callbacks = [*(self.callbacks or []), *report.callbacks(), witness, *written]
+                    (found,) = fit_all([wanted], callbacks=callbacks, verbose=int(self.verbose))
+                    self._take(found, wanted.table)
+            except KeyboardInterrupt:
+                self._take(wanted.cut_short(witness.best()), wanted.table)
             report.end()
         return self
 
@@ -247,6 +257,7 @@ class BaseVAE(DensityEstimator):
         """
         self._validate_params()
         check_callbacks(self)
+        check_checkpoint(self)
         check_weight_of_kl(self)
         if go_on:
             check_one_member(self)
@@ -433,6 +444,15 @@ class BaseVAE(DensityEstimator):
             self.architecture_,
             self.weights_,
             self.seed_,
-            resolve_device(self.device),
+            device_to_score_on(self.device),
             self.correction_,
         )
+
+    def _check_learned(self) -> None:
+        super()._check_learned()
+        if self.moments_ is not None:
+            n_weights = sum(w[0].size for w in self.weights_.values())
+            if any(
+                np.size(self.moments_[name]) > n_weights for name in ("mean", "square", "count")
+            ):
+                raise ValueError("there are more moments than weights")

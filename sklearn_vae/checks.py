@@ -1,6 +1,7 @@
 """What the estimators ask of their parameters and arguments, and what they say if it is not so."""
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -13,6 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from skorch.callbacks import Callback
 from torch import Tensor
 
+from sklearn_vae.device import is_out_of_memory
 from sklearn_vae.likelihoods import NAMED
 from sklearn_vae.model import Architecture
 from sklearn_vae.networks import ACTIVATIONS
@@ -46,6 +48,7 @@ CONSTRAINTS: dict[str, Any] = {
     "n_init": [Interval(Integral, 1, None, closed="left")],
     "members": [StrOptions({"best", "all"})],
     "callbacks": [list, tuple, None],
+    "checkpoint": [str, os.PathLike, None],
     "warm_start": ["boolean"],
     "device": [str],
     "random_state": ["random_state"],
@@ -66,6 +69,16 @@ def check_callbacks(estimator: Any) -> None:
                 f"The 'callbacks' parameter of {type(estimator).__name__} must hold skorch "
                 f"callbacks, or tuples of a name and one. Got {entry!r} instead."
             )
+
+
+def check_checkpoint(estimator: Any) -> None:
+    """Refuse to write a fit down that no other fit could go on from."""
+    if estimator.checkpoint is not None and estimator.random_state is None:
+        raise ValueError(
+            f"The 'checkpoint' parameter of {type(estimator).__name__} needs a random_state: with "
+            f"None every fit begins at other weights, and none could go on from another's. Got "
+            f"{estimator.checkpoint!r} and random_state=None instead."
+        )
 
 
 def widths_of(estimator: Any) -> tuple[int, ...]:
@@ -198,10 +211,12 @@ def all_or_nothing(estimator: BaseEstimator) -> Iterator[None]:
     before = fitted(estimator)
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         for name in fitted(estimator):
             delattr(estimator, name)
         vars(estimator).update(before)
+        if is_out_of_memory(error) and not isinstance(error, MemoryError):
+            raise MemoryError(str(error)) from error
         raise
 
 

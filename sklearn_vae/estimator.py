@@ -24,6 +24,7 @@ from sklearn_vae.checks import (
 from sklearn_vae.columns import Columns
 from sklearn_vae.device import resolve_device
 from sklearn_vae.kinds import Signs
+from sklearn_vae.persistence import Persistent
 from sklearn_vae.randomness import draw_seed
 from sklearn_vae.schema import Schema, has_types
 from sklearn_vae.training import EncodedRows, Rows, Table
@@ -51,7 +52,7 @@ MOST_NUMBERS_ENCODED = 1 << 26
 ENCODED_AT_A_TIME = 1 << 20
 
 
-class TableEstimator(CallbackSupportMixin, BaseEstimator):
+class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
     """An estimator that learns from the rows of a table.
 
     A subclass learns ``columns_`` and ``dtype_``.
@@ -67,7 +68,7 @@ class TableEstimator(CallbackSupportMixin, BaseEstimator):
     random_state: Any
     validation_fraction: float
     columns_: Columns
-    schema_: Schema | None
+    schema_: Schema | None = None  # of a model that an older version has saved
     dtype_: np.dtype
     history_: list[dict[str, Any]]
 
@@ -121,7 +122,8 @@ class TableEstimator(CallbackSupportMixin, BaseEstimator):
                 check = partial(validate_data, self)
             else:
                 check = partial(check_array, estimator=self, input_name="X")
-            rows = check(X, dtype=[np.float64, np.float32], ensure_all_finite=allowed, **kwargs)
+            with np.errstate(invalid="ignore"):  # scikit-learn sums values of 1e308
+                rows = check(X, dtype=[np.float64, np.float32], ensure_all_finite=allowed, **kwargs)
         except ValueError as error:
             names = getattr(self, "feature_names_in_", None)
             raise naming_columns(error, X, names, allows_nan=self._takes_holes) from None

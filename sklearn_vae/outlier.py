@@ -12,8 +12,14 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae.callbacks import Report, with_callbacks
-from sklearn_vae.checks import CONSTRAINTS, all_or_nothing, check_callbacks, widths_of
-from sklearn_vae.device import resolve_device
+from sklearn_vae.checks import (
+    CONSTRAINTS,
+    all_or_nothing,
+    check_callbacks,
+    check_checkpoint,
+    widths_of,
+)
+from sklearn_vae.device import device_to_score_on
 from sklearn_vae.estimator import FEWEST_ROWS, FEWEST_STEPS, SCORE_DRAWS, TableEstimator
 from sklearn_vae.fitted import FittedVAE
 from sklearn_vae.likelihoods import Gaussian
@@ -34,7 +40,16 @@ from sklearn_vae.strangeness import (
     inputs,
     residuals_and_codes,
 )
-from sklearn_vae.training import Outcome, Plan, Run, Table, history_of, train
+from sklearn_vae.training import (
+    Outcome,
+    Plan,
+    Run,
+    Table,
+    Witness,
+    checkpoint_at,
+    history_of,
+    train,
+)
 
 # Latent dimensions at the most, of n_components="auto".
 MOST_COMPONENTS = 32
@@ -183,6 +198,12 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     callbacks : list of skorch callbacks, default=None
         Told of every iteration. scikit-learn's own callbacks are set with
         ``set_callbacks`` from scikit-learn 1.9 on.
+    checkpoint : str or path-like, default=None
+        A file in which ``fit`` writes down where it stands, at the ends of iterations as far
+        as 5% of the time allow. The same ``fit`` in another process goes on from there, and
+        ends as one that was not interrupted, to the last bit; one of other rows or parameters
+        is an error. The file is removed when the fit is over. ``random_state`` must not be
+        None.
     device : str, default="auto"
         ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``; ``"auto"`` takes the first
         CUDA device or the CPU.
@@ -211,6 +232,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         row in X's own units, of the rows that were not left out.
     n_iter_ : int
         Iterations done by each autoencoder.
+    interrupted_ : bool
+        Whether Ctrl-C ended the fit: the estimator is then what training had come to.
     n_features_in_ : int
         Number of columns of X.
     feature_names_in_ : ndarray of shape (``n_features_in_``,)
@@ -251,7 +274,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             name: CONSTRAINTS[name]
             for name in (
                 "n_components", "activation", "batch_size", "weight_decay", "callbacks",
-                "device", "random_state", "verbose",
+                "checkpoint",                 "device", "random_state", "verbose",
             )
         },
         **{
@@ -290,6 +313,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         calibration: str | None = None,
         calibration_fraction: float = 0.2,
         callbacks: Any = None,
+        checkpoint: Any = None,
         device: str = "auto",
         random_state: Any = None,
         verbose: Any = False,
@@ -310,6 +334,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         self.calibration = calibration
         self.calibration_fraction = calibration_fraction
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -337,9 +362,11 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         ValueError
             If a parameter or X is not as it must be. The estimator is then as before.
         """
-        with all_or_nothing(self):
+        witness = Witness()
+        with witness.watch(self), all_or_nothing(self):
             self._validate_params()
             check_callbacks(self)
+            check_checkpoint(self)
             rows, _ = self._check_rows(X, None, reset=True)
             self.dtype_ = rows.dtype
             rows = rows.astype(np.float64, copy=False)
@@ -354,8 +381,12 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             n_iter, plan = self._plan(len(self.reference_))
             report = Report(self, max_iterations=2 * n_iter)
             report.begin(X, y)
-            callbacks = [*(self.callbacks or []), *report.callbacks()]
-            self._train(n_iter, plan, callbacks=callbacks, verbose=int(self.verbose))
+            try:
+                with checkpoint_at(self.checkpoint) as written:
+                    callbacks = [*(self.callbacks or []), *report.callbacks(), witness, *written]
+                    self._train(n_iter, plan, callbacks=callbacks, verbose=int(self.verbose))
+            except KeyboardInterrupt:
+                self._take([tuple(own) for own in witness.outcomes().values()])
             self.measure_ = METHODS[self.method][0 if self.novelty else 1]()
             self.measure_ = self.measure_.learn(self._reference_rows())
             self._calibrate(rows, held_out)
@@ -590,6 +621,12 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     def _reference_rows(self) -> Rows:
         return Rows(self.reference_, self._fitted())
 
+    def _check_learned(self) -> None:
+        super()._check_learned()
+        shape = np.shape(self.reference_)
+        if len(shape) != 2 or shape[0] < FEWEST_ROWS or shape[1] != self.n_features_in_:
+            raise ValueError(f"the reference rows have shape {shape}")
+
     def _surprise_by_column(self, X: np.ndarray) -> np.ndarray:
         """Minus the log-density of each value given the others: (n, n_features)."""
         columns, X = self.columns_, X.astype(np.float64, copy=False)
@@ -600,7 +637,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         return surprise
 
     def _fitted(self) -> FittedVAE:
-        device = resolve_device(self.device)
+        device = device_to_score_on(self.device)
         return FittedVAE(self.columns_, self.architecture_, self.weights_, self.seed_, device)
 
 

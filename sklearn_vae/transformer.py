@@ -109,6 +109,12 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     callbacks : list of skorch callbacks, default=None
         Told of every iteration. scikit-learn's own callbacks are set with
         ``set_callbacks`` from scikit-learn 1.9 on.
+    checkpoint : str or path-like, default=None
+        A file in which ``fit`` writes down where it stands, at the ends of iterations as far
+        as 5% of the time allow. The same ``fit`` in another process goes on from there, and
+        ends as one that was not interrupted, to the last bit; one of other rows or parameters
+        is an error. The file is removed when the fit is over. ``random_state`` must not be
+        None.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the last fit's weights, columns and units.
     device : str, default="auto"
@@ -146,6 +152,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         Which rows were learned from, with ``robust=True``.
     module_ : torch.nn.Module
         The torch module, built anew from the weights at every access.
+    interrupted_ : bool
+        Whether Ctrl-C ended the fit: the estimator is then what training had come to.
     n_features_in_ : int
         Number of columns of X.
     feature_names_in_ : ndarray of shape (``n_features_in_``,)
@@ -206,6 +214,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         n_init: int = 1,
         members: str = "best",
         callbacks: Any = None,
+        checkpoint: Any = None,
         warm_start: bool = False,
         device: str = "auto",
         random_state: Any = None,
@@ -235,6 +244,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             n_init=n_init,
             members=members,
             callbacks=callbacks,
+            checkpoint=checkpoint,
             warm_start=warm_start,
             device=device,
             random_state=random_state,

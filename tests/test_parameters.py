@@ -43,7 +43,14 @@ OTHER = {
 # with one start there is nothing to choose from
 BESIDE = {"members": {"n_init": 2}}
 # these say where the work is done and who is told, not what is learned
-BESIDE_THE_MODEL = {"callbacks", "device", "handle_unknown", "verbose", "warm_start"}
+BESIDE_THE_MODEL = {
+    "callbacks",
+    "checkpoint",
+    "device",
+    "handle_unknown",
+    "verbose",
+    "warm_start",
+}
 # what it changes shows on tables with outliers, in test_holes
 ELSEWHERE = {"robust"}
 
@@ -231,6 +238,7 @@ WRONG = [
     ("n_init", 2.0),
     ("members", "some"),
     ("callbacks", "ProgressBar"),
+    ("checkpoint", 3),
     ("warm_start", "yes"),
     ("device", "gpu"),
     ("random_state", "luck"),

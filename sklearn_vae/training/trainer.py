@@ -21,6 +21,7 @@ from sklearn_vae.objectives import REPORTED, Loss
 from sklearn_vae.randomness import Stream, make_generator, sobol_normal, stream_seed
 from sklearn_vae.training.course import Course
 from sklearn_vae.training.gradient import Gradient, gradient_of
+from sklearn_vae.training.interruption import keyboard
 from sklearn_vae.training.optimizer import FlatAdam
 from sklearn_vae.training.plan import Plan, Step, Table, steps_of
 
@@ -451,5 +452,7 @@ class Trainer(NeuralNet):
         try:
             self.notify("on_epoch_end", dataset_train=train, dataset_valid=valid)
         except KeyboardInterrupt:  # as skorch's own callbacks stop a training
+            if keyboard.was_pressed:
+                raise
             return False
         return True
