@@ -10,11 +10,12 @@ from sklearn.utils.validation import check_is_fitted
 
 import sklearn_vae
 from sklearn_vae import storage
-from sklearn_vae.plain import NotPlainError, Packer, attach, detach, unpack
+from sklearn_vae.plain import MEANINGS, NotPlainError, Packer, attach, detach, unpack
 
 # Estimators that files may hold, and where they are.
 ESTIMATORS = {
     "VAEDensity": "sklearn_vae.density",
+    "VAEImputer": "sklearn_vae.imputer",
     "VAEOutlierDetector": "sklearn_vae.outlier",
     "VAETransformer": "sklearn_vae.transformer",
 }
@@ -106,6 +107,16 @@ class Persistent:
                 stacklevel=2,
             )
 
+    def as_plain(self, packer: Packer) -> dict[str, Any]:
+        """Give the plain form of an estimator that is a part of another one."""
+        name = type(self).__name__
+        if ESTIMATORS.get(name) != type(self).__module__:
+            raise NotPlainError(f"{self!r} has no plain form")
+        parameters, learned, _ = self._parts()
+        without = {name: LEFT_OUT[name] for name in LEFT_OUT if name in parameters}
+        parts = {"parameters": {**parameters, **without}, "learned": learned}
+        return {"@estimator": name, **{key: packer.pack(part) for key, part in parts.items()}}
+
     def _packed(self, packer: Packer, what: str, name: str, value: Any) -> Any:
         try:
             return packer.pack(value)
@@ -149,7 +160,9 @@ class Persistent:
     def _check_learned(self) -> None:
         """Check that what was read from a file can be a model; raise an error if not."""
         known: Any = self
+        asked, known.device = known.device, "cpu"  # this machine may have no other
         known._fitted().check()
+        known.device = asked
         n_features = len(known.columns_.kinds)
         if known.n_features_in_ != n_features or known.dtype_.kind != "f":
             raise ValueError(f"the model's rows are not of {n_features} numbers")
@@ -217,18 +230,31 @@ def _estimator(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
     name = header["class"]
     if name not in ESTIMATORS:
         raise ValueError(f"no estimator is called {name!r}")
-    made = getattr(import_module(ESTIMATORS[name]), name)
-    estimator = made(**unpack(attach(header["parameters"], arrays)))
+    parts = (unpack(attach(header[part], arrays)) for part in ("parameters", "learned"))
+    estimator = _made(name, *parts)
+    estimator._check_learned()
+    return estimator
+
+
+def _part(name: Any, parameters: Any, learned: Any) -> Any:
+    """Make an estimator that is a part of another one."""
+    if name not in ESTIMATORS:
+        raise ValueError(f"no estimator is called {name!r}")
+    return _made(name, unpack(parameters), unpack(learned))
+
+
+def _made(name: str, parameters: dict[str, Any], learned: dict[str, Any]) -> Any:
+    """Make an estimator of its parameters and what it has learned."""
+    estimator = getattr(import_module(ESTIMATORS[name]), name)(**parameters)
     estimator._validate_params()
-    learned = unpack(attach(header["learned"], arrays))
     for key in learned:
         if key != KEPT and not (key.endswith("_") and key[0].isalpha() and key.isidentifier()):
             raise ValueError(f"{key!r} is the name of no fitted attribute")
     vars(estimator).update(learned)
-    asked, estimator.device = estimator.device, "cpu"  # this machine may have no other
-    estimator._check_learned()
-    estimator.device = asked
     return estimator
+
+
+MEANINGS["@estimator"] = _part
 
 
 def _compare_versions(name: str, written_by: str) -> None:

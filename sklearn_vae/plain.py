@@ -84,7 +84,7 @@ class Packer:
                 return {"@told": name, "state": self.pack(value.to_dict())}
             own = {one.name: getattr(value, one.name) for one in fields(value) if one.init}
             return {"@object": name, **{key: self.pack(part) for key, part in own.items()}}
-        return self._other(value)
+        return value.as_plain(self) if hasattr(value, "as_plain") else self._other(value)
 
     def _other(self, value: Any) -> Any:
         if self.keeps_others:
@@ -210,9 +210,9 @@ def unpack(plain: Any) -> Any:
     mark = next(iter(plain), "")
     if not mark.startswith(MARK):
         return {key: unpack(part) for key, part in plain.items()}
-    if mark not in _MEANINGS:
+    if mark not in MEANINGS:
         raise ValueError(f"{mark!r} stands for nothing that this version of sklearn_vae knows")
-    return _MEANINGS[mark](plain[mark], **{key: own for key, own in plain.items() if key != mark})
+    return MEANINGS[mark](plain[mark], **{key: own for key, own in plain.items() if key != mark})
 
 
 def known(name: Any) -> Any:
@@ -292,7 +292,8 @@ def _dict(pairs: list[list[Any]]) -> dict[Any, Any]:
     return {unpack(key): unpack(value) for key, value in pairs}
 
 
-_MEANINGS: dict[str, Callable[..., Any]] = {
+# What the marks stand for; estimators are added where they are known.
+MEANINGS: dict[str, Callable[..., Any]] = {
     "@object": _object,
     "@told": _told,
     "@function": _function,

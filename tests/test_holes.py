@@ -1,5 +1,7 @@
 """Rows with missing cells: fits, scores, codes, and what is put in the holes."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +14,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_vae import VAEDensity, VAEImputer, VAESearchCV, VAETransformer
+from sklearn_vae import VAEDensity, VAEImputer, VAESearchCV, VAETransformer, load
 from sklearn_vae.holes import FactorModel, Filler
 
 
@@ -403,6 +405,19 @@ def test_columns_without_values_are_left_out_or_zero(keeps, linear):
     assert len(imputer.get_feature_names_out()) == out.shape[1]
     if keeps:
         assert (out[:, 2] == 0).all()
+
+
+def test_an_imputer_is_kept_in_a_file_and_in_a_pickle(frame, tmp_path):
+    """With the table's types, categories and holes, and the model inside."""
+    imputer = VAEImputer(QUICK, add_indicator=True).fit(frame)
+    expected = imputer.transform(frame)
+    imputer.save(tmp_path / "imputer.vae")
+
+    for again in (load(tmp_path / "imputer.vae"), pickle.loads(pickle.dumps(imputer))):
+        pd.testing.assert_frame_equal(again.transform(frame), expected)
+        np.testing.assert_array_equal(
+            again.estimator_.score_samples(frame), imputer.estimator_.score_samples(frame)
+        )
 
 
 def test_several_draws_and_indicators_do_not_go_together(linear):
