@@ -52,8 +52,9 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     Parameters
     ----------
     contamination : float or "auto", default="auto"
-        Share of the training rows that ``predict`` gives -1, in (0, 0.5]. ``"auto"`` is
-        0.1, or 0.05 with ``novelty=True``.
+        Share of the training rows that ``predict`` gives -1, in (0, 0.5]; with
+        ``calibration="conformal"``, the rate of false alarms among fresh rows like those held
+        out. ``"auto"`` is 0.1, or 0.05 with ``novelty=True``.
     novelty : bool, default=False
         Whether the training rows are clean. This is for the user to know.
     method : str, default="auto"
@@ -98,10 +99,13 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         Number of autoencoders, which are trained side by side and averaged. ``"auto"``
         is 4, or 2 with ``novelty=True``.
     calibration : {None, "conformal"}, default=None
-        What ``p_values`` compares rows with: the training rows, or rows that are held out
-        of training for it.
+        What ``p_values`` and the threshold come from: the training rows, or rows that are held
+        out of training for it. With ``novelty=True`` autoencoders know the training rows
+        better than fresh ones, of which more than ``contamination`` lie below a
+        threshold that comes from training rows.
     calibration_fraction : float, default=0.2
-        Share of the rows that ``calibration="conformal"`` holds out.
+        Share of the rows that ``calibration="conformal"`` holds out. The rate of false alarms
+        cannot be chosen below 1 / (1 + their number).
     callbacks : list of skorch callbacks, default=None
         Told of every iteration. scikit-learn's own callbacks are set with
         ``set_callbacks`` from scikit-learn 1.9 on.
@@ -395,10 +399,15 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     def _calibrate(self, rows: np.ndarray, held_out: np.ndarray | None) -> None:
         """Find the threshold, and the scores that p-values come from."""
         scores = self._score_rows(rows)
-        self.offset_ = float(np.quantile(scores, self._wish("contamination")))
-        self.calibration_scores_ = np.sort(
-            scores if held_out is None else self._score_rows(held_out)
-        )
+        contamination = self._wish("contamination")
+        if held_out is None:
+            self.calibration_scores_ = np.sort(scores)
+            self.offset_ = float(np.quantile(scores, contamination))
+        else:
+            self.calibration_scores_ = np.sort(self._score_rows(held_out))
+            # below it, p-values are at most the contamination
+            place = max(int(contamination * (len(held_out) + 1)), 1) - 1
+            self.offset_ = float(self.calibration_scores_[place])
         self.usual_ = Usual.of(self._fitted(), self.reference_[:MOST_EXPLAINED], -scores)
 
     # -- what "auto" stands for --------------------------------------------------------

@@ -170,6 +170,26 @@ def test_p_values_hold_what_they_promise():
         assert np.mean(shares) > alpha - 3 * error
 
 
+@pytest.mark.parametrize("contamination", [0.001, 0.05, 0.1, 0.3])
+def test_predict_holds_the_rate_of_false_alarms_that_is_asked_for(contamination):
+    """With rows held out, -1 is a p-value of at most that rate; 1 / 200 is the least there is."""
+    rng = np.random.default_rng(0)
+    detector = VAEOutlierDetector(
+        novelty=True,
+        contamination=contamination,
+        calibration="conformal",
+        calibration_fraction=0.4,
+        **QUICK,
+    ).fit(rng.normal(size=(498, 3)))
+    fresh = rng.normal(size=(3000, 3))
+    labels = detector.predict(fresh)
+
+    least = max(contamination, 1 / 200)
+    np.testing.assert_array_equal(labels == -1, detector.p_values(fresh) <= least)
+    # the share of one fit is Beta(200 alpha, 200 (1 - alpha))
+    assert (labels == -1).mean() < least + 3 * np.sqrt(least / 200)
+
+
 def test_p_values_of_training_rows_are_their_ranks(wine, fitted):
     p = fitted.p_values(wine)
 
