@@ -71,6 +71,7 @@ EVERY_METHOD = (
     "log_likelihood"
 )
 FEWEST_ANOMALIES = 10
+FEWEST_TO_HALVE = 6  # tables: a spread takes more than one or two
 TIE = 0.05
 DRAWS = 10_000
 HALVINGS = 1000
@@ -386,6 +387,8 @@ def main() -> None:
     args.detectors = [name for name in args.detectors.split(",") if name]
     args.methods = (EVERY_METHOD if args.methods == "all" else args.methods).split(",")
     args.param = dict(args.param)
+    if args.choose and len(args.tables) < FEWEST_TO_HALVE:
+        parser.error(f"--choose halves the tables, and takes {FEWEST_TO_HALVE} of them at least")
 
     with threadpool_limits(1):
         records = pd.DataFrame(run(args))
