@@ -118,7 +118,10 @@ class FittedVAE:
         return found
 
     def portraits(
-        self, X: np.ndarray, shift: np.ndarray | None = None
+        self,
+        X: np.ndarray,
+        shift: np.ndarray | None = None,
+        hidden: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """What each member makes of rows, in the model's units.
 
@@ -128,6 +131,8 @@ class FittedVAE:
             Rows.
         shift : ndarray of shape (n_columns,), optional
             What is added to encoded rows before the encoder sees them.
+        hidden : ndarray of shape (M, n_columns), bool, optional
+            Columns that each member's encoder sees as 0.
 
         Returns
         -------
@@ -138,9 +143,12 @@ class FittedVAE:
         """
         n_components = self.architecture.n_components
         added = None if shift is None else torch.as_tensor(shift.astype(X.dtype)).to(self.device)
+        mask = None if hidden is None else torch.as_tensor(hidden[:, None]).to(self.device)
 
         def both(model: VAE, x: Tensor) -> Tensor:
-            z = model.posterior.mean(model.encode(x if added is None else x + added))
+            shown = x if added is None else x + added
+            shown = shown if mask is None else shown.masked_fill(mask, 0)
+            z = model.posterior.mean(model.encode(shown))
             return torch.cat([z, x - model.reconstruct(z)], dim=2).movedim(0, 1)
 
         found = np.moveaxis(self._map(X, both), 1, 0)
@@ -250,6 +258,29 @@ class FittedVAE:
             n_members,
             at_once=self.at_once(n_each * (n_members or self.n_members)),
         )
+
+    def bound(self, X: np.ndarray, n_draws: int) -> tuple[np.ndarray, np.ndarray]:
+        """Both parts of the evidence lower bound in nats, averaged over members and draws.
+
+        Returns
+        -------
+        log_prob : ndarray of shape (n,)
+            log p(x|z) where z is drawn from q(z|x), in X's own units.
+        kl : ndarray of shape (n,)
+            KL of q(z|x) from the prior.
+        """
+        seed = stream_seed(self.seed, Stream.SCORE)
+        points = sobol_normal(n_draws, self.architecture.n_noise, seed).astype(X.dtype)
+        noise = torch.as_tensor(points).to(self.device)[None, :, None, :]  # (1, K, 1, l)
+        at_once = self.at_once(n_draws * self.n_members)
+
+        def parts(model: VAE, x: Tensor) -> Tensor:
+            found = (model.elbo_terms(own, noise)[:2] for own in x.split(at_once, 1))
+            by_row = [torch.stack([log_prob, kl.sum(-1)], 2).mean(0) for log_prob, kl in found]
+            return torch.cat(by_row)  # (B, 2)
+
+        log_prob, kl = self._map(X, parts, n_draws).T
+        return log_prob + self.columns.log_measure(X), kl
 
     def marginals(self, X: np.ndarray, n_draws: int) -> np.ndarray:
         """Transforms of each value by its column's distribution: (n, n_columns)."""

@@ -285,9 +285,13 @@ class Trainer(NeuralNet):
         self._mask = self.module_.mask
         forget = np.array([[1 - plan.averaging] for plan in own])
         self._forget = torch.as_tensor(forget).to(self.module_.flat)  # (M, 1)
-        input_noise = np.array([plan.input_noise for plan in own]).reshape(-1, 1, 1)
-        self._is_noisy = bool(input_noise.any())
-        self._input_noise = torch.as_tensor(input_noise).to(self.module_.flat)  # (M, 1, 1)
+        noise, mask = (
+            np.array([getattr(plan, name) for plan in own]).reshape(-1, 1, 1)
+            for name in ("input_noise", "input_mask")
+        )
+        self._is_noisy, self._is_masked = bool(noise.any()), bool(mask.any())
+        self._input_noise = torch.as_tensor(noise).to(self.module_.flat)  # (M, 1, 1)
+        self._input_mask = torch.as_tensor(mask).to(self.module_.flat)  # (M, 1, 1)
         self._gradients: dict[tuple[int, int], Gradient] = {}
         self._written_out = gradient_of(self.module_, self.criterion_)
 
@@ -305,7 +309,7 @@ class Trainer(NeuralNet):
         x, weight = batch.take(rows)
         if batch.steps is not None:
             x = x + batch.steps * self._uniform(x)
-        terms = self._differentiate(x, weight, noise, self._with_noise(x))
+        terms = self._differentiate(x, weight, noise, self._shown(x))
         if self._hears_gradients:
             named = list(self.module_.named_parameters())
             self.notify("on_grad_computed", named_parameters=named, batch=step, training=True)
@@ -318,11 +322,16 @@ class Trainer(NeuralNet):
         """Draw numbers between -1/2 and 1/2, for each seed its own: as x, (M, B, d)."""
         return self._drawn(torch.rand, Stream.DEQUANTIZE, x) - 0.5
 
-    def _with_noise(self, x: Tensor) -> Tensor | None:
+    def _shown(self, x: Tensor) -> Tensor | None:
         """What the encoder is to see of rows (M, B, n_columns), if not the rows themselves."""
-        if not self._is_noisy:
-            return None
-        return torch.addcmul(x, self._drawn(torch.randn, Stream.INPUT, x), self._input_noise)
+        shown = None
+        if self._is_noisy:
+            noise = self._drawn(torch.randn, Stream.INPUT, x)
+            shown = torch.addcmul(x, noise, self._input_noise)
+        if self._is_masked:
+            is_hidden = self._drawn(torch.rand, Stream.MASK, x) < self._input_mask
+            shown = (x if shown is None else shown).masked_fill(is_hidden, 0)
+        return shown
 
     def _drawn(self, draw: Callable[..., Tensor], stream: Stream, x: Tensor) -> Tensor:
         """Draw as many numbers as rows x (M, B, n_columns) hold, for each seed its own."""
@@ -339,7 +348,7 @@ class Trainer(NeuralNet):
         if self._written_out is not None:
             shape = x.shape[1], noise.shape[1]
             if shape not in self._gradients:
-                clamps = self.is_far_ or self._is_noisy
+                clamps = self.is_far_ or self._is_noisy or self._is_masked
                 self._gradients[shape] = self._written_out(
                     self.module_, self.criterion_, *shape, clamps=clamps
                 )
