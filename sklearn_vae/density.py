@@ -306,7 +306,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         check_checkpoint(self)
         rows, weight = self._check_rows(X, sample_weight, reset=True)
         self.seed_ = draw_seed(self.random_state)
-        self.columns_ = self._learn_columns(rows, weight, self.likelihood, counts=False)
+        self.columns_ = self._learn_columns(rows, weight, self.likelihood, numbers=True)
         if others := set(self.columns_.kinds) - {Gaussian(), LogNormal(), Bernoulli(), None}:
             raise ValueError(
                 f"The 'likelihood' parameter of VAEDensity must be 'auto', 'gaussian' or "

@@ -135,9 +135,12 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
         return self.columns_.check_values(rows, unknown_is_missing=unknown_is_missing)
 
     def _learn_columns(
-        self, rows: np.ndarray, weight: np.ndarray | None, likelihood: Any, *, counts: bool = True
+        self, rows: np.ndarray, weight: np.ndarray | None, likelihood: Any, *, numbers: bool = False
     ) -> Columns:
-        """Find out what the columns are, by their values and, in a data frame, their types."""
+        """Find out what the columns are, by their values and, in a data frame, their types.
+
+        With ``numbers``, classes without an order are refused, and integers are no counts.
+        """
         names = getattr(self, "feature_names_in_", None)
         signs = None
         if self.schema_ is not None:
@@ -145,13 +148,24 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
             signs = [
                 Signs(
                     name,
-                    is_integer=counts and field.kind == "integer",
+                    is_integer=not numbers and field.kind == "integer",
                     n_classes=None if field.categories is None else len(field.categories),
                     is_ordered=field.kind == "ordered",
                 )
                 for name, field in zip(known_as, self.schema_.fields, strict=True)
             ]
+            if numbers:
+                self._check_numbers(signs)
         return Columns.learn(rows, weight, likelihood, names, signs)
+
+    def _check_numbers(self, signs: list[Signs]) -> None:
+        for own in signs:
+            if (own.n_classes or 0) > 2 and not own.is_ordered:
+                raise ValueError(
+                    f"{type(self).__name__} takes numbers and two-valued columns, and column "
+                    f"{own.name!r} has {own.n_classes} categories without an order. VAETransformer "
+                    f"takes columns of any kind."
+                )
 
     def _give_back(self, X: np.ndarray, like: Any = None) -> Any:
         """Turn rows of numbers into a table of the kind that came in."""

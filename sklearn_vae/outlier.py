@@ -303,7 +303,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             rows = rows.astype(np.float64, copy=False)
             self.seed_ = draw_seed(self.random_state)
             learned, held_out = self._hold_out(rows)
-            self.columns_ = self._learn_columns(learned, None, Gaussian(scale="column"))
+            self.columns_ = self._learn_columns(learned, None, Gaussian("column"), numbers=True)
             self.reference_ = learned
             if len(learned) > MOST_REFERENCE_ROWS:
                 generator = make_generator(self.seed_, Stream.SPLIT, 1)

@@ -14,7 +14,14 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_vae import VAEDensity, VAEImputer, VAESearchCV, VAETransformer, load
+from sklearn_vae import (
+    VAEDensity,
+    VAEImputer,
+    VAEOutlierDetector,
+    VAESearchCV,
+    VAETransformer,
+    load,
+)
 from sklearn_vae.holes import FactorModel, Filler
 
 
@@ -301,6 +308,14 @@ def test_an_estimator_that_takes_no_holes_says_so(linear):
     X[2, 3] = np.nan
     with pytest.raises(ValueError, match=r"contains NaN, in column 3 \(1 value\)"):
         VAEDensity(max_iter=1).fit(X)
+
+
+@pytest.mark.parametrize("estimator", [VAEDensity(), VAEOutlierDetector()], ids=str)
+def test_an_estimator_of_numbers_refuses_classes(estimator):
+    """The message names the column, and who takes it."""
+    table = pd.DataFrame({"a": np.arange(30.0), "b": ["x", "y", "z"] * 10})
+    with pytest.raises(ValueError, match=r"column 'b' has 3 categories .* VAETransformer takes"):
+        estimator.fit(table)
 
 
 # -- VAEImputer --------------------------------------------------------------------------
