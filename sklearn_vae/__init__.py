@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from sklearn_vae.likelihoods import Bernoulli, Gaussian
     from sklearn_vae.objectives import IWAE, WarmUp
+    from sklearn_vae.onnx import to_onnx
     from sklearn_vae.outlier import VAEOutlierDetector
     from sklearn_vae.persistence import load
     from sklearn_vae.priors import MixturePrior, StandardNormal, VampPrior
@@ -42,6 +43,7 @@ __all__ = [
     "calibration",
     "kl_per_unit",
     "load",
+    "to_onnx",
     "train_validation_gap",
     "warn_of_collapse",
 ]
@@ -62,6 +64,7 @@ _HOME = {
     "calibration": "sklearn_vae.diagnostics",
     "kl_per_unit": "sklearn_vae.diagnostics",
     "load": "sklearn_vae.persistence",
+    "to_onnx": "sklearn_vae.onnx",
     "train_validation_gap": "sklearn_vae.diagnostics",
     "warn_of_collapse": "sklearn_vae.diagnostics",
 }
