@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         StudentT,
     )
     from sklearn_vae.objectives import IWAE, Trimmed, WarmUp
+    from sklearn_vae.onnx import to_onnx
     from sklearn_vae.outlier import VAEOutlierDetector
     from sklearn_vae.persistence import load
     from sklearn_vae.priors import MixturePrior, StandardNormal, VampPrior
@@ -62,6 +63,7 @@ __all__ = [
     "calibration",
     "kl_per_unit",
     "load",
+    "to_onnx",
     "train_validation_gap",
     "warn_of_collapse",
 ]
@@ -91,6 +93,7 @@ _HOME = {
     "calibration": "sklearn_vae.diagnostics",
     "kl_per_unit": "sklearn_vae.diagnostics",
     "load": "sklearn_vae.persistence",
+    "to_onnx": "sklearn_vae.onnx",
     "train_validation_gap": "sklearn_vae.diagnostics",
     "warn_of_collapse": "sklearn_vae.diagnostics",
 }

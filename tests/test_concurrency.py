@@ -36,7 +36,7 @@ def run_alone(code, *arguments, n_threads=1):
         env=env,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
@@ -219,7 +219,7 @@ def resident():
     gc.collect()
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-X = np.random.default_rng(0).normal(size=(200, 5))
+X = np.random.default_rng(0).normal(size=(80, 5))
 found = []
 for model in (VAETransformer(hidden_layer_sizes=(16,), max_iter=1),
               VAEDensity(hidden_layer_sizes=(16,), max_iter=1, mixtures=[(1, "full")]),
