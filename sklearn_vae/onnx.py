@@ -12,9 +12,10 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from sklearn_vae.checks import positive_integer
-from sklearn_vae.columns import ROUNDING, Columns
+from sklearn_vae.columns import Columns
 from sklearn_vae.estimator import SCORE_DRAWS
 from sklearn_vae.fitted import FittedVAE
+from sklearn_vae.kinds import ROUNDING
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.posteriors import log_mean_exp
 from sklearn_vae.randomness import Stream, sobol_normal, stream_seed
@@ -51,6 +52,10 @@ class Border(nn.Module):
             raise ValueError(
                 f"to_onnx knows real, binary and constant columns, and the model has columns of "
                 f"{', '.join(sorted(others))}."
+            )
+        if columns.has_holes:
+            raise ValueError(
+                "to_onnx knows whole rows, and the model has learned from rows with missing cells."
             )
         half = columns.exponent // 2  # 2 to the whole of it could overflow
         parts = {
