@@ -5,40 +5,47 @@
 PYTHON      ?= $(shell command -v python3.11 || command -v python3)
 CONSTRAINTS ?= constraints.txt
 PYTEST_ARGS ?=
-BIN         := .venv/bin
+VENV        ?= .venv
+BIN         := $(VENV)/bin
 
-.PHONY: demo test lint bench docs check
-.PRECIOUS: .venv/.installed-%
+.PHONY: demo test lint bench docs check versions
+.PRECIOUS: $(VENV)/.installed-%
 .NOTPARALLEL:
 
-demo: .venv/.installed-demo
+demo: $(VENV)/.installed-demo
 	$(BIN)/python examples/demo.py
 
-test: .venv/.installed-test
+test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
-lint: .venv/.installed-lint
+lint: $(VENV)/.installed-lint
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/.installed-bench
+bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/density.py
 
-docs: .venv/.installed-docs
+docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
 
-check: lint docs .venv/.installed-test
+check: lint docs $(VENV)/.installed-test versions
 	$(BIN)/python -m pytest -q -m "" $(PYTEST_ARGS)
 
+# The tests with the oldest and the newest scikit-learn, numpy and skorch, each in an environment
+# of its own, with the pinned torch.
+versions:
+	$(MAKE) test VENV=.venv-oldest CONSTRAINTS=.github/constraints-oldest-cpu.txt
+	$(MAKE) test VENV=.venv-newest CONSTRAINTS=.github/constraints-newest-cpu.txt
+
 # One stamp per dependency group of pyproject.toml; a change there or in the pins installs again.
-.venv/.installed-%: pyproject.toml $(CONSTRAINTS) | .venv/.made
+$(VENV)/.installed-%: pyproject.toml $(CONSTRAINTS) | $(VENV)/.made
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable . --group $*
 	@touch $@
 
-.venv/.made:
-	$(PYTHON) -m venv .venv
+$(VENV)/.made:
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@touch $@

@@ -16,9 +16,22 @@ if TYPE_CHECKING:
         train_validation_gap,
         warn_of_collapse,
     )
-    from sklearn_vae.likelihoods import Bernoulli, Gaussian
-    from sklearn_vae.objectives import IWAE, WarmUp
+    from sklearn_vae.imputer import VAEImputer
+    from sklearn_vae.likelihoods import (
+        Bernoulli,
+        Categorical,
+        Gaussian,
+        LogNormal,
+        NegativeBinomial,
+        Ordinal,
+        Poisson,
+        Spiked,
+        StudentT,
+    )
+    from sklearn_vae.objectives import IWAE, Trimmed, WarmUp
+    from sklearn_vae.onnx import to_onnx
     from sklearn_vae.outlier import VAEOutlierDetector
+    from sklearn_vae.persistence import load
     from sklearn_vae.priors import MixturePrior, StandardNormal, VampPrior
     from sklearn_vae.search import VAESearchCV
     from sklearn_vae.transformer import VAETransformer
@@ -28,10 +41,19 @@ __version__ = "0.1.0"
 __all__ = [
     "IWAE",
     "Bernoulli",
+    "Categorical",
     "Gaussian",
+    "LogNormal",
     "MixturePrior",
+    "NegativeBinomial",
+    "Ordinal",
+    "Poisson",
+    "Spiked",
     "StandardNormal",
+    "StudentT",
+    "Trimmed",
     "VAEDensity",
+    "VAEImputer",
     "VAEOutlierDetector",
     "VAESearchCV",
     "VAETransformer",
@@ -40,6 +62,8 @@ __all__ = [
     "active_units",
     "calibration",
     "kl_per_unit",
+    "load",
+    "to_onnx",
     "train_validation_gap",
     "warn_of_collapse",
 ]
@@ -48,8 +72,17 @@ _HOME = {
     "Bernoulli": "sklearn_vae.likelihoods",
     "Gaussian": "sklearn_vae.likelihoods",
     "IWAE": "sklearn_vae.objectives",
+    "Categorical": "sklearn_vae.likelihoods",
+    "LogNormal": "sklearn_vae.likelihoods",
+    "NegativeBinomial": "sklearn_vae.likelihoods",
+    "Ordinal": "sklearn_vae.likelihoods",
+    "Poisson": "sklearn_vae.likelihoods",
+    "Spiked": "sklearn_vae.likelihoods",
+    "StudentT": "sklearn_vae.likelihoods",
+    "VAEImputer": "sklearn_vae.imputer",
     "MixturePrior": "sklearn_vae.priors",
     "StandardNormal": "sklearn_vae.priors",
+    "Trimmed": "sklearn_vae.objectives",
     "VAEDensity": "sklearn_vae.density",
     "VAEOutlierDetector": "sklearn_vae.outlier",
     "VAESearchCV": "sklearn_vae.search",
@@ -59,6 +92,8 @@ _HOME = {
     "active_units": "sklearn_vae.diagnostics",
     "calibration": "sklearn_vae.diagnostics",
     "kl_per_unit": "sklearn_vae.diagnostics",
+    "load": "sklearn_vae.persistence",
+    "to_onnx": "sklearn_vae.onnx",
     "train_validation_gap": "sklearn_vae.diagnostics",
     "warn_of_collapse": "sklearn_vae.diagnostics",
 }

@@ -5,22 +5,27 @@ from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae.callbacks import Report, with_callbacks
 from sklearn_vae.checks import (
     CONSTRAINTS,
     all_or_nothing,
+    as_array,
     check_callbacks,
+    check_checkpoint,
     check_one_member,
+    check_random_state,
     check_shapes,
     check_weight_of_kl,
     objective_of,
+    positive_integer,
     prior_of,
     widths_of,
 )
-from sklearn_vae.columns import Columns
-from sklearn_vae.device import resolve_device
+from sklearn_vae.columns import Columns, rows_with_holes
+from sklearn_vae.device import device_to_score_on
 from sklearn_vae.estimator import (
     FEWEST_ROWS_TO_VALIDATE,
     FEWEST_STEPS,
@@ -29,14 +34,17 @@ from sklearn_vae.estimator import (
 )
 from sklearn_vae.factors import n_factors
 from sklearn_vae.fitted import FittedVAE
+from sklearn_vae.holes import n_factors_for
 from sklearn_vae.model import VAE, Architecture
-from sklearn_vae.objectives import Checked, Constant, Schedule
+from sklearn_vae.objectives import Checked, Constant, Schedule, Trimmed
 from sklearn_vae.randomness import draw_seed
 from sklearn_vae.training import (
     Fit,
     Fitted,
     Plan,
     Table,
+    Witness,
+    checkpoint_at,
     fit_all,
     history_of,
     launch,
@@ -46,6 +54,17 @@ from sklearn_vae.training import (
 # n_components="auto" takes so many, where columns and rows suffice.
 USUAL_COMPONENTS = 8
 ROWS_PER_COMPONENT = 20
+# Rows in which factors are looked for.
+ROWS_FOR_FACTORS = 1 << 17
+# With robust=True, the share of each batch that is left out in the screening, its iterations,
+# and the standard deviations below the median score, by the median absolute deviation, from
+# which on a row is an outlier: scores of whole tables are skew.
+TRIMMED_SHARE = 0.3
+SCREENING_ITERATIONS = 40
+FARTHEST_SCORE = 6.0
+MAD_TO_SD = 1.4826
+# Weighted codes per row by which holes are filled.
+IMPUTE_DRAWS = 256
 
 
 class BaseVAE(DensityEstimator):
@@ -55,6 +74,7 @@ class BaseVAE(DensityEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
+    _takes_holes: ClassVar[bool] = True
 
     architecture_: Architecture
     seed_: int
@@ -69,8 +89,10 @@ class BaseVAE(DensityEstimator):
         hidden_layer_sizes: Any,
         activation: str,
         likelihood: Any,
+        handle_unknown: str,
         prior: Any,
         objective: Any,
+        robust: bool,
         beta: Any,
         free_bits: float,
         scale_prior: float,
@@ -86,6 +108,7 @@ class BaseVAE(DensityEstimator):
         n_init: int,
         members: str,
         callbacks: Any,
+        checkpoint: Any,
         warm_start: bool,
         device: str,
         random_state: Any,
@@ -95,8 +118,10 @@ class BaseVAE(DensityEstimator):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.likelihood = likelihood
+        self.handle_unknown = handle_unknown
         self.prior = prior
         self.objective = objective
+        self.robust = robust
         self.beta = beta
         self.free_bits = free_bits
         self.scale_prior = scale_prior
@@ -112,6 +137,7 @@ class BaseVAE(DensityEstimator):
         self.n_init = n_init
         self.members = members
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
@@ -143,14 +169,19 @@ class BaseVAE(DensityEstimator):
         ValueError
             If a parameter or X is not as it must be. The estimator is then as before.
         """
-        with all_or_nothing(self):
+        witness = Witness()
+        with witness.watch(self), all_or_nothing(self):
             wanted = self._prepare(X, sample_weight, go_on=self.warm_start)
             # two runs, each in as many fleets as there are starts at the most
             report = Report(self, max_iterations=2 * self.max_iter * self.n_init)
             report.begin(X, y)
-            callbacks = [*(self.callbacks or []), *report.callbacks()]
-            (found,) = fit_all([wanted], callbacks=callbacks, verbose=int(self.verbose))
-            self._take(found, wanted.table)
+            try:
+                with checkpoint_at(self.checkpoint) as written:
+                    callbacks = [*(self.callbacks or []), *report.callbacks(), witness, *written]
+                    (found,) = fit_all([wanted], callbacks=callbacks, verbose=int(self.verbose))
+                    self._take(found, wanted.table)
+            except KeyboardInterrupt:
+                self._take(wanted.cut_short(witness.best()), wanted.table)
             report.end()
         return self
 
@@ -226,10 +257,13 @@ class BaseVAE(DensityEstimator):
         """
         self._validate_params()
         check_callbacks(self)
+        check_checkpoint(self)
         check_weight_of_kl(self)
         if go_on:
             check_one_member(self)
         go_on = go_on and hasattr(self, "weights_")
+        if self.robust and validates and not go_on:
+            sample_weight, known = self._trusted(X, sample_weight), None
         rows, weight = self._check_rows(X, sample_weight, reset=not go_on)
         self.seed_ = draw_seed(self.random_state) if seed is None else seed
         if go_on:
@@ -239,8 +273,7 @@ class BaseVAE(DensityEstimator):
             known = {} if known is None else known
             key = (id(X), repr(self.likelihood), len(rows) <= self.batch_size, self.device)
             if key not in known:
-                names = getattr(self, "feature_names_in_", None)
-                self.columns_ = Columns.learn(rows, weight, self.likelihood, names)
+                self.columns_ = self._learn_columns(rows, weight, self.likelihood)
                 known[key] = self.columns_, self._to_table(rows, weight)
             self.columns_, table = known[key]
             self.architecture_ = Architecture(
@@ -249,6 +282,7 @@ class BaseVAE(DensityEstimator):
                 self.activation,
                 self.columns_.blocks,
                 prior_of(self),
+                n_factors_for(*table.x.shape) if self.columns_.has_holes else 0,
             )
             self.dtype_ = rows.dtype
         return Fit(
@@ -265,11 +299,35 @@ class BaseVAE(DensityEstimator):
             weights={name: w[:1] for name, w in self.weights_.items()} if go_on else None,
         )
 
+    def _trusted(self, X: Any, sample_weight: Any) -> np.ndarray:
+        """Weights of the rows, 0 for those that a model of the others finds too strange.
+
+        The model is trained on those rows of each batch that it explains best.
+        """
+        screen = clone(self).set_params(
+            objective=Trimmed(TRIMMED_SHARE),
+            robust=False,
+            beta=1.0,
+            refit=False,
+            max_iter=min(self.max_iter, SCREENING_ITERATIONS),
+            n_init=1,
+            members="best",
+            callbacks=None,
+            verbose=False,
+        )
+        scores = screen.fit(X, sample_weight=sample_weight).score_samples(X)
+        median = np.median(scores)
+        spread = MAD_TO_SD * np.median(np.abs(scores - median))
+        self.support_ = scores >= median - FARTHEST_SCORE * spread
+        counts = np.ones(len(scores)) if sample_weight is None else as_array(sample_weight)
+        return np.where(self.support_, counts, 0.0)
+
     def _take(self, found: Fitted, table: Table | None) -> None:
         """Become what the training has led to; the table is that of all rows, if at hand."""
         self.weights_ = found.weights
         self.correction_ = None
-        if table is not None:
+        # least squares need whole rows
+        if table is not None and not self.architecture_.n_factors:
             x, _ = table.arrays()
             self.correction_ = self._fitted().learn_correction(x, table.counts())
         self.moments_ = None  # partial_fit sets its own
@@ -279,16 +337,79 @@ class BaseVAE(DensityEstimator):
         if found.diverged:
             self._warn_of_divergence(self.learning_rate, stacklevel=3)
 
+    # -- parts of rows ---------------------------------------------------------------
+
+    def impute(
+        self,
+        X: Any,
+        n_draws: int | None = None,
+        *,
+        random_state: Any = None,
+    ) -> Any:
+        """Fill missing cells, given what is known of their rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows, missing cells of which are NaN (or None, or ``pandas.NA``).
+        n_draws : int, default=None
+            Number of completed tables to draw, whose spread is that of what is not known.
+            None fills in means, and in columns of classes the likeliest one.
+        random_state : int, RandomState instance or None, default=None
+            What decides the draws; None takes the estimator's own.
+
+        Returns
+        -------
+        ndarray or DataFrame of shape (n_samples, n_features)
+            X without holes, of the kind that X had in ``fit``. With ``n_draws``, an
+            array of shape (n_draws, n_samples, n_features), or a list of data frames.
+
+        References
+        ----------
+        .. [1] P.-A. Mattei and J. Frellsen, "MIWAE: Deep Generative Modelling and
+           Imputation of Incomplete Data Sets", ICML 2019.
+        """
+        check_is_fitted(self)
+        rows = self._validate(X, reset=False)
+        if n_draws is None:
+            return self._give_back(self._imputed(rows)[0], like=X)
+        n_draws = positive_integer("n_draws", n_draws)
+        check_random_state(random_state, caller=f"{type(self).__name__}.impute")
+        drawn = self._imputed(rows, n_draws, random_state)
+        if self.schema_ is None:
+            return drawn
+        return [self._give_back(own, like=X) for own in drawn]
+
+    def _imputed(
+        self, rows: np.ndarray, n_draws: int | None = None, random_state: Any = None
+    ) -> np.ndarray:
+        """Rows of numbers without holes, by means or by draws: (n_draws or 1, n, n_features)."""
+        holes = rows_with_holes(rows)
+        filled = np.repeat(rows[None], n_draws or 1, axis=0)
+        if not holes.any():
+            return filled
+        if n_draws is None:
+            filled[0, holes] = self._fitted().impute(rows[holes], IMPUTE_DRAWS)
+            return filled
+        seed = draw_seed(self.random_state if random_state is None else random_state)
+        filled[:, holes] = self._fitted().imputations(rows[holes], n_draws, IMPUTE_DRAWS, seed)
+        return filled
+
     # -- what a fit decides ----------------------------------------------------------
 
     def _n_components(self, table: Table) -> int:
         if self.n_components != "auto":
             return int(self.n_components)
         x, weight = table.arrays()
+        has_holes = self.columns_.has_holes
         rows_suffice_for = max(2, round(float(table.total[0])) // ROWS_PER_COMPONENT)
         most = min(USUAL_COMPONENTS, max(x.shape[1], 1), rows_suffice_for)
         counts = None if weight is None else table.counts()
-        return n_factors(x.astype(np.float64), counts, most) or most
+        if has_holes:
+            return most
+        some = slice(ROWS_FOR_FACTORS)
+        counts = None if counts is None else counts[some]
+        return n_factors(x[some].astype(np.float64), counts, most) or most
 
     def _plan(self, n_rows: int) -> Plan:
         max_iter, beta = self.max_iter, self._schedule()
@@ -323,6 +444,15 @@ class BaseVAE(DensityEstimator):
             self.architecture_,
             self.weights_,
             self.seed_,
-            resolve_device(self.device),
+            device_to_score_on(self.device),
             self.correction_,
         )
+
+    def _check_learned(self) -> None:
+        super()._check_learned()
+        if self.moments_ is not None:
+            n_weights = sum(w[0].size for w in self.weights_.values())
+            if any(
+                np.size(self.moments_[name]) > n_weights for name in ("mean", "square", "count")
+            ):
+                raise ValueError("there are more moments than weights")

@@ -1,6 +1,7 @@
 """What the estimators ask of their parameters and arguments, and what they say if it is not so."""
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -13,10 +14,11 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from skorch.callbacks import Callback
 from torch import Tensor
 
-from sklearn_vae.likelihoods import Bernoulli, Gaussian
+from sklearn_vae.device import is_out_of_memory
+from sklearn_vae.likelihoods import NAMED
 from sklearn_vae.model import Architecture
 from sklearn_vae.networks import ACTIVATIONS
-from sklearn_vae.objectives import IWAE, OBJECTIVES, Objective
+from sklearn_vae.objectives import IWAE, OBJECTIVES, Objective, Trimmed
 from sklearn_vae.priors import PRIORS, MixturePrior, Prior, StandardNormal, VampPrior
 from sklearn_vae.randomness import MOST_DIMS
 
@@ -25,10 +27,12 @@ CONSTRAINTS: dict[str, Any] = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
     "activation": [StrOptions(set(ACTIVATIONS))],
     "likelihood": [
-        StrOptions({"auto", "gaussian", "bernoulli"}), Gaussian, Bernoulli, list, tuple, Mapping
+        StrOptions({"auto", *NAMED}), *NAMED.values(), list, tuple, Mapping
     ],
+    "handle_unknown": [StrOptions({"error", "missing"})],
     "prior": [StrOptions(set(PRIORS)), StandardNormal, MixturePrior, VampPrior],
-    "objective": [StrOptions(set(OBJECTIVES)), IWAE],
+    "objective": [StrOptions(set(OBJECTIVES)), IWAE, Trimmed],
+    "robust": ["boolean"],
     "beta": [Interval(Real, 0, None, closed="left"), callable],
     "free_bits": [Interval(Real, 0, None, closed="left")],
     "scale_prior": [Interval(Real, 0, None, closed="left")],
@@ -44,6 +48,7 @@ CONSTRAINTS: dict[str, Any] = {
     "n_init": [Interval(Integral, 1, None, closed="left")],
     "members": [StrOptions({"best", "all"})],
     "callbacks": [list, tuple, None],
+    "checkpoint": [str, os.PathLike, None],
     "warm_start": ["boolean"],
     "device": [str],
     "random_state": ["random_state"],
@@ -64,6 +69,16 @@ def check_callbacks(estimator: Any) -> None:
                 f"The 'callbacks' parameter of {type(estimator).__name__} must hold skorch "
                 f"callbacks, or tuples of a name and one. Got {entry!r} instead."
             )
+
+
+def check_checkpoint(estimator: Any) -> None:
+    """Refuse to write a fit down that no other fit could go on from."""
+    if estimator.checkpoint is not None and estimator.random_state is None:
+        raise ValueError(
+            f"The 'checkpoint' parameter of {type(estimator).__name__} needs a random_state: with "
+            f"None every fit begins at other weights, and none could go on from another's. Got "
+            f"{estimator.checkpoint!r} and random_state=None instead."
+        )
 
 
 def widths_of(estimator: Any) -> tuple[int, ...]:
@@ -153,16 +168,18 @@ def as_row(x: Any) -> Any:
     return x.to_frame().T if hasattr(x, "iloc") else np.reshape(x, (1, -1))
 
 
-def naming_columns(error: ValueError, X: Any) -> ValueError:
+def naming_columns(
+    error: ValueError, X: Any, names: Any = None, *, allows_nan: bool = False
+) -> ValueError:
     """Say in which columns the values are that scikit-learn complains of."""
     words = str(error).partition("\n")[0]  # what follows is advice on other estimators
     if not words.startswith(ABOUT_VALUES) or np.ndim(X) != 2:
         return error
     table = np.asarray(X)
-    counts = [_n_bad(column) for column in table.T]
+    counts = [_n_bad(column, allows_nan) for column in table.T]
     found = [
         f"column {name!r} ({n} {'value' if n == 1 else 'values'})"
-        for name, n in zip(getattr(X, "columns", range(len(counts))), counts, strict=True)
+        for name, n in zip(range(len(counts)) if names is None else names, counts, strict=True)
         if n > 0
     ]
     if not found:
@@ -172,16 +189,18 @@ def naming_columns(error: ValueError, X: Any) -> ValueError:
     return ValueError(f"{words.rstrip('.')}, in {', '.join(found)}.")
 
 
-def _n_bad(column: np.ndarray) -> int:
-    """How many values are no finite numbers."""
+def _n_bad(column: np.ndarray, allows_nan: bool) -> int:
+    """How many values are no finite numbers, nor missing where they may be."""
     if column.dtype.kind in "biuf":
-        return int((~np.isfinite(column)).sum())
-    return sum(not _is_finite(value) for value in column)
+        is_bad = np.isinf(column) if allows_nan else ~np.isfinite(column)
+        return int(is_bad.sum())
+    return sum(not _is_good(value, allows_nan) for value in column)
 
 
-def _is_finite(value: Any) -> bool:
+def _is_good(value: Any, allows_nan: bool) -> bool:
     try:
-        return math.isfinite(float(value))
+        number = float(value)
+        return math.isfinite(number) or (allows_nan and math.isnan(number))
     except (TypeError, ValueError, OverflowError):
         return False
 
@@ -192,10 +211,12 @@ def all_or_nothing(estimator: BaseEstimator) -> Iterator[None]:
     before = fitted(estimator)
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         for name in fitted(estimator):
             delattr(estimator, name)
         vars(estimator).update(before)
+        if is_out_of_memory(error) and not isinstance(error, MemoryError):
+            raise MemoryError(str(error)) from error
         raise
 
 

@@ -1,13 +1,16 @@
 """What every estimator answers to: rows in, a log-density, samples."""
 
 import warnings
+from functools import partial
 from typing import Any, ClassVar
 
+import narwhals as nw
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import gen_batches
+from sklearn.utils import Tags, check_array, gen_batches
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from sklearn_vae.callbacks import CallbackSupportMixin
@@ -20,8 +23,11 @@ from sklearn_vae.checks import (
 )
 from sklearn_vae.columns import Columns
 from sklearn_vae.device import resolve_device
+from sklearn_vae.kinds import Signs
+from sklearn_vae.persistence import Persistent
 from sklearn_vae.randomness import draw_seed
-from sklearn_vae.training import Table
+from sklearn_vae.schema import Schema, has_types
+from sklearn_vae.training import EncodedRows, Rows, Table
 
 # An iteration is a pass over the rows, or this many steps where a pass has fewer.
 FEWEST_STEPS = 25
@@ -40,17 +46,21 @@ SCORE_DRAWS = 64
 STD_SCRAMBLINGS = 8
 # A table that is one batch of no more numbers is trained in X's own precision.
 MOST_NUMBERS_IN_DOUBLE = 1 << 15
+# A table of more numbers is encoded batch by batch, and not held a second time.
+MOST_NUMBERS_ENCODED = 1 << 26
 # Numbers of X that are encoded at a time.
 ENCODED_AT_A_TIME = 1 << 20
 
 
-class TableEstimator(CallbackSupportMixin, BaseEstimator):
+class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
     """An estimator that learns from the rows of a table.
 
     A subclass learns ``columns_`` and ``dtype_``.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
+    # whether cells may be missing
+    _takes_holes: ClassVar[bool] = False
 
     batch_size: int
     device: str
@@ -58,8 +68,15 @@ class TableEstimator(CallbackSupportMixin, BaseEstimator):
     random_state: Any
     validation_fraction: float
     columns_: Columns
+    schema_: Schema | None = None  # of a model that an older version has saved
     dtype_: np.dtype
     history_: list[dict[str, Any]]
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = self._takes_holes
+        return tags
 
     def _check_rows(
         self, X: Any, sample_weight: Any, *, reset: bool
@@ -87,12 +104,75 @@ class TableEstimator(CallbackSupportMixin, BaseEstimator):
             )
         return (X, weight) if counted.all() else (X[counted], weight[counted])
 
-    def _validate(self, X: Any, **kwargs: Any) -> np.ndarray:
+    def _validate(self, X: Any, *, reset: bool, **kwargs: Any) -> np.ndarray:
+        """Check rows, and give them as numbers: categories by their places, holes as NaN."""
         X = as_array(X)
+        if reset:
+            self.schema_ = Schema.learn(X) if has_types(X) else None
+        if self.schema_ is not None:
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            if issparse(X) and np.prod(X.shape) > MOST_NUMBERS_IN_DOUBLE:
+                X = X.astype(np.float32)  # it is made dense
+            wanted = getattr(self, "handle_unknown", "error")
+            X = self.schema_.to_numbers(X, handle_unknown=wanted)
+        allowed = "allow-nan" if self._takes_holes else True
         try:
-            return validate_data(self, X, dtype=[np.float64, np.float32], **kwargs)
+            if self.schema_ is None:
+                kwargs["reset"] = reset
+                check = partial(validate_data, self)
+            else:
+                check = partial(check_array, estimator=self, input_name="X")
+            with np.errstate(invalid="ignore"):  # scikit-learn sums values of 1e308
+                rows = check(X, dtype=[np.float64, np.float32], ensure_all_finite=allowed, **kwargs)
         except ValueError as error:
-            raise naming_columns(error, X) from None
+            names = getattr(self, "feature_names_in_", None)
+            raise naming_columns(error, X, names, allows_nan=self._takes_holes) from None
+        return rows if reset else self._possible(rows)
+
+    def _possible(self, rows: np.ndarray) -> np.ndarray:
+        """Refuse values that columns cannot have, or take them for missing."""
+        unknown_is_missing = getattr(self, "handle_unknown", "error") == "missing"
+        return self.columns_.check_values(rows, unknown_is_missing=unknown_is_missing)
+
+    def _learn_columns(
+        self, rows: np.ndarray, weight: np.ndarray | None, likelihood: Any, *, numbers: bool = False
+    ) -> Columns:
+        """Find out what the columns are, by their values and, in a data frame, their types.
+
+        With ``numbers``, classes without an order are refused, and integers are no counts.
+        """
+        names = getattr(self, "feature_names_in_", None)
+        signs = None
+        if self.schema_ is not None:
+            known_as = range(rows.shape[1]) if names is None else names
+            signs = [
+                Signs(
+                    name,
+                    is_integer=not numbers and field.kind == "integer",
+                    n_classes=None if field.categories is None else len(field.categories),
+                    is_ordered=field.kind == "ordered",
+                )
+                for name, field in zip(known_as, self.schema_.fields, strict=True)
+            ]
+            if numbers:
+                self._check_numbers(signs)
+        return Columns.learn(rows, weight, likelihood, names, signs)
+
+    def _check_numbers(self, signs: list[Signs]) -> None:
+        for own in signs:
+            if (own.n_classes or 0) > 2 and not own.is_ordered:
+                raise ValueError(
+                    f"{type(self).__name__} takes numbers and two-valued columns, and column "
+                    f"{own.name!r} has {own.n_classes} categories without an order. VAETransformer "
+                    f"takes columns of any kind."
+                )
+
+    def _give_back(self, X: np.ndarray, like: Any = None) -> Any:
+        """Turn rows of numbers into a table of the kind that came in."""
+        if self.schema_ is None:
+            return X
+        index = like.index if nw.dependencies.is_pandas_dataframe(like) else None
+        return self.schema_.restore(X, index=index)
 
     def _to_table(self, X: np.ndarray, weight: np.ndarray | None) -> Table:
         """Encode the rows and move them to the device, once."""
@@ -101,16 +181,21 @@ class TableEstimator(CallbackSupportMixin, BaseEstimator):
         # a table that is one small batch costs no more in double precision
         exact = len(X) <= self.batch_size and X.size <= MOST_NUMBERS_IN_DOUBLE
         dtype = X.dtype if exact else np.dtype(np.float32)
-        encoded = np.empty((len(X), len(self.columns_.order)), dtype)
+        n_columns = self.columns_.n_columns
+        is_large = len(X) * n_columns > MOST_NUMBERS_ENCODED
+        encoded = np.empty((0 if is_large else len(X), n_columns), dtype)
         log_measure = 0.0
         for rows in gen_batches(len(X), max(ENCODED_AT_A_TIME // X.shape[1], 1)):
-            encoded[rows] = self.columns_.encode(X[rows])
+            if not is_large:
+                encoded[rows] = self.columns_.encode(X[rows])
             log_measure += float(self.columns_.log_measure(X[rows]) @ counts[rows])
         total = float(counts.sum())
         relative = None
         if weight is not None:
             relative = torch.as_tensor((weight / weight.mean()).astype(dtype)).to(device)
-        x = torch.as_tensor(encoded).to(device)
+        x: Rows = torch.as_tensor(encoded).to(device)
+        if is_large:
+            x = EncodedRows(X, self.columns_.encode, n_columns, x.dtype, device)
         return Table.of(x, relative, total, -log_measure / total)
 
     def _n_valid(self, n_rows: int) -> int:
@@ -211,7 +296,7 @@ class DensityEstimator(TableEstimator):
             )
         return float(np.average(scores, weights=sample_weight))
 
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> Any:
         """Draw rows from the model, with the decoder's noise.
 
         Parameters
@@ -223,11 +308,12 @@ class DensityEstimator(TableEstimator):
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features)
-            Rows in X's own units.
+        ndarray or DataFrame of shape (n_samples, n_features)
+            Rows in X's own units; a data frame, if X was one in ``fit``, with its columns,
+            types and categories.
         """
         check_is_fitted(self)
         n_samples = positive_integer("n_samples", n_samples)
         check_random_state(random_state, caller=f"{type(self).__name__}.sample")
         seed = draw_seed(self.random_state if random_state is None else random_state)
-        return self._fitted().sample(n_samples, seed, self.dtype_)
+        return self._give_back(self._fitted().sample(n_samples, seed, self.dtype_))

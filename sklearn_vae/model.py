@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sklearn_vae.holes import Filler
 from sklearn_vae.likelihoods import Columnwise, Likelihood
 from sklearn_vae.members import Members
 from sklearn_vae.networks import MLP
@@ -40,6 +41,9 @@ class Architecture:
         What the columns of x are, in their order.
     prior : prior, default=StandardNormal()
         What the codes look like before a row is seen.
+    n_factors : int, default=0
+        Factors of the linear model that fills missing cells for the encoder, which also sees
+        where they are; 0 where rows are whole.
     """
 
     n_components: int
@@ -47,6 +51,7 @@ class Architecture:
     activation: str
     blocks: tuple[tuple[Likelihood, int], ...]
     prior: Prior = PRIORS["normal"]
+    n_factors: int = 0
 
     @property
     def n_noise(self) -> int:
@@ -55,8 +60,13 @@ class Architecture:
 
     @property
     def n_columns(self) -> int:
-        """Columns of x."""
-        return sum(n for _, n in self.blocks)
+        """Columns of x: the numbers by which the model sees a row."""
+        return sum(n * kind.width for kind, n in self.blocks)
+
+    @property
+    def n_seen(self) -> int:
+        """Numbers that the encoder sees of a row."""
+        return 2 * self.n_columns if self.n_factors else self.n_columns
 
     @property
     def widening(self) -> float:
@@ -135,7 +145,8 @@ class VAE(Members):
         self.likelihood = Columnwise(architecture.blocks)
         n_recognised = self.posterior.params_per_component * n_components
         activation = architecture.activation
-        self.encoder = MLP(n_members, self.likelihood.n_columns, n_recognised, hidden, activation)
+        n_seen, n_columns = architecture.n_seen, self.likelihood.n_columns
+        self.encoder = MLP(n_members, n_seen, n_recognised, hidden, activation)
         self.decoder = MLP(
             n_members, n_components, self.likelihood.n_of_z, hidden[::-1], activation
         )
@@ -144,15 +155,22 @@ class VAE(Members):
         self.prior_weights = nn.ParameterDict(
             {name: nn.Parameter(torch.zeros(n_members, *shape)) for name, shape in shapes.items()}
         )
+        self.filler: Filler | None = None
+        if architecture.n_factors:
+            self.filler = Filler(n_members, architecture.n_factors, n_columns)
         # residual of the rows that the scales' prior imagines
         self.residual: Tensor
-        self.register_buffer("residual", torch.ones(n_members, 1, 1, self.likelihood.n_columns))
+        self.register_buffer("residual", torch.ones(n_members, 1, 1, n_columns))
 
     # -- density ---------------------------------------------------------------------
 
     def encode(self, x: Tensor) -> Tensor:
         """Parameters of q(z|x): (M, B, n_columns) -> (M, B, 2 l)."""
-        params = self.encoder(x.clamp(-FARTHEST_INPUT, FARTHEST_INPUT))
+        x = x.clamp(-FARTHEST_INPUT, FARTHEST_INPUT)
+        if self.filler is not None:
+            observed = ~x.isnan()
+            x = torch.cat([self.filler(x, observed), observed], dim=-1)
+        params = self.encoder(x)
         mask = self.mask
         # zero as it is: no gradient leads to dimensions that a member lacks
         return params if mask is None else params * mask.repeat(1, 2).unsqueeze(1)
@@ -161,6 +179,12 @@ class VAE(Members):
         """Parameters of p(x|z): (M, K, B, l) -> tensors (M, K, B, columns of a block)."""
         out = self.decoder(z.flatten(1, 2)).unflatten(1, z.shape[1:3])  # (M, K, B, n_of_z)
         return self.likelihood.split(out, self.free.unsqueeze(1))
+
+    def given(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Rows with zeros in their holes, and which values are there, or None if all are."""
+        if self.filler is None:
+            return x, None
+        return x.nan_to_num(), self.likelihood.observed(x)
 
     def latent(self) -> Density:
         """p(z), with ``log_prob`` and ``sample``."""
@@ -199,7 +223,7 @@ class VAE(Members):
         q = self.encode(x if shown is None else shown)
         z = self.posterior.rsample(q, noise)
         p = self.decode(z)
-        log_prob = self.likelihood.log_prob(p, x.unsqueeze(1))  # (M, K, B)
+        log_prob = self._log_prob(p, x)  # (M, K, B)
         log_prior = self.likelihood.log_prior(p, self.residual)  # (M, K or 1, B or 1)
         log_prob = log_prob.mean(1)
         return log_prob, self._kl(q, z), log_prior.mean(1).expand_as(log_prob)
@@ -255,9 +279,15 @@ class VAE(Members):
         path_only: bool = False,
     ) -> Draws:
         z = self.posterior.rsample(q, noise, widen)
-        log_prob = self.likelihood.log_prob(self.decode(z), x.unsqueeze(1))
+        log_prob = self._log_prob(self.decode(z), x)
         log_q = self.posterior.log_prob(q.detach() if path_only else q, z, widen)
         return Draws(z, log_prob, prior.log_prob(z) - log_q)
+
+    def _log_prob(self, p: list[list[Tensor]], x: Tensor) -> Tensor:
+        """Log p(x|z) of what is there of rows (M, B, n_columns): (M, K, B)."""
+        x, observed = self.given(x)
+        seen = None if observed is None else observed.unsqueeze(1)
+        return self.likelihood.log_prob(p, x.unsqueeze(1), seen)
 
     def log_scale_prior(self, z: Tensor) -> Tensor:
         """Log-density of one more row at z whose residual is the linear model's.
@@ -329,8 +359,9 @@ class VAE(Members):
         loc, residual = torch.as_tensor(start.loc), torch.as_tensor(start.residual)
         recognition = torch.as_tensor(start.recognition)  # (d, l)
         encoder = self.encoder.linear
-        silent = torch.zeros_like(recognition)
-        encoder.weight[member].copy_(torch.cat([recognition, silent], dim=1))
+        n_columns = len(recognition)
+        encoder.weight[member].zero_()
+        encoder.weight[member, :n_columns, : recognition.shape[1]].copy_(recognition)
         posterior_scale = torch.as_tensor(start.posterior_scale)
         encoder.bias[member, 0].copy_(self.posterior.start(-loc @ recognition, posterior_scale))
 
@@ -340,6 +371,8 @@ class VAE(Members):
         self.decoder.linear.bias[member, 0].copy_(offsets)
         self.free[member, 0].copy_(free)
         self.residual[member, 0, 0].copy_(torch.as_tensor(start.imagined))
+        if self.filler is not None and start.filler is not None:
+            self.filler.start_at(member, start.filler)
 
     @torch.no_grad()
     def start_prior(self, x: Tensor) -> None:

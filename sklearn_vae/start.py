@@ -11,6 +11,8 @@ from scipy import linalg
 SMALLEST_VARIANCE = 1e-5
 # a column that varies less than this is not rescaled
 SMALLEST_SCALE = 1e-6
+# of larger matrices only the axes that are asked for are computed
+MOST_FOR_ALL_AXES = 1024
 # a recording step is looked for in so many rows
 ROWS_FOR_STEPS = 2048
 # numbers that are taken into double precision at a time, and rows: their sums may be in single
@@ -32,6 +34,8 @@ class LinearStart:
     recognition: np.ndarray  # (d, l)
     posterior_scale: np.ndarray  # (l,) standard deviations
     imagined: np.ndarray  # (d,) residuals of the rows that the scales' prior imagines
+    # of a table with holes: loc (d,), loadings (k, d), precisions (d,) of what fills them
+    filler: tuple[np.ndarray, ...] | None = None
 
     def padded(self, n_components: int) -> "LinearStart":
         """Add silent dimensions up to this number."""
@@ -67,14 +71,7 @@ class Spectrum:
         return cls(loc, scale, *leading, recording_steps(x))
 
     def start(self, n_components: int, prior_rows: float = 0.0) -> LinearStart:
-        """Probabilistic PCA of this size, no larger than the axes suffice for.
-
-        A value that is recorded in steps is known up to a variance of step²/12. Where there
-        are ``prior_rows`` imagined rows per row, they have these variances of all rows on
-        top of their own residual, so that no scale becomes finer than the record. A step is
-        at most as coarse as the residual: a column that hardly ever changes shows few of
-        its values.
-        """
+        """Probabilistic PCA of this size, no larger than the axes suffice for."""
         n_columns = len(self.loc)
         n_axes = min(n_components, len(self.variances))
         variances = self.variances[:n_axes]
@@ -90,16 +87,11 @@ class Spectrum:
         directions[:n_axes] = self.axes[:, :n_axes].T
         loadings = np.sqrt(signal)[:, None] * directions
         residual_variance = residual * np.square(self.scale)
-        rounding = np.minimum(np.square(self.steps) / 12, residual_variance)
-        if prior_rows > 0:
-            imagined = residual_variance + rounding / prior_rows
-        else:
-            imagined = residual_variance
         return LinearStart(
             loc=self.loc,
             loadings=loadings * self.scale,
             residual=np.sqrt(residual) * self.scale,
-            imagined=np.sqrt(imagined),
+            imagined=imagined_residual(residual_variance, self.steps, prior_rows),
             recognition=loadings.T / (signal + residual) / self.scale[:, None],
             posterior_scale=np.sqrt(residual / (signal + residual)),
         )
@@ -131,6 +123,20 @@ def probabilistic_pca(x: np.ndarray, weight: np.ndarray | None, n_components: in
     return Spectrum.of(x, weight, n_components).start(n_components)
 
 
+def imagined_residual(variance: np.ndarray, steps: np.ndarray, prior_rows: float) -> np.ndarray:
+    """Standard deviation of the rows that the scales' prior imagines: (d,).
+
+    A value that is recorded in steps is known up to a variance of step²/12. Where there
+    are ``prior_rows`` imagined rows per row, they have these variances of all rows on
+    top of their own residual, so that no scale becomes finer than the record. A step is
+    at most as coarse as the residual: a column that hardly ever changes shows few of
+    its values.
+    """
+    if prior_rows <= 0:
+        return np.sqrt(variance)
+    return np.sqrt(variance + np.minimum(np.square(steps) / 12, variance) / prior_rows)
+
+
 def recording_steps(x: np.ndarray) -> np.ndarray:
     """Step in which each column was recorded: (n, d) -> (d,), 0 where it does not vary.
 
@@ -139,9 +145,10 @@ def recording_steps(x: np.ndarray) -> np.ndarray:
     it is next to nothing.
     """
     ordered = np.sort(x[:ROWS_FOR_STEPS].astype(np.float64), axis=0)
-    gaps = np.diff(ordered, axis=0)
+    gaps = np.diff(ordered, axis=0)  # missing cells come last, and have no gaps
     # 0.1 + 0.2 and 0.3 are one recorded value
-    gaps[gaps <= SMALLEST_SCALE * np.ptp(ordered, axis=0)] = np.inf
+    extent = np.fmax.reduce(ordered, axis=0) - ordered[0]
+    gaps[~(gaps > SMALLEST_SCALE * extent)] = np.inf
     gaps.sort(axis=0)
     n_gaps = np.isfinite(gaps).sum(axis=0)
     steps = np.zeros(x.shape[1])
@@ -173,17 +180,18 @@ def _leading_axes(
             # in the precision of x: a chunk's sums are short
             part = _weighted(x[rows], share[rows], loc, scale).astype(x.dtype, copy=False)
             gram += _product(part.T, part)
-        variances, axes = _largest(gram, n_axes)
     else:  # the smaller Gram matrix has the same variances
         part = _weighted(x, share, loc, scale)
         gram = _product(part, part.T)
-        variances, sides = _largest(gram, n_axes)
-        axes = part.T @ sides
+    total = float(np.trace(gram))
+    variances, axes = _largest(gram, n_axes)
+    if n_columns > n_rows:
+        axes = part.T @ axes
         axes /= np.maximum(np.linalg.norm(axes, axis=0), np.finfo(np.float64).tiny)
     if n_axes:
         largest = np.abs(axes).argmax(axis=0)
         axes = axes * np.sign(axes[largest, np.arange(n_axes)])
-    return variances, axes, float(np.trace(gram))
+    return variances, axes, total
 
 
 def _weighted(x: np.ndarray, share: np.ndarray, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -196,12 +204,17 @@ def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _largest(gram: np.ndarray, n_axes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Largest eigenvalues and their vectors, for which the matrix makes room."""
     size = len(gram)
     if n_axes == 0:
         return np.zeros(0), np.zeros((size, 0))
-    # all of them: where variances are equal, as after a PCA that whitens, the axes of a
-    # subset would follow from its size, and a model's start from the other models beside it
-    values, vectors = linalg.eigh(gram, driver="evd")
+    if size > MOST_FOR_ALL_AXES:
+        some = (size - n_axes, size - 1)
+        values, vectors = linalg.eigh(gram.T, subset_by_index=some, overwrite_a=True)
+    else:
+        # all of them: where variances are equal, as after a PCA that whitens, the axes of a
+        # subset would follow from its size, and a model's start from the models beside it
+        values, vectors = linalg.eigh(gram.T, driver="evd", overwrite_a=True)
     return np.maximum(values[::-1][:n_axes], 0), vectors[:, ::-1][:, :n_axes]
 
 

@@ -37,20 +37,33 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     activation : {"identity", "logistic", "tanh", "relu", "silu", "gelu"}, default="silu"
         Function between the layers.
     likelihood : str, likelihood, list or dict, default="auto"
-        What the columns are: ``"gaussian"``, ``"bernoulli"``, an object such as
-        ``Gaussian(scale="column")``, or one of these per column in a list or in a dict
-        by column name or number. ``"auto"`` takes a column of two values as Bernoulli
-        (in a table of fewer than 10 rows, only one of 0 and 1) and any other as
-        Gaussian, with a standard deviation that is a function of z.
+        What the columns are: ``"gaussian"``, ``"student_t"``, ``"lognormal"``,
+        ``"bernoulli"``, ``"categorical"``, ``"ordinal"``, ``"poisson"``,
+        ``"negative_binomial"``, an object such as ``Gaussian(scale="column")``, or one of
+        these per column in a list or in a dict by column name or number. ``"auto"`` goes
+        by types and values. In a data frame, strings and categories are categorical, those
+        with an order ordinal, and integers counts, where a distribution of counts fits
+        them better than a normal one. Anywhere, a column of two values is Bernoulli (in a
+        table of fewer than 10 rows, only one of 0 and 1), one of positive values over
+        orders of magnitude log-normal, and any other Gaussian, with a standard deviation
+        that is a function of z.
+    handle_unknown : {"error", "missing"}, default="error"
+        What becomes of a category that no row had in ``fit``: an error, or a missing
+        cell.
     prior : {"normal", "mixture", "vamp"} or prior, default="normal"
         What codes look like before a row is seen: standard normal, a learned mixture of
         normal distributions, or a mixture of the encoder's posteriors at learned rows.
         Objects say how many components: ``MixturePrior(n_components=20)``,
         ``VampPrior(n_components=100)``.
-    objective : {"elbo", "iwae"} or IWAE, default="elbo"
+    objective : {"elbo", "iwae"}, IWAE or Trimmed, default="elbo"
         What is maximised: the evidence lower bound, or the importance-weighted bound
         with several draws of z per row, such as ``IWAE(n_draws=10)``. The latter goes
-        with ``beta=1`` and ``free_bits=0`` only.
+        with ``beta=1`` and ``free_bits=0`` only. ``Trimmed(share=0.3)`` is the evidence
+        lower bound of the rows of each batch that have the largest.
+    robust : bool, default=False
+        Whether to look for gross outliers among the rows first, and to learn from the
+        others. A first model is trained on the 70 % of each batch that it explains best,
+        and rows whose score lies far below the median count nothing in the fit.
     beta : float or callable, default=1.0
         Weight of the KL, or a function of the iteration (counted from 0) that gives
         it, such as :class:`WarmUp`. It shapes the training alone: scores are always
@@ -96,6 +109,12 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     callbacks : list of skorch callbacks, default=None
         Told of every iteration. scikit-learn's own callbacks are set with
         ``set_callbacks`` from scikit-learn 1.9 on.
+    checkpoint : str or path-like, default=None
+        A file in which ``fit`` writes down where it stands, at the ends of iterations as far
+        as 5% of the time allow. The same ``fit`` in another process goes on from there, and
+        ends as one that was not interrupted, to the last bit; one of other rows or parameters
+        is an error. The file is removed when the fit is over. ``random_state`` must not be
+        None.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the last fit's weights, columns and units.
     device : str, default="auto"
@@ -129,8 +148,12 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     weights_ : dict of ndarray
         Parameters by name, with a leading member axis: of length 1, or ``n_init`` with
         ``members="all"``, the best first.
+    support_ : ndarray of bool of shape (n_samples,)
+        Which rows were learned from, with ``robust=True``.
     module_ : torch.nn.Module
         The torch module, built anew from the weights at every access.
+    interrupted_ : bool
+        Whether Ctrl-C ended the fit: the estimator is then what training had come to.
     n_features_in_ : int
         Number of columns of X.
     feature_names_in_ : ndarray of shape (``n_features_in_``,)
@@ -172,8 +195,10 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         hidden_layer_sizes: Any = (128, 64),
         activation: str = "silu",
         likelihood: Any = "auto",
+        handle_unknown: str = "error",
         prior: Any = "normal",
         objective: Any = "elbo",
+        robust: bool = False,
         beta: Any = 1.0,
         free_bits: float = 0.0,
         scale_prior: float = 30.0,
@@ -189,6 +214,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         n_init: int = 1,
         members: str = "best",
         callbacks: Any = None,
+        checkpoint: Any = None,
         warm_start: bool = False,
         device: str = "auto",
         random_state: Any = None,
@@ -199,8 +225,10 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             hidden_layer_sizes=hidden_layer_sizes,
             activation=activation,
             likelihood=likelihood,
+            handle_unknown=handle_unknown,
             prior=prior,
             objective=objective,
+            robust=robust,
             beta=beta,
             free_bits=free_bits,
             scale_prior=scale_prior,
@@ -216,6 +244,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             n_init=n_init,
             members=members,
             callbacks=callbacks,
+            checkpoint=checkpoint,
             warm_start=warm_start,
             device=device,
             random_state=random_state,
@@ -265,7 +294,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
                 f"Z has {Z.shape[1]} columns, but this {type(self).__name__} was fitted with "
                 f"n_components={n_components}."
             )
-        return self._fitted().decode(Z)
+        return self._give_back(self._fitted().decode(Z))
 
     def interpolate(self, x0: Any, x1: Any, n: int = 10) -> np.ndarray:
         """Walk in a straight line between two rows' codes.
@@ -287,7 +316,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         ends = np.vstack([self._validate_row("x0", x0), self._validate_row("x1", x1)])
         start, end = self._fitted().codes(ends)
         share = np.linspace(0, 1, n, dtype=start.dtype)[:, None]
-        return self._fitted().decode((1 - share) * start + share * end)
+        return self._give_back(self._fitted().decode((1 - share) * start + share * end))
 
     def _validate_row(self, name: str, x: Any) -> np.ndarray:
         try:
@@ -305,4 +334,5 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.categorical = True
         return tags

@@ -113,7 +113,7 @@ def test_samples_are_like_the_rows(wine, fitted):
 def test_bits_and_constants_are_columns_like_others(wine):
     table = wine.iloc[:, :3].assign(dry=wine["alcohol"] > 13, year=1990)
     density = VAEDensity(**QUICK).fit(table)
-    rows = density.sample(2000, random_state=0)
+    rows = density.sample(2000, random_state=0).to_numpy(dtype=float)
 
     assert set(np.unique(rows[:, 3])) == {0, 1}
     assert (rows[:, 4] == 1990).all()

@@ -29,13 +29,14 @@ BESIDE = [
 ARRAY_API = """
 from collections import Counter
 from sklearn.utils.estimator_checks import check_estimator
-from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
+from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
 
 results = [
     result
     for estimator in (
         VAETransformer(),
         VAEDensity(max_iter=2),
+        VAEImputer(VAETransformer(2, max_iter=2)),
         VAEOutlierDetector(max_iter=2),
         VAEOutlierDetector(novelty=True, max_iter=2),
     )
@@ -69,6 +70,18 @@ def test_scikit_learn_finds_no_fault(estimator, check):
 def test_nor_with_another_prior_or_objective(estimator, check):
     """The same checks, of which weights as copies of rows are the hardest."""
     check(estimator)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("novelty", [False, True])
+def test_the_detector_passes_at_its_defaults(novelty):
+    """As many iterations as users get: nothing failed, nothing expected to fail."""
+    results = estimator_checks.check_estimator(
+        VAEOutlierDetector(novelty=novelty), on_fail=None, on_skip=None
+    )
+
+    assert {result["status"] for result in results} <= {"passed", "skipped"}
+    assert not any(result["expected_to_fail"] for result in results)
 
 
 # the checks themselves fit a frame and transform an array

@@ -6,13 +6,18 @@ import torch
 from torch import Tensor
 
 from sklearn_vae import likelihoods
-from sklearn_vae.likelihoods import Bernoulli, Gaussian
+from sklearn_vae.likelihoods import Bernoulli, Gaussian, LogNormal
 from sklearn_vae.members import Members
 from sklearn_vae.model import FARTHEST_INPUT, VAE
 from sklearn_vae.objectives import ELBO, Loss
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import HALF_LOG_2PI, StandardNormal
 from sklearn_vae.training.layers import Bounded, Code, Layers, Outlet, aten, contiguous
+
+# Kinds of columns that have their part here.
+WRITTEN_OUT = {
+    Bernoulli(), *(kind(scale) for kind in (Gaussian, LogNormal) for scale in ("z", "column"))
+}  # fmt: skip
 
 
 class ELBOGradient:
@@ -59,8 +64,8 @@ class ELBOGradient:
             and type(objective) is ELBO
             and type(model.posterior) is DiagonalGaussian
             and type(model.prior) is StandardNormal
-            and {kind for kind, _ in model.likelihood.blocks}
-            <= {Gaussian("z"), Gaussian("column"), Bernoulli()}
+            and model.filler is None
+            and {kind for kind, _ in model.likelihood.blocks} <= WRITTEN_OUT
         )
 
     def _columns(self, model: VAE) -> Sequence["GaussianColumns | BernoulliColumns"]:

@@ -14,10 +14,12 @@ import numpy as np
 import torch
 
 from sklearn_vae.device import onednn_for, threads_for
+from sklearn_vae.holes import FactorModel
 from sklearn_vae.model import Architecture
 from sklearn_vae.randomness import Stream, make_generator
 from sklearn_vae.start import LinearStart, Spectrum
 from sklearn_vae.training.plan import Plan, Table
+from sklearn_vae.training.rows import EncodedRows
 from sklearn_vae.training.trainer import (
     Outcome,
     Trainer,
@@ -69,6 +71,7 @@ class Run:
             None if self.valid is None else len(self.valid),
             (self.train.weight is None, self.train.x.dtype, self.train.x.device),
             None if self.train.steps is None else id(self.train.steps),
+            id(self.train.x) if isinstance(self.train.x, EncodedRows) else None,
             None if self.weights is None else tuple(w.shape for w in self.weights.values()),
         )
 
@@ -89,7 +92,7 @@ class Run:
         per_value = self.plan.objective.n_draws
         rows = 0 if self.valid is None else len(self.valid)
         n_draws = validation_draws(rows, per_value)
-        together = min(rows, validation_rows(n_draws))
+        together = min(rows, validation_rows(n_draws, self.architecture.widest))
         # the best weights and what decides whether they shrink are kept beside the others
         return self.working_set + self._bytes(2, together * n_draws)
 
@@ -97,7 +100,7 @@ class Run:
         """So many numbers per weight, and per feature of each layer."""
         widths = 2 * sum(self.architecture.hidden_layer_sizes) + 4 * self.train.x.shape[1]
         n_numbers = n_weights * sum(self.architecture.layers) + n_values * widths
-        return self.train.x.element_size() * n_numbers
+        return self.train.x.dtype.itemsize * n_numbers
 
 
 def train(runs: Sequence[Run], **kwargs: Any) -> list[Outcome]:
@@ -158,7 +161,7 @@ def launch(runs: Sequence[Run], **kwargs: Any) -> Trainer:
     """Make the trainer of one fleet, its members at their start."""
     largest = max(runs, key=lambda run: run.architecture.n_components)
     sizes = [run.architecture.n_components for run in runs]
-    like = runs[0].train.x
+    like = runs[0].train.x[:0]
     model = largest.architecture.build(len(runs), sizes).to(like)
     model.flatten()
     start = _starts(max(sizes))
@@ -212,6 +215,7 @@ def _spread_rows(run: Run, start: LinearStart, n_rows: int) -> torch.Tensor:
         return run.train.x[:0]
     everything = torch.arange(len(run.train), device=run.train.x.device)
     x, weight = run.train.take(everything.unsqueeze(0))
+    x = x.nan_to_num()
     order = (x[0] @ torch.as_tensor(start.recognition[:, 0]).to(x)).argsort()
     counts = torch.ones(len(order)) if weight is None else weight[0, order].cpu()
     ends = counts.double().cumsum(0)
@@ -223,13 +227,17 @@ def _spread_rows(run: Run, start: LinearStart, n_rows: int) -> torch.Tensor:
 
 
 def _starts(n_components: int) -> Callable[[Run], LinearStart]:
-    """Give probabilistic PCA of each run's rows; runs on the same rows share its axes."""
-    spectra: dict[int, Spectrum] = {}
+    """Give the linear model of each run's rows; runs on the same rows share its axes."""
+    models: dict[int, Spectrum | FactorModel] = {}
 
     def start(run: Run) -> LinearStart:
-        key = id(run.train)
-        if key not in spectra:
-            spectra[key] = Spectrum.of(*run.train.arrays(), n_components)
-        return spectra[key].start(run.architecture.n_components, run.prior_rows)
+        key, n_factors = id(run.train), run.architecture.n_factors
+        if key not in models:
+            rows = run.train.arrays()
+            if n_factors:
+                models[key] = FactorModel.of(*rows, n_factors)
+            else:
+                models[key] = Spectrum.of(*rows, n_components)
+        return models[key].start(run.architecture.n_components, run.prior_rows)
 
     return start

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sklearn_vae.objectives import OBJECTIVES, Objective, Schedule
 from sklearn_vae.randomness import Stream, make_generator, normal_rows
+from sklearn_vae.training.rows import EncodedArray, EncodedRows, Rows
 
 # Draws of z that all rows share when every step sees the whole table: with noise of
 # their own, a row of weight 2 would not be two rows. No mirror images: they make the
@@ -28,7 +29,7 @@ class Table:
 
     Attributes
     ----------
-    x : Tensor of shape (n, n_columns)
+    x : Tensor or EncodedRows of shape (n, n_columns)
         The rows.
     own : Tensor of shape (n_places,) or None
         Numbers of the table's rows in x; those of several members one after the other.
@@ -48,7 +49,7 @@ class Table:
         none. Members of a fleet share it.
     """
 
-    x: Tensor
+    x: Rows
     own: Tensor | None
     weight: Tensor | None
     total: np.ndarray
@@ -58,7 +59,7 @@ class Table:
     steps: Tensor | None = None
 
     @classmethod
-    def of(cls, x: Tensor, weight: Tensor | None, total: float, offset: float) -> Self:
+    def of(cls, x: Rows, weight: Tensor | None, total: float, offset: float) -> Self:
         """Make the table of one member."""
         first = torch.zeros(1, dtype=torch.long, device=x.device)
         return cls(x, None, weight, np.array([total]), np.array([offset]), first, len(x))
@@ -79,7 +80,7 @@ class Table:
         n_rows = len(parts[0])
         place = {id(table): n_rows * number for number, table in enumerate(parts)}
         return cls(
-            torch.cat(wholes) if len(wholes) > 1 else wholes[0],
+            torch.cat(cast(list[Tensor], wholes)) if len(wholes) > 1 else wholes[0],
             own,
             torch.cat(weights) if weights else None,
             np.concatenate([table.total for table in tables]),
@@ -105,10 +106,12 @@ class Table:
         """Numbers of the rows in x."""
         return torch.arange(len(self.x), device=self.x.device) if self.own is None else self.own
 
-    def arrays(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Give the rows of a single member and their weights as arrays."""
-        x = self.x if self.own is None else self.x[self.own]
+    def arrays(self) -> tuple[Any, np.ndarray | None]:
+        """Give the rows of a single member and their weights as arrays, to be read in chunks."""
         weight = None if self.weight is None else self.weight.cpu().numpy()
+        if isinstance(self.x, EncodedRows):
+            return EncodedArray(self.x, self.own), weight
+        x = self.x if self.own is None else self.x[self.own]
         return x.cpu().numpy(), weight
 
     def counts(self) -> np.ndarray:
@@ -196,6 +199,8 @@ class Plan:
     input_noise : float, default=0.0
         Standard deviation of the normal noise that is added to what the encoder sees of a
         row in training. The likelihood is that of the row without it.
+    input_mask : float, default=0.0
+        Share of the cells that the encoder sees as 0 in training, drawn anew at every step.
     """
 
     seed: int
@@ -214,6 +219,7 @@ class Plan:
     averaging: float = 0.0
     longest_gradient: float = math.inf
     input_noise: float = 0.0
+    input_mask: float = 0.0
 
     def n_steps(self, n_rows: int) -> int:
         """Gradient steps of an iteration over a table of this length."""

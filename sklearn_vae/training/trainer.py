@@ -21,12 +21,15 @@ from sklearn_vae.objectives import REPORTED, Loss
 from sklearn_vae.randomness import Stream, make_generator, sobol_normal, stream_seed
 from sklearn_vae.training.course import Course
 from sklearn_vae.training.gradient import Gradient, gradient_of
+from sklearn_vae.training.interruption import keyboard
 from sklearn_vae.training.optimizer import FlatAdam
 from sklearn_vae.training.plan import Plan, Step, Table, steps_of
 
-# Draws of z for all validation rows together, and draws that are computed at a time.
+# Draws of z for all validation rows together; draws that are computed at a time, and numbers in
+# the widest layer.
 VALIDATION_DRAWS = 4096
 VALIDATION_DRAWS_AT_A_TIME = 2048
+VALIDATION_NUMBERS = 1 << 20
 # Rows whose loss at the start says what a loss that has diverged would be.
 ROWS_FOR_LIMIT = 1024
 # A loss that is so many nats above its start, and so many more per column, has diverged.
@@ -65,9 +68,10 @@ def validation_draws(n_rows: int, per_value: int, asked: int | None = None) -> i
     return -(-(asked or usual) // per_value) * per_value
 
 
-def validation_rows(n_draws: int) -> int:
-    """How many rows with so many draws each are validated at a time."""
-    return max(VALIDATION_DRAWS_AT_A_TIME // n_draws, 1)
+def validation_rows(n_draws: int, widest: int) -> int:
+    """How many rows with so many draws each, in so wide a layer, are validated at a time."""
+    at_a_time = min(VALIDATION_DRAWS_AT_A_TIME, VALIDATION_NUMBERS // widest)
+    return max(at_a_time // n_draws, 1)
 
 
 class Trainer(NeuralNet):
@@ -169,8 +173,8 @@ class Trainer(NeuralNet):
             running = ~self.course_.done
             self.course_.keep_best(running, self.validate(valid)[0], model.flat)
         self.limit_ = self.validate(train, ROWS_FOR_LIMIT, n_draws=1)[0] + self._margin
-        extremes = torch.stack(train.x.aminmax()).abs() if train.x.numel() else train.x
-        self.is_far_ = bool((extremes > FARTHEST_INPUT).any())
+        low, high = train.x.aminmax() if train.x.numel() else (0.0, 0.0)
+        self.is_far_ = bool(max(-low, high) > FARTHEST_INPUT)
         self.notify("on_train_begin", X=train, y=None)
 
     def fit_loop(
@@ -281,9 +285,13 @@ class Trainer(NeuralNet):
         self._mask = self.module_.mask
         forget = np.array([[1 - plan.averaging] for plan in own])
         self._forget = torch.as_tensor(forget).to(self.module_.flat)  # (M, 1)
-        input_noise = np.array([plan.input_noise for plan in own]).reshape(-1, 1, 1)
-        self._is_noisy = bool(input_noise.any())
-        self._input_noise = torch.as_tensor(input_noise).to(self.module_.flat)  # (M, 1, 1)
+        noise, mask = (
+            np.array([getattr(plan, name) for plan in own]).reshape(-1, 1, 1)
+            for name in ("input_noise", "input_mask")
+        )
+        self._is_noisy, self._is_masked = bool(noise.any()), bool(mask.any())
+        self._input_noise = torch.as_tensor(noise).to(self.module_.flat)  # (M, 1, 1)
+        self._input_mask = torch.as_tensor(mask).to(self.module_.flat)  # (M, 1, 1)
         self._gradients: dict[tuple[int, int], Gradient] = {}
         self._written_out = gradient_of(self.module_, self.criterion_)
 
@@ -301,7 +309,7 @@ class Trainer(NeuralNet):
         x, weight = batch.take(rows)
         if batch.steps is not None:
             x = x + batch.steps * self._uniform(x)
-        terms = self._differentiate(x, weight, noise, self._with_noise(x))
+        terms = self._differentiate(x, weight, noise, self._shown(x))
         if self._hears_gradients:
             named = list(self.module_.named_parameters())
             self.notify("on_grad_computed", named_parameters=named, batch=step, training=True)
@@ -314,11 +322,16 @@ class Trainer(NeuralNet):
         """Draw numbers between -1/2 and 1/2, for each seed its own: as x, (M, B, d)."""
         return self._drawn(torch.rand, Stream.DEQUANTIZE, x) - 0.5
 
-    def _with_noise(self, x: Tensor) -> Tensor | None:
+    def _shown(self, x: Tensor) -> Tensor | None:
         """What the encoder is to see of rows (M, B, n_columns), if not the rows themselves."""
-        if not self._is_noisy:
-            return None
-        return torch.addcmul(x, self._drawn(torch.randn, Stream.INPUT, x), self._input_noise)
+        shown = None
+        if self._is_noisy:
+            noise = self._drawn(torch.randn, Stream.INPUT, x)
+            shown = torch.addcmul(x, noise, self._input_noise)
+        if self._is_masked:
+            is_hidden = self._drawn(torch.rand, Stream.MASK, x) < self._input_mask
+            shown = (x if shown is None else shown).masked_fill(is_hidden, 0)
+        return shown
 
     def _drawn(self, draw: Callable[..., Tensor], stream: Stream, x: Tensor) -> Tensor:
         """Draw as many numbers as rows x (M, B, n_columns) hold, for each seed its own."""
@@ -335,7 +348,7 @@ class Trainer(NeuralNet):
         if self._written_out is not None:
             shape = x.shape[1], noise.shape[1]
             if shape not in self._gradients:
-                clamps = self.is_far_ or self._is_noisy
+                clamps = self.is_far_ or self._is_noisy or self._is_masked
                 self._gradients[shape] = self._written_out(
                     self.module_, self.criterion_, *shape, clamps=clamps
                 )
@@ -369,8 +382,8 @@ class Trainer(NeuralNet):
             noise[place, :, 0, :size] = points
         draws, beta = torch.as_tensor(noise).to(flat), torch.as_tensor(self.final_beta_).to(flat)
         total = np.zeros((len(REPORTED), len(flat)))
-        at_a_time = torch.arange(n_rows, device=flat.device).split(validation_rows(n_draws))
-        for rows in at_a_time:
+        at_a_time = validation_rows(n_draws, self.module_.architecture.widest)
+        for rows in torch.arange(n_rows, device=flat.device).split(at_a_time):
             x, weight = valid.take(rows.expand(len(flat), -1))
             terms = self.criterion_(self.module_, x, weight, draws, beta)
             total += terms.reported().cpu().numpy() * (len(rows) / n_rows)
@@ -448,5 +461,7 @@ class Trainer(NeuralNet):
         try:
             self.notify("on_epoch_end", dataset_train=train, dataset_valid=valid)
         except KeyboardInterrupt:  # as skorch's own callbacks stop a training
+            if keyboard.was_pressed:
+                raise
             return False
         return True

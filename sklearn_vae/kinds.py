@@ -1,0 +1,217 @@
+"""What kind of column values speak of: the rules of ``likelihood="auto"``."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from sklearn_vae.likelihoods import (
+    NAMED,
+    Bernoulli,
+    Categorical,
+    Counts,
+    Gaussian,
+    Likelihood,
+    LogNormal,
+    NegativeBinomial,
+    Ordinal,
+    Poisson,
+    Spiked,
+)
+
+# A table this small does not show whether two values are all that a column can have,
+# unless they are 0 and 1.
+FEWEST_ROWS_FOR_BINARY = 10
+
+# Values of one column that differ by a smaller share of themselves are one value.
+ROUNDING = 8 * float(np.finfo(np.float64).eps)
+
+# Nats per value by which a log-normal distribution must be better than a normal one for a
+# column to be taken as positive: its values then span orders of magnitude.
+GAIN_OF_LOGS = 1.5
+# Nats per value by which a distribution of counts must be better than a rounded normal one.
+GAIN_OF_COUNTS = 0.05
+# Larger counts are as good as real numbers.
+LARGEST_COUNT = 1000
+# Nats per value that probabilities of common values have to gain, and what is common: a
+# share of the rows, of so many values at the most.
+GAIN_OF_SPIKES = 0.1
+COMMON_FROM = 0.02
+MOST_SPIKES = 12
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What a column says of itself, beside its values.
+
+    Attributes
+    ----------
+    name : str or int
+        The column's name or number.
+    is_integer : bool, default=False
+        Whether its type is that of integers.
+    n_classes : int or None
+        Number of its categories, where it has any; its values are then 0, 1, and so on.
+    is_ordered : bool, default=False
+        Whether the categories have an order.
+    """
+
+    name: str | int
+    is_integer: bool = False
+    n_classes: int | None = None
+    is_ordered: bool = False
+
+
+def kind_of(
+    values: np.ndarray, weight: np.ndarray | None, total: float, wish: Any, signs: Signs
+) -> Likelihood | None:
+    """Find out what a column is.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n,)
+        Its values that are there, in X's units.
+    weight : ndarray of shape (n,) or None
+        What each counts.
+    total : float
+        What all rows of the table count.
+    wish : Likelihood, type of Likelihood or None
+        What the user says that it is.
+    signs : Signs
+        What its type says.
+
+    Returns
+    -------
+    Likelihood or None
+        None for a column of one value or none at all, of which nothing is to be learned.
+    """
+    if len(values) == 0 or same(values.min(), values.max()):
+        return None
+    if wish is not None:
+        return _as_wished(values, wish, signs)
+    if signs.n_classes is not None:
+        if signs.n_classes == 2:
+            return Bernoulli()
+        return Ordinal(signs.n_classes) if signs.is_ordered else Categorical(signs.n_classes)
+    low, high = values.min(), values.max()
+    bits = low == 0 and high == 1
+    two_valued = bool(((values == low) | (values == high)).all())
+    if two_valued and (bits or round(total) >= FEWEST_ROWS_FOR_BINARY):
+        return Bernoulli()
+    if signs.is_integer:
+        return _kind_of_integers(values, weight)
+    if low > 0 and _gain_of_logs(values, weight) > GAIN_OF_LOGS:
+        return LogNormal()
+    return Gaussian()
+
+
+def spikes_of(values: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """Values that are common, in order: at least the commonest one."""
+    found, place = np.unique(values, return_inverse=True)
+    share = np.bincount(place, weight) / (len(values) if weight is None else weight.sum())
+    order = np.argsort(-share, kind="stable")[:MOST_SPIKES]
+    common = order[share[order] >= COMMON_FROM]
+    return np.sort(found[common if len(common) else order[:1]])
+
+
+def same(low: float, high: float) -> bool:
+    """Whether two values differ by no more than rounding."""
+    with np.errstate(over="ignore"):
+        return bool(high - low <= ROUNDING * max(abs(low), abs(high)))
+
+
+def _as_wished(values: np.ndarray, wish: Any, signs: Signs) -> Likelihood:
+    """Check that values are such as a likelihood can have."""
+    kind = wish if isinstance(wish, type) else type(wish)
+    name = next(name for name, known in NAMED.items() if known is kind)
+    others = "'auto'" if issubclass(kind, Gaussian) else "'gaussian' or 'auto'"
+    asked = f"likelihood={name!r} needs column {signs.name!r} to have"
+    low, high = values.min(), values.max()
+
+    def refuse(what: str, found: str) -> None:
+        raise ValueError(f"{asked} {what}, but it has {found}; use {others} for it.")
+
+    if issubclass(kind, Bernoulli):
+        other = values[(values != low) & (values != high)]
+        if len(other):
+            refuse("two values", f"{low.item()!r}, {other[0].item()!r} and {high.item()!r}")
+    elif issubclass(kind, LogNormal) and low <= 0:
+        refuse("values above 0", f"{low.item()!r}")
+    elif issubclass(kind, Counts):
+        broken = values[(values < 0) | (values != np.rint(values))]
+        if len(broken):
+            refuse("whole numbers of 0 or more", f"{broken[0].item()!r}")
+    elif issubclass(kind, Categorical | Ordinal):
+        n_classes = signs.n_classes or len(np.unique(values))
+        if not isinstance(wish, type) and wish.n_classes != n_classes:
+            refuse(f"{wish.n_classes} classes", f"{n_classes}")
+        if n_classes == 2:
+            return Bernoulli()
+        return kind(n_classes)
+    elif issubclass(kind, Spiked):
+        return Spiked(len(spikes_of(values, None)))
+    elif signs.n_classes is not None and not signs.is_ordered and signs.n_classes > 2:
+        refuse("numbers", "categories without an order")
+    if not isinstance(wish, type):
+        return wish
+    return kind()
+
+
+def _gain_of_logs(values: np.ndarray, weight: np.ndarray | None) -> float:
+    """Nats per value by which a log-normal distribution is better than a normal one."""
+    logs = np.log(values.astype(np.float64))
+    logs -= np.average(logs, weights=weight)
+    relative = np.exp(np.clip(logs, None, 300))  # to the geometric mean: no square overflows
+    relative -= np.average(relative, weights=weight)
+    variances = (np.average(np.square(part), weights=weight) for part in (relative, logs))
+    return float(0.5 * np.subtract(*np.log([*variances])))
+
+
+def _kind_of_integers(values: np.ndarray, weight: np.ndarray | None) -> Likelihood:
+    """Compare distributions: normal and rounded, of counts, and with common values."""
+    values = values.astype(np.float64)
+    kind: Likelihood = Gaussian()
+    best = np.average(_log_of_rounded(values, weight, values), weights=weight)
+    if values.min() >= 0 and values.max() <= LARGEST_COUNT:
+        count, log_prob = _count(values, weight)
+        of_counts = np.average(log_prob, weights=weight)
+        if of_counts > best + GAIN_OF_COUNTS:
+            kind, best = count, of_counts
+    spikes = spikes_of(values, weight)
+    if np.average(_log_of_spikes(values, weight, spikes), weights=weight) > best + GAIN_OF_SPIKES:
+        return Spiked(len(spikes))
+    return kind
+
+
+def _log_of_rounded(values: np.ndarray, weight: np.ndarray | None, asked: np.ndarray) -> np.ndarray:
+    """Log-probabilities by a normal distribution, rounded, with the values' moments."""
+    mean = np.average(values, weights=weight)
+    variance = np.average(np.square(values - mean), weights=weight)
+    normal = stats.norm(mean, max(np.sqrt(variance), 0.5))
+    return np.log(np.maximum(normal.cdf(asked + 0.5) - normal.cdf(asked - 0.5), 1e-300))
+
+
+def _count(values: np.ndarray, weight: np.ndarray | None) -> tuple[Likelihood, np.ndarray]:
+    """A distribution of counts with the values' moments, and their log-probabilities."""
+    mean = np.average(values, weights=weight)
+    overflow = np.average(np.square(values - mean), weights=weight) - mean
+    # next to Poisson's, a variance that is a tenth larger is chance or little more
+    if overflow > 0.1 * mean:
+        shape = mean**2 / overflow
+        return NegativeBinomial(), stats.nbinom.logpmf(values, shape, shape / (shape + mean))
+    return Poisson(), stats.poisson.logpmf(values, mean)
+
+
+def _log_of_spikes(values: np.ndarray, weight: np.ndarray | None, spikes: np.ndarray) -> np.ndarray:
+    """Log-probabilities by the shares of common values, the others normal and rounded."""
+    counts = np.ones(len(values)) if weight is None else weight
+    place = np.searchsorted(spikes, values).clip(max=len(spikes) - 1)
+    is_common = spikes[place] == values
+    share = np.bincount(place, counts * is_common, len(spikes)) / counts.sum()
+    log_prob = np.log(share[place])
+    rest = ~is_common
+    if rest.any():
+        left = np.log(counts[rest].sum() / counts.sum())
+        log_prob[rest] = left + _log_of_rounded(values[rest], counts[rest], values[rest])
+    return log_prob

@@ -1,0 +1,126 @@
+"""Columns of several kinds side by side."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sklearn_vae.likelihoods.kind import Likelihood, Parameters
+
+
+class Columnwise:
+    """Columns of several kinds side by side; given z they are independent.
+
+    Parameters
+    ----------
+    blocks : sequence of (likelihood, n)
+        Kinds, and how many neighbouring columns are of each, in the order in which they
+        stand in x.
+    """
+
+    def __init__(self, blocks: Sequence[tuple[Likelihood, int]]):
+        self.blocks = tuple(blocks)
+        self.widths = [n * kind.width for kind, n in self.blocks]
+        self.n_columns = sum(self.widths)
+        # how many numbers the decoder gives, and how many do not depend on z
+        self.n_of_z, self.n_free = sum(self._sizes(of_z=True)), sum(self._sizes(of_z=False))
+
+    def split(self, of_z: Tensor, free: Tensor) -> list[list[Tensor]]:
+        """Cut the decoder's numbers and the free ones into each block's parameters."""
+        of_z_parts = iter(of_z.split(self._sizes(of_z=True), dim=-1))
+        free_parts = iter(free.split(self._sizes(of_z=False), dim=-1))
+        return [
+            [next(of_z_parts if depends else free_parts) for depends in kind.of_z]
+            for kind, _ in self.blocks
+        ]
+
+    def log_prob(
+        self, params: Sequence[Parameters], x: Tensor, observed: Tensor | None = None
+    ) -> Tensor:
+        """Log-density of the rows, summed over columns: (..., n_columns) -> (...).
+
+        Of rows with missing cells, ``observed`` (..., n) says which values are there; the
+        density is that of these.
+        """
+        if observed is not None:
+            return (self.by_column(params, x) * observed).sum(-1)
+        parts = [
+            kind.log_prob(own, x_own)
+            for (kind, _), own, x_own in zip(self.blocks, params, self.cut(x), strict=True)
+        ]
+        return sum(parts[1:], parts[0])
+
+    def log_prior(self, params: Sequence[Parameters], scale: Tensor) -> Tensor:
+        """Log-density of one more row whose residuals are ``scale``: (...)."""
+        parts = [
+            kind.log_prior(own, own_scale)
+            for (kind, _), own, own_scale in zip(self.blocks, params, self.cut(scale), strict=True)
+        ]
+        return sum(parts[1:], parts[0])
+
+    def mean(self, params: Sequence[Parameters]) -> Tensor:
+        """Mean of p(x|z): (..., n_columns)."""
+        pairs = zip(self.blocks, params, strict=True)
+        return torch.cat([kind.mean(own) for (kind, _), own in pairs], dim=-1)
+
+    def pooled(self, params: Sequence[Parameters], share: Tensor) -> Tensor:
+        """Mean over draws of z as well, with weights (M, K, B): (B, n_columns)."""
+        pairs = zip(self.blocks, params, strict=True)
+        return torch.cat([kind.pooled(own, share) for (kind, _), own in pairs], dim=-1)
+
+    def by_column(self, params: Sequence[Parameters], x: Tensor) -> Tensor:
+        """Log-density of each value: (..., n_columns) -> (..., n)."""
+        parts = [
+            kind.by_column(own, x_own)
+            for (kind, _), own, x_own in zip(self.blocks, params, self.cut(x), strict=True)
+        ]
+        return torch.cat(parts, dim=-1)
+
+    def cdf(self, params: Sequence[Parameters], x: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities of less than x, and of x itself, column by column: (..., n)."""
+        parts = [
+            kind.cdf(own, x_own)
+            for (kind, _), own, x_own in zip(self.blocks, params, self.cut(x), strict=True)
+        ]
+        below, at = zip(*parts, strict=True)
+        return torch.cat(below, dim=-1), torch.cat(at, dim=-1)
+
+    def sample(self, params: Sequence[Parameters], generator: torch.Generator) -> Tensor:
+        """Rows drawn from p(x|z): (..., n_columns)."""
+        pairs = zip(self.blocks, params, strict=True)
+        return torch.cat([kind.sample(own, generator) for (kind, _), own in pairs], dim=-1)
+
+    def start(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Slopes (l, n_of_z), offsets (n_of_z) and free offsets (n_free) to start with."""
+        slopes, offsets, free = [loadings[:, :0]], [loc[:0]], [loc[:0]]
+        cuts = zip(self.blocks, self.cut(loadings), self.cut(loc), self.cut(scale), strict=True)
+        for (kind, _), *own in cuts:
+            for depends, (slope, offset) in zip(kind.of_z, kind.start(*own), strict=True):
+                if depends:
+                    slopes.append(slope)
+                    offsets.append(offset)
+                else:
+                    free.append(offset)
+        return torch.cat(slopes, dim=1), torch.cat(offsets), torch.cat(free)
+
+    def cut(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Cut columns into the blocks' own."""
+        return x.split(self.widths, dim=-1)
+
+    def observed(self, x: Tensor) -> Tensor:
+        """Which values of x are there, those that are not being NaN: (..., n_columns) -> (..., n).
+
+        A value's numbers are there together or not at all.
+        """
+        firsts = (
+            own[..., :: kind.width] for (kind, _), own in zip(self.blocks, self.cut(x), strict=True)
+        )
+        return ~torch.cat([*firsts], dim=-1).isnan()
+
+    def _sizes(self, *, of_z: bool) -> list[int]:
+        return [
+            n * size
+            for kind, n in self.blocks
+            for depends, size in zip(kind.of_z, kind.sizes, strict=True)
+            if depends is of_z
+        ]

@@ -1,0 +1,89 @@
+"""What every kind of column answers to."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+Parameters = Sequence[Tensor]
+
+
+class Likelihood:
+    """p(x|z) of columns of one kind, independent given z.
+
+    Likelihoods are values: they hold no weights. Their parameters come from the decoder
+    or, where one does not depend on z, from the model. The last axis of every tensor is the
+    columns', each of which takes as many neighbouring places as it has numbers. Every kind
+    has the same verbs in the same order; a reader who has read one has read all.
+
+    Attributes
+    ----------
+    link : {"identity", "log", "root"}
+        What is done to values of X before they are scaled.
+    """
+
+    link: ClassVar[str] = "identity"
+
+    @property
+    def width(self) -> int:
+        """Numbers by which the model sees one value."""
+        return 1
+
+    @property
+    def of_z(self) -> tuple[bool, ...]:
+        """For each parameter, whether it is a function of z."""
+        raise NotImplementedError
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """For each parameter, how many numbers it has per column."""
+        return (1,) * len(self.of_z)
+
+    def by_column(self, params: Parameters, x: Tensor) -> Tensor:
+        """Log-density of each value: (..., n width) -> (..., n)."""
+        raise NotImplementedError
+
+    def log_prob(self, params: Parameters, x: Tensor) -> Tensor:
+        """Log-density of the rows, summed over columns: (..., n width) -> (...)."""
+        return self.by_column(params, x).sum(-1)
+
+    def log_prior(self, params: Parameters, scale: Tensor) -> Tensor:
+        """Log-density of one more row whose residual is ``scale``: (..., n), (n) -> (...).
+
+        A probability has no scale that could collapse: no prior.
+        """
+        return params[0].new_zeros(params[0].shape[:-1])
+
+    def mean(self, params: Parameters) -> Tensor:
+        """Mean of p(x|z): (..., n width)."""
+        raise NotImplementedError
+
+    def pooled(self, params: Parameters, share: Tensor) -> Tensor:
+        """Mean over draws of z as well, with weights (M, K, B): (M, K, B, n width) -> (B, ...)."""
+        return (share.unsqueeze(-1) * self.mean(params)).sum((0, 1))
+
+    def cdf(self, params: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities of less than x, and of x itself: (..., n width) -> (..., n), twice."""
+        raise NotImplementedError
+
+    def sample(self, params: Parameters, generator: torch.Generator) -> Tensor:
+        """Rows drawn from p(x|z): (..., n width)."""
+        raise NotImplementedError
+
+    def start(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Slope in z and offset of each parameter that make x about loc + z @ loadings."""
+        raise NotImplementedError
+
+
+def uniform_like(value: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw numbers between 0 and 1, where and as ``value`` is."""
+    drawn = torch.rand(value.shape, generator=generator, dtype=value.dtype)
+    return drawn.to(value.device)
+
+
+def chosen_like(probability: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw numbers of classes by their probabilities: (..., K) -> (...)."""
+    ends = probability.cumsum(-1)[..., :-1].contiguous()
+    place = uniform_like(probability[..., 0], generator)
+    return torch.searchsorted(ends, place.unsqueeze(-1).contiguous(), right=True).squeeze(-1)

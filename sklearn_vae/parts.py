@@ -1,0 +1,175 @@
+"""Rows of which a part is known: where their codes lie, what they weigh, and the rest of them.
+
+An encoder has learned from whole rows, or from rows with other holes. So codes of rows with
+holes are not drawn from q(z|x) alone but from a normal distribution that is fitted, row by
+row, to the posterior of what is known, which in a linear model it equals.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sklearn_vae.model import VAE
+from sklearn_vae.priors import HALF_LOG_2PI
+
+# Newton steps towards the likeliest code, and the shares of each that are tried.
+N_STEPS = 6
+SHARES = (1.0, 0.5, 0.2, 0.05, 0.0)
+# Distance over which gradients are compared for the curvature.
+REACH = 1e-2
+# The posterior is never taken for wider than this many times the prior.
+WIDEST = 1.5
+# How many times as wide as the fitted distribution the draws are.
+WIDENING = 1.2
+# One in so many draws is from a wide normal distribution around 0, in case that the
+# posterior has a second mode.
+ONE_IN = 8
+WIDE = 1.2
+
+
+class Fit(NamedTuple):
+    """A normal distribution of codes for each row.
+
+    Attributes
+    ----------
+    loc : Tensor of shape (M, B, l)
+        The likeliest codes.
+    axes : Tensor of shape (M, B, l, l)
+        Columns are the axes along which the dimensions are independent.
+    scale : Tensor of shape (M, B, l)
+        Standard deviations along them.
+    """
+
+    loc: Tensor
+    axes: Tensor
+    scale: Tensor
+
+    def draw(self, noise: Tensor) -> Tensor:
+        """Codes of standard normal draws: (M or 1, K, 1, l) -> (M, K, B, l)."""
+        along = (noise * self.scale.unsqueeze(1)).unsqueeze(-1)  # (M, K, B, l, 1)
+        return self.loc.unsqueeze(1) + (self.axes.unsqueeze(1) @ along).squeeze(-1)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density in nats of codes: (M, K, B, l) -> (M, K, B)."""
+        apart = (z - self.loc.unsqueeze(1)).unsqueeze(-1)
+        along = (self.axes.mT.unsqueeze(1) @ apart).squeeze(-1) / self.scale.unsqueeze(1)
+        return (-0.5 * along.square() - self.scale.log().unsqueeze(1) - HALF_LOG_2PI).sum(-1)
+
+
+class Completion:
+    """Weighted codes of rows with holes.
+
+    Parameters
+    ----------
+    model : VAE
+        The model.
+    x : Tensor of shape (M, B, n_columns)
+        Rows, missing cells of which are NaN.
+    noise : Tensor of shape (1, K, 1, l)
+        Standard normal draws, shared by the rows.
+
+    Attributes
+    ----------
+    z : Tensor of shape (M, K, B, l)
+        The codes.
+    log_weight : Tensor of shape (M, K, B)
+        Logarithms of p(x|z) p(z) over the density that the codes were drawn from, x being
+        what is known of the rows. Their mean is p(x).
+    """
+
+    def __init__(self, model: VAE, x: Tensor, noise: Tensor):
+        self.model = model
+        self.likelihood, self.latent = model.likelihood, model.latent()
+        self.observed = self.likelihood.observed(x).unsqueeze(1)  # (M, 1, B, n)
+        self.x = x.nan_to_num().unsqueeze(1)  # (M, 1, B, n_columns)
+        self.fit = self._fitted(model.posterior.mean(model.encode(self._seen(x))))
+        is_wide = torch.arange(noise.shape[1], device=noise.device) % ONE_IN == ONE_IN - 1
+        self.z = torch.where(is_wide.view(-1, 1, 1), WIDE * noise, self.fit.draw(WIDENING * noise))
+        self.log_weight = self._log_joint(self.z) - self._log_proposal(
+            float(is_wide.double().mean())
+        )
+
+    def _seen(self, x: Tensor) -> Tensor:
+        """Rows as the encoder can take them."""
+        if self.model.filler is not None:
+            return x
+        centre = x.new_zeros(len(x), 1, 1, self.model.architecture.n_components)
+        loc = self.likelihood.mean(self.model.decode(centre))[:, 0]  # (M, 1, n_columns)
+        return torch.where(x.isnan(), loc, x)
+
+    def _log_joint(self, z: Tensor) -> Tensor:
+        """Log p(x|z) p(z): (M, K, B, l) -> (M, K, B)."""
+        log_prob = self.likelihood.log_prob(self.model.decode(z), self.x, self.observed)
+        return log_prob + self.latent.log_prob(z)
+
+    def _log_proposal(self, share: float) -> Tensor:
+        """Log-density that the codes were drawn from: (M, K, B)."""
+        n_components = self.z.shape[-1]
+        own = Fit(self.fit.loc, self.fit.axes, WIDENING * self.fit.scale).log_prob(self.z)
+        if share == 0:
+            return own
+        squares = (self.z / WIDE).square().sum(-1)
+        wide = -0.5 * squares - n_components * (HALF_LOG_2PI + math.log(WIDE))
+        return torch.logaddexp(own + math.log(1 - share), wide + math.log(share))
+
+    def _fitted(self, z: Tensor) -> Fit:
+        """Walk from codes (M, B, l) to the likeliest ones, and look how sharp they are."""
+        for _ in range(N_STEPS):
+            slope, axes, precision = self._curved(z)
+            step = (axes @ ((axes.mT @ slope) / precision.unsqueeze(-1))).squeeze(-1)
+            tried = torch.stack([z + share * step for share in SHARES], dim=1)  # (M, S, B, l)
+            best = self._log_joint(tried).nan_to_num(nan=-math.inf).argmax(1)  # (M, B)
+            z = tried.gather(1, best[:, None, :, None].expand(-1, 1, -1, z.shape[-1]))[:, 0]
+        _, axes, precision = self._curved(z)
+        return Fit(z, axes, precision.rsqrt())
+
+    def _curved(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Slope (M, B, l, 1) of the log-density of codes, and axes and sizes of its curvature."""
+        n_components = z.shape[-1]
+        reach = REACH * torch.eye(n_components, dtype=z.dtype, device=z.device).unsqueeze(1)
+        around = torch.cat([z.unsqueeze(1) + reach, z.unsqueeze(1) - reach], dim=1)
+        with torch.enable_grad():
+            around = around.detach().requires_grad_()
+            (slopes,) = torch.autograd.grad(self._log_joint(around).sum(), around)
+        ahead, behind = slopes.split(n_components, dim=1)  # (M, l, B, l) each
+        curvature = (behind - ahead).movedim(1, 2) / (2 * REACH)  # (M, B, l, l)
+        sizes, axes = torch.linalg.eigh(0.5 * (curvature + curvature.mT))
+        slope = 0.5 * (ahead + behind).mean(1).unsqueeze(-1)
+        return slope, axes, sizes.clamp(min=WIDEST**-2)
+
+    # -- what is said of the holes ---------------------------------------------------
+
+    def share(self) -> Tensor:
+        """Weights of the codes, those of all members together 1: (M, K, B)."""
+        return self.log_weight.flatten(0, 1).softmax(0).unflatten(0, self.log_weight.shape[:2])
+
+    def mean(self) -> Tensor:
+        """Mean of each cell given what is known of its row: (B, n_columns)."""
+        return self.likelihood.pooled(self.model.decode(self.z), self.share())
+
+    def sample(self, n_draws: int, generator: torch.Generator) -> Tensor:
+        """Rows drawn given what is known of them: (n_draws, B, n_columns)."""
+        share = self.share().flatten(0, 1).T.contiguous()  # (B, M K)
+        # evenly spread over the codes, as their weights are
+        first = torch.rand(len(share), n_draws, generator=generator, dtype=share.dtype)
+        place = (torch.arange(n_draws) + first) / n_draws
+        ends = share.cumsum(1)
+        chosen = torch.searchsorted(ends, place.to(ends) * ends[:, -1:]).clamp(
+            max=share.shape[1] - 1
+        )
+        order = torch.rand(len(share), n_draws, generator=generator).argsort(1)
+        chosen = chosen.gather(1, order.to(chosen.device))  # no draw is likelier to come first
+        n_codes = self.z.shape[1]
+        member, code = chosen.T // n_codes, chosen.T % n_codes  # (m, B)
+        row = torch.arange(len(share), device=chosen.device)
+        drawn = torch.zeros(
+            *member.shape, self.x.shape[-1], dtype=self.x.dtype, device=self.x.device
+        )
+        z = self.z[member, code, row]  # (m, B, l)
+        params = self.model.decode(z.unsqueeze(0).expand(len(self.z), -1, -1, -1))
+        rows = self.likelihood.sample(params, generator)  # (M, m, B, n_columns)
+        for number in range(len(rows)):
+            drawn = torch.where((member == number).unsqueeze(-1), rows[number], drawn)
+        return drawn

@@ -1,0 +1,71 @@
+"""ONNX: what another runtime computes is what the estimator does, for any number of rows."""
+
+import sys
+
+import numpy as np
+import pytest
+from sklearn.exceptions import NotFittedError
+
+from sklearn_vae import MixturePrior, VAEDensity, VAETransformer, to_onnx
+
+runtime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+SMALL = {"hidden_layer_sizes": (8,), "max_iter": 2, "random_state": 0}
+
+
+def rows(n=300):
+    """Columns of scale 1, 1e-9 and 1e9, with an offset of 1e8, a binary and a constant one."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, 6)) @ np.triu(np.ones((6, 6)))
+    X[:, 1] *= 1e-9
+    X[:, 2] = 1e8 + X[:, 2]
+    X[:, 3] *= 1e9
+    X[:, 4], X[:, 5] = X[:, 4] > 0, 1e5
+    return X
+
+
+MODELS = {
+    "plain": VAETransformer(2, **SMALL),
+    "members": VAETransformer(2, **SMALL, n_init=2, members="all", prior=MixturePrior(3)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("part", ["encoder", "decoder", "score"])
+def test_another_runtime_agrees(name, part):
+    """To 1e-4, for a row and for many, also for values that a column never had."""
+    vae = MODELS[name].fit(rows())
+    model = runtime.InferenceSession(to_onnx(vae, part).SerializeToString())
+    (given,) = model.get_inputs()
+    for n in (1, 57):
+        X = rows(n)
+        X[0, 4], X[-1, 5] = 0.3, 7.0
+        Z = vae.transform(X)
+        expected = {
+            "encoder": Z, "decoder": vae.inverse_transform(Z), "score": vae.score_samples(X)
+        }[part]  # fmt: skip
+        (found,) = model.run(None, {given.name: Z if part == "decoder" else X})
+        scale = rows().std(axis=0).clip(1e-12) if part == "decoder" else 1
+
+        assert found.dtype == np.float64
+        np.testing.assert_allclose(found / scale, expected / scale, rtol=1e-7, atol=1e-4)
+
+
+def test_wrong_wishes_are_refused(monkeypatch):
+    """With what is allowed, and what to install."""
+    vae = VAETransformer(2, **SMALL)
+    with pytest.raises(NotFittedError):
+        to_onnx(vae)
+    vae.fit(rows())
+    with pytest.raises(ValueError, match="part must be one of"):
+        to_onnx(vae, "all")
+    with pytest.raises(ValueError, match="must be a VAETransformer"):
+        to_onnx(VAEDensity())
+    with pytest.raises(ValueError, match="n_draws"):
+        to_onnx(vae, n_draws=0)
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ImportError, match=r"pip install 'sklearn-vae\[onnx\]'"):
+        to_onnx(vae)
