@@ -24,6 +24,8 @@ from sklearn_vae.randomness import Stream, make_generator, sobol_normal, stream_
 CHUNK = 1 << 19
 # Numbers of a kind that exist at once where a row needs many draws.
 CELLS = 1 << 22
+# Rows whose scores by all members exist at once.
+ROWS_TOGETHER = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -440,9 +442,11 @@ class FittedStack:
 
     def log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
         """Log of the weighted mean of the members' densities: (n, n_features) -> (n,)."""
-        scores = [member.log_density(X, n_draws, scrambling) for member in self.members]
-        together = logsumexp(np.stack(scores), axis=0, b=self.weight[:, None])
-        return together.astype(X.dtype, copy=False)
+        together = np.empty(len(X), X.dtype)
+        for rows in gen_batches(len(X), ROWS_TOGETHER):
+            scores = [member.log_density(X[rows], n_draws, scrambling) for member in self.members]
+            together[rows] = logsumexp(np.stack(scores), axis=0, b=self.weight[:, None])
+        return together
 
     def check(self) -> None:
         """Check that all this can be one model, as when it comes from a file."""
