@@ -109,6 +109,7 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
         X = as_array(X)
         if reset:
             self.schema_ = Schema.learn(X) if has_types(X) else None
+            _check_categories(self.schema_)
         if self.schema_ is not None:
             validate_data(self, X, reset=reset, skip_check_array=True)
             if issparse(X) and np.prod(X.shape) > MOST_NUMBERS_IN_DOUBLE:
@@ -156,7 +157,10 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
             ]
             if numbers:
                 self._check_numbers(signs)
-        return Columns.learn(rows, weight, likelihood, names, signs)
+        columns = Columns.learn(rows, weight, likelihood, names, signs)
+        if np.isnan(columns.shift).all():
+            raise ValueError("Every cell of X is missing: there is nothing to learn from.")
+        return columns
 
     def _check_numbers(self, signs: list[Signs]) -> None:
         for own in signs:
@@ -223,6 +227,17 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
             ConvergenceWarning,
             stacklevel=stacklevel + 1,
         )
+
+
+def _check_categories(schema: Schema | None) -> None:
+    """Refuse columns of numbers among which there is text by mistake."""
+    for field in () if schema is None else schema.fields:
+        texts = [own for own in field.categories or () if isinstance(own, str)]
+        if texts and len(texts) < len(field.categories or ()):
+            raise ValueError(
+                f"Column {field.name!r} of X holds text, such as {texts[0]!r}, and numbers. Give "
+                f"numbers (NaN where one is missing), or text alone for categories."
+            )
 
 
 class DensityEstimator(TableEstimator):

@@ -171,7 +171,7 @@ class Fault(Exception):
 
 def fail_at(monkeypatch, place, error):
     """Raise an error at the so-manieth call of a function of the package or of torch's."""
-    from sklearn_vae import columns, correction, fitted, members, start, strangeness
+    from sklearn_vae import columns, correction, fitted, members, neighbours, start
     from sklearn_vae.training import fleet, optimizer, trainer
 
     calls = [0]
@@ -196,8 +196,8 @@ def fail_at(monkeypatch, place, error):
         (members.Members, "load"),
         (optimizer.FlatAdam, "step"),
         (start.Spectrum, "start"),
-        (strangeness.Nearest, "learn"),
-        (strangeness.Nearest, "of"),
+        (neighbours.Nearest, "learn"),
+        (neighbours.Nearest, "of"),
         (trainer.Trainer, "begin"),
         (trainer.Trainer, "validate"),
         (trainer.Trainer, "leave"),

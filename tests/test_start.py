@@ -14,7 +14,7 @@ from sklearn_vae.start import (
     recording_steps,
 )
 
-FIELDS = list(LinearStart.__dataclass_fields__)
+FIELDS = [name for name in LinearStart.__dataclass_fields__ if name != "filler"]
 
 
 def log_density(start, x):
