@@ -4,6 +4,7 @@
     python benchmarks/anomaly.py --quick                      # six small tables, one seed
     python benchmarks/anomaly.py --settings clean --tables wine,glass --param "score='neighbours'"
     python benchmarks/anomaly.py --no-ours --detectors ECOD,COPOD,HBOS    # fill the cache
+    python benchmarks/anomaly.py --keep ours --methods all --choose       # choose honestly
 
 How each figure is obtained:
 
@@ -12,13 +13,20 @@ How each figure is obtained:
 - Setting `clean`: train on one half of the normal rows, test on the other half and all anomalies.
   Setting `contaminated`: train on 70 % of all rows, anomalies included, test on the other 30 %.
   Of both parts no more than `--max-rows` rows are used, drawn by seed with the share of anomalies
-  that the part has, but ten anomalies at least, if there are ten.
+  that the part has, but ten anomalies at least, if there are ten (`--fewest-anomalies`).
 - Columns are standardised by the training rows.
 - A figure is the area under the ROC curve (AUROC) or the average precision (AP), times 100, on
   the test rows, averaged over the seeds.
 - "Rank" is the mean over tables of a detector's rank by that figure, 1 for the best. "Wins" counts
   tables against a rival by mean over seeds; a difference below 0.05 is a tie. The interval behind a
   mean difference holds 95 % of its means over tables drawn with replacement (10,000 draws).
+- `--choose` says whether the default is a choice that holds. The tables are halved by chance, 1,000
+  times. On one half the best rival is chosen by its mean, and the best of our methods by
+  consistency: mean difference from that rival over its standard deviation. On the other half both
+  the default and the method chosen are compared with the rival chosen, and the default with the
+  rival that is best there.
+- With `--methods`, a table is fitted once per seed, and all methods score with its autoencoders,
+  which do not depend on the method; only the first method's seconds hold the fit.
 - CPU seconds (`time.process_time`, one thread) hold fit and scoring. A process's first fit by torch
   also holds what torch imports then, about a second.
 
@@ -35,6 +43,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +66,15 @@ TABLES = (
     "glass,http,landsat,magic.gamma,musk,optdigits,satellite,satimage-2,smtp,vowels,wine"
 )
 QUICK_TABLES = "Hepatitis,Ionosphere,WBC,glass,vowels,wine"
+EVERY_METHOD = (
+    "auto,neighbours,latent,masked,denoising,reconstruction,elbo,reconstruction_probability,"
+    "log_likelihood"
+)
 FEWEST_ANOMALIES = 10
+FEWEST_TO_HALVE = 6  # tables: a spread takes more than one or two
 TIE = 0.05
 DRAWS = 10_000
+HALVINGS = 1000
 
 Scores = np.ndarray  # (n_test,), higher is stranger
 Detector = Callable[[np.ndarray, np.ndarray, int], Scores]  # train, test, seed
@@ -112,29 +127,59 @@ RIVALS: dict[str, Detector] = {
     "PyOD AutoEncoder": pyod("auto_encoder", "AutoEncoder", seeded=True, verbose=0),
     "PyOD VAE": pyod("vae", "VAE", seeded=True, verbose=0),
 }
-SLOW = ("PyOD AutoEncoder", "PyOD VAE")  # only when they are asked for
 
 
-def ours(param: dict[str, Any], setting: str) -> Detector:
-    """Our detector; the setting is the one thing it is told."""
+class Ours:
+    """Our detector; the setting is the one thing it is told. The last fit serves all methods."""
 
-    def scores(train: np.ndarray, test: np.ndarray, seed: int) -> Scores:
+    def __init__(self, param: dict[str, Any], setting: str):
+        self.told = {"novelty": setting == "clean", **param}
+        self.rows: np.ndarray | None = None
+
+    def by(self, method: str) -> Detector:
+        def scores(train: np.ndarray, test: np.ndarray, seed: int) -> Scores:
+            self._fit(train, seed)
+            return -self._with(method).score_samples(test)
+
+        return scores
+
+    def _fit(self, train: np.ndarray, seed: int) -> None:
         import torch
 
         from sklearn_vae import VAEOutlierDetector
 
+        if self.rows is train:
+            return
         torch.set_num_threads(1)
-        told = {"novelty": setting == "clean", "random_state": seed, **param}
-        return -VAEOutlierDetector(**told).fit(train).score_samples(test)
+        self.rows = train
+        self.fitted = VAEOutlierDetector(**{"random_state": seed, **self.told}).fit(train)
 
-    return scores
+    def _with(self, method: str) -> Any:
+        """The detector that a fit with this method would have given, but for its threshold."""
+        from sklearn_vae.designs import METHODS
+
+        if method != self.fitted.method:
+            measure = METHODS[method][0 if self.told["novelty"] else 1]()
+            self.fitted.measure_ = measure.learn(self.fitted._reference_rows())
+            self.fitted.method = method
+        return self.fitted
+
+
+def ours(args: argparse.Namespace, setting: str) -> dict[str, Detector]:
+    """Our detectors by label: the default has none but the one given."""
+    label, fits = args.keep or "ours", Ours(args.param, setting)
+    return {
+        label if method == "auto" else f"{label}: {method}": fits.by(method)
+        for method in args.methods
+    }
 
 
 # Rows
 
 
+@lru_cache(maxsize=1)
 def rows_of(
-    name: str, setting: str, seed: int, max_rows: int
+    name: str, setting: str, seed: int, max_rows: int, fewest: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Training rows, test rows and whether each of these is an anomaly."""
     with np.load(DATA / "adbench" / f"{name}.npz") as file:
@@ -147,20 +192,22 @@ def rows_of(
     else:
         order = rng.permutation(len(y))
         train, test = np.split(order, [int(0.7 * len(y))])
-    train, test = (some_of(part, y, max_rows, rng) for part in (train, test))
+    train, test = (some_of(part, y, max_rows, fewest, rng) for part in (train, test))
     scaler = StandardScaler().fit(X[train])
 
     return scaler.transform(X[train]), scaler.transform(X[test]), y[test]
 
 
-def some_of(rows: np.ndarray, y: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+def some_of(
+    rows: np.ndarray, y: np.ndarray, most: int, fewest: int, rng: np.random.Generator
+) -> np.ndarray:
     """At most so many of the rows, with their share of anomalies."""
     rows = rng.permutation(rows)
     if len(rows) <= most:
         return rows
     anomalies, normal = rows[y[rows]], rows[~y[rows]]
     share = round(most * len(anomalies) / len(rows))
-    n_anomalies = max(share, min(len(anomalies), FEWEST_ANOMALIES))
+    n_anomalies = max(share, min(len(anomalies), fewest))
 
     return np.concatenate([anomalies[:n_anomalies], normal[: most - n_anomalies]])
 
@@ -174,12 +221,12 @@ def run(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for setting in args.settings:
         detectors: dict[str, Detector] = {name: RIVALS[name] for name in args.detectors}
         if not args.no_ours:
-            detectors[label] = ours(args.param, setting)
+            detectors |= ours(args, setting)
         for table in args.tables:
             for seed in args.seeds:
                 for name, detector in detectors.items():
-                    keeps = name != label or bool(args.keep)
-                    place = (table, setting, seed, args.max_rows)
+                    keeps = not name.startswith(label) or bool(args.keep)
+                    place = (table, setting, seed, args.max_rows, args.fewest_anomalies)
                     figures = result(name, detector, place, keeps=keeps)
                     if figures is not None:
                         where = {"setting": setting, "table": table, "seed": seed}
@@ -187,10 +234,11 @@ def run(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def result(
-    name: str, detector: Detector, place: tuple[str, str, int, int], *, keeps: bool
+    name: str, detector: Detector, place: tuple[str, str, int, int, int], *, keeps: bool
 ) -> dict[str, float] | None:
     """Take a result from the cache, or compute it; None if its package is not there."""
-    key = f"v{PROTOCOL}/{name}/" + "/".join(map(str, place))
+    usual = place[-1] == FEWEST_ANOMALIES
+    key = f"v{PROTOCOL}/{name}/" + "/".join(map(str, place[:-1] if usual else place))
     kept = json.loads(CACHE.read_text()) if CACHE.exists() else {}
     if keeps and key in kept:
         return kept[key]
@@ -203,7 +251,7 @@ def result(
     except ImportError:
         return None
     seconds = time.process_time() - start
-    scores = np.nan_to_num(scores, nan=np.inf, posinf=1e300, neginf=-1e300)
+    scores = np.nan_to_num(scores.astype(np.float64), nan=np.inf, posinf=1e300, neginf=-1e300)
     figures = {
         "AUROC": 100 * float(roc_auc_score(is_anomaly, scores)),
         "AP": 100 * float(average_precision_score(is_anomaly, scores)),
@@ -264,19 +312,70 @@ def differences(means: pd.DataFrame, first: str) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
+def choose(records: pd.DataFrame, first: str) -> None:
+    """Choose among methods on half of the tables and confirm on the other, many times."""
+    for setting, own in records.groupby("setting", sort=False):
+        for measure in ("AUROC", "AP"):
+            means = own.pivot_table(index="table", columns="detector", values=measure, sort=False)
+            is_ours = means.columns.str.startswith(first)
+            methods, rivals = means.loc[:, is_ours], means.loc[:, ~is_ours]
+            rng = np.random.default_rng(0)
+            found = pd.DataFrame(
+                halving(methods, rivals, first, rng.permutation(len(means)))
+                for _ in range(HALVINGS)
+            )
+            leads = found.drop(columns=["chosen", "rival"])
+            table = pd.DataFrame(
+                {
+                    "mean": leads.mean().map("{:+.2f}".format),
+                    "90 % of halves": [
+                        "{:+.2f} to {:+.2f}".format(*np.quantile(lead, [0.05, 0.95]))
+                        for _, lead in leads.items()
+                    ],
+                    "ahead": (leads > 0).mean().map("{:.0%}".format),
+                }
+            )
+            print_table(f"{setting}, {measure}, on the halves not chosen on", table)
+            for name in ("chosen", "rival"):
+                shares = found[name].value_counts(normalize=True).map("{:.0%}".format)
+                print_table(f"{setting}, {measure}: {name}", shares.to_frame("of halvings"))
+
+
+def halving(
+    methods: pd.DataFrame, rivals: pd.DataFrame, first: str, order: np.ndarray
+) -> dict[str, Any]:
+    """What one half of the tables chooses, and what the other half says of it."""
+    here, there = np.array_split(order, 2)
+    rival = rivals.iloc[here].mean().idxmax()
+    gaps = methods.sub(rivals[rival], axis=0)
+    chosen = (gaps.iloc[here].mean() / gaps.iloc[here].std()).idxmax()
+    best = rivals.iloc[there].mean().max()
+
+    return {
+        "default less the rival chosen": gaps[first].iloc[there].mean(),
+        "default less the best rival there": methods[first].iloc[there].mean() - best,
+        "method chosen less the rival chosen": gaps[chosen].iloc[there].mean(),
+        "chosen": chosen,
+        "rival": rival,
+    }
+
+
 # The command line
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Anomalies found by a VAE and its rivals.")
     add = parser.add_argument
-    usual = ",".join(name for name in RIVALS if name not in SLOW)
+    usual = ",".join(RIVALS)
     add("--settings", default="clean,contaminated", help="one of them or both: %(default)s")
     add("--tables", default=TABLES, help="names with commas between: %(default)s")
     add("--seeds", default="0,1,2", help="seeds of the splits and the detectors: %(default)s")
     add("--max-rows", default=1500, type=int, help="rows to train on, and to test: %(default)s")
     add("--quick", action="store_true", help=f"only {QUICK_TABLES}; only the first seed")
-    add("--detectors", default=usual, help=f"rivals: %(default)s; on request {','.join(SLOW)}")
+    add("--detectors", default=usual, help="rivals: %(default)s")
+    add("--methods", default="auto", help="ours, or all of them: %(default)s")
+    add("--choose", action="store_true", help="choose on half of the tables, confirm on the other")
+    add("--fewest-anomalies", default=FEWEST_ANOMALIES, type=int, help="in a part: %(default)s")
     add("--param", action="append", default=[], type=parameter, metavar="NAME=VALUE")
     add("--keep", metavar="LABEL", help="keep our results, or take them from the cache, by a name")
     add("--no-ours", action="store_true", help="rivals only")
@@ -286,13 +385,18 @@ def main() -> None:
     args.tables = (QUICK_TABLES if args.quick else args.tables).split(",")
     args.seeds = [int(seed) for seed in args.seeds.split(",")][: 1 if args.quick else None]
     args.detectors = [name for name in args.detectors.split(",") if name]
+    args.methods = (EVERY_METHOD if args.methods == "all" else args.methods).split(",")
     args.param = dict(args.param)
+    if args.choose and len(args.tables) < FEWEST_TO_HALVE:
+        parser.error(f"--choose halves the tables, and takes {FEWEST_TO_HALVE} of them at least")
 
     with threadpool_limits(1):
         records = pd.DataFrame(run(args))
     if records.empty:
         parser.exit(message="nothing to show: no detector's package is there\n")
     report(records, args.keep or "ours")
+    if args.choose:
+        choose(records, args.keep or "ours")
     if args.json:
         records.to_json(args.json, orient="records", indent=1)
 

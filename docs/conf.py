@@ -40,7 +40,7 @@ if any(EXAMPLES.glob("plot_*.py")):
         "examples_dirs": str(EXAMPLES),
         "gallery_dirs": "gallery",
         "filename_pattern": r"/plot_",
-        "ignore_pattern": r"/(?!plot_)",
+        "ignore_pattern": r"(^|/)(?!plot_)[^/]*$",
         "show_memory": False,
     }
 

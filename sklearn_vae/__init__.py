@@ -28,8 +28,9 @@ if TYPE_CHECKING:
         Spiked,
         StudentT,
     )
-    from sklearn_vae.objectives import IWAE, WarmUp
+    from sklearn_vae.objectives import IWAE, Trimmed, WarmUp
     from sklearn_vae.outlier import VAEOutlierDetector
+    from sklearn_vae.persistence import load
     from sklearn_vae.priors import MixturePrior, StandardNormal, VampPrior
     from sklearn_vae.search import VAESearchCV
     from sklearn_vae.transformer import VAETransformer
@@ -49,6 +50,7 @@ __all__ = [
     "Spiked",
     "StandardNormal",
     "StudentT",
+    "Trimmed",
     "VAEDensity",
     "VAEImputer",
     "VAEOutlierDetector",
@@ -59,6 +61,7 @@ __all__ = [
     "active_units",
     "calibration",
     "kl_per_unit",
+    "load",
     "train_validation_gap",
     "warn_of_collapse",
 ]
@@ -77,6 +80,7 @@ _HOME = {
     "VAEImputer": "sklearn_vae.imputer",
     "MixturePrior": "sklearn_vae.priors",
     "StandardNormal": "sklearn_vae.priors",
+    "Trimmed": "sklearn_vae.objectives",
     "VAEDensity": "sklearn_vae.density",
     "VAEOutlierDetector": "sklearn_vae.outlier",
     "VAESearchCV": "sklearn_vae.search",
@@ -86,6 +90,7 @@ _HOME = {
     "active_units": "sklearn_vae.diagnostics",
     "calibration": "sklearn_vae.diagnostics",
     "kl_per_unit": "sklearn_vae.diagnostics",
+    "load": "sklearn_vae.persistence",
     "train_validation_gap": "sklearn_vae.diagnostics",
     "warn_of_collapse": "sklearn_vae.diagnostics",
 }

@@ -5,13 +5,16 @@ from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae.callbacks import Report, with_callbacks
 from sklearn_vae.checks import (
     CONSTRAINTS,
     all_or_nothing,
+    as_array,
     check_callbacks,
+    check_checkpoint,
     check_one_member,
     check_random_state,
     check_shapes,
@@ -22,7 +25,7 @@ from sklearn_vae.checks import (
     widths_of,
 )
 from sklearn_vae.columns import Columns, rows_with_holes
-from sklearn_vae.device import resolve_device
+from sklearn_vae.device import device_to_score_on
 from sklearn_vae.estimator import (
     FEWEST_ROWS_TO_VALIDATE,
     FEWEST_STEPS,
@@ -33,13 +36,15 @@ from sklearn_vae.factors import n_factors
 from sklearn_vae.fitted import FittedVAE
 from sklearn_vae.holes import n_factors_for
 from sklearn_vae.model import VAE, Architecture
-from sklearn_vae.objectives import Checked, Constant, Schedule
+from sklearn_vae.objectives import Checked, Constant, Schedule, Trimmed
 from sklearn_vae.randomness import draw_seed
 from sklearn_vae.training import (
     Fit,
     Fitted,
     Plan,
     Table,
+    Witness,
+    checkpoint_at,
     fit_all,
     history_of,
     launch,
@@ -51,6 +56,13 @@ USUAL_COMPONENTS = 8
 ROWS_PER_COMPONENT = 20
 # Rows in which factors are looked for.
 ROWS_FOR_FACTORS = 1 << 17
+# With robust=True, the share of each batch that is left out in the screening, its iterations,
+# and the standard deviations below the median score, by the median absolute deviation, from
+# which on a row is an outlier: scores of whole tables are skew.
+TRIMMED_SHARE = 0.3
+SCREENING_ITERATIONS = 40
+FARTHEST_SCORE = 6.0
+MAD_TO_SD = 1.4826
 # Weighted codes per row by which holes are filled.
 IMPUTE_DRAWS = 256
 
@@ -80,6 +92,7 @@ class BaseVAE(DensityEstimator):
         handle_unknown: str,
         prior: Any,
         objective: Any,
+        robust: bool,
         beta: Any,
         free_bits: float,
         scale_prior: float,
@@ -95,6 +108,7 @@ class BaseVAE(DensityEstimator):
         n_init: int,
         members: str,
         callbacks: Any,
+        checkpoint: Any,
         warm_start: bool,
         device: str,
         random_state: Any,
@@ -107,6 +121,7 @@ class BaseVAE(DensityEstimator):
         self.handle_unknown = handle_unknown
         self.prior = prior
         self.objective = objective
+        self.robust = robust
         self.beta = beta
         self.free_bits = free_bits
         self.scale_prior = scale_prior
@@ -122,6 +137,7 @@ class BaseVAE(DensityEstimator):
         self.n_init = n_init
         self.members = members
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
@@ -153,14 +169,19 @@ class BaseVAE(DensityEstimator):
         ValueError
             If a parameter or X is not as it must be. The estimator is then as before.
         """
-        with all_or_nothing(self):
+        witness = Witness()
+        with witness.watch(self), all_or_nothing(self):
             wanted = self._prepare(X, sample_weight, go_on=self.warm_start)
             # two runs, each in as many fleets as there are starts at the most
             report = Report(self, max_iterations=2 * self.max_iter * self.n_init)
             report.begin(X, y)
-            callbacks = [*(self.callbacks or []), *report.callbacks()]
-            (found,) = fit_all([wanted], callbacks=callbacks, verbose=int(self.verbose))
-            self._take(found, wanted.table)
+            try:
+                with checkpoint_at(self.checkpoint) as written:
+                    callbacks = [*(self.callbacks or []), *report.callbacks(), witness, *written]
+                    (found,) = fit_all([wanted], callbacks=callbacks, verbose=int(self.verbose))
+                    self._take(found, wanted.table)
+            except KeyboardInterrupt:
+                self._take(wanted.cut_short(witness.best()), wanted.table)
             report.end()
         return self
 
@@ -236,10 +257,13 @@ class BaseVAE(DensityEstimator):
         """
         self._validate_params()
         check_callbacks(self)
+        check_checkpoint(self)
         check_weight_of_kl(self)
         if go_on:
             check_one_member(self)
         go_on = go_on and hasattr(self, "weights_")
+        if self.robust and validates and not go_on:
+            sample_weight, known = self._trusted(X, sample_weight), None
         rows, weight = self._check_rows(X, sample_weight, reset=not go_on)
         self.seed_ = draw_seed(self.random_state) if seed is None else seed
         if go_on:
@@ -274,6 +298,29 @@ class BaseVAE(DensityEstimator):
             # of several members the best is the first
             weights={name: w[:1] for name, w in self.weights_.items()} if go_on else None,
         )
+
+    def _trusted(self, X: Any, sample_weight: Any) -> np.ndarray:
+        """Weights of the rows, 0 for those that a model of the others finds too strange.
+
+        The model is trained on those rows of each batch that it explains best.
+        """
+        screen = clone(self).set_params(
+            objective=Trimmed(TRIMMED_SHARE),
+            robust=False,
+            beta=1.0,
+            refit=False,
+            max_iter=min(self.max_iter, SCREENING_ITERATIONS),
+            n_init=1,
+            members="best",
+            callbacks=None,
+            verbose=False,
+        )
+        scores = screen.fit(X, sample_weight=sample_weight).score_samples(X)
+        median = np.median(scores)
+        spread = MAD_TO_SD * np.median(np.abs(scores - median))
+        self.support_ = scores >= median - FARTHEST_SCORE * spread
+        counts = np.ones(len(scores)) if sample_weight is None else as_array(sample_weight)
+        return np.where(self.support_, counts, 0.0)
 
     def _take(self, found: Fitted, table: Table | None) -> None:
         """Become what the training has led to; the table is that of all rows, if at hand."""
@@ -397,6 +444,15 @@ class BaseVAE(DensityEstimator):
             self.architecture_,
             self.weights_,
             self.seed_,
-            resolve_device(self.device),
+            device_to_score_on(self.device),
             self.correction_,
         )
+
+    def _check_learned(self) -> None:
+        super()._check_learned()
+        if self.moments_ is not None:
+            n_weights = sum(w[0].size for w in self.weights_.values())
+            if any(
+                np.size(self.moments_[name]) > n_weights for name in ("mean", "square", "count")
+            ):
+                raise ValueError("there are more moments than weights")

@@ -1,6 +1,7 @@
 """What the estimators ask of their parameters and arguments, and what they say if it is not so."""
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -13,10 +14,11 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from skorch.callbacks import Callback
 from torch import Tensor
 
+from sklearn_vae.device import is_out_of_memory
 from sklearn_vae.likelihoods import NAMED
 from sklearn_vae.model import Architecture
 from sklearn_vae.networks import ACTIVATIONS
-from sklearn_vae.objectives import IWAE, OBJECTIVES, Objective
+from sklearn_vae.objectives import IWAE, OBJECTIVES, Objective, Trimmed
 from sklearn_vae.priors import PRIORS, MixturePrior, Prior, StandardNormal, VampPrior
 from sklearn_vae.randomness import MOST_DIMS
 
@@ -29,7 +31,8 @@ CONSTRAINTS: dict[str, Any] = {
     ],
     "handle_unknown": [StrOptions({"error", "missing"})],
     "prior": [StrOptions(set(PRIORS)), StandardNormal, MixturePrior, VampPrior],
-    "objective": [StrOptions(set(OBJECTIVES)), IWAE],
+    "objective": [StrOptions(set(OBJECTIVES)), IWAE, Trimmed],
+    "robust": ["boolean"],
     "beta": [Interval(Real, 0, None, closed="left"), callable],
     "free_bits": [Interval(Real, 0, None, closed="left")],
     "scale_prior": [Interval(Real, 0, None, closed="left")],
@@ -45,6 +48,7 @@ CONSTRAINTS: dict[str, Any] = {
     "n_init": [Interval(Integral, 1, None, closed="left")],
     "members": [StrOptions({"best", "all"})],
     "callbacks": [list, tuple, None],
+    "checkpoint": [str, os.PathLike, None],
     "warm_start": ["boolean"],
     "device": [str],
     "random_state": ["random_state"],
@@ -65,6 +69,16 @@ def check_callbacks(estimator: Any) -> None:
                 f"The 'callbacks' parameter of {type(estimator).__name__} must hold skorch "
                 f"callbacks, or tuples of a name and one. Got {entry!r} instead."
             )
+
+
+def check_checkpoint(estimator: Any) -> None:
+    """Refuse to write a fit down that no other fit could go on from."""
+    if estimator.checkpoint is not None and estimator.random_state is None:
+        raise ValueError(
+            f"The 'checkpoint' parameter of {type(estimator).__name__} needs a random_state: with "
+            f"None every fit begins at other weights, and none could go on from another's. Got "
+            f"{estimator.checkpoint!r} and random_state=None instead."
+        )
 
 
 def widths_of(estimator: Any) -> tuple[int, ...]:
@@ -197,10 +211,12 @@ def all_or_nothing(estimator: BaseEstimator) -> Iterator[None]:
     before = fitted(estimator)
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         for name in fitted(estimator):
             delattr(estimator, name)
         vars(estimator).update(before)
+        if is_out_of_memory(error) and not isinstance(error, MemoryError):
+            raise MemoryError(str(error)) from error
         raise
 
 

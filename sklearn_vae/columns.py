@@ -1,7 +1,7 @@
 """The border: what the columns of X are, and the units in which the model sees them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import Any
 
@@ -66,8 +66,8 @@ class Columns:
     scale: np.ndarray
     unseen: float
     dtype: np.dtype
-    classes: dict[int, np.ndarray]
-    has_holes: bool
+    classes: dict[int, np.ndarray] = field(default_factory=dict)
+    has_holes: bool = False
 
     @classmethod
     def learn(

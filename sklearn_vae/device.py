@@ -1,6 +1,8 @@
 """Where the work is done: the only place that asks what hardware there is."""
 
+import os
 import platform
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -11,9 +13,18 @@ import torch
 # Below so many multiplications a step ends before a second thread has joined in; and on a
 # busy machine, waiting for one can cost a hundred times the work.
 FEWEST_PRODUCTS_FOR_THREADS = 1 << 25
-# Matrix products of so many multiplications are faster by oneDNN than by torch's usual
-# library on chips where that one stops at AVX2.
-FEWEST_PRODUCTS_FOR_ONEDNN = 5 << 18
+# Steps whose products have so many multiplications on average are faster by oneDNN than by
+# torch's usual library on chips where that one stops at AVX2; small products are slower.
+FEWEST_PRODUCTS_FOR_ONEDNN = 1 << 23
+
+
+def _compute_on_one_thread() -> None:
+    """Have a forked process not wait for threads that only its parent has."""
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_compute_on_one_thread)
 
 
 def resolve_device(device: str) -> torch.device:
@@ -52,12 +63,37 @@ def resolve_device(device: str) -> torch.device:
     return resolved
 
 
+def device_to_score_on(device: str) -> torch.device:
+    """Turn the ``device`` of a fitted model into one that exists here.
+
+    It may have been fitted elsewhere: where its device is missing, the CPU gives the same,
+    and a warning says so.
+    """
+    try:
+        return resolve_device(device)
+    except ValueError as error:
+        warnings.warn(
+            f"The CPU is used instead, for {error} set_params(device='auto') does so in silence.",
+            UserWarning,
+            stacklevel=4,
+        )
+        return torch.device("cpu")
+
+
 def _exists(device: torch.device) -> bool:
     if device.type == "cuda":
         return (device.index or 0) < torch.cuda.device_count()
     if device.type == "mps":
         return torch.backends.mps.is_available()
     return device.type == "cpu"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory has run out, on any device."""
+    words = ("can't allocate memory", "out of memory")
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(own in str(error) for own in words)
+    )
 
 
 def widest_dtype(device: torch.device) -> torch.dtype:

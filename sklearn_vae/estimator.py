@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import narwhals as nw
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_array, gen_batches
@@ -23,6 +24,7 @@ from sklearn_vae.checks import (
 from sklearn_vae.columns import Columns
 from sklearn_vae.device import resolve_device
 from sklearn_vae.kinds import Signs
+from sklearn_vae.persistence import Persistent
 from sklearn_vae.randomness import draw_seed
 from sklearn_vae.schema import Schema, has_types
 from sklearn_vae.training import EncodedRows, Rows, Table
@@ -50,7 +52,7 @@ MOST_NUMBERS_ENCODED = 1 << 26
 ENCODED_AT_A_TIME = 1 << 20
 
 
-class TableEstimator(CallbackSupportMixin, BaseEstimator):
+class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
     """An estimator that learns from the rows of a table.
 
     A subclass learns ``columns_`` and ``dtype_``.
@@ -66,7 +68,7 @@ class TableEstimator(CallbackSupportMixin, BaseEstimator):
     random_state: Any
     validation_fraction: float
     columns_: Columns
-    schema_: Schema | None
+    schema_: Schema | None = None  # of a model that an older version has saved
     dtype_: np.dtype
     history_: list[dict[str, Any]]
 
@@ -109,6 +111,8 @@ class TableEstimator(CallbackSupportMixin, BaseEstimator):
             self.schema_ = Schema.learn(X) if has_types(X) else None
         if self.schema_ is not None:
             validate_data(self, X, reset=reset, skip_check_array=True)
+            if issparse(X) and np.prod(X.shape) > MOST_NUMBERS_IN_DOUBLE:
+                X = X.astype(np.float32)  # it is made dense
             wanted = getattr(self, "handle_unknown", "error")
             X = self.schema_.to_numbers(X, handle_unknown=wanted)
         allowed = "allow-nan" if self._takes_holes else True
@@ -118,7 +122,8 @@ class TableEstimator(CallbackSupportMixin, BaseEstimator):
                 check = partial(validate_data, self)
             else:
                 check = partial(check_array, estimator=self, input_name="X")
-            rows = check(X, dtype=[np.float64, np.float32], ensure_all_finite=allowed, **kwargs)
+            with np.errstate(invalid="ignore"):  # scikit-learn sums values of 1e308
+                rows = check(X, dtype=[np.float64, np.float32], ensure_all_finite=allowed, **kwargs)
         except ValueError as error:
             names = getattr(self, "feature_names_in_", None)
             raise naming_columns(error, X, names, allows_nan=self._takes_holes) from None

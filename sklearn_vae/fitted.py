@@ -1,5 +1,6 @@
 """A fitted model as data: arrays and plain values, from which torch is built inside a call."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from sklearn_vae.columns import Columns, rows_with_holes
 from sklearn_vae.correction import Correction
-from sklearn_vae.device import onednn_for
+from sklearn_vae.device import is_out_of_memory, onednn_for
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.model import VAE, Architecture
 from sklearn_vae.parts import Completion
@@ -57,6 +58,40 @@ class FittedVAE:
         """Number of models whose densities are averaged."""
         return len(next(iter(self.weights.values())))
 
+    def check(self) -> None:
+        """Check that all this can be one model, as when it comes from a file.
+
+        Raises
+        ------
+        ValueError
+            If shapes, kinds of columns or numbers contradict each other.
+        """
+        columns, architecture = self.columns, self.architecture
+        if architecture.blocks != columns.blocks:
+            raise ValueError("the model's columns are not those of the table")
+        if len(architecture.hidden_layer_sizes) > len(self.weights):
+            raise ValueError("there are more hidden layers than arrays")
+        # without members, no weight takes any memory, whatever the architecture says
+        expected = architecture.build(0).state_dict()
+        if expected.keys() != self.weights.keys():
+            raise ValueError("the names of the weights are not the architecture's")
+        for name, value in self.weights.items():
+            if value.dtype.kind != "f" or value.shape != (
+                self.n_members,
+                *expected[name].shape[1:],
+            ):
+                raise ValueError(
+                    f"weights {name!r} are {value.dtype} of shape {value.shape}, but the "
+                    f"architecture's {self.n_members} times {tuple(expected[name].shape[1:])}"
+                )
+        n_columns = architecture.n_columns
+        shape = (1 + architecture.n_components, n_columns)
+        if self.correction is not None and self.correction.shape != shape:
+            raise ValueError(f"the correction has shape {self.correction.shape}, not {shape}")
+        with np.errstate(all="ignore"):  # the way of a row through the border, and back
+            row = columns.decode(np.zeros((1, n_columns)))
+            columns.encode(row), columns.log_measure(row)
+
     def module(self, dtype: np.dtype, n_members: int | None = None) -> VAE:
         """Build the torch module in one precision, with all members or with the first ones."""
         n_members = n_members or self.n_members
@@ -83,7 +118,10 @@ class FittedVAE:
         return found
 
     def portraits(
-        self, X: np.ndarray, shift: np.ndarray | None = None
+        self,
+        X: np.ndarray,
+        shift: np.ndarray | None = None,
+        hidden: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """What each member makes of rows, in the model's units.
 
@@ -93,6 +131,8 @@ class FittedVAE:
             Rows.
         shift : ndarray of shape (n_columns,), optional
             What is added to encoded rows before the encoder sees them.
+        hidden : ndarray of shape (M, n_columns), bool, optional
+            Columns that each member's encoder sees as 0.
 
         Returns
         -------
@@ -103,9 +143,12 @@ class FittedVAE:
         """
         n_components = self.architecture.n_components
         added = None if shift is None else torch.as_tensor(shift.astype(X.dtype)).to(self.device)
+        mask = None if hidden is None else torch.as_tensor(hidden[:, None]).to(self.device)
 
         def both(model: VAE, x: Tensor) -> Tensor:
-            z = model.posterior.mean(model.encode(x if added is None else x + added))
+            shown = x if added is None else x + added
+            shown = shown if mask is None else shown.masked_fill(mask, 0)
+            z = model.posterior.mean(model.encode(shown))
             return torch.cat([z, x - model.reconstruct(z)], dim=2).movedim(0, 1)
 
         found = np.moveaxis(self._map(X, both), 1, 0)
@@ -215,6 +258,29 @@ class FittedVAE:
             n_members,
             at_once=self.at_once(n_each * (n_members or self.n_members)),
         )
+
+    def bound(self, X: np.ndarray, n_draws: int) -> tuple[np.ndarray, np.ndarray]:
+        """Both parts of the evidence lower bound in nats, averaged over members and draws.
+
+        Returns
+        -------
+        log_prob : ndarray of shape (n,)
+            log p(x|z) where z is drawn from q(z|x), in X's own units.
+        kl : ndarray of shape (n,)
+            KL of q(z|x) from the prior.
+        """
+        seed = stream_seed(self.seed, Stream.SCORE)
+        points = sobol_normal(n_draws, self.architecture.n_noise, seed).astype(X.dtype)
+        noise = torch.as_tensor(points).to(self.device)[None, :, None, :]  # (1, K, 1, l)
+        at_once = self.at_once(n_draws * self.n_members)
+
+        def parts(model: VAE, x: Tensor) -> Tensor:
+            found = (model.elbo_terms(own, noise)[:2] for own in x.split(at_once, 1))
+            by_row = [torch.stack([log_prob, kl.sum(-1)], 2).mean(0) for log_prob, kl in found]
+            return torch.cat(by_row)  # (B, 2)
+
+        log_prob, kl = self._map(X, parts, n_draws).T
+        return log_prob + self.columns.log_measure(X), kl
 
     def marginals(self, X: np.ndarray, n_draws: int) -> np.ndarray:
         """Transforms of each value by its column's distribution: (n, n_columns)."""
@@ -326,15 +392,35 @@ class FittedVAE:
         layers = self.architecture.layers
         with torch.no_grad(), onednn_for(self.device, n_rows * sum(layers) / len(layers)):
             chunks = [
-                function(
-                    model,
-                    torch.as_tensor(self.columns.encode(X[rows]))
-                    .to(self.device)
-                    .expand(together, -1, -1),
-                )
+                chunk
                 for rows in gen_batches(len(X), at_once or self.at_once(together))
+                for chunk in self._in_memory(model, function, X[rows])
             ]
-        return torch.cat(chunks).cpu().numpy()
+        return np.concatenate(chunks)
+
+    def _in_memory(
+        self, model: VAE, function: Callable[[VAE, Tensor], Tensor], X: np.ndarray
+    ) -> Iterator[np.ndarray]:
+        """Apply a function to a chunk, or to parts of it where memory runs out."""
+        waiting = [X]
+        while waiting:
+            rows = waiting.pop()
+            try:
+                x = torch.as_tensor(self.columns.encode(rows)).to(self.device)
+                yield function(model, x.expand(len(model.sizes), -1, -1)).cpu().numpy()
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if len(rows) == 1:
+                    raise MemoryError(f"There is no memory for one row: {error}") from error
+                if len(rows) == len(X):
+                    warnings.warn(
+                        "Memory has run out: half as many rows are computed at a time.",
+                        UserWarning,
+                        stacklevel=2,
+                    )
+                middle = len(rows) // 2
+                waiting += [rows[middle:], rows[:middle]]
 
 
 @dataclass(frozen=True)
@@ -357,6 +443,13 @@ class FittedStack:
         scores = [member.log_density(X, n_draws, scrambling) for member in self.members]
         together = logsumexp(np.stack(scores), axis=0, b=self.weight[:, None])
         return together.astype(X.dtype, copy=False)
+
+    def check(self) -> None:
+        """Check that all this can be one model, as when it comes from a file."""
+        if self.weight.shape != (len(self.members),) or not abs(self.weight.sum() - 1) < 1e-6:
+            raise ValueError("there are not as many shares as members, which sum to 1")
+        for member in self.members:
+            member.check()
 
     @property
     def columns(self) -> Columns:

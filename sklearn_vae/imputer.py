@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Self
 import narwhals as nw
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, clone
-from sklearn.impute import MissingIndicator
 from sklearn.utils import Tags
 from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils._param_validation import Interval, MissingValues
@@ -15,10 +14,11 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from sklearn_vae.base import BaseVAE
 from sklearn_vae.checks import all_or_nothing, as_array
 from sklearn_vae.holes import MOST_FACTORS
+from sklearn_vae.persistence import Persistent
 from sklearn_vae.transformer import VAETransformer
 
 
-class VAEImputer(TransformerMixin, BaseEstimator):
+class VAEImputer(Persistent, TransformerMixin, BaseEstimator):
     """Imputation by a variational autoencoder that has learned from the rows with their holes.
 
     The model integrates out what is missing while it learns, and fills a hole in with its
@@ -51,8 +51,8 @@ class VAEImputer(TransformerMixin, BaseEstimator):
     ----------
     estimator_ : VAETransformer
         The fitted model, with the density of rows and of their parts.
-    indicator_ : MissingIndicator or None
-        What says where holes were.
+    indicated_ : ndarray of shape (n_indicators,)
+        Numbers of the columns that had holes, with ``add_indicator=True``.
     n_features_in_ : int
         Number of columns of X.
     feature_names_in_ : ndarray of shape (``n_features_in_``,)
@@ -143,10 +143,10 @@ class VAEImputer(TransformerMixin, BaseEstimator):
             self.n_features_in_ = model.n_features_in_
             if hasattr(model, "feature_names_in_"):
                 self.feature_names_in_ = model.feature_names_in_
-            self.indicator_ = None
+            self.indicated_ = np.array([], dtype=int)
             if self.add_indicator:
                 rows = model._validate(X, reset=False)
-                self.indicator_ = MissingIndicator(error_on_new=False).fit(rows)
+                self.indicated_ = np.flatnonzero(np.isnan(rows).any(axis=0))
         return self
 
     def _model(self, X: Any) -> BaseVAE:
@@ -183,6 +183,9 @@ class VAEImputer(TransformerMixin, BaseEstimator):
             return tables[0]
         return tables if model.schema_ is not None else np.stack(tables)
 
+    def _check_learned(self) -> None:
+        self.estimator_._check_learned()
+
     @property
     def _is_empty(self) -> np.ndarray:
         """Which columns had no value in ``fit``."""
@@ -198,16 +201,16 @@ class VAEImputer(TransformerMixin, BaseEstimator):
             else:
                 frame = nw.from_native(table)
                 table = frame.select([frame.columns[j] for j in kept]).to_native()
-        if self.indicator_ is None:
+        if len(self.indicated_) == 0:
             return table
-        added = self.indicator_.transform(rows)
+        added = np.isnan(rows[:, self.indicated_])
         if isinstance(table, np.ndarray):
             return np.hstack([table, added.astype(table.dtype)])
-        names = self.get_feature_names_out().tolist()[-added.shape[1] :]
+        names = self.get_feature_names_out().tolist()[-len(self.indicated_) :]
         frame = nw.from_native(table)
         new = [
             nw.new_series(name, added[:, j], backend=frame.implementation)
-            for j, name in enumerate(names[: added.shape[1]])
+            for j, name in enumerate(names)
         ]
         return nw.to_native(frame.with_columns(*new))
 
@@ -227,15 +230,14 @@ class VAEImputer(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         names = _check_feature_names_in(self, input_features)
         kept = names if self.keep_empty_features else names[~self._is_empty]
-        if self.indicator_ is None:
-            return kept
-        return np.concatenate([kept, self.indicator_.get_feature_names_out(names)])
+        added = [f"missingindicator_{name}" for name in names[self.indicated_]]
+        return np.array([*kept, *added], dtype=object)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         tags.input_tags.categorical = True
-        tags.input_tags.string = True
+        tags.input_tags.sparse = True
         return tags
 
 

@@ -6,6 +6,7 @@ network of z and c. The network's last layer starts at zero, so before the first
 p(x) is the mixture.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -193,12 +194,12 @@ class MixtureVAE(Members):
         """
         q = self.encode(x if shown is None else shown)
         z = self.posterior.rsample(q, noise[..., :-1], widen)  # (M, K, B, l)
-        white, log_share = self._places(x)
-        chosen = _draw(log_share.exp(), noise[..., -1])  # (M, K, B)
+        white, log_density = Whitening(self)(x)
+        log_share = (log_density + self.mixture_logit.detach().log_softmax(-1).mT).log_softmax(1)
+        chosen = draw_components(log_share.exp(), noise[..., -1])  # (M, K, B)
         log_prob = self._log_prob(x, z, chosen, white)
         log_q = self.posterior.log_prob(q.detach() if path_only else q, z, widen)
-        log_pi = self.mixture_logit.log_softmax(-1).unsqueeze(-1)  # (M, 1, C, 1)
-        log_c = (_pick(log_pi, chosen) - _pick(log_share.unsqueeze(-1), chosen))[..., 0]
+        log_c = pick(self.mixture_logit.log_softmax(-1).mT - log_share, chosen)
         return Draws(z, log_prob, log_c + self.prior.log_prob(z) - log_q)
 
     def log_likelihood(
@@ -212,60 +213,41 @@ class MixtureVAE(Members):
         draws = (self.log_weights(own, noise, widen) for own in parts)
         return torch.cat([log_mean_exp(some.log_weight, dim=1) for some in draws], dim=1)
 
-    def _places(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows in each component's coordinates, and how likely they are of each.
-
-        (M, B, n_columns) -> (M, B, C, d), (M, B, C). The second is the logarithm of the
-        starting mixture's responsibilities with the present weights.
-        """
-        with torch.no_grad():
-            real, bits = x[..., self.real_columns], x[..., self.bit_columns]
-            if self.whiten.ndim == 4:  # all components in one product
-                centre = (self.whiten @ self.loc.unsqueeze(-1)).flatten(1).unsqueeze(1)
-                white = real @ self.whiten.flatten(1, 2).mT - centre  # (M, B, C d)
-                white = white.unflatten(2, self.loc.shape[1:])  # (M, B, C, d)
-            else:
-                white = (real.unsqueeze(2) - self.loc.unsqueeze(1)) * self.whiten.unsqueeze(1)
-            log_joint = (
-                self.log_det.unsqueeze(1)
-                - 0.5 * white.square().sum(-1)
-                + self.mixture_logit.log_softmax(-1)
-            )
-            if len(self.bit_columns):
-                cost = F.softplus(self.bit_logit).sum(-1).unsqueeze(1)
-                log_joint = log_joint + bits @ self.bit_logit.mT - cost
-            return white, log_joint.log_softmax(-1)
-
     def _log_prob(self, x: Tensor, z: Tensor, chosen: Tensor, white: Tensor) -> Tensor:
         """Log p(x|z, c) in nats: codes (M, K, B, l), components (M, K, B) -> (M, K, B)."""
         shift, log_scale, mix, logit = self._decode(z, chosen)
-        residual = _pick(white, chosen) - shift  # (M, K, B, d)
+        residual = pick(white, chosen) - shift  # (M, d, K, B)
         standard = residual * (-log_scale).exp() + self._sheared(residual, mix)
-        log_det = _pick(self.log_det.unsqueeze(1).unsqueeze(-1), chosen)[..., 0]
-        log_prob = log_det - (0.5 * standard.square() + log_scale + HALF_LOG_2PI).sum(-1)
+        log_det = pick(self.log_det.unsqueeze(-1), chosen)
+        log_prob = log_det - (0.5 * standard.square() + log_scale + HALF_LOG_2PI).sum(1)
         if len(self.bit_columns):
-            logit = logit + _pick(self.bit_logit.unsqueeze(1), chosen)
-            bits = x[..., self.bit_columns].unsqueeze(1)
-            log_prob = log_prob + (bits * logit - F.softplus(logit)).sum(-1)
+            logit = logit + pick(self.bit_logit.mT.unsqueeze(-1), chosen)
+            bits = x[..., self.bit_columns].mT.unsqueeze(2)
+            log_prob = log_prob + (bits * logit - F.softplus(logit)).sum(1)
         return log_prob
 
     def _decode(self, z: Tensor, chosen: Tensor) -> tuple[Tensor, ...]:
-        """Shift, log-scale, weights of the shears, and logits: (M, K, B, ...) each."""
+        """Shift, log-scale, weights of the shears, and logits: (M, ..., K, B) each."""
         component = F.one_hot(chosen, self.architecture.n_mixture).to(z.dtype)
         known = torch.cat([z, component], dim=-1)
-        out = self.decoder(known.flatten(1, 2)).unflatten(1, z.shape[1:3])
-        shift, raw, mix, logit = out.split(self.splits, dim=-1)
+        # features lie first, as the decoder leaves them
+        out = self.decoder(known.flatten(1, 2)).mT.unflatten(2, z.shape[1:3])
+        shift, raw, mix, logit = out.split(self.splits, dim=1)
         return shift, bounded(raw, LOG_SCALE_BOUND), mix, logit
 
     def _sheared(self, residual: Tensor, mix: Tensor) -> Tensor:
-        """What each column gets from those before it: (M, K, B, d) -> (M, K, B, d)."""
-        n_shears, n_real = mix.shape[-1], residual.shape[-1]
-        if n_shears == 0:
+        """What each column gets from those before it: (M, d, K, B) -> (M, d, K, B)."""
+        if mix.shape[1] == 0:
             return residual.new_zeros(())
-        before = residual.new_ones(n_real, n_real).triu(1)
-        shears = self.shears * before.repeat(n_shears, 1)  # (M, S d, d)
-        parts = (mix.unsqueeze(-1) * residual.unsqueeze(-2)).flatten(-2)  # (M, K, B, S d)
-        return (parts.flatten(1, 2) @ shears).unflatten(1, residual.shape[1:3])
+        parts = (mix.unsqueeze(2) * residual.unsqueeze(1)).flatten(1, 2)  # (M, S d, K, B)
+        shears = self.shears * self.before
+        return (shears.mT @ parts.flatten(2)).unflatten(2, residual.shape[2:])
+
+    @property
+    def before(self) -> Tensor:
+        """Which columns of a shear lie before which others, as 0 and 1: (S d, d)."""
+        n_shears, n_real = self.splits[2], self.splits[0]
+        return self.shears.new_ones(n_real, n_real).triu(1).repeat(n_shears, 1)
 
     # -- draws -----------------------------------------------------------------------
 
@@ -275,8 +257,8 @@ class MixtureVAE(Members):
         z = self.prior.sample(1, n_rows, n_latent, generator, dtype).to(device)[None]
         share = self.mixture_logit[:1].softmax(-1)
         place = torch.randn(1, 1, n_rows, generator=generator, dtype=dtype).to(device)
-        chosen = _draw(share.expand(-1, n_rows, -1), place)  # (1, 1, n_rows)
-        shift, log_scale, mix, logit = (part[0, 0] for part in self._decode(z[:1], chosen))
+        chosen = draw_components(share.mT.expand(-1, -1, n_rows), place)  # (1, 1, n_rows)
+        shift, log_scale, mix, logit = (part[0, :, 0].mT for part in self._decode(z[:1], chosen))
         noise = torch.randn(shift.shape, generator=generator, dtype=dtype).to(device)
         component = chosen[0, 0]
         x = z.new_empty(n_rows, self.architecture.n_columns)
@@ -332,25 +314,71 @@ class MixtureVAE(Members):
         return [*networks, self.shears, self.mixture_logit]
 
 
-def _draw(share: Tensor, noise: Tensor) -> Tensor:
-    """Components by their shares: (M, B, C), (M or 1, K, B or 1) -> (M, K, B).
+class Whitening:
+    """Rows in each component's coordinates, and their log-densities, which no weights move.
+
+    Parameters
+    ----------
+    model : MixtureVAE
+        Whose components to take.
+    n_rows : int, optional
+        Number of rows of every call, for which buffers are then made once.
+    """
+
+    def __init__(self, model: MixtureVAE, n_rows: int | None = None):
+        self.real_columns, self.bit_columns = model.real_columns, model.bit_columns
+        self.is_full, self.log_det = model.whiten.ndim == 4, model.log_det.unsqueeze(-1)
+        self.root, self.loc = model.whiten.mT.unsqueeze(-1), model.loc.mT.unsqueeze(-1)
+        if self.is_full:  # all components in one product
+            root = model.whiten.transpose(1, 2)  # (M, d, C, d)
+            self.loc = (root * model.loc.unsqueeze(1)).sum(-1).flatten(1).unsqueeze(2)
+            self.root = root.flatten(1, 2)
+        self.bit_logit = model.bit_logit
+        self.bit_cost = F.softplus(model.bit_logit).sum(-1, keepdim=True)  # (M, C, 1)
+        n_members, n_mixture, n_real = model.loc.shape
+        shape = n_members, n_real, n_mixture
+        self.shape, self.white, self.square = shape[1:], None, None
+        if n_rows is not None:
+            self.white, self.square = (model.loc.new_empty(*shape, n_rows) for _ in range(2))
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(M, B, n_columns) -> (M, d, C, B), (M, C, B), but for a constant of the latter."""
+        has_bits = len(self.bit_columns) > 0
+        real = (x[..., self.real_columns] if has_bits else x).mT
+        if self.is_full:
+            out = None if self.white is None else self.white.flatten(1, 2)
+            white = torch.baddbmm(self.loc, self.root, real, beta=-1, out=out)  # (M, d C, B)
+            white = white.unflatten(1, self.shape)
+        else:
+            white = torch.sub(real.unsqueeze(2), self.loc, out=self.white).mul_(self.root)
+        square = torch.mul(white, white, out=self.square).sum(1)
+        log_density = torch.add(self.log_det, square, alpha=-0.5)
+        if has_bits:
+            log_density += self.bit_logit @ x[..., self.bit_columns].mT - self.bit_cost
+        return white, log_density
+
+
+def draw_components(share: Tensor, noise: Tensor) -> Tensor:
+    """Components by their shares: (M, C, B), (M or 1, K, B or 1) -> (M, K, B).
 
     Each draw alone follows the shares, and any few in a row spread evenly: the first
     draw's place, moved on by the golden ratio.
     """
     steps = torch.arange(noise.shape[1], dtype=noise.dtype, device=noise.device)
-    place = (torch.special.ndtr(noise[:, :1]) + GOLDEN_RATIO * steps.view(1, -1, 1)) % 1
-    place = place.expand(len(share), -1, share.shape[1])
-    found = torch.searchsorted(share.cumsum(-1), place.mT.contiguous(), right=True)
-    return found.clamp(max=share.shape[-1] - 1).mT  # (M, B, K) -> (M, K, B)
+    # the normal distribution function: torch's own is several times as slow
+    first = 0.5 * torch.erfc(-math.sqrt(0.5) * noise[:, :1])
+    place = (first + GOLDEN_RATIO * steps.view(1, -1, 1)) % 1
+    place = place.expand(len(share), -1, share.shape[2]).mT.contiguous()  # (M, B, K)
+    ends = share[:, :-1].cumsum(1).mT.contiguous()  # of all components but the last one
+    return torch.searchsorted(ends, place, right=True).mT  # (M, B, K) -> (M, K, B)
 
 
-def _pick(of_components: Tensor, chosen: Tensor) -> Tensor:
-    """Numbers of the chosen components: (M, B or 1, C, n), (M, K, B) -> (M, K, B, n)."""
-    n_members, n_rows, n_mixture, _ = of_components.shape
-    first = torch.arange(n_members * n_rows, device=chosen.device).view(n_members, 1, n_rows)
-    numbers = first * n_mixture + chosen  # (M, K, B)
-    return of_components.flatten(0, 2).index_select(0, numbers.flatten()).view(*chosen.shape, -1)
+def pick(of_components: Tensor, chosen: Tensor, out: Tensor | None = None) -> Tensor:
+    """Numbers of the chosen components: (M, ..., C, B or 1), (M, K, B) -> (M, ..., K, B)."""
+    table = of_components.expand(*of_components.shape[:-1], chosen.shape[2])
+    if table.ndim > chosen.ndim:
+        chosen = chosen.unsqueeze(1).expand(-1, table.shape[1], -1, -1)
+    return torch.gather(table, -2, chosen, out=out)
 
 
 def _solve(root: Tensor, white: Tensor) -> Tensor:

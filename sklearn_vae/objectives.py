@@ -311,12 +311,35 @@ class Trimmed:
 
     Parameters
     ----------
-    share : float
+    share : float, default=0.3
         Share of each batch that is left out.
+
+    Raises
+    ------
+    ValueError
+        If ``share`` is not a number of at least 0 and less than 1.
+
+    References
+    ----------
+    .. [1] P. J. Rousseeuw, "Least Median of Squares Regression", Journal of the American
+       Statistical Association 79, 1984, for trimmed sums.
+
+    Examples
+    --------
+    >>> from sklearn_vae import Trimmed
+    >>> Trimmed(share=0.2)
+    Trimmed(share=0.2)
     """
 
-    share: float
-    n_draws: int = field(default=1, init=False)
+    share: float = 0.3
+    n_draws: int = field(default=1, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.share, Real) or not 0 <= float(self.share) < 1:
+            raise ValueError(
+                f"The 'share' parameter of Trimmed must be a number of at least 0 and less than 1. "
+                f"Got {self.share!r} instead."
+            )
 
     def loss(self, free_bits: float | Tensor, prior_rows: float | Tensor) -> TrimmedELBO:
         """Make the loss, for numbers that each member has."""

@@ -1,7 +1,6 @@
 """VAEOutlierDetector: which rows are unlike the others."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from numbers import Real
 from typing import Any, ClassVar, Self, cast
 
@@ -11,30 +10,34 @@ from sklearn.base import OutlierMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_vae.blame import Usual
 from sklearn_vae.callbacks import Report, with_callbacks
-from sklearn_vae.checks import CONSTRAINTS, all_or_nothing, check_callbacks, widths_of
-from sklearn_vae.device import resolve_device
-from sklearn_vae.estimator import FEWEST_ROWS, FEWEST_STEPS, SCORE_DRAWS, TableEstimator
+from sklearn_vae.checks import (
+    CONSTRAINTS,
+    all_or_nothing,
+    check_callbacks,
+    check_checkpoint,
+    widths_of,
+)
+from sklearn_vae.designs import CLEAN, CONTAMINATED, METHODS, Design
+from sklearn_vae.device import device_to_score_on
+from sklearn_vae.estimator import FEWEST_ROWS, FEWEST_STEPS, TableEstimator
 from sklearn_vae.fitted import FittedVAE
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.model import Architecture
 from sklearn_vae.objectives import Constant, Trimmed, WarmUp
 from sklearn_vae.randomness import Stream, draw_seed, make_generator, start_seeds
-from sklearn_vae.strangeness import (
-    SPANNING,
-    Cleaned,
-    Measure,
-    Nearest,
-    Residual,
-    Rows,
-    Together,
-    ToHyperplane,
-    Unlikelihood,
-    codes,
-    inputs,
-    residuals_and_codes,
+from sklearn_vae.strangeness import Measure, Rows
+from sklearn_vae.training import (
+    Outcome,
+    Plan,
+    Run,
+    Table,
+    Witness,
+    checkpoint_at,
+    history_of,
+    train,
 )
-from sklearn_vae.training import Outcome, Plan, Run, Table, history_of, train
 
 # Latent dimensions at the most, of n_components="auto".
 MOST_COMPONENTS = 32
@@ -42,112 +45,43 @@ MOST_COMPONENTS = 32
 MOST_REFERENCE_ROWS = 20_000
 # Imagined rows that keep scales from collapsing.
 SCALE_PRIOR = 30.0
-# Neighbours that say of a row whether it may serve as reference, and those it is compared with.
-CLEANING_SHARE = 0.1
-NEIGHBOUR_SHARE = 0.02
-FEWEST_NEIGHBOURS = 20
 # Rows whose surprises say what is usual.
 MOST_EXPLAINED = 1000
-
-
-@dataclass(frozen=True)
-class Design:
-    """What "auto" stands for in one of the two settings.
-
-    Attributes
-    ----------
-    n_init, hidden_layer_sizes, max_iter, learning_rate, input_noise, trim_fraction
-        The parameters of these names.
-    components_per_column : float
-        Latent dimensions per column.
-    warm_up : float
-        Share of the iterations in which the weight of the KL rises.
-    plain : float
-        Share of the iterations before rows are left out.
-    anneals : bool
-        Whether the step size falls.
-    contamination : float
-        Share of the training rows below the threshold.
-    """
-
-    n_init: int
-    hidden_layer_sizes: tuple[int, ...]
-    max_iter: int
-    learning_rate: float
-    input_noise: float
-    trim_fraction: float
-    components_per_column: float
-    warm_up: float
-    plain: float
-    anneals: bool
-    contamination: float
-
-
-CLEAN = Design(2, (128, 64), 120, 6e-3, 0.3, 0.0, 1.0, 0.3, 0.0, True, 0.05)
-CONTAMINATED = Design(4, (64, 32), 16, 2e-3, 0.0, 0.3, 0.5, 0.0, 0.15, False, 0.1)
-
-
-def _neighbours_of_clean() -> tuple[Measure, ...]:
-    return (
-        Nearest(inputs, 1),
-        Nearest(inputs, 1, metric="manhattan"),
-        ToHyperplane(inputs, SPANNING),
-    )
-
-
-def _cleaned(space: Any, by: Any) -> Measure:
-    return Cleaned(
-        Nearest(space, FEWEST_NEIGHBOURS, NEIGHBOUR_SHARE), Nearest(by, 1, CLEANING_SHARE), 0.25
-    )
-
-
-# For each method: the measure for clean training rows, and for contaminated ones.
-METHODS: dict[str, tuple[Callable[[], Measure], Callable[[], Measure]]] = {
-    "auto": (
-        lambda: Together((*_neighbours_of_clean(), Residual(CLEAN.input_noise))),
-        lambda: _cleaned(inputs, codes),
-    ),
-    "neighbours": (
-        lambda: Together(_neighbours_of_clean()),
-        lambda: _cleaned(inputs, inputs),
-    ),
-    "latent": (
-        lambda: Nearest(residuals_and_codes, 1),
-        lambda: _cleaned(residuals_and_codes, codes),
-    ),
-    "log_likelihood": (lambda: Unlikelihood(SCORE_DRAWS),) * 2,
-    "reconstruction": (lambda: Residual(),) * 2,
-    "denoising": (lambda: Residual(CLEAN.input_noise),) * 2,
-}
 
 
 class VAEOutlierDetector(OutlierMixin, TableEstimator):
     """Outliers, by variational autoencoders and by neighbours that these have chosen.
 
     There are two settings, and data do not tell them apart. In *outlier detection*
-    (``novelty=False``) the training rows may hold outliers themselves. The autoencoders are
-    trained on those rows of each batch that they explain best; the quarter of the rows whose
-    codes lie farthest from others is left out; and a row's score is its mean distance
-    to the nearest of the others. In *novelty detection* (``novelty=True``) the training rows are
-    taken to be clean. The score is a sum of four surprises: distances to the nearest training row
-    in two metrics, the distance to the plane through the five nearest ones, and what
-    autoencoders that were trained to remove noise leave unexplained. New rows can be scored in
-    both.
+    (``novelty=False``) the training rows may hold outliers themselves. The autoencoders see rows
+    with values hidden, and learn from those of each batch that they explain best. The
+    two fifths of the rows are left out whose codes lie farthest from others and whose values
+    their others foretell worst. The score is a sum of two surprises: mean distance to the
+    nearest of the rows that are left, and distance of a row's values to what the others
+    foretell. In *novelty detection* (``novelty=True``) the training rows are taken to be clean.
+    The score is a sum of four surprises: distances to the nearest training row in two metrics,
+    the distance to the plane through the five nearest ones, and what autoencoders that were
+    trained to remove noise leave unexplained. New rows can be scored in both.
 
     Parameters
     ----------
     contamination : float or "auto", default="auto"
-        Share of the training rows that ``predict`` gives -1, in (0, 0.5]. ``"auto"`` is
-        0.1, or 0.05 with ``novelty=True``.
+        Share of the training rows that ``predict`` gives -1, in (0, 0.5]; with
+        ``calibration="conformal"``, the rate of false alarms among fresh rows like those held
+        out. ``"auto"`` is 0.1, or 0.05 with ``novelty=True``.
     novelty : bool, default=False
         Whether the training rows are clean. This is for the user to know.
     method : str, default="auto"
         What ``score_samples`` gives, always the higher the more normal. ``"auto"`` is the
-        score described above, ``"neighbours"`` the same without the autoencoders.
-        By the autoencoders alone: ``"latent"``, minus the distance to neighbours in standardised
-        residuals and codes; ``"log_likelihood"``, in nats and in X's units;
-        ``"reconstruction"``, minus the squared distance to the reconstruction, in
-        standard deviations of the columns; ``"denoising"``, the same for rows with noise.
+        score described above, minus a number of nats, and ``"neighbours"`` the same without the
+        autoencoders (a distance with ``novelty=False``). Of autoencoders with neighbours:
+        ``"latent"``, minus a distance in standardised residuals and codes. Of the autoencoders
+        alone, in nats and in X's units: ``"log_likelihood"``; ``"elbo"``, the
+        evidence lower bound; ``"reconstruction_probability"``, the mean of log p(x|z). And
+        in standard deviations of the columns: ``"reconstruction"``, minus the squared
+        distance to the reconstruction; ``"denoising"``, the same for rows with noise;
+        ``"masked"``, minus the distance of each value to what the row's others foretell, which
+        calls for a ``mask_fraction`` above 0.
     n_components : int or "auto", default="auto"
         Latent dimensions. ``"auto"`` is half the number of columns, or with
         ``novelty=True`` that number, and 32 at the most.
@@ -169,6 +103,9 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     input_noise : float or "auto", default="auto"
         Standard deviation of the noise that the encoder sees in training, in those of the
         columns. ``"auto"`` is 0, or 0.3 with ``novelty=True``.
+    mask_fraction : float or "auto", default="auto"
+        Share of the values that are hidden from the encoder in training, in [0, 1).
+        ``"auto"`` is 0.3, or 0 with ``novelty=True``.
     trim_fraction : float or "auto", default="auto"
         Share of each batch that is left out, the worst explained rows, in [0, 0.5].
         ``"auto"`` is 0.3, or 0 with ``novelty=True``.
@@ -176,13 +113,22 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         Number of autoencoders, which are trained side by side and averaged. ``"auto"``
         is 4, or 2 with ``novelty=True``.
     calibration : {None, "conformal"}, default=None
-        What ``p_values`` compares rows with: the training rows, or rows that are held out
-        of training for it.
+        What ``p_values`` and the threshold come from: the training rows, or rows that are held
+        out of training for it. With ``novelty=True`` autoencoders know the training rows
+        better than fresh ones, of which more than ``contamination`` lie below a
+        threshold that comes from training rows.
     calibration_fraction : float, default=0.2
-        Share of the rows that ``calibration="conformal"`` holds out.
+        Share of the rows that ``calibration="conformal"`` holds out. The rate of false alarms
+        cannot be chosen below 1 / (1 + their number).
     callbacks : list of skorch callbacks, default=None
         Told of every iteration. scikit-learn's own callbacks are set with
         ``set_callbacks`` from scikit-learn 1.9 on.
+    checkpoint : str or path-like, default=None
+        A file in which ``fit`` writes down where it stands, at the ends of iterations as far
+        as 5% of the time allow. The same ``fit`` in another process goes on from there, and
+        ends as one that was not interrupted, to the last bit; one of other rows or parameters
+        is an error. The file is removed when the fit is over. ``random_state`` must not be
+        None.
     device : str, default="auto"
         ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``; ``"auto"`` takes the first
         CUDA device or the CPU.
@@ -211,6 +157,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         row in X's own units, of the rows that were not left out.
     n_iter_ : int
         Iterations done by each autoencoder.
+    interrupted_ : bool
+        Whether Ctrl-C ended the fit: the estimator is then what training had come to.
     n_features_in_ : int
         Number of columns of X.
     feature_names_in_ : ndarray of shape (``n_features_in_``,)
@@ -229,6 +177,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     .. [2] S. Han et al., "ADBench: Anomaly Detection Benchmark", NeurIPS 2022.
     .. [3] V. Vovk, A. Gammerman and G. Shafer, "Algorithmic Learning in a Random World",
        Springer 2005, for the p-values.
+    .. [4] J. An and S. Cho, "Variational Autoencoder based Anomaly Detection using
+       Reconstruction Probability", SNU Data Mining Center, 2015.
 
     Examples
     --------
@@ -251,7 +201,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             name: CONSTRAINTS[name]
             for name in (
                 "n_components", "activation", "batch_size", "weight_decay", "callbacks",
-                "device", "random_state", "verbose",
+                "checkpoint",                 "device", "random_state", "verbose",
             )
         },
         **{
@@ -262,6 +212,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         "novelty": ["boolean"],
         "method": [StrOptions(set(METHODS))],
         "input_noise": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
+        "mask_fraction": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
         "trim_fraction": [Interval(Real, 0, 0.5, closed="both"), StrOptions({"auto"})],
         "calibration": [StrOptions({"conformal"}), None],
         "calibration_fraction": [Interval(Real, 0, 1, closed="neither")],
@@ -270,6 +221,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     architecture_: Architecture
     measure_: Measure
     seed_: int
+    usual_: Usual
 
     def __init__(
         self,
@@ -285,11 +237,13 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         learning_rate: float | str = "auto",
         weight_decay: float = 0.0,
         input_noise: float | str = "auto",
+        mask_fraction: float | str = "auto",
         trim_fraction: float | str = "auto",
         n_init: int | str = "auto",
         calibration: str | None = None,
         calibration_fraction: float = 0.2,
         callbacks: Any = None,
+        checkpoint: Any = None,
         device: str = "auto",
         random_state: Any = None,
         verbose: Any = False,
@@ -305,11 +259,13 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.input_noise = input_noise
+        self.mask_fraction = mask_fraction
         self.trim_fraction = trim_fraction
         self.n_init = n_init
         self.calibration = calibration
         self.calibration_fraction = calibration_fraction
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -337,9 +293,11 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         ValueError
             If a parameter or X is not as it must be. The estimator is then as before.
         """
-        with all_or_nothing(self):
+        witness = Witness()
+        with witness.watch(self), all_or_nothing(self):
             self._validate_params()
             check_callbacks(self)
+            check_checkpoint(self)
             rows, _ = self._check_rows(X, None, reset=True)
             self.dtype_ = rows.dtype
             rows = rows.astype(np.float64, copy=False)
@@ -354,8 +312,12 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             n_iter, plan = self._plan(len(self.reference_))
             report = Report(self, max_iterations=2 * n_iter)
             report.begin(X, y)
-            callbacks = [*(self.callbacks or []), *report.callbacks()]
-            self._train(n_iter, plan, callbacks=callbacks, verbose=int(self.verbose))
+            try:
+                with checkpoint_at(self.checkpoint) as written:
+                    callbacks = [*(self.callbacks or []), *report.callbacks(), witness, *written]
+                    self._train(n_iter, plan, callbacks=callbacks, verbose=int(self.verbose))
+            except KeyboardInterrupt:
+                self._take([tuple(own) for own in witness.outcomes().values()])
             self.measure_ = METHODS[self.method][0 if self.novelty else 1]()
             self.measure_ = self.measure_.learn(self._reference_rows())
             self._calibrate(rows, held_out)
@@ -395,6 +357,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             tol=0.0,
             stage_lengths=None if self._design.anneals else (n_iter, 0, 0),
             input_noise=self._wish("input_noise"),
+            input_mask=self._wish("mask_fraction"),
         )
         return n_iter, plan
 
@@ -465,11 +428,16 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     def _calibrate(self, rows: np.ndarray, held_out: np.ndarray | None) -> None:
         """Find the threshold, and the scores that p-values come from."""
         scores = self._score_rows(rows)
-        self.offset_ = float(np.quantile(scores, self._wish("contamination")))
-        self.calibration_scores_ = np.sort(
-            scores if held_out is None else self._score_rows(held_out)
-        )
-        self.usual_surprise_ = self._surprise_by_column(self.reference_[:MOST_EXPLAINED]).mean(0)
+        contamination = self._wish("contamination")
+        if held_out is None:
+            self.calibration_scores_ = np.sort(scores)
+            self.offset_ = float(np.quantile(scores, contamination))
+        else:
+            self.calibration_scores_ = np.sort(self._score_rows(held_out))
+            # below it, p-values are at most the contamination
+            place = max(int(contamination * (len(held_out) + 1)), 1) - 1
+            self.offset_ = float(self.calibration_scores_[place])
+        self.usual_ = Usual.of(self._fitted(), self.reference_[:MOST_EXPLAINED], -scores)
 
     # -- what "auto" stands for --------------------------------------------------------
 
@@ -562,11 +530,13 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         return (1 + n_stranger) / (1 + len(self.calibration_scores_))
 
     def explain(self, X: Any) -> np.ndarray:
-        """How surprising each value of a row is, given the row's others.
+        """How much each column has to do with a row's score.
 
-        By the autoencoders' density, whatever ``method`` the score is of, each value has the
-        surprise -log p(x_j | the other columns); of this, its mean over training rows is taken
-        away. The surprises do not sum to the score.
+        A row's parts add up to how far its score lies below the training rows' mean score. They
+        are shared out by the autoencoders' conditional densities: by how much more surprising
+        a value is, -log p(x_j | the row's other columns), than that column's usually are. A
+        column with a larger such excess has a larger part, whatever ``method`` the score
+        is of.
 
         Parameters
         ----------
@@ -576,10 +546,11 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         Returns
         -------
         ndarray of shape (n_samples, n_features)
-            Nats more than usual; the largest are to blame.
+            In the units of the score, nats where ``method`` says so; the largest are to blame.
         """
         check_is_fitted(self)
-        return self._surprise_by_column(self._validate(X, reset=False)) - self.usual_surprise_
+        rows = self._validate(X, reset=False).astype(np.float64, copy=False)
+        return self.usual_.parts(self._fitted(), rows, -self._score_rows(rows))
 
     # -- what was learned --------------------------------------------------------------
 
@@ -590,17 +561,14 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     def _reference_rows(self) -> Rows:
         return Rows(self.reference_, self._fitted())
 
-    def _surprise_by_column(self, X: np.ndarray) -> np.ndarray:
-        """Minus the log-density of each value given the others: (n, n_features)."""
-        columns, X = self.columns_, X.astype(np.float64, copy=False)
-        surprise = np.empty(X.shape)
-        surprise[:, columns.order] = -self._fitted().log_conditionals(X, SCORE_DRAWS)
-        is_known = columns.known_values(X)
-        surprise[:, columns.is_constant] = np.where(is_known, 0.0, -columns.unseen)
-        return surprise
+    def _check_learned(self) -> None:
+        super()._check_learned()
+        shape = np.shape(self.reference_)
+        if len(shape) != 2 or shape[0] < FEWEST_ROWS or shape[1] != self.n_features_in_:
+            raise ValueError(f"the reference rows have shape {shape}")
 
     def _fitted(self) -> FittedVAE:
-        device = resolve_device(self.device)
+        device = device_to_score_on(self.device)
         return FittedVAE(self.columns_, self.architecture_, self.weights_, self.seed_, device)
 
 

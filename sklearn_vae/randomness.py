@@ -39,6 +39,7 @@ class Stream(IntEnum):
     CALIBRATION = 9
     DEQUANTIZE = 10
     INPUT = 11
+    MASK = 12
 
 
 def draw_seed(random_state: Any) -> int:

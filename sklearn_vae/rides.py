@@ -107,6 +107,8 @@ class Work:
             raise NoRideError(f"{vae if isinstance(vae, str) else type(vae).__name__} is not a VAE")
         if not isinstance(vae, BaseVAE) or type(vae).fit is not BaseVAE.fit:
             raise NoRideError(f"{type(vae).__name__} has a fit of its own")
+        if vae.checkpoint is not None:
+            raise NoRideError("it has a checkpoint of its own")
         if vae.callbacks or any(getattr(one, "_skl_callbacks", None) for one in (estimator, vae)):
             raise NoRideError("it has callbacks of its own")
         known = f"{name}__sample_weight" if is_pipeline else "sample_weight"

@@ -1,11 +1,12 @@
 """VAESearchCV: a whole grid with all its folds, trained at once."""
 
 import math
+import os
 import time
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import product
+from itertools import groupby, product
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -25,6 +26,7 @@ from sklearn.utils.validation import _check_method_params
 
 from sklearn_vae.callbacks import Report, with_callbacks
 from sklearn_vae.checks import all_or_nothing, fitted
+from sklearn_vae.ledger import Ledger
 from sklearn_vae.rides import Task, Work, evaluate
 from sklearn_vae.training import Heats
 
@@ -70,6 +72,11 @@ class VAESearchCV(BaseSearchCV):
         The folds; None makes 5.
     verbose : int, default=0
         Whether to say what is trained.
+    checkpoint : str or path-like, default=None
+        A file in which ``fit`` writes down the results of every fold that is done. The same
+        ``fit`` in another process does only the others; one of other rows, candidates, folds or
+        scores is an error. The file is removed when the search is over. The candidates
+        are then trained together fold by fold, and not all folds at once. Not with ``factor``.
     pre_dispatch : int or str, default="2*n_jobs"
         As in ``GridSearchCV``.
     random_state : int, RandomState instance or None, default=None
@@ -130,6 +137,7 @@ class VAESearchCV(BaseSearchCV):
         "param_grid": [Mapping, list],
         "n_iter": [Interval(Integral, 1, None, closed="left"), None],
         "factor": [Interval(Real, 1, None, closed="neither"), None],
+        "checkpoint": [str, os.PathLike, None],
         "random_state": ["random_state"],
     }
 
@@ -145,6 +153,7 @@ class VAESearchCV(BaseSearchCV):
         refit: Any = True,
         cv: Any = None,
         verbose: int = 0,
+        checkpoint: Any = None,
         pre_dispatch: Any = "2*n_jobs",
         random_state: Any = None,
         error_score: Any = np.nan,
@@ -164,6 +173,7 @@ class VAESearchCV(BaseSearchCV):
         self.param_grid = param_grid
         self.n_iter = n_iter
         self.factor = factor
+        self.checkpoint = checkpoint
         self.random_state = random_state
 
     @with_callbacks
@@ -192,6 +202,11 @@ class VAESearchCV(BaseSearchCV):
             as before.
         """
         self._validate_params()
+        if self.factor is not None and self.checkpoint is not None:
+            raise ValueError(
+                f"The 'checkpoint' parameter must be None where candidates are given up on the "
+                f"way, with factor={self.factor!r}. Got {self.checkpoint!r} instead."
+            )
         with all_or_nothing(self):
             for name in fitted(self):
                 delattr(self, name)
@@ -207,7 +222,15 @@ class VAESearchCV(BaseSearchCV):
                 list(self._candidates()), scorers, routed.estimator.fit, routed.scorer.score,
                 self.error_score, self.return_train_score,
             )  # fmt: skip
-            results = self._try_all(work)
+            ledger = Ledger(
+                self.checkpoint,
+                estimator=self.estimator,
+                rows=(X, y, routed.estimator.fit, routed.scorer.score),
+                folds=work.splits,
+                candidates=work.candidates,
+                scores=(self.scoring, self.error_score, self.return_train_score),
+            )
+            results = self._try_all(work, ledger)
             if callable(self.scoring) and self.multimetric_:
                 refit_metric = self.refit
             if self.refit or not self.multimetric_:
@@ -220,10 +243,11 @@ class VAESearchCV(BaseSearchCV):
             self.scorer_ = getattr(scorers, "_scorers", scorers)
             self.n_splits_ = len(work.splits)
             self.cv_results_ = results
+            ledger.remove()
             report.end()
         return self
 
-    def _try_all(self, work: Work) -> dict[str, Any]:
+    def _try_all(self, work: Work, ledger: Ledger) -> dict[str, Any]:
         """Fit and score all candidates on all folds, and make a table of it."""
         if not work.tasks:
             raise ValueError("No fits were performed: there are no candidates or no folds.")
@@ -236,7 +260,7 @@ class VAESearchCV(BaseSearchCV):
         rows: Sequence[dict[str, Any]] = work.candidates
         more: dict[str, list[int]] = {}
         if self.factor is None:
-            out = self._evaluate(work)
+            out = self._evaluate(work, ledger)
         else:
             rows, out, more = self._halve(work.afresh(), float(self.factor))
         _warn_or_raise_about_fit_failures(out, self.error_score)
@@ -252,19 +276,17 @@ class VAESearchCV(BaseSearchCV):
             return ParameterGrid(self.param_grid)
         return ParameterSampler(self.param_grid, self.n_iter, random_state=self.random_state)
 
-    def _evaluate(self, work: Work) -> list[dict[str, Any]]:
+    def _evaluate(self, work: Work, ledger: Ledger) -> list[dict[str, Any]]:
         """Train all fits, divided among the processes; results in the order of candidates."""
         # by folds, so that one process has the tables of a few of them only
         tasks = sorted(work.tasks, key=lambda task: task[::-1])
-        n_parts = min(effective_n_jobs(self.n_jobs), len(tasks))
-        parts = [
-            tasks[part[0] : part[-1] + 1] for part in np.array_split(range(len(tasks)), n_parts)
-        ]
-        parallel = Parallel(n_jobs=self.n_jobs, pre_dispatch=self.pre_dispatch)
-        found: dict[Task, dict[str, Any]] = {}
+        parallel = Parallel(
+            n_jobs=self.n_jobs, pre_dispatch=self.pre_dispatch, return_as="generator"
+        )
         obstacles: Counter[str] = Counter()
-        for results, met in parallel(delayed(evaluate)(work, part) for part in parts):
-            found.update(results)
+        left = [task for task in tasks if task not in ledger.results]
+        for results, met in parallel(delayed(evaluate)(work, part) for part in self._parts(left)):
+            ledger.add(results)
             obstacles.update(met)
         for obstacle, number in obstacles.items():
             warnings.warn(
@@ -272,7 +294,16 @@ class VAESearchCV(BaseSearchCV):
                 UserWarning,
                 stacklevel=4,
             )
-        return [found[task] for task in work.tasks]
+        return [ledger.results[task] for task in work.tasks]
+
+    def _parts(self, tasks: list[Task]) -> list[list[Task]]:
+        """Divide fits among the processes, or into those that are written down together."""
+        if self.checkpoint is not None:
+            return [list(own) for _, own in groupby(tasks, key=lambda task: task[1])]
+        n_parts = min(effective_n_jobs(self.n_jobs), len(tasks))
+        return [
+            tasks[part[0] : part[-1] + 1] for part in np.array_split(range(len(tasks)), n_parts)
+        ]
 
     def _halve(
         self, work: Work, factor: float

@@ -11,6 +11,8 @@ from scipy import linalg
 SMALLEST_VARIANCE = 1e-5
 # a column that varies less than this is not rescaled
 SMALLEST_SCALE = 1e-6
+# of larger matrices only the axes that are asked for are computed
+MOST_FOR_ALL_AXES = 1024
 # a recording step is looked for in so many rows
 ROWS_FOR_STEPS = 2048
 # numbers that are taken into double precision at a time, and rows: their sums may be in single
@@ -178,17 +180,18 @@ def _leading_axes(
             # in the precision of x: a chunk's sums are short
             part = _weighted(x[rows], share[rows], loc, scale).astype(x.dtype, copy=False)
             gram += _product(part.T, part)
-        variances, axes = _largest(gram, n_axes)
     else:  # the smaller Gram matrix has the same variances
         part = _weighted(x, share, loc, scale)
         gram = _product(part, part.T)
-        variances, sides = _largest(gram, n_axes)
-        axes = part.T @ sides
+    total = float(np.trace(gram))
+    variances, axes = _largest(gram, n_axes)
+    if n_columns > n_rows:
+        axes = part.T @ axes
         axes /= np.maximum(np.linalg.norm(axes, axis=0), np.finfo(np.float64).tiny)
     if n_axes:
         largest = np.abs(axes).argmax(axis=0)
         axes = axes * np.sign(axes[largest, np.arange(n_axes)])
-    return variances, axes, float(np.trace(gram))
+    return variances, axes, total
 
 
 def _weighted(x: np.ndarray, share: np.ndarray, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -201,12 +204,17 @@ def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _largest(gram: np.ndarray, n_axes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Largest eigenvalues and their vectors, for which the matrix makes room."""
     size = len(gram)
     if n_axes == 0:
         return np.zeros(0), np.zeros((size, 0))
-    # all of them: where variances are equal, as after a PCA that whitens, the axes of a
-    # subset would follow from its size, and a model's start from the other models beside it
-    values, vectors = linalg.eigh(gram, driver="evd")
+    if size > MOST_FOR_ALL_AXES:
+        some = (size - n_axes, size - 1)
+        values, vectors = linalg.eigh(gram.T, subset_by_index=some, overwrite_a=True)
+    else:
+        # all of them: where variances are equal, as after a PCA that whitens, the axes of a
+        # subset would follow from its size, and a model's start from the models beside it
+        values, vectors = linalg.eigh(gram.T, driver="evd", overwrite_a=True)
     return np.maximum(values[::-1][:n_axes], 0), vectors[:, ::-1][:, :n_axes]
 
 

@@ -55,10 +55,15 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         normal distributions, or a mixture of the encoder's posteriors at learned rows.
         Objects say how many components: ``MixturePrior(n_components=20)``,
         ``VampPrior(n_components=100)``.
-    objective : {"elbo", "iwae"} or IWAE, default="elbo"
+    objective : {"elbo", "iwae"}, IWAE or Trimmed, default="elbo"
         What is maximised: the evidence lower bound, or the importance-weighted bound
         with several draws of z per row, such as ``IWAE(n_draws=10)``. The latter goes
-        with ``beta=1`` and ``free_bits=0`` only.
+        with ``beta=1`` and ``free_bits=0`` only. ``Trimmed(share=0.3)`` is the evidence
+        lower bound of the rows of each batch that have the largest.
+    robust : bool, default=False
+        Whether to look for gross outliers among the rows first, and to learn from the
+        others. A first model is trained on the 70 % of each batch that it explains best,
+        and rows whose score lies far below the median count nothing in the fit.
     beta : float or callable, default=1.0
         Weight of the KL, or a function of the iteration (counted from 0) that gives
         it, such as :class:`WarmUp`. It shapes the training alone: scores are always
@@ -104,6 +109,12 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     callbacks : list of skorch callbacks, default=None
         Told of every iteration. scikit-learn's own callbacks are set with
         ``set_callbacks`` from scikit-learn 1.9 on.
+    checkpoint : str or path-like, default=None
+        A file in which ``fit`` writes down where it stands, at the ends of iterations as far
+        as 5% of the time allow. The same ``fit`` in another process goes on from there, and
+        ends as one that was not interrupted, to the last bit; one of other rows or parameters
+        is an error. The file is removed when the fit is over. ``random_state`` must not be
+        None.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the last fit's weights, columns and units.
     device : str, default="auto"
@@ -137,8 +148,12 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     weights_ : dict of ndarray
         Parameters by name, with a leading member axis: of length 1, or ``n_init`` with
         ``members="all"``, the best first.
+    support_ : ndarray of bool of shape (n_samples,)
+        Which rows were learned from, with ``robust=True``.
     module_ : torch.nn.Module
         The torch module, built anew from the weights at every access.
+    interrupted_ : bool
+        Whether Ctrl-C ended the fit: the estimator is then what training had come to.
     n_features_in_ : int
         Number of columns of X.
     feature_names_in_ : ndarray of shape (``n_features_in_``,)
@@ -183,6 +198,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         handle_unknown: str = "error",
         prior: Any = "normal",
         objective: Any = "elbo",
+        robust: bool = False,
         beta: Any = 1.0,
         free_bits: float = 0.0,
         scale_prior: float = 30.0,
@@ -198,6 +214,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         n_init: int = 1,
         members: str = "best",
         callbacks: Any = None,
+        checkpoint: Any = None,
         warm_start: bool = False,
         device: str = "auto",
         random_state: Any = None,
@@ -211,6 +228,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             handle_unknown=handle_unknown,
             prior=prior,
             objective=objective,
+            robust=robust,
             beta=beta,
             free_bits=free_bits,
             scale_prior=scale_prior,
@@ -226,6 +244,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             n_init=n_init,
             members=members,
             callbacks=callbacks,
+            checkpoint=checkpoint,
             warm_start=warm_start,
             device=device,
             random_state=random_state,

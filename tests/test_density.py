@@ -325,6 +325,17 @@ def test_a_gradient_far_longer_than_usual_is_cut():
     torch.testing.assert_close(model.flat_grad[1], torch.full_like(model.flat[0], -2.5))
 
 
+def test_autograd_leads_to_the_same_density(monkeypatch, wine):
+    """In double precision, over some iterations; 120 rows of which two columns are binary."""
+    X = wine.iloc[:120].assign(red=(wine["hue"] > 1) * 1.0, strong=(wine["alcohol"] > 13) * 1.0)
+    settings = {"max_iter": 2, "random_state": 0, "batch_size": 128}
+    expected = VAEDensity(**settings).fit(X).score_samples(X)
+    monkeypatch.setattr("sklearn_vae.training.trainer.gradient_of", lambda *_: None)
+
+    actual = VAEDensity(**settings).fit(X).score_samples(X)
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
+
+
 def test_heavy_tails_do_not_lead_astray():
     """Extreme rows once made members diverge; and warnings are errors here."""
     rng = np.random.default_rng(0)

@@ -72,6 +72,18 @@ def test_nor_with_another_prior_or_objective(estimator, check):
     check(estimator)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("novelty", [False, True])
+def test_the_detector_passes_at_its_defaults(novelty):
+    """As many iterations as users get: nothing failed, nothing expected to fail."""
+    results = estimator_checks.check_estimator(
+        VAEOutlierDetector(novelty=novelty), on_fail=None, on_skip=None
+    )
+
+    assert {result["status"] for result in results} <= {"passed", "skipped"}
+    assert not any(result["expected_to_fail"] for result in results)
+
+
 # the checks themselves fit a frame and transform an array
 @pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names")
 @pytest.mark.parametrize("name", BESIDE)

@@ -6,16 +6,13 @@ import pytest
 import torch
 
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
+from sklearn_vae.mixture import MixtureArchitecture, MixtureVAE
 from sklearn_vae.model import VAE, Architecture
 from sklearn_vae.networks import ACTIVATIONS
 from sklearn_vae.objectives import ELBO, ImportanceWeighted
 from sklearn_vae.priors import MixturePrior
-from sklearn_vae.training.gradient import (
-    ACTIVATION_GRADIENTS,
-    ACTIVATIONS_OUT,
-    Gradient,
-    has_gradient,
-)
+from sklearn_vae.training.gradient import gradient_of
+from sklearn_vae.training.layers import ACTIVATION_GRADIENTS, ACTIVATIONS_OUT
 
 BLOCKS = {
     "a scale that is a function of z": [(Gaussian("z"), 4)],
@@ -58,19 +55,21 @@ def batch(model, *, n_draws=1, shared=False, weighted=False, n_rows=9):
     return torch.cat(parts, -1), torch.rand(n_members, n_rows).double() if weighted else None, noise
 
 
-def assert_same_gradient(model, objective, x, weight, noise, beta=0.7, shown=None):
+def assert_same_gradient(model, objective, x, weight, noise, beta=0.7, shown=None, atol=1e-8):
     model.flat_grad.zero_()
     beta = torch.as_tensor(beta).double().expand(len(x))
     expected = objective(model, x, weight, noise, beta, shown)
     expected.to_minimise.sum().backward()
     gradient = model.flat_grad.clone()
     model.flat_grad.fill_(7.0)  # what stood there before does not count
-    ours = Gradient(model, objective, x.shape[1], noise.shape[1])
-    ours(torch.randn_like(x), weight, noise, beta)  # nor does the batch before
-    actual = ours(x, weight, noise, beta, shown)
+    kind = gradient_of(model, objective)
+    ours = kind(model, objective, x.shape[1], noise.shape[1])
+    with torch.no_grad():
+        ours(torch.randn_like(x), weight, noise, beta)  # nor does the batch before
+        actual = ours(x, weight, noise, beta, shown)
 
     scale = gradient.abs().max().clamp(min=1e-12)
-    torch.testing.assert_close(model.flat_grad / scale, gradient / scale, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(model.flat_grad / scale, gradient / scale, rtol=1e-6, atol=atol)
     torch.testing.assert_close(actual, expected.reported(), rtol=1e-9, atol=1e-9)
 
 
@@ -121,17 +120,21 @@ def test_members_differ_in_size_beta_free_bits_and_prior(weighted):
 
 
 def test_what_has_no_gradient_here_is_left_to_autograd():
-    """Another objective or prior."""
-    model = disturbed(BLOCKS["no column at all"])
+    """Another objective, prior or model."""
+    model, mixture = disturbed(BLOCKS["no column at all"]), disturbed_mixture()
 
     class Other(ELBO):
         pass
 
-    assert has_gradient(model, ELBO())
-    assert not has_gradient(model, Other())
-    assert not has_gradient(model, ImportanceWeighted())
+    assert gradient_of(model, ELBO()) is not None
+    assert gradient_of(model, Other()) is None
+    assert gradient_of(model, ImportanceWeighted()) is None
+    assert gradient_of(mixture, ImportanceWeighted()) is not None
+    assert gradient_of(mixture, ELBO()) is None
+    # a prior of scales, which the mixture's model has none of
+    assert gradient_of(mixture, ImportanceWeighted(prior_rows=torch.ones(1))) is None
     model.prior = MixturePrior()
-    assert not has_gradient(model, ELBO())
+    assert gradient_of(model, ELBO()) is None
 
 
 @pytest.mark.parametrize("n_members", [1, 3])
@@ -141,3 +144,107 @@ def test_the_encoder_may_see_noise(n_members):
     x, weight, noise = batch(model)
 
     assert_same_gradient(model, ELBO(), x, weight, noise, shown=x + 3 * torch.randn_like(x))
+
+
+# -- the mixture's importance-weighted bound
+
+
+def disturbed_mixture(
+    blocks=None,
+    *,
+    n_members=1,
+    hidden=(6, 5),
+    activation="silu",
+    n_mixture=3,
+    covariance_type="full",
+    n_shears=2,
+):
+    """A model in double precision, far from its start."""
+    torch.manual_seed(0)
+    architecture = MixtureArchitecture(
+        2,
+        hidden,
+        activation,
+        tuple(blocks or [(Gaussian("z"), 3), (Bernoulli(), 2)]),
+        n_mixture=n_mixture,
+        covariance_type=covariance_type,
+        n_shears=n_shears,
+    )
+    model = MixtureVAE(architecture, n_members).double()
+    model.flatten()
+    with torch.no_grad():
+        model.flat.normal_(0, 0.4)
+        model.loc.normal_()
+        model.whiten.normal_(0, 0.5)
+        model.log_det.normal_()
+        model.bit_logit.normal_()
+    return model
+
+
+def mixture_batch(model, *, n_draws=5, shared=False, weighted=False, n_rows=9):
+    """Rows, of which some lie farther out than the encoder sees, weights and noise."""
+    n_members, n_columns = len(model.flat), model.architecture.n_columns
+    x = 3 * torch.randn(n_members, n_rows, n_columns).double()
+    x[..., model.bit_columns] = (x[..., model.bit_columns] > 0).double()
+    shape = (1, n_draws, 1) if shared else (n_members, n_draws, n_rows)
+    noise = torch.randn(*shape, model.architecture.n_noise).double()
+    return x, torch.rand(n_members, n_rows).double() if weighted else None, noise
+
+
+@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("doubly_reparameterized", [False, True])
+@pytest.mark.parametrize("n_draws", [1, 5])
+def test_the_mixtures_bound(n_members, doubly_reparameterized, n_draws):
+    """With one set of draws and two, own and shared noise, with and without weights."""
+    objective = ImportanceWeighted(n_draws, doubly_reparameterized)
+    model = disturbed_mixture(n_members=n_members)
+    for n_sets, shared, weighted in itertools.product((1, 2), (False, True), (False, True)):
+        rows = mixture_batch(model, n_draws=n_draws * n_sets, shared=shared, weighted=weighted)
+
+        assert_same_gradient(model, objective, *rows, beta=1.0, atol=1e-10)
+
+
+@pytest.mark.filterwarnings("ignore:grad and param do not obey")
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+@pytest.mark.parametrize(
+    ("blocks", "n_shears"),
+    [
+        ([(Gaussian("z"), 4)], 4),
+        ([(Gaussian("z"), 4)], 0),
+        ([(Gaussian("z"), 1)], 0),
+        ([(Bernoulli(), 3)], 0),
+        ([(Bernoulli(), 1), (Gaussian("z"), 2)], 1),
+    ],
+)
+@pytest.mark.parametrize("n_mixture", [1, 4])
+def test_the_mixtures_kinds_of_columns_and_components(covariance_type, blocks, n_shears, n_mixture):
+    """Full and diagonal covariances, with and without shears and bits, for several members."""
+    model = disturbed_mixture(
+        blocks,
+        n_members=2,
+        n_mixture=n_mixture,
+        covariance_type=covariance_type,
+        n_shears=n_shears,
+    )
+
+    assert_same_gradient(model, ImportanceWeighted(), *mixture_batch(model), beta=1.0, atol=1e-10)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("hidden", [(7,), (6, 5)])
+def test_the_mixtures_activations_and_depths(activation, hidden):
+    """One hidden layer and two."""
+    model = disturbed_mixture(activation=activation, hidden=hidden)
+
+    assert_same_gradient(model, ImportanceWeighted(), *mixture_batch(model), beta=1.0, atol=1e-10)
+
+
+def test_the_mixtures_encoder_may_see_noise():
+    """The likelihood and the components are then of the rows without it."""
+    model = disturbed_mixture(n_members=2)
+    x, weight, noise = mixture_batch(model)
+    shown = x + 3 * torch.randn_like(x)
+
+    assert_same_gradient(
+        model, ImportanceWeighted(), x, weight, noise, beta=1.0, shown=shown, atol=1e-10
+    )

@@ -1,5 +1,7 @@
 """Rows with missing cells: fits, scores, codes, and what is put in the holes."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +14,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_vae import VAEDensity, VAEImputer, VAESearchCV, VAETransformer
+from sklearn_vae import VAEDensity, VAEImputer, VAESearchCV, VAETransformer, load
 from sklearn_vae.holes import FactorModel, Filler
 
 
@@ -405,10 +407,58 @@ def test_columns_without_values_are_left_out_or_zero(keeps, linear):
         assert (out[:, 2] == 0).all()
 
 
+def test_an_imputer_is_kept_in_a_file_and_in_a_pickle(frame, tmp_path):
+    """With the table's types, categories and holes, and the model inside."""
+    imputer = VAEImputer(QUICK, add_indicator=True).fit(frame)
+    expected = imputer.transform(frame)
+    imputer.save(tmp_path / "imputer.vae")
+
+    for again in (load(tmp_path / "imputer.vae"), pickle.loads(pickle.dumps(imputer))):
+        pd.testing.assert_frame_equal(again.transform(frame), expected)
+        np.testing.assert_array_equal(
+            again.estimator_.score_samples(frame), imputer.estimator_.score_samples(frame)
+        )
+
+
 def test_several_draws_and_indicators_do_not_go_together(linear):
     """The message names both."""
     with pytest.raises(ValueError, match=r"'add_indicator' .* must be False with draws=3"):
         VAEImputer(draws=3, add_indicator=True).fit(linear.draw(60, 0))
+
+
+# -- rows that do not belong -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["scattered", "together"])
+def test_gross_outliers_cost_clean_rows_little_with_robust(kind, linear):
+    """A fifth of the rows are wrong; without, they cost nats."""
+    clean, rng = linear.draw(800, 1), np.random.default_rng(0)
+    spread = clean.std(axis=0)
+    away = rng.normal(size=(200, 8)) if kind == "scattered" else np.ones(8)
+    wrong = clean.mean(axis=0) + 10 * spread * away + spread * rng.normal(size=(200, 8))
+    X, fresh = np.vstack([clean, wrong]), linear.draw(300, 3)
+    vae = VAETransformer(2, max_iter=20, random_state=0)
+    best = vae.fit(clean).score(fresh)
+    robust = clone(vae).set_params(robust=True).fit(X)
+
+    assert robust.score(fresh) > best - 0.5
+    assert vae.fit(X).score(fresh) < best - 0.5 or kind == "together"
+    assert not robust.support_[800:].any()
+    assert robust.support_[:800].mean() > 0.98
+
+
+def test_a_search_knows_robust():
+    """It screens each candidate's rows as a fit alone does."""
+    linear, rng = Linear(), np.random.default_rng(0)
+    X = np.vstack([linear.draw(200, 1), 50 * rng.normal(size=(40, 8))])
+    X = X[rng.permutation(len(X))]
+    vae = VAETransformer(2, max_iter=3, robust=True, random_state=0)
+    together = VAESearchCV(vae, {"beta": [0.5, 1.0]}, cv=2, refit=False).fit(X)
+    apart = GridSearchCV(vae, {"beta": [0.5, 1.0]}, cv=2, refit=False).fit(X)
+
+    np.testing.assert_allclose(
+        together.cv_results_["mean_test_score"], apart.cv_results_["mean_test_score"], rtol=1e-3
+    )
 
 
 # -- the line that must mean something ---------------------------------------------------

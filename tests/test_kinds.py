@@ -536,8 +536,8 @@ def mixed():
 def test_a_mixed_table_is_scored_as_the_truth_scores_it(mixed):
     """Bits, classes, counts and numbers that depend on a hidden class: within 0.05 nats."""
     make, truth = mixed
-    train, test = make(2000, 0), make(2000, 1)
-    vae = VAETransformer(2, max_iter=15, random_state=0).fit(train)
+    train, test = make(3000, 0), make(2000, 1)
+    vae = VAETransformer(2, max_iter=25, random_state=0).fit(train)
 
     assert [type(kind) for kind in vae.columns_.kinds] == [
         Bernoulli,

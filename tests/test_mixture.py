@@ -10,7 +10,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn_vae.anchors import SMALLEST_VARIANCE, learn_anchors
 from sklearn_vae.density import shares_of
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
-from sklearn_vae.mixture import Anchors, MixtureArchitecture, _draw
+from sklearn_vae.mixture import Anchors, MixtureArchitecture, draw_components
 from sklearn_vae.randomness import sobol_normal
 
 
@@ -157,14 +157,14 @@ def test_the_training_bound_lies_below_the_density():
 
 
 def test_draws_of_components_follow_their_shares():
-    share = torch.tensor([[[0.5, 0.3, 0.15, 0.05]]], dtype=torch.double)
+    share = torch.tensor([[0.5], [0.3], [0.15], [0.05]], dtype=torch.double)  # (C, 1)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(1, 5, 20_000, generator=generator, dtype=torch.double)
-    chosen = _draw(share.expand(1, 20_000, 4), noise)[0]  # (5, 20000)
+    chosen = draw_components(share.expand(1, 4, 20_000), noise)[0]  # (5, 20000)
 
     for draw in chosen:
         found = np.bincount(draw, minlength=4) / 20_000
-        np.testing.assert_allclose(found, share[0, 0], atol=0.015)
+        np.testing.assert_allclose(found, share[:, 0], atol=0.015)
     # five in a row spread evenly: the largest component is met twice or three times
     assert set(np.unique((chosen == 0).sum(0))) <= {2, 3}
 

@@ -14,7 +14,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae import VAEOutlierDetector
-from sklearn_vae.outlier import METHODS
+from sklearn_vae.blame import shared, surprises
+from sklearn_vae.designs import METHODS
 
 QUICK = {"max_iter": 2, "random_state": 0}
 
@@ -95,7 +96,7 @@ def test_neighbours_alone_are_scikit_learns(wine):
     detector = VAEOutlierDetector(method="neighbours", **QUICK).fit(X)
     Z = StandardScaler().fit_transform(X)
     to_clean = NearestNeighbors(n_neighbors=18).fit(Z).kneighbors()[0].mean(axis=1)
-    kept = np.sort(np.argsort(to_clean)[:134])  # three quarters, rounded up
+    kept = np.sort(np.argsort(to_clean)[:107])  # three fifths, rounded up
     new = X * 1.01
     distance, _ = (
         NearestNeighbors(n_neighbors=20)
@@ -134,8 +135,10 @@ def test_a_value_that_a_constant_column_never_had_is_strange(wine):
     later = table.assign(year=1991)
 
     assert detector.score_samples(later).max() < detector.score_samples(table).min()
-    np.testing.assert_allclose(detector.explain(later)[:, 13], np.log(180))
-    assert (detector.explain(table)[:, 13] == 0).all()
+    fitted = detector._fitted()
+    np.testing.assert_allclose(surprises(fitted, later.to_numpy(float))[:, 13], np.log(180))
+    assert (surprises(fitted, table.to_numpy(float))[:, 13] == 0).all()
+    assert (detector.explain(later)[:, 13] > detector.explain(table)[:, 13]).all()
 
 
 def test_p_values_hold_what_they_promise():
@@ -167,6 +170,26 @@ def test_p_values_hold_what_they_promise():
         assert np.mean(shares) > alpha - 3 * error
 
 
+@pytest.mark.parametrize("contamination", [0.001, 0.05, 0.1, 0.3])
+def test_predict_holds_the_rate_of_false_alarms_that_is_asked_for(contamination):
+    """With rows held out, -1 is a p-value of at most that rate; 1 / 200 is the least there is."""
+    rng = np.random.default_rng(0)
+    detector = VAEOutlierDetector(
+        novelty=True,
+        contamination=contamination,
+        calibration="conformal",
+        calibration_fraction=0.4,
+        **QUICK,
+    ).fit(rng.normal(size=(498, 3)))
+    fresh = rng.normal(size=(3000, 3))
+    labels = detector.predict(fresh)
+
+    least = max(contamination, 1 / 200)
+    np.testing.assert_array_equal(labels == -1, detector.p_values(fresh) <= least)
+    # the share of one fit is Beta(200 alpha, 200 (1 - alpha))
+    assert (labels == -1).mean() < least + 3 * np.sqrt(least / 200)
+
+
 def test_p_values_of_training_rows_are_their_ranks(wine, fitted):
     p = fitted.p_values(wine)
 
@@ -189,18 +212,53 @@ def test_it_names_the_column_that_is_to_blame(factors, novelty):
     assert (blamed == column).mean() >= 0.9
 
 
+@pytest.mark.parametrize("method", ["auto", "log_likelihood", "reconstruction"])
+@pytest.mark.parametrize("novelty", [False, True])
+def test_explanations_add_up_to_the_score(wine, method, novelty):
+    """To how far it lies below the training rows' mean, of usual rows and of absurd ones."""
+    X = wine.to_numpy()
+    detector = VAEOutlierDetector(method=method, novelty=novelty, **QUICK).fit(X)
+    rows = np.vstack([X[:50], X[:5] * 3, np.where(np.arange(13) == 4, 1e100, X[:1])])
+    scores = detector.score_samples(rows)
+    parts = detector.explain(rows)
+
+    assert np.isfinite(parts).all()
+    np.testing.assert_allclose(
+        parts.sum(axis=1), detector.score_samples(X).mean() - scores, rtol=1e-9, atol=1e-9
+    )
+    assert parts[-1].argmax() == 4
+
+
+def test_a_score_is_shared_out_in_the_order_of_the_surprises():
+    """Hand-made numbers: a departure of 0, of either sign, and excesses beyond all numbers."""
+    excess = np.array([[5.0, 0.0, -3.0]] * 3 + [[1e200, 1.0, -1e200]] * 2)
+    departure = np.array([4.0, -4.0, 0.0, 1e200, -2.0])
+    parts = shared(departure, excess)
+
+    np.testing.assert_allclose(parts.sum(axis=1), departure, rtol=1e-12)
+    assert (np.diff(parts, axis=1) <= 0).all()
+    assert parts[0, 0] == pytest.approx(
+        4 * np.log1p(np.exp(5)) / np.log1p(np.exp([5.0, 0.0, -3.0])).sum()
+    )
+
+
 def test_explanations_are_those_of_the_exact_conditionals():
     """Rows of a normal distribution, whose conditional densities are known."""
     rng = np.random.default_rng(0)
     covariance = np.array([[1.0, 0.8, 0.0], [0.8, 1.0, 0.0], [0.0, 0.0, 1.0]])
     X = rng.multivariate_normal(np.zeros(3), covariance, size=3000)
     detector = VAEOutlierDetector(
-        n_components=1, hidden_layer_sizes=8, trim_fraction=0.0, max_iter=100, random_state=0
+        n_components=1,
+        hidden_layer_sizes=8,
+        trim_fraction=0.0,
+        mask_fraction=0.0,
+        max_iter=100,
+        random_state=0,
     ).fit(X)
     new = rng.multivariate_normal(np.zeros(3), covariance, size=200)
     precision = np.linalg.inv(covariance)
     exact = 0.5 * (new @ precision) ** 2 / np.diag(precision) - 0.5
-    found = detector.explain(new)
+    found = surprises(detector._fitted(), new) - detector.usual_.surprise
 
     assert np.abs(found - exact).mean() < 0.15
     assert np.corrcoef(found.ravel(), exact.ravel())[0, 1] > 0.95
@@ -263,8 +321,8 @@ def test_what_is_no_number_is_refused_and_the_old_fit_stays(wine):
     [
         ("contamination", 0.0), ("contamination", 0.6), ("contamination", "some"),
         ("method", "forest"), ("novelty", "yes"), ("input_noise", -0.1),
-        ("trim_fraction", 0.7), ("calibration", "split"), ("calibration_fraction", 1.0),
-        ("n_init", 0), ("max_iter", 0), ("hidden_layer_sizes", [0]),
+        ("trim_fraction", 0.7), ("mask_fraction", 1.0), ("calibration", "split"),
+        ("calibration_fraction", 1.0), ("n_init", 0), ("max_iter", 0), ("hidden_layer_sizes", [0]),
     ],
 )  # fmt: skip
 def test_wrong_values_are_named(wine, name, value):
@@ -278,7 +336,7 @@ def test_wrong_values_are_named(wine, name, value):
         {"contamination": 0.3}, {"novelty": True}, {"method": "denoising"}, {"n_components": 3},
         {"hidden_layer_sizes": 7}, {"activation": "tanh"}, {"max_iter": 3}, {"batch_size": 50},
         {"learning_rate": 0.02}, {"weight_decay": 0.5}, {"input_noise": 0.5},
-        {"trim_fraction": 0.1}, {"n_init": 2}, {"calibration": "conformal"},
+        {"trim_fraction": 0.1}, {"mask_fraction": 0.5}, {"n_init": 2}, {"calibration": "conformal"},
     ],
     ids=str,
 )  # fmt: skip
@@ -308,6 +366,18 @@ def test_long_tables_have_a_reference_of_limited_length(monkeypatch):
     detector = VAEOutlierDetector(contamination=0.1, **QUICK).fit(X)
 
     assert detector.reference_.shape == (100, 3)
+    assert (detector.predict(X) == -1).sum() == 40
+
+
+def test_no_more_than_so_many_rows_are_compared_with(monkeypatch):
+    """Time is linear in the rows, and the share of outliers is what it was."""
+    monkeypatch.setattr("sklearn_vae.neighbours.MOST_COMPARED", 100)
+    monkeypatch.setattr("sklearn_vae.neighbours.MOST_TO_CLEAN", 50)
+    X, _ = make_blobs(400, 3, random_state=0)
+    detector = VAEOutlierDetector(contamination=0.1, **QUICK).fit(X)
+    near, _ = detector.measure_.measure.measures
+
+    assert near.reference.shape == (1, 60, 3)  # three fifths
     assert (detector.predict(X) == -1).sum() == 40
 
 

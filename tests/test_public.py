@@ -28,6 +28,7 @@ def test_the_public_names_are_these():
         "Spiked",
         "StandardNormal",
         "StudentT",
+        "Trimmed",
         "VAEDensity",
         "VAEImputer",
         "VAEOutlierDetector",
@@ -38,6 +39,7 @@ def test_the_public_names_are_these():
         "active_units",
         "calibration",
         "kl_per_unit",
+        "load",
         "train_validation_gap",
         "warn_of_collapse",
     ]

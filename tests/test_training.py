@@ -596,7 +596,7 @@ def test_a_validation_weight_is_a_number_of_copies(bent, rng, make_model):
 def test_validation_in_chunks_is_validation(bent, make_model, monkeypatch):
     """A large table is validated some rows at a time."""
     expected = run(make_model(bent), *halves(bent)).history[:, "val_loss"]
-    monkeypatch.setattr(trainer, "VALIDATION_ROWS", 7)
+    monkeypatch.setattr(trainer, "VALIDATION_DRAWS_AT_A_TIME", 7)
 
     np.testing.assert_allclose(
         run(make_model(bent), *halves(bent)).history[:, "val_loss"], expected, rtol=1e-9

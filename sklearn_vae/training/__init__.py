@@ -1,9 +1,11 @@
 """Training: what a run is made of, where it stands, the loop itself, and many runs at once."""
 
+from sklearn_vae.training.checkpoint import checkpoint_at
 from sklearn_vae.training.course import Course
 from sklearn_vae.training.fits import Fit, Fitted, apart, fit_all, history_of
 from sklearn_vae.training.fleet import Run, launch, speed_for, train
 from sklearn_vae.training.heats import Heats
+from sklearn_vae.training.interruption import Witness
 from sklearn_vae.training.plan import Plan, Table
 from sklearn_vae.training.rows import EncodedRows, Rows
 from sklearn_vae.training.trainer import Outcome, Trainer
@@ -20,7 +22,9 @@ __all__ = [
     "Run",
     "Table",
     "Trainer",
+    "Witness",
     "apart",
+    "checkpoint_at",
     "fit_all",
     "history_of",
     "launch",

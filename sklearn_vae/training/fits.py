@@ -71,6 +71,11 @@ class Fit:
         prior_rows = self.scale_prior / float(train.total[0])
         return Run(self.architecture, plan, train, valid, self.free_bits, prior_rows, self.weights)
 
+    def cut_short(self, outcome: Outcome) -> "Fitted":
+        """Make of a first run that was interrupted what there is."""
+        n_steps = self.plan.n_steps(len(self.table) - self.n_valid) * len(outcome.history)
+        return Fitted(outcome.weights, history_of([outcome]), n_steps, outcome.diverged)
+
 
 @dataclass(frozen=True)
 class Fitted:

@@ -21,10 +21,10 @@ from sklearn_vae.start import LinearStart, Spectrum
 from sklearn_vae.training.plan import Plan, Table
 from sklearn_vae.training.rows import EncodedRows
 from sklearn_vae.training.trainer import (
-    VALIDATION_ROWS,
     Outcome,
     Trainer,
     validation_draws,
+    validation_rows,
 )
 
 # Bytes that a fleet works on in a step: what stays in the last cache before memory.
@@ -92,7 +92,7 @@ class Run:
         per_value = self.plan.objective.n_draws
         rows = 0 if self.valid is None else len(self.valid)
         n_draws = validation_draws(rows, per_value)
-        together = min(rows, max(VALIDATION_ROWS // per_value, 1))
+        together = min(rows, validation_rows(n_draws, self.architecture.widest))
         # the best weights and what decides whether they shrink are kept beside the others
         return self.working_set + self._bytes(2, together * n_draws)
 

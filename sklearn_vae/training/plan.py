@@ -199,6 +199,8 @@ class Plan:
     input_noise : float, default=0.0
         Standard deviation of the normal noise that is added to what the encoder sees of a
         row in training. The likelihood is that of the row without it.
+    input_mask : float, default=0.0
+        Share of the cells that the encoder sees as 0 in training, drawn anew at every step.
     """
 
     seed: int
@@ -217,6 +219,7 @@ class Plan:
     averaging: float = 0.0
     longest_gradient: float = math.inf
     input_noise: float = 0.0
+    input_mask: float = 0.0
 
     def n_steps(self, n_rows: int) -> int:
         """Gradient steps of an iteration over a table of this length."""

@@ -17,16 +17,19 @@ from torch import Tensor
 
 from sklearn_vae.members import Members
 from sklearn_vae.model import FARTHEST_INPUT
-from sklearn_vae.objectives import ELBO, REPORTED, Loss
+from sklearn_vae.objectives import REPORTED, Loss
 from sklearn_vae.randomness import Stream, make_generator, sobol_normal, stream_seed
 from sklearn_vae.training.course import Course
-from sklearn_vae.training.gradient import Gradient, has_gradient
+from sklearn_vae.training.gradient import Gradient, gradient_of
+from sklearn_vae.training.interruption import keyboard
 from sklearn_vae.training.optimizer import FlatAdam
 from sklearn_vae.training.plan import Plan, Step, Table, steps_of
 
-# Draws of z for all validation rows together, and rows that are validated at a time.
+# Draws of z for all validation rows together; draws that are computed at a time, and numbers in
+# the widest layer.
 VALIDATION_DRAWS = 4096
-VALIDATION_ROWS = 4096
+VALIDATION_DRAWS_AT_A_TIME = 2048
+VALIDATION_NUMBERS = 1 << 20
 # Rows whose loss at the start says what a loss that has diverged would be.
 ROWS_FOR_LIMIT = 1024
 # A loss that is so many nats above its start, and so many more per column, has diverged.
@@ -63,6 +66,12 @@ def validation_draws(n_rows: int, per_value: int, asked: int | None = None) -> i
     """How many draws each of so many validation rows gets: whole sets that make one value."""
     usual = 2 ** int(np.log2(np.clip(VALIDATION_DRAWS // max(n_rows, 1), 1, 16)))
     return -(-(asked or usual) // per_value) * per_value
+
+
+def validation_rows(n_draws: int, widest: int) -> int:
+    """How many rows with so many draws each, in so wide a layer, are validated at a time."""
+    at_a_time = min(VALIDATION_DRAWS_AT_A_TIME, VALIDATION_NUMBERS // widest)
+    return max(at_a_time // n_draws, 1)
 
 
 class Trainer(NeuralNet):
@@ -276,11 +285,15 @@ class Trainer(NeuralNet):
         self._mask = self.module_.mask
         forget = np.array([[1 - plan.averaging] for plan in own])
         self._forget = torch.as_tensor(forget).to(self.module_.flat)  # (M, 1)
-        input_noise = np.array([plan.input_noise for plan in own]).reshape(-1, 1, 1)
-        self._is_noisy = bool(input_noise.any())
-        self._input_noise = torch.as_tensor(input_noise).to(self.module_.flat)  # (M, 1, 1)
+        noise, mask = (
+            np.array([getattr(plan, name) for plan in own]).reshape(-1, 1, 1)
+            for name in ("input_noise", "input_mask")
+        )
+        self._is_noisy, self._is_masked = bool(noise.any()), bool(mask.any())
+        self._input_noise = torch.as_tensor(noise).to(self.module_.flat)  # (M, 1, 1)
+        self._input_mask = torch.as_tensor(mask).to(self.module_.flat)  # (M, 1, 1)
         self._gradients: dict[tuple[int, int], Gradient] = {}
-        self._is_written_out = has_gradient(self.module_, self.criterion_)
+        self._written_out = gradient_of(self.module_, self.criterion_)
 
     # -- an iteration ----------------------------------------------------------------
 
@@ -296,7 +309,7 @@ class Trainer(NeuralNet):
         x, weight = batch.take(rows)
         if batch.steps is not None:
             x = x + batch.steps * self._uniform(x)
-        terms = self._differentiate(x, weight, noise, self._with_noise(x))
+        terms = self._differentiate(x, weight, noise, self._shown(x))
         if self._hears_gradients:
             named = list(self.module_.named_parameters())
             self.notify("on_grad_computed", named_parameters=named, batch=step, training=True)
@@ -309,11 +322,16 @@ class Trainer(NeuralNet):
         """Draw numbers between -1/2 and 1/2, for each seed its own: as x, (M, B, d)."""
         return self._drawn(torch.rand, Stream.DEQUANTIZE, x) - 0.5
 
-    def _with_noise(self, x: Tensor) -> Tensor | None:
+    def _shown(self, x: Tensor) -> Tensor | None:
         """What the encoder is to see of rows (M, B, n_columns), if not the rows themselves."""
-        if not self._is_noisy:
-            return None
-        return torch.addcmul(x, self._drawn(torch.randn, Stream.INPUT, x), self._input_noise)
+        shown = None
+        if self._is_noisy:
+            noise = self._drawn(torch.randn, Stream.INPUT, x)
+            shown = torch.addcmul(x, noise, self._input_noise)
+        if self._is_masked:
+            is_hidden = self._drawn(torch.rand, Stream.MASK, x) < self._input_mask
+            shown = (x if shown is None else shown).masked_fill(is_hidden, 0)
+        return shown
 
     def _drawn(self, draw: Callable[..., Tensor], stream: Stream, x: Tensor) -> Tensor:
         """Draw as many numbers as rows x (M, B, n_columns) hold, for each seed its own."""
@@ -327,14 +345,12 @@ class Trainer(NeuralNet):
         self, x: Tensor, weight: Tensor | None, noise: Tensor, shown: Tensor | None
     ) -> Tensor:
         """Leave the objective's gradient in the model; its terms (3, M)."""
-        if self._is_written_out:
+        if self._written_out is not None:
             shape = x.shape[1], noise.shape[1]
             if shape not in self._gradients:
-                self._gradients[shape] = Gradient(
-                    self.module_,
-                    cast(ELBO, self.criterion_),
-                    *shape,
-                    clamps=self.is_far_ or self._is_noisy,
+                clamps = self.is_far_ or self._is_noisy or self._is_masked
+                self._gradients[shape] = self._written_out(
+                    self.module_, self.criterion_, *shape, clamps=clamps
                 )
             return self._gradients[shape](x, weight, noise, self._beta, shown)
         with torch.enable_grad():
@@ -366,7 +382,7 @@ class Trainer(NeuralNet):
             noise[place, :, 0, :size] = points
         draws, beta = torch.as_tensor(noise).to(flat), torch.as_tensor(self.final_beta_).to(flat)
         total = np.zeros((len(REPORTED), len(flat)))
-        at_a_time = max(VALIDATION_ROWS // per_value, 1)
+        at_a_time = validation_rows(n_draws, self.module_.architecture.widest)
         for rows in torch.arange(n_rows, device=flat.device).split(at_a_time):
             x, weight = valid.take(rows.expand(len(flat), -1))
             terms = self.criterion_(self.module_, x, weight, draws, beta)
@@ -445,5 +461,7 @@ class Trainer(NeuralNet):
         try:
             self.notify("on_epoch_end", dataset_train=train, dataset_valid=valid)
         except KeyboardInterrupt:  # as skorch's own callbacks stop a training
+            if keyboard.was_pressed:
+                raise
             return False
         return True

@@ -1,0 +1,163 @@
+"""How strange a row is beside reference rows: by distances to the nearest of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from math import ceil
+from typing import Self
+
+import numpy as np
+from scipy.stats import rankdata
+from sklearn import config_context
+from sklearn.neighbors import NearestNeighbors
+from sklearn.utils import gen_batches
+
+from sklearn_vae.strangeness import Measure, Rows
+
+# Numbers that exist at once where rows meet their neighbours.
+CELLS = 1 << 22
+# Nearest rows that span a hyperplane, and what keeps it from being followed far: the ridge as
+# a share of the neighbours' mean squared distance from their mean.
+SPANNING = 5
+RIDGE = 0.1
+# Rows that are cleaned and then compared with, and rows beside which strange ones are looked
+# for: shares of the nearest are the same in part of a table, and time stays linear in its rows.
+MOST_COMPARED = 5000
+MOST_TO_CLEAN = 2000
+
+Space = Callable[[Rows], np.ndarray]  # rows -> (M, n, f)
+
+
+def inputs(rows: Rows) -> np.ndarray:
+    """Standardised rows: (1, n, n_features)."""
+    return rows.inputs[None]
+
+
+def codes(rows: Rows) -> np.ndarray:
+    """Codes of each member: (M, n, l)."""
+    return rows.portraits[0]
+
+
+def residuals_and_codes(rows: Rows) -> np.ndarray:
+    """Standardised residuals and codes of each member: (M, n, n_columns + l)."""
+    codes, residuals = rows.portraits
+    return np.concatenate([residuals / rows.beside.spread, codes], axis=2)
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Mean distance to the nearest reference rows, averaged over members.
+
+    Attributes
+    ----------
+    space : callable
+        Where distances are measured.
+    least, share : int, float
+        How many rows: a share of the reference, but so many at least.
+    metric : {"euclidean", "manhattan"}
+        The distance.
+    place : ndarray of shape (n + 1,)
+        Each row's number in the reference, -1 for those that were not chosen, and at the
+        end for new rows.
+    reference : ndarray of shape (M, n_reference, f)
+        Where the reference rows are.
+    """
+
+    space: Space
+    least: int
+    share: float = 0.0
+    metric: str = "euclidean"
+    place: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=int), repr=False)
+    reference: np.ndarray = field(default_factory=lambda: np.empty((0, 0, 0)), repr=False)
+
+    def learn(self, rows: Rows, chosen: np.ndarray | None = None) -> Self:
+        """Take rows as reference, or those of them whose numbers are given."""
+        chosen = np.arange(len(rows)) if chosen is None else chosen
+        place = np.full(len(rows) + 1, -1)
+        place[chosen] = np.arange(len(chosen))
+        return replace(self, place=place, reference=self.space(rows)[:, chosen])
+
+    def of(self, rows: Rows) -> np.ndarray:
+        """How strange rows are: (n,)."""
+        members = zip(self.space(rows), self.reference, strict=True)
+        return np.mean([self._of_member(rows, *own) for own in members], axis=0)
+
+    def _of_member(self, rows: Rows, x: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        n_near = min(max(self.least, round(self.share * len(reference))), len(reference) - 1)
+        found = np.empty(len(x))
+        with config_context(array_api_dispatch=False):
+            tree = NearestNeighbors(n_neighbors=n_near + 1, metric=self.metric).fit(reference)
+            for own in gen_batches(len(x), max(CELLS // ((n_near + 1) * x.shape[1]), 1)):
+                index = tree.kneighbors(x[own], return_distance=False)
+                is_itself = index == self.place[rows.itself[own], None]
+                is_itself[~is_itself.any(axis=1), -1] = True
+                index = index[~is_itself].reshape(-1, n_near)
+                found[own] = self.distance(x[own], reference[index])
+        return found
+
+    def distance(self, x: np.ndarray, near: np.ndarray) -> np.ndarray:
+        """Distance of rows (n, f) to their neighbours (n, k, f): (n,)."""
+        # not the tree's, which may depend on the rows that are asked for together
+        apart = near - x[:, None]
+        if self.metric == "manhattan":
+            return np.abs(apart).sum(axis=2).mean(axis=1)
+        return np.sqrt(np.square(apart).sum(axis=2)).mean(axis=1)
+
+
+@dataclass(frozen=True)
+class ToHyperplane(Nearest):
+    """Distance to the plane through the nearest reference rows, not far from their mean.
+
+    References
+    ----------
+    .. [1] P. Vincent and Y. Bengio, "K-Local Hyperplane and Convex Distance Nearest
+       Neighbor Algorithms", NeurIPS 2001.
+    """
+
+    def distance(self, x: np.ndarray, near: np.ndarray) -> np.ndarray:
+        """Distance of rows (n, f) to the plane through rows (n, k, f): (n,)."""
+        centre = near.mean(axis=1)
+        spanning, apart = near - centre[:, None], x - centre
+        gram = spanning @ spanning.transpose(0, 2, 1)  # (n, k, k)
+        ridge = RIDGE * np.trace(gram, axis1=1, axis2=2) / gram.shape[1]
+        ridge = np.where(ridge > 0, ridge, 1)  # neighbours that are all alike span nothing
+        gram += ridge[:, None, None] * np.eye(gram.shape[1])
+        along = np.linalg.solve(gram, spanning @ apart[:, :, None])  # (n, k, 1)
+        return np.linalg.norm(apart - (spanning * along).sum(axis=1), axis=1)
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """A measure whose reference leaves out the rows that others find strangest.
+
+    Attributes
+    ----------
+    measure : Measure
+        The measure.
+    by : tuple of Measure
+        What finds rows strange: by the sum of their ranks.
+    share : float
+        Share of the rows that is left out.
+    """
+
+    measure: Measure
+    by: tuple[Measure, ...]
+    share: float
+
+    def learn(self, rows: Rows, chosen: np.ndarray | None = None) -> Self:
+        """Take rows as reference."""
+        some = _spread(np.arange(len(rows)) if chosen is None else chosen, MOST_COMPARED)
+        part, beside = rows.part(some), _spread(some, MOST_TO_CLEAN)
+        ranks = [rankdata(own.learn(rows, beside).of(part)) for own in self.by]
+        n_kept = max(ceil((1 - self.share) * len(some)), 2)
+        kept = some[np.argsort(np.sum(ranks, axis=0), kind="stable")[:n_kept]]
+        return replace(self, measure=self.measure.learn(rows, np.sort(kept)))
+
+    def of(self, rows: Rows) -> np.ndarray:
+        """How strange rows are: (n,)."""
+        return self.measure.of(rows)
+
+
+def _spread(numbers: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the numbers, evenly spread over them."""
+    places = np.linspace(0, len(numbers) - 1, min(len(numbers), most)).astype(int)
+    return numbers[np.unique(places)]

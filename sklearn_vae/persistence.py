@@ -1,0 +1,269 @@
+"""Fitted estimators that outlive their process: ``save`` and ``load``, pickles, copies."""
+
+import warnings
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.utils.validation import check_is_fitted
+
+import sklearn_vae
+from sklearn_vae import storage
+from sklearn_vae.plain import MEANINGS, NotPlainError, Packer, attach, detach, unpack
+
+# Estimators that files may hold, and where they are.
+ESTIMATORS = {
+    "VAEDensity": "sklearn_vae.density",
+    "VAEImputer": "sklearn_vae.imputer",
+    "VAEOutlierDetector": "sklearn_vae.outlier",
+    "VAETransformer": "sklearn_vae.transformer",
+}
+# What a file of a model calls itself, among other things that this package may store.
+MODEL = "model"
+# Packages whose versions a file tells.
+TOLD = ("sklearn_vae", "numpy", "sklearn", "torch")
+# Settings beside parameters and fitted attributes that a file keeps.
+KEPT = "_sklearn_output_config"
+# Parameters that are not part of a model, and what they are without it.
+LEFT_OUT = {"callbacks": None, "checkpoint": None}
+# How a pickle's state calls the package's version and the plain form of what was learned.
+STAMP, LEARNED = "_sklearn_vae_version", "_learned"
+
+
+class Persistent:
+    """An estimator whose fitted attributes can be written down as plain values.
+
+    Its fitted attributes are those whose names end in an underscore. Pickles and copies
+    hold them in plain form, so that they need no class of torch and little room.
+    """
+
+    def save(self, path: storage.PathLike) -> None:
+        """Write the fitted estimator to a file of data only, for :func:`load`.
+
+        The file is written beside its place and moved there when it is complete, so a
+        failure of any kind leaves the file that was there. It keeps that one's mode.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Where to write.
+
+        Raises
+        ------
+        NotFittedError
+            If there is nothing to save.
+        TypeError
+            If a parameter is neither a number, a string nor an object of this package,
+            such as a function of your own as ``beta``; or if the estimator is of a class of your
+            own.
+        OSError
+            If the file cannot be written.
+
+        Warns
+        -----
+        UserWarning
+            If something is left out that scores and codes do not need: callbacks, and requests
+            of scikit-learn's metadata routing.
+
+        See Also
+        --------
+        sklearn_vae.load : Read it again.
+        """
+        check_is_fitted(self)
+        name = type(self).__name__
+        if ESTIMATORS.get(name) != type(self).__module__:
+            raise TypeError(
+                f"save writes estimators of sklearn_vae, and {name} is a class of your own, which "
+                f"a file of data cannot hold. Save one of {sorted(ESTIMATORS)}, or pickle it."
+            )
+        packer, arrays = Packer(), dict[str, np.ndarray]()
+        parameters, learned, others = self._parts()
+        if KEPT in others:
+            learned[KEPT] = others.pop(KEPT)
+        for parameter, without in LEFT_OUT.items():
+            if parameters.get(parameter) is not without:
+                parameters[parameter] = without
+                others[parameter] = ()
+        header = {
+            "kind": MODEL,
+            "class": name,
+            "versions": {own: str(import_module(own).__version__) for own in TOLD},
+        }
+        for title, what, parts in (
+            ("parameters", "parameter", parameters),
+            ("learned", "attribute", learned),
+        ):
+            header[title] = {
+                key: detach(self._packed(packer, what, key, value), arrays, key)
+                for key, value in parts.items()
+            }
+        storage.write(path, header, arrays)
+        if others:
+            warnings.warn(
+                f"{name}.save left out {', '.join(sorted(others))}: a file of data cannot hold "
+                f"them, and a fitted model does not need them.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def as_plain(self, packer: Packer) -> dict[str, Any]:
+        """Give the plain form of an estimator that is a part of another one."""
+        name = type(self).__name__
+        if ESTIMATORS.get(name) != type(self).__module__:
+            raise NotPlainError(f"{self!r} has no plain form")
+        parameters, learned, _ = self._parts()
+        without = {name: LEFT_OUT[name] for name in LEFT_OUT if name in parameters}
+        parts = {"parameters": {**parameters, **without}, "learned": learned}
+        return {"@estimator": name, **{key: packer.pack(part) for key, part in parts.items()}}
+
+    def _packed(self, packer: Packer, what: str, name: str, value: Any) -> Any:
+        try:
+            return packer.pack(value)
+        except NotPlainError as error:
+            advice = (
+                f"A fitted model does not need it: put another value in its place by "
+                f"set_params({name}=...), or pickle the model."
+                if what == "parameter"
+                else "Pickle the model instead."
+            )
+            raise TypeError(
+                f"{type(self).__name__} cannot be saved: {what} {name!r} is {value!r}, which a "
+                f"file of data cannot hold. {advice}"
+            ) from error
+
+    def _parts(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """Parameters, fitted attributes, and what else there is."""
+        others = dict(vars(self))
+        names = self.get_params(deep=False)  # type: ignore[attr-defined]
+        parameters = {name: others.pop(name) for name in names}
+        learned = {name: others.pop(name) for name in list(others) if name.endswith("_")}
+        return parameters, learned, others
+
+    def __getstate__(self) -> dict[str, Any]:
+        parameters, learned, others = self._parts()
+        packer = Packer(keeps_others=True)
+        return {
+            **parameters,
+            **others,
+            LEARNED: {name: packer.pack(value) for name, value in learned.items()},
+            STAMP: sklearn_vae.__version__,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        written_by = state.pop(STAMP, "unknown")
+        _compare_versions(type(self).__name__, written_by)
+        learned = {name: unpack(plain) for name, plain in state.pop(LEARNED, {}).items()}
+        vars(self).update({**state, **learned})
+
+    def _check_learned(self) -> None:
+        """Check that what was read from a file can be a model; raise an error if not."""
+        known: Any = self
+        asked, known.device = known.device, "cpu"  # this machine may have no other
+        known._fitted().check()
+        known.device = asked
+        n_features = len(known.columns_.kinds)
+        if known.n_features_in_ != n_features or known.dtype_.kind != "f":
+            raise ValueError(f"the model's rows are not of {n_features} numbers")
+        names = getattr(self, "feature_names_in_", known.columns_.kinds)
+        if len(names) != n_features:
+            raise ValueError(f"{len(names)} names are too many or too few for {n_features} columns")
+
+
+def load(path: storage.PathLike) -> Any:
+    """Read an estimator that ``save`` has written.
+
+    The file is data only: no part of it is run, whoever wrote it. Its checksum, its
+    parameters and the shapes of its arrays are checked before anything is made of them.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    Returns
+    -------
+    estimator
+        As it was when it was saved, on whatever machine: ``device`` is looked for when it is
+        used.
+
+    Raises
+    ------
+    ValueError
+        If the file is not one of ``save``'s, is damaged, or is in a newer format.
+    OSError
+        If it cannot be read.
+
+    Warns
+    -----
+    InconsistentVersionWarning
+        If another version of sklearn_vae wrote the file.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib, sklearn_vae
+    >>> from sklearn.datasets import load_iris
+    >>> X = load_iris().data
+    >>> vae = sklearn_vae.VAETransformer(max_iter=2, random_state=0).fit(X)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     vae.save(pathlib.Path(folder, "iris.vae"))
+    ...     again = sklearn_vae.load(pathlib.Path(folder, "iris.vae"))
+    >>> bool((again.score_samples(X) == vae.score_samples(X)).all())
+    True
+    """
+    header, arrays = storage.read(path)
+    if header.get("kind") != MODEL:
+        raise ValueError(f"{path}: it holds no model, but a {header.get('kind')!r}.")
+    try:
+        estimator = _estimator(header, arrays)
+        written_by = str(header["versions"]["sklearn_vae"])
+    except Exception as error:
+        # the checksum is right, so somebody wrote what cannot be; what fails first is chance
+        raise ValueError(f"{path}: it holds no model that can be: {error!r:.300}") from error
+    _compare_versions(type(estimator).__name__, written_by)
+    return estimator
+
+
+def _estimator(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
+    """Make an estimator, and check that it can be one."""
+    name = header["class"]
+    if name not in ESTIMATORS:
+        raise ValueError(f"no estimator is called {name!r}")
+    parts = (unpack(attach(header[part], arrays)) for part in ("parameters", "learned"))
+    estimator = _made(name, *parts)
+    estimator._check_learned()
+    return estimator
+
+
+def _part(name: Any, parameters: Any, learned: Any) -> Any:
+    """Make an estimator that is a part of another one."""
+    if name not in ESTIMATORS:
+        raise ValueError(f"no estimator is called {name!r}")
+    return _made(name, unpack(parameters), unpack(learned))
+
+
+def _made(name: str, parameters: dict[str, Any], learned: dict[str, Any]) -> Any:
+    """Make an estimator of its parameters and what it has learned."""
+    estimator = getattr(import_module(ESTIMATORS[name]), name)(**parameters)
+    estimator._validate_params()
+    for key in learned:
+        if key != KEPT and not (key.endswith("_") and key[0].isalpha() and key.isidentifier()):
+            raise ValueError(f"{key!r} is the name of no fitted attribute")
+    vars(estimator).update(learned)
+    return estimator
+
+
+MEANINGS["@estimator"] = _part
+
+
+def _compare_versions(name: str, written_by: str) -> None:
+    if written_by != sklearn_vae.__version__:
+        warnings.warn(
+            InconsistentVersionWarning(
+                estimator_name=name,
+                current_sklearn_version=f"{sklearn_vae.__version__} of sklearn_vae",
+                original_sklearn_version=f"{written_by} of sklearn_vae",
+            ),
+            stacklevel=3,
+        )

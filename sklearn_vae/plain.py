@@ -1,0 +1,341 @@
+"""What parameters and fitted attributes are made of, as plain values and back.
+
+Plain is what JSON can say, and arrays of numbers. Objects become their names and their
+fields, by the fixed list below: nothing else is ever made of plain values, whatever
+they say. A new likelihood, prior, objective, schedule or measure needs its line there.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from functools import singledispatchmethod
+from hashlib import blake2b
+from importlib import import_module
+from itertools import groupby
+from numbers import Integral, Real
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+# Dataclasses and functions that parameters and fitted attributes may hold, and where they are.
+KNOWN = {
+    "Architecture": "sklearn_vae.model",
+    "Bernoulli": "sklearn_vae.likelihoods.discrete",
+    "Bound": "sklearn_vae.strangeness",
+    "Categorical": "sklearn_vae.likelihoods.discrete",
+    "Cleaned": "sklearn_vae.neighbours",
+    "Columns": "sklearn_vae.columns",
+    "Gaussian": "sklearn_vae.likelihoods.real",
+    "IWAE": "sklearn_vae.objectives",
+    "LogNormal": "sklearn_vae.likelihoods.real",
+    "Masked": "sklearn_vae.strangeness",
+    "MixtureArchitecture": "sklearn_vae.mixture",
+    "MixturePrior": "sklearn_vae.priors",
+    "Nearest": "sklearn_vae.neighbours",
+    "NegativeBinomial": "sklearn_vae.likelihoods.counts",
+    "Ordinal": "sklearn_vae.likelihoods.discrete",
+    "Poisson": "sklearn_vae.likelihoods.counts",
+    "Residual": "sklearn_vae.strangeness",
+    "Schema": "sklearn_vae.schema.schema",
+    "Spiked": "sklearn_vae.likelihoods.real",
+    "StandardNormal": "sklearn_vae.priors",
+    "StudentT": "sklearn_vae.likelihoods.real",
+    "Tail": "sklearn_vae.surprise",
+    "ToHyperplane": "sklearn_vae.neighbours",
+    "Together": "sklearn_vae.surprise",
+    "Trimmed": "sklearn_vae.objectives",
+    "Unlikelihood": "sklearn_vae.strangeness",
+    "Usual": "sklearn_vae.blame",
+    "VampPrior": "sklearn_vae.priors",
+    "WarmUp": "sklearn_vae.objectives",
+    "codes": "sklearn_vae.neighbours",
+    "inputs": "sklearn_vae.neighbours",
+    "residuals_and_codes": "sklearn_vae.neighbours",
+}
+# A dict of which a key begins so stands for something else.
+MARK = "@"
+# Arrays of fewer bytes are not compared with those that were met before.
+WORTH_COMPARING = 256
+# What arrays may hold: truth values, integers, floating-point numbers.
+NUMBERS = "biuf"
+
+
+class NotPlainError(TypeError):
+    """A value that has no plain form."""
+
+
+class Packer:
+    """Turns values into plain ones; arrays of equal contents become one array.
+
+    Parameters
+    ----------
+    keeps_others : bool, default=False
+        Whether a value that has no plain form stays what it is, or is an error.
+    """
+
+    def __init__(self, *, keeps_others: bool = False):
+        self.keeps_others = keeps_others
+        self.seen: dict[Any, np.ndarray] = {}
+
+    @singledispatchmethod
+    def pack(self, value: Any) -> Any:
+        """Give the plain form of a value, or raise ``NotPlainError``."""
+        name = type(value).__name__
+        if KNOWN.get(name) == type(value).__module__:
+            if hasattr(value, "to_dict"):
+                return {"@told": name, "state": self.pack(value.to_dict())}
+            own = {one.name: getattr(value, one.name) for one in fields(value) if one.init}
+            return {"@object": name, **{key: self.pack(part) for key, part in own.items()}}
+        return value.as_plain(self) if hasattr(value, "as_plain") else self._other(value)
+
+    def _other(self, value: Any) -> Any:
+        if self.keeps_others:
+            return value
+        raise NotPlainError(f"{value!r} has no plain form")
+
+    @pack.register(type(None))
+    @pack.register(str)
+    def _(self, value: str | None) -> Any:
+        return value if value is None else str(value)
+
+    @pack.register(bool)
+    @pack.register(np.bool_)
+    def _(self, value: bool) -> bool:
+        return bool(value)
+
+    @pack.register(Integral)
+    def _(self, value: Integral) -> int:
+        return int(value)
+
+    @pack.register(Real)
+    def _(self, value: Real) -> float:
+        return float(value)
+
+    @pack.register(FunctionType)
+    def _(self, value: FunctionType) -> Any:
+        name = value.__name__
+        return {"@function": name} if KNOWN.get(name) == value.__module__ else self._other(value)
+
+    @pack.register(np.dtype)
+    def _(self, value: np.dtype) -> Any:
+        return {"@dtype": value.str} if value.kind in NUMBERS else self._other(value)
+
+    @pack.register(np.random.RandomState)
+    def _(self, value: np.random.RandomState) -> dict[str, Any]:
+        return {"@random_state": self.pack(list(value.get_state(legacy=True)))}
+
+    @pack.register(np.ndarray)
+    def _(self, value: np.ndarray) -> Any:
+        if value.dtype == object and all(isinstance(name, str) for name in value.flat):
+            return {"@names": value.tolist()}
+        if value.dtype.kind not in NUMBERS or type(value) not in (np.ndarray, np.memmap):
+            return self._other(value)
+        if value.nbytes < WORTH_COMPARING:
+            return value
+        digest = blake2b(np.ascontiguousarray(value).tobytes()).digest()
+        return self.seen.setdefault((value.dtype.str, value.shape, digest), value)
+
+    @pack.register(tuple)
+    def _(self, value: tuple[Any, ...]) -> dict[str, Any]:
+        return {"@tuple": [self.pack(part) for part in value]}
+
+    @pack.register(Mapping)
+    def _(self, value: Mapping[Any, Any]) -> dict[str, Any]:
+        if all(isinstance(key, str) and not key.startswith(MARK) for key in value):
+            return {key: self.pack(part) for key, part in value.items()}
+        return {"@dict": [[self.pack(key), self.pack(part)] for key, part in value.items()]}
+
+    @pack.register(list)
+    def _(self, value: list[Any]) -> Any:
+        if _are_records(value):
+            return {"@records": [_columnar(rows) for rows in _alike(value)]}
+        if _are_weights(value):
+            return {"@stack": {key: np.stack([own[key] for own in value]) for key in value[0]}}
+        return [self.pack(part) for part in value]
+
+
+def _are_records(rows: list[Any]) -> bool:
+    """Whether these are dicts of numbers, which take less room as columns."""
+    return len(rows) > 0 and all(
+        isinstance(row, dict)
+        and len(row) > 0
+        and all(isinstance(key, str) and not key.startswith(MARK) for key in row)
+        and all(isinstance(value, Real | np.bool_) for value in row.values())
+        for row in rows
+    )
+
+
+def _alike(rows: list[dict[str, Any]]) -> Iterable[list[dict[str, Any]]]:
+    """Divide records where their names change."""
+    return (list(part) for _, part in groupby(rows, key=list))
+
+
+def _columnar(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Records of the same names as a table, beside it the columns of one value."""
+    columns = {key: np.array([row[key] for row in rows]) for key in rows[0]}
+    first, *_ = columns  # it is in the table always, which tells how many records there are
+    same = {key: own[0].item() for key, own in columns.items() if key != first and _is_one(own)}
+    table = [own for key, own in columns.items() if key not in same]
+    kinds = {key: "" if key in same else own.dtype.kind for key, own in columns.items()}
+    return {"kinds": kinds, "same": same, "table": np.stack(table, axis=1).astype(np.float64)}
+
+
+def _is_one(column: np.ndarray) -> bool:
+    return column.tobytes() == column[:1].tobytes() * len(column)
+
+
+def _are_weights(parts: list[Any]) -> bool:
+    """Whether these are dicts of arrays, of the same names and shapes."""
+    shapes = [
+        {key: (own.dtype, own.shape) for key, own in part.items()}
+        for part in parts
+        if isinstance(part, dict) and all(isinstance(own, np.ndarray) for own in part.values())
+    ]
+    return len(shapes) == len(parts) > 1 and all(own == shapes[0] for own in shapes)
+
+
+# -- and back ------------------------------------------------------------------------
+
+
+def unpack(plain: Any) -> Any:
+    """Make of plain values what they stand for.
+
+    Raises
+    ------
+    ValueError
+        If they stand for nothing that is known.
+    """
+    if isinstance(plain, list):
+        return [unpack(part) for part in plain]
+    if not isinstance(plain, dict):
+        return plain
+    mark = next(iter(plain), "")
+    if not mark.startswith(MARK):
+        return {key: unpack(part) for key, part in plain.items()}
+    if mark not in MEANINGS:
+        raise ValueError(f"{mark!r} stands for nothing that this version of sklearn_vae knows")
+    return MEANINGS[mark](plain[mark], **{key: own for key, own in plain.items() if key != mark})
+
+
+def known(name: Any) -> Any:
+    """Give the class or function of a name on the list."""
+    if not isinstance(name, str) or name not in KNOWN:
+        raise ValueError(f"{name!r} is nothing that this version of sklearn_vae knows")
+    return getattr(import_module(KNOWN[name]), name)
+
+
+# What JSON has no word for.
+_FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+# What the columns of records held.
+_KINDS = {"b": bool, "i": int, "f": float}
+
+
+def _float(name: str) -> float:
+    return _FLOATS[name]
+
+
+def _object(name: str, /, **parts: Any) -> Any:
+    made = known(name)
+    if isinstance(made, FunctionType):
+        raise ValueError(f"{name!r} is no class")
+    return made(**{key: unpack(part) for key, part in parts.items()})
+
+
+def _told(name: str, state: Any) -> Any:
+    return known(name).from_dict(unpack(state))
+
+
+def _function(name: str) -> Any:
+    found = known(name)
+    if not isinstance(found, FunctionType):
+        raise ValueError(f"{name!r} is no function")
+    return found
+
+
+def _dtype(name: str) -> np.dtype:
+    found = np.dtype(str(name))
+    if found.kind not in NUMBERS:
+        raise ValueError(f"{name!r} is no type of numbers")
+    return found
+
+
+def _random_state(state: list[Any]) -> np.random.RandomState:
+    made = np.random.RandomState()
+    made.set_state(tuple(state))
+    return made
+
+
+def _records(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for columns in groups for row in _rows(columns)]
+
+
+def _rows(columns: dict[str, Any]) -> list[dict[str, Any]]:
+    kinds, same, table = columns["kinds"], columns["same"], columns["table"]
+    if table.ndim != 2 or not 0 < table.shape[1] <= len(kinds):
+        raise ValueError(f"records in a table of shape {table.shape}")
+    values = iter(table.T)
+    lists = [
+        next(values).astype(_KINDS[kind]).tolist() if kind else [same[key]] * len(table)
+        for key, kind in kinds.items()
+    ]
+    return [dict(zip(kinds, row, strict=True)) for row in zip(*lists, strict=True)]
+
+
+def _stack(weights: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+    parts = zip(*weights.values(), strict=True)
+    return [dict(zip(weights, part, strict=True)) for part in parts]
+
+
+def _tuple(parts: list[Any]) -> tuple[Any, ...]:
+    return tuple(map(unpack, parts))
+
+
+def _dict(pairs: list[list[Any]]) -> dict[Any, Any]:
+    return {unpack(key): unpack(value) for key, value in pairs}
+
+
+# What the marks stand for; estimators are added where they are known.
+MEANINGS: dict[str, Callable[..., Any]] = {
+    "@object": _object,
+    "@told": _told,
+    "@function": _function,
+    "@dtype": _dtype,
+    "@random_state": _random_state,
+    "@names": lambda names: np.array([*names], dtype=object),
+    "@tuple": _tuple,
+    "@dict": _dict,
+    "@records": _records,
+    "@stack": _stack,
+    "@float": _float,
+}
+
+# -- JSON and arrays -----------------------------------------------------------------
+
+
+def detach(plain: Any, arrays: dict[str, np.ndarray], name: str) -> Any:
+    """Put the arrays of plain values into ``arrays``, and their names in their places."""
+    if isinstance(plain, np.ndarray):
+        for known_as, own in arrays.items():
+            if own is plain:
+                return {"@array": known_as}
+        arrays[name] = plain
+        return {"@array": name}
+    if isinstance(plain, list):
+        return [detach(part, arrays, f"{name}.{place}") for place, part in enumerate(plain)]
+    if isinstance(plain, dict):
+        return {key: detach(own, arrays, f"{name}.{key}") for key, own in plain.items()}
+    if isinstance(plain, float) and not math.isfinite(plain):
+        return {"@float": str(plain)}
+    return plain
+
+
+def attach(tree: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    """Put arrays in the places of their names."""
+    if isinstance(tree, list):
+        return [attach(part, arrays) for part in tree]
+    if isinstance(tree, dict):
+        if tree.keys() == {"@array"}:
+            return arrays[tree["@array"]]
+        return {key: attach(own, arrays) for key, own in tree.items()}
+    return tree
