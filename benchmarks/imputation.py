@@ -1,0 +1,493 @@
+"""Holes filled in: a VAE beside scikit-learn's imputers, on three tables.
+
+    python benchmarks/imputation.py                            # all three parts
+    python benchmarks/imputation.py --parts protocol,intervals
+    python benchmarks/imputation.py --parts adult --masks 20_1,20_2,20_3,50_1
+    python benchmarks/imputation.py --quick                    # one mask, one seed, no forests
+
+How each figure is obtained:
+
+- **protocol.** The one of MIWAE's notebook: scikit-learn's breast_cancer, every column
+  standardised before anything is hidden, NumPy's legacy generator seeded by 1234, and half of the
+  cells, drawn without replacement, hidden. A figure is the mean squared error over the hidden
+  cells. "Other masks" are those of `--seeds`. GaussianEM is a normal distribution fitted by
+  expectation-maximisation to the rows with holes (40 steps; one imagined row with unit
+  covariance), a hidden cell its conditional mean.
+- **adult.** Adult as in the HI-VAE paper: the folder ``hivae_adult`` of what SKLEARN_VAE_DATA
+  names, with its types and masks; cells that the table itself lacks are hidden, and not counted.
+  Errors are those of the paper's code, column by column: the root of the mean squared error over
+  the column's range (numbers: of kinds real, positive and count), the share of wrong classes
+  (classes), and the mean distance in classes over their number (ordered). "All" is the mean over
+  the twelve columns. VAEImputer gets a data frame with categories, ordered ones and integers.
+  SimpleImputer fills in means and, in both kinds of classes, modes. KNNImputer gets standardised
+  columns, with classes as columns of 0 and 1, of which the one with the largest filled-in value is
+  taken, and learns from `--knn-rows` rows. IterativeImputer gets every class as its number; with
+  columns of 0 and 1 it stays at the means, as those of one cell, all missing, foretell each other.
+  HistGradientBoosting is a classifier or a regressor per column, of scikit-learn's defaults, that
+  foretells the column from the others with their holes.
+- **intervals.** Linear-Gaussian rows (ten columns, three factors), 40 % of the cells hidden. Models
+  learn from 2,000 rows and fill 1,000 fresh ones. "RMSE" is over the hidden cells, as a ratio to
+  that of the exact conditional means. Intervals reach from the k-th least of 20 k - 1 draws of a
+  cell to the k-th greatest, which covers 90 % of cells if the draws are right; "width" is the mean
+  width over that of as many draws from the exact conditional distributions. "nats" is the mean
+  log-density of the observed part of the fresh rows, less the exact one. Mean ± standard deviation
+  over `--seeds`.
+- CPU seconds (`time.process_time`, one thread) hold fit and transform; a process's first fit by
+  torch also holds what torch imports then, about a second.
+"""
+
+import argparse
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from density import parameter, print_table
+from scipy import stats
+from sklearn.datasets import load_breast_cancer
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestRegressor,
+)
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.experimental import enable_iterative_imputer  # noqa: F401
+from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
+from tables import DATA
+from threadpoolctl import threadpool_limits
+
+PROTOCOL_SEED = 1234
+EM_STEPS, EM_ROWS = 40, 1.0
+N_ROWS, N_FRESH, N_COLUMNS, N_FACTORS, HIDDEN = 2_000, 1_000, 10, 3, 0.4
+OUTSIDE = 0.1  # of the draws, half on either side
+
+Filler = Callable[[np.ndarray, int], np.ndarray]  # rows with holes and a seed -> rows without
+
+
+def timed(fill: Callable[..., Any], *given: Any) -> tuple[Any, float]:
+    """Result and CPU seconds."""
+    start = time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        filled = fill(*given)
+
+    return filled, time.process_time() - start
+
+
+def tell(*words: Any) -> None:
+    print(*words, file=sys.stderr, flush=True)
+
+
+def vae_imputer(seed: int, **params: Any) -> Any:
+    import torch
+
+    from sklearn_vae import VAEImputer
+
+    torch.set_num_threads(1)
+    return VAEImputer(random_state=seed, **params)
+
+
+# The published protocol
+
+
+def forests(X: np.ndarray, seed: int) -> np.ndarray:
+    forest = RandomForestRegressor(30, max_features="sqrt", random_state=seed)
+    return IterativeImputer(forest, max_iter=5, random_state=seed).fit_transform(X)
+
+
+def gaussian_em(X: np.ndarray, _seed: int) -> np.ndarray:
+    """Conditional means of a normal distribution, by expectation-maximisation."""
+    there = ~np.isnan(X)
+    n, d = X.shape
+    loc, covariance = np.nanmean(X, axis=0), np.eye(d)
+    for _ in range(EM_STEPS):
+        filled, left = np.where(there, X, 0.0), np.zeros((d, d))
+        for row, known in zip(filled, there, strict=True):
+            own, cross = covariance[np.ix_(known, known)], covariance[np.ix_(known, ~known)]
+            slopes = np.linalg.solve(own, cross)
+            row[~known] = loc[~known] + (row - loc)[known] @ slopes
+            left[np.ix_(~known, ~known)] += covariance[np.ix_(~known, ~known)] - cross.T @ slopes
+        loc = filled.mean(axis=0)
+        centred = filled - loc
+        covariance = (centred.T @ centred + left + EM_ROWS * np.eye(d)) / (n + EM_ROWS)
+
+    return filled
+
+
+PROTOCOL_FILLERS: dict[str, Filler] = {
+    "SimpleImputer (mean)": lambda X, _: SimpleImputer().fit_transform(X),
+    "KNNImputer": lambda X, _: KNNImputer().fit_transform(X),
+    "IterativeImputer (BayesianRidge)": lambda X, seed: IterativeImputer(
+        random_state=seed
+    ).fit_transform(X),
+    "IterativeImputer (30 trees)": forests,
+    "GaussianEM": gaussian_em,
+    "VAEImputer": lambda X, seed: vae_imputer(seed).fit_transform(X),
+}
+
+
+def protocol(args: argparse.Namespace) -> None:
+    """Mean squared errors of standardised cells of breast_cancer."""
+    X = load_breast_cancer().data
+    X = (X - X.mean(axis=0)) / X.std(axis=0)
+    rows = {}
+    for name, fill in PROTOCOL_FILLERS.items():
+        if args.quick and "trees" in name:
+            continue
+        errors, seconds = {}, []
+        for seed in [PROTOCOL_SEED, *args.seeds]:
+            legacy = np.random.RandomState(seed)
+            hole = np.zeros(X.size, bool)
+            hole[legacy.choice(X.size, X.size // 2, replace=False)] = True
+            hole = hole.reshape(X.shape)
+            holey = np.where(hole, np.nan, X)
+            filled, spent = timed(fill, holey, args.seeds[0])
+            errors[seed] = float(np.square(filled - X)[hole].mean())
+            seconds.append(spent)
+            tell(f"protocol {name:34} mask {seed:5} {errors[seed]:.4f} {spent:7.2f} s")
+        others = [errors[seed] for seed in args.seeds]
+        rows[name] = {
+            "mask 1234": f"{errors[PROTOCOL_SEED]:.3f}",
+            "other masks": mean_and_spread(others, 3),
+            "CPU s": f"{np.median(seconds):.2f}",
+        }
+    print_table("breast_cancer, half hidden", pd.DataFrame(rows).T)
+
+
+# Adult, as in the HI-VAE paper
+
+
+class Adult:
+    """The table, its types, and one mask."""
+
+    def __init__(self, mask: str, max_rows: int):
+        folder = DATA / "hivae_adult"
+        table = pd.read_csv(folder / "data.csv", header=None).iloc[:max_rows]
+        types = pd.read_csv(folder / "data_types.csv")
+        self.kinds = types["type"].tolist()
+        self.sizes = types["dim"].tolist()
+        self.X = table.to_numpy(np.float64)
+        place = pd.read_csv(folder / f"Missing{mask}.csv", header=None).to_numpy() - 1
+        place = place[place[:, 0] < len(table)]
+        hole = np.zeros(self.X.shape, bool)
+        hole[tuple(place.T)] = True
+        self.holey = np.where(hole, np.nan, self.X)
+        self.asked = hole & ~np.isnan(self.X)
+        self.classes = [
+            np.unique(column[~np.isnan(column)]) if kind in ("cat", "ordinal") else None
+            for column, kind in zip(self.X.T, self.kinds, strict=True)
+        ]
+
+    def frame(self) -> pd.DataFrame:
+        """Give the table with holes as a data frame whose types say what its columns are."""
+        columns = {}
+        for j, (kind, known) in enumerate(zip(self.kinds, self.classes, strict=True)):
+            column = self.holey[:, j]
+            columns[f"c{j}"] = (
+                pd.array(column, dtype="Int64")
+                if known is None
+                else pd.Categorical(column, known, ordered=kind == "ordinal")
+            )
+        return pd.DataFrame(columns)
+
+    def spread(self) -> tuple[np.ndarray, list[slice]]:
+        """Give the table with holes as numbers, classes as zeros with a one, standardised."""
+        parts, places, first = [], [], 0
+        for j, (kind, known) in enumerate(zip(self.kinds, self.classes, strict=True)):
+            column = self.holey[:, [j]]
+            if kind == "cat":
+                column = np.where(np.isnan(column), np.nan, column == known)
+            parts.append(column)
+            places.append(slice(first, first := first + column.shape[1]))
+        return np.concatenate(parts, axis=1), places
+
+    def gathered(self, filled: np.ndarray, places: list[slice]) -> np.ndarray:
+        """Undo ``spread``."""
+        columns = [
+            known[filled[:, place].argmax(axis=1)] if kind == "cat" else filled[:, place.start]
+            for place, kind, known in zip(places, self.kinds, self.classes, strict=True)
+        ]
+        return self.rounded(np.column_stack(columns))
+
+    def rounded(self, filled: np.ndarray) -> np.ndarray:
+        """Put numbers on classes that there are."""
+        filled = filled.copy()
+        for j, known in enumerate(self.classes):
+            if known is not None:
+                filled[:, j] = np.clip(np.rint(filled[:, j]), known[0], known[-1])
+        return filled
+
+    def errors(self, filled: np.ndarray) -> list[float]:
+        """One error per column, as the paper's code has them."""
+        found = []
+        for j, kind in enumerate(self.kinds):
+            asked = self.asked[:, j]
+            truth, guess = self.X[asked, j], filled[asked, j]
+            if kind == "cat":
+                found.append(np.mean(truth != guess))
+            elif kind == "ordinal":
+                found.append(np.abs(truth - guess).mean() / self.sizes[j])
+            else:
+                span = np.nanmax(self.X[:, j]) - np.nanmin(self.X[:, j])
+                found.append(np.sqrt(np.square(truth - guess).mean()) / span)
+        return [float(error) for error in found]
+
+
+def by_means(table: Adult, _args: argparse.Namespace, _seed: int) -> np.ndarray:
+    has_classes = np.array([known is not None for known in table.classes])
+    filled = table.holey.copy()
+    for strategy, own in (("most_frequent", has_classes), ("mean", ~has_classes)):
+        filled[:, own] = SimpleImputer(strategy=strategy).fit_transform(filled[:, own])
+    return filled
+
+
+def by_neighbours(table: Adult, args: argparse.Namespace, seed: int) -> np.ndarray:
+    spread, places = table.spread()
+    loc, scale = np.nanmean(spread, axis=0), np.nanstd(spread, axis=0)
+    scaled = (spread - loc) / scale
+    some = np.random.default_rng(seed).permutation(len(scaled))[: args.knn_rows]
+    filled = KNNImputer().fit(scaled[some]).transform(scaled)
+    return table.gathered(filled * scale + loc, places)
+
+
+def by_regression(table: Adult, _args: argparse.Namespace, seed: int) -> np.ndarray:
+    return table.rounded(IterativeImputer(random_state=seed).fit_transform(table.holey))
+
+
+def by_boosting(table: Adult, _args: argparse.Namespace, seed: int) -> np.ndarray:
+    is_class = np.array([kind == "cat" for kind in table.kinds])
+    filled = table.holey.copy()
+    for j, kind in enumerate(table.kinds):
+        others = np.delete(table.holey, j, axis=1)
+        classes = np.flatnonzero(np.delete(is_class, j))
+        kinds = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)
+        model = kinds[kind != "cat"](categorical_features=classes, random_state=seed)
+        hole = np.isnan(table.holey[:, j])
+        model.fit(others[~hole], table.holey[~hole, j])
+        filled[hole, j] = model.predict(others[hole])
+    return table.rounded(filled)
+
+
+def by_vae(table: Adult, args: argparse.Namespace, seed: int) -> np.ndarray:
+    imputer = vae_imputer(seed, estimator=estimator(args))
+    filled = imputer.fit_transform(table.frame())
+    tell(f"{imputer.estimator_.columns_}\n{imputer.estimator_.n_iter_} iterations")
+    return np.column_stack([filled[name].astype(np.float64) for name in filled])
+
+
+def estimator(args: argparse.Namespace) -> Any:
+    """None for VAEImputer's own choice."""
+    if not args.param:
+        return None
+    from sklearn_vae import VAETransformer
+
+    return VAETransformer(**args.param)
+
+
+ADULT_FILLERS: dict[str, Callable[[Adult, argparse.Namespace, int], np.ndarray]] = {
+    "SimpleImputer (mean, mode)": by_means,
+    "KNNImputer": by_neighbours,
+    "IterativeImputer": by_regression,
+    "HistGradientBoosting": by_boosting,
+    "VAEImputer": by_vae,
+}
+
+
+def adult(args: argparse.Namespace) -> None:
+    """Errors per kind of column, mask by mask."""
+    seed = args.seeds[0]
+    for mask in args.masks:
+        try:
+            table = Adult(mask, args.rows)
+        except FileNotFoundError as error:
+            print(f"\nadult: skipped, {error.filename} is not there (set SKLEARN_VAE_DATA)")
+            return
+        rows, columns = {}, {}
+        for name, fill in ADULT_FILLERS.items():
+            filled, spent = timed(fill, table, args, seed)
+            errors = pd.Series(table.errors(filled), index=table.kinds)
+            groups = errors.groupby(errors.index.map(GROUPS.get)).mean()
+            figures = {**groups.loc[[*dict.fromkeys(GROUPS.values())]], "all": errors.mean()}
+            rows[name] = {key: f"{value:.4f}" for key, value in figures.items()}
+            rows[name]["CPU s"] = f"{spent:.1f}"
+            columns[name] = [f"{error:.3f}" for error in errors]
+            tell(f"adult {mask} {name:28}{rows[name]}")
+        print_table(f"Adult, mask {mask}", pd.DataFrame(rows).T)
+        known_as = [f"{j + 1} ({kind})" for j, kind in enumerate(table.kinds)]
+        print_table(f"mask {mask}, by column", pd.DataFrame(columns, index=known_as))
+
+
+GROUPS = {
+    "real": "numbers",
+    "pos": "numbers",
+    "count": "numbers",
+    "cat": "classes",
+    "ordinal": "ordered",
+}
+
+
+# Intervals
+
+
+class Linear:
+    """A normal distribution of which every conditional one is known."""
+
+    def __init__(self, seed: int):
+        rng = np.random.default_rng([seed, 0])
+        loadings = rng.normal(size=(N_FACTORS, N_COLUMNS))
+        self.loc = 3 * rng.normal(size=N_COLUMNS)
+        self.covariance = loadings.T @ loadings + np.diag(rng.uniform(0.2, 0.6, N_COLUMNS))
+        self.rng = rng
+
+    def draw(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows, and the same with holes; at least one cell of a row is left."""
+        X = self.rng.multivariate_normal(self.loc, self.covariance, n)
+        hole = self.rng.random(X.shape) < HIDDEN
+        hole[hole.all(axis=1), 0] = False
+        return X, np.where(hole, np.nan, X)
+
+    def completed(self, holey: np.ndarray, n_draws: int) -> tuple[np.ndarray, np.ndarray, float]:
+        """Conditional means, draws, and the mean log-density of what is there."""
+        mean, draws, nats = holey.copy(), np.repeat(holey[None], n_draws, axis=0), 0.0
+        for i, row in enumerate(holey):
+            hole = np.isnan(row)
+            if not hole.any():
+                nats += stats.multivariate_normal(self.loc, self.covariance).logpdf(row) / len(
+                    holey
+                )
+                continue
+            own = self.covariance[np.ix_(~hole, ~hole)]
+            cross = self.covariance[np.ix_(~hole, hole)]
+            slopes = np.linalg.solve(own, cross)
+            mean[i, hole] = self.loc[hole] + (row - self.loc)[~hole] @ slopes
+            left = self.covariance[np.ix_(hole, hole)] - cross.T @ slopes
+            draws[:, i, hole] = self.rng.multivariate_normal(mean[i, hole], left, n_draws)
+            nats += stats.multivariate_normal(self.loc[~hole], own).logpdf(row[~hole]) / len(holey)
+        return mean, draws, nats
+
+
+def intervals(args: argparse.Namespace) -> None:
+    """Errors, cover and width of 90 % intervals, log-densities of parts of rows."""
+    found: list[dict[str, Any]] = []
+    for seed in args.seeds:
+        linear = Linear(seed)
+        (_, train), (X, holey) = linear.draw(N_ROWS), linear.draw(N_FRESH)
+        exact, draws, nats = linear.completed(holey, args.draws)
+        (model, *ours), spent = timed(vae_completed, train, holey, args, seed)
+        theirs, spent_theirs = timed(iterative_completed, train, holey, args, seed)
+        known = {
+            "exact": ((exact, draws), {"nats": 0.0, "CPU s": np.nan}),
+            f"VAEImputer, {args.draws} draws": (
+                ours,
+                {"nats": float(model.estimator_.score(holey)) - nats, "CPU s": spent},
+            ),
+            f"IterativeImputer, {args.few_draws} draws": (
+                theirs,
+                {"nats": np.nan, "CPU s": spent_theirs},
+            ),
+        }
+        hole = np.isnan(holey)
+        for name, ((mean, own), others) in known.items():
+            like = draws[: len(own), hole]
+            judged = judge(X[hole], mean[hole], own[:, hole], exact[hole], like)
+            found.append({"model": name, **judged, **others})
+            figures = {key: round(value, 3) for key, value in found[-1].items() if key != "model"}
+            tell(f"intervals seed {seed} {name:30}{figures}")
+
+    records = pd.DataFrame(found).groupby("model", sort=False)
+    digits = {"RMSE": 3, "cover, %": 1, "width": 3, "nats": 3, "CPU s": 1}
+    shown = {
+        key: records[key].apply(lambda own, n=n: mean_and_spread(own, n))
+        for key, n in digits.items()
+    }
+    print_table("linear-Gaussian, 40 % hidden", pd.DataFrame(shown))
+
+
+def judge(
+    truth: np.ndarray, mean: np.ndarray, draws: np.ndarray, exact: np.ndarray, like: np.ndarray
+) -> dict[str, float]:
+    """Compare what is said of hidden cells with the exact means and with draws like these."""
+    error, best = (np.sqrt(np.mean((own - truth) ** 2)) for own in (mean, exact))
+    (low, high), (exact_low, exact_high) = ends(draws), ends(like)
+    return {
+        "RMSE": error / best,
+        "cover, %": 100 * np.mean((low <= truth) & (truth <= high)),
+        "width": np.mean(high - low) / np.mean(exact_high - exact_low),
+    }
+
+
+def ends(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where intervals begin and end: (20 k - 1, n) -> (n,), (n,)."""
+    k = round((len(draws) + 1) * OUTSIDE / 2)
+    ordered = np.sort(draws, axis=0)
+    return ordered[k - 1], ordered[-k]
+
+
+def vae_completed(
+    train: np.ndarray, holey: np.ndarray, args: argparse.Namespace, seed: int
+) -> tuple[Any, np.ndarray, np.ndarray]:
+    model = vae_imputer(seed, estimator=estimator(args)).fit(train)
+    return model, model.transform(holey), model.estimator_.impute(holey, args.draws)
+
+
+def iterative_completed(
+    train: np.ndarray, holey: np.ndarray, args: argparse.Namespace, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    mean = IterativeImputer(random_state=seed).fit(train).transform(holey)
+    draws = [
+        IterativeImputer(sample_posterior=True, random_state=100 * seed + k)
+        .fit(train)
+        .transform(holey)
+        for k in range(args.few_draws)
+    ]
+    return mean, np.stack(draws)
+
+
+def mean_and_spread(values: Any, digits: int) -> str:
+    values = np.asarray(values, float)
+    if np.isnan(values).all():
+        return ""
+    spread = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{spread}"
+
+
+# The command line
+
+PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "protocol": protocol,
+    "adult": adult,
+    "intervals": intervals,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Holes filled in by a VAE and its rivals.")
+    add = parser.add_argument
+    add("--parts", default=",".join(PARTS), help="names with commas between: %(default)s")
+    add("--seeds", default="0,1,2", help="of models, of linear rows, of other masks: %(default)s")
+    add("--masks", default="20_1", help="of adult: percentage and number: %(default)s")
+    add("--rows", default=40_000, type=int, help="of adult at the most: all by default")
+    add("--knn-rows", default=5_000, type=int, help="that KNNImputer learns from: %(default)s")
+    add("--draws", default=99, type=int, help="per cell, 20 k - 1: %(default)s")
+    add("--few-draws", default=19, type=int, help="of IterativeImputer, 20 k - 1: %(default)s")
+    add("--param", action="append", default=[], type=parameter, metavar="NAME=VALUE")
+    add("--quick", action="store_true", help="one mask of 4,000 rows, one seed, no forests")
+    args = parser.parse_args()
+    args.seeds = [int(seed) for seed in args.seeds.split(",")][: 1 if args.quick else None]
+    args.masks = args.masks.split(",")[: 1 if args.quick else None]
+    args.rows = min(args.rows, 4_000) if args.quick else args.rows
+    args.param = dict(args.param)
+    for option in ("draws", "few_draws"):
+        if (getattr(args, option) + 1) % 20:
+            parser.error(f"--{option.replace('_', '-')} must be 19, 39, 59 and so on")
+
+    with threadpool_limits(1):
+        for part in args.parts.split(","):
+            PARTS[part](args)
+
+
+if __name__ == "__main__":
+    main()
