@@ -255,7 +255,9 @@ class FittedVAE:
         n_each = max(n_draws, 4 * self.architecture.n_components)
         return self._map(
             X,
-            lambda model, x: function(Completion(model, x, noise)),
+            lambda model, x: function(
+                Completion(model, x, noise, make_generator(self.seed, Stream.PARTS, scrambling))
+            ),
             n_draws,
             n_members,
             at_once=self.at_once(n_each * (n_members or self.n_members)),

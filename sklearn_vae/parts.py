@@ -23,10 +23,8 @@ REACH = 1e-2
 WIDEST = 1.5
 # How many times as wide as the fitted distribution the draws are.
 WIDENING = 1.2
-# One in so many draws is from a wide normal distribution around 0, in case that the
-# posterior has a second mode.
+# One in so many draws is from the prior, in case that the posterior has a second mode.
 ONE_IN = 8
-WIDE = 1.2
 
 
 class Fit(NamedTuple):
@@ -68,7 +66,10 @@ class Completion:
     x : Tensor of shape (M, B, n_columns)
         Rows, missing cells of which are NaN.
     noise : Tensor of shape (1, K, 1, l)
-        Standard normal draws, shared by the rows.
+        Standard normal draws, shared by the rows: Sobol points, of which a first part
+        is as balanced as the whole.
+    generator : torch.Generator
+        What draws from the prior follow from.
 
     Attributes
     ----------
@@ -79,17 +80,26 @@ class Completion:
         what is known of the rows. Their mean is p(x).
     """
 
-    def __init__(self, model: VAE, x: Tensor, noise: Tensor):
+    def __init__(self, model: VAE, x: Tensor, noise: Tensor, generator: torch.Generator):
         self.model = model
         self.likelihood, self.latent = model.likelihood, model.latent()
         self.observed = self.likelihood.observed(x).unsqueeze(1)  # (M, 1, B, n)
         self.x = x.nan_to_num().unsqueeze(1)  # (M, 1, B, n_columns)
         self.fit = self._fitted(model.posterior.mean(model.encode(self._seen(x))))
-        is_wide = torch.arange(noise.shape[1], device=noise.device) % ONE_IN == ONE_IN - 1
-        self.z = torch.where(is_wide.view(-1, 1, 1), WIDE * noise, self.fit.draw(WIDENING * noise))
-        self.log_weight = self._log_joint(self.z) - self._log_proposal(
-            float(is_wide.double().mean())
-        )
+        n_draws, n_from_prior = noise.shape[1], noise.shape[1] // ONE_IN
+        wider = Fit(self.fit.loc, self.fit.axes, WIDENING * self.fit.scale)
+        self.z = wider.draw(noise[:, n_from_prior:])  # (M, K, B, l)
+        if n_from_prior:
+            shape = len(x), n_from_prior, noise.shape[-1]
+            from_prior = self.latent.sample(*shape, generator, noise.dtype).to(noise.device)
+            from_prior = from_prior.unsqueeze(2).expand(-1, -1, x.shape[1], -1)
+            self.z = torch.cat([from_prior, self.z], dim=1)
+        log_prior, share = self.latent.log_prob(self.z), n_from_prior / n_draws
+        log_proposal = wider.log_prob(self.z)
+        if share:
+            parts = log_proposal + math.log(1 - share), log_prior + math.log(share)
+            log_proposal = torch.logaddexp(*parts)
+        self.log_weight = self._log_prob(self.z) + log_prior - log_proposal
 
     def _seen(self, x: Tensor) -> Tensor:
         """Rows as the encoder can take them."""
@@ -99,20 +109,13 @@ class Completion:
         loc = self.likelihood.mean(self.model.decode(centre))[:, 0]  # (M, 1, n_columns)
         return torch.where(x.isnan(), loc, x)
 
+    def _log_prob(self, z: Tensor) -> Tensor:
+        """Log p(x|z) of what is known: (M, K, B, l) -> (M, K, B)."""
+        return self.likelihood.log_prob(self.model.decode(z), self.x, self.observed)
+
     def _log_joint(self, z: Tensor) -> Tensor:
         """Log p(x|z) p(z): (M, K, B, l) -> (M, K, B)."""
-        log_prob = self.likelihood.log_prob(self.model.decode(z), self.x, self.observed)
-        return log_prob + self.latent.log_prob(z)
-
-    def _log_proposal(self, share: float) -> Tensor:
-        """Log-density that the codes were drawn from: (M, K, B)."""
-        n_components = self.z.shape[-1]
-        own = Fit(self.fit.loc, self.fit.axes, WIDENING * self.fit.scale).log_prob(self.z)
-        if share == 0:
-            return own
-        squares = (self.z / WIDE).square().sum(-1)
-        wide = -0.5 * squares - n_components * (HALF_LOG_2PI + math.log(WIDE))
-        return torch.logaddexp(own + math.log(1 - share), wide + math.log(share))
+        return self._log_prob(z) + self.latent.log_prob(z)
 
     def _fitted(self, z: Tensor) -> Fit:
         """Walk from codes (M, B, l) to the likeliest ones, and look how sharp they are."""

@@ -40,6 +40,7 @@ class Stream(IntEnum):
     DEQUANTIZE = 10
     INPUT = 11
     MASK = 12
+    PARTS = 13
 
 
 def draw_seed(random_state: Any) -> int:

