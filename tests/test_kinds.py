@@ -561,9 +561,7 @@ def test_columns_that_do_not_depend_on_one_another_are_scored_as_the_truth_score
         return pd.DataFrame(
             {
                 "bit": rng.random(n) < 0.3,
-                "class": pd.Categorical.from_codes(
-                    rng.choice(3, n, p=[0.5, 0.3, 0.2]), list("xyz")
-                ),
+                "class": pd.Categorical.from_codes(rng.choice(3, n, p=shares), list("xyz")),
                 "count": rng.poisson(2.0, n),
                 "real": rng.normal(5, 2, n),
             }
@@ -573,7 +571,7 @@ def test_columns_that_do_not_depend_on_one_another_are_scored_as_the_truth_score
     vae = VAETransformer(2, max_iter=10, random_state=0).fit(train)
     expected = (
         stats.bernoulli.logpmf(test["bit"], 0.3)
-        + np.log(np.array([0.5, 0.3, 0.2])[test["class"].cat.codes])
+        + np.log(np.array(shares)[test["class"].cat.codes])
         + stats.poisson.logpmf(test["count"], 2.0)
         + stats.norm.logpdf(test["real"], 5, 2)
     )
