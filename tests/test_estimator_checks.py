@@ -100,6 +100,7 @@ def test_the_checks_that_scikit_learn_keeps_for_itself_pass(name):
         check("VAEOutlierDetector", VAEOutlierDetector(max_iter=2))
 
 
+@pytest.mark.slow
 def test_no_check_is_skipped_with_the_array_api_switched_on():
     """SCIPY_ARRAY_API is read when scipy is imported, hence a process of its own."""
     run = subprocess.run(

@@ -14,6 +14,9 @@ from sklearn_vae.priors import MixturePrior
 from sklearn_vae.training.gradient import gradient_of
 from sklearn_vae.training.layers import ACTIVATION_GRADIENTS, ACTIVATIONS_OUT
 
+# autograd into views of the flat gradient; said once in a process, by whichever test is first
+pytestmark = pytest.mark.filterwarnings("ignore:grad and param do not obey")
+
 BLOCKS = {
     "a scale that is a function of z": [(Gaussian("z"), 4)],
     "a scale per column, and bits": [(Gaussian("column"), 3), (Bernoulli(), 2)],
@@ -73,7 +76,6 @@ def assert_same_gradient(model, objective, x, weight, noise, beta=0.7, shown=Non
     torch.testing.assert_close(actual, expected.reported(), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.filterwarnings("ignore:grad and param do not obey")
 @pytest.mark.parametrize("name", BLOCKS)
 @pytest.mark.parametrize("n_members", [1, 3])
 def test_every_kind_of_column_mask_and_weight(name, n_members):
@@ -103,7 +105,6 @@ def test_every_activation_has_a_gradient():
     assert ACTIVATION_GRADIENTS.keys() == ACTIVATIONS_OUT.keys() == ACTIVATIONS.keys()
 
 
-@pytest.mark.filterwarnings("ignore:grad and param do not obey")
 @pytest.mark.parametrize("weighted", [False, True])
 def test_members_differ_in_size_beta_free_bits_and_prior(weighted):
     """All that rides in one fleet; dimensions that a member has not have no gradient."""
@@ -204,7 +205,6 @@ def test_the_mixtures_bound(n_members, doubly_reparameterized, n_draws):
         assert_same_gradient(model, objective, *rows, beta=1.0, atol=1e-10)
 
 
-@pytest.mark.filterwarnings("ignore:grad and param do not obey")
 @pytest.mark.parametrize("covariance_type", ["full", "diag"])
 @pytest.mark.parametrize(
     ("blocks", "n_shears"),
