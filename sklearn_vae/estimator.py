@@ -126,7 +126,7 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
             with np.errstate(invalid="ignore"):  # scikit-learn sums values of 1e308
                 rows = check(X, dtype=[np.float64, np.float32], ensure_all_finite=allowed, **kwargs)
         except ValueError as error:
-            names = getattr(self, "feature_names_in_", None)
+            names = self._column_names()
             raise naming_columns(error, X, names, allows_nan=self._takes_holes) from None
         return rows if reset else self._possible(rows)
 
@@ -142,7 +142,7 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
 
         With ``numbers``, classes without an order are refused, and integers are no counts.
         """
-        names = getattr(self, "feature_names_in_", None)
+        names = self._column_names()
         signs = None
         if self.schema_ is not None:
             known_as = range(rows.shape[1]) if names is None else names
@@ -161,6 +161,12 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
         if np.isnan(columns.shift).all():
             raise ValueError("Every cell of X is missing: there is nothing to learn from.")
         return columns
+
+    def _column_names(self) -> list[Any] | None:
+        """Names of the columns; scikit-learn before 1.7 knows none of polars' or pyarrow's."""
+        if hasattr(self, "feature_names_in_"):
+            return list(self.feature_names_in_)
+        return None if self.schema_ is None else [field.name for field in self.schema_.fields]
 
     def _check_numbers(self, signs: list[Signs]) -> None:
         for own in signs:
