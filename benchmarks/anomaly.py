@@ -159,7 +159,7 @@ class Ours:
         from sklearn_vae.designs import METHODS
 
         if method != self.fitted.method:
-            measure = METHODS[method][0 if self.told["novelty"] else 1]()
+            measure = METHODS[method][0 if self.told["novelty"] else 1]
             self.fitted.measure_ = measure.learn(self.fitted._reference_rows())
             self.fitted.method = method
         return self.fitted

@@ -400,15 +400,12 @@ class BaseVAE(DensityEstimator):
     def _n_components(self, table: Table) -> int:
         if self.n_components != "auto":
             return int(self.n_components)
-        x, weight = table.arrays()
-        has_holes = self.columns_.has_holes
         rows_suffice_for = max(2, round(float(table.total[0])) // ROWS_PER_COMPONENT)
-        most = min(USUAL_COMPONENTS, max(x.shape[1], 1), rows_suffice_for)
-        counts = None if weight is None else table.counts()
-        if has_holes:
+        most = min(USUAL_COMPONENTS, max(table.x.shape[1], 1), rows_suffice_for)
+        if self.columns_.has_holes:
             return most
-        some = slice(ROWS_FOR_FACTORS)
-        counts = None if counts is None else counts[some]
+        (x, weight), some = table.arrays(), slice(ROWS_FOR_FACTORS)
+        counts = None if weight is None else table.counts()[some]
         return n_factors(x[some].astype(np.float64), counts, most) or most
 
     def _plan(self, n_rows: int) -> Plan:

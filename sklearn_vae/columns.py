@@ -17,6 +17,7 @@ from sklearn_vae.likelihoods import (
     Likelihood,
     Ordinal,
     Spiked,
+    StudentT,
 )
 
 # Standardised values are cut here, so that their squares stay finite.
@@ -149,11 +150,6 @@ class Columns:
         """Which columns of X are constant."""
         return self._are(type(None))
 
-    @property
-    def is_discrete(self) -> np.ndarray:
-        """Which columns of X have probabilities, and not densities."""
-        return self._are(Bernoulli, Categorical, Ordinal, Counts, type(None))
-
     def _are(self, *kinds: type) -> np.ndarray:
         return np.array([isinstance(kind, kinds) for kind in self.kinds], dtype=bool)
 
@@ -231,16 +227,14 @@ class Columns:
         X = np.zeros((len(values), len(self.kinds)))
         X[:, self.order] = self._gathered(values) * self.scale[self.order]
         X[:, self.is_constant] = 0
+        is_log, is_root = self._linked("log"), self._linked("root")
         with np.errstate(over="ignore"):
             X = np.ldexp(X + self.shift, self.exponent)
-            if (is_log := self._linked("log")).any():
-                X[:, is_log] = np.exp(X[:, is_log])
-            if (is_root := self._linked("root")).any():
-                X[:, is_root] = np.square(X[:, is_root])
+            X[:, is_log] = np.exp(X[:, is_log])
+            X[:, is_root] = np.square(X[:, is_root])
         if (is_ordinal := self._are(Ordinal)).any():
             X[:, is_ordinal] = np.rint(X[:, is_ordinal])
         if rounds:
-            is_root = self._linked("root")
             X[:, is_root] = np.rint(X[:, is_root])
             binary = self.is_binary
             low, high = self.ends
@@ -296,12 +290,12 @@ class Columns:
         succession, and a value that a constant or binary column never had costs log(n + 2)
         nats. A cell that is missing says nothing.
         """
-        real = ~(self.is_discrete | self._are(Spiked))
-        log_scale = np.log(self.scale[real]) + self.exponent[real] * np.log(2)
-        if self.has_missing(X):
-            log_det = -(log_scale * ~np.isnan(X[:, real])).sum(axis=1)
+        real = self._are(Gaussian, StudentT)
+        log_scale = np.log(self.scale) + self.exponent * np.log(2)
+        if rows_with_holes(X).any():
+            log_det = -(log_scale[real] * ~np.isnan(X[:, real])).sum(axis=1)
         else:
-            log_det = -log_scale.sum()
+            log_det = -log_scale[real].sum()
         if (is_log := self._linked("log")).any():
             with np.errstate(divide="ignore", invalid="ignore"):
                 logs = np.log(np.maximum(X[:, is_log].astype(np.float64), 0))
@@ -310,14 +304,8 @@ class Columns:
             log_det = log_det - logs.sum(axis=1)
         for j in np.flatnonzero(self._are(Spiked)).tolist():
             is_number = ~(self._spikes(X, j).any(axis=1) | np.isnan(X[:, j]))
-            own = np.log(self.scale[j]) + self.exponent[j] * np.log(2)
-            log_det = log_det - own * is_number
+            log_det = log_det - log_scale[j] * is_number
         return log_det + self._discrete(X)
-
-    @staticmethod
-    def has_missing(X: np.ndarray) -> bool:
-        """Whether any cell is missing."""
-        return bool(rows_with_holes(X).any())
 
     def known_values(self, X: np.ndarray) -> np.ndarray:
         """Say which values binary and constant columns had: (n, n_features) -> (n, n_few)."""

@@ -1,6 +1,5 @@
 """What "auto" stands for in the detector's two settings, and its scores by name."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from sklearn_vae.estimator import SCORE_DRAWS
@@ -90,12 +89,11 @@ CONTAMINATED = Design(
 )
 
 
-def _neighbours_of_clean() -> tuple[Measure, ...]:
-    return (
-        Nearest(inputs, 1),
-        Nearest(inputs, 1, metric="manhattan"),
-        ToHyperplane(inputs, SPANNING),
-    )
+NEIGHBOURS_OF_CLEAN = (
+    Nearest(inputs, 1),
+    Nearest(inputs, 1, metric="manhattan"),
+    ToHyperplane(inputs, SPANNING),
+)
 
 
 def _near(space: Space) -> Measure:
@@ -107,23 +105,23 @@ def _far(space: Space) -> Measure:
 
 
 # For each method: the measure for clean training rows, and for contaminated ones.
-METHODS: dict[str, tuple[Callable[[], Measure], Callable[[], Measure]]] = {
+METHODS: dict[str, tuple[Measure, Measure]] = {
     "auto": (
-        lambda: Together((*_neighbours_of_clean(), Residual(CLEAN.input_noise))),
-        lambda: Cleaned(Together((_near(inputs), Masked())), (_far(codes), Masked()), LEFT_OUT),
+        Together((*NEIGHBOURS_OF_CLEAN, Residual(CLEAN.input_noise))),
+        Cleaned(Together((_near(inputs), Masked())), (_far(codes), Masked()), LEFT_OUT),
     ),
     "neighbours": (
-        lambda: Together(_neighbours_of_clean()),
-        lambda: Cleaned(_near(inputs), (_far(inputs),), LEFT_OUT),
+        Together(NEIGHBOURS_OF_CLEAN),
+        Cleaned(_near(inputs), (_far(inputs),), LEFT_OUT),
     ),
     "latent": (
-        lambda: Nearest(residuals_and_codes, 1),
-        lambda: Cleaned(_near(residuals_and_codes), (_far(codes),), LEFT_OUT),
+        Nearest(residuals_and_codes, 1),
+        Cleaned(_near(residuals_and_codes), (_far(codes),), LEFT_OUT),
     ),
-    "log_likelihood": (lambda: Unlikelihood(SCORE_DRAWS),) * 2,
-    "elbo": (lambda: Bound(SCORE_DRAWS),) * 2,
-    "reconstruction_probability": (lambda: Bound(SCORE_DRAWS, with_kl=False),) * 2,
-    "reconstruction": (lambda: Residual(),) * 2,
-    "denoising": (lambda: Residual(CLEAN.input_noise),) * 2,
-    "masked": (lambda: Masked(),) * 2,
+    "log_likelihood": (Unlikelihood(SCORE_DRAWS),) * 2,
+    "elbo": (Bound(SCORE_DRAWS),) * 2,
+    "reconstruction_probability": (Bound(SCORE_DRAWS, with_kl=False),) * 2,
+    "reconstruction": (Residual(),) * 2,
+    "denoising": (Residual(CLEAN.input_noise),) * 2,
+    "masked": (Masked(),) * 2,
 }

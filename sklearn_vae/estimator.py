@@ -145,7 +145,6 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
         names = self._column_names()
         signs = None
         if self.schema_ is not None:
-            known_as = range(rows.shape[1]) if names is None else names
             signs = [
                 Signs(
                     name,
@@ -153,7 +152,7 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
                     n_classes=None if field.categories is None else len(field.categories),
                     is_ordered=field.kind == "ordered",
                 )
-                for name, field in zip(known_as, self.schema_.fields, strict=True)
+                for name, field in zip(names or (), self.schema_.fields, strict=True)
             ]
             if numbers:
                 self._check_numbers(signs)
@@ -170,7 +169,7 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
 
     def _check_numbers(self, signs: list[Signs]) -> None:
         for own in signs:
-            if (own.n_classes or 0) > 2 and not own.is_ordered:
+            if own.has_no_order:
                 raise ValueError(
                     f"{type(self).__name__} takes numbers and two-valued columns, and column "
                     f"{own.name!r} has {own.n_classes} categories without an order. VAETransformer "

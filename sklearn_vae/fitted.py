@@ -273,9 +273,7 @@ class FittedVAE:
         kl : ndarray of shape (n,)
             KL of q(z|x) from the prior.
         """
-        seed = stream_seed(self.seed, Stream.SCORE)
-        points = sobol_normal(n_draws, self.architecture.n_noise, seed).astype(X.dtype)
-        noise = torch.as_tensor(points).to(self.device)[None, :, None, :]  # (1, K, 1, l)
+        noise = self._points(n_draws, 0, X.dtype)
         at_once = self.at_once(n_draws * self.n_members)
 
         def parts(model: VAE, x: Tensor) -> Tensor:

@@ -138,7 +138,7 @@ class VAEImputer(Persistent, TransformerMixin, BaseEstimator):
                     f"{self.draws}, which make several tables. Got True instead."
                 )
             X = _with_holes(as_array(X), self.missing_values)
-            model = clone(self._model(X))
+            model = self._model(X)
             self.estimator_ = model.fit(X, sample_weight=sample_weight)
             self.n_features_in_ = model.n_features_in_
             if hasattr(model, "feature_names_in_"):
@@ -150,13 +150,15 @@ class VAEImputer(Persistent, TransformerMixin, BaseEstimator):
         return self
 
     def _model(self, X: Any) -> BaseVAE:
+        """Make the estimator that is to learn the rows."""
         if self.estimator is None:
             n_columns = np.shape(X)[1] if np.ndim(X) == 2 else 1
             n_components = max(min(MOST_FACTORS, n_columns), 1)
             return VAETransformer(n_components=n_components, random_state=self.random_state)
-        if self.estimator.random_state is not None:
-            return self.estimator
-        return clone(self.estimator).set_params(random_state=self.random_state)
+        model = clone(self.estimator)
+        if model.random_state is None:
+            model.set_params(random_state=self.random_state)
+        return model
 
     def transform(self, X: Any) -> Any:
         """Fill the holes of X in.

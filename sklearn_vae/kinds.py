@@ -62,6 +62,11 @@ class Signs:
     n_classes: int | None = None
     is_ordered: bool = False
 
+    @property
+    def has_no_order(self) -> bool:
+        """Whether there are several categories that no number can stand for."""
+        return (self.n_classes or 0) > 2 and not self.is_ordered
+
 
 def kind_of(
     values: np.ndarray, weight: np.ndarray | None, total: float, wish: Any, signs: Signs
@@ -89,7 +94,7 @@ def kind_of(
     if len(values) == 0 or same(values.min(), values.max()):
         return None
     if wish is not None:
-        return _as_wished(values, wish, signs)
+        return _as_wished(values, weight, wish, signs)
     if signs.n_classes is not None:
         if signs.n_classes == 2:
             return Bernoulli()
@@ -121,7 +126,9 @@ def same(low: float, high: float) -> bool:
         return bool(high - low <= ROUNDING * max(abs(low), abs(high)))
 
 
-def _as_wished(values: np.ndarray, wish: Any, signs: Signs) -> Likelihood:
+def _as_wished(
+    values: np.ndarray, weight: np.ndarray | None, wish: Any, signs: Signs
+) -> Likelihood:
     """Check that values are such as a likelihood can have."""
     kind = wish if isinstance(wish, type) else type(wish)
     name = next(name for name, known in NAMED.items() if known is kind)
@@ -150,8 +157,8 @@ def _as_wished(values: np.ndarray, wish: Any, signs: Signs) -> Likelihood:
             return Bernoulli()
         return kind(n_classes)
     elif issubclass(kind, Spiked):
-        return Spiked(len(spikes_of(values, None)))
-    elif signs.n_classes is not None and not signs.is_ordered and signs.n_classes > 2:
+        return Spiked(len(spikes_of(values, weight)))
+    elif signs.has_no_order:
         refuse("numbers", "categories without an order")
     if not isinstance(wish, type):
         return wish
@@ -172,7 +179,7 @@ def _kind_of_integers(values: np.ndarray, weight: np.ndarray | None) -> Likeliho
     """Compare distributions: normal and rounded, of counts, and with common values."""
     values = values.astype(np.float64)
     kind: Likelihood = Gaussian()
-    best = np.average(_log_of_rounded(values, weight, values), weights=weight)
+    best = np.average(_log_of_rounded(values, weight), weights=weight)
     if values.min() >= 0 and values.max() <= LARGEST_COUNT:
         count, log_prob = _count(values, weight)
         of_counts = np.average(log_prob, weights=weight)
@@ -184,12 +191,12 @@ def _kind_of_integers(values: np.ndarray, weight: np.ndarray | None) -> Likeliho
     return kind
 
 
-def _log_of_rounded(values: np.ndarray, weight: np.ndarray | None, asked: np.ndarray) -> np.ndarray:
+def _log_of_rounded(values: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
     """Log-probabilities by a normal distribution, rounded, with the values' moments."""
     mean = np.average(values, weights=weight)
     variance = np.average(np.square(values - mean), weights=weight)
     normal = stats.norm(mean, max(np.sqrt(variance), 0.5))
-    return np.log(np.maximum(normal.cdf(asked + 0.5) - normal.cdf(asked - 0.5), 1e-300))
+    return np.log(np.maximum(normal.cdf(values + 0.5) - normal.cdf(values - 0.5), 1e-300))
 
 
 def _count(values: np.ndarray, weight: np.ndarray | None) -> tuple[Likelihood, np.ndarray]:
@@ -213,5 +220,5 @@ def _log_of_spikes(values: np.ndarray, weight: np.ndarray | None, spikes: np.nda
     rest = ~is_common
     if rest.any():
         left = np.log(counts[rest].sum() / counts.sum())
-        log_prob[rest] = left + _log_of_rounded(values[rest], counts[rest], values[rest])
+        log_prob[rest] = left + _log_of_rounded(values[rest], counts[rest])
     return log_prob

@@ -318,8 +318,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
                     self._train(n_iter, plan, callbacks=callbacks, verbose=int(self.verbose))
             except KeyboardInterrupt:
                 self._take([tuple(own) for own in witness.outcomes().values()])
-            self.measure_ = METHODS[self.method][0 if self.novelty else 1]()
-            self.measure_ = self.measure_.learn(self._reference_rows())
+            measure = METHODS[self.method][0 if self.novelty else 1]
+            self.measure_ = measure.learn(self._reference_rows())
             self._calibrate(rows, held_out)
             report.end()
         return self

@@ -167,12 +167,7 @@ class Completion:
         n_codes = self.z.shape[1]
         member, code = chosen.T // n_codes, chosen.T % n_codes  # (m, B)
         row = torch.arange(len(share), device=chosen.device)
-        drawn = torch.zeros(
-            *member.shape, self.x.shape[-1], dtype=self.x.dtype, device=self.x.device
-        )
         z = self.z[member, code, row]  # (m, B, l)
         params = self.model.decode(z.unsqueeze(0).expand(len(self.z), -1, -1, -1))
         rows = self.likelihood.sample(params, generator)  # (M, m, B, n_columns)
-        for number in range(len(rows)):
-            drawn = torch.where((member == number).unsqueeze(-1), rows[number], drawn)
-        return drawn
+        return rows[member, torch.arange(n_draws, device=row.device).unsqueeze(1), row]

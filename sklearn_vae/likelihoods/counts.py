@@ -9,14 +9,13 @@ import torch
 from scipy import special
 from torch import Tensor
 
-from sklearn_vae.likelihoods.kind import Likelihood, Parameters
+from sklearn_vae.likelihoods.kind import STEEPEST, Likelihood, Parameters
 from sklearn_vae.networks import bounded, unbounded
 
 # Rates lie between e^-12 and e^12 times the unit's square.
 LOG_RATE_BOUND = 12.0
-# To start with, roots of rates are no smaller, and no latent unit moves a log-rate more.
+# To start with, roots of rates are no smaller.
 SMALLEST_ROOT = 0.1
-STEEPEST = 3.0
 # The shape of a negative binomial lies between e^-7 and e^7.
 LOG_SHAPE_BOUND = 7.0
 FIRST_LOG_SHAPE = math.log(10.0)

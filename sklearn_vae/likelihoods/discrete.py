@@ -6,11 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sklearn_vae.likelihoods.kind import Likelihood, Parameters, chosen_like, uniform_like
+from sklearn_vae.likelihoods.kind import (
+    SMALLEST_PROBABILITY,
+    STEEPEST,
+    Likelihood,
+    Parameters,
+    chosen_like,
+    in_order,
+    uniform_like,
+)
 
-# To start with, no probability is nearer to 0 or 1, and no latent unit moves a logit more.
-SMALLEST_PROBABILITY = 1e-3
-STEEPEST = 3.0
 # A normal distribution's scale is about so many times that of the logistic one beside it.
 LOGISTIC = 0.6
 # Thresholds are at least so far apart.
@@ -106,19 +111,13 @@ class Categorical(Likelihood):
         logit = self._classes(params[0])
         return (self._classes(x) * logit).sum(-1) - logit.logsumexp(-1)
 
-    def log_prior(self, params: Parameters, scale: Tensor) -> Tensor:
-        """No prior: probabilities do not collapse."""
-        return params[0].new_zeros(params[0].shape[:-1])
-
     def mean(self, params: Parameters) -> Tensor:
         """Probability of each class: (..., n K)."""
         return self._classes(params[0]).softmax(-1).flatten(-2)
 
     def cdf(self, params: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities of the classes before x, and of x itself: (..., n K) -> (..., n), twice."""
-        probability, own = self._classes(params[0]).softmax(-1), self._classes(x)
-        at = (probability * own).sum(-1)
-        return (probability.cumsum(-1) * own).sum(-1) - at, at
+        return in_order(self._classes(params[0]).softmax(-1), self._classes(x))
 
     def sample(self, params: Parameters, generator: torch.Generator) -> Tensor:
         """Rows drawn from p(x|z): (..., n K)."""
@@ -205,8 +204,7 @@ class Ordinal(Likelihood):
         """Probabilities of the classes before x, and of x itself: (..., n) -> (..., n), twice."""
         probability = self._log_probabilities(params).exp()
         own = F.one_hot(self._class_of(x), self.n_classes).to(probability.dtype)
-        at = (probability * own).sum(-1)
-        return (probability.cumsum(-1) * own).sum(-1) - at, at
+        return in_order(probability, own)
 
     def sample(self, params: Parameters, generator: torch.Generator) -> Tensor:
         """Rows drawn from p(x|z): (..., n)."""

@@ -8,6 +8,11 @@ from torch import Tensor
 
 Parameters = Sequence[Tensor]
 
+# To start with, no probability is nearer to 0 or 1, and no latent unit moves a logit or a
+# log-rate more.
+SMALLEST_PROBABILITY = 1e-3
+STEEPEST = 3.0
+
 
 class Likelihood:
     """p(x|z) of columns of one kind, independent given z.
@@ -74,6 +79,12 @@ class Likelihood:
     def start(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Slope in z and offset of each parameter that make x about loc + z @ loadings."""
         raise NotImplementedError
+
+
+def in_order(probability: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    """Probabilities of the classes before one's own, and of it: (..., K), (..., K) -> (...)."""
+    at = (probability * own).sum(-1)
+    return (probability.cumsum(-1) * own).sum(-1) - at, at
 
 
 def uniform_like(value: Tensor, generator: torch.Generator) -> Tensor:

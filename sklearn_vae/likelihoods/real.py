@@ -9,7 +9,14 @@ import torch
 from scipy import special
 from torch import Tensor
 
-from sklearn_vae.likelihoods.kind import Likelihood, Parameters, chosen_like
+from sklearn_vae.likelihoods.kind import (
+    SMALLEST_PROBABILITY,
+    STEEPEST,
+    Likelihood,
+    Parameters,
+    chosen_like,
+    in_order,
+)
 from sklearn_vae.networks import bounded, unbounded
 from sklearn_vae.priors import HALF_LOG_2PI
 
@@ -21,9 +28,6 @@ SMALLEST_FIXED = 1e-3
 LOG_DF_CENTRE, LOG_DF_BOUND = 1.5, 4.5
 # Their logarithm to begin with.
 FIRST_LOG_DF = math.log(5.0)
-# To start with, no common value is rarer, and no latent unit moves a logit more.
-SMALLEST_SHARE = 1e-3
-STEEPEST = 3.0
 
 
 @dataclass(frozen=True)
@@ -328,10 +332,9 @@ class Spiked(Likelihood):
         spike, number = self._seen(x)
         share = self._log_shares(params).exp()
         is_common = spike.sum(-1) > 0.5
-        at = (spike * share[..., :-1]).sum(-1)
-        up_to = (spike * share[..., :-1].cumsum(-1)).sum(-1)
+        below, at = in_order(share[..., :-1], spike)
         beyond = 1 - share[..., -1] + share[..., -1] * Gaussian().cdf(params[1:], number)[0]
-        return torch.where(is_common, up_to - at, beyond), at
+        return torch.where(is_common, below, beyond), at
 
     def sample(self, params: Parameters, generator: torch.Generator) -> Tensor:
         """Rows drawn from p(x|z): (..., n (S + 1))."""
@@ -344,8 +347,8 @@ class Spiked(Likelihood):
         """Start at the linear model's frequencies, and at the other numbers' mean and spread."""
         (spike, number), (_, spread) = self._seen(loc), self._seen(scale)
         slope, slope_of_number = self._seen(loadings)  # (l, n, S), (l, n)
-        share = spike.clamp(SMALLEST_SHARE, 1 - SMALLEST_SHARE)
-        rest = (1 - share.sum(-1)).clamp(min=SMALLEST_SHARE)
+        share = spike.clamp(SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+        rest = (1 - share.sum(-1)).clamp(min=SMALLEST_PROBABILITY)
         logits = share.log() - rest.log().unsqueeze(-1)
         steep = slope / share + slope.sum(-1, keepdim=True) / rest.unsqueeze(-1)
         return [
