@@ -339,7 +339,7 @@ class FittedVAE:
                 x = self._encoded(X[first : first + size])  # (1, B, d)
                 q = model.encode(x.expand(self.n_members, -1, -1))
                 z = model.posterior.rsample(q, noise, self.architecture.widening)
-                params = model.decode(z)
+                params = model.decode(z, x.expand(self.n_members, -1, -1))
                 by_column = model.likelihood.by_column(params, x.unsqueeze(1))  # (M, K, B, d)
                 ratio = model.latent().log_prob(z) - model.posterior.log_prob(
                     q, z, self.architecture.widening

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sklearn_vae.networks import MLP
-from sklearn_vae.randomness import Stream, make_generator
+from sklearn_vae.networks import Path
 
 
 class Members(nn.Module):
@@ -26,8 +25,8 @@ class Members(nn.Module):
         architecture.
     """
 
-    encoder: MLP
-    decoder: MLP
+    encoder: Path
+    decoder: Path
 
     def __init__(self, architecture: Any, sizes: np.ndarray):
         super().__init__()
@@ -54,10 +53,11 @@ class Members(nn.Module):
 
     def draw_networks(self, member: int, seed: int, n_latent: int | None = None) -> None:
         """Draw one member's hidden layers, for a decoder of so many inputs or of all."""
-        for side, network in enumerate([self.encoder, self.decoder]):
-            layers = range(len(network.layers))
-            generators = [make_generator(seed, Stream.WEIGHTS, side, layer) for layer in layers]
-            network.draw(member, generators, n_in=n_latent if side else None)
+        self.encoder.draw(member, seed, 0)
+        self.decoder.draw(member, seed, 1, n_in=n_latent)
+
+    def begin_iteration(self, iteration: int) -> None:
+        """Take note of how far training is; here, nothing depends on it."""
 
     @torch.no_grad()
     def keep(self, members: Tensor) -> None:

@@ -137,7 +137,7 @@ class MixtureVAE(Members):
         n_latent, n_mixture = architecture.n_components, architecture.n_mixture
         hidden, activation = architecture.hidden_layer_sizes, architecture.activation
         self.splits = [n_real, n_real, architecture.n_shears, n_bits]
-        n_recognised = self.posterior.params_per_component * n_latent
+        n_recognised = self.posterior.n_params(n_latent)
         self.encoder = MLP(n_members, architecture.n_columns, n_recognised, hidden, activation)
         self.decoder = MLP(
             n_members, n_latent + n_mixture, sum(self.splits), hidden[::-1], activation

@@ -3,8 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,8 +13,8 @@ from torch import Tensor, nn
 from sklearn_vae.holes import Filler
 from sklearn_vae.likelihoods import Columnwise, Likelihood
 from sklearn_vae.members import Members
-from sklearn_vae.networks import MLP
-from sklearn_vae.posteriors import DiagonalGaussian, log_mean_exp
+from sklearn_vae.networks import NETWORKS, Layout, Network
+from sklearn_vae.posteriors import POSTERIORS, Posterior, log_mean_exp
 from sklearn_vae.priors import PRIORS, Density, Prior, StandardNormal
 from sklearn_vae.start import LinearStart
 
@@ -44,6 +43,14 @@ class Architecture:
     n_factors : int, default=0
         Factors of the linear model that fills missing cells for the encoder, which also sees
         where they are; 0 where rows are whole.
+    network : network, default=Perceptron()
+        What encoder and decoder are made of.
+    posterior : posterior, default=DiagonalGaussian()
+        What the encoder says of a row's code.
+    n_conditions : int, default=0
+        Numbers that are given with a row, after its columns, and not modelled.
+    places : tuple of int, default=()
+        Column of X of each column of x, where the network has to know; else none.
     """
 
     n_components: int
@@ -52,11 +59,20 @@ class Architecture:
     blocks: tuple[tuple[Likelihood, int], ...]
     prior: Prior = PRIORS["normal"]
     n_factors: int = 0
+    network: Network = NETWORKS["mlp"]
+    posterior: Posterior = POSTERIORS["gaussian"]
+    n_conditions: int = 0
+    places: tuple[int, ...] = ()
+
+    @property
+    def pads(self) -> bool:
+        """Whether members with fewer latent dimensions can ride along with others."""
+        return self.network.pads and self.posterior.pads
 
     @property
     def n_noise(self) -> int:
         """Normal numbers that a draw of z takes."""
-        return self.n_components
+        return self.posterior.n_noise(self.n_components)
 
     @property
     def n_columns(self) -> int:
@@ -66,7 +82,19 @@ class Architecture:
     @property
     def n_seen(self) -> int:
         """Numbers that the encoder sees of a row."""
-        return 2 * self.n_columns if self.n_factors else self.n_columns
+        return (2 if self.n_factors else 1) * self.n_columns + self.n_conditions
+
+    @property
+    def layout(self) -> Layout:
+        """What the numbers at both ends of the model are."""
+        return Layout.of(
+            self.blocks,
+            self.places,
+            n_components=self.n_components,
+            n_conditions=self.n_conditions,
+            n_recognised=self.posterior.n_params(self.n_components),
+            has_holes=self.n_factors > 0,
+        )
 
     @property
     def widening(self) -> float:
@@ -81,14 +109,14 @@ class Architecture:
     @property
     def widest(self) -> int:
         """Numbers per row and draw in the widest layer."""
-        return max(*self.hidden_layer_sizes, self.n_columns, self.prior.n_rows, 1)
+        hidden = self.network.widest(self.hidden_layer_sizes)
+        return max(hidden, self.n_columns, self.prior.n_rows, 1)
 
     @property
     def layers(self) -> list[int]:
-        """About the size of every weight matrix of encoder and decoder."""
-        n_columns = self.n_columns
-        widths = [n_columns, *self.hidden_layer_sizes, self.n_components]
-        return 2 * [*(a * b for a, b in pairwise(widths)), n_columns * self.n_components]
+        """About how many products each layer of encoder and decoder takes, per row."""
+        hidden = self.hidden_layer_sizes
+        return 2 * self.network.layers(self.n_columns, self.n_components, hidden)
 
     def build(self, n_members: int = 1, sizes: Sequence[int] | None = None) -> "VAE":
         """Make the model, all weights zero."""
@@ -140,16 +168,12 @@ class VAE(Members):
     ):
         super().__init__(architecture, np.array(sizes or [architecture.n_components] * n_members))
         n_components, hidden = architecture.n_components, architecture.hidden_layer_sizes
-        self.posterior = DiagonalGaussian()
-        self.prior = architecture.prior
+        self.posterior: Any = architecture.posterior.build(n_members, n_components)
+        self.prior, self.n_conditions = architecture.prior, architecture.n_conditions
         self.likelihood = Columnwise(architecture.blocks)
-        n_recognised = self.posterior.params_per_component * n_components
-        activation = architecture.activation
-        n_seen, n_columns = architecture.n_seen, self.likelihood.n_columns
-        self.encoder = MLP(n_members, n_seen, n_recognised, hidden, activation)
-        self.decoder = MLP(
-            n_members, n_components, self.likelihood.n_of_z, hidden[::-1], activation
-        )
+        n_columns, network = self.likelihood.n_columns, architecture.network
+        how = n_members, architecture.layout, hidden, architecture.activation
+        self.encoder, self.decoder = network.encoder(*how), network.decoder(*how)
         self.free = nn.Parameter(torch.zeros(n_members, 1, self.likelihood.n_free))
         shapes = self.prior.shapes(n_components, self.likelihood.n_columns)
         self.prior_weights = nn.ParameterDict(
@@ -175,10 +199,20 @@ class VAE(Members):
         # zero as it is: no gradient leads to dimensions that a member lacks
         return params if mask is None else params * mask.repeat(1, 2).unsqueeze(1)
 
-    def decode(self, z: Tensor) -> list[list[Tensor]]:
-        """Parameters of p(x|z): (M, K, B, l) -> tensors (M, K, B, columns of a block)."""
-        out = self.decoder(z.flatten(1, 2)).unflatten(1, z.shape[1:3])  # (M, K, B, n_of_z)
-        return self.likelihood.split(out, self.free.unsqueeze(1))
+    def decode(self, z: Tensor, x: Tensor | None = None) -> list[list[Tensor]]:
+        """Parameters of p(x|z): (M, K, B, l) -> tensors (M, K, B, columns of a block).
+
+        Rows x (M, B, n_columns + n_conditions), without holes, are asked for the
+        conditions, and, by decoders that follow, for what comes before each of their places.
+        """
+        inputs = [z]
+        if x is not None and (self.n_conditions or self.decoder.follows):
+            rows = x.unsqueeze(1).expand(-1, z.shape[1], -1, -1)  # (M, K, B, n)
+            n_columns = self.likelihood.n_columns
+            inputs = [torch.cat([z, rows[..., n_columns:]], dim=-1)]
+            inputs += [rows[..., :n_columns]] * self.decoder.follows
+        out = self.decoder(*(own.flatten(1, 2) for own in inputs))
+        return self.likelihood.split(out.unflatten(1, z.shape[1:3]), self.free.unsqueeze(1))
 
     def given(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Rows with zeros in their holes, and which values are there, or None if all are."""
@@ -222,7 +256,7 @@ class VAE(Members):
         """
         q = self.encode(x if shown is None else shown)
         z = self.posterior.rsample(q, noise)
-        p = self.decode(z)
+        p = self.decode(z, self.given(x)[0])
         log_prob = self._log_prob(p, x)  # (M, K, B)
         log_prior = self.likelihood.log_prior(p, self.residual)  # (M, K or 1, B or 1)
         log_prob = log_prob.mean(1)
@@ -279,7 +313,7 @@ class VAE(Members):
         path_only: bool = False,
     ) -> Draws:
         z = self.posterior.rsample(q, noise, widen)
-        log_prob = self._log_prob(self.decode(z), x)
+        log_prob = self._log_prob(self.decode(z, self.given(x)[0]), x)
         log_q = self.posterior.log_prob(q.detach() if path_only else q, z, widen)
         return Draws(z, log_prob, prior.log_prob(z) - log_q)
 
@@ -351,6 +385,8 @@ class VAE(Members):
     def draw(self, member: int, seed: int) -> None:
         """Draw one member's hidden layers from its seed."""
         self.draw_networks(member, seed, int(self.sizes[member]))
+        if self._posterior_weights:
+            self.posterior.draw(member, seed)
 
     @torch.no_grad()
     def start_at(self, member: int, start: LinearStart) -> None:
@@ -401,7 +437,12 @@ class VAE(Members):
         layer is one block of rows.
         """
         networks = [*self.encoder.in_order(), *self.decoder.in_order()]
-        return [*networks, self.free, *self.prior_weights.values()]
+        return [*networks, *self._posterior_weights, self.free, *self.prior_weights.values()]
+
+    @property
+    def _posterior_weights(self) -> list[nn.Parameter]:
+        own = self.posterior
+        return [*own.parameters()] if isinstance(own, nn.Module) else []
 
     def weights(self, member: int = 0) -> dict[str, np.ndarray]:
         """Copy one member's parameters out, by name, as if it had been alone."""

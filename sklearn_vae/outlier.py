@@ -25,6 +25,7 @@ from sklearn_vae.estimator import FEWEST_ROWS, FEWEST_STEPS, TableEstimator
 from sklearn_vae.fitted import FittedVAE
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.model import Architecture
+from sklearn_vae.networks import MLP
 from sklearn_vae.objectives import Constant, Trimmed, WarmUp
 from sklearn_vae.randomness import Stream, draw_seed, make_generator, start_seeds
 from sklearn_vae.strangeness import Measure, Rows
@@ -401,7 +402,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         """
         model = self.architecture_.build()
         model.draw(0, seed)
-        for side, network in enumerate((model.encoder, model.decoder)):
+        for side, network in enumerate(cast(list[MLP], [model.encoder, model.decoder])):
             matrix = network.linear.weight if network.last is None else network.last
             generator = make_generator(seed, Stream.WEIGHTS, side, len(network.layers))
             drawn = torch.randn(matrix.shape, generator=generator) / matrix.shape[1] ** 0.5

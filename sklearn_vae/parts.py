@@ -109,9 +109,12 @@ class Completion:
         loc = self.likelihood.mean(self.model.decode(centre))[:, 0]  # (M, 1, n_columns)
         return torch.where(x.isnan(), loc, x)
 
+    def _decode(self, z: Tensor) -> list[list[Tensor]]:
+        return self.model.decode(z, self.x[:, 0])
+
     def _log_prob(self, z: Tensor) -> Tensor:
         """Log p(x|z) of what is known: (M, K, B, l) -> (M, K, B)."""
-        return self.likelihood.log_prob(self.model.decode(z), self.x, self.observed)
+        return self.likelihood.log_prob(self._decode(z), self.x, self.observed)
 
     def _log_joint(self, z: Tensor) -> Tensor:
         """Log p(x|z) p(z): (M, K, B, l) -> (M, K, B)."""
@@ -150,7 +153,7 @@ class Completion:
 
     def mean(self) -> Tensor:
         """Mean of each cell given what is known of its row: (B, n_columns)."""
-        return self.likelihood.pooled(self.model.decode(self.z), self.share())
+        return self.likelihood.pooled(self._decode(self.z), self.share())
 
     def sample(self, n_draws: int, generator: torch.Generator) -> Tensor:
         """Rows drawn given what is known of them: (n_draws, B, n_columns)."""

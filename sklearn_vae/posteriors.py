@@ -1,6 +1,8 @@
 """q(z|x): what the encoder says of a row's place in latent space."""
 
 import math
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -12,6 +14,24 @@ from sklearn_vae.priors import HALF_LOG_2PI
 LOG_SCALE_BOUND = 12.0
 
 
+class Posterior(Protocol):
+    """What an architecture asks of a kind of posterior, a value that holds no weights."""
+
+    @property
+    def pads(self) -> bool:
+        """Whether members with fewer latent dimensions can ride along with others."""
+
+    def n_params(self, n_components: int) -> int:
+        """Numbers that the encoder gives of a row; the first ones are the location."""
+
+    def n_noise(self, n_components: int) -> int:
+        """Normal numbers that a draw of z takes."""
+
+    def build(self, n_members: int, n_components: int) -> Any:
+        """Make what draws and densities are asked of; a torch module, if it has weights."""
+
+
+@dataclass(frozen=True)
 class DiagonalGaussian:
     r"""Independent dimensions, :math:`q(z | x) = \mathcal{N}(z | \mu(x), \sigma^2(x))`.
 
@@ -23,7 +43,19 @@ class DiagonalGaussian:
     .. [1] D. P. Kingma and M. Welling, "Auto-Encoding Variational Bayes", ICLR 2014.
     """
 
-    params_per_component = 2
+    pads = True
+
+    def n_params(self, n_components: int) -> int:
+        """A location and a log-scale per dimension."""
+        return 2 * n_components
+
+    def n_noise(self, n_components: int) -> int:
+        """One number per dimension."""
+        return n_components
+
+    def build(self, n_members: int, n_components: int) -> "DiagonalGaussian":
+        """It has no weights."""
+        return self
 
     def split(self, params: Tensor) -> tuple[Tensor, Tensor]:
         """Location and log-scale: (..., 2 l) -> (..., l), (..., l)."""
@@ -58,6 +90,9 @@ class DiagonalGaussian:
         """KL in nats from the standard normal, per dimension: (..., 2 l) -> (..., l)."""
         loc, log_scale = self.split(params)
         return 0.5 * (loc.square() + (2 * log_scale).exp() - 1) - log_scale
+
+
+POSTERIORS: dict[str, Posterior] = {"gaussian": DiagonalGaussian()}
 
 
 def log_mean_exp(values: Tensor, dim: int) -> Tensor:

@@ -5,8 +5,11 @@ where it stands, so nothing depends on what was drawn before, and the global sta
 of numpy, torch and python are never read or changed.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,9 @@ from torch import Tensor
 MOST_DIMS = qmc.Sobol.MAXDIM
 # torch's vectorised normal draws fill blocks of 16 and redraw the last, incomplete one
 _BLOCK = 16
+
+# held by who draws from torch's global generator
+_GLOBAL = Lock()
 
 # Sets of points of no more numbers are kept for the next call.
 MOST_NUMBERS_KEPT = 1 << 13
@@ -80,6 +86,17 @@ def start_seeds(seed: int, n_starts: int) -> list[int]:
 def make_generator(seed: int, stream: Stream, *place: int) -> torch.Generator:
     """Generator of the stream for one purpose at one place (a layer, an epoch, ...)."""
     return torch.Generator().manual_seed(stream_seed(seed, stream, *place))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch's global generator for modules that draw from it, and put it back.
+
+    One thread at a time; nothing else in the package draws from it.
+    """
+    with _GLOBAL, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def normal_rows(n_dims: int, n_rows: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:

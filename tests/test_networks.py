@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_vae.networks import ACTIVATIONS, MLP, Dense, bounded, unbounded
+from sklearn_vae.networks import ACTIVATIONS, MLP, Dense, Each, bounded, unbounded
 
 TORCH_ACTIVATIONS = {
     "identity": nn.Identity(),
@@ -131,18 +131,59 @@ def test_a_narrower_input_draws_a_prefix_of_the_same_numbers():
 def test_drawing_one_member_leaves_the_others_alone():
     """Members have seeds of their own; a fleet of one equals the member of a fleet."""
     fleet, alone = MLP(3, 3, 2, (4, 5), "tanh"), MLP(1, 3, 2, (4, 5), "tanh")
-    fleet.draw(1, [torch.Generator().manual_seed(seed) for seed in (0, 1)])
-    alone.draw(0, [torch.Generator().manual_seed(seed) for seed in (0, 1)])
+    fleet.draw(1, 0, 0)
+    alone.draw(0, 0, 0)
 
     for ours, own in zip(fleet.parameters(), alone.parameters(), strict=True):
         assert (ours[[0, 2]] == 0).all()
         torch.testing.assert_close(ours[1], own[0], rtol=0, atol=0)
 
 
-def test_each_hidden_layer_needs_a_generator():
-    """A forgotten generator would leave a layer at zero without a word."""
-    with pytest.raises(ValueError, match="shorter"):
-        MLP(1, 3, 2, (4, 5), "tanh").draw(0, [torch.Generator()])
+def small_module():
+    return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_each_member_has_an_ordinary_module_of_its_own(gated):
+    """What torch's modules say of one model has to hold for each of a fleet."""
+    network = Each(2, 3, 2, small_module, gated=gated).double()
+    for member in range(2):
+        network.draw(member, seed=member, side=0)
+    for param in [network.linear.weight, network.linear.bias, network.gate]:
+        if param is not None:
+            param.data.uniform_(generator=torch.Generator().manual_seed(0))
+    x = torch.randn(2, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    expected = []
+    for member in range(2):
+        own = small_module().double()
+        weights = network.weights.items()
+        own.load_state_dict({name.replace("/", "."): value[member] for name, value in weights})
+        gate = 10 * network.gate[member, 0, 0] if gated else 1
+        linear = x[member] @ network.linear.weight[member] + network.linear.bias[member]
+        expected.append(linear + gate * own(x[member]))
+
+    torch.testing.assert_close(network(x), torch.stack(expected))
+
+
+def test_a_gate_starts_shut():
+    """A module of which nothing is known cannot start at zero itself."""
+    network = Each(1, 3, 2, small_module, gated=True)
+    network.draw(0, seed=0, side=0)
+
+    assert (network(torch.ones(1, 5, 3)) == 0).all()
+
+
+def test_modules_are_drawn_from_a_seed_and_global_states_are_left_alone():
+    """torch's own layers draw from the global generator, which is not ours to move."""
+    before = torch.get_rng_state()
+    networks = [Each(1, 3, 2, small_module) for _ in range(3)]
+    for network, seed in zip(networks, [0, 0, 1], strict=True):
+        network.draw(0, seed=seed, side=1)
+    first, same, other = (next(iter(network.weights.values())) for network in networks)
+
+    assert (torch.get_rng_state() == before).all()
+    assert (first == same).all()
+    assert (first != other).any()
 
 
 def test_bounded_log_scales_stay_within_the_bound():

@@ -9,6 +9,7 @@ from sklearn_vae import likelihoods
 from sklearn_vae.likelihoods import Bernoulli, Gaussian, LogNormal
 from sklearn_vae.members import Members
 from sklearn_vae.model import FARTHEST_INPUT, VAE
+from sklearn_vae.networks import MLP
 from sklearn_vae.objectives import ELBO, Loss
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import HALF_LOG_2PI, StandardNormal
@@ -63,6 +64,8 @@ class ELBOGradient:
             isinstance(model, VAE)
             and type(objective) is ELBO
             and type(model.posterior) is DiagonalGaussian
+            and type(model.encoder) is type(model.decoder) is MLP
+            and not model.architecture.n_conditions
             and type(model.prior) is StandardNormal
             and model.filler is None
             and {kind for kind, _ in model.likelihood.blocks} <= WRITTEN_OUT

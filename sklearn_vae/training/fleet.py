@@ -64,9 +64,9 @@ class Run:
     @property
     def shape(self) -> Hashable:
         """What runs must have in common to be computed as one program."""
-        rows = len(self.train)
+        rows, own = len(self.train), self.architecture
         return (
-            (replace(self.architecture, n_components=0), self.plan.objective),
+            (replace(own, n_components=0) if own.pads else own, self.plan.objective),
             (rows, self.plan.batch_size, self.plan.n_steps(rows), self.plan.first_iteration),
             None if self.valid is None else len(self.valid),
             (self.train.weight is None, self.train.x.dtype, self.train.x.device),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sklearn_vae import posteriors
 from sklearn_vae.members import Members
-from sklearn_vae.networks import MLP
+from sklearn_vae.networks import MLP, Path
 
 aten = torch.ops.aten
 
@@ -80,7 +80,9 @@ class Layers:
     ``n_wanted`` features of the input have gradients, too.
     """
 
-    def __init__(self, network: MLP, n_rows: int, outlet: Outlet, n_wanted: int = 0):
+    def __init__(self, network: Path, n_rows: int, outlet: Outlet, n_wanted: int = 0):
+        if not isinstance(network, MLP):
+            raise TypeError(f"{type(network).__name__} has no gradient that is written out.")
         n_members, n_in, _ = network.linear.weight.shape
         widths = [layer.weight.shape[2] for layer in network.layers]
         n_top = widths[-1] if widths else 0

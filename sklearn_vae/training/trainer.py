@@ -210,6 +210,7 @@ class Trainer(NeuralNet):
         train, valid, model, course = self.train_, self.valid_, self.module_, self.course_
         self.notify("on_epoch_begin", dataset_train=train, dataset_valid=valid)
         self.beta_ = self._betas(self._iteration)
+        model.begin_iteration(self._iteration)
         rates = course.rates()
         if (rates != self.optimizer_.lrs).any():
             self.optimizer_.lrs = rates

@@ -1,4 +1,4 @@
-"""Tensor to tensor, with a member axis in front: one program for one model or eighty.
+"""Layers with a member axis in front: one program for one model or eighty.
 
 Weights are (M, n_in, n_out), data are (M, rows, n_in). A model alone is M = 1.
 """
@@ -11,6 +11,8 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from sklearn_vae.randomness import Stream, make_generator
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda x: x,
@@ -64,7 +66,38 @@ class Dense(nn.Module):
         self.weight[member, :n_in] = uniform[n_out:].view(n_in, n_out) * (math.sqrt(3) * bound)
 
 
-class MLP(nn.Module):
+class Path(nn.Module):
+    """A network of all members, with a linear path beside it that can start at a solution.
+
+    Attributes
+    ----------
+    linear : Dense
+        The linear path.
+    follows : bool
+        Whether it is given rows beside codes, of which it sees in each place what comes
+        before.
+    """
+
+    linear: Dense
+    follows = False
+
+    def matrices(self) -> list[nn.Parameter]:
+        """Weights that weight decay shrinks."""
+        raise NotImplementedError
+
+    def in_order(self) -> list[nn.Parameter]:
+        """All parameters, in the order in which they lie in memory."""
+        raise NotImplementedError
+
+    def draw(self, member: int, seed: int, side: int, n_in: int | None = None) -> None:
+        """Draw one member's weights from its seed: side 0 is the encoder, 1 the decoder.
+
+        Of a member whose input is narrower than the others', ``n_in`` rows are drawn.
+        """
+        raise NotImplementedError
+
+
+class MLP(Path):
     """Hidden layers with a linear path beside them.
 
     The output is ``linear(x) + network(x)``. The network's last layer starts at zero,
@@ -127,10 +160,8 @@ class MLP(nn.Module):
     def _last(self) -> list[nn.Parameter]:
         return [] if self.last is None else [self.last]
 
-    def draw(
-        self, member: int, generators: Sequence[torch.Generator], n_in: int | None = None
-    ) -> None:
-        """Draw one member's hidden layers, each from a generator of its own."""
-        for layer, generator in zip(self.layers, generators, strict=True):
-            layer.draw(member, generator, n_in)
+    def draw(self, member: int, seed: int, side: int, n_in: int | None = None) -> None:
+        """Draw one member's hidden layers, each from a stream of its own."""
+        for place, layer in enumerate(self.layers):
+            layer.draw(member, make_generator(seed, Stream.WEIGHTS, side, place), n_in)
             n_in = None  # only the first layer sees the input

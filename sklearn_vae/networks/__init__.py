@@ -1,0 +1,30 @@
+"""Tensor to tensor, with a member axis in front: what encoders and decoders are made of.
+
+A *path* is a network with weights, of all members; a *kind* of network is a value that makes
+paths and holds no weights.
+"""
+
+from sklearn_vae.networks.dense import (
+    ACTIVATIONS,
+    MLP,
+    Dense,
+    Path,
+    bounded,
+    unbounded,
+)
+from sklearn_vae.networks.each import Each
+from sklearn_vae.networks.kind import NETWORKS, Layout, Network, Perceptron
+
+__all__ = [
+    "ACTIVATIONS",
+    "MLP",
+    "NETWORKS",
+    "Dense",
+    "Each",
+    "Layout",
+    "Network",
+    "Path",
+    "Perceptron",
+    "bounded",
+    "unbounded",
+]
