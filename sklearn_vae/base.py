@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_vae.architecture import Architecture
 from sklearn_vae.callbacks import Report, with_callbacks
 from sklearn_vae.checks import (
     CONSTRAINTS,
@@ -35,7 +36,7 @@ from sklearn_vae.estimator import (
 from sklearn_vae.factors import n_factors
 from sklearn_vae.fitted import FittedVAE
 from sklearn_vae.holes import n_factors_for
-from sklearn_vae.model import VAE, Architecture
+from sklearn_vae.model import VAE
 from sklearn_vae.objectives import Checked, Constant, Schedule, Trimmed
 from sklearn_vae.randomness import draw_seed
 from sklearn_vae.training import (

@@ -14,9 +14,9 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from skorch.callbacks import Callback
 from torch import Tensor
 
+from sklearn_vae.architecture import Architecture
 from sklearn_vae.device import is_out_of_memory
 from sklearn_vae.likelihoods import NAMED
-from sklearn_vae.model import Architecture
 from sklearn_vae.networks import ACTIVATIONS
 from sklearn_vae.objectives import IWAE, OBJECTIVES, Objective, Trimmed
 from sklearn_vae.priors import PRIORS, MixturePrior, Prior, StandardNormal, VampPrior

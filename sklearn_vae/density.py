@@ -13,6 +13,7 @@ from sklearn.base import DensityMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_vae.anchors import learn_anchors
+from sklearn_vae.architecture import Architecture
 from sklearn_vae.callbacks import Report, with_callbacks
 from sklearn_vae.checks import (
     CONSTRAINTS,
@@ -31,7 +32,7 @@ from sklearn_vae.estimator import (
 from sklearn_vae.fitted import FittedStack, FittedVAE
 from sklearn_vae.likelihoods import Bernoulli, Gaussian, LogNormal
 from sklearn_vae.mixture import MixtureArchitecture
-from sklearn_vae.model import Architecture
+from sklearn_vae.model import build
 from sklearn_vae.objectives import IWAE, Constant
 from sklearn_vae.randomness import MOST_DIMS, Stream, draw_seed, make_generator, start_seeds
 from sklearn_vae.start import recording_steps
@@ -374,7 +375,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         seed = start_seeds(self.seed_, len(self.mixtures_))[member]
         x, weight = table.arrays()
         counts = None if weight is None else table.counts()
-        model = architecture.build().double()
+        model = build(architecture).double()
         model.draw(0, seed)
         model.start_at(
             0, learn_anchors(x, counts, architecture.is_bit, n_mixture, covariance_type, seed)

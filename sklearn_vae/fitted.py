@@ -11,11 +11,12 @@ from scipy.special import logsumexp
 from sklearn.utils import gen_batches
 from torch import Tensor
 
+from sklearn_vae.architecture import Architecture
 from sklearn_vae.columns import Columns, rows_with_holes
 from sklearn_vae.correction import Correction
 from sklearn_vae.device import is_out_of_memory, onednn_for
 from sklearn_vae.likelihoods import Gaussian
-from sklearn_vae.model import VAE, Architecture
+from sklearn_vae.model import VAE, build
 from sklearn_vae.parts import Completion
 from sklearn_vae.posteriors import log_mean_exp
 from sklearn_vae.randomness import Stream, make_generator, sobol_normal, stream_seed
@@ -74,7 +75,7 @@ class FittedVAE:
         if len(architecture.hidden_layer_sizes) > len(self.weights):
             raise ValueError("there are more hidden layers than arrays")
         # without members, no weight takes any memory, whatever the architecture says
-        expected = architecture.build(0).state_dict()
+        expected = build(architecture, 0).state_dict()
         if expected.keys() != self.weights.keys():
             raise ValueError("the names of the weights are not the architecture's")
         for name, value in self.weights.items():
@@ -97,7 +98,7 @@ class FittedVAE:
     def module(self, dtype: np.dtype, n_members: int | None = None) -> VAE:
         """Build the torch module in one precision, with all members or with the first ones."""
         n_members = n_members or self.n_members
-        model = self.architecture.build(n_members).to(
+        model = build(self.architecture, n_members).to(
             self.device, getattr(torch, np.dtype(dtype).name)
         )
         model.load({name: value[:n_members] for name, value in self.weights.items()})

@@ -10,16 +10,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sklearn_vae.architecture import Architecture
 from sklearn_vae.likelihoods import Bernoulli
 from sklearn_vae.members import Members
-from sklearn_vae.model import FARTHEST_INPUT, Architecture, Draws
+from sklearn_vae.model import FARTHEST_INPUT, Draws, build
 from sklearn_vae.networks import MLP, bounded
 from sklearn_vae.posteriors import DiagonalGaussian, log_mean_exp
 from sklearn_vae.priors import HALF_LOG_2PI, StandardNormal
@@ -83,10 +83,6 @@ class MixtureArchitecture(Architecture):
         encoder = pairwise([n_columns, *hidden, 2 * self.n_components])
         decoder = pairwise([self.n_components + self.n_mixture, *hidden, 2 * n_columns])
         return [*(a * b for a, b in encoder), *(a * b for a, b in decoder)]
-
-    def build(self, n_members: int = 1, sizes: Sequence[int] | None = None) -> Any:
-        """Make the model, all weights zero."""
-        return MixtureVAE(self, n_members)
 
 
 @dataclass(frozen=True)
@@ -386,3 +382,10 @@ def _solve(root: Tensor, white: Tensor) -> Tensor:
     if root.ndim == 2:
         return white / root
     return torch.linalg.solve_triangular(root, white.unsqueeze(-1), upper=False).squeeze(-1)
+
+
+@build.register
+def _(
+    architecture: MixtureArchitecture, n_members: int = 1, sizes: Sequence[int] | None = None
+) -> MixtureVAE:
+    return MixtureVAE(architecture, n_members)

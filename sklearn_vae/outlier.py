@@ -10,6 +10,7 @@ from sklearn.base import OutlierMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_vae.architecture import Architecture
 from sklearn_vae.blame import Usual
 from sklearn_vae.callbacks import Report, with_callbacks
 from sklearn_vae.checks import (
@@ -24,7 +25,7 @@ from sklearn_vae.device import device_to_score_on
 from sklearn_vae.estimator import FEWEST_ROWS, FEWEST_STEPS, TableEstimator
 from sklearn_vae.fitted import FittedVAE
 from sklearn_vae.likelihoods import Gaussian
-from sklearn_vae.model import Architecture
+from sklearn_vae.model import build
 from sklearn_vae.networks import MLP
 from sklearn_vae.objectives import Constant, Trimmed, WarmUp
 from sklearn_vae.randomness import Stream, draw_seed, make_generator, start_seeds
@@ -400,7 +401,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         At probabilistic PCA, where other estimators start, outliers in the training rows
         would have principal axes of their own, along which it tells them well.
         """
-        model = self.architecture_.build()
+        model = build(self.architecture_)
         model.draw(0, seed)
         for side, network in enumerate(cast(list[MLP], [model.encoder, model.decoder])):
             matrix = network.linear.weight if network.last is None else network.last

@@ -20,7 +20,7 @@ import numpy as np
 
 # Dataclasses and functions that parameters and fitted attributes may hold, and where they are.
 KNOWN = {
-    "Architecture": "sklearn_vae.model",
+    "Architecture": "sklearn_vae.architecture",
     "Bernoulli": "sklearn_vae.likelihoods.discrete",
     "Bound": "sklearn_vae.strangeness",
     "Categorical": "sklearn_vae.likelihoods.discrete",

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from sklearn_vae.architecture import Architecture
 from sklearn_vae.likelihoods import Gaussian
-from sklearn_vae.model import VAE, Architecture
+from sklearn_vae.model import VAE
 from sklearn_vae.start import probabilistic_pca
 
 # a program of its own, for atheris

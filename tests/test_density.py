@@ -24,8 +24,9 @@ from sklearn_vae import (
     kl_per_unit,
     train_validation_gap,
 )
+from sklearn_vae.architecture import Architecture
 from sklearn_vae.likelihoods import Gaussian
-from sklearn_vae.model import Architecture
+from sklearn_vae.model import build
 from sklearn_vae.objectives import ELBO, Constant
 from sklearn_vae.training import Plan, Table, Trainer
 from sklearn_vae.training.optimizer import FlatAdam
@@ -284,7 +285,7 @@ def test_an_average_of_weights_is_what_is_kept():
             seen.append(net.module_.flat.clone())
 
     def trained(averaging, **kwargs):
-        model = Architecture(2, (4,), "tanh", ((Gaussian(), 3),)).build().double()
+        model = build(Architecture(2, (4,), "tanh", ((Gaussian(), 3),))).double()
         model.flatten()
         model.draw(0, 0)
         plan = Plan(
@@ -308,7 +309,7 @@ def test_an_average_of_weights_is_what_is_kept():
 
 def test_a_gradient_far_longer_than_usual_is_cut():
     """To three times the usual length, in its own direction; a shorter one is left."""
-    model = Architecture(2, (4,), "tanh", ((Gaussian(), 3),)).build(2).double()
+    model = build(Architecture(2, (4,), "tanh", ((Gaussian(), 3),)), 2).double()
     model.flatten()
     adam = FlatAdam(model, 0.1, 0.0, longest=3.0)
     for size in [1e6, *[1.0] * 9, 2.0]:  # the first one is all that is known

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from sklearn_vae.architecture import Architecture
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
-from sklearn_vae.model import Architecture
 from sklearn_vae.objectives import IWAE, OBJECTIVES, Constant, Trimmed, WarmUp
 from sklearn_vae.priors import PRIORS, MixturePrior, VampPrior
 from sklearn_vae.training import Fit, Plan, Run, Table, fit_all, fleet

@@ -5,9 +5,10 @@ import itertools
 import pytest
 import torch
 
+from sklearn_vae.architecture import Architecture
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.mixture import MixtureArchitecture, MixtureVAE
-from sklearn_vae.model import VAE, Architecture
+from sklearn_vae.model import VAE
 from sklearn_vae.networks import ACTIVATIONS
 from sklearn_vae.objectives import ELBO, ImportanceWeighted
 from sklearn_vae.priors import MixturePrior

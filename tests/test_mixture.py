@@ -11,6 +11,7 @@ from sklearn_vae.anchors import SMALLEST_VARIANCE, learn_anchors
 from sklearn_vae.density import shares_of
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.mixture import Anchors, MixtureArchitecture, draw_components
+from sklearn_vae.model import build
 from sklearn_vae.randomness import sobol_normal
 
 
@@ -27,7 +28,7 @@ def make(anchors, *, blocks=None, n_shears=2, n_mixture=None, covariance_type=No
         covariance_type=covariance_type or kind,
         n_shears=n_shears,
     )
-    model = architecture.build().double()
+    model = build(architecture).double()
     model.draw(0, seed)
     model.start_at(0, anchors)
     return model.requires_grad_(False)

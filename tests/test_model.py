@@ -7,8 +7,9 @@ from scipy import integrate, special, stats
 from sklearn.decomposition import PCA
 from torch.distributions import Normal, kl_divergence
 
+from sklearn_vae.architecture import Architecture
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
-from sklearn_vae.model import FARTHEST_INPUT, VAE, Architecture
+from sklearn_vae.model import FARTHEST_INPUT, VAE
 from sklearn_vae.randomness import sobol_normal
 from sklearn_vae.start import probabilistic_pca
 

@@ -8,8 +8,9 @@ from sklearn.mixture import GaussianMixture
 from torch import distributions
 
 from sklearn_vae import VAETransformer
+from sklearn_vae.architecture import Architecture
 from sklearn_vae.likelihoods import Gaussian
-from sklearn_vae.model import VAE, Architecture
+from sklearn_vae.model import VAE
 from sklearn_vae.posteriors import log_mean_exp
 from sklearn_vae.priors import (
     PRIORS,

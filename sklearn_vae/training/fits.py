@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from sklearn_vae.model import Architecture
+from sklearn_vae.architecture import Architecture
 from sklearn_vae.randomness import Stream, make_generator, start_seeds
 from sklearn_vae.training.fleet import Run, train
 from sklearn_vae.training.plan import Plan, Table

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from sklearn_vae.architecture import Architecture
 from sklearn_vae.device import onednn_for, threads_for
 from sklearn_vae.holes import FactorModel
-from sklearn_vae.model import Architecture
+from sklearn_vae.model import build
 from sklearn_vae.randomness import Stream, make_generator
 from sklearn_vae.start import LinearStart, Spectrum
 from sklearn_vae.training.plan import Plan, Table
@@ -162,7 +163,7 @@ def launch(runs: Sequence[Run], **kwargs: Any) -> Trainer:
     largest = max(runs, key=lambda run: run.architecture.n_components)
     sizes = [run.architecture.n_components for run in runs]
     like = runs[0].train.x[:0]
-    model = largest.architecture.build(len(runs), sizes).to(like)
+    model = build(largest.architecture, len(runs), sizes).to(like)
     model.flatten()
     start = _starts(max(sizes))
     rows = []

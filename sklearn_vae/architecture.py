@@ -1,0 +1,104 @@
+"""Everything that decides the shapes of a model's weights."""
+
+import math
+from dataclasses import dataclass
+
+from sklearn_vae.likelihoods import Likelihood
+from sklearn_vae.networks import NETWORKS, Layout, Network
+from sklearn_vae.posteriors import POSTERIORS, Posterior
+from sklearn_vae.priors import PRIORS, Prior
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Everything that decides the shapes of a model's weights.
+
+    Attributes
+    ----------
+    n_components : int
+        Latent dimensions.
+    hidden_layer_sizes : tuple of int
+        Widths of the encoder's hidden layers; the decoder mirrors them.
+    activation : str
+        Function between the layers.
+    blocks : tuple of (likelihood, n_columns)
+        What the columns of x are, in their order.
+    prior : prior, default=StandardNormal()
+        What the codes look like before a row is seen.
+    n_factors : int, default=0
+        Factors of the linear model that fills missing cells for the encoder, which also sees
+        where they are; 0 where rows are whole.
+    network : network, default=Perceptron()
+        What encoder and decoder are made of.
+    posterior : posterior, default=DiagonalGaussian()
+        What the encoder says of a row's code.
+    n_conditions : int, default=0
+        Numbers that are given with a row, after its columns, and not modelled.
+    places : tuple of int, default=()
+        Column of X of each column of x, where the network has to know; else none.
+    """
+
+    n_components: int
+    hidden_layer_sizes: tuple[int, ...]
+    activation: str
+    blocks: tuple[tuple[Likelihood, int], ...]
+    prior: Prior = PRIORS["normal"]
+    n_factors: int = 0
+    network: Network = NETWORKS["mlp"]
+    posterior: Posterior = POSTERIORS["gaussian"]
+    n_conditions: int = 0
+    places: tuple[int, ...] = ()
+
+    @property
+    def pads(self) -> bool:
+        """Whether members with fewer latent dimensions can ride along with others."""
+        return self.network.pads and self.posterior.pads
+
+    @property
+    def n_noise(self) -> int:
+        """Normal numbers that a draw of z takes."""
+        return self.posterior.n_noise(self.n_components)
+
+    @property
+    def n_columns(self) -> int:
+        """Columns of x: the numbers by which the model sees a row."""
+        return sum(n * kind.width for kind, n in self.blocks)
+
+    @property
+    def n_seen(self) -> int:
+        """Numbers that the encoder sees of a row."""
+        return (2 if self.n_factors else 1) * self.n_columns + self.n_conditions
+
+    @property
+    def layout(self) -> Layout:
+        """What the numbers at both ends of the model are."""
+        return Layout.of(
+            self.blocks,
+            self.places,
+            n_components=self.n_components,
+            n_conditions=self.n_conditions,
+            n_recognised=self.posterior.n_params(self.n_components),
+            has_holes=self.n_factors > 0,
+        )
+
+    @property
+    def widening(self) -> float:
+        """How many times as wide as q(z|x) the draws of the score are.
+
+        An encoder covers too little rather than too much: wider draws halve the bound's
+        gap (benchmarks/score_draws.py). The price adds up over latent dimensions, so
+        the more there are, the less wide.
+        """
+        return math.sqrt(1 + 1 / math.sqrt(self.n_components))
+
+    @property
+    def widest(self) -> int:
+        """Numbers per row and draw in the widest layer."""
+        hidden = self.network.widest(self.hidden_layer_sizes)
+        return max(hidden, self.n_columns, self.prior.n_rows, 1)
+
+    @property
+    def layers(self) -> list[int]:
+        """About how many products each layer of encoder and decoder takes, per row."""
+        hidden = self.hidden_layer_sizes
+        return 2 * self.network.layers(self.n_columns, self.n_components, hidden)
