@@ -386,6 +386,6 @@ def _solve(root: Tensor, white: Tensor) -> Tensor:
 
 @build.register
 def _(
-    architecture: MixtureArchitecture, n_members: int = 1, sizes: Sequence[int] | None = None
+    architecture: MixtureArchitecture, n_members: int = 1, _sizes: Sequence[int] | None = None
 ) -> MixtureVAE:
     return MixtureVAE(architecture, n_members)
