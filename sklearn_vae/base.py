@@ -20,6 +20,7 @@ from sklearn_vae.checks import (
     check_random_state,
     check_shapes,
     check_weight_of_kl,
+    network_of,
     objective_of,
     positive_integer,
     prior_of,
@@ -37,6 +38,7 @@ from sklearn_vae.factors import n_factors
 from sklearn_vae.fitted import FittedVAE
 from sklearn_vae.holes import n_factors_for
 from sklearn_vae.model import VAE
+from sklearn_vae.modules import TakesModules
 from sklearn_vae.objectives import Checked, Constant, Schedule, Trimmed
 from sklearn_vae.randomness import draw_seed
 from sklearn_vae.training import (
@@ -68,7 +70,7 @@ MAD_TO_SD = 1.4826
 IMPUTE_DRAWS = 256
 
 
-class BaseVAE(DensityEstimator):
+class BaseVAE(TakesModules, DensityEstimator):
     """A variational autoencoder as an estimator: fit, density, samples.
 
     The parameters are documented where users meet them, in the subclasses.
@@ -89,6 +91,8 @@ class BaseVAE(DensityEstimator):
         n_components: int | str,
         hidden_layer_sizes: Any,
         activation: str,
+        encoder: Any,
+        decoder: Any,
         likelihood: Any,
         handle_unknown: str,
         prior: Any,
@@ -118,6 +122,8 @@ class BaseVAE(DensityEstimator):
         self.n_components = n_components
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
+        self.encoder = encoder
+        self.decoder = decoder
         self.likelihood = likelihood
         self.handle_unknown = handle_unknown
         self.prior = prior
@@ -284,6 +290,7 @@ class BaseVAE(DensityEstimator):
                 self.columns_.blocks,
                 prior_of(self),
                 n_factors_for(*table.x.shape) if self.columns_.has_holes else 0,
+                network_of(self),
             )
             self.dtype_ = rows.dtype
         return Fit(

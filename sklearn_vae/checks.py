@@ -17,7 +17,7 @@ from torch import Tensor
 from sklearn_vae.architecture import Architecture
 from sklearn_vae.device import is_out_of_memory
 from sklearn_vae.likelihoods import NAMED
-from sklearn_vae.networks import ACTIVATIONS
+from sklearn_vae.networks import ACTIVATIONS, NETWORKS, Network, Own, Sides
 from sklearn_vae.objectives import IWAE, OBJECTIVES, Objective, Trimmed
 from sklearn_vae.priors import PRIORS, MixturePrior, Prior, StandardNormal, VampPrior
 from sklearn_vae.randomness import MOST_DIMS
@@ -25,6 +25,8 @@ from sklearn_vae.randomness import MOST_DIMS
 CONSTRAINTS: dict[str, Any] = {
     "n_components": [Interval(Integral, 1, MOST_DIMS, closed="both"), StrOptions({"auto"})],
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+    "encoder": [callable, None],
+    "decoder": [callable, None],
     "activation": [StrOptions(set(ACTIVATIONS))],
     "likelihood": [
         StrOptions({"auto", *NAMED}), *NAMED.values(), list, tuple, Mapping
@@ -94,6 +96,13 @@ def widths_of(estimator: Any) -> tuple[int, ...]:
     return tuple(int(width) for width in widths)
 
 
+def network_of(estimator: Any) -> Network:
+    """Give the parameters encoder and decoder as one object."""
+    ours = NETWORKS["mlp"]
+    sides = [None if own is None else Own.of(own) for own in (estimator.encoder, estimator.decoder)]
+    return Sides(ours, *sides) if any(sides) else ours
+
+
 def prior_of(estimator: Any) -> Prior:
     """Give the parameter prior as an object."""
     return PRIORS[estimator.prior] if isinstance(estimator.prior, str) else estimator.prior
@@ -143,6 +152,7 @@ def check_shapes(estimator: Any, fitted: Architecture) -> None:
         "hidden_layer_sizes": (widths_of(estimator), fitted.hidden_layer_sizes),
         "activation": (estimator.activation, fitted.activation),
         "prior": (prior_of(estimator), fitted.prior),
+        "encoder or decoder": (network_of(estimator), fitted.network),
     }
     for name, (now, before) in wanted.items():
         if now not in (before, "auto"):

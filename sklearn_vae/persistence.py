@@ -1,6 +1,7 @@
 """Fitted estimators that outlive their process: ``save`` and ``load``, pickles, copies."""
 
 import warnings
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -10,7 +11,16 @@ from sklearn.utils.validation import check_is_fitted
 
 import sklearn_vae
 from sklearn_vae import storage
-from sklearn_vae.plain import MEANINGS, NotPlainError, Packer, attach, detach, unpack
+from sklearn_vae.plain import (
+    AT_HAND,
+    MEANINGS,
+    NotPlainError,
+    Packer,
+    attach,
+    detach,
+    name_of,
+    unpack,
+)
 
 # Estimators that files may hold, and where they are.
 ESTIMATORS = {
@@ -171,7 +181,7 @@ class Persistent:
             raise ValueError(f"{len(names)} names are too many or too few for {n_features} columns")
 
 
-def load(path: storage.PathLike) -> Any:
+def load(path: storage.PathLike, *, modules: Sequence[Any] = ()) -> Any:
     """Read an estimator that ``save`` has written.
 
     The file is data only: no part of it is run, whoever wrote it. Its checksum, its
@@ -181,6 +191,9 @@ def load(path: storage.PathLike) -> Any:
     ----------
     path : str or path-like
         The file.
+    modules : sequence of torch.nn.Module or classes of them, default=()
+        What the model has for an encoder or decoder of your own. The file names their
+        classes, and nothing is ever imported because a file says so.
 
     Returns
     -------
@@ -215,12 +228,15 @@ def load(path: storage.PathLike) -> Any:
     header, arrays = storage.read(path)
     if header.get("kind") != MODEL:
         raise ValueError(f"{path}: it holds no model, but a {header.get('kind')!r}.")
+    at_hand = AT_HAND.set({name_of(own): own for own in modules})
     try:
         estimator = _estimator(header, arrays)
         written_by = str(header["versions"]["sklearn_vae"])
     except Exception as error:
         # the checksum is right, so somebody wrote what cannot be; what fails first is chance
         raise ValueError(f"{path}: it holds no model that can be: {error!r:.300}") from error
+    finally:
+        AT_HAND.reset(at_hand)
     _compare_versions(type(estimator).__name__, written_by)
     return estimator
 

@@ -7,8 +7,9 @@ they say. A new likelihood, prior, objective, schedule or measure needs its line
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import fields
-from functools import singledispatchmethod
+from functools import partial, singledispatchmethod
 from hashlib import blake2b
 from importlib import import_module
 from itertools import groupby
@@ -36,10 +37,12 @@ KNOWN = {
     "Nearest": "sklearn_vae.neighbours",
     "NegativeBinomial": "sklearn_vae.likelihoods.counts",
     "Ordinal": "sklearn_vae.likelihoods.discrete",
+    "Own": "sklearn_vae.networks.own",
     "Perceptron": "sklearn_vae.networks.kind",
     "Poisson": "sklearn_vae.likelihoods.counts",
     "Residual": "sklearn_vae.strangeness",
     "Schema": "sklearn_vae.schema.schema",
+    "Sides": "sklearn_vae.networks.own",
     "Spiked": "sklearn_vae.likelihoods.real",
     "StandardNormal": "sklearn_vae.priors",
     "StudentT": "sklearn_vae.likelihoods.real",
@@ -89,7 +92,9 @@ class Packer:
                 return {"@told": name, "state": self.pack(value.to_dict())}
             own = {one.name: getattr(value, one.name) for one in fields(value) if one.init}
             return {"@object": name, **{key: self.pack(part) for key, part in own.items()}}
-        return value.as_plain(self) if hasattr(value, "as_plain") else self._other(value)
+        return (
+            value.as_plain(self) if hasattr(value, "as_plain") else self._module(value, type(value))
+        )
 
     def _other(self, value: Any) -> Any:
         if self.keeps_others:
@@ -118,6 +123,22 @@ class Packer:
     def _(self, value: FunctionType) -> Any:
         name = value.__name__
         return {"@function": name} if KNOWN.get(name) == value.__module__ else self._other(value)
+
+    @pack.register(type)
+    def _(self, value: type) -> Any:
+        return self._module(value, value)
+
+    @pack.register(partial)
+    def _(self, value: partial[Any]) -> Any:
+        if self.keeps_others:
+            return value
+        return {"@partial": self.pack(value.func), "arguments": self.pack(value.keywords)}
+
+    def _module(self, value: Any, own: type) -> Any:
+        """Name a torch module's class, which whoever reads this has to have."""
+        if self.keeps_others or not hasattr(own, "state_dict"):
+            return self._other(value)
+        return {"@module": name_of(own)}
 
     @pack.register(np.dtype)
     def _(self, value: np.dtype) -> Any:
@@ -255,6 +276,29 @@ def _function(name: str) -> Any:
     return found
 
 
+def name_of(module: Any) -> str:
+    """Name a class, or that of an object, in full."""
+    own = module if isinstance(module, type) else type(module)
+    return f"{own.__module__}.{own.__qualname__}"
+
+
+# Modules that whoever reads a file has at hand, by the full names of their classes.
+AT_HAND: ContextVar[dict[str, Any]] = ContextVar("modules at hand", default={})  # noqa: B039
+
+
+def _module(name: str) -> Any:
+    if name not in AT_HAND.get():
+        raise ValueError(
+            f"it needs the module {name}, which no file can hold: give it as load(path, "
+            f"modules=[...])"
+        )
+    return AT_HAND.get()[name]
+
+
+def _partial(made_by: Any, arguments: Any) -> Any:
+    return partial(unpack(made_by), **unpack(arguments))
+
+
 def _dtype(name: str) -> np.dtype:
     found = np.dtype(str(name))
     if found.kind not in NUMBERS:
@@ -303,6 +347,8 @@ MEANINGS: dict[str, Callable[..., Any]] = {
     "@told": _told,
     "@function": _function,
     "@dtype": _dtype,
+    "@module": _module,
+    "@partial": _partial,
     "@random_state": _random_state,
     "@names": lambda names: np.array([*names], dtype=object),
     "@tuple": _tuple,

@@ -36,6 +36,12 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         linear model.
     activation : {"identity", "logistic", "tanh", "relu", "silu", "gelu"}, default="silu"
         Function between the layers.
+    encoder, decoder : class or instance of torch.nn.Module, or callable, default=None
+        A network of your own in the place of ours. A class, or function, is called with the
+        widths of its input and output, and further arguments are parameters:
+        ``encoder__width=64`` sets ``width``. An instance is copied, and starts at its own
+        weights. A module maps rows to rows; it is computed beside a linear path, and what
+        it adds to that starts at zero. It cannot draw by chance, nor look at other rows.
     likelihood : str, likelihood, list or dict, default="auto"
         What the columns are: ``"gaussian"``, ``"student_t"``, ``"lognormal"``,
         ``"bernoulli"``, ``"categorical"``, ``"ordinal"``, ``"poisson"``,
@@ -194,6 +200,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         *,
         hidden_layer_sizes: Any = (128, 64),
         activation: str = "silu",
+        encoder: Any = None,
+        decoder: Any = None,
         likelihood: Any = "auto",
         handle_unknown: str = "error",
         prior: Any = "normal",
@@ -224,6 +232,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             n_components=n_components,
             hidden_layer_sizes=hidden_layer_sizes,
             activation=activation,
+            encoder=encoder,
+            decoder=decoder,
             likelihood=likelihood,
             handle_unknown=handle_unknown,
             prior=prior,

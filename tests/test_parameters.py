@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.utils._param_validation import InvalidParameterError
 from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
+from torch import nn
 
 from sklearn_vae import IWAE, Bernoulli, Gaussian, MixturePrior, VAETransformer, WarmUp
 
@@ -16,11 +17,19 @@ def bent_rows(n=400, seed=0):
 
 X = bent_rows()
 
+
+def own_module(n_in, n_out):
+    """A network of the user's own."""
+    return nn.Sequential(nn.Linear(n_in, 8), nn.Tanh(), nn.Linear(8, n_out))
+
+
 # another value for each parameter, where needed with others that make it matter
 OTHER = {
     "n_components": 3,
     "hidden_layer_sizes": (16,),
     "activation": "tanh",
+    "encoder": own_module,
+    "decoder": own_module,
     "likelihood": Gaussian(scale="column"),
     "prior": "mixture",
     "objective": "iwae",

@@ -14,6 +14,7 @@ from sklearn_vae.networks.dense import (
 )
 from sklearn_vae.networks.each import Each
 from sklearn_vae.networks.kind import NETWORKS, Layout, Network, Perceptron
+from sklearn_vae.networks.own import Own, Sides
 
 __all__ = [
     "ACTIVATIONS",
@@ -23,8 +24,10 @@ __all__ = [
     "Each",
     "Layout",
     "Network",
+    "Own",
     "Path",
     "Perceptron",
+    "Sides",
     "bounded",
     "unbounded",
 ]

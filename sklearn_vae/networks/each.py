@@ -9,7 +9,8 @@ from torch.func import functional_call
 from sklearn_vae.networks.dense import Dense, Path
 from sklearn_vae.randomness import Stream, seeded, stream_seed
 
-# A gate moves so many times as fast as weights do.
+# A gate moves so many times as fast as weights do: of 1, 10 and 30 the best held-out scores on
+# three tables, for copies of our own networks.
 GATE_SPEED = 10.0
 
 
@@ -62,14 +63,19 @@ class Each(Path):
         self.gate = nn.Parameter(torch.zeros(n_members, 1, 1)) if gated else None
         self.linear = Dense(n_members, n_in, n_out)
 
+    @property
+    def module(self) -> nn.Module:
+        """The module, with weights that are no member's."""
+        return self._module[0]
+
     def forward(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
         """Map (M, rows, n_in), and with ``follows`` rows (M, rows, n_columns), to outputs."""
-        (module,), n_members = self._module, len(x)
+        n_members = len(x)
         names = [name.replace("/", ".") for name in self.weights]
         inputs = (x,) if rows is None else (x, rows)
         outputs = [
             functional_call(
-                module,
+                self.module,
                 dict(zip(names, (own[m] for own in self.weights.values()), strict=True)),
                 tuple(own[m] for own in inputs),
             )
@@ -98,5 +104,5 @@ class Each(Path):
             own[member] = fresh[name.replace("/", ".")].detach()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Each":
-        self._module[0]._apply(fn, recurse)  # its buffers go where the weights go
+        self.module._apply(fn, recurse)  # its buffers go where the weights go
         return super()._apply(fn, recurse)

@@ -1,0 +1,169 @@
+"""Networks of the user's own: ordinary torch modules as encoder or decoder."""
+
+import copy
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
+
+from sklearn_vae.networks.dense import Path
+from sklearn_vae.networks.each import Each
+from sklearn_vae.networks.kind import Layout, Network
+
+# Rows with which a module is tried before it is trusted.
+ROWS_TO_TRY = 2
+
+
+@dataclass(frozen=True)
+class Own:
+    """A user's module, and the arguments that it is made with.
+
+    Attributes
+    ----------
+    made_by : type, callable or torch.nn.Module
+        Makes the module of the widths of its input and output, or is one.
+    arguments : tuple of (str, value)
+        Further arguments, by name.
+    """
+
+    made_by: Any
+    arguments: tuple[tuple[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, value: Any) -> "Own":
+        """Take what the parameters ``encoder`` and ``decoder`` may be."""
+        if isinstance(value, partial):
+            return cls(value.func, tuple(sorted(value.keywords.items())))
+        return cls(value)
+
+    def with_arguments(self, arguments: dict[str, Any]) -> Any:
+        """Give a value for the parameter with some of the arguments changed.
+
+        Raises
+        ------
+        ValueError
+            If the module is made already, or does not take such an argument.
+        """
+        if isinstance(self.made_by, nn.Module):
+            raise ValueError(
+                f"{type(self.made_by).__name__} is a module that is made already, so its "
+                f"{', '.join(map(repr, arguments))} cannot be set. Give its class instead."
+            )
+        known = inspect.signature(self.made_by).parameters.values()
+        takes_all = any(own.kind is own.VAR_KEYWORD for own in known)
+        names = [own.name for own in known][2:]
+        for name in arguments:
+            if name not in names and not takes_all:
+                raise ValueError(
+                    f"{_name(self.made_by)} takes no argument {name!r}. Its arguments, after the "
+                    f"widths of its input and output, are {names!r}."
+                )
+        return partial(self.made_by, **{**dict(self.arguments), **arguments})
+
+    def defaults(self) -> dict[str, Any]:
+        """Give all arguments after the two widths that have a value."""
+        if isinstance(self.made_by, nn.Module):
+            return {}
+        known = list(inspect.signature(self.made_by).parameters.values())[2:]
+        told = {own.name: own.default for own in known if own.default is not own.empty}
+        return {**told, **dict(self.arguments)}
+
+    def path(self, parameter: str, n_members: int, n_in: int, n_out: int) -> Each:
+        """Make it for each member, and see whether it does what it has to.
+
+        Raises
+        ------
+        ValueError
+            If it cannot be made, draws by chance, or gives an output of another shape.
+        """
+        said = f"The '{parameter}' parameter"
+        try:
+            path = Each(n_members, n_in, n_out, self._maker(n_in, n_out), gated=True)
+            module = path.module
+            out = module(torch.zeros(ROWS_TO_TRY, n_in))
+        except Exception as error:
+            raise ValueError(
+                f"{said} must make a module of the widths of its input and output, here "
+                f"{_name(self.made_by)}({n_in}, {n_out}), that takes rows of {n_in} numbers. It "
+                f"failed: {error}"
+            ) from error
+        if not isinstance(out, torch.Tensor) or out.shape != (ROWS_TO_TRY, n_out):
+            given = f"shape {tuple(out.shape)}" if isinstance(out, torch.Tensor) else repr(out)
+            raise ValueError(
+                f"{said} must give {n_out} numbers per row: for rows of shape "
+                f"{(ROWS_TO_TRY, n_in)}, an output of shape {(ROWS_TO_TRY, n_out)}. "
+                f"{_name(self.made_by)} gave {given}."
+            )
+        for name, part in module.named_modules():
+            by_chance = isinstance(part, _DropoutNd) and part.p > 0
+            if by_chance or (isinstance(part, _NormBase) and part.track_running_stats):
+                raise ValueError(
+                    f"{said} must be a function of the row alone, and {type(part).__name__} "
+                    f"({name or 'the module itself'}) depends on chance or on the other rows of "
+                    f"a batch. Leave it out, or use LayerNorm or weight_decay."
+                )
+        return path
+
+    def _maker(self, n_in: int, n_out: int) -> Callable[[], nn.Module]:
+        if isinstance(self.made_by, nn.Module):
+            return lambda: copy.deepcopy(self.made_by)
+        return lambda: self.made_by(n_in, n_out, **dict(self.arguments))
+
+
+def _name(value: Any) -> str:
+    kind = type(value) if isinstance(value, nn.Module) else value
+    return getattr(kind, "__name__", repr(kind))
+
+
+@dataclass(frozen=True)
+class Sides:
+    """An encoder, a decoder or both of the user's own, beside a network of ours.
+
+    Attributes
+    ----------
+    ours : network
+        What the other one is.
+    own_encoder, own_decoder : Own or None
+        The user's.
+    """
+
+    ours: Network
+    own_encoder: Own | None = None
+    own_decoder: Own | None = None
+
+    pads = False
+
+    @property
+    def in_one_unit(self) -> bool:
+        """As the network of ours has it."""
+        return self.ours.in_one_unit
+
+    def encoder(
+        self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
+    ) -> Path:
+        """Make encoders."""
+        if self.own_encoder is None:
+            return self.ours.encoder(n_members, layout, hidden_layer_sizes, activation)
+        return self.own_encoder.path("encoder", n_members, layout.n_seen, layout.n_recognised)
+
+    def decoder(
+        self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
+    ) -> Path:
+        """Make decoders."""
+        if self.own_decoder is None:
+            return self.ours.decoder(n_members, layout, hidden_layer_sizes, activation)
+        return self.own_decoder.path("decoder", n_members, layout.n_coded, len(layout.param))
+
+    def layers(self, n_seen: int, n_coded: int, hidden_layer_sizes: Sequence[int]) -> list[int]:
+        """About how many products each layer takes, as if all were ours."""
+        return self.ours.layers(n_seen, n_coded, hidden_layer_sizes)
+
+    def widest(self, hidden_layer_sizes: Sequence[int]) -> int:
+        """Numbers per row in the widest hidden layer, as if all were ours."""
+        return self.ours.widest(hidden_layer_sizes)

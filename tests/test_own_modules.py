@@ -1,0 +1,212 @@
+"""Networks of the user's own: parameters, starts, errors, copies and files."""
+
+import pickle
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+import sklearn_vae
+from sklearn_vae import VAETransformer
+
+
+class Wide(nn.Module):
+    """A module such as a user would write."""
+
+    def __init__(self, n_in, n_out, width=8, depth=1):
+        super().__init__()
+        widths = [n_in, *[width] * depth]
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.last = nn.Linear(widths[-1], n_out)
+
+    def forward(self, x):
+        for layer in self.hidden:
+            x = torch.tanh(layer(x))
+        return self.last(x)
+
+
+class Draws(nn.Module):
+    """A module whose output is another one at every call."""
+
+    def __init__(self, n_in, n_out, layer):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(n_in, n_out), layer(n_out))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+class Narrow(nn.Module):
+    """A module that gives fewer numbers than it should."""
+
+    def __init__(self, n_in, n_out):
+        super().__init__()
+        self.layer = nn.Linear(n_in, n_out - 1)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+def bent_rows(n=300, seed=0):
+    rng = np.random.default_rng(seed)
+    a = rng.normal(size=(n, 1))
+    return np.hstack([a, a**2, np.sin(2 * a)]) + 0.2 * rng.normal(size=(n, 3))
+
+
+X = bent_rows()
+
+
+def vae(**params):
+    return VAETransformer(**{"n_components": 2, "max_iter": 8, "random_state": 0, **params})
+
+
+def test_a_module_of_ones_own_learns():
+    """What it is for: its weights have moved, and the density is better than the linear one."""
+    own = vae(encoder=Wide, decoder=partial(Wide, width=32), max_iter=60).fit(X)
+    linear = vae(hidden_layer_sizes=(), max_iter=60).fit(X)
+
+    assert own.score(bent_rows(seed=1)) > linear.score(bent_rows(seed=1)) + 0.1
+    assert (own.weights_["decoder.gate"] != 0).all()
+
+
+@pytest.mark.parametrize("side", ["encoder", "decoder"])
+def test_it_starts_where_ours_start(side):
+    """Beside any module runs the linear path, at probabilistic PCA."""
+    starts = [vae(max_iter=1, learning_rate=1e-12, refit=False, **own).fit(X)
+              for own in ({side: Wide}, {})]  # fmt: skip
+
+    assert starts[0].score(X) == pytest.approx(starts[1].score(X), abs=1e-5)
+
+
+def test_its_arguments_are_parameters():
+    """A grid reaches them as it reaches those of a Pipeline's steps."""
+    own = vae(encoder=Wide).set_params(encoder__width=5, encoder__depth=2)
+    params = own.get_params()
+
+    assert (params["encoder__width"], params["encoder__depth"]) == (5, 2)
+    assert clone(own).get_params()["encoder__width"] == 5
+    assert vae(encoder=Wide).get_params()["encoder__width"] == 8
+    assert own.fit(X).weights_["encoder.weights.hidden/1/weight"].shape == (1, 5, 5)
+
+
+def test_a_grid_searches_over_its_width():
+    """The promise in one line: a module in a Pipeline in a grid over its own width."""
+    pipeline = make_pipeline(StandardScaler(), vae(encoder=Wide, max_iter=2))
+    grid = {"vaetransformer__encoder__width": [2, 6], "vaetransformer__beta": [0.5, 1.0]}
+    search = GridSearchCV(pipeline, grid, cv=2, error_score="raise").fit(X)
+    best = search.best_estimator_[-1].weights_["encoder.weights.last/weight"]
+
+    assert best.shape[2] == search.best_params_["vaetransformer__encoder__width"]
+    assert len(set(search.cv_results_["mean_test_score"])) == 4
+
+
+def test_an_instance_is_copied_and_starts_at_its_weights():
+    """A network that has learned elsewhere goes on from there, and is not touched."""
+    mine = Wide(3, 4)
+    before = {name: value.clone() for name, value in mine.state_dict().items()}
+    still = vae(encoder=mine, max_iter=1, learning_rate=1e-12, refit=False).fit(X)
+    moved = vae(encoder=mine, max_iter=3).fit(X)
+
+    for name, value in mine.state_dict().items():
+        learned = f"encoder.weights.{name.replace('.', '/')}"
+        assert torch.equal(value, before[name])
+        np.testing.assert_allclose(still.weights_[learned][0], value, atol=1e-6)
+        assert (moved.weights_[learned][0] != value.numpy()).any()
+
+
+def test_starts_have_weights_of_their_own():
+    """Several starts of a class are several draws; a fit alone draws what the first one does."""
+    own = vae(encoder=Wide, n_init=2, members="all", max_iter=1, learning_rate=1e-12, refit=False)
+    both = own.fit(X).weights_["encoder.weights.last/weight"]
+    alone = own.set_params(n_init=1).fit(X).weights_["encoder.weights.last/weight"]
+
+    assert (both[0] != both[1]).any()
+    assert min(np.abs(alone[0] - member).max() for member in both) < 1e-6
+
+
+def test_global_randomness_is_left_alone():
+    """torch's layers draw from its global generator, which belongs to the user."""
+    before = torch.get_rng_state()
+    first, second = (vae(encoder=Wide, max_iter=2).fit(X).score(X) for _ in range(2))
+
+    assert first == second
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ({"encoder": partial(Draws, layer=lambda n: nn.Dropout(0.5))}, "Dropout"),
+        ({"decoder": partial(Draws, layer=nn.BatchNorm1d)}, "BatchNorm1d"),
+        ({"encoder": Narrow}, r"'encoder'.*must give 4 numbers per row.*\(2, 3\)"),
+        ({"decoder": partial(Wide, wide=3)}, "'decoder'.*unexpected keyword"),
+        ({"encoder": "mlp"}, "'encoder' parameter of VAETransformer"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(own, said):
+    """Nothing is left of such a fit, and the words say what to change."""
+    estimator = vae(**own)
+
+    with pytest.raises(ValueError, match=f"(?s){said}"):
+        estimator.fit(X)
+    assert not hasattr(estimator, "weights_")
+
+
+def test_unknown_arguments_are_refused():
+    """A typing error in a grid must not pass for a parameter."""
+    with pytest.raises(ValueError, match="Wide takes no argument 'wdith'.*'width', 'depth'"):
+        vae(encoder=Wide).set_params(encoder__wdith=3)
+    with pytest.raises(ValueError, match="encoder=None has no arguments"):
+        vae().set_params(encoder__width=3)
+    with pytest.raises(ValueError, match="made already"):
+        vae(encoder=Wide(3, 4)).set_params(encoder__width=3)
+
+
+@pytest.mark.parametrize("encoder", [Wide, partial(Wide, width=5)])
+def test_pickles_hold_it_by_name(encoder):
+    """As pickle holds any class: where the class is at hand, bits come back."""
+    fitted = vae(encoder=encoder, max_iter=2).fit(X)
+    again = pickle.loads(pickle.dumps(fitted))
+
+    np.testing.assert_array_equal(again.score_samples(X), fitted.score_samples(X))
+
+
+@pytest.mark.parametrize("encoder", [Wide, partial(Wide, width=5), Wide(3, 4)])
+def test_a_file_names_its_class_and_never_imports_it(tmp_path, encoder):
+    """A file is data: who reads it brings the class, or is told which one to bring."""
+    fitted = vae(encoder=encoder, max_iter=2).fit(X)
+    fitted.save(tmp_path / "own.vae")
+    at_hand = encoder if isinstance(encoder, nn.Module) else Wide
+    again = sklearn_vae.load(tmp_path / "own.vae", modules=[at_hand])
+
+    np.testing.assert_array_equal(again.score_samples(X), fitted.score_samples(X))
+    with pytest.raises(ValueError, match=r"needs the module .*Wide.*modules=\["):
+        sklearn_vae.load(tmp_path / "own.vae")
+
+
+def test_partial_fit_and_warm_start_go_on_with_it():
+    """The module is compared by what it is made of, not by where it lies in memory."""
+    own = vae(encoder=partial(Wide, width=5), warm_start=True, max_iter=2).fit(X)
+    again = pickle.loads(pickle.dumps(own)).fit(X)
+
+    assert again.partial_fit(X).n_iter_ > 0
+    with pytest.raises(ValueError, match="encoder or decoder"):
+        again.set_params(encoder__width=6).fit(X)
+
+
+def test_rows_with_holes_show_it_where_the_holes_are():
+    """Then its input is twice as wide, which it learns when it is made."""
+    holey = X.copy()
+    holey[::3, 0] = np.nan
+    fitted = vae(encoder=Wide, max_iter=3).fit(holey)
+
+    assert fitted.weights_["encoder.weights.hidden/0/weight"].shape == (1, 8, 6)
+    assert np.isfinite(fitted.score_samples(holey)).all()
+    assert np.isfinite(fitted.impute(holey)).all()
