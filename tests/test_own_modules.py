@@ -161,7 +161,7 @@ def test_what_cannot_be_is_refused_by_name(own, said):
 
 def test_unknown_arguments_are_refused():
     """A typing error in a grid must not pass for a parameter."""
-    with pytest.raises(ValueError, match="Wide takes no argument 'wdith'.*'width', 'depth'"):
+    with pytest.raises(ValueError, match=r"Wide takes no argument 'wdith'.*'width', 'depth'"):
         vae(encoder=Wide).set_params(encoder__wdith=3)
     with pytest.raises(ValueError, match="encoder=None has no arguments"):
         vae().set_params(encoder__width=3)
