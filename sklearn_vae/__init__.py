@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         active_units,
         calibration,
         kl_per_unit,
+        score_parts,
         train_validation_gap,
         warn_of_collapse,
     )
@@ -63,6 +64,7 @@ __all__ = [
     "calibration",
     "kl_per_unit",
     "load",
+    "score_parts",
     "to_onnx",
     "train_validation_gap",
     "warn_of_collapse",
@@ -93,6 +95,7 @@ _HOME = {
     "calibration": "sklearn_vae.diagnostics",
     "kl_per_unit": "sklearn_vae.diagnostics",
     "load": "sklearn_vae.persistence",
+    "score_parts": "sklearn_vae.diagnostics",
     "to_onnx": "sklearn_vae.onnx",
     "train_validation_gap": "sklearn_vae.diagnostics",
     "warn_of_collapse": "sklearn_vae.diagnostics",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy import stats
+from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from sklearn_vae.base import BaseVAE
     from sklearn_vae.estimator import DensityEstimator
 
+# Points in latent space per row, as score_samples has them.
+SCORE_DRAWS = 64
 # A unit whose KL is no larger than this, in nats, says next to nothing of a row.
 ACTIVE_FROM = 0.1
 # Few units are active where it is less than this share of them.
@@ -143,6 +146,79 @@ def train_validation_gap(
         )
     best = min(validated, key=lambda row: row["val_loss"])
     return float(best["val_loss"] - best["loss"])
+
+
+class ScoreParts(NamedTuple):
+    """A score, and how far the members of a model are apart on it.
+
+    Attributes
+    ----------
+    expected : ndarray of shape (n_samples,)
+        Mean of the members' log-densities, in nats.
+    epistemic : ndarray of shape (n_samples,)
+        What the log of their mean density has more, in nats: 0 where all members say the
+        same, and large where training did not decide what the weights are.
+    """
+
+    expected: np.ndarray
+    epistemic: np.ndarray
+
+
+def score_parts(estimator: "BaseVAE", X: Any, *, n_draws: int = SCORE_DRAWS) -> ScoreParts:
+    """Tell apart what a model says of rows and how far its members agree.
+
+    The members are a sample of what the weights might be, as in a Bayesian model [1]_, and
+    both parts add up to ``score_samples``. The epistemic part is small where there were
+    training rows to learn from.
+
+    Parameters
+    ----------
+    estimator : VAETransformer
+        A fitted estimator of several members, ``n_init=5`` and ``members="all"``, say.
+    X : array-like of shape (n_samples, n_features)
+        Rows, in the units of the training rows.
+    n_draws : int, default=64
+        Points in latent space per row, as of ``score_samples``.
+
+    Returns
+    -------
+    ScoreParts
+        With ``expected`` and ``epistemic``, in nats per row.
+
+    Raises
+    ------
+    ValueError
+        If the estimator has one member only.
+    TypeError
+        If it is another estimator's.
+
+    References
+    ----------
+    .. [1] B. Lakshminarayanan, A. Pritzel and C. Blundell, "Simple and Scalable Predictive
+       Uncertainty Estimation using Deep Ensembles", NeurIPS 2017.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_vae import VAETransformer
+    >>> from sklearn_vae.diagnostics import score_parts
+    >>> X = load_iris().data
+    >>> vae = VAETransformer(n_init=4, members="all", random_state=0).fit(X)
+    >>> parts = score_parts(vae, X)
+    >>> bool(np.allclose(sum(parts), vae.score_samples(X)))
+    True
+    """
+    _check_has_codes(estimator, "score_parts")
+    fitted = estimator._fitted()
+    if fitted.n_members < 2:
+        raise ValueError(
+            "score_parts needs an estimator of several members, and this one has 1. Fit it with "
+            "n_init=5 and members='all'."
+        )
+    scores = fitted.by_member(estimator._validate(X, reset=False), n_draws)  # (M, n)
+    expected = scores.mean(axis=0)
+    return ScoreParts(expected, logsumexp(scores - expected, axis=0) - np.log(len(scores)))
 
 
 def warn_of_collapse(estimator: "BaseVAE", X: Any, *, threshold: float = ACTIVE_FROM) -> np.ndarray:

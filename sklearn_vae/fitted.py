@@ -221,6 +221,21 @@ class FittedVAE:
             scores[rows] += self.columns.log_measure(X[rows])
         return scores
 
+    def by_member(self, X: np.ndarray, n_draws: int) -> np.ndarray:
+        """As ``log_density``, of each member: (n, n_features) -> (M, n)."""
+        scores, holes = np.empty((len(X), self.n_members), X.dtype), rows_with_holes(X)
+        if not holes.all():
+            noise = self._points(n_draws, 0, X.dtype)
+            how = self.architecture.widening, self.at_once(n_draws * self.n_members)
+            scores[~holes] = self._map(
+                X[~holes], lambda model, x: model.log_likelihood(x, noise, *how).T, n_draws
+            )
+        if holes.any():
+            scores[holes] = self._complete(
+                X[holes], lambda own: log_mean_exp(own.log_weight, 1).T, n_draws
+            )
+        return scores.T + self.columns.log_measure(X)
+
     def _points(self, n_draws: int, scrambling: int, dtype: np.dtype) -> Tensor:
         """Sobol points of the score, made normal: (1, K, 1, l)."""
         seed = stream_seed(self.seed, Stream.SCORE, scrambling)

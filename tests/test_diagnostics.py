@@ -1,5 +1,6 @@
 """Diagnostics: closed forms of probabilistic PCA and scipy as oracles."""
 
+import copy
 import subprocess
 import sys
 import warnings
@@ -15,6 +16,7 @@ from sklearn_vae import (
     active_units,
     calibration,
     kl_per_unit,
+    score_parts,
     train_validation_gap,
     warn_of_collapse,
 )
@@ -191,3 +193,51 @@ def test_importing_diagnostics_does_not_import_torch():
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert run.stdout.strip() == "False"
+
+
+def curved(n, seed, width=1.0):
+    rng = np.random.default_rng(seed)
+    a = width * rng.normal(size=n)
+    return np.stack([a, a**2 + 0.3 * width * rng.normal(size=n)], axis=1)
+
+
+@pytest.fixture(scope="module")
+def several():
+    vae = VAETransformer(n_components=2, n_init=3, members="all", max_iter=30, random_state=0)
+    return vae.fit(curved(200, 0))
+
+
+def test_parts_of_a_score_are_those_of_the_members_alone(several):
+    """The epistemic part is the members' disagreement: Jensen's gap of their scores."""
+    X = curved(40, 1)
+    scores = []
+    for member in range(3):
+        alone = copy.deepcopy(several)
+        alone.weights_ = {k: w[[member]] for k, w in several.weights_.items()}
+        scores.append(alone.score_samples(X))
+    expected, epistemic = score_parts(several, X)
+
+    np.testing.assert_allclose(expected, np.mean(scores, axis=0), rtol=1e-6)
+    np.testing.assert_allclose(expected + epistemic, several.score_samples(X), rtol=1e-6)
+    assert (epistemic > -1e-6).all()
+
+
+def test_members_disagree_where_they_have_seen_nothing(several):
+    """That is what the epistemic part is for."""
+    near, far = (score_parts(several, curved(200, 1, width)).epistemic for width in (1, 4))
+
+    assert np.median(far) > 3 * np.median(near)
+
+
+def test_parts_of_a_score_with_holes(several):
+    """What is not known is integrated out by every member."""
+    X = curved(30, 2)
+    X[::2, 1] = np.nan
+
+    np.testing.assert_allclose(sum(score_parts(several, X)), several.score_samples(X), rtol=1e-6)
+
+
+def test_one_member_has_nobody_to_disagree_with():
+    """The error says how to get several."""
+    with pytest.raises(ValueError, match="n_init=5 and members='all'"):
+        score_parts(VAETransformer(max_iter=1, random_state=0).fit(curved(60, 0)), curved(3, 1))

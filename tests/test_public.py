@@ -40,6 +40,7 @@ def test_the_public_names_are_these():
         "calibration",
         "kl_per_unit",
         "load",
+        "score_parts",
         "to_onnx",
         "train_validation_gap",
         "warn_of_collapse",
