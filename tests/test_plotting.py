@@ -411,15 +411,17 @@ def test_a_pca_is_drawn_beside(digits):
 # traversals and the manifold
 
 
-def test_a_walk_changes_one_component_and_goes_through_the_row(digits):
-    """All others are held at the row's code; the most telling component comes first."""
+def test_a_walk_changes_one_component_and_holds_the_others_at_the_row(digits):
+    """All others are held at the row's code; the walk goes by quantiles of the rows' codes."""
     X, _, vae = digits
     code = vae.transform(X)[7]
     kl = kl_per_unit(vae, X)
-    display = TraversalDisplay.from_estimator(vae, X, row=7, n_steps=5, image_shape=(8, 8))
+    display = TraversalDisplay.from_estimator(
+        vae, X, row=7, n_steps=5, coverage=0.8, image_shape=(8, 8)
+    )
     first = int(np.argmax(kl))
     walk = np.tile(code, (5, 1))
-    walk[:, first] = [-2, -1, 0, 1, 2]
+    walk[:, first] = np.quantile(vae.transform(X)[:, first], [0.1, 0.3, 0.5, 0.7, 0.9])
     names = [label.get_text() for label in display.ax_.get_yticklabels()]
     ticks = [label.get_text() for label in display.ax_.get_xticklabels()]
 
@@ -428,15 +430,16 @@ def test_a_walk_changes_one_component_and_goes_through_the_row(digits):
     )
     assert display.components == np.argsort(-kl).tolist()
     assert names[0] == f"component {first}\nKL {kl[first]:.2f} nats"
-    assert ticks == ["-2.0", "-1.0", "0.0", "1.0", "2.0"]
+    assert ticks == ["10 %", "30 %", "50 %", "70 %", "90 %"]
     assert display.images_[0, 0].get_clim() == (X.min(), X.max())
 
 
 def test_a_table_s_walk_is_drawn_as_changes(named):
     """In standard deviations from the walk's mean, and upwards as codes go up."""
     table, vae = named
-    display = TraversalDisplay.from_estimator(vae, table, components=1, n_steps=3, farthest=1.5)
-    rows = vae.inverse_transform([[0, -1.5], [0, 0], [0, 1.5]])
+    display = TraversalDisplay.from_estimator(vae, table, components=1, n_steps=3)
+    low, middle, high = np.quantile(vae.transform(table)[:, 1], [0.025, 0.5, 0.975])
+    rows = vae.inverse_transform([[0, low], [0, middle], [0, high]])
     scale = table.std(ddof=0).replace(0, 1).to_numpy()
     image = display.images_[0, 0]
     _, _, bottom, top = image.get_extent()
@@ -455,7 +458,7 @@ def test_the_manifold_stands_at_quantiles_of_the_prior(digits):
     """Each image for an equal share of the codes; the first component goes to the right."""
     X, _, vae = digits
     display = ManifoldDisplay.from_estimator(
-        vae, X, components=(2, 0), n_steps=3, coverage=0.5, image_shape=(8, 8)
+        vae, X, components=(2, 0), n_steps=3, coverage=0.5, image_shape=(8, 8), gap=0.1
     )
     low, _, high = expected = stats.norm.ppf([0.25, 0.5, 0.75])
     right_below = vae.inverse_transform([[low, 0, high]])[0]
@@ -572,7 +575,7 @@ def test_only_the_worst_columns_are_named(rng):
         (lambda vae, X: TraversalDisplay.from_estimator(vae, X, components=-1), "among 0 to 2"),
         (lambda vae, X: TraversalDisplay.from_estimator(vae, X, n_steps=1), "n_steps must be"),
         (lambda vae, X: TraversalDisplay.from_estimator(vae, X, row=300), "row must be None or"),
-        (lambda vae, X: TraversalDisplay.from_estimator(vae, X, farthest=0), "farthest must be"),
+        (lambda vae, X: TraversalDisplay.from_estimator(vae, X, coverage=0), "coverage must lie"),
         (lambda vae, X: ReconstructionDisplay.from_estimator(vae, X, n_rows=0), "n_rows must be"),
         (
             lambda vae, X: ReconstructionDisplay.from_estimator(vae, X, X_true=X[1:]),

@@ -10,6 +10,7 @@ from sklearn_vae.plotting.subject import (
     as_numbers,
     check_count,
     check_has_codes,
+    check_share,
     kl_of,
     n_components_of,
     two_components,
@@ -28,7 +29,8 @@ class ManifoldDisplay:
     """Images that a grid of codes stands for, at quantiles of the standard normal.
 
     Each image of the grid stands for an equal share of the prior, so that codes lie closer
-    together where there are more rows [1]_. It is recommended to use :meth:`from_estimator`. All
+    together where there are more rows [1]_. A component that has fallen silent is of no use here:
+    no row has such codes. It is recommended to use :meth:`from_estimator`. All
     parameters are kept as attributes.
 
     Parameters
@@ -123,7 +125,7 @@ class ManifoldDisplay:
         ax : matplotlib axes, default=None
             Where to draw; None makes a figure.
         **kwargs : dict
-            Handed to ``ax.imshow``.
+            Handed to :meth:`plot`.
 
         Returns
         -------
@@ -143,8 +145,7 @@ class ManifoldDisplay:
         check_matplotlib(cls)
         check_has_codes(estimator, cls)
         check_count("n_steps", n_steps, least=2)
-        if not 0 < coverage < 1:
-            raise ValueError(f"coverage must lie between 0 and 1. Got {coverage!r} instead.")
+        check_share("coverage", coverage)
         n_components = n_components_of(estimator)
         kl = None if X is None or components is not None else kl_of(estimator, X, cls)
         shown = two_components(components, n_components, kl, cls)
@@ -163,13 +164,15 @@ class ManifoldDisplay:
         )
         return display.plot(ax, **kwargs)
 
-    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> Self:
+    def plot(self, ax: "Axes | None" = None, *, gap: float = 0.0, **kwargs: Any) -> Self:
         """Draw the grid.
 
         Parameters
         ----------
         ax : matplotlib axes, default=None
             Where to draw; None makes a figure.
+        gap : float, default=0.0
+            Space between images, as a share of their distance.
         **kwargs : dict
             Handed to ``ax.imshow``, such as ``cmap="gray_r"``.
 
@@ -182,7 +185,7 @@ class ManifoldDisplay:
         ax = axes_for(self, ax, SIZE)
         limits = limits_of(self.rows) if self.limits is None else self.limits
         images = as_images(self.rows, shape)
-        self.images_ = draw_tiles(ax, images, limits, gap=0.0, upward=True, **kwargs)
+        self.images_ = draw_tiles(ax, images, limits, gap=gap, upward=True, **kwargs)
         places = range(0, len(self.values), -(-len(self.values) // MOST_TICKS))
         labels = [f"{self.values[place]:.1f}" for place in places]
         ax.set_xticks(places, labels)

@@ -1,6 +1,6 @@
 """What a display asks of an estimator and of its rows, and what is said if it is not so."""
 
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -110,6 +110,12 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{name} must be an integer >= {least}. Got {value!r} instead.")
     return int(value)
+
+
+def check_share(name: str, value: Any) -> None:
+    """Check a share of rows, between none and all."""
+    if not isinstance(value, Real) or not 0 < float(value) < 1:
+        raise ValueError(f"{name} must lie between 0 and 1. Got {value!r} instead.")
 
 
 def column_names(given: Any, n_columns: int, estimator: Any = None) -> list[str]:

@@ -10,6 +10,7 @@ from sklearn_vae.plotting.subject import (
     check_components,
     check_count,
     check_row_number,
+    check_share,
     column_names,
     kl_of,
     most_telling,
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 # Dimensions that are drawn where none are named.
 MOST_COMPONENTS = 6
-# Codes of rows lie between these, about: the prior's standard deviation is 1.
-FARTHEST = 2.0
 TILE = 0.75  # inches
 
 
@@ -42,8 +41,10 @@ class TraversalDisplay:
     ----------
     rows : ndarray of shape (n_components_shown, n_steps, n_features)
         Mean rows along each dimension.
-    values : ndarray of shape (n_steps,)
+    values : ndarray of shape (n_components_shown, n_steps)
         The codes at which they stand, which have no unit: the prior's standard deviation is 1.
+    shares : ndarray of shape (n_steps,)
+        Shares of the codes of X that lie below these.
     components : list of int
         Which latent dimensions are shown.
     kl : ndarray of shape (n_components_shown,), default=None
@@ -89,6 +90,7 @@ class TraversalDisplay:
         *,
         rows: np.ndarray,
         values: np.ndarray,
+        shares: np.ndarray,
         components: list[int],
         kl: np.ndarray | None = None,
         limits: tuple[float, float] | None = None,
@@ -98,6 +100,7 @@ class TraversalDisplay:
     ) -> None:
         self.rows = rows
         self.values = values
+        self.shares = shares
         self.components = components
         self.kl = kl
         self.limits = limits
@@ -114,29 +117,33 @@ class TraversalDisplay:
         row: int | None = None,
         components: Any = None,
         n_steps: int = 9,
-        farthest: float = FARTHEST,
+        coverage: float = 0.95,
         image_shape: Any = None,
         feature_names: Any = None,
         ax: "Axes | None" = None,
         **kwargs: Any,
     ) -> Self:
-        """Walk along latent dimensions of a fitted estimator.
+        """Walk along latent dimensions of a fitted estimator, at quantiles of the rows' codes.
+
+        So a walk goes where rows are: of codes that no row has, the decoder has learned
+        nothing.
 
         Parameters
         ----------
         estimator : VAETransformer
             A fitted estimator, or a pipeline or a search that ends in one.
         X : array-like of shape (n_samples, n_features)
-            Rows, in the units of the training rows, which say how much each dimension tells.
+            Rows, in the units of the training rows, which say how much each dimension tells and
+            between which codes.
         row : int, default=None
-            Number of the row in X whose code the walks go through; None is the middle of the
-            prior, a code of zeros.
+            Number of the row in X whose code is held in the other dimensions; None is the
+            middle of the prior, a code of zeros.
         components : int or sequence of int, default=None
             Latent dimensions to walk along; None takes the six of the most KL, largest first.
         n_steps : int, default=9
             Rows along each dimension.
-        farthest : float, default=2.0
-            The walks go from minus this code to this.
+        coverage : float, default=0.95
+            Share of the rows between the least and the largest code.
         image_shape : tuple of int, default=None
             Shape of a row that is an image; None draws a table of changes.
         feature_names : list of str, default=None
@@ -162,8 +169,7 @@ class TraversalDisplay:
         """
         check_matplotlib(cls)
         check_count("n_steps", n_steps, least=2)
-        if not farthest > 0:
-            raise ValueError(f"farthest must be above 0. Got {farthest!r} instead.")
+        check_share("coverage", coverage)
         kl = kl_of(estimator, X, cls)
         all_codes = as_numbers("transform(X)", estimator.transform(X))
         shown = most_telling(kl, MOST_COMPONENTS)
@@ -172,7 +178,8 @@ class TraversalDisplay:
         start = np.zeros(len(kl))
         if row is not None:
             start = all_codes[check_row_number(row, len(all_codes))]
-        values = np.linspace(-farthest, farthest, n_steps)
+        shares = 0.5 + coverage * np.linspace(-0.5, 0.5, n_steps)
+        values = np.quantile(all_codes[:, shown], shares, axis=0).T  # (n_shown, n_steps)
         decoded = estimator.inverse_transform(_walks(start, values, shown))
         rows = as_numbers("inverse_transform(Z)", decoded).reshape(len(shown), n_steps, -1)
         names = getattr(estimator, "feature_names_in_", None)
@@ -180,6 +187,7 @@ class TraversalDisplay:
         display = cls(
             rows=rows,
             values=values,
+            shares=shares,
             components=shown,
             kl=kl[shown],
             limits=limits_of(known),
@@ -216,9 +224,9 @@ class TraversalDisplay:
         ax = axes_for(self, ax, (TILE * n_steps + 1.8, TILE * n_shown * aspect_of(shape) + 0.5))
         limits = limits_of(self.rows) if self.limits is None else self.limits
         self.images_ = draw_tiles(ax, as_images(self.rows, shape), limits, **style)
-        ax.set_xticks(range(n_steps), [f"{value:.1f}" for value in self.values])
+        ax.set_xticks(range(n_steps), [_percent(share) for share in self.shares])
         ax.set_yticks(range(n_shown), self._names())
-        ax.set_xlabel("code in this component")
+        ax.set_xlabel("share of rows with a smaller code")
         self.ax_, self.figure_ = ax, ax.figure
 
     def _draw_table(self, ax: "Axes | None", style: dict[str, Any]) -> None:
@@ -239,8 +247,8 @@ class TraversalDisplay:
         ax.spines[:].set_visible(False)
         name_columns(ax, names)
         unit = "X's units" if self.scale is None else "standard deviations"
-        lowest, highest = self.values[[0, -1]]
-        label = f"change in {unit}\n(code {highest:.1f} above, {lowest:.1f} below)"
+        least, most = _percent(self.shares[0]), _percent(self.shares[-1])
+        label = f"change in {unit}\n(codes of {most} above, {least} below)"
         ax.figure.colorbar(self.images_[0, 0], ax=ax, label=label)
         self.ax_, self.figure_ = ax, ax.figure
 
@@ -260,7 +268,11 @@ class TraversalDisplay:
 
 def _walks(start: np.ndarray, values: np.ndarray, components: list[int]) -> np.ndarray:
     """Codes along each component in turn: (n_components_shown * n_steps, n_components)."""
-    codes = np.tile(start, (len(components), len(values), 1))
-    for own, component in zip(codes, components, strict=True):
-        own[:, component] = values
+    codes = np.tile(start, (*values.shape, 1))
+    for k, component in enumerate(components):
+        codes[k, :, component] = values[k]
     return codes.reshape(-1, len(start))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
