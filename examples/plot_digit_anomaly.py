@@ -45,8 +45,9 @@ for digit in range(10):
     own_rows.append(new)
 
 # %%
-# Rows are what a detector has learned, columns what it is shown. Nearly all digits are found; the
-# hardest ones to tell from the rest are eights, which fill the image as many others do.
+# Rows are what a detector has learned, columns what it is shown. Nearly all strangers are found.
+# The least sure is the detector of eights, and of ones above all: they lie within an eight's
+# strokes.
 
 fig, ax = plt.subplots(figsize=(6.5, 5.4), layout="constrained")
 image = ax.imshow(auroc, cmap="viridis", vmin=np.nanmin(auroc), vmax=1)

@@ -28,7 +28,7 @@ for name, model in {"Poisson": vae, "Gaussian": real}.items():
 # %%
 # On the left stands each digit where its code is; the colours are the classes, which the model has
 # not seen. On the right stands the image that each code means, at the quantiles of the prior, so
-# that each image stands for as many digits as any other. Both pictures show the same plane: where
+# that each image stands for an equal share of it. Both pictures show the same plane: where
 # there is a cloud of zeros on the left, there are zeros on the right, and between two clouds one
 # digit turns into another. Images in between are no digits: a code has to lie somewhere, and the
 # plane has no room for borders.

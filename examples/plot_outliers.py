@@ -19,7 +19,7 @@ import numpy as np
 from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import roc_auc_score
 
-from sklearn_vae import VAEOutlierDetector
+from sklearn_vae import ExplanationDisplay, VAEOutlierDetector
 
 table = load_breast_cancer()
 rng = np.random.default_rng(0)
@@ -57,16 +57,16 @@ axes[0].legend()
 
 wrong = fresh[:1].copy()
 wrong[0, 3] = sick[:, 3].max()
-parts = detector.explain(wrong)[0]
-first = np.argsort(parts)[::-1][:8][::-1]
-axes[1].barh(table.feature_names[first], parts[first])
-axes[1].set(xlabel="part of the score's departure (nats)", title="mean area was changed")
+display = ExplanationDisplay.from_estimator(
+    detector, wrong, feature_names=table.feature_names, n_columns=8, ax=axes[1]
+)
+axes[1].set_title("mean area was changed")
 plt.show()
 
 # %%
 # The parts add up to what the score lacks of the samples' mean score.
 
-print(f"parts {parts.sum():.2f}, score {detector.score_samples(wrong)[0]:.2f}")
+print(f"parts {display.parts.sum():.2f}, score {detector.score_samples(wrong)[0]:.2f}")
 
 # %%
 # Contaminated training rows: what is odd in this table?

@@ -195,7 +195,7 @@ class PITDisplay:
             look = self._look(j, worst, f"{names[j]}, {distances[j]:.2f} off")
             ends = np.append(steps, 1.0), np.append(shares, 1.0)
             (self.lines_[j],) = ax.plot(*ends, drawstyle="steps-post", **{**look, **style})
-        ax.set(ylim=(0, 1), ylabel="share of rows", aspect="equal")
+        ax.set(ylim=(0, 1), ylabel="share of rows")
 
     def _draw_histograms(
         self, ax: "Axes", known: dict[int, np.ndarray], names: list[str], style: dict[str, Any]
