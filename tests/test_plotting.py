@@ -208,6 +208,15 @@ def test_a_quantity_has_a_colour_bar(digits):
     assert display.ax_.get_legend() is None
 
 
+@pytest.mark.parametrize("y", [np.arange(300), np.arange(300) % 3 + 0.5, np.arange(300.0) % 30])
+def test_numbers_with_many_values_or_fractions_are_no_classes(digits, y, ax):
+    """A legend of three hundred words helps nobody."""
+    X, _, vae = digits
+    display = LatentSpaceDisplay.from_estimator(vae, X, y.reshape(-1, 1), ax=ax)
+
+    np.testing.assert_array_equal(display.scatters_[0].get_array(), y)
+
+
 def test_a_search_over_a_pipeline_is_drawn_as_its_best_end(digits):
     """Rows go through the steps before, and what a step needs is asked of the last one."""
     X, _, _ = digits

@@ -3,8 +3,7 @@
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from sklearn.utils import check_consistent_length
-from sklearn.utils.multiclass import type_of_target
+from sklearn.utils import check_consistent_length, column_or_1d
 
 from sklearn_vae.plotting.canvas import axes_for, check_matplotlib
 from sklearn_vae.plotting.subject import as_numbers, kl_of, two_components
@@ -138,7 +137,7 @@ class LatentSpaceDisplay:
         """
         ax = axes_for(self, ax, SIZE)
         style = {"s": 14, "linewidths": 0, **kwargs}
-        y = None if self.y is None else np.asarray(self.y)
+        y = None if self.y is None else column_or_1d(self.y)
         if y is None:
             self.scatters_ = [ax.scatter(*self.codes.T, **style)]
         elif _are_classes(y):
@@ -183,6 +182,6 @@ class LatentSpaceDisplay:
 
 def _are_classes(y: np.ndarray) -> bool:
     """Whether y names classes: words, or a few whole numbers."""
-    if type_of_target(y) not in ("binary", "multiclass"):
-        return False
-    return y.dtype.kind not in "iuf" or len(np.unique(y)) <= MOST_CLASSES
+    if y.dtype.kind not in "iuf":
+        return True
+    return len(np.unique(y)) <= MOST_CLASSES and bool((y == np.round(y)).all())
