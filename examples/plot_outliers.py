@@ -19,7 +19,7 @@ import numpy as np
 from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import roc_auc_score
 
-from sklearn_vae import VAEOutlierDetector
+from sklearn_vae import ExplanationDisplay, VAEOutlierDetector
 
 table = load_breast_cancer()
 rng = np.random.default_rng(0)
@@ -41,12 +41,13 @@ print(f"caught: {caught:.0%} of malignant samples; false alarms: {false_alarms:.
 
 scores = [detector.score_samples(rows) for rows in (fresh, sick)]
 bins = np.linspace(min(map(np.min, scores)), max(map(np.max, scores)), 40)
-fig, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-axes[0].hist(scores[0], bins, alpha=0.7, label="benign, new")
-axes[0].hist(scores[1], bins, alpha=0.7, label="malignant")
-axes[0].axvline(detector.offset_, color="black", linestyle="--", label="offset_")
-axes[0].set(xlabel="score_samples, the higher the more normal (nats)", ylabel="samples")
-axes[0].legend()
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+ax.hist(scores[0], bins, alpha=0.7, label="benign, new")
+ax.hist(scores[1], bins, alpha=0.7, label="malignant")
+ax.axvline(detector.offset_, color="black", linestyle="--", label="offset_")
+ax.set(xlabel="score_samples, the higher the more normal (nats)", ylabel="samples")
+ax.legend()
+plt.show()
 
 # %%
 # Which measurement is to blame?
@@ -57,16 +58,16 @@ axes[0].legend()
 
 wrong = fresh[:1].copy()
 wrong[0, 3] = sick[:, 3].max()
-parts = detector.explain(wrong)[0]
-first = np.argsort(parts)[::-1][:8][::-1]
-axes[1].barh(table.feature_names[first], parts[first])
-axes[1].set(xlabel="part of the score's departure (nats)", title="mean area was changed")
+display = ExplanationDisplay.from_estimator(
+    detector, wrong, feature_names=table.feature_names, n_columns=8
+)
+display.ax_.set_title("mean area was changed")
 plt.show()
 
 # %%
 # The parts add up to what the score lacks of the samples' mean score.
 
-print(f"parts {parts.sum():.2f}, score {detector.score_samples(wrong)[0]:.2f}")
+print(f"parts {display.parts.sum():.2f}, score {detector.score_samples(wrong)[0]:.2f}")
 
 # %%
 # Contaminated training rows: what is odd in this table?

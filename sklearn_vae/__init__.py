@@ -33,6 +33,15 @@ if TYPE_CHECKING:
     from sklearn_vae.onnx import to_onnx
     from sklearn_vae.outlier import VAEOutlierDetector
     from sklearn_vae.persistence import load
+    from sklearn_vae.plotting import (
+        ExplanationDisplay,
+        LatentSpaceDisplay,
+        LossCurveDisplay,
+        ManifoldDisplay,
+        PITDisplay,
+        ReconstructionDisplay,
+        TraversalDisplay,
+    )
     from sklearn_vae.priors import MixturePrior, StandardNormal, VampPrior
     from sklearn_vae.search import VAESearchCV
     from sklearn_vae.transformer import VAETransformer
@@ -43,15 +52,22 @@ __all__ = [
     "IWAE",
     "Bernoulli",
     "Categorical",
+    "ExplanationDisplay",
     "Gaussian",
+    "LatentSpaceDisplay",
     "LogNormal",
+    "LossCurveDisplay",
+    "ManifoldDisplay",
     "MixturePrior",
     "NegativeBinomial",
     "Ordinal",
+    "PITDisplay",
     "Poisson",
+    "ReconstructionDisplay",
     "Spiked",
     "StandardNormal",
     "StudentT",
+    "TraversalDisplay",
     "Trimmed",
     "VAEDensity",
     "VAEImputer",
@@ -96,6 +112,13 @@ _HOME = {
     "kl_per_unit": "sklearn_vae.diagnostics",
     "load": "sklearn_vae.persistence",
     "score_parts": "sklearn_vae.diagnostics",
+    "ExplanationDisplay": "sklearn_vae.plotting",
+    "LatentSpaceDisplay": "sklearn_vae.plotting",
+    "LossCurveDisplay": "sklearn_vae.plotting",
+    "ManifoldDisplay": "sklearn_vae.plotting",
+    "PITDisplay": "sklearn_vae.plotting",
+    "ReconstructionDisplay": "sklearn_vae.plotting",
+    "TraversalDisplay": "sklearn_vae.plotting",
     "to_onnx": "sklearn_vae.onnx",
     "train_validation_gap": "sklearn_vae.diagnostics",
     "warn_of_collapse": "sklearn_vae.diagnostics",

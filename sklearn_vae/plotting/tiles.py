@@ -1,0 +1,121 @@
+"""Rows as images, side by side on one pair of axes."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Pixels of which nothing is known.
+MISSING = "#e8a33d"
+COLOURS = 3
+
+
+def check_image_shape(image_shape: Any, n_columns: int) -> tuple[int, ...]:
+    """Height and width, and a place for the channels of colour, whose product is known."""
+    shape = tuple(np.ravel(image_shape).tolist())
+    is_shape = len(shape) in (2, 3) and all(isinstance(n, int) and n > 0 for n in shape)
+    if is_shape and len(shape) == 3:
+        is_shape = bool({shape[0], shape[2]} & {1, COLOURS})
+    if not is_shape:
+        raise ValueError(
+            f"image_shape must be (height, width), (channels, height, width) or (height, width, "
+            f"channels) with 1 or 3 channels. Got {image_shape!r} instead."
+        )
+    if np.prod(shape) != n_columns:
+        raise ValueError(
+            f"image_shape must have {n_columns} pixels, as the rows have {n_columns} columns. "
+            f"Got {image_shape!r}, of {np.prod(shape)} pixels, instead."
+        )
+    return shape
+
+
+def as_images(rows: np.ndarray, image_shape: tuple[int, ...]) -> np.ndarray:
+    """Rows of pixels as images, channels last: (..., d) -> (..., h, w) or (..., h, w, 3)."""
+    images = rows.reshape(*rows.shape[:-1], *image_shape)
+    if len(image_shape) == 3 and image_shape[0] in (1, COLOURS):
+        images = np.moveaxis(images, -3, -1)
+    is_grey = len(image_shape) == 3 and images.shape[-1] == 1
+    return images[..., 0] if is_grey else images
+
+
+def aspect_of(image_shape: tuple[int, ...]) -> float:
+    """Height over width."""
+    height, width = as_images(np.zeros(np.prod(image_shape)), image_shape).shape[:2]
+    return height / width
+
+
+def draw_tiles(
+    ax: "Axes",
+    images: np.ndarray,
+    limits: tuple[float, float],
+    *,
+    gap: float = 0.08,
+    upward: bool = False,
+    cmap: Any = "gray",
+    **kwargs: Any,
+) -> np.ndarray:
+    """Draw images in rows and columns, each in a square of its own.
+
+    The image in row i and column j has its middle at (j, i), whatever its own size, so that
+    ticks can name rows and columns.
+
+    Parameters
+    ----------
+    ax : matplotlib axes
+        Where to draw.
+    images : ndarray of shape (n_rows, n_columns, height, width) or (..., 3)
+        Grey levels or colours.
+    limits : tuple of float
+        Values of the darkest and the brightest pixel.
+    gap : float, default=0.08
+        Space between images, as a share of their distance.
+    upward : bool, default=False
+        Whether row 0 is the lowest, as values on an axis are, and not the highest.
+    cmap : str or matplotlib colour map, default="gray"
+        How grey levels are shown.
+    **kwargs : dict
+        Handed to ``ax.imshow``.
+
+    Returns
+    -------
+    ndarray of AxesImage of shape (n_rows, n_columns)
+        The artists.
+    """
+    import matplotlib as mpl
+
+    colours = mpl.colormaps[cmap] if isinstance(cmap, str) else cmap
+    limits = kwargs.pop("vmin", limits[0]), kwargs.pop("vmax", limits[1])
+    style = {"vmin": limits[0], "vmax": limits[1], **kwargs}
+    style["cmap"] = colours.with_extremes(bad=MISSING)
+    half = 0.5 - gap / 2
+    n_rows, n_columns = images.shape[:2]
+    artists = np.empty((n_rows, n_columns), dtype=object)
+    for i, j in np.ndindex(n_rows, n_columns):
+        bottom, top = (i - half, i + half) if upward else (i + half, i - half)
+        pixels = images[i, j] if images.ndim == 4 else _colours(images[i, j], limits)
+        artists[i, j] = ax.imshow(pixels, extent=(j - half, j + half, bottom, top), **style)
+    ax.set_xlim(-0.5, n_columns - 0.5)
+    ax.set_ylim(*((-0.5, n_rows - 0.5) if upward else (n_rows - 0.5, -0.5)))
+    height, width = images.shape[2:4]
+    ax.set_aspect(height / width)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return artists
+
+
+def _colours(pixels: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """Colours as shares of the brightest, which is how matplotlib takes them."""
+    from matplotlib.colors import to_rgb
+
+    shares = np.clip((pixels - limits[0]) / (limits[1] - limits[0]), 0, 1)
+    return np.where(np.isnan(shares), to_rgb(MISSING), shares)
+
+
+def limits_of(rows: np.ndarray) -> tuple[float, float]:
+    """The least and the largest value, which differ."""
+    if np.isnan(rows).all():
+        return 0.0, 1.0
+    low, high = float(np.nanmin(rows)), float(np.nanmax(rows))
+    return low, high if high > low else low + 1.0
