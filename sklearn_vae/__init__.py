@@ -28,7 +28,14 @@ if TYPE_CHECKING:
         Spiked,
         StudentT,
     )
-    from sklearn_vae.objectives import IWAE, Trimmed, WarmUp
+    from sklearn_vae.objectives import (
+        IWAE,
+        Capacity,
+        Discrepancy,
+        TotalCorrelation,
+        Trimmed,
+        WarmUp,
+    )
     from sklearn_vae.onnx import to_onnx
     from sklearn_vae.outlier import VAEOutlierDetector
     from sklearn_vae.persistence import load
@@ -41,7 +48,9 @@ __version__ = "0.1.0"
 __all__ = [
     "IWAE",
     "Bernoulli",
+    "Capacity",
     "Categorical",
+    "Discrepancy",
     "Gaussian",
     "LogNormal",
     "MixturePrior",
@@ -51,6 +60,7 @@ __all__ = [
     "Spiked",
     "StandardNormal",
     "StudentT",
+    "TotalCorrelation",
     "Trimmed",
     "VAEDensity",
     "VAEImputer",
@@ -72,7 +82,9 @@ _HOME = {
     "Bernoulli": "sklearn_vae.likelihoods",
     "Gaussian": "sklearn_vae.likelihoods",
     "IWAE": "sklearn_vae.objectives",
+    "Capacity": "sklearn_vae.objectives",
     "Categorical": "sklearn_vae.likelihoods",
+    "Discrepancy": "sklearn_vae.objectives",
     "LogNormal": "sklearn_vae.likelihoods",
     "NegativeBinomial": "sklearn_vae.likelihoods",
     "Ordinal": "sklearn_vae.likelihoods",
@@ -82,6 +94,7 @@ _HOME = {
     "VAEImputer": "sklearn_vae.imputer",
     "MixturePrior": "sklearn_vae.priors",
     "StandardNormal": "sklearn_vae.priors",
+    "TotalCorrelation": "sklearn_vae.objectives",
     "Trimmed": "sklearn_vae.objectives",
     "VAEDensity": "sklearn_vae.density",
     "VAEOutlierDetector": "sklearn_vae.outlier",
