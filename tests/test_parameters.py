@@ -5,7 +5,18 @@ import pytest
 from sklearn.utils._param_validation import InvalidParameterError
 from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
 
-from sklearn_vae import IWAE, Bernoulli, Gaussian, MixturePrior, VAETransformer, WarmUp
+from sklearn_vae import (
+    IWAE,
+    Bernoulli,
+    Capacity,
+    Discrepancy,
+    Gaussian,
+    MixturePrior,
+    TotalCorrelation,
+    VAETransformer,
+    WarmUp,
+    total_correlation,
+)
 
 
 def bent_rows(n=400, seed=0):
@@ -147,6 +158,81 @@ def test_the_loss_is_the_sum_of_its_parts_whatever_is_learned(other):
             assert row[f"{prefix}loss"] == pytest.approx(parts, abs=1e-4)
 
 
+@pytest.mark.parametrize("beta", [1.0, 0.3])
+def test_a_capacity_shows_in_the_history(beta):
+    """loss is the bound's and the weighted distance; validation has the final capacity."""
+    asked = Capacity(1.5, weight=10.0, n_iter=8)
+    history = fit(objective=asked, beta=beta, max_iter=30).history_
+
+    for row, iteration in zip(history, range(30), strict=False):
+        for prefix, nats in [("", min((iteration + 1) / 8, 1) * 1.5), ("val_", 1.5)]:
+            if row["refit"]:
+                return
+            added = row[f"{prefix}loss"] - row[f"{prefix}reconstruction_loss"]
+            kl = row[f"{prefix}kl_loss"]
+            if prefix or abs(kl - nats) > 0.5:  # all of an iteration's steps on one side
+                assert added - beta * kl == pytest.approx(10 * abs(kl - nats), abs=1e-3)
+
+
+def test_the_kl_ends_at_the_capacity():
+    """From both sides, where the loss would put it elsewhere."""
+    ends = {
+        nats: fit(objective=Capacity(nats), early_stopping=False, max_iter=40).history_[-1]
+        for nats in (0.5, 5.0)
+    }
+    plain = fit(early_stopping=False, max_iter=40).history_[-1]["kl_loss"]
+
+    assert 1.0 < plain < 4.5
+    assert all(row["kl_loss"] == pytest.approx(nats, abs=0.2) for nats, row in ends.items())
+
+
+def test_a_capacity_that_starts_far_below_the_kl_is_no_divergence():
+    """Its first losses are large by design; nor does patience end before it has grown."""
+    history = fit(objective=Capacity(4.0, weight=500.0, n_iter=20), max_iter=60).history_
+    first = [row for row in history if not row["refit"]]
+
+    assert first[0]["loss"] > first[0]["val_loss"] + 100
+    assert len(first) > 20
+
+
+def test_a_small_table_has_no_time_for_its_capacity_to_grow():
+    """Its one iteration has all of it."""
+    small = X[:60]
+    one = VAETransformer(2, objective=Capacity(1.0, n_iter=50), random_state=0).fit(small)
+    other = VAETransformer(2, objective=Capacity(1.0, n_iter=1), random_state=0).fit(small)
+
+    np.testing.assert_array_equal(one.score_samples(small), other.score_samples(small))
+
+
+def test_total_correlation_falls_as_its_weight_rises():
+    """Two dimensions for a bent line depend on each other, until that is to be paid for."""
+    found = [
+        fit(objective=TotalCorrelation(weight), early_stopping=False) for weight in (0.0, 3.0, 30.0)
+    ]
+    values = [total_correlation(vae, X) for vae in found]
+
+    assert values[0] > values[1] + 0.05
+    assert values[1] > values[2] > -1e-3
+
+
+def test_a_weight_of_nothing_is_the_bound():
+    """As autograd has it; the usual gradient is written out and rounds elsewhere."""
+    usual = fit(max_iter=3, early_stopping=False)
+    for objective in (TotalCorrelation(0.0), Discrepancy(0.0), Capacity(weight=0.0)):
+        own = fit(objective=objective, max_iter=3, early_stopping=False)
+
+        np.testing.assert_allclose(own.transform(X), usual.transform(X), rtol=1e-5, atol=1e-6)
+
+
+def test_the_discrepancy_draws_all_codes_to_the_prior():
+    """Where the KL counts little, codes lie where it suits the decoder."""
+    narrow = {"beta": 1e-3, "early_stopping": False, "max_iter": 40}
+    free, held = (fit(objective=Discrepancy(own), **narrow) for own in (0.0, 300.0))
+    spread = [np.abs(np.cov(vae.transform(X).T) - np.eye(2)).max() for vae in (free, held)]
+
+    assert spread[1] < 0.25 < spread[0]
+
+
 def test_more_draws_in_training_make_a_smaller_loss():
     """The bound of fifty draws lies nearer to log p(x) than that of one."""
     few, many = (
@@ -214,8 +300,9 @@ WRONG = [
     ("likelihood", {7: "gaussian"}),
     ("prior", "gaussian"),
     ("prior", MixturePrior),
-    ("objective", "mmd"),
+    ("objective", "vib"),
     ("objective", IWAE),
+    ("objective", TotalCorrelation),
     ("beta", -1.0),
     ("beta", "high"),
     ("beta", WarmUp),
