@@ -158,8 +158,8 @@ def _check(Z: Any, factors: Any) -> tuple[np.ndarray, np.ndarray]:
     for place, column in enumerate(factors.T):
         if (column == column[0]).all():
             raise ValueError(
-                f"factors must have more than one value each. Factor {place} is {column[0]!r} "
-                f"in all rows."
+                f"factors must have more than one value each. Factor {place} is "
+                f"{column[0].item()!r} in all rows."
             )
     return Z, factors
 
@@ -177,7 +177,8 @@ def _forest(Z: np.ndarray, factor: np.ndarray, random_state: Any) -> tuple[np.nd
     """Importance of each dimension for a factor, and the score of held-out rows."""
     is_continuous = type_of_target(factor) == "continuous"
     kind = RandomForestRegressor if is_continuous else RandomForestClassifier
-    forest = kind(N_TREES, min_samples_leaf=LEAF, random_state=random_state)
+    # every split may choose among all dimensions, or some would be given to silent ones
+    forest = kind(N_TREES, min_samples_leaf=LEAF, max_features=None, random_state=random_state)
     rows = train_test_split(Z, factor, test_size=HELD_OUT, random_state=random_state)
     forest.fit(rows[0], rows[2])
     return forest.feature_importances_, float(forest.score(rows[1], rows[3]))

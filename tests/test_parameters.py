@@ -161,38 +161,41 @@ def test_the_loss_is_the_sum_of_its_parts_whatever_is_learned(other):
 @pytest.mark.parametrize("beta", [1.0, 0.3])
 def test_a_capacity_shows_in_the_history(beta):
     """loss is the bound's and the weighted distance; validation has the final capacity."""
-    asked = Capacity(1.5, weight=10.0, n_iter=8)
-    history = fit(objective=asked, beta=beta, max_iter=30).history_
+    asked = Capacity(1.5, weight=10.0, n_iter=4)
+    history = fit(objective=asked, beta=beta, max_iter=6, refit=False).history_
 
-    for row, iteration in zip(history, range(30), strict=False):
-        for prefix, nats in [("", min((iteration + 1) / 8, 1) * 1.5), ("val_", 1.5)]:
-            if row["refit"]:
-                return
+    for iteration, row in enumerate(history):
+        for prefix, nats in [("", min((iteration + 1) / 4, 1) * 1.5), ("val_", 1.5)]:
             added = row[f"{prefix}loss"] - row[f"{prefix}reconstruction_loss"]
-            kl = row[f"{prefix}kl_loss"]
-            if prefix or abs(kl - nats) > 0.5:  # all of an iteration's steps on one side
-                assert added - beta * kl == pytest.approx(10 * abs(kl - nats), abs=1e-3)
+            distance = row[f"{prefix}kl_loss"] - nats
+            if prefix or abs(distance) > 0.5:  # all of an iteration's steps on one side
+                expected = beta * row[f"{prefix}kl_loss"] + 10 * abs(distance)
+                assert added == pytest.approx(expected, abs=1e-3)
 
 
 def test_the_kl_ends_at_the_capacity():
     """From both sides, where the loss would put it elsewhere."""
+    settings = {"early_stopping": False, "max_iter": 15}
+    plain = fit(**settings).history_[-1]["kl_loss"]
     ends = {
-        nats: fit(objective=Capacity(nats), early_stopping=False, max_iter=40).history_[-1]
+        nats: fit(objective=Capacity(nats, n_iter=5), **settings).history_[-1]["kl_loss"]
         for nats in (0.5, 5.0)
     }
-    plain = fit(early_stopping=False, max_iter=40).history_[-1]["kl_loss"]
 
     assert 1.0 < plain < 4.5
-    assert all(row["kl_loss"] == pytest.approx(nats, abs=0.2) for nats, row in ends.items())
+    assert all(kl == pytest.approx(nats, abs=0.2) for nats, kl in ends.items())
 
 
-def test_a_capacity_that_starts_far_below_the_kl_is_no_divergence():
-    """Its first losses are large by design; nor does patience end before it has grown."""
-    history = fit(objective=Capacity(4.0, weight=500.0, n_iter=20), max_iter=60).history_
-    first = [row for row in history if not row["refit"]]
+def test_a_capacity_that_has_yet_to_grow_is_neither_a_divergence_nor_a_standstill():
+    """First losses are far above the start by design, and so are those of validation."""
+    start = fit(learning_rate=1e-12, max_iter=1).history_[0]["kl_loss"]
+    asked = Capacity(start, weight=3000.0, n_iter=8)
+    history = fit(objective=asked, max_iter=20, n_iter_no_change=2).history_
+    rates = [row["learning_rate"] for row in history]
 
-    assert first[0]["loss"] > first[0]["val_loss"] + 100
-    assert len(first) > 20
+    assert history[0]["loss"] > 200
+    assert history[1]["val_loss"] > 200
+    assert rates[:8] == rates[:1] * 8
 
 
 def test_a_small_table_has_no_time_for_its_capacity_to_grow():
@@ -204,15 +207,15 @@ def test_a_small_table_has_no_time_for_its_capacity_to_grow():
     np.testing.assert_array_equal(one.score_samples(small), other.score_samples(small))
 
 
-def test_total_correlation_falls_as_its_weight_rises():
+def test_total_correlation_falls_with_its_weight():
     """Two dimensions for a bent line depend on each other, until that is to be paid for."""
-    found = [
-        fit(objective=TotalCorrelation(weight), early_stopping=False) for weight in (0.0, 3.0, 30.0)
-    ]
-    values = [total_correlation(vae, X) for vae in found]
+    plain, paid = (
+        fit(objective=objective, beta=0.3, early_stopping=False, max_iter=8, learning_rate=1e-2)
+        for objective in ("elbo", TotalCorrelation(30.0))
+    )
 
-    assert values[0] > values[1] + 0.05
-    assert values[1] > values[2] > -1e-3
+    assert total_correlation(plain, X) > 0.15
+    assert -1e-3 < total_correlation(paid, X) < 0.05
 
 
 def test_a_weight_of_nothing_is_the_bound():
@@ -221,16 +224,17 @@ def test_a_weight_of_nothing_is_the_bound():
     for objective in (TotalCorrelation(0.0), Discrepancy(0.0), Capacity(weight=0.0)):
         own = fit(objective=objective, max_iter=3, early_stopping=False)
 
-        np.testing.assert_allclose(own.transform(X), usual.transform(X), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(own.transform(X), usual.transform(X), rtol=0, atol=1e-4)
 
 
 def test_the_discrepancy_draws_all_codes_to_the_prior():
     """Where the KL counts little, codes lie where it suits the decoder."""
-    narrow = {"beta": 1e-3, "early_stopping": False, "max_iter": 40}
-    free, held = (fit(objective=Discrepancy(own), **narrow) for own in (0.0, 300.0))
-    spread = [np.abs(np.cov(vae.transform(X).T) - np.eye(2)).max() for vae in (free, held)]
+    settings = {"beta": 0.01, "early_stopping": False, "max_iter": 8, "learning_rate": 1e-2}
+    free = fit(**settings)
+    held = fit(objective=Discrepancy(300.0), **settings)
+    far = [np.abs(np.cov(vae.transform(X).T) - np.eye(2)).max() for vae in (free, held)]
 
-    assert spread[1] < 0.25 < spread[0]
+    assert far[1] < 0.3 < 0.5 < far[0]
 
 
 def test_more_draws_in_training_make_a_smaller_loss():
