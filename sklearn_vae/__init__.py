@@ -14,9 +14,11 @@ if TYPE_CHECKING:
         calibration,
         kl_per_unit,
         score_parts,
+        total_correlation,
         train_validation_gap,
         warn_of_collapse,
     )
+    from sklearn_vae.disentanglement import disentanglement_scores, mutual_information_gap
     from sklearn_vae.imputer import VAEImputer
     from sklearn_vae.likelihoods import (
         Bernoulli,
@@ -29,7 +31,14 @@ if TYPE_CHECKING:
         Spiked,
         StudentT,
     )
-    from sklearn_vae.objectives import IWAE, Trimmed, WarmUp
+    from sklearn_vae.objectives import (
+        IWAE,
+        Capacity,
+        Discrepancy,
+        TotalCorrelation,
+        Trimmed,
+        WarmUp,
+    )
     from sklearn_vae.onnx import to_onnx
     from sklearn_vae.outlier import VAEOutlierDetector
     from sklearn_vae.persistence import load
@@ -51,7 +60,9 @@ __version__ = "0.1.0"
 __all__ = [
     "IWAE",
     "Bernoulli",
+    "Capacity",
     "Categorical",
+    "Discrepancy",
     "ExplanationDisplay",
     "Gaussian",
     "LatentSpaceDisplay",
@@ -67,6 +78,7 @@ __all__ = [
     "Spiked",
     "StandardNormal",
     "StudentT",
+    "TotalCorrelation",
     "TraversalDisplay",
     "Trimmed",
     "VAEDensity",
@@ -78,10 +90,13 @@ __all__ = [
     "WarmUp",
     "active_units",
     "calibration",
+    "disentanglement_scores",
     "kl_per_unit",
     "load",
+    "mutual_information_gap",
     "score_parts",
     "to_onnx",
+    "total_correlation",
     "train_validation_gap",
     "warn_of_collapse",
 ]
@@ -90,7 +105,9 @@ _HOME = {
     "Bernoulli": "sklearn_vae.likelihoods",
     "Gaussian": "sklearn_vae.likelihoods",
     "IWAE": "sklearn_vae.objectives",
+    "Capacity": "sklearn_vae.objectives",
     "Categorical": "sklearn_vae.likelihoods",
+    "Discrepancy": "sklearn_vae.objectives",
     "LogNormal": "sklearn_vae.likelihoods",
     "NegativeBinomial": "sklearn_vae.likelihoods",
     "Ordinal": "sklearn_vae.likelihoods",
@@ -100,6 +117,7 @@ _HOME = {
     "VAEImputer": "sklearn_vae.imputer",
     "MixturePrior": "sklearn_vae.priors",
     "StandardNormal": "sklearn_vae.priors",
+    "TotalCorrelation": "sklearn_vae.objectives",
     "Trimmed": "sklearn_vae.objectives",
     "VAEDensity": "sklearn_vae.density",
     "VAEOutlierDetector": "sklearn_vae.outlier",
@@ -109,9 +127,9 @@ _HOME = {
     "WarmUp": "sklearn_vae.objectives",
     "active_units": "sklearn_vae.diagnostics",
     "calibration": "sklearn_vae.diagnostics",
+    "disentanglement_scores": "sklearn_vae.disentanglement",
     "kl_per_unit": "sklearn_vae.diagnostics",
     "load": "sklearn_vae.persistence",
-    "score_parts": "sklearn_vae.diagnostics",
     "ExplanationDisplay": "sklearn_vae.plotting",
     "LatentSpaceDisplay": "sklearn_vae.plotting",
     "LossCurveDisplay": "sklearn_vae.plotting",
@@ -119,7 +137,10 @@ _HOME = {
     "PITDisplay": "sklearn_vae.plotting",
     "ReconstructionDisplay": "sklearn_vae.plotting",
     "TraversalDisplay": "sklearn_vae.plotting",
+    "mutual_information_gap": "sklearn_vae.disentanglement",
+    "score_parts": "sklearn_vae.diagnostics",
     "to_onnx": "sklearn_vae.onnx",
+    "total_correlation": "sklearn_vae.diagnostics",
     "train_validation_gap": "sklearn_vae.diagnostics",
     "warn_of_collapse": "sklearn_vae.diagnostics",
 }

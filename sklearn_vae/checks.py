@@ -18,7 +18,15 @@ from sklearn_vae.architecture import Architecture
 from sklearn_vae.device import is_out_of_memory
 from sklearn_vae.likelihoods import NAMED
 from sklearn_vae.networks import ACTIVATIONS, NETWORKS, Network, Own, Sides
-from sklearn_vae.objectives import IWAE, OBJECTIVES, Objective, Trimmed
+from sklearn_vae.objectives import (
+    IWAE,
+    OBJECTIVES,
+    Capacity,
+    Discrepancy,
+    Objective,
+    TotalCorrelation,
+    Trimmed,
+)
 from sklearn_vae.priors import PRIORS, MixturePrior, Prior, StandardNormal, VampPrior
 from sklearn_vae.randomness import MOST_DIMS
 
@@ -33,7 +41,9 @@ CONSTRAINTS: dict[str, Any] = {
     ],
     "handle_unknown": [StrOptions({"error", "missing"})],
     "prior": [StrOptions(set(PRIORS)), StandardNormal, MixturePrior, VampPrior],
-    "objective": [StrOptions(set(OBJECTIVES)), IWAE, Trimmed],
+    "objective": [
+        StrOptions(set(OBJECTIVES)), IWAE, Trimmed, TotalCorrelation, Capacity, Discrepancy
+    ],
     "robust": ["boolean"],
     "beta": [Interval(Real, 0, None, closed="left"), callable],
     "free_bits": [Interval(Real, 0, None, closed="left")],
@@ -116,14 +126,17 @@ def objective_of(estimator: Any) -> Objective:
 
 def check_weight_of_kl(estimator: Any) -> None:
     """Refuse to weigh the KL, or to give some of it away, where it is not there to be weighed."""
-    name = type(estimator).__name__
-    if isinstance(objective_of(estimator), IWAE):
+    name, objective = type(estimator).__name__, objective_of(estimator)
+    _check_prior_of_all_codes(estimator, objective)
+    if isinstance(objective, IWAE):
         asked = f"objective={estimator.objective!r}, whose bound has no KL of its own"
         if callable(estimator.beta) or estimator.beta != 1:
             raise ValueError(
                 f"The 'beta' parameter of {name} must be 1 with {asked}. "
                 f"Got {estimator.beta!r} instead."
             )
+    elif isinstance(objective, Capacity):
+        asked = f"objective={estimator.objective!r}, which says itself how much KL there is to be"
     else:
         asked = f"prior={estimator.prior!r}, from which no KL is a sum over latent dimensions"
         if isinstance(prior_of(estimator), StandardNormal):
@@ -132,6 +145,18 @@ def check_weight_of_kl(estimator: Any) -> None:
         raise ValueError(
             f"The 'free_bits' parameter of {name} must be 0 with {asked}. "
             f"Got {estimator.free_bits!r} instead."
+        )
+
+
+def _check_prior_of_all_codes(estimator: Any, objective: Objective) -> None:
+    """Refuse to hold all codes together against a prior that is learned."""
+    if not isinstance(objective, TotalCorrelation | Discrepancy):
+        return
+    if not isinstance(prior_of(estimator), StandardNormal):
+        raise ValueError(
+            f"The 'prior' parameter of {type(estimator).__name__} must be 'normal' with "
+            f"objective={estimator.objective!r}, which asks that all codes together have "
+            f"independent dimensions. Got {estimator.prior!r} instead."
         )
 
 

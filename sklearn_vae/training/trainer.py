@@ -157,6 +157,7 @@ class Trainer(NeuralNet):
             self.optimizer_.load_state_dict(moments)
         model, plans = self.module_, self.plans
         self.train_, self.valid_ = train, valid
+        self.criterion_.n_rows = len(train)
         self.members_ = np.arange(len(plans))
         self.outcomes_: dict[int, Outcome] = {}
         self.records_: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
@@ -217,13 +218,14 @@ class Trainer(NeuralNet):
         self.records_.append((self.members_, {}))
         self._record("beta", self.beta_)
         self._record("learning_rate", self.optimizer_.rates())
-        loss = self._record_losses("", self._train_once(train), train.offset)
+        with self.criterion_.in_iteration(self._iteration, self._last) as changing:
+            loss = self._record_losses("", self._train_once(train), train.offset)
         current = self._take_average()
         val_loss = None
         if valid is not None:
             val_loss = self._record_losses("val_", self.validate(valid), valid.offset)
         loss = np.where(self._is_near(loss, val_loss), loss, np.nan)
-        warming_up = self.beta_ != self.final_beta_
+        warming_up = changing | (self.beta_ != self.final_beta_)
         ended = course.advance(loss, val_loss, model.flat, warming_up=warming_up)
         self._leave_average(current, ended | course.diverged)
         self.optimizer_.restart(ended & ~course.done)
@@ -283,6 +285,7 @@ class Trainer(NeuralNet):
         self._seed_of = torch.tensor([self._seeds.index(seed) for seed in seeds])
         self._schedules = [plan.beta for plan in own]
         self.final_beta_ = np.array([plan.beta(plan.max_iter - 1) for plan in own])
+        self._last = np.array([plan.first_iteration + plan.max_iter - 1 for plan in own])
         self._mask = self.module_.mask
         forget = np.array([[1 - plan.averaging] for plan in own])
         self._forget = torch.as_tensor(forget).to(self.module_.flat)  # (M, 1)
@@ -384,11 +387,18 @@ class Trainer(NeuralNet):
         draws, beta = torch.as_tensor(noise).to(flat), torch.as_tensor(self.final_beta_).to(flat)
         total = np.zeros((len(REPORTED), len(flat)))
         at_a_time = validation_rows(n_draws, self.module_.architecture.widest)
-        for rows in torch.arange(n_rows, device=flat.device).split(at_a_time):
+        for rows in self._chunks(torch.arange(n_rows, device=flat.device), at_a_time):
             x, weight = valid.take(rows.expand(len(flat), -1))
             terms = self.criterion_(self.module_, x, weight, draws, beta)
             total += terms.reported().cpu().numpy() * (len(rows) / n_rows)
         return total
+
+    def _chunks(self, rows: Tensor, at_a_time: int) -> Sequence[Tensor]:
+        """Divide rows into chunks, each from all of the table if the objective compares rows."""
+        if not self.criterion_.compares_rows:
+            return rows.split(at_a_time)
+        n_chunks = -(-len(rows) // at_a_time)
+        return [rows[first::n_chunks] for first in range(n_chunks)]
 
     @torch.no_grad()
     def _train_once(self, train: Table) -> np.ndarray:
@@ -455,7 +465,8 @@ class Trainer(NeuralNet):
     @property
     def _margin(self) -> float:
         """How far above its start a loss may rise before it counts as diverged."""
-        return DIVERGED + DIVERGED_PER_COLUMN * self.module_.architecture.n_columns
+        per_column = DIVERGED_PER_COLUMN * self.module_.architecture.n_columns
+        return DIVERGED + per_column + self.criterion_.headroom
 
     def _goes_on(self, train: Table, valid: Table | None) -> bool:
         """Tell the callbacks that an iteration is over, and whether none wants to stop."""

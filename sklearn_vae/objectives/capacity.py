@@ -1,0 +1,111 @@
+"""A KL that is held at so many nats, of which there are more and more."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from numbers import Integral
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sklearn_vae.model import VAE
+from sklearn_vae.objectives.augmented import AugmentedELBO, check_number
+
+
+class CapacityELBO(AugmentedELBO):
+    """Negative evidence lower bound plus a weight times the KL's distance from a capacity.
+
+    Parameters
+    ----------
+    weight, nats, n_iter : float, float, int
+        As for :class:`Capacity`.
+    prior_rows : float or Tensor of shape (M,), default=0.0
+        As for :class:`ELBO`.
+    """
+
+    def __init__(self, weight: float, nats: float, n_iter: int, prior_rows: float | Tensor = 0.0):
+        super().__init__(weight, 0.0, prior_rows)
+        self.nats, self.n_iter = nats, n_iter
+        # a KL at the final capacity is farther from no earlier one than this
+        self.headroom = weight * nats
+        self._grown: np.ndarray = np.ones(1)  # shares of the capacity that are there: (M or 1,)
+
+    @contextmanager
+    def in_iteration(self, iteration: int, last: np.ndarray) -> Iterator[np.ndarray | bool]:
+        """Have the capacity of one iteration; the last one at the latest has all of it."""
+        self._grown = np.minimum((iteration + 1) / np.minimum(self.n_iter, last + 1), 1.0)
+        try:
+            yield self._grown < 1
+        finally:
+            self._grown = np.ones(1)
+
+    def term(
+        self, model: VAE, seen: Tensor, weight: Tensor | None, noise: Tensor, kl_loss: Tensor
+    ) -> Tensor:
+        """Distance in nats of the batch's KL from the capacity: (M,)."""
+        return (kl_loss - self.nats * torch.as_tensor(self._grown).to(kl_loss)).abs()
+
+
+@dataclass(frozen=True)
+class Capacity:
+    r"""The bound minus a weight times the distance of the KL from a capacity that grows.
+
+    .. math::
+        E_{q(z|x)}[\log p(x|z)] - \beta \, KL(q(z|x) \,\|\, p(z))
+        - w \, \bigl| KL(q(z|x) \,\|\, p(z)) - C_t \bigr|
+
+    The KL is that of a batch on average, and the capacity C grows in a straight line. At
+    first a code can say little and says what pays most; what pays less is added as the
+    capacity allows, often in dimensions of its own [1]_. The paper's objective is
+    ``beta=0`` with its gamma as the weight; where the KL is at the capacity, the term of
+    ``beta`` is a constant anyway.
+
+    Parameters
+    ----------
+    nats : float, default=10.0
+        Where the capacity ends. Less than the KL of a plain fit (``kl_loss`` in its
+        history) holds codes back, more makes them say what does not pay.
+    weight : float, default=30.0
+        What a nat of distance counts. It must be more than a nat of KL is worth to the
+        reconstruction, or the KL stays below the capacity.
+    n_iter : int, default=20
+        Iterations until the capacity is there; the first one has nats / n_iter. Training
+        of fewer iterations gets there in its last one.
+
+    Raises
+    ------
+    ValueError
+        If ``nats`` or ``weight`` is not a finite number >= 0, or ``n_iter`` not an
+        integer >= 1.
+
+    References
+    ----------
+    .. [1] C. P. Burgess et al., "Understanding Disentangling in beta-VAE",
+       arXiv:1804.03599, 2018.
+
+    Examples
+    --------
+    >>> from sklearn_vae import Capacity
+    >>> Capacity(nats=5.0)
+    Capacity(nats=5.0, weight=30.0, n_iter=20)
+    """
+
+    nats: float = 10.0
+    weight: float = 30.0
+    n_iter: int = 20
+    n_draws: int = field(default=1, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        check_number(self, "nats", self.nats)
+        check_number(self, "weight", self.weight)
+        is_number = isinstance(self.n_iter, Integral) and not isinstance(self.n_iter, bool)
+        if not is_number or self.n_iter < 1:
+            raise ValueError(
+                f"The 'n_iter' parameter of Capacity must be an integer >= 1. "
+                f"Got {self.n_iter!r} instead."
+            )
+
+    def loss(self, free_bits: float | Tensor, prior_rows: float | Tensor) -> CapacityELBO:
+        """Make the loss, for numbers that each member has; it has no free bits."""
+        return CapacityELBO(self.weight, self.nats, self.n_iter, prior_rows)

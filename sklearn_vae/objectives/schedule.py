@@ -1,0 +1,91 @@
+"""The weight of the KL by iteration."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+Schedule = Callable[[int], float]
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """Weight of the KL that rises in a straight line and then stays.
+
+    Parameters
+    ----------
+    beta : float, default=1.0
+        Where it ends.
+    n_iter : int, default=10
+        Iterations until it gets there; the first one starts at beta / n_iter. Training
+        of fewer iterations does not get there. The single iteration of a small table
+        (``early_stopping="auto"``) has the weight of iteration ``max_iter``.
+
+    Examples
+    --------
+    >>> from sklearn_vae import WarmUp
+    >>> [WarmUp(beta=2.0, n_iter=4)(iteration) for iteration in range(6)]
+    [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
+
+    References
+    ----------
+    .. [1] S. R. Bowman et al., "Generating Sentences from a Continuous Space",
+       CoNLL 2016.
+    """
+
+    beta: float = 1.0
+    n_iter: int = 10
+
+    def __post_init__(self) -> None:
+        if not is_weight(self.beta):
+            raise ValueError(
+                f"The 'beta' parameter of WarmUp must be a finite number >= 0. "
+                f"Got {self.beta!r} instead."
+            )
+        if not isinstance(self.n_iter, Integral) or self.n_iter < 1:
+            raise ValueError(
+                f"The 'n_iter' parameter of WarmUp must be an integer >= 1. "
+                f"Got {self.n_iter!r} instead."
+            )
+
+    def __call__(self, iteration: int) -> float:
+        """Weight in the iteration of this number, counted from 0."""
+        return self.beta * min((iteration + 1) / self.n_iter, 1.0)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Weight of the KL that stays what it is."""
+
+    beta: float
+
+    def __call__(self, iteration: int) -> float:
+        """Weight in the iteration of this number, counted from 0."""
+        return self.beta
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A user's schedule, whose every value is looked at before it is used."""
+
+    schedule: Callable[[int], Any]
+
+    def __call__(self, iteration: int) -> float:
+        """Weight in the iteration of this number, counted from 0."""
+        asked = (
+            f"The 'beta' parameter must be a finite number >= 0, or a function of the iteration "
+            f"that gives one. Got {self.schedule!r}, which"
+        )
+        try:
+            beta = self.schedule(iteration)
+        except TypeError as error:
+            raise ValueError(f"{asked} failed in iteration {iteration}: {error}") from error
+        if not is_weight(beta):
+            raise ValueError(f"{asked} gave {beta!r} in iteration {iteration}.")
+        return float(beta)
+
+
+def is_weight(value: Any) -> bool:
+    """Whether a value can weigh the KL."""
+    return isinstance(value, Real) and 0 <= float(value) < math.inf
