@@ -4,8 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Size = tuple[float, float]
+# Names of columns have room side by side if they are short, slanted if they are few.
+LONGEST_LEVEL, MOST_SLANTED, MOST_NAMED = 4, 20, 40
 
 
 def check_matplotlib(display: type) -> None:
@@ -19,14 +22,17 @@ def check_matplotlib(display: type) -> None:
         ) from error
 
 
-def axes_for(display: object, ax: "Axes | None", size: Size | None = None) -> "Axes":
-    """The axes that were given, or those of a new figure of ``size`` inches."""
+def new_figure(display: object, size: Size) -> "Figure":
+    """Make an empty figure of pyplot's, of so many inches."""
     check_matplotlib(type(display))
     from matplotlib import pyplot as plt
 
-    if ax is None:
-        return plt.figure(figsize=size, layout="constrained").add_subplot()
-    return check_axes(ax)
+    return plt.figure(figsize=size, layout="constrained")
+
+
+def axes_for(display: object, ax: "Axes | None", size: Size) -> "Axes":
+    """Give the axes that were given, or those of a new figure of ``size`` inches."""
+    return new_figure(display, size).add_subplot() if ax is None else check_axes(ax)
 
 
 def check_axes(ax: Any) -> "Axes":
@@ -40,14 +46,12 @@ def check_axes(ax: Any) -> "Axes":
 
 def name_columns(ax: "Axes", names: list[str]) -> None:
     """Write columns' names below the axes, where there is room for them."""
-    most_named, longest_level = 40, 4
-    if len(names) > most_named:
+    if len(names) > MOST_NAMED:
         ax.set_xlabel("column")
         return
-    is_level = sum(map(len, names)) <= longest_level * len(names)
     ax.set_xticks(range(len(names)), names)
-    if not is_level:
-        ax.tick_params("x", rotation=45 if len(names) <= most_named / 2 else 90)
+    if len(names) > MOST_SLANTED:
+        ax.tick_params("x", rotation=90)
+    elif max(map(len, names)) > LONGEST_LEVEL:
         for label in ax.get_xticklabels():
-            label.set_horizontalalignment("right" if len(names) <= most_named / 2 else "center")
-            label.set_rotation_mode("anchor" if len(names) <= most_named / 2 else "default")
+            label.set(rotation=45, horizontalalignment="right", rotation_mode="anchor")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from sklearn_vae.plotting.canvas import axes_for, check_axes, check_matplotlib
+from sklearn_vae.plotting.canvas import check_axes, check_matplotlib, new_figure
 from sklearn_vae.plotting.subject import last_step
 
 if TYPE_CHECKING:
@@ -197,9 +197,7 @@ class LossCurveDisplay:
     def _panels(self, ax: Any, n_terms: int) -> np.ndarray:
         """The axes of each term, as an array of objects."""
         if ax is None:
-            first = axes_for(self, None, (WIDTH * n_terms, HEIGHT))
-            figure = first.figure
-            figure.clear()
+            figure = new_figure(self, (WIDTH * n_terms, HEIGHT))
             return figure.subplots(1, n_terms, squeeze=False)[0]
         given = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
         if len(given) not in (1, n_terms):
@@ -207,7 +205,6 @@ class LossCurveDisplay:
                 f"ax must be one pair of axes or {n_terms}, one for each term. "
                 f"Got {len(given)} instead."
             )
-        check_matplotlib(type(self))
         return np.array([check_axes(own) for own in np.resize(given, n_terms)], dtype=object)
 
     def _draw(self, ax: "Axes", term: str, together: bool, style: dict[str, Any]) -> None:
@@ -236,5 +233,5 @@ class LossCurveDisplay:
             ax.axvline(at, color="0.5", linewidth=0.8, linestyle=":")
             look: dict[str, Any] = {"color": "0.4", "size": "small", "ha": "right", "va": "bottom"}
             ax.text(1.0, 1.0, "refit on all rows", transform=ax.transAxes, **look)
-        if ax is self.axes_[0] and len(self.lines_) > 1:
+        if ax is self.axes_[-1] and len(self.lines_) > 1:
             ax.legend(frameon=False, fontsize="small")
