@@ -187,6 +187,7 @@ def test_every_format_has_its_golden_files():
 def test_every_public_value_has_a_plain_form():
     """A likelihood, prior or objective that comes later is on the list, or this fails."""
     values = [name for name in sklearn_vae.__all__ if not name[0].islower()]
+    values = [name for name in values if not name.endswith("Display")]  # pictures are not kept
     estimators = {name for name in values if name.startswith("VAE")}
 
     assert estimators - {"VAESearchCV"} == ESTIMATORS.keys()
