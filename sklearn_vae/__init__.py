@@ -13,9 +13,11 @@ if TYPE_CHECKING:
         active_units,
         calibration,
         kl_per_unit,
+        total_correlation,
         train_validation_gap,
         warn_of_collapse,
     )
+    from sklearn_vae.disentanglement import disentanglement_scores, mutual_information_gap
     from sklearn_vae.imputer import VAEImputer
     from sklearn_vae.likelihoods import (
         Bernoulli,
@@ -71,9 +73,12 @@ __all__ = [
     "WarmUp",
     "active_units",
     "calibration",
+    "disentanglement_scores",
     "kl_per_unit",
     "load",
+    "mutual_information_gap",
     "to_onnx",
+    "total_correlation",
     "train_validation_gap",
     "warn_of_collapse",
 ]
@@ -104,9 +109,12 @@ _HOME = {
     "WarmUp": "sklearn_vae.objectives",
     "active_units": "sklearn_vae.diagnostics",
     "calibration": "sklearn_vae.diagnostics",
+    "disentanglement_scores": "sklearn_vae.disentanglement",
     "kl_per_unit": "sklearn_vae.diagnostics",
     "load": "sklearn_vae.persistence",
+    "mutual_information_gap": "sklearn_vae.disentanglement",
     "to_onnx": "sklearn_vae.onnx",
+    "total_correlation": "sklearn_vae.diagnostics",
     "train_validation_gap": "sklearn_vae.diagnostics",
     "warn_of_collapse": "sklearn_vae.diagnostics",
 }

@@ -160,6 +160,22 @@ class FittedVAE:
         """KL of q(z|x) from the standard normal in nats: (n, n_features) -> (n, l)."""
         return self._map(X, lambda model, x: model.posterior.kl(model.encode(x))[0], n_members=1)
 
+    def draws(self, X: np.ndarray, n_draws: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Codes drawn from q(z|x), and its location and log-scale: (K, n, l), (n, l), (n, l).
+
+        Every row has points of its own: all draws together are as even as they can be.
+        """
+        both = self._map(
+            X,
+            lambda model, x: torch.cat(model.posterior.split(model.encode(x)), -1)[0],
+            n_members=1,
+        )
+        loc, log_scale = np.split(both.astype(np.float64), 2, axis=1)
+        points = sobol_normal(
+            n_draws * len(loc), loc.shape[1], stream_seed(self.seed, Stream.SCORE)
+        )
+        return loc + np.exp(log_scale) * points.reshape(n_draws, *loc.shape), loc, log_scale
+
     def decode(self, z: np.ndarray) -> np.ndarray:
         """Rows that codes stand for: (n, l) -> (n, n_features)."""
         model = self.module(z.dtype, n_members=1)

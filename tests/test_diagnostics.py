@@ -15,6 +15,7 @@ from sklearn_vae import (
     active_units,
     calibration,
     kl_per_unit,
+    total_correlation,
     train_validation_gap,
     warn_of_collapse,
 )
@@ -52,6 +53,34 @@ def test_the_kl_of_probabilistic_pca_is_known(linear):
     expected = 0.5 * np.log(variances[:2] / variances[2:].mean())
 
     np.testing.assert_allclose(kl_per_unit(vae, X), expected, rtol=1e-4)
+
+
+def test_the_total_correlation_of_normal_codes_is_known(linear):
+    """Codes of normal rows plus the posterior's noise are normal: -1/2 log det correlations."""
+    X, _, vae = linear
+    Z = (X - X.mean(axis=0)) / X.std(axis=0)
+    variances = np.linalg.eigvalsh(np.cov(Z, rowvar=False, ddof=0))[::-1]
+    noise = variances[2:].mean() / variances[:2]  # posterior variances
+    rng = np.random.default_rng(3)
+    turned = X.mean(axis=0) + 0.5 * rng.normal(size=(1500, 6)) @ rng.normal(size=(6, 6))
+    for rows, about in [(X, 0.02), (turned, 0.03)]:
+        covariance = np.cov(vae.transform(rows), rowvar=False) + np.diag(noise)
+        scale = np.sqrt(np.diag(covariance))
+        expected = -0.5 * np.log(np.linalg.det(covariance / np.outer(scale, scale)))
+
+        assert total_correlation(vae, rows) == pytest.approx(expected, abs=about)
+    assert expected > 0.1
+
+
+def test_total_correlation_is_one_number_however_rows_are_divided(linear, monkeypatch):
+    """Few rows at a time or all at once."""
+    X, _, vae = linear
+    expected = total_correlation(vae, X[:100], n_draws=3)
+    monkeypatch.setattr("sklearn_vae.diagnostics.PAIRS", 1000)
+
+    assert total_correlation(vae, X[:100], n_draws=3) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="n_draws"):
+        total_correlation(vae, X, n_draws=0)
 
 
 def test_silent_units_are_not_counted():
@@ -176,7 +205,15 @@ def test_wrong_arguments_are_refused(argument, error, linear):
 
 
 @pytest.mark.parametrize(
-    "diagnosis", [kl_per_unit, active_units, train_validation_gap, warn_of_collapse, calibration]
+    "diagnosis",
+    [
+        kl_per_unit,
+        active_units,
+        total_correlation,
+        train_validation_gap,
+        warn_of_collapse,
+        calibration,
+    ],
 )
 def test_an_estimator_that_is_not_fitted_is_refused(diagnosis):
     """Before anything is computed."""

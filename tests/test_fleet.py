@@ -9,7 +9,16 @@ import torch
 
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.model import Architecture
-from sklearn_vae.objectives import IWAE, OBJECTIVES, Constant, Trimmed, WarmUp
+from sklearn_vae.objectives import (
+    IWAE,
+    OBJECTIVES,
+    Capacity,
+    Constant,
+    Discrepancy,
+    TotalCorrelation,
+    Trimmed,
+    WarmUp,
+)
 from sklearn_vae.priors import PRIORS, MixturePrior, VampPrior
 from sklearn_vae.training import Fit, Plan, Run, Table, fit_all, fleet
 from sklearn_vae.training.fleet import fleets_of, memory_of
@@ -105,6 +114,9 @@ def test_a_member_of_a_fleet_is_what_it_would_be_alone(batch_size, weighted):
         (MixturePrior(3), IWAE(5, doubly_reparameterized=False)),
         (VampPrior(4), IWAE(2)),
         (PRIORS["normal"], Trimmed(0.3)),
+        (PRIORS["normal"], TotalCorrelation()),
+        (PRIORS["normal"], Capacity(2.0, n_iter=4)),
+        (PRIORS["normal"], Discrepancy()),
     ],
     ids=repr,
 )

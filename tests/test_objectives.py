@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
+from scipy.integrate import quad
 from sklearn.decomposition import PCA
 from torch.distributions import Normal, kl_divergence
 
@@ -12,12 +14,19 @@ from sklearn_vae.objectives import (
     IWAE,
     OBJECTIVES,
     REPORTED,
+    Capacity,
     Checked,
     Constant,
+    Discrepancy,
     ImportanceWeighted,
+    TotalCorrelation,
     Trimmed,
     WarmUp,
+    aggregate,
 )
+from sklearn_vae.objectives.aggregate import Aggregate
+from sklearn_vae.objectives.discrepancy import KERNELS, discrepancy
+from sklearn_vae.objectives.total_correlation import total_correlation
 from sklearn_vae.randomness import sobol_normal
 
 
@@ -95,6 +104,9 @@ def test_free_bits_push_nothing_below_the_threshold(model, x):
         ELBO(free_bits=0.3, prior_rows=2.0),
         ImportanceWeighted(3, prior_rows=2.0),
         ImportanceWeighted(1, doubly_reparameterized=False),
+        TotalCorrelation(2.0).loss(0.1, 2.0),
+        Discrepancy().loss(0.0, 2.0),
+        Capacity(1.0).loss(0.0, 2.0),
     ],
 )
 def test_a_weight_is_a_number_of_copies(objective, model, x, rng):
@@ -426,3 +438,257 @@ def test_the_encoder_sees_what_it_is_shown(model, x):
     loc, raw = model.encode(shown).chunk(2, dim=-1)
     z = loc[:, None] + (12 * torch.tanh(raw / 12)).exp()[:, None] * shared_noise()
     torch.testing.assert_close(weights.z, z)
+
+
+# -- all codes together ------------------------------------------------------------------
+
+
+def posteriors(n_rows, n_components, n_draws=2, scale=0.6, seed=0, loadings=None):
+    """Draws, locations and log-scales of one member's posteriors, about correlated places."""
+    rng = np.random.default_rng(seed)
+    loadings = rng.normal(size=(n_components, n_components)) if loadings is None else loadings
+    loc = rng.normal(size=(n_rows, n_components)) @ loadings
+    scales = scale * np.exp(0.3 * rng.normal(size=loc.shape)) if seed else np.full_like(loc, scale)
+    z = loc + scales * rng.normal(size=(n_draws, *loc.shape))
+    return z, loc, scales
+
+
+def as_aggregate(z, loc, scales, count=None, n_rows=None):
+    count = np.ones(len(loc)) if count is None else count
+    parts = [torch.as_tensor(part)[None] for part in (z, loc, np.log(scales), count)]
+    return Aggregate(*parts, n_rows or len(loc))
+
+
+def shares_by_hand(count, n_rows):
+    """What the posterior of row j is of q(z) at draws of row i: (B, B)."""
+    total, found = count.sum(), np.empty((len(count), len(count)))
+    for i, j in np.ndindex(found.shape):
+        own = count[i] / n_rows
+        found[i, j] = own if i == j else (1 - own) * count[j] / (total - count[i])
+    return found
+
+
+@pytest.mark.parametrize("n_rows", [7, 50])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_total_correlation_is_that_of_the_mixture_of_posteriors(weighted, n_rows):
+    """Density by density, from scipy; a row's own posterior has its share in the whole table."""
+    z, loc, scales = posteriors(7, 3, seed=1)
+    count = np.array([1, 2, 1, 0.5, 0.5, 1, 1]) if weighted else np.ones(7)
+    shares, expected = shares_by_hand(count, n_rows), 0.0
+    for (k, i), _ in np.ndenumerate(z[..., 0]):
+        by_dimension = stats.norm(loc, scales).pdf(z[k, i])  # (7, 3)
+        joint = shares[i] @ by_dimension.prod(axis=1)
+        ratio = np.log(joint / np.prod(shares[i] @ by_dimension))
+        expected += ratio * count[i] / count.sum() / len(z)
+    found = total_correlation(as_aggregate(z, loc, scales, count, n_rows))
+
+    assert found.item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_total_correlation_of_normal_codes_is_known():
+    """A normal q(z), of posteriors about normal places: -1/2 log det of its correlations."""
+    loadings = np.array([[0.8, 0.6], [0.0, 1.0]])
+    covariance = loadings.T @ loadings + 0.25 * np.eye(2)
+    scale = np.sqrt(np.diag(covariance))
+    expected = -0.5 * np.log(np.linalg.det(covariance / np.outer(scale, scale)))
+    z, loc, scales = posteriors(2000, 2, 1, 0.5, loadings=loadings)
+    whole = total_correlation(as_aggregate(z, loc, scales)).item()
+    batches = [
+        total_correlation(as_aggregate(z[:, own], loc[own], scales[own], n_rows=len(loc))).item()
+        for own in np.split(np.arange(2000), 10)
+    ]
+
+    assert expected > 0.08
+    assert whole == pytest.approx(expected, abs=0.02)
+    assert np.mean(batches) == pytest.approx(expected, abs=0.02)
+
+
+def kernel(a, b, per_dimension):
+    """Of each pair of places: (n, l), (m, l) -> (n, m)."""
+    squared = ((a[:, None] - b) ** 2).sum(-1)
+    return np.exp(-0.5 * squared / (per_dimension * a.shape[1]))
+
+
+def kernel_with_the_prior(place, width, spread=0.0):
+    """Mean of exp(-(a - b)^2 / (2 width)) over b ~ N(0, 1) and a ~ N(place, spread^2)."""
+    both = stats.norm(place, np.hypot(1.0, spread)).pdf  # of their difference
+    return quad(lambda a: np.exp(-0.5 * a**2 / width) * both(a), -15, 15)[0]
+
+
+def test_discrepancy_of_points_is_that_of_the_kernels():
+    """Pair by pair, and integrals over the prior by quadrature; posteriors are all but points."""
+    points, expected = np.random.default_rng(0).normal(size=(6, 2)) + 0.5, 0.0
+    for own in KERNELS:
+        across = [[kernel_with_the_prior(a, 2 * own) for a in point] for point in points]
+        within = kernel_with_the_prior(0.0, 2 * own, 1.0) ** 2
+        among = kernel(points, points, own)
+        expected += among.mean() - 2 * np.prod(across, axis=1).mean() + within
+    narrow = np.full_like(points, 1e-6)
+    found = discrepancy(as_aggregate(points[None], points, narrow), torch.ones(1, 2).double())
+
+    assert found.item() == pytest.approx(expected / len(KERNELS), rel=1e-5)
+
+
+def test_wide_posteriors_are_what_points_drawn_from_them_tend_to():
+    """One side of the pairs is integrated, and so is the prior."""
+    z, loc, scales = posteriors(5, 2, 1024, seed=3)
+    exact = discrepancy(as_aggregate(z, loc, scales), torch.ones(1, 2).double()).item()
+    rng, drawn = np.random.default_rng(1), 0.0
+    one, other = (
+        (loc[:, None] + scales[:, None] * rng.normal(size=(5, 200, 2))).reshape(-1, 2)
+        for _ in range(2)
+    )
+    prior, also = rng.normal(size=(2, 1000, 2))
+    for own in KERNELS:
+        pairs = (one, other), (one, prior), (other, also), (prior, also)
+        among, across, too, within = (kernel(*pair, own).mean() for pair in pairs)
+        drawn += (among - across - too + within) / len(KERNELS)
+
+    assert drawn > 0.1
+    assert exact == pytest.approx(drawn, abs=0.03)
+
+
+def test_there_is_no_discrepancy_where_codes_lie_as_the_prior_does():
+    """Whether each row's posterior is the prior, or all rows' are narrow and spread like it."""
+    rng = np.random.default_rng(0)
+    zeros, ones = np.zeros((64, 3)), np.ones((64, 3))
+    has = torch.ones(1, 3).double()
+    silent = discrepancy(as_aggregate(rng.normal(size=(256, 64, 3)), zeros, ones), has)
+    places = np.asarray(sobol_normal(1024, 3, 0))
+    spread = discrepancy(as_aggregate(places[None], places, np.full_like(places, 0.01)), has)
+    beside = discrepancy(as_aggregate(places[None] + 1, places + 1, np.ones_like(places)), has)
+
+    assert abs(silent.item()) < 2e-3
+    assert abs(spread.item()) < 2e-3
+    assert beside.item() > 0.1
+
+
+@pytest.mark.parametrize("measure", ["total_correlation", "discrepancy"])
+def test_a_large_batch_is_divided_into_parts_as_mixed_as_it_is(measure, model, x, monkeypatch):
+    """Rows in turn, so that a sorted table's parts are like it; each part counts by its rows."""
+    weight = torch.linspace(0.5, 1.5, 80).double()[None]
+    noise = shared_noise()
+    q = Aggregate.of(model, x, weight, noise, 400)
+    monkeypatch.setattr(aggregate, "PAIRS", 3 * 30**2)
+    groups = list(q.groups())
+    compute = {
+        "total_correlation": total_correlation,
+        "discrepancy": lambda own: discrepancy(own, torch.ones(1, 2).double()),
+    }[measure]
+    objective = {"total_correlation": TotalCorrelation, "discrepancy": Discrepancy}[measure](2.0)
+    loss = objective.loss(0.0, 0.0)
+    loss.n_rows = 400
+    terms = loss(model, x, weight, noise, 1.0)
+    expected = sum(
+        compute(Aggregate.of(model, x[:, own::3], weight[:, own::3], noise, 400))
+        * weight[:, own::3].sum(1)
+        for own in range(3)
+    )
+
+    assert [own.loc.shape[1] for own, _ in groups] == [27, 27, 26]
+    bound = terms.reconstruction_loss + terms.kl_loss
+    torch.testing.assert_close(terms.loss - bound, 2.0 * expected / weight.sum())
+
+
+def test_rows_that_count_nothing_make_no_nan(model, x):
+    """A batch of them may be drawn."""
+    for objective in (TotalCorrelation(), Discrepancy()):
+        loss = objective.loss(0.0, 0.0)
+        terms = loss(model, x[:, :5], torch.zeros(1, 5).double(), shared_noise(), 1.0)
+
+        assert terms.loss.isfinite().all()
+        assert loss(model, x[:, :1], None, shared_noise(), 1.0).loss.isfinite().all()
+
+
+@pytest.mark.parametrize("objective", [TotalCorrelation(3.0), Discrepancy(), Capacity(9.0)])
+def test_what_is_added_to_the_bound_reaches_the_encoder_alone(objective, model, x):
+    """It asks something of the codes; decoder and scales hear the bound only."""
+    found = []
+    for own in (objective, OBJECTIVES["elbo"]):
+        model.flat_grad.zero_()
+        terms = own.loss(0.0, 0.5)(model, x, None, shared_noise(), 1.0)
+        terms.to_minimise.sum().backward()
+        found.append((terms, model.flat_grad[0].clone()))
+    (terms, ours), (bound, plain) = found
+    encoder = slice(encoders_share(model))
+
+    torch.testing.assert_close(ours[encoder.stop :], plain[encoder.stop :])
+    assert not torch.allclose(ours[encoder], plain[encoder])
+    torch.testing.assert_close(terms.reconstruction_loss, bound.reconstruction_loss)
+    torch.testing.assert_close(terms.kl_loss, bound.kl_loss)
+    torch.testing.assert_close(terms.penalty, bound.penalty)
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0])
+def test_a_capacity_is_what_the_kl_is_held_at(beta, model, x):
+    """Burgess's loss is beta = 0; the distance counts on both sides."""
+    kl = kl_by_torch(model, x).sum(-1).mean(1)
+    reconstruction = reconstruction_by_torch(model, x, shared_noise())
+    for nats in (0.5 * kl.item(), 2.0 * kl.item()):
+        terms = Capacity(nats, weight=7.0).loss(0.0, 0.0)(model, x, None, shared_noise(), beta)
+
+        torch.testing.assert_close(terms.loss, reconstruction + beta * kl + 7.0 * (kl - nats).abs())
+
+
+def test_a_capacity_grows_in_a_straight_line_and_is_whole_outside_of_training(model, x):
+    """By the iteration; a member with fewer iterations has all of it in its last one."""
+    loss = Capacity(4.0, weight=1.0, n_iter=5).loss(0.0, 0.0)
+    kl = kl_by_torch(model, x).sum(-1).mean(1)
+    expected = np.interp(np.arange(1, 9), [0, 5], [0, 4.0])
+
+    def added():
+        return loss.term(model, x, None, shared_noise(), kl).detach().numpy()
+
+    whole = added()
+    for iteration, nats in enumerate(expected):
+        with loss.in_iteration(iteration, np.array([200, 1])) as changing:
+            short = min(iteration + 1, 2) * 2.0
+            np.testing.assert_allclose(added(), abs(kl.item() - np.array([nats, short])))
+            assert changing.tolist() == [iteration < 4, iteration < 1]
+        np.testing.assert_array_equal(added(), whole)
+    np.testing.assert_allclose(whole, abs(kl.item() - 4.0))
+
+
+@pytest.mark.parametrize("value", [TotalCorrelation, Discrepancy, Capacity])
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf"), True, "much", None])
+def test_what_is_no_weight_of_a_term_is_refused(value, weight):
+    """When the objective is made, by name."""
+    with pytest.raises(ValueError, match=f"'weight' parameter of {value.__name__} must be") as e:
+        value(weight=weight)
+
+    assert f"Got {weight!r} instead" in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"), [("nats", -1.0), ("nats", None), ("n_iter", 0), ("n_iter", 2.5)]
+)
+def test_what_is_no_capacity_is_refused(name, given):
+    """Nor is what is no length of its growth taken."""
+    with pytest.raises(ValueError, match=f"'{name}' parameter of Capacity must be") as e:
+        Capacity(**{name: given})
+
+    assert f"Got {given!r} instead" in str(e.value)
+
+
+def test_terms_are_values():
+    """They are estimators' parameters: compared, cloned, printed and pickled."""
+    assert TotalCorrelation(5.0) == OBJECTIVES["tc"] != TotalCorrelation(1.0)
+    assert Capacity() == OBJECTIVES["capacity"] != Capacity(3.0)
+    assert repr(Discrepancy()) == repr(OBJECTIVES["mmd"]) == "Discrepancy(weight=100.0)"
+
+
+@pytest.mark.parametrize("objective", ["tc", "mmd", TotalCorrelation(1.0), Discrepancy()])
+@pytest.mark.parametrize("prior", ["mixture", "vamp"])
+def test_all_codes_together_are_compared_with_the_standard_normal_only(objective, prior):
+    """A learned prior may have dimensions that depend on each other."""
+    with pytest.raises(ValueError, match=r"'prior' parameter .* must be 'normal'") as e:
+        VAETransformer(objective=objective, prior=prior).fit(np.zeros((9, 2)))
+
+    assert f"objective={objective!r}" in str(e.value)
+    assert f"Got {prior!r} instead" in str(e.value)
+
+
+def test_a_capacity_has_no_free_bits():
+    """Both say how much KL there may be."""
+    with pytest.raises(ValueError, match=r"'free_bits' parameter .* with objective='capacity'"):
+        VAETransformer(objective="capacity", free_bits=0.1).fit(np.zeros((9, 2)))

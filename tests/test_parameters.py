@@ -5,7 +5,18 @@ import pytest
 from sklearn.utils._param_validation import InvalidParameterError
 from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
 
-from sklearn_vae import IWAE, Bernoulli, Gaussian, MixturePrior, VAETransformer, WarmUp
+from sklearn_vae import (
+    IWAE,
+    Bernoulli,
+    Capacity,
+    Discrepancy,
+    Gaussian,
+    MixturePrior,
+    TotalCorrelation,
+    VAETransformer,
+    WarmUp,
+    total_correlation,
+)
 
 
 def bent_rows(n=400, seed=0):
@@ -147,6 +158,85 @@ def test_the_loss_is_the_sum_of_its_parts_whatever_is_learned(other):
             assert row[f"{prefix}loss"] == pytest.approx(parts, abs=1e-4)
 
 
+@pytest.mark.parametrize("beta", [1.0, 0.3])
+def test_a_capacity_shows_in_the_history(beta):
+    """loss is the bound's and the weighted distance; validation has the final capacity."""
+    asked = Capacity(1.5, weight=10.0, n_iter=4)
+    history = fit(objective=asked, beta=beta, max_iter=6, refit=False).history_
+
+    for iteration, row in enumerate(history):
+        for prefix, nats in [("", min((iteration + 1) / 4, 1) * 1.5), ("val_", 1.5)]:
+            added = row[f"{prefix}loss"] - row[f"{prefix}reconstruction_loss"]
+            distance = row[f"{prefix}kl_loss"] - nats
+            if prefix or abs(distance) > 0.5:  # all of an iteration's steps on one side
+                expected = beta * row[f"{prefix}kl_loss"] + 10 * abs(distance)
+                assert added == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_kl_ends_at_the_capacity():
+    """From both sides, where the loss would put it elsewhere."""
+    settings = {"early_stopping": False, "max_iter": 15}
+    plain = fit(**settings).history_[-1]["kl_loss"]
+    ends = {
+        nats: fit(objective=Capacity(nats, n_iter=5), **settings).history_[-1]["kl_loss"]
+        for nats in (0.5, 5.0)
+    }
+
+    assert 1.0 < plain < 4.5
+    assert all(kl == pytest.approx(nats, abs=0.2) for nats, kl in ends.items())
+
+
+def test_a_capacity_that_has_yet_to_grow_is_neither_a_divergence_nor_a_standstill():
+    """First losses are far above the start by design, and so are those of validation."""
+    start = fit(learning_rate=1e-12, max_iter=1).history_[0]["kl_loss"]
+    asked = Capacity(start, weight=3000.0, n_iter=8)
+    history = fit(objective=asked, max_iter=20, n_iter_no_change=2).history_
+    rates = [row["learning_rate"] for row in history]
+
+    assert history[0]["loss"] > 200
+    assert history[1]["val_loss"] > 200
+    assert rates[:8] == rates[:1] * 8
+
+
+def test_a_small_table_has_no_time_for_its_capacity_to_grow():
+    """Its one iteration has all of it."""
+    small = X[:60]
+    one = VAETransformer(2, objective=Capacity(1.0, n_iter=50), random_state=0).fit(small)
+    other = VAETransformer(2, objective=Capacity(1.0, n_iter=1), random_state=0).fit(small)
+
+    np.testing.assert_array_equal(one.score_samples(small), other.score_samples(small))
+
+
+def test_total_correlation_falls_with_its_weight():
+    """Two dimensions for a bent line depend on each other, until that is to be paid for."""
+    plain, paid = (
+        fit(objective=objective, beta=0.3, early_stopping=False, max_iter=8, learning_rate=1e-2)
+        for objective in ("elbo", TotalCorrelation(30.0))
+    )
+
+    assert total_correlation(plain, X) > 0.15
+    assert -1e-3 < total_correlation(paid, X) < 0.05
+
+
+def test_a_weight_of_nothing_is_the_bound():
+    """As autograd has it; the usual gradient is written out and rounds elsewhere."""
+    usual = fit(max_iter=3, early_stopping=False)
+    for objective in (TotalCorrelation(0.0), Discrepancy(0.0), Capacity(weight=0.0)):
+        own = fit(objective=objective, max_iter=3, early_stopping=False)
+
+        np.testing.assert_allclose(own.transform(X), usual.transform(X), rtol=0, atol=1e-4)
+
+
+def test_the_discrepancy_draws_all_codes_to_the_prior():
+    """Where the KL counts little, codes lie where it suits the decoder."""
+    settings = {"beta": 0.01, "early_stopping": False, "max_iter": 8, "learning_rate": 1e-2}
+    free = fit(**settings)
+    held = fit(objective=Discrepancy(300.0), **settings)
+    far = [np.abs(np.cov(vae.transform(X).T) - np.eye(2)).max() for vae in (free, held)]
+
+    assert far[1] < 0.3 < 0.5 < far[0]
+
+
 def test_more_draws_in_training_make_a_smaller_loss():
     """The bound of fifty draws lies nearer to log p(x) than that of one."""
     few, many = (
@@ -214,8 +304,9 @@ WRONG = [
     ("likelihood", {7: "gaussian"}),
     ("prior", "gaussian"),
     ("prior", MixturePrior),
-    ("objective", "mmd"),
+    ("objective", "vib"),
     ("objective", IWAE),
+    ("objective", TotalCorrelation),
     ("beta", -1.0),
     ("beta", "high"),
     ("beta", WarmUp),

@@ -27,10 +27,10 @@ def discrepancy(q: Aggregate, has: Tensor) -> Tensor:
     has : Tensor of shape (M, l)
         Which dimensions each member has, as 0 and 1.
     """
-    total = q.loc.new_zeros(len(q.loc))
+    total, shares = q.loc.new_zeros(len(q.loc)), q.log_shares().exp().unsqueeze(1)
     for per_dimension in KERNELS:
         width = per_dimension * has.sum(1).view(-1, 1, 1)  # (M, 1, 1)
-        among = q.mean((_mean_kernel(q.z, q, width, 0.0, has) * q.share[:, None, None]).sum(3))
+        among = q.mean((_mean_kernel(q.z, q, width, 0.0, has) * shares).sum(3))
         origin = q.loc.new_zeros(len(q.loc), 1, 1, q.loc.shape[2])
         across = (_mean_kernel(origin, q, width, 1.0, has)[:, 0, 0] * q.share).sum(1)
         within = (width / (width + 2)).flatten() ** (has.sum(1) / 2)
@@ -58,15 +58,15 @@ def _mean_kernel(
 
 
 class DiscrepancyELBO(AugmentedELBO):
-    """Negative evidence lower bound plus a weight times the discrepancy of a batch."""
+    """Negative evidence lower bound plus a weight times the discrepancy of the codes."""
 
     compares_rows = True
 
     def term(
         self, model: VAE, seen: Tensor, weight: Tensor | None, noise: Tensor, kl_loss: Tensor
     ) -> Tensor:
-        """Squared discrepancy of the batch's aggregated posterior from the prior: (M,)."""
-        q = Aggregate.of(model, seen, weight, noise)
+        """Squared discrepancy of the aggregated posterior from the prior: (M,)."""
+        q = Aggregate.of(model, seen, weight, noise, self.n_rows)
         has = torch.ones_like(q.loc[:, 0]) if model.mask is None else model.mask
         return torch.stack([share * discrepancy(own, has) for own, share in q.groups()]).sum(0)
 
@@ -86,8 +86,9 @@ class Discrepancy:
     ``beta=0``.
 
     The kernel is the mean of three Gaussian ones, whose variances are 1/4, 1 and 4 times the
-    number of latent dimensions; its discrepancy lies between 0 and 2. q(z) is that of the
-    rows of a batch. One code of each pair is drawn; the rest is integrated exactly.
+    number of latent dimensions; its squared discrepancy lies between 0 and 2. q(z) is
+    estimated from the rows of a batch as for :class:`TotalCorrelation`. One code of each
+    pair is drawn; the rest is integrated exactly.
 
     Parameters
     ----------

@@ -46,6 +46,8 @@ class Loss(Protocol):
     """How far above the last iteration's an earlier one's loss may lie, in nats."""
     compares_rows: bool = False
     """Whether it is more than a mean over rows, so that a batch should be a fair sample."""
+    n_rows: int | None = None
+    """Rows of the table that batches are drawn from; None where a batch is all there is."""
 
     @contextmanager
     def in_iteration(self, iteration: int, last: np.ndarray) -> Iterator[np.ndarray | bool]:

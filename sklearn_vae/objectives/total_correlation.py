@@ -16,22 +16,22 @@ def total_correlation(q: Aggregate) -> Tensor:
     residual = (q.z.unsqueeze(3) - q.loc[:, None, None]) * scale
     # without the normal distributions' constants, which cancel: (M, K, B, B, l)
     log_prob = -0.5 * residual.square() - q.log_scale[:, None, None]
-    log_share = q.share.log()[:, None, None]
+    log_share = q.log_shares().unsqueeze(1)  # (M or 1, 1, B, B)
     joint = torch.logsumexp(log_prob.sum(-1) + log_share, 3)  # (M, K, B)
     marginals = torch.logsumexp(log_prob + log_share.unsqueeze(-1), 3)  # (M, K, B, l)
     return q.mean(joint - marginals.sum(-1))
 
 
 class TotalCorrelationELBO(AugmentedELBO):
-    """Negative evidence lower bound plus a weight times the total correlation of a batch."""
+    """Negative evidence lower bound plus a weight times the total correlation of the codes."""
 
     compares_rows = True
 
     def term(
         self, model: VAE, seen: Tensor, weight: Tensor | None, noise: Tensor, kl_loss: Tensor
     ) -> Tensor:
-        """Total correlation of the batch's aggregated posterior: (M,)."""
-        groups = Aggregate.of(model, seen, weight, noise).groups()
+        """Total correlation of the aggregated posterior: (M,)."""
+        groups = Aggregate.of(model, seen, weight, noise, self.n_rows).groups()
         return torch.stack([share * total_correlation(own) for own, share in groups]).sum(0)
 
 
@@ -50,10 +50,10 @@ class TotalCorrelation:
     that dimensions become independent without saying less. In the paper's words, its
     alpha and gamma are ``beta`` and its beta is ``beta + weight``.
 
-    q(z) is that of the rows of a batch, so the gradient is that of the paper's
-    minibatch-weighted sampling, which the number of rows of the table does not enter. As a
-    number, the total correlation of a batch whose posteriors are narrow is too large, and
-    the more so the fewer rows it has: compare losses of equal ``batch_size`` only.
+    q(z) is estimated from the rows of a batch by the paper's stratified sampling: a row's
+    own posterior has its share in the whole table, the others of the batch stand for the
+    table's others. The estimate is exact for a table of one batch. In a small batch it is
+    off where posteriors are narrow, and each dimension more needs more rows.
 
     Parameters
     ----------

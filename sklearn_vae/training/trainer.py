@@ -157,6 +157,7 @@ class Trainer(NeuralNet):
             self.optimizer_.load_state_dict(moments)
         model, plans = self.module_, self.plans
         self.train_, self.valid_ = train, valid
+        self.criterion_.n_rows = len(train)
         self.members_ = np.arange(len(plans))
         self.outcomes_: dict[int, Outcome] = {}
         self.records_: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []

@@ -1,0 +1,147 @@
+"""Do independent factors get dimensions of their own? beta alone against total correlation.
+
+    python benchmarks/disentanglement.py           # three seeds, under six minutes of one core
+    python benchmarks/disentanglement.py --quick   # one seed, two values of each
+
+How each figure is obtained:
+
+- Rows are images of 8 x 8 pixels: one round spot whose place (x, y), size and intensity are four
+  independent uniform numbers, plus noise. 1,500 are learned from, 1,000 others are asked about.
+- `VAETransformer` with six latent dimensions and a fixed number of iterations learns them: with
+  `objective="elbo"` and several values of `beta`, and with `TotalCorrelation` of several weights at
+  `beta=1`. A seed decides rows, weights and noise; both objectives see the same.
+- R² is that of the reconstruction of held-out rows; TC their codes' total correlation in nats, by
+  `total_correlation`; KL the mean KL of q(z|x) from the prior in nats. MIG is
+  `mutual_information_gap` of the mean codes, D, C and I are `disentanglement_scores`'.
+- "At equal reconstruction": the weight of the total correlation's figures, and beta's on the line
+  between the two values of beta whose R² lies around; seeds are compared with themselves. A weight
+  whose R² lies outside of what the values of beta reach is left out.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from sklearn_vae import (
+    TotalCorrelation,
+    VAETransformer,
+    disentanglement_scores,
+    kl_per_unit,
+    mutual_information_gap,
+    total_correlation,
+)
+
+SIDE = 8
+N_TRAIN, N_TEST = 1500, 1000
+NOISE = 0.05
+BETAS = (1.0, 2.0, 4.0, 8.0, 16.0)
+WEIGHTS = (1.0, 3.0, 10.0, 30.0)
+FIGURES = ("R²", "TC", "KL", "MIG", "D", "C", "I")
+SETTINGS = {"n_components": 6, "hidden_layer_sizes": (64, 64), "early_stopping": False}
+
+
+def spots(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images (n, SIDE²) and the four numbers that each was made of (n, 4)."""
+    rng = np.random.default_rng(seed)
+    factors = rng.uniform(size=(n, 4))
+    x, y, size, intensity = factors.T[:, :, None, None]
+    row, column = np.mgrid[:SIDE, :SIDE] / (SIDE - 1)
+    squared = (column - 0.2 - 0.6 * x) ** 2 + (row - 0.2 - 0.6 * y) ** 2
+    images = (0.5 + intensity) * np.exp(-0.5 * squared / (0.1 + 0.12 * size) ** 2)
+    return images.reshape(n, -1) + NOISE * rng.normal(size=(n, SIDE**2)), factors
+
+
+def measure(vae: VAETransformer, X: np.ndarray, factors: np.ndarray) -> dict[str, float]:
+    """What a fitted model makes of held-out rows."""
+    Z = vae.transform(X)
+    left = ((X - vae.inverse_transform(Z)) ** 2).sum() / ((X - X.mean(axis=0)) ** 2).sum()
+    scores = disentanglement_scores(Z, factors)
+    gap = mutual_information_gap(Z, factors)
+    numbers = [1 - left, total_correlation(vae, X, n_draws=2), kl_per_unit(vae, X).sum(), gap]
+    return dict(zip(FIGURES, [*numbers, *scores[:3]], strict=True))
+
+
+def at_equal_reconstruction(found: pd.DataFrame) -> pd.DataFrame:
+    """For each weight and seed, beta's figures at the weight's R², and the weight's."""
+    rows = []
+    for seed, own in found.groupby("seed"):
+        by_beta = own[own["objective"] == "elbo"].sort_values("R²")
+        for _, one in own[own["objective"] == "tc"].iterrows():
+            if not by_beta["R²"].iloc[0] <= one["R²"] <= by_beta["R²"].iloc[-1]:
+                continue
+            row = {"weight": one["setting"], "seed": seed, "R²": one["R²"]}
+            for name in FIGURES[1:]:
+                row[f"{name}, beta"] = np.interp(one["R²"], by_beta["R²"], by_beta[name])
+                row[f"{name}, weight"] = one[name]
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def print_table(table: pd.DataFrame) -> None:
+    """Print a table as markdown."""
+    print("| " + " | ".join(table.columns) + " |")
+    print("| " + " | ".join("---" for _ in table.columns) + " |")
+    for _, row in table.iterrows():
+        print("| " + " | ".join(map(str, row)) + " |")
+    print()
+
+
+def summary(found: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Mean ± standard deviation over the seeds."""
+    rows = []
+    for keys, own in found.groupby(by, sort=False):
+        means = {
+            name: f"{own[name].mean():.3f} ± {own[name].std(ddof=0):.3f}"
+            for name in own.columns
+            if name not in (*by, "seed", "seconds")
+        }
+        rows.append({**dict(zip(by, keys, strict=True)), "seeds": len(own), **means})
+    return pd.DataFrame(rows)
+
+
+def run(seeds: list[int], betas: tuple[float, ...], weights: tuple[float, ...], max_iter: int):
+    """Fit and measure everything."""
+    asked: list[tuple[str, float, Callable[[], dict]]] = [
+        *(("elbo", beta, lambda beta=beta: {"beta": beta}) for beta in betas),
+        *(("tc", own, lambda own=own: {"objective": TotalCorrelation(own)}) for own in weights),
+    ]
+    rows = []
+    for seed in seeds:
+        (X, _), (held_out, factors) = spots(N_TRAIN, 2 * seed), spots(N_TEST, 2 * seed + 1)
+        for objective, setting, parameters in asked:
+            vae = VAETransformer(**SETTINGS, max_iter=max_iter, random_state=seed, **parameters())
+            start = time.process_time()
+            vae.fit(X)
+            seconds = time.process_time() - start
+            figures = measure(vae, held_out, factors)
+            own = {"objective": objective, "setting": setting, "seed": seed, "seconds": seconds}
+            rows.append({**own, **figures})
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--max-iter", type=int, default=40)
+    parser.add_argument("--quick", action="store_true", help="one seed, two values of each")
+    asked = parser.parse_args()
+    seeds = [int(seed) for seed in asked.seeds.split(",")]
+    some = slice(0, None, 3) if asked.quick else slice(None)
+    start = time.process_time()
+    with threadpool_limits(1):
+        found = run(seeds[:1] if asked.quick else seeds, BETAS[some], WEIGHTS[some], asked.max_iter)
+    print_table(summary(found, ["objective", "setting"]))
+    print("At equal reconstruction:\n")
+    print_table(summary(at_equal_reconstruction(found), ["weight"]))
+    per_fit = found.groupby("objective")["seconds"].mean()
+    print(f"CPU seconds per fit: {per_fit['elbo']:.1f} (elbo), {per_fit['tc']:.1f} (tc); ")
+    print(f"of everything: {time.process_time() - start:.0f}")
+
+
+if __name__ == "__main__":
+    main()
