@@ -55,19 +55,25 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         normal distributions, or a mixture of the encoder's posteriors at learned rows.
         Objects say how many components: ``MixturePrior(n_components=20)``,
         ``VampPrior(n_components=100)``.
-    objective : {"elbo", "iwae"}, IWAE or Trimmed, default="elbo"
+    objective : {"elbo", "iwae", "tc", "capacity", "mmd"} or objective, default="elbo"
         What is maximised: the evidence lower bound, or the importance-weighted bound
         with several draws of z per row, such as ``IWAE(n_draws=10)``. The latter goes
         with ``beta=1`` and ``free_bits=0`` only. ``Trimmed(share=0.3)`` is the evidence
-        lower bound of the rows of each batch that have the largest.
+        lower bound of the rows of each batch that have the largest. The others are the
+        evidence lower bound minus a weight times one more term: the total correlation of
+        the codes (``"tc"``, :class:`TotalCorrelation`) or the discrepancy of all codes
+        from the prior (``"mmd"``, :class:`Discrepancy`), which need the standard normal
+        prior, or the distance of the KL from a capacity (``"capacity"``,
+        :class:`Capacity`), which needs ``free_bits=0``. Scores are those of the density
+        itself, whatever the objective.
     robust : bool, default=False
         Whether to look for gross outliers among the rows first, and to learn from the
         others. A first model is trained on the 70 % of each batch that it explains best,
         and rows whose score lies far below the median count nothing in the fit.
     beta : float or callable, default=1.0
         Weight of the KL, or a function of the iteration (counted from 0) that gives
-        it, such as :class:`WarmUp`. It shapes the training alone: scores are always
-        those of the density itself.
+        it, such as :class:`WarmUp`. It means the same with every objective, and shapes
+        the training alone: scores are always those of the density itself.
     free_bits : float, default=0.0
         KL in nats that each latent dimension may spend at no cost, on average over
         rows. Keeps dimensions alive. Only with the standard normal prior.
@@ -137,7 +143,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         ``refit``, which tells the two runs apart. Losses are nats per row in X's own
         units, and ``loss = reconstruction_loss + beta * kl_loss``. With
         ``objective="iwae"`` both parts are those of the draws with their importance
-        weights.
+        weights. With ``"tc"``, ``"capacity"`` and ``"mmd"`` the loss has their weighted term
+        besides, estimated from the rows of each batch; ``val_loss`` has the final capacity.
     n_iter_ : int
         Iterations done, both runs together.
     n_steps_ : int
@@ -172,7 +179,9 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
        Constrained Variational Framework", ICLR 2017.
     .. [3] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance Weighted
        Autoencoders", ICLR 2016.
-    .. [4] J. M. Tomczak and M. Welling, "VAE with a VampPrior", AISTATS 2018.
+    .. [4] R. T. Q. Chen, X. Li, R. Grosse and D. Duvenaud, "Isolating Sources of
+       Disentanglement in Variational Autoencoders", NeurIPS 2018.
+    .. [5] J. M. Tomczak and M. Welling, "VAE with a VampPrior", AISTATS 2018.
 
     Examples
     --------

@@ -485,6 +485,19 @@ def test_total_correlation_is_that_of_the_mixture_of_posteriors(weighted, n_rows
     assert found.item() == pytest.approx(expected, rel=1e-9)
 
 
+def test_the_gradient_of_the_total_correlation_is_that_of_differences():
+    """It is written out; torch's own check by finite differences is the oracle."""
+    z, loc, scales = (
+        torch.as_tensor(part)[None].requires_grad_() for part in posteriors(5, 3, seed=2)
+    )
+    count = torch.tensor([[1.0, 0.5, 1.5, 1.0, 1.0]]).double()
+
+    def compute(z, loc, log_scale):
+        return total_correlation(Aggregate(z, loc, log_scale, count, 20))
+
+    assert torch.autograd.gradcheck(compute, (z, loc, scales.log().detach().requires_grad_()))
+
+
 def test_total_correlation_of_normal_codes_is_known():
     """A normal q(z), of posteriors about normal places: -1/2 log det of its correlations."""
     loadings = np.array([[0.8, 0.6], [0.0, 1.0]])
