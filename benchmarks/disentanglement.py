@@ -17,9 +17,9 @@ How each figure is obtained:
   large where posteriors are narrow, and so it favours models whose codes say less. The judge knows
   nothing of posteriors: boosted trees are to tell mean codes from mean codes whose dimensions were
   shuffled, each on its own. Its AUC on other rows is 0.5 where dimensions are independent.
-- "At equal reconstruction": the weight of the total correlation's figures, and beta's on the line
-  between the two values of beta whose R² lies around; seeds are compared with themselves. A weight
-  whose R² lies outside of what the values of beta reach is left out.
+- "At equal reconstruction": the figures of a weight minus beta's on the line between the two values
+  of beta whose R² lies around, seed by seed. A weight whose R² lies outside of what the values of
+  beta reach is left out.
 """
 
 import argparse
@@ -82,7 +82,7 @@ def judged(Z: np.ndarray) -> float:
 
 
 def at_equal_reconstruction(found: pd.DataFrame) -> pd.DataFrame:
-    """For each weight and seed, beta's figures at the weight's R², and the weight's."""
+    """For each weight and seed, its figures minus beta's at the same R²."""
     rows = []
     for seed, own in found.groupby("seed"):
         by_beta = own[own["objective"] == "elbo"].sort_values("R²")
@@ -91,8 +91,7 @@ def at_equal_reconstruction(found: pd.DataFrame) -> pd.DataFrame:
                 continue
             row = {"weight": one["setting"], "seed": seed, "R²": one["R²"]}
             for name in FIGURES[1:]:
-                row[f"{name}, beta"] = np.interp(one["R²"], by_beta["R²"], by_beta[name])
-                row[f"{name}, weight"] = one[name]
+                row[name] = one[name] - np.interp(one["R²"], by_beta["R²"], by_beta[name])
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -152,7 +151,7 @@ def main() -> None:
     with threadpool_limits(1):
         found = run(seeds[:1] if asked.quick else seeds, BETAS[some], WEIGHTS[some], asked.max_iter)
     print_table(summary(found, ["objective", "setting"]))
-    print("At equal reconstruction:\n")
+    print("At equal reconstruction, by total correlation minus by beta:\n")
     print_table(summary(at_equal_reconstruction(found), ["weight"]))
     per_fit = found.groupby("objective")["seconds"].mean()
     print(f"CPU seconds per fit: {per_fit['elbo']:.1f} (elbo), {per_fit['tc']:.1f} (tc); ")

@@ -15,7 +15,15 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
 import sklearn_vae.training.checkpoint as checkpoint
-from sklearn_vae import IWAE, VAEDensity, VAEOutlierDetector, VAESearchCV, VAETransformer, storage
+from sklearn_vae import (
+    IWAE,
+    Capacity,
+    VAEDensity,
+    VAEOutlierDetector,
+    VAESearchCV,
+    VAETransformer,
+    storage,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,6 +59,7 @@ FITS = {
     "all starts": VAETransformer(**SMALL, max_iter=4, n_init=2, members="all"),
     "one run": VAETransformer(**SMALL, max_iter=4, early_stopping=False),
     "importance weighted": VAETransformer(**SMALL, max_iter=3, objective=IWAE(2), prior="mixture"),
+    "capacity": VAETransformer(**SMALL, max_iter=4, objective=Capacity(2.0, n_iter=3)),
     "density": VAEDensity(**SMALL, max_iter=3, mixtures=[(1, "full"), (2, "diag")]),
     "detector": VAEOutlierDetector(**SMALL, max_iter=4),
     "novelty": VAEOutlierDetector(**SMALL, max_iter=4, novelty=True),

@@ -65,6 +65,9 @@ def test_scikit_learn_finds_no_fault(estimator, check):
         VAETransformer(prior="mixture"),
         VAETransformer(prior="vamp"),
         VAETransformer(objective="iwae"),
+        VAETransformer(objective="tc"),
+        VAETransformer(objective="capacity"),
+        VAETransformer(objective="mmd"),
     ]
 )
 def test_nor_with_another_prior_or_objective(estimator, check):

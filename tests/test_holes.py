@@ -261,6 +261,8 @@ def test_the_published_protocol_of_half_the_cells():
     "params",
     [
         {"objective": "iwae"},
+        {"objective": "tc"},
+        {"objective": "mmd"},
         {"prior": "mixture"},
         {"prior": "vamp"},
         {"n_init": 2, "members": "all"},

@@ -31,6 +31,7 @@ from sklearn_vae import (
     Gaussian,
     MixturePrior,
     StandardNormal,
+    TotalCorrelation,
     VAEDensity,
     VAEOutlierDetector,
     VAETransformer,
@@ -60,7 +61,7 @@ MODELS = {
     "members": VAETransformer(**SMALL, n_init=3, members="all"),
     "mixture prior": VAETransformer(**SMALL, prior=MixturePrior(3), beta=WarmUp(1.0, 2)),
     "vamp prior": VAETransformer(**SMALL, prior=VampPrior(4), objective=IWAE(2)),
-    "named prior": VAETransformer(**SMALL, prior=StandardNormal()),
+    "named prior": VAETransformer(**SMALL, prior=StandardNormal(), objective=TotalCorrelation(2.0)),
     "a scale per column": VAETransformer(**SMALL, likelihood=Gaussian("column")),
     "kinds by column": VAETransformer(
         **SMALL, likelihood={0: Gaussian(0.5), 3: Bernoulli(), "b": "gaussian"}

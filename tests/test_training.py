@@ -603,6 +603,36 @@ def test_validation_in_chunks_is_validation(bent, make_model, monkeypatch):
     )
 
 
+class Watches(ELBO):
+    """An objective that notes the first column of what it is validated on."""
+
+    compares_rows = True
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __call__(self, model, x, weight, noise, beta, shown=None):
+        if not torch.is_grad_enabled():
+            self.seen.append(x[0, :, 0].tolist())
+        return super().__call__(model, x, weight, noise, beta, shown)
+
+
+def test_rows_that_are_compared_are_a_fair_sample_of_their_table(bent, make_model, monkeypatch):
+    """A sorted table would have its classes compared each with itself."""
+    bent = bent[bent[:, 0].argsort()]
+    monkeypatch.setattr(trainer, "VALIDATION_DRAWS_AT_A_TIME", 16 * 7)
+    watching, train_rows = Watches(), halves(bent)
+    net = run(make_model(bent), *train_rows, objective=watching)
+    expected = run(make_model(bent), *train_rows).history[:, "val_loss"]
+    chunks = watching.seen[: -(-60 // 7)]
+
+    assert np.array_equal(np.sort(np.concatenate(chunks)), bent[1::2, 0])
+    assert all(chunk[0] < bent[20, 0] and chunk[-1] > bent[100, 0] for chunk in chunks)
+    assert watching.n_rows == 60
+    np.testing.assert_allclose(net.history[:, "val_loss"], expected, rtol=1e-6)
+
+
 def test_without_validation_the_whole_plan_is_done(bent, make_model):
     """A refit has nothing to stop it."""
     net = run(make_model(bent), to_table(bent))

@@ -71,7 +71,7 @@ class Capacity:
         reconstruction, or the KL stays below the capacity.
     n_iter : int, default=20
         Iterations until the capacity is there; the first one has nats / n_iter. Training
-        of fewer iterations gets there in its last one.
+        of fewer iterations gets there in its last one, and ``partial_fit`` is always there.
 
     Raises
     ------

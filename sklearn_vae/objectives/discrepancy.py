@@ -9,8 +9,8 @@ from sklearn_vae.model import VAE
 from sklearn_vae.objectives.aggregate import Aggregate
 from sklearn_vae.objectives.augmented import AugmentedELBO, check_number
 
-# Variances of the kernels, per latent dimension: the second is as wide as two codes of the
-# prior are apart, the first sees how they lie locally, the third codes that are far out.
+# Variances of the kernels, per latent dimension: the second is about 1/e between two codes of
+# the prior, the first sees how they lie locally, the third still sees codes that are far out.
 KERNELS = (0.25, 1.0, 4.0)
 
 
