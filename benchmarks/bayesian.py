@@ -154,7 +154,8 @@ def show(records: list[dict[str, Any]]) -> None:
     """Print means over seeds, a line per kind."""
     frame = pd.DataFrame(records)
     means = frame.groupby("kind", sort=False).mean(numeric_only=True).drop(columns="seed").round(2)
-    print_table(str(frame["table"][0]), means.map(lambda own: "" if np.isnan(own) else f"{own:.2f}"))
+    shown = means.map(lambda own: "" if np.isnan(own) else f"{own:.2f}")
+    print_table(str(frame["table"][0]), shown)
 
 
 if __name__ == "__main__":
