@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sklearn_vae.onnx import to_onnx
     from sklearn_vae.outlier import VAEOutlierDetector
     from sklearn_vae.persistence import load
+    from sklearn_vae.posteriors import Flow, FullGaussian, Mixed, RelaxedCategorical
     from sklearn_vae.priors import MixturePrior, StandardNormal, VampPrior
     from sklearn_vae.search import VAESearchCV
     from sklearn_vae.transformer import VAETransformer
@@ -42,12 +43,16 @@ __all__ = [
     "IWAE",
     "Bernoulli",
     "Categorical",
+    "Flow",
+    "FullGaussian",
     "Gaussian",
     "LogNormal",
+    "Mixed",
     "MixturePrior",
     "NegativeBinomial",
     "Ordinal",
     "Poisson",
+    "RelaxedCategorical",
     "Spiked",
     "StandardNormal",
     "StudentT",
@@ -73,7 +78,11 @@ _HOME = {
     "Gaussian": "sklearn_vae.likelihoods",
     "IWAE": "sklearn_vae.objectives",
     "Categorical": "sklearn_vae.likelihoods",
+    "Flow": "sklearn_vae.posteriors",
+    "FullGaussian": "sklearn_vae.posteriors",
     "LogNormal": "sklearn_vae.likelihoods",
+    "Mixed": "sklearn_vae.posteriors",
+    "RelaxedCategorical": "sklearn_vae.posteriors",
     "NegativeBinomial": "sklearn_vae.likelihoods",
     "Ordinal": "sklearn_vae.likelihoods",
     "Poisson": "sklearn_vae.likelihoods",

@@ -61,7 +61,13 @@ def kl_per_unit(estimator: "BaseVAE", X: Any) -> np.ndarray:
     Returns
     -------
     ndarray of shape (n_components,)
-        Nats, averaged over the rows.
+        Nats, averaged over the rows. A categorical variable is one unit, whatever the number
+        of its classes; its KL is that from equal probabilities.
+
+    Raises
+    ------
+    ValueError
+        If dimensions depend on each other, as with ``posterior="full"`` and ``"flow"``.
 
     Examples
     --------
@@ -74,6 +80,12 @@ def kl_per_unit(estimator: "BaseVAE", X: Any) -> np.ndarray:
     (2,)
     """
     _check_has_codes(estimator, "kl_per_unit")
+    posterior = estimator.architecture_.posterior
+    if not posterior.kl_is_per_unit:
+        raise ValueError(
+            f"The KL of posterior={posterior!r} is no sum over latent dimensions, so no dimension "
+            f"has one of its own. posterior='gaussian' has."
+        )
     return estimator._fitted().kl(estimator._validate(X, reset=False)).mean(axis=0)
 
 

@@ -14,7 +14,7 @@ from sklearn_vae.holes import Filler
 from sklearn_vae.likelihoods import Columnwise
 from sklearn_vae.members import Members
 from sklearn_vae.posteriors import log_mean_exp
-from sklearn_vae.priors import Density, StandardNormal
+from sklearn_vae.priors import Density
 from sklearn_vae.start import LinearStart
 
 # the encoder sees a row no farther out than this many standard deviations, or a pixel that is
@@ -69,7 +69,8 @@ class VAE(Members):
         super().__init__(architecture, np.array(sizes or [architecture.n_components] * n_members))
         n_components, hidden = architecture.n_components, architecture.hidden_layer_sizes
         self.posterior: Any = architecture.posterior.build(n_members, n_components)
-        self.prior, self.n_conditions = architecture.prior, architecture.n_conditions
+        self.prior = architecture.posterior.prior(architecture.prior, n_components)
+        self.n_conditions = architecture.n_conditions
         self.likelihood = Columnwise(architecture.blocks)
         n_columns, network = self.likelihood.n_columns, architecture.network
         how = n_members, architecture.layout, hidden, architecture.activation
@@ -163,8 +164,8 @@ class VAE(Members):
         return log_prob, self._kl(q, z), log_prior.mean(1).expand_as(log_prob)
 
     def _kl(self, q: Tensor, z: Tensor) -> Tensor:
-        if isinstance(self.prior, StandardNormal):
-            return self.posterior.kl(q)  # (M, B, l)
+        if isinstance(self.prior, self.architecture.posterior.exact_for):
+            return self.posterior.kl(q)  # (M, B, units)
         log_ratio = self.posterior.log_prob(q, z) - self.latent().log_prob(z)  # (M, K, B)
         return log_ratio.mean(1).unsqueeze(-1)  # (M, B, 1)
 
@@ -212,9 +213,8 @@ class VAE(Members):
         *,
         path_only: bool = False,
     ) -> Draws:
-        z = self.posterior.rsample(q, noise, widen)
+        z, log_q = self.posterior.propose(q, noise, widen, path_only=path_only)
         log_prob = self._log_prob(self.decode(z, self.given(x)[0]), x)
-        log_q = self.posterior.log_prob(q.detach() if path_only else q, z, widen)
         return Draws(z, log_prob, prior.log_prob(z) - log_q)
 
     def _log_prob(self, p: list[list[Tensor]], x: Tensor) -> Tensor:
@@ -288,6 +288,10 @@ class VAE(Members):
         if self._posterior_weights:
             self.posterior.draw(member, seed)
 
+    def begin_iteration(self, iteration: int) -> None:
+        """Let the posterior take note of how far training is."""
+        self.posterior.begin_iteration(iteration)
+
     @torch.no_grad()
     def start_at(self, member: int, start: LinearStart) -> None:
         """Make one member the linear model, exact for Gaussian columns."""
@@ -299,7 +303,9 @@ class VAE(Members):
         encoder.weight[member].zero_()
         encoder.weight[member, :n_columns, : recognition.shape[1]].copy_(recognition)
         posterior_scale = torch.as_tensor(start.posterior_scale)
-        encoder.bias[member, 0].copy_(self.posterior.start(-loc @ recognition, posterior_scale))
+        at_zero = -loc @ recognition if start.intercept is None else start.intercept
+        bias = self.posterior.start(torch.as_tensor(at_zero), posterior_scale)
+        encoder.bias[member, 0].copy_(bias)
 
         loadings = torch.as_tensor(start.loadings)
         slopes, offsets, free = self.likelihood.start(loadings, loc, residual)

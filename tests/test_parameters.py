@@ -5,7 +5,7 @@ import pytest
 from sklearn.utils._param_validation import InvalidParameterError
 from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
 
-from sklearn_vae import IWAE, Bernoulli, Gaussian, MixturePrior, VAETransformer, WarmUp
+from sklearn_vae import IWAE, Bernoulli, Flow, Gaussian, MixturePrior, VAETransformer, WarmUp
 
 
 def bent_rows(n=400, seed=0):
@@ -23,6 +23,7 @@ OTHER = {
     "activation": "tanh",
     "likelihood": Gaussian(scale="column"),
     "prior": "mixture",
+    "posterior": "full",
     "objective": "iwae",
     "beta": 2.0,
     "free_bits": 2.0,
@@ -214,6 +215,8 @@ WRONG = [
     ("likelihood", {7: "gaussian"}),
     ("prior", "gaussian"),
     ("prior", MixturePrior),
+    ("posterior", "normal"),
+    ("posterior", Flow),
     ("objective", "mmd"),
     ("objective", IWAE),
     ("beta", -1.0),
