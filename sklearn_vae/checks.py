@@ -150,8 +150,8 @@ def _check_width(estimator: Any, posterior: Posterior) -> None:
     if isinstance(posterior, Mixed):
         is_possible, allowed = width > codes.width, f"larger than {codes.width}"
     else:
-        is_possible = codes.n_classes > 1 and codes.width == width
-        allowed = f"a multiple of {codes.n_variables} and at least {2 * codes.n_variables}"
+        is_possible = 0 < codes.width == width
+        allowed = f"a multiple of {codes.n_variables}"
     if not is_possible:
         raise ValueError(
             f"The 'n_components' parameter of {type(estimator).__name__} must be {allowed} with "

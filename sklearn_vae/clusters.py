@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+from scipy.special import softmax
 
 from sklearn_vae.start import (
     SMALLEST_VARIANCE,
@@ -64,25 +65,31 @@ def clustered(
     left = np.where(observed, seen - loc, 0)
     spread = np.average(np.square(left), axis=0, weights=counts)
     n_variables, n_classes = codes
-    centres, apart = [], left
+    centres, labels, apart = [], [], left
     for _ in range(n_variables):
-        own, labels = k_means(left, counts, n_classes, generator)
+        own, label = k_means(left, counts, n_classes, generator)
         centres.append(own)
-        left = left - own[labels]
+        labels.append(label)
+        left = left - own[label]
     floor = SMALLEST_VARIANCE * np.where(spread > 0, spread, 1.0)
     variance = np.maximum(np.average(np.square(left), axis=0, weights=counts), floor)
-    steps = recording_steps(seen)
-    rest = Spectrum.of(left, counts, n_components - n_variables * n_classes)
-    start = replace(rest, steps=steps).start(n_components - n_variables * n_classes, prior_rows)
-    if not len(start.posterior_scale):
-        imagined = imagined_residual(variance, steps, prior_rows)
-        start = replace(start, residual=np.sqrt(variance), imagined=imagined)
     logits = [_discriminants(apart, own, variance, counts) for own in centres]
     slopes = np.hstack([slope for slope, _ in logits])  # (d, classes of all variables)
     offsets = np.concatenate([offset for _, offset in logits])
+
+    steps, n_rest = recording_steps(seen), n_components - n_variables * n_classes
+    start = replace(Spectrum.of(left, counts, n_rest), steps=steps).start(n_rest, prior_rows)
+    of_rest = np.square(start.residual) if n_rest else variance
+    # draws are now and then of another class, or between classes
+    blurred = of_rest + sum(
+        _astray(own, label, softmax(apart @ slope + offset, axis=1), counts)
+        for own, label, (slope, offset) in zip(centres, labels, logits, strict=True)
+    )
     return replace(
         start,
         loc=loc,
+        residual=np.sqrt(blurred),
+        imagined=imagined_residual(of_rest, steps, prior_rows),
         loadings=np.vstack([*centres, start.loadings]),
         recognition=np.hstack([slopes, start.recognition]),
         posterior_scale=np.concatenate([np.ones(len(offsets)), start.posterior_scale]),
@@ -152,6 +159,16 @@ def _means(
     member = (labels[:, None] == np.arange(len(centres))) * weight[:, None]
     means = (member.T @ x) / np.maximum(counts, np.finfo(np.float64).tiny)[:, None]
     return np.where(counts[:, None] > 0, means, centres)
+
+
+def _astray(
+    centres: np.ndarray, label: np.ndarray, share: np.ndarray, weight: np.ndarray
+) -> np.ndarray:
+    """Mean squared distance of the centres that a row may be given from its own: (d,)."""
+    counts = weight / weight.sum()
+    ones = np.eye(len(centres))[label] * counts[:, None]
+    together = ones.T @ share  # (own, given)
+    return np.einsum("og,ogd->d", together, np.square(centres[:, None] - centres))
 
 
 def _discriminants(
