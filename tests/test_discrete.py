@@ -198,6 +198,51 @@ def test_a_class_beside_numbers_finds_them_too(mixed):
     assert adjusted_rand_score(KIND, mixed.transform(BLOBS)[:, :5].argmax(axis=1)) > 0.9
 
 
+def test_training_finds_clusters_that_k_means_does_not():
+    """Long ones that cross: the start is k-means, and training goes on from there."""
+    rng = np.random.default_rng(2)
+    kind = rng.integers(3, size=400)
+    scale = np.array([[0.3, 3.0], [3.0, 0.3], [0.5, 0.5]])[kind]
+    loc = np.array([[-1.5, 0.0], [1.5, 2.0], [4.0, -2.0]])[kind]
+    X = loc + scale * rng.standard_normal((400, 2))
+    how = {"early_stopping": False, "max_iter": 15, "random_state": 0}
+    codes = VAETransformer(3, posterior="categorical", **how).fit_transform(X)
+    start = KMeans(3, n_init=10, random_state=0).fit_predict(X / X.std(axis=0))
+
+    found = adjusted_rand_score(kind, codes.argmax(axis=1))
+    assert found > adjusted_rand_score(kind, start) + 0.2
+
+
+def test_free_bits_are_those_of_a_variable():
+    """Where beta would silence it, it spends them all the same."""
+    how = {"posterior": "categorical", "beta": 30.0, "refit": False}
+    how |= {"max_iter": 4, "early_stopping": False, "random_state": 0}
+    silent, spent = (
+        VAETransformer(5, free_bits=bits, **how).fit(BLOBS).history_[-1]["kl_loss"]
+        for bits in (0.0, 0.5)
+    )
+
+    assert silent < 0.4
+    assert spent >= 0.5
+
+
+def test_going_on_needs_the_same_posterior(vae):
+    """Its weights are made for it."""
+    again = VAETransformer(5, posterior="categorical", max_iter=1, random_state=0, warm_start=True)
+    again.fit(BLOBS[:60]).set_params(posterior="gaussian")
+    with pytest.raises(ValueError, match="'posterior' parameter must be RelaxedCategorical"):
+        again.fit(BLOBS[:60])
+
+
+def test_pieces_of_a_table_are_learned_from_one_after_the_other():
+    """partial_fit goes on, and the temperature with it."""
+    own = VAETransformer(5, posterior="categorical", random_state=0)
+    for _ in range(4):
+        own.partial_fit(BLOBS)
+
+    assert adjusted_rand_score(KIND, own.transform(BLOBS).argmax(axis=1)) > 0.9
+
+
 def test_codes_are_probabilities(vae):
     """They sum to 1, and argmax is the likeliest class."""
     codes = vae.transform(BLOBS)
