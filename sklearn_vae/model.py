@@ -148,26 +148,27 @@ class VAE(Members):
         -------
         log_prob : Tensor of shape (M, B)
             log p(x|z) in nats, averaged over the K draws of z.
-        kl : Tensor of shape (M, B, l) or (M, B, 1)
-            KL of q(z|x) from the prior in nats: exact and per latent dimension for the
-            standard normal, for others log q(z|x) - log p(z) averaged over the K draws.
+        kl : Tensor of shape (M, B, units) or (M, B, 1)
+            KL of q(z|x) from the prior in nats: where it has a closed form exact, and by the
+            posterior's units, else log q(z|x) - log p(z) averaged over the K draws.
         log_prior : Tensor of shape (M, B)
             Log-density of one more row at this place whose residual is the linear
             model's.
         """
         q = self.encode(x if shown is None else shown)
-        z = self.posterior.rsample(q, noise)
+        z, kl = self._drawn(q, noise)
         p = self.decode(z, self.given(x)[0])
         log_prob = self._log_prob(p, x)  # (M, K, B)
         log_prior = self.likelihood.log_prior(p, self.residual)  # (M, K or 1, B or 1)
         log_prob = log_prob.mean(1)
-        return log_prob, self._kl(q, z), log_prior.mean(1).expand_as(log_prob)
+        return log_prob, kl, log_prior.mean(1).expand_as(log_prob)
 
-    def _kl(self, q: Tensor, z: Tensor) -> Tensor:
+    def _drawn(self, q: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes (M, K, B, l), and the KL, exact (M, B, units) or by these codes (M, B, 1)."""
         if isinstance(self.prior, self.architecture.posterior.exact_for):
-            return self.posterior.kl(q)  # (M, B, units)
-        log_ratio = self.posterior.log_prob(q, z) - self.latent().log_prob(z)  # (M, K, B)
-        return log_ratio.mean(1).unsqueeze(-1)  # (M, B, 1)
+            return self.posterior.rsample(q, noise), self.posterior.kl(q)
+        z, log_q = self.posterior.propose(q, noise)
+        return z, (log_q - self.latent().log_prob(z)).mean(1).unsqueeze(-1)
 
     def log_weights(
         self,

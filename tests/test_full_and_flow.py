@@ -165,7 +165,7 @@ def test_a_flow_bends_back_what_it_bends(law, generator):
     context = params[..., 4:]
     bent = noise
     for layer in own.layers:
-        bent = layer(bent, context)
+        bent, _ = layer(bent, context)
     for layer in reversed(own.layers):
         bent, _ = layer.inverse(bent, context)
 
@@ -211,6 +211,17 @@ def test_a_flow_refuses_sizes_that_are_none(wrong):
     """By the parameter's name."""
     with pytest.raises(ValueError, match=f"'{next(iter(wrong))}' parameter of Flow"):
         Flow(**wrong)
+
+
+@pytest.mark.parametrize("path_only", [False, True])
+def test_a_flow_proposes_draws_with_their_density(path_only, law, generator):
+    """On the way there as on the way back."""
+    own, params = law
+    noise = torch.randn(1, 6, 1, 2, generator=generator, dtype=torch.float64)
+    z, log_q = own.propose(params, noise, 1.3, path_only=path_only)
+
+    torch.testing.assert_close(z, own.rsample(params, noise, 1.3))
+    torch.testing.assert_close(log_q, own.log_prob(params, z, 1.3))
 
 
 # -- both in models ------------------------------------------------------------------

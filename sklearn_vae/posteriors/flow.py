@@ -104,11 +104,12 @@ class Coupling(nn.Module):
         n_in, n_out = len(self.kept) + n_context, 2 * len(self.moved)
         self.network = MLP(n_members, n_in, n_out, (hidden,), "tanh")
 
-    def forward(self, noise: Tensor, context: Tensor) -> Tensor:
-        """Bend numbers (M, K, B, l), for a context (M, B, c)."""
+    def forward(self, noise: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Bend numbers (M, K, B, l), for a context (M, B, c); the log-determinant (M, K, B)."""
         moved, kept = noise[..., self.moved], noise[..., self.kept]
         log_stretch, shift = self._motion(kept, context)
-        return torch.cat([moved * log_stretch.exp() + shift, kept], dim=-1)[..., self.back]
+        bent = torch.cat([moved * log_stretch.exp() + shift, kept], dim=-1)
+        return bent[..., self.back], log_stretch.sum(-1)
 
     def inverse(self, bent: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Bend numbers (M, K, B, l) back; the log-determinant of doing so (M, K, B)."""
@@ -170,12 +171,28 @@ class FlowLaw(Continuous, nn.Module):
 
     def rsample(self, params: Tensor, noise: Tensor, widen: float = 1.0) -> Tensor:
         """Draws for (M, B, n_params) and normal numbers (M or 1, K, B or 1, l): (M, K, B, l)."""
+        return self._bent(params, noise, widen)[0]
+
+    def propose(
+        self, params: Tensor, noise: Tensor, widen: float = 1.0, *, path_only: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Draws (M, K, B, l) for weighting by importance, and their log-density (M, K, B)."""
+        if path_only:
+            return super().propose(params, noise, widen, path_only=True)
+        z, log_det = self._bent(params, noise, widen)
+        log_normal = -0.5 * noise.square() - HALF_LOG_2PI - math.log(widen)
+        return z, log_normal.sum(-1) - log_det
+
+    def _bent(self, params: Tensor, noise: Tensor, widen: float) -> tuple[Tensor, Tensor]:
+        """Draws, and the log-determinant of making them of ``widen`` times the noise."""
         loc, log_scale = self.split(params)
         context = params[..., self.n_base :]
         bent = (widen * noise).expand(*context.shape[:1], -1, context.shape[1], -1)
+        log_det = log_scale.sum(-1).unsqueeze(1)  # (M, 1, B)
         for layer in self._layers:
-            bent = layer(bent, context)
-        return loc.unsqueeze(1) + log_scale.exp().unsqueeze(1) * bent
+            bent, own = layer(bent, context)
+            log_det = log_det + own
+        return loc.unsqueeze(1) + log_scale.exp().unsqueeze(1) * bent, log_det
 
     def log_prob(
         self, params: Tensor, z: Tensor, widen: float = 1.0, *, path_only: bool = False
