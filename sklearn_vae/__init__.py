@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         ReconstructionDisplay,
         TraversalDisplay,
     )
+    from sklearn_vae.posteriors import Flow, FullGaussian, Mixed, RelaxedCategorical
     from sklearn_vae.priors import MixturePrior, StandardNormal, VampPrior
     from sklearn_vae.search import VAESearchCV
     from sklearn_vae.transformer import VAETransformer
@@ -64,17 +65,21 @@ __all__ = [
     "Categorical",
     "Discrepancy",
     "ExplanationDisplay",
+    "Flow",
+    "FullGaussian",
     "Gaussian",
     "LatentSpaceDisplay",
     "LogNormal",
     "LossCurveDisplay",
     "ManifoldDisplay",
+    "Mixed",
     "MixturePrior",
     "NegativeBinomial",
     "Ordinal",
     "PITDisplay",
     "Poisson",
     "ReconstructionDisplay",
+    "RelaxedCategorical",
     "Spiked",
     "StandardNormal",
     "StudentT",
@@ -108,7 +113,11 @@ _HOME = {
     "Capacity": "sklearn_vae.objectives",
     "Categorical": "sklearn_vae.likelihoods",
     "Discrepancy": "sklearn_vae.objectives",
+    "Flow": "sklearn_vae.posteriors",
+    "FullGaussian": "sklearn_vae.posteriors",
     "LogNormal": "sklearn_vae.likelihoods",
+    "Mixed": "sklearn_vae.posteriors",
+    "RelaxedCategorical": "sklearn_vae.posteriors",
     "NegativeBinomial": "sklearn_vae.likelihoods",
     "Ordinal": "sklearn_vae.likelihoods",
     "Poisson": "sklearn_vae.likelihoods",

@@ -60,6 +60,15 @@ class Architecture:
         return self.posterior.n_noise(self.n_components)
 
     @property
+    def n_codes(self) -> int | None:
+        """How many codes there are, where they are so few that a score sums over all."""
+        return self.posterior.n_codes(self.n_components)
+
+    def n_draws(self, asked: int) -> int:
+        """Draws that a score takes where so many are asked for."""
+        return self.n_codes or asked
+
+    @property
     def n_columns(self) -> int:
         """Columns of x: the numbers by which the model sees a row."""
         return sum(n * kind.width for kind, n in self.blocks)
@@ -87,9 +96,10 @@ class Architecture:
 
         An encoder covers too little rather than too much: wider draws halve the bound's
         gap (benchmarks/score_draws.py). The price adds up over latent dimensions, so
-        the more there are, the less wide.
+        the more there are, the less wide. Classes have no width.
         """
-        return math.sqrt(1 + 1 / math.sqrt(self.n_components))
+        n_real = self.n_components - self.posterior.codes(self.n_components).width
+        return math.sqrt(1 + 1 / math.sqrt(n_real)) if n_real else 1.0
 
     @property
     def widest(self) -> int:

@@ -17,12 +17,14 @@ from sklearn_vae.checks import (
     check_callbacks,
     check_checkpoint,
     check_one_member,
+    check_posterior,
     check_random_state,
     check_shapes,
     check_weight_of_kl,
     network_of,
     objective_of,
     positive_integer,
+    posterior_of,
     prior_of,
     widths_of,
 )
@@ -96,6 +98,7 @@ class BaseVAE(TakesModules, DensityEstimator):
         likelihood: Any,
         handle_unknown: str,
         prior: Any,
+        posterior: Any,
         objective: Any,
         robust: bool,
         beta: Any,
@@ -127,6 +130,7 @@ class BaseVAE(TakesModules, DensityEstimator):
         self.likelihood = likelihood
         self.handle_unknown = handle_unknown
         self.prior = prior
+        self.posterior = posterior
         self.objective = objective
         self.robust = robust
         self.beta = beta
@@ -266,6 +270,7 @@ class BaseVAE(TakesModules, DensityEstimator):
         check_callbacks(self)
         check_checkpoint(self)
         check_weight_of_kl(self)
+        check_posterior(self)
         if go_on:
             check_one_member(self)
         go_on = go_on and hasattr(self, "weights_")
@@ -291,6 +296,7 @@ class BaseVAE(TakesModules, DensityEstimator):
                 prior_of(self),
                 n_factors_for(*table.x.shape) if self.columns_.has_holes else 0,
                 network_of(self),
+                posterior_of(self),
             )
             self.dtype_ = rows.dtype
         return Fit(
@@ -408,6 +414,9 @@ class BaseVAE(TakesModules, DensityEstimator):
     def _n_components(self, table: Table) -> int:
         if self.n_components != "auto":
             return int(self.n_components)
+        return posterior_of(self).width(self._n_factors(table))
+
+    def _n_factors(self, table: Table) -> int:
         rows_suffice_for = max(2, round(float(table.total[0])) // ROWS_PER_COMPONENT)
         most = min(USUAL_COMPONENTS, max(table.x.shape[1], 1), rows_suffice_for)
         if self.columns_.has_holes:

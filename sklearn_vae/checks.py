@@ -23,9 +23,19 @@ from sklearn_vae.objectives import (
     OBJECTIVES,
     Capacity,
     Discrepancy,
+    Evidence,
     Objective,
     TotalCorrelation,
     Trimmed,
+)
+from sklearn_vae.posteriors import (
+    POSTERIORS,
+    DiagonalGaussian,
+    Flow,
+    FullGaussian,
+    Mixed,
+    Posterior,
+    RelaxedCategorical,
 )
 from sklearn_vae.priors import PRIORS, MixturePrior, Prior, StandardNormal, VampPrior
 from sklearn_vae.randomness import MOST_DIMS
@@ -41,6 +51,9 @@ CONSTRAINTS: dict[str, Any] = {
     ],
     "handle_unknown": [StrOptions({"error", "missing"})],
     "prior": [StrOptions(set(PRIORS)), StandardNormal, MixturePrior, VampPrior],
+    "posterior": [
+        StrOptions(set(POSTERIORS)), DiagonalGaussian, FullGaussian, Flow, RelaxedCategorical, Mixed
+    ],
     "objective": [
         StrOptions(set(OBJECTIVES)), IWAE, Trimmed, TotalCorrelation, Capacity, Discrepancy
     ],
@@ -118,6 +131,54 @@ def prior_of(estimator: Any) -> Prior:
     return PRIORS[estimator.prior] if isinstance(estimator.prior, str) else estimator.prior
 
 
+def posterior_of(estimator: Any) -> Posterior:
+    """Give the parameter posterior as an object."""
+    asked = estimator.posterior
+    return POSTERIORS[asked] if isinstance(asked, str) else asked
+
+
+def check_posterior(estimator: Any) -> None:
+    """Refuse what a posterior cannot be combined with."""
+    posterior, name = posterior_of(estimator), type(estimator).__name__
+    asked = f"posterior={estimator.posterior!r}"
+    prior = prior_of(estimator)
+    if isinstance(prior, VampPrior) and not isinstance(posterior, DiagonalGaussian):
+        raise ValueError(
+            f"The 'prior' parameter of {name} must not be VampPrior with {asked}: its mixture is "
+            f"one of diagonal normal distributions. Got {estimator.prior!r} instead."
+        )
+    if not posterior.has_codes:
+        return
+    if not isinstance(prior, StandardNormal):
+        raise ValueError(
+            f"The 'prior' parameter of {name} must be 'normal' with {asked}, whose classes are of "
+            f"equal probability. Got {estimator.prior!r} instead."
+        )
+    if not isinstance(objective_of(estimator), Evidence | Trimmed):
+        raise ValueError(
+            f"The 'objective' parameter of {name} must be 'elbo' or Trimmed with {asked}: relaxed "
+            f"draws of classes have no importance weights. Got {estimator.objective!r} instead."
+        )
+    if estimator.n_components != "auto":
+        _check_width(estimator, posterior)
+
+
+def _check_width(estimator: Any, posterior: Posterior) -> None:
+    """Refuse a latent size that categorical variables do not fit in."""
+    width = int(estimator.n_components)
+    codes = posterior.codes(width)
+    if isinstance(posterior, Mixed):
+        is_possible, allowed = width > codes.width, f"larger than {codes.width}"
+    else:
+        is_possible = 0 < codes.width == width
+        allowed = f"a multiple of {codes.n_variables}"
+    if not is_possible:
+        raise ValueError(
+            f"The 'n_components' parameter of {type(estimator).__name__} must be {allowed} with "
+            f"posterior={estimator.posterior!r}, of which it is the width. Got {width} instead."
+        )
+
+
 def objective_of(estimator: Any) -> Objective:
     """Give the parameter objective as an object."""
     asked = estimator.objective
@@ -137,10 +198,12 @@ def check_weight_of_kl(estimator: Any) -> None:
             )
     elif isinstance(objective, Capacity):
         asked = f"objective={estimator.objective!r}, which says itself how much KL there is to be"
-    else:
+    elif not posterior_of(estimator).kl_is_per_unit:
+        asked = f"posterior={estimator.posterior!r}, of which no KL is a sum over latent dimensions"
+    elif not isinstance(prior_of(estimator), StandardNormal):
         asked = f"prior={estimator.prior!r}, from which no KL is a sum over latent dimensions"
-        if isinstance(prior_of(estimator), StandardNormal):
-            return
+    else:
+        return
     if estimator.free_bits:
         raise ValueError(
             f"The 'free_bits' parameter of {name} must be 0 with {asked}. "
@@ -157,6 +220,12 @@ def _check_prior_of_all_codes(estimator: Any, objective: Objective) -> None:
             f"The 'prior' parameter of {type(estimator).__name__} must be 'normal' with "
             f"objective={estimator.objective!r}, which asks that all codes together have "
             f"independent dimensions. Got {estimator.prior!r} instead."
+        )
+    if not isinstance(posterior_of(estimator), DiagonalGaussian):
+        raise ValueError(
+            f"The 'posterior' parameter of {type(estimator).__name__} must be 'gaussian' with "
+            f"objective={estimator.objective!r}, which integrates over each dimension by itself. "
+            f"Got {estimator.posterior!r} instead."
         )
 
 
@@ -178,6 +247,7 @@ def check_shapes(estimator: Any, fitted: Architecture) -> None:
         "activation": (estimator.activation, fitted.activation),
         "prior": (prior_of(estimator), fitted.prior),
         "encoder or decoder": (network_of(estimator), fitted.network),
+        "posterior": (posterior_of(estimator), fitted.posterior),
     }
     for name, (now, before) in wanted.items():
         if now not in (before, "auto"):

@@ -66,7 +66,13 @@ def kl_per_unit(estimator: "BaseVAE", X: Any) -> np.ndarray:
     Returns
     -------
     ndarray of shape (n_components,)
-        Nats, averaged over the rows.
+        Nats, averaged over the rows. A categorical variable is one unit, whatever the number
+        of its classes; its KL is that from equal probabilities.
+
+    Raises
+    ------
+    ValueError
+        If dimensions depend on each other, as with ``posterior="full"`` and ``"flow"``.
 
     Examples
     --------
@@ -79,6 +85,12 @@ def kl_per_unit(estimator: "BaseVAE", X: Any) -> np.ndarray:
     (2,)
     """
     _check_has_codes(estimator, "kl_per_unit")
+    posterior = estimator.architecture_.posterior
+    if not posterior.kl_is_per_unit:
+        raise ValueError(
+            f"The KL of posterior={posterior!r} is no sum over latent dimensions, so no dimension "
+            f"has one of its own. posterior='gaussian' has."
+        )
     return estimator._fitted().kl(estimator._validate(X, reset=False)).mean(axis=0)
 
 
@@ -157,6 +169,12 @@ def total_correlation(estimator: "BaseVAE", X: Any, *, n_draws: int = 4) -> floa
     0.0
     """
     _check_has_codes(estimator, "total_correlation")
+    posterior = estimator.architecture_.posterior
+    if posterior.has_codes or not posterior.kl_is_per_unit:
+        raise ValueError(
+            f"total_correlation integrates over each latent dimension by itself, and those of "
+            f"posterior={posterior!r} depend on each other. posterior='gaussian' is what it is for."
+        )
     check_scalar(n_draws, "n_draws", Integral, min_val=1)
     rows = estimator._validate(X, reset=False)
     z, loc, log_scale = estimator._fitted().draws(rows, n_draws)

@@ -117,7 +117,7 @@ class FittedVAE:
         found = np.empty((len(X), self.architecture.n_components), X.dtype)
         if not holes.all():
             found[~holes] = self.codes(X[~holes])
-        found[holes] = self._complete(X[holes], lambda own: own.fit.loc[0], 1, n_members=1)
+        found[holes] = self._complete(X[holes], lambda own: own.code[0], 1, n_members=1)
         return found
 
     def portraits(
@@ -158,7 +158,7 @@ class FittedVAE:
         return found[..., :n_components], found[..., n_components:]
 
     def kl(self, X: np.ndarray) -> np.ndarray:
-        """KL of q(z|x) from the standard normal in nats: (n, n_features) -> (n, l)."""
+        """KL of q(z|x) from its usual prior in nats, by unit: (n, n_features) -> (n, units)."""
         return self._map(X, lambda model, x: model.posterior.kl(model.encode(x))[0], n_members=1)
 
     def draws(self, X: np.ndarray, n_draws: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -229,7 +229,8 @@ class FittedVAE:
         noise = self._points(n_draws, scrambling, X.dtype)
         # rows are encoded many at a time: of those that are decoded with all their draws,
         # there are few in a chunk
-        how = self.architecture.widening, self.at_once(n_draws * self.n_members)
+        n_made = self.architecture.n_draws(n_draws)
+        how = self.architecture.widening, self.at_once(n_made * self.n_members)
         scores = self._map(
             X, lambda model, x: log_mean_exp(model.log_likelihood(x, noise, *how), 0), n_draws
         )
@@ -284,7 +285,7 @@ class FittedVAE:
     ) -> np.ndarray:
         """Apply a function of weighted codes of rows with holes, a chunk at a time."""
         noise = self._points(n_draws, scrambling, X.dtype)
-        n_each = max(n_draws, 4 * self.architecture.n_components)
+        n_each = max(self.architecture.n_draws(n_draws), 4 * self.architecture.n_components)
         return self._map(
             X,
             lambda model, x: function(
@@ -364,18 +365,17 @@ class FittedVAE:
         model, n_components = self.module(X.dtype), self.architecture.n_components
         points = sobol_normal(n_draws, n_components, stream_seed(self.seed, Stream.CALIBRATION))
         noise = torch.as_tensor(points.astype(X.dtype)).to(self.device)[None, :, None, :]
-        cells = n_draws * self.n_members * max(*self.architecture.hidden_layer_sizes, 1, X.shape[1])
+        n_made = self.architecture.n_draws(n_draws)
+        cells = n_made * self.n_members * max(*self.architecture.hidden_layer_sizes, 1, X.shape[1])
         size = max(CELLS // cells, 1)
         with torch.no_grad():
             for first in range(0, len(X), size):
                 x = self._encoded(X[first : first + size])  # (1, B, d)
                 q = model.encode(x.expand(self.n_members, -1, -1))
-                z = model.posterior.rsample(q, noise, self.architecture.widening)
+                z, log_q = model.posterior.propose(q, noise, self.architecture.widening)
                 params = model.decode(z, x.expand(self.n_members, -1, -1))
                 by_column = model.likelihood.by_column(params, x.unsqueeze(1))  # (M, K, B, d)
-                ratio = model.latent().log_prob(z) - model.posterior.log_prob(
-                    q, z, self.architecture.widening
-                )
+                ratio = model.latent().log_prob(z) - log_q
                 others = (by_column.sum(-1) + ratio).unsqueeze(-1) - by_column
                 flat = by_column.flatten(0, 1), others.flatten(0, 1)
                 yield model.likelihood, params, x.unsqueeze(1), *flat

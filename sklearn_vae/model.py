@@ -14,7 +14,7 @@ from sklearn_vae.holes import Filler
 from sklearn_vae.likelihoods import Columnwise
 from sklearn_vae.members import Members
 from sklearn_vae.posteriors import log_mean_exp
-from sklearn_vae.priors import Density, StandardNormal
+from sklearn_vae.priors import Density
 from sklearn_vae.start import LinearStart
 
 # the encoder sees a row no farther out than this many standard deviations, or a pixel that is
@@ -69,7 +69,8 @@ class VAE(Members):
         super().__init__(architecture, np.array(sizes or [architecture.n_components] * n_members))
         n_components, hidden = architecture.n_components, architecture.hidden_layer_sizes
         self.posterior: Any = architecture.posterior.build(n_members, n_components)
-        self.prior, self.n_conditions = architecture.prior, architecture.n_conditions
+        self.prior = architecture.posterior.prior(architecture.prior, n_components)
+        self.n_conditions = architecture.n_conditions
         self.likelihood = Columnwise(architecture.blocks)
         n_columns, network = self.likelihood.n_columns, architecture.network
         how = n_members, architecture.layout, hidden, architecture.activation
@@ -147,26 +148,27 @@ class VAE(Members):
         -------
         log_prob : Tensor of shape (M, B)
             log p(x|z) in nats, averaged over the K draws of z.
-        kl : Tensor of shape (M, B, l) or (M, B, 1)
-            KL of q(z|x) from the prior in nats: exact and per latent dimension for the
-            standard normal, for others log q(z|x) - log p(z) averaged over the K draws.
+        kl : Tensor of shape (M, B, units) or (M, B, 1)
+            KL of q(z|x) from the prior in nats: where it has a closed form exact, and by the
+            posterior's units, else log q(z|x) - log p(z) averaged over the K draws.
         log_prior : Tensor of shape (M, B)
             Log-density of one more row at this place whose residual is the linear
             model's.
         """
         q = self.encode(x if shown is None else shown)
-        z = self.posterior.rsample(q, noise)
+        z, kl = self._drawn(q, noise)
         p = self.decode(z, self.given(x)[0])
         log_prob = self._log_prob(p, x)  # (M, K, B)
         log_prior = self.likelihood.log_prior(p, self.residual)  # (M, K or 1, B or 1)
         log_prob = log_prob.mean(1)
-        return log_prob, self._kl(q, z), log_prior.mean(1).expand_as(log_prob)
+        return log_prob, kl, log_prior.mean(1).expand_as(log_prob)
 
-    def _kl(self, q: Tensor, z: Tensor) -> Tensor:
-        if isinstance(self.prior, StandardNormal):
-            return self.posterior.kl(q)  # (M, B, l)
-        log_ratio = self.posterior.log_prob(q, z) - self.latent().log_prob(z)  # (M, K, B)
-        return log_ratio.mean(1).unsqueeze(-1)  # (M, B, 1)
+    def _drawn(self, q: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes (M, K, B, l), and the KL, exact (M, B, units) or by these codes (M, B, 1)."""
+        if isinstance(self.prior, self.architecture.posterior.exact_for):
+            return self.posterior.rsample(q, noise), self.posterior.kl(q)
+        z, log_q = self.posterior.propose(q, noise)
+        return z, (log_q - self.latent().log_prob(z)).mean(1).unsqueeze(-1)
 
     def log_weights(
         self,
@@ -212,9 +214,8 @@ class VAE(Members):
         *,
         path_only: bool = False,
     ) -> Draws:
-        z = self.posterior.rsample(q, noise, widen)
+        z, log_q = self.posterior.propose(q, noise, widen, path_only=path_only)
         log_prob = self._log_prob(self.decode(z, self.given(x)[0]), x)
-        log_q = self.posterior.log_prob(q.detach() if path_only else q, z, widen)
         return Draws(z, log_prob, prior.log_prob(z) - log_q)
 
     def _log_prob(self, p: list[list[Tensor]], x: Tensor) -> Tensor:
@@ -288,6 +289,10 @@ class VAE(Members):
         if self._posterior_weights:
             self.posterior.draw(member, seed)
 
+    def begin_iteration(self, iteration: int) -> None:
+        """Let the posterior take note of how far training is."""
+        self.posterior.begin_iteration(iteration)
+
     @torch.no_grad()
     def start_at(self, member: int, start: LinearStart) -> None:
         """Make one member the linear model, exact for Gaussian columns."""
@@ -299,7 +304,9 @@ class VAE(Members):
         encoder.weight[member].zero_()
         encoder.weight[member, :n_columns, : recognition.shape[1]].copy_(recognition)
         posterior_scale = torch.as_tensor(start.posterior_scale)
-        encoder.bias[member, 0].copy_(self.posterior.start(-loc @ recognition, posterior_scale))
+        at_zero = -loc @ recognition if start.intercept is None else start.intercept
+        bias = self.posterior.start(torch.as_tensor(at_zero), posterior_scale)
+        encoder.bias[member, 0].copy_(bias)
 
         loadings = torch.as_tensor(start.loadings)
         slopes, offsets, free = self.likelihood.start(loadings, loc, residual)

@@ -17,7 +17,7 @@ from sklearn_vae.estimator import SCORE_DRAWS
 from sklearn_vae.fitted import FittedVAE
 from sklearn_vae.kinds import ROUNDING
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
-from sklearn_vae.posteriors import log_mean_exp
+from sklearn_vae.posteriors import DiagonalGaussian, log_mean_exp
 from sklearn_vae.randomness import Stream, sobol_normal, stream_seed
 from sklearn_vae.transformer import VAETransformer
 
@@ -210,6 +210,11 @@ def to_onnx(estimator: VAETransformer, part: str = "score", *, n_draws: int = SC
             "to_onnx needs onnx and onnxscript: pip install 'sklearn-vae[onnx]'"
         ) from error
     fitted = estimator._fitted()
+    if not isinstance(fitted.architecture.posterior, DiagonalGaussian):
+        raise ValueError(
+            f"to_onnx knows posterior='gaussian' only, and the model has "
+            f"{fitted.architecture.posterior!r}."
+        )
     module = PARTS[part](fitted, n_draws).cpu().eval()
     n_in = estimator.n_features_in_
     if part == "decoder":

@@ -2,11 +2,13 @@
 
 An encoder has learned from whole rows, or from rows with other holes. So codes of rows with
 holes are not drawn from q(z|x) alone but from a normal distribution that is fitted, row by
-row, to the posterior of what is known, which in a linear model it equals.
+row, to the posterior of what is known, which in a linear model it equals. Where a part of a code
+says which class a row is of, there are no slopes to follow: a few codes are all tried, and of
+many, or of classes beside numbers, draws are the encoder's.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -56,6 +58,29 @@ class Fit(NamedTuple):
         return (-0.5 * along.square() - self.scale.log().unsqueeze(1) - HALF_LOG_2PI).sum(-1)
 
 
+class Told(NamedTuple):
+    """What the encoder says of rows whose holes are filled with means.
+
+    Attributes
+    ----------
+    posterior : law
+        q(z|x).
+    params : Tensor of shape (M, B, n_params)
+        Its parameters.
+    """
+
+    posterior: Any
+    params: Tensor
+
+    def draw(self, noise: Tensor) -> Tensor:
+        """Codes of standard normal draws: (M or 1, K, 1, l) -> (M, K, B, l)."""
+        return self.posterior.rsample(self.params, noise, WIDENING)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density in nats of codes: (M, K, B, l) -> (M, K, B)."""
+        return self.posterior.log_prob(self.params, z, WIDENING)
+
+
 class Completion:
     """Weighted codes of rows with holes.
 
@@ -73,6 +98,8 @@ class Completion:
 
     Attributes
     ----------
+    code : Tensor of shape (M, B, l)
+        The code that stands for each row: the likeliest, or probabilities of classes.
     z : Tensor of shape (M, K, B, l)
         The codes.
     log_weight : Tensor of shape (M, K, B)
@@ -85,28 +112,48 @@ class Completion:
         self.likelihood, self.latent = model.likelihood, model.latent()
         self.observed = self.likelihood.observed(x).unsqueeze(1)  # (M, 1, B, n)
         self.x = x.nan_to_num().unsqueeze(1)  # (M, 1, B, n_columns)
-        self.fit = self._fitted(model.posterior.mean(model.encode(self._seen(x))))
+        q = model.encode(self._seen(x))
+        self.code = model.posterior.mean(q)
+        n_codes = model.architecture.n_codes
+        if n_codes is not None:
+            self.z, log_proposal = model.posterior.propose(q, noise)
+        else:
+            self.z, log_proposal = self._drawn(self._proposal(q), noise, generator)
+        self.log_weight = self._log_joint(self.z) - log_proposal
+        if n_codes is not None:  # exact, where all codes are tried
+            self.code = (self.log_weight.softmax(1).unsqueeze(-1) * self.z).sum(1)
+
+    def _proposal(self, q: Tensor) -> Fit | Told:
+        """What codes are drawn from, for what the encoder says of rows with filled holes."""
+        if self.model.architecture.posterior.has_codes:
+            return Told(self.model.posterior, q)
+        fit = self._fitted(self.code)
+        self.code = fit.loc
+        return Fit(fit.loc, fit.axes, WIDENING * fit.scale)
+
+    def _drawn(
+        self, proposal: Fit | Told, noise: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Codes (M, K, B, l), some of them from the prior, and their log-density (M, K, B)."""
         n_draws, n_from_prior = noise.shape[1], noise.shape[1] // ONE_IN
-        wider = Fit(self.fit.loc, self.fit.axes, WIDENING * self.fit.scale)
-        self.z = wider.draw(noise[:, n_from_prior:])  # (M, K, B, l)
-        if n_from_prior:
-            shape = len(x), n_from_prior, noise.shape[-1]
-            from_prior = self.latent.sample(*shape, generator, noise.dtype).to(noise.device)
-            from_prior = from_prior.unsqueeze(2).expand(-1, -1, x.shape[1], -1)
-            self.z = torch.cat([from_prior, self.z], dim=1)
-        log_prior, share = self.latent.log_prob(self.z), n_from_prior / n_draws
-        log_proposal = wider.log_prob(self.z)
-        if share:
-            parts = log_proposal + math.log(1 - share), log_prior + math.log(share)
-            log_proposal = torch.logaddexp(*parts)
-        self.log_weight = self._log_prob(self.z) + log_prior - log_proposal
+        z = proposal.draw(noise[:, n_from_prior:])  # (M, K, B, l)
+        if not n_from_prior:
+            return z, proposal.log_prob(z)
+        shape = len(z), n_from_prior, noise.shape[-1]
+        from_prior = self.latent.sample(*shape, generator, noise.dtype).to(noise.device)
+        from_prior = from_prior.unsqueeze(2).expand(-1, -1, z.shape[2], -1)
+        z, share = torch.cat([from_prior, z], dim=1), n_from_prior / n_draws
+        log_q, log_prior = proposal.log_prob(z), self.latent.log_prob(z)
+        parts = log_q + math.log(1 - share), log_prior + math.log(share)
+        return z, torch.logaddexp(*parts)
 
     def _seen(self, x: Tensor) -> Tensor:
         """Rows as the encoder can take them."""
         if self.model.filler is not None:
             return x
-        centre = x.new_zeros(len(x), 1, 1, self.model.architecture.n_components)
-        loc = self.likelihood.mean(self.model.decode(centre))[:, 0]  # (M, 1, n_columns)
+        n_params = self.model.architecture.posterior.n_params(self.model.architecture.n_components)
+        centre = self.model.posterior.mean(x.new_zeros(len(x), 1, n_params))  # (M, 1, l)
+        loc = self.model.reconstruct(centre)  # (M, 1, n_columns)
         return torch.where(x.isnan(), loc, x)
 
     def _decode(self, z: Tensor) -> list[list[Tensor]]:

@@ -36,6 +36,8 @@ class LinearStart:
     imagined: np.ndarray  # (d,) residuals of the rows that the scales' prior imagines
     # of a table with holes: loc (d,), loadings (k, d), precisions (d,) of what fills them
     filler: tuple[np.ndarray, ...] | None = None
+    # (l,) what recognition is added to, where it is not -loc @ recognition
+    intercept: np.ndarray | None = None
 
     def padded(self, n_components: int) -> "LinearStart":
         """Add silent dimensions up to this number."""

@@ -61,6 +61,13 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         normal distributions, or a mixture of the encoder's posteriors at learned rows.
         Objects say how many components: ``MixturePrior(n_components=20)``,
         ``VampPrior(n_components=100)``.
+    posterior : {"gaussian", "full", "flow", "categorical"} or posterior, default="gaussian"
+        What the encoder says of a row's code: independent normal dimensions, a normal
+        distribution of any covariance, a normalising flow, or the probabilities of
+        ``n_components`` classes. Objects say more: ``Flow(n_layers=6)``,
+        ``RelaxedCategorical(n_variables=3)``, and ``Mixed(n_classes=10)``, a class and
+        numbers side by side. The last two go with ``prior="normal"``, which is uniform over
+        classes, and with ``objective="elbo"``; their codes hold probabilities.
     objective : {"elbo", "iwae", "tc", "capacity", "mmd"} or objective, default="elbo"
         What is maximised: the evidence lower bound, or the importance-weighted bound
         with several draws of z per row, such as ``IWAE(n_draws=10)``. The latter goes
@@ -214,6 +221,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         likelihood: Any = "auto",
         handle_unknown: str = "error",
         prior: Any = "normal",
+        posterior: Any = "gaussian",
         objective: Any = "elbo",
         robust: bool = False,
         beta: Any = 1.0,
@@ -246,6 +254,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             likelihood=likelihood,
             handle_unknown=handle_unknown,
             prior=prior,
+            posterior=posterior,
             objective=objective,
             robust=robust,
             beta=beta,
@@ -281,7 +290,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         Returns
         -------
         ndarray of shape (n_samples, n_components)
-            Mean of q(z|x).
+            Mean of q(z|x); of classes, their probabilities. A flow's mean has no closed
+            form, and the code is the image of its base distribution's mean.
         """
         check_is_fitted(self)
         return self._fitted().codes(self._validate(X, reset=False))

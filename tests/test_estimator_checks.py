@@ -68,9 +68,12 @@ def test_scikit_learn_finds_no_fault(estimator, check):
         VAETransformer(objective="tc"),
         VAETransformer(objective="capacity"),
         VAETransformer(objective="mmd"),
+        VAETransformer(posterior="full", max_iter=2),
+        VAETransformer(posterior="flow", max_iter=2),
+        VAETransformer(posterior="categorical", max_iter=2),
     ]
 )
-def test_nor_with_another_prior_or_objective(estimator, check):
+def test_nor_with_another_prior_posterior_or_objective(estimator, check):
     """The same checks, of which weights as copies of rows are the hardest."""
     check(estimator)
 

@@ -11,6 +11,7 @@ from sklearn_vae import (
     Bernoulli,
     Capacity,
     Discrepancy,
+    Flow,
     Gaussian,
     MixturePrior,
     TotalCorrelation,
@@ -43,6 +44,7 @@ OTHER = {
     "decoder": own_module,
     "likelihood": Gaussian(scale="column"),
     "prior": "mixture",
+    "posterior": "full",
     "objective": "iwae",
     "beta": 2.0,
     "free_bits": 2.0,
@@ -313,6 +315,8 @@ WRONG = [
     ("likelihood", {7: "gaussian"}),
     ("prior", "gaussian"),
     ("prior", MixturePrior),
+    ("posterior", "normal"),
+    ("posterior", Flow),
     ("objective", "vib"),
     ("objective", IWAE),
     ("objective", TotalCorrelation),
@@ -354,6 +358,14 @@ def test_a_wrong_value_is_refused_by_name(name, value):
 
     assert isinstance(caught.value, InvalidParameterError | ValueError)
     assert "must" in str(caught.value) or "columns" in str(caught.value)
+
+
+@pytest.mark.parametrize("objective", ["tc", "mmd"])
+@pytest.mark.parametrize("posterior", ["full", "flow", "categorical"])
+def test_codes_of_dependent_dimensions_are_not_asked_to_be_independent(objective, posterior):
+    """Both objectives integrate over each dimension by itself."""
+    with pytest.raises(ValueError, match=r"'(posterior|objective)' parameter"):
+        VAETransformer(3, objective=objective, posterior=posterior).fit(X)
 
 
 @pytest.mark.parametrize("wish", ["bernoulli", Bernoulli(), {1: "bernoulli"}])

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_iris
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
@@ -676,3 +676,14 @@ def test_words_are_not_drawn(named):
     vae = VAETransformer(2, **QUICK).fit(mixed)
     with pytest.raises(ValueError, match="X must be a table of numbers to be drawn"):
         ReconstructionDisplay.from_estimator(vae, mixed)
+
+
+@pytest.mark.parametrize("posterior", ["full", "categorical"])
+def test_posteriors_without_a_kl_per_unit_are_drawn_too(posterior):
+    """The dimensions that are shown are then those whose codes vary most."""
+    X = load_iris().data
+    vae = VAETransformer(4, posterior=posterior, max_iter=3, random_state=0).fit(X)
+    display = LatentSpaceDisplay.from_estimator(vae, X)
+    most = np.argsort(-vae.transform(X).var(axis=0), kind="stable")[:2]
+
+    assert sorted(display.components) == sorted(most)

@@ -11,6 +11,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae.diagnostics import kl_per_unit
 
+# Codes that vary more than this, beside a prior of variance 1, vary as much as can be.
+LARGEST_VARIANCE = 0.999
+
 
 def last_step(estimator: Any, X: Any = None) -> tuple[Any, Any]:
     """The estimator at the end of searches and pipelines, and the rows as they come to it."""
@@ -35,7 +38,11 @@ def check_has_codes(estimator: Any, display: type) -> None:
 
 
 def kl_of(estimator: Any, X: Any, display: type) -> np.ndarray:
-    """KL per latent dimension in nats, averaged over the rows: (n_components,)."""
+    """KL per latent dimension in nats, averaged over the rows: (n_components,).
+
+    Where dimensions have none of their own, it is that of a normal distribution whose mean varies
+    as the codes do and which is the prior on average.
+    """
     check_has_codes(estimator, display)
     vae, rows = last_step(estimator, X)
     if not hasattr(vae, "history_"):
@@ -43,6 +50,9 @@ def kl_of(estimator: Any, X: Any, display: type) -> np.ndarray:
             f"{display.__name__} needs a variational autoencoder with codes, such as "
             f"VAETransformer. Got {type(vae).__name__} instead."
         )
+    posterior = vae.architecture_.posterior
+    if posterior.has_codes or not posterior.kl_is_per_unit:
+        return -0.5 * np.log1p(-np.minimum(vae.transform(rows).var(axis=0), LARGEST_VARIANCE))
     return kl_per_unit(vae, rows)
 
 

@@ -5,7 +5,7 @@ what decides the shape of the program (widths, kinds of columns, lengths of tabl
 batches, precision) decides which fleet a run rides in.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,12 +15,12 @@ import torch
 
 from sklearn_vae.architecture import Architecture
 from sklearn_vae.device import onednn_for, threads_for
-from sklearn_vae.holes import FactorModel
 from sklearn_vae.model import build
 from sklearn_vae.randomness import Stream, make_generator
-from sklearn_vae.start import LinearStart, Spectrum
+from sklearn_vae.start import LinearStart
 from sklearn_vae.training.plan import Plan, Table
 from sklearn_vae.training.rows import EncodedRows
+from sklearn_vae.training.starts import starts
 from sklearn_vae.training.trainer import (
     Outcome,
     Trainer,
@@ -165,7 +165,7 @@ def launch(runs: Sequence[Run], **kwargs: Any) -> Trainer:
     like = runs[0].train.x[:0]
     model = build(largest.architecture, len(runs), sizes).to(like)
     model.flatten()
-    start = _starts(max(sizes))
+    start = starts(max(sizes))
     rows = []
     for member, run in enumerate(runs):
         if run.weights is None:
@@ -225,20 +225,3 @@ def _spread_rows(run: Run, start: LinearStart, n_rows: int) -> torch.Tensor:
     places = (torch.arange(n_rows) + chance) / n_rows * ends[-1]
     chosen = torch.searchsorted(ends, places).clamp(max=len(order) - 1)
     return x[0, order[chosen.to(order.device)]]
-
-
-def _starts(n_components: int) -> Callable[[Run], LinearStart]:
-    """Give the linear model of each run's rows; runs on the same rows share its axes."""
-    models: dict[int, Spectrum | FactorModel] = {}
-
-    def start(run: Run) -> LinearStart:
-        key, n_factors = id(run.train), run.architecture.n_factors
-        if key not in models:
-            rows = run.train.arrays()
-            if n_factors:
-                models[key] = FactorModel.of(*rows, n_factors)
-            else:
-                models[key] = Spectrum.of(*rows, n_components)
-        return models[key].start(run.architecture.n_components, run.prior_rows)
-
-    return start

@@ -1,38 +1,18 @@
-"""q(z|x): what the encoder says of a row's place in latent space."""
+"""Independent normal dimensions."""
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from sklearn_vae.networks import bounded, unbounded
+from sklearn_vae.posteriors.kind import LOG_SCALE_BOUND, Continuous
 from sklearn_vae.priors import HALF_LOG_2PI
-
-# Scales between 6e-6 and 2e5: a thousand columns that say the same fix z to 1e-4.
-LOG_SCALE_BOUND = 12.0
-
-
-class Posterior(Protocol):
-    """What an architecture asks of a kind of posterior, a value that holds no weights."""
-
-    @property
-    def pads(self) -> bool:
-        """Whether members with fewer latent dimensions can ride along with others."""
-
-    def n_params(self, n_components: int) -> int:
-        """Numbers that the encoder gives of a row; the first ones are the location."""
-
-    def n_noise(self, n_components: int) -> int:
-        """Normal numbers that a draw of z takes."""
-
-    def build(self, n_members: int, n_components: int) -> Any:
-        """Make what draws and densities are asked of; a torch module, if it has weights."""
 
 
 @dataclass(frozen=True)
-class DiagonalGaussian:
+class DiagonalGaussian(Continuous):
     r"""Independent dimensions, :math:`q(z | x) = \mathcal{N}(z | \mu(x), \sigma^2(x))`.
 
     The encoder's output holds the locations and the raw log-scales side by side; the
@@ -44,14 +24,11 @@ class DiagonalGaussian:
     """
 
     pads = True
+    kl_is_per_unit = True
 
     def n_params(self, n_components: int) -> int:
         """A location and a log-scale per dimension."""
         return 2 * n_components
-
-    def n_noise(self, n_components: int) -> int:
-        """One number per dimension."""
-        return n_components
 
     def build(self, n_members: int, n_components: int) -> "DiagonalGaussian":
         """It has no weights."""
@@ -80,8 +57,14 @@ class DiagonalGaussian:
         loc, log_scale = self.widen(params, widen)
         return loc.unsqueeze(1) + log_scale.exp().unsqueeze(1) * noise  # (M, K, B, l)
 
-    def log_prob(self, params: Tensor, z: Tensor, widen: float = 1.0) -> Tensor:
-        """Log-density in nats of draws z: (M, B, 2 l), (M, K, B, l) -> (M, K, B)."""
+    def log_prob(
+        self, params: Tensor, z: Tensor, widen: float = 1.0, *, path_only: bool = False
+    ) -> Tensor:
+        """Log-density in nats of draws z: (M, B, 2 l), (M, K, B, l) -> (M, K, B).
+
+        With ``path_only`` its gradient is that through z alone.
+        """
+        params = params.detach() if path_only else params
         loc, log_scale = self.widen(params, widen)
         noise = (z - loc.unsqueeze(1)) * (-log_scale).exp().unsqueeze(1)
         return (-0.5 * noise.square() - log_scale.unsqueeze(1) - HALF_LOG_2PI).sum(-1)
@@ -90,11 +73,3 @@ class DiagonalGaussian:
         """KL in nats from the standard normal, per dimension: (..., 2 l) -> (..., l)."""
         loc, log_scale = self.split(params)
         return 0.5 * (loc.square() + (2 * log_scale).exp() - 1) - log_scale
-
-
-POSTERIORS: dict[str, Posterior] = {"gaussian": DiagonalGaussian()}
-
-
-def log_mean_exp(values: Tensor, dim: int) -> Tensor:
-    """Log of the mean of exp(values) along one dimension."""
-    return torch.logsumexp(values, dim) - math.log(values.shape[dim])

@@ -1,0 +1,156 @@
+"""What other posteriors than the diagonal Gaussian are worth.
+
+    python benchmarks/posteriors.py                    # both questions
+    python benchmarks/posteriors.py --part density --tables banknote --seeds 0
+    python benchmarks/posteriors.py --part digits --n-rows 4000 --seeds 0
+
+Density: how tight is the bound, and how good the density?
+
+- Rows come from tables.py, and `products`, 1,000 rows made here: two standard normal numbers
+  u and v give the columns u v, u + v and u - v, with normal noise of 0.3, 1 and 1 on top, so that
+  what a row says of u and v is bent. Rows are split 80/20 by seed.
+- `VAETransformer` with n_components=2, max_iter=40 and otherwise its defaults, with the split's
+  seed as `random_state`, once with each posterior on the same rows.
+- Score: mean of `score_samples` over the test rows with 1,024 draws, in nats. Gap: the score minus
+  the evidence lower bound on the same rows with 256 draws, which is the KL of q(z|x) from p(z|x)
+  but for what the score still lacks. CPU seconds: of the fit.
+
+Digits: are classes found, without labels?
+
+- Rows are drawn by seed from the training images of mnist.npz, in the folder that tables.py names;
+  a pixel is 1 if it is brighter than 127.
+- k-means: scikit-learn's, ten clusters, ten starts, on the grey pixels and on the binary ones.
+- `VAETransformer` with Bernoulli columns, max_iter=40, refit=False and otherwise its defaults, with
+  ten classes, and with ten classes and so many numbers beside them. A row's cluster is its
+  likeliest class.
+- ARI: adjusted Rand index against the digits' labels, over all rows of the fit. No label is seen by
+  any of them. The number of numbers was not chosen by anything: all that were tried are shown.
+"""
+
+import argparse
+import shlex
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score
+from tables import DATA, load_tables, split
+
+from sklearn_vae import Mixed, VAETransformer
+
+POSTERIORS = ("gaussian", "full", "flow")
+TABLES = "wine,banknote,red_wine"
+N_CLASSES = 10
+
+
+def products() -> np.ndarray:
+    """Rows of which the product of two numbers is known better than the numbers."""
+    rng = np.random.default_rng(0)
+    u, v = rng.standard_normal((2, 1000))
+    noise = rng.standard_normal((3, 1000))
+    return np.column_stack([u * v + 0.3 * noise[0], u + v + noise[1], u - v + noise[2]])
+
+
+def timed(fit: Callable[[], VAETransformer]) -> tuple[VAETransformer, float]:
+    started = time.process_time()
+    return fit(), time.process_time() - started
+
+
+def density(X: np.ndarray, posterior: str, seed: int) -> tuple[float, float, float]:
+    """Held-out score, gap of the bound, seconds."""
+    train, test = split(X, seed)
+    vae = VAETransformer(2, posterior=posterior, max_iter=40, random_state=seed)
+    vae, seconds = timed(lambda: vae.fit(train))
+    score = vae.score_samples(test, n_draws=1024).mean()
+    log_prob, kl = vae._fitted().bound(test, 256)
+    return float(score), float(score - (log_prob - kl).mean()), seconds
+
+
+def compare_densities(names: list[str], seeds: list[int]) -> None:
+    tables = [("products", products())] if "products" in names else []
+    tables += [(own.name, own.X) for own in load_tables([n for n in names if n != "products"])]
+    titles = [f"{name}: {what}" for what in ("score", "gap", "CPU s") for name in POSTERIORS]
+    print("| n_components=2 | " + " | ".join(titles) + " |")
+    print("| " + " | ".join(["---"] * (1 + len(titles))) + " |")
+    for name, X in tables:
+        found = np.array([[density(X, own, seed) for own in POSTERIORS] for seed in seeds])
+        mean, spread = found.mean(axis=0), found.std(axis=0, ddof=min(len(seeds) - 1, 1))
+        beside = (found[..., 0] - found[:, :1, 0]).mean(axis=0)
+        scores = [f"{m:.2f} ± {s:.2f}" for m, s in zip(mean[:, 0], spread[:, 0], strict=True)]
+        scores[1:] = [f"{s} ({b:+.2f})" for s, b in zip(scores[1:], beside[1:], strict=True)]
+        gaps = [f"{own:.2f}" for own in mean[:, 1]]
+        print(f"| {name} | " + " | ".join([*scores, *gaps, *(f"{s:.0f}" for s in mean[:, 2])]), "|")
+        sys.stdout.flush()
+
+
+def digits(n_rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    path = DATA / "images" / "mnist.npz"
+    if not path.exists():
+        sys.exit(f"{path} is missing; the environment variable SKLEARN_VAE_DATA names its folder.")
+    with np.load(path) as file:
+        own = np.random.default_rng(seed).permutation(len(file["x_train"]))[:n_rows]
+        return file["x_train"][own].reshape(len(own), -1), file["y_train"][own]
+
+
+def cluster(rows: np.ndarray, n_numbers: int, seed: int) -> tuple[np.ndarray, float]:
+    """Likeliest class of each row, and seconds."""
+    posterior = Mixed(N_CLASSES) if n_numbers else "categorical"
+    vae = VAETransformer(
+        N_CLASSES + n_numbers,
+        posterior=posterior,
+        likelihood="bernoulli",
+        max_iter=40,
+        refit=False,
+        random_state=seed,
+    )
+    vae, seconds = timed(lambda: vae.fit(rows))
+    return vae.transform(rows)[:, :N_CLASSES].argmax(axis=1), seconds
+
+
+def compare_clusters(n_rows: int, seeds: list[int], numbers: list[int]) -> None:
+    titles = ["k-means, grey", "k-means, binary", "10 classes"]
+    titles += [f"10 classes and {n} numbers" for n in numbers]
+    print("| ARI | " + " | ".join(titles) + " |")
+    print("| " + " | ".join(["---"] * (1 + len(titles))) + " |")
+    found, seconds = [], []
+    for seed in seeds:
+        grey, kind = digits(n_rows, seed)
+        bits = (grey > 127).astype(np.float32)
+        own = []
+        for rows in (grey / 255.0, bits):
+            labels = KMeans(N_CLASSES, n_init=10, random_state=seed).fit_predict(rows)
+            own.append(adjusted_rand_score(kind, labels))
+        for n in (0, *numbers):
+            labels, took = cluster(bits, n, seed)
+            own.append(adjusted_rand_score(kind, labels))
+            seconds.append(took)
+        print(f"| seed {seed} | " + " | ".join(f"{ari:.3f}" for ari in own) + " |", flush=True)
+        found.append(own)
+    print("| mean | " + " | ".join(f"{ari:.3f}" for ari in np.mean(found, axis=0)) + " |")
+    print(f"\n{n_rows} rows; CPU seconds of a fit {min(seconds):.0f} to {max(seconds):.0f}.")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--part", choices=["density", "digits", "both"], default="both")
+    parser.add_argument("--tables", default=f"products,{TABLES}")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--n-rows", type=int, default=10_000, help="digits")
+    parser.add_argument("--numbers", default="1,2,3,4", help="beside the classes")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+
+    print(f"    {shlex.join(['python', *sys.argv])}\n")
+    if options.part != "digits":
+        compare_densities(options.tables.split(","), seeds)
+        print()
+    if options.part != "density":
+        compare_clusters(options.n_rows, seeds, [int(n) for n in options.numbers.split(",")])
+
+
+if __name__ == "__main__":
+    main()
