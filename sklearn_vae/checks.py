@@ -30,6 +30,7 @@ CONSTRAINTS: dict[str, Any] = {
         StrOptions({"auto", *NAMED}), *NAMED.values(), list, tuple, Mapping
     ],
     "handle_unknown": [StrOptions({"error", "missing"})],
+    "conditional": ["boolean"],
     "prior": [StrOptions(set(PRIORS)), StandardNormal, MixturePrior, VampPrior],
     "objective": [StrOptions(set(OBJECTIVES)), IWAE, Trimmed],
     "robust": ["boolean"],

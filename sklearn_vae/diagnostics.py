@@ -48,7 +48,7 @@ def _check_has_codes(estimator: Any, asked: str) -> None:
         )
 
 
-def kl_per_unit(estimator: "BaseVAE", X: Any) -> np.ndarray:
+def kl_per_unit(estimator: "BaseVAE", X: Any, y: Any = None) -> np.ndarray:
     """KL of q(z|x) from the standard normal, per latent dimension.
 
     Parameters
@@ -57,6 +57,8 @@ def kl_per_unit(estimator: "BaseVAE", X: Any) -> np.ndarray:
         A fitted estimator. Of several members the best is asked.
     X : array-like of shape (n_samples, n_features)
         Rows, in the units of the training rows.
+    y : scalar or array-like of shape (n_samples,), default=None
+        What is given with the rows, where the estimator is conditional.
 
     Returns
     -------
@@ -74,10 +76,12 @@ def kl_per_unit(estimator: "BaseVAE", X: Any) -> np.ndarray:
     (2,)
     """
     _check_has_codes(estimator, "kl_per_unit")
-    return estimator._fitted().kl(estimator._validate(X, reset=False)).mean(axis=0)
+    return estimator._fitted().kl(estimator._validate_given(X, y)).mean(axis=0)
 
 
-def active_units(estimator: "BaseVAE", X: Any, *, threshold: float = ACTIVE_FROM) -> np.ndarray:
+def active_units(
+    estimator: "BaseVAE", X: Any, y: Any = None, *, threshold: float = ACTIVE_FROM
+) -> np.ndarray:
     """Which latent dimensions say something of a row.
 
     The mean KL is asked, not the variance of the codes [1]_, which in a linear model with
@@ -89,6 +93,8 @@ def active_units(estimator: "BaseVAE", X: Any, *, threshold: float = ACTIVE_FROM
         A fitted estimator.
     X : array-like of shape (n_samples, n_features)
         Rows, in the units of the training rows.
+    y : scalar or array-like of shape (n_samples,), default=None
+        What is given with the rows, where the estimator is conditional.
     threshold : float, default=0.1
         Nats of KL above which a dimension is active.
 
@@ -102,7 +108,7 @@ def active_units(estimator: "BaseVAE", X: Any, *, threshold: float = ACTIVE_FROM
     .. [1] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance Weighted
        Autoencoders", ICLR 2016.
     """
-    return kl_per_unit(estimator, X) > threshold
+    return kl_per_unit(estimator, X, y) > threshold
 
 
 def train_validation_gap(
@@ -145,7 +151,9 @@ def train_validation_gap(
     return float(best["val_loss"] - best["loss"])
 
 
-def warn_of_collapse(estimator: "BaseVAE", X: Any, *, threshold: float = ACTIVE_FROM) -> np.ndarray:
+def warn_of_collapse(
+    estimator: "BaseVAE", X: Any, y: Any = None, *, threshold: float = ACTIVE_FROM
+) -> np.ndarray:
     """Warn where the codes say nothing of the rows, and say what to change.
 
     Parameters
@@ -154,6 +162,8 @@ def warn_of_collapse(estimator: "BaseVAE", X: Any, *, threshold: float = ACTIVE_
         A fitted estimator.
     X : array-like of shape (n_samples, n_features)
         Rows, in the units of the training rows.
+    y : scalar or array-like of shape (n_samples,), default=None
+        What is given with the rows, where the estimator is conditional.
     threshold : float, default=0.1
         Nats of KL above which a dimension is active.
 
@@ -167,7 +177,7 @@ def warn_of_collapse(estimator: "BaseVAE", X: Any, *, threshold: float = ACTIVE_
     ConvergenceWarning
         If none is active, or fewer than half of them.
     """
-    active = active_units(estimator, X, threshold=threshold)
+    active = active_units(estimator, X, y, threshold=threshold)
     n_active, n_components = int(active.sum()), len(active)
     if n_active >= FEW * n_components:
         return active
@@ -195,6 +205,7 @@ def warn_of_collapse(estimator: "BaseVAE", X: Any, *, threshold: float = ACTIVE_
 def calibration(
     estimator: "DensityEstimator",
     X: Any,
+    y: Any = None,
     *,
     given: str = "nothing",
     n_draws: int = 4096,
@@ -213,6 +224,8 @@ def calibration(
         marginal distributions only, which it finds by ``n_draws`` rows drawn from it.
     X : array-like of shape (n_samples, n_features)
         Rows that it was not fitted to, in the units of the training rows.
+    y : scalar or array-like of shape (n_samples,), default=None
+        What is given with the rows, where the estimator is conditional.
     given : {"nothing", "others"}, default="nothing"
         What is known when a value is predicted: nothing, which asks for each column's
         marginal distribution, or all other columns of its row.
@@ -253,12 +266,13 @@ def calibration(
     if given == "others":
         _check_has_codes(estimator, "calibration with given='others'")
     check_scalar(n_draws, "n_draws", Integral, min_val=1)
-    rows = estimator._validate(X, reset=False)
+    rows = estimator._validate_given(X, y)
     fitted = estimator._fitted()
     transforms = fitted.marginals if given == "nothing" else fitted.conditionals
-    pit = np.full(rows.shape, np.nan)
+    n_features = len(fitted.columns.kinds)
+    pit = np.full((len(rows), n_features), np.nan)
     pit[:, fitted.columns.order] = transforms(rows, n_draws)
-    statistic, pvalue = np.full((2, rows.shape[1]), np.nan)
+    statistic, pvalue = np.full((2, n_features), np.nan)
     for column in fitted.columns.order:
         statistic[column], pvalue[column] = stats.kstest(pit[:, column], "uniform")
     return Calibration(pit, statistic, pvalue)

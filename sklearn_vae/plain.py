@@ -26,6 +26,8 @@ KNOWN = {
     "Categorical": "sklearn_vae.likelihoods.discrete",
     "Cleaned": "sklearn_vae.neighbours",
     "Columns": "sklearn_vae.columns",
+    "ConditionedColumns": "sklearn_vae.conditions",
+    "Conditions": "sklearn_vae.conditions",
     "Gaussian": "sklearn_vae.likelihoods.real",
     "DiagonalGaussian": "sklearn_vae.posteriors",
     "IWAE": "sklearn_vae.objectives",

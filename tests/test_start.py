@@ -14,7 +14,7 @@ from sklearn_vae.start import (
     recording_steps,
 )
 
-FIELDS = [name for name in LinearStart.__dataclass_fields__ if name != "filler"]
+FIELDS = [name for name in LinearStart.__dataclass_fields__ if name not in ("filler", "effects")]
 
 
 def log_density(start, x):

@@ -15,10 +15,11 @@ import torch
 
 from sklearn_vae.architecture import Architecture
 from sklearn_vae.device import onednn_for, threads_for
+from sklearn_vae.effects import Effects, Rest
 from sklearn_vae.holes import FactorModel
 from sklearn_vae.model import build
 from sklearn_vae.randomness import Stream, make_generator
-from sklearn_vae.start import LinearStart, Spectrum
+from sklearn_vae.start import LinearStart, Spectrum, recording_steps
 from sklearn_vae.training.plan import Plan, Table
 from sklearn_vae.training.rows import EncodedRows
 from sklearn_vae.training.trainer import (
@@ -217,7 +218,8 @@ def _spread_rows(run: Run, start: LinearStart, n_rows: int) -> torch.Tensor:
     everything = torch.arange(len(run.train), device=run.train.x.device)
     x, weight = run.train.take(everything.unsqueeze(0))
     x = x.nan_to_num()
-    order = (x[0] @ torch.as_tensor(start.recognition[:, 0]).to(x)).argsort()
+    along = torch.as_tensor(start.recognition[:, 0]).to(x)
+    order = (x[0, :, : len(along)] @ along).argsort()
     counts = torch.ones(len(order)) if weight is None else weight[0, order].cpu()
     ends = counts.double().cumsum(0)
     generator = make_generator(run.plan.seed, Stream.PRIOR)
@@ -232,13 +234,27 @@ def _starts(n_components: int) -> Callable[[Run], LinearStart]:
     models: dict[int, Spectrum | FactorModel] = {}
 
     def start(run: Run) -> LinearStart:
-        key, n_factors = id(run.train), run.architecture.n_factors
+        key = id(run.train)
         if key not in models:
-            rows = run.train.arrays()
-            if n_factors:
-                models[key] = FactorModel.of(*rows, n_factors)
-            else:
-                models[key] = Spectrum.of(*rows, n_components)
+            models[key] = _linear_model(run, n_components)
         return models[key].start(run.architecture.n_components, run.prior_rows)
 
     return start
+
+
+def _linear_model(run: Run, n_components: int) -> Spectrum | FactorModel:
+    """Fit the linear model of a run's rows, given their conditions if they have any."""
+    rows, weight = run.train.arrays()
+    own, effects, x = run.architecture, None, rows
+    if own.n_conditions:
+        effects = Effects.of(rows, weight, own.n_columns)
+        x = Rest(rows, effects)
+    model: Spectrum | FactorModel
+    if own.n_factors:
+        model = FactorModel.of(x, weight, own.n_factors)
+    else:
+        model = Spectrum.of(x, weight, n_components)
+    if effects is None:
+        return model
+    # columns were recorded in steps, what is left of them was not
+    return replace(model, effects=effects, steps=recording_steps(rows)[: own.n_columns])
