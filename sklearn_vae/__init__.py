@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sklearn_vae.classifier import VAEClassifier
     from sklearn_vae.density import VAEDensity
     from sklearn_vae.diagnostics import (
         active_units,
@@ -52,6 +53,7 @@ __all__ = [
     "StandardNormal",
     "StudentT",
     "Trimmed",
+    "VAEClassifier",
     "VAEDensity",
     "VAEImputer",
     "VAEOutlierDetector",
@@ -83,6 +85,7 @@ _HOME = {
     "MixturePrior": "sklearn_vae.priors",
     "StandardNormal": "sklearn_vae.priors",
     "Trimmed": "sklearn_vae.objectives",
+    "VAEClassifier": "sklearn_vae.classifier",
     "VAEDensity": "sklearn_vae.density",
     "VAEOutlierDetector": "sklearn_vae.outlier",
     "VAESearchCV": "sklearn_vae.search",

@@ -14,6 +14,7 @@ from sklearn_vae.plain import MEANINGS, NotPlainError, Packer, attach, detach, u
 
 # Estimators that files may hold, and where they are.
 ESTIMATORS = {
+    "VAEClassifier": "sklearn_vae.classifier",
     "VAEDensity": "sklearn_vae.density",
     "VAEImputer": "sklearn_vae.imputer",
     "VAEOutlierDetector": "sklearn_vae.outlier",

@@ -247,7 +247,7 @@ def _linear_model(run: Run, n_components: int) -> Spectrum | FactorModel:
     rows, weight = run.train.arrays()
     own, effects, x = run.architecture, None, rows
     if own.n_conditions:
-        effects = Effects.of(rows, weight, own.n_columns)
+        effects = Effects.of(rows, run.train.counts(), own.n_columns)
         x = Rest(rows, effects)
     model: Spectrum | FactorModel
     if own.n_factors:
