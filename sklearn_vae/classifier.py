@@ -134,7 +134,7 @@ class VAEClassifier(ClassifierMixin, Persistent, BaseEstimator):
                 if len(y) == _num_samples(X):
                     classes, y = np.unique(y, return_inverse=True)
             self.estimator_ = model.fit(X, y, sample_weight=sample_weight)
-            known = self.estimator_.conditions_
+            known: Any = self.estimator_.conditions_
             self.classes_ = classes[known.classes[0]]  # those of rows that count
             self.priors_ = self._checked_priors(known.share)
             self.n_features_in_ = model.n_features_in_

@@ -133,6 +133,8 @@ class Packer:
     def _(self, value: np.ndarray) -> Any:
         if value.dtype == object and all(isinstance(name, str) for name in value.flat):
             return {"@names": value.tolist()}
+        if value.dtype.kind == "U":
+            return {"@text": value.tolist()}
         if value.dtype.kind not in NUMBERS or type(value) not in (np.ndarray, np.memmap):
             return self._other(value)
         if value.nbytes < WORTH_COMPARING:
@@ -307,6 +309,7 @@ MEANINGS: dict[str, Callable[..., Any]] = {
     "@dtype": _dtype,
     "@random_state": _random_state,
     "@names": lambda names: np.array([*names], dtype=object),
+    "@text": lambda texts: np.array(texts, dtype=str),
     "@tuple": _tuple,
     "@dict": _dict,
     "@records": _records,
