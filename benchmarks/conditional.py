@@ -168,10 +168,10 @@ def main() -> None:
             means = records.pivot_table(figure, "table", "model", sort=False)
             print_table(figure, means.map("{:.3f}".format))
         found = pd.DataFrame(
-            [(n, seed, *informed(n, seed)) for n in ROWS for seed in seeds],
-            columns=["rows", "seed", "mutual information", "found"],
+            [(f"{n}, seed {seed}", *informed(n, seed)) for n in ROWS for seed in seeds],
+            columns=["rows", "mutual information", "found"],
         )
-    print_table("mutual information, nats", found.set_index("rows").map("{:.2f}".format))
+    print_table("rows", found.set_index("rows").map("{:.2f}".format))
 
 
 if __name__ == "__main__":
