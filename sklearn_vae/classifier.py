@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from scipy.special import logsumexp
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.utils import Tags
+from sklearn.utils import Tags, assert_all_finite
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _num_samples, check_is_fitted, column_or_1d
@@ -129,6 +129,7 @@ class VAEClassifier(ClassifierMixin, Persistent, BaseEstimator):
             model = self._model()
             y = as_array(y)
             if y is not None:
+                assert_all_finite(y, input_name="y")
                 check_classification_targets(y)
                 y = column_or_1d(y, warn=True)
                 if len(y) == _num_samples(X):

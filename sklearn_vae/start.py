@@ -68,10 +68,13 @@ class Spectrum:
     effects: Effects | None = None
 
     @classmethod
-    def of(cls, x: np.ndarray, weight: np.ndarray | None, n_axes: int) -> "Spectrum":
-        """Compute as many axes as there are, up to a number."""
+    def of(
+        cls, x: np.ndarray, weight: np.ndarray | None, n_axes: int, least_scale: float = 0.0
+    ) -> "Spectrum":
+        """Compute as many axes as there are, up to a number, of columns with a scale at least."""
         weight = np.ones(len(x)) if weight is None else weight
         total, loc, scale = _moments(x, weight)
+        scale = np.maximum(scale, least_scale)
         n_axes = min(n_axes, *x.shape)
         leading = _leading_axes(x, weight / total, loc, scale, n_axes)
         return cls(loc, scale, *leading, recording_steps(x))

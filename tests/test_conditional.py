@@ -300,6 +300,21 @@ def test_the_gradient_that_is_written_out_is_autograds(n_draws, rng):
         torch.testing.assert_close(param.grad, gradient, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("has_holes", [False, True])
+def test_a_column_that_is_y_itself_leaves_something_to_train(has_holes, rng):
+    """What is left of it is nothing, and no step may lead astray for that: no warning, no NaN."""
+    X = rng.integers(0, 4, size=(40, 3)).astype(float)
+    y = X[:, 0].astype(int)
+    if has_holes:
+        X[::5, 1] = np.nan
+
+    for seed in range(5):
+        vae = VAETransformer(2, conditional=True, random_state=seed).fit(X, y)
+        back = vae.inverse_transform(vae.transform(X, y), y)
+        np.testing.assert_allclose(back[:, 0], y, atol=0.3)
+        assert np.isfinite(vae.score_samples(X, y)).all()
+
+
 # -- missing cells ---------------------------------------------------------------------
 
 

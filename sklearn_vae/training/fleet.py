@@ -31,6 +31,9 @@ from sklearn_vae.training.trainer import (
 
 # Bytes that a fleet works on in a step: what stays in the last cache before memory.
 WORKING_SET = 16 << 20
+# Conditions never leave less of a column than this, in standard deviations: where they say all of
+# it, a step of training would be many times as wide as what is left.
+LEAST_LEFT = 0.05
 # Bytes that a fleet may hold, beside rows that are in memory anyway.
 MEMORY = 256 << 20
 
@@ -252,8 +255,11 @@ def _linear_model(run: Run, n_components: int) -> Spectrum | FactorModel:
     model: Spectrum | FactorModel
     if own.n_factors:
         model = FactorModel.of(x, weight, own.n_factors)
+        if effects is not None:
+            model = replace(model, residual=np.maximum(model.residual, LEAST_LEFT))
     else:
-        model = Spectrum.of(x, weight, n_components)
+        least = 0.0 if effects is None else LEAST_LEFT
+        model = Spectrum.of(x, weight, n_components, least)
     if effects is None:
         return model
     # columns were recorded in steps, what is left of them was not
