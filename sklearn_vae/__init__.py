@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sklearn_vae.classifier import VAEClassifier
     from sklearn_vae.density import VAEDensity
     from sklearn_vae.diagnostics import (
         active_units,
@@ -86,6 +87,7 @@ __all__ = [
     "TotalCorrelation",
     "TraversalDisplay",
     "Trimmed",
+    "VAEClassifier",
     "VAEDensity",
     "VAEImputer",
     "VAEOutlierDetector",
@@ -128,6 +130,7 @@ _HOME = {
     "StandardNormal": "sklearn_vae.priors",
     "TotalCorrelation": "sklearn_vae.objectives",
     "Trimmed": "sklearn_vae.objectives",
+    "VAEClassifier": "sklearn_vae.classifier",
     "VAEDensity": "sklearn_vae.density",
     "VAEOutlierDetector": "sklearn_vae.outlier",
     "VAESearchCV": "sklearn_vae.search",

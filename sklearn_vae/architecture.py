@@ -52,7 +52,7 @@ class Architecture:
     @property
     def pads(self) -> bool:
         """Whether members with fewer latent dimensions can ride along with others."""
-        return self.network.pads and self.posterior.pads
+        return self.network.pads and self.posterior.pads and not self.n_conditions
 
     @property
     def n_noise(self) -> int:

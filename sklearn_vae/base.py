@@ -29,12 +29,13 @@ from sklearn_vae.checks import (
     widths_of,
 )
 from sklearn_vae.columns import Columns, rows_with_holes
+from sklearn_vae.conditional import ConditionalEstimator
 from sklearn_vae.device import device_to_score_on
+from sklearn_vae.effects import Effects
 from sklearn_vae.estimator import (
     FEWEST_ROWS_TO_VALIDATE,
     FEWEST_STEPS,
     ITERATIONS_OF_SMALL_TABLES,
-    DensityEstimator,
 )
 from sklearn_vae.factors import n_factors
 from sklearn_vae.fitted import FittedVAE
@@ -72,7 +73,7 @@ MAD_TO_SD = 1.4826
 IMPUTE_DRAWS = 256
 
 
-class BaseVAE(TakesModules, DensityEstimator):
+class BaseVAE(TakesModules, ConditionalEstimator):
     """A variational autoencoder as an estimator: fit, density, samples.
 
     The parameters are documented where users meet them, in the subclasses.
@@ -97,6 +98,7 @@ class BaseVAE(TakesModules, DensityEstimator):
         decoder: Any,
         likelihood: Any,
         handle_unknown: str,
+        conditional: bool,
         prior: Any,
         posterior: Any,
         objective: Any,
@@ -129,6 +131,7 @@ class BaseVAE(TakesModules, DensityEstimator):
         self.decoder = decoder
         self.likelihood = likelihood
         self.handle_unknown = handle_unknown
+        self.conditional = conditional
         self.prior = prior
         self.posterior = posterior
         self.objective = objective
@@ -164,8 +167,9 @@ class BaseVAE(TakesModules, DensityEstimator):
         ----------
         X : array-like of shape (n_samples, n_features)
             Training rows, in their own units.
-        y : None
-            Ignored; here for scikit-learn's conventions.
+        y : array-like of shape (n_samples,), default=None
+            With ``conditional=True``, what the rows are given: classes, or numbers of a
+            floating-point type; also several columns of them. Otherwise ignored.
         sample_weight : array-like of shape (n_samples,), default=None
             What each row counts: a row of weight 2 is as two rows, one of weight 0 as
             if it were not there.
@@ -182,7 +186,7 @@ class BaseVAE(TakesModules, DensityEstimator):
         """
         witness = Witness()
         with witness.watch(self), all_or_nothing(self):
-            wanted = self._prepare(X, sample_weight, go_on=self.warm_start)
+            wanted = self._prepare(X, sample_weight, y, go_on=self.warm_start)
             # two runs, each in as many fleets as there are starts at the most
             report = Report(self, max_iterations=2 * self.max_iter * self.n_init)
             report.begin(X, y)
@@ -206,8 +210,9 @@ class BaseVAE(TakesModules, DensityEstimator):
         ----------
         X : array-like of shape (n_samples, n_features)
             A chunk of rows.
-        y : None
-            Ignored; here for scikit-learn's conventions.
+        y : array-like of shape (n_samples,), default=None
+            With ``conditional=True``, what they are given; the first chunk has to have all
+            classes. Otherwise ignored.
         sample_weight : array-like of shape (n_samples,), default=None
             What each row counts.
 
@@ -219,7 +224,7 @@ class BaseVAE(TakesModules, DensityEstimator):
         with all_or_nothing(self):
             go_on = hasattr(self, "weights_")
             seed = self.seed_ if go_on else None
-            wanted = self._prepare(X, sample_weight, go_on=True, seed=seed, validates=False)
+            wanted = self._prepare(X, sample_weight, y, go_on=True, seed=seed, validates=False)
             before = self.history_ if go_on else []
             plan = replace(
                 wanted.plan,
@@ -245,6 +250,7 @@ class BaseVAE(TakesModules, DensityEstimator):
         self,
         X: Any,
         sample_weight: Any,
+        y: Any = None,
         *,
         go_on: bool = False,
         seed: int | None = None,
@@ -255,8 +261,8 @@ class BaseVAE(TakesModules, DensityEstimator):
 
         Parameters
         ----------
-        X, sample_weight : array-like
-            Rows, and what they count.
+        X, sample_weight, y : array-like
+            Rows, what they count, and what is given with them.
         go_on : bool, default=False
             Whether to go on from a fit, if there is one.
         seed : int, optional
@@ -275,15 +281,16 @@ class BaseVAE(TakesModules, DensityEstimator):
             check_one_member(self)
         go_on = go_on and hasattr(self, "weights_")
         if self.robust and validates and not go_on:
-            sample_weight, known = self._trusted(X, sample_weight), None
-        rows, weight = self._check_rows(X, sample_weight, reset=not go_on)
+            sample_weight, known = self._trusted(X, sample_weight, y), None
+        rows, weight = self._check_rows(X, sample_weight, reset=not go_on, y=y)
         self.seed_ = draw_seed(self.random_state) if seed is None else seed
         if go_on:
             check_shapes(self, self.architecture_)
             table = self._to_table(rows, weight)
         else:
             known = {} if known is None else known
-            key = (id(X), repr(self.likelihood), len(rows) <= self.batch_size, self.device)
+            asked = repr(self.likelihood), self.conditional
+            key = (id(X), *asked, len(rows) <= self.batch_size, self.device)
             if key not in known:
                 self.columns_ = self._learn_columns(rows, weight, self.likelihood)
                 known[key] = self.columns_, self._to_table(rows, weight)
@@ -294,9 +301,10 @@ class BaseVAE(TakesModules, DensityEstimator):
                 self.activation,
                 self.columns_.blocks,
                 prior_of(self),
-                n_factors_for(*table.x.shape) if self.columns_.has_holes else 0,
+                n_factors_for(len(rows), self.columns_.n_columns) if self.columns_.has_holes else 0,
                 network_of(self),
                 posterior_of(self),
+                n_conditions=self.columns_.n_conditions,
             )
             self.dtype_ = rows.dtype
         return Fit(
@@ -313,7 +321,7 @@ class BaseVAE(TakesModules, DensityEstimator):
             weights={name: w[:1] for name, w in self.weights_.items()} if go_on else None,
         )
 
-    def _trusted(self, X: Any, sample_weight: Any) -> np.ndarray:
+    def _trusted(self, X: Any, sample_weight: Any, y: Any) -> np.ndarray:
         """Weights of the rows, 0 for those that a model of the others finds too strange.
 
         The model is trained on those rows of each batch that it explains best.
@@ -329,7 +337,7 @@ class BaseVAE(TakesModules, DensityEstimator):
             callbacks=None,
             verbose=False,
         )
-        scores = screen.fit(X, sample_weight=sample_weight).score_samples(X)
+        scores = screen.fit(X, y, sample_weight=sample_weight).score_samples(X, y)
         median = np.median(scores)
         spread = MAD_TO_SD * np.median(np.abs(scores - median))
         self.support_ = scores >= median - FARTHEST_SCORE * spread
@@ -359,6 +367,7 @@ class BaseVAE(TakesModules, DensityEstimator):
         n_draws: int | None = None,
         *,
         random_state: Any = None,
+        y: Any = None,
     ) -> Any:
         """Fill missing cells, given what is known of their rows.
 
@@ -371,6 +380,8 @@ class BaseVAE(TakesModules, DensityEstimator):
             None fills in means, and in columns of classes the likeliest one.
         random_state : int, RandomState instance or None, default=None
             What decides the draws; None takes the estimator's own.
+        y : scalar or array-like of shape (n_samples,), default=None
+            With ``conditional=True``, what is given with the rows.
 
         Returns
         -------
@@ -384,7 +395,7 @@ class BaseVAE(TakesModules, DensityEstimator):
            Imputation of Incomplete Data Sets", ICML 2019.
         """
         check_is_fitted(self)
-        rows = self._validate(X, reset=False)
+        rows = self._validate_given(X, y)
         if n_draws is None:
             return self._give_back(self._imputed(rows)[0], like=X)
         n_draws = positive_integer("n_draws", n_draws)
@@ -399,7 +410,7 @@ class BaseVAE(TakesModules, DensityEstimator):
     ) -> np.ndarray:
         """Rows of numbers without holes, by means or by draws: (n_draws or 1, n, n_features)."""
         holes = rows_with_holes(rows)
-        filled = np.repeat(rows[None], n_draws or 1, axis=0)
+        filled = np.repeat(rows[None, :, : self.n_features_in_], n_draws or 1, axis=0)
         if not holes.any():
             return filled
         if n_draws is None:
@@ -418,12 +429,14 @@ class BaseVAE(TakesModules, DensityEstimator):
 
     def _n_factors(self, table: Table) -> int:
         rows_suffice_for = max(2, round(float(table.total[0])) // ROWS_PER_COMPONENT)
-        most = min(USUAL_COMPONENTS, max(table.x.shape[1], 1), rows_suffice_for)
+        n_columns = self.columns_.n_columns
+        most = min(USUAL_COMPONENTS, max(n_columns, 1), rows_suffice_for)
         if self.columns_.has_holes:
             return most
         (x, weight), some = table.arrays(), slice(ROWS_FOR_FACTORS)
         counts = None if weight is None else table.counts()[some]
-        return n_factors(x[some].astype(np.float64), counts, most) or most
+        x = Effects.of(x[some], counts, n_columns).rest(x[some])
+        return n_factors(x.astype(np.float64), counts, most) or most
 
     def _plan(self, n_rows: int) -> Plan:
         max_iter, beta = self.max_iter, self._schedule()

@@ -50,6 +50,7 @@ CONSTRAINTS: dict[str, Any] = {
         StrOptions({"auto", *NAMED}), *NAMED.values(), list, tuple, Mapping
     ],
     "handle_unknown": [StrOptions({"error", "missing"})],
+    "conditional": ["boolean"],
     "prior": [StrOptions(set(PRIORS)), StandardNormal, MixturePrior, VampPrior],
     "posterior": [
         StrOptions(set(POSTERIORS)), DiagonalGaussian, FullGaussian, Flow, RelaxedCategorical, Mixed

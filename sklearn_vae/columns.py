@@ -141,6 +141,16 @@ class Columns:
         return sum(n * kind.width for kind, n in self.blocks)
 
     @property
+    def n_given(self) -> int:
+        """Columns of what is given with rows, which stand after those of X."""
+        return 0
+
+    @property
+    def n_conditions(self) -> int:
+        """Numbers by which the model sees what is given with a row."""
+        return 0
+
+    @property
     def is_binary(self) -> np.ndarray:
         """Which columns of X are binary."""
         return self._are(Bernoulli)

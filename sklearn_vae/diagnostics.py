@@ -53,7 +53,7 @@ def _check_has_codes(estimator: Any, asked: str) -> None:
         )
 
 
-def kl_per_unit(estimator: "BaseVAE", X: Any) -> np.ndarray:
+def kl_per_unit(estimator: "BaseVAE", X: Any, y: Any = None) -> np.ndarray:
     """KL of q(z|x) from the standard normal, per latent dimension.
 
     Parameters
@@ -62,6 +62,8 @@ def kl_per_unit(estimator: "BaseVAE", X: Any) -> np.ndarray:
         A fitted estimator. Of several members the best is asked.
     X : array-like of shape (n_samples, n_features)
         Rows, in the units of the training rows.
+    y : scalar or array-like of shape (n_samples,), default=None
+        What is given with the rows, where the estimator is conditional.
 
     Returns
     -------
@@ -91,10 +93,12 @@ def kl_per_unit(estimator: "BaseVAE", X: Any) -> np.ndarray:
             f"The KL of posterior={posterior!r} is no sum over latent dimensions, so no dimension "
             f"has one of its own. posterior='gaussian' has."
         )
-    return estimator._fitted().kl(estimator._validate(X, reset=False)).mean(axis=0)
+    return estimator._fitted().kl(estimator._validate_given(X, y)).mean(axis=0)
 
 
-def active_units(estimator: "BaseVAE", X: Any, *, threshold: float = ACTIVE_FROM) -> np.ndarray:
+def active_units(
+    estimator: "BaseVAE", X: Any, y: Any = None, *, threshold: float = ACTIVE_FROM
+) -> np.ndarray:
     """Which latent dimensions say something of a row.
 
     The mean KL is asked, not the variance of the codes [1]_, which in a linear model with
@@ -106,6 +110,8 @@ def active_units(estimator: "BaseVAE", X: Any, *, threshold: float = ACTIVE_FROM
         A fitted estimator.
     X : array-like of shape (n_samples, n_features)
         Rows, in the units of the training rows.
+    y : scalar or array-like of shape (n_samples,), default=None
+        What is given with the rows, where the estimator is conditional.
     threshold : float, default=0.1
         Nats of KL above which a dimension is active.
 
@@ -119,10 +125,10 @@ def active_units(estimator: "BaseVAE", X: Any, *, threshold: float = ACTIVE_FROM
     .. [1] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance Weighted
        Autoencoders", ICLR 2016.
     """
-    return kl_per_unit(estimator, X) > threshold
+    return kl_per_unit(estimator, X, y) > threshold
 
 
-def total_correlation(estimator: "BaseVAE", X: Any, *, n_draws: int = 4) -> float:
+def total_correlation(estimator: "BaseVAE", X: Any, y: Any = None, *, n_draws: int = 4) -> float:
     r"""How far the dimensions of all rows' codes together are from independent.
 
     .. math::
@@ -140,6 +146,8 @@ def total_correlation(estimator: "BaseVAE", X: Any, *, n_draws: int = 4) -> floa
         of their posteriors to that of all rows there could be: of few rows with narrow
         posteriors the total correlation is larger. Time grows with their square: a thousand
         take about a second.
+    y : scalar or array-like of shape (n_samples,), default=None
+        With ``conditional=True``, what is given with the rows.
     n_draws : int, default=4
         Codes per row at which the densities are compared: Sobol points, which follow from
         the estimator's ``random_state``.
@@ -176,7 +184,7 @@ def total_correlation(estimator: "BaseVAE", X: Any, *, n_draws: int = 4) -> floa
             f"posterior={posterior!r} depend on each other. posterior='gaussian' is what it is for."
         )
     check_scalar(n_draws, "n_draws", Integral, min_val=1)
-    rows = estimator._validate(X, reset=False)
+    rows = estimator._validate_given(X, y)
     z, loc, log_scale = estimator._fitted().draws(rows, n_draws)
     z = z.reshape(-1, z.shape[2])  # (K n, l)
     ratio = np.empty(len(z))
@@ -245,7 +253,9 @@ class ScoreParts(NamedTuple):
     epistemic: np.ndarray
 
 
-def score_parts(estimator: "BaseVAE", X: Any, *, n_draws: int = SCORE_DRAWS) -> ScoreParts:
+def score_parts(
+    estimator: "BaseVAE", X: Any, y: Any = None, *, n_draws: int = SCORE_DRAWS
+) -> ScoreParts:
     """Tell apart what a model says of rows and how far its members agree.
 
     The members are a sample of what the weights might be, as in a Bayesian model [1]_, and
@@ -258,6 +268,8 @@ def score_parts(estimator: "BaseVAE", X: Any, *, n_draws: int = SCORE_DRAWS) -> 
         A fitted estimator of several members, ``n_init=5`` and ``members="all"``, say.
     X : array-like of shape (n_samples, n_features)
         Rows, in the units of the training rows.
+    y : scalar or array-like of shape (n_samples,), default=None
+        With ``conditional=True``, what is given with the rows.
     n_draws : int, default=64
         Points in latent space per row, as of ``score_samples``.
 
@@ -297,12 +309,14 @@ def score_parts(estimator: "BaseVAE", X: Any, *, n_draws: int = SCORE_DRAWS) -> 
             "score_parts needs an estimator of several members, and this one has 1. Fit it with "
             "n_init=5 and members='all'."
         )
-    scores = fitted.by_member(estimator._validate(X, reset=False), n_draws)  # (M, n)
+    scores = fitted.by_member(estimator._validate_given(X, y), n_draws)  # (M, n)
     expected = scores.mean(axis=0)
     return ScoreParts(expected, logsumexp(scores - expected, axis=0) - np.log(len(scores)))
 
 
-def warn_of_collapse(estimator: "BaseVAE", X: Any, *, threshold: float = ACTIVE_FROM) -> np.ndarray:
+def warn_of_collapse(
+    estimator: "BaseVAE", X: Any, y: Any = None, *, threshold: float = ACTIVE_FROM
+) -> np.ndarray:
     """Warn where the codes say nothing of the rows, and say what to change.
 
     Parameters
@@ -311,6 +325,8 @@ def warn_of_collapse(estimator: "BaseVAE", X: Any, *, threshold: float = ACTIVE_
         A fitted estimator.
     X : array-like of shape (n_samples, n_features)
         Rows, in the units of the training rows.
+    y : scalar or array-like of shape (n_samples,), default=None
+        What is given with the rows, where the estimator is conditional.
     threshold : float, default=0.1
         Nats of KL above which a dimension is active.
 
@@ -324,7 +340,7 @@ def warn_of_collapse(estimator: "BaseVAE", X: Any, *, threshold: float = ACTIVE_
     ConvergenceWarning
         If none is active, or fewer than half of them.
     """
-    active = active_units(estimator, X, threshold=threshold)
+    active = active_units(estimator, X, y, threshold=threshold)
     n_active, n_components = int(active.sum()), len(active)
     if n_active >= FEW * n_components:
         return active
@@ -352,6 +368,7 @@ def warn_of_collapse(estimator: "BaseVAE", X: Any, *, threshold: float = ACTIVE_
 def calibration(
     estimator: "DensityEstimator",
     X: Any,
+    y: Any = None,
     *,
     given: str = "nothing",
     n_draws: int = 4096,
@@ -370,6 +387,8 @@ def calibration(
         marginal distributions only, which it finds by ``n_draws`` rows drawn from it.
     X : array-like of shape (n_samples, n_features)
         Rows that it was not fitted to, in the units of the training rows.
+    y : scalar or array-like of shape (n_samples,), default=None
+        What is given with the rows, where the estimator is conditional.
     given : {"nothing", "others"}, default="nothing"
         What is known when a value is predicted: nothing, which asks for each column's
         marginal distribution, or all other columns of its row.
@@ -410,12 +429,13 @@ def calibration(
     if given == "others":
         _check_has_codes(estimator, "calibration with given='others'")
     check_scalar(n_draws, "n_draws", Integral, min_val=1)
-    rows = estimator._validate(X, reset=False)
+    rows = estimator._validate_given(X, y)
     fitted = estimator._fitted()
     transforms = fitted.marginals if given == "nothing" else fitted.conditionals
-    pit = np.full(rows.shape, np.nan)
+    n_features = len(fitted.columns.kinds)
+    pit = np.full((len(rows), n_features), np.nan)
     pit[:, fitted.columns.order] = transforms(rows, n_draws)
-    statistic, pvalue = np.full((2, rows.shape[1]), np.nan)
+    statistic, pvalue = np.full((2, n_features), np.nan)
     for column in fitted.columns.order:
         statistic[column], pvalue[column] = stats.kstest(pit[:, column], "uniform")
     return Calibration(pit, statistic, pvalue)

@@ -1,6 +1,7 @@
 """What every estimator answers to: rows in, a log-density, samples."""
 
 import warnings
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
@@ -130,6 +131,10 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
             raise naming_columns(error, X, names, allows_nan=self._takes_holes) from None
         return rows if reset else self._possible(rows)
 
+    def _validate_given(self, X: Any, y: Any = None) -> np.ndarray:
+        """Check rows, and give them as numbers; nothing is given with them."""
+        return self._validate(X, reset=False)
+
     def _possible(self, rows: np.ndarray) -> np.ndarray:
         """Refuse values that columns cannot have, or take them for missing."""
         unknown_is_missing = getattr(self, "handle_unknown", "error") == "missing"
@@ -190,7 +195,7 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
         # a table that is one small batch costs no more in double precision
         exact = len(X) <= self.batch_size and X.size <= MOST_NUMBERS_IN_DOUBLE
         dtype = X.dtype if exact else np.dtype(np.float32)
-        n_columns = self.columns_.n_columns
+        n_columns = self.columns_.n_columns + self.columns_.n_conditions
         is_large = len(X) * n_columns > MOST_NUMBERS_ENCODED
         encoded = np.empty((0 if is_large else len(X), n_columns), dtype)
         log_measure = 0.0
@@ -283,9 +288,13 @@ class DensityEstimator(TableEstimator):
             Only with ``return_std=True``.
         """
         check_is_fitted(self)
+        return self._scores(self._validate(X, reset=False), self._fitted(), n_draws, return_std)
+
+    def _scores(
+        self, X: np.ndarray, fitted: Any, n_draws: int, return_std: bool
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Scores of rows of numbers, and their errors if they are asked for."""
         n_draws = positive_integer("n_draws", n_draws)
-        X = self._validate(X, reset=False)
-        fitted = self._fitted()
         scores = fitted.log_density(X, n_draws)
         if not return_std:
             return scores
@@ -309,12 +318,7 @@ class DensityEstimator(TableEstimator):
         float
             Nats per row; higher is better.
         """
-        scores = self.score_samples(X)
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(
-                as_array(sample_weight), scores, ensure_non_negative=True
-            )
-        return float(np.average(scores, weights=sample_weight))
+        return mean_of(self.score_samples(X), sample_weight)
 
     def sample(self, n_samples: int = 1, random_state: Any = None) -> Any:
         """Draw rows from the model, with the decoder's noise.
@@ -333,7 +337,20 @@ class DensityEstimator(TableEstimator):
             types and categories.
         """
         check_is_fitted(self)
+        return self._drawn(self._fitted().sample, n_samples, random_state)
+
+    def _drawn(self, draw: Callable[..., np.ndarray], n_samples: int, random_state: Any) -> Any:
+        """Rows drawn by a function of their number, a seed and a dtype."""
         n_samples = positive_integer("n_samples", n_samples)
         check_random_state(random_state, caller=f"{type(self).__name__}.sample")
         seed = draw_seed(self.random_state if random_state is None else random_state)
-        return self._give_back(self._fitted().sample(n_samples, seed, self.dtype_))
+        return self._give_back(draw(n_samples, seed, self.dtype_))
+
+
+def mean_of(scores: Any, sample_weight: Any) -> float:
+    """Mean of rows' scores, by what each row counts."""
+    if sample_weight is not None:
+        sample_weight = _check_sample_weight(
+            as_array(sample_weight), scores, ensure_non_negative=True
+        )
+    return float(np.average(scores, weights=sample_weight))

@@ -72,6 +72,8 @@ class FittedVAE:
         columns, architecture = self.columns, self.architecture
         if architecture.blocks != columns.blocks:
             raise ValueError("the model's columns are not those of the table")
+        if architecture.n_conditions != columns.n_conditions:
+            raise ValueError("the model's conditions are not those of the table")
         if len(architecture.hidden_layer_sizes) > len(self.weights):
             raise ValueError("there are more hidden layers than arrays")
         # without members, no weight takes any memory, whatever the architecture says
@@ -93,6 +95,7 @@ class FittedVAE:
             raise ValueError(f"the correction has shape {self.correction.shape}, not {shape}")
         with np.errstate(all="ignore"):  # the way of a row through the border, and back
             row = columns.decode(np.zeros((1, n_columns)))
+            row = np.pad(row, [(0, 0), (0, columns.n_given)])
             columns.encode(row), columns.log_measure(row)
 
     def module(self, dtype: np.dtype, n_members: int | None = None) -> VAE:
@@ -177,12 +180,16 @@ class FittedVAE:
         )
         return loc + np.exp(log_scale) * points.reshape(n_draws, *loc.shape), loc, log_scale
 
-    def decode(self, z: np.ndarray) -> np.ndarray:
-        """Rows that codes stand for: (n, l) -> (n, n_features)."""
+    def decode(self, z: np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
+        """Rows that codes stand for, given (n, n_y): (n, l) -> (n, n_features)."""
         model = self.module(z.dtype, n_members=1)
         rows = torch.as_tensor(np.require(z, requirements="W")).to(self.device)
+        x = None if given is None else self._conditions(given, z.dtype)
         with torch.no_grad():
-            chunks = [model.reconstruct(rows[own][None])[0] for own in self.chunks(len(z))]
+            chunks = [
+                model.reconstruct(rows[own][None], None if x is None else x[own][None])[0]
+                for own in self.chunks(len(z))
+            ]
         encoded = torch.cat(chunks).cpu().numpy()
         if self.correction is not None:
             encoded += self.correction[0].astype(z.dtype) + z @ self.correction[1:].astype(z.dtype)
@@ -195,12 +202,13 @@ class FittedVAE:
             [isinstance(kind, Gaussian) for kind, _ in self.architecture.blocks],
             [n * kind.width for kind, n in self.architecture.blocks],
         ).astype(bool)
-        found = Correction(self.architecture.n_components, x.shape[1])
+        n_columns = len(is_gaussian)
+        found = Correction(self.architecture.n_components, n_columns)
         with torch.no_grad():
             for rows in self.chunks(len(x)):
                 own = torch.as_tensor(x[rows]).to(self.device)[None]
                 z = model.posterior.mean(model.encode(own))
-                residual = (own - model.reconstruct(z))[0].cpu().numpy()
+                residual = (own[..., :n_columns] - model.reconstruct(z, own))[0].cpu().numpy()
                 found.add(z[0].cpu().numpy(), np.where(is_gaussian, residual, 0), weight[rows])
         return found.solve()
 
@@ -262,6 +270,7 @@ class FittedVAE:
     def impute(self, X: np.ndarray, n_draws: int) -> np.ndarray:
         """Rows whose holes hold means, or likeliest classes, given the rest: (n, n_features)."""
         encoded = self._complete(X, lambda own: own.mean(), n_draws)
+        X = X[:, : len(self.columns.kinds)]
         return np.where(np.isnan(X), self.columns.decode(encoded, rounds=True), X)
 
     def imputations(self, X: np.ndarray, n_each: int, n_draws: int, seed: int) -> np.ndarray:
@@ -272,6 +281,7 @@ class FittedVAE:
         )  # (n, n_each, n_columns)
         drawn = self.columns.decode(encoded.reshape(-1, encoded.shape[2]), rounds=True)
         drawn = np.moveaxis(drawn.reshape(len(X), n_each, -1), 1, 0)
+        X = X[:, : len(self.columns.kinds)]
         return np.where(np.isnan(X), drawn, X)
 
     def _complete(
@@ -325,12 +335,17 @@ class FittedVAE:
             z = model.latent().sample(
                 self.n_members, n_draws, self.architecture.n_components, generator, model.free.dtype
             )
-            params = model.decode(z.to(self.device).unsqueeze(2))  # (M, K, 1, d)
+            z = z.to(self.device)
+            if not model.n_conditions:
+                params = model.decode(z.unsqueeze(2))  # (M, K, 1, d)
             cells = n_draws * self.n_members * max(self.columns.n_columns, 1)
             size = max(CELLS // cells, 1)
             chunks = []
             for first in range(0, len(X), size):
                 x = self._encoded(X[first : first + size])
+                if model.n_conditions:
+                    every = z.unsqueeze(2).expand(-1, -1, x.shape[1], -1)
+                    params = model.decode(every, x.expand(self.n_members, -1, -1))
                 below, at = model.likelihood.cdf(params, x)  # (M, K, B, d)
                 chunks.append(torch.stack([below.mean((0, 1)), at.mean((0, 1))]))
         return self._transformed(chunks)
@@ -390,13 +405,25 @@ class FittedVAE:
         uniform = torch.rand(at.shape, generator=generator, dtype=at.dtype)
         return (below + uniform * at).numpy()
 
-    def sample(self, n_samples: int, seed: int, dtype: np.dtype) -> np.ndarray:
-        """Rows drawn from the model, with the decoder's noise: (n_samples, n_features)."""
+    def _conditions(self, given: np.ndarray, dtype: np.dtype) -> Tensor:
+        """Encoded rows of which no more than what is given (n, n_y) is known: (n, ...)."""
+        nothing = np.zeros((len(given), len(self.columns.kinds)))
+        return self._encoded(np.hstack([nothing, given]).astype(dtype))[0]
+
+    def sample(
+        self, n_samples: int, seed: int, dtype: np.dtype, given: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Rows drawn from the model, with the decoder's noise: (n_samples, n_features).
+
+        What is given, (n_samples, n_y), is that of each of them.
+        """
         model = self.module(dtype)
         generator = make_generator(seed, Stream.SAMPLE)
+        x = None if given is None else self._conditions(given, dtype)
         with torch.no_grad():
             chunks = [
-                model.sample(own.stop - own.start, generator) for own in self.chunks(n_samples)
+                model.sample(own.stop - own.start, generator, *([] if x is None else [x[own]]))
+                for own in self.chunks(n_samples)
             ]
         return self.columns.decode(torch.cat(chunks).cpu().numpy())
 

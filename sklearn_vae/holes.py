@@ -1,13 +1,14 @@
 """Rows with missing cells: the linear model that they show, and what it puts in the holes."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sklearn_vae.effects import Effects
 from sklearn_vae.start import LinearStart, imagined_residual, recording_steps
 
 # Factors at the most, and rows for each at the least.
@@ -41,6 +42,8 @@ class FactorModel:
         What each factor gives to each column.
     steps : ndarray of shape (d,)
         Recording steps of the columns.
+    effects : Effects or None
+        What conditions change, where rows have any; the model is of what is left then.
 
     References
     ----------
@@ -54,6 +57,7 @@ class FactorModel:
     loadings: np.ndarray
     residual: np.ndarray
     steps: np.ndarray
+    effects: Effects | None = None
 
     @classmethod
     def of(cls, x: np.ndarray, weight: np.ndarray | None, n_factors: int) -> Self:
@@ -84,7 +88,12 @@ class FactorModel:
             recognition=(loadings * precision).T / (1 + told),
             posterior_scale=1 / np.sqrt(1 + told),
             filler=(self.loc, self.loadings, precision),
+            effects=self.effects,
         )
+        if self.effects is not None:
+            moved = self.effects.slopes
+            loc = self.loc - self.effects.centre @ moved
+            start = replace(start, filler=(loc, self.loadings, precision, moved))
         return start.padded(n_components)
 
 
@@ -100,34 +109,44 @@ class Filler(nn.Module):
     ----------
     n_members, n_factors, n_columns : int
         Shapes.
+    n_conditions : int, default=0
+        Numbers that are given with a row, by which the means move.
     """
 
     loc: Tensor
     loadings: Tensor
     precision: Tensor
 
-    def __init__(self, n_members: int, n_factors: int, n_columns: int):
+    def __init__(self, n_members: int, n_factors: int, n_columns: int, n_conditions: int = 0):
         super().__init__()
         self.register_buffer("loc", torch.zeros(n_members, 1, n_columns))
         self.register_buffer("loadings", torch.zeros(n_members, n_factors, n_columns))
         self.register_buffer("precision", torch.zeros(n_members, 1, n_columns))
+        slopes = torch.zeros(n_members, n_conditions, n_columns) if n_conditions else None
+        self.slopes: Tensor | None
+        self.register_buffer("slopes", slopes)
 
-    def forward(self, x: Tensor, observed: Tensor) -> Tensor:
-        """Fill rows (M, B, d), of which ``observed`` says what is there."""
+    def forward(self, x: Tensor, observed: Tensor, given: Tensor | None = None) -> Tensor:
+        """Fill rows (M, B, d), of which ``observed`` says what is there, given (M, B, n)."""
+        loc = self.loc
+        if self.slopes is not None and given is not None:
+            loc = loc + given @ self.slopes
         n_factors = self.loadings.shape[1]
         known = observed * self.precision  # (M, B, d)
-        residual = torch.where(observed, x - self.loc, 0) * known
+        residual = torch.where(observed, x - loc, 0) * known
         squares = (self.loadings.unsqueeze(2) * self.loadings.unsqueeze(1)).flatten(1, 2)
         information = (known @ squares.mT).unflatten(-1, (n_factors, n_factors))  # (M, B, k, k)
         information.diagonal(dim1=-2, dim2=-1).add_(1)
         told = (residual @ self.loadings.mT).unsqueeze(-1)  # (M, B, k, 1)
         z = torch.linalg.solve(information, told).squeeze(-1)
-        return torch.where(observed, x, self.loc + z @ self.loadings)
+        return torch.where(observed, x, loc + z @ self.loadings)
 
     @torch.no_grad()
     def start_at(self, member: int, filler: tuple[np.ndarray, ...]) -> None:
         """Take one member's linear model."""
-        for own, value in zip((self.loc, self.loadings, self.precision), filler, strict=True):
+        parts = [self.loc, self.loadings, self.precision]
+        parts += [] if self.slopes is None else [self.slopes]
+        for own, value in zip(parts, filler, strict=True):
             own[member] = torch.as_tensor(value)
 
 

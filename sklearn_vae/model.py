@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sklearn_vae.architecture import Architecture
+from sklearn_vae.effects import Effects
 from sklearn_vae.holes import Filler
 from sklearn_vae.likelihoods import Columnwise
 from sklearn_vae.members import Members
@@ -76,13 +77,14 @@ class VAE(Members):
         how = n_members, architecture.layout, hidden, architecture.activation
         self.encoder, self.decoder = network.encoder(*how), network.decoder(*how)
         self.free = nn.Parameter(torch.zeros(n_members, 1, self.likelihood.n_free))
-        shapes = self.prior.shapes(n_components, self.likelihood.n_columns)
+        shapes = self.prior.shapes(n_components, n_columns + self.n_conditions)
         self.prior_weights = nn.ParameterDict(
             {name: nn.Parameter(torch.zeros(n_members, *shape)) for name, shape in shapes.items()}
         )
         self.filler: Filler | None = None
         if architecture.n_factors:
-            self.filler = Filler(n_members, architecture.n_factors, n_columns)
+            sizes_of_rows = n_columns, self.n_conditions
+            self.filler = Filler(n_members, architecture.n_factors, *sizes_of_rows)
         # residual of the rows that the scales' prior imagines
         self.residual: Tensor
         self.register_buffer("residual", torch.ones(n_members, 1, 1, n_columns))
@@ -90,11 +92,12 @@ class VAE(Members):
     # -- density ---------------------------------------------------------------------
 
     def encode(self, x: Tensor) -> Tensor:
-        """Parameters of q(z|x): (M, B, n_columns) -> (M, B, 2 l)."""
+        """Parameters of q(z|x): (M, B, n_columns + n_conditions) -> (M, B, 2 l)."""
         x = x.clamp(-FARTHEST_INPUT, FARTHEST_INPUT)
         if self.filler is not None:
+            x, given = x.tensor_split([self.likelihood.n_columns], dim=-1)
             observed = ~x.isnan()
-            x = torch.cat([self.filler(x, observed), observed], dim=-1)
+            x = torch.cat([self.filler(x, observed, given), observed, given], dim=-1)
         params = self.encoder(x)
         mask = self.mask
         # zero as it is: no gradient leads to dimensions that a member lacks
@@ -224,12 +227,12 @@ class VAE(Members):
         seen = None if observed is None else observed.unsqueeze(1)
         return self.likelihood.log_prob(p, x.unsqueeze(1), seen)
 
-    def log_scale_prior(self, z: Tensor) -> Tensor:
+    def log_scale_prior(self, z: Tensor, x: Tensor) -> Tensor:
         """Log-density of one more row at z whose residual is the linear model's.
 
-        (M, K, B, l) -> (M, K, B).
+        (M, K, B, l) and rows (M, B, n_columns + n_conditions) -> (M, K, B).
         """
-        log_prior = self.likelihood.log_prior(self.decode(z), self.residual)
+        log_prior = self.likelihood.log_prior(self.decode(z, self.given(x)[0]), self.residual)
         return log_prior.expand(z.shape[:-1])  # a scale per column has one value for all
 
     def log_likelihood(
@@ -265,19 +268,35 @@ class VAE(Members):
         draws = (self._weigh(q, own, noise, widen, prior) for q, own in parts)
         return torch.cat([log_mean_exp(some.log_weight, dim=1) for some in draws], dim=1)
 
-    def reconstruct(self, z: Tensor) -> Tensor:
-        """Mean of p(x|z): (M, B, l) -> (M, B, n_columns)."""
-        return self.likelihood.mean(self.decode(z.unsqueeze(1))).squeeze(1)
+    def reconstruct(self, z: Tensor, x: Tensor | None = None) -> Tensor:
+        """Mean of p(x|z): (M, B, l) -> (M, B, n_columns).
 
-    def sample(self, n_rows: int, generator: torch.Generator) -> Tensor:
-        """Rows with the decoder's noise, each of a member by chance: (n_rows, n_columns)."""
+        Of rows x (M, B, n_columns + n_conditions), the conditions are asked alone.
+        """
+        return self.likelihood.mean(self.decode(z.unsqueeze(1), self._conditions(x))).squeeze(1)
+
+    def _conditions(self, x: Tensor | None) -> Tensor | None:
+        """Rows of which nothing but the conditions is known, if they have any."""
+        if x is None or not self.n_conditions:
+            return None
+        return F.pad(x[..., -self.n_conditions :], (self.likelihood.n_columns, 0))
+
+    def sample(self, n_rows: int, generator: torch.Generator, x: Tensor | None = None) -> Tensor:
+        """Rows with the decoder's noise, each of a member by chance: (n_rows, n_columns).
+
+        Conditions, if there are any, are those of rows x (n_rows, n_columns + n_conditions).
+        """
         n_members, n_components = len(self.free), self.architecture.n_components
         member = torch.randint(n_members, (n_rows,), generator=generator)
         # each row's number among its member's, which computes no others
         place = F.one_hot(member, n_members).cumsum(0)[torch.arange(n_rows), member] - 1
         n_each = int(place.max()) + 1
         z = self.latent().sample(n_members, n_each, n_components, generator, self.free.dtype)
-        params = self.decode(z.to(self.free.device).unsqueeze(1))
+        if x is not None:
+            rows = x.new_zeros(n_members, n_each, x.shape[1])
+            rows[member.to(x.device), place.to(x.device)] = x
+            x = self._conditions(rows)
+        params = self.decode(z.to(self.free.device).unsqueeze(1), x)
         rows = self.likelihood.sample(params, generator)[:, 0]  # (M, n_each, n_columns)
         return rows[member.to(rows.device), place.to(rows.device)]
 
@@ -285,7 +304,7 @@ class VAE(Members):
 
     def draw(self, member: int, seed: int) -> None:
         """Draw one member's hidden layers from its seed."""
-        self.draw_networks(member, seed, int(self.sizes[member]))
+        self.draw_networks(member, seed, int(self.sizes[member]) + self.n_conditions)
         if self._posterior_weights:
             self.posterior.draw(member, seed)
 
@@ -299,18 +318,24 @@ class VAE(Members):
         start = start.padded(self.architecture.n_components)
         loc, residual = torch.as_tensor(start.loc), torch.as_tensor(start.residual)
         recognition = torch.as_tensor(start.recognition)  # (d, l)
+        effects = start.effects or Effects(np.zeros(0), np.zeros((0, len(loc))))
+        centre, moved = torch.as_tensor(effects.centre), torch.as_tensor(effects.slopes)
         encoder = self.encoder.linear
-        n_columns = len(recognition)
+        n_columns, n_components = recognition.shape
         encoder.weight[member].zero_()
-        encoder.weight[member, :n_columns, : recognition.shape[1]].copy_(recognition)
+        encoder.weight[member, :n_columns, :n_components].copy_(recognition)
+        # what conditions change is taken off again
+        first = encoder.weight.shape[1] - len(moved)
+        encoder.weight[member, first:, :n_components].copy_(-moved @ recognition)
         posterior_scale = torch.as_tensor(start.posterior_scale)
         at_zero = -loc @ recognition if start.intercept is None else start.intercept
-        bias = self.posterior.start(torch.as_tensor(at_zero), posterior_scale)
-        encoder.bias[member, 0].copy_(bias)
+        code = torch.as_tensor(at_zero) + centre @ moved @ recognition
+        encoder.bias[member, 0].copy_(self.posterior.start(code, posterior_scale))
 
-        loadings = torch.as_tensor(start.loadings)
+        loadings = torch.cat([torch.as_tensor(start.loadings), moved])
         slopes, offsets, free = self.likelihood.start(loadings, loc, residual)
         self.decoder.linear.weight[member].copy_(slopes)
+        offsets = offsets - centre @ slopes[len(start.loadings) :]
         self.decoder.linear.bias[member, 0].copy_(offsets)
         self.free[member, 0].copy_(free)
         self.residual[member, 0, 0].copy_(torch.as_tensor(start.imagined))
@@ -319,7 +344,9 @@ class VAE(Members):
 
     @torch.no_grad()
     def start_prior(self, x: Tensor) -> None:
-        """Start the prior's weights at rows of each member's table: (M, n_rows, n_columns).
+        """Start the prior's weights at rows of each member's table, with their conditions.
+
+        (M, n_rows, n_columns + n_conditions).
 
         The encoder has to stand at its start.
         """

@@ -192,7 +192,7 @@ def to_onnx(estimator: VAETransformer, part: str = "score", *, n_draws: int = SC
     ImportError
         If onnx or onnxscript is missing.
     ValueError
-        If the part is none of these, or the model has other columns.
+        If the part is none of these, or the model has other columns or conditions.
     NotFittedError
         If the estimator is not fitted.
     """
@@ -209,6 +209,10 @@ def to_onnx(estimator: VAETransformer, part: str = "score", *, n_draws: int = SC
         raise ImportError(
             "to_onnx needs onnx and onnxscript: pip install 'sklearn-vae[onnx]'"
         ) from error
+    if estimator.conditions_ is not None:
+        raise ValueError(
+            "to_onnx knows models of p(x), and this one was fitted with conditional=True."
+        )
     fitted = estimator._fitted()
     if not isinstance(fitted.architecture.posterior, DiagonalGaussian):
         raise ValueError(

@@ -11,6 +11,7 @@ import math
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sklearn_vae.model import VAE
@@ -151,9 +152,10 @@ class Completion:
         """Rows as the encoder can take them."""
         if self.model.filler is not None:
             return x
-        n_params = self.model.architecture.posterior.n_params(self.model.architecture.n_components)
-        centre = self.model.posterior.mean(x.new_zeros(len(x), 1, n_params))  # (M, 1, l)
-        loc = self.model.reconstruct(centre)  # (M, 1, n_columns)
+        model, architecture = self.model, self.model.architecture
+        n_params = architecture.posterior.n_params(architecture.n_components)
+        centre = model.posterior.mean(x.new_zeros(len(x), x.shape[1], n_params))  # (M, B, l)
+        loc = F.pad(model.reconstruct(centre, x), (0, model.n_conditions))
         return torch.where(x.isnan(), loc, x)
 
     def _decode(self, z: Tensor) -> list[list[Tensor]]:
@@ -218,6 +220,6 @@ class Completion:
         member, code = chosen.T // n_codes, chosen.T % n_codes  # (m, B)
         row = torch.arange(len(share), device=chosen.device)
         z = self.z[member, code, row]  # (m, B, l)
-        params = self.model.decode(z.unsqueeze(0).expand(len(self.z), -1, -1, -1))
+        params = self._decode(z.unsqueeze(0).expand(len(self.z), -1, -1, -1))
         rows = self.likelihood.sample(params, generator)  # (M, m, B, n_columns)
         return rows[member, torch.arange(n_draws, device=row.device).unsqueeze(1), row]

@@ -24,6 +24,7 @@ from sklearn_vae.plain import (
 
 # Estimators that files may hold, and where they are.
 ESTIMATORS = {
+    "VAEClassifier": "sklearn_vae.classifier",
     "VAEDensity": "sklearn_vae.density",
     "VAEImputer": "sklearn_vae.imputer",
     "VAEOutlierDetector": "sklearn_vae.outlier",

@@ -29,6 +29,8 @@ KNOWN = {
     "Cleaned": "sklearn_vae.neighbours",
     "Columns": "sklearn_vae.columns",
     "Discrepancy": "sklearn_vae.objectives.discrepancy",
+    "ConditionedColumns": "sklearn_vae.conditions",
+    "Conditions": "sklearn_vae.conditions",
     "Gaussian": "sklearn_vae.likelihoods.real",
     "DiagonalGaussian": "sklearn_vae.posteriors.diagonal",
     "Flow": "sklearn_vae.posteriors.flow",
@@ -159,6 +161,8 @@ class Packer:
     def _(self, value: np.ndarray) -> Any:
         if value.dtype == object and all(isinstance(name, str) for name in value.flat):
             return {"@names": value.tolist()}
+        if value.dtype.kind == "U":
+            return {"@text": value.tolist()}
         if value.dtype.kind not in NUMBERS or type(value) not in (np.ndarray, np.memmap):
             return self._other(value)
         if value.nbytes < WORTH_COMPARING:
@@ -358,6 +362,7 @@ MEANINGS: dict[str, Callable[..., Any]] = {
     "@partial": _partial,
     "@random_state": _random_state,
     "@names": lambda names: np.array([*names], dtype=object),
+    "@text": lambda texts: np.array(texts, dtype=str),
     "@tuple": _tuple,
     "@dict": _dict,
     "@records": _records,

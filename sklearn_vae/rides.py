@@ -115,12 +115,12 @@ class Work:
         if unknown := set(self.fit_params) - {known}:
             raise NoRideError(f"fit is given {', '.join(sorted(unknown))}")
 
-        X, *_ = self._fold(split)
+        X, y, *_ = self._fold(split)
         if is_pipeline and len(estimator.steps) > 1:
             head, X = self._head(estimator, candidate, split)
             estimator.steps = [*head, (name, vae)]
         weights = _check_method_params(self.X, self.fit_params, self.splits[split][0])
-        wanted = vae._prepare(X, weights.get(known), go_on=vae.warm_start, known=self.tables)
+        wanted = vae._prepare(X, weights.get(known), y, go_on=vae.warm_start, known=self.tables)
         return Ride(estimator, vae, wanted, split)
 
     def _fold(self, split: int) -> tuple[Any, Any, Any, Any]:

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from scipy import linalg
 
+from sklearn_vae.effects import Effects
+
 # the residual's standard deviation, in units of the columns', is at least 0.003
 SMALLEST_VARIANCE = 1e-5
 # a column that varies less than this is not rescaled
@@ -34,10 +36,13 @@ class LinearStart:
     recognition: np.ndarray  # (d, l)
     posterior_scale: np.ndarray  # (l,) standard deviations
     imagined: np.ndarray  # (d,) residuals of the rows that the scales' prior imagines
-    # of a table with holes: loc (d,), loadings (k, d), precisions (d,) of what fills them
+    # of a table with holes: loc (d,), loadings (k, d), precisions (d,) of what fills them, and
+    # what each condition adds, if there are any, (n_conditions, d)
     filler: tuple[np.ndarray, ...] | None = None
     # (l,) what recognition is added to, where it is not -loc @ recognition
     intercept: np.ndarray | None = None
+    # of rows with conditions: what these change, and x is then what is left
+    effects: Effects | None = None
 
     def padded(self, n_components: int) -> "LinearStart":
         """Add silent dimensions up to this number."""
@@ -62,12 +67,16 @@ class Spectrum:
     axes: np.ndarray  # (d, n_axes)
     total_variance: float
     steps: np.ndarray  # (d,) recording steps
+    effects: Effects | None = None
 
     @classmethod
-    def of(cls, x: np.ndarray, weight: np.ndarray | None, n_axes: int) -> "Spectrum":
-        """Compute as many axes as there are, up to a number."""
+    def of(
+        cls, x: np.ndarray, weight: np.ndarray | None, n_axes: int, least_scale: float = 0.0
+    ) -> "Spectrum":
+        """Compute as many axes as there are, up to a number, of columns with a scale at least."""
         weight = np.ones(len(x)) if weight is None else weight
         total, loc, scale = _moments(x, weight)
+        scale = np.maximum(scale, least_scale)
         n_axes = min(n_axes, *x.shape)
         leading = _leading_axes(x, weight / total, loc, scale, n_axes)
         return cls(loc, scale, *leading, recording_steps(x))
@@ -96,6 +105,7 @@ class Spectrum:
             imagined=imagined_residual(residual_variance, self.steps, prior_rows),
             recognition=loadings.T / (signal + residual) / self.scale[:, None],
             posterior_scale=np.sqrt(residual / (signal + residual)),
+            effects=self.effects,
         )
 
 
@@ -183,7 +193,7 @@ def _leading_axes(
             part = _weighted(x[rows], share[rows], loc, scale).astype(x.dtype, copy=False)
             gram += _product(part.T, part)
     else:  # the smaller Gram matrix has the same variances
-        part = _weighted(x, share, loc, scale)
+        part = _weighted(x[:], share, loc, scale)
         gram = _product(part, part.T)
     total = float(np.trace(gram))
     variances, axes = _largest(gram, n_axes)

@@ -56,6 +56,10 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     handle_unknown : {"error", "missing"}, default="error"
         What becomes of a category that no row had in ``fit``: an error, or a missing
         cell.
+    conditional : bool, default=False
+        Whether to learn p(x|y), the density of rows given a y of classes or numbers that
+        is passed to ``fit`` and to most other methods. A y of a floating-point type is of
+        numbers, any other of classes. Otherwise y is ignored.
     prior : {"normal", "mixture", "vamp"} or prior, default="normal"
         What codes look like before a row is seen: standard normal, a learned mixture of
         normal distributions, or a mixture of the encoder's posteriors at learned rows.
@@ -149,6 +153,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     ----------
     columns_ : Columns
         What the columns are and how they are scaled; prints as a small table.
+    conditions_ : Conditions or None
+        What y is, with ``conditional=True``: ``classes``, and their ``share`` of the rows.
     history_ : list of dict
         One record per iteration: ``epoch``, ``loss``, ``reconstruction_loss``,
         ``kl_loss``, ``beta``, ``learning_rate``, with rows set aside also ``val_loss``,
@@ -195,6 +201,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     .. [4] R. T. Q. Chen, X. Li, R. Grosse and D. Duvenaud, "Isolating Sources of
        Disentanglement in Variational Autoencoders", NeurIPS 2018.
     .. [5] J. M. Tomczak and M. Welling, "VAE with a VampPrior", AISTATS 2018.
+    .. [6] K. Sohn, H. Lee and X. Yan, "Learning Structured Output Representation using Deep
+       Conditional Generative Models", NeurIPS 2015.
 
     Examples
     --------
@@ -220,6 +228,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         decoder: Any = None,
         likelihood: Any = "auto",
         handle_unknown: str = "error",
+        conditional: bool = False,
         prior: Any = "normal",
         posterior: Any = "gaussian",
         objective: Any = "elbo",
@@ -253,6 +262,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             decoder=decoder,
             likelihood=likelihood,
             handle_unknown=handle_unknown,
+            conditional=conditional,
             prior=prior,
             posterior=posterior,
             objective=objective,
@@ -279,24 +289,52 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             verbose=verbose,
         )
 
-    def transform(self, X: Any) -> np.ndarray:
+    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
+        """Fit, and give the codes of the rows.
+
+        They are those of ``fit(X, y).transform(X)``, so that nothing of a y of classes is in
+        what the next step of a Pipeline learns from. Given a y of numbers or of several
+        columns, they are those of ``transform(X, y)``, as there are no others.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows.
+        y : array-like of shape (n_samples,), default=None
+            With ``conditional=True``, what the rows are given; otherwise ignored.
+        **fit_params : dict
+            For ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components)
+            Codes.
+        """
+        known = self.fit(X, y, **fit_params).conditions_
+        return self.transform(X, None if known is None or len(known.share) else y)
+
+    def transform(self, X: Any, y: Any = None) -> np.ndarray:
         """Give the mean of each row's code, with no chance in it.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows, in the units of the training rows.
+        y : scalar or array-like of shape (n_samples,), default=None
+            With ``conditional=True``, what is given with the rows. Without it, a model of
+            classes gives the mean of the codes over them, by their probabilities p(y|x).
 
         Returns
         -------
         ndarray of shape (n_samples, n_components)
-            Mean of q(z|x); of classes, their probabilities. A flow's mean has no closed
-            form, and the code is the image of its base distribution's mean.
+            Mean of q(z|x), or of q(z|x, y); of classes, their probabilities. A flow's mean
+            has no closed form, and the code is the image of its base distribution's mean.
         """
         check_is_fitted(self)
-        return self._fitted().codes(self._validate(X, reset=False))
+        rows, model = self._asked(X, y)
+        return model.codes(rows)
 
-    def inverse_transform(self, Z: Any) -> np.ndarray:
+    def inverse_transform(self, Z: Any, y: Any = None) -> np.ndarray:
         """Give the rows that codes stand for, in X's own units.
 
         A code is a mean and as such drawn towards 0. What the training rows' codes lack
@@ -308,6 +346,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         ----------
         Z : array-like of shape (n_samples, n_components)
             Codes.
+        y : scalar or array-like of shape (n_samples,), default=None
+            With ``conditional=True``, what is given with the rows.
 
         Returns
         -------
@@ -323,9 +363,9 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
                 f"Z has {Z.shape[1]} columns, but this {type(self).__name__} was fitted with "
                 f"n_components={n_components}."
             )
-        return self._give_back(self._fitted().decode(Z))
+        return self._give_back(self._fitted().decode(Z, self._given(y, len(Z), Z.dtype)))
 
-    def interpolate(self, x0: Any, x1: Any, n: int = 10) -> np.ndarray:
+    def interpolate(self, x0: Any, x1: Any, n: int = 10, *, y: Any = None) -> np.ndarray:
         """Walk in a straight line between two rows' codes.
 
         Parameters
@@ -334,6 +374,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             Where the walk begins and ends, in the units of the training rows.
         n : int, default=10
             Number of rows on the way, both ends included.
+        y : scalar, default=None
+            With ``conditional=True``, what is given with both rows, and all between them.
 
         Returns
         -------
@@ -342,14 +384,15 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         """
         check_is_fitted(self)
         n = positive_integer("n", n)
-        ends = np.vstack([self._validate_row("x0", x0), self._validate_row("x1", x1)])
+        ends = np.vstack([self._validate_row("x0", x0, y), self._validate_row("x1", x1, y)])
         start, end = self._fitted().codes(ends)
         share = np.linspace(0, 1, n, dtype=start.dtype)[:, None]
-        return self._give_back(self._fitted().decode((1 - share) * start + share * end))
+        given = self._given(y, n, start.dtype)
+        return self._give_back(self._fitted().decode((1 - share) * start + share * end, given))
 
-    def _validate_row(self, name: str, x: Any) -> np.ndarray:
+    def _validate_row(self, name: str, x: Any, y: Any) -> np.ndarray:
         try:
-            row = self._validate(as_row(x), reset=False)
+            row = self._validate_given(as_row(x), y)
         except ValueError as error:
             raise ValueError(f"{name} must be one row: {error}") from error
         if len(row) != 1:

@@ -8,7 +8,7 @@ import pytest
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
+from sklearn_vae import VAEClassifier, VAEDensity, VAEOutlierDetector, VAETransformer
 
 # Checks that scikit-learn runs on its own estimators, but not in check_estimator.
 BESIDE = [
@@ -52,6 +52,8 @@ print(dict(Counter(result["status"] for result in results)))
         VAEDensity(),
         VAEOutlierDetector(max_iter=2),
         VAEOutlierDetector(novelty=True, max_iter=2),
+        VAETransformer(conditional=True),
+        VAEClassifier(VAETransformer(2, conditional=True, max_iter=2)),
     ]
 )
 def test_scikit_learn_finds_no_fault(estimator, check):

@@ -73,8 +73,9 @@ BESIDE_THE_MODEL = {
     "verbose",
     "warm_start",
 }
-# what it changes shows on tables with outliers, in test_holes
-ELSEWHERE = {"robust"}
+# what they change shows on tables with outliers, in test_holes, and on rows that something is
+# given with, in test_conditional
+ELSEWHERE = {"robust", "conditional"}
 
 
 # long enough for the rules about stopping to be met
@@ -313,6 +314,7 @@ WRONG = [
     ("likelihood", ["gaussian", "gaussian", "normal"]),
     ("likelihood", {"no such column": "gaussian"}),
     ("likelihood", {7: "gaussian"}),
+    ("conditional", "yes"),
     ("prior", "gaussian"),
     ("prior", MixturePrior),
     ("posterior", "normal"),

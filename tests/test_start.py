@@ -14,7 +14,8 @@ from sklearn_vae.start import (
     recording_steps,
 )
 
-FIELDS = [name for name in LinearStart.__dataclass_fields__ if name != "filler"]
+OPTIONAL = ("filler", "effects", "intercept")
+FIELDS = [name for name in LinearStart.__dataclass_fields__ if name not in OPTIONAL]
 
 
 def log_density(start, x):

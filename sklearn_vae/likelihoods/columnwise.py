@@ -104,8 +104,8 @@ class Columnwise:
         return torch.cat(slopes, dim=1), torch.cat(offsets), torch.cat(free)
 
     def cut(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Cut columns into the blocks' own."""
-        return x.split(self.widths, dim=-1)
+        """Cut columns into the blocks' own; what is given with a row after them is left out."""
+        return x[..., : self.n_columns].split(self.widths, dim=-1)
 
     def observed(self, x: Tensor) -> Tensor:
         """Which values of x are there, those that are not being NaN: (..., n_columns) -> (..., n).

@@ -85,7 +85,7 @@ class ImportanceWeighted(Loss):
         # log of the density that the shares give to a draw, over p(z)
         log_ratio = log_share + math.log(self.n_draws) - self._sets(draws.log_ratio)
         kl = (share * log_ratio).sum(2).mean(1)
-        log_prior = self._log_prior(model, draws.z)
+        log_prior = self._log_prior(model, draws.z, x)
         if weight is not None:
             bound, log_prior = bound * weight, log_prior * weight
             log_prob, kl = log_prob * weight, kl * weight
@@ -96,11 +96,11 @@ class ImportanceWeighted(Loss):
         """Divide draws into sets, of which each makes a bound: (M, K, B) -> (M, K / k, k, B)."""
         return by_draw.unflatten(1, (-1, self.n_draws))
 
-    def _log_prior(self, model: VAE, z: Tensor) -> Tensor:
+    def _log_prior(self, model: VAE, z: Tensor, x: Tensor) -> Tensor:
         """Log-prior of the scales at one draw of each set: (M, K, B, l) -> (M, B)."""
         if not isinstance(self.prior_rows, Tensor) and not self.prior_rows:
             return z.new_zeros(z.shape[0], z.shape[2])
-        return model.log_scale_prior(z.detach()[:, :: self.n_draws]).mean(1)
+        return model.log_scale_prior(z.detach()[:, :: self.n_draws], x).mean(1)
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,12 @@ class ELBOGradient:
         self.decoder = Layers(model.decoder, n_draws * n_rows, self.outlet, n_latent)
         self.clamps = clamps
         self.x = contiguous(self.encoder.x) if clamps else self.encoder.x
-        self.code = BoundedCode(self.encoder.out, self.decoder.x, self.decoder.grad_x, n_draws)
+        z, given = self.decoder.x.tensor_split([n_latent], dim=1)
+        self.code = BoundedCode(self.encoder.out, z, self.decoder.grad_x, n_draws)
+        # what the decoder is given beside the code is the last of what the encoder sees
+        self.given = given.unflatten(2, (n_draws, -1))  # (M, n_conditions, K, B)
+        self.conditions = self.x[:, self.x.shape[1] - given.shape[1] :].unsqueeze(2)
+        self.has_conditions = given.shape[1] > 0
         self.grad_out = torch.empty_like(self.decoder.out)
         self.columns = self._columns(model)
         self.terms = like.new_zeros(3, n_members)
@@ -65,7 +70,6 @@ class ELBOGradient:
             and type(objective) is ELBO
             and type(model.posterior) is DiagonalGaussian
             and type(model.encoder) is type(model.decoder) is MLP
-            and not model.architecture.n_conditions
             and type(model.prior) is StandardNormal
             and model.filler is None
             and {kind for kind, _ in model.likelihood.blocks} <= WRITTEN_OUT
@@ -133,6 +137,8 @@ class ELBOGradient:
         if self.clamps:
             seen = self.x if shown is None else shown.mT
             torch.clamp(seen, -FARTHEST_INPUT, FARTHEST_INPUT, out=self.encoder.x)
+        if self.has_conditions:
+            self.given.copy_(self.conditions)
         noise = noise.permute(0, 3, 1, 2)  # (M or 1, l, K, B or 1)
         self.encoder.forward()
         self.code.forward(noise)

@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sklearn_vae.clusters import clustered
+from sklearn_vae.effects import Effects, Rest
 from sklearn_vae.holes import FactorModel
 from sklearn_vae.randomness import Stream, stream_seed
-from sklearn_vae.start import LinearStart, Spectrum
+from sklearn_vae.start import LinearStart, Spectrum, recording_steps
 
 if TYPE_CHECKING:
     from sklearn_vae.training.fleet import Run
+
+# Conditions never leave less of a column than this, in standard deviations: where they say all of
+# it, a step of training would be many times as wide as what is left.
+LEAST_LEFT = 0.05
 
 
 def starts(n_components: int) -> Callable[["Run"], LinearStart]:
@@ -27,13 +32,9 @@ def starts(n_components: int) -> Callable[["Run"], LinearStart]:
 
     def linear(run: "Run") -> Any:
         """Fit the linear model of a run's rows, once."""
-        key, n_factors = id(run.train), run.architecture.n_factors
+        key = id(run.train)
         if key not in models:
-            rows = run.train.arrays()
-            if n_factors:
-                models[key] = FactorModel.of(*rows, n_factors)
-            else:
-                models[key] = Spectrum.of(*rows, n_components)
+            models[key] = _linear_model(run, n_components)
         return models[key]
 
     def start(run: "Run") -> LinearStart:
@@ -44,10 +45,38 @@ def starts(n_components: int) -> Callable[["Run"], LinearStart]:
         key = id(run.train), run.plan.seed, run.prior_rows
         if key not in models:
             generator = np.random.default_rng(stream_seed(run.plan.seed, Stream.CLUSTERS))
-            x, weight = run.train.arrays()
-            models[key] = clustered(x, weight, codes, own.n_components, generator, run.prior_rows)
+            x, weight, effects = _rest(run)
+            found = clustered(x, weight, codes, own.n_components, generator, run.prior_rows)
+            models[key] = replace(found, effects=effects)
         if not own.n_factors:
             return models[key]
         return replace(models[key], filler=linear(run).start(1).filler)
 
     return start
+
+
+def _rest(run: "Run") -> tuple[Any, np.ndarray | None, Effects | None]:
+    """What conditions leave of a run's rows, what these count, and what conditions change."""
+    rows, weight = run.train.arrays()
+    if not run.architecture.n_conditions:
+        return rows, weight, None
+    effects = Effects.of(rows, run.train.counts(), run.architecture.n_columns)
+    return Rest(rows, effects), weight, effects
+
+
+def _linear_model(run: "Run", n_components: int) -> Spectrum | FactorModel:
+    """Fit the linear model of a run's rows, given their conditions if they have any."""
+    (x, weight, effects), n_factors = _rest(run), run.architecture.n_factors
+    model: Spectrum | FactorModel
+    if n_factors:
+        model = FactorModel.of(x, weight, n_factors)
+        if effects is not None:
+            model = replace(model, residual=np.maximum(model.residual, LEAST_LEFT))
+    else:
+        least = 0.0 if effects is None else LEAST_LEFT
+        model = Spectrum.of(x, weight, n_components, least)
+    if effects is None:
+        return model
+    # columns were recorded in steps, what is left of them was not
+    steps = recording_steps(run.train.arrays()[0])[: run.architecture.n_columns]
+    return replace(model, effects=effects, steps=steps)
