@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         Spiked,
         StudentT,
     )
+    from sklearn_vae.networks import ResidualPerceptron
     from sklearn_vae.objectives import IWAE, Trimmed, WarmUp
     from sklearn_vae.onnx import to_onnx
     from sklearn_vae.outlier import VAEOutlierDetector
@@ -48,6 +49,7 @@ __all__ = [
     "NegativeBinomial",
     "Ordinal",
     "Poisson",
+    "ResidualPerceptron",
     "Spiked",
     "StandardNormal",
     "StudentT",
@@ -77,6 +79,7 @@ _HOME = {
     "NegativeBinomial": "sklearn_vae.likelihoods",
     "Ordinal": "sklearn_vae.likelihoods",
     "Poisson": "sklearn_vae.likelihoods",
+    "ResidualPerceptron": "sklearn_vae.networks",
     "Spiked": "sklearn_vae.likelihoods",
     "StudentT": "sklearn_vae.likelihoods",
     "VAEImputer": "sklearn_vae.imputer",

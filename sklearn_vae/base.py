@@ -20,6 +20,7 @@ from sklearn_vae.checks import (
     check_random_state,
     check_shapes,
     check_weight_of_kl,
+    network_of,
     objective_of,
     positive_integer,
     prior_of,
@@ -87,6 +88,7 @@ class BaseVAE(DensityEstimator):
     def __init__(
         self,
         n_components: int | str,
+        network: Any,
         hidden_layer_sizes: Any,
         activation: str,
         likelihood: Any,
@@ -116,6 +118,7 @@ class BaseVAE(DensityEstimator):
         verbose: Any,
     ):
         self.n_components = n_components
+        self.network = network
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.likelihood = likelihood
@@ -272,7 +275,10 @@ class BaseVAE(DensityEstimator):
             table = self._to_table(rows, weight)
         else:
             known = {} if known is None else known
-            key = (id(X), repr(self.likelihood), len(rows) <= self.batch_size, self.device)
+            network = network_of(self, rows.shape[1])
+            units = network.in_one_unit, network.n_values
+            likelihood = repr(self.likelihood)
+            key = (id(X), likelihood, units, len(rows) <= self.batch_size, self.device)
             if key not in known:
                 self.columns_ = self._learn_columns(rows, weight, self.likelihood)
                 known[key] = self.columns_, self._to_table(rows, weight)
@@ -284,6 +290,7 @@ class BaseVAE(DensityEstimator):
                 self.columns_.blocks,
                 prior_of(self),
                 n_factors_for(*table.x.shape) if self.columns_.has_holes else 0,
+                network,
             )
             self.dtype_ = rows.dtype
         return Fit(

@@ -10,20 +10,26 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from skorch.callbacks import Callback
 from torch import Tensor
 
 from sklearn_vae.architecture import Architecture
 from sklearn_vae.device import is_out_of_memory
 from sklearn_vae.likelihoods import NAMED
-from sklearn_vae.networks import ACTIVATIONS
+from sklearn_vae.networks import ACTIVATIONS, NETWORKS, Network
 from sklearn_vae.objectives import IWAE, OBJECTIVES, Objective, Trimmed
 from sklearn_vae.priors import PRIORS, MixturePrior, Prior, StandardNormal, VampPrior
 from sklearn_vae.randomness import MOST_DIMS
 
 CONSTRAINTS: dict[str, Any] = {
     "n_components": [Interval(Integral, 1, MOST_DIMS, closed="both"), StrOptions({"auto"})],
+    "network": [StrOptions(set(NETWORKS)), HasMethods(["encoder", "decoder", "fitted_to"])],
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
     "activation": [StrOptions(set(ACTIVATIONS))],
     "likelihood": [
@@ -94,6 +100,13 @@ def widths_of(estimator: Any) -> tuple[int, ...]:
     return tuple(int(width) for width in widths)
 
 
+def network_of(estimator: Any, n_features: int) -> Network:
+    """Give the parameter network as an object, for rows of so many columns."""
+    asked = estimator.network
+    found: Network = NETWORKS[asked] if isinstance(asked, str) else asked
+    return found.fitted_to(n_features)
+
+
 def prior_of(estimator: Any) -> Prior:
     """Give the parameter prior as an object."""
     return PRIORS[estimator.prior] if isinstance(estimator.prior, str) else estimator.prior
@@ -142,6 +155,7 @@ def check_shapes(estimator: Any, fitted: Architecture) -> None:
         "n_components": (estimator.n_components, fitted.n_components),
         "hidden_layer_sizes": (widths_of(estimator), fitted.hidden_layer_sizes),
         "activation": (estimator.activation, fitted.activation),
+        "network": (network_of(estimator, estimator.n_features_in_), fitted.network),
         "prior": (prior_of(estimator), fitted.prior),
     }
     for name, (now, before) in wanted.items():

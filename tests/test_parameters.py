@@ -19,6 +19,7 @@ X = bent_rows()
 # another value for each parameter, where needed with others that make it matter
 OTHER = {
     "n_components": 3,
+    "network": "residual",
     "hidden_layer_sizes": (16,),
     "activation": "tanh",
     "likelihood": Gaussian(scale="column"),
@@ -203,6 +204,8 @@ WRONG = [
     ("n_components", 0),
     ("n_components", 1.5),
     ("n_components", 21202),
+    ("network", "transformer"),
+    ("network", VAETransformer()),
     ("hidden_layer_sizes", 0),
     ("hidden_layer_sizes", (10, 0)),
     ("hidden_layer_sizes", (10.5,)),

@@ -13,7 +13,13 @@ from sklearn_vae.networks.dense import (
     unbounded,
 )
 from sklearn_vae.networks.each import Each
-from sklearn_vae.networks.kind import NETWORKS, Layout, Network, Perceptron
+from sklearn_vae.networks.kind import Layout, Network, Perceptron
+from sklearn_vae.networks.residual import ResidualPerceptron
+
+NETWORKS: dict[str, Network] = {
+    "mlp": Perceptron(),
+    "residual": ResidualPerceptron(),
+}
 
 __all__ = [
     "ACTIVATIONS",
@@ -25,6 +31,7 @@ __all__ = [
     "Network",
     "Path",
     "Perceptron",
+    "ResidualPerceptron",
     "bounded",
     "unbounded",
 ]
