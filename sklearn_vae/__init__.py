@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         train_validation_gap,
         warn_of_collapse,
     )
+    from sklearn_vae.images import FlattenImages
     from sklearn_vae.imputer import VAEImputer
     from sklearn_vae.likelihoods import (
         Bernoulli,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
         Spiked,
         StudentT,
     )
-    from sklearn_vae.networks import ResidualPerceptron
+    from sklearn_vae.networks import Convolution, ResidualPerceptron
     from sklearn_vae.objectives import IWAE, Trimmed, WarmUp
     from sklearn_vae.onnx import to_onnx
     from sklearn_vae.outlier import VAEOutlierDetector
@@ -43,6 +44,8 @@ __all__ = [
     "IWAE",
     "Bernoulli",
     "Categorical",
+    "Convolution",
+    "FlattenImages",
     "Gaussian",
     "LogNormal",
     "MixturePrior",
@@ -75,6 +78,8 @@ _HOME = {
     "Gaussian": "sklearn_vae.likelihoods",
     "IWAE": "sklearn_vae.objectives",
     "Categorical": "sklearn_vae.likelihoods",
+    "Convolution": "sklearn_vae.networks",
+    "FlattenImages": "sklearn_vae.images",
     "LogNormal": "sklearn_vae.likelihoods",
     "NegativeBinomial": "sklearn_vae.likelihoods",
     "Ordinal": "sklearn_vae.likelihoods",

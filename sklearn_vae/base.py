@@ -281,6 +281,8 @@ class BaseVAE(DensityEstimator):
             key = (id(X), likelihood, units, len(rows) <= self.batch_size, self.device)
             if key not in known:
                 self.columns_ = self._learn_columns(rows, weight, self.likelihood)
+                if network.in_one_unit:
+                    self.columns_ = self.columns_.in_one_unit(network.n_values)
                 known[key] = self.columns_, self._to_table(rows, weight)
             self.columns_, table = known[key]
             self.architecture_ = Architecture(
@@ -291,6 +293,7 @@ class BaseVAE(DensityEstimator):
                 prior_of(self),
                 n_factors_for(*table.x.shape) if self.columns_.has_holes else 0,
                 network,
+                places=tuple(self.columns_.order.tolist()) if network.in_one_unit else (),
             )
             self.dtype_ = rows.dtype
         return Fit(

@@ -27,6 +27,7 @@ KNOWN = {
     "Cleaned": "sklearn_vae.neighbours",
     "Columns": "sklearn_vae.columns",
     "Gaussian": "sklearn_vae.likelihoods.real",
+    "Convolution": "sklearn_vae.networks.convolution",
     "DiagonalGaussian": "sklearn_vae.posteriors",
     "IWAE": "sklearn_vae.objectives",
     "LogNormal": "sklearn_vae.likelihoods.real",

@@ -19,6 +19,8 @@ def test_the_public_names_are_these():
         "IWAE",
         "Bernoulli",
         "Categorical",
+        "Convolution",
+        "FlattenImages",
         "Gaussian",
         "LogNormal",
         "MixturePrior",

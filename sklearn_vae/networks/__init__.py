@@ -4,6 +4,7 @@ A *path* is a network with weights, of all members; a *kind* of network is a val
 paths and holds no weights.
 """
 
+from sklearn_vae.networks.convolution import Convolution
 from sklearn_vae.networks.dense import (
     ACTIVATIONS,
     MLP,
@@ -18,6 +19,7 @@ from sklearn_vae.networks.residual import ResidualPerceptron
 
 NETWORKS: dict[str, Network] = {
     "mlp": Perceptron(),
+    "conv": Convolution(),
     "residual": ResidualPerceptron(),
 }
 
@@ -25,6 +27,7 @@ __all__ = [
     "ACTIVATIONS",
     "MLP",
     "NETWORKS",
+    "Convolution",
     "Dense",
     "Each",
     "Layout",
