@@ -15,7 +15,8 @@ How the pairs of images are made equal:
   standard error is that of the differences row by row.
 
 Sequences are drawn from a known process, with lengths of their own; those of AR(1) have a density
-in closed form, which is shown as well. Sentences come from a small grammar, as classes of characters.
+in closed form, which is shown as well. Sentences come from a small grammar, as classes of
+characters.
 """
 
 import argparse
@@ -76,20 +77,25 @@ def for_as_long(vae: VAETransformer, X: np.ndarray, seconds: float) -> tuple[VAE
 def compare(name: str, conv: VAETransformer, X: np.ndarray, test: np.ndarray) -> None:
     """Convolutions against a perceptron of the same size, for the same time."""
     seconds = timed(conv, X)
+    rows = [shown(name, "conv", conv, seconds, test)]
     widths = equal_widths(conv.architecture_)
     asked = VAETransformer(**conv.get_params()).set_params(network="mlp", hidden_layer_sizes=widths)
-    mlp, mlp_seconds = for_as_long(asked, X, seconds)
-    rows = []
-    for label, vae, spent in (("conv", conv, seconds), ("mlp", mlp, mlp_seconds)):
-        scores = vae.score_samples(test, n_draws=DRAWS).astype(float)
-        rows.append(scores)
-        print(
-            f"| {name} | {label} | {size_of(vae.architecture_)} | {spent:.0f} | {vae.n_iter_} "
-            f"| {best_loss(vae):.2f} | {scores.mean():.2f} |",
-            flush=True,
-        )
+    rows.append(shown(name, "mlp", *for_as_long(asked, X, seconds), test))
     gain = rows[0] - rows[1]
     print(f"\nconv is better by {gain.mean():.2f} nats (± {gain.std() / len(gain) ** 0.5:.2f})\n")
+
+
+def shown(
+    name: str, label: str, vae: VAETransformer, seconds: float, test: np.ndarray
+) -> np.ndarray:
+    """Scores of the test rows, and a line on how they came about."""
+    scores = vae.score_samples(test, n_draws=DRAWS).astype(float)
+    print(
+        f"| {name} | {label} | {size_of(vae.architecture_)} | {seconds:.0f} | {vae.n_iter_} "
+        f"| {best_loss(vae):.2f} | {scores.mean():.2f} |",
+        flush=True,
+    )
+    return scores
 
 
 HEAD = (

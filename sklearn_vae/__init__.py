@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         Spiked,
         StudentT,
     )
-    from sklearn_vae.networks import Convolution, ResidualPerceptron
+    from sklearn_vae.networks import Convolution, Recurrent, ResidualPerceptron
     from sklearn_vae.objectives import IWAE, Trimmed, WarmUp
     from sklearn_vae.onnx import to_onnx
     from sklearn_vae.outlier import VAEOutlierDetector
@@ -52,6 +52,7 @@ __all__ = [
     "NegativeBinomial",
     "Ordinal",
     "Poisson",
+    "Recurrent",
     "ResidualPerceptron",
     "Spiked",
     "StandardNormal",
@@ -84,6 +85,7 @@ _HOME = {
     "NegativeBinomial": "sklearn_vae.likelihoods",
     "Ordinal": "sklearn_vae.likelihoods",
     "Poisson": "sklearn_vae.likelihoods",
+    "Recurrent": "sklearn_vae.networks",
     "ResidualPerceptron": "sklearn_vae.networks",
     "Spiked": "sklearn_vae.likelihoods",
     "StudentT": "sklearn_vae.likelihoods",

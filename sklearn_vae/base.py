@@ -16,6 +16,9 @@ from sklearn_vae.checks import (
     as_array,
     check_callbacks,
     check_checkpoint,
+    check_does_not_follow,
+    check_ends,
+    check_objective,
     check_one_member,
     check_random_state,
     check_shapes,
@@ -40,6 +43,7 @@ from sklearn_vae.holes import n_factors_for
 from sklearn_vae.model import VAE
 from sklearn_vae.objectives import Checked, Constant, Schedule, Trimmed
 from sklearn_vae.randomness import draw_seed
+from sklearn_vae.schema import Schema
 from sklearn_vae.training import (
     Fit,
     Fitted,
@@ -263,6 +267,7 @@ class BaseVAE(DensityEstimator):
         check_callbacks(self)
         check_checkpoint(self)
         check_weight_of_kl(self)
+        check_objective(self)
         if go_on:
             check_one_member(self)
         go_on = go_on and hasattr(self, "weights_")
@@ -276,6 +281,7 @@ class BaseVAE(DensityEstimator):
         else:
             known = {} if known is None else known
             network = network_of(self, rows.shape[1])
+            network.check_holes(rows)
             units = network.in_one_unit, network.n_values
             likelihood = repr(self.likelihood)
             key = (id(X), likelihood, units, len(rows) <= self.batch_size, self.device)
@@ -309,6 +315,17 @@ class BaseVAE(DensityEstimator):
             # of several members the best is the first
             weights={name: w[:1] for name, w in self.weights_.items()} if go_on else None,
         )
+
+    def _learn_schema(self, X: Any) -> Schema | None:
+        schema = super()._learn_schema(X)
+        if schema is None or not (network := network_of(self, len(schema.fields))).in_one_unit:
+            return schema
+        return schema.in_one_list(network.n_values)
+
+    def _possible(self, rows: np.ndarray) -> np.ndarray:
+        rows = super()._possible(rows)
+        check_ends(self.architecture_, rows)
+        return rows
 
     def _trusted(self, X: Any, sample_weight: Any) -> np.ndarray:
         """Weights of the rows, 0 for those that a model of the others finds too strange.
@@ -395,6 +412,7 @@ class BaseVAE(DensityEstimator):
         self, rows: np.ndarray, n_draws: int | None = None, random_state: Any = None
     ) -> np.ndarray:
         """Rows of numbers without holes, by means or by draws: (n_draws or 1, n, n_features)."""
+        check_does_not_follow(self, "impute")
         holes = rows_with_holes(rows)
         filled = np.repeat(rows[None], n_draws or 1, axis=0)
         if not holes.any():

@@ -23,7 +23,7 @@ from sklearn_vae.architecture import Architecture
 from sklearn_vae.device import is_out_of_memory
 from sklearn_vae.likelihoods import NAMED
 from sklearn_vae.networks import ACTIVATIONS, NETWORKS, Network
-from sklearn_vae.objectives import IWAE, OBJECTIVES, Objective, Trimmed
+from sklearn_vae.objectives import IWAE, OBJECTIVES, Evidence, Objective, Trimmed
 from sklearn_vae.priors import PRIORS, MixturePrior, Prior, StandardNormal, VampPrior
 from sklearn_vae.randomness import MOST_DIMS
 
@@ -105,6 +105,39 @@ def network_of(estimator: Any, n_features: int) -> Network:
     asked = estimator.network
     found: Network = NETWORKS[asked] if isinstance(asked, str) else asked
     return found.fitted_to(n_features)
+
+
+def check_does_not_follow(estimator: Any, asked: str) -> None:
+    """Refuse what needs columns that are independent given a code."""
+    network = estimator.architecture_.network
+    if network.follows:
+        raise ValueError(
+            f"{asked} needs columns that are independent given a code, and those of {network!r} "
+            f"follow on one another. With autoregressive=False they do not."
+        )
+
+
+def check_objective(estimator: Any) -> None:
+    """Refuse an objective that asks for scales at codes alone, where steps follow on others."""
+    asked = estimator.network
+    found = NETWORKS[asked] if isinstance(asked, str) else asked
+    if found.follows and not isinstance(objective_of(estimator), Evidence | Trimmed):
+        raise ValueError(
+            f"The 'objective' parameter of {type(estimator).__name__} must be 'elbo' or Trimmed "
+            f"with network={asked!r}, whose steps follow on one another. "
+            f"Got {estimator.objective!r} instead."
+        )
+
+
+def check_ends(fitted: Architecture, X: np.ndarray) -> None:
+    """Refuse rows that end early where the encoder has learned from none such."""
+    fitted.network.check_holes(X)
+    if fitted.network.ends_early and not fitted.n_factors and np.isnan(X).any():
+        row = int(np.isnan(X).any(axis=1).argmax())
+        raise ValueError(
+            f"Row {row} of X ends early, and all rows in fit had their full length. Fit rows of "
+            f"several lengths to have such rows scored."
+        )
 
 
 def prior_of(estimator: Any) -> Prior:

@@ -108,7 +108,7 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
         """Check rows, and give them as numbers: categories by their places, holes as NaN."""
         X = as_array(X)
         if reset:
-            self.schema_ = Schema.learn(X) if has_types(X) else None
+            self.schema_ = self._learn_schema(X)
             _check_categories(self.schema_)
         if self.schema_ is not None:
             validate_data(self, X, reset=reset, skip_check_array=True)
@@ -129,6 +129,10 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
             names = self._column_names()
             raise naming_columns(error, X, names, allows_nan=self._takes_holes) from None
         return rows if reset else self._possible(rows)
+
+    def _learn_schema(self, X: Any) -> Schema | None:
+        """Find out what a table is from outside, if it says anything of itself."""
+        return Schema.learn(X) if has_types(X) else None
 
     def _possible(self, rows: np.ndarray) -> np.ndarray:
         """Refuse values that columns cannot have, or take them for missing."""

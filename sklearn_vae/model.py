@@ -1,8 +1,8 @@
 """The model: a density p(x) with an encoder q(z|x), for M members at once."""
 
-from collections.abc import Sequence
-from functools import singledispatch
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial, singledispatch
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -13,8 +13,10 @@ from sklearn_vae.architecture import Architecture
 from sklearn_vae.holes import Filler
 from sklearn_vae.likelihoods import Columnwise
 from sklearn_vae.members import Members
+from sklearn_vae.networks import Following
 from sklearn_vae.posteriors import log_mean_exp
 from sklearn_vae.priors import Density, StandardNormal
+from sklearn_vae.rollout import likeliest, roll_out
 from sklearn_vae.start import LinearStart
 
 # the encoder sees a row no farther out than this many standard deviations, or a pixel that is
@@ -154,13 +156,19 @@ class VAE(Members):
             Log-density of one more row at this place whose residual is the linear
             model's.
         """
-        q = self.encode(x if shown is None else shown)
+        seen, told = self._seen(x, shown)
+        q = self.encode(seen)
         z = self.posterior.rsample(q, noise)
-        p = self.decode(z, self.given(x)[0])
+        p = self.decode(z, told)
         log_prob = self._log_prob(p, x)  # (M, K, B)
         log_prior = self.likelihood.log_prior(p, self.residual)  # (M, K or 1, B or 1)
         log_prob = log_prob.mean(1)
         return log_prob, self._kl(q, z), log_prior.mean(1).expand_as(log_prob)
+
+    def _seen(self, x: Tensor, shown: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What encoder and decoder see of rows, which may be shown less, each of its own."""
+        seen, told, *_ = (x, x) if shown is None else (*shown.split(x.shape[-1], dim=-1), x)
+        return seen, self.given(told)[0]
 
     def _kl(self, q: Tensor, z: Tensor) -> Tensor:
         if isinstance(self.prior, StandardNormal):
@@ -266,7 +274,18 @@ class VAE(Members):
 
     def reconstruct(self, z: Tensor) -> Tensor:
         """Mean of p(x|z): (M, B, l) -> (M, B, n_columns)."""
-        return self.likelihood.mean(self.decode(z.unsqueeze(1))).squeeze(1)
+        rows = None
+        if self.decoder.follows:
+            rows = self._told(z, lambda params: likeliest(self.likelihood, params))
+        return self.likelihood.mean(self.decode(z.unsqueeze(1), rows)).squeeze(1)
+
+    def _told(self, z: Tensor, say: Callable[[Any], Tensor]) -> Tensor:
+        """Rows (M, B, n_columns) at codes, as p(x|z) is said to be, by a path that may follow."""
+        if not self.decoder.follows:
+            return say(self.decode(z.unsqueeze(1)))[:, 0]
+        start = z.new_zeros(*z.shape[:2], self.likelihood.n_columns)
+        stages = cast(Following, self.decoder).stages
+        return roll_out(lambda rows: self.decode(z.unsqueeze(1), rows), say, stages, start)
 
     def sample(self, n_rows: int, generator: torch.Generator) -> Tensor:
         """Rows with the decoder's noise, each of a member by chance: (n_rows, n_columns)."""
@@ -276,8 +295,8 @@ class VAE(Members):
         place = F.one_hot(member, n_members).cumsum(0)[torch.arange(n_rows), member] - 1
         n_each = int(place.max()) + 1
         z = self.latent().sample(n_members, n_each, n_components, generator, self.free.dtype)
-        params = self.decode(z.to(self.free.device).unsqueeze(1))
-        rows = self.likelihood.sample(params, generator)[:, 0]  # (M, n_each, n_columns)
+        say = partial(self.likelihood.sample, generator=generator)
+        rows = self._told(z.to(self.free.device), say)  # (M, n_each, n_columns)
         return rows[member.to(rows.device), place.to(rows.device)]
 
     # -- first values ----------------------------------------------------------------

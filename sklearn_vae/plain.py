@@ -39,6 +39,7 @@ KNOWN = {
     "Ordinal": "sklearn_vae.likelihoods.discrete",
     "Perceptron": "sklearn_vae.networks.kind",
     "Poisson": "sklearn_vae.likelihoods.counts",
+    "Recurrent": "sklearn_vae.networks.recurrent",
     "ResidualPerceptron": "sklearn_vae.networks.residual",
     "Residual": "sklearn_vae.strangeness",
     "Schema": "sklearn_vae.schema.schema",

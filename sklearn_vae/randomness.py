@@ -47,6 +47,7 @@ class Stream(IntEnum):
     INPUT = 11
     MASK = 12
     PARTS = 13
+    WORDS = 14
 
 
 def draw_seed(random_state: Any) -> int:

@@ -14,12 +14,15 @@ from sklearn_vae.networks.dense import (
     unbounded,
 )
 from sklearn_vae.networks.each import Each
+from sklearn_vae.networks.following import Following
 from sklearn_vae.networks.kind import Layout, Network, Perceptron
+from sklearn_vae.networks.recurrent import Recurrent
 from sklearn_vae.networks.residual import ResidualPerceptron
 
 NETWORKS: dict[str, Network] = {
     "mlp": Perceptron(),
     "conv": Convolution(),
+    "gru": Recurrent(),
     "residual": ResidualPerceptron(),
 }
 
@@ -30,10 +33,12 @@ __all__ = [
     "Convolution",
     "Dense",
     "Each",
+    "Following",
     "Layout",
     "Network",
     "Path",
     "Perceptron",
+    "Recurrent",
     "ResidualPerceptron",
     "bounded",
     "unbounded",

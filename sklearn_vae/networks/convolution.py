@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_vae.networks.each import Each
-from sklearn_vae.networks.kind import Layout, positive
+from sklearn_vae.networks.kind import Layout, whole
 from sklearn_vae.networks.places import Collect, Spread
 from sklearn_vae.networks.stacks import Activation, silent, stack
 
@@ -82,9 +82,10 @@ class Convolution:
     in_one_unit = True
     n_values = 1
     ends_early = False
+    follows = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "channels", _whole(self, "channels", self.channels))
+        object.__setattr__(self, "channels", whole(self, "channels", self.channels))
         if not self.channels:
             raise ValueError(
                 "The 'channels' parameter of Convolution must hold at least one number. "
@@ -92,7 +93,7 @@ class Convolution:
             )
         if self.image_shape is None:
             return
-        shape = _whole(self, "image_shape", self.image_shape)
+        shape = whole(self, "image_shape", self.image_shape)
         if len(shape) not in (2, 3) or min(shape[:2]) < SMALLEST_SIDE:
             raise ValueError(
                 f"The 'image_shape' parameter of Convolution must be (height, width) or (height, "
@@ -158,16 +159,6 @@ class Convolution:
         areas = (height * width for height, width in self._sides[1:])
         sizes = [n * area for n, area in zip(self.channels, areas, strict=True)]
         return max(*sizes, *hidden_layer_sizes, 1)
-
-
-def _whole(owner: Any, name: str, values: Any) -> tuple[int, ...]:
-    """Check numbers that have to be whole and above 0."""
-    if not isinstance(values, Sequence) or isinstance(values, str):
-        raise ValueError(
-            f"The '{name}' parameter of {type(owner).__name__} must be a tuple of integers. "
-            f"Got {values!r} instead."
-        )
-    return tuple(positive(owner, name, value) for value in values)
 
 
 def _square(n_features: int) -> tuple[int, ...]:

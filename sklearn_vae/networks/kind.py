@@ -113,6 +113,10 @@ class Network(Protocol):
         The encoder knows such rows, and is asked for their codes.
         """
 
+    @property
+    def follows(self) -> bool:
+        """Whether decoders see, in each place of a row, what comes before it."""
+
     def fitted_to(self, n_features: int) -> Self:
         """Give the kind for rows of so many columns.
 
@@ -153,6 +157,7 @@ class Perceptron:
     in_one_unit = False
     n_values = 1
     ends_early = False
+    follows = False
 
     def fitted_to(self, n_features: int) -> "Perceptron":
         """It takes rows of any length."""
@@ -193,3 +198,13 @@ def positive(owner: Any, name: str, value: Any) -> int:
             f"Got {value!r} instead."
         )
     return int(value)
+
+
+def whole(owner: Any, name: str, values: Any) -> tuple[int, ...]:
+    """Check that a parameter of a kind of network holds whole numbers above 0."""
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        raise ValueError(
+            f"The '{name}' parameter of {type(owner).__name__} must be a tuple of integers. "
+            f"Got {values!r} instead."
+        )
+    return tuple(positive(owner, name, value) for value in values)

@@ -57,6 +57,7 @@ class ResidualPerceptron:
     in_one_unit = False
     n_values = 1
     ends_early = False
+    follows = False
 
     def __post_init__(self) -> None:
         positive(self, "n_units", self.n_units)
