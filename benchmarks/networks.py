@@ -28,13 +28,14 @@ import numpy as np
 import torch
 from tables import DATA
 
-from sklearn_vae import Convolution, VAETransformer
+from sklearn_vae import Convolution, Recurrent, VAETransformer
 from sklearn_vae.architecture import Architecture
 from sklearn_vae.model import build
 from sklearn_vae.networks import Perceptron
 
 DRAWS = 128
 N_TEST = 1_000
+N_STEPS, SLOPE = 24, 0.8
 
 
 def size_of(architecture: Architecture) -> int:
@@ -74,15 +75,18 @@ def for_as_long(vae: VAETransformer, X: np.ndarray, seconds: float) -> tuple[VAE
     return cast(VAETransformer, best), spent
 
 
-def compare(name: str, conv: VAETransformer, X: np.ndarray, test: np.ndarray) -> None:
-    """Convolutions against a perceptron of the same size, for the same time."""
-    seconds = timed(conv, X)
-    rows = [shown(name, "conv", conv, seconds, test)]
-    widths = equal_widths(conv.architecture_)
-    asked = VAETransformer(**conv.get_params()).set_params(network="mlp", hidden_layer_sizes=widths)
+def compare(name: str, vae: VAETransformer, X: np.ndarray, test: np.ndarray) -> None:
+    """A network against a perceptron of the same size, for the same time."""
+    seconds = timed(vae, X)
+    label = "gru" if isinstance(vae.network, Recurrent) else "conv"
+    rows = [shown(name, label, vae, seconds, test)]
+    widths = equal_widths(vae.architecture_)
+    asked = VAETransformer(**vae.get_params()).set_params(network="mlp", hidden_layer_sizes=widths)
     rows.append(shown(name, "mlp", *for_as_long(asked, X, seconds), test))
     gain = rows[0] - rows[1]
-    print(f"\nconv is better by {gain.mean():.2f} nats (± {gain.std() / len(gain) ** 0.5:.2f})\n")
+    print(
+        f"\n{label} is better by {gain.mean():.2f} nats (± {gain.std() / len(gain) ** 0.5:.2f})\n"
+    )
 
 
 def shown(
@@ -128,6 +132,47 @@ def faces(options: argparse.Namespace) -> None:
     )
 
 
+def sequences(options: argparse.Namespace) -> None:
+    rng = np.random.default_rng(options.seed)
+    print(HEAD)
+    for name, draw in (("AR(1)", autoregression), ("sines", sines)):
+        X, test = (ended(draw(rng, n), rng).astype(np.float32) for n in (2_000, N_TEST))
+        network = Recurrent(sequence_shape=(N_STEPS, 1), n_units=48)
+        vae = usual(options, n_components=4, network=network).set_params(max_iter=40)
+        compare(name, vae, X, test)
+        if name == "AR(1)":
+            print(f"exact: {log_autoregression(test).mean():.2f}\n")
+
+
+def autoregression(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Each step is SLOPE times the one before, and new noise."""
+    x = rng.normal(size=(n, N_STEPS))
+    x[:, 0] /= np.sqrt(1 - SLOPE**2)
+    for step in range(1, N_STEPS):
+        x[:, step] += SLOPE * x[:, step - 1]
+    return x
+
+
+def log_autoregression(x: np.ndarray) -> np.ndarray:
+    """Exact log-density of what is there of each row."""
+    first = -0.5 * x[:, :1] ** 2 * (1 - SLOPE**2) + 0.5 * np.log(1 - SLOPE**2)
+    later = -0.5 * np.square(x[:, 1:] - SLOPE * x[:, :-1])
+    return np.nansum(np.hstack([first, later]) - 0.5 * np.log(2 * np.pi), axis=1)
+
+
+def sines(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Of any phase, of one to three periods, with noise."""
+    phase, periods, height = (rng.uniform(*ends, (n, 1)) for ends in ((0, 6.3), (1, 3), (0.5, 2)))
+    steps = 2 * np.pi * np.arange(N_STEPS) / N_STEPS
+    return height * np.sin(periods * steps + phase) + 0.2 * rng.normal(size=(n, N_STEPS))
+
+
+def ended(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Cut rows after a third of their steps at the least."""
+    lengths = rng.integers(N_STEPS // 3, N_STEPS + 1, (len(x), 1))
+    return np.where(np.arange(N_STEPS) < lengths, x, np.nan)
+
+
 def usual(options: argparse.Namespace, **params: Any) -> VAETransformer:
     return VAETransformer(
         **{"network": "conv", "hidden_layer_sizes": (64,), **params},
@@ -138,7 +183,7 @@ def usual(options: argparse.Namespace, **params: Any) -> VAETransformer:
     )
 
 
-PARTS = {"images": images, "faces": faces}
+PARTS = {"images": images, "faces": faces, "sequences": sequences}
 
 
 def main() -> None:

@@ -72,6 +72,9 @@ class FittedVAE:
         columns, architecture = self.columns, self.architecture
         if architecture.blocks != columns.blocks:
             raise ValueError("the model's columns are not those of the table")
+        architecture.network.fitted_to(len(columns.kinds))
+        if architecture.places and architecture.places != tuple(columns.order.tolist()):
+            raise ValueError("the model's places are not those of the table")
         if len(architecture.hidden_layer_sizes) > len(self.weights):
             raise ValueError("there are more hidden layers than arrays")
         # without members, no weight takes any memory, whatever the architecture says

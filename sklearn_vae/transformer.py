@@ -39,7 +39,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         ``Convolution(image_shape=(28, 20))``, ``Recurrent(sequence_shape=(24, 2))``.
     hidden_layer_sizes : int or array-like of int, default=(128, 64)
         Widths of the encoder's hidden layers; the decoder mirrors them. Empty for a
-        linear model.
+        linear model. In images and sequences, those between their networks and the code.
     activation : {"identity", "logistic", "tanh", "relu", "silu", "gelu"}, default="silu"
         Function between the layers.
     likelihood : str, likelihood, list or dict, default="auto"

@@ -19,8 +19,8 @@ SMALL = Convolution(channels=(4, 6))
 
 
 def fit(X, network=SMALL, **params):
-    usual = {"hidden_layer_sizes": 8, "max_iter": 2, "early_stopping": False, "random_state": 0}
-    return VAETransformer(2, network=network, **{**usual, **params}).fit(X)
+    usual = {"hidden_layer_sizes": 8, "max_iter": 2, "early_stopping": False, "batch_size": 64}
+    return VAETransformer(2, network=network, random_state=0, **{**usual, **params}).fit(X)
 
 
 def layout_of(blocks, places, *, has_holes=False, n_conditions=0):

@@ -47,9 +47,9 @@ SHORT = ended(X, np.random.default_rng(1).integers(2, N_STEPS + 1, 160))
 
 
 def fit(rows, network=None, **params):
-    usual = {"hidden_layer_sizes": 6, "max_iter": 1, "early_stopping": False, "random_state": 0}
+    usual = {"hidden_layer_sizes": 6, "max_iter": 1, "early_stopping": False, "batch_size": 64}
     network = Recurrent(n_units=5) if network is None else network
-    return VAETransformer(2, network=network, **{**usual, **params}).fit(rows)
+    return VAETransformer(2, network=network, random_state=0, **{**usual, **params}).fit(rows)
 
 
 REAL = ((Gaussian(), N_STEPS),)

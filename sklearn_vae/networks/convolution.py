@@ -194,9 +194,8 @@ class Down(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, n_seen) -> (B, n_recognised)."""
         placed, conditions = self.spread(x)
-        height, width = self.sides[0]
         # channels lie last in memory: that is twice as fast on a CPU
-        image = placed.reshape(len(x), height, width, -1).movedim(3, 1)
+        image = placed.unflatten(1, (*self.sides[0], self.n_channels)).flatten(3).movedim(3, 1)
         image = image.contiguous(memory_format=torch.channels_last)
         features = self.convolutions(image).movedim(1, 3).flatten(1)
         if conditions.shape[1]:
@@ -230,4 +229,4 @@ class Up(nn.Module):
             h = self.activation(layer(h)[:, :, :height, :width])
         height, width = sides[-1]
         image = self.last(h)[:, :, :height, :width]  # (B, n_channels n_params, h, w)
-        return self.collect(image.movedim(1, 3).reshape(len(z), -1))
+        return self.collect(image.movedim(1, 3))

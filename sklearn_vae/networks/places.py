@@ -70,5 +70,5 @@ class Collect(nn.Module):
         self.register_buffer("source", torch.as_tensor(source), persistent=False)
 
     def forward(self, placed: Tensor) -> Tensor:
-        """(B, n_places, n_params) -> (B, n_of_z)."""
+        """(B, ..., n_params), which are the places in C order, -> (B, n_of_z)."""
         return placed.flatten(1).index_select(1, self.source)

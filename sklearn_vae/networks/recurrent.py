@@ -183,11 +183,11 @@ class Reader(nn.Module):
 
     def __init__(self, kind: Recurrent, layout: Layout, widths: Sequence[int], activation: str):
         super().__init__()
-        self.n_steps, n_values = kind._shape
+        self.n_steps, self.n_values = kind._shape
         self.n_parts = layout.n_parts
         self.has_holes = layout.has_holes
-        self.spread = Spread(layout, self.n_steps * n_values)
-        n_in = n_values * self.spread.n_numbers
+        self.spread = Spread(layout, self.n_steps * self.n_values)
+        n_in = self.n_values * self.spread.n_numbers
         self.gru = nn.GRU(n_in, kind.n_units, batch_first=True)
         widths = [kind.n_units + layout.n_conditions, *widths]
         self.dense = stack(widths, activation)
@@ -196,10 +196,11 @@ class Reader(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, n_seen) -> (B, n_recognised)."""
         placed, conditions = self.spread(x)  # (B, n_places, n_numbers)
-        states, _ = self.gru(placed.reshape(len(x), self.n_steps, -1))
+        shape = self.n_steps, self.n_values
+        states, _ = self.gru(placed.unflatten(1, shape).flatten(2))
         state = states[:, -1]
         if self.has_holes:  # what comes after the end moves no state that is asked for
-            there = placed[:, :, self.n_parts :].reshape(len(x), self.n_steps, -1).amax(2)
+            there = placed[:, :, self.n_parts :].unflatten(1, shape).amax((2, 3))
             end = (there * torch.arange(1, self.n_steps + 1).to(there)).amax(1).long()
             started = F.pad(states, (0, 0, 1, 0))
             state = started[torch.arange(len(x), device=x.device), end]
@@ -213,23 +214,25 @@ class Teller(nn.Module):
 
     def __init__(self, kind: Recurrent, layout: Layout, widths: Sequence[int], activation: str):
         super().__init__()
-        self.n_steps, n_values = kind._shape
+        self.n_steps, self.n_values = kind._shape
         self.dense = stack([layout.n_coded, *widths], activation)
         n_in = [layout.n_coded, *widths][-1]
         self.spread: Spread | None = None
         if kind.autoregressive:
-            self.spread = Spread(layout, self.n_steps * n_values, with_holes=False)
-            n_in += n_values * layout.n_parts
+            self.spread = Spread(layout, self.n_steps * self.n_values, with_holes=False)
+            n_in += self.n_values * layout.n_parts
         self.gru = nn.GRU(n_in, kind.n_units, batch_first=True)
         # the step before lies beside the state: what is linear in it need not be learned twice
-        self.last = silent(nn.Linear(kind.n_units + n_in, n_values * layout.n_params, bias=False))
+        self.last = silent(
+            nn.Linear(kind.n_units + n_in, self.n_values * layout.n_params, bias=False)
+        )
         self.collect = Collect(layout)
 
     def forward(self, z: Tensor, rows: Tensor | None = None) -> Tensor:
         """Codes (B, n_coded), and of what follows rows (B, n_columns), -> (B, n_of_z)."""
         given = self.dense(z).unsqueeze(1).expand(-1, self.n_steps, -1)
         if self.spread is not None and rows is not None:
-            steps = self.spread(rows)[0].reshape(len(z), self.n_steps, -1)
+            steps = self.spread(rows)[0].unflatten(1, (self.n_steps, self.n_values)).flatten(2)
             given = torch.cat([F.pad(steps[:, :-1], (0, 0, 1, 0)), given], dim=2)
         states, _ = self.gru(given)
         return self.collect(self.last(torch.cat([states, given], dim=2)).flatten(1))
