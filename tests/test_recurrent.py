@@ -1,12 +1,23 @@
 """Sequences: ends, order, words that are hidden, and rows that are told step by step."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from torch import nn
 
-from sklearn_vae import IWAE, Recurrent, Trimmed, VAEImputer, VAETransformer, to_onnx
+from sklearn_vae import (
+    IWAE,
+    Recurrent,
+    Trimmed,
+    VAEImputer,
+    VAETransformer,
+    WarmUp,
+    kl_per_unit,
+    to_onnx,
+)
 from sklearn_vae.architecture import Architecture
 from sklearn_vae.diagnostics import calibration
 from sklearn_vae.likelihoods import Categorical, Gaussian
@@ -313,6 +324,30 @@ def test_word_dropout_changes_what_is_learned():
     plain, dropped = (fit(X, Recurrent(n_units=5, word_dropout=share)) for share in (0.0, 0.9))
 
     assert abs(plain.score(X) - dropped.score(X)) > 1e-3
+
+
+VERSE = """
+Tyger Tyger, burning bright, In the forests of the night; What immortal hand or eye, Could frame thy
+fearful symmetry? In what distant deeps or skies. Burnt the fire of thine eyes? On what wings dare
+he aspire? What the hand, dare seize the fire? And what shoulder, & what art, Could twist the sinews
+of thy heart? And when thy heart began to beat. What dread hand? & what dread feet?
+"""
+
+
+@pytest.mark.slow
+def test_annealing_and_hidden_words_keep_the_code_in_use():
+    """A decoder that knows all letters before does almost without it (Bowman et al. 2016)."""
+    text = re.sub("[^a-z]+", " ", VERSE.lower())
+    begins = np.random.default_rng(0).integers(len(text) - 12, size=1_000)
+    letters = np.array([list(text[begin : begin + 12]) for begin in begins], dtype=object)
+
+    def kl(word_dropout, beta):
+        network = Recurrent(n_units=48, word_dropout=word_dropout)
+        vae = fit(letters, network, beta=beta, max_iter=30, batch_size=256, learning_rate=5e-3)
+        return kl_per_unit(vae, letters).sum()
+
+    assert kl(0.0, 1.0) < 0.8
+    assert kl(0.6, WarmUp(n_iter=20)) > 2.0
 
 
 # -- what is refused, and what works -------------------------------------------------
