@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         warn_of_collapse,
     )
     from sklearn_vae.disentanglement import disentanglement_scores, mutual_information_gap
+    from sklearn_vae.images import FlattenImages
     from sklearn_vae.imputer import VAEImputer
     from sklearn_vae.likelihoods import (
         Bernoulli,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         Spiked,
         StudentT,
     )
+    from sklearn_vae.networks import Convolution, Recurrent, ResidualPerceptron
     from sklearn_vae.objectives import (
         IWAE,
         Capacity,
@@ -64,8 +66,10 @@ __all__ = [
     "Bernoulli",
     "Capacity",
     "Categorical",
+    "Convolution",
     "Discrepancy",
     "ExplanationDisplay",
+    "FlattenImages",
     "Flow",
     "FullGaussian",
     "Gaussian",
@@ -80,7 +84,9 @@ __all__ = [
     "PITDisplay",
     "Poisson",
     "ReconstructionDisplay",
+    "Recurrent",
     "RelaxedCategorical",
+    "ResidualPerceptron",
     "Spiked",
     "StandardNormal",
     "StudentT",
@@ -117,12 +123,16 @@ _HOME = {
     "Discrepancy": "sklearn_vae.objectives",
     "Flow": "sklearn_vae.posteriors",
     "FullGaussian": "sklearn_vae.posteriors",
+    "Convolution": "sklearn_vae.networks",
+    "FlattenImages": "sklearn_vae.images",
     "LogNormal": "sklearn_vae.likelihoods",
     "Mixed": "sklearn_vae.posteriors",
     "RelaxedCategorical": "sklearn_vae.posteriors",
     "NegativeBinomial": "sklearn_vae.likelihoods",
     "Ordinal": "sklearn_vae.likelihoods",
     "Poisson": "sklearn_vae.likelihoods",
+    "Recurrent": "sklearn_vae.networks",
+    "ResidualPerceptron": "sklearn_vae.networks",
     "Spiked": "sklearn_vae.likelihoods",
     "StudentT": "sklearn_vae.likelihoods",
     "VAEImputer": "sklearn_vae.imputer",

@@ -16,6 +16,9 @@ from sklearn_vae.checks import (
     as_array,
     check_callbacks,
     check_checkpoint,
+    check_does_not_follow,
+    check_ends,
+    check_objective,
     check_one_member,
     check_posterior,
     check_random_state,
@@ -44,6 +47,7 @@ from sklearn_vae.model import VAE
 from sklearn_vae.modules import TakesModules
 from sklearn_vae.objectives import Checked, Constant, Schedule, Trimmed
 from sklearn_vae.randomness import draw_seed
+from sklearn_vae.schema import Schema
 from sklearn_vae.training import (
     Fit,
     Fitted,
@@ -92,6 +96,7 @@ class BaseVAE(TakesModules, ConditionalEstimator):
     def __init__(
         self,
         n_components: int | str,
+        network: Any,
         hidden_layer_sizes: Any,
         activation: str,
         encoder: Any,
@@ -125,6 +130,7 @@ class BaseVAE(TakesModules, ConditionalEstimator):
         verbose: Any,
     ):
         self.n_components = n_components
+        self.network = network
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.encoder = encoder
@@ -277,6 +283,7 @@ class BaseVAE(TakesModules, ConditionalEstimator):
         check_checkpoint(self)
         check_weight_of_kl(self)
         check_posterior(self)
+        check_objective(self)
         if go_on:
             check_one_member(self)
         go_on = go_on and hasattr(self, "weights_")
@@ -289,10 +296,15 @@ class BaseVAE(TakesModules, ConditionalEstimator):
             table = self._to_table(rows, weight)
         else:
             known = {} if known is None else known
-            asked = repr(self.likelihood), self.conditional
+            network = network_of(self, self.n_features_in_)
+            network.check_holes(rows[:, : self.n_features_in_])
+            units = network.in_one_unit, network.n_values
+            asked = repr(self.likelihood), self.conditional, units
             key = (id(X), *asked, len(rows) <= self.batch_size, self.device)
             if key not in known:
                 self.columns_ = self._learn_columns(rows, weight, self.likelihood)
+                if network.in_one_unit:
+                    self.columns_ = self.columns_.in_one_unit(network.n_values)
                 known[key] = self.columns_, self._to_table(rows, weight)
             self.columns_, table = known[key]
             self.architecture_ = Architecture(
@@ -302,9 +314,10 @@ class BaseVAE(TakesModules, ConditionalEstimator):
                 self.columns_.blocks,
                 prior_of(self),
                 n_factors_for(len(rows), self.columns_.n_columns) if self.columns_.has_holes else 0,
-                network_of(self),
+                network,
                 posterior_of(self),
                 n_conditions=self.columns_.n_conditions,
+                places=tuple(self.columns_.order.tolist()) if network.in_one_unit else (),
             )
             self.dtype_ = rows.dtype
         return Fit(
@@ -320,6 +333,17 @@ class BaseVAE(TakesModules, ConditionalEstimator):
             # of several members the best is the first
             weights={name: w[:1] for name, w in self.weights_.items()} if go_on else None,
         )
+
+    def _learn_schema(self, X: Any) -> Schema | None:
+        schema = super()._learn_schema(X)
+        if schema is None or not (network := network_of(self, len(schema.fields))).in_one_unit:
+            return schema
+        return schema.in_one_list(network.n_values)
+
+    def _possible(self, rows: np.ndarray) -> np.ndarray:
+        rows = super()._possible(rows)
+        check_ends(self.architecture_, rows)
+        return rows
 
     def _trusted(self, X: Any, sample_weight: Any, y: Any) -> np.ndarray:
         """Weights of the rows, 0 for those that a model of the others finds too strange.
@@ -409,6 +433,7 @@ class BaseVAE(TakesModules, ConditionalEstimator):
         self, rows: np.ndarray, n_draws: int | None = None, random_state: Any = None
     ) -> np.ndarray:
         """Rows of numbers without holes, by means or by draws: (n_draws or 1, n, n_features)."""
+        check_does_not_follow(self, "impute")
         holes = rows_with_holes(rows)
         filled = np.repeat(rows[None, :, : self.n_features_in_], n_draws or 1, axis=0)
         if not holes.any():

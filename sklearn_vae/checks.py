@@ -10,7 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from skorch.callbacks import Callback
 from torch import Tensor
 
@@ -42,6 +47,7 @@ from sklearn_vae.randomness import MOST_DIMS
 
 CONSTRAINTS: dict[str, Any] = {
     "n_components": [Interval(Integral, 1, MOST_DIMS, closed="both"), StrOptions({"auto"})],
+    "network": [StrOptions(set(NETWORKS)), HasMethods(["encoder", "decoder", "fitted_to"])],
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
     "encoder": [callable, None],
     "decoder": [callable, None],
@@ -120,11 +126,49 @@ def widths_of(estimator: Any) -> tuple[int, ...]:
     return tuple(int(width) for width in widths)
 
 
-def network_of(estimator: Any) -> Network:
-    """Give the parameters encoder and decoder as one object."""
-    ours = NETWORKS["mlp"]
+def network_of(estimator: Any, n_features: int) -> Network:
+    """Give the parameters network, encoder and decoder as one object, for so many columns."""
     sides = [None if own is None else Own.of(own) for own in (estimator.encoder, estimator.decoder)]
+    ours = _network_asked(estimator).fitted_to(n_features)
     return Sides(ours, *sides) if any(sides) else ours
+
+
+def _network_asked(estimator: Any) -> Network:
+    asked = estimator.network
+    return NETWORKS[asked] if isinstance(asked, str) else asked
+
+
+def check_does_not_follow(estimator: Any, asked: str) -> None:
+    """Refuse what needs columns that are independent given a code."""
+    network = estimator.architecture_.network
+    if network.follows:
+        raise ValueError(
+            f"{asked} needs columns that are independent given a code, and those of {network!r} "
+            f"follow on one another. With autoregressive=False they do not."
+        )
+
+
+def check_objective(estimator: Any) -> None:
+    """Refuse an objective that asks for scales at codes alone, where steps follow on others."""
+    asked = estimator.network
+    follows = _network_asked(estimator).follows and estimator.decoder is None
+    if follows and not isinstance(objective_of(estimator), Evidence | Trimmed):
+        raise ValueError(
+            f"The 'objective' parameter of {type(estimator).__name__} must be 'elbo' or Trimmed "
+            f"with network={asked!r}, whose steps follow on one another. "
+            f"Got {estimator.objective!r} instead."
+        )
+
+
+def check_ends(fitted: Architecture, X: np.ndarray) -> None:
+    """Refuse rows that end early where the encoder has learned from none such."""
+    fitted.network.check_holes(X)
+    if fitted.network.ends_early and not fitted.n_factors and np.isnan(X).any():
+        row = int(np.isnan(X).any(axis=1).argmax())
+        raise ValueError(
+            f"Row {row} of X ends early, and all rows in fit had their full length. Fit rows of "
+            f"several lengths to have such rows scored."
+        )
 
 
 def prior_of(estimator: Any) -> Prior:
@@ -246,8 +290,11 @@ def check_shapes(estimator: Any, fitted: Architecture) -> None:
         "n_components": (estimator.n_components, fitted.n_components),
         "hidden_layer_sizes": (widths_of(estimator), fitted.hidden_layer_sizes),
         "activation": (estimator.activation, fitted.activation),
+        "network, encoder or decoder": (
+            network_of(estimator, estimator.n_features_in_),
+            fitted.network,
+        ),
         "prior": (prior_of(estimator), fitted.prior),
-        "encoder or decoder": (network_of(estimator), fitted.network),
         "posterior": (posterior_of(estimator), fitted.posterior),
     }
     for name, (now, before) in wanted.items():

@@ -127,6 +127,51 @@ class Columns:
             known_as, kinds, order, exponent, shift, scale, unseen, X.dtype, classes, has_holes
         )
 
+    def in_one_unit(self, n_values: int = 1) -> "Columns":
+        """Give columns that are alike, each ``n_values``-th one, one unit and the same classes.
+
+        Real ones of all rows together have the mean 0 and the variance 1, and a place without
+        order has as many classes as all of them show.
+        """
+        numbers = np.arange(len(self.kinds))
+        found = self
+        for first in range(n_values):
+            own = numbers % n_values == first
+            found = found._with_unit(own)._with_classes(np.flatnonzero(own))
+        return replace(found, order=_grouped(found.kinds))
+
+    def _with_unit(self, own: np.ndarray) -> "Columns":
+        """Give real columns of these the unit of all of them."""
+        own = own & self._are(Gaussian, StudentT)
+        if not own.any():
+            return self
+        exponent, shift, scale = self.exponent.copy(), self.shift.copy(), self.scale.copy()
+        exponent[own] = self.exponent[own].max()
+        down = self.exponent[own] - exponent[own]
+        means, spreads = np.ldexp(shift[own], down), np.ldexp(scale[own], down)
+        shift[own] = means.mean()
+        scale[own] = np.sqrt(np.mean(np.square(spreads) + np.square(means - means.mean())))
+        return replace(self, exponent=exponent, shift=shift, scale=scale)
+
+    def _with_classes(self, numbers: np.ndarray) -> "Columns":
+        """Give columns of classes of these the classes of all of them."""
+        named = [j for j in numbers if j in self.classes and isinstance(self.kinds[j], Categorical)]
+        if not named:
+            return self
+        low, high = self.ends
+        bits = [j for j in numbers if isinstance(self.kinds[j], Bernoulli)]
+        both = [np.array([low[j], high[j]]) for j in bits]
+        known = np.unique(np.concatenate([*(self.classes[j] for j in named), *both]))
+        kinds, (shift, scale) = list(self.kinds), (self.shift.copy(), self.scale.copy())
+        exponent = self.exponent.copy()
+        for j in [*named, *bits]:
+            kinds[j] = Categorical(len(known))
+            exponent[j], shift[j], scale[j] = 0, 0.0, 1.0
+        classes = {**self.classes, **dict.fromkeys([*named, *bits], known)}
+        return replace(
+            self, kinds=kinds, exponent=exponent, shift=shift, scale=scale, classes=classes
+        )
+
     @property
     def blocks(self) -> tuple[tuple[Likelihood, int], ...]:
         """Kinds, and how many neighbouring columns of each the model sees."""

@@ -429,6 +429,10 @@ def calibration(
     if given == "others":
         _check_has_codes(estimator, "calibration with given='others'")
     check_scalar(n_draws, "n_draws", Integral, min_val=1)
+    if hasattr(estimator, "architecture_"):
+        from sklearn_vae.checks import check_does_not_follow  # which imports PyTorch
+
+        check_does_not_follow(estimator, "calibration")
     rows = estimator._validate_given(X, y)
     fitted = estimator._fitted()
     transforms = fitted.marginals if given == "nothing" else fitted.conditionals

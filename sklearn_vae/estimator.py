@@ -109,7 +109,7 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
         """Check rows, and give them as numbers: categories by their places, holes as NaN."""
         X = as_array(X)
         if reset:
-            self.schema_ = Schema.learn(X) if has_types(X) else None
+            self.schema_ = self._learn_schema(X)
             _check_categories(self.schema_)
         if self.schema_ is not None:
             validate_data(self, X, reset=reset, skip_check_array=True)
@@ -134,6 +134,10 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
     def _validate_given(self, X: Any, y: Any = None) -> np.ndarray:
         """Check rows, and give them as numbers; nothing is given with them."""
         return self._validate(X, reset=False)
+
+    def _learn_schema(self, X: Any) -> Schema | None:
+        """Find out what a table is from outside, if it says anything of itself."""
+        return Schema.learn(X) if has_types(X) else None
 
     def _possible(self, rows: np.ndarray) -> np.ndarray:
         """Refuse values that columns cannot have, or take them for missing."""

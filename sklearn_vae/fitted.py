@@ -74,6 +74,9 @@ class FittedVAE:
             raise ValueError("the model's columns are not those of the table")
         if architecture.n_conditions != columns.n_conditions:
             raise ValueError("the model's conditions are not those of the table")
+        architecture.network.fitted_to(len(columns.kinds))
+        if architecture.places and architecture.places != tuple(columns.order.tolist()):
+            raise ValueError("the model's places are not those of the table")
         if len(architecture.hidden_layer_sizes) > len(self.weights):
             raise ValueError("there are more hidden layers than arrays")
         # without members, no weight takes any memory, whatever the architecture says
@@ -195,9 +198,14 @@ class FittedVAE:
             encoded += self.correction[0].astype(z.dtype) + z @ self.correction[1:].astype(z.dtype)
         return self.columns.decode(encoded)
 
-    def learn_correction(self, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """Find what the codes of encoded rows lack, in Gaussian columns: (1 + l, n_columns)."""
+    def learn_correction(self, x: np.ndarray, weight: np.ndarray) -> np.ndarray | None:
+        """Find what the codes of encoded rows lack, in Gaussian columns: (1 + l, n_columns).
+
+        A decoder that follows lacks nothing of the kind: None.
+        """
         model = self.module(x.dtype, n_members=1)
+        if model.decoder.follows:
+            return None
         is_gaussian = np.repeat(
             [isinstance(kind, Gaussian) for kind, _ in self.architecture.blocks],
             [n * kind.width for kind, n in self.architecture.blocks],
@@ -218,7 +226,8 @@ class FittedVAE:
         The same Sobol points serve all rows; ``scrambling`` is the number of their set.
         """
         holes = rows_with_holes(X)
-        if not holes.any():
+        # an encoder that knows the ends of rows needs no other proposals
+        if self.architecture.network.ends_early or not holes.any():
             return self._log_density(X, n_draws, scrambling)
         scores = np.empty(len(X), X.dtype)
         if not holes.all():

@@ -1,8 +1,8 @@
 """The model: a density p(x) with an encoder q(z|x), for M members at once."""
 
-from collections.abc import Sequence
-from functools import singledispatch
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial, singledispatch
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -14,8 +14,10 @@ from sklearn_vae.effects import Effects
 from sklearn_vae.holes import Filler
 from sklearn_vae.likelihoods import Columnwise
 from sklearn_vae.members import Members
+from sklearn_vae.networks import Following
 from sklearn_vae.posteriors import log_mean_exp
 from sklearn_vae.priors import Density
+from sklearn_vae.rollout import likeliest, roll_out
 from sklearn_vae.start import LinearStart
 
 # the encoder sees a row no farther out than this many standard deviations, or a pixel that is
@@ -158,13 +160,18 @@ class VAE(Members):
             Log-density of one more row at this place whose residual is the linear
             model's.
         """
-        q = self.encode(x if shown is None else shown)
-        z, kl = self._drawn(q, noise)
-        p = self.decode(z, self.given(x)[0])
+        seen, told = self._seen(x, shown)
+        z, kl = self._drawn(self.encode(seen), noise)
+        p = self.decode(z, told)
         log_prob = self._log_prob(p, x)  # (M, K, B)
         log_prior = self.likelihood.log_prior(p, self.residual)  # (M, K or 1, B or 1)
         log_prob = log_prob.mean(1)
         return log_prob, kl, log_prior.mean(1).expand_as(log_prob)
+
+    def _seen(self, x: Tensor, shown: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What encoder and decoder see of rows, which may be shown less, each of its own."""
+        seen, told, *_ = (x, x) if shown is None else (*shown.split(x.shape[-1], dim=-1), x)
+        return seen, self.given(told)[0]
 
     def _drawn(self, q: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Codes (M, K, B, l), and the KL, exact (M, B, units) or by these codes (M, B, 1)."""
@@ -273,7 +280,22 @@ class VAE(Members):
 
         Of rows x (M, B, n_columns + n_conditions), the conditions are asked alone.
         """
-        return self.likelihood.mean(self.decode(z.unsqueeze(1), self._conditions(x))).squeeze(1)
+        rows = self._conditions(x)
+        if self.decoder.follows:
+            rows = self._told(z, lambda params: likeliest(self.likelihood, params), rows)
+        return self.likelihood.mean(self.decode(z.unsqueeze(1), rows)).squeeze(1)
+
+    def _told(self, z: Tensor, say: Callable[[Any], Tensor], rows: Tensor | None = None) -> Tensor:
+        """Rows (M, B, n_columns) at codes, as p(x|z) is said to be, by a path that may follow.
+
+        Conditions, if there are any, stand behind what comes out of a path that follows.
+        """
+        if not self.decoder.follows:
+            return say(self.decode(z.unsqueeze(1), rows))[:, 0]
+        if rows is None:
+            rows = z.new_zeros(*z.shape[:2], self.likelihood.n_columns)
+        stages = cast(Following, self.decoder).stages
+        return roll_out(lambda own: self.decode(z.unsqueeze(1), own), say, stages, rows)
 
     def _conditions(self, x: Tensor | None) -> Tensor | None:
         """Rows of which nothing but the conditions is known, if they have any."""
@@ -296,8 +318,9 @@ class VAE(Members):
             rows = x.new_zeros(n_members, n_each, x.shape[1])
             rows[member.to(x.device), place.to(x.device)] = x
             x = self._conditions(rows)
-        params = self.decode(z.to(self.free.device).unsqueeze(1), x)
-        rows = self.likelihood.sample(params, generator)[:, 0]  # (M, n_each, n_columns)
+        say = partial(self.likelihood.sample, generator=generator)
+        rows = self._told(z.to(self.free.device), say, x)  # (M, n_each, n_columns)
+        rows = rows[..., : self.likelihood.n_columns]
         return rows[member.to(rows.device), place.to(rows.device)]
 
     # -- first values ----------------------------------------------------------------

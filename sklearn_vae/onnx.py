@@ -11,7 +11,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from sklearn_vae.checks import positive_integer
+from sklearn_vae.checks import check_does_not_follow, positive_integer
 from sklearn_vae.columns import Columns
 from sklearn_vae.estimator import SCORE_DRAWS
 from sklearn_vae.fitted import FittedVAE
@@ -201,6 +201,7 @@ def to_onnx(estimator: VAETransformer, part: str = "score", *, n_draws: int = SC
     if not isinstance(estimator, VAETransformer):
         raise ValueError(f"estimator must be a VAETransformer. Got {estimator!r} instead.")
     check_is_fitted(estimator)
+    check_does_not_follow(estimator, "to_onnx")
     n_draws = positive_integer("n_draws", n_draws)
     try:
         import onnx  # noqa: F401

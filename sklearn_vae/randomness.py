@@ -48,6 +48,7 @@ class Stream(IntEnum):
     MASK = 12
     PARTS = 13
     CLUSTERS = 14
+    WORDS = 15
 
 
 def draw_seed(random_state: Any) -> int:

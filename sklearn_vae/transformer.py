@@ -31,9 +31,15 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         columns' correlations are closely those of a factor model. Elsewhere, as in most
         real tables, it takes 8, or as many as there are columns, or one per 20
         rows, whichever is least, but no less than 2 on account of the rows.
+    network : {"mlp", "residual", "conv", "gru"} or network, default="mlp"
+        What encoder and decoder are made of, beside their linear path: layers that are
+        connected in full, blocks of them that each add to what passes by, convolutions,
+        where rows are images, or gated recurrent units, where they are sequences.
+        Objects say more: ``ResidualPerceptron(n_units=64)``,
+        ``Convolution(image_shape=(28, 20))``, ``Recurrent(sequence_shape=(24, 2))``.
     hidden_layer_sizes : int or array-like of int, default=(128, 64)
         Widths of the encoder's hidden layers; the decoder mirrors them. Empty for a
-        linear model.
+        linear model. In images and sequences, those between their networks and the code.
     activation : {"identity", "logistic", "tanh", "relu", "silu", "gelu"}, default="silu"
         Function between the layers.
     encoder, decoder : class or instance of torch.nn.Module, or callable, default=None
@@ -222,6 +228,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         self,
         n_components: int | str = "auto",
         *,
+        network: Any = "mlp",
         hidden_layer_sizes: Any = (128, 64),
         activation: str = "silu",
         encoder: Any = None,
@@ -256,6 +263,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     ):
         super().__init__(
             n_components=n_components,
+            network=network,
             hidden_layer_sizes=hidden_layer_sizes,
             activation=activation,
             encoder=encoder,

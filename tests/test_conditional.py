@@ -18,7 +18,15 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 import sklearn_vae
-from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAESearchCV, VAETransformer
+from sklearn_vae import (
+    Convolution,
+    Recurrent,
+    VAEClassifier,
+    VAEDensity,
+    VAEImputer,
+    VAESearchCV,
+    VAETransformer,
+)
 from sklearn_vae.architecture import Architecture
 from sklearn_vae.diagnostics import active_units, calibration, kl_per_unit, warn_of_collapse
 from sklearn_vae.effects import Effects
@@ -547,3 +555,30 @@ def test_another_classifier_recognises_drawn_digits():
     asked = np.repeat(np.arange(10), 100)
 
     assert judge.score(vae.sample(1000, random_state=0, y=asked), asked) > 0.95
+
+
+# -- other networks --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        "residual",
+        Convolution((8, 8), channels=(4,)),
+        Recurrent((8, 8), n_units=6, word_dropout=0.3),
+    ],
+    ids=["residual", "conv", "gru"],
+)
+def test_networks_of_any_kind_are_told_the_conditions(network, rng):
+    """Rows of a class have its mean, by whatever network codes become rows."""
+    y = rng.integers(0, 2, size=300)
+    X = 3.0 * y[:, None] + rng.normal(size=(300, 64))
+    own = {"n_components": 2, "max_iter": 3, "random_state": 0}
+    vae = VAETransformer(conditional=True, network=network, **own).fit(X, y)
+
+    for place in (0, 1):
+        drawn = vae.sample(100, y=np.full(100, place))
+        assert drawn.shape == (100, 64)
+        np.testing.assert_allclose(drawn.mean(axis=0), 3.0 * place, atol=0.6)
+        back = vae.inverse_transform(vae.transform(X[:5], y[:5]), y[:5])
+        np.testing.assert_allclose(back.mean(axis=1), 3.0 * y[:5], atol=1.5)

@@ -38,6 +38,7 @@ def own_module(n_in, n_out):
 # another value for each parameter, where needed with others that make it matter
 OTHER = {
     "n_components": 3,
+    "network": "residual",
     "hidden_layer_sizes": (16,),
     "activation": "tanh",
     "encoder": own_module,
@@ -305,6 +306,8 @@ WRONG = [
     ("n_components", 0),
     ("n_components", 1.5),
     ("n_components", 21202),
+    ("network", "transformer"),
+    ("network", VAETransformer()),
     ("hidden_layer_sizes", 0),
     ("hidden_layer_sizes", (10, 0)),
     ("hidden_layer_sizes", (10.5,)),

@@ -192,7 +192,8 @@ def test_every_public_value_has_a_plain_form():
     estimators = {name for name in values if name.startswith("VAE")}
 
     assert estimators - {"VAESearchCV"} == ESTIMATORS.keys()
-    assert set(values) - estimators <= KNOWN.keys()
+    # what only gives arrays another shape is never part of a saved model
+    assert set(values) - estimators - {"FlattenImages"} <= KNOWN.keys()
 
 
 # -- what cannot be saved ----------------------------------------------------------------

@@ -76,10 +76,13 @@ class Path(nn.Module):
     follows : bool
         Whether it is given rows beside codes, of which it sees in each place what comes
         before.
+    forgets : float
+        Share of the places of these rows that training hides from it.
     """
 
     linear: Dense
     follows = False
+    forgets = 0.0
 
     def matrices(self) -> list[nn.Parameter]:
         """Weights that weight decay shrinks."""

@@ -50,7 +50,8 @@ class Each(Path):
     ):
         super().__init__()
         self.make, self.follows = make, follows
-        with seeded(0):
+        # without members no weight takes any memory, whatever a file says of their shapes
+        with seeded(0), torch.device("cpu" if n_members else "meta"):
             module = make().eval().requires_grad_(False)
         # in a tuple, or torch would count its weights among ours
         self._module = (module,)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Protocol
+from numbers import Integral
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -101,6 +102,33 @@ class Network(Protocol):
     def in_one_unit(self) -> bool:
         """Whether columns are alike, and scaled by one number and not each by its own."""
 
+    @property
+    def n_values(self) -> int:
+        """Which column is the next one like the first, where columns are alike."""
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether rows may end early: what is missing is then the end of a row.
+
+        The encoder knows such rows, and is asked for their codes.
+        """
+
+    @property
+    def follows(self) -> bool:
+        """Whether decoders see, in each place of a row, what comes before it."""
+
+    def fitted_to(self, n_features: int) -> Self:
+        """Give the kind for rows of so many columns.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+
+    def check_holes(self, X: np.ndarray) -> None:
+        """Refuse rows (n, n_features) with missing cells, NaN, where there may be none."""
+
     def encoder(
         self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
     ) -> Path:
@@ -127,6 +155,16 @@ class Perceptron:
 
     pads = True
     in_one_unit = False
+    n_values = 1
+    ends_early = False
+    follows = False
+
+    def fitted_to(self, n_features: int) -> "Perceptron":
+        """It takes rows of any length."""
+        return self
+
+    def check_holes(self, X: np.ndarray) -> None:
+        """Rows may have holes anywhere."""
 
     def encoder(
         self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
@@ -152,4 +190,21 @@ class Perceptron:
         return max(hidden_layer_sizes, default=1)
 
 
-NETWORKS: dict[str, Network] = {"mlp": Perceptron()}
+def positive(owner: Any, name: str, value: Any) -> int:
+    """Check that a parameter of a kind of network is a whole number above 0."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ValueError(
+            f"The '{name}' parameter of {type(owner).__name__} must be an integer >= 1. "
+            f"Got {value!r} instead."
+        )
+    return int(value)
+
+
+def whole(owner: Any, name: str, values: Any) -> tuple[int, ...]:
+    """Check that a parameter of a kind of network holds whole numbers above 0."""
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        raise ValueError(
+            f"The '{name}' parameter of {type(owner).__name__} must be a tuple of integers. "
+            f"Got {values!r} instead."
+        )
+    return tuple(positive(owner, name, value) for value in values)

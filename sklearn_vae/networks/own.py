@@ -3,10 +3,11 @@
 import copy
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -85,6 +86,8 @@ class Own:
         said = f"The '{parameter}' parameter"
         try:
             path = Each(n_members, n_in, n_out, self._maker(n_in, n_out), gated=True)
+            if not n_members:  # shapes alone, which take no memory, are asked for
+                return path
             module = path.module
             out = module(torch.zeros(ROWS_TO_TRY, n_in))
         except Exception as error:
@@ -143,6 +146,29 @@ class Sides:
     def in_one_unit(self) -> bool:
         """As the network of ours has it."""
         return self.ours.in_one_unit
+
+    @property
+    def n_values(self) -> int:
+        """As the network of ours has it."""
+        return self.ours.n_values
+
+    @property
+    def ends_early(self) -> bool:
+        """As the network of ours has it, if the encoder is ours."""
+        return self.ours.ends_early and self.own_encoder is None
+
+    @property
+    def follows(self) -> bool:
+        """As the network of ours has it, if the decoder is ours."""
+        return self.ours.follows and self.own_decoder is None
+
+    def fitted_to(self, n_features: int) -> "Sides":
+        """Give the kind for rows of so many columns."""
+        return replace(self, ours=self.ours.fitted_to(n_features))
+
+    def check_holes(self, X: np.ndarray) -> None:
+        """Refuse rows with missing cells where the network of ours takes none."""
+        self.ours.check_holes(X)
 
     def encoder(
         self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str

@@ -1,6 +1,6 @@
 """All columns of a table, and what kind of table it is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,16 @@ class Schema:
         """
         table = opened(X)
         return cls(table.fields(), table.container)
+
+    def in_one_list(self, n_values: int = 1) -> "Schema":
+        """Give each ``n_values``-th column of categories without order the same list of them."""
+        fields = list(self.fields)
+        for first in range(n_values):
+            own = [j for j in range(first, len(fields), n_values) if fields[j].kind == "category"]
+            every = {category for j in own for category in fields[j].categories or ()}
+            for j in own:
+                fields[j] = replace(fields[j], categories=tuple(sorted(every, key=str)))
+        return replace(self, fields=tuple(fields))
 
     def to_numbers(self, X: Any, *, handle_unknown: str = "error") -> np.ndarray:
         """Turn a table into numbers.

@@ -327,7 +327,7 @@ class Trainer(NeuralNet):
         return self._drawn(torch.rand, Stream.DEQUANTIZE, x) - 0.5
 
     def _shown(self, x: Tensor) -> Tensor | None:
-        """What the encoder is to see of rows (M, B, n_columns), if not the rows themselves."""
+        """What encoder and, beside it, decoder are to see of rows (M, B, n), if not all of them."""
         shown = None
         if self._is_noisy:
             noise = self._drawn(torch.randn, Stream.INPUT, x)
@@ -335,6 +335,9 @@ class Trainer(NeuralNet):
         if self._is_masked:
             is_hidden = self._drawn(torch.rand, Stream.MASK, x) < self._input_mask
             shown = (x if shown is None else shown).masked_fill(is_hidden, 0)
+        if self.module_.decoder.forgets:
+            is_hidden = self.module_.decoder.hidden(self._drawn(torch.rand, Stream.WORDS, x))
+            shown = torch.cat([x if shown is None else shown, x.masked_fill(is_hidden, 0)], dim=-1)
         return shown
 
     def _drawn(self, draw: Callable[..., Tensor], stream: Stream, x: Tensor) -> Tensor:

@@ -1,0 +1,128 @@
+"""Blocks of layers, each of which adds to what passes by it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from sklearn_vae.networks.each import Each
+from sklearn_vae.networks.kind import Layout, positive
+from sklearn_vae.networks.stacks import Activation, silent
+
+
+@dataclass(frozen=True)
+class ResidualPerceptron:
+    r"""Layers of which each adds to what it is given, for ``network="residual"``.
+
+    A row becomes ``n_units`` numbers, and each of ``hidden_layer_sizes`` is the width of a
+    block that adds to them,
+
+    .. math:: h \leftarrow h + W_2 \, \sigma(W_1 \, \mathrm{norm}(h)),
+
+    so that the gradient finds its way through any number of blocks. Depth pays where the
+    table is large and bent; on a few thousand rows ``network="mlp"`` is as good, and faster.
+
+    Parameters
+    ----------
+    n_units : int, default=128
+        Numbers that the blocks add to.
+
+    Raises
+    ------
+    ValueError
+        If ``n_units`` is not an integer >= 1.
+
+    References
+    ----------
+    .. [1] K. He, X. Zhang, S. Ren and J. Sun, "Identity Mappings in Deep Residual Networks",
+       ECCV 2016.
+    .. [2] Y. Gorishniy, I. Rubachev, V. Khrulkov and A. Babenko, "Revisiting Deep Learning
+       Models for Tabular Data", NeurIPS 2021.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_vae import ResidualPerceptron, VAETransformer
+    >>> network = ResidualPerceptron(n_units=32)
+    >>> vae = VAETransformer(2, network=network, hidden_layer_sizes=(64, 64), max_iter=2)
+    >>> vae.fit_transform(load_iris().data).shape
+    (150, 2)
+    """
+
+    n_units: int = 128
+
+    pads = False
+    in_one_unit = False
+    n_values = 1
+    ends_early = False
+    follows = False
+
+    def __post_init__(self) -> None:
+        positive(self, "n_units", self.n_units)
+
+    def fitted_to(self, n_features: int) -> "ResidualPerceptron":
+        """It takes rows of any length."""
+        return self
+
+    def check_holes(self, X: Any) -> None:
+        """Rows may have holes anywhere."""
+
+    def encoder(
+        self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
+    ) -> Each:
+        """Make encoders."""
+        sizes = layout.n_seen, layout.n_recognised
+        make = partial(Blocks, *sizes, self.n_units, tuple(hidden_layer_sizes), activation)
+        return Each(n_members, *sizes, make)
+
+    def decoder(
+        self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
+    ) -> Each:
+        """Make decoders, whose blocks are the encoder's in reverse."""
+        sizes = layout.n_coded, len(layout.param)
+        make = partial(Blocks, *sizes, self.n_units, tuple(hidden_layer_sizes[::-1]), activation)
+        return Each(n_members, *sizes, make)
+
+    def layers(self, n_seen: int, n_coded: int, hidden_layer_sizes: Sequence[int]) -> list[int]:
+        """About how many products each layer of one end takes, per row."""
+        inside = [self.n_units * width for width in hidden_layer_sizes for _ in range(2)]
+        return [n_seen * self.n_units, *inside, self.n_units * n_coded, n_seen * n_coded]
+
+    def widest(self, hidden_layer_sizes: Sequence[int]) -> int:
+        """Numbers per row in the widest hidden layer."""
+        return max(self.n_units, *hidden_layer_sizes, 1)
+
+
+class Block(nn.Module):
+    """Two layers that add to what they are given."""
+
+    def __init__(self, n_units: int, width: int, activation: str):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.LayerNorm(n_units),
+            nn.Linear(n_units, width),
+            Activation(activation),
+            nn.Linear(width, n_units),
+        )
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(B, n_units) -> (B, n_units)."""
+        return h + self.layers(h)
+
+
+class Blocks(nn.Module):
+    """A layer, blocks, and a last layer that starts at zero."""
+
+    def __init__(self, n_in: int, n_out: int, n_units: int, widths: Sequence[int], activation: str):
+        super().__init__()
+        self.first = nn.Linear(n_in, n_units)
+        self.blocks = nn.Sequential(*(Block(n_units, width, activation) for width in widths))
+        self.norm = nn.LayerNorm(n_units)
+        self.activation = Activation(activation)
+        self.last = silent(nn.Linear(n_units, n_out, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, n_in) -> (B, n_out)."""
+        return self.last(self.activation(self.norm(self.blocks(self.first(x)))))
