@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae.architecture import Architecture
@@ -45,9 +44,10 @@ from sklearn_vae.fitted import FittedVAE
 from sklearn_vae.holes import n_factors_for
 from sklearn_vae.model import VAE
 from sklearn_vae.modules import TakesModules
-from sklearn_vae.objectives import Checked, Constant, Schedule, Trimmed
+from sklearn_vae.objectives import Checked, Constant, Schedule
 from sklearn_vae.randomness import draw_seed
 from sklearn_vae.schema import Schema
+from sklearn_vae.screening import trusted
 from sklearn_vae.training import (
     Fit,
     Fitted,
@@ -66,13 +66,6 @@ USUAL_COMPONENTS = 8
 ROWS_PER_COMPONENT = 20
 # Rows in which factors are looked for.
 ROWS_FOR_FACTORS = 1 << 17
-# With robust=True, the share of each batch that is left out in the screening, its iterations,
-# and the standard deviations below the median score, by the median absolute deviation, from
-# which on a row is an outlier: scores of whole tables are skew.
-TRIMMED_SHARE = 0.3
-SCREENING_ITERATIONS = 40
-FARTHEST_SCORE = 6.0
-MAD_TO_SD = 1.4826
 # Weighted codes per row by which holes are filled.
 IMPUTE_DRAWS = 256
 
@@ -288,7 +281,9 @@ class BaseVAE(TakesModules, ConditionalEstimator):
             check_one_member(self)
         go_on = go_on and hasattr(self, "weights_")
         if self.robust and validates and not go_on:
-            sample_weight, known = self._trusted(X, sample_weight, y), None
+            self.support_ = trusted(self, X, y, sample_weight)
+            counts = 1.0 if sample_weight is None else as_array(sample_weight)
+            sample_weight, known = np.where(self.support_, counts, 0.0), None
         rows, weight = self._check_rows(X, sample_weight, reset=not go_on, y=y)
         self.seed_ = draw_seed(self.random_state) if seed is None else seed
         if go_on:
@@ -344,29 +339,6 @@ class BaseVAE(TakesModules, ConditionalEstimator):
         rows = super()._possible(rows)
         check_ends(self.architecture_, rows)
         return rows
-
-    def _trusted(self, X: Any, sample_weight: Any, y: Any) -> np.ndarray:
-        """Weights of the rows, 0 for those that a model of the others finds too strange.
-
-        The model is trained on those rows of each batch that it explains best.
-        """
-        screen = clone(self).set_params(
-            objective=Trimmed(TRIMMED_SHARE),
-            robust=False,
-            beta=1.0,
-            refit=False,
-            max_iter=min(self.max_iter, SCREENING_ITERATIONS),
-            n_init=1,
-            members="best",
-            callbacks=None,
-            verbose=False,
-        )
-        scores = screen.fit(X, y, sample_weight=sample_weight).score_samples(X, y)
-        median = np.median(scores)
-        spread = MAD_TO_SD * np.median(np.abs(scores - median))
-        self.support_ = scores >= median - FARTHEST_SCORE * spread
-        counts = np.ones(len(scores)) if sample_weight is None else as_array(sample_weight)
-        return np.where(self.support_, counts, 0.0)
 
     def _take(self, found: Fitted, table: Table | None) -> None:
         """Become what the training has led to; the table is that of all rows, if at hand."""
