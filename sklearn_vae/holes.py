@@ -98,7 +98,9 @@ class FactorModel:
 
 
 def n_factors_for(n_rows: int, n_columns: int) -> int:
-    """How many factors to fill holes with."""
+    """How many factors to fill holes with; none, where all columns are constant."""
+    if n_columns == 0:
+        return 0
     return max(min(MOST_FACTORS, n_columns - 1, n_rows // ROWS_PER_FACTOR), 1)
 
 

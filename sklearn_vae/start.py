@@ -68,6 +68,7 @@ class Spectrum:
     total_variance: float
     steps: np.ndarray  # (d,) recording steps
     effects: Effects | None = None
+    least_residual: float = SMALLEST_VARIANCE  # in units of the columns' variances
 
     @classmethod
     def of(
@@ -90,7 +91,7 @@ class Spectrum:
             residual = (self.total_variance - variances.sum()) / (n_columns - n_axes)
         else:  # any residual up to the smallest variance gives the same density
             residual = 0.5 * variances[-1] if n_columns else 1.0
-        residual = max(residual, SMALLEST_VARIANCE)
+        residual = max(residual, self.least_residual)
 
         signal = np.zeros(n_components)
         signal[:n_axes] = np.maximum(variances - residual, 0)

@@ -522,3 +522,12 @@ def test_unknown_categories_are_refused_or_missing(frame):
 
     expected = known.score_samples(frame.head(5).assign(c=None))
     np.testing.assert_allclose(known.score_samples(new), expected)
+
+
+def test_constant_columns_with_holes_leave_nothing_to_fill_from():
+    """What is there of them is one value, and a table of nothing else is a table, too."""
+    X = np.array([[0.0, 1.0], [np.nan, 1.0], [0.0, np.nan]])
+    vae = VAETransformer(random_state=0).fit(X)
+
+    np.testing.assert_array_equal(vae.impute(X), [[0.0, 1.0]] * 3)
+    assert np.isfinite(vae.score_samples(X)).all()

@@ -69,7 +69,8 @@ class Own:
 
     def defaults(self) -> dict[str, Any]:
         """Give all arguments after the two widths that have a value."""
-        if isinstance(self.made_by, nn.Module):
+        # whatever else a parameter may hold is refused in fit, and not before
+        if isinstance(self.made_by, nn.Module) or not callable(self.made_by):
             return {}
         known = list(inspect.signature(self.made_by).parameters.values())[2:]
         told = {own.name: own.default for own in known if own.default is not own.empty}

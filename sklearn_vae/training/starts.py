@@ -75,6 +75,8 @@ def _linear_model(run: "Run", n_components: int) -> Spectrum | FactorModel:
     else:
         least = 0.0 if effects is None else LEAST_LEFT
         model = Spectrum.of(x, weight, n_components, least)
+        if effects is not None:
+            model = replace(model, least_residual=LEAST_LEFT**2)
     if effects is None:
         return model
     # columns were recorded in steps, what is left of them was not
