@@ -63,7 +63,7 @@ class FlattenImages(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, *image_shape_)
+        X : array-like of shape (n_samples, height, width) or (n_samples, height, width, channels)
             Images.
 
         Returns
@@ -95,7 +95,7 @@ class FlattenImages(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
         Returns
         -------
-        ndarray of shape (n_samples, *image_shape_)
+        ndarray of shape (n_samples, height, width) or (n_samples, height, width, channels)
             Images.
 
         Raises
