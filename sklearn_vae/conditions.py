@@ -11,7 +11,7 @@ from sklearn.utils import column_or_1d
 from sklearn_vae.checks import as_array
 from sklearn_vae.columns import Columns
 from sklearn_vae.kinds import Signs
-from sklearn_vae.likelihoods import Categorical, Gaussian
+from sklearn_vae.likelihoods import Gaussian
 
 # Classes that an error names.
 MOST_SHOWN = 10
@@ -50,12 +50,11 @@ class Conditions:
             Signs(name, n_classes=None if own is None else len(own))
             for name, own in zip(names, classes, strict=True)
         ]
-        kinds = [Gaussian() if own is None else Categorical for own in classes]
         share = np.zeros(0)
         if len(y) == 1 and classes[0] is not None:
             counts = np.ones(len(numbers)) if weight is None else weight
             share = np.bincount(numbers[:, 0].astype(int), counts, len(classes[0])) / counts.sum()
-        wishes = [kind if isinstance(kind, Gaussian) else "categorical" for kind in kinds]
+        wishes = [Gaussian() if own is None else "categorical" for own in classes]
         columns = Columns.learn(numbers, weight, wishes, names, signs)
         return cls(classes, columns, share)
 

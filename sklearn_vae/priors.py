@@ -8,12 +8,12 @@ object with ``log_prob`` and ``sample``.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from sklearn_vae.bounds import check_integer
 from sklearn_vae.device import widest_dtype
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -62,16 +62,8 @@ class Prior(Protocol):
         """Make p(z), for weights with a member axis and the dimensions that members have."""
 
 
-@dataclass(frozen=True)
-class StandardNormal:
-    r"""Independent latent dimensions, :math:`p(z) = \mathcal{N}(z | 0, I)`.
-
-    Examples
-    --------
-    >>> from sklearn_vae import StandardNormal
-    >>> StandardNormal()
-    StandardNormal()
-    """
+class Fixed:
+    """What priors without weights have in common: they are their own density."""
 
     @property
     def n_rows(self) -> int:
@@ -88,9 +80,21 @@ class StandardNormal:
 
     def density(
         self, weights: Mapping[str, Tensor], recognise: Recognise, mask: Tensor | None
-    ) -> "StandardNormal":
+    ) -> Any:
         """It is its own density."""
         return self
+
+
+@dataclass(frozen=True)
+class StandardNormal(Fixed):
+    r"""Independent latent dimensions, :math:`p(z) = \mathcal{N}(z | 0, I)`.
+
+    Examples
+    --------
+    >>> from sklearn_vae import StandardNormal
+    >>> StandardNormal()
+    StandardNormal()
+    """
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density in nats: (..., l) -> (...)."""
@@ -142,7 +146,7 @@ class MixturePrior:
     n_components: int = 10
 
     def __post_init__(self) -> None:
-        _check_number(self, self.n_components)
+        check_integer(self, "n_components", self.n_components)
 
     @property
     def n_rows(self) -> int:
@@ -207,7 +211,7 @@ class VampPrior:
     n_components: int = 50
 
     def __post_init__(self) -> None:
-        _check_number(self, self.n_components)
+        check_integer(self, "n_components", self.n_components)
 
     @property
     def n_rows(self) -> int:
@@ -277,15 +281,6 @@ class DiagonalMixture:
         chosen = chosen.unsqueeze(-1).expand(-1, -1, n_components)  # (M, n_rows, l)
         loc, log_scale = self.loc.gather(1, chosen), self.log_scale.gather(1, chosen)
         return loc + log_scale.exp() * noise.to(loc)
-
-
-def _check_number(prior: Any, n_components: Any) -> None:
-    is_number = isinstance(n_components, Integral) and not isinstance(n_components, bool)
-    if not is_number or n_components < 1:
-        raise ValueError(
-            f"The 'n_components' parameter of {type(prior).__name__} must be an integer >= 1. "
-            f"Got {n_components!r} instead."
-        )
 
 
 PRIORS: dict[str, Prior] = {

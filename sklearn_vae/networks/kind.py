@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from numbers import Integral
 from typing import Any, Protocol, Self
 
 import numpy as np
 
+from sklearn_vae.bounds import check_integer
 from sklearn_vae.networks.dense import MLP, Path
 
 
@@ -146,25 +146,30 @@ class Network(Protocol):
         """Numbers per row in the widest hidden layer."""
 
 
+class Unplaced:
+    """What kinds of networks have in common to which columns may stand in any order."""
+
+    in_one_unit = False
+    n_values = 1
+    ends_early = False
+    follows = False
+
+    def fitted_to(self, n_features: int) -> Self:
+        """It takes rows of any length."""
+        return self
+
+    def check_holes(self, X: np.ndarray) -> None:
+        """Rows may have holes anywhere."""
+
+
 @dataclass(frozen=True)
-class Perceptron:
+class Perceptron(Unplaced):
     """Layers of which each number is connected with all of the next layer.
 
     It is what ``network="mlp"`` stands for.
     """
 
     pads = True
-    in_one_unit = False
-    n_values = 1
-    ends_early = False
-    follows = False
-
-    def fitted_to(self, n_features: int) -> "Perceptron":
-        """It takes rows of any length."""
-        return self
-
-    def check_holes(self, X: np.ndarray) -> None:
-        """Rows may have holes anywhere."""
 
     def encoder(
         self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
@@ -190,16 +195,6 @@ class Perceptron:
         return max(hidden_layer_sizes, default=1)
 
 
-def positive(owner: Any, name: str, value: Any) -> int:
-    """Check that a parameter of a kind of network is a whole number above 0."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(
-            f"The '{name}' parameter of {type(owner).__name__} must be an integer >= 1. "
-            f"Got {value!r} instead."
-        )
-    return int(value)
-
-
 def whole(owner: Any, name: str, values: Any) -> tuple[int, ...]:
     """Check that a parameter of a kind of network holds whole numbers above 0."""
     if not isinstance(values, Sequence) or isinstance(values, str):
@@ -207,4 +202,4 @@ def whole(owner: Any, name: str, values: Any) -> tuple[int, ...]:
             f"The '{name}' parameter of {type(owner).__name__} must be a tuple of integers. "
             f"Got {values!r} instead."
         )
-    return tuple(positive(owner, name, value) for value in values)
+    return tuple(check_integer(owner, name, value) for value in values)

@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sklearn_vae.bounds import check_integer
 from sklearn_vae.networks.each import Each
 from sklearn_vae.networks.following import Following
-from sklearn_vae.networks.kind import Layout, positive, whole
+from sklearn_vae.networks.kind import Layout, whole
 from sklearn_vae.networks.places import Collect, Spread
 from sklearn_vae.networks.stacks import silent, stack
 
@@ -87,7 +88,7 @@ class Recurrent:
     ends_early = True
 
     def __post_init__(self) -> None:
-        positive(self, "n_units", self.n_units)
+        check_integer(self, "n_units", self.n_units)
         if not isinstance(self.autoregressive, bool):
             raise ValueError(
                 "The 'autoregressive' parameter of Recurrent must be True or False. "

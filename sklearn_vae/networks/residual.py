@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from torch import Tensor, nn
 
+from sklearn_vae.bounds import check_integer
 from sklearn_vae.networks.each import Each
-from sklearn_vae.networks.kind import Layout, positive
+from sklearn_vae.networks.kind import Layout, Unplaced
 from sklearn_vae.networks.stacks import Activation, silent
 
 
 @dataclass(frozen=True)
-class ResidualPerceptron:
+class ResidualPerceptron(Unplaced):
     r"""Layers of which each adds to what it is given, for ``network="residual"``.
 
     A row becomes ``n_units`` numbers, and each of ``hidden_layer_sizes`` is the width of a
@@ -54,20 +54,9 @@ class ResidualPerceptron:
     n_units: int = 128
 
     pads = False
-    in_one_unit = False
-    n_values = 1
-    ends_early = False
-    follows = False
 
     def __post_init__(self) -> None:
-        positive(self, "n_units", self.n_units)
-
-    def fitted_to(self, n_features: int) -> "ResidualPerceptron":
-        """It takes rows of any length."""
-        return self
-
-    def check_holes(self, X: Any) -> None:
-        """Rows may have holes anywhere."""
+        check_integer(self, "n_units", self.n_units)
 
     def encoder(
         self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str

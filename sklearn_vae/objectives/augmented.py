@@ -1,9 +1,6 @@
 """The evidence lower bound with one more term, which asks something of the codes."""
 
-import math
 from abc import abstractmethod
-from numbers import Real
-from typing import Any
 
 from torch import Tensor
 
@@ -64,13 +61,3 @@ class AugmentedELBO(ELBO):
         kl_loss : Tensor of shape (M,)
             The bound's KL.
         """
-
-
-def check_number(value: Any, name: str, given: Any) -> None:
-    """Refuse what is no finite number of at least 0 as a parameter of a value."""
-    is_number = isinstance(given, Real) and not isinstance(given, bool)
-    if not is_number or not 0 <= float(given) < math.inf:
-        raise ValueError(
-            f"The '{name}' parameter of {type(value).__name__} must be a finite number >= 0. "
-            f"Got {given!r} instead."
-        )

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sklearn_vae.bounds import check_number
 from sklearn_vae.model import VAE
-from sklearn_vae.objectives.augmented import AugmentedELBO, check_number
+from sklearn_vae.objectives.augmented import AugmentedELBO
 
 
 class CapacityELBO(AugmentedELBO):

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from sklearn_vae.bounds import check_number
 from sklearn_vae.model import VAE
 from sklearn_vae.objectives.aggregate import Aggregate
-from sklearn_vae.objectives.augmented import AugmentedELBO, check_number
+from sklearn_vae.objectives.augmented import AugmentedELBO
 
 # Variances of the kernels, per latent dimension: the second is about 1/e between two codes of
 # the prior, the first sees how they lie locally, the third still sees codes that are far out.

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sklearn_vae.bounds import check_number
 from sklearn_vae.model import VAE
 from sklearn_vae.objectives.aggregate import Aggregate
-from sklearn_vae.objectives.augmented import AugmentedELBO, check_number
+from sklearn_vae.objectives.augmented import AugmentedELBO
 
 
 class LogRatio(torch.autograd.Function):

@@ -3,14 +3,14 @@
 import math
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from sklearn_vae.bounds import check_integer, check_number
 from sklearn_vae.posteriors.diagonal import DiagonalGaussian
-from sklearn_vae.posteriors.kind import Codes, check_integer, check_positive
-from sklearn_vae.priors import Prior, StandardNormal
+from sklearn_vae.posteriors.kind import Codes
+from sklearn_vae.priors import Fixed, Prior, StandardNormal
 
 # Of no more codes a score sums over all; of more it draws some.
 MOST_CODES = 256
@@ -21,7 +21,7 @@ USUAL_CLASSES = 10
 
 
 @dataclass(frozen=True)
-class UniformCodes:
+class UniformCodes(Fixed):
     """Classes of equal probability, and independent standard normal numbers behind them.
 
     It is what ``prior="normal"`` means where a part of z is categorical.
@@ -34,20 +34,6 @@ class UniformCodes:
 
     n_variables: int
     n_classes: int
-
-    n_rows = 0
-
-    def shapes(self, n_components: int, n_columns: int) -> dict[str, tuple[int, int]]:
-        """It has no weights."""
-        return {}
-
-    def start(self, x: Tensor, recognise: Any) -> dict[str, Tensor]:
-        """It has no weights."""
-        return {}
-
-    def density(self, weights: Any, recognise: Any, mask: Tensor | None) -> "UniformCodes":
-        """It is its own density."""
-        return self
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-probability of codes, and log-density of the rest: (..., l) -> (...)."""
@@ -135,9 +121,9 @@ class Discrete:
         return DiscreteLaw(self.codes(n_components), self.n_codes(n_components), schedule)
 
     def _check_schedule(self) -> None:
-        check_positive(self, "temperature")
-        check_positive(self, "last_temperature")
-        check_integer(self, "n_iter", 1)
+        check_number(self, "temperature", self.temperature, positive=True)
+        check_number(self, "last_temperature", self.last_temperature, positive=True)
+        check_integer(self, "n_iter", self.n_iter)
 
 
 @dataclass(frozen=True)
@@ -198,7 +184,7 @@ class RelaxedCategorical(Discrete):
     n_iter: int = 30
 
     def __post_init__(self) -> None:
-        check_integer(self, "n_variables", 1)
+        check_integer(self, "n_variables", self.n_variables)
         self._check_schedule()
 
     def codes(self, n_components: int) -> Codes:

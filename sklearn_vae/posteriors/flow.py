@@ -8,9 +8,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from sklearn_vae.bounds import check_integer
 from sklearn_vae.networks import MLP, bounded
 from sklearn_vae.posteriors.diagonal import DiagonalGaussian
-from sklearn_vae.posteriors.kind import Continuous, check_integer
+from sklearn_vae.posteriors.kind import Continuous
 from sklearn_vae.priors import HALF_LOG_2PI
 
 # A layer stretches a dimension by a factor between 1/20 and 20.
@@ -71,9 +72,9 @@ class Flow(Continuous):
     n_context: int = 16
 
     def __post_init__(self) -> None:
-        check_integer(self, "n_layers", 1, MOST_LAYERS)
-        check_integer(self, "hidden", 1)
-        check_integer(self, "n_context", 1)
+        check_integer(self, "n_layers", self.n_layers, 1, MOST_LAYERS)
+        check_integer(self, "hidden", self.hidden)
+        check_integer(self, "n_context", self.n_context)
 
     def n_params(self, n_components: int) -> int:
         """A location and a log-scale per dimension, and the context."""

@@ -6,7 +6,6 @@ and the model takes its weights along.
 """
 
 import math
-from numbers import Integral, Real
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -155,26 +154,3 @@ class Posterior(Protocol):
 def log_mean_exp(values: Tensor, dim: int) -> Tensor:
     """Log of the mean of exp(values) along one dimension."""
     return torch.logsumexp(values, dim) - math.log(values.shape[dim])
-
-
-def check_integer(owner: Any, name: str, least: int, most: int | None = None) -> None:
-    """Refuse a field of a kind of posterior that is no integer in its range."""
-    value = getattr(owner, name)
-    is_number = isinstance(value, Integral) and not isinstance(value, bool)
-    if not is_number or value < least or (most is not None and value > most):
-        allowed = f">= {least}" if most is None else f"between {least} and {most}"
-        raise ValueError(
-            f"The '{name}' parameter of {type(owner).__name__} must be an integer {allowed}. "
-            f"Got {value!r} instead."
-        )
-
-
-def check_positive(owner: Any, name: str) -> None:
-    """Refuse a field of a kind of posterior that is no positive number."""
-    value = getattr(owner, name)
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if not is_number or not 0 < float(value) < math.inf:
-        raise ValueError(
-            f"The '{name}' parameter of {type(owner).__name__} must be a finite number > 0. "
-            f"Got {value!r} instead."
-        )

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from sklearn_vae.bounds import check_integer
 from sklearn_vae.posteriors.categorical import Discrete
-from sklearn_vae.posteriors.kind import Codes, check_integer
+from sklearn_vae.posteriors.kind import Codes
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Mixed(Discrete):
     n_iter: int = 30
 
     def __post_init__(self) -> None:
-        check_integer(self, "n_classes", 2)
+        check_integer(self, "n_classes", self.n_classes, 2)
         self._check_schedule()
 
     def codes(self, n_components: int) -> Codes:

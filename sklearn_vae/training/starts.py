@@ -67,18 +67,17 @@ def _rest(run: "Run") -> tuple[Any, np.ndarray | None, Effects | None]:
 def _linear_model(run: "Run", n_components: int) -> Spectrum | FactorModel:
     """Fit the linear model of a run's rows, given their conditions if they have any."""
     (x, weight, effects), n_factors = _rest(run), run.architecture.n_factors
+    if effects is None:
+        if n_factors:
+            return FactorModel.of(x, weight, n_factors)
+        return Spectrum.of(x, weight, n_components)
     model: Spectrum | FactorModel
     if n_factors:
         model = FactorModel.of(x, weight, n_factors)
-        if effects is not None:
-            model = replace(model, residual=np.maximum(model.residual, LEAST_LEFT))
+        model = replace(model, residual=np.maximum(model.residual, LEAST_LEFT))
     else:
-        least = 0.0 if effects is None else LEAST_LEFT
-        model = Spectrum.of(x, weight, n_components, least)
-        if effects is not None:
-            model = replace(model, least_residual=LEAST_LEFT**2)
-    if effects is None:
-        return model
+        model = Spectrum.of(x, weight, n_components, LEAST_LEFT)
+        model = replace(model, least_residual=LEAST_LEFT**2)
     # columns were recorded in steps, what is left of them was not
     steps = recording_steps(run.train.arrays()[0])[: run.architecture.n_columns]
     return replace(model, effects=effects, steps=steps)
