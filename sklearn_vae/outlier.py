@@ -312,7 +312,9 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
                 self.reference_ = learned[_drawn(len(learned), MOST_REFERENCE_ROWS, generator)]
 
             n_iter, plan = self._plan(len(self.reference_))
-            report = Report(self, max_iterations=2 * n_iter)
+            # each autoencoder may be trained alone; its stages share its iterations
+            n_alone = n_iter * int(self._wish("n_init"))
+            report = Report(self, max_iterations=n_alone)
             report.begin(X, y)
             try:
                 with checkpoint_at(self.checkpoint) as written:

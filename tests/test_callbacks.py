@@ -9,7 +9,12 @@ from sklearn.model_selection import GridSearchCV  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import StandardScaler  # noqa: E402
 
-from sklearn_vae import VAETransformer  # noqa: E402
+from sklearn_vae import (  # noqa: E402
+    VAEDensity,
+    VAEOutlierDetector,
+    VAESearchCV,
+    VAETransformer,
+)
 
 X = np.random.default_rng(0).normal(size=(150, 4)) @ np.triu(np.ones((4, 4)))
 
@@ -55,6 +60,41 @@ def test_starts_in_several_fleets_are_all_told_of(monkeypatch):
     vae.set_callbacks(recorder).fit(X)
 
     assert recorder.ended.count("iteration") == 3 * 2
+
+
+SHORT = {"max_iter": 3, "random_state": 0}
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        VAETransformer(2, n_init=2, **SHORT),
+        VAETransformer(2, n_init=2, members="all", **SHORT),
+        VAETransformer(2, n_init=2, robust=True, **SHORT),
+        VAETransformer(2, early_stopping=False, **SHORT),
+        VAEDensity(2, **SHORT),
+        VAEOutlierDetector(**SHORT),
+        VAEOutlierDetector(max_iter=1, batch_size=40, n_init=8, random_state=0),
+        VAEOutlierDetector(novelty=True, **SHORT),
+        VAEOutlierDetector(novelty=True, calibration="conformal", n_init=3, **SHORT),
+        VAESearchCV(VAETransformer(2, n_init=2, **SHORT), {"beta": [0.5, 1.0]}, cv=2),
+    ],
+    ids=str,
+)
+def test_no_more_iterations_happen_than_are_announced(estimator, monkeypatch):
+    """Not even if every run is trained alone, as wide networks and wide tables are."""
+    monkeypatch.setattr("sklearn_vae.training.fleet.WORKING_SET", 1)
+    counts = []
+
+    class Counter(Recorder):
+        def on_fit_task_end(self, estimator, context):
+            if context.max_subtasks:
+                counts.append((len(context._children_map), context.max_subtasks))
+
+    estimator.set_callbacks(Counter()).fit(X, (X[:, 0] > 0).astype(int))
+
+    assert counts
+    assert all(0 < done <= announced for done, announced in counts)
 
 
 def test_a_callback_can_stop_the_training():
