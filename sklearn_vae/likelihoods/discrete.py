@@ -200,6 +200,13 @@ class Ordinal(Likelihood):
         places = torch.linspace(0, 1, self.n_classes).to(probability)
         return probability @ places
 
+    def pooled(self, params: Parameters, share: Tensor) -> Tensor:
+        """Likeliest class over draws of z, as its number: (M, K, B) weights -> (B, n)."""
+        probability = self._log_probabilities(params).exp()  # (M, K, B, n, K)
+        weight = share.unsqueeze(-1).unsqueeze(-1)
+        mode = (weight * probability).sum((0, 1)).argmax(-1)
+        return mode.to(probability) / (self.n_classes - 1)
+
     def cdf(self, params: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities of the classes before x, and of x itself: (..., n) -> (..., n), twice."""
         probability = self._log_probabilities(params).exp()
