@@ -202,11 +202,11 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
         n_columns = self.columns_.n_columns + self.columns_.n_conditions
         is_large = len(X) * n_columns > MOST_NUMBERS_ENCODED
         encoded = np.empty((0 if is_large else len(X), n_columns), dtype)
-        log_measure = 0.0
+        offset = np.empty(len(X))
         for rows in gen_batches(len(X), max(ENCODED_AT_A_TIME // X.shape[1], 1)):
             if not is_large:
                 encoded[rows] = self.columns_.encode(X[rows])
-            log_measure += float(self.columns_.log_measure(X[rows]) @ counts[rows])
+            offset[rows] = -self.columns_.log_measure(X[rows])
         total = float(counts.sum())
         relative = None
         if weight is not None:
@@ -214,7 +214,8 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
         x: Rows = torch.as_tensor(encoded).to(device)
         if is_large:
             x = EncodedRows(X, self.columns_.encode, n_columns, x.dtype, device)
-        return Table.of(x, relative, total, -log_measure / total)
+        is_same = bool((offset == offset[0]).all())
+        return Table.of(x, relative, total, float(offset[0]) if is_same else offset)
 
     def _n_valid(self, n_rows: int) -> int:
         """How many rows to validate on; 0 if all are trained on."""

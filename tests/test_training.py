@@ -8,7 +8,10 @@ import torch
 from scipy import stats
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer, LRScheduler
 
+from sklearn_vae import VAETransformer
+from sklearn_vae.likelihoods import LogNormal
 from sklearn_vae.objectives import ELBO, IWAE, Constant, WarmUp
+from sklearn_vae.randomness import Stream, make_generator
 from sklearn_vae.training import Course, Plan, Table, Trainer, plan, trainer
 from sklearn_vae.training.course import STAGES, split_stages
 from sklearn_vae.training.optimizer import FlatAdam
@@ -862,3 +865,34 @@ def test_training_on_the_gpu_ends_near_that_on_the_cpu(bent, make_model):
     on_cpu, on_gpu = (run(model, table) for model, table in zip(models, tables, strict=True))
 
     torch.testing.assert_close(on_gpu.module_.flat.cpu(), on_cpu.module_.flat, rtol=1e-5, atol=1e-6)
+
+
+def test_validation_losses_are_in_the_units_of_the_validation_rows(monkeypatch, rng):
+    """Logarithms change the measure row by row: the log-determinant is that of the rows set aside."""
+    split, asides = Table.split, []
+
+    def note(table, *args):
+        parts = split(table, *args)
+        asides.append(parts[1].numbers().numpy())
+        return parts
+
+    monkeypatch.setattr(Table, "split", note)
+    X = np.exp(3 * rng.standard_normal((60, 2)))
+    vae = VAETransformer(
+        1, max_iter=3, early_stopping=True, refit=False, tol=0.0, random_state=0
+    ).fit(X)
+    log_prob, kl = vae._fitted().bound(X[asides[0]], 4096)
+    best = min(record["val_loss"] for record in vae.history_)
+
+    assert vae.columns_.kinds == [LogNormal(), LogNormal()]
+    assert best == pytest.approx(np.mean(kl - log_prob), abs=0.05)
+
+
+def test_parts_of_a_table_have_the_offsets_of_their_rows(rng):
+    """Weighted means, which numpy takes."""
+    offset, weight = rng.normal(size=20), rng.random(20)
+    table = Table.of(torch.zeros(20, 1), torch.as_tensor(weight), 20.0, offset)
+    for part in (table, *table.split(5, make_generator(0, Stream.SPLIT))):
+        own = part.numbers().numpy()
+
+        assert part.offset[0] == pytest.approx(np.average(offset[own], weights=weight[own]))

@@ -47,6 +47,8 @@ class Table:
     steps : Tensor of shape (n_columns,), optional
         Widths of the uniform noise that columns get anew at every training step; None for
         none. Members of a fleet share it.
+    row_offset : ndarray of shape (n,), optional
+        The offset of each row of x, where rows differ in it; ``offset`` is its mean.
     """
 
     x: Rows
@@ -57,12 +59,17 @@ class Table:
     first: Tensor
     n_rows: int
     steps: Tensor | None = None
+    row_offset: np.ndarray | None = None
 
     @classmethod
-    def of(cls, x: Rows, weight: Tensor | None, total: float, offset: float) -> Self:
-        """Make the table of one member."""
+    def of(cls, x: Rows, weight: Tensor | None, total: float, offset: float | np.ndarray) -> Self:
+        """Make the table of one member; the offset is that of all rows, or one for each (n,)."""
         first = torch.zeros(1, dtype=torch.long, device=x.device)
-        return cls(x, None, weight, np.array([total]), np.array([offset]), first, len(x))
+        by_row = offset if isinstance(offset, np.ndarray) else None
+        mean = offset if by_row is None else _mean(by_row, weight)
+        return cls(
+            x, None, weight, np.array([total]), np.array([mean]), first, len(x), row_offset=by_row
+        )
 
     @classmethod
     def stack(cls, tables: Sequence[Self]) -> Self:
@@ -144,9 +151,12 @@ class Table:
     def _part(self, places: Tensor) -> Self:
         places = places.to(self.x.device)
         part = replace(self, own=self.numbers()[places], n_rows=len(places))
-        if self.weight is None:
+        weight = None if self.weight is None else self.weight[places]
+        if self.row_offset is not None:
+            by_row = self.row_offset[part.numbers().cpu().numpy()]
+            part = replace(part, offset=np.array([_mean(by_row, weight)]))
+        if self.weight is None or weight is None:
             return replace(part, total=self.total * (len(places) / len(self)))
-        weight = self.weight[places]
         share = float(weight.sum() / self.weight.sum())
         return replace(part, weight=weight / weight.mean(), total=self.total * share)
 
@@ -159,6 +169,11 @@ class Table:
             numbers = self.own.index_select(0, numbers)
         x = self.x.index_select(0, numbers).view(*rows.shape, self.x.shape[1])
         return x, None if self.weight is None else self.weight[rows]
+
+
+def _mean(by_row: np.ndarray, weight: Tensor | None) -> float:
+    """Mean over rows (n,), by their weights."""
+    return float(np.average(by_row, weights=None if weight is None else weight.cpu().numpy()))
 
 
 @dataclass(frozen=True)
