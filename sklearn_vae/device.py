@@ -1,21 +1,17 @@
 """Where the work is done: the only place that asks what hardware there is."""
 
 import os
-import platform
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from threading import Lock
 
 import torch
+from threadpoolctl import ThreadpoolController
 
 # Below so many multiplications a step ends before a second thread has joined in; and on a
 # busy machine, waiting for one can cost a hundred times the work.
 FEWEST_PRODUCTS_FOR_THREADS = 1 << 25
-# Steps whose products have so many multiplications on average are faster by oneDNN than by
-# torch's usual library on chips where that one stops at AVX2; small products are slower.
-FEWEST_PRODUCTS_FOR_ONEDNN = 1 << 23
 
 
 def _compute_on_one_thread() -> None:
@@ -103,62 +99,24 @@ def widest_dtype(device: torch.device) -> torch.dtype:
 
 @contextmanager
 def threads_for(n_products: int) -> Iterator[None]:
-    """Compute on one thread while the steps are small; put torch's setting back after.
+    """Compute on one thread while the steps are small.
+
+    The limit is that of the calling Python thread. ``torch.set_num_threads`` would reach every
+    thread that starts meanwhile, and sums in more parts have other last bits.
 
     Parameters
     ----------
     n_products : int
         Multiplications in one pass through the networks.
     """
-    before = torch.get_num_threads()
-    if before == 1 or n_products >= FEWEST_PRODUCTS_FOR_THREADS:
+    if torch.get_num_threads() == 1 or n_products >= FEWEST_PRODUCTS_FOR_THREADS:
         yield
         return
-    torch.set_num_threads(1)
-    try:
+    with _openmp().limit(limits=1):
         yield
-    finally:
-        torch.set_num_threads(before)
-
-
-class _OneDNN:
-    """torch's switch that hands single-precision products on the CPU to oneDNN.
-
-    The switch is the process's, so it is counted who needs it, and set back when the
-    last one leaves.
-    """
-
-    def __init__(self) -> None:
-        self.lock = Lock()
-        self.users = 0
-        self.before = "highest"
-
-    @contextmanager
-    def __call__(self, device: torch.device, n_products: float) -> Iterator[None]:
-        """Use oneDNN while products of this size, on average, are computed."""
-        worth_it = n_products >= FEWEST_PRODUCTS_FOR_ONEDNN
-        if not (worth_it and device.type == "cpu" and _keeps_single_precision()):
-            yield
-            return
-        self._count(+1)
-        try:
-            yield
-        finally:
-            self._count(-1)
-
-    def _count(self, change: int) -> None:
-        with self.lock:
-            if self.users == 0:
-                self.before = torch.get_float32_matmul_precision()
-            self.users += change
-            torch.set_float32_matmul_precision("medium" if self.users else self.before)
-
-
-onednn_for = _OneDNN()
 
 
 @cache
-def _keeps_single_precision() -> bool:
-    """Whether oneDNN computes in single precision here: it may not where there is AMX."""
-    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
-    return platform.machine() in ("x86_64", "AMD64") and not has_amx()
+def _openmp() -> ThreadpoolController:
+    """Find the OpenMP libraries, whose numbers of threads belong to the calling thread."""
+    return ThreadpoolController().select(user_api="openmp")

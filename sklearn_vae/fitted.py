@@ -14,7 +14,7 @@ from torch import Tensor
 from sklearn_vae.architecture import Architecture
 from sklearn_vae.columns import Columns, rows_with_holes
 from sklearn_vae.correction import Correction
-from sklearn_vae.device import is_out_of_memory, onednn_for
+from sklearn_vae.device import is_out_of_memory
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.model import VAE, build
 from sklearn_vae.parts import Completion
@@ -249,7 +249,7 @@ class FittedVAE:
         n_made = self.architecture.n_draws(n_draws)
         how = self.architecture.widening, self.at_once(n_made * self.n_members)
         scores = self._map(
-            X, lambda model, x: log_mean_exp(model.log_likelihood(x, noise, *how), 0), n_draws
+            X, lambda model, x: log_mean_exp(model.log_likelihood(x, noise, *how), 0)
         )
         for rows in self.chunks(len(X)):
             scores[rows] += self.columns.log_measure(X[rows])
@@ -262,7 +262,7 @@ class FittedVAE:
             noise = self._points(n_draws, 0, X.dtype)
             how = self.architecture.widening, self.at_once(n_draws * self.n_members)
             scores[~holes] = self._map(
-                X[~holes], lambda model, x: model.log_likelihood(x, noise, *how).T, n_draws
+                X[~holes], lambda model, x: model.log_likelihood(x, noise, *how).T
             )
         if holes.any():
             scores[holes] = self._complete(
@@ -310,7 +310,6 @@ class FittedVAE:
             lambda model, x: function(
                 Completion(model, x, noise, make_generator(self.seed, Stream.PARTS, scrambling))
             ),
-            n_draws,
             n_members,
             at_once=self.at_once(n_each * (n_members or self.n_members)),
         )
@@ -333,7 +332,7 @@ class FittedVAE:
             by_row = [torch.stack([log_prob, kl.sum(-1)], 2).mean(0) for log_prob, kl in found]
             return torch.cat(by_row)  # (B, 2)
 
-        log_prob, kl = self._map(X, parts, n_draws).T
+        log_prob, kl = self._map(X, parts).T
         return log_prob + self.columns.log_measure(X), kl
 
     def marginals(self, X: np.ndarray, n_draws: int) -> np.ndarray:
@@ -451,16 +450,13 @@ class FittedVAE:
         self,
         X: np.ndarray,
         function: Callable[[VAE, Tensor], Tensor],
-        n_draws: int = 1,
         n_members: int | None = None,
         at_once: int | None = None,
     ) -> np.ndarray:
         """Apply a function of (model, encoded rows) to X, a chunk at a time."""
         model = self.module(X.dtype, n_members)
         together = len(model.sizes)
-        n_rows = min(len(X) * n_draws * together, self.at_once())
-        layers = self.architecture.layers
-        with torch.no_grad(), onednn_for(self.device, n_rows * sum(layers) / len(layers)):
+        with torch.no_grad():
             chunks = [
                 chunk
                 for rows in gen_batches(len(X), at_once or self.at_once(together))

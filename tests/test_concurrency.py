@@ -70,6 +70,30 @@ def test_four_threads_fit_four_models_as_one_does(name):
     assert all((a == b).all() for a, b in zip(found, expected, strict=True))
 
 
+def fit_and_score_wide(seed):
+    """Of every second model products are so large that another routine computes them."""
+    is_large = seed % 2 == 1
+    model = VAETransformer(
+        max_iter=2,
+        batch_size=1024 if is_large else 128,
+        hidden_layer_sizes=(300, 200) if is_large else (16,),
+        early_stopping=False,
+        random_state=0,
+    )
+    X = rows(1100, seed).astype(np.float32)
+    return model.fit(X).score_samples(X[:200])
+
+
+def test_a_wide_model_in_another_thread_changes_no_bits():
+    """Which routine computes a product is decided by the product, not for the whole process."""
+    expected = [fit_and_score_wide(seed) for seed in range(4)]
+    found = Parallel(n_jobs=4, backend="threading")(
+        delayed(fit_and_score_wide)(seed) for seed in range(4)
+    )
+
+    assert all((a == b).all() for a, b in zip(found, expected, strict=True))
+
+
 BACKENDS = """
 import json, sys
 import numpy as np

@@ -1,9 +1,11 @@
 """Devices: names become devices that exist, or an error that says which do."""
 
+import threading
+
 import pytest
 import torch
 
-from sklearn_vae.device import onednn_for, resolve_device
+from sklearn_vae.device import resolve_device, threads_for
 
 
 def pretend(monkeypatch, n_gpus):
@@ -81,31 +83,18 @@ def test_tensors_can_be_made_on_the_gpu(name):
     assert tensor.sum().item() == 3
 
 
-def test_the_switch_for_products_is_set_back_when_the_last_user_leaves():
-    """It is the whole process's, and fits may overlap in threads."""
-    before = torch.get_float32_matmul_precision()
-    cpu, large = torch.device("cpu"), 1e9
-    with onednn_for(cpu, large):
-        within = torch.get_float32_matmul_precision()
-        with onednn_for(cpu, large):
-            pass
-        after_the_first = torch.get_float32_matmul_precision()
+def test_small_steps_limit_the_threads_of_their_own_thread_only():
+    """A thread that starts meanwhile computes on as many as it would have: the same bits."""
+    before, seen = torch.get_num_threads(), {}
+    torch.set_num_threads(2)
+    try:
+        with threads_for(1):
+            seen["here"] = torch.get_num_threads()
+            other = threading.Thread(target=lambda: seen.update(there=torch.get_num_threads()))
+            other.start()
+            other.join()
+        seen["after"] = torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
 
-    assert within == after_the_first
-    assert torch.get_float32_matmul_precision() == before
-
-
-def test_products_by_onednn_keep_single_precision():
-    """Where the switch would mean half precision, it is left alone."""
-    a, b = torch.randn(1, 512, 512), torch.randn(1, 512, 512)
-    with onednn_for(torch.device("cpu"), 1e9):
-        product = torch.bmm(a, b)
-
-    torch.testing.assert_close(product.double(), a.double() @ b.double(), rtol=1e-4, atol=1e-4)
-
-
-def test_small_products_leave_the_switch_alone():
-    """oneDNN is slower there."""
-    before = torch.get_float32_matmul_precision()
-    with onednn_for(torch.device("cpu"), 1000):
-        assert torch.get_float32_matmul_precision() == before
+    assert seen == {"here": 1, "there": 2, "after": 2}

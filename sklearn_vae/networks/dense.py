@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sklearn_vae.matmul import baddbmm
 from sklearn_vae.randomness import Stream, make_generator
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -50,7 +51,7 @@ class Dense(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (M, n_in, rows) to (M, n_out, rows)."""
-        return torch.baddbmm(self.bias.mT, self.weight.mT, x)
+        return baddbmm(self.bias.mT, self.weight.mT, x)
 
     @torch.no_grad()
     def draw(self, member: int, generator: torch.Generator, n_in: int | None = None) -> None:
@@ -149,7 +150,7 @@ class MLP(Path):
             return out.mT
         for layer in self.layers:
             x = self.activation(layer(x))
-        return torch.baddbmm(out, self.last.mT, x).mT
+        return baddbmm(out, self.last.mT, x).mT
 
     def matrices(self) -> list[nn.Parameter]:
         """Weights of the hidden layers and the last one."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from sklearn_vae.architecture import Architecture
-from sklearn_vae.device import onednn_for, threads_for
+from sklearn_vae.device import threads_for
 from sklearn_vae.model import build
 from sklearn_vae.randomness import Stream, make_generator
 from sklearn_vae.start import LinearStart
@@ -193,12 +193,7 @@ def tables_of(runs: Sequence[Run]) -> tuple[Table, Table | None]:
 @contextmanager
 def speed_for(runs: Sequence[Run]) -> Iterator[None]:
     """Set torch up for the steps of one fleet."""
-    layers = runs[0].architecture.layers
-    rows = runs[0].batch_rows
-    with (
-        threads_for(len(runs) * rows * sum(layers)),
-        onednn_for(runs[0].train.x.device, rows * sum(layers) / len(layers)),
-    ):
+    with threads_for(len(runs) * runs[0].batch_rows * sum(runs[0].architecture.layers)):
         yield
 
 

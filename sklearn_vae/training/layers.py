@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sklearn_vae import posteriors
+from sklearn_vae.matmul import bmm
 from sklearn_vae.members import Members
 from sklearn_vae.networks import MLP, Path
 
@@ -136,14 +137,14 @@ class Product:
 
     def forward(self) -> Tensor:
         """(M, n_in, rows) -> (M, n_out, rows)."""
-        return torch.bmm(self.weight_t, self.x, out=self.out)
+        return bmm(self.weight_t, self.x, out=self.out)
 
     def backward(self, grad: Tensor) -> Tensor:
         """Write the weights' gradient; give that of the rows that were wanted."""
         if grad is not self.grad:  # it is the same buffer every time
             self.grad, self.grad_t = grad, grad.mT
-        torch.bmm(self.x, self.grad_t, out=self.grad_weight)
-        return torch.bmm(self.wanted, grad, out=self.grad_x) if self.n_wanted else self.grad_x
+        bmm(self.x, self.grad_t, out=self.grad_weight)
+        return bmm(self.wanted, grad, out=self.grad_x) if self.n_wanted else self.grad_x
 
 
 class Code:

@@ -1,0 +1,76 @@
+"""Batched matrix products, each by the routine that is fastest for its size.
+
+torch computes products on the CPU by MKL, which on some processors stops at AVX2. oneDNN
+is faster there where products are large. torch's own switch between the two is one for the
+whole process, so a fit in another thread would change the bits of a score. Here the routine
+follows from shape, type and device of the operands alone.
+"""
+
+import platform
+from functools import cache
+
+import torch
+from torch import Tensor
+
+# Multiplications from which on oneDNN is faster; smaller products lose by its overhead.
+MIN_PRODUCTS_FOR_ONEDNN = 1 << 23
+
+
+def bmm(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+    """Multiply matrices pairwise, as ``torch.bmm``: (M, n, k), (M, k, m) -> (M, n, m).
+
+    Parameters
+    ----------
+    a, b : Tensor
+        The factors.
+    out : Tensor of shape (M, n, m), optional
+        Buffer to write the product to, outside of autograd.
+    """
+    if not _suits_onednn(a, b):
+        return torch.bmm(a, b, out=out)
+    if out is None:
+        product: Tensor = _OneDNNProduct.apply(a, b)
+        return product
+    for member, buffer in enumerate(out):
+        buffer.copy_(_onednn_product(a[member], b[member]))
+    return out
+
+
+def baddbmm(bias: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Multiply matrices pairwise and add a bias, as ``torch.baddbmm``: -> (M, n, m)."""
+    return bias + bmm(a, b) if _suits_onednn(a, b) else torch.baddbmm(bias, a, b)
+
+
+def _suits_onednn(a: Tensor, b: Tensor) -> bool:
+    return (
+        a.dtype == torch.float32
+        and a.device.type == "cpu"
+        and not torch.compiler.is_compiling()  # an exported graph holds standard operators
+        and a.shape[1] * a.shape[2] * b.shape[2] >= MIN_PRODUCTS_FOR_ONEDNN
+        and _has_onednn()
+    )
+
+
+@cache
+def _has_onednn() -> bool:
+    is_x86 = platform.machine() in ("x86_64", "AMD64")
+    return is_x86 and torch.backends.mkldnn.is_available()
+
+
+def _onednn_product(a: Tensor, b: Tensor) -> Tensor:
+    """Multiply two matrices in single precision by oneDNN: (n, k), (k, m) -> (n, m)."""
+    return torch.ops.mkldnn._linear_pointwise(a, b.mT, None, "none", [], "")
+
+
+class _OneDNNProduct(torch.autograd.Function):
+    """The pairwise product by oneDNN, with its gradient."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b)
+        return torch.stack([_onednn_product(left, right) for left, right in zip(a, b, strict=True)])
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = ctx.saved_tensors  # type: ignore[attr-defined]
+        return bmm(grad, b.mT), bmm(a.mT, grad)
