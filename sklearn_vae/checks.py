@@ -326,9 +326,8 @@ def naming_columns(
 ) -> ValueError:
     """Say in which columns the values are that scikit-learn complains of."""
     words = str(error).partition("\n")[0]  # what follows is advice on other estimators
-    if not words.startswith(ABOUT_VALUES) or np.ndim(X) != 2:
+    if not words.startswith(ABOUT_VALUES) or (table := np.asarray(X)).ndim != 2:
         return error
-    table = np.asarray(X)
     counts = [_n_bad(column, allows_nan) for column in table.T]
     found = [
         f"column {name!r} ({n} {'value' if n == 1 else 'values'})"

@@ -9,11 +9,17 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils import Tags
 from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils._param_validation import Interval, MissingValues
-from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+from sklearn.utils.validation import (
+    _check_feature_names_in,
+    _check_sample_weight,
+    _num_features,
+    _num_samples,
+    check_is_fitted,
+)
 
 from sklearn_vae.base import BaseVAE
 from sklearn_vae.checks import all_or_nothing, as_array
-from sklearn_vae.holes import MOST_FACTORS
+from sklearn_vae.holes import MOST_FACTORS, ROWS_PER_FACTOR
 from sklearn_vae.persistence import Persistent
 from sklearn_vae.transformer import VAETransformer
 
@@ -31,7 +37,7 @@ class VAEImputer(Persistent, TransformerMixin, BaseEstimator):
     ----------
     estimator : VAETransformer, default=None
         What learns the rows. None stands for one with as many latent dimensions as there
-        are columns, up to 20.
+        are columns, up to 20 and to one for every 5 rows.
     draws : int, default=None
         Number of draws to fill holes with; None fills in means. One draw makes a table of
         X's shape; more make an array of shape (draws, n_samples, n_features), or a list
@@ -138,7 +144,7 @@ class VAEImputer(Persistent, TransformerMixin, BaseEstimator):
                     f"{self.draws}, which make several tables. Got True instead."
                 )
             X = _with_holes(as_array(X), self.missing_values)
-            model = self._model(X)
+            model = self._model(X, sample_weight)
             self.estimator_ = model.fit(X, sample_weight=sample_weight)
             self.n_features_in_ = model.n_features_in_
             if hasattr(model, "feature_names_in_"):
@@ -149,11 +155,10 @@ class VAEImputer(Persistent, TransformerMixin, BaseEstimator):
                 self.indicated_ = np.flatnonzero(np.isnan(rows).any(axis=0))
         return self
 
-    def _model(self, X: Any) -> BaseVAE:
+    def _model(self, X: Any, sample_weight: Any) -> BaseVAE:
         """Make the estimator that is to learn the rows."""
         if self.estimator is None:
-            n_columns = np.shape(X)[1] if np.ndim(X) == 2 else 1
-            n_components = max(min(MOST_FACTORS, n_columns), 1)
+            n_components = _default_n_components(X, sample_weight)
             return VAETransformer(n_components=n_components, random_state=self.random_state)
         model = clone(self.estimator)
         if model.random_state is None:
@@ -241,6 +246,16 @@ class VAEImputer(Persistent, TransformerMixin, BaseEstimator):
         tags.input_tags.categorical = True
         tags.input_tags.sparse = True
         return tags
+
+
+def _default_n_components(X: Any, sample_weight: Any) -> int:
+    """Choose the latent size by the number of columns and by what the rows count."""
+    try:
+        n_rows, n_columns = _num_samples(X), _num_features(X)
+    except TypeError:  # not a table, which the model's fit says in full
+        return 1
+    counts = _check_sample_weight(as_array(sample_weight), np.empty(n_rows))
+    return max(min(MOST_FACTORS, n_columns, round(counts.sum()) // ROWS_PER_FACTOR), 1)
 
 
 def _with_holes(X: Any, missing_values: Any) -> Any:
