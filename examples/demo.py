@@ -147,7 +147,7 @@ def draw(vae: Pipeline, X: np.ndarray, digit: np.ndarray) -> None:
         figure = plt.figure(figsize=(12, 6), layout="constrained")
         grid = figure.add_gridspec(2, 2, width_ratios=[1.2, 1])
         draw_codes(figure.add_subplot(grid[:, 0]), vae.transform(X), digit)
-        history = pd.DataFrame(vae[-1].history_).set_index("epoch")
+        history = pd.DataFrame(vae[-1].history_).set_index("iteration")
         losses = {"loss": ("training rows", BLUE), "val_loss": ("validation rows", RED)}
         draw_history(figure.add_subplot(grid[0, 1]), history, losses, "Loss in nats")
         parts = {"reconstruction_loss": ("reconstruction", BLUE), "kl_loss": ("KL", GREEN)}

@@ -40,7 +40,7 @@ endless = VAETransformer(
 ).fit(few)
 display = LossCurveDisplay.from_estimator(endless, terms="loss")
 best = min(endless.history_, key=lambda record: record["val_loss"])
-display.axes_[0].plot(best["epoch"], best["val_loss"], "ko", label="kept")
+display.axes_[0].plot(best["iteration"], best["val_loss"], "ko", label="kept")
 display.axes_[0].legend(frameon=False)
 plt.show()
 

@@ -238,7 +238,7 @@ class BaseVAE(TakesModules, ConditionalEstimator):
                 trainer = launch([run], callbacks=self.callbacks, verbose=int(self.verbose))
                 (found,) = trainer.train(run.train, moments=self.moments_ if go_on else None)
             (record,) = history_of([found])
-            history = [*before, {**record, "epoch": len(before) + 1}]
+            history = [*before, {**record, "iteration": len(before) + 1}]
             n_steps = (self.n_steps_ if go_on else 0) + plan.n_steps(len(run.train))
             self._take(Fitted(found.weights, history, n_steps, found.diverged), None)
             if not found.diverged:  # moments that led astray would lead there again

@@ -156,7 +156,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         Each member's parameters, by name.
     history_ : list of dict
         One record per iteration of a member: ``member`` (its place in ``mixtures_``),
-        ``epoch``, ``loss``, ``reconstruction_loss``, ``kl_loss``, ``learning_rate``, with
+        ``iteration``, ``loss``, ``reconstruction_loss``, ``kl_loss``, ``learning_rate``, with
         rows set aside also ``val_loss`` and its parts, and ``refit``. Losses are nats per
         row in X's own units.
     n_iter_ : int
@@ -333,7 +333,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         again: list[Run] = []
         if self.refit and aside is not None:
             again = [_go_on(first[member], outcomes[member], table) for member in kept]
-        last = train(again, verbose=int(self.verbose), **kwargs) if again else []
+        last = train(again, verbose=int(self.verbose), is_refit=True, **kwargs) if again else []
         self._take([first[m].architecture for m in kept], [outcomes[m] for m in kept], last)
         self.mixtures_ = [self.mixtures_[member] for member in kept]
         self.shares_ = self.shares_[kept] / self.shares_[kept].sum()

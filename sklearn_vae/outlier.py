@@ -154,7 +154,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     weights_ : dict of ndarray
         The autoencoders' parameters by name, with a leading member axis.
     history_ : list of dict
-        One record per iteration of an autoencoder: ``member``, ``epoch``, ``loss``,
+        One record per iteration of an autoencoder: ``member``, ``iteration``, ``loss``,
         ``reconstruction_loss``, ``kl_loss``, ``beta``, ``learning_rate``. Losses are nats per
         row in X's own units, of the rows that were not left out.
     n_iter_ : int

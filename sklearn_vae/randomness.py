@@ -73,7 +73,7 @@ def draw_seed(random_state: Any) -> int:
 
 
 def stream_seed(seed: int, stream: Stream, *place: int) -> int:
-    """Seed of the stream for one purpose at one place (a layer, an epoch, ...).
+    """Seed of the stream for one purpose at one place (a layer, an iteration, ...).
 
     A purpose has places of one length only: trailing zeros do not count.
     """
@@ -86,7 +86,7 @@ def start_seeds(seed: int, n_starts: int) -> list[int]:
 
 
 def make_generator(seed: int, stream: Stream, *place: int) -> torch.Generator:
-    """Generator of the stream for one purpose at one place (a layer, an epoch, ...)."""
+    """Generator of the stream for one purpose at one place (a layer, an iteration, ...)."""
     return torch.Generator().manual_seed(stream_seed(seed, stream, *place))
 
 

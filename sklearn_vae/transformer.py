@@ -153,7 +153,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         What weights, order of rows, noise and the score's points follow from. The
         global random states are never touched.
     verbose : bool or int, default=False
-        Whether to print a line per iteration.
+        Whether to print a line per iteration, in one table for each of the two runs.
 
     Attributes
     ----------
@@ -162,7 +162,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     conditions_ : Conditions or None
         What y is, with ``conditional=True``: ``classes``, and their ``share`` of the rows.
     history_ : list of dict
-        One record per iteration: ``epoch``, ``loss``, ``reconstruction_loss``,
+        One record per iteration: ``iteration`` (from 1 on), ``loss``, ``reconstruction_loss``,
         ``kl_loss``, ``beta``, ``learning_rate``, with rows set aside also ``val_loss``,
         ``val_reconstruction_loss`` and ``val_kl_loss`` (at the final beta), and
         ``refit``, which tells the two runs apart. Losses are nats per row in X's own

@@ -188,7 +188,7 @@ def test_the_history_is_a_table():
     X = load_digits().data[:300]
     frame = pd.DataFrame(VAETransformer(max_iter=3, random_state=0).fit(X).history_)
 
-    assert list(frame["epoch"]) == list(range(1, len(frame) + 1))
+    assert list(frame["iteration"]) == list(range(1, len(frame) + 1))
     assert {"loss", "reconstruction_loss", "kl_loss", "val_loss", "refit"} <= set(frame)
 
 
@@ -341,7 +341,9 @@ def test_codes_of_all_starts_are_the_best_ones():
     np.testing.assert_allclose(
         every.inverse_transform(Z), best.inverse_transform(Z), rtol=1e-7, atol=1e-9
     )
-    assert [row["epoch"] for row in every.history_] == [row["epoch"] for row in best.history_]
+    assert [row["iteration"] for row in every.history_] == [
+        row["iteration"] for row in best.history_
+    ]
 
 
 def test_samples_of_all_starts_have_the_moments_of_the_mixture():

@@ -383,5 +383,5 @@ def test_no_more_than_so_many_rows_are_compared_with(monkeypatch):
 
 def test_the_history_tells_of_each_member(fitted):
     assert {row["member"] for row in fitted.history_} == {0, 1, 2, 3}
-    assert [row["epoch"] for row in fitted.history_[:2]] == [1, 2]
+    assert [row["iteration"] for row in fitted.history_[:2]] == [1, 2]
     assert fitted.n_iter_ == 2

@@ -119,9 +119,28 @@ def test_verbose_prints_a_line_per_iteration(capsys):
     fit(max_iter=2, early_stopping=False)
     silence = capsys.readouterr().out
     fit(max_iter=2, early_stopping=False, verbose=1)
+    title, header, _, *lines = capsys.readouterr().out.strip().splitlines()
 
     assert silence == ""
-    assert len(capsys.readouterr().out.strip().splitlines()) == 4
+    assert title == "Training on 400 rows:"
+    assert header.split()[0] == "iteration"
+    assert [line.split()[0] for line in lines] == ["1", "2"]
+
+
+def test_verbose_says_which_table_is_the_refit(capsys):
+    """Two runs print two tables, and the second one begins at iteration 1 again."""
+    fit(max_iter=2, verbose=1)
+    titles = [line for line in capsys.readouterr().out.splitlines() if line.endswith(":")]
+
+    assert titles == ["Training on 340 rows, validation on 60:", "Refit on all 400 rows:"]
+
+
+def test_the_history_counts_iterations_and_nothing_else():
+    """One word for a pass: the key of the records, and both runs in one count."""
+    history = fit(max_iter=3).history_
+
+    assert [row["iteration"] for row in history] == list(range(1, len(history) + 1))
+    assert all("epoch" not in row for row in history)
 
 
 def test_callbacks_see_every_iteration():

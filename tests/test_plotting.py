@@ -232,7 +232,7 @@ def test_a_search_over_a_pipeline_is_drawn_as_its_best_end(digits):
     np.testing.assert_allclose(codes.kl, kl_per_unit(best[-1], best[0].transform(X)))
     np.testing.assert_allclose(rows.X_reconstructed, best.inverse_transform(best.transform(X)))
     np.testing.assert_allclose(manifold.rows[2, 0], expected[0])
-    assert len(LossCurveDisplay.from_estimator(search).epochs) == best[-1].n_iter_
+    assert len(LossCurveDisplay.from_estimator(search).iterations) == best[-1].n_iter_
 
 
 # training
@@ -249,7 +249,7 @@ def test_curves_are_the_history_with_a_gap_before_the_refit(digits):
     assert set(display.lines_) == {c for c in history if c.removeprefix("val_").endswith("loss")}
     np.testing.assert_array_equal(np.delete(drawn, at), history["loss"])
     assert np.isnan(drawn[at])
-    assert display.refit_from == history["epoch"][at]
+    assert display.refit_from == history["iteration"][at]
     np.testing.assert_array_equal(
         np.delete(display.lines_["val_kl_loss"].get_ydata(), at), history["val_kl_loss"]
     )
@@ -302,7 +302,7 @@ def test_members_have_curves_of_their_own(named):
 
 def test_a_history_that_was_kept_is_drawn():
     """Records are plain values and may come from a file."""
-    history = [{"epoch": k + 1, "loss": 5.0 - k, "kl_loss": 1.0 + k} for k in range(3)]
+    history = [{"iteration": k + 1, "loss": 5.0 - k, "kl_loss": 1.0 + k} for k in range(3)]
     display = LossCurveDisplay.from_history(history, terms="loss")
 
     np.testing.assert_array_equal(display.lines_["loss"].get_xydata().T, [[1, 2, 3], [5, 4, 3]])

@@ -26,7 +26,7 @@ class LossCurveDisplay:
 
     Parameters
     ----------
-    epochs : ndarray of shape (n_iterations,)
+    iterations : ndarray of shape (n_iterations,)
         Numbers of the iterations.
     curves : dict of ndarray of shape (n_iterations,)
         Losses in nats per row by their names in ``history_``; NaN where there is none.
@@ -61,11 +61,11 @@ class LossCurveDisplay:
     def __init__(
         self,
         *,
-        epochs: np.ndarray,
+        iterations: np.ndarray,
         curves: Mapping[str, np.ndarray],
         refit_from: int | None = None,
     ) -> None:
-        self.epochs = epochs
+        self.iterations = iterations
         self.curves = curves
         self.refit_from = refit_from
 
@@ -156,10 +156,10 @@ class LossCurveDisplay:
             for name in names
             if any(name in record for record in records)
         }
-        epochs = np.array([record["epoch"] for record in records])
-        again = [record["epoch"] for record in records if record.get("refit")]
+        iterations = np.array([record["iteration"] for record in records])
+        again = [record["iteration"] for record in records if record.get("refit")]
         refit_from = int(again[0]) if 0 < len(again) < len(records) else None
-        display = cls(epochs=epochs, curves=curves, refit_from=refit_from)
+        display = cls(iterations=iterations, curves=curves, refit_from=refit_from)
         return display.plot(ax, terms=terms, **kwargs)
 
     def plot(self, ax: Any = None, *, terms: Sequence[str] = TERMS, **kwargs: Any) -> Self:
@@ -220,11 +220,11 @@ class LossCurveDisplay:
 
     def _interrupted(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Iterations and losses, with a gap before the second run."""
-        epochs, losses = self.epochs.astype(float), self.curves[name]
+        iterations, losses = self.iterations.astype(float), self.curves[name]
         if self.refit_from is None:
-            return epochs, losses
-        at = int(np.searchsorted(self.epochs, self.refit_from))
-        return np.insert(epochs, at, self.refit_from - 0.5), np.insert(losses, at, np.nan)
+            return iterations, losses
+        at = int(np.searchsorted(self.iterations, self.refit_from))
+        return np.insert(iterations, at, self.refit_from - 0.5), np.insert(losses, at, np.nan)
 
     def _finish(self, ax: "Axes") -> None:
         ax.set(xlabel="iteration", ylabel="nats per row")

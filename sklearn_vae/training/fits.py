@@ -101,15 +101,16 @@ class Fitted:
 
 def history_of(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     """Put the records of several runs in a row, as plain dicts."""
-    history = [
+    rows = [
         {**row, "refit": number > 0}
         for number, outcome in enumerate(outcomes)
         for row in outcome.history
     ]
-    for epoch, row in enumerate(history, start=1):
-        row["epoch"] = epoch
-        row.pop("batches", None)
-    return history
+    skorchs_own = {"epoch", "batches"}
+    return [
+        {"iteration": iteration, **{k: v for k, v in row.items() if k not in skorchs_own}}
+        for iteration, row in enumerate(rows, start=1)
+    ]
 
 
 class Progress:
@@ -202,7 +203,7 @@ def end_all(
 ) -> list[Fitted]:
     """Do the second runs that follow from the first ones, and put both together."""
     later = [own.go_on(outcomes) for own, outcomes in zip(under_way, first, strict=True)]
-    second = _train([progress.again for progress in later], **kwargs)
+    second = _train([progress.again for progress in later], is_refit=True, **kwargs)
     return [own.end(outcomes) for own, outcomes in zip(later, second, strict=True)]
 
 

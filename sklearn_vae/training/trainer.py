@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EpochTimer, PrintLog
+from skorch.callbacks import Callback, EpochTimer
 from torch import Tensor
 
 from sklearn_vae.members import Members
@@ -24,6 +24,7 @@ from sklearn_vae.training.gradient import Gradient, gradient_of
 from sklearn_vae.training.interruption import keyboard
 from sklearn_vae.training.optimizer import FlatAdam
 from sklearn_vae.training.plan import Plan, Step, Table, steps_of
+from sklearn_vae.training.printing import PrintIterations
 
 # Draws of z for all validation rows together; draws that are computed at a time, and numbers in
 # the widest layer.
@@ -87,6 +88,8 @@ class Trainer(NeuralNet):
         Each member's run. They agree in batches and in steps per iteration.
     objective : Loss
         What to minimise.
+    is_refit : bool, default=False
+        Whether this is the second training, on all rows; ``verbose`` prints it.
     **kwargs
         skorch's own: callbacks, verbose.
 
@@ -98,14 +101,24 @@ class Trainer(NeuralNet):
         What became of those that have left.
     """
 
-    def __init__(self, module: Members, plans: Sequence[Plan], objective: Loss, **kwargs: Any):
+    def __init__(
+        self,
+        module: Members,
+        plans: Sequence[Plan],
+        objective: Loss,
+        is_refit: bool = False,
+        **kwargs: Any,
+    ):
         super().__init__(module, criterion=type(objective), device=None, train_split=None, **kwargs)
         self.plans = plans
         self.objective = objective
+        self.is_refit = is_refit
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Any]]:
-        return [("epoch_timer", EpochTimer()), ("print_log", PrintLog())] if self.verbose else []
+        if not self.verbose:
+            return []
+        return [("epoch_timer", EpochTimer()), ("print_log", PrintIterations())]
 
     def initialize_criterion(self) -> "Trainer":
         """Take the objective as it is."""
