@@ -184,7 +184,7 @@ class BaseVAE(TakesModules, ConditionalEstimator):
             If a parameter or X is not as it must be. The estimator is then as before.
         """
         witness = Witness()
-        with witness.watch(self), all_or_nothing(self):
+        with witness.watch(self), all_or_nothing(self, goes_on=bool(self.warm_start)):
             wanted = self._prepare(X, sample_weight, y, go_on=self.warm_start)
             # two runs, each in as many fleets as there are starts at the most
             report = Report(self, max_iterations=2 * self.max_iter * self.n_init)
@@ -220,7 +220,7 @@ class BaseVAE(TakesModules, ConditionalEstimator):
         self : object
             The fitted estimator.
         """
-        with all_or_nothing(self):
+        with all_or_nothing(self, goes_on=True):
             go_on = hasattr(self, "weights_")
             seed = self.seed_ if go_on else None
             wanted = self._prepare(X, sample_weight, y, go_on=True, seed=seed, validates=False)
@@ -243,6 +243,7 @@ class BaseVAE(TakesModules, ConditionalEstimator):
             self._take(Fitted(found.weights, history, n_steps, found.diverged), None)
             if not found.diverged:  # moments that led astray would lead there again
                 self.moments_ = trainer.optimizer_.state_dict()
+            self.interrupted_ = False
         return self
 
     def _prepare(
@@ -287,6 +288,8 @@ class BaseVAE(TakesModules, ConditionalEstimator):
         rows, weight = self._check_rows(X, sample_weight, reset=not go_on, y=y)
         self.seed_ = draw_seed(self.random_state) if seed is None else seed
         if go_on:
+            if hasattr(self, "support_"):  # of other rows
+                del self.support_
             check_shapes(self, self.architecture_)
             table = self._to_table(rows, weight)
         else:

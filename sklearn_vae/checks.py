@@ -358,18 +358,33 @@ def _is_good(value: Any, allows_nan: bool) -> bool:
 
 
 @contextmanager
-def all_or_nothing(estimator: BaseEstimator) -> Iterator[None]:
-    """Put the fitted attributes back as they were if anything goes wrong."""
+def all_or_nothing(estimator: BaseEstimator, *, goes_on: bool = False) -> Iterator[None]:
+    """Fit without anything of the last fit, whose attributes come back if an error is raised.
+
+    Parameters
+    ----------
+    estimator : estimator
+        What is fitted within.
+    goes_on : bool, default=False
+        Whether the fit needs what the last one has left.
+    """
     before = fitted(estimator)
+    if not goes_on:
+        _forget(estimator)
     try:
         yield
     except BaseException as error:
-        for name in fitted(estimator):
-            delattr(estimator, name)
+        _forget(estimator)
         vars(estimator).update(before)
         if is_out_of_memory(error) and not isinstance(error, MemoryError):
             raise MemoryError(str(error)) from error
         raise
+
+
+def _forget(estimator: BaseEstimator) -> None:
+    """Delete all attributes that a fit leaves."""
+    for name in fitted(estimator):
+        delattr(estimator, name)
 
 
 def fitted(estimator: BaseEstimator) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_method_params
 
 from sklearn_vae.callbacks import Report, with_callbacks
-from sklearn_vae.checks import all_or_nothing, fitted
+from sklearn_vae.checks import all_or_nothing
 from sklearn_vae.ledger import Ledger
 from sklearn_vae.rides import Task, Work, evaluate
 from sklearn_vae.training import Heats
@@ -208,8 +208,6 @@ class VAESearchCV(BaseSearchCV):
                 f"way, with factor={self.factor!r}. Got {self.checkpoint!r} instead."
             )
         with all_or_nothing(self):
-            for name in fitted(self):
-                delattr(self, name)
             scorers, refit_metric = self._get_scorers()
             X, y = indexable(X, y)
             params = _check_method_params(X, params=params)

@@ -868,7 +868,7 @@ def test_training_on_the_gpu_ends_near_that_on_the_cpu(bent, make_model):
 
 
 def test_validation_losses_are_in_the_units_of_the_validation_rows(monkeypatch, rng):
-    """Logarithms change the measure row by row: the log-determinant is that of the rows set aside."""
+    """Logarithms change the measure row by row, so the log-determinant is that of these rows."""
     split, asides = Table.split, []
 
     def note(table, *args):
