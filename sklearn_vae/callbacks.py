@@ -2,24 +2,34 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 
 try:
-    from sklearn.callback import CallbackSupportMixin, with_callbacks
+    from sklearn.callback import CallbackSupportMixin
+    from sklearn.callback import with_callbacks as _wrap
 except ImportError:  # scikit-learn < 1.9
+    _wrap = None
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
         """Stands where scikit-learn has no callbacks yet."""
 
-    def with_callbacks(method: Callable[..., Any]) -> Callable[..., Any]:
-        """Give back the method as it is."""
-        return method
-
 
 __all__ = ["CallbackSupportMixin", "Report", "with_callbacks"]
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def with_callbacks(fit: Method) -> Method:
+    """Let scikit-learn's callbacks into a ``fit``, where the installed version has them.
+
+    scikit-learn's own decorator has no types: what it wraps is ``Any`` to a type checker, and
+    so is all that is done with its result.
+    """
+    return fit if _wrap is None else cast(Method, _wrap(fit))
 
 
 class Report:
