@@ -1,5 +1,7 @@
 """What several test files share: small tables and models at a known start."""
 
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,14 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="no GPU on this machine"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible():
+    """Handle Ctrl-C as Python does: jobs in the background inherit that it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from joblib import Parallel, delayed
 from sklearn.base import clone
 
@@ -42,8 +43,20 @@ def run_alone(code, *arguments, n_threads=1):
     return json.loads(run.stdout)
 
 
+@pytest.fixture(
+    params=[1, pytest.param(2, marks=pytest.mark.slow)],
+    ids=["on one torch thread", "on two torch threads"],
+)
+def torch_threads(request):
+    """Compute on so many threads: with more than one, small steps limit themselves to one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("name", MODELS)
-def test_eight_threads_score_one_model_as_one_does(name):
+def test_eight_threads_score_one_model_as_one_does(name, torch_threads):
     """To the last bit: nothing in it changes while it is used."""
     model = clone(MODELS[name]).fit(rows())
     parts = [rows(150, seed) for seed in range(16)]
@@ -60,14 +73,15 @@ def fit_and_score(model, seed):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_four_threads_fit_four_models_as_one_does(name):
-    """To the last bit."""
+def test_four_threads_fit_four_models_as_one_does(name, torch_threads):
+    """To the last bit, and the number of torch's threads is as before."""
     expected = [fit_and_score(MODELS[name], seed) for seed in range(4)]
     found = Parallel(n_jobs=4, backend="threading")(
         delayed(fit_and_score)(MODELS[name], seed) for seed in range(4)
     )
 
     assert all((a == b).all() for a, b in zip(found, expected, strict=True))
+    assert torch.get_num_threads() == torch_threads
 
 
 def fit_and_score_wide(seed):
@@ -84,7 +98,7 @@ def fit_and_score_wide(seed):
     return model.fit(X).score_samples(X[:200])
 
 
-def test_a_wide_model_in_another_thread_changes_no_bits():
+def test_a_wide_model_in_another_thread_changes_no_bits(torch_threads):
     """Which routine computes a product is decided by the product, not for the whole process."""
     expected = [fit_and_score_wide(seed) for seed in range(4)]
     found = Parallel(n_jobs=4, backend="threading")(
@@ -92,6 +106,20 @@ def test_a_wide_model_in_another_thread_changes_no_bits():
     )
 
     assert all((a == b).all() for a, b in zip(found, expected, strict=True))
+
+
+def test_a_fit_on_two_torch_threads_is_nearly_that_on_one():
+    """Its small steps compute on one thread, and torch's number is as before."""
+    expected = fit_and_score(MODELS["transformer"], 0)
+    torch.set_num_threads(2)
+    try:
+        found = fit_and_score(MODELS["transformer"], 0)
+        n_threads = torch.get_num_threads()
+    finally:
+        torch.set_num_threads(1)
+
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert n_threads == 2
 
 
 BACKENDS = """

@@ -1,16 +1,22 @@
 """The pages of the guide: what they show is what comes out."""
 
 import doctest
+import re
 from pathlib import Path
 
 import pytest
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGES = sorted(page.name for page in DOCS.glob("*.md") if ">>> " in page.read_text("utf-8"))
+PAGES = {page.name: page.read_text("utf-8") for page in sorted(DOCS.glob("*.md"))}
+PYTHON = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+BLOCKS = {
+    name: [block for block in PYTHON.findall(text) if ">>> " not in block]
+    for name, text in PAGES.items()
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [name for name, text in PAGES.items() if ">>> " in text])
 def test_the_examples_of_a_page_run(page, monkeypatch, tmp_path):
     """A page whose examples fail teaches nothing."""
     monkeypatch.chdir(tmp_path)
@@ -22,3 +28,13 @@ def test_the_examples_of_a_page_run(page, monkeypatch, tmp_path):
 
     assert found.attempted > 0
     assert found.failed == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [name for name, blocks in BLOCKS.items() if blocks])
+def test_the_blocks_of_a_page_run_one_after_the_other(page, monkeypatch, tmp_path):
+    """A reader types them in from the top of the page."""
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"__name__": "page"}
+    for number, block in enumerate(BLOCKS[page]):
+        exec(compile(block, f"{page}, block {number}", "exec"), namespace)
