@@ -298,9 +298,11 @@ class BaseVAE(TakesModules, ConditionalEstimator):
             network.check_holes(rows[:, : self.n_features_in_])
             units = network.in_one_unit, network.n_values
             asked = repr(self.likelihood), self.conditional, units
-            key = (id(X), *asked, len(rows) <= self.batch_size, self.device)
+            takes_missing = not (network.ends_early or network.follows)
+            key = (id(X), *asked, takes_missing, len(rows) <= self.batch_size, self.device)
             if key not in known:
                 self.columns_ = self._learn_columns(rows, weight, self.likelihood)
+                self.columns_ = replace(self.columns_, takes_missing=takes_missing)
                 if network.in_one_unit:
                     self.columns_ = self.columns_.in_one_unit(network.n_values)
                 known[key] = self.columns_, self._to_table(rows, weight)
@@ -409,6 +411,7 @@ class BaseVAE(TakesModules, ConditionalEstimator):
     ) -> np.ndarray:
         """Rows of numbers without holes, by means or by draws: (n_draws or 1, n, n_features)."""
         check_does_not_follow(self, "impute")
+        rows = self._unknown_as_missing(rows)
         holes = rows_with_holes(rows)
         filled = np.repeat(rows[None, :, : self.n_features_in_], n_draws or 1, axis=0)
         if not holes.any():

@@ -55,7 +55,7 @@ CONSTRAINTS: dict[str, Any] = {
     "likelihood": [
         StrOptions({"auto", *NAMED}), *NAMED.values(), list, tuple, Mapping
     ],
-    "handle_unknown": [StrOptions({"error", "missing"})],
+    "handle_unknown": [StrOptions({"infrequent", "missing", "error"})],
     "conditional": ["boolean"],
     "prior": [StrOptions(set(PRIORS)), StandardNormal, MixturePrior, VampPrior],
     "posterior": [

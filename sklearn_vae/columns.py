@@ -19,6 +19,7 @@ from sklearn_vae.likelihoods import (
     Spiked,
     StudentT,
 )
+from sklearn_vae.schema.fields import UNKNOWN
 
 # Standardised values are cut here, so that their squares stay finite.
 _LIMIT = {np.dtype(np.float64): 1e140, np.dtype(np.float32): 1e14}
@@ -57,6 +58,12 @@ class Columns:
         and so on; and the common values of a spiked one.
     has_holes : bool
         Whether any cell was missing.
+    log_seen : float
+        Log-probability that a cell of a column that is limited in its values has one of them:
+        the rest is kept for values that no row had. 0 in files that know nothing of it.
+    takes_missing : bool
+        Whether the model takes missing cells: of a cell with an impossible value it then sees
+        nothing, else the nearest possible one.
     """
 
     names: list[str] | list[int]
@@ -69,6 +76,8 @@ class Columns:
     dtype: np.dtype
     classes: dict[int, np.ndarray] = field(default_factory=dict)
     has_holes: bool = False
+    log_seen: float = 0.0
+    takes_missing: bool = True
 
     @classmethod
     def learn(
@@ -122,9 +131,18 @@ class Columns:
             kind, exponent[j], shift[j], scale[j] = _units_of(values, counts, kind)
             kinds.append(kind)
         unseen = -float(np.log(total + 2))
-        order = _grouped(kinds)
         return cls(
-            known_as, kinds, order, exponent, shift, scale, unseen, X.dtype, classes, has_holes
+            known_as,
+            kinds,
+            _grouped(kinds),
+            exponent,
+            shift,
+            scale,
+            unseen,
+            X.dtype,
+            classes,
+            has_holes,
+            float(np.log1p(-np.exp(unseen))),
         )
 
     def in_one_unit(self, n_values: int = 1) -> "Columns":
@@ -211,8 +229,14 @@ class Columns:
     def _linked(self, link: str) -> np.ndarray:
         return np.array([kind is not None and kind.link == link for kind in self.kinds], dtype=bool)
 
+    @property
+    def is_limited(self) -> np.ndarray:
+        """Which columns of X the model sees and can have some values only."""
+        return self._are(Bernoulli, Categorical, Ordinal, Counts) | self._linked("log")
+
     def encode(self, X: np.ndarray) -> np.ndarray:
         """Put X into the model's units: (n, n_features) -> (n, n_columns), in X's type."""
+        X = self._possible(X)
         limit = _LIMIT[X.dtype]
         values = X[:, self.order].astype(np.float64)
         for j, known in self.classes.items():
@@ -340,27 +364,54 @@ class Columns:
     def log_measure(self, X: np.ndarray) -> np.ndarray:
         """Give what the border knows of each row's log-density: (n, n_features) -> (n,).
 
-        For real columns it is the log-determinant of the scaling, of logarithms as well. A
-        constant column says its value with probability 1 - 1/(n + 2), by the rule of
-        succession, and a value that a constant or binary column never had costs log(n + 2)
-        nats. A cell that is missing says nothing.
+        For real columns it is the log-determinant of the scaling, of logarithms as well. By
+        the rule of succession, a column that is limited in its values keeps the probability
+        1/(n + 2) for those that no row had: a category or a constant's other value has all of
+        it, and in counts and positive columns it is spread as a Cauchy density over the
+        impossible numbers. A cell that is missing says nothing.
         """
+        unseen = self.unseen_cells(X)
+        log_unseen = np.zeros(len(X))
+        for j, cells in unseen.items():
+            log_unseen[cells] += self._log_unseen(j, X[cells, j])
+        if unseen:
+            X = _with_nan(X, unseen)
+        return self._log_det(X) + self._log_seen(X) + log_unseen
+
+    def _log_det(self, X: np.ndarray) -> np.ndarray:
+        """Log-determinant of the scaling of what is there: (n, n_features) -> (n,)."""
         real = self._are(Gaussian, StudentT)
         log_scale = np.log(self.scale) + self.exponent * np.log(2)
         if rows_with_holes(X).any():
             log_det = -(log_scale[real] * ~np.isnan(X[:, real])).sum(axis=1)
         else:
-            log_det = -log_scale[real].sum()
+            log_det = np.full(len(X), -log_scale[real].sum())
         if (is_log := self._linked("log")).any():
-            with np.errstate(divide="ignore", invalid="ignore"):
-                logs = np.log(np.maximum(X[:, is_log].astype(np.float64), 0))
-            # what a positive column cannot be has no density
-            logs = np.where(np.isneginf(logs), _FARTHEST, np.nan_to_num(logs))
-            log_det = log_det - logs.sum(axis=1)
+            logs = np.log(X[:, is_log].astype(np.float64))
+            log_det -= np.nan_to_num(logs).sum(axis=1)
         for j in np.flatnonzero(self._are(Spiked)).tolist():
             is_number = ~(self._spikes(X, j).any(axis=1) | np.isnan(X[:, j]))
-            log_det = log_det - log_scale[j] * is_number
-        return log_det + self._discrete(X)
+            log_det -= log_scale[j] * is_number
+        return log_det
+
+    def _log_seen(self, X: np.ndarray) -> np.ndarray:
+        """Log-probability that columns have values that training showed: (n,)."""
+        of_constant = float(np.log1p(-np.exp(self.unseen)))
+        each = np.where(self.is_constant, of_constant, self.log_seen * self.is_limited)
+        columns = np.flatnonzero(each)
+        return ~np.isnan(X[:, columns]) @ each[columns]
+
+    def _log_unseen(self, j: int, values: np.ndarray) -> np.ndarray:
+        """Log-probability, or log-density, of values that no row had in a column: (n,)."""
+        kind = self.kinds[j]
+        if isinstance(kind, Counts):
+            typical = kind.unit**2
+        elif kind is not None and kind.link == "log":
+            typical = float(np.exp(self.shift[j]))
+        else:
+            return np.full(len(values), self.unseen)
+        distance = np.minimum(np.abs(values.astype(np.float64) / typical - 1), _FARTHEST)
+        return self.unseen - np.log(np.pi * typical) - 2 * np.log(np.hypot(1, distance))
 
     def known_values(self, X: np.ndarray) -> np.ndarray:
         """Say which values binary and constant columns had: (n, n_features) -> (n, n_few)."""
@@ -377,40 +428,83 @@ class Columns:
 
         return is_near(low) | (self.is_binary[few] & is_near(low + distance))
 
-    def _discrete(self, X: np.ndarray) -> np.ndarray:
-        few = self.is_binary | self.is_constant
-        said = np.where(self.is_constant[few], np.log1p(-np.exp(self.unseen)), 0.0)
-        found = np.where(self.known_values(X), said, self.unseen)
-        return np.where(np.isnan(X[:, few]), 0.0, found).sum(axis=1)
+    def unseen_cells(self, X: np.ndarray) -> dict[int, np.ndarray]:
+        """Which cells (n,) hold what their column cannot have, by the number of the column."""
+        few = np.flatnonzero(self.is_binary | self.is_constant)
+        of_few = ~(self.known_values(X) | np.isnan(X[:, few]))
+        masks = {int(j): of_few[:, place] for place, j in enumerate(few) if of_few[:, place].any()}
+        for j, kind in enumerate(self.kinds):
+            mask = self._impossible(j, kind, X[:, j])
+            if mask is not None and mask.any():
+                masks[j] = mask
+        return masks
+
+    def is_incomplete(self, X: np.ndarray) -> np.ndarray:
+        """Which rows the model sees with missing cells: (n, n_features) -> (n,)."""
+        return rows_with_holes(self._possible(X))
+
+    def _possible(self, X: np.ndarray) -> np.ndarray:
+        """Rows as the model takes them: impossible values missing, or the nearest possible ones."""
+        unseen = self.unseen_cells(X)
+        if not unseen:
+            return X
+        X = X.copy()
+        for j, cells in unseen.items():
+            X[cells, j] = self._stand_in(j, X[cells, j])
+        return X
+
+    def _stand_in(self, j: int, values: np.ndarray) -> Any:
+        """What the model sees in the place of impossible values of a column."""
+        kind = self.kinds[j]
+        if kind is None:  # the model does not see the column
+            return values
+        if isinstance(kind, Bernoulli):  # of numbers, encode takes the nearer one
+            return np.where((values == UNKNOWN) & self.takes_missing, np.nan, values)
+        if self.takes_missing:
+            return np.nan
+        if isinstance(kind, Counts):
+            return np.maximum(np.rint(values), 0)
+        if kind.link == "log":
+            return np.exp(self.shift[j])
+        return self.classes[j][0] if j in self.classes else 0
 
     def check_values(self, X: np.ndarray, *, unknown_is_missing: bool = False) -> np.ndarray:
         """Refuse values that a column cannot have, or take them as missing: X as it then is."""
-        for j, kind in enumerate(self.kinds):
-            bad = self._impossible(j, kind, X[:, j])
-            if bad is None or not bad.any():
-                continue
-            if not unknown_is_missing:
-                raise ValueError(
-                    f"Column {self.names[j]!r} has the value {X[bad, j][0].item()!r}, which "
-                    f"a column of the kind {kind} cannot have; in the fit its values were "
-                    f"{self._values_of(j, kind)}."
-                )
-            X = X.copy()
-            X[bad, j] = np.nan
-        return X
+        unseen = self.unseen_cells(X)
+        if unseen and not unknown_is_missing:
+            j = min(unseen)
+            raise ValueError(
+                f"Column {self.names[j]!r} has the value {X[unseen[j], j][0].item()!r}, which "
+                f"{self._said_of(j)}; in the fit its values were {self._values_of(j)}."
+            )
+        return _with_nan(X, unseen)
 
     def _impossible(self, j: int, kind: Likelihood | None, values: np.ndarray) -> np.ndarray | None:
-        if j in self.classes and not isinstance(kind, Spiked):
-            return ~(np.isnan(values) | np.isin(values, self.classes[j]))
+        if isinstance(kind, Categorical | Ordinal):
+            if j in self.classes:
+                return ~(np.isnan(values) | np.isin(values, self.classes[j]))
+            return values < 0  # what a schema gives for a category that it does not have
         if isinstance(kind, Counts):
             return (values < 0) | ((values != np.rint(values)) & ~np.isnan(values))
         if kind is not None and kind.link == "log":
             return values <= 0
         return None
 
-    def _values_of(self, j: int, kind: Likelihood | None) -> str:
+    def _said_of(self, j: int) -> str:
+        kind = self.kinds[j]
+        return (
+            f"a {'constant column' if kind is None else f'column of the kind {kind}'} cannot have"
+        )
+
+    def _values_of(self, j: int) -> str:
+        kind = self.kinds[j]
         if j in self.classes:
             return ", ".join(map(str, self.classes[j].tolist()))
+        if kind is None or isinstance(kind, Bernoulli):
+            low, high = (end[j].item() for end in self.ends)
+            return f"{low}" if kind is None else f"{low}, {high}"
+        if isinstance(kind, Categorical | Ordinal):
+            return f"the numbers of {kind.n_classes} classes"
         return "whole numbers of 0 or more" if isinstance(kind, Counts) else "above 0"
 
     def check_wishes(self, likelihood: Any) -> None:
@@ -432,6 +526,16 @@ class Columns:
             f"{name:<{width}}  {'constant' if kind is None else kind}"
             for name, kind in zip(shown, self.kinds, strict=True)
         )
+
+
+def _with_nan(X: np.ndarray, cells: Mapping[int, np.ndarray]) -> np.ndarray:
+    """Rows with some cells missing, which are said by the numbers of their columns."""
+    if not cells:
+        return X
+    X = X.copy()
+    for j, mask in cells.items():
+        X[mask, j] = np.nan
+    return X
 
 
 def rows_with_holes(X: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -115,8 +116,7 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
             validate_data(self, X, reset=reset, skip_check_array=True)
             if issparse(X) and np.prod(X.shape) > MOST_NUMBERS_IN_DOUBLE:
                 X = X.astype(np.float32)  # it is made dense
-            wanted = getattr(self, "handle_unknown", "error")
-            X = self.schema_.to_numbers(X, handle_unknown=wanted)
+            X = self.schema_.to_numbers(X, handle_unknown=self._handle_unknown)
         allowed = "allow-nan" if self._takes_holes else True
         try:
             if self.schema_ is None:
@@ -140,9 +140,29 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
         return Schema.learn(X) if has_types(X) else None
 
     def _possible(self, rows: np.ndarray) -> np.ndarray:
-        """Refuse values that columns cannot have, or take them for missing."""
-        unknown_is_missing = getattr(self, "handle_unknown", "error") == "missing"
-        return self.columns_.check_values(rows, unknown_is_missing=unknown_is_missing)
+        """Refuse values that columns cannot have, or take them for missing, where asked to."""
+        if self._handle_unknown == "infrequent":
+            return rows
+        return self.columns_.check_values(
+            rows, unknown_is_missing=self._handle_unknown == "missing"
+        )
+
+    @property
+    def _handle_unknown(self) -> str:
+        """What becomes of values that training did not show, where there is no parameter."""
+        return str(getattr(self, "handle_unknown", "infrequent"))
+
+    def _unknown_as_missing(self, rows: np.ndarray) -> np.ndarray:
+        """Take categories that the schema does not have for missing: no table can hold them."""
+        if self.schema_ is None:
+            return rows
+        coded = [j for j, own in enumerate(self.schema_.fields) if own.categories is not None]
+        cells = rows[:, coded]
+        if not (cells < 0).any():
+            return rows
+        rows = rows.copy()
+        rows[:, coded] = np.where(cells < 0, np.nan, cells)
+        return rows
 
     def _learn_columns(
         self, rows: np.ndarray, weight: np.ndarray | None, likelihood: Any, *, numbers: bool = False
@@ -166,6 +186,7 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
             if numbers:
                 self._check_numbers(signs)
         columns = Columns.learn(rows, weight, likelihood, names, signs)
+        columns = replace(columns, takes_missing=self._takes_holes)
         if np.isnan(columns.shift).all():
             raise ValueError("Every cell of X is missing: there is nothing to learn from.")
         return columns
@@ -195,6 +216,8 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
     def _to_table(self, X: np.ndarray, weight: np.ndarray | None) -> Table:
         """Encode the rows and move them to the device, once."""
         device = resolve_device(self.device)
+        # a later chunk may have values that the first one had not: training sees near ones
+        encode = replace(self.columns_, takes_missing=False).encode
         counts = np.ones(len(X)) if weight is None else weight
         # a table that is one small batch costs no more in double precision
         exact = len(X) <= self.batch_size and X.size <= MOST_NUMBERS_IN_DOUBLE
@@ -205,7 +228,7 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
         offset = np.empty(len(X))
         for rows in gen_batches(len(X), max(ENCODED_AT_A_TIME // X.shape[1], 1)):
             if not is_large:
-                encoded[rows] = self.columns_.encode(X[rows])
+                encoded[rows] = encode(X[rows])
             offset[rows] = -self.columns_.log_measure(X[rows])
         total = float(counts.sum())
         relative = None
@@ -213,7 +236,7 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
             relative = torch.as_tensor((weight / weight.mean()).astype(dtype)).to(device)
         x: Rows = torch.as_tensor(encoded).to(device)
         if is_large:
-            x = EncodedRows(X, self.columns_.encode, n_columns, x.dtype, device)
+            x = EncodedRows(X, encode, n_columns, x.dtype, device)
         is_same = bool((offset == offset[0]).all())
         return Table.of(x, relative, total, float(offset[0]) if is_same else offset)
 

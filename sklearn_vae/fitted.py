@@ -12,7 +12,7 @@ from sklearn.utils import gen_batches
 from torch import Tensor
 
 from sklearn_vae.architecture import Architecture
-from sklearn_vae.columns import Columns, rows_with_holes
+from sklearn_vae.columns import Columns
 from sklearn_vae.correction import Correction
 from sklearn_vae.device import is_out_of_memory
 from sklearn_vae.likelihoods import Gaussian
@@ -115,7 +115,7 @@ class FittedVAE:
 
         Of a row with holes that the encoder has not learned to see, the likeliest code.
         """
-        holes = rows_with_holes(X)
+        holes = self.columns.is_incomplete(X)
         if self.architecture.n_factors or not holes.any():
             return self._map(
                 X, lambda model, x: model.posterior.mean(model.encode(x))[0], n_members=1
@@ -225,7 +225,7 @@ class FittedVAE:
 
         The same Sobol points serve all rows; ``scrambling`` is the number of their set.
         """
-        holes = rows_with_holes(X)
+        holes = self.columns.is_incomplete(X)
         # an encoder that knows the ends of rows needs no other proposals
         if self.architecture.network.ends_early or not holes.any():
             return self._log_density(X, n_draws, scrambling)
@@ -257,7 +257,7 @@ class FittedVAE:
 
     def by_member(self, X: np.ndarray, n_draws: int) -> np.ndarray:
         """As ``log_density``, of each member: (n, n_features) -> (M, n)."""
-        scores, holes = np.empty((len(X), self.n_members), X.dtype), rows_with_holes(X)
+        scores, holes = np.empty((len(X), self.n_members), X.dtype), self.columns.is_incomplete(X)
         if not holes.all():
             noise = self._points(n_draws, 0, X.dtype)
             how = self.architecture.widening, self.at_once(n_draws * self.n_members)

@@ -72,7 +72,8 @@ class Border(nn.Module):
         for name, value in parts.items():
             self.register_buffer(name, torch.as_tensor(np.array(value)), persistent=False)
         self.n_constant = int(columns.is_constant.sum())
-        self.unseen, self.said = columns.unseen, float(np.log1p(-np.exp(columns.unseen)))
+        self.unseen, self.of_constant = columns.unseen, float(np.log1p(-np.exp(columns.unseen)))
+        self.log_seen = columns.log_seen
         real = ~(columns.is_binary | columns.is_constant)
         logs = np.log(columns.scale[real]) + columns.exponent[real] * np.log(2)
         self.log_det = -float(logs.sum())
@@ -93,7 +94,7 @@ class Border(nn.Module):
         """What the border knows of each row's log-density: (n, n_features) -> (n,)."""
         values, low, high = self._reduced(X), self.shift, self.shift + self.scale
         is_known = self._is_near(values, low) | (self.is_binary & self._is_near(values, high))
-        of_known = self.is_constant.double() * self.said
+        of_known = self.is_constant * self.of_constant + self.is_binary * self.log_seen
         is_few = self.is_binary | self.is_constant
         discrete = torch.where(is_known, of_known, self.unseen) * is_few
         return self.log_det + discrete.sum(1)

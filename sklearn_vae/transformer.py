@@ -59,9 +59,13 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         table of fewer than 10 rows, only one of 0 and 1), one of positive values over
         orders of magnitude log-normal, and any other Gaussian, with a standard deviation
         that is a function of z.
-    handle_unknown : {"error", "missing"}, default="error"
-        What becomes of a category that no row had in ``fit``: an error, or a missing
-        cell.
+    handle_unknown : {"infrequent", "missing", "error"}, default="infrequent"
+        How values are scored that no row had in ``fit`` and that their column's likelihood
+        cannot have: another category, or a zero in a positive column. ``"infrequent"``: such
+        a value is unlikely. Of n rows, it has the probability 1/(n + 2), by Laplace's rule
+        of succession, and codes follow from the other cells of the row, as if it were
+        missing. ``"missing"``: it counts as a missing cell in the score as well.
+        ``"error"``: it is refused.
     conditional : bool, default=False
         Whether to learn p(x|y), the density of rows given a y of classes or numbers that
         is passed to ``fit`` and to most other methods. A y of a floating-point type is of
@@ -234,7 +238,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         encoder: Any = None,
         decoder: Any = None,
         likelihood: Any = "auto",
-        handle_unknown: str = "error",
+        handle_unknown: str = "infrequent",
         conditional: bool = False,
         prior: Any = "normal",
         posterior: Any = "gaussian",

@@ -514,7 +514,7 @@ def test_the_one_line_takes_categories_holes_processes_and_weights(frame):
 
 def test_unknown_categories_are_refused_or_missing(frame):
     """The message names the column; handle_unknown="missing" takes them for holes."""
-    vae = clone(QUICK).set_params(max_iter=1).fit(frame)
+    vae = clone(QUICK).set_params(max_iter=1, handle_unknown="error").fit(frame)
     new = frame.head(5).assign(c="up")
     with pytest.raises(ValueError, match=r"unknown categories 'up' in column 'c'"):
         vae.score_samples(new)

@@ -483,7 +483,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-@pytest.mark.parametrize("handle_unknown", ["error", "missing"])
+@pytest.mark.parametrize("handle_unknown", ["error", "infrequent", "missing"])
 def test_a_column_of_another_kind_is_refused_by_name(name, handle_unknown):
     """It is a mistake, not a cell that is missing."""
     changed, words = WRONG[name]
@@ -506,13 +506,16 @@ def test_unknown_categories_are_named_or_missing(library):
     schema = Schema.learn(known)
     words = (
         r"Found unknown categories ('z', 'y'|'y', 'z') in column 'who'; it had 'a', 'b', 'c', 'd', "
-        r"'e' and 3 more in fit. With handle_unknown='missing' they are taken for missing cells\."
+        r"'e' and 3 more in fit. With handle_unknown='infrequent' they count as unlikely, with "
+        r"'missing' as missing cells\."
     )
 
     with pytest.raises(ValueError, match=words):
         schema.to_numbers(later)
+    codes = schema.to_numbers(later, handle_unknown="infrequent")
     numbers = schema.to_numbers(later, handle_unknown="missing")
     np.testing.assert_array_equal(numbers[:, 0], [0, nan, nan, nan, nan])
+    np.testing.assert_array_equal(codes[:, 0], [0, -1, nan, -1, -1])
 
 
 def test_numbers_that_are_no_truths_are_unknown():
@@ -530,7 +533,7 @@ def test_numbers_that_are_no_truths_are_unknown():
 
 def test_handle_unknown_is_one_of_two():
     """The parameter, what was given and what is allowed."""
-    words = "handle_unknown must be 'error' or 'missing'. Got 'ignore' instead."
+    words = "handle_unknown must be 'error', 'infrequent' or 'missing'. Got 'ignore' instead."
     with pytest.raises(ValueError, match=words):
         Schema.learn(FRAME).to_numbers(FRAME, handle_unknown="ignore")
 

@@ -13,6 +13,8 @@ import numpy as np
 # Categories and unknown values that are written out; of more the number is given.
 MOST_SHOWN = 5
 NUMBERS = ("number", "integer")
+# The number of a category that the schema does not have.
+UNKNOWN = -1.0
 
 # Units of time. A finer one than the microsecond is more than a float has digits for.
 MICROSECONDS = {"ns": 1.0, "us": 1.0, "ms": 1e3, "s": 1e6, "D": 86400e6}
@@ -66,16 +68,18 @@ class Field:
             Places in ``values``, -1 for missing cells.
         values : list
             Values, which need not all occur.
-        handle_unknown : {"error", "missing"}
+        handle_unknown : {"error", "infrequent", "missing"}
             What becomes of a value that is no category.
 
         Returns
         -------
         ndarray of shape (n,)
-            Places among the categories, NaN for missing cells.
+            Places among the categories, NaN for missing cells, and -1 for unknown values with
+            ``handle_unknown="infrequent"``.
         """
         known = {category: place for place, category in enumerate(self.categories or ())}
-        known_at = np.array([*(known.get(value, np.nan) for value in values), np.nan])
+        unknown_at = UNKNOWN if handle_unknown == "infrequent" else np.nan
+        known_at = np.array([*(known.get(value, unknown_at) for value in values), np.nan])
         if handle_unknown == "error" and np.isnan(known_at[:-1]).any():
             occurs = np.bincount(places[places >= 0], minlength=len(values)) > 0
             unknown = np.flatnonzero(np.isnan(known_at[:-1]) & occurs)
@@ -83,7 +87,8 @@ class Field:
                 raise ValueError(
                     f"Found unknown categories {cut([values[i] for i in unknown])} in column "
                     f"{self.name!r}; it had {cut(self.categories or ()) or 'none'} in fit. With "
-                    f"handle_unknown='missing' they are taken for missing cells."
+                    f"handle_unknown='infrequent' they count as unlikely, with 'missing' as "
+                    f"missing cells."
                 )
         return known_at[places]  # -1, a missing cell, takes the last
 

@@ -88,9 +88,9 @@ class Schema:
         X : DataFrame, array, sparse matrix or list of shape (n_samples, n_features)
             Columns of the same kinds in the same order, in any kind of table. Integers
             may be real numbers now, and a column without any value fits everywhere.
-        handle_unknown : {"error", "missing"}, default="error"
-            What becomes of a category that the schema does not have: an error, or a
-            missing cell.
+        handle_unknown : {"error", "infrequent", "missing"}, default="error"
+            What becomes of a category that the schema does not have: an error, the number
+            -1, or a missing cell.
 
         Returns
         -------
@@ -106,9 +106,10 @@ class Schema:
         ValueError
             If there are unknown categories, or another number of columns.
         """
-        if handle_unknown not in ("error", "missing"):
+        if handle_unknown not in ("error", "infrequent", "missing"):
             raise ValueError(
-                f"handle_unknown must be 'error' or 'missing'. Got {handle_unknown!r} instead."
+                f"handle_unknown must be 'error', 'infrequent' or 'missing'. "
+                f"Got {handle_unknown!r} instead."
             )
         table = opened(X)
         if table.shape[1] != len(self.fields):
