@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
 from numbers import Integral
 from typing import Any
 
@@ -27,7 +28,7 @@ _LIMIT = {np.dtype(np.float64): 1e140, np.dtype(np.float32): 1e14}
 _FARTHEST = 1e300
 
 
-@dataclass
+@dataclass(repr=False)
 class Columns:
     """What each column is, and the way from its values to the model's numbers and back.
 
@@ -519,13 +520,26 @@ class Columns:
                     f"in the fit that this one goes on from. Got {_said(wish)} instead."
                 )
 
-    def __str__(self) -> str:
-        shown = [name if isinstance(name, str) else f"column {name}" for name in self.names]
-        width = max(map(len, shown), default=0)
-        return "\n".join(
-            f"{name:<{width}}  {'constant' if kind is None else kind}"
-            for name, kind in zip(shown, self.kinds, strict=True)
+    def __repr__(self) -> str:
+        rows = self._described()
+        width = max((len(name) for name, _ in rows), default=0)
+        return "\n".join(f"{name:<{width}}  {kind}" for name, kind in rows)
+
+    def _repr_html_(self) -> str:
+        cells = (
+            f"<th>{escape(name)}</th><td>{escape(kind)}</td>" for name, kind in self._described()
         )
+        return f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+
+    def _described(self) -> list[tuple[str, str]]:
+        """Name and likelihood of each column, as they are shown."""
+        return [
+            (
+                name if isinstance(name, str) else f"column {name}",
+                "constant" if kind is None else str(kind),
+            )
+            for name, kind in zip(self.names, self.kinds, strict=True)
+        ]
 
 
 def _with_nan(X: np.ndarray, cells: Mapping[int, np.ndarray]) -> np.ndarray:

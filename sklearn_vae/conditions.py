@@ -81,7 +81,7 @@ class Conditions:
             raise ValueError("the classes are not those of the conditions")
 
 
-@dataclass
+@dataclass(repr=False)
 class ConditionedColumns(Columns):
     """Columns of rows beside which conditions stand: those of X first, and then those of y.
 

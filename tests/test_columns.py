@@ -1,5 +1,7 @@
 """The border: what columns are, their units, what a row's units weigh, and messages."""
 
+from xml.etree import ElementTree as ET
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -407,7 +409,19 @@ def test_columns_print_as_a_table(mixed):
         "smokes  Bernoulli()",
     ]
 
-    assert str(learn(mixed, {"t": Gaussian("column")}, names=names)).splitlines() == expected
+    columns = learn(mixed, {"t": Gaussian("column")}, names=names)
+
+    assert str(columns).splitlines() == expected
+    assert repr(columns) == str(columns)
+
+
+def test_a_notebook_shows_the_same_table(mixed):
+    """As HTML, in which a name like "a<b" is text."""
+    columns = learn(mixed, names=["a<b", "b", "c", "d", "e"])
+    rows = [[cell.text for cell in row] for row in ET.fromstring(columns._repr_html_())]
+
+    assert rows[0] == ["a<b", "constant"]
+    assert rows == [line.split(maxsplit=1) for line in repr(columns).splitlines()]
 
 
 def test_columns_without_names_are_numbered(mixed):
