@@ -3,7 +3,10 @@
 The border's scaling is computed in double precision, the networks in single precision.
 """
 
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -162,10 +165,28 @@ class Score(nn.Module):
         return scores.double() + self.border.log_measure(X)
 
 
+class InPrecision(nn.Module):
+    """A part that takes and gives numbers of one type, whatever it computes in."""
+
+    def __init__(self, part: nn.Module):
+        super().__init__()
+        self.part = part
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """As the part, in the type of the rows."""
+        return self.part(rows.double()).to(rows.dtype)
+
+
 PARTS = {"encoder": Encoder, "decoder": Decoder, "score": Score}
 
 
-def to_onnx(estimator: VAETransformer, part: str = "score", *, n_draws: int = SCORE_DRAWS) -> Any:
+def to_onnx(
+    estimator: VAETransformer,
+    part: str = "score",
+    *,
+    n_draws: int = SCORE_DRAWS,
+    dtype: Any = np.float64,
+) -> Any:
     """Give a part of a fitted ``VAETransformer`` as an ONNX model.
 
     The scaling of columns is inside: rows come in and go out in X's own units. It agrees
@@ -180,12 +201,15 @@ def to_onnx(estimator: VAETransformer, part: str = "score", *, n_draws: int = SC
         What ``transform``, ``inverse_transform`` or ``score_samples`` computes.
     n_draws : int, default=64
         Points in latent space per row of the score.
+    dtype : {numpy.float64, numpy.float32} or dtype-like, default=numpy.float64
+        Type of the input and of the output; an ONNX model takes one type only. The scaling
+        inside is computed in double precision either way.
 
     Returns
     -------
     onnx.ModelProto
         With one input, ``X`` of shape (n_samples, n_features) or ``Z`` of shape
-        (n_samples, n_components), and one output, both in double precision. The number of rows is
+        (n_samples, n_components), and one output, both of type ``dtype``. The number of rows is
         free.
 
     Raises
@@ -193,7 +217,7 @@ def to_onnx(estimator: VAETransformer, part: str = "score", *, n_draws: int = SC
     ImportError
         If onnx or onnxscript is missing.
     ValueError
-        If the part is none of these, or the model has other columns or conditions.
+        If the part or the type is none of these, or the model has other columns or conditions.
     NotFittedError
         If the estimator is not fitted.
     """
@@ -204,6 +228,7 @@ def to_onnx(estimator: VAETransformer, part: str = "score", *, n_draws: int = SC
     check_is_fitted(estimator)
     check_does_not_follow(estimator, "to_onnx")
     n_draws = positive_integer("n_draws", n_draws)
+    example_dtype = _torch_dtype(dtype)
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
@@ -221,16 +246,15 @@ def to_onnx(estimator: VAETransformer, part: str = "score", *, n_draws: int = SC
             f"to_onnx knows posterior='gaussian' only, and the model has "
             f"{fitted.architecture.posterior!r}."
         )
-    module = PARTS[part](fitted, n_draws).cpu().eval()
+    module = InPrecision(PARTS[part](fitted, n_draws)).cpu().eval()
     n_in = estimator.n_features_in_
     if part == "decoder":
         n_in = fitted.architecture.n_components
     name = "Z" if part == "decoder" else "X"
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the exporter's, of its own insides
+    with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             module,
-            (torch.zeros(EXAMPLE_ROWS, n_in, dtype=torch.float64),),
+            (torch.zeros(EXAMPLE_ROWS, n_in, dtype=example_dtype),),
             dynamo=True,
             dynamic_shapes=({0: torch.export.Dim("n_samples")},),
             input_names=[name],
@@ -238,3 +262,26 @@ def to_onnx(estimator: VAETransformer, part: str = "score", *, n_draws: int = SC
             verbose=False,
         )
     return program.model_proto  # type: ignore[union-attr]
+
+
+def _torch_dtype(dtype: Any) -> torch.dtype:
+    """Give the parameter ``dtype`` as torch calls it."""
+    known = {"float64": torch.float64, "float32": torch.float32}
+    try:
+        return known[np.dtype(dtype).name]
+    except (TypeError, KeyError):
+        raise ValueError(f"dtype must be float64 or float32. Got {dtype!r} instead.") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what the exporter warns of and logs, which is about its own insides."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

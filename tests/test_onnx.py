@@ -1,5 +1,6 @@
 """ONNX: what another runtime computes is what the estimator does, for any number of rows."""
 
+import logging
 import sys
 
 import numpy as np
@@ -54,6 +55,23 @@ def test_another_runtime_agrees(name, part):
         np.testing.assert_allclose(found / scale, expected / scale, rtol=1e-7, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("trained", "dtype"),
+    [(np.float64, "float32"), pytest.param(np.float32, np.float64, marks=pytest.mark.slow)],
+)
+def test_rows_of_either_precision_are_taken_and_nothing_is_printed(dtype, trained, capfd, caplog):
+    """An ONNX input has one type, which need not be that of the training rows."""
+    X = np.random.default_rng(0).normal(size=(40, 3)).astype(trained)
+    vae = VAETransformer(2, **SMALL).fit(X)
+    model = runtime.InferenceSession(to_onnx(vae, "encoder", dtype=dtype).SerializeToString())
+    (found,) = model.run(None, {"X": X.astype(dtype)})
+
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, vae.transform(X), rtol=0, atol=1e-4)
+    assert capfd.readouterr() == ("", "")
+    assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
+
+
 def test_wrong_wishes_are_refused(monkeypatch):
     """With what is allowed, and what to install."""
     vae = VAETransformer(2, **SMALL)
@@ -64,6 +82,8 @@ def test_wrong_wishes_are_refused(monkeypatch):
         to_onnx(vae, "all")
     with pytest.raises(ValueError, match="must be a VAETransformer"):
         to_onnx(VAEDensity())
+    with pytest.raises(ValueError, match="dtype must be float64 or float32"):
+        to_onnx(vae, dtype=int)
     with pytest.raises(ValueError, match="n_draws"):
         to_onnx(vae, n_draws=0)
     monkeypatch.setitem(sys.modules, "onnxscript", None)
