@@ -3,10 +3,12 @@
 import math
 from dataclasses import dataclass
 
+from sklearn_vae.bounds import agrees
 from sklearn_vae.likelihoods import Likelihood
-from sklearn_vae.networks import NETWORKS, Layout, Network
+from sklearn_vae.networks import ACTIVATIONS, NETWORKS, Layout, Network
 from sklearn_vae.posteriors import POSTERIORS, Posterior
 from sklearn_vae.priors import PRIORS, Prior
+from sklearn_vae.randomness import MOST_DIMS
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,29 @@ class Architecture:
     posterior: Posterior = POSTERIORS["gaussian"]
     n_conditions: int = 0
     places: tuple[int, ...] = ()
+
+    def check_sizes(self, n_weights: int) -> None:
+        """Check that so many weights can have these shapes, before anything of them is made.
+
+        Raises
+        ------
+        ValueError
+            If a layer, or what a prior or a posterior consists of, is larger.
+        """
+        counts = [size * n for kind, n in self.blocks for size in (1, kind.width, *kind.sizes)]
+        network = self.network
+        for part in (self, self.prior, self.posterior, network, getattr(network, "ours", None)):
+            for name, value in {} if part is None else vars(part).items():
+                own = value if isinstance(value, tuple) and name != "places" else (value,)
+                counts += [n for n in own if agrees(n, int) and name != "n_iter"]
+        least = min(self.n_components, *self.hidden_layer_sizes, 1)
+        if least < 1 or min(counts) < 0 or max(*counts, self.n_columns) > n_weights:
+            raise ValueError(f"{n_weights} weights cannot have the architecture's shapes")
+        if self.n_components > MOST_DIMS or self.activation not in ACTIVATIONS:
+            raise ValueError("the architecture is none that a model could have")
+        codes = self.posterior.codes(self.n_components)
+        if codes.width > self.n_components or (self.posterior.has_codes and not codes.width):
+            raise ValueError("the codes are wider than the latent space")
 
     @property
     def pads(self) -> bool:

@@ -81,6 +81,7 @@ class BaseVAE(TakesModules, ConditionalEstimator):
 
     architecture_: Architecture
     seed_: int
+    weights_: dict[str, np.ndarray]
     moments_: dict[str, np.ndarray] | None
     correction_: np.ndarray | None = None  # in the middle of a fit there is none yet
     history_: list[dict[str, Any]]

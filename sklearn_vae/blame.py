@@ -5,6 +5,7 @@ from typing import Self
 
 import numpy as np
 
+from sklearn_vae.bounds import check_array
 from sklearn_vae.fitted import FittedVAE
 
 # Draws of codes by which a value's density given the others is computed.
@@ -27,6 +28,10 @@ class Usual:
 
     surprise: np.ndarray
     strangeness: float
+
+    def check(self) -> None:
+        """Check that it can be, as when it comes from a file."""
+        check_array("surprise", self.surprise, "f", (None,))
 
     @classmethod
     def of(cls, fitted: FittedVAE, X: np.ndarray, strangeness: np.ndarray) -> Self:

@@ -12,10 +12,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _num_samples, check_is_fitted, column_or_1d
 
 from sklearn_vae.base import BaseVAE
+from sklearn_vae.bounds import check_array, check_hashes
 from sklearn_vae.checks import all_or_nothing, as_array
 from sklearn_vae.conditional import Marginal
 from sklearn_vae.estimator import SCORE_DRAWS
 from sklearn_vae.persistence import Persistent
+from sklearn_vae.randomness import MOST_DRAWS
 from sklearn_vae.transformer import VAETransformer
 
 
@@ -81,7 +83,7 @@ class VAEClassifier(ClassifierMixin, Persistent, BaseEstimator):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "estimator": [BaseVAE, None],
         "priors": ["array-like", None],
-        "n_draws": [Interval(Integral, 1, None, closed="left")],
+        "n_draws": [Interval(Integral, 1, MOST_DRAWS, closed="both")],
         "random_state": ["random_state"],
     }
 
@@ -219,10 +221,13 @@ class VAEClassifier(ClassifierMixin, Persistent, BaseEstimator):
 
     def _check_learned(self) -> None:
         self.estimator_._check_learned()
+        self._check_annotated()
         known = self.estimator_.conditions_
         shapes = {np.shape(self.classes_), np.shape(self.priors_)}
         if known is None or shapes != {np.shape(known.share)}:
             raise ValueError("the classes are not those of the model")
+        check_array("priors_", self.priors_, "f", (None,))
+        check_hashes(self.classes_.tolist())
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
+from itertools import pairwise
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 
+from sklearn_vae.bounds import check_array, check_hashes
 from sklearn_vae.kinds import ROUNDING, Signs, kind_of, spikes_of
 from sklearn_vae.likelihoods import (
     NAMED,
@@ -26,6 +28,8 @@ from sklearn_vae.schema.fields import UNKNOWN
 _LIMIT = {np.dtype(np.float64): 1e140, np.dtype(np.float32): 1e14}
 # A link's values that are not finite are as these.
 _FARTHEST = 1e300
+# Powers of two of numbers, from the smallest to the largest.
+LARGEST_EXPONENT = 1100
 
 
 @dataclass(repr=False)
@@ -190,6 +194,49 @@ class Columns:
         return replace(
             self, kinds=kinds, exponent=exponent, shift=shift, scale=scale, classes=classes
         )
+
+    def check(self) -> None:
+        """Check that all this can be, as when it comes from a file.
+
+        Raises
+        ------
+        ValueError
+            If arrays have other shapes than the columns, or hold what no column can have.
+        """
+        n = len(self.kinds)
+        seen = [j for j, kind in enumerate(self.kinds) if kind is not None]
+        check_array("order", self.order, "i", (len(seen),))
+        kinds = [self.kinds[j] for j in self.order if 0 <= j < n]
+        n_blocks = sum(own != before for own, before in pairwise([None, *kinds]))
+        if sorted(self.order.tolist()) != seen or n_blocks != len(set(kinds)):
+            raise ValueError("'order' must hold each column once, those of one kind side by side")
+        check_array("exponent", self.exponent, "i", (n,))
+        check_array("shift", self.shift, "f", (n,), allows_nan=True)
+        check_array("scale", self.scale, "f", (n,))
+        if not (self.scale > 0).all() or (np.abs(self.exponent) > LARGEST_EXPONENT).any():
+            raise ValueError("'scale' must be above 0, and 'exponent' that of a number")
+        if (
+            not np.isfinite(self.shift[self.order]).all()
+            or not self.unseen < 0
+            or self.log_seen > 0
+        ):
+            raise ValueError("'shift' must be finite, and log-probabilities not above 0")
+        if self.dtype not in _LIMIT or len(self.names) != n:
+            raise ValueError("'dtype' must be of rows, and 'names' as many as columns")
+        check_hashes(self.names)
+        self._check_classes()
+
+    def _check_classes(self) -> None:
+        """Check that columns of classes have as many as their kinds say, in order."""
+        for j, kind in enumerate(self.kinds):
+            n_known = getattr(kind, "n_spikes", getattr(kind, "n_classes", None))
+            if j in self.classes:
+                check_array("classes", self.classes[j], "biuf", (n_known,))
+            if isinstance(kind, Spiked) and j not in self.classes:
+                raise ValueError(f"column {self.names[j]!r} has no common values")
+        for j, known in self.classes.items():
+            if not 0 <= j < len(self.kinds) or not (np.diff(known) > 0).all():
+                raise ValueError(f"'classes' must hold those of columns, in order. Got {j!r}.")
 
     @property
     def blocks(self) -> tuple[tuple[Likelihood, int], ...]:

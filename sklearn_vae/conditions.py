@@ -8,10 +8,11 @@ import narwhals as nw
 import numpy as np
 from sklearn.utils import column_or_1d
 
+from sklearn_vae.bounds import check_array, check_hashes
 from sklearn_vae.checks import as_array
 from sklearn_vae.columns import Columns
 from sklearn_vae.kinds import Signs
-from sklearn_vae.likelihoods import Gaussian
+from sklearn_vae.likelihoods import Bernoulli, Gaussian
 
 # Classes that an error names.
 MOST_SHOWN = 10
@@ -75,10 +76,27 @@ class Conditions:
     def check(self) -> None:
         """Check that all this can be, as when it comes from a file."""
         one = self.classes[0] if len(self.classes) == 1 else None
+        check_array("share", self.share, "f", (None,))
         if len(self.classes) != len(self.columns.kinds) or self.share.shape != (
             (0,) if one is None else (len(one),)
         ):
             raise ValueError("the classes are not those of the conditions")
+        for known, kind in zip(self.classes, self.columns.kinds, strict=True):
+            if known is not None:
+                self._check_classes(known, kind)
+        is_share = np.isfinite(self.share).all() and (self.share >= 0).all()
+        if not is_share or (one is not None and not abs(self.share.sum() - 1) < 1e-6):
+            raise ValueError("the shares of the classes are none")
+
+    @staticmethod
+    def _check_classes(known: Any, kind: Any) -> None:
+        """Check that the classes are as many as the model's kind of column says."""
+        n_classes = 2 if isinstance(kind, Bernoulli) else getattr(kind, "n_classes", None)
+        if np.ndim(known) != 1 or n_classes not in (None, len(known)) or not len(known):
+            raise ValueError("the classes are not those of the conditions")
+        check_hashes(known.tolist())
+        if len(set(known.tolist())) != len(known):
+            raise ValueError("a class of the conditions occurs twice")
 
 
 @dataclass(repr=False)

@@ -212,6 +212,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
     architectures_: list[Architecture]
     mixtures_: list[tuple[int, str]]
     shares_: np.ndarray
+    weights_: list[dict[str, np.ndarray]]
 
     def __init__(
         self,

@@ -72,6 +72,8 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
     columns_: Columns
     schema_: Schema | None = None  # of a model that an older version has saved
     dtype_: np.dtype
+    n_features_in_: int
+    n_iter_: int
     history_: list[dict[str, Any]]
 
     def __sklearn_tags__(self) -> Tags:

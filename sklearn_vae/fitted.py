@@ -12,6 +12,7 @@ from sklearn.utils import gen_batches
 from torch import Tensor
 
 from sklearn_vae.architecture import Architecture
+from sklearn_vae.bounds import check_array, check_integer
 from sklearn_vae.columns import Columns
 from sklearn_vae.correction import Correction
 from sklearn_vae.device import is_out_of_memory
@@ -19,7 +20,7 @@ from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.model import VAE, build
 from sklearn_vae.parts import Completion
 from sklearn_vae.posteriors import log_mean_exp
-from sklearn_vae.randomness import Stream, make_generator, sobol_normal, stream_seed
+from sklearn_vae.randomness import MOST_SEED, Stream, make_generator, sobol_normal, stream_seed
 
 # Numbers in the widest layer of a chunk of rows: what fits the cache.
 CHUNK = 1 << 19
@@ -70,6 +71,13 @@ class FittedVAE:
             If shapes, kinds of columns or numbers contradict each other.
         """
         columns, architecture = self.columns, self.architecture
+        for name, value in self.weights.items():
+            check_array(name, value, "f", (None,) * np.ndim(value))
+        members = {value.shape[:1] for value in self.weights.values()}
+        if len(members) != 1 or not min(members) or not self.n_members:
+            raise ValueError("the weights are not those of the same members")
+        check_integer(self, "seed", self.seed, 0, MOST_SEED)
+        architecture.check_sizes(sum(value.size for value in self.weights.values()))
         if architecture.blocks != columns.blocks:
             raise ValueError("the model's columns are not those of the table")
         if architecture.n_conditions != columns.n_conditions:
@@ -92,14 +100,22 @@ class FittedVAE:
                     f"weights {name!r} are {value.dtype} of shape {value.shape}, but the "
                     f"architecture's {self.n_members} times {tuple(expected[name].shape[1:])}"
                 )
-        n_columns = architecture.n_columns
-        shape = (1 + architecture.n_components, n_columns)
-        if self.correction is not None and self.correction.shape != shape:
-            raise ValueError(f"the correction has shape {self.correction.shape}, not {shape}")
-        with np.errstate(all="ignore"):  # the way of a row through the border, and back
-            row = columns.decode(np.zeros((1, n_columns)))
+        if self.correction is not None:
+            shape = (1 + architecture.n_components, architecture.n_columns)
+            check_array("correction", self.correction, "f", shape)
+        self._try()
+
+    def _try(self) -> None:
+        """Have a row scored and drawn: what has been read answers, or it is refused."""
+        columns = self.columns
+        with np.errstate(all="ignore"):
+            row = columns.decode(np.zeros((1, self.architecture.n_columns)))
             row = np.pad(row, [(0, 0), (0, columns.n_given)])
-            columns.encode(row), columns.log_measure(row)
+            given = row[:, len(columns.kinds) :] if columns.n_given else None
+            self.log_density(row, 1)
+            if type(self.architecture) is Architecture:  # a mixture has no codes to decode
+                self.decode(self.codes(row), given)
+            self.sample(1, self.seed, row.dtype, given)
 
     def module(self, dtype: np.dtype, n_members: int | None = None) -> VAE:
         """Build the torch module in one precision, with all members or with the first ones."""

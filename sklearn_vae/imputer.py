@@ -18,9 +18,11 @@ from sklearn.utils.validation import (
 )
 
 from sklearn_vae.base import BaseVAE
+from sklearn_vae.bounds import check_array
 from sklearn_vae.checks import all_or_nothing, as_array
 from sklearn_vae.holes import MOST_FACTORS, ROWS_PER_FACTOR
 from sklearn_vae.persistence import Persistent
+from sklearn_vae.randomness import MOST_DRAWS
 from sklearn_vae.transformer import VAETransformer
 
 
@@ -88,7 +90,7 @@ class VAEImputer(Persistent, TransformerMixin, BaseEstimator):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "estimator": [BaseVAE, None],
-        "draws": [Interval(Integral, 1, None, closed="left"), None],
+        "draws": [Interval(Integral, 1, MOST_DRAWS, closed="both"), None],
         "missing_values": [MissingValues()],
         "add_indicator": ["boolean"],
         "keep_empty_features": ["boolean"],
@@ -96,6 +98,7 @@ class VAEImputer(Persistent, TransformerMixin, BaseEstimator):
     }
 
     estimator_: BaseVAE
+    indicated_: np.ndarray
 
     def __init__(
         self,
@@ -192,6 +195,10 @@ class VAEImputer(Persistent, TransformerMixin, BaseEstimator):
 
     def _check_learned(self) -> None:
         self.estimator_._check_learned()
+        self._check_annotated()
+        check_array("indicated_", self.indicated_, "i", (None,))
+        if not np.isin(self.indicated_, np.arange(self.estimator_.n_features_in_)).all():
+            raise ValueError("there are no columns of all that are indicated")
 
     @property
     def _is_empty(self) -> np.ndarray:

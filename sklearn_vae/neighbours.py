@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import ceil
-from typing import Self
+from types import FunctionType
+from typing import Literal, Self
 
 import numpy as np
 from scipy.stats import rankdata
@@ -11,6 +12,7 @@ from sklearn import config_context
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import gen_batches
 
+from sklearn_vae.bounds import check_array, check_integer
 from sklearn_vae.strangeness import Measure, Rows
 
 # Numbers that exist at once where rows meet their neighbours.
@@ -65,9 +67,22 @@ class Nearest:
     space: Space
     least: int
     share: float = 0.0
-    metric: str = "euclidean"
+    metric: Literal["euclidean", "manhattan"] = "euclidean"
     place: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=int), repr=False)
     reference: np.ndarray = field(default_factory=lambda: np.empty((0, 0, 0)), repr=False)
+
+    def check(self) -> None:
+        """Check that it can be, as when it comes from a file."""
+        check_integer(self, "least", self.least)
+        check_array("reference", self.reference, "f", (None, None, None))
+        check_array("place", self.place, "i", (None,))
+        n_members, n_reference, n_numbers = self.reference.shape
+        is_place = (self.place >= -1).all() and (self.place < n_reference).all()
+        if not 0 <= self.share <= 1 or not is_place or not isinstance(self.space, FunctionType):
+            raise ValueError("nearest rows must be a share of those that are there")
+        is_learned = len(self.place) > 0
+        if is_learned and min(n_members, n_reference - 1, n_numbers) < 1:
+            raise ValueError("there are no rows to be near to")
 
     def learn(self, rows: Rows, chosen: np.ndarray | None = None) -> Self:
         """Take rows as reference, or those of them whose numbers are given."""
@@ -78,6 +93,8 @@ class Nearest:
 
     def of(self, rows: Rows) -> np.ndarray:
         """How strange rows are: (n,)."""
+        if len(self.place) != len(rows.beside) + 1:
+            raise ValueError("the rows beside are not those of the reference")
         members = zip(self.space(rows), self.reference, strict=True)
         return np.mean([self._of_member(rows, *own) for own in members], axis=0)
 

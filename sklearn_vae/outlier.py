@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae.architecture import Architecture
 from sklearn_vae.blame import Usual
+from sklearn_vae.bounds import check_array
 from sklearn_vae.callbacks import Report, with_callbacks
 from sklearn_vae.checks import (
     CONSTRAINTS,
@@ -221,9 +222,13 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     }  # fmt: skip
 
     architecture_: Architecture
+    calibration_scores_: np.ndarray
     measure_: Measure
+    offset_: float
+    reference_: np.ndarray
     seed_: int
     usual_: Usual
+    weights_: dict[str, np.ndarray]
 
     def __init__(
         self,
@@ -567,9 +572,13 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
 
     def _check_learned(self) -> None:
         super()._check_learned()
-        shape = np.shape(self.reference_)
-        if len(shape) != 2 or shape[0] < FEWEST_ROWS or shape[1] != self.n_features_in_:
-            raise ValueError(f"the reference rows have shape {shape}")
+        check_array("reference_", self.reference_, "f", (None, self.n_features_in_))
+        check_array("calibration_scores_", self.calibration_scores_, "f", (None,))
+        check_array("surprise", self.usual_.surprise, "f", (self.n_features_in_,))
+        if len(self.reference_) < FEWEST_ROWS:
+            raise ValueError("the reference rows are too few")
+        first = self.reference_[:1]
+        self.usual_.parts(self._fitted(), first, -self._score_rows(first))
 
     def _fitted(self) -> FittedVAE:
         device = device_to_score_on(self.device)

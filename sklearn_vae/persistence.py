@@ -1,7 +1,9 @@
 """Fitted estimators that outlive their process: ``save`` and ``load``, pickles, copies."""
 
+import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -11,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 import sklearn_vae
 from sklearn_vae import storage
+from sklearn_vae.bounds import annotations_of, check_annotated
 from sklearn_vae.plain import (
     AT_HAND,
     MEANINGS,
@@ -19,6 +22,7 @@ from sklearn_vae.plain import (
     attach,
     detach,
     name_of,
+    room_for,
     unpack,
 )
 
@@ -171,15 +175,23 @@ class Persistent:
     def _check_learned(self) -> None:
         """Check that what was read from a file can be a model; raise an error if not."""
         known: Any = self
-        asked, known.device = known.device, "cpu"  # this machine may have no other
+        self._check_annotated()
         known._fitted().check()
-        known.device = asked
         n_features = len(known.columns_.kinds)
         if known.n_features_in_ != n_features or known.dtype_.kind != "f":
             raise ValueError(f"the model's rows are not of {n_features} numbers")
-        names = getattr(self, "feature_names_in_", known.columns_.kinds)
-        if len(names) != n_features:
-            raise ValueError(f"{len(names)} names are too many or too few for {n_features} columns")
+        names = getattr(self, "feature_names_in_", np.array(known.columns_.names))
+        if np.shape(names) != (n_features,):
+            raise ValueError(f"there must be {n_features} names of columns. Got {names!r:.100}.")
+
+    def _check_annotated(self) -> None:
+        """Check that fitted attributes are there, and what the class's annotations say."""
+        kind: Any = type(self)
+        names = [name for name in annotations_of(kind) if name.endswith("_")]
+        check_annotated(self, [name for name in names if not name.startswith("_")])
+        for container in getattr(self, KEPT, {}).values():
+            if container not in (None, "default", "pandas", "polars"):
+                raise ValueError(f"no transform gives {container!r:.100}")
 
 
 def load(path: storage.PathLike, *, modules: Sequence[Any] = ()) -> Any:
@@ -231,8 +243,11 @@ def load(path: storage.PathLike, *, modules: Sequence[Any] = ()) -> Any:
         raise ValueError(f"{path}: it holds no model, but a {header.get('kind')!r}.")
     at_hand = AT_HAND.set({name_of(own): own for own in modules})
     try:
-        estimator = _estimator(header, arrays)
+        with room_for(os.path.getsize(path)):
+            estimator = _estimator(header, arrays)
         written_by = str(header["versions"]["sklearn_vae"])
+    except MemoryError:
+        raise
     except Exception as error:
         # the checksum is right, so somebody wrote what cannot be; what fails first is chance
         raise ValueError(f"{path}: it holds no model that can be: {error!r:.300}") from error
@@ -249,8 +264,20 @@ def _estimator(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
         raise ValueError(f"no estimator is called {name!r}")
     parts = (unpack(attach(header[part], arrays)) for part in ("parameters", "learned"))
     estimator = _made(name, *parts)
-    estimator._check_learned()
+    with _on_cpu(estimator):
+        estimator._check_learned()
     return estimator
+
+
+@contextmanager
+def _on_cpu(estimator: Any) -> Iterator[None]:
+    """Compute on the CPU for a while: this machine may not have the model's device."""
+    model = getattr(estimator, "estimator_", estimator)
+    asked, model.device = model.device, "cpu"
+    try:
+        yield
+    finally:
+        model.device = asked
 
 
 def _part(name: Any, parameters: Any, learned: Any) -> Any:

@@ -6,7 +6,8 @@ they say. A new likelihood, prior, objective, schedule or measure needs its line
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import fields
 from functools import partial, singledispatchmethod
@@ -18,6 +19,8 @@ from types import FunctionType
 from typing import Any
 
 import numpy as np
+
+from sklearn_vae.bounds import agrees, check_annotated, check_array
 
 # Dataclasses and functions that parameters and fitted attributes may hold, and where they are.
 KNOWN = {
@@ -76,6 +79,14 @@ MARK = "@"
 WORTH_COMPARING = 256
 # What arrays may hold: truth values, integers, floating-point numbers.
 NUMBERS = "biuf"
+# Bytes that what is made of a file's contents may take: so many, and so many for each of its own.
+ROOM, ROOM_PER_BYTE = 24 << 20, 10
+# About what Python takes for a dict, for one of its entries, and for an array beside its numbers.
+DICT, ENTRY, ARRAY = 200, 50, 150
+# Keys of a dict that are numbers are numbers of columns.
+LARGEST_KEY = 1 << 31
+# A state of numpy's generator: 624 numbers, and the place of the next one.
+STATE = 624
 
 
 class NotPlainError(TypeError):
@@ -235,6 +246,45 @@ def _are_weights(parts: list[Any]) -> bool:
 # -- and back ------------------------------------------------------------------------
 
 
+class Room:
+    """Memory that the contents of a file may take beyond its own bytes.
+
+    Parameters
+    ----------
+    n_bytes : int
+        Size of the file.
+    """
+
+    def __init__(self, n_bytes: int):
+        self.left = ROOM + ROOM_PER_BYTE * n_bytes
+
+    def take(self, n_bytes: int) -> None:
+        """Count what is about to be made; refuse it if it is too large."""
+        self.left -= n_bytes
+        if self.left < 0:
+            raise ValueError("its contents would take far more memory than the file is large")
+
+
+# The room of the file that is being read; a pickle, which is trusted, has none.
+IN_ROOM: ContextVar[Room | None] = ContextVar("room", default=None)
+
+
+@contextmanager
+def room_for(n_bytes: int) -> Iterator[None]:
+    """Unpack the contents of a file of so many bytes, and make nothing that is much larger."""
+    before = IN_ROOM.set(Room(n_bytes))
+    try:
+        yield
+    finally:
+        IN_ROOM.reset(before)
+
+
+def _take(n_bytes: int) -> None:
+    room = IN_ROOM.get()
+    if room is not None:
+        room.take(n_bytes)
+
+
 def unpack(plain: Any) -> Any:
     """Make of plain values what they stand for.
 
@@ -266,21 +316,43 @@ def known(name: Any) -> Any:
 _FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 # What the columns of records held.
 _KINDS = {"b": bool, "i": int, "f": float}
+# The types of rows.
+DTYPES = ("<f4", "<f8", ">f4", ">f8")
 
 
 def _float(name: str) -> float:
     return _FLOATS[name]
 
 
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{value!r:.100} is no list")
+    return value
+
+
+def _texts(value: Any) -> list[str]:
+    if not all(isinstance(own, str) for own in _list(value)):
+        raise ValueError("a list of names holds something else")
+    return list(value)
+
+
+def _checked(made: Any) -> Any:
+    """Give an object whose fields are what its class says they may be."""
+    check_annotated(made, [part.name for part in fields(made) if part.init])
+    if hasattr(made, "check"):
+        made.check()
+    return made
+
+
 def _object(name: str, /, **parts: Any) -> Any:
     made = known(name)
     if isinstance(made, FunctionType):
         raise ValueError(f"{name!r} is no class")
-    return made(**{key: unpack(part) for key, part in parts.items()})
+    return _checked(made(**{key: unpack(part) for key, part in parts.items()}))
 
 
 def _told(name: str, state: Any) -> Any:
-    return known(name).from_dict(unpack(state))
+    return _checked(known(name).from_dict(unpack(state)))
 
 
 def _function(name: str) -> Any:
@@ -314,26 +386,42 @@ def _partial(made_by: Any, arguments: Any) -> Any:
 
 
 def _dtype(name: str) -> np.dtype:
-    found = np.dtype(str(name))
-    if found.kind not in NUMBERS:
+    if name not in DTYPES:
         raise ValueError(f"{name!r} is no type of numbers")
-    return found
+    return np.dtype(name)
 
 
 def _random_state(state: list[Any]) -> np.random.RandomState:
+    name, key, place, has_gauss, gauss = _list(state)
+    check_array("key", key, "u", (STATE,))
+    is_possible = agrees(place, int) and 0 <= place <= STATE and has_gauss in (0, 1)
+    if name != "MT19937" or not is_possible or not math.isfinite(gauss):
+        raise ValueError("the state of a generator is none")
     made = np.random.RandomState()
-    made.set_state(tuple(state))
+    made.set_state((name, key, place, has_gauss, gauss))
     return made
 
 
+def _names(names: Any) -> np.ndarray:
+    return np.array(_texts(names), dtype=object)
+
+
+def _text(texts: Any) -> np.ndarray:
+    longest = max(map(len, _texts(texts)), default=0)
+    _take(4 * longest * len(texts))
+    return np.array(texts, dtype=str)
+
+
 def _records(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [row for columns in groups for row in _rows(columns)]
+    return [row for columns in _list(groups) for row in _rows(**columns)]
 
 
-def _rows(columns: dict[str, Any]) -> list[dict[str, Any]]:
-    kinds, same, table = columns["kinds"], columns["same"], columns["table"]
-    if table.ndim != 2 or not 0 < table.shape[1] <= len(kinds):
+def _rows(kinds: dict[str, str], same: dict[str, Any], table: Any) -> list[dict[str, Any]]:
+    if not (isinstance(table, np.ndarray) and table.dtype.kind == "f" and table.ndim == 2):
+        raise ValueError("records that are no table of numbers")
+    if not table.shape[1] or not all(isinstance(own, Real) for own in same.values()):
         raise ValueError(f"records in a table of shape {table.shape}")
+    _take(len(table) * (DICT + ENTRY * len(kinds)))
     values = iter(table.T)
     lists = [
         next(values).astype(_KINDS[kind]).tolist() if kind else [same[key]] * len(table)
@@ -342,17 +430,25 @@ def _rows(columns: dict[str, Any]) -> list[dict[str, Any]]:
     return [dict(zip(kinds, row, strict=True)) for row in zip(*lists, strict=True)]
 
 
-def _stack(weights: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+def _stack(weights: dict[str, Any]) -> list[dict[str, np.ndarray]]:
+    if not all(isinstance(own, np.ndarray) and own.ndim for own in weights.values()):
+        raise ValueError("a stack holds something else than arrays")
+    length = min(map(len, weights.values()), default=0)
+    _take(length * (DICT + (ENTRY + ARRAY) * len(weights)))
     parts = zip(*weights.values(), strict=True)
     return [dict(zip(weights, part, strict=True)) for part in parts]
 
 
 def _tuple(parts: list[Any]) -> tuple[Any, ...]:
-    return tuple(map(unpack, parts))
+    return tuple(map(unpack, _list(parts)))
 
 
 def _dict(pairs: list[list[Any]]) -> dict[Any, Any]:
-    return {unpack(key): unpack(value) for key, value in pairs}
+    made = [(unpack(key), unpack(value)) for key, value in map(_list, _list(pairs))]
+    for key, _ in made:
+        if not isinstance(key, str) and not (agrees(key, int) and abs(key) < LARGEST_KEY):
+            raise ValueError(f"{key!r:.100} is no key")
+    return dict(made)
 
 
 # What the marks stand for; estimators are added where they are known.
@@ -364,8 +460,8 @@ MEANINGS: dict[str, Callable[..., Any]] = {
     "@module": _module,
     "@partial": _partial,
     "@random_state": _random_state,
-    "@names": lambda names: np.array([*names], dtype=object),
-    "@text": lambda texts: np.array(texts, dtype=str),
+    "@names": _names,
+    "@text": _text,
     "@tuple": _tuple,
     "@dict": _dict,
     "@records": _records,

@@ -8,7 +8,7 @@ object with ``log_prob`` and ``sample``.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -43,6 +43,7 @@ class Density(Protocol):
         """Draw latent rows of each member: (M, n_rows, l)."""
 
 
+@runtime_checkable
 class Prior(Protocol):
     """What every prior answers to."""
 

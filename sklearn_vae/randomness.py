@@ -20,6 +20,10 @@ from torch import Tensor
 
 # scipy's Sobol points have no more dimensions
 MOST_DIMS = qmc.Sobol.MAXDIM
+# The largest seed that scikit-learn takes
+MOST_SEED = (1 << 32) - 1
+# Draws of a score at the most: Sobol points of them all exist at once
+MOST_DRAWS = 1 << 16
 # torch's vectorised normal draws fill blocks of 16 and redraw the last, incomplete one
 _BLOCK = 16
 

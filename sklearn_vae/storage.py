@@ -16,6 +16,7 @@ lengths agree with its size, so a broken one costs no more than its own bytes.
 
 import hashlib
 import json
+import math
 import os
 import stat
 import struct
@@ -32,9 +33,17 @@ from safetensors.numpy import save as save_arrays
 MAGIC = b"\x89SKVAE\r\n"
 VERSION = 1
 # Bytes of a header at the most: names and settings, while numbers are arrays.
-LONGEST_HEADER = 64 << 20
+LONGEST_HEADER = 32 << 20
+# Bytes of names and shapes of arrays at the most, which take dozens of times that in memory.
+LONGEST_LIST = 4 << 20
 # What arrays may hold: truth values, integers, floating-point numbers.
 KINDS = "biuf"
+# Lists and objects of a header at the most, which take many times their text in memory: so
+# many, and one more for so many bytes.
+MOST_CONTAINERS, BYTES_PER_CONTAINER = 80_000, 24
+# Zeros aside, the product of an array's dimensions at the most, beside the bytes of the file: an
+# array of no numbers may have any dimensions otherwise.
+MOST_EMPTY = 1 << 16
 
 _FRAME = struct.Struct("<8sIIQ")
 _DIGEST = hashlib.sha256().digest_size
@@ -68,10 +77,13 @@ def write(path: PathLike, header: dict[str, Any], arrays: dict[str, np.ndarray])
         If the file cannot be written. The file that was there is then as before, and
         nothing is left beside it.
     """
-    text = json.dumps(header, allow_nan=False, separators=(",", ":")).encode("ascii")
-    if len(text) > LONGEST_HEADER:
-        raise ValueError(f"{path}: the names and settings take {len(text)} bytes, too many.")
+    words = json.dumps(header, allow_nan=False, separators=(",", ":"))
+    if len(words) > LONGEST_HEADER or _has_too_many_containers(words):
+        raise ValueError(f"{path}: the names and settings take {len(words)} bytes, too many.")
+    text = words.encode("ascii")
     body = save_arrays({name: np.require(own, requirements="C") for name, own in arrays.items()})
+    if _has_too_many_arrays(body):
+        raise ValueError(f"{path}: {len(arrays)} arrays are too many.")
     parts = [_FRAME.pack(MAGIC, VERSION, len(text), len(body)), text, body]
     digest = hashlib.sha256()
     for part in parts:
@@ -108,13 +120,43 @@ def read(path: PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     if hashlib.sha256(data[:end]).digest() != data[end:]:
         raise ValueError(f"{path}: damaged, its checksum is not that of its bytes.")
     try:
-        header = json.loads(data[_FRAME.size : start].tobytes().decode("ascii"))
-        arrays = load_arrays(data[start:end].tobytes())
+        arrays = _arrays(data[start:end], len(data))
+        header = _header(data[_FRAME.size : start])
     except (ValueError, RecursionError, SafetensorError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: its contents cannot be read: {error}") from error
+    return header, arrays
+
+
+def _header(text: memoryview) -> dict[str, Any]:
+    """Read names and settings, if they take no more memory than their length explains."""
+    words = str(text, "ascii")
+    if _has_too_many_containers(words):
+        raise ValueError("its header has too many lists and objects")
+    header = json.loads(words)
     if not isinstance(header, dict):
-        raise ValueError(f"{path}: its header is no JSON object.")
-    return header, {name: _own(path, name, value) for name, value in arrays.items()}
+        raise ValueError("its header is no JSON object")
+    return header
+
+
+def _has_too_many_containers(words: str) -> bool:
+    n_containers = words.count("[") + words.count("{")
+    return n_containers > MOST_CONTAINERS + len(words) // BYTES_PER_CONTAINER
+
+
+def _has_too_many_arrays(body: bytes | memoryview) -> bool:
+    (length,) = struct.unpack_from("<Q", body) if len(body) >= 8 else (0,)
+    return length > LONGEST_LIST
+
+
+def _arrays(body: memoryview, n_bytes: int) -> dict[str, np.ndarray]:
+    """Read arrays, if a file of so many bytes may have them."""
+    if _has_too_many_arrays(body):
+        raise ValueError("it has too many arrays")
+    arrays = load_arrays(body.tobytes())
+    for name, value in arrays.items():
+        if math.prod(n for n in value.shape if n) > n_bytes + MOST_EMPTY:
+            raise ValueError(f"array {name!r} has the shape {value.shape}")
+    return {name: _own(name, value) for name, value in arrays.items()}
 
 
 def _contents(path: str) -> memoryview:
@@ -160,10 +202,10 @@ def _what_else(start: bytes) -> str:
     return ""
 
 
-def _own(path: str, name: str, value: np.ndarray) -> np.ndarray:
+def _own(name: str, value: np.ndarray) -> np.ndarray:
     """Copy an array out of the file's bytes."""
     if value.dtype.kind not in KINDS:
-        raise ValueError(f"{path}: array {name!r} holds {value.dtype}, which is none of ours.")
+        raise ValueError(f"array {name!r} holds {value.dtype}, which is none of ours")
     # any byte but 0 is true, and numpy knows two only
     return value.view(np.uint8) != 0 if value.dtype == bool else value.copy()
 

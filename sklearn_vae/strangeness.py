@@ -7,13 +7,14 @@ others, so that rows that were learned from and new ones have scores of one kind
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
 
+from sklearn_vae.bounds import check_integer, check_number
 from sklearn_vae.fitted import FittedVAE
-from sklearn_vae.randomness import Stream, make_generator, sobol_normal, stream_seed
+from sklearn_vae.randomness import MOST_DRAWS, Stream, make_generator, sobol_normal, stream_seed
 
 # Draws of noise of the denoising error.
 NOISE_DRAWS = 16
@@ -80,6 +81,7 @@ class Rows:
         return {self.inputs[place].tobytes(): place for place in backwards}
 
 
+@runtime_checkable
 class Measure(Protocol):
     """What every measure answers to."""
 
@@ -104,6 +106,10 @@ class Unlikelihood(ByModel):
 
     n_draws: int
 
+    def check(self) -> None:
+        """Check that it can be, as when it comes from a file."""
+        check_integer(self, "n_draws", self.n_draws, 1, MOST_DRAWS)
+
     def of(self, rows: Rows) -> np.ndarray:
         """How strange rows are: (n,)."""
         return -rows.fitted.log_density(rows.X, self.n_draws)
@@ -125,6 +131,10 @@ class Bound(ByModel):
     n_draws: int
     with_kl: bool = True
 
+    def check(self) -> None:
+        """Check that it can be, as when it comes from a file."""
+        check_integer(self, "n_draws", self.n_draws, 1, MOST_DRAWS)
+
     def of(self, rows: Rows) -> np.ndarray:
         """How strange rows are: (n,)."""
         log_prob, kl = rows.fitted.bound(rows.X, self.n_draws)
@@ -140,6 +150,10 @@ class Residual(ByModel):
     """
 
     noise: float = 0.0
+
+    def check(self) -> None:
+        """Check that it can be, as when it comes from a file."""
+        check_number(self, "noise", self.noise)
 
     def of(self, rows: Rows) -> np.ndarray:
         """How strange rows are: (n,)."""

@@ -5,6 +5,7 @@ from typing import Self
 
 import numpy as np
 
+from sklearn_vae.bounds import check_array, check_number
 from sklearn_vae.strangeness import Measure, Rows
 
 # Share of the values whose tail is theirs; beyond, the log-values' tail is exponential.
@@ -34,6 +35,16 @@ class Tail:
     start: float
     scale: float
     smallest: float
+
+    def check(self) -> None:
+        """Check that it can be, as when it comes from a file."""
+        check_array("knots", self.knots, "f", (None,))
+        check_array("shares", self.shares, "f", self.knots.shape)
+        is_share = (self.shares > 0).all() and (self.shares <= 1 + 1e-6).all()
+        if not len(self.knots) or not (np.diff(self.knots) > 0).all() or not is_share:
+            raise ValueError("a tail must have values in order, and a share for each")
+        check_number(self, "scale", self.scale, positive=True)
+        check_number(self, "smallest", self.smallest, positive=True)
 
     @classmethod
     def of(cls, values: np.ndarray) -> Self:
@@ -69,6 +80,11 @@ class Together:
 
     measures: tuple[Measure, ...]
     tails: tuple[Tail, ...] = ()
+
+    def check(self) -> None:
+        """Check that it can be, as when it comes from a file."""
+        if len(self.tails) != len(self.measures) or not self.tails:
+            raise ValueError("there are not as many tails as measures")
 
     def learn(self, rows: Rows, chosen: np.ndarray | None = None) -> Self:
         """Take rows as reference, or those of them whose numbers are given."""

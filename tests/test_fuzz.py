@@ -1,111 +1,65 @@
 """Files that nobody would write on purpose: load says ValueError, and nothing worse.
 
-``make check`` reads 100,000 of them. To look for more, with coverage as guide, for ten minutes::
-
-    pip install atheris && python tests/fuzz_load.py -max_total_time=600
+``make check`` reads 100,000 of them; ``python tests/fuzz_load.py 1000000`` a million, in child
+processes, and measures time and memory of each.
 """
 
-import copy
 import hashlib
-import json
-import struct
-import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-import sklearn_vae
-
-GOLDEN = Path(__file__).parent / "golden"
-FRAME, DIGEST = 24, 32
+from fuzz_load import Mutator, many, read, small
 
 
-def mutated(data: bytes, rng: np.random.Generator) -> bytes:
-    """Bytes with a few of them changed, put in, left out, repeated or exchanged."""
-    data = bytearray(data)
-    for _ in range(int(rng.integers(1, 5))):
-        place, length = int(rng.integers(len(data))), int(rng.integers(1, 9))
-        match int(rng.integers(6)):
-            case 0:
-                data[place] ^= 1 << int(rng.integers(8))
-            case 1:
-                data[place : place + length] = rng.bytes(length)
-            case 2:
-                del data[place : place + length]
-            case 3:
-                data[place:place] = data[place : place + length]
-            case 4:
-                words = [b"null", b"-1", b"1e999", b"[]", b"{}", b'"@object"', b"9" * 30, b"true"]
-                data[place : place + length] = words[int(rng.integers(len(words)))]
-            case _:
-                digits = [spot for spot in range(FRAME, len(data)) if 48 <= data[spot] <= 57]
-                data[digits[int(rng.integers(len(digits)))]] = int(rng.integers(48, 58))
-        if len(data) < 100:
-            break
-    return bytes(data)
-
-
-def exchanged(header: bytes, rng: np.random.Generator) -> bytes:
-    """Put other values in the places of some, or leave them out: JSON that is right as such."""
-    tree = json.loads(header)
-    for _ in range(int(rng.integers(1, 4))):
-        spots = [*_spots(tree)]
-        holder, key = spots[int(rng.integers(len(spots)))]
-        values = [None, -1, 0, 2.5, 10**12, -(10**30), "", "codes", [], {}, True, holder[key], tree]
-        other, place = spots[int(rng.integers(len(spots)))]
-        values += [{"@object": "Gaussian"}, {"@array": "x"}, {"@tuple": [1]}, other[place]]
-        if rng.random() < 0.1:
-            del holder[key]
-        else:
-            holder[key] = copy.deepcopy(values[int(rng.integers(len(values)))])
-    return json.dumps(tree).encode()
-
-
-def _spots(tree):
-    keys = list(tree) if isinstance(tree, dict) else range(len(tree))
-    for key in keys:
-        yield tree, key
-        if isinstance(tree[key], dict | list):
-            yield from _spots(tree[key])
-
-
-def sealed(data: bytes, rng: np.random.Generator) -> bytes:
-    """Give mutated contents lengths and a checksum that are right, so that all else is read."""
-    n_header = struct.unpack_from("<I", data, 12)[0]
-    header = data[FRAME : FRAME + n_header]
-    header = mutated(header, rng) if rng.random() < 0.2 else exchanged(header, rng)
-    arrays = data[FRAME + n_header : -DIGEST]
-    if rng.random() < 0.3:
-        arrays = mutated(arrays, rng)
-    whole = data[:12] + struct.pack("<IQ", len(header), len(arrays)) + header + arrays
-    return whole + hashlib.sha256(whole).digest()
-
-
-def read_mutants(n_files: int, path: Path, seed: int) -> dict[str, int]:
-    """Load so many mutants of the golden files; tell how many were refused, and how."""
-    rng, found = np.random.default_rng(seed), {"refused": 0, "read": 0}
-    originals = [file.read_bytes() for file in sorted(GOLDEN.glob("*.vae"))]
+def read_mutants(n_files, files, path, seed):
+    """Load and use so many mutants; say how many were refused, and how many answered."""
+    mutator, found = Mutator([data for data, _ in files]), {"refused": 0, "used": 0}
     for number in range(n_files):
-        original = originals[int(rng.integers(len(originals)))]
-        path.write_bytes(sealed(original, rng) if number % 2 else mutated(original, rng))
+        original, data = mutator.mutant(np.random.default_rng([seed, number]))
+        path.write_bytes(data)
         try:
-            sklearn_vae.load(path)
-        except ValueError as error:
-            found["refused"] += str(path) in str(error)
-        else:
-            found["read"] += 1
+            found[read(path, files[original][1])] += 1
+        except Exception as error:
+            error.add_note(f"mutant {number} of seed {seed}")
+            raise
     return found
 
 
-@pytest.mark.parametrize(
-    ("n_files", "seed"), [(400, 0), pytest.param(100_000, 1, marks=pytest.mark.slow)]
-)
-def test_a_mutated_file_is_read_or_refused(n_files, seed, tmp_path):
-    """No other error, no crash, no hang; one that is read has other numbers in valid places."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        found = read_mutants(n_files, tmp_path / "mutant.vae", seed)
+@pytest.fixture(scope="module")
+def files():
+    """Files that are right, each with rows for its model."""
+    pytest.importorskip("pandas")
+    return small()
 
-    assert found["refused"] + found["read"] == n_files  # all refusals name the file
-    assert 0.001 < found["read"] / n_files < 0.4
+
+def test_a_mutated_file_is_used_or_refused(files, tmp_path):
+    """No other error, no crash, no hang; one that is used has other numbers in valid places."""
+    found = read_mutants(400, files, tmp_path / "mutant.vae", 0)
+
+    assert found["refused"] + found["used"] == 400  # all refusals name the file
+    assert 0.01 < found["used"] / 400 < 0.4
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_mutated_files_are_used_or_refused(tmp_path):
+    """Of models of every network, posterior, prior and method."""
+    pytest.importorskip("pandas")
+    found = read_mutants(100_000, many(), tmp_path / "mutant.vae", 1)
+
+    assert found["refused"] + found["used"] == 100_000
+
+
+def test_files_that_save_wrote_are_used(files, tmp_path):
+    """Unchanged, they are not refused: what mutants are refused for is the mutation."""
+    for data, X in files:
+        (tmp_path / "model.vae").write_bytes(data)
+
+        assert read(tmp_path / "model.vae", X) == "used"
+
+
+def test_most_mutants_have_a_right_checksum(files):
+    """Or else only the checksum would be tested."""
+    mutator = Mutator([data for data, _ in files])
+    mutants = [mutator.mutant(np.random.default_rng(number))[1] for number in range(50)]
+
+    assert sum(hashlib.sha256(data[:-32]).digest() == data[-32:] for data in mutants) > 40

@@ -358,6 +358,62 @@ def gone(name):
     return change
 
 
+def filled(name, value):
+    def change(header, arrays):
+        arrays[name][...] = value
+
+    return change
+
+
+def without(*keys):
+    def change(header, arrays):
+        for key in keys[:-1]:
+            header = header[key]
+        del header[keys[-1]]
+
+    return change
+
+
+def generator(place):
+    def change(header, arrays):
+        arrays["key"] = np.zeros(624, np.uint32)
+        state = ["MT19937", {"@array": "key"}, place, 0, 0.0]
+        header["parameters"]["random_state"] = {"@random_state": state}
+
+    return change
+
+
+def stack_of_nothing(header, arrays):
+    arrays["nothing"] = np.zeros((HUGE, 0))
+    header["learned"]["history_"] = {"@stack": {"a": {"@array": "nothing"}}}
+
+
+def many_records(header, arrays):
+    arrays["table"] = np.zeros((10_000, 1))
+    names = [f"n{number}" for number in range(1000)]
+    group = {
+        "kinds": {"first": "f", **dict.fromkeys(names, "")},
+        "same": dict.fromkeys(names, 0),
+        "table": {"@array": "table"},
+    }
+    header["learned"]["history_"] = {"@records": [group] * 10}
+
+
+def many_classes(header, arrays):
+    for name in arrays:
+        if name.startswith("weights_"):
+            arrays[name] = arrays[name][:0]
+    kind = {"@object": "Categorical", "n_classes": 10**8}
+    header["learned"]["architecture_"]["blocks"] = {"@tuple": [{"@tuple": [kind, 1]}]}
+
+
+def schema(dtype):
+    container = "polars" if "(" in dtype else "pandas"
+    kind = "integer" if dtype.startswith("int") else "number"
+    names = [{"name": own, "kind": kind, "categories": None, "dtype": dtype} for own in "abcde"]
+    return {"@told": "Schema", "state": {"fields": names, "container": container}}
+
+
 HUGE = 10**12
 FORGERIES = {
     "class": put("class", value="os.system"),
@@ -408,6 +464,27 @@ FORGERIES = {
     "correction": reshaped("correction_", (1, 1)),
     "missing": gone("weights_.encoder.last"),
     "scale": reshaped("columns_.scale", (3,), np.float64),
+    "scale of zero": reshaped("columns_.scale", (5,), np.float64),
+    "exponent": filled("columns_.exponent", 10**9),
+    "weights that are no numbers": filled("weights_.encoder.last", np.nan),
+    "half precision": reshaped("weights_.encoder.last", (1, 8, 4), np.float16),
+    "order that repeats a column": filled("columns_.order", 0),
+    "seed that is text": put("learned", "seed_", value="0"),
+    "seed that is negative": put("learned", "seed_", value=-1),
+    "no seed": without("learned", "seed_"),
+    "unseen": put("learned", "columns_", "unseen", value={"@float": "nan"}),
+    "place of a generator": generator(2_000_000_000),
+    "rows of nothing": stack_of_nothing,
+    "text": put("learned", "columns_", "names", value={"@text": ["a" * 50_000, *"b" * 50_000]}),
+    "lists as names": put("learned", "feature_names_in_", value={"@names": [["a"]] * 5}),
+    "keys of one hash": put("learned", "columns_", "classes", value={
+        "@dict": [[own * (2**61 - 1), 0] for own in range(20_000)]
+    }),
+    "many records": many_records,
+    "many classes and no member": many_classes,
+    "schema that calls": put("learned", "schema_", value=schema("read_csv(source='x')")),
+    "schema of many bits": put("learned", "schema_", value=schema("int9999999999")),
+    "schema of a file": put("learned", "schema_", value=schema("dateutil//etc/passwd")),
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 
 import joblib
@@ -194,6 +195,35 @@ def test_a_header_that_is_no_object_is_refused(tmp_path, header):
     (tmp_path / "f").write_bytes(framed(header, framed_arrays({})))
 
     with pytest.raises(ValueError, match=str(tmp_path)):
+        storage.read(tmp_path / "f")
+
+
+@pytest.mark.parametrize("one", [b"[]", b"{}", b"[[]]", b'{"a":1}'])
+def test_many_lists_are_refused_before_they_are_made(tmp_path, one):
+    """In memory each takes dozens of times its text."""
+    header = b'{"a":[' + b",".join([one] * 200_000) + b"]}"
+    (tmp_path / "f").write_bytes(framed(header, framed_arrays({})))
+
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="lists and objects"):
+        storage.read(tmp_path / "f")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5 * len(header)
+    with pytest.raises(ValueError, match="too many"):
+        storage.write(tmp_path / "g", json.loads(header), {})
+
+
+def test_many_arrays_of_nothing_are_refused(tmp_path):
+    """Their names alone take dozens of times their text; and none has 10^12 rows."""
+    entry = {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}
+    body = framed_arrays({f"{number:x}": entry for number in range(100_000)})
+    (tmp_path / "f").write_bytes(framed(b"{}", body))
+    with pytest.raises(ValueError, match="too many arrays"):
+        storage.read(tmp_path / "f")
+    body = framed_arrays({"x": {**entry, "shape": [10**12, 0]}})
+    (tmp_path / "f").write_bytes(framed(b"{}", body))
+    with pytest.raises(ValueError, match=r"'x' has the shape \(1000000000000, 0\)"):
         storage.read(tmp_path / "f")
 
 

@@ -9,6 +9,7 @@ import torch
 from scipy import special
 from torch import Tensor
 
+from sklearn_vae.bounds import check_number
 from sklearn_vae.likelihoods.kind import STEEPEST, Likelihood, Parameters
 from sklearn_vae.networks import bounded, unbounded
 
@@ -31,6 +32,9 @@ class Counts(Likelihood):
     link: ClassVar[str] = "root"
 
     unit: float
+
+    def __post_init__(self) -> None:
+        check_number(self, "unit", self.unit, positive=True)
 
     def _log_rate(self, params: Parameters) -> Tensor:
         return bounded(params[0], LOG_RATE_BOUND) + 2 * math.log(self.unit)

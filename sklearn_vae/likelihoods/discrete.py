@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sklearn_vae.bounds import check_integer
 from sklearn_vae.likelihoods.kind import (
     SMALLEST_PROBABILITY,
     STEEPEST,
@@ -88,6 +89,9 @@ class Categorical(Likelihood):
 
     n_classes: int
 
+    def __post_init__(self) -> None:
+        check_integer(self, "n_classes", self.n_classes)
+
     @property
     def width(self) -> int:
         """One number per class."""
@@ -156,6 +160,9 @@ class Ordinal(Likelihood):
     """
 
     n_classes: int
+
+    def __post_init__(self) -> None:
+        check_integer(self, "n_classes", self.n_classes, 2)
 
     @property
     def of_z(self) -> tuple[bool, ...]:

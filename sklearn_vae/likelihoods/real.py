@@ -9,6 +9,7 @@ import torch
 from scipy import special
 from torch import Tensor
 
+from sklearn_vae.bounds import check_integer
 from sklearn_vae.likelihoods.kind import (
     SMALLEST_PROBABILITY,
     STEEPEST,
@@ -276,6 +277,9 @@ class Spiked(Likelihood):
     """
 
     n_spikes: int
+
+    def __post_init__(self) -> None:
+        check_integer(self, "n_spikes", self.n_spikes)
 
     @property
     def width(self) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -91,6 +91,7 @@ class Layout:
         return int(self.param.max(initial=0)) + 1
 
 
+@runtime_checkable
 class Network(Protocol):
     """What an architecture asks of a kind of network."""
 

@@ -6,7 +6,7 @@ and the model takes its weights along.
 """
 
 import math
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -110,6 +110,7 @@ class Continuous:
         return z, self.log_prob(params, z, widen, path_only=path_only)
 
 
+@runtime_checkable
 class Posterior(Protocol):
     """What an architecture asks of a kind of posterior, a value that holds no weights."""
 

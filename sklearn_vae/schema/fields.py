@@ -10,11 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from sklearn_vae.bounds import check_hashes
+
 # Categories and unknown values that are written out; of more the number is given.
 MOST_SHOWN = 5
 NUMBERS = ("number", "integer")
 # The number of a category that the schema does not have.
 UNKNOWN = -1.0
+KINDS = (*NUMBERS, "boolean", "category", "ordered")
+# Bits of integers, and the length of the name of a type at the most.
+BITS, LONGEST_TYPE = (8, 16, 32, 64, 128), 200
 
 # Units of time. A finer one than the microsecond is more than a float has digits for.
 MICROSECONDS = {"ns": 1.0, "us": 1.0, "ms": 1e3, "s": 1e6, "D": 86400e6}
@@ -48,6 +53,23 @@ class Field:
     kind: str
     categories: tuple | None
     dtype: str
+
+    def check(self) -> None:
+        """Check that all this can be, as when it comes from a file.
+
+        Raises
+        ------
+        ValueError
+            If the type is none that a table has, or the categories are none that it may have.
+        """
+        if (self.categories is None) != (self.kind in NUMBERS) or self.kind not in KINDS:
+            raise ValueError(f"a column cannot be of the kind {self.kind!r:.100}")
+        bits = "".join(filter(str.isdigit, self.dtype))
+        has_bits = self.kind != "integer" or (len(bits) < 4 and bits and int(bits) in BITS)
+        # a zone of dateutil's is the name of any file
+        if len(self.dtype) > LONGEST_TYPE or "dateutil" in self.dtype or not has_bits:
+            raise ValueError(f"a column cannot be of the type {self.dtype!r:.100}")
+        check_hashes(self.categories or ())
 
     @property
     def has_numbers(self) -> bool:
@@ -197,6 +219,8 @@ def _from_plain(value: Any) -> Any:
         return {"date": date, "datetime": datetime}[kind].fromisoformat(content)
     if kind == "Decimal":
         return Decimal(content)
+    if kind not in ("Timestamp", "Interval"):
+        raise ValueError(f"{kind!r:.100} is no type of a name or a category")
     import pandas as pd
 
     if kind == "Timestamp":

@@ -1,10 +1,12 @@
 """All columns of a table, and what kind of table it is."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from sklearn_vae.bounds import check_annotated, check_hashes
 from sklearn_vae.schema.fields import Field, cut
 from sklearn_vae.schema.libraries import LIBRARIES
 from sklearn_vae.schema.reading import opened
@@ -66,6 +68,24 @@ class Schema:
         """
         table = opened(X)
         return cls(table.fields(), table.container)
+
+    def check(self) -> None:
+        """Check that all this can be, as when it comes from a file, and make tables of it.
+
+        Raises
+        ------
+        ValueError
+            If there is no such table.
+        """
+        if self.container not in ("array", "object", "sparse", *LIBRARIES):
+            raise ValueError(f"{self.container!r:.100} is no kind of table")
+        for field in self.fields:
+            check_annotated(field, ("kind", "categories", "dtype"))
+            field.check()
+        check_hashes(field.name for field in self.fields)
+        rows = np.array([[0.0], [np.nan], [1e9]]) + np.zeros(len(self.fields))
+        with suppress(ImportError):  # whoever reads a file need not have its library
+            self.restore(rows)
 
     def in_one_list(self, n_values: int = 1) -> "Schema":
         """Give each ``n_values``-th column of categories without order the same list of them."""

@@ -21,7 +21,7 @@ from skorch.callbacks import Callback
 from torch import Tensor
 
 from sklearn_vae import storage
-from sklearn_vae.plain import Packer, attach, detach, unpack
+from sklearn_vae.plain import Packer, attach, detach, room_for, unpack
 from sklearn_vae.training.plan import Plan, Table
 from sklearn_vae.training.trainer import Outcome, Trainer
 
@@ -63,7 +63,8 @@ class Checkpoint(Callback):
             header, arrays = storage.read(self.path)
             if header.get("kind") != KIND:
                 raise ValueError(f"{self.path}: it holds no checkpoint, but other data.")
-            self.written = unpack(attach(header["trainings"], arrays))
+            with room_for(os.path.getsize(self.path)):
+                self.written = unpack(attach(header["trainings"], arrays))
         self.trainings: list[dict[str, Any]] = []
         self.next_time = 0.0
 
