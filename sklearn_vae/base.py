@@ -5,6 +5,8 @@ from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae.architecture import Architecture
@@ -45,13 +47,14 @@ from sklearn_vae.holes import n_factors_for
 from sklearn_vae.model import VAE
 from sklearn_vae.modules import TakesModules
 from sklearn_vae.objectives import Checked, Constant, Schedule
-from sklearn_vae.randomness import draw_seed
+from sklearn_vae.randomness import Stream, draw_seed, make_generator
 from sklearn_vae.schema import Schema
 from sklearn_vae.screening import trusted
 from sklearn_vae.training import (
     Fit,
     Fitted,
     Plan,
+    Run,
     Table,
     Witness,
     checkpoint_at,
@@ -59,6 +62,7 @@ from sklearn_vae.training import (
     history_of,
     launch,
     speed_for,
+    widen,
 )
 
 # n_components="auto" takes so many, where columns and rows suffice.
@@ -66,6 +70,8 @@ USUAL_COMPONENTS = 8
 ROWS_PER_COMPONENT = 20
 # Rows in which factors are looked for.
 ROWS_FOR_FACTORS = 1 << 17
+# Rows drawn from a model of whole rows, to learn from them what fills missing cells.
+ROWS_FOR_FILLER = 2048
 # Weighted codes per row by which holes are filled.
 IMPUTE_DRAWS = 256
 
@@ -293,6 +299,8 @@ class BaseVAE(TakesModules, ConditionalEstimator):
                 del self.support_
             check_shapes(self, self.architecture_)
             table = self._to_table(rows, weight)
+            if not self.architecture_.n_factors and self.columns_.is_incomplete(rows).any():
+                self._begin_to_take_missing_cells(table)
         else:
             known = {} if known is None else known
             network = network_of(self, self.n_features_in_)
@@ -334,6 +342,26 @@ class BaseVAE(TakesModules, ConditionalEstimator):
             # of several members the best is the first
             weights={name: w[:1] for name, w in self.weights_.items()} if go_on else None,
         )
+
+    def _begin_to_take_missing_cells(self, table: Table) -> None:
+        """Widen a model of whole rows, to go on with a table of which cells are missing."""
+        n_factors = n_factors_for(ROWS_FOR_FILLER, self.columns_.n_columns)
+        if not n_factors:  # all columns are constant
+            return
+        chosen = torch.arange(ROWS_FOR_FILLER, device=table.x.device) % len(table)
+        given = table.x[chosen][:, self.columns_.n_columns :]
+        model = self._fitted().module(self.dtype_, n_members=1)
+        drawn = model.sample(
+            ROWS_FOR_FILLER,
+            make_generator(self.seed_, Stream.SAMPLE),
+            F.pad(given, (self.columns_.n_columns, 0)).to(model.free) if given.shape[1] else None,
+        )
+        rows = Table.of(torch.cat([drawn.to(given), given], 1), None, ROWS_FOR_FILLER, 0.0)
+        self.architecture_ = replace(self.architecture_, n_factors=n_factors)
+        run = Run(self.architecture_, self._plan(len(rows)), rows, None, 0.0, 0.0)
+        self.weights_ = widen(run, self.weights_)
+        self.columns_ = replace(self.columns_, has_holes=True)
+        self.moments_ = None
 
     def _learn_schema(self, X: Any) -> Schema | None:
         schema = super()._learn_schema(X)

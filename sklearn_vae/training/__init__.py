@@ -9,6 +9,7 @@ from sklearn_vae.training.interruption import Witness
 from sklearn_vae.training.plan import Plan, Table
 from sklearn_vae.training.rows import EncodedRows, Rows
 from sklearn_vae.training.trainer import Outcome, Trainer
+from sklearn_vae.training.widening import widen
 
 __all__ = [
     "Course",
@@ -30,4 +31,5 @@ __all__ = [
     "launch",
     "speed_for",
     "train",
+    "widen",
 ]
