@@ -387,7 +387,7 @@ class BaseVAE(TakesModules, ConditionalEstimator):
         self.n_iter_ = len(found.history)
         self.n_steps_ = found.n_steps
         if found.diverged:
-            self._warn_of_divergence(self.learning_rate, stacklevel=3)
+            self._warn_of_divergence(self.learning_rate)
 
     # -- parts of rows ---------------------------------------------------------------
 

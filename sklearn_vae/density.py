@@ -434,7 +434,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         ]
         self.n_iter_ = len(self.history_)
         if any(outcome.diverged for outcome in [*first, *last]):
-            self._warn_of_divergence(self.learning_rate, stacklevel=4)
+            self._warn_of_divergence(self.learning_rate)
 
     def _steps(self, table: Table) -> torch.Tensor:
         """Step in which each real column was recorded, in the model's units; 0 for others."""

@@ -1,13 +1,14 @@
 """Where the work is done: the only place that asks what hardware there is."""
 
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
 import torch
 from threadpoolctl import ThreadpoolController
+
+from sklearn_vae.user_warnings import warn
 
 # Below so many multiplications a step ends before a second thread has joined in; and on a
 # busy machine, waiting for one can cost a hundred times the work.
@@ -68,10 +69,9 @@ def device_to_score_on(device: str) -> torch.device:
     try:
         return resolve_device(device)
     except ValueError as error:
-        warnings.warn(
+        warn(
             f"The CPU is used instead, for {error} set_params(device='auto') does so in silence.",
             UserWarning,
-            stacklevel=4,
         )
         return torch.device("cpu")
 

@@ -1,6 +1,5 @@
 """What a fitted model makes of its codes, and whether its densities can be trusted."""
 
-import warnings
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,6 +9,8 @@ from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_scalar, gen_batches
 from sklearn.utils.validation import check_is_fitted
+
+from sklearn_vae.user_warnings import warn
 
 if TYPE_CHECKING:
     from sklearn_vae.base import BaseVAE
@@ -356,11 +357,10 @@ def warn_of_collapse(
             f"n_components={n_active}; if not, lower beta (it is {estimator.beta!r}) or set "
             f"free_bits to some tenths of a nat (it is {estimator.free_bits!r})"
         )
-    warnings.warn(
+    warn(
         f"{n_active} of {n_components} latent dimensions have a mean KL above {threshold} nats. "
         f"{advice}.",
         ConvergenceWarning,
-        stacklevel=2,
     )
     return active
 

@@ -1,6 +1,5 @@
 """What every estimator answers to: rows in, a log-density, samples."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -30,6 +29,7 @@ from sklearn_vae.persistence import Persistent
 from sklearn_vae.randomness import draw_seed
 from sklearn_vae.schema import Schema, has_types
 from sklearn_vae.training import EncodedRows, Rows, Table
+from sklearn_vae.user_warnings import warn
 
 # An iteration is a pass over the rows, or this many steps where a pass has fewer.
 FEWEST_STEPS = 25
@@ -99,12 +99,11 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
                 f"a weight above 0, and at least {FEWEST_ROWS} are needed."
             )
         if weight.sum() < LEAST_MEAN_WEIGHT * counted.sum():
-            warnings.warn(
+            warn(
                 f"sample_weight says how many times each row is there, and its sum makes a table "
                 f"of {weight.sum():.3g} rows of the {counted.sum()} with a weight above 0. Divide "
                 f"it by its mean to have each row count once on average.",
                 UserWarning,
-                stacklevel=4,
             )
         return (X, weight) if counted.all() else (X[counted], weight[counted])
 
@@ -258,14 +257,13 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
             )
         return n_valid
 
-    def _warn_of_divergence(self, learning_rate: float, stacklevel: int) -> None:
-        """Say that training went astray; the level is counted from who calls this."""
-        warnings.warn(
+    def _warn_of_divergence(self, learning_rate: float) -> None:
+        """Say that training went astray."""
+        warn(
             f"Training diverged (the loss rose without bounds) with learning_rate="
             f"{learning_rate}. The last good weights were kept; a smaller learning_rate "
             f"avoids this.",
             ConvergenceWarning,
-            stacklevel=stacklevel + 1,
         )
 
 

@@ -1,6 +1,5 @@
 """A fitted model as data: arrays and plain values, from which torch is built inside a call."""
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from sklearn_vae.model import VAE, build
 from sklearn_vae.parts import Completion
 from sklearn_vae.posteriors import log_mean_exp
 from sklearn_vae.randomness import MOST_SEED, Stream, make_generator, sobol_normal, stream_seed
+from sklearn_vae.user_warnings import warn
 
 # Numbers in the widest layer of a chunk of rows: what fits the cache.
 CHUNK = 1 << 19
@@ -496,10 +496,9 @@ class FittedVAE:
                 if len(rows) == 1:
                     raise MemoryError(f"There is no memory for one row: {error}") from error
                 if len(rows) == len(X):
-                    warnings.warn(
+                    warn(
                         "Memory has run out: half as many rows are computed at a time.",
                         UserWarning,
-                        stacklevel=2,
                     )
                 middle = len(rows) // 2
                 waiting += [rows[middle:], rows[:middle]]

@@ -432,7 +432,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         ]
         self.n_iter_ = len(self.history_) // len(members)
         if any(outcome.diverged for outcomes in members for outcome in outcomes):
-            self._warn_of_divergence(self._wish("learning_rate"), stacklevel=5)
+            self._warn_of_divergence(self._wish("learning_rate"))
 
     def _calibrate(self, rows: np.ndarray, held_out: np.ndarray | None) -> None:
         """Find the threshold, and the scores that p-values come from."""

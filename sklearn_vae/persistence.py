@@ -1,7 +1,6 @@
 """Fitted estimators that outlive their process: ``save`` and ``load``, pickles, copies."""
 
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -25,6 +24,7 @@ from sklearn_vae.plain import (
     room_for,
     unpack,
 )
+from sklearn_vae.user_warnings import warn
 
 # Estimators that files may hold, and where they are.
 ESTIMATORS = {
@@ -115,11 +115,10 @@ class Persistent:
             }
         storage.write(path, header, arrays)
         if others:
-            warnings.warn(
+            warn(
                 f"{name}.save left out {', '.join(sorted(others))}: a file of data cannot hold "
                 f"them, and a fitted model does not need them.",
                 UserWarning,
-                stacklevel=2,
             )
 
     def as_plain(self, packer: Packer) -> dict[str, Any]:
@@ -303,11 +302,10 @@ MEANINGS["@estimator"] = _part
 
 def _compare_versions(name: str, written_by: str) -> None:
     if written_by != sklearn_vae.__version__:
-        warnings.warn(
+        warn(
             InconsistentVersionWarning(
                 estimator_name=name,
                 current_sklearn_version=f"{sklearn_vae.__version__} of sklearn_vae",
                 original_sklearn_version=f"{written_by} of sklearn_vae",
             ),
-            stacklevel=3,
         )

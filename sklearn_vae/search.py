@@ -3,7 +3,6 @@
 import math
 import os
 import time
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby, product
@@ -29,6 +28,7 @@ from sklearn_vae.checks import all_or_nothing
 from sklearn_vae.ledger import Ledger
 from sklearn_vae.rides import Task, Work, evaluate
 from sklearn_vae.training import Heats
+from sklearn_vae.user_warnings import warn
 
 
 class VAESearchCV(BaseSearchCV):
@@ -287,10 +287,9 @@ class VAESearchCV(BaseSearchCV):
             ledger.add(results)
             obstacles.update(met)
         for obstacle, number in obstacles.items():
-            warnings.warn(
+            warn(
                 f"{number} of {len(tasks)} fits were done one by one, because {obstacle}.",
                 UserWarning,
-                stacklevel=4,
             )
         return [ledger.results[task] for task in work.tasks]
 

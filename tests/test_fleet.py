@@ -70,7 +70,7 @@ def different_runs(**table):
         make_run(b, vb, n_components=3, beta=WarmUp(2.0, 3), learning_rate=3e-3),
         make_run(a, va, learning_rate=3e-2, max_iter=3, weight_decay=0.0),
         make_run(a, va, free_bits=0.2, prior_rows=0.0, patience=1, tol=0.5),
-        make_run(b, vb, n_components=1, learning_rate=1e6, stage_lengths=(2, 1, 0)),
+        make_run(b, vb, n_components=1, learning_rate=1e200, stage_lengths=(2, 1, 0)),
     ]
 
 

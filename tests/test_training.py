@@ -28,6 +28,7 @@ PLAN = Plan(
     patience=3,
     tol=1e-3,
 )
+NO_STEPS = replace(PLAN, stage_lengths=(0, 0, 0))
 LIKE = torch.zeros(0, dtype=torch.float64)
 
 
@@ -744,6 +745,18 @@ def test_a_learning_rate_that_is_far_too_large_cannot_hurt_where_rows_validate(b
     run(model, *halves(bent), replace(PLAN, learning_rate=1e6))
 
     assert torch.equal(model.flat, start)
+
+
+def test_an_extreme_row_is_no_divergence(bent, make_model):
+    """Its loss exceeds every limit, but a clipped step leaves the weights as good as before."""
+    x = np.repeat(bent, 20, axis=0) + 0.01 * np.random.default_rng(0).normal(size=(2400, 2))
+    model, extreme = make_model(x), np.append(x, [[1e5, 1e5]], axis=0)
+    net = run(model, to_table(extreme))
+
+    assert max(row["loss"] for row in net.outcomes_[0].history) > 1e4
+    assert not net.outcomes_[0].diverged
+    train = to_table(x)
+    assert net.validate(train)[0] < run(make_model(x), train, own=NO_STEPS).validate(train)[0]
 
 
 def test_a_start_that_is_not_finite_is_an_error(bent, make_model):

@@ -6,7 +6,6 @@ same. A handler notes when it was the keyboard.
 
 import signal
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
+
+from sklearn_vae.user_warnings import warn
 
 if TYPE_CHECKING:
     from sklearn_vae.training.trainer import Outcome, Trainer
@@ -70,11 +71,10 @@ class Witness(Callback):
         if not self.is_interrupted:
             return
         try:
-            warnings.warn(
+            warn(
                 f"{type(estimator).__name__}.fit was interrupted. The estimator is what training "
                 f"had come to by then (n_iter_={estimator.n_iter_}), and interrupted_ is True.",
                 ConvergenceWarning,
-                stacklevel=4,
             )
         finally:  # whatever becomes of warnings, a search is to stop, too
             raise KeyboardInterrupt

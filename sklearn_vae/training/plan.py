@@ -1,6 +1,5 @@
 """What a run is made of: the rows in memory, the plan, and the steps that follow from both."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self, cast
@@ -209,8 +208,9 @@ class Plan:
     averaging : float, default=0.0
         Share that the average of the weights keeps at every step. Validation and the best
         weights are then those of the average, which a large step size shakes less.
-    longest_gradient : float, default=inf
-        How many times as long as usual a gradient may be; longer ones are cut.
+    longest_gradient : float, default=10.0
+        How many times as long as usual a gradient may be; longer ones are clipped. A row far
+        outside the others would otherwise throw all weights in a single step.
     input_noise : float, default=0.0
         Standard deviation of the normal noise that is added to what the encoder sees of a
         row in training. The likelihood is that of the row without it.
@@ -232,7 +232,7 @@ class Plan:
     validation_seed: int | None = None
     objective: Objective = OBJECTIVES["elbo"]
     averaging: float = 0.0
-    longest_gradient: float = math.inf
+    longest_gradient: float = 10.0
     input_noise: float = 0.0
     input_mask: float = 0.0
 

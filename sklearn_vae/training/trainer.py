@@ -186,7 +186,7 @@ class Trainer(NeuralNet):
         if valid is not None:
             running = ~self.course_.done
             self.course_.keep_best(running, self.validate(valid)[0], model.flat)
-        self.limit_ = self.validate(train, ROWS_FOR_LIMIT, n_draws=1)[0] + self._margin
+        self.limit_ = self._loss_of_first_rows() + self._margin
         low, high = train.x.aminmax() if train.x.numel() else (0.0, 0.0)
         self.is_far_ = bool(max(-low, high) > FARTHEST_INPUT)
         self.notify("on_train_begin", X=train, y=None)
@@ -237,7 +237,7 @@ class Trainer(NeuralNet):
         val_loss = None
         if valid is not None:
             val_loss = self._record_losses("val_", self.validate(valid), valid.offset)
-        loss = np.where(self._is_near(loss, val_loss), loss, np.nan)
+        loss = np.where(self._is_near(loss), loss, np.nan)
         warming_up = changing | (self.beta_ != self.final_beta_)
         ended = course.advance(loss, val_loss, model.flat, warming_up=warming_up)
         self._leave_average(current, ended | course.diverged)
@@ -431,13 +431,21 @@ class Trainer(NeuralNet):
         # 0 * sum is not finite where a weight is not, though the last loss may still be
         return (total / n_rows + 0 * flat.sum(1)).double().cpu().numpy()
 
-    def _is_near(self, loss: np.ndarray, val_loss: np.ndarray | None) -> np.ndarray:
-        """Which members have not diverged, by what is kept of them: (M,) bool."""
-        if self.average_ is None:
-            return loss < self.limit_
-        # a step that went too far is one of many in the average
-        kept = np.zeros_like(loss) if val_loss is None else val_loss
-        return np.isfinite(loss) & (kept < self.limit_)
+    def _is_near(self, loss: np.ndarray) -> np.ndarray:
+        """Which members have not diverged: (M,) bool.
+
+        A step of one extreme row may raise the mean loss of an iteration beyond the limit. The
+        weights have only diverged if their loss is beyond it, too.
+        """
+        is_near = loss < self.limit_
+        doubtful = np.isfinite(loss) & ~is_near
+        if doubtful.any():
+            is_near |= doubtful & (self._loss_of_first_rows() < self.limit_)
+        return is_near
+
+    def _loss_of_first_rows(self) -> np.ndarray:
+        """Loss of each member's weights as they are, by some of its rows: (M,)."""
+        return self.validate(self.train_, ROWS_FOR_LIMIT, n_draws=1)[0]
 
     @torch.no_grad()
     def _take_average(self) -> Tensor | None:

@@ -1,0 +1,56 @@
+"""Warnings point at the line of the user's code that led to them."""
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
+
+DIVERGES = {"learning_rate": 1e8, "max_iter": 2, "hidden_layer_sizes": (4,), "random_state": 0}
+TRANSFORMER = VAETransformer(1, early_stopping=False, batch_size=10, **DIVERGES)
+
+
+def pipeline(X):
+    make_pipeline(StandardScaler(), TRANSFORMER).fit(X)
+
+
+def cross_validation(X):
+    cross_val_score(TRANSFORMER, X, cv=2)
+
+
+@pytest.mark.parametrize(
+    "fit",
+    [
+        TRANSFORMER.fit,
+        TRANSFORMER.fit_transform,
+        TRANSFORMER.partial_fit,
+        VAEDensity(early_stopping=False, **DIVERGES).fit,
+        VAEOutlierDetector(**DIVERGES).fit,
+        pipeline,
+        cross_validation,
+    ],
+)
+def test_a_warning_of_divergence_points_at_the_users_line(fit, rng):
+    """Neither into this package nor into scikit-learn's decorators, pipelines and searches."""
+    X = rng.normal(size=(40, 3))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(X)
+
+    where = [warning.filename for warning in caught if warning.category is ConvergenceWarning]
+    assert where
+    assert set(where) == {__file__}
+
+
+def test_other_warnings_point_there_too(rng):
+    """Each goes the same way."""
+    X = rng.normal(size=(40, 3))
+    with pytest.warns(UserWarning, match="sample_weight says how many times") as caught:
+        VAETransformer(1, max_iter=1, random_state=0).fit(X, sample_weight=np.full(40, 0.1))
+
+    assert caught[0].filename == __file__
