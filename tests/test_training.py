@@ -865,8 +865,10 @@ def test_a_line_is_printed_per_iteration_if_asked_for(bent, make_model, capsys):
     lines = capsys.readouterr().out.splitlines()
 
     assert silent == ""
-    assert "reconstruction_loss" in lines[0]
-    assert len(lines) == 2 + PLAN.max_iter
+    title, header, *_ = lines
+    assert title == "Training on 120 rows:"
+    assert "reconstruction_loss" in header
+    assert len(lines) == 3 + PLAN.max_iter
 
 
 @pytest.mark.gpu
