@@ -289,8 +289,9 @@ class BaseVAE(TakesModules, ConditionalEstimator):
             check_one_member(self)
         go_on = go_on and hasattr(self, "weights_")
         if self.robust and validates and not go_on:
+            sample_weight = as_array(sample_weight)
             self.support_ = trusted(self, X, y, sample_weight)
-            counts = 1.0 if sample_weight is None else as_array(sample_weight)
+            counts = 1.0 if sample_weight is None else np.asarray(sample_weight)
             sample_weight, known = np.where(self.support_, counts, 0.0), None
         rows, weight = self._check_rows(X, sample_weight, reset=not go_on, y=y)
         self.seed_ = draw_seed(self.random_state) if seed is None else seed
@@ -316,13 +317,15 @@ class BaseVAE(TakesModules, ConditionalEstimator):
                     self.columns_ = self.columns_.in_one_unit(network.n_values)
                 known[key] = self.columns_, self._to_table(rows, weight)
             self.columns_, table = known[key]
+            n_rows = round(float(table.total[0]))
+            n_factors = n_factors_for(n_rows, self.columns_.n_columns)
             self.architecture_ = Architecture(
                 self._n_components(table),
                 widths_of(self),
                 self.activation,
                 self.columns_.blocks,
                 prior_of(self),
-                n_factors_for(len(rows), self.columns_.n_columns) if self.columns_.has_holes else 0,
+                n_factors if self.columns_.has_holes else 0,
                 network,
                 posterior_of(self),
                 n_conditions=self.columns_.n_conditions,
@@ -331,9 +334,9 @@ class BaseVAE(TakesModules, ConditionalEstimator):
             self.dtype_ = rows.dtype
         return Fit(
             architecture=self.architecture_,
-            plan=self._plan(len(table)),
+            plan=self._plan(round(float(table.total[0]))),
             table=table,
-            n_valid=self._n_valid(len(table)) if validates else 0,
+            n_valid=self._n_valid(table) if validates else 0,
             refit=self.refit,
             free_bits=self.free_bits,
             scale_prior=self.scale_prior,

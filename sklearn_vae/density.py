@@ -319,7 +319,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         table = self._to_table(rows, weight)
         if self.dequantize:
             table = replace(table, steps=self._steps(table))
-        self.mixtures_ = self._mixtures(len(table) - self._n_valid(len(table)))
+        self.mixtures_ = self._mixtures(round(float(table.total[0])) - self._n_valid(table))
         return rows, table
 
     def _train(self, rows: np.ndarray, table: Table, **kwargs: Any) -> None:
@@ -354,7 +354,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
 
     def _divide(self, table: Table) -> tuple[Table, Table | None]:
         """Set rows aside, if so many are there."""
-        n_valid = self._n_valid(len(table))
+        n_valid = self._n_valid(table)
         if not n_valid:
             return table, None
         return table.split(n_valid, make_generator(self.seed_, Stream.SPLIT))

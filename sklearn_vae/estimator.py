@@ -241,8 +241,9 @@ class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
         is_same = bool((offset == offset[0]).all())
         return Table.of(x, relative, total, float(offset[0]) if is_same else offset)
 
-    def _n_valid(self, n_rows: int) -> int:
-        """How many rows to validate on; 0 if all are trained on."""
+    def _n_valid(self, table: Table) -> int:
+        """How many rows to validate on, by weight; 0 if all are trained on."""
+        n_rows = round(float(table.total[0]))
         wanted = self.early_stopping
         if wanted == "auto":
             wanted = n_rows >= FEWEST_ROWS_TO_VALIDATE

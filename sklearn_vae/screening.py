@@ -45,6 +45,18 @@ def trusted(estimator: Any, X: Any, y: Any, sample_weight: Any) -> np.ndarray:
         verbose=False,
     )
     scores = screen.fit(X, y, sample_weight=sample_weight).score_samples(X, y)
-    median = np.median(scores)
-    spread = MAD_TO_SD * np.median(np.abs(scores - median))
+    weight = np.ones(len(scores)) if sample_weight is None else np.asarray(sample_weight)
+    median = _median(scores, weight)
+    spread = MAD_TO_SD * _median(np.abs(scores - median), weight)
     return scores >= median - FARTHEST_SCORE * spread
+
+
+def _median(values: np.ndarray, weight: Any) -> float:
+    """Median of values that count as often as their weights say."""
+    order = np.argsort(values)
+    ends = np.cumsum(np.asarray(weight, dtype=np.float64)[order])
+    middle = (
+        np.searchsorted(ends, ends[-1] / 2, side="left"),
+        np.searchsorted(ends, ends[-1] / 2, side="right"),
+    )
+    return float(np.mean(values[order[np.minimum(middle, len(order) - 1)]]))

@@ -1,5 +1,7 @@
 """What training minimises: nats per row, parts that add up, weights that are copies."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -413,15 +415,15 @@ def test_schedules_are_values():
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_a_trimmed_bound_is_that_of_the_rows_it_explains_best(model, x, weighted):
-    """Each member leaves its own rows out; the others are as if they were all there are."""
-    n_kept = int(np.ceil(0.7 * x.shape[1]))
+    """The others are as if they were all there are; a row of weight 2 is as two rows."""
     kl = kl_by_torch(model, x)[0].sum(-1)
     by_row = [reconstruction_by_torch(model, x[:, [i]], shared_noise()) for i in range(x.shape[1])]
-    loss = torch.cat(by_row) + 0.5 * kl
-    best = loss.argsort()[:n_kept]
-    weight = torch.linspace(0.5, 1.5, x.shape[1]).double()[None] if weighted else None
-    own = None if weight is None else weight[:, best]
-    expected = ELBO(prior_rows=0.1)(model, x[:, best], own, shared_noise(), 0.5)
+    counts = torch.tensor([1, 2 if weighted else 1]).repeat(x.shape[1] // 2)
+    loss = (torch.cat(by_row) + 0.5 * kl).repeat_interleave(counts)
+    copies = x.repeat_interleave(counts, dim=1)
+    best = loss.argsort()[: math.ceil(0.7 * int(counts.sum()))]
+    expected = ELBO(prior_rows=0.1)(model, copies[:, best], None, shared_noise(), 0.5)
+    weight = (counts / counts.double().mean())[None] if weighted else None
     terms = Trimmed(0.3).loss(0.0, 0.1)(model, x, weight, shared_noise(), 0.5)
 
     torch.testing.assert_close(torch.stack(terms), torch.stack(expected))

@@ -157,13 +157,15 @@ def test_a_split_gives_every_row_to_one_side(weighted, rng, generator):
     x = np.arange(30.0)[:, None]
     weight = rng.uniform(0.5, 2, 30) if weighted else None
     table = replace(to_table(x, weight), total=np.array([75.0]))
-    train, valid = table.split(8, generator)
+    train, valid = table.split(20 if weighted else 8, generator)
 
-    assert (len(train), len(valid)) == (22, 8)
+    if not weighted:
+        assert (len(train), len(valid)) == (22, 8)
     both = np.concatenate([part.arrays()[0] for part in (train, valid)])
     assert sorted(both.ravel().tolist()) == x.ravel().tolist()
     assert train.total + valid.total == pytest.approx(75)
     if weighted:
+        assert valid.total == pytest.approx(20, abs=2 * 75 / weight.sum() / 2)
         for part in (train, valid):
             own = weight[part.arrays()[0].ravel().astype(int)]
             np.testing.assert_allclose(part.weight.numpy(), own / own.mean())

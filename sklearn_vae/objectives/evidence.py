@@ -134,11 +134,22 @@ class TrimmedELBO(ELBO):
         """Leave the rows with the largest losses out; the others count the more."""
         beta = torch.as_tensor(beta, dtype=kl.dtype, device=kl.device).view(-1, 1)
         row_loss = (beta * kl.sum(-1) - log_prob).detach()  # (M, B)
+        if weight is not None:
+            return self._trimmed(row_loss, weight)
         n_rows = row_loss.shape[1]
         n_kept = max(math.ceil((1 - self.share) * n_rows), 1)
         best = row_loss.topk(n_kept, dim=1, largest=False).indices
-        kept = torch.zeros_like(row_loss).scatter_(1, best, n_rows / n_kept)
-        return kept if weight is None else kept * weight
+        return torch.zeros_like(row_loss).scatter_(1, best, n_rows / n_kept)
+
+    def _trimmed(self, row_loss: Tensor, weight: Tensor) -> Tensor:
+        """Leave the share with the largest losses out by weight, of one row a part: (M, B)."""
+        total = weight.sum(1, keepdim=True)
+        order = row_loss.argsort(dim=1)
+        sizes = weight.expand_as(row_loss).gather(1, order)
+        before = sizes.cumsum(1) - sizes
+        kept = torch.minimum(((1 - self.share) * total - before).clamp(min=0), sizes)
+        kept = kept / (1 - self.share)
+        return torch.zeros_like(row_loss).scatter_(1, order, kept)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class Fit:
     table : Table
         All rows.
     n_valid : int
-        How many of them to set aside; 0 trains on all of them at once.
+        How many of them to set aside, by weight; 0 trains on all of them at once.
     refit : bool
         Whether to train again on all rows, for the iterations found with rows set aside.
     free_bits, scale_prior : float
@@ -58,6 +58,12 @@ class Fit:
     keeps_all: bool = False
     weights: dict[str, np.ndarray] | None = None
 
+    def divide(self) -> tuple[Table, Table | None]:
+        """Set rows aside: those to train on, and those to validate on if there are any."""
+        if not self.n_valid:
+            return self.table, None
+        return self.table.split(self.n_valid, make_generator(self.plan.seed, Stream.SPLIT))
+
     def runs(self, train: Table, valid: Table | None) -> list[Run]:
         """Make the first run of each start; the first start has the fit's own seed."""
         seed = self.plan.seed
@@ -73,7 +79,7 @@ class Fit:
 
     def cut_short(self, outcome: Outcome) -> "Fitted":
         """Make of a first run that was interrupted what there is."""
-        n_steps = self.plan.n_steps(len(self.table) - self.n_valid) * len(outcome.history)
+        n_steps = self.plan.n_steps(len(self.divide()[0])) * len(outcome.history)
         return Fitted(outcome.weights, history_of([outcome]), n_steps, outcome.diverged)
 
 
@@ -192,8 +198,7 @@ def begin_all(fits: Sequence[Fit]) -> list[Progress]:
     for fit in fits:
         key = (id(fit.table), fit.n_valid, fit.plan.seed)
         if key not in splits:
-            order = make_generator(fit.plan.seed, Stream.SPLIT)
-            splits[key] = fit.table.split(fit.n_valid, order) if fit.n_valid else (fit.table, None)
+            splits[key] = fit.divide()
         under_way.append(Progress(fit, splits[key]))
     return under_way
 

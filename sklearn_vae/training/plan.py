@@ -1,5 +1,6 @@
 """What a run is made of: the rows in memory, the plan, and the steps that follow from both."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self, cast
@@ -16,6 +17,10 @@ from sklearn_vae.training.rows import EncodedArray, EncodedRows, Rows
 # their own, a row of weight 2 would not be two rows. No mirror images: they make the
 # gradients at the start vanish but for rounding, which Adam then blows up.
 SHARED_DRAWS = 4
+# Weights that differ by a smaller share of themselves are equal: some were in single precision.
+ROUNDING = 1e-5
+# Rows of large weights are divided into so many copies at the most.
+MOST_COPIES = 1 << 22
 # Noise is drawn for about this many rows at a time.
 NOISE_ROWS = 1 << 14
 
@@ -143,21 +148,38 @@ class Table:
         )
 
     def split(self, n_rows: int, generator: torch.Generator) -> tuple[Self, Self]:
-        """Set ``n_rows`` rows of a single member aside: all others, and those."""
-        order = torch.randperm(len(self), generator=generator)
-        return self._part(order[n_rows:].sort().values), self._part(order[:n_rows].sort().values)
+        """Set ``n_rows`` rows of a single member aside: all others, and those.
 
-    def _part(self, places: Tensor) -> Self:
+        A row of weight k is k rows, of which some may be set aside and the others not.
+        """
+        if self.weight is None:
+            order = torch.randperm(len(self), generator=generator)
+            first, second = order[n_rows:].sort().values, order[:n_rows].sort().values
+            return self._part(first), self._part(second)
+        counts = self.counts()
+        aside = _draw_rows(counts, n_rows, generator)
+        return self._counting(counts - aside), self._counting(aside)
+
+    def _counting(self, counts: np.ndarray) -> Self:
+        """Make the table of those rows that count something, (n,)."""
+        counts = np.where(counts > ROUNDING * self.counts(), counts, 0)
+        return self._part(torch.as_tensor(np.flatnonzero(counts)), counts)
+
+    def _part(self, places: Tensor, counts: np.ndarray | None = None) -> Self:
+        """Make the table of some rows, which count as they do here or as ``counts`` (n,) say."""
         places = places.to(self.x.device)
         part = replace(self, own=self.numbers()[places], n_rows=len(places))
-        weight = None if self.weight is None else self.weight[places]
+        weight = None
+        if self.weight is not None:
+            own = (self.counts() if counts is None else counts)[places.cpu().numpy()]
+            weight = torch.as_tensor(own / own.mean()).to(self.weight)
+            part = replace(part, weight=weight, total=np.array([own.sum()]))
         if self.row_offset is not None:
             by_row = self.row_offset[part.numbers().cpu().numpy()]
             part = replace(part, offset=np.array([_mean(by_row, weight)]))
-        if self.weight is None or weight is None:
-            return replace(part, total=self.total * (len(places) / len(self)))
-        share = float(weight.sum() / self.weight.sum())
-        return replace(part, weight=weight / weight.mean(), total=self.total * share)
+        if weight is None:
+            part = replace(part, total=self.total * (len(places) / len(self)))
+        return part
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         """Give rows (M or 1, B) of each member: (M, B, n_columns) and their weights (M, B)."""
@@ -168,6 +190,26 @@ class Table:
             numbers = self.own.index_select(0, numbers)
         x = self.x.index_select(0, numbers).view(*rows.shape, self.x.shape[1])
         return x, None if self.weight is None else self.weight[rows]
+
+
+def _draw_rows(counts: np.ndarray, n_rows: int, generator: torch.Generator) -> np.ndarray:
+    """Draw rows by chance that together count ``n_rows``: how much of each row, (n,).
+
+    Whole numbers are copies, which are drawn one by one. Of other numbers a row is drawn as a
+    whole or not at all.
+    """
+    row, size = np.arange(len(counts)), counts
+    whole = np.rint(counts)
+    if np.allclose(counts, whole, rtol=ROUNDING, atol=0):
+        unit = math.ceil(whole.sum() / max(MOST_COPIES, len(counts)))
+        n_copies = np.ceil(whole / unit).astype(int)
+        row = np.repeat(row, n_copies)
+        size = np.full(len(row), float(unit))
+        size[n_copies.cumsum() - 1] = whole - (n_copies - 1) * unit
+    order = torch.randperm(len(row), generator=generator).numpy()
+    n_drawn = np.abs(size[order].cumsum() - n_rows).argmin() + 1
+    drawn = order[:n_drawn]
+    return np.bincount(row[drawn], size[drawn], len(counts))
 
 
 def _mean(by_row: np.ndarray, weight: Tensor | None) -> float:

@@ -58,6 +58,7 @@ def starts(n_components: int) -> Callable[["Run"], LinearStart]:
 def _rest(run: "Run") -> tuple[Any, np.ndarray | None, Effects | None]:
     """What conditions leave of a run's rows, what these count, and what conditions change."""
     rows, weight = run.train.arrays()
+    weight = None if weight is None else run.train.counts()
     if not run.architecture.n_conditions:
         return rows, weight, None
     effects = Effects.of(rows, run.train.counts(), run.architecture.n_columns)
