@@ -90,6 +90,7 @@ class BaseVAE(TakesModules, ConditionalEstimator):
     weights_: dict[str, np.ndarray]
     moments_: dict[str, np.ndarray] | None
     correction_: np.ndarray | None = None  # in the middle of a fit there is none yet
+    code_range_: np.ndarray | None = None
     history_: list[dict[str, Any]]
     n_steps_: int
 
@@ -380,11 +381,12 @@ class BaseVAE(TakesModules, ConditionalEstimator):
     def _take(self, found: Fitted, table: Table | None) -> None:
         """Become what the training has led to; the table is that of all rows, if at hand."""
         self.weights_ = found.weights
-        self.correction_ = None
+        self.correction_ = self.code_range_ = None
         # least squares need whole rows
         if table is not None and not self.architecture_.n_factors:
             x, _ = table.arrays()
-            self.correction_ = self._fitted().learn_correction(x, table.counts())
+            found_correction = self._fitted().learn_correction(x, table.counts())
+            self.correction_, self.code_range_ = found_correction
         self.moments_ = None  # partial_fit sets its own
         self.history_ = found.history
         self.n_iter_ = len(found.history)
@@ -508,6 +510,7 @@ class BaseVAE(TakesModules, ConditionalEstimator):
             self.seed_,
             device_to_score_on(self.device),
             self.correction_,
+            self.code_range_,
         )
 
     def _check_learned(self) -> None:

@@ -27,6 +27,8 @@ class Correction:
         Sums of products of codes with codes and residuals.
     squares : float
         Sum of the residuals' squares.
+    code_range : ndarray of shape (2, l)
+        Smallest and largest codes of rows that count.
 
     References
     ----------
@@ -41,6 +43,7 @@ class Correction:
         self.sums = np.zeros(n_components + n_columns)
         self.products = np.zeros((n_components, n_components + n_columns))
         self.squares = 0.0
+        self.code_range = np.repeat([[np.inf], [-np.inf]], n_components, axis=1)
 
     def add(self, codes: np.ndarray, residual: np.ndarray, weight: np.ndarray) -> None:
         """Take some rows in: codes (n, l), residuals (n, d) and what each row counts (n,)."""
@@ -49,6 +52,10 @@ class Correction:
         self.sums += weight @ both
         self.products += (codes * weight[:, None]).T @ both
         self.squares += float(weight @ np.square(residual.astype(np.float64)).sum(axis=1))
+        if (weight > 0).any():
+            counted = codes[weight > 0]
+            self.code_range[0] = np.minimum(self.code_range[0], counted.min(axis=0))
+            self.code_range[1] = np.maximum(self.code_range[1], counted.max(axis=0))
 
     def solve(self) -> np.ndarray:
         """Give offset and slopes, (1 + l, d); zeros where there are too few rows to tell."""
@@ -76,3 +83,17 @@ class Correction:
             error = np.where(possible, left / np.square(1 - freedom / self.total), np.inf)
         slopes = axes @ (gain[error.argmin()][:, None] * turned) / spread[:, None]
         return np.vstack([mean_residual - mean_code @ slopes, slopes])
+
+
+def decay(codes: np.ndarray, code_range: np.ndarray) -> np.ndarray:
+    """Share of the correction that codes get: (n, l), (2, l) -> (n, 1).
+
+    It is 1 within twice the range of the codes that the correction was learned from, so
+    that rows like theirs get it as a whole. Beyond, it falls with the square of the distance
+    from the centre: a code far outside is no mean of q(z|x) of any row, and the prior draws
+    many such codes in a dimension that says little, where means hardly vary.
+    """
+    low, high = code_range
+    reach = np.maximum(high - low, SMALLEST_SPREAD)
+    distance = np.abs(codes - (low + high) / 2) / reach
+    return distance.max(axis=1, keepdims=True, initial=1.0) ** -2.0

@@ -13,7 +13,7 @@ from torch import Tensor
 from sklearn_vae.architecture import Architecture
 from sklearn_vae.bounds import check_array, check_integer
 from sklearn_vae.columns import Columns
-from sklearn_vae.correction import Correction
+from sklearn_vae.correction import Correction, decay
 from sklearn_vae.device import is_out_of_memory
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.model import VAE, build
@@ -48,6 +48,8 @@ class FittedVAE:
         Where to compute.
     correction : ndarray of shape (1 + l, n_columns) or None
         What is added to the mean of p(x|z) where z is a code, offset and slopes.
+    code_range : ndarray of shape (2, l) or None
+        Smallest and largest codes that the correction was learned from.
     """
 
     columns: Columns
@@ -56,6 +58,7 @@ class FittedVAE:
     seed: int
     device: torch.device
     correction: np.ndarray | None = None
+    code_range: np.ndarray | None = None
 
     @property
     def n_members(self) -> int:
@@ -103,6 +106,9 @@ class FittedVAE:
         if self.correction is not None:
             shape = (1 + architecture.n_components, architecture.n_columns)
             check_array("correction", self.correction, "f", shape)
+        if self.code_range is not None:
+            shape = (2, architecture.n_components)
+            check_array("range of the codes", self.code_range, "f", shape)
         self._try()
 
     def _try(self) -> None:
@@ -211,17 +217,22 @@ class FittedVAE:
             ]
         encoded = torch.cat(chunks).cpu().numpy()
         if self.correction is not None:
-            encoded += self.correction[0].astype(z.dtype) + z @ self.correction[1:].astype(z.dtype)
+            added = self.correction[0].astype(z.dtype) + z @ self.correction[1:].astype(z.dtype)
+            if self.code_range is not None:
+                added *= decay(z, self.code_range.astype(z.dtype))
+            encoded += added
         return self.columns.decode(encoded)
 
-    def learn_correction(self, x: np.ndarray, weight: np.ndarray) -> np.ndarray | None:
-        """Find what the codes of encoded rows lack, in Gaussian columns: (1 + l, n_columns).
+    def learn_correction(
+        self, x: np.ndarray, weight: np.ndarray
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Find what the codes of encoded rows lack, in Gaussian columns, and the codes' range.
 
-        A decoder that follows lacks nothing of the kind: None.
+        (1 + l, n_columns) and (2, l). A decoder that follows lacks nothing of the kind: None.
         """
         model = self.module(x.dtype, n_members=1)
         if model.decoder.follows:
-            return None
+            return None, None
         is_gaussian = np.repeat(
             [isinstance(kind, Gaussian) for kind, _ in self.architecture.blocks],
             [n * kind.width for kind, n in self.architecture.blocks],
@@ -234,7 +245,7 @@ class FittedVAE:
                 z = model.posterior.mean(model.encode(own))
                 residual = (own[..., :n_columns] - model.reconstruct(z, own))[0].cpu().numpy()
                 found.add(z[0].cpu().numpy(), np.where(is_gaussian, residual, 0), weight[rows])
-        return found.solve()
+        return found.solve(), found.code_range
 
     def log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
         """Importance-weighted bound on log p(x) in nats: (n, n_features) -> (n,).

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sklearn_vae.checks import check_does_not_follow, positive_integer
 from sklearn_vae.columns import Columns
+from sklearn_vae.correction import SMALLEST_SPREAD
 from sklearn_vae.estimator import SCORE_DRAWS
 from sklearn_vae.fitted import FittedVAE
 from sklearn_vae.kinds import ROUNDING
@@ -127,6 +128,7 @@ class Decoder(nn.Module):
     """Codes to X, as ``inverse_transform``."""
 
     correction: Tensor
+    code_range: Tensor
 
     def __init__(self, fitted: FittedVAE, n_draws: int):
         super().__init__()
@@ -135,11 +137,18 @@ class Decoder(nn.Module):
         shape = (1 + fitted.architecture.n_components, fitted.architecture.n_columns)
         correction = np.zeros(shape) if fitted.correction is None else fitted.correction
         self.register_buffer("correction", torch.as_tensor(correction), persistent=False)
+        everywhere = np.repeat([[-FARTHEST], [FARTHEST]], fitted.architecture.n_components, axis=1)
+        code_range = everywhere if fitted.code_range is None else fitted.code_range
+        self.register_buffer("code_range", torch.as_tensor(code_range).double(), persistent=False)
 
     def forward(self, Z: Tensor) -> Tensor:
         """(n, n_components) -> (n, n_features)."""
-        values = self.model.reconstruct(Z.float()[None])[0].double()
-        return self.border.decode(values + self.correction[0] + Z.double() @ self.correction[1:])
+        values, Z = self.model.reconstruct(Z.float()[None])[0].double(), Z.double()
+        low, high = self.code_range
+        reach = (high - low).clamp(min=SMALLEST_SPREAD)
+        distance = ((Z - (low + high) / 2).abs() / reach).amax(1, keepdim=True)
+        added = (self.correction[0] + Z @ self.correction[1:]) / distance.clamp(min=1).square()
+        return self.border.decode(values + added)
 
 
 class Score(nn.Module):

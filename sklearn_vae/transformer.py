@@ -181,6 +181,9 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     correction_ : ndarray of shape (1 + n_components, n_columns of the model) or None
         What ``inverse_transform`` adds to the mean of p(x|z): offset and slopes in the
         codes, in the model's units and its order of columns.
+    code_range_ : ndarray of shape (2, n_components) or None
+        Smallest and largest codes of the training rows. Beyond twice this range, the
+        correction decays.
     weights_ : dict of ndarray
         Parameters by name, with a leading member axis: of length 1, or ``n_init`` with
         ``members="all"``, the best first.

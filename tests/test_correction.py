@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae import VAETransformer
 from sklearn_vae import correction as module
-from sklearn_vae.correction import Correction
+from sklearn_vae.correction import Correction, decay
 
 
 def solve(codes, residual, weight=None):
@@ -101,10 +101,14 @@ def test_before_the_first_step_rows_come_back_as_pca_gives_them_back(monkeypatch
     assert np.abs(shrunk * train.std(axis=0) + train.mean(axis=0) - expected).max() > 0.5
 
 
-def as_rows(vae, X):
+def as_tensor(x):
     import torch
 
-    return vae.module_.encode(torch.as_tensor(vae.columns_.encode(X))[None])
+    return torch.as_tensor(x)[None]
+
+
+def as_rows(vae, X):
+    return vae.module_.encode(as_tensor(vae.columns_.encode(X)))
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -121,6 +125,46 @@ def test_wine_comes_back_no_worse_than_from_pca(seed):
         return 1 - left / np.square(test).sum()
 
     assert r2(vae) > r2(pca) - 0.01
+
+
+@pytest.mark.parametrize("beta", [1.0, 10.0])
+def test_codes_from_the_prior_come_back_among_the_rows(beta):
+    """A silent dimension's means hardly vary; a code as large as the prior's is none of them."""
+    X = StandardScaler().fit_transform(load_wine().data)
+    vae = VAETransformer(2, beta=beta, max_iter=20, random_state=0).fit(X)
+    Z = np.random.default_rng(0).normal(size=(2000, 2))
+
+    assert np.abs(vae.inverse_transform(Z)).max() <= np.abs(X).max()
+
+
+def test_rows_that_were_learned_from_get_the_whole_correction():
+    """What is added to their means is linear in their codes."""
+    X = StandardScaler().fit_transform(load_wine().data)
+    vae = VAETransformer(2, beta=10.0, max_iter=5, random_state=0).fit(X)
+    Z = vae.transform(X)
+    model = vae.module_
+    mean = vae.columns_.decode(model.reconstruct(as_tensor(Z))[0].numpy())
+    added = vae.correction_[0] + Z @ vae.correction_[1:]
+    scale = vae.columns_.decode(np.ones((1, 13))) - vae.columns_.decode(np.zeros((1, 13)))
+
+    assert np.abs(added).max() > 0.1
+    np.testing.assert_allclose(vae.inverse_transform(Z), mean + scale * added, atol=1e-4)
+
+
+def test_the_correction_decays_beyond_the_codes_that_were_seen(rng):
+    """With the square of the distance, continuously, and by the farthest dimension."""
+    codes = rng.uniform(-1, 3, size=(50, 2)) * [1.0, 1e-3]
+    found = Correction(2, 1)
+    found.add(codes, np.zeros((50, 1)), np.r_[np.ones(40), np.zeros(10)])
+    low, high = codes[:40].min(axis=0), codes[:40].max(axis=0)
+    centre, reach = (low + high) / 2, high - low
+
+    np.testing.assert_array_equal(found.code_range, [low, high])
+    np.testing.assert_array_equal(decay(codes[:40], found.code_range), 1.0)
+    for times in (1.0, 2.0, 5.0):
+        for direction in ([1.0, 0.0], [0.0, -1.0], [-0.3, 1.0]):
+            z = centre + times * reach * np.array(direction)
+            np.testing.assert_allclose(decay(z[None], found.code_range), times**-2.0, rtol=1e-9)
 
 
 def test_binary_columns_keep_their_probabilities(rng):

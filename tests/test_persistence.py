@@ -462,6 +462,7 @@ FORGERIES = {
     "members": reshaped("weights_.encoder.last", (2, 8, 4)),
     "integer weights": reshaped("weights_.encoder.last", (1, 8, 4), np.int64),
     "correction": reshaped("correction_", (1, 1)),
+    "range of codes": reshaped("code_range_", (1, 1)),
     "missing": gone("weights_.encoder.last"),
     "scale": reshaped("columns_.scale", (3,), np.float64),
     "scale of zero": reshaped("columns_.scale", (5,), np.float64),
