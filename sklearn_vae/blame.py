@@ -34,9 +34,12 @@ class Usual:
         check_array("surprise", self.surprise, "f", (None,))
 
     @classmethod
-    def of(cls, fitted: FittedVAE, X: np.ndarray, strangeness: np.ndarray) -> Self:
-        """Learn from rows (n, n_features), and from how strange all training rows are."""
-        return cls(surprises(fitted, X).mean(axis=0), float(strangeness.mean()))
+    def of(
+        cls, fitted: FittedVAE, X: np.ndarray, counts: np.ndarray | None, strangeness: np.ndarray
+    ) -> Self:
+        """Learn from rows (n, n_features) with counts, and how strange all training rows are."""
+        usual = np.average(surprises(fitted, X), axis=0, weights=counts)
+        return cls(usual, float(strangeness.mean()))
 
     def parts(self, fitted: FittedVAE, X: np.ndarray, strangeness: np.ndarray) -> np.ndarray:
         """Share out by how much rows are stranger than usual: (n, n_features).

@@ -342,13 +342,13 @@ class FittedVAE:
         )
 
     def bound(self, X: np.ndarray, n_draws: int) -> tuple[np.ndarray, np.ndarray]:
-        """Both parts of the evidence lower bound in nats, averaged over members and draws.
+        """Both parts of each member's evidence lower bound in nats, averaged over draws.
 
         Returns
         -------
-        log_prob : ndarray of shape (n,)
+        log_prob : ndarray of shape (M, n)
             log p(x|z) where z is drawn from q(z|x), in X's own units.
-        kl : ndarray of shape (n,)
+        kl : ndarray of shape (M, n)
             KL of q(z|x) from the prior.
         """
         noise = self._points(n_draws, 0, X.dtype)
@@ -356,10 +356,10 @@ class FittedVAE:
 
         def parts(model: VAE, x: Tensor) -> Tensor:
             found = (model.elbo_terms(own, noise)[:2] for own in x.split(at_once, 1))
-            by_row = [torch.stack([log_prob, kl.sum(-1)], 2).mean(0) for log_prob, kl in found]
-            return torch.cat(by_row)  # (B, 2)
+            by_row = [torch.stack([log_prob, kl.sum(-1)]) for log_prob, kl in found]
+            return torch.cat(by_row, 2).movedim(2, 0)  # (B, 2, M)
 
-        log_prob, kl = self._map(X, parts).T
+        log_prob, kl = np.moveaxis(self._map(X, parts), 0, 2)
         return log_prob + self.columns.log_measure(X), kl
 
     def marginals(self, X: np.ndarray, n_draws: int) -> np.ndarray:

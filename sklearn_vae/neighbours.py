@@ -13,10 +13,11 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import gen_batches
 
 from sklearn_vae.bounds import check_array, check_integer
-from sklearn_vae.strangeness import Measure, Rows
+from sklearn_vae.strangeness import Measure, Rows, measured
 
-# Numbers that exist at once where rows meet their neighbours.
-CELLS = 1 << 22
+# Numbers that exist at once where rows meet their neighbours, and rows that do: Ctrl-C waits.
+CELLS = 1 << 20
+ROWS = 1 << 10
 # Nearest rows that span a hyperplane, and what keeps it from being followed far: the ridge as
 # a share of the neighbours' mean squared distance from their mean.
 SPANNING = 5
@@ -62,6 +63,8 @@ class Nearest:
         end for new rows.
     reference : ndarray of shape (M, n_reference, f)
         Where the reference rows are.
+    counts : ndarray of shape (n_reference,)
+        How many rows there are of each.
     """
 
     space: Space
@@ -70,6 +73,7 @@ class Nearest:
     metric: Literal["euclidean", "manhattan"] = "euclidean"
     place: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=int), repr=False)
     reference: np.ndarray = field(default_factory=lambda: np.empty((0, 0, 0)), repr=False)
+    counts: np.ndarray | None = field(default=None, repr=False)
 
     def check(self) -> None:
         """Check that it can be, as when it comes from a file."""
@@ -80,35 +84,50 @@ class Nearest:
         is_place = (self.place >= -1).all() and (self.place < n_reference).all()
         if not 0 <= self.share <= 1 or not is_place or not isinstance(self.space, FunctionType):
             raise ValueError("nearest rows must be a share of those that are there")
-        is_learned = len(self.place) > 0
-        if is_learned and min(n_members, n_reference - 1, n_numbers) < 1:
+        is_learned, n_rows = len(self.place) > 0, n_reference
+        if self.counts is not None:
+            check_array("counts", self.counts, "i", (n_reference,))
+            n_rows = int(self.counts.sum()) if (self.counts > 0).all() else 0
+        if is_learned and min(n_members, n_rows - 1, n_numbers) < 1:
             raise ValueError("there are no rows to be near to")
+        if self._n_near(n_rows) * n_numbers > max(2 * CELLS, n_reference * n_numbers):
+            raise ValueError("there are too many copies of rows")
 
     def learn(self, rows: Rows, chosen: np.ndarray | None = None) -> Self:
         """Take rows as reference, or those of them whose numbers are given."""
         chosen = np.arange(len(rows)) if chosen is None else chosen
         place = np.full(len(rows) + 1, -1)
         place[chosen] = np.arange(len(chosen))
-        return replace(self, place=place, reference=self.space(rows)[:, chosen])
+        part = rows.part(chosen)
+        return replace(self, place=place, reference=self.space(part), counts=part.counts)
 
     def of(self, rows: Rows) -> np.ndarray:
         """How strange rows are: (n,)."""
         if len(self.place) != len(rows.beside) + 1:
             raise ValueError("the rows beside are not those of the reference")
         members = zip(self.space(rows), self.reference, strict=True)
-        return np.mean([self._of_member(rows, *own) for own in members], axis=0)
+        found = np.stack([self._of_member(rows, *own) for own in members])
+        return found[0] if len(found) == 1 else rows.mean(found)
+
+    def _n_near(self, n_rows: int) -> int:
+        """How many of so many rows are near, one of which may be the row itself."""
+        return min(max(self.least, round(self.share * n_rows)), n_rows - 1)
 
     def _of_member(self, rows: Rows, x: np.ndarray, reference: np.ndarray) -> np.ndarray:
-        n_near = min(max(self.least, round(self.share * len(reference))), len(reference) - 1)
+        counts = np.ones(len(reference), dtype=int) if self.counts is None else self.counts
+        n_near = self._n_near(int(counts.sum()))
+        n_asked = min(n_near + 1, len(reference))
         found = np.empty(len(x))
         with config_context(array_api_dispatch=False):
-            tree = NearestNeighbors(n_neighbors=n_near + 1, metric=self.metric).fit(reference)
-            for own in gen_batches(len(x), max(CELLS // ((n_near + 1) * x.shape[1]), 1)):
+            tree = NearestNeighbors(n_neighbors=n_asked, metric=self.metric).fit(reference)
+            at_once = min(max(CELLS // ((n_near + 1) * x.shape[1]), 1), ROWS)
+            for own in gen_batches(len(x), at_once):
                 index = tree.kneighbors(x[own], return_distance=False)
-                is_itself = index == self.place[rows.itself[own], None]
-                is_itself[~is_itself.any(axis=1), -1] = True
-                index = index[~is_itself].reshape(-1, n_near)
-                found[own] = self.distance(x[own], reference[index])
+                n_others = counts[index] - (index == self.place[rows.itself[own], None])
+                # the nearest first, until they are enough
+                n_taken = np.diff(np.minimum(n_others.cumsum(axis=1), n_near), prepend=0)
+                near = np.repeat(index.ravel(), n_taken.ravel()).reshape(-1, n_near)
+                found[own] = self.distance(x[own], reference[near])
         return found
 
     def distance(self, x: np.ndarray, near: np.ndarray) -> np.ndarray:
@@ -162,19 +181,21 @@ class Cleaned:
 
     def learn(self, rows: Rows, chosen: np.ndarray | None = None) -> Self:
         """Take rows as reference."""
-        some = _spread(np.arange(len(rows)) if chosen is None else chosen, MOST_COMPARED)
-        part, beside = rows.part(some), _spread(some, MOST_TO_CLEAN)
-        ranks = [rankdata(own.learn(rows, beside).of(part)) for own in self.by]
-        n_kept = max(ceil((1 - self.share) * len(some)), 2)
-        kept = some[np.argsort(np.sum(ranks, axis=0), kind="stable")[:n_kept]]
-        return replace(self, measure=self.measure.learn(rows, np.sort(kept)))
+        some = spread(np.arange(len(rows)) if chosen is None else chosen, MOST_COMPARED)
+        part, beside = rows.part(some), spread(some, MOST_TO_CLEAN)
+        ranks = [rankdata(measured(own.learn(rows, beside), part)) for own in self.by]
+        order = np.argsort(np.sum(ranks, axis=0), kind="stable")
+        counts = np.ones(len(some), dtype=int) if part.counts is None else part.counts
+        n_rows = counts[order].cumsum()
+        n_kept = max(int(np.searchsorted(n_rows, ceil((1 - self.share) * n_rows[-1]))) + 1, 2)
+        return replace(self, measure=self.measure.learn(rows, np.sort(some[order[:n_kept]])))
 
     def of(self, rows: Rows) -> np.ndarray:
         """How strange rows are: (n,)."""
         return self.measure.of(rows)
 
 
-def _spread(numbers: np.ndarray, most: int) -> np.ndarray:
+def spread(numbers: np.ndarray, most: int) -> np.ndarray:
     """At most so many of the numbers, evenly spread over them."""
     places = np.linspace(0, len(numbers) - 1, min(len(numbers), most)).astype(int)
     return numbers[np.unique(places)]

@@ -27,10 +27,11 @@ from sklearn_vae.estimator import FEWEST_ROWS, FEWEST_STEPS, TableEstimator
 from sklearn_vae.fitted import FittedVAE
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.model import build
+from sklearn_vae.neighbours import spread
 from sklearn_vae.networks import MLP
 from sklearn_vae.objectives import Constant, Trimmed, WarmUp
 from sklearn_vae.randomness import Stream, draw_seed, make_generator, start_seeds
-from sklearn_vae.strangeness import Measure, Rows
+from sklearn_vae.strangeness import Measure, Rows, measured
 from sklearn_vae.training import (
     Outcome,
     Plan,
@@ -50,6 +51,11 @@ MOST_REFERENCE_ROWS = 20_000
 SCALE_PRIOR = 30.0
 # Rows whose surprises say what is usual.
 MOST_EXPLAINED = 1000
+# Rows that others are compared with after Ctrl-C.
+MOST_ROWS_IF_INTERRUPTED = 250
+
+# Rows, and how many there are of each; None is one of each.
+CountedRows = tuple[np.ndarray, np.ndarray | None]
 
 
 class VAEOutlierDetector(OutlierMixin, TableEstimator):
@@ -113,13 +119,14 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         Share of each batch that is left out, the worst explained rows, in [0, 0.5].
         ``"auto"`` is 0.3, or 0 with ``novelty=True``.
     n_init : int or "auto", default="auto"
-        Number of autoencoders, which are trained side by side and averaged. ``"auto"``
+        Number of autoencoders, which are trained side by side and averaged. Each leaves a part
+        of the rows out, as many as there are autoencoders, and measures these; a single one
+        learns from all, and its threshold is then that of rows that it knows. ``"auto"``
         is 4, or 2 with ``novelty=True``.
     calibration : {None, "conformal"}, default=None
-        What ``p_values`` and the threshold come from: the training rows, or rows that are held
-        out of training for it. With ``novelty=True`` autoencoders know the training rows
-        better than fresh ones, of which more than ``contamination`` lie below a
-        threshold that comes from training rows.
+        What ``p_values`` and the threshold come from: the training rows, each measured by
+        autoencoders that have not learned from it, or rows that are held out of training for
+        it. The second holds for every table by proof, the first by experience.
     calibration_fraction : float, default=0.2
         Share of the rows that ``calibration="conformal"`` holds out. The rate of false alarms
         cannot be chosen below 1 / (1 + their number).
@@ -148,8 +155,12 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     columns_ : Columns
         How the columns are scaled; prints as a small table.
     reference_ : ndarray of shape (n_reference, n_features)
-        Rows that others are compared with, in X's units: those that were learned from, or
-        20,000 of them.
+        Rows that others are compared with, in X's units: the different ones of those that were
+        learned from, in order, or of 20,000 of them.
+    counts_ : ndarray of shape (n_reference,) or None
+        How many rows there are of each; None for one of each.
+    left_out_ : ndarray of shape (n_members, n_reference), bool
+        Which of them each autoencoder has not learned from. These autoencoders measure them.
     calibration_scores_ : ndarray of shape (n_calibration,)
         Scores that ``p_values`` compares with, in order.
     weights_ : dict of ndarray
@@ -223,6 +234,9 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
 
     architecture_: Architecture
     calibration_scores_: np.ndarray
+    # of a model that an older version has saved
+    left_out_: np.ndarray | None = None
+    counts_: np.ndarray | None = None
     measure_: Measure
     offset_: float
     reference_: np.ndarray
@@ -280,7 +294,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     # -- fit -------------------------------------------------------------------------
 
     @with_callbacks
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn what usual rows are like.
 
         Parameters
@@ -289,6 +303,10 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             Training rows, in their own units.
         y : None
             Ignored; here for scikit-learn's conventions.
+        sample_weight : array-like of shape (n_samples,), default=None
+            What each row counts: a row of weight 2 is as two rows, of which each is the other's
+            neighbour, one of weight 0 as if it were not there. If weights are no whole numbers,
+            as many rows as they sum up to are drawn evenly by them.
 
         Returns
         -------
@@ -305,18 +323,15 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             self._validate_params()
             check_callbacks(self)
             check_checkpoint(self)
-            rows, _ = self._check_rows(X, None, reset=True)
+            rows, weight = self._check_rows(X, sample_weight, reset=True)
             self.dtype_ = rows.dtype
             rows = rows.astype(np.float64, copy=False)
             self.seed_ = draw_seed(self.random_state)
-            learned, held_out = self._hold_out(rows)
-            self.columns_ = self._learn_columns(learned, None, Gaussian("column"), numbers=True)
-            self.reference_ = learned
-            if len(learned) > MOST_REFERENCE_ROWS:
-                generator = make_generator(self.seed_, Stream.SPLIT, 1)
-                self.reference_ = learned[_drawn(len(learned), MOST_REFERENCE_ROWS, generator)]
+            learned, held_out = self._hold_out(*copies(rows, weight))
+            learned = self._refer_to(*learned)
 
-            n_iter, plan = self._plan(len(self.reference_))
+            left_out = self._leave_out(len(self.reference_))
+            n_iter, plan = self._plan(int((~left_out[0]).sum()))
             # each autoencoder may be trained alone; its stages share its iterations
             n_alone = n_iter * int(self._wish("n_init"))
             report = Report(self, max_iterations=n_alone)
@@ -324,19 +339,21 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             try:
                 with checkpoint_at(self.checkpoint) as written:
                     callbacks = [*(self.callbacks or []), *report.callbacks(), witness, *written]
-                    self._train(n_iter, plan, callbacks=callbacks, verbose=int(self.verbose))
+                    self._train(
+                        n_iter, plan, left_out, callbacks=callbacks, verbose=int(self.verbose)
+                    )
+                self._calibrate(learned, held_out)
             except KeyboardInterrupt:
-                self._take([tuple(own) for own in witness.outcomes().values()])
-            measure = METHODS[self.method][0 if self.novelty else 1]
-            self.measure_ = measure.learn(self._reference_rows())
-            self._calibrate(rows, held_out)
+                self._cut_short(witness.outcomes(), left_out, held_out)
             report.end()
         return self
 
-    def _hold_out(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def _hold_out(
+        self, rows: np.ndarray, counts: np.ndarray | None
+    ) -> tuple[CountedRows, CountedRows | None]:
         """Rows to learn from, and rows to calibrate p-values with if they are others."""
         if self.calibration is None:
-            return rows, None
+            return (rows, counts), None
         n_held_out = max(round(self.calibration_fraction * len(rows)), 1)
         if len(rows) - n_held_out < FEWEST_ROWS:
             raise ValueError(
@@ -345,7 +362,38 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
                 f"{FEWEST_ROWS} are needed."
             )
         chosen = _drawn(len(rows), n_held_out, make_generator(self.seed_, Stream.SPLIT))
-        return np.delete(rows, chosen, axis=0), rows[chosen]
+        others = np.delete(np.arange(len(rows)), chosen)
+        return taken((rows, counts), others), taken((rows, counts), chosen)
+
+    def _refer_to(self, rows: np.ndarray, counts: np.ndarray | None) -> CountedRows:
+        """Settle the units and the rows that are learned from; give the rows to calibrate with."""
+        is_long = len(rows) > MOST_REFERENCE_ROWS
+        everyone = (rows, counts) if is_long else different(rows, counts)
+        self.columns_ = self._learn_columns(*everyone, Gaussian("column"), numbers=True)
+        self.reference_, self.counts_ = everyone
+        if is_long:
+            generator = make_generator(self.seed_, Stream.SPLIT, 1)
+            some = _drawn(len(rows), MOST_REFERENCE_ROWS, generator)
+            self.reference_, self.counts_ = different(*taken(everyone, some))
+        return everyone
+
+    def _leave_out(self, n_rows: int) -> np.ndarray:
+        """Which rows each autoencoder does not learn from, so that it can judge them: (M, n).
+
+        Each leaves out as many, and every row is left out by one of them at least. A single
+        autoencoder learns from all.
+        """
+        n_members = int(self._wish("n_init"))
+        n_left_out = -(-n_rows // n_members)
+        left_out = np.zeros((n_members, n_rows), dtype=bool)
+        if n_rows - n_left_out < FEWEST_ROWS:
+            return left_out
+        order = torch.randperm(
+            n_rows, generator=make_generator(self.seed_, Stream.SPLIT, 2)
+        ).numpy()
+        for member, first in enumerate(np.linspace(0, n_rows - n_left_out, n_members).astype(int)):
+            left_out[member, order[first : first + n_left_out]] = True
+        return left_out
 
     def _plan(self, n_rows: int) -> tuple[int, Plan]:
         """Iterations, and how each autoencoder is trained."""
@@ -370,10 +418,11 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         )
         return n_iter, plan
 
-    def _train(self, n_iter: int, plan: Plan, **kwargs: Any) -> None:
+    def _train(self, n_iter: int, plan: Plan, left_out: np.ndarray, **kwargs: Any) -> None:
         """Train the autoencoders side by side: on all rows, then on those explained best."""
-        table = self._to_table(self.reference_, None)
-        table = replace(table, x=cast(torch.Tensor, table.x).float())
+        table = self._to_table(self.reference_, self.counts_)
+        weight = None if table.weight is None else table.weight.float()
+        table = replace(table, x=cast(torch.Tensor, table.x).float(), weight=weight)
         share = self._design.components_per_column
         usual = min(max(round(share * table.x.shape[1]), 1), MOST_COMPONENTS)
         self.architecture_ = Architecture(
@@ -390,17 +439,18 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             stages.append(
                 replace(plan, stage_lengths=later, first_iteration=n_plain, objective=Trimmed(trim))
             )
-        seeds = start_seeds(self.seed_, int(self._wish("n_init")))
+        seeds = start_seeds(self.seed_, len(left_out))
+        tables = [table.part(torch.as_tensor(np.flatnonzero(~own))) for own in left_out]
         starts = [self._start(seed) for seed in seeds]
         found: list[list[Outcome]] = []
         for stage in stages:
             weights = [outcome.weights for outcome in found[-1]] if found else starts
             runs = [
-                self._run(replace(stage, seed=seed), table, own)
-                for seed, own in zip(seeds, weights, strict=True)
+                self._run(replace(stage, seed=seed), rows, own)
+                for seed, rows, own in zip(seeds, tables, weights, strict=True)
             ]
             found.append(train(runs, **kwargs))
-        self._take(list(zip(*found, strict=True)))
+        self._take(list(zip(*found, strict=True)), left_out)
 
     def _start(self, seed: int) -> dict[str, np.ndarray]:
         """Weights drawn by chance.
@@ -418,11 +468,12 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         return model.weights()
 
     def _run(self, plan: Plan, table: Table, weights: dict[str, np.ndarray]) -> Run:
-        prior_rows = SCALE_PRIOR / len(table)
+        prior_rows = SCALE_PRIOR / float(table.total[0])
         return Run(self.architecture_, plan, table, None, 0.0, prior_rows, weights)
 
-    def _take(self, members: list[tuple[Outcome, ...]]) -> None:
+    def _take(self, members: list[tuple[Outcome, ...]], left_out: np.ndarray) -> None:
         """Become what the training has led to."""
+        self.left_out_ = left_out
         last = [outcomes[-1].weights for outcomes in members]
         self.weights_ = {name: np.concatenate([own[name] for own in last]) for name in last[0]}
         self.history_ = [
@@ -434,19 +485,40 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         if any(outcome.diverged for outcomes in members for outcome in outcomes):
             self._warn_of_divergence(self._wish("learning_rate"))
 
-    def _calibrate(self, rows: np.ndarray, held_out: np.ndarray | None) -> None:
-        """Find the threshold, and the scores that p-values come from."""
-        scores = self._score_rows(rows)
+    def _cut_short(
+        self,
+        outcomes: dict[int, list[Outcome]],
+        left_out: np.ndarray,
+        held_out: CountedRows | None,
+    ) -> None:
+        """Become what the training has come to, compared with few rows: Ctrl-C does not wait."""
+        seeds = start_seeds(self.seed_, len(left_out))
+        begun = [member for member, seed in enumerate(seeds) if seed in outcomes]
+        few = spread(np.arange(len(self.reference_)), MOST_ROWS_IF_INTERRUPTED)
+        self._take([tuple(outcomes[seeds[member]]) for member in begun], left_out[begun][:, few])
+        self.reference_, self.counts_ = taken((self.reference_, self.counts_), few)
+        if held_out is not None:
+            held_out = taken(held_out, np.arange(len(held_out[0]))[:MOST_ROWS_IF_INTERRUPTED])
+        self._calibrate((self.reference_, self.counts_), held_out)
+
+    def _calibrate(self, rows: CountedRows, held_out: CountedRows | None) -> None:
+        """Find what rows are compared with, the threshold, and the scores of p-values."""
+        measure = METHODS[self.method][0 if self.novelty else 1]
+        self.measure_ = measure.learn(self._reference_rows())
+        scores = self._score_each(*rows)
         contamination = self._wish("contamination")
         if held_out is None:
             self.calibration_scores_ = np.sort(scores)
             self.offset_ = float(np.quantile(scores, contamination))
         else:
-            self.calibration_scores_ = np.sort(self._score_rows(held_out))
+            self.calibration_scores_ = np.sort(self._score_each(*held_out))
             # below it, p-values are at most the contamination
-            place = max(int(contamination * (len(held_out) + 1)), 1) - 1
+            place = max(int(contamination * (len(self.calibration_scores_) + 1)), 1) - 1
             self.offset_ = float(self.calibration_scores_[place])
-        self.usual_ = Usual.of(self._fitted(), self.reference_[:MOST_EXPLAINED], -scores)
+        some = spread(np.arange(len(self.reference_)), MOST_EXPLAINED)
+        self.usual_ = Usual.of(
+            self._fitted(), *taken((self.reference_, self.counts_), some), -scores
+        )
 
     # -- what "auto" stands for --------------------------------------------------------
 
@@ -469,7 +541,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     def score_samples(self, X: Any) -> np.ndarray:
         """How normal rows are: the higher, the more normal.
 
-        A row that equals one of ``reference_`` is compared with the others, as in training.
+        A row that equals one of ``reference_`` is compared with the others, by autoencoders
+        that have not learned from it.
 
         Parameters
         ----------
@@ -520,7 +593,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         With ``calibration="conformal"``, the rows that were held out and a fresh row of the
         same origin are in any order by chance, so that the fresh row's p-value is at most
         alpha with a probability of at most alpha, whatever the model is like. Without,
-        the training rows' own scores are taken, for which this holds roughly. With outliers
+        the training rows' own scores are taken, by autoencoders that have not learned from
+        them, for which this holds roughly. With outliers
         among the rows, p-values are too large rather than too small.
 
         Parameters
@@ -565,24 +639,59 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
 
     def _score_rows(self, X: np.ndarray) -> np.ndarray:
         rows = Rows(X.astype(np.float64, copy=False), self._fitted(), self._reference_rows())
-        return -self.measure_.of(rows)
+        return -measured(self.measure_, rows)
+
+    def _score_each(self, rows: np.ndarray, counts: np.ndarray | None) -> np.ndarray:
+        """Scores of all rows there are, from different ones and how many there are of each."""
+        scores = self._score_rows(rows)
+        return scores if counts is None else np.repeat(scores, counts)
 
     def _reference_rows(self) -> Rows:
-        return Rows(self.reference_, self._fitted())
+        return Rows(self.reference_, self._fitted(), left_out=self.left_out_, counts=self.counts_)
 
     def _check_learned(self) -> None:
         super()._check_learned()
         check_array("reference_", self.reference_, "f", (None, self.n_features_in_))
+        n_different = len(self.reference_)
         check_array("calibration_scores_", self.calibration_scores_, "f", (None,))
         check_array("surprise", self.usual_.surprise, "f", (self.n_features_in_,))
-        if len(self.reference_) < FEWEST_ROWS:
+        fitted = self._fitted()
+        if self.left_out_ is not None:
+            check_array("left_out_", self.left_out_, "b", (fitted.n_members, n_different))
+        if self.counts_ is not None:
+            check_array("counts_", self.counts_, "i", (n_different,))
+        n_rows = n_different if self.counts_ is None else self.counts_.sum()
+        if n_rows < FEWEST_ROWS or (self.counts_ is not None and self.counts_.min() < 1):
             raise ValueError("the reference rows are too few")
         first = self.reference_[:1]
-        self.usual_.parts(self._fitted(), first, -self._score_rows(first))
+        self.usual_.parts(fitted, first, -self._score_rows(first))
 
     def _fitted(self) -> FittedVAE:
         device = device_to_score_on(self.device)
         return FittedVAE(self.columns_, self.architecture_, self.weights_, self.seed_, device)
+
+
+def copies(rows: np.ndarray, weight: np.ndarray | None) -> CountedRows:
+    """Rows and how many there are of each: what they weigh, or whole numbers near to it."""
+    if weight is None:
+        return rows, None
+    most = max(len(rows), MOST_REFERENCE_ROWS)
+    n_copies = np.clip(np.round(weight.sum()), FEWEST_ROWS, most)
+    ends = np.round(weight.cumsum() * (n_copies / weight.sum())).astype(int)
+    counts = np.diff(ends, prepend=0)
+    return taken((rows, counts), np.flatnonzero(counts))
+
+
+def different(rows: np.ndarray, counts: np.ndarray | None) -> CountedRows:
+    """The different rows, in order, and how many there are of each."""
+    rows, group = np.unique(rows + 0.0, axis=0, return_inverse=True)  # no -0.0
+    n_of_each = np.bincount(group.ravel(), counts).astype(int)
+    return rows, None if (n_of_each == 1).all() else n_of_each
+
+
+def taken(rows: CountedRows, chosen: np.ndarray) -> CountedRows:
+    """Those rows whose numbers are given, and how many there are of each."""
+    return rows[0][chosen], None if rows[1] is None else rows[1][chosen]
 
 
 def _drawn(n_rows: int, n_drawn: int, generator: torch.Generator) -> np.ndarray:

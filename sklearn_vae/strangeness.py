@@ -2,7 +2,8 @@
 
 Every measure has the same verbs: ``learn`` from reference rows, then ``of`` any rows, the
 stranger the higher. A row that is itself one of the reference rows is measured by the
-others, so that rows that were learned from and new ones have scores of one kind.
+other rows and by the members that have not learned from it, so that rows that were learned
+from and new ones have scores of one kind.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
+from scipy.special import logsumexp
+from sklearn.utils import gen_batches
 
 from sklearn_vae.bounds import check_integer, check_number
 from sklearn_vae.fitted import FittedVAE
@@ -20,6 +23,8 @@ from sklearn_vae.randomness import MOST_DRAWS, Stream, make_generator, sobol_nor
 NOISE_DRAWS = 16
 # Parts into which columns are divided, of which one is hidden at a time.
 HIDDEN_PARTS = 8
+# Codes and residuals that exist at once where rows are measured.
+NUMBERS_AT_ONCE = 1 << 20
 
 
 class Rows:
@@ -33,18 +38,35 @@ class Rows:
         The model.
     beside : Rows, optional
         The reference rows; by default, these are they.
+    left_out : ndarray of shape (M, n), bool, optional
+        Of reference rows, which of them each member has not learned from.
+    counts : ndarray of shape (n,), int, optional
+        How many rows there are of each; one by default.
     """
 
-    def __init__(self, X: np.ndarray, fitted: FittedVAE, beside: Self | None = None):
+    def __init__(
+        self,
+        X: np.ndarray,
+        fitted: FittedVAE,
+        beside: Self | None = None,
+        left_out: np.ndarray | None = None,
+        counts: np.ndarray | None = None,
+    ):
         self.X, self.fitted = X, fitted
         self.beside = self if beside is None else beside
+        self.left_out, self.counts = left_out, counts
 
     def __len__(self) -> int:
         return len(self.X)
 
-    def part(self, chosen: np.ndarray) -> Self:
+    def part(self, chosen: np.ndarray | slice) -> Self:
         """Those rows whose numbers are given, beside the same reference."""
-        return type(self)(self.X[chosen], self.fitted, self.beside)
+        counts = None if self.counts is None else self.counts[chosen]
+        return type(self)(self.X[chosen], self.fitted, self.beside, counts=counts)
+
+    def each(self, values: np.ndarray) -> np.ndarray:
+        """Values of all rows there are, from those of different ones."""
+        return values if self.counts is None else np.repeat(values, self.counts)
 
     @cached_property
     def inputs(self) -> np.ndarray:
@@ -62,6 +84,22 @@ class Rows:
         """Place of each row among the reference rows, -1 for a new one: (n,)."""
         places = self.beside.places
         return np.array([places.get(row.tobytes(), -1) for row in self.inputs], dtype=int)
+
+    @cached_property
+    def judges(self) -> np.ndarray:
+        """Which members measure each row: those that have not learned from it: (M, n).
+
+        Where there is none, as with a single member, all of them do.
+        """
+        left_out = self.beside.left_out
+        if left_out is None:
+            return np.ones((self.fitted.n_members, len(self)), dtype=bool)
+        unseen = np.pad(left_out, [(0, 0), (0, 1)], constant_values=True)[:, self.itself]
+        return unseen | ~unseen.any(axis=0)
+
+    def mean(self, by_member: np.ndarray) -> np.ndarray:
+        """Mean over the members that measure each row: (M, n) -> (n,)."""
+        return np.mean(by_member, axis=0, where=self.judges)
 
     @cached_property
     def portraits(self) -> tuple[np.ndarray, np.ndarray]:
@@ -92,6 +130,13 @@ class Measure(Protocol):
         """How strange rows are: (n,), the higher the stranger."""
 
 
+def measured(measure: Measure, rows: Rows) -> np.ndarray:
+    """How strange rows are, found for so many at a time as memory is meant for: (n,)."""
+    per_row = rows.fitted.n_members * (rows.X.shape[1] + rows.fitted.architecture.n_components)
+    chunks = gen_batches(len(rows), max(NUMBERS_AT_ONCE // per_row, 1))
+    return np.concatenate([measure.of(rows.part(own)) for own in chunks])
+
+
 class ByModel:
     """A measure that needs no reference rows."""
 
@@ -112,7 +157,9 @@ class Unlikelihood(ByModel):
 
     def of(self, rows: Rows) -> np.ndarray:
         """How strange rows are: (n,)."""
-        return -rows.fitted.log_density(rows.X, self.n_draws)
+        by_member = rows.fitted.by_member(rows.X, self.n_draws)  # (M, n)
+        log_sum = logsumexp(by_member, axis=0, b=rows.judges)
+        return np.log(rows.judges.sum(axis=0)) - log_sum
 
 
 @dataclass(frozen=True)
@@ -138,7 +185,7 @@ class Bound(ByModel):
     def of(self, rows: Rows) -> np.ndarray:
         """How strange rows are: (n,)."""
         log_prob, kl = rows.fitted.bound(rows.X, self.n_draws)
-        return kl - log_prob if self.with_kl else -log_prob
+        return rows.mean(kl - log_prob if self.with_kl else -log_prob)
 
 
 @dataclass(frozen=True)
@@ -159,13 +206,14 @@ class Residual(ByModel):
         """How strange rows are: (n,)."""
         n_columns = len(rows.fitted.columns.order)
         if not self.noise or not n_columns:
-            found = [rows.portraits[1]]
+            squares = np.square(rows.portraits[1]).sum(axis=2)  # (M, n)
         else:
             seed = stream_seed(rows.fitted.seed, Stream.INPUT)
             draws = self.noise * sobol_normal(NOISE_DRAWS, n_columns, seed)
-            found = [rows.fitted.portraits(rows.X, shift)[1] for shift in draws]
+            found = (rows.fitted.portraits(rows.X, shift)[1] for shift in draws)
+            squares = sum(np.square(own).sum(axis=2) for own in found) / NOISE_DRAWS
         of_constants = np.square(rows.inputs[:, n_columns:]).sum(axis=1)
-        return np.mean([np.square(own).sum(axis=2).mean(axis=0) for own in found], 0) + of_constants
+        return rows.mean(squares) + of_constants
 
 
 @dataclass(frozen=True)
@@ -191,7 +239,7 @@ class Masked(ByModel):
         for part in range(n_parts):
             hidden = parts == part
             residual = rows.fitted.portraits(rows.X, hidden=hidden)[1]  # (M, n, n_columns)
-            found += (np.abs(residual) * hidden[:, None]).sum(axis=2).mean(axis=0)
+            found += rows.mean((np.abs(residual) * hidden[:, None]).sum(axis=2))
         return found
 
     def _generator(self, rows: Rows, member: int) -> torch.Generator:

@@ -6,7 +6,7 @@ from typing import Self
 import numpy as np
 
 from sklearn_vae.bounds import check_array, check_number
-from sklearn_vae.strangeness import Measure, Rows
+from sklearn_vae.strangeness import Measure, Rows, measured
 
 # Share of the values whose tail is theirs; beyond, the log-values' tail is exponential.
 BODY = 0.8
@@ -90,9 +90,8 @@ class Together:
         """Take rows as reference, or those of them whose numbers are given."""
         learned = tuple(measure.learn(rows, chosen) for measure in self.measures)
         part = rows if chosen is None else rows.part(chosen)
-        return replace(
-            self, measures=learned, tails=tuple(Tail.of(own.of(part)) for own in learned)
-        )
+        tails = tuple(Tail.of(part.each(measured(own, part))) for own in learned)
+        return replace(self, measures=learned, tails=tails)
 
     def of(self, rows: Rows) -> np.ndarray:
         """How strange rows are: (n,)."""

@@ -1,21 +1,27 @@
 """VAEOutlierDetector as its users meet it."""
 
+import os
 import pickle
+import signal
+import tracemalloc
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import kstwobign
 from sklearn.base import clone
-from sklearn.datasets import load_wine, make_blobs
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine, make_blobs
 from sklearn.ensemble import IsolationForest
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_vae import VAEOutlierDetector
+from sklearn_vae import VAEOutlierDetector, surprise
 from sklearn_vae.blame import shared, surprises
 from sklearn_vae.designs import METHODS
+from sklearn_vae.outlier import copies
 
 QUICK = {"max_iter": 2, "random_state": 0}
 
@@ -117,6 +123,7 @@ def test_a_training_row_is_not_its_own_neighbour(wine):
     np.testing.assert_allclose(detector.score_samples(X[[7, 3]]), scores[[7, 3]], rtol=1e-7)
 
 
+@pytest.mark.filterwarnings("ignore:Training diverged")  # two different rows teach nothing
 def test_rows_that_are_all_alike_but_one_have_scores():
     """Ties in every distance: no division by zero, and the odd row is the outlier."""
     X = np.tile([[1.0, 2.0, 3.0]], (60, 1))
@@ -188,6 +195,151 @@ def test_predict_holds_the_rate_of_false_alarms_that_is_asked_for(contamination)
     np.testing.assert_array_equal(labels == -1, detector.p_values(fresh) <= least)
     # the share of one fit is Beta(200 alpha, 200 (1 - alpha))
     assert (labels == -1).mean() < least + 3 * np.sqrt(least / 200)
+
+
+def halves(table):
+    """Rows to learn from, and fresh ones of the same kind."""
+    rng = np.random.default_rng(0)
+    if table == "normal, 360 x 30":
+        mixing = rng.normal(size=(30, 30))
+        return rng.normal(size=(360, 30)) @ mixing, rng.normal(size=(2000, 30)) @ mixing
+    if table == "normal, 80 x 6":
+        return rng.normal(size=(80, 6)), rng.normal(size=(2000, 6))
+    if table == "benign":
+        X, y = load_breast_cancer(return_X_y=True)
+        X = X[y == 1]
+    else:
+        X = {"wine": load_wine, "digits": load_digits}[table]().data
+    X = rng.permutation(X)[:1000]
+    return X[::2], X[1::2]
+
+
+@pytest.mark.parametrize(
+    ("novelty", "table", "max_iter"),
+    [
+        (False, "normal, 80 x 6", "auto"),
+        (True, "normal, 360 x 30", 20),
+        *(
+            pytest.param(novelty, table, "auto", marks=pytest.mark.slow)
+            for table in ("wine", "benign", "digits", "normal, 360 x 30", "normal, 80 x 6")
+            for novelty in (False, True)
+        ),
+    ],
+)
+def test_fresh_rows_are_flagged_as_often_as_it_is_said(novelty, table, max_iter):
+    """Rows of the training kind have the training rows' ranks, up to what chance makes of both."""
+    known, fresh = halves(table)
+    detector = VAEOutlierDetector(
+        contamination=0.1, novelty=novelty, max_iter=max_iter, random_state=0
+    ).fit(known)
+    chance = np.sqrt(1 / len(known) + 1 / len(fresh))
+    flagged = (detector.predict(fresh) == -1).mean()
+    p = np.sort(detector.p_values(fresh))
+
+    assert abs(flagged - 0.1) < 3 * 0.3 * chance + 0.01
+    farthest = np.abs(p - np.arange(1, len(p) + 1) / len(p)).max()  # Kolmogorov and Smirnov's
+    assert farthest < kstwobign.isf(0.001) * chance + 1 / len(known)
+    assert (detector.predict(known) == -1).mean() == pytest.approx(0.1, abs=1 / len(known))
+
+
+def test_a_training_row_is_measured_by_autoencoders_that_have_not_seen_it(wine):
+    """Another value in it changes those that learned from it, and not what the others say."""
+    X = np.unique(wine.to_numpy(), axis=0)  # in the order of reference_
+    detector = VAEOutlierDetector(method="reconstruction", n_init=3, **QUICK).fit(X)
+    fitted, left_out = detector._fitted(), detector.left_out_
+    by_member = -np.square(fitted.portraits(X)[1]).sum(axis=2)
+
+    assert left_out.sum(axis=0).min() == 1
+    assert len(set(left_out.sum(axis=1))) == 1
+    expected = np.average(by_member, axis=0, weights=left_out)
+    np.testing.assert_allclose(detector.score_samples(X), expected)
+    np.testing.assert_allclose(
+        detector.score_samples(X * 1.01),
+        -np.square(fitted.portraits(X * 1.01)[1]).sum(axis=2).mean(axis=0),
+    )
+
+
+def test_scores_take_bounded_memory():
+    """However many rows are scored: the rows themselves are 4 MiB here."""
+    rng = np.random.default_rng(0)
+    detector = VAEOutlierDetector(method="denoising", hidden_layer_sizes=8, **QUICK)
+    detector.fit(rng.normal(size=(100, 12)))
+    rows = rng.normal(size=(40_000, 12))
+    tracemalloc.start()
+    detector.score_samples(rows)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 32 << 20
+
+
+@pytest.mark.parametrize("novelty", [False, True])
+def test_ctrl_c_after_the_training_ends_the_calibration(novelty, monkeypatch):
+    """It is done again with few rows, which takes no time worth waiting for."""
+    measured, n_rows = surprise.measured, []
+
+    def press_once(measure, rows):
+        n_rows.append(len(rows))
+        if len(n_rows) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return measured(measure, rows)
+
+    monkeypatch.setattr(surprise, "measured", press_once)
+    X, _ = make_blobs(1200, 3, random_state=0)
+    detector = VAEOutlierDetector(novelty=novelty, **QUICK)
+    with (
+        pytest.warns(ConvergenceWarning, match="fit was interrupted"),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        detector.fit(X)
+
+    assert n_rows[0] > 600
+    assert max(n_rows[1:]) <= len(detector.reference_) == 250
+    assert detector.interrupted_
+    assert np.isfinite(detector.decision_function(X)).all()
+    assert detector.left_out_.shape == (len(detector.weights_["encoder.last"]), 250)
+
+
+@pytest.mark.parametrize("method", ["auto", "neighbours", "latent", "log_likelihood"])
+@pytest.mark.parametrize("novelty", [False, True])
+def test_a_row_of_weight_2_is_as_two_rows(wine, method, novelty):
+    """And one of weight 0 as none, in whatever order rows come."""
+    rng = np.random.default_rng(0)
+    weight = rng.integers(4, size=len(wine))
+    X = wine.to_numpy()
+    detector = VAEOutlierDetector(method=method, novelty=novelty, **QUICK)
+    weighted = clone(detector).fit(X, sample_weight=weight)
+    repeated = clone(detector).fit(rng.permutation(X.repeat(weight, axis=0)))
+
+    np.testing.assert_allclose(weighted.decision_function(X), repeated.decision_function(X))
+    np.testing.assert_array_equal(weighted.p_values(X), repeated.p_values(X))
+    np.testing.assert_allclose(weighted.explain(X), repeated.explain(X))
+
+
+def test_copies_are_neighbours():
+    """The mean distance to the 20 nearest rows, of which one is there many times."""
+    rng = np.random.default_rng(0)
+    X, new = rng.normal(size=(60, 3)), rng.normal(size=(20, 3))
+    weight = np.where(np.arange(60) % 7, 1, 13)
+    detector = VAEOutlierDetector(method="neighbours", novelty=False, **QUICK)
+    detector.fit(X, sample_weight=weight)
+    near = detector.measure_.measure
+    kept = near.reference[0].repeat(near.counts, axis=0)
+    encoded = detector.columns_.encode(new)
+    distance, _ = NearestNeighbors(n_neighbors=20).fit(kept).kneighbors(encoded)
+
+    np.testing.assert_allclose(detector.score_samples(new), -distance.mean(axis=1))
+
+
+def test_weights_that_are_no_whole_numbers_become_copies_near_to_them():
+    """Each row is there as often as it counts, to less than one, and all together, too."""
+    weight = np.random.default_rng(0).exponential(2, size=300)
+    rows = np.arange(300.0)[:, None]
+    chosen, counts = copies(rows, weight)
+    found = np.bincount(chosen[:, 0].astype(int), counts, minlength=300)
+
+    assert np.abs(found - weight).max() < 1.01
+    assert found.sum() == round(weight.sum())
 
 
 def test_p_values_of_training_rows_are_their_ranks(wine, fitted):

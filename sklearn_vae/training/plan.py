@@ -155,7 +155,7 @@ class Table:
         if self.weight is None:
             order = torch.randperm(len(self), generator=generator)
             first, second = order[n_rows:].sort().values, order[:n_rows].sort().values
-            return self._part(first), self._part(second)
+            return self.part(first), self.part(second)
         counts = self.counts()
         aside = _draw_rows(counts, n_rows, generator)
         return self._counting(counts - aside), self._counting(aside)
@@ -163,9 +163,9 @@ class Table:
     def _counting(self, counts: np.ndarray) -> Self:
         """Make the table of those rows that count something, (n,)."""
         counts = np.where(counts > ROUNDING * self.counts(), counts, 0)
-        return self._part(torch.as_tensor(np.flatnonzero(counts)), counts)
+        return self.part(torch.as_tensor(np.flatnonzero(counts)), counts)
 
-    def _part(self, places: Tensor, counts: np.ndarray | None = None) -> Self:
+    def part(self, places: Tensor, counts: np.ndarray | None = None) -> Self:
         """Make the table of some rows, which count as they do here or as ``counts`` (n,) say."""
         places = places.to(self.x.device)
         part = replace(self, own=self.numbers()[places], n_rows=len(places))
