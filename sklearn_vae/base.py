@@ -45,7 +45,6 @@ from sklearn_vae.factors import n_factors
 from sklearn_vae.fitted import FittedVAE
 from sklearn_vae.holes import n_factors_for
 from sklearn_vae.model import VAE
-from sklearn_vae.modules import TakesModules
 from sklearn_vae.objectives import Checked, Constant, Schedule
 from sklearn_vae.randomness import Stream, draw_seed, make_generator
 from sklearn_vae.schema import Schema
@@ -76,7 +75,7 @@ ROWS_FOR_FILLER = 2048
 IMPUTE_DRAWS = 256
 
 
-class BaseVAE(TakesModules, ConditionalEstimator):
+class BaseVAE(ConditionalEstimator):
     """A variational autoencoder as an estimator: fit, density, samples.
 
     The parameters are documented where users meet them, in the subclasses.

@@ -25,6 +25,7 @@ from sklearn_vae.checks import (
 from sklearn_vae.columns import Columns
 from sklearn_vae.device import resolve_device
 from sklearn_vae.kinds import Signs
+from sklearn_vae.nested import NestedParameters
 from sklearn_vae.persistence import Persistent
 from sklearn_vae.randomness import draw_seed
 from sklearn_vae.schema import Schema, has_types
@@ -54,7 +55,7 @@ MOST_NUMBERS_ENCODED = 1 << 26
 ENCODED_AT_A_TIME = 1 << 20
 
 
-class TableEstimator(Persistent, CallbackSupportMixin, BaseEstimator):
+class TableEstimator(NestedParameters, Persistent, CallbackSupportMixin, BaseEstimator):
     """An estimator that learns from the rows of a table.
 
     A subclass learns ``columns_`` and ``dtype_``.
