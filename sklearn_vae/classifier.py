@@ -88,6 +88,7 @@ class VAEClassifier(ClassifierMixin, Persistent, BaseEstimator):
     }
 
     estimator_: BaseVAE
+    n_features_in_: int
     classes_: np.ndarray
     priors_: np.ndarray
 
@@ -220,8 +221,7 @@ class VAEClassifier(ClassifierMixin, Persistent, BaseEstimator):
         return self.classes_[places]
 
     def _check_learned(self) -> None:
-        self.estimator_._check_learned()
-        self._check_annotated()
+        self._check_wrapped(self.estimator_)
         known = self.estimator_.conditions_
         shapes = {np.shape(self.classes_), np.shape(self.priors_)}
         if known is None or shapes != {np.shape(known.share)}:

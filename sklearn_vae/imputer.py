@@ -98,6 +98,7 @@ class VAEImputer(Persistent, TransformerMixin, BaseEstimator):
     }
 
     estimator_: BaseVAE
+    n_features_in_: int
     indicated_: np.ndarray
 
     def __init__(
@@ -194,8 +195,7 @@ class VAEImputer(Persistent, TransformerMixin, BaseEstimator):
         return tables if model.schema_ is not None else np.stack(tables)
 
     def _check_learned(self) -> None:
-        self.estimator_._check_learned()
-        self._check_annotated()
+        self._check_wrapped(self.estimator_)
         check_array("indicated_", self.indicated_, "i", (None,))
         if not np.isin(self.indicated_, np.arange(self.estimator_.n_features_in_)).all():
             raise ValueError("there are no columns of all that are indicated")

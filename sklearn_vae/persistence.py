@@ -183,6 +183,15 @@ class Persistent:
         if np.shape(names) != (n_features,):
             raise ValueError(f"there must be {n_features} names of columns. Got {names!r:.100}.")
 
+    def _check_wrapped(self, model: Any) -> None:
+        """Check an estimator that has another one learn: both see the same columns."""
+        model._check_learned()
+        self._check_annotated()
+        own: Any = self
+        names: list[Any] = [getattr(part, "feature_names_in_", None) for part in (own, model)]
+        if own.n_features_in_ != model.n_features_in_ or not np.array_equal(names[0], names[1]):
+            raise ValueError("the columns are not those of the model")
+
     def _check_annotated(self) -> None:
         """Check that fitted attributes are there, and what the class's annotations say."""
         kind: Any = type(self)
