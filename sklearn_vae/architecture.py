@@ -1,6 +1,7 @@
 """Everything that decides the shapes of a model's weights."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sklearn_vae.bounds import agrees
@@ -51,22 +52,25 @@ class Architecture:
     n_conditions: int = 0
     places: tuple[int, ...] = ()
 
-    def check_sizes(self, n_weights: int) -> None:
-        """Check that so many weights can have these shapes, before anything of them is made.
+    def check_sizes(self, weights: Sequence[int]) -> None:
+        """Check that arrays of such sizes can be its weights, before anything of them is made.
 
         Raises
         ------
         ValueError
-            If a layer, or what a prior or a posterior consists of, is larger.
+            If a layer, or what a prior or a posterior consists of, is larger than they are.
         """
         counts = [size * n for kind, n in self.blocks for size in (1, kind.width, *kind.sizes)]
-        network = self.network
+        network, n_layers = self.network, 0
         for part in (self, self.prior, self.posterior, network, getattr(network, "ours", None)):
             for name, value in {} if part is None else vars(part).items():
                 own = value if isinstance(value, tuple) and name != "places" else (value,)
-                counts += [n for n in own if agrees(n, int) and name != "n_iter"]
+                sizes = [n for n in own if agrees(n, int) and name != "n_iter"]
+                counts, n_layers = counts + sizes, max(n_layers, len(sizes))
         least = min(self.n_components, *self.hidden_layer_sizes, 1)
-        if least < 1 or min(counts) < 0 or max(*counts, self.n_columns) > n_weights:
+        n_weights = sum(weights)
+        is_larger = max(*counts, self.n_columns) > n_weights or n_layers > len(weights)
+        if least < 1 or min(counts) < 0 or is_larger:
             raise ValueError(f"{n_weights} weights cannot have the architecture's shapes")
         if self.n_components > MOST_DIMS or self.activation not in ACTIVATIONS:
             raise ValueError("the architecture is none that a model could have")

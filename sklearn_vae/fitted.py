@@ -80,7 +80,7 @@ class FittedVAE:
         if len(members) != 1 or not min(members) or not self.n_members:
             raise ValueError("the weights are not those of the same members")
         check_integer(self, "seed", self.seed, 0, MOST_SEED)
-        architecture.check_sizes(sum(value.size for value in self.weights.values()))
+        architecture.check_sizes([value.size for value in self.weights.values()])
         if architecture.blocks != columns.blocks:
             raise ValueError("the model's columns are not those of the table")
         if architecture.n_conditions != columns.n_conditions:
@@ -88,8 +88,6 @@ class FittedVAE:
         architecture.network.fitted_to(len(columns.kinds))
         if architecture.places and architecture.places != tuple(columns.order.tolist()):
             raise ValueError("the model's places are not those of the table")
-        if len(architecture.hidden_layer_sizes) > len(self.weights):
-            raise ValueError("there are more hidden layers than arrays")
         # without members, no weight takes any memory, whatever the architecture says
         expected = build(architecture, 0).state_dict()
         if expected.keys() != self.weights.keys():

@@ -7,7 +7,7 @@ from typing import Any
 import joblib
 
 from sklearn_vae import storage
-from sklearn_vae.plain import Packer, attach, detach, unpack
+from sklearn_vae.plain import Packer, attach, detach, room_for, unpack
 
 KIND = "search"
 
@@ -39,7 +39,8 @@ class Ledger:
             if header.get("kind") != KIND:
                 raise ValueError(f"{self.path}: it holds no results of a search, but other data.")
             self._check_origin(header["origin"])
-            self.results = dict(unpack(attach(header["results"], arrays)))
+            with room_for(os.path.getsize(self.path)):
+                self.results = dict(unpack(attach(header["results"], arrays)))
 
     def _check_origin(self, expected: Mapping[str, str]) -> None:
         other = [name for name, digest in self.origin.items() if expected.get(name) != digest]

@@ -179,6 +179,9 @@ class Persistent:
         n_features = len(known.columns_.kinds)
         if known.n_features_in_ != n_features or known.dtype_.kind != "f":
             raise ValueError(f"the model's rows are not of {n_features} numbers")
+        schema = getattr(self, "schema_", None)
+        if schema is not None and len(schema.fields) != n_features:
+            raise ValueError(f"the table has {len(schema.fields)} columns and not {n_features}")
         names = getattr(self, "feature_names_in_", np.array(known.columns_.names))
         if np.shape(names) != (n_features,):
             raise ValueError(f"there must be {n_features} names of columns. Got {names!r:.100}.")

@@ -11,9 +11,6 @@ from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.model import VAE
 from sklearn_vae.start import probabilistic_pca
 
-# a program of its own, for atheris
-collect_ignore = ["fuzz_load.py"]
-
 
 def pytest_collection_modifyitems(items):
     """Skip what needs an accelerator where there is none."""

@@ -225,7 +225,7 @@ class Mutator:
                 with np.errstate(all="ignore"), suppress(OverflowError, ValueError):
                     flat[rng.integers(flat.size, size=n)] = _one_of(EXTREMES, rng)
                 arrays[name] = value
-            case _ if value.ndim:
+            case _ if value.ndim and value.size:
                 order = rng.permutation(value.shape[0])
                 arrays[name] = value[order] if rng.random() < 0.5 else value[::-1]
 
@@ -512,10 +512,14 @@ class Run:
         limit = 8 << 30
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         with os.fdopen(start, "w") as lines:
-            for number in numbers:
-                signal.alarm(LONGEST)
-                lines.write(json.dumps([number, *self.one(number)]) + "\n")
-                lines.flush()
+            try:
+                for number in numbers:
+                    signal.alarm(LONGEST)
+                    lines.write(json.dumps([number, *self.one(number)]) + "\n")
+                    lines.flush()
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)  # and leave the parent's files alone
         os._exit(0)
 
     def _note(self, number: int, found: str, seconds: float, extra: int) -> None:

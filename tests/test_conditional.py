@@ -3,7 +3,6 @@
 import pickle
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from scipy import stats
@@ -35,6 +34,8 @@ from sklearn_vae.model import VAE
 from sklearn_vae.objectives import ELBO
 from sklearn_vae.onnx import to_onnx
 from sklearn_vae.training.elbo_gradient import ELBOGradient
+
+pd = pytest.importorskip("pandas")
 
 LETTERS = np.array(["a", "b", "c"])
 # no step of any size: a model stays at its start

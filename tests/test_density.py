@@ -3,7 +3,6 @@
 import pickle
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from scipy import stats
@@ -30,6 +29,8 @@ from sklearn_vae.model import build
 from sklearn_vae.objectives import ELBO, Constant
 from sklearn_vae.training import Plan, Table, Trainer
 from sklearn_vae.training.optimizer import FlatAdam
+
+pd = pytest.importorskip("pandas")
 
 QUICK = {"max_iter": 3, "random_state": 0}
 

@@ -1,11 +1,12 @@
 """Kinds of networks, posteriors, objectives and conditions go together, on a table with holes."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import sklearn_vae
 from sklearn_vae import Mixed, VAESearchCV, VAETransformer
+
+pd = pytest.importorskip("pandas")
 
 TOGETHER = [
     {"posterior": "categorical", "network": "residual"},

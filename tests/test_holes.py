@@ -3,7 +3,6 @@
 import pickle
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import stats
 from sklearn import config_context
@@ -24,6 +23,8 @@ from sklearn_vae import (
     load,
 )
 from sklearn_vae.holes import FactorModel, Filler
+
+pd = pytest.importorskip("pandas")
 
 
 def hide(X, share, rng):

@@ -1,7 +1,6 @@
 """Columns of further kinds: heavy tails, positive numbers, classes and counts; scipy as oracle."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from scipy import integrate, stats
@@ -22,6 +21,8 @@ from sklearn_vae.likelihoods import (
     Spiked,
     StudentT,
 )
+
+pd = pytest.importorskip("pandas")
 
 KINDS = [
     StudentT(),

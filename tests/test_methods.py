@@ -3,7 +3,6 @@
 import pickle
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from scipy import special
@@ -15,6 +14,8 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae import Gaussian, VAETransformer
 from sklearn_vae.model import VAE
+
+pd = pytest.importorskip("pandas")
 
 
 @pytest.fixture(scope="module")

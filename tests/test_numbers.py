@@ -4,12 +4,13 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from sklearn.base import clone
 
 from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
+
+hypothesis = pytest.importorskip("hypothesis")
+st = pytest.importorskip("hypothesis.strategies")
+arrays = pytest.importorskip("hypothesis.extra.numpy").arrays
 
 SMALL = {"hidden_layer_sizes": (16,), "random_state": 0}
 MODELS = {
@@ -104,12 +105,14 @@ def check_any_table(given_table):
             assert np.isfinite(scores).all()
 
 
-FEW = settings(max_examples=20, deadline=None, derandomize=True)
-MANY = settings(max_examples=1_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = hypothesis.settings(max_examples=20, deadline=None, derandomize=True)
+MANY = hypothesis.settings(
+    max_examples=1_000, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 
 
 @FEW
-@given(TABLES)
+@hypothesis.given(TABLES)
 def test_any_table_of_numbers_is_fitted_or_refused(given_table):
     """Whatever their size, and wherever values are missing."""
     check_any_table(given_table)
@@ -117,7 +120,7 @@ def test_any_table_of_numbers_is_fitted_or_refused(given_table):
 
 @pytest.mark.slow
 @MANY
-@given(TABLES)
+@hypothesis.given(TABLES)
 def test_a_thousand_tables_of_numbers_are_fitted_or_refused(given_table):
     """As above."""
     check_any_table(given_table)

@@ -1,12 +1,13 @@
 """Odd tables work, or are refused in words that help."""
 
 import numpy as np
-import pandas as pd
-import polars as pl
 import pytest
 import torch
 
 from sklearn_vae import VAETransformer
+
+pd = pytest.importorskip("pandas")
+pl = pytest.importorskip("polars")
 
 RNG = np.random.default_rng(0)
 NORMAL = RNG.normal(size=(300, 3))

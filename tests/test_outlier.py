@@ -6,7 +6,6 @@ import signal
 import tracemalloc
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.stats import kstwobign
 from sklearn.base import clone
@@ -22,6 +21,8 @@ from sklearn_vae import VAEOutlierDetector, surprise
 from sklearn_vae.blame import shared, surprises
 from sklearn_vae.designs import METHODS
 from sklearn_vae.outlier import copies
+
+pd = pytest.importorskip("pandas")
 
 QUICK = {"max_iter": 2, "random_state": 0}
 

@@ -12,12 +12,9 @@ import warnings
 from itertools import product
 from pathlib import Path
 
-import cloudpickle
 import joblib
 import numpy as np
-import pandas as pd
 import pytest
-import skops.io
 from sklearn.base import clone
 from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
 from sklearn.pipeline import make_pipeline
@@ -42,6 +39,8 @@ from sklearn_vae import (
 from sklearn_vae.outlier import METHODS
 from sklearn_vae.persistence import ESTIMATORS
 from sklearn_vae.plain import KNOWN
+
+pd = pytest.importorskip("pandas")
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"
@@ -78,6 +77,12 @@ MODELS = {
 }
 
 
+@pytest.fixture
+def skops():
+    """The module that reads and writes files of skops."""
+    return pytest.importorskip("skops.io")
+
+
 @pytest.fixture(scope="module")
 def fitted():
     """Every model, fitted once, on a frame: columns have names."""
@@ -106,7 +111,7 @@ WAYS = {
     "save": kept,
     "pickle": lambda own, _: pickle.loads(pickle.dumps(own)),
     "oldest pickle": lambda own, _: pickle.loads(pickle.dumps(own, protocol=2)),
-    "cloudpickle": lambda own, _: pickle.loads(cloudpickle.dumps(own)),
+    "cloudpickle": lambda own, _: pickle.loads(pytest.importorskip("cloudpickle").dumps(own)),
     "deepcopy": lambda own, _: copy.deepcopy(own),
     "copy": lambda own, _: copy.copy(own),
 }
@@ -278,23 +283,23 @@ def test_joblib_maps_a_model_from_its_file(fitted, name, tmp_path):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_skops_knows_all_but_our_own_classes(fitted, name):
+def test_skops_knows_all_but_our_own_classes(fitted, name, skops):
     """Its file is safe to open when these names are trusted, and they are only ours."""
-    data = skops.io.dumps(fitted[name])
-    unknown = skops.io.get_untrusted_types(data=data)
+    data = skops.dumps(fitted[name])
+    unknown = skops.get_untrusted_types(data=data)
 
     assert all(own.startswith("sklearn_vae.") for own in unknown)
-    assert_same(skops.io.loads(data, trusted=unknown), fitted[name])
+    assert_same(skops.loads(data, trusted=unknown), fitted[name])
 
 
-def test_a_pipeline_goes_through_skops():
+def test_a_pipeline_goes_through_skops(skops):
     """Together with scikit-learn's own steps."""
     pipe = make_pipeline(StandardScaler(), VAETransformer(**SMALL)).fit(rows())
-    data = skops.io.dumps(pipe)
-    unknown = skops.io.get_untrusted_types(data=data)
+    data = skops.dumps(pipe)
+    unknown = skops.get_untrusted_types(data=data)
 
     assert unknown == ["sklearn_vae.transformer.VAETransformer"]
-    again = skops.io.loads(data, trusted=unknown)
+    again = skops.loads(data, trusted=unknown)
     np.testing.assert_array_equal(again.transform(rows()), pipe.transform(rows()))
 
 
@@ -482,6 +487,9 @@ FORGERIES = {
         "@dict": [[own * (2**61 - 1), 0] for own in range(20_000)]
     }),
     "many records": many_records,
+    "many channels": put("learned", "architecture_", "network", value={
+        "@object": "Convolution", "channels": {"@tuple": [1] * 50_000},
+    }),
     "many classes and no member": many_classes,
     "schema that calls": put("learned", "schema_", value=schema("read_csv(source='x')")),
     "schema of many bits": put("learned", "schema_", value=schema("int9999999999")),

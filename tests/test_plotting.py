@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import stats
 from sklearn.datasets import load_digits, load_iris
@@ -31,6 +30,8 @@ from sklearn_vae import (
     calibration,
     kl_per_unit,
 )
+
+pd = pytest.importorskip("pandas")
 
 mpl = pytest.importorskip("matplotlib", reason="pictures need matplotlib: sklearn_vae[plot]")
 mpl.use("Agg")

@@ -3,7 +3,6 @@
 import re
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -25,6 +24,8 @@ from sklearn_vae.likelihoods.real import LOG_SCALE_BOUND
 from sklearn_vae.model import build
 from sklearn_vae.networks import Layout, unbounded
 from sklearn_vae.rollout import likeliest
+
+pd = pytest.importorskip("pandas")
 
 N_STEPS, SLOPE = 6, 0.7
 

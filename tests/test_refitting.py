@@ -1,7 +1,6 @@
 """A second fit is a first fit: no attribute of an earlier one is left, and no answer differs."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.base import clone
 
@@ -14,6 +13,8 @@ from sklearn_vae import (
     VAESearchCV,
     VAETransformer,
 )
+
+pd = pytest.importorskip("pandas")
 
 RNG = np.random.default_rng(0)
 ARRAY = RNG.normal(size=(60, 3)) @ RNG.normal(size=(3, 3))

@@ -12,14 +12,15 @@ from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import polars as pl
-import polars.testing
-import pyarrow as pa
 import pytest
 from scipy.sparse import csc_array, csr_matrix, random_array
 
 from sklearn_vae.schema import Field, Schema
+
+pd = pytest.importorskip("pandas")
+pl = pytest.importorskip("polars")
+pytest.importorskip("polars.testing")
+pa = pytest.importorskip("pyarrow")
 
 BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 ADULT = Path(os.environ.get("SKLEARN_VAE_DATA", BESIDE)) / "tables" / "adult-train.csv"

@@ -1,7 +1,6 @@
 """The one line, and what surrounds it in practice."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import sklearn
 from sklearn.exceptions import UnsetMetadataPassedError
@@ -11,6 +10,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae import VAETransformer
+
+pd = pytest.importorskip("pandas")
 
 
 def bent_rows(n=300, seed=0):

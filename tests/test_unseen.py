@@ -1,12 +1,13 @@
 """Values that training did not show: unlikely, never impossible, and the total mass is 1."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import integrate
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from sklearn_vae import VAEDensity, VAEImputer, VAESearchCV, VAETransformer
+
+pd = pytest.importorskip("pandas")
 
 QUICK = {"max_iter": 2, "hidden_layer_sizes": (8,), "random_state": 0}
 

@@ -5,7 +5,6 @@ import weakref
 from collections import Counter
 
 import numpy as np
-import pandas as pd
 import pytest
 import sklearn
 from numpy.testing import assert_allclose
@@ -35,6 +34,8 @@ from sklearn_vae import IWAE, MixturePrior, VAESearchCV, VAETransformer, WarmUp,
 from sklearn_vae.base import BaseVAE
 from sklearn_vae.training import fits
 from sklearn_vae.training.trainer import Trainer
+
+pd = pytest.importorskip("pandas")
 
 
 def bent_rows(n=240, seed=0):

@@ -215,6 +215,9 @@ def _from_plain(value: Any) -> Any:
     [(kind, content)] = value.items()
     if kind == "tuple":
         return tuple(map(_from_plain, content))
+    texts = [own for own in (content, *content) if isinstance(own, str)]
+    if max(map(len, texts), default=0) > LONGEST_TYPE:
+        raise ValueError(f"{content!r:.100} is too long for a {kind}")
     if kind in ("date", "datetime"):
         return {"date": date, "datetime": datetime}[kind].fromisoformat(content)
     if kind == "Decimal":
