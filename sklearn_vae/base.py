@@ -311,7 +311,9 @@ class BaseVAE(ConditionalEstimator):
             takes_missing = not (network.ends_early or network.follows)
             key = (id(X), *asked, takes_missing, len(rows) <= self.batch_size, self.device)
             if key not in known:
-                self.columns_ = self._learn_columns(rows, weight, self.likelihood)
+                self.columns_ = self._learn_columns(
+                    rows, weight, self.likelihood, spikes=not network.in_one_unit
+                )
                 self.columns_ = replace(self.columns_, takes_missing=takes_missing)
                 if network.in_one_unit:
                     self.columns_ = self.columns_.in_one_unit(network.n_values)

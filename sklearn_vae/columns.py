@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 
 from sklearn_vae.bounds import check_array, check_hashes
-from sklearn_vae.kinds import ROUNDING, Signs, kind_of, spikes_of
+from sklearn_vae.kinds import (
+    MOST_DECIMALS,
+    ROUNDING,
+    Signs,
+    bounds_of,
+    decimals_of,
+    kind_of,
+    same,
+    spikes_of,
+)
 from sklearn_vae.likelihoods import (
     NAMED,
     Bernoulli,
@@ -69,6 +78,11 @@ class Columns:
     takes_missing : bool
         Whether the model takes missing cells: of a cell with an impossible value it then sees
         nothing, else the nearest possible one.
+    bounds : ndarray of shape (2, n_features) or None
+        Numbers between which samples of real columns lie, in X's units; NaN for other columns,
+        and for those that had no other values than common ones.
+    decimals : ndarray of shape (n_features,) or None
+        Decimals of samples of real columns; -1 where they are not rounded.
     """
 
     names: list[str] | list[int]
@@ -83,6 +97,8 @@ class Columns:
     has_holes: bool = False
     log_seen: float = 0.0
     takes_missing: bool = True
+    bounds: np.ndarray | None = None
+    decimals: np.ndarray | None = None
 
     @classmethod
     def learn(
@@ -92,6 +108,8 @@ class Columns:
         likelihood: Any,
         names: Sequence[str] | None,
         signs: Sequence[Signs] | None = None,
+        *,
+        spikes: bool = True,
     ) -> "Columns":
         """Find out what the columns are.
 
@@ -107,6 +125,8 @@ class Columns:
             The columns' names, if they have any.
         signs : sequence of Signs, optional
             What the columns' types say of them; by default nothing.
+        spikes : bool, default=True
+            Whether real numbers may have common values.
 
         Returns
         -------
@@ -121,20 +141,29 @@ class Columns:
         kinds: list[Likelihood | None] = []
         classes = {}
         has_holes = False
+        bounds, decimals = np.full((2, X.shape[1]), np.nan), np.full(X.shape[1], -1)
         for j, wish in enumerate(wishes):
             observed = ~np.isnan(X[:, j])
             values, counts = X[:, j], weight
             if not observed.all():
                 has_holes = True
                 values, counts = values[observed], None if weight is None else weight[observed]
-            kind = kind_of(values, counts, total, wish, signs[j])
+            kind = kind_of(values, counts, total, wish, signs[j], spikes=spikes)
             if isinstance(kind, Spiked):
-                classes[j] = spikes_of(values, counts)
+                classes[j] = spikes_of(values, counts, kind.n_spikes)
+            elif isinstance(kind, Bernoulli):
+                classes[j] = np.array([values.min(), values.max()])
             elif signs[j].n_classes is None and isinstance(kind, Categorical | Ordinal):
                 classes[j] = np.unique(values)
                 values = np.searchsorted(classes[j], values)
             kind, exponent[j], shift[j], scale[j] = _units_of(values, counts, kind)
             kinds.append(kind)
+            if isinstance(kind, Spiked):
+                rest = ~np.isin(values, classes[j])
+                values, counts = values[rest], None if counts is None else counts[rest]
+            if isinstance(kind, Gaussian | StudentT | Spiked) and len(values):
+                bounds[:, j] = _bounds_of(values, counts, kind, exponent[j])
+                decimals[j] = decimals_of(values, is_integer=signs[j].is_integer)
         unseen = -float(np.log(total + 2))
         return cls(
             known_as,
@@ -148,6 +177,8 @@ class Columns:
             classes,
             has_holes,
             float(np.log1p(-np.exp(unseen))),
+            bounds=bounds,
+            decimals=decimals,
         )
 
     def in_one_unit(self, n_values: int = 1) -> "Columns":
@@ -225,11 +256,19 @@ class Columns:
             raise ValueError("'dtype' must be of rows, and 'names' as many as columns")
         check_hashes(self.names)
         self._check_classes()
+        if self.bounds is not None:
+            check_array("bounds", self.bounds, "f", (2, n), allows_nan=True)
+            if (self.bounds[0] > self.bounds[1]).any():
+                raise ValueError("'bounds' must be in order")
+        if self.decimals is not None:
+            check_array("decimals", self.decimals, "i", (n,))
+            if (np.abs(self.decimals) > MOST_DECIMALS).any():
+                raise ValueError(f"'decimals' must be at most {MOST_DECIMALS}")
 
     def _check_classes(self) -> None:
         """Check that columns of classes have as many as their kinds say, in order."""
         for j, kind in enumerate(self.kinds):
-            n_known = getattr(kind, "n_spikes", getattr(kind, "n_classes", None))
+            n_known = getattr(kind, "n_spikes", getattr(kind, "n_classes", 2))
             if j in self.classes:
                 check_array("classes", self.classes[j], "biuf", (n_known,))
             if isinstance(kind, Spiked) and j not in self.classes:
@@ -280,7 +319,14 @@ class Columns:
     @property
     def is_limited(self) -> np.ndarray:
         """Which columns of X the model sees and can have some values only."""
-        return self._are(Bernoulli, Categorical, Ordinal, Counts) | self._linked("log")
+        is_closed = [self._is_closed(j) for j in range(len(self.kinds))]
+        return self._are(Bernoulli, Categorical, Ordinal, Counts) | self._linked("log") | is_closed
+
+    def _is_closed(self, j: int) -> bool:
+        """Whether all values of a column were common ones."""
+        if self.bounds is None or not isinstance(self.kinds[j], Spiked):
+            return False
+        return bool(np.isnan(self.bounds[0, j]))
 
     def encode(self, X: np.ndarray) -> np.ndarray:
         """Put X into the model's units: (n, n_features) -> (n, n_columns), in X's type."""
@@ -288,11 +334,11 @@ class Columns:
         limit = _LIMIT[X.dtype]
         values = X[:, self.order].astype(np.float64)
         for j, known in self.classes.items():
-            if isinstance(self.kinds[j], Spiked):
+            if not isinstance(self.kinds[j], Categorical | Ordinal):
                 continue
             (own,) = np.flatnonzero(self.order == j)
-            there = ~np.isnan(values[:, own])
-            values[there, own] = np.searchsorted(known, values[there, own])
+            there, dtype = ~np.isnan(values[:, own]), self._coarser(X)
+            values[there, own] = np.searchsorted(known.astype(dtype), X[there, j].astype(dtype))
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             is_log, is_root = (self._linked(link)[self.order] for link in ("log", "root"))
             if is_log.any():
@@ -311,9 +357,18 @@ class Columns:
             values = self._spread(values, X)
         return values.astype(X.dtype, copy=False)
 
-    def _spikes(self, X: np.ndarray, j: int) -> np.ndarray:
-        """Which common value each cell of a column has, as zeros with a one: (n, S)."""
-        return X[:, j, None] == self.classes[j]
+    def _spikes(self, values: np.ndarray, j: int) -> np.ndarray:
+        """Which common value of a column cells (n,) have, as zeros with a one: (n, S)."""
+        dtype = self._coarser(values)
+        return values[:, None].astype(dtype) == self.classes[j].astype(dtype)
+
+    def _nearest_spike(self, values: np.ndarray, j: int) -> np.ndarray:
+        """Common values of a column that are nearest to cells: (n,) -> (n,)."""
+        return self.classes[j][np.abs(values[:, None] - self.classes[j]).argmin(axis=1)]
+
+    def _coarser(self, X: np.ndarray) -> np.dtype:
+        """The type in which values of X can be compared with those of the training rows."""
+        return min(X.dtype, self.dtype, key=lambda dtype: dtype.itemsize)
 
     def _spread(self, values: np.ndarray, X: np.ndarray) -> np.ndarray:
         """Write classes as zeros with a one: (n, n) -> (n, n_columns)."""
@@ -336,11 +391,13 @@ class Columns:
 
     def _with_spikes(self, number: np.ndarray, X: np.ndarray, j: int) -> np.ndarray:
         """Numbers of one spiked column as the model sees them: (n,) -> (n, S + 1)."""
-        spikes = self._spikes(X, j)
+        spikes = self._spikes(X[:, j], j)
         cells = np.column_stack([spikes, np.where(spikes.any(axis=1), 0, number)])
         return np.where(np.isnan(number)[:, None], np.nan, cells)
 
-    def decode(self, values: np.ndarray, *, rounds: bool = False) -> np.ndarray:
+    def decode(
+        self, values: np.ndarray, *, rounds: bool = False, is_drawn: bool = False
+    ) -> np.ndarray:
         """Put rows back into X's units: (n, n_columns) -> (n, n_features).
 
         Parameters
@@ -350,6 +407,8 @@ class Columns:
         rounds : bool, default=False
             Whether binary columns and counts get values that they can have; other columns
             of classes always do.
+        is_drawn : bool, default=False
+            Whether the rows are draws: real columns then keep to their bounds and decimals, too.
         """
         X = np.zeros((len(values), len(self.kinds)))
         X[:, self.order] = self._gathered(values) * self.scale[self.order]
@@ -359,27 +418,92 @@ class Columns:
             X = np.ldexp(X + self.shift, self.exponent)
             X[:, is_log] = np.exp(X[:, is_log])
             X[:, is_root] = np.square(X[:, is_root])
-        if (is_ordinal := self._are(Ordinal)).any():
-            X[:, is_ordinal] = np.rint(X[:, is_ordinal])
-        if rounds:
+        if rounds or is_drawn:
             X[:, is_root] = np.rint(X[:, is_root])
             binary = self.is_binary
-            low, high = self.ends
-            bits, middle = X[:, binary], ((low + high) / 2)[binary]
-            rounded = np.where(bits > middle, high[binary], low[binary])
+            low, high = (end[binary] for end in self.ends)
+            bits = X[:, binary]
+            rounded = np.where(bits > (low / 2 + high / 2), high, low)
             X[:, binary] = np.where(np.isnan(bits), bits, rounded)
+        if is_drawn:
+            X = self._as_recorded(X)
         for j, known in self.classes.items():
-            if not isinstance(self.kinds[j], Spiked):
+            if isinstance(self.kinds[j], Categorical | Ordinal):
                 there = ~np.isnan(X[:, j])
-                X[there, j] = known[X[there, j].astype(int)]
+                X[there, j] = known[np.rint(X[there, j]).astype(int)]
+        self._put_spikes(X, values)
+        if (is_ordinal := self._are(Ordinal)).any():
+            unnamed = [j for j in np.flatnonzero(is_ordinal) if j not in self.classes]
+            X[:, unnamed] = np.rint(X[:, unnamed])
         with np.errstate(over="ignore"):
             return X.astype(values.dtype, copy=False)
+
+    def _as_recorded(self, X: np.ndarray) -> np.ndarray:
+        """Draws within the bounds of real columns, to as many decimals as these have."""
+        if self.bounds is None or self.decimals is None:  # of a file of an older version
+            return X
+        X = np.fmin(np.fmax(X, self.bounds[0]), self.bounds[1])
+        for decimals in np.unique(self.decimals[self.decimals >= 0]).tolist():
+            columns = self.decimals == decimals
+            X[:, columns] = np.round(X[:, columns], decimals)
+        for j in filter(self._is_closed, range(len(self.kinds))):
+            X[:, j] = self._nearest_spike(X[:, j], j)
+        return X
+
+    def _put_spikes(self, X: np.ndarray, values: np.ndarray) -> None:
+        """Write common values as they are where a row is sure of one."""
+        first = place = 0
+        for kind, n in self.blocks:
+            if isinstance(kind, Spiked):
+                cells = values[:, first : first + n * kind.width].reshape(len(X), n, kind.width)
+                for number, j in enumerate(self.order[place : place + n]):
+                    share = cells[:, number, :-1]
+                    sure = share.max(axis=1) == 1
+                    X[sure, j] = self.classes[j][share[sure].argmax(axis=1)]
+            first, place = first + n * kind.width, place + n
+
+    def limits(self) -> tuple[np.ndarray, ...] | None:
+        """Where draws of the model's columns lie, in its units and order.
+
+        Returns
+        -------
+        low, high : ndarray of shape (n,)
+            Bounds, which are infinite where there are none.
+        taken : ndarray of shape (n, n_taken)
+            Common values, which other draws are not; NaN where there are fewer.
+        radius : ndarray of shape (n,)
+            How near to them a number is rounded to one of them.
+        """
+        if self.bounds is None or self.decimals is None:
+            return None
+        spikes = [self.classes[j] if isinstance(self.kinds[j], Spiked) else () for j in self.order]
+        taken = np.full((len(self.order), max(map(len, spikes), default=0)), np.nan)
+        for own, values in zip(taken, spikes, strict=True):
+            own[: len(values)] = values
+        order, decimals = self.order, self.decimals[self.order]
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            low, high = self._scaled(self.bounds[:, order])
+            step = np.where(decimals >= 0, 0.5 * 10.0 ** -np.maximum(decimals, 0), 0)
+            radius = np.ldexp(step, -self.exponent[order]) / self.scale[order]
+            taken = self._scaled(taken.T).T
+        low, high = np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
+        return low, high, taken, radius
+
+    def _scaled(self, values: np.ndarray) -> np.ndarray:
+        """Values of real columns in the model's units and order: (..., n) -> (..., n)."""
+        logs = np.where(self._linked("log")[self.order], np.log(values), values)
+        return (np.ldexp(logs, -self.exponent[self.order]) - self.shift[self.order]) / (
+            self.scale[self.order]
+        )
 
     @property
     def ends(self) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper value of each binary column, in X's units: (n_features,) each."""
         with np.errstate(over="ignore"):
             low, high = (np.ldexp(v, self.exponent) for v in (self.shift, self.shift + self.scale))
+        for j in np.flatnonzero(self.is_binary).tolist():
+            if j in self.classes:  # exactly
+                low[j], high[j] = self.classes[j]
         return low, high
 
     def _gathered(self, values: np.ndarray) -> np.ndarray:
@@ -438,7 +562,7 @@ class Columns:
             logs = np.log(X[:, is_log].astype(np.float64))
             log_det -= np.nan_to_num(logs).sum(axis=1)
         for j in np.flatnonzero(self._are(Spiked)).tolist():
-            is_number = ~(self._spikes(X, j).any(axis=1) | np.isnan(X[:, j]))
+            is_number = ~(self._spikes(X[:, j], j).any(axis=1) | np.isnan(X[:, j]))
             log_det -= log_scale[j] * is_number
         return log_det
 
@@ -453,13 +577,17 @@ class Columns:
         """Log-probability, or log-density, of values that no row had in a column: (n,)."""
         kind = self.kinds[j]
         if isinstance(kind, Counts):
-            typical = kind.unit**2
+            centre = scale = kind.unit**2
         elif kind is not None and kind.link == "log":
-            typical = float(np.exp(self.shift[j]))
+            centre = scale = np.exp(self.shift[j])
+        elif isinstance(kind, Spiked):
+            centre, scale = np.ldexp([self.shift[j], self.scale[j]], self.exponent[j])
         else:
             return np.full(len(values), self.unseen)
-        distance = np.minimum(np.abs(values.astype(np.float64) / typical - 1), _FARTHEST)
-        return self.unseen - np.log(np.pi * typical) - 2 * np.log(np.hypot(1, distance))
+        with np.errstate(over="ignore"):
+            distance = np.abs(values.astype(np.float64) / scale - centre / scale)
+        distance = np.minimum(distance, _FARTHEST)
+        return self.unseen - np.log(np.pi * scale) - 2 * np.log(np.hypot(1, distance))
 
     def known_values(self, X: np.ndarray) -> np.ndarray:
         """Say which values binary and constant columns had: (n, n_features) -> (n, n_few)."""
@@ -514,6 +642,8 @@ class Columns:
             return np.maximum(np.rint(values), 0)
         if kind.link == "log":
             return np.exp(self.shift[j])
+        if isinstance(kind, Spiked):
+            return self._nearest_spike(values, j)
         return self.classes[j][0] if j in self.classes else 0
 
     def check_values(self, X: np.ndarray, *, unknown_is_missing: bool = False) -> np.ndarray:
@@ -530,12 +660,16 @@ class Columns:
     def _impossible(self, j: int, kind: Likelihood | None, values: np.ndarray) -> np.ndarray | None:
         if isinstance(kind, Categorical | Ordinal):
             if j in self.classes:
-                return ~(np.isnan(values) | np.isin(values, self.classes[j]))
+                dtype = self._coarser(values)
+                known = np.isin(values.astype(dtype), self.classes[j].astype(dtype))
+                return ~(np.isnan(values) | known)
             return values < 0  # what a schema gives for a category that it does not have
         if isinstance(kind, Counts):
             return (values < 0) | ((values != np.rint(values)) & ~np.isnan(values))
         if kind is not None and kind.link == "log":
             return values <= 0
+        if self._is_closed(j):
+            return ~(np.isnan(values) | self._spikes(values, j).any(axis=1))
         return None
 
     def _said_of(self, j: int) -> str:
@@ -587,6 +721,23 @@ class Columns:
             )
             for name, kind in zip(self.names, self.kinds, strict=True)
         ]
+
+
+def _bounds_of(
+    values: np.ndarray, weight: np.ndarray | None, kind: Likelihood, exponent: int
+) -> tuple[float, float]:
+    """Numbers between which samples of a real column lie, in X's units."""
+    values = values.astype(np.float64)
+    low, high = values.min(), values.max()
+    with np.errstate(over="ignore"):
+        if kind.link == "log":
+            lower, upper = np.exp(bounds_of(np.log(values), weight))
+        else:
+            lower, upper = np.ldexp(bounds_of(np.ldexp(values, -exponent), weight), exponent)
+            lower = max(lower, 0.0) if low >= 0 else lower
+            upper = min(upper, 0.0) if high <= 0 else upper
+    # not the next number below or above the extreme one
+    return low if same(lower, low) else lower, high if same(high, upper) else upper
 
 
 def _with_nan(X: np.ndarray, cells: Mapping[int, np.ndarray]) -> np.ndarray:

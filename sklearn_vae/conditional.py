@@ -101,10 +101,10 @@ class ConditionalEstimator(DensityEstimator):
         return np.hstack([rows, self.conditions_.to_numbers(given).astype(rows.dtype)]), weight
 
     def _learn_columns(
-        self, rows: np.ndarray, weight: np.ndarray | None, likelihood: Any, *, numbers: bool = False
+        self, rows: np.ndarray, weight: np.ndarray | None, likelihood: Any, **kwargs: bool
     ) -> Columns:
         n_features = self.n_features_in_
-        own = super()._learn_columns(rows[:, :n_features], weight, likelihood, numbers=numbers)
+        own = super()._learn_columns(rows[:, :n_features], weight, likelihood, **kwargs)
         if self.conditions_ is None:
             return own
         return ConditionedColumns(**vars(own), given=self.conditions_)

@@ -167,11 +167,18 @@ class TableEstimator(NestedParameters, Persistent, CallbackSupportMixin, BaseEst
         return rows
 
     def _learn_columns(
-        self, rows: np.ndarray, weight: np.ndarray | None, likelihood: Any, *, numbers: bool = False
+        self,
+        rows: np.ndarray,
+        weight: np.ndarray | None,
+        likelihood: Any,
+        *,
+        numbers: bool = False,
+        spikes: bool = True,
     ) -> Columns:
         """Find out what the columns are, by their values and, in a data frame, their types.
 
-        With ``numbers``, classes without an order are refused, and integers are no counts.
+        With ``numbers``, classes without an order are refused, integers are no counts, and no
+        values are common; without ``spikes``, none are in columns of real numbers.
         """
         names = self._column_names()
         signs = None
@@ -187,7 +194,9 @@ class TableEstimator(NestedParameters, Persistent, CallbackSupportMixin, BaseEst
             ]
             if numbers:
                 self._check_numbers(signs)
-        columns = Columns.learn(rows, weight, likelihood, names, signs)
+        columns = Columns.learn(
+            rows, weight, likelihood, names, signs, spikes=spikes and not numbers
+        )
         columns = replace(columns, takes_missing=self._takes_holes)
         if np.isnan(columns.shift).all():
             raise ValueError("Every cell of X is missing: there is nothing to learn from.")

@@ -15,7 +15,7 @@ from sklearn_vae.bounds import check_array, check_integer
 from sklearn_vae.columns import Columns
 from sklearn_vae.correction import Correction, decay
 from sklearn_vae.device import is_out_of_memory
-from sklearn_vae.likelihoods import Gaussian
+from sklearn_vae.likelihoods import Gaussian, Limits
 from sklearn_vae.model import VAE, build
 from sklearn_vae.parts import Completion
 from sklearn_vae.posteriors import log_mean_exp
@@ -128,6 +128,9 @@ class FittedVAE:
             self.device, getattr(torch, np.dtype(dtype).name)
         )
         model.load({name: value[:n_members] for name, value in self.weights.items()})
+        if (limits := self.columns.limits()) is not None:
+            like = next(model.parameters())
+            model.limit_draws(Limits(*(torch.as_tensor(part).to(like) for part in limits)))
         return model.requires_grad_(False)
 
     def codes(self, X: np.ndarray) -> np.ndarray:
@@ -313,7 +316,7 @@ class FittedVAE:
         encoded = self._complete(
             X, lambda own: own.sample(n_each, generator).movedim(0, 1), n_draws
         )  # (n, n_each, n_columns)
-        drawn = self.columns.decode(encoded.reshape(-1, encoded.shape[2]), rounds=True)
+        drawn = self.columns.decode(encoded.reshape(-1, encoded.shape[2]), is_drawn=True)
         drawn = np.moveaxis(drawn.reshape(len(X), n_each, -1), 1, 0)
         X = X[:, : len(self.columns.kinds)]
         return np.where(np.isnan(X), drawn, X)
@@ -458,7 +461,7 @@ class FittedVAE:
                 model.sample(own.stop - own.start, generator, *([] if x is None else [x[own]]))
                 for own in self.chunks(n_samples)
             ]
-        return self.columns.decode(torch.cat(chunks).cpu().numpy())
+        return self.columns.decode(torch.cat(chunks).cpu().numpy(), is_drawn=True)
 
     def at_once(self, n_draws: int = 1) -> int:
         """How many rows to compute at a time, with so many draws of each, or members."""

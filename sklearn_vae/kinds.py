@@ -39,6 +39,24 @@ LARGEST_COUNT = 1000
 GAIN_OF_SPIKES = 0.1
 COMMON_FROM = 0.02
 MOST_SPIKES = 12
+# Of no more different values than these, all are common.
+FEWEST_DIFFERENT = 24
+# Of real numbers, a value is common from a larger share of the rows on, and from a number of
+# rows; and the column has to be recorded finely, or all its values would be such.
+COMMON_REAL_FROM = 0.1
+FEWEST_COMMON_ROWS = 10
+FEWEST_LEVELS = 256
+# Rows among which such a value is looked for first.
+ROWS_LOOKED_AT = 1024
+# Decimals that are looked for, and the share of a standard deviation that a step may be: to
+# round to a coarser one would be noise beside the scales.
+MOST_DECIMALS = 6
+COARSEST_STEP = 0.1
+# An extreme value is a bound if a normal distribution would put so many rows beyond it, or if
+# several rows have it. Otherwise samples may lie beyond it, by a share of its distance from
+# the mean.
+ROWS_BEYOND = 5.0
+BEYOND = 0.1
 
 
 @dataclass(frozen=True)
@@ -69,7 +87,13 @@ class Signs:
 
 
 def kind_of(
-    values: np.ndarray, weight: np.ndarray | None, total: float, wish: Any, signs: Signs
+    values: np.ndarray,
+    weight: np.ndarray | None,
+    total: float,
+    wish: Any,
+    signs: Signs,
+    *,
+    spikes: bool = True,
 ) -> Likelihood | None:
     """Find out what a column is.
 
@@ -85,6 +109,8 @@ def kind_of(
         What the user says that it is.
     signs : Signs
         What its type says.
+    spikes : bool, default=True
+        Whether real numbers may have common values.
 
     Returns
     -------
@@ -106,18 +132,85 @@ def kind_of(
         return Bernoulli()
     if signs.is_integer:
         return _kind_of_integers(values, weight)
+    if spikes and (n_spikes := _n_spikes_of_reals(values, weight)):
+        return Spiked(n_spikes)
     if low > 0 and _gain_of_logs(values, weight) > GAIN_OF_LOGS:
         return LogNormal()
     return Gaussian()
 
 
-def spikes_of(values: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
-    """Values that are common, in order: at least the commonest one."""
+def spikes_of(
+    values: np.ndarray, weight: np.ndarray | None, n_spikes: int | None = None
+) -> np.ndarray:
+    """Values that are common, in order: so many, or by their share, at least one.
+
+    Of a few different values, all are.
+    """
+    found, share = _shares(values, weight)
+    if n_spikes is None:
+        n_spikes = min(max(int((share >= COMMON_FROM).sum()), 1), MOST_SPIKES)
+        if len(found) <= FEWEST_DIFFERENT:
+            n_spikes = len(found)
+    return np.sort(found[np.argsort(-share, kind="stable")[:n_spikes]])
+
+
+def _shares(values: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Different values, in order, and the share of the rows that each has."""
     found, place = np.unique(values, return_inverse=True)
-    share = np.bincount(place, weight) / (len(values) if weight is None else weight.sum())
-    order = np.argsort(-share, kind="stable")[:MOST_SPIKES]
-    common = order[share[order] >= COMMON_FROM]
-    return np.sort(found[common if len(common) else order[:1]])
+    return found, np.bincount(place, weight) / (len(values) if weight is None else weight.sum())
+
+
+def _n_spikes_of_reals(values: np.ndarray, weight: np.ndarray | None) -> int:
+    """How many values of a column of real numbers are common, as 0 in one of prices.
+
+    A column of few levels, such as a pixel's, has none: there, any value is common.
+    """
+    total = len(values) if weight is None else weight.sum()
+    least = max(COMMON_REAL_FROM, FEWEST_COMMON_ROWS / total)
+    some = values[:: max(len(values) // ROWS_LOOKED_AT, 1)]
+    if weight is None and _shares(some, None)[1].max() < least / 2:
+        return 0
+    found, share = _shares(values, weight)
+    n_common = int((share >= least).sum())
+    with np.errstate(over="ignore"):
+        is_fine = found[-1] - found[0] > FEWEST_LEVELS * np.diff(found).min()
+    return n_common if is_fine else 0
+
+
+def decimals_of(values: np.ndarray, *, is_integer: bool) -> int:
+    """Decimals to which a column was recorded, as 2 of cents; -1 where none are seen.
+
+    Steps that are coarse beside the scale are left to integers' types.
+    """
+    if is_integer:
+        return 0
+    for decimals in range(MOST_DECIMALS + 1):
+        step = 10.0**-decimals
+        if _are_rounded(values[:ROWS_LOOKED_AT], decimals) and _are_rounded(values, decimals):
+            precision = np.abs(values).max() * np.finfo(values.dtype).eps
+            is_exact = precision <= COARSEST_STEP * step
+            return decimals if is_exact and step <= COARSEST_STEP * np.std(values) else -1
+    return -1
+
+
+def _are_rounded(values: np.ndarray, decimals: int) -> bool:
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounded = np.round(values.astype(np.float64), decimals).astype(values.dtype)
+    return bool((rounded == values).all())
+
+
+def bounds_of(values: np.ndarray, weight: np.ndarray | None) -> tuple[float, float]:
+    """Numbers between which samples of a real column lie: its bounds, or a little more."""
+    counts = np.ones(len(values)) if weight is None else weight
+    mean = np.average(values, weights=counts)
+    spread = np.sqrt(np.average(np.square(values - mean), weights=counts))
+    bounds = []
+    for end in (values.min(), values.max()):
+        distance = abs(end - mean) / spread if spread > 0 else 0.0
+        n_beyond, n_there = counts.sum() * stats.norm.sf(distance), counts[values == end].sum()
+        is_bound = n_beyond > ROWS_BEYOND or n_there >= 2
+        bounds.append(float(end if is_bound else end + BEYOND * (end - mean)))
+    return bounds[0], bounds[1]
 
 
 def same(low: float, high: float) -> bool:
@@ -186,7 +279,9 @@ def _kind_of_integers(values: np.ndarray, weight: np.ndarray | None) -> Likeliho
         if of_counts > best + GAIN_OF_COUNTS:
             kind, best = count, of_counts
     spikes = spikes_of(values, weight)
-    if np.average(_log_of_spikes(values, weight, spikes), weights=weight) > best + GAIN_OF_SPIKES:
+    of_spikes = np.average(_log_of_spikes(values, weight, spikes), weights=weight)
+    total = len(values) if weight is None else weight.sum()
+    if of_spikes - len(spikes) / total > best + GAIN_OF_SPIKES:  # each share is a parameter
         return Spiked(len(spikes))
     return kind
 

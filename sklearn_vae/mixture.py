@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sklearn_vae.architecture import Architecture
-from sklearn_vae.likelihoods import Bernoulli
+from sklearn_vae.likelihoods import MOST_REDRAWS, Bernoulli, Limits
 from sklearn_vae.members import Members
 from sklearn_vae.model import FARTHEST_INPUT, Draws, build
 from sklearn_vae.networks import MLP, bounded
@@ -122,6 +122,8 @@ class MixtureVAE(Members):
     n_members : int, default=1
         Number of models that are computed side by side.
     """
+
+    limits: Limits | None = None
 
     def __init__(self, architecture: MixtureArchitecture, n_members: int = 1):
         super().__init__(architecture, np.full(n_members, architecture.n_noise))
@@ -247,7 +249,23 @@ class MixtureVAE(Members):
 
     # -- draws -----------------------------------------------------------------------
 
+    def limit_draws(self, limits: Limits) -> None:
+        """Have rows drawn within limits from now on."""
+        self.limits = limits
+
     def sample(self, n_rows: int, generator: torch.Generator) -> Tensor:
+        """Rows drawn from the first member, again where beyond limits: (n_rows, n_columns)."""
+        rows = self._draw_rows(n_rows, generator)
+        if self.limits is None:
+            return rows
+        for _ in range(MOST_REDRAWS):
+            beyond = self.limits.exceeded(rows).any(-1)
+            if not beyond.any():
+                break
+            rows[beyond] = self._draw_rows(int(beyond.sum()), generator)
+        return rows
+
+    def _draw_rows(self, n_rows: int, generator: torch.Generator) -> Tensor:
         """Rows drawn from the first member: (n_rows, n_columns)."""
         n_latent, dtype, device = self.architecture.n_components, self.dtype, self.device
         z = self.prior.sample(1, n_rows, n_latent, generator, dtype).to(device)[None]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sklearn_vae.architecture import Architecture
 from sklearn_vae.effects import Effects
 from sklearn_vae.holes import Filler
-from sklearn_vae.likelihoods import Columnwise
+from sklearn_vae.likelihoods import Columnwise, Limits
 from sklearn_vae.members import Members
 from sklearn_vae.networks import Following
 from sklearn_vae.posteriors import log_mean_exp
@@ -322,6 +322,10 @@ class VAE(Members):
         rows = self._told(z.to(self.free.device), say, x)  # (M, n_each, n_columns)
         rows = rows[..., : self.likelihood.n_columns]
         return rows[member.to(rows.device), place.to(rows.device)]
+
+    def limit_draws(self, limits: Limits) -> None:
+        """Have rows drawn within limits from now on."""
+        self.likelihood.limits = limits
 
     # -- first values ----------------------------------------------------------------
 

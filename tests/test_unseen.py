@@ -104,6 +104,20 @@ def test_what_is_no_count_is_unlikely_in_a_column_of_counts(value):
     assert unseen < model.score_samples([[0.0], [1.0], [3.0]]).min()
 
 
+def test_an_integer_between_the_few_that_a_column_had_is_unlikely_and_no_catastrophe():
+    """Nothing is known of a scale that no row showed: 1/(n + 2), over the impossible numbers."""
+    table = pd.DataFrame({"year": np.resize([70, 71, 71, 75, 80, 81], 300)})
+    model = fitted(table, max_iter=20)
+    known, *other = model.score_samples(pd.DataFrame({"year": [71, 70, 72, 82, 60]}))
+    mass = np.exp(model.score_samples(pd.DataFrame({"year": [70, 71, 75, 80, 81]}))).sum()
+
+    assert str(model.columns_.kinds[0]) == "Spiked(n_spikes=5)"
+    assert mass == pytest.approx(301 / 302, abs=5e-3)
+    assert max(other[1:]) < other[0] < known
+    assert min(other) > -20
+    assert set(model.sample(3000)["year"]) <= set(table["year"])
+
+
 def test_a_unit_moves_the_score_of_an_impossible_value_as_that_of_others(positive):
     """Both are densities: in a unit that is larger by s, they are larger by s."""
     rows = np.array([[0.0], [-3.0], [1.0]])

@@ -6,7 +6,7 @@ One file per family of kinds, all with the verbs of ``kind.Likelihood``.
 from sklearn_vae.likelihoods.columnwise import Columnwise
 from sklearn_vae.likelihoods.counts import Counts, NegativeBinomial, Poisson
 from sklearn_vae.likelihoods.discrete import Bernoulli, Categorical, Ordinal
-from sklearn_vae.likelihoods.kind import Likelihood, Parameters
+from sklearn_vae.likelihoods.kind import MOST_REDRAWS, Likelihood, Limits, Parameters
 from sklearn_vae.likelihoods.real import (
     LOG_SCALE_BOUND,
     Gaussian,
@@ -17,6 +17,7 @@ from sklearn_vae.likelihoods.real import (
 
 __all__ = [
     "LOG_SCALE_BOUND",
+    "MOST_REDRAWS",
     "NAMED",
     "Bernoulli",
     "Categorical",
@@ -24,6 +25,7 @@ __all__ = [
     "Counts",
     "Gaussian",
     "Likelihood",
+    "Limits",
     "LogNormal",
     "NegativeBinomial",
     "Ordinal",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sklearn_vae.likelihoods.kind import Likelihood, Parameters
+from sklearn_vae.likelihoods.kind import Likelihood, Limits, Parameters
 
 
 class Columnwise:
@@ -16,7 +16,14 @@ class Columnwise:
     blocks : sequence of (likelihood, n)
         Kinds, and how many neighbouring columns are of each, in the order in which they
         stand in x.
+
+    Attributes
+    ----------
+    limits : Limits or None
+        Where draws of all columns lie, if that is known.
     """
+
+    limits: Limits | None = None
 
     def __init__(self, blocks: Sequence[tuple[Likelihood, int]]):
         self.blocks = tuple(blocks)
@@ -86,9 +93,20 @@ class Columnwise:
         return torch.cat(below, dim=-1), torch.cat(at, dim=-1)
 
     def sample(self, params: Sequence[Parameters], generator: torch.Generator) -> Tensor:
-        """Rows drawn from p(x|z): (..., n_columns)."""
-        pairs = zip(self.blocks, params, strict=True)
-        return torch.cat([kind.sample(own, generator) for (kind, _), own in pairs], dim=-1)
+        """Rows drawn from p(x|z), within the limits: (..., n_columns)."""
+        parts = [
+            kind.sample(own, generator, limits)
+            for (kind, _), own, limits in zip(self.blocks, params, self._limits(), strict=True)
+        ]
+        return torch.cat(parts, dim=-1)
+
+    def _limits(self) -> list[Limits | None]:
+        """Limits of each block's columns."""
+        if self.limits is None:
+            return [None] * len(self.blocks)
+        numbers = [n for _, n in self.blocks]
+        parts = (part.split(numbers) for part in self.limits)
+        return [Limits(*own) for own in zip(*parts, strict=True)]
 
     def start(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Slopes (l, n_of_z), offsets (n_of_z) and free offsets (n_free) to start with."""

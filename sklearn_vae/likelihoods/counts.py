@@ -10,7 +10,7 @@ from scipy import special
 from torch import Tensor
 
 from sklearn_vae.bounds import check_number
-from sklearn_vae.likelihoods.kind import STEEPEST, Likelihood, Parameters
+from sklearn_vae.likelihoods.kind import STEEPEST, Likelihood, Limits, Parameters
 from sklearn_vae.networks import bounded, unbounded
 
 # Rates lie between e^-12 and e^12 times the unit's square.
@@ -92,7 +92,9 @@ class Poisson(Counts):
         below = torch.special.gammaincc(counts.clamp(min=1), rate)
         return torch.where(counts > 0, below, 0), at
 
-    def sample(self, params: Parameters, generator: torch.Generator) -> Tensor:
+    def sample(
+        self, params: Parameters, generator: torch.Generator, limits: Limits | None = None
+    ) -> Tensor:
         """Rows drawn from p(x|z): (..., n)."""
         rate = self._log_rate(params).exp()
         return self._roots(torch.poisson(rate.cpu(), generator=generator).to(rate.device))
@@ -151,7 +153,9 @@ class NegativeBinomial(Counts):
         below = np.where(counts > 0, special.betainc(shape, np.maximum(counts, 1), share), 0)
         return torch.as_tensor(below).to(at), at
 
-    def sample(self, params: Parameters, generator: torch.Generator) -> Tensor:
+    def sample(
+        self, params: Parameters, generator: torch.Generator, limits: Limits | None = None
+    ) -> Tensor:
         """Rows drawn from p(x|z): (..., n)."""
         rate = self._log_rate(params).exp()
         shape = self._log_shape(params[1]).exp().expand_as(rate).cpu().contiguous()

@@ -11,6 +11,7 @@ from sklearn_vae.likelihoods.kind import (
     SMALLEST_PROBABILITY,
     STEEPEST,
     Likelihood,
+    Limits,
     Parameters,
     chosen_like,
     in_order,
@@ -56,7 +57,9 @@ class Bernoulli(Likelihood):
         below = x * (1 - probability)
         return below, x * probability + (1 - x) * (1 - probability)
 
-    def sample(self, params: Parameters, generator: torch.Generator) -> Tensor:
+    def sample(
+        self, params: Parameters, generator: torch.Generator, limits: Limits | None = None
+    ) -> Tensor:
         """Rows drawn from p(x|z): (..., n)."""
         probability = self.mean(params)
         return (uniform_like(probability, generator) < probability).to(probability.dtype)
@@ -123,7 +126,9 @@ class Categorical(Likelihood):
         """Probabilities of the classes before x, and of x itself: (..., n K) -> (..., n), twice."""
         return in_order(self._classes(params[0]).softmax(-1), self._classes(x))
 
-    def sample(self, params: Parameters, generator: torch.Generator) -> Tensor:
+    def sample(
+        self, params: Parameters, generator: torch.Generator, limits: Limits | None = None
+    ) -> Tensor:
         """Rows drawn from p(x|z): (..., n K)."""
         probability = self._classes(params[0]).softmax(-1)
         drawn = F.one_hot(chosen_like(probability, generator), self.n_classes)
@@ -220,7 +225,9 @@ class Ordinal(Likelihood):
         own = F.one_hot(self._class_of(x), self.n_classes).to(probability.dtype)
         return in_order(probability, own)
 
-    def sample(self, params: Parameters, generator: torch.Generator) -> Tensor:
+    def sample(
+        self, params: Parameters, generator: torch.Generator, limits: Limits | None = None
+    ) -> Tensor:
         """Rows drawn from p(x|z): (..., n)."""
         probability = self._log_probabilities(params).exp()
         return chosen_like(probability, generator).to(probability.dtype) / (self.n_classes - 1)

@@ -1,7 +1,7 @@
 """What every kind of column answers to."""
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +12,45 @@ Parameters = Sequence[Tensor]
 # log-rate more.
 SMALLEST_PROBABILITY = 1e-3
 STEEPEST = 3.0
+# A draw beyond its limits is drawn again, so often at the most.
+MOST_REDRAWS = 32
+
+
+class Limits(NamedTuple):
+    """Where draws of real columns lie.
+
+    Attributes
+    ----------
+    low, high : Tensor of shape (n,)
+        Bounds.
+    taken : Tensor of shape (n, n_taken)
+        Common values, which other draws are not; NaN where there are fewer.
+    radius : Tensor of shape (n,)
+        How near to them a number counts as one of them.
+    """
+
+    low: Tensor
+    high: Tensor
+    taken: Tensor
+    radius: Tensor
+
+    def exceeded(self, value: Tensor) -> Tensor:
+        """Which values lie beyond: (..., n) -> (..., n)."""
+        is_taken = (value.unsqueeze(-1) - self.taken).abs() <= self.radius.unsqueeze(-1)
+        return (value < self.low) | (value > self.high) | is_taken.any(-1)
+
+
+def draw_within(draw: Callable[[], Tensor], limits: Limits | None) -> Tensor:
+    """Draw values (..., n), and those that lie beyond their limits again: a truncated draw."""
+    value = draw()
+    if limits is None:
+        return value
+    for _ in range(MOST_REDRAWS):
+        beyond = limits.exceeded(value)
+        if not beyond.any():
+            return value
+        value = torch.where(beyond, draw(), value)
+    return value.clamp(limits.low, limits.high)
 
 
 class Likelihood:
@@ -72,8 +111,10 @@ class Likelihood:
         """Probabilities of less than x, and of x itself: (..., n width) -> (..., n), twice."""
         raise NotImplementedError
 
-    def sample(self, params: Parameters, generator: torch.Generator) -> Tensor:
-        """Rows drawn from p(x|z): (..., n width)."""
+    def sample(
+        self, params: Parameters, generator: torch.Generator, limits: Limits | None = None
+    ) -> Tensor:
+        """Rows drawn from p(x|z): (..., n width); real numbers within limits."""
         raise NotImplementedError
 
     def start(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> list[tuple[Tensor, Tensor]]:

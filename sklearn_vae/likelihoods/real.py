@@ -14,8 +14,10 @@ from sklearn_vae.likelihoods.kind import (
     SMALLEST_PROBABILITY,
     STEEPEST,
     Likelihood,
+    Limits,
     Parameters,
     chosen_like,
+    draw_within,
     in_order,
 )
 from sklearn_vae.networks import bounded, unbounded
@@ -109,11 +111,18 @@ class Gaussian(Likelihood):
         below = torch.special.ndtr((x - loc) * (-bounded(raw, LOG_SCALE_BOUND)).exp())
         return below, torch.zeros_like(below)
 
-    def sample(self, params: Parameters, generator: torch.Generator) -> Tensor:
+    def sample(
+        self, params: Parameters, generator: torch.Generator, limits: Limits | None = None
+    ) -> Tensor:
         """Rows drawn from p(x|z): (..., n)."""
         loc, raw = params
-        noise = torch.randn(loc.shape, generator=generator, dtype=loc.dtype)
-        return loc + bounded(raw, LOG_SCALE_BOUND).exp() * noise.to(loc.device)
+        scale = bounded(raw, LOG_SCALE_BOUND).exp()
+
+        def draw() -> Tensor:
+            noise = torch.randn(loc.shape, generator=generator, dtype=loc.dtype)
+            return loc + scale * noise.to(loc.device)
+
+        return draw_within(draw, limits)
 
     def start(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Start as the linear Gaussian model itself, but for a fixed scale."""
@@ -219,14 +228,21 @@ class StudentT(Likelihood):
         below = torch.as_tensor(special.stdtr(*arrays)).to(residual)
         return below, torch.zeros_like(below)
 
-    def sample(self, params: Parameters, generator: torch.Generator) -> Tensor:
+    def sample(
+        self, params: Parameters, generator: torch.Generator, limits: Limits | None = None
+    ) -> Tensor:
         """Rows drawn from p(x|z): (..., n)."""
         loc, raw, raw_df = params
         half = 0.5 * self._df(raw_df).expand_as(loc).contiguous()
-        normal = torch.randn(loc.shape, generator=generator, dtype=loc.dtype)
-        gamma = torch._standard_gamma(half.cpu(), generator=generator)
-        t = normal * (half.cpu() / gamma.clamp(min=torch.finfo(loc.dtype).tiny)).sqrt()
-        return loc + bounded(raw, LOG_SCALE_BOUND).exp() * t.to(loc.device)
+        scale = bounded(raw, LOG_SCALE_BOUND).exp()
+
+        def draw() -> Tensor:
+            normal = torch.randn(loc.shape, generator=generator, dtype=loc.dtype)
+            gamma = torch._standard_gamma(half.cpu(), generator=generator)
+            t = normal * (half.cpu() / gamma.clamp(min=torch.finfo(loc.dtype).tiny)).sqrt()
+            return loc + scale * t.to(loc.device)
+
+        return draw_within(draw, limits)
 
     def start(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Start near the linear Gaussian model, with five degrees of freedom."""
@@ -340,11 +356,13 @@ class Spiked(Likelihood):
         beyond = 1 - share[..., -1] + share[..., -1] * Gaussian().cdf(params[1:], number)[0]
         return torch.where(is_common, below, beyond), at
 
-    def sample(self, params: Parameters, generator: torch.Generator) -> Tensor:
+    def sample(
+        self, params: Parameters, generator: torch.Generator, limits: Limits | None = None
+    ) -> Tensor:
         """Rows drawn from p(x|z): (..., n (S + 1))."""
         chosen = chosen_like(self._log_shares(params).exp(), generator)
         spike = torch.nn.functional.one_hot(chosen, self.width).to(params[1].dtype)
-        number = Gaussian().sample(params[1:], generator) * spike[..., -1]
+        number = Gaussian().sample(params[1:], generator, limits) * spike[..., -1]
         return torch.cat([spike[..., :-1], number.unsqueeze(-1)], dim=-1).flatten(-2)
 
     def start(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> list[tuple[Tensor, Tensor]]:
