@@ -650,12 +650,17 @@ class Columns:
         """Refuse values that a column cannot have, or take them as missing: X as it then is."""
         unseen = self.unseen_cells(X)
         if unseen and not unknown_is_missing:
-            j = min(unseen)
-            raise ValueError(
-                f"Column {self.names[j]!r} has the value {X[unseen[j], j][0].item()!r}, which "
-                f"{self._said_of(j)}; in the fit its values were {self._values_of(j)}."
-            )
+            raise ValueError(f"{self.describe_unseen(X, min(unseen))}.")
         return _with_nan(X, unseen)
+
+    def describe_unseen(self, X: np.ndarray, j: int) -> str:
+        """Say which value a column of rows has that it cannot have, and which it can."""
+        kind, values = self.kinds[j], X[self.unseen_cells(X)[j], j]
+        said = "constant column" if kind is None else f"column of the kind {kind}"
+        return (
+            f"Column {self.names[j]!r} has the value {values[0].item()!r}, which a {said} cannot "
+            f"have; in the fit its values were {self._values_of(j)}"
+        )
 
     def _impossible(self, j: int, kind: Likelihood | None, values: np.ndarray) -> np.ndarray | None:
         if isinstance(kind, Categorical | Ordinal):
@@ -671,12 +676,6 @@ class Columns:
         if self._is_closed(j):
             return ~(np.isnan(values) | self._spikes(values, j).any(axis=1))
         return None
-
-    def _said_of(self, j: int) -> str:
-        kind = self.kinds[j]
-        return (
-            f"a {'constant column' if kind is None else f'column of the kind {kind}'} cannot have"
-        )
 
     def _values_of(self, j: int) -> str:
         kind = self.kinds[j]
@@ -736,6 +735,8 @@ def _bounds_of(
             lower, upper = np.ldexp(bounds_of(np.ldexp(values, -exponent), weight), exponent)
             lower = max(lower, 0.0) if low >= 0 else lower
             upper = min(upper, 0.0) if high <= 0 else upper
+    largest = np.finfo(np.float64).max
+    lower, upper = np.clip([lower, upper], -largest, largest).tolist()
     # not the next number below or above the extreme one
     return low if same(lower, low) else lower, high if same(high, upper) else upper
 

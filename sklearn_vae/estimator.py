@@ -88,6 +88,8 @@ class TableEstimator(NestedParameters, Persistent, CallbackSupportMixin, BaseEst
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Validate rows to learn from, and leave out those that count nothing."""
         X = self._validate(X, reset=reset, ensure_min_samples=FEWEST_ROWS)
+        if not reset:
+            self._warn_of_unseen(X)
         if sample_weight is None:
             return X, None
         weight = _check_sample_weight(
@@ -107,6 +109,18 @@ class TableEstimator(NestedParameters, Persistent, CallbackSupportMixin, BaseEst
                 UserWarning,
             )
         return (X, weight) if counted.all() else (X[counted], weight[counted])
+
+    def _warn_of_unseen(self, X: np.ndarray) -> None:
+        """Name columns that the first rows showed to be something else than later ones do."""
+        unseen = self.columns_.unseen_cells(X)
+        if unseen:
+            found = "; ".join(self.columns_.describe_unseen(X, j) for j in sorted(unseen))
+            warn(
+                f"What columns are was decided by the first rows that were learned from, and later "
+                f"ones have other values: {found}. Such values keep a low score, and nothing is "
+                f"learned of them. To learn them, begin with rows that show all kinds of values.",
+                UserWarning,
+            )
 
     def _validate(self, X: Any, *, reset: bool, **kwargs: Any) -> np.ndarray:
         """Check rows, and give them as numbers: categories by their places, holes as NaN."""

@@ -200,3 +200,31 @@ def test_a_model_that_takes_no_missing_cells_sees_a_near_value():
     assert np.isfinite(model.transform(rows)).all()
     assert np.isfinite(new)
     assert new < usual
+
+
+@pytest.mark.parametrize("is_frame", [False, True])
+def test_a_later_chunk_that_contradicts_the_first_one_is_named_and_scored(is_frame):
+    """Constant, of two values, positive, counts, classes: decided once, and not in silence."""
+    rng = np.random.default_rng(0)
+    first = pd.DataFrame(
+        {
+            "constant": np.zeros(60),
+            "bit": np.resize([0.0, 1.0], 60),
+            "positive": np.exp(3 * rng.standard_normal(60)),
+            "free": rng.standard_normal(60),
+        }
+    )
+    later = first.assign(constant=rng.standard_normal(60), bit=2.0, positive=-1.0)
+    if is_frame:
+        first, later = first.assign(word=["a", "b", "b"] * 20), later.assign(word="c")
+    chunks = (first, later) if is_frame else (first.to_numpy(), later.to_numpy())
+    model = VAETransformer(2, **QUICK).partial_fit(chunks[0])
+    names = ["constant", "bit", "positive", "word"] if is_frame else [0, 1, 2]
+
+    model.partial_fit(chunks[0])  # says nothing
+    with pytest.warns(UserWarning, match="later ones have other values") as caught:
+        model.partial_fit(chunks[1])
+    assert all(f"Column {name!r}" in str(caught[0].message) for name in names)
+    assert np.isfinite(model.score_samples(chunks[1])).all()
+    assert np.isfinite([row["loss"] for row in model.history_]).all()
+    assert model.score(chunks[1]) < model.score(chunks[0]) - 10
