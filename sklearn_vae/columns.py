@@ -150,7 +150,8 @@ class Columns:
                 values, counts = values[observed], None if weight is None else weight[observed]
             kind = kind_of(values, counts, total, wish, signs[j], spikes=spikes)
             if isinstance(kind, Spiked):
-                classes[j] = spikes_of(values, counts, kind.n_spikes)
+                of_reals = wish is None and not signs[j].is_integer
+                classes[j] = spikes_of(values, counts, of_reals=of_reals)
             elif isinstance(kind, Bernoulli):
                 classes[j] = np.array([values.min(), values.max()])
             elif signs[j].n_classes is None and isinstance(kind, Categorical | Ordinal):

@@ -41,9 +41,11 @@ COMMON_FROM = 0.02
 MOST_SPIKES = 12
 # Of no more different values than these, all are common.
 FEWEST_DIFFERENT = 24
-# Of real numbers, a value is common from a larger share of the rows on, and from a number of
-# rows; and the column has to be recorded finely, or all its values would be such.
-COMMON_REAL_FROM = 0.1
+# Of real numbers, the least or greatest value is common from a larger share of the rows on
+# (nothing was paid, or the scale ended), others from a third on, for they may be rounded; all
+# from a number of rows on. And the column has to be recorded finely, or any value were common.
+COMMON_END_FROM = 0.1
+COMMON_REAL_FROM = 1 / 3
 FEWEST_COMMON_ROWS = 10
 FEWEST_LEVELS = 256
 # Rows among which such a value is looked for first.
@@ -132,25 +134,27 @@ def kind_of(
         return Bernoulli()
     if signs.is_integer:
         return _kind_of_integers(values, weight)
-    if spikes and (n_spikes := _n_spikes_of_reals(values, weight)):
-        return Spiked(n_spikes)
+    if spikes and len(common := spikes_of(values, weight, of_reals=True)):
+        return Spiked(len(common))
     if low > 0 and _gain_of_logs(values, weight) > GAIN_OF_LOGS:
         return LogNormal()
     return Gaussian()
 
 
 def spikes_of(
-    values: np.ndarray, weight: np.ndarray | None, n_spikes: int | None = None
+    values: np.ndarray, weight: np.ndarray | None, *, of_reals: bool = False
 ) -> np.ndarray:
-    """Values that are common, in order: so many, or by their share, at least one.
+    """Values that are common, in order.
 
-    Of a few different values, all are.
+    Of integers, at least the commonest one, and of a few different ones all; of real numbers
+    perhaps none.
     """
+    if of_reals:
+        return _spikes_of_reals(values, weight)
     found, share = _shares(values, weight)
-    if n_spikes is None:
-        n_spikes = min(max(int((share >= COMMON_FROM).sum()), 1), MOST_SPIKES)
-        if len(found) <= FEWEST_DIFFERENT:
-            n_spikes = len(found)
+    n_spikes = min(max(int((share >= COMMON_FROM).sum()), 1), MOST_SPIKES)
+    if len(found) <= FEWEST_DIFFERENT:
+        n_spikes = len(found)
     return np.sort(found[np.argsort(-share, kind="stable")[:n_spikes]])
 
 
@@ -160,21 +164,22 @@ def _shares(values: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, 
     return found, np.bincount(place, weight) / (len(values) if weight is None else weight.sum())
 
 
-def _n_spikes_of_reals(values: np.ndarray, weight: np.ndarray | None) -> int:
-    """How many values of a column of real numbers are common, as 0 in one of prices.
+def _spikes_of_reals(values: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """Values of a column of real numbers that are common, as 0 in one of prices.
 
     A column of few levels, such as a pixel's, has none: there, any value is common.
     """
     total = len(values) if weight is None else weight.sum()
-    least = max(COMMON_REAL_FROM, FEWEST_COMMON_ROWS / total)
+    least = max(COMMON_END_FROM, FEWEST_COMMON_ROWS / total)
     some = values[:: max(len(values) // ROWS_LOOKED_AT, 1)]
     if weight is None and _shares(some, None)[1].max() < least / 2:
-        return 0
+        return values[:0]
     found, share = _shares(values, weight)
-    n_common = int((share >= least).sum())
+    needed = np.full(len(found), max(COMMON_REAL_FROM, least))
+    needed[[0, -1]] = least
     with np.errstate(over="ignore"):
         is_fine = found[-1] - found[0] > FEWEST_LEVELS * np.diff(found).min()
-    return n_common if is_fine else 0
+    return found[share >= needed] if is_fine else found[:0]
 
 
 def decimals_of(values: np.ndarray, *, is_integer: bool) -> int:
