@@ -734,8 +734,9 @@ def _bounds_of(
             lower, upper = np.exp(bounds_of(np.log(values), weight))
         else:
             lower, upper = np.ldexp(bounds_of(np.ldexp(values, -exponent), weight), exponent)
-            lower = max(lower, 0.0) if low >= 0 else lower
-            upper = min(upper, 0.0) if high <= 0 else upper
+            # none of them crosses 0, where no value did
+            lower = 0.0 if low >= 0 > lower > -np.inf else lower
+            upper = 0.0 if high <= 0 < upper < np.inf else upper
     largest = np.finfo(np.float64).max
     lower, upper = np.clip([lower, upper], -largest, largest).tolist()
     # not the next number below or above the extreme one

@@ -1,5 +1,6 @@
 """What kind of column values speak of: the rules of ``likelihood="auto"``."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +60,9 @@ COARSEST_STEP = 0.1
 # the mean.
 ROWS_BEYOND = 5.0
 BEYOND = 0.1
+# A normal distribution that puts a larger share beyond the bound of a column of few levels, as
+# of a pixel that is mostly 0, is no model of it: a truncated one would be a worse one.
+MOST_BEYOND = 0.35
 
 
 @dataclass(frozen=True)
@@ -177,9 +181,7 @@ def _spikes_of_reals(values: np.ndarray, weight: np.ndarray | None) -> np.ndarra
     found, share = _shares(values, weight)
     needed = np.full(len(found), max(COMMON_REAL_FROM, least))
     needed[[0, -1]] = least
-    with np.errstate(over="ignore"):
-        is_fine = found[-1] - found[0] > FEWEST_LEVELS * np.diff(found).min()
-    return found[share >= needed] if is_fine else found[:0]
+    return found[share >= needed] if _is_fine(found) else found[:0]
 
 
 def decimals_of(values: np.ndarray, *, is_integer: bool) -> int:
@@ -211,11 +213,19 @@ def bounds_of(values: np.ndarray, weight: np.ndarray | None) -> tuple[float, flo
     spread = np.sqrt(np.average(np.square(values - mean), weights=counts))
     bounds = []
     for end in (values.min(), values.max()):
-        distance = abs(end - mean) / spread if spread > 0 else 0.0
-        n_beyond, n_there = counts.sum() * stats.norm.sf(distance), counts[values == end].sum()
-        is_bound = n_beyond > ROWS_BEYOND or n_there >= 2
-        bounds.append(float(end if is_bound else end + BEYOND * (end - mean)))
+        beyond = float(stats.norm.sf(abs(end - mean) / spread if spread > 0 else 0.0))
+        is_bound = counts.sum() * beyond > ROWS_BEYOND or counts[values == end].sum() >= 2
+        bound = float(end if is_bound else end + BEYOND * (end - mean))
+        if beyond > MOST_BEYOND and not _is_fine(np.unique(values)):
+            bound = math.copysign(math.inf, end - mean)
+        bounds.append(bound)
     return bounds[0], bounds[1]
+
+
+def _is_fine(found: np.ndarray) -> bool:
+    """Whether values of a column, in order, lie on many levels."""
+    with np.errstate(over="ignore"):
+        return len(found) > 1 and found[-1] - found[0] > FEWEST_LEVELS * np.diff(found).min()
 
 
 def same(low: float, high: float) -> bool:

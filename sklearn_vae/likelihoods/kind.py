@@ -13,7 +13,7 @@ Parameters = Sequence[Tensor]
 SMALLEST_PROBABILITY = 1e-3
 STEEPEST = 3.0
 # A draw beyond its limits is drawn again, so often at the most.
-MOST_REDRAWS = 32
+MOST_REDRAWS = 16
 
 
 class Limits(NamedTuple):
