@@ -131,6 +131,11 @@ class Architecture:
         return math.sqrt(1 + 1 / math.sqrt(n_real)) if n_real else 1.0
 
     @property
+    def has_density(self) -> bool:
+        """Whether codes have a density with slopes, by which a score finds other proposals."""
+        return not self.posterior.has_codes
+
+    @property
     def widest(self) -> int:
         """Numbers per row and draw in the widest layer."""
         hidden = self.network.widest(self.hidden_layer_sizes)

@@ -16,14 +16,17 @@ from sklearn_vae.columns import Columns
 from sklearn_vae.correction import Correction, decay
 from sklearn_vae.device import is_out_of_memory
 from sklearn_vae.likelihoods import Gaussian, Limits
-from sklearn_vae.model import VAE, build
+from sklearn_vae.model import VAE, Points, build
 from sklearn_vae.parts import Completion
-from sklearn_vae.posteriors import log_mean_exp
+from sklearn_vae.proposals import WidthCheck
 from sklearn_vae.randomness import MOST_SEED, Stream, make_generator, sobol_normal, stream_seed
 from sklearn_vae.user_warnings import warn
 
 # Numbers in the widest layer of a chunk of rows: what fits the cache.
 CHUNK = 1 << 19
+# Further proposals that a row's score gets at the most, and the fewest draws from each.
+MOST_PROPOSALS = 6
+FEWEST_DRAWS = 128
 # Numbers of a kind that exist at once where a row needs many draws.
 CELLS = 1 << 22
 # Rows whose scores by all members exist at once.
@@ -146,7 +149,13 @@ class FittedVAE:
         found = np.empty((len(X), self.architecture.n_components), X.dtype)
         if not holes.all():
             found[~holes] = self.codes(X[~holes])
-        found[holes] = self._complete(X[holes], lambda own: own.code[0], 1, n_members=1)
+        if self.architecture.has_density:
+            at_once = self.at_once(4 * self.architecture.n_components)
+            found[holes] = self._map(
+                X[holes], lambda model, x: model.mode(x)[0], n_members=1, at_once=at_once
+            )
+        else:
+            found[holes] = self._complete(X[holes], lambda own: own.code()[0], 1, n_members=1)
         return found
 
     def portraits(
@@ -249,58 +258,59 @@ class FittedVAE:
         return found.solve(), found.code_range
 
     def log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
-        """Importance-weighted bound on log p(x) in nats: (n, n_features) -> (n,).
+        """Log p(x) in nats, estimated by importance sampling: (n, n_features) -> (n,).
 
         The same Sobol points serve all rows; ``scrambling`` is the number of their set.
         """
-        holes = self.columns.is_incomplete(X)
-        # an encoder that knows the ends of rows needs no other proposals
-        if self.architecture.network.ends_early or not holes.any():
-            return self._log_density(X, n_draws, scrambling)
-        scores = np.empty(len(X), X.dtype)
-        if not holes.all():
-            scores[~holes] = self._log_density(X[~holes], n_draws, scrambling)
-        scores[holes] = self._complete(
-            X[holes],
-            lambda own: log_mean_exp(own.log_weight.flatten(0, 1), 0),
-            n_draws,
-            scrambling=scrambling,
-        )
-        scores[holes] += self.columns.log_measure(X[holes])
-        return scores
+        scores = self.by_member(X, n_draws, scrambling)
+        return logsumexp(scores, axis=0) - np.log(self.n_members, dtype=X.dtype)
 
-    def _log_density(self, X: np.ndarray, n_draws: int, scrambling: int) -> np.ndarray:
-        """As ``log_density``, of whole rows."""
-        noise = self._points(n_draws, scrambling, X.dtype)
+    def by_member(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
+        """As ``log_density``, of each member: (n, n_features) -> (M, n)."""
+        # an encoder that knows the ends of rows needs no other proposals
+        holes = self.columns.is_incomplete(X) & (not self.architecture.network.ends_early)
+        scores = np.empty((len(X), self.n_members), X.dtype)
+        for own, estimate in ((~holes, self._whole), (holes, self._partial)):
+            if own.any():
+                scores[own] = estimate(X[own], n_draws, scrambling)
+        for rows in self.chunks(len(X)):
+            scores[rows] += self.columns.log_measure(X[rows])[:, None]
+        return scores.T
+
+    def _whole(self, X: np.ndarray, n_draws: int, scrambling: int) -> np.ndarray:
+        """Log p(x) of whole rows by each member, in the model's units: (n, M)."""
         # rows are encoded many at a time: of those that are decoded with all their draws,
         # there are few in a chunk
-        n_made = self.architecture.n_draws(n_draws)
-        how = self.architecture.widening, self.at_once(n_made * self.n_members)
-        scores = self._map(
-            X, lambda model, x: log_mean_exp(model.log_likelihood(x, noise, *how), 0)
+        at_once = self.at_once(self.architecture.n_draws(n_draws) * self.n_members)
+        if self.architecture.has_density:
+            points = self._points(n_draws, scrambling, X.dtype)
+            return self._map(X, lambda model, x: model.log_evidence(x, points, at_once).T)
+        noise = self._noise(n_draws, scrambling, X.dtype)
+        how = self.architecture.widening, at_once
+        return self._map(X, lambda model, x: model.log_likelihood(x, noise, *how).T)
+
+    def _partial(self, X: np.ndarray, n_draws: int, scrambling: int) -> np.ndarray:
+        """As ``_whole``, of rows with missing cells."""
+        if self.architecture.has_density:
+            return self._whole(X, n_draws, scrambling)
+        return self._complete(
+            X, lambda own: own.log_weight.logsumexp(1).T, n_draws, scrambling=scrambling
         )
-        for rows in self.chunks(len(X)):
-            scores[rows] += self.columns.log_measure(X[rows])
-        return scores
 
-    def by_member(self, X: np.ndarray, n_draws: int) -> np.ndarray:
-        """As ``log_density``, of each member: (n, n_features) -> (M, n)."""
-        scores, holes = np.empty((len(X), self.n_members), X.dtype), self.columns.is_incomplete(X)
-        if not holes.all():
-            noise = self._points(n_draws, 0, X.dtype)
-            how = self.architecture.widening, self.at_once(n_draws * self.n_members)
-            scores[~holes] = self._map(
-                X[~holes], lambda model, x: model.log_likelihood(x, noise, *how).T
-            )
-        if holes.any():
-            scores[holes] = self._complete(
-                X[holes], lambda own: log_mean_exp(own.log_weight, 1).T, n_draws
-            )
-        return scores.T + self.columns.log_measure(X)
+    def _points(self, n_draws: int, scrambling: int, dtype: np.dtype) -> Points:
+        """What the draws of a score are made of."""
+        first = self._noise(n_draws, scrambling, dtype)
+        n_later = max(n_draws, FEWEST_DRAWS)
+        later = [
+            self._noise(n_later, scrambling, dtype, number)
+            for number in range(1, 1 + MOST_PROPOSALS)
+        ]
+        seed = self.seed, Stream.PARTS, scrambling
+        return Points(first, later, self.architecture.widening, seed, WidthCheck(first))
 
-    def _points(self, n_draws: int, scrambling: int, dtype: np.dtype) -> Tensor:
-        """Sobol points of the score, made normal: (1, K, 1, l)."""
-        seed = stream_seed(self.seed, Stream.SCORE, scrambling)
+    def _noise(self, n_draws: int, scrambling: int, dtype: np.dtype, proposal: int = 0) -> Tensor:
+        """Sobol points of one of the score's proposals, made normal: (1, K, 1, l)."""
+        seed = stream_seed(self.seed, Stream.SCORE, scrambling, proposal)
         points = sobol_normal(n_draws, self.architecture.n_noise, seed).astype(dtype)
         return torch.as_tensor(points).to(self.device)[None, :, None, :]
 
@@ -331,13 +341,11 @@ class FittedVAE:
         n_members: int | None = None,
     ) -> np.ndarray:
         """Apply a function of weighted codes of rows with holes, a chunk at a time."""
-        noise = self._points(n_draws, scrambling, X.dtype)
+        points = self._points(n_draws, scrambling, X.dtype)
         n_each = max(self.architecture.n_draws(n_draws), 4 * self.architecture.n_components)
         return self._map(
             X,
-            lambda model, x: function(
-                Completion(model, x, noise, make_generator(self.seed, Stream.PARTS, scrambling))
-            ),
+            lambda model, x: function(Completion(model, x, points)),
             n_members,
             at_once=self.at_once(n_each * (n_members or self.n_members)),
         )
@@ -352,7 +360,7 @@ class FittedVAE:
         kl : ndarray of shape (M, n)
             KL of q(z|x) from the prior.
         """
-        noise = self._points(n_draws, 0, X.dtype)
+        noise = self._noise(n_draws, 0, X.dtype)
         at_once = self.at_once(n_draws * self.n_members)
 
         def parts(model: VAE, x: Tensor) -> Tensor:

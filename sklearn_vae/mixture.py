@@ -71,6 +71,11 @@ class MixtureArchitecture(Architecture):
         return 1.0
 
     @property
+    def has_density(self) -> bool:
+        """Components stand beside the codes: scores draw from the encoder alone."""
+        return False
+
+    @property
     def widest(self) -> int:
         """Numbers per row and draw at the most."""
         n_real = int((~self.is_bit).sum())

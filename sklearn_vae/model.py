@@ -1,6 +1,6 @@
 """The model: a density p(x) with an encoder q(z|x), for M members at once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial, singledispatch
 from typing import Any, NamedTuple, cast
 
@@ -16,7 +16,16 @@ from sklearn_vae.likelihoods import Columnwise, Limits
 from sklearn_vae.members import Members
 from sklearn_vae.networks import Following
 from sklearn_vae.posteriors import log_mean_exp
-from sklearn_vae.priors import Density
+from sklearn_vae.priors import Density, DiagonalMixture
+from sklearn_vae.proposals import (
+    EncoderProposal,
+    PriorProposal,
+    Sampler,
+    WidthCheck,
+    newton,
+    refinements,
+)
+from sklearn_vae.randomness import Stream, make_generator
 from sklearn_vae.rollout import likeliest, roll_out
 from sklearn_vae.start import LinearStart
 
@@ -24,6 +33,14 @@ from sklearn_vae.start import LinearStart
 # inked in one row of thousands would throw all the others' codes; the likelihood sees it
 # where it is
 FARTHEST_INPUT = 5.0
+# Newton's method has so many starts that, times latent dimensions, there are no more than this; and
+# at least so many where cells are missing or the prior is a mixture.
+PRODUCTS_OF_STARTS = 12
+STARTS_OF_MANY_MODES = 3
+# Some are so many times as far out as draws from the prior.
+FAR = 3.0
+# Where draws from the prior cannot be shared by the rows, there are so many times fewer.
+PRIOR_ONE_IN = 8
 
 
 class Draws(NamedTuple):
@@ -47,6 +64,72 @@ class Draws(NamedTuple):
     def log_weight(self) -> Tensor:
         """Sum of both parts, log p(x|z) p(z) / q(z|x) in nats: (M, K, B)."""
         return self.log_prob + self.log_ratio
+
+
+class Points(NamedTuple):
+    """What the draws of a score are made of.
+
+    Attributes
+    ----------
+    first : Tensor of shape (1, K, 1, l)
+        Standard normal draws for q(z|x).
+    later : sequence of Tensor of shape (1, K', 1, l)
+        Those for each further proposal.
+    widen : float
+        How many times as wide as q(z|x), and as the posterior, proposals are.
+    seed : tuple of int
+        What draws from the prior follow from: the arguments of ``make_generator``.
+    check : WidthCheck
+        Of the first draws.
+    """
+
+    first: Tensor
+    later: Sequence[Tensor]
+    widen: float
+    seed: tuple[int, Stream, int]
+    check: WidthCheck
+
+
+class Joint(NamedTuple):
+    """p(x, z) of some rows as a function of z.
+
+    Attributes
+    ----------
+    model : VAE
+        The model.
+    prior : Density
+        p(z).
+    x : Tensor of shape (M, B, n_columns + n_conditions)
+        Encoded rows, with zeros in the place of missing cells.
+    observed : Tensor of shape (M, B, n_columns) or None
+        Which cells are there; None if all are.
+    """
+
+    model: "VAE"
+    prior: Density
+    x: Tensor
+    observed: Tensor | None
+
+    @classmethod
+    def of(cls, model: "VAE", x: Tensor) -> "Joint":
+        """Make it of rows whose missing cells are NaN."""
+        observed = model.likelihood.observed(x) if x.isnan().any() else None
+        return cls(model, model.latent(), x.nan_to_num() if observed is not None else x, observed)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log p(x, z) in nats of codes, own or shared by the rows: (M, K, B or 1, l)."""
+        model = self.model
+        if model.n_conditions or model.decoder.follows:
+            z = z.expand(-1, -1, self.x.shape[1], -1)
+        observed = None if self.observed is None else self.observed.unsqueeze(1)
+        params = model.decode(z, self.x)
+        log_prob = model.likelihood.log_prob(params, self.x.unsqueeze(1), observed)
+        return log_prob + self.prior.log_prob(z)
+
+    def select(self, rows: Tensor) -> "Joint":
+        """Give that of some of the rows."""
+        observed = None if self.observed is None else self.observed.index_select(1, rows)
+        return self._replace(x=self.x.index_select(1, rows), observed=observed)
 
 
 class VAE(Members):
@@ -243,7 +326,11 @@ class VAE(Members):
         return log_prior.expand(z.shape[:-1])  # a scale per column has one value for all
 
     def log_likelihood(
-        self, x: Tensor, noise: Tensor, widen: float = 1.0, n_at_once: int | None = None
+        self,
+        x: Tensor,
+        noise: Tensor,
+        widen: float = 1.0,
+        n_at_once: int | None = None,
     ) -> Tensor:
         """Importance-weighted bound on log p(x): (M, B, n_columns) -> (M, B).
 
@@ -274,6 +361,85 @@ class VAE(Members):
         prior = self.latent()
         draws = (self._weigh(q, own, noise, widen, prior) for q, own in parts)
         return torch.cat([log_mean_exp(some.log_weight, dim=1) for some in draws], dim=1)
+
+    def log_evidence(self, x: Tensor, points: "Points", n_at_once: int) -> Tensor:
+        """Log p(x) of rows, of which some may have missing cells: (M, B, n_columns) -> (M, B).
+
+        Codes are drawn from q(z|x), a little wider, and from the prior. Rows of which these are
+        poor proposals get others (``proposals.refinements``).
+
+        Parameters
+        ----------
+        x : Tensor of shape (M, B, n_columns + n_conditions)
+            Encoded rows; NaN is a missing cell.
+        points : Points
+            What the draws are made of.
+        n_at_once : int
+            Rows that go through the decoder at a time, with all their draws.
+        """
+        q, start = self.encode(self.seen(x)), self.prior_proposal(points)
+        found, poor = [], []
+        for some in torch.arange(x.shape[1], device=x.device).split(n_at_once):
+            sampler, is_poor = self.sampler(q[:, some], x[:, some], points, start)
+            found.append(sampler.log_evidence())
+            poor.append(is_poor)
+        log_evidence = torch.cat(found, dim=1)
+        for some in torch.cat(poor).nonzero()[:, 0].split(n_at_once):
+            sampler, is_poor = self.sampler(q[:, some], x[:, some], points, start)
+            for rows, refined in self.refined(sampler, is_poor, points):
+                log_evidence[:, some[rows]] = refined.log_evidence()
+        return log_evidence
+
+    def sampler(
+        self, q: Tensor, x: Tensor, points: "Points", start: PriorProposal
+    ) -> tuple[Sampler, Tensor]:
+        """Codes drawn from q(z|x) and the prior, and which rows (B,) need other proposals."""
+        sampler = Sampler(Joint.of(self, x))
+        sampler.add(EncoderProposal(self.posterior, q, points.widen), points.first)
+        is_poor = points.check.is_narrow(sampler.log_weight)
+        sampler.add(start, start.z)
+        is_poor = is_poor | sampler.is_uneven()
+        if not self.architecture.network.ends_early:  # the encoder may have seen no such row
+            is_poor = is_poor | x.isnan().any(-1)
+        return sampler, is_poor.any(0)
+
+    def refined(
+        self, sampler: Sampler, is_poor: Tensor, points: "Points"
+    ) -> Iterator[tuple[Tensor, Sampler]]:
+        """Yield numbers of rows and a sampler of them that has more proposals."""
+        prior, n_starts = self.latent(), max(PRODUCTS_OF_STARTS // points.first.shape[-1], 1)
+        if isinstance(prior, DiagonalMixture):
+            candidates, n_starts = prior.loc, max(n_starts, STARTS_OF_MANY_MODES)
+        else:
+            z = self.prior_proposal(points).z.squeeze(2)
+            candidates = torch.cat([FAR * z, z], dim=1)
+        if cast(Joint, sampler.target).observed is not None:
+            n_starts = max(n_starts, STARTS_OF_MANY_MODES)
+        return refinements(sampler, is_poor, points.later, points.widen, candidates, n_starts)
+
+    def mode(self, x: Tensor) -> Tensor:
+        """Likeliest codes of rows, of which some may have missing cells: (M, B, l)."""
+        z = self.posterior.mean(self.encode(self.seen(x)))
+        return newton(Joint.of(self, x), z)[0]
+
+    def prior_proposal(self, points: "Points") -> PriorProposal:
+        """Draws from the prior, the same for all rows."""
+        n_draws = points.first.shape[1]
+        if self.n_conditions or self.decoder.follows:  # each row decodes them for itself
+            n_draws = -(-n_draws // PRIOR_ONE_IN)
+        shape = len(self.free), n_draws, self.architecture.n_components
+        prior = self.latent()
+        z = prior.sample(*shape, make_generator(*points.seed), self.free.dtype)
+        return PriorProposal(prior, z.to(self.free.device).unsqueeze(2))
+
+    def seen(self, x: Tensor) -> Tensor:
+        """Rows as the encoder can take them: missing cells hold means, if it knows none."""
+        if self.filler is not None or not x.isnan().any():
+            return x
+        n_params = self.architecture.posterior.n_params(self.architecture.n_components)
+        centre = self.posterior.mean(x.new_zeros(len(x), x.shape[1], n_params))  # (M, B, l)
+        loc = F.pad(self.reconstruct(centre, x), (0, self.n_conditions))
+        return torch.where(x.isnan(), loc, x)
 
     def reconstruct(self, z: Tensor, x: Tensor | None = None) -> Tensor:
         """Mean of p(x|z): (M, B, l) -> (M, B, n_columns).
