@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from inspect import signature
 from typing import Any, ClassVar
 
 import narwhals as nw
@@ -38,8 +39,8 @@ FEWEST_STEPS = 25
 FEWEST_ROWS = 2
 # early_stopping="auto" sets rows aside from so many rows on.
 FEWEST_ROWS_TO_VALIDATE = 100
-# A table too small to set rows aside gets so many iterations at the most: by then it has
-# gained what there is to gain.
+# A table too small to set rows aside gets so many iterations at the most: more gain a tenth of
+# a nat on some tables and lose several on others (docs/defaults.md).
 ITERATIONS_OF_SMALL_TABLES = 1
 # Weights that are so small on average were hardly meant as copies of rows.
 LEAST_MEAN_WEIGHT = 0.25
@@ -271,6 +272,8 @@ class TableEstimator(NestedParameters, Persistent, CallbackSupportMixin, BaseEst
         wanted = self.early_stopping
         if wanted == "auto":
             wanted = n_rows >= FEWEST_ROWS_TO_VALIDATE
+            if not wanted:
+                self._warn_of_few_iterations(n_rows)
         if not wanted:
             return 0
         n_valid = max(round(self.validation_fraction * n_rows), 1)
@@ -281,6 +284,16 @@ class TableEstimator(NestedParameters, Persistent, CallbackSupportMixin, BaseEst
                 f"on; at least {FEWEST_ROWS} are needed."
             )
         return n_valid
+
+    def _warn_of_few_iterations(self, n_rows: int) -> None:
+        """Say that a small table is not trained for ``max_iter``, where that was raised."""
+        if self.max_iter > signature(type(self)).parameters["max_iter"].default:
+            warn(
+                f"max_iter={self.max_iter} is not reached: with early_stopping='auto', a table of "
+                f"fewer than {FEWEST_ROWS_TO_VALIDATE} rows (here {n_rows}) gets "
+                f"{ITERATIONS_OF_SMALL_TABLES} iteration. Set early_stopping=False to train for "
+                f"max_iter iterations, or True to set rows aside."
+            )
 
     def _warn_of_divergence(self, learning_rate: float) -> None:
         """Say that training went astray."""

@@ -54,3 +54,24 @@ def test_other_warnings_point_there_too(rng):
         VAETransformer(1, max_iter=1, random_state=0).fit(X, sample_weight=np.full(40, 0.1))
 
     assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("estimator", [VAETransformer, VAEDensity])
+def test_a_small_table_says_that_max_iter_is_not_reached(estimator, rng):
+    """Iterations that were asked for are not cut down in silence."""
+    X = rng.normal(size=(75, 3))
+    with pytest.warns(UserWarning, match="max_iter=500 is not reached") as caught:
+        vae = estimator(1, max_iter=500, random_state=0).fit(X)
+
+    assert {warning.filename for warning in caught} == {__file__}
+    assert {row["iteration"] for row in vae.history_} == {1}
+
+
+def test_a_small_table_is_trained_as_asked_without_early_stopping(rng):
+    """In silence, for as many iterations as asked for; and max_iter at its default is no wish."""
+    X = rng.normal(size=(75, 3))
+    vae = VAETransformer(1, hidden_layer_sizes=(4,), max_iter=205, early_stopping=False)
+
+    assert vae.set_params(random_state=0).fit(X).n_iter_ == 205
+    assert VAETransformer(1, random_state=0).fit(X).n_iter_ == 1
+    VAETransformer(1, max_iter=500, random_state=0).partial_fit(X)
