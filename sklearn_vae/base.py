@@ -431,6 +431,7 @@ class BaseVAE(ConditionalEstimator):
            Imputation of Incomplete Data Sets", ICML 2019.
         """
         check_is_fitted(self)
+        self._refuse_y(y, "impute")
         rows = self._validate_given(X, y)
         if n_draws is None:
             return self._give_back(self._imputed(rows)[0], like=X)

@@ -43,10 +43,9 @@ from sklearn_vae.posteriors import (
     RelaxedCategorical,
 )
 from sklearn_vae.priors import PRIORS, MixturePrior, Prior, StandardNormal, VampPrior
-from sklearn_vae.randomness import MOST_DIMS
 
 CONSTRAINTS: dict[str, Any] = {
-    "n_components": [Interval(Integral, 1, MOST_DIMS, closed="both"), StrOptions({"auto"})],
+    "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
     "network": [StrOptions(set(NETWORKS)), HasMethods(["encoder", "decoder", "fitted_to"])],
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
     "encoder": [callable, None],
@@ -88,6 +87,15 @@ CONSTRAINTS: dict[str, Any] = {
 }  # fmt: skip
 # How scikit-learn's complaints of what a table holds begin.
 ABOUT_VALUES = ("Input X contains", "could not convert")
+# What to do with tables that an estimator does not take.
+WAY_IN = (
+    "Make each sample a row: FlattenImages() does it in a Pipeline, for images, and "
+    "X.reshape(len(X), -1) for sequences."
+)
+WAY_OUT = (
+    "VAETransformer takes missing cells, its scores too, and VAEImputer() as the step before in a "
+    "Pipeline fills them."
+)
 # A message names no more columns.
 MOST_NAMED = 5
 
@@ -324,8 +332,10 @@ def as_row(x: Any) -> Any:
 def naming_columns(
     error: ValueError, X: Any, names: Any = None, *, allows_nan: bool = False
 ) -> ValueError:
-    """Say in which columns the values are that scikit-learn complains of."""
+    """Say in which columns the values are that scikit-learn complains of, and a way out."""
     words = str(error).partition("\n")[0]  # what follows is advice on other estimators
+    if words.startswith("Found array with dim"):
+        return ValueError(f"{words} {WAY_IN}")
     if not words.startswith(ABOUT_VALUES) or (table := np.asarray(X)).ndim != 2:
         return error
     counts = [_n_bad(column, allows_nan) for column in table.T]
@@ -338,7 +348,8 @@ def naming_columns(
         return error
     if len(found) > MOST_NAMED:
         found[MOST_NAMED:] = [f"and {len(found) - MOST_NAMED} more"]
-    return ValueError(f"{words.rstrip('.')}, in {', '.join(found)}.")
+    advice = "" if allows_nan or "NaN" not in words else f" {WAY_OUT}"
+    return ValueError(f"{words.rstrip('.')}, in {', '.join(found)}.{advice}")
 
 
 def _n_bad(column: np.ndarray, allows_nan: bool) -> int:

@@ -36,7 +36,8 @@ class VAEClassifier(ClassifierMixin, Persistent, BaseEstimator):
     Parameters
     ----------
     estimator : VAETransformer, default=None
-        The model, unfitted, with ``conditional=True``. None takes one at its defaults.
+        The model, unfitted; its copy is fitted with ``conditional=True``. None takes one at
+        its defaults.
     priors : array-like of shape (n_classes,), default=None
         Probabilities :math:`\pi_k` of the classes in the order of ``classes_``, which sum to 1.
         None takes their shares of the training rows.
@@ -148,13 +149,8 @@ class VAEClassifier(ClassifierMixin, Persistent, BaseEstimator):
 
     def _model(self) -> Any:
         """Make the estimator that is to learn the rows."""
-        model = VAETransformer(conditional=True) if self.estimator is None else self.estimator
-        if not model.conditional:
-            raise ValueError(
-                f"The 'estimator' parameter of VAEClassifier must have conditional=True. "
-                f"Got {model!r} instead."
-            )
-        model = clone(model)
+        model = VAETransformer() if self.estimator is None else clone(self.estimator)
+        model.set_params(conditional=True)
         if model.random_state is None:
             model.set_params(random_state=self.random_state)
         return model

@@ -117,6 +117,14 @@ class ConditionalEstimator(DensityEstimator):
             )
         return y
 
+    def _refuse_y(self, y: Any, method: str) -> None:
+        """Refuse a y that nothing would be done with."""
+        if y is not None and self.conditions_ is None:
+            raise ValueError(
+                f"{method} takes y where the model is one of p(x|y), and this one was fitted with "
+                f"conditional=False. Fit {type(self).__name__}(conditional=True) to X and y."
+            )
+
     def _given(self, y: Any, n_rows: int, dtype: Any) -> np.ndarray | None:
         """Give y as numbers, if the model wants any: (n_rows, n_y)."""
         if self.conditions_ is None:
@@ -224,6 +232,7 @@ class ConditionalEstimator(DensityEstimator):
         """
         check_is_fitted(self)
         n_samples = positive_integer("n_samples", n_samples)
+        self._refuse_y(y, "sample")
         if self.conditions_ is None:
             return self._drawn(self._fitted().sample, n_samples, random_state)
         if y is None:

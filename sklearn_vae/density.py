@@ -202,11 +202,13 @@ class VAEDensity(DensityMixin, DensityEstimator):
                 "random_state", "verbose",
             )
         },
-        "n_components": [Interval(Integral, 1, MOST_DIMS - 1, closed="both")],
+        "n_components": [Interval(Integral, 1, None, closed="left")],
         "mixtures": [StrOptions({"auto"}), list, tuple],
         "dequantize": ["boolean"],
         "n_draws": [Interval(Integral, 1, None, closed="left")],
     }  # fmt: skip
+
+    _most_components: ClassVar[int] = MOST_DIMS - 1  # one number more chooses the component
 
     seed_: int
     architectures_: list[Architecture]

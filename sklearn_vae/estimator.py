@@ -28,7 +28,7 @@ from sklearn_vae.device import resolve_device
 from sklearn_vae.kinds import Signs
 from sklearn_vae.nested import NestedParameters
 from sklearn_vae.persistence import Persistent
-from sklearn_vae.randomness import draw_seed
+from sklearn_vae.randomness import MOST_DIMS, draw_seed
 from sklearn_vae.schema import Schema, has_types
 from sklearn_vae.training import EncodedRows, Rows, Table
 from sklearn_vae.user_warnings import warn
@@ -42,6 +42,9 @@ FEWEST_ROWS_TO_VALIDATE = 100
 # A table too small to set rows aside gets so many iterations at the most: more gain a tenth of
 # a nat on some tables and lose several on others (docs/defaults.md).
 ITERATIONS_OF_SMALL_TABLES = 1
+# Texts of which there are more, and more per row, are names of rows rather than classes.
+FEWEST_IDENTIFIERS = 20
+IDENTIFIERS_PER_ROW = 0.5
 # Weights that are so small on average were hardly meant as copies of rows.
 LEAST_MEAN_WEIGHT = 0.25
 # Sobol points of the score; benchmarks/score_draws.py shows bias and noise by number.
@@ -65,6 +68,7 @@ class TableEstimator(NestedParameters, Persistent, CallbackSupportMixin, BaseEst
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
     # whether cells may be missing
     _takes_holes: ClassVar[bool] = False
+    _most_components: ClassVar[int] = MOST_DIMS
 
     batch_size: int
     device: str
@@ -84,12 +88,24 @@ class TableEstimator(NestedParameters, Persistent, CallbackSupportMixin, BaseEst
         tags.input_tags.allow_nan = self._takes_holes
         return tags
 
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        n_components: Any = getattr(self, "n_components", "auto")
+        if n_components != "auto" and n_components > self._most_components:
+            raise ValueError(
+                f"The 'n_components' parameter of {type(self).__name__} must be at most "
+                f"{self._most_components}: Sobol's sequence, which scores draw their points from, "
+                f"has no more dimensions. Got {n_components!r} instead."
+            )
+
     def _check_rows(
         self, X: Any, sample_weight: Any, *, reset: bool
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Validate rows to learn from, and leave out those that count nothing."""
         X = self._validate(X, reset=reset, ensure_min_samples=FEWEST_ROWS)
-        if not reset:
+        if reset:
+            _warn_of_identifiers(X, self.schema_)
+        else:
             self._warn_of_unseen(X)
         if sample_weight is None:
             return X, None
@@ -303,6 +319,21 @@ class TableEstimator(NestedParameters, Persistent, CallbackSupportMixin, BaseEst
             f"avoids this.",
             ConvergenceWarning,
         )
+
+
+def _warn_of_identifiers(X: np.ndarray, schema: Schema | None) -> None:
+    """Warn of columns of text in which hardly any value comes twice."""
+    for j, field in enumerate(() if schema is None else schema.fields):
+        texts = [own for own in field.categories or () if isinstance(own, str)]
+        if len(texts) <= FEWEST_IDENTIFIERS:
+            continue
+        n_found, n_rows = len(np.unique(X[:, j])), len(X)
+        if n_found > max(FEWEST_IDENTIFIERS, IDENTIFIERS_PER_ROW * n_rows):
+            warn(
+                f"Column {field.name!r} of X holds {n_found} different texts in {n_rows} rows, "
+                f"which are taken for classes. Of classes that rows hardly share nothing is "
+                f"learned: leave the column out if it names the rows, or encode what it says."
+            )
 
 
 def _check_categories(schema: Schema | None) -> None:

@@ -250,7 +250,10 @@ def _as_wished(
     if issubclass(kind, Bernoulli):
         other = values[(values != low) & (values != high)]
         if len(other):
-            refuse("two values", f"{low.item()!r}, {other[0].item()!r} and {high.item()!r}")
+            found = f"{low.item()!r}, {other[0].item()!r} and {high.item()!r}"
+            if low >= 0 and high <= 1:
+                found += " (a share or a grey value: X > 0.5 has two values)"
+            refuse("two values", found)
     elif issubclass(kind, LogNormal) and low <= 0:
         refuse("values above 0", f"{low.item()!r}")
     elif issubclass(kind, Counts):

@@ -371,6 +371,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             one times their distance.
         """
         check_is_fitted(self)
+        self._refuse_y(y, "inverse_transform")
         Z = check_array(as_array(Z), dtype=[np.float64, np.float32], input_name="Z")
         n_components = self.architecture_.n_components
         if Z.shape[1] != n_components:
@@ -399,6 +400,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         """
         check_is_fitted(self)
         n = positive_integer("n", n)
+        self._refuse_y(y, "interpolate")
         ends = np.vstack([self._validate_row("x0", x0, y), self._validate_row("x1", x1, y)])
         start, end = self._fitted().codes(ends)
         share = np.linspace(0, 1, n, dtype=start.dtype)[:, None]

@@ -534,14 +534,24 @@ def test_the_classifier_is_saved(tmp_path):
 
 
 def test_the_classifier_refuses_what_it_cannot_use():
-    """Priors of another number, and a model of p(x)."""
+    """Priors of another number."""
     X, y = load_iris(return_X_y=True)
     inner = VAETransformer(2, conditional=True, max_iter=1)
 
     with pytest.raises(ValueError, match=r"'priors' parameter.* 3 numbers"):
         VAEClassifier(inner, priors=[0.5, 0.5]).fit(X, y)
-    with pytest.raises(ValueError, match="must have conditional=True"):
-        VAEClassifier(VAETransformer()).fit(X, y)
+
+
+def test_the_classifier_makes_a_model_conditional():
+    """The copy that it fits is a model of p(x|y); the one that it was given stays as it is."""
+    X, y = load_iris(return_X_y=True)
+    model = VAETransformer(2, max_iter=1, random_state=0)
+    found = VAEClassifier(model).fit(X, y)
+    same = VAEClassifier(clone(model).set_params(conditional=True)).fit(X, y)
+
+    assert found.estimator_.conditional
+    assert not model.conditional
+    np.testing.assert_array_equal(found.predict_proba(X), same.predict_proba(X))
 
 
 @pytest.mark.slow

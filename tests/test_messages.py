@@ -1,0 +1,77 @@
+"""What is refused is refused with a way out."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_digits
+
+from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
+
+SMALL = {"hidden_layer_sizes": (4,), "max_iter": 1, "random_state": 0}
+X = np.random.default_rng(0).normal(size=(40, 3))
+NUMBERS = [VAEDensity(2, **SMALL), VAEOutlierDetector(**SMALL)]
+
+
+@pytest.mark.parametrize("estimator", NUMBERS, ids=lambda own: type(own).__name__)
+def test_missing_cells_are_refused_with_what_takes_them(estimator):
+    """In fit and afterwards."""
+    holey = np.where(np.arange(120).reshape(40, 3) == 5, np.nan, X)
+    said = r"NaN, in column 2 \(1 value\)\. VAETransformer takes missing cells.*VAEImputer\(\)"
+    with pytest.raises(ValueError, match=said):
+        estimator.fit(holey)
+    with pytest.raises(ValueError, match=said):
+        estimator.fit(X).score_samples(holey)
+
+
+def test_infinite_values_are_not_missing_ones():
+    """No imputer helps there."""
+    with pytest.raises(ValueError, match="infinity") as caught:
+        VAEDensity(**SMALL).fit(np.where(X > 2, np.inf, X))
+
+    assert "VAEImputer" not in str(caught.value)
+
+
+@pytest.mark.parametrize("estimator", [VAETransformer(), *NUMBERS], ids=lambda o: type(o).__name__)
+def test_images_and_sequences_are_shown_the_way_in(estimator):
+    """Three dimensions are one too many, and there is a transformer that folds them."""
+    with pytest.raises(ValueError, match=r"dim 3.*FlattenImages\(\).*X\.reshape\(len\(X\), -1\)"):
+        estimator.fit(load_digits().images)
+
+
+def test_y_is_refused_where_nothing_would_be_done_with_it():
+    """Silence would pass rows of any class for rows of one."""
+    vae = VAETransformer(2, **SMALL).fit(X)
+    Z = vae.transform(X)
+    for call in (
+        lambda: vae.sample(3, y="a"),
+        lambda: vae.inverse_transform(Z, y=np.zeros(40)),
+        lambda: vae.interpolate(X[0], X[1], y="a"),
+        lambda: vae.impute(X, y=np.zeros(40)),
+    ):
+        with pytest.raises(ValueError, match=r"takes y where.*conditional=True\) to X and y"):
+            call()
+    assert vae.score(X, np.zeros(40)) == vae.score(X)  # as scikit-learn's Pipelines pass it
+
+
+def test_grey_values_are_told_from_bits():
+    """The message names what takes them."""
+    X = load_digits().data / 16
+    with pytest.raises(ValueError, match=r"grey value: X > 0\.5.*use 'gaussian' or 'auto'"):
+        VAETransformer(likelihood="bernoulli").fit(X)
+
+
+@pytest.mark.parametrize("estimator", [VAETransformer(), *NUMBERS], ids=lambda o: type(o).__name__)
+def test_the_range_of_the_latent_size_is_one_that_people_use(estimator):
+    """Where the largest comes from is said to those alone who ask for more."""
+    for wrong, said in ((0, r"\[1, inf\)"), (30_000, "at most 2120.*Sobol's sequence")):
+        with pytest.raises(ValueError, match=f"'n_components' parameter.*must be.*{said}"):
+            estimator.__class__(n_components=wrong).fit(X)
+
+
+def test_names_of_rows_are_told_from_classes():
+    """A column of texts that hardly any two rows share is an identifier."""
+    names = [f"person {i}" for i in range(40)]
+    frame = pd.DataFrame(X).rename(columns=str).assign(name=names, town=["a", "b"] * 20)
+    with pytest.warns(UserWarning, match=r"Column 'name' of X holds 40 different texts in 40 rows"):
+        VAETransformer(2, **SMALL).fit(frame)
+    VAETransformer(2, **SMALL).fit(frame.drop(columns="name"))  # a warning would be an error
