@@ -53,6 +53,7 @@ class Stream(IntEnum):
     PARTS = 13
     CLUSTERS = 14
     WORDS = 15
+    DROPOUT = 16
 
 
 def draw_seed(random_state: Any) -> int:

@@ -47,7 +47,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         widths of its input and output, and further arguments are parameters:
         ``encoder__width=64`` sets ``width``. An instance is copied, and starts at its own
         weights. A module maps rows to rows; it is computed beside a linear path, and what
-        it adds to that starts at zero. It cannot draw by chance, nor look at other rows.
+        it adds to that starts at zero. It cannot look at other rows, nor draw by chance but
+        for ``nn.Dropout``, which drops in training alone.
     likelihood : str, likelihood, list or dict, default="auto"
         What the columns are: ``"gaussian"``, ``"student_t"``, ``"lognormal"``,
         ``"bernoulli"``, ``"categorical"``, ``"ordinal"``, ``"poisson"``,

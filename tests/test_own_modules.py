@@ -43,6 +43,17 @@ class Draws(nn.Module):
         return self.layers(x)
 
 
+class Pair(nn.Module):
+    """A module that gives means and log-variances, as many encoders elsewhere do."""
+
+    def __init__(self, n_in, n_out):
+        super().__init__()
+        self.loc, self.scale = (nn.Linear(n_in, n_out // 2) for _ in range(2))
+
+    def forward(self, x):
+        return self.loc(x), self.scale(x)
+
+
 class Narrow(nn.Module):
     """A module that gives fewer numbers than it should."""
 
@@ -143,8 +154,10 @@ def test_global_randomness_is_left_alone():
 @pytest.mark.parametrize(
     ("own", "said"),
     [
-        ({"encoder": partial(Draws, layer=lambda n: nn.Dropout(0.5))}, "Dropout"),
-        ({"decoder": partial(Draws, layer=nn.BatchNorm1d)}, "BatchNorm1d"),
+        ({"encoder": partial(Draws, layer=lambda n: nn.AlphaDropout(0.5))}, "AlphaDropout.*global"),
+        ({"decoder": partial(Draws, layer=nn.BatchNorm1d)}, "BatchNorm1d.*other rows"),
+        ({"encoder": Pair}, r"2 tensors.*torch\.cat\(\[location, log_scale\], dim=1\)"),
+        ({"encoder": nn.Linear(5, 4)}, "each column of X that is not constant"),
         ({"encoder": Narrow}, r"'encoder'.*must give 4 numbers per row.*\(2, 3\)"),
         ({"decoder": partial(Wide, wide=3)}, "'decoder'.*unexpected keyword"),
         ({"encoder": "mlp"}, "'encoder' parameter of VAETransformer"),
@@ -210,3 +223,43 @@ def test_rows_with_holes_show_it_where_the_holes_are():
     assert fitted.weights_["encoder.weights.hidden/0/weight"].shape == (1, 8, 6)
     assert np.isfinite(fitted.score_samples(holey)).all()
     assert np.isfinite(fitted.impute(holey)).all()
+
+
+def dropping(n_in, n_out, p=0.5):
+    """A network with dropout, of which much is dropped."""
+    return nn.Sequential(nn.Linear(n_in, 16), nn.Tanh(), nn.Dropout(p), nn.Linear(16, n_out))
+
+
+def test_dropout_is_for_training_alone():
+    """It changes what is learned, by the seed; what is said of rows has no chance in it."""
+    before = torch.get_rng_state()
+    fits = [vae(decoder=partial(dropping, p=p), batch_size=32).fit(X) for p in (0.5, 0.5, 0.0)]
+    scores = [own.score_samples(X) for own in fits]
+
+    np.testing.assert_array_equal(scores[0], scores[1])
+    assert np.abs(scores[0] - scores[2]).max() > 1e-3
+    np.testing.assert_array_equal(scores[0], fits[0].score_samples(X))
+    np.testing.assert_allclose(fits[0].score_samples(X[:5]), scores[0][:5], atol=1e-5)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_each_member_drops_by_its_own_seed():
+    """Trained beside another, a start is what it is alone."""
+    both = vae(decoder=dropping, n_init=2, members="all", refit=False).fit(X)
+    alone = vae(decoder=dropping, refit=False).fit(X)
+    name = "decoder.weights.0/weight"
+
+    gaps = [np.abs(member - alone.weights_[name][0]).max() for member in both.weights_[name]]
+    assert min(gaps) < 1e-4
+    assert max(gaps) > 1e-2
+
+
+def test_batch_normalisation_that_has_learned_its_statistics_is_a_layer():
+    """Of a module that is trained already; they stay as they are."""
+    mine = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 4))
+    mine(torch.randn(64, 3))
+    kept = mine[1].running_mean.clone()
+    fitted = vae(encoder=mine, max_iter=2).fit(X)
+
+    np.testing.assert_allclose(fitted.transform(X[:3]), fitted.transform(X)[:3], atol=1e-5)
+    assert torch.equal(mine[1].running_mean, kept)

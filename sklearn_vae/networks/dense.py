@@ -77,6 +77,8 @@ class Path(nn.Module):
     follows : bool
         Whether it is given rows beside codes, of which it sees in each place what comes
         before.
+    has_dropout : bool
+        Whether training steps draw by chance what is dropped.
     forgets : float
         Share of the places of these rows that training hides from it.
     """
@@ -84,6 +86,9 @@ class Path(nn.Module):
     linear: Dense
     follows = False
     forgets = 0.0
+    has_dropout = False
+    # of each member, while an iteration of training lasts; without them nothing is dropped
+    dropout_generators: Sequence[torch.Generator] | None = None
 
     def matrices(self) -> list[nn.Parameter]:
         """Weights that weight decay shrinks."""

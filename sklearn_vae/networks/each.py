@@ -14,6 +14,34 @@ from sklearn_vae.randomness import Stream, seeded, stream_seed
 GATE_SPEED = 10.0
 
 
+class Dropout(nn.Module):
+    """Dropout by a generator that is handed in, the identity without one.
+
+    torch's own draws from the global generator, which belongs to the user.
+    """
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.p = p
+        self.generator: torch.Generator | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Set values to zero by chance, and scale the others up."""
+        if self.generator is None:
+            return x
+        chance = torch.rand(x.shape, generator=self.generator, dtype=x.dtype)
+        return torch.where(chance.to(x.device) < self.p, 0, x / (1 - self.p))
+
+
+def _with_own_dropout(module: nn.Module) -> list[Dropout]:
+    """Put our dropout in the place of torch's, and give all of ours."""
+    for parent in list(module.modules()):
+        for name, part in parent.named_children():
+            if type(part) is nn.Dropout and part.p < 1:
+                setattr(parent, name, Dropout(part.p))
+    return [part for part in module.modules() if isinstance(part, Dropout)]
+
+
 class Each(Path):
     """A module that knows nothing of members, computed for each of them.
 
@@ -53,6 +81,8 @@ class Each(Path):
         # without members no weight takes any memory, whatever a file says of their shapes
         with seeded(0), torch.device("cpu" if n_members else "meta"):
             module = make().eval().requires_grad_(False)
+        self._dropouts = tuple(_with_own_dropout(module))
+        self.has_dropout = bool(self._dropouts)
         # in a tuple, or torch would count its weights among ours
         self._module = (module,)
         self.weights = nn.ParameterDict(
@@ -74,14 +104,13 @@ class Each(Path):
         n_members = len(x)
         names = [name.replace("/", ".") for name in self.weights]
         inputs = (x,) if rows is None else (x, rows)
-        outputs = [
-            functional_call(
-                self.module,
-                dict(zip(names, (own[m] for own in self.weights.values()), strict=True)),
-                tuple(own[m] for own in inputs),
-            )
-            for m in range(n_members)
-        ]
+        outputs = []
+        for m in range(n_members):
+            for part in self._dropouts:
+                part.generator = self.dropout_generators[m] if self.dropout_generators else None
+            weights = zip(names, (own[m] for own in self.weights.values()), strict=True)
+            rows_of_member = tuple(own[m] for own in inputs)
+            outputs.append(functional_call(self.module, dict(weights), rows_of_member))
         out = outputs[0].unsqueeze(0) if n_members == 1 else torch.stack(outputs)
         if self.gate is not None:
             out = GATE_SPEED * self.gate * out

@@ -12,11 +12,21 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from sklearn_vae.networks.dense import Path
 from sklearn_vae.networks.each import Each
 from sklearn_vae.networks.kind import Layout, Network
 
+# Where widths come from that are not those of X.
+WIDTHS = (
+    "(The input of an encoder has a number for each column of X that is not constant, for each "
+    "class of a column of classes, and as many again where cells are missing.)"
+)
+OTHER_ROWS = (
+    "depends on the other rows of a batch. Use LayerNorm or weight_decay; in a module that is "
+    "made and trained already, its running statistics are taken as they are."
+)
 # Rows with which a module is tried before it is trusted.
 ROWS_TO_TRY = 2
 
@@ -94,30 +104,51 @@ class Own:
         except Exception as error:
             raise ValueError(
                 f"{said} must make a module of the widths of its input and output, here "
-                f"{_name(self.made_by)}({n_in}, {n_out}), that takes rows of {n_in} numbers. It "
-                f"failed: {error}"
+                f"{_name(self.made_by)}({n_in}, {n_out}), that takes rows of {n_in} numbers. "
+                f"{WIDTHS} It failed: {error}"
             ) from error
         if not isinstance(out, torch.Tensor) or out.shape != (ROWS_TO_TRY, n_out):
-            given = f"shape {tuple(out.shape)}" if isinstance(out, torch.Tensor) else repr(out)
             raise ValueError(
                 f"{said} must give {n_out} numbers per row: for rows of shape "
                 f"{(ROWS_TO_TRY, n_in)}, an output of shape {(ROWS_TO_TRY, n_out)}. "
-                f"{_name(self.made_by)} gave {given}."
+                f"{_name(self.made_by)} gave {_shown(out)}. {WIDTHS}"
             )
         for name, part in module.named_modules():
-            by_chance = isinstance(part, _DropoutNd) and part.p > 0
-            if by_chance or (isinstance(part, _NormBase) and part.track_running_stats):
+            if reason := self._obstacle(part):
                 raise ValueError(
                     f"{said} must be a function of the row alone, and {type(part).__name__} "
-                    f"({name or 'the module itself'}) depends on chance or on the other rows of "
-                    f"a batch. Leave it out, or use LayerNorm or weight_decay."
+                    f"({name or 'the module itself'}) {reason}"
                 )
         return path
+
+    def _obstacle(self, part: nn.Module) -> str | None:
+        """Why a part cannot be computed for each row and member alone, if so."""
+        if isinstance(part, _DropoutNd) and part.p > 0:
+            return "draws what it drops by torch's global generator. Take nn.Dropout."
+        if not isinstance(part, _NormBase):
+            return None
+        is_trained = isinstance(self.made_by, nn.Module)
+        if not part.track_running_stats:
+            return None if isinstance(part, _InstanceNorm) else OTHER_ROWS
+        return None if is_trained else OTHER_ROWS
 
     def _maker(self, n_in: int, n_out: int) -> Callable[[], nn.Module]:
         if isinstance(self.made_by, nn.Module):
             return lambda: copy.deepcopy(self.made_by)
         return lambda: self.made_by(n_in, n_out, **dict(self.arguments))
+
+
+def _shown(out: Any) -> str:
+    """Say what a module gave, and what to give in its place if it is several tensors."""
+    if isinstance(out, torch.Tensor):
+        return f"shape {tuple(out.shape)}"
+    if isinstance(out, tuple | list) and all(isinstance(own, torch.Tensor) for own in out):
+        shapes = ", ".join(str(tuple(own.shape)) for own in out)
+        return (
+            f"{len(out)} tensors, of shapes {shapes}; give one, such as "
+            f"torch.cat([location, log_scale], dim=1)"
+        )
+    return repr(out)
 
 
 def _name(value: Any) -> str:

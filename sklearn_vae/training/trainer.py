@@ -5,7 +5,8 @@ memory as one tensor, so an iteration here is a bare loop over slices of a permu
 no per-row indexing, no per-batch record, one number read back per iteration.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -424,12 +425,29 @@ class Trainer(NeuralNet):
         total = torch.zeros(len(REPORTED), len(flat), dtype=flat.dtype, device=flat.device)
         n_rows, plan = 0, self.plans[0]
         self._chances: dict[Stream, list[torch.Generator]] = {}  # of this iteration
-        for step in steps_of(plan, self._seeds, self._iteration, len(train), n_noise, flat):
-            size = step.rows.shape[1]
-            total.add_(self.train_step(train, step), alpha=size)
-            n_rows += size
+        with self._dropout():
+            for step in steps_of(plan, self._seeds, self._iteration, len(train), n_noise, flat):
+                size = step.rows.shape[1]
+                total.add_(self.train_step(train, step), alpha=size)
+                n_rows += size
         # 0 * sum is not finite where a weight is not, though the last loss may still be
         return (total / n_rows + 0 * flat.sum(1)).double().cpu().numpy()
+
+    @contextmanager
+    def _dropout(self) -> Iterator[None]:
+        """Hand generators to networks with dropout, of each member's seed, for one iteration."""
+        sides = self.module_.encoder, self.module_.decoder
+        for side, path in enumerate(sides):
+            if path.has_dropout:
+                path.dropout_generators = [
+                    make_generator(self.plans[member].seed, Stream.DROPOUT, self._iteration, side)
+                    for member in self.members_.tolist()
+                ]
+        try:
+            yield
+        finally:
+            for path in sides:
+                path.dropout_generators = None
 
     def _is_near(self, loss: np.ndarray) -> np.ndarray:
         """Which members have not diverged: (M,) bool.
