@@ -337,7 +337,9 @@ def _texts(value: Any) -> list[str]:
 
 
 def _checked(made: Any) -> Any:
-    """Give an object whose fields are what its class says they may be."""
+    """Give an object; of a file, one whose fields are what its class says they may be."""
+    if IN_ROOM.get() is None:
+        return made
     check_annotated(made, [part.name for part in fields(made) if part.init])
     if hasattr(made, "check"):
         made.check()

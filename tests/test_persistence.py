@@ -514,6 +514,14 @@ def test_a_forged_file_is_refused(fitted, name, tmp_path):
     assert len(str(error.value)) < 1000
 
 
+def test_a_copy_is_never_refused(fitted):
+    """What is in memory is not from a stranger, whatever its numbers are."""
+    odd = copy.deepcopy(fitted["transformer"])
+    odd.columns_.unseen = np.nan
+
+    assert np.isnan(copy.deepcopy(odd).columns_.unseen)
+
+
 @pytest.mark.parametrize("shape", [(), (3,), (40, 4), (1, 5)])
 def test_a_forged_reference_is_refused(fitted, shape, tmp_path):
     """It is rows of the table."""
