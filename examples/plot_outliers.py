@@ -11,13 +11,16 @@ of them benign. Two questions are asked of it, one in each setting of
 # Clean training rows: what is unlike all benign samples?
 # -------------------------------------------------------
 # Half of the benign samples are learned from. We know that they are clean, so ``novelty=True``.
-# The other half and all malignant ones are new. ``calibration="conformal"`` holds a fifth of the
-# samples back, from which the threshold comes: ``contamination`` is then the rate of false alarms.
+# The other half and all malignant ones are new. ``contamination`` is then the rate of false alarms:
+# the threshold comes from samples that the autoencoders have not seen.
 
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_breast_cancer
+from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae import ExplanationDisplay, VAEOutlierDetector
 
@@ -28,9 +31,7 @@ malignant = rng.permutation(np.flatnonzero(table.target == 0))
 known, fresh = table.data[benign[:178]], table.data[benign[178:]]
 sick = table.data[malignant]
 
-detector = VAEOutlierDetector(
-    novelty=True, contamination=0.1, calibration="conformal", random_state=0
-).fit(known)
+detector = VAEOutlierDetector(novelty=True, contamination=0.1, random_state=0).fit(known)
 caught = (detector.predict(sick) == -1).mean()
 false_alarms = (detector.predict(fresh) == -1).mean()
 print(f"caught: {caught:.0%} of malignant samples; false alarms: {false_alarms:.0%} of benign ones")
@@ -48,6 +49,40 @@ ax.axvline(detector.offset_, color="black", linestyle="--", label="offset_")
 ax.set(xlabel="score_samples, the higher the more normal (nats)", ylabel="samples")
 ax.legend()
 plt.show()
+
+# %%
+# How do simpler detectors do on the same samples? Two rivals from scikit-learn: random splits, and
+# the mean distance to the ten nearest samples.
+
+
+def of_forest(train, rows):
+    return -IsolationForest(random_state=0).fit(train).score_samples(rows)
+
+
+def of_neighbours(train, rows):
+    scaler = StandardScaler().fit(train)
+    tree = NearestNeighbors(n_neighbors=10).fit(scaler.transform(train))
+    return tree.kneighbors(scaler.transform(rows))[0].mean(axis=1)
+
+
+def compare(detector, train, rows, is_sick):
+    found = {
+        "VAEOutlierDetector": -detector.score_samples(rows),
+        "IsolationForest": of_forest(train, rows),
+        "ten nearest neighbours": of_neighbours(train, rows),
+    }
+    for name, strangeness in found.items():
+        print(f"{name:23} AUROC {roc_auc_score(is_sick, strangeness):.3f}")
+
+
+compare(detector, known, np.vstack([fresh, sick]), np.repeat([0, 1], [len(fresh), len(sick)]))
+
+# %%
+# Both rivals are ahead here, random splits by .016. Malignant cells are larger in nearly all
+# measurements, and what is extreme in single columns is what random splits find. Over 22 tables
+# it is the other way round, as the guide's page on outliers says; on a table of yours, only a
+# comparison such as this one tells. What the rivals do not give are a rate of false alarms that
+# holds, above, and a measurement to blame, below.
 
 # %%
 # Which measurement is to blame?
@@ -77,13 +112,11 @@ print(f"parts {display.parts.sum():.2f}, score {detector.score_samples(wrong)[0]
 
 mixed = np.vstack([known, sick[:20]])
 detector = VAEOutlierDetector(contamination=0.1, random_state=0).fit(mixed)
-is_sick = np.repeat([0, 1], [178, 20])
 new = np.vstack([fresh, sick[20:]])
-is_sick_of_new = np.repeat([0, 1], [len(fresh), len(sick) - 20])
-print(f"training rows: AUROC {roc_auc_score(is_sick, -detector.score_samples(mixed)):.3f}")
-print(f"new rows: AUROC {roc_auc_score(is_sick_of_new, -detector.score_samples(new)):.3f}")
-
+compare(detector, mixed, new, np.repeat([0, 1], [len(fresh), len(sick) - 20]))
 
 # %%
+# Here, too, random splits are ahead, and neighbours as good.
+#
 # In doubt, leave ``novelty`` as it is: a malignant sample among rows that are said to be clean
 # vouches for its likes.
