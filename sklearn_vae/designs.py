@@ -60,9 +60,9 @@ class Design:
 
 
 CLEAN = Design(
-    n_init=2,
+    n_init=4,
     hidden_layer_sizes=(128, 64),
-    max_iter=120,
+    max_iter=60,
     learning_rate=6e-3,
     input_noise=0.3,
     mask_fraction=0.0,

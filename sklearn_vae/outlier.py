@@ -101,7 +101,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         Function between the layers.
     max_iter : int or "auto", default="auto"
         Iterations of 25 gradient steps; on a long table, so many passes over the rows as
-        have these steps. ``"auto"`` is 16, or 120 with ``novelty=True``.
+        have these steps. ``"auto"`` is 16, or 60 with ``novelty=True``.
     batch_size : int, default=128
         Rows in a gradient step.
     learning_rate : float or "auto", default="auto"
@@ -122,7 +122,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         Number of autoencoders, which are trained side by side and averaged. Each leaves a part
         of the rows out, as many as there are autoencoders, and measures these; a single one
         learns from all, and its threshold is then that of rows that it knows. ``"auto"``
-        is 4, or 2 with ``novelty=True``.
+        is 4.
     calibration : {None, "conformal"}, default=None
         What ``p_values`` and the threshold come from: the training rows, each measured by
         autoencoders that have not learned from it, or rows that are held out of training for
