@@ -416,7 +416,9 @@ class VAEDensity(DensityMixin, DensityEstimator):
             return
         X, (_, weight) = rows[aside.numbers().cpu().numpy()], aside.arrays()
         scores = [
-            self._member(architecture, outcome.weights).log_density(X, SCORE_DRAWS)
+            FittedStack((self._member(architecture, outcome.weights),), np.ones(1)).log_density(
+                X, SCORE_DRAWS
+            )
             for architecture, outcome in zip(architectures, outcomes, strict=True)
         ]
         self.shares_ = shares_of(np.stack(scores).astype(np.float64), weight)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from sklearn_vae.columns import Columns
 from sklearn_vae.correction import Correction, decay
 from sklearn_vae.device import is_out_of_memory
 from sklearn_vae.likelihoods import Gaussian, Limits
+from sklearn_vae.mixture import MixtureArchitecture, MixtureVAE
+from sklearn_vae.mixture_posterior import log_density
 from sklearn_vae.model import VAE, Points, build
 from sklearn_vae.parts import Completion
 from sklearn_vae.proposals import WidthCheck
@@ -29,8 +31,8 @@ MOST_PROPOSALS = 6
 FEWEST_DRAWS = 128
 # Numbers of a kind that exist at once where a row needs many draws.
 CELLS = 1 << 22
-# Rows whose scores by all members exist at once.
-ROWS_TOGETHER = 1 << 16
+# Rows of a stack that are computed at a time, at the most.
+STACK_ROWS = 1 << 9
 
 
 @dataclass(frozen=True)
@@ -540,12 +542,26 @@ class FittedStack:
     weight: np.ndarray
 
     def log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
-        """Log of the weighted mean of the members' densities: (n, n_features) -> (n,)."""
-        together = np.empty(len(X), X.dtype)
-        for rows in gen_batches(len(X), ROWS_TOGETHER):
-            scores = [member.log_density(X[rows], n_draws, scrambling) for member in self.members]
-            together[rows] = logsumexp(np.stack(scores), axis=0, b=self.weight[:, None])
-        return together
+        """Log of the weighted mean of the members' densities: (n, n_features) -> (n,).
+
+        All members together get ``n_draws`` draws per row; the same Sobol points serve all rows.
+        """
+        first = self.members[0]
+        models = cast(list[MixtureVAE], [member.module(X.dtype) for member in self.members])
+        noise = first._noise(n_draws, scrambling, X.dtype)[0, :, 0]
+        weight = torch.as_tensor(np.log(self.weight).astype(X.dtype)).to(first.device)
+        scores = first._map(
+            X, lambda _, x: log_density(models, weight, x[0], noise), at_once=self._at_once(n_draws)
+        )
+        for rows in first.chunks(len(X)):
+            scores[rows] += self.columns.log_measure(X[rows])
+        return scores
+
+    def _at_once(self, n_draws: int) -> int:
+        """How many rows to compute at a time: with all their draws, and in each component."""
+        architecture = cast(MixtureArchitecture, self.members[0].architecture)
+        n_codes = max(n_draws, architecture.n_mixture) * architecture.n_columns
+        return max(min(CELLS // max(n_codes, 1), STACK_ROWS), 1)
 
     def check(self) -> None:
         """Check that all this can be one model, as when it comes from a file."""

@@ -21,7 +21,7 @@ from sklearn_vae.likelihoods import MOST_REDRAWS, Bernoulli, Limits
 from sklearn_vae.members import Members
 from sklearn_vae.model import FARTHEST_INPUT, Draws, build
 from sklearn_vae.networks import MLP, bounded
-from sklearn_vae.posteriors import DiagonalGaussian, log_mean_exp
+from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import HALF_LOG_2PI, StandardNormal
 from sklearn_vae.randomness import Stream, make_generator
 
@@ -64,16 +64,6 @@ class MixtureArchitecture(Architecture):
         """Which columns of x are binary."""
         kinds = [isinstance(kind, Bernoulli) for kind, n in self.blocks for _ in range(n)]
         return np.array(kinds, dtype=bool)
-
-    @property
-    def widening(self) -> float:
-        """None: where codes say nothing, q(z|x) is p(z), and the score then exact."""
-        return 1.0
-
-    @property
-    def has_density(self) -> bool:
-        """Components stand beside the codes: scores draw from the encoder alone."""
-        return False
 
     @property
     def widest(self) -> int:
@@ -205,28 +195,36 @@ class MixtureVAE(Members):
         log_c = pick(self.mixture_logit.log_softmax(-1).mT - log_share, chosen)
         return Draws(z, log_prob, log_c + self.prior.log_prob(z) - log_q)
 
-    def log_likelihood(
-        self, x: Tensor, noise: Tensor, widen: float = 1.0, n_at_once: int | None = None
-    ) -> Tensor:
-        """Importance-weighted bound on log p(x) in nats: (M, B, n_columns) -> (M, B).
-
-        The noise is shared by the rows, of which ``n_at_once`` are computed at a time.
-        """
-        parts = x.split(n_at_once or max(x.shape[1], 1), 1)
-        draws = (self.log_weights(own, noise, widen) for own in parts)
-        return torch.cat([log_mean_exp(some.log_weight, dim=1) for some in draws], dim=1)
-
     def _log_prob(self, x: Tensor, z: Tensor, chosen: Tensor, white: Tensor) -> Tensor:
         """Log p(x|z, c) in nats: codes (M, K, B, l), components (M, K, B) -> (M, K, B)."""
-        shift, log_scale, mix, logit = self._decode(z, chosen)
-        residual = pick(white, chosen) - shift  # (M, d, K, B)
-        standard = residual * (-log_scale).exp() + self._sheared(residual, mix)
+        parts = self.standardise(pick(white, chosen), z, chosen)
         log_det = pick(self.log_det.unsqueeze(-1), chosen)
-        log_prob = log_det - (0.5 * standard.square() + log_scale + HALF_LOG_2PI).sum(1)
+        return log_det + self.log_prob_of(parts, x[..., self.bit_columns].mT.unsqueeze(2))
+
+    def standardise(self, white: Tensor, z: Tensor, chosen: Tensor) -> tuple[Tensor, ...]:
+        """Rows in the coordinates where p(x|z, c) is standard normal, and its other parameters.
+
+        Rows in their components' coordinates (M, d, K, B), codes (M, K, B, l) and components
+        (M, K, B) -> standardised rows, their log-scales, and logits: (M, ..., K, B) each.
+        """
+        shift, log_scale, mix, logit = self._decode(z, chosen)
+        residual = white - shift
+        standard = residual * (-log_scale).exp() + self._sheared(residual, mix)
         if len(self.bit_columns):
             logit = logit + pick(self.bit_logit.mT.unsqueeze(-1), chosen)
-            bits = x[..., self.bit_columns].mT.unsqueeze(2)
-            log_prob = log_prob + (bits * logit - F.softplus(logit)).sum(1)
+        return standard, log_scale, logit
+
+    @staticmethod
+    def log_prob_of(parts: Sequence[Tensor], bits: Tensor) -> Tensor:
+        """Log p(x|z, c), but for the component's determinant, of ``standardise``'s parts.
+
+        With the features after M, if there is such an axis: (M, ..., K, B) -> (M, K, B).
+        """
+        standard, log_scale, logit = parts
+        axis = 1 if standard.ndim == 4 else 0
+        log_prob = -(0.5 * standard.square() + log_scale + HALF_LOG_2PI).sum(axis)
+        if logit.shape[axis]:
+            log_prob = log_prob + (bits * logit - F.softplus(logit)).sum(axis)
         return log_prob
 
     def _decode(self, z: Tensor, chosen: Tensor) -> tuple[Tensor, ...]:
