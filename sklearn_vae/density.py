@@ -101,7 +101,8 @@ class VAEDensity(DensityMixin, DensityEstimator):
     dequantize : bool, default=False
         Whether columns that are recorded in steps get uniform noise of one step, drawn anew
         at every training step. The density is then that of rows with such noise, and can be
-        compared on rows that have it: without, rounded numbers have no density.
+        compared on rows that have it: without, rounded numbers have no density, and scores
+        of rounded tables gain several nats by peaks at the recorded values.
     n_draws : int, default=5
         Draws of code and component per row in each step.
     max_iter : int, default=60

@@ -76,6 +76,23 @@ def test_before_the_first_step_it_is_the_gaussian_mixture(iris, n_mixture, covar
     np.testing.assert_allclose(log_density(model, X), oracle.score_samples(X), rtol=1e-9)
 
 
+def test_components_that_training_has_moved_are_found(iris):
+    """Against the mixture with its means moved, where the start's responsibilities are wrong."""
+    anchors = anchors_of(iris, 3, "full")
+    model = make(anchors)
+    moved = 4 * np.random.default_rng(0).normal(size=(3, 4))  # in each component's coordinates
+    model.decoder.linear.weight[0, 2:, :4] = torch.as_tensor(moved)
+    parts = []
+    for weight, loc, whiten, shift in zip(
+        anchors.weight, anchors.loc, anchors.whiten, moved, strict=True
+    ):
+        root = np.linalg.inv(whiten)
+        normal = stats.multivariate_normal(loc + root @ shift, root @ root.T)
+        parts.append(np.log(weight) + normal.logpdf(iris))
+
+    np.testing.assert_allclose(log_density(model, iris), np.logaddexp.reduce(parts), rtol=1e-6)
+
+
 def test_components_that_fill_up_change_nothing(iris):
     anchors = anchors_of(iris, 3, "diag")
     alone, padded = make(anchors), make(anchors, n_mixture=7, covariance_type="full")
