@@ -593,8 +593,13 @@ class Columns:
     def known_values(self, X: np.ndarray) -> np.ndarray:
         """Say which values binary and constant columns had: (n, n_features) -> (n, n_few)."""
         few = np.flatnonzero(self.is_binary | self.is_constant)
+        cells = X[:, few]
         with np.errstate(over="ignore"):
-            values = np.ldexp(X[:, few].astype(np.float64), -self.exponent[few])
+            low, high = (end[few].astype(X.dtype) for end in self.ends)
+            same = (cells == low) | (cells == np.where(self.is_binary[few], high, low))
+            if (same | np.isnan(cells)).all():  # as is usual, and soon seen
+                return same
+            values = np.ldexp(cells.astype(np.float64), -self.exponent[few])
         low, distance = self.shift[few], self.scale[few]
         # X may be a copy of the training rows in single precision, or the other way round
         rounding = max(ROUNDING, np.finfo(X.dtype).eps, np.finfo(self.dtype).eps)
@@ -608,8 +613,10 @@ class Columns:
     def unseen_cells(self, X: np.ndarray) -> dict[int, np.ndarray]:
         """Which cells (n,) hold what their column cannot have, by the number of the column."""
         few = np.flatnonzero(self.is_binary | self.is_constant)
-        of_few = ~(self.known_values(X) | np.isnan(X[:, few]))
-        masks = {int(j): of_few[:, place] for place, j in enumerate(few) if of_few[:, place].any()}
+        masks, known = {}, self.known_values(X)
+        if not known.all():
+            of_few = ~(known | np.isnan(X[:, few]))
+            masks = {int(few[k]): of_few[:, k] for k in np.flatnonzero(of_few.any(axis=0))}
         for j, kind in enumerate(self.kinds):
             mask = self._impossible(j, kind, X[:, j])
             if mask is not None and mask.any():
