@@ -132,7 +132,7 @@ class Architecture:
 
     @property
     def has_density(self) -> bool:
-        """Whether codes have a density with slopes, by which a score finds other proposals."""
+        """Whether p(z|x) has slopes everywhere, by which a score finds other proposals."""
         return not self.posterior.has_codes
 
     @property

@@ -199,7 +199,9 @@ class FittedVAE:
 
     def kl(self, X: np.ndarray) -> np.ndarray:
         """KL of q(z|x) from its usual prior in nats, by unit: (n, n_features) -> (n, units)."""
-        return self._map(X, lambda model, x: model.posterior.kl(model.encode(x))[0], n_members=1)
+        return self._map(
+            X, lambda model, x: model.posterior.kl(model.encode(model.seen(x)))[0], n_members=1
+        )
 
     def draws(self, X: np.ndarray, n_draws: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Codes drawn from q(z|x), and its location and log-scale: (K, n, l), (n, l), (n, l).
@@ -269,46 +271,51 @@ class FittedVAE:
 
     def by_member(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
         """As ``log_density``, of each member: (n, n_features) -> (M, n)."""
-        # an encoder that knows the ends of rows needs no other proposals
+        estimate = self._estimate(n_draws, scrambling, X.dtype)
+        # an encoder that knows the ends of rows sees them as it sees others
         holes = self.columns.is_incomplete(X) & (not self.architecture.network.ends_early)
         scores = np.empty((len(X), self.n_members), X.dtype)
-        for own, estimate in ((~holes, self._whole), (holes, self._partial)):
+        for own in (~holes, holes):
             if own.any():
-                scores[own] = estimate(X[own], n_draws, scrambling)
+                scores[own] = self._map(X[own], estimate)
         for rows in self.chunks(len(X)):
             scores[rows] += self.columns.log_measure(X[rows])[:, None]
         return scores.T
 
-    def _whole(self, X: np.ndarray, n_draws: int, scrambling: int) -> np.ndarray:
-        """Log p(x) of whole rows by each member, in the model's units: (n, M)."""
+    def _estimate(
+        self, n_draws: int, scrambling: int, dtype: np.dtype
+    ) -> Callable[[VAE, Tensor], Tensor]:
+        """Make the function that estimates log p(x) of encoded rows: (M, B, n) -> (B, M)."""
         # rows are encoded many at a time: of those that are decoded with all their draws,
         # there are few in a chunk
-        at_once = self.at_once(self.architecture.n_draws(n_draws) * self.n_members)
-        if self.architecture.has_density:
-            points = self._points(n_draws, scrambling, X.dtype)
-            return self._map(X, lambda model, x: model.log_evidence(x, points, at_once).T)
-        noise = self._noise(n_draws, scrambling, X.dtype)
-        how = self.architecture.widening, at_once
-        return self._map(X, lambda model, x: model.log_likelihood(x, noise, *how).T)
+        n_codes = self.architecture.n_codes
+        at_once = self.at_once((n_codes or n_draws) * self.n_members)
+        if n_codes is not None:
+            cells = n_codes * self.n_members * self.architecture.n_columns
 
-    def _partial(self, X: np.ndarray, n_draws: int, scrambling: int) -> np.ndarray:
-        """As ``_whole``, of rows with missing cells."""
-        if self.architecture.has_density:
-            return self._whole(X, n_draws, scrambling)
-        return self._complete(
-            X, lambda own: own.log_weight.logsumexp(1).T, n_draws, scrambling=scrambling
-        )
+            def sum_of_codes(model: VAE, x: Tensor) -> Tensor:
+                n_rows = at_once if model.decodes_apart else max(CELLS // cells, 1)
+                return model.log_sum_of_codes(x, n_rows).T
+
+            return sum_of_codes
+        if isinstance(self.architecture, MixtureArchitecture):
+            noise = self._noise(n_draws, scrambling, dtype)[0, :, 0]
+
+            def alone(model: Any, x: Tensor) -> Tensor:
+                return log_density([model], x.new_zeros(1), x[0], noise)[:, None]
+
+            return alone
+        points = self._points(n_draws, scrambling, dtype)
+        return lambda model, x: model.log_evidence(x, points, at_once).T
 
     def _points(self, n_draws: int, scrambling: int, dtype: np.dtype) -> Points:
         """What the draws of a score are made of."""
         first = self._noise(n_draws, scrambling, dtype)
         n_later = max(n_draws, FEWEST_DRAWS)
-        later = [
-            self._noise(n_later, scrambling, dtype, number)
-            for number in range(1, 1 + MOST_PROPOSALS)
-        ]
+        later = [self._noise(n_later, scrambling, dtype, 2 + k) for k in range(MOST_PROPOSALS)]
+        prior = self._noise(n_draws, scrambling, dtype, 1)
         seed = self.seed, Stream.PARTS, scrambling
-        return Points(first, later, self.architecture.widening, seed, WidthCheck(first))
+        return Points(first, later, prior, seed, self.architecture.widening, WidthCheck(first))
 
     def _noise(self, n_draws: int, scrambling: int, dtype: np.dtype, proposal: int = 0) -> Tensor:
         """Sobol points of one of the score's proposals, made normal: (1, K, 1, l)."""
@@ -423,21 +430,19 @@ class FittedVAE:
         log-densities by column (M K, B, d), and the log-weights that the draws have by all
         columns but one (M K, B, d).
         """
-        model, n_components = self.module(X.dtype), self.architecture.n_components
-        points = sobol_normal(n_draws, n_components, stream_seed(self.seed, Stream.CALIBRATION))
-        noise = torch.as_tensor(points.astype(X.dtype)).to(self.device)[None, :, None, :]
+        model = self.module(X.dtype)
+        points = self._points(n_draws, 0, X.dtype)
         n_made = self.architecture.n_draws(n_draws)
         cells = n_made * self.n_members * max(*self.architecture.hidden_layer_sizes, 1, X.shape[1])
         size = max(CELLS // cells, 1)
         with torch.no_grad():
             for first in range(0, len(X), size):
                 x = self._encoded(X[first : first + size])  # (1, B, d)
-                q = model.encode(x.expand(self.n_members, -1, -1))
-                z, log_q = model.posterior.propose(q, noise, self.architecture.widening)
-                params = model.decode(z, x.expand(self.n_members, -1, -1))
+                every = x.expand(self.n_members, -1, -1)
+                drawn = Completion(model, every, points)
+                params = model.decode(drawn.z, every)
                 by_column = model.likelihood.by_column(params, x.unsqueeze(1))  # (M, K, B, d)
-                ratio = model.latent().log_prob(z) - log_q
-                others = (by_column.sum(-1) + ratio).unsqueeze(-1) - by_column
+                others = drawn.log_weight.unsqueeze(-1) - by_column
                 flat = by_column.flatten(0, 1), others.flatten(0, 1)
                 yield model.likelihood, params, x.unsqueeze(1), *flat
 

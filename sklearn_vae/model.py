@@ -16,12 +16,13 @@ from sklearn_vae.likelihoods import Columnwise, Limits
 from sklearn_vae.members import Members
 from sklearn_vae.networks import Following
 from sklearn_vae.posteriors import log_mean_exp
-from sklearn_vae.priors import Density, DiagonalMixture
+from sklearn_vae.priors import Density, DiagonalMixture, StandardNormal
 from sklearn_vae.proposals import (
     EncoderProposal,
     PriorProposal,
     Sampler,
     WidthCheck,
+    more_draws,
     newton,
     refinements,
 )
@@ -75,18 +76,21 @@ class Points(NamedTuple):
         Standard normal draws for q(z|x).
     later : sequence of Tensor of shape (1, K', 1, l)
         Those for each further proposal.
+    prior : Tensor of shape (1, K, 1, l)
+        Those for a standard normal prior.
+    seed : tuple of int
+        What draws from another prior follow from: the arguments of ``make_generator``.
     widen : float
         How many times as wide as q(z|x), and as the posterior, proposals are.
-    seed : tuple of int
-        What draws from the prior follow from: the arguments of ``make_generator``.
     check : WidthCheck
         Of the first draws.
     """
 
     first: Tensor
     later: Sequence[Tensor]
-    widen: float
+    prior: Tensor
     seed: tuple[int, Stream, int]
+    widen: float
     check: WidthCheck
 
 
@@ -119,7 +123,7 @@ class Joint(NamedTuple):
     def log_prob(self, z: Tensor) -> Tensor:
         """Log p(x, z) in nats of codes, own or shared by the rows: (M, K, B or 1, l)."""
         model = self.model
-        if model.n_conditions or model.decoder.follows:
+        if model.decodes_apart:
             z = z.expand(-1, -1, self.x.shape[1], -1)
         observed = None if self.observed is None else self.observed.unsqueeze(1)
         params = model.decode(z, self.x)
@@ -390,13 +394,24 @@ class VAE(Members):
                 log_evidence[:, some[rows]] = refined.log_evidence()
         return log_evidence
 
+    def log_sum_of_codes(self, x: Tensor, n_at_once: int) -> Tensor:
+        """Log p(x) as the sum over all codes of a categorical posterior: (M, B, n) -> (M, B)."""
+        z = self.posterior.every(x).expand(len(x), -1, -1, -1)  # (M, n_codes, 1, l)
+        parts = [Joint.of(self, own).log_prob(z) for own in x.split(n_at_once, 1)]
+        return torch.cat([own.logsumexp(1) for own in parts], dim=1)
+
+    @property
+    def decodes_apart(self) -> bool:
+        """Whether a code is another one for each row, by conditions or by what comes before."""
+        return bool(self.n_conditions) or self.decoder.follows
+
     def sampler(
         self, q: Tensor, x: Tensor, points: "Points", start: PriorProposal
     ) -> tuple[Sampler, Tensor]:
         """Codes drawn from q(z|x) and the prior, and which rows (B,) need other proposals."""
         sampler = Sampler(Joint.of(self, x))
         sampler.add(EncoderProposal(self.posterior, q, points.widen), points.first)
-        is_poor = points.check.is_narrow(sampler.log_weight)
+        is_poor = points.check.is_narrow(sampler.log_weight) & self.architecture.has_density
         sampler.add(start, start.z)
         is_poor = is_poor | sampler.is_uneven()
         if not self.architecture.network.ends_early:  # the encoder may have seen no such row
@@ -406,7 +421,12 @@ class VAE(Members):
     def refined(
         self, sampler: Sampler, is_poor: Tensor, points: "Points"
     ) -> Iterator[tuple[Tensor, Sampler]]:
-        """Yield numbers of rows and a sampler of them that has more proposals."""
+        """Yield numbers of rows and a sampler of them that has more proposals.
+
+        Where a part of a code is a class there are no slopes: the proposals get more draws.
+        """
+        if not self.architecture.has_density:
+            return more_draws(sampler, is_poor, points.later)
         prior, n_starts = self.latent(), max(PRODUCTS_OF_STARTS // points.first.shape[-1], 1)
         if isinstance(prior, DiagonalMixture):
             candidates, n_starts = prior.loc, max(n_starts, STARTS_OF_MANY_MODES)
@@ -425,10 +445,13 @@ class VAE(Members):
     def prior_proposal(self, points: "Points") -> PriorProposal:
         """Draws from the prior, the same for all rows."""
         n_draws = points.first.shape[1]
-        if self.n_conditions or self.decoder.follows:  # each row decodes them for itself
+        if self.decodes_apart:
             n_draws = -(-n_draws // PRIOR_ONE_IN)
-        shape = len(self.free), n_draws, self.architecture.n_components
         prior = self.latent()
+        if isinstance(prior, StandardNormal):
+            z = points.prior[:, :n_draws].expand(len(self.free), -1, -1, -1)
+            return PriorProposal(prior, z)
+        shape = len(self.free), n_draws, self.architecture.n_components
         z = prior.sample(*shape, make_generator(*points.seed), self.free.dtype)
         return PriorProposal(prior, z.to(self.free.device).unsqueeze(2))
 

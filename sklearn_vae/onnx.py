@@ -152,7 +152,7 @@ class Decoder(nn.Module):
 
 
 class Score(nn.Module):
-    """X to log p(x), as ``score_samples``."""
+    """X to log p(x), by draws from the encoder alone."""
 
     noise: Tensor
 
@@ -198,9 +198,11 @@ def to_onnx(
 ) -> Any:
     """Give a part of a fitted ``VAETransformer`` as an ONNX model.
 
-    The scaling of columns is inside: rows come in and go out in X's own units. It agrees
-    with the estimator's own methods to about 1e-4, as its networks compute in single
-    precision.
+    The scaling of columns is inside: rows come in and go out in X's own units. Encoder and decoder
+    agree with the estimator's own methods to about 1e-4, as networks compute in single
+    precision. The score is the importance-weighted bound by draws from the encoder alone: where
+    the encoder is a poor proposal, as with ``beta`` below 1, it lies below ``score_samples``, which
+    looks for better ones.
 
     Parameters
     ----------

@@ -45,9 +45,8 @@ class Completion:
         self.params = model.encode(model.seen(x))
         self.x = x.nan_to_num()
         if model.architecture.n_codes is not None:
-            self.z, log_proposal = model.posterior.propose(self.params, points.first)
-            log_joint = Joint.of(model, x).log_prob(self.z)
-            self.log_weight = log_joint - log_proposal - math.log(self.z.shape[1])
+            self.z = model.posterior.every(x).expand(len(x), -1, x.shape[1], -1)
+            self.log_weight = Joint.of(model, x).log_prob(self.z)
         else:
             self._draw(x, points)
 
@@ -56,8 +55,6 @@ class Completion:
         model = self.model
         sampler, is_poor = model.sampler(self.params, x, points, model.prior_proposal(points))
         self.z, self.log_weight = sampler.z.clone(), sampler.log_weight
-        if not model.architecture.has_density:
-            return
         for rows, refined in model.refined(sampler, is_poor, points):
             n_more = refined.z.shape[1] - self.z.shape[1]
             self.z = F.pad(self.z, (0, 0, 0, 0, 0, n_more))

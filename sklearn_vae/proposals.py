@@ -366,6 +366,22 @@ def refinements(
         poor = sampler.is_uneven().any(0)
 
 
+def more_draws(
+    sampler: Sampler, poor: Tensor, points: Sequence[Tensor]
+) -> Iterator[tuple[Tensor, Sampler]]:
+    """As ``refinements``, by more draws from the first proposal."""
+    rows = torch.arange(len(poor), device=poor.device)
+    for noise in points:
+        chosen = poor.nonzero()[:, 0]
+        if not len(chosen):
+            return
+        rows, sampler = rows[chosen], sampler.select(chosen)
+        _, proposal = sampler.proposals[0]
+        sampler.add(proposal, noise)
+        yield rows, sampler
+        poor = sampler.is_uneven().any(0)
+
+
 def newton(target: Target, z: Tensor) -> tuple[Tensor, NormalProposal]:
     """Walk from codes (M, B, l) to a mode; the mode, and its Laplace approximation."""
     n_latent = z.shape[-1]

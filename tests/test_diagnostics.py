@@ -278,3 +278,12 @@ def test_one_member_has_nobody_to_disagree_with():
     """The error says how to get several."""
     with pytest.raises(ValueError, match="n_init=5 and members='all'"):
         score_parts(VAETransformer(max_iter=1, random_state=0).fit(curved(60, 0)), curved(3, 1))
+
+
+def test_the_kl_of_rows_with_missing_cells_is_a_number_whatever_the_fit_had():
+    """An encoder that has seen whole rows is shown means in the place of missing cells."""
+    X = np.random.default_rng(0).normal(size=(200, 4))
+    vae = VAETransformer(2, max_iter=2, random_state=0).fit(X)
+    X[:100, 0] = np.nan
+
+    assert np.isfinite(kl_per_unit(vae, X)).all()

@@ -8,7 +8,7 @@ from scipy.stats import multivariate_normal
 from sklearn.decomposition import PCA, FactorAnalysis
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_vae import Gaussian, VAETransformer
+from sklearn_vae import Gaussian, RelaxedCategorical, VAETransformer
 
 
 def linear_gaussian(n, rng, n_columns=6, n_factors=2):
@@ -196,3 +196,26 @@ def test_the_score_is_log_p_of_x_whatever_beta_trained_the_model(beta):
 
     assert scores.mean() == pytest.approx(expected.mean(), abs=0.05)
     np.testing.assert_allclose(scores, expected, atol=0.5)
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_many_categorical_codes_are_summed_over_too(conditional):
+    """Twenty times twenty codes: the score is the log of a sum, with no draws in it."""
+    X, y = bent_cloud(300), np.arange(300) % 3
+    posterior = RelaxedCategorical(n_variables=2)
+    vae = VAETransformer(
+        40, posterior=posterior, max_iter=10, conditional=conditional, random_state=0
+    ).fit(X, y if conditional else None)
+    given = (X[:20], y[:20]) if conditional else (X[:20],)
+    fitted = vae._fitted()
+    model = fitted.module(np.dtype(np.float64))
+    rows = torch.as_tensor(fitted.columns.encode(np.column_stack(given)))[None]
+    one = torch.eye(20, dtype=torch.float64)
+    codes = torch.cat([one.repeat_interleave(20, 0), one.repeat(20, 1)], dim=1)  # (400, 40)
+    z = codes[None, :, None].expand(-1, -1, 20, -1)
+    log_prob = model.likelihood.log_prob(model.decode(z, rows), rows[:, None])[0]
+    expected = torch.logsumexp(log_prob, 0).numpy() - np.log(400)
+    expected += fitted.columns.log_measure(np.column_stack(given))
+
+    np.testing.assert_allclose(vae.score_samples(*given), expected, rtol=1e-6)
+    np.testing.assert_allclose(vae.score_samples(*given, n_draws=4), expected, rtol=1e-6)

@@ -13,7 +13,9 @@ from sklearn_vae.posteriors.kind import Codes
 from sklearn_vae.priors import Fixed, Prior, StandardNormal
 
 # Of no more codes a score sums over all; of more it draws some.
-MOST_CODES = 256
+MOST_CODES = 4096
+# Of no more codes each step of a training by importance-weighted draws takes all.
+MOST_CODES_OF_A_STEP = 256
 # One in so many draws of a score is of a class by pure chance, in case that q(z|x) errs.
 ONE_IN = 16
 # Classes of a variable where nobody has asked for a number.
@@ -118,7 +120,9 @@ class Discrete:
     def build(self, n_members: int, n_components: int) -> "DiscreteLaw":
         """Make the law; it has no weights."""
         schedule = Temperature(self.temperature, self.last_temperature, self.n_iter)
-        return DiscreteLaw(self.codes(n_components), self.n_codes(n_components), schedule)
+        n_codes = self.n_codes(n_components)
+        n_codes = None if (n_codes or 0) > MOST_CODES_OF_A_STEP else n_codes
+        return DiscreteLaw(self.codes(n_components), n_codes, schedule)
 
     def _check_schedule(self) -> None:
         check_number(self, "temperature", self.temperature, positive=True)
@@ -146,7 +150,7 @@ class RelaxedCategorical(Discrete):
 
     by the iteration i, counted from 0. Where no gradient is asked for, in validation and in
     scores, a draw is a one-hot code: neither depends on the temperature. The prior is
-    uniform, and the KL from it exact. Of at most 256 codes the score sums over all, so it is
+    uniform, and the KL from it exact. Of at most 4,096 codes the score sums over all, so it is
     log p(x) itself; of more it draws some. ``transform`` gives the probabilities of the classes,
     of which ``argmax`` is the likeliest. Training starts at k-means of the rows.
 
@@ -206,7 +210,7 @@ class DiscreteLaw:
     codes : Codes
         The categorical variables.
     n_codes : int or None
-        How many codes there are, where a score sums over all of them.
+        How many codes there are, where a step takes all of them.
     schedule : Temperature
         How soft relaxed draws are.
     """
