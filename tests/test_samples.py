@@ -71,12 +71,12 @@ def test_samples_are_as_likely_on_average_as_the_model_says(name):
     if name == "lognormal":
         u = np.linspace(-25, 25, 20001)
         points, step = np.exp(u), np.exp(u) * np.gradient(u)
-    score = model.score_samples(points[:, None], n_draws=16)
+    score = model.score_samples(points[:, None], n_draws=64)
     entropy = -float(np.sum(np.exp(score) * score * step))
     if name == "spiked":
-        at = float(model.score_samples([[0.1]])[0])
+        at = float(model.score_samples([[0.1]], n_draws=64)[0])
         entropy -= np.exp(at) * at
-    scores = model.score_samples(drawn, n_draws=16)
+    scores = model.score_samples(drawn, n_draws=64)
     noise = scores.std() / np.sqrt(len(scores))
 
     assert -scores.mean() == pytest.approx(entropy, abs=4 * noise + 0.03)
