@@ -1,6 +1,7 @@
 """The model: a density p(x) with an encoder q(z|x), for M members at once."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial, singledispatch
 from typing import Any, NamedTuple, cast
 
@@ -14,8 +15,8 @@ from sklearn_vae.effects import Effects
 from sklearn_vae.holes import Filler
 from sklearn_vae.likelihoods import Columnwise, Limits
 from sklearn_vae.members import Members
-from sklearn_vae.networks import Following
-from sklearn_vae.posteriors import log_mean_exp
+from sklearn_vae.networks import MLP, Following
+from sklearn_vae.posteriors import DiagonalGaussian, log_mean_exp
 from sklearn_vae.priors import Density, DiagonalMixture, StandardNormal
 from sklearn_vae.proposals import (
     EncoderProposal,
@@ -557,6 +558,33 @@ class VAE(Members):
         self.residual[member, 0, 0].copy_(torch.as_tensor(start.imagined))
         if self.filler is not None and start.filler is not None:
             self.filler.start_at(member, start.filler)
+
+    @torch.no_grad()
+    def start_at_random(self, member: int, start: LinearStart, seed: int) -> None:
+        """Start one member's means at random, where the linear model explains nothing.
+
+        The posterior is nearly the prior, and the residual all of each column's variance, as
+        in the textbook. Networks other than perceptrons stay as they are, and so do posteriors
+        other than independent normals.
+        """
+        networks = (self.encoder, self.decoder)
+        if type(self.posterior) is not DiagonalGaussian or not all(
+            isinstance(own, MLP) and own.last is not None for own in networks
+        ):
+            return
+        residual = np.sqrt(np.square(start.residual) + np.square(start.loadings).sum(axis=0))
+        nothing = replace(
+            start,
+            loadings=np.zeros_like(start.loadings),
+            recognition=np.zeros_like(start.recognition),
+            posterior_scale=np.ones_like(start.posterior_scale),
+            residual=residual,
+            intercept=None,
+        )
+        self.start_at(member, nothing)
+        means = np.arange(self.sizes[member]), np.flatnonzero(self.architecture.layout.param == 0)
+        for side, (network, columns) in enumerate(zip(networks, means, strict=True)):
+            cast(MLP, network).draw_last(member, seed, side, columns)
 
     @torch.no_grad()
     def start_prior(self, x: Tensor) -> None:

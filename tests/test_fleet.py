@@ -138,6 +138,20 @@ def test_so_is_one_with_another_prior_or_objective(prior, objective, batch_size,
         assert_same(alone, together, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("batch_size", [16, 100])
+def test_so_is_one_that_starts_at_random(batch_size):
+    """Beside linear starts, and with as few dimensions as it has."""
+    runs = [
+        replace(run, is_random=place % 2 > 0, plan=replace(run.plan, batch_size=batch_size))
+        for place, run in enumerate(different_runs())
+    ]
+    assert len(list(fleets_of(runs))) == 1
+
+    for run, together in zip(runs, train(runs), strict=True):
+        (alone,) = train([run])
+        assert_same(alone, together, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("name", ["input_noise", "input_mask"])
 @pytest.mark.parametrize("objective", [OBJECTIVES["elbo"], IWAE(3), Trimmed(0.3)], ids=repr)
 def test_so_is_one_whose_encoder_sees_less(objective, name):

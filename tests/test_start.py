@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 from sklearn.decomposition import PCA
 
+from sklearn_vae import VAETransformer
 from sklearn_vae import start as module
 from sklearn_vae.start import (
     SMALLEST_VARIANCE,
@@ -247,3 +248,24 @@ def test_a_column_of_few_values_has_no_step_coarser_than_its_residual(rng):
     start = Spectrum.of(x, None, 1).start(1, 0.1)
 
     np.testing.assert_allclose(start.imagined[2], np.sqrt(11) * start.residual[2], rtol=1e-9)
+
+
+@pytest.fixture
+def ring(rng):
+    """A noisy circle in 12 columns, two factors: (600, 12)."""
+    angle = rng.uniform(0, 2 * np.pi, 600)
+    axes = np.linalg.qr(rng.normal(size=(12, 2)))[0].T
+    circle = np.column_stack([np.cos(angle), np.sin(angle)])
+    return 4 * circle @ axes + 0.1 * rng.normal(size=(600, 12))
+
+
+@pytest.mark.slow
+def test_a_random_start_finds_two_factors_in_a_ring_and_leaves_the_others_silent(ring):
+    """From probabilistic PCA, spare dimensions stand for noise, and training stays near it."""
+    train, test = ring[:300], ring[300:]
+    settings = {"n_components": 5, "refit": False, "random_state": 0}
+    linear, best = (VAETransformer(n_init=n, **settings).fit(train) for n in (1, 2))
+    kl = best._fitted().kl(test).mean(axis=0)
+
+    assert (kl > 0.5).sum() == 2
+    assert best.score(test) > max(linear.score(test), PCA(2).fit(train).score(test)) + 0.2

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -174,3 +175,13 @@ class MLP(Path):
         for place, layer in enumerate(self.layers):
             layer.draw(member, make_generator(seed, Stream.WEIGHTS, side, place), n_in)
             n_in = None  # only the first layer sees the input
+
+    @torch.no_grad()
+    def draw_last(self, member: int, seed: int, side: int, columns: np.ndarray) -> None:
+        """Draw some columns of one member's last layer, with variance 1 / (3 n_in)."""
+        last = cast(nn.Parameter, self.last)
+        n_in = last.shape[1]
+        generator = make_generator(seed, Stream.WEIGHTS, side, len(self.layers))
+        # column by column: fewer of them are a prefix of the same numbers
+        uniform = torch.rand(len(columns), n_in, generator=generator).mul_(2).sub_(1)
+        last[member][:, columns] = uniform.T.to(last) / math.sqrt(n_in)

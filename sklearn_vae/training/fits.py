@@ -65,17 +65,27 @@ class Fit:
         return self.table.split(self.n_valid, make_generator(self.plan.seed, Stream.SPLIT))
 
     def runs(self, train: Table, valid: Table | None) -> list[Run]:
-        """Make the first run of each start; the first start has the fit's own seed."""
+        """Make the first run of each start; the first start has the fit's own seed.
+
+        It is linear. The others are random where rows set aside choose the best one: training
+        may stay near probabilistic PCA, where small steps gain next to nothing.
+        """
         seed = self.plan.seed
         seeds = start_seeds(seed, self.n_init)
         # starts are compared on the same rows, with the same draws
         plans = [replace(self.plan, seed=own, validation_seed=seed) for own in seeds]
-        return [self.run(plan, train, valid) for plan in plans]
+        chooses = valid is not None and not self.keeps_all
+        is_random = [start > 0 and chooses for start in range(self.n_init)]
+        return [
+            self.run(plan, train, valid, is_random=own)
+            for plan, own in zip(plans, is_random, strict=True)
+        ]
 
-    def run(self, plan: Plan, train: Table, valid: Table | None) -> Run:
+    def run(self, plan: Plan, train: Table, valid: Table | None, *, is_random: bool = False) -> Run:
         """Make one run."""
         prior_rows = self.scale_prior / float(train.total[0])
-        return Run(self.architecture, plan, train, valid, self.free_bits, prior_rows, self.weights)
+        given = self.free_bits, prior_rows, self.weights, is_random
+        return Run(self.architecture, plan, train, valid, *given)
 
     def cut_short(self, outcome: Outcome) -> "Fitted":
         """Make of a first run that was interrupted what there is."""
@@ -137,7 +147,12 @@ class Progress:
         later.first = [self.first[place] for place in kept]
         if fit.refit and fit.n_valid:
             later.again = [
-                fit.run(replace(run.plan, stage_lengths=outcome.path), fit.table, None)
+                fit.run(
+                    replace(run.plan, stage_lengths=outcome.path),
+                    fit.table,
+                    None,
+                    is_random=run.is_random,
+                )
                 for run, outcome in zip(later.first, later.outcomes, strict=True)
             ]
         return later

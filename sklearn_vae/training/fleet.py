@@ -52,6 +52,8 @@ class Run:
         What the objective takes.
     weights : dict of ndarray or None
         Where to go on from; None starts at probabilistic PCA of the rows.
+    is_random : bool
+        Whether perceptrons start at random weights instead.
     """
 
     architecture: Architecture
@@ -61,6 +63,7 @@ class Run:
     free_bits: float
     prior_rows: float
     weights: dict[str, np.ndarray] | None = None
+    is_random: bool = False
 
     @property
     def shape(self) -> Hashable:
@@ -172,6 +175,8 @@ def launch(runs: Sequence[Run], **kwargs: Any) -> Trainer:
             own = start(run)
             model.draw(member, run.plan.seed)
             model.start_at(member, own)
+            if run.is_random:
+                model.start_at_random(member, own, run.plan.seed)
             rows.append(_spread_rows(run, own, model.prior.n_rows))
         else:
             model.load(run.weights, member)
