@@ -160,8 +160,8 @@ class ConditionalEstimator(DensityEstimator):
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Log-density of each row, in nats and in X's own units.
 
-        It is the importance-weighted bound on log p(x), whatever objective trained the
-        model, so it can be compared between models, with ``GaussianMixture``,
+        It is log p(x) by importance sampling, whatever objective trained the model, so it can
+        be compared between models, with ``GaussianMixture``,
         ``KernelDensity`` and ``PCA``. The same Sobol points serve all rows: a row's
         score does not depend on its neighbours or on luck.
 
@@ -174,8 +174,8 @@ class ConditionalEstimator(DensityEstimator):
             log p(x|y). Without y it is log p(x), of a model of classes: p(x|y) is averaged
             over these, by how often they were there in ``fit``.
         n_draws : int, default=64
-            Points in latent space per row. More tighten the bound; a power of two is
-            best.
+            Points in latent space per row; a power of two is best. Rows of which the encoder is
+            a poor proposal get more, from Laplace approximations of their posterior.
         return_std : bool, default=False
             Whether to return the scores' own standard error, too: the spread over 8
             independent scramblings of the points, for 9 times the work.
