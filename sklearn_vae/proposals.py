@@ -28,7 +28,7 @@ from sklearn_vae.priors import HALF_LOG_2PI, Density
 N_STEPS = 8
 FRACTIONS = (1.0, 0.5, 0.2, 0.05, 0.0)
 # A step of fewer standard deviations is the last one.
-CONVERGED = 0.02
+CONVERGED = 0.1
 # Distance over which gradients are compared for the curvature: first, and in standard deviations
 # of the normal distribution that was found before.
 FIRST_REACH = 1e-2
@@ -44,9 +44,9 @@ CELLS_PER_START = 2
 # A mode is known where it lies so near to another one's, in standard deviations (root mean square).
 SAME_MODE = 1.0
 # Bias of the log of an average of weights, in nats, that needs no other proposal.
-TOLERANCE = 0.015
-# A proposal is too narrow where the posterior has 1 / (1 - 0.35) = 1.5 times its variance.
-WIDTH_TOLERANCE = 0.35
+TOLERANCE = 0.025
+# A proposal is too narrow where the posterior has 1 / (1 - 0.5) = 2 times its variance.
+WIDTH_TOLERANCE = 0.5
 # With more products of dimensions, or fewer draws, it is looked at along the dimensions only.
 MOST_PRODUCTS = 64
 DRAWS_PER_FEATURE = 1.3
@@ -263,12 +263,16 @@ class Sampler:
         widen : float
             How many times as wide as the Laplace approximation the distributions are.
         candidates : Tensor of shape (M, C, l)
-            Codes far from each other. The best one starts beside the best of the draws.
+            Codes far from each other. The best one starts beside the best of the draws, or their
+            weighted mean if that is better.
         n_starts : int
             How many starts there are.
         """
         log_joint = self.log_joint.nan_to_num(nan=-math.inf)
         z = _take(self.z, log_joint.argmax(1)).unsqueeze(1)  # (M, 1, B, l)
+        mean = (self.log_weight.softmax(1).unsqueeze(-1) * self.z).sum(1, keepdim=True)
+        is_better = self.target.log_prob(mean) > log_joint.amax(1, keepdim=True)
+        z = torch.where(is_better.unsqueeze(-1), mean, z)
         if n_starts > 1:
             z = torch.cat([z, _best_of_cells(self.target, candidates, n_starts - 1)], dim=1)
         n_starts, n_rows = z.shape[1:3]
@@ -383,29 +387,29 @@ def more_draws(
 
 
 def newton(target: Target, z: Tensor) -> tuple[Tensor, NormalProposal]:
-    """Walk from codes (M, B, l) to a mode; the mode, and its Laplace approximation."""
+    """Walk from codes (M, B, l) to a mode; the mode, and its Laplace approximation.
+
+    The curvature is that before the last step. Rows that are there take no further ones.
+    """
     n_latent = z.shape[-1]
     axes = torch.eye(n_latent, dtype=z.dtype, device=z.device).expand(*z.shape, n_latent)
     found = NormalProposal(z, axes, torch.full_like(z, FIRST_REACH / REACH))
-    is_there = torch.zeros(z.shape[:2], dtype=torch.bool, device=z.device)
+    rows = torch.arange(z.shape[1], device=z.device)
     for _ in range(N_STEPS):
-        curved, step = _curved(target, found)
-        tried = torch.stack([z + fraction * step for fraction in FRACTIONS], dim=1)  # (M, S, B, l)
-        best = target.log_prob(tried).nan_to_num(nan=-math.inf).argmax(1)  # (M, B)
+        active = target.select(rows)
+        curved, step = _curved(active, found.select(rows))
+        tried = torch.stack([curved.loc + fraction * step for fraction in FRACTIONS], dim=1)
+        best = active.log_prob(tried).nan_to_num(nan=-math.inf).argmax(1)  # (M, B)
         moved = _take(tried, best)
-        size = curved.squared_distance(moved.unsqueeze(1)).squeeze(1) / n_latent
-        ends = size < CONVERGED**2
-        keep = is_there.unsqueeze(-1)
-        z = torch.where(keep, z, moved)
+        new = curved._replace(loc=moved)
         found = NormalProposal(
-            z,
-            torch.where(keep.unsqueeze(-1), found.axes, curved.axes),
-            torch.where(keep, found.scale, curved.scale),
+            *(old.index_copy(1, rows, own) for old, own in zip(found, new, strict=True))
         )
-        is_there = is_there | ends
-        if is_there.all():
+        size = curved.squared_distance(moved.unsqueeze(1)).squeeze(1) / n_latent
+        rows = rows[~(size < CONVERGED**2).all(0)]
+        if not len(rows):
             break
-    return z, laplace(target, z, found)
+    return found.loc, found
 
 
 def laplace(target: Target, z: Tensor, guess: NormalProposal) -> NormalProposal:
