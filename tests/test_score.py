@@ -219,3 +219,16 @@ def test_many_categorical_codes_are_summed_over_too(conditional):
 
     np.testing.assert_allclose(vae.score_samples(*given), expected, rtol=1e-6)
     np.testing.assert_allclose(vae.score_samples(*given, n_draws=4), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("n_draws", [1, 16, 64])
+@pytest.mark.parametrize("n_components", [1, 8])
+def test_where_codes_say_nothing_the_score_is_exact(n_components, n_draws):
+    """Constant columns: the posterior is the prior, and a control variate knows its sum."""
+    X = np.full((100, 3), 3.0)
+    vae = VAETransformer(n_components, max_iter=2, random_state=0).fit(X)
+    tolerance = 1e-12 if n_draws > 1 else 0.5
+
+    np.testing.assert_allclose(
+        vae.score_samples(X[:1], n_draws=n_draws), 3 * np.log(101 / 102), atol=tolerance
+    )
