@@ -11,7 +11,7 @@ from sklearn_vae.fitted import FittedVAE
 # Draws of codes by which a value's density given the others is computed.
 N_DRAWS = 64
 # Surprises beyond which none is told from another.
-LARGEST = 1e150
+LARGEST = 1e300
 
 
 @dataclass(frozen=True)

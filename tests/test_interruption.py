@@ -283,7 +283,7 @@ def test_a_chunk_that_is_too_large_is_halved(error, monkeypatch):
     from sklearn_vae.model import VAE
 
     model = VAETransformer(**SMALL, max_iter=1).fit(rows())
-    X, real = rows(500), VAE.log_likelihood
+    X, real = rows(500), VAE.log_evidence
     expected = model.score_samples(X)
 
     def small_memory(self, x, *args, **kwargs):
@@ -291,7 +291,7 @@ def test_a_chunk_that_is_too_large_is_halved(error, monkeypatch):
             raise error
         return real(self, x, *args, **kwargs)
 
-    monkeypatch.setattr(VAE, "log_likelihood", small_memory)
+    monkeypatch.setattr(VAE, "log_evidence", small_memory)
     with pytest.warns(UserWarning, match="half as many rows") as told:
         found = model.score_samples(X)
 
@@ -308,7 +308,7 @@ def test_a_row_that_is_too_large_is_a_memory_error(monkeypatch):
     def no_memory(self, *args, **kwargs):
         raise out_of_memory()
 
-    monkeypatch.setattr(VAE, "log_likelihood", no_memory)
+    monkeypatch.setattr(VAE, "log_evidence", no_memory)
     with pytest.warns(UserWarning, match="half as many"), pytest.raises(MemoryError):
         model.score_samples(rows())
 

@@ -1,11 +1,12 @@
 """What is refused is refused with a way out."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.datasets import load_digits
 
 from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
+
+pd = pytest.importorskip("pandas")
 
 SMALL = {"hidden_layer_sizes": (4,), "max_iter": 1, "random_state": 0}
 X = np.random.default_rng(0).normal(size=(40, 3))

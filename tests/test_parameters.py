@@ -64,7 +64,7 @@ OTHER = {
     "random_state": 1,
 }
 # with one start there is nothing to choose from
-BESIDE = {"members": {"n_init": 2}}
+BESIDE = {"members": {"n_init": 2}, "n_init": {"members": "all"}}
 # these say where the work is done and who is told, not what is learned
 BESIDE_THE_MODEL = {
     "callbacks",

@@ -1,12 +1,13 @@
 """A model's samples are rows of its table: on the lattice, within bounds, as likely as it says."""
 
 import numpy as np
-import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from sklearn_vae import VAETransformer
+
+pd = pytest.importorskip("pandas")
+hypothesis = pytest.importorskip("hypothesis")
+st = pytest.importorskip("hypothesis.strategies")
 
 QUICK = {"max_iter": 2, "hidden_layer_sizes": (8,), "random_state": 0}
 
@@ -28,8 +29,8 @@ def columns_of_every_kind(rng, unit=1.0, n=150):
     }
 
 
-@settings(max_examples=2, deadline=None)
-@given(
+@hypothesis.settings(max_examples=2, deadline=None)
+@hypothesis.given(
     seed=st.integers(0, 2**20),
     unit=st.sampled_from([1.0, 1 / 3, 1e-9, 1e7]),
     dtype=st.sampled_from([np.float32, np.float64]),
