@@ -15,6 +15,8 @@ from sklearn_vae.start import recording_steps
 
 # Added to the components' variances, in units of the columns' own.
 SMALLEST_VARIANCE = 1e-5
+# A smallest scale is surpassed by so much: from below it, no gradient leads.
+ABOVE_LEAST = 1.001
 # A start needs no more rows than these, drawn by chance.
 MOST_ROWS = 20_000
 
@@ -26,6 +28,7 @@ def learn_anchors(
     n_mixture: int,
     covariance_type: str,
     seed: int,
+    least_scale: np.ndarray | None = None,
 ) -> Anchors:
     """Fit a mixture: Gaussian in the real columns, Bernoulli in the binary ones.
 
@@ -45,6 +48,9 @@ def learn_anchors(
         which is not singular where rows are few.
     seed : int
         What the mixture's own start follows from.
+    least_scale : ndarray of shape (d,), optional
+        Smallest scale of each real column, given those before it; by default as small as
+        rounding leaves it.
 
     Returns
     -------
@@ -63,10 +69,11 @@ def learn_anchors(
     with warnings.catch_warnings(), config_context(array_api_dispatch=False):
         warnings.simplefilter("ignore", ConvergenceWarning)  # it is a start, no end
         mixing, loc, covariance, share = _mixture(real, bits, n_mixture, covariance_type, seed)
+    whiten = _whitening(covariance, floor)
     return Anchors(
         weight=mixing,
         loc=loc,
-        whiten=_whitening(covariance, floor),
+        whiten=whiten if least_scale is None else _widened(whiten, ABOVE_LEAST * least_scale),
         logit=_logits(share, bits),
     )
 
@@ -117,6 +124,14 @@ def _whitening(covariance: np.ndarray, floor: np.ndarray) -> np.ndarray:
     identity = np.eye(covariance.shape[-1])
     roots = [np.linalg.cholesky(own + np.diag(floor)) for own in covariance]
     return np.array([linalg.solve_triangular(root, identity, lower=True) for root in roots])
+
+
+def _widened(whiten: np.ndarray, least_scale: np.ndarray) -> np.ndarray:
+    """Whitenings whose columns have no smaller scale, given those before them, than this."""
+    if whiten.ndim == 2:
+        return whiten / np.maximum(whiten * least_scale, 1)
+    diagonal = np.diagonal(whiten, axis1=1, axis2=2)  # (C, d)
+    return whiten / np.maximum(diagonal * least_scale, 1)[..., None]
 
 
 def _logits(share: np.ndarray, bits: np.ndarray) -> np.ndarray:

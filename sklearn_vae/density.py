@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 from sklearn.base import DensityMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from sklearn_vae.anchors import learn_anchors
+from sklearn_vae.anchors import SMALLEST_VARIANCE, learn_anchors
 from sklearn_vae.architecture import Architecture
 from sklearn_vae.callbacks import Report, with_callbacks
 from sklearn_vae.checks import (
@@ -31,7 +31,7 @@ from sklearn_vae.estimator import (
 )
 from sklearn_vae.fitted import FittedStack, FittedVAE
 from sklearn_vae.likelihoods import Bernoulli, Gaussian, LogNormal
-from sklearn_vae.mixture import MixtureArchitecture
+from sklearn_vae.mixture import LOG_SCALE_BOUND, MixtureArchitecture
 from sklearn_vae.model import build
 from sklearn_vae.objectives import IWAE, Constant
 from sklearn_vae.randomness import MOST_DIMS, Stream, draw_seed, make_generator, start_seeds
@@ -64,6 +64,8 @@ N_SHEARS = 4
 # A member whose share is smaller is left out.
 SMALLEST_SHARE = 1e-3
 MOST_EM_STEPS = 500
+# No scale is as small as a finer recording step allows, in units of the columns' own.
+FINEST_STEP = math.sqrt(2 * math.pi * SMALLEST_VARIANCE) * math.exp(-LOG_SCALE_BOUND)
 
 COVARIANCE_TYPES = ("full", "diag")
 
@@ -101,8 +103,9 @@ class VAEDensity(DensityMixin, DensityEstimator):
     dequantize : bool, default=False
         Whether columns that are recorded in steps get uniform noise of one step, drawn anew
         at every training step. The density is then that of rows with such noise, and can be
-        compared on rows that have it: without, rounded numbers have no density, and scores
-        of rounded tables gain several nats by peaks at the recorded values.
+        compared on rows that have it. Without, no scale of such a column is below step /
+        sqrt(2 π): the density of a recorded value is then at most 1 per step, as a
+        probability is, and not a peak.
     n_draws : int, default=5
         Draws of code and component per row in each step.
     max_iter : int, default=60
@@ -328,9 +331,12 @@ class VAEDensity(DensityMixin, DensityEstimator):
     def _train(self, rows: np.ndarray, table: Table, **kwargs: Any) -> None:
         """Train the members on most rows, weigh them by the others, and go on with all."""
         learned, aside = self._divide(table)
-        first = [self._run(member, learned, aside) for member in range(len(self.mixtures_))]
+        architecture = self._architecture(learned)
+        first = [
+            self._run(member, architecture, learned, aside) for member in range(len(self.mixtures_))
+        ]
         outcomes = train(first, verbose=int(self.verbose), **kwargs)
-        self._weigh([run.architecture for run in first], outcomes, rows, aside)
+        self._weigh(architecture, outcomes, rows, aside)
         order = np.argsort(-self.shares_, kind="stable")
         kept = [member for member in order if self.shares_[member] >= SMALLEST_SHARE]
 
@@ -338,7 +344,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         if self.refit and aside is not None:
             again = [_go_on(first[member], outcomes[member], table) for member in kept]
         last = train(again, verbose=int(self.verbose), is_refit=True, **kwargs) if again else []
-        self._take([first[m].architecture for m in kept], [outcomes[m] for m in kept], last)
+        self._take(architecture, [outcomes[m] for m in kept], last)
         self.mixtures_ = [self.mixtures_[member] for member in kept]
         self.shares_ = self.shares_[kept] / self.shares_[kept].sum()
 
@@ -350,9 +356,9 @@ class VAEDensity(DensityMixin, DensityEstimator):
         seeds = start_seeds(self.seed_, len(self.mixtures_))
         kept = [member for member, seed in enumerate(seeds) if seed in outcomes]
         first = [outcomes[seeds[member]][0] for member in kept]
-        architectures = [self._run(member, learned, aside).architecture for member in kept]
-        self._weigh(architectures, first, rows, aside)
-        self._take(architectures, first, [])
+        architecture = self._architecture(learned)
+        self._weigh(architecture, first, rows, aside)
+        self._take(architecture, first, [])
         self.mixtures_ = [self.mixtures_[member] for member in kept]
 
     def _divide(self, table: Table) -> tuple[Table, Table | None]:
@@ -362,28 +368,38 @@ class VAEDensity(DensityMixin, DensityEstimator):
             return table, None
         return table.split(n_valid, make_generator(self.seed_, Stream.SPLIT))
 
-    def _run(self, member: int, table: Table, aside: Table | None) -> Run:
-        """Make a member's first run, which starts at its mixture."""
-        n_mixture, covariance_type = self.mixtures_[member]
+    def _architecture(self, table: Table) -> MixtureArchitecture:
+        """Find the shapes of all members, of one of which they are trained side by side."""
         sizes, types = zip(*self.mixtures_, strict=True)
-        n_real = sum(kind != Bernoulli() for kind in self.columns_.kinds if kind is not None)
-        architecture = MixtureArchitecture(
+        is_real = np.array([self.columns_.kinds[j] != Bernoulli() for j in self.columns_.order])
+        n_real = int(is_real.sum())
+        steps: tuple[float, ...] = ()
+        if not self.dequantize and n_real:  # rows with noise have a density as they are
+            found = recording_steps(table.arrays()[0])[is_real]
+            steps = tuple(found.tolist()) if (found > FINEST_STEP).any() else ()
+        return MixtureArchitecture(
             n_components=self.n_components,
             hidden_layer_sizes=widths_of(self),
             activation=self.activation,
             blocks=self.columns_.blocks,
-            n_mixture=max(sizes),  # of one shape, members are trained side by side
+            n_mixture=max(sizes),
             covariance_type="full" if "full" in types else "diag",
             n_shears=N_SHEARS if 1 < n_real <= MOST_COLUMNS_FOR_SHEARS else 0,
+            steps=steps,
         )
+
+    def _run(
+        self, member: int, architecture: MixtureArchitecture, table: Table, aside: Table | None
+    ) -> Run:
+        """Make a member's first run, which starts at its mixture."""
+        n_mixture, covariance_type = self.mixtures_[member]
         seed = start_seeds(self.seed_, len(self.mixtures_))[member]
         x, weight = table.arrays()
         counts = None if weight is None else table.counts()
         model = build(architecture).double()
         model.draw(0, seed)
-        model.start_at(
-            0, learn_anchors(x, counts, architecture.is_bit, n_mixture, covariance_type, seed)
-        )
+        kinds = architecture.is_bit, n_mixture, covariance_type
+        model.start_at(0, learn_anchors(x, counts, *kinds, seed, architecture.least_scale))
         max_iter = self.max_iter
         if self.early_stopping == "auto" and aside is None:
             max_iter = min(max_iter, ITERATIONS_OF_SMALL_TABLES)
@@ -406,7 +422,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
 
     def _weigh(
         self,
-        architectures: Sequence[Architecture],
+        architecture: Architecture,
         outcomes: Sequence[Outcome],
         rows: np.ndarray,
         aside: Table | None,
@@ -420,18 +436,18 @@ class VAEDensity(DensityMixin, DensityEstimator):
             FittedStack((self._member(architecture, outcome.weights),), np.ones(1)).log_density(
                 X, SCORE_DRAWS
             )
-            for architecture, outcome in zip(architectures, outcomes, strict=True)
+            for outcome in outcomes
         ]
         self.shares_ = shares_of(np.stack(scores).astype(np.float64), weight)
 
     def _take(
         self,
-        architectures: list[Architecture],
+        architecture: Architecture,
         first: list[Outcome],
         last: list[Outcome],
     ) -> None:
         """Become what the training has led to."""
-        self.architectures_ = architectures
+        self.architectures_ = [architecture] * len(first)
         self.weights_ = [outcome.weights for outcome in last or first]
         runs = zip(first, last, strict=True) if last else ((outcome,) for outcome in first)
         self.history_ = [

@@ -48,11 +48,39 @@ class MixtureArchitecture(Architecture):
         Their covariances.
     n_shears : int, default=0
         Learned triangular matrices of which each residual covariance is composed.
+    steps : tuple of float, default=()
+        Steps in which the real columns were recorded, which bound their scales from below;
+        empty where nothing does.
     """
 
     n_mixture: int = 1
     covariance_type: str = "full"
     n_shears: int = 0
+    steps: tuple[float, ...] = ()
+
+    def check_sizes(self, weights: Sequence[int]) -> None:
+        """Check sizes, and that each real column has a step or none has.
+
+        Raises
+        ------
+        ValueError
+            If arrays of such sizes cannot be its weights, or steps are none.
+        """
+        super().check_sizes(weights)
+        n_real = sum(n for kind, n in self.blocks if not isinstance(kind, Bernoulli))
+        are_steps = all(0 <= step < math.inf for step in self.steps)
+        if len(self.steps) not in (0, n_real) or not are_steps:
+            raise ValueError("'steps' must be those of the real columns, and not below 0")
+
+    @property
+    def least_scale(self) -> np.ndarray:
+        """Smallest scale of each real column, given those before it: (d,).
+
+        A normal density of this scale is nowhere above 1 per step, so that a recorded value
+        gets no more of it than a probability can be.
+        """
+        n_real = int((~self.is_bit).sum())
+        return np.array(self.steps or np.zeros(n_real)) / math.sqrt(2 * math.pi)
 
     @property
     def n_noise(self) -> int:
@@ -234,7 +262,21 @@ class MixtureVAE(Members):
         # features lie first, as the decoder leaves them
         out = self.decoder(known.flatten(1, 2)).mT.unflatten(2, z.shape[1:3])
         shift, raw, mix, logit = out.split(self.splits, dim=1)
-        return shift, bounded(raw, LOG_SCALE_BOUND), mix, logit
+        log_scale, least = bounded(raw, LOG_SCALE_BOUND), self.least_log_scale
+        if least is not None:
+            log_scale = torch.maximum(log_scale, pick(least, chosen))
+        return shift, log_scale, mix, logit
+
+    @property
+    def least_log_scale(self) -> Tensor | None:
+        """Least log-scale of each column in each component: (M, d, C, 1); None without need."""
+        least = torch.as_tensor(self.architecture.least_scale).to(self.whiten)
+        if not least.any():
+            return None
+        is_full = self.whiten.ndim == 4
+        root = self.whiten.diagonal(dim1=-2, dim2=-1) if is_full else self.whiten  # (M, C, d)
+        found = (least * root).log().mT.unsqueeze(-1)
+        return found if (found > -LOG_SCALE_BOUND).any() else None
 
     def _sheared(self, residual: Tensor, mix: Tensor) -> Tensor:
         """What each column gets from those before it: (M, d, K, B) -> (M, d, K, B)."""

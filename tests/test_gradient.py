@@ -7,7 +7,7 @@ import torch
 
 from sklearn_vae.architecture import Architecture
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
-from sklearn_vae.mixture import MixtureArchitecture, MixtureVAE
+from sklearn_vae.mixture import MixtureArchitecture, MixtureVAE, pick
 from sklearn_vae.model import VAE
 from sklearn_vae.networks import ACTIVATIONS
 from sklearn_vae.objectives import ELBO, ImportanceWeighted
@@ -160,6 +160,7 @@ def disturbed_mixture(
     n_mixture=3,
     covariance_type="full",
     n_shears=2,
+    steps=(),
 ):
     """A model in double precision, far from its start."""
     torch.manual_seed(0)
@@ -171,6 +172,7 @@ def disturbed_mixture(
         n_mixture=n_mixture,
         covariance_type=covariance_type,
         n_shears=n_shears,
+        steps=steps,
     )
     model = MixtureVAE(architecture, n_members).double()
     model.flatten()
@@ -178,6 +180,8 @@ def disturbed_mixture(
         model.flat.normal_(0, 0.4)
         model.loc.normal_()
         model.whiten.normal_(0, 0.5)
+        root = model.whiten.diagonal(dim1=-2, dim2=-1) if model.whiten.ndim == 4 else model.whiten
+        root.abs_()
         model.log_det.normal_()
         model.bit_logit.normal_()
     return model
@@ -249,3 +253,22 @@ def test_the_mixtures_encoder_may_see_noise():
     assert_same_gradient(
         model, ImportanceWeighted(), x, weight, noise, beta=1.0, shown=shown, atol=1e-10
     )
+
+
+@pytest.mark.parametrize("n_members", [1, 2])
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+def test_the_mixtures_least_scales(covariance_type, n_members):
+    """Where a column's scale is the least that its recording step allows, nothing moves it."""
+    model = disturbed_mixture(
+        n_members=n_members, covariance_type=covariance_type, steps=(0.0, 12.0, 12.0)
+    )
+    rows = mixture_batch(model)
+    z, chosen = torch.randn(n_members, 1, 60, 2).double(), torch.arange(60).view(1, 1, -1) % 3
+    with torch.no_grad():
+        chosen = chosen.expand(n_members, -1, -1)
+        _, log_scale, *_ = model._decode(z, chosen)  # (M, d, 1, 60)
+        is_held = log_scale == pick(model.least_log_scale, chosen)
+    assert not is_held[:, 0].any()
+    assert 0.1 < is_held[:, 1:].double().mean() < 0.9
+
+    assert_same_gradient(model, ImportanceWeighted(), *rows, beta=1.0, atol=1e-10)

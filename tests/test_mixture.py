@@ -17,7 +17,9 @@ from sklearn_vae.posteriors import log_mean_exp
 from sklearn_vae.randomness import sobol_normal
 
 
-def make(anchors, *, blocks=None, n_shears=2, n_mixture=None, covariance_type=None, seed=0):
+def make(
+    anchors, *, blocks=None, n_shears=2, n_mixture=None, covariance_type=None, steps=(), seed=0
+):
     """A model in double precision that stands at its mixture."""
     blocks = blocks or ((Gaussian(), anchors.loc.shape[1]),)
     kind = "full" if anchors.whiten.ndim == 3 else "diag"
@@ -29,6 +31,7 @@ def make(anchors, *, blocks=None, n_shears=2, n_mixture=None, covariance_type=No
         n_mixture=n_mixture or len(anchors.weight),
         covariance_type=covariance_type or kind,
         n_shears=n_shears,
+        steps=steps,
     )
     model = build(architecture).double()
     model.draw(0, seed)
@@ -197,6 +200,53 @@ def test_a_column_recorded_in_steps_cannot_make_the_density_infinite():
     anchors = anchors_of(X, 3, "diag")
 
     np.testing.assert_allclose(1 / anchors.whiten**2, 1 / 12, rtol=0.01)
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+def test_components_start_no_narrower_than_their_least_scales(covariance_type):
+    """The scale of a column given those before it, against the covariance matrix."""
+    X = np.random.default_rng(0).normal(size=(300, 3)) @ [[1, 1, 0], [0, 0.1, 1], [0, 0, 0.1]]
+    least = np.array([0.0, 2.0, 0.05])
+    was, wide = (
+        learn_anchors(X, None, np.zeros(3, bool), 2, covariance_type, 0, own).padded(2, "full")
+        for own in (None, least)
+    )
+    variances = []
+    for whiten in wide.whiten:
+        covariance = np.linalg.inv(whiten.T @ whiten)
+        parts = [np.linalg.slogdet(covariance[:n, :n])[1] for n in range(4)]
+        variances.append(np.exp(np.diff(parts)))
+    scale = np.sqrt(variances)  # of each column, given those before it
+
+    assert (scale > least).all()
+    np.testing.assert_allclose(scale[:, 1], 2.0, rtol=0.01)
+    np.testing.assert_allclose(wide.whiten[:, ::2], was.whiten[:, ::2])  # wide enough before
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+def test_the_density_of_columns_recorded_in_steps_is_at_most_one_per_step(covariance_type):
+    """Though the network asks for scales of a twentieth; of the other column nothing is asked."""
+    X = np.random.default_rng(0).normal(size=(300, 3)) @ [[1, 0.7, 0], [0, 0.4, 1], [0, 0, 0.3]]
+    anchors, steps = anchors_of(X, 1, covariance_type), (0.8, 0.5, 0.0)
+    free, held = (make(anchors, steps=own, n_shears=0) for own in ((), steps))
+    for model in (free, held):
+        model.decoder.linear.bias[0, 0, 3:] = -50.0
+    _, log_scale, *_ = free._decode(torch.zeros(1, 1, 1, 2).double(), torch.zeros(1, 1, 1).long())
+    assert log_scale.exp().max() < 0.051
+
+    mode = log_density(held, X.mean(axis=0)[None])[0]
+    scale = anchors.padded(1, "full").whiten[0].diagonal()
+    third = np.log(20 * scale[2]) - 0.5 * np.log(2 * np.pi)
+    np.testing.assert_allclose(mode, third - np.log(0.8 * 0.5), atol=0.01)
+    assert log_density(free, X.mean(axis=0)[None])[0] > mode + 1
+
+
+@pytest.mark.parametrize("steps", [(1.0,), (1.0, -1.0), (1.0, np.nan), (1.0, np.inf)])
+def test_steps_that_cannot_be_are_refused(steps):
+    blocks = ((Gaussian(), 2), (Bernoulli(), 1))
+    MixtureArchitecture(2, (8,), "tanh", blocks, steps=(1.0, 0.0)).check_sizes([1000] * 9)
+    with pytest.raises(ValueError, match="'steps' must be those of the real columns"):
+        MixtureArchitecture(2, (8,), "tanh", blocks, steps=steps).check_sizes([1000] * 9)
 
 
 def test_a_row_that_counts_twice_is_two_rows():

@@ -111,7 +111,11 @@ class MixtureGradient:
         components.forward(x, noise[..., -1])
         self.decoder.forward()
 
-        torch.sub(components.log_det, self.real.forward(components.white), out=draws.log_prob)
+        torch.sub(
+            components.log_det,
+            self.real.forward(components.white, components.chosen),
+            out=draws.log_prob,
+        )
         if self.bits is not None:
             draws.log_prob.sub_(self.bits.forward(x, components.chosen))
         torch.add(components.log_ratio, self.code.log_ratio(of_code), out=draws.log_ratio)
@@ -248,14 +252,22 @@ class RealColumns:
         self.bound, self.bent = self.bounded.bound, self.bounded.bent
         self.neg_bound, self.half = -self.bound, self.raw.new_tensor(0.5)
         self.constant = self.shift.shape[1] * HALF_LOG_2PI
+        least = model.least_log_scale
+        self.least_bent = None if least is None else least / LOG_SCALE_BOUND  # (M, d, C, 1)
+        self.least = contiguous(self.shift)
         value, grad = outlet.open(model.shears)
         self.shears = (
             Shears(value, grad, model.before, mix, self.residual) if len(value[0]) else None
         )
 
-    def forward(self, white: Tensor) -> Tensor:
+    def forward(self, white: Tensor, chosen: Tensor) -> Tensor:
         """Compute the cost in nats, but for the component's determinant: (M, K, B)."""
-        torch.mul(self.bounded.forward(), self.neg_bound, out=self.inverse_scale).exp_()
+        bent = self.bounded.forward()
+        if self.least_bent is not None:
+            least = pick(self.least_bent, chosen, out=self.least)
+            self.is_free = bent > least
+            torch.maximum(bent, least, out=bent)
+        torch.mul(bent, self.neg_bound, out=self.inverse_scale).exp_()
         torch.sub(white, self.shift, out=self.residual)
         torch.mul(self.residual, self.inverse_scale, out=self.scaled)
         if self.shears is None:
@@ -273,6 +285,8 @@ class RealColumns:
         if self.shears is not None:
             self.shears.backward(pull, self.grad_shift)
         slope = self.scaled.mul_(pull).sub_(force)  # at the log-scale
+        if self.least_bent is not None:
+            slope.mul_(self.is_free)
         self.bounded.backward(slope, self.grad_raw)
 
 
