@@ -11,6 +11,9 @@ from sklearn_vae.posteriors import POSTERIORS, Posterior
 from sklearn_vae.priors import PRIORS, Prior
 from sklearn_vae.randomness import MOST_DIMS
 
+# Codes in front of numbers of which each gets proposals of its own, at the most.
+MOST_CLASSES = 64
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -134,6 +137,21 @@ class Architecture:
     def has_density(self) -> bool:
         """Whether p(z|x) has slopes everywhere, by which a score finds other proposals."""
         return not self.posterior.has_codes
+
+    @property
+    def has_slopes(self) -> bool:
+        """Whether p(z|x) has slopes along some dimensions of a code."""
+        return self.n_components > self.posterior.codes(self.n_components).width
+
+    @property
+    def n_classes(self) -> int | None:
+        """How many codes stand before numbers, where a score takes each by itself."""
+        codes = self.posterior.codes(self.n_components)
+        if self.has_density or not self.has_slopes:
+            return None
+        n_variables, n_classes = codes
+        few = n_variables * math.log(max(n_classes, 1)) <= math.log(MOST_CLASSES)
+        return n_classes**n_variables if few else None
 
     @property
     def widest(self) -> int:

@@ -315,7 +315,9 @@ class FittedVAE:
         later = [self._noise(n_later, scrambling, dtype, 2 + k) for k in range(MOST_PROPOSALS)]
         prior = self._noise(n_draws, scrambling, dtype, 1)
         seed = self.seed, Stream.PARTS, scrambling
-        return Points(first, later, prior, seed, self.architecture.widening, WidthCheck(first))
+        width = self.architecture.posterior.codes(self.architecture.n_components).width
+        check = WidthCheck(first[..., width:] if self.architecture.has_slopes else first)
+        return Points(first, later, prior, seed, self.architecture.widening, check)
 
     def _noise(self, n_draws: int, scrambling: int, dtype: np.dtype, proposal: int = 0) -> Tensor:
         """Sobol points of one of the score's proposals, made normal: (1, K, 1, l)."""

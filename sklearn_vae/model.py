@@ -19,7 +19,9 @@ from sklearn_vae.networks import MLP, Following
 from sklearn_vae.posteriors import DiagonalGaussian, log_mean_exp
 from sklearn_vae.priors import Density, DiagonalMixture, StandardNormal
 from sklearn_vae.proposals import (
+    ClassSampler,
     EncoderProposal,
+    GivenClass,
     PriorProposal,
     Sampler,
     WidthCheck,
@@ -412,7 +414,7 @@ class VAE(Members):
         """Codes drawn from q(z|x) and the prior, and which rows (B,) need other proposals."""
         sampler = Sampler(Joint.of(self, x))
         sampler.add(EncoderProposal(self.posterior, q, points.widen), points.first)
-        is_poor = points.check.is_narrow(sampler.log_weight) & self.architecture.has_density
+        is_poor = points.check.is_narrow(sampler.log_weight) & self.architecture.has_slopes
         sampler.add(start, start.z)
         is_poor = is_poor | sampler.is_uneven()
         if not self.architecture.network.ends_early:  # the encoder may have seen no such row
@@ -421,11 +423,14 @@ class VAE(Members):
 
     def refined(
         self, sampler: Sampler, is_poor: Tensor, points: "Points"
-    ) -> Iterator[tuple[Tensor, Sampler]]:
+    ) -> Iterator[tuple[Tensor, Sampler | ClassSampler]]:
         """Yield numbers of rows and a sampler of them that has more proposals.
 
-        Where a part of a code is a class there are no slopes: the proposals get more draws.
+        Numbers beside classes get them for each class; where there are only classes, and too
+        many for a sum over all, the encoder gives more draws.
         """
+        if self.architecture.n_classes is not None:
+            return self._refined_by_class(sampler, is_poor, points)
         if not self.architecture.has_density:
             return more_draws(sampler, is_poor, points.later)
         prior, n_starts = self.latent(), max(PRODUCTS_OF_STARTS // points.first.shape[-1], 1)
@@ -437,6 +442,36 @@ class VAE(Members):
         if cast(Joint, sampler.target).observed is not None:
             n_starts = max(n_starts, STARTS_OF_MANY_MODES)
         return refinements(sampler, is_poor, points.later, points.widen, candidates, n_starts)
+
+    def _refined_by_class(
+        self, sampler: Sampler, is_poor: Tensor, points: "Points"
+    ) -> Iterator[tuple[Tensor, ClassSampler]]:
+        """Yield numbers of rows and their draws for each class, with Laplace proposals."""
+        rows = is_poor.nonzero()[:, 0]
+        if not len(rows):
+            return
+        classes = self.posterior.every(self.free).flatten(0, 2)  # (C, width)
+        n_classes, width = classes.shape
+        pairs = rows.repeat_interleave(n_classes)
+        target = GivenClass(sampler.target.select(pairs), classes.repeat(len(rows), 1))
+        first = cast(EncoderProposal, sampler.proposals[0][1])
+        params = first.params.index_select(1, pairs)[..., width:]
+        z = points.prior[..., width:].expand(len(self.free), -1, -1, -1)
+        inner = Sampler(target)
+        inner.add(
+            EncoderProposal(self.posterior.base, params, points.widen), points.first[..., width:]
+        )
+        inner.add(PriorProposal(StandardNormal(), z), z)
+        found = ClassSampler(inner, n_classes)
+        candidates = torch.cat([FAR * z, z], dim=1).squeeze(2)
+        later = [own[..., width:] for own in points.later]
+        every = torch.ones_like(pairs, dtype=torch.bool)
+        n_starts = max(PRODUCTS_OF_STARTS // z.shape[-1], 1)
+        for numbers, refined in refinements(
+            inner, every, later, points.widen, candidates, n_starts
+        ):
+            found.replace(numbers, refined)
+        yield rows, found
 
     def mode(self, x: Tensor) -> Tensor:
         """Likeliest codes of rows, of which some may have missing cells: (M, B, l)."""

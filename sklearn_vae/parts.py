@@ -3,8 +3,8 @@
 An encoder has learned from whole rows, or from rows with other holes. So codes of rows with
 holes are not drawn from q(z|x) alone but from normal distributions, too, that are fitted, row by
 row, to the posterior of what is known, which in a linear model one equals. Where a part of a code
-says which class a row is of, there are no slopes to follow: a few codes are all tried, and of
-many, or of classes beside numbers, draws are the encoder's and the prior's.
+says which class a row is of, there are no slopes to follow: a few codes are all tried, also where
+numbers stand beside them, and of many, draws are the encoder's and the prior's.
 """
 
 import math
