@@ -220,6 +220,7 @@ def _places(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
         rest = len(classes) - MOST_SHOWN
         raise ValueError(
             f"y has the class {unknown[0]!r}, which no row had in fit; the classes were then "
-            f"{shown}{f' and {rest} more' if rest > 0 else ''}."
+            f"{shown}{f' and {rest} more' if rest > 0 else ''}. Leave such rows out, or fit with "
+            f"rows of this class."
         )
     return np.array([place_of[value] for value in found.tolist()], dtype=np.float64)[own]

@@ -209,7 +209,8 @@ def to_onnx(
     estimator : VAETransformer
         A fitted one, of real, binary and constant columns.
     part : {"encoder", "decoder", "score"}, default="score"
-        What ``transform``, ``inverse_transform`` or ``score_samples`` computes.
+        What ``transform`` or ``inverse_transform`` computes, or the encoder's bound on what
+        ``score_samples`` does.
     n_draws : int, default=64
         Points in latent space per row of the score.
     dtype : {numpy.float64, numpy.float32} or dtype-like, default=numpy.float64
