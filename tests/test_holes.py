@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 from sklearn import config_context
 from sklearn.base import clone
@@ -125,8 +126,6 @@ def test_weights_of_rows_are_copies(linear):
 
 def test_holes_are_filled_with_the_models_conditional_means(linear, asked):
     """As the formula for the normal distribution has them."""
-    import torch
-
     X, holey = asked
     model = FactorModel.of(X, None, 2)
     filler = Filler(1, 2, X.shape[1]).double()
@@ -597,3 +596,65 @@ def test_an_encoder_that_cannot_see_missing_cells_says_so_and_stays(rng):
 
     assert vae.score(X) == before
     assert not vae.columns_.has_holes
+
+
+# -- two modes apart -----------------------------------------------------------------------
+
+
+GAP = (-1.0, 1.0)
+
+
+def two_clusters(n, seed):
+    """Rows whose second column is about -2 or 2, of which the others say little."""
+    rng = np.random.default_rng(seed)
+    side = np.where(rng.random(n) < 0.35, -1.0, 1.0)
+    a = 0.3 * side + rng.normal(size=n)
+    b = 2 * side + 0.3 * rng.normal(size=n)
+    return np.column_stack([a, b, 0.5 * a + 0.4 * rng.normal(size=n)])
+
+
+def shares_by_a_grid(vae, rows):
+    """How much of p(x_1 | the row's others) lies below the gap and in it: (2, n).
+
+    The model's own posterior of two latent dimensions, added up over a grid; values beyond the
+    column's bounds are never drawn.
+    """
+    fitted = vae._fitted()
+    columns, model = fitted.columns, fitted.module(np.dtype(np.float64))
+    x = torch.as_tensor(columns.encode(rows))[None]
+    axis = torch.linspace(-8, 8, 321, dtype=torch.float64)
+    z = torch.cartesian_prod(axis, axis)[None, :, None]  # (1, K, 1, 2)
+    with torch.no_grad():
+        observed = model.likelihood.observed(x).unsqueeze(1)
+        params = model.decode(z)
+        log_prob = model.likelihood.log_prob(params, x.nan_to_num().unsqueeze(1), observed)
+        weight = (log_prob + model.latent().log_prob(z))[0].softmax(0)  # (K, n)
+        column = columns.order.tolist().index(1)
+        low, high = (bound[column] for bound in columns.limits()[:2])
+        ends = [columns.encode(np.array([[0, end, 0]]))[0, column] for end in GAP]
+        values = torch.zeros(4, 1, 1, 3, dtype=torch.float64)
+        values[:, 0, 0, column] = torch.as_tensor([low, *ends, high]).clamp(-50, 50)
+        cdf = torch.stack(
+            [model.likelihood.cdf(params, value[None])[0][0, :, 0, column] for value in values]
+        )  # (4, K)
+        parts = ((cdf[1:3] - cdf[:2]) / (cdf[3] - cdf[0])).nan_to_num()  # 0 / 0 far out
+        return (parts @ weight).numpy()
+
+
+@pytest.mark.parametrize("holes", [0.0, 0.2], ids=["whole", "with holes"])
+def test_draws_lie_in_two_modes_as_often_as_the_model_says(holes):
+    """Neither between them nor all in the nearer one."""
+    X = hide(two_clusters(500, 0), holes, np.random.default_rng(1))
+    how = {"max_iter": 40, "n_iter_no_change": 20, "learning_rate": 3e-3, "random_state": 0}
+    rows = two_clusters(16, 2)
+    rows[:, 1] = np.nan
+    rows[:4, 0] = np.nan
+    imputer = VAEImputer(VAETransformer(2, **how), draws=4000, random_state=0).fit(X)
+    drawn = imputer.transform(rows)[:, :, 1]
+    below, between = shares_by_a_grid(imputer.estimator_, rows)
+
+    np.testing.assert_allclose((drawn < GAP[0]).mean(axis=0), below, atol=0.05)
+    np.testing.assert_allclose(
+        ((drawn > GAP[0]) & (drawn < GAP[1])).mean(axis=0), between, atol=0.03
+    )
+    assert 0.1 < below.mean() < 0.6
