@@ -136,9 +136,9 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     n_init : int, default=1
         Number of starts, each with its own weights, order of rows and noise; they are
         trained side by side. The first one is at probabilistic PCA. Where the best one is
-        chosen by rows set aside, the others of perceptrons are at random: these find
-        curved surfaces that training does not reach from a linear model. ``partial_fit``,
-        and a fit that goes on, have one.
+        chosen by rows set aside, the others of perceptrons are at random, and every second
+        of these learns one scale per column first: they find curved surfaces that training
+        does not reach from a linear model. ``partial_fit``, and a fit that goes on, have one.
     members : {"best", "all"}, default="best"
         Whether the start with the lowest loss is kept, by the rows set aside where there
         are any, or all of them. Their density is then the mean of the members' densities,

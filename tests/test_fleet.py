@@ -142,7 +142,11 @@ def test_so_is_one_with_another_prior_or_objective(prior, objective, batch_size,
 def test_so_is_one_that_starts_at_random(batch_size):
     """Beside linear starts, and with as few dimensions as it has."""
     runs = [
-        replace(run, is_random=place % 2 > 0, plan=replace(run.plan, batch_size=batch_size))
+        replace(
+            run,
+            is_random=place % 2 > 0,
+            plan=replace(run.plan, batch_size=batch_size, holds_scales=place % 4 > 1),
+        )
         for place, run in enumerate(different_runs())
     ]
     assert len(list(fleets_of(runs))) == 1
@@ -150,6 +154,30 @@ def test_so_is_one_that_starts_at_random(batch_size):
     for run, together in zip(runs, train(runs), strict=True):
         (alone,) = train([run])
         assert_same(alone, together, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("objective", [OBJECTIVES["elbo"], IWAE(3)], ids=repr)
+def test_scales_that_are_held_depend_on_z_from_the_second_stage_on(objective):
+    """In the first stage each column has one scale, which is learned; other members' are free."""
+    table, scales = to_table(0), slice(2, 4)  # after the means of the first two columns
+
+    def slopes(*lengths, holds_scales=True):
+        """Weights by which the scales depend on z, and their offsets, before and after."""
+        plan = {"objective": objective, "patience": 9, "holds_scales": holds_scales}
+        run = make_run(table, stage_lengths=lengths, **plan)
+        other = replace(run, plan=replace(run.plan, seed=1, holds_scales=False))
+        outcome, _ = train([run, other])
+        names = "decoder.linear.weight", "decoder.last", "decoder.linear.bias"
+        return [outcome.weights[name][0][..., scales] for name in names]
+
+    start = slopes(0, 0, 0)[2]
+    linear, last, offset = slopes(3, 0, 0)
+    assert (linear == 0).all()
+    assert (last == 0).all()
+    assert (offset != start).all()
+    for free in (slopes(3, 1, 0), slopes(3, 0, 0, holds_scales=False)):
+        assert (free[0] != 0).all()
+        assert (free[1] != 0).all()
 
 
 @pytest.mark.parametrize("name", ["input_noise", "input_mask"])

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.datasets import make_circles, make_moons, make_s_curve, make_swiss_roll
 from sklearn.decomposition import PCA
 
 from sklearn_vae import VAETransformer
@@ -269,3 +270,31 @@ def test_a_random_start_finds_two_factors_in_a_ring_and_leaves_the_others_silent
 
     assert (kl > 0.5).sum() == 2
     assert best.score(test) > max(linear.score(test), PCA(2).fit(train).score(test)) + 0.2
+
+
+def sphere(n_rows, random_state):
+    x = np.random.default_rng(random_state).normal(size=(n_rows, 3))
+    return x / np.linalg.norm(x, axis=1, keepdims=True), None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("make", "least_gain"),
+    [
+        (lambda n, random_state: make_circles((n, 0), random_state=random_state), 0.8),
+        (make_moons, 0.45),
+        (sphere, 0.5),
+        (make_s_curve, 0.25),
+        (make_swiss_roll, -0.05),
+    ],
+    ids=["ring", "moons", "sphere", "s_curve", "swiss_roll"],
+)
+def test_three_starts_find_curved_surfaces_in_many_noisy_columns(make, least_gain, rng):
+    """Held-out nats over probabilistic PCA; without scales that are held, the last two lose."""
+    x = make(2000, random_state=0)[0][rng.permutation(2000)]
+    axes = np.linalg.qr(rng.normal(size=(24, x.shape[1])))[0].T
+    X = (x - x.mean(0)) / x.std(0) @ axes + 0.1 * rng.normal(size=(2000, 24))
+    train, test = X[:1000], X[1000:]
+
+    linear = PCA(x.shape[1]).fit(train).score(test)
+    assert VAETransformer(n_init=3, random_state=0).fit(train).score(test) > linear + least_gain

@@ -32,6 +32,17 @@ class Columnwise:
         # how many numbers the decoder gives, and how many do not depend on z
         self.n_of_z, self.n_free = sum(self._sizes(of_z=True)), sum(self._sizes(of_z=False))
 
+    @property
+    def is_scale_of_z(self) -> list[bool]:
+        """Which of the decoder's numbers are scales that depend on z, as one flag each."""
+        return [
+            place == kind.scale_param
+            for kind, n in self.blocks
+            for place, (depends, size) in enumerate(zip(kind.of_z, kind.sizes, strict=True))
+            if depends
+            for _ in range(n * size)
+        ]
+
     def split(self, of_z: Tensor, free: Tensor) -> list[list[Tensor]]:
         """Cut the decoder's numbers and the free ones into each block's parameters."""
         of_z_parts = iter(of_z.split(self._sizes(of_z=True), dim=-1))

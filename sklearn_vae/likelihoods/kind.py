@@ -65,9 +65,12 @@ class Likelihood:
     ----------
     link : {"identity", "log", "root"}
         What is done to values of X before they are scaled.
+    scale_param : int or None
+        Number of the parameter that is a scale, if one is.
     """
 
     link: ClassVar[str] = "identity"
+    scale_param: ClassVar[int | None] = None
 
     @property
     def width(self) -> int:

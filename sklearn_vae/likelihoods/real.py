@@ -55,6 +55,8 @@ class Gaussian(Likelihood):
     Gaussian(scale='column')
     """
 
+    scale_param: ClassVar[int] = 1
+
     scale: str | float = "z"
 
     def __post_init__(self) -> None:
@@ -183,6 +185,8 @@ class StudentT(Likelihood):
     StudentT(scale='column')
     """
 
+    scale_param: ClassVar[int] = 1
+
     scale: str = "z"
 
     def __post_init__(self) -> None:
@@ -291,6 +295,8 @@ class Spiked(Likelihood):
     >>> Spiked(n_spikes=2)
     Spiked(n_spikes=2)
     """
+
+    scale_param: ClassVar[int] = 2
 
     n_spikes: int
 

@@ -68,18 +68,25 @@ class Fit:
         """Make the first run of each start; the first start has the fit's own seed.
 
         It is linear. The others are random where rows set aside choose the best one: training
-        may stay near probabilistic PCA, where small steps gain next to nothing.
+        may stay near probabilistic PCA, where small steps gain next to nothing. Every second
+        one of these holds its scales back: most tables do best if scales depend on z from the
+        first step, and curved surfaces if they do not.
         """
         seed = self.plan.seed
         seeds = start_seeds(seed, self.n_init)
-        # starts are compared on the same rows, with the same draws
-        plans = [replace(self.plan, seed=own, validation_seed=seed) for own in seeds]
         chooses = valid is not None and not self.keeps_all
-        is_random = [start > 0 and chooses for start in range(self.n_init)]
-        return [
-            self.run(plan, train, valid, is_random=own)
-            for plan, own in zip(plans, is_random, strict=True)
-        ]
+        runs = []
+        for start, own in enumerate(seeds):
+            is_random = start > 0 and chooses
+            # starts are compared on the same rows, with the same draws
+            plan = replace(
+                self.plan,
+                seed=own,
+                validation_seed=seed,
+                holds_scales=is_random and start % 2 == 0,
+            )
+            runs.append(self.run(plan, train, valid, is_random=is_random))
+        return runs
 
     def run(self, plan: Plan, train: Table, valid: Table | None, *, is_random: bool = False) -> Run:
         """Make one run."""

@@ -258,6 +258,9 @@ class Plan:
         row in training. The likelihood is that of the row without it.
     input_mask : float, default=0.0
         Share of the cells that the encoder sees as 0 in training, drawn anew at every step.
+    holds_scales : bool, default=False
+        Whether the first stage learns one scale per column, where scales depend on z. On a
+        curved surface they would learn single rows before the means find the surface.
     """
 
     seed: int
@@ -277,6 +280,7 @@ class Plan:
     longest_gradient: float = 10.0
     input_noise: float = 0.0
     input_mask: float = 0.0
+    holds_scales: bool = False
 
     def n_steps(self, n_rows: int) -> int:
         """Gradient steps of an iteration over a table of this length."""

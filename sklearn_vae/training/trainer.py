@@ -17,7 +17,8 @@ from skorch.callbacks import Callback, EpochTimer
 from torch import Tensor
 
 from sklearn_vae.members import Members
-from sklearn_vae.model import FARTHEST_INPUT
+from sklearn_vae.model import FARTHEST_INPUT, VAE
+from sklearn_vae.networks import MLP
 from sklearn_vae.objectives import REPORTED, Loss
 from sklearn_vae.randomness import Stream, make_generator, sobol_normal, stream_seed
 from sklearn_vae.training.course import Course
@@ -226,6 +227,7 @@ class Trainer(NeuralNet):
         self.notify("on_epoch_begin", dataset_train=train, dataset_valid=valid)
         self.beta_ = self._betas(self._iteration)
         model.begin_iteration(self._iteration)
+        self._held_slopes = self._slopes_to_hold()
         rates = course.rates()
         if (rates != self.optimizer_.lrs).any():
             self.optimizer_.lrs = rates
@@ -310,6 +312,7 @@ class Trainer(NeuralNet):
         self._is_noisy, self._is_masked = bool(noise.any()), bool(mask.any())
         self._input_noise = torch.as_tensor(noise).to(self.module_.flat)  # (M, 1, 1)
         self._input_mask = torch.as_tensor(mask).to(self.module_.flat)  # (M, 1, 1)
+        self._holds_scales = np.array([plan.holds_scales for plan in own])
         self._gradients: dict[tuple[int, int], Gradient] = {}
         self._written_out = gradient_of(self.module_, self.criterion_)
 
@@ -328,6 +331,8 @@ class Trainer(NeuralNet):
         if batch.steps is not None:
             x = x + batch.steps * self._uniform(x)
         terms = self._differentiate(x, weight, noise, self._shown(x))
+        for slopes, learns in self._held_slopes:
+            slopes.mul_(learns)
         if self._hears_gradients:
             named = list(self.module_.named_parameters())
             self.notify("on_grad_computed", named_parameters=named, batch=step, training=True)
@@ -335,6 +340,21 @@ class Trainer(NeuralNet):
         if self.average_ is not None:
             self.average_.lerp_(self.module_.flat, self._forget)
         return terms
+
+    def _slopes_to_hold(self) -> list[tuple[Tensor, Tensor]]:
+        """Gradients of weights by which scales depend on z, and which are learned: as 0 and 1.
+
+        They are held back in the first stage of members whose plan says so. Their offsets are
+        learned all the time.
+        """
+        is_held = self._holds_scales & (self.course_.stage == 0)
+        model = self.module_
+        if not is_held.any() or not isinstance(model, VAE) or type(model.decoder) is not MLP:
+            return []
+        is_scale = np.array(model.likelihood.is_scale_of_z, dtype=bool)
+        learns = torch.as_tensor(~(is_held[:, None, None] & is_scale)).to(model.flat)
+        weights = [model.decoder.linear.weight, model.decoder.last]
+        return [(cast(Tensor, own.grad), learns) for own in weights if own is not None]
 
     def _uniform(self, x: Tensor) -> Tensor:
         """Draw numbers between -1/2 and 1/2, for each seed its own: as x, (M, B, d)."""
