@@ -156,7 +156,7 @@ class Ours:
 
     def _with(self, method: str) -> Any:
         """The detector that a fit with this method would have given, but for its threshold."""
-        from sklearn_vae.designs import METHODS
+        from sklearn_vae.anomaly.presets import METHODS
 
         if method != self.fitted.method:
             measure = METHODS[method][0 if self.told["novelty"] else 1]

@@ -26,7 +26,7 @@ import torch
 from density import print_table
 from scipy import stats
 from scipy.special import logsumexp
-from tables import Table, load_tables, split
+from tables import Dataset, load_tables, split
 from threadpoolctl import threadpool_limits
 
 TABLES = "wine,breast_cancer,diabetes,red_wine"
@@ -126,7 +126,7 @@ def on_known_density(seed: int) -> Iterator[dict[str, Any]]:
         yield {**own, "kind": name, "nats": nats, "rank": rank, "seconds": seconds}
 
 
-def on_table(table: Table, seed: int) -> Iterator[dict[str, Any]]:
+def on_table(table: Dataset, seed: int) -> Iterator[dict[str, Any]]:
     """Nats on test rows."""
     train, test = split(table.X, seed)
     for name, fit in KINDS.items():

@@ -32,14 +32,14 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
-from sklearn_vae import (
-    TotalCorrelation,
-    VAETransformer,
+from sklearn_vae import VAETransformer
+from sklearn_vae.metrics import (
     disentanglement_scores,
     kl_per_unit,
     mutual_information_gap,
     total_correlation,
 )
+from sklearn_vae.objectives import TotalCorrelation
 
 SIDE = 8
 N_TRAIN, N_TEST = 1500, 2000

@@ -38,13 +38,15 @@ import torch
 from skorch.callbacks import Callback
 from tables import DATA
 
-from sklearn_vae import IWAE, MixturePrior, VAETransformer, VampPrior
+from sklearn_vae import VAETransformer
+from sklearn_vae.objectives import IWAE
+from sklearn_vae.priors import MixturePrior, VampPrior
 
 N_VALID = 10_000
 ROWS_AT_A_TIME = 50
 
 
-class Progress(Callback):
+class JobProgress(Callback):
     """A line per epoch on standard error, and the seconds that epochs took."""
 
     def __init__(self) -> None:
@@ -77,7 +79,7 @@ def load_rows(n_test: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return fit_rows.astype(np.float32), parts["test"][order[:n_test]].astype(np.float32)
 
 
-def build(options: argparse.Namespace, progress: Progress, n_rows: int) -> VAETransformer:
+def build(options: argparse.Namespace, progress: JobProgress, n_rows: int) -> VAETransformer:
     """The estimator that was asked for."""
     kinds: dict[str, Any] = {"mixture": MixturePrior, "vamp": VampPrior}
     prior: Any = options.prior
@@ -133,7 +135,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
 
     rows, test = load_rows(options.test_rows, options.seed)
-    progress = Progress()
+    progress = JobProgress()
     vae = build(options, progress, len(rows))
     started = time.perf_counter()
     vae.fit(rows)

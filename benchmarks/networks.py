@@ -29,10 +29,12 @@ import numpy as np
 import torch
 from tables import DATA
 
-from sklearn_vae import Convolution, Recurrent, VAETransformer, WarmUp, kl_per_unit
-from sklearn_vae.architecture import Architecture
-from sklearn_vae.model import build
-from sklearn_vae.networks import Perceptron
+from sklearn_vae import VAETransformer
+from sklearn_vae.metrics import kl_per_unit
+from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.models.vae import build
+from sklearn_vae.networks import ConvNet, GRUNet, Perceptron
+from sklearn_vae.objectives import LinearWarmup
 
 DRAWS = 128
 N_TEST = 1_000
@@ -79,7 +81,7 @@ def for_as_long(vae: VAETransformer, X: np.ndarray, seconds: float) -> tuple[VAE
 def compare(name: str, vae: VAETransformer, X: np.ndarray, test: np.ndarray) -> None:
     """A network against a perceptron of the same size, for the same time."""
     seconds = timed(vae, X)
-    label = "gru" if isinstance(vae.network, Recurrent) else "conv"
+    label = "gru" if isinstance(vae.network, GRUNet) else "conv"
     rows = [shown(name, label, vae, seconds, test)]
     widths = equal_widths(vae.architecture_)
     asked = VAETransformer(**vae.get_params()).set_params(network="mlp", hidden_layer_sizes=widths)
@@ -126,7 +128,7 @@ def faces(options: argparse.Namespace) -> None:
     X = greys.reshape(-1, 28 * 20).astype(np.float64)
     X = ((X + rng.uniform(size=X.shape)) / 256).astype(np.float32)
     order = rng.permutation(len(X))
-    network = Convolution(image_shape=(28, 20), channels=(16, 32))
+    network = ConvNet(image_shape=(28, 20), channels=(16, 32))
     print(HEAD)
     compare(
         "faces", usual(options, n_components=20, network=network), X[order[400:]], X[order[:400]]
@@ -138,7 +140,7 @@ def sequences(options: argparse.Namespace) -> None:
     print(HEAD)
     for name, draw in (("AR(1)", autoregression), ("sines", sines)):
         X, test = (ended(draw(rng, n), rng).astype(np.float32) for n in (2_000, N_TEST))
-        network = Recurrent(sequence_shape=(N_STEPS, 1), n_units=48)
+        network = GRUNet(sequence_shape=(N_STEPS, 1), n_units=48)
         vae = usual(options, n_components=4, network=network).set_params(max_iter=40)
         compare(name, vae, X, test)
         if name == "AR(1)":
@@ -164,13 +166,13 @@ def sentences(options: argparse.Namespace) -> None:
     X, test = letters[:1_500], letters[1_500:]
     ways = {
         "neither": (0.0, 1.0),
-        "annealing": (0.0, WarmUp(n_iter=20)),
+        "annealing": (0.0, LinearWarmup(n_iter=20)),
         "word dropout": (0.6, 1.0),
-        "both": (0.6, WarmUp(n_iter=20)),
+        "both": (0.6, LinearWarmup(n_iter=20)),
     }
     print("| | CPU seconds | KL of other pieces | test nats |\n|---|---|---|---|")
     for name, (share, beta) in ways.items():
-        network = Recurrent(n_units=64, word_dropout=share)
+        network = GRUNet(n_units=64, word_dropout=share)
         vae = usual(options, n_components=2, network=network, hidden_layer_sizes=(32,), beta=beta)
         vae.set_params(max_iter=30, learning_rate=5e-3)
         seconds = timed(vae, X)

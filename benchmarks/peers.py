@@ -288,7 +288,7 @@ def vae_transformer(work: Workload, **options: Any) -> Any:
     to the others' steps.
     """
     from sklearn_vae import VAETransformer
-    from sklearn_vae.estimator import FEWEST_STEPS
+    from sklearn_vae.estimators.table import FEWEST_STEPS
 
     return VAETransformer(
         work.n_components,
@@ -311,7 +311,7 @@ def vae_transformer_like_textbook(work: Workload) -> Any:
     Its decoder gives each real column a mean only. What no option turns off is one learned
     scale per column, the linear path beside each network, and the start at PCA.
     """
-    from sklearn_vae import Bernoulli, Gaussian
+    from sklearn_vae.likelihoods import Bernoulli, Gaussian
 
     likelihood = Bernoulli() if work.binary else Gaussian(scale="column")
 

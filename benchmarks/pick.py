@@ -27,7 +27,8 @@ GRID = {"n_components": [2, 4, 8], "beta": [0.5, 1.0, 2.0]}
 
 def regret(X: np.ndarray, seed: int) -> dict[str, float]:
     """Nats of the picked candidate and of the best one on the test rows of one split."""
-    from sklearn_vae import VAESearchCV, VAETransformer
+    from sklearn_vae import VAETransformer
+    from sklearn_vae.model_selection import VAESearchCV
 
     train, test = split(X, seed)
     start = time.process_time()

@@ -39,7 +39,8 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from tables import DATA, load_tables, split
 
-from sklearn_vae import Mixed, VAETransformer
+from sklearn_vae import VAETransformer
+from sklearn_vae.posteriors import GaussianCategorical
 
 POSTERIORS = ("gaussian", "full", "flow")
 TABLES = "wine,banknote"
@@ -97,7 +98,7 @@ def digits(n_rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def cluster(rows: np.ndarray, n_numbers: int, seed: int) -> tuple[np.ndarray, float]:
     """Likeliest class of each row, and seconds."""
-    posterior = Mixed(N_CLASSES) if n_numbers else "categorical"
+    posterior = GaussianCategorical(N_CLASSES) if n_numbers else "categorical"
     vae = VAETransformer(
         N_CLASSES + n_numbers,
         posterior=posterior,

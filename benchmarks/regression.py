@@ -80,8 +80,9 @@ def public(*names: str) -> Any:
     # what the package itself has is public; a submodule may use a new name for something else
     package, *submodules = modules
     for name, module in [*product(names, [package]), *product(names, submodules)]:
-        if hasattr(module, name):
-            return getattr(module, name)
+        found = getattr(module, name, None)
+        if found is not None and not inspect.ismodule(found):
+            return found
     raise LookupError(f"sklearn_vae has none of the names {', '.join(names)}")
 
 

@@ -33,8 +33,8 @@ from tables import load_tables, split
 from threadpoolctl import threadpool_limits
 
 from sklearn_vae import VAETransformer
-from sklearn_vae.fitted import FittedVAE
-from sklearn_vae.randomness import sobol_normal
+from sklearn_vae.inference.predictor import Predictor
+from sklearn_vae.random import sobol_normal
 
 TABLES = "wine,breast_cancer,red_wine,digits"
 DRAWS = [2**power for power in range(11)]
@@ -71,7 +71,7 @@ KINDS = (
 )
 
 
-def scores(fitted: FittedVAE, X: np.ndarray, points: np.ndarray, wide: bool) -> np.ndarray:
+def scores(fitted: Predictor, X: np.ndarray, points: np.ndarray, wide: bool) -> np.ndarray:
     """Score rows with the given standard normal points, as `score_samples` does with its own."""
     model = fitted.module(X.dtype)
     noise = torch.as_tensor(points.astype(X.dtype))[None, :, None, :]  # (1, K, 1, l)
@@ -87,7 +87,7 @@ def scores(fitted: FittedVAE, X: np.ndarray, points: np.ndarray, wide: bool) -> 
 
 
 def repeated(
-    fitted: FittedVAE, X: np.ndarray, kind: Kind, n_draws: int, seeds: range
+    fitted: Predictor, X: np.ndarray, kind: Kind, n_draws: int, seeds: range
 ) -> np.ndarray:
     """Scores with an independent set of points per seed: (n_sets, n_rows)."""
     n_components = fitted.architecture.n_components
@@ -96,7 +96,7 @@ def repeated(
 
 
 def measure(
-    fitted: FittedVAE, X: np.ndarray, kind: Kind, n_draws: int, repeats: int, truth: float
+    fitted: Predictor, X: np.ndarray, kind: Kind, n_draws: int, repeats: int, truth: float
 ) -> Error:
     start = time.process_time()
     sets = repeated(fitted, X, kind, n_draws, range(repeats))

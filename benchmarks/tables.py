@@ -33,7 +33,7 @@ MOST_ROWS = 5_000
 
 
 @dataclass(frozen=True)
-class Table:
+class Dataset:
     """Rows ready for a density comparison."""
 
     name: str
@@ -95,7 +95,7 @@ LOADERS: dict[str, Callable[[], np.ndarray]] = {
 }
 
 
-def load_table(name: str) -> Table:
+def load_table(name: str) -> Dataset:
     """Return the table of that name, or raise FileNotFoundError where its file is not there."""
     folder, _, file_name = name.rpartition("/")
     if folder == "adbench":
@@ -111,10 +111,10 @@ def load_table(name: str) -> Table:
     X = X + noise * steps
     varies = np.ptp(X, axis=0) > 0
 
-    return Table(name, X[:, varies], steps[varies])
+    return Dataset(name, X[:, varies], steps[varies])
 
 
-def load_tables(names: Sequence[str]) -> Iterator[Table]:
+def load_tables(names: Sequence[str]) -> Iterator[Dataset]:
     """Yield the tables that are there; say which are not."""
     for name in names:
         try:

@@ -16,14 +16,16 @@ import matplotlib.pyplot as plt
 from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import train_test_split
 
-from sklearn_vae import Gaussian, PITDisplay, VAETransformer
+from sklearn_vae import VAETransformer
+from sklearn_vae.inspection import PITCalibrationDisplay
+from sklearn_vae.likelihoods import Gaussian
 
 X, _ = load_breast_cancer(return_X_y=True, as_frame=True)
 X = X.filter(like="mean")
 X_train, X_test = train_test_split(X, random_state=0)
 vae = VAETransformer(n_components=4, random_state=0).fit(X_train)
 
-PITDisplay.from_estimator(vae, X_test)
+PITCalibrationDisplay.from_estimator(vae, X_test)
 plt.show()
 
 # %%
@@ -35,7 +37,7 @@ linear = VAETransformer(
     n_components=4, hidden_layer_sizes=(), likelihood=Gaussian(scale="column"), random_state=0
 ).fit(X_train)
 
-PITDisplay.from_estimator(linear, X_test)
+PITCalibrationDisplay.from_estimator(linear, X_test)
 plt.show()
 
 # %%
@@ -44,5 +46,5 @@ plt.show()
 # it less exactly than they do: rows crowd in the middle, where it has underrated itself. Too many
 # rows at both ends would mean the contrary.
 
-PITDisplay.from_estimator(vae, X_test, given="others", n_draws=1024, kind="histogram")
+PITCalibrationDisplay.from_estimator(vae, X_test, given="others", n_draws=1024, kind="histogram")
 plt.show()

@@ -20,7 +20,8 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 
-from sklearn_vae import ReconstructionDisplay, VAEOutlierDetector
+from sklearn_vae import VAEOutlierDetector
+from sklearn_vae.inspection import ReconstructionDisplay
 
 images, y = load_digits(return_X_y=True)
 rng = np.random.default_rng(0)

@@ -14,7 +14,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
 
-from sklearn_vae import ReconstructionDisplay, VAETransformer
+from sklearn_vae import VAETransformer
+from sklearn_vae.inspection import ReconstructionDisplay
 
 X, y = load_digits(return_X_y=True)
 vae = VAETransformer(n_components=10, random_state=0).fit(X)

@@ -15,7 +15,9 @@ picture on the right is the one that made variational autoencoders known.
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_digits
 
-from sklearn_vae import Gaussian, LatentSpaceDisplay, ManifoldDisplay, VAETransformer
+from sklearn_vae import VAETransformer
+from sklearn_vae.inspection import LatentSpaceDisplay, ManifoldDisplay
+from sklearn_vae.likelihoods import Gaussian
 
 X, y = load_digits(return_X_y=True)
 vae = VAETransformer(n_components=2, likelihood="poisson", random_state=0).fit(X)

@@ -22,7 +22,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_vae import ExplanationDisplay, VAEOutlierDetector
+from sklearn_vae import VAEOutlierDetector
+from sklearn_vae.inspection import ExplanationDisplay
 
 table = load_breast_cancer()
 rng = np.random.default_rng(0)

@@ -20,7 +20,8 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.model_selection import train_test_split
 
-from sklearn_vae import ReconstructionDisplay, VAETransformer
+from sklearn_vae import VAETransformer
+from sklearn_vae.inspection import ReconstructionDisplay
 
 X_train, X_new = train_test_split(load_digits().data, random_state=0)
 vae = VAETransformer(n_components=12, random_state=0).fit(X_train)

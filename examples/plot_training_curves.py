@@ -16,7 +16,9 @@ The loss, its two parts, and what early stopping, the second run and warm-up do 
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_digits
 
-from sklearn_vae import LossCurveDisplay, VAETransformer, WarmUp
+from sklearn_vae import VAETransformer
+from sklearn_vae.inspection import LossCurveDisplay
+from sklearn_vae.objectives import LinearWarmup
 
 X = load_digits().data
 vae = VAETransformer(n_components=8, random_state=0).fit(X)
@@ -51,11 +53,11 @@ plt.show()
 # Warm-up
 # -------
 # The KL is the price of a code that says something. In the first iterations the decoder cannot yet
-# use what codes say, and to say nothing is cheapest. ``WarmUp`` lets the price rise: at first
+# use what codes say, and to say nothing is cheapest. ``LinearWarmup`` lets the price rise: at first
 # codes say what they like (a large KL), then only what is worth its price.
 
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-for schedule, name in [(1.0, "beta=1"), (WarmUp(beta=1.0, n_iter=30), "warm-up over 30")]:
+for schedule, name in [(1.0, "beta=1"), (LinearWarmup(beta=1.0, n_iter=30), "warm-up over 30")]:
     model = VAETransformer(n_components=8, beta=schedule, refit=False, random_state=0).fit(X)
     best = min(record["val_loss"] for record in model.history_)
     for ax, term in zip(axes, ["reconstruction_loss", "kl_loss"], strict=True):

@@ -17,7 +17,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
 
-from sklearn_vae import TraversalDisplay, VAETransformer, active_units, kl_per_unit
+from sklearn_vae import VAETransformer
+from sklearn_vae.inspection import TraversalDisplay
+from sklearn_vae.metrics import active_units, kl_per_unit
 
 X, y = load_digits(return_X_y=True)
 vae = VAETransformer(n_components=10, random_state=0).fit(X)

@@ -8,7 +8,7 @@ from functools import cache
 import torch
 from threadpoolctl import ThreadpoolController
 
-from sklearn_vae.user_warnings import warn
+from sklearn_vae.warnings import warn
 
 # Below so many multiplications a step ends before a second thread has joined in; and on a
 # busy machine, waiting for one can cost a hundred times the work.

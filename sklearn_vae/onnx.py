@@ -14,16 +14,15 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from sklearn_vae.checks import check_does_not_follow, positive_integer
-from sklearn_vae.columns import Columns
-from sklearn_vae.correction import SMALLEST_SPREAD
-from sklearn_vae.estimator import SCORE_DRAWS
-from sklearn_vae.fitted import FittedVAE
-from sklearn_vae.kinds import ROUNDING
+from sklearn_vae.data.encoder import TableEncoder
+from sklearn_vae.data.infer import ROUNDING
+from sklearn_vae.estimators.checks import check_does_not_follow, positive_integer
+from sklearn_vae.estimators.transformer import VAETransformer
+from sklearn_vae.inference.decoder_correction import SMALLEST_SPREAD
+from sklearn_vae.inference.predictor import SCORE_DRAWS, Predictor
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.posteriors import DiagonalGaussian, log_mean_exp
-from sklearn_vae.randomness import Stream, sobol_normal, stream_seed
-from sklearn_vae.transformer import VAETransformer
+from sklearn_vae.random import Stream, sobol_normal, stream_seed
 
 # Rows of the example that the exporter traces; the exported model takes any number.
 EXAMPLE_ROWS = 3
@@ -31,12 +30,12 @@ EXAMPLE_ROWS = 3
 FARTHEST = 1e14
 
 
-class Border(nn.Module):
+class TableEncoderModule(nn.Module):
     """The way of rows between X's units and the model's, in tensors.
 
     Parameters
     ----------
-    columns : Columns
+    columns : TableEncoder
         Real, binary and constant ones.
     """
 
@@ -49,7 +48,7 @@ class Border(nn.Module):
     is_binary: Tensor
     is_constant: Tensor
 
-    def __init__(self, columns: Columns):
+    def __init__(self, columns: TableEncoder):
         super().__init__()
         kinds = {type(kind) for kind in columns.kinds if kind is not None}
         if others := {kind.__name__ for kind in kinds - {Gaussian, Bernoulli}}:
@@ -114,9 +113,9 @@ class Border(nn.Module):
 class Encoder(nn.Module):
     """X to codes, as ``transform``."""
 
-    def __init__(self, fitted: FittedVAE, n_draws: int):
+    def __init__(self, fitted: Predictor, n_draws: int):
         super().__init__()
-        self.border = Border(fitted.columns)
+        self.border = TableEncoderModule(fitted.columns)
         self.model = fitted.module(np.dtype(np.float32), n_members=1)
 
     def forward(self, X: Tensor) -> Tensor:
@@ -130,9 +129,9 @@ class Decoder(nn.Module):
     correction: Tensor
     code_range: Tensor
 
-    def __init__(self, fitted: FittedVAE, n_draws: int):
+    def __init__(self, fitted: Predictor, n_draws: int):
         super().__init__()
-        self.border = Border(fitted.columns)
+        self.border = TableEncoderModule(fitted.columns)
         self.model = fitted.module(np.dtype(np.float32), n_members=1)
         shape = (1 + fitted.architecture.n_components, fitted.architecture.n_columns)
         correction = np.zeros(shape) if fitted.correction is None else fitted.correction
@@ -156,9 +155,9 @@ class Score(nn.Module):
 
     noise: Tensor
 
-    def __init__(self, fitted: FittedVAE, n_draws: int):
+    def __init__(self, fitted: Predictor, n_draws: int):
         super().__init__()
-        self.border = Border(fitted.columns)
+        self.border = TableEncoderModule(fitted.columns)
         self.model = fitted.module(np.dtype(np.float32))
         self.widening = fitted.architecture.widening
         seed = stream_seed(fitted.seed, Stream.SCORE)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_vae.architecture import Architecture
+from sklearn_vae.initialization.ppca import probabilistic_pca
 from sklearn_vae.likelihoods import Gaussian
-from sklearn_vae.model import VAE
-from sklearn_vae.start import probabilistic_pca
+from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.models.vae import VAE
 
 
 def pytest_collection_modifyitems(items):

@@ -8,8 +8,10 @@ import pytest
 import torch
 from sklearn.exceptions import NotFittedError
 
-from sklearn_vae import MixturePrior, VAEDensity, VAETransformer, to_onnx
-from sklearn_vae.randomness import Stream, sobol_normal, stream_seed
+from sklearn_vae import VAEDensity, VAETransformer
+from sklearn_vae.onnx import to_onnx
+from sklearn_vae.priors import MixturePrior
+from sklearn_vae.random import Stream, sobol_normal, stream_seed
 
 runtime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")

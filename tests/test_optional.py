@@ -31,7 +31,7 @@ def imported(tree):
             yield node.module.split(".")[0]
 
 
-@pytest.mark.parametrize("path", sorted(HERE.glob("test_*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(HERE.rglob("test_*.py")), ids=lambda path: path.stem)
 def test_no_missing_package_stops_the_collection(path):
     """``pytest.importorskip`` skips where an import statement would be an error of all tests."""
     found = set(imported(ast.parse(path.read_text())))

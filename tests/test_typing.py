@@ -5,14 +5,8 @@ from typing import Any, assert_type
 
 import numpy as np
 
-from sklearn_vae import (
-    VAEClassifier,
-    VAEDensity,
-    VAEImputer,
-    VAEOutlierDetector,
-    VAESearchCV,
-    VAETransformer,
-)
+from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
+from sklearn_vae.model_selection import VAESearchCV
 
 X = np.random.default_rng(0).normal(size=(40, 3))
 SMALL: Any = {"hidden_layer_sizes": (4,), "max_iter": 1, "random_state": 0}

@@ -63,7 +63,7 @@ class TextbookEstimator(BaseEstimator):
 
 def searches(work: Workload, with_textbook: bool) -> dict[str, Callable]:
     """Return constructors of the searches, and print the gradient steps of their fits."""
-    from sklearn_vae import VAESearchCV
+    from sklearn_vae.model_selection import VAESearchCV
 
     fold = replace(work, n_rows=work.n_rows * (FOLDS - 1) // FOLDS)
     textbook, ours = TextbookEstimator(fold), vae_transformer_like_textbook(fold)
@@ -108,7 +108,8 @@ def report_grid(name: str, work: Workload, rounds: int, *, with_textbook: bool) 
 
 def report_default_grid(names: Sequence[str], rounds: int) -> None:
     """Print what VAESearchCV gains over GridSearchCV where everything but the grid is a default."""
-    from sklearn_vae import VAESearchCV, VAETransformer
+    from sklearn_vae import VAETransformer
+    from sklearn_vae.model_selection import VAESearchCV
 
     lines = []
     for name in names:

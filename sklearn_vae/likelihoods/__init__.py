@@ -3,16 +3,16 @@
 One file per family of kinds, all with the verbs of ``kind.Likelihood``.
 """
 
+from sklearn_vae.likelihoods.base import MOST_REDRAWS, Likelihood, Limits, Parameters
 from sklearn_vae.likelihoods.columnwise import Columnwise
 from sklearn_vae.likelihoods.counts import Counts, NegativeBinomial, Poisson
 from sklearn_vae.likelihoods.discrete import Bernoulli, Categorical, Ordinal
-from sklearn_vae.likelihoods.kind import MOST_REDRAWS, Likelihood, Limits, Parameters
 from sklearn_vae.likelihoods.real import (
     LOG_SCALE_BOUND,
     Gaussian,
     LogNormal,
-    Spiked,
     StudentT,
+    ZeroInflated,
 )
 
 __all__ = [
@@ -31,8 +31,8 @@ __all__ = [
     "Ordinal",
     "Parameters",
     "Poisson",
-    "Spiked",
     "StudentT",
+    "ZeroInflated",
 ]
 
 # What the parameter ``likelihood`` may call them. The number of classes is the column's.
@@ -40,7 +40,7 @@ NAMED: dict[str, type[Likelihood]] = {
     "gaussian": Gaussian,
     "student_t": StudentT,
     "lognormal": LogNormal,
-    "spiked": Spiked,
+    "spiked": ZeroInflated,
     "bernoulli": Bernoulli,
     "categorical": Categorical,
     "ordinal": Ordinal,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sklearn_vae.likelihoods.kind import Likelihood, Limits, Parameters
+from sklearn_vae.likelihoods.base import Likelihood, Limits, Parameters
 
 
 class Columnwise:

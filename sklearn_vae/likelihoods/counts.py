@@ -9,9 +9,9 @@ import torch
 from scipy import special
 from torch import Tensor
 
-from sklearn_vae.bounds import check_number
-from sklearn_vae.likelihoods.kind import STEEPEST, Likelihood, Limits, Parameters
+from sklearn_vae.likelihoods.base import STEEPEST, Likelihood, Limits, Parameters
 from sklearn_vae.networks import bounded, unbounded
+from sklearn_vae.persistence.validation import check_number
 
 # Rates lie between e^-12 and e^12 times the unit's square.
 LOG_RATE_BOUND = 12.0
@@ -68,7 +68,7 @@ class Poisson(Counts):
 
     Examples
     --------
-    >>> from sklearn_vae import Poisson
+    >>> from sklearn_vae.likelihoods import Poisson
     >>> Poisson()
     Poisson()
     """
@@ -116,7 +116,7 @@ class NegativeBinomial(Counts):
 
     Examples
     --------
-    >>> from sklearn_vae import NegativeBinomial
+    >>> from sklearn_vae.likelihoods import NegativeBinomial
     >>> NegativeBinomial()
     NegativeBinomial()
     """

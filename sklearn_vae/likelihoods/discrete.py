@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sklearn_vae.bounds import check_integer
-from sklearn_vae.likelihoods.kind import (
+from sklearn_vae.likelihoods.base import (
     SMALLEST_PROBABILITY,
     STEEPEST,
     Likelihood,
@@ -17,6 +16,7 @@ from sklearn_vae.likelihoods.kind import (
     in_order,
     uniform_like,
 )
+from sklearn_vae.persistence.validation import check_integer
 
 # A normal distribution's scale is about so many times that of the logistic one beside it.
 LOGISTIC = 0.6
@@ -32,7 +32,7 @@ class Bernoulli(Likelihood):
 
     Examples
     --------
-    >>> from sklearn_vae import Bernoulli
+    >>> from sklearn_vae.likelihoods import Bernoulli
     >>> Bernoulli()
     Bernoulli()
     """
@@ -85,7 +85,7 @@ class Categorical(Likelihood):
 
     Examples
     --------
-    >>> from sklearn_vae import Categorical
+    >>> from sklearn_vae.likelihoods import Categorical
     >>> Categorical(n_classes=3)
     Categorical(n_classes=3)
     """
@@ -159,7 +159,7 @@ class Ordinal(Likelihood):
 
     Examples
     --------
-    >>> from sklearn_vae import Ordinal
+    >>> from sklearn_vae.likelihoods import Ordinal
     >>> Ordinal(n_classes=5)
     Ordinal(n_classes=5)
     """

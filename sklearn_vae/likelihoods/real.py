@@ -9,8 +9,7 @@ import torch
 from scipy import special
 from torch import Tensor
 
-from sklearn_vae.bounds import check_integer
-from sklearn_vae.likelihoods.kind import (
+from sklearn_vae.likelihoods.base import (
     SMALLEST_PROBABILITY,
     STEEPEST,
     Likelihood,
@@ -21,6 +20,7 @@ from sklearn_vae.likelihoods.kind import (
     in_order,
 )
 from sklearn_vae.networks import bounded, unbounded
+from sklearn_vae.persistence.validation import check_integer
 from sklearn_vae.priors import HALF_LOG_2PI
 
 # Scales between 0.0009 and 1097, in units of the columns' own.
@@ -50,7 +50,7 @@ class Gaussian(Likelihood):
 
     Examples
     --------
-    >>> from sklearn_vae import Gaussian
+    >>> from sklearn_vae.likelihoods import Gaussian
     >>> Gaussian(scale="column")
     Gaussian(scale='column')
     """
@@ -152,7 +152,7 @@ class LogNormal(Gaussian):
 
     Examples
     --------
-    >>> from sklearn_vae import LogNormal
+    >>> from sklearn_vae.likelihoods import LogNormal
     >>> LogNormal()
     LogNormal(scale='z')
     """
@@ -180,7 +180,7 @@ class StudentT(Likelihood):
 
     Examples
     --------
-    >>> from sklearn_vae import StudentT
+    >>> from sklearn_vae.likelihoods import StudentT
     >>> StudentT(scale="column")
     StudentT(scale='column')
     """
@@ -271,7 +271,7 @@ def _log_one_plus_square(value: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Spiked(Likelihood):
+class ZeroInflated(Likelihood):
     r"""Numbers of which some values are common, as 0 in a column of gains or 40 in one of hours.
 
     A value is one of the common ones, each with a probability of its own, or any other
@@ -291,9 +291,9 @@ class Spiked(Likelihood):
 
     Examples
     --------
-    >>> from sklearn_vae import Spiked
-    >>> Spiked(n_spikes=2)
-    Spiked(n_spikes=2)
+    >>> from sklearn_vae.likelihoods import ZeroInflated
+    >>> ZeroInflated(n_spikes=2)
+    ZeroInflated(n_spikes=2)
     """
 
     scale_param: ClassVar[int] = 2

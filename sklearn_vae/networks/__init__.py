@@ -4,45 +4,38 @@ A *path* is a network with weights, of all members; a *kind* of network is a val
 paths and holds no weights.
 """
 
-from sklearn_vae.networks.convolution import Convolution
-from sklearn_vae.networks.dense import (
-    ACTIVATIONS,
-    MLP,
-    Dense,
-    Path,
-    bounded,
-    unbounded,
-)
-from sklearn_vae.networks.each import Each
-from sklearn_vae.networks.following import Following
-from sklearn_vae.networks.kind import Layout, Network, Perceptron
-from sklearn_vae.networks.own import Own, Sides
-from sklearn_vae.networks.recurrent import Recurrent
-from sklearn_vae.networks.residual import ResidualPerceptron
+from sklearn_vae.networks.autoregressive import Autoregressive
+from sklearn_vae.networks.base import Layout, Network, Perceptron
+from sklearn_vae.networks.convolution import ConvNet
+from sklearn_vae.networks.custom import CustomNetwork, EncoderDecoderPair
+from sklearn_vae.networks.mlp import ACTIVATIONS, MLP, Dense, Path, bounded, unbounded
+from sklearn_vae.networks.per_member import PerMember
+from sklearn_vae.networks.recurrent import GRUNet
+from sklearn_vae.networks.residual import ResidualMLP
 
 NETWORKS: dict[str, Network] = {
     "mlp": Perceptron(),
-    "conv": Convolution(),
-    "gru": Recurrent(),
-    "residual": ResidualPerceptron(),
+    "conv": ConvNet(),
+    "gru": GRUNet(),
+    "residual": ResidualMLP(),
 }
 
 __all__ = [
     "ACTIVATIONS",
     "MLP",
     "NETWORKS",
-    "Convolution",
+    "Autoregressive",
+    "ConvNet",
+    "CustomNetwork",
     "Dense",
-    "Each",
-    "Following",
+    "EncoderDecoderPair",
+    "GRUNet",
     "Layout",
     "Network",
-    "Own",
     "Path",
+    "PerMember",
     "Perceptron",
-    "Recurrent",
-    "ResidualPerceptron",
-    "Sides",
+    "ResidualMLP",
     "bounded",
     "unbounded",
 ]

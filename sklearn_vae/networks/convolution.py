@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sklearn_vae.networks.each import Each
-from sklearn_vae.networks.kind import Layout, whole
-from sklearn_vae.networks.places import Collect, Spread
-from sklearn_vae.networks.stacks import Activation, silent, stack
+from sklearn_vae.networks.base import Layout, whole
+from sklearn_vae.networks.blocks import Activation, silent, stack
+from sklearn_vae.networks.per_member import PerMember
+from sklearn_vae.networks.scatter import Gather, Scatter
 
 # Images have as many channels, if nothing is said.
 USUAL_CHANNELS = (1, 3)
@@ -21,7 +21,7 @@ SMALLEST_SIDE = 8
 
 
 @dataclass(frozen=True)
-class Convolution:
+class ConvNet:
     r"""Convolutions, for rows that are images; ``network="conv"``.
 
     What the network sees of a place is what it sees of any other: a stroke need not be
@@ -67,9 +67,10 @@ class Convolution:
     --------
     >>> import numpy as np
     >>> from sklearn.datasets import load_digits
-    >>> from sklearn_vae import Convolution, VAETransformer
+    >>> from sklearn_vae.networks import ConvNet
+    >>> from sklearn_vae import VAETransformer
     >>> X = load_digits().data[:200].astype(np.float32)  # 8 x 8
-    >>> network = Convolution(image_shape=(8, 8), channels=(8, 16))
+    >>> network = ConvNet(image_shape=(8, 8), channels=(8, 16))
     >>> vae = VAETransformer(2, network=network, hidden_layer_sizes=16, max_iter=1, refit=False)
     >>> vae.fit_transform(X).shape
     (200, 2)
@@ -88,7 +89,7 @@ class Convolution:
         object.__setattr__(self, "channels", whole(self, "channels", self.channels))
         if not self.channels:
             raise ValueError(
-                "The 'channels' parameter of Convolution must hold at least one number. "
+                "The 'channels' parameter of ConvNet must hold at least one number. "
                 f"Got {self.channels!r} instead."
             )
         if self.image_shape is None:
@@ -96,19 +97,19 @@ class Convolution:
         shape = whole(self, "image_shape", self.image_shape)
         if len(shape) not in (2, 3) or min(shape[:2]) < SMALLEST_SIDE:
             raise ValueError(
-                f"The 'image_shape' parameter of Convolution must be (height, width) or (height, "
+                f"The 'image_shape' parameter of ConvNet must be (height, width) or (height, "
                 f"width, channels), height and width at least {SMALLEST_SIDE}. "
                 f"Got {self.image_shape!r} instead."
             )
         object.__setattr__(self, "image_shape", shape)
 
-    def fitted_to(self, n_features: int) -> "Convolution":
+    def fitted_to(self, n_features: int) -> "ConvNet":
         """Give the kind for rows of so many columns, with their image's shape."""
         if self.image_shape is None:
             return replace(self, image_shape=_square(n_features))
         if math.prod(self.image_shape) != n_features:
             raise ValueError(
-                f"The 'image_shape' parameter of Convolution is {self.image_shape}, which are "
+                f"The 'image_shape' parameter of ConvNet is {self.image_shape}, which are "
                 f"{math.prod(self.image_shape)} numbers, but X has {n_features} columns."
             )
         return self
@@ -132,17 +133,17 @@ class Convolution:
 
     def encoder(
         self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
-    ) -> Each:
+    ) -> PerMember:
         """Make encoders."""
         make = partial(Down, self, layout, tuple(hidden_layer_sizes), activation)
-        return Each(n_members, layout.n_seen, layout.n_recognised, make)
+        return PerMember(n_members, layout.n_seen, layout.n_recognised, make)
 
     def decoder(
         self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
-    ) -> Each:
+    ) -> PerMember:
         """Make decoders, which mirror the encoders."""
         make = partial(Up, self, layout, tuple(hidden_layer_sizes[::-1]), activation)
-        return Each(n_members, layout.n_coded, len(layout.param), make)
+        return PerMember(n_members, layout.n_coded, len(layout.param), make)
 
     def layers(self, n_seen: int, n_coded: int, hidden_layer_sizes: Sequence[int]) -> list[int]:
         """About how many products each layer of one end takes, per row."""
@@ -170,17 +171,17 @@ def _square(n_features: int) -> tuple[int, ...]:
     raise ValueError(
         f"network='conv' takes rows that are square images of at least {SMALLEST_SIDE} x "
         f"{SMALLEST_SIDE} pixels and one or three channels, and X has {n_features} columns. Say of "
-        f"what shape the images are: network=Convolution(image_shape=(height, width, channels))."
+        f"what shape the images are: network=ConvNet(image_shape=(height, width, channels))."
     )
 
 
 class Down(nn.Module):
     """Rows to images, convolutions, and layers to what q(z|x) takes."""
 
-    def __init__(self, kind: Convolution, layout: Layout, widths: Sequence[int], activation: str):
+    def __init__(self, kind: ConvNet, layout: Layout, widths: Sequence[int], activation: str):
         super().__init__()
         self.sides, self.n_channels = kind._sides, kind._n_channels
-        self.spread = Spread(layout, math.prod(kind.image_shape or ()))
+        self.spread = Scatter(layout, math.prod(kind.image_shape or ()))
         first = self.n_channels * self.spread.n_numbers
         layers: list[nn.Module] = []
         for n_in, n_out in pairwise([first, *kind.channels]):
@@ -206,7 +207,7 @@ class Down(nn.Module):
 class Up(nn.Module):
     """Layers from codes to images, transposed convolutions, and what p(x|z) takes of them."""
 
-    def __init__(self, kind: Convolution, layout: Layout, widths: Sequence[int], activation: str):
+    def __init__(self, kind: ConvNet, layout: Layout, widths: Sequence[int], activation: str):
         super().__init__()
         self.sides, self.n_first = kind._sides, kind.channels[-1]
         first = self.n_first * math.prod(self.sides[-1])
@@ -219,7 +220,7 @@ class Up(nn.Module):
         n_last = kind._n_channels * layout.n_params
         last = nn.ConvTranspose2d(kind.channels[0], n_last, 4, stride=2, padding=1, bias=False)
         self.last = silent(last)
-        self.collect = Collect(layout)
+        self.collect = Gather(layout)
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, n_coded) -> (B, n_of_z)."""

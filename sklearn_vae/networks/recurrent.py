@@ -10,16 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sklearn_vae.bounds import check_integer
-from sklearn_vae.networks.each import Each
-from sklearn_vae.networks.following import Following
-from sklearn_vae.networks.kind import Layout, whole
-from sklearn_vae.networks.places import Collect, Spread
-from sklearn_vae.networks.stacks import silent, stack
+from sklearn_vae.networks.autoregressive import Autoregressive
+from sklearn_vae.networks.base import Layout, whole
+from sklearn_vae.networks.blocks import silent, stack
+from sklearn_vae.networks.per_member import PerMember
+from sklearn_vae.networks.scatter import Gather, Scatter
+from sklearn_vae.persistence.validation import check_integer
 
 
 @dataclass(frozen=True)
-class Recurrent:
+class GRUNet:
     r"""Gated recurrent units, for rows that are sequences; ``network="gru"``.
 
     The encoder reads a row step by step, and its last state says q(z|x). The decoder tells a row
@@ -53,7 +53,7 @@ class Recurrent:
         Share of the steps that are hidden from the decoder in training, drawn anew every time.
         A decoder that has to do without some words asks the code: without it, and with a KL
         that has its full weight from the beginning, the code of symbols is often left unused. The
-        other means is ``beta=WarmUp()``.
+        other means is ``beta=LinearWarmup()``.
 
     Raises
     ------
@@ -69,10 +69,11 @@ class Recurrent:
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn_vae import Recurrent, VAETransformer
+    >>> from sklearn_vae.networks import GRUNet
+    >>> from sklearn_vae import VAETransformer
     >>> X = np.random.default_rng(0).normal(size=(120, 6)).cumsum(axis=1)
     >>> X[:40, 4:] = np.nan  # shorter ones
-    >>> network = Recurrent(sequence_shape=(6, 1), n_units=8)
+    >>> network = GRUNet(sequence_shape=(6, 1), n_units=8)
     >>> vae = VAETransformer(2, network=network, hidden_layer_sizes=8, max_iter=1, refit=False)
     >>> vae.fit(X).score_samples(X[:3]).shape
     (3,)
@@ -91,13 +92,13 @@ class Recurrent:
         check_integer(self, "n_units", self.n_units)
         if not isinstance(self.autoregressive, bool):
             raise ValueError(
-                "The 'autoregressive' parameter of Recurrent must be True or False. "
+                "The 'autoregressive' parameter of GRUNet must be True or False. "
                 f"Got {self.autoregressive!r} instead."
             )
         is_share = isinstance(self.word_dropout, Real) and 0 <= float(self.word_dropout) <= 1
         if not is_share or (self.word_dropout and not self.autoregressive):
             raise ValueError(
-                "The 'word_dropout' parameter of Recurrent must be a number from 0 to 1, and 0 "
+                "The 'word_dropout' parameter of GRUNet must be a number from 0 to 1, and 0 "
                 f"with autoregressive=False. Got {self.word_dropout!r} instead."
             )
         if self.sequence_shape is None:
@@ -105,7 +106,7 @@ class Recurrent:
         shape = whole(self, "sequence_shape", self.sequence_shape)
         if len(shape) != 2:
             raise ValueError(
-                "The 'sequence_shape' parameter of Recurrent must be (steps, values per step). "
+                "The 'sequence_shape' parameter of GRUNet must be (steps, values per step). "
                 f"Got {self.sequence_shape!r} instead."
             )
         object.__setattr__(self, "sequence_shape", shape)
@@ -125,14 +126,14 @@ class Recurrent:
         """Whether the decoder is given the steps before."""
         return self.autoregressive
 
-    def fitted_to(self, n_features: int) -> "Recurrent":
+    def fitted_to(self, n_features: int) -> "GRUNet":
         """Give the kind for rows of so many columns, with their sequence's shape."""
         if self.sequence_shape is None:
             return replace(self, sequence_shape=(n_features, 1))
         n_steps, n_values = self._shape
         if n_steps * n_values != n_features:
             raise ValueError(
-                f"The 'sequence_shape' parameter of Recurrent is {self.sequence_shape}, which are "
+                f"The 'sequence_shape' parameter of GRUNet is {self.sequence_shape}, which are "
                 f"{n_steps * n_values} numbers, but X has {n_features} columns."
             )
         return self
@@ -153,20 +154,22 @@ class Recurrent:
 
     def encoder(
         self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
-    ) -> Each:
+    ) -> PerMember:
         """Make encoders."""
-        make = partial(Reader, self, layout, tuple(hidden_layer_sizes), activation)
-        return Each(n_members, layout.n_seen, layout.n_recognised, make)
+        make = partial(SequenceEncoder, self, layout, tuple(hidden_layer_sizes), activation)
+        return PerMember(n_members, layout.n_seen, layout.n_recognised, make)
 
     def decoder(
         self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
-    ) -> Each:
+    ) -> PerMember:
         """Make decoders, which follow what comes before if they are autoregressive."""
-        make = partial(Teller, self, layout, tuple(hidden_layer_sizes[::-1]), activation)
+        make = partial(SequenceDecoder, self, layout, tuple(hidden_layer_sizes[::-1]), activation)
         sizes = n_members, layout.n_coded, len(layout.param)
         if not self.autoregressive:
-            return Each(*sizes, make)
-        return Following(*sizes, make, layout.column // self.n_values, float(self.word_dropout))
+            return PerMember(*sizes, make)
+        return Autoregressive(
+            *sizes, make, layout.column // self.n_values, float(self.word_dropout)
+        )
 
     def layers(self, n_seen: int, n_coded: int, hidden_layer_sizes: Sequence[int]) -> list[int]:
         """About how many products each layer of one end takes, per row."""
@@ -179,15 +182,15 @@ class Recurrent:
         return max(3 * self.n_units * self._shape[0], *hidden_layer_sizes, 1)
 
 
-class Reader(nn.Module):
+class SequenceEncoder(nn.Module):
     """Rows to sequences, a recurrent network, and layers to what q(z|x) takes."""
 
-    def __init__(self, kind: Recurrent, layout: Layout, widths: Sequence[int], activation: str):
+    def __init__(self, kind: GRUNet, layout: Layout, widths: Sequence[int], activation: str):
         super().__init__()
         self.n_steps, self.n_values = kind._shape
         self.n_parts = layout.n_parts
         self.has_holes = layout.has_holes
-        self.spread = Spread(layout, self.n_steps * self.n_values)
+        self.spread = Scatter(layout, self.n_steps * self.n_values)
         n_in = self.n_values * self.spread.n_numbers
         self.gru = nn.GRU(n_in, kind.n_units, batch_first=True)
         widths = [kind.n_units + layout.n_conditions, *widths]
@@ -210,24 +213,24 @@ class Reader(nn.Module):
         return self.last(self.dense(state))
 
 
-class Teller(nn.Module):
+class SequenceDecoder(nn.Module):
     """Codes to sequences, each step from the code and, if it follows, from those before."""
 
-    def __init__(self, kind: Recurrent, layout: Layout, widths: Sequence[int], activation: str):
+    def __init__(self, kind: GRUNet, layout: Layout, widths: Sequence[int], activation: str):
         super().__init__()
         self.n_steps, self.n_values = kind._shape
         self.dense = stack([layout.n_coded, *widths], activation)
         n_in = [layout.n_coded, *widths][-1]
-        self.spread: Spread | None = None
+        self.spread: Scatter | None = None
         if kind.autoregressive:
-            self.spread = Spread(layout, self.n_steps * self.n_values, with_holes=False)
+            self.spread = Scatter(layout, self.n_steps * self.n_values, with_holes=False)
             n_in += self.n_values * layout.n_parts
         self.gru = nn.GRU(n_in, kind.n_units, batch_first=True)
         # the step before lies beside the state: what is linear in it need not be learned twice
         self.last = silent(
             nn.Linear(kind.n_units + n_in, self.n_values * layout.n_params, bias=False)
         )
-        self.collect = Collect(layout)
+        self.collect = Gather(layout)
 
     def forward(self, z: Tensor, rows: Tensor | None = None) -> Tensor:
         """Codes (B, n_coded), and of what follows rows (B, n_columns), -> (B, n_of_z)."""

@@ -6,14 +6,14 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from sklearn_vae.bounds import check_integer
-from sklearn_vae.networks.each import Each
-from sklearn_vae.networks.kind import Layout, Unplaced
-from sklearn_vae.networks.stacks import Activation, silent
+from sklearn_vae.networks.base import Layout, Unplaced
+from sklearn_vae.networks.blocks import Activation, silent
+from sklearn_vae.networks.per_member import PerMember
+from sklearn_vae.persistence.validation import check_integer
 
 
 @dataclass(frozen=True)
-class ResidualPerceptron(Unplaced):
+class ResidualMLP(Unplaced):
     r"""Layers of which each adds to what it is given, for ``network="residual"``.
 
     A row becomes ``n_units`` numbers, and each of ``hidden_layer_sizes`` is the width of a
@@ -44,8 +44,9 @@ class ResidualPerceptron(Unplaced):
     Examples
     --------
     >>> from sklearn.datasets import load_iris
-    >>> from sklearn_vae import ResidualPerceptron, VAETransformer
-    >>> network = ResidualPerceptron(n_units=32)
+    >>> from sklearn_vae.networks import ResidualMLP
+    >>> from sklearn_vae import VAETransformer
+    >>> network = ResidualMLP(n_units=32)
     >>> vae = VAETransformer(2, network=network, hidden_layer_sizes=(64, 64), max_iter=2)
     >>> vae.fit_transform(load_iris().data).shape
     (150, 2)
@@ -60,19 +61,21 @@ class ResidualPerceptron(Unplaced):
 
     def encoder(
         self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
-    ) -> Each:
+    ) -> PerMember:
         """Make encoders."""
         sizes = layout.n_seen, layout.n_recognised
-        make = partial(Blocks, *sizes, self.n_units, tuple(hidden_layer_sizes), activation)
-        return Each(n_members, *sizes, make)
+        make = partial(ResidualBlocks, *sizes, self.n_units, tuple(hidden_layer_sizes), activation)
+        return PerMember(n_members, *sizes, make)
 
     def decoder(
         self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
-    ) -> Each:
+    ) -> PerMember:
         """Make decoders, whose blocks are the encoder's in reverse."""
         sizes = layout.n_coded, len(layout.param)
-        make = partial(Blocks, *sizes, self.n_units, tuple(hidden_layer_sizes[::-1]), activation)
-        return Each(n_members, *sizes, make)
+        make = partial(
+            ResidualBlocks, *sizes, self.n_units, tuple(hidden_layer_sizes[::-1]), activation
+        )
+        return PerMember(n_members, *sizes, make)
 
     def layers(self, n_seen: int, n_coded: int, hidden_layer_sizes: Sequence[int]) -> list[int]:
         """About how many products each layer of one end takes, per row."""
@@ -84,7 +87,7 @@ class ResidualPerceptron(Unplaced):
         return max(self.n_units, *hidden_layer_sizes, 1)
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """Two layers that add to what they are given."""
 
     def __init__(self, n_units: int, width: int, activation: str):
@@ -101,13 +104,15 @@ class Block(nn.Module):
         return h + self.layers(h)
 
 
-class Blocks(nn.Module):
+class ResidualBlocks(nn.Module):
     """A layer, blocks, and a last layer that starts at zero."""
 
     def __init__(self, n_in: int, n_out: int, n_units: int, widths: Sequence[int], activation: str):
         super().__init__()
         self.first = nn.Linear(n_in, n_units)
-        self.blocks = nn.Sequential(*(Block(n_units, width, activation) for width in widths))
+        self.blocks = nn.Sequential(
+            *(ResidualBlock(n_units, width, activation) for width in widths)
+        )
         self.norm = nn.LayerNorm(n_units)
         self.activation = Activation(activation)
         self.last = silent(nn.Linear(n_units, n_out, bias=False))

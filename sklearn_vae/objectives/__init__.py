@@ -4,43 +4,43 @@ One file per idea. A value such as ``IWAE()`` is what a user asks for; it makes 
 of a fleet when the members are known.
 """
 
-from sklearn_vae.objectives.capacity import Capacity, CapacityELBO
-from sklearn_vae.objectives.discrepancy import Discrepancy, DiscrepancyELBO
-from sklearn_vae.objectives.evidence import ELBO, Evidence, Trimmed, TrimmedELBO
-from sklearn_vae.objectives.importance import IWAE, ImportanceWeighted
-from sklearn_vae.objectives.loss import REPORTED, Loss, Objective, Terms
-from sklearn_vae.objectives.schedule import Checked, Constant, Schedule, WarmUp
-from sklearn_vae.objectives.total_correlation import TotalCorrelation, TotalCorrelationELBO
+from sklearn_vae.objectives.base import REPORTED, Loss, Objective, Terms
+from sklearn_vae.objectives.capacity import CapacityELBO, CapacityELBOLoss
+from sklearn_vae.objectives.elbo import ELBO, ELBOLoss, TrimmedELBO, TrimmedELBOLoss
+from sklearn_vae.objectives.importance import IWAE, IWAELoss
+from sklearn_vae.objectives.mmd import MMD, MMDLoss
+from sklearn_vae.objectives.schedule import Checked, Constant, LinearWarmup, Schedule
+from sklearn_vae.objectives.total_correlation import TotalCorrelation, TotalCorrelationLoss
 
 __all__ = [
     "ELBO",
     "IWAE",
+    "MMD",
     "OBJECTIVES",
     "REPORTED",
-    "Capacity",
     "CapacityELBO",
+    "CapacityELBOLoss",
     "Checked",
     "Constant",
-    "Discrepancy",
-    "DiscrepancyELBO",
-    "Evidence",
-    "ImportanceWeighted",
+    "ELBOLoss",
+    "IWAELoss",
+    "LinearWarmup",
     "Loss",
+    "MMDLoss",
     "Objective",
     "Schedule",
     "Terms",
     "TotalCorrelation",
-    "TotalCorrelationELBO",
-    "Trimmed",
+    "TotalCorrelationLoss",
     "TrimmedELBO",
-    "WarmUp",
+    "TrimmedELBOLoss",
 ]
 
 # What the parameter ``objective`` may call them.
 OBJECTIVES: dict[str, Objective] = {
-    "elbo": Evidence(),
+    "elbo": ELBO(),
     "iwae": IWAE(),
     "tc": TotalCorrelation(),
-    "capacity": Capacity(),
-    "mmd": Discrepancy(),
+    "capacity": CapacityELBO(),
+    "mmd": MMD(),
 }

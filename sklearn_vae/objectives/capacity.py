@@ -9,20 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_vae.bounds import check_number
-from sklearn_vae.model import VAE
-from sklearn_vae.objectives.augmented import AugmentedELBO
+from sklearn_vae.models.vae import VAE
+from sklearn_vae.objectives.penalized import PenalizedELBO
+from sklearn_vae.persistence.validation import check_number
 
 
-class CapacityELBO(AugmentedELBO):
+class CapacityELBOLoss(PenalizedELBO):
     """Negative evidence lower bound plus a weight times the KL's distance from a capacity.
 
     Parameters
     ----------
     weight, nats, n_iter : float, float, int
-        As for :class:`Capacity`.
+        As for :class:`CapacityELBO`.
     prior_rows : float or Tensor of shape (M,), default=0.0
-        As for :class:`ELBO`.
+        As for :class:`ELBOLoss`.
     """
 
     def __init__(self, weight: float, nats: float, n_iter: int, prior_rows: float | Tensor = 0.0):
@@ -49,7 +49,7 @@ class CapacityELBO(AugmentedELBO):
 
 
 @dataclass(frozen=True)
-class Capacity:
+class CapacityELBO:
     r"""The bound minus a weight times the distance of the KL from a capacity that grows.
 
     .. math::
@@ -87,9 +87,9 @@ class Capacity:
 
     Examples
     --------
-    >>> from sklearn_vae import Capacity
-    >>> Capacity(nats=5.0)
-    Capacity(nats=5.0, weight=30.0, n_iter=20)
+    >>> from sklearn_vae.objectives import CapacityELBO
+    >>> CapacityELBO(nats=5.0)
+    CapacityELBO(nats=5.0, weight=30.0, n_iter=20)
     """
 
     nats: float = 10.0
@@ -103,10 +103,10 @@ class Capacity:
         is_number = isinstance(self.n_iter, Integral) and not isinstance(self.n_iter, bool)
         if not is_number or self.n_iter < 1:
             raise ValueError(
-                f"The 'n_iter' parameter of Capacity must be an integer >= 1. "
+                f"The 'n_iter' parameter of CapacityELBO must be an integer >= 1. "
                 f"Got {self.n_iter!r} instead."
             )
 
-    def loss(self, free_bits: float | Tensor, prior_rows: float | Tensor) -> CapacityELBO:
+    def loss(self, free_bits: float | Tensor, prior_rows: float | Tensor) -> CapacityELBOLoss:
         """Make the loss, for numbers that each member has; it has no free bits."""
-        return CapacityELBO(self.weight, self.nats, self.n_iter, prior_rows)
+        return CapacityELBOLoss(self.weight, self.nats, self.n_iter, prior_rows)

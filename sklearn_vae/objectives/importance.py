@@ -6,12 +6,12 @@ from numbers import Integral
 
 from torch import Tensor
 
-from sklearn_vae.model import VAE
-from sklearn_vae.objectives.loss import Loss, Terms
+from sklearn_vae.models.vae import VAE
+from sklearn_vae.objectives.base import Loss, Terms
 from sklearn_vae.posteriors import log_mean_exp
 
 
-class ImportanceWeighted(Loss):
+class IWAELoss(Loss):
     """Negative importance-weighted bound on log p(x).
 
     Its parts are those of the draws with their importance weights: the
@@ -137,7 +137,7 @@ class IWAE:
 
     Examples
     --------
-    >>> from sklearn_vae import IWAE
+    >>> from sklearn_vae.objectives import IWAE
     >>> IWAE(n_draws=10)
     IWAE(n_draws=10, doubly_reparameterized=True)
     """
@@ -158,6 +158,6 @@ class IWAE:
                 f"Got {self.doubly_reparameterized!r} instead."
             )
 
-    def loss(self, free_bits: float | Tensor, prior_rows: float | Tensor) -> ImportanceWeighted:
+    def loss(self, free_bits: float | Tensor, prior_rows: float | Tensor) -> IWAELoss:
         """Make the loss, for numbers that each member has; it has no free bits."""
-        return ImportanceWeighted(self.n_draws, self.doubly_reparameterized, prior_rows)
+        return IWAELoss(self.n_draws, self.doubly_reparameterized, prior_rows)

@@ -10,7 +10,7 @@ Schedule = Callable[[int], float]
 
 
 @dataclass(frozen=True)
-class WarmUp:
+class LinearWarmup:
     """Weight of the KL that rises in a straight line and then stays.
 
     Parameters
@@ -24,8 +24,8 @@ class WarmUp:
 
     Examples
     --------
-    >>> from sklearn_vae import WarmUp
-    >>> [WarmUp(beta=2.0, n_iter=4)(iteration) for iteration in range(6)]
+    >>> from sklearn_vae.objectives import LinearWarmup
+    >>> [LinearWarmup(beta=2.0, n_iter=4)(iteration) for iteration in range(6)]
     [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
 
     References
@@ -40,12 +40,12 @@ class WarmUp:
     def __post_init__(self) -> None:
         if not is_weight(self.beta):
             raise ValueError(
-                f"The 'beta' parameter of WarmUp must be a finite number >= 0. "
+                f"The 'beta' parameter of LinearWarmup must be a finite number >= 0. "
                 f"Got {self.beta!r} instead."
             )
         if not isinstance(self.n_iter, Integral) or self.n_iter < 1:
             raise ValueError(
-                f"The 'n_iter' parameter of WarmUp must be an integer >= 1. "
+                f"The 'n_iter' parameter of LinearWarmup must be an integer >= 1. "
                 f"Got {self.n_iter!r} instead."
             )
 

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sklearn_vae.bounds import check_number
-from sklearn_vae.model import VAE
-from sklearn_vae.objectives.aggregate import Aggregate
-from sklearn_vae.objectives.augmented import AugmentedELBO
+from sklearn_vae.models.vae import VAE
+from sklearn_vae.objectives.aggregated_posterior import Aggregate
+from sklearn_vae.objectives.penalized import PenalizedELBO
+from sklearn_vae.persistence.validation import check_number
 
 
 class LogRatio(torch.autograd.Function):
@@ -69,7 +69,7 @@ def total_correlation(q: Aggregate) -> Tensor:
     return q.mean(LogRatio.apply(q.z, q.loc, q.log_scale, q.log_shares()))
 
 
-class TotalCorrelationELBO(AugmentedELBO):
+class TotalCorrelationLoss(PenalizedELBO):
     """Negative evidence lower bound plus a weight times the total correlation of the codes."""
 
     compares_rows = True
@@ -119,7 +119,7 @@ class TotalCorrelation:
 
     Examples
     --------
-    >>> from sklearn_vae import TotalCorrelation
+    >>> from sklearn_vae.objectives import TotalCorrelation
     >>> TotalCorrelation(weight=3.0)
     TotalCorrelation(weight=3.0)
     """
@@ -130,6 +130,6 @@ class TotalCorrelation:
     def __post_init__(self) -> None:
         check_number(self, "weight", self.weight)
 
-    def loss(self, free_bits: float | Tensor, prior_rows: float | Tensor) -> TotalCorrelationELBO:
+    def loss(self, free_bits: float | Tensor, prior_rows: float | Tensor) -> TotalCorrelationLoss:
         """Make the loss, for numbers that each member has."""
-        return TotalCorrelationELBO(self.weight, free_bits, prior_rows)
+        return TotalCorrelationLoss(self.weight, free_bits, prior_rows)

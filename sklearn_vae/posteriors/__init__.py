@@ -1,16 +1,16 @@
 """q(z|x): what the encoder says of a row's place in latent space."""
 
+from sklearn_vae.posteriors.base import LOG_SCALE_BOUND, Codes, Law, Posterior, log_mean_exp
 from sklearn_vae.posteriors.categorical import DiscreteLaw, RelaxedCategorical, UniformCodes
 from sklearn_vae.posteriors.diagonal import DiagonalGaussian
-from sklearn_vae.posteriors.flow import Flow
-from sklearn_vae.posteriors.full import FullGaussian
-from sklearn_vae.posteriors.kind import LOG_SCALE_BOUND, Codes, Law, Posterior, log_mean_exp
-from sklearn_vae.posteriors.mixed import Mixed
+from sklearn_vae.posteriors.flow import NormalizingFlow
+from sklearn_vae.posteriors.full import FullCovarianceGaussian
+from sklearn_vae.posteriors.joint import GaussianCategorical
 
 POSTERIORS: dict[str, Posterior] = {
     "gaussian": DiagonalGaussian(),
-    "full": FullGaussian(),
-    "flow": Flow(),
+    "full": FullCovarianceGaussian(),
+    "flow": NormalizingFlow(),
     "categorical": RelaxedCategorical(),
 }
 
@@ -20,10 +20,10 @@ __all__ = [
     "Codes",
     "DiagonalGaussian",
     "DiscreteLaw",
-    "Flow",
-    "FullGaussian",
+    "FullCovarianceGaussian",
+    "GaussianCategorical",
     "Law",
-    "Mixed",
+    "NormalizingFlow",
     "Posterior",
     "RelaxedCategorical",
     "UniformCodes",

@@ -7,9 +7,9 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from sklearn_vae.bounds import check_integer, check_number
+from sklearn_vae.persistence.validation import check_integer, check_number
+from sklearn_vae.posteriors.base import Codes
 from sklearn_vae.posteriors.diagonal import DiagonalGaussian
-from sklearn_vae.posteriors.kind import Codes
 from sklearn_vae.priors import Fixed, Prior, StandardNormal
 
 # Of no more codes a score sums over all; of more it draws some.
@@ -177,7 +177,7 @@ class RelaxedCategorical(Discrete):
 
     Examples
     --------
-    >>> from sklearn_vae import RelaxedCategorical
+    >>> from sklearn_vae.posteriors import RelaxedCategorical
     >>> RelaxedCategorical(n_variables=2)
     RelaxedCategorical(n_variables=2, temperature=1.0, last_temperature=0.3, n_iter=30)
     """

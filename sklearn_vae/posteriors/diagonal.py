@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.networks import bounded, unbounded
-from sklearn_vae.posteriors.kind import LOG_SCALE_BOUND, Continuous
+from sklearn_vae.posteriors.base import LOG_SCALE_BOUND, Continuous
 from sklearn_vae.priors import HALF_LOG_2PI
 
 

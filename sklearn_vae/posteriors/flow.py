@@ -8,10 +8,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from sklearn_vae.bounds import check_integer
 from sklearn_vae.networks import MLP, bounded
+from sklearn_vae.persistence.validation import check_integer
+from sklearn_vae.posteriors.base import Continuous
 from sklearn_vae.posteriors.diagonal import DiagonalGaussian
-from sklearn_vae.posteriors.kind import Continuous
 from sklearn_vae.priors import HALF_LOG_2PI
 
 # A layer stretches a dimension by a factor between 1/20 and 20.
@@ -23,7 +23,7 @@ FIRST_SIDE = 2
 
 
 @dataclass(frozen=True)
-class Flow(Continuous):
+class NormalizingFlow(Continuous):
     r"""A normalising flow of coupling layers over the diagonal Gaussian.
 
     .. math::
@@ -60,9 +60,9 @@ class Flow(Continuous):
 
     Examples
     --------
-    >>> from sklearn_vae import Flow
-    >>> Flow(n_layers=6)
-    Flow(n_layers=6, hidden=32, n_context=16)
+    >>> from sklearn_vae.posteriors import NormalizingFlow
+    >>> NormalizingFlow(n_layers=6)
+    NormalizingFlow(n_layers=6, hidden=32, n_context=16)
     """
 
     exact_for = ()
@@ -134,11 +134,11 @@ class FlowLaw(Continuous, nn.Module):
     ----------
     n_members, n_components : int
         Shapes.
-    kind : Flow
+    kind : NormalizingFlow
         How many layers, and how wide.
     """
 
-    def __init__(self, n_members: int, n_components: int, kind: Flow):
+    def __init__(self, n_members: int, n_components: int, kind: NormalizingFlow):
         super().__init__()
         self.base, self.n_base = DiagonalGaussian(), 2 * n_components
         self.n_context = kind.n_context

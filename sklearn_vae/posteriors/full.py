@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.networks import bounded, unbounded
-from sklearn_vae.posteriors.kind import LOG_SCALE_BOUND, Continuous
+from sklearn_vae.posteriors.base import LOG_SCALE_BOUND, Continuous
 from sklearn_vae.priors import HALF_LOG_2PI
 
 
 @dataclass(frozen=True)
-class FullGaussian(Continuous):
+class FullCovarianceGaussian(Continuous):
     r"""A normal distribution with any covariance, :math:`q(z | x) = \mathcal{N}(\mu, L L^T)`.
 
     The encoder gives the location and a Cholesky factor, :math:`L = \mathrm{diag}(\sigma)
@@ -32,9 +32,9 @@ class FullGaussian(Continuous):
 
     Examples
     --------
-    >>> from sklearn_vae import FullGaussian
-    >>> FullGaussian()
-    FullGaussian()
+    >>> from sklearn_vae.posteriors import FullCovarianceGaussian
+    >>> FullCovarianceGaussian()
+    FullCovarianceGaussian()
     """
 
     def n_params(self, n_components: int) -> int:

@@ -1,29 +1,28 @@
 """Training: what a run is made of, where it stands, the loop itself, and many runs at once."""
 
 from sklearn_vae.training.checkpoint import checkpoint_at
-from sklearn_vae.training.course import Course
-from sklearn_vae.training.fits import Fit, Fitted, apart, fit_all, history_of
-from sklearn_vae.training.fleet import Run, launch, speed_for, train
-from sklearn_vae.training.heats import Heats
-from sklearn_vae.training.interruption import Witness
-from sklearn_vae.training.plan import Plan, Table
-from sklearn_vae.training.rows import EncodedRows, Rows
-from sklearn_vae.training.trainer import Outcome, Trainer
+from sklearn_vae.training.config import Dataset, TrainingConfig
+from sklearn_vae.training.early_stopping import StageScheduler
+from sklearn_vae.training.jobs import TrainingJob, TrainingResult, apart, fit_all, history_of
+from sklearn_vae.training.keyboard_interrupt import InterruptHandler
+from sklearn_vae.training.lazy_dataset import EncodedRows, Rows
+from sklearn_vae.training.run import RunResult, TrainingRun
+from sklearn_vae.training.stacked import launch, speed_for, train
+from sklearn_vae.training.trainer import Trainer
 from sklearn_vae.training.widening import widen
 
 __all__ = [
-    "Course",
+    "Dataset",
     "EncodedRows",
-    "Fit",
-    "Fitted",
-    "Heats",
-    "Outcome",
-    "Plan",
+    "InterruptHandler",
     "Rows",
-    "Run",
-    "Table",
+    "RunResult",
+    "StageScheduler",
     "Trainer",
-    "Witness",
+    "TrainingConfig",
+    "TrainingJob",
+    "TrainingResult",
+    "TrainingRun",
     "apart",
     "checkpoint_at",
     "fit_all",

@@ -20,10 +20,17 @@ import torch
 from skorch.callbacks import Callback
 from torch import Tensor
 
-from sklearn_vae import storage
-from sklearn_vae.plain import Packer, attach, detach, room_for, unpack
-from sklearn_vae.training.plan import Plan, Table
-from sklearn_vae.training.trainer import Outcome, Trainer
+from sklearn_vae.persistence import file_format
+from sklearn_vae.persistence.serialization import (
+    Serializer,
+    attach,
+    detach,
+    room_for,
+    unpack,
+)
+from sklearn_vae.training.config import Dataset, TrainingConfig
+from sklearn_vae.training.run import RunResult
+from sklearn_vae.training.trainer import Trainer
 
 KIND = "checkpoint"
 # Share of the time that is spent on writing, at the most.
@@ -31,7 +38,7 @@ MOST_TIME_WRITING = 0.05
 
 
 @contextmanager
-def checkpoint_at(path: storage.PathLike | None) -> Iterator[list[Callback]]:
+def checkpoint_at(path: file_format.PathLike | None) -> Iterator[list[Callback]]:
     """Give the callbacks that write a fit down; remove the file when it is over.
 
     Parameters
@@ -56,11 +63,11 @@ class Checkpoint(Callback):
         Where to write.
     """
 
-    def __init__(self, path: storage.PathLike):
+    def __init__(self, path: file_format.PathLike):
         self.path = os.fspath(path)
         self.written: list[dict[str, Any]] = []
         if os.path.exists(self.path):
-            header, arrays = storage.read(self.path)
+            header, arrays = file_format.read(self.path)
             if header.get("kind") != KIND:
                 raise ValueError(f"{self.path}: it holds no checkpoint, but other data.")
             with room_for(os.path.getsize(self.path)):
@@ -68,7 +75,7 @@ class Checkpoint(Callback):
         self.trainings: list[dict[str, Any]] = []
         self.next_time = 0.0
 
-    def on_train_begin(self, net: Trainer, X: Table, **kwargs: Any) -> None:
+    def on_train_begin(self, net: Trainer, X: Dataset, **kwargs: Any) -> None:
         """Set a training forward to where it was, if it was anywhere."""
         origin = origin_of(net)
         number = len(self.trainings)
@@ -106,8 +113,8 @@ class Checkpoint(Callback):
 
     def _write(self) -> None:
         arrays: dict[str, np.ndarray] = {}
-        trainings = detach(Packer().pack(self.trainings), arrays, "trainings")
-        storage.write(self.path, {"kind": KIND, "trainings": trainings}, arrays)
+        trainings = detach(Serializer().pack(self.trainings), arrays, "trainings")
+        file_format.write(self.path, {"kind": KIND, "trainings": trainings}, arrays)
 
     def remove(self) -> None:
         """Remove the file of a fit that is over."""
@@ -131,7 +138,7 @@ def state_of(net: Trainer) -> dict[str, Any]:
 
 def restore(net: Trainer, before: dict[str, Any]) -> None:
     """Set a training that has just begun forward to where one like it stood."""
-    outcomes = {number: Outcome(**own) for number, own in before["outcomes"]}
+    outcomes = {number: RunResult(**own) for number, own in before["outcomes"]}
     state = before["state"]
     staying = [] if state is None else state["members"].tolist()
     # those that had left go as they are; what became of them is known
@@ -216,11 +223,11 @@ def _loss(net: Trainer) -> list[Any]:
     return [type(net.criterion_).__name__, *vars(net.criterion_).values()]
 
 
-def _parts(table: Table) -> list[Any]:
+def _parts(table: Dataset) -> list[Any]:
     return [getattr(table, part.name) for part in fields(table)]
 
 
-def _settings(plan: Plan) -> list[Any]:
+def _settings(plan: TrainingConfig) -> list[Any]:
     """All numbers of a plan; a schedule is what it says, as functions cannot be compared."""
     schedule = [plan.beta(plan.first_iteration + place) for place in range(plan.max_iter)]
     return [{**vars(plan), "beta": schedule}]

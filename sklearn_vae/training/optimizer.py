@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_vae.members import Members
+from sklearn_vae.models.stacked import StackedModule
 
 
-class Move(NamedTuple):
+class FusedUpdate(NamedTuple):
     """One fused call: its step size, and the tensors of the members that take it."""
 
     lr: float
@@ -30,7 +30,7 @@ class FlatAdam(torch.optim.Optimizer):
 
     Parameters
     ----------
-    model : Members
+    model : StackedModule
         Whose flat parameters to move.
     lr : float or ndarray of shape (M,)
         Step size to begin with.
@@ -52,7 +52,7 @@ class FlatAdam(torch.optim.Optimizer):
 
     def __init__(
         self,
-        model: Members,
+        model: StackedModule,
         lr: float | np.ndarray,
         weight_decay: float | np.ndarray,
         longest: float = math.inf,
@@ -159,4 +159,4 @@ class FlatAdam(torch.optim.Optimizer):
             else:
                 parts = [[tensor[member] for member in own] for tensor in tensors]
                 counts = [self.count[member] for member in own]
-            self._moves.append(Move(lr, parts, counts))
+            self._moves.append(FusedUpdate(lr, parts, counts))

@@ -1,12 +1,10 @@
 """The table that ``verbose`` prints: a line per iteration, under a title."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from skorch import NeuralNet
 from skorch.callbacks import PrintLog
-
-if TYPE_CHECKING:
-    from sklearn_vae.training.trainer import Trainer
 
 
 class PrintIterations(PrintLog):
@@ -15,7 +13,7 @@ class PrintIterations(PrintLog):
     The table is skorch's, with the word ``iteration`` of the estimators' ``history_``.
     """
 
-    def on_epoch_end(self, net: "Trainer", **kwargs: Any) -> None:
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Print one line, and before the first one the title."""
         if self.first_iteration_:
             self._sink(_title(net), net.verbose)
@@ -26,7 +24,7 @@ class PrintIterations(PrintLog):
             yield "iteration" if key == "epoch" else key, text
 
 
-def _title(net: "Trainer") -> str:
+def _title(net: NeuralNet) -> str:
     """Say which rows a training learns from."""
     if net.is_refit:
         return f"Refit on all {len(net.train_)} rows:"

@@ -7,7 +7,6 @@ no per-row indexing, no per-batch record, one number read back per iteration.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -16,23 +15,19 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EpochTimer
 from torch import Tensor
 
-from sklearn_vae.members import Members
-from sklearn_vae.model import FARTHEST_INPUT, VAE
+from sklearn_vae.models.stacked import StackedModule
+from sklearn_vae.models.vae import FARTHEST_INPUT, VAE
 from sklearn_vae.networks import MLP
 from sklearn_vae.objectives import REPORTED, Loss
-from sklearn_vae.randomness import Stream, make_generator, sobol_normal, stream_seed
-from sklearn_vae.training.course import Course
-from sklearn_vae.training.gradient import Gradient, gradient_of
-from sklearn_vae.training.interruption import keyboard
+from sklearn_vae.random import Stream, make_generator, sobol_normal, stream_seed
+from sklearn_vae.training.config import Batch, Dataset, TrainingConfig, steps_of
+from sklearn_vae.training.early_stopping import StageScheduler
+from sklearn_vae.training.gradients import Gradient, gradient_of
+from sklearn_vae.training.keyboard_interrupt import keyboard
 from sklearn_vae.training.optimizer import FlatAdam
-from sklearn_vae.training.plan import Plan, Step, Table, steps_of
 from sklearn_vae.training.printing import PrintIterations
+from sklearn_vae.training.run import RunResult, validation_draws, validation_rows
 
-# Draws of z for all validation rows together; draws that are computed at a time, and numbers in
-# the widest layer.
-VALIDATION_DRAWS = 4096
-VALIDATION_DRAWS_AT_A_TIME = 2048
-VALIDATION_NUMBERS = 1 << 20
 # Rows whose loss at the start says what a loss that has diverged would be.
 ROWS_FOR_LIMIT = 1024
 # A loss that is so many nats above its start, and so many more per column, has diverged.
@@ -40,53 +35,16 @@ DIVERGED = 100.0
 DIVERGED_PER_COLUMN = 10.0
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a member's run has led to.
-
-    Attributes
-    ----------
-    weights : dict of ndarray
-        The best weights, by name.
-    path : tuple of int
-        Iterations in each stage that lead to them.
-    loss : float
-        Their validation loss; without validation rows, the last loss of the training.
-    history : list of dict
-        What was recorded, by iteration.
-    diverged : bool
-        Whether a loss was ever not finite or far above its start.
-    """
-
-    weights: dict[str, np.ndarray]
-    path: tuple[int, ...]
-    loss: float
-    history: list[dict[str, Any]]
-    diverged: bool
-
-
-def validation_draws(n_rows: int, per_value: int, asked: int | None = None) -> int:
-    """How many draws each of so many validation rows gets: whole sets that make one value."""
-    usual = 2 ** int(np.log2(np.clip(VALIDATION_DRAWS // max(n_rows, 1), 1, 16)))
-    return -(-(asked or usual) // per_value) * per_value
-
-
-def validation_rows(n_draws: int, widest: int) -> int:
-    """How many rows with so many draws each, in so wide a layer, are validated at a time."""
-    at_a_time = min(VALIDATION_DRAWS_AT_A_TIME, VALIDATION_NUMBERS // widest)
-    return max(at_a_time // n_draws, 1)
-
-
 class Trainer(NeuralNet):
-    """A skorch net that trains the members of a model, each by its ``Plan``.
+    """A skorch net that trains the members of a model, each by its ``TrainingConfig``.
 
     Members that are done leave, so that the others go on faster.
 
     Parameters
     ----------
-    module : Members
+    module : StackedModule
         The model, with the weights to start from.
-    plans : sequence of Plan
+    plans : sequence of TrainingConfig
         Each member's run. They agree in batches and in steps per iteration.
     objective : Loss
         What to minimise.
@@ -99,14 +57,14 @@ class Trainer(NeuralNet):
     ----------
     members_ : ndarray
         Numbers of the members that are still here.
-    outcomes_ : dict of int to Outcome
+    outcomes_ : dict of int to RunResult
         What became of those that have left.
     """
 
     def __init__(
         self,
-        module: Members,
-        plans: Sequence[Plan],
+        module: StackedModule,
+        plans: Sequence[TrainingConfig],
         objective: Loss,
         is_refit: bool = False,
         **kwargs: Any,
@@ -138,15 +96,15 @@ class Trainer(NeuralNet):
     # -- the run ---------------------------------------------------------------------
 
     def train(
-        self, train: Table, valid: Table | None = None, moments: dict[str, Any] | None = None
-    ) -> list[Outcome]:
+        self, train: Dataset, valid: Dataset | None = None, moments: dict[str, Any] | None = None
+    ) -> list[RunResult]:
         """Run the plans to their end.
 
         Parameters
         ----------
-        train : Table
+        train : Dataset
             Rows to learn from.
-        valid : Table, optional
+        valid : Dataset, optional
             Rows whose loss says when to stop and which weights are best.
         moments : dict, optional
             State of the optimizer to go on from.
@@ -164,7 +122,7 @@ class Trainer(NeuralNet):
         return [self.outcomes_[member] for member in range(len(self.plans))]
 
     def begin(
-        self, train: Table, valid: Table | None = None, moments: dict[str, Any] | None = None
+        self, train: Dataset, valid: Dataset | None = None, moments: dict[str, Any] | None = None
     ) -> None:
         """Get ready for the first iteration."""
         self.initialize()
@@ -174,9 +132,9 @@ class Trainer(NeuralNet):
         self.train_, self.valid_ = train, valid
         self.criterion_.n_rows = len(train)
         self.members_ = np.arange(len(plans))
-        self.outcomes_: dict[int, Outcome] = {}
+        self.outcomes_: dict[int, RunResult] = {}
         self.records_: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
-        self.course_ = Course(plans, model.flat)
+        self.course_ = StageScheduler(plans, model.flat)
         self._take_stock()
         self.beta_ = self.final_beta_
         averages = any(plan.averaging for plan in plans)
@@ -194,7 +152,7 @@ class Trainer(NeuralNet):
         self.notify("on_train_begin", X=train, y=None)
 
     def fit_loop(
-        self, X: Table, y: Table | None = None, epochs: int | None = None, **fit_params: Any
+        self, X: Dataset, y: Dataset | None = None, epochs: int | None = None, **fit_params: Any
     ) -> "Trainer":
         """Iterate until every member is done or a callback has had enough."""
         self.advance()
@@ -209,7 +167,7 @@ class Trainer(NeuralNet):
                 break
 
     @torch.no_grad()
-    def peek(self, member: int) -> Outcome:
+    def peek(self, member: int) -> RunResult:
         """Tell what a member has come to, whether it has left or not."""
         if member in self.outcomes_:
             return self.outcomes_[member]
@@ -275,7 +233,7 @@ class Trainer(NeuralNet):
             del self.train_, self.valid_
             self._gradients.clear()
 
-    def _outcome(self, place: int) -> Outcome:
+    def _outcome(self, place: int) -> RunResult:
         course, member = self.course_, int(self.members_[place])
         if not course.best_flat[place].isfinite().all():
             raise FloatingPointError("The weights that training started from are not finite.")
@@ -285,7 +243,7 @@ class Trainer(NeuralNet):
             for own in np.flatnonzero(members == member)
         ]
         last = history[-1]["loss"] if history else np.inf
-        return Outcome(
+        return RunResult(
             weights=self.module_.weights(place),
             path=tuple(course.best_path[place].tolist()),
             loss=float(last if self.valid_ is None else course.best[place]),
@@ -318,7 +276,7 @@ class Trainer(NeuralNet):
 
     # -- an iteration ----------------------------------------------------------------
 
-    def train_step(self, batch: Table, step: Step) -> Tensor:
+    def train_step(self, batch: Dataset, step: Batch) -> Tensor:
         """Take one gradient step for all members; their terms (3, M)."""
         rows, noise = step
         if len(self._seeds) > 1:
@@ -405,7 +363,7 @@ class Trainer(NeuralNet):
 
     @torch.no_grad()
     def validate(
-        self, valid: Table, n_rows: int | None = None, n_draws: int | None = None
+        self, valid: Dataset, n_rows: int | None = None, n_draws: int | None = None
     ) -> np.ndarray:
         """Mean losses (3, M) of a table at the final beta, with the same noise every time.
 
@@ -438,7 +396,7 @@ class Trainer(NeuralNet):
         return [rows[first::n_chunks] for first in range(n_chunks)]
 
     @torch.no_grad()
-    def _train_once(self, train: Table) -> np.ndarray:
+    def _train_once(self, train: Dataset) -> np.ndarray:
         """Take the steps of one iteration; mean losses (3, M), not finite for broken weights."""
         flat, n_noise = self.module_.flat, self.module_.architecture.n_noise
         self._beta = torch.as_tensor(self.beta_).to(flat)
@@ -530,7 +488,7 @@ class Trainer(NeuralNet):
         per_column = DIVERGED_PER_COLUMN * self.module_.architecture.n_columns
         return DIVERGED + per_column + self.criterion_.headroom
 
-    def _goes_on(self, train: Table, valid: Table | None) -> bool:
+    def _goes_on(self, train: Dataset, valid: Dataset | None) -> bool:
         """Tell the callbacks that an iteration is over, and whether none wants to stop."""
         try:
             self.notify("on_epoch_end", dataset_train=train, dataset_valid=valid)

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from sklearn_vae.model import build
-from sklearn_vae.networks import Sides
-from sklearn_vae.training.fleet import Run
-from sklearn_vae.training.starts import starts
+from sklearn_vae.models.vae import build
+from sklearn_vae.networks import EncoderDecoderPair
+from sklearn_vae.training.initialize import starts
+from sklearn_vae.training.run import TrainingRun
 
 
-def widen(run: Run, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def widen(run: TrainingRun, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Give a model's encoder the inputs that say which cells of a row are observed.
 
     The weights of these inputs start at zero, so that of whole rows the model says what it
@@ -17,7 +17,7 @@ def widen(run: Run, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
     Parameters
     ----------
-    run : Run
+    run : TrainingRun
         The wider architecture, and rows drawn from the model as its table.
     weights : dict of ndarray
         Parameters by name, with a member axis of length 1.
@@ -33,7 +33,7 @@ def widen(run: Run, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         If the encoder is a module of the user's.
     """
     network, n_columns = run.architecture.network, run.architecture.n_columns
-    if isinstance(network, Sides) and network.own_encoder is not None:
+    if isinstance(network, EncoderDecoderPair) and network.own_encoder is not None:
         raise ValueError(
             f"X has missing cells, and the fit that this one goes on from had none: the encoder "
             f"{network.own_encoder.made_by!r} was made for whole rows. Fit rows with missing cells "

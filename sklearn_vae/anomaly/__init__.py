@@ -1,0 +1,1 @@
+"""Anomaly scores: by a model, by neighbours, and their combination."""

@@ -1,0 +1,23 @@
+"""Input of any array library as numpy arrays."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def as_array(X: Any) -> Any:
+    """Bring a torch tensor back from its graph and device; leave all else as it is."""
+    if isinstance(X, Tensor):
+        X = X.detach().cpu()
+        return (X.float() if X.dtype == torch.bfloat16 else X).numpy()
+    return X
+
+
+def as_row(x: Any) -> Any:
+    """Make one row a table of one, a pandas Series with the names that it has."""
+    x = as_array(x)
+    if np.ndim(x) != 1:
+        return x
+    return x.to_frame().T if hasattr(x, "iloc") else np.reshape(x, (1, -1))

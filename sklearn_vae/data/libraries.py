@@ -1,0 +1,263 @@
+"""What each library of data frames calls its types, and how it is given columns."""
+
+import ast
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from sklearn_vae.data.fields import Field, time_of
+
+
+class Library(ABC):
+    """A library of data frames."""
+
+    @staticmethod
+    @abstractmethod
+    def dtype(series: Any) -> str:
+        """Type of a column, from which it can be made again."""
+
+    @staticmethod
+    def in_utc(series: Any) -> Any:
+        """Give a column of dates that narwhals can read."""
+        return series
+
+    @staticmethod
+    @abstractmethod
+    def is_ordered(series: Any) -> bool:
+        """Whether a column of categories has an order."""
+
+    @staticmethod
+    @abstractmethod
+    def categories(series: Any) -> Iterable | None:
+        """Categories that the type of a column has."""
+
+    @staticmethod
+    @abstractmethod
+    def places(series: Any) -> tuple[np.ndarray, list]:
+        """Places of the cells in a list of values, -1 for a missing one, and that list."""
+
+    @staticmethod
+    @abstractmethod
+    def frame(parts: list[tuple[Field, np.ndarray]], n_rows: int, index: Any) -> Any:
+        """Make a data frame of columns of numbers."""
+
+
+class _Pandas(Library):
+    """Series of NumPy's, nullable and pyarrow's types."""
+
+    @staticmethod
+    def dtype(series: Any) -> str:
+        import pandas as pd
+
+        dtype = series.dtype
+        if isinstance(dtype, pd.CategoricalDtype):
+            return f"category[{_Pandas.dtype(dtype.categories)}]"
+        if isinstance(dtype, pd.StringDtype) and dtype != pd.api.types.pandas_dtype("str"):
+            return f"{dtype}({dtype.storage})"  # pandas' text leaves the storage out
+        return str(getattr(dtype, "subtype", dtype) if "Sparse" in str(dtype) else dtype)
+
+    @staticmethod
+    def in_utc(series: Any) -> Any:
+        import pandas as pd
+
+        # narwhals does not recognise a type with a zone such as America/New_York
+        has_zone = isinstance(series.dtype, pd.DatetimeTZDtype) or "tz=" in str(series.dtype)
+        return series.dt.tz_convert("UTC") if has_zone else series
+
+    @staticmethod
+    def is_ordered(series: Any) -> bool:
+        return bool(getattr(series.dtype, "ordered", False))
+
+    @staticmethod
+    def categories(series: Any) -> Iterable | None:
+        return series.cat.categories.tolist() if hasattr(series, "cat") else None
+
+    @staticmethod
+    def places(series: Any) -> tuple[np.ndarray, list]:
+        import pandas as pd
+
+        if hasattr(series, "cat"):
+            return series.cat.codes.to_numpy(), series.cat.categories.tolist()
+        places, values = pd.factorize(series)
+        return places, values.tolist()
+
+    @staticmethod
+    def frame(parts: list[tuple[Field, np.ndarray]], n_rows: int, index: Any) -> Any:
+        import pandas as pd
+
+        index = pd.RangeIndex(n_rows) if index is None else index
+        columns = {j: _Pandas._series(*part, index) for j, part in enumerate(parts)}
+        frame = pd.DataFrame(columns, index=index)
+        frame.columns = pd.Index([field.name for field, _ in parts])
+        return frame
+
+    @staticmethod
+    def _series(field: Field, values: np.ndarray, index: Any) -> Any:
+        import pandas as pd
+
+        dtype: Any = _Pandas._type(field)
+        if isinstance(dtype, pd.CategoricalDtype):
+            return pd.Series(pd.Categorical.from_codes(field.places(values), dtype=dtype), index)
+        if isinstance(dtype, pd.ArrowDtype):
+            cells = _Arrow.array(field, values, dtype.pyarrow_dtype)
+            return pd.Series(pd.array(cells, dtype=dtype), index)
+        if field.categories is not None or field.dtype == "object":
+            widened = field.dtype == "bool" and np.isnan(values).any()
+            cells = field.objects(values, missing=np.nan)
+            return pd.Series(cells, index, dtype=object if widened else dtype)
+        series = pd.Series(field.rounded(values), index)
+        if field.kind == "integer" and isinstance(dtype, np.dtype) and np.isnan(values).any():
+            return series
+        if getattr(dtype, "tz", None) is not None:
+            series = series.dt.tz_localize("UTC")
+        return series.astype(dtype)
+
+    @staticmethod
+    def _type(field: Field) -> Any:
+        import pandas as pd
+
+        text = field.dtype
+        if text.startswith("category["):
+            inner = Field(None, "", None, text[len("category[") : -1])
+            categories = pd.Index(field.categories, dtype=_Pandas._type(inner))
+            return pd.CategoricalDtype(categories, ordered=field.kind == "ordered")
+        if found := re.fullmatch(r"(string|str)\((.*)\)", text):
+            if found[1] == "str":
+                return pd.StringDtype(found[2], na_value=np.nan)
+            return pd.StringDtype(found[2])
+        if text.endswith("[pyarrow]"):
+            return pd.ArrowDtype(_Arrow.type(text.removesuffix("[pyarrow]")))
+        return pd.api.types.pandas_dtype(text)
+
+
+class _Polars(Library):
+    """Series of polars, whose unordered categories are those that occur."""
+
+    @staticmethod
+    def dtype(series: Any) -> str:
+        import polars as pl
+
+        text = str(series.dtype)
+        return text if series.dtype not in (pl.Enum, pl.Categorical) else text.partition("(")[0]
+
+    @staticmethod
+    def is_ordered(series: Any) -> bool:
+        import polars as pl
+
+        return bool(series.dtype == pl.Enum)
+
+    @staticmethod
+    def categories(series: Any) -> Iterable | None:
+        return series.dtype.categories.to_list() if _Polars.is_ordered(series) else None
+
+    @staticmethod
+    def places(series: Any) -> tuple[np.ndarray, list]:
+        import polars as pl
+
+        text = series.cast(pl.String)
+        values = text.drop_nulls().unique().to_list()
+        places = text.cast(pl.Enum(values)).to_physical().cast(pl.Int64)
+        return places.fill_null(-1).to_numpy(), values
+
+    @staticmethod
+    def frame(parts: list[tuple[Field, np.ndarray]], n_rows: int, index: Any) -> Any:
+        import polars as pl
+
+        return pl.DataFrame([_Polars._series(*part) for part in parts])
+
+    @staticmethod
+    def _series(field: Field, values: np.ndarray) -> Any:
+        import polars as pl
+
+        if field.categories is not None or field.dtype == "Object":
+            return pl.Series(field.name, field.objects(values).tolist(), _Polars._type(field))
+        series = pl.Series(field.name, field.rounded(values))
+        if time_of(field.dtype) is None:
+            series = series.fill_nan(None)
+        if field.dtype == "Null" and series.null_count() < len(series):
+            return series
+        return series.cast(_Polars._type(field))
+
+    @staticmethod
+    def _type(field: Field) -> Any:
+        import polars as pl
+
+        if field.dtype == "Enum":
+            return pl.Enum(field.categories or ())
+        call: Any = ast.parse(field.dtype, mode="eval").body  # such as Datetime(time_unit='us')
+        made = getattr(pl, call.id if isinstance(call, ast.Name) else call.func.id)
+        if not (isinstance(made, type) and issubclass(made, pl.DataType)):
+            raise ValueError(f"{field.dtype!r} is no type of polars")  # and not called
+        if isinstance(call, ast.Name):
+            return made
+        return made(**{str(part.arg): ast.literal_eval(part.value) for part in call.keywords})
+
+
+class _Arrow(Library):
+    """Chunked arrays of pyarrow."""
+
+    @staticmethod
+    def dtype(series: Any) -> str:
+        return str(series.type)
+
+    @staticmethod
+    def is_ordered(series: Any) -> bool:
+        return bool(getattr(series.type, "ordered", False))
+
+    @staticmethod
+    def categories(series: Any) -> Iterable | None:
+        return _Arrow.places(series)[1] if hasattr(series.type, "value_type") else None
+
+    @staticmethod
+    def places(series: Any) -> tuple[np.ndarray, list]:
+        import pyarrow as pa
+
+        if not pa.types.is_dictionary(series.type):
+            series = series.dictionary_encode()
+        cells = series.combine_chunks()
+        if isinstance(cells, pa.ChunkedArray):  # no chunk, or too many strings for one
+            cells = pa.concat_arrays(cells.chunks) if cells.num_chunks else pa.array([], cells.type)
+        return cells.indices.cast("int64").fill_null(-1).to_numpy(), cells.dictionary.to_pylist()
+
+    @staticmethod
+    def frame(parts: list[tuple[Field, np.ndarray]], n_rows: int, index: Any) -> Any:
+        import pyarrow as pa
+
+        columns = [_Arrow.array(field, values, _Arrow.type(field.dtype)) for field, values in parts]
+        return pa.Table.from_arrays(columns, names=[field.name for field, _ in parts])
+
+    @staticmethod
+    def array(field: Field, values: np.ndarray, dtype: Any) -> Any:
+        """Make an array of a type: (n,) -> (n,)."""
+        import pyarrow as pa
+
+        if pa.types.is_dictionary(dtype):
+            places = field.places(values)
+            cells = pa.array(places, mask=places < 0).cast(dtype.index_type)
+            choice = pa.array(field.categories, dtype.value_type)
+            return pa.DictionaryArray.from_arrays(cells, choice, ordered=dtype.ordered)
+        if field.categories is not None:
+            return pa.array(field.objects(values), dtype)
+        cells = pa.array(field.rounded(values), from_pandas=True)
+        if pa.types.is_null(dtype):  # a column without a value has got some, or not
+            return cells if cells.null_count < len(cells) else pa.nulls(len(cells))
+        return cells.cast(dtype, safe=False)
+
+    @staticmethod
+    def type(text: str) -> Any:
+        """Make a type from its text."""
+        import pyarrow as pa
+
+        if found := re.fullmatch(r"timestamp\[(\w+), tz=(.*)\]", text):
+            return pa.timestamp(found[1], found[2])
+        if found := re.fullmatch(r"(decimal\d+)\((\d+), (-?\d+)\)", text):
+            return getattr(pa, found[1])(int(found[2]), int(found[3]))
+        if found := re.fullmatch(r"dictionary<values=(.*), indices=(.*), ordered=([01])>", text):
+            return pa.dictionary(_Arrow.type(found[2]), _Arrow.type(found[1]), found[3] == "1")
+        return pa.type_for_alias(text)
+
+
+LIBRARIES: dict[str, type[Library]] = {"pandas": _Pandas, "polars": _Polars, "pyarrow": _Arrow}

@@ -1,0 +1,366 @@
+"""Tables as they come: columns that give their cells as numbers or as places in a list."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Set
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from functools import cached_property
+from numbers import Complex, Real
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.utils import check_array
+
+from sklearn_vae.data.fields import NUMBERS, Field, time_of
+from sklearn_vae.data.libraries import LIBRARIES, Library
+
+# Types of Python objects that stand for no value, by name: pandas may not be there.
+MISSING = ("NoneType", "NAType", "NaTType")
+# Types of categories, beside pandas' intervals.
+PLAIN = (str, Real, Decimal, np.bool_, date)
+# What the libraries call numbers of single precision and narrower ones.
+SINGLE = re.compile(r"(float(16|32)?|halffloat)(\[pyarrow\])?$", re.IGNORECASE)
+
+
+class Column(ABC):
+    """A column as it is read: what it is, and its cells as numbers or as places in a list."""
+
+    name: Any
+    kind: str
+    dtype: str
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def is_missing(self) -> bool:
+        """Whether no cell has a value."""
+
+    @abstractmethod
+    def numbers(self) -> np.ndarray:
+        """Cells as floating-point numbers, NaN where they are missing."""
+
+    @abstractmethod
+    def places(self) -> tuple[np.ndarray, list]:
+        """Places of the cells in a list of values, -1 for a missing one, and that list."""
+
+    def declared(self) -> Iterable | None:
+        """Categories that the type has, if it has any."""
+        return None
+
+    def field(self) -> Field:
+        """Find out what has to be known of the column."""
+        categories: tuple | None = None
+        if self.kind == "boolean":
+            categories = (False, True)
+        elif self.kind not in NUMBERS:
+            declared = self.declared()
+            categories = tuple(_sorted(self.places()[1]) if declared is None else declared)
+            self._check(categories)
+        return Field(self.name, self.kind, categories, self.dtype)
+
+    def _check(self, categories: tuple) -> None:
+        for kind in set(map(type, categories)):
+            if not (issubclass(kind, PLAIN) or kind.__name__ == "Interval"):
+                raise TypeError(
+                    f"Column {self.name!r} of X has categories of type {kind.__name__}. Give "
+                    f"strings, numbers, booleans, dates or intervals."
+                )
+
+    def read_as(self, field: Field, handle_unknown: str) -> np.ndarray:
+        """Cells as the numbers of a field: (n,)."""
+        is_number = self.kind in (*NUMBERS, "boolean")
+        if field.categories is None:
+            fits = is_number and time_of(self.dtype) == time_of(field.dtype)
+        else:
+            fits = not is_number or (field.has_numbers and time_of(self.dtype) is None)
+        if fits and field.categories is None:
+            return self.numbers()
+        if fits:
+            return field.translated(*self.places(), handle_unknown)
+        if self.is_missing():
+            return np.full(len(self), np.nan)
+        raise TypeError(
+            f"Column {field.name!r} had the dtype {field.dtype} ({field.kind}) in fit, and has "
+            f"{self.dtype} ({self.kind}) now."
+        )
+
+    @property
+    def is_single(self) -> bool:
+        """Whether single precision holds all that the dtype does."""
+        return self.kind == "boolean" or SINGLE.match(self.dtype) is not None
+
+
+class _ArrayColumn(Column):
+    """A column of an array, or of Python objects in a data frame."""
+
+    def __init__(self, name: Any, values: np.ndarray, dtype: str) -> None:
+        self.name = name
+        self.values = values
+        self.dtype = dtype
+        self.kind = _kind_of_array(values, name)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def is_missing(self) -> bool:
+        return all(map(_is_missing, self.values.tolist()))
+
+    def numbers(self) -> np.ndarray:
+        try:
+            return self.values.astype(np.float64)
+        except TypeError:  # pandas.NA is not None to numpy
+            cells = [None if _is_missing(value) else value for value in self.values]
+            return np.array(cells, dtype=np.float64)
+
+    def places(self) -> tuple[np.ndarray, list]:
+        cells = self.values.tolist()
+        found = dict.fromkeys(cells)
+        values = [value for value in found if not _is_missing(value)]
+        places = {**dict.fromkeys(found, -1), **{value: i for i, value in enumerate(values)}}
+        plain = [value.item() if isinstance(value, np.generic) else value for value in values]
+        return np.fromiter(map(places.__getitem__, cells), np.intp, len(cells)), plain
+
+
+class _FrameColumn(Column):
+    """A column of a data frame."""
+
+    def __init__(self, name: Any, series: nw.Series, library: type[Library]) -> None:
+        self.name = name
+        self.series = series
+        self.library = library
+        self.dtype = library.dtype(series.to_native())
+        self.kind = _kind_of_series(series, library, self.dtype, name)
+
+    def __len__(self) -> int:
+        return len(self.series)
+
+    def is_missing(self) -> bool:
+        return bool(self.series.is_null().all()) or (
+            self.kind in NUMBERS and bool(np.isnan(self.numbers()).all())
+        )
+
+    def numbers(self) -> np.ndarray:
+        time = time_of(self.dtype)
+        if time == "date":
+            native = self.library.in_utc(self.series.to_native())
+            dates = nw.from_native(native, series_only=True)
+            return dates.dt.timestamp("us").cast(nw.Float64).to_numpy() / 1e6
+        if time == "duration":
+            return self.series.dt.total_microseconds().cast(nw.Float64).to_numpy() / 1e6
+        if SINGLE.match(self.dtype):
+            return self.series.cast(nw.Float32).to_numpy()
+        return self.series.cast(nw.Float64).to_numpy()
+
+    def places(self) -> tuple[np.ndarray, list]:
+        if self.kind in (*NUMBERS, "boolean"):
+            return _places_of_numbers(self.numbers())
+        return self.library.places(self.series.to_native())
+
+    def declared(self) -> Iterable | None:
+        return self.library.categories(self.series.to_native())
+
+
+@dataclass
+class TableReader:
+    """A table as it is read.
+
+    Attributes
+    ----------
+    container : str
+        What kind of table it is.
+    shape : tuple of int
+        Numbers of rows and of columns.
+    make_columns : callable
+        Gives the columns. In a wide table of numbers, to make them takes longer than to
+        read it as a whole.
+    dtypes : set of numpy.dtype, default=empty
+        Types of the columns, if all are NumPy's numbers.
+    matrix : callable or None
+        What then gives them all at once in a floating-point type.
+    """
+
+    container: str
+    shape: tuple[int, int]
+    make_columns: Callable[[], list[Column]]
+    dtypes: Set[np.dtype] = frozenset()
+    matrix: Callable[[type], np.ndarray] | None = None
+
+    @cached_property
+    def columns(self) -> list[Column]:
+        """The columns, in their order."""
+        return self.make_columns()
+
+    def fields(self) -> tuple[Field, ...]:
+        """Find out what has to be known of the columns."""
+        if self.container in ("array", "sparse"):
+            dtype = str(*self.dtypes)
+            return tuple(Field(j, "number", None, dtype) for j in range(self.shape[1]))
+        return tuple(column.field() for column in self.columns)
+
+    @property
+    def dtype(self) -> type:
+        """Type that holds all columns: single precision only where that loses nothing."""
+        if self.dtypes:
+            single = all(each.kind == "b" or SINGLE.match(each.name) for each in self.dtypes)
+            numbers = any(each.kind != "b" for each in self.dtypes)
+        else:
+            single = all(column.is_single for column in self.columns)
+            numbers = any(column.kind != "boolean" for column in self.columns)
+        return np.float32 if single and numbers else np.float64
+
+
+def has_types(X: Any) -> bool:
+    """Whether a table is more than an array of numbers: what it is has then to be learned."""
+    if isinstance(X, np.ndarray | list | tuple):
+        return np.asarray(X).dtype.kind in "USO"
+    return issparse(X) or isinstance(nw.from_native(X, pass_through=True), nw.DataFrame)
+
+
+def opened(X: Any) -> TableReader:
+    """Look at a table, whatever it is."""
+    if nw.dependencies.is_pandas_dataframe(X):
+        return _opened_pandas(X)
+    pa = nw.dependencies.get_pyarrow()
+    if pa is not None and isinstance(X, pa.RecordBatch):  # as a data set is read
+        X = pa.Table.from_batches([X])
+    frame = nw.from_native(X, pass_through=True)
+    if isinstance(frame, nw.LazyFrame):
+        raise TypeError("X is a lazy table; call collect() or compute() on it first.")
+    if not isinstance(frame, nw.DataFrame):
+        return _opened_array(X)
+    container = str(frame.implementation.value)
+    if container not in LIBRARIES:
+        return _opened_pandas(frame.to_pandas())
+    library = LIBRARIES[container]
+    series = frame.iter_columns()
+    return TableReader(
+        container,
+        frame.shape,
+        lambda: [_series_column(part.name, part, library) for part in series],
+    )
+
+
+def _opened_pandas(X: Any) -> TableReader:
+    def columns() -> list[Column]:  # by number, because names may occur twice
+        series = (nw.from_native(X.iloc[:, j], series_only=True) for j in range(X.shape[1]))
+        parts = zip(X.columns, series, strict=True)
+        return [_series_column(name, part, LIBRARIES["pandas"]) for name, part in parts]
+
+    dtypes = set(X.dtypes)
+    if all(isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in dtypes):
+        return TableReader(
+            "pandas", X.shape, columns, dtypes, lambda dtype: X.to_numpy(dtype=dtype)
+        )
+    return TableReader("pandas", X.shape, columns)
+
+
+def _opened_array(X: Any) -> TableReader:
+    if not issparse(X) and np.asarray(X).dtype.kind in "USO":
+        X = np.asarray(X, dtype=object)  # numpy would make strings of the numbers beside strings
+    X = check_array(
+        X,
+        accept_sparse=("csr", "csc"),
+        dtype=None,
+        ensure_all_finite=False,
+        ensure_min_samples=0,
+        ensure_min_features=0,
+    )
+    if issparse(X):
+        return _opened_sparse(X)
+    name = str(X.dtype)
+    if X.dtype.kind not in "biufO":
+        raise TypeError(
+            f"X has the dtype {name}. Give an array of numbers, of strings or of objects that "
+            f"are either; dates and durations have to stand in a data frame."
+        )
+
+    def columns() -> list[Column]:
+        return [_ArrayColumn(j, X[:, j], name) for j in range(X.shape[1])]
+
+    if X.dtype.kind == "O":
+        return TableReader("object", X.shape, columns)
+    return TableReader(
+        "array", X.shape, columns, {X.dtype}, lambda dtype: X.astype(dtype, copy=False)
+    )
+
+
+def _opened_sparse(X: Any) -> TableReader:
+    def columns() -> list[Column]:
+        return [_ArrayColumn(j, X[:, [j]].toarray().ravel(), name) for j in range(X.shape[1])]
+
+    name = str(X.dtype)
+    return TableReader(
+        "sparse", X.shape, columns, {X.dtype}, lambda dtype: X.toarray().astype(dtype, copy=False)
+    )
+
+
+def _series_column(name: Any, series: nw.Series, library: type[Library]) -> Column:
+    native = series.to_native()
+    dtype = library.dtype(native)
+    if dtype.lower() == "object":
+        return _ArrayColumn(name, native.to_numpy(), dtype)
+    return _FrameColumn(name, series, library)
+
+
+def _kind_of_series(series: nw.Series, library: type[Library], dtype: str, name: Any) -> str:
+    kind = series.dtype
+    if kind in (nw.String, nw.Categorical, nw.Enum):
+        return "ordered" if library.is_ordered(series.to_native()) else "category"
+    # narwhals does not know half precision and sparse columns of pandas
+    letter = getattr(getattr(series.to_native(), "dtype", None), "kind", "")
+    if kind == nw.Boolean or letter == "b":
+        return "boolean"
+    if kind.is_integer() or letter in ("i", "u"):
+        return "integer"
+    if kind.is_numeric() or letter == "f" or time_of(dtype) is not None or dtype.lower() == "null":
+        return "number"
+    if letter == "c":
+        raise ValueError(f"Complex data not supported\ncolumn {name!r}: {dtype}\n")
+    raise TypeError(
+        f"Column {name!r} of X has the dtype {dtype}. Give numbers, booleans, strings, "
+        f"categories, dates or durations."
+    )
+
+
+def _kind_of_array(values: np.ndarray, name: Any) -> str:
+    if values.dtype.kind != "O":
+        return "number"
+    cells = values.tolist()
+    types = {kind for kind in set(map(type, cells)) if kind.__name__ not in MISSING}
+    for kind in types:
+        if issubclass(kind, Complex) and not issubclass(kind, Real):
+            raise ValueError(f"Complex data not supported\ncolumn {name!r}\n")
+        if not issubclass(kind, str | Real | Decimal | np.bool_):
+            raise TypeError(
+                f"Column {name!r} of X holds values of type {kind.__name__}; each cell of this "
+                f"argument must be a string, a number or missing."
+            )
+    if any(issubclass(kind, str) for kind in types):
+        return "category"
+    truths = types & {bool, np.bool_}
+    others = types - truths
+    if truths and all(issubclass(kind, float | np.floating) for kind in others):  # perhaps NaN
+        rest = (cell for cell in cells if type(cell) not in truths)
+        return "boolean" if all(map(_is_missing, rest)) else "number"
+    return "number"
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or type(value).__name__ in MISSING or bool(value != value)
+
+
+def _places_of_numbers(values: np.ndarray) -> tuple[np.ndarray, list]:
+    places = np.full(len(values), -1, dtype=np.intp)
+    found, places[~np.isnan(values)] = np.unique(values[~np.isnan(values)], return_inverse=True)
+    return places, found.tolist()
+
+
+def _sorted(values: list) -> list:
+    if len({type(value) for value in values}) == 1:
+        return sorted(values)
+    return sorted(values, key=lambda value: (type(value).__name__, str(value)))

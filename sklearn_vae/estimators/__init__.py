@@ -1,0 +1,1 @@
+"""The estimators, over one base."""

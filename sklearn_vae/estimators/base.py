@@ -1,0 +1,525 @@
+"""What the estimators share: rows in, a trained model, its density, its samples."""
+
+from collections.abc import Hashable
+from dataclasses import replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_vae.data.arrays import as_array
+from sklearn_vae.data.encoder import TableEncoder, rows_with_holes
+from sklearn_vae.data.schema import Schema
+from sklearn_vae.device import device_to_score_on
+from sklearn_vae.estimators.callbacks import CallbackAdapter, with_callbacks
+from sklearn_vae.estimators.checks import (
+    CONSTRAINTS,
+    all_or_nothing,
+    check_callbacks,
+    check_checkpoint,
+    check_does_not_follow,
+    check_ends,
+    check_objective,
+    check_one_member,
+    check_posterior,
+    check_random_state,
+    check_shapes,
+    check_weight_of_kl,
+    network_of,
+    objective_of,
+    positive_integer,
+    posterior_of,
+    prior_of,
+    widths_of,
+)
+from sklearn_vae.estimators.conditional import ConditionalEstimator
+from sklearn_vae.estimators.robust import trusted
+from sklearn_vae.estimators.table import (
+    FEWEST_ROWS_TO_VALIDATE,
+    FEWEST_STEPS,
+    ITERATIONS_OF_SMALL_TABLES,
+)
+from sklearn_vae.inference.predictor import Predictor
+from sklearn_vae.initialization.factor_analysis import n_factors_for
+from sklearn_vae.initialization.n_factors import n_factors
+from sklearn_vae.initialization.regression import ConditionRegression
+from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.models.vae import VAE
+from sklearn_vae.objectives import Checked, Constant, Schedule
+from sklearn_vae.random import Stream, draw_seed, make_generator
+from sklearn_vae.training import (
+    Dataset,
+    InterruptHandler,
+    TrainingConfig,
+    TrainingJob,
+    TrainingResult,
+    TrainingRun,
+    checkpoint_at,
+    fit_all,
+    history_of,
+    launch,
+    speed_for,
+    widen,
+)
+
+# n_components="auto" takes so many, where columns and rows suffice.
+USUAL_COMPONENTS = 8
+ROWS_PER_COMPONENT = 20
+# Rows in which factors are looked for.
+ROWS_FOR_FACTORS = 1 << 17
+# Rows drawn from a model of whole rows, to learn from them what fills missing cells.
+ROWS_FOR_FILLER = 2048
+# Weighted codes per row by which holes are filled.
+IMPUTE_DRAWS = 256
+
+
+class BaseVAE(ConditionalEstimator):
+    """A variational autoencoder as an estimator: fit, density, samples.
+
+    The parameters are documented where users meet them, in the subclasses.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
+    _takes_holes: ClassVar[bool] = True
+
+    architecture_: Architecture
+    seed_: int
+    weights_: dict[str, np.ndarray]
+    moments_: dict[str, np.ndarray] | None
+    correction_: np.ndarray | None = None  # in the middle of a fit there is none yet
+    code_range_: np.ndarray | None = None
+    history_: list[dict[str, Any]]
+    n_steps_: int
+
+    def __init__(
+        self,
+        n_components: int | str,
+        network: Any,
+        hidden_layer_sizes: Any,
+        activation: str,
+        encoder: Any,
+        decoder: Any,
+        likelihood: Any,
+        handle_unknown: str,
+        conditional: bool,
+        prior: Any,
+        posterior: Any,
+        objective: Any,
+        robust: bool,
+        beta: Any,
+        free_bits: float,
+        scale_prior: float,
+        max_iter: int,
+        batch_size: int,
+        learning_rate: float,
+        weight_decay: float,
+        early_stopping: Any,
+        validation_fraction: float,
+        n_iter_no_change: int,
+        tol: float,
+        refit: bool,
+        n_init: int,
+        members: str,
+        callbacks: Any,
+        checkpoint: Any,
+        warm_start: bool,
+        device: str,
+        random_state: Any,
+        verbose: Any,
+    ):
+        self.n_components = n_components
+        self.network = network
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.encoder = encoder
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.handle_unknown = handle_unknown
+        self.conditional = conditional
+        self.prior = prior
+        self.posterior = posterior
+        self.objective = objective
+        self.robust = robust
+        self.beta = beta
+        self.free_bits = free_bits
+        self.scale_prior = scale_prior
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.refit = refit
+        self.n_init = n_init
+        self.members = members
+        self.callbacks = callbacks
+        self.checkpoint = checkpoint
+        self.warm_start = warm_start
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # -- fit -------------------------------------------------------------------------
+
+    @with_callbacks
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Learn the encoder and the decoder from the rows of X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows, in their own units.
+        y : array-like of shape (n_samples,), default=None
+            With ``conditional=True``, what the rows are given: classes, or numbers of a
+            floating-point type; also several columns of them. Otherwise ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            What each row counts: a row of weight 2 is as two rows, one of weight 0 as
+            if it were not there.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or X is not as it must be. The estimator is then as before.
+        """
+        witness = InterruptHandler()
+        with witness.watch(self), all_or_nothing(self, goes_on=bool(self.warm_start)):
+            wanted = self._prepare(X, sample_weight, y, go_on=self.warm_start)
+            # two runs, each in as many fleets as there are starts at the most
+            report = CallbackAdapter(self, max_iterations=2 * self.max_iter * self.n_init)
+            report.begin(X, y)
+            try:
+                with checkpoint_at(self.checkpoint) as written:
+                    callbacks = [*(self.callbacks or []), *report.callbacks(), witness, *written]
+                    (found,) = fit_all([wanted], callbacks=callbacks, verbose=int(self.verbose))
+                    self._take(found, wanted.table)
+            except KeyboardInterrupt:
+                self._take(wanted.cut_short(witness.best()), wanted.table)
+            report.end()
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Pass once over the rows of X, going on from what was learned before.
+
+        The first call settles what the columns are, their units and the model's start;
+        later chunks must have the same columns.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            A chunk of rows.
+        y : array-like of shape (n_samples,), default=None
+            With ``conditional=True``, what they are given; the first chunk has to have all
+            classes. Otherwise ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            What each row counts.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        with all_or_nothing(self, goes_on=True):
+            go_on = hasattr(self, "weights_")
+            seed = self.seed_ if go_on else None
+            wanted = self._prepare(X, sample_weight, y, go_on=True, seed=seed, validates=False)
+            before = self.history_ if go_on else []
+            plan = replace(
+                wanted.plan,
+                fewest_steps=1,
+                max_iter=1,
+                stage_lengths=(1, 0, 0),
+                beta=Constant(self._schedule()(len(before))),
+                first_iteration=len(before),
+            )
+            run = wanted.run(plan, wanted.table, None)
+            with speed_for([run]):
+                trainer = launch([run], callbacks=self.callbacks, verbose=int(self.verbose))
+                (found,) = trainer.train(run.train, moments=self.moments_ if go_on else None)
+            (record,) = history_of([found])
+            history = [*before, {**record, "iteration": len(before) + 1}]
+            n_steps = (self.n_steps_ if go_on else 0) + plan.n_steps(len(run.train))
+            self._take(TrainingResult(found.weights, history, n_steps, found.diverged), None)
+            if not found.diverged:  # moments that led astray would lead there again
+                self.moments_ = trainer.optimizer_.state_dict()
+            self.interrupted_ = False
+        return self
+
+    def _prepare(
+        self,
+        X: Any,
+        sample_weight: Any,
+        y: Any = None,
+        *,
+        go_on: bool = False,
+        seed: int | None = None,
+        validates: bool = True,
+        known: dict[Hashable, tuple[TableEncoder, Dataset]] | None = None,
+    ) -> TrainingJob:
+        """Check everything, decide what the fit is made of and state what is wanted.
+
+        Parameters
+        ----------
+        X, sample_weight, y : array-like
+            Rows, what they count, and what is given with them.
+        go_on : bool, default=False
+            Whether to go on from a fit, if there is one.
+        seed : int, optional
+            What all draws follow from; by default, ``random_state`` decides.
+        validates : bool, default=True
+            Whether rows may be set aside.
+        known : dict, optional
+            Tables that were made of this very X before; other estimators' as well.
+        """
+        self._validate_params()
+        check_callbacks(self)
+        check_checkpoint(self)
+        check_weight_of_kl(self)
+        check_posterior(self)
+        check_objective(self)
+        if go_on:
+            check_one_member(self)
+        go_on = go_on and hasattr(self, "weights_")
+        if self.robust and validates and not go_on:
+            sample_weight = as_array(sample_weight)
+            self.support_ = trusted(self, X, y, sample_weight)
+            counts = 1.0 if sample_weight is None else np.asarray(sample_weight)
+            sample_weight, known = np.where(self.support_, counts, 0.0), None
+        rows, weight = self._check_rows(X, sample_weight, reset=not go_on, y=y)
+        self.seed_ = draw_seed(self.random_state) if seed is None else seed
+        if go_on:
+            if hasattr(self, "support_"):  # of other rows
+                del self.support_
+            check_shapes(self, self.architecture_)
+            table = self._to_table(rows, weight)
+            if not self.architecture_.n_factors and self.columns_.is_incomplete(rows).any():
+                self._begin_to_take_missing_cells(table)
+        else:
+            known = {} if known is None else known
+            network = network_of(self, self.n_features_in_)
+            network.check_holes(rows[:, : self.n_features_in_])
+            units = network.in_one_unit, network.n_values
+            asked = repr(self.likelihood), self.conditional, units
+            takes_missing = not (network.ends_early or network.follows)
+            key = (id(X), *asked, takes_missing, len(rows) <= self.batch_size, self.device)
+            if key not in known:
+                self.columns_ = self._learn_columns(
+                    rows, weight, self.likelihood, spikes=not network.in_one_unit
+                )
+                self.columns_ = replace(self.columns_, takes_missing=takes_missing)
+                if network.in_one_unit:
+                    self.columns_ = self.columns_.in_one_unit(network.n_values)
+                known[key] = self.columns_, self._to_table(rows, weight)
+            self.columns_, table = known[key]
+            n_rows = round(float(table.total[0]))
+            n_factors = n_factors_for(n_rows, self.columns_.n_columns)
+            self.architecture_ = Architecture(
+                self._n_components(table),
+                widths_of(self),
+                self.activation,
+                self.columns_.blocks,
+                prior_of(self),
+                n_factors if self.columns_.has_holes else 0,
+                network,
+                posterior_of(self),
+                n_conditions=self.columns_.n_conditions,
+                places=tuple(self.columns_.order.tolist()) if network.in_one_unit else (),
+            )
+            self.dtype_ = rows.dtype
+        return TrainingJob(
+            architecture=self.architecture_,
+            plan=self._plan(round(float(table.total[0]))),
+            table=table,
+            n_valid=self._n_valid(table) if validates else 0,
+            refit=self.refit,
+            free_bits=self.free_bits,
+            scale_prior=self.scale_prior,
+            n_init=1 if go_on else self.n_init,
+            keeps_all=self.members == "all",
+            # of several members the best is the first
+            weights={name: w[:1] for name, w in self.weights_.items()} if go_on else None,
+        )
+
+    def _begin_to_take_missing_cells(self, table: Dataset) -> None:
+        """Widen a model of whole rows, to go on with a table of which cells are missing."""
+        n_factors = n_factors_for(ROWS_FOR_FILLER, self.columns_.n_columns)
+        if not n_factors:  # all columns are constant
+            return
+        chosen = torch.arange(ROWS_FOR_FILLER, device=table.x.device) % len(table)
+        given = table.x[chosen][:, self.columns_.n_columns :]
+        model = self._fitted().module(self.dtype_, n_members=1)
+        drawn = model.sample(
+            ROWS_FOR_FILLER,
+            make_generator(self.seed_, Stream.SAMPLE),
+            F.pad(given, (self.columns_.n_columns, 0)).to(model.free) if given.shape[1] else None,
+        )
+        rows = Dataset.of(torch.cat([drawn.to(given), given], 1), None, ROWS_FOR_FILLER, 0.0)
+        self.architecture_ = replace(self.architecture_, n_factors=n_factors)
+        run = TrainingRun(self.architecture_, self._plan(len(rows)), rows, None, 0.0, 0.0)
+        self.weights_ = widen(run, self.weights_)
+        self.columns_ = replace(self.columns_, has_holes=True)
+        self.moments_ = None
+
+    def _learn_schema(self, X: Any) -> Schema | None:
+        schema = super()._learn_schema(X)
+        if schema is None or not (network := network_of(self, len(schema.fields))).in_one_unit:
+            return schema
+        return schema.in_one_list(network.n_values)
+
+    def _possible(self, rows: np.ndarray) -> np.ndarray:
+        rows = super()._possible(rows)
+        check_ends(self.architecture_, rows)
+        return rows
+
+    def _take(self, found: TrainingResult, table: Dataset | None) -> None:
+        """Become what the training has led to; the table is that of all rows, if at hand."""
+        self.weights_ = found.weights
+        self.correction_ = self.code_range_ = None
+        # least squares need whole rows
+        if table is not None and not self.architecture_.n_factors:
+            x, _ = table.arrays()
+            found_correction = self._fitted().learn_correction(x, table.counts())
+            self.correction_, self.code_range_ = found_correction
+        self.moments_ = None  # partial_fit sets its own
+        self.history_ = found.history
+        self.n_iter_ = len(found.history)
+        self.n_steps_ = found.n_steps
+        if found.diverged:
+            self._warn_of_divergence(self.learning_rate)
+
+    # -- parts of rows ---------------------------------------------------------------
+
+    def impute(
+        self,
+        X: Any,
+        n_draws: int | None = None,
+        *,
+        random_state: Any = None,
+        y: Any = None,
+    ) -> Any:
+        """Fill missing cells, given what is known of their rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows, missing cells of which are NaN (or None, or ``pandas.NA``).
+        n_draws : int, default=None
+            Number of completed tables to draw, whose spread is that of what is not known.
+            None fills in means, and in columns of classes the likeliest one.
+        random_state : int, RandomState instance or None, default=None
+            What decides the draws; None takes the estimator's own.
+        y : scalar or array-like of shape (n_samples,), default=None
+            With ``conditional=True``, what is given with the rows.
+
+        Returns
+        -------
+        ndarray or DataFrame of shape (n_samples, n_features)
+            X without holes, of the kind that X had in ``fit``. With ``n_draws``, an
+            array of shape (n_draws, n_samples, n_features), or a list of data frames.
+
+        References
+        ----------
+        .. [1] P.-A. Mattei and J. Frellsen, "MIWAE: Deep Generative Modelling and
+           Imputation of Incomplete Data Sets", ICML 2019.
+        """
+        check_is_fitted(self)
+        self._refuse_y(y, "impute")
+        rows = self._validate_given(X, y)
+        if n_draws is None:
+            return self._give_back(self._imputed(rows)[0], like=X)
+        n_draws = positive_integer("n_draws", n_draws)
+        check_random_state(random_state, caller=f"{type(self).__name__}.impute")
+        drawn = self._imputed(rows, n_draws, random_state)
+        if self.schema_ is None:
+            return drawn
+        return [self._give_back(own, like=X) for own in drawn]
+
+    def _imputed(
+        self, rows: np.ndarray, n_draws: int | None = None, random_state: Any = None
+    ) -> np.ndarray:
+        """Rows of numbers without holes, by means or by draws: (n_draws or 1, n, n_features)."""
+        check_does_not_follow(self, "impute")
+        rows = self._unknown_as_missing(rows)
+        holes = rows_with_holes(rows)
+        filled = np.repeat(rows[None, :, : self.n_features_in_], n_draws or 1, axis=0)
+        if not holes.any():
+            return filled
+        if n_draws is None:
+            filled[0, holes] = self._fitted().impute(rows[holes], IMPUTE_DRAWS)
+            return filled
+        seed = draw_seed(self.random_state if random_state is None else random_state)
+        filled[:, holes] = self._fitted().imputations(rows[holes], n_draws, IMPUTE_DRAWS, seed)
+        return filled
+
+    # -- what a fit decides ----------------------------------------------------------
+
+    def _n_components(self, table: Dataset) -> int:
+        if self.n_components != "auto":
+            return int(self.n_components)
+        return posterior_of(self).width(self._n_factors(table))
+
+    def _n_factors(self, table: Dataset) -> int:
+        rows_suffice_for = max(2, round(float(table.total[0])) // ROWS_PER_COMPONENT)
+        n_columns = self.columns_.n_columns
+        most = min(USUAL_COMPONENTS, max(n_columns, 1), rows_suffice_for)
+        if self.columns_.has_holes:
+            return most
+        (x, weight), some = table.arrays(), slice(ROWS_FOR_FACTORS)
+        counts = None if weight is None else table.counts()[some]
+        x = ConditionRegression.of(x[some], counts, n_columns).rest(x[some])
+        return n_factors(x.astype(np.float64), counts, most) or most
+
+    def _plan(self, n_rows: int) -> TrainingConfig:
+        max_iter, beta = self.max_iter, self._schedule()
+        if self.early_stopping == "auto" and n_rows < FEWEST_ROWS_TO_VALIDATE:
+            max_iter = min(max_iter, ITERATIONS_OF_SMALL_TABLES)
+            beta = Constant(beta(self.max_iter - 1))  # there is no time to warm up
+        return TrainingConfig(
+            seed=self.seed_,
+            max_iter=max_iter,
+            fewest_steps=FEWEST_STEPS,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            beta=beta,
+            patience=self.n_iter_no_change,
+            tol=self.tol,
+            objective=objective_of(self),
+        )
+
+    def _schedule(self) -> Schedule:
+        return Checked(self.beta) if callable(self.beta) else Constant(float(self.beta))
+
+    @property
+    def module_(self) -> VAE:
+        """The torch module, built anew from the fitted weights at every call."""
+        check_is_fitted(self)
+        return self._fitted().module(self.dtype_)
+
+    def _fitted(self) -> Predictor:
+        return Predictor(
+            self.columns_,
+            self.architecture_,
+            self.weights_,
+            self.seed_,
+            device_to_score_on(self.device),
+            self.correction_,
+            self.code_range_,
+        )
+
+    def _check_learned(self) -> None:
+        super()._check_learned()
+        if self.moments_ is not None:
+            n_weights = sum(w[0].size for w in self.weights_.values())
+            if any(
+                np.size(self.moments_[name]) > n_weights for name in ("mean", "square", "count")
+            ):
+                raise ValueError("there are more moments than weights")

@@ -1,0 +1,405 @@
+"""What the estimators ask of their parameters and arguments, and what they say if it is not so."""
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
+from skorch.callbacks import Callback
+
+from sklearn_vae.device import is_out_of_memory
+from sklearn_vae.likelihoods import NAMED
+from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.networks import ACTIVATIONS, NETWORKS, CustomNetwork, EncoderDecoderPair, Network
+from sklearn_vae.objectives import (
+    ELBO,
+    IWAE,
+    MMD,
+    OBJECTIVES,
+    CapacityELBO,
+    Objective,
+    TotalCorrelation,
+    TrimmedELBO,
+)
+from sklearn_vae.posteriors import (
+    POSTERIORS,
+    DiagonalGaussian,
+    FullCovarianceGaussian,
+    GaussianCategorical,
+    NormalizingFlow,
+    Posterior,
+    RelaxedCategorical,
+)
+from sklearn_vae.priors import PRIORS, MixturePrior, Prior, StandardNormal, VampPrior
+
+CONSTRAINTS: dict[str, Any] = {
+    "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+    "network": [StrOptions(set(NETWORKS)), HasMethods(["encoder", "decoder", "fitted_to"])],
+    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+    "encoder": [callable, None],
+    "decoder": [callable, None],
+    "activation": [StrOptions(set(ACTIVATIONS))],
+    "likelihood": [
+        StrOptions({"auto", *NAMED}), *NAMED.values(), list, tuple, Mapping
+    ],
+    "handle_unknown": [StrOptions({"infrequent", "missing", "error"})],
+    "conditional": ["boolean"],
+    "prior": [StrOptions(set(PRIORS)), StandardNormal, MixturePrior, VampPrior],
+    "posterior": [
+        StrOptions(set(POSTERIORS)),
+        DiagonalGaussian,
+        FullCovarianceGaussian,
+        NormalizingFlow,
+        RelaxedCategorical,
+        GaussianCategorical,
+    ],
+    "objective": [
+        StrOptions(set(OBJECTIVES)), IWAE, TrimmedELBO, TotalCorrelation, CapacityELBO, MMD
+    ],
+    "robust": ["boolean"],
+    "beta": [Interval(Real, 0, None, closed="left"), callable],
+    "free_bits": [Interval(Real, 0, None, closed="left")],
+    "scale_prior": [Interval(Real, 0, None, closed="left")],
+    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "batch_size": [Interval(Integral, 1, None, closed="left")],
+    "learning_rate": [Interval(Real, 0, None, closed="neither")],
+    "weight_decay": [Interval(Real, 0, None, closed="left")],
+    "early_stopping": [StrOptions({"auto"}), "boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "refit": ["boolean"],
+    "n_init": [Interval(Integral, 1, None, closed="left")],
+    "members": [StrOptions({"best", "all"})],
+    "callbacks": [list, tuple, None],
+    "checkpoint": [str, os.PathLike, None],
+    "warm_start": ["boolean"],
+    "device": [str],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+}  # fmt: skip
+# How scikit-learn's complaints of what a table holds begin.
+ABOUT_VALUES = ("Input X contains", "could not convert")
+# What to do with tables that an estimator does not take.
+WAY_IN = (
+    "Make each sample a row: FlattenImages() does it in a Pipeline, for images, and "
+    "X.reshape(len(X), -1) for sequences."
+)
+WAY_OUT = (
+    "VAETransformer takes missing cells, its scores too, and VAEImputer() as the step before in a "
+    "Pipeline fills them."
+)
+# A message names no more columns.
+MOST_NAMED = 5
+
+
+def check_callbacks(estimator: Any) -> None:
+    """Check that the callbacks are ones that skorch can call."""
+    for entry in estimator.callbacks or []:
+        listener = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
+        if not isinstance(listener, Callback):
+            raise ValueError(
+                f"The 'callbacks' parameter of {type(estimator).__name__} must hold skorch "
+                f"callbacks, or tuples of a name and one. Got {entry!r} instead."
+            )
+
+
+def check_checkpoint(estimator: Any) -> None:
+    """Refuse to write a fit down that no other fit could go on from."""
+    if estimator.checkpoint is not None and estimator.random_state is None:
+        raise ValueError(
+            f"The 'checkpoint' parameter of {type(estimator).__name__} needs a random_state: with "
+            f"None every fit begins at other weights, and none could go on from another's. Got "
+            f"{estimator.checkpoint!r} and random_state=None instead."
+        )
+
+
+def widths_of(estimator: Any) -> tuple[int, ...]:
+    """Give the parameter hidden_layer_sizes as a tuple of integers."""
+    sizes = estimator.hidden_layer_sizes
+    widths = [sizes] if isinstance(sizes, Integral) else list(sizes)
+    for width in widths:
+        if not isinstance(width, Integral) or width < 1:
+            raise ValueError(
+                f"The 'hidden_layer_sizes' parameter of {type(estimator).__name__} must hold "
+                f"integers >= 1. Got {sizes!r} instead."
+            )
+    return tuple(int(width) for width in widths)
+
+
+def network_of(estimator: Any, n_features: int) -> Network:
+    """Give the parameters network, encoder and decoder as one object, for so many columns."""
+    sides = [
+        None if own is None else CustomNetwork.of(own)
+        for own in (estimator.encoder, estimator.decoder)
+    ]
+    ours = _network_asked(estimator).fitted_to(n_features)
+    return EncoderDecoderPair(ours, *sides) if any(sides) else ours
+
+
+def _network_asked(estimator: Any) -> Network:
+    asked = estimator.network
+    return NETWORKS[asked] if isinstance(asked, str) else asked
+
+
+def check_does_not_follow(estimator: Any, asked: str) -> None:
+    """Refuse what needs columns that are independent given a code."""
+    network = estimator.architecture_.network
+    if network.follows:
+        raise ValueError(
+            f"{asked} needs columns that are independent given a code, and those of {network!r} "
+            f"follow on one another. With autoregressive=False they do not."
+        )
+
+
+def check_objective(estimator: Any) -> None:
+    """Refuse an objective that asks for scales at codes alone, where steps follow on others."""
+    asked = estimator.network
+    follows = _network_asked(estimator).follows and estimator.decoder is None
+    if follows and not isinstance(objective_of(estimator), ELBO | TrimmedELBO):
+        raise ValueError(
+            f"The 'objective' parameter of {type(estimator).__name__} must be 'elbo' or Trimmed "
+            f"with network={asked!r}, whose steps follow on one another. "
+            f"Got {estimator.objective!r} instead."
+        )
+
+
+def check_ends(fitted: Architecture, X: np.ndarray) -> None:
+    """Refuse rows that end early where the encoder has learned from none such."""
+    fitted.network.check_holes(X)
+    if fitted.network.ends_early and not fitted.n_factors and np.isnan(X).any():
+        row = int(np.isnan(X).any(axis=1).argmax())
+        raise ValueError(
+            f"Row {row} of X ends early, and all rows in fit had their full length. Fit rows of "
+            f"several lengths to have such rows scored."
+        )
+
+
+def prior_of(estimator: Any) -> Prior:
+    """Give the parameter prior as an object."""
+    return PRIORS[estimator.prior] if isinstance(estimator.prior, str) else estimator.prior
+
+
+def posterior_of(estimator: Any) -> Posterior:
+    """Give the parameter posterior as an object."""
+    asked = estimator.posterior
+    return POSTERIORS[asked] if isinstance(asked, str) else asked
+
+
+def check_posterior(estimator: Any) -> None:
+    """Refuse what a posterior cannot be combined with."""
+    posterior, name = posterior_of(estimator), type(estimator).__name__
+    asked = f"posterior={estimator.posterior!r}"
+    prior = prior_of(estimator)
+    if isinstance(prior, VampPrior) and not isinstance(posterior, DiagonalGaussian):
+        raise ValueError(
+            f"The 'prior' parameter of {name} must not be VampPrior with {asked}: its mixture is "
+            f"one of diagonal normal distributions. Got {estimator.prior!r} instead."
+        )
+    if not posterior.has_codes:
+        return
+    if not isinstance(prior, StandardNormal):
+        raise ValueError(
+            f"The 'prior' parameter of {name} must be 'normal' with {asked}, whose classes are of "
+            f"equal probability. Got {estimator.prior!r} instead."
+        )
+    if not isinstance(objective_of(estimator), ELBO | TrimmedELBO):
+        raise ValueError(
+            f"The 'objective' parameter of {name} must be 'elbo' or Trimmed with {asked}: relaxed "
+            f"draws of classes have no importance weights. Got {estimator.objective!r} instead."
+        )
+    if estimator.n_components != "auto":
+        _check_width(estimator, posterior)
+
+
+def _check_width(estimator: Any, posterior: Posterior) -> None:
+    """Refuse a latent size that categorical variables do not fit in."""
+    width = int(estimator.n_components)
+    codes = posterior.codes(width)
+    if isinstance(posterior, GaussianCategorical):
+        is_possible, allowed = width > codes.width, f"larger than {codes.width}"
+    else:
+        is_possible = 0 < codes.width == width
+        allowed = f"a multiple of {codes.n_variables}"
+    if not is_possible:
+        raise ValueError(
+            f"The 'n_components' parameter of {type(estimator).__name__} must be {allowed} with "
+            f"posterior={estimator.posterior!r}, of which it is the width. Got {width} instead."
+        )
+
+
+def objective_of(estimator: Any) -> Objective:
+    """Give the parameter objective as an object."""
+    asked = estimator.objective
+    return OBJECTIVES[asked] if isinstance(asked, str) else asked
+
+
+def check_weight_of_kl(estimator: Any) -> None:
+    """Refuse to weigh the KL, or to give some of it away, where it is not there to be weighed."""
+    name, objective = type(estimator).__name__, objective_of(estimator)
+    _check_prior_of_all_codes(estimator, objective)
+    if isinstance(objective, IWAE):
+        asked = f"objective={estimator.objective!r}, whose bound has no KL of its own"
+        if callable(estimator.beta) or estimator.beta != 1:
+            raise ValueError(
+                f"The 'beta' parameter of {name} must be 1 with {asked}. "
+                f"Got {estimator.beta!r} instead."
+            )
+    elif isinstance(objective, CapacityELBO):
+        asked = f"objective={estimator.objective!r}, which says itself how much KL there is to be"
+    elif not posterior_of(estimator).kl_is_per_unit:
+        asked = f"posterior={estimator.posterior!r}, of which no KL is a sum over latent dimensions"
+    elif not isinstance(prior_of(estimator), StandardNormal):
+        asked = f"prior={estimator.prior!r}, from which no KL is a sum over latent dimensions"
+    else:
+        return
+    if estimator.free_bits:
+        raise ValueError(
+            f"The 'free_bits' parameter of {name} must be 0 with {asked}. "
+            f"Got {estimator.free_bits!r} instead."
+        )
+
+
+def _check_prior_of_all_codes(estimator: Any, objective: Objective) -> None:
+    """Refuse to hold all codes together against a prior that is learned."""
+    if not isinstance(objective, TotalCorrelation | MMD):
+        return
+    if not isinstance(prior_of(estimator), StandardNormal):
+        raise ValueError(
+            f"The 'prior' parameter of {type(estimator).__name__} must be 'normal' with "
+            f"objective={estimator.objective!r}, which asks that all codes together have "
+            f"independent dimensions. Got {estimator.prior!r} instead."
+        )
+    if not isinstance(posterior_of(estimator), DiagonalGaussian):
+        raise ValueError(
+            f"The 'posterior' parameter of {type(estimator).__name__} must be 'gaussian' with "
+            f"objective={estimator.objective!r}, which integrates over each dimension by itself. "
+            f"Got {estimator.posterior!r} instead."
+        )
+
+
+def check_one_member(estimator: Any) -> None:
+    """Refuse to go on with several models, of which only the best one would."""
+    if estimator.members == "all":
+        raise ValueError(
+            f"The 'members' parameter of {type(estimator).__name__} must be 'best' with warm_start "
+            f"and in partial_fit, which go on with one model. Got 'all' instead."
+        )
+
+
+def check_shapes(estimator: Any, fitted: Architecture) -> None:
+    """Refuse to go on with weights that a changed parameter does not fit."""
+    estimator.columns_.check_wishes(estimator.likelihood)
+    wanted = {
+        "n_components": (estimator.n_components, fitted.n_components),
+        "hidden_layer_sizes": (widths_of(estimator), fitted.hidden_layer_sizes),
+        "activation": (estimator.activation, fitted.activation),
+        "network, encoder or decoder": (
+            network_of(estimator, estimator.n_features_in_),
+            fitted.network,
+        ),
+        "prior": (prior_of(estimator), fitted.prior),
+        "posterior": (posterior_of(estimator), fitted.posterior),
+    }
+    for name, (now, before) in wanted.items():
+        if now not in (before, "auto"):
+            raise ValueError(
+                f"The '{name}' parameter must be {before!r}, as in the fit that this one "
+                f"goes on from. Got {now!r} instead."
+            )
+
+
+def naming_columns(
+    error: ValueError, X: Any, names: Any = None, *, allows_nan: bool = False
+) -> ValueError:
+    """Say in which columns the values are that scikit-learn complains of, and a way out."""
+    words = str(error).partition("\n")[0]  # what follows is advice on other estimators
+    if words.startswith("Found array with dim"):
+        return ValueError(f"{words} {WAY_IN}")
+    if not words.startswith(ABOUT_VALUES) or (table := np.asarray(X)).ndim != 2:
+        return error
+    counts = [_n_bad(column, allows_nan) for column in table.T]
+    found = [
+        f"column {name!r} ({n} {'value' if n == 1 else 'values'})"
+        for name, n in zip(range(len(counts)) if names is None else names, counts, strict=True)
+        if n > 0
+    ]
+    if not found:
+        return error
+    if len(found) > MOST_NAMED:
+        found[MOST_NAMED:] = [f"and {len(found) - MOST_NAMED} more"]
+    advice = "" if allows_nan or "NaN" not in words else f" {WAY_OUT}"
+    return ValueError(f"{words.rstrip('.')}, in {', '.join(found)}.{advice}")
+
+
+def _n_bad(column: np.ndarray, allows_nan: bool) -> int:
+    """How many values are no finite numbers, nor missing where they may be."""
+    if column.dtype.kind in "biuf":
+        is_bad = np.isinf(column) if allows_nan else ~np.isfinite(column)
+        return int(is_bad.sum())
+    return sum(not _is_good(value, allows_nan) for value in column)
+
+
+def _is_good(value: Any, allows_nan: bool) -> bool:
+    try:
+        number = float(value)
+        return math.isfinite(number) or (allows_nan and math.isnan(number))
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+@contextmanager
+def all_or_nothing(estimator: BaseEstimator, *, goes_on: bool = False) -> Iterator[None]:
+    """Fit without anything of the last fit, whose attributes come back if an error is raised.
+
+    Parameters
+    ----------
+    estimator : estimator
+        What is fitted within.
+    goes_on : bool, default=False
+        Whether the fit needs what the last one has left.
+    """
+    before = fitted(estimator)
+    if not goes_on:
+        _forget(estimator)
+    try:
+        yield
+    except BaseException as error:
+        _forget(estimator)
+        vars(estimator).update(before)
+        if is_out_of_memory(error) and not isinstance(error, MemoryError):
+            raise MemoryError(str(error)) from error
+        raise
+
+
+def _forget(estimator: BaseEstimator) -> None:
+    """Delete all attributes that a fit leaves."""
+    for name in fitted(estimator):
+        delattr(estimator, name)
+
+
+def fitted(estimator: BaseEstimator) -> dict[str, Any]:
+    """Attributes that a fit leaves, by name."""
+    return {name: value for name, value in vars(estimator).items() if name.endswith("_")}
+
+
+def positive_integer(name: str, value: Any) -> int:
+    """Check a method's argument."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{name} must be an integer >= 1. Got {value!r} instead.")
+    return int(value)
+
+
+def check_random_state(random_state: Any, caller: str) -> None:
+    """Check a method's argument as the constructor's parameter is checked."""
+    validate_parameter_constraints(CONSTRAINTS, {"random_state": random_state}, caller)

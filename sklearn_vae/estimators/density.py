@@ -1,0 +1,536 @@
+"""VAEDensity: the log-density of rows, and rows drawn from it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from numbers import Integral
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from scipy.special import logsumexp
+from sklearn.base import DensityMixin
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from sklearn_vae.device import device_to_score_on
+from sklearn_vae.estimators.callbacks import CallbackAdapter, with_callbacks
+from sklearn_vae.estimators.checks import (
+    CONSTRAINTS,
+    all_or_nothing,
+    check_callbacks,
+    check_checkpoint,
+    widths_of,
+)
+from sklearn_vae.estimators.table import FEWEST_STEPS, ITERATIONS_OF_SMALL_TABLES, DensityEstimator
+from sklearn_vae.inference.predictor import SCORE_DRAWS, EnsemblePredictor, Predictor
+from sklearn_vae.initialization.ppca import recording_steps
+from sklearn_vae.likelihoods import Bernoulli, Gaussian, LogNormal
+from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.models.mixture_init import SMALLEST_VARIANCE, learn_anchors
+from sklearn_vae.models.mixture_vae import LOG_SCALE_BOUND, MixtureArchitecture
+from sklearn_vae.models.vae import build
+from sklearn_vae.objectives import IWAE, Constant
+from sklearn_vae.random import MOST_DIMS, Stream, draw_seed, make_generator, start_seeds
+from sklearn_vae.training import (
+    Dataset,
+    InterruptHandler,
+    RunResult,
+    TrainingConfig,
+    TrainingRun,
+    checkpoint_at,
+    history_of,
+    train,
+)
+
+# Share that the average of the weights keeps at every step.
+AVERAGING = 0.98
+# A gradient that is so many times as long as usual is cut: it is that of an extreme row.
+LONGEST_GRADIENT = 3.0
+# The run on all rows: its iterations and its step size as shares of the first run's.
+REFIT_ITERATIONS = 0.2
+REFIT_RATE = 0.3
+# Mixtures of mixtures="auto", where there are rows enough for their components.
+MIXTURES = ((1, "full"), (1, "diag"), (8, "diag"), (16, "diag"))
+ROWS_PER_COMPONENT = 10
+# Wider tables have diagonal covariances only, and still wider ones no shears.
+MOST_COLUMNS_FOR_FULL = 40
+MOST_COLUMNS_FOR_SHEARS = 100
+N_SHEARS = 4
+# A member whose share is smaller is left out.
+SMALLEST_SHARE = 1e-3
+MOST_EM_STEPS = 500
+# No scale is as small as a finer recording step allows, in units of the columns' own.
+FINEST_STEP = math.sqrt(2 * math.pi * SMALLEST_VARIANCE) * math.exp(-LOG_SCALE_BOUND)
+
+COVARIANCE_TYPES = ("full", "diag")
+
+
+class VAEDensity(DensityMixin, DensityEstimator):
+    """Density of rows, by variational autoencoders that start at Gaussian mixtures.
+
+    Each member's decoder is a mixture's component, shifted, scaled and sheared in its own
+    whitened coordinates by a network of the code and the component. The network starts at
+    zero, so training starts at the mixture, fitted by expectation-maximisation, and with
+    rows set aside a member is never worse on them than its mixture. Members that start at
+    different mixtures are averaged, with shares that suit the rows set aside best.
+
+    ``score_samples`` is the estimator's purpose. Codes that later models or pictures can
+    use come from :class:`VAETransformer`: here the mixture explains so much that the codes
+    may say nothing.
+
+    Parameters
+    ----------
+    n_components : int, default=4
+        Latent dimensions of each member.
+    mixtures : "auto" or sequence of (int, {"full", "diag"}), default="auto"
+        What the members start at: number of components and kind of covariance.
+        ``"auto"`` takes one component with a full and one with a diagonal covariance, and
+        8 and 16 with diagonal ones where there are ten rows for each component; no full
+        ones from 41 columns on.
+    hidden_layer_sizes : int or sequence of int, default=(64, 64)
+        Widths of the encoder's hidden layers; the decoder mirrors them.
+    activation : {"identity", "logistic", "tanh", "relu", "silu", "gelu"}, default="silu"
+        Function between the layers.
+    likelihood : str, list or dict, default="auto"
+        What the columns are: ``"gaussian"`` or ``"bernoulli"`` for all, or by column as a
+        list or as a dict by name or number. ``"auto"`` takes a column of two values as
+        Bernoulli and any other as Gaussian.
+    dequantize : bool, default=False
+        Whether columns that are recorded in steps get uniform noise of one step, drawn anew
+        at every training step. The density is then that of rows with such noise, and can be
+        compared on rows that have it. Without, no scale of such a column is below step /
+        sqrt(2 π): the density of a recorded value is then at most 1 per step, as a
+        probability is, and not a peak.
+    n_draws : int, default=5
+        Draws of code and component per row in each step.
+    max_iter : int, default=60
+        Iterations at the most. An iteration is one pass over the rows, or 25 gradient
+        steps where a pass has fewer.
+    batch_size : int, default=128
+        Rows in a gradient step.
+    learning_rate : float, default=1e-2
+        Adam's step size. What is kept are running averages of the weights.
+    weight_decay : float, default=0.0
+        Decoupled weight decay of the networks' matrices.
+    early_stopping : bool or "auto", default="auto"
+        Whether to set rows aside, to stop when their loss no longer falls and to choose
+        the members' shares by them. ``"auto"`` does so from 100 rows on; a smaller table
+        gets one iteration, and its members equal shares.
+    validation_fraction : float, default=0.15
+        Share of the rows that are set aside.
+    n_iter_no_change : int, default=10
+        Iterations without a gain of ``tol`` after which a member's training stops.
+    tol : float, default=1e-3
+        Least gain in nats per row that counts.
+    refit : bool, default=True
+        Whether to go on with all rows, for a fifth of the iterations that each member
+        took and at 0.3 times the step size.
+    callbacks : list of skorch callbacks, default=None
+        Told of every iteration. scikit-learn's own callbacks are set with
+        ``set_callbacks`` from scikit-learn 1.9 on.
+    checkpoint : str or path-like, default=None
+        A file in which ``fit`` writes down where it stands, at the ends of iterations as far
+        as 5% of the time allow. The same ``fit`` in another process goes on from there, and
+        ends as one that was not interrupted, to the last bit; one of other rows or parameters
+        is an error. The file is removed when the fit is over. ``random_state`` must not be
+        None.
+    device : str, default="auto"
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``; ``"auto"`` takes the first
+        CUDA device or the CPU.
+    random_state : int, RandomState instance or None, default=None
+        What weights, order of rows, noise and the score's points follow from. The
+        global random states are never touched.
+    verbose : bool or int, default=False
+        Whether to print a line per iteration.
+
+    Attributes
+    ----------
+    columns_ : TableEncoder
+        What the columns are and how they are scaled; prints as a small table.
+    mixtures_ : list of (int, str)
+        What the members started at, the largest share first.
+    shares_ : ndarray of shape (n_members,)
+        Each member's share of the density; they sum to 1.
+    weights_ : list of dict of ndarray
+        Each member's parameters, by name.
+    history_ : list of dict
+        One record per iteration of a member: ``member`` (its place in ``mixtures_``),
+        ``iteration``, ``loss``, ``reconstruction_loss``, ``kl_loss``, ``learning_rate``, with
+        rows set aside also ``val_loss`` and its parts, and ``refit``. Losses are nats per
+        row in X's own units.
+    n_iter_ : int
+        Iterations done, all members together.
+    interrupted_ : bool
+        Whether Ctrl-C ended the fit: the estimator is then what training had come to.
+    n_features_in_ : int
+        Number of columns of X.
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
+        Names of the columns, where X has any.
+
+    See Also
+    --------
+    VAETransformer : The estimator for codes, whose density is good as well.
+    sklearn.mixture.GaussianMixture : What the members start at.
+
+    References
+    ----------
+    .. [1] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance Weighted
+       Autoencoders", ICLR 2016.
+    .. [2] P. Smyth and D. Wolpert, "Linearly Combining Density Estimators via
+       Stacking", Machine Learning 36, 1999.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_vae import VAEDensity
+    >>> X = load_iris().data
+    >>> density = VAEDensity(max_iter=10, random_state=0).fit(X)
+    >>> density.score_samples(X).shape
+    (150,)
+    >>> density.sample(3).shape
+    (3, 4)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **{
+            name: CONSTRAINTS[name]
+            for name in (
+                "hidden_layer_sizes", "activation", "likelihood", "max_iter", "batch_size",
+                "learning_rate", "weight_decay", "early_stopping", "validation_fraction",
+                "n_iter_no_change", "tol", "refit", "callbacks", "checkpoint", "device",
+                "random_state", "verbose",
+            )
+        },
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "mixtures": [StrOptions({"auto"}), list, tuple],
+        "dequantize": ["boolean"],
+        "n_draws": [Interval(Integral, 1, None, closed="left")],
+    }  # fmt: skip
+
+    _most_components: ClassVar[int] = MOST_DIMS - 1  # one number more chooses the component
+
+    seed_: int
+    architectures_: list[Architecture]
+    mixtures_: list[tuple[int, str]]
+    shares_: np.ndarray
+    weights_: list[dict[str, np.ndarray]]
+
+    def __init__(
+        self,
+        n_components: int = 4,
+        *,
+        mixtures: Any = "auto",
+        hidden_layer_sizes: Any = (64, 64),
+        activation: str = "silu",
+        likelihood: Any = "auto",
+        dequantize: bool = False,
+        n_draws: int = 5,
+        max_iter: int = 60,
+        batch_size: int = 128,
+        learning_rate: float = 1e-2,
+        weight_decay: float = 0.0,
+        early_stopping: Any = "auto",
+        validation_fraction: float = 0.15,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-3,
+        refit: bool = True,
+        callbacks: Any = None,
+        checkpoint: Any = None,
+        device: str = "auto",
+        random_state: Any = None,
+        verbose: Any = False,
+    ):
+        self.n_components = n_components
+        self.mixtures = mixtures
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.likelihood = likelihood
+        self.dequantize = dequantize
+        self.n_draws = n_draws
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.refit = refit
+        self.callbacks = callbacks
+        self.checkpoint = checkpoint
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # -- fit -------------------------------------------------------------------------
+
+    @with_callbacks
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Learn the density of the rows of X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows, in their own units.
+        y : None
+            Ignored; here for scikit-learn's conventions.
+        sample_weight : array-like of shape (n_samples,), default=None
+            What each row counts: a row of weight 2 is as two rows, one of weight 0 as
+            if it were not there.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or X is not as it must be. The estimator is then as before.
+        """
+        witness = InterruptHandler()
+        with witness.watch(self), all_or_nothing(self):
+            rows, table = self._prepare(X, sample_weight)
+            report = CallbackAdapter(self, max_iterations=2 * self.max_iter * len(self.mixtures_))
+            report.begin(X, y)
+            try:
+                with checkpoint_at(self.checkpoint) as written:
+                    callbacks = [*(self.callbacks or []), *report.callbacks(), witness, *written]
+                    self._train(rows, table, callbacks=callbacks)
+            except KeyboardInterrupt:
+                self._cut_short(witness.outcomes(), rows, table)
+            report.end()
+        return self
+
+    def _prepare(self, X: Any, sample_weight: Any) -> tuple[np.ndarray, Dataset]:
+        """Check everything, and encode the rows."""
+        self._validate_params()
+        check_callbacks(self)
+        check_checkpoint(self)
+        rows, weight = self._check_rows(X, sample_weight, reset=True)
+        self.seed_ = draw_seed(self.random_state)
+        self.columns_ = self._learn_columns(rows, weight, self.likelihood, numbers=True)
+        if others := set(self.columns_.kinds) - {Gaussian(), LogNormal(), Bernoulli(), None}:
+            raise ValueError(
+                f"The 'likelihood' parameter of VAEDensity must be 'auto', 'gaussian' or "
+                f"'bernoulli', or a list or dict of these by column: its scales are the "
+                f"mixtures'. Got {others.pop()!r} instead."
+            )
+        self.dtype_ = rows.dtype
+        table = self._to_table(rows, weight)
+        if self.dequantize:
+            table = replace(table, steps=self._steps(table))
+        self.mixtures_ = self._mixtures(round(float(table.total[0])) - self._n_valid(table))
+        return rows, table
+
+    def _train(self, rows: np.ndarray, table: Dataset, **kwargs: Any) -> None:
+        """Train the members on most rows, weigh them by the others, and go on with all."""
+        learned, aside = self._divide(table)
+        architecture = self._architecture(learned)
+        first = [
+            self._run(member, architecture, learned, aside) for member in range(len(self.mixtures_))
+        ]
+        outcomes = train(first, verbose=int(self.verbose), **kwargs)
+        self._weigh(architecture, outcomes, rows, aside)
+        order = np.argsort(-self.shares_, kind="stable")
+        kept = [member for member in order if self.shares_[member] >= SMALLEST_SHARE]
+
+        again: list[TrainingRun] = []
+        if self.refit and aside is not None:
+            again = [_go_on(first[member], outcomes[member], table) for member in kept]
+        last = train(again, verbose=int(self.verbose), is_refit=True, **kwargs) if again else []
+        self._take(architecture, [outcomes[m] for m in kept], last)
+        self.mixtures_ = [self.mixtures_[member] for member in kept]
+        self.shares_ = self.shares_[kept] / self.shares_[kept].sum()
+
+    def _cut_short(
+        self, outcomes: dict[int, list[RunResult]], rows: np.ndarray, table: Dataset
+    ) -> None:
+        """Become what those members have come to that were begun, in their first runs."""
+        learned, aside = self._divide(table)
+        seeds = start_seeds(self.seed_, len(self.mixtures_))
+        kept = [member for member, seed in enumerate(seeds) if seed in outcomes]
+        first = [outcomes[seeds[member]][0] for member in kept]
+        architecture = self._architecture(learned)
+        self._weigh(architecture, first, rows, aside)
+        self._take(architecture, first, [])
+        self.mixtures_ = [self.mixtures_[member] for member in kept]
+
+    def _divide(self, table: Dataset) -> tuple[Dataset, Dataset | None]:
+        """Set rows aside, if so many are there."""
+        n_valid = self._n_valid(table)
+        if not n_valid:
+            return table, None
+        return table.split(n_valid, make_generator(self.seed_, Stream.SPLIT))
+
+    def _architecture(self, table: Dataset) -> MixtureArchitecture:
+        """Find the shapes of all members, of one of which they are trained side by side."""
+        sizes, types = zip(*self.mixtures_, strict=True)
+        is_real = np.array([self.columns_.kinds[j] != Bernoulli() for j in self.columns_.order])
+        n_real = int(is_real.sum())
+        steps: tuple[float, ...] = ()
+        if not self.dequantize and n_real:  # rows with noise have a density as they are
+            found = recording_steps(table.arrays()[0])[is_real]
+            steps = tuple(found.tolist()) if (found > FINEST_STEP).any() else ()
+        return MixtureArchitecture(
+            n_components=self.n_components,
+            hidden_layer_sizes=widths_of(self),
+            activation=self.activation,
+            blocks=self.columns_.blocks,
+            n_mixture=max(sizes),
+            covariance_type="full" if "full" in types else "diag",
+            n_shears=N_SHEARS if 1 < n_real <= MOST_COLUMNS_FOR_SHEARS else 0,
+            steps=steps,
+        )
+
+    def _run(
+        self, member: int, architecture: MixtureArchitecture, table: Dataset, aside: Dataset | None
+    ) -> TrainingRun:
+        """Make a member's first run, which starts at its mixture."""
+        n_mixture, covariance_type = self.mixtures_[member]
+        seed = start_seeds(self.seed_, len(self.mixtures_))[member]
+        x, weight = table.arrays()
+        counts = None if weight is None else table.counts()
+        model = build(architecture).double()
+        model.draw(0, seed)
+        kinds = architecture.is_bit, n_mixture, covariance_type
+        model.start_at(0, learn_anchors(x, counts, *kinds, seed, architecture.least_scale))
+        max_iter = self.max_iter
+        if self.early_stopping == "auto" and aside is None:
+            max_iter = min(max_iter, ITERATIONS_OF_SMALL_TABLES)
+        plan = TrainingConfig(
+            seed=seed,
+            max_iter=max_iter,
+            fewest_steps=FEWEST_STEPS,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            beta=Constant(1.0),
+            patience=self.n_iter_no_change,
+            tol=self.tol,
+            stage_lengths=(max_iter, 0, 0),
+            objective=IWAE(self.n_draws),
+            averaging=AVERAGING,
+            longest_gradient=LONGEST_GRADIENT,
+        )
+        return TrainingRun(architecture, plan, table, aside, 0.0, 0.0, model.weights())
+
+    def _weigh(
+        self,
+        architecture: Architecture,
+        outcomes: Sequence[RunResult],
+        rows: np.ndarray,
+        aside: Dataset | None,
+    ) -> None:
+        """Find the members' shares by the rows set aside; equal ones without any."""
+        self.shares_ = np.full(len(outcomes), 1 / len(outcomes))
+        if aside is None or len(outcomes) == 1:
+            return
+        X, (_, weight) = rows[aside.numbers().cpu().numpy()], aside.arrays()
+        scores = [
+            EnsemblePredictor(
+                (self._member(architecture, outcome.weights),), np.ones(1)
+            ).log_density(X, SCORE_DRAWS)
+            for outcome in outcomes
+        ]
+        self.shares_ = shares_of(np.stack(scores).astype(np.float64), weight)
+
+    def _take(
+        self,
+        architecture: Architecture,
+        first: list[RunResult],
+        last: list[RunResult],
+    ) -> None:
+        """Become what the training has led to."""
+        self.architectures_ = [architecture] * len(first)
+        self.weights_ = [outcome.weights for outcome in last or first]
+        runs = zip(first, last, strict=True) if last else ((outcome,) for outcome in first)
+        self.history_ = [
+            {"member": member, **row} for member, own in enumerate(runs) for row in history_of(own)
+        ]
+        self.n_iter_ = len(self.history_)
+        if any(outcome.diverged for outcome in [*first, *last]):
+            self._warn_of_divergence(self.learning_rate)
+
+    def _steps(self, table: Dataset) -> torch.Tensor:
+        """Step in which each real column was recorded, in the model's units; 0 for others."""
+        x, _ = table.arrays()
+        is_real = np.array([self.columns_.kinds[j] == Gaussian() for j in self.columns_.order])
+        return torch.as_tensor(recording_steps(x) * is_real).to(table.x[:0])
+
+    def _mixtures(self, n_rows: int) -> list[tuple[int, str]]:
+        """What the members start at, with so many rows to train on."""
+        n_columns = len(self.columns_.order)
+        if isinstance(self.mixtures, str):
+            kinds = MIXTURES if n_columns <= MOST_COLUMNS_FOR_FULL else MIXTURES[1:]
+            return [(n, kind) for n, kind in kinds if n == 1 or n * ROWS_PER_COMPONENT <= n_rows]
+        for pair in self.mixtures or [None]:
+            is_pair = isinstance(pair, Sequence) and len(pair) == 2
+            is_number = is_pair and isinstance(pair[0], Integral) and not isinstance(pair[0], bool)
+            if not is_number or not 1 <= pair[0] <= n_rows or pair[1] not in COVARIANCE_TYPES:
+                raise ValueError(
+                    f"The 'mixtures' parameter of VAEDensity must be 'auto' or hold pairs of a "
+                    f"number of components, at least 1 and no more than the {n_rows} training "
+                    f"rows, and a covariance type of {COVARIANCE_TYPES}, such as [(1, 'full'), "
+                    f"(8, 'diag')]. "
+                    f"Got {self.mixtures!r} instead."
+                )
+        return [(int(n), kind) for n, kind in self.mixtures]
+
+    # -- what was learned ------------------------------------------------------------
+
+    def _member(self, architecture: Architecture, weights: dict[str, np.ndarray]) -> Predictor:
+        device = device_to_score_on(self.device)
+        return Predictor(self.columns_, architecture, weights, self.seed_, device)
+
+    def _fitted(self) -> EnsemblePredictor:
+        members = map(self._member, self.architectures_, self.weights_)
+        return EnsemblePredictor(tuple(members), self.shares_)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Mean log-density of the rows, in nats and in X's own units.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to score.
+        y : None
+            Ignored; here for scikit-learn's conventions.
+        sample_weight : array-like of shape (n_samples,), default=None
+            What each row counts.
+
+        Returns
+        -------
+        float
+            Nats per row; higher is better.
+        """
+        # DensityMixin's own score, which stands before the base's, returns nothing
+        return DensityEstimator.score(self, X, y, sample_weight)
+
+
+def _go_on(run: TrainingRun, outcome: RunResult, table: Dataset) -> TrainingRun:
+    """Make the second run of a member, on all rows, from where the first one has led."""
+    n_iter = math.ceil(REFIT_ITERATIONS * sum(outcome.path))
+    plan = replace(
+        run.plan,
+        learning_rate=REFIT_RATE * run.plan.learning_rate,
+        stage_lengths=(n_iter, 0, 0),
+    )
+    return replace(run, plan=plan, train=table, valid=None, weights=outcome.weights)
+
+
+def shares_of(log_density: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """Shares of the members whose mixture is most likely: (M, n), (n,) -> (M,).
+
+    One imagined row per member that it alone explains keeps all of them in sight.
+    """
+    n_members, n_rows = log_density.shape
+    weight = np.ones(n_rows) if weight is None else weight
+    share = np.full(n_members, 1 / n_members)
+    for _ in range(MOST_EM_STEPS):
+        joint = np.log(share)[:, None] + log_density
+        taken = np.exp(joint - logsumexp(joint, axis=0)) @ weight  # rows that each explains
+        share, before = (taken + 1 / n_members) / (weight.sum() + 1), share
+        if np.abs(share - before).max() < 1e-6:
+            break
+    return share

@@ -1,0 +1,288 @@
+"""VAEImputer: missing cells filled in, given what is known of their rows."""
+
+from numbers import Integral
+from typing import Any, ClassVar, Self
+
+import narwhals as nw
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.utils import Tags
+from sklearn.utils._missing import is_pandas_na, is_scalar_nan
+from sklearn.utils._param_validation import Interval, MissingValues
+from sklearn.utils.validation import (
+    _check_feature_names_in,
+    _check_sample_weight,
+    _num_features,
+    _num_samples,
+    check_is_fitted,
+)
+
+from sklearn_vae.data.arrays import as_array
+from sklearn_vae.estimators.base import BaseVAE
+from sklearn_vae.estimators.checks import all_or_nothing
+from sklearn_vae.estimators.transformer import VAETransformer
+from sklearn_vae.initialization.factor_analysis import MOST_FACTORS, ROWS_PER_FACTOR
+from sklearn_vae.persistence.estimators import SerializationMixin
+from sklearn_vae.persistence.validation import check_array
+from sklearn_vae.random import MOST_DRAWS
+
+
+class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
+    """Imputation by a variational autoencoder that has learned from the rows with their holes.
+
+    The model integrates out what is missing while it learns, and fills a hole in with its
+    mean given all that is known of the row: a median of a positive column, the likeliest
+    class of a column of classes. Draws instead of means have the spread of what is not
+    known, for multiple imputation. Columns may be of any kind that
+    :class:`VAETransformer` knows.
+
+    Parameters
+    ----------
+    estimator : VAETransformer, default=None
+        What learns the rows. None stands for one with as many latent dimensions as there
+        are columns, up to 20 and to one for every 5 rows.
+    draws : int, default=None
+        Number of draws to fill holes with; None fills in means. One draw makes a table of
+        X's shape; more make an array of shape (draws, n_samples, n_features), or a list
+        of data frames.
+    missing_values : int, float, str, None or pandas.NA, default=nan
+        What stands for a missing cell, beside NaN.
+    add_indicator : bool, default=False
+        Whether to add a column of 0 and 1 for each that had holes in ``fit``, as
+        scikit-learn's imputers do. Not with more than one draw.
+    keep_empty_features : bool, default=False
+        Whether columns that had no value at all in ``fit`` are kept, filled with 0, or left
+        out.
+    random_state : int, RandomState instance or None, default=None
+        What fit and draws follow from, where ``estimator`` does not say.
+
+    Attributes
+    ----------
+    estimator_ : VAETransformer
+        The fitted model, with the density of rows and of their parts.
+    indicated_ : ndarray of shape (n_indicators,)
+        Numbers of the columns that had holes, with ``add_indicator=True``.
+    n_features_in_ : int
+        Number of columns of X.
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
+        Names of the columns, where X has any.
+
+    See Also
+    --------
+    sklearn.impute.IterativeImputer : Columns regressed on one another, in turn.
+
+    References
+    ----------
+    .. [1] P.-A. Mattei and J. Frellsen, "MIWAE: Deep Generative Modelling and
+       Imputation of Incomplete Data Sets", ICML 2019.
+    .. [2] D. B. Rubin, "Multiple Imputation for Nonresponse in Surveys", 1987.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_vae import VAEImputer
+    >>> X = load_iris().data
+    >>> X[::7, 2] = np.nan
+    >>> filled = VAEImputer(random_state=0).fit_transform(X)
+    >>> bool(np.isnan(filled).any())
+    False
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "estimator": [BaseVAE, None],
+        "draws": [Interval(Integral, 1, MOST_DRAWS, closed="both"), None],
+        "missing_values": [MissingValues()],
+        "add_indicator": ["boolean"],
+        "keep_empty_features": ["boolean"],
+        "random_state": ["random_state"],
+    }
+
+    estimator_: BaseVAE
+    n_features_in_: int
+    indicated_: np.ndarray
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        draws: int | None = None,
+        missing_values: Any = np.nan,
+        add_indicator: bool = False,
+        keep_empty_features: bool = False,
+        random_state: Any = None,
+    ):
+        self.estimator = estimator
+        self.draws = draws
+        self.missing_values = missing_values
+        self.add_indicator = add_indicator
+        self.keep_empty_features = keep_empty_features
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Learn the rows of X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows with holes.
+        y : None
+            Ignored; here for scikit-learn's conventions.
+        sample_weight : array-like of shape (n_samples,), default=None
+            What each row counts.
+
+        Returns
+        -------
+        self : object
+            The fitted imputer.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or X is not as it must be. The imputer is then as before.
+        """
+        with all_or_nothing(self):
+            self._validate_params()
+            if self.add_indicator and self.draws is not None and self.draws > 1:
+                raise ValueError(
+                    f"The 'add_indicator' parameter of VAEImputer must be False with draws="
+                    f"{self.draws}, which make several tables. Got True instead."
+                )
+            X = _with_holes(as_array(X), self.missing_values)
+            model = self._model(X, sample_weight)
+            self.estimator_ = model.fit(X, sample_weight=sample_weight)
+            self.n_features_in_ = model.n_features_in_
+            if hasattr(model, "feature_names_in_"):
+                self.feature_names_in_ = model.feature_names_in_
+            self.indicated_ = np.array([], dtype=int)
+            if self.add_indicator:
+                rows = model._validate(X, reset=False)
+                self.indicated_ = np.flatnonzero(np.isnan(rows).any(axis=0))
+        return self
+
+    def _model(self, X: Any, sample_weight: Any) -> BaseVAE:
+        """Make the estimator that is to learn the rows."""
+        if self.estimator is None:
+            n_components = _default_n_components(X, sample_weight)
+            return VAETransformer(n_components=n_components, random_state=self.random_state)
+        model = clone(self.estimator)
+        if model.random_state is None:
+            model.set_params(random_state=self.random_state)
+        return model
+
+    def transform(self, X: Any) -> Any:
+        """Fill the holes of X in.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows with holes.
+
+        Returns
+        -------
+        ndarray or DataFrame of shape (n_samples, n_features_out)
+            Rows without holes, of the kind that X had in ``fit``; with more than one draw,
+            an array of shape (draws, n_samples, n_features_out) or a list of data frames.
+        """
+        check_is_fitted(self)
+        X = _with_holes(as_array(X), self.missing_values)
+        model = self.estimator_
+        rows = model._validate(X, reset=False)
+        filled = model._imputed(rows, self.draws, self.random_state)  # (draws or 1, n, d)
+        filled[:, :, self._is_empty] = 0.0
+        tables = [self._finished(model._give_back(table, like=X), rows) for table in filled]
+        if self.draws is None or self.draws == 1:
+            return tables[0]
+        return tables if model.schema_ is not None else np.stack(tables)
+
+    def _check_learned(self) -> None:
+        self._check_wrapped(self.estimator_)
+        check_array("indicated_", self.indicated_, "i", (None,))
+        if not np.isin(self.indicated_, np.arange(self.estimator_.n_features_in_)).all():
+            raise ValueError("there are no columns of all that are indicated")
+
+    @property
+    def _is_empty(self) -> np.ndarray:
+        """Which columns had no value in ``fit``."""
+        return np.isnan(self.estimator_.columns_.shift)
+
+    def _finished(self, table: Any, rows: np.ndarray) -> Any:
+        """Leave empty columns out, and add indicators."""
+        keeps = self.keep_empty_features or not self._is_empty.any()
+        if not keeps:
+            kept = np.flatnonzero(~self._is_empty).tolist()
+            if isinstance(table, np.ndarray):
+                table = table[:, kept]
+            else:
+                frame = nw.from_native(table)
+                table = frame.select([frame.columns[j] for j in kept]).to_native()
+        if len(self.indicated_) == 0:
+            return table
+        added = np.isnan(rows[:, self.indicated_])
+        if isinstance(table, np.ndarray):
+            return np.hstack([table, added.astype(table.dtype)])
+        names = self.get_feature_names_out().tolist()[-len(self.indicated_) :]
+        frame = nw.from_native(table)
+        new = [
+            nw.new_series(name, added[:, j], backend=frame.implementation)
+            for j, name in enumerate(names)
+        ]
+        return nw.to_native(frame.with_columns(*new))
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Names of the columns that ``transform`` gives.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Names of the columns of X; by default those of ``fit``.
+
+        Returns
+        -------
+        ndarray of str
+            Those of the columns that are kept, and of the indicators.
+        """
+        check_is_fitted(self)
+        names = _check_feature_names_in(self, input_features)
+        kept = names if self.keep_empty_features else names[~self._is_empty]
+        added = [f"missingindicator_{name}" for name in names[self.indicated_]]
+        return np.array([*kept, *added], dtype=object)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.categorical = True
+        tags.input_tags.sparse = True
+        return tags
+
+
+def _default_n_components(X: Any, sample_weight: Any) -> int:
+    """Choose the latent size by the number of columns and by what the rows count."""
+    try:
+        n_rows, n_columns = _num_samples(X), _num_features(X)
+    except TypeError:  # not a table, which the model's fit says in full
+        return 1
+    counts = _check_sample_weight(as_array(sample_weight), np.empty(n_rows))
+    return max(min(MOST_FACTORS, n_columns, round(counts.sum()) // ROWS_PER_FACTOR), 1)
+
+
+def _with_holes(X: Any, missing_values: Any) -> Any:
+    """Put NaN or nulls where a value stands for a missing cell."""
+    if missing_values is None or is_scalar_nan(missing_values) or is_pandas_na(missing_values):
+        return X
+    frame = nw.from_native(X, pass_through=True)
+    if isinstance(frame, nw.DataFrame):
+        return frame.with_columns(
+            nw.when(nw.col(name) != missing_values).then(nw.col(name)).alias(name)
+            for name, dtype in frame.schema.items()
+            if _may_hold(dtype, missing_values)
+        ).to_native()
+    X = np.asarray(X)
+    if X.dtype.kind in "iub":
+        X = X.astype(np.float64)
+    return np.where(missing_values == X, np.nan if X.dtype.kind == "f" else None, X)
+
+
+def _may_hold(dtype: Any, value: Any) -> bool:
+    """Whether a column of a type can hold a value."""
+    return dtype.is_numeric() != isinstance(value, str) and dtype != nw.Boolean

@@ -1,0 +1,432 @@
+"""VAETransformer: codes, reconstructions, samples and a density in one estimator."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_array, check_is_fitted
+
+from sklearn_vae.data.arrays import as_array, as_row
+from sklearn_vae.estimators.base import BaseVAE
+from sklearn_vae.estimators.checks import positive_integer
+
+
+class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE):
+    r"""Variational autoencoder with the manners of PCA and GaussianMixture.
+
+    An encoder gives each row a code, a normal distribution q(z|x) over few latent
+    dimensions; a decoder gives each code a density p(x|z) over rows. Both are neural
+    networks with a linear path beside them, and both start as probabilistic PCA, so
+    training only ever adds to it. The columns are standardised inside, and every
+    method takes and gives rows in X's own units.
+
+    Training maximises the evidence lower bound
+
+    .. math:: E_{q(z|x)}[\log p(x|z)] - \beta \, KL(q(z|x) \,\|\, p(z)).
+
+    Parameters
+    ----------
+    n_components : int or "auto", default="auto"
+        Number of latent dimensions. ``"auto"`` takes the number of factors where the
+        columns' correlations are closely those of a factor model. Elsewhere, as in most
+        real tables, it takes 8, or as many as there are columns, or one per 20
+        rows, whichever is least, but no less than 2 on account of the rows.
+    network : {"mlp", "residual", "conv", "gru"} or network, default="mlp"
+        What encoder and decoder are made of, beside their linear path: layers that are
+        connected in full, blocks of them that each add to what passes by, convolutions,
+        where rows are images, or gated recurrent units, where they are sequences.
+        Objects say more: ``ResidualMLP(n_units=64)``,
+        ``ConvNet(image_shape=(28, 20))``, ``GRUNet(sequence_shape=(24, 2))``.
+    hidden_layer_sizes : int or array-like of int, default=(128, 64)
+        Widths of the encoder's hidden layers; the decoder mirrors them. Empty for a
+        linear model. In images and sequences, those between their networks and the code.
+    activation : {"identity", "logistic", "tanh", "relu", "silu", "gelu"}, default="silu"
+        Function between the layers.
+    encoder, decoder : class or instance of torch.nn.Module, or callable, default=None
+        A network of your own in the place of ours. A class, or function, is called with the
+        widths of its input and output, and further arguments are parameters:
+        ``encoder__width=64`` sets ``width``. An instance is copied, and starts at its own
+        weights. A module maps rows to rows; it is computed beside a linear path, and what
+        it adds to that starts at zero. It cannot look at other rows, nor draw by chance but
+        for ``nn.Dropout``, which drops in training alone.
+    likelihood : str, likelihood, list or dict, default="auto"
+        What the columns are: ``"gaussian"``, ``"student_t"``, ``"lognormal"``,
+        ``"bernoulli"``, ``"categorical"``, ``"ordinal"``, ``"poisson"``,
+        ``"negative_binomial"``, an object such as ``Gaussian(scale="column")``, or one of
+        these per column in a list or in a dict by column name or number. ``"auto"`` goes
+        by types and values. In a data frame, strings and categories are categorical, those
+        with an order ordinal, and integers counts, where a distribution of counts fits
+        them better than a normal one. Anywhere, a column of two values is Bernoulli (in a
+        table of fewer than 10 rows, only one of 0 and 1), one of positive values over
+        orders of magnitude log-normal, and any other Gaussian, with a standard deviation
+        that is a function of z.
+    handle_unknown : {"infrequent", "missing", "error"}, default="infrequent"
+        How values are scored that no row had in ``fit`` and that their column's likelihood
+        cannot have: another category, or a zero in a positive column. ``"infrequent"``: such
+        a value is unlikely. Of n rows, it has the probability 1/(n + 2), by Laplace's rule
+        of succession, and codes follow from the other cells of the row, as if it were
+        missing. ``"missing"``: it counts as a missing cell in the score as well.
+        ``"error"``: it is refused.
+    conditional : bool, default=False
+        Whether to learn p(x|y), the density of rows given a y of classes or numbers that
+        is passed to ``fit`` and to most other methods. A y of a floating-point type is of
+        numbers, any other of classes. Otherwise y is ignored.
+    prior : {"normal", "mixture", "vamp"} or prior, default="normal"
+        What codes look like before a row is seen: standard normal, a learned mixture of
+        normal distributions, or a mixture of the encoder's posteriors at learned rows.
+        Objects say how many components: ``MixturePrior(n_components=20)``,
+        ``VampPrior(n_components=100)``.
+    posterior : {"gaussian", "full", "flow", "categorical"} or posterior, default="gaussian"
+        What the encoder says of a row's code: independent normal dimensions, a normal
+        distribution of any covariance, a normalising flow, or the probabilities of
+        ``n_components`` classes. Objects say more: ``NormalizingFlow(n_layers=6)``,
+        ``RelaxedCategorical(n_variables=3)``, and ``GaussianCategorical(n_classes=10)``, a class
+        and numbers side by side. The last two go with ``prior="normal"``, which is uniform over
+        classes, and with ``objective="elbo"``; their codes hold probabilities.
+    objective : {"elbo", "iwae", "tc", "capacity", "mmd"} or objective, default="elbo"
+        What is maximised: the evidence lower bound, or the importance-weighted bound
+        with several draws of z per row, such as ``IWAE(n_draws=10)``. The latter goes
+        with ``beta=1`` and ``free_bits=0`` only. ``TrimmedELBO(share=0.3)`` is the evidence
+        lower bound of the rows of each batch that have the largest. The others are the
+        evidence lower bound minus a weight times one more term: the total correlation of
+        the codes (``"tc"``, :class:`TotalCorrelation`) or the discrepancy of all codes
+        from the prior (``"mmd"``, :class:`MMD`), which need the standard normal
+        prior, or the distance of the KL from a capacity (``"capacity"``,
+        :class:`CapacityELBO`), which needs ``free_bits=0``. Scores are those of the density
+        itself, whatever the objective.
+    robust : bool, default=False
+        Whether to look for gross outliers among the rows first, and to learn from the
+        others. A first model is trained on the 70 % of each batch that it explains best,
+        and rows whose score lies far below the median count nothing in the fit.
+    beta : float or callable, default=1.0
+        Weight of the KL, or a function of the iteration (counted from 0) that gives
+        it, such as :class:`LinearWarmup`. It means the same with every objective, and shapes
+        the training alone: scores are always those of the density itself.
+    free_bits : float, default=0.0
+        KL in nats that each latent dimension may spend at no cost, on average over
+        rows. Keeps dimensions alive. Only with the standard normal prior.
+    scale_prior : float, default=30.0
+        Number of imagined rows, with the residuals of probabilistic PCA, that keep the
+        Gaussian columns' scales from collapsing onto the training rows. Unless it is 0,
+        every row is also as uncertain as the step in which its columns were recorded.
+    max_iter : int, default=200
+        Iterations at the most, for each of the two runs that ``refit`` makes. An
+        iteration is one pass over the rows, or 25 gradient steps where a pass has
+        fewer. The step size falls to 0.3 and 0.1 of ``learning_rate`` after one half
+        and three quarters of them at the latest.
+    batch_size : int, default=256
+        Rows in a gradient step. A table of no more rows is trained as a whole, in
+        X's own precision, with draws of z that all rows share.
+    learning_rate : float, default=3e-3
+        Adam's step size to begin with.
+    weight_decay : float, default=0.01
+        Decoupled weight decay of the networks' matrices.
+    early_stopping : bool or "auto", default="auto"
+        Whether to set rows aside and to stop when their loss no longer falls.
+        ``"auto"`` does so from 100 rows on; a smaller table gets one iteration.
+    validation_fraction : float, default=0.15
+        Share of the rows that are set aside.
+    n_iter_no_change : int, default=10
+        Iterations without a gain of ``tol`` after which the step size falls, and, when
+        it has fallen twice, training stops.
+    tol : float, default=1e-3
+        Least gain in nats per row that counts.
+    refit : bool, default=True
+        Whether to train again on all rows for the steps found with rows set aside.
+    n_init : int, default=1
+        Number of starts, each with its own weights, order of rows and noise; they are
+        trained side by side. The first one is at probabilistic PCA. Where the best one is
+        chosen by rows set aside, the others of perceptrons are at random, and every second
+        of these learns one scale per column first: they find curved surfaces that training
+        does not reach from a linear model. ``partial_fit``, and a fit that goes on, have one.
+    members : {"best", "all"}, default="best"
+        Whether the start with the lowest loss is kept, by the rows set aside where there
+        are any, or all of them. Their density is then the mean of the members' densities,
+        and ``sample`` draws from all; codes and reconstructions are the best member's.
+    callbacks : list of skorch callbacks, default=None
+        Told of every iteration. scikit-learn's own callbacks are set with
+        ``set_callbacks`` from scikit-learn 1.9 on.
+    checkpoint : str or path-like, default=None
+        A file in which ``fit`` writes down where it stands, at the ends of iterations as far
+        as 5% of the time allow. The same ``fit`` in another process goes on from there, and
+        ends as one that was not interrupted, to the last bit; one of other rows or parameters
+        is an error. The file is removed when the fit is over. ``random_state`` must not be
+        None.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the last fit's weights, columns and units.
+    device : str, default="auto"
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``; ``"auto"`` takes the first
+        CUDA device or the CPU.
+    random_state : int, RandomState instance or None, default=None
+        What weights, order of rows, noise and the score's points follow from. The
+        global random states are never touched.
+    verbose : bool or int, default=False
+        Whether to print a line per iteration, in one table for each of the two runs.
+
+    Attributes
+    ----------
+    columns_ : TableEncoder
+        What the columns are and how they are scaled; prints as a small table.
+    conditions_ : ConditionEncoder or None
+        What y is, with ``conditional=True``: ``classes``, and their ``share`` of the rows.
+    history_ : list of dict
+        One record per iteration: ``iteration`` (from 1 on), ``loss``, ``reconstruction_loss``,
+        ``kl_loss``, ``beta``, ``learning_rate``, with rows set aside also ``val_loss``,
+        ``val_reconstruction_loss`` and ``val_kl_loss`` (at the final beta), and
+        ``refit``, which tells the two runs apart. Losses are nats per row in X's own
+        units, and ``loss = reconstruction_loss + beta * kl_loss``. With
+        ``objective="iwae"`` both parts are those of the draws with their importance
+        weights. With ``"tc"``, ``"capacity"`` and ``"mmd"`` the loss has their weighted term
+        besides, estimated from the rows of each batch; ``val_loss`` has the final capacity.
+    n_iter_ : int
+        Iterations done, both runs together.
+    n_steps_ : int
+        Gradient steps done, both runs together.
+    correction_ : ndarray of shape (1 + n_components, n_columns of the model) or None
+        What ``inverse_transform`` adds to the mean of p(x|z): offset and slopes in the
+        codes, in the model's units and its order of columns.
+    code_range_ : ndarray of shape (2, n_components) or None
+        Smallest and largest codes of the training rows. Beyond twice this range, the
+        correction decays.
+    weights_ : dict of ndarray
+        Parameters by name, with a leading member axis: of length 1, or ``n_init`` with
+        ``members="all"``, the best first.
+    support_ : ndarray of bool of shape (n_samples,)
+        Which rows were learned from, with ``robust=True``.
+    module_ : torch.nn.Module
+        The torch module, built anew from the weights at every access.
+    interrupted_ : bool
+        Whether Ctrl-C ended the fit: the estimator is then what training had come to.
+    n_features_in_ : int
+        Number of columns of X.
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
+        Names of the columns, where X has any.
+
+    See Also
+    --------
+    sklearn.decomposition.PCA : The linear model that training starts from.
+    sklearn.mixture.GaussianMixture : A density whose score can be compared with this
+        one's.
+
+    References
+    ----------
+    .. [1] D. P. Kingma and M. Welling, "Auto-Encoding Variational Bayes", ICLR 2014.
+    .. [2] I. Higgins et al., "beta-VAE: Learning Basic Visual Concepts with a
+       Constrained Variational Framework", ICLR 2017.
+    .. [3] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance Weighted
+       Autoencoders", ICLR 2016.
+    .. [4] R. T. Q. Chen, X. Li, R. Grosse and D. Duvenaud, "Isolating Sources of
+       Disentanglement in Variational Autoencoders", NeurIPS 2018.
+    .. [5] J. M. Tomczak and M. Welling, "VAE with a VampPrior", AISTATS 2018.
+    .. [6] K. Sohn, H. Lee and X. Yan, "Learning Structured Output Representation using Deep
+       Conditional Generative Models", NeurIPS 2015.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_vae import VAETransformer
+    >>> X = load_iris().data
+    >>> vae = VAETransformer(n_components=2, max_iter=20, random_state=0).fit(X)
+    >>> vae.transform(X).shape
+    (150, 2)
+    >>> vae.score_samples(X).shape
+    (150,)
+    >>> vae.sample(3).shape
+    (3, 4)
+    """
+
+    def __init__(
+        self,
+        n_components: int | str = "auto",
+        *,
+        network: Any = "mlp",
+        hidden_layer_sizes: Any = (128, 64),
+        activation: str = "silu",
+        encoder: Any = None,
+        decoder: Any = None,
+        likelihood: Any = "auto",
+        handle_unknown: str = "infrequent",
+        conditional: bool = False,
+        prior: Any = "normal",
+        posterior: Any = "gaussian",
+        objective: Any = "elbo",
+        robust: bool = False,
+        beta: Any = 1.0,
+        free_bits: float = 0.0,
+        scale_prior: float = 30.0,
+        max_iter: int = 200,
+        batch_size: int = 256,
+        learning_rate: float = 3e-3,
+        weight_decay: float = 0.01,
+        early_stopping: Any = "auto",
+        validation_fraction: float = 0.15,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-3,
+        refit: bool = True,
+        n_init: int = 1,
+        members: str = "best",
+        callbacks: Any = None,
+        checkpoint: Any = None,
+        warm_start: bool = False,
+        device: str = "auto",
+        random_state: Any = None,
+        verbose: Any = False,
+    ):
+        super().__init__(
+            n_components=n_components,
+            network=network,
+            hidden_layer_sizes=hidden_layer_sizes,
+            activation=activation,
+            encoder=encoder,
+            decoder=decoder,
+            likelihood=likelihood,
+            handle_unknown=handle_unknown,
+            conditional=conditional,
+            prior=prior,
+            posterior=posterior,
+            objective=objective,
+            robust=robust,
+            beta=beta,
+            free_bits=free_bits,
+            scale_prior=scale_prior,
+            max_iter=max_iter,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            tol=tol,
+            refit=refit,
+            n_init=n_init,
+            members=members,
+            callbacks=callbacks,
+            checkpoint=checkpoint,
+            warm_start=warm_start,
+            device=device,
+            random_state=random_state,
+            verbose=verbose,
+        )
+
+    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
+        """Fit, and give the codes of the rows.
+
+        They are those of ``fit(X, y).transform(X)``, so that nothing of a y of classes is in
+        what the next step of a Pipeline learns from. Given a y of numbers or of several
+        columns, they are those of ``transform(X, y)``, as there are no others.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows.
+        y : array-like of shape (n_samples,), default=None
+            With ``conditional=True``, what the rows are given; otherwise ignored.
+        **fit_params : dict
+            For ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components)
+            Codes.
+        """
+        known = self.fit(X, y, **fit_params).conditions_
+        return self.transform(X, None if known is None or len(known.share) else y)
+
+    def transform(self, X: Any, y: Any = None) -> np.ndarray:
+        """Give the mean of each row's code, with no chance in it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows, in the units of the training rows.
+        y : scalar or array-like of shape (n_samples,), default=None
+            With ``conditional=True``, what is given with the rows. Without it, a model of
+            classes gives the mean of the codes over them, by their probabilities p(y|x).
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components)
+            Mean of q(z|x), or of q(z|x, y); of classes, their probabilities. A flow's mean
+            has no closed form, and the code is the image of its base distribution's mean.
+        """
+        check_is_fitted(self)
+        rows, model = self._asked(X, y)
+        return model.codes(rows)
+
+    def inverse_transform(self, Z: Any, y: Any = None) -> np.ndarray:
+        """Give the rows that codes stand for, in X's own units.
+
+        A code is a mean and as such drawn towards 0. What the training rows' codes lack
+        on that account is added to the mean of p(x|z), by least squares; after
+        ``partial_fit`` nothing is, as the rows are not at hand. So Z should be codes that
+        ``transform`` gives, or lie among them; for new rows there is ``sample``.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components)
+            Codes.
+        y : scalar or array-like of shape (n_samples,), default=None
+            With ``conditional=True``, what is given with the rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+            Rows; in a binary column, the lower value plus the probability of the upper
+            one times their distance.
+        """
+        check_is_fitted(self)
+        self._refuse_y(y, "inverse_transform")
+        Z = check_array(as_array(Z), dtype=[np.float64, np.float32], input_name="Z")
+        n_components = self.architecture_.n_components
+        if Z.shape[1] != n_components:
+            raise ValueError(
+                f"Z has {Z.shape[1]} columns, but this {type(self).__name__} was fitted with "
+                f"n_components={n_components}."
+            )
+        return self._give_back(self._fitted().decode(Z, self._given(y, len(Z), Z.dtype)))
+
+    def interpolate(self, x0: Any, x1: Any, n: int = 10, *, y: Any = None) -> np.ndarray:
+        """Walk in a straight line between two rows' codes.
+
+        Parameters
+        ----------
+        x0, x1 : array-like of shape (n_features,) or (1, n_features)
+            Where the walk begins and ends, in the units of the training rows.
+        n : int, default=10
+            Number of rows on the way, both ends included.
+        y : scalar, default=None
+            With ``conditional=True``, what is given with both rows, and all between them.
+
+        Returns
+        -------
+        ndarray of shape (n, n_features)
+            Rows that evenly spaced codes stand for.
+        """
+        check_is_fitted(self)
+        n = positive_integer("n", n)
+        self._refuse_y(y, "interpolate")
+        ends = np.vstack([self._validate_row("x0", x0, y), self._validate_row("x1", x1, y)])
+        start, end = self._fitted().codes(ends)
+        share = np.linspace(0, 1, n, dtype=start.dtype)[:, None]
+        given = self._given(y, n, start.dtype)
+        return self._give_back(self._fitted().decode((1 - share) * start + share * end, given))
+
+    def _validate_row(self, name: str, x: Any, y: Any) -> np.ndarray:
+        try:
+            row = self._validate_given(as_row(x), y)
+        except ValueError as error:
+            raise ValueError(f"{name} must be one row: {error}") from error
+        if len(row) != 1:
+            raise ValueError(f"{name} must be one row. Got {len(row)} instead.")
+        return row
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.architecture_.n_components
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.categorical = True
+        return tags

@@ -1,0 +1,1 @@
+"""A fitted model, asked in batches: scores, samples, codes, missing values."""

@@ -1,0 +1,1 @@
+"""Closed-form and EM starts: probabilistic PCA, factor analysis, k-means, regression."""

@@ -1,0 +1,786 @@
+"""Tables become numbers and numbers tables, and nothing is lost on the way."""
+
+import copy
+import datetime as dt
+import itertools
+import json
+import os
+import pickle
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.sparse import csc_array, csr_matrix, random_array
+
+from sklearn_vae.data.fields import Field
+from sklearn_vae.data.schema import Schema
+
+pd = pytest.importorskip("pandas")
+pl = pytest.importorskip("polars")
+pytest.importorskip("polars.testing")
+pa = pytest.importorskip("pyarrow")
+
+BESIDE = Path(__file__).resolve().parents[3] / "shared" / "data"
+ADULT = Path(os.environ.get("SKLEARN_VAE_DATA", BESIDE)) / "tables" / "adult-train.csv"
+NOON = dt.datetime(2020, 1, 1, 12, 13, 14, 123456)
+LONG_AGO = dt.datetime(1931, 2, 3)
+nan = np.nan
+
+
+def arrow(values, dtype):
+    return pd.Series(pd.array(pa.array(values, dtype), dtype=pd.ArrowDtype(dtype)))
+
+
+def pandas_columns():
+    dates = pd.Series([NOON, None, LONG_AGO], dtype="datetime64[us]")
+    lengths = pd.Series(pd.to_timedelta(["1.5s", None, "2D"]))
+    yield from (pd.Series([1, 2, 3], dtype=kind) for kind in ("int8", "uint16", "int64"))
+    yield from (pd.Series([1, None, 3], dtype=kind) for kind in ("Int8", "UInt64", "Int64"))
+    yield from (pd.Series([1.5, nan, 3], dtype=f"float{bits}") for bits in (16, 32, 64))
+    yield from (pd.Series([1.5, None, 3], dtype=f"Float{bits}") for bits in (32, 64))
+    yield pd.Series([True, False, True])
+    yield pd.Series([True, None, False], dtype="boolean")
+    yield pd.Series([True, nan, False], dtype=object)
+    yield pd.Series(["b", nan, "a"])
+    yield from (pd.Series(["b", None, "a"], dtype=f"string[{s}]") for s in ("python", "pyarrow"))
+    yield pd.Series(["b", nan, "a"], dtype=object)
+    yield pd.Series([1.5, nan, 2.5], dtype=object)
+    yield pd.Series(pd.Categorical(["x", None, "y"], categories=["z", "y", "x"]))
+    yield pd.Series(pd.Categorical(["x", None, "y"], categories=["z", "y", "x"], ordered=True))
+    yield from (pd.Series(pd.Categorical(v)) for v in ([3, 1, None], [2.5, 1, 2], [True, False, 1]))
+    yield pd.Series(pd.Categorical(["a", 1, None]))
+    yield pd.Series(pd.Categorical(dates))
+    yield pd.Series(pd.Categorical(dates.dt.tz_localize("America/New_York")))
+    yield pd.Series(pd.Categorical([Decimal("1.5"), NOON.date(), "a"]))
+    yield pd.cut(pd.Series([1.0, 2.0, 9.0]), 3)
+    yield from (dates.astype(f"datetime64[{unit}]") for unit in ("us", "ns"))
+    yield from (dates.dt.floor("s").astype(f"datetime64[{unit}]") for unit in ("s", "ms"))
+    yield dates.dt.tz_localize("Asia/Tokyo")
+    yield from (lengths.astype(f"timedelta64[{unit}]") for unit in ("ns", "us", "ms"))
+    yield from (arrow([1, None, 3], kind) for kind in (pa.int8(), pa.uint32(), pa.float32()))
+    yield arrow([True, None, False], pa.bool_())
+    yield from (arrow(["b", None, "a"], kind) for kind in (pa.string(), pa.large_string()))
+    yield arrow(["b", None, "a"], pa.dictionary(pa.int32(), pa.string()))
+    yield arrow([NOON, None, LONG_AGO], pa.timestamp("us", "America/New_York"))
+    yield arrow([NOON.date(), None, LONG_AGO.date()], pa.date32())
+    yield arrow([dt.timedelta(2), None, dt.timedelta(0, 1.5)], pa.duration("ms"))
+    yield arrow([Decimal("1.5"), None, Decimal("-2.25")], pa.decimal128(9, 2))
+
+
+def polars_columns():
+    whole = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64)
+    yield from (pl.Series("a", [1, None, 3], kind) for kind in whole)
+    yield from (pl.Series("a", [1.5, None, 3], kind) for kind in (pl.Float32, pl.Float64))
+    yield pl.Series("a", [Decimal("1.50"), None, Decimal("-2.25")], pl.Decimal(9, 2))
+    yield pl.Series("a", [True, None, False], pl.Boolean)
+    yield from (pl.Series("a", ["b", None, "a"], kind) for kind in (pl.String, pl.Categorical))
+    yield pl.Series("a", ["b", None, "a"], pl.Enum(["c", "b", "a"]))
+    yield pl.Series("a", [NOON.date(), None, LONG_AGO.date()], pl.Date)
+    yield from (pl.Series("a", [NOON, None, LONG_AGO], pl.Datetime(u)) for u in ("us", "ns", "ms"))
+    zoned = pl.Series("a", [NOON, None, LONG_AGO], pl.Datetime("us"))
+    yield zoned.dt.replace_time_zone("Asia/Tokyo")
+    yield pl.Series("a", [dt.timedelta(2), None, dt.timedelta(0, 1.5)], pl.Duration("ms"))
+    yield pl.Series("a", [None, None, None], pl.Null)
+
+
+def arrow_columns():
+    yield from (column.to_frame().to_arrow()["a"] for column in polars_columns())
+    yield pa.chunked_array([["b", None], ["a"]])
+    yield pa.chunked_array([["b", None], ["c", "a"]]).dictionary_encode()
+    yield pa.chunked_array([pa.array([3, None, 1]).dictionary_encode()])
+    ordered = pa.DictionaryArray.from_arrays([1, None, 0], ["lo", "hi"], ordered=True)
+    yield pa.chunked_array([ordered])
+
+
+def assert_arrow_equal(left, right):
+    assert left.schema == right.schema
+    assert left.to_pydict() == right.to_pydict()
+
+
+def assert_comes_back(frame, assert_equal):
+    """There and back, also by a schema that was a pickle, a copy or a text."""
+    schema = Schema.learn(frame)
+    numbers = schema.to_numbers(frame)
+    text = json.dumps(schema.to_dict(), allow_nan=False)
+    others = [pickle.loads(pickle.dumps(schema)), copy.deepcopy(schema)]
+
+    assert all(other == schema for other in [*others, Schema.from_dict(json.loads(text))])
+    assert_equal(schema.restore(numbers), frame)
+    assert_equal(Schema.from_dict(json.loads(text)).restore(numbers), frame)
+
+
+@pytest.mark.parametrize("column", list(pandas_columns()), ids=lambda column: str(column.dtype))
+def test_every_dtype_of_pandas_comes_back(column):
+    """A sample is a table as the user's, with the same dtypes and categories."""
+    assert_comes_back(column.to_frame("a"), pd.testing.assert_frame_equal)
+
+
+@pytest.mark.parametrize("column", list(polars_columns()), ids=lambda column: str(column.dtype))
+def test_every_dtype_of_polars_comes_back(column):
+    """Nulls stay nulls, also in columns of integers and booleans."""
+    assert_comes_back(column.to_frame(), pl.testing.assert_frame_equal)
+
+
+@pytest.mark.parametrize("column", list(arrow_columns()), ids=lambda column: str(column.type))
+def test_every_type_of_pyarrow_comes_back(column):
+    """Large strings, dictionaries and their index types, too."""
+    assert_comes_back(pa.table({"a": column}), assert_arrow_equal)
+
+
+def test_a_frame_of_all_dtypes_comes_back_in_its_order():
+    """Columns of one table do not mix, and names are the user's, whatever they are."""
+    columns = list(pandas_columns())
+    names = [f"column {j}" for j in np.random.default_rng(0).permutation(len(columns))]
+    frame = pd.concat(columns, axis=1, keys=names)
+
+    assert_comes_back(frame, pd.testing.assert_frame_equal)
+
+
+@pytest.mark.parametrize("names", [["b", "a"], [0, 1], [3, 7], ["a", "a"], [2, "a"]])
+def test_any_names_come_back(names):
+    """Strings, numbers, the same name twice."""
+    frame = pd.DataFrame([[1, "x"], [2, "y"]], columns=names)
+
+    assert_comes_back(frame, pd.testing.assert_frame_equal)
+
+
+def test_a_head_of_two_rows_comes_back():
+    """A name is then a tuple, which JSON does not have."""
+    head = pd.MultiIndex.from_tuples([("a", "x"), ("a", "y")])
+
+    assert_comes_back(pd.DataFrame([[1, "x"]], columns=head), pd.testing.assert_frame_equal)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [c for c in pandas_columns() if pd.api.types.is_numeric_dtype(c.dtype)],
+    ids=lambda column: str(column.dtype),
+)
+def test_numbers_are_those_of_pandas(column):
+    """pandas' own conversion is the oracle."""
+    expected = column.to_numpy(dtype=np.float64, na_value=nan)
+
+    numbers = Schema.learn(column.to_frame()).to_numbers(column.to_frame())
+
+    np.testing.assert_array_equal(numbers[:, 0], expected)
+
+
+def test_categories_are_counted_as_pandas_counts_them():
+    """The number of a cell is its place among the declared categories, also of unused ones."""
+    column = pd.Series(pd.Categorical(["x", None, "y"], categories=["z", "y", "x"]))
+
+    schema = Schema.learn(column.to_frame("a"))
+
+    assert schema.fields == (Field("a", "category", ("z", "y", "x"), schema.fields[0].dtype),)
+    expected = column.cat.codes.replace(-1, nan)
+    np.testing.assert_array_equal(schema.to_numbers(column.to_frame("a"))[:, 0], expected)
+
+
+@pytest.mark.parametrize("zone", [None, "America/New_York"])
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_dates_are_seconds_since_1970(library, zone):
+    """Python's own timestamps are the oracle, with a time zone and without."""
+    frame = pd.DataFrame({"a": pd.Series([NOON, None, LONG_AGO], dtype="datetime64[us]")})
+    frame["a"] = frame["a"].dt.tz_localize("UTC")
+    frame["a"] = frame["a"].dt.tz_convert(zone) if zone else frame["a"].dt.tz_localize(None)
+    frame = as_table(frame, library)
+
+    numbers = Schema.learn(frame).to_numbers(frame)[:, 0]
+
+    expected = [when.replace(tzinfo=dt.UTC).timestamp() for when in (NOON, LONG_AGO)]
+    np.testing.assert_array_equal(numbers, [expected[0], nan, expected[1]])
+
+
+def as_table(frame, library):
+    if library == "pandas":
+        return frame
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    return pl.from_arrow(table) if library == "polars" else table
+
+
+KINDS = {
+    "i": pd.Series([1, 2, 3]),
+    "f": pd.Series([0.5, nan, 2]),
+    "b": pd.Series([True, False, True]),
+    "s": pd.Series(["b", nan, "a"]),
+    "c": pd.Series(pd.Categorical(["x", "y", "x"], categories=["y", "x"])),
+    "o": pd.Series(pd.Categorical(["x", "y", "x"], categories=["y", "x"], ordered=True)),
+    "t": pd.Series([NOON, None, LONG_AGO], dtype="datetime64[us]"),
+}
+FRAME = pd.DataFrame(KINDS)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_kinds_do_not_depend_on_the_library(library):
+    """The same table is the same to the model, whoever read it."""
+    frame = as_table(FRAME.drop(columns="o"), library)
+
+    schema = Schema.learn(frame)
+
+    kinds = ["integer", "number", "boolean", "category", "category", "number"]
+    assert [field.kind for field in schema.fields] == kinds
+    assert schema.container == library
+    expected = Schema.learn(FRAME.drop(columns="o"))
+    numbers = expected.to_numbers(FRAME.drop(columns="o"))
+    np.testing.assert_array_equal(expected.to_numbers(frame), numbers)
+
+
+def test_ordered_categories_keep_their_order():
+    """Of pandas, of polars' Enum and of pyarrow's dictionaries, also where it is not by value."""
+    levels = pd.CategoricalDtype(["low", "mid", "high"], ordered=True)
+    frame = pd.DataFrame({"a": pd.Series(["high", "low", None], dtype=levels)})
+    enum = pl.DataFrame({"a": pl.Series(["high", "low", None], dtype=pl.Enum(levels.categories))})
+
+    for table in (frame, enum, pa.Table.from_pandas(frame)):
+        [field] = Schema.learn(table).fields
+        assert (field.kind, field.categories) == ("ordered", ("low", "mid", "high"))
+        np.testing.assert_array_equal(Schema.learn(table).to_numbers(table)[:, 0], [2, 0, nan])
+
+
+@pytest.mark.parametrize("missing", [None, nan, pd.NA, pd.NaT, float("nan"), np.float32("nan")])
+@pytest.mark.parametrize("make", [np.asarray, pd.DataFrame])
+def test_nothing_is_nothing_in_columns_of_objects(missing, make):
+    """All that pandas and Python call missing is NaN among the numbers."""
+    cells = [["a", 1.5, True, missing], [missing, missing, missing, missing], ["b", 2, False, None]]
+    table = make(np.array(cells, dtype=object))
+
+    schema = Schema.learn(table)
+
+    assert [field.kind for field in schema.fields] == ["category", "number", "boolean", "number"]
+    expected = [[0, 1.5, 1, nan], [nan] * 4, [1, 2, 0, nan]]
+    np.testing.assert_array_equal(schema.to_numbers(table), expected)
+
+
+@pytest.mark.parametrize(
+    "dtype", ["bool", "int8", "int64", "uint64", "float16", "float32", "float64"]
+)
+def test_a_plain_array_is_numbers_and_stays_as_it_is(dtype):
+    """An array says nothing of its columns; inverse_transform keeps the type of its input."""
+    X = np.array([[0, 1], [1, 0]], dtype=dtype)
+
+    schema = Schema.learn(X)
+
+    assert {field.kind for field in schema.fields} == {"number"}
+    assert [field.name for field in schema.fields] == [0, 1]
+    single = dtype in ("float16", "float32")
+    assert schema.to_numbers(X).dtype == (np.float32 if single else np.float64)
+    np.testing.assert_array_equal(schema.to_numbers(X), X)
+    assert schema.restore(X.astype(np.float32)).dtype == np.float32
+
+
+@pytest.mark.parametrize("make", [np.asarray, lambda X: X.astype("U"), np.ndarray.tolist])
+def test_arrays_with_strings_come_back_as_objects(make):
+    """Lists of lists keep their numbers, which NumPy would make strings."""
+    X = make(np.array([["b", "1"], ["a", "2"]], dtype=object))
+    mixed = [["b", 1], ["a", None]]
+
+    schema = Schema.learn(X)
+
+    assert schema.container == "object"
+    assert schema.restore(schema.to_numbers(X)).tolist() == [["b", "1"], ["a", "2"]]
+    assert [field.kind for field in Schema.learn(mixed).fields] == ["category", "number"]
+    np.testing.assert_array_equal(Schema.learn(mixed).to_numbers(mixed), [[1, 1], [0, nan]])
+
+
+@pytest.mark.parametrize("make", [csr_matrix, csc_array])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sparse_tables_become_dense_numbers(make, dtype):
+    """A caller cuts them into slices; zeros are values, not missing cells."""
+    X = make(random_array((7, 5), density=0.4, rng=0, dtype=dtype))
+
+    numbers = Schema.learn(X).to_numbers(X)
+
+    assert numbers.dtype == dtype
+    np.testing.assert_array_equal(numbers, X.toarray())
+    np.testing.assert_array_equal(Schema.learn(X.toarray()).to_numbers(X), numbers)
+
+
+def test_a_wide_sparse_table_is_not_looked_at_column_by_column():
+    """All its columns are numbers, and to cut one out takes as long as to count all values."""
+    X = csr_matrix((10, 10**5), dtype=np.float32)
+
+    schema = Schema.learn(X)
+
+    assert schema.fields[-1] == Field(10**5 - 1, "number", None, "float32")
+
+
+def test_sparse_columns_of_pandas_come_back_dense():
+    """Their kind is that of what they hold."""
+    values = pd.arrays.SparseArray([0, 1, 1])
+    frame = pd.DataFrame({"a": values, "b": pd.arrays.SparseArray([0.5, nan, 1])})
+
+    schema = Schema.learn(frame)
+
+    assert [field.kind for field in schema.fields] == ["integer", "number"]
+    dense = frame.apply(lambda column: column.sparse.to_dense())
+    pd.testing.assert_frame_equal(schema.restore(schema.to_numbers(frame)), dense)
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "expected"),
+    [
+        (["float32", "float32"], np.float32),
+        (["float32", "bool"], np.float32),
+        (["float16", "Float32"], np.float32),
+        (["float32", "float[pyarrow]"], np.float32),
+        (["bool", "boolean"], np.float64),
+        (["float32", "float64"], np.float64),
+        (["float32", "int8"], np.float64),
+        (["float32", "category"], np.float64),
+        (["float32", "datetime64[s]"], np.float64),
+    ],
+)
+def test_single_precision_stays_where_it_holds_all(dtypes, expected):
+    """Half the memory for tables of float32, and no digit lost in others."""
+    frame = pd.DataFrame({j: pd.Series([0, 1]).astype(dtype) for j, dtype in enumerate(dtypes)})
+    numbers = Schema.learn(frame).to_numbers(frame)
+
+    assert numbers.dtype == expected
+    np.testing.assert_array_equal(numbers, [[0, 0], [1, 1]])
+
+
+def test_categories_are_sorted_whatever_they_are():
+    """By value; strings beside numbers by the name of their type, then as text."""
+    frame = pd.DataFrame(
+        {
+            "words": ["b", "a", "c", "a"],
+            "digits": ["10", "9", "10", "9"],
+            "mixed": pd.Series(["b", 2, 10, None], dtype=object),
+        }
+    )
+
+    found = {field.name: field.categories for field in Schema.learn(frame).fields}
+
+    assert found == {"words": ("a", "b", "c"), "digits": ("10", "9"), "mixed": (10, 2, "b")}
+
+
+# A later table -----------------------------------------------------------------------------------
+
+
+LATER = {
+    "an array of the numbers": FRAME[["i", "f"]].to_numpy(),
+    "objects": FRAME[["i", "f"]].astype(object),
+    "real numbers for integers": FRAME[["i", "f"]].astype(float),
+    "nullable numbers": FRAME[["i", "f"]].convert_dtypes(),
+    "polars": pl.from_pandas(FRAME[["i", "f"]]),
+    "pyarrow": pa.Table.from_pandas(FRAME[["i", "f"]]),
+    "a list": FRAME[["i", "f"]].to_numpy().tolist(),
+    "sparse": csr_matrix(FRAME[["i", "f"]].to_numpy()),
+}
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_numbers_may_come_in_another_table(name):
+    """fit saw a DataFrame, predict sees what a service makes of its input."""
+    np.testing.assert_array_equal(
+        Schema.learn(FRAME[["i", "f"]]).to_numbers(LATER[name]), FRAME[["i", "f"]]
+    )
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        FRAME[["b", "s", "c"]].to_numpy(dtype=object),
+        FRAME[["b", "s", "c"]].astype(object),
+        FRAME[["b", "s", "c"]].astype({"s": "category", "c": "string[python]"}),
+        FRAME[["b", "s", "c"]].astype({"b": float}),
+        FRAME[["b", "s", "c"]].assign(c=FRAME["c"].cat.set_categories(["w", "x", "y"])),
+        pl.from_pandas(FRAME[["b", "s", "c"]]),
+        pl.from_pandas(FRAME[["b", "s", "c"]]).with_columns(pl.col("s").cast(pl.Categorical)),
+        pa.Table.from_pandas(FRAME[["b", "s", "c"]]),
+    ],
+)
+def test_categories_are_known_by_value(later):
+    """Whatever the type that holds them, and whatever other categories it declares."""
+    expected = [[1, 1, 1], [0, nan, 0], [1, 0, 1]]
+
+    numbers = Schema.learn(FRAME[["b", "s", "c"]]).to_numbers(later)
+
+    np.testing.assert_array_equal(numbers, expected)
+
+
+@pytest.mark.parametrize("missing", [None, nan, pd.NA, pd.NaT])
+def test_a_column_without_values_fits_everywhere(missing):
+    """A batch in which nobody answered has a dtype of its own."""
+    empty = pd.DataFrame({name: [missing] * 3 for name in FRAME})
+
+    assert np.isnan(Schema.learn(FRAME).to_numbers(empty)).all()
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+@pytest.mark.parametrize("seed", range(3))
+def test_slices_have_the_numbers_of_the_whole(library, seed):
+    """Callers go chunk by chunk, and some categories are then in no row."""
+    rows = np.random.default_rng(seed).integers(0, 3, 40)
+    table = as_table(FRAME.drop(columns="o").iloc[rows].reset_index(drop=True), library)
+    schema = Schema.learn(table)
+    ends = [0, 1, 2, 17, 40]
+
+    parts = [schema.to_numbers(table[a:b]) for a, b in itertools.pairwise(ends)]
+
+    np.testing.assert_array_equal(np.concatenate(parts), schema.to_numbers(table))
+    restored = [schema.restore(part) for part in parts]
+    assert all(Schema.learn(part).fields[0] == schema.fields[0] for part in restored)
+
+
+def test_a_batch_of_pyarrow_is_a_table():
+    """A data set on disk is read in batches."""
+    table = as_table(FRAME.drop(columns="o"), "pyarrow")
+    schema = Schema.learn(table)
+
+    [batch] = table.combine_chunks().to_batches()
+
+    assert Schema.learn(batch) == schema
+    np.testing.assert_array_equal(schema.to_numbers(batch), schema.to_numbers(table))
+
+
+def test_chunks_of_pyarrow_may_have_dictionaries_of_their_own():
+    """As files that were written one after the other."""
+    chunks = [pa.array(["b", None]).dictionary_encode(), pa.array(["c", "b"]).dictionary_encode()]
+    table = pa.table({"a": pa.chunked_array(chunks)})
+
+    schema = Schema.learn(table)
+
+    assert schema.fields[0].categories == ("b", "c")
+    np.testing.assert_array_equal(schema.to_numbers(table)[:, 0], [0, nan, 1, 0])
+
+
+WRONG = {
+    "strings for integers": (
+        {"i": ["1", "2", "3"]},
+        r"Column 'i' had the dtype int64 \(integer\) in fit, and has (str|object) \(category\) now",
+    ),
+    "integers for strings": (
+        {"s": [1, 2, 3]},
+        r"Column 's' had the dtype (str|object) \(category\) in fit, and has int64 \(integer\) now",
+    ),
+    "numbers for dates": (
+        {"t": [1.0, 2, 3]},
+        r"Column 't' had the dtype datetime64\[us\] \(number\) in fit, and has float64 \(number\)",
+    ),
+    "truths for strings": (
+        {"s": [True, False, True]},
+        r"Column 's' had the dtype (str|object) \(category\) in fit, and has bool \(boolean\) now",
+    ),
+    "dates for truths": (
+        {"b": FRAME["t"]},
+        r"Column 'b' had the dtype bool \(boolean\) in fit, and has datetime64\[us\] \(number\)",
+    ),
+    "categories for numbers": (
+        {"f": pd.Categorical([1, 2, 3])},
+        r"Column 'f' had the dtype float64 \(number\) in fit, and has category\[int64\] \(category",
+    ),
+    "dates for numbers": (
+        {"f": FRAME["t"]},
+        r"Column 'f' had the dtype float64 \(number\) in fit, and has datetime64\[us\] \(number\)",
+    ),
+    "lengths for dates": (
+        {"t": pd.to_timedelta(["1s", "2s", "3s"])},
+        r"Column 't' had the dtype datetime64\[us\] \(number\) in fit, and has timedelta64",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("handle_unknown", ["error", "infrequent", "missing"])
+def test_a_column_of_another_kind_is_refused_by_name(name, handle_unknown):
+    """It is a mistake, not a cell that is missing."""
+    changed, words = WRONG[name]
+
+    with pytest.raises(TypeError, match=words):
+        Schema.learn(FRAME).to_numbers(FRAME.assign(**changed), handle_unknown=handle_unknown)
+
+
+def test_another_number_of_columns_is_refused():
+    """In scikit-learn's words."""
+    with pytest.raises(ValueError, match="X has 2 features, but Schema is expecting 7 features"):
+        Schema.learn(FRAME).to_numbers(FRAME[["i", "f"]])
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_unknown_categories_are_named_or_missing(library):
+    """Those that are new and those that were known, of many the first five."""
+    known = as_table(pd.DataFrame({"who": list("abcdefgh")}), library)
+    later = as_table(pd.DataFrame({"who": ["a", "z", None, "y", "z"]}), library)
+    schema = Schema.learn(known)
+    words = (
+        r"Found unknown categories ('z', 'y'|'y', 'z') in column 'who'; it had 'a', 'b', 'c', 'd', "
+        r"'e' and 3 more in fit. With handle_unknown='infrequent' they count as unlikely, with "
+        r"'missing' as missing cells\."
+    )
+
+    with pytest.raises(ValueError, match=words):
+        schema.to_numbers(later)
+    codes = schema.to_numbers(later, handle_unknown="infrequent")
+    numbers = schema.to_numbers(later, handle_unknown="missing")
+    np.testing.assert_array_equal(numbers[:, 0], [0, nan, nan, nan, nan])
+    np.testing.assert_array_equal(codes[:, 0], [0, -1, nan, -1, -1])
+
+
+def test_numbers_that_are_no_truths_are_unknown():
+    """0 and 1 may stand for False and True, 2 may not."""
+    schema = Schema.learn(FRAME[["b"]])
+
+    np.testing.assert_array_equal(
+        schema.to_numbers(np.array([[0.0], [1], [nan]])), [[0], [1], [nan]]
+    )
+    with pytest.raises(
+        ValueError, match=r"unknown categories 2.* in column 'b'; it had False, True"
+    ):
+        schema.to_numbers(np.array([[2]]))
+
+
+def test_handle_unknown_is_one_of_two():
+    """The parameter, what was given and what is allowed."""
+    words = "handle_unknown must be 'error', 'infrequent' or 'missing'. Got 'ignore' instead."
+    with pytest.raises(ValueError, match=words):
+        Schema.learn(FRAME).to_numbers(FRAME, handle_unknown="ignore")
+
+
+# The way back ------------------------------------------------------------------------------------
+
+
+def test_what_pandas_cannot_hold_is_widened_as_pandas_does():
+    """reindex, which makes missing cells of its own, is the oracle."""
+    schema = Schema.learn(FRAME)
+
+    restored = schema.restore(np.full((2, len(FRAME.columns)), nan))
+
+    pd.testing.assert_frame_equal(restored, FRAME.reindex([7, 8]).reset_index(drop=True))
+
+
+@pytest.mark.parametrize("n_rows", [0, 2])
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_no_rows_keep_their_types(library, n_rows):
+    """A sample of nothing is a table, too."""
+    table = as_table(FRAME.drop(columns="o"), library)
+    schema = Schema.learn(table)
+
+    restored = schema.restore(np.zeros((n_rows, 6)))
+
+    assert len(restored) == n_rows
+    types = (lambda X: X.schema) if library != "pandas" else (lambda X: list(X.dtypes))
+    assert types(restored) == types(table)
+
+
+@pytest.mark.parametrize(
+    "dtype", ["int8", "uint8", "int64", "uint64", "Int64", "UInt64", "Int16", "int64[pyarrow]"]
+)
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.from_pandas])
+def test_integers_are_rounded_and_clipped(dtype, make):
+    """What a model draws may lie outside of what the type holds."""
+    schema = Schema.learn(make(pd.DataFrame({"a": pd.Series([1, 2], dtype=dtype)})))
+    values = np.array([[-1e30], [0.4], [0.6], [99.0], [1e30]])
+
+    low, a, b, c, high = schema.restore(values)["a"].to_numpy().tolist()
+
+    limits = np.iinfo(dtype.lower().removesuffix("[pyarrow]"))
+    assert (a, b, c) == (0, 1, 99)
+    assert low == limits.min
+    assert limits.max - 2048 < high <= limits.max  # the largest that is a float, too
+
+
+def test_dates_and_lengths_are_rounded_and_clipped():
+    """To the unit of the type; dates to the years that Python has."""
+    frame = pl.DataFrame(
+        {
+            "day": pl.Series([NOON.date()]),
+            "ns": pl.Series([NOON], dtype=pl.Datetime("ns")),
+            "ms": pl.Series([NOON], dtype=pl.Datetime("ms")),
+            "length": pl.Series([dt.timedelta(1)], dtype=pl.Duration("us")),
+        }
+    )
+    values = np.array([[86400 * 1.6, 0.1, 1.2346, 0.25], [1e30, 1e30, 1e30, 1e10]])
+
+    restored = Schema.learn(frame).restore(values).rows()
+
+    epoch = dt.datetime(1970, 1, 1)
+    assert restored[0] == (
+        dt.date(1970, 1, 3),
+        epoch + dt.timedelta(milliseconds=100),
+        epoch + dt.timedelta(milliseconds=1235),
+        dt.timedelta(seconds=0.25),
+    )
+    assert restored[1][0] == dt.date(9999, 12, 31)
+    assert restored[1][1].year == 2261
+    assert restored[1][2] == dt.datetime(9999, 12, 31)
+
+
+def test_places_between_and_beyond_the_categories_take_the_nearest():
+    """An average of places is no error; it is a category."""
+    schema = Schema.learn(FRAME[["c"]])
+
+    assert schema.restore(np.array([[-3], [0.2], [0.7], [9]]))["c"].tolist() == list("yyxx")
+
+
+def test_another_width_is_refused():
+    """Rows of another model, say."""
+    words = r"values has the shape \(2, 3\), but Schema needs 7 columns"
+    with pytest.raises(ValueError, match=words):
+        Schema.learn(FRAME).restore(np.zeros((2, 3)))
+
+
+def test_an_index_may_be_given():
+    """set_output and imputers keep the rows' names."""
+    index = pd.Index([3, 1, 4], name="id")
+    schema = Schema.learn(FRAME)
+
+    restored = schema.restore(schema.to_numbers(FRAME), index=index)
+
+    pd.testing.assert_frame_equal(restored, FRAME.set_index(index))
+
+
+def test_numbers_are_not_changed_by_the_way_back():
+    """What was passed belongs to the caller."""
+    values = np.array([[nan, 0.4, 3, 9, -1, 7, 1e30]])
+    before = values.copy()
+
+    Schema.learn(FRAME).restore(values)
+
+    np.testing.assert_array_equal(values, before)
+
+
+# What is shown, and what is refused --------------------------------------------------------------
+
+
+def test_a_schema_is_shown_as_a_small_table():
+    """Name, kind and categories, of which the first five are written out."""
+    frame = pd.DataFrame({"age": [1], "job": [nan], "ok": [True]})
+    frame["job"] = pd.Categorical([nan], categories=list("abcdefg"))
+
+    assert str(Schema.learn(frame)).splitlines() == [
+        "age  integer",
+        "job  category  'a', 'b', 'c', 'd', 'e' and 2 more",
+        "ok   boolean   False, True",
+    ]
+
+
+REFUSED = {
+    "an object": (
+        np.array([[{"foo": "bar"}, 1.0]], dtype=object),
+        TypeError,
+        "Column 0 of X holds values of type dict; each cell of this argument must be a string, a ",
+    ),
+    "bytes": (np.array([[b"a"]]), TypeError, "Column 0 of X holds values of type bytes"),
+    "dates in an array": (
+        np.array([["2020-01-01"]], dtype="M8[D]"),
+        TypeError,
+        r"X has the dtype datetime64\[D\]. Give an array of numbers, of strings or of objects",
+    ),
+    "complex": (np.array([[1j]]), ValueError, "Complex data not supported"),
+    "sparse complex": (csr_matrix([[1j]]), ValueError, "Complex data not supported"),
+    "complex objects": (np.array([[1j, "a"]], object), ValueError, "Complex data not supported"),
+    "complex columns": (
+        pd.DataFrame({"a": [1j]}),
+        ValueError,
+        "Complex data not supported\ncolumn 'a'",
+    ),
+    "complex categories": (
+        pd.DataFrame({"a": pd.Categorical([1j, 2])}),
+        TypeError,
+        "Column 'a' of X has categories of type complex. Give strings, numbers, booleans, dates",
+    ),
+    "lists": (
+        pd.DataFrame({"a": [[1], [2]]}),
+        TypeError,
+        "Column 'a' of X holds values of type list; each cell of this argument must be a string",
+    ),
+    "lists of polars": (
+        pl.DataFrame({"a": [[1], [2]]}),
+        TypeError,
+        r"Column 'a' of X has the dtype List\(Int64\). Give numbers, booleans, strings, categories",
+    ),
+    "structs": (pl.DataFrame({"a": [{"b": 1}]}), TypeError, "Column 'a' of X has the dtype Struct"),
+    "periods": (
+        pd.DataFrame({"a": pd.period_range("2020", periods=2, freq="M")}),
+        TypeError,
+        r"Column 'a' of X has the dtype period\[M\]",
+    ),
+    "a lazy table": (pl.LazyFrame({"a": [1]}), TypeError, r"lazy table; call collect\(\)"),
+    "one dimension": (["a", "b"], ValueError, "Expected 2D array, got 1D array instead"),
+    "three dimensions": (np.zeros((2, 2, 2)), ValueError, "Found array with dim 3"),
+    "a series": (pd.Series([1, 2]), ValueError, "Expected a 2-dimensional container"),
+    "nothing": (None, ValueError, "Expected 2D array, got scalar array instead"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_table_of_values_is_refused(name):
+    """With the column and what it holds, or in scikit-learn's words."""
+    X, error, words = REFUSED[name]
+
+    with pytest.raises(error, match=words):
+        Schema.learn(X)
+
+
+def test_strings_of_numpy_are_strings():
+    """They are written as others are, and are the same categories."""
+    X = np.array([[np.str_("b")], [np.str_("a")]], dtype=object)
+
+    schema = Schema.learn(X)
+
+    assert json.dumps(schema.to_dict()["fields"][0]["categories"]) == '["a", "b"]'
+    assert {type(category) for category in schema.fields[0].categories} == {str}
+    np.testing.assert_array_equal(schema.to_numbers([["a"], ["b"]]), [[0], [1]])
+
+
+def test_an_object_is_refused_in_words_that_scikit_learn_looks_for():
+    """Its check_dtype_object has this pattern."""
+    with pytest.raises(TypeError, match=r"argument must be .* string.* number"):
+        Schema.learn(REFUSED["an object"][0])
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        np.empty((0, 3)),
+        np.empty((3, 0)),
+        pd.DataFrame(),
+        pd.DataFrame({"a": [], "b": pd.Series([], dtype=str)}),
+        pl.DataFrame(
+            {"a": pl.Series([], dtype=pl.String), "b": pl.Series([], dtype=pl.Enum(["x"]))}
+        ),
+        pa.table({"a": pa.array([], pa.string())}),
+    ],
+)
+def test_an_empty_table_is_left_for_others_to_refuse(X):
+    """scikit-learn has words for it, and the schema does not stumble first."""
+    assert Schema.learn(X).to_numbers(X).shape == X.shape
+
+
+def test_arrays_need_no_library_of_frames():
+    """pandas, polars and pyarrow are the user's to install."""
+    code = """
+import sys
+sys.modules.update(dict.fromkeys(["pandas", "polars", "pyarrow"]))
+import numpy as np
+from sklearn_vae.data.schema import Schema
+X = np.array([["b", 1], [None, 2.5]], dtype=object)
+schema = Schema.learn(X)
+print(Schema.from_dict(schema.to_dict()).restore(schema.to_numbers(X)).tolist())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[['b', 1.0], [nan, 2.5]]"
+
+
+@pytest.mark.skipif(not ADULT.exists(), reason="the Adult table is not there")
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_census_comes_back(library):
+    """Adult as it is, with the holes that its file writes as a question mark."""
+    frame = pd.read_csv(ADULT, header=None, skipinitialspace=True, na_values="?")
+    frame = frame.set_axis([f"column {j}" for j in range(15)], axis=1)
+    table = as_table(frame, library)
+
+    schema = Schema.learn(table)
+    numbers = schema.to_numbers(table)
+
+    assert [field.kind for field in schema.fields].count("integer") == 6
+    assert np.isnan(numbers).sum() == frame.isna().to_numpy().sum() > 4000
+    if library == "pandas":
+        pd.testing.assert_frame_equal(schema.restore(numbers), frame)
+    else:
+        pl.testing.assert_frame_equal(schema.restore(numbers), table)

@@ -1,0 +1,231 @@
+"""Values that training did not show: unlikely, never impossible, and the total mass is 1."""
+
+import numpy as np
+import pytest
+from scipy import integrate
+from sklearn.model_selection import GridSearchCV, cross_val_score
+
+from sklearn_vae import VAEDensity, VAEImputer, VAETransformer
+from sklearn_vae.model_selection import VAESearchCV
+
+pd = pytest.importorskip("pandas")
+
+QUICK = {"max_iter": 2, "hidden_layer_sizes": (8,), "random_state": 0}
+
+
+def fitted(values, likelihood="auto", **params):
+    """A model of one column."""
+    model = VAETransformer(1, likelihood=likelihood, **{**QUICK, **params})
+    return model.fit(values[:, None] if isinstance(values, np.ndarray) else values)
+
+
+@pytest.fixture(scope="module")
+def positive():
+    """A column whose values span orders of magnitude."""
+    return np.exp(2 * np.random.default_rng(0).standard_normal(98))
+
+
+@pytest.fixture(scope="module")
+def people():
+    """A table in which a category, a zero and a year are rare: (500, 4)."""
+    rng = np.random.default_rng(1)
+    skill = rng.standard_normal(500)
+    table = pd.DataFrame(
+        {
+            "paid": np.exp(3 + 2 * skill + 0.5 * rng.standard_normal(500)),
+            "city": rng.choice(["Oslo", "Bergen"], 500),
+            "visits": rng.poisson(np.exp(1 + 0.5 * skill)),
+            "cell": rng.choice(["a", "b", "c"], 500),
+        }
+    )
+    table.loc[7, "paid"] = 0.0
+    table.loc[100, "city"] = "Vadsø"
+    table.loc[200, "cell"] = "z"
+    return table
+
+
+# -- total mass --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("bernoulli", np.resize([2.0, 5.0], 98)),
+        ("categorical", np.resize([1.0, 2.0, 2.0, 4.0], 98)),
+        ("ordinal", np.resize([1.0, 2.0, 3.0, 3.0, 7.0], 98)),
+        ("poisson", np.resize([0.0, 1.0, 1.0, 3.0], 98)),
+        ("negative_binomial", np.resize([0.0, 1.0, 1.0, 9.0], 98)),
+        ("auto", np.full(98, 3.0)),
+    ],
+)
+def test_a_discrete_column_keeps_one_in_n_plus_2_for_what_it_never_had(name, values):
+    """What training showed has the rest: sums over all that a column can have."""
+    model = fitted(np.append(values, values[:2]), name if name == "auto" else {0: name})
+    support = np.arange(400.0) if "po" in name or "bin" in name else np.unique(values)
+    mass = np.exp(model.score_samples(support[:, None], n_draws=256)).sum()
+
+    assert mass == pytest.approx(101 / 102, abs=2e-3)
+
+
+@pytest.mark.parametrize("value", [-1.0, 2.5, 100.0])
+@pytest.mark.parametrize("name", ["categorical", "ordinal"])
+def test_another_class_has_the_probability_of_the_rule_of_succession(name, value):
+    """1/(n + 2), whatever it is, but for the error of a score of which nothing is known."""
+    model = fitted(np.resize([1.0, 2.0, 2.0, 4.0], 100), {0: name})
+
+    assert model.score_samples([[value]])[0] == pytest.approx(-np.log(102), abs=0.05)
+
+
+@pytest.mark.parametrize("model", [VAETransformer(1, **QUICK), VAEDensity(1, **QUICK)], ids=repr)
+def test_a_positive_column_keeps_some_density_for_zero_and_below(model, positive):
+    """Its integral over all numbers is at most 1, that over positive ones (n + 1) / (n + 2)."""
+    model.fit(np.append(positive, positive[:2])[:, None])
+
+    def integral(low, high, sign):
+        u = np.linspace(low, high, 4001)
+        density = np.exp(model.score_samples(sign * np.exp(u)[:, None]) + u)
+        return integrate.simpson(density, x=u)
+
+    above, below = integral(-25, 25, 1), integral(-25, 25, -1)
+    zero = model.score_samples([[0.0]])[0]
+
+    assert above == pytest.approx(101 / 102, abs=5e-3)
+    assert 0 < below < 1 / 102 + 1e-3
+    assert zero < model.score_samples(positive[:, None]).mean()
+    assert zero == pytest.approx(model.score_samples([[-1e-12]])[0], abs=1e-6)
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.5, 1e300, -1e300])
+def test_what_is_no_count_is_unlikely_in_a_column_of_counts(value):
+    """Fractions and negative numbers have a score, lower than that of any common count."""
+    model = fitted(np.resize([0.0, 1.0, 1.0, 3.0], 100), {0: "poisson"})
+    unseen = model.score_samples([[value]])[0]
+
+    assert np.isfinite(unseen)
+    assert unseen < model.score_samples([[0.0], [1.0], [3.0]]).min()
+
+
+def test_an_integer_between_the_few_that_a_column_had_is_unlikely_and_no_catastrophe():
+    """Nothing is known of a scale that no row showed: 1/(n + 2), over the impossible numbers."""
+    table = pd.DataFrame({"year": np.resize([70, 71, 71, 75, 80, 81], 300)})
+    model = fitted(table, max_iter=20)
+    known, *other = model.score_samples(pd.DataFrame({"year": [71, 70, 72, 82, 60]}))
+    mass = np.exp(model.score_samples(pd.DataFrame({"year": [70, 71, 75, 80, 81]}))).sum()
+
+    assert str(model.columns_.kinds[0]) == "ZeroInflated(n_spikes=5)"
+    assert mass == pytest.approx(301 / 302, abs=5e-3)
+    assert max(other[1:]) < other[0] < known
+    assert min(other) > -20
+    assert set(model.sample(3000)["year"]) <= set(table["year"])
+
+
+def test_a_unit_moves_the_score_of_an_impossible_value_as_that_of_others(positive):
+    """Both are densities: in a unit that is larger by s, they are larger by s."""
+    rows = np.array([[0.0], [-3.0], [1.0]])
+    gain = fitted(positive).score_samples(rows) - fitted(positive * 1e3).score_samples(rows * 1e3)
+
+    np.testing.assert_allclose(gain, np.log(1e3), rtol=1e-6)
+
+
+# -- estimators --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("search", [GridSearchCV, VAESearchCV])
+def test_a_rare_value_does_not_blind_a_search(search, people):
+    """A fold whose test rows show something new has a score, and the best mean is chosen."""
+    found = search(
+        VAETransformer(**QUICK), {"n_components": [1, 3]}, cv=3, error_score="raise", refit=False
+    ).fit(people)
+    means = found.cv_results_["mean_test_score"]
+
+    assert np.isfinite(means).all()
+    assert found.best_index_ == means.argmax()
+
+
+def test_one_zero_among_500_positive_numbers_does_not_blind_a_search(positive):
+    """Only the fold that trains without the zero takes the column for positive."""
+    X = np.column_stack([np.resize(positive, 500), np.resize(positive, 500)[::-1]])
+    X[3, 0] = 0.0
+
+    assert np.isfinite(cross_val_score(VAETransformer(1, **QUICK), X, cv=5)).all()
+    assert np.isfinite(cross_val_score(VAEDensity(1, **QUICK), X, cv=2)).all()
+
+
+def test_codes_of_a_row_with_an_unknown_category_are_those_of_its_other_cells(people):
+    """The encoder sees the cell as missing, and the score of the others is less log(n + 2)."""
+    model = VAETransformer(2, **QUICK).fit(people)
+    unknown = people.head(5).assign(cell="new")
+    missing = people.head(5).assign(cell=None)
+
+    np.testing.assert_allclose(model.transform(unknown), model.transform(missing))
+    np.testing.assert_allclose(
+        model.score_samples(unknown), model.score_samples(missing) - np.log(502), rtol=1e-6
+    )
+    model.set_params(handle_unknown="missing")
+    np.testing.assert_array_equal(model.score_samples(unknown), model.score_samples(missing))
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("paid", 0.0), ("city", "new"), ("visits", -3), ("same", 2.0)]
+)
+def test_unknown_values_are_refused_if_that_is_asked_for(column, value, people):
+    """The message names the column, whatever it is."""
+    table = people.drop(index=[7, 100, 200]).assign(same=1.0)
+    model = VAETransformer(2, handle_unknown="error", **QUICK).fit(table)
+
+    with pytest.raises(ValueError, match=f"olumn '{column}'"):
+        model.score_samples(table.head(3).assign(**{column: value}))
+
+
+def test_an_unknown_category_is_filled_and_an_impossible_number_stays(people):
+    """A table has no way to write a category that its type does not have."""
+    table = people.drop(index=[7]).astype({"cell": "category"})
+    rows = table.head(4).assign(cell="new", paid=[0.0, 1.0, np.nan, -2.0])
+    for filled in (
+        VAETransformer(2, **QUICK).fit(table).impute(rows),
+        VAEImputer(VAETransformer(2, **QUICK)).fit(table).transform(rows),
+    ):
+        assert set(filled["cell"]) <= set(table["cell"].cat.categories)
+        np.testing.assert_array_equal(filled["paid"][[0, 1, 3]], [0.0, 1.0, -2.0])
+        assert filled["paid"][2] > 0
+
+
+def test_a_model_that_takes_no_missing_cells_sees_a_near_value():
+    """A sequence with a symbol that is new, and a density of bits."""
+    rng = np.random.default_rng(0)
+    X = rng.choice([1.0, 2.0, 4.0], (60, 4))
+    model = VAETransformer(2, network="gru", likelihood="categorical", **QUICK).fit(X)
+    rows = np.array([[1.0, 2.0, 9.0, 4.0], [1.0, 2.0, 1.0, 4.0]])
+    new, usual = model.score_samples(rows)
+
+    assert np.isfinite(model.transform(rows)).all()
+    assert np.isfinite(new)
+    assert new < usual
+
+
+@pytest.mark.parametrize("is_frame", [False, True])
+def test_a_later_chunk_that_contradicts_the_first_one_is_named_and_scored(is_frame):
+    """Constant, of two values, positive, counts, classes: decided once, and not in silence."""
+    rng = np.random.default_rng(0)
+    first = pd.DataFrame(
+        {
+            "constant": np.zeros(60),
+            "bit": np.resize([0.0, 1.0], 60),
+            "positive": np.exp(3 * rng.standard_normal(60)),
+            "free": rng.standard_normal(60),
+        }
+    )
+    later = first.assign(constant=rng.standard_normal(60), bit=2.0, positive=-1.0)
+    if is_frame:
+        first, later = first.assign(word=["a", "b", "b"] * 20), later.assign(word="c")
+    chunks = (first, later) if is_frame else (first.to_numpy(), later.to_numpy())
+    model = VAETransformer(2, **QUICK).partial_fit(chunks[0])
+    names = ["constant", "bit", "positive", "word"] if is_frame else [0, 1, 2]
+
+    model.partial_fit(chunks[0])  # says nothing
+    with pytest.warns(UserWarning, match="later ones have other values") as caught:
+        model.partial_fit(chunks[1])
+    assert all(f"Column {name!r}" in str(caught[0].message) for name in names)
+    assert np.isfinite(model.score_samples(chunks[1])).all()
+    assert np.isfinite([row["loss"] for row in model.history_]).all()
+    assert model.score(chunks[1]) < model.score(chunks[0]) - 10

@@ -1,0 +1,130 @@
+"""A second fit is a first fit: no attribute of an earlier one is left, and no answer differs."""
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
+from sklearn_vae.model_selection import VAESearchCV
+from sklearn_vae.preprocessing import FlattenImages
+
+pd = pytest.importorskip("pandas")
+
+RNG = np.random.default_rng(0)
+ARRAY = RNG.normal(size=(60, 3)) @ RNG.normal(size=(3, 3))
+NAMED = pd.DataFrame(ARRAY, columns=["a", "b", "c"])
+HOLEY = NAMED.mask(RNG.random(NAMED.shape) < 0.2)
+MIXED = NAMED.assign(d=pd.Categorical.from_codes(RNG.integers(0, 3, 60), ["x", "y", "z"]))
+CLASSES = np.array(["one", "two"])[(ARRAY[:, 0] > 0).astype(int)]
+WEIGHT = RNG.integers(0, 3, 60)
+
+SMALL = {"hidden_layer_sizes": (4,), "max_iter": 1, "random_state": 0}
+VAE = VAETransformer(2, **SMALL)
+CONDITIONAL = VAETransformer(2, conditional=True, **SMALL)
+
+TWO_SCORES = {"mean": lambda vae, X: vae.score(X), "last": lambda vae, X: vae.score(X[-2:])}
+
+# for each estimator: settings and what they are fitted to; each is followed by one that leaves
+# fewer attributes, the last by the first
+FITS = {
+    VAETransformer(2, **SMALL): [
+        ({}, (ARRAY,)),
+        ({"robust": True}, (NAMED,)),
+        ({"robust": True, "conditional": True}, (MIXED, CLASSES)),
+        ({"n_init": 2, "members": "all", "early_stopping": True}, (HOLEY,)),
+        ({"prior": "vamp", "network": "residual"}, (ARRAY.astype(np.float32), None, WEIGHT)),
+    ],
+    VAEDensity(2, **SMALL): [
+        ({}, (ARRAY,)),
+        ({"dequantize": True, "early_stopping": True}, (NAMED, None, WEIGHT)),
+        ({"mixtures": [(1, "full")]}, (NAMED.astype("float32"),)),
+    ],
+    VAEOutlierDetector(**SMALL): [
+        ({}, (ARRAY,)),
+        ({"novelty": True}, (NAMED,)),
+        ({"novelty": True, "calibration": "conformal"}, (ARRAY.astype(np.float32),)),
+        ({"method": "elbo", "n_init": 1}, (NAMED,)),
+    ],
+    VAEImputer(VAE, random_state=0): [
+        ({}, (ARRAY,)),
+        ({"add_indicator": True}, (HOLEY,)),
+        ({"estimator": VAETransformer(1, robust=True, **SMALL), "draws": 2}, (MIXED,)),
+    ],
+    VAEClassifier(CONDITIONAL): [
+        ({}, (ARRAY, CLASSES)),
+        ({"priors": [0.1, 0.9]}, (HOLEY, CLASSES)),
+    ],
+    VAESearchCV(VAE, {"beta": [0.5, 1.0]}, cv=2): [
+        ({}, (ARRAY,)),
+        ({}, (NAMED,)),
+        ({"refit": False}, (ARRAY,)),
+        ({"refit": "mean", "scoring": TWO_SCORES}, (NAMED,)),
+        ({"factor": 2}, (ARRAY,)),
+    ],
+    FlattenImages(): [({}, (ARRAY.reshape(60, 3, 1),)), ({}, (ARRAY,))],
+}
+
+PAIRS = [
+    pytest.param(estimator, first, second, id=f"{type(estimator).__name__}-{place}")
+    for estimator, settings in FITS.items()
+    for place, (first, second) in enumerate(
+        zip(settings, [*settings[1:], settings[0]], strict=True)
+    )
+]
+
+
+def fitted(estimator):
+    """Names of the attributes that a fit has left."""
+    return {name for name in vars(estimator) if name.endswith("_") and not name.startswith("_")}
+
+
+def assert_equal_weights(one, other):
+    """Equal to the last bit, whether one model's arrays or those of several."""
+    for own, others in zip(*([w] if isinstance(w, dict) else w for w in (one, other)), strict=True):
+        assert own.keys() == others.keys()
+        for name in own:
+            np.testing.assert_array_equal(own[name], others[name])
+
+
+@pytest.mark.parametrize(("estimator", "first", "second"), PAIRS)
+def test_nothing_of_an_earlier_fit_is_left(estimator, first, second):
+    """Fitted again with other settings and rows, it has what one fit with the last ones leaves."""
+    used, fresh = clone(estimator), clone(estimator)
+    used.set_params(**first[0]).fit(*first[1])
+    used.set_params(**estimator.get_params(deep=False)).set_params(**second[0]).fit(*second[1])
+    fresh.set_params(**second[0]).fit(*second[1])
+
+    assert fitted(used) == fitted(fresh)
+    if hasattr(fresh, "weights_"):
+        assert_equal_weights(used.weights_, fresh.weights_)
+
+
+def test_a_fit_that_fails_leaves_the_last_one():
+    """What is cleared first comes back."""
+    vae = clone(VAE).set_params(robust=True).fit(NAMED)
+    before = {name: getattr(vae, name) for name in fitted(vae)}
+    with pytest.raises(ValueError, match="'beta' parameter"):
+        vae.set_params(beta=-1.0).fit(ARRAY)
+
+    assert {name: getattr(vae, name) for name in fitted(vae)} == before
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_rows_that_were_screened_are_not_those_that_a_fit_goes_on_with(method):
+    """support_ is one truth value per row of the fit that found it."""
+    vae = clone(VAE).set_params(robust=True, warm_start=True).fit(ARRAY)
+    screened = vae.support_
+    getattr(vae, method)(ARRAY[:30])
+
+    assert len(screened) == 60
+    assert not hasattr(vae, "support_")
+
+
+def test_partial_fit_says_that_nothing_interrupted_it():
+    """The attribute is there after a first chunk, and is not that of an earlier fit."""
+    vae = clone(VAE).fit(ARRAY)
+    vae.interrupted_ = True
+    chunks = clone(VAE).partial_fit(ARRAY), vae.partial_fit(ARRAY)
+
+    assert [own.interrupted_ for own in chunks] == [False, False]
+    assert fitted(chunks[0]) == fitted(chunks[1])

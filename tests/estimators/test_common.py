@@ -1,0 +1,147 @@
+"""scikit-learn's own checks, without one expected failure."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
+from sklearn_vae.preprocessing import FlattenImages
+
+# Checks that scikit-learn runs on its own estimators, but not in check_estimator.
+BESIDE = [
+    "check_all_zero_sample_weights_error",
+    "check_dataframe_column_names_consistency",
+    "check_get_feature_names_out_error",
+    "check_global_output_transform_pandas",
+    "check_global_set_output_transform_polars",
+    "check_inplace_ensure_writeable",
+    "check_param_validation",
+    "check_set_output_transform",
+    "check_set_output_transform_pandas",
+    "check_set_output_transform_polars",
+    "check_transformer_get_feature_names_out",
+    "check_transformer_get_feature_names_out_pandas",
+]
+
+# Only the check that wants the array API switched on is skipped.
+PASSED = {"passed", "skipped"}
+
+ARRAY_API = """
+from collections import Counter
+from sklearn.utils.estimator_checks import check_estimator
+from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
+
+results = [
+    result
+    for estimator in (
+        VAETransformer(max_iter=2),
+        VAEDensity(max_iter=2),
+        VAEImputer(),
+        VAEOutlierDetector(max_iter=2),
+        VAEOutlierDetector(novelty=True, max_iter=2),
+    )
+    for result in check_estimator(estimator, on_fail=None, on_skip=None)
+]
+print(dict(Counter(result["status"] for result in results)))
+"""
+
+
+@parametrize_with_checks(
+    [
+        VAETransformer(),
+        VAEDensity(),
+        VAEOutlierDetector(max_iter=2),
+        VAEOutlierDetector(novelty=True, max_iter=2),
+        VAETransformer(conditional=True),
+        VAEClassifier(VAETransformer(2, conditional=True, max_iter=2)),
+    ]
+)
+def test_scikit_learn_finds_no_fault(estimator, check):
+    """Every check of check_estimator passes, check_sample_weight_equivalence among them."""
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks(
+    [
+        VAETransformer(prior="mixture"),
+        VAETransformer(prior="vamp"),
+        VAETransformer(objective="iwae"),
+        VAETransformer(objective="tc"),
+        VAETransformer(objective="capacity"),
+        VAETransformer(objective="mmd"),
+        VAETransformer(posterior="full", max_iter=2),
+        VAETransformer(posterior="flow", max_iter=2),
+        VAETransformer(posterior="categorical", max_iter=2),
+        # "conv" and "gru" take rows of a shape, and these checks bring tables of one to five
+        # columns, and of another number of columns in the next line
+        VAETransformer(network="residual"),
+    ]
+)
+def test_nor_with_any_other_part(estimator, check):
+    """The same checks, of which weights as copies of rows are the hardest."""
+    check(estimator)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        VAEOutlierDetector(),
+        VAEOutlierDetector(novelty=True),
+        VAEImputer(),
+        VAEClassifier(),
+        FlattenImages(),
+    ],
+    ids=str,
+)
+def test_the_other_estimators_pass_at_their_defaults(estimator):
+    """As users get them, which the checks above do for the first two of their estimators."""
+    results = estimator_checks.check_estimator(estimator, on_fail=None, on_skip=None)
+
+    bad = {r["check_name"]: r["exception"] for r in results if r["status"] not in PASSED}
+    assert bad == {}
+    assert not any(result["expected_to_fail"] for result in results)
+
+
+@pytest.mark.parametrize(
+    "name", ["check_sample_weights_not_an_array", "check_transformer_data_not_an_array"]
+)
+def test_the_default_imputer_takes_what_numpy_cannot_measure(name):
+    """An array-like may refuse numpy's functions; its default latent size asks for its width."""
+    getattr(estimator_checks, name)("VAEImputer", VAEImputer())
+
+
+# the checks themselves fit a frame and transform an array
+@pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names")
+@pytest.mark.parametrize("name", BESIDE)
+def test_the_checks_that_scikit_learn_keeps_for_itself_pass(name):
+    """Column names, set_output, parameter validation and read-only input."""
+    check = getattr(estimator_checks, name, None)
+    if check is None:
+        pytest.skip(f"this scikit-learn has no {name}")
+
+    check("VAETransformer", VAETransformer(max_iter=2))
+    if "transform" not in name and "names_out" not in name:
+        check("VAEDensity", VAEDensity(max_iter=2))
+    if "transform" not in name and "names_out" not in name and "weights" not in name:
+        check("VAEOutlierDetector", VAEOutlierDetector(max_iter=2))
+
+
+@pytest.mark.slow
+def test_no_check_is_skipped_with_the_array_api_switched_on():
+    """SCIPY_ARRAY_API is read when scipy is imported, hence a process of its own."""
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", ARRAY_API],
+        env={**os.environ, "SCIPY_ARRAY_API": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    statuses = eval(run.stdout)
+
+    assert list(statuses) == ["passed"]

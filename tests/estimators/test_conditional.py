@@ -1,0 +1,589 @@
+"""Densities of rows given classes or numbers, and the classifier that follows from them."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from scipy.special import logsumexp
+from sklearn.base import clone
+from sklearn.datasets import load_digits, load_iris
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+import sklearn_vae
+from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAETransformer
+from sklearn_vae.initialization.regression import ConditionRegression
+from sklearn_vae.likelihoods import Gaussian
+from sklearn_vae.metrics.diagnostics import active_units, calibration, kl_per_unit, warn_of_collapse
+from sklearn_vae.model_selection import VAESearchCV
+from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.models.vae import VAE
+from sklearn_vae.networks import ConvNet, GRUNet
+from sklearn_vae.objectives import ELBOLoss
+from sklearn_vae.onnx import to_onnx
+from sklearn_vae.training.gradients.elbo import ELBOGradient
+
+pd = pytest.importorskip("pandas")
+
+LETTERS = np.array(["a", "b", "c"])
+# no step of any size: a model stays at its start
+STILL = {"learning_rate": 1e-12, "max_iter": 1, "early_stopping": False, "random_state": 0}
+
+
+def rows_of_classes(n=300, seed=0, n_columns=4):
+    """Normal rows about three centres, and the names of these."""
+    rng = np.random.default_rng(seed)
+    fixed = np.random.default_rng(1)
+    centre, loadings = 2 * fixed.normal(size=(3, n_columns)), fixed.normal(size=(2, n_columns))
+    place = rng.integers(3, size=n)
+    noise = 0.5 * rng.normal(size=(n, n_columns))
+    return centre[place] + rng.normal(size=(n, 2)) @ loadings + noise, LETTERS[place]
+
+
+def rows_of_numbers(n=300, seed=0, n_columns=4):
+    """Normal rows that follow a line in y, the line, and the covariance about it."""
+    rng, fixed = np.random.default_rng(seed), np.random.default_rng(1)
+    slope, loadings = 2 * fixed.normal(size=n_columns), fixed.normal(size=(2, n_columns))
+    y = 3 * rng.normal(size=n) + 10
+    noise = 0.5 * rng.normal(size=(n, n_columns))
+    X = np.outer(y, slope) + rng.normal(size=(n, 2)) @ loadings + noise
+    return X, y, slope, loadings.T @ loadings + 0.25 * np.eye(n_columns)
+
+
+def residual_density(rest):
+    """Log-density of two-factor probabilistic PCA of residuals, by its formulas."""
+    scale = rest.std(axis=0)
+    values, axes = np.linalg.eigh(np.corrcoef(rest.T))
+    noise = values[:-2].mean()
+    axes = axes[:, -2:] * np.sqrt(values[-2:] - noise)
+    covariance = (axes @ axes.T + noise * np.eye(len(scale))) * np.outer(scale, scale)
+    return stats.multivariate_normal(np.zeros(len(scale)), covariance).logpdf(rest)
+
+
+@pytest.fixture(scope="module")
+def of_classes():
+    X, y = rows_of_classes()
+    return VAETransformer(2, conditional=True, max_iter=5, random_state=0).fit(X, y), X, y
+
+
+@pytest.fixture(scope="module")
+def of_numbers():
+    X, y, *_ = rows_of_numbers()
+    return VAETransformer(2, conditional=True, max_iter=5, random_state=0).fit(X, y), X, y
+
+
+# -- the start -------------------------------------------------------------------------
+
+
+def test_the_start_given_classes_is_the_normal_density_about_their_means():
+    """Before the first step the model is exact: scipy's density of rows about class means."""
+    X, y = rows_of_classes()
+    rest = X - np.array([X[y == own].mean(axis=0) for own in y])
+
+    vae = VAETransformer(2, conditional=True, **STILL).fit(X, y)
+
+    found = vae.score_samples(X, y, n_draws=1024)
+    np.testing.assert_allclose(found, residual_density(rest), atol=2e-3)
+
+
+@pytest.mark.parametrize("units", [1.0, 1e6])
+def test_the_start_given_numbers_is_the_normal_density_about_the_regression(units):
+    """The same for numbers, in any units; here LinearRegression says what is left."""
+    X, y, *_ = rows_of_numbers()
+    rest = X - LinearRegression().fit(y[:, None], X).predict(y[:, None])
+
+    vae = VAETransformer(2, conditional=True, **STILL).fit(X, units * y)
+
+    found = vae.score_samples(X, units * y, n_draws=1024)
+    np.testing.assert_allclose(found, residual_density(rest), atol=2e-3)
+
+
+def test_rows_with_holes_start_at_the_normal_density_of_what_is_known():
+    """Cells are missing, y is not: scipy's marginal density, of a model fitted to the whole."""
+    X, y, slope, covariance = rows_of_numbers(2000)
+    holed = np.where(np.random.default_rng(2).random(X.shape) < 0.2, np.nan, X)
+
+    vae = VAETransformer(2, conditional=True, **STILL).fit(holed, y)
+    own, given = holed[:60], y[:60]
+    expected = [
+        stats.multivariate_normal((t * slope)[there], covariance[np.ix_(there, there)]).logpdf(
+            row[there]
+        )
+        for row, t in zip(own, given, strict=True)
+        if (there := ~np.isnan(row)).any()
+    ]
+
+    some = ~np.isnan(own).all(axis=1)
+    assert vae.score(own[some], given[some]) == pytest.approx(np.mean(expected), abs=0.1)
+
+
+def test_effects_are_those_of_weighted_least_squares(rng):
+    """LinearRegression is the oracle, with weights as well."""
+    c, weight = rng.normal(size=(50, 2)), rng.integers(1, 4, 50).astype(float)
+    x = c @ rng.normal(size=(2, 3)) + rng.normal(size=(50, 3))
+    expected = LinearRegression().fit(c, x, sample_weight=weight)
+
+    found = ConditionRegression.of(np.hstack([x, c]), weight, 3)
+
+    np.testing.assert_allclose(found.slopes, expected.coef_.T, atol=1e-4)
+
+
+# -- the density -----------------------------------------------------------------------
+
+
+def test_what_y_tells_of_a_row_is_the_mutual_information():
+    """Given y the score is higher by I(x; y), which has a closed form for normal rows."""
+    X, y, slope, covariance = rows_of_numbers(600)
+    test, given, *_ = rows_of_numbers(1500, seed=5)
+    marginal = covariance + 9 * np.outer(slope, slope)
+    expected = 0.5 * (np.linalg.slogdet(marginal)[1] - np.linalg.slogdet(covariance)[1])
+
+    params = {"max_iter": 8, "random_state": 0}
+    without = VAETransformer(3, **params).fit(X).score(test)
+    score = VAETransformer(2, conditional=True, **params).fit(X, y).score(test, given)
+
+    assert score - without == pytest.approx(expected, abs=0.2)
+
+
+def test_without_y_a_model_of_classes_averages_over_them(of_classes):
+    """log p(x) = log sum_k p(k) p(x|k), with the classes' shares in the fit."""
+    vae, X, y = of_classes
+    joint = [vae.score_samples(X, own) + np.log(np.mean(y == own)) for own in LETTERS]
+
+    np.testing.assert_allclose(vae.score_samples(X), logsumexp(joint, axis=0), atol=1e-8)
+    scores, error = vae.score_samples(X[:5], return_std=True)
+    assert scores.shape == error.shape == (5,)
+    assert vae.score(X) == pytest.approx(logsumexp(joint, axis=0).mean())
+
+
+def test_codes_without_y_are_means_over_the_classes(of_classes):
+    """E[z|x] = sum_k p(k|x) E[z|x, k]; fit_transform gives the same as transform."""
+    vae, X, y = of_classes
+    joint = np.stack([vae.score_samples(X, own) + np.log(np.mean(y == own)) for own in LETTERS])
+    posterior = np.exp(joint - logsumexp(joint, axis=0))
+    expected = sum(
+        p[:, None] * vae.transform(X, k) for p, k in zip(posterior, LETTERS, strict=True)
+    )
+
+    np.testing.assert_allclose(vae.transform(X), expected, atol=1e-8)
+    np.testing.assert_array_equal(clone(vae).fit_transform(X, y), vae.transform(X))
+
+
+def test_numbers_are_needed_again_and_the_error_says_so(of_numbers):
+    """No mean can be taken over numbers; fit_transform has them at hand."""
+    vae, X, y = of_numbers
+
+    for ask in (vae.score_samples, vae.transform, vae.score):
+        with pytest.raises(ValueError, match=r"requires y to be passed.*numbers"):
+            ask(X)
+    with pytest.raises(ValueError, match="requires y to be passed"):
+        vae.sample(3)
+    np.testing.assert_array_equal(clone(vae).fit_transform(X, y), vae.transform(X, y))
+
+
+def test_samples_are_of_what_is_asked_for(of_classes, of_numbers):
+    """Means and spreads of rows drawn given y are those of the rows that were given it."""
+    vae, X, y = of_classes
+    drawn = vae.sample(4000, random_state=0, y="b")
+    np.testing.assert_allclose(drawn.mean(axis=0), X[y == "b"].mean(axis=0), atol=0.2)
+
+    vae, X, y = of_numbers
+    given = np.repeat([5.0, 15.0], 2000)
+    drawn = vae.sample(4000, random_state=0, y=given)
+    line = LinearRegression().fit(y[:, None], X)
+    for own in (5.0, 15.0):
+        expected = line.predict([[own]])[0]
+        np.testing.assert_allclose(drawn[given == own].mean(axis=0), expected, atol=0.5)
+
+
+def test_samples_without_y_are_of_all_classes(of_classes):
+    """Moments are those of the whole table."""
+    vae, X, _ = of_classes
+    drawn = vae.sample(4000, random_state=0)
+
+    np.testing.assert_allclose(drawn.mean(axis=0), X.mean(axis=0), atol=0.3)
+    np.testing.assert_allclose(drawn.std(axis=0), X.std(axis=0), rtol=0.15)
+
+
+def test_members_draw_for_their_own_rows():
+    """With several members kept, each row still has its own y."""
+    X, y = rows_of_classes()
+    vae = VAETransformer(
+        2, conditional=True, n_init=2, members="all", max_iter=2, random_state=0
+    ).fit(X, y)
+    given = np.tile(LETTERS, 700)
+
+    drawn = vae.sample(2100, random_state=0, y=given)
+
+    for own in LETTERS:
+        expected = X[y == own].mean(axis=0)
+        np.testing.assert_allclose(drawn[given == own].mean(axis=0), expected, atol=0.3)
+
+
+def test_a_row_comes_back_from_its_code_and_class(of_classes):
+    """The centres are in y and not in the code: a code with another y is another class's row."""
+    vae, X, y = of_classes
+    codes = vae.transform(X, y)
+    own = np.array([X[y == k].mean(axis=0) for k in y])
+
+    back = vae.inverse_transform(codes, y)
+    assert np.square(back - X).mean() < 0.3 * np.square(own - X).mean()
+    moved = vae.inverse_transform(codes, "a") - vae.inverse_transform(codes, "c")
+    centres = X[y == "a"].mean(axis=0) - X[y == "c"].mean(axis=0)
+    np.testing.assert_allclose(moved.mean(axis=0), centres, atol=0.3)
+    ends = vae.interpolate(X[0], X[1], 3, y=y[0])
+    np.testing.assert_allclose(ends[0], vae.inverse_transform(vae.transform(X[:1], y[:1]), y[0])[0])
+
+
+def test_several_columns_of_y_are_given_together():
+    """Classes and numbers side by side in a data frame; the regression on both is the oracle."""
+    X, y, *_ = rows_of_numbers()
+    rows, letters = rows_of_classes()
+    given = pd.DataFrame({"t": y, "k": pd.Categorical(letters)})
+    known = np.column_stack([y, *(letters == own for own in LETTERS)])
+    rest = X + rows - LinearRegression().fit(known, X + rows).predict(known)
+
+    vae = VAETransformer(2, conditional=True, **STILL).fit(X + rows, given)
+
+    found = vae.score_samples(X + rows, given)
+    np.testing.assert_allclose(found, residual_density(rest), atol=0.02)
+    with pytest.raises(ValueError, match="several columns"):
+        vae.score_samples(X)
+    with pytest.raises(ValueError, match="must have 2 columns"):
+        vae.score_samples(X, y)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"objective": "iwae"},
+        {"prior": "mixture"},
+        {"prior": "vamp"},
+        {"robust": True},
+        {"likelihood": Gaussian(scale="column")},
+        {"hidden_layer_sizes": ()},
+    ],
+    ids=str,
+)
+def test_it_goes_with_other_parameters(params):
+    """Each stays near the density that a linear model reaches; none falls back to p(x)."""
+    X, y, slope, covariance = rows_of_numbers()
+    vae = VAETransformer(2, conditional=True, max_iter=4, random_state=0, **params).fit(X, y)
+    expected = stats.multivariate_normal(np.zeros(4), covariance).logpdf(X - np.outer(y, slope))
+
+    assert vae.score(X, y) == pytest.approx(expected.mean(), abs=0.3)
+
+
+@pytest.mark.parametrize("n_draws", [1, 3])
+def test_the_gradient_that_is_written_out_is_autograds(n_draws, rng):
+    """Conditions reach the decoder in every draw, and have no gradient themselves."""
+    architecture = Architecture(2, (6, 5), "silu", ((Gaussian(), 4),), n_conditions=3)
+    model = VAE(architecture, 2).double()
+    model.flatten()
+    with torch.no_grad():
+        model.flat.copy_(torch.as_tensor(0.3 * rng.standard_normal(model.flat.shape)))
+    x, noise = (
+        torch.as_tensor(rng.standard_normal(shape)) for shape in ((2, 9, 7), (2, n_draws, 9, 2))
+    )
+    objective, beta = ELBOLoss(prior_rows=torch.tensor([0.2, 0.0])), torch.ones(2).double()
+    total = objective(model, x, None, noise, beta).to_minimise.sum()
+    expected = torch.autograd.grad(total, model.in_order(), materialize_grads=True)
+
+    assert ELBOGradient.covers(model, objective)
+    with torch.no_grad():
+        ELBOGradient(model, objective, 9, n_draws)(x, None, noise, beta)
+
+    for param, gradient in zip(model.in_order(), expected, strict=True):
+        torch.testing.assert_close(param.grad, gradient, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("has_holes", [False, True])
+def test_a_column_that_is_y_itself_leaves_something_to_train(has_holes, rng):
+    """What is left of it is nothing, and no step may lead astray for that: no warning, no NaN."""
+    X = rng.integers(0, 4, size=(40, 3)).astype(float)
+    y = X[:, 0].astype(int)
+    if has_holes:
+        X[::5, 1] = np.nan
+
+    for seed in range(5):
+        vae = VAETransformer(2, conditional=True, random_state=seed).fit(X, y)
+        back = vae.inverse_transform(vae.transform(X, y), y)
+        np.testing.assert_allclose(back[:, 0], y, atol=0.3)
+        assert np.isfinite(vae.score_samples(X, y)).all()
+
+
+# -- missing cells ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_holes_are_filled_given_y(whole):
+    """By what is known of the row and by y: the normal distribution's conditional mean."""
+    X, y, slope, covariance = rows_of_numbers(600)
+    rows = X if whole else np.where(np.random.default_rng(2).random(X.shape) < 0.1, np.nan, X)
+    holed = X[:100].copy()
+    holed[:, 1:] = np.nan
+
+    vae = VAETransformer(2, conditional=True, max_iter=3, random_state=0).fit(rows, y)
+
+    rest = X[:100, 0] - y[:100] * slope[0]
+    expected = np.outer(y[:100], slope) + np.outer(rest, covariance[0] / covariance[0, 0])
+    found = vae.impute(holed, y=y[:100])
+    error = np.sqrt(np.square(found - expected).mean(axis=0))
+    assert (error < 0.25 * np.sqrt(covariance.diagonal())).all()
+    drawn = vae.impute(holed, 4, random_state=0, y=y[:100])
+    assert drawn.shape == (4, 100, 4)
+    assert np.isfinite(vae.transform(holed, y[:100])).all()
+
+
+# -- what is refused -------------------------------------------------------------------
+
+
+def test_what_cannot_be_given_is_refused_by_name(of_classes, of_numbers):
+    """Each message says what y has to be, and the estimator stays as it was."""
+    vae, X, _ = of_classes
+    with pytest.raises(ValueError, match=r"class 'd', which no row had.*'a', 'b', 'c'.*Leave"):
+        vae.score_samples(X[:2], ["a", "d"])
+    with pytest.raises(ValueError, match=r"as many rows as X.*3\. Got 2"):
+        vae.sample(3, y=["a", "b"])
+    with pytest.raises(ValueError, match="requires y to be passed"):
+        VAETransformer(conditional=True).fit(X)
+    with pytest.raises(ValueError, match="requires y to be passed"):
+        vae.inverse_transform(np.zeros((2, 2)))
+    with pytest.raises(ValueError, match="requires y to be passed"):
+        VAEImputer(VAETransformer(conditional=True)).fit(X)
+    with pytest.raises(ValueError, match="conditional=True"):
+        to_onnx(vae)
+    with pytest.raises(ValueError, match="none may be missing"):
+        VAETransformer(conditional=True).fit(X[:2], ["a", None])
+    with pytest.raises(ValueError, match="y contains NaN"):
+        VAETransformer(conditional=True).fit(X[:2], [0.5, np.nan])
+    with pytest.raises(ValueError, match=r"dtype datetime64"):
+        VAETransformer(conditional=True).fit(X[:2], np.array(["2000-01-01"] * 2, dtype="M8[D]"))
+    with pytest.raises(ValueError, match=r"shape \(1, 2, 1\)"):
+        VAETransformer(conditional=True).fit(X[:2], np.zeros((1, 2, 1)))
+    with pytest.raises(ValueError, match="must hold numbers, as in fit"):
+        of_numbers[0].score_samples(X[:2], ["a", "b"])
+
+
+def test_going_on_needs_the_same_kind_of_model(of_classes):
+    """A model of p(x) cannot become one of p(x|y) on the way, nor have another class."""
+    vae, X, y = of_classes
+    going_on = pickle.loads(pickle.dumps(vae)).set_params(warm_start=True)
+
+    with pytest.raises(ValueError, match="'conditional' parameter must be True"):
+        going_on.set_params(conditional=False).fit(X, y)
+    with pytest.raises(ValueError, match="class 'z'"):
+        going_on.set_params(conditional=True).partial_fit(X, np.full(len(X), "z"))
+    before = going_on.score(X, y)
+    assert going_on.partial_fit(X[:50], y[:50]).score(X, y) == pytest.approx(before, abs=0.5)
+
+
+# -- scikit-learn ----------------------------------------------------------------------
+
+
+def test_without_conditional_y_is_ignored():
+    """As before: a Pipeline may pass y to any step."""
+    X, y = rows_of_classes(60)
+    alone, beside = (VAETransformer(2, max_iter=2, random_state=0).fit(X, own) for own in (None, y))
+
+    np.testing.assert_array_equal(alone.score_samples(X), beside.score_samples(X, y))
+
+
+def test_a_grid_search_compares_conditional_densities():
+    """Both searches pass y on, and find the same scores."""
+    X, y = rows_of_classes(150)
+    vae = VAETransformer(conditional=True, max_iter=1, random_state=0)
+    grid = {"n_components": [1, 2]}
+
+    ours, sklearns = (search(vae, grid, cv=3).fit(X, y) for search in (VAESearchCV, GridSearchCV))
+
+    scores = [own.cv_results_["mean_test_score"] for own in (ours, sklearns)]
+    np.testing.assert_allclose(*scores, rtol=1e-5)
+    assert ours.best_params_ == {"n_components": 2}
+    fold = clone(vae).set_params(n_components=2).fit(X[50:], y[50:])
+    alone = fold.score(X[:50], y[:50])
+    assert sklearns.cv_results_["split0_test_score"][1] == pytest.approx(alone, rel=1e-5)
+
+
+def test_a_search_over_conditional_keeps_both_kinds_apart():
+    """Candidates share encoded rows only with those that see the same."""
+    X, y = rows_of_classes(150)
+    grid = {"conditional": [False, True]}
+    search = VAESearchCV(VAETransformer(2, max_iter=2, random_state=0), grid, cv=2).fit(X, y)
+
+    without, given = search.cv_results_["mean_test_score"]
+    assert given > without + 0.3
+
+
+def test_a_pipeline_passes_classes_in_fit_alone():
+    """The next step sees codes at its fit that are made as those of its predict."""
+    X, y = rows_of_classes(150)
+    vae = VAETransformer(2, conditional=True, max_iter=2, random_state=0)
+    pipe = make_pipeline(StandardScaler(), vae, LogisticRegression()).fit(X, y)
+
+    assert set(pipe.predict(X)) <= set(LETTERS)
+
+
+def test_weights_are_copies_of_rows():
+    """A row of weight 0 is not there, nor is its class."""
+    X, y = rows_of_classes(60)
+    weight = (y != "c").astype(float)
+    vae = VAETransformer(2, conditional=True, max_iter=2, random_state=0)
+
+    with_weight = clone(vae).fit(X, y, sample_weight=weight)
+    without = clone(vae).fit(X[weight > 0], y[weight > 0])
+
+    np.testing.assert_allclose(
+        with_weight.score_samples(X[:5], "a"), without.score_samples(X[:5], "a"), rtol=1e-6
+    )
+    with pytest.raises(ValueError, match="class 'c'"):
+        with_weight.score_samples(X[:5], "c")
+
+
+def test_data_frames_come_back_as_they_were():
+    """Rows of mixed columns given a categorical column of polars' or pandas' kind."""
+    X, y = rows_of_classes(80)
+    frame = pd.DataFrame(X, columns=list("pqrs")).assign(kind=np.where(X[:, 0] > 0, "u", "v"))
+    given = pd.Series(pd.Categorical(y))
+
+    vae = VAETransformer(2, conditional=True, max_iter=2, random_state=0).fit(frame, given)
+
+    drawn = vae.sample(3, random_state=0, y="a")
+    assert list(drawn.columns) == list(frame.columns)
+    assert set(drawn["kind"]) <= {"u", "v"}
+    back = vae.inverse_transform(vae.transform(frame, given), given)
+    assert list(back.columns) == list(frame.columns)
+
+
+def test_a_saved_model_is_the_same(tmp_path, of_classes, of_numbers):
+    """To the last bit, by file and by pickle."""
+    for vae, X, y in (of_classes, of_numbers):
+        vae.save(tmp_path / "model.vae")
+        for again in (sklearn_vae.load(tmp_path / "model.vae"), pickle.loads(pickle.dumps(vae))):
+            np.testing.assert_array_equal(again.score_samples(X, y), vae.score_samples(X, y))
+            np.testing.assert_array_equal(again.sample(4, y=y[0]), vae.sample(4, y=y[0]))
+
+
+def test_diagnostics_are_given_y(of_classes):
+    """Codes and columns are judged given y; transforms of a right model are uniform."""
+    vae, X, y = of_classes
+
+    assert kl_per_unit(vae, X, y).shape == active_units(vae, X, y).shape == (2,)
+    warn_of_collapse(vae, X, y)
+    for given in ("nothing", "others"):
+        found = calibration(vae, X, y, given=given, n_draws=256)
+        assert found.pit.shape == X.shape
+        assert (found.pvalue > 1e-3).all()
+    with pytest.raises(ValueError, match="requires y"):
+        kl_per_unit(vae, X)
+    density = VAEDensity(max_iter=1, random_state=0).fit(X)
+    assert calibration(density, X, n_draws=64).pit.shape == X.shape
+
+
+# -- the classifier --------------------------------------------------------------------
+
+
+def test_the_classifier_starts_as_discriminant_analysis():
+    """At its start, with as many factors as columns but one, it is LDA with a covariance so cut."""
+    X, y = rows_of_classes(600)
+    model = VAEClassifier(VAETransformer(3, conditional=True, **STILL)).fit(X, y)
+    lda = LinearDiscriminantAnalysis().fit(X, y)
+
+    np.testing.assert_allclose(model.predict_proba(X), lda.predict_proba(X), atol=0.02)
+
+
+def test_probabilities_are_those_of_bayes_rule():
+    """By the model's own scores; other priors move them as they should."""
+    X, y = rows_of_classes(150)
+    inner = VAETransformer(2, conditional=True, max_iter=2, random_state=0)
+    usual = VAEClassifier(inner).fit(X, y)
+    asked = VAEClassifier(inner, priors=[0.1, 0.2, 0.7]).fit(X, y)
+    scores = np.stack([usual.estimator_.score_samples(X, k) for k in range(3)], axis=1)
+
+    for model, priors in (
+        (usual, np.bincount(np.searchsorted(LETTERS, y)) / 150),
+        (asked, asked.priors),
+    ):
+        joint = scores + np.log(priors)
+        expected = np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
+        np.testing.assert_allclose(model.predict_proba(X), expected, atol=1e-6)
+    np.testing.assert_array_equal(usual.predict(X), LETTERS[usual.predict_proba(X).argmax(axis=1)])
+
+
+def test_the_classifier_is_saved(tmp_path):
+    """To the last bit, with classes of strings."""
+    X, y = rows_of_classes(60)
+    model = VAEClassifier(VAETransformer(2, conditional=True, max_iter=1), random_state=0)
+    model.fit(X, y).save(tmp_path / "model.vae")
+
+    again = sklearn_vae.load(tmp_path / "model.vae")
+    np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+
+
+def test_the_classifier_refuses_what_it_cannot_use():
+    """Priors of another number."""
+    X, y = load_iris(return_X_y=True)
+    inner = VAETransformer(2, conditional=True, max_iter=1)
+
+    with pytest.raises(ValueError, match=r"'priors' parameter.* 3 numbers"):
+        VAEClassifier(inner, priors=[0.5, 0.5]).fit(X, y)
+
+
+def test_the_classifier_makes_a_model_conditional():
+    """The copy that it fits is a model of p(x|y); the one that it was given stays as it is."""
+    X, y = load_iris(return_X_y=True)
+    model = VAETransformer(2, max_iter=1, random_state=0)
+    found = VAEClassifier(model).fit(X, y)
+    same = VAEClassifier(clone(model).set_params(conditional=True)).fit(X, y)
+
+    assert found.estimator_.conditional
+    assert not model.conditional
+    np.testing.assert_array_equal(found.predict_proba(X), same.predict_proba(X))
+
+
+@pytest.mark.slow
+def test_another_classifier_recognises_drawn_digits():
+    """A support vector machine gives more than 95 % of drawn digits the class that was asked."""
+    X, y = load_digits(return_X_y=True)
+    train, test, y_train, y_test = train_test_split(X, y, random_state=0, stratify=y)
+    judge = make_pipeline(StandardScaler(), SVC()).fit(train, y_train)
+    assert judge.score(test, y_test) > 0.97
+
+    vae = VAETransformer(conditional=True, random_state=0).fit(train, y_train)
+    asked = np.repeat(np.arange(10), 100)
+
+    assert judge.score(vae.sample(1000, random_state=0, y=asked), asked) > 0.95
+
+
+# -- other networks --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        "residual",
+        ConvNet((8, 8), channels=(4,)),
+        GRUNet((8, 8), n_units=6, word_dropout=0.3),
+    ],
+    ids=["residual", "conv", "gru"],
+)
+def test_networks_of_any_kind_are_told_the_conditions(network, rng):
+    """Rows of a class have its mean, by whatever network codes become rows."""
+    y = rng.integers(0, 2, size=300)
+    X = 3.0 * y[:, None] + rng.normal(size=(300, 64))
+    own = {"n_components": 2, "max_iter": 3, "random_state": 0}
+    vae = VAETransformer(conditional=True, network=network, **own).fit(X, y)
+
+    for place in (0, 1):
+        drawn = vae.sample(100, y=np.full(100, place))
+        assert drawn.shape == (100, 64)
+        np.testing.assert_allclose(drawn.mean(axis=0), 3.0 * place, atol=0.6)
+        back = vae.inverse_transform(vae.transform(X[:5], y[:5]), y[:5])
+        np.testing.assert_allclose(back.mean(axis=1), 3.0 * y[:5], atol=1.5)

@@ -1,0 +1,408 @@
+"""VAEDensity as its users meet it."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from scipy.special import logsumexp
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes, load_wine, make_moons
+from sklearn.mixture import GaussianMixture
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.neighbors import KernelDensity
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
+
+from sklearn_vae import VAEDensity
+from sklearn_vae.likelihoods import Gaussian
+from sklearn_vae.metrics import calibration, kl_per_unit, train_validation_gap
+from sklearn_vae.model_selection import VAESearchCV
+from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.models.mixture_vae import Whitening
+from sklearn_vae.models.vae import build
+from sklearn_vae.objectives import Constant, ELBOLoss
+from sklearn_vae.training import Dataset, Trainer, TrainingConfig
+from sklearn_vae.training.optimizer import FlatAdam
+
+pd = pytest.importorskip("pandas")
+
+QUICK = {"max_iter": 3, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def wine():
+    return load_wine(as_frame=True).data
+
+
+@pytest.fixture(scope="module")
+def fitted(wine):
+    return VAEDensity(**QUICK).fit(wine)
+
+
+def test_it_explains_rows_better_than_what_it_starts_at():
+    """Two half moons, which no mixture of a few ellipses follows; held-out nats."""
+    X, _ = make_moons(1200, noise=0.08, random_state=0)
+    train, test = X[:800], X[800:]
+    density = VAEDensity(random_state=0).fit(train)
+    rivals = [GaussianMixture(n, random_state=0).fit(train).score(test) for n in (1, 2, 4, 8, 16)]
+    rivals += [
+        KernelDensity(bandwidth=h).fit(train).score_samples(test).mean() for h in (0.05, 0.1, 0.2)
+    ]
+
+    assert density.score(test) > max(rivals)
+
+
+def test_without_a_step_it_is_the_weighted_mean_of_its_mixtures(wine):
+    """An exact oracle for the whole way of a score, units and shares included."""
+    X = wine.to_numpy() + np.random.default_rng(0).random(wine.shape)
+    density = VAEDensity(
+        mixtures=[(2, "diag"), (3, "full")], learning_rate=1e-12, max_iter=1, random_state=0
+    ).fit(X)
+    Z = (X - X.mean(axis=0)) / X.std(axis=0)
+    scores = []
+    for weights in density.weights_:
+        root = weights["whiten"][0]  # (C, d, d)
+        white = np.einsum("ncd,ced->nce", Z[:, None] - weights["loc"][0], root)
+        log_share = weights["mixture_logit"][0, 0] - logsumexp(weights["mixture_logit"][0, 0])
+        log_det = np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
+        half = 0.5 * (white**2).sum(axis=2) + 0.5 * 13 * np.log(2 * np.pi)
+        scores.append(logsumexp(log_share + log_det - half, axis=1))
+    expected = logsumexp(np.stack(scores), axis=0, b=density.shares_[:, None])
+
+    np.testing.assert_allclose(
+        density.score_samples(X), expected - np.log(X.std(axis=0)).sum(), rtol=1e-5
+    )
+
+
+def exact_log_density(density, X):
+    """By the trapezoidal rule over the one code of each member's components."""
+    z = torch.linspace(-9, 9, 1201, dtype=torch.double)
+    fitted = density._fitted()
+    scores = []
+    for member in fitted.members:
+        model = member.module(np.dtype("float64"))
+        x = torch.as_tensor(member.columns.encode(X))[None]
+        white, _ = Whitening(model)(x)
+        codes = z[None, :, None, None].expand(-1, -1, len(X), -1)
+        parts = []
+        with torch.no_grad():
+            for component, log_share in enumerate(model.mixture_logit[0, 0].log_softmax(0)):
+                chosen = torch.full(codes.shape[:3], component)
+                log_joint = model._log_prob(x, codes, chosen, white)[0] + log_share
+                log_joint += torch.distributions.Normal(0, 1).log_prob(z)[:, None]
+                parts.append(log_joint.logsumexp(0) + np.log(18 / 1200))
+        scores.append(torch.stack(parts).logsumexp(0).numpy() + member.columns.log_measure(X))
+    return logsumexp(np.stack(scores), axis=0, b=fitted.weight[:, None])
+
+
+@pytest.mark.parametrize("options", [{}, {"max_iter": 1}, {"n_draws": 1, "max_iter": 5}])
+def test_a_score_is_the_log_density_of_the_row(options):
+    """Against numerical integration, after few steps and many; and all of it is 1."""
+    X, _ = make_moons(400, noise=0.08, random_state=0)
+    params = {"mixtures": [(1, "full"), (8, "diag")], "max_iter": 10, "random_state": 0}
+    density = VAEDensity(1, **{**params, **options}).fit(X)
+    error = density.score_samples(X[:60]) - exact_log_density(density, X[:60])
+
+    assert abs(error.mean()) < 0.02
+    assert abs(error).max() < 0.3
+    axis = np.linspace(-2.3, 3.3, 57)
+    grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    assert np.exp(density.score_samples(grid)).sum() * 0.01 == pytest.approx(1, abs=0.02)
+
+
+def test_a_row_has_one_score(wine, fitted):
+    """Alone, in another order, twice, as an array or a frame."""
+    scores = fitted.score_samples(wine)
+    order = np.random.default_rng(0).permutation(len(wine))
+
+    np.testing.assert_allclose(fitted.score_samples(wine.iloc[order]), scores[order], rtol=1e-7)
+    np.testing.assert_allclose(fitted.score_samples(wine.iloc[[5]]), scores[[5]], rtol=1e-7)
+    assert fitted.score(wine) == pytest.approx(scores.mean())
+    _, std = fitted.score_samples(wine, return_std=True)
+    assert std.shape == (178,)
+
+
+def test_units_move_a_score_by_their_logarithm(wine):
+    scale = np.logspace(-3, 3, 13)
+    plain = VAEDensity(**QUICK).fit(wine.to_numpy())
+    scaled = VAEDensity(**QUICK).fit(wine.to_numpy() * scale)
+    moved = scaled.score_samples(wine.to_numpy() * scale) + np.log(scale).sum()
+
+    np.testing.assert_allclose(moved, plain.score_samples(wine.to_numpy()), atol=0.02)
+
+
+def test_samples_are_like_the_rows(wine, fitted):
+    rows = fitted.sample(20_000, random_state=1)
+
+    np.testing.assert_allclose(rows.mean(axis=0), wine.mean(), rtol=0.1)
+    difference = np.corrcoef(rows.T) - np.corrcoef(wine.T)
+    assert np.abs(difference).max() < 0.15
+    np.testing.assert_array_equal(
+        fitted.sample(5, random_state=1), fitted.sample(5, random_state=1)
+    )
+
+
+def test_bits_and_constants_are_columns_like_others(wine):
+    table = wine.iloc[:, :3].assign(dry=wine["alcohol"] > 13, year=1990)
+    density = VAEDensity(**QUICK).fit(table)
+    rows = density.sample(2000, random_state=0).to_numpy(dtype=float)
+
+    assert set(np.unique(rows[:, 3])) == {0, 1}
+    assert (rows[:, 4] == 1990).all()
+    # a sample knows that dry wines are the strong ones
+    assert rows[rows[:, 3] == 1, 0].mean() > rows[rows[:, 3] == 0, 0].mean() + 0.6
+    assert np.isfinite(density.score_samples(table)).all()
+
+
+@pytest.mark.parametrize("bits", [True, False])
+def test_a_table_of_one_kind(bits):
+    rng = np.random.default_rng(0)
+    X = (rng.random((200, 4)) < 0.3).astype(float) if bits else rng.normal(size=(200, 1))
+    density = VAEDensity(**QUICK).fit(X)
+
+    assert density.score(X) == pytest.approx(-4 * 0.611 if bits else -1.42, abs=0.2)
+    assert density.sample(7).shape == (7, X.shape[1])
+
+
+def test_a_table_of_constants_is_certain():
+    density = VAEDensity(max_iter=1, random_state=0).fit(np.full((30, 2), 7.0))
+
+    np.testing.assert_allclose(density.score_samples([[7, 7]]), 2 * np.log1p(-1 / 32), rtol=1e-6)
+    np.testing.assert_array_equal(density.sample(3), np.full((3, 2), 7.0))
+
+
+def test_wide_tables_have_diagonal_mixtures():
+    X = np.random.default_rng(0).normal(size=(120, 130))
+    density = VAEDensity(max_iter=1, random_state=0).fit(X)
+
+    assert {kind for _, kind in density.mixtures_} == {"diag"}
+    assert density.sample(3).shape == (3, 130)
+    assert density.weights_[0]["shears"].size == 0
+
+
+def test_small_tables_have_no_rows_set_aside():
+    X = np.random.default_rng(0).normal(size=(12, 3))
+    density = VAEDensity(random_state=0).fit(X)
+
+    assert all("val_loss" not in row for row in density.history_)
+    np.testing.assert_allclose(density.shares_, 0.5)
+    assert np.isfinite(density.score_samples(10 * X)).all()
+
+
+def test_the_history_tells_of_each_member(fitted):
+    members = {row["member"] for row in fitted.history_}
+
+    assert members == set(range(len(fitted.mixtures_)))
+    assert fitted.n_iter_ == len(fitted.history_)
+    assert fitted.shares_.sum() == pytest.approx(1)
+    assert (np.diff(fitted.shares_) <= 0).all()
+    first = next(row for row in fitted.history_ if "val_loss" in row)
+    assert first["loss"] == pytest.approx(first["reconstruction_loss"] + first["kl_loss"], abs=1e-4)
+
+
+def test_seeds_and_copies(wine, fitted):
+    again = pickle.loads(pickle.dumps(clone(fitted).fit(wine)))
+
+    np.testing.assert_array_equal(again.score_samples(wine), fitted.score_samples(wine))
+    other = clone(fitted).set_params(random_state=1).fit(wine)
+    assert not np.array_equal(other.score_samples(wine), fitted.score_samples(wine))
+
+
+def test_it_searches_as_others_do(wine):
+    pipeline = make_pipeline(StandardScaler(), VAEDensity(max_iter=1, random_state=0))
+    grid = {"vaedensity__n_components": [1, 3]}
+    found = GridSearchCV(pipeline, grid, cv=2, error_score="raise").fit(wine)
+    with pytest.warns(UserWarning, match="a fit of its own"):
+        alike = VAESearchCV(pipeline, grid, cv=2).fit(wine)
+
+    np.testing.assert_allclose(
+        alike.cv_results_["mean_test_score"], found.cv_results_["mean_test_score"]
+    )
+    assert np.isfinite(cross_val_score(pipeline, wine, cv=2)).all()
+
+
+def test_weights_count_as_copies(wine):
+    X = wine.to_numpy()[:90]  # no rows set aside, and a single full component is exact
+    counts = np.random.default_rng(0).integers(0, 3, size=90)
+    params = {"mixtures": [(1, "full")], "max_iter": 1, "random_state": 0}
+    weighted = VAEDensity(**params).fit(X, sample_weight=counts)
+    copied = VAEDensity(**params).fit(np.repeat(X, counts, axis=0))
+
+    np.testing.assert_allclose(weighted.score_samples(X), copied.score_samples(X), atol=0.05)
+
+
+@pytest.mark.parametrize(
+    "mixtures",
+    [
+        [],
+        [(0, "full")],
+        [(1, "tied")],
+        [(10**6, "diag")],
+        [3],
+        [(True, "full")],
+        [(1,)],
+        [(170, "diag")],
+    ],
+)
+def test_mixtures_that_cannot_be_are_named(wine, mixtures):
+    with pytest.raises(ValueError, match="'mixtures' parameter of VAEDensity must be 'auto' or"):
+        VAEDensity(mixtures=mixtures).fit(wine)
+
+
+def test_scales_are_not_for_the_user_to_choose(wine):
+    with pytest.raises(ValueError, match=r"'likelihood' parameter of VAEDensity .*scale='column'"):
+        VAEDensity(likelihood=Gaussian("column")).fit(wine)
+
+
+def test_a_failed_fit_leaves_the_old_one(wine):
+    density = VAEDensity(max_iter=1, random_state=0).fit(wine)
+    before = density.score_samples(wine)
+    with pytest.raises(ValueError, match="contains NaN"):
+        density.fit(np.where(wine > 14, np.nan, wine))
+
+    np.testing.assert_array_equal(density.score_samples(wine), before)
+
+
+def test_far_rows_are_finite_and_ordered(wine, fitted):
+    far = pd.DataFrame(wine.to_numpy()[:1] * np.logspace(0, 12, 13)[:, None], columns=wine.columns)
+    scores = fitted.score_samples(far)
+
+    assert np.isfinite(scores).all()
+    assert (np.diff(scores) < 0).all()
+
+
+def test_names_are_checked(wine, fitted):
+    with pytest.raises(ValueError, match="feature names"):
+        fitted.score_samples(pd.DataFrame(wine).rename(columns={"alcohol": "spirit"}))
+
+
+def test_noise_of_one_step_makes_rounded_numbers_a_density():
+    """Against the probabilities that the numbers were drawn by."""
+    rng = np.random.default_rng(0)
+    share = np.array([0.1, 0.4, 0.3, 0.2])
+    X = np.column_stack([rng.choice(4, 1500, p=share) for _ in range(2)]).astype(float)
+    exact = 2 * share @ np.log(share)
+    noisy = VAEDensity(dequantize=True, random_state=0, max_iter=30).fit(X[:1000])
+
+    test = X[1000:] + rng.uniform(-0.5, 0.5, size=(500, 2))
+    assert noisy.score(test) == pytest.approx(exact, abs=0.2)
+
+
+@pytest.mark.parametrize("mixtures", ["auto", [(1, "full")], [(3, "diag"), (4, "full")]])
+def test_integers_get_no_more_density_than_probability(mixtures):
+    """Two dependent columns of the integers 0 to 3: the scores' sum over the lattice.
+
+    A normal density whose scale is 1 / sqrt(2 π) has up to 1.0864 in all on whole numbers, and
+    it may be so in each column.
+    """
+    rng = np.random.default_rng(0)
+    first = rng.choice(4, 1500, p=[0.1, 0.4, 0.3, 0.2])
+    second = np.where(rng.random(1500) < 0.6, first, rng.choice(4, 1500, p=[0.4, 0.3, 0.2, 0.1]))
+    X = np.column_stack([first, second]).astype(float)
+    density = VAEDensity(mixtures=mixtures, random_state=0, max_iter=30).fit(X[:1000])
+    lattice = np.stack(np.meshgrid(np.arange(-4, 9), np.arange(-4, 9)), -1).reshape(-1, 2) * 1.0
+    most = np.exp(-np.pi * np.arange(-9, 10) ** 2).sum() ** 2  # 1.18
+    noisy = X[1000:] + rng.uniform(-0.5, 0.5, size=(500, 2))
+
+    assert 0.9 < np.exp(density.score_samples(lattice)).sum() < most + 0.01
+    assert density.score(X[1000:]) - density.score(noisy) < 0.6
+
+
+def test_the_unit_of_columns_recorded_in_steps_says_nothing():
+    """A table in another unit has the same density, but for the unit."""
+    X = np.random.default_rng(0).integers(5, size=(400, 2)).astype(float)
+    params = {"random_state": 0, "max_iter": 5}
+    ones, tens = (VAEDensity(**params).fit(unit * X) for unit in (1, 10))
+
+    assert tens.score(10 * X) == pytest.approx(ones.score(X) - 2 * np.log(10), abs=1e-3)
+    assert ones.score(X) < -2
+
+
+def test_it_is_calibrated_on_rows_it_has_not_seen(wine):
+    """Normal rows, whose transforms by the fitted density are near the exact ones."""
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.normal(3, 2, size=4000), rng.random(4000) < 0.3]).astype(float)
+    density = VAEDensity(**QUICK).fit(X[:2000])
+    found = calibration(density, X[2000:])
+
+    exact = stats.norm.cdf(X[2000:, 0], 3, 2)
+    assert np.abs(found.pit[:, 0] - exact).max() < 0.05
+    assert (found.statistic < 0.05).all()
+    assert np.isfinite(train_validation_gap(density))
+    for ask in (lambda: kl_per_unit(density, X), lambda: calibration(density, X, given="others")):
+        with pytest.raises(TypeError, match="VAEDensity"):
+            ask()
+
+
+def test_an_average_of_weights_is_what_is_kept():
+    """Against the same average made by hand of the weights before and after each step."""
+    X = torch.as_tensor(load_diabetes().data[:50, :3])
+    seen = []
+
+    class Watch(Callback):
+        def on_grad_computed(self, net, **kwargs):
+            seen.append(net.module_.flat.clone())
+
+    def trained(averaging, **kwargs):
+        model = build(Architecture(2, (4,), "tanh", ((Gaussian(), 3),))).double()
+        model.flatten()
+        model.draw(0, 0)
+        plan = TrainingConfig(
+            seed=0, max_iter=1, fewest_steps=6, batch_size=50, learning_rate=0.1,
+            weight_decay=0.0, beta=Constant(1.0), patience=9, tol=0.0,
+            stage_lengths=(1, 0, 0), averaging=averaging,
+        )  # fmt: skip
+        trainer = Trainer(model, [plan], ELBOLoss(), verbose=0, **kwargs)
+        trainer.train(Dataset.of(X, None, 50.0, 0.0))
+        return trainer.module_.flat
+
+    last = trained(0.0, callbacks=[Watch()])
+    first, *others = seen
+    average = first
+    for weights in [*others, last]:
+        average = 0.7 * average + 0.3 * weights
+
+    assert len(seen) == 6
+    torch.testing.assert_close(trained(0.7), average)
+
+
+def test_a_gradient_far_longer_than_usual_is_cut():
+    """To three times the usual length, in its own direction; a shorter one is left."""
+    model = build(Architecture(2, (4,), "tanh", ((Gaussian(), 3),)), 2).double()
+    model.flatten()
+    adam = FlatAdam(model, 0.1, 0.0, longest=3.0)
+    for size in [1e6, *[1.0] * 9, 2.0]:  # the first one is all that is known
+        model.flat_grad.fill_(size)
+        adam.step()
+        adam.square.fill_(1 - 0.999 ** float(adam.count[0]))  # gradients of 1 are usual
+        torch.testing.assert_close(model.flat_grad, torch.full_like(model.flat_grad, size))
+    model.flat_grad[0].fill_(1000.0)
+    model.flat_grad[1].fill_(-2.5)
+    adam.step()
+
+    cut = torch.full_like(model.flat[0], 3.0)
+    torch.testing.assert_close(model.flat_grad[0], cut, rtol=1e-4, atol=0)
+    torch.testing.assert_close(model.flat_grad[1], torch.full_like(model.flat[0], -2.5))
+
+
+def test_autograd_leads_to_the_same_density(monkeypatch, wine):
+    """In double precision, over some iterations; 120 rows of which two columns are binary."""
+    X = wine.iloc[:120].assign(red=(wine["hue"] > 1) * 1.0, strong=(wine["alcohol"] > 13) * 1.0)
+    settings = {"max_iter": 2, "random_state": 0, "batch_size": 128}
+    expected = VAEDensity(**settings).fit(X).score_samples(X)
+    monkeypatch.setattr("sklearn_vae.training.trainer.gradient_of", lambda *_: None)
+
+    actual = VAEDensity(**settings).fit(X).score_samples(X)
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
+
+
+def test_heavy_tails_do_not_lead_astray():
+    """Extreme rows once made members diverge; and warnings are errors here."""
+    rng = np.random.default_rng(0)
+    X = np.exp(rng.normal(size=(600, 6)) @ rng.normal(size=(6, 6)))
+    density = VAEDensity(max_iter=30, random_state=0).fit(X[:400])
+
+    assert density.score(X[400:]) > GaussianMixture(5, random_state=0).fit(X[:400]).score(X[400:])

@@ -1,0 +1,541 @@
+"""VAEOutlierDetector as its users meet it."""
+
+import os
+import pickle
+import signal
+import tracemalloc
+
+import numpy as np
+import pytest
+from scipy.stats import kstwobign
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine, make_blobs
+from sklearn.ensemble import IsolationForest
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import NearestNeighbors
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_vae import VAEOutlierDetector
+from sklearn_vae.anomaly import combination
+from sklearn_vae.anomaly.attribution import shared, surprises
+from sklearn_vae.anomaly.presets import METHODS
+from sklearn_vae.estimators.outlier import copies
+
+pd = pytest.importorskip("pandas")
+
+QUICK = {"max_iter": 2, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def wine():
+    return load_wine(as_frame=True).data
+
+
+@pytest.fixture(scope="module")
+def fitted(wine):
+    return VAEOutlierDetector(**QUICK).fit(wine)
+
+
+@pytest.fixture(scope="module")
+def factors():
+    """Fresh rows of a linear factor model, ten columns of two factors."""
+    rng = np.random.default_rng(0)
+    loadings = rng.normal(size=(2, 10))
+
+    def draw(n):
+        return rng.normal(size=(n, 2)) @ loadings + 0.3 * rng.normal(size=(n, 10))
+
+    return draw
+
+
+@pytest.mark.parametrize("novelty", [False, True])
+def test_it_finds_rows_that_break_a_relation(factors, novelty):
+    """Each column's values are usual, so that no column alone shows the outliers."""
+    rng = np.random.default_rng(1)
+    broken = rng.permuted(factors(80), axis=0)
+    normal = factors(500)
+    train = normal if novelty else np.vstack([normal, broken[:40]])
+    detector = VAEOutlierDetector(novelty=novelty, random_state=0).fit(train)
+    test, truth = np.vstack([factors(300), broken[40:]]), np.repeat([0, 1], [300, 40])
+    forest = IsolationForest(random_state=0).fit(train)
+
+    found = roc_auc_score(truth, -detector.score_samples(test))
+    assert found > 0.85
+    assert found > roc_auc_score(truth, -forest.score_samples(test))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("novelty", [False, True])
+def test_scores_are_finite_and_far_rows_are_outliers(wine, method, novelty):
+    """From 1e2 to 1e300, never above the worst inlier; the training share is contamination."""
+    X = wine.to_numpy() + 1e-6 * np.random.default_rng(0).random(wine.shape)
+    detector = VAEOutlierDetector(method=method, novelty=novelty, contamination=0.1, **QUICK).fit(X)
+    scores = detector.score_samples(X)
+    with np.errstate(over="ignore"):
+        far = np.vstack([sign * np.logspace(2, 300, 20)[:, None] * X[:1] for sign in (1, -1)])
+    far = np.clip(far, -1e300, 1e300)
+    found = detector.score_samples(far)
+
+    assert np.isfinite(found).all()
+    assert found.max() < scores.min()
+    assert (detector.predict(far) == -1).all()
+    assert abs((detector.predict(X) == -1).sum() - 17.8) <= 1
+
+
+@pytest.mark.parametrize("contamination", [0.01, 0.25, 0.5])
+@pytest.mark.parametrize("novelty", [False, True])
+def test_the_share_of_outliers_is_the_contamination(wine, contamination, novelty):
+    detector = VAEOutlierDetector(contamination=contamination, novelty=novelty, **QUICK)
+    labels = detector.fit_predict(wine)
+
+    assert abs((labels == -1).sum() - contamination * len(wine)) <= 1
+    assert set(labels) == {-1, 1}
+    np.testing.assert_array_equal(labels, detector.predict(wine))
+    np.testing.assert_allclose(
+        detector.decision_function(wine), detector.score_samples(wine) - detector.offset_
+    )
+
+
+def test_neighbours_alone_are_scikit_learns(wine):
+    """Without its autoencoders, the detector of contaminated rows is a few lines of sklearn."""
+    X = wine.to_numpy()
+    detector = VAEOutlierDetector(method="neighbours", **QUICK).fit(X)
+    Z = StandardScaler().fit_transform(X)
+    to_clean = NearestNeighbors(n_neighbors=18).fit(Z).kneighbors()[0].mean(axis=1)
+    kept = np.sort(np.argsort(to_clean)[:107])  # three fifths, rounded up
+    new = X * 1.01
+    distance, _ = (
+        NearestNeighbors(n_neighbors=20)
+        .fit(Z[kept])
+        .kneighbors(StandardScaler().fit(X).transform(new))
+    )
+
+    np.testing.assert_allclose(detector.score_samples(new), -distance.mean(axis=1))
+
+
+def test_a_training_row_is_not_its_own_neighbour(wine):
+    """Nor is it, when it comes again as a new row, among others or alone."""
+    X = wine.to_numpy()
+    detector = VAEOutlierDetector(novelty=True, method="latent", **QUICK).fit(X)
+    scores = detector.score_samples(X)
+
+    assert (scores < 0).all()
+    np.testing.assert_allclose(detector.score_samples(X[[7, 3]]), scores[[7, 3]], rtol=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore:Training diverged")  # two different rows teach nothing
+def test_rows_that_are_all_alike_but_one_have_scores():
+    """Ties in every distance: no division by zero, and the odd row is the outlier."""
+    X = np.tile([[1.0, 2.0, 3.0]], (60, 1))
+    X[-1] = [5.0, 2.0, 3.0]
+    for novelty in (False, True):
+        detector = VAEOutlierDetector(novelty=novelty, contamination=0.02, **QUICK).fit(X)
+        scores = detector.score_samples(X)
+
+        assert np.isfinite(scores).all()
+        assert scores.argmin() == 59
+
+
+def test_a_value_that_a_constant_column_never_had_is_strange(wine):
+    table = wine.assign(year=1990)
+    detector = VAEOutlierDetector(novelty=True, **QUICK).fit(table)
+    later = table.assign(year=1991)
+
+    assert detector.score_samples(later).max() < detector.score_samples(table).min()
+    fitted = detector._fitted()
+    np.testing.assert_allclose(surprises(fitted, later.to_numpy(float))[:, 13], np.log(180))
+    assert (surprises(fitted, table.to_numpy(float))[:, 13] == 0).all()
+    assert (detector.explain(later)[:, 13] > detector.explain(table)[:, 13]).all()
+
+
+def test_p_values_hold_what_they_promise():
+    """At level alpha, at most alpha of fresh rows are flagged: the mean over many fits.
+
+    With 99 rows held out the exact share at alpha = 0.1 is 0.1; it is a mean over fits, as
+    one fit's share is a random number.
+    """
+    rng = np.random.default_rng(0)
+    flagged = {0.05: [], 0.1: [], 0.3: []}
+    for seed in range(8):
+        X = rng.standard_t(4, size=(498, 3))
+        detector = VAEOutlierDetector(
+            calibration="conformal",
+            max_iter=1,
+            n_init=1,
+            random_state=seed,
+            calibration_fraction=0.4,
+        ).fit(X)
+        p = detector.p_values(rng.standard_t(4, size=(2000, 3)))
+        for alpha, shares in flagged.items():
+            shares.append((p <= alpha).mean())
+        assert len(detector.calibration_scores_) == 199
+
+    for alpha, shares in flagged.items():
+        # the share of one fit is Beta(200 alpha, 200 (1 - alpha))
+        error = np.sqrt(alpha * (1 - alpha) / 200 / len(shares))
+        assert np.mean(shares) < alpha + 3 * error
+        assert np.mean(shares) > alpha - 3 * error
+
+
+@pytest.mark.parametrize("contamination", [0.001, 0.05, 0.1, 0.3])
+def test_predict_holds_the_rate_of_false_alarms_that_is_asked_for(contamination):
+    """With rows held out, -1 is a p-value of at most that rate; 1 / 200 is the least there is."""
+    rng = np.random.default_rng(0)
+    detector = VAEOutlierDetector(
+        novelty=True,
+        contamination=contamination,
+        calibration="conformal",
+        calibration_fraction=0.4,
+        **QUICK,
+    ).fit(rng.normal(size=(498, 3)))
+    fresh = rng.normal(size=(3000, 3))
+    labels = detector.predict(fresh)
+
+    least = max(contamination, 1 / 200)
+    np.testing.assert_array_equal(labels == -1, detector.p_values(fresh) <= least)
+    # the share of one fit is Beta(200 alpha, 200 (1 - alpha))
+    assert (labels == -1).mean() < least + 3 * np.sqrt(least / 200)
+
+
+def halves(table):
+    """Rows to learn from, and fresh ones of the same kind."""
+    rng = np.random.default_rng(0)
+    if table == "normal, 360 x 30":
+        mixing = rng.normal(size=(30, 30))
+        return rng.normal(size=(360, 30)) @ mixing, rng.normal(size=(2000, 30)) @ mixing
+    if table == "normal, 80 x 6":
+        return rng.normal(size=(80, 6)), rng.normal(size=(2000, 6))
+    if table == "benign":
+        X, y = load_breast_cancer(return_X_y=True)
+        X = X[y == 1]
+    else:
+        X = {"wine": load_wine, "digits": load_digits}[table]().data
+    X = rng.permutation(X)[:1000]
+    return X[::2], X[1::2]
+
+
+@pytest.mark.parametrize(
+    ("novelty", "table", "max_iter"),
+    [
+        (False, "normal, 80 x 6", "auto"),
+        (True, "normal, 360 x 30", 20),
+        *(
+            pytest.param(novelty, table, "auto", marks=pytest.mark.slow)
+            for table in ("wine", "benign", "digits", "normal, 360 x 30", "normal, 80 x 6")
+            for novelty in (False, True)
+        ),
+    ],
+)
+def test_fresh_rows_are_flagged_as_often_as_it_is_said(novelty, table, max_iter):
+    """Rows of the training kind have the training rows' ranks, up to what chance makes of both."""
+    known, fresh = halves(table)
+    detector = VAEOutlierDetector(
+        contamination=0.1, novelty=novelty, max_iter=max_iter, random_state=0
+    ).fit(known)
+    chance = np.sqrt(1 / len(known) + 1 / len(fresh))
+    flagged = (detector.predict(fresh) == -1).mean()
+    p = np.sort(detector.p_values(fresh))
+
+    assert abs(flagged - 0.1) < 3 * 0.3 * chance + 0.01
+    farthest = np.abs(p - np.arange(1, len(p) + 1) / len(p)).max()  # Kolmogorov and Smirnov's
+    assert farthest < kstwobign.isf(0.001) * chance + 1 / len(known)
+    assert (detector.predict(known) == -1).mean() == pytest.approx(0.1, abs=1 / len(known))
+
+
+def test_a_training_row_is_measured_by_autoencoders_that_have_not_seen_it(wine):
+    """Another value in it changes those that learned from it, and not what the others say."""
+    X = np.unique(wine.to_numpy(), axis=0)  # in the order of reference_
+    detector = VAEOutlierDetector(method="reconstruction", n_init=3, **QUICK).fit(X)
+    fitted, left_out = detector._fitted(), detector.left_out_
+    by_member = -np.square(fitted.portraits(X)[1]).sum(axis=2)
+
+    assert left_out.sum(axis=0).min() == 1
+    assert len(set(left_out.sum(axis=1))) == 1
+    expected = np.average(by_member, axis=0, weights=left_out)
+    np.testing.assert_allclose(detector.score_samples(X), expected)
+    np.testing.assert_allclose(
+        detector.score_samples(X * 1.01),
+        -np.square(fitted.portraits(X * 1.01)[1]).sum(axis=2).mean(axis=0),
+    )
+
+
+def test_scores_take_bounded_memory():
+    """However many rows are scored: the rows themselves are 4 MiB here."""
+    rng = np.random.default_rng(0)
+    detector = VAEOutlierDetector(method="denoising", hidden_layer_sizes=8, **QUICK)
+    detector.fit(rng.normal(size=(100, 12)))
+    rows = rng.normal(size=(40_000, 12))
+    tracemalloc.start()
+    detector.score_samples(rows)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 32 << 20
+
+
+@pytest.mark.parametrize("novelty", [False, True])
+def test_ctrl_c_after_the_training_ends_the_calibration(novelty, monkeypatch):
+    """It is done again with few rows, which takes no time worth waiting for."""
+    measured, n_rows = combination.measured, []
+
+    def press_once(measure, rows):
+        n_rows.append(len(rows))
+        if len(n_rows) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return measured(measure, rows)
+
+    monkeypatch.setattr(combination, "measured", press_once)
+    X, _ = make_blobs(1200, 3, random_state=0)
+    detector = VAEOutlierDetector(novelty=novelty, **QUICK)
+    with (
+        pytest.warns(ConvergenceWarning, match="fit was interrupted"),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        detector.fit(X)
+
+    assert n_rows[0] > 600
+    assert max(n_rows[1:]) <= len(detector.reference_) == 250
+    assert detector.interrupted_
+    assert np.isfinite(detector.decision_function(X)).all()
+    assert detector.left_out_.shape == (len(detector.weights_["encoder.last"]), 250)
+
+
+@pytest.mark.parametrize("method", ["auto", "neighbours", "latent", "log_likelihood"])
+@pytest.mark.parametrize("novelty", [False, True])
+def test_a_row_of_weight_2_is_as_two_rows(wine, method, novelty):
+    """And one of weight 0 as none, in whatever order rows come."""
+    rng = np.random.default_rng(0)
+    weight = rng.integers(4, size=len(wine))
+    X = wine.to_numpy()
+    detector = VAEOutlierDetector(method=method, novelty=novelty, **QUICK)
+    weighted = clone(detector).fit(X, sample_weight=weight)
+    repeated = clone(detector).fit(rng.permutation(X.repeat(weight, axis=0)))
+
+    np.testing.assert_allclose(weighted.decision_function(X), repeated.decision_function(X))
+    np.testing.assert_array_equal(weighted.p_values(X), repeated.p_values(X))
+    np.testing.assert_allclose(weighted.explain(X), repeated.explain(X))
+
+
+def test_copies_are_neighbours():
+    """The mean distance to the 20 nearest rows, of which one is there many times."""
+    rng = np.random.default_rng(0)
+    X, new = rng.normal(size=(60, 3)), rng.normal(size=(20, 3))
+    weight = np.where(np.arange(60) % 7, 1, 13)
+    detector = VAEOutlierDetector(method="neighbours", novelty=False, **QUICK)
+    detector.fit(X, sample_weight=weight)
+    near = detector.measure_.measure
+    kept = near.reference[0].repeat(near.counts, axis=0)
+    encoded = detector.columns_.encode(new)
+    distance, _ = NearestNeighbors(n_neighbors=20).fit(kept).kneighbors(encoded)
+
+    np.testing.assert_allclose(detector.score_samples(new), -distance.mean(axis=1))
+
+
+def test_weights_that_are_no_whole_numbers_become_copies_near_to_them():
+    """Each row is there as often as it counts, to less than one, and all together, too."""
+    weight = np.random.default_rng(0).exponential(2, size=300)
+    rows = np.arange(300.0)[:, None]
+    chosen, counts = copies(rows, weight)
+    found = np.bincount(chosen[:, 0].astype(int), counts, minlength=300)
+
+    assert np.abs(found - weight).max() < 1.01
+    assert found.sum() == round(weight.sum())
+
+
+def test_p_values_of_training_rows_are_their_ranks(wine, fitted):
+    p = fitted.p_values(wine)
+
+    assert p.min() == pytest.approx(2 / 179)  # itself, and the 1 of the rule
+    np.testing.assert_array_equal(
+        np.argsort(p, kind="stable")[:3], np.argsort(fitted.score_samples(wine), kind="stable")[:3]
+    )
+
+
+@pytest.mark.parametrize("novelty", [False, True])
+def test_it_names_the_column_that_is_to_blame(factors, novelty):
+    """One value per row replaced by another row's: the relation breaks, not the range."""
+    detector = VAEOutlierDetector(novelty=novelty, random_state=0).fit(factors(800))
+    rng = np.random.default_rng(2)
+    rows = factors(200)
+    column = rng.integers(10, size=200)
+    rows[np.arange(200), column] += rng.choice([-1, 1], 200) * 4 * rows.std(axis=0)[column]
+    blamed = detector.explain(rows).argmax(axis=1)
+
+    assert (blamed == column).mean() >= 0.9
+
+
+@pytest.mark.parametrize("method", ["auto", "log_likelihood", "reconstruction"])
+@pytest.mark.parametrize("novelty", [False, True])
+def test_explanations_add_up_to_the_score(wine, method, novelty):
+    """To how far it lies below the training rows' mean, of usual rows and of absurd ones."""
+    X = wine.to_numpy()
+    detector = VAEOutlierDetector(method=method, novelty=novelty, **QUICK).fit(X)
+    rows = np.vstack([X[:50], X[:5] * 3, np.where(np.arange(13) == 4, 1e100, X[:1])])
+    scores = detector.score_samples(rows)
+    parts = detector.explain(rows)
+
+    assert np.isfinite(parts).all()
+    np.testing.assert_allclose(
+        parts.sum(axis=1), detector.score_samples(X).mean() - scores, rtol=1e-9, atol=1e-9
+    )
+    assert parts[-1].argmax() == 4
+
+
+def test_a_score_is_shared_out_in_the_order_of_the_surprises():
+    """Hand-made numbers: a departure of 0, of either sign, and excesses beyond all numbers."""
+    excess = np.array([[5.0, 0.0, -3.0]] * 3 + [[1e200, 1.0, -1e200]] * 2)
+    departure = np.array([4.0, -4.0, 0.0, 1e200, -2.0])
+    parts = shared(departure, excess)
+
+    np.testing.assert_allclose(parts.sum(axis=1), departure, rtol=1e-12)
+    assert (np.diff(parts, axis=1) <= 0).all()
+    assert parts[0, 0] == pytest.approx(
+        4 * np.log1p(np.exp(5)) / np.log1p(np.exp([5.0, 0.0, -3.0])).sum()
+    )
+
+
+def test_explanations_are_those_of_the_exact_conditionals():
+    """Rows of a normal distribution, whose conditional densities are known."""
+    rng = np.random.default_rng(0)
+    covariance = np.array([[1.0, 0.8, 0.0], [0.8, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    X = rng.multivariate_normal(np.zeros(3), covariance, size=3000)
+    detector = VAEOutlierDetector(
+        n_components=1,
+        hidden_layer_sizes=8,
+        trim_fraction=0.0,
+        mask_fraction=0.0,
+        max_iter=100,
+        random_state=0,
+    ).fit(X)
+    new = rng.multivariate_normal(np.zeros(3), covariance, size=200)
+    precision = np.linalg.inv(covariance)
+    exact = 0.5 * (new @ precision) ** 2 / np.diag(precision) - 0.5
+    found = surprises(detector._fitted(), new) - detector.usual_.surprise
+
+    assert np.abs(found - exact).mean() < 0.15
+    assert np.corrcoef(found.ravel(), exact.ravel())[0, 1] > 0.95
+
+
+def test_a_row_has_one_score(wine, fitted):
+    scores = fitted.score_samples(wine)
+    order = np.random.default_rng(0).permutation(len(wine))
+
+    np.testing.assert_allclose(fitted.score_samples(wine.iloc[order]), scores[order], rtol=1e-7)
+
+
+def test_units_do_not_matter(wine):
+    scale = np.logspace(-3, 3, 13)
+    plain = VAEOutlierDetector(**QUICK).fit(wine.to_numpy())
+    scaled = VAEOutlierDetector(**QUICK).fit(wine.to_numpy() * scale)
+
+    np.testing.assert_allclose(
+        scaled.score_samples(wine.to_numpy() * scale),
+        plain.score_samples(wine.to_numpy()),
+        rtol=0.05,
+    )
+
+
+def test_seeds_copies_and_pickles(wine, fitted):
+    again = pickle.loads(pickle.dumps(clone(fitted).fit(wine)))
+
+    np.testing.assert_array_equal(again.score_samples(wine), fitted.score_samples(wine))
+    other = VAEOutlierDetector(method="log_likelihood", **QUICK).fit(wine)
+    another = clone(other).set_params(random_state=1).fit(wine)
+    assert not np.array_equal(other.score_samples(wine), another.score_samples(wine))
+
+
+def test_it_is_at_home_in_a_pipeline(wine):
+    pipeline = make_pipeline(StandardScaler(), VAEOutlierDetector(contamination=0.1, **QUICK))
+
+    assert (pipeline.fit_predict(wine) == -1).sum() == pytest.approx(17.8, abs=1)
+    assert pipeline.decision_function(wine).shape == (178,)
+
+
+def test_names_are_kept_and_checked(wine, fitted):
+    assert list(fitted.feature_names_in_) == list(wine.columns)
+    with pytest.raises(ValueError, match="feature names"):
+        fitted.score_samples(pd.DataFrame(wine).rename(columns={"alcohol": "spirit"}))
+
+
+def test_what_is_no_number_is_refused_and_the_old_fit_stays(wine):
+    detector = VAEOutlierDetector(**QUICK).fit(wine)
+    before = detector.score_samples(wine)
+    with pytest.raises(ValueError, match="contains NaN, in column 'alcohol'"):
+        detector.fit(wine.assign(alcohol=np.nan))
+    with pytest.raises(ValueError, match="contains NaN"):
+        detector.predict(wine.assign(alcohol=np.nan))
+
+    np.testing.assert_array_equal(detector.score_samples(wine), before)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("contamination", 0.0), ("contamination", 0.6), ("contamination", "some"),
+        ("method", "forest"), ("novelty", "yes"), ("input_noise", -0.1),
+        ("trim_fraction", 0.7), ("mask_fraction", 1.0), ("calibration", "split"),
+        ("calibration_fraction", 1.0), ("n_init", 0), ("max_iter", 0), ("hidden_layer_sizes", [0]),
+    ],
+)  # fmt: skip
+def test_wrong_values_are_named(wine, name, value):
+    with pytest.raises(ValueError, match=f"'{name}' parameter of VAEOutlierDetector must"):
+        VAEOutlierDetector(**{name: value}).fit(wine)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"contamination": 0.3}, {"novelty": True}, {"method": "denoising"}, {"n_components": 3},
+        {"hidden_layer_sizes": 7}, {"activation": "tanh"}, {"max_iter": 3}, {"batch_size": 50},
+        {"learning_rate": 0.02}, {"weight_decay": 0.5}, {"input_noise": 0.5},
+        {"trim_fraction": 0.1}, {"mask_fraction": 0.5}, {"n_init": 2}, {"calibration": "conformal"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_parameter_changes_what_is_learned(wine, change):
+    basis = {"method": "log_likelihood", "max_iter": 4, "random_state": 0}
+    before = VAEOutlierDetector(**basis).fit(wine)
+    after = VAEOutlierDetector(**basis | change).fit(wine)
+
+    assert not np.array_equal(after.decision_function(wine), before.decision_function(wine))
+
+
+def test_calibration_needs_rows():
+    X = np.random.default_rng(0).normal(size=(3, 2))
+    with pytest.raises(ValueError, match="leaves 1 of 3 rows to train on"):
+        VAEOutlierDetector(calibration="conformal", calibration_fraction=0.6).fit(X)
+    whole = VAEOutlierDetector(calibration="conformal", calibration_fraction=0.5, **QUICK).fit(
+        np.random.default_rng(0).normal(size=(40, 2))
+    )
+
+    assert len(whole.calibration_scores_) == len(whole.reference_) == 20
+
+
+def test_long_tables_have_a_reference_of_limited_length(monkeypatch):
+    """Rows that were not drawn are scored as new ones."""
+    monkeypatch.setattr("sklearn_vae.estimators.outlier.MOST_REFERENCE_ROWS", 100)
+    X, _ = make_blobs(400, 3, random_state=0)
+    detector = VAEOutlierDetector(contamination=0.1, **QUICK).fit(X)
+
+    assert detector.reference_.shape == (100, 3)
+    assert (detector.predict(X) == -1).sum() == 40
+
+
+def test_no_more_than_so_many_rows_are_compared_with(monkeypatch):
+    """Time is linear in the rows, and the share of outliers is what it was."""
+    monkeypatch.setattr("sklearn_vae.anomaly.knn.MOST_COMPARED", 100)
+    monkeypatch.setattr("sklearn_vae.anomaly.knn.MOST_TO_CLEAN", 50)
+    X, _ = make_blobs(400, 3, random_state=0)
+    detector = VAEOutlierDetector(contamination=0.1, **QUICK).fit(X)
+    near, _ = detector.measure_.measure.measures
+
+    assert near.reference.shape == (1, 60, 3)  # three fifths
+    assert (detector.predict(X) == -1).sum() == 40
+
+
+def test_the_history_tells_of_each_member(fitted):
+    assert {row["member"] for row in fitted.history_} == {0, 1, 2, 3}
+    assert [row["iteration"] for row in fitted.history_[:2]] == [1, 2]
+    assert fitted.n_iter_ == 2

@@ -1,0 +1,463 @@
+"""Every parameter is alive, and wrong values are refused by name."""
+
+import numpy as np
+import pytest
+from sklearn.utils._param_validation import InvalidParameterError
+from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
+from torch import nn
+
+from sklearn_vae import VAETransformer
+from sklearn_vae.likelihoods import Bernoulli, Gaussian
+from sklearn_vae.metrics import total_correlation
+from sklearn_vae.objectives import IWAE, MMD, CapacityELBO, LinearWarmup, TotalCorrelation
+from sklearn_vae.posteriors import NormalizingFlow
+from sklearn_vae.priors import MixturePrior
+
+
+def bent_rows(n=400, seed=0):
+    rng = np.random.default_rng(seed)
+    a = rng.normal(size=(n, 1))
+    return np.hstack([a, a**2, np.sin(2 * a)]) + 0.2 * rng.normal(size=(n, 3))
+
+
+X = bent_rows()
+
+
+def own_module(n_in, n_out):
+    """A network of the user's own."""
+    return nn.Sequential(nn.Linear(n_in, 8), nn.Tanh(), nn.Linear(8, n_out))
+
+
+# another value for each parameter, where needed with others that make it matter
+OTHER = {
+    "n_components": 3,
+    "network": "residual",
+    "hidden_layer_sizes": (16,),
+    "activation": "tanh",
+    "encoder": own_module,
+    "decoder": own_module,
+    "likelihood": Gaussian(scale="column"),
+    "prior": "mixture",
+    "posterior": "full",
+    "objective": "iwae",
+    "beta": 2.0,
+    "free_bits": 2.0,
+    "scale_prior": 100.0,
+    "max_iter": 3,
+    "batch_size": 64,
+    "learning_rate": 1e-2,
+    "weight_decay": 1.0,
+    "early_stopping": False,
+    "validation_fraction": 0.3,
+    "n_iter_no_change": 1,
+    "tol": 10.0,
+    "refit": False,
+    "n_init": 3,
+    "members": "all",
+    "random_state": 1,
+}
+# with one start there is nothing to choose from
+BESIDE = {"members": {"n_init": 2}, "n_init": {"members": "all"}}
+# these say where the work is done and who is told, not what is learned
+BESIDE_THE_MODEL = {
+    "callbacks",
+    "checkpoint",
+    "device",
+    "handle_unknown",
+    "verbose",
+    "warm_start",
+}
+# what they change shows on tables with outliers, in test_holes, and on rows that something is
+# given with, in test_conditional
+ELSEWHERE = {"robust", "conditional"}
+
+
+# long enough for the rules about stopping to be met
+LONG = {"max_iter": 60, "n_iter_no_change": 3}
+
+
+def fit(**params):
+    return VAETransformer(**{"n_components": 2, "max_iter": 12, "random_state": 0, **params}).fit(X)
+
+
+@pytest.fixture(scope="module")
+def usual():
+    return fit(**LONG)
+
+
+def test_all_parameters_are_looked_at_here():
+    """A new parameter has to show what it changes."""
+    assert set(VAETransformer().get_params()) == set(OTHER) | BESIDE_THE_MODEL | ELSEWHERE
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_every_parameter_changes_the_fitted_model(usual, name):
+    """A parameter that changes nothing is a lie (PyOD's beta is one)."""
+    beside = BESIDE.get(name, {})
+    usual = fit(**LONG, **beside) if beside else usual
+    other = fit(**{**LONG, **beside, name: OTHER[name]})
+
+    assert not np.array_equal(usual.score_samples(X), other.score_samples(X))
+
+
+def test_warm_start_goes_on_where_the_last_fit_ended(usual):
+    """The first loss is about the last one's, not that of probabilistic PCA."""
+    again = fit(warm_start=True).fit(X)
+
+    assert again.history_[0]["loss"] < usual.history_[0]["loss"] - 0.2
+
+
+def test_verbose_prints_a_line_per_iteration(capsys):
+    """And nothing is printed without it."""
+    fit(max_iter=2, early_stopping=False)
+    silence = capsys.readouterr().out
+    fit(max_iter=2, early_stopping=False, verbose=1)
+    title, header, _, *lines = capsys.readouterr().out.strip().splitlines()
+
+    assert silence == ""
+    assert title == "Training on 400 rows:"
+    assert header.split()[0] == "iteration"
+    assert [line.split()[0] for line in lines] == ["1", "2"]
+
+
+def test_verbose_says_which_table_is_the_refit(capsys):
+    """Two runs print two tables, and the second one begins at iteration 1 again."""
+    fit(max_iter=2, verbose=1)
+    titles = [line for line in capsys.readouterr().out.splitlines() if line.endswith(":")]
+
+    assert titles == ["Training on 340 rows, validation on 60:", "Refit on all 400 rows:"]
+
+
+def test_the_history_counts_iterations_and_nothing_else():
+    """One word for a pass: the key of the records, and both runs in one count."""
+    history = fit(max_iter=3).history_
+
+    assert [row["iteration"] for row in history] == list(range(1, len(history) + 1))
+    assert all("epoch" not in row for row in history)
+
+
+def test_callbacks_see_every_iteration():
+    """Any of skorch's callbacks can listen."""
+
+    class Counter(Callback):
+        def __init__(self):
+            self.n = 0
+
+        def on_epoch_end(self, net, **kwargs):
+            self.n += 1
+
+    counter = Counter()
+    vae = fit(callbacks=[counter])
+
+    assert counter.n == vae.n_iter_ == len(vae.history_)
+
+
+def test_the_kl_falls_as_beta_rises():
+    """beta is alive: 0.1, 1, 10 give less and less KL."""
+    ends = [fit(beta=beta, early_stopping=False).history_[-1]["kl_loss"] for beta in (0.1, 1, 10)]
+
+    assert ends[0] > ends[1] > ends[2]
+
+
+def test_the_loss_is_the_sum_of_its_parts_at_every_iteration():
+    """loss = reconstruction_loss + beta * kl_loss, in training and in validation."""
+    history = fit(beta=LinearWarmup(0.5, n_iter=4)).history_
+
+    assert [row["beta"] for row in history[:5]] == [0.125, 0.25, 0.375, 0.5, 0.5]
+    for row in history:
+        parts = row["reconstruction_loss"] + row["beta"] * row["kl_loss"]
+        assert row["loss"] == pytest.approx(parts, abs=1e-4)
+        if not row["refit"]:
+            parts = row["val_reconstruction_loss"] + 0.5 * row["val_kl_loss"]
+            assert row["val_loss"] == pytest.approx(parts, abs=1e-4)
+
+
+@pytest.mark.parametrize("other", [{"prior": "vamp", "beta": 0.5}, {"objective": "iwae"}], ids=str)
+def test_the_loss_is_the_sum_of_its_parts_whatever_is_learned(other):
+    """With a learned prior and with the importance-weighted bound, too."""
+    history = fit(max_iter=4, **other).history_
+
+    for row in history:
+        for prefix in [""] if row["refit"] else ["", "val_"]:
+            parts = row[f"{prefix}reconstruction_loss"] + row["beta"] * row[f"{prefix}kl_loss"]
+            assert row[f"{prefix}loss"] == pytest.approx(parts, abs=1e-4)
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.3])
+def test_a_capacity_shows_in_the_history(beta):
+    """loss is the bound's and the weighted distance; validation has the final capacity."""
+    asked = CapacityELBO(1.5, weight=10.0, n_iter=4)
+    history = fit(objective=asked, beta=beta, max_iter=6, refit=False).history_
+
+    for iteration, row in enumerate(history):
+        for prefix, nats in [("", min((iteration + 1) / 4, 1) * 1.5), ("val_", 1.5)]:
+            added = row[f"{prefix}loss"] - row[f"{prefix}reconstruction_loss"]
+            distance = row[f"{prefix}kl_loss"] - nats
+            if prefix or abs(distance) > 0.5:  # all of an iteration's steps on one side
+                expected = beta * row[f"{prefix}kl_loss"] + 10 * abs(distance)
+                assert added == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_kl_ends_at_the_capacity():
+    """From both sides, where the loss would put it elsewhere."""
+    settings = {"early_stopping": False, "max_iter": 15}
+    plain = fit(**settings).history_[-1]["kl_loss"]
+    ends = {
+        nats: fit(objective=CapacityELBO(nats, n_iter=5), **settings).history_[-1]["kl_loss"]
+        for nats in (0.5, 5.0)
+    }
+
+    assert 1.0 < plain < 4.5
+    assert all(kl == pytest.approx(nats, abs=0.2) for nats, kl in ends.items())
+
+
+def test_a_capacity_that_has_yet_to_grow_is_neither_a_divergence_nor_a_standstill():
+    """First losses are far above the start by design, and so are those of validation."""
+    start = fit(learning_rate=1e-12, max_iter=1).history_[0]["kl_loss"]
+    asked = CapacityELBO(start, weight=3000.0, n_iter=8)
+    history = fit(objective=asked, max_iter=20, n_iter_no_change=2).history_
+    rates = [row["learning_rate"] for row in history]
+
+    assert history[0]["loss"] > 200
+    assert history[1]["val_loss"] > 200
+    assert rates[:8] == rates[:1] * 8
+
+
+def test_a_small_table_has_no_time_for_its_capacity_to_grow():
+    """Its one iteration has all of it."""
+    small = X[:60]
+    one = VAETransformer(2, objective=CapacityELBO(1.0, n_iter=50), random_state=0).fit(small)
+    other = VAETransformer(2, objective=CapacityELBO(1.0, n_iter=1), random_state=0).fit(small)
+
+    np.testing.assert_array_equal(one.score_samples(small), other.score_samples(small))
+
+
+def test_total_correlation_falls_with_its_weight():
+    """Two dimensions for a bent line depend on each other, until that is to be paid for."""
+    plain, paid = (
+        fit(objective=objective, beta=0.3, early_stopping=False, max_iter=8, learning_rate=1e-2)
+        for objective in ("elbo", TotalCorrelation(30.0))
+    )
+
+    assert total_correlation(plain, X) > 0.15
+    assert -1e-3 < total_correlation(paid, X) < 0.05
+
+
+def test_a_weight_of_nothing_is_the_bound():
+    """As autograd has it; the usual gradient is written out and rounds elsewhere."""
+    usual = fit(max_iter=3, early_stopping=False)
+    for objective in (TotalCorrelation(0.0), MMD(0.0), CapacityELBO(weight=0.0)):
+        own = fit(objective=objective, max_iter=3, early_stopping=False)
+
+        np.testing.assert_allclose(own.transform(X), usual.transform(X), rtol=0, atol=1e-4)
+
+
+def test_the_discrepancy_draws_all_codes_to_the_prior():
+    """Where the KL counts little, codes lie where it suits the decoder."""
+    settings = {"beta": 0.01, "early_stopping": False, "max_iter": 8, "learning_rate": 1e-2}
+    free = fit(**settings)
+    held = fit(objective=MMD(300.0), **settings)
+    far = [np.abs(np.cov(vae.transform(X).T) - np.eye(2)).max() for vae in (free, held)]
+
+    assert far[1] < 0.3 < 0.5 < far[0]
+
+
+def test_more_draws_in_training_make_a_smaller_loss():
+    """The bound of fifty draws lies nearer to log p(x) than that of one."""
+    few, many = (
+        fit(objective=IWAE(n), early_stopping=False, max_iter=4).history_[-1]["loss"]
+        for n in (1, 50)
+    )
+
+    assert many < few - 0.05
+
+
+def test_the_loss_is_in_the_units_of_the_score():
+    """At beta = 1 the negative loss bounds the score from below, and not by much."""
+    vae = fit(early_stopping=False)
+
+    assert 0 < vae.score(X) + vae.history_[-1]["loss"] < 0.5
+
+
+def test_free_bits_keep_dimensions_alive():
+    """Where beta would silence a dimension, its free bits are spent all the same."""
+    silent = fit(beta=20.0, early_stopping=False).history_[-1]["kl_loss"]
+    spent = fit(beta=20.0, free_bits=1.0, early_stopping=False).history_[-1]["kl_loss"]
+
+    assert silent < 0.5
+    assert spent == pytest.approx(2.0, abs=0.3)
+
+
+def test_small_tables_are_trained_enough():
+    """An iteration has 25 steps at the least: 150 rows in one batch are seen 25 times."""
+    vae = VAETransformer(max_iter=4, early_stopping=False, random_state=0).fit(X[:150])
+
+    assert vae.n_steps_ == 4 * 25
+
+
+def test_refit_uses_the_rows_that_were_set_aside():
+    """Without it, rows in validation have no influence on the weights but by stopping."""
+    with_refit, without = fit(), fit(refit=False)
+
+    assert any(row["refit"] for row in with_refit.history_)
+    assert not any(row["refit"] for row in without.history_)
+    assert with_refit.history_[0]["loss"] == without.history_[0]["loss"]
+
+
+def test_early_stopping_is_never_worse_than_the_start():
+    """On rows without any structure, the start (probabilistic PCA) is kept."""
+    noise = np.random.default_rng(0).normal(size=(300, 5))
+    vae = VAETransformer(random_state=0).fit(noise)
+    start = VAETransformer(learning_rate=1e-12, max_iter=1, random_state=0).fit(noise)
+    fresh = np.random.default_rng(1).normal(size=(2000, 5))
+
+    assert vae.score(fresh) > start.score(fresh) - 0.05
+
+
+WRONG = [
+    ("n_components", 0),
+    ("n_components", 1.5),
+    ("n_components", 21202),
+    ("network", "transformer"),
+    ("network", VAETransformer()),
+    ("hidden_layer_sizes", 0),
+    ("hidden_layer_sizes", (10, 0)),
+    ("hidden_layer_sizes", (10.5,)),
+    ("activation", "swish"),
+    ("likelihood", "cauchy"),
+    ("likelihood", ["gaussian"]),
+    ("likelihood", ["gaussian", "gaussian", "normal"]),
+    ("likelihood", {"no such column": "gaussian"}),
+    ("likelihood", {7: "gaussian"}),
+    ("conditional", "yes"),
+    ("prior", "gaussian"),
+    ("prior", MixturePrior),
+    ("posterior", "normal"),
+    ("posterior", NormalizingFlow),
+    ("objective", "vib"),
+    ("objective", IWAE),
+    ("objective", TotalCorrelation),
+    ("beta", -1.0),
+    ("beta", "high"),
+    ("beta", LinearWarmup),
+    ("beta", lambda: 1.0),
+    ("beta", lambda iteration: -1.0),
+    ("beta", lambda iteration: float("nan")),
+    ("beta", lambda iteration: "high"),
+    ("free_bits", -0.1),
+    ("scale_prior", -1),
+    ("max_iter", 0),
+    ("batch_size", 0),
+    ("learning_rate", 0.0),
+    ("weight_decay", -1.0),
+    ("early_stopping", "yes"),
+    ("validation_fraction", 1.0),
+    ("n_iter_no_change", 0),
+    ("tol", -1.0),
+    ("refit", "no"),
+    ("n_init", 0),
+    ("n_init", 2.0),
+    ("members", "some"),
+    ("callbacks", "ProgressBar"),
+    ("checkpoint", 3),
+    ("warm_start", "yes"),
+    ("device", "gpu"),
+    ("random_state", "luck"),
+    ("verbose", "loud"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_a_wrong_value_is_refused_by_name(name, value):
+    """The message says which parameter, which value and what is allowed, at fit."""
+    with pytest.raises(ValueError, match=f"'{name}' parameter") as caught:
+        VAETransformer(**{name: value}).fit(X)
+
+    assert isinstance(caught.value, InvalidParameterError | ValueError)
+    assert "must" in str(caught.value) or "columns" in str(caught.value)
+
+
+@pytest.mark.parametrize("objective", ["tc", "mmd"])
+@pytest.mark.parametrize("posterior", ["full", "flow", "categorical"])
+def test_codes_of_dependent_dimensions_are_not_asked_to_be_independent(objective, posterior):
+    """Both objectives integrate over each dimension by itself."""
+    with pytest.raises(ValueError, match=r"'(posterior|objective)' parameter"):
+        VAETransformer(3, objective=objective, posterior=posterior).fit(X)
+
+
+@pytest.mark.parametrize("wish", ["bernoulli", Bernoulli(), {1: "bernoulli"}])
+def test_bernoulli_for_a_real_column_names_the_column(wish):
+    """A column of many values cannot be binary."""
+    with pytest.raises(ValueError, match=r"column [01]"):
+        VAETransformer(likelihood=wish).fit(X)
+
+
+def test_a_validation_share_that_leaves_nothing_to_train_on_is_refused():
+    """Only where early stopping was asked for by name."""
+    with pytest.raises(ValueError, match="validation_fraction"):
+        VAETransformer(early_stopping=True, validation_fraction=0.9).fit(X[:4])
+
+
+def test_a_validation_share_that_leaves_nothing_is_refused_in_the_words_of_the_user():
+    """early_stopping="auto" asks for validation rows from 100 rows on."""
+    with pytest.raises(ValueError, match=r"early_stopping='auto' with validation_fraction=0\.999"):
+        VAETransformer(validation_fraction=0.999).fit(X[:120])
+
+
+def test_a_small_table_has_no_time_to_warm_up():
+    """Its one iteration has the weight at which longer training would have ended."""
+    small = X[:60]
+    warmed, usual = (
+        VAETransformer(2, beta=beta, random_state=0).fit(small) for beta in (LinearWarmup(2.0), 2.0)
+    )
+
+    assert [row["beta"] for row in warmed.history_] == [2.0]
+    np.testing.assert_array_equal(warmed.score_samples(small), usual.score_samples(small))
+
+
+def test_a_diverging_fit_warns_and_keeps_finite_weights():
+    """Never NaN in a result."""
+    with pytest.warns(match="learning_rate"):
+        vae = VAETransformer(learning_rate=1e6, max_iter=4, random_state=0).fit(X)
+
+    assert np.isfinite(vae.score_samples(X)).all()
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_columns", "expected"), [(400, 3, 3), (400, 20, 8), (100, 20, 5), (30, 20, 2)]
+)
+def test_the_automatic_latent_size_looks_at_columns_and_rows(n_rows, n_columns, expected):
+    """Eight, the columns, or a twentieth of the rows: whichever is least."""
+    X = np.random.default_rng(0).normal(size=(n_rows, n_columns))
+
+    assert VAETransformer(max_iter=1).fit_transform(X).shape[1] == expected
+
+
+def test_the_automatic_latent_size_counts_rows_by_weight_but_for_rounding():
+    """Weights that were divided by their mean may sum to 99.99999999999999."""
+    X = np.random.default_rng(0).normal(size=(100, 20))
+    weight = np.full(100, np.nextafter(1, 0))
+
+    assert VAETransformer(max_iter=1).fit(X, sample_weight=weight).transform(X).shape[1] == 5
+
+
+def test_a_callback_that_is_none_is_refused():
+    """Before anything is fitted, by name."""
+    with pytest.raises(ValueError, match="'callbacks' parameter"):
+        fit(callbacks=[3])
+
+
+def test_gradients_can_be_clipped_by_a_callback():
+    """skorch's own: what it does to the gradients reaches the step."""
+    plain = fit(max_iter=2, early_stopping=False)
+    clipped = fit(max_iter=2, early_stopping=False, callbacks=[GradientNormClipping(1e-3)])
+
+    assert not np.array_equal(plain.transform(X), clipped.transform(X))
+
+
+def test_a_schedule_by_callback_shows_in_the_history():
+    """torch's schedulers move the step size within each stage."""
+    scheduler = LRScheduler(policy="StepLR", step_size=1, gamma=0.5)
+    history = fit(max_iter=3, early_stopping=False, callbacks=[scheduler]).history_
+
+    assert [row["learning_rate"] for row in history[:2]] == [3e-3, 1.5e-3]

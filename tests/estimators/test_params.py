@@ -1,0 +1,103 @@
+"""Fields of settings objects are parameters: they are set, shown, cloned and searched."""
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_vae import VAEDensity, VAETransformer
+from sklearn_vae.likelihoods import StudentT
+from sklearn_vae.model_selection import VAESearchCV
+from sklearn_vae.networks import ConvNet
+from sklearn_vae.objectives import IWAE, LinearWarmup
+from sklearn_vae.posteriors import NormalizingFlow
+from sklearn_vae.priors import MixturePrior, VampPrior
+
+X = np.random.default_rng(0).normal(size=(60, 4))
+SMALL = {"hidden_layer_sizes": (4,), "max_iter": 1, "random_state": 0}
+
+# a parameter's value, a field of it, another value of the field, and what the parameter is then
+FIELDS = [
+    ("objective", IWAE(5), "n_draws", 2, IWAE(2)),
+    ("objective", "iwae", "n_draws", 2, IWAE(2)),
+    ("network", ConvNet((8, 8), (2,)), "channels", (3,), ConvNet((8, 8), (3,))),
+    ("prior", MixturePrior(3), "n_components", 4, MixturePrior(4)),
+    ("prior", "vamp", "n_components", 4, VampPrior(4)),
+    ("posterior", "flow", "n_layers", 2, NormalizingFlow(2)),
+    ("beta", LinearWarmup(1.0, 5), "n_iter", 7, LinearWarmup(1.0, 7)),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "field", "other", "expected"), FIELDS)
+def test_a_field_is_a_parameter(name, value, field, other, expected):
+    """It is set by name, and the object that it was a field of stays as it is."""
+    vae = VAETransformer(**{name: value})
+    before = repr(value)
+    again = clone(vae).set_params(**{f"{name}__{field}": other})
+
+    assert vae.get_params()[f"{name}__{field}"] != other
+    assert again.get_params()[f"{name}__{field}"] == other
+    assert getattr(again, name) == expected
+    assert (getattr(vae, name), repr(value)) == (value, before)
+    assert clone(again).get_params() == again.get_params()
+
+
+def test_parameters_without_fields_add_none():
+    """At its defaults, an estimator has the parameters of its signature."""
+    for estimator in (VAETransformer(), VAEDensity()):
+        assert estimator.get_params().keys() == estimator.get_params(deep=False).keys()
+
+
+def test_a_value_is_set_before_its_fields():
+    """Whatever their order, as a grid may hold both."""
+    vae = VAETransformer().set_params(prior__n_components=3, prior="mixture")
+
+    assert vae.prior == MixturePrior(3)
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"prior__n": 3}, r"'prior__n'.*prior='normal' has no arguments"),
+        ({"prior": "vamp", "prior__n": 3}, r"'prior__n'.*arguments \['n_components'\]"),
+        ({"max_iter__n": 3}, "'max_iter__n'.*max_iter=200 has no arguments"),
+        ({"nothing__n": 3}, "Invalid parameter 'nothing'"),
+        ({"objective": "iwae", "objective__n_draws": 0}, "n_draws"),
+    ],
+)
+def test_wrong_fields_are_refused_by_name(params, said):
+    """With those that there are."""
+    with pytest.raises(ValueError, match=f"(?s){said}"):
+        VAETransformer().set_params(**params)
+
+
+def test_an_estimator_with_a_likelihood_for_all_columns_has_its_fields():
+    """Every estimator that takes settings has them as parameters."""
+    density = VAEDensity(likelihood=StudentT())
+
+    assert density.get_params()["likelihood__scale"] == StudentT().scale
+
+
+GRID = {"prior__n_components": [2, 4], "objective__n_draws": [1, 3]}
+
+
+@pytest.mark.parametrize("search", [GridSearchCV, VAESearchCV])
+def test_fields_are_searched(search):
+    """In scikit-learn's grid and in ours: four candidates, four scores, the best one refitted."""
+    vae = VAETransformer(2, prior="mixture", objective=IWAE(), **SMALL)
+    found = search(vae, GRID, cv=2, error_score="raise").fit(X)
+
+    assert len(set(found.cv_results_["mean_test_score"])) == 4
+    assert found.best_estimator_.prior == MixturePrior(found.best_params_["prior__n_components"])
+    assert found.best_estimator_.objective == IWAE(found.best_params_["objective__n_draws"])
+
+
+def test_fields_are_searched_in_a_pipeline():
+    """By the step's name, then the parameter's, then the field's."""
+    pipeline = make_pipeline(StandardScaler(), VAETransformer(2, prior="mixture", **SMALL))
+    grid = {"vaetransformer__prior__n_components": [2, 4]}
+    found = VAESearchCV(pipeline, grid, cv=2, error_score="raise").fit(X)
+
+    assert found.best_estimator_[-1].prior.n_components in (2, 4)

@@ -1,0 +1,148 @@
+"""A model's samples are rows of its table: on the lattice, within bounds, as likely as it says."""
+
+import numpy as np
+import pytest
+
+from sklearn_vae import VAETransformer
+
+pd = pytest.importorskip("pandas")
+hypothesis = pytest.importorskip("hypothesis")
+st = pytest.importorskip("hypothesis.strategies")
+
+QUICK = {"max_iter": 2, "hidden_layer_sizes": (8,), "random_state": 0}
+
+
+def columns_of_every_kind(rng, unit=1.0, n=150):
+    """A column of each likelihood, in some unit, as a data frame."""
+    code = rng.standard_normal(n)
+    number = np.where(rng.random(n) < 0.4, 0.1, 3 + rng.standard_normal(n))
+    return {
+        "gaussian": unit * (5 + code + rng.standard_normal(n)),
+        "student_t": unit * rng.standard_t(3, n),
+        "lognormal": unit * np.exp(2 * code),
+        "spiked": unit * number,
+        "bernoulli": unit * np.where(rng.random(n) < 0.3, 0.1, 0.3),
+        "categorical": unit * rng.choice([0.1, 0.3, 0.7], n),
+        "ordinal": unit * rng.choice([0.1, 0.2, 0.3, 0.7], n),
+        "poisson": rng.poisson(3 * np.exp(code / 2)).astype(float),
+        "negative_binomial": rng.negative_binomial(2, 0.1, n).astype(float),
+    }
+
+
+@hypothesis.settings(max_examples=2, deadline=None)
+@hypothesis.given(
+    seed=st.integers(0, 2**20),
+    unit=st.sampled_from([1.0, 1 / 3, 1e-9, 1e7]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_every_row_that_is_drawn_is_a_row_that_can_be(seed, unit, dtype):
+    """Of every kind: values of a lattice are those of training to the last bit."""
+    rng = np.random.default_rng(seed)
+    table = [*columns_of_every_kind(rng, unit).items(), ("auto", np.full(150, unit))]
+    names, columns = zip(*(table[j] for j in rng.permutation(len(table))), strict=True)
+    X = np.column_stack(columns).astype(dtype)
+    model = VAETransformer(2, likelihood=list(names), handle_unknown="error", **QUICK).fit(X)
+    drawn = model.sample(200, random_state=seed)
+    imputed = model.impute(np.full((50, X.shape[1]), np.nan), n_draws=4)
+
+    for rows in (drawn, imputed.reshape(200, -1)):
+        assert np.isfinite(model.score_samples(rows[:50], n_draws=4)).all()
+        assert np.isfinite(model.transform(rows[:50])).all()
+        for name, before, now in zip(names, X.T, rows.T, strict=True):
+            if name in ("bernoulli", "categorical", "ordinal", "auto"):
+                assert np.isin(now, before).all()
+            elif name in ("poisson", "negative_binomial"):
+                np.testing.assert_array_equal(now, np.rint(now))
+            elif name == "spiked":
+                spike = np.asarray(unit * 0.1, dtype=dtype)
+                assert 0.15 < (now == spike).mean() < 0.7
+                assert np.abs(now[now != spike] / spike - 1).min() > 1e-4
+
+
+@pytest.mark.parametrize("name", [*columns_of_every_kind(np.random.default_rng(0))])
+def test_samples_are_as_likely_on_average_as_the_model_says(name):
+    """The mean score of samples is the entropy, which an integral or a sum gives."""
+    values = columns_of_every_kind(np.random.default_rng(0), n=2000)[name]
+    model = VAETransformer(1, likelihood=[name], **QUICK).fit(values[:, None])
+    drawn = model.sample(4000, random_state=1)
+    points, step = np.unique(np.append(values, drawn)), 1.0
+    if name in ("gaussian", "student_t", "lognormal", "spiked"):
+        points = np.linspace(values.min() - 3, values.max() + 3, 20001)
+        step = np.gradient(points)
+    if name == "lognormal":
+        u = np.linspace(-25, 25, 20001)
+        points, step = np.exp(u), np.exp(u) * np.gradient(u)
+    score = model.score_samples(points[:, None], n_draws=64)
+    entropy = -float(np.sum(np.exp(score) * score * step))
+    if name == "spiked":
+        at = float(model.score_samples([[0.1]], n_draws=64)[0])
+        entropy -= np.exp(at) * at
+    scores = model.score_samples(drawn, n_draws=64)
+    noise = scores.std() / np.sqrt(len(scores))
+
+    assert -scores.mean() == pytest.approx(entropy, abs=4 * noise + 0.03)
+
+
+def test_common_values_of_real_columns_are_found_and_drawn(rng):
+    """Prices that are mostly 0, in an array or a data frame, and no negative ones."""
+    price = np.where(rng.random(500) < 0.6, 0, np.exp(rng.normal(3, 1, 500)).round(2))
+    X = np.column_stack([price, rng.normal(size=500)])
+    for table in (X, pd.DataFrame(X, columns=["price", "other"])):
+        model = VAETransformer(2, **QUICK).fit(table)
+        drawn = np.asarray(model.sample(2000))[:, 0]
+
+        assert [type(kind).__name__ for kind in model.columns_.kinds] == [
+            "ZeroInflated",
+            "Gaussian",
+        ]
+        assert (drawn == 0).mean() == pytest.approx(0.6, abs=0.1)
+        assert drawn[drawn != 0].min() >= price[price > 0].min()
+        np.testing.assert_array_equal(drawn, drawn.round(2))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.linspace(0, 1, 500) ** 2,  # dense, each value once
+        np.resize(np.arange(17.0), 500),  # a pixel: few levels, each common
+        np.resize(np.arange(1, 256) / 255, 500),
+    ],
+)
+def test_a_column_of_few_levels_or_of_none_has_no_common_values(values):
+    """All of its values would be such."""
+    model = VAETransformer(1, max_iter=1, random_state=0).fit(values[:, None])
+
+    assert type(model.columns_.kinds[0]).__name__ == "Gaussian"
+
+
+def test_samples_keep_to_bounds_and_to_cents(rng):
+    """Ages begin at 0.4, amounts have two decimals; a normal column may go a little further."""
+    age = np.maximum(rng.normal(30, 15, 1000), 0.4).round(1)
+    amount = (rng.gamma(2, 20, 1000) + 1).round(2)
+    free = rng.normal(size=1000)
+    X = np.column_stack([age, amount, free])
+    model = VAETransformer(2, **QUICK).fit(X)
+    drawn = model.sample(5000)
+
+    assert drawn[:, 0].min() >= 0.4
+    assert drawn[:, 1].min() >= amount.min()
+    np.testing.assert_array_equal(drawn[:, 1], drawn[:, 1].round(2))
+    np.testing.assert_array_equal(drawn[:, 0], drawn[:, 0].round(1))
+    assert drawn[:, 2].max() > free.max() - 0.5
+    assert drawn[:, 2].std() == pytest.approx(free.std(), abs=0.06)
+
+
+def test_integers_of_a_few_values_are_drawn_from_these(rng):
+    """Passengers: 0 to 6, most often 1."""
+    table = pd.DataFrame(
+        {
+            "passengers": rng.choice(
+                [0, 1, 2, 3, 4, 5, 6], 800, p=[0.01, 0.7, 0.15, 0.04, 0.01, 0.05, 0.04]
+            ),
+            "distance": rng.gamma(2, 1.5, 800).round(2),
+        }
+    )
+    drawn = VAETransformer(2, **QUICK).fit(table).sample(3000)
+
+    assert set(drawn["passengers"]) <= set(range(7))
+    assert drawn["distance"].min() >= 0

@@ -1,0 +1,172 @@
+"""A row of weight k is k rows: in every part of a fit, also where cells are missing."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn.base import clone
+
+from sklearn_vae import VAEClassifier, VAEImputer, VAETransformer
+from sklearn_vae.estimators.robust import _median
+from sklearn_vae.objectives import TrimmedELBO
+from sklearn_vae.priors import MixturePrior
+from sklearn_vae.random import Stream, make_generator
+from sklearn_vae.training import Dataset
+
+RNG = np.random.default_rng(0)
+# as many copies as fit one batch, in which every row has the same noise
+WEIGHT = RNG.integers(0, 4, 120)
+BATCH = {"batch_size": 512, "hidden_layer_sizes": (8,), "max_iter": 3, "random_state": 0}
+
+
+def bent(n=120):
+    """Rows around a curve in four columns, and which half they are of."""
+    a = RNG.normal(size=(n, 1))
+    X = np.hstack([a, a**2, np.sin(2 * a), 1 - a]) + 0.3 * RNG.normal(size=(n, 4))
+    return X, (a[:, 0] > 0).astype(int)
+
+
+X, Y = bent()
+HOLEY = np.where(RNG.random(X.shape) < 0.2, np.nan, X)
+
+CASES = {
+    "whole rows": ({}, X),
+    "missing cells": ({}, HOLEY),
+    "missing cells and validation": ({"early_stopping": True}, HOLEY),
+    "validation": ({"early_stopping": True, "refit": False}, X),
+    "several starts": ({"n_init": 2, "members": "all"}, X),
+    "a learned prior": ({"prior": MixturePrior(3)}, HOLEY),
+    "classes": ({"posterior": "categorical", "n_components": 3}, HOLEY),
+    "conditional": ({"conditional": True}, HOLEY),
+    "the automatic size": ({"n_components": "auto"}, HOLEY),
+    "importance weights": ({"objective": "iwae"}, X),
+    "autograd": ({"network": "residual", "activation": "gelu"}, HOLEY),
+}
+
+
+def assert_copies(estimator, X, y=None, weight=WEIGHT, atol=1e-6):
+    """A weighted fit is the fit of the copies: scores, codes, losses and their number."""
+    weighted = clone(estimator).fit(X, y, sample_weight=weight)
+    copied = clone(estimator).fit(
+        np.repeat(X, weight, axis=0), None if y is None else np.repeat(y, weight)
+    )
+    fresh = bent(20)[0]
+
+    assert [len(own.history_) for own in (weighted, copied)] == [copied.n_iter_] * 2
+    for one, other in zip(weighted.history_, copied.history_, strict=True):
+        assert one == pytest.approx(other, abs=1e-4)
+    np.testing.assert_allclose(
+        weighted.score_samples(fresh), copied.score_samples(fresh), rtol=1e-6, atol=atol
+    )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_weights_are_copies(name):
+    """As the table of the copies, which lie side by side."""
+    params, rows = CASES[name]
+    estimator = VAETransformer(**{"n_components": 2, **BATCH, **params})
+
+    assert_copies(estimator, rows, Y if params.get("conditional") else None)
+
+
+def test_weights_decide_whether_rows_are_set_aside():
+    """60 rows of weight 2 are 120 rows, of which some are set aside by default."""
+    vae = VAETransformer(2, **BATCH)
+
+    assert_copies(vae, X[:60], weight=np.full(60, 2))
+    assert "val_loss" in vae.fit(X[:60], sample_weight=np.full(60, 2)).history_[0]
+    assert "val_loss" not in vae.fit(X[:60]).history_[0]
+
+
+def test_a_classifier_and_an_imputer_take_weights_for_copies():
+    """They hand them on, and choose by them what they choose themselves."""
+    own = VAETransformer(2, conditional=True, **BATCH)
+    for estimator, method, y in [
+        (VAEClassifier(own), "predict_log_proba", Y),
+        (VAEImputer(random_state=0), "transform", None),
+    ]:
+        rows = HOLEY[:40]
+        weighted = clone(estimator).fit(rows, None if y is None else y[:40], WEIGHT[:40])
+        copied = clone(estimator).fit(
+            np.repeat(rows, WEIGHT[:40], axis=0),
+            None if y is None else np.repeat(y[:40], WEIGHT[:40]),
+        )
+        np.testing.assert_allclose(
+            getattr(weighted, method)(HOLEY), getattr(copied, method)(HOLEY), rtol=0, atol=1e-4
+        )
+
+
+def test_rows_that_are_screened_are_those_of_the_copies():
+    """Gross outliers by the weighted median, and a trimmed share by weight."""
+    rows = X.copy()
+    rows[:5] += 30
+    weight = np.where(np.arange(120) < 5, 3, WEIGHT + 1)
+    vae = VAETransformer(2, robust=True, **BATCH)
+    weighted = clone(vae).fit(rows, sample_weight=weight)
+    copied = clone(vae).fit(np.repeat(rows, weight, axis=0))
+
+    assert not weighted.support_[:5].any()
+    np.testing.assert_array_equal(np.repeat(weighted.support_, weight), copied.support_)
+
+
+def test_a_weighted_median_is_the_median_of_the_copies():
+    """numpy's own, of the copies."""
+    values = RNG.normal(size=30)
+    for weight in (WEIGHT[:30], WEIGHT[30:60], np.ones(30, int)):
+        assert _median(values, weight) == np.median(np.repeat(values, weight))
+
+
+def test_the_trimmed_bound_of_weighted_rows_is_that_of_the_copies():
+    """Where the share is a whole number of copies."""
+    weight = torch.tensor([3.0, 1, 2, 4])
+    log_prob = torch.tensor([[-5.0, -1, -4, -2]])
+    loss = TrimmedELBO(0.4).loss(0.0, 0.0)
+    kl = torch.zeros(1, 4, 1)
+    found = loss.weigh(log_prob, kl, 1.0, (weight / weight.mean()).unsqueeze(0))
+    n = weight.int()
+    copies = loss.weigh(log_prob.repeat_interleave(n, 1), kl.repeat_interleave(n, 1), 1.0, None)
+
+    expected = [part.sum() for part in copies[0].split(n.tolist())]
+    torch.testing.assert_close(found[0] * weight.mean(), torch.stack(expected))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1.0, 0.37])
+def test_a_split_sets_aside_the_weight_that_it_should(dtype, scale):
+    """All weight is in one half or the other, to the last copy, or to the nearest row."""
+    counts = scale * RNG.integers(1, 6, 50)
+    weight = torch.as_tensor(counts / counts.mean()).to(dtype)
+    table = Dataset.of(torch.randn(50, 2).to(dtype), weight, float(counts.sum()), 0.0)
+    halves = table.split(9, make_generator(0, Stream.SPLIT))
+    found = np.zeros(50)
+    for half in halves:
+        found[half.numbers().numpy()] += half.counts()
+
+    np.testing.assert_allclose(found, counts, rtol=1e-4)
+    assert halves[1].total[0] == pytest.approx(9, abs=scale * 3 if scale < 1 else 1e-3)
+    if scale < 1:  # no copies, so that nothing that is trained on is validated on
+        assert not set(halves[0].numbers().tolist()) & set(halves[1].numbers().tolist())
+
+
+def test_copies_are_drawn_one_by_one():
+    """How many of a row's copies are set aside is hypergeometric, as for copies."""
+    counts = np.array([20.0, 5, 15])
+    table = Dataset.of(torch.zeros(3, 1), torch.as_tensor(counts / counts.mean()), 40.0, 0.0)
+    aside = []
+    for seed in range(400):
+        half = table.split(10, make_generator(seed, Stream.SPLIT))[1]
+        aside.append(dict(zip(half.numbers().tolist(), half.counts(), strict=True)).get(0, 0.0))
+
+    law = stats.hypergeom(40, 20, 10)
+    assert np.mean(aside) == pytest.approx(law.mean(), abs=4 * law.std() / 20)
+    assert np.std(aside) == pytest.approx(law.std(), rel=0.15)
+
+
+def test_a_row_of_enormous_weight_is_divided_into_few_copies():
+    """Memory goes by rows and not by what they count."""
+    weight = torch.tensor([1.0, 1.0], dtype=torch.float64)
+    table = Dataset.of(torch.zeros(2, 1), weight, 2e12, 0.0)
+    train, valid = table.split(int(3e11), make_generator(0, Stream.SPLIT))
+
+    assert valid.total[0] == pytest.approx(3e11, rel=1e-3)
+    np.testing.assert_allclose(train.counts(), [8.5e11, 8.5e11], rtol=1e-2)

@@ -1,0 +1,419 @@
+"""The methods, one by one."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from scipy import special
+from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_vae import VAETransformer
+from sklearn_vae.likelihoods import Gaussian
+from sklearn_vae.models.vae import VAE
+
+pd = pytest.importorskip("pandas")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X = load_digits().data
+    return train_test_split(X, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def vae(digits):
+    return VAETransformer(4, max_iter=30, random_state=0).fit(digits[0])
+
+
+def test_codes_rebuild_digits_better_than_those_of_pca(vae, digits):
+    """The same four numbers per row, less error on rows never seen."""
+    _, test = digits
+    pca = PCA(4).fit(digits[0])
+    linear = np.square(test - pca.inverse_transform(pca.transform(test))).mean()
+    ours = np.square(test - vae.inverse_transform(vae.transform(test))).mean()
+
+    assert ours < 0.8 * linear
+
+
+def test_interpolation_walks_from_row_to_row(vae, digits):
+    """Both ends are the rows' reconstructions, and the steps between are even in z."""
+    a, b = digits[1][:2]
+    walk = vae.interpolate(a, b, 5)
+    ends = vae.inverse_transform(vae.transform(np.stack([a, b])))
+
+    assert walk.shape == (5, 64)
+    np.testing.assert_allclose(walk[[0, -1]], ends, rtol=1e-6, atol=1e-8)
+
+
+def test_constant_columns_come_back_as_they_were(vae, digits):
+    """Three pixels of digits are always 0."""
+    constant = digits[0].std(axis=0) == 0
+    rebuilt = vae.inverse_transform(vae.transform(digits[1]))
+
+    assert constant.any()
+    assert (rebuilt[:, constant] == 0).all()
+    assert (vae.sample(10)[:, constant] == 0).all()
+
+
+def test_binary_columns_are_sampled_as_binary():
+    """Samples take the column's two values; reconstructions lie between."""
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.normal(size=300), rng.choice([-1.0, 5.0], size=300)])
+    vae = VAETransformer(max_iter=4, random_state=0).fit(X)
+    rebuilt = vae.inverse_transform(vae.transform(X))
+
+    assert set(vae.sample(200)[:, 1]) == {-1.0, 5.0}
+    assert (rebuilt[:, 1] > -1).all()
+    assert (rebuilt[:, 1] < 5).all()
+
+
+def test_likelihoods_can_be_set_by_column_name():
+    """By name or number; what is not named is found out."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(size=200), "b": rng.integers(0, 2, 200)})
+    named = VAETransformer(likelihood={"b": "gaussian"}, max_iter=2).fit(frame)
+    listed = VAETransformer(likelihood=["auto", Gaussian("column")], max_iter=2).fit(frame)
+
+    assert "bernoulli" not in str(named.columns_).lower()
+    assert "Gaussian(scale='column')" in str(listed.columns_)
+
+
+@pytest.mark.parametrize(
+    "method", ["transform", "inverse_transform", "score_samples", "score", "sample"]
+)
+def test_methods_ask_for_a_fit_first(method):
+    """In scikit-learn's words."""
+    argument = 1 if method == "sample" else np.zeros((2, 2))
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        getattr(VAETransformer(), method)(argument)
+
+
+@pytest.mark.parametrize("n", [0, 2.5, "many", True])
+def test_counts_are_checked(vae, digits, n):
+    """n_samples and n_draws are whole numbers above 0."""
+    with pytest.raises(ValueError, match="n_samples must be an integer >= 1"):
+        vae.sample(n)
+    with pytest.raises(ValueError, match="n_draws must be an integer >= 1"):
+        vae.score_samples(digits[1], n_draws=n)
+
+
+@pytest.mark.parametrize("random_state", [-1, 2**32, 1.5, "luck"])
+def test_the_random_state_of_samples_is_checked_like_the_estimators(vae, random_state):
+    """The message names it, the value and what is allowed."""
+    with pytest.raises(
+        ValueError, match=r"'random_state' parameter of VAETransformer\.sample"
+    ) as e:
+        vae.sample(2, random_state=random_state)
+
+    assert repr(random_state) in str(e.value)
+    assert "an int in the range [0, 4294967295]" in str(e.value)
+
+
+def test_codes_of_the_wrong_width_are_refused(vae):
+    """The message names both widths."""
+    with pytest.raises(ValueError, match=r"Z has 3 columns.*n_components=4"):
+        vae.inverse_transform(np.zeros((2, 3)))
+
+
+def test_partial_fit_learns_chunk_by_chunk():
+    """Each call passes once over its rows and lowers the loss; the first settles the units."""
+    X = StandardScaler().fit_transform(load_breast_cancer().data)
+    vae = VAETransformer(4, batch_size=32, random_state=0)
+    for _ in range(4):
+        for chunk in np.array_split(X, 4):
+            vae.partial_fit(chunk)
+    first, last = vae.history_[0]["loss"], vae.history_[-1]["loss"]
+
+    assert vae.n_iter_ == 16
+    assert vae.n_steps_ == 4 * sum(-(-len(chunk) // 32) for chunk in np.array_split(X, 4))
+    assert last < first - 1
+    with pytest.raises(ValueError, match="features"):
+        vae.partial_fit(X[:, :3])
+
+
+def test_partial_fit_sets_no_rows_aside():
+    """A chunk of two rows is a chunk, whatever early_stopping says of fits."""
+    X = load_breast_cancer().data[:, :3]
+    vae = VAETransformer(2, early_stopping=True, random_state=0).partial_fit(X[:50])
+
+    assert vae.partial_fit(X[50:52]).n_iter_ == 2
+
+
+def test_partial_fit_records_what_fit_records():
+    """But for what validation says."""
+    X = load_breast_cancer().data[:, :3]
+    whole = VAETransformer(2, early_stopping=False, max_iter=1, random_state=0).fit(X)
+    pieces = VAETransformer(2, random_state=0).partial_fit(X)
+
+    assert pieces.history_[0].keys() == whole.history_[0].keys()
+
+
+@pytest.mark.filterwarnings("ignore:Training diverged")
+def test_partial_fit_recovers_from_a_chunk_that_diverged():
+    """Moments that are not finite would make every later step so."""
+    X = load_breast_cancer().data[:, :3]
+    vae = VAETransformer(2, random_state=0, batch_size=20).partial_fit(X)
+    vae.set_params(learning_rate=1e30).partial_fit(X)
+    vae.set_params(learning_rate=1e-3).partial_fit(X)
+
+    assert np.isfinite(vae.history_[-1]["loss"])
+    assert np.isfinite(vae.score(X))
+
+
+def test_a_chunk_that_diverged_is_told_of():
+    """As in fit."""
+    X = load_breast_cancer().data[:, :3]
+    vae = VAETransformer(2, learning_rate=1e30, random_state=0, batch_size=20)
+
+    with pytest.warns(ConvergenceWarning, match="smaller learning_rate"):
+        vae.partial_fit(X)
+
+
+def test_partial_fit_goes_on_from_a_fit():
+    """Fit, then more rows as they come."""
+    X = load_digits().data
+    vae = VAETransformer(2, max_iter=2, random_state=0).fit(X[:500])
+    before = vae.score(X[500:])
+    with pytest.warns(UserWarning, match="later ones have other values"):  # of three pixels
+        vae.partial_fit(X[500:])
+
+    assert vae.n_iter_ == len(vae.history_)
+    assert vae.score(X[500:]) > before - 5
+
+
+def test_the_history_is_a_table():
+    """pandas reads it as it is."""
+    X = load_digits().data[:300]
+    frame = pd.DataFrame(VAETransformer(max_iter=3, random_state=0).fit(X).history_)
+
+    assert list(frame["iteration"]) == list(range(1, len(frame) + 1))
+    assert {"loss", "reconstruction_loss", "kl_loss", "val_loss", "refit"} <= set(frame)
+
+
+def test_module_is_the_torch_model(vae, digits):
+    """Who wants torch gets the module, in inference's state."""
+    x = torch.as_tensor(vae.columns_.encode(digits[1]))[None]
+    codes = vae.module_.posterior.mean(vae.module_.encode(x))[0]
+
+    np.testing.assert_allclose(codes, vae.transform(digits[1]), rtol=1e-6, atol=1e-9)
+
+
+def test_frames_go_in_and_codes_come_back_as_frames():
+    """set_output and column names get in no method's way, and nothing warns."""
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(120, 3)), columns=list("abc"))
+    vae = VAETransformer(max_iter=1, random_state=0).set_output(transform="pandas").fit(frame)
+    walk = vae.interpolate(frame.iloc[0], frame.iloc[1], 3)
+
+    assert walk.shape == (3, 3)
+    np.testing.assert_allclose(vae.inverse_transform(vae.transform(frame.iloc[[0]])), walk[:1])
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("n_components", 3),
+        ("hidden_layer_sizes", (7,)),
+        ("activation", "relu"),
+        ("likelihood", Gaussian(scale="column")),
+        ("likelihood", [Gaussian(scale="column"), "auto", "auto", "auto"]),
+    ],
+)
+def test_going_on_with_other_shapes_is_refused(method, name, value):
+    """Weights of one model cannot go on in another; the message names the parameter."""
+    X = np.random.default_rng(0).normal(size=(120, 4))
+    vae = VAETransformer(2, warm_start=True, max_iter=1, random_state=0).fit(X)
+    with pytest.raises(ValueError, match=f"'{name}' parameter must be"):
+        getattr(vae.set_params(**{name: value}), method)(X)
+    with pytest.raises(ValueError, match="features"):
+        getattr(vae, method)(X[:, :3])
+
+
+def test_interpolation_checks_its_arguments(vae):
+    """Both by name."""
+    with pytest.raises(ValueError, match="n must be an integer >= 1"):
+        vae.interpolate(np.zeros(64), np.zeros(64), 0)
+    with pytest.raises(ValueError, match="x0 must be one row: X has 3 features"):
+        vae.interpolate(np.zeros(3), np.zeros(64))
+    with pytest.raises(ValueError, match=r"x1 must be one row\. Got 2"):
+        vae.interpolate(np.zeros(64), np.zeros((2, 64)))
+    with pytest.raises(ValueError, match=r"x1 must be one row: .* infinity .*, in column 3"):
+        vae.interpolate(np.zeros(64), np.where(np.arange(64) == 3, np.inf, 0))
+
+
+def test_interpolation_takes_rows_of_any_kind(vae, digits):
+    """A list, a table of one row, a tensor that wants a gradient."""
+    a, b = digits[1][:2]
+    expected = vae.interpolate(a, b, 3)
+
+    np.testing.assert_array_equal(vae.interpolate(a.tolist(), b[None], 3), expected)
+    np.testing.assert_array_equal(
+        vae.interpolate(a, torch.tensor(b, requires_grad=True), 3), expected
+    )
+
+
+@pytest.mark.parametrize("as_frame", [False, True])
+def test_interpolation_looks_at_names(as_frame):
+    """A row whose columns stand in another order is another row."""
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(120, 3)), columns=list("abc"))
+    vae = VAETransformer(max_iter=1, random_state=0).fit(frame)
+    swapped = frame[["b", "a", "c"]].iloc[[1] if as_frame else 1]
+
+    with pytest.raises(ValueError, match="x1 must be one row: The feature names should match"):
+        vae.interpolate(frame.iloc[[0]], swapped)
+
+
+# -- several starts --------------------------------------------------------------------------
+
+
+def moons(n=240, seed=0):
+    rng = np.random.default_rng(seed)
+    a = rng.normal(size=n)
+    return np.column_stack([a, a**2, rng.integers(0, 2, n)]) + 0.2 * rng.normal(size=(n, 3))
+
+
+def starts(**params):
+    few = {"n_components": 1, "max_iter": 8, "hidden_layer_sizes": (8,), "random_state": 0}
+    return VAETransformer(**{**few, **params})
+
+
+def test_one_start_is_the_default():
+    """n_init=1 is the fit as it is without it, to the bit; members="all" of one is the same."""
+    X = moons()
+    expected = starts().fit(X).score_samples(X)
+
+    np.testing.assert_array_equal(starts(n_init=1).fit(X).score_samples(X), expected)
+    np.testing.assert_array_equal(starts(members="all").fit(X).score_samples(X), expected)
+
+
+def test_the_start_with_the_lowest_validation_loss_is_kept():
+    """Not the one with the lowest training loss; the history is its own."""
+    X = moons()
+
+    def best(n_init):
+        history = starts(n_init=n_init, refit=False, max_iter=80).fit(X).history_
+        return min(row["val_loss"] for row in history)
+
+    bests = [best(n_init) for n_init in (1, 2, 4, 12)]
+
+    assert bests == sorted(bests, reverse=True)
+    assert bests[-1] < bests[0]
+
+
+def test_the_density_of_all_starts_is_the_mean_of_their_densities():
+    """log-mean-exp of the members' scores, each computed by a model of that member alone."""
+    X = moons()
+    vae = starts(n_init=3, members="all").fit(X)
+    alone = []
+    for member in range(3):
+        one = pickle.loads(pickle.dumps(vae))
+        one.weights_ = {name: value[member : member + 1] for name, value in vae.weights_.items()}
+        alone.append(one.score_samples(X))
+    expected = special.logsumexp(alone, axis=0) - np.log(3)
+
+    assert len({scores.mean() for scores in alone}) == 3
+    np.testing.assert_allclose(vae.score_samples(X), expected, rtol=1e-9)
+    scores, std = vae.score_samples(X, return_std=True)
+    np.testing.assert_allclose(scores, expected, rtol=1e-9)
+    assert (std > 0).all()
+
+
+def test_scores_of_all_starts_do_not_depend_on_the_cuts(monkeypatch):
+    """Chunks of rows are smaller where there are several members."""
+    X = moons()
+    vae = starts(n_init=2, members="all").fit(X)
+    expected = vae.score_samples(X)
+    monkeypatch.setattr("sklearn_vae.inference.predictor.CHUNK", 1)
+
+    np.testing.assert_allclose(vae.score_samples(X[:9]), expected[:9], rtol=1e-7)
+
+
+def test_codes_of_all_starts_are_the_best_ones():
+    """A mean of codes of different models would mean nothing."""
+    X = moons()
+    every, best = starts(n_init=3, members="all").fit(X), starts(n_init=3).fit(X)
+    Z = best.transform(X)
+
+    assert all(len(value) == 3 for value in every.weights_.values())
+    np.testing.assert_allclose(every.transform(X), Z, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(
+        every.inverse_transform(Z), best.inverse_transform(Z), rtol=1e-7, atol=1e-9
+    )
+    assert [row["iteration"] for row in every.history_] == [
+        row["iteration"] for row in best.history_
+    ]
+
+
+def test_samples_of_all_starts_have_the_moments_of_the_mixture():
+    """Means are those of the members' means, variances also hold the distances between them."""
+    X = moons()
+    vae = starts(n_init=2, members="all", max_iter=2, learning_rate=3e-2).fit(X)
+    parts = []
+    for member in range(2):
+        one = pickle.loads(pickle.dumps(vae))
+        one.weights_ = {name: value[member : member + 1] for name, value in vae.weights_.items()}
+        parts.append(one.sample(20000, random_state=member))
+    expected = np.vstack(parts)
+    rows = vae.sample(40000, random_state=5)
+
+    assert np.abs((rows.mean(0) - expected.mean(0)) / expected.std(0)).max() < 0.03
+    assert np.linalg.norm(np.cov(rows.T) - np.cov(expected.T)) < 0.08 * np.linalg.norm(
+        np.cov(expected.T)
+    )
+    np.testing.assert_array_equal(vae.sample(7, random_state=5), vae.sample(7, random_state=5))
+
+
+def test_each_sample_is_computed_for_its_own_member_only(monkeypatch):
+    """And not for all of them, to choose one later: a third of the work with three."""
+    vae = starts(n_init=3, members="all", max_iter=1).fit(moons())
+    decoded = []
+    decode = VAE.decode
+
+    def noted(self, z, x=None):
+        decoded.append(z.shape)
+        return decode(self, z, x)
+
+    monkeypatch.setattr(VAE, "decode", noted)
+    vae.sample(3000, random_state=0)
+
+    assert {shape[0] for shape in decoded} == {3}
+    assert 1000 <= sum(shape[2] for shape in decoded) < 1200
+
+
+def test_a_mixture_is_pickled_as_it_is():
+    """All its members."""
+    X = moons()
+    vae = starts(n_init=2, members="all", max_iter=1).fit(X)
+    other = pickle.loads(pickle.dumps(vae))
+
+    np.testing.assert_array_equal(other.score_samples(X), vae.score_samples(X))
+    np.testing.assert_array_equal(other.sample(5), vae.sample(5))
+
+
+@pytest.mark.parametrize("n_init", [1, 2])
+@pytest.mark.parametrize(("method", "warm_start"), [("partial_fit", False), ("fit", True)])
+def test_a_mixture_does_not_go_on(method, warm_start, n_init):
+    """Refused from the first call on, so that nobody finds out at the second."""
+    vae = starts(n_init=n_init, members="all", warm_start=warm_start)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="'members' parameter of VAETransformer must be"):
+            getattr(vae, method)(moons())
+        vae.set_params(warm_start=False).fit(moons()).set_params(warm_start=warm_start)
+
+
+@pytest.mark.parametrize(("method", "warm_start"), [("partial_fit", False), ("fit", True)])
+def test_the_best_of_a_mixture_goes_on(method, warm_start):
+    """If members is set back."""
+    X = moons()
+    every = starts(n_init=2, members="all").fit(X).set_params(members="best", max_iter=1)
+    best = starts(n_init=2).fit(X).set_params(max_iter=1)
+    for vae in (every, best):
+        getattr(vae.set_params(warm_start=warm_start), method)(X)
+
+    assert len(every.weights_["free"]) == 1
+    np.testing.assert_allclose(every.transform(X), best.transform(X), rtol=1e-6, atol=1e-8)

@@ -1,0 +1,192 @@
+"""What codes have lost is given back: ridge regression and PCA as oracles."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_wine
+from sklearn.decomposition import PCA
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_vae import VAETransformer
+from sklearn_vae.inference import decoder_correction as module
+from sklearn_vae.inference.decoder_correction import Correction, decay
+
+
+def solve(codes, residual, weight=None):
+    found = Correction(codes.shape[1], residual.shape[1])
+    found.add(codes, residual, np.ones(len(codes)) if weight is None else weight)
+    return found.solve()
+
+
+@pytest.fixture
+def rows(rng):
+    """Codes of unequal spread and residuals that depend on them a little: (60, 3), (60, 4)."""
+    codes = rng.normal(size=(60, 3)) * [1.0, 0.5, 0.1] + [0.3, 0.0, -1.0]
+    return codes, codes @ rng.normal(size=(3, 4)) * 0.5 + rng.normal(size=(60, 4)) + 0.2
+
+
+@pytest.mark.parametrize("penalty", [1e-6, 0.1, 10.0])
+def test_it_is_sklearns_ridge_on_codes_of_variance_one(penalty, rows, monkeypatch):
+    """With a single penalty to choose, slopes and offset are those of Ridge."""
+    codes, residual = rows
+    monkeypatch.setattr(module, "PENALTIES", np.array([penalty]))
+    scaler = StandardScaler().fit(codes)
+    ridge = Ridge(alpha=penalty * len(codes)).fit(scaler.transform(codes), residual)
+    found = solve(codes, residual)
+
+    np.testing.assert_allclose(
+        found[0] + codes @ found[1:], ridge.predict(scaler.transform(codes)), rtol=1e-8, atol=1e-10
+    )
+
+
+def test_the_penalty_has_the_lowest_generalised_cross_validation_error(rows):
+    """Of all on the list, by the formula with the hat matrix written out."""
+    codes, residual = rows
+    z = StandardScaler().fit_transform(codes)
+    n, centre = len(z), np.full((len(z), len(z)), 1 / len(z))
+
+    def hat(penalty):
+        return centre + z @ np.linalg.solve(z.T @ z / n + penalty * np.eye(3), z.T) / n
+
+    def error(penalty):
+        left = residual - hat(penalty) @ residual
+        return np.square(left).sum() / (1 - np.trace(hat(penalty)) / n) ** 2
+
+    best = min(module.PENALTIES, key=error)
+    found = solve(codes, residual)
+
+    np.testing.assert_allclose(found[0] + codes @ found[1:], hat(best) @ residual, atol=1e-9)
+
+
+def test_a_weight_is_a_number_of_copies_and_chunks_change_nothing(rows, rng):
+    """A row of weight 2 is two rows; sums may be made in pieces."""
+    codes, residual = rows
+    weight = rng.integers(0, 4, len(codes))
+    expected = solve(np.repeat(codes, weight, axis=0), np.repeat(residual, weight, axis=0))
+    pieces = Correction(3, 4)
+    for part in np.array_split(np.arange(len(codes)), 7):
+        pieces.add(codes[part], residual[part], weight[part].astype(float))
+
+    np.testing.assert_allclose(pieces.solve(), expected, rtol=1e-8, atol=1e-12)
+
+
+def test_noise_is_left_alone(rng):
+    """Where codes say nothing of residuals, little is added."""
+    codes, residual = rng.normal(size=(200, 5)), rng.normal(size=(200, 20))
+
+    assert np.abs(solve(codes, residual)).max() < 0.25
+    assert np.square(codes @ solve(codes, residual)[1:]).mean() < 0.02
+
+
+@pytest.mark.parametrize("n_rows", [0, 1, 2])
+def test_too_few_rows_say_nothing(n_rows):
+    """No more is added than rows can tell."""
+    assert (solve(np.ones((n_rows, 2)), np.ones((n_rows, 3))) == 0).all()
+
+
+def test_before_the_first_step_rows_come_back_as_pca_gives_them_back(monkeypatch):
+    """The start is probabilistic PCA, whose codes are shrunk; least squares take that back."""
+    monkeypatch.setattr(module, "PENALTIES", np.array([1e-12]))
+    X = StandardScaler().fit_transform(load_wine().data)
+    train, test = train_test_split(X, random_state=0)
+    train = StandardScaler().fit_transform(train)
+    vae = VAETransformer(8, learning_rate=1e-12, max_iter=1, early_stopping=False, random_state=0)
+    vae.fit(train)
+    pca = PCA(8).fit(train)
+    expected = pca.inverse_transform(pca.transform(test))
+    shrunk = vae.module_.reconstruct(vae.module_.posterior.mean(as_rows(vae, test)))[0].numpy()
+
+    assert np.abs(vae.inverse_transform(vae.transform(test)) - expected).max() < 1e-3
+    assert np.abs(shrunk * train.std(axis=0) + train.mean(axis=0) - expected).max() > 0.5
+
+
+def as_tensor(x):
+    import torch
+
+    return torch.as_tensor(x)[None]
+
+
+def as_rows(vae, X):
+    return vae.module_.encode(as_tensor(vae.columns_.encode(X)))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_wine_comes_back_no_worse_than_from_pca(seed):
+    """A short table and trailing variances near the residual's: where shrinkage costs most."""
+    X = load_wine().data
+    train, test = train_test_split(X, random_state=seed)
+    scaler = StandardScaler().fit(train)
+    train, test = scaler.transform(train), scaler.transform(test)
+    pca, vae = PCA(8).fit(train), VAETransformer(8, random_state=seed).fit(train)
+
+    def r2(model):
+        left = np.square(test - model.inverse_transform(model.transform(test))).sum()
+        return 1 - left / np.square(test).sum()
+
+    assert r2(vae) > r2(pca) - 0.01
+
+
+@pytest.mark.parametrize("beta", [1.0, 10.0])
+def test_codes_from_the_prior_come_back_among_the_rows(beta):
+    """A silent dimension's means hardly vary; a code as large as the prior's is none of them."""
+    X = StandardScaler().fit_transform(load_wine().data)
+    vae = VAETransformer(2, beta=beta, max_iter=20, random_state=0).fit(X)
+    Z = np.random.default_rng(0).normal(size=(2000, 2))
+
+    assert np.abs(vae.inverse_transform(Z)).max() <= np.abs(X).max()
+
+
+def test_rows_that_were_learned_from_get_the_whole_correction():
+    """What is added to their means is linear in their codes."""
+    X = StandardScaler().fit_transform(load_wine().data)
+    vae = VAETransformer(2, beta=10.0, max_iter=5, random_state=0).fit(X)
+    Z = vae.transform(X)
+    model = vae.module_
+    mean = vae.columns_.decode(model.reconstruct(as_tensor(Z))[0].numpy())
+    added = vae.correction_[0] + Z @ vae.correction_[1:]
+    scale = vae.columns_.decode(np.ones((1, 13))) - vae.columns_.decode(np.zeros((1, 13)))
+
+    assert np.abs(added).max() > 0.1
+    np.testing.assert_allclose(vae.inverse_transform(Z), mean + scale * added, atol=1e-4)
+
+
+def test_the_correction_decays_beyond_the_codes_that_were_seen(rng):
+    """With the square of the distance, continuously, and by the farthest dimension."""
+    codes = rng.uniform(-1, 3, size=(50, 2)) * [1.0, 1e-3]
+    found = Correction(2, 1)
+    found.add(codes, np.zeros((50, 1)), np.r_[np.ones(40), np.zeros(10)])
+    low, high = codes[:40].min(axis=0), codes[:40].max(axis=0)
+    centre, reach = (low + high) / 2, high - low
+
+    np.testing.assert_array_equal(found.code_range, [low, high])
+    np.testing.assert_array_equal(decay(codes[:40], found.code_range), 1.0)
+    for times in (1.0, 2.0, 5.0):
+        for direction in ([1.0, 0.0], [0.0, -1.0], [-0.3, 1.0]):
+            z = centre + times * reach * np.array(direction)
+            np.testing.assert_allclose(decay(z[None], found.code_range), times**-2.0, rtol=1e-9)
+
+
+def test_binary_columns_keep_their_probabilities(rng):
+    """What is added to a mean could leave 0 and 1."""
+    X = rng.normal(size=(200, 3))
+    X[:, 1] = X[:, 0] + X[:, 1] > 0
+    vae = VAETransformer(1, max_iter=3, random_state=0).fit(X)
+    (place,) = np.flatnonzero(vae.columns_.is_binary[vae.columns_.order])
+
+    assert (vae.correction_[:, place] == 0).all()
+    assert np.abs(np.delete(vae.correction_, place, axis=1)).max() > 0
+
+
+def test_the_density_knows_nothing_of_it(rng):
+    """Scores and samples are those of p(x|z) itself; a stream of chunks has no correction."""
+    X = rng.normal(size=(150, 4)) @ rng.normal(size=(4, 4))
+    vae = VAETransformer(2, max_iter=2, random_state=0).fit(X)
+    score, sample, Z = vae.score_samples(X), vae.sample(5), vae.transform(X)
+    back = vae.inverse_transform(Z)
+    vae.correction_ = None
+
+    np.testing.assert_array_equal(vae.score_samples(X), score)
+    np.testing.assert_array_equal(vae.sample(5), sample)
+    assert np.abs(vae.inverse_transform(Z) - back).max() > 1e-3
+    assert VAETransformer(2, random_state=0).partial_fit(X).correction_ is None

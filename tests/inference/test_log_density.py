@@ -1,0 +1,213 @@
+"""score_samples against an importance sampler of the test's own, whatever the model is."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import logsumexp
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine
+from sklearn.model_selection import GridSearchCV
+from torch.distributions import Normal
+
+from sklearn_vae import VAETransformer
+from sklearn_vae.model_selection import VAESearchCV
+from sklearn_vae.networks import ConvNet, GRUNet
+from sklearn_vae.posteriors import GaussianCategorical
+
+# Standard deviations of the proposals about codes of a row, and of the one about zero.
+WIDTHS = (0.03, 0.1, 0.3, 1.0)
+WIDE = 1.3
+
+
+def bent_cloud(n=500, seed=0):
+    """Rows about a parabola in the plane."""
+    rng = np.random.default_rng(seed)
+    a = rng.normal(size=n)
+    return np.column_stack([a, a**2 + 0.3 * rng.normal(size=n)])
+
+
+def walks(n=300, n_steps=5):
+    """Short sequences of steps that add up."""
+    return np.random.default_rng(0).normal(size=(n, n_steps)).cumsum(axis=1)
+
+
+TABLES = {
+    "wine": lambda: load_wine().data,
+    "breast_cancer": lambda: load_breast_cancer().data,
+    "digits": lambda: load_digits().data[:600],
+    "banana": bent_cloud,
+    "walks": walks,
+}
+
+
+def split(table, n_test=24):
+    """Rows to fit, and others to score."""
+    X = np.random.default_rng(0).permutation(TABLES[table]())
+    return X[n_test:], X[:n_test]
+
+
+def log_p_by_wide_draws(vae, X, n_draws=1 << 12):
+    """Log p(x) by plain draws from a mixture of wide normals: few dimensions only.
+
+    The mixture has the same number of draws from normals of several widths about the encoder's
+    mean, and about the best code of a first round, and from one about zero that covers the prior.
+    """
+    fitted = vae._fitted()
+    model = fitted.module(np.dtype(np.float64))
+    rows = torch.as_tensor(fitted.columns.encode(X))[None].expand(fitted.n_members, -1, -1)
+    centre = model.posterior.mean(model.encode(rows)).unsqueeze(1)  # (M, 1, B, l)
+    torch.manual_seed(0)
+    _, best = weigh(model, rows, [centre], n_draws // 4)
+    found, _ = weigh(model, rows, [centre, best], n_draws)
+    return logsumexp(found, axis=0) - np.log(len(found)) + fitted.columns.log_measure(X)
+
+
+def weigh(model, rows, centres, n_draws):
+    """Log p(x) of encoded rows by each member (M, B), and the likeliest codes (M, 1, B, l)."""
+    proposals = [Normal(centre, width) for centre in centres for width in WIDTHS]
+    proposals.append(Normal(torch.zeros_like(centres[0]), WIDE))
+    codes, joints, mixtures = [], [], []
+    for proposal in proposals:
+        for z in proposal.sample((n_draws,)).squeeze(2).movedim(0, 1).split(1 << 11, dim=1):
+            log_prob = model.likelihood.log_prob(model.decode(z, rows), rows.unsqueeze(1))
+            codes.append(z)
+            joints.append(log_prob + model.latent().log_prob(z))
+            mixtures.append(torch.stack([q.log_prob(z).sum(-1) for q in proposals]).logsumexp(0))
+    log_joint = torch.cat(joints, dim=1)  # (M, K, B)
+    found = (log_joint - torch.cat(mixtures, dim=1)).logsumexp(1) - np.log(n_draws)
+    best = log_joint.argmax(1)[:, None, :, None].expand(-1, -1, -1, codes[0].shape[-1])
+    return found.numpy(), torch.cat(codes, dim=1).gather(1, best)
+
+
+def assert_is_log_p(vae, X):
+    """The mean score is within 0.05 nats, and stated errors cover what all rows share."""
+    expected = log_p_by_wide_draws(vae, X)
+    score, std = vae.score_samples(X, return_std=True)
+    error = score - expected
+
+    assert abs(error.mean()) < 0.05
+    assert abs(error.mean()) < 3 * std.mean() + 0.02
+    assert np.abs(error).max() < 1
+
+
+@pytest.mark.parametrize("how", [{"beta": 0.05}, {"posterior": "full", "beta": 0.1}], ids=str)
+def test_the_score_is_log_p(how):
+    """Of two models whose encoders are far too narrow."""
+    train, test = split("wine", 12)
+    vae = VAETransformer(2, max_iter=15, hidden_layer_sizes=(16,), random_state=0, **how)
+
+    assert_is_log_p(vae.fit(train), test)
+
+
+def log_p_by_class(vae, X, n_draws=1 << 9):
+    """Log p(x) where a code is a class and numbers: the sum over classes of wide draws of these."""
+    fitted = vae._fitted()
+    model = fitted.module(np.dtype(np.float64))
+    rows = torch.as_tensor(fitted.columns.encode(X))[None]
+    n_classes = vae.posterior.n_classes
+    centre = model.posterior.mean(model.encode(rows))[..., n_classes:].unsqueeze(1)
+    torch.manual_seed(0)
+    of_classes = []
+    for code in torch.eye(n_classes, dtype=torch.float64):
+
+        def found(centres, code=code):
+            proposals = [Normal(own, width) for own in centres for width in WIDTHS]
+            proposals.append(Normal(torch.zeros_like(centre), WIDE))
+            drawn = [own.sample((n_draws,)).squeeze(2).movedim(0, 1) for own in proposals]
+            numbers = torch.cat(drawn, dim=1)  # (1, K, B, l')
+            z = torch.cat([code.expand(*numbers.shape[:-1], -1), numbers], dim=-1)
+            log_prob = model.likelihood.log_prob(model.decode(z, rows), rows.unsqueeze(1))
+            log_prior = Normal(0.0, 1.0).log_prob(numbers).sum(-1) - np.log(n_classes)
+            mixture = torch.stack([own.log_prob(numbers).sum(-1) for own in proposals])
+            return numbers, log_prob + log_prior, mixture.logsumexp(0)
+
+        numbers, log_joint, _ = found([centre])
+        best = log_joint.argmax(1)[:, None, :, None].expand(-1, -1, -1, numbers.shape[-1])
+        _, log_joint, log_mixture = found([centre, numbers.gather(1, best)])
+        of_classes.append((log_joint - log_mixture).logsumexp(1)[0] - np.log(n_draws))
+    return torch.stack(of_classes).logsumexp(0).numpy() + fitted.columns.log_measure(X)
+
+
+@pytest.mark.parametrize(
+    ("table", "beta"),
+    [
+        ("banana", 0.1),
+        *(
+            pytest.param(table, beta, marks=pytest.mark.slow)
+            for table in ("wine", "banana")
+            for beta in (0.02, 0.1, 1)
+            if (table, beta) != ("banana", 0.1)
+        ),
+    ],
+)
+def test_the_score_of_classes_beside_numbers_is_log_p(table, beta):
+    """Each class has modes of its own, which the encoder's draws may miss."""
+    train, test = split(table, 16)
+    how = {"hidden_layer_sizes": (16,), "max_iter": 15, "random_state": 0}
+    vae = VAETransformer(5, posterior=GaussianCategorical(3), beta=beta, **how).fit(train)
+    error = vae.score_samples(test) - log_p_by_class(vae, test)
+
+    assert abs(error.mean()) < 0.05
+    assert np.abs(error).max() < 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("beta", [0, 0.01, 0.1, 0.5, 1, 4])
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+@pytest.mark.parametrize("table", ["wine", "breast_cancer", "digits", "banana"])
+def test_the_score_is_log_p_of_every_table(table, n_components, beta):
+    """Whatever beta trained the model, and however many dimensions it has."""
+    train, test = split(table)
+    n_components = min(n_components, train.shape[1])
+    how = {"hidden_layer_sizes": (32,), "max_iter": 15, "random_state": 0}
+
+    assert_is_log_p(VAETransformer(n_components, beta=beta, **how).fit(train), test)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("beta", [0.02, 0.3, 1])
+@pytest.mark.parametrize(
+    ("table", "how"),
+    [
+        ("wine", {"posterior": "full"}),
+        ("wine", {"posterior": "flow"}),
+        ("banana", {"posterior": "full"}),
+        ("banana", {"posterior": "flow"}),
+        ("wine", {"prior": "mixture"}),
+        ("wine", {"n_init": 2, "members": "all"}),
+        ("digits", {"network": ConvNet(channels=(4, 6)), "likelihood": "gaussian"}),
+        ("walks", {"network": GRUNet(n_units=6)}),
+    ],
+    ids=str,
+)
+def test_the_score_is_log_p_of_every_model(table, how, beta):
+    """Networks, posteriors, priors and ensembles."""
+    train, test = split(table, 16)
+    fixed = {"hidden_layer_sizes": (16,), "max_iter": 12, "random_state": 0}
+
+    assert_is_log_p(VAETransformer(2, beta=beta, **fixed, **how).fit(train), test)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("table", ["wine", "banana"])
+def test_a_search_over_beta_picks_what_exact_scores_pick(table):
+    """GridSearchCV and VAESearchCV say the same, and it is that of log p(x) of left-out rows."""
+    X, _ = split(table, 1)
+    vae = VAETransformer(2, hidden_layer_sizes=(16,), max_iter=15, random_state=0)
+    grid = {"beta": [0.01, 0.1, 0.5, 1.0]}
+    theirs, ours = (search(vae, grid, cv=3).fit(X) for search in (GridSearchCV, VAESearchCV))
+
+    def exact(vae, X, y=None):
+        return log_p_by_wide_draws(vae, X, 1 << 11).mean()
+
+    expected = GridSearchCV(vae, grid, cv=3, scoring=exact).fit(X)
+
+    assert theirs.best_params_ == expected.best_params_
+    for searched in (theirs, ours):
+        np.testing.assert_allclose(
+            searched.cv_results_["mean_test_score"],
+            expected.cv_results_["mean_test_score"],
+            atol=0.05,
+        )
+    np.testing.assert_allclose(
+        ours.cv_results_["mean_test_score"], theirs.cv_results_["mean_test_score"], atol=1e-5
+    )

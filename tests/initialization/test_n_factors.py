@@ -1,0 +1,79 @@
+"""The number of factors: what was put in comes out, and scikit-learn's likelihood as an oracle."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.decomposition import FactorAnalysis
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_vae import VAETransformer
+from sklearn_vae.initialization.n_factors import MOST_COLUMNS, discrepancy, n_factors
+from sklearn_vae.metrics import active_units
+
+
+def factor_rows(n_rows, n_factors, *, n_columns=15, bend=0.0, seed=0):
+    """Rows of a factor model with unequal noise, its columns bent a little."""
+    rng = np.random.default_rng(seed)
+    loadings, noise = rng.normal(size=(n_factors, n_columns)), np.linspace(0.3, 1.0, n_columns)
+    X = rng.normal(size=(n_rows, n_factors)) @ loadings + noise * rng.normal(
+        size=(n_rows, n_columns)
+    )
+    return X if bend == 0 else np.tanh(bend * X) / bend
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_the_discrepancy_is_what_sklearns_likelihood_lacks(n):
+    """Twice the gap between the normal distribution's log-likelihood and factor analysis's."""
+    X = StandardScaler().fit_transform(factor_rows(400, 3, n_columns=8))
+    S = X.T @ X / len(X)
+    saturated = -0.5 * (8 * np.log(2 * np.pi) + np.linalg.slogdet(S)[1] + 8)
+    fitted = FactorAnalysis(n, tol=1e-8, max_iter=10_000, svd_method="lapack").fit(X).score(X)
+
+    assert discrepancy(S, n) == pytest.approx(2 * (saturated - fitted), abs=2e-3)
+
+
+@pytest.mark.parametrize("bend", [0.0, 0.3])
+@pytest.mark.parametrize("n_rows", [300, 1000])
+@pytest.mark.parametrize("n", [2, 3, 5])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_factors_that_were_put_in_are_found(n, n_rows, bend, seed):
+    """Linear, and bent a little."""
+    assert n_factors(factor_rows(n_rows, n, bend=bend, seed=seed), None, 8) == n
+
+
+@pytest.mark.parametrize("load", [load_breast_cancer, load_digits])
+def test_real_tables_are_no_factor_models(load):
+    """There the rule has nothing to say, and the usual number is taken."""
+    assert n_factors(load().data, None, 8) is None
+
+
+def test_only_rows_that_count_count(rng):
+    """A weight is a number of copies."""
+    X, weight = factor_rows(200, 2), rng.integers(0, 3, 200)
+    copies = np.repeat(X, weight, axis=0)
+
+    assert n_factors(X, weight.astype(float), 8) == n_factors(copies, None, 8)
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        np.ones((20, 4)),
+        np.random.default_rng(0).normal(size=(200, 5)),
+        np.zeros((5, 1)),
+        np.ones((3, MOST_COLUMNS + 1)),
+        np.eye(4),
+    ],
+)
+def test_odd_tables_are_no_reason_to_fail(X):
+    """Constant, independent, single or too many columns, fewer rows than columns."""
+    assert n_factors(X, None, 8) is None
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_a_fit_has_as_many_active_dimensions_as_there_are_factors(n):
+    """n_components="auto" ends with the factors' number, by the KL of each unit."""
+    X = factor_rows(600, n)
+    vae = VAETransformer(random_state=0).fit(X)
+
+    assert active_units(vae, X).sum() == n

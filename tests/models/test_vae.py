@@ -1,0 +1,396 @@
+"""The model: a density whose start, bound, gradient and members have oracles elsewhere."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate, special, stats
+from sklearn.decomposition import PCA
+from torch.distributions import Normal, kl_divergence
+
+from sklearn_vae.initialization.ppca import probabilistic_pca
+from sklearn_vae.likelihoods import Bernoulli, Gaussian
+from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.models.vae import FARTHEST_INPUT, VAE
+from sklearn_vae.random import sobol_normal
+
+MIXED = ((Gaussian("column"), 2), (Bernoulli(), 2))
+
+
+def shared_noise(n_draws, n_components, seed=0):
+    """Sobol draws that all rows share: (1, K, 1, l)."""
+    return torch.as_tensor(sobol_normal(n_draws, n_components, seed))[None, :, None]
+
+
+def disturb(model, size=0.3):
+    """Move every weight, so that no network is silent any more."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for _, param in sorted(model.named_parameters()):
+            param += size * torch.randn(param.shape, generator=generator, dtype=torch.float64)
+    return model
+
+
+def rows(x):
+    """Rows with a member axis."""
+    return torch.as_tensor(x)[None]
+
+
+def mixed_table(rng):
+    """Two standardised columns and two binary ones."""
+    x = rng.standard_normal((40, 4))
+    x[:, 2:] = x[:, 2:] > 0.3
+    return x
+
+
+# -- density -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hidden_layer_sizes", [(), (6, 5)])
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+def test_the_start_scores_as_sklearns_pca(n_components, hidden_layer_sizes, table, make_model):
+    """Training begins at probabilistic PCA, and early stopping can always come back to it."""
+    model = make_model(table, n_components=n_components, hidden_layer_sizes=hidden_layer_sizes)
+    # maximum likelihood divides by n, sklearn's PCA by n - 1
+    pca = PCA(n_components).fit(table * np.sqrt(1 - 1 / len(table)))
+    scores = model.log_likelihood(rows(table), shared_noise(16, n_components))[0]
+
+    np.testing.assert_allclose(scores.detach().numpy(), pca.score_samples(table), atol=1e-6)
+    assert scores.mean().item() == pytest.approx(pca.score(table), abs=1e-6)
+
+
+@pytest.mark.parametrize("n_components", [4, 6])
+def test_a_start_with_components_to_spare_is_the_multivariate_normal(
+    n_components, table, make_model
+):
+    """Nothing of a Gaussian table is lost for want of a dimension too many."""
+    model = make_model(table, n_components=n_components)
+    exact = stats.multivariate_normal(np.zeros(4), np.cov(table, rowvar=False, ddof=0))
+    scores = model.log_likelihood(rows(table), shared_noise(16, n_components))[0]
+
+    np.testing.assert_allclose(scores.detach().numpy(), exact.logpdf(table), atol=1e-6)
+
+
+def test_the_start_of_many_columns_that_say_the_same_is_exact(rng, make_model):
+    """A spectrum of 400 wavelengths knows its few codes to a ten-thousandth."""
+    x = rng.standard_normal((60, 8)) @ rng.standard_normal((8, 400))
+    x += 0.01 * rng.standard_normal(x.shape)
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    start = probabilistic_pca(x, None, 8)
+    covariance = start.loadings.T @ start.loadings + np.diag(start.residual**2)
+    expected = stats.multivariate_normal(start.loc, covariance).logpdf(x)
+    model = make_model(x, n_components=8)
+    scores = model.log_likelihood(rows(x), shared_noise(64, 8))[0]
+
+    np.testing.assert_allclose(scores.detach().numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [Gaussian(), Gaussian("column")], ids=repr)
+def test_the_elbo_is_exact_at_the_start(kind, table, make_model):
+    """With the exact posterior the bound has no gap: E log p(x|z) - KL = log p(x)."""
+    model = make_model(table, blocks=((kind, 4),))
+    log_prob, kl, _ = model.elbo_terms(rows(table), shared_noise(8192, 2))
+    expected = PCA(2).fit(table * np.sqrt(1 - 1 / len(table))).score(table)
+
+    assert (log_prob - kl.sum(-1)).mean().item() == pytest.approx(expected, abs=1e-3)
+
+
+def test_elbo_terms_are_the_textbooks(table, make_model):
+    """Row by row against torch.distributions, with draws of the rows' own."""
+    model = disturb(make_model(table))
+    x = rows(table)
+    noise = torch.randn(1, 3, 80, 2, generator=torch.Generator().manual_seed(0)).double()
+    log_prob, kl, log_prior = model.elbo_terms(x, noise)
+
+    loc, raw = model.encode(x).chunk(2, dim=-1)
+    q = Normal(loc, (12 * torch.tanh(raw / 12)).exp())
+    z = q.loc[:, None] + q.scale[:, None] * noise
+    ((mean, raw_scale),) = model.decode(z)
+    p = Normal(mean, (7 * torch.tanh(raw_scale / 7)).exp())
+    residual = torch.as_tensor(probabilistic_pca(table, None, 2).residual)
+
+    torch.testing.assert_close(kl, kl_divergence(q, Normal(0.0, 1.0)), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(log_prob, p.log_prob(x[:, None]).sum(-1).mean(1))
+    torch.testing.assert_close(log_prior, p.log_prob(mean + residual).sum(-1).mean(1))
+
+
+def test_the_bound_reaches_the_exact_density_of_a_linear_model_with_a_wrong_encoder(
+    table, make_model
+):
+    """Scores are log p(x) of the decoder; the encoder only decides how many draws it takes."""
+    model = make_model(table)
+    pca = PCA(2).fit(table * np.sqrt(1 - 1 / len(table)))
+    with torch.no_grad():
+        model.encoder.linear.weight.mul_(0.9)
+        model.encoder.linear.bias[..., 2:] += 0.2  # scales 20% too wide
+    log_prob, kl, _ = model.elbo_terms(rows(table), shared_noise(1024, 2))
+    errors = [
+        model.log_likelihood(rows(table), shared_noise(n_draws, 2))[0].detach().numpy()
+        - pca.score_samples(table)
+        for n_draws in (4, 64, 4096)
+    ]
+    sizes = [np.abs(error).mean() for error in errors]
+
+    assert (log_prob - kl.sum(-1)).mean().item() < pca.score(table) - 0.01
+    assert sizes[0] > sizes[1] > sizes[2]
+    np.testing.assert_allclose(errors[2], 0, atol=0.02)
+
+
+def test_the_bound_reaches_the_integral_over_z(rng, make_model):
+    """A nonlinear model of real and binary columns, against numerical integration."""
+    x = mixed_table(rng)
+    model = disturb(make_model(x, n_components=1, blocks=MIXED), size=0.2)
+    real, binary = rows(x[:5])[..., :2], x[:5, 2:]
+
+    def joint(z):  # p(x|z) p(z) of the five rows, by scipy
+        (mean, raw), (logits,) = model.decode(torch.full((1, 1, 1, 1), z).double())
+        scale = (7 * torch.tanh(raw / 7)).exp()
+        log_real = stats.norm(mean[0, 0].detach(), scale[0, 0].detach()).logpdf(real[0]).sum(-1)
+        share = special.expit(logits[0, 0].detach().numpy())
+        log_binary = stats.bernoulli(share).logpmf(binary).sum(-1)
+        return np.exp(log_real + log_binary + stats.norm.logpdf(z))
+
+    expected = np.log(integrate.quad_vec(joint, -9, 9, epsrel=1e-6)[0])
+    bound = model.log_likelihood(rows(x[:5]), shared_noise(8192, 1), widen=3.0)[0]
+
+    np.testing.assert_allclose(bound.detach().numpy(), expected, atol=0.02)
+
+
+def test_scores_do_not_depend_on_a_rows_neighbours(table, make_model):
+    """The same row gets the same score alone, in another order, in any batch."""
+    model = disturb(make_model(table))
+    noise = shared_noise(64, 2)
+    together = model.log_likelihood(rows(table), noise)[0]
+    alone = torch.cat([model.log_likelihood(rows(row[None]), noise)[0] for row in table])
+
+    torch.testing.assert_close(alone, together, rtol=0, atol=1e-9)
+
+
+def test_rows_far_out_are_seen_at_the_farthest_input_but_scored_where_they_are(table, make_model):
+    """A cell of 1e6 standard deviations must neither blow the network up nor look harmless."""
+    model = disturb(make_model(table))
+    far = np.array([[1e6, 0, 0, 0], [1e3, 0, 0, 0], [FARTHEST_INPUT, 0, 0, 0]])
+    codes = model.encode(rows(far))[0]
+    scores = model.log_likelihood(rows(far), shared_noise(16, 2))[0]
+
+    assert codes[0].tolist() == codes[1].tolist() == codes[2].tolist()
+    assert scores.isfinite().all()
+    assert scores[0] < scores[1] < scores[2]
+
+
+# -- reconstruction and samples ----------------------------------------------------------
+
+
+def test_the_start_reconstructs_linearly(table, make_model):
+    """The mean of p(x|z) is loc + z @ loadings."""
+    start = probabilistic_pca(table, None, 2)
+    z = np.random.default_rng(1).standard_normal((7, 2))
+    expected = start.loc + z @ start.loadings
+
+    np.testing.assert_allclose(
+        make_model(table).reconstruct(rows(z))[0].detach().numpy(), expected, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("kind", [Gaussian(), Gaussian("column")], ids=repr)
+def test_samples_have_the_covariance_of_the_data_not_that_of_the_mean(
+    kind, table, make_model, generator
+):
+    """Sampling without the decoder's noise is the most frequent fault of VAE libraries."""
+    model = make_model(table, blocks=((kind, 4),))
+    x = model.sample(60_000, generator).detach().numpy()
+    expected = PCA(2).fit(table * np.sqrt(1 - 1 / len(table))).get_covariance()
+
+    np.testing.assert_allclose(np.cov(x, rowvar=False), expected, atol=0.03)
+    np.testing.assert_allclose(x.mean(axis=0), 0, atol=0.02)
+
+
+def test_samples_of_binary_columns_are_bits(rng, make_model, generator):
+    """A sample is a row such as the table could have."""
+    x = mixed_table(rng)
+    drawn = make_model(x, blocks=MIXED).sample(4000, generator).detach().numpy()
+
+    assert set(np.unique(drawn[:, 2:])) == {0, 1}
+    np.testing.assert_allclose(drawn[:, 2:].mean(axis=0), x[:, 2:].mean(axis=0), atol=0.05)
+
+
+# -- members -----------------------------------------------------------------------------
+
+
+def test_members_with_weights_of_their_own_equal_single_models(rng, make_model):
+    """A grid of models is computed as one; each must be the model that it would be alone."""
+    tables = [rng.standard_normal((20, 4)) for _ in range(3)]
+    fleet = disturb(make_model(*tables))
+    x, noise = torch.as_tensor(np.stack(tables)), shared_noise(8, 2)
+    together = [fleet.log_likelihood(x, noise), *fleet.elbo_terms(x, noise)]
+
+    for member in range(3):
+        single = make_model(tables[member])
+        single.load(fleet.weights(member))
+        own = x[[member]]
+        alone = [single.log_likelihood(own, noise), *single.elbo_terms(own, noise)]
+        for expected, ours in zip(alone, together, strict=True):
+            torch.testing.assert_close(ours[[member]], expected)
+
+
+def test_a_member_is_drawn_and_started_as_a_single_model(rng, make_model):
+    """Seed and start decide a member, not its place in the fleet."""
+    tables = [rng.standard_normal((20, 4)) for _ in range(2)]
+    fleet = make_model(*tables, seeds=[5, 9])
+    for member, seed in enumerate([5, 9]):
+        single = make_model(tables[member], seeds=[seed])
+
+        torch.testing.assert_close(fleet.flat[[member]], single.flat, rtol=0, atol=0)
+
+
+def test_seeds_and_layers_draw_different_weights(table, make_model):
+    """Two members with equal layers would be one; so would two layers of one shape."""
+    model = make_model(table, table, hidden_layer_sizes=(4, 4))
+    layers = [*model.encoder.layers, *model.decoder.layers]
+    drawn = [layer.bias[member].tolist() for layer in layers for member in (0, 1)]
+
+    assert all(one != other for k, one in enumerate(drawn) for other in drawn[:k])
+
+
+# -- weights -----------------------------------------------------------------------------
+
+
+def test_weights_come_back_as_they_went(table, make_model):
+    """weights() and load() are how a fitted model is kept."""
+    model, other = disturb(make_model(table)), make_model(table)
+    weights = model.weights()
+    other.load(weights)
+    noise = shared_noise(8, 2)
+
+    torch.testing.assert_close(other.flat, model.flat, rtol=0, atol=0)
+    torch.testing.assert_close(other.residual, model.residual, rtol=0, atol=0)
+    expected = model.log_likelihood(rows(table), noise)
+    torch.testing.assert_close(other.log_likelihood(rows(table), noise), expected)
+
+
+def test_weights_are_copies(table, make_model):
+    """Going on with the training must not change what was kept."""
+    model = make_model(table)
+    weights = model.weights()
+    before = {name: value.copy() for name, value in weights.items()}
+    disturb(model)
+
+    for name, value in weights.items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
+
+
+def test_loading_keeps_the_parameters_in_the_flat_tensor(table, make_model):
+    """A loaded model can be trained."""
+    model = make_model(table)
+    model.load(disturb(make_model(table)).weights())
+    before = model.encode(rows(table))
+    model.flat.mul_(0.5)
+
+    assert not torch.allclose(before, model.encode(rows(table)))
+
+
+def test_loading_weights_that_lack_a_name_fails(table, make_model):
+    """Half a model is none."""
+    weights = make_model(table).weights()
+    del weights["free"]
+
+    with pytest.raises(KeyError, match="free"):
+        make_model(table).load(weights)
+
+
+# torch says so once per process where a fleet's gradients are strided as its parameters are
+@pytest.mark.filterwarnings("ignore:grad and param do not obey the gradient layout contract")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_all_parameters_and_gradients_are_views_of_the_flat_tensors(dtype, table, make_model):
+    """The optimizer moves one tensor; a parameter left behind would never learn."""
+    model = disturb(make_model(table, table)).to(dtype)
+    model.flatten()
+    x = torch.as_tensor(table).to(dtype).expand(2, -1, -1)
+    log_prob, kl, _ = model.elbo_terms(x, shared_noise(4, 2).to(dtype))
+    (kl.sum() - log_prob.sum()).backward()
+    params = dict(model.named_parameters())
+
+    assert model.flat.shape == (2, sum(param[0].numel() for param in params.values()))
+    assert model.flat.dtype == dtype
+    assert (model.flat_grad != 0).all()
+    for flat, parts in [
+        (model.flat, params.values()),
+        (model.flat_grad, [param.grad for param in params.values()]),
+    ]:
+        flat.data.copy_(torch.arange(flat.numel()).view(flat.shape))
+        numbers = torch.cat([part.detach().reshape(2, -1) for part in parts], dim=1)
+        torch.testing.assert_close(numbers.sort(dim=1).values, flat, rtol=0, atol=0)
+
+
+def test_a_change_of_the_flat_tensor_changes_the_output(table, make_model):
+    """In place, with no copying between the optimizer and the modules."""
+    model = make_model(table)
+    model.flat.zero_()
+
+    assert (model.encode(rows(table)) == 0).all()
+
+
+def test_only_the_networks_matrices_decay(table, make_model):
+    """Weight decay must not pull the model away from its known start, nor shrink a bias."""
+    model = make_model(table, blocks=((Gaussian("column"), 4),))
+    model.flat.fill_(1)
+    model.flat[:, model.decays.bool()] = 0
+    decayed = {name for name, param in model.named_parameters() if (param == 0).all()}
+    names = {name for name, _ in model.named_parameters()}
+    matrices = {"hidden.0.weight", "hidden.1.weight", "last"}
+    kept = {"linear.weight", "linear.bias", "hidden.0.bias", "hidden.1.bias"}
+
+    def both(parts):
+        return {f"{side}.{part}" for side in ("encoder", "decoder") for part in parts}
+
+    assert decayed == both(matrices)
+    assert names - decayed == both(kept) | {"free"}
+
+
+def test_a_model_that_is_built_is_zero_and_draws_nothing():
+    """Global random states stay untouched when a module is built."""
+    state = torch.get_rng_state()
+    model = VAE(Architecture(2, (6,), "tanh", MIXED), n_members=3)
+    model.flatten()
+
+    assert (model.flat == 0).all()
+    assert torch.equal(state, torch.get_rng_state())
+
+
+# -- gradient ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("blocks", [((Gaussian(), 4),), MIXED], ids=["gaussian", "mixed"])
+@pytest.mark.parametrize("verb", ["elbo_terms", "log_likelihood"])
+def test_the_gradient_of_every_weight_is_that_of_finite_differences(verb, blocks, rng, make_model):
+    """From the loss to the first layer, through the flat tensor that the optimizer moves."""
+    x = mixed_table(rng)
+    model = disturb(make_model(x, hidden_layer_sizes=(3,), blocks=blocks))
+    noise = shared_noise(2, 2)
+
+    class Value(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, flat):
+            model.flat.copy_(flat)
+            model.flat_grad.zero_()
+            with torch.enable_grad():
+                out = getattr(model, verb)(rows(x[:6]), noise)
+                value = sum(part.mean() for part in out) if isinstance(out, tuple) else out.mean()
+                value.backward()
+            ctx.gradient = model.flat_grad.clone()
+            return value.detach()
+
+        @staticmethod
+        def backward(ctx, outer):
+            return outer * ctx.gradient
+
+    assert torch.autograd.gradcheck(Value.apply, model.flat.clone().requires_grad_(), atol=1e-4)
+
+
+def test_the_gradient_of_the_score_with_respect_to_the_row_is_that_of_finite_differences(
+    table, make_model
+):
+    """Which column makes a row unlikely is read from this gradient."""
+    model = disturb(make_model(table))
+    x = rows(table[:3]).requires_grad_()
+
+    assert torch.autograd.gradcheck(lambda x: model.log_likelihood(x, shared_noise(4, 2)), x)

@@ -1,0 +1,213 @@
+"""Networks: a member axis, a linear path beside the layers, draws that are prefixes."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sklearn_vae.networks import ACTIVATIONS, MLP, Dense, PerMember, bounded, unbounded
+
+TORCH_ACTIVATIONS = {
+    "identity": nn.Identity(),
+    "logistic": nn.Sigmoid(),
+    "tanh": nn.Tanh(),
+    "relu": nn.ReLU(),
+    "silu": nn.SiLU(),
+    "gelu": nn.GELU(),
+}
+
+
+def random_mlp(n_members, hidden_layer_sizes, activation="tanh", n_in=3, n_out=2):
+    """An MLP whose every weight is random."""
+    network = MLP(n_members, n_in, n_out, hidden_layer_sizes, activation).double()
+    generator = torch.Generator().manual_seed(0)
+    for param in network.parameters():
+        param.data = torch.randn(param.shape, generator=generator, dtype=torch.float64)
+    return network
+
+
+def torch_linear(weight, bias):
+    """torch's own layer from a (n_in, n_out) matrix."""
+    layer = nn.Linear(*weight.shape, bias=bias is not None).double()
+    layer.weight.data = weight.T.detach()
+    if bias is not None:
+        layer.bias.data = bias[0].detach()
+    return layer
+
+
+def by_torch(network, member, activation, x):
+    """The same function from torch.nn's layers."""
+    linear = torch_linear(network.linear.weight[member], network.linear.bias[member])
+    if network.last is None:
+        return linear(x)
+    layers = []
+    for layer in network.layers:
+        layers += [torch_linear(layer.weight[member], layer.bias[member])]
+        layers += [TORCH_ACTIVATIONS[activation]]
+    stack = nn.Sequential(*layers, torch_linear(network.last[member], None))
+    return linear(x) + stack(x)
+
+
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("hidden_layer_sizes", [(), (4,), (5, 4)])
+def test_members_equal_separate_networks(hidden_layer_sizes, activation):
+    """A fleet is worth nothing if its members are not the models they stand for."""
+    network = random_mlp(3, hidden_layer_sizes, activation)
+    x = torch.randn(3, 7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    expected = torch.stack([by_torch(network, m, activation, x[m]) for m in range(3)])
+
+    torch.testing.assert_close(network(x), expected)
+
+
+def test_every_activation_has_an_oracle():
+    """The test above walks over all of them, also those to come."""
+    assert set(TORCH_ACTIVATIONS) == set(ACTIVATIONS)
+
+
+def test_hidden_layers_that_are_drawn_leave_the_start_linear():
+    """The last layer starts at zero, so the model is its known start whatever was drawn."""
+    network = random_mlp(1, (5, 4))
+    network.last.data.zero_()
+    x = torch.randn(1, 6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    expected = x @ network.linear.weight + network.linear.bias
+
+    torch.testing.assert_close(network(x), expected)
+
+
+def test_an_mlp_is_zero_until_drawn():
+    """Building a network draws nothing, from global states least of all."""
+    network = MLP(2, 3, 2, (4,), "relu")
+
+    assert all((param == 0).all() for param in network.parameters())
+
+
+@pytest.mark.parametrize("hidden_layer_sizes", [(), (4,), (5, 4)])
+def test_the_gradient_reaches_every_parameter(hidden_layer_sizes):
+    """A parameter without a gradient is a forgotten connection."""
+    network = random_mlp(2, hidden_layer_sizes)
+    x = torch.randn(2, 7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    network(x).square().sum().backward()
+
+    for name, param in network.named_parameters():
+        assert (param.grad != 0).all(), name
+
+
+def test_a_member_learns_from_its_own_rows_only():
+    """Members share a program, not a gradient."""
+    network = random_mlp(2, (4,))
+    x = torch.randn(2, 7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    network(x)[0].square().sum().backward()
+
+    assert all((param.grad[1] == 0).all() for param in network.parameters())
+
+
+def test_drawn_weights_are_uniform_with_the_variance_of_one_over_n_in():
+    """Signals then neither grow nor fade with the width of a layer."""
+    layer = Dense(1, 50, 400)
+    layer.draw(0, torch.Generator().manual_seed(0))
+    weight, bias = layer.weight.detach(), layer.bias.detach()
+
+    assert weight.var().item() == pytest.approx(1 / 50, rel=0.02)
+    assert abs(weight.mean().item()) < 3 / math.sqrt(50 * 50 * 400)
+    assert weight.abs().max().item() == pytest.approx(math.sqrt(3 / 50), rel=1e-3)
+    assert bias.abs().max().item() == pytest.approx(1 / math.sqrt(50), rel=0.02)
+    assert bias.var().item() == pytest.approx(1 / 150, rel=0.2)
+
+
+def test_a_narrower_input_draws_a_prefix_of_the_same_numbers():
+    """In a grid of latent sizes, the smaller model starts as part of the larger one."""
+    narrow, wide = Dense(1, 2, 5), Dense(1, 8, 5)
+    for layer in (narrow, wide):
+        layer.draw(0, torch.Generator().manual_seed(0))
+    # both in units of their standard deviation, 1 / sqrt(n_in)
+    expected = wide.weight[0, :2] * math.sqrt(8)
+
+    torch.testing.assert_close(narrow.weight[0] * math.sqrt(2), expected)
+    torch.testing.assert_close(narrow.bias * math.sqrt(2), wide.bias * math.sqrt(8))
+
+
+def test_drawing_one_member_leaves_the_others_alone():
+    """Members have seeds of their own; a fleet of one equals the member of a fleet."""
+    fleet, alone = MLP(3, 3, 2, (4, 5), "tanh"), MLP(1, 3, 2, (4, 5), "tanh")
+    fleet.draw(1, 0, 0)
+    alone.draw(0, 0, 0)
+
+    for ours, own in zip(fleet.parameters(), alone.parameters(), strict=True):
+        assert (ours[[0, 2]] == 0).all()
+        torch.testing.assert_close(ours[1], own[0], rtol=0, atol=0)
+
+
+def small_module():
+    return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_each_member_has_an_ordinary_module_of_its_own(gated):
+    """What torch's modules say of one model has to hold for each of a fleet."""
+    network = PerMember(2, 3, 2, small_module, gated=gated).double()
+    for member in range(2):
+        network.draw(member, seed=member, side=0)
+    for param in [network.linear.weight, network.linear.bias, network.gate]:
+        if param is not None:
+            param.data.uniform_(generator=torch.Generator().manual_seed(0))
+    x = torch.randn(2, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    expected = []
+    for member in range(2):
+        own = small_module().double()
+        weights = network.weights.items()
+        own.load_state_dict({name.replace("/", "."): value[member] for name, value in weights})
+        gate = 10 * network.gate[member, 0, 0] if gated else 1
+        linear = x[member] @ network.linear.weight[member] + network.linear.bias[member]
+        expected.append(linear + gate * own(x[member]))
+
+    torch.testing.assert_close(network(x), torch.stack(expected))
+
+
+def test_a_gate_starts_shut():
+    """A module of which nothing is known cannot start at zero itself."""
+    network = PerMember(1, 3, 2, small_module, gated=True)
+    network.draw(0, seed=0, side=0)
+
+    assert (network(torch.ones(1, 5, 3)) == 0).all()
+
+
+def test_modules_are_drawn_from_a_seed_and_global_states_are_left_alone():
+    """torch's own layers draw from the global generator, which is not ours to move."""
+    before = torch.get_rng_state()
+    networks = [PerMember(1, 3, 2, small_module) for _ in range(3)]
+    for network, seed in zip(networks, [0, 0, 1], strict=True):
+        network.draw(0, seed=seed, side=1)
+    first, same, other = (next(iter(network.weights.values())) for network in networks)
+
+    assert (torch.get_rng_state() == before).all()
+    assert (first == same).all()
+    assert (first != other).any()
+
+
+def test_bounded_log_scales_stay_within_the_bound():
+    """An unbounded log-variance is the most reported fault of VAEs: exp of it is infinite."""
+    raw = torch.tensor([-1e30, -1e3, 0.0, 1e3, 1e30])
+    expected = torch.tensor([-7.0, -7.0, 0.0, 7.0, 7.0])
+
+    torch.testing.assert_close(bounded(raw, 7.0), expected)
+
+
+def test_bounded_is_almost_the_identity_where_scales_usually_are():
+    """The bound must not slow the learning of ordinary scales."""
+    raw = torch.linspace(-1, 1, 21, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(bounded(raw, 7.0).sum(), raw)
+
+    torch.testing.assert_close(bounded(raw, 7.0), 7 * (raw / 7).tanh())
+    assert (slope > 0.97).all()
+
+
+def test_unbounded_finds_the_raw_value_of_a_log_scale():
+    """A start in closed form needs the inverse, finite at the bounds too."""
+    log_scale = torch.linspace(-6.9, 6.9, 31, dtype=torch.float64)
+    expected = 7 * np.arctanh(log_scale.numpy() / 7)
+
+    np.testing.assert_allclose(unbounded(log_scale, 7.0).numpy(), expected)
+    torch.testing.assert_close(bounded(unbounded(log_scale, 7.0), 7.0), log_scale)
+    assert unbounded(torch.tensor([-100.0, 100.0]), 7.0).isfinite().all()

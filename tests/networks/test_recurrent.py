@@ -1,0 +1,432 @@
+"""Sequences: ends, order, words that are hidden, and rows that are told step by step."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sklearn_vae import VAEImputer, VAETransformer
+from sklearn_vae.likelihoods import Categorical, Gaussian
+from sklearn_vae.likelihoods.real import LOG_SCALE_BOUND
+from sklearn_vae.metrics import kl_per_unit
+from sklearn_vae.metrics.diagnostics import calibration
+from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.models.autoregressive import likeliest
+from sklearn_vae.models.vae import build
+from sklearn_vae.networks import GRUNet, Layout, unbounded
+from sklearn_vae.objectives import IWAE, LinearWarmup, TrimmedELBO
+from sklearn_vae.onnx import to_onnx
+
+pd = pytest.importorskip("pandas")
+
+N_STEPS, SLOPE = 6, 0.7
+
+
+def walks(n, n_steps=N_STEPS, seed=0):
+    """AR(1) from its stationary distribution, with innovations of variance 1."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, n_steps))
+    x[:, 0] /= np.sqrt(1 - SLOPE**2)
+    for t in range(1, n_steps):
+        x[:, t] += SLOPE * x[:, t - 1]
+    return x
+
+
+def log_density(x):
+    """Of AR(1), in closed form: the first step and the innovations of those that are there."""
+    first = -0.5 * x[:, 0] ** 2 * (1 - SLOPE**2) + 0.5 * np.log(1 - SLOPE**2)
+    later = -0.5 * np.square(x[:, 1:] - SLOPE * x[:, :-1])
+    parts = np.column_stack([first, later]) - 0.5 * np.log(2 * np.pi)
+    return np.nansum(parts, axis=1)
+
+
+def ended(x, lengths):
+    x = x.copy()
+    x[np.arange(x.shape[1]) >= np.asarray(lengths)[:, None]] = np.nan
+    return x
+
+
+X = walks(160)
+SHORT = ended(X, np.random.default_rng(1).integers(2, N_STEPS + 1, 160))
+
+
+def fit(rows, network=None, **params):
+    usual = {"hidden_layer_sizes": 6, "max_iter": 1, "early_stopping": False, "batch_size": 64}
+    network = GRUNet(n_units=5) if network is None else network
+    return VAETransformer(2, network=network, random_state=0, **{**usual, **params}).fit(rows)
+
+
+REAL = ((Gaussian(), N_STEPS),)
+
+
+def model_of(network, blocks=REAL, n_features=N_STEPS, **params):
+    """A model in double precision, its weights zero."""
+    architecture = Architecture(
+        2, (4,), "tanh", blocks, network=network.fitted_to(n_features), **params
+    )
+    return build(architecture).double()
+
+
+def drawn(model, scale=0.5):
+    generator = torch.Generator().manual_seed(0)
+    for param in model.parameters():
+        param.data = scale * torch.randn(param.shape, generator=generator, dtype=torch.float64)
+    return model
+
+
+def ar1():
+    """The model whose p(x|z) is AR(1) whatever z is: a slope beside the state, no more."""
+    model = model_of(GRUNet(n_units=3))
+    last = model.decoder.weights["last/weight"].data[0]  # (2, units + 1 + widths)
+    last[0, 3] = SLOPE  # of the location, in the step before
+    scales = torch.zeros(N_STEPS, dtype=torch.float64)
+    scales[0] = -0.5 * np.log(1 - SLOPE**2)
+    model.decoder.linear.bias.data[0, 0, N_STEPS:] = unbounded(scales, LOG_SCALE_BOUND)
+    return model.requires_grad_(False)
+
+
+# -- the density ---------------------------------------------------------------------
+
+
+def test_a_decoder_that_follows_can_be_an_autoregression_exactly():
+    """A density that is known in closed form, without help from the code."""
+    x = torch.as_tensor(X[:20])[None]
+    noise = torch.randn(1, 4, 1, 2, dtype=torch.float64)
+
+    found = ar1().log_likelihood(x, noise)[0]
+    np.testing.assert_allclose(found.numpy(), log_density(X[:20]), rtol=1e-9)
+
+
+def test_rows_that_are_told_step_by_step_have_the_covariance_of_the_autoregression():
+    """SLOPE^|i - j| / (1 - SLOPE²); draws of all steps at once would be independent."""
+    rows = ar1().sample(15_000, torch.Generator().manual_seed(0)).numpy()
+    apart = np.abs(np.subtract.outer(np.arange(N_STEPS), np.arange(N_STEPS)))
+
+    np.testing.assert_allclose(np.cov(rows.T), SLOPE**apart / (1 - SLOPE**2), atol=0.1)
+
+
+def test_means_are_told_step_by_step_too():
+    """From a first step of 2 each next mean is SLOPE times the one before."""
+    model = ar1()
+    model.decoder.linear.bias.data[0, 0, 0] = 2.0
+    found = model.reconstruct(torch.zeros(1, 1, 2, dtype=torch.float64))[0, 0]
+
+    np.testing.assert_allclose(found.detach().numpy(), 2 * SLOPE ** np.arange(N_STEPS))
+
+
+def test_the_density_integrates_to_one():
+    """Over a grid of two steps, by the score of a fitted model."""
+    rows = ended(walks(200, 2), np.full(200, 2))
+    vae = fit(rows, max_iter=2)
+    axis = np.linspace(-9, 9, 61)
+    grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    total = np.exp(vae.score_samples(grid, n_draws=64)).sum() * (axis[1] - axis[0]) ** 2
+
+    assert total == pytest.approx(1, abs=0.04)
+
+
+def test_training_finds_the_autoregression():
+    """On 500 walks, near the exact density, where columns given a code would not be."""
+    rows, test = walks(500, seed=2), walks(400, seed=3)
+    vae = fit(rows, GRUNet(n_units=8), max_iter=6, learning_rate=1e-2)
+
+    assert vae.score(test) > log_density(test).mean() - 0.15
+
+
+@pytest.mark.parametrize("hidden", [0, 3, 5])
+def test_no_step_knows_what_comes_after_it(hidden):
+    """Were it otherwise, scores would be no densities: the value would give itself away."""
+    model = drawn(model_of(GRUNet(n_units=5)))
+    z, x = torch.randn(1, 1, 3, 2, dtype=torch.float64), torch.as_tensor(X[:3])[None]
+    other = x.clone()
+    other[..., hidden] += 1
+    ((before, _),), ((after, _),) = model.decode(z, x), model.decode(z, other)
+
+    torch.testing.assert_close(before[..., : hidden + 1], after[..., : hidden + 1])
+    assert (before[..., hidden + 1 :] != after[..., hidden + 1 :]).all()
+
+
+# -- ends ----------------------------------------------------------------------------
+
+
+def test_the_encoder_is_torchs_network_of_the_part_that_is_there():
+    """What lies behind the end must not matter, whatever stands there."""
+    kind = GRUNet(n_units=5)
+    layout = Layout.of(
+        [(Gaussian(), N_STEPS)],
+        (),
+        n_components=2,
+        n_conditions=0,
+        n_recognised=4,
+        has_holes=True,
+    )
+    encoder = kind.fitted_to(N_STEPS).encoder(1, layout, (), "tanh").double()
+    generator = torch.Generator().manual_seed(0)
+    for param in encoder.weights.values():
+        param.data = torch.randn(param.shape, generator=generator, dtype=torch.float64)
+    gru = nn.GRU(2, 5, batch_first=True).double()
+    names = [name for name in encoder.weights if name.startswith("gru")]
+    gru.load_state_dict({name[4:]: encoder.weights[name][0] for name in names})
+    last = encoder.weights["last/weight"][0]
+    lengths = [0, 1, 4, N_STEPS]
+    x = torch.randn(4, N_STEPS, dtype=torch.float64, generator=generator)
+    there = torch.arange(N_STEPS) < torch.tensor(lengths)[:, None]
+    found = encoder(torch.cat([x, there.double()], dim=1)[None])[0]
+    for row, length in enumerate(lengths):
+        state = torch.zeros(5, dtype=torch.float64)
+        if length:
+            own = torch.stack([x[row, :length], torch.ones(length)], dim=1)
+            state = gru(own[None].double())[0][0, -1]
+        torch.testing.assert_close(found[row], state @ last.T)
+
+
+def test_a_row_has_the_same_score_among_longer_ones_and_alone():
+    """Padding is no part of a row."""
+    vae = fit(SHORT)
+    together = vae.score_samples(SHORT[:12])
+    alone = [vae.score_samples(row[None])[0] for row in SHORT[:12]]
+
+    np.testing.assert_allclose(together, alone, rtol=1e-9)
+
+
+def test_scores_of_ended_rows_are_those_of_their_part():
+    """The exact density of as many steps is met about as well as that of whole rows."""
+    rows = ended(walks(600, seed=2), np.random.default_rng(0).integers(1, N_STEPS + 1, 600))
+    test = ended(walks(300, seed=3), np.full(300, 3))
+    vae = fit(rows, GRUNet(n_units=8), max_iter=8, learning_rate=1e-2)
+
+    assert vae.score(test) == pytest.approx(log_density(test).mean(), abs=0.15)
+    assert np.isfinite(vae.transform(test)).all()
+
+
+def test_a_hole_inside_is_refused_by_row_and_column():
+    """Only ends are known: what a GRU would make of a hole is not what the score says."""
+    rows = SHORT.copy()
+    rows[:, -1] = X[:, -1]
+    rows[7, 2] = np.nan
+    rows[:7] = X[:7]
+    with pytest.raises(ValueError, match=r"missing in row 7, column 2.* until column 5"):
+        fit(rows)
+    vae = fit(SHORT)
+    with pytest.raises(ValueError, match="missing in row 7, column 2"):
+        vae.score_samples(rows)
+
+
+def test_half_a_step_is_a_hole():
+    """A step is there as a whole or not at all."""
+    rows = X.copy()
+    rows[3, -1] = np.nan
+    with pytest.raises(ValueError, match="row 3, column 5"):
+        fit(rows, GRUNet((3, 2), n_units=4))
+
+
+def test_ends_that_no_row_had_in_fit_are_refused():
+    """The encoder of whole rows is not told of ends."""
+    vae = fit(X)
+    with pytest.raises(ValueError, match="Row 1 of X ends early"):
+        vae.transform(ended(X[:3], [6, 4, 6]))
+
+
+# -- words ---------------------------------------------------------------------------
+
+
+def sentences(n=120, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.choice(list("abc"), (n, 5)).astype(object)
+
+
+def test_columns_of_symbols_have_all_the_same_symbols():
+    """A symbol is the same wherever it stands; sample gives symbols back."""
+    table = pd.DataFrame(sentences())
+    table[0] = np.where(table[0] == "c", "a", table[0])  # a column of two
+    table[4] = np.where(table[4] == "a", "d", table[4])
+    table.columns = [f"letter {j}" for j in range(5)]
+    vae = fit(table)
+
+    assert vae.columns_.blocks == ((Categorical(4), 5),)
+    assert set(np.unique(vae.sample(50).to_numpy().astype(str))) <= set("abcd")
+    assert np.isfinite(vae.score_samples(table)).all()
+
+
+def test_numbers_that_are_symbols_have_all_the_same_symbols():
+    """The same for an array and a likelihood by name."""
+    codes = np.searchsorted(["a", "b", "c"], sentences().astype(str)) * 1.0
+    codes[:, 0] = np.minimum(codes[:, 0], 1)
+    vae = fit(codes, likelihood="categorical")
+
+    assert vae.columns_.blocks == ((Categorical(3), 5),)
+    assert set(np.unique(vae.sample(50))) <= {0.0, 1.0, 2.0}
+    assert vae.score(codes) == pytest.approx(-5 * np.log(3) + 0.4, abs=0.4)
+
+
+def test_the_likeliest_class_is_what_the_next_step_is_told():
+    """A decoder that says the next class after each: 0, 1, 2, 0, from the first one on."""
+    network = GRUNet(n_units=3)
+    model = model_of(network, ((Categorical(3), 4),), 4)
+    last = model.decoder.weights["last/weight"].data[0]  # (3, units + 3 classes + widths)
+    for own in range(3):
+        last[(own + 1) % 3, 3 + own] = 5.0
+    model.decoder.linear.bias.data[0, 0, 0] = 1.0
+    z = torch.zeros(1, 2, 2, dtype=torch.float64)
+    found = model.reconstruct(z).detach().view(2, 4, 3)
+
+    assert found.argmax(-1).tolist() == [[0, 1, 2, 0]] * 2
+    rows = model._told(z, lambda params: likeliest(model.likelihood, params))
+    assert set(rows.flatten().tolist()) == {0.0, 1.0}
+
+
+def test_words_are_hidden_as_wholes_and_as_often_as_said():
+    """Half a word would give the other half away; conditions behind a row are never hidden."""
+    network = GRUNet((4, 2), word_dropout=0.3)
+    model = model_of(network, ((Categorical(3), 8),), 8)
+    chance = torch.rand(1, 4000, 24 + 2, generator=torch.Generator().manual_seed(0))
+    hidden = model.decoder.hidden(chance)
+    steps = hidden[0, :, :24].view(4000, 4, 6)
+
+    assert (steps.all(-1) == steps.any(-1)).all()
+    assert steps.double().mean().item() == pytest.approx(0.3, abs=0.01)
+    assert not hidden[..., 24:].any()
+
+
+def test_hidden_words_are_hidden_from_the_decoder_alone():
+    """The encoder reads all of them, and the likelihood is that of all of them."""
+    model = drawn(model_of(GRUNet(n_units=4, word_dropout=1.0)))
+    x = torch.as_tensor(X[:5])[None]
+    noise = torch.zeros(1, 1, 5, 2, dtype=torch.float64)
+    shown = torch.cat([x, torch.zeros_like(x)], dim=-1)
+    log_prob, kl, _ = model.elbo_terms(x, noise, shown)
+    q = model.encode(x)
+    params = model.decode(model.posterior.rsample(q, noise), torch.zeros_like(x))
+
+    torch.testing.assert_close(kl, model.posterior.kl(q))
+    torch.testing.assert_close(log_prob, model.likelihood.log_prob(params, x.unsqueeze(1)).mean(1))
+
+
+def test_word_dropout_is_for_training_alone():
+    """Validation and scores are of the rows as they are."""
+    plain, dropped = (
+        fit(X, GRUNet(n_units=5, word_dropout=share), learning_rate=1e-14) for share in (0.0, 0.9)
+    )
+
+    np.testing.assert_allclose(plain.score_samples(X), dropped.score_samples(X), rtol=1e-9)
+
+
+def test_word_dropout_changes_what_is_learned():
+    """A parameter that changes nothing is a lie."""
+    plain, dropped = (fit(X, GRUNet(n_units=5, word_dropout=share)) for share in (0.0, 0.9))
+
+    assert abs(plain.score(X) - dropped.score(X)) > 1e-3
+
+
+VERSE = """
+Tyger Tyger, burning bright, In the forests of the night; What immortal hand or eye, Could frame thy
+fearful symmetry? In what distant deeps or skies. Burnt the fire of thine eyes? On what wings dare
+he aspire? What the hand, dare seize the fire? And what shoulder, & what art, Could twist the sinews
+of thy heart? And when thy heart began to beat. What dread hand? & what dread feet?
+"""
+
+
+@pytest.mark.slow
+def test_annealing_and_hidden_words_keep_the_code_in_use():
+    """A decoder that knows all letters before does almost without it (Bowman et al. 2016)."""
+    text = re.sub("[^a-z]+", " ", VERSE.lower())
+    begins = np.random.default_rng(0).integers(len(text) - 12, size=1_000)
+    letters = np.array([list(text[begin : begin + 12]) for begin in begins], dtype=object)
+
+    def kl(word_dropout, beta):
+        network = GRUNet(n_units=48, word_dropout=word_dropout)
+        vae = fit(letters, network, beta=beta, max_iter=30, batch_size=256, learning_rate=5e-3)
+        return kl_per_unit(vae, letters).sum()
+
+    assert kl(0.0, 1.0) < 0.8
+    assert kl(0.6, LinearWarmup(n_iter=20)) > 2.0
+
+
+# -- what is refused, and what works -------------------------------------------------
+
+
+def test_values_of_a_step_have_units_of_their_own():
+    """Two values per step, of which one is a thousand times the other."""
+    rows = np.empty((160, 6))
+    rows[:, ::2], rows[:, 1::2] = X[:, :3], 1000 * X[:, 3:]
+    columns = fit(rows, GRUNet((3, 2), n_units=4)).columns_
+    unit = np.ldexp(columns.scale, columns.exponent)
+
+    np.testing.assert_allclose(unit[::2], unit[0])
+    np.testing.assert_allclose(unit[1::2], unit[1])
+    assert unit[1] == pytest.approx(1000 * X[:, 3:].std(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        lambda vae: vae.impute(SHORT),
+        lambda vae: VAEImputer(vae).fit(SHORT).transform(SHORT),
+        lambda vae: calibration(vae, SHORT),
+        to_onnx,
+    ],
+    ids=["impute", "VAEImputer", "calibration", "to_onnx"],
+)
+def test_what_steps_that_follow_on_one_another_cannot_do_is_said(asked):
+    """These need columns that are independent given the code."""
+    with pytest.raises(ValueError, match=r"independent given a code.*autoregressive=False"):
+        asked(fit(SHORT))
+
+
+def test_objectives_that_ask_for_scales_at_codes_alone_are_refused():
+    """Before anything is fitted."""
+    with pytest.raises(ValueError, match=r"'objective' parameter.*'elbo' or Trimmed"):
+        fit(X, objective=IWAE(2))
+    assert np.isfinite(fit(X, objective=TrimmedELBO(0.2)).score(X))
+
+
+def test_steps_that_are_independent_given_the_code_can_be_imputed():
+    """autoregressive=False leaves p(x|z) a product."""
+    vae = fit(SHORT, GRUNet(n_units=5, autoregressive=False))
+    filled = vae.impute(SHORT)
+
+    np.testing.assert_array_equal(filled[~np.isnan(SHORT)], SHORT[~np.isnan(SHORT)])
+    assert not np.isnan(filled).any()
+
+
+def test_a_fit_can_go_on_and_be_robust():
+    """What training shares with all networks works here too."""
+    vae = fit(SHORT, warm_start=True)
+    before = vae.score(SHORT)
+    assert vae.fit(SHORT).score(SHORT) > before
+    assert np.isfinite(vae.partial_fit(SHORT).score(SHORT))
+    assert fit(SHORT, robust=True).support_.mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("sequence_shape", (6,)),
+        ("sequence_shape", (6, 0)),
+        ("sequence_shape", "6"),
+        ("n_units", 0),
+        ("n_units", True),
+        ("autoregressive", 1),
+        ("word_dropout", -0.1),
+        ("word_dropout", 1.5),
+        ("word_dropout", "half"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(name, value):
+    """When the object is made."""
+    with pytest.raises(ValueError, match=f"'{name}' parameter of GRUNet"):
+        GRUNet(**{name: value})
+
+
+def test_there_is_nothing_to_hide_from_a_decoder_that_does_not_follow():
+    """A share that does nothing would be a lie."""
+    with pytest.raises(ValueError, match="0 with autoregressive=False"):
+        GRUNet(autoregressive=False, word_dropout=0.5)
+
+
+def test_a_shape_of_another_size_is_refused_in_fit():
+    """It must multiply to the number of columns."""
+    with pytest.raises(ValueError, match=r"\(5, 1\), which are 5 numbers, but X has 6 columns"):
+        fit(X, GRUNet((5, 1)))

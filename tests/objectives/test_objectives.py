@@ -1,0 +1,713 @@
+"""What training minimises: nats per row, parts that add up, weights that are copies."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from scipy.integrate import quad
+from sklearn.decomposition import PCA
+from torch.distributions import Normal, kl_divergence
+
+from sklearn_vae import VAETransformer
+from sklearn_vae.objectives import (
+    IWAE,
+    MMD,
+    OBJECTIVES,
+    REPORTED,
+    CapacityELBO,
+    Checked,
+    Constant,
+    ELBOLoss,
+    IWAELoss,
+    LinearWarmup,
+    TotalCorrelation,
+    TrimmedELBO,
+    aggregated_posterior,
+)
+from sklearn_vae.objectives.aggregated_posterior import Aggregate
+from sklearn_vae.objectives.mmd import KERNELS, discrepancy
+from sklearn_vae.objectives.total_correlation import total_correlation
+from sklearn_vae.random import sobol_normal
+
+
+def shared_noise(seed=0):
+    """Draws that all rows share: (1, 3, 1, 2)."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(1, 3, 1, 2, generator=generator, dtype=torch.float64)
+
+
+@pytest.fixture
+def model(table, make_model):
+    """A model of two dimensions whose every weight has been moved."""
+    model = make_model(table)
+    generator = torch.Generator().manual_seed(7)
+    model.flat += 0.2 * torch.randn(model.flat.shape, generator=generator, dtype=torch.float64)
+    return model
+
+
+@pytest.fixture
+def x(table):
+    """The table's rows with a member axis."""
+    return torch.as_tensor(table)[None]
+
+
+def kl_by_torch(model, x):
+    """KL of each row and dimension from torch.distributions: (M, B, l)."""
+    loc, raw = model.encode(x).chunk(2, dim=-1)
+    return kl_divergence(Normal(loc, (12 * torch.tanh(raw / 12)).exp()), Normal(0.0, 1.0))
+
+
+def reconstruction_by_torch(model, x, noise):
+    """Mean of -log p(x|z) from torch.distributions: (M,)."""
+    loc, raw = model.encode(x).chunk(2, dim=-1)
+    z = loc[:, None] + (12 * torch.tanh(raw / 12)).exp()[:, None] * noise
+    ((mean, raw_scale),) = model.decode(z)
+    p = Normal(mean, (7 * torch.tanh(raw_scale / 7)).exp())
+    return -p.log_prob(x[:, None]).sum(-1).mean((1, 2))
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 4.0])
+def test_the_loss_is_reconstruction_plus_beta_kl(beta, model, x):
+    """A history whose columns add up can be read."""
+    reconstruction = reconstruction_by_torch(model, x, shared_noise())
+    kl = kl_by_torch(model, x).sum(-1).mean(1)
+    terms = ELBOLoss()(model, x, None, shared_noise(), beta)
+
+    torch.testing.assert_close(terms.reconstruction_loss, reconstruction)
+    torch.testing.assert_close(terms.kl_loss, kl)
+    torch.testing.assert_close(terms.loss, reconstruction + beta * kl)
+
+
+def test_free_bits_are_spent_by_dimension_on_average_over_rows(model, x):
+    """Clamping row by row would leave a row below the threshold without a gradient."""
+    by_dimension = kl_by_torch(model, x).mean(1)[0]
+    free = by_dimension.mean().item()  # between the two dimensions' KLs
+    expected = np.maximum(by_dimension.detach().numpy(), free).sum()
+    terms = ELBOLoss(free_bits=free)(model, x, None, shared_noise(), 1.0)
+
+    assert by_dimension.min() < free < by_dimension.max()
+    assert terms.kl_loss.item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_free_bits_push_nothing_below_the_threshold(model, x):
+    """A dimension may spend its free nats with no gradient against it."""
+    model.flat_grad.zero_()
+    ELBOLoss(free_bits=100.0)(model, x, None, shared_noise(), 1.0).kl_loss.sum().backward()
+
+    assert (model.flat_grad == 0).all()
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        ELBOLoss(),
+        ELBOLoss(free_bits=0.3, prior_rows=2.0),
+        IWAELoss(3, prior_rows=2.0),
+        IWAELoss(1, doubly_reparameterized=False),
+        TotalCorrelation(2.0).loss(0.1, 2.0),
+        MMD().loss(0.0, 2.0),
+        CapacityELBO(1.0).loss(0.0, 2.0),
+    ],
+)
+def test_a_weight_is_a_number_of_copies(objective, model, x, rng):
+    """A row of weight 3 is three rows, one of weight 0 is not there; so are the gradients."""
+    weight = torch.as_tensor(rng.integers(0, 4, 80))
+    copies = x[:, torch.repeat_interleave(torch.arange(80), weight)]
+    relative = (weight / weight.double().mean())[None]
+    results = []
+    for own_x, own_weight in [(copies, None), (x, relative)]:
+        model.flat_grad.zero_()
+        terms = objective(model, own_x, own_weight, shared_noise(), 0.7)
+        terms.to_minimise.sum().backward()
+        results.append((torch.stack(terms), model.flat_grad.clone()))
+    expected, ours = results
+
+    torch.testing.assert_close(ours, expected)
+
+
+def test_the_penalty_is_the_negative_log_prior_of_so_many_rows(model, x):
+    """Imagined rows with the linear model's residuals keep the scales from collapsing."""
+    *_, log_prior = model.elbo_terms(x, shared_noise())
+    without = ELBOLoss()(model, x, None, shared_noise(), 1.0)
+    terms = ELBOLoss(prior_rows=0.25)(model, x, None, shared_noise(), 1.0)
+
+    torch.testing.assert_close(terms.penalty, -0.25 * log_prior.mean(1))
+    torch.testing.assert_close(terms.to_minimise, without.loss + terms.penalty)
+    torch.testing.assert_close(terms.reported(), without.reported())
+    assert (without.penalty == 0).all()
+
+
+def test_each_member_has_a_loss_of_its_own(rng, make_model):
+    """Members are summed only for the gradient."""
+    tables = [rng.standard_normal((20, 4)) for _ in range(3)]
+    objective = ELBOLoss(free_bits=0.1, prior_rows=1.0)
+    fleet = make_model(*tables)
+    x = torch.as_tensor(np.stack(tables))
+    together = torch.stack(objective(fleet, x, None, shared_noise(), 2.0))
+    alone = [
+        torch.stack(objective(make_model(own), own_x[None], None, shared_noise(), 2.0))
+        for own, own_x in zip(tables, x, strict=True)
+    ]
+
+    # a single model draws member 0's hidden layers, which the last layer of 0 keeps silent
+    torch.testing.assert_close(together, torch.cat(alone, dim=1))
+
+
+def test_what_is_reported_is_named_and_has_no_graph(model, x):
+    """Histories hold numbers."""
+    terms = ELBOLoss(prior_rows=1.0)(model, x, None, shared_noise(), 3.0)
+    expected = torch.stack([getattr(terms, name) for name in REPORTED])
+
+    torch.testing.assert_close(terms.reported(), expected.detach())
+    assert not terms.reported().requires_grad
+
+
+# -- importance-weighted -----------------------------------------------------------------
+
+
+def sets_of_draws(n_sets, n_draws, seed=0):
+    """Sobol draws that all rows share, in sets that are points of one space: (1, K, 1, 2)."""
+    points = sobol_normal(n_sets, 2 * n_draws, seed).reshape(-1, 2)
+    return torch.as_tensor(points)[None, :, None]
+
+
+def with_a_wrong_encoder(model):
+    """A linear model at probabilistic PCA whose encoder is off by a fifth."""
+    with torch.no_grad():
+        model.encoder.linear.weight.mul_(0.8)
+        model.encoder.linear.bias[..., 2:] += 0.2
+    return model
+
+
+def gradient_of(model, x, noise, n_draws, *, doubly):
+    """Gradient of the loss: (P,)."""
+    model.flat_grad.zero_()
+    objective = IWAELoss(n_draws, doubly, prior_rows=0.0)
+    objective(model, x, None, noise, 1.0).to_minimise.sum().backward()
+    return model.flat_grad[0].clone()
+
+
+def encoders_share(model):
+    """Number of the flat parameters that are the encoder's, which come first."""
+    return sum(param[0].numel() for param in model.encoder.parameters())
+
+
+def test_with_one_draw_the_importance_weighted_bound_is_the_elbo(model, x):
+    """Its KL is that of the draws, which tends to the closed form."""
+    noise = sets_of_draws(8192, 1)
+    expected = ELBOLoss(prior_rows=0.5)(model, x, None, noise, 1.0)
+    ours = IWAELoss(1, prior_rows=0.5)(model, x, None, noise, 1.0)
+
+    torch.testing.assert_close(ours.reconstruction_loss, expected.reconstruction_loss)
+    torch.testing.assert_close(ours.kl_loss, expected.kl_loss, rtol=0, atol=1e-3)
+    torch.testing.assert_close(ours.penalty, expected.penalty)
+
+
+@pytest.mark.parametrize("doubly", [False, True])
+def test_the_loss_is_minus_the_mean_of_the_log_of_the_mean_weight(doubly, model, x):
+    """As in the paper, from torch.distributions, for two sets of three draws of rows' own."""
+    noise = torch.randn(1, 6, 80, 2, generator=torch.Generator().manual_seed(0)).double()
+    loc, raw = model.encode(x).chunk(2, dim=-1)
+    q = Normal(loc[:, None], (12 * torch.tanh(raw / 12)).exp()[:, None])
+    z = q.loc + q.scale * noise
+    ((mean, raw_scale),) = model.decode(z)
+    log_prob = Normal(mean, (7 * torch.tanh(raw_scale / 7)).exp()).log_prob(x[:, None]).sum(-1)
+    weight = (log_prob + (Normal(0.0, 1.0).log_prob(z) - q.log_prob(z)).sum(-1)).exp()
+    sets = weight.unflatten(1, (2, 3))
+    terms = IWAELoss(3, doubly)(model, x, None, noise, 1.0)
+    share = sets / sets.sum(2, keepdim=True)
+    reconstruction = -(share * log_prob.unflatten(1, (2, 3))).sum(2).mean((1, 2))
+
+    torch.testing.assert_close(terms.loss, -sets.mean(2).log().mean((1, 2)))
+    torch.testing.assert_close(terms.reconstruction_loss, reconstruction)
+    torch.testing.assert_close(terms.loss, terms.reconstruction_loss + terms.kl_loss)
+
+
+def test_more_draws_never_loosen_the_bound(model, x):
+    """Of the same draws in larger sets, by Jensen's inequality without any luck."""
+    noise = sets_of_draws(4096, 1)
+    losses = [
+        IWAELoss(n_draws)(model, x, None, noise, 1.0).loss.item()
+        for n_draws in (1, 2, 8, 64, 512, 4096)
+    ]
+
+    assert (np.diff(losses) < 0).all()
+
+
+def test_with_many_draws_the_bound_is_the_exact_density(table, x, make_model):
+    """A linear model has one, which scikit-learn's PCA knows; and a KL of p(z|x) from p(z)."""
+    exact = PCA(2).fit(table * np.sqrt(1 - 1 / len(table))).score(table)
+    noise = sets_of_draws(8192, 1)
+    right, wrong = make_model(table), with_a_wrong_encoder(make_model(table))
+    posterior = kl_by_torch(right, x).sum(-1).mean().item()  # its encoder's is the exact one
+    terms = IWAELoss(8192)(wrong, x, None, noise, 1.0)
+
+    assert ELBOLoss()(wrong, x, None, noise, 1.0).loss.item() > -exact + 0.1
+    assert terms.loss.item() == pytest.approx(-exact, abs=0.01)
+    assert terms.kl_loss.item() == pytest.approx(posterior, abs=0.03)
+
+
+@pytest.mark.parametrize("n_draws", [1, 2, 6])
+def test_the_doubly_reparameterised_gradient_is_unbiased(n_draws, model, x):
+    """On average over many draws, it is the plain gradient of the encoder."""
+    own = slice(encoders_share(model))
+    noise = sets_of_draws(8192, n_draws)
+    plain, double = (
+        gradient_of(model, x[:, :6], noise, n_draws, doubly=doubly)[own] for doubly in (False, True)
+    )
+    squared_alone = plain.norm() * 0.02
+
+    assert plain.norm() > 0.05
+    assert (double - plain).norm() < squared_alone
+
+
+def test_the_doubly_reparameterised_gradient_has_less_noise(table, x, make_model):
+    """Ever less beside the plain one as the draws grow in number, near a good encoder."""
+    model = with_a_wrong_encoder(make_model(table))
+    own = slice(encoders_share(model))
+    generator = torch.Generator().manual_seed(0)
+    ratios = []
+    for n_draws in (4, 64):
+        noises = torch.randn(100, 1, n_draws, 6, 2, generator=generator).double()
+        plain, double = (
+            torch.stack(
+                [
+                    gradient_of(model, x[:, :6], noise, n_draws, doubly=doubly)[own]
+                    for noise in noises
+                ]
+            )
+            for doubly in (False, True)
+        )
+        ratios.append((double.var(0).sum() / plain.var(0).sum()).item())
+
+    assert ratios[1] < 0.1 * ratios[0] < 0.1 * 0.1
+
+
+@pytest.mark.parametrize("n_draws", [1, 5])
+def test_the_decoders_gradient_is_the_same_for_both(n_draws, model, x):
+    """Draw by draw, and for the scales' prior as well; only the encoder's differs."""
+    after = slice(encoders_share(model), None)
+    noise = sets_of_draws(2, n_draws)
+    found = []
+    for doubly in (False, True):
+        model.flat_grad.zero_()
+        objective = IWAELoss(n_draws, doubly, prior_rows=0.5)
+        objective(model, x, None, noise, 1.0).to_minimise.sum().backward()
+        found.append(model.flat_grad[0].clone())
+
+    torch.testing.assert_close(found[0][after], found[1][after], rtol=1e-9, atol=1e-12)
+    assert not torch.allclose(found[0], found[1])
+
+
+def test_at_the_exact_posterior_the_doubly_reparameterised_gradient_has_no_noise(
+    table, x, make_model
+):
+    """Every weight is p(x) there, and the encoder has nothing to learn from any draw."""
+    model = make_model(table)
+    own = slice(encoders_share(model))
+    noise = sets_of_draws(1, 5)
+    plain, double = (gradient_of(model, x, noise, 5, doubly=doubly) for doubly in (False, True))
+
+    assert double[own].abs().max() < 1e-6
+    assert plain[own].abs().max() > 1e-3
+
+
+def test_the_encoder_hears_nothing_of_the_scales_prior(model, x):
+    """It is a force on the decoder's scales."""
+    own = slice(encoders_share(model))
+    found = []
+    for prior_rows in (0.0, 5.0):
+        model.flat_grad.zero_()
+        objective = IWAELoss(3, prior_rows=prior_rows)
+        objective(model, x, None, shared_noise(), 1.0).to_minimise.sum().backward()
+        found.append(model.flat_grad[0].clone())
+
+    torch.testing.assert_close(found[0][own], found[1][own])
+    assert not torch.allclose(found[0], found[1])
+
+
+def test_objectives_are_values():
+    """They are estimators' parameters: compared, cloned, printed and pickled."""
+    assert IWAE(5) == IWAE() == OBJECTIVES["iwae"] != IWAE(5, doubly_reparameterized=False)
+    assert repr(IWAE(3)) == "IWAE(n_draws=3, doubly_reparameterized=True)"
+
+
+@pytest.mark.parametrize("n_draws", [0, -1, 2.5, True, "five", None])
+def test_what_is_no_number_of_draws_is_refused(n_draws):
+    """When the objective is made, by name."""
+    with pytest.raises(ValueError, match="'n_draws' parameter of IWAE must be") as caught:
+        IWAE(n_draws)
+
+    assert f"Got {n_draws!r} instead" in str(caught.value)
+
+
+def test_what_is_no_yes_or_no_is_refused():
+    """Of the second parameter, too."""
+    with pytest.raises(ValueError, match=r"'doubly_reparameterized' .* Got 'yes' instead"):
+        IWAE(doubly_reparameterized="yes")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("beta", 0.5), ("beta", LinearWarmup()), ("free_bits", 0.1)]
+)
+def test_the_importance_weighted_bound_has_no_kl_to_weigh(name, value):
+    """The message names both parameters."""
+    with pytest.raises(ValueError, match=rf"'{name}' parameter .* with objective='iwae'") as e:
+        VAETransformer(objective="iwae", **{name: value}).fit(np.zeros((9, 2)))
+
+    assert f"Got {value!r} instead" in str(e.value)
+
+
+# -- schedules ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0, 2.5])
+@pytest.mark.parametrize("n_iter", [1, 3, 10])
+def test_warm_up_rises_in_a_straight_line_and_stays(n_iter, beta):
+    """The last of n_iter iterations has the whole weight, and the first is not free."""
+    expected = np.interp(np.arange(1, 16), [0, n_iter], [0, beta])
+
+    np.testing.assert_allclose([LinearWarmup(beta, n_iter)(k) for k in range(15)], expected)
+
+
+@pytest.mark.parametrize("beta", [-1.0, -1e-9, float("nan"), float("inf"), "a", None])
+def test_warm_up_refuses_what_is_no_weight(beta):
+    """A negative weight pays the encoder for saying more."""
+    with pytest.raises(ValueError, match="'beta' parameter of LinearWarmup must be a finite") as e:
+        LinearWarmup(beta=beta)
+
+    assert repr(beta) in str(e.value)
+
+
+@pytest.mark.parametrize("n_iter", [0, -3, 2.5, "n", None])
+def test_warm_up_refuses_what_is_no_length(n_iter):
+    """A rise needs an iteration."""
+    with pytest.raises(
+        ValueError, match="'n_iter' parameter of LinearWarmup must be an integer"
+    ) as e:
+        LinearWarmup(n_iter=n_iter)
+
+    assert repr(n_iter) in str(e.value)
+
+
+@pytest.mark.parametrize("beta", [0, 2, 0.5, np.float32(0.25)])
+def test_a_checked_schedule_gives_what_the_users_function_gives(beta):
+    """As a plain float, which a history can be saved with."""
+    given = Checked(lambda iteration: beta * iteration)(2)
+
+    assert given == 2 * beta
+    assert type(given) is float
+
+
+@pytest.mark.parametrize("beta", [-1.0, float("nan"), float("inf"), "1", None, [1.0]])
+def test_a_checked_schedule_refuses_what_is_no_weight(beta):
+    """The message says what the function gave, and when."""
+    with pytest.raises(ValueError, match="The 'beta' parameter must be a finite number >= 0") as e:
+        Checked(lambda iteration: beta)(7)
+
+    assert f"gave {beta!r} in iteration 7" in str(e.value)
+
+
+def test_schedules_are_values():
+    """They are estimators' parameters: compared, cloned, printed and pickled."""
+    assert LinearWarmup(2.0, 4) == LinearWarmup(beta=2.0, n_iter=4) != LinearWarmup(2.0, 5)
+    assert repr(LinearWarmup(2.0, 4)) == "LinearWarmup(beta=2.0, n_iter=4)"
+    assert [Constant(0.3)(k) for k in (0, 99)] == [0.3, 0.3]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_trimmed_bound_is_that_of_the_rows_it_explains_best(model, x, weighted):
+    """The others are as if they were all there are; a row of weight 2 is as two rows."""
+    kl = kl_by_torch(model, x)[0].sum(-1)
+    by_row = [reconstruction_by_torch(model, x[:, [i]], shared_noise()) for i in range(x.shape[1])]
+    counts = torch.tensor([1, 2 if weighted else 1]).repeat(x.shape[1] // 2)
+    loss = (torch.cat(by_row) + 0.5 * kl).repeat_interleave(counts)
+    copies = x.repeat_interleave(counts, dim=1)
+    best = loss.argsort()[: math.ceil(0.7 * int(counts.sum()))]
+    expected = ELBOLoss(prior_rows=0.1)(model, copies[:, best], None, shared_noise(), 0.5)
+    weight = (counts / counts.double().mean())[None] if weighted else None
+    terms = TrimmedELBO(0.3).loss(0.0, 0.1)(model, x, weight, shared_noise(), 0.5)
+
+    torch.testing.assert_close(torch.stack(terms), torch.stack(expected))
+
+
+def test_the_encoder_sees_what_it_is_shown(model, x):
+    """Codes are of the rows with noise, the likelihood is of the rows without."""
+    shown = x + torch.linspace(-1, 1, x.shape[2], dtype=torch.float64)
+    for objective in (ELBOLoss(), TrimmedELBO(0.0).loss(0.0, 0.0)):
+        terms = objective(model, x, None, shared_noise(), 1.0, shown)
+
+        torch.testing.assert_close(terms.kl_loss, kl_by_torch(model, shown).sum(-1).mean(1))
+    weights = model.log_weights(x, shared_noise(), shown=shown)
+    loc, raw = model.encode(shown).chunk(2, dim=-1)
+    z = loc[:, None] + (12 * torch.tanh(raw / 12)).exp()[:, None] * shared_noise()
+    torch.testing.assert_close(weights.z, z)
+
+
+# -- all codes together ------------------------------------------------------------------
+
+
+def posteriors(n_rows, n_components, n_draws=2, scale=0.6, seed=0, loadings=None):
+    """Draws, locations and log-scales of one member's posteriors, about correlated places."""
+    rng = np.random.default_rng(seed)
+    loadings = rng.normal(size=(n_components, n_components)) if loadings is None else loadings
+    loc = rng.normal(size=(n_rows, n_components)) @ loadings
+    scales = scale * np.exp(0.3 * rng.normal(size=loc.shape)) if seed else np.full_like(loc, scale)
+    z = loc + scales * rng.normal(size=(n_draws, *loc.shape))
+    return z, loc, scales
+
+
+def as_aggregate(z, loc, scales, count=None, n_rows=None):
+    count = np.ones(len(loc)) if count is None else count
+    parts = [torch.as_tensor(part)[None] for part in (z, loc, np.log(scales), count)]
+    return Aggregate(*parts, n_rows or len(loc))
+
+
+def shares_by_hand(count, n_rows):
+    """What the posterior of row j is of q(z) at draws of row i: (B, B)."""
+    total, found = count.sum(), np.empty((len(count), len(count)))
+    for i, j in np.ndindex(found.shape):
+        own = count[i] / n_rows
+        found[i, j] = own if i == j else (1 - own) * count[j] / (total - count[i])
+    return found
+
+
+@pytest.mark.parametrize("n_rows", [7, 50])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_total_correlation_is_that_of_the_mixture_of_posteriors(weighted, n_rows):
+    """Density by density, from scipy; a row's own posterior has its share in the whole table."""
+    z, loc, scales = posteriors(7, 3, seed=1)
+    count = np.array([1, 2, 1, 0.5, 0.5, 1, 1]) if weighted else np.ones(7)
+    shares, expected = shares_by_hand(count, n_rows), 0.0
+    for (k, i), _ in np.ndenumerate(z[..., 0]):
+        by_dimension = stats.norm(loc, scales).pdf(z[k, i])  # (7, 3)
+        joint = shares[i] @ by_dimension.prod(axis=1)
+        ratio = np.log(joint / np.prod(shares[i] @ by_dimension))
+        expected += ratio * count[i] / count.sum() / len(z)
+    found = total_correlation(as_aggregate(z, loc, scales, count, n_rows))
+
+    assert found.item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_gradient_of_the_total_correlation_is_that_of_differences():
+    """It is written out; torch's own check by finite differences is the oracle."""
+    z, loc, scales = (
+        torch.as_tensor(part)[None].requires_grad_() for part in posteriors(5, 3, seed=2)
+    )
+    count = torch.tensor([[1.0, 0.5, 1.5, 1.0, 1.0]]).double()
+
+    def compute(z, loc, log_scale):
+        return total_correlation(Aggregate(z, loc, log_scale, count, 20))
+
+    assert torch.autograd.gradcheck(compute, (z, loc, scales.log().detach().requires_grad_()))
+
+
+def test_total_correlation_of_normal_codes_is_known():
+    """A normal q(z), of posteriors about normal places: -1/2 log det of its correlations."""
+    loadings = np.array([[0.8, 0.6], [0.0, 1.0]])
+    covariance = loadings.T @ loadings + 0.25 * np.eye(2)
+    scale = np.sqrt(np.diag(covariance))
+    expected = -0.5 * np.log(np.linalg.det(covariance / np.outer(scale, scale)))
+    z, loc, scales = posteriors(2000, 2, 1, 0.5, loadings=loadings)
+    whole = total_correlation(as_aggregate(z, loc, scales)).item()
+    batches = [
+        total_correlation(as_aggregate(z[:, own], loc[own], scales[own], n_rows=len(loc))).item()
+        for own in np.split(np.arange(2000), 10)
+    ]
+
+    assert expected > 0.08
+    assert whole == pytest.approx(expected, abs=0.02)
+    assert np.mean(batches) == pytest.approx(expected, abs=0.02)
+
+
+def kernel(a, b, per_dimension):
+    """Of each pair of places: (n, l), (m, l) -> (n, m)."""
+    squared = ((a[:, None] - b) ** 2).sum(-1)
+    return np.exp(-0.5 * squared / (per_dimension * a.shape[1]))
+
+
+def kernel_with_the_prior(place, width, spread=0.0):
+    """Mean of exp(-(a - b)^2 / (2 width)) over b ~ N(0, 1) and a ~ N(place, spread^2)."""
+    both = stats.norm(place, np.hypot(1.0, spread)).pdf  # of their difference
+    return quad(lambda a: np.exp(-0.5 * a**2 / width) * both(a), -15, 15)[0]
+
+
+def test_discrepancy_of_points_is_that_of_the_kernels():
+    """Pair by pair, and integrals over the prior by quadrature; posteriors are all but points."""
+    points, expected = np.random.default_rng(0).normal(size=(6, 2)) + 0.5, 0.0
+    for own in KERNELS:
+        across = [[kernel_with_the_prior(a, 2 * own) for a in point] for point in points]
+        within = kernel_with_the_prior(0.0, 2 * own, 1.0) ** 2
+        among = kernel(points, points, own)
+        expected += among.mean() - 2 * np.prod(across, axis=1).mean() + within
+    narrow = np.full_like(points, 1e-6)
+    found = discrepancy(as_aggregate(points[None], points, narrow), torch.ones(1, 2).double())
+
+    assert found.item() == pytest.approx(expected / len(KERNELS), rel=1e-5)
+
+
+def test_wide_posteriors_are_what_points_drawn_from_them_tend_to():
+    """One side of the pairs is integrated, and so is the prior."""
+    z, loc, scales = posteriors(5, 2, 1024, seed=3)
+    exact = discrepancy(as_aggregate(z, loc, scales), torch.ones(1, 2).double()).item()
+    rng, drawn = np.random.default_rng(1), 0.0
+    one, other = (
+        (loc[:, None] + scales[:, None] * rng.normal(size=(5, 200, 2))).reshape(-1, 2)
+        for _ in range(2)
+    )
+    prior, also = rng.normal(size=(2, 1000, 2))
+    for own in KERNELS:
+        pairs = (one, other), (one, prior), (other, also), (prior, also)
+        among, across, too, within = (kernel(*pair, own).mean() for pair in pairs)
+        drawn += (among - across - too + within) / len(KERNELS)
+
+    assert drawn > 0.1
+    assert exact == pytest.approx(drawn, abs=0.03)
+
+
+def test_there_is_no_discrepancy_where_codes_lie_as_the_prior_does():
+    """Whether each row's posterior is the prior, or all rows' are narrow and spread like it."""
+    rng = np.random.default_rng(0)
+    zeros, ones = np.zeros((64, 3)), np.ones((64, 3))
+    has = torch.ones(1, 3).double()
+    silent = discrepancy(as_aggregate(rng.normal(size=(256, 64, 3)), zeros, ones), has)
+    places = np.asarray(sobol_normal(1024, 3, 0))
+    spread = discrepancy(as_aggregate(places[None], places, np.full_like(places, 0.01)), has)
+    beside = discrepancy(as_aggregate(places[None] + 1, places + 1, np.ones_like(places)), has)
+
+    assert abs(silent.item()) < 2e-3
+    assert abs(spread.item()) < 2e-3
+    assert beside.item() > 0.1
+
+
+@pytest.mark.parametrize("measure", ["total_correlation", "discrepancy"])
+def test_a_large_batch_is_divided_into_parts_as_mixed_as_it_is(measure, model, x, monkeypatch):
+    """Rows in turn, so that a sorted table's parts are like it; each part counts by its rows."""
+    weight = torch.linspace(0.5, 1.5, 80).double()[None]
+    noise = shared_noise()
+    q = Aggregate.of(model, x, weight, noise, 400)
+    monkeypatch.setattr(aggregated_posterior, "PAIRS", 3 * 30**2)
+    groups = list(q.groups())
+    compute = {
+        "total_correlation": total_correlation,
+        "discrepancy": lambda own: discrepancy(own, torch.ones(1, 2).double()),
+    }[measure]
+    objective = {"total_correlation": TotalCorrelation, "discrepancy": MMD}[measure](2.0)
+    loss = objective.loss(0.0, 0.0)
+    loss.n_rows = 400
+    terms = loss(model, x, weight, noise, 1.0)
+    expected = sum(
+        compute(Aggregate.of(model, x[:, own::3], weight[:, own::3], noise, 400))
+        * weight[:, own::3].sum(1)
+        for own in range(3)
+    )
+
+    assert [own.loc.shape[1] for own, _ in groups] == [27, 27, 26]
+    bound = terms.reconstruction_loss + terms.kl_loss
+    torch.testing.assert_close(terms.loss - bound, 2.0 * expected / weight.sum())
+
+
+def test_rows_that_count_nothing_make_no_nan(model, x):
+    """A batch of them may be drawn."""
+    for objective in (TotalCorrelation(), MMD()):
+        loss = objective.loss(0.0, 0.0)
+        terms = loss(model, x[:, :5], torch.zeros(1, 5).double(), shared_noise(), 1.0)
+
+        assert terms.loss.isfinite().all()
+        assert loss(model, x[:, :1], None, shared_noise(), 1.0).loss.isfinite().all()
+
+
+@pytest.mark.parametrize("objective", [TotalCorrelation(3.0), MMD(), CapacityELBO(9.0)])
+def test_what_is_added_to_the_bound_reaches_the_encoder_alone(objective, model, x):
+    """It asks something of the codes; decoder and scales hear the bound only."""
+    found = []
+    for own in (objective, OBJECTIVES["elbo"]):
+        model.flat_grad.zero_()
+        terms = own.loss(0.0, 0.5)(model, x, None, shared_noise(), 1.0)
+        terms.to_minimise.sum().backward()
+        found.append((terms, model.flat_grad[0].clone()))
+    (terms, ours), (bound, plain) = found
+    encoder = slice(encoders_share(model))
+
+    torch.testing.assert_close(ours[encoder.stop :], plain[encoder.stop :])
+    assert not torch.allclose(ours[encoder], plain[encoder])
+    torch.testing.assert_close(terms.reconstruction_loss, bound.reconstruction_loss)
+    torch.testing.assert_close(terms.kl_loss, bound.kl_loss)
+    torch.testing.assert_close(terms.penalty, bound.penalty)
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0])
+def test_a_capacity_is_what_the_kl_is_held_at(beta, model, x):
+    """Burgess's loss is beta = 0; the distance counts on both sides."""
+    kl = kl_by_torch(model, x).sum(-1).mean(1)
+    reconstruction = reconstruction_by_torch(model, x, shared_noise())
+    for nats in (0.5 * kl.item(), 2.0 * kl.item()):
+        terms = CapacityELBO(nats, weight=7.0).loss(0.0, 0.0)(model, x, None, shared_noise(), beta)
+
+        torch.testing.assert_close(terms.loss, reconstruction + beta * kl + 7.0 * (kl - nats).abs())
+
+
+def test_a_capacity_grows_in_a_straight_line_and_is_whole_outside_of_training(model, x):
+    """By the iteration; a member with fewer iterations has all of it in its last one."""
+    loss = CapacityELBO(4.0, weight=1.0, n_iter=5).loss(0.0, 0.0)
+    kl = kl_by_torch(model, x).sum(-1).mean(1)
+    expected = np.interp(np.arange(1, 9), [0, 5], [0, 4.0])
+
+    def added():
+        return loss.term(model, x, None, shared_noise(), kl).detach().numpy()
+
+    whole = added()
+    for iteration, nats in enumerate(expected):
+        with loss.in_iteration(iteration, np.array([200, 1])) as changing:
+            short = min(iteration + 1, 2) * 2.0
+            np.testing.assert_allclose(added(), abs(kl.item() - np.array([nats, short])))
+            assert changing.tolist() == [iteration < 4, iteration < 1]
+        np.testing.assert_array_equal(added(), whole)
+    np.testing.assert_allclose(whole, abs(kl.item() - 4.0))
+
+
+@pytest.mark.parametrize("value", [TotalCorrelation, MMD, CapacityELBO])
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf"), True, "much", None])
+def test_what_is_no_weight_of_a_term_is_refused(value, weight):
+    """When the objective is made, by name."""
+    with pytest.raises(ValueError, match=f"'weight' parameter of {value.__name__} must be") as e:
+        value(weight=weight)
+
+    assert f"Got {weight!r} instead" in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"), [("nats", -1.0), ("nats", None), ("n_iter", 0), ("n_iter", 2.5)]
+)
+def test_what_is_no_capacity_is_refused(name, given):
+    """Nor is what is no length of its growth taken."""
+    with pytest.raises(ValueError, match=f"'{name}' parameter of CapacityELBO must be") as e:
+        CapacityELBO(**{name: given})
+
+    assert f"Got {given!r} instead" in str(e.value)
+
+
+def test_terms_are_values():
+    """They are estimators' parameters: compared, cloned, printed and pickled."""
+    assert TotalCorrelation(5.0) == OBJECTIVES["tc"] != TotalCorrelation(1.0)
+    assert CapacityELBO() == OBJECTIVES["capacity"] != CapacityELBO(3.0)
+    assert repr(MMD()) == repr(OBJECTIVES["mmd"]) == "MMD(weight=100.0)"
+
+
+@pytest.mark.parametrize("objective", ["tc", "mmd", TotalCorrelation(1.0), MMD()])
+@pytest.mark.parametrize("prior", ["mixture", "vamp"])
+def test_all_codes_together_are_compared_with_the_standard_normal_only(objective, prior):
+    """A learned prior may have dimensions that depend on each other."""
+    with pytest.raises(ValueError, match=r"'prior' parameter .* must be 'normal'") as e:
+        VAETransformer(objective=objective, prior=prior).fit(np.zeros((9, 2)))
+
+    assert f"objective={objective!r}" in str(e.value)
+    assert f"Got {prior!r} instead" in str(e.value)
+
+
+def test_a_capacity_has_no_free_bits():
+    """Both say how much KL there may be."""
+    with pytest.raises(ValueError, match=r"'free_bits' parameter .* with objective='capacity'"):
+        VAETransformer(objective="capacity", free_bits=0.1).fit(np.zeros((9, 2)))

@@ -1,0 +1,563 @@
+"""Models that are kept: the same after any way out of the process and back."""
+
+import copy
+import hashlib
+import json
+import pickle
+import struct
+import subprocess
+import sys
+import tracemalloc
+import warnings
+from itertools import product
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
+
+import sklearn_vae
+from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
+from sklearn_vae.estimators.outlier import METHODS
+from sklearn_vae.likelihoods import Bernoulli, Gaussian
+from sklearn_vae.objectives import IWAE, LinearWarmup, TotalCorrelation
+from sklearn_vae.persistence import file_format
+from sklearn_vae.persistence.estimators import ESTIMATORS
+from sklearn_vae.persistence.serialization import KNOWN
+from sklearn_vae.priors import MixturePrior, StandardNormal, VampPrior
+
+pd = pytest.importorskip("pandas")
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "persistence" / "golden"
+
+
+def rows(n=120, seed=0):
+    """Real columns, a binary and a constant one."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 5)) @ np.triu(np.ones((5, 5)))
+    X[:, 3], X[:, 4] = X[:, 3] > 0, 2.5
+    return X
+
+
+SMALL = {"hidden_layer_sizes": (8,), "max_iter": 3, "random_state": 0}
+MODELS = {
+    "transformer": VAETransformer(2, **SMALL),
+    "members": VAETransformer(**SMALL, n_init=3, members="all"),
+    "mixture prior": VAETransformer(**SMALL, prior=MixturePrior(3), beta=LinearWarmup(1.0, 2)),
+    "vamp prior": VAETransformer(**SMALL, prior=VampPrior(4), objective=IWAE(2)),
+    "named prior": VAETransformer(**SMALL, prior=StandardNormal(), objective=TotalCorrelation(2.0)),
+    "a scale per column": VAETransformer(**SMALL, likelihood=Gaussian("column")),
+    "kinds by column": VAETransformer(
+        **SMALL, likelihood={0: Gaussian(0.5), 3: Bernoulli(), "b": "gaussian"}
+    ),
+    "density": VAEDensity(**SMALL),
+    "one member": VAEDensity(**SMALL, mixtures=[(2, "diag")]),
+    "detector": VAEOutlierDetector(**SMALL),
+    "novelty": VAEOutlierDetector(**SMALL, novelty=True, n_init=1),
+    "conformal": VAEOutlierDetector(**SMALL, method="latent", calibration="conformal"),
+    **{
+        method: VAEOutlierDetector(**SMALL, method=method, n_init=1, novelty=True)
+        for method in sorted(METHODS.keys() - {"auto"})
+    },
+}
+
+
+@pytest.fixture
+def skops():
+    """The module that reads and writes files of skops."""
+    return pytest.importorskip("skops.io")
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """Every model, fitted once, on a frame: columns have names."""
+    X = pd.DataFrame(rows(), columns=list("abcde"))
+    return {name: clone(model).fit(X) for name, model in MODELS.items()}
+
+
+def kept(estimator, tmp_path):
+    estimator.save(tmp_path / "model.vae")
+    return sklearn_vae.load(tmp_path / "model.vae")
+
+
+def assert_same(found, expected):
+    """In parameters, attributes, scores: to the last bit."""
+    X = pd.DataFrame(rows(8, seed=1), columns=list("abcde"))
+    assert type(found) is type(expected)
+    assert repr(found) == repr(expected)
+    assert vars(found).keys() == vars(expected).keys()
+    assert found.history_ == expected.history_
+    assert found.columns_.names == expected.columns_.names
+    np.testing.assert_array_equal(found.score_samples(X), expected.score_samples(X))
+    np.testing.assert_array_equal(found.feature_names_in_, expected.feature_names_in_)
+
+
+WAYS = {
+    "save": kept,
+    "pickle": lambda own, _: pickle.loads(pickle.dumps(own)),
+    "oldest pickle": lambda own, _: pickle.loads(pickle.dumps(own, protocol=2)),
+    "cloudpickle": lambda own, _: pickle.loads(pytest.importorskip("cloudpickle").dumps(own)),
+    "deepcopy": lambda own, _: copy.deepcopy(own),
+    "copy": lambda own, _: copy.copy(own),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        *product(MODELS, ["save", "pickle"]),
+        *product(["transformer", "density", "novelty"], list(WAYS)[2:]),
+    ],
+)
+def test_a_model_is_the_same_after_a_journey(fitted, name, way, tmp_path):
+    """And it can be sent on another."""
+    again = WAYS[way](fitted[name], tmp_path)
+
+    assert_same(again, fitted[name])
+    assert_same(kept(again, tmp_path), fitted[name])
+
+
+@pytest.mark.parametrize("name", ["transformer", "density", "detector"])
+def test_a_model_goes_on_after_a_journey(fitted, name, tmp_path):
+    """What a fit, a pass more or a sample leads to is the same, too."""
+    models = [fitted[name], kept(fitted[name], tmp_path)]
+    if name == "transformer":
+        X, Z = rows(50, seed=2), np.zeros((2, fitted[name].architecture_.n_components))
+        models = [copy.deepcopy(model).partial_fit(pd.DataFrame(X, columns=list("abcde")))
+                  for model in models]  # fmt: skip
+        models = [kept(models[0], tmp_path).partial_fit(pd.DataFrame(X, columns=list("abcde"))),
+                  models[1].partial_fit(pd.DataFrame(X, columns=list("abcde")))]  # fmt: skip
+        np.testing.assert_array_equal(*(model.inverse_transform(Z) for model in models))
+    if name != "detector":
+        np.testing.assert_array_equal(*(model.sample(5) for model in models))
+    again = [clone(model).fit(rows(60)) for model in models]
+
+    np.testing.assert_array_equal(*(model.score_samples(rows(9)) for model in again))
+
+
+def test_a_random_state_travels_where_it_stands(tmp_path):
+    """The next numbers of the one that was saved."""
+    state = np.random.RandomState(3)
+    vae = VAETransformer(**{**SMALL, "random_state": state}).fit(rows())
+    again = kept(vae, tmp_path)
+
+    assert again.random_state.randint(1 << 30) == state.randint(1 << 30)
+
+
+def test_what_a_model_gives_out_travels(tmp_path):
+    """set_output is part of how a pipeline works."""
+    vae = VAETransformer(**SMALL).set_output(transform="pandas").fit(rows())
+
+    assert isinstance(kept(vae, tmp_path).transform(rows()), pd.DataFrame)
+
+
+@pytest.mark.parametrize("kind", ["transformer", "density", "detector", "novelty"])
+def test_golden_files_are_read_for_ever(kind):
+    """Format 1, as the first version wrote it."""
+    from tests.persistence.golden.make import rows as golden_rows
+
+    for scores in sorted(GOLDEN.glob("scores-*.json")):
+        number = scores.stem.removeprefix("scores-")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InconsistentVersionWarning)
+            model = sklearn_vae.load(GOLDEN / f"{kind}-{number}.vae")
+        expected = json.loads(scores.read_text())[kind]
+
+        # to the error of a score: a later version may estimate the same density better
+        np.testing.assert_allclose(model.score_samples(golden_rows()[:5]), expected, rtol=1e-2)
+
+
+def test_every_format_has_its_golden_files():
+    """A new format cannot be forgotten."""
+    numbers = range(1, file_format.VERSION + 1)
+
+    assert all((GOLDEN / f"transformer-{number}.vae").exists() for number in numbers)
+
+
+def test_every_public_value_has_a_plain_form():
+    """A likelihood, prior or objective that comes later is on the list, or this fails."""
+    values = [name for name in sklearn_vae.__all__ if not name[0].islower()]
+    values = [name for name in values if not name.endswith("Display")]  # pictures are not kept
+    estimators = {name for name in values if name.startswith("VAE")}
+
+    assert estimators - {"VAESearchCV"} == ESTIMATORS.keys()
+    # what only gives arrays another shape is never part of a saved model
+    assert set(values) - estimators - {"FlattenImages"} <= KNOWN.keys()
+
+
+# -- what cannot be saved ----------------------------------------------------------------
+
+
+class CustomNetwork(VAETransformer):
+    """A user's own class."""
+
+
+def test_what_a_file_cannot_hold_is_an_error_that_names_it(tmp_path):
+    """And the file that was there is left alone."""
+    path = tmp_path / "model.vae"
+    path.write_bytes(b"before")
+    with pytest.raises(NotFittedError):
+        VAETransformer().save(path)
+    schedule = VAETransformer(**SMALL, beta=lambda iteration: 1.0).fit(rows())
+    with pytest.raises(TypeError, match=r"parameter 'beta' is <function.*set_params\(beta"):
+        schedule.save(path)
+    with pytest.raises(TypeError, match="CustomNetwork is a class of your own"):
+        CustomNetwork(**SMALL).fit(rows()).save(path)
+    schedule.extra_ = object()
+    with pytest.raises(TypeError, match="attribute 'extra_'"):
+        schedule.set_params(beta=1.0).save(path)
+
+    assert path.read_bytes() == b"before"
+
+
+def test_callbacks_are_left_out_with_a_warning(tmp_path):
+    """They are code, and a fitted model does not need them."""
+    vae = VAETransformer(**SMALL, callbacks=[Callback()]).fit(rows())
+    with pytest.warns(UserWarning, match="left out callbacks"):
+        vae.save(tmp_path / "f")
+
+    assert sklearn_vae.load(tmp_path / "f").callbacks is None
+    assert len(vae.callbacks) == 1
+
+
+# -- pickles -----------------------------------------------------------------------------
+
+
+def size_of(weights):
+    parts = weights if isinstance(weights, list) else [weights]
+    return sum(own.nbytes for part in parts for own in part.values())
+
+
+@pytest.mark.parametrize(
+    "model", [VAETransformer(max_iter=6), VAEDensity(max_iter=3, hidden_layer_sizes=(8,))]
+)
+@pytest.mark.parametrize("n", [100, 2000])
+def test_a_pickle_is_the_weights_and_5_kb(model, n):
+    """However many rows it was fitted on; history_ takes 8 bytes per number that varies."""
+    model = clone(model).set_params(random_state=0).fit(rows(n))
+    room = 5_100 + 7 * 8 * len(model.history_)
+
+    assert len(pickle.dumps(model)) < size_of(model.weights_) + room
+    assert b"torch" not in pickle.dumps(model)
+
+
+def test_a_detector_holds_its_reference_rows_and_no_more():
+    """They are what it compares rows with: once in X's units, once in the model's."""
+    sizes = {}
+    for n in (200, 400):
+        model = VAEOutlierDetector(**SMALL, novelty=True).fit(rows(n))
+        sizes[n] = len(pickle.dumps(model))
+    per_row = (sizes[400] - sizes[200]) / 200
+    n_features = rows(2).shape[1]
+
+    # both, a place and a calibration score, and for each of four tails two numbers at the most
+    assert per_row < 8 * (2 * (n_features + 1) + 1 + 1 + 4 * 2) * 1.05
+
+
+@pytest.mark.parametrize("name", ["transformer", "density", "detector", "novelty"])
+def test_joblib_maps_a_model_from_its_file(fitted, name, tmp_path):
+    """Many processes share one file, which none can change."""
+    joblib.dump(fitted[name], tmp_path / "f")
+    mapped = joblib.load(tmp_path / "f", mmap_mode="r")
+    weights = mapped.weights_[0] if isinstance(mapped.weights_, list) else mapped.weights_
+
+    assert not weights["encoder.last"].flags.writeable
+    assert_same(mapped, fitted[name])
+    assert_same(kept(mapped, tmp_path), fitted[name])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_skops_knows_all_but_our_own_classes(fitted, name, skops):
+    """Its file is safe to open when these names are trusted, and they are only ours."""
+    data = skops.dumps(fitted[name])
+    unknown = skops.get_untrusted_types(data=data)
+
+    assert all(own.startswith("sklearn_vae.") for own in unknown)
+    assert_same(skops.loads(data, trusted=unknown), fitted[name])
+
+
+def test_a_pipeline_goes_through_skops(skops):
+    """Together with scikit-learn's own steps."""
+    pipe = make_pipeline(StandardScaler(), VAETransformer(**SMALL)).fit(rows())
+    data = skops.dumps(pipe)
+    unknown = skops.get_untrusted_types(data=data)
+
+    assert unknown == ["sklearn_vae.estimators.transformer.VAETransformer"]
+    again = skops.loads(data, trusted=unknown)
+    np.testing.assert_array_equal(again.transform(rows()), pipe.transform(rows()))
+
+
+def test_another_version_is_told(fitted, monkeypatch, tmp_path):
+    """As scikit-learn tells of its own."""
+    data = pickle.dumps(fitted["transformer"])
+    fitted["transformer"].save(tmp_path / "f")
+    monkeypatch.setattr("sklearn_vae.persistence.estimators.__version__", "99.0")
+    with pytest.warns(InconsistentVersionWarning, match=r"version 0.* when using version 99.0"):
+        pickle.loads(data)
+    with pytest.warns(InconsistentVersionWarning, match=r"version 0.* when using version 99.0"):
+        sklearn_vae.load(tmp_path / "f")
+
+
+def test_a_model_of_a_gpu_scores_where_there_is_none(fitted, tmp_path):
+    """With a warning that says so; loading alone is silent."""
+    if __import__("torch").cuda.is_available():
+        pytest.skip("there is one")
+    X = pd.DataFrame(rows(), columns=list("abcde"))
+    expected = fitted["transformer"].score_samples(X)
+    vae = copy.deepcopy(fitted["transformer"]).set_params(device="cuda:3")
+    again = kept(vae, tmp_path)
+
+    assert again.device == "cuda:3"
+    with pytest.warns(UserWarning, match=r"The CPU is used instead.*'cuda:3'"):
+        np.testing.assert_array_equal(again.score_samples(X), expected)
+    with pytest.raises(ValueError, match="'device' parameter is 'cuda:3'"):
+        again.fit(X)
+
+
+# -- files that somebody made ---------------------------------------------------------------
+
+
+def changed(path, change):
+    """Give a file another header, with a right checksum."""
+    header, arrays = file_format.read(path)
+    change(header, arrays)
+    file_format.write(path, header, arrays)
+
+
+def put(*keys, value):
+    def change(header, arrays):
+        for key in keys[:-1]:
+            header = header[key]
+        header[keys[-1]] = value
+
+    return change
+
+
+def reshaped(name, shape, dtype=np.float32):
+    def change(header, arrays):
+        arrays[name] = np.zeros(shape, dtype)
+
+    return change
+
+
+def gone(name):
+    def change(header, arrays):
+        del arrays[name]
+
+    return change
+
+
+def filled(name, value):
+    def change(header, arrays):
+        arrays[name][...] = value
+
+    return change
+
+
+def without(*keys):
+    def change(header, arrays):
+        for key in keys[:-1]:
+            header = header[key]
+        del header[keys[-1]]
+
+    return change
+
+
+def generator(place):
+    def change(header, arrays):
+        arrays["key"] = np.zeros(624, np.uint32)
+        state = ["MT19937", {"@array": "key"}, place, 0, 0.0]
+        header["parameters"]["random_state"] = {"@random_state": state}
+
+    return change
+
+
+def stack_of_nothing(header, arrays):
+    arrays["nothing"] = np.zeros((HUGE, 0))
+    header["learned"]["history_"] = {"@stack": {"a": {"@array": "nothing"}}}
+
+
+def many_records(header, arrays):
+    arrays["table"] = np.zeros((10_000, 1))
+    names = [f"n{number}" for number in range(1000)]
+    group = {
+        "kinds": {"first": "f", **dict.fromkeys(names, "")},
+        "same": dict.fromkeys(names, 0),
+        "table": {"@array": "table"},
+    }
+    header["learned"]["history_"] = {"@records": [group] * 10}
+
+
+def many_classes(header, arrays):
+    for name in arrays:
+        if name.startswith("weights_"):
+            arrays[name] = arrays[name][:0]
+    kind = {"@object": "Categorical", "n_classes": 10**8}
+    header["learned"]["architecture_"]["blocks"] = {"@tuple": [{"@tuple": [kind, 1]}]}
+
+
+def schema(dtype):
+    container = "polars" if "(" in dtype else "pandas"
+    kind = "integer" if dtype.startswith("int") else "number"
+    names = [{"name": own, "kind": kind, "categories": None, "dtype": dtype} for own in "abcde"]
+    return {"@told": "Schema", "state": {"fields": names, "container": container}}
+
+
+HUGE = 10**12
+FORGERIES = {
+    "class": put("class", value="os.system"),
+    "search": put("class", value="VAESearchCV"),
+    "kind": put("kind", value="checkpoint"),
+    "parameter": put("parameters", "spam", value=1),
+    "wrong parameter": put("parameters", "max_iter", value=-1),
+    "list of a list": put("class", value=["VAETransformer"]),
+    "attribute": put("learned", "fit", value=1),
+    "dunder": put("learned", "__class__", value=1),
+    "private": put("learned", "_validate_params", value=1),
+    "object": put("learned", "columns_", value={"@object": "Popen", "args": ["ls"]}),
+    "builtin": put("learned", "columns_", value={"@function": "eval"}),
+    "mark": put("learned", "columns_", value={"@eval": "1"}),
+    "a class as a function": put("learned", "columns_", value={"@function": "TableEncoder"}),
+    "a function as a class": put("learned", "columns_", value={"@object": "codes"}),
+    "field": put("learned", "columns_", "spam", value=1),
+    "no columns": put("learned", "columns_", value=None),
+    "too few columns": put("learned", "columns_", "kinds", value=[]),
+    "order": put("learned", "columns_", "order", value=[3, 99]),
+    "deep": put("learned", "columns_", value=__import__("functools").reduce(
+        lambda inner, _: [inner], range(900), [])),
+    "huge latent space": put("learned", "architecture_", "n_components", value=HUGE),
+    "huge layers": put(
+        "learned", "architecture_", "hidden_layer_sizes", value={"@tuple": [HUGE, HUGE]}
+    ),
+    "many layers": put(
+        "learned", "architecture_", "hidden_layer_sizes", value={"@tuple": [1] * 100_000}
+    ),
+    "huge prior": put(
+        "learned", "architecture_", "prior", value={"@object": "VampPrior", "n_components": HUGE}
+    ),
+    "huge blocks": put(
+        "learned", "architecture_", "blocks",
+        value={"@tuple": [{"@tuple": [{"@object": "Gaussian"}, HUGE]}]},
+    ),
+    "activation": put("learned", "architecture_", "activation", value="spam"),
+    "other architecture": put("learned", "architecture_", "n_components", value=1),
+    "a float in place of a number": put("learned", "architecture_", "n_components", value=2.0),
+    "dtype": put("learned", "dtype_", value={"@dtype": "object"}),
+    "integers": put("learned", "dtype_", value={"@dtype": "<i8"}),
+    "names": put("learned", "feature_names_in_", value={"@names": ["a"]}),
+    "features": put("learned", "n_features_in_", value=4),
+    "records": put("learned", "history_", value={"@records": [{"kinds": {}, "table": 1}]}),
+    "shape": reshaped("weights_.encoder.last", (1, 8, 3)),
+    "members": reshaped("weights_.encoder.last", (2, 8, 4)),
+    "integer weights": reshaped("weights_.encoder.last", (1, 8, 4), np.int64),
+    "correction": reshaped("correction_", (1, 1)),
+    "range of codes": reshaped("code_range_", (1, 1)),
+    "missing": gone("weights_.encoder.last"),
+    "scale": reshaped("columns_.scale", (3,), np.float64),
+    "scale of zero": reshaped("columns_.scale", (5,), np.float64),
+    "exponent": filled("columns_.exponent", 10**9),
+    "weights that are no numbers": filled("weights_.encoder.last", np.nan),
+    "half precision": reshaped("weights_.encoder.last", (1, 8, 4), np.float16),
+    "order that repeats a column": filled("columns_.order", 0),
+    "seed that is text": put("learned", "seed_", value="0"),
+    "seed that is negative": put("learned", "seed_", value=-1),
+    "no seed": without("learned", "seed_"),
+    "unseen": put("learned", "columns_", "unseen", value={"@float": "nan"}),
+    "place of a generator": generator(2_000_000_000),
+    "rows of nothing": stack_of_nothing,
+    "text": put("learned", "columns_", "names", value={"@text": ["a" * 50_000, *"b" * 50_000]}),
+    "lists as names": put("learned", "feature_names_in_", value={"@names": [["a"]] * 5}),
+    "keys of one hash": put("learned", "columns_", "classes", value={
+        "@dict": [[own * (2**61 - 1), 0] for own in range(20_000)]
+    }),
+    "many records": many_records,
+    "many channels": put("learned", "architecture_", "network", value={
+        "@object": "ConvNet", "channels": {"@tuple": [1] * 50_000},
+    }),
+    "many classes and no member": many_classes,
+    "schema that calls": put("learned", "schema_", value=schema("read_csv(source='x')")),
+    "schema of many bits": put("learned", "schema_", value=schema("int9999999999")),
+    "schema of a file": put("learned", "schema_", value=schema("dateutil//etc/passwd")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_a_forged_file_is_refused(fitted, name, tmp_path):
+    """With a right checksum, in little time and memory."""
+    path = tmp_path / "model.vae"
+    fitted["transformer"].save(path)
+    assert sklearn_vae.load(path).architecture_.n_components == 2
+    changed(path, FORGERIES[name])
+
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=str(path)) as error:
+        sklearn_vae.load(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 30 << 20
+    assert len(str(error.value)) < 1000
+
+
+def test_a_copy_is_never_refused(fitted):
+    """What is in memory is not from a stranger, whatever its numbers are."""
+    odd = copy.deepcopy(fitted["transformer"])
+    odd.columns_.unseen = np.nan
+
+    assert np.isnan(copy.deepcopy(odd).columns_.unseen)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (40, 4), (1, 5)])
+def test_a_forged_reference_is_refused(fitted, shape, tmp_path):
+    """It is rows of the table."""
+    path = tmp_path / "model.vae"
+    fitted["detector"].save(path)
+    changed(path, reshaped("reference_", shape))
+    with pytest.raises(ValueError, match="reference"):
+        sklearn_vae.load(path)
+
+
+@pytest.mark.parametrize("value", [[0.5, 0.6], [1.0]])
+def test_forged_shares_are_refused(fitted, value, tmp_path):
+    """They are a distribution over the members."""
+    path = tmp_path / "model.vae"
+    fitted["density"].save(path)
+
+    def change(header, arrays):
+        arrays["shares_"] = np.array(value)
+
+    changed(path, change)
+    with pytest.raises(ValueError, match="shares"):
+        sklearn_vae.load(path)
+
+
+def test_a_file_of_another_length_has_a_right_checksum(fitted, tmp_path):
+    """The checksum is SHA-256 of all that stands before it, for anyone to verify."""
+    fitted["transformer"].save(tmp_path / "f")
+    data = (tmp_path / "f").read_bytes()
+    magic, version, n_header, n_arrays = struct.unpack_from("<8sIIQ", data)
+
+    assert (magic, version) == (b"\x89SKVAE\r\n", 1)
+    assert len(data) == 24 + n_header + n_arrays + 32
+    assert hashlib.sha256(data[:-32]).digest() == data[-32:]
+
+
+def test_a_model_is_read_in_another_process(fitted, tmp_path):
+    """One that has seen nothing of the first."""
+    fitted["detector"].save(tmp_path / "f")
+    np.save(tmp_path / "x.npy", rows(9))
+    code = (
+        "import sys, numpy as np, sklearn_vae;"
+        "model = sklearn_vae.load(sys.argv[1] + '/f');"
+        "import warnings; warnings.simplefilter('ignore');"
+        "np.save(sys.argv[1] + '/s.npy', model.score_samples(np.load(sys.argv[1] + '/x.npy')))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=ROOT)
+    X = pd.DataFrame(rows(9), columns=list("abcde"))
+
+    np.testing.assert_array_equal(np.load(tmp_path / "s.npy"), fitted["detector"].score_samples(X))

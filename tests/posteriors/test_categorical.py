@@ -1,0 +1,459 @@
+"""Posteriors of classes: relaxed draws, exact scores, and clusters, against scipy and numpy."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from scipy import special, stats
+from sklearn.cluster import KMeans
+from sklearn.datasets import make_blobs
+from sklearn.metrics import adjusted_rand_score
+from torch.distributions import Categorical, kl_divergence
+
+from sklearn_vae import VAETransformer, load
+from sklearn_vae.initialization.kmeans import k_means
+from sklearn_vae.likelihoods.real import LOG_SCALE_BOUND
+from sklearn_vae.metrics import kl_per_unit
+from sklearn_vae.onnx import to_onnx
+from sklearn_vae.posteriors import GaussianCategorical, RelaxedCategorical
+from sklearn_vae.posteriors.categorical import Temperature
+from sklearn_vae.random import sobol_normal
+
+TWO_OF_THREE = RelaxedCategorical(n_variables=2)
+LAW = TWO_OF_THREE.build(1, 6)
+
+
+@pytest.fixture
+def params(generator):
+    """Logits (M, B, 6) = (2, 5, 6) of two variables with three classes each."""
+    return 1.5 * torch.randn(2, 5, 6, generator=generator, dtype=torch.float64)
+
+
+def by_torch(params):
+    """The same variables as torch.distributions states them: (2, 5, 2)."""
+    return Categorical(logits=params.unflatten(-1, (2, 3)))
+
+
+def relaxed(params, noise, temperature):
+    """Draws of a training at some temperature."""
+    law = TWO_OF_THREE.build(1, 6)
+    law.temperature = temperature
+    return law.rsample(params.clone().requires_grad_(), noise).detach()
+
+
+# -- draws ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.5, 1.0, 5.0])
+def test_relaxed_draws_lie_in_the_simplex(temperature, params, generator):
+    """Of each variable, classes have shares that are no less than 0 and sum to 1."""
+    noise = 3 * torch.randn(1, 100, 5, 6, generator=generator, dtype=torch.float64)
+    z = relaxed(params, noise, temperature)
+
+    assert (z >= 0).all()
+    torch.testing.assert_close(z.unflatten(-1, (2, 3)).sum(-1), torch.ones(2, 100, 5, 2).double())
+
+
+def test_relaxed_draws_tend_to_one_hot_codes_as_the_temperature_falls(params, generator):
+    """What is trained tends to what is scored."""
+    noise = torch.randn(1, 2000, 5, 6, generator=generator, dtype=torch.float64)
+    sharpness = [
+        relaxed(params, noise, temperature).unflatten(-1, (2, 3)).amax(-1).mean().item()
+        for temperature in (10.0, 1.0, 0.3, 0.01)
+    ]
+
+    assert sharpness == sorted(sharpness)
+    assert sharpness[-1] > 0.99
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0])
+def test_the_largest_share_of_a_relaxed_draw_is_of_the_posteriors_class(
+    temperature, params, generator
+):
+    """Gumbel's theorem: the argmax has the classes' probabilities at any temperature."""
+    noise = torch.randn(1, 40_000, 1, 6, generator=generator, dtype=torch.float64)
+    z = relaxed(params, noise, temperature).unflatten(-1, (2, 3))
+    found = torch.nn.functional.one_hot(z.argmax(-1), 3).double().mean(1)
+
+    torch.testing.assert_close(found, by_torch(params).probs, rtol=0, atol=0.015)
+
+
+def test_draws_without_a_gradient_are_one_hot_and_have_the_posteriors_frequencies(params):
+    """Validation and scores do not depend on the temperature."""
+    noise = torch.as_tensor(sobol_normal(4096, 6, 0))[None, :, None]
+    z = LAW.rsample(params, noise)
+
+    assert ((z == 0) | (z == 1)).all()
+    found = z.mean(1).unflatten(-1, (2, 3))
+    torch.testing.assert_close(found, by_torch(params).probs, rtol=0, atol=2e-3)
+    pairs = torch.einsum("mkba,mkbc->mbac", z[..., :3], z[..., 3:]) / 4096
+    expected = torch.einsum("mba,mbc->mbac", *by_torch(params).probs.unbind(2))
+    torch.testing.assert_close(pairs, expected, rtol=0, atol=0.02)
+
+
+def test_relaxed_draws_pass_the_gradient_on_to_the_encoder(params, generator):
+    """That is what they are relaxed for."""
+    noise = torch.randn(2, 3, 5, 6, generator=generator, dtype=torch.float64)
+
+    assert torch.autograd.gradcheck(lambda own: LAW.rsample(own, noise), params.requires_grad_())
+
+
+@pytest.mark.parametrize("extreme", [-40.0, 40.0])
+def test_noise_far_out_leaves_draws_finite(extreme):
+    """Single precision knows no double exponentials."""
+    params = torch.zeros(1, 1, 6, requires_grad=True)
+    z = LAW.rsample(params, torch.full((1, 1, 1, 6), extreme))
+    (gradient,) = torch.autograd.grad(z.square().sum(), params)
+
+    assert z.isfinite().all()
+    assert gradient.isfinite().all()
+
+
+def test_the_kl_is_that_from_equal_probabilities(params):
+    """Per variable, exact."""
+    equal = Categorical(logits=torch.zeros(2, 5, 2, 3).double())
+
+    torch.testing.assert_close(LAW.kl(params), kl_divergence(by_torch(params), equal))
+
+
+def test_the_temperature_falls_by_the_same_factor_and_then_stays():
+    """The documented schedule."""
+    schedule = Temperature(1.0, 0.25, 2)
+
+    np.testing.assert_allclose([schedule(i) for i in range(5)], [1, 0.5, 0.25, 0.25, 0.25])
+
+
+def test_probabilities_of_codes_sum_to_one(params):
+    """Over all nine codes."""
+    z = LAW.every(params).expand(2, -1, 5, -1)
+
+    assert z.shape == (2, 9, 5, 6)
+    torch.testing.assert_close(LAW.log_prob(params, z).exp().sum(1), torch.ones(2, 5).double())
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [(RelaxedCategorical(3), 30), (GaussianCategorical(4), 6)],
+    ids=["codes", "mixed"],
+)
+def test_proposed_draws_have_the_density_that_is_said_of_them(kind, size, generator):
+    """The mean of 1 / density over draws is the volume of what they can be."""
+    law = kind.build(1, size)
+    params = torch.randn(1, 2, kind.n_params(size), generator=generator, dtype=torch.float64)
+    params[..., kind.codes(size).width :] *= 0.3
+    noise = torch.randn(1, 200_000, 1, size, generator=generator, dtype=torch.float64)
+    z, log_q = law.propose(params, noise, 1.2)
+    log_prior = kind.prior(None, size).density({}, None, None).log_prob(z)
+    mean = (log_prior - log_q).exp().mean(1)  # of p(z) / q(z), which is 1
+
+    torch.testing.assert_close(mean, torch.ones_like(mean), rtol=0, atol=0.1)
+
+
+# -- clusters ------------------------------------------------------------------------
+
+
+def test_k_means_is_as_good_as_scikit_learns():
+    """The start of training; weights count as copies do."""
+    X, _ = make_blobs(300, centers=6, n_features=3, cluster_std=2.0, random_state=1)
+    weight = np.random.default_rng(0).integers(1, 4, 300)
+    centres, labels = k_means(X, weight, 6, np.random.default_rng(0))
+    inertia = weight @ np.square(X - centres[labels]).sum(axis=1)
+    expected = KMeans(6, n_init=20, random_state=0).fit(X, sample_weight=weight).inertia_
+    again, _ = k_means(
+        np.repeat(X, weight, axis=0)[::-1], np.ones(weight.sum()), 6, np.random.default_rng(0)
+    )
+
+    assert inertia < 1.02 * expected
+    np.testing.assert_allclose(again, centres, atol=1e-9)
+
+
+def test_fewer_different_rows_than_clusters_are_no_error():
+    """The centres that are left over lie at the mean."""
+    X = np.repeat([[0.0, 0.0], [1.0, 3.0]], 5, axis=0)
+    centres, labels = k_means(X, np.ones(10), 4, np.random.default_rng(0))
+
+    assert {tuple(own) for own in centres} == {(0, 0), (1, 3), (0.5, 1.5)}
+    assert len(set(labels)) == 2
+
+
+# -- models --------------------------------------------------------------------------
+
+BLOBS, KIND = make_blobs(300, centers=5, n_features=4, random_state=3)
+
+
+@pytest.fixture(scope="module")
+def vae():
+    return VAETransformer(5, posterior="categorical", max_iter=10, random_state=0).fit(BLOBS)
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    how = {"likelihood": "gaussian", "max_iter": 10, "random_state": 0}
+    return VAETransformer(7, posterior=GaussianCategorical(5), **how).fit(BLOBS)
+
+
+def test_five_clusters_are_found(vae):
+    """Adjusted Rand index above 0.9 against the clusters that the rows were drawn from."""
+    assert adjusted_rand_score(KIND, vae.transform(BLOBS).argmax(axis=1)) > 0.9
+
+
+def test_a_class_beside_numbers_finds_them_too(mixed):
+    """The numbers say where in its cluster a row lies, and do not do the class's work."""
+    assert adjusted_rand_score(KIND, mixed.transform(BLOBS)[:, :5].argmax(axis=1)) > 0.9
+
+
+def test_training_finds_clusters_that_k_means_does_not():
+    """Long ones that cross: the start is k-means, and training goes on from there."""
+    rng = np.random.default_rng(2)
+    kind = rng.integers(3, size=400)
+    scale = np.array([[0.3, 3.0], [3.0, 0.3], [0.5, 0.5]])[kind]
+    loc = np.array([[-1.5, 0.0], [1.5, 2.0], [4.0, -2.0]])[kind]
+    X = loc + scale * rng.standard_normal((400, 2))
+    how = {"early_stopping": False, "max_iter": 15, "random_state": 0}
+    codes = VAETransformer(3, posterior="categorical", **how).fit_transform(X)
+    start = KMeans(3, n_init=10, random_state=0).fit_predict(X / X.std(axis=0))
+
+    found = adjusted_rand_score(kind, codes.argmax(axis=1))
+    assert found > adjusted_rand_score(kind, start) + 0.2
+
+
+def test_free_bits_are_those_of_a_variable():
+    """Where beta would silence it, it spends them all the same."""
+    how = {"posterior": "categorical", "beta": 30.0, "refit": False}
+    how |= {"max_iter": 4, "early_stopping": False, "random_state": 0}
+    silent, spent = (
+        VAETransformer(5, free_bits=bits, **how).fit(BLOBS).history_[-1]["kl_loss"]
+        for bits in (0.0, 0.5)
+    )
+
+    assert silent < 0.4
+    assert spent >= 0.5
+
+
+def test_going_on_needs_the_same_posterior(vae):
+    """Its weights are made for it."""
+    again = VAETransformer(5, posterior="categorical", max_iter=1, random_state=0, warm_start=True)
+    again.fit(BLOBS[:60]).set_params(posterior="gaussian")
+    with pytest.raises(ValueError, match="'posterior' parameter must be RelaxedCategorical"):
+        again.fit(BLOBS[:60])
+
+
+def test_pieces_of_a_table_are_learned_from_one_after_the_other():
+    """partial_fit goes on, and the temperature with it."""
+    own = VAETransformer(5, posterior="categorical", random_state=0)
+    for _ in range(4):
+        own.partial_fit(BLOBS)
+
+    assert adjusted_rand_score(KIND, own.transform(BLOBS).argmax(axis=1)) > 0.9
+
+
+def test_codes_are_probabilities(vae):
+    """They sum to 1, and argmax is the likeliest class."""
+    codes = vae.transform(BLOBS)
+
+    assert codes.shape == (300, 5)
+    assert (codes >= 0).all()
+    np.testing.assert_allclose(codes.sum(axis=1), 1)
+
+
+def by_hand(vae, X, codes):
+    """Log p(x, code) of rows for each code, by scipy from what the decoder says: (n, n_codes)."""
+    with torch.no_grad():
+        ((loc, raw),) = vae.module_.decode(torch.as_tensor(codes)[None, :, None])
+    scale = np.exp(LOG_SCALE_BOUND * np.tanh(raw.numpy() / LOG_SCALE_BOUND))[0]  # (codes, 1, d)
+    log_density = stats.norm(loc.numpy()[0], scale).logpdf(vae.columns_.encode(X)).sum(-1).T
+    return log_density + vae.columns_.log_measure(X)[:, None] - np.log(len(codes))
+
+
+def test_codes_are_about_the_exact_posterior(vae):
+    """By Bayes' rule on the decoder's densities."""
+    expected = special.softmax(by_hand(vae, BLOBS, np.eye(5)), axis=1)
+
+    assert np.abs(vae.transform(BLOBS) - expected).sum(axis=1).mean() < 0.05
+
+
+def test_the_score_is_the_sum_over_all_codes(vae):
+    """Exact: no draws, no error of its own, the same for any number of draws."""
+    scores, error = vae.score_samples(BLOBS, return_std=True)
+
+    np.testing.assert_allclose(scores, special.logsumexp(by_hand(vae, BLOBS, np.eye(5)), axis=1))
+    np.testing.assert_allclose(error, 0, atol=1e-12)
+    np.testing.assert_array_equal(vae.score_samples(BLOBS, n_draws=1), scores)
+
+
+def test_the_score_of_two_variables_is_the_sum_over_their_pairs():
+    """Four times three classes would be twelve codes; here three times three are nine."""
+    own = VAETransformer(6, posterior=TWO_OF_THREE, max_iter=4, random_state=0).fit(BLOBS)
+    codes = np.array([[*a, *b] for a, b in product(np.eye(3), np.eye(3))])
+    expected = special.logsumexp(by_hand(own, BLOBS, codes), axis=1)
+
+    np.testing.assert_allclose(own.score_samples(BLOBS), expected)
+    assert kl_per_unit(own, BLOBS).shape == (2,)
+
+
+def test_the_score_of_a_class_and_numbers_is_their_integral(mixed):
+    """By quadrature over the two numbers and a sum over the classes, for rows of all clusters."""
+    side = np.linspace(-7, 7, 121)
+    u = np.array([*product(side, side)])
+    log_u = stats.norm.logpdf(u).sum(axis=1) + 2 * np.log(side[1] - side[0])
+    rows = BLOBS[:20]
+    parts = [
+        by_hand(mixed, rows, np.hstack([np.tile(own, (len(u), 1)), u])) + np.log(len(u)) + log_u
+        for own in np.eye(5)
+    ]
+    expected = special.logsumexp(np.hstack(parts), axis=1) - np.log(5)
+
+    np.testing.assert_allclose(mixed.score_samples(rows, n_draws=4096), expected, atol=0.05)
+
+
+def test_many_codes_are_drawn_and_not_summed_over():
+    """Eight variables of four classes make 65,536; the bound of few draws lies below."""
+    kind = RelaxedCategorical(n_variables=8)
+    own = VAETransformer(32, posterior=kind, max_iter=2, random_state=0).fit(BLOBS)
+    few, many = (own.score_samples(BLOBS, n_draws=n).mean() for n in (8, 512))
+
+    assert few < many + 0.1
+    assert np.isfinite(many)
+
+
+def test_samples_are_of_all_classes_in_equal_parts(vae):
+    """p(z) is uniform over them."""
+    drawn = vae.sample(2000, random_state=0)
+    share = np.bincount(vae.transform(drawn).argmax(axis=1), minlength=5) / 2000
+
+    np.testing.assert_allclose(share, 0.2, atol=0.04)
+
+
+def test_a_one_hot_code_stands_for_its_clusters_mean(vae):
+    """inverse_transform takes probabilities and one-hot codes."""
+    label = vae.transform(BLOBS).argmax(axis=1)
+    expected = np.stack([BLOBS[label == own].mean(axis=0) for own in range(5)])
+
+    np.testing.assert_allclose(vae.inverse_transform(np.eye(5)), expected, atol=0.4)
+    assert vae.inverse_transform(np.full((1, 5), 0.2)).shape == (1, 4)
+
+
+def test_codes_of_rows_with_holes_are_the_exact_posterior(vae):
+    """All codes are tried; what is missing is integrated out."""
+    rows = BLOBS[:30].copy()
+    rows[:, [0, 2]] = np.nan
+    with torch.no_grad():
+        ((loc, raw),) = vae.module_.decode(torch.eye(5).double()[None, :, None])
+    scale = np.exp(LOG_SCALE_BOUND * np.tanh(raw.numpy() / LOG_SCALE_BOUND))[0]
+    own = stats.norm(loc.numpy()[0], scale).logpdf(vae.columns_.encode(BLOBS[:30]))
+    expected = special.softmax(own[..., [1, 3]].sum(-1).T, axis=1)
+
+    np.testing.assert_allclose(vae.transform(rows), expected, atol=1e-9)
+    assert np.isfinite(vae.impute(rows)).all()
+
+
+@pytest.mark.parametrize("kind", [GaussianCategorical(3), RelaxedCategorical(6)], ids=repr)
+def test_parts_of_rows_are_scored_by_draws_where_codes_are_many(kind):
+    """By the encoder's draws; the more there are, the less luck is in them."""
+    n_components = 5 if isinstance(kind, GaussianCategorical) else 24
+    own = VAETransformer(n_components, posterior=kind, max_iter=2, random_state=0).fit(BLOBS)
+    rows = BLOBS[:30].copy()
+    rows[:, 1] = np.nan
+    few, many = (own.score_samples(rows, n_draws=n) for n in (512, 4096))
+
+    assert abs((few - many).mean()) < 0.3
+    assert np.isfinite(own.impute(rows)).all()
+    assert own.transform(rows).shape == (30, n_components)
+
+
+def test_rows_with_holes_can_be_learned_from():
+    """The encoder is told where they are; clusters start from the rest."""
+    rng = np.random.default_rng(0)
+    rows = np.where(rng.random(BLOBS.shape) < 0.15, np.nan, BLOBS)
+    own = VAETransformer(5, posterior="categorical", max_iter=10, random_state=0).fit(rows)
+
+    assert adjusted_rand_score(KIND, own.transform(rows).argmax(axis=1)) > 0.8
+
+
+@pytest.mark.parametrize("fixture", ["vae", "mixed"])
+def test_a_saved_model_says_the_same(fixture, request, tmp_path):
+    """To the last bit."""
+    own = request.getfixturevalue(fixture)
+    own.save(tmp_path / "own.vae")
+    again = load(tmp_path / "own.vae")
+
+    np.testing.assert_array_equal(again.score_samples(BLOBS), own.score_samples(BLOBS))
+    np.testing.assert_array_equal(again.transform(BLOBS), own.transform(BLOBS))
+    assert again.posterior == own.posterior
+
+
+@pytest.mark.parametrize("kind", ["categorical", GaussianCategorical(3)], ids=str)
+def test_members_of_a_fleet_are_what_they_would_be_alone(kind):
+    """Each start has its own clusters, by its own seed."""
+    how = {"posterior": kind, "max_iter": 2, "refit": False}
+    several = VAETransformer(5, n_init=3, members="all", random_state=0, **how).fit(BLOBS[:60])
+    alone = VAETransformer(5, random_state=0, **how).fit(BLOBS[:60])
+
+    def is_there(member):
+        return all(
+            np.allclose(several.weights_[name][member], value[0], rtol=1e-9, atol=1e-9)
+            for name, value in alone.weights_.items()
+        )
+
+    assert sum(map(is_there, range(3))) == 1
+
+
+def test_binary_and_counted_columns_have_classes_as_well():
+    """Whatever the columns are, a class is a cluster of rows."""
+    rng = np.random.default_rng(0)
+    kind = rng.integers(3, size=400)
+    rate = rng.choice([0.1, 0.9], size=(3, 12))
+    bits = (rng.random((400, 12)) < rate[kind]).astype(float)
+    counts = rng.poisson(np.array([1.0, 5.0, 20.0])[kind])
+    X = np.column_stack([bits, counts])
+    likelihood = ["bernoulli"] * 12 + ["poisson"]
+    own = VAETransformer(
+        3, posterior="categorical", likelihood=likelihood, max_iter=10, random_state=0
+    ).fit(X)
+
+    assert adjusted_rand_score(kind, own.transform(X).argmax(axis=1)) > 0.9
+
+
+WRONG = [
+    ("n_components", {"n_components": 7, "posterior": RelaxedCategorical(2)}),
+    ("n_components", {"n_components": 1, "posterior": RelaxedCategorical(2)}),
+    ("n_components", {"n_components": 10, "posterior": GaussianCategorical(10)}),
+    ("prior", {"posterior": "categorical", "prior": "mixture"}),
+    ("objective", {"posterior": GaussianCategorical(3), "objective": "iwae"}),
+    ("posterior", {"posterior": "discrete"}),
+]
+
+
+@pytest.mark.parametrize(("name", "params"), WRONG, ids=str)
+def test_what_does_not_go_with_classes_is_refused_by_name(name, params):
+    """Before anything is fitted."""
+    with pytest.raises(ValueError, match=f"'{name}' parameter of VAETransformer"):
+        VAETransformer(**params).fit(BLOBS)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"n_variables": 0}, {"temperature": 0.0}, {"last_temperature": float("inf")}, {"n_iter": 1.5}],
+    ids=str,
+)
+def test_a_schedule_that_is_none_is_refused(wrong):
+    """By the parameter's name."""
+    with pytest.raises(ValueError, match=f"'{next(iter(wrong))}' parameter of RelaxedCategorical"):
+        RelaxedCategorical(**wrong)
+
+
+def test_the_automatic_width_makes_room_for_the_classes():
+    """Ten classes per variable; a class and as many numbers as the table shows factors."""
+    how = {"max_iter": 1, "random_state": 0}
+    codes = VAETransformer(posterior=RelaxedCategorical(2), **how).fit_transform(BLOBS)
+    both = VAETransformer(posterior=GaussianCategorical(3), **how).fit_transform(BLOBS)
+
+    assert codes.shape == (300, 20)
+    assert 4 <= both.shape[1] <= 11
+
+
+def test_other_runtimes_get_no_classes(vae):
+    """to_onnx says so."""
+    with pytest.raises(ValueError, match="to_onnx knows posterior='gaussian'"):
+        to_onnx(vae)

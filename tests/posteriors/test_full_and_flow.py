@@ -1,0 +1,349 @@
+"""Posteriors whose dimensions depend on each other, against torch, scipy and closed forms."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch.distributions import MultivariateNormal, Normal, kl_divergence
+
+from sklearn_vae import VAETransformer, load
+from sklearn_vae.initialization.ppca import LinearStart, probabilistic_pca
+from sklearn_vae.likelihoods import Gaussian
+from sklearn_vae.metrics import kl_per_unit
+from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.models.vae import VAE
+from sklearn_vae.objectives import IWAE
+from sklearn_vae.onnx import to_onnx
+from sklearn_vae.posteriors import DiagonalGaussian, FullCovarianceGaussian, NormalizingFlow
+
+N, SIZE = 2 * 3 + 3, 3
+LAW = FullCovarianceGaussian().build(2, SIZE)
+KINDS = [FullCovarianceGaussian(), NormalizingFlow(n_layers=3, hidden=5, n_context=2)]
+
+
+def by_torch(params):
+    """The same posterior as torch.distributions states it."""
+    loc, raw, below = params[..., :3], params[..., 3:6], params[..., 6:]
+    factor = torch.diag_embed(torch.ones_like(loc))
+    factor[..., 1, 0], factor[..., 2, 0], factor[..., 2, 1] = below.unbind(-1)
+    scale = (12 * torch.tanh(raw / 12)).exp()
+    return MultivariateNormal(loc, scale_tril=scale.unsqueeze(-1) * factor)
+
+
+@pytest.fixture
+def params(generator):
+    """Parameters (M, B, n_params) = (2, 5, 9) of three latent dimensions."""
+    return torch.randn(2, 5, N, generator=generator, dtype=torch.float64)
+
+
+@pytest.fixture
+def law(generator):
+    """A flow of two members whose layers are no identity any more, and parameters (2, 4, 8)."""
+    own = NormalizingFlow(n_layers=4, hidden=6, n_context=4).build(2, 2).double()
+    with torch.no_grad():
+        for weight in own.parameters():
+            weight.copy_(0.4 * torch.randn(weight.shape, generator=generator))
+    params = torch.randn(2, 4, 8, generator=generator, dtype=torch.float64)
+    return own, params
+
+
+# -- any covariance ------------------------------------------------------------------
+
+
+def test_log_prob_is_the_multivariate_normals(params, generator):
+    """An importance weight with a wrong denominator is a wrong score."""
+    z = torch.randn(2, 4, 5, 3, generator=generator, dtype=torch.float64)
+    expected = by_torch(params.unsqueeze(1)).log_prob(z)
+
+    torch.testing.assert_close(LAW.log_prob(params, z), expected)
+
+
+def test_a_wider_one_is_wider_along_all_axes(params, generator):
+    """Scores draw a little wider than q(z|x)."""
+    z = torch.randn(2, 4, 5, 3, generator=generator, dtype=torch.float64)
+    q = by_torch(params.unsqueeze(1))
+    expected = MultivariateNormal(q.loc, scale_tril=1.5 * q.scale_tril).log_prob(z)
+
+    torch.testing.assert_close(LAW.log_prob(params, z, 1.5), expected)
+
+
+def test_kl_is_that_from_the_standard_normal(params):
+    """Exact, so that beta weighs what the history shows."""
+    zeros, eye = torch.zeros(3).double(), torch.eye(3).double()
+    expected = kl_divergence(by_torch(params), MultivariateNormal(zeros, eye))
+
+    torch.testing.assert_close(LAW.kl(params).squeeze(-1), expected)
+
+
+def test_draws_are_the_multivariate_normals(params, generator):
+    """The same numbers as loc + L noise."""
+    noise = torch.randn(1, 7, 1, 3, generator=generator, dtype=torch.float64)
+    q = by_torch(params)
+    expected = q.loc.unsqueeze(1) + torch.einsum(
+        "mbij,mkbj->mkbi", q.scale_tril, noise.expand(2, 7, 5, 3)
+    )
+
+    torch.testing.assert_close(LAW.rsample(params, noise), expected)
+
+
+def test_split_gives_each_dimensions_own_spread(params):
+    """A learned prior starts by them."""
+    loc, log_scale = LAW.split(params)
+    q = by_torch(params)
+
+    torch.testing.assert_close(loc, q.mean)
+    torch.testing.assert_close(log_scale.exp(), q.stddev)
+
+
+@pytest.mark.parametrize("raw", [-1e6, 1e6])
+def test_the_kl_stays_finite_whatever_the_encoder_says_of_scales(raw):
+    """One wild step must not end a training in NaN."""
+    params = torch.zeros(1, 1, N)
+    params[..., 3:6] = raw
+
+    assert LAW.kl(params).isfinite().all()
+
+
+def linear_model(posterior, d=4):
+    """A linear Gaussian model whose loadings are not orthogonal, and its exact posterior."""
+    rng = np.random.default_rng(0)
+    loadings, residual = rng.standard_normal((2, d)), np.full(d, 0.5)
+    loadings[1] += 2 * loadings[0]
+    covariance = np.linalg.inv(np.eye(2) + (loadings / residual**2) @ loadings.T)
+    recognition = (loadings / residual**2).T @ covariance
+    start = LinearStart(np.zeros(d), loadings, residual, recognition, np.ones(2), residual)
+    model = VAE(Architecture(2, (), "tanh", ((Gaussian("column"), d),), posterior=posterior))
+    model = model.double()
+    model.flatten()
+    model.start_at(0, start)
+    z, noise = rng.standard_normal((50, 2)), rng.standard_normal((50, d))
+    rows = z @ loadings + residual * noise
+    rows = rows[np.abs(rows).max(axis=1) < 5]  # the encoder cuts others off
+    x = torch.as_tensor(rows)[None]
+    exact = stats.multivariate_normal(np.zeros(d), loadings.T @ loadings + np.diag(residual**2))
+    return model, x, covariance, exact.logpdf(x[0].numpy())
+
+
+def test_the_bound_of_a_full_posterior_is_exact_where_dimensions_depend():
+    """Of the linear model it is log p(x); a diagonal posterior cannot say as much."""
+    gap = {}
+    draws = np.random.default_rng(1).standard_normal((1, 4000, 1, 2))
+    noise = torch.as_tensor(np.concatenate([draws, -draws], axis=1))
+    for posterior in (FullCovarianceGaussian(), DiagonalGaussian()):
+        model, x, covariance, expected = linear_model(posterior)
+        factor = np.linalg.cholesky(covariance)
+        own = np.diag(factor)
+        if isinstance(posterior, FullCovarianceGaussian):
+            rest = [12 * np.arctanh(np.log(own) / 12), [factor[1, 0] / own[1]]]
+        else:  # the best independent dimensions, by the precision's diagonal
+            rest = [12 * np.arctanh(-0.5 * np.log(np.diag(np.linalg.inv(covariance))) / 12)]
+        with torch.no_grad():
+            model.encoder.linear.bias[0, 0, 2:] = torch.as_tensor(np.concatenate(rest))
+            log_prob, kl, _ = model.elbo_terms(x, noise)
+        gap[type(posterior)] = expected - (log_prob - kl.sum(-1))[0].numpy()
+
+    np.testing.assert_allclose(gap[FullCovarianceGaussian], 0, atol=0.02)
+    assert gap[DiagonalGaussian].mean() > 0.3
+
+
+# -- a flow --------------------------------------------------------------------------
+
+
+def test_a_flow_starts_at_the_diagonal_gaussian(generator):
+    """So the model is probabilistic PCA before the first step, here too."""
+    law = NormalizingFlow(n_layers=3).build(1, 3).double()
+    law.draw(0, 0)
+    params = torch.randn(1, 5, 2 * 3 + 16, generator=generator, dtype=torch.float64)
+    z = torch.randn(1, 4, 5, 3, generator=generator, dtype=torch.float64)
+    scale = (12 * torch.tanh(params[..., 3:6] / 12)).exp()
+    expected = Normal(params[..., :3].unsqueeze(1), scale.unsqueeze(1)).log_prob(z).sum(-1)
+
+    torch.testing.assert_close(law.log_prob(params, z), expected)
+
+
+def test_a_flow_bends_back_what_it_bends(law, generator):
+    """z -> noise -> z, to the last digits."""
+    own, params = law
+    noise = torch.randn(2, 6, 4, 2, generator=generator, dtype=torch.float64)
+    context = params[..., 4:]
+    bent = noise
+    for layer in own.layers:
+        bent, _ = layer(bent, context)
+    for layer in reversed(own.layers):
+        bent, _ = layer.inverse(bent, context)
+
+    torch.testing.assert_close(bent, noise)
+
+
+def test_the_flows_density_is_that_of_its_draws(law, generator):
+    """By the Jacobian of a draw, as autograd finds it."""
+    own, params = law
+    noise = torch.randn(1, 1, 1, 2, generator=generator, dtype=torch.float64)
+    for row in range(4):
+        q = params[:, row : row + 1]
+        jacobian = torch.autograd.functional.jacobian(lambda n, q=q: own.rsample(q, n), noise)
+        log_det = torch.linalg.slogdet(jacobian[:, 0, 0, :, 0, 0, 0]).logabsdet  # (M,)
+        expected = Normal(0.0, 1.0).log_prob(noise).sum() - log_det
+
+        torch.testing.assert_close(own.log_prob(q, own.rsample(q, noise))[:, 0, 0], expected)
+
+
+def test_the_flows_density_integrates_to_one(law):
+    """On a grid over the plane, for every row."""
+    own, params = law
+    scale = own.split(params[:1, :1])[1].exp().max().item()
+    side = torch.linspace(-15 * scale, 15 * scale, 500, dtype=torch.float64)
+    grid = torch.cartesian_prod(side, side)[None, :, None] + params[:1, None, :1, :2]
+    density = own.log_prob(params[:, :1], grid.expand(2, -1, -1, -1)).exp()[0]
+
+    assert (density.sum() * (side[1] - side[0]) ** 2).item() == pytest.approx(1, abs=0.01)
+
+
+def test_a_flow_of_one_dimension_is_a_normal_distribution(generator):
+    """It has nothing that the layers could look at but the context."""
+    law = NormalizingFlow(n_layers=4).build(1, 1)
+
+    assert len(law.layers) == 2
+    assert law.rsample(torch.zeros(1, 3, 18), torch.ones(1, 2, 1, 1)).shape == (1, 2, 3, 1)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"n_layers": 0}, {"n_layers": 65}, {"hidden": 2.5}, {"n_context": True}]
+)
+def test_a_flow_refuses_sizes_that_are_none(wrong):
+    """By the parameter's name."""
+    with pytest.raises(ValueError, match=f"'{next(iter(wrong))}' parameter of NormalizingFlow"):
+        NormalizingFlow(**wrong)
+
+
+@pytest.mark.parametrize("path_only", [False, True])
+def test_a_flow_proposes_draws_with_their_density(path_only, law, generator):
+    """On the way there as on the way back."""
+    own, params = law
+    noise = torch.randn(1, 6, 1, 2, generator=generator, dtype=torch.float64)
+    z, log_q = own.propose(params, noise, 1.3, path_only=path_only)
+
+    torch.testing.assert_close(z, own.rsample(params, noise, 1.3))
+    torch.testing.assert_close(log_q, own.log_prob(params, z, 1.3))
+
+
+# -- both in models ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=repr)
+def test_the_path_gradient_knows_no_weights_of_the_posterior(kind, generator):
+    """The doubly reparameterised gradient takes log q(z|x) as if q were another's."""
+    law = kind.build(1, 3)
+    weights = list(law.parameters()) if isinstance(law, torch.nn.Module) else []
+    with torch.no_grad():
+        for weight in weights:
+            weight.copy_(torch.randn(weight.shape, generator=generator))
+    params = torch.randn(1, 2, kind.n_params(3), generator=generator, requires_grad=True)
+    z = torch.randn(1, 4, 2, 3, generator=generator, requires_grad=True)
+    own = [z, params, *weights]
+    path, *others = torch.autograd.grad(
+        law.log_prob(params, z, path_only=True).sum(), own, allow_unused=True
+    )
+    usual, *_ = torch.autograd.grad(law.log_prob(params, z).sum(), own)
+
+    torch.testing.assert_close(path, usual)
+    assert all(other is None for other in others)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=repr)
+def test_both_iwae_gradients_agree_on_average(kind, table):
+    """They are unbiased for the same bound; over 20,000 draws they differ by chance alone."""
+    architecture = Architecture(2, (), "tanh", ((Gaussian("column"), 4),), posterior=kind)
+    model = VAE(architecture).double()
+    model.flatten()
+    model.draw(0, 0)
+    model.start_at(0, probabilistic_pca(table, None, 2))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():  # away from the exact posterior, where one of the gradients is 0
+        model.flat += 0.2 * torch.randn(model.flat.shape, generator=generator)
+    x = torch.as_tensor(table[:5])[None]
+    noise = torch.randn(1, 20_000, 5, 2, generator=generator, dtype=torch.float64)
+    params = [model.encoder.linear.bias, *getattr(model.posterior, "parameters", list)()]
+    found = []
+    for doubly in (False, True):
+        loss = IWAE(4, doubly_reparameterized=doubly).loss(0.0, 0.0)
+        grads = torch.autograd.grad(loss(model, x, None, noise, 1.0).loss.sum(), params)
+        found.append(torch.cat([grad.flatten() for grad in grads]))
+    plain, double = found
+
+    assert (plain - double).norm() < 0.15 * double.norm()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=repr)
+def test_before_the_first_step_the_model_is_probabilistic_pca(kind, table):
+    """Its score is pPCA's exact log-density, whatever the posterior can do later."""
+    start = probabilistic_pca(table, None, 2)
+    model = VAE(Architecture(2, (6,), "tanh", ((Gaussian("column"), 4),), posterior=kind)).double()
+    model.flatten()
+    model.draw(0, 0)
+    model.start_at(0, start)
+    noise = torch.as_tensor(np.random.default_rng(0).standard_normal((1, 64, 1, 2)))
+    covariance = start.loadings.T @ start.loadings + np.diag(start.residual**2)
+    expected = stats.multivariate_normal(start.loc, covariance).logpdf(table)
+    with torch.no_grad():
+        found = model.log_likelihood(torch.as_tensor(table)[None], noise)[0].numpy()
+
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def bent_rows(n=150):
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(n, 2))
+    return np.hstack([a, a**2]) @ rng.normal(size=(4, 4)) + 0.2 * rng.normal(size=(n, 4))
+
+
+X = bent_rows()
+
+
+@pytest.mark.parametrize("other", [{}, {"prior": "mixture"}, {"objective": "iwae"}], ids=str)
+@pytest.mark.parametrize("name", ["full", "flow"])
+def test_the_estimator_answers_everything(name, other, tmp_path):
+    """Codes, rows, samples, scores of whole rows and parts, and a file of it all."""
+    vae = VAETransformer(2, posterior=name, max_iter=2, random_state=0, **other).fit(X)
+    scores = vae.score_samples(X)
+    vae.save(tmp_path / "own.vae")
+    holes = X[:5].copy()
+    holes[:, 1] = np.nan
+
+    assert vae.inverse_transform(vae.transform(X)).shape == X.shape
+    assert np.isfinite(vae.sample(5)).all()
+    assert np.isfinite(vae.score_samples(holes)).all()
+    assert np.isfinite(vae.impute(holes)).all()
+    np.testing.assert_array_equal(scores, vae.score_samples(X))
+    np.testing.assert_array_equal(load(tmp_path / "own.vae").score_samples(X), scores)
+
+
+@pytest.mark.parametrize("name", ["full", "flow"])
+def test_a_kl_that_is_no_sum_over_dimensions_is_not_made_one(name):
+    """No free bits, no KL per unit, no ONNX: said by name."""
+    vae = VAETransformer(2, posterior=name, max_iter=1, random_state=0)
+    with pytest.raises(ValueError, match="'free_bits' parameter"):
+        vae.set_params(free_bits=0.1).fit(X)
+    with pytest.raises(ValueError, match="'prior' parameter"):
+        vae.set_params(free_bits=0.0, prior="vamp").fit(X)
+    vae.set_params(prior="normal").fit(X)
+    with pytest.raises(ValueError, match="no sum over latent dimensions"):
+        kl_per_unit(vae, X)
+    with pytest.raises(ValueError, match="to_onnx knows"):
+        to_onnx(vae)
+
+
+@pytest.mark.parametrize("name", ["full", "flow"])
+def test_members_of_a_fleet_are_what_they_would_be_alone(name):
+    """Starts are trained side by side; the second one alone leads to the same."""
+    how = {"posterior": name, "max_iter": 2, "refit": False}
+    several = VAETransformer(2, n_init=3, members="all", random_state=0, **how).fit(X[:60])
+    alone = VAETransformer(2, random_state=0, **how).fit(X[:60])
+
+    def is_there(member):
+        return all(
+            np.allclose(several.weights_[name][member], value[0], rtol=1e-9, atol=1e-9)
+            for name, value in alone.weights_.items()
+        )
+
+    assert sum(map(is_there, range(3))) == 1

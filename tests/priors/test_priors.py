@@ -1,0 +1,391 @@
+"""p(z): densities that integrate to one, against scikit-learn, torch.distributions and sums."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate, stats
+from sklearn.mixture import GaussianMixture
+from torch import distributions
+
+from sklearn_vae import VAETransformer
+from sklearn_vae.likelihoods import Gaussian
+from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.models.vae import VAE
+from sklearn_vae.posteriors import log_mean_exp
+from sklearn_vae.priors import PRIORS, DiagonalMixture, MixturePrior, StandardNormal, VampPrior
+from sklearn_vae.random import sobol_normal
+
+LEARNED = [MixturePrior(4), VampPrior(5)]
+
+
+def random_model(prior, *, n_components=2, n_members=1, sizes=None, size=0.4):
+    """A model of four columns in double precision whose every weight is random."""
+    architecture = Architecture(n_components, (6, 5), "tanh", ((Gaussian(), 4),), prior)
+    model = VAE(architecture, n_members, sizes).double()
+    model.flatten()
+    model.flat.normal_(0, size, generator=torch.Generator().manual_seed(3))
+    return model
+
+
+def random_mixture(n_members=1, n_parts=3, n_components=2):
+    """A mixture whose weights, locations and scales all differ."""
+    generator = torch.Generator().manual_seed(1)
+    shape = (n_members, n_parts, n_components)
+    logit = torch.randn(shape[:2], generator=generator).double()
+    loc = 2 * torch.randn(shape, generator=generator).double()
+    log_scale = 0.5 * torch.randn(shape, generator=generator).double()
+    return DiagonalMixture(logit, loc, log_scale)
+
+
+def by_torch(mixture):
+    """The same mixture as torch.distributions states it, with members as its batch."""
+    normal = distributions.Normal(mixture.loc, mixture.log_scale.exp())
+    return distributions.MixtureSameFamily(
+        distributions.Categorical(logits=mixture.log_weight), distributions.Independent(normal, 1)
+    )
+
+
+# -- densities ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prior", [StandardNormal(), *LEARNED], ids=repr)
+@pytest.mark.parametrize("n_components", [1, 2])
+def test_every_prior_integrates_to_one(prior, n_components):
+    """A density that does not would make scores of different models incomparable."""
+    density = random_model(prior, n_components=n_components).latent()
+    axis = np.linspace(-12, 12, 961)
+    grid = np.stack(np.meshgrid(*[axis] * n_components, indexing="ij"), axis=-1)
+    z = torch.as_tensor(grid.reshape(1, 1, -1, n_components))
+    total = density.log_prob(z).exp().detach().numpy().reshape([len(axis)] * n_components)
+    for _ in range(n_components):
+        total = integrate.simpson(total, x=axis, axis=-1)
+
+    assert total == pytest.approx(1, abs=1e-6)
+
+
+def test_a_mixture_scores_as_scikit_learns(rng):
+    """GaussianMixture.score_samples, to rounding."""
+    mixture = random_mixture()
+    theirs = GaussianMixture(3, covariance_type="diag")
+    theirs.weights_ = mixture.log_weight[0].exp().numpy()
+    theirs.means_ = mixture.loc[0].numpy()
+    theirs.covariances_ = (2 * mixture.log_scale[0]).exp().numpy()
+    theirs.precisions_cholesky_ = 1 / np.sqrt(theirs.covariances_)
+    z = 3 * rng.standard_normal((50, 2))
+    ours = mixture.log_prob(torch.as_tensor(z)[None, None])[0, 0]
+
+    np.testing.assert_allclose(ours.numpy(), theirs.score_samples(z), rtol=1e-9, atol=1e-9)
+
+
+def test_members_have_mixtures_of_their_own(generator):
+    """Row by row and draw by draw, against torch.distributions."""
+    mixture = random_mixture(n_members=3)
+    z = 3 * torch.randn(3, 4, 5, 2, generator=generator).double()
+    expected = by_torch(mixture).log_prob(z.movedim(0, 2)).movedim(2, 0)
+
+    torch.testing.assert_close(mixture.log_prob(z), expected)
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1e-4, 1e-2])
+def test_narrow_components_are_precise_in_single_precision(scale):
+    """A posterior may be narrow, and a VampPrior is made of posteriors."""
+    loc = torch.tensor([[[3.0, -2.0]]])
+    mixture = DiagonalMixture(torch.zeros(1, 1), loc, torch.full((1, 1, 2), np.log(scale)))
+    z = loc.unsqueeze(1) + scale * torch.tensor([1.0, -0.5])
+    noise = (z.double() - loc.double()).numpy() / np.exp(float(mixture.log_scale[0, 0, 0]))
+    expected = stats.norm.logpdf(noise).sum() - 2 * float(mixture.log_scale[0, 0, 0])
+
+    assert mixture.log_prob(z).item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_mixture_of_one_standard_normal_is_the_standard_normal(generator):
+    """The one prior is a case of the other."""
+    z = torch.randn(2, 3, 4, 2, generator=generator).double()
+    zeros = torch.zeros(2, 1, 2).double()
+    mixture = DiagonalMixture(zeros[..., 0], zeros, zeros)
+
+    torch.testing.assert_close(mixture.log_prob(z), StandardNormal().log_prob(z))
+
+
+def test_a_vamp_prior_is_the_mean_of_the_posteriors_at_its_pseudo_inputs(generator):
+    """As in the paper, with equal weights."""
+    model = random_model(VampPrior(5), n_members=2)
+    z = torch.randn(2, 3, 4, 2, generator=generator).double()
+    inputs = model.prior_weights["pseudo_input"]
+    parts = [
+        model.posterior.log_prob(model.encode(inputs[:, [c]]).expand(-1, 4, -1), z)
+        for c in range(5)
+    ]
+    expected = log_mean_exp(torch.stack(parts), dim=0)
+
+    torch.testing.assert_close(model.latent().log_prob(z), expected)
+
+
+# -- samples -----------------------------------------------------------------------------
+
+
+def test_draws_of_a_mixture_have_its_moments_and_its_density(generator):
+    """Mean and covariance by the law of total variance; the mean log-density by quadrature."""
+    mixture = random_mixture(n_members=2)
+    z = mixture.sample(2, 200_000, 2, generator, torch.float64)
+    exact = by_torch(mixture)
+    axis = torch.linspace(-24, 24, 1201).double()
+    grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), dim=-1).unsqueeze(2)
+    log_prob = exact.log_prob(grid)
+    entropy = -(log_prob.exp() * log_prob).sum((0, 1)) * 0.04**2
+
+    assert z.shape == (2, 200_000, 2)
+    torch.testing.assert_close(z.mean(1), exact.mean, rtol=0, atol=0.03)
+    torch.testing.assert_close(z.var(1), exact.variance, rtol=0.02, atol=0)
+    ours = -mixture.log_prob(z.unsqueeze(1)).mean((1, 2))
+    torch.testing.assert_close(ours, entropy, rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("prior", LEARNED, ids=repr)
+def test_samples_of_a_model_have_the_density_that_it_states(prior, generator):
+    """In one dimension of z, which sample() draws from p(z) as log_prob() says it."""
+    model = random_model(prior, n_components=1)
+    z = model.latent().sample(1, 5000, 1, generator, torch.float64)[0, :, 0].detach().numpy()
+    axis = torch.linspace(-15, 15, 6001).double()
+    density = model.latent().log_prob(axis[None, None, :, None])[0, 0].exp().detach().numpy()
+    share = integrate.cumulative_simpson(density, x=axis.numpy(), initial=0)
+
+    assert stats.kstest(z, lambda at: np.interp(at, axis.numpy(), share)).pvalue > 0.001
+
+
+def test_a_component_of_no_weight_is_never_drawn(generator):
+    """Rounding at the ends of the cumulated weights must not draw it."""
+    logit = torch.tensor([[-1e4, 0.0, -1e4]])
+    loc = torch.tensor([[[-50.0], [0.0], [50.0]]])
+    z = DiagonalMixture(logit, loc, torch.zeros(1, 3, 1)).sample(
+        1, 5000, 1, generator, torch.float32
+    )
+
+    assert z.abs().max() < 10
+
+
+# -- in the model ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prior", LEARNED, ids=repr)
+def test_the_kl_is_the_textbooks_on_average(prior, table):
+    """log q - log p at the draws tends to the integral, row by row."""
+    model = random_model(prior, n_components=1)
+    x = torch.as_tensor(table[:6])[None]
+    noise = torch.as_tensor(sobol_normal(4096, 1, 0))[None, :, None]
+    loc, raw = model.encode(x)[0].detach().chunk(2, dim=-1)
+    q = stats.norm(loc.numpy(), np.exp(12 * np.tanh(raw.numpy() / 12)))
+    axis = np.linspace(-30, 30, 60_001)
+    log_p = model.latent().log_prob(torch.as_tensor(axis)[None, None, :, None])[0, 0]
+    integrand = q.pdf(axis) * (q.logpdf(axis) - log_p.detach().numpy())
+    _, kl, _ = model.elbo_terms(x, noise)
+
+    assert kl.shape == (1, 6, 1)
+    np.testing.assert_allclose(
+        kl[0, :, 0].detach(), integrate.simpson(integrand, x=axis), atol=5e-3
+    )
+
+
+@pytest.mark.parametrize("prior", LEARNED, ids=repr)
+def test_the_score_is_the_integral_over_z(prior, table):
+    """log p(x) with a learned prior, against numerical integration."""
+    model = random_model(prior, n_components=1)
+    x = torch.as_tensor(table[:5])[None]
+    axis = torch.linspace(-20, 20, 8001).double()
+    z = axis[None, None, :, None]
+    with torch.no_grad():
+        log_prob = torch.stack(
+            [model.likelihood.log_prob(model.decode(z), row)[0, 0] for row in x[0]]
+        )
+        joint = (log_prob + model.latent().log_prob(z)[0, 0]).exp().numpy()
+        noise = torch.as_tensor(sobol_normal(8192, 1, 0))[None, :, None]
+        bound = model.log_likelihood(x, noise, widen=4.0)[0].numpy()
+
+    np.testing.assert_allclose(
+        bound, np.log(integrate.simpson(joint, x=axis.numpy(), axis=-1)), atol=0.02
+    )
+
+
+@pytest.mark.filterwarnings("ignore:grad and param do not obey")
+@pytest.mark.parametrize("prior", LEARNED, ids=repr)
+def test_what_a_member_lacks_is_no_part_of_it(prior, table, generator):
+    """It equals the smaller model, and nothing pulls at the weights of what it has not."""
+    fleet = random_model(prior, n_components=3, n_members=2, sizes=[3, 2])
+    for name, value in fleet.named_parameters():
+        if name in fleet._after_encoder:
+            value.data[1].unflatten(-1, (-1, 3))[..., 2:] = 0
+        if name in fleet._before_decoder:
+            value.data[1, 2:] = 0
+    alone = VAE(Architecture(2, (6, 5), "tanh", ((Gaussian(), 4),), prior)).double()
+    alone.load(fleet.weights(1))
+    noise = torch.randn(1, 4, 80, 3, generator=generator).double() * fleet.mask[:, None, None]
+    x = torch.as_tensor(table).expand(2, -1, -1)
+    for verb in ("elbo_terms", "log_likelihood"):
+        together = getattr(fleet, verb)(x, noise)
+        single = getattr(alone, verb)(x[:1], noise[1:, ..., :2])
+        if verb == "log_likelihood":
+            together, single = [together], [single]
+        for ours, expected in zip(together, single, strict=True):
+            torch.testing.assert_close(ours[[1]], expected, rtol=1e-12, atol=1e-12)
+        fleet.flat_grad.zero_()
+        sum(part.sum() for part in together).backward()
+        for name, value in fleet.named_parameters():
+            if name in fleet._after_encoder:
+                assert not value.grad[1].unflatten(-1, (-1, 3))[..., 2:].any(), name
+                assert value.grad[1].unflatten(-1, (-1, 3))[..., :2].any(), name
+
+
+@pytest.mark.parametrize("prior", LEARNED, ids=repr)
+@pytest.mark.parametrize("verb", ["elbo_terms", "log_likelihood"])
+def test_the_gradient_is_that_of_finite_differences(prior, verb, table):
+    """Of every weight, those of the prior among them."""
+    model = random_model(prior)
+    noise = torch.as_tensor(sobol_normal(2, 2, 0))[None, :, None]
+    x = torch.as_tensor(table[:4])[None]
+
+    def value():
+        out = getattr(model, verb)(x, noise)
+        return sum(part.mean() for part in out) if isinstance(out, tuple) else out.mean()
+
+    model.flat_grad.zero_()
+    value().backward()
+    step = torch.zeros_like(model.flat)
+    for k in range(model.flat.shape[1]):
+        step.zero_()[0, k] = 1e-5
+        with torch.no_grad():
+            model.flat += step
+            above = value()
+            model.flat -= 2 * step
+            slope = (above - value()) / 2e-5
+            model.flat += step
+
+        assert model.flat_grad[0, k].item() == pytest.approx(slope.item(), rel=1e-5, abs=1e-7)
+
+
+@pytest.mark.parametrize("prior", LEARNED, ids=repr)
+def test_weights_come_back_as_they_went_and_members_can_leave(prior, table):
+    """What is true of the networks' weights is true of the prior's."""
+    fleet = random_model(prior, n_members=3)
+    x, noise = torch.as_tensor(table).expand(3, -1, -1), torch.zeros(1, 1, 1, 2).double()
+    expected = fleet.log_likelihood(x, noise)
+    single = VAE(fleet.architecture).double()
+    single.load(fleet.weights(1))
+    fleet.keep(torch.tensor([0, 2]))
+
+    torch.testing.assert_close(single.log_likelihood(x[:1], noise), expected[[1]])
+    torch.testing.assert_close(fleet.log_likelihood(x[:2], noise), expected[[0, 2]])
+    assert fleet.flat.shape[1] == sum(param[0].numel() for param in fleet.parameters())
+
+
+# -- the start ---------------------------------------------------------------------------
+
+
+def test_a_mixture_starts_near_the_standard_normal(table, make_model):
+    """Training begins about where that of the standard normal does, at probabilistic PCA."""
+    model = make_model(table)
+    x = torch.as_tensor(table)[None]
+    start = MixturePrior(80).start(x, model._recognise)
+    density = MixturePrior(80).density(start, model._recognise, None)
+    exact = by_torch(density)
+
+    torch.testing.assert_close(exact.mean, torch.zeros(1, 2).double(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(exact.variance, torch.ones(1, 2).double(), rtol=0, atol=1e-6)
+
+
+def test_a_vamp_prior_starts_at_the_rows(table, make_model):
+    """Where the encoder knows its way."""
+    x = torch.as_tensor(table)[None]
+    start = VampPrior(80).start(x, make_model(table)._recognise)
+
+    torch.testing.assert_close(start["pseudo_input"], x)
+
+
+# -- estimators --------------------------------------------------------------------------
+
+
+def clusters(n, rng):
+    """Three clusters on a plane in five dimensions, and the density that they come from."""
+    loadings = np.random.default_rng(5).normal(size=(2, 5))
+    centres = np.array([[-4.0, 0], [4, 0], [0, 5]])
+    place = rng.integers(0, 3, n)
+    z = centres[place] + 0.5 * rng.normal(size=(n, 2))
+    covariance = 0.25 * loadings.T @ loadings + 0.3**2 * np.eye(5)
+    parts = [stats.multivariate_normal(centre @ loadings, covariance) for centre in centres]
+    X = z @ loadings + 0.3 * rng.normal(size=(n, 5))
+    return X, lambda X: np.log(np.mean([part.pdf(X) for part in parts], axis=0))
+
+
+@pytest.mark.parametrize("prior", [MixturePrior(6), VampPrior(20)], ids=repr)
+def test_a_linear_model_with_a_learned_prior_finds_clusters(prior):
+    """A linear decoder can only have them from p(z): it comes near to the true density."""
+    rng = np.random.default_rng(0)
+    X, _ = clusters(800, rng)
+    test, log_density = clusters(1000, rng)
+    linear = {"hidden_layer_sizes": (), "likelihood": Gaussian("column"), "random_state": 0}
+    truth = log_density(test).mean()
+    plain = VAETransformer(2, **linear).fit(X).score(test)
+    ours = VAETransformer(2, prior=prior, **linear).fit(X)
+    drawn = ours.sample(4000, random_state=0)
+
+    assert plain < truth - 0.4
+    assert truth - 0.1 < ours.score(test) < truth + 0.1
+    assert log_density(drawn).mean() == pytest.approx(log_density(test).mean(), abs=0.5)
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_a_name_is_the_prior_with_its_defaults(name):
+    """Names are for those who need no other number of components."""
+    X, _ = clusters(150, np.random.default_rng(0))
+    settings = {"max_iter": 2, "early_stopping": False, "random_state": 0}
+    named, given = (
+        VAETransformer(2, prior=prior, **settings).fit(X).score_samples(X)
+        for prior in (name, PRIORS[name])
+    )
+
+    np.testing.assert_array_equal(named, given)
+
+
+@pytest.mark.parametrize("prior", ["mixture", "vamp"])
+def test_a_weight_is_a_number_of_copies(prior):
+    """The rows that a prior starts from are drawn by weight, in an order of their own."""
+    X, _ = clusters(60, np.random.default_rng(0))
+    weight = np.random.default_rng(1).integers(0, 4, 60)
+    settings = {"max_iter": 3, "early_stopping": False, "random_state": 0}
+    weighted = VAETransformer(2, prior=prior, **settings).fit(X, sample_weight=weight)
+    copies = VAETransformer(2, prior=prior, **settings).fit(np.repeat(X, weight, axis=0)[::-1])
+
+    # rounding decides whether a row at the limit gets further proposals, which is worth .01 nats
+    np.testing.assert_allclose(weighted.score_samples(X), copies.score_samples(X), atol=1e-2)
+    np.testing.assert_allclose(weighted.transform(X), copies.transform(X), atol=1e-5)
+
+
+@pytest.mark.parametrize("prior", ["mixture", "vamp"])
+def test_fits_go_on_with_the_prior_that_they_have(prior):
+    """In partial_fit and with warm_start; another prior is refused by name."""
+    X, _ = clusters(300, np.random.default_rng(0))
+    vae = VAETransformer(2, prior=prior, max_iter=3, warm_start=True, random_state=0).fit(X)
+    first = vae.history_[0]["loss"]
+    stream = VAETransformer(2, prior=prior, random_state=0)
+    for _ in range(20):
+        stream.partial_fit(X)
+
+    assert vae.fit(X).history_[0]["loss"] < first - 0.3
+    assert stream.history_[-1]["loss"] < stream.history_[0]["loss"] - 0.05
+    with pytest.raises(ValueError, match="'prior' parameter must be StandardNormal"):
+        VAETransformer(2, warm_start=True, max_iter=1).fit(X).set_params(prior=prior).fit(X)
+
+
+@pytest.mark.parametrize("kind", [MixturePrior, VampPrior])
+@pytest.mark.parametrize("number", [0, -1, 2.5, True, "ten", None])
+def test_what_is_no_number_of_components_is_refused(kind, number):
+    """When the prior is made, by name."""
+    with pytest.raises(ValueError, match=f"'n_components' parameter of {kind.__name__}") as caught:
+        kind(number)
+
+    assert f"Got {number!r} instead" in str(caught.value)
+
+
+def test_free_bits_need_a_prior_of_independent_dimensions():
+    """A mixture's KL is one number, not one per dimension."""
+    with pytest.raises(ValueError, match=r"'free_bits' parameter .* with prior='vamp'"):
+        VAETransformer(prior="vamp", free_bits=0.1).fit(np.zeros((9, 2)))

@@ -1,0 +1,148 @@
+"""Random numbers: named streams, prefixes, evenly spread points, no global state."""
+
+import random
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from sklearn_vae.random import (
+    Stream,
+    draw_seed,
+    make_generator,
+    normal_rows,
+    sobol_normal,
+    stream_seed,
+)
+
+
+def test_an_integer_is_its_own_seed():
+    """A fit can be repeated from the number that the user wrote down."""
+    assert draw_seed(42) == 42
+    assert draw_seed(np.int64(7)) == 7
+
+
+def test_a_random_state_gives_its_next_integer():
+    """Two fits from one RandomState differ, as scikit-learn's glossary wants it."""
+    given, same = np.random.RandomState(3), np.random.RandomState(3)
+    expected = [same.randint(np.iinfo(np.int32).max) for _ in range(2)]
+
+    assert expected == [draw_seed(given), draw_seed(given)]
+
+
+def test_no_random_state_means_a_new_seed_each_time():
+    """random_state=None promises no repetition."""
+    seeds = [draw_seed(None) for _ in range(3)]
+
+    assert len(set(seeds)) == 3
+    assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+def test_streams_and_places_give_different_seeds():
+    """Weights, order and noise that shared a stream would be correlated."""
+    places = product([0, 1, 2**32 - 1], Stream, [(1,), (2,), (1, 1), (1, 2), (2, 1)])
+    seeds = [stream_seed(seed, stream, *place) for seed, stream, place in places]
+
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_a_stream_does_not_depend_on_what_was_drawn_before():
+    """An epoch's numbers follow from its number alone, so training can go on where it stopped."""
+    first = torch.rand(5, generator=make_generator(0, Stream.ROWS, 3))
+    torch.rand(99, generator=make_generator(0, Stream.ROWS, 2))
+    again = torch.rand(5, generator=make_generator(0, Stream.ROWS, 3))
+
+    assert first.tolist() == again.tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n_rows", [1, 7, 16, 17, 250])
+def test_first_dimensions_are_the_same_however_many_follow(n_rows, dtype):
+    """A model with 2 latent dimensions sees the numbers of one with 9."""
+    few, many = (
+        normal_rows(n_dims, n_rows, make_generator(0, Stream.NOISE), dtype) for n_dims in (2, 9)
+    )
+
+    assert (9, n_rows) == many.shape
+    assert dtype == many.dtype
+    torch.testing.assert_close(few, many[:2], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("n_rows", [5, 16, 1000])
+def test_normal_rows_are_standard_normal(n_rows, generator):
+    """Cutting blocks of 16 leaves the distribution alone."""
+    draws = normal_rows(4000 // n_rows, n_rows, generator, torch.float64).numpy().ravel()
+
+    assert stats.kstest(draws, "norm").pvalue > 0.01
+
+
+@pytest.mark.parametrize("n_dims", [1, 2, 8])
+@pytest.mark.parametrize("n_draws", [64, 256])
+def test_sobol_points_have_the_moments_of_the_normal_closer_than_chance(n_draws, n_dims):
+    """A score that all rows share the points of must not err with them."""
+    points = [sobol_normal(n_draws, n_dims, seed) for seed in range(10)]
+    means = np.array([p.mean(axis=0) for p in points])
+    squares = np.array([np.square(p).mean(axis=0) for p in points])
+    # standard errors of averages over random draws of z and of z squared
+    by_chance = np.array([1, np.sqrt(2)]) / np.sqrt(n_draws)
+
+    assert np.sqrt(np.square(means).mean()) < by_chance[0] / 5
+    assert np.sqrt(np.square(squares - 1).mean()) < by_chance[1] / 2.5
+
+
+def test_sobol_points_have_uncorrelated_dimensions():
+    """Posteriors are drawn as independent dimensions; correlated points would bias the bound."""
+    covariance = np.cov(sobol_normal(1024, 6, 0), rowvar=False)
+
+    np.testing.assert_allclose(np.eye(6), covariance, atol=0.03)
+
+
+@pytest.mark.parametrize("n_draws", [1, 2, 3, 64, 100])
+def test_sobol_points_follow_from_their_seed(n_draws):
+    """The same row gets the same score twice, and other scramblings measure its error."""
+    first, again, other = (sobol_normal(n_draws, 3, seed) for seed in (5, 5, 6))
+
+    assert (n_draws, 3) == first.shape
+    assert np.isfinite(first).all()
+    assert first.tolist() == again.tolist()
+    assert not np.isclose(first, other).any()
+
+
+def test_fewer_sobol_points_are_the_first_of_more():
+    """A number of draws that is no power of two is cut from the next one, not drawn anew."""
+    assert sobol_normal(128, 2, 0)[:100].tolist() == sobol_normal(100, 2, 0).tolist()
+
+
+def test_global_random_states_stay_untouched():
+    """A fit inside someone's simulation must not change the simulation."""
+
+    def states():
+        return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+
+    before = states()
+    draw_seed(None)
+    draw_seed(1)
+    sobol_normal(64, 3, 0)
+    normal_rows(3, 20, make_generator(0, Stream.NOISE), torch.float32)
+
+    assert before == states()
+
+
+def test_global_seeds_decide_nothing():
+    """np.random.seed and torch.manual_seed elsewhere change no result."""
+
+    def draws():
+        generator = make_generator(0, Stream.NOISE)
+        return sobol_normal(4, 2, 0).tolist(), normal_rows(2, 4, generator, torch.float32).tolist()
+
+    states = np.random.get_state(), torch.get_rng_state()
+    before = draws()
+    np.random.seed(1)
+    torch.manual_seed(1)
+    after = draws()
+    np.random.set_state(states[0])
+    torch.set_rng_state(states[1])
+
+    assert before == after

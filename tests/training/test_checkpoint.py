@@ -1,0 +1,352 @@
+"""A fit that was killed goes on where it stood, and ends as one that was not."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
+
+import sklearn_vae.training.checkpoint as checkpoint
+from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
+from sklearn_vae.model_selection import VAESearchCV
+from sklearn_vae.objectives import IWAE, CapacityELBO
+from sklearn_vae.persistence import file_format
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _writes_at_every_iteration(monkeypatch):
+    """And not only as often as it costs little."""
+    monkeypatch.setattr(checkpoint, "MOST_TIME_WRITING", np.inf)
+
+
+def rows(n=200, d=4, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, d)) @ np.triu(np.ones((d, d)))
+
+
+class Dies(Callback):
+    """The process ends, after so many iterations of all trainings."""
+
+    def __init__(self, after):
+        self.left = after
+
+    def on_epoch_begin(self, net, **kwargs):
+        if self.left == 0:
+            raise SystemExit
+        self.left -= 1
+
+
+SMALL = {"hidden_layer_sizes": (8,), "random_state": 0}
+FITS = {
+    "two runs": VAETransformer(**SMALL, max_iter=5),
+    "stages": VAETransformer(**SMALL, max_iter=12, n_iter_no_change=1),
+    "starts that leave": VAETransformer(**SMALL, max_iter=8, n_iter_no_change=1, n_init=3),
+    "all starts": VAETransformer(**SMALL, max_iter=4, n_init=2, members="all"),
+    "one run": VAETransformer(**SMALL, max_iter=4, early_stopping=False),
+    "importance weighted": VAETransformer(**SMALL, max_iter=3, objective=IWAE(2), prior="mixture"),
+    "capacity": VAETransformer(**SMALL, max_iter=4, objective=CapacityELBO(2.0, n_iter=3)),
+    "density": VAEDensity(**SMALL, max_iter=3, mixtures=[(1, "full"), (2, "diag")]),
+    "detector": VAEOutlierDetector(**SMALL, max_iter=4),
+    "novelty": VAEOutlierDetector(**SMALL, max_iter=4, novelty=True),
+}
+
+
+def assert_equal(found, expected):
+    """Bits of the weights, of all records and of scores."""
+    assert found.history_ == expected.history_
+    parts = [own.weights_ if isinstance(own.weights_, list) else [own.weights_]
+             for own in (found, expected)]  # fmt: skip
+    for own, other in zip(*parts, strict=True):
+        assert all((own[name] == other[name]).all() for name in other)
+    np.testing.assert_array_equal(found.score_samples(rows(9)), expected.score_samples(rows(9)))
+
+
+@pytest.mark.parametrize("name", FITS)
+@pytest.mark.parametrize("after", [1, 3])
+def test_a_fit_that_dies_again_and_again_ends_as_one_that_did_not(name, after, tmp_path):
+    """At every iteration, in either run, between two runs, with members that have left."""
+    model, path = FITS[name], tmp_path / "fit.ckpt"
+    expected = clone(model).fit(rows())
+    deaths = 0
+    while True:
+        trial = clone(model).set_params(checkpoint=path, callbacks=[Dies(after)])
+        try:
+            trial.fit(rows())
+            break
+        except SystemExit:
+            deaths += 1
+            assert path.exists()
+            assert not hasattr(trial, "history_")
+
+    assert_equal(trial, expected)
+    assert deaths >= (2 if after == 1 else 1)
+    assert not path.exists()
+
+
+def test_iterations_that_were_done_are_not_done_again(tmp_path):
+    """It would end alike if all were: they are counted."""
+    done = []
+
+    class Counts(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            done.append(len(net.history))
+
+    model = VAETransformer(**SMALL, max_iter=6, early_stopping=False)
+    model.set_params(checkpoint=tmp_path / "f", callbacks=[Dies(4)])
+    with pytest.raises(SystemExit):
+        model.fit(rows())
+    model.set_params(callbacks=[Counts()]).fit(rows())
+
+    assert done == [5, 6]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"max_iter": 7}, "settings"),
+        ({"learning_rate": 1e-4}, "settings"),
+        ({"beta": lambda iteration: 0.5}, "settings"),
+        ({"random_state": 1}, "starting weights"),
+        ({"hidden_layer_sizes": (9,)}, "starting weights"),
+        ({"scale_prior": 1.0}, "settings"),
+        ({"prior": "mixture"}, "starting weights"),
+        ({"likelihood": "gaussian"}, None),
+    ],
+)
+def test_a_checkpoint_of_other_parameters_is_refused(change, said, tmp_path):
+    """By name of what is not the same; one that changes nothing is the same fit."""
+    model = VAETransformer(**SMALL, max_iter=6, checkpoint=tmp_path / "f", callbacks=[Dies(2)])
+    with pytest.raises(SystemExit):
+        model.fit(rows())
+    model.set_params(callbacks=None, **change)
+    if said is None:
+        model.fit(rows())
+        return
+    with pytest.raises(ValueError, match=f"of another fit.*{said}"):
+        model.fit(rows())
+    assert (tmp_path / "f").exists()
+
+
+@pytest.mark.parametrize("place", [0, 199])
+def test_a_checkpoint_of_other_rows_is_refused(place, tmp_path):
+    """A single value tells, wherever it is."""
+    X = rows()
+    model = VAETransformer(**SMALL, max_iter=6, checkpoint=tmp_path / "f", callbacks=[Dies(2)])
+    with pytest.raises(SystemExit):
+        model.fit(X)
+    X[place, 0] += 1e-3
+    with pytest.raises(ValueError, match=r"of another fit.*rows"):
+        model.set_params(callbacks=None).fit(X)
+
+
+def test_a_schedule_of_ones_own_is_compared_by_what_it_says(tmp_path):
+    """A function in another process is another function."""
+    model = VAETransformer(**SMALL, max_iter=6, beta=lambda iteration: 0.5 + 0 * iteration)
+    expected = clone(model).fit(rows())
+    model.set_params(checkpoint=str(tmp_path / "f"), callbacks=[Dies(3)])
+    with pytest.raises(SystemExit):
+        model.fit(rows())
+    model.set_params(callbacks=None, beta=lambda iteration: 0.5 + 0.0 * iteration).fit(rows())
+
+    assert_equal(model, expected)
+
+
+def test_a_checkpoint_needs_a_seed():
+    """Without one, no two fits begin alike."""
+    with pytest.raises(ValueError, match=r"'checkpoint' parameter.*random_state=None"):
+        VAETransformer(checkpoint="f").fit(rows())
+
+
+def test_a_file_of_something_else_is_left_alone(tmp_path):
+    """A model under the checkpoint's name is not written over."""
+    path = tmp_path / "f"
+    VAETransformer(**SMALL, max_iter=1).fit(rows()).save(path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="it holds no checkpoint"):
+        VAETransformer(**SMALL, max_iter=1, checkpoint=path).fit(rows())
+    path.write_bytes(b"mine")
+    with pytest.raises(ValueError, match="not a file of sklearn_vae"):
+        VAETransformer(**SMALL, max_iter=1, checkpoint=path).fit(rows())
+
+    assert path.read_bytes() == b"mine"
+    assert before[:8] == file_format.MAGIC
+
+
+def test_a_checkpoint_takes_little_time(tmp_path, monkeypatch):
+    """At the share of time that it may take, it is written seldom where writing is slow."""
+    monkeypatch.undo()
+    written = []
+    real = file_format.write
+
+    def slow(*args):
+        time.sleep(0.02)
+        written.append(args)
+        real(*args)
+
+    monkeypatch.setattr(file_format, "write", slow)
+    vae = VAETransformer(**SMALL, max_iter=40, early_stopping=False, checkpoint=tmp_path / "f")
+    started = time.monotonic()
+    vae.fit(rows())
+    elapsed = time.monotonic() - started
+
+    assert 2 <= len(written) <= 2 + elapsed / (0.02 / checkpoint.MOST_TIME_WRITING)
+
+
+KILLS = """
+import os, signal, sys, time
+import numpy as np
+import sklearn_vae, sklearn_vae.training.checkpoint as checkpoint
+from sklearn_vae import VAETransformer
+
+checkpoint.MOST_TIME_WRITING = np.inf
+rng = np.random.default_rng(0)
+X = rng.normal(size=(300, 5)) @ np.triu(np.ones((5, 5)))
+
+def begin(name):
+    child = os.fork()  # a process of its own, without the second that imports take
+    if child == 0:
+        vae = VAETransformer(hidden_layer_sizes=(8,), max_iter=60, n_iter_no_change=60,
+                             random_state=0, checkpoint=name + ".ckpt")
+        vae.fit(X).save(name + ".vae")
+        os._exit(0)
+    return child
+
+started = time.monotonic()
+assert os.waitpid(begin("whole"), 0)[1] == 0
+length = time.monotonic() - started
+expected = sklearn_vae.load("whole.vae")
+kills = went_on = ends = 0
+while kills < 20 or not ends:
+    child = begin("killed")
+    time.sleep(rng.uniform(0, length / 3))
+    if kills < 20:
+        os.kill(child, signal.SIGKILL)
+    status = os.waitpid(child, 0)[1]
+    if status == signal.SIGKILL:
+        kills += 1
+        went_on += os.path.exists("killed.ckpt")
+    if os.path.exists("killed.vae"):
+        found = sklearn_vae.load("killed.vae")
+        assert found.history_ == expected.history_
+        assert all((found.weights_[name] == own).all() for name, own in expected.weights_.items())
+        os.unlink("killed.vae")
+        ends += 1
+print(kills, went_on, ends)
+"""
+
+
+@pytest.mark.slow
+def test_a_fit_is_killed_at_20_random_moments_and_ends_alike(tmp_path):
+    """kill -9, whatever it is doing, and the same call again."""
+    run = subprocess.run(
+        [sys.executable, "-c", KILLS],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    kills, went_on, ends = map(int, run.stdout.split())
+
+    assert kills == 20
+    assert went_on >= 10
+    assert ends >= 1
+
+
+# -- searches --------------------------------------------------------------------------
+
+
+class Counted(StandardScaler):
+    """A step that says when it is fitted, and may end the process."""
+
+    fits: ClassVar[list[int]] = []
+    most = 1000
+
+    def fit(self, X, y=None, sample_weight=None):
+        if len(self.fits) == self.most:
+            raise SystemExit
+        self.fits.append(len(X))
+        return super().fit(X, y, sample_weight)
+
+
+def search(path, **params):
+    pipe = Pipeline([("scale", Counted()), ("vae", VAETransformer(**SMALL, max_iter=2))])
+    grid = {"vae__beta": [0.5, 1.0], "vae__n_components": [1, 2]}
+    return VAESearchCV(pipe, grid, **{"cv": 4, "checkpoint": path, **params})
+
+
+@pytest.fixture
+def _none_yet(monkeypatch):
+    monkeypatch.setattr(Counted, "fits", [])
+
+
+def scores_of(found):
+    return [values for name, values in found.cv_results_.items() if "test_score" in name]
+
+
+@pytest.mark.usefixtures("_none_yet")
+def test_a_search_does_no_fold_twice(tmp_path, monkeypatch):
+    """One that ended after three folds of four does the last one, and fits the best."""
+    path = tmp_path / "search.ckpt"
+    expected = search(path).fit(rows())
+    assert not path.exists()
+    Counted.fits.clear()
+    monkeypatch.setattr(Counted, "most", 3)
+    with pytest.raises(SystemExit):
+        search(path).fit(rows())
+    assert path.exists()
+    monkeypatch.undo()
+    Counted.fits.clear()
+    found = search(path).fit(rows())
+
+    assert len(Counted.fits) == 2
+    assert not path.exists()
+    assert found.best_params_ == expected.best_params_
+    np.testing.assert_array_equal(scores_of(found), scores_of(expected))
+    np.testing.assert_array_equal(found.score_samples(rows(9)), expected.score_samples(rows(9)))
+
+
+@pytest.mark.usefixtures("_none_yet")
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"cv": 3}, "other folds"),
+        ({"scoring": lambda model, X, y=None: 0.0}, "cannot be pickled"),
+        ({"return_train_score": True}, "other scores"),
+        ({"param_grid": {"vae__beta": [0.5, 2.0]}}, "other candidates"),
+        ({"estimator__vae__max_iter": 3}, "other estimator"),
+    ],
+)
+def test_results_of_another_search_are_refused(tmp_path, monkeypatch, change, said):
+    """By name of what is not the same."""
+    path = tmp_path / "search.ckpt"
+    monkeypatch.setattr(Counted, "most", 2)
+    with pytest.raises(SystemExit):
+        search(path).fit(rows())
+    with pytest.raises(ValueError, match=said):
+        search(path).set_params(**change).fit(rows())
+    with pytest.raises(ValueError, match="other rows"):
+        search(path).fit(rows(seed=1))
+    with pytest.raises(ValueError, match="factor=2"):
+        search(path, factor=2).fit(rows())
+
+
+@pytest.mark.slow
+def test_results_come_from_several_processes(tmp_path):
+    """They are written down by the one that asked for them."""
+    model = VAETransformer(**SMALL, max_iter=2)
+    found = VAESearchCV(model, {"beta": [0.5, 1.0]}, cv=3, checkpoint=tmp_path / "f", n_jobs=2)
+    alone = clone(found).set_params(n_jobs=None)
+
+    np.testing.assert_allclose(scores_of(found.fit(rows())), scores_of(alone.fit(rows())))
+    assert list(tmp_path.iterdir()) == []

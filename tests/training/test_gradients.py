@@ -1,0 +1,272 @@
+"""The gradient that is written out is the one that autograd finds."""
+
+import itertools
+
+import pytest
+import torch
+
+from sklearn_vae.likelihoods import Bernoulli, Gaussian
+from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.models.mixture_vae import MixtureArchitecture, MixtureVAE, pick
+from sklearn_vae.models.vae import VAE
+from sklearn_vae.networks import ACTIVATIONS
+from sklearn_vae.objectives import ELBOLoss, IWAELoss
+from sklearn_vae.priors import MixturePrior
+from sklearn_vae.training.gradients import gradient_of
+from sklearn_vae.training.gradients.layers import ACTIVATION_GRADIENTS, ACTIVATIONS_OUT
+
+# autograd into views of the flat gradient; said once in a process, by whichever test is first
+pytestmark = pytest.mark.filterwarnings("ignore:grad and param do not obey")
+
+BLOCKS = {
+    "a scale that is a function of z": [(Gaussian("z"), 4)],
+    "a scale per column, and bits": [(Gaussian("column"), 3), (Bernoulli(), 2)],
+    "bits, and both kinds of scale": [
+        (Bernoulli(), 3),
+        (Gaussian("z"), 2),
+        (Gaussian("column"), 1),
+    ],
+    "no column at all": [(Gaussian("z"), 0)],
+}
+
+
+def disturbed(blocks, *, n_members=1, hidden=(6, 5), activation="silu", sizes=None):
+    """A model in double precision with weights of all sizes."""
+    torch.manual_seed(0)
+    model = VAE(Architecture(2, hidden, activation, tuple(blocks)), n_members, sizes).double()
+    model.flatten()
+    with torch.no_grad():
+        model.flat.normal_(0, 0.4)
+        model.residual.uniform_(0.3, 1.3)
+        for member, size in enumerate(model.sizes):
+            for name, value in model.named_parameters():
+                if name in model._after_encoder:
+                    value[member].unflatten(-1, (2, 2))[..., size:] = 0
+                if name in model._before_decoder:
+                    value[member, size:] = 0
+    return model
+
+
+def batch(model, *, n_draws=1, shared=False, weighted=False, n_rows=9):
+    """Rows, weights and noise for it."""
+    n_members = len(model.flat)
+    x = torch.randn(n_members, n_rows, model.likelihood.n_columns).double()
+    parts = [
+        (own > 0).double() if isinstance(kind, Bernoulli) else own
+        for (kind, _), own in zip(model.likelihood.blocks, model.likelihood.cut(x), strict=True)
+    ]
+    noise = torch.randn(1 if shared else n_members, n_draws, 1 if shared else n_rows, 2).double()
+    return torch.cat(parts, -1), torch.rand(n_members, n_rows).double() if weighted else None, noise
+
+
+def assert_same_gradient(model, objective, x, weight, noise, beta=0.7, shown=None, atol=1e-8):
+    model.flat_grad.zero_()
+    beta = torch.as_tensor(beta).double().expand(len(x))
+    expected = objective(model, x, weight, noise, beta, shown)
+    expected.to_minimise.sum().backward()
+    gradient = model.flat_grad.clone()
+    model.flat_grad.fill_(7.0)  # what stood there before does not count
+    kind = gradient_of(model, objective)
+    ours = kind(model, objective, x.shape[1], noise.shape[1])
+    with torch.no_grad():
+        ours(torch.randn_like(x), weight, noise, beta)  # nor does the batch before
+        actual = ours(x, weight, noise, beta, shown)
+
+    scale = gradient.abs().max().clamp(min=1e-12)
+    torch.testing.assert_close(model.flat_grad / scale, gradient / scale, rtol=1e-6, atol=atol)
+    torch.testing.assert_close(actual, expected.reported(), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_every_kind_of_column_mask_and_weight(name, n_members):
+    """With own and shared noise, one draw and several, with and without weights and free bits."""
+    model = disturbed(BLOCKS[name], n_members=n_members)
+    for n_draws, shared, weighted, free_bits in itertools.product(
+        (1, 4), (False, True), (False, True), (0.0, 0.3)
+    ):
+        objective = ELBOLoss(free_bits, prior_rows=0.2)
+        rows = batch(model, n_draws=n_draws, shared=shared, weighted=weighted)
+
+        assert_same_gradient(model, objective, *rows)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("hidden", [(), (7,), (6, 5)])
+def test_every_activation_and_depth(activation, hidden):
+    """The linear path alone, one hidden layer and two."""
+    blocks = BLOCKS["bits, and both kinds of scale"]
+    model = disturbed(blocks, hidden=hidden, activation=activation)
+
+    assert_same_gradient(model, ELBOLoss(), *batch(model))
+
+
+def test_every_activation_has_a_gradient():
+    """A new one cannot be forgotten."""
+    assert ACTIVATION_GRADIENTS.keys() == ACTIVATIONS_OUT.keys() == ACTIVATIONS.keys()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_members_differ_in_size_beta_free_bits_and_prior(weighted):
+    """All that rides in one fleet; dimensions that a member has not have no gradient."""
+    model = disturbed(BLOCKS["bits, and both kinds of scale"], n_members=3, sizes=[2, 1, 2])
+    objective = ELBOLoss(torch.tensor([[0.3], [0.1], [0.0]]), torch.tensor([0.2, 0.0, 1.0]))
+    x, weight, noise = batch(model, n_draws=4, weighted=weighted)
+    noise = noise * model.mask[:, None, None]
+
+    assert_same_gradient(model, objective, x, weight, noise, torch.tensor([0.5, 1.0, 2.0]).double())
+    own = model.decoder.linear.weight.grad
+    assert own[1, 0].any()
+    assert not own[1, 1].any()
+    assert not model.encoder.last.grad[1, :, [1, 3]].any()
+
+
+def test_what_has_no_gradient_here_is_left_to_autograd():
+    """Another objective, prior or model."""
+    model, mixture = disturbed(BLOCKS["no column at all"]), disturbed_mixture()
+
+    class Other(ELBOLoss):
+        pass
+
+    assert gradient_of(model, ELBOLoss()) is not None
+    assert gradient_of(model, Other()) is None
+    assert gradient_of(model, IWAELoss()) is None
+    assert gradient_of(mixture, IWAELoss()) is not None
+    assert gradient_of(mixture, ELBOLoss()) is None
+    # a prior of scales, which the mixture's model has none of
+    assert gradient_of(mixture, IWAELoss(prior_rows=torch.ones(1))) is None
+    model.prior = MixturePrior()
+    assert gradient_of(model, ELBOLoss()) is None
+
+
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_the_encoder_may_see_noise(n_members):
+    """The likelihood is then of the rows without it."""
+    model = disturbed(BLOCKS["bits, and both kinds of scale"], n_members=n_members)
+    x, weight, noise = batch(model)
+
+    assert_same_gradient(model, ELBOLoss(), x, weight, noise, shown=x + 3 * torch.randn_like(x))
+
+
+# -- the mixture's importance-weighted bound
+
+
+def disturbed_mixture(
+    blocks=None,
+    *,
+    n_members=1,
+    hidden=(6, 5),
+    activation="silu",
+    n_mixture=3,
+    covariance_type="full",
+    n_shears=2,
+    steps=(),
+):
+    """A model in double precision, far from its start."""
+    torch.manual_seed(0)
+    architecture = MixtureArchitecture(
+        2,
+        hidden,
+        activation,
+        tuple(blocks or [(Gaussian("z"), 3), (Bernoulli(), 2)]),
+        n_mixture=n_mixture,
+        covariance_type=covariance_type,
+        n_shears=n_shears,
+        steps=steps,
+    )
+    model = MixtureVAE(architecture, n_members).double()
+    model.flatten()
+    with torch.no_grad():
+        model.flat.normal_(0, 0.4)
+        model.loc.normal_()
+        model.whiten.normal_(0, 0.5)
+        root = model.whiten.diagonal(dim1=-2, dim2=-1) if model.whiten.ndim == 4 else model.whiten
+        root.abs_()
+        model.log_det.normal_()
+        model.bit_logit.normal_()
+    return model
+
+
+def mixture_batch(model, *, n_draws=5, shared=False, weighted=False, n_rows=9):
+    """Rows, of which some lie farther out than the encoder sees, weights and noise."""
+    n_members, n_columns = len(model.flat), model.architecture.n_columns
+    x = 3 * torch.randn(n_members, n_rows, n_columns).double()
+    x[..., model.bit_columns] = (x[..., model.bit_columns] > 0).double()
+    shape = (1, n_draws, 1) if shared else (n_members, n_draws, n_rows)
+    noise = torch.randn(*shape, model.architecture.n_noise).double()
+    return x, torch.rand(n_members, n_rows).double() if weighted else None, noise
+
+
+@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("doubly_reparameterized", [False, True])
+@pytest.mark.parametrize("n_draws", [1, 5])
+def test_the_mixtures_bound(n_members, doubly_reparameterized, n_draws):
+    """With one set of draws and two, own and shared noise, with and without weights."""
+    objective = IWAELoss(n_draws, doubly_reparameterized)
+    model = disturbed_mixture(n_members=n_members)
+    for n_sets, shared, weighted in itertools.product((1, 2), (False, True), (False, True)):
+        rows = mixture_batch(model, n_draws=n_draws * n_sets, shared=shared, weighted=weighted)
+
+        assert_same_gradient(model, objective, *rows, beta=1.0, atol=1e-10)
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+@pytest.mark.parametrize(
+    ("blocks", "n_shears"),
+    [
+        ([(Gaussian("z"), 4)], 4),
+        ([(Gaussian("z"), 4)], 0),
+        ([(Gaussian("z"), 1)], 0),
+        ([(Bernoulli(), 3)], 0),
+        ([(Bernoulli(), 1), (Gaussian("z"), 2)], 1),
+    ],
+)
+@pytest.mark.parametrize("n_mixture", [1, 4])
+def test_the_mixtures_kinds_of_columns_and_components(covariance_type, blocks, n_shears, n_mixture):
+    """Full and diagonal covariances, with and without shears and bits, for several members."""
+    model = disturbed_mixture(
+        blocks,
+        n_members=2,
+        n_mixture=n_mixture,
+        covariance_type=covariance_type,
+        n_shears=n_shears,
+    )
+
+    assert_same_gradient(model, IWAELoss(), *mixture_batch(model), beta=1.0, atol=1e-10)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("hidden", [(7,), (6, 5)])
+def test_the_mixtures_activations_and_depths(activation, hidden):
+    """One hidden layer and two."""
+    model = disturbed_mixture(activation=activation, hidden=hidden)
+
+    assert_same_gradient(model, IWAELoss(), *mixture_batch(model), beta=1.0, atol=1e-10)
+
+
+def test_the_mixtures_encoder_may_see_noise():
+    """The likelihood and the components are then of the rows without it."""
+    model = disturbed_mixture(n_members=2)
+    x, weight, noise = mixture_batch(model)
+    shown = x + 3 * torch.randn_like(x)
+
+    assert_same_gradient(model, IWAELoss(), x, weight, noise, beta=1.0, shown=shown, atol=1e-10)
+
+
+@pytest.mark.parametrize("n_members", [1, 2])
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+def test_the_mixtures_least_scales(covariance_type, n_members):
+    """Where a column's scale is the least that its recording step allows, nothing moves it."""
+    model = disturbed_mixture(
+        n_members=n_members, covariance_type=covariance_type, steps=(0.0, 12.0, 12.0)
+    )
+    rows = mixture_batch(model)
+    z, chosen = torch.randn(n_members, 1, 60, 2).double(), torch.arange(60).view(1, 1, -1) % 3
+    with torch.no_grad():
+        chosen = chosen.expand(n_members, -1, -1)
+        _, log_scale, *_ = model._decode(z, chosen)  # (M, d, 1, 60)
+        is_held = log_scale == pick(model.least_log_scale, chosen)
+    assert not is_held[:, 0].any()
+    assert 0.1 < is_held[:, 1:].double().mean() < 0.9
+
+    assert_same_gradient(model, IWAELoss(), *rows, beta=1.0, atol=1e-10)

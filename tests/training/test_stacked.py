@@ -1,0 +1,434 @@
+"""Fleets: runs that are computed together lead where each alone would have led."""
+
+import weakref
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sklearn_vae.likelihoods import Bernoulli, Gaussian
+from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.objectives import (
+    IWAE,
+    MMD,
+    OBJECTIVES,
+    CapacityELBO,
+    Constant,
+    LinearWarmup,
+    TotalCorrelation,
+    TrimmedELBO,
+)
+from sklearn_vae.priors import PRIORS, MixturePrior, VampPrior
+from sklearn_vae.training import Dataset, TrainingConfig, TrainingJob, TrainingRun, fit_all, stacked
+from sklearn_vae.training.stacked import fleets_of, memory_of
+
+PLAN = TrainingConfig(
+    seed=0,
+    max_iter=8,
+    fewest_steps=4,
+    batch_size=16,
+    learning_rate=1e-2,
+    weight_decay=0.01,
+    beta=Constant(1.0),
+    patience=2,
+    tol=1e-3,
+)
+BLOCKS = ((Gaussian("z"), 2), (Gaussian("column"), 1), (Bernoulli(), 1))
+
+
+def train(runs):
+    """In silence."""
+    return stacked.train(runs, verbose=0)
+
+
+def to_table(seed, n_rows=60, *, dtype=torch.float64, weighted=False, far=1.0):
+    """Rows on a bent sheet, the last column binary."""
+    rng = np.random.default_rng(seed)
+    u = rng.standard_normal((n_rows, 2))
+    x = np.column_stack([u[:, 0], u[:, 0] ** 2 - 1, u[:, 1] * far, u[:, 1] > 0.3])
+    x[:, :3] += 0.2 * rng.standard_normal((n_rows, 3))
+    weight = torch.as_tensor(rng.integers(1, 4, n_rows) / 2.0).to(dtype) if weighted else None
+    return Dataset.of(torch.as_tensor(x).to(dtype), weight, float(n_rows), seed)
+
+
+def make_run(
+    train, valid=None, *, n_components=2, free_bits=0.0, prior_rows=0.1, prior="normal", **plan
+):
+    architecture = Architecture(n_components, (6, 5), "silu", BLOCKS, PRIORS.get(prior, prior))
+    return TrainingRun(architecture, replace(PLAN, **plan), train, valid, free_bits, prior_rows)
+
+
+def different_runs(**table):
+    """Members that differ in everything that may differ in one stacked."""
+    a, b = to_table(0, **table), to_table(1, **table)
+    va, vb = to_table(2, 20, **table), to_table(3, 20, **table)
+    return [
+        make_run(a, va),
+        make_run(b, vb, seed=5),
+        make_run(a, va, n_components=1, beta=Constant(0.3)),
+        make_run(b, vb, n_components=3, beta=LinearWarmup(2.0, 3), learning_rate=3e-3),
+        make_run(a, va, learning_rate=3e-2, max_iter=3, weight_decay=0.0),
+        make_run(a, va, free_bits=0.2, prior_rows=0.0, patience=1, tol=0.5),
+        make_run(b, vb, n_components=1, learning_rate=1e200, stage_lengths=(2, 1, 0)),
+    ]
+
+
+def assert_same(one, other, **tolerance):
+    assert one.path == other.path
+    assert one.diverged == other.diverged
+    assert len(one.history) == len(other.history)
+    for name, value in one.weights.items():
+        assert value.shape == other.weights[name].shape
+        np.testing.assert_allclose(other.weights[name], value, err_msg=name, **tolerance)
+    for row, own in zip(one.history, other.history, strict=True):
+        numbers = [name for name, value in row.items() if isinstance(value, float)]
+        np.testing.assert_allclose(
+            [own[name] for name in numbers], [row[name] for name in numbers], **tolerance
+        )
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("batch_size", [16, 100])
+def test_a_member_of_a_fleet_is_what_it_would_be_alone(batch_size, weighted):
+    """To 1e-9 in double precision; with noise of each row's own, and shared by the rows."""
+    runs = [
+        replace(run, plan=replace(run.plan, batch_size=batch_size))
+        for run in different_runs(weighted=weighted)
+    ]
+    assert len(list(fleets_of(runs))) == 1
+
+    for run, together in zip(runs, train(runs), strict=True):
+        (alone,) = train([run])
+        assert_same(alone, together, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("batch_size", [16, 100])
+@pytest.mark.parametrize(
+    ("prior", "objective"),
+    [
+        (MixturePrior(3), OBJECTIVES["elbo"]),
+        (VampPrior(4), OBJECTIVES["elbo"]),
+        (PRIORS["normal"], IWAE(3)),
+        (MixturePrior(3), IWAE(5, doubly_reparameterized=False)),
+        (VampPrior(4), IWAE(2)),
+        (PRIORS["normal"], TrimmedELBO(0.3)),
+        (PRIORS["normal"], TotalCorrelation()),
+        (PRIORS["normal"], CapacityELBO(2.0, n_iter=4)),
+        (PRIORS["normal"], MMD()),
+    ],
+    ids=repr,
+)
+def test_so_is_one_with_another_prior_or_objective(prior, objective, batch_size, weighted):
+    """They have no written-out gradient; a member with fewer dimensions is there as well."""
+    runs = [
+        replace(
+            run,
+            architecture=replace(run.architecture, prior=prior),
+            plan=replace(run.plan, batch_size=batch_size, objective=objective, max_iter=4),
+            free_bits=0.0,
+        )
+        for run in different_runs(weighted=weighted)
+    ]
+    assert len(list(fleets_of(runs))) == 1
+
+    for run, together in zip(runs, train(runs), strict=True):
+        (alone,) = train([run])
+        assert_same(alone, together, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("batch_size", [16, 100])
+def test_so_is_one_that_starts_at_random(batch_size):
+    """Beside linear starts, and with as few dimensions as it has."""
+    runs = [
+        replace(
+            run,
+            is_random=place % 2 > 0,
+            plan=replace(run.plan, batch_size=batch_size, holds_scales=place % 4 > 1),
+        )
+        for place, run in enumerate(different_runs())
+    ]
+    assert len(list(fleets_of(runs))) == 1
+
+    for run, together in zip(runs, train(runs), strict=True):
+        (alone,) = train([run])
+        assert_same(alone, together, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("objective", [OBJECTIVES["elbo"], IWAE(3)], ids=repr)
+def test_scales_that_are_held_depend_on_z_from_the_second_stage_on(objective):
+    """In the first stage each column has one scale, which is learned; other members' are free."""
+    table, scales = to_table(0), slice(2, 4)  # after the means of the first two columns
+
+    def slopes(*lengths, holds_scales=True):
+        """Weights by which the scales depend on z, and their offsets, before and after."""
+        plan = {"objective": objective, "patience": 9, "holds_scales": holds_scales}
+        run = make_run(table, stage_lengths=lengths, **plan)
+        other = replace(run, plan=replace(run.plan, seed=1, holds_scales=False))
+        outcome, _ = train([run, other])
+        names = "decoder.linear.weight", "decoder.last", "decoder.linear.bias"
+        return [outcome.weights[name][0][..., scales] for name in names]
+
+    start = slopes(0, 0, 0)[2]
+    linear, last, offset = slopes(3, 0, 0)
+    assert (linear == 0).all()
+    assert (last == 0).all()
+    assert (offset != start).all()
+    for free in (slopes(3, 1, 0), slopes(3, 0, 0, holds_scales=False)):
+        assert (free[0] != 0).all()
+        assert (free[1] != 0).all()
+
+
+@pytest.mark.parametrize("name", ["input_noise", "input_mask"])
+@pytest.mark.parametrize("objective", [OBJECTIVES["elbo"], IWAE(3), TrimmedELBO(0.3)], ids=repr)
+def test_so_is_one_whose_encoder_sees_less(objective, name):
+    """Members without noise or mask ride along and are what they would be if nobody had any."""
+    runs = [
+        replace(
+            run,
+            plan=replace(run.plan, objective=objective, max_iter=4, **{name: amount}),
+            free_bits=0.0,
+        )
+        for run, amount in zip(different_runs(), [0.3, 0.5, 0, 0, 0.9, 0.3, 0.3], strict=True)
+    ]
+    plain = train([replace(run, plan=replace(run.plan, **{name: 0.0})) for run in runs])
+    for run, together, without in zip(runs, train(runs), plain, strict=True):
+        (alone,) = train([run])
+        assert_same(alone, together, rtol=1e-9, atol=1e-9)
+        pairs = [(own, without.weights[name]) for name, own in alone.weights.items()]
+        same = all(np.allclose(*pair, rtol=1e-9, atol=1e-9) for pair in pairs)
+        assert same is (getattr(run.plan, name) == 0 or alone.diverged)
+
+
+def test_a_member_of_a_fleet_is_nearly_what_it_would_be_alone_in_single_precision():
+    """After some dozens of steps, 1e-4: rounding is all that differs, and it grows."""
+    runs = different_runs(dtype=torch.float32)[:-1]
+    for run, together in zip(runs, train(runs), strict=True):
+        (alone,) = train([run])
+        assert_same(alone, together, rtol=1e-3, atol=1e-4)
+
+
+def test_members_leave_when_they_are_done(monkeypatch):
+    """And the rest goes on with fewer."""
+    seen = []
+    step = stacked.Trainer.train_step
+
+    def counted(self, *arguments):
+        seen.append(len(self.module_.flat))
+        return step(self, *arguments)
+
+    monkeypatch.setattr(stacked.Trainer, "train_step", counted)
+    table = to_table(0)
+    train([make_run(table, stage_lengths=(n, 0, 0)) for n in (1, 3, 3)])
+
+    assert seen == [3] * 4 + [2] * 8
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_last_one_here_keeps_to_its_own_rows(weighted):
+    """When all others have left, the second table is still the second one."""
+    a, b = to_table(0, weighted=weighted), to_table(1, weighted=weighted)
+    runs = [make_run(a, stage_lengths=(1, 0, 0)), make_run(b, stage_lengths=(3, 0, 0))]
+    for run, together in zip(runs, train(runs), strict=True):
+        (alone,) = train([run])
+        assert_same(alone, together, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_parts_of_one_table_share_its_rows(weighted):
+    """A grid whose fits each set other rows aside holds the rows once."""
+    whole, other = to_table(0, weighted=weighted), to_table(1, weighted=weighted)
+    parts = [
+        table.split(15, torch.Generator().manual_seed(seed))[0]
+        for seed, table in enumerate([whole, whole, other])
+    ]
+    two, three = Dataset.stack(parts[:2]), Dataset.stack(parts)
+    rows = torch.arange(45).expand(3, -1)
+    x, weight = three.take(rows)
+
+    assert two.x is whole.x
+    assert len(three.x) == len(whole.x) + len(other.x)
+    for member, part in enumerate(parts):
+        own, own_weight = part.arrays()
+        np.testing.assert_array_equal(x[member].numpy(), own)
+        if weighted:
+            np.testing.assert_array_equal(weight[member].numpy(), own_weight)
+    left = three.keep(torch.tensor([2]))
+    np.testing.assert_array_equal(left.take(rows[:1])[0][0].numpy(), parts[2].arrays()[0])
+
+
+def test_other_shapes_are_other_fleets():
+    """Widths, kinds of columns, lengths, batches, precision, prior, objective; nothing else."""
+    table = to_table(0)
+    runs = [make_run(table), make_run(table, batch_size=32), make_run(to_table(0, 61))]
+    runs.append(make_run(to_table(0, dtype=torch.float32)))
+    runs.append(replace(runs[0], architecture=replace(runs[0].architecture, activation="relu")))
+    runs.append(replace(runs[0], architecture=Architecture(2, (6,), "silu", BLOCKS)))
+    runs.append(make_run(table, to_table(2, 20)))
+    runs.append(make_run(table, prior="mixture"))
+    runs.append(make_run(table, prior=MixturePrior(3)))
+    runs.append(make_run(table, objective=IWAE(3)))
+    runs += different_runs()
+
+    together = sorted(map(sorted, fleets_of(runs)))
+    assert together == [[0], [1], [2], [3], [4], [5], [6, *range(10, 17)], [7], [8], [9]]
+
+
+def test_a_fleet_is_no_larger_than_its_working_set(monkeypatch):
+    """What does not fit the cache goes in turn."""
+    runs = [make_run(to_table(seed)) for seed in range(7)]
+    monkeypatch.setattr(stacked, "WORKING_SET", 3 * runs[0].working_set)
+
+    assert [len(places) for places in fleets_of(runs)] == [3, 2, 2]
+
+
+def test_a_fleet_holds_no_more_than_memory_is_for(monkeypatch):
+    """Rows of several tables are copied to be side by side, which those of one are not."""
+    tables = [to_table(seed, 4000) for seed in range(4)]
+    apart = [make_run(table) for table in tables]
+    shared = [make_run(tables[0]) for _ in tables]
+    monkeypatch.setattr(stacked, "MEMORY", memory_of(shared))
+
+    assert [len(places) for places in fleets_of(shared)] == [4]
+    assert [len(places) for places in fleets_of(apart)] == [1, 1, 1, 1]
+    monkeypatch.setattr(stacked, "MEMORY", memory_of(apart))
+    assert [len(places) for places in fleets_of(apart)] == [4]
+
+
+def test_what_a_fleet_holds_grows_with_its_validation_rows():
+    """And with its weights, but with the rows of a table that is there anyway it does not."""
+    table, valid = to_table(0), to_table(1)
+    run = make_run(table, valid)
+    wide = replace(run, architecture=replace(run.architecture, hidden_layer_sizes=(50, 5)))
+
+    assert memory_of([make_run(table)]) < memory_of([run]) < memory_of([wide])
+    assert memory_of([run, run]) == 2 * memory_of([run])
+    assert memory_of([make_run(to_table(0, 120))]) == memory_of([make_run(table)])
+
+
+@pytest.mark.parametrize("splits", [False, True])
+@pytest.mark.parametrize("seeds", [(0,), (0, 0, 0), (0, 1, 1)])
+def test_the_bytes_of_a_stack_are_known_beforehand(seeds, splits):
+    """What ``stack`` makes anew, and nothing that is there before."""
+    tables = [to_table(seed) for seed in dict.fromkeys(seeds)]
+    if splits:
+        tables = [
+            table.split(15, torch.Generator().manual_seed(part))[0]
+            for table in tables
+            for part in (0, 1)
+        ]
+    stack = Dataset.stack(tables)
+    there = {id(tensor) for table in tables for tensor in (table.x, table.own)}
+    made = [tensor for tensor in (stack.x, stack.own) if id(tensor) not in there]
+
+    assert Dataset.bytes_to_stack(tables) == sum(tensor.nbytes for tensor in made)
+
+
+def test_a_run_that_is_over_holds_no_rows():
+    """Its outcome is all that is asked for later."""
+    table = to_table(0)
+    trainer = stacked.launch([make_run(table)], verbose=0)
+    (outcome,) = trainer.train(table)
+    rows = weakref.ref(table)
+    del table
+
+    assert rows() is None
+    assert outcome is trainer.peek(0)
+
+
+def test_autograd_trains_fleets_too(monkeypatch):
+    """What has no gradient of its own rides as well."""
+    runs = different_runs()[:-1]
+    expected = train(runs)
+    monkeypatch.setattr("sklearn_vae.training.trainer.gradient_of", lambda *_: None)
+
+    for one, other in zip(expected, train(runs), strict=True):
+        assert_same(one, other, rtol=1e-6, atol=1e-7)
+
+
+# -- fits ------------------------------------------------------------------------------------
+
+
+def make_fit(table, *, n_components=2, n_valid=15, refit=True, n_init=1, keeps_all=False, **plan):
+    architecture = Architecture(n_components, (6, 5), "silu", BLOCKS)
+    return TrainingJob(
+        architecture, replace(PLAN, **plan), table, n_valid, refit, 0.0, 3.0, n_init, keeps_all
+    )
+
+
+def test_fits_together_are_fits_alone():
+    """With a second run on all rows and without, with validation rows and without."""
+    a, b = to_table(0), to_table(1)
+    fits = [
+        make_fit(a),
+        make_fit(a, n_components=3, seed=4),
+        make_fit(b, refit=False),
+        make_fit(b, n_valid=0),
+        make_fit(b, n_init=3),
+        make_fit(a, n_init=2, keeps_all=True),
+    ]
+    for fit, together in zip(fits, fit_all(fits, verbose=0), strict=True):
+        (alone,) = fit_all([fit], verbose=0)
+        assert together.n_steps == alone.n_steps
+        assert [row["refit"] for row in together.history] == [row["refit"] for row in alone.history]
+        for name, value in alone.weights.items():
+            np.testing.assert_allclose(together.weights[name], value, rtol=1e-9, atol=1e-9)
+
+
+def test_the_second_run_is_on_all_rows():
+    """For the iterations that the first one found best."""
+    (found,) = fit_all([make_fit(to_table(0), max_iter=30)], verbose=0)
+    first = [row for row in found.history if not row["refit"]]
+    second = [row for row in found.history if row["refit"]]
+
+    assert "val_loss" in first[0]
+    assert "val_loss" not in second[0]
+    assert 0 < len(second) <= len(first)
+
+
+@pytest.mark.parametrize("n_valid", [15, 0])
+def test_the_best_of_several_starts_is_kept(n_valid):
+    """By the loss on the validation rows, or on the rows themselves where there are none."""
+    fit = make_fit(to_table(0), n_valid=n_valid, refit=False)
+    singles = [
+        fit_all([replace(fit, plan=run.plan)], verbose=0)[0]
+        for run in replace(fit, n_init=4).runs(fit.table, None)
+    ]
+    (found,) = fit_all([replace(fit, n_init=4)], verbose=0)
+
+    def loss(fitted):
+        column = "val_loss" if n_valid else "loss"
+        values = [row[column] for row in fitted.history]
+        return min(values) if n_valid else values[-1]
+
+    if not n_valid:  # with rows set aside, each seed alone would set others aside
+        best = min(singles, key=loss)
+        np.testing.assert_allclose(found.weights["free"], best.weights["free"], rtol=1e-9)
+    assert loss(found) <= loss(singles[0])
+
+
+def test_starts_are_compared_with_the_same_draws():
+    """Not by who had the luckier ones: equal weights have equal losses."""
+    fit = make_fit(to_table(0), n_init=3)
+    train_rows, valid = fit.table.split(15, torch.Generator().manual_seed(0))
+    runs = fit.runs(train_rows, valid)
+    no_steps = [replace(run.plan, stage_lengths=(0, 0, 0)) for run in runs]
+    still = [
+        replace(run, plan=plan, is_random=False) for run, plan in zip(runs, no_steps, strict=True)
+    ]
+
+    assert len({run.plan.seed for run in runs}) == 3
+    assert len({round(outcome.loss, 9) for outcome in train(still)}) == 1
+
+
+def test_all_starts_can_be_kept():
+    """As members of one model, the best one first."""
+    fit = make_fit(to_table(0), n_init=3, keeps_all=True, refit=False)
+    (found,) = fit_all([fit], verbose=0)
+    outcomes = train(fit.runs(*fit.divide()))
+    best = min(outcomes, key=lambda outcome: outcome.loss)
+
+    assert all(len(value) == 3 for value in found.weights.values())
+    for name, value in best.weights.items():
+        np.testing.assert_allclose(found.weights[name][:1], value, rtol=1e-9, atol=1e-12)
