@@ -18,6 +18,7 @@ from torch import Tensor
 from sklearn_vae.models.mixture_vae import LOG_OF_NOTHING, MixtureVAE, Whitening, draw_components
 from sklearn_vae.posteriors import log_mean_exp
 from sklearn_vae.priors import HALF_LOG_2PI
+from sklearn_vae.random import sobol_normal
 
 # Steps of Fisher scoring at the most, and the Newton decrement below which none is taken: the
 # code is then within a third of a standard deviation of the likeliest one.
@@ -37,6 +38,14 @@ MOST_COMPONENTS = 3
 WIDENING = 1.2
 # One in so many draws of z is from the prior.
 ONE_IN = 8
+# A row is far if its squared distance from the mode of its likeliest component is so many standard
+# deviations above the mean of a chi-squared distribution. Its code is searched once more, from the
+# best of N_STARTS normal codes of each of these scales, in FAR_COMPONENTS components.
+FAR = 10.0
+N_STARTS = 32
+START_SCALES = (1.0, 2.0, 4.0)
+FAR_COMPONENTS = 4
+FAR_STEPS = 20
 # Codes that pass through the decoder at a time: what fits the cache.
 CODES_AT_A_TIME = 1 << 11
 
@@ -109,6 +118,33 @@ class LaplaceProposal:
         self.root = torch.diag_embed(log_scale.exp()).repeat(n_mixture, 1, 1, 1)
         self.whiten = torch.diag_embed((-log_scale).exp()).repeat(n_mixture, 1, 1, 1)
         self._fit(*self._hopeful())
+        self._search_far()
+
+    def _search_far(self) -> None:
+        """Search the modes of far rows from many starts: the encoder has not seen such rows."""
+        row = torch.arange(len(self.x), device=self.x.device)
+        best = self.log_evidence.argmax(0)
+        z = self.loc[best, row]
+        residual = self._parts(z, best, row)[0]
+        n_dims = len(residual) + z.shape[1]
+        distance = residual.square().sum(0) + z.square().sum(1)
+        far = (distance > n_dims + FAR * math.sqrt(2 * n_dims)).nonzero()[:, 0]
+        if len(far) == 0:
+            return
+        normal = torch.as_tensor(sobol_normal(N_STARTS, z.shape[1], 0)).to(z)
+        starts = torch.cat([scale * normal for scale in START_SCALES])
+        for component in range(len(self.log_share)):
+            mode = self.loc[component, far]  # (F, l)
+            codes = torch.cat([mode[None], starts.unsqueeze(1).expand(-1, len(far), -1)])
+            n_codes = len(codes)
+            components = torch.full_like(far, component).repeat(n_codes)
+            log_joint = self.log_joint(codes.flatten(0, 1), components, far.repeat(n_codes))
+            log_joint, best_code = log_joint.view(n_codes, -1).nan_to_num(nan=-math.inf).max(0)
+            self.loc[component, far] = codes[best_code, torch.arange(len(far), device=far.device)]
+            self.log_evidence[component, far] = log_joint
+        n_components = min(FAR_COMPONENTS, len(self.log_share))
+        likeliest = self.log_evidence[:, far].topk(n_components, dim=0).indices
+        self._fit(likeliest.flatten(), far.repeat(n_components), FAR_STEPS)
 
     def _hopeful(self) -> tuple[Tensor, Tensor]:
         """Components that may explain rows: their numbers and those of the rows, (N,) each."""
@@ -117,12 +153,12 @@ class LaplaceProposal:
         rank, row = is_near.nonzero(as_tuple=True)
         return best.indices[rank, row], row
 
-    def _fit(self, component: Tensor, row: Tensor) -> None:
+    def _fit(self, component: Tensor, row: Tensor, max_steps: int = MOST_STEPS) -> None:
         """Walk to the likeliest codes of components and rows, (N,) each, and note what is there."""
         z, size = self.loc[component, row], self.x.new_ones(len(row))
         local = self._local(z, component, row)
         active = torch.arange(len(row), device=row.device)
-        for _ in range(MOST_STEPS):
+        for _ in range(max_steps):
             slope, root = local.slope[active].unsqueeze(-1), local.root[active]
             step = torch.cholesky_solve(slope, root).squeeze(-1)
             decrement = (step * local.slope[active]).sum(-1)
