@@ -42,7 +42,7 @@ from sklearn_vae.estimators.table import (
     ITERATIONS_OF_SMALL_TABLES,
 )
 from sklearn_vae.inference.predictor import Predictor
-from sklearn_vae.initialization.factor_analysis import n_factors_for
+from sklearn_vae.initialization.factor_analysis import n_imputation_factors
 from sklearn_vae.initialization.n_factors import n_factors
 from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.models.architecture import Architecture
@@ -232,21 +232,21 @@ class BaseVAE(ConditionalEstimator):
             seed = self.seed_ if go_on else None
             wanted = self._prepare(X, sample_weight, y, go_on=True, seed=seed, validates=False)
             before = self.history_ if go_on else []
-            plan = replace(
-                wanted.plan,
-                fewest_steps=1,
+            config = replace(
+                wanted.config,
+                min_steps_per_epoch=1,
                 max_iter=1,
-                stage_lengths=(1, 0, 0),
+                n_iter_per_stage=(1, 0, 0),
                 beta=Constant(self._schedule()(len(before))),
-                first_iteration=len(before),
+                first_epoch=len(before),
             )
-            run = wanted.run(plan, wanted.table, None)
+            run = wanted.run(config, wanted.table, None)
             with speed_for([run]):
                 trainer = launch([run], callbacks=self.callbacks, verbose=int(self.verbose))
                 (found,) = trainer.train(run.train, moments=self.moments_ if go_on else None)
             (record,) = history_of([found])
             history = [*before, {**record, "iteration": len(before) + 1}]
-            n_steps = (self.n_steps_ if go_on else 0) + plan.n_steps(len(run.train))
+            n_steps = (self.n_steps_ if go_on else 0) + config.n_steps(len(run.train))
             self._take(TrainingResult(found.weights, history, n_steps, found.diverged), None)
             if not found.diverged:  # moments that led astray would lead there again
                 self.moments_ = trainer.optimizer_.state_dict()
@@ -320,7 +320,7 @@ class BaseVAE(ConditionalEstimator):
                 known[key] = self.columns_, self._to_table(rows, weight)
             self.columns_, table = known[key]
             n_rows = round(float(table.total[0]))
-            n_factors = n_factors_for(n_rows, self.columns_.n_columns)
+            n_factors = n_imputation_factors(n_rows, self.columns_.n_columns)
             self.architecture_ = Architecture(
                 self._n_components(table),
                 widths_of(self),
@@ -336,7 +336,7 @@ class BaseVAE(ConditionalEstimator):
             self.dtype_ = rows.dtype
         return TrainingJob(
             architecture=self.architecture_,
-            plan=self._plan(round(float(table.total[0]))),
+            config=self._plan(round(float(table.total[0]))),
             table=table,
             n_valid=self._n_valid(table) if validates else 0,
             refit=self.refit,
@@ -350,7 +350,7 @@ class BaseVAE(ConditionalEstimator):
 
     def _begin_to_take_missing_cells(self, table: Dataset) -> None:
         """Widen a model of whole rows, to go on with a table of which cells are missing."""
-        n_factors = n_factors_for(ROWS_FOR_FILLER, self.columns_.n_columns)
+        n_factors = n_imputation_factors(ROWS_FOR_FILLER, self.columns_.n_columns)
         if not n_factors:  # all columns are constant
             return
         chosen = torch.arange(ROWS_FOR_FILLER, device=table.x.device) % len(table)
@@ -485,7 +485,7 @@ class BaseVAE(ConditionalEstimator):
         return TrainingConfig(
             seed=self.seed_,
             max_iter=max_iter,
-            fewest_steps=FEWEST_STEPS,
+            min_steps_per_epoch=FEWEST_STEPS,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,

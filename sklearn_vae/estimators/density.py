@@ -43,7 +43,7 @@ from sklearn_vae.training import (
 )
 
 # Share that the average of the weights keeps at every step.
-AVERAGING = 0.98
+EMA_DECAY = 0.98
 # A gradient that is so many times as long as usual is cut: it is that of an extreme row.
 LONGEST_GRADIENT = 3.0
 # The run on all rows: its iterations and its step size as shares of the first run's.
@@ -398,22 +398,22 @@ class VAEDensity(DensityMixin, DensityEstimator):
         max_iter = self.max_iter
         if self.early_stopping == "auto" and aside is None:
             max_iter = min(max_iter, ITERATIONS_OF_SMALL_TABLES)
-        plan = TrainingConfig(
+        config = TrainingConfig(
             seed=seed,
             max_iter=max_iter,
-            fewest_steps=FEWEST_STEPS,
+            min_steps_per_epoch=FEWEST_STEPS,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             beta=Constant(1.0),
             patience=self.n_iter_no_change,
             tol=self.tol,
-            stage_lengths=(max_iter, 0, 0),
+            n_iter_per_stage=(max_iter, 0, 0),
             objective=IWAE(self.n_draws),
-            averaging=AVERAGING,
-            longest_gradient=LONGEST_GRADIENT,
+            ema_decay=EMA_DECAY,
+            max_grad_norm_ratio=LONGEST_GRADIENT,
         )
-        return TrainingRun(architecture, plan, table, aside, 0.0, 0.0, model.weights())
+        return TrainingRun(architecture, config, table, aside, 0.0, 0.0, model.weights())
 
     def _weigh(
         self,
@@ -511,12 +511,12 @@ class VAEDensity(DensityMixin, DensityEstimator):
 def _go_on(run: TrainingRun, outcome: RunResult, table: Dataset) -> TrainingRun:
     """Make the second run of a member, on all rows, from where the first one has led."""
     n_iter = math.ceil(REFIT_ITERATIONS * sum(outcome.path))
-    plan = replace(
-        run.plan,
-        learning_rate=REFIT_RATE * run.plan.learning_rate,
-        stage_lengths=(n_iter, 0, 0),
+    config = replace(
+        run.config,
+        learning_rate=REFIT_RATE * run.config.learning_rate,
+        n_iter_per_stage=(n_iter, 0, 0),
     )
-    return replace(run, plan=plan, train=table, valid=None, weights=outcome.weights)
+    return replace(run, config=config, train=table, valid=None, weights=outcome.weights)
 
 
 def shares_of(log_density: np.ndarray, weight: np.ndarray | None) -> np.ndarray:

@@ -331,7 +331,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             learned = self._refer_to(*learned)
 
             left_out = self._leave_out(len(self.reference_))
-            n_iter, plan = self._plan(int((~left_out[0]).sum()))
+            n_iter, config = self._plan(int((~left_out[0]).sum()))
             # each autoencoder may be trained alone; its stages share its iterations
             n_alone = n_iter * int(self._wish("n_init"))
             report = CallbackAdapter(self, max_iterations=n_alone)
@@ -340,7 +340,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
                 with checkpoint_at(self.checkpoint) as written:
                     callbacks = [*(self.callbacks or []), *report.callbacks(), witness, *written]
                     self._train(
-                        n_iter, plan, left_out, callbacks=callbacks, verbose=int(self.verbose)
+                        n_iter, config, left_out, callbacks=callbacks, verbose=int(self.verbose)
                     )
                 self._calibrate(learned, held_out)
             except KeyboardInterrupt:
@@ -402,24 +402,24 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         n_steps = max(-(-n_rows // batch_size), FEWEST_STEPS)
         n_iter = max(round(self._wish("max_iter") * FEWEST_STEPS / n_steps), 1)
         warm_up = round(self._design.warm_up * n_iter)
-        plan = TrainingConfig(
+        config = TrainingConfig(
             seed=self.seed_,
             max_iter=n_iter,
-            fewest_steps=FEWEST_STEPS,
+            min_steps_per_epoch=FEWEST_STEPS,
             batch_size=batch_size,
             learning_rate=self._wish("learning_rate"),
             weight_decay=self.weight_decay,
             beta=LinearWarmup(1.0, warm_up) if warm_up > 1 else Constant(1.0),
             patience=n_iter,
             tol=0.0,
-            stage_lengths=None if self._design.anneals else (n_iter, 0, 0),
+            n_iter_per_stage=None if self._design.anneals else (n_iter, 0, 0),
             input_noise=self._wish("input_noise"),
             input_mask=self._wish("mask_fraction"),
         )
-        return n_iter, plan
+        return n_iter, config
 
     def _train(
-        self, n_iter: int, plan: TrainingConfig, left_out: np.ndarray, **kwargs: Any
+        self, n_iter: int, config: TrainingConfig, left_out: np.ndarray, **kwargs: Any
     ) -> None:
         """Train the autoencoders side by side: on all rows, then on those explained best."""
         table = self._to_table(self.reference_, self.counts_)
@@ -435,12 +435,12 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         )
         trim = float(self._wish("trim_fraction"))
         n_plain = round(self._design.plain * n_iter) if trim else n_iter
-        stages = [replace(plan, stage_lengths=(n_plain, 0, 0))] if trim else [plan]
+        stages = [replace(config, n_iter_per_stage=(n_plain, 0, 0))] if trim else [config]
         if trim:
             later = (n_iter - n_plain, 0, 0)
             stages.append(
                 replace(
-                    plan, stage_lengths=later, first_iteration=n_plain, objective=TrimmedELBO(trim)
+                    config, n_iter_per_stage=later, first_epoch=n_plain, objective=TrimmedELBO(trim)
                 )
             )
         seeds = start_seeds(self.seed_, len(left_out))
@@ -472,10 +472,10 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         return model.weights()
 
     def _run(
-        self, plan: TrainingConfig, table: Dataset, weights: dict[str, np.ndarray]
+        self, config: TrainingConfig, table: Dataset, weights: dict[str, np.ndarray]
     ) -> TrainingRun:
         prior_rows = SCALE_PRIOR / float(table.total[0])
-        return TrainingRun(self.architecture_, plan, table, None, 0.0, prior_rows, weights)
+        return TrainingRun(self.architecture_, config, table, None, 0.0, prior_rows, weights)
 
     def _take(self, members: list[tuple[RunResult, ...]], left_out: np.ndarray) -> None:
         """Become what the training has led to."""

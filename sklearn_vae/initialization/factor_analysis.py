@@ -8,7 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sklearn_vae.initialization.ppca import LinearStart, imagined_residual, recording_steps
+from sklearn_vae.initialization.ppca import (
+    LinearGaussian,
+    pseudo_observation_scale,
+    recording_steps,
+)
 from sklearn_vae.initialization.regression import ConditionRegression
 
 # Factors at the most, and rows for each at the least.
@@ -71,7 +75,7 @@ class FactorModel:
             loc, loadings, noise = _step(x_seen, counts, loc, loadings, noise, variance)
         return cls(loc, loadings, np.sqrt(noise), recording_steps(x))
 
-    def start(self, n_components: int, prior_rows: float = 0.0) -> LinearStart:
+    def start(self, n_components: int, prior_rows: float = 0.0) -> LinearGaussian:
         """Give the model of the factors that say most, and its posterior given whole rows."""
         precision = 1 / np.square(self.residual)
         told, turn = np.linalg.eigh((self.loadings * precision) @ self.loadings.T)
@@ -80,24 +84,24 @@ class FactorModel:
         loadings, told = turned[kept], np.maximum(told[kept], 0)
         dropped = np.square(turned).sum(axis=0) - np.square(loadings).sum(axis=0)
         variance = np.square(self.residual) + np.maximum(dropped, 0)
-        start = LinearStart(
+        start = LinearGaussian(
             loc=self.loc,
             loadings=loadings,
             residual=np.sqrt(variance),
-            imagined=imagined_residual(variance, self.steps, prior_rows),
-            recognition=(loadings * precision).T / (1 + told),
+            pseudo_observation_scale=pseudo_observation_scale(variance, self.steps, prior_rows),
+            posterior_weights=(loadings * precision).T / (1 + told),
             posterior_scale=1 / np.sqrt(1 + told),
-            filler=(self.loc, self.loadings, precision),
+            imputation=(self.loc, self.loadings, precision),
             effects=self.effects,
         )
         if self.effects is not None:
             moved = self.effects.slopes
             loc = self.loc - self.effects.centre @ moved
-            start = replace(start, filler=(loc, self.loadings, precision, moved))
+            start = replace(start, imputation=(loc, self.loadings, precision, moved))
         return start.padded(n_components)
 
 
-def n_factors_for(n_rows: int, n_columns: int) -> int:
+def n_imputation_factors(n_rows: int, n_columns: int) -> int:
     """How many factors to fill holes with; none, where all columns are constant."""
     if n_columns == 0:
         return 0
@@ -144,11 +148,11 @@ class ImputationLayer(nn.Module):
         return torch.where(observed, x, loc + z @ self.loadings)
 
     @torch.no_grad()
-    def start_at(self, member: int, filler: tuple[np.ndarray, ...]) -> None:
+    def start_at(self, member: int, imputation: tuple[np.ndarray, ...]) -> None:
         """Take one member's linear model."""
         parts = [self.loc, self.loadings, self.precision]
         parts += [] if self.slopes is None else [self.slopes]
-        for own, value in zip(parts, filler, strict=True):
+        for own, value in zip(parts, imputation, strict=True):
             own[member] = torch.as_tensor(value)
 
 

@@ -8,8 +8,8 @@ from scipy.special import softmax
 from sklearn_vae.initialization.ppca import (
     SMALLEST_VARIANCE,
     CorrelationPCA,
-    LinearStart,
-    imagined_residual,
+    LinearGaussian,
+    pseudo_observation_scale,
     recording_steps,
 )
 
@@ -24,14 +24,14 @@ N_STEPS = 50
 GAP = 3.0
 
 
-def clustered(
+def kmeans_initialization(
     x: np.ndarray,
     weight: np.ndarray | None,
     codes: tuple[int, int],
     n_components: int,
     generator: np.random.Generator,
     prior_rows: float = 0.0,
-) -> LinearStart:
+) -> LinearGaussian:
     """Classes at centres of clusters, and probabilistic PCA of what they leave.
 
     Parameters
@@ -52,7 +52,7 @@ def clustered(
     Returns
     -------
     LinearStart
-        With classes in place of the first dimensions: their ``recognition`` and
+        With classes in place of the first dimensions: their ``posterior_weights`` and
         ``intercept`` give logits. Linear discriminants would be the posteriors of
         spherical clusters; they are made less sure of themselves.
     """
@@ -89,11 +89,11 @@ def clustered(
         start,
         loc=loc,
         residual=np.sqrt(blurred),
-        imagined=imagined_residual(of_rest, steps, prior_rows),
+        pseudo_observation_scale=pseudo_observation_scale(of_rest, steps, prior_rows),
         loadings=np.vstack([*centres, start.loadings]),
-        recognition=np.hstack([slopes, start.recognition]),
+        posterior_weights=np.hstack([slopes, start.posterior_weights]),
         posterior_scale=np.concatenate([np.ones(len(offsets)), start.posterior_scale]),
-        intercept=np.concatenate([offsets - loc @ slopes, -loc @ start.recognition]),
+        intercept=np.concatenate([offsets - loc @ slopes, -loc @ start.posterior_weights]),
     )
 
 

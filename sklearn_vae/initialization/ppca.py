@@ -23,7 +23,7 @@ CHUNK_ROWS = 4096
 
 
 @dataclass(frozen=True)
-class LinearStart:
+class LinearGaussian:
     """A linear Gaussian model and its exact posterior.
 
     With standard normal z, ``x = loc + z @ loadings + residual``; given x, z is normal
@@ -33,18 +33,20 @@ class LinearStart:
     loc: np.ndarray  # (d,)
     loadings: np.ndarray  # (l, d)
     residual: np.ndarray  # (d,) standard deviations
-    recognition: np.ndarray  # (d, l)
+    posterior_weights: np.ndarray  # (d, l)
     posterior_scale: np.ndarray  # (l,) standard deviations
-    imagined: np.ndarray  # (d,) residuals of the rows that the scales' prior imagines
+    pseudo_observation_scale: (
+        np.ndarray
+    )  # (d,) residuals of the rows that the scales' prior imagines
     # of a table with holes: loc (d,), loadings (k, d), precisions (d,) of what fills them, and
     # what each condition adds, if there are any, (n_conditions, d)
-    filler: tuple[np.ndarray, ...] | None = None
+    imputation: tuple[np.ndarray, ...] | None = None
     # (l,) what recognition is added to, where it is not -loc @ recognition
     intercept: np.ndarray | None = None
     # of rows with conditions: what these change, and x is then what is left
     effects: ConditionRegression | None = None
 
-    def padded(self, n_components: int) -> "LinearStart":
+    def padded(self, n_components: int) -> "LinearGaussian":
         """Add silent dimensions up to this number."""
         more = n_components - len(self.posterior_scale)
         if more == 0:
@@ -52,7 +54,7 @@ class LinearStart:
         return replace(
             self,
             loadings=np.pad(self.loadings, [(0, more), (0, 0)]),
-            recognition=np.pad(self.recognition, [(0, 0), (0, more)]),
+            posterior_weights=np.pad(self.posterior_weights, [(0, 0), (0, more)]),
             posterior_scale=np.pad(self.posterior_scale, (0, more), constant_values=1.0),
         )
 
@@ -82,7 +84,7 @@ class CorrelationPCA:
         leading = _leading_axes(x, weight / total, loc, scale, n_axes)
         return cls(loc, scale, *leading, recording_steps(x))
 
-    def start(self, n_components: int, prior_rows: float = 0.0) -> LinearStart:
+    def start(self, n_components: int, prior_rows: float = 0.0) -> LinearGaussian:
         """Probabilistic PCA of this size, no larger than the axes suffice for."""
         n_columns = len(self.loc)
         n_axes = min(n_components, len(self.variances))
@@ -99,18 +101,22 @@ class CorrelationPCA:
         directions[:n_axes] = self.axes[:, :n_axes].T
         loadings = np.sqrt(signal)[:, None] * directions
         residual_variance = residual * np.square(self.scale)
-        return LinearStart(
+        return LinearGaussian(
             loc=self.loc,
             loadings=loadings * self.scale,
             residual=np.sqrt(residual) * self.scale,
-            imagined=imagined_residual(residual_variance, self.steps, prior_rows),
-            recognition=loadings.T / (signal + residual) / self.scale[:, None],
+            pseudo_observation_scale=pseudo_observation_scale(
+                residual_variance, self.steps, prior_rows
+            ),
+            posterior_weights=loadings.T / (signal + residual) / self.scale[:, None],
             posterior_scale=np.sqrt(residual / (signal + residual)),
             effects=self.effects,
         )
 
 
-def probabilistic_pca(x: np.ndarray, weight: np.ndarray | None, n_components: int) -> LinearStart:
+def probabilistic_pca(
+    x: np.ndarray, weight: np.ndarray | None, n_components: int
+) -> LinearGaussian:
     """Fit probabilistic PCA to the standardised columns, by maximum likelihood.
 
     Parameters
@@ -136,7 +142,9 @@ def probabilistic_pca(x: np.ndarray, weight: np.ndarray | None, n_components: in
     return CorrelationPCA.of(x, weight, n_components).start(n_components)
 
 
-def imagined_residual(variance: np.ndarray, steps: np.ndarray, prior_rows: float) -> np.ndarray:
+def pseudo_observation_scale(
+    variance: np.ndarray, steps: np.ndarray, prior_rows: float
+) -> np.ndarray:
     """Standard deviation of the rows that the scales' prior imagines: (d,).
 
     A value that is recorded in steps is known up to a variance of step²/12. Where there

@@ -35,11 +35,11 @@ class HalvingGroup:
                 self.trainer = trainer
             self.trainer.advance(n_iterations)
 
-    def peek(self) -> dict[int, RunResult]:
+    def result_of(self) -> dict[int, RunResult]:
         """Tell what the runs that are left have come to."""
         if self.trainer is None:
             return {}
-        return {place: self.trainer.peek(self.members[place]) for place in self.runs}
+        return {place: self.trainer.result_of(self.members[place]) for place in self.runs}
 
     def give_up(self, places: set[int]) -> None:
         """Go on without some of the runs."""
@@ -122,7 +122,7 @@ class SuccessiveHalving:
     def _outcomes(self, fits: Sequence[int]) -> list[list[RunResult] | None]:
         found: dict[int, RunResult] = {}
         for heat in self.heats:
-            found |= heat.peek()
+            found |= heat.result_of()
         return [
             [found[place] for place in places] if found.keys() >= set(places) else None
             for places in (self.places[fit] for fit in fits)

@@ -320,7 +320,7 @@ class VAESearchCV(BaseSearchCV):
         heats = SuccessiveHalving([ride.wanted for ride in rides.values()])
         alive = list(range(len(work.candidates)))
         n_stops = 1 + math.floor(math.log(len(alive), factor) + 1e-9)
-        longest = max((ride.wanted.plan.max_iter for ride in rides.values()), default=1)
+        longest = max((ride.wanted.config.max_iter for ride in rides.values()), default=1)
         rows: list[dict[str, Any]] = []
         out: list[dict[str, Any]] = []
         more: dict[str, list[int]] = {"iter": [], "n_resources": []}

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sklearn_vae.initialization.factor_analysis import ImputationLayer
-from sklearn_vae.initialization.ppca import LinearStart
+from sklearn_vae.initialization.ppca import LinearGaussian
 from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.likelihoods import Columnwise, Limits
 from sklearn_vae.models.architecture import Architecture
@@ -565,23 +565,23 @@ class VAE(StackedModule):
         self.posterior.begin_iteration(iteration)
 
     @torch.no_grad()
-    def start_at(self, member: int, start: LinearStart) -> None:
+    def start_at(self, member: int, start: LinearGaussian) -> None:
         """Make one member the linear model, exact for Gaussian columns."""
         start = start.padded(self.architecture.n_components)
         loc, residual = torch.as_tensor(start.loc), torch.as_tensor(start.residual)
-        recognition = torch.as_tensor(start.recognition)  # (d, l)
+        posterior_weights = torch.as_tensor(start.posterior_weights)  # (d, l)
         effects = start.effects or ConditionRegression(np.zeros(0), np.zeros((0, len(loc))))
         centre, moved = torch.as_tensor(effects.centre), torch.as_tensor(effects.slopes)
         encoder = self.encoder.linear
-        n_columns, n_components = recognition.shape
+        n_columns, n_components = posterior_weights.shape
         encoder.weight[member].zero_()
-        encoder.weight[member, :n_columns, :n_components].copy_(recognition)
+        encoder.weight[member, :n_columns, :n_components].copy_(posterior_weights)
         # what conditions change is taken off again
         first = encoder.weight.shape[1] - len(moved)
-        encoder.weight[member, first:, :n_components].copy_(-moved @ recognition)
+        encoder.weight[member, first:, :n_components].copy_(-moved @ posterior_weights)
         posterior_scale = torch.as_tensor(start.posterior_scale)
-        at_zero = -loc @ recognition if start.intercept is None else start.intercept
-        code = torch.as_tensor(at_zero) + centre @ moved @ recognition
+        at_zero = -loc @ posterior_weights if start.intercept is None else start.intercept
+        code = torch.as_tensor(at_zero) + centre @ moved @ posterior_weights
         encoder.bias[member, 0].copy_(self.posterior.start(code, posterior_scale))
 
         loadings = torch.cat([torch.as_tensor(start.loadings), moved])
@@ -590,12 +590,12 @@ class VAE(StackedModule):
         offsets = offsets - centre @ slopes[len(start.loadings) :]
         self.decoder.linear.bias[member, 0].copy_(offsets)
         self.free[member, 0].copy_(free)
-        self.residual[member, 0, 0].copy_(torch.as_tensor(start.imagined))
-        if self.filler is not None and start.filler is not None:
-            self.filler.start_at(member, start.filler)
+        self.residual[member, 0, 0].copy_(torch.as_tensor(start.pseudo_observation_scale))
+        if self.filler is not None and start.imputation is not None:
+            self.filler.start_at(member, start.imputation)
 
     @torch.no_grad()
-    def start_at_random(self, member: int, start: LinearStart, seed: int) -> None:
+    def start_at_random(self, member: int, start: LinearGaussian, seed: int) -> None:
         """Start one member's means at random, where the linear model explains nothing.
 
         The posterior is nearly the prior, and the residual all of each column's variance, as
@@ -611,7 +611,7 @@ class VAE(StackedModule):
         nothing = replace(
             start,
             loadings=np.zeros_like(start.loadings),
-            recognition=np.zeros_like(start.recognition),
+            posterior_weights=np.zeros_like(start.posterior_weights),
             posterior_scale=np.ones_like(start.posterior_scale),
             residual=residual,
             intercept=None,

@@ -107,7 +107,7 @@ class Checkpoint(Callback):
 
     def on_train_end(self, net: Trainer, **kwargs: Any) -> None:
         """Write down what a training has led to."""
-        if len(net.outcomes_) == len(net.plans):
+        if len(net.outcomes_) == len(net.configs):
             self.trainings[-1] |= {"outcomes": _outcomes(net), "state": None}
             self._write()
 
@@ -212,7 +212,7 @@ def origin_of(net: Trainer) -> dict[str, str]:
     tables = [net.train_] if net.valid_ is None else [net.train_, net.valid_]
     return {
         "rows": _digest(part for table in tables for part in _parts(table)),
-        "settings": _digest([*map(_settings, net.plans), *_loss(net)]),
+        "settings": _digest([*map(_settings, net.configs), *_loss(net)]),
         "starting weights (of the model, or by random_state)": _digest(
             [net.module_.architecture, net.module_.sizes, net.module_.flat]
         ),
@@ -227,10 +227,10 @@ def _parts(table: Dataset) -> list[Any]:
     return [getattr(table, part.name) for part in fields(table)]
 
 
-def _settings(plan: TrainingConfig) -> list[Any]:
+def _settings(config: TrainingConfig) -> list[Any]:
     """All numbers of a plan; a schedule is what it says, as functions cannot be compared."""
-    schedule = [plan.beta(plan.first_iteration + place) for place in range(plan.max_iter)]
-    return [{**vars(plan), "beta": schedule}]
+    schedule = [config.beta(config.first_epoch + place) for place in range(config.max_iter)]
+    return [{**vars(config), "beta": schedule}]
 
 
 def _digest(parts: Iterable[Any]) -> str:

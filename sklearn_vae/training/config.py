@@ -227,7 +227,7 @@ class TrainingConfig:
         What all draws follow from.
     max_iter : int
         Iterations at the most.
-    fewest_steps, batch_size : int
+    min_steps_per_epoch, batch_size : int
         Gradient steps in an iteration, at the least: it is a pass over the rows if that
         has more; rows in a step, at the most.
     learning_rate, weight_decay : float
@@ -238,19 +238,19 @@ class TrainingConfig:
     patience, tol : int, float
         A stage ends after so many iterations without a gain of tol nats on the
         validation rows.
-    stage_lengths : tuple of int, optional
+    n_iter_per_stage : tuple of int, optional
         Iterations of each stage at the most; by default, shares of ``max_iter``.
-    first_iteration : int
+    first_epoch : int
         Number of the first iteration, by which it draws its order and noise.
     validation_seed : int, optional
         What the draws of validation follow from, where several runs are compared by it;
         by default, the seed.
     objective : objective, default=ELBOLoss()
         What is maximised.
-    averaging : float, default=0.0
+    ema_decay : float, default=0.0
         Share that the average of the weights keeps at every step. Validation and the best
         weights are then those of the average, which a large step size shakes less.
-    longest_gradient : float, default=10.0
+    max_grad_norm_ratio : float, default=10.0
         How many times as long as usual a gradient may be; longer ones are clipped. A row far
         outside the others would otherwise throw all weights in a single step.
     input_noise : float, default=0.0
@@ -258,42 +258,42 @@ class TrainingConfig:
         row in training. The likelihood is that of the row without it.
     input_mask : float, default=0.0
         Share of the cells that the encoder sees as 0 in training, drawn anew at every step.
-    holds_scales : bool, default=False
+    homoscedastic_first_stage : bool, default=False
         Whether the first stage learns one scale per column, where scales depend on z. On a
         curved surface they would learn single rows before the means find the surface.
     """
 
     seed: int
     max_iter: int
-    fewest_steps: int
+    min_steps_per_epoch: int
     batch_size: int
     learning_rate: float
     weight_decay: float
     beta: Schedule
     patience: int
     tol: float
-    stage_lengths: tuple[int, ...] | None = None
-    first_iteration: int = 0
+    n_iter_per_stage: tuple[int, ...] | None = None
+    first_epoch: int = 0
     validation_seed: int | None = None
     objective: Objective = OBJECTIVES["elbo"]
-    averaging: float = 0.0
-    longest_gradient: float = 10.0
+    ema_decay: float = 0.0
+    max_grad_norm_ratio: float = 10.0
     input_noise: float = 0.0
     input_mask: float = 0.0
-    holds_scales: bool = False
+    homoscedastic_first_stage: bool = False
 
     def n_steps(self, n_rows: int) -> int:
         """Gradient steps of an iteration over a table of this length."""
-        return max(-(-n_rows // self.batch_size), self.fewest_steps)
+        return max(-(-n_rows // self.batch_size), self.min_steps_per_epoch)
 
-    def shares_noise(self, n_rows: int) -> bool:
+    def is_full_batch(self, n_rows: int) -> bool:
         """Whether every step sees the whole table, and its rows share their draws of z."""
         return n_rows <= self.batch_size
 
     def n_draws(self, n_rows: int) -> int:
         """Draws of z per row of a step."""
         asked = self.objective.n_draws
-        return asked * -(-SHARED_DRAWS // asked) if self.shares_noise(n_rows) else asked
+        return asked * -(-SHARED_DRAWS // asked) if self.is_full_batch(n_rows) else asked
 
 
 class Batch(NamedTuple):
@@ -303,8 +303,8 @@ class Batch(NamedTuple):
     noise: Tensor
 
 
-def steps_of(
-    plan: TrainingConfig,
+def iterate_batches(
+    config: TrainingConfig,
     seeds: Sequence[int],
     iteration: int,
     n_rows: int,
@@ -315,7 +315,7 @@ def steps_of(
 
     Parameters
     ----------
-    plan : TrainingConfig
+    config : TrainingConfig
         The run of any member: batches and steps are alike for all.
     seeds : sequence of int
         The different seeds among the members' plans, S in number.
@@ -331,7 +331,7 @@ def steps_of(
     Step
         A last batch is never dropped: the batches of a pass differ by one row at most.
     """
-    shared, sizes = plan.shares_noise(n_rows), _batch_sizes(plan, n_rows)
+    shared, sizes = config.is_full_batch(n_rows), _batch_sizes(config, n_rows)
     n_passes = -(-sum(sizes) // n_rows)
     orders = [make_generator(seed, Stream.ROWS, iteration) for seed in seeds]
     rows = torch.stack(
@@ -341,8 +341,8 @@ def steps_of(
         ]
     )[:, : sum(sizes)].to(like.device)  # (S, rows of all steps)
     batches = iter(rows.split(sizes, dim=1))
-    per_row = plan.n_draws(n_rows)
-    n_together = max(NOISE_ROWS // (plan.batch_size * plan.objective.n_draws), 1)
+    per_row = config.n_draws(n_rows)
+    n_together = max(NOISE_ROWS // (config.batch_size * config.objective.n_draws), 1)
     for block, first in enumerate(range(0, len(sizes), n_together)):
         some = sizes[first : first + n_together]
         n_draws = [per_row if shared else per_row * size for size in some]
@@ -354,10 +354,10 @@ def steps_of(
             yield Batch(next(batches), draws.unflatten(1, (per_row, -1)))  # (S, K, B or 1, l)
 
 
-def _batch_sizes(plan: TrainingConfig, n_rows: int) -> list[int]:
+def _batch_sizes(config: TrainingConfig, n_rows: int) -> list[int]:
     """Rows in each step of an iteration: those of a pass differ by one at most."""
-    n_batches = -(-n_rows // plan.batch_size)
+    n_batches = -(-n_rows // config.batch_size)
     size, n_larger = divmod(n_rows, n_batches)
     one_pass = [size + 1] * n_larger + [size] * (n_batches - n_larger)
-    n_steps = plan.n_steps(n_rows)
+    n_steps = config.n_steps(n_rows)
     return (one_pass * -(-n_steps // n_batches))[:n_steps]

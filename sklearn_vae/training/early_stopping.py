@@ -22,7 +22,7 @@ class StageScheduler:
 
     Parameters
     ----------
-    plans : sequence of TrainingConfig
+    configs : sequence of TrainingConfig
         Each member's run.
     flat : Tensor of shape (M, P)
         The weights to start from.
@@ -41,13 +41,13 @@ class StageScheduler:
         Whether a loss was ever not finite.
     """
 
-    def __init__(self, plans: Sequence[TrainingConfig], flat: Tensor):
+    def __init__(self, configs: Sequence[TrainingConfig], flat: Tensor):
         n_members = len(flat)
-        self.learning_rate = np.array([plan.learning_rate for plan in plans])
-        self.patience = np.array([plan.patience for plan in plans])
-        self.tol = np.array([plan.tol for plan in plans])
+        self.learning_rate = np.array([config.learning_rate for config in configs])
+        self.patience = np.array([config.patience for config in configs])
+        self.tol = np.array([config.tol for config in configs])
         self.lengths = np.array(
-            [plan.stage_lengths or split_stages(plan.max_iter) for plan in plans]
+            [config.n_iter_per_stage or split_stages(config.max_iter) for config in configs]
         )
         self.stage = np.zeros(n_members, dtype=int)
         self.best = np.full(n_members, np.inf)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from sklearn_vae.initialization.factor_analysis import FactorModel
-from sklearn_vae.initialization.kmeans import clustered
-from sklearn_vae.initialization.ppca import CorrelationPCA, LinearStart, recording_steps
+from sklearn_vae.initialization.kmeans import kmeans_initialization
+from sklearn_vae.initialization.ppca import CorrelationPCA, LinearGaussian, recording_steps
 from sklearn_vae.initialization.regression import ConditionRegression, Residuals
 from sklearn_vae.random import Stream, stream_seed
 from sklearn_vae.training.run import TrainingRun
@@ -18,7 +18,7 @@ from sklearn_vae.training.run import TrainingRun
 LEAST_LEFT = 0.05
 
 
-def starts(n_components: int) -> Callable[[TrainingRun], LinearStart]:
+def starts(n_components: int) -> Callable[[TrainingRun], LinearGaussian]:
     """Give the start of each run; runs on the same rows share what they can.
 
     Parameters
@@ -35,20 +35,22 @@ def starts(n_components: int) -> Callable[[TrainingRun], LinearStart]:
             models[key] = _linear_model(run, n_components)
         return models[key]
 
-    def start(run: TrainingRun) -> LinearStart:
+    def start(run: TrainingRun) -> LinearGaussian:
         own = run.architecture
         codes = own.posterior.codes(own.n_components)
         if not codes.n_variables:
             return linear(run).start(own.n_components, run.prior_rows)
-        key = id(run.train), run.plan.seed, run.prior_rows
+        key = id(run.train), run.config.seed, run.prior_rows
         if key not in models:
-            generator = np.random.default_rng(stream_seed(run.plan.seed, Stream.CLUSTERS))
+            generator = np.random.default_rng(stream_seed(run.config.seed, Stream.CLUSTERS))
             x, weight, effects = _rest(run)
-            found = clustered(x, weight, codes, own.n_components, generator, run.prior_rows)
+            found = kmeans_initialization(
+                x, weight, codes, own.n_components, generator, run.prior_rows
+            )
             models[key] = replace(found, effects=effects)
         if not own.n_factors:
             return models[key]
-        return replace(models[key], filler=linear(run).start(1).filler)
+        return replace(models[key], imputation=linear(run).start(1).imputation)
 
     return start
 

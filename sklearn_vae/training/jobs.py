@@ -29,7 +29,7 @@ class TrainingJob:
     ----------
     architecture : Architecture
         Shapes of the weights.
-    plan : TrainingConfig
+    config : TrainingConfig
         How to train.
     table : Dataset
         All rows.
@@ -48,7 +48,7 @@ class TrainingJob:
     """
 
     architecture: Architecture
-    plan: TrainingConfig
+    config: TrainingConfig
     table: Dataset
     n_valid: int
     refit: bool
@@ -62,7 +62,7 @@ class TrainingJob:
         """Set rows aside: those to train on, and those to validate on if there are any."""
         if not self.n_valid:
             return self.table, None
-        return self.table.split(self.n_valid, make_generator(self.plan.seed, Stream.SPLIT))
+        return self.table.split(self.n_valid, make_generator(self.config.seed, Stream.SPLIT))
 
     def runs(self, train: Dataset, valid: Dataset | None) -> list[TrainingRun]:
         """Make the first run of each start; the first start has the fit's own seed.
@@ -72,25 +72,25 @@ class TrainingJob:
         one of these holds its scales back: most tables do best if scales depend on z from the
         first step, and curved surfaces if they do not.
         """
-        seed = self.plan.seed
+        seed = self.config.seed
         seeds = start_seeds(seed, self.n_init)
         chooses = valid is not None and not self.keeps_all
         runs = []
         for start, own in enumerate(seeds):
             is_random = start > 0 and chooses
             # starts are compared on the same rows, with the same draws
-            plan = replace(
-                self.plan,
+            config = replace(
+                self.config,
                 seed=own,
                 validation_seed=seed,
-                holds_scales=is_random and start % 2 == 0,
+                homoscedastic_first_stage=is_random and start % 2 == 0,
             )
-            runs.append(self.run(plan, train, valid, is_random=is_random))
+            runs.append(self.run(config, train, valid, is_random=is_random))
         return runs
 
     def run(
         self,
-        plan: TrainingConfig,
+        config: TrainingConfig,
         train: Dataset,
         valid: Dataset | None,
         *,
@@ -99,11 +99,11 @@ class TrainingJob:
         """Make one run."""
         prior_rows = self.scale_prior / float(train.total[0])
         given = self.free_bits, prior_rows, self.weights, is_random
-        return TrainingRun(self.architecture, plan, train, valid, *given)
+        return TrainingRun(self.architecture, config, train, valid, *given)
 
     def cut_short(self, outcome: RunResult) -> "TrainingResult":
         """Make of a first run that was interrupted what there is."""
-        n_steps = self.plan.n_steps(len(self.divide()[0])) * len(outcome.history)
+        n_steps = self.config.n_steps(len(self.divide()[0])) * len(outcome.history)
         return TrainingResult(outcome.weights, history_of([outcome]), n_steps, outcome.diverged)
 
 
@@ -162,7 +162,7 @@ class JobProgress:
         if fit.refit and fit.n_valid:
             later.again = [
                 fit.run(
-                    replace(run.plan, stage_lengths=outcome.path),
+                    replace(run.config, n_iter_per_stage=outcome.path),
                     fit.table,
                     None,
                     is_random=run.is_random,
@@ -182,7 +182,7 @@ class JobProgress:
                 for name in last[0].weights
             },
             history_of([outcome for _, outcome in runs]),
-            sum(len(out.history) * run.plan.n_steps(len(run.train)) for run, out in runs),
+            sum(len(out.history) * run.config.n_steps(len(run.train)) for run, out in runs),
             any(outcome.diverged for outcome in [*self.outcomes, *outcomes]),
         )
 
@@ -225,7 +225,7 @@ def begin_all(fits: Sequence[TrainingJob]) -> list[JobProgress]:
     splits: dict[tuple[int, int, int], tuple[Dataset, Dataset | None]] = {}
     under_way = []
     for fit in fits:
-        key = (id(fit.table), fit.n_valid, fit.plan.seed)
+        key = (id(fit.table), fit.n_valid, fit.config.seed)
         if key not in splits:
             splits[key] = fit.divide()
         under_way.append(JobProgress(fit, splits[key]))

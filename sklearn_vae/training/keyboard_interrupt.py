@@ -108,7 +108,7 @@ def _outcomes(net: NeuralNet) -> Iterator[tuple[int, RunResult]]:
     if len(net.members_):
         n_done = int(net.course_.spent.sum(axis=1).max())
         del net.history[n_done:], net.records_[n_done:]
-    for member, plan in enumerate(net.plans):
-        outcome = net.peek(member)
+    for member, config in enumerate(net.configs):
+        outcome = net.result_of(member)
         if outcome.history:
-            yield plan.seed, outcome
+            yield config.seed, outcome

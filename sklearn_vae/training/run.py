@@ -25,7 +25,7 @@ class TrainingRun:
     ----------
     architecture : Architecture
         Shapes of its weights.
-    plan : TrainingConfig
+    config : TrainingConfig
         How it is trained.
     train : Dataset
         Rows to learn from.
@@ -40,7 +40,7 @@ class TrainingRun:
     """
 
     architecture: Architecture
-    plan: TrainingConfig
+    config: TrainingConfig
     train: Dataset
     valid: Dataset | None
     free_bits: float
@@ -53,8 +53,8 @@ class TrainingRun:
         """What runs must have in common to be computed as one program."""
         rows, own = len(self.train), self.architecture
         return (
-            (replace(own, n_components=0) if own.pads else own, self.plan.objective),
-            (rows, self.plan.batch_size, self.plan.n_steps(rows), self.plan.first_iteration),
+            (replace(own, n_components=0) if own.pads else own, self.config.objective),
+            (rows, self.config.batch_size, self.config.n_steps(rows), self.config.first_epoch),
             None if self.valid is None else len(self.valid),
             (self.train.weight is None, self.train.x.dtype, self.train.x.device),
             None if self.train.steps is None else id(self.train.steps),
@@ -65,7 +65,7 @@ class TrainingRun:
     @property
     def batch_rows(self) -> int:
         """Rows that pass through the decoder in a step."""
-        return min(len(self.train), self.plan.batch_size) * self.plan.n_draws(len(self.train))
+        return min(len(self.train), self.config.batch_size) * self.config.n_draws(len(self.train))
 
     @property
     def working_set(self) -> int:
@@ -76,7 +76,7 @@ class TrainingRun:
     @property
     def memory(self) -> int:
         """About how many bytes stay in use between steps, or are used in validation."""
-        per_value = self.plan.objective.n_draws
+        per_value = self.config.objective.n_draws
         rows = 0 if self.valid is None else len(self.valid)
         n_draws = validation_draws(rows, per_value)
         together = min(rows, validation_rows(n_draws, self.architecture.widest))

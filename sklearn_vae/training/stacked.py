@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from sklearn_vae.device import threads_for
-from sklearn_vae.initialization.ppca import LinearStart
+from sklearn_vae.initialization.ppca import LinearGaussian
 from sklearn_vae.models.vae import build
 from sklearn_vae.random import Stream, make_generator
 from sklearn_vae.training.config import Dataset
@@ -93,20 +93,20 @@ def launch(runs: Sequence[TrainingRun], **kwargs: Any) -> Trainer:
     for member, run in enumerate(runs):
         if run.weights is None:
             own = start(run)
-            model.draw(member, run.plan.seed)
+            model.draw(member, run.config.seed)
             model.start_at(member, own)
             if run.is_random:
-                model.start_at_random(member, own, run.plan.seed)
+                model.start_at_random(member, own, run.config.seed)
             rows.append(_spread_rows(run, own, model.prior.n_rows))
         else:
             model.load(run.weights, member)
     if rows and model.prior.n_rows:
         model.start_prior(torch.stack(rows))
-    loss = runs[0].plan.objective.loss(
+    loss = runs[0].config.objective.loss(
         _per_member([run.free_bits for run in runs], like),
         _per_member([run.prior_rows for run in runs], like),
     )
-    return Trainer(model, [run.plan for run in runs], loss, **kwargs)
+    return Trainer(model, [run.config for run in runs], loss, **kwargs)
 
 
 def tables_of(runs: Sequence[TrainingRun]) -> tuple[Dataset, Dataset | None]:
@@ -127,7 +127,7 @@ def _per_member(values: list[float], like: torch.Tensor) -> float | torch.Tensor
     return like.new_tensor(values) if any(values) else 0.0
 
 
-def _spread_rows(run: TrainingRun, start: LinearStart, n_rows: int) -> torch.Tensor:
+def _spread_rows(run: TrainingRun, start: LinearGaussian, n_rows: int) -> torch.Tensor:
     """Draw rows of a run's table, evenly along its first principal axis: (n_rows, n_columns).
 
     They are drawn by quantile: a row of weight 2 is as two rows.
@@ -137,11 +137,11 @@ def _spread_rows(run: TrainingRun, start: LinearStart, n_rows: int) -> torch.Ten
     everything = torch.arange(len(run.train), device=run.train.x.device)
     x, weight = run.train.take(everything.unsqueeze(0))
     x = x.nan_to_num()
-    along = torch.as_tensor(start.recognition[:, 0]).to(x)
+    along = torch.as_tensor(start.posterior_weights[:, 0]).to(x)
     order = (x[0, :, : len(along)] @ along).argsort()
     counts = torch.ones(len(order)) if weight is None else weight[0, order].cpu()
     ends = counts.double().cumsum(0)
-    generator = make_generator(run.plan.seed, Stream.PRIOR)
+    generator = make_generator(run.config.seed, Stream.PRIOR)
     chance = torch.rand(n_rows, generator=generator, dtype=torch.double)
     places = (torch.arange(n_rows) + chance) / n_rows * ends[-1]
     chosen = torch.searchsorted(ends, places).clamp(max=len(order) - 1)

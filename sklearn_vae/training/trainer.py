@@ -20,7 +20,7 @@ from sklearn_vae.models.vae import FARTHEST_INPUT, VAE
 from sklearn_vae.networks import MLP
 from sklearn_vae.objectives import REPORTED, Loss
 from sklearn_vae.random import Stream, make_generator, sobol_normal, stream_seed
-from sklearn_vae.training.config import Batch, Dataset, TrainingConfig, steps_of
+from sklearn_vae.training.config import Batch, Dataset, TrainingConfig, iterate_batches
 from sklearn_vae.training.early_stopping import StageScheduler
 from sklearn_vae.training.gradients import Gradient, gradient_of
 from sklearn_vae.training.keyboard_interrupt import keyboard
@@ -44,7 +44,7 @@ class Trainer(NeuralNet):
     ----------
     module : StackedModule
         The model, with the weights to start from.
-    plans : sequence of TrainingConfig
+    configs : sequence of TrainingConfig
         Each member's run. They agree in batches and in steps per iteration.
     objective : Loss
         What to minimise.
@@ -64,13 +64,13 @@ class Trainer(NeuralNet):
     def __init__(
         self,
         module: StackedModule,
-        plans: Sequence[TrainingConfig],
+        configs: Sequence[TrainingConfig],
         objective: Loss,
         is_refit: bool = False,
         **kwargs: Any,
     ):
         super().__init__(module, criterion=type(objective), device=None, train_split=None, **kwargs)
-        self.plans = plans
+        self.configs = configs
         self.objective = objective
         self.is_refit = is_refit
 
@@ -87,9 +87,9 @@ class Trainer(NeuralNet):
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> "Trainer":
         """Put our Adam in place of torch's."""
-        rates = np.array([plan.learning_rate for plan in self.plans])
-        decays = np.array([plan.weight_decay for plan in self.plans])
-        longest = min(plan.longest_gradient for plan in self.plans)
+        rates = np.array([config.learning_rate for config in self.configs])
+        decays = np.array([config.weight_decay for config in self.configs])
+        longest = min(config.max_grad_norm_ratio for config in self.configs)
         self.optimizer_ = FlatAdam(self.module_, rates, decays, longest)
         return self
 
@@ -119,7 +119,7 @@ class Trainer(NeuralNet):
             self.fit_loop(train, valid)
         finally:
             self.notify("on_train_end", X=train, y=None)
-        return [self.outcomes_[member] for member in range(len(self.plans))]
+        return [self.outcomes_[member] for member in range(len(self.configs))]
 
     def begin(
         self, train: Dataset, valid: Dataset | None = None, moments: dict[str, Any] | None = None
@@ -128,16 +128,16 @@ class Trainer(NeuralNet):
         self.initialize()
         if moments is not None:
             self.optimizer_.load_state_dict(moments)
-        model, plans = self.module_, self.plans
+        model, configs = self.module_, self.configs
         self.train_, self.valid_ = train, valid
         self.criterion_.n_rows = len(train)
-        self.members_ = np.arange(len(plans))
+        self.members_ = np.arange(len(configs))
         self.outcomes_: dict[int, RunResult] = {}
         self.records_: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
-        self.course_ = StageScheduler(plans, model.flat)
+        self.course_ = StageScheduler(configs, model.flat)
         self._take_stock()
         self.beta_ = self.final_beta_
-        averages = any(plan.averaging for plan in plans)
+        averages = any(config.ema_decay for config in configs)
         self.average_: Tensor | None = model.flat.clone() if averages else None
         self._hears_gradients = any(
             type(listener).on_grad_computed is not Callback.on_grad_computed
@@ -167,7 +167,7 @@ class Trainer(NeuralNet):
                 break
 
     @torch.no_grad()
-    def peek(self, member: int) -> RunResult:
+    def result_of(self, member: int) -> RunResult:
         """Tell what a member has come to, whether it has left or not."""
         if member in self.outcomes_:
             return self.outcomes_[member]
@@ -253,24 +253,24 @@ class Trainer(NeuralNet):
 
     def _take_stock(self) -> None:
         """Work out what follows from who is here."""
-        own = [self.plans[member] for member in self.members_.tolist()]
-        seeds = [plan.seed for plan in own]
+        own = [self.configs[member] for member in self.members_.tolist()]
+        seeds = [config.seed for config in own]
         self._seeds = list(dict.fromkeys(seeds))
         self._seed_of = torch.tensor([self._seeds.index(seed) for seed in seeds])
-        self._schedules = [plan.beta for plan in own]
-        self.final_beta_ = np.array([plan.beta(plan.max_iter - 1) for plan in own])
-        self._last = np.array([plan.first_iteration + plan.max_iter - 1 for plan in own])
+        self._schedules = [config.beta for config in own]
+        self.final_beta_ = np.array([config.beta(config.max_iter - 1) for config in own])
+        self._last = np.array([config.first_epoch + config.max_iter - 1 for config in own])
         self._mask = self.module_.mask
-        forget = np.array([[1 - plan.averaging] for plan in own])
+        forget = np.array([[1 - config.ema_decay] for config in own])
         self._forget = torch.as_tensor(forget).to(self.module_.flat)  # (M, 1)
         noise, mask = (
-            np.array([getattr(plan, name) for plan in own]).reshape(-1, 1, 1)
+            np.array([getattr(config, name) for config in own]).reshape(-1, 1, 1)
             for name in ("input_noise", "input_mask")
         )
         self._is_noisy, self._is_masked = bool(noise.any()), bool(mask.any())
         self._input_noise = torch.as_tensor(noise).to(self.module_.flat)  # (M, 1, 1)
         self._input_mask = torch.as_tensor(mask).to(self.module_.flat)  # (M, 1, 1)
-        self._holds_scales = np.array([plan.holds_scales for plan in own])
+        self._holds_scales = np.array([config.homoscedastic_first_stage for config in own])
         self._gradients: dict[tuple[int, int], Gradient] = {}
         self._written_out = gradient_of(self.module_, self.criterion_)
 
@@ -375,8 +375,8 @@ class Trainer(NeuralNet):
         n_draws = validation_draws(n_rows, per_value, n_draws)
         noise = np.zeros((len(flat), n_draws, 1, n_noise))
         for place, member in enumerate(self.members_.tolist()):
-            plan, size = self.plans[member], int(self.module_.sizes[place])
-            seed = plan.seed if plan.validation_seed is None else plan.validation_seed
+            config, size = self.configs[member], int(self.module_.sizes[place])
+            seed = config.seed if config.validation_seed is None else config.validation_seed
             points = sobol_normal(n_draws, size, stream_seed(seed, Stream.VALIDATION))
             noise[place, :, 0, :size] = points
         draws, beta = torch.as_tensor(noise).to(flat), torch.as_tensor(self.final_beta_).to(flat)
@@ -401,10 +401,12 @@ class Trainer(NeuralNet):
         flat, n_noise = self.module_.flat, self.module_.architecture.n_noise
         self._beta = torch.as_tensor(self.beta_).to(flat)
         total = torch.zeros(len(REPORTED), len(flat), dtype=flat.dtype, device=flat.device)
-        n_rows, plan = 0, self.plans[0]
+        n_rows, config = 0, self.configs[0]
         self._chances: dict[Stream, list[torch.Generator]] = {}  # of this iteration
         with self._dropout():
-            for step in steps_of(plan, self._seeds, self._iteration, len(train), n_noise, flat):
+            for step in iterate_batches(
+                config, self._seeds, self._iteration, len(train), n_noise, flat
+            ):
                 size = step.rows.shape[1]
                 total.add_(self.train_step(train, step), alpha=size)
                 n_rows += size
@@ -418,7 +420,7 @@ class Trainer(NeuralNet):
         for side, path in enumerate(sides):
             if path.has_dropout:
                 path.dropout_generators = [
-                    make_generator(self.plans[member].seed, Stream.DROPOUT, self._iteration, side)
+                    make_generator(self.configs[member].seed, Stream.DROPOUT, self._iteration, side)
                     for member in self.members_.tolist()
                 ]
         try:
@@ -480,7 +482,7 @@ class Trainer(NeuralNet):
 
     @property
     def _iteration(self) -> int:
-        return self.plans[0].first_iteration + len(self.history) - 1
+        return self.configs[0].first_epoch + len(self.history) - 1
 
     @property
     def _margin(self) -> float:

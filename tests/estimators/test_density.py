@@ -362,12 +362,12 @@ def test_an_average_of_weights_is_what_is_kept():
         model = build(Architecture(2, (4,), "tanh", ((Gaussian(), 3),))).double()
         model.flatten()
         model.draw(0, 0)
-        plan = TrainingConfig(
-            seed=0, max_iter=1, fewest_steps=6, batch_size=50, learning_rate=0.1,
+        config = TrainingConfig(
+            seed=0, max_iter=1, min_steps_per_epoch=6, batch_size=50, learning_rate=0.1,
             weight_decay=0.0, beta=Constant(1.0), patience=9, tol=0.0,
-            stage_lengths=(1, 0, 0), averaging=averaging,
+            n_iter_per_stage=(1, 0, 0), ema_decay=averaging,
         )  # fmt: skip
-        trainer = Trainer(model, [plan], ELBOLoss(), verbose=0, **kwargs)
+        trainer = Trainer(model, [config], ELBOLoss(), verbose=0, **kwargs)
         trainer.train(Dataset.of(X, None, 50.0, 0.0))
         return trainer.module_.flat
 

@@ -11,13 +11,13 @@ from sklearn_vae.initialization import ppca as module
 from sklearn_vae.initialization.ppca import (
     SMALLEST_VARIANCE,
     CorrelationPCA,
-    LinearStart,
+    LinearGaussian,
     probabilistic_pca,
     recording_steps,
 )
 
-OPTIONAL = ("filler", "effects", "intercept")
-FIELDS = [name for name in LinearStart.__dataclass_fields__ if name not in OPTIONAL]
+OPTIONAL = ("imputation", "effects", "intercept")
+FIELDS = [name for name in LinearGaussian.__dataclass_fields__ if name not in OPTIONAL]
 
 
 def log_density(start, x):
@@ -79,7 +79,7 @@ def test_the_posterior_is_bayes_rule(units, table):
     covariance = W.T @ W + np.diag(start.residual**2)
     gain = np.linalg.solve(covariance, W.T)  # (d, l)
 
-    np.testing.assert_allclose(start.recognition, gain, rtol=1e-7, atol=1e-12)
+    np.testing.assert_allclose(start.posterior_weights, gain, rtol=1e-7, atol=1e-12)
     np.testing.assert_allclose(np.diag(start.posterior_scale**2), np.eye(2) - W @ gain, atol=1e-12)
 
 
@@ -87,13 +87,13 @@ def test_units_are_given_back(table):
     """Columns in other units are the same model in other units."""
     units, shift = np.array([3.0, 0.1, 1.0, 20.0]), np.array([5.0, 0.0, -2.0, 100.0])
     own, other = (probabilistic_pca(x, None, 2) for x in (table, table * units + shift))
-    expected = LinearStart(
+    expected = LinearGaussian(
         own.loc * units + shift,
         own.loadings * units,
         own.residual * units,
-        own.recognition / units[:, None],
+        own.posterior_weights / units[:, None],
         own.posterior_scale,
-        own.imagined * units,
+        own.pseudo_observation_scale * units,
     )
 
     assert_same(expected, other, rtol=1e-7, atol=1e-10)
@@ -238,8 +238,10 @@ def test_scales_are_imagined_no_finer_than_the_record(rng):
     plain, start = (CorrelationPCA.of(x, None, 2).start(2, rows) for rows in (0.0, 0.1))
     rounding = np.var(rng.uniform(-0.25, 0.25, 1_000_000))
 
-    np.testing.assert_allclose(plain.imagined, plain.residual, rtol=1e-14)
-    np.testing.assert_allclose(0.1 * (start.imagined**2 - start.residual**2), rounding, rtol=1e-2)
+    np.testing.assert_allclose(plain.pseudo_observation_scale, plain.residual, rtol=1e-14)
+    np.testing.assert_allclose(
+        0.1 * (start.pseudo_observation_scale**2 - start.residual**2), rounding, rtol=1e-2
+    )
 
 
 def test_a_column_of_few_values_has_no_step_coarser_than_its_residual(rng):
@@ -248,7 +250,9 @@ def test_a_column_of_few_values_has_no_step_coarser_than_its_residual(rng):
     x[:, 2] = np.where(np.arange(200) % 100 == 0, 50.0, 0.0)
     start = CorrelationPCA.of(x, None, 1).start(1, 0.1)
 
-    np.testing.assert_allclose(start.imagined[2], np.sqrt(11) * start.residual[2], rtol=1e-9)
+    np.testing.assert_allclose(
+        start.pseudo_observation_scale[2], np.sqrt(11) * start.residual[2], rtol=1e-9
+    )
 
 
 @pytest.fixture

@@ -926,7 +926,7 @@ def test_the_whole_grid_is_one_fleet(monkeypatch):
     begin = Trainer.begin
 
     def seen(self, *arguments):
-        sizes.append(len(self.plans))
+        sizes.append(len(self.configs))
         return begin(self, *arguments)
 
     monkeypatch.setattr(Trainer, "begin", seen)

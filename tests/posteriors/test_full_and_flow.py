@@ -7,7 +7,7 @@ from scipy import stats
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from sklearn_vae import VAETransformer, load
-from sklearn_vae.initialization.ppca import LinearStart, probabilistic_pca
+from sklearn_vae.initialization.ppca import LinearGaussian, probabilistic_pca
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.metrics import kl_per_unit
 from sklearn_vae.models.architecture import Architecture
@@ -110,8 +110,8 @@ def linear_model(posterior, d=4):
     loadings, residual = rng.standard_normal((2, d)), np.full(d, 0.5)
     loadings[1] += 2 * loadings[0]
     covariance = np.linalg.inv(np.eye(2) + (loadings / residual**2) @ loadings.T)
-    recognition = (loadings / residual**2).T @ covariance
-    start = LinearStart(np.zeros(d), loadings, residual, recognition, np.ones(2), residual)
+    posterior_weights = (loadings / residual**2).T @ covariance
+    start = LinearGaussian(np.zeros(d), loadings, residual, posterior_weights, np.ones(2), residual)
     model = VAE(Architecture(2, (), "tanh", ((Gaussian("column"), d),), posterior=posterior))
     model = model.double()
     model.flatten()

@@ -327,7 +327,7 @@ def test_memory_that_runs_out_in_training_costs_one_candidate(search, error, mon
     real = Trainer.train_step
 
     def small_memory(self, *args):
-        if any(plan.weight_decay == 0.5 for plan in self.plans):
+        if any(config.weight_decay == 0.5 for config in self.configs):
             raise error
         return real(self, *args)
 

@@ -26,7 +26,7 @@ from sklearn_vae.training.stacked import fleets_of, memory_of
 PLAN = TrainingConfig(
     seed=0,
     max_iter=8,
-    fewest_steps=4,
+    min_steps_per_epoch=4,
     batch_size=16,
     learning_rate=1e-2,
     weight_decay=0.01,
@@ -53,10 +53,10 @@ def to_table(seed, n_rows=60, *, dtype=torch.float64, weighted=False, far=1.0):
 
 
 def make_run(
-    train, valid=None, *, n_components=2, free_bits=0.0, prior_rows=0.1, prior="normal", **plan
+    train, valid=None, *, n_components=2, free_bits=0.0, prior_rows=0.1, prior="normal", **config
 ):
     architecture = Architecture(n_components, (6, 5), "silu", BLOCKS, PRIORS.get(prior, prior))
-    return TrainingRun(architecture, replace(PLAN, **plan), train, valid, free_bits, prior_rows)
+    return TrainingRun(architecture, replace(PLAN, **config), train, valid, free_bits, prior_rows)
 
 
 def different_runs(**table):
@@ -70,7 +70,7 @@ def different_runs(**table):
         make_run(b, vb, n_components=3, beta=LinearWarmup(2.0, 3), learning_rate=3e-3),
         make_run(a, va, learning_rate=3e-2, max_iter=3, weight_decay=0.0),
         make_run(a, va, free_bits=0.2, prior_rows=0.0, patience=1, tol=0.5),
-        make_run(b, vb, n_components=1, learning_rate=1e200, stage_lengths=(2, 1, 0)),
+        make_run(b, vb, n_components=1, learning_rate=1e200, n_iter_per_stage=(2, 1, 0)),
     ]
 
 
@@ -93,7 +93,7 @@ def assert_same(one, other, **tolerance):
 def test_a_member_of_a_fleet_is_what_it_would_be_alone(batch_size, weighted):
     """To 1e-9 in double precision; with noise of each row's own, and shared by the rows."""
     runs = [
-        replace(run, plan=replace(run.plan, batch_size=batch_size))
+        replace(run, config=replace(run.config, batch_size=batch_size))
         for run in different_runs(weighted=weighted)
     ]
     assert len(list(fleets_of(runs))) == 1
@@ -126,7 +126,7 @@ def test_so_is_one_with_another_prior_or_objective(prior, objective, batch_size,
         replace(
             run,
             architecture=replace(run.architecture, prior=prior),
-            plan=replace(run.plan, batch_size=batch_size, objective=objective, max_iter=4),
+            config=replace(run.config, batch_size=batch_size, objective=objective, max_iter=4),
             free_bits=0.0,
         )
         for run in different_runs(weighted=weighted)
@@ -145,7 +145,9 @@ def test_so_is_one_that_starts_at_random(batch_size):
         replace(
             run,
             is_random=place % 2 > 0,
-            plan=replace(run.plan, batch_size=batch_size, holds_scales=place % 4 > 1),
+            config=replace(
+                run.config, batch_size=batch_size, homoscedastic_first_stage=place % 4 > 1
+            ),
         )
         for place, run in enumerate(different_runs())
     ]
@@ -161,11 +163,15 @@ def test_scales_that_are_held_depend_on_z_from_the_second_stage_on(objective):
     """In the first stage each column has one scale, which is learned; other members' are free."""
     table, scales = to_table(0), slice(2, 4)  # after the means of the first two columns
 
-    def slopes(*lengths, holds_scales=True):
+    def slopes(*lengths, homoscedastic_first_stage=True):
         """Weights by which the scales depend on z, and their offsets, before and after."""
-        plan = {"objective": objective, "patience": 9, "holds_scales": holds_scales}
-        run = make_run(table, stage_lengths=lengths, **plan)
-        other = replace(run, plan=replace(run.plan, seed=1, holds_scales=False))
+        config = {
+            "objective": objective,
+            "patience": 9,
+            "homoscedastic_first_stage": homoscedastic_first_stage,
+        }
+        run = make_run(table, n_iter_per_stage=lengths, **config)
+        other = replace(run, config=replace(run.config, seed=1, homoscedastic_first_stage=False))
         outcome, _ = train([run, other])
         names = "decoder.linear.weight", "decoder.last", "decoder.linear.bias"
         return [outcome.weights[name][0][..., scales] for name in names]
@@ -175,7 +181,7 @@ def test_scales_that_are_held_depend_on_z_from_the_second_stage_on(objective):
     assert (linear == 0).all()
     assert (last == 0).all()
     assert (offset != start).all()
-    for free in (slopes(3, 1, 0), slopes(3, 0, 0, holds_scales=False)):
+    for free in (slopes(3, 1, 0), slopes(3, 0, 0, homoscedastic_first_stage=False)):
         assert (free[0] != 0).all()
         assert (free[1] != 0).all()
 
@@ -187,18 +193,18 @@ def test_so_is_one_whose_encoder_sees_less(objective, name):
     runs = [
         replace(
             run,
-            plan=replace(run.plan, objective=objective, max_iter=4, **{name: amount}),
+            config=replace(run.config, objective=objective, max_iter=4, **{name: amount}),
             free_bits=0.0,
         )
         for run, amount in zip(different_runs(), [0.3, 0.5, 0, 0, 0.9, 0.3, 0.3], strict=True)
     ]
-    plain = train([replace(run, plan=replace(run.plan, **{name: 0.0})) for run in runs])
+    plain = train([replace(run, config=replace(run.config, **{name: 0.0})) for run in runs])
     for run, together, without in zip(runs, train(runs), plain, strict=True):
         (alone,) = train([run])
         assert_same(alone, together, rtol=1e-9, atol=1e-9)
         pairs = [(own, without.weights[name]) for name, own in alone.weights.items()]
         same = all(np.allclose(*pair, rtol=1e-9, atol=1e-9) for pair in pairs)
-        assert same is (getattr(run.plan, name) == 0 or alone.diverged)
+        assert same is (getattr(run.config, name) == 0 or alone.diverged)
 
 
 def test_a_member_of_a_fleet_is_nearly_what_it_would_be_alone_in_single_precision():
@@ -220,7 +226,7 @@ def test_members_leave_when_they_are_done(monkeypatch):
 
     monkeypatch.setattr(stacked.Trainer, "train_step", counted)
     table = to_table(0)
-    train([make_run(table, stage_lengths=(n, 0, 0)) for n in (1, 3, 3)])
+    train([make_run(table, n_iter_per_stage=(n, 0, 0)) for n in (1, 3, 3)])
 
     assert seen == [3] * 4 + [2] * 8
 
@@ -229,7 +235,7 @@ def test_members_leave_when_they_are_done(monkeypatch):
 def test_the_last_one_here_keeps_to_its_own_rows(weighted):
     """When all others have left, the second table is still the second one."""
     a, b = to_table(0, weighted=weighted), to_table(1, weighted=weighted)
-    runs = [make_run(a, stage_lengths=(1, 0, 0)), make_run(b, stage_lengths=(3, 0, 0))]
+    runs = [make_run(a, n_iter_per_stage=(1, 0, 0)), make_run(b, n_iter_per_stage=(3, 0, 0))]
     for run, together in zip(runs, train(runs), strict=True):
         (alone,) = train([run])
         assert_same(alone, together, rtol=1e-9, atol=1e-9)
@@ -334,7 +340,7 @@ def test_a_run_that_is_over_holds_no_rows():
     del table
 
     assert rows() is None
-    assert outcome is trainer.peek(0)
+    assert outcome is trainer.result_of(0)
 
 
 def test_autograd_trains_fleets_too(monkeypatch):
@@ -350,10 +356,10 @@ def test_autograd_trains_fleets_too(monkeypatch):
 # -- fits ------------------------------------------------------------------------------------
 
 
-def make_fit(table, *, n_components=2, n_valid=15, refit=True, n_init=1, keeps_all=False, **plan):
+def make_fit(table, *, n_components=2, n_valid=15, refit=True, n_init=1, keeps_all=False, **config):
     architecture = Architecture(n_components, (6, 5), "silu", BLOCKS)
     return TrainingJob(
-        architecture, replace(PLAN, **plan), table, n_valid, refit, 0.0, 3.0, n_init, keeps_all
+        architecture, replace(PLAN, **config), table, n_valid, refit, 0.0, 3.0, n_init, keeps_all
     )
 
 
@@ -392,7 +398,7 @@ def test_the_best_of_several_starts_is_kept(n_valid):
     """By the loss on the validation rows, or on the rows themselves where there are none."""
     fit = make_fit(to_table(0), n_valid=n_valid, refit=False)
     singles = [
-        fit_all([replace(fit, plan=run.plan)], verbose=0)[0]
+        fit_all([replace(fit, config=run.config)], verbose=0)[0]
         for run in replace(fit, n_init=4).runs(fit.table, None)
     ]
     (found,) = fit_all([replace(fit, n_init=4)], verbose=0)
@@ -413,12 +419,13 @@ def test_starts_are_compared_with_the_same_draws():
     fit = make_fit(to_table(0), n_init=3)
     train_rows, valid = fit.table.split(15, torch.Generator().manual_seed(0))
     runs = fit.runs(train_rows, valid)
-    no_steps = [replace(run.plan, stage_lengths=(0, 0, 0)) for run in runs]
+    no_steps = [replace(run.config, n_iter_per_stage=(0, 0, 0)) for run in runs]
     still = [
-        replace(run, plan=plan, is_random=False) for run, plan in zip(runs, no_steps, strict=True)
+        replace(run, config=config, is_random=False)
+        for run, config in zip(runs, no_steps, strict=True)
     ]
 
-    assert len({run.plan.seed for run in runs}) == 3
+    assert len({run.config.seed for run in runs}) == 3
     assert len({round(outcome.loss, 9) for outcome in train(still)}) == 1
 
 

@@ -13,14 +13,14 @@ from sklearn_vae.likelihoods import LogNormal
 from sklearn_vae.objectives import IWAE, Constant, ELBOLoss, LinearWarmup
 from sklearn_vae.random import Stream, make_generator
 from sklearn_vae.training import Dataset, StageScheduler, Trainer, TrainingConfig, config
-from sklearn_vae.training.config import SHARED_DRAWS, steps_of
+from sklearn_vae.training.config import SHARED_DRAWS, iterate_batches
 from sklearn_vae.training.early_stopping import STAGES, split_stages
 from sklearn_vae.training.optimizer import FlatAdam
 
 PLAN = TrainingConfig(
     seed=0,
     max_iter=8,
-    fewest_steps=4,
+    min_steps_per_epoch=4,
     batch_size=20,
     learning_rate=1e-2,
     weight_decay=0.01,
@@ -28,7 +28,7 @@ PLAN = TrainingConfig(
     patience=3,
     tol=1e-3,
 )
-NO_STEPS = replace(PLAN, stage_lengths=(0, 0, 0))
+NO_STEPS = replace(PLAN, n_iter_per_stage=(0, 0, 0))
 LIKE = torch.zeros(0, dtype=torch.float64)
 
 
@@ -49,16 +49,18 @@ def bent(rng):
 # -- steps -------------------------------------------------------------------------------
 
 
-def steps(plan=PLAN, iteration=0, n_rows=103, n_components=2):
+def steps(config=PLAN, iteration=0, n_rows=103, n_components=2):
     """All steps of one iteration."""
-    return list(steps_of(plan, [plan.seed], iteration, n_rows, n_components, LIKE))
+    return list(iterate_batches(config, [config.seed], iteration, n_rows, n_components, LIKE))
 
 
 @pytest.mark.parametrize(("n_rows", "batch_size"), [(103, 25), (100, 25), (7, 25), (1, 1), (9, 1)])
 def test_each_pass_sees_each_row_once(n_rows, batch_size):
     """A last batch is never dropped, nor is it a batch of one row beside full ones."""
     n_batches = -(-n_rows // batch_size)
-    found = steps(replace(PLAN, fewest_steps=3 * n_batches, batch_size=batch_size), n_rows=n_rows)
+    found = steps(
+        replace(PLAN, min_steps_per_epoch=3 * n_batches, batch_size=batch_size), n_rows=n_rows
+    )
     sizes = [step.rows.shape[1] for step in found]
 
     assert len(found) == 3 * n_batches
@@ -72,14 +74,14 @@ def test_each_pass_sees_each_row_once(n_rows, batch_size):
 @pytest.mark.parametrize("n_steps", [1, 4, 5, 12, 13])
 def test_an_iteration_has_its_number_of_steps(n_steps):
     """A pass of 4 at the least; also where it ends in the middle of a pass."""
-    found = steps(replace(PLAN, fewest_steps=n_steps, batch_size=30))
+    found = steps(replace(PLAN, min_steps_per_epoch=n_steps, batch_size=30))
 
     assert len(found) == max(n_steps, 4)
 
 
 def test_every_pass_has_an_order_of_its_own():
     """The same batches again and again would be part of the model."""
-    found = steps(replace(PLAN, fewest_steps=3, batch_size=200))
+    found = steps(replace(PLAN, min_steps_per_epoch=3, batch_size=200))
     orders = {tuple(step.rows[0].tolist()) for step in found}
 
     assert len(orders) == 3
@@ -101,7 +103,7 @@ def test_steps_follow_from_seed_and_iteration():
 def test_each_row_has_noise_of_its_own(noise_rows, monkeypatch):
     """Standard normal, independent between rows, steps and blocks of steps."""
     monkeypatch.setattr(config, "NOISE_ROWS", noise_rows)
-    found = steps(replace(PLAN, fewest_steps=60))
+    found = steps(replace(PLAN, min_steps_per_epoch=60))
     noise = torch.cat([step.noise[0, 0] for step in found])
 
     assert all(step.noise.shape == (1, 1, step.rows.shape[1], 2) for step in found)
@@ -122,7 +124,7 @@ def test_rows_share_their_draws_where_the_plan_says_so():
 def test_each_row_has_as_many_draws_as_the_objective_asks_for(n_draws, noise_rows, monkeypatch):
     """Of its own, or shared: then in whole sets, and not fewer than the elbo has."""
     monkeypatch.setattr(config, "NOISE_ROWS", noise_rows)
-    own = steps(replace(PLAN, fewest_steps=20, objective=IWAE(n_draws)))
+    own = steps(replace(PLAN, min_steps_per_epoch=20, objective=IWAE(n_draws)))
     noise = torch.cat([step.noise.flatten() for step in own])
     (shared,) = {
         step.noise.shape[1:]
@@ -341,7 +343,7 @@ def test_the_stages_share_all_iterations(max_iter):
     assert lengths[0] >= max(lengths[1:])
 
 
-def go(plan, val_losses, losses=None):
+def go(config, val_losses, losses=None):
     """A course whose weights count: each iteration adds its step size to them.
 
     Losses are (iterations, members); the course ends with them or by itself.
@@ -349,7 +351,7 @@ def go(plan, val_losses, losses=None):
     val_losses = np.atleast_2d(np.asarray(val_losses, dtype=float).T).T
     losses = np.zeros_like(val_losses) if losses is None else np.asarray(losses, dtype=float)
     flat = torch.zeros(val_losses.shape[1], 1).double()
-    course = StageScheduler([plan] * len(flat), flat)
+    course = StageScheduler([config] * len(flat), flat)
     for loss, val_loss in zip(losses, val_losses, strict=True):
         if course.done.all():
             break
@@ -379,7 +381,9 @@ def test_without_validation_every_iteration_is_done():
 @pytest.mark.parametrize("lengths", [(3, 0, 2), (0, 0, 1), (0, 4, 0)])
 def test_given_stage_lengths_are_followed(lengths):
     """A refit repeats the steps that were found with rows set aside."""
-    course, flat = go(replace(PLAN, stage_lengths=lengths), np.full(20, np.nan), np.zeros((20, 1)))
+    course, flat = go(
+        replace(PLAN, n_iter_per_stage=lengths), np.full(20, np.nan), np.zeros((20, 1))
+    )
 
     assert course.spent.tolist() == [list(lengths)]
     np.testing.assert_allclose(flat, 0.01 * (np.array(lengths) @ STAGES))
@@ -387,7 +391,7 @@ def test_given_stage_lengths_are_followed(lengths):
 
 def test_no_iterations_at_all_keep_the_start():
     """If nothing was ever better than the start, a refit has nothing to do."""
-    course, flat = go(replace(PLAN, stage_lengths=(0, 0, 0)), np.zeros((3, 1)))
+    course, flat = go(replace(PLAN, n_iter_per_stage=(0, 0, 0)), np.zeros((3, 1)))
 
     assert course.done.all()
     assert flat.tolist() == [0]
@@ -537,7 +541,7 @@ def test_the_model_ends_with_the_weights_that_validated_best(learning_rate, bent
 
 def test_training_learns_what_a_linear_model_cannot(bent, make_model):
     """A parabola's bend is worth more than a tenth of a nat."""
-    net = run(make_model(bent), *halves(bent), replace(PLAN, max_iter=30, fewest_steps=25))
+    net = run(make_model(bent), *halves(bent), replace(PLAN, max_iter=30, min_steps_per_epoch=25))
     val_losses = net.history[:, "val_loss"]
 
     assert min(val_losses) < val_losses[0] - 0.1
@@ -566,10 +570,10 @@ def test_training_leaves_global_random_states_alone(bent, make_model):
 def test_training_in_pieces_is_one_training(bent, make_model):
     """With the moments and the number of the iteration, a stop leaves no trace."""
     train, whole, pieces = to_table(bent), make_model(bent), make_model(bent)
-    run(whole, train, own=replace(PLAN, stage_lengths=(3, 0, 0)))
+    run(whole, train, own=replace(PLAN, n_iter_per_stage=(3, 0, 0)))
     moments = None
     for iteration in range(3):
-        piece = replace(PLAN, stage_lengths=(1, 0, 0), first_iteration=iteration)
+        piece = replace(PLAN, n_iter_per_stage=(1, 0, 0), first_epoch=iteration)
         moments = run(pieces, train, own=piece, moments=moments).optimizer_.state_dict()
 
     torch.testing.assert_close(pieces.flat, whole.flat)
@@ -579,7 +583,7 @@ def test_a_weight_is_a_number_of_copies(bent, rng, make_model):
     """Where every step sees the whole table, training cannot tell them apart."""
     weight = rng.integers(1, 4, len(bent))
     copies = np.repeat(bent, weight, axis=0)
-    whole = replace(PLAN, batch_size=1000, stage_lengths=(3, 2, 1))
+    whole = replace(PLAN, batch_size=1000, n_iter_per_stage=(3, 2, 1))
     expected = run(make_model(bent), to_table(copies), own=whole)
     ours = run(make_model(bent), to_table(bent, weight), own=whole)
 
@@ -720,7 +724,7 @@ def test_weights_that_break_in_the_very_last_step_are_not_kept(bent, make_model)
     """The last loss was computed before the step that broke them."""
     model = make_model(bent)
     start = model.flat.clone()
-    one = replace(PLAN, stage_lengths=(1, 0, 0))
+    one = replace(PLAN, n_iter_per_stage=(1, 0, 0))
     run(model, to_table(bent), own=one, objective=BreaksWeights(PLAN.n_steps(len(bent)) - 1))
 
     assert torch.equal(model.flat, start)
@@ -733,8 +737,8 @@ def test_a_learning_rate_that_is_far_too_large_leaves_finite_weights(
     """One parameter's typing error must not end in NaN everywhere."""
     model = make_model(bent).to(dtype)
     model.flatten()
-    plan = replace(PLAN, learning_rate=learning_rate, max_iter=20, weight_decay=0.0)
-    net = run(model, to_table(bent.astype(str(dtype)[6:])), own=plan)
+    config = replace(PLAN, learning_rate=learning_rate, max_iter=20, weight_decay=0.0)
+    net = run(model, to_table(bent.astype(str(dtype)[6:])), own=config)
 
     assert net.outcomes_[0].diverged
     assert model.flat.isfinite().all()
@@ -846,8 +850,8 @@ def test_skorchs_epoch_timer_times(bent, make_model):
 def test_skorchs_scheduler_schedules(bent, make_model):
     """torch's schedulers accept our Adam, and its steps follow them."""
     halving = LRScheduler(policy="StepLR", step_size=1, gamma=0.5)
-    flat = replace(PLAN, stage_lengths=(1, 0, 0))
-    both = replace(PLAN, stage_lengths=(2, 0, 0))
+    flat = replace(PLAN, n_iter_per_stage=(1, 0, 0))
+    both = replace(PLAN, n_iter_per_stage=(2, 0, 0))
     first = run(make_model(bent), to_table(bent), own=flat).module_.flat
     plain = run(make_model(bent), to_table(bent), own=both).module_.flat
     net = run(make_model(bent), to_table(bent), own=both, callbacks=[halving])
