@@ -79,7 +79,7 @@ def scores(fitted: Predictor, X: np.ndarray, points: np.ndarray, wide: bool) -> 
     with torch.no_grad():
         parts = [
             model.log_likelihood(
-                x[rows][None], noise, fitted.architecture.widening if wide else 1.0
+                x[rows][None], noise, fitted.architecture.proposal_scale if wide else 1.0
             )[0]
             for rows in fitted.chunks(len(X), len(points))
         ]

@@ -159,7 +159,7 @@ class Score(nn.Module):
         super().__init__()
         self.border = TableEncoderModule(fitted.columns)
         self.model = fitted.module(np.dtype(np.float32))
-        self.widening = fitted.architecture.widening
+        self.proposal_scale = fitted.architecture.proposal_scale
         seed = stream_seed(fitted.seed, Stream.SCORE)
         points = sobol_normal(n_draws, fitted.architecture.n_noise, seed)
         noise = torch.as_tensor(points.astype(np.float32))[None, :, None, :]  # (1, K, 1, l)
@@ -168,7 +168,7 @@ class Score(nn.Module):
     def forward(self, X: Tensor) -> Tensor:
         """(n, n_features) -> (n,)."""
         x = self.border.encode(X).expand(len(self.model.sizes), -1, -1)
-        draws = self.model.log_weights(x, self.noise, self.widening)
+        draws = self.model.log_weights(x, self.noise, self.proposal_scale)
         scores = log_mean_exp(log_mean_exp(draws.log_weight, dim=1), 0)
         return scores.double() + self.border.log_measure(X)
 

@@ -66,8 +66,8 @@ def make_model():
         model = VAE(architecture, len(tables)).double()
         model.flatten()
         for member, x in enumerate(tables):
-            model.draw(member, member if seeds is None else seeds[member])
-            model.start_at(member, probabilistic_pca(x, None, n_components))
+            model.reset_parameters(member, member if seeds is None else seeds[member])
+            model.initialize(member, probabilistic_pca(x, None, n_components))
         return model
 
     return make

@@ -43,7 +43,7 @@ def bound_of_the_encoder(vae, X):
     noise = torch.as_tensor(sobol_normal(64, 2, seed))[None, :, None]
     x = torch.as_tensor(fitted.columns.encode(X)).expand(fitted.n_members, -1, -1)
     bound = fitted.module(np.dtype(np.float64)).log_likelihood(
-        x, noise, fitted.architecture.widening
+        x, noise, fitted.architecture.proposal_scale
     )
     log_mean = torch.logsumexp(bound, 0).numpy() - np.log(fitted.n_members)
     return log_mean + fitted.columns.log_measure(X)

@@ -120,8 +120,8 @@ class NeighborDistance:
         found = np.empty(len(x))
         with config_context(array_api_dispatch=False):
             tree = NearestNeighbors(n_neighbors=n_asked, metric=self.metric).fit(reference)
-            at_once = min(max(CELLS // ((n_near + 1) * x.shape[1]), 1), ROWS)
-            for own in gen_batches(len(x), at_once):
+            rows_per_chunk = min(max(CELLS // ((n_near + 1) * x.shape[1]), 1), ROWS)
+            for own in gen_batches(len(x), rows_per_chunk):
                 index = tree.kneighbors(x[own], return_distance=False)
                 n_others = counts[index] - (index == self.place[rows.itself[own], None])
                 # the nearest first, until they are enough

@@ -97,14 +97,14 @@ class ScoredRows:
         unseen = np.pad(left_out, [(0, 0), (0, 1)], constant_values=True)[:, self.itself]
         return unseen | ~unseen.any(axis=0)
 
-    def mean(self, by_member: np.ndarray) -> np.ndarray:
+    def mean(self, per_member: np.ndarray) -> np.ndarray:
         """Mean over the members that measure each row: (M, n) -> (n,)."""
-        return np.mean(by_member, axis=0, where=self.judges)
+        return np.mean(per_member, axis=0, where=self.judges)
 
     @cached_property
     def portraits(self) -> tuple[np.ndarray, np.ndarray]:
         """Codes (M, n, l) and residuals (M, n, n_columns)."""
-        return self.fitted.portraits(self.X)
+        return self.fitted.reconstruct(self.X)
 
     @cached_property
     def spread(self) -> np.ndarray:
@@ -157,8 +157,8 @@ class NegativeLogLikelihood(ModelScorer):
 
     def of(self, rows: ScoredRows) -> np.ndarray:
         """How strange rows are: (n,)."""
-        by_member = rows.fitted.by_member(rows.X, self.n_draws)  # (M, n)
-        log_sum = logsumexp(by_member, axis=0, b=rows.judges)
+        per_member = rows.fitted.per_member(rows.X, self.n_draws)  # (M, n)
+        log_sum = logsumexp(per_member, axis=0, b=rows.judges)
         return np.log(rows.judges.sum(axis=0)) - log_sum
 
 
@@ -210,7 +210,7 @@ class ReconstructionError(ModelScorer):
         else:
             seed = stream_seed(rows.fitted.seed, Stream.INPUT)
             draws = self.noise * sobol_normal(NOISE_DRAWS, n_columns, seed)
-            found = (rows.fitted.portraits(rows.X, shift)[1] for shift in draws)
+            found = (rows.fitted.reconstruct(rows.X, shift)[1] for shift in draws)
             squares = sum(np.square(own).sum(axis=2) for own in found) / NOISE_DRAWS
         of_constants = np.square(rows.inputs[:, n_columns:]).sum(axis=1)
         return rows.mean(squares) + of_constants
@@ -238,7 +238,7 @@ class MaskedReconstructionError(ModelScorer):
         found = np.abs(rows.inputs[:, n_columns:]).sum(axis=1)
         for part in range(n_parts):
             hidden = parts == part
-            residual = rows.fitted.portraits(rows.X, hidden=hidden)[1]  # (M, n, n_columns)
+            residual = rows.fitted.reconstruct(rows.X, hidden=hidden)[1]  # (M, n, n_columns)
             found += rows.mean((np.abs(residual) * hidden[:, None]).sum(axis=2))
         return found
 

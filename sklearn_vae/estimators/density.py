@@ -392,9 +392,9 @@ class VAEDensity(DensityMixin, DensityEstimator):
         x, weight = table.arrays()
         counts = None if weight is None else table.counts()
         model = build(architecture).double()
-        model.draw(0, seed)
+        model.reset_parameters(0, seed)
         kinds = architecture.is_bit, n_mixture, covariance_type
-        model.start_at(0, learn_anchors(x, counts, *kinds, seed, architecture.least_scale))
+        model.initialize(0, learn_anchors(x, counts, *kinds, seed, architecture.least_scale))
         max_iter = self.max_iter
         if self.early_stopping == "auto" and aside is None:
             max_iter = min(max_iter, ITERATIONS_OF_SMALL_TABLES)

@@ -463,7 +463,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         would have principal axes of their own, along which it tells them well.
         """
         model = build(self.architecture_)
-        model.draw(0, seed)
+        model.reset_parameters(0, seed)
         for side, network in enumerate(cast(list[MLP], [model.encoder, model.decoder])):
             matrix = network.linear.weight if network.last is None else network.last
             generator = make_generator(seed, Stream.WEIGHTS, side, len(network.layers))

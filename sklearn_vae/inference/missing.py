@@ -80,7 +80,7 @@ class PartialPosterior:
 
     def mean(self) -> Tensor:
         """Mean of each cell given what is known of its row: (B, n_columns)."""
-        return self.likelihood.pooled(self._decode(self.z), self.share())
+        return self.likelihood.average_over_draws(self._decode(self.z), self.share())
 
     def sample(self, n_draws: int, generator: torch.Generator) -> Tensor:
         """Rows drawn given what is known of them: (n_draws, B, n_columns)."""

@@ -154,15 +154,18 @@ class Predictor:
         if not holes.all():
             found[~holes] = self.codes(X[~holes])
         if self.architecture.has_density:
-            at_once = self.at_once(4 * self.architecture.n_components)
+            rows_per_chunk = self.rows_per_chunk(4 * self.architecture.n_components)
             found[holes] = self._map(
-                X[holes], lambda model, x: model.mode(x)[0], n_members=1, at_once=at_once
+                X[holes],
+                lambda model, x: model.mode(x)[0],
+                n_members=1,
+                rows_per_chunk=rows_per_chunk,
             )
         else:
             found[holes] = self._complete(X[holes], lambda own: own.code()[0], 1, n_members=1)
         return found
 
-    def portraits(
+    def reconstruct(
         self,
         X: np.ndarray,
         shift: np.ndarray | None = None,
@@ -268,10 +271,10 @@ class Predictor:
 
         The same Sobol points serve all rows; ``scrambling`` is the number of their set.
         """
-        scores = self.by_member(X, n_draws, scrambling)
+        scores = self.per_member(X, n_draws, scrambling)
         return logsumexp(scores, axis=0) - np.log(self.n_members, dtype=X.dtype)
 
-    def by_member(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
+    def per_member(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
         """As ``log_density``, of each member: (n, n_features) -> (M, n)."""
         estimate = self._estimate(n_draws, scrambling, X.dtype)
         # an encoder that knows the ends of rows sees them as it sees others
@@ -291,12 +294,12 @@ class Predictor:
         # rows are encoded many at a time: of those that are decoded with all their draws,
         # there are few in a chunk
         n_codes = self.architecture.n_codes
-        at_once = self.at_once((n_codes or n_draws) * self.n_members)
+        rows_per_chunk = self.rows_per_chunk((n_codes or n_draws) * self.n_members)
         if n_codes is not None:
             cells = n_codes * self.n_members * self.architecture.n_columns
 
             def sum_of_codes(model: VAE, x: Tensor) -> Tensor:
-                n_rows = at_once if model.decodes_apart else max(CELLS // cells, 1)
+                n_rows = rows_per_chunk if model.decodes_apart else max(CELLS // cells, 1)
                 return model.log_sum_of_codes(x, n_rows).T
 
             return sum_of_codes
@@ -308,7 +311,7 @@ class Predictor:
 
             return alone
         points = self._points(n_draws, scrambling, dtype)
-        return lambda model, x: model.log_evidence(x, points, at_once).T
+        return lambda model, x: model.log_evidence(x, points, rows_per_chunk).T
 
     def _points(self, n_draws: int, scrambling: int, dtype: np.dtype) -> Points:
         """What the draws of a score are made of."""
@@ -319,7 +322,7 @@ class Predictor:
         seed = self.seed, Stream.PARTS, scrambling
         width = self.architecture.posterior.codes(self.architecture.n_components).width
         check = WidthCheck(first[..., width:] if self.architecture.has_slopes else first)
-        return Points(first, later, prior, seed, self.architecture.widening, check)
+        return Points(first, later, prior, seed, self.architecture.proposal_scale, check)
 
     def _noise(self, n_draws: int, scrambling: int, dtype: np.dtype, proposal: int = 0) -> Tensor:
         """Sobol points of one of the score's proposals, made normal: (1, K, 1, l)."""
@@ -360,7 +363,7 @@ class Predictor:
             X,
             lambda model, x: function(PartialPosterior(model, x, points)),
             n_members,
-            at_once=self.at_once(n_each * (n_members or self.n_members)),
+            rows_per_chunk=self.rows_per_chunk(n_each * (n_members or self.n_members)),
         )
 
     def bound(self, X: np.ndarray, n_draws: int) -> tuple[np.ndarray, np.ndarray]:
@@ -374,10 +377,10 @@ class Predictor:
             KL of q(z|x) from the prior.
         """
         noise = self._noise(n_draws, 0, X.dtype)
-        at_once = self.at_once(n_draws * self.n_members)
+        rows_per_chunk = self.rows_per_chunk(n_draws * self.n_members)
 
         def parts(model: VAE, x: Tensor) -> Tensor:
-            found = (model.elbo_terms(own, noise)[:2] for own in x.split(at_once, 1))
+            found = (model.elbo_terms(own, noise)[:2] for own in x.split(rows_per_chunk, 1))
             by_row = [torch.stack([log_prob, kl.sum(-1)]) for log_prob, kl in found]
             return torch.cat(by_row, 2).movedim(2, 0)  # (B, 2, M)
 
@@ -389,7 +392,7 @@ class Predictor:
         model = self.module(X.dtype)
         generator = make_generator(self.seed, Stream.CALIBRATION)
         with torch.no_grad():
-            z = model.latent().sample(
+            z = model.prior_distribution().sample(
                 self.n_members, n_draws, self.architecture.n_components, generator, model.free.dtype
             )
             z = z.to(self.device)
@@ -482,14 +485,14 @@ class Predictor:
             ]
         return self.columns.decode(torch.cat(chunks).cpu().numpy(), is_drawn=True)
 
-    def at_once(self, n_draws: int = 1) -> int:
+    def rows_per_chunk(self, n_draws: int = 1) -> int:
         """How many rows to compute at a time, with so many draws of each, or members."""
         widest = max(self.architecture.widest, len(self.columns.kinds))
         return max(CHUNK // (widest * n_draws), 1)
 
     def chunks(self, n_rows: int, n_draws: int = 1) -> Iterator[slice]:
         """Cut rows so that a layer's output for all draws of a chunk fits the cache."""
-        size = self.at_once(n_draws)
+        size = self.rows_per_chunk(n_draws)
         for start in range(0, n_rows, size):
             yield slice(start, min(start + size, n_rows))
 
@@ -498,7 +501,7 @@ class Predictor:
         X: np.ndarray,
         function: Callable[[VAE, Tensor], Tensor],
         n_members: int | None = None,
-        at_once: int | None = None,
+        rows_per_chunk: int | None = None,
     ) -> np.ndarray:
         """Apply a function of (model, encoded rows) to X, a chunk at a time."""
         model = self.module(X.dtype, n_members)
@@ -506,7 +509,7 @@ class Predictor:
         with torch.no_grad():
             chunks = [
                 chunk
-                for rows in gen_batches(len(X), at_once or self.at_once(together))
+                for rows in gen_batches(len(X), rows_per_chunk or self.rows_per_chunk(together))
                 for chunk in self._in_memory(model, function, X[rows])
             ]
         return np.concatenate(chunks)
@@ -560,7 +563,9 @@ class EnsemblePredictor:
         noise = first._noise(n_draws, scrambling, X.dtype)[0, :, 0]
         weight = torch.as_tensor(np.log(self.weight).astype(X.dtype)).to(first.device)
         scores = first._map(
-            X, lambda _, x: log_density(models, weight, x[0], noise), at_once=self._at_once(n_draws)
+            X,
+            lambda _, x: log_density(models, weight, x[0], noise),
+            rows_per_chunk=self._at_once(n_draws),
         )
         for rows in first.chunks(len(X)):
             scores[rows] += self.columns.log_measure(X[rows])

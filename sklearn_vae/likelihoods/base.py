@@ -106,7 +106,7 @@ class Likelihood:
         """Mean of p(x|z): (..., n width)."""
         raise NotImplementedError
 
-    def pooled(self, params: Parameters, share: Tensor) -> Tensor:
+    def average_over_draws(self, params: Parameters, share: Tensor) -> Tensor:
         """Mean over draws of z as well, with weights (M, K, B): (M, K, B, n width) -> (B, ...)."""
         return (share.unsqueeze(-1) * self.mean(params)).sum((0, 1))
 

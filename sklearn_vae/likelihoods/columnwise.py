@@ -81,10 +81,10 @@ class Columnwise:
         pairs = zip(self.blocks, params, strict=True)
         return torch.cat([kind.mean(own) for (kind, _), own in pairs], dim=-1)
 
-    def pooled(self, params: Sequence[Parameters], share: Tensor) -> Tensor:
+    def average_over_draws(self, params: Sequence[Parameters], share: Tensor) -> Tensor:
         """Mean over draws of z as well, with weights (M, K, B): (B, n_columns)."""
         pairs = zip(self.blocks, params, strict=True)
-        return torch.cat([kind.pooled(own, share) for (kind, _), own in pairs], dim=-1)
+        return torch.cat([kind.average_over_draws(own, share) for (kind, _), own in pairs], dim=-1)
 
     def by_column(self, params: Sequence[Parameters], x: Tensor) -> Tensor:
         """Log-density of each value: (..., n_columns) -> (..., n)."""

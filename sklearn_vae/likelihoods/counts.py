@@ -49,7 +49,7 @@ class Counts(Likelihood):
         """Root of the mean of p(x|z), in its unit: (..., n)."""
         return self._roots(self._log_rate(params).exp())
 
-    def pooled(self, params: Parameters, share: Tensor) -> Tensor:
+    def average_over_draws(self, params: Parameters, share: Tensor) -> Tensor:
         """Root of the mean over draws of z as well, with weights (M, K, B): (B, n)."""
         return (share.unsqueeze(-1) * self.mean(params).square()).sum((0, 1)).sqrt()
 

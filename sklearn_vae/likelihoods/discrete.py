@@ -212,7 +212,7 @@ class Ordinal(Likelihood):
         places = torch.linspace(0, 1, self.n_classes).to(probability)
         return probability @ places
 
-    def pooled(self, params: Parameters, share: Tensor) -> Tensor:
+    def average_over_draws(self, params: Parameters, share: Tensor) -> Tensor:
         """Likeliest class over draws of z, as its number: (M, K, B) weights -> (B, n)."""
         probability = self._log_probabilities(params).exp()  # (M, K, B, n, K)
         weight = share.unsqueeze(-1).unsqueeze(-1)

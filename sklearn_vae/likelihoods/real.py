@@ -345,7 +345,7 @@ class ZeroInflated(Likelihood):
         share = self._log_shares(params).exp()[..., :-1]
         return torch.cat([share, params[1].unsqueeze(-1)], dim=-1).flatten(-2)
 
-    def pooled(self, params: Parameters, share: Tensor) -> Tensor:
+    def average_over_draws(self, params: Parameters, share: Tensor) -> Tensor:
         """Mean over draws of z as well, with weights (M, K, B): (B, n (S + 1))."""
         own = self._log_shares(params).exp()  # (M, K, B, n, S + 1)
         weight = share.unsqueeze(-1).unsqueeze(-1) * own

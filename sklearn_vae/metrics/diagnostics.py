@@ -311,7 +311,7 @@ def score_parts(
             "score_parts needs an estimator of several members, and this one has 1. Fit it with "
             "n_init=5 and members='all'."
         )
-    scores = fitted.by_member(estimator._validate_given(X, y), n_draws)  # (M, n)
+    scores = fitted.per_member(estimator._validate_given(X, y), n_draws)  # (M, n)
     expected = scores.mean(axis=0)
     return ScoreParts(expected, logsumexp(scores - expected, axis=0) - np.log(len(scores)))
 

@@ -123,7 +123,7 @@ class Architecture:
         )
 
     @property
-    def widening(self) -> float:
+    def proposal_scale(self) -> float:
         """How many times as wide as q(z|x) the draws of the score are.
 
         An encoder covers too little rather than too much: wider draws halve the bound's

@@ -9,7 +9,7 @@ from sklearn_vae.likelihoods import Bernoulli, Categorical, Columnwise
 from sklearn_vae.likelihoods.base import Parameters
 
 
-def roll_out(
+def decode_autoregressively(
     decode: Callable[[Tensor], Sequence[Parameters]],
     say: Callable[[Sequence[Parameters]], Tensor],
     stages: Sequence[Tensor],

@@ -160,21 +160,21 @@ class EncoderProposal(NamedTuple):
         q(z|x).
     params : Tensor of shape (M, B, n_params)
         Its parameters.
-    widen : float
+    proposal_scale : float
         How many times as wide.
     """
 
     posterior: Any
     params: Tensor
-    widen: float
+    proposal_scale: float
 
     def draw(self, noise: Tensor) -> Tensor:
         """Codes of standard normal draws: (M or 1, K, 1, l) -> (M, K, B, l)."""
-        return self.posterior.rsample(self.params, noise, self.widen)
+        return self.posterior.rsample(self.params, noise, self.proposal_scale)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density in nats of codes: (M, K, B, l) -> (M, K, B)."""
-        return self.posterior.log_prob(self.params, z, self.widen)
+        return self.posterior.log_prob(self.params, z, self.proposal_scale)
 
     def select(self, rows: Tensor) -> "EncoderProposal":
         """Give what it says of some of the rows."""
@@ -268,7 +268,9 @@ class Sampler:
         variance = share.square().sum(1) - 1 / share.shape[1]
         return ~(0.5 * variance < TOLERANCE)  # NaN, where no weight is finite
 
-    def add_modes(self, noise: Tensor, widen: float, candidates: Tensor, n_starts: int) -> None:
+    def add_modes(
+        self, noise: Tensor, proposal_scale: float, candidates: Tensor, n_starts: int
+    ) -> None:
         """Add normal distributions at the modes that Newton's method finds from several starts.
 
         Most draws are from the one that has most of p(x); the others get some, in case that they
@@ -278,7 +280,7 @@ class Sampler:
         ----------
         noise : Tensor of shape (1, K, 1, l)
             Standard normal draws.
-        widen : float
+        proposal_scale : float
             How many times as wide as the Laplace approximation the distributions are.
         candidates : Tensor of shape (M, C, l)
             Codes far from each other. The best one starts beside the best of the draws, or their
@@ -304,12 +306,12 @@ class Sampler:
             own.take_along_dim(best.reshape(len(best), 1, n_rows, *[1] * (own.dim() - 3)), 1)
             for own in each
         )
-        self._add_normal(NormalProposal(*(own.squeeze(1) for own in chosen)), noise, widen)
+        self._add_normal(NormalProposal(*(own.squeeze(1) for own in chosen)), noise, proposal_scale)
         few = noise[:, : -(-noise.shape[1] // OTHER_MODE_ONE_IN)]
         for start in range(n_starts if n_starts > 1 else 0):
-            self.add(NormalProposal(*(own[:, start] for own in each)).widened(widen), few)
+            self.add(NormalProposal(*(own[:, start] for own in each)).widened(proposal_scale), few)
 
-    def add_patch(self, noise: Tensor, widen: float) -> None:
+    def add_patch(self, noise: Tensor, proposal_scale: float) -> None:
         """Add a normal distribution where the draw of most weight shows a need of one.
 
         It lies at the mode next to the draw or, if there is one already, at the draw itself.
@@ -320,12 +322,12 @@ class Sampler:
             if isinstance(own, NormalProposal):
                 distance = own.squared_distance(mode.unsqueeze(1)).squeeze(1) / z.shape[-1]
                 mode = torch.where((distance < SAME_MODE**2).unsqueeze(-1), z, mode)
-        self._add_normal(laplace(self.target, mode, guess), noise, widen)
+        self._add_normal(laplace(self.target, mode, guess), noise, proposal_scale)
 
-    def _add_normal(self, normal: NormalProposal, noise: Tensor, widen: float) -> None:
+    def _add_normal(self, normal: NormalProposal, noise: Tensor, proposal_scale: float) -> None:
         """Add a normal distribution, and for some draws a wider one: its tails may be too light."""
         n_wide = noise.shape[1] // WIDE_ONE_IN
-        self.add(normal.widened(widen), noise[:, n_wide:])
+        self.add(normal.widened(proposal_scale), noise[:, n_wide:])
         if n_wide:
             self.add(normal.widened(1 + 2 / math.sqrt(noise.shape[-1])), noise[:, :n_wide])
 
@@ -353,7 +355,7 @@ def refinements(
     sampler: Sampler,
     poor: Tensor,
     points: Sequence[Tensor],
-    widen: float,
+    proposal_scale: float,
     candidates: Tensor,
     n_starts: int,
 ) -> Iterator[tuple[Tensor, Sampler]]:
@@ -367,7 +369,7 @@ def refinements(
         Whether each row needs another proposal.
     points : sequence of Tensor of shape (1, K, 1, l)
         Standard normal draws of each round.
-    widen : float
+    proposal_scale : float
         How many times as wide as the Laplace approximation the draws are.
     candidates : Tensor of shape (M, C, l)
         Codes from which modes may be sought.
@@ -381,9 +383,9 @@ def refinements(
             return
         rows, sampler = rows[chosen], sampler.select(chosen)
         if number == 0:
-            sampler.add_modes(noise, widen, candidates, n_starts)
+            sampler.add_modes(noise, proposal_scale, candidates, n_starts)
         else:
-            sampler.add_patch(noise, widen)
+            sampler.add_patch(noise, proposal_scale)
         yield rows, sampler
         poor = sampler.is_uneven().any(0)
 

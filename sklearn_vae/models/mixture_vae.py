@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from sklearn_vae.likelihoods import MOST_REDRAWS, Bernoulli, Limits
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.stacked import StackedModule
-from sklearn_vae.models.vae import FARTHEST_INPUT, Draws, build
+from sklearn_vae.models.vae import INPUT_CLIP, Draws, build
 from sklearn_vae.networks import MLP, bounded
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import HALF_LOG_2PI, StandardNormal
@@ -135,7 +135,7 @@ class MixtureInit:
 class MixtureVAE(StackedModule):
     """A variational autoencoder that starts at a mixture, with a member axis.
 
-    Weights start at zero; ``draw`` and ``start_at`` give them their first values, or
+    Weights start at zero; ``reset_parameters`` and ``initialize`` give them their first values, or
     ``load`` those of a fitted model.
 
     Parameters
@@ -179,15 +179,15 @@ class MixtureVAE(StackedModule):
 
     def encode(self, x: Tensor) -> Tensor:
         """Parameters of q(z|x): (M, B, n_columns) -> (M, B, 2 l)."""
-        return self.encoder(x.clamp(-FARTHEST_INPUT, FARTHEST_INPUT))
+        return self.encoder(x.clamp(-INPUT_CLIP, INPUT_CLIP))
 
     def log_weights(
         self,
         x: Tensor,
         noise: Tensor,
-        widen: float = 1.0,
+        proposal_scale: float = 1.0,
         *,
-        path_only: bool = False,
+        stop_gradient: bool = False,
         shown: Tensor | None = None,
     ) -> Draws:
         """Codes and components drawn for each row, and their importance weights.
@@ -201,9 +201,9 @@ class MixtureVAE(StackedModule):
         noise : Tensor of shape (M or 1, K, B or 1, l + 1)
             Standard normal draws, own or shared by the rows; the last one chooses the
             component.
-        widen : float, default=1.0
+        proposal_scale : float, default=1.0
             How many times as wide as q(z|x) the distribution is from which z is drawn.
-        path_only : bool, default=False
+        stop_gradient : bool, default=False
             Whether the gradient of log q(z|x) is that of the path through z alone.
         shown : Tensor of shape (M, B, n_columns), optional
             What the encoder sees of the rows; by default the rows themselves.
@@ -214,12 +214,12 @@ class MixtureVAE(StackedModule):
             With log p(x|z, c) and log p(z) pi_c / (q(z|x) q(c|x)) of each draw.
         """
         q = self.encode(x if shown is None else shown)
-        z = self.posterior.rsample(q, noise[..., :-1], widen)  # (M, K, B, l)
+        z = self.posterior.rsample(q, noise[..., :-1], proposal_scale)  # (M, K, B, l)
         white, log_density = Whitening(self)(x)
         log_share = (log_density + self.mixture_logit.detach().log_softmax(-1).mT).log_softmax(1)
         chosen = draw_components(log_share.exp(), noise[..., -1])  # (M, K, B)
         log_prob = self._log_prob(x, z, chosen, white)
-        log_q = self.posterior.log_prob(q.detach() if path_only else q, z, widen)
+        log_q = self.posterior.log_prob(q.detach() if stop_gradient else q, z, proposal_scale)
         log_c = pick(self.mixture_logit.log_softmax(-1).mT - log_share, chosen)
         return Draws(z, log_prob, log_c + self.prior.log_prob(z) - log_q)
 
@@ -338,9 +338,9 @@ class MixtureVAE(StackedModule):
 
     # -- first values ----------------------------------------------------------------
 
-    def draw(self, member: int, seed: int) -> None:
+    def reset_parameters(self, member: int, seed: int) -> None:
         """Draw one member's hidden layers and shears from its seed."""
-        self.draw_networks(member, seed)
+        self.reset_network_parameters(member, seed)
         generator = make_generator(seed, Stream.WEIGHTS, 2, 0)
         shape = self.shears[member].shape
         size = FIRST_SHEAR / max(shape[1], 1) ** 0.5
@@ -348,7 +348,7 @@ class MixtureVAE(StackedModule):
             self.shears[member].copy_(size * torch.randn(shape, generator=generator))
 
     @torch.no_grad()
-    def start_at(self, member: int, anchors: MixtureInit) -> None:
+    def initialize(self, member: int, anchors: MixtureInit) -> None:
         """Make one member the mixture."""
         anchors = anchors.padded(self.architecture.n_mixture, self.architecture.covariance_type)
         root = torch.as_tensor(anchors.whiten)

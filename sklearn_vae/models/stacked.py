@@ -51,7 +51,7 @@ class StackedModule(nn.Module):
         """The networks' matrices, which weight decay shrinks."""
         return [*self.encoder.matrices(), *self.decoder.matrices()]
 
-    def draw_networks(self, member: int, seed: int, n_latent: int | None = None) -> None:
+    def reset_network_parameters(self, member: int, seed: int, n_latent: int | None = None) -> None:
         """Draw one member's hidden layers, for a decoder of so many inputs or of all."""
         self.encoder.draw(member, seed, 0)
         self.decoder.draw(member, seed, 1, n_in=n_latent)
@@ -60,7 +60,7 @@ class StackedModule(nn.Module):
         """Take note of how far training is; here, nothing depends on it."""
 
     @torch.no_grad()
-    def keep(self, members: Tensor) -> None:
+    def select(self, members: Tensor) -> None:
         """Go on with these members only."""
         self.sizes = self.sizes[members.cpu().numpy()]
         for tensor in [*self.parameters(), *self.buffers()]:

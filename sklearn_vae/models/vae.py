@@ -15,7 +15,7 @@ from sklearn_vae.initialization.ppca import LinearGaussian
 from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.likelihoods import Columnwise, Limits
 from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.models.autoregressive import likeliest, roll_out
+from sklearn_vae.models.autoregressive import decode_autoregressively, likeliest
 from sklearn_vae.models.laplace import (
     ClassSampler,
     EncoderProposal,
@@ -36,7 +36,7 @@ from sklearn_vae.random import Stream, make_generator
 # the encoder sees a row no farther out than this many standard deviations, or a pixel that is
 # inked in one row of thousands would throw all the others' codes; the likelihood sees it
 # where it is
-FARTHEST_INPUT = 5.0
+INPUT_CLIP = 5.0
 # Newton's method has so many starts that, times latent dimensions, there are no more than this; and
 # at least so many where cells are missing or the prior is a mixture.
 PRODUCTS_OF_STARTS = 12
@@ -83,7 +83,7 @@ class Points(NamedTuple):
         Those for a standard normal prior.
     seed : tuple of int
         What draws from another prior follow from: the arguments of ``make_generator``.
-    widen : float
+    proposal_scale : float
         How many times as wide as q(z|x), and as the posterior, proposals are.
     check : WidthCheck
         Of the first draws.
@@ -93,7 +93,7 @@ class Points(NamedTuple):
     later: Sequence[Tensor]
     prior: Tensor
     seed: tuple[int, Stream, int]
-    widen: float
+    proposal_scale: float
     check: WidthCheck
 
 
@@ -121,7 +121,12 @@ class Joint(NamedTuple):
     def of(cls, model: "VAE", x: Tensor) -> "Joint":
         """Make it of rows whose missing cells are NaN."""
         observed = model.likelihood.observed(x) if x.isnan().any() else None
-        return cls(model, model.latent(), x.nan_to_num() if observed is not None else x, observed)
+        return cls(
+            model,
+            model.prior_distribution(),
+            x.nan_to_num() if observed is not None else x,
+            observed,
+        )
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log p(x, z) in nats of codes, own or shared by the rows: (M, K, B or 1, l)."""
@@ -142,7 +147,7 @@ class Joint(NamedTuple):
 class VAE(StackedModule):
     """A variational autoencoder with a member axis.
 
-    Weights start at zero; ``draw`` and ``start_at`` give them their first values, or
+    Weights start at zero; ``reset_parameters`` and ``initialize`` give them their first values, or
     ``load`` those of a fitted model.
 
     Parameters
@@ -185,7 +190,7 @@ class VAE(StackedModule):
 
     def encode(self, x: Tensor) -> Tensor:
         """Parameters of q(z|x): (M, B, n_columns + n_conditions) -> (M, B, 2 l)."""
-        x = x.clamp(-FARTHEST_INPUT, FARTHEST_INPUT)
+        x = x.clamp(-INPUT_CLIP, INPUT_CLIP)
         if self.filler is not None:
             x, given = x.tensor_split([self.likelihood.n_columns], dim=-1)
             observed = ~x.isnan()
@@ -210,18 +215,18 @@ class VAE(StackedModule):
         out = self.decoder(*(own.flatten(1, 2) for own in inputs))
         return self.likelihood.split(out.unflatten(1, z.shape[1:3]), self.free.unsqueeze(1))
 
-    def given(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    def split_missing(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Rows with zeros in their holes, and which values are there, or None if all are."""
         if self.filler is None:
             return x, None
         return x.nan_to_num(), self.likelihood.observed(x)
 
-    def latent(self) -> Density:
+    def prior_distribution(self) -> Density:
         """p(z), with ``log_prob`` and ``sample``."""
         weights = dict(self.prior_weights.items())
-        return self.prior.density(weights, self._recognise, self.mask)
+        return self.prior.density(weights, self.posterior_params, self.mask)
 
-    def _recognise(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def posterior_params(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Location and log-scale of q(z|x): (M, B, n_columns) -> (M, B, l), (M, B, l)."""
         return self.posterior.split(self.encode(x))
 
@@ -261,22 +266,22 @@ class VAE(StackedModule):
     def _seen(self, x: Tensor, shown: Tensor | None) -> tuple[Tensor, Tensor]:
         """What encoder and decoder see of rows, which may be shown less, each of its own."""
         seen, told, *_ = (x, x) if shown is None else (*shown.split(x.shape[-1], dim=-1), x)
-        return seen, self.given(told)[0]
+        return seen, self.split_missing(told)[0]
 
     def _drawn(self, q: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Codes (M, K, B, l), and the KL, exact (M, B, units) or by these codes (M, B, 1)."""
         if isinstance(self.prior, self.architecture.posterior.exact_for):
             return self.posterior.rsample(q, noise), self.posterior.kl(q)
         z, log_q = self.posterior.propose(q, noise)
-        return z, (log_q - self.latent().log_prob(z)).mean(1).unsqueeze(-1)
+        return z, (log_q - self.prior_distribution().log_prob(z)).mean(1).unsqueeze(-1)
 
     def log_weights(
         self,
         x: Tensor,
         noise: Tensor,
-        widen: float = 1.0,
+        proposal_scale: float = 1.0,
         *,
-        path_only: bool = False,
+        stop_gradient: bool = False,
         shown: Tensor | None = None,
     ) -> Draws:
         """Codes drawn from q(z|x), and log p(x|z) p(z) / q(z|x) of each.
@@ -287,9 +292,9 @@ class VAE(StackedModule):
             Encoded rows.
         noise : Tensor of shape (M or 1, K, B or 1, l)
             Standard normal draws, own or shared by the rows.
-        widen : float, default=1.0
+        proposal_scale : float, default=1.0
             How many times as wide as q(z|x) the distribution is from which z is drawn.
-        path_only : bool, default=False
+        stop_gradient : bool, default=False
             Whether the gradient of log q(z|x) is that of the path through z alone, as if
             q were another's. The gradient with respect to z is then the one that the
             doubly reparameterised gradient is made of.
@@ -302,41 +307,45 @@ class VAE(StackedModule):
             With the log-weights (M, K, B) as ``log_weight``.
         """
         q = self.encode(x if shown is None else shown)
-        return self._weigh(q, x, noise, widen, self.latent(), path_only=path_only)
+        return self._weigh(
+            q, x, noise, proposal_scale, self.prior_distribution(), stop_gradient=stop_gradient
+        )
 
     def _weigh(
         self,
         q: Tensor,
         x: Tensor,
         noise: Tensor,
-        widen: float,
+        proposal_scale: float,
         prior: Density,
         *,
-        path_only: bool = False,
+        stop_gradient: bool = False,
     ) -> Draws:
-        z, log_q = self.posterior.propose(q, noise, widen, path_only=path_only)
-        log_prob = self._log_prob(self.decode(z, self.given(x)[0]), x)
+        z, log_q = self.posterior.propose(q, noise, proposal_scale, stop_gradient=stop_gradient)
+        log_prob = self._log_prob(self.decode(z, self.split_missing(x)[0]), x)
         return Draws(z, log_prob, prior.log_prob(z) - log_q)
 
     def _log_prob(self, p: list[list[Tensor]], x: Tensor) -> Tensor:
         """Log p(x|z) of what is there of rows (M, B, n_columns): (M, K, B)."""
-        x, observed = self.given(x)
+        x, observed = self.split_missing(x)
         seen = None if observed is None else observed.unsqueeze(1)
         return self.likelihood.log_prob(p, x.unsqueeze(1), seen)
 
-    def log_scale_prior(self, z: Tensor, x: Tensor) -> Tensor:
+    def log_prior_of_scales(self, z: Tensor, x: Tensor) -> Tensor:
         """Log-density of one more row at z whose residual is the linear model's.
 
         (M, K, B, l) and rows (M, B, n_columns + n_conditions) -> (M, K, B).
         """
-        log_prior = self.likelihood.log_prior(self.decode(z, self.given(x)[0]), self.residual)
+        log_prior = self.likelihood.log_prior(
+            self.decode(z, self.split_missing(x)[0]), self.residual
+        )
         return log_prior.expand(z.shape[:-1])  # a scale per column has one value for all
 
     def log_likelihood(
         self,
         x: Tensor,
         noise: Tensor,
-        widen: float = 1.0,
+        proposal_scale: float = 1.0,
         n_at_once: int | None = None,
     ) -> Tensor:
         """Importance-weighted bound on log p(x): (M, B, n_columns) -> (M, B).
@@ -347,7 +356,7 @@ class VAE(StackedModule):
             Encoded rows.
         noise : Tensor of shape (M or 1, K, B or 1, l)
             Standard normal draws, own or shared by the rows.
-        widen : float, default=1.0
+        proposal_scale : float, default=1.0
             How many times as wide as q(z|x) the distribution is from which z is drawn.
             The bound holds for any; a little wider than the encoder's is tighter.
         n_at_once : int, optional
@@ -365,8 +374,8 @@ class VAE(StackedModule):
         """
         n_at_once = n_at_once or max(x.shape[1], 1)
         parts = zip(self.encode(x).split(n_at_once, 1), x.split(n_at_once, 1), strict=True)
-        prior = self.latent()
-        draws = (self._weigh(q, own, noise, widen, prior) for q, own in parts)
+        prior = self.prior_distribution()
+        draws = (self._weigh(q, own, noise, proposal_scale, prior) for q, own in parts)
         return torch.cat([log_mean_exp(some.log_weight, dim=1) for some in draws], dim=1)
 
     def log_evidence(self, x: Tensor, points: "Points", n_at_once: int) -> Tensor:
@@ -413,7 +422,7 @@ class VAE(StackedModule):
     ) -> tuple[Sampler, Tensor]:
         """Codes drawn from q(z|x) and the prior, and which rows (B,) need other proposals."""
         sampler = Sampler(Joint.of(self, x))
-        sampler.add(EncoderProposal(self.posterior, q, points.widen), points.first)
+        sampler.add(EncoderProposal(self.posterior, q, points.proposal_scale), points.first)
         is_poor = points.check.is_narrow(sampler.log_weight) & self.architecture.has_slopes
         sampler.add(start, start.z)
         is_poor = is_poor | sampler.is_uneven()
@@ -433,7 +442,10 @@ class VAE(StackedModule):
             return self._refined_by_class(sampler, is_poor, points)
         if not self.architecture.has_density:
             return more_draws(sampler, is_poor, points.later)
-        prior, n_starts = self.latent(), max(PRODUCTS_OF_STARTS // points.first.shape[-1], 1)
+        prior, n_starts = (
+            self.prior_distribution(),
+            max(PRODUCTS_OF_STARTS // points.first.shape[-1], 1),
+        )
         if isinstance(prior, DiagonalMixture):
             candidates, n_starts = prior.loc, max(n_starts, STARTS_OF_MANY_MODES)
         else:
@@ -441,7 +453,9 @@ class VAE(StackedModule):
             candidates = torch.cat([FAR * z, z], dim=1)
         if cast(Joint, sampler.target).observed is not None:
             n_starts = max(n_starts, STARTS_OF_MANY_MODES)
-        return refinements(sampler, is_poor, points.later, points.widen, candidates, n_starts)
+        return refinements(
+            sampler, is_poor, points.later, points.proposal_scale, candidates, n_starts
+        )
 
     def _refined_by_class(
         self, sampler: Sampler, is_poor: Tensor, points: "Points"
@@ -459,7 +473,8 @@ class VAE(StackedModule):
         z = points.prior[..., width:].expand(len(self.free), -1, -1, -1)
         inner = Sampler(target)
         inner.add(
-            EncoderProposal(self.posterior.base, params, points.widen), points.first[..., width:]
+            EncoderProposal(self.posterior.base, params, points.proposal_scale),
+            points.first[..., width:],
         )
         inner.add(PriorProposal(StandardNormal(), z), z)
         found = ClassSampler(inner, n_classes)
@@ -468,7 +483,7 @@ class VAE(StackedModule):
         every = torch.ones_like(pairs, dtype=torch.bool)
         n_starts = max(PRODUCTS_OF_STARTS // z.shape[-1], 1)
         for numbers, refined in refinements(
-            inner, every, later, points.widen, candidates, n_starts
+            inner, every, later, points.proposal_scale, candidates, n_starts
         ):
             found.replace(numbers, refined)
         yield rows, found
@@ -483,7 +498,7 @@ class VAE(StackedModule):
         n_draws = points.first.shape[1]
         if self.decodes_apart:
             n_draws = -(-n_draws // PRIOR_ONE_IN)
-        prior = self.latent()
+        prior = self.prior_distribution()
         if isinstance(prior, StandardNormal):
             z = points.prior[:, :n_draws].expand(len(self.free), -1, -1, -1)
             return PriorProposal(prior, z)
@@ -520,7 +535,9 @@ class VAE(StackedModule):
         if rows is None:
             rows = z.new_zeros(*z.shape[:2], self.likelihood.n_columns)
         stages = cast(Autoregressive, self.decoder).stages
-        return roll_out(lambda own: self.decode(z.unsqueeze(1), own), say, stages, rows)
+        return decode_autoregressively(
+            lambda own: self.decode(z.unsqueeze(1), own), say, stages, rows
+        )
 
     def _conditions(self, x: Tensor | None) -> Tensor | None:
         """Rows of which nothing but the conditions is known, if they have any."""
@@ -538,7 +555,9 @@ class VAE(StackedModule):
         # each row's number among its member's, which computes no others
         place = F.one_hot(member, n_members).cumsum(0)[torch.arange(n_rows), member] - 1
         n_each = int(place.max()) + 1
-        z = self.latent().sample(n_members, n_each, n_components, generator, self.free.dtype)
+        z = self.prior_distribution().sample(
+            n_members, n_each, n_components, generator, self.free.dtype
+        )
         if x is not None:
             rows = x.new_zeros(n_members, n_each, x.shape[1])
             rows[member.to(x.device), place.to(x.device)] = x
@@ -554,9 +573,9 @@ class VAE(StackedModule):
 
     # -- first values ----------------------------------------------------------------
 
-    def draw(self, member: int, seed: int) -> None:
+    def reset_parameters(self, member: int, seed: int) -> None:
         """Draw one member's hidden layers from its seed."""
-        self.draw_networks(member, seed, int(self.sizes[member]) + self.n_conditions)
+        self.reset_network_parameters(member, seed, int(self.sizes[member]) + self.n_conditions)
         if self._posterior_weights:
             self.posterior.draw(member, seed)
 
@@ -565,7 +584,7 @@ class VAE(StackedModule):
         self.posterior.begin_iteration(iteration)
 
     @torch.no_grad()
-    def start_at(self, member: int, start: LinearGaussian) -> None:
+    def initialize(self, member: int, start: LinearGaussian) -> None:
         """Make one member the linear model, exact for Gaussian columns."""
         start = start.padded(self.architecture.n_components)
         loc, residual = torch.as_tensor(start.loc), torch.as_tensor(start.residual)
@@ -595,7 +614,7 @@ class VAE(StackedModule):
             self.filler.start_at(member, start.imputation)
 
     @torch.no_grad()
-    def start_at_random(self, member: int, start: LinearGaussian, seed: int) -> None:
+    def initialize_at_prior(self, member: int, start: LinearGaussian, seed: int) -> None:
         """Start one member's means at random, where the linear model explains nothing.
 
         The posterior is nearly the prior, and the residual all of each column's variance, as
@@ -616,20 +635,20 @@ class VAE(StackedModule):
             residual=residual,
             intercept=None,
         )
-        self.start_at(member, nothing)
+        self.initialize(member, nothing)
         means = np.arange(self.sizes[member]), np.flatnonzero(self.architecture.layout.param == 0)
         for side, (network, columns) in enumerate(zip(networks, means, strict=True)):
             cast(MLP, network).draw_last(member, seed, side, columns)
 
     @torch.no_grad()
-    def start_prior(self, x: Tensor) -> None:
+    def initialize_prior(self, x: Tensor) -> None:
         """Start the prior's weights at rows of each member's table, with their conditions.
 
         (M, n_rows, n_columns + n_conditions).
 
         The encoder has to stand at its start.
         """
-        for name, value in self.prior.start(x, self._recognise).items():
+        for name, value in self.prior.start(x, self.posterior_params).items():
             self.prior_weights[name].copy_(value)
 
     # -- members ---------------------------------------------------------------------

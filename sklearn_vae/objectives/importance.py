@@ -72,7 +72,7 @@ class IWAELoss(Loss):
         shown : Tensor of shape (M, B, n_columns), optional
             What the encoder sees of the rows; by default the rows themselves.
         """
-        draws = model.log_weights(x, noise, path_only=self.doubly_reparameterized, shown=shown)
+        draws = model.log_weights(x, noise, stop_gradient=self.doubly_reparameterized, shown=shown)
         log_weight = self._sets(draws.log_weight)
         log_share = log_weight.detach().log_softmax(2)
         share = log_share.exp()
@@ -100,7 +100,7 @@ class IWAELoss(Loss):
         """Log-prior of the scales at one draw of each set: (M, K, B, l) -> (M, B)."""
         if not isinstance(self.prior_rows, Tensor) and not self.prior_rows:
             return z.new_zeros(z.shape[0], z.shape[2])
-        return model.log_scale_prior(z.detach()[:, :: self.n_draws], x).mean(1)
+        return model.log_prior_of_scales(z.detach()[:, :: self.n_draws], x).mean(1)
 
 
 @dataclass(frozen=True)

@@ -52,16 +52,21 @@ class Law(Protocol):
     def split(self, params: Tensor) -> tuple[Tensor, Tensor]:
         """Locations and log-scales of the dimensions: (..., n_params) -> (..., l), (..., l)."""
 
-    def rsample(self, params: Tensor, noise: Tensor, widen: float = 1.0) -> Tensor:
+    def rsample(self, params: Tensor, noise: Tensor, proposal_scale: float = 1.0) -> Tensor:
         """Draws of z for noise (M or 1, K, B or 1, n_noise), with a gradient: (M, K, B, l)."""
 
     def log_prob(
-        self, params: Tensor, z: Tensor, widen: float = 1.0, *, path_only: bool = False
+        self, params: Tensor, z: Tensor, proposal_scale: float = 1.0, *, stop_gradient: bool = False
     ) -> Tensor:
-        """Log-density in nats of z (M, K, B, l), with ``path_only`` as if q had no weights."""
+        """Log-density in nats of z (M, K, B, l), with ``stop_gradient`` as if q had no weights."""
 
     def propose(
-        self, params: Tensor, noise: Tensor, widen: float = 1.0, *, path_only: bool = False
+        self,
+        params: Tensor,
+        noise: Tensor,
+        proposal_scale: float = 1.0,
+        *,
+        stop_gradient: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Draws (M, K, B, l) for weighting by importance, and their log-density (M, K, B)."""
 
@@ -103,11 +108,16 @@ class Continuous:
         """Nothing depends on how far training is."""
 
     def propose(
-        self: Any, params: Tensor, noise: Tensor, widen: float = 1.0, *, path_only: bool = False
+        self: Any,
+        params: Tensor,
+        noise: Tensor,
+        proposal_scale: float = 1.0,
+        *,
+        stop_gradient: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Draws (M, K, B, l) for weighting by importance, and their log-density (M, K, B)."""
-        z = self.rsample(params, noise, widen)
-        return z, self.log_prob(params, z, widen, path_only=path_only)
+        z = self.rsample(params, noise, proposal_scale)
+        return z, self.log_prob(params, z, proposal_scale, stop_gradient=stop_gradient)
 
 
 @runtime_checkable

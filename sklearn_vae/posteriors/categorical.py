@@ -235,7 +235,7 @@ class DiscreteLaw:
         log_share, rest = self._parts(params)
         return torch.cat([log_share.exp().flatten(-2), self.base.mean(rest)], dim=-1)
 
-    def rsample(self, params: Tensor, noise: Tensor, widen: float = 1.0) -> Tensor:
+    def rsample(self, params: Tensor, noise: Tensor, proposal_scale: float = 1.0) -> Tensor:
         """Draws for (M, B, n_params) and normal numbers (M or 1, K, B or 1, l): (M, K, B, l).
 
         They are relaxed where a gradient is to pass through them, and else one-hot.
@@ -246,17 +246,22 @@ class DiscreteLaw:
             codes = self._relaxed(log_share, chance)
         else:
             codes = self._chosen(log_share, chance)
-        return self._joined(codes, self.base.rsample(rest, normal, widen))
+        return self._joined(codes, self.base.rsample(rest, normal, proposal_scale))
 
     def log_prob(
-        self, params: Tensor, z: Tensor, widen: float = 1.0, *, path_only: bool = False
+        self, params: Tensor, z: Tensor, proposal_scale: float = 1.0, *, stop_gradient: bool = False
     ) -> Tensor:
         """Log-probability of one-hot codes, and log-density of the rest: (M, K, B)."""
-        log_share, rest = self._parts(params.detach() if path_only else params)
-        return self._log_prob(log_share, rest, z, widen)
+        log_share, rest = self._parts(params.detach() if stop_gradient else params)
+        return self._log_prob(log_share, rest, z, proposal_scale)
 
     def propose(
-        self, params: Tensor, noise: Tensor, widen: float = 1.0, *, path_only: bool = False
+        self,
+        params: Tensor,
+        noise: Tensor,
+        proposal_scale: float = 1.0,
+        *,
+        stop_gradient: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Draws (M, K, B, l) for weighting by importance, and their log-probability.
 
@@ -272,8 +277,8 @@ class DiscreteLaw:
         log_share = torch.logaddexp(log_share + math.log(1 - 1 / ONE_IN), uniform)
         chance, normal = self._noise(noise)
         codes = self._chosen(log_share, chance)
-        z = self._joined(codes, self.base.rsample(rest, normal, widen))
-        return z, self._log_prob(log_share, rest, z, widen)
+        z = self._joined(codes, self.base.rsample(rest, normal, proposal_scale))
+        return z, self._log_prob(log_share, rest, z, proposal_scale)
 
     def every(self, like: Tensor) -> Tensor:
         """All codes, where they are few: (1, n_codes, 1, l)."""
@@ -313,10 +318,12 @@ class DiscreteLaw:
         """Put the classes of all variables and the rest side by side."""
         return torch.cat([codes.flatten(-2), rest], dim=-1)
 
-    def _log_prob(self, log_share: Tensor, rest: Tensor, z: Tensor, widen: float) -> Tensor:
+    def _log_prob(
+        self, log_share: Tensor, rest: Tensor, z: Tensor, proposal_scale: float
+    ) -> Tensor:
         codes = z[..., : self.codes.width].unflatten(-1, tuple(self.codes))
         of_codes = (codes * log_share.unsqueeze(1)).sum((-1, -2))
-        return of_codes + self.base.log_prob(rest, z[..., self.codes.width :], widen)
+        return of_codes + self.base.log_prob(rest, z[..., self.codes.width :], proposal_scale)
 
 
 def one_hot(chosen: Tensor, n_classes: int, dtype: torch.dtype, *, flat: bool = True) -> Tensor:

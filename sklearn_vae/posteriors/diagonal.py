@@ -47,25 +47,25 @@ class DiagonalGaussian(Continuous):
         """Mean of z: (..., 2 l) -> (..., l)."""
         return params.chunk(2, dim=-1)[0]
 
-    def widen(self, params: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+    def proposal_scale(self, params: Tensor, factor: float) -> tuple[Tensor, Tensor]:
         """Location and log-scale of a posterior ``factor`` times as wide."""
         loc, log_scale = self.split(params)
         return loc, log_scale + math.log(factor)
 
-    def rsample(self, params: Tensor, noise: Tensor, widen: float = 1.0) -> Tensor:
+    def rsample(self, params: Tensor, noise: Tensor, proposal_scale: float = 1.0) -> Tensor:
         """Draws z = loc + scale * noise, for (M, B, 2 l) and (M or 1, K, B or 1, l)."""
-        loc, log_scale = self.widen(params, widen)
+        loc, log_scale = self.proposal_scale(params, proposal_scale)
         return loc.unsqueeze(1) + log_scale.exp().unsqueeze(1) * noise  # (M, K, B, l)
 
     def log_prob(
-        self, params: Tensor, z: Tensor, widen: float = 1.0, *, path_only: bool = False
+        self, params: Tensor, z: Tensor, proposal_scale: float = 1.0, *, stop_gradient: bool = False
     ) -> Tensor:
         """Log-density in nats of draws z: (M, B, 2 l), (M, K, B, l) -> (M, K, B).
 
-        With ``path_only`` its gradient is that through z alone.
+        With ``stop_gradient`` its gradient is that through z alone.
         """
-        params = params.detach() if path_only else params
-        loc, log_scale = self.widen(params, widen)
+        params = params.detach() if stop_gradient else params
+        loc, log_scale = self.proposal_scale(params, proposal_scale)
         noise = (z - loc.unsqueeze(1)) * (-log_scale).exp().unsqueeze(1)
         return (-0.5 * noise.square() - log_scale.unsqueeze(1) - HALF_LOG_2PI).sum(-1)
 

@@ -170,25 +170,30 @@ class FlowLaw(Continuous, nn.Module):
         """Locations and log-scales of what the layers bend: (..., l), (..., l)."""
         return self.base.split(params[..., : self.n_base])
 
-    def rsample(self, params: Tensor, noise: Tensor, widen: float = 1.0) -> Tensor:
+    def rsample(self, params: Tensor, noise: Tensor, proposal_scale: float = 1.0) -> Tensor:
         """Draws for (M, B, n_params) and normal numbers (M or 1, K, B or 1, l): (M, K, B, l)."""
-        return self._bent(params, noise, widen)[0]
+        return self._bent(params, noise, proposal_scale)[0]
 
     def propose(
-        self, params: Tensor, noise: Tensor, widen: float = 1.0, *, path_only: bool = False
+        self,
+        params: Tensor,
+        noise: Tensor,
+        proposal_scale: float = 1.0,
+        *,
+        stop_gradient: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Draws (M, K, B, l) for weighting by importance, and their log-density (M, K, B)."""
-        if path_only:
-            return super().propose(params, noise, widen, path_only=True)
-        z, log_det = self._bent(params, noise, widen)
-        log_normal = -0.5 * noise.square() - HALF_LOG_2PI - math.log(widen)
+        if stop_gradient:
+            return super().propose(params, noise, proposal_scale, stop_gradient=True)
+        z, log_det = self._bent(params, noise, proposal_scale)
+        log_normal = -0.5 * noise.square() - HALF_LOG_2PI - math.log(proposal_scale)
         return z, log_normal.sum(-1) - log_det
 
-    def _bent(self, params: Tensor, noise: Tensor, widen: float) -> tuple[Tensor, Tensor]:
-        """Draws, and the log-determinant of making them of ``widen`` times the noise."""
+    def _bent(self, params: Tensor, noise: Tensor, proposal_scale: float) -> tuple[Tensor, Tensor]:
+        """Draws, and the log-determinant of making them of ``proposal_scale`` times the noise."""
         loc, log_scale = self.split(params)
         context = params[..., self.n_base :]
-        bent = (widen * noise).expand(*context.shape[:1], -1, context.shape[1], -1)
+        bent = (proposal_scale * noise).expand(*context.shape[:1], -1, context.shape[1], -1)
         log_det = log_scale.sum(-1).unsqueeze(1)  # (M, 1, B)
         for layer in self._layers:
             bent, own = layer(bent, context)
@@ -196,19 +201,19 @@ class FlowLaw(Continuous, nn.Module):
         return loc.unsqueeze(1) + log_scale.exp().unsqueeze(1) * bent, log_det
 
     def log_prob(
-        self, params: Tensor, z: Tensor, widen: float = 1.0, *, path_only: bool = False
+        self, params: Tensor, z: Tensor, proposal_scale: float = 1.0, *, stop_gradient: bool = False
     ) -> Tensor:
         """Log-density in nats of draws z: (M, B, n_params), (M, K, B, l) -> (M, K, B).
 
-        With ``path_only`` its gradient is that through z alone, and the layers' weights
+        With ``stop_gradient`` its gradient is that through z alone, and the layers' weights
         have none.
         """
-        if path_only:
+        if stop_gradient:
             held = {name: weight.detach() for name, weight in self.named_parameters()}
-            return torch.func.functional_call(self, held, (params.detach(), z, widen))
-        return self(params, z, widen)
+            return torch.func.functional_call(self, held, (params.detach(), z, proposal_scale))
+        return self(params, z, proposal_scale)
 
-    def forward(self, params: Tensor, z: Tensor, widen: float) -> Tensor:
+    def forward(self, params: Tensor, z: Tensor, proposal_scale: float) -> Tensor:
         """Log-density in nats of draws z, by bending them back."""
         loc, log_scale = self.split(params)
         context = params[..., self.n_base :]
@@ -217,5 +222,7 @@ class FlowLaw(Continuous, nn.Module):
         for layer in reversed(self._layers):
             noise, own = layer.inverse(noise, context)
             log_det = log_det + own
-        log_normal = -0.5 * (noise / widen).square() - HALF_LOG_2PI - math.log(widen)
+        log_normal = (
+            -0.5 * (noise / proposal_scale).square() - HALF_LOG_2PI - math.log(proposal_scale)
+        )
         return log_normal.sum(-1) + log_det

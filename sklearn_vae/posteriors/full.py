@@ -72,21 +72,21 @@ class FullLaw(Continuous):
         loc, log_scale, unit = self._parts(params)
         return loc, log_scale + 0.5 * unit.square().sum(-1).log()
 
-    def rsample(self, params: Tensor, noise: Tensor, widen: float = 1.0) -> Tensor:
+    def rsample(self, params: Tensor, noise: Tensor, proposal_scale: float = 1.0) -> Tensor:
         """Draws z = loc + L noise: (M, B, n_params), (M or 1, K, B or 1, l) -> (M, K, B, l)."""
         loc, log_scale, unit = self._parts(params)
         mixed = (unit.unsqueeze(1) @ noise.unsqueeze(-1)).squeeze(-1)  # (M, K, B, l)
-        return loc.unsqueeze(1) + (widen * log_scale.exp()).unsqueeze(1) * mixed
+        return loc.unsqueeze(1) + (proposal_scale * log_scale.exp()).unsqueeze(1) * mixed
 
     def log_prob(
-        self, params: Tensor, z: Tensor, widen: float = 1.0, *, path_only: bool = False
+        self, params: Tensor, z: Tensor, proposal_scale: float = 1.0, *, stop_gradient: bool = False
     ) -> Tensor:
         """Log-density in nats of draws z: (M, B, n_params), (M, K, B, l) -> (M, K, B).
 
-        With ``path_only`` its gradient is that through z alone.
+        With ``stop_gradient`` its gradient is that through z alone.
         """
-        loc, log_scale, unit = self._parts(params.detach() if path_only else params)
-        log_scale = log_scale + math.log(widen)
+        loc, log_scale, unit = self._parts(params.detach() if stop_gradient else params)
+        log_scale = log_scale + math.log(proposal_scale)
         apart = (z - loc.unsqueeze(1)) * (-log_scale).exp().unsqueeze(1)  # (M, K, B, l)
         noise = torch.linalg.solve_triangular(
             unit, apart.permute(0, 2, 3, 1), upper=False, unitriangular=True

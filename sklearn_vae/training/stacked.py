@@ -93,15 +93,15 @@ def launch(runs: Sequence[TrainingRun], **kwargs: Any) -> Trainer:
     for member, run in enumerate(runs):
         if run.weights is None:
             own = start(run)
-            model.draw(member, run.config.seed)
-            model.start_at(member, own)
+            model.reset_parameters(member, run.config.seed)
+            model.initialize(member, own)
             if run.is_random:
-                model.start_at_random(member, own, run.config.seed)
+                model.initialize_at_prior(member, own, run.config.seed)
             rows.append(_spread_rows(run, own, model.prior.n_rows))
         else:
             model.load(run.weights, member)
     if rows and model.prior.n_rows:
-        model.start_prior(torch.stack(rows))
+        model.initialize_prior(torch.stack(rows))
     loss = runs[0].config.objective.loss(
         _per_member([run.free_bits for run in runs], like),
         _per_member([run.prior_rows for run in runs], like),

@@ -16,7 +16,7 @@ from skorch.callbacks import Callback, EpochTimer
 from torch import Tensor
 
 from sklearn_vae.models.stacked import StackedModule
-from sklearn_vae.models.vae import FARTHEST_INPUT, VAE
+from sklearn_vae.models.vae import INPUT_CLIP, VAE
 from sklearn_vae.networks import MLP
 from sklearn_vae.objectives import REPORTED, Loss
 from sklearn_vae.random import Stream, make_generator, sobol_normal, stream_seed
@@ -148,7 +148,7 @@ class Trainer(NeuralNet):
             self.course_.keep_best(running, self.validate(valid)[0], model.flat)
         self.limit_ = self._loss_of_first_rows() + self._margin
         low, high = train.x.aminmax() if train.x.numel() else (0.0, 0.0)
-        self.is_far_ = bool(max(-low, high) > FARTHEST_INPUT)
+        self.is_far_ = bool(max(-low, high) > INPUT_CLIP)
         self.notify("on_train_begin", X=train, y=None)
 
     def fit_loop(
@@ -219,7 +219,7 @@ class Trainer(NeuralNet):
         self.members_ = self.members_[staying]
         if len(staying):
             kept = torch.as_tensor(staying).to(self.module_.flat.device)
-            self.module_.keep(kept)
+            self.module_.select(kept)
             self.optimizer_.keep(kept)
             self.course_.keep(kept)
             if self.average_ is not None:

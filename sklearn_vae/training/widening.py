@@ -40,7 +40,7 @@ def widen(run: TrainingRun, weights: dict[str, np.ndarray]) -> dict[str, np.ndar
             f"first, or all rows at once."
         )
     model = build(run.architecture)
-    model.start_at(0, starts(run.architecture.n_components)(run))
+    model.initialize(0, starts(run.architecture.n_components)(run))
     wider = {}
     for name, value in model.weights().items():
         narrow = weights.get(name, value)

@@ -27,7 +27,7 @@ def test_the_bound_is_that_of_torchs_distributions(wine, fitted):
     X, scale = wine[:20], wine.std(axis=0)
     x = torch.as_tensor((X - wine.mean(axis=0)) / scale)[None].expand(4, -1, -1)
     model = fitted.module(np.dtype(float))
-    loc, log_scale = model._recognise(x)
+    loc, log_scale = model.posterior_params(x)
     q = Normal(loc, log_scale.exp())
     z = q.rsample((4000,)).movedim(0, 1)  # (M, K, B, l)
     ((mean, raw),) = model.decode(z)
@@ -71,10 +71,10 @@ def test_hidden_columns_do_not_matter(wine, fitted):
     hidden[:, 5] = hidden[0, 7] = True
     other = wine.copy()
     other[:, 5] = other[::-1, 5]
-    codes, residuals = fitted.portraits(wine, hidden=hidden)
-    codes_of_other, residuals_of_other = fitted.portraits(other, hidden=hidden)
+    codes, residuals = fitted.reconstruct(wine, hidden=hidden)
+    codes_of_other, residuals_of_other = fitted.reconstruct(other, hidden=hidden)
 
     np.testing.assert_array_equal(codes, codes_of_other)
     kept = np.arange(13) != 5
     np.testing.assert_array_equal(residuals[..., kept], residuals_of_other[..., kept])
-    assert not np.array_equal(codes[0], fitted.portraits(wine)[0][0])
+    assert not np.array_equal(codes[0], fitted.reconstruct(wine)[0][0])

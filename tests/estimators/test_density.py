@@ -361,7 +361,7 @@ def test_an_average_of_weights_is_what_is_kept():
     def trained(averaging, **kwargs):
         model = build(Architecture(2, (4,), "tanh", ((Gaussian(), 3),))).double()
         model.flatten()
-        model.draw(0, 0)
+        model.reset_parameters(0, 0)
         config = TrainingConfig(
             seed=0, max_iter=1, min_steps_per_epoch=6, batch_size=50, learning_rate=0.1,
             weight_decay=0.0, beta=Constant(1.0), patience=9, tol=0.0,

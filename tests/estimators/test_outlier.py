@@ -249,15 +249,15 @@ def test_a_training_row_is_measured_by_autoencoders_that_have_not_seen_it(wine):
     X = np.unique(wine.to_numpy(), axis=0)  # in the order of reference_
     detector = VAEOutlierDetector(method="reconstruction", n_init=3, **QUICK).fit(X)
     fitted, left_out = detector._fitted(), detector.left_out_
-    by_member = -np.square(fitted.portraits(X)[1]).sum(axis=2)
+    per_member = -np.square(fitted.reconstruct(X)[1]).sum(axis=2)
 
     assert left_out.sum(axis=0).min() == 1
     assert len(set(left_out.sum(axis=1))) == 1
-    expected = np.average(by_member, axis=0, weights=left_out)
+    expected = np.average(per_member, axis=0, weights=left_out)
     np.testing.assert_allclose(detector.score_samples(X), expected)
     np.testing.assert_allclose(
         detector.score_samples(X * 1.01),
-        -np.square(fitted.portraits(X * 1.01)[1]).sum(axis=2).mean(axis=0),
+        -np.square(fitted.reconstruct(X * 1.01)[1]).sum(axis=2).mean(axis=0),
     )
 
 

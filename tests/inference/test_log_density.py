@@ -70,7 +70,7 @@ def weigh(model, rows, centres, n_draws):
         for z in proposal.sample((n_draws,)).squeeze(2).movedim(0, 1).split(1 << 11, dim=1):
             log_prob = model.likelihood.log_prob(model.decode(z, rows), rows.unsqueeze(1))
             codes.append(z)
-            joints.append(log_prob + model.latent().log_prob(z))
+            joints.append(log_prob + model.prior_distribution().log_prob(z))
             mixtures.append(torch.stack([q.log_prob(z).sum(-1) for q in proposals]).logsumexp(0))
     log_joint = torch.cat(joints, dim=1)  # (M, K, B)
     found = (log_joint - torch.cat(mixtures, dim=1)).logsumexp(1) - np.log(n_draws)

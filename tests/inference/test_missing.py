@@ -622,7 +622,7 @@ def shares_by_a_grid(vae, rows):
         observed = model.likelihood.observed(x).unsqueeze(1)
         params = model.decode(z)
         log_prob = model.likelihood.log_prob(params, x.nan_to_num().unsqueeze(1), observed)
-        weight = (log_prob + model.latent().log_prob(z))[0].softmax(0)  # (K, n)
+        weight = (log_prob + model.prior_distribution().log_prob(z))[0].softmax(0)  # (K, n)
         column = columns.order.tolist().index(1)
         low, high = (bound[column] for bound in columns.limits()[:2])
         ends = [columns.encode(np.array([[0, end, 0]]))[0, column] for end in GAP]

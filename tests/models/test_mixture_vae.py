@@ -34,8 +34,8 @@ def make(
         steps=steps,
     )
     model = build(architecture).double()
-    model.draw(0, seed)
-    model.start_at(0, anchors)
+    model.reset_parameters(0, seed)
+    model.initialize(0, anchors)
     return model.requires_grad_(False)
 
 

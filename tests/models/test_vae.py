@@ -10,7 +10,7 @@ from torch.distributions import Normal, kl_divergence
 from sklearn_vae.initialization.ppca import probabilistic_pca
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.models.vae import FARTHEST_INPUT, VAE
+from sklearn_vae.models.vae import INPUT_CLIP, VAE
 from sklearn_vae.random import sobol_normal
 
 MIXED = ((Gaussian("column"), 2), (Bernoulli(), 2))
@@ -150,7 +150,7 @@ def test_the_bound_reaches_the_integral_over_z(rng, make_model):
         return np.exp(log_real + log_binary + stats.norm.logpdf(z))
 
     expected = np.log(integrate.quad_vec(joint, -9, 9, epsrel=1e-6)[0])
-    bound = model.log_likelihood(rows(x[:5]), shared_noise(8192, 1), widen=3.0)[0]
+    bound = model.log_likelihood(rows(x[:5]), shared_noise(8192, 1), proposal_scale=3.0)[0]
 
     np.testing.assert_allclose(bound.detach().numpy(), expected, atol=0.02)
 
@@ -168,7 +168,7 @@ def test_scores_do_not_depend_on_a_rows_neighbours(table, make_model):
 def test_rows_far_out_are_seen_at_the_farthest_input_but_scored_where_they_are(table, make_model):
     """A cell of 1e6 standard deviations must neither blow the network up nor look harmless."""
     model = disturb(make_model(table))
-    far = np.array([[1e6, 0, 0, 0], [1e3, 0, 0, 0], [FARTHEST_INPUT, 0, 0, 0]])
+    far = np.array([[1e6, 0, 0, 0], [1e3, 0, 0, 0], [INPUT_CLIP, 0, 0, 0]])
     codes = model.encode(rows(far))[0]
     scores = model.log_likelihood(rows(far), shared_noise(16, 2))[0]
 

@@ -115,7 +115,7 @@ def linear_model(posterior, d=4):
     model = VAE(Architecture(2, (), "tanh", ((Gaussian("column"), d),), posterior=posterior))
     model = model.double()
     model.flatten()
-    model.start_at(0, start)
+    model.initialize(0, start)
     z, noise = rng.standard_normal((50, 2)), rng.standard_normal((50, d))
     rows = z @ loadings + residual * noise
     rows = rows[np.abs(rows).max(axis=1) < 5]  # the encoder cuts others off
@@ -216,12 +216,12 @@ def test_a_flow_refuses_sizes_that_are_none(wrong):
         NormalizingFlow(**wrong)
 
 
-@pytest.mark.parametrize("path_only", [False, True])
-def test_a_flow_proposes_draws_with_their_density(path_only, law, generator):
+@pytest.mark.parametrize("stop_gradient", [False, True])
+def test_a_flow_proposes_draws_with_their_density(stop_gradient, law, generator):
     """On the way there as on the way back."""
     own, params = law
     noise = torch.randn(1, 6, 1, 2, generator=generator, dtype=torch.float64)
-    z, log_q = own.propose(params, noise, 1.3, path_only=path_only)
+    z, log_q = own.propose(params, noise, 1.3, stop_gradient=stop_gradient)
 
     torch.testing.assert_close(z, own.rsample(params, noise, 1.3))
     torch.testing.assert_close(log_q, own.log_prob(params, z, 1.3))
@@ -242,7 +242,7 @@ def test_the_path_gradient_knows_no_weights_of_the_posterior(kind, generator):
     z = torch.randn(1, 4, 2, 3, generator=generator, requires_grad=True)
     own = [z, params, *weights]
     path, *others = torch.autograd.grad(
-        law.log_prob(params, z, path_only=True).sum(), own, allow_unused=True
+        law.log_prob(params, z, stop_gradient=True).sum(), own, allow_unused=True
     )
     usual, *_ = torch.autograd.grad(law.log_prob(params, z).sum(), own)
 
@@ -256,8 +256,8 @@ def test_both_iwae_gradients_agree_on_average(kind, table):
     architecture = Architecture(2, (), "tanh", ((Gaussian("column"), 4),), posterior=kind)
     model = VAE(architecture).double()
     model.flatten()
-    model.draw(0, 0)
-    model.start_at(0, probabilistic_pca(table, None, 2))
+    model.reset_parameters(0, 0)
+    model.initialize(0, probabilistic_pca(table, None, 2))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():  # away from the exact posterior, where one of the gradients is 0
         model.flat += 0.2 * torch.randn(model.flat.shape, generator=generator)
@@ -280,8 +280,8 @@ def test_before_the_first_step_the_model_is_probabilistic_pca(kind, table):
     start = probabilistic_pca(table, None, 2)
     model = VAE(Architecture(2, (6,), "tanh", ((Gaussian("column"), 4),), posterior=kind)).double()
     model.flatten()
-    model.draw(0, 0)
-    model.start_at(0, start)
+    model.reset_parameters(0, 0)
+    model.initialize(0, start)
     noise = torch.as_tensor(np.random.default_rng(0).standard_normal((1, 64, 1, 2)))
     covariance = start.loadings.T @ start.loadings + np.diag(start.residual**2)
     expected = stats.multivariate_normal(start.loc, covariance).logpdf(table)

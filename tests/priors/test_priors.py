@@ -52,7 +52,7 @@ def by_torch(mixture):
 @pytest.mark.parametrize("n_components", [1, 2])
 def test_every_prior_integrates_to_one(prior, n_components):
     """A density that does not would make scores of different models incomparable."""
-    density = random_model(prior, n_components=n_components).latent()
+    density = random_model(prior, n_components=n_components).prior_distribution()
     axis = np.linspace(-12, 12, 961)
     grid = np.stack(np.meshgrid(*[axis] * n_components, indexing="ij"), axis=-1)
     z = torch.as_tensor(grid.reshape(1, 1, -1, n_components))
@@ -118,7 +118,7 @@ def test_a_vamp_prior_is_the_mean_of_the_posteriors_at_its_pseudo_inputs(generat
     ]
     expected = log_mean_exp(torch.stack(parts), dim=0)
 
-    torch.testing.assert_close(model.latent().log_prob(z), expected)
+    torch.testing.assert_close(model.prior_distribution().log_prob(z), expected)
 
 
 # -- samples -----------------------------------------------------------------------------
@@ -145,9 +145,16 @@ def test_draws_of_a_mixture_have_its_moments_and_its_density(generator):
 def test_samples_of_a_model_have_the_density_that_it_states(prior, generator):
     """In one dimension of z, which sample() draws from p(z) as log_prob() says it."""
     model = random_model(prior, n_components=1)
-    z = model.latent().sample(1, 5000, 1, generator, torch.float64)[0, :, 0].detach().numpy()
+    z = (
+        model.prior_distribution()
+        .sample(1, 5000, 1, generator, torch.float64)[0, :, 0]
+        .detach()
+        .numpy()
+    )
     axis = torch.linspace(-15, 15, 6001).double()
-    density = model.latent().log_prob(axis[None, None, :, None])[0, 0].exp().detach().numpy()
+    density = (
+        model.prior_distribution().log_prob(axis[None, None, :, None])[0, 0].exp().detach().numpy()
+    )
     share = integrate.cumulative_simpson(density, x=axis.numpy(), initial=0)
 
     assert stats.kstest(z, lambda at: np.interp(at, axis.numpy(), share)).pvalue > 0.001
@@ -176,7 +183,7 @@ def test_the_kl_is_the_textbooks_on_average(prior, table):
     loc, raw = model.encode(x)[0].detach().chunk(2, dim=-1)
     q = stats.norm(loc.numpy(), np.exp(12 * np.tanh(raw.numpy() / 12)))
     axis = np.linspace(-30, 30, 60_001)
-    log_p = model.latent().log_prob(torch.as_tensor(axis)[None, None, :, None])[0, 0]
+    log_p = model.prior_distribution().log_prob(torch.as_tensor(axis)[None, None, :, None])[0, 0]
     integrand = q.pdf(axis) * (q.logpdf(axis) - log_p.detach().numpy())
     _, kl, _ = model.elbo_terms(x, noise)
 
@@ -197,9 +204,9 @@ def test_the_score_is_the_integral_over_z(prior, table):
         log_prob = torch.stack(
             [model.likelihood.log_prob(model.decode(z), row)[0, 0] for row in x[0]]
         )
-        joint = (log_prob + model.latent().log_prob(z)[0, 0]).exp().numpy()
+        joint = (log_prob + model.prior_distribution().log_prob(z)[0, 0]).exp().numpy()
         noise = torch.as_tensor(sobol_normal(8192, 1, 0))[None, :, None]
-        bound = model.log_likelihood(x, noise, widen=4.0)[0].numpy()
+        bound = model.log_likelihood(x, noise, proposal_scale=4.0)[0].numpy()
 
     np.testing.assert_allclose(
         bound, np.log(integrate.simpson(joint, x=axis.numpy(), axis=-1)), atol=0.02
@@ -270,7 +277,7 @@ def test_weights_come_back_as_they_went_and_members_can_leave(prior, table):
     expected = fleet.log_likelihood(x, noise)
     single = VAE(fleet.architecture).double()
     single.load(fleet.weights(1))
-    fleet.keep(torch.tensor([0, 2]))
+    fleet.select(torch.tensor([0, 2]))
 
     torch.testing.assert_close(single.log_likelihood(x[:1], noise), expected[[1]])
     torch.testing.assert_close(fleet.log_likelihood(x[:2], noise), expected[[0, 2]])
@@ -284,8 +291,8 @@ def test_a_mixture_starts_near_the_standard_normal(table, make_model):
     """Training begins about where that of the standard normal does, at probabilistic PCA."""
     model = make_model(table)
     x = torch.as_tensor(table)[None]
-    start = MixturePrior(80).start(x, model._recognise)
-    density = MixturePrior(80).density(start, model._recognise, None)
+    start = MixturePrior(80).start(x, model.posterior_params)
+    density = MixturePrior(80).density(start, model.posterior_params, None)
     exact = by_torch(density)
 
     torch.testing.assert_close(exact.mean, torch.zeros(1, 2).double(), rtol=0, atol=1e-6)
@@ -295,7 +302,7 @@ def test_a_mixture_starts_near_the_standard_normal(table, make_model):
 def test_a_vamp_prior_starts_at_the_rows(table, make_model):
     """Where the encoder knows its way."""
     x = torch.as_tensor(table)[None]
-    start = VampPrior(80).start(x, make_model(table)._recognise)
+    start = VampPrior(80).start(x, make_model(table).posterior_params)
 
     torch.testing.assert_close(start["pseudo_input"], x)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from sklearn_vae import likelihoods
 from sklearn_vae.likelihoods import Bernoulli, Gaussian, LogNormal
 from sklearn_vae.models.stacked import StackedModule
-from sklearn_vae.models.vae import FARTHEST_INPUT, VAE
+from sklearn_vae.models.vae import INPUT_CLIP, VAE
 from sklearn_vae.networks import MLP
 from sklearn_vae.objectives import ELBOLoss, Loss
 from sklearn_vae.posteriors import DiagonalGaussian
@@ -143,7 +143,7 @@ class ELBOGradient:
         self.x.copy_(x.mT)
         if self.clamps:
             seen = self.x if shown is None else shown.mT
-            torch.clamp(seen, -FARTHEST_INPUT, FARTHEST_INPUT, out=self.encoder.x)
+            torch.clamp(seen, -INPUT_CLIP, INPUT_CLIP, out=self.encoder.x)
         if self.has_conditions:
             self.given.copy_(self.conditions)
         noise = noise.permute(0, 3, 1, 2)  # (M or 1, l, K, B or 1)

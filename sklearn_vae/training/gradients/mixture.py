@@ -14,7 +14,7 @@ from sklearn_vae.models.mixture_vae import (
     pick,
 )
 from sklearn_vae.models.stacked import StackedModule
-from sklearn_vae.models.vae import FARTHEST_INPUT
+from sklearn_vae.models.vae import INPUT_CLIP
 from sklearn_vae.objectives import IWAELoss, Loss
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import HALF_LOG_2PI, StandardNormal
@@ -115,7 +115,7 @@ class MixtureGradient:
             self.draws.weigh(weight)
         self.encoder.x.copy_((x if shown is None else shown).mT)
         if self.clamps:
-            self.encoder.x.clamp_(-FARTHEST_INPUT, FARTHEST_INPUT)
+            self.encoder.x.clamp_(-INPUT_CLIP, INPUT_CLIP)
         of_code = noise[..., :-1].permute(0, 3, 1, 2)  # (M or 1, l, K, B or 1)
         self.encoder.forward()
         self.code.forward(of_code)
