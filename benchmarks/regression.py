@@ -411,7 +411,7 @@ add(
         "objective",
         "CapacityELBO",
         "Capacity",
-        wanted={("capacity", "nats"): 2.0, "weight": 3.0, "n_iter": 2},
+        wanted={("capacity", "nats"): 2.0, ("gamma", "weight"): 3.0, "n_iter": 2},
     ),
     real_rows,
 )

@@ -168,8 +168,8 @@ def check_objective(estimator: Any) -> None:
     follows = _network_asked(estimator).follows and estimator.decoder is None
     if follows and not isinstance(objective_of(estimator), ELBO | TrimmedELBO):
         raise ValueError(
-            f"The 'objective' parameter of {type(estimator).__name__} must be 'elbo' or Trimmed "
-            f"with network={asked!r}, whose steps follow on one another. "
+            f"The 'objective' parameter of {type(estimator).__name__} must be 'elbo' or "
+            f"TrimmedELBO with network={asked!r}, whose steps follow on one another. "
             f"Got {estimator.objective!r} instead."
         )
 
@@ -215,8 +215,9 @@ def check_posterior(estimator: Any) -> None:
         )
     if not isinstance(objective_of(estimator), ELBO | TrimmedELBO):
         raise ValueError(
-            f"The 'objective' parameter of {name} must be 'elbo' or Trimmed with {asked}: relaxed "
-            f"draws of classes have no importance weights. Got {estimator.objective!r} instead."
+            f"The 'objective' parameter of {name} must be 'elbo' or TrimmedELBO with {asked}: "
+            f"relaxed draws of classes have no importance weights. "
+            f"Got {estimator.objective!r} instead."
         )
     if estimator.n_components != "auto":
         _check_width(estimator, posterior)

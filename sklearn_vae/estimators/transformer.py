@@ -87,7 +87,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     objective : {"elbo", "iwae", "tc", "capacity", "mmd"} or objective, default="elbo"
         What is maximised: the evidence lower bound, or the importance-weighted bound
         with several draws of z per row, such as ``IWAE(n_draws=10)``. The latter goes
-        with ``beta=1`` and ``free_bits=0`` only. ``TrimmedELBO(share=0.3)`` is the evidence
+        with ``beta=1`` and ``free_bits=0`` only. ``TrimmedELBO(trim_fraction=0.3)`` is the evidence
         lower bound of the rows of each batch that have the largest. The others are the
         evidence lower bound minus a weight times one more term: the total correlation of
         the codes (``"tc"``, :class:`TotalCorrelation`) or the discrepancy of all codes

@@ -54,30 +54,31 @@ class CapacityELBO:
 
     .. math::
         E_{q(z|x)}[\log p(x|z)] - \beta \, KL(q(z|x) \,\|\, p(z))
-        - w \, \bigl| KL(q(z|x) \,\|\, p(z)) - C_t \bigr|
+        - \gamma \, \bigl| KL(q(z|x) \,\|\, p(z)) - C_t \bigr|
 
     The KL is that of a batch on average, and the capacity C grows in a straight line. At
     first a code can say little and says what pays most; what pays less is added as the
     capacity allows, often in dimensions of its own [1]_. The paper's objective is
-    ``beta=0`` with its gamma as the weight; where the KL is at the capacity, the term of
+    ``beta=0``; where the KL is at the capacity, the term of
     ``beta`` is a constant anyway.
 
     Parameters
     ----------
-    nats : float, default=10.0
-        Where the capacity ends. Less than the KL of a plain fit (``kl_loss`` in its
-        history) holds codes back, more makes them say what does not pay.
-    weight : float, default=30.0
-        What a nat of distance counts. It must be more than a nat of KL is worth to the
+    capacity : float, default=10.0
+        Capacity C in nats at the end of its growth. A capacity below the KL of a fit by the
+        ELBO (``kl_loss`` in its history) limits the codes; one above adds information that
+        does not improve the reconstruction.
+    gamma : float, default=30.0
+        Weight of a nat of distance. It must be more than a nat of KL is worth to the
         reconstruction, or the KL stays below the capacity.
     n_iter : int, default=20
-        Iterations until the capacity is there; the first one has nats / n_iter. Training
+        Iterations until the capacity is there; the first one has capacity / n_iter. Training
         of fewer iterations gets there in its last one, and ``partial_fit`` is always there.
 
     Raises
     ------
     ValueError
-        If ``nats`` or ``weight`` is not a finite number >= 0, or ``n_iter`` not an
+        If ``capacity`` or ``gamma`` is not a finite number >= 0, or ``n_iter`` not an
         integer >= 1.
 
     References
@@ -88,18 +89,18 @@ class CapacityELBO:
     Examples
     --------
     >>> from sklearn_vae.objectives import CapacityELBO
-    >>> CapacityELBO(nats=5.0)
-    CapacityELBO(nats=5.0, weight=30.0, n_iter=20)
+    >>> CapacityELBO(capacity=5.0)
+    CapacityELBO(capacity=5.0, gamma=30.0, n_iter=20)
     """
 
-    nats: float = 10.0
-    weight: float = 30.0
+    capacity: float = 10.0
+    gamma: float = 30.0
     n_iter: int = 20
     n_draws: int = field(default=1, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_number(self, "nats", self.nats)
-        check_number(self, "weight", self.weight)
+        check_number(self, "capacity", self.capacity)
+        check_number(self, "gamma", self.gamma)
         is_number = isinstance(self.n_iter, Integral) and not isinstance(self.n_iter, bool)
         if not is_number or self.n_iter < 1:
             raise ValueError(
@@ -109,4 +110,4 @@ class CapacityELBO:
 
     def loss(self, free_bits: float | Tensor, prior_rows: float | Tensor) -> CapacityELBOLoss:
         """Make the loss, for numbers that each member has; it has no free bits."""
-        return CapacityELBOLoss(self.weight, self.nats, self.n_iter, prior_rows)
+        return CapacityELBOLoss(self.gamma, self.capacity, self.n_iter, prior_rows)

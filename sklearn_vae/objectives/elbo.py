@@ -126,7 +126,7 @@ class TrimmedELBOLoss(ELBOLoss):
         self, share: float, free_bits: float | Tensor = 0.0, prior_rows: float | Tensor = 0.0
     ):
         super().__init__(free_bits, prior_rows)
-        self.share = share
+        self.trim_fraction = share
 
     def weigh(
         self, log_prob: Tensor, kl: Tensor, beta: float | Tensor, weight: Tensor | None
@@ -137,7 +137,7 @@ class TrimmedELBOLoss(ELBOLoss):
         if weight is not None:
             return self._trimmed(row_loss, weight)
         n_rows = row_loss.shape[1]
-        n_kept = max(math.ceil((1 - self.share) * n_rows), 1)
+        n_kept = max(math.ceil((1 - self.trim_fraction) * n_rows), 1)
         best = row_loss.topk(n_kept, dim=1, largest=False).indices
         return torch.zeros_like(row_loss).scatter_(1, best, n_rows / n_kept)
 
@@ -147,8 +147,8 @@ class TrimmedELBOLoss(ELBOLoss):
         order = row_loss.argsort(dim=1)
         sizes = weight.expand_as(row_loss).gather(1, order)
         before = sizes.cumsum(1) - sizes
-        kept = torch.minimum(((1 - self.share) * total - before).clamp(min=0), sizes)
-        kept = kept / (1 - self.share)
+        kept = torch.minimum(((1 - self.trim_fraction) * total - before).clamp(min=0), sizes)
+        kept = kept / (1 - self.trim_fraction)
         return torch.zeros_like(row_loss).scatter_(1, order, kept)
 
 
@@ -169,13 +169,13 @@ class TrimmedELBO:
 
     Parameters
     ----------
-    share : float, default=0.3
+    trim_fraction : float, default=0.3
         Share of each batch that is left out.
 
     Raises
     ------
     ValueError
-        If ``share`` is not a number of at least 0 and less than 1.
+        If ``trim_fraction`` is not a number of at least 0 and less than 1.
 
     References
     ----------
@@ -185,20 +185,20 @@ class TrimmedELBO:
     Examples
     --------
     >>> from sklearn_vae.objectives import TrimmedELBO
-    >>> TrimmedELBO(share=0.2)
-    TrimmedELBO(share=0.2)
+    >>> TrimmedELBO(trim_fraction=0.2)
+    TrimmedELBO(trim_fraction=0.2)
     """
 
-    share: float = 0.3
+    trim_fraction: float = 0.3
     n_draws: int = field(default=1, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.share, Real) or not 0 <= float(self.share) < 1:
+        if not isinstance(self.trim_fraction, Real) or not 0 <= float(self.trim_fraction) < 1:
             raise ValueError(
-                f"The 'share' parameter of TrimmedELBO must be a number of at least 0 and less "
-                f"than 1. Got {self.share!r} instead."
+                f"The 'trim_fraction' parameter of TrimmedELBO must be a number of at least 0 "
+                f"and less than 1. Got {self.trim_fraction!r} instead."
             )
 
     def loss(self, free_bits: float | Tensor, prior_rows: float | Tensor) -> TrimmedELBOLoss:
         """Make the loss, for numbers that each member has."""
-        return TrimmedELBOLoss(self.share, free_bits, prior_rows)
+        return TrimmedELBOLoss(self.trim_fraction, free_bits, prior_rows)

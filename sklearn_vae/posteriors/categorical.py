@@ -85,7 +85,7 @@ class Discrete:
     """What kinds of posteriors with categorical variables have in common."""
 
     temperature: float
-    last_temperature: float
+    final_temperature: float
     n_iter: int
 
     has_codes = True
@@ -119,14 +119,14 @@ class Discrete:
 
     def build(self, n_members: int, n_components: int) -> "DiscreteLaw":
         """Make the law; it has no weights."""
-        schedule = Temperature(self.temperature, self.last_temperature, self.n_iter)
+        schedule = Temperature(self.temperature, self.final_temperature, self.n_iter)
         n_codes = self.n_codes(n_components)
         n_codes = None if (n_codes or 0) > MOST_CODES_OF_A_STEP else n_codes
         return DiscreteLaw(self.codes(n_components), n_codes, schedule)
 
     def _check_schedule(self) -> None:
         check_number(self, "temperature", self.temperature, positive=True)
-        check_number(self, "last_temperature", self.last_temperature, positive=True)
+        check_number(self, "final_temperature", self.final_temperature, positive=True)
         check_integer(self, "n_iter", self.n_iter)
 
 
@@ -158,7 +158,7 @@ class RelaxedCategorical(Discrete):
     ----------
     n_variables : int, default=1
         Categorical variables, among which ``n_components`` is divided.
-    temperature, last_temperature : float, default=1.0 and 0.3
+    temperature, final_temperature : float, default=1.0 and 0.3
         Where the temperature starts and ends.
     n_iter : int, default=30
         Iterations until it is at its end.
@@ -179,12 +179,12 @@ class RelaxedCategorical(Discrete):
     --------
     >>> from sklearn_vae.posteriors import RelaxedCategorical
     >>> RelaxedCategorical(n_variables=2)
-    RelaxedCategorical(n_variables=2, temperature=1.0, last_temperature=0.3, n_iter=30)
+    RelaxedCategorical(n_variables=2, temperature=1.0, final_temperature=0.3, n_iter=30)
     """
 
     n_variables: int = 1
     temperature: float = 1.0
-    last_temperature: float = 0.3
+    final_temperature: float = 0.3
     n_iter: int = 30
 
     def __post_init__(self) -> None:

@@ -26,7 +26,7 @@ class GaussianCategorical(Discrete):
     ----------
     n_classes : int, default=10
         Classes.
-    temperature, last_temperature : float, default=1.0 and 0.3
+    temperature, final_temperature : float, default=1.0 and 0.3
         Where the temperature of the relaxed draws starts and ends.
     n_iter : int, default=30
         Iterations until it is at its end; it falls geometrically.
@@ -45,12 +45,12 @@ class GaussianCategorical(Discrete):
     --------
     >>> from sklearn_vae.posteriors import GaussianCategorical
     >>> GaussianCategorical(n_classes=5)
-    GaussianCategorical(n_classes=5, temperature=1.0, last_temperature=0.3, n_iter=30)
+    GaussianCategorical(n_classes=5, temperature=1.0, final_temperature=0.3, n_iter=30)
     """
 
     n_classes: int = 10
     temperature: float = 1.0
-    last_temperature: float = 0.3
+    final_temperature: float = 0.3
     n_iter: int = 30
 
     def __post_init__(self) -> None:

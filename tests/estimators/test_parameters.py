@@ -186,7 +186,7 @@ def test_the_loss_is_the_sum_of_its_parts_whatever_is_learned(other):
 @pytest.mark.parametrize("beta", [1.0, 0.3])
 def test_a_capacity_shows_in_the_history(beta):
     """loss is the bound's and the weighted distance; validation has the final capacity."""
-    asked = CapacityELBO(1.5, weight=10.0, n_iter=4)
+    asked = CapacityELBO(1.5, gamma=10.0, n_iter=4)
     history = fit(objective=asked, beta=beta, max_iter=6, refit=False).history_
 
     for iteration, row in enumerate(history):
@@ -214,7 +214,7 @@ def test_the_kl_ends_at_the_capacity():
 def test_a_capacity_that_has_yet_to_grow_is_neither_a_divergence_nor_a_standstill():
     """First losses are far above the start by design, and so are those of validation."""
     start = fit(learning_rate=1e-12, max_iter=1).history_[0]["kl_loss"]
-    asked = CapacityELBO(start, weight=3000.0, n_iter=8)
+    asked = CapacityELBO(start, gamma=3000.0, n_iter=8)
     history = fit(objective=asked, max_iter=20, n_iter_no_change=2).history_
     rates = [row["learning_rate"] for row in history]
 
@@ -246,7 +246,7 @@ def test_total_correlation_falls_with_its_weight():
 def test_a_weight_of_nothing_is_the_bound():
     """As autograd has it; the usual gradient is written out and rounds elsewhere."""
     usual = fit(max_iter=3, early_stopping=False)
-    for objective in (TotalCorrelation(0.0), MMD(0.0), CapacityELBO(weight=0.0)):
+    for objective in (TotalCorrelation(0.0), MMD(0.0), CapacityELBO(gamma=0.0)):
         own = fit(objective=objective, max_iter=3, early_stopping=False)
 
         np.testing.assert_allclose(own.transform(X), usual.transform(X), rtol=0, atol=1e-4)

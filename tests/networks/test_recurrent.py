@@ -377,7 +377,7 @@ def test_what_steps_that_follow_on_one_another_cannot_do_is_said(asked):
 
 def test_objectives_that_ask_for_scales_at_codes_alone_are_refused():
     """Before anything is fitted."""
-    with pytest.raises(ValueError, match=r"'objective' parameter.*'elbo' or Trimmed"):
+    with pytest.raises(ValueError, match=r"'objective' parameter.*'elbo' or TrimmedELBO"):
         fit(X, objective=IWAE(2))
     assert np.isfinite(fit(X, objective=TrimmedELBO(0.2)).score(X))
 

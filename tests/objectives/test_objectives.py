@@ -644,14 +644,14 @@ def test_a_capacity_is_what_the_kl_is_held_at(beta, model, x):
     kl = kl_by_torch(model, x).sum(-1).mean(1)
     reconstruction = reconstruction_by_torch(model, x, shared_noise())
     for nats in (0.5 * kl.item(), 2.0 * kl.item()):
-        terms = CapacityELBO(nats, weight=7.0).loss(0.0, 0.0)(model, x, None, shared_noise(), beta)
+        terms = CapacityELBO(nats, gamma=7.0).loss(0.0, 0.0)(model, x, None, shared_noise(), beta)
 
         torch.testing.assert_close(terms.loss, reconstruction + beta * kl + 7.0 * (kl - nats).abs())
 
 
 def test_a_capacity_grows_in_a_straight_line_and_is_whole_outside_of_training(model, x):
     """By the iteration; a member with fewer iterations has all of it in its last one."""
-    loss = CapacityELBO(4.0, weight=1.0, n_iter=5).loss(0.0, 0.0)
+    loss = CapacityELBO(4.0, gamma=1.0, n_iter=5).loss(0.0, 0.0)
     kl = kl_by_torch(model, x).sum(-1).mean(1)
     expected = np.interp(np.arange(1, 9), [0, 5], [0, 4.0])
 
@@ -668,18 +668,20 @@ def test_a_capacity_grows_in_a_straight_line_and_is_whole_outside_of_training(mo
     np.testing.assert_allclose(whole, abs(kl.item() - 4.0))
 
 
-@pytest.mark.parametrize("value", [TotalCorrelation, MMD, CapacityELBO])
+@pytest.mark.parametrize(
+    ("value", "name"), [(TotalCorrelation, "weight"), (MMD, "weight"), (CapacityELBO, "gamma")]
+)
 @pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf"), True, "much", None])
-def test_what_is_no_weight_of_a_term_is_refused(value, weight):
+def test_a_weight_of_a_penalty_that_is_no_finite_number_is_refused(value, name, weight):
     """When the objective is made, by name."""
-    with pytest.raises(ValueError, match=f"'weight' parameter of {value.__name__} must be") as e:
-        value(weight=weight)
+    with pytest.raises(ValueError, match=f"'{name}' parameter of {value.__name__} must be") as e:
+        value(**{name: weight})
 
     assert f"Got {weight!r} instead" in str(e.value)
 
 
 @pytest.mark.parametrize(
-    ("name", "given"), [("nats", -1.0), ("nats", None), ("n_iter", 0), ("n_iter", 2.5)]
+    ("name", "given"), [("capacity", -1.0), ("capacity", None), ("n_iter", 0), ("n_iter", 2.5)]
 )
 def test_what_is_no_capacity_is_refused(name, given):
     """Nor is what is no length of its growth taken."""

@@ -434,7 +434,12 @@ def test_what_does_not_go_with_classes_is_refused_by_name(name, params):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"n_variables": 0}, {"temperature": 0.0}, {"last_temperature": float("inf")}, {"n_iter": 1.5}],
+    [
+        {"n_variables": 0},
+        {"temperature": 0.0},
+        {"final_temperature": float("inf")},
+        {"n_iter": 1.5},
+    ],
     ids=str,
 )
 def test_a_schedule_that_is_none_is_refused(wrong):
