@@ -2,7 +2,7 @@
 
     python benchmarks/anomaly.py                              # both settings, seeds 0,1,2
     python benchmarks/anomaly.py --quick                      # six small tables, one seed
-    python benchmarks/anomaly.py --settings clean --tables wine,glass --param "score='neighbours'"
+    python benchmarks/anomaly.py --settings clean --tables wine,glass --param "method='knn'"
     python benchmarks/anomaly.py --no-ours --detectors ECOD,COPOD,HBOS    # fill the cache
     python benchmarks/anomaly.py --keep ours --methods all --choose       # choose honestly
 
@@ -160,7 +160,7 @@ class Ours:
 
         if method != self.fitted.method:
             measure = METHODS[method][0 if self.told["novelty"] else 1]
-            self.fitted.measure_ = measure.learn(self.fitted._reference_rows())
+            self.fitted.scorer_ = measure.learn(self.fitted._reference_rows())
             self.fitted.method = method
         return self.fitted
 

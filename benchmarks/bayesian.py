@@ -9,7 +9,7 @@ the score, |log p - score|, on rows that are spread wider than the training rows
 correlation). On real tables (those of density.py): nats per row on test rows.
 
     single      one model, VAETransformer at its defaults
-    starts      five starts, n_init=5 and members="all"
+    starts      five starts, n_init=5 and ensemble=True
     resampled   five models, each of rows drawn with replacement (by sample_weight)
     last layer  five draws of the last layer and the linear path of the decoder of the single
                 model, from a normal distribution with the diagonal empirical Fisher information
@@ -63,7 +63,7 @@ def single(X: np.ndarray, seed: int) -> list[Any]:
 def starts(X: np.ndarray, seed: int) -> list[Any]:
     from sklearn_vae import VAETransformer
 
-    return [VAETransformer(random_state=seed, n_init=N_MEMBERS, members="all").fit(X)]
+    return [VAETransformer(random_state=seed, n_init=N_MEMBERS, ensemble=True).fit(X)]
 
 
 def resampled(X: np.ndarray, seed: int) -> list[Any]:
@@ -92,11 +92,11 @@ def last_layer(X: np.ndarray, seed: int) -> list[Any]:
         squares = [own + grad.square() for own, grad in zip(squares, found, strict=True)]
     names = ["decoder.last", "decoder.linear.weight", "decoder.linear.bias"]
     rng = np.random.default_rng(seed)
-    weights = {name: np.repeat(own, N_MEMBERS, axis=0) for name, own in vae.weights_.items()}
+    weights = {name: np.repeat(own, N_MEMBERS, axis=0) for name, own in vae.state_dict_.items()}
     for name, square in zip(names, squares, strict=True):
         spread = 1 / np.sqrt(square.numpy() + PRIOR_PRECISION)
         weights[name] = weights[name] + spread * rng.normal(size=weights[name].shape)
-    vae.weights_ = weights
+    vae.state_dict_ = weights
     return [vae]
 
 

@@ -247,7 +247,7 @@ def to_onnx(
         raise ImportError(
             "to_onnx needs onnx and onnxscript: pip install 'sklearn-vae[onnx]'"
         ) from error
-    if estimator.conditions_ is not None:
+    if estimator.condition_encoder_ is not None:
         raise ValueError(
             "to_onnx knows models of p(x), and this one was fitted with conditional=True."
         )

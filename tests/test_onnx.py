@@ -32,7 +32,7 @@ def rows(n=300):
 
 MODELS = {
     "plain": VAETransformer(2, **SMALL),
-    "members": VAETransformer(2, **SMALL, n_init=2, members="all", prior=MixturePrior(3)),
+    "members": VAETransformer(2, **SMALL, n_init=2, ensemble=True, prior=MixturePrior(3)),
 }
 
 

@@ -29,7 +29,7 @@ def test_the_same_seed_gives_the_same_bits(n):
     X = rows(n)
     a, b = (VAETransformer(max_iter=4, random_state=3).fit(X) for _ in range(2))
 
-    assert all((a.weights_[name] == b.weights_[name]).all() for name in a.weights_)
+    assert all((a.state_dict_[name] == b.state_dict_[name]).all() for name in a.state_dict_)
     assert (a.transform(X) == b.transform(X)).all()
     assert (a.score_samples(X) == b.score_samples(X)).all()
     assert (a.sample(5) == b.sample(5)).all()
@@ -126,7 +126,7 @@ def test_a_fitted_estimator_holds_no_tensor(fitted):
     state = pickle.dumps(fitted)
 
     assert b"torch" not in state
-    assert len(state) < sum(array.nbytes for array in fitted.weights_.values()) + 20_000
+    assert len(state) < sum(array.nbytes for array in fitted.state_dict_.values()) + 20_000
     X = rows(50)
     np.testing.assert_array_equal(pickle.loads(state).score_samples(X), fitted.score_samples(X))
 
@@ -137,5 +137,5 @@ def test_an_estimator_whose_arrays_are_read_only_scores_in_silence(fitted, tmp_p
     mapped = joblib.load(tmp_path / "vae.joblib", mmap_mode="r")
     X = rows(50)
 
-    assert not mapped.weights_["free"].flags.writeable
+    assert not mapped.state_dict_["free"].flags.writeable
     assert mapped.score(X) == fitted.score(X)

@@ -120,7 +120,7 @@ METHODS: dict[str, tuple[Scorer, Scorer]] = {
             LEFT_OUT,
         ),
     ),
-    "neighbours": (
+    "knn": (
         CombinedScore(NEIGHBOURS_OF_CLEAN),
         FilteredReference(_near(inputs), (_far(inputs),), LEFT_OUT),
     ),

@@ -86,9 +86,9 @@ class BaseVAE(ConditionalEstimator):
 
     architecture_: Architecture
     seed_: int
-    weights_: dict[str, np.ndarray]
-    moments_: dict[str, np.ndarray] | None
-    correction_: np.ndarray | None = None  # in the middle of a fit there is none yet
+    state_dict_: dict[str, np.ndarray]
+    optimizer_state_: dict[str, np.ndarray] | None
+    decoder_correction_: np.ndarray | None = None  # in the middle of a fit there is none yet
     code_range_: np.ndarray | None = None
     history_: list[dict[str, Any]]
     n_steps_: int
@@ -110,7 +110,7 @@ class BaseVAE(ConditionalEstimator):
         robust: bool,
         beta: Any,
         free_bits: float,
-        scale_prior: float,
+        scale_prior_strength: float,
         max_iter: int,
         batch_size: int,
         learning_rate: float,
@@ -121,7 +121,7 @@ class BaseVAE(ConditionalEstimator):
         tol: float,
         refit: bool,
         n_init: int,
-        members: str,
+        ensemble: bool,
         callbacks: Any,
         checkpoint: Any,
         warm_start: bool,
@@ -144,7 +144,7 @@ class BaseVAE(ConditionalEstimator):
         self.robust = robust
         self.beta = beta
         self.free_bits = free_bits
-        self.scale_prior = scale_prior
+        self.scale_prior_strength = scale_prior_strength
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -155,7 +155,7 @@ class BaseVAE(ConditionalEstimator):
         self.tol = tol
         self.refit = refit
         self.n_init = n_init
-        self.members = members
+        self.ensemble = ensemble
         self.callbacks = callbacks
         self.checkpoint = checkpoint
         self.warm_start = warm_start
@@ -228,7 +228,7 @@ class BaseVAE(ConditionalEstimator):
             The fitted estimator.
         """
         with all_or_nothing(self, goes_on=True):
-            go_on = hasattr(self, "weights_")
+            go_on = hasattr(self, "state_dict_")
             seed = self.seed_ if go_on else None
             wanted = self._prepare(X, sample_weight, y, go_on=True, seed=seed, validates=False)
             before = self.history_ if go_on else []
@@ -243,13 +243,15 @@ class BaseVAE(ConditionalEstimator):
             run = wanted.run(config, wanted.table, None)
             with speed_for([run]):
                 trainer = launch([run], callbacks=self.callbacks, verbose=int(self.verbose))
-                (found,) = trainer.train(run.train, moments=self.moments_ if go_on else None)
+                (found,) = trainer.train(
+                    run.train, moments=self.optimizer_state_ if go_on else None
+                )
             (record,) = history_of([found])
             history = [*before, {**record, "iteration": len(before) + 1}]
             n_steps = (self.n_steps_ if go_on else 0) + config.n_steps(len(run.train))
             self._take(TrainingResult(found.weights, history, n_steps, found.diverged), None)
             if not found.diverged:  # moments that led astray would lead there again
-                self.moments_ = trainer.optimizer_.state_dict()
+                self.optimizer_state_ = trainer.optimizer_.state_dict()
             self.interrupted_ = False
         return self
 
@@ -287,7 +289,7 @@ class BaseVAE(ConditionalEstimator):
         check_objective(self)
         if go_on:
             check_one_member(self)
-        go_on = go_on and hasattr(self, "weights_")
+        go_on = go_on and hasattr(self, "state_dict_")
         if self.robust and validates and not go_on:
             sample_weight = as_array(sample_weight)
             self.support_ = trusted(self, X, y, sample_weight)
@@ -341,11 +343,11 @@ class BaseVAE(ConditionalEstimator):
             n_valid=self._n_valid(table) if validates else 0,
             refit=self.refit,
             free_bits=self.free_bits,
-            scale_prior=self.scale_prior,
+            scale_prior_strength=self.scale_prior_strength,
             n_init=1 if go_on else self.n_init,
-            keeps_all=self.members == "all",
+            keeps_all=self.ensemble,
             # of several members the best is the first
-            weights={name: w[:1] for name, w in self.weights_.items()} if go_on else None,
+            weights={name: w[:1] for name, w in self.state_dict_.items()} if go_on else None,
         )
 
     def _begin_to_take_missing_cells(self, table: Dataset) -> None:
@@ -364,9 +366,9 @@ class BaseVAE(ConditionalEstimator):
         rows = Dataset.of(torch.cat([drawn.to(given), given], 1), None, ROWS_FOR_FILLER, 0.0)
         self.architecture_ = replace(self.architecture_, n_factors=n_factors)
         run = TrainingRun(self.architecture_, self._plan(len(rows)), rows, None, 0.0, 0.0)
-        self.weights_ = widen(run, self.weights_)
+        self.state_dict_ = widen(run, self.state_dict_)
         self.columns_ = replace(self.columns_, has_holes=True)
-        self.moments_ = None
+        self.optimizer_state_ = None
 
     def _learn_schema(self, X: Any) -> Schema | None:
         schema = super()._learn_schema(X)
@@ -381,14 +383,14 @@ class BaseVAE(ConditionalEstimator):
 
     def _take(self, found: TrainingResult, table: Dataset | None) -> None:
         """Become what the training has led to; the table is that of all rows, if at hand."""
-        self.weights_ = found.weights
-        self.correction_ = self.code_range_ = None
+        self.state_dict_ = found.weights
+        self.decoder_correction_ = self.code_range_ = None
         # least squares need whole rows
         if table is not None and not self.architecture_.n_factors:
             x, _ = table.arrays()
             found_correction = self._fitted().learn_correction(x, table.counts())
-            self.correction_, self.code_range_ = found_correction
-        self.moments_ = None  # partial_fit sets its own
+            self.decoder_correction_, self.code_range_ = found_correction
+        self.optimizer_state_ = None  # partial_fit sets its own
         self.history_ = found.history
         self.n_iter_ = len(found.history)
         self.n_steps_ = found.n_steps
@@ -508,18 +510,19 @@ class BaseVAE(ConditionalEstimator):
         return Predictor(
             self.columns_,
             self.architecture_,
-            self.weights_,
+            self.state_dict_,
             self.seed_,
             device_to_score_on(self.device),
-            self.correction_,
+            self.decoder_correction_,
             self.code_range_,
         )
 
     def _check_learned(self) -> None:
         super()._check_learned()
-        if self.moments_ is not None:
-            n_weights = sum(w[0].size for w in self.weights_.values())
+        if self.optimizer_state_ is not None:
+            n_weights = sum(w[0].size for w in self.state_dict_.values())
             if any(
-                np.size(self.moments_[name]) > n_weights for name in ("mean", "square", "count")
+                np.size(self.optimizer_state_[name]) > n_weights
+                for name in ("mean", "square", "count")
             ):
                 raise ValueError("there are more moments than weights")

@@ -110,5 +110,7 @@ class _Iterations(Callback):
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Close it, and stop the training if a callback asks for it."""
-        if self.report.tell_end(self.task_, weights_=net.module_.weights, correction_=lambda: None):
+        if self.report.tell_end(
+            self.task_, state_dict_=net.module_.weights, decoder_correction_=lambda: None
+        ):
             raise KeyboardInterrupt("a callback asked the fit to stop")

@@ -69,7 +69,7 @@ CONSTRAINTS: dict[str, Any] = {
     "robust": ["boolean"],
     "beta": [Interval(Real, 0, None, closed="left"), callable],
     "free_bits": [Interval(Real, 0, None, closed="left")],
-    "scale_prior": [Interval(Real, 0, None, closed="left")],
+    "scale_prior_strength": [Interval(Real, 0, None, closed="left")],
     "max_iter": [Interval(Integral, 1, None, closed="left")],
     "batch_size": [Interval(Integral, 1, None, closed="left")],
     "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -80,7 +80,7 @@ CONSTRAINTS: dict[str, Any] = {
     "tol": [Interval(Real, 0, None, closed="left")],
     "refit": ["boolean"],
     "n_init": [Interval(Integral, 1, None, closed="left")],
-    "members": [StrOptions({"best", "all"})],
+    "ensemble": ["boolean"],
     "callbacks": [list, tuple, None],
     "checkpoint": [str, os.PathLike, None],
     "warm_start": ["boolean"],
@@ -291,10 +291,10 @@ def _check_prior_of_all_codes(estimator: Any, objective: Objective) -> None:
 
 def check_one_member(estimator: Any) -> None:
     """Refuse to go on with several models, of which only the best one would."""
-    if estimator.members == "all":
+    if estimator.ensemble:
         raise ValueError(
-            f"The 'members' parameter of {type(estimator).__name__} must be 'best' with warm_start "
-            f"and in partial_fit, which go on with one model. Got 'all' instead."
+            f"The 'ensemble' parameter of {type(estimator).__name__} must be False with warm_start "
+            f"and in partial_fit, which train one model further. Got True instead."
         )
 
 

@@ -140,7 +140,7 @@ class VAEClassifier(ClassifierMixin, SerializationMixin, BaseEstimator):
                 if len(y) == _num_samples(X):
                     classes, y = np.unique(y, return_inverse=True)
             self.estimator_ = model.fit(X, y, sample_weight=sample_weight)
-            known: Any = self.estimator_.conditions_
+            known: Any = self.estimator_.condition_encoder_
             self.classes_ = classes[known.classes[0]]  # those of rows that count
             self.priors_ = self._checked_priors(known.share)
             self.n_features_in_ = model.n_features_in_
@@ -219,7 +219,7 @@ class VAEClassifier(ClassifierMixin, SerializationMixin, BaseEstimator):
 
     def _check_learned(self) -> None:
         self._check_wrapped(self.estimator_)
-        known = self.estimator_.conditions_
+        known = self.estimator_.condition_encoder_
         shapes = {np.shape(self.classes_), np.shape(self.priors_)}
         if known is None or shapes != {np.shape(known.share)}:
             raise ValueError("the classes are not those of the model")

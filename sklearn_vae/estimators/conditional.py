@@ -71,7 +71,7 @@ class ConditionalEstimator(DensityEstimator):
 
     conditional: bool
     n_features_in_: int
-    conditions_: ConditionEncoder | None = None
+    condition_encoder_: ConditionEncoder | None = None
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -85,30 +85,32 @@ class ConditionalEstimator(DensityEstimator):
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Validate rows to learn from, and what is given with them, which is put beside them."""
         rows, weight = super()._check_rows(X, sample_weight, reset=reset)
-        if not reset and self.conditional != (self.conditions_ is not None):
+        if not reset and self.conditional != (self.condition_encoder_ is not None):
             raise ValueError(
                 f"The 'conditional' parameter must be {not self.conditional}, as in the fit that "
                 f"this one goes on from. Got {self.conditional} instead."
             )
         if not self.conditional:
-            self.conditions_ = None
+            self.condition_encoder_ = None
             return rows, weight
         given = columns_of(self._needed(y), _num_samples(X))
         if len(rows) < len(given[0]):
             counted = np.asarray(as_array(sample_weight)) > 0
             given = [own[counted] for own in given]
-        if reset or self.conditions_ is None:
-            self.conditions_ = ConditionEncoder.learn(given, weight)
-        return np.hstack([rows, self.conditions_.to_numbers(given).astype(rows.dtype)]), weight
+        if reset or self.condition_encoder_ is None:
+            self.condition_encoder_ = ConditionEncoder.learn(given, weight)
+        return np.hstack(
+            [rows, self.condition_encoder_.to_numbers(given).astype(rows.dtype)]
+        ), weight
 
     def _learn_columns(
         self, rows: np.ndarray, weight: np.ndarray | None, likelihood: Any, **kwargs: bool
     ) -> TableEncoder:
         n_features = self.n_features_in_
         own = super()._learn_columns(rows[:, :n_features], weight, likelihood, **kwargs)
-        if self.conditions_ is None:
+        if self.condition_encoder_ is None:
             return own
-        return ConditionalTableEncoder(**vars(own), given=self.conditions_)
+        return ConditionalTableEncoder(**vars(own), given=self.condition_encoder_)
 
     def _needed(self, y: Any) -> Any:
         if y is None:
@@ -120,7 +122,7 @@ class ConditionalEstimator(DensityEstimator):
 
     def _refuse_y(self, y: Any, method: str) -> None:
         """Refuse a y that nothing would be done with."""
-        if y is not None and self.conditions_ is None:
+        if y is not None and self.condition_encoder_ is None:
             raise ValueError(
                 f"{method} takes y where the model is one of p(x|y), and this one was fitted with "
                 f"conditional=False. Fit {type(self).__name__}(conditional=True) to X and y."
@@ -128,9 +130,9 @@ class ConditionalEstimator(DensityEstimator):
 
     def _given(self, y: Any, n_rows: int, dtype: Any) -> np.ndarray | None:
         """Give y as numbers, if the model wants any: (n_rows, n_y)."""
-        if self.conditions_ is None:
+        if self.condition_encoder_ is None:
             return None
-        return self.conditions_.to_numbers(columns_of(self._needed(y), n_rows)).astype(dtype)
+        return self.condition_encoder_.to_numbers(columns_of(self._needed(y), n_rows)).astype(dtype)
 
     def _validate_given(self, X: Any, y: Any = None) -> np.ndarray:
         """Check rows, and give them as numbers, with what is given beside them."""
@@ -140,12 +142,12 @@ class ConditionalEstimator(DensityEstimator):
 
     def _asked(self, X: Any, y: Any) -> tuple[np.ndarray, Any]:
         """Rows as numbers, and what answers for them: the model, or its mean over classes."""
-        if self.conditions_ is None or y is not None:
+        if self.condition_encoder_ is None or y is not None:
             return self._validate_given(X, y), self._fitted()
         return self._validate(X, reset=False), self._marginal()
 
     def _marginal(self) -> ClassMarginal:
-        known = self.conditions_
+        known = self.condition_encoder_
         if known is None or not len(known.share):
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None: it was "
@@ -234,7 +236,7 @@ class ConditionalEstimator(DensityEstimator):
         check_is_fitted(self)
         n_samples = positive_integer("n_samples", n_samples)
         self._refuse_y(y, "sample")
-        if self.conditions_ is None:
+        if self.condition_encoder_ is None:
             return self._drawn(self._fitted().sample, n_samples, random_state)
         if y is None:
             return self._drawn(self._marginal().sample, n_samples, random_state)
@@ -243,7 +245,7 @@ class ConditionalEstimator(DensityEstimator):
 
     def _check_learned(self) -> None:
         super()._check_learned()
-        known = self.conditions_
+        known = self.condition_encoder_
         if known is None:
             if self.columns_.n_conditions:
                 raise ValueError("there are conditions, and nothing is known of them")

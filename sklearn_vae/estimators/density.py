@@ -149,9 +149,9 @@ class VAEDensity(DensityMixin, DensityEstimator):
         What the columns are and how they are scaled; prints as a small table.
     mixtures_ : list of (int, str)
         What the members started at, the largest share first.
-    shares_ : ndarray of shape (n_members,)
+    weights_ : ndarray of shape (n_members,)
         Each member's share of the density; they sum to 1.
-    weights_ : list of dict of ndarray
+    state_dict_ : list of dict of ndarray
         Each member's parameters, by name.
     history_ : list of dict
         One record per iteration of a member: ``member`` (its place in ``mixtures_``),
@@ -212,8 +212,8 @@ class VAEDensity(DensityMixin, DensityEstimator):
     seed_: int
     architectures_: list[Architecture]
     mixtures_: list[tuple[int, str]]
-    shares_: np.ndarray
-    weights_: list[dict[str, np.ndarray]]
+    weights_: np.ndarray
+    state_dict_: list[dict[str, np.ndarray]]
 
     def __init__(
         self,
@@ -332,8 +332,8 @@ class VAEDensity(DensityMixin, DensityEstimator):
         ]
         outcomes = train(first, verbose=int(self.verbose), **kwargs)
         self._weigh(architecture, outcomes, rows, aside)
-        order = np.argsort(-self.shares_, kind="stable")
-        kept = [member for member in order if self.shares_[member] >= SMALLEST_SHARE]
+        order = np.argsort(-self.weights_, kind="stable")
+        kept = [member for member in order if self.weights_[member] >= SMALLEST_SHARE]
 
         again: list[TrainingRun] = []
         if self.refit and aside is not None:
@@ -341,7 +341,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         last = train(again, verbose=int(self.verbose), is_refit=True, **kwargs) if again else []
         self._take(architecture, [outcomes[m] for m in kept], last)
         self.mixtures_ = [self.mixtures_[member] for member in kept]
-        self.shares_ = self.shares_[kept] / self.shares_[kept].sum()
+        self.weights_ = self.weights_[kept] / self.weights_[kept].sum()
 
     def _cut_short(
         self, outcomes: dict[int, list[RunResult]], rows: np.ndarray, table: Dataset
@@ -423,7 +423,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         aside: Dataset | None,
     ) -> None:
         """Find the members' shares by the rows set aside; equal ones without any."""
-        self.shares_ = np.full(len(outcomes), 1 / len(outcomes))
+        self.weights_ = np.full(len(outcomes), 1 / len(outcomes))
         if aside is None or len(outcomes) == 1:
             return
         X, (_, weight) = rows[aside.numbers().cpu().numpy()], aside.arrays()
@@ -433,7 +433,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
             ).log_density(X, SCORE_DRAWS)
             for outcome in outcomes
         ]
-        self.shares_ = shares_of(np.stack(scores).astype(np.float64), weight)
+        self.weights_ = shares_of(np.stack(scores).astype(np.float64), weight)
 
     def _take(
         self,
@@ -443,7 +443,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
     ) -> None:
         """Become what the training has led to."""
         self.architectures_ = [architecture] * len(first)
-        self.weights_ = [outcome.weights for outcome in last or first]
+        self.state_dict_ = [outcome.weights for outcome in last or first]
         runs = zip(first, last, strict=True) if last else ((outcome,) for outcome in first)
         self.history_ = [
             {"member": member, **row} for member, own in enumerate(runs) for row in history_of(own)
@@ -484,8 +484,8 @@ class VAEDensity(DensityMixin, DensityEstimator):
         return Predictor(self.columns_, architecture, weights, self.seed_, device)
 
     def _fitted(self) -> EnsemblePredictor:
-        members = map(self._member, self.architectures_, self.weights_)
-        return EnsemblePredictor(tuple(members), self.shares_)
+        members = map(self._member, self.architectures_, self.state_dict_)
+        return EnsemblePredictor(tuple(members), self.weights_)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Mean log-density of the rows, in nats and in X's own units.

@@ -41,9 +41,9 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
     estimator : VAETransformer, default=None
         What learns the rows. None stands for one with as many latent dimensions as there
         are columns, up to 20 and to one for every 5 rows.
-    draws : int, default=None
+    n_draws : int, default=None
         Number of draws to fill holes with; None fills in means. One draw makes a table of
-        X's shape; more make an array of shape (draws, n_samples, n_features), or a list
+        X's shape; more make an array of shape (n_draws, n_samples, n_features), or a list
         of data frames.
     missing_values : int, float, str, None or pandas.NA, default=nan
         What stands for a missing cell, beside NaN.
@@ -91,7 +91,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "estimator": [BaseVAE, None],
-        "draws": [Interval(Integral, 1, MOST_DRAWS, closed="both"), None],
+        "n_draws": [Interval(Integral, 1, MOST_DRAWS, closed="both"), None],
         "missing_values": [MissingValues()],
         "add_indicator": ["boolean"],
         "keep_empty_features": ["boolean"],
@@ -106,14 +106,14 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         self,
         estimator: Any = None,
         *,
-        draws: int | None = None,
+        n_draws: int | None = None,
         missing_values: Any = np.nan,
         add_indicator: bool = False,
         keep_empty_features: bool = False,
         random_state: Any = None,
     ):
         self.estimator = estimator
-        self.draws = draws
+        self.n_draws = n_draws
         self.missing_values = missing_values
         self.add_indicator = add_indicator
         self.keep_empty_features = keep_empty_features
@@ -143,10 +143,10 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         """
         with all_or_nothing(self):
             self._validate_params()
-            if self.add_indicator and self.draws is not None and self.draws > 1:
+            if self.add_indicator and self.n_draws is not None and self.n_draws > 1:
                 raise ValueError(
-                    f"The 'add_indicator' parameter of VAEImputer must be False with draws="
-                    f"{self.draws}, which make several tables. Got True instead."
+                    f"The 'add_indicator' parameter of VAEImputer must be False with n_draws="
+                    f"{self.n_draws}, which make several tables. Got True instead."
                 )
             X = _with_holes(as_array(X), self.missing_values)
             model = self._model(X, sample_weight)
@@ -182,16 +182,16 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         -------
         ndarray or DataFrame of shape (n_samples, n_features_out)
             Rows without holes, of the kind that X had in ``fit``; with more than one draw,
-            an array of shape (draws, n_samples, n_features_out) or a list of data frames.
+            an array of shape (n_draws, n_samples, n_features_out) or a list of data frames.
         """
         check_is_fitted(self)
         X = _with_holes(as_array(X), self.missing_values)
         model = self.estimator_
         rows = model._validate(X, reset=False)
-        filled = model._imputed(rows, self.draws, self.random_state)  # (draws or 1, n, d)
+        filled = model._imputed(rows, self.n_draws, self.random_state)  # (draws or 1, n, d)
         filled[:, :, self._is_empty] = 0.0
         tables = [self._finished(model._give_back(table, like=X), rows) for table in filled]
-        if self.draws is None or self.draws == 1:
+        if self.n_draws is None or self.n_draws == 1:
             return tables[0]
         return tables if model.schema_ is not None else np.stack(tables)
 

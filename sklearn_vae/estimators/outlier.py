@@ -82,7 +82,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         Whether the training rows are clean. This is for the user to know.
     method : str, default="auto"
         What ``score_samples`` gives, always the higher the more normal. ``"auto"`` is the
-        score described above, minus a number of nats, and ``"neighbours"`` the same without the
+        score described above, minus a number of nats, and ``"knn"`` the same without the
         autoencoders (a distance with ``novelty=False``). Of autoencoders with neighbours:
         ``"latent"``, minus a distance in standardised residuals and codes. Of the autoencoders
         alone, in nats and in X's units: ``"log_likelihood"``; ``"elbo"``, the
@@ -154,7 +154,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         The score below which ``predict`` gives -1.
     columns_ : TableEncoder
         How the columns are scaled; prints as a small table.
-    reference_ : ndarray of shape (n_reference, n_features)
+    reference_samples_ : ndarray of shape (n_reference, n_features)
         Rows that others are compared with, in X's units: the different ones of those that were
         learned from, in order, or of 20,000 of them.
     counts_ : ndarray of shape (n_reference,) or None
@@ -163,7 +163,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         Which of them each autoencoder has not learned from. These autoencoders measure them.
     calibration_scores_ : ndarray of shape (n_calibration,)
         Scores that ``p_values`` compares with, in order.
-    weights_ : dict of ndarray
+    state_dict_ : dict of ndarray
         The autoencoders' parameters by name, with a leading member axis.
     history_ : list of dict
         One record per iteration of an autoencoder: ``member``, ``iteration``, ``loss``,
@@ -237,12 +237,12 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     # of a model that an older version has saved
     left_out_: np.ndarray | None = None
     counts_: np.ndarray | None = None
-    measure_: Scorer
+    scorer_: Scorer
     offset_: float
-    reference_: np.ndarray
+    reference_samples_: np.ndarray
     seed_: int
-    usual_: AttributionBaseline
-    weights_: dict[str, np.ndarray]
+    attribution_baseline_: AttributionBaseline
+    state_dict_: dict[str, np.ndarray]
 
     def __init__(
         self,
@@ -330,7 +330,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             learned, held_out = self._hold_out(*copies(rows, weight))
             learned = self._refer_to(*learned)
 
-            left_out = self._leave_out(len(self.reference_))
+            left_out = self._leave_out(len(self.reference_samples_))
             n_iter, config = self._plan(int((~left_out[0]).sum()))
             # each autoencoder may be trained alone; its stages share its iterations
             n_alone = n_iter * int(self._wish("n_init"))
@@ -370,11 +370,11 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         is_long = len(rows) > MOST_REFERENCE_ROWS
         everyone = (rows, counts) if is_long else different(rows, counts)
         self.columns_ = self._learn_columns(*everyone, Gaussian("column"), numbers=True)
-        self.reference_, self.counts_ = everyone
+        self.reference_samples_, self.counts_ = everyone
         if is_long:
             generator = make_generator(self.seed_, Stream.SPLIT, 1)
             some = _drawn(len(rows), MOST_REFERENCE_ROWS, generator)
-            self.reference_, self.counts_ = different(*taken(everyone, some))
+            self.reference_samples_, self.counts_ = different(*taken(everyone, some))
         return everyone
 
     def _leave_out(self, n_rows: int) -> np.ndarray:
@@ -422,7 +422,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         self, n_iter: int, config: TrainingConfig, left_out: np.ndarray, **kwargs: Any
     ) -> None:
         """Train the autoencoders side by side: on all rows, then on those explained best."""
-        table = self._to_table(self.reference_, self.counts_)
+        table = self._to_table(self.reference_samples_, self.counts_)
         weight = None if table.weight is None else table.weight.float()
         table = replace(table, x=cast(torch.Tensor, table.x).float(), weight=weight)
         share = self._design.components_per_column
@@ -481,7 +481,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         """Become what the training has led to."""
         self.left_out_ = left_out
         last = [outcomes[-1].weights for outcomes in members]
-        self.weights_ = {name: np.concatenate([own[name] for own in last]) for name in last[0]}
+        self.state_dict_ = {name: np.concatenate([own[name] for own in last]) for name in last[0]}
         self.history_ = [
             {"member": member, **{k: v for k, v in row.items() if k != "refit"}}
             for member, outcomes in enumerate(members)
@@ -500,17 +500,17 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         """Become what the training has come to, compared with few rows: Ctrl-C does not wait."""
         seeds = start_seeds(self.seed_, len(left_out))
         begun = [member for member, seed in enumerate(seeds) if seed in outcomes]
-        few = spread(np.arange(len(self.reference_)), MOST_ROWS_IF_INTERRUPTED)
+        few = spread(np.arange(len(self.reference_samples_)), MOST_ROWS_IF_INTERRUPTED)
         self._take([tuple(outcomes[seeds[member]]) for member in begun], left_out[begun][:, few])
-        self.reference_, self.counts_ = taken((self.reference_, self.counts_), few)
+        self.reference_samples_, self.counts_ = taken((self.reference_samples_, self.counts_), few)
         if held_out is not None:
             held_out = taken(held_out, np.arange(len(held_out[0]))[:MOST_ROWS_IF_INTERRUPTED])
-        self._calibrate((self.reference_, self.counts_), held_out)
+        self._calibrate((self.reference_samples_, self.counts_), held_out)
 
     def _calibrate(self, rows: CountedRows, held_out: CountedRows | None) -> None:
         """Find what rows are compared with, the threshold, and the scores of p-values."""
         measure = METHODS[self.method][0 if self.novelty else 1]
-        self.measure_ = measure.learn(self._reference_rows())
+        self.scorer_ = measure.learn(self._reference_rows())
         scores = self._score_each(*rows)
         contamination = self._wish("contamination")
         if held_out is None:
@@ -521,9 +521,9 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             # below it, p-values are at most the contamination
             place = max(int(contamination * (len(self.calibration_scores_) + 1)), 1) - 1
             self.offset_ = float(self.calibration_scores_[place])
-        some = spread(np.arange(len(self.reference_)), MOST_EXPLAINED)
-        self.usual_ = AttributionBaseline.of(
-            self._fitted(), *taken((self.reference_, self.counts_), some), -scores
+        some = spread(np.arange(len(self.reference_samples_)), MOST_EXPLAINED)
+        self.attribution_baseline_ = AttributionBaseline.of(
+            self._fitted(), *taken((self.reference_samples_, self.counts_), some), -scores
         )
 
     # -- what "auto" stands for --------------------------------------------------------
@@ -547,7 +547,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     def score_samples(self, X: Any) -> np.ndarray:
         """How normal rows are: the higher, the more normal.
 
-        A row that equals one of ``reference_`` is compared with the others, by autoencoders
+        A row that equals one of ``reference_samples_`` is compared with the others, by autoencoders
         that have not learned from it.
 
         Parameters
@@ -639,13 +639,13 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         """
         check_is_fitted(self)
         rows = self._validate(X, reset=False).astype(np.float64, copy=False)
-        return self.usual_.parts(self._fitted(), rows, -self._score_rows(rows))
+        return self.attribution_baseline_.parts(self._fitted(), rows, -self._score_rows(rows))
 
     # -- what was learned --------------------------------------------------------------
 
     def _score_rows(self, X: np.ndarray) -> np.ndarray:
         rows = ScoredRows(X.astype(np.float64, copy=False), self._fitted(), self._reference_rows())
-        return -measured(self.measure_, rows)
+        return -measured(self.scorer_, rows)
 
     def _score_each(self, rows: np.ndarray, counts: np.ndarray | None) -> np.ndarray:
         """Scores of all rows there are, from different ones and how many there are of each."""
@@ -654,15 +654,15 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
 
     def _reference_rows(self) -> ScoredRows:
         return ScoredRows(
-            self.reference_, self._fitted(), left_out=self.left_out_, counts=self.counts_
+            self.reference_samples_, self._fitted(), left_out=self.left_out_, counts=self.counts_
         )
 
     def _check_learned(self) -> None:
         super()._check_learned()
-        check_array("reference_", self.reference_, "f", (None, self.n_features_in_))
-        n_different = len(self.reference_)
+        check_array("reference_samples_", self.reference_samples_, "f", (None, self.n_features_in_))
+        n_different = len(self.reference_samples_)
         check_array("calibration_scores_", self.calibration_scores_, "f", (None,))
-        check_array("surprise", self.usual_.surprise, "f", (self.n_features_in_,))
+        check_array("surprise", self.attribution_baseline_.surprise, "f", (self.n_features_in_,))
         fitted = self._fitted()
         if self.left_out_ is not None:
             check_array("left_out_", self.left_out_, "b", (fitted.n_members, n_different))
@@ -671,12 +671,12 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         n_rows = n_different if self.counts_ is None else self.counts_.sum()
         if n_rows < FEWEST_ROWS or (self.counts_ is not None and self.counts_.min() < 1):
             raise ValueError("the reference rows are too few")
-        first = self.reference_[:1]
-        self.usual_.parts(fitted, first, -self._score_rows(first))
+        first = self.reference_samples_[:1]
+        self.attribution_baseline_.parts(fitted, first, -self._score_rows(first))
 
     def _fitted(self) -> Predictor:
         device = device_to_score_on(self.device)
-        return Predictor(self.columns_, self.architecture_, self.weights_, self.seed_, device)
+        return Predictor(self.columns_, self.architecture_, self.state_dict_, self.seed_, device)
 
 
 def copies(rows: np.ndarray, weight: np.ndarray | None) -> CountedRows:

@@ -40,7 +40,7 @@ def trusted(estimator: Any, X: Any, y: Any, sample_weight: Any) -> np.ndarray:
         refit=False,
         max_iter=min(estimator.max_iter, SCREENING_ITERATIONS),
         n_init=1,
-        members="best",
+        ensemble=False,
         callbacks=None,
         verbose=False,
     )

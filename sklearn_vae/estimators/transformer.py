@@ -106,7 +106,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     free_bits : float, default=0.0
         KL in nats that each latent dimension may spend at no cost, on average over
         rows. Keeps dimensions alive. Only with the standard normal prior.
-    scale_prior : float, default=30.0
+    scale_prior_strength : float, default=30.0
         Number of imagined rows, with the residuals of probabilistic PCA, that keep the
         Gaussian columns' scales from collapsing onto the training rows. Unless it is 0,
         every row is also as uncertain as the step in which its columns were recorded.
@@ -140,10 +140,11 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         chosen by rows set aside, the others of perceptrons are at random, and every second
         of these learns one scale per column first: they find curved surfaces that training
         does not reach from a linear model. ``partial_fit``, and a fit that goes on, have one.
-    members : {"best", "all"}, default="best"
-        Whether the start with the lowest loss is kept, by the rows set aside where there
-        are any, or all of them. Their density is then the mean of the members' densities,
-        and ``sample`` draws from all; codes and reconstructions are the best member's.
+    ensemble : bool, default=False
+        Whether to keep the models of all starts, and not only the one with the lowest loss
+        (on the validation rows if there are any). Their density is the mean of the members'
+        densities, and ``sample`` draws from all; codes and reconstructions are the best
+        member's.
     callbacks : list of skorch callbacks, default=None
         Told of every iteration. scikit-learn's own callbacks are set with
         ``set_callbacks`` from scikit-learn 1.9 on.
@@ -168,7 +169,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     ----------
     columns_ : TableEncoder
         What the columns are and how they are scaled; prints as a small table.
-    conditions_ : ConditionEncoder or None
+    condition_encoder_ : ConditionEncoder or None
         What y is, with ``conditional=True``: ``classes``, and their ``share`` of the rows.
     history_ : list of dict
         One record per iteration: ``iteration`` (from 1 on), ``loss``, ``reconstruction_loss``,
@@ -183,15 +184,15 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         Iterations done, both runs together.
     n_steps_ : int
         Gradient steps done, both runs together.
-    correction_ : ndarray of shape (1 + n_components, n_columns of the model) or None
+    decoder_correction_ : ndarray of shape (1 + n_components, n_columns of the model) or None
         What ``inverse_transform`` adds to the mean of p(x|z): offset and slopes in the
         codes, in the model's units and its order of columns.
     code_range_ : ndarray of shape (2, n_components) or None
         Smallest and largest codes of the training rows. Beyond twice this range, the
         correction decays.
-    weights_ : dict of ndarray
+    state_dict_ : dict of ndarray
         Parameters by name, with a leading member axis: of length 1, or ``n_init`` with
-        ``members="all"``, the best first.
+        ``ensemble=True``, the best first.
     support_ : ndarray of bool of shape (n_samples,)
         Which rows were learned from, with ``robust=True``.
     module_ : torch.nn.Module
@@ -254,7 +255,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         robust: bool = False,
         beta: Any = 1.0,
         free_bits: float = 0.0,
-        scale_prior: float = 30.0,
+        scale_prior_strength: float = 30.0,
         max_iter: int = 200,
         batch_size: int = 256,
         learning_rate: float = 3e-3,
@@ -265,7 +266,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         tol: float = 1e-3,
         refit: bool = True,
         n_init: int = 1,
-        members: str = "best",
+        ensemble: bool = False,
         callbacks: Any = None,
         checkpoint: Any = None,
         warm_start: bool = False,
@@ -289,7 +290,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             robust=robust,
             beta=beta,
             free_bits=free_bits,
-            scale_prior=scale_prior,
+            scale_prior_strength=scale_prior_strength,
             max_iter=max_iter,
             batch_size=batch_size,
             learning_rate=learning_rate,
@@ -300,7 +301,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             tol=tol,
             refit=refit,
             n_init=n_init,
-            members=members,
+            ensemble=ensemble,
             callbacks=callbacks,
             checkpoint=checkpoint,
             warm_start=warm_start,
@@ -330,7 +331,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         ndarray of shape (n_samples, n_components)
             Codes.
         """
-        known = self.fit(X, y, **fit_params).conditions_
+        known = self.fit(X, y, **fit_params).condition_encoder_
         return self.transform(X, None if known is None or len(known.share) else y)
 
     def transform(self, X: Any, y: Any = None) -> np.ndarray:
@@ -386,30 +387,30 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             )
         return self._give_back(self._fitted().decode(Z, self._given(y, len(Z), Z.dtype)))
 
-    def interpolate(self, x0: Any, x1: Any, n: int = 10, *, y: Any = None) -> np.ndarray:
+    def interpolate(self, x0: Any, x1: Any, n_steps: int = 10, *, y: Any = None) -> np.ndarray:
         """Walk in a straight line between two rows' codes.
 
         Parameters
         ----------
         x0, x1 : array-like of shape (n_features,) or (1, n_features)
             Where the walk begins and ends, in the units of the training rows.
-        n : int, default=10
+        n_steps : int, default=10
             Number of rows on the way, both ends included.
         y : scalar, default=None
             With ``conditional=True``, what is given with both rows, and all between them.
 
         Returns
         -------
-        ndarray of shape (n, n_features)
+        ndarray of shape (n_steps, n_features)
             Rows that evenly spaced codes stand for.
         """
         check_is_fitted(self)
-        n = positive_integer("n", n)
+        n_steps = positive_integer("n_steps", n_steps)
         self._refuse_y(y, "interpolate")
         ends = np.vstack([self._validate_row("x0", x0, y), self._validate_row("x1", x1, y)])
         start, end = self._fitted().codes(ends)
-        share = np.linspace(0, 1, n, dtype=start.dtype)[:, None]
-        given = self._given(y, n, start.dtype)
+        share = np.linspace(0, 1, n_steps, dtype=start.dtype)[:, None]
+        given = self._given(y, n_steps, start.dtype)
         return self._give_back(self._fitted().decode((1 - share) * start + share * end, given))
 
     def _validate_row(self, name: str, x: Any, y: Any) -> np.ndarray:

@@ -267,7 +267,7 @@ def score_parts(
     Parameters
     ----------
     estimator : VAETransformer
-        A fitted estimator of several members, ``n_init=5`` and ``members="all"``, say.
+        A fitted estimator of several members, ``n_init=5`` and ``ensemble=True``, say.
     X : array-like of shape (n_samples, n_features)
         Rows, in the units of the training rows.
     y : scalar or array-like of shape (n_samples,), default=None
@@ -299,7 +299,7 @@ def score_parts(
     >>> from sklearn_vae import VAETransformer
     >>> from sklearn_vae.metrics.diagnostics import score_parts
     >>> X = load_iris().data
-    >>> vae = VAETransformer(n_init=4, members="all", random_state=0).fit(X)
+    >>> vae = VAETransformer(n_init=4, ensemble=True, random_state=0).fit(X)
     >>> parts = score_parts(vae, X)
     >>> bool(np.allclose(sum(parts), vae.score_samples(X)))
     True
@@ -309,7 +309,7 @@ def score_parts(
     if fitted.n_members < 2:
         raise ValueError(
             "score_parts needs an estimator of several members, and this one has 1. Fit it with "
-            "n_init=5 and members='all'."
+            "n_init=5 and ensemble=True."
         )
     scores = fitted.per_member(estimator._validate_given(X, y), n_draws)  # (M, n)
     expected = scores.mean(axis=0)

@@ -37,7 +37,7 @@ class TrainingJob:
         How many of them to set aside, by weight; 0 trains on all of them at once.
     refit : bool
         Whether to train again on all rows, for the iterations found with rows set aside.
-    free_bits, scale_prior : float
+    free_bits, scale_prior_strength : float
         What the objective takes; the prior in rows of the table.
     n_init : int
         Number of starts.
@@ -53,7 +53,7 @@ class TrainingJob:
     n_valid: int
     refit: bool
     free_bits: float
-    scale_prior: float
+    scale_prior_strength: float
     n_init: int = 1
     keeps_all: bool = False
     weights: dict[str, np.ndarray] | None = None
@@ -97,7 +97,7 @@ class TrainingJob:
         is_random: bool = False,
     ) -> TrainingRun:
         """Make one run."""
-        prior_rows = self.scale_prior / float(train.total[0])
+        prior_rows = self.scale_prior_strength / float(train.total[0])
         given = self.free_bits, prior_rows, self.weights, is_random
         return TrainingRun(self.architecture, config, train, valid, *given)
 

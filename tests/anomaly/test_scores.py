@@ -59,7 +59,7 @@ def test_the_methods_by_the_bound_give_its_parts(wine):
 def test_a_model_that_knows_nothing_foretells_means(wine, fitted):
     """With weights of zero, every value's distance is that to its column's mean."""
     silent = VAEOutlierDetector(max_iter=1, random_state=0).fit(wine)
-    silent.weights_ = {name: np.zeros_like(value) for name, value in silent.weights_.items()}
+    silent.state_dict_ = {name: np.zeros_like(value) for name, value in silent.state_dict_.items()}
     found = MaskedReconstructionError().of(ScoredRows(wine, silent._fitted()))
 
     np.testing.assert_allclose(found, np.abs(StandardScaler().fit_transform(wine)).sum(axis=1))

@@ -31,7 +31,7 @@ FITS = {
         ({}, (ARRAY,)),
         ({"robust": True}, (NAMED,)),
         ({"robust": True, "conditional": True}, (MIXED, CLASSES)),
-        ({"n_init": 2, "members": "all", "early_stopping": True}, (HOLEY,)),
+        ({"n_init": 2, "ensemble": True, "early_stopping": True}, (HOLEY,)),
         ({"prior": "vamp", "network": "residual"}, (ARRAY.astype(np.float32), None, WEIGHT)),
     ],
     VAEDensity(2, **SMALL): [
@@ -48,7 +48,7 @@ FITS = {
     VAEImputer(VAE, random_state=0): [
         ({}, (ARRAY,)),
         ({"add_indicator": True}, (HOLEY,)),
-        ({"estimator": VAETransformer(1, robust=True, **SMALL), "draws": 2}, (MIXED,)),
+        ({"estimator": VAETransformer(1, robust=True, **SMALL), "n_draws": 2}, (MIXED,)),
     ],
     VAEClassifier(CONDITIONAL): [
         ({}, (ARRAY, CLASSES)),
@@ -95,8 +95,8 @@ def test_nothing_of_an_earlier_fit_is_left(estimator, first, second):
     fresh.set_params(**second[0]).fit(*second[1])
 
     assert fitted(used) == fitted(fresh)
-    if hasattr(fresh, "weights_"):
-        assert_equal_weights(used.weights_, fresh.weights_)
+    if hasattr(fresh, "state_dict_"):
+        assert_equal_weights(used.state_dict_, fresh.state_dict_)
 
 
 def test_a_fit_that_fails_leaves_the_last_one():

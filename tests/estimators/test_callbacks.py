@@ -65,7 +65,7 @@ SHORT = {"max_iter": 3, "random_state": 0}
     "estimator",
     [
         VAETransformer(2, n_init=2, **SHORT),
-        VAETransformer(2, n_init=2, members="all", **SHORT),
+        VAETransformer(2, n_init=2, ensemble=True, **SHORT),
         VAETransformer(2, n_init=2, robust=True, **SHORT),
         VAETransformer(2, early_stopping=False, **SHORT),
         VAEDensity(2, **SHORT),

@@ -215,7 +215,7 @@ def test_members_draw_for_their_own_rows():
     """With several members kept, each row still has its own y."""
     X, y = rows_of_classes()
     vae = VAETransformer(
-        2, conditional=True, n_init=2, members="all", max_iter=2, random_state=0
+        2, conditional=True, n_init=2, ensemble=True, max_iter=2, random_state=0
     ).fit(X, y)
     given = np.tile(LETTERS, 700)
 

@@ -63,14 +63,14 @@ def test_without_a_step_it_is_the_weighted_mean_of_its_mixtures(wine):
     ).fit(X)
     Z = (X - X.mean(axis=0)) / X.std(axis=0)
     scores = []
-    for weights in density.weights_:
+    for weights in density.state_dict_:
         root = weights["whiten"][0]  # (C, d, d)
         white = np.einsum("ncd,ced->nce", Z[:, None] - weights["loc"][0], root)
         log_share = weights["mixture_logit"][0, 0] - logsumexp(weights["mixture_logit"][0, 0])
         log_det = np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
         half = 0.5 * (white**2).sum(axis=2) + 0.5 * 13 * np.log(2 * np.pi)
         scores.append(logsumexp(log_share + log_det - half, axis=1))
-    expected = logsumexp(np.stack(scores), axis=0, b=density.shares_[:, None])
+    expected = logsumexp(np.stack(scores), axis=0, b=density.weights_[:, None])
 
     np.testing.assert_allclose(
         density.score_samples(X), expected - np.log(X.std(axis=0)).sum(), rtol=1e-5
@@ -192,7 +192,7 @@ def test_wide_tables_have_diagonal_mixtures():
 
     assert {kind for _, kind in density.mixtures_} == {"diag"}
     assert density.sample(3).shape == (3, 130)
-    assert density.weights_[0]["shears"].size == 0
+    assert density.state_dict_[0]["shears"].size == 0
 
 
 def test_small_tables_have_no_rows_set_aside():
@@ -200,7 +200,7 @@ def test_small_tables_have_no_rows_set_aside():
     density = VAEDensity(random_state=0).fit(X)
 
     assert all("val_loss" not in row for row in density.history_)
-    np.testing.assert_allclose(density.shares_, 0.5)
+    np.testing.assert_allclose(density.weights_, 0.5)
     assert np.isfinite(density.score_samples(10 * X)).all()
 
 
@@ -209,8 +209,8 @@ def test_the_history_tells_of_each_member(fitted):
 
     assert members == set(range(len(fitted.mixtures_)))
     assert fitted.n_iter_ == len(fitted.history_)
-    assert fitted.shares_.sum() == pytest.approx(1)
-    assert (np.diff(fitted.shares_) <= 0).all()
+    assert fitted.weights_.sum() == pytest.approx(1)
+    assert (np.diff(fitted.weights_) <= 0).all()
     first = next(row for row in fitted.history_ if "val_loss" in row)
     assert first["loss"] == pytest.approx(first["reconstruction_loss"] + first["kl_loss"], abs=1e-4)
 

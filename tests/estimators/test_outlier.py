@@ -101,7 +101,7 @@ def test_the_share_of_outliers_is_the_contamination(wine, contamination, novelty
 def test_neighbours_alone_are_scikit_learns(wine):
     """Without its autoencoders, the detector of contaminated rows is a few lines of sklearn."""
     X = wine.to_numpy()
-    detector = VAEOutlierDetector(method="neighbours", **QUICK).fit(X)
+    detector = VAEOutlierDetector(method="knn", **QUICK).fit(X)
     Z = StandardScaler().fit_transform(X)
     to_clean = NearestNeighbors(n_neighbors=18).fit(Z).kneighbors()[0].mean(axis=1)
     kept = np.sort(np.argsort(to_clean)[:107])  # three fifths, rounded up
@@ -246,7 +246,7 @@ def test_fresh_rows_are_flagged_as_often_as_it_is_said(novelty, table, max_iter)
 
 def test_a_training_row_is_measured_by_autoencoders_that_have_not_seen_it(wine):
     """Another value in it changes those that learned from it, and not what the others say."""
-    X = np.unique(wine.to_numpy(), axis=0)  # in the order of reference_
+    X = np.unique(wine.to_numpy(), axis=0)  # in the order of reference_samples_
     detector = VAEOutlierDetector(method="reconstruction", n_init=3, **QUICK).fit(X)
     fitted, left_out = detector._fitted(), detector.left_out_
     per_member = -np.square(fitted.reconstruct(X)[1]).sum(axis=2)
@@ -296,13 +296,13 @@ def test_ctrl_c_after_the_training_ends_the_calibration(novelty, monkeypatch):
         detector.fit(X)
 
     assert n_rows[0] > 600
-    assert max(n_rows[1:]) <= len(detector.reference_) == 250
+    assert max(n_rows[1:]) <= len(detector.reference_samples_) == 250
     assert detector.interrupted_
     assert np.isfinite(detector.decision_function(X)).all()
-    assert detector.left_out_.shape == (len(detector.weights_["encoder.last"]), 250)
+    assert detector.left_out_.shape == (len(detector.state_dict_["encoder.last"]), 250)
 
 
-@pytest.mark.parametrize("method", ["auto", "neighbours", "latent", "log_likelihood"])
+@pytest.mark.parametrize("method", ["auto", "knn", "latent", "log_likelihood"])
 @pytest.mark.parametrize("novelty", [False, True])
 def test_a_row_of_weight_2_is_as_two_rows(wine, method, novelty):
     """And one of weight 0 as none, in whatever order rows come."""
@@ -323,9 +323,9 @@ def test_copies_are_neighbours():
     rng = np.random.default_rng(0)
     X, new = rng.normal(size=(60, 3)), rng.normal(size=(20, 3))
     weight = np.where(np.arange(60) % 7, 1, 13)
-    detector = VAEOutlierDetector(method="neighbours", novelty=False, **QUICK)
+    detector = VAEOutlierDetector(method="knn", novelty=False, **QUICK)
     detector.fit(X, sample_weight=weight)
-    near = detector.measure_.measure
+    near = detector.scorer_.measure
     kept = near.reference[0].repeat(near.counts, axis=0)
     encoded = detector.columns_.encode(new)
     distance, _ = NearestNeighbors(n_neighbors=20).fit(kept).kneighbors(encoded)
@@ -412,7 +412,7 @@ def test_explanations_are_those_of_the_exact_conditionals():
     new = rng.multivariate_normal(np.zeros(3), covariance, size=200)
     precision = np.linalg.inv(covariance)
     exact = 0.5 * (new @ precision) ** 2 / np.diag(precision) - 0.5
-    found = surprises(detector._fitted(), new) - detector.usual_.surprise
+    found = surprises(detector._fitted(), new) - detector.attribution_baseline_.surprise
 
     assert np.abs(found - exact).mean() < 0.15
     assert np.corrcoef(found.ravel(), exact.ravel())[0, 1] > 0.95
@@ -510,7 +510,7 @@ def test_calibration_needs_rows():
         np.random.default_rng(0).normal(size=(40, 2))
     )
 
-    assert len(whole.calibration_scores_) == len(whole.reference_) == 20
+    assert len(whole.calibration_scores_) == len(whole.reference_samples_) == 20
 
 
 def test_long_tables_have_a_reference_of_limited_length(monkeypatch):
@@ -519,7 +519,7 @@ def test_long_tables_have_a_reference_of_limited_length(monkeypatch):
     X, _ = make_blobs(400, 3, random_state=0)
     detector = VAEOutlierDetector(contamination=0.1, **QUICK).fit(X)
 
-    assert detector.reference_.shape == (100, 3)
+    assert detector.reference_samples_.shape == (100, 3)
     assert (detector.predict(X) == -1).sum() == 40
 
 
@@ -529,7 +529,7 @@ def test_no_more_than_so_many_rows_are_compared_with(monkeypatch):
     monkeypatch.setattr("sklearn_vae.anomaly.knn.MOST_TO_CLEAN", 50)
     X, _ = make_blobs(400, 3, random_state=0)
     detector = VAEOutlierDetector(contamination=0.1, **QUICK).fit(X)
-    near, _ = detector.measure_.measure.measures
+    near, _ = detector.scorer_.measure.measures
 
     assert near.reference.shape == (1, 60, 3)  # three fifths
     assert (detector.predict(X) == -1).sum() == 40

@@ -42,7 +42,7 @@ OTHER = {
     "objective": "iwae",
     "beta": 2.0,
     "free_bits": 2.0,
-    "scale_prior": 100.0,
+    "scale_prior_strength": 100.0,
     "max_iter": 3,
     "batch_size": 64,
     "learning_rate": 1e-2,
@@ -53,11 +53,11 @@ OTHER = {
     "tol": 10.0,
     "refit": False,
     "n_init": 3,
-    "members": "all",
+    "ensemble": True,
     "random_state": 1,
 }
 # with one start there is nothing to choose from
-BESIDE = {"members": {"n_init": 2}, "n_init": {"members": "all"}}
+BESIDE = {"ensemble": {"n_init": 2}, "n_init": {"ensemble": True}}
 # these say where the work is done and who is told, not what is learned
 BESIDE_THE_MODEL = {
     "callbacks",
@@ -345,7 +345,7 @@ WRONG = [
     ("beta", lambda iteration: float("nan")),
     ("beta", lambda iteration: "high"),
     ("free_bits", -0.1),
-    ("scale_prior", -1),
+    ("scale_prior_strength", -1),
     ("max_iter", 0),
     ("batch_size", 0),
     ("learning_rate", 0.0),
@@ -357,7 +357,7 @@ WRONG = [
     ("refit", "no"),
     ("n_init", 0),
     ("n_init", 2.0),
-    ("members", "some"),
+    ("ensemble", "some"),
     ("callbacks", "ProgressBar"),
     ("checkpoint", 3),
     ("warm_start", "yes"),

@@ -34,7 +34,7 @@ CASES = {
     "missing cells": ({}, HOLEY),
     "missing cells and validation": ({"early_stopping": True}, HOLEY),
     "validation": ({"early_stopping": True, "refit": False}, X),
-    "several starts": ({"n_init": 2, "members": "all"}, X),
+    "several starts": ({"n_init": 2, "ensemble": True}, X),
     "a learned prior": ({"prior": MixturePrior(3)}, HOLEY),
     "classes": ({"posterior": "categorical", "n_components": 3}, HOLEY),
     "conditional": ({"conditional": True}, HOLEY),

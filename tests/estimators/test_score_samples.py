@@ -21,7 +21,11 @@ def linear_gaussian(n, rng, n_columns=6, n_factors=2):
     return X, np.zeros(n_columns), loadings.T @ loadings + np.diag(noise**2)
 
 
-LINEAR = {"hidden_layer_sizes": (), "likelihood": Gaussian(scale="column"), "scale_prior": 0.0}
+LINEAR = {
+    "hidden_layer_sizes": (),
+    "likelihood": Gaussian(scale="column"),
+    "scale_prior_strength": 0.0,
+}
 
 
 @pytest.fixture(scope="module")

@@ -236,7 +236,7 @@ def test_going_on_with_other_shapes_is_refused(method, name, value):
 
 def test_interpolation_checks_its_arguments(vae):
     """Both by name."""
-    with pytest.raises(ValueError, match="n must be an integer >= 1"):
+    with pytest.raises(ValueError, match="n_steps must be an integer >= 1"):
         vae.interpolate(np.zeros(64), np.zeros(64), 0)
     with pytest.raises(ValueError, match="x0 must be one row: X has 3 features"):
         vae.interpolate(np.zeros(3), np.zeros(64))
@@ -283,12 +283,12 @@ def starts(**params):
 
 
 def test_one_start_is_the_default():
-    """n_init=1 is the fit as it is without it, to the bit; members="all" of one is the same."""
+    """n_init=1 is the fit as it is without it, to the bit; ensemble=True of one is the same."""
     X = moons()
     expected = starts().fit(X).score_samples(X)
 
     np.testing.assert_array_equal(starts(n_init=1).fit(X).score_samples(X), expected)
-    np.testing.assert_array_equal(starts(members="all").fit(X).score_samples(X), expected)
+    np.testing.assert_array_equal(starts(ensemble=True).fit(X).score_samples(X), expected)
 
 
 def test_the_start_with_the_lowest_validation_loss_is_kept():
@@ -308,11 +308,13 @@ def test_the_start_with_the_lowest_validation_loss_is_kept():
 def test_the_density_of_all_starts_is_the_mean_of_their_densities():
     """log-mean-exp of the members' scores, each computed by a model of that member alone."""
     X = moons()
-    vae = starts(n_init=3, members="all").fit(X)
+    vae = starts(n_init=3, ensemble=True).fit(X)
     alone = []
     for member in range(3):
         one = pickle.loads(pickle.dumps(vae))
-        one.weights_ = {name: value[member : member + 1] for name, value in vae.weights_.items()}
+        one.state_dict_ = {
+            name: value[member : member + 1] for name, value in vae.state_dict_.items()
+        }
         alone.append(one.score_samples(X))
     expected = special.logsumexp(alone, axis=0) - np.log(3)
 
@@ -326,7 +328,7 @@ def test_the_density_of_all_starts_is_the_mean_of_their_densities():
 def test_scores_of_all_starts_do_not_depend_on_the_cuts(monkeypatch):
     """Chunks of rows are smaller where there are several members."""
     X = moons()
-    vae = starts(n_init=2, members="all").fit(X)
+    vae = starts(n_init=2, ensemble=True).fit(X)
     expected = vae.score_samples(X)
     monkeypatch.setattr("sklearn_vae.inference.predictor.CHUNK", 1)
 
@@ -336,10 +338,10 @@ def test_scores_of_all_starts_do_not_depend_on_the_cuts(monkeypatch):
 def test_codes_of_all_starts_are_the_best_ones():
     """A mean of codes of different models would mean nothing."""
     X = moons()
-    every, best = starts(n_init=3, members="all").fit(X), starts(n_init=3).fit(X)
+    every, best = starts(n_init=3, ensemble=True).fit(X), starts(n_init=3).fit(X)
     Z = best.transform(X)
 
-    assert all(len(value) == 3 for value in every.weights_.values())
+    assert all(len(value) == 3 for value in every.state_dict_.values())
     np.testing.assert_allclose(every.transform(X), Z, rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(
         every.inverse_transform(Z), best.inverse_transform(Z), rtol=1e-7, atol=1e-9
@@ -352,11 +354,13 @@ def test_codes_of_all_starts_are_the_best_ones():
 def test_samples_of_all_starts_have_the_moments_of_the_mixture():
     """Means are those of the members' means, variances also hold the distances between them."""
     X = moons()
-    vae = starts(n_init=2, members="all", max_iter=2, learning_rate=3e-2).fit(X)
+    vae = starts(n_init=2, ensemble=True, max_iter=2, learning_rate=3e-2).fit(X)
     parts = []
     for member in range(2):
         one = pickle.loads(pickle.dumps(vae))
-        one.weights_ = {name: value[member : member + 1] for name, value in vae.weights_.items()}
+        one.state_dict_ = {
+            name: value[member : member + 1] for name, value in vae.state_dict_.items()
+        }
         parts.append(one.sample(20000, random_state=member))
     expected = np.vstack(parts)
     rows = vae.sample(40000, random_state=5)
@@ -370,7 +374,7 @@ def test_samples_of_all_starts_have_the_moments_of_the_mixture():
 
 def test_each_sample_is_computed_for_its_own_member_only(monkeypatch):
     """And not for all of them, to choose one later: a third of the work with three."""
-    vae = starts(n_init=3, members="all", max_iter=1).fit(moons())
+    vae = starts(n_init=3, ensemble=True, max_iter=1).fit(moons())
     decoded = []
     decode = VAE.decode
 
@@ -388,7 +392,7 @@ def test_each_sample_is_computed_for_its_own_member_only(monkeypatch):
 def test_a_mixture_is_pickled_as_it_is():
     """All its members."""
     X = moons()
-    vae = starts(n_init=2, members="all", max_iter=1).fit(X)
+    vae = starts(n_init=2, ensemble=True, max_iter=1).fit(X)
     other = pickle.loads(pickle.dumps(vae))
 
     np.testing.assert_array_equal(other.score_samples(X), vae.score_samples(X))
@@ -399,9 +403,9 @@ def test_a_mixture_is_pickled_as_it_is():
 @pytest.mark.parametrize(("method", "warm_start"), [("partial_fit", False), ("fit", True)])
 def test_a_mixture_does_not_go_on(method, warm_start, n_init):
     """Refused from the first call on, so that nobody finds out at the second."""
-    vae = starts(n_init=n_init, members="all", warm_start=warm_start)
+    vae = starts(n_init=n_init, ensemble=True, warm_start=warm_start)
     for _ in range(2):
-        with pytest.raises(ValueError, match="'members' parameter of VAETransformer must be"):
+        with pytest.raises(ValueError, match="'ensemble' parameter of VAETransformer must be"):
             getattr(vae, method)(moons())
         vae.set_params(warm_start=False).fit(moons()).set_params(warm_start=warm_start)
 
@@ -410,10 +414,10 @@ def test_a_mixture_does_not_go_on(method, warm_start, n_init):
 def test_the_best_of_a_mixture_goes_on(method, warm_start):
     """If members is set back."""
     X = moons()
-    every = starts(n_init=2, members="all").fit(X).set_params(members="best", max_iter=1)
+    every = starts(n_init=2, ensemble=True).fit(X).set_params(ensemble=False, max_iter=1)
     best = starts(n_init=2).fit(X).set_params(max_iter=1)
     for vae in (every, best):
         getattr(vae.set_params(warm_start=warm_start), method)(X)
 
-    assert len(every.weights_["free"]) == 1
+    assert len(every.state_dict_["free"]) == 1
     np.testing.assert_allclose(every.transform(X), best.transform(X), rtol=1e-6, atol=1e-8)

@@ -144,7 +144,7 @@ def test_rows_that_were_learned_from_get_the_whole_correction():
     Z = vae.transform(X)
     model = vae.module_
     mean = vae.columns_.decode(model.reconstruct(as_tensor(Z))[0].numpy())
-    added = vae.correction_[0] + Z @ vae.correction_[1:]
+    added = vae.decoder_correction_[0] + Z @ vae.decoder_correction_[1:]
     scale = vae.columns_.decode(np.ones((1, 13))) - vae.columns_.decode(np.zeros((1, 13)))
 
     assert np.abs(added).max() > 0.1
@@ -174,8 +174,8 @@ def test_binary_columns_keep_their_probabilities(rng):
     vae = VAETransformer(1, max_iter=3, random_state=0).fit(X)
     (place,) = np.flatnonzero(vae.columns_.is_binary[vae.columns_.order])
 
-    assert (vae.correction_[:, place] == 0).all()
-    assert np.abs(np.delete(vae.correction_, place, axis=1)).max() > 0
+    assert (vae.decoder_correction_[:, place] == 0).all()
+    assert np.abs(np.delete(vae.decoder_correction_, place, axis=1)).max() > 0
 
 
 def test_the_density_knows_nothing_of_it(rng):
@@ -184,9 +184,9 @@ def test_the_density_knows_nothing_of_it(rng):
     vae = VAETransformer(2, max_iter=2, random_state=0).fit(X)
     score, sample, Z = vae.score_samples(X), vae.sample(5), vae.transform(X)
     back = vae.inverse_transform(Z)
-    vae.correction_ = None
+    vae.decoder_correction_ = None
 
     np.testing.assert_array_equal(vae.score_samples(X), score)
     np.testing.assert_array_equal(vae.sample(5), sample)
     assert np.abs(vae.inverse_transform(Z) - back).max() > 1e-3
-    assert VAETransformer(2, random_state=0).partial_fit(X).correction_ is None
+    assert VAETransformer(2, random_state=0).partial_fit(X).decoder_correction_ is None

@@ -260,7 +260,7 @@ def test_the_published_protocol_of_half_the_cells():
         {"objective": "mmd"},
         {"prior": "mixture"},
         {"prior": "vamp"},
-        {"n_init": 2, "members": "all"},
+        {"n_init": 2, "ensemble": True},
         {"hidden_layer_sizes": ()},
         {"n_components": 1},
         {"early_stopping": False},
@@ -370,8 +370,8 @@ def test_a_data_frame_is_completed_as_it_is(frame):
 
 def test_draws_have_the_spread_of_what_is_not_known(frame):
     """One draw is a table, several are a list of them."""
-    one = VAEImputer(QUICK, draws=1, random_state=0).fit(frame)
-    several = clone(one).set_params(draws=20).fit(frame)
+    one = VAEImputer(QUICK, n_draws=1, random_state=0).fit(frame)
+    several = clone(one).set_params(n_draws=20).fit(frame)
     tables = several.transform(frame)
     hole = frame["a"].isna().to_numpy()
     draws = np.array([table["a"] for table in tables])
@@ -447,8 +447,8 @@ def test_an_imputer_is_kept_in_a_file_and_in_a_pickle(frame, tmp_path):
 
 def test_several_draws_and_indicators_do_not_go_together(linear):
     """The message names both."""
-    with pytest.raises(ValueError, match=r"'add_indicator' .* must be False with draws=3"):
-        VAEImputer(draws=3, add_indicator=True).fit(linear.draw(60, 0))
+    with pytest.raises(ValueError, match=r"'add_indicator' .* must be False with n_draws=3"):
+        VAEImputer(n_draws=3, add_indicator=True).fit(linear.draw(60, 0))
 
 
 # -- rows that do not belong -------------------------------------------------------------
@@ -643,7 +643,7 @@ def test_draws_lie_in_two_modes_as_often_as_the_model_says(holes):
     rows = two_clusters(16, 2)
     rows[:, 1] = np.nan
     rows[:4, 0] = np.nan
-    imputer = VAEImputer(VAETransformer(2, **how), draws=4000, random_state=0).fit(X)
+    imputer = VAEImputer(VAETransformer(2, **how), n_draws=4000, random_state=0).fit(X)
     drawn = imputer.transform(rows)[:, :, 1]
     below, between = shares_by_a_grid(imputer.estimator_, rows)
 

@@ -160,7 +160,7 @@ def test_a_fixed_scale_is_not_learned():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 3)) @ rng.normal(size=(3, 3)) * 10
     vae = VAETransformer(2, likelihood=Gaussian(0.25), max_iter=3, random_state=0).fit(X)
-    scale = 7 * np.tanh(vae.weights_["free"] / 7)
+    scale = 7 * np.tanh(vae.state_dict_["free"] / 7)
     x, z = (X - X.mean(axis=0)) / X.std(axis=0), vae.transform(X)
     module = vae.module_
     params = module.decode(torch.as_tensor(z)[None, None])[0]

@@ -187,11 +187,11 @@ def test_binary_columns_are_uniform_and_constant_ones_are_left_out():
 def test_a_mixture_of_members_is_asked_as_a_whole():
     """Its marginal is the mean of the members' marginals."""
     X = plane(200, 0)
-    vae = VAETransformer(1, n_init=2, members="all", max_iter=3, random_state=0).fit(X)
+    vae = VAETransformer(1, n_init=2, ensemble=True, max_iter=3, random_state=0).fit(X)
     found = calibration(vae, X, n_draws=8192).pit
-    weights, parts = vae.weights_, []
+    weights, parts = vae.state_dict_, []
     for member in range(2):
-        vae.weights_ = {name: value[member : member + 1] for name, value in weights.items()}
+        vae.state_dict_ = {name: value[member : member + 1] for name, value in weights.items()}
         parts.append(calibration(vae, X, n_draws=8192).pit)
 
     np.testing.assert_allclose(found, np.mean(parts, axis=0), atol=0.02)
@@ -240,7 +240,7 @@ def curved(n, seed, width=1.0):
 
 @pytest.fixture(scope="module")
 def several():
-    vae = VAETransformer(n_components=2, n_init=3, members="all", max_iter=30, random_state=0)
+    vae = VAETransformer(n_components=2, n_init=3, ensemble=True, max_iter=30, random_state=0)
     return vae.fit(curved(200, 0))
 
 
@@ -250,7 +250,7 @@ def test_parts_of_a_score_are_those_of_the_members_alone(several):
     scores = []
     for member in range(3):
         alone = copy.deepcopy(several)
-        alone.weights_ = {k: w[[member]] for k, w in several.weights_.items()}
+        alone.state_dict_ = {k: w[[member]] for k, w in several.state_dict_.items()}
         scores.append(alone.score_samples(X))
     expected, epistemic = score_parts(several, X)
 
@@ -276,7 +276,7 @@ def test_parts_of_a_score_with_holes(several):
 
 def test_one_member_has_nobody_to_disagree_with():
     """The error says how to get several."""
-    with pytest.raises(ValueError, match="n_init=5 and members='all'"):
+    with pytest.raises(ValueError, match="n_init=5 and ensemble=True"):
         score_parts(VAETransformer(max_iter=1, random_state=0).fit(curved(60, 0)), curved(3, 1))
 
 

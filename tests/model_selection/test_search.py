@@ -126,9 +126,9 @@ def test_everything_that_may_ride_together_may_differ():
     grid = [
         {"random_state": [1, np.random.RandomState(3)], "n_components": [1, "auto"]},
         {"beta": [LinearWarmup(1.0, 2)], "weight_decay": [0.0, 1.0], "free_bits": [0.3]},
-        {"early_stopping": [False], "scale_prior": [0.0], "max_iter": [1, 3]},
+        {"early_stopping": [False], "scale_prior_strength": [0.0], "max_iter": [1, 3]},
         {"hidden_layer_sizes": [(), (3, 2)], "activation": ["tanh"], "refit": [False]},
-        {"n_init": [2], "members": ["best", "all"]},
+        {"n_init": [2], "ensemble": [False, True]},
         {"validation_fraction": [0.4], "tol": [10.0], "n_iter_no_change": [1]},
         {"likelihood": ["gaussian", ["gaussian"] * 4], "batch_size": [500]},
     ]
@@ -645,7 +645,7 @@ def test_the_table_says_where_a_candidate_was_given_up(halved):
 
 @pytest.mark.parametrize(
     "params",
-    [{}, {"early_stopping": False}, {"n_init": 2, "members": "all"}, {"n_iter_no_change": 1}],
+    [{}, {"early_stopping": False}, {"n_init": 2, "ensemble": True}, {"n_iter_no_change": 1}],
 )
 @pytest.mark.parametrize("estimator", [make_vae, in_pipeline])
 def test_who_survives_ends_as_if_nobody_had_been_given_up(estimator, params):
@@ -690,21 +690,21 @@ def n_iter(estimator, X, y=None):
     return -estimator.n_iter_
 
 
-@pytest.mark.parametrize("members", ["best", "all"])
-def test_estimators_at_a_stop_are_fitted(members):
+@pytest.mark.parametrize("ensemble", [False, True])
+def test_estimators_at_a_stop_are_fitted(ensemble):
     """Scorers find the history as far as it goes, and all members of a mixture."""
     weights = []
 
     def noting(estimator, X, y=None):
-        weights.append(len(estimator.weights_["free"]))
+        weights.append(len(estimator.state_dict_["free"]))
         return n_iter(estimator, X)
 
-    vae = make_vae(max_iter=4, n_init=2, members=members, early_stopping=False)
+    vae = make_vae(max_iter=4, n_init=2, ensemble=ensemble, early_stopping=False)
     grid = {"n_components": [1, 2]}
     ours = VAESearchCV(vae, grid, cv=2, factor=2, scoring=noting, refit=False).fit(X)
 
     assert ours.cv_results_["mean_test_score"].tolist() == [-2, -2, -4]
-    assert set(weights) == {1 if members == "best" else 2}
+    assert set(weights) == {2 if ensemble else 1}
 
 
 class StopAfter(Callback):

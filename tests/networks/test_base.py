@@ -111,13 +111,15 @@ def test_a_member_learns_from_its_own_rows_only(network):
 def test_members_of_a_fleet_are_the_fits_alone(network):
     """Also with words hidden by chance: every member has its own streams."""
     seeds = start_seeds(0, 2)
-    fleet = unfitted(network, n_init=2, members="all").fit(X)
+    fleet = unfitted(network, n_init=2, ensemble=True).fit(X)
     alone = [unfitted(network, random_state=seed).fit(X) for seed in seeds]
     order = np.argsort([own.history_[-1]["loss"] for own in alone], kind="stable")
 
-    for name, weights in fleet.weights_.items():
+    for name, weights in fleet.state_dict_.items():
         for member, place in enumerate(order):
-            np.testing.assert_allclose(weights[member], alone[place].weights_[name][0], atol=1e-5)
+            np.testing.assert_allclose(
+                weights[member], alone[place].state_dict_[name][0], atol=1e-5
+            )
 
 
 @by_kind

@@ -84,7 +84,7 @@ def test_a_module_of_ones_own_learns():
     linear = vae(hidden_layer_sizes=(), max_iter=60).fit(X)
 
     assert own.score(bent_rows(seed=1)) > linear.score(bent_rows(seed=1)) + 0.1
-    assert (own.weights_["decoder.gate"] != 0).all()
+    assert (own.state_dict_["decoder.gate"] != 0).all()
 
 
 @pytest.mark.parametrize("side", ["encoder", "decoder"])
@@ -104,7 +104,7 @@ def test_its_arguments_are_parameters():
     assert (params["encoder__width"], params["encoder__depth"]) == (5, 2)
     assert clone(own).get_params()["encoder__width"] == 5
     assert vae(encoder=Wide).get_params()["encoder__width"] == 8
-    assert own.fit(X).weights_["encoder.weights.hidden/1/weight"].shape == (1, 5, 5)
+    assert own.fit(X).state_dict_["encoder.weights.hidden/1/weight"].shape == (1, 5, 5)
 
 
 def test_a_grid_searches_over_its_width():
@@ -112,7 +112,7 @@ def test_a_grid_searches_over_its_width():
     pipeline = make_pipeline(StandardScaler(), vae(encoder=Wide, max_iter=2))
     grid = {"vaetransformer__encoder__width": [2, 6], "vaetransformer__beta": [0.5, 1.0]}
     search = GridSearchCV(pipeline, grid, cv=2, error_score="raise").fit(X)
-    best = search.best_estimator_[-1].weights_["encoder.weights.last/weight"]
+    best = search.best_estimator_[-1].state_dict_["encoder.weights.last/weight"]
 
     assert best.shape[2] == search.best_params_["vaetransformer__encoder__width"]
     assert len(set(search.cv_results_["mean_test_score"])) == 4
@@ -128,15 +128,15 @@ def test_an_instance_is_copied_and_starts_at_its_weights():
     for name, value in mine.state_dict().items():
         learned = f"encoder.weights.{name.replace('.', '/')}"
         assert torch.equal(value, before[name])
-        np.testing.assert_allclose(still.weights_[learned][0], value, atol=1e-6)
-        assert (moved.weights_[learned][0] != value.numpy()).any()
+        np.testing.assert_allclose(still.state_dict_[learned][0], value, atol=1e-6)
+        assert (moved.state_dict_[learned][0] != value.numpy()).any()
 
 
 def test_starts_have_weights_of_their_own():
     """Several starts of a class are several draws; a fit alone draws what the first one does."""
-    own = vae(encoder=Wide, n_init=2, members="all", max_iter=1, learning_rate=1e-12, refit=False)
-    both = own.fit(X).weights_["encoder.weights.last/weight"]
-    alone = own.set_params(n_init=1).fit(X).weights_["encoder.weights.last/weight"]
+    own = vae(encoder=Wide, n_init=2, ensemble=True, max_iter=1, learning_rate=1e-12, refit=False)
+    both = own.fit(X).state_dict_["encoder.weights.last/weight"]
+    alone = own.set_params(n_init=1).fit(X).state_dict_["encoder.weights.last/weight"]
 
     assert (both[0] != both[1]).any()
     assert min(np.abs(alone[0] - member).max() for member in both) < 1e-6
@@ -169,7 +169,7 @@ def test_what_cannot_be_is_refused_by_name(own, said):
 
     with pytest.raises(ValueError, match=f"(?s){said}"):
         estimator.fit(X)
-    assert not hasattr(estimator, "weights_")
+    assert not hasattr(estimator, "state_dict_")
 
 
 def test_unknown_arguments_are_refused():
@@ -220,7 +220,7 @@ def test_rows_with_holes_show_it_where_the_holes_are():
     holey[::3, 0] = np.nan
     fitted = vae(encoder=Wide, max_iter=3).fit(holey)
 
-    assert fitted.weights_["encoder.weights.hidden/0/weight"].shape == (1, 8, 6)
+    assert fitted.state_dict_["encoder.weights.hidden/0/weight"].shape == (1, 8, 6)
     assert np.isfinite(fitted.score_samples(holey)).all()
     assert np.isfinite(fitted.impute(holey)).all()
 
@@ -245,11 +245,11 @@ def test_dropout_is_for_training_alone():
 
 def test_each_member_drops_by_its_own_seed():
     """Trained beside another, a start is what it is alone."""
-    both = vae(decoder=dropping, n_init=2, members="all", refit=False).fit(X)
+    both = vae(decoder=dropping, n_init=2, ensemble=True, refit=False).fit(X)
     alone = vae(decoder=dropping, refit=False).fit(X)
     name = "decoder.weights.0/weight"
 
-    gaps = [np.abs(member - alone.weights_[name][0]).max() for member in both.weights_[name]]
+    gaps = [np.abs(member - alone.state_dict_[name][0]).max() for member in both.state_dict_[name]]
     assert min(gaps) < 1e-4
     assert max(gaps) > 1e-2
 

@@ -52,7 +52,7 @@ INTEGERS = [
 ]
 REALS = [0.0, -0.0, 1e-320, 1e-3, 0.5, 1.5, -1.0, 1e30, 1e308, -1e308]
 TEXTS = [
-    *("", "a", "codes", "\x00", "é", "x" * 1000, "cuda:3", "nan", "pandas", "neighbours", "z"),
+    *("", "a", "codes", "\x00", "é", "x" * 1000, "cuda:3", "nan", "pandas", "knn", "z"),
     *("int9999999999", "float16", "2020-01-01", "datetime64[s]", "category[object]", "Enum"),
     *("Decimal128(99)", "<f2", "O", "relu", "gaussian", "MT19937", "missing", "error"),
 ]
@@ -209,7 +209,7 @@ class Mutator:
         if rng.random() < 0.05:  # no members, or more of them
             n = int(rng.choice([0, 2, 3]))
             for name in names:
-                if arrays[name].ndim and "weights_" in name:
+                if arrays[name].ndim and "state_dict_" in name:
                     arrays[name] = np.repeat(arrays[name][:1], n, axis=0)
             return
         name = _one_of(names, rng)
@@ -429,7 +429,7 @@ def many() -> list[tuple[bytes, Any]]:
         ),
         (VAETransformer(3, posterior=words, **base), X),
         (VAETransformer(4, posterior=GaussianCategorical(3), **base), X),
-        (VAETransformer(2, prior=VampPrior(3), n_init=2, members="all", **base), X),
+        (VAETransformer(2, prior=VampPrior(3), n_init=2, ensemble=True, **base), X),
         (VAEDensity(2, mixtures=[(2, "full")], **base), X),
         (VAEOutlierDetector(calibration="conformal", n_init=1, **base), X),
         *(

@@ -48,7 +48,7 @@ def rows(n=120, seed=0):
 SMALL = {"hidden_layer_sizes": (8,), "max_iter": 3, "random_state": 0}
 MODELS = {
     "transformer": VAETransformer(2, **SMALL),
-    "members": VAETransformer(**SMALL, n_init=3, members="all"),
+    "members": VAETransformer(**SMALL, n_init=3, ensemble=True),
     "mixture prior": VAETransformer(**SMALL, prior=MixturePrior(3), beta=LinearWarmup(1.0, 2)),
     "vamp prior": VAETransformer(**SMALL, prior=VampPrior(4), objective=IWAE(2)),
     "named prior": VAETransformer(**SMALL, prior=StandardNormal(), objective=TotalCorrelation(2.0)),
@@ -243,7 +243,7 @@ def test_a_pickle_is_the_weights_and_5_kb(model, n):
     model = clone(model).set_params(random_state=0).fit(rows(n))
     room = 5_100 + 7 * 8 * len(model.history_)
 
-    assert len(pickle.dumps(model)) < size_of(model.weights_) + room
+    assert len(pickle.dumps(model)) < size_of(model.state_dict_) + room
     assert b"torch" not in pickle.dumps(model)
 
 
@@ -265,7 +265,7 @@ def test_joblib_maps_a_model_from_its_file(fitted, name, tmp_path):
     """Many processes share one file, which none can change."""
     joblib.dump(fitted[name], tmp_path / "f")
     mapped = joblib.load(tmp_path / "f", mmap_mode="r")
-    weights = mapped.weights_[0] if isinstance(mapped.weights_, list) else mapped.weights_
+    weights = mapped.state_dict_[0] if isinstance(mapped.state_dict_, list) else mapped.state_dict_
 
     assert not weights["encoder.last"].flags.writeable
     assert_same(mapped, fitted[name])
@@ -396,7 +396,7 @@ def many_records(header, arrays):
 
 def many_classes(header, arrays):
     for name in arrays:
-        if name.startswith("weights_"):
+        if name.startswith("state_dict_"):
             arrays[name] = arrays[name][:0]
     kind = {"@object": "Categorical", "n_classes": 10**8}
     header["learned"]["architecture_"]["blocks"] = {"@tuple": [{"@tuple": [kind, 1]}]}
@@ -453,17 +453,17 @@ FORGERIES = {
     "names": put("learned", "feature_names_in_", value={"@names": ["a"]}),
     "features": put("learned", "n_features_in_", value=4),
     "records": put("learned", "history_", value={"@records": [{"kinds": {}, "table": 1}]}),
-    "shape": reshaped("weights_.encoder.last", (1, 8, 3)),
-    "members": reshaped("weights_.encoder.last", (2, 8, 4)),
-    "integer weights": reshaped("weights_.encoder.last", (1, 8, 4), np.int64),
-    "correction": reshaped("correction_", (1, 1)),
+    "shape": reshaped("state_dict_.encoder.last", (1, 8, 3)),
+    "members": reshaped("state_dict_.encoder.last", (2, 8, 4)),
+    "integer weights": reshaped("state_dict_.encoder.last", (1, 8, 4), np.int64),
+    "correction": reshaped("decoder_correction_", (1, 1)),
     "range of codes": reshaped("code_range_", (1, 1)),
-    "missing": gone("weights_.encoder.last"),
+    "missing": gone("state_dict_.encoder.last"),
     "scale": reshaped("columns_.scale", (3,), np.float64),
     "scale of zero": reshaped("columns_.scale", (5,), np.float64),
     "exponent": filled("columns_.exponent", 10**9),
-    "weights that are no numbers": filled("weights_.encoder.last", np.nan),
-    "half precision": reshaped("weights_.encoder.last", (1, 8, 4), np.float16),
+    "weights that are no numbers": filled("state_dict_.encoder.last", np.nan),
+    "half precision": reshaped("state_dict_.encoder.last", (1, 8, 4), np.float16),
     "order that repeats a column": filled("columns_.order", 0),
     "seed that is text": put("learned", "seed_", value="0"),
     "seed that is negative": put("learned", "seed_", value=-1),
@@ -517,7 +517,7 @@ def test_a_forged_reference_is_refused(fitted, shape, tmp_path):
     """It is rows of the table."""
     path = tmp_path / "model.vae"
     fitted["detector"].save(path)
-    changed(path, reshaped("reference_", shape))
+    changed(path, reshaped("reference_samples_", shape))
     with pytest.raises(ValueError, match="reference"):
         sklearn_vae.load(path)
 
@@ -529,7 +529,7 @@ def test_forged_shares_are_refused(fitted, value, tmp_path):
     fitted["density"].save(path)
 
     def change(header, arrays):
-        arrays["shares_"] = np.array(value)
+        arrays["weights_"] = np.array(value)
 
     changed(path, change)
     with pytest.raises(ValueError, match="shares"):

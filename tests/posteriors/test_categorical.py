@@ -387,13 +387,13 @@ def test_a_saved_model_says_the_same(fixture, request, tmp_path):
 def test_members_of_a_fleet_are_what_they_would_be_alone(kind):
     """Each start has its own clusters, by its own seed."""
     how = {"posterior": kind, "max_iter": 2, "refit": False}
-    several = VAETransformer(5, n_init=3, members="all", random_state=0, **how).fit(BLOBS[:60])
+    several = VAETransformer(5, n_init=3, ensemble=True, random_state=0, **how).fit(BLOBS[:60])
     alone = VAETransformer(5, random_state=0, **how).fit(BLOBS[:60])
 
     def is_there(member):
         return all(
-            np.allclose(several.weights_[name][member], value[0], rtol=1e-9, atol=1e-9)
-            for name, value in alone.weights_.items()
+            np.allclose(several.state_dict_[name][member], value[0], rtol=1e-9, atol=1e-9)
+            for name, value in alone.state_dict_.items()
         )
 
     assert sum(map(is_there, range(3))) == 1

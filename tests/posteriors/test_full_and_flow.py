@@ -337,13 +337,13 @@ def test_a_kl_that_is_no_sum_over_dimensions_is_not_made_one(name):
 def test_members_of_a_fleet_are_what_they_would_be_alone(name):
     """Starts are trained side by side; the second one alone leads to the same."""
     how = {"posterior": name, "max_iter": 2, "refit": False}
-    several = VAETransformer(2, n_init=3, members="all", random_state=0, **how).fit(X[:60])
+    several = VAETransformer(2, n_init=3, ensemble=True, random_state=0, **how).fit(X[:60])
     alone = VAETransformer(2, random_state=0, **how).fit(X[:60])
 
     def is_there(member):
         return all(
-            np.allclose(several.weights_[name][member], value[0], rtol=1e-9, atol=1e-9)
-            for name, value in alone.weights_.items()
+            np.allclose(several.state_dict_[name][member], value[0], rtol=1e-9, atol=1e-9)
+            for name, value in alone.state_dict_.items()
         )
 
     assert sum(map(is_there, range(3))) == 1

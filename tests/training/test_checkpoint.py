@@ -51,7 +51,7 @@ FITS = {
     "two runs": VAETransformer(**SMALL, max_iter=5),
     "stages": VAETransformer(**SMALL, max_iter=12, n_iter_no_change=1),
     "starts that leave": VAETransformer(**SMALL, max_iter=8, n_iter_no_change=1, n_init=3),
-    "all starts": VAETransformer(**SMALL, max_iter=4, n_init=2, members="all"),
+    "all starts": VAETransformer(**SMALL, max_iter=4, n_init=2, ensemble=True),
     "one run": VAETransformer(**SMALL, max_iter=4, early_stopping=False),
     "importance weighted": VAETransformer(**SMALL, max_iter=3, objective=IWAE(2), prior="mixture"),
     "capacity": VAETransformer(**SMALL, max_iter=4, objective=CapacityELBO(2.0, n_iter=3)),
@@ -64,7 +64,7 @@ FITS = {
 def assert_equal(found, expected):
     """Bits of the weights, of all records and of scores."""
     assert found.history_ == expected.history_
-    parts = [own.weights_ if isinstance(own.weights_, list) else [own.weights_]
+    parts = [own.state_dict_ if isinstance(own.state_dict_, list) else [own.state_dict_]
              for own in (found, expected)]  # fmt: skip
     for own, other in zip(*parts, strict=True):
         assert all((own[name] == other[name]).all() for name in other)
@@ -118,7 +118,7 @@ def test_iterations_that_were_done_are_not_done_again(tmp_path):
         ({"beta": lambda iteration: 0.5}, "settings"),
         ({"random_state": 1}, "starting weights"),
         ({"hidden_layer_sizes": (9,)}, "starting weights"),
-        ({"scale_prior": 1.0}, "settings"),
+        ({"scale_prior_strength": 1.0}, "settings"),
         ({"prior": "mixture"}, "starting weights"),
         ({"likelihood": "gaussian"}, None),
     ],
@@ -238,7 +238,8 @@ while kills < 20 or not ends:
     if os.path.exists("killed.vae"):
         found = sklearn_vae.load("killed.vae")
         assert found.history_ == expected.history_
-        assert all((found.weights_[name] == own).all() for name, own in expected.weights_.items())
+        weights = expected.state_dict_
+        assert all((found.state_dict_[name] == value).all() for name, value in weights.items())
         os.unlink("killed.vae")
         ends += 1
 print(kills, went_on, ends)

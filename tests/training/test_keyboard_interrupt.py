@@ -29,7 +29,7 @@ LONG = {**SMALL, "max_iter": 100_000}
 MODELS = {
     "transformer": VAETransformer(**LONG, n_iter_no_change=100_000),
     "all rows": VAETransformer(**LONG, early_stopping=False),
-    "starts": VAETransformer(**LONG, n_iter_no_change=100_000, n_init=3, members="all"),
+    "starts": VAETransformer(**LONG, n_iter_no_change=100_000, n_init=3, ensemble=True),
     "density": VAEDensity(
         **LONG, mixtures=[(1, "full"), (2, "diag")], n_iter_no_change=100_000
     ),
