@@ -144,7 +144,11 @@ class ImputationLayer(nn.Module):
         information = (known @ squares.mT).unflatten(-1, (n_factors, n_factors))  # (M, B, k, k)
         information.diagonal(dim1=-2, dim2=-1).add_(1)
         told = (residual @ self.loadings.mT).unsqueeze(-1)  # (M, B, k, 1)
-        z = torch.linalg.solve(information, told).squeeze(-1)
+        try:
+            z = torch.linalg.solve(information, told).squeeze(-1)
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+            # no fit gives such weights, but a forged file may
+            raise ValueError("the imputation layer's information matrix is singular") from error
         return torch.where(observed, x, loc + z @ self.loadings)
 
     @torch.no_grad()

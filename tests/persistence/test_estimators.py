@@ -536,6 +536,23 @@ def test_forged_shares_are_refused(fitted, value, tmp_path):
         sklearn_vae.load(path)
 
 
+def test_a_singular_imputation_layer_is_a_value_error(tmp_path):
+    """Loadings of which some rows' factors are indeterminate: no other error, at whatever row."""
+    X = np.random.default_rng(0).normal(size=(80, 3))
+    X[::3, 1] = np.nan
+    VAETransformer(**SMALL).fit(X).save(tmp_path / "f")
+    header, arrays = file_format.read(tmp_path / "f")
+    (loadings,) = (own for name, own in arrays.items() if name.endswith("filler.loadings"))
+    assert loadings.shape == (1, 2, 3)
+    # orthogonal in whole rows, so loading finds no fault; of rank 1 where column 1 is missing
+    loadings[0] = 1e12 * np.array([[1.0, 1.0, 0.0], [1.0, -1.0, 0.0]])
+    file_format.write(tmp_path / "f", header, arrays)
+    forged = sklearn_vae.load(tmp_path / "f")
+
+    with pytest.raises(ValueError, match="singular"):
+        forged.score_samples(X)
+
+
 def test_a_file_of_another_length_has_a_right_checksum(fitted, tmp_path):
     """The checksum is SHA-256 of all that stands before it, for anyone to verify."""
     fitted["transformer"].save(tmp_path / "f")
