@@ -35,7 +35,7 @@ from threadpoolctl import threadpool_limits
 from sklearn_vae import VAETransformer
 from sklearn_vae.metrics import (
     disentanglement_scores,
-    kl_per_unit,
+    kl_per_dimension,
     mutual_information_gap,
     total_correlation,
 )
@@ -66,7 +66,7 @@ def measure(vae: VAETransformer, X: np.ndarray, factors: np.ndarray) -> dict[str
     Z = vae.transform(X)
     left = ((X - vae.inverse_transform(Z)) ** 2).sum() / ((X - X.mean(axis=0)) ** 2).sum()
     scores = disentanglement_scores(Z, factors)
-    gap, kl = mutual_information_gap(Z, factors), kl_per_unit(vae, X).sum()
+    gap, kl = mutual_information_gap(Z, factors), kl_per_dimension(vae, X).sum()
     numbers = [1 - left, total_correlation(vae, X, n_draws=1), judged(Z), kl, gap]
     return dict(zip(FIGURES, [*numbers, *scores[:3]], strict=True))
 

@@ -16,7 +16,7 @@ How the pairs of images are made equal:
 
 Sequences are drawn from a known process, with lengths of their own; those of AR(1) have a density
 in closed form, which is shown as well. Sentences are pieces of a poem by William Blake (1794), as
-letters; the KL is the sum of `kl_per_unit` over other pieces of it.
+letters; the KL is the sum of `kl_per_dimension` over other pieces of it.
 """
 
 import argparse
@@ -30,7 +30,7 @@ import torch
 from tables import DATA
 
 from sklearn_vae import VAETransformer
-from sklearn_vae.metrics import kl_per_unit
+from sklearn_vae.metrics import kl_per_dimension
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import build
 from sklearn_vae.networks import ConvNet, GRUNet, Perceptron
@@ -176,7 +176,7 @@ def sentences(options: argparse.Namespace) -> None:
         vae = usual(options, n_components=2, network=network, hidden_layer_sizes=(32,), beta=beta)
         vae.set_params(max_iter=30, learning_rate=5e-3)
         seconds = timed(vae, X)
-        kl = kl_per_unit(vae, test).sum()
+        kl = kl_per_dimension(vae, test).sum()
         print(f"| {name} | {seconds:.0f} | {kl:.2f} | {vae.score(test):.2f} |", flush=True)
 
 

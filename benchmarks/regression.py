@@ -484,7 +484,7 @@ def ensemble() -> Results:
     X = real_rows()
     every = {("ensemble", "members"): ByName(ensemble=True, members="all")}
     model = vae(every, n_init=3).fit(X)
-    parts = public("score_parts", "score_uncertainty")(model, X[:N_SCORED], n_draws=8)
+    parts = public("decompose_uncertainty", "score_parts")(model, X[:N_SCORED], n_draws=8)
     found = {"expected": parts.expected, "epistemic": parts.epistemic}
     return results(model, X) | {name: as_numbers(own) for name, own in found.items()}
 
@@ -553,15 +553,19 @@ def diagnostics() -> Results:
     X = real_rows()
     model, labels = vae().fit(X), np.column_stack([classes(), np.arange(120) % 3])
     Z = model.transform(X)
-    calibration = public("calibration")
+    calibration = public("pit_calibration", "calibration")
+    conditional = params(
+        calibration,
+        {("distribution", "given"): ByName(distribution="conditional", given="others")},
+    )
     scores = public("disentanglement_scores")(Z, labels)
     found = {
-        "kl_per_unit": public("kl_per_unit", "kl_per_dimension")(model, X),
+        "kl_per_unit": public("kl_per_dimension", "kl_per_unit")(model, X),
         "active_units": public("active_units")(model, X),
         "total_correlation": public("total_correlation")(model, X),
         "calibration": calibration(model, X[:N_SCORED], n_draws=32).pit,
         "calibration given others": calibration(
-            model, X[:N_SCORED], n_draws=32, given="others"
+            model, X[:N_SCORED], n_draws=32, **conditional
         ).pit,
         "mutual_information_gap": public("mutual_information_gap")(Z, labels),
         "disentanglement": [

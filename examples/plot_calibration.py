@@ -46,5 +46,7 @@ plt.show()
 # it less exactly than they do: rows crowd in the middle, where it has underrated itself. Too many
 # rows at both ends would mean the contrary.
 
-PITCalibrationDisplay.from_estimator(vae, X_test, given="others", n_draws=1024, kind="histogram")
+PITCalibrationDisplay.from_estimator(
+    vae, X_test, distribution="conditional", n_draws=1024, kind="histogram"
+)
 plt.show()

@@ -26,9 +26,9 @@ PUBLIC = {
         "Poisson", "StudentT", "ZeroInflated",
     ],
     "metrics": [
-        "active_units", "calibration", "disentanglement_scores", "kl_per_unit",
-        "mutual_information_gap", "score_parts", "total_correlation", "train_validation_gap",
-        "warn_of_collapse",
+        "active_units", "check_posterior_collapse", "decompose_uncertainty",
+        "disentanglement_scores", "generalization_gap", "kl_per_dimension",
+        "mutual_information_gap", "pit_calibration", "total_correlation",
     ],
     "model_selection": ["VAESearchCV"],
     "networks": ["ConvNet", "GRUNet", "ResidualMLP"],

@@ -8,7 +8,7 @@ from scipy import stats
 
 from sklearn_vae.inspection.axes import axes_for, check_matplotlib
 from sklearn_vae.inspection.validation import column_names, last_step
-from sklearn_vae.metrics.diagnostics import calibration
+from sklearn_vae.metrics import pit_calibration
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -38,7 +38,7 @@ class PITCalibrationDisplay:
     Parameters
     ----------
     pit : ndarray of shape (n_samples, n_features)
-        Transforms, as :func:`~sklearn_vae.metrics.calibration` gives them; NaN in columns that
+        Transforms, as :func:`~sklearn_vae.metrics.pit_calibration` gives them; NaN in columns that
         are left out.
     feature_names : list of str, default=None
         Names of the columns; None numbers them.
@@ -87,7 +87,7 @@ class PITCalibrationDisplay:
         estimator: Any,
         X: Any,
         *,
-        given: str = "nothing",
+        distribution: str = "marginal",
         n_draws: int = 4096,
         feature_names: Any = None,
         kind: str = "curve",
@@ -102,8 +102,9 @@ class PITCalibrationDisplay:
             A fitted estimator, or a pipeline or a search that ends in one.
         X : array-like of shape (n_samples, n_features)
             Rows that it was not fitted to, in the units of the training rows.
-        given : {"nothing", "others"}, default="nothing"
-            What is known when a value is predicted, as in :func:`~sklearn_vae.metrics.calibration`.
+        distribution : {"marginal", "conditional"}, default="marginal"
+            Predicted distribution of a value, as in
+            :func:`~sklearn_vae.metrics.pit_calibration`.
         n_draws : int, default=4096
             Codes over which distributions are averaged.
         feature_names : list of str, default=None
@@ -136,7 +137,7 @@ class PITCalibrationDisplay:
                 f"{cls.__name__} needs an estimator of a density, such as VAETransformer or "
                 f"VAEDensity. Got {type(vae).__name__} instead."
             )
-        found = calibration(vae, rows, given=given, n_draws=n_draws)
+        found = pit_calibration(vae, rows, distribution=distribution, n_draws=n_draws)
         names = getattr(vae, "feature_names_in_", None)
         display = cls(
             pit=found.pit, feature_names=names if feature_names is None else feature_names

@@ -9,7 +9,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_vae.metrics.diagnostics import kl_per_unit
+from sklearn_vae.metrics import kl_per_dimension
 
 # Codes that vary more than this, beside a prior of variance 1, vary as much as can be.
 LARGEST_VARIANCE = 0.999
@@ -53,7 +53,7 @@ def kl_of(estimator: Any, X: Any, display: type) -> np.ndarray:
     posterior = vae.architecture_.posterior
     if posterior.has_codes or not posterior.kl_is_per_unit:
         return -0.5 * np.log1p(-np.minimum(vae.transform(rows).var(axis=0), LARGEST_VARIANCE))
-    return kl_per_unit(vae, rows)
+    return kl_per_dimension(vae, rows)
 
 
 def n_components_of(estimator: Any) -> int:

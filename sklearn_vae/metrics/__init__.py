@@ -1,24 +1,23 @@
-"""Diagnostics of fitted estimators, and disentanglement scores of codes."""
+"""Metrics of fitted estimators: collapse, calibration, uncertainty, overfitting, disentanglement.
 
-from sklearn_vae.metrics.diagnostics import (
-    active_units,
-    calibration,
-    kl_per_unit,
-    score_parts,
-    total_correlation,
-    train_validation_gap,
-    warn_of_collapse,
-)
+Importing them does not import PyTorch.
+"""
+
+from sklearn_vae.metrics.calibration import pit_calibration
+from sklearn_vae.metrics.collapse import active_units, check_posterior_collapse, kl_per_dimension
 from sklearn_vae.metrics.disentanglement import disentanglement_scores, mutual_information_gap
+from sklearn_vae.metrics.generalization import generalization_gap
+from sklearn_vae.metrics.total_correlation import total_correlation
+from sklearn_vae.metrics.uncertainty import decompose_uncertainty
 
 __all__ = [
     "active_units",
-    "calibration",
+    "check_posterior_collapse",
+    "decompose_uncertainty",
     "disentanglement_scores",
-    "kl_per_unit",
+    "generalization_gap",
+    "kl_per_dimension",
     "mutual_information_gap",
-    "score_parts",
+    "pit_calibration",
     "total_correlation",
-    "train_validation_gap",
-    "warn_of_collapse",
 ]

@@ -1,4 +1,4 @@
-"""Whether each latent dimension stands for one of the factors that rows were made of."""
+"""Disentanglement of codes with respect to known generative factors: MIG and DCI."""
 
 from numbers import Integral
 from typing import Any, NamedTuple
@@ -11,25 +11,25 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_consistent_length, check_scalar
 from sklearn.utils.multiclass import type_of_target
 
-# Trees of each forest, rows in a leaf at the least, and share of the rows that are held out.
+# The random forests of DCI, and the fraction of the rows on which they are scored.
 N_TREES = 50
-LEAF = 3
-HELD_OUT = 0.25
+MIN_SAMPLES_LEAF = 3
+TEST_FRACTION = 0.25
 
 
 class Disentanglement(NamedTuple):
-    """How codes and factors belong together, three numbers that are 1 at best.
+    """Disentanglement, completeness and informativeness of codes (DCI), each at most 1.
 
     Attributes
     ----------
     disentanglement : float
-        Whether each dimension is important for one factor only; dimensions count by how
-        important they are.
+        1 if each dimension is important for one factor only; a mean over dimensions, weighted
+        by their importance.
     completeness : float
-        Whether each factor has one important dimension only.
+        1 if only one dimension is important for each factor.
     informativeness : float
-        How well codes of held-out rows predict the factors: accuracy, or R² where a
-        factor is continuous, on average over factors.
+        Mean test score of the forests that predict the factors: accuracy, or R² of
+        continuous factors.
     importance : ndarray of shape (n_components, n_factors)
         Importance of each dimension for each factor; columns sum to 1.
     """
@@ -41,23 +41,23 @@ class Disentanglement(NamedTuple):
 
 
 def mutual_information_gap(Z: Any, factors: Any, *, n_bins: int = 20) -> float:
-    r"""How much more of a factor one dimension says than the second best does (MIG).
+    r"""Mutual information gap (MIG): between the two most informative dimensions per factor.
 
     .. math::
         \frac{1}{K} \sum_k \frac{1}{H(v_k)} \Bigl( I(z_{d_k}; v_k)
         - \max_{d \ne d_k} I(z_d; v_k) \Bigr), \qquad d_k = \arg\max_d I(z_d; v_k)
 
-    It is 1 where each factor can be read off one dimension and no other one says anything
-    of it, and 0 where two dimensions say as much.
+    It is 1 if each factor is a function of one dimension and independent of all others, and 0
+    if two dimensions are equally informative.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
-        Codes, such as ``transform`` gives; PCA's as well.
+        Codes, as returned by ``transform``; those of PCA, for instance, are as good.
     factors : array-like of shape (n_samples,) or (n_samples, n_factors)
-        What the rows were made of, as numbers.
+        Generative factors of the rows, as numbers.
     n_bins : int, default=20
-        Bins of equally many rows for columns of more different values.
+        Quantile bins of columns with more distinct values.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def mutual_information_gap(Z: Any, factors: Any, *, n_bins: int = 20) -> float:
     >>> factors = np.array([[i, j] for i in range(8) for j in range(8)])
     >>> mutual_information_gap(factors, factors)
     1.0
-    >>> mutual_information_gap(factors @ [[1, 1], [1, -1]], factors)  # turned by an eighth
+    >>> mutual_information_gap(factors @ [[1, 1], [1, -1]], factors)  # rotated by 45 degrees
     0.0
     """
     Z, factors = _check(Z, factors)
@@ -90,32 +90,32 @@ def mutual_information_gap(Z: Any, factors: Any, *, n_bins: int = 20) -> float:
     gaps = []
     for column in factors.T:
         factor = _binned(column, n_bins)
-        shared = np.sort([0.0, *(mutual_info_score(code, factor) for code in codes)])
-        gaps.append((shared[-1] - shared[-2]) / mutual_info_score(factor, factor))
+        information = np.sort([0.0, *(mutual_info_score(code, factor) for code in codes)])
+        gaps.append((information[-1] - information[-2]) / mutual_info_score(factor, factor))
     return float(np.mean(gaps))
 
 
 def disentanglement_scores(Z: Any, factors: Any, *, random_state: Any = 0) -> Disentanglement:
     r"""Disentanglement, completeness and informativeness of codes (DCI).
 
-    Each factor is predicted from the codes by a random forest, whose importances R say
-    which dimensions stand for it. With :math:`P` the rows, or columns, of R as shares, a
-    dimension's disentanglement is :math:`1 - H(P_{d \cdot}) / \log K`, and a factor's
-    completeness :math:`1 - H(P_{\cdot k}) / \log D`, for K factors and D dimensions.
+    A random forest predicts each factor from the codes; R are its feature importances. With
+    :math:`P` the rows, or columns, of R normalised to 1, a dimension's disentanglement is
+    :math:`1 - H(P_{d \cdot}) / \log K`, and a factor's completeness
+    :math:`1 - H(P_{\cdot k}) / \log D`, for K factors and D dimensions.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
-        Codes, such as ``transform`` gives; PCA's as well.
+        Codes, as returned by ``transform``; those of PCA, for instance, are as good.
     factors : array-like of shape (n_samples,) or (n_samples, n_factors)
-        What the rows were made of, as numbers. Columns of whole numbers are classes.
+        Generative factors of the rows, as numbers. Columns of integers are classes.
     random_state : int, RandomState instance or None, default=0
-        What the forests and the rows held out follow from.
+        Seed of the forests and of the split.
 
     Returns
     -------
     Disentanglement
-        The three numbers, and the importances.
+        The three scores, and the importances.
 
     Raises
     ------
@@ -138,56 +138,59 @@ def disentanglement_scores(Z: Any, factors: Any, *, random_state: Any = 0) -> Di
     True
     """
     Z, factors = _check(Z, factors)
-    found = [_forest(Z, column, random_state) for column in factors.T]
-    importance = np.column_stack([own for own, _ in found])  # (l, K)
-    per_dimension = importance.sum(axis=1)
+    importances, scores = zip(*(_forest(Z, f, random_state) for f in factors.T), strict=True)
+    importance = np.column_stack(importances)  # (l, K)
     return Disentanglement(
-        float(np.average(_concentration(importance), weights=per_dimension)),
+        float(np.average(_concentration(importance), weights=importance.sum(axis=1))),
         float(np.mean(_concentration(importance.T))),
-        float(np.mean([score for _, score in found])),
+        float(np.mean(scores)),
         importance,
     )
 
 
 def _check(Z: Any, factors: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Give codes and factors as arrays: (n, l), (n, n_factors)."""
+    """Validate codes and factors, as arrays: (n, l), (n, n_factors)."""
     Z = check_array(Z, input_name="Z")
     factors = check_array(factors, ensure_2d=False, input_name="factors")
     factors = factors.reshape(len(factors), -1)
     check_consistent_length(Z, factors)
-    for place, column in enumerate(factors.T):
+    for index, column in enumerate(factors.T):
         if (column == column[0]).all():
             raise ValueError(
-                f"factors must have more than one value each. Factor {place} is "
+                f"factors must have more than one value each. Factor {index} is "
                 f"{column[0].item()!r} in all rows."
             )
     return Z, factors
 
 
 def _binned(column: np.ndarray, n_bins: int) -> np.ndarray:
-    """Number of each value's bin; of each value, where they are few."""
-    values, place = np.unique(column, return_inverse=True)
+    """Quantile bin of each value, or index of the distinct value if they are few."""
+    values, index = np.unique(column, return_inverse=True)
     if len(values) <= n_bins:
-        return place
+        return index
     edges = np.quantile(column, np.arange(1, n_bins) / n_bins)
     return np.searchsorted(edges, column, side="right")
 
 
 def _forest(Z: np.ndarray, factor: np.ndarray, random_state: Any) -> tuple[np.ndarray, float]:
-    """Importance of each dimension for a factor, and the score of held-out rows."""
+    """Importance of each dimension for a factor, and the forest's test score."""
     is_continuous = type_of_target(factor) == "continuous"
-    kind = RandomForestRegressor if is_continuous else RandomForestClassifier
-    # every split may choose among all dimensions, or some would be given to silent ones
-    forest = kind(N_TREES, min_samples_leaf=LEAF, max_features=None, random_state=random_state)
-    rows = train_test_split(Z, factor, test_size=HELD_OUT, random_state=random_state)
-    forest.fit(rows[0], rows[2])
-    return forest.feature_importances_, float(forest.score(rows[1], rows[3]))
+    cls = RandomForestRegressor if is_continuous else RandomForestClassifier
+    # all dimensions compete in each split, or some splits would fall on uninformative ones
+    forest = cls(
+        N_TREES, min_samples_leaf=MIN_SAMPLES_LEAF, max_features=None, random_state=random_state
+    )
+    Z_train, Z_test, y_train, y_test = train_test_split(
+        Z, factor, test_size=TEST_FRACTION, random_state=random_state
+    )
+    forest.fit(Z_train, y_train)
+    return forest.feature_importances_, float(forest.score(Z_test, y_test))
 
 
-def _concentration(shares: np.ndarray) -> np.ndarray:
-    """One minus the entropy of each row over its largest: 1 where all is in one place."""
-    if shares.shape[1] == 1:
-        return np.ones(len(shares))
-    total = shares.sum(axis=1, keepdims=True)
-    shares = np.where(total > 0, shares, 1.0)  # of nothing each place has the same share
-    return 1 - stats.entropy(shares, axis=1) / np.log(shares.shape[1])
+def _concentration(importance: np.ndarray) -> np.ndarray:
+    """One minus the normalised entropy of each row: 1 if all importance is in one column."""
+    if importance.shape[1] == 1:
+        return np.ones(len(importance))
+    total = importance.sum(axis=1, keepdims=True)
+    importance = np.where(total > 0, importance, 1.0)  # rows of zeros are uniform
+    return 1 - stats.entropy(importance, axis=1) / np.log(importance.shape[1])

@@ -20,7 +20,12 @@ import sklearn_vae
 from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAETransformer
 from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.likelihoods import Gaussian
-from sklearn_vae.metrics.diagnostics import active_units, calibration, kl_per_unit, warn_of_collapse
+from sklearn_vae.metrics import (
+    active_units,
+    check_posterior_collapse,
+    kl_per_dimension,
+    pit_calibration,
+)
 from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE
@@ -474,16 +479,16 @@ def test_diagnostics_are_given_y(of_classes):
     """Codes and columns are judged given y; transforms of a right model are uniform."""
     vae, X, y = of_classes
 
-    assert kl_per_unit(vae, X, y).shape == active_units(vae, X, y).shape == (2,)
-    warn_of_collapse(vae, X, y)
-    for given in ("nothing", "others"):
-        found = calibration(vae, X, y, given=given, n_draws=256)
+    assert kl_per_dimension(vae, X, y).shape == active_units(vae, X, y).shape == (2,)
+    check_posterior_collapse(vae, X, y)
+    for distribution in ("marginal", "conditional"):
+        found = pit_calibration(vae, X, y, distribution=distribution, n_draws=256)
         assert found.pit.shape == X.shape
         assert (found.pvalue > 1e-3).all()
     with pytest.raises(ValueError, match="requires y"):
-        kl_per_unit(vae, X)
+        kl_per_dimension(vae, X)
     density = VAEDensity(max_iter=1, random_state=0).fit(X)
-    assert calibration(density, X, n_draws=64).pit.shape == X.shape
+    assert pit_calibration(density, X, n_draws=64).pit.shape == X.shape
 
 
 # -- the classifier --------------------------------------------------------------------

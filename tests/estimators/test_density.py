@@ -18,7 +18,7 @@ from skorch.callbacks import Callback
 
 from sklearn_vae import VAEDensity
 from sklearn_vae.likelihoods import Gaussian
-from sklearn_vae.metrics import calibration, kl_per_unit, train_validation_gap
+from sklearn_vae.metrics import generalization_gap, kl_per_dimension, pit_calibration
 from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.mixture_vae import Whitening
@@ -338,13 +338,16 @@ def test_it_is_calibrated_on_rows_it_has_not_seen(wine):
     rng = np.random.default_rng(0)
     X = np.column_stack([rng.normal(3, 2, size=4000), rng.random(4000) < 0.3]).astype(float)
     density = VAEDensity(**QUICK).fit(X[:2000])
-    found = calibration(density, X[2000:])
+    found = pit_calibration(density, X[2000:])
 
     exact = stats.norm.cdf(X[2000:, 0], 3, 2)
     assert np.abs(found.pit[:, 0] - exact).max() < 0.05
     assert (found.statistic < 0.05).all()
-    assert np.isfinite(train_validation_gap(density))
-    for ask in (lambda: kl_per_unit(density, X), lambda: calibration(density, X, given="others")):
+    assert np.isfinite(generalization_gap(density))
+    for ask in (
+        lambda: kl_per_dimension(density, X),
+        lambda: pit_calibration(density, X, distribution="conditional"),
+    ):
         with pytest.raises(TypeError, match="VAEDensity"):
             ask()
 

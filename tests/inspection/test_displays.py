@@ -25,7 +25,7 @@ from sklearn_vae.inspection import (
     ReconstructionDisplay,
     TraversalDisplay,
 )
-from sklearn_vae.metrics import calibration, kl_per_unit
+from sklearn_vae.metrics import kl_per_dimension, pit_calibration
 
 pd = pytest.importorskip("pandas")
 
@@ -160,7 +160,7 @@ def test_what_is_not_axes_is_refused(digits):
 def test_codes_are_those_of_transform_in_the_two_components_of_the_most_kl(digits):
     """A component that says nothing is not worth an axis."""
     X, _, vae = digits
-    kl = kl_per_unit(vae, X)
+    kl = kl_per_dimension(vae, X)
     shown = np.argsort(-kl)[:2]
     display = LatentSpaceDisplay.from_estimator(vae, X)
 
@@ -226,7 +226,7 @@ def test_a_search_over_a_pipeline_is_drawn_as_its_best_end(digits):
     expected = best.inverse_transform(manifold.values[[[0, 2]]])
 
     np.testing.assert_allclose(codes.codes, best.transform(X))
-    np.testing.assert_allclose(codes.kl, kl_per_unit(best[-1], best[0].transform(X)))
+    np.testing.assert_allclose(codes.kl, kl_per_dimension(best[-1], best[0].transform(X)))
     np.testing.assert_allclose(rows.X_reconstructed, best.inverse_transform(best.transform(X)))
     np.testing.assert_allclose(manifold.rows[2, 0], expected[0])
     assert len(LossCurveDisplay.from_estimator(search).iterations) == best[-1].n_iter_
@@ -421,7 +421,7 @@ def test_a_walk_changes_one_component_and_holds_the_others_at_the_row(digits):
     """All others are held at the row's code; the walk goes by quantiles of the rows' codes."""
     X, _, vae = digits
     code = vae.transform(X)[7]
-    kl = kl_per_unit(vae, X)
+    kl = kl_per_dimension(vae, X)
     display = TraversalDisplay.from_estimator(
         vae, X, row=7, n_steps=5, coverage=0.8, image_shape=(8, 8)
     )
@@ -487,7 +487,7 @@ def test_the_manifold_spans_the_components_of_the_most_kl(digits):
     found = ManifoldDisplay.from_estimator(vae, X, n_steps=2, image_shape=(8, 8))
     first = ManifoldDisplay.from_estimator(vae, n_steps=2, image_shape=(8, 8))
 
-    assert found.components == np.argsort(-kl_per_unit(vae, X))[:2].tolist()
+    assert found.components == np.argsort(-kl_per_dimension(vae, X))[:2].tolist()
     assert first.components == [0, 1]
 
 
@@ -529,7 +529,7 @@ def test_transforms_are_those_of_calibration(named, kind):
     """As shares of rows below, or as densities; the constant column is left out."""
     table, vae = named
     display = PITCalibrationDisplay.from_estimator(vae, table, n_draws=64, kind=kind)
-    pit = calibration(vae, table, n_draws=64).pit
+    pit = pit_calibration(vae, table, n_draws=64).pit
     line = display.lines_[1]
     x, y = line.get_data()
 

@@ -10,8 +10,7 @@ from torch import nn
 from sklearn_vae import VAEImputer, VAETransformer
 from sklearn_vae.likelihoods import Categorical, Gaussian
 from sklearn_vae.likelihoods.real import LOG_SCALE_BOUND
-from sklearn_vae.metrics import kl_per_unit
-from sklearn_vae.metrics.diagnostics import calibration
+from sklearn_vae.metrics import kl_per_dimension, pit_calibration
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.autoregressive import likeliest
 from sklearn_vae.models.vae import build
@@ -338,7 +337,7 @@ def test_annealing_and_hidden_words_keep_the_code_in_use():
     def kl(word_dropout, beta):
         network = GRUNet(n_units=48, word_dropout=word_dropout)
         vae = fit(letters, network, beta=beta, max_iter=30, batch_size=256, learning_rate=5e-3)
-        return kl_per_unit(vae, letters).sum()
+        return kl_per_dimension(vae, letters).sum()
 
     assert kl(0.0, 1.0) < 0.8
     assert kl(0.6, LinearWarmup(n_iter=20)) > 2.0
@@ -364,10 +363,10 @@ def test_values_of_a_step_have_units_of_their_own():
     [
         lambda vae: vae.impute(SHORT),
         lambda vae: VAEImputer(vae).fit(SHORT).transform(SHORT),
-        lambda vae: calibration(vae, SHORT),
+        lambda vae: pit_calibration(vae, SHORT),
         to_onnx,
     ],
-    ids=["impute", "VAEImputer", "calibration", "to_onnx"],
+    ids=["impute", "VAEImputer", "pit_calibration", "to_onnx"],
 )
 def test_what_steps_that_follow_on_one_another_cannot_do_is_said(asked):
     """These need columns that are independent given the code."""

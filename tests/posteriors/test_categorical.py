@@ -14,7 +14,7 @@ from torch.distributions import Categorical, kl_divergence
 from sklearn_vae import VAETransformer, load
 from sklearn_vae.initialization.kmeans import k_means
 from sklearn_vae.likelihoods.real import LOG_SCALE_BOUND
-from sklearn_vae.metrics import kl_per_unit
+from sklearn_vae.metrics import kl_per_dimension
 from sklearn_vae.onnx import to_onnx
 from sklearn_vae.posteriors import GaussianCategorical, RelaxedCategorical
 from sklearn_vae.posteriors.categorical import Temperature
@@ -289,7 +289,7 @@ def test_the_score_of_two_variables_is_the_sum_over_their_pairs():
     expected = special.logsumexp(by_hand(own, BLOBS, codes), axis=1)
 
     np.testing.assert_allclose(own.score_samples(BLOBS), expected)
-    assert kl_per_unit(own, BLOBS).shape == (2,)
+    assert kl_per_dimension(own, BLOBS).shape == (2,)
 
 
 def test_the_score_of_a_class_and_numbers_is_their_integral(mixed):

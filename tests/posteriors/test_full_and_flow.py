@@ -9,7 +9,7 @@ from torch.distributions import MultivariateNormal, Normal, kl_divergence
 from sklearn_vae import VAETransformer, load
 from sklearn_vae.initialization.ppca import LinearGaussian, probabilistic_pca
 from sklearn_vae.likelihoods import Gaussian
-from sklearn_vae.metrics import kl_per_unit
+from sklearn_vae.metrics import kl_per_dimension
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.objectives import IWAE
@@ -328,7 +328,7 @@ def test_a_kl_that_is_no_sum_over_dimensions_is_not_made_one(name):
         vae.set_params(free_bits=0.0, prior="vamp").fit(X)
     vae.set_params(prior="normal").fit(X)
     with pytest.raises(ValueError, match="no sum over latent dimensions"):
-        kl_per_unit(vae, X)
+        kl_per_dimension(vae, X)
     with pytest.raises(ValueError, match="to_onnx knows"):
         to_onnx(vae)
 

@@ -1,0 +1,48 @@
+"""Generalization gap: log-likelihood of training rows less that of held-out rows."""
+
+from typing import TYPE_CHECKING, Any
+
+from sklearn.utils.validation import check_is_fitted
+
+if TYPE_CHECKING:
+    from sklearn_vae.estimators.table import DensityEstimator
+
+
+def generalization_gap(
+    estimator: "DensityEstimator", X_train: Any = None, X_valid: Any = None
+) -> float:
+    """Mean log-likelihood of training rows less that of validation rows.
+
+    Parameters
+    ----------
+    estimator : VAETransformer or VAEDensity
+        A fitted estimator.
+    X_train, X_valid : array-like of shape (n_samples, n_features), default=None
+        Training rows and held-out rows, whose scores are compared. By default the losses in
+        ``history_`` are compared, at the lowest validation loss; there ``loss`` is an average
+        over an iteration's steps. Of VAEDensity's members the one with the largest weight is
+        taken.
+
+    Returns
+    -------
+    float
+        Nats per row; near 0 if the model does not overfit.
+
+    Raises
+    ------
+    ValueError
+        If only one table is given, or none and ``history_`` has no validation loss.
+    """
+    check_is_fitted(estimator)
+    if (X_train is None) != (X_valid is None):
+        raise ValueError("X_train and X_valid must be given both or neither.")
+    if X_train is not None:
+        return estimator.score(X_train) - estimator.score(X_valid)
+    records = [r for r in estimator.history_ if "val_loss" in r and not r.get("member")]
+    if not records:
+        raise ValueError(
+            "The fit had no validation rows, so history_ has no 'val_loss'. Pass X_train and "
+            "X_valid, or fit with early_stopping=True."
+        )
+    best = min(records, key=lambda record: record["val_loss"])
+    return float(best["val_loss"] - best["loss"])

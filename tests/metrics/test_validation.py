@@ -1,0 +1,46 @@
+"""Estimators that metrics refuse, and imports that metrics avoid."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.exceptions import NotFittedError
+
+from sklearn_vae import VAETransformer
+from sklearn_vae.metrics import (
+    active_units,
+    check_posterior_collapse,
+    decompose_uncertainty,
+    generalization_gap,
+    kl_per_dimension,
+    pit_calibration,
+    total_correlation,
+)
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        kl_per_dimension,
+        active_units,
+        total_correlation,
+        generalization_gap,
+        check_posterior_collapse,
+        decompose_uncertainty,
+        pit_calibration,
+    ],
+)
+def test_an_unfitted_estimator_is_refused(metric):
+    """Before anything is computed."""
+    arguments = [] if metric is generalization_gap else [np.ones((3, 2))]
+    with pytest.raises(NotFittedError):
+        metric(VAETransformer(), *arguments)
+
+
+def test_importing_metrics_does_not_import_torch():
+    """Disentanglement scores of other estimators' codes need no PyTorch."""
+    code = "import sys, sklearn_vae.metrics; print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert run.stdout.strip() == "False"
