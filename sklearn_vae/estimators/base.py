@@ -321,7 +321,7 @@ class BaseVAE(ConditionalEstimator):
                     self.columns_ = self.columns_.in_one_unit(network.n_values)
                 known[key] = self.columns_, self._to_table(rows, weight)
             self.columns_, table = known[key]
-            n_rows = round(float(table.total[0]))
+            n_rows = round(float(table.total_weight[0]))
             n_factors = n_imputation_factors(n_rows, self.columns_.n_columns)
             self.architecture_ = Architecture(
                 self._n_components(table),
@@ -338,7 +338,7 @@ class BaseVAE(ConditionalEstimator):
             self.dtype_ = rows.dtype
         return TrainingJob(
             architecture=self.architecture_,
-            config=self._plan(round(float(table.total[0]))),
+            config=self._plan(round(float(table.total_weight[0]))),
             table=table,
             n_valid=self._n_valid(table) if validates else 0,
             refit=self.refit,
@@ -363,7 +363,7 @@ class BaseVAE(ConditionalEstimator):
             make_generator(self.seed_, Stream.SAMPLE),
             F.pad(given, (self.columns_.n_columns, 0)).to(model.free) if given.shape[1] else None,
         )
-        rows = Dataset.of(torch.cat([drawn.to(given), given], 1), None, ROWS_FOR_FILLER, 0.0)
+        rows = Dataset.from_x(torch.cat([drawn.to(given), given], 1), None, ROWS_FOR_FILLER, 0.0)
         self.architecture_ = replace(self.architecture_, n_factors=n_factors)
         run = TrainingRun(self.architecture_, self._plan(len(rows)), rows, None, 0.0, 0.0)
         self.state_dict_ = widen(run, self.state_dict_)
@@ -388,7 +388,7 @@ class BaseVAE(ConditionalEstimator):
         # least squares need whole rows
         if table is not None and not self.architecture_.n_factors:
             x, _ = table.arrays()
-            found_correction = self._fitted().learn_correction(x, table.counts())
+            found_correction = self._fitted().learn_correction(x, table.sample_weight())
             self.decoder_correction_, self.code_range_ = found_correction
         self.optimizer_state_ = None  # partial_fit sets its own
         self.history_ = found.history
@@ -469,13 +469,13 @@ class BaseVAE(ConditionalEstimator):
         return posterior_of(self).width(self._n_factors(table))
 
     def _n_factors(self, table: Dataset) -> int:
-        rows_suffice_for = max(2, round(float(table.total[0])) // ROWS_PER_COMPONENT)
+        rows_suffice_for = max(2, round(float(table.total_weight[0])) // ROWS_PER_COMPONENT)
         n_columns = self.columns_.n_columns
         most = min(USUAL_COMPONENTS, max(n_columns, 1), rows_suffice_for)
         if self.columns_.has_holes:
             return most
         (x, weight), some = table.arrays(), slice(ROWS_FOR_FACTORS)
-        counts = None if weight is None else table.counts()[some]
+        counts = None if weight is None else table.sample_weight()[some]
         x = ConditionRegression.of(x[some], counts, n_columns).rest(x[some])
         return n_factors(x.astype(np.float64), counts, most) or most
 

@@ -319,8 +319,8 @@ class VAEDensity(DensityMixin, DensityEstimator):
         self.dtype_ = rows.dtype
         table = self._to_table(rows, weight)
         if self.dequantize:
-            table = replace(table, steps=self._steps(table))
-        self.mixtures_ = self._mixtures(round(float(table.total[0])) - self._n_valid(table))
+            table = replace(table, dequantization_widths=self._steps(table))
+        self.mixtures_ = self._mixtures(round(float(table.total_weight[0])) - self._n_valid(table))
         return rows, table
 
     def _train(self, rows: np.ndarray, table: Dataset, **kwargs: Any) -> None:
@@ -390,7 +390,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         n_mixture, covariance_type = self.mixtures_[member]
         seed = start_seeds(self.seed_, len(self.mixtures_))[member]
         x, weight = table.arrays()
-        counts = None if weight is None else table.counts()
+        counts = None if weight is None else table.sample_weight()
         model = build(architecture).double()
         model.reset_parameters(0, seed)
         kinds = architecture.is_bit, n_mixture, covariance_type
@@ -426,7 +426,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         self.weights_ = np.full(len(outcomes), 1 / len(outcomes))
         if aside is None or len(outcomes) == 1:
             return
-        X, (_, weight) = rows[aside.numbers().cpu().numpy()], aside.arrays()
+        X, (_, weight) = rows[aside.indices().cpu().numpy()], aside.arrays()
         scores = [
             EnsemblePredictor(
                 (self._member(architecture, outcome.weights),), np.ones(1)

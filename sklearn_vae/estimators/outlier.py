@@ -444,7 +444,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
                 )
             )
         seeds = start_seeds(self.seed_, len(left_out))
-        tables = [table.part(torch.as_tensor(np.flatnonzero(~own))) for own in left_out]
+        tables = [table.subset(torch.as_tensor(np.flatnonzero(~own))) for own in left_out]
         starts = [self._start(seed) for seed in seeds]
         found: list[list[RunResult]] = []
         for stage in stages:
@@ -474,7 +474,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     def _run(
         self, config: TrainingConfig, table: Dataset, weights: dict[str, np.ndarray]
     ) -> TrainingRun:
-        prior_rows = SCALE_PRIOR / float(table.total[0])
+        prior_rows = SCALE_PRIOR / float(table.total_weight[0])
         return TrainingRun(self.architecture_, config, table, None, 0.0, prior_rows, weights)
 
     def _take(self, members: list[tuple[RunResult, ...]], left_out: np.ndarray) -> None:

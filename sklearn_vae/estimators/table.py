@@ -280,11 +280,11 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
         if is_large:
             x = EncodedRows(X, encode, n_columns, x.dtype, device)
         is_same = bool((offset == offset[0]).all())
-        return Dataset.of(x, relative, total, float(offset[0]) if is_same else offset)
+        return Dataset.from_x(x, relative, total, float(offset[0]) if is_same else offset)
 
     def _n_valid(self, table: Dataset) -> int:
         """How many rows to validate on, by weight; 0 if all are trained on."""
-        n_rows = round(float(table.total[0]))
+        n_rows = round(float(table.total_weight[0]))
         wanted = self.early_stopping
         if wanted == "auto":
             wanted = n_rows >= FEWEST_ROWS_TO_VALIDATE

@@ -1,11 +1,11 @@
 """Training: what a run is made of, where it stands, the loop itself, and many runs at once."""
 
 from sklearn_vae.training.checkpoint import checkpoint_at
-from sklearn_vae.training.config import Dataset, TrainingConfig
+from sklearn_vae.training.config import TrainingConfig
+from sklearn_vae.training.dataset import Dataset, EncodedRows, Rows
 from sklearn_vae.training.early_stopping import StageScheduler
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult, apart, fit_all, history_of
 from sklearn_vae.training.keyboard_interrupt import InterruptHandler
-from sklearn_vae.training.lazy_dataset import EncodedRows, Rows
 from sklearn_vae.training.run import RunResult, TrainingRun
 from sklearn_vae.training.stacked import launch, speed_for, train
 from sklearn_vae.training.trainer import Trainer

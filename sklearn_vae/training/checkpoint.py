@@ -28,7 +28,8 @@ from sklearn_vae.persistence.serialization import (
     room_for,
     unpack,
 )
-from sklearn_vae.training.config import Dataset, TrainingConfig
+from sklearn_vae.training.config import TrainingConfig
+from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.run import RunResult
 from sklearn_vae.training.trainer import Trainer
 

@@ -58,10 +58,10 @@ def starts(n_components: int) -> Callable[[TrainingRun], LinearGaussian]:
 def _rest(run: TrainingRun) -> tuple[Any, np.ndarray | None, ConditionRegression | None]:
     """What conditions leave of a run's rows, what these count, and what conditions change."""
     rows, weight = run.train.arrays()
-    weight = None if weight is None else run.train.counts()
+    weight = None if weight is None else run.train.sample_weight()
     if not run.architecture.n_conditions:
         return rows, weight, None
-    effects = ConditionRegression.of(rows, run.train.counts(), run.architecture.n_columns)
+    effects = ConditionRegression.of(rows, run.train.sample_weight(), run.architecture.n_columns)
     return Residuals(rows, effects), weight, effects
 
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.random import Stream, make_generator, start_seeds
-from sklearn_vae.training.config import Dataset, TrainingConfig
+from sklearn_vae.training.config import TrainingConfig
+from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.run import RunResult, TrainingRun
 from sklearn_vae.training.stacked import train
 
@@ -97,7 +98,7 @@ class TrainingJob:
         is_random: bool = False,
     ) -> TrainingRun:
         """Make one run."""
-        prior_rows = self.scale_prior_strength / float(train.total[0])
+        prior_rows = self.scale_prior_strength / float(train.total_weight[0])
         given = self.free_bits, prior_rows, self.weights, is_random
         return TrainingRun(self.architecture, config, train, valid, *given)
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.training.config import Dataset, TrainingConfig
-from sklearn_vae.training.lazy_dataset import EncodedRows
+from sklearn_vae.training.config import TrainingConfig
+from sklearn_vae.training.dataset import Dataset, EncodedRows
 
 # Draws of z for all validation rows together; draws that are computed at a time, and numbers in
 # the widest layer.
@@ -57,7 +57,9 @@ class TrainingRun:
             (rows, self.config.batch_size, self.config.n_steps(rows), self.config.first_epoch),
             None if self.valid is None else len(self.valid),
             (self.train.weight is None, self.train.x.dtype, self.train.x.device),
-            None if self.train.steps is None else id(self.train.steps),
+            None
+            if self.train.dequantization_widths is None
+            else id(self.train.dequantization_widths),
             id(self.train.x) if isinstance(self.train.x, EncodedRows) else None,
             None if self.weights is None else tuple(w.shape for w in self.weights.values()),
         )

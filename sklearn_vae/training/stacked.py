@@ -16,7 +16,7 @@ from sklearn_vae.device import threads_for
 from sklearn_vae.initialization.ppca import LinearGaussian
 from sklearn_vae.models.vae import build
 from sklearn_vae.random import Stream, make_generator
-from sklearn_vae.training.config import Dataset
+from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.initialize import starts
 from sklearn_vae.training.run import RunResult, TrainingRun
 from sklearn_vae.training.trainer import Trainer

@@ -20,13 +20,15 @@ from sklearn_vae.models.vae import INPUT_CLIP, VAE
 from sklearn_vae.networks import MLP
 from sklearn_vae.objectives import REPORTED, Loss
 from sklearn_vae.random import Stream, make_generator, sobol_normal, stream_seed
-from sklearn_vae.training.config import Batch, Dataset, TrainingConfig, iterate_batches
+from sklearn_vae.training.config import TrainingConfig
+from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.early_stopping import StageScheduler
 from sklearn_vae.training.gradients import Gradient, gradient_of
 from sklearn_vae.training.keyboard_interrupt import keyboard
 from sklearn_vae.training.optimizer import FlatAdam
 from sklearn_vae.training.printing import PrintIterations
 from sklearn_vae.training.run import RunResult, validation_draws, validation_rows
+from sklearn_vae.training.sampler import Batch, iterate_batches
 
 # Rows whose loss at the start says what a loss that has diverged would be.
 ROWS_FOR_LIMIT = 1024
@@ -193,11 +195,11 @@ class Trainer(NeuralNet):
         self._record("beta", self.beta_)
         self._record("learning_rate", self.optimizer_.rates())
         with self.criterion_.in_iteration(self._iteration, self._last) as changing:
-            loss = self._record_losses("", self._train_once(train), train.offset)
+            loss = self._record_losses("", self._train_once(train), train.loss_offset)
         current = self._take_average()
         val_loss = None
         if valid is not None:
-            val_loss = self._record_losses("val_", self.validate(valid), valid.offset)
+            val_loss = self._record_losses("val_", self.validate(valid), valid.loss_offset)
         loss = np.where(self._is_near(loss), loss, np.nan)
         warming_up = changing | (self.beta_ != self.final_beta_)
         ended = course.advance(loss, val_loss, model.flat, warming_up=warming_up)
@@ -225,8 +227,8 @@ class Trainer(NeuralNet):
             if self.average_ is not None:
                 self.average_ = self.average_[kept]
             self.criterion_.keep(kept)
-            self.train_ = self.train_.keep(kept)
-            self.valid_ = None if self.valid_ is None else self.valid_.keep(kept)
+            self.train_ = self.train_.select(kept)
+            self.valid_ = None if self.valid_ is None else self.valid_.select(kept)
             self.limit_ = self.limit_[staying]
             self._take_stock()
         else:  # the weights of all are in their outcomes: rows and buffers can go
@@ -286,8 +288,8 @@ class Trainer(NeuralNet):
         if self._mask is not None:
             noise = noise * self._mask[:, None, None]
         x, weight = batch.take(rows)
-        if batch.steps is not None:
-            x = x + batch.steps * self._uniform(x)
+        if batch.dequantization_widths is not None:
+            x = x + batch.dequantization_widths * self._uniform(x)
         terms = self._differentiate(x, weight, noise, self._shown(x))
         for slopes, learns in self._held_slopes:
             slopes.mul_(learns)

@@ -371,7 +371,7 @@ def test_an_average_of_weights_is_what_is_kept():
             n_iter_per_stage=(1, 0, 0), ema_decay=averaging,
         )  # fmt: skip
         trainer = Trainer(model, [config], ELBOLoss(), verbose=0, **kwargs)
-        trainer.train(Dataset.of(X, None, 50.0, 0.0))
+        trainer.train(Dataset.from_x(X, None, 50.0, 0.0))
         return trainer.module_.flat
 
     last = trained(0.0, callbacks=[Watch()])

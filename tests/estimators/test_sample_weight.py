@@ -136,26 +136,28 @@ def test_a_split_sets_aside_the_weight_that_it_should(dtype, scale):
     """All weight is in one half or the other, to the last copy, or to the nearest row."""
     counts = scale * RNG.integers(1, 6, 50)
     weight = torch.as_tensor(counts / counts.mean()).to(dtype)
-    table = Dataset.of(torch.randn(50, 2).to(dtype), weight, float(counts.sum()), 0.0)
+    table = Dataset.from_x(torch.randn(50, 2).to(dtype), weight, float(counts.sum()), 0.0)
     halves = table.split(9, make_generator(0, Stream.SPLIT))
     found = np.zeros(50)
     for half in halves:
-        found[half.numbers().numpy()] += half.counts()
+        found[half.indices().numpy()] += half.sample_weight()
 
     np.testing.assert_allclose(found, counts, rtol=1e-4)
-    assert halves[1].total[0] == pytest.approx(9, abs=scale * 3 if scale < 1 else 1e-3)
+    assert halves[1].total_weight[0] == pytest.approx(9, abs=scale * 3 if scale < 1 else 1e-3)
     if scale < 1:  # no copies, so that nothing that is trained on is validated on
-        assert not set(halves[0].numbers().tolist()) & set(halves[1].numbers().tolist())
+        assert not set(halves[0].indices().tolist()) & set(halves[1].indices().tolist())
 
 
 def test_copies_are_drawn_one_by_one():
     """How many of a row's copies are set aside is hypergeometric, as for copies."""
     counts = np.array([20.0, 5, 15])
-    table = Dataset.of(torch.zeros(3, 1), torch.as_tensor(counts / counts.mean()), 40.0, 0.0)
+    table = Dataset.from_x(torch.zeros(3, 1), torch.as_tensor(counts / counts.mean()), 40.0, 0.0)
     aside = []
     for seed in range(400):
         half = table.split(10, make_generator(seed, Stream.SPLIT))[1]
-        aside.append(dict(zip(half.numbers().tolist(), half.counts(), strict=True)).get(0, 0.0))
+        aside.append(
+            dict(zip(half.indices().tolist(), half.sample_weight(), strict=True)).get(0, 0.0)
+        )
 
     law = stats.hypergeom(40, 20, 10)
     assert np.mean(aside) == pytest.approx(law.mean(), abs=4 * law.std() / 20)
@@ -165,8 +167,8 @@ def test_copies_are_drawn_one_by_one():
 def test_a_row_of_enormous_weight_is_divided_into_few_copies():
     """Memory goes by rows and not by what they count."""
     weight = torch.tensor([1.0, 1.0], dtype=torch.float64)
-    table = Dataset.of(torch.zeros(2, 1), weight, 2e12, 0.0)
+    table = Dataset.from_x(torch.zeros(2, 1), weight, 2e12, 0.0)
     train, valid = table.split(int(3e11), make_generator(0, Stream.SPLIT))
 
-    assert valid.total[0] == pytest.approx(3e11, rel=1e-3)
-    np.testing.assert_allclose(train.counts(), [8.5e11, 8.5e11], rtol=1e-2)
+    assert valid.total_weight[0] == pytest.approx(3e11, rel=1e-3)
+    np.testing.assert_allclose(train.sample_weight(), [8.5e11, 8.5e11], rtol=1e-2)

@@ -49,7 +49,7 @@ def to_table(seed, n_rows=60, *, dtype=torch.float64, weighted=False, far=1.0):
     x = np.column_stack([u[:, 0], u[:, 0] ** 2 - 1, u[:, 1] * far, u[:, 1] > 0.3])
     x[:, :3] += 0.2 * rng.standard_normal((n_rows, 3))
     weight = torch.as_tensor(rng.integers(1, 4, n_rows) / 2.0).to(dtype) if weighted else None
-    return Dataset.of(torch.as_tensor(x).to(dtype), weight, float(n_rows), seed)
+    return Dataset.from_x(torch.as_tensor(x).to(dtype), weight, float(n_rows), seed)
 
 
 def make_run(
@@ -260,7 +260,7 @@ def test_parts_of_one_table_share_its_rows(weighted):
         np.testing.assert_array_equal(x[member].numpy(), own)
         if weighted:
             np.testing.assert_array_equal(weight[member].numpy(), own_weight)
-    left = three.keep(torch.tensor([2]))
+    left = three.select(torch.tensor([2]))
     np.testing.assert_array_equal(left.take(rows[:1])[0][0].numpy(), parts[2].arrays()[0])
 
 
@@ -325,8 +325,8 @@ def test_the_bytes_of_a_stack_are_known_beforehand(seeds, splits):
             for part in (0, 1)
         ]
     stack = Dataset.stack(tables)
-    there = {id(tensor) for table in tables for tensor in (table.x, table.own)}
-    made = [tensor for tensor in (stack.x, stack.own) if id(tensor) not in there]
+    there = {id(tensor) for table in tables for tensor in (table.x, table.row_indices)}
+    made = [tensor for tensor in (stack.x, stack.row_indices) if id(tensor) not in there]
 
     assert Dataset.bytes_to_stack(tables) == sum(tensor.nbytes for tensor in made)
 

@@ -12,10 +12,11 @@ from sklearn_vae import VAETransformer
 from sklearn_vae.likelihoods import LogNormal
 from sklearn_vae.objectives import IWAE, Constant, ELBOLoss, LinearWarmup
 from sklearn_vae.random import Stream, make_generator
-from sklearn_vae.training import Dataset, StageScheduler, Trainer, TrainingConfig, config
-from sklearn_vae.training.config import SHARED_DRAWS, iterate_batches
+from sklearn_vae.training import Dataset, StageScheduler, Trainer, TrainingConfig, sampler
+from sklearn_vae.training.config import SHARED_DRAWS
 from sklearn_vae.training.early_stopping import STAGES, split_stages
 from sklearn_vae.training.optimizer import FlatAdam
+from sklearn_vae.training.sampler import iterate_batches
 
 PLAN = TrainingConfig(
     seed=0,
@@ -35,7 +36,7 @@ LIKE = torch.zeros(0, dtype=torch.float64)
 def to_table(x, weight=None, offset=0.0):
     """Rows in memory."""
     weight = None if weight is None else torch.as_tensor(weight / weight.mean())
-    return Dataset.of(torch.as_tensor(x), weight, float(len(x)), offset)
+    return Dataset.from_x(torch.as_tensor(x), weight, float(len(x)), offset)
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ def test_steps_follow_from_seed_and_iteration():
 @pytest.mark.parametrize("noise_rows", [1, 45, 1 << 16])
 def test_each_row_has_noise_of_its_own(noise_rows, monkeypatch):
     """Standard normal, independent between rows, steps and blocks of steps."""
-    monkeypatch.setattr(config, "NOISE_ROWS", noise_rows)
+    monkeypatch.setattr(sampler, "NOISE_ROWS", noise_rows)
     found = steps(replace(PLAN, min_steps_per_epoch=60))
     noise = torch.cat([step.noise[0, 0] for step in found])
 
@@ -123,7 +124,7 @@ def test_rows_share_their_draws_where_the_plan_says_so():
 @pytest.mark.parametrize("noise_rows", [1, 1 << 16])
 def test_each_row_has_as_many_draws_as_the_objective_asks_for(n_draws, noise_rows, monkeypatch):
     """Of its own, or shared: then in whole sets, and not fewer than the elbo has."""
-    monkeypatch.setattr(config, "NOISE_ROWS", noise_rows)
+    monkeypatch.setattr(sampler, "NOISE_ROWS", noise_rows)
     own = steps(replace(PLAN, min_steps_per_epoch=20, objective=IWAE(n_draws)))
     noise = torch.cat([step.noise.flatten() for step in own])
     (shared,) = {
@@ -158,20 +159,20 @@ def test_a_split_gives_every_row_to_one_side(weighted, rng, generator):
     """Validation rows that were trained on validate nothing."""
     x = np.arange(30.0)[:, None]
     weight = rng.uniform(0.5, 2, 30) if weighted else None
-    table = replace(to_table(x, weight), total=np.array([75.0]))
+    table = replace(to_table(x, weight), total_weight=np.array([75.0]))
     train, valid = table.split(20 if weighted else 8, generator)
 
     if not weighted:
         assert (len(train), len(valid)) == (22, 8)
     both = np.concatenate([part.arrays()[0] for part in (train, valid)])
     assert sorted(both.ravel().tolist()) == x.ravel().tolist()
-    assert train.total + valid.total == pytest.approx(75)
+    assert train.total_weight + valid.total_weight == pytest.approx(75)
     if weighted:
-        assert valid.total == pytest.approx(20, abs=2 * 75 / weight.sum() / 2)
+        assert valid.total_weight == pytest.approx(20, abs=2 * 75 / weight.sum() / 2)
         for part in (train, valid):
             own = weight[part.arrays()[0].ravel().astype(int)]
             np.testing.assert_allclose(part.weight.numpy(), own / own.mean())
-            assert part.total == pytest.approx(75 * own.sum() / weight.sum())
+            assert part.total_weight == pytest.approx(75 * own.sum() / weight.sum())
 
 
 def test_a_table_gives_rows_with_their_weights(rng):
@@ -894,7 +895,7 @@ def test_validation_losses_are_in_the_units_of_the_validation_rows(monkeypatch, 
 
     def note(table, *args):
         parts = split(table, *args)
-        asides.append(parts[1].numbers().numpy())
+        asides.append(parts[1].indices().numpy())
         return parts
 
     monkeypatch.setattr(Dataset, "split", note)
@@ -912,8 +913,8 @@ def test_validation_losses_are_in_the_units_of_the_validation_rows(monkeypatch, 
 def test_parts_of_a_table_have_the_offsets_of_their_rows(rng):
     """Weighted means, which numpy takes."""
     offset, weight = rng.normal(size=20), rng.random(20)
-    table = Dataset.of(torch.zeros(20, 1), torch.as_tensor(weight), 20.0, offset)
+    table = Dataset.from_x(torch.zeros(20, 1), torch.as_tensor(weight), 20.0, offset)
     for part in (table, *table.split(5, make_generator(0, Stream.SPLIT))):
-        own = part.numbers().numpy()
+        own = part.indices().numpy()
 
-        assert part.offset[0] == pytest.approx(np.average(offset[own], weights=weight[own]))
+        assert part.loss_offset[0] == pytest.approx(np.average(offset[own], weights=weight[own]))

@@ -1,0 +1,342 @@
+"""Encoded rows of a table, in memory or encoded on access."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Rows that EncodedRows.aminmax encodes at a time.
+CHUNK_ROWS = 1 << 14
+# Relative difference below which sample weights are equal: some were in single precision.
+WEIGHT_RTOL = 1e-5
+# Rows of large integer weight are split into at most this many copies in total.
+MAX_COPIES = 1 << 22
+
+
+class EncodedRows:
+    """A matrix whose rows are encoded on access, for tables too large to encode as a whole.
+
+    It has the methods of a tensor that ``Dataset`` uses. The source may be a memory-mapped
+    file, of which each step reads one batch.
+
+    Parameters
+    ----------
+    source : ndarray of shape (n, n_features)
+        Raw rows.
+    encode : callable
+        Maps raw rows (B, n_features) to encoded rows (B, n_columns).
+    n_columns : int
+        Number of encoded columns.
+    dtype : torch.dtype
+        dtype of the encoded rows.
+    device : torch.device
+        Device of the encoded rows.
+    """
+
+    nbytes = 0  # memory in addition to the source
+
+    def __init__(
+        self,
+        source: np.ndarray,
+        encode: Callable[[np.ndarray], np.ndarray],
+        n_columns: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ):
+        self.source, self.encode = source, encode
+        self.shape = torch.Size([len(source), n_columns])
+        self.dtype, self.device = dtype, device
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def numel(self) -> int:
+        """Return the number of entries."""
+        return self.shape.numel()
+
+    def __getitem__(self, rows: Tensor | np.ndarray | slice) -> Tensor:
+        indices = rows.cpu().numpy() if isinstance(rows, Tensor) else rows
+        return torch.as_tensor(self.encode(self.source[indices])).to(self.device, self.dtype)
+
+    def index_select(self, dim: int, rows: Tensor) -> Tensor:
+        """Encode the rows with these indices; ``dim`` is 0."""
+        return self[rows]
+
+    def aminmax(self) -> tuple[Tensor, Tensor]:
+        """Return the minimum and the maximum of all observed entries."""
+        chunks = (self[first : first + CHUNK_ROWS] for first in range(0, len(self), CHUNK_ROWS))
+        extrema = [torch.stack(torch.aminmax(rows.nan_to_num())) for rows in chunks]
+        low, high = torch.stack(extrema).unbind(1)
+        return low.min(), high.max()
+
+
+Rows = Tensor | EncodedRows
+
+
+class EncodedArray:
+    """A read-only NumPy view of ``EncodedRows``, encoded on access.
+
+    Parameters
+    ----------
+    rows : EncodedRows
+        Rows of the whole table.
+    row_indices : Tensor or None
+        Indices of the rows in view; None for all.
+    """
+
+    def __init__(self, rows: EncodedRows, row_indices: Tensor | None):
+        self.rows = rows
+        self.row_indices = None if row_indices is None else row_indices.cpu().numpy()
+        n_rows = len(rows) if row_indices is None else len(row_indices)
+        self.shape = (n_rows, rows.shape[1])
+        self.dtype = torch.empty(0, dtype=rows.dtype).numpy().dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        indices = rows if self.row_indices is None else self.row_indices[rows]
+        return self.rows[indices].cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Encoded rows with sample weights, of one ensemble member or stacked for several.
+
+    Subsets share the rows ``x`` of the whole dataset and differ in ``row_indices``.
+
+    Attributes
+    ----------
+    x : Tensor or EncodedRows of shape (n, n_columns)
+        Encoded rows.
+    row_indices : Tensor of shape (n_members * n_rows,) or None
+        Indices into ``x`` of each member's rows, one member after the other. None if they are
+        all rows of ``x`` in their order. Members with the same rows share one block.
+    weight : Tensor of shape (n_members * n_rows,) or None
+        Sample weights relative to their mean, in the order of ``row_indices``.
+    total_weight : ndarray of shape (M,)
+        Sum of each member's sample weights before they were divided by their mean.
+    loss_offset : ndarray of shape (M,)
+        Negative log-abs-det-Jacobian of the encoding, averaged over each member's rows: the
+        loss in X's units minus the loss of the encoded rows.
+    first_row : Tensor of shape (M,)
+        Position in ``row_indices`` at which each member's rows begin.
+    n_rows : int
+        Number of rows of each member.
+    dequantization_widths : Tensor of shape (n_columns,), optional
+        Widths of the uniform noise that dequantizes each column at every training step; shared
+        by all members. None for no noise.
+    row_loss_offset : ndarray of shape (n,), optional
+        Loss offset of each row of ``x``, where they differ.
+    """
+
+    x: Rows
+    row_indices: Tensor | None
+    weight: Tensor | None
+    total_weight: np.ndarray
+    loss_offset: np.ndarray
+    first_row: Tensor
+    n_rows: int
+    dequantization_widths: Tensor | None = None
+    row_loss_offset: np.ndarray | None = None
+
+    @classmethod
+    def from_x(
+        cls, x: Rows, weight: Tensor | None, total_weight: float, loss_offset: float | np.ndarray
+    ) -> Self:
+        """Make the dataset of one member; the loss offset is one number or one per row (n,)."""
+        per_row = loss_offset if isinstance(loss_offset, np.ndarray) else None
+        mean = loss_offset if per_row is None else _weighted_mean(per_row, weight)
+        return cls(
+            x,
+            None,
+            weight,
+            np.array([total_weight]),
+            np.array([mean]),
+            torch.zeros(1, dtype=torch.long, device=x.device),
+            len(x),
+            row_loss_offset=per_row,
+        )
+
+    @classmethod
+    def stack(cls, datasets: Sequence[Self]) -> Self:
+        """Stack the datasets of several members, all with the same number of rows."""
+        if len(datasets) == 1:
+            return datasets[0]
+        distinct = list({id(dataset): dataset for dataset in datasets}.values())
+        tables = list({id(dataset.x): dataset.x for dataset in distinct}.values())
+        ends = np.cumsum([len(x) for x in tables])
+        start = {id(x): int(end) - len(x) for x, end in zip(tables, ends, strict=True)}
+        row_indices = None
+        if any(dataset.row_indices is not None for dataset in distinct):
+            row_indices = torch.cat([data.indices() + start[id(data.x)] for data in distinct])
+        weights = [dataset.weight for dataset in distinct if dataset.weight is not None]
+        n_rows = len(distinct[0])
+        first_row = {id(dataset): n_rows * block for block, dataset in enumerate(distinct)}
+        return cls(
+            torch.cat(cast(list[Tensor], tables)) if len(tables) > 1 else tables[0],
+            row_indices,
+            torch.cat(weights) if weights else None,
+            np.concatenate([dataset.total_weight for dataset in datasets]),
+            np.concatenate([dataset.loss_offset for dataset in datasets]),
+            torch.tensor([first_row[id(data)] for data in datasets]).to(distinct[0].x.device),
+            n_rows,
+            distinct[0].dequantization_widths,
+        )
+
+    @classmethod
+    def bytes_to_stack(cls, datasets: Sequence[Self]) -> int:
+        """Return the bytes that ``stack`` allocates for rows and row indices."""
+        distinct = {id(dataset): dataset for dataset in datasets}.values()
+        if len(distinct) == 1:
+            return 0
+        tables = {id(dataset.x): dataset.x.nbytes for dataset in distinct}.values()
+        has_indices = any(dataset.row_indices is not None for dataset in distinct)
+        n_indices = sum(map(len, distinct)) if has_indices else 0
+        return (sum(tables) if len(tables) > 1 else 0) + 8 * n_indices
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    def indices(self) -> Tensor:
+        """Return the indices of the rows in ``x``."""
+        if self.row_indices is None:
+            return torch.arange(len(self.x), device=self.x.device)
+        return self.row_indices
+
+    def arrays(self) -> tuple[Any, np.ndarray | None]:
+        """Return a single member's rows and relative weights as arrays (lazy for EncodedRows)."""
+        weight = None if self.weight is None else self.weight.cpu().numpy()
+        if isinstance(self.x, EncodedRows):
+            return EncodedArray(self.x, self.row_indices), weight
+        x = self.x if self.row_indices is None else self.x[self.row_indices]
+        return x.cpu().numpy(), weight
+
+    def sample_weight(self) -> np.ndarray:
+        """Return a single member's sample weights, which sum to ``total_weight``: (n,)."""
+        if self.weight is None:
+            return np.full(len(self), float(self.total_weight[0]) / len(self))
+        weight = self.weight.cpu().numpy().astype(np.float64)
+        return weight * (float(self.total_weight[0]) / weight.sum())
+
+    def select(self, members: Tensor) -> Self:
+        """Return the dataset of some members."""
+        indices, first_row = members.cpu().numpy(), self.first_row[members]
+        selected = replace(
+            self,
+            total_weight=self.total_weight[indices],
+            loss_offset=self.loss_offset[indices],
+            first_row=first_row,
+        )
+        if len(first_row) > 1:
+            return selected
+        block = slice(int(first_row), int(first_row) + self.n_rows)
+        return replace(
+            selected,
+            x=self.x[block] if self.row_indices is None else self.x,
+            row_indices=None if self.row_indices is None else self.row_indices[block],
+            weight=None if self.weight is None else self.weight[block],
+            first_row=torch.zeros_like(first_row),
+        )
+
+    def split(self, n_valid: int, generator: torch.Generator) -> tuple[Self, Self]:
+        """Split a single member's rows at random into training and validation rows.
+
+        A row of integer weight k is k rows, which may be split between the two.
+
+        Parameters
+        ----------
+        n_valid : int
+            Total sample weight of the validation rows.
+        generator : torch.Generator
+            Source of the random order.
+
+        Returns
+        -------
+        train, valid : Dataset
+        """
+        if self.weight is None:
+            order = torch.randperm(len(self), generator=generator)
+            return (
+                self.subset(order[n_valid:].sort().values),
+                self.subset(order[:n_valid].sort().values),
+            )
+        weight = self.sample_weight()
+        valid_weight = _split_weights(weight, n_valid, generator)
+        sides = []
+        for side_weight in (weight - valid_weight, valid_weight):
+            side_weight = np.where(side_weight > WEIGHT_RTOL * weight, side_weight, 0)
+            sides.append(self.subset(torch.as_tensor(np.flatnonzero(side_weight)), side_weight))
+        return sides[0], sides[1]
+
+    def subset(self, rows: Tensor, sample_weight: np.ndarray | None = None) -> Self:
+        """Return a single member's dataset of some rows.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (n_subset,)
+            Positions of the rows in this dataset.
+        sample_weight : ndarray of shape (n,), optional
+            New sample weights of all rows of this dataset; by default, those they have.
+        """
+        rows = rows.to(self.x.device)
+        row_indices, weight = self.indices()[rows], None
+        total_weight = self.total_weight * (len(rows) / len(self))
+        if self.weight is not None:
+            every = self.sample_weight() if sample_weight is None else sample_weight
+            selected = every[rows.cpu().numpy()]
+            weight = torch.as_tensor(selected / selected.mean()).to(self.weight)
+            total_weight = np.array([selected.sum()])
+        loss_offset = self.loss_offset
+        if self.row_loss_offset is not None:
+            per_row = self.row_loss_offset[row_indices.cpu().numpy()]
+            loss_offset = np.array([_weighted_mean(per_row, weight)])
+        return replace(
+            self,
+            row_indices=row_indices,
+            weight=weight,
+            total_weight=total_weight,
+            loss_offset=loss_offset,
+            n_rows=len(rows),
+        )
+
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return rows (M or 1, B) of each member: (M, B, n_columns), and their weights (M, B)."""
+        if len(self.first_row) > 1:  # a single member's rows begin at 0
+            rows = rows + self.first_row.unsqueeze(1)
+        indices = rows.reshape(-1)
+        if self.row_indices is not None:
+            indices = self.row_indices.index_select(0, indices)
+        x = self.x.index_select(0, indices).view(*rows.shape, self.x.shape[1])
+        return x, None if self.weight is None else self.weight[rows]
+
+
+def _split_weights(
+    sample_weight: np.ndarray, n_valid: int, generator: torch.Generator
+) -> np.ndarray:
+    """Draw rows at random with total weight ``n_valid``; return the drawn weight per row, (n,).
+
+    Integer weights are numbers of copies, which are drawn one by one. A row of any other weight
+    is drawn as a whole or not at all.
+    """
+    row, size = np.arange(len(sample_weight)), sample_weight
+    rounded = np.rint(sample_weight)
+    if np.allclose(sample_weight, rounded, rtol=WEIGHT_RTOL, atol=0):
+        unit = math.ceil(rounded.sum() / max(MAX_COPIES, len(sample_weight)))
+        n_copies = np.ceil(rounded / unit).astype(int)
+        row = np.repeat(row, n_copies)
+        size = np.full(len(row), float(unit))
+        size[n_copies.cumsum() - 1] = rounded - (n_copies - 1) * unit
+    order = torch.randperm(len(row), generator=generator).numpy()
+    n_drawn = np.abs(size[order].cumsum() - n_valid).argmin() + 1
+    drawn = order[:n_drawn]
+    return np.bincount(row[drawn], size[drawn], len(sample_weight))
+
+
+def _weighted_mean(values: np.ndarray, weight: Tensor | None) -> float:
+    """Return the weighted mean of values (n,)."""
+    return float(np.average(values, weights=None if weight is None else weight.cpu().numpy()))

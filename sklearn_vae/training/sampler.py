@@ -1,0 +1,86 @@
+"""Batches of an epoch: row indices in random order, and the noise of the latent variables."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sklearn_vae.random import Stream, make_generator, normal_rows
+from sklearn_vae.training.config import TrainingConfig
+
+# Noise is drawn for about this many rows at a time.
+NOISE_ROWS = 1 << 14
+
+
+class Batch(NamedTuple):
+    """Row indices (S, B) of one batch and standard normal noise (S, K, B or 1, l)."""
+
+    rows: Tensor
+    noise: Tensor
+
+
+def iterate_batches(
+    config: TrainingConfig,
+    seeds: Sequence[int],
+    epoch: int,
+    n_rows: int,
+    n_components: int,
+    like: Tensor,
+) -> Iterator[Batch]:
+    """Yield the batches of one epoch: passes over the rows, each in a new random order.
+
+    The batches of a pass differ in size by one row at most, and none is dropped.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        Configuration of any member: batch sizes are equal for all.
+    seeds : sequence of int
+        Distinct seeds of the members, S in number.
+    epoch : int
+        Number of the epoch, which with the seed determines order and noise.
+    n_rows, n_components : int
+        Number of rows of the dataset and of noise dimensions.
+    like : Tensor
+        Tensor with the dtype and the device of the noise.
+
+    Yields
+    ------
+    Batch
+        Row indices and noise for each seed.
+    """
+    sizes = _batch_sizes(config, n_rows)
+    n_passes = -(-sum(sizes) // n_rows)
+    generators = [make_generator(seed, Stream.ROWS, epoch) for seed in seeds]
+    orders = [
+        torch.cat([torch.randperm(n_rows, generator=generator) for _ in range(n_passes)])
+        for generator in generators
+    ]
+    rows = torch.stack(orders)[:, : sum(sizes)].to(like.device)  # (S, rows of all batches)
+    batch_rows = iter(rows.split(sizes, dim=1))
+    n_draws = config.n_draws(n_rows)
+    batches_per_block = max(NOISE_ROWS // (config.batch_size * config.objective.n_draws), 1)
+    for block, first in enumerate(range(0, len(sizes), batches_per_block)):
+        block_sizes = sizes[first : first + batches_per_block]
+        if config.is_full_batch(n_rows):
+            block_sizes = [1] * len(block_sizes)  # all rows share their draws
+        lengths = [n_draws * size for size in block_sizes]
+        generators = [make_generator(seed, Stream.NOISE, epoch, block) for seed in seeds]
+        noise = torch.stack(
+            [
+                normal_rows(n_components, sum(lengths), generator, like.dtype).T
+                for generator in generators
+            ]
+        ).to(like.device)  # (S, draws of all batches, l)
+        for draws in noise.split(lengths, dim=1):
+            yield Batch(next(batch_rows), draws.unflatten(1, (n_draws, -1)))  # (S, K, B or 1, l)
+
+
+def _batch_sizes(config: TrainingConfig, n_rows: int) -> list[int]:
+    """Return the sizes of an epoch's batches; those of a pass differ by one at most."""
+    n_batches = -(-n_rows // config.batch_size)
+    size, n_larger = divmod(n_rows, n_batches)
+    one_pass = [size + 1] * n_larger + [size] * (n_batches - n_larger)
+    n_steps = config.n_steps(n_rows)
+    return (one_pass * -(-n_steps // n_batches))[:n_steps]
