@@ -240,7 +240,7 @@ def _reshaped(value: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return _one_of(
         [
             value.reshape(-1), value.T, value[None], value[..., None], value[:-1] if value.ndim
-            else value, np.repeat(value, 2, axis) if value.ndim else value,
+            else value, np.repeat(value, 2, axis) if value.ndim and value.size else value,
             np.empty((huge, 0), value.dtype), np.empty((0, huge), value.dtype),
             np.empty((0, *value.shape[1:]), value.dtype), np.empty(0, value.dtype),
             value.reshape(-1)[:1].reshape(()) if value.size else value,
