@@ -313,7 +313,7 @@ def vae_transformer_like_textbook(work: Workload) -> Any:
     """
     from sklearn_vae.likelihoods import Bernoulli, Gaussian
 
-    likelihood = Bernoulli() if work.binary else Gaussian(scale="column")
+    likelihood = Bernoulli() if work.binary else Gaussian(scale="per_column")
 
     return vae_transformer(work, likelihood=likelihood, scale_prior_strength=0.0)
 

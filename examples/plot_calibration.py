@@ -34,7 +34,7 @@ plt.show()
 # and more often.
 
 linear = VAETransformer(
-    n_components=4, hidden_layer_sizes=(), likelihood=Gaussian(scale="column"), random_state=0
+    n_components=4, hidden_layer_sizes=(), likelihood=Gaussian(scale="per_column"), random_state=0
 ).fit(X_train)
 
 PITCalibrationDisplay.from_estimator(linear, X_test)

@@ -804,7 +804,7 @@ def _wish(wish: Any) -> Any:
         return wish
     raise ValueError(
         f"The 'likelihood' parameter must be 'auto', one of {sorted(NAMED)}, a likelihood such as "
-        f"Gaussian(scale='column'), or a list or dict of these by column. Got {wish!r} instead."
+        f"Gaussian(scale='per_column'), or a list or dict of these by column. Got {wish!r} instead."
     )
 
 

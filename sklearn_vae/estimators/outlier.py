@@ -369,7 +369,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         """Settle the units and the rows that are learned from; give the rows to calibrate with."""
         is_long = len(rows) > MOST_REFERENCE_ROWS
         everyone = (rows, counts) if is_long else different(rows, counts)
-        self.columns_ = self._learn_columns(*everyone, Gaussian("column"), numbers=True)
+        self.columns_ = self._learn_columns(*everyone, Gaussian("per_column"), numbers=True)
         self.reference_samples_, self.counts_ = everyone
         if is_long:
             generator = make_generator(self.seed_, Stream.SPLIT, 1)

@@ -53,7 +53,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     likelihood : str, likelihood, list or dict, default="auto"
         What the columns are: ``"gaussian"``, ``"student_t"``, ``"lognormal"``,
         ``"bernoulli"``, ``"categorical"``, ``"ordinal"``, ``"poisson"``,
-        ``"negative_binomial"``, an object such as ``Gaussian(scale="column")``, or one of
+        ``"negative_binomial"``, an object such as ``Gaussian(scale="per_column")``, or one of
         these per column in a list or in a dict by column name or number. ``"auto"`` goes
         by types and values. In a data frame, strings and categories are categorical, those
         with an order ordinal, and integers counts, where a distribution of counts fits

@@ -40,7 +40,7 @@ NAMED: dict[str, type[Likelihood]] = {
     "gaussian": Gaussian,
     "student_t": StudentT,
     "lognormal": LogNormal,
-    "spiked": ZeroInflated,
+    "zero_inflated": ZeroInflated,
     "bernoulli": Bernoulli,
     "categorical": Categorical,
     "ordinal": Ordinal,

@@ -42,8 +42,8 @@ class Gaussian(Likelihood):
 
     Parameters
     ----------
-    scale : {"z", "column"} or float, default="z"
-        Whether the standard deviation is a function of z, one learned number per column, or
+    scale : {"per_row", "per_column"} or float, default="per_row"
+        Standard deviation: a function of z, one learned number per column, or
         fixed: a number between 0.001 and 1000, in units of the column's own standard
         deviation. With a fixed one, training minimises squared errors, and the density is
         seldom a good one.
@@ -51,22 +51,22 @@ class Gaussian(Likelihood):
     Examples
     --------
     >>> from sklearn_vae.likelihoods import Gaussian
-    >>> Gaussian(scale="column")
-    Gaussian(scale='column')
+    >>> Gaussian(scale="per_column")
+    Gaussian(scale='per_column')
     """
 
     scale_param: ClassVar[int] = 1
 
-    scale: str | float = "z"
+    scale: str | float = "per_row"
 
     def __post_init__(self) -> None:
         is_number = isinstance(self.scale, Real) and not isinstance(self.scale, bool)
-        if self.scale not in ("z", "column") and not (
+        if self.scale not in ("per_row", "per_column") and not (
             is_number and SMALLEST_FIXED <= float(self.scale) <= 1 / SMALLEST_FIXED
         ):
             raise ValueError(
-                f"The 'scale' parameter of {type(self).__name__} must be 'z', 'column' or a "
-                f"number between {SMALLEST_FIXED} and {1 / SMALLEST_FIXED:.0f}. "
+                f"The 'scale' parameter of {type(self).__name__} must be 'per_row', 'per_column' "
+                f"or a number between {SMALLEST_FIXED} and {1 / SMALLEST_FIXED:.0f}. "
                 f"Got {self.scale!r} instead."
             )
 
@@ -81,7 +81,7 @@ class Gaussian(Likelihood):
     @property
     def of_z(self) -> tuple[bool, ...]:
         """The mean always depends on z, the scale if asked to."""
-        return True, self.scale == "z"
+        return True, self.scale == "per_row"
 
     def by_column(self, params: Parameters, x: Tensor) -> Tensor:
         """Log-density of each value: (..., n) -> (..., n)."""
@@ -146,7 +146,7 @@ class LogNormal(Gaussian):
 
     Parameters
     ----------
-    scale : {"z", "column"} or float, default="z"
+    scale : {"per_row", "per_column"} or float, default="per_row"
         Whether the logarithm's standard deviation is a function of z, one learned number
         per column, or fixed, in units of the logarithms' own standard deviation.
 
@@ -154,7 +154,7 @@ class LogNormal(Gaussian):
     --------
     >>> from sklearn_vae.likelihoods import LogNormal
     >>> LogNormal()
-    LogNormal(scale='z')
+    LogNormal(scale='per_row')
     """
 
     link: ClassVar[str] = "log"
@@ -170,7 +170,7 @@ class StudentT(Likelihood):
 
     Parameters
     ----------
-    scale : {"z", "column"}, default="z"
+    scale : {"per_row", "per_column"}, default="per_row"
         Whether the scale is a function of z or one learned number per column.
 
     References
@@ -181,25 +181,25 @@ class StudentT(Likelihood):
     Examples
     --------
     >>> from sklearn_vae.likelihoods import StudentT
-    >>> StudentT(scale="column")
-    StudentT(scale='column')
+    >>> StudentT(scale="per_column")
+    StudentT(scale='per_column')
     """
 
     scale_param: ClassVar[int] = 1
 
-    scale: str = "z"
+    scale: str = "per_row"
 
     def __post_init__(self) -> None:
-        if self.scale not in ("z", "column"):
+        if self.scale not in ("per_row", "per_column"):
             raise ValueError(
-                f"The 'scale' parameter of StudentT must be 'z' or 'column'. "
+                f"The 'scale' parameter of StudentT must be 'per_row' or 'per_column'. "
                 f"Got {self.scale!r} instead."
             )
 
     @property
     def of_z(self) -> tuple[bool, ...]:
         """The location always depends on z, the scale if asked to, the tails never."""
-        return True, self.scale == "z", False
+        return True, self.scale == "per_row", False
 
     @staticmethod
     def _df(raw: Tensor) -> Tensor:

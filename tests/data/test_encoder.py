@@ -40,10 +40,10 @@ def test_kinds_are_found(mixed):
 
 def test_columns_of_one_kind_stand_side_by_side(mixed):
     """The model computes a block at a time."""
-    columns = learn(mixed, ["auto", "auto", "auto", Gaussian("column"), "auto"])
+    columns = learn(mixed, ["auto", "auto", "auto", Gaussian("per_column"), "auto"])
 
     assert columns.order.tolist() == [1, 2, 4, 3]
-    assert columns.blocks == ((Gaussian(), 1), (Bernoulli(), 2), (Gaussian("column"), 1))
+    assert columns.blocks == ((Gaussian(), 1), (Bernoulli(), 2), (Gaussian("per_column"), 1))
 
 
 def test_counts_are_real():
@@ -307,7 +307,7 @@ NAMES = ["a", "b", "c", "d", "e"]
     [
         ("gaussian", Gaussian()),
         (Gaussian(), Gaussian()),
-        (Gaussian("column"), Gaussian("column")),
+        (Gaussian("per_column"), Gaussian("per_column")),
     ],
 )
 def test_one_likelihood_serves_all_columns(likelihood, kind, mixed):
@@ -318,17 +318,17 @@ def test_one_likelihood_serves_all_columns(likelihood, kind, mixed):
 @pytest.mark.parametrize(
     "likelihood",
     [
-        ["auto", Gaussian("column"), "gaussian", "auto", Bernoulli()],
-        ("auto", Gaussian("column"), "gaussian", "auto", "bernoulli"),
-        {"b": Gaussian("column"), "c": "gaussian"},
-        {1: Gaussian("column"), 2: "gaussian", 4: "bernoulli"},
-        {"b": Gaussian("column"), 2: "gaussian", "d": "auto"},
+        ["auto", Gaussian("per_column"), "gaussian", "auto", Bernoulli()],
+        ("auto", Gaussian("per_column"), "gaussian", "auto", "bernoulli"),
+        {"b": Gaussian("per_column"), "c": "gaussian"},
+        {1: Gaussian("per_column"), 2: "gaussian", 4: "bernoulli"},
+        {"b": Gaussian("per_column"), 2: "gaussian", "d": "auto"},
     ],
     ids=["list", "tuple", "names", "numbers", "both"],
 )
 def test_a_list_or_a_dict_gives_each_column_its_own(likelihood, mixed):
     """Columns that a dict does not name are found out."""
-    expected = [None, Gaussian("column"), Gaussian(), Gaussian(), Bernoulli()]
+    expected = [None, Gaussian("per_column"), Gaussian(), Gaussian(), Bernoulli()]
 
     assert learn(mixed, likelihood, names=NAMES).kinds == expected
 
@@ -403,13 +403,13 @@ def test_columns_print_as_a_table(mixed):
     names = ["id", "height", "sex", "t", "smokes"]
     expected = [
         "id      constant",
-        "height  Gaussian(scale='z')",
+        "height  Gaussian(scale='per_row')",
         "sex     Bernoulli()",
-        "t       Gaussian(scale='column')",
+        "t       Gaussian(scale='per_column')",
         "smokes  Bernoulli()",
     ]
 
-    columns = learn(mixed, {"t": Gaussian("column")}, names=names)
+    columns = learn(mixed, {"t": Gaussian("per_column")}, names=names)
 
     assert str(columns).splitlines() == expected
     assert repr(columns) == str(columns)

@@ -271,7 +271,7 @@ def test_several_columns_of_y_are_given_together():
         {"prior": "mixture"},
         {"prior": "vamp"},
         {"robust": True},
-        {"likelihood": Gaussian(scale="column")},
+        {"likelihood": Gaussian(scale="per_column")},
         {"hidden_layer_sizes": ()},
     ],
     ids=str,

@@ -265,8 +265,10 @@ def test_mixtures_that_cannot_be_are_named(wine, mixtures):
 
 
 def test_scales_are_not_for_the_user_to_choose(wine):
-    with pytest.raises(ValueError, match=r"'likelihood' parameter of VAEDensity .*scale='column'"):
-        VAEDensity(likelihood=Gaussian("column")).fit(wine)
+    with pytest.raises(
+        ValueError, match=r"'likelihood' parameter of VAEDensity .*scale='per_column'"
+    ):
+        VAEDensity(likelihood=Gaussian("per_column")).fit(wine)
 
 
 def test_a_failed_fit_leaves_the_old_one(wine):

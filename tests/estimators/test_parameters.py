@@ -36,7 +36,7 @@ OTHER = {
     "activation": "tanh",
     "encoder": own_module,
     "decoder": own_module,
-    "likelihood": Gaussian(scale="column"),
+    "likelihood": Gaussian(scale="per_column"),
     "prior": "mixture",
     "posterior": "full",
     "objective": "iwae",

@@ -20,7 +20,7 @@ def columns_of_every_kind(rng, unit=1.0, n=150):
         "gaussian": unit * (5 + code + rng.standard_normal(n)),
         "student_t": unit * rng.standard_t(3, n),
         "lognormal": unit * np.exp(2 * code),
-        "spiked": unit * number,
+        "zero_inflated": unit * number,
         "bernoulli": unit * np.where(rng.random(n) < 0.3, 0.1, 0.3),
         "categorical": unit * rng.choice([0.1, 0.3, 0.7], n),
         "ordinal": unit * rng.choice([0.1, 0.2, 0.3, 0.7], n),
@@ -53,7 +53,7 @@ def test_every_row_that_is_drawn_is_a_row_that_can_be(seed, unit, dtype):
                 assert np.isin(now, before).all()
             elif name in ("poisson", "negative_binomial"):
                 np.testing.assert_array_equal(now, np.rint(now))
-            elif name == "spiked":
+            elif name == "zero_inflated":
                 spike = np.asarray(unit * 0.1, dtype=dtype)
                 assert 0.15 < (now == spike).mean() < 0.7
                 assert np.abs(now[now != spike] / spike - 1).min() > 1e-4
@@ -66,7 +66,7 @@ def test_samples_are_as_likely_on_average_as_the_model_says(name):
     model = VAETransformer(1, likelihood=[name], **QUICK).fit(values[:, None])
     drawn = model.sample(4000, random_state=1)
     points, step = np.unique(np.append(values, drawn)), 1.0
-    if name in ("gaussian", "student_t", "lognormal", "spiked"):
+    if name in ("gaussian", "student_t", "lognormal", "zero_inflated"):
         points = np.linspace(values.min() - 3, values.max() + 3, 20001)
         step = np.gradient(points)
     if name == "lognormal":
@@ -74,7 +74,7 @@ def test_samples_are_as_likely_on_average_as_the_model_says(name):
         points, step = np.exp(u), np.exp(u) * np.gradient(u)
     score = model.score_samples(points[:, None], n_draws=64)
     entropy = -float(np.sum(np.exp(score) * score * step))
-    if name == "spiked":
+    if name == "zero_inflated":
         at = float(model.score_samples([[0.1]], n_draws=64)[0])
         entropy -= np.exp(at) * at
     scores = model.score_samples(drawn, n_draws=64)

@@ -23,7 +23,7 @@ def linear_gaussian(n, rng, n_columns=6, n_factors=2):
 
 LINEAR = {
     "hidden_layer_sizes": (),
-    "likelihood": Gaussian(scale="column"),
+    "likelihood": Gaussian(scale="per_column"),
     "scale_prior_strength": 0.0,
 }
 

@@ -77,10 +77,10 @@ def test_likelihoods_can_be_set_by_column_name():
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({"a": rng.normal(size=200), "b": rng.integers(0, 2, 200)})
     named = VAETransformer(likelihood={"b": "gaussian"}, max_iter=2).fit(frame)
-    listed = VAETransformer(likelihood=["auto", Gaussian("column")], max_iter=2).fit(frame)
+    listed = VAETransformer(likelihood=["auto", Gaussian("per_column")], max_iter=2).fit(frame)
 
     assert "bernoulli" not in str(named.columns_).lower()
-    assert "Gaussian(scale='column')" in str(listed.columns_)
+    assert "Gaussian(scale='per_column')" in str(listed.columns_)
 
 
 @pytest.mark.parametrize(
@@ -220,8 +220,8 @@ def test_frames_go_in_and_codes_come_back_as_frames():
         ("n_components", 3),
         ("hidden_layer_sizes", (7,)),
         ("activation", "relu"),
-        ("likelihood", Gaussian(scale="column")),
-        ("likelihood", [Gaussian(scale="column"), "auto", "auto", "auto"]),
+        ("likelihood", Gaussian(scale="per_column")),
+        ("likelihood", [Gaussian(scale="per_column"), "auto", "auto", "auto"]),
     ],
 )
 def test_going_on_with_other_shapes_is_refused(method, name, value):

@@ -10,7 +10,7 @@ from torch.distributions import Normal
 from sklearn_vae import VAETransformer
 from sklearn_vae.likelihoods import Bernoulli, Columnwise, Gaussian
 
-LIKELIHOODS = [Gaussian(), Gaussian(scale="column"), Bernoulli()]
+LIKELIHOODS = [Gaussian(), Gaussian(scale="per_column"), Bernoulli()]
 
 
 def draw(*shape, seed=0):
@@ -149,10 +149,10 @@ def test_extreme_logits_give_finite_log_probabilities(logit):
 def test_a_scale_per_column_is_the_same_density_as_one_that_ignores_z():
     """The two Gaussians differ in where the scale comes from, not in what it means."""
     loc, raw, x = draw(3, 4, 5), draw(1, 1, 5, seed=1), draw(1, 4, 5, seed=2)
-    by_z = Gaussian("z").log_prob([loc, raw.expand(3, 4, 5)], x)
+    by_z = Gaussian("per_row").log_prob([loc, raw.expand(3, 4, 5)], x)
 
-    torch.testing.assert_close(Gaussian("column").log_prob([loc, raw], x), by_z)
-    assert (Gaussian("z").of_z, Gaussian("column").of_z) == ((True, True), (True, False))
+    torch.testing.assert_close(Gaussian("per_column").log_prob([loc, raw], x), by_z)
+    assert (Gaussian("per_row").of_z, Gaussian("per_column").of_z) == ((True, True), (True, False))
 
 
 def test_a_fixed_scale_is_not_learned():
@@ -175,7 +175,9 @@ def test_a_fixed_scale_is_not_learned():
 @pytest.mark.parametrize("scale", ["row", None, 0.0, -1.0, 2000, True, float("nan")])
 def test_a_scale_that_is_neither_is_refused(scale):
     """The message names the parameter, the value and what is allowed."""
-    with pytest.raises(ValueError, match="'scale' parameter of Gaussian must be 'z', 'col") as e:
+    with pytest.raises(
+        ValueError, match="'scale' parameter of Gaussian must be 'per_row', 'per_col"
+    ) as e:
         Gaussian(scale=scale)
 
     assert repr(scale) in str(e.value)
@@ -183,9 +185,9 @@ def test_a_scale_that_is_neither_is_refused(scale):
 
 def test_likelihoods_are_values():
     """Equal likelihoods are one block, can be cloned by get_params and print as they are built."""
-    assert Gaussian() == Gaussian(scale="z") != Gaussian(scale="column")
-    assert len({Gaussian(), Gaussian("z"), Bernoulli(), Bernoulli()}) == 2
-    assert repr(Gaussian("column")) == "Gaussian(scale='column')"
+    assert Gaussian() == Gaussian(scale="per_row") != Gaussian(scale="per_column")
+    assert len({Gaussian(), Gaussian("per_row"), Bernoulli(), Bernoulli()}) == 2
+    assert repr(Gaussian("per_column")) == "Gaussian(scale='per_column')"
 
 
 # -- start -------------------------------------------------------------------------------
@@ -230,7 +232,7 @@ def test_rare_bits_start_at_finite_logits():
 
 # -- columns of several kinds ------------------------------------------------------------
 
-MIXED = Columnwise([(Gaussian("column"), 2), (Bernoulli(), 3), (Gaussian("z"), 1)])
+MIXED = Columnwise([(Gaussian("per_column"), 2), (Bernoulli(), 3), (Gaussian("per_row"), 1)])
 
 
 def mixed_params():
@@ -341,7 +343,7 @@ def test_distribution_functions_are_scipys(generator):
 
 def test_columns_one_by_one_make_up_the_row(generator):
     """Densities by column sum to the row's; distribution functions stand in the columns' order."""
-    both = Columnwise([(Gaussian("column"), 2), (Bernoulli(), 1)])
+    both = Columnwise([(Gaussian("per_column"), 2), (Bernoulli(), 1)])
     of_z = torch.randn(1, 4, 5, 3, generator=generator, dtype=torch.float64)
     free = torch.randn(1, 1, 1, 2, generator=generator, dtype=torch.float64)
     x = torch.tensor([[0.3, -1.0, 1.0]], dtype=torch.float64).expand(5, 3)

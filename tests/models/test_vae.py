@@ -13,7 +13,7 @@ from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import INPUT_CLIP, VAE
 from sklearn_vae.random import sobol_normal
 
-MIXED = ((Gaussian("column"), 2), (Bernoulli(), 2))
+MIXED = ((Gaussian("per_column"), 2), (Bernoulli(), 2))
 
 
 def shared_noise(n_draws, n_components, seed=0):
@@ -84,7 +84,7 @@ def test_the_start_of_many_columns_that_say_the_same_is_exact(rng, make_model):
     np.testing.assert_allclose(scores.detach().numpy(), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", [Gaussian(), Gaussian("column")], ids=repr)
+@pytest.mark.parametrize("kind", [Gaussian(), Gaussian("per_column")], ids=repr)
 def test_the_elbo_is_exact_at_the_start(kind, table, make_model):
     """With the exact posterior the bound has no gap: E log p(x|z) - KL = log p(x)."""
     model = make_model(table, blocks=((kind, 4),))
@@ -191,7 +191,7 @@ def test_the_start_reconstructs_linearly(table, make_model):
     )
 
 
-@pytest.mark.parametrize("kind", [Gaussian(), Gaussian("column")], ids=repr)
+@pytest.mark.parametrize("kind", [Gaussian(), Gaussian("per_column")], ids=repr)
 def test_samples_have_the_covariance_of_the_data_not_that_of_the_mean(
     kind, table, make_model, generator
 ):
@@ -331,7 +331,7 @@ def test_a_change_of_the_flat_tensor_changes_the_output(table, make_model):
 
 def test_only_the_networks_matrices_decay(table, make_model):
     """Weight decay must not pull the model away from its known start, nor shrink a bias."""
-    model = make_model(table, blocks=((Gaussian("column"), 4),))
+    model = make_model(table, blocks=((Gaussian("per_column"), 4),))
     model.flat.fill_(1)
     model.flat[:, model.decays.bool()] = 0
     decayed = {name for name, param in model.named_parameters() if (param == 0).all()}

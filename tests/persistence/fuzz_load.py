@@ -390,7 +390,7 @@ def small() -> list[tuple[bytes, Any]]:
     base = {"hidden_layer_sizes": (3,), "max_iter": 1, "random_state": 0}
     X = mixed_frame()
     y = np.where(np.arange(len(X)) % 2, "b", "a")
-    kinds = {"count": "poisson", "gain": "spiked", "positive": "lognormal"}
+    kinds = {"count": "poisson", "gain": "zero_inflated", "positive": "lognormal"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         state = np.random.RandomState(0)

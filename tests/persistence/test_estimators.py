@@ -52,7 +52,7 @@ MODELS = {
     "mixture prior": VAETransformer(**SMALL, prior=MixturePrior(3), beta=LinearWarmup(1.0, 2)),
     "vamp prior": VAETransformer(**SMALL, prior=VampPrior(4), objective=IWAE(2)),
     "named prior": VAETransformer(**SMALL, prior=StandardNormal(), objective=TotalCorrelation(2.0)),
-    "a scale per column": VAETransformer(**SMALL, likelihood=Gaussian("column")),
+    "a scale per column": VAETransformer(**SMALL, likelihood=Gaussian("per_column")),
     "kinds by column": VAETransformer(
         **SMALL, likelihood={0: Gaussian(0.5), 3: Bernoulli(), "b": "gaussian"}
     ),

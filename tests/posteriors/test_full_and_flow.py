@@ -112,7 +112,7 @@ def linear_model(posterior, d=4):
     covariance = np.linalg.inv(np.eye(2) + (loadings / residual**2) @ loadings.T)
     posterior_weights = (loadings / residual**2).T @ covariance
     start = LinearGaussian(np.zeros(d), loadings, residual, posterior_weights, np.ones(2), residual)
-    model = VAE(Architecture(2, (), "tanh", ((Gaussian("column"), d),), posterior=posterior))
+    model = VAE(Architecture(2, (), "tanh", ((Gaussian("per_column"), d),), posterior=posterior))
     model = model.double()
     model.flatten()
     model.initialize(0, start)
@@ -253,7 +253,7 @@ def test_the_path_gradient_knows_no_weights_of_the_posterior(kind, generator):
 @pytest.mark.parametrize("kind", KINDS, ids=repr)
 def test_both_iwae_gradients_agree_on_average(kind, table):
     """They are unbiased for the same bound; over 20,000 draws they differ by chance alone."""
-    architecture = Architecture(2, (), "tanh", ((Gaussian("column"), 4),), posterior=kind)
+    architecture = Architecture(2, (), "tanh", ((Gaussian("per_column"), 4),), posterior=kind)
     model = VAE(architecture).double()
     model.flatten()
     model.reset_parameters(0, 0)
@@ -278,7 +278,9 @@ def test_both_iwae_gradients_agree_on_average(kind, table):
 def test_before_the_first_step_the_model_is_probabilistic_pca(kind, table):
     """Its score is pPCA's exact log-density, whatever the posterior can do later."""
     start = probabilistic_pca(table, None, 2)
-    model = VAE(Architecture(2, (6,), "tanh", ((Gaussian("column"), 4),), posterior=kind)).double()
+    model = VAE(
+        Architecture(2, (6,), "tanh", ((Gaussian("per_column"), 4),), posterior=kind)
+    ).double()
     model.flatten()
     model.reset_parameters(0, 0)
     model.initialize(0, start)

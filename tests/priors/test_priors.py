@@ -328,7 +328,7 @@ def test_a_linear_model_with_a_learned_prior_finds_clusters(prior):
     rng = np.random.default_rng(0)
     X, _ = clusters(800, rng)
     test, log_density = clusters(1000, rng)
-    linear = {"hidden_layer_sizes": (), "likelihood": Gaussian("column"), "random_state": 0}
+    linear = {"hidden_layer_sizes": (), "likelihood": Gaussian("per_column"), "random_state": 0}
     truth = log_density(test).mean()
     plain = VAETransformer(2, **linear).fit(X).score(test)
     ours = VAETransformer(2, prior=prior, **linear).fit(X)

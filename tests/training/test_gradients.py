@@ -19,14 +19,14 @@ from sklearn_vae.training.gradients.layers import ACTIVATION_GRADIENTS, ACTIVATI
 pytestmark = pytest.mark.filterwarnings("ignore:grad and param do not obey")
 
 BLOCKS = {
-    "a scale that is a function of z": [(Gaussian("z"), 4)],
-    "a scale per column, and bits": [(Gaussian("column"), 3), (Bernoulli(), 2)],
+    "a scale that is a function of z": [(Gaussian("per_row"), 4)],
+    "a scale per column, and bits": [(Gaussian("per_column"), 3), (Bernoulli(), 2)],
     "bits, and both kinds of scale": [
         (Bernoulli(), 3),
-        (Gaussian("z"), 2),
-        (Gaussian("column"), 1),
+        (Gaussian("per_row"), 2),
+        (Gaussian("per_column"), 1),
     ],
-    "no column at all": [(Gaussian("z"), 0)],
+    "no column at all": [(Gaussian("per_row"), 0)],
 }
 
 
@@ -168,7 +168,7 @@ def disturbed_mixture(
         2,
         hidden,
         activation,
-        tuple(blocks or [(Gaussian("z"), 3), (Bernoulli(), 2)]),
+        tuple(blocks or [(Gaussian("per_row"), 3), (Bernoulli(), 2)]),
         n_mixture=n_mixture,
         covariance_type=covariance_type,
         n_shears=n_shears,
@@ -214,11 +214,11 @@ def test_the_mixtures_bound(n_members, doubly_reparameterized, n_draws):
 @pytest.mark.parametrize(
     ("blocks", "n_shears"),
     [
-        ([(Gaussian("z"), 4)], 4),
-        ([(Gaussian("z"), 4)], 0),
-        ([(Gaussian("z"), 1)], 0),
+        ([(Gaussian("per_row"), 4)], 4),
+        ([(Gaussian("per_row"), 4)], 0),
+        ([(Gaussian("per_row"), 1)], 0),
         ([(Bernoulli(), 3)], 0),
-        ([(Bernoulli(), 1), (Gaussian("z"), 2)], 1),
+        ([(Bernoulli(), 1), (Gaussian("per_row"), 2)], 1),
     ],
 )
 @pytest.mark.parametrize("n_mixture", [1, 4])

@@ -24,8 +24,9 @@ from sklearn_vae.training.gradients.layers import (
 
 # Kinds of columns that have their part here.
 WRITTEN_OUT = {
-    Bernoulli(), *(kind(scale) for kind in (Gaussian, LogNormal) for scale in ("z", "column"))
-}  # fmt: skip
+    Bernoulli(),
+    *(kind(scale) for kind in (Gaussian, LogNormal) for scale in ("per_row", "per_column")),
+}
 
 
 class ELBOGradient:
