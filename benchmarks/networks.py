@@ -33,7 +33,7 @@ from sklearn_vae import VAETransformer
 from sklearn_vae.metrics import kl_per_dimension
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import build
-from sklearn_vae.networks import ConvNet, GRUNet, Perceptron
+from sklearn_vae.networks import ConvNet, FullyConnected, GRUNet
 from sklearn_vae.objectives import LinearWarmup
 
 DRAWS = 128
@@ -49,7 +49,9 @@ def size_of(architecture: Architecture) -> int:
 def equal_widths(other: Architecture) -> tuple[int, ...]:
     """Widths of a perceptron of about as many parameters."""
     sizes = [(width, width // 2) for width in range(16, 513, 8)]
-    perceptrons = [replace(other, network=Perceptron(), hidden_layer_sizes=own) for own in sizes]
+    perceptrons = [
+        replace(other, network=FullyConnected(), hidden_layer_sizes=own) for own in sizes
+    ]
     wanted = size_of(other)
     apart = [abs(size_of(own) - wanted) for own in perceptrons]
     return sizes[int(np.argmin(apart))]

@@ -182,7 +182,7 @@ class TableEncoder:
             decimals=decimals,
         )
 
-    def in_one_unit(self, n_values: int = 1) -> "TableEncoder":
+    def shared_scale(self, n_values: int = 1) -> "TableEncoder":
         """Give columns that are alike, each ``n_values``-th one, one unit and the same classes.
 
         Real ones of all rows together have the mean 0 and the variance 1, and a place without

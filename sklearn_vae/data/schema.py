@@ -87,7 +87,7 @@ class Schema:
         with suppress(ImportError):  # whoever reads a file need not have its library
             self.restore(rows)
 
-    def in_one_list(self, n_values: int = 1) -> "Schema":
+    def shared_categories(self, n_values: int = 1) -> "Schema":
         """Give each ``n_values``-th column of categories without order the same list of them."""
         fields = list(self.fields)
         for first in range(n_values):

@@ -308,17 +308,17 @@ class BaseVAE(ConditionalEstimator):
             known = {} if known is None else known
             network = network_of(self, self.n_features_in_)
             network.check_holes(rows[:, : self.n_features_in_])
-            units = network.in_one_unit, network.n_values
+            units = network.shared_scale, network.n_values
             asked = repr(self.likelihood), self.conditional, units
-            takes_missing = not (network.ends_early or network.follows)
+            takes_missing = not (network.variable_length or network.is_autoregressive)
             key = (id(X), *asked, takes_missing, len(rows) <= self.batch_size, self.device)
             if key not in known:
                 self.columns_ = self._learn_columns(
-                    rows, weight, self.likelihood, spikes=not network.in_one_unit
+                    rows, weight, self.likelihood, spikes=not network.shared_scale
                 )
                 self.columns_ = replace(self.columns_, takes_missing=takes_missing)
-                if network.in_one_unit:
-                    self.columns_ = self.columns_.in_one_unit(network.n_values)
+                if network.shared_scale:
+                    self.columns_ = self.columns_.shared_scale(network.n_values)
                 known[key] = self.columns_, self._to_table(rows, weight)
             self.columns_, table = known[key]
             n_rows = round(float(table.total_weight[0]))
@@ -333,7 +333,7 @@ class BaseVAE(ConditionalEstimator):
                 network,
                 posterior_of(self),
                 n_conditions=self.columns_.n_conditions,
-                places=tuple(self.columns_.order.tolist()) if network.in_one_unit else (),
+                places=tuple(self.columns_.order.tolist()) if network.shared_scale else (),
             )
             self.dtype_ = rows.dtype
         return TrainingJob(
@@ -372,9 +372,9 @@ class BaseVAE(ConditionalEstimator):
 
     def _learn_schema(self, X: Any) -> Schema | None:
         schema = super()._learn_schema(X)
-        if schema is None or not (network := network_of(self, len(schema.fields))).in_one_unit:
+        if schema is None or not (network := network_of(self, len(schema.fields))).shared_scale:
             return schema
-        return schema.in_one_list(network.n_values)
+        return schema.shared_categories(network.n_values)
 
     def _possible(self, rows: np.ndarray) -> np.ndarray:
         rows = super()._possible(rows)

@@ -44,7 +44,7 @@ from sklearn_vae.priors import PRIORS, MixturePrior, Prior, StandardNormal, Vamp
 
 CONSTRAINTS: dict[str, Any] = {
     "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-    "network": [StrOptions(set(NETWORKS)), HasMethods(["encoder", "decoder", "fitted_to"])],
+    "network": [StrOptions(set(NETWORKS)), HasMethods(["encoder", "decoder", "for_n_features"])],
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
     "encoder": [callable, None],
     "decoder": [callable, None],
@@ -143,7 +143,7 @@ def network_of(estimator: Any, n_features: int) -> Network:
         None if own is None else CustomNetwork.of(own)
         for own in (estimator.encoder, estimator.decoder)
     ]
-    ours = _network_asked(estimator).fitted_to(n_features)
+    ours = _network_asked(estimator).for_n_features(n_features)
     return EncoderDecoderPair(ours, *sides) if any(sides) else ours
 
 
@@ -155,7 +155,7 @@ def _network_asked(estimator: Any) -> Network:
 def check_does_not_follow(estimator: Any, asked: str) -> None:
     """Refuse what needs columns that are independent given a code."""
     network = estimator.architecture_.network
-    if network.follows:
+    if network.is_autoregressive:
         raise ValueError(
             f"{asked} needs columns that are independent given a code, and those of {network!r} "
             f"follow on one another. With autoregressive=False they do not."
@@ -165,8 +165,8 @@ def check_does_not_follow(estimator: Any, asked: str) -> None:
 def check_objective(estimator: Any) -> None:
     """Refuse an objective that asks for scales at codes alone, where steps follow on others."""
     asked = estimator.network
-    follows = _network_asked(estimator).follows and estimator.decoder is None
-    if follows and not isinstance(objective_of(estimator), ELBO | TrimmedELBO):
+    is_autoregressive = _network_asked(estimator).is_autoregressive and estimator.decoder is None
+    if is_autoregressive and not isinstance(objective_of(estimator), ELBO | TrimmedELBO):
         raise ValueError(
             f"The 'objective' parameter of {type(estimator).__name__} must be 'elbo' or "
             f"TrimmedELBO with network={asked!r}, whose steps follow on one another. "
@@ -177,7 +177,7 @@ def check_objective(estimator: Any) -> None:
 def check_ends(fitted: Architecture, X: np.ndarray) -> None:
     """Refuse rows that end early where the encoder has learned from none such."""
     fitted.network.check_holes(X)
-    if fitted.network.ends_early and not fitted.n_factors and np.isnan(X).any():
+    if fitted.network.variable_length and not fitted.n_factors and np.isnan(X).any():
         row = int(np.isnan(X).any(axis=1).argmax())
         raise ValueError(
             f"Row {row} of X ends early, and all rows in fit had their full length. Fit rows of "

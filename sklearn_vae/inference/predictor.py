@@ -92,7 +92,7 @@ class Predictor:
             raise ValueError("the model's columns are not those of the table")
         if architecture.n_conditions != columns.n_conditions:
             raise ValueError("the model's conditions are not those of the table")
-        architecture.network.fitted_to(len(columns.kinds))
+        architecture.network.for_n_features(len(columns.kinds))
         if architecture.places and architecture.places != tuple(columns.order.tolist()):
             raise ValueError("the model's places are not those of the table")
         # without members, no weight takes any memory, whatever the architecture says
@@ -250,7 +250,7 @@ class Predictor:
         (1 + l, n_columns) and (2, l). A decoder that follows lacks nothing of the kind: None.
         """
         model = self.module(x.dtype, n_members=1)
-        if model.decoder.follows:
+        if model.decoder.is_autoregressive:
             return None, None
         is_gaussian = np.repeat(
             [isinstance(kind, Gaussian) for kind, _ in self.architecture.blocks],
@@ -278,7 +278,7 @@ class Predictor:
         """As ``log_density``, of each member: (n, n_features) -> (M, n)."""
         estimate = self._estimate(n_draws, scrambling, X.dtype)
         # an encoder that knows the ends of rows sees them as it sees others
-        holes = self.columns.is_incomplete(X) & (not self.architecture.network.ends_early)
+        holes = self.columns.is_incomplete(X) & (not self.architecture.network.variable_length)
         scores = np.empty((len(X), self.n_members), X.dtype)
         for own in (~holes, holes):
             if own.any():
@@ -425,8 +425,8 @@ class Predictor:
         In the model's units and its order of columns.
         """
         chunks = [
-            torch.logsumexp(others + by_column, 0) - torch.logsumexp(others, 0)
-            for *_, by_column, others in self._given_others(X, n_draws)
+            torch.logsumexp(others + log_prob_per_column, 0) - torch.logsumexp(others, 0)
+            for *_, log_prob_per_column, others in self._given_others(X, n_draws)
         ]
         return torch.cat(chunks).cpu().numpy()
 
@@ -448,9 +448,11 @@ class Predictor:
                 every = x.expand(self.n_members, -1, -1)
                 drawn = PartialPosterior(model, every, points)
                 params = model.decode(drawn.z, every)
-                by_column = model.likelihood.by_column(params, x.unsqueeze(1))  # (M, K, B, d)
-                others = drawn.log_weight.unsqueeze(-1) - by_column
-                flat = by_column.flatten(0, 1), others.flatten(0, 1)
+                log_prob_per_column = model.likelihood.log_prob_per_column(
+                    params, x.unsqueeze(1)
+                )  # (M, K, B, d)
+                others = drawn.log_weight.unsqueeze(-1) - log_prob_per_column
+                flat = log_prob_per_column.flatten(0, 1), others.flatten(0, 1)
                 yield model.likelihood, params, x.unsqueeze(1), *flat
 
     def _encoded(self, X: np.ndarray) -> Tensor:

@@ -40,7 +40,7 @@ class Limits(NamedTuple):
         return (value < self.low) | (value > self.high) | is_taken.any(-1)
 
 
-def draw_within(draw: Callable[[], Tensor], limits: Limits | None) -> Tensor:
+def sample_truncated(draw: Callable[[], Tensor], limits: Limits | None) -> Tensor:
     """Draw values (..., n), and those that lie beyond their limits again: a truncated draw."""
     value = draw()
     if limits is None:
@@ -78,22 +78,22 @@ class Likelihood:
         return 1
 
     @property
-    def of_z(self) -> tuple[bool, ...]:
+    def depends_on_z(self) -> tuple[bool, ...]:
         """For each parameter, whether it is a function of z."""
         raise NotImplementedError
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """For each parameter, how many numbers it has per column."""
-        return (1,) * len(self.of_z)
+        return (1,) * len(self.depends_on_z)
 
-    def by_column(self, params: Parameters, x: Tensor) -> Tensor:
+    def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
         """Log-density of each value: (..., n width) -> (..., n)."""
         raise NotImplementedError
 
     def log_prob(self, params: Parameters, x: Tensor) -> Tensor:
         """Log-density of the rows, summed over columns: (..., n width) -> (...)."""
-        return self.by_column(params, x).sum(-1)
+        return self.log_prob_per_column(params, x).sum(-1)
 
     def log_prior(self, params: Parameters, scale: Tensor) -> Tensor:
         """Log-density of one more row whose residual is ``scale``: (..., n), (n) -> (...).
@@ -125,7 +125,7 @@ class Likelihood:
         raise NotImplementedError
 
 
-def in_order(probability: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+def class_cdf(probability: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
     """Probabilities of the classes before one's own, and of it: (..., K), (..., K) -> (...)."""
     at = (probability * own).sum(-1)
     return (probability.cumsum(-1) * own).sum(-1) - at, at
@@ -137,7 +137,7 @@ def uniform_like(value: Tensor, generator: torch.Generator) -> Tensor:
     return drawn.to(value.device)
 
 
-def chosen_like(probability: Tensor, generator: torch.Generator) -> Tensor:
+def sample_categorical(probability: Tensor, generator: torch.Generator) -> Tensor:
     """Draw numbers of classes by their probabilities: (..., K) -> (...)."""
     ends = probability.cumsum(-1)[..., :-1].contiguous()
     place = uniform_like(probability[..., 0], generator)

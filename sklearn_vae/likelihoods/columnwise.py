@@ -30,25 +30,28 @@ class Columnwise:
         self.widths = [n * kind.width for kind, n in self.blocks]
         self.n_columns = sum(self.widths)
         # how many numbers the decoder gives, and how many do not depend on z
-        self.n_of_z, self.n_free = sum(self._sizes(of_z=True)), sum(self._sizes(of_z=False))
+        self.n_decoder_outputs, self.n_free = (
+            sum(self._sizes(depends_on_z=True)),
+            sum(self._sizes(depends_on_z=False)),
+        )
 
     @property
-    def is_scale_of_z(self) -> list[bool]:
+    def is_scale_output(self) -> list[bool]:
         """Which of the decoder's numbers are scales that depend on z, as one flag each."""
         return [
             place == kind.scale_param
             for kind, n in self.blocks
-            for place, (depends, size) in enumerate(zip(kind.of_z, kind.sizes, strict=True))
+            for place, (depends, size) in enumerate(zip(kind.depends_on_z, kind.sizes, strict=True))
             if depends
             for _ in range(n * size)
         ]
 
-    def split(self, of_z: Tensor, free: Tensor) -> list[list[Tensor]]:
+    def split(self, outputs: Tensor, free: Tensor) -> list[list[Tensor]]:
         """Cut the decoder's numbers and the free ones into each block's parameters."""
-        of_z_parts = iter(of_z.split(self._sizes(of_z=True), dim=-1))
-        free_parts = iter(free.split(self._sizes(of_z=False), dim=-1))
+        of_z_parts = iter(outputs.split(self._sizes(depends_on_z=True), dim=-1))
+        free_parts = iter(free.split(self._sizes(depends_on_z=False), dim=-1))
         return [
-            [next(of_z_parts if depends else free_parts) for depends in kind.of_z]
+            [next(of_z_parts if depends else free_parts) for depends in kind.depends_on_z]
             for kind, _ in self.blocks
         ]
 
@@ -61,7 +64,7 @@ class Columnwise:
         density is that of these.
         """
         if observed is not None:
-            return (self.by_column(params, x) * observed).sum(-1)
+            return (self.log_prob_per_column(params, x) * observed).sum(-1)
         parts = [
             kind.log_prob(own, x_own)
             for (kind, _), own, x_own in zip(self.blocks, params, self.cut(x), strict=True)
@@ -86,10 +89,10 @@ class Columnwise:
         pairs = zip(self.blocks, params, strict=True)
         return torch.cat([kind.average_over_draws(own, share) for (kind, _), own in pairs], dim=-1)
 
-    def by_column(self, params: Sequence[Parameters], x: Tensor) -> Tensor:
+    def log_prob_per_column(self, params: Sequence[Parameters], x: Tensor) -> Tensor:
         """Log-density of each value: (..., n_columns) -> (..., n)."""
         parts = [
-            kind.by_column(own, x_own)
+            kind.log_prob_per_column(own, x_own)
             for (kind, _), own, x_own in zip(self.blocks, params, self.cut(x), strict=True)
         ]
         return torch.cat(parts, dim=-1)
@@ -124,7 +127,7 @@ class Columnwise:
         slopes, offsets, free = [loadings[:, :0]], [loc[:0]], [loc[:0]]
         cuts = zip(self.blocks, self.cut(loadings), self.cut(loc), self.cut(scale), strict=True)
         for (kind, _), *own in cuts:
-            for depends, (slope, offset) in zip(kind.of_z, kind.start(*own), strict=True):
+            for depends, (slope, offset) in zip(kind.depends_on_z, kind.start(*own), strict=True):
                 if depends:
                     slopes.append(slope)
                     offsets.append(offset)
@@ -146,10 +149,10 @@ class Columnwise:
         )
         return ~torch.cat([*firsts], dim=-1).isnan()
 
-    def _sizes(self, *, of_z: bool) -> list[int]:
+    def _sizes(self, *, depends_on_z: bool) -> list[int]:
         return [
             n * size
             for kind, n in self.blocks
-            for depends, size in zip(kind.of_z, kind.sizes, strict=True)
-            if depends is of_z
+            for depends, size in zip(kind.depends_on_z, kind.sizes, strict=True)
+            if depends is depends_on_z
         ]

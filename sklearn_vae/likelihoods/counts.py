@@ -76,18 +76,18 @@ class Poisson(Counts):
     unit: float = field(default=1.0, repr=False)
 
     @property
-    def of_z(self) -> tuple[bool, ...]:
+    def depends_on_z(self) -> tuple[bool, ...]:
         """The rate depends on z."""
         return (True,)
 
-    def by_column(self, params: Parameters, x: Tensor) -> Tensor:
+    def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
         """Log-probability of each value: (..., n) -> (..., n)."""
         log_rate, counts = self._log_rate(params), self._counts(x)
         return counts * log_rate - log_rate.exp() - torch.lgamma(counts + 1)
 
     def cdf(self, params: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities of less than x, and of x itself: (..., n) -> (..., n), (..., n)."""
-        rate, at = self._log_rate(params).exp(), self.by_column(params, x).exp()
+        rate, at = self._log_rate(params).exp(), self.log_prob_per_column(params, x).exp()
         rate, counts = torch.broadcast_tensors(rate, self._counts(x))
         below = torch.special.gammaincc(counts.clamp(min=1), rate)
         return torch.where(counts > 0, below, 0), at
@@ -124,7 +124,7 @@ class NegativeBinomial(Counts):
     unit: float = field(default=1.0, repr=False)
 
     @property
-    def of_z(self) -> tuple[bool, ...]:
+    def depends_on_z(self) -> tuple[bool, ...]:
         """The mean depends on z, the shape does not."""
         return True, False
 
@@ -132,7 +132,7 @@ class NegativeBinomial(Counts):
     def _log_shape(raw: Tensor) -> Tensor:
         return bounded(raw, LOG_SHAPE_BOUND)
 
-    def by_column(self, params: Parameters, x: Tensor) -> Tensor:
+    def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
         """Log-probability of each value: (..., n) -> (..., n)."""
         log_rate, counts = self._log_rate(params), self._counts(x)
         log_shape = self._log_shape(params[1])
@@ -143,7 +143,7 @@ class NegativeBinomial(Counts):
 
     def cdf(self, params: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities of less than x, and of x itself: (..., n) -> (..., n), (..., n)."""
-        at = self.by_column(params, x).exp()
+        at = self.log_prob_per_column(params, x).exp()
         log_rate, log_shape = self._log_rate(params), self._log_shape(params[1])
         share = torch.sigmoid(log_shape - log_rate)  # s / (s + rate)
         shape, share, counts = (

@@ -12,8 +12,8 @@ from sklearn_vae.likelihoods.base import (
     Likelihood,
     Limits,
     Parameters,
-    chosen_like,
-    in_order,
+    class_cdf,
+    sample_categorical,
     uniform_like,
 )
 from sklearn_vae.persistence.validation import check_integer
@@ -38,11 +38,11 @@ class Bernoulli(Likelihood):
     """
 
     @property
-    def of_z(self) -> tuple[bool, ...]:
+    def depends_on_z(self) -> tuple[bool, ...]:
         """The logit depends on z."""
         return (True,)
 
-    def by_column(self, params: Parameters, x: Tensor) -> Tensor:
+    def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
         """Log-probability of each value: (..., n) -> (..., n)."""
         (logit,) = params
         return x * logit - F.softplus(logit)
@@ -101,7 +101,7 @@ class Categorical(Likelihood):
         return self.n_classes
 
     @property
-    def of_z(self) -> tuple[bool, ...]:
+    def depends_on_z(self) -> tuple[bool, ...]:
         """The logits depend on z."""
         return (True,)
 
@@ -113,7 +113,7 @@ class Categorical(Likelihood):
     def _classes(self, value: Tensor) -> Tensor:
         return value.unflatten(-1, (-1, self.n_classes))  # (..., n K) -> (..., n, K)
 
-    def by_column(self, params: Parameters, x: Tensor) -> Tensor:
+    def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
         """Log-probability of each value: (..., n K) -> (..., n)."""
         logit = self._classes(params[0])
         return (self._classes(x) * logit).sum(-1) - logit.logsumexp(-1)
@@ -124,14 +124,14 @@ class Categorical(Likelihood):
 
     def cdf(self, params: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities of the classes before x, and of x itself: (..., n K) -> (..., n), twice."""
-        return in_order(self._classes(params[0]).softmax(-1), self._classes(x))
+        return class_cdf(self._classes(params[0]).softmax(-1), self._classes(x))
 
     def sample(
         self, params: Parameters, generator: torch.Generator, limits: Limits | None = None
     ) -> Tensor:
         """Rows drawn from p(x|z): (..., n K)."""
         probability = self._classes(params[0]).softmax(-1)
-        drawn = F.one_hot(chosen_like(probability, generator), self.n_classes)
+        drawn = F.one_hot(sample_categorical(probability, generator), self.n_classes)
         return drawn.flatten(-2).to(probability.dtype)
 
     def start(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -170,7 +170,7 @@ class Ordinal(Likelihood):
         check_integer(self, "n_classes", self.n_classes, 2)
 
     @property
-    def of_z(self) -> tuple[bool, ...]:
+    def depends_on_z(self) -> tuple[bool, ...]:
         """The location depends on z, the thresholds do not."""
         return True, False
 
@@ -198,7 +198,7 @@ class Ordinal(Likelihood):
     def _class_of(self, x: Tensor) -> Tensor:
         return (x * (self.n_classes - 1)).round().long().clamp(0, self.n_classes - 1)
 
-    def by_column(self, params: Parameters, x: Tensor) -> Tensor:
+    def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
         """Log-probability of each value: (..., n) -> (..., n)."""
         log_probability = self._log_probabilities(params)
         own = self._class_of(x).unsqueeze(-1)
@@ -223,14 +223,16 @@ class Ordinal(Likelihood):
         """Probabilities of the classes before x, and of x itself: (..., n) -> (..., n), twice."""
         probability = self._log_probabilities(params).exp()
         own = F.one_hot(self._class_of(x), self.n_classes).to(probability.dtype)
-        return in_order(probability, own)
+        return class_cdf(probability, own)
 
     def sample(
         self, params: Parameters, generator: torch.Generator, limits: Limits | None = None
     ) -> Tensor:
         """Rows drawn from p(x|z): (..., n)."""
         probability = self._log_probabilities(params).exp()
-        return chosen_like(probability, generator).to(probability.dtype) / (self.n_classes - 1)
+        return sample_categorical(probability, generator).to(probability.dtype) / (
+            self.n_classes - 1
+        )
 
     def start(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Start as a linear model of the evenly spaced numbers, rounded to classes."""

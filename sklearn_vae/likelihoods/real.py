@@ -15,9 +15,9 @@ from sklearn_vae.likelihoods.base import (
     Likelihood,
     Limits,
     Parameters,
-    chosen_like,
-    draw_within,
-    in_order,
+    class_cdf,
+    sample_categorical,
+    sample_truncated,
 )
 from sklearn_vae.networks import bounded, unbounded
 from sklearn_vae.persistence.validation import check_integer
@@ -79,11 +79,11 @@ class Gaussian(Likelihood):
         return bounded(raw.detach() if self.is_fixed else raw, LOG_SCALE_BOUND)
 
     @property
-    def of_z(self) -> tuple[bool, ...]:
+    def depends_on_z(self) -> tuple[bool, ...]:
         """The mean always depends on z, the scale if asked to."""
         return True, self.scale == "per_row"
 
-    def by_column(self, params: Parameters, x: Tensor) -> Tensor:
+    def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
         """Log-density of each value: (..., n) -> (..., n)."""
         loc, raw = params
         log_scale = self._log_scale(raw)
@@ -124,7 +124,7 @@ class Gaussian(Likelihood):
             noise = torch.randn(loc.shape, generator=generator, dtype=loc.dtype)
             return loc + scale * noise.to(loc.device)
 
-        return draw_within(draw, limits)
+        return sample_truncated(draw, limits)
 
     def start(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Start as the linear Gaussian model itself, but for a fixed scale."""
@@ -197,7 +197,7 @@ class StudentT(Likelihood):
             )
 
     @property
-    def of_z(self) -> tuple[bool, ...]:
+    def depends_on_z(self) -> tuple[bool, ...]:
         """The location always depends on z, the scale if asked to, the tails never."""
         return True, self.scale == "per_row", False
 
@@ -205,7 +205,7 @@ class StudentT(Likelihood):
     def _df(raw: Tensor) -> Tensor:
         return (LOG_DF_CENTRE + bounded(raw, LOG_DF_BOUND)).exp()
 
-    def by_column(self, params: Parameters, x: Tensor) -> Tensor:
+    def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
         """Log-density of each value: (..., n) -> (..., n)."""
         loc, raw, raw_df = params
         log_scale, df = bounded(raw, LOG_SCALE_BOUND), self._df(raw_df)
@@ -246,7 +246,7 @@ class StudentT(Likelihood):
             t = normal * (half.cpu() / gamma.clamp(min=torch.finfo(loc.dtype).tiny)).sqrt()
             return loc + scale * t.to(loc.device)
 
-        return draw_within(draw, limits)
+        return sample_truncated(draw, limits)
 
     def start(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Start near the linear Gaussian model, with five degrees of freedom."""
@@ -309,7 +309,7 @@ class ZeroInflated(Likelihood):
         return self.n_spikes + 1
 
     @property
-    def of_z(self) -> tuple[bool, ...]:
+    def depends_on_z(self) -> tuple[bool, ...]:
         """Logits, location and scale depend on z."""
         return True, True, True
 
@@ -328,11 +328,11 @@ class ZeroInflated(Likelihood):
         logits = params[0].unflatten(-1, (-1, self.n_spikes))
         return torch.nn.functional.pad(logits, (0, 1)).log_softmax(-1)
 
-    def by_column(self, params: Parameters, x: Tensor) -> Tensor:
+    def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
         """Log-density of each value: (..., n (S + 1)) -> (..., n)."""
         spike, number = self._seen(x)
         log_share = self._log_shares(params)
-        elsewhere = log_share[..., -1] + Gaussian().by_column(params[1:], number)
+        elsewhere = log_share[..., -1] + Gaussian().log_prob_per_column(params[1:], number)
         common = (spike * log_share[..., :-1]).sum(-1)
         return torch.where(spike.sum(-1) > 0.5, common, elsewhere)
 
@@ -358,7 +358,7 @@ class ZeroInflated(Likelihood):
         spike, number = self._seen(x)
         share = self._log_shares(params).exp()
         is_common = spike.sum(-1) > 0.5
-        below, at = in_order(share[..., :-1], spike)
+        below, at = class_cdf(share[..., :-1], spike)
         beyond = 1 - share[..., -1] + share[..., -1] * Gaussian().cdf(params[1:], number)[0]
         return torch.where(is_common, below, beyond), at
 
@@ -366,7 +366,7 @@ class ZeroInflated(Likelihood):
         self, params: Parameters, generator: torch.Generator, limits: Limits | None = None
     ) -> Tensor:
         """Rows drawn from p(x|z): (..., n (S + 1))."""
-        chosen = chosen_like(self._log_shares(params).exp(), generator)
+        chosen = sample_categorical(self._log_shares(params).exp(), generator)
         spike = torch.nn.functional.one_hot(chosen, self.width).to(params[1].dtype)
         number = Gaussian().sample(params[1:], generator, limits) * spike[..., -1]
         return torch.cat([spike[..., :-1], number.unsqueeze(-1)], dim=-1).flatten(-2)

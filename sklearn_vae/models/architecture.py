@@ -34,7 +34,7 @@ class Architecture:
     n_factors : int, default=0
         Factors of the linear model that fills missing cells for the encoder, which also sees
         where they are; 0 where rows are whole.
-    network : network, default=Perceptron()
+    network : network, default=FullyConnected()
         What encoder and decoder are made of.
     posterior : posterior, default=DiagonalGaussian()
         What the encoder says of a row's code.
@@ -82,9 +82,13 @@ class Architecture:
             raise ValueError("the codes are wider than the latent space")
 
     @property
-    def pads(self) -> bool:
+    def supports_padding(self) -> bool:
         """Whether members with fewer latent dimensions can ride along with others."""
-        return self.network.pads and self.posterior.pads and not self.n_conditions
+        return (
+            self.network.supports_padding
+            and self.posterior.supports_padding
+            and not self.n_conditions
+        )
 
     @property
     def n_noise(self) -> int:
@@ -118,7 +122,7 @@ class Architecture:
             self.places,
             n_components=self.n_components,
             n_conditions=self.n_conditions,
-            n_recognised=self.posterior.n_params(self.n_components),
+            n_posterior_params=self.posterior.n_params(self.n_components),
             has_holes=self.n_factors > 0,
         )
 

@@ -158,8 +158,10 @@ class MixtureVAE(StackedModule):
         n_latent, n_mixture = architecture.n_components, architecture.n_mixture
         hidden, activation = architecture.hidden_layer_sizes, architecture.activation
         self.splits = [n_real, n_real, architecture.n_shears, n_bits]
-        n_recognised = self.posterior.n_params(n_latent)
-        self.encoder = MLP(n_members, architecture.n_columns, n_recognised, hidden, activation)
+        n_posterior_params = self.posterior.n_params(n_latent)
+        self.encoder = MLP(
+            n_members, architecture.n_columns, n_posterior_params, hidden, activation
+        )
         self.decoder = MLP(
             n_members, n_latent + n_mixture, sum(self.splits), hidden[::-1], activation
         )
@@ -367,9 +369,9 @@ class MixtureVAE(StackedModule):
         """All members have all latent dimensions."""
         return
 
-    def in_order(self) -> list[nn.Parameter]:
+    def flat_parameters(self) -> list[nn.Parameter]:
         """All parameters, in the order in which ``flat`` holds them."""
-        networks = [*self.encoder.in_order(), *self.decoder.in_order()]
+        networks = [*self.encoder.flat_parameters(), *self.decoder.flat_parameters()]
         return [*networks, self.shears, self.mixture_logit]
 
 

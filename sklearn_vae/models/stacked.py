@@ -43,7 +43,7 @@ class StackedModule(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
-    def in_order(self) -> list[nn.Parameter]:
+    def flat_parameters(self) -> list[nn.Parameter]:
         """All parameters, in the order in which ``flat`` holds them."""
         raise NotImplementedError
 
@@ -76,7 +76,7 @@ class StackedModule(nn.Module):
         layer is one block of rows. ``decays`` tells which numbers weight decay shrinks: the
         networks' matrices. Call it again after moving the module to another device or type.
         """
-        params = self.in_order()
+        params = self.flat_parameters()
         n_members = len(self.sizes)
         self.flat = torch.cat([param.detach().reshape(n_members, -1) for param in params], dim=1)
         self.flat_grad = torch.zeros_like(self.flat)

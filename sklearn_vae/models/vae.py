@@ -207,11 +207,11 @@ class VAE(StackedModule):
         conditions, and, by decoders that follow, for what comes before each of their places.
         """
         inputs = [z]
-        if x is not None and (self.n_conditions or self.decoder.follows):
+        if x is not None and (self.n_conditions or self.decoder.is_autoregressive):
             rows = x.unsqueeze(1).expand(-1, z.shape[1], -1, -1)  # (M, K, B, n)
             n_columns = self.likelihood.n_columns
             inputs = [torch.cat([z, rows[..., n_columns:]], dim=-1)]
-            inputs += [rows[..., :n_columns]] * self.decoder.follows
+            inputs += [rows[..., :n_columns]] * self.decoder.is_autoregressive
         out = self.decoder(*(own.flatten(1, 2) for own in inputs))
         return self.likelihood.split(out.unflatten(1, z.shape[1:3]), self.free.unsqueeze(1))
 
@@ -415,7 +415,7 @@ class VAE(StackedModule):
     @property
     def decodes_apart(self) -> bool:
         """Whether a code is another one for each row, by conditions or by what comes before."""
-        return bool(self.n_conditions) or self.decoder.follows
+        return bool(self.n_conditions) or self.decoder.is_autoregressive
 
     def sampler(
         self, q: Tensor, x: Tensor, points: "Points", start: PriorProposal
@@ -426,7 +426,7 @@ class VAE(StackedModule):
         is_poor = points.check.is_narrow(sampler.log_weight) & self.architecture.has_slopes
         sampler.add(start, start.z)
         is_poor = is_poor | sampler.is_uneven()
-        if not self.architecture.network.ends_early:  # the encoder may have seen no such row
+        if not self.architecture.network.variable_length:  # the encoder may have seen no such row
             is_poor = is_poor | x.isnan().any(-1)
         return sampler, is_poor.any(0)
 
@@ -521,7 +521,7 @@ class VAE(StackedModule):
         Of rows x (M, B, n_columns + n_conditions), the conditions are asked alone.
         """
         rows = self._conditions(x)
-        if self.decoder.follows:
+        if self.decoder.is_autoregressive:
             rows = self._told(z, lambda params: likeliest(self.likelihood, params), rows)
         return self.likelihood.mean(self.decode(z.unsqueeze(1), rows)).squeeze(1)
 
@@ -530,7 +530,7 @@ class VAE(StackedModule):
 
         Conditions, if there are any, stand behind what comes out of a path that follows.
         """
-        if not self.decoder.follows:
+        if not self.decoder.is_autoregressive:
             return say(self.decode(z.unsqueeze(1), rows))[:, 0]
         if rows is None:
             rows = z.new_zeros(*z.shape[:2], self.likelihood.n_columns)
@@ -662,13 +662,13 @@ class VAE(StackedModule):
         has = np.arange(n_components) < self.sizes[:, None]
         return torch.as_tensor(has).to(self.free)
 
-    def in_order(self) -> list[nn.Parameter]:
+    def flat_parameters(self) -> list[nn.Parameter]:
         """All parameters, in the order in which ``flat`` holds them.
 
         A layer's bias follows its weights, and the linear path the last layer, so that each
         layer is one block of rows.
         """
-        networks = [*self.encoder.in_order(), *self.decoder.in_order()]
+        networks = [*self.encoder.flat_parameters(), *self.decoder.flat_parameters()]
         return [*networks, *self._posterior_weights, self.free, *self.prior_weights.values()]
 
     @property

@@ -5,7 +5,7 @@ paths and holds no weights.
 """
 
 from sklearn_vae.networks.autoregressive import Autoregressive
-from sklearn_vae.networks.base import Layout, Network, Perceptron
+from sklearn_vae.networks.base import FullyConnected, Layout, Network
 from sklearn_vae.networks.convolution import ConvNet
 from sklearn_vae.networks.custom import CustomNetwork, EncoderDecoderPair
 from sklearn_vae.networks.mlp import ACTIVATIONS, MLP, Dense, Path, bounded, unbounded
@@ -14,7 +14,7 @@ from sklearn_vae.networks.recurrent import GRUNet
 from sklearn_vae.networks.residual import ResidualMLP
 
 NETWORKS: dict[str, Network] = {
-    "mlp": Perceptron(),
+    "mlp": FullyConnected(),
     "conv": ConvNet(),
     "gru": GRUNet(),
     "residual": ResidualMLP(),
@@ -29,12 +29,12 @@ __all__ = [
     "CustomNetwork",
     "Dense",
     "EncoderDecoderPair",
+    "FullyConnected",
     "GRUNet",
     "Layout",
     "Network",
     "Path",
     "PerMember",
-    "Perceptron",
     "ResidualMLP",
     "bounded",
     "unbounded",

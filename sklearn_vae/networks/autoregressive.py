@@ -21,7 +21,7 @@ class Autoregressive(PerMember):
         Makes the module, its weights drawn from torch's global generator.
     step : ndarray of shape (n_columns,)
         Step to which each number of a row belongs.
-    forgets : float, default=0.0
+    word_dropout : float, default=0.0
         Share of the steps that are not shown to it in training.
 
     Attributes
@@ -37,16 +37,16 @@ class Autoregressive(PerMember):
         n_out: int,
         make: Callable[[], nn.Module],
         step: np.ndarray,
-        forgets: float = 0.0,
+        word_dropout: float = 0.0,
     ):
-        super().__init__(n_members, n_in, n_out, make, follows=True)
+        super().__init__(n_members, n_in, n_out, make, is_autoregressive=True)
         found, first, which = np.unique(step, return_index=True, return_inverse=True)
         self.stages = [torch.as_tensor(np.flatnonzero(step == own)) for own in found]
         self.decides = torch.as_tensor(first[which])  # a step is hidden as its first number is
-        self.forgets = forgets
+        self.word_dropout = word_dropout
 
     def hidden(self, chance: Tensor) -> Tensor:
         """Which numbers training hides, of rows and what follows them: (M, B, n) -> (M, B, n)."""
         decides = self.decides.to(chance.device)
-        hidden = chance.index_select(-1, decides) < self.forgets
+        hidden = chance.index_select(-1, decides) < self.word_dropout
         return F.pad(hidden, (0, chance.shape[-1] - len(decides)))

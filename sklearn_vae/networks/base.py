@@ -25,7 +25,7 @@ class Layout:
         Latent dimensions.
     n_conditions : int
         Numbers that are given with a row and not modelled.
-    n_recognised : int
+    n_posterior_params : int
         Parameters of q(z|x), which the encoder gives.
     column : ndarray of shape (n_columns,)
         Column of X of each number that the model sees of a row; constant columns have none.
@@ -40,7 +40,7 @@ class Layout:
 
     n_components: int
     n_conditions: int
-    n_recognised: int
+    n_posterior_params: int
     column: np.ndarray
     part: np.ndarray
     param_column: np.ndarray
@@ -62,8 +62,8 @@ class Layout:
             own = [next(waiting) for _ in range(n)]
             seen += [(column, part) for column in own for part in range(kind.width)]
             first = 0
-            for size, of_z in zip(kind.sizes, kind.of_z, strict=True):
-                if of_z:
+            for size, depends_on_z in zip(kind.sizes, kind.depends_on_z, strict=True):
+                if depends_on_z:
                     said += [(column, first + k) for column in own for k in range(size)]
                     first += size
         column, part = np.array(seen, dtype=int).reshape(-1, 2).T
@@ -76,7 +76,7 @@ class Layout:
         return (2 if self.has_holes else 1) * len(self.column) + self.n_conditions
 
     @property
-    def n_coded(self) -> int:
+    def n_decoder_inputs(self) -> int:
         """Numbers that the decoder sees."""
         return self.n_components + self.n_conditions
 
@@ -96,11 +96,11 @@ class Network(Protocol):
     """What an architecture asks of a kind of network."""
 
     @property
-    def pads(self) -> bool:
+    def supports_padding(self) -> bool:
         """Whether members with fewer latent dimensions can ride along with others."""
 
     @property
-    def in_one_unit(self) -> bool:
+    def shared_scale(self) -> bool:
         """Whether columns are alike, and scaled by one number and not each by its own."""
 
     @property
@@ -108,17 +108,17 @@ class Network(Protocol):
         """Which column is the next one like the first, where columns are alike."""
 
     @property
-    def ends_early(self) -> bool:
+    def variable_length(self) -> bool:
         """Whether rows may end early: what is missing is then the end of a row.
 
         The encoder knows such rows, and is asked for their codes.
         """
 
     @property
-    def follows(self) -> bool:
+    def is_autoregressive(self) -> bool:
         """Whether decoders see, in each place of a row, what comes before it."""
 
-    def fitted_to(self, n_features: int) -> Self:
+    def for_n_features(self, n_features: int) -> Self:
         """Give the kind for rows of so many columns.
 
         Raises
@@ -140,7 +140,9 @@ class Network(Protocol):
     ) -> Path:
         """Make decoders: codes (M, B, n_coded) to parameters of p(x|z) (M, B, n_of_z)."""
 
-    def layers(self, n_seen: int, n_coded: int, hidden_layer_sizes: Sequence[int]) -> list[int]:
+    def layers(
+        self, n_seen: int, n_decoder_inputs: int, hidden_layer_sizes: Sequence[int]
+    ) -> list[int]:
         """About how many products each layer of one end takes, per row."""
 
     def widest(self, hidden_layer_sizes: Sequence[int]) -> int:
@@ -150,12 +152,12 @@ class Network(Protocol):
 class Unplaced:
     """What kinds of networks have in common to which columns may stand in any order."""
 
-    in_one_unit = False
+    shared_scale = False
     n_values = 1
-    ends_early = False
-    follows = False
+    variable_length = False
+    is_autoregressive = False
 
-    def fitted_to(self, n_features: int) -> Self:
+    def for_n_features(self, n_features: int) -> Self:
         """It takes rows of any length."""
         return self
 
@@ -164,39 +166,41 @@ class Unplaced:
 
 
 @dataclass(frozen=True)
-class Perceptron(Unplaced):
+class FullyConnected(Unplaced):
     """Layers of which each number is connected with all of the next layer.
 
     It is what ``network="mlp"`` stands for.
     """
 
-    pads = True
+    supports_padding = True
 
     def encoder(
         self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
     ) -> MLP:
         """Make encoders."""
-        sizes = layout.n_seen, layout.n_recognised
+        sizes = layout.n_seen, layout.n_posterior_params
         return MLP(n_members, *sizes, hidden_layer_sizes, activation)
 
     def decoder(
         self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
     ) -> MLP:
         """Make decoders, whose widths are the encoder's in reverse."""
-        sizes = layout.n_coded, len(layout.param)
+        sizes = layout.n_decoder_inputs, len(layout.param)
         return MLP(n_members, *sizes, hidden_layer_sizes[::-1], activation)
 
-    def layers(self, n_seen: int, n_coded: int, hidden_layer_sizes: Sequence[int]) -> list[int]:
+    def layers(
+        self, n_seen: int, n_decoder_inputs: int, hidden_layer_sizes: Sequence[int]
+    ) -> list[int]:
         """About how many products each layer of one end takes, per row."""
-        widths = [n_seen, *hidden_layer_sizes, n_coded]
-        return [*(a * b for a, b in pairwise(widths)), n_seen * n_coded]
+        widths = [n_seen, *hidden_layer_sizes, n_decoder_inputs]
+        return [*(a * b for a, b in pairwise(widths)), n_seen * n_decoder_inputs]
 
     def widest(self, hidden_layer_sizes: Sequence[int]) -> int:
         """Numbers per row in the widest hidden layer."""
         return max(hidden_layer_sizes, default=1)
 
 
-def whole(owner: Any, name: str, values: Any) -> tuple[int, ...]:
+def check_positive_ints(owner: Any, name: str, values: Any) -> tuple[int, ...]:
     """Check that a parameter of a kind of network holds whole numbers above 0."""
     if not isinstance(values, Sequence) or isinstance(values, str):
         raise ValueError(

@@ -28,7 +28,7 @@ def stack(widths: Sequence[int], activation: str) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def silent(layer: nn.Linear | nn.ConvTranspose2d) -> nn.Module:
+def zero_init_(layer: nn.Linear | nn.ConvTranspose2d) -> nn.Module:
     """Give a last layer, which starts at zero: the linear path beside it says all at first."""
     nn.init.zeros_(layer.weight)
     return layer

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sklearn_vae.networks.base import Layout, whole
-from sklearn_vae.networks.blocks import Activation, silent, stack
+from sklearn_vae.networks.base import Layout, check_positive_ints
+from sklearn_vae.networks.blocks import Activation, stack, zero_init_
 from sklearn_vae.networks.per_member import PerMember
 from sklearn_vae.networks.scatter import Gather, Scatter
 
@@ -79,14 +79,14 @@ class ConvNet:
     image_shape: tuple[int, ...] | None = None
     channels: tuple[int, ...] = (16, 32)
 
-    pads = False
-    in_one_unit = True
+    supports_padding = False
+    shared_scale = True
     n_values = 1
-    ends_early = False
-    follows = False
+    variable_length = False
+    is_autoregressive = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "channels", whole(self, "channels", self.channels))
+        object.__setattr__(self, "channels", check_positive_ints(self, "channels", self.channels))
         if not self.channels:
             raise ValueError(
                 "The 'channels' parameter of ConvNet must hold at least one number. "
@@ -94,7 +94,7 @@ class ConvNet:
             )
         if self.image_shape is None:
             return
-        shape = whole(self, "image_shape", self.image_shape)
+        shape = check_positive_ints(self, "image_shape", self.image_shape)
         if len(shape) not in (2, 3) or min(shape[:2]) < SMALLEST_SIDE:
             raise ValueError(
                 f"The 'image_shape' parameter of ConvNet must be (height, width) or (height, "
@@ -103,7 +103,7 @@ class ConvNet:
             )
         object.__setattr__(self, "image_shape", shape)
 
-    def fitted_to(self, n_features: int) -> "ConvNet":
+    def for_n_features(self, n_features: int) -> "ConvNet":
         """Give the kind for rows of so many columns, with their image's shape."""
         if self.image_shape is None:
             return replace(self, image_shape=_square(n_features))
@@ -136,24 +136,26 @@ class ConvNet:
     ) -> PerMember:
         """Make encoders."""
         make = partial(Down, self, layout, tuple(hidden_layer_sizes), activation)
-        return PerMember(n_members, layout.n_seen, layout.n_recognised, make)
+        return PerMember(n_members, layout.n_seen, layout.n_posterior_params, make)
 
     def decoder(
         self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
     ) -> PerMember:
         """Make decoders, which mirror the encoders."""
         make = partial(Up, self, layout, tuple(hidden_layer_sizes[::-1]), activation)
-        return PerMember(n_members, layout.n_coded, len(layout.param), make)
+        return PerMember(n_members, layout.n_decoder_inputs, len(layout.param), make)
 
-    def layers(self, n_seen: int, n_coded: int, hidden_layer_sizes: Sequence[int]) -> list[int]:
+    def layers(
+        self, n_seen: int, n_decoder_inputs: int, hidden_layer_sizes: Sequence[int]
+    ) -> list[int]:
         """About how many products each layer of one end takes, per row."""
         areas = [height * width for height, width in self._sides[1:]]
         channels = [self._n_channels, *self.channels]
         convolutions = [
             9 * a * b * area for (a, b), area in zip(pairwise(channels), areas, strict=True)
         ]
-        widths = [self.channels[-1] * areas[-1], *hidden_layer_sizes, n_coded]
-        return [*convolutions, *(a * b for a, b in pairwise(widths)), n_seen * n_coded]
+        widths = [self.channels[-1] * areas[-1], *hidden_layer_sizes, n_decoder_inputs]
+        return [*convolutions, *(a * b for a, b in pairwise(widths)), n_seen * n_decoder_inputs]
 
     def widest(self, hidden_layer_sizes: Sequence[int]) -> int:
         """Numbers per row in the widest hidden layer."""
@@ -190,7 +192,7 @@ class Down(nn.Module):
         n_features = kind.channels[-1] * math.prod(self.sides[-1])
         widths = [n_features + layout.n_conditions, *widths]
         self.dense = stack(widths, activation)
-        self.last = silent(nn.Linear(widths[-1], layout.n_recognised, bias=False))
+        self.last = zero_init_(nn.Linear(widths[-1], layout.n_posterior_params, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, n_seen) -> (B, n_recognised)."""
@@ -211,7 +213,7 @@ class Up(nn.Module):
         super().__init__()
         self.sides, self.n_first = kind._sides, kind.channels[-1]
         first = self.n_first * math.prod(self.sides[-1])
-        self.dense = stack([layout.n_coded, *widths, first], activation)
+        self.dense = stack([layout.n_decoder_inputs, *widths, first], activation)
         self.activation = Activation(activation)
         self.convolutions = nn.ModuleList(
             nn.ConvTranspose2d(n_in, n_out, 4, stride=2, padding=1)
@@ -219,7 +221,7 @@ class Up(nn.Module):
         )
         n_last = kind._n_channels * layout.n_params
         last = nn.ConvTranspose2d(kind.channels[0], n_last, 4, stride=2, padding=1, bias=False)
-        self.last = silent(last)
+        self.last = zero_init_(last)
         self.collect = Gather(layout)
 
     def forward(self, z: Tensor) -> Tensor:

@@ -172,12 +172,12 @@ class EncoderDecoderPair:
     own_encoder: CustomNetwork | None = None
     own_decoder: CustomNetwork | None = None
 
-    pads = False
+    supports_padding = False
 
     @property
-    def in_one_unit(self) -> bool:
+    def shared_scale(self) -> bool:
         """As the network of ours has it."""
-        return self.ours.in_one_unit
+        return self.ours.shared_scale
 
     @property
     def n_values(self) -> int:
@@ -185,18 +185,18 @@ class EncoderDecoderPair:
         return self.ours.n_values
 
     @property
-    def ends_early(self) -> bool:
+    def variable_length(self) -> bool:
         """As the network of ours has it, if the encoder is ours."""
-        return self.ours.ends_early and self.own_encoder is None
+        return self.ours.variable_length and self.own_encoder is None
 
     @property
-    def follows(self) -> bool:
+    def is_autoregressive(self) -> bool:
         """As the network of ours has it, if the decoder is ours."""
-        return self.ours.follows and self.own_decoder is None
+        return self.ours.is_autoregressive and self.own_decoder is None
 
-    def fitted_to(self, n_features: int) -> "EncoderDecoderPair":
+    def for_n_features(self, n_features: int) -> "EncoderDecoderPair":
         """Give the kind for rows of so many columns."""
-        return replace(self, ours=self.ours.fitted_to(n_features))
+        return replace(self, ours=self.ours.for_n_features(n_features))
 
     def check_holes(self, X: np.ndarray) -> None:
         """Refuse rows with missing cells where the network of ours takes none."""
@@ -208,7 +208,7 @@ class EncoderDecoderPair:
         """Make encoders."""
         if self.own_encoder is None:
             return self.ours.encoder(n_members, layout, hidden_layer_sizes, activation)
-        return self.own_encoder.path("encoder", n_members, layout.n_seen, layout.n_recognised)
+        return self.own_encoder.path("encoder", n_members, layout.n_seen, layout.n_posterior_params)
 
     def decoder(
         self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
@@ -216,11 +216,15 @@ class EncoderDecoderPair:
         """Make decoders."""
         if self.own_decoder is None:
             return self.ours.decoder(n_members, layout, hidden_layer_sizes, activation)
-        return self.own_decoder.path("decoder", n_members, layout.n_coded, len(layout.param))
+        return self.own_decoder.path(
+            "decoder", n_members, layout.n_decoder_inputs, len(layout.param)
+        )
 
-    def layers(self, n_seen: int, n_coded: int, hidden_layer_sizes: Sequence[int]) -> list[int]:
+    def layers(
+        self, n_seen: int, n_decoder_inputs: int, hidden_layer_sizes: Sequence[int]
+    ) -> list[int]:
         """About how many products each layer takes, as if all were ours."""
-        return self.ours.layers(n_seen, n_coded, hidden_layer_sizes)
+        return self.ours.layers(n_seen, n_decoder_inputs, hidden_layer_sizes)
 
     def widest(self, hidden_layer_sizes: Sequence[int]) -> int:
         """Numbers per row in the widest hidden layer, as if all were ours."""

@@ -75,18 +75,18 @@ class Path(nn.Module):
     ----------
     linear : Dense
         The linear path.
-    follows : bool
+    is_autoregressive : bool
         Whether it is given rows beside codes, of which it sees in each place what comes
         before.
     has_dropout : bool
         Whether training steps draw by chance what is dropped.
-    forgets : float
+    word_dropout : float
         Share of the places of these rows that training hides from it.
     """
 
     linear: Dense
-    follows = False
-    forgets = 0.0
+    is_autoregressive = False
+    word_dropout = 0.0
     has_dropout = False
     # of each member, while an iteration of training lasts; without them nothing is dropped
     dropout_generators: Sequence[torch.Generator] | None = None
@@ -95,7 +95,7 @@ class Path(nn.Module):
         """Weights that weight decay shrinks."""
         raise NotImplementedError
 
-    def in_order(self) -> list[nn.Parameter]:
+    def flat_parameters(self) -> list[nn.Parameter]:
         """All parameters, in the order in which they lie in memory."""
         raise NotImplementedError
 
@@ -162,7 +162,7 @@ class MLP(Path):
         """Weights of the hidden layers and the last one."""
         return [*(layer.weight for layer in self.layers), *self._last()]
 
-    def in_order(self) -> list[nn.Parameter]:
+    def flat_parameters(self) -> list[nn.Parameter]:
         """All parameters: layer by layer, weights before biases, the linear path at the end."""
         hidden = [param for layer in self.layers for param in (layer.weight, layer.bias)]
         return [*hidden, *self._last(), self.linear.weight, self.linear.bias]

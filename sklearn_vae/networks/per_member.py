@@ -56,7 +56,7 @@ class PerMember(Path):
         Makes the module, its weights drawn from torch's global generator.
     gated : bool, default=False
         Whether there is a gate; else it is 1.
-    follows : bool, default=False
+    is_autoregressive : bool, default=False
         Whether the module is given rows beside codes, of which it sees in each place what
         comes before.
 
@@ -74,10 +74,10 @@ class PerMember(Path):
         make: Callable[[], nn.Module],
         *,
         gated: bool = False,
-        follows: bool = False,
+        is_autoregressive: bool = False,
     ):
         super().__init__()
-        self.make, self.follows = make, follows
+        self.make, self.is_autoregressive = make, is_autoregressive
         # without members no weight takes any memory, whatever a file says of their shapes
         with seeded(0), torch.device("cpu" if n_members else "meta"):
             module = make().eval().requires_grad_(False)
@@ -100,7 +100,7 @@ class PerMember(Path):
         return self._module[0]
 
     def forward(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Map (M, rows, n_in), and with ``follows`` rows (M, rows, n_columns), to outputs."""
+        """Map (M, rows, n_in), and rows (M, rows, n_columns) if autoregressive, to outputs."""
         n_members = len(x)
         names = [name.replace("/", ".") for name in self.weights]
         inputs = (x,) if rows is None else (x, rows)
@@ -120,7 +120,7 @@ class PerMember(Path):
         """Weights of two axes and more."""
         return [own for own in self.weights.values() if own.dim() > 2]
 
-    def in_order(self) -> list[nn.Parameter]:
+    def flat_parameters(self) -> list[nn.Parameter]:
         """All parameters, the linear path at the end."""
         gate = [] if self.gate is None else [self.gate]
         return [*self.weights.values(), *gate, self.linear.weight, self.linear.bias]

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sklearn_vae.networks.autoregressive import Autoregressive
-from sklearn_vae.networks.base import Layout, whole
-from sklearn_vae.networks.blocks import silent, stack
+from sklearn_vae.networks.base import Layout, check_positive_ints
+from sklearn_vae.networks.blocks import stack, zero_init_
 from sklearn_vae.networks.per_member import PerMember
 from sklearn_vae.networks.scatter import Gather, Scatter
 from sklearn_vae.persistence.validation import check_integer
@@ -84,9 +84,9 @@ class GRUNet:
     autoregressive: bool = True
     word_dropout: float = 0.0
 
-    pads = False
-    in_one_unit = True
-    ends_early = True
+    supports_padding = False
+    shared_scale = True
+    variable_length = True
 
     def __post_init__(self) -> None:
         check_integer(self, "n_units", self.n_units)
@@ -103,7 +103,7 @@ class GRUNet:
             )
         if self.sequence_shape is None:
             return
-        shape = whole(self, "sequence_shape", self.sequence_shape)
+        shape = check_positive_ints(self, "sequence_shape", self.sequence_shape)
         if len(shape) != 2:
             raise ValueError(
                 "The 'sequence_shape' parameter of GRUNet must be (steps, values per step). "
@@ -122,11 +122,11 @@ class GRUNet:
         return self._shape[1]
 
     @property
-    def follows(self) -> bool:
+    def is_autoregressive(self) -> bool:
         """Whether the decoder is given the steps before."""
         return self.autoregressive
 
-    def fitted_to(self, n_features: int) -> "GRUNet":
+    def for_n_features(self, n_features: int) -> "GRUNet":
         """Give the kind for rows of so many columns, with their sequence's shape."""
         if self.sequence_shape is None:
             return replace(self, sequence_shape=(n_features, 1))
@@ -157,25 +157,27 @@ class GRUNet:
     ) -> PerMember:
         """Make encoders."""
         make = partial(SequenceEncoder, self, layout, tuple(hidden_layer_sizes), activation)
-        return PerMember(n_members, layout.n_seen, layout.n_recognised, make)
+        return PerMember(n_members, layout.n_seen, layout.n_posterior_params, make)
 
     def decoder(
         self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
     ) -> PerMember:
         """Make decoders, which follow what comes before if they are autoregressive."""
         make = partial(SequenceDecoder, self, layout, tuple(hidden_layer_sizes[::-1]), activation)
-        sizes = n_members, layout.n_coded, len(layout.param)
+        sizes = n_members, layout.n_decoder_inputs, len(layout.param)
         if not self.autoregressive:
             return PerMember(*sizes, make)
         return Autoregressive(
             *sizes, make, layout.column // self.n_values, float(self.word_dropout)
         )
 
-    def layers(self, n_seen: int, n_coded: int, hidden_layer_sizes: Sequence[int]) -> list[int]:
+    def layers(
+        self, n_seen: int, n_decoder_inputs: int, hidden_layer_sizes: Sequence[int]
+    ) -> list[int]:
         """About how many products each layer of one end takes, per row."""
         n_steps, units = self._shape[0], self.n_units
-        dense = [units * width for width in (*hidden_layer_sizes, n_coded)]
-        return [3 * units * n_seen, 3 * units**2 * n_steps, *dense, n_seen * n_coded]
+        dense = [units * width for width in (*hidden_layer_sizes, n_decoder_inputs)]
+        return [3 * units * n_seen, 3 * units**2 * n_steps, *dense, n_seen * n_decoder_inputs]
 
     def widest(self, hidden_layer_sizes: Sequence[int]) -> int:
         """Numbers per row in the widest hidden layer."""
@@ -195,7 +197,7 @@ class SequenceEncoder(nn.Module):
         self.gru = nn.GRU(n_in, kind.n_units, batch_first=True)
         widths = [kind.n_units + layout.n_conditions, *widths]
         self.dense = stack(widths, activation)
-        self.last = silent(nn.Linear(widths[-1], layout.n_recognised, bias=False))
+        self.last = zero_init_(nn.Linear(widths[-1], layout.n_posterior_params, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, n_seen) -> (B, n_recognised)."""
@@ -219,15 +221,15 @@ class SequenceDecoder(nn.Module):
     def __init__(self, kind: GRUNet, layout: Layout, widths: Sequence[int], activation: str):
         super().__init__()
         self.n_steps, self.n_values = kind._shape
-        self.dense = stack([layout.n_coded, *widths], activation)
-        n_in = [layout.n_coded, *widths][-1]
+        self.dense = stack([layout.n_decoder_inputs, *widths], activation)
+        n_in = [layout.n_decoder_inputs, *widths][-1]
         self.spread: Scatter | None = None
         if kind.autoregressive:
             self.spread = Scatter(layout, self.n_steps * self.n_values, with_holes=False)
             n_in += self.n_values * layout.n_parts
         self.gru = nn.GRU(n_in, kind.n_units, batch_first=True)
         # the step before lies beside the state: what is linear in it need not be learned twice
-        self.last = silent(
+        self.last = zero_init_(
             nn.Linear(kind.n_units + n_in, self.n_values * layout.n_params, bias=False)
         )
         self.collect = Gather(layout)

@@ -7,7 +7,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from sklearn_vae.networks.base import Layout, Unplaced
-from sklearn_vae.networks.blocks import Activation, silent
+from sklearn_vae.networks.blocks import Activation, zero_init_
 from sklearn_vae.networks.per_member import PerMember
 from sklearn_vae.persistence.validation import check_integer
 
@@ -54,7 +54,7 @@ class ResidualMLP(Unplaced):
 
     n_units: int = 128
 
-    pads = False
+    supports_padding = False
 
     def __post_init__(self) -> None:
         check_integer(self, "n_units", self.n_units)
@@ -63,7 +63,7 @@ class ResidualMLP(Unplaced):
         self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
     ) -> PerMember:
         """Make encoders."""
-        sizes = layout.n_seen, layout.n_recognised
+        sizes = layout.n_seen, layout.n_posterior_params
         make = partial(ResidualBlocks, *sizes, self.n_units, tuple(hidden_layer_sizes), activation)
         return PerMember(n_members, *sizes, make)
 
@@ -71,16 +71,23 @@ class ResidualMLP(Unplaced):
         self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
     ) -> PerMember:
         """Make decoders, whose blocks are the encoder's in reverse."""
-        sizes = layout.n_coded, len(layout.param)
+        sizes = layout.n_decoder_inputs, len(layout.param)
         make = partial(
             ResidualBlocks, *sizes, self.n_units, tuple(hidden_layer_sizes[::-1]), activation
         )
         return PerMember(n_members, *sizes, make)
 
-    def layers(self, n_seen: int, n_coded: int, hidden_layer_sizes: Sequence[int]) -> list[int]:
+    def layers(
+        self, n_seen: int, n_decoder_inputs: int, hidden_layer_sizes: Sequence[int]
+    ) -> list[int]:
         """About how many products each layer of one end takes, per row."""
         inside = [self.n_units * width for width in hidden_layer_sizes for _ in range(2)]
-        return [n_seen * self.n_units, *inside, self.n_units * n_coded, n_seen * n_coded]
+        return [
+            n_seen * self.n_units,
+            *inside,
+            self.n_units * n_decoder_inputs,
+            n_seen * n_decoder_inputs,
+        ]
 
     def widest(self, hidden_layer_sizes: Sequence[int]) -> int:
         """Numbers per row in the widest hidden layer."""
@@ -115,7 +122,7 @@ class ResidualBlocks(nn.Module):
         )
         self.norm = nn.LayerNorm(n_units)
         self.activation = Activation(activation)
-        self.last = silent(nn.Linear(n_units, n_out, bias=False))
+        self.last = zero_init_(nn.Linear(n_units, n_out, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, n_in) -> (B, n_out)."""

@@ -49,7 +49,7 @@ KNOWN = {
     "NegativeBinomial": "sklearn_vae.likelihoods.counts",
     "Ordinal": "sklearn_vae.likelihoods.discrete",
     "CustomNetwork": "sklearn_vae.networks.custom",
-    "Perceptron": "sklearn_vae.networks.base",
+    "FullyConnected": "sklearn_vae.networks.base",
     "Poisson": "sklearn_vae.likelihoods.counts",
     "RelaxedCategorical": "sklearn_vae.posteriors.categorical",
     "GRUNet": "sklearn_vae.networks.recurrent",

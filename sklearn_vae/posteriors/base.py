@@ -78,7 +78,7 @@ class Continuous:
     """What posteriors of real numbers have in common, kinds and laws alike."""
 
     has_codes = False
-    pads = False
+    supports_padding = False
     # whether the KL is a sum over latent dimensions
     kl_is_per_unit = False
     # kinds of priors from which the KL has a closed form
@@ -125,7 +125,7 @@ class Posterior(Protocol):
     """What an architecture asks of a kind of posterior, a value that holds no weights."""
 
     @property
-    def pads(self) -> bool:
+    def supports_padding(self) -> bool:
         """Whether members with fewer latent dimensions can ride along with others."""
 
     @property

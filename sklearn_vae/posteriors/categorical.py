@@ -89,7 +89,7 @@ class Discrete:
     n_iter: int
 
     has_codes = True
-    pads = False
+    supports_padding = False
     # a variable is a unit
     kl_is_per_unit = True
     exact_for = (UniformCodes,)

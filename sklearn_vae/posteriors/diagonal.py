@@ -23,7 +23,7 @@ class DiagonalGaussian(Continuous):
     .. [1] D. P. Kingma and M. Welling, "Auto-Encoding Variational Bayes", ICLR 2014.
     """
 
-    pads = True
+    supports_padding = True
     kl_is_per_unit = True
 
     def n_params(self, n_components: int) -> int:

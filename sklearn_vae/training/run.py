@@ -53,7 +53,7 @@ class TrainingRun:
         """What runs must have in common to be computed as one program."""
         rows, own = len(self.train), self.architecture
         return (
-            (replace(own, n_components=0) if own.pads else own, self.config.objective),
+            (replace(own, n_components=0) if own.supports_padding else own, self.config.objective),
             (rows, self.config.batch_size, self.config.n_steps(rows), self.config.first_epoch),
             None if self.valid is None else len(self.valid),
             (self.train.weight is None, self.train.x.dtype, self.train.x.device),

@@ -311,7 +311,7 @@ class Trainer(NeuralNet):
         model = self.module_
         if not is_held.any() or not isinstance(model, VAE) or type(model.decoder) is not MLP:
             return []
-        is_scale = np.array(model.likelihood.is_scale_of_z, dtype=bool)
+        is_scale = np.array(model.likelihood.is_scale_output, dtype=bool)
         learns = torch.as_tensor(~(is_held[:, None, None] & is_scale)).to(model.flat)
         weights = [model.decoder.linear.weight, model.decoder.last]
         return [(cast(Tensor, own.grad), learns) for own in weights if own is not None]
@@ -329,7 +329,7 @@ class Trainer(NeuralNet):
         if self._is_masked:
             is_hidden = self._drawn(torch.rand, Stream.MASK, x) < self._input_mask
             shown = (x if shown is None else shown).masked_fill(is_hidden, 0)
-        if self.module_.decoder.forgets:
+        if self.module_.decoder.word_dropout:
             is_hidden = self.module_.decoder.hidden(self._drawn(torch.rand, Stream.WORDS, x))
             shown = torch.cat([x if shown is None else shown, x.masked_fill(is_hidden, 0)], dim=-1)
         return shown

@@ -47,8 +47,8 @@ def draw(*shape, seed=0):
 def draw_params(kind, *shape):
     """Random parameters of N columns; those that do not depend on z have one row for all."""
     return [
-        draw(*(shape if of_z else [1] * len(shape)), N * size, seed=k)
-        for k, (of_z, size) in enumerate(zip(kind.of_z, kind.sizes, strict=True))
+        draw(*(shape if depends_on_z else [1] * len(shape)), N * size, seed=k)
+        for k, (depends_on_z, size) in enumerate(zip(kind.depends_on_z, kind.sizes, strict=True))
     ]
 
 
@@ -132,8 +132,8 @@ def test_log_prob_is_the_textbook_density(kind, rng):
     else:
         expected = as_scipy(kind, params).logpdf(values)
 
-    by_column = kind.by_column(params, as_seen(kind, values))
-    np.testing.assert_allclose(by_column.numpy(), expected, rtol=1e-9)
+    log_prob_per_column = kind.log_prob_per_column(params, as_seen(kind, values))
+    np.testing.assert_allclose(log_prob_per_column.numpy(), expected, rtol=1e-9)
     log_prob = kind.log_prob(params, as_seen(kind, values))
     np.testing.assert_allclose(log_prob.numpy(), expected.sum(-1), rtol=1e-9)
 
@@ -224,7 +224,9 @@ def test_a_student_t_with_many_degrees_of_freedom_is_normal():
     x = torch.linspace(-3, 3, 7).unsqueeze(1)
 
     expected = stats.norm.logpdf(x.numpy())
-    np.testing.assert_allclose(StudentT().by_column(params, x).numpy(), expected, atol=0.05)
+    np.testing.assert_allclose(
+        StudentT().log_prob_per_column(params, x).numpy(), expected, atol=0.05
+    )
     narrow = [torch.zeros(1, 1), torch.full((1, 1), -6.0), torch.zeros(1, 1)]
     assert StudentT().log_prior(narrow, torch.ones(1)) < StudentT().log_prior(params, torch.ones(1))
 
@@ -233,7 +235,7 @@ def test_a_value_far_out_costs_a_student_t_a_logarithm_and_stays_finite():
     """Squares would overflow in single precision."""
     params = [torch.zeros(1, 1)] * 3
     x = torch.tensor([[1e5], [1e10], [1e30]])
-    costs = StudentT().by_column(params, x)[:, 0]
+    costs = StudentT().log_prob_per_column(params, x)[:, 0]
 
     assert costs.isfinite().all()
     assert (costs[0] - costs[1]) / 5 == pytest.approx(float(costs[1] - costs[2]) / 20, rel=1e-3)
@@ -242,23 +244,25 @@ def test_a_value_far_out_costs_a_student_t_a_logarithm_and_stays_finite():
 @pytest.mark.parametrize("kind", [Poisson(), NegativeBinomial()], ids=repr)
 def test_probabilities_of_counts_sum_to_one(kind):
     """Scores of models can be compared only if each spends a mass of one."""
-    params = [torch.full((1, 1), 0.7).double()] * len(kind.of_z)
+    params = [torch.full((1, 1), 0.7).double()] * len(kind.depends_on_z)
     counts = torch.arange(400.0).double().unsqueeze(1)
 
-    assert kind.by_column(params, counts.sqrt()).exp().sum().item() == pytest.approx(1, abs=1e-6)
+    assert kind.log_prob_per_column(params, counts.sqrt()).exp().sum().item() == pytest.approx(
+        1, abs=1e-6
+    )
 
 
 def test_what_is_missing_does_not_count():
     """The density of a row with holes is that of its other cells."""
     kinds = Columnwise([(Gaussian(), 2), (Categorical(3), 1), (Poisson(), 1)])
-    of_z, free = draw(4, kinds.n_of_z), draw(1, kinds.n_free)
+    depends_on_z, free = draw(4, kinds.n_decoder_outputs), draw(1, kinds.n_free)
     x = torch.cat([draw(4, 2), torch.eye(3).double()[[0, 1, 2, 0]], torch.ones(4, 1)], dim=1)
     holes = x.clone()
     holes[0, 1] = holes[1, 2:5] = holes[2, 5] = torch.nan
     observed = kinds.observed(holes)
-    params = kinds.split(of_z, free)
-    by_column = kinds.by_column(params, x)
-    expected = by_column.sum(-1) - (by_column * ~observed).sum(-1)
+    params = kinds.split(depends_on_z, free)
+    log_prob_per_column = kinds.log_prob_per_column(params, x)
+    expected = log_prob_per_column.sum(-1) - (log_prob_per_column * ~observed).sum(-1)
 
     assert observed.tolist() == [
         [True, False, True, True],
@@ -284,7 +288,7 @@ def test_a_spiked_column_has_probabilities_at_its_common_values_and_a_density_el
     expected = np.where(cells[..., 0] == 1, share[..., 0], number)
     expected = np.where(cells[..., 1] == 1, share[..., 1], expected)
 
-    np.testing.assert_allclose(kind.by_column(params, x).exp().numpy(), expected)
+    np.testing.assert_allclose(kind.log_prob_per_column(params, x).exp().numpy(), expected)
 
 
 def test_a_spiked_column_is_found_and_comes_back(rng):

@@ -298,13 +298,13 @@ def test_the_gradient_that_is_written_out_is_autograds(n_draws, rng):
     )
     objective, beta = ELBOLoss(prior_rows=torch.tensor([0.2, 0.0])), torch.ones(2).double()
     total = objective(model, x, None, noise, beta).to_minimise.sum()
-    expected = torch.autograd.grad(total, model.in_order(), materialize_grads=True)
+    expected = torch.autograd.grad(total, model.flat_parameters(), materialize_grads=True)
 
     assert ELBOGradient.covers(model, objective)
     with torch.no_grad():
         ELBOGradient(model, objective, 9, n_draws)(x, None, noise, beta)
 
-    for param, gradient in zip(model.in_order(), expected, strict=True):
+    for param, gradient in zip(model.flat_parameters(), expected, strict=True):
         torch.testing.assert_close(param.grad, gradient, rtol=1e-9, atol=1e-11)
 
 

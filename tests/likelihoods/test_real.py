@@ -22,8 +22,8 @@ def draw(*shape, seed=0):
 def draw_params(likelihood, *shape):
     """Random parameters; those that do not depend on z have one row for all."""
     return [
-        draw(*shape, seed=k) if of_z else draw(*[1] * (len(shape) - 1), shape[-1], seed=k)
-        for k, of_z in enumerate(likelihood.of_z)
+        draw(*shape, seed=k) if depends_on_z else draw(*[1] * (len(shape) - 1), shape[-1], seed=k)
+        for k, depends_on_z in enumerate(likelihood.depends_on_z)
     ]
 
 
@@ -152,7 +152,10 @@ def test_a_scale_per_column_is_the_same_density_as_one_that_ignores_z():
     by_z = Gaussian("per_row").log_prob([loc, raw.expand(3, 4, 5)], x)
 
     torch.testing.assert_close(Gaussian("per_column").log_prob([loc, raw], x), by_z)
-    assert (Gaussian("per_row").of_z, Gaussian("per_column").of_z) == ((True, True), (True, False))
+    assert (Gaussian("per_row").depends_on_z, Gaussian("per_column").depends_on_z) == (
+        (True, True),
+        (True, False),
+    )
 
 
 def test_a_fixed_scale_is_not_learned():
@@ -169,7 +172,7 @@ def test_a_fixed_scale_is_not_learned():
     np.testing.assert_allclose(scale, np.log(0.25), rtol=1e-6)
     found = module.likelihood.log_prob([params], torch.as_tensor(x)[None, None])[0, 0]
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
-    assert (Gaussian(0.25).of_z, Gaussian(1).is_fixed) == ((True, False), True)
+    assert (Gaussian(0.25).depends_on_z, Gaussian(1).is_fixed) == ((True, False), True)
 
 
 @pytest.mark.parametrize("scale", ["row", None, 0.0, -1.0, 2000, True, float("nan")])
@@ -240,12 +243,12 @@ def mixed_params():
     return draw(2, 3, 4, 7), draw(2, 1, 1, 2, seed=1)
 
 
-def mixed_by_torch(of_z, free):
+def mixed_by_torch(depends_on_z, free):
     """Densities of the blocks (in order) as torch.distributions states them."""
     return [
-        by_torch(Gaussian(), [of_z[..., :2], free]),
-        by_torch(Bernoulli(), [of_z[..., 2:5]]),
-        by_torch(Gaussian(), [of_z[..., 5:6], of_z[..., 6:7]]),
+        by_torch(Gaussian(), [depends_on_z[..., :2], free]),
+        by_torch(Bernoulli(), [depends_on_z[..., 2:5]]),
+        by_torch(Gaussian(), [depends_on_z[..., 5:6], depends_on_z[..., 6:7]]),
     ]
 
 
@@ -258,35 +261,35 @@ def mixed_rows():
 
 def test_columnwise_counts_what_the_decoder_gives_and_what_is_free():
     """The model builds its last layer and its free parameters from these numbers."""
-    assert (MIXED.n_columns, MIXED.n_of_z, MIXED.n_free) == (6, 7, 2)
+    assert (MIXED.n_columns, MIXED.n_decoder_outputs, MIXED.n_free) == (6, 7, 2)
 
 
 def test_columnwise_log_prob_is_the_sum_of_its_parts():
     """Given z the columns are independent."""
-    of_z, free = mixed_params()
+    depends_on_z, free = mixed_params()
     x = mixed_rows()
-    parts = zip(mixed_by_torch(of_z, free), x.split([2, 3, 1], dim=-1), strict=True)
+    parts = zip(mixed_by_torch(depends_on_z, free), x.split([2, 3, 1], dim=-1), strict=True)
     expected = sum(dist.log_prob(own).sum(-1) for dist, own in parts)
 
-    torch.testing.assert_close(MIXED.log_prob(MIXED.split(of_z, free), x), expected)
+    torch.testing.assert_close(MIXED.log_prob(MIXED.split(depends_on_z, free), x), expected)
 
 
 def test_columnwise_log_prior_is_the_sum_over_real_columns():
     """Binary columns between real ones take no scale and lose none."""
-    of_z, free = mixed_params()
+    depends_on_z, free = mixed_params()
     scale = draw(6, seed=7).exp()
-    first, _, last = mixed_by_torch(of_z, free)
+    first, _, last = mixed_by_torch(depends_on_z, free)
     expected = first.log_prob(first.mean + scale[:2]).sum(-1)
     expected = expected + last.log_prob(last.mean + scale[5:]).sum(-1)
 
-    torch.testing.assert_close(MIXED.log_prior(MIXED.split(of_z, free), scale), expected)
+    torch.testing.assert_close(MIXED.log_prior(MIXED.split(depends_on_z, free), scale), expected)
 
 
 def test_columnwise_mean_and_samples_stand_in_the_columns_order(generator):
     """A sample whose columns are swapped is another table."""
-    of_z, free = mixed_params()
-    params = MIXED.split(of_z, free)
-    expected = torch.cat([dist.mean for dist in mixed_by_torch(of_z, free)], dim=-1)
+    depends_on_z, free = mixed_params()
+    params = MIXED.split(depends_on_z, free)
+    expected = torch.cat([dist.mean for dist in mixed_by_torch(depends_on_z, free)], dim=-1)
     x = MIXED.sample(params, generator)
 
     torch.testing.assert_close(MIXED.mean(params), expected)
@@ -344,12 +347,14 @@ def test_distribution_functions_are_scipys(generator):
 def test_columns_one_by_one_make_up_the_row(generator):
     """Densities by column sum to the row's; distribution functions stand in the columns' order."""
     both = Columnwise([(Gaussian("per_column"), 2), (Bernoulli(), 1)])
-    of_z = torch.randn(1, 4, 5, 3, generator=generator, dtype=torch.float64)
+    depends_on_z = torch.randn(1, 4, 5, 3, generator=generator, dtype=torch.float64)
     free = torch.randn(1, 1, 1, 2, generator=generator, dtype=torch.float64)
     x = torch.tensor([[0.3, -1.0, 1.0]], dtype=torch.float64).expand(5, 3)
-    params = both.split(of_z, free)
+    params = both.split(depends_on_z, free)
     below, at = both.cdf(params, x)
 
-    torch.testing.assert_close(both.by_column(params, x).sum(-1), both.log_prob(params, x))
-    torch.testing.assert_close(at[..., 2], torch.sigmoid(of_z[..., 2]))
+    torch.testing.assert_close(
+        both.log_prob_per_column(params, x).sum(-1), both.log_prob(params, x)
+    )
+    torch.testing.assert_close(at[..., 2], torch.sigmoid(depends_on_z[..., 2]))
     assert ((below[..., :2] > 0) & (at[..., :2] == 0)).all()

@@ -49,7 +49,7 @@ def model_of(network, n_members=1, *, n_factors=0):
         "tanh",
         ((Gaussian(), 60), (Bernoulli(), 3)),
         n_factors=n_factors,
-        network=network.fitted_to(64),
+        network=network.for_n_features(64),
         places=tuple(np.random.default_rng(0).permutation(64)[:63].tolist()),
     )
     model = build(architecture, n_members).double()

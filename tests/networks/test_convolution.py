@@ -30,7 +30,7 @@ def layout_of(blocks, places, *, has_holes=False, n_conditions=0):
         places,
         n_components=2,
         n_conditions=n_conditions,
-        n_recognised=4,
+        n_posterior_params=4,
         has_holes=has_holes,
     )
 
@@ -75,14 +75,14 @@ def test_parameters_are_collected_from_the_places_of_their_columns():
 def test_any_image_goes_down_and_up_again(shape, has_holes):
     """Odd sides are halved upwards, and what is too much on the way back is cut."""
     n = int(np.prod(shape))
-    network = ConvNet(shape, channels=(3, 4, 5)).fitted_to(n)
+    network = ConvNet(shape, channels=(3, 4, 5)).for_n_features(n)
     layout = layout_of([(Gaussian(), n)], range(n), has_holes=has_holes, n_conditions=1)
     encoder, decoder = (
         network.encoder(2, layout, (6,), "tanh"),
         network.decoder(2, layout, (6,), "tanh"),
     )
     q = encoder(torch.randn(2, 7, layout.n_seen))
-    p = decoder(torch.randn(2, 7, layout.n_coded))
+    p = decoder(torch.randn(2, 7, layout.n_decoder_inputs))
 
     assert q.shape == (2, 7, 4)
     assert p.shape == (2, 7, 2 * n)
@@ -159,9 +159,9 @@ def test_pixels_may_be_missing():
 
 def test_the_shape_is_found_where_it_can_be():
     """Square images of one channel or of three need no more words."""
-    assert ConvNet().fitted_to(784).image_shape == (28, 28, 1)
-    assert ConvNet().fitted_to(3 * 1024).image_shape == (32, 32, 3)
-    assert ConvNet((28, 20)).fitted_to(560).image_shape == (28, 20)
+    assert ConvNet().for_n_features(784).image_shape == (28, 28, 1)
+    assert ConvNet().for_n_features(3 * 1024).image_shape == (32, 32, 3)
+    assert ConvNet((28, 20)).for_n_features(560).image_shape == (28, 20)
 
 
 @pytest.mark.parametrize("n_columns", [7, 49, 80])

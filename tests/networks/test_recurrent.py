@@ -63,7 +63,7 @@ REAL = ((Gaussian(), N_STEPS),)
 def model_of(network, blocks=REAL, n_features=N_STEPS, **params):
     """A model in double precision, its weights zero."""
     architecture = Architecture(
-        2, (4,), "tanh", blocks, network=network.fitted_to(n_features), **params
+        2, (4,), "tanh", blocks, network=network.for_n_features(n_features), **params
     )
     return build(architecture).double()
 
@@ -158,10 +158,10 @@ def test_the_encoder_is_torchs_network_of_the_part_that_is_there():
         (),
         n_components=2,
         n_conditions=0,
-        n_recognised=4,
+        n_posterior_params=4,
         has_holes=True,
     )
-    encoder = kind.fitted_to(N_STEPS).encoder(1, layout, (), "tanh").double()
+    encoder = kind.for_n_features(N_STEPS).encoder(1, layout, (), "tanh").double()
     generator = torch.Generator().manual_seed(0)
     for param in encoder.weights.values():
         param.data = torch.randn(param.shape, generator=generator, dtype=torch.float64)
