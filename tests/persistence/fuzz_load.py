@@ -139,7 +139,7 @@ class Mutator:
         return number, sealed(text, body)
 
     def _change_tree(self, header: Any, arrays: dict[str, Any], rng: np.random.Generator) -> None:
-        spots = [*_spots({part: header[part] for part in ("parameters", "learned")})]
+        spots = [*_spots({part: header.get(part) for part in ("parameters", "learned")})]
         if rng.random() < 0.01:
             spots = [*_spots(header)]
         if not spots:
