@@ -119,5 +119,5 @@ compare(detector, mixed, new, np.repeat([0, 1], [len(fresh), len(sick) - 20]))
 # %%
 # Here, too, random splits are ahead, and neighbours as good.
 #
-# In doubt, leave ``novelty`` as it is: a malignant sample among rows that are said to be clean
-# vouches for its likes.
+# In doubt, keep ``novelty=False``: with ``novelty=True`` and contaminated training data, malignant
+# samples that lie close together are scored as normal.

@@ -2,16 +2,16 @@
 What each latent dimension says
 ===============================
 
-A latent dimension has no name. What it stands for is seen by changing it alone, and how much it
-says, by its KL.
+A traversal varies one latent dimension and keeps the others; the KL measures how much information
+each dimension carries.
 """
 
 # %%
-# How much does each dimension say?
-# ---------------------------------
-# The KL of a dimension is the number of nats that a code says of its image there. ``beta`` is the
-# price of a nat: at 1 all ten dimensions are used, at 4 only those that are worth it. The others
-# fall silent: their codes are 0 for every image, and the decoder does not listen to them.
+# Information per dimension
+# -------------------------
+# The KL of a dimension is the information that it carries about an image, in nats. With ``beta=1``
+# all ten dimensions are active; with ``beta=4`` some collapse to the prior: their codes are 0 for
+# every image, and the decoder does not use them.
 
 import matplotlib.pyplot as plt
 import numpy as np
