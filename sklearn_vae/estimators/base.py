@@ -19,14 +19,12 @@ from sklearn_vae.estimators.checks import (
     all_or_nothing,
     check_callbacks,
     check_checkpoint,
+    check_compatible_parts,
     check_does_not_follow,
     check_ends,
-    check_objective,
     check_one_member,
-    check_posterior,
     check_random_state,
     check_shapes,
-    check_weight_of_kl,
     network_of,
     objective_of,
     positive_integer,
@@ -284,9 +282,7 @@ class BaseVAE(ConditionalEstimator):
         self._validate_params()
         check_callbacks(self)
         check_checkpoint(self)
-        check_weight_of_kl(self)
-        check_posterior(self)
-        check_objective(self)
+        check_compatible_parts(self)
         if go_on:
             check_one_member(self)
         go_on = go_on and hasattr(self, "state_dict_")

@@ -17,30 +17,14 @@ from sklearn.utils._param_validation import (
 )
 from skorch.callbacks import Callback
 
+from sklearn_vae.compatibility import Requirement, check_compatible
 from sklearn_vae.device import is_out_of_memory
 from sklearn_vae.likelihoods import NAMED
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import ACTIVATIONS, NETWORKS, CustomNetwork, EncoderDecoderPair, Network
-from sklearn_vae.objectives import (
-    ELBO,
-    IWAE,
-    MMD,
-    OBJECTIVES,
-    CapacityELBO,
-    Objective,
-    TotalCorrelation,
-    TrimmedELBO,
-)
-from sklearn_vae.posteriors import (
-    POSTERIORS,
-    DiagonalGaussian,
-    FullCovarianceGaussian,
-    GaussianCategorical,
-    NormalizingFlow,
-    Posterior,
-    RelaxedCategorical,
-)
-from sklearn_vae.priors import PRIORS, MixturePrior, Prior, StandardNormal, VampPrior
+from sklearn_vae.objectives import OBJECTIVES, Objective, TrimmedELBO
+from sklearn_vae.posteriors import POSTERIORS, GaussianCategorical, Posterior
+from sklearn_vae.priors import PRIORS, Prior
 
 CONSTRAINTS: dict[str, Any] = {
     "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
@@ -54,18 +38,11 @@ CONSTRAINTS: dict[str, Any] = {
     ],
     "handle_unknown": [StrOptions({"infrequent", "missing", "error"})],
     "conditional": ["boolean"],
-    "prior": [StrOptions(set(PRIORS)), StandardNormal, MixturePrior, VampPrior],
+    "prior": [StrOptions(set(PRIORS)), *map(type, PRIORS.values())],
     "posterior": [
-        StrOptions(set(POSTERIORS)),
-        DiagonalGaussian,
-        FullCovarianceGaussian,
-        NormalizingFlow,
-        RelaxedCategorical,
-        GaussianCategorical,
+        StrOptions(set(POSTERIORS)), *map(type, POSTERIORS.values()), GaussianCategorical
     ],
-    "objective": [
-        StrOptions(set(OBJECTIVES)), IWAE, TrimmedELBO, TotalCorrelation, CapacityELBO, MMD
-    ],
+    "objective": [StrOptions(set(OBJECTIVES)), *map(type, OBJECTIVES.values()), TrimmedELBO],
     "robust": ["boolean"],
     "beta": [Interval(Real, 0, None, closed="left"), callable],
     "free_bits": [Interval(Real, 0, None, closed="left")],
@@ -88,6 +65,15 @@ CONSTRAINTS: dict[str, Any] = {
     "random_state": ["random_state"],
     "verbose": ["verbose"],
 }  # fmt: skip
+# Requirements of an autoregressive decoder, whose scales depend on the steps before.
+AUTOREGRESSIVE = (
+    Requirement(
+        "objective",
+        lambda objective: objective.supports_autoregressive,
+        "'elbo' or TrimmedELBO",
+        "whose decoder is autoregressive",
+    ),
+)
 # How scikit-learn's complaints of what a table holds begin.
 ABOUT_VALUES = ("Input X contains", "could not convert")
 # What to do with tables that an estimator does not take.
@@ -162,18 +148,6 @@ def check_does_not_follow(estimator: Any, asked: str) -> None:
         )
 
 
-def check_objective(estimator: Any) -> None:
-    """Refuse an objective that asks for scales at codes alone, where steps follow on others."""
-    asked = estimator.network
-    is_autoregressive = _network_asked(estimator).is_autoregressive and estimator.decoder is None
-    if is_autoregressive and not isinstance(objective_of(estimator), ELBO | TrimmedELBO):
-        raise ValueError(
-            f"The 'objective' parameter of {type(estimator).__name__} must be 'elbo' or "
-            f"TrimmedELBO with network={asked!r}, whose steps follow on one another. "
-            f"Got {estimator.objective!r} instead."
-        )
-
-
 def check_ends(fitted: Architecture, X: np.ndarray) -> None:
     """Refuse rows that end early where the encoder has learned from none such."""
     fitted.network.check_holes(X)
@@ -196,97 +170,26 @@ def posterior_of(estimator: Any) -> Posterior:
     return POSTERIORS[asked] if isinstance(asked, str) else asked
 
 
-def check_posterior(estimator: Any) -> None:
-    """Refuse what a posterior cannot be combined with."""
-    posterior, name = posterior_of(estimator), type(estimator).__name__
-    asked = f"posterior={estimator.posterior!r}"
-    prior = prior_of(estimator)
-    if isinstance(prior, VampPrior) and not isinstance(posterior, DiagonalGaussian):
-        raise ValueError(
-            f"The 'prior' parameter of {name} must not be VampPrior with {asked}: its mixture is "
-            f"one of diagonal normal distributions. Got {estimator.prior!r} instead."
-        )
-    if not posterior.has_codes:
-        return
-    if not isinstance(prior, StandardNormal):
-        raise ValueError(
-            f"The 'prior' parameter of {name} must be 'normal' with {asked}, whose classes are of "
-            f"equal probability. Got {estimator.prior!r} instead."
-        )
-    if not isinstance(objective_of(estimator), ELBO | TrimmedELBO):
-        raise ValueError(
-            f"The 'objective' parameter of {name} must be 'elbo' or TrimmedELBO with {asked}: "
-            f"relaxed draws of classes have no importance weights. "
-            f"Got {estimator.objective!r} instead."
-        )
-    if estimator.n_components != "auto":
-        _check_width(estimator, posterior)
-
-
-def _check_width(estimator: Any, posterior: Posterior) -> None:
-    """Refuse a latent size that categorical variables do not fit in."""
-    width = int(estimator.n_components)
-    codes = posterior.codes(width)
-    if isinstance(posterior, GaussianCategorical):
-        is_possible, allowed = width > codes.width, f"larger than {codes.width}"
-    else:
-        is_possible = 0 < codes.width == width
-        allowed = f"a multiple of {codes.n_variables}"
-    if not is_possible:
-        raise ValueError(
-            f"The 'n_components' parameter of {type(estimator).__name__} must be {allowed} with "
-            f"posterior={estimator.posterior!r}, of which it is the width. Got {width} instead."
-        )
-
-
 def objective_of(estimator: Any) -> Objective:
     """Give the parameter objective as an object."""
     asked = estimator.objective
     return OBJECTIVES[asked] if isinstance(asked, str) else asked
 
 
-def check_weight_of_kl(estimator: Any) -> None:
-    """Refuse to weigh the KL, or to give some of it away, where it is not there to be weighed."""
-    name, objective = type(estimator).__name__, objective_of(estimator)
-    _check_prior_of_all_codes(estimator, objective)
-    if isinstance(objective, IWAE):
-        asked = f"objective={estimator.objective!r}, whose bound has no KL of its own"
-        if callable(estimator.beta) or estimator.beta != 1:
-            raise ValueError(
-                f"The 'beta' parameter of {name} must be 1 with {asked}. "
-                f"Got {estimator.beta!r} instead."
-            )
-    elif isinstance(objective, CapacityELBO):
-        asked = f"objective={estimator.objective!r}, which says itself how much KL there is to be"
-    elif not posterior_of(estimator).kl_is_per_unit:
-        asked = f"posterior={estimator.posterior!r}, of which no KL is a sum over latent dimensions"
-    elif not isinstance(prior_of(estimator), StandardNormal):
-        asked = f"prior={estimator.prior!r}, from which no KL is a sum over latent dimensions"
-    else:
-        return
-    if estimator.free_bits:
-        raise ValueError(
-            f"The 'free_bits' parameter of {name} must be 0 with {asked}. "
-            f"Got {estimator.free_bits!r} instead."
-        )
-
-
-def _check_prior_of_all_codes(estimator: Any, objective: Objective) -> None:
-    """Refuse to hold all codes together against a prior that is learned."""
-    if not isinstance(objective, TotalCorrelation | MMD):
-        return
-    if not isinstance(prior_of(estimator), StandardNormal):
-        raise ValueError(
-            f"The 'prior' parameter of {type(estimator).__name__} must be 'normal' with "
-            f"objective={estimator.objective!r}, which asks that all codes together have "
-            f"independent dimensions. Got {estimator.prior!r} instead."
-        )
-    if not isinstance(posterior_of(estimator), DiagonalGaussian):
-        raise ValueError(
-            f"The 'posterior' parameter of {type(estimator).__name__} must be 'gaussian' with "
-            f"objective={estimator.objective!r}, which integrates over each dimension by itself. "
-            f"Got {estimator.posterior!r} instead."
-        )
+def check_compatible_parts(estimator: Any) -> None:
+    """Check what objective, posterior, prior and network require of other parameters."""
+    given = estimator.get_params(deep=False)
+    objective, posterior = objective_of(estimator), posterior_of(estimator)
+    prior, network = prior_of(estimator), _network_asked(estimator)
+    is_autoregressive = network.is_autoregressive and estimator.decoder is None
+    parts = {
+        "objective": objective.requirements,
+        "posterior": posterior.requirements,
+        "prior": prior.requirements,
+        "network": AUTOREGRESSIVE if is_autoregressive else (),
+    }
+    resolved = {**given, "objective": objective, "posterior": posterior, "prior": prior}
+    check_compatible(type(estimator).__name__, parts, resolved, given)
 
 
 def check_one_member(estimator: Any) -> None:

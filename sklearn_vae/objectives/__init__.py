@@ -1,16 +1,16 @@
-"""What training minimises, in nats per row: sums over columns, means over rows.
+"""Objectives of training, in nats per row: sums over columns, means over rows.
 
-One file per idea. A value such as ``IWAE()`` is what a user asks for; it makes the loss
-of a fleet when the members are known.
+An objective such as ``IWAE()`` is a frozen dataclass of hyperparameters. It is called with a
+model, a batch and the hyperparameters of each member, and returns the terms of the loss.
 """
 
-from sklearn_vae.objectives.base import REPORTED, Loss, Objective, Terms
-from sklearn_vae.objectives.capacity import CapacityELBO, CapacityELBOLoss
-from sklearn_vae.objectives.elbo import ELBO, ELBOLoss, TrimmedELBO, TrimmedELBOLoss
-from sklearn_vae.objectives.importance import IWAE, IWAELoss
-from sklearn_vae.objectives.mmd import MMD, MMDLoss
+from sklearn_vae.objectives.base import REPORTED, LossState, LossTerms, Minibatch, Objective
+from sklearn_vae.objectives.capacity import CapacityELBO
+from sklearn_vae.objectives.elbo import ELBO, TrimmedELBO
+from sklearn_vae.objectives.importance import IWAE
+from sklearn_vae.objectives.mmd import MMD
 from sklearn_vae.objectives.schedule import Checked, Constant, LinearWarmup, Schedule
-from sklearn_vae.objectives.total_correlation import TotalCorrelation, TotalCorrelationLoss
+from sklearn_vae.objectives.total_correlation import TotalCorrelation
 
 __all__ = [
     "ELBO",
@@ -19,24 +19,19 @@ __all__ = [
     "OBJECTIVES",
     "REPORTED",
     "CapacityELBO",
-    "CapacityELBOLoss",
     "Checked",
     "Constant",
-    "ELBOLoss",
-    "IWAELoss",
     "LinearWarmup",
-    "Loss",
-    "MMDLoss",
+    "LossState",
+    "LossTerms",
+    "Minibatch",
     "Objective",
     "Schedule",
-    "Terms",
     "TotalCorrelation",
-    "TotalCorrelationLoss",
     "TrimmedELBO",
-    "TrimmedELBOLoss",
 ]
 
-# What the parameter ``objective`` may call them.
+# Names of the parameter ``objective``.
 OBJECTIVES: dict[str, Objective] = {
     "elbo": ELBO(),
     "iwae": IWAE(),

@@ -1,4 +1,4 @@
-"""What the rows of a batch together say of z: their posteriors, as one mixture."""
+"""The aggregated posterior q(z), the mixture of the posteriors of all rows."""
 
 import math
 from collections.abc import Iterator
@@ -8,15 +8,33 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from sklearn_vae.compatibility import Requirement
 from sklearn_vae.models.vae import VAE
+from sklearn_vae.objectives.base import LossState, Minibatch
 
-# Pairs of a draw of one row and the posterior of another that are looked at together, per
-# member: a whole table of 256 rows with 4 draws each, or 512 rows with one.
-PAIRS = 1 << 18
+# Largest number of pairs (draw, posterior) computed at once, per member: a whole table of 256
+# rows with 4 draws each, or 512 rows with one.
+MAX_PAIRS = 1 << 18
+
+# What penalties on the aggregated posterior require of prior and posterior.
+FACTORIZED = (
+    Requirement(
+        "prior",
+        lambda prior: prior.is_standard_normal,
+        "'normal'",
+        "which compares the aggregated posterior with independent dimensions",
+    ),
+    Requirement(
+        "posterior",
+        lambda posterior: posterior.is_diagonal_gaussian,
+        "'gaussian'",
+        "which integrates over each dimension separately",
+    ),
+)
 
 
 @dataclass(frozen=True)
-class Aggregate:
+class AggregatedPosterior:
     r"""The aggregated posterior of a table, :math:`q(z) = \sum_j w_j \, q(z | x_j)`, by a batch.
 
     Attributes
@@ -25,8 +43,8 @@ class Aggregate:
         Draws from each row's posterior; 0 in dimensions that a member lacks.
     loc, log_scale : Tensor of shape (M, B, l)
         The posteriors; 0 in dimensions that a member lacks.
-    count : Tensor of shape (M or 1, B)
-        What each row counts, 1 on average over the table.
+    weight : Tensor of shape (M or 1, B)
+        Weights of the rows, 1 on average over the table.
     n_rows : float
         Rows of the table.
 
@@ -34,58 +52,62 @@ class Aggregate:
     ----------
     .. [1] R. T. Q. Chen, X. Li, R. Grosse and D. Duvenaud, "Isolating Sources of
        Disentanglement in Variational Autoencoders", NeurIPS 2018, appendix C.2, for the
-       weights of pairs.
+       stratified sampling of pairs.
     """
 
     z: Tensor
     loc: Tensor
     log_scale: Tensor
-    count: Tensor
+    weight: Tensor
     n_rows: float
 
     @classmethod
-    def of(
-        cls, model: VAE, seen: Tensor, weight: Tensor | None, noise: Tensor, n_rows: int | None
-    ) -> Self:
-        """Encode rows (M, B, n_columns) and draw from their posteriors."""
-        q = model.encode(seen)
+    def from_batch(cls, model: VAE, batch: Minibatch, state: LossState) -> Self:
+        """Encode the rows of a batch and sample their posteriors."""
+        q, noise, weight = model.encode(batch.encoder_input), batch.noise, batch.weight
         if model.mask is not None:
             noise = noise * model.mask[:, None, None]
-        count = q.new_ones(1, q.shape[1]) if weight is None else weight
-        # a batch of rows that count nothing: its term is any number, which counts nothing
-        count = count.clamp(min=torch.finfo(count.dtype).tiny)
+        weight = q.new_ones(1, q.shape[1]) if weight is None else weight
+        # a batch of rows of weight 0: its term is any finite number, which has weight 0
+        weight = weight.clamp(min=torch.finfo(weight.dtype).tiny)
         z = model.posterior.rsample(q, noise)
         loc, log_scale = model.posterior.split(q)
-        return cls(z, loc, log_scale, count, n_rows or q.shape[1])
+        return cls(z, loc, log_scale, weight, state.n_rows or q.shape[1])
 
     @property
-    def share(self) -> Tensor:
-        """Share of each row in the batch: (M or 1, B)."""
-        return self.count / self.count.sum(1, keepdim=True)
+    def normalised_weight(self) -> Tensor:
+        """Weights of the rows, normalised to sum 1 over the batch: (M or 1, B)."""
+        return self.weight / self.weight.sum(1, keepdim=True)
 
-    def log_shares(self) -> Tensor:
-        """Log of the posteriors' shares in q(z) at each row's draws: (M or 1, B, B).
+    def log_mixture_weights(self) -> Tensor:
+        """Log-weights of the posteriors in q(z) at each row's draws: (M or 1, B, B).
 
-        A row's own posterior has the share that it has in the table, which is less than in
-        the batch; the batch's others stand for all of the table's others.
+        A row's own posterior has its weight in the table, which is less than its weight in
+        the batch; the other rows of the batch represent the rest of the table.
         """
-        share, least = self.share, torch.finfo(self.share.dtype).tiny
-        own = torch.minimum(self.count / self.n_rows, share)
-        others = (1 - own).clamp(min=least) / (1 - share).clamp(min=least)
-        log_share = others.log().unsqueeze(2) + share.log().unsqueeze(1)
-        is_own = torch.eye(share.shape[1], dtype=torch.bool, device=share.device)
-        return torch.where(is_own, own.log().unsqueeze(2), log_share)
+        share, tiny = self.normalised_weight, torch.finfo(self.weight.dtype).tiny
+        of_row = torch.minimum(self.weight / self.n_rows, share)
+        rest = (1 - of_row).clamp(min=tiny) / (1 - share).clamp(min=tiny)
+        log_weight = rest.log().unsqueeze(2) + share.log().unsqueeze(1)
+        is_diagonal = torch.eye(share.shape[1], dtype=torch.bool, device=share.device)
+        return torch.where(is_diagonal, of_row.log().unsqueeze(2), log_weight)
 
-    def mean(self, by_row: Tensor) -> Tensor:
-        """Mean over the draws of all rows: (M, K, B) -> (M,)."""
-        return (by_row * self.share.unsqueeze(1)).sum(2).mean(1)
+    def mean(self, values: Tensor) -> Tensor:
+        """Weighted mean over the draws of all rows: (M, K, B) -> (M,)."""
+        return (values * self.normalised_weight.unsqueeze(1)).sum(2).mean(1)
 
-    def groups(self) -> Iterator[tuple[Self, Tensor]]:
-        """Divide a large batch into parts that are as mixed as it is, with their shares (M,)."""
+    def split(self) -> Iterator[tuple[Self, Tensor]]:
+        """Split a large batch into interleaved parts; yield each with its weight (M,)."""
         n_draws, n_rows = self.z.shape[1:3]
-        largest = max(math.isqrt(PAIRS // n_draws), 1)
-        n_groups = -(-n_rows // largest)
-        for first in range(n_groups):
-            own = slice(first, None, n_groups)
-            part = self.z[:, :, own], self.loc[:, own], self.log_scale[:, own], self.count[:, own]
-            yield type(self)(*part, self.n_rows), self.share[:, own].sum(1)
+        largest = max(math.isqrt(MAX_PAIRS // n_draws), 1)
+        n_parts = -(-n_rows // largest)
+        for first in range(n_parts):
+            rows = slice(first, None, n_parts)
+            part = type(self)(
+                self.z[:, :, rows],
+                self.loc[:, rows],
+                self.log_scale[:, rows],
+                self.weight[:, rows],
+                self.n_rows,
+            )
+            yield part, self.normalised_weight[:, rows].sum(1)

@@ -1,93 +1,177 @@
-"""What every loss answers to, and every value that a user asks for one with."""
+"""Interface of the objectives, the batch that they are called with, and the terms they return."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sklearn_vae.compatibility import Requirement
 from sklearn_vae.models.vae import VAE
 
-# the terms that a history shows
+# the terms that a history records
 REPORTED = ("loss", "reconstruction_loss", "kl_loss")
 
 
-class Terms(NamedTuple):
-    """A loss and its parts, one number per member.
+class LossTerms(NamedTuple):
+    """A loss and its terms, one number per member: tensors of shape (M,), in nats per row.
 
-    loss = reconstruction + beta * kl, and what the objective adds to the bound, if it
-    does. The penalty is what training minimises beside the loss: the scales' negative
-    log-prior, per row.
+    loss = reconstruction_loss + beta * kl_loss + the objective's own penalty, if it has one.
+    ``scale_penalty`` is minimised beside the loss and not reported: the negative log-prior of
+    the Gaussian scales.
     """
 
     loss: Tensor
     reconstruction_loss: Tensor
     kl_loss: Tensor
-    penalty: Tensor
+    scale_penalty: Tensor
 
     @property
     def to_minimise(self) -> Tensor:
-        """Loss and penalty together: (M,)."""
-        return self.loss + self.penalty
+        """Sum of the loss and the scale penalty: (M,)."""
+        return self.loss + self.scale_penalty
 
     def reported(self) -> Tensor:
-        """Stack what ``REPORTED`` names, without its graph: (3, M)."""
+        """Stack the terms in ``REPORTED``, detached from the graph: (3, M)."""
         return torch.stack([self.loss, self.reconstruction_loss, self.kl_loss]).detach()
 
 
-class Loss(Protocol):
-    """What a trainer asks of its objective."""
+class Minibatch(NamedTuple):
+    """Encoded rows of each member, their weights, and the noise for the reparameterisation.
 
-    n_draws: int
-    """Draws of z per row that make one value; others are averaged over."""
-    headroom: float = 0.0
-    """How far above the last iteration's an earlier one's loss may lie, in nats."""
-    compares_rows: bool = False
-    """Whether it is more than a mean over rows, so that a batch should be a fair sample."""
+    Attributes
+    ----------
+    x : Tensor of shape (M, B, n_columns)
+        Encoded rows.
+    weight : Tensor of shape (M, B) or None
+        Weights of the rows, 1 on average over the table; None if they are equal.
+    noise : Tensor of shape (M or 1, K, B or 1, l)
+        Standard normal draws.
+    corrupted : Tensor of shape (M, B, n_columns) or None
+        Rows with noise, masking or word dropout, which the encoder sees in place of ``x``
+        (denoising); the likelihood is that of ``x``. None without corruption.
+    """
+
+    x: Tensor
+    weight: Tensor | None
+    noise: Tensor
+    corrupted: Tensor | None = None
+
+    @property
+    def encoder_input(self) -> Tensor:
+        """Rows that the encoder sees: (M, B, n_columns)."""
+        return self.x if self.corrupted is None else self.corrupted
+
+
+@dataclass(frozen=True)
+class LossState:
+    """Hyperparameters of a loss that differ between the members of a stacked model.
+
+    Attributes
+    ----------
+    beta : float or Tensor of shape (M,), default=1.0
+        Weight of the KL.
+    free_bits : float or Tensor of shape (M,), default=0.0
+        Free bits: KL in nats per latent dimension that is not penalised, on average over rows
+        [1]_.
+    pseudo_observations : float or Tensor of shape (M,), default=0.0
+        Strength of the prior on Gaussian scales, which keeps them from collapsing, in
+        pseudo-observations per row of the table.
+    annealing : float or Tensor of shape (M,), default=1.0
+        Fraction of an annealed hyperparameter in this epoch; 1 at the end of training.
+    n_rows : int or None, default=None
+        Rows of the table that batches are drawn from; None if a batch is the table.
+
+    References
+    ----------
+    .. [1] D. P. Kingma et al., "Improved Variational Inference with Inverse
+       Autoregressive Flow", NeurIPS 2016, for the free bits.
+    """
+
+    beta: float | Tensor = 1.0
+    free_bits: float | Tensor = 0.0
+    pseudo_observations: float | Tensor = 0.0
+    annealing: float | Tensor = 1.0
     n_rows: int | None = None
-    """Rows of the table that batches are drawn from; None where a batch is all there is."""
 
-    @contextmanager
-    def in_iteration(self, iteration: int, last: np.ndarray) -> Iterator[np.ndarray | bool]:
-        """Be what it is in one iteration of training; outside, it is what it comes to.
+    def select(self, members: Tensor) -> Self:
+        """Keep some of the members."""
+        values: dict[str, Any] = {own.name: getattr(self, own.name) for own in fields(self)}
+        for name, value in values.items():
+            if isinstance(value, Tensor):
+                values[name] = value[members]
+        return replace(self, **values)
+
+    @property
+    def has_free_bits(self) -> bool:
+        """Whether any member has free bits."""
+        return isinstance(self.free_bits, Tensor) or self.free_bits > 0
+
+    @property
+    def has_scale_prior(self) -> bool:
+        """Whether any member has a prior on Gaussian scales."""
+        return isinstance(self.pseudo_observations, Tensor) or bool(self.pseudo_observations)
+
+    def apply_free_bits(self, kl_per_dimension: Tensor, mask: Tensor | None) -> Tensor:
+        """Raise each dimension's KL to the free bits, where mask (M, l) is 1: (M, l) -> (M, l)."""
+        if not self.has_free_bits:
+            return kl_per_dimension
+        raised = torch.maximum(kl_per_dimension, self._free_bits(kl_per_dimension))
+        return raised if mask is None else raised * mask
+
+    def exceeds_free_bits(self, kl_per_dimension: Tensor) -> Tensor | None:
+        """Mask of the dimensions whose KL is penalised: (M, l); None without free bits."""
+        if not self.has_free_bits:
+            return None
+        return kl_per_dimension > self._free_bits(kl_per_dimension)
+
+    def _free_bits(self, like: Tensor) -> Tensor:
+        return torch.as_tensor(self.free_bits, dtype=like.dtype, device=like.device).view(-1, 1)
+
+
+class Objective(ABC):
+    """Base class of the objectives: frozen dataclasses that compute the loss of a batch."""
+
+    # Conditions on other parameters of an estimator, checked by sklearn_vae.compatibility.
+    requirements: ClassVar[Sequence[Requirement]] = ()
+    # Whether it supports autoregressive decoders, and relaxed draws of categorical codes, which
+    # have no importance weights.
+    supports_autoregressive: ClassVar[bool] = False
+    supports_relaxed_draws: ClassVar[bool] = False
+    # Whether it estimates the aggregated posterior from a batch, which then has to be a random
+    # sample of the table.
+    uses_aggregated_posterior: ClassVar[bool] = False
+
+    @property
+    def n_draws(self) -> int:
+        """Number of draws of z per row in one bound; several bounds are averaged."""
+        return 1
+
+    @property
+    def bound(self) -> str | None:
+        """Name of the bound that the loss equals exactly; ``training.gradients`` go by it."""
+        return None
+
+    @property
+    def annealing_gap(self) -> float:
+        """Upper limit, in nats, of the loss's excess before annealing has ended."""
+        return 0.0
+
+    def annealing(self, iteration: int, last: np.ndarray) -> np.ndarray:
+        """Fraction of the annealed hyperparameter in an iteration: (M,), 1 by default.
 
         Parameters
         ----------
         iteration : int
             Number of the iteration, counted from 0.
         last : ndarray of shape (M,)
-            Number of each member's last iteration, if it has all that it may have.
-
-        Yields
-        ------
-        ndarray of shape (M,) or bool
-            Which members' loss has not come to that yet.
+            Number of each member's last iteration, without early stopping.
         """
-        yield False
+        return np.ones(len(last))
 
-    def keep(self, members: Tensor) -> None:
-        """Go on with these members only."""
-
-    def __call__(
-        self,
-        model: VAE,
-        x: Tensor,
-        weight: Tensor | None,
-        noise: Tensor,
-        beta: float | Tensor,
-        shown: Tensor | None = None,
-    ) -> Terms:
-        """Compute the terms of one batch."""
-
-
-class Objective(Protocol):
-    """What a user asks to be maximised: it makes the loss of a fleet."""
-
-    @property
-    def n_draws(self) -> int:
-        """Draws of z per row that make one value."""
-
-    def loss(self, free_bits: float | Tensor, prior_rows: float | Tensor) -> Loss:
-        """Make the loss, for numbers that each member has."""
+    @abstractmethod
+    def __call__(self, model: VAE, batch: Minibatch, state: LossState) -> LossTerms:
+        """Compute the loss of a batch."""

@@ -1,176 +1,70 @@
-"""The evidence lower bound, of all rows or of those that it explains best."""
+"""The evidence lower bound (ELBO), of all rows or of the rows with the smallest losses."""
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from numbers import Real
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from sklearn_vae.compatibility import Requirement
 from sklearn_vae.models.vae import VAE
-from sklearn_vae.objectives.base import Loss, Terms
+from sklearn_vae.objectives.base import LossState, LossTerms, Minibatch, Objective
 
 
-class ELBOLoss(Loss):
-    """Negative evidence lower bound with weight beta on the KL.
+@dataclass(frozen=True)
+class ELBO(Objective):
+    r"""The evidence lower bound, with weight :math:`\beta` on the KL.
 
-    Parameters
-    ----------
-    free_bits : float or Tensor of shape (M,), default=0.0
-        KL in nats that each latent dimension may spend at no cost, on average over rows.
-    prior_rows : float or Tensor of shape (M,), default=0.0
-        Imagined rows per row of the table that keep Gaussian scales from collapsing.
+    .. math::
+        E_{q(z|x)}[\log p(x|z)] - \beta \, KL(q(z|x) \,\|\, p(z))
 
     References
     ----------
     .. [1] I. Higgins et al., "beta-VAE", ICLR 2017.
-    .. [2] D. P. Kingma et al., "Improved Variational Inference with Inverse
-       Autoregressive Flow", NeurIPS 2016, for the free bits.
     """
 
-    n_draws = 1
+    supports_autoregressive = True
+    supports_relaxed_draws = True
 
-    def __init__(self, free_bits: float | Tensor = 0.0, prior_rows: float | Tensor = 0.0):
-        self.free_bits = free_bits
-        self.prior_rows = prior_rows
+    @property
+    def bound(self) -> str | None:
+        """The ELBO itself, not a subclass that changes it."""
+        return "elbo" if type(self) is ELBO else None
 
-    def keep(self, members: Tensor) -> None:
-        """Go on with these members only."""
-        if isinstance(self.free_bits, Tensor):
-            self.free_bits = self.free_bits[members]
-        if isinstance(self.prior_rows, Tensor):
-            self.prior_rows = self.prior_rows[members]
-
-    def __call__(
-        self,
-        model: VAE,
-        x: Tensor,
-        weight: Tensor | None,
-        noise: Tensor,
-        beta: float | Tensor,
-        shown: Tensor | None = None,
-    ) -> Terms:
-        """Compute the terms of one batch.
-
-        Parameters
-        ----------
-        model : VAE
-            The model.
-        x : Tensor of shape (M, B, n_columns)
-            Encoded rows.
-        weight : Tensor of shape (M, B) or None
-            What each row counts, 1 on average over the table.
-        noise : Tensor of shape (M or 1, K, B or 1, l)
-            Standard normal draws.
-        beta : float or Tensor of shape (M,)
-            Weight of the KL.
-        shown : Tensor of shape (M, B, n_columns), optional
-            What the encoder sees of the rows; by default the rows themselves.
-        """
-        log_prob, kl, log_prior = model.elbo_terms(x, noise, shown)
-        weight = self.weigh(log_prob, kl, beta, weight)
+    def __call__(self, model: VAE, batch: Minibatch, state: LossState) -> LossTerms:
+        """Compute the negative ELBO of a batch."""
+        log_prob, kl, log_prior = model.elbo_terms(batch.x, batch.noise, batch.corrupted)
+        weight = self.row_weights(log_prob, kl, state.beta, batch.weight)
         if weight is not None:
             log_prob, log_prior = log_prob * weight, log_prior * weight
             kl = kl * weight.unsqueeze(-1)
         reconstruction = -log_prob.mean(1)  # (M, B) -> (M,)
-        kl_per_unit = kl.mean(1)  # (M, B, l) -> (M, l)
-        kl_loss = self.clamped(kl_per_unit, model.mask).sum(-1)
-        penalty = -self.prior_rows * log_prior.mean(1)
-        return Terms(reconstruction + beta * kl_loss, reconstruction, kl_loss, penalty)
+        kl_per_dimension = kl.mean(1)  # (M, B, l) -> (M, l)
+        kl_loss = state.apply_free_bits(kl_per_dimension, model.mask).sum(-1)
+        scale_penalty = -state.pseudo_observations * log_prior.mean(1)
+        loss = reconstruction + state.beta * kl_loss
+        return LossTerms(loss, reconstruction, kl_loss, scale_penalty)
 
-    def weigh(
+    def row_weights(
         self, log_prob: Tensor, kl: Tensor, beta: float | Tensor, weight: Tensor | None
     ) -> Tensor | None:
-        """What each row counts, given the parts of its loss: (M, B), (M, B, l) -> (M, B)."""
+        """Weights of the rows, given their terms: (M, B), (M, B, l) -> (M, B)."""
         return weight
 
-    def clamped(self, kl_per_unit: Tensor, mask: Tensor | None) -> Tensor:
-        """KL that counts, of dimensions that a member has: (M, l) -> (M, l)."""
-        if not self._has_free_bits:
-            return kl_per_unit
-        counted = torch.maximum(kl_per_unit, self._free_bits(kl_per_unit))
-        return counted if mask is None else counted * mask
-
-    def spent(self, kl_per_unit: Tensor) -> Tensor | None:
-        """Which dimensions have spent their free bits, where there are any: (M, l)."""
-        return kl_per_unit > self._free_bits(kl_per_unit) if self._has_free_bits else None
-
-    @property
-    def _has_free_bits(self) -> bool:
-        return isinstance(self.free_bits, Tensor) or self.free_bits > 0
-
-    def _free_bits(self, like: Tensor) -> Tensor:
-        return torch.as_tensor(self.free_bits, dtype=like.dtype, device=like.device).view(-1, 1)
-
-
-class TrimmedELBOLoss(ELBOLoss):
-    """Negative evidence lower bound of those rows of a batch that it explains best.
-
-    Rows that were let in by mistake are mostly among the others, and the model does not
-    learn them.
-
-    Parameters
-    ----------
-    share : float
-        Share of each batch that is left out.
-    free_bits, prior_rows : float or Tensor of shape (M,), default=0.0
-        As for :class:`ELBOLoss`.
-
-    References
-    ----------
-    .. [1] P. J. Rousseeuw, "Least Median of Squares Regression", Journal of the American
-       Statistical Association 79, 1984, for trimmed sums.
-    """
-
-    def __init__(
-        self, share: float, free_bits: float | Tensor = 0.0, prior_rows: float | Tensor = 0.0
-    ):
-        super().__init__(free_bits, prior_rows)
-        self.trim_fraction = share
-
-    def weigh(
-        self, log_prob: Tensor, kl: Tensor, beta: float | Tensor, weight: Tensor | None
-    ) -> Tensor:
-        """Leave the rows with the largest losses out; the others count the more."""
-        beta = torch.as_tensor(beta, dtype=kl.dtype, device=kl.device).view(-1, 1)
-        row_loss = (beta * kl.sum(-1) - log_prob).detach()  # (M, B)
-        if weight is not None:
-            return self._trimmed(row_loss, weight)
-        n_rows = row_loss.shape[1]
-        n_kept = max(math.ceil((1 - self.trim_fraction) * n_rows), 1)
-        best = row_loss.topk(n_kept, dim=1, largest=False).indices
-        return torch.zeros_like(row_loss).scatter_(1, best, n_rows / n_kept)
-
-    def _trimmed(self, row_loss: Tensor, weight: Tensor) -> Tensor:
-        """Leave the share with the largest losses out by weight, of one row a part: (M, B)."""
-        total = weight.sum(1, keepdim=True)
-        order = row_loss.argsort(dim=1)
-        sizes = weight.expand_as(row_loss).gather(1, order)
-        before = sizes.cumsum(1) - sizes
-        kept = torch.minimum(((1 - self.trim_fraction) * total - before).clamp(min=0), sizes)
-        kept = kept / (1 - self.trim_fraction)
-        return torch.zeros_like(row_loss).scatter_(1, order, kept)
-
 
 @dataclass(frozen=True)
-class ELBO:
-    """The evidence lower bound, which ``objective="elbo"`` stands for."""
+class TrimmedELBO(ELBO):
+    """The ELBO of the rows of each batch with the smallest losses (trimmed likelihood).
 
-    n_draws: int = field(default=1, init=False)
-
-    def loss(self, free_bits: float | Tensor, prior_rows: float | Tensor) -> ELBOLoss:
-        """Make the loss, for numbers that each member has."""
-        return ELBOLoss(free_bits, prior_rows)
-
-
-@dataclass(frozen=True)
-class TrimmedELBO:
-    """The evidence lower bound of the rows of each batch that it explains best.
+    Outliers are mostly among the rows that are left out, so that the model does not fit them.
 
     Parameters
     ----------
     trim_fraction : float, default=0.3
-        Share of each batch that is left out.
+        Fraction of each batch that is left out, by weight.
 
     Raises
     ------
@@ -190,7 +84,6 @@ class TrimmedELBO:
     """
 
     trim_fraction: float = 0.3
-    n_draws: int = field(default=1, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.trim_fraction, Real) or not 0 <= float(self.trim_fraction) < 1:
@@ -199,6 +92,43 @@ class TrimmedELBO:
                 f"and less than 1. Got {self.trim_fraction!r} instead."
             )
 
-    def loss(self, free_bits: float | Tensor, prior_rows: float | Tensor) -> TrimmedELBOLoss:
-        """Make the loss, for numbers that each member has."""
-        return TrimmedELBOLoss(self.trim_fraction, free_bits, prior_rows)
+    def row_weights(
+        self, log_prob: Tensor, kl: Tensor, beta: float | Tensor, weight: Tensor | None
+    ) -> Tensor:
+        """Set the weights of the rows with the largest losses to 0, and scale up the rest."""
+        beta = torch.as_tensor(beta, dtype=kl.dtype, device=kl.device).view(-1, 1)
+        row_loss = (beta * kl.sum(-1) - log_prob).detach()  # (M, B)
+        if weight is not None:
+            return self._trim_by_weight(row_loss, weight)
+        n_rows = row_loss.shape[1]
+        n_kept = max(math.ceil((1 - self.trim_fraction) * n_rows), 1)
+        kept = row_loss.topk(n_kept, dim=1, largest=False).indices
+        return torch.zeros_like(row_loss).scatter_(1, kept, n_rows / n_kept)
+
+    def _trim_by_weight(self, row_loss: Tensor, weight: Tensor) -> Tensor:
+        """Trim the largest losses by weight; the row at the limit keeps a part of its weight."""
+        total = weight.sum(1, keepdim=True)
+        order = row_loss.argsort(dim=1)
+        sizes = weight.expand_as(row_loss).gather(1, order)
+        before = sizes.cumsum(1) - sizes
+        kept = torch.minimum(((1 - self.trim_fraction) * total - before).clamp(min=0), sizes)
+        kept = kept / (1 - self.trim_fraction)
+        return torch.zeros_like(row_loss).scatter_(1, order, kept)
+
+
+@dataclass(frozen=True)
+class PenalizedELBO(ELBO):
+    """Base class of objectives that add a penalty on the codes to the negative ELBO."""
+
+    supports_autoregressive = False
+    supports_relaxed_draws = False
+    requirements: ClassVar[Sequence[Requirement]] = ()
+
+    def __call__(self, model: VAE, batch: Minibatch, state: LossState) -> LossTerms:
+        """Compute the negative ELBO of a batch plus the penalty."""
+        terms = super().__call__(model, batch, state)
+        return terms._replace(loss=terms.loss + self.penalty(model, batch, state, terms.kl_loss))
+
+    def penalty(self, model: VAE, batch: Minibatch, state: LossState, kl_loss: Tensor) -> Tensor:
+        """Compute the weighted penalty, given the KL (M,) of the batch: (M,)."""
+        raise NotImplementedError

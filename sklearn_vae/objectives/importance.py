@@ -1,111 +1,24 @@
-"""The importance-weighted bound."""
+"""The importance-weighted bound (IWAE), with the doubly reparameterised gradient (DReG)."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
+from typing import ClassVar
 
 from torch import Tensor
 
+from sklearn_vae.compatibility import Requirement
 from sklearn_vae.models.vae import VAE
-from sklearn_vae.objectives.base import Loss, Terms
+from sklearn_vae.objectives.base import LossState, LossTerms, Minibatch, Objective
+from sklearn_vae.persistence.validation import check_integer
 from sklearn_vae.posteriors import log_mean_exp
 
-
-class IWAELoss(Loss):
-    """Negative importance-weighted bound on log p(x).
-
-    Its parts are those of the draws with their importance weights: the
-    ``reconstruction_loss`` is minus the weighted mean of log p(x|z), and the ``kl_loss``
-    is the rest. With one draw these are the ELBO's, and with many they tend to the exact
-    posterior's: -log p(x|z) on average over p(z|x), and the KL of p(z|x) from the prior.
-
-    Parameters
-    ----------
-    n_draws : int, default=5
-        Draws of z in one bound.
-    doubly_reparameterized : bool, default=True
-        Whether the encoder's gradient is the doubly reparameterised one.
-    prior_rows : float or Tensor of shape (M,), default=0.0
-        Imagined rows per row of the table that keep Gaussian scales from collapsing. They
-        concern the decoder; the encoder hears nothing of them.
-    """
-
-    def __init__(
-        self,
-        n_draws: int = 5,
-        doubly_reparameterized: bool = True,
-        prior_rows: float | Tensor = 0.0,
-    ):
-        self.n_draws = n_draws
-        self.doubly_reparameterized = doubly_reparameterized
-        self.prior_rows = prior_rows
-
-    def keep(self, members: Tensor) -> None:
-        """Go on with these members only."""
-        if isinstance(self.prior_rows, Tensor):
-            self.prior_rows = self.prior_rows[members]
-
-    def __call__(
-        self,
-        model: VAE,
-        x: Tensor,
-        weight: Tensor | None,
-        noise: Tensor,
-        beta: float | Tensor,
-        shown: Tensor | None = None,
-    ) -> Terms:
-        """Compute the terms of one batch.
-
-        Parameters
-        ----------
-        model : VAE
-            The model.
-        x : Tensor of shape (M, B, n_columns)
-            Encoded rows.
-        weight : Tensor of shape (M, B) or None
-            What each row counts, 1 on average over the table.
-        noise : Tensor of shape (M or 1, K, B or 1, l)
-            Standard normal draws, K a multiple of ``n_draws``: the bounds of K / n_draws
-            sets of draws are averaged.
-        beta : float or Tensor of shape (M,)
-            Must be 1: the bound has no KL of its own that could be weighed.
-        shown : Tensor of shape (M, B, n_columns), optional
-            What the encoder sees of the rows; by default the rows themselves.
-        """
-        draws = model.log_weights(x, noise, stop_gradient=self.doubly_reparameterized, shown=shown)
-        log_weight = self._sets(draws.log_weight)
-        log_share = log_weight.detach().log_softmax(2)
-        share = log_share.exp()
-        if self.doubly_reparameterized and draws.z.requires_grad:
-            by_draw = share.flatten(1, 2).unsqueeze(-1)  # (M, K, B, 1)
-            # a second factor for what goes through z: the shares squared
-            draws.z.register_hook(lambda grad: grad * by_draw)
-        bound = log_mean_exp(log_weight, 2).mean(1)  # (M, B)
-        log_prob = (share * self._sets(draws.log_prob)).sum(2).mean(1)
-        # log of the density that the shares give to a draw, over p(z)
-        log_ratio = log_share + math.log(self.n_draws) - self._sets(draws.log_ratio)
-        kl = (share * log_ratio).sum(2).mean(1)
-        log_prior = self._log_prior(model, draws.z, x)
-        if weight is not None:
-            bound, log_prior = bound * weight, log_prior * weight
-            log_prob, kl = log_prob * weight, kl * weight
-        penalty = -self.prior_rows * log_prior.mean(1)
-        return Terms(-bound.mean(1), -log_prob.mean(1), kl.mean(1), penalty)  # (M, B) -> (M,)
-
-    def _sets(self, by_draw: Tensor) -> Tensor:
-        """Divide draws into sets, of which each makes a bound: (M, K, B) -> (M, K / k, k, B)."""
-        return by_draw.unflatten(1, (-1, self.n_draws))
-
-    def _log_prior(self, model: VAE, z: Tensor, x: Tensor) -> Tensor:
-        """Log-prior of the scales at one draw of each set: (M, K, B, l) -> (M, B)."""
-        if not isinstance(self.prior_rows, Tensor) and not self.prior_rows:
-            return z.new_zeros(z.shape[0], z.shape[2])
-        return model.log_prior_of_scales(z.detach()[:, :: self.n_draws], x).mean(1)
+NO_KL_TERM = "whose bound has no KL of its own"
 
 
 @dataclass(frozen=True)
-class IWAE:
-    r"""The importance-weighted bound, for training.
+class IWAE(Objective):
+    r"""The importance-weighted bound on log p(x).
 
     .. math::
         E_{z_1 \ldots z_k \sim q(z|x)} \log \frac{1}{k} \sum_{i=1}^k
@@ -119,9 +32,9 @@ class IWAE:
     n_draws : int, default=5
         Draws of z per row in each step.
     doubly_reparameterized : bool, default=True
-        Whether the encoder's gradient is the doubly reparameterised one. Both are
-        unbiased, but beside a good encoder the plain one has the more noise the more
-        draws there are.
+        Whether the encoder's gradient is the doubly reparameterised one (DReG) [2]_. Both are
+        unbiased. Near the true posterior the plain gradient's signal-to-noise ratio falls with
+        the number of draws, that of DReG does not.
 
     Raises
     ------
@@ -142,22 +55,67 @@ class IWAE:
     IWAE(n_draws=10, doubly_reparameterized=True)
     """
 
+    requirements: ClassVar[Sequence[Requirement]] = (
+        Requirement("beta", lambda beta: not callable(beta) and beta == 1, "1", NO_KL_TERM),
+        Requirement("free_bits", lambda free_bits: not free_bits, "0", NO_KL_TERM),
+    )
+
     n_draws: int = 5
     doubly_reparameterized: bool = True
 
     def __post_init__(self) -> None:
-        is_number = isinstance(self.n_draws, Integral) and not isinstance(self.n_draws, bool)
-        if not is_number or self.n_draws < 1:
-            raise ValueError(
-                f"The 'n_draws' parameter of IWAE must be an integer >= 1. "
-                f"Got {self.n_draws!r} instead."
-            )
+        check_integer(self, "n_draws", self.n_draws)
         if not isinstance(self.doubly_reparameterized, bool):
             raise ValueError(
                 f"The 'doubly_reparameterized' parameter of IWAE must be True or False. "
                 f"Got {self.doubly_reparameterized!r} instead."
             )
 
-    def loss(self, free_bits: float | Tensor, prior_rows: float | Tensor) -> IWAELoss:
-        """Make the loss, for numbers that each member has; it has no free bits."""
-        return IWAELoss(self.n_draws, self.doubly_reparameterized, prior_rows)
+    @property
+    def bound(self) -> str | None:
+        """The importance-weighted bound itself, not a subclass that changes it."""
+        return "iwae" if type(self) is IWAE else None
+
+    def __call__(self, model: VAE, batch: Minibatch, state: LossState) -> LossTerms:
+        """Compute the negative bound of a batch, whose K draws are K / n_draws sets.
+
+        The bounds of the sets are averaged. The terms are self-normalised importance-sampling
+        estimates: ``reconstruction_loss`` is minus the weighted mean of log p(x|z), and
+        ``kl_loss`` is the rest. With one draw they are the ELBO's; with many they tend to those
+        of the exact posterior, -E[log p(x|z)] over p(z|x) and the KL of p(z|x) from the prior.
+        """
+        draws = model.log_weights(
+            batch.x, batch.noise, stop_gradient=self.doubly_reparameterized, shown=batch.corrupted
+        )
+        log_weight = self._split_sets(draws.log_weight)
+        log_normalised = log_weight.detach().log_softmax(2)
+        normalised = log_normalised.exp()
+        if self.doubly_reparameterized and draws.z.requires_grad:
+            # DReG: the gradient through z is weighted by the squared normalised weights. One
+            # factor comes from the bound, the hook multiplies by the other.
+            factor = normalised.flatten(1, 2).unsqueeze(-1)  # (M, K, B, 1)
+            draws.z.register_hook(lambda grad: grad * factor)
+        bound = log_mean_exp(log_weight, 2).mean(1)  # (M, B)
+        log_prob = (normalised * self._split_sets(draws.log_prob)).sum(2).mean(1)
+        # log-density of the self-normalised proposal at a draw, over p(z)
+        log_ratio = log_normalised + math.log(self.n_draws) - self._split_sets(draws.log_ratio)
+        kl = (normalised * log_ratio).sum(2).mean(1)
+        log_prior = self._log_scale_prior(model, draws.z, batch.x, state)
+        if batch.weight is not None:
+            bound, log_prior = bound * batch.weight, log_prior * batch.weight
+            log_prob, kl = log_prob * batch.weight, kl * batch.weight
+        penalty = -state.pseudo_observations * log_prior.mean(1)
+        return LossTerms(-bound.mean(1), -log_prob.mean(1), kl.mean(1), penalty)  # (M, B) -> (M,)
+
+    def _split_sets(self, values: Tensor) -> Tensor:
+        """Split the draws into sets, one per bound: (M, K, B) -> (M, K / k, k, B)."""
+        return values.unflatten(1, (-1, self.n_draws))
+
+    def _log_scale_prior(self, model: VAE, z: Tensor, x: Tensor, state: LossState) -> Tensor:
+        """Log-prior of the scales at one draw of each set: (M, K, B, l) -> (M, B).
+
+        The draws are detached: the scale prior has no gradient in the encoder.
+        """
+        if not state.has_scale_prior:
+            return z.new_zeros(z.shape[0], z.shape[2])
+        return model.log_prior_of_scales(z.detach()[:, :: self.n_draws], x).mean(1)

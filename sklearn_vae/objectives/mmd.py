@@ -1,100 +1,92 @@
-"""Maximum mean discrepancy: how far all codes together are from the prior."""
+"""Maximum mean discrepancy (MMD) between the aggregated posterior and the prior."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from sklearn_vae.compatibility import Requirement
 from sklearn_vae.models.vae import VAE
-from sklearn_vae.objectives.aggregated_posterior import Aggregate
-from sklearn_vae.objectives.penalized import PenalizedELBO
+from sklearn_vae.objectives.aggregated_posterior import FACTORIZED, AggregatedPosterior
+from sklearn_vae.objectives.base import LossState, Minibatch
+from sklearn_vae.objectives.elbo import PenalizedELBO
 from sklearn_vae.persistence.validation import check_number
 
-# Variances of the kernels, per latent dimension: the second is about 1/e between two codes of
-# the prior, the first sees how they lie locally, the third still sees codes that are far out.
-KERNELS = (0.25, 1.0, 4.0)
+# Variances of the kernels, per latent dimension: the second is about 1/e between two draws from
+# the prior, the first resolves local structure, the third reaches codes far from the origin.
+KERNEL_VARIANCES = (0.25, 1.0, 4.0)
 
 
-def discrepancy(q: Aggregate, has: Tensor) -> Tensor:
-    """Squared discrepancy of q(z) from the standard normal: (M,).
+def squared_mmd(q: AggregatedPosterior, mask: Tensor) -> Tensor:
+    """Squared MMD of q(z) from the standard normal: (M,).
 
-    Integrals of a Gaussian kernel over normal distributions are known, so only one side
-    of the pairs of codes is drawn, and none of the prior.
+    Gaussian kernels have closed-form integrals over normal distributions: one code of each pair
+    is a draw, the other and the prior are integrated.
 
     Parameters
     ----------
-    q : Aggregate
+    q : AggregatedPosterior
         Posteriors of a batch.
-    has : Tensor of shape (M, l)
-        Which dimensions each member has, as 0 and 1.
+    mask : Tensor of shape (M, l)
+        1 for the latent dimensions of each member, 0 for padding.
     """
-    total, shares = q.loc.new_zeros(len(q.loc)), q.log_shares().exp().unsqueeze(1)
-    for per_dimension in KERNELS:
-        width = per_dimension * has.sum(1).view(-1, 1, 1)  # (M, 1, 1)
-        among = q.mean((_mean_kernel(q.z, q, width, 0.0, has) * shares).sum(3))
+    total, weights = q.loc.new_zeros(len(q.loc)), q.log_mixture_weights().exp().unsqueeze(1)
+    n_dims = mask.sum(1)
+    for per_dimension in KERNEL_VARIANCES:
+        variance = per_dimension * n_dims.view(-1, 1, 1)  # (M, 1, 1)
+        q_q = q.mean((_mean_kernel(q.z, q, variance, 0.0, mask) * weights).sum(3))
         origin = q.loc.new_zeros(len(q.loc), 1, 1, q.loc.shape[2])
-        across = (_mean_kernel(origin, q, width, 1.0, has)[:, 0, 0] * q.share).sum(1)
-        within = (width / (width + 2)).flatten() ** (has.sum(1) / 2)
-        total = total + (among - 2 * across + within) / len(KERNELS)
+        kernel = _mean_kernel(origin, q, variance, 1.0, mask)[:, 0, 0]
+        q_p = (kernel * q.normalised_weight).sum(1)
+        p_p = (variance / (variance + 2)).flatten() ** (n_dims / 2)
+        total = total + (q_q - 2 * q_p + p_p) / len(KERNEL_VARIANCES)
     return total
 
 
 def _mean_kernel(
-    points: Tensor, q: Aggregate, width: Tensor, variance: float, has: Tensor
+    points: Tensor, q: AggregatedPosterior, variance: Tensor, point_variance: float, mask: Tensor
 ) -> Tensor:
-    """Mean kernel between points with a variance and the posteriors: (M, K, P, l) -> (M, K, P, B).
+    """Mean kernel between normal distributions at points (M, K, P, l) and the posteriors.
 
-    The kernel is exp(-|z - z'|^2 / (2 width)).
+    The kernel is exp(-|z - z'|^2 / (2 variance)). The result has the shape (M, K, P, B).
     """
-    spread = width + variance + (2 * q.log_scale).exp()  # (M, B, l)
-    has = has.unsqueeze(1)
-    log_norm = 0.5 * (has * (width / spread).log()).sum(-1)  # (M, B)
-    precision = has / spread
+    total_variance = variance + point_variance + (2 * q.log_scale).exp()  # (M, B, l)
+    mask = mask.unsqueeze(1)
+    log_norm = 0.5 * (mask * (variance / total_variance).log()).sum(-1)  # (M, B)
+    precision = mask / total_variance
     # squared distances as one product of matrices
     powers = torch.cat([points.square(), points], dim=-1).flatten(1, 2)
-    slopes = torch.cat([-0.5 * precision, precision * q.loc], dim=-1)
+    coefs = torch.cat([-0.5 * precision, precision * q.loc], dim=-1)
     at_zero = log_norm - 0.5 * (precision * q.loc.square()).sum(-1)
-    log_mean = torch.baddbmm(at_zero.unsqueeze(1), powers, slopes.mT)  # (M, K P, B)
+    log_mean = torch.baddbmm(at_zero.unsqueeze(1), powers, coefs.mT)  # (M, K P, B)
     return log_mean.exp().unflatten(1, points.shape[1:3])
 
 
-class MMDLoss(PenalizedELBO):
-    """Negative evidence lower bound plus a weight times the discrepancy of the codes."""
-
-    compares_rows = True
-
-    def term(
-        self, model: VAE, seen: Tensor, weight: Tensor | None, noise: Tensor, kl_loss: Tensor
-    ) -> Tensor:
-        """Squared discrepancy of the aggregated posterior from the prior: (M,)."""
-        q = Aggregate.of(model, seen, weight, noise, self.n_rows)
-        has = torch.ones_like(q.loc[:, 0]) if model.mask is None else model.mask
-        return torch.stack([share * discrepancy(own, has) for own, share in q.groups()]).sum(0)
-
-
 @dataclass(frozen=True)
-class MMD:
-    r"""The bound minus a weight times how far all codes are from the prior (InfoVAE).
+class MMD(PenalizedELBO):
+    r"""The ELBO minus a weight times the MMD of q(z) from the prior (InfoVAE).
 
     .. math::
         E_{q(z|x)}[\log p(x|z)] - \beta \, KL(q(z|x) \,\|\, p(z)) - w \, MMD^2(q(z), p(z)),
         \qquad q(z) = \frac{1}{n} \sum_i q(z | x_i)
 
-    The KL asks every row's code to be like the prior, which costs what codes say of their
-    rows; the maximum mean discrepancy asks it of all codes together. So a small ``beta``
-    leaves codes that say much and yet lie where the prior does [1]_. In the paper's
-    words, ``beta`` is 1 - alpha and the weight alpha + lambda - 1; its MMD-VAE is
-    ``beta=0``.
+    The KL pulls the posterior of every row to the prior, which reduces the mutual information
+    of rows and codes; the maximum mean discrepancy (MMD) pulls the aggregated posterior q(z)
+    only. With a small ``beta`` codes are informative and still distributed as the prior [1]_.
+    In the paper's notation, ``beta`` is 1 - alpha and the weight alpha + lambda - 1; its
+    MMD-VAE is ``beta=0``.
 
-    The kernel is the mean of three Gaussian ones, whose variances are 1/4, 1 and 4 times the
-    number of latent dimensions; its squared discrepancy lies between 0 and 2. q(z) is
-    estimated from the rows of a batch as for :class:`TotalCorrelation`. One code of each
-    pair is drawn; the rest is integrated exactly.
+    The kernel is the mean of three Gaussian kernels, whose variances are 1/4, 1 and 4 times
+    the number of latent dimensions; the squared MMD lies between 0 and 2. q(z) is estimated
+    from the rows of a batch as for :class:`TotalCorrelation`. One code of each pair is drawn,
+    the other is integrated in closed form.
 
     Parameters
     ----------
     weight : float, default=100.0
-        What the squared discrepancy counts, in nats.
+        Weight of the squared MMD, in nats.
 
     Raises
     ------
@@ -106,7 +98,7 @@ class MMD:
     .. [1] S. Zhao, J. Song and S. Ermon, "InfoVAE: Balancing Learning and Inference in
        Variational Autoencoders", AAAI 2019 (arXiv:1706.02262, 2017).
     .. [2] A. Gretton et al., "A Kernel Two-Sample Test", Journal of Machine Learning
-       Research 13, 2012, for the discrepancy.
+       Research 13, 2012, for the MMD.
 
     Examples
     --------
@@ -115,12 +107,17 @@ class MMD:
     MMD(weight=50.0)
     """
 
+    uses_aggregated_posterior = True
+    requirements: ClassVar[Sequence[Requirement]] = FACTORIZED
+
     weight: float = 100.0
-    n_draws: int = field(default=1, init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_number(self, "weight", self.weight)
 
-    def loss(self, free_bits: float | Tensor, prior_rows: float | Tensor) -> MMDLoss:
-        """Make the loss, for numbers that each member has."""
-        return MMDLoss(self.weight, free_bits, prior_rows)
+    def penalty(self, model: VAE, batch: Minibatch, state: LossState, kl_loss: Tensor) -> Tensor:
+        """Weighted squared MMD of the aggregated posterior from the prior: (M,)."""
+        q = AggregatedPosterior.from_batch(model, batch, state)
+        mask = torch.ones_like(q.loc[:, 0]) if model.mask is None else model.mask
+        parts = [share * squared_mmd(part, mask) for part, share in q.split()]
+        return self.weight * torch.stack(parts).sum(0)

@@ -1,111 +1,101 @@
-"""Total correlation: how far the dimensions of all codes together are from independent."""
+"""Total correlation: KL of the aggregated posterior from the product of its marginals."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from sklearn_vae.compatibility import Requirement
 from sklearn_vae.models.vae import VAE
-from sklearn_vae.objectives.aggregated_posterior import Aggregate
-from sklearn_vae.objectives.penalized import PenalizedELBO
+from sklearn_vae.objectives.aggregated_posterior import FACTORIZED, AggregatedPosterior
+from sklearn_vae.objectives.base import LossState, Minibatch
+from sklearn_vae.objectives.elbo import PenalizedELBO
 from sklearn_vae.persistence.validation import check_number
 
 
-class LogRatio(torch.autograd.Function):
-    """log q(z) - sum of log q(z_d) at draws z, with a gradient that is written out.
+class LogDensityRatio(torch.autograd.Function):
+    """log q(z) - sum of log q(z_d) at draws z, with a hand-written gradient.
 
-    A matrix of all pairs fits the cache, one of all pairs and dimensions does not: a
-    dimension at a time, a step takes two to four times less than by autograd.
+    A matrix of all pairs fits the cache, one of all pairs and dimensions does not: computed
+    one dimension at a time, a step takes two to four times less than by autograd.
     """
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, loc: Tensor, log_scale: Tensor, log_shares: Tensor) -> Tensor:
+    def forward(ctx: Any, z: Tensor, loc: Tensor, log_scale: Tensor, log_weights: Tensor) -> Tensor:
         """Mixtures of densities: (M, K, B, l), (M, B, l) twice, (M or 1, B, B) -> (M, K, B)."""
-        precision, log_shares = (-log_scale).exp(), log_shares.unsqueeze(1)
-        log_joint = log_shares.expand(*z.shape[:2], -1, -1).clone()  # (M, K, B, B)
-        log_ratio, kept = torch.zeros_like(z[..., 0]), []
+        precision, log_weights = (-log_scale).exp(), log_weights.unsqueeze(1)
+        log_joint = log_weights.expand(*z.shape[:2], -1, -1).clone()  # (M, K, B, B)
+        log_ratio, saved = torch.zeros_like(z[..., 0]), []
         for d in range(z.shape[3]):
-            own_loc, own_log_scale, own_precision = (
+            loc_d, log_scale_d, precision_d = (
                 part[:, None, None, :, d] for part in (loc, log_scale, precision)
             )
-            residual = (z[..., d, None] - own_loc).mul_(own_precision)  # (M, K, B, B)
+            residual = (z[..., d, None] - loc_d).mul_(precision_d)  # (M, K, B, B)
             # without the normal distribution's constant: those of all dimensions cancel
-            log_prob = torch.addcmul(-own_log_scale, residual, residual, value=-0.5)
+            log_prob = torch.addcmul(-log_scale_d, residual, residual, value=-0.5)
             log_joint.add_(log_prob)
-            log_ratio -= _to_shares_(log_prob.add_(log_shares))
-            kept += [residual, log_prob]
-        log_ratio += _to_shares_(log_joint)
-        ctx.save_for_backward(precision, log_joint, *kept)
+            log_ratio -= _logsumexp_(log_prob.add_(log_weights))
+            saved += [residual, log_prob]
+        log_ratio += _logsumexp_(log_joint)
+        ctx.save_for_backward(precision, log_joint, *saved)
         return log_ratio
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         """Gradients of draws, locations and log-scales."""
-        precision, in_joint, *kept = ctx.saved_tensors
-        slopes = []
-        for d, (residual, in_marginal) in enumerate(zip(kept[::2], kept[1::2], strict=True)):
-            own = precision[..., d]  # (M, B)
-            by_pair = (in_joint - in_marginal).mul_(grads[0].unsqueeze(-1))  # (M, K, B, B)
-            slope = by_pair * residual
-            of_z = -(slope @ own[:, None, :, None]).squeeze(-1)
-            of_loc = slope.sum((1, 2)) * own
-            of_log_scale = slope.mul_(residual).sum((1, 2)) - by_pair.sum((1, 2))
-            slopes.append((of_z, of_loc, of_log_scale))
-        z, loc, log_scale = (torch.stack(parts, -1) for parts in zip(*slopes, strict=True))
+        precision, in_joint, *saved = ctx.saved_tensors
+        by_dimension = []
+        for d, (residual, in_marginal) in enumerate(zip(saved[::2], saved[1::2], strict=True)):
+            precision_d = precision[..., d]  # (M, B)
+            grad_pair = (in_joint - in_marginal).mul_(grads[0].unsqueeze(-1))  # (M, K, B, B)
+            grad_residual = grad_pair * residual
+            grad_z = -(grad_residual @ precision_d[:, None, :, None]).squeeze(-1)
+            grad_loc = grad_residual.sum((1, 2)) * precision_d
+            grad_log_scale = grad_residual.mul_(residual).sum((1, 2)) - grad_pair.sum((1, 2))
+            by_dimension.append((grad_z, grad_loc, grad_log_scale))
+        z, loc, log_scale = (torch.stack(parts, -1) for parts in zip(*by_dimension, strict=True))
         return z, loc, log_scale, None
 
 
-def _to_shares_(log_parts: Tensor) -> Tensor:
-    """Give the log of the sum of exp(parts), and put each part's share in its place."""
-    top = log_parts.amax(-1, keepdim=True)
-    total = log_parts.sub_(top).exp_().sum(-1, keepdim=True)
-    log_parts.div_(total)
+def _logsumexp_(values: Tensor) -> Tensor:
+    """Return logsumexp over the last axis; overwrite the values with their softmax."""
+    top = values.amax(-1, keepdim=True)
+    total = values.sub_(top).exp_().sum(-1, keepdim=True)
+    values.div_(total)
     return (total.log() + top).squeeze(-1)
 
 
-def total_correlation(q: Aggregate) -> Tensor:
-    """KL in nats of q(z) from the product of its marginals, at the draws: (M,)."""
-    return q.mean(LogRatio.apply(q.z, q.loc, q.log_scale, q.log_shares()))
-
-
-class TotalCorrelationLoss(PenalizedELBO):
-    """Negative evidence lower bound plus a weight times the total correlation of the codes."""
-
-    compares_rows = True
-
-    def term(
-        self, model: VAE, seen: Tensor, weight: Tensor | None, noise: Tensor, kl_loss: Tensor
-    ) -> Tensor:
-        """Total correlation of the aggregated posterior: (M,)."""
-        groups = Aggregate.of(model, seen, weight, noise, self.n_rows).groups()
-        return torch.stack([share * total_correlation(own) for own, share in groups]).sum(0)
+def total_correlation(q: AggregatedPosterior) -> Tensor:
+    """KL in nats of q(z) from the product of its marginals, estimated at the draws: (M,)."""
+    return q.mean(LogDensityRatio.apply(q.z, q.loc, q.log_scale, q.log_mixture_weights()))
 
 
 @dataclass(frozen=True)
-class TotalCorrelation:
-    r"""The bound minus a weight times the total correlation of the codes (β-TCVAE).
+class TotalCorrelation(PenalizedELBO):
+    r"""The ELBO minus a weight times the total correlation of the codes (β-TCVAE).
 
     .. math::
         E_{q(z|x)}[\log p(x|z)] - \beta \, KL(q(z|x) \,\|\, p(z))
         - w \, KL\Bigl(q(z) \,\Big\|\, \prod_d q(z_d)\Bigr),
         \qquad q(z) = \frac{1}{n} \sum_i q(z | x_i)
 
-    On average over the rows the KL of the bound is the information that codes have of
-    their rows, plus this total correlation, plus the KL of each dimension's marginal from
-    the prior [1]_. A larger ``beta`` weighs all three; this one weighs the second alone, so
-    that dimensions become independent without saying less. In the paper's words, its
-    alpha and gamma are ``beta`` and its beta is ``beta + weight``.
+    The mean of the KL over rows is the mutual information of rows and codes, plus this total
+    correlation, plus the KL of each dimension's marginal from the prior [1]_. ``beta``
+    weights all three; ``weight`` the second alone, so that dimensions become independent at
+    the same mutual information. In the paper's notation, alpha and gamma are ``beta`` and
+    beta is ``beta + weight``.
 
     q(z) is estimated from the rows of a batch by the paper's stratified sampling: a row's
-    own posterior has its share in the whole table, the others of the batch stand for the
-    table's others. The estimate is exact for a table of one batch. In a small batch it is
-    off where posteriors are narrow, and each dimension more needs more rows.
+    own posterior has its weight in the whole table, the other rows of the batch represent
+    the rest. The estimate is exact for a table of one batch. In small batches it is biased
+    where posteriors are narrow; each further dimension needs more rows.
 
     Parameters
     ----------
     weight : float, default=5.0
-        What a nat of total correlation counts.
+        Weight of a nat of total correlation.
 
     Raises
     ------
@@ -124,12 +114,16 @@ class TotalCorrelation:
     TotalCorrelation(weight=3.0)
     """
 
+    uses_aggregated_posterior = True
+    requirements: ClassVar[Sequence[Requirement]] = FACTORIZED
+
     weight: float = 5.0
-    n_draws: int = field(default=1, init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_number(self, "weight", self.weight)
 
-    def loss(self, free_bits: float | Tensor, prior_rows: float | Tensor) -> TotalCorrelationLoss:
-        """Make the loss, for numbers that each member has."""
-        return TotalCorrelationLoss(self.weight, free_bits, prior_rows)
+    def penalty(self, model: VAE, batch: Minibatch, state: LossState, kl_loss: Tensor) -> Tensor:
+        """Weighted total correlation of the aggregated posterior: (M,)."""
+        parts = AggregatedPosterior.from_batch(model, batch, state).split()
+        values = torch.stack([share * total_correlation(part) for part, share in parts])
+        return self.weight * values.sum(0)

@@ -6,15 +6,25 @@ and the model takes its weights along.
 """
 
 import math
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from sklearn_vae.compatibility import Requirement
 from sklearn_vae.priors import Prior, StandardNormal
 
 # Scales between 6e-6 and 2e5: a thousand columns that say the same fix z to 1e-4.
 LOG_SCALE_BOUND = 12.0
+
+
+NO_FREE_BITS = Requirement(
+    "free_bits",
+    lambda free_bits: not free_bits,
+    "0",
+    "whose KL is not a sum over latent dimensions",
+)
 
 
 class Codes(NamedTuple):
@@ -77,6 +87,8 @@ class Law(Protocol):
 class Continuous:
     """What posteriors of real numbers have in common, kinds and laws alike."""
 
+    requirements: ClassVar[Sequence[Requirement]] = ()
+    is_diagonal_gaussian: ClassVar[bool] = False
     has_codes = False
     supports_padding = False
     # whether the KL is a sum over latent dimensions
@@ -123,6 +135,14 @@ class Continuous:
 @runtime_checkable
 class Posterior(Protocol):
     """What an architecture asks of a kind of posterior, a value that holds no weights."""
+
+    @property
+    def requirements(self) -> Sequence[Requirement]:
+        """Conditions on other parameters of an estimator."""
+
+    @property
+    def is_diagonal_gaussian(self) -> bool:
+        """Whether q(z|x) is a normal distribution with independent dimensions."""
 
     @property
     def supports_padding(self) -> bool:

@@ -1,12 +1,15 @@
 """Codes of which a part, or all, says which class a row is of."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from sklearn_vae.compatibility import Requirement
 from sklearn_vae.persistence.validation import check_integer, check_number
 from sklearn_vae.posteriors.base import Codes
 from sklearn_vae.posteriors.diagonal import DiagonalGaussian
@@ -88,11 +91,45 @@ class Discrete:
     final_temperature: float
     n_iter: int
 
+    is_diagonal_gaussian: ClassVar[bool] = False
     has_codes = True
     supports_padding = False
     # a variable is a unit
     kl_is_per_unit = True
     exact_for = (UniformCodes,)
+
+    @property
+    def requirements(self) -> Sequence[Requirement]:
+        """Equal prior probabilities, objectives for relaxed draws, and a latent size."""
+        return (
+            Requirement(
+                "prior",
+                lambda prior: prior.is_standard_normal,
+                "'normal'",
+                "whose classes have equal prior probabilities",
+            ),
+            Requirement(
+                "objective",
+                lambda objective: objective.supports_relaxed_draws,
+                "'elbo' or TrimmedELBO",
+                "whose relaxed draws have no importance weights",
+            ),
+            Requirement(
+                "n_components",
+                lambda n: n == "auto" or self.is_width(int(n)),
+                self.allowed_widths,
+                "which has that many latent dimensions",
+            ),
+        )
+
+    def is_width(self, n_components: int) -> bool:
+        """Whether the categorical variables fit into so many latent dimensions."""
+        raise NotImplementedError
+
+    @property
+    def allowed_widths(self) -> str:
+        """Description of the numbers of latent dimensions that are allowed."""
+        raise NotImplementedError
 
     def codes(self, n_components: int) -> Codes:
         """Categorical variables in front of z."""
@@ -194,6 +231,15 @@ class RelaxedCategorical(Discrete):
     def codes(self, n_components: int) -> Codes:
         """Variables of as many classes as the width suffices for."""
         return Codes(self.n_variables, n_components // self.n_variables)
+
+    def is_width(self, n_components: int) -> bool:
+        """Whether each variable has the same number of classes."""
+        return 0 < self.codes(n_components).width == n_components
+
+    @property
+    def allowed_widths(self) -> str:
+        """Multiples of the number of variables."""
+        return f"a multiple of {self.n_variables}"
 
     def width(self, n_factors: int) -> int:
         """Ten classes of each variable, whatever the table shows."""

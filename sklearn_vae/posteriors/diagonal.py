@@ -23,6 +23,7 @@ class DiagonalGaussian(Continuous):
     .. [1] D. P. Kingma and M. Welling, "Auto-Encoding Variational Bayes", ICLR 2014.
     """
 
+    is_diagonal_gaussian = True
     supports_padding = True
     kl_is_per_unit = True
 

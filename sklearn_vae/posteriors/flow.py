@@ -3,14 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from sklearn_vae.compatibility import Requirement
 from sklearn_vae.networks import MLP, bounded
 from sklearn_vae.persistence.validation import check_integer
-from sklearn_vae.posteriors.base import Continuous
+from sklearn_vae.posteriors.base import NO_FREE_BITS, Continuous
 from sklearn_vae.posteriors.diagonal import DiagonalGaussian
 from sklearn_vae.priors import HALF_LOG_2PI
 
@@ -65,6 +66,7 @@ class NormalizingFlow(Continuous):
     NormalizingFlow(n_layers=6, hidden=32, n_context=16)
     """
 
+    requirements: ClassVar[Sequence[Requirement]] = (NO_FREE_BITS,)
     exact_for = ()
 
     n_layers: int = 4

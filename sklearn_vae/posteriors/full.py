@@ -1,13 +1,16 @@
 """A normal distribution whose dimensions depend on each other."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from sklearn_vae.compatibility import Requirement
 from sklearn_vae.networks import bounded, unbounded
-from sklearn_vae.posteriors.base import LOG_SCALE_BOUND, Continuous
+from sklearn_vae.posteriors.base import LOG_SCALE_BOUND, NO_FREE_BITS, Continuous
 from sklearn_vae.priors import HALF_LOG_2PI
 
 
@@ -36,6 +39,8 @@ class FullCovarianceGaussian(Continuous):
     >>> FullCovarianceGaussian()
     FullCovarianceGaussian()
     """
+
+    requirements: ClassVar[Sequence[Requirement]] = (NO_FREE_BITS,)
 
     def n_params(self, n_components: int) -> int:
         """A location, a log-scale, and what depends on the dimensions before."""

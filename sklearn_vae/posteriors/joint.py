@@ -61,6 +61,15 @@ class GaussianCategorical(Discrete):
         """One variable."""
         return Codes(1, self.n_classes)
 
+    def is_width(self, n_components: int) -> bool:
+        """Whether there are continuous dimensions behind the classes."""
+        return n_components > self.n_classes
+
+    @property
+    def allowed_widths(self) -> str:
+        """More than the number of classes."""
+        return f"larger than {self.n_classes}"
+
     def width(self, n_factors: int) -> int:
         """The class, and as many numbers as the table shows factors."""
         return self.n_classes + n_factors

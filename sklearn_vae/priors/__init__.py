@@ -6,13 +6,14 @@ object with ``log_prob`` and ``sample``.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from sklearn_vae.compatibility import Requirement
 from sklearn_vae.device import widest_dtype
 from sklearn_vae.persistence.validation import check_integer
 
@@ -21,6 +22,13 @@ HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 # Share of the codes' spread that the locations of a mixture start with. Of 0.1, 0.5 and 0.9 it was
 # the best or within 0.05 nats of it on each of three tables; 0.9 starts too far from pPCA.
 START_SPREAD = 0.5
+
+NO_FREE_BITS = Requirement(
+    "free_bits",
+    lambda free_bits: not free_bits,
+    "0",
+    "from which the KL is not a sum over latent dimensions",
+)
 
 # Location and log-scale of q(z|x): (M, B, n_columns) -> (M, B, l), (M, B, l).
 Recognise = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -47,6 +55,9 @@ class Density(Protocol):
 class Prior(Protocol):
     """What every prior answers to."""
 
+    requirements: ClassVar[Sequence[Requirement]]
+    is_standard_normal: ClassVar[bool]
+
     @property
     def n_rows(self) -> int:
         """Rows of the table that its weights start from; 0 for a prior without weights."""
@@ -65,6 +76,9 @@ class Prior(Protocol):
 
 class Fixed:
     """What priors without weights have in common: they are their own density."""
+
+    requirements: ClassVar[Sequence[Requirement]] = ()
+    is_standard_normal: ClassVar[bool] = False
 
     @property
     def n_rows(self) -> int:
@@ -96,6 +110,8 @@ class StandardNormal(Fixed):
     >>> StandardNormal()
     StandardNormal()
     """
+
+    is_standard_normal = True
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density in nats: (..., l) -> (...)."""
@@ -143,6 +159,9 @@ class MixturePrior:
     >>> MixturePrior(n_components=5)
     MixturePrior(n_components=5)
     """
+
+    requirements: ClassVar[Sequence[Requirement]] = (NO_FREE_BITS,)
+    is_standard_normal: ClassVar[bool] = False
 
     n_components: int = 10
 
@@ -208,6 +227,17 @@ class VampPrior:
     >>> VampPrior(n_components=20)
     VampPrior(n_components=20)
     """
+
+    requirements: ClassVar[Sequence[Requirement]] = (
+        Requirement(
+            "posterior",
+            lambda posterior: posterior.is_diagonal_gaussian,
+            "'gaussian'",
+            "which is a mixture of diagonal Gaussian posteriors",
+        ),
+        NO_FREE_BITS,
+    )
+    is_standard_normal: ClassVar[bool] = False
 
     n_components: int = 50
 

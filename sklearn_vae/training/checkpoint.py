@@ -221,7 +221,7 @@ def origin_of(net: Trainer) -> dict[str, str]:
 
 
 def _loss(net: Trainer) -> list[Any]:
-    return [type(net.criterion_).__name__, *vars(net.criterion_).values()]
+    return [net.criterion_, net.loss_state_.free_bits, net.loss_state_.pseudo_observations]
 
 
 def _parts(table: Dataset) -> list[Any]:

@@ -15,6 +15,7 @@ import torch
 from sklearn_vae.device import threads_for
 from sklearn_vae.initialization.ppca import LinearGaussian
 from sklearn_vae.models.vae import build
+from sklearn_vae.objectives import LossState
 from sklearn_vae.random import Stream, make_generator
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.initialize import starts
@@ -102,11 +103,12 @@ def launch(runs: Sequence[TrainingRun], **kwargs: Any) -> Trainer:
             model.load(run.weights, member)
     if rows and model.prior.n_rows:
         model.initialize_prior(torch.stack(rows))
-    loss = runs[0].config.objective.loss(
-        _per_member([run.free_bits for run in runs], like),
-        _per_member([run.prior_rows for run in runs], like),
+    objective = runs[0].config.objective
+    state = LossState(
+        free_bits=_per_member([run.free_bits for run in runs], like),
+        pseudo_observations=_per_member([run.prior_rows for run in runs], like),
     )
-    return Trainer(model, [run.config for run in runs], loss, **kwargs)
+    return Trainer(model, [run.config for run in runs], objective, state, **kwargs)
 
 
 def tables_of(runs: Sequence[TrainingRun]) -> tuple[Dataset, Dataset | None]:

@@ -7,6 +7,7 @@ no per-row indexing, no per-batch record, one number read back per iteration.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import INPUT_CLIP, VAE
 from sklearn_vae.networks import MLP
-from sklearn_vae.objectives import REPORTED, Loss
+from sklearn_vae.objectives import REPORTED, LossState, Minibatch, Objective
 from sklearn_vae.random import Stream, make_generator, sobol_normal, stream_seed
 from sklearn_vae.training.config import TrainingConfig
 from sklearn_vae.training.dataset import Dataset
@@ -48,8 +49,10 @@ class Trainer(NeuralNet):
         The model, with the weights to start from.
     configs : sequence of TrainingConfig
         Each member's run. They agree in batches and in steps per iteration.
-    objective : Loss
-        What to minimise.
+    objective : Objective
+        Computes the loss.
+    loss_state : LossState, default=LossState()
+        Free bits and pseudo-observations of each member.
     is_refit : bool, default=False
         Whether this is the second training, on all rows; ``verbose`` prints it.
     **kwargs
@@ -67,13 +70,15 @@ class Trainer(NeuralNet):
         self,
         module: StackedModule,
         configs: Sequence[TrainingConfig],
-        objective: Loss,
+        objective: Objective,
+        loss_state: LossState | None = None,
         is_refit: bool = False,
         **kwargs: Any,
     ):
         super().__init__(module, criterion=type(objective), device=None, train_split=None, **kwargs)
         self.configs = configs
         self.objective = objective
+        self.loss_state = loss_state or LossState()
         self.is_refit = is_refit
 
     @property
@@ -132,7 +137,7 @@ class Trainer(NeuralNet):
             self.optimizer_.load_state_dict(moments)
         model, configs = self.module_, self.configs
         self.train_, self.valid_ = train, valid
-        self.criterion_.n_rows = len(train)
+        self.loss_state_ = replace(self.loss_state, n_rows=len(train))
         self.members_ = np.arange(len(configs))
         self.outcomes_: dict[int, RunResult] = {}
         self.records_: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
@@ -194,14 +199,14 @@ class Trainer(NeuralNet):
         self.records_.append((self.members_, {}))
         self._record("beta", self.beta_)
         self._record("learning_rate", self.optimizer_.rates())
-        with self.criterion_.in_iteration(self._iteration, self._last) as changing:
-            loss = self._record_losses("", self._train_once(train), train.loss_offset)
+        annealing = self.criterion_.annealing(self._iteration, self._last)
+        loss = self._record_losses("", self._train_once(train, annealing), train.loss_offset)
         current = self._take_average()
         val_loss = None
         if valid is not None:
             val_loss = self._record_losses("val_", self.validate(valid), valid.loss_offset)
         loss = np.where(self._is_near(loss), loss, np.nan)
-        warming_up = changing | (self.beta_ != self.final_beta_)
+        warming_up = (annealing < 1) | (self.beta_ != self.final_beta_)
         ended = course.advance(loss, val_loss, model.flat, warming_up=warming_up)
         self._leave_average(current, ended | course.diverged)
         self.optimizer_.restart(ended & ~course.done)
@@ -226,7 +231,7 @@ class Trainer(NeuralNet):
             self.course_.keep(kept)
             if self.average_ is not None:
                 self.average_ = self.average_[kept]
-            self.criterion_.keep(kept)
+            self.loss_state_ = self.loss_state_.select(kept)
             self.train_ = self.train_.select(kept)
             self.valid_ = None if self.valid_ is None else self.valid_.select(kept)
             self.limit_ = self.limit_[staying]
@@ -274,7 +279,7 @@ class Trainer(NeuralNet):
         self._input_mask = torch.as_tensor(mask).to(self.module_.flat)  # (M, 1, 1)
         self._holds_scales = np.array([config.homoscedastic_first_stage for config in own])
         self._gradients: dict[tuple[int, int], Gradient] = {}
-        self._written_out = gradient_of(self.module_, self.criterion_)
+        self._written_out = gradient_of(self.module_, self.criterion_, self.loss_state_)
 
     # -- an iteration ----------------------------------------------------------------
 
@@ -351,11 +356,13 @@ class Trainer(NeuralNet):
             if shape not in self._gradients:
                 clamps = self.is_far_ or self._is_noisy or self._is_masked
                 self._gradients[shape] = self._written_out(
-                    self.module_, self.criterion_, *shape, clamps=clamps
+                    self.module_, self.criterion_, self.loss_state_, *shape, clamps=clamps
                 )
-            return self._gradients[shape](x, weight, noise, self._beta, shown)
+            beta = cast(Tensor, self._epoch_state.beta)
+            return self._gradients[shape](x, weight, noise, beta, shown)
         with torch.enable_grad():
-            terms = self.criterion_(self.module_, x, weight, noise, self._beta, shown)
+            batch = Minibatch(x, weight, noise, shown)
+            terms = self.criterion_(self.module_, batch, self._epoch_state)
             total = terms.to_minimise.sum()
         params = list(self.module_.parameters())
         found = torch.autograd.grad(total, params, materialize_grads=True)
@@ -381,27 +388,32 @@ class Trainer(NeuralNet):
             seed = config.seed if config.validation_seed is None else config.validation_seed
             points = sobol_normal(n_draws, size, stream_seed(seed, Stream.VALIDATION))
             noise[place, :, 0, :size] = points
-        draws, beta = torch.as_tensor(noise).to(flat), torch.as_tensor(self.final_beta_).to(flat)
+        draws = torch.as_tensor(noise).to(flat)
+        state = replace(self.loss_state_, beta=torch.as_tensor(self.final_beta_).to(flat))
         total = np.zeros((len(REPORTED), len(flat)))
         at_a_time = validation_rows(n_draws, self.module_.architecture.widest)
         for rows in self._chunks(torch.arange(n_rows, device=flat.device), at_a_time):
             x, weight = valid.take(rows.expand(len(flat), -1))
-            terms = self.criterion_(self.module_, x, weight, draws, beta)
+            terms = self.criterion_(self.module_, Minibatch(x, weight, draws), state)
             total += terms.reported().cpu().numpy() * (len(rows) / n_rows)
         return total
 
     def _chunks(self, rows: Tensor, at_a_time: int) -> Sequence[Tensor]:
-        """Divide rows into chunks, each from all of the table if the objective compares rows."""
-        if not self.criterion_.compares_rows:
+        """Divide rows into chunks, each from all of the table if it has to be a random sample."""
+        if not self.criterion_.uses_aggregated_posterior:
             return rows.split(at_a_time)
         n_chunks = -(-len(rows) // at_a_time)
         return [rows[first::n_chunks] for first in range(n_chunks)]
 
     @torch.no_grad()
-    def _train_once(self, train: Dataset) -> np.ndarray:
+    def _train_once(self, train: Dataset, annealing: np.ndarray) -> np.ndarray:
         """Take the steps of one iteration; mean losses (3, M), not finite for broken weights."""
         flat, n_noise = self.module_.flat, self.module_.architecture.n_noise
-        self._beta = torch.as_tensor(self.beta_).to(flat)
+        self._epoch_state = replace(
+            self.loss_state_,
+            beta=torch.as_tensor(self.beta_).to(flat),
+            annealing=torch.as_tensor(annealing).to(flat),
+        )
         total = torch.zeros(len(REPORTED), len(flat), dtype=flat.dtype, device=flat.device)
         n_rows, config = 0, self.configs[0]
         self._chances: dict[Stream, list[torch.Generator]] = {}  # of this iteration
@@ -490,7 +502,7 @@ class Trainer(NeuralNet):
     def _margin(self) -> float:
         """How far above its start a loss may rise before it counts as diverged."""
         per_column = DIVERGED_PER_COLUMN * self.module_.architecture.n_columns
-        return DIVERGED + per_column + self.criterion_.headroom
+        return DIVERGED + per_column + self.criterion_.annealing_gap
 
     def _goes_on(self, train: Dataset, valid: Dataset | None) -> bool:
         """Tell the callbacks that an iteration is over, and whether none wants to stop."""

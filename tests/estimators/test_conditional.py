@@ -30,7 +30,7 @@ from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.networks import ConvNet, GRUNet
-from sklearn_vae.objectives import ELBOLoss
+from sklearn_vae.objectives import ELBO, LossState, Minibatch
 from sklearn_vae.onnx import to_onnx
 from sklearn_vae.training.gradients.elbo import ELBOGradient
 
@@ -296,13 +296,13 @@ def test_the_gradient_that_is_written_out_is_autograds(n_draws, rng):
     x, noise = (
         torch.as_tensor(rng.standard_normal(shape)) for shape in ((2, 9, 7), (2, n_draws, 9, 2))
     )
-    objective, beta = ELBOLoss(prior_rows=torch.tensor([0.2, 0.0])), torch.ones(2).double()
-    total = objective(model, x, None, noise, beta).to_minimise.sum()
+    state = LossState(torch.ones(2).double(), pseudo_observations=torch.tensor([0.2, 0.0]))
+    total = ELBO()(model, Minibatch(x, None, noise), state).to_minimise.sum()
     expected = torch.autograd.grad(total, model.flat_parameters(), materialize_grads=True)
 
-    assert ELBOGradient.covers(model, objective)
+    assert ELBOGradient.covers(model, ELBO(), state)
     with torch.no_grad():
-        ELBOGradient(model, objective, 9, n_draws)(x, None, noise, beta)
+        ELBOGradient(model, ELBO(), state, 9, n_draws)(x, None, noise, state.beta)
 
     for param, gradient in zip(model.flat_parameters(), expected, strict=True):
         torch.testing.assert_close(param.grad, gradient, rtol=1e-9, atol=1e-11)

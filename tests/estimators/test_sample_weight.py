@@ -120,11 +120,13 @@ def test_the_trimmed_bound_of_weighted_rows_is_that_of_the_copies():
     """Where the share is a whole number of copies."""
     weight = torch.tensor([3.0, 1, 2, 4])
     log_prob = torch.tensor([[-5.0, -1, -4, -2]])
-    loss = TrimmedELBO(0.4).loss(0.0, 0.0)
+    objective = TrimmedELBO(0.4)
     kl = torch.zeros(1, 4, 1)
-    found = loss.weigh(log_prob, kl, 1.0, (weight / weight.mean()).unsqueeze(0))
+    found = objective.row_weights(log_prob, kl, 1.0, (weight / weight.mean()).unsqueeze(0))
     n = weight.int()
-    copies = loss.weigh(log_prob.repeat_interleave(n, 1), kl.repeat_interleave(n, 1), 1.0, None)
+    copies = objective.row_weights(
+        log_prob.repeat_interleave(n, 1), kl.repeat_interleave(n, 1), 1.0, None
+    )
 
     expected = [part.sum() for part in copies[0].split(n.tolist())]
     torch.testing.assert_close(found[0] * weight.mean(), torch.stack(expected))

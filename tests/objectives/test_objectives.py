@@ -12,6 +12,7 @@ from torch.distributions import Normal, kl_divergence
 
 from sklearn_vae import VAETransformer
 from sklearn_vae.objectives import (
+    ELBO,
     IWAE,
     MMD,
     OBJECTIVES,
@@ -19,17 +20,22 @@ from sklearn_vae.objectives import (
     CapacityELBO,
     Checked,
     Constant,
-    ELBOLoss,
-    IWAELoss,
     LinearWarmup,
+    LossState,
+    Minibatch,
     TotalCorrelation,
     TrimmedELBO,
     aggregated_posterior,
 )
-from sklearn_vae.objectives.aggregated_posterior import Aggregate
-from sklearn_vae.objectives.mmd import KERNELS, discrepancy
+from sklearn_vae.objectives.aggregated_posterior import AggregatedPosterior
+from sklearn_vae.objectives.mmd import KERNEL_VARIANCES, squared_mmd
 from sklearn_vae.objectives.total_correlation import total_correlation
 from sklearn_vae.random import sobol_normal
+
+
+def loss(objective, model, x, weight, noise, beta=1.0, corrupted=None, **state):
+    """Terms of a batch, by hyperparameters of the members."""
+    return objective(model, Minibatch(x, weight, noise, corrupted), LossState(beta, **state))
 
 
 def shared_noise(seed=0):
@@ -73,7 +79,7 @@ def test_the_loss_is_reconstruction_plus_beta_kl(beta, model, x):
     """A history whose columns add up can be read."""
     reconstruction = reconstruction_by_torch(model, x, shared_noise())
     kl = kl_by_torch(model, x).sum(-1).mean(1)
-    terms = ELBOLoss()(model, x, None, shared_noise(), beta)
+    terms = loss(ELBO(), model, x, None, shared_noise(), beta)
 
     torch.testing.assert_close(terms.reconstruction_loss, reconstruction)
     torch.testing.assert_close(terms.kl_loss, kl)
@@ -85,7 +91,7 @@ def test_free_bits_are_spent_by_dimension_on_average_over_rows(model, x):
     by_dimension = kl_by_torch(model, x).mean(1)[0]
     free = by_dimension.mean().item()  # between the two dimensions' KLs
     expected = np.maximum(by_dimension.detach().numpy(), free).sum()
-    terms = ELBOLoss(free_bits=free)(model, x, None, shared_noise(), 1.0)
+    terms = loss(ELBO(), model, x, None, shared_noise(), free_bits=free)
 
     assert by_dimension.min() < free < by_dimension.max()
     assert terms.kl_loss.item() == pytest.approx(expected, rel=1e-9)
@@ -94,24 +100,24 @@ def test_free_bits_are_spent_by_dimension_on_average_over_rows(model, x):
 def test_free_bits_push_nothing_below_the_threshold(model, x):
     """A dimension may spend its free nats with no gradient against it."""
     model.flat_grad.zero_()
-    ELBOLoss(free_bits=100.0)(model, x, None, shared_noise(), 1.0).kl_loss.sum().backward()
+    loss(ELBO(), model, x, None, shared_noise(), free_bits=100.0).kl_loss.sum().backward()
 
     assert (model.flat_grad == 0).all()
 
 
 @pytest.mark.parametrize(
-    "objective",
+    ("objective", "free_bits", "pseudo_observations"),
     [
-        ELBOLoss(),
-        ELBOLoss(free_bits=0.3, prior_rows=2.0),
-        IWAELoss(3, prior_rows=2.0),
-        IWAELoss(1, doubly_reparameterized=False),
-        TotalCorrelation(2.0).loss(0.1, 2.0),
-        MMD().loss(0.0, 2.0),
-        CapacityELBO(1.0).loss(0.0, 2.0),
+        (ELBO(), 0.0, 0.0),
+        (ELBO(), 0.3, 2.0),
+        (IWAE(3), 0.0, 2.0),
+        (IWAE(1, doubly_reparameterized=False), 0.0, 0.0),
+        (TotalCorrelation(2.0), 0.1, 2.0),
+        (MMD(), 0.0, 2.0),
+        (CapacityELBO(1.0), 0.0, 2.0),
     ],
 )
-def test_a_weight_is_a_number_of_copies(objective, model, x, rng):
+def test_a_weight_is_a_number_of_copies(objective, free_bits, pseudo_observations, model, x, rng):
     """A row of weight 3 is three rows, one of weight 0 is not there; so are the gradients."""
     weight = torch.as_tensor(rng.integers(0, 4, 80))
     copies = x[:, torch.repeat_interleave(torch.arange(80), weight)]
@@ -119,7 +125,8 @@ def test_a_weight_is_a_number_of_copies(objective, model, x, rng):
     results = []
     for own_x, own_weight in [(copies, None), (x, relative)]:
         model.flat_grad.zero_()
-        terms = objective(model, own_x, own_weight, shared_noise(), 0.7)
+        state = LossState(0.7, free_bits, pseudo_observations)
+        terms = objective(model, Minibatch(own_x, own_weight, shared_noise()), state)
         terms.to_minimise.sum().backward()
         results.append((torch.stack(terms), model.flat_grad.clone()))
     expected, ours = results
@@ -130,24 +137,24 @@ def test_a_weight_is_a_number_of_copies(objective, model, x, rng):
 def test_the_penalty_is_the_negative_log_prior_of_so_many_rows(model, x):
     """Imagined rows with the linear model's residuals keep the scales from collapsing."""
     *_, log_prior = model.elbo_terms(x, shared_noise())
-    without = ELBOLoss()(model, x, None, shared_noise(), 1.0)
-    terms = ELBOLoss(prior_rows=0.25)(model, x, None, shared_noise(), 1.0)
+    without = loss(ELBO(), model, x, None, shared_noise(), 1.0)
+    terms = loss(ELBO(), model, x, None, shared_noise(), pseudo_observations=0.25)
 
-    torch.testing.assert_close(terms.penalty, -0.25 * log_prior.mean(1))
-    torch.testing.assert_close(terms.to_minimise, without.loss + terms.penalty)
+    torch.testing.assert_close(terms.scale_penalty, -0.25 * log_prior.mean(1))
+    torch.testing.assert_close(terms.to_minimise, without.loss + terms.scale_penalty)
     torch.testing.assert_close(terms.reported(), without.reported())
-    assert (without.penalty == 0).all()
+    assert (without.scale_penalty == 0).all()
 
 
 def test_each_member_has_a_loss_of_its_own(rng, make_model):
     """Members are summed only for the gradient."""
     tables = [rng.standard_normal((20, 4)) for _ in range(3)]
-    objective = ELBOLoss(free_bits=0.1, prior_rows=1.0)
+    state = LossState(2.0, free_bits=0.1, pseudo_observations=1.0)
     fleet = make_model(*tables)
     x = torch.as_tensor(np.stack(tables))
-    together = torch.stack(objective(fleet, x, None, shared_noise(), 2.0))
+    together = torch.stack(ELBO()(fleet, Minibatch(x, None, shared_noise()), state))
     alone = [
-        torch.stack(objective(make_model(own), own_x[None], None, shared_noise(), 2.0))
+        torch.stack(ELBO()(make_model(own), Minibatch(own_x[None], None, shared_noise()), state))
         for own, own_x in zip(tables, x, strict=True)
     ]
 
@@ -157,7 +164,7 @@ def test_each_member_has_a_loss_of_its_own(rng, make_model):
 
 def test_what_is_reported_is_named_and_has_no_graph(model, x):
     """Histories hold numbers."""
-    terms = ELBOLoss(prior_rows=1.0)(model, x, None, shared_noise(), 3.0)
+    terms = loss(ELBO(), model, x, None, shared_noise(), 3.0, pseudo_observations=1.0)
     expected = torch.stack([getattr(terms, name) for name in REPORTED])
 
     torch.testing.assert_close(terms.reported(), expected.detach())
@@ -184,8 +191,7 @@ def with_a_wrong_encoder(model):
 def gradient_of(model, x, noise, n_draws, *, doubly):
     """Gradient of the loss: (P,)."""
     model.flat_grad.zero_()
-    objective = IWAELoss(n_draws, doubly, prior_rows=0.0)
-    objective(model, x, None, noise, 1.0).to_minimise.sum().backward()
+    loss(IWAE(n_draws, doubly), model, x, None, noise).to_minimise.sum().backward()
     return model.flat_grad[0].clone()
 
 
@@ -197,12 +203,12 @@ def encoders_share(model):
 def test_with_one_draw_the_importance_weighted_bound_is_the_elbo(model, x):
     """Its KL is that of the draws, which tends to the closed form."""
     noise = sets_of_draws(8192, 1)
-    expected = ELBOLoss(prior_rows=0.5)(model, x, None, noise, 1.0)
-    ours = IWAELoss(1, prior_rows=0.5)(model, x, None, noise, 1.0)
+    expected = loss(ELBO(), model, x, None, noise, pseudo_observations=0.5)
+    ours = loss(IWAE(1), model, x, None, noise, pseudo_observations=0.5)
 
     torch.testing.assert_close(ours.reconstruction_loss, expected.reconstruction_loss)
     torch.testing.assert_close(ours.kl_loss, expected.kl_loss, rtol=0, atol=1e-3)
-    torch.testing.assert_close(ours.penalty, expected.penalty)
+    torch.testing.assert_close(ours.scale_penalty, expected.scale_penalty)
 
 
 @pytest.mark.parametrize("doubly", [False, True])
@@ -216,7 +222,7 @@ def test_the_loss_is_minus_the_mean_of_the_log_of_the_mean_weight(doubly, model,
     log_prob = Normal(mean, (7 * torch.tanh(raw_scale / 7)).exp()).log_prob(x[:, None]).sum(-1)
     weight = (log_prob + (Normal(0.0, 1.0).log_prob(z) - q.log_prob(z)).sum(-1)).exp()
     sets = weight.unflatten(1, (2, 3))
-    terms = IWAELoss(3, doubly)(model, x, None, noise, 1.0)
+    terms = loss(IWAE(3, doubly), model, x, None, noise, 1.0)
     share = sets / sets.sum(2, keepdim=True)
     reconstruction = -(share * log_prob.unflatten(1, (2, 3))).sum(2).mean((1, 2))
 
@@ -229,7 +235,7 @@ def test_more_draws_never_loosen_the_bound(model, x):
     """Of the same draws in larger sets, by Jensen's inequality without any luck."""
     noise = sets_of_draws(4096, 1)
     losses = [
-        IWAELoss(n_draws)(model, x, None, noise, 1.0).loss.item()
+        loss(IWAE(n_draws), model, x, None, noise, 1.0).loss.item()
         for n_draws in (1, 2, 8, 64, 512, 4096)
     ]
 
@@ -242,9 +248,9 @@ def test_with_many_draws_the_bound_is_the_exact_density(table, x, make_model):
     noise = sets_of_draws(8192, 1)
     right, wrong = make_model(table), with_a_wrong_encoder(make_model(table))
     posterior = kl_by_torch(right, x).sum(-1).mean().item()  # its encoder's is the exact one
-    terms = IWAELoss(8192)(wrong, x, None, noise, 1.0)
+    terms = loss(IWAE(8192), wrong, x, None, noise, 1.0)
 
-    assert ELBOLoss()(wrong, x, None, noise, 1.0).loss.item() > -exact + 0.1
+    assert loss(ELBO(), wrong, x, None, noise, 1.0).loss.item() > -exact + 0.1
     assert terms.loss.item() == pytest.approx(-exact, abs=0.01)
     assert terms.kl_loss.item() == pytest.approx(posterior, abs=0.03)
 
@@ -293,8 +299,8 @@ def test_the_decoders_gradient_is_the_same_for_both(n_draws, model, x):
     found = []
     for doubly in (False, True):
         model.flat_grad.zero_()
-        objective = IWAELoss(n_draws, doubly, prior_rows=0.5)
-        objective(model, x, None, noise, 1.0).to_minimise.sum().backward()
+        terms = loss(IWAE(n_draws, doubly), model, x, None, noise, pseudo_observations=0.5)
+        terms.to_minimise.sum().backward()
         found.append(model.flat_grad[0].clone())
 
     torch.testing.assert_close(found[0][after], found[1][after], rtol=1e-9, atol=1e-12)
@@ -318,10 +324,10 @@ def test_the_encoder_hears_nothing_of_the_scales_prior(model, x):
     """It is a force on the decoder's scales."""
     own = slice(encoders_share(model))
     found = []
-    for prior_rows in (0.0, 5.0):
+    for strength in (0.0, 5.0):
         model.flat_grad.zero_()
-        objective = IWAELoss(3, prior_rows=prior_rows)
-        objective(model, x, None, shared_noise(), 1.0).to_minimise.sum().backward()
+        terms = loss(IWAE(3), model, x, None, shared_noise(), pseudo_observations=strength)
+        terms.to_minimise.sum().backward()
         found.append(model.flat_grad[0].clone())
 
     torch.testing.assert_close(found[0][own], found[1][own])
@@ -423,12 +429,14 @@ def test_a_trimmed_bound_is_that_of_the_rows_it_explains_best(model, x, weighted
     kl = kl_by_torch(model, x)[0].sum(-1)
     by_row = [reconstruction_by_torch(model, x[:, [i]], shared_noise()) for i in range(x.shape[1])]
     counts = torch.tensor([1, 2 if weighted else 1]).repeat(x.shape[1] // 2)
-    loss = (torch.cat(by_row) + 0.5 * kl).repeat_interleave(counts)
+    row_loss = (torch.cat(by_row) + 0.5 * kl).repeat_interleave(counts)
     copies = x.repeat_interleave(counts, dim=1)
-    best = loss.argsort()[: math.ceil(0.7 * int(counts.sum()))]
-    expected = ELBOLoss(prior_rows=0.1)(model, copies[:, best], None, shared_noise(), 0.5)
+    best = row_loss.argsort()[: math.ceil(0.7 * int(counts.sum()))]
+    expected = loss(
+        ELBO(), model, copies[:, best], None, shared_noise(), 0.5, pseudo_observations=0.1
+    )
     weight = (counts / counts.double().mean())[None] if weighted else None
-    terms = TrimmedELBO(0.3).loss(0.0, 0.1)(model, x, weight, shared_noise(), 0.5)
+    terms = loss(TrimmedELBO(0.3), model, x, weight, shared_noise(), 0.5, pseudo_observations=0.1)
 
     torch.testing.assert_close(torch.stack(terms), torch.stack(expected))
 
@@ -436,8 +444,8 @@ def test_a_trimmed_bound_is_that_of_the_rows_it_explains_best(model, x, weighted
 def test_the_encoder_sees_what_it_is_shown(model, x):
     """Codes are of the rows with noise, the likelihood is of the rows without."""
     shown = x + torch.linspace(-1, 1, x.shape[2], dtype=torch.float64)
-    for objective in (ELBOLoss(), TrimmedELBO(0.0).loss(0.0, 0.0)):
-        terms = objective(model, x, None, shared_noise(), 1.0, shown)
+    for objective in (ELBO(), TrimmedELBO(0.0)):
+        terms = loss(objective, model, x, None, shared_noise(), 1.0, shown)
 
         torch.testing.assert_close(terms.kl_loss, kl_by_torch(model, shown).sum(-1).mean(1))
     weights = model.log_weights(x, shared_noise(), shown=shown)
@@ -462,7 +470,7 @@ def posteriors(n_rows, n_components, n_draws=2, scale=0.6, seed=0, loadings=None
 def as_aggregate(z, loc, scales, count=None, n_rows=None):
     count = np.ones(len(loc)) if count is None else count
     parts = [torch.as_tensor(part)[None] for part in (z, loc, np.log(scales), count)]
-    return Aggregate(*parts, n_rows or len(loc))
+    return AggregatedPosterior(*parts, n_rows or len(loc))
 
 
 def shares_by_hand(count, n_rows):
@@ -499,7 +507,7 @@ def test_the_gradient_of_the_total_correlation_is_that_of_differences():
     count = torch.tensor([[1.0, 0.5, 1.5, 1.0, 1.0]]).double()
 
     def compute(z, loc, log_scale):
-        return total_correlation(Aggregate(z, loc, log_scale, count, 20))
+        return total_correlation(AggregatedPosterior(z, loc, log_scale, count, 20))
 
     assert torch.autograd.gradcheck(compute, (z, loc, scales.log().detach().requires_grad_()))
 
@@ -537,31 +545,31 @@ def kernel_with_the_prior(place, width, spread=0.0):
 def test_discrepancy_of_points_is_that_of_the_kernels():
     """Pair by pair, and integrals over the prior by quadrature; posteriors are all but points."""
     points, expected = np.random.default_rng(0).normal(size=(6, 2)) + 0.5, 0.0
-    for own in KERNELS:
+    for own in KERNEL_VARIANCES:
         across = [[kernel_with_the_prior(a, 2 * own) for a in point] for point in points]
         within = kernel_with_the_prior(0.0, 2 * own, 1.0) ** 2
         among = kernel(points, points, own)
         expected += among.mean() - 2 * np.prod(across, axis=1).mean() + within
     narrow = np.full_like(points, 1e-6)
-    found = discrepancy(as_aggregate(points[None], points, narrow), torch.ones(1, 2).double())
+    found = squared_mmd(as_aggregate(points[None], points, narrow), torch.ones(1, 2).double())
 
-    assert found.item() == pytest.approx(expected / len(KERNELS), rel=1e-5)
+    assert found.item() == pytest.approx(expected / len(KERNEL_VARIANCES), rel=1e-5)
 
 
 def test_wide_posteriors_are_what_points_drawn_from_them_tend_to():
     """One side of the pairs is integrated, and so is the prior."""
     z, loc, scales = posteriors(5, 2, 1024, seed=3)
-    exact = discrepancy(as_aggregate(z, loc, scales), torch.ones(1, 2).double()).item()
+    exact = squared_mmd(as_aggregate(z, loc, scales), torch.ones(1, 2).double()).item()
     rng, drawn = np.random.default_rng(1), 0.0
     one, other = (
         (loc[:, None] + scales[:, None] * rng.normal(size=(5, 200, 2))).reshape(-1, 2)
         for _ in range(2)
     )
     prior, also = rng.normal(size=(2, 1000, 2))
-    for own in KERNELS:
+    for own in KERNEL_VARIANCES:
         pairs = (one, other), (one, prior), (other, also), (prior, also)
         among, across, too, within = (kernel(*pair, own).mean() for pair in pairs)
-        drawn += (among - across - too + within) / len(KERNELS)
+        drawn += (among - across - too + within) / len(KERNEL_VARIANCES)
 
     assert drawn > 0.1
     assert exact == pytest.approx(drawn, abs=0.03)
@@ -572,34 +580,36 @@ def test_there_is_no_discrepancy_where_codes_lie_as_the_prior_does():
     rng = np.random.default_rng(0)
     zeros, ones = np.zeros((64, 3)), np.ones((64, 3))
     has = torch.ones(1, 3).double()
-    silent = discrepancy(as_aggregate(rng.normal(size=(256, 64, 3)), zeros, ones), has)
+    silent = squared_mmd(as_aggregate(rng.normal(size=(256, 64, 3)), zeros, ones), has)
     places = np.asarray(sobol_normal(1024, 3, 0))
-    spread = discrepancy(as_aggregate(places[None], places, np.full_like(places, 0.01)), has)
-    beside = discrepancy(as_aggregate(places[None] + 1, places + 1, np.ones_like(places)), has)
+    spread = squared_mmd(as_aggregate(places[None], places, np.full_like(places, 0.01)), has)
+    beside = squared_mmd(as_aggregate(places[None] + 1, places + 1, np.ones_like(places)), has)
 
     assert abs(silent.item()) < 2e-3
     assert abs(spread.item()) < 2e-3
     assert beside.item() > 0.1
 
 
-@pytest.mark.parametrize("measure", ["total_correlation", "discrepancy"])
+@pytest.mark.parametrize("measure", ["total_correlation", "mmd"])
 def test_a_large_batch_is_divided_into_parts_as_mixed_as_it_is(measure, model, x, monkeypatch):
     """Rows in turn, so that a sorted table's parts are like it; each part counts by its rows."""
     weight = torch.linspace(0.5, 1.5, 80).double()[None]
     noise = shared_noise()
-    q = Aggregate.of(model, x, weight, noise, 400)
-    monkeypatch.setattr(aggregated_posterior, "PAIRS", 3 * 30**2)
-    groups = list(q.groups())
+    q = AggregatedPosterior.from_batch(model, Minibatch(x, weight, noise), LossState(n_rows=400))
+    monkeypatch.setattr(aggregated_posterior, "MAX_PAIRS", 3 * 30**2)
+    groups = list(q.split())
     compute = {
         "total_correlation": total_correlation,
-        "discrepancy": lambda own: discrepancy(own, torch.ones(1, 2).double()),
+        "mmd": lambda own: squared_mmd(own, torch.ones(1, 2).double()),
     }[measure]
-    objective = {"total_correlation": TotalCorrelation, "discrepancy": MMD}[measure](2.0)
-    loss = objective.loss(0.0, 0.0)
-    loss.n_rows = 400
-    terms = loss(model, x, weight, noise, 1.0)
+    objective = {"total_correlation": TotalCorrelation, "mmd": MMD}[measure](2.0)
+    terms = loss(objective, model, x, weight, noise, n_rows=400)
     expected = sum(
-        compute(Aggregate.of(model, x[:, own::3], weight[:, own::3], noise, 400))
+        compute(
+            AggregatedPosterior.from_batch(
+                model, Minibatch(x[:, own::3], weight[:, own::3], noise), LossState(n_rows=400)
+            )
+        )
         * weight[:, own::3].sum(1)
         for own in range(3)
     )
@@ -612,11 +622,10 @@ def test_a_large_batch_is_divided_into_parts_as_mixed_as_it_is(measure, model, x
 def test_rows_that_count_nothing_make_no_nan(model, x):
     """A batch of them may be drawn."""
     for objective in (TotalCorrelation(), MMD()):
-        loss = objective.loss(0.0, 0.0)
-        terms = loss(model, x[:, :5], torch.zeros(1, 5).double(), shared_noise(), 1.0)
+        terms = loss(objective, model, x[:, :5], torch.zeros(1, 5).double(), shared_noise())
 
         assert terms.loss.isfinite().all()
-        assert loss(model, x[:, :1], None, shared_noise(), 1.0).loss.isfinite().all()
+        assert loss(objective, model, x[:, :1], None, shared_noise()).loss.isfinite().all()
 
 
 @pytest.mark.parametrize("objective", [TotalCorrelation(3.0), MMD(), CapacityELBO(9.0)])
@@ -625,7 +634,7 @@ def test_what_is_added_to_the_bound_reaches_the_encoder_alone(objective, model, 
     found = []
     for own in (objective, OBJECTIVES["elbo"]):
         model.flat_grad.zero_()
-        terms = own.loss(0.0, 0.5)(model, x, None, shared_noise(), 1.0)
+        terms = loss(own, model, x, None, shared_noise(), pseudo_observations=0.5)
         terms.to_minimise.sum().backward()
         found.append((terms, model.flat_grad[0].clone()))
     (terms, ours), (bound, plain) = found
@@ -635,7 +644,7 @@ def test_what_is_added_to_the_bound_reaches_the_encoder_alone(objective, model, 
     assert not torch.allclose(ours[encoder], plain[encoder])
     torch.testing.assert_close(terms.reconstruction_loss, bound.reconstruction_loss)
     torch.testing.assert_close(terms.kl_loss, bound.kl_loss)
-    torch.testing.assert_close(terms.penalty, bound.penalty)
+    torch.testing.assert_close(terms.scale_penalty, bound.scale_penalty)
 
 
 @pytest.mark.parametrize("beta", [0.0, 1.0])
@@ -644,28 +653,28 @@ def test_a_capacity_is_what_the_kl_is_held_at(beta, model, x):
     kl = kl_by_torch(model, x).sum(-1).mean(1)
     reconstruction = reconstruction_by_torch(model, x, shared_noise())
     for nats in (0.5 * kl.item(), 2.0 * kl.item()):
-        terms = CapacityELBO(nats, gamma=7.0).loss(0.0, 0.0)(model, x, None, shared_noise(), beta)
+        terms = loss(CapacityELBO(nats, gamma=7.0), model, x, None, shared_noise(), beta)
 
         torch.testing.assert_close(terms.loss, reconstruction + beta * kl + 7.0 * (kl - nats).abs())
 
 
 def test_a_capacity_grows_in_a_straight_line_and_is_whole_outside_of_training(model, x):
     """By the iteration; a member with fewer iterations has all of it in its last one."""
-    loss = CapacityELBO(4.0, gamma=1.0, n_iter=5).loss(0.0, 0.0)
+    objective = CapacityELBO(4.0, gamma=1.0, n_iter=5)
     kl = kl_by_torch(model, x).sum(-1).mean(1)
     expected = np.interp(np.arange(1, 9), [0, 5], [0, 4.0])
 
-    def added():
-        return loss.term(model, x, None, shared_noise(), kl).detach().numpy()
+    def penalty(annealing):
+        terms = loss(objective, model, x, None, shared_noise(), 0.0, annealing=annealing)
+        return (terms.loss - terms.reconstruction_loss).detach().numpy()
 
-    whole = added()
     for iteration, nats in enumerate(expected):
-        with loss.in_iteration(iteration, np.array([200, 1])) as changing:
-            short = min(iteration + 1, 2) * 2.0
-            np.testing.assert_allclose(added(), abs(kl.item() - np.array([nats, short])))
-            assert changing.tolist() == [iteration < 4, iteration < 1]
-        np.testing.assert_array_equal(added(), whole)
-    np.testing.assert_allclose(whole, abs(kl.item() - 4.0))
+        annealing = objective.annealing(iteration, np.array([200, 1]))
+        short = min(iteration + 1, 2) * 2.0
+        found = penalty(torch.as_tensor(annealing))
+        np.testing.assert_allclose(found, abs(kl.item() - np.array([nats, short])))
+        assert (annealing < 1).tolist() == [iteration < 4, iteration < 1]
+    np.testing.assert_allclose(penalty(1.0), abs(kl.item() - 4.0))
 
 
 @pytest.mark.parametrize(

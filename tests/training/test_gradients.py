@@ -10,7 +10,7 @@ from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.mixture_vae import MixtureArchitecture, MixtureVAE, pick
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.networks import ACTIVATIONS
-from sklearn_vae.objectives import ELBOLoss, IWAELoss
+from sklearn_vae.objectives import ELBO, IWAE, LossState, Minibatch, TrimmedELBO
 from sklearn_vae.priors import MixturePrior
 from sklearn_vae.training.gradients import gradient_of
 from sklearn_vae.training.gradients.layers import ACTIVATION_GRADIENTS, ACTIVATIONS_OUT
@@ -59,15 +59,18 @@ def batch(model, *, n_draws=1, shared=False, weighted=False, n_rows=9):
     return torch.cat(parts, -1), torch.rand(n_members, n_rows).double() if weighted else None, noise
 
 
-def assert_same_gradient(model, objective, x, weight, noise, beta=0.7, shown=None, atol=1e-8):
+def assert_same_gradient(
+    model, objective, x, weight, noise, beta=0.7, shown=None, atol=1e-8, **state
+):
     model.flat_grad.zero_()
     beta = torch.as_tensor(beta).double().expand(len(x))
-    expected = objective(model, x, weight, noise, beta, shown)
+    state = LossState(beta, **state)
+    expected = objective(model, Minibatch(x, weight, noise, shown), state)
     expected.to_minimise.sum().backward()
     gradient = model.flat_grad.clone()
     model.flat_grad.fill_(7.0)  # what stood there before does not count
-    kind = gradient_of(model, objective)
-    ours = kind(model, objective, x.shape[1], noise.shape[1])
+    kind = gradient_of(model, objective, state)
+    ours = kind(model, objective, state, x.shape[1], noise.shape[1])
     with torch.no_grad():
         ours(torch.randn_like(x), weight, noise, beta)  # nor does the batch before
         actual = ours(x, weight, noise, beta, shown)
@@ -85,10 +88,9 @@ def test_every_kind_of_column_mask_and_weight(name, n_members):
     for n_draws, shared, weighted, free_bits in itertools.product(
         (1, 4), (False, True), (False, True), (0.0, 0.3)
     ):
-        objective = ELBOLoss(free_bits, prior_rows=0.2)
         rows = batch(model, n_draws=n_draws, shared=shared, weighted=weighted)
 
-        assert_same_gradient(model, objective, *rows)
+        assert_same_gradient(model, ELBO(), *rows, free_bits=free_bits, pseudo_observations=0.2)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -98,7 +100,7 @@ def test_every_activation_and_depth(activation, hidden):
     blocks = BLOCKS["bits, and both kinds of scale"]
     model = disturbed(blocks, hidden=hidden, activation=activation)
 
-    assert_same_gradient(model, ELBOLoss(), *batch(model))
+    assert_same_gradient(model, ELBO(), *batch(model))
 
 
 def test_every_activation_has_a_gradient():
@@ -110,11 +112,13 @@ def test_every_activation_has_a_gradient():
 def test_members_differ_in_size_beta_free_bits_and_prior(weighted):
     """All that rides in one fleet; dimensions that a member has not have no gradient."""
     model = disturbed(BLOCKS["bits, and both kinds of scale"], n_members=3, sizes=[2, 1, 2])
-    objective = ELBOLoss(torch.tensor([[0.3], [0.1], [0.0]]), torch.tensor([0.2, 0.0, 1.0]))
+    free_bits, strength = torch.tensor([[0.3], [0.1], [0.0]]), torch.tensor([0.2, 0.0, 1.0])
+    state = {"free_bits": free_bits, "pseudo_observations": strength}
     x, weight, noise = batch(model, n_draws=4, weighted=weighted)
     noise = noise * model.mask[:, None, None]
 
-    assert_same_gradient(model, objective, x, weight, noise, torch.tensor([0.5, 1.0, 2.0]).double())
+    beta = torch.tensor([0.5, 1.0, 2.0]).double()
+    assert_same_gradient(model, ELBO(), x, weight, noise, beta, **state)
     own = model.decoder.linear.weight.grad
     assert own[1, 0].any()
     assert not own[1, 1].any()
@@ -125,18 +129,22 @@ def test_what_has_no_gradient_here_is_left_to_autograd():
     """Another objective, prior or model."""
     model, mixture = disturbed(BLOCKS["no column at all"]), disturbed_mixture()
 
-    class Other(ELBOLoss):
+    class Other(ELBO):
         pass
 
-    assert gradient_of(model, ELBOLoss()) is not None
-    assert gradient_of(model, Other()) is None
-    assert gradient_of(model, IWAELoss()) is None
-    assert gradient_of(mixture, IWAELoss()) is not None
-    assert gradient_of(mixture, ELBOLoss()) is None
+    def is_written_out(model, objective, **state):
+        return gradient_of(model, objective, LossState(**state)) is not None
+
+    assert is_written_out(model, ELBO())
+    assert not is_written_out(model, Other())
+    assert not is_written_out(model, TrimmedELBO())
+    assert not is_written_out(model, IWAE())
+    assert is_written_out(mixture, IWAE())
+    assert not is_written_out(mixture, ELBO())
     # a prior of scales, which the mixture's model has none of
-    assert gradient_of(mixture, IWAELoss(prior_rows=torch.ones(1))) is None
+    assert not is_written_out(mixture, IWAE(), pseudo_observations=torch.ones(1))
     model.prior = MixturePrior()
-    assert gradient_of(model, ELBOLoss()) is None
+    assert not is_written_out(model, ELBO())
 
 
 @pytest.mark.parametrize("n_members", [1, 3])
@@ -145,7 +153,7 @@ def test_the_encoder_may_see_noise(n_members):
     model = disturbed(BLOCKS["bits, and both kinds of scale"], n_members=n_members)
     x, weight, noise = batch(model)
 
-    assert_same_gradient(model, ELBOLoss(), x, weight, noise, shown=x + 3 * torch.randn_like(x))
+    assert_same_gradient(model, ELBO(), x, weight, noise, shown=x + 3 * torch.randn_like(x))
 
 
 # -- the mixture's importance-weighted bound
@@ -202,7 +210,7 @@ def mixture_batch(model, *, n_draws=5, shared=False, weighted=False, n_rows=9):
 @pytest.mark.parametrize("n_draws", [1, 5])
 def test_the_mixtures_bound(n_members, doubly_reparameterized, n_draws):
     """With one set of draws and two, own and shared noise, with and without weights."""
-    objective = IWAELoss(n_draws, doubly_reparameterized)
+    objective = IWAE(n_draws, doubly_reparameterized)
     model = disturbed_mixture(n_members=n_members)
     for n_sets, shared, weighted in itertools.product((1, 2), (False, True), (False, True)):
         rows = mixture_batch(model, n_draws=n_draws * n_sets, shared=shared, weighted=weighted)
@@ -232,7 +240,7 @@ def test_the_mixtures_kinds_of_columns_and_components(covariance_type, blocks, n
         n_shears=n_shears,
     )
 
-    assert_same_gradient(model, IWAELoss(), *mixture_batch(model), beta=1.0, atol=1e-10)
+    assert_same_gradient(model, IWAE(), *mixture_batch(model), beta=1.0, atol=1e-10)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -241,7 +249,7 @@ def test_the_mixtures_activations_and_depths(activation, hidden):
     """One hidden layer and two."""
     model = disturbed_mixture(activation=activation, hidden=hidden)
 
-    assert_same_gradient(model, IWAELoss(), *mixture_batch(model), beta=1.0, atol=1e-10)
+    assert_same_gradient(model, IWAE(), *mixture_batch(model), beta=1.0, atol=1e-10)
 
 
 def test_the_mixtures_encoder_may_see_noise():
@@ -250,7 +258,7 @@ def test_the_mixtures_encoder_may_see_noise():
     x, weight, noise = mixture_batch(model)
     shown = x + 3 * torch.randn_like(x)
 
-    assert_same_gradient(model, IWAELoss(), x, weight, noise, beta=1.0, shown=shown, atol=1e-10)
+    assert_same_gradient(model, IWAE(), x, weight, noise, beta=1.0, shown=shown, atol=1e-10)
 
 
 @pytest.mark.parametrize("n_members", [1, 2])
@@ -269,4 +277,4 @@ def test_the_mixtures_least_scales(covariance_type, n_members):
     assert not is_held[:, 0].any()
     assert 0.1 < is_held[:, 1:].double().mean() < 0.9
 
-    assert_same_gradient(model, IWAELoss(), *rows, beta=1.0, atol=1e-10)
+    assert_same_gradient(model, IWAE(), *rows, beta=1.0, atol=1e-10)

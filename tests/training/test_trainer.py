@@ -1,6 +1,6 @@
 """Training: steps, Adam, the course of a run and skorch's frame around it."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from skorch.callbacks import Callback, EarlyStopping, EpochTimer, LRScheduler
 
 from sklearn_vae import VAETransformer
 from sklearn_vae.likelihoods import LogNormal
-from sklearn_vae.objectives import IWAE, Constant, ELBOLoss, LinearWarmup
+from sklearn_vae.objectives import ELBO, IWAE, Constant, LinearWarmup
 from sklearn_vae.random import Stream, make_generator
 from sklearn_vae.training import Dataset, StageScheduler, Trainer, TrainingConfig, sampler
 from sklearn_vae.training.config import SHARED_DRAWS
@@ -484,7 +484,7 @@ def test_a_validation_loss_that_is_not_finite_is_never_the_best():
 def run(model, train, valid=None, own=PLAN, objective=None, moments=None, **kwargs):
     """Train silently and give the trainer."""
     kwargs = {"verbose": 0, **kwargs}
-    net = Trainer(model, [own] * len(model.flat), objective or ELBOLoss(), **kwargs)
+    net = Trainer(model, [own] * len(model.flat), objective or ELBO(), **kwargs)
     net.train(train, valid, moments)
     return net
 
@@ -528,7 +528,7 @@ def test_the_model_ends_with_the_weights_that_validated_best(learning_rate, bent
     model = make_model(bent)
 
     def val_loss():
-        net = Trainer(model, [PLAN], ELBOLoss(), verbose=0)
+        net = Trainer(model, [PLAN], ELBO(), verbose=0)
         net.begin(train, valid)
         return net.validate(valid)[0, 0]
 
@@ -614,19 +614,19 @@ def test_validation_in_chunks_is_validation(bent, make_model, monkeypatch):
     )
 
 
-class Watches(ELBOLoss):
-    """An objective that notes the first column of what it is validated on."""
+@dataclass(frozen=True)
+class Watches(ELBO):
+    """An objective that notes the first column of what it is validated on, and the table's size."""
 
-    compares_rows = True
+    uses_aggregated_posterior = True
+    seen: list = field(default_factory=list)
+    n_rows: set = field(default_factory=set)
 
-    def __init__(self):
-        super().__init__()
-        self.seen = []
-
-    def __call__(self, model, x, weight, noise, beta, shown=None):
+    def __call__(self, model, batch, state):
         if not torch.is_grad_enabled():
-            self.seen.append(x[0, :, 0].tolist())
-        return super().__call__(model, x, weight, noise, beta, shown)
+            self.seen.append(batch.x[0, :, 0].tolist())
+        self.n_rows.add(state.n_rows)
+        return super().__call__(model, batch, state)
 
 
 def test_rows_that_are_compared_are_a_fair_sample_of_their_table(bent, make_model, monkeypatch):
@@ -640,7 +640,7 @@ def test_rows_that_are_compared_are_a_fair_sample_of_their_table(bent, make_mode
 
     assert np.array_equal(np.sort(np.concatenate(chunks)), bent[1::2, 0])
     assert all(chunk[0] < bent[20, 0] and chunk[-1] > bent[100, 0] for chunk in chunks)
-    assert watching.n_rows == 60
+    assert watching.n_rows == {60}
     np.testing.assert_allclose(net.history[:, "val_loss"], expected, rtol=1e-6)
 
 
@@ -681,19 +681,17 @@ def test_members_are_trained_as_single_models_are(rng, make_model):
 # -- divergence --------------------------------------------------------------------------
 
 
-class Breaks(ELBOLoss):
+class Breaks(ELBO):
     """An objective that is infinite from a certain training step on."""
 
     def __init__(self, n_good):
-        super().__init__()
-        self.n_good = n_good
+        object.__setattr__(self, "steps", iter(range(n_good)))
 
-    def __call__(self, model, x, weight, noise, beta, shown=None):
-        terms = super().__call__(model, x, weight, noise, beta, shown)
-        if not torch.is_grad_enabled():
+    def __call__(self, model, batch, state):
+        terms = super().__call__(model, batch, state)
+        if not torch.is_grad_enabled() or next(self.steps, None) is not None:
             return terms
-        self.n_good -= 1
-        return terms if self.n_good >= 0 else terms._replace(loss=terms.loss * float("inf"))
+        return terms._replace(loss=terms.loss * float("inf"))
 
 
 @pytest.mark.parametrize("n_good", [0, 5, 9])
@@ -713,10 +711,9 @@ def test_a_loss_that_is_not_finite_costs_no_weights(validates, n_good, bent, mak
 class BreaksWeights(Breaks):
     """An objective whose loss stays finite while its gradient does not."""
 
-    def __call__(self, model, x, weight, noise, beta, shown=None):
-        terms = ELBOLoss.__call__(self, model, x, weight, noise, beta, shown)
-        self.n_good -= 1
-        if self.n_good < 0:
+    def __call__(self, model, batch, state):
+        terms = ELBO.__call__(self, model, batch, state)
+        if next(self.steps, None) is None:
             terms.loss.register_hook(lambda gradient: gradient * float("nan"))
         return terms
 

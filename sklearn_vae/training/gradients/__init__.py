@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from sklearn_vae.models.stacked import StackedModule
-from sklearn_vae.objectives import Loss
+from sklearn_vae.objectives import LossState, Objective
 from sklearn_vae.training.gradients.elbo import ELBOGradient
 from sklearn_vae.training.gradients.mixture import MixtureGradient
 
@@ -19,11 +19,18 @@ class Gradient(Protocol):
     """What computes an objective and its gradient for batches of one shape."""
 
     def __init__(
-        self, model: Any, objective: Any, n_rows: int, n_draws: int, *, clamps: bool = True
+        self,
+        model: Any,
+        objective: Any,
+        state: LossState,
+        n_rows: int,
+        n_draws: int,
+        *,
+        clamps: bool = True,
     ): ...
 
     @staticmethod
-    def covers(model: StackedModule, objective: Loss) -> bool:
+    def covers(model: StackedModule, objective: Objective, state: LossState) -> bool:
         """Whether every part of the model and the objective has its gradient here."""
 
     def __call__(
@@ -40,6 +47,8 @@ class Gradient(Protocol):
 WRITTEN_OUT: tuple[type[Gradient], ...] = (ELBOGradient, MixtureGradient)
 
 
-def gradient_of(model: StackedModule, objective: Loss) -> type[Gradient] | None:
+def gradient_of(
+    model: StackedModule, objective: Objective, state: LossState
+) -> type[Gradient] | None:
     """Find the gradient that is written out for a model and an objective, if there is one."""
-    return next((kind for kind in WRITTEN_OUT if kind.covers(model, objective)), None)
+    return next((kind for kind in WRITTEN_OUT if kind.covers(model, objective, state)), None)

@@ -10,7 +10,7 @@ from sklearn_vae.likelihoods import Bernoulli, Gaussian, LogNormal
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import INPUT_CLIP, VAE
 from sklearn_vae.networks import MLP
-from sklearn_vae.objectives import ELBOLoss, Loss
+from sklearn_vae.objectives import ELBO, LossState, Objective
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import HALF_LOG_2PI, StandardNormal
 from sklearn_vae.training.gradients.layers import (
@@ -38,8 +38,10 @@ class ELBOGradient:
     ----------
     model : VAE
         The model, whose parameters are read and whose gradients are written in place.
-    objective : ELBOLoss
-        What to differentiate.
+    objective : ELBO
+        Objective to differentiate.
+    state : LossState
+        Free bits and pseudo-observations of each member.
     n_rows, n_draws : int
         Rows in a batch and draws of z per row.
     clamps : bool, default=True
@@ -48,10 +50,17 @@ class ELBOGradient:
     """
 
     def __init__(
-        self, model: VAE, objective: ELBOLoss, n_rows: int, n_draws: int, *, clamps: bool = True
+        self,
+        model: VAE,
+        objective: ELBO,
+        state: LossState,
+        n_rows: int,
+        n_draws: int,
+        *,
+        clamps: bool = True,
     ):
         n_members, like = len(model.flat), model.flat
-        self.objective, self.mask = objective, model.mask
+        self.state, self.mask = state, model.mask
         self.outlet = GradientBuffers(model)
         self.shares = RowWeights(n_members, n_rows, n_draws, like)
         self.encoder = Layers(model.encoder, n_rows, self.outlet)
@@ -71,11 +80,11 @@ class ELBOGradient:
         self.loss, self.reconstruction, self.kl = self.terms.unbind()
 
     @staticmethod
-    def covers(model: StackedModule, objective: Loss) -> bool:
+    def covers(model: StackedModule, objective: Objective, state: LossState) -> bool:
         """Whether every part of the model and the objective has its gradient here."""
         return (
             isinstance(model, VAE)
-            and type(objective) is ELBOLoss
+            and objective.bound == "elbo"
             and type(model.posterior) is DiagonalGaussian
             and type(model.encoder) is type(model.decoder) is MLP
             and type(model.prior) is StandardNormal
@@ -107,7 +116,7 @@ class ELBOGradient:
             if isinstance(kind, Bernoulli):
                 parts.append(BernoulliColumns(own, own_grads, x, self.shares))
             else:
-                prior = self.objective.prior_rows
+                prior = self.state.pseudo_observations
                 parts.append(GaussianColumns(own, own_grads, x, residual, prior, self.shares))
         return parts
 
@@ -158,11 +167,11 @@ class ELBOGradient:
         self.decoder.backward(self.grad_out)
 
         kl_per_unit = self.code.kl(self.shares)  # (M, l)
-        torch.sum(self.objective.clamped(kl_per_unit, self.mask), 1, out=self.kl)
+        torch.sum(self.state.apply_free_bits(kl_per_unit, self.mask), 1, out=self.kl)
         force = self.shares.row * beta.view(-1, 1, 1)  # (M, 1, B)
-        spent = self.objective.spent(kl_per_unit)
-        if spent is not None:
-            force = force * spent.unsqueeze(2)
+        is_penalised = self.state.exceeds_free_bits(kl_per_unit)
+        if is_penalised is not None:
+            force = force * is_penalised.unsqueeze(2)
         self.encoder.backward(self.code.backward(noise, force))
         self.outlet.flow()
         torch.addcmul(self.reconstruction, self.kl, beta, out=self.loss)

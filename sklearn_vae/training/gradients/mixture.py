@@ -15,7 +15,7 @@ from sklearn_vae.models.mixture_vae import (
 )
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import INPUT_CLIP
-from sklearn_vae.objectives import IWAELoss, Loss
+from sklearn_vae.objectives import IWAE, LossState, Objective
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import HALF_LOG_2PI, StandardNormal
 from sklearn_vae.training.gradients.layers import (
@@ -36,8 +36,10 @@ class MixtureGradient:
     ----------
     model : MixtureVAE
         The model, whose parameters are read and whose gradients are written in place.
-    objective : IWAELoss
-        What to differentiate.
+    objective : IWAE
+        Objective to differentiate.
+    state : LossState
+        Hyperparameters of each member, of which none applies here.
     n_rows, n_draws : int
         Rows in a batch and draws of code and component per row.
     clamps : bool, default=True
@@ -48,7 +50,8 @@ class MixtureGradient:
     def __init__(
         self,
         model: MixtureVAE,
-        objective: IWAELoss,
+        objective: IWAE,
+        state: LossState,
         n_rows: int,
         n_draws: int,
         *,
@@ -73,12 +76,12 @@ class MixtureGradient:
         self.draws = WeightedDraws(len(model.flat), n_draws, n_rows, objective.n_draws, model.flat)
 
     @staticmethod
-    def covers(model: StackedModule, objective: Loss) -> bool:
+    def covers(model: StackedModule, objective: Objective, state: LossState) -> bool:
         """Whether every part of the model and the objective has its gradient here."""
         return (
             isinstance(model, MixtureVAE)
-            and type(objective) is IWAELoss
-            and not isinstance(objective.prior_rows, Tensor)
+            and objective.bound == "iwae"
+            and not state.has_scale_prior
             and type(model.posterior) is DiagonalGaussian
             and type(model.prior) is StandardNormal
         )

@@ -1,0 +1,58 @@
+"""Conditions between parameters: each part states its own, and one function checks all."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+
+class Requirement(NamedTuple):
+    """A condition that a part (prior, posterior, objective ...) puts on another parameter.
+
+    Attributes
+    ----------
+    parameter : str
+        Name of the other parameter.
+    is_met : callable
+        Takes the other parameter's value, an object where it may be a name, and returns bool.
+    allowed : str
+        Description of the values that are allowed.
+    reason : str
+        Relative clause about the part, which ends the message's sentence.
+    """
+
+    parameter: str
+    is_met: Callable[[Any], bool]
+    allowed: str
+    reason: str
+
+
+def check_compatible(
+    caller: str,
+    parts: Mapping[str, Iterable[Requirement]],
+    resolved: Mapping[str, Any],
+    given: Mapping[str, Any],
+) -> None:
+    """Check the requirements of all parts.
+
+    Parameters
+    ----------
+    caller : str
+        Name of the estimator's class, for the message.
+    parts : mapping of str to iterable of Requirement
+        Requirements of each part, by the parameter that it is.
+    resolved : mapping of str to object
+        Values of the parameters, with names replaced by the objects that they stand for.
+    given : mapping of str to object
+        Values of the parameters as the user passed them, for the message.
+
+    Raises
+    ------
+    ValueError
+        If a requirement is not met.
+    """
+    for part, requirements in parts.items():
+        for parameter, is_met, allowed, reason in requirements:
+            if not is_met(resolved[parameter]):
+                raise ValueError(
+                    f"The {parameter!r} parameter of {caller} must be {allowed} with "
+                    f"{part}={given[part]!r}, {reason}. Got {given[parameter]!r} instead."
+                )
