@@ -81,7 +81,7 @@ def last_layer(X: np.ndarray, seed: int) -> list[Any]:
     (vae,) = single(X, seed)
     model = vae.module_.requires_grad_(True)
     params = [model.decoder.last, model.decoder.linear.weight, model.decoder.linear.bias]
-    x = torch.as_tensor(vae.columns_.encode(X))[None]
+    x = torch.as_tensor(vae.columns_.transform(X))[None]
     generator = torch.Generator().manual_seed(seed)
     shape = 1, 1, len(X), vae.architecture_.n_components
     noise = torch.randn(shape, generator=generator, dtype=x.dtype)

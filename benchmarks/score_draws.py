@@ -75,7 +75,7 @@ def scores(fitted: Predictor, X: np.ndarray, points: np.ndarray, wide: bool) -> 
     """Score rows with the given standard normal points, as `score_samples` does with its own."""
     model = fitted.module(X.dtype)
     noise = torch.as_tensor(points.astype(X.dtype))[None, :, None, :]  # (1, K, 1, l)
-    x = torch.as_tensor(fitted.columns.encode(X))
+    x = torch.as_tensor(fitted.columns.transform(X))
     with torch.no_grad():
         parts = [
             model.log_likelihood(
@@ -83,7 +83,7 @@ def scores(fitted: Predictor, X: np.ndarray, points: np.ndarray, wide: bool) -> 
             )[0]
             for rows in fitted.chunks(len(X), len(points))
         ]
-    return torch.cat(parts).numpy() + fitted.columns.log_measure(X)
+    return torch.cat(parts).numpy() + fitted.columns.log_abs_det_jacobian(X)
 
 
 def repeated(

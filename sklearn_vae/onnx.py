@@ -50,13 +50,13 @@ class TableEncoderModule(nn.Module):
 
     def __init__(self, columns: TableEncoder):
         super().__init__()
-        kinds = {type(kind) for kind in columns.kinds if kind is not None}
+        kinds = {type(kind) for kind in columns.likelihoods if kind is not None}
         if others := {kind.__name__ for kind in kinds - {Gaussian, Bernoulli}}:
             raise ValueError(
                 f"to_onnx knows real, binary and constant columns, and the model has columns of "
                 f"{', '.join(sorted(others))}."
             )
-        if columns.has_holes:
+        if columns.has_missing:
             raise ValueError(
                 "to_onnx knows whole rows, and the model has learned from rows with missing cells."
             )
@@ -75,7 +75,10 @@ class TableEncoderModule(nn.Module):
         for name, value in parts.items():
             self.register_buffer(name, torch.as_tensor(np.array(value)), persistent=False)
         self.n_constant = int(columns.is_constant.sum())
-        self.unseen, self.of_constant = columns.unseen, float(np.log1p(-np.exp(columns.unseen)))
+        self.unseen, self.of_constant = (
+            columns.log_unseen,
+            float(np.log1p(-np.exp(columns.log_unseen))),
+        )
         self.log_seen = columns.log_seen
         real = ~(columns.is_binary | columns.is_constant)
         logs = np.log(columns.scale[real]) + columns.exponent[real] * np.log(2)
@@ -93,7 +96,7 @@ class TableEncoderModule(nn.Module):
         values = torch.cat([values, zeros], dim=1).index_select(1, self.place)
         return (values * self.scale + self.shift) * self.multiply[0] * self.multiply[1]
 
-    def log_measure(self, X: Tensor) -> Tensor:
+    def log_abs_det_jacobian(self, X: Tensor) -> Tensor:
         """What the border knows of each row's log-density: (n, n_features) -> (n,)."""
         values, low, high = self._reduced(X), self.shift, self.shift + self.scale
         is_known = self._is_near(values, low) | (self.is_binary & self._is_near(values, high))
@@ -170,7 +173,7 @@ class Score(nn.Module):
         x = self.border.encode(X).expand(len(self.model.sizes), -1, -1)
         draws = self.model.log_weights(x, self.noise, self.proposal_scale)
         scores = log_mean_exp(log_mean_exp(draws.log_weight, dim=1), 0)
-        return scores.double() + self.border.log_measure(X)
+        return scores.double() + self.border.log_abs_det_jacobian(X)
 
 
 class InPrecision(nn.Module):

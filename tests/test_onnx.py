@@ -41,12 +41,12 @@ def bound_of_the_encoder(vae, X):
     fitted = vae._fitted()
     seed = stream_seed(fitted.seed, Stream.SCORE)
     noise = torch.as_tensor(sobol_normal(64, 2, seed))[None, :, None]
-    x = torch.as_tensor(fitted.columns.encode(X)).expand(fitted.n_members, -1, -1)
+    x = torch.as_tensor(fitted.columns.transform(X)).expand(fitted.n_members, -1, -1)
     bound = fitted.module(np.dtype(np.float64)).log_likelihood(
         x, noise, fitted.architecture.proposal_scale
     )
     log_mean = torch.logsumexp(bound, 0).numpy() - np.log(fitted.n_members)
-    return log_mean + fitted.columns.log_measure(X)
+    return log_mean + fitted.columns.log_abs_det_jacobian(X)
 
 
 @pytest.mark.slow

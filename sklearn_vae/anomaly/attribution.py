@@ -62,7 +62,7 @@ def surprises(fitted: Predictor, X: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         found[:, columns.order] = -fitted.log_conditionals(X, N_DRAWS)
     is_known = columns.known_values(X)
-    found[:, columns.is_constant] = np.where(is_known, 0.0, -columns.unseen)
+    found[:, columns.is_constant] = np.where(is_known, 0.0, -columns.log_unseen)
     return np.nan_to_num(found, nan=LARGEST, posinf=LARGEST, neginf=-LARGEST)
 
 

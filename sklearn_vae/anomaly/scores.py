@@ -76,8 +76,8 @@ class ScoredRows:
         inverse of a column of which one value in n + 2 differs, by the rule of succession.
         """
         columns = self.fitted.columns
-        surprise = np.exp(-columns.unseen / 2) * ~columns.known_values(self.X)
-        return np.hstack([columns.encode(self.X), surprise]) + 0.0  # no -0.0
+        surprise = np.exp(-columns.log_unseen / 2) * ~columns.known_values(self.X)
+        return np.hstack([columns.transform(self.X), surprise]) + 0.0  # no -0.0
 
     @cached_property
     def itself(self) -> np.ndarray:

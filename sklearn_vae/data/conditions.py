@@ -42,7 +42,7 @@ class ConditionEncoder:
     share: np.ndarray
 
     @classmethod
-    def learn(cls, y: Sequence[np.ndarray], weight: np.ndarray | None) -> Self:
+    def fit(cls, y: Sequence[np.ndarray], weight: np.ndarray | None) -> Self:
         """Find out what the columns of y (n,) are, as ``columns_of`` gives them."""
         classes = [None if own.dtype.kind == "f" else _classes(own) for own in y]
         numbers = _numbers(y, classes)
@@ -56,10 +56,10 @@ class ConditionEncoder:
             counts = np.ones(len(numbers)) if weight is None else weight
             share = np.bincount(numbers[:, 0].astype(int), counts, len(classes[0])) / counts.sum()
         wishes = [Gaussian() if own is None else "categorical" for own in classes]
-        columns = TableEncoder.learn(numbers, weight, wishes, names, signs)
+        columns = TableEncoder.fit(numbers, weight, wishes, names, signs)
         return cls(classes, columns, share)
 
-    def to_numbers(self, y: Sequence[np.ndarray]) -> np.ndarray:
+    def transform(self, y: Sequence[np.ndarray]) -> np.ndarray:
         """Turn columns of y (n,) into places of classes and numbers: (n, n_y).
 
         Raises
@@ -77,11 +77,11 @@ class ConditionEncoder:
         """Check that all this can be, as when it comes from a file."""
         one = self.classes[0] if len(self.classes) == 1 else None
         check_array("share", self.share, "f", (None,))
-        if len(self.classes) != len(self.columns.kinds) or self.share.shape != (
+        if len(self.classes) != len(self.columns.likelihoods) or self.share.shape != (
             (0,) if one is None else (len(one),)
         ):
             raise ValueError("the classes are not those of the conditions")
-        for known, kind in zip(self.classes, self.columns.kinds, strict=True):
+        for known, kind in zip(self.classes, self.columns.likelihoods, strict=True):
             if known is not None:
                 self._check_classes(known, kind)
         is_share = np.isfinite(self.share).all() and (self.share >= 0).all()
@@ -121,15 +121,15 @@ class ConditionalTableEncoder(TableEncoder):
         """Numbers by which the model sees a row's conditions."""
         return self.given.columns.n_columns
 
-    def encode(self, X: np.ndarray) -> np.ndarray:
+    def transform(self, X: np.ndarray) -> np.ndarray:
         """Put rows into the model's units: (n, n_features + n_y) -> (n, all that it sees)."""
-        n_features = len(self.kinds)
-        given = self.given.columns.encode(X[:, n_features:])
-        return np.hstack([super().encode(X[:, :n_features]), given])
+        n_features = len(self.likelihoods)
+        given = self.given.columns.transform(X[:, n_features:])
+        return np.hstack([super().transform(X[:, :n_features]), given])
 
-    def log_measure(self, X: np.ndarray) -> np.ndarray:
+    def log_abs_det_jacobian(self, X: np.ndarray) -> np.ndarray:
         """What the border knows of each row's log-density given its conditions: (n,)."""
-        return super().log_measure(X[:, : len(self.kinds)])
+        return super().log_abs_det_jacobian(X[:, : len(self.likelihoods)])
 
 
 def columns_of(y: Any, n_rows: int) -> list[np.ndarray]:

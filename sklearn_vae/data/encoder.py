@@ -54,7 +54,7 @@ class TableEncoder:
     ----------
     names : list of str or int
         The columns' names, or their numbers where they have none.
-    kinds : list of Likelihood or None
+    likelihoods : list of Likelihood or None
         Likelihood of each column of X; None for a constant one.
     order : ndarray of shape (n,)
         Columns of X that the model sees, in the model's order.
@@ -63,19 +63,19 @@ class TableEncoder:
     shift, scale : ndarray of shape (n_features,)
         What is then subtracted and divided by. A binary column's are its lower value
         and the distance to its upper one.
-    unseen : float
+    log_unseen : float
         Log-probability of a value that a column of few values never had.
     dtype : dtype
         Type of the rows that this was learned from.
     classes : dict of int to ndarray
         The values that a column of classes has, by its number, where they are not 0, 1, 2
         and so on; and the common values of a spiked one.
-    has_holes : bool
+    has_missing : bool
         Whether any cell was missing.
     log_seen : float
         Log-probability that a cell of a column that is limited in its values has one of them:
         the rest is kept for values that no row had. 0 in files that know nothing of it.
-    takes_missing : bool
+    allows_missing : bool
         Whether the model takes missing cells: of a cell with an impossible value it then sees
         nothing, else the nearest possible one.
     bounds : ndarray of shape (2, n_features) or None
@@ -86,30 +86,30 @@ class TableEncoder:
     """
 
     names: list[str] | list[int]
-    kinds: list[Likelihood | None]
+    likelihoods: list[Likelihood | None]
     order: np.ndarray
     exponent: np.ndarray
     shift: np.ndarray
     scale: np.ndarray
-    unseen: float
+    log_unseen: float
     dtype: np.dtype
     classes: dict[int, np.ndarray] = field(default_factory=dict)
-    has_holes: bool = False
+    has_missing: bool = False
     log_seen: float = 0.0
-    takes_missing: bool = True
+    allows_missing: bool = True
     bounds: np.ndarray | None = None
     decimals: np.ndarray | None = None
 
     @classmethod
-    def learn(
+    def fit(
         cls,
         X: np.ndarray,
         weight: np.ndarray | None,
         likelihood: Any,
         names: Sequence[str] | None,
-        signs: Sequence[ColumnHint] | None = None,
+        column_hints: Sequence[ColumnHint] | None = None,
         *,
-        spikes: bool = True,
+        point_masses: bool = True,
     ) -> "TableEncoder":
         """Find out what the columns are.
 
@@ -123,19 +123,21 @@ class TableEncoder:
             The estimator's parameter.
         names : sequence of str or None
             The columns' names, if they have any.
-        signs : sequence of ColumnHint, optional
+        column_hints : sequence of ColumnHint, optional
             What the columns' types say of them; by default nothing.
-        spikes : bool, default=True
+        point_masses : bool, default=True
             Whether real numbers may have common values.
 
         Returns
         -------
         Columns
-            With all that ``encode`` and ``decode`` need.
+            With all that ``transform`` and ``inverse_transform`` need.
         """
         known_as = list(range(X.shape[1])) if names is None else list(names)
         wishes = _wishes(likelihood, X.shape[1], known_as)
-        signs = [ColumnHint(name) for name in known_as] if signs is None else signs
+        column_hints = (
+            [ColumnHint(name) for name in known_as] if column_hints is None else column_hints
+        )
         total = float(len(X) if weight is None else weight.sum())
         exponent, (shift, scale) = np.zeros(X.shape[1], dtype=int), np.zeros((2, X.shape[1]))
         kinds: list[Likelihood | None] = []
@@ -148,13 +150,13 @@ class TableEncoder:
             if not observed.all():
                 has_holes = True
                 values, counts = values[observed], None if weight is None else weight[observed]
-            kind = kind_of(values, counts, total, wish, signs[j], spikes=spikes)
+            kind = kind_of(values, counts, total, wish, column_hints[j], spikes=point_masses)
             if isinstance(kind, ZeroInflated):
-                of_reals = wish is None and not signs[j].is_integer
+                of_reals = wish is None and not column_hints[j].is_integer
                 classes[j] = spikes_of(values, counts, of_reals=of_reals)
             elif isinstance(kind, Bernoulli):
                 classes[j] = np.array([values.min(), values.max()])
-            elif signs[j].n_classes is None and isinstance(kind, Categorical | Ordinal):
+            elif column_hints[j].n_classes is None and isinstance(kind, Categorical | Ordinal):
                 classes[j] = np.unique(values)
                 values = np.searchsorted(classes[j], values)
             kind, exponent[j], shift[j], scale[j] = _units_of(values, counts, kind)
@@ -164,7 +166,7 @@ class TableEncoder:
                 values, counts = values[rest], None if counts is None else counts[rest]
             if isinstance(kind, Gaussian | StudentT | ZeroInflated) and len(values):
                 bounds[:, j] = _bounds_of(values, counts, kind, exponent[j])
-                decimals[j] = decimals_of(values, is_integer=signs[j].is_integer)
+                decimals[j] = decimals_of(values, is_integer=column_hints[j].is_integer)
         unseen = -float(np.log(total + 2))
         return cls(
             known_as,
@@ -188,12 +190,12 @@ class TableEncoder:
         Real ones of all rows together have the mean 0 and the variance 1, and a place without
         order has as many classes as all of them show.
         """
-        numbers = np.arange(len(self.kinds))
+        numbers = np.arange(len(self.likelihoods))
         found = self
         for first in range(n_values):
             own = numbers % n_values == first
             found = found._with_unit(own)._with_classes(np.flatnonzero(own))
-        return replace(found, order=_grouped(found.kinds))
+        return replace(found, order=_grouped(found.likelihoods))
 
     def _with_unit(self, own: np.ndarray) -> "TableEncoder":
         """Give real columns of these the unit of all of them."""
@@ -210,21 +212,23 @@ class TableEncoder:
 
     def _with_classes(self, numbers: np.ndarray) -> "TableEncoder":
         """Give columns of classes of these the classes of all of them."""
-        named = [j for j in numbers if j in self.classes and isinstance(self.kinds[j], Categorical)]
+        named = [
+            j for j in numbers if j in self.classes and isinstance(self.likelihoods[j], Categorical)
+        ]
         if not named:
             return self
         low, high = self.ends
-        bits = [j for j in numbers if isinstance(self.kinds[j], Bernoulli)]
+        bits = [j for j in numbers if isinstance(self.likelihoods[j], Bernoulli)]
         both = [np.array([low[j], high[j]]) for j in bits]
         known = np.unique(np.concatenate([*(self.classes[j] for j in named), *both]))
-        kinds, (shift, scale) = list(self.kinds), (self.shift.copy(), self.scale.copy())
+        kinds, (shift, scale) = list(self.likelihoods), (self.shift.copy(), self.scale.copy())
         exponent = self.exponent.copy()
         for j in [*named, *bits]:
             kinds[j] = Categorical(len(known))
             exponent[j], shift[j], scale[j] = 0, 0.0, 1.0
         classes = {**self.classes, **dict.fromkeys([*named, *bits], known)}
         return replace(
-            self, kinds=kinds, exponent=exponent, shift=shift, scale=scale, classes=classes
+            self, likelihoods=kinds, exponent=exponent, shift=shift, scale=scale, classes=classes
         )
 
     def check(self) -> None:
@@ -235,10 +239,10 @@ class TableEncoder:
         ValueError
             If arrays have other shapes than the columns, or hold what no column can have.
         """
-        n = len(self.kinds)
-        seen = [j for j, kind in enumerate(self.kinds) if kind is not None]
+        n = len(self.likelihoods)
+        seen = [j for j, kind in enumerate(self.likelihoods) if kind is not None]
         check_array("order", self.order, "i", (len(seen),))
-        kinds = [self.kinds[j] for j in self.order if 0 <= j < n]
+        kinds = [self.likelihoods[j] for j in self.order if 0 <= j < n]
         n_blocks = sum(own != before for own, before in pairwise([None, *kinds]))
         if sorted(self.order.tolist()) != seen or n_blocks != len(set(kinds)):
             raise ValueError("'order' must hold each column once, those of one kind side by side")
@@ -249,7 +253,7 @@ class TableEncoder:
             raise ValueError("'scale' must be above 0, and 'exponent' that of a number")
         if (
             not np.isfinite(self.shift[self.order]).all()
-            or not self.unseen < 0
+            or not self.log_unseen < 0
             or self.log_seen > 0
         ):
             raise ValueError("'shift' must be finite, and log-probabilities not above 0")
@@ -268,14 +272,14 @@ class TableEncoder:
 
     def _check_classes(self) -> None:
         """Check that columns of classes have as many as their kinds say, in order."""
-        for j, kind in enumerate(self.kinds):
+        for j, kind in enumerate(self.likelihoods):
             n_known = getattr(kind, "n_spikes", getattr(kind, "n_classes", 2))
             if j in self.classes:
                 check_array("classes", self.classes[j], "biuf", (n_known,))
             if isinstance(kind, ZeroInflated) and j not in self.classes:
                 raise ValueError(f"column {self.names[j]!r} has no common values")
         for j, known in self.classes.items():
-            if not 0 <= j < len(self.kinds) or not (np.diff(known) > 0).all():
+            if not 0 <= j < len(self.likelihoods) or not (np.diff(known) > 0).all():
                 raise ValueError(f"'classes' must hold those of columns, in order. Got {j!r}.")
 
     @property
@@ -283,7 +287,7 @@ class TableEncoder:
         """Kinds, and how many neighbouring columns of each the model sees."""
         found: dict[Likelihood, int] = {}
         for j in self.order:
-            found[self.kinds[j]] = found.get(self.kinds[j], 0) + 1
+            found[self.likelihoods[j]] = found.get(self.likelihoods[j], 0) + 1
         return tuple(found.items()) or ((Gaussian(), 0),)
 
     @property
@@ -312,30 +316,32 @@ class TableEncoder:
         return self._are(type(None))
 
     def _are(self, *kinds: type) -> np.ndarray:
-        return np.array([isinstance(kind, kinds) for kind in self.kinds], dtype=bool)
+        return np.array([isinstance(kind, kinds) for kind in self.likelihoods], dtype=bool)
 
     def _linked(self, link: str) -> np.ndarray:
-        return np.array([kind is not None and kind.link == link for kind in self.kinds], dtype=bool)
+        return np.array(
+            [kind is not None and kind.link == link for kind in self.likelihoods], dtype=bool
+        )
 
     @property
     def is_limited(self) -> np.ndarray:
         """Which columns of X the model sees and can have some values only."""
-        is_closed = [self._is_closed(j) for j in range(len(self.kinds))]
+        is_closed = [self._is_closed(j) for j in range(len(self.likelihoods))]
         return self._are(Bernoulli, Categorical, Ordinal, Counts) | self._linked("log") | is_closed
 
     def _is_closed(self, j: int) -> bool:
         """Whether all values of a column were common ones."""
-        if self.bounds is None or not isinstance(self.kinds[j], ZeroInflated):
+        if self.bounds is None or not isinstance(self.likelihoods[j], ZeroInflated):
             return False
         return bool(np.isnan(self.bounds[0, j]))
 
-    def encode(self, X: np.ndarray) -> np.ndarray:
+    def transform(self, X: np.ndarray) -> np.ndarray:
         """Put X into the model's units: (n, n_features) -> (n, n_columns), in X's type."""
         X = self._possible(X)
         limit = _LIMIT[X.dtype]
         values = X[:, self.order].astype(np.float64)
         for j, known in self.classes.items():
-            if not isinstance(self.kinds[j], Categorical | Ordinal):
+            if not isinstance(self.likelihoods[j], Categorical | Ordinal):
                 continue
             (own,) = np.flatnonzero(self.order == j)
             there, dtype = ~np.isnan(values[:, own]), self._coarser(X)
@@ -396,8 +402,8 @@ class TableEncoder:
         cells = np.column_stack([spikes, np.where(spikes.any(axis=1), 0, number)])
         return np.where(np.isnan(number)[:, None], np.nan, cells)
 
-    def decode(
-        self, values: np.ndarray, *, rounds: bool = False, is_drawn: bool = False
+    def inverse_transform(
+        self, values: np.ndarray, *, rounds: bool = False, is_sample: bool = False
     ) -> np.ndarray:
         """Put rows back into X's units: (n, n_columns) -> (n, n_features).
 
@@ -408,10 +414,10 @@ class TableEncoder:
         rounds : bool, default=False
             Whether binary columns and counts get values that they can have; other columns
             of classes always do.
-        is_drawn : bool, default=False
+        is_sample : bool, default=False
             Whether the rows are draws: real columns then keep to their bounds and decimals, too.
         """
-        X = np.zeros((len(values), len(self.kinds)))
+        X = np.zeros((len(values), len(self.likelihoods)))
         X[:, self.order] = self._gathered(values) * self.scale[self.order]
         X[:, self.is_constant] = 0
         is_log, is_root = self._linked("log"), self._linked("root")
@@ -419,17 +425,17 @@ class TableEncoder:
             X = np.ldexp(X + self.shift, self.exponent)
             X[:, is_log] = np.exp(X[:, is_log])
             X[:, is_root] = np.square(X[:, is_root])
-        if rounds or is_drawn:
+        if rounds or is_sample:
             X[:, is_root] = np.rint(X[:, is_root])
             binary = self.is_binary
             low, high = (end[binary] for end in self.ends)
             bits = X[:, binary]
             rounded = np.where(bits > (low / 2 + high / 2), high, low)
             X[:, binary] = np.where(np.isnan(bits), bits, rounded)
-        if is_drawn:
+        if is_sample:
             X = self._as_recorded(X)
         for j, known in self.classes.items():
-            if isinstance(self.kinds[j], Categorical | Ordinal):
+            if isinstance(self.likelihoods[j], Categorical | Ordinal):
                 there = ~np.isnan(X[:, j])
                 X[there, j] = known[np.rint(X[there, j]).astype(int)]
         self._put_spikes(X, values)
@@ -447,7 +453,7 @@ class TableEncoder:
         for decimals in np.unique(self.decimals[self.decimals >= 0]).tolist():
             columns = self.decimals == decimals
             X[:, columns] = np.round(X[:, columns], decimals)
-        for j in filter(self._is_closed, range(len(self.kinds))):
+        for j in filter(self._is_closed, range(len(self.likelihoods))):
             X[:, j] = self._nearest_spike(X[:, j], j)
         return X
 
@@ -478,7 +484,8 @@ class TableEncoder:
         if self.bounds is None or self.decimals is None:
             return None
         spikes = [
-            self.classes[j] if isinstance(self.kinds[j], ZeroInflated) else () for j in self.order
+            self.classes[j] if isinstance(self.likelihoods[j], ZeroInflated) else ()
+            for j in self.order
         ]
         taken = np.full((len(self.order), max(map(len, spikes), default=0)), np.nan)
         for own, values in zip(taken, spikes, strict=True):
@@ -536,7 +543,7 @@ class TableEncoder:
         share = cells[..., :-1]
         return (share * units).sum(-1) + (1 - share.sum(-1)) * cells[..., -1]
 
-    def log_measure(self, X: np.ndarray) -> np.ndarray:
+    def log_abs_det_jacobian(self, X: np.ndarray) -> np.ndarray:
         """Give what the border knows of each row's log-density: (n, n_features) -> (n,).
 
         For real columns it is the log-determinant of the scaling, of logarithms as well. By
@@ -548,7 +555,7 @@ class TableEncoder:
         unseen = self.unseen_cells(X)
         log_unseen = np.zeros(len(X))
         for j, cells in unseen.items():
-            log_unseen[cells] += self._log_unseen(j, X[cells, j])
+            log_unseen[cells] += self._log_of_unseen(j, X[cells, j])
         if unseen:
             X = _with_nan(X, unseen)
         return self._log_det(X) + self._log_seen(X) + log_unseen
@@ -557,7 +564,7 @@ class TableEncoder:
         """Log-determinant of the scaling of what is there: (n, n_features) -> (n,)."""
         real = self._are(Gaussian, StudentT)
         log_scale = np.log(self.scale) + self.exponent * np.log(2)
-        if rows_with_holes(X).any():
+        if has_missing_values(X).any():
             log_det = -(log_scale[real] * ~np.isnan(X[:, real])).sum(axis=1)
         else:
             log_det = np.full(len(X), -log_scale[real].sum())
@@ -571,14 +578,14 @@ class TableEncoder:
 
     def _log_seen(self, X: np.ndarray) -> np.ndarray:
         """Log-probability that columns have values that training showed: (n,)."""
-        of_constant = float(np.log1p(-np.exp(self.unseen)))
+        of_constant = float(np.log1p(-np.exp(self.log_unseen)))
         each = np.where(self.is_constant, of_constant, self.log_seen * self.is_limited)
         columns = np.flatnonzero(each)
         return ~np.isnan(X[:, columns]) @ each[columns]
 
-    def _log_unseen(self, j: int, values: np.ndarray) -> np.ndarray:
+    def _log_of_unseen(self, j: int, values: np.ndarray) -> np.ndarray:
         """Log-probability, or log-density, of values that no row had in a column: (n,)."""
-        kind = self.kinds[j]
+        kind = self.likelihoods[j]
         if isinstance(kind, Counts):
             centre = scale = kind.unit**2
         elif kind is not None and kind.link == "log":
@@ -586,11 +593,11 @@ class TableEncoder:
         elif isinstance(kind, ZeroInflated):
             centre, scale = np.ldexp([self.shift[j], self.scale[j]], self.exponent[j])
         else:
-            return np.full(len(values), self.unseen)
+            return np.full(len(values), self.log_unseen)
         with np.errstate(over="ignore"):
             distance = np.abs(values.astype(np.float64) / scale - centre / scale)
         distance = np.minimum(distance, _FARTHEST)
-        return self.unseen - np.log(np.pi * scale) - 2 * np.log(np.hypot(1, distance))
+        return self.log_unseen - np.log(np.pi * scale) - 2 * np.log(np.hypot(1, distance))
 
     def known_values(self, X: np.ndarray) -> np.ndarray:
         """Say which values binary and constant columns had: (n, n_features) -> (n, n_few)."""
@@ -619,7 +626,7 @@ class TableEncoder:
         if not known.all():
             of_few = ~(known | np.isnan(X[:, few]))
             masks = {int(few[k]): of_few[:, k] for k in np.flatnonzero(of_few.any(axis=0))}
-        for j, kind in enumerate(self.kinds):
+        for j, kind in enumerate(self.likelihoods):
             mask = self._impossible(j, kind, X[:, j])
             if mask is not None and mask.any():
                 masks[j] = mask
@@ -627,7 +634,7 @@ class TableEncoder:
 
     def is_incomplete(self, X: np.ndarray) -> np.ndarray:
         """Which rows the model sees with missing cells: (n, n_features) -> (n,)."""
-        return rows_with_holes(self._possible(X))
+        return has_missing_values(self._possible(X))
 
     def _possible(self, X: np.ndarray) -> np.ndarray:
         """Rows as the model takes them: impossible values missing, or the nearest possible ones."""
@@ -641,12 +648,12 @@ class TableEncoder:
 
     def _stand_in(self, j: int, values: np.ndarray) -> Any:
         """What the model sees in the place of impossible values of a column."""
-        kind = self.kinds[j]
+        kind = self.likelihoods[j]
         if kind is None:  # the model does not see the column
             return values
         if isinstance(kind, Bernoulli):  # of numbers, encode takes the nearer one
-            return np.where((values == UNKNOWN) & self.takes_missing, np.nan, values)
-        if self.takes_missing:
+            return np.where((values == UNKNOWN) & self.allows_missing, np.nan, values)
+        if self.allows_missing:
             return np.nan
         if isinstance(kind, Counts):
             return np.maximum(np.rint(values), 0)
@@ -665,7 +672,7 @@ class TableEncoder:
 
     def describe_unseen(self, X: np.ndarray, j: int) -> str:
         """Say which value a column of rows has that it cannot have, and which it can."""
-        kind, values = self.kinds[j], X[self.unseen_cells(X)[j], j]
+        kind, values = self.likelihoods[j], X[self.unseen_cells(X)[j], j]
         said = "constant column" if kind is None else f"column of the kind {kind}"
         return (
             f"Column {self.names[j]!r} has the value {values[0].item()!r}, which a {said} cannot "
@@ -688,7 +695,7 @@ class TableEncoder:
         return None
 
     def _values_of(self, j: int) -> str:
-        kind = self.kinds[j]
+        kind = self.likelihoods[j]
         if j in self.classes:
             return ", ".join(map(str, self.classes[j].tolist()))
         if kind is None or isinstance(kind, Bernoulli):
@@ -698,10 +705,10 @@ class TableEncoder:
             return f"the numbers of {kind.n_classes} classes"
         return "whole numbers of 0 or more" if isinstance(kind, Counts) else "above 0"
 
-    def check_wishes(self, likelihood: Any) -> None:
+    def check_requested_likelihoods(self, likelihood: Any) -> None:
         """Refuse a parameter that asks for other likelihoods than the columns have."""
-        wishes = _wishes(likelihood, len(self.kinds), self.names)
-        for name, wish, kind in zip(self.names, wishes, self.kinds, strict=True):
+        wishes = _wishes(likelihood, len(self.likelihoods), self.names)
+        for name, wish, kind in zip(self.names, wishes, self.likelihoods, strict=True):
             if wish is None or kind is None:
                 continue
             if not _fits(kind, wish):
@@ -728,7 +735,7 @@ class TableEncoder:
                 name if isinstance(name, str) else f"column {name}",
                 "constant" if kind is None else str(kind),
             )
-            for name, kind in zip(self.names, self.kinds, strict=True)
+            for name, kind in zip(self.names, self.likelihoods, strict=True)
         ]
 
 
@@ -762,7 +769,7 @@ def _with_nan(X: np.ndarray, cells: Mapping[int, np.ndarray]) -> np.ndarray:
     return X
 
 
-def rows_with_holes(X: np.ndarray) -> np.ndarray:
+def has_missing_values(X: np.ndarray) -> np.ndarray:
     """Which rows have missing cells: (n, n_features) -> (n,)."""
     with np.errstate(over="ignore", invalid="ignore"):
         may_have = np.isnan(X.sum(axis=1))  # a hundredth of the memory of np.isnan(X)

@@ -29,14 +29,14 @@ class Schema:
     >>> import numpy as np
     >>> from sklearn_vae.data.schema import Schema
     >>> X = np.array([["red", 1.5], ["blue", None]], dtype=object)
-    >>> schema = Schema.learn(X)
+    >>> schema = Schema.fit(X)
     >>> print(schema)
     column 0  category  'blue', 'red'
     column 1  number
-    >>> schema.to_numbers(X)
+    >>> schema.transform(X)
     array([[1. , 1.5],
            [0. , nan]])
-    >>> schema.restore(np.array([[0, 2.5]]))
+    >>> schema.inverse_transform(np.array([[0, 2.5]]))
     array([['blue', 2.5]], dtype=object)
     """
 
@@ -44,7 +44,7 @@ class Schema:
     container: str
 
     @classmethod
-    def learn(cls, X: Any) -> "Schema":
+    def fit(cls, X: Any) -> "Schema":
         """Find out what the columns are.
 
         Parameters
@@ -56,7 +56,7 @@ class Schema:
         Returns
         -------
         Schema
-            With all that ``to_numbers`` and ``restore`` need.
+            With all that ``transform`` and ``inverse_transform`` need.
 
         Raises
         ------
@@ -85,7 +85,7 @@ class Schema:
         check_hashes(field.name for field in self.fields)
         rows = np.array([[0.0], [np.nan], [1e9]]) + np.zeros(len(self.fields))
         with suppress(ImportError):  # whoever reads a file need not have its library
-            self.restore(rows)
+            self.inverse_transform(rows)
 
     def shared_categories(self, n_values: int = 1) -> "Schema":
         """Give each ``n_values``-th column of categories without order the same list of them."""
@@ -97,7 +97,7 @@ class Schema:
                 fields[j] = replace(fields[j], categories=tuple(sorted(every, key=str)))
         return replace(self, fields=tuple(fields))
 
-    def to_numbers(self, X: Any, *, handle_unknown: str = "error") -> np.ndarray:
+    def transform(self, X: Any, *, handle_unknown: str = "error") -> np.ndarray:
         """Turn a table into numbers.
 
         What the columns are called is left to the caller to check, as scikit-learn's
@@ -144,7 +144,7 @@ class Schema:
             values[:, j] = column.read_as(field, handle_unknown)
         return values
 
-    def restore(self, values: np.ndarray, *, index: Any = None) -> Any:
+    def inverse_transform(self, values: np.ndarray, *, index: Any = None) -> Any:
         """Turn numbers into a table of the kind that was learned from.
 
         Integers are rounded and clipped to their type's range, categories taken from the
@@ -155,7 +155,7 @@ class Schema:
         Parameters
         ----------
         values : ndarray of shape (n_samples, n_features)
-            Numbers as ``to_numbers`` gives them.
+            Numbers as ``transform`` gives them.
         index : pandas.Index, default=None
             Index of a DataFrame by pandas; 0 to n - 1 by default. Others have none.
 

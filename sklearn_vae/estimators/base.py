@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae.data.arrays import as_array
-from sklearn_vae.data.encoder import TableEncoder, rows_with_holes
+from sklearn_vae.data.encoder import TableEncoder, has_missing_values
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.device import device_to_score_on
 from sklearn_vae.estimators.callbacks import CallbackAdapter, with_callbacks
@@ -306,13 +306,13 @@ class BaseVAE(ConditionalEstimator):
             network.check_holes(rows[:, : self.n_features_in_])
             units = network.shared_scale, network.n_values
             asked = repr(self.likelihood), self.conditional, units
-            takes_missing = not (network.variable_length or network.is_autoregressive)
-            key = (id(X), *asked, takes_missing, len(rows) <= self.batch_size, self.device)
+            allows_missing = not (network.variable_length or network.is_autoregressive)
+            key = (id(X), *asked, allows_missing, len(rows) <= self.batch_size, self.device)
             if key not in known:
                 self.columns_ = self._learn_columns(
-                    rows, weight, self.likelihood, spikes=not network.shared_scale
+                    rows, weight, self.likelihood, point_masses=not network.shared_scale
                 )
-                self.columns_ = replace(self.columns_, takes_missing=takes_missing)
+                self.columns_ = replace(self.columns_, allows_missing=allows_missing)
                 if network.shared_scale:
                     self.columns_ = self.columns_.shared_scale(network.n_values)
                 known[key] = self.columns_, self._to_table(rows, weight)
@@ -325,7 +325,7 @@ class BaseVAE(ConditionalEstimator):
                 self.activation,
                 self.columns_.blocks,
                 prior_of(self),
-                n_factors if self.columns_.has_holes else 0,
+                n_factors if self.columns_.has_missing else 0,
                 network,
                 posterior_of(self),
                 n_conditions=self.columns_.n_conditions,
@@ -363,7 +363,7 @@ class BaseVAE(ConditionalEstimator):
         self.architecture_ = replace(self.architecture_, n_factors=n_factors)
         run = TrainingRun(self.architecture_, self._plan(len(rows)), rows, None, 0.0, 0.0)
         self.state_dict_ = widen(run, self.state_dict_)
-        self.columns_ = replace(self.columns_, has_holes=True)
+        self.columns_ = replace(self.columns_, has_missing=True)
         self.optimizer_state_ = None
 
     def _learn_schema(self, X: Any) -> Schema | None:
@@ -446,7 +446,7 @@ class BaseVAE(ConditionalEstimator):
         """Rows of numbers without holes, by means or by draws: (n_draws or 1, n, n_features)."""
         check_does_not_follow(self, "impute")
         rows = self._unknown_as_missing(rows)
-        holes = rows_with_holes(rows)
+        holes = has_missing_values(rows)
         filled = np.repeat(rows[None, :, : self.n_features_in_], n_draws or 1, axis=0)
         if not holes.any():
             return filled
@@ -468,7 +468,7 @@ class BaseVAE(ConditionalEstimator):
         rows_suffice_for = max(2, round(float(table.total_weight[0])) // ROWS_PER_COMPONENT)
         n_columns = self.columns_.n_columns
         most = min(USUAL_COMPONENTS, max(n_columns, 1), rows_suffice_for)
-        if self.columns_.has_holes:
+        if self.columns_.has_missing:
             return most
         (x, weight), some = table.arrays(), slice(ROWS_FOR_FACTORS)
         counts = None if weight is None else table.sample_weight()[some]

@@ -203,7 +203,7 @@ def check_one_member(estimator: Any) -> None:
 
 def check_shapes(estimator: Any, fitted: Architecture) -> None:
     """Refuse to go on with weights that a changed parameter does not fit."""
-    estimator.columns_.check_wishes(estimator.likelihood)
+    estimator.columns_.check_requested_likelihoods(estimator.likelihood)
     wanted = {
         "n_components": (estimator.n_components, fitted.n_components),
         "hidden_layer_sizes": (widths_of(estimator), fitted.hidden_layer_sizes),

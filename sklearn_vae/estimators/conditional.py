@@ -98,9 +98,9 @@ class ConditionalEstimator(DensityEstimator):
             counted = np.asarray(as_array(sample_weight)) > 0
             given = [own[counted] for own in given]
         if reset or self.condition_encoder_ is None:
-            self.condition_encoder_ = ConditionEncoder.learn(given, weight)
+            self.condition_encoder_ = ConditionEncoder.fit(given, weight)
         return np.hstack(
-            [rows, self.condition_encoder_.to_numbers(given).astype(rows.dtype)]
+            [rows, self.condition_encoder_.transform(given).astype(rows.dtype)]
         ), weight
 
     def _learn_columns(
@@ -132,7 +132,7 @@ class ConditionalEstimator(DensityEstimator):
         """Give y as numbers, if the model wants any: (n_rows, n_y)."""
         if self.condition_encoder_ is None:
             return None
-        return self.condition_encoder_.to_numbers(columns_of(self._needed(y), n_rows)).astype(dtype)
+        return self.condition_encoder_.transform(columns_of(self._needed(y), n_rows)).astype(dtype)
 
     def _validate_given(self, X: Any, y: Any = None) -> np.ndarray:
         """Check rows, and give them as numbers, with what is given beside them."""

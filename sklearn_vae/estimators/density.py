@@ -310,7 +310,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         rows, weight = self._check_rows(X, sample_weight, reset=True)
         self.seed_ = draw_seed(self.random_state)
         self.columns_ = self._learn_columns(rows, weight, self.likelihood, numbers=True)
-        if others := set(self.columns_.kinds) - {Gaussian(), LogNormal(), Bernoulli(), None}:
+        if others := set(self.columns_.likelihoods) - {Gaussian(), LogNormal(), Bernoulli(), None}:
             raise ValueError(
                 f"The 'likelihood' parameter of VAEDensity must be 'auto', 'gaussian' or "
                 f"'bernoulli', or a list or dict of these by column: its scales are the "
@@ -366,7 +366,9 @@ class VAEDensity(DensityMixin, DensityEstimator):
     def _architecture(self, table: Dataset) -> MixtureArchitecture:
         """Find the shapes of all members, of one of which they are trained side by side."""
         sizes, types = zip(*self.mixtures_, strict=True)
-        is_real = np.array([self.columns_.kinds[j] != Bernoulli() for j in self.columns_.order])
+        is_real = np.array(
+            [self.columns_.likelihoods[j] != Bernoulli() for j in self.columns_.order]
+        )
         n_real = int(is_real.sum())
         steps: tuple[float, ...] = ()
         if not self.dequantize and n_real:  # rows with noise have a density as they are
@@ -455,7 +457,9 @@ class VAEDensity(DensityMixin, DensityEstimator):
     def _steps(self, table: Dataset) -> torch.Tensor:
         """Step in which each real column was recorded, in the model's units; 0 for others."""
         x, _ = table.arrays()
-        is_real = np.array([self.columns_.kinds[j] == Gaussian() for j in self.columns_.order])
+        is_real = np.array(
+            [self.columns_.likelihoods[j] == Gaussian() for j in self.columns_.order]
+        )
         return torch.as_tensor(recording_steps(x) * is_real).to(table.x[:0])
 
     def _mixtures(self, n_rows: int) -> list[tuple[int, str]]:

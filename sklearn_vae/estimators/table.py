@@ -149,7 +149,7 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
             validate_data(self, X, reset=reset, skip_check_array=True)
             if issparse(X) and np.prod(X.shape) > MOST_NUMBERS_IN_DOUBLE:
                 X = X.astype(np.float32)  # it is made dense
-            X = self.schema_.to_numbers(X, handle_unknown=self._handle_unknown)
+            X = self.schema_.transform(X, handle_unknown=self._handle_unknown)
         allowed = "allow-nan" if self._takes_holes else True
         try:
             if self.schema_ is None:
@@ -170,7 +170,7 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
 
     def _learn_schema(self, X: Any) -> Schema | None:
         """Find out what a table is from outside, if it says anything of itself."""
-        return Schema.learn(X) if has_types(X) else None
+        return Schema.fit(X) if has_types(X) else None
 
     def _possible(self, rows: np.ndarray) -> np.ndarray:
         """Refuse values that columns cannot have, or take them for missing, where asked to."""
@@ -204,12 +204,12 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
         likelihood: Any,
         *,
         numbers: bool = False,
-        spikes: bool = True,
+        point_masses: bool = True,
     ) -> TableEncoder:
         """Find out what the columns are, by their values and, in a data frame, their types.
 
         With ``numbers``, classes without an order are refused, integers are no counts, and no
-        values are common; without ``spikes``, none are in columns of real numbers.
+        values are common; without ``point_masses``, none are in columns of real numbers.
         """
         names = self._column_names()
         signs = None
@@ -225,10 +225,10 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
             ]
             if numbers:
                 self._check_numbers(signs)
-        columns = TableEncoder.learn(
-            rows, weight, likelihood, names, signs, spikes=spikes and not numbers
+        columns = TableEncoder.fit(
+            rows, weight, likelihood, names, signs, point_masses=point_masses and not numbers
         )
-        columns = replace(columns, takes_missing=self._takes_holes)
+        columns = replace(columns, allows_missing=self._takes_holes)
         if np.isnan(columns.shift).all():
             raise ValueError("Every cell of X is missing: there is nothing to learn from.")
         return columns
@@ -253,13 +253,13 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
         if self.schema_ is None:
             return X
         index = like.index if nw.dependencies.is_pandas_dataframe(like) else None
-        return self.schema_.restore(X, index=index)
+        return self.schema_.inverse_transform(X, index=index)
 
     def _to_table(self, X: np.ndarray, weight: np.ndarray | None) -> Dataset:
         """Encode the rows and move them to the device, once."""
         device = resolve_device(self.device)
         # a later chunk may have values that the first one had not: training sees near ones
-        encode = replace(self.columns_, takes_missing=False).encode
+        encode = replace(self.columns_, allows_missing=False).transform
         counts = np.ones(len(X)) if weight is None else weight
         # a table that is one small batch costs no more in double precision
         exact = len(X) <= self.batch_size and X.size <= MOST_NUMBERS_IN_DOUBLE
@@ -271,7 +271,7 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
         for rows in gen_batches(len(X), max(ENCODED_AT_A_TIME // X.shape[1], 1)):
             if not is_large:
                 encoded[rows] = encode(X[rows])
-            offset[rows] = -self.columns_.log_measure(X[rows])
+            offset[rows] = -self.columns_.log_abs_det_jacobian(X[rows])
         total = float(counts.sum())
         relative = None
         if weight is not None:

@@ -92,7 +92,7 @@ class Predictor:
             raise ValueError("the model's columns are not those of the table")
         if architecture.n_conditions != columns.n_conditions:
             raise ValueError("the model's conditions are not those of the table")
-        architecture.network.for_n_features(len(columns.kinds))
+        architecture.network.for_n_features(len(columns.likelihoods))
         if architecture.places and architecture.places != tuple(columns.order.tolist()):
             raise ValueError("the model's places are not those of the table")
         # without members, no weight takes any memory, whatever the architecture says
@@ -120,9 +120,9 @@ class Predictor:
         """Have a row scored and drawn: what has been read answers, or it is refused."""
         columns = self.columns
         with np.errstate(all="ignore"):
-            row = columns.decode(np.zeros((1, self.architecture.n_columns)))
+            row = columns.inverse_transform(np.zeros((1, self.architecture.n_columns)))
             row = np.pad(row, [(0, 0), (0, columns.n_given)])
-            given = row[:, len(columns.kinds) :] if columns.n_given else None
+            given = row[:, len(columns.likelihoods) :] if columns.n_given else None
             self.log_density(row, 1)
             if type(self.architecture) is Architecture:  # a mixture has no codes to decode
                 self.decode(self.codes(row), given)
@@ -240,7 +240,7 @@ class Predictor:
             if self.code_range is not None:
                 added *= decay(z, self.code_range.astype(z.dtype))
             encoded += added
-        return self.columns.decode(encoded)
+        return self.columns.inverse_transform(encoded)
 
     def learn_correction(
         self, x: np.ndarray, weight: np.ndarray
@@ -284,7 +284,7 @@ class Predictor:
             if own.any():
                 scores[own] = self._map(X[own], estimate)
         for rows in self.chunks(len(X)):
-            scores[rows] += self.columns.log_measure(X[rows])[:, None]
+            scores[rows] += self.columns.log_abs_det_jacobian(X[rows])[:, None]
         return scores.T
 
     def _estimate(
@@ -333,8 +333,8 @@ class Predictor:
     def impute(self, X: np.ndarray, n_draws: int) -> np.ndarray:
         """Rows whose holes hold means, or likeliest classes, given the rest: (n, n_features)."""
         encoded = self._complete(X, lambda own: own.mean(), n_draws)
-        X = X[:, : len(self.columns.kinds)]
-        return np.where(np.isnan(X), self.columns.decode(encoded, rounds=True), X)
+        X = X[:, : len(self.columns.likelihoods)]
+        return np.where(np.isnan(X), self.columns.inverse_transform(encoded, rounds=True), X)
 
     def imputations(self, X: np.ndarray, n_each: int, n_draws: int, seed: int) -> np.ndarray:
         """Rows whose holes hold draws given the rest: (n_each, n, n_features)."""
@@ -342,9 +342,11 @@ class Predictor:
         encoded = self._complete(
             X, lambda own: own.sample(n_each, generator).movedim(0, 1), n_draws
         )  # (n, n_each, n_columns)
-        drawn = self.columns.decode(encoded.reshape(-1, encoded.shape[2]), is_drawn=True)
+        drawn = self.columns.inverse_transform(
+            encoded.reshape(-1, encoded.shape[2]), is_sample=True
+        )
         drawn = np.moveaxis(drawn.reshape(len(X), n_each, -1), 1, 0)
-        X = X[:, : len(self.columns.kinds)]
+        X = X[:, : len(self.columns.likelihoods)]
         return np.where(np.isnan(X), drawn, X)
 
     def _complete(
@@ -385,7 +387,7 @@ class Predictor:
             return torch.cat(by_row, 2).movedim(2, 0)  # (B, 2, M)
 
         log_prob, kl = np.moveaxis(self._map(X, parts), 0, 2)
-        return log_prob + self.columns.log_measure(X), kl
+        return log_prob + self.columns.log_abs_det_jacobian(X), kl
 
     def marginals(self, X: np.ndarray, n_draws: int) -> np.ndarray:
         """Transforms of each value by its column's distribution: (n, n_columns)."""
@@ -456,7 +458,7 @@ class Predictor:
                 yield model.likelihood, params, x.unsqueeze(1), *flat
 
     def _encoded(self, X: np.ndarray) -> Tensor:
-        return torch.as_tensor(self.columns.encode(X)).to(self.device)[None]
+        return torch.as_tensor(self.columns.transform(X)).to(self.device)[None]
 
     def _transformed(self, chunks: Sequence[Tensor]) -> np.ndarray:
         """Fill the jumps of distribution functions in by chance: parts (2, B, d) -> (n, d)."""
@@ -467,7 +469,7 @@ class Predictor:
 
     def _conditions(self, given: np.ndarray, dtype: np.dtype) -> Tensor:
         """Encoded rows of which no more than what is given (n, n_y) is known: (n, ...)."""
-        nothing = np.zeros((len(given), len(self.columns.kinds)))
+        nothing = np.zeros((len(given), len(self.columns.likelihoods)))
         return self._encoded(np.hstack([nothing, given]).astype(dtype))[0]
 
     def sample(
@@ -485,11 +487,11 @@ class Predictor:
                 model.sample(own.stop - own.start, generator, *([] if x is None else [x[own]]))
                 for own in self.chunks(n_samples)
             ]
-        return self.columns.decode(torch.cat(chunks).cpu().numpy(), is_drawn=True)
+        return self.columns.inverse_transform(torch.cat(chunks).cpu().numpy(), is_sample=True)
 
     def rows_per_chunk(self, n_draws: int = 1) -> int:
         """How many rows to compute at a time, with so many draws of each, or members."""
-        widest = max(self.architecture.widest, len(self.columns.kinds))
+        widest = max(self.architecture.widest, len(self.columns.likelihoods))
         return max(CHUNK // (widest * n_draws), 1)
 
     def chunks(self, n_rows: int, n_draws: int = 1) -> Iterator[slice]:
@@ -524,7 +526,7 @@ class Predictor:
         while waiting:
             rows = waiting.pop()
             try:
-                x = torch.as_tensor(self.columns.encode(rows)).to(self.device)
+                x = torch.as_tensor(self.columns.transform(rows)).to(self.device)
                 yield function(model, x.expand(len(model.sizes), -1, -1)).cpu().numpy()
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
@@ -570,7 +572,7 @@ class EnsemblePredictor:
             rows_per_chunk=self._at_once(n_draws),
         )
         for rows in first.chunks(len(X)):
-            scores[rows] += self.columns.log_measure(X[rows])
+            scores[rows] += self.columns.log_abs_det_jacobian(X[rows])
         return scores
 
     def _at_once(self, n_draws: int) -> int:
@@ -611,7 +613,7 @@ class EnsemblePredictor:
         """Rows drawn from the members, each as often as its weight: (n_samples, n_features)."""
         generator = np.random.default_rng(stream_seed(seed, Stream.SAMPLE))
         chosen = generator.choice(len(self.members), n_samples, p=self.weight)
-        X = np.empty((n_samples, len(self.columns.kinds)), dtype)
+        X = np.empty((n_samples, len(self.columns.likelihoods)), dtype)
         for number, member in enumerate(self.members):
             own = chosen == number
             if own.any():

@@ -106,7 +106,7 @@ def pit_calibration(
     rows = estimator._validate_given(X, y)
     fitted = estimator._fitted()
     transforms = fitted.marginals if distribution == "marginal" else fitted.conditionals
-    columns, n_features = fitted.columns.order, len(fitted.columns.kinds)
+    columns, n_features = fitted.columns.order, len(fitted.columns.likelihoods)
     pit = np.full((len(rows), n_features), np.nan)
     pit[:, columns] = transforms(rows, n_draws)
     statistic, pvalue = np.full((2, n_features), np.nan)

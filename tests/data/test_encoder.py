@@ -14,7 +14,7 @@ from sklearn_vae.likelihoods import Bernoulli, Gaussian
 
 def learn(X, likelihood="auto", weight=None, names=None):
     """What the columns of X are."""
-    return TableEncoder.learn(X, weight, likelihood, names)
+    return TableEncoder.fit(X, weight, likelihood, names)
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def mixed(rng):
 
 def test_kinds_are_found(mixed):
     """likelihood='auto' takes two values as binary, more as real, one as constant."""
-    assert learn(mixed).kinds == [None, Gaussian(), Bernoulli(), Gaussian(), Bernoulli()]
+    assert learn(mixed).likelihoods == [None, Gaussian(), Bernoulli(), Gaussian(), Bernoulli()]
     assert learn(mixed).is_constant.tolist() == [True, False, False, False, False]
     assert learn(mixed).is_binary.tolist() == [False, False, True, False, True]
 
@@ -50,7 +50,7 @@ def test_counts_are_real():
     """Three values are not two."""
     X = np.array([[0.0], [1.0], [2.0]] * 5)
 
-    assert learn(X).kinds == [Gaussian()]
+    assert learn(X).likelihoods == [Gaussian()]
 
 
 @pytest.mark.parametrize(
@@ -63,22 +63,24 @@ def test_counts_are_real():
 )
 def test_a_small_table_does_not_show_that_two_values_are_all(values, n_rows, kind):
     """Two rows always have two values; only 0 and 1 speak for themselves."""
-    assert learn(np.resize(values, (n_rows, 1))).kinds == [kind]
+    assert learn(np.resize(values, (n_rows, 1))).likelihoods == [kind]
 
 
 def test_the_rows_that_show_two_values_are_counted_by_weight():
     """Six rows of weight 2 are twelve rows."""
     X = np.resize([3.0, 7.0], (6, 1))
 
-    assert learn(X, weight=np.full(6, 2.0)).kinds == learn(np.repeat(X, 2, axis=0)).kinds
-    assert learn(X, weight=np.full(6, 1.0)).kinds == learn(X).kinds == [Gaussian()]
+    assert (
+        learn(X, weight=np.full(6, 2.0)).likelihoods == learn(np.repeat(X, 2, axis=0)).likelihoods
+    )
+    assert learn(X, weight=np.full(6, 1.0)).likelihoods == learn(X).likelihoods == [Gaussian()]
 
 
 def test_weights_that_sum_to_the_rows_but_for_rounding_show_as_much():
     """weight / weight.mean() sums to 9.999999999999998 or so."""
     X = np.resize([3.0, 7.0], (10, 1))
 
-    assert learn(X, weight=np.full(10, np.nextafter(1, 0))).kinds == [Bernoulli()]
+    assert learn(X, weight=np.full(10, np.nextafter(1, 0))).likelihoods == [Bernoulli()]
 
 
 @pytest.mark.parametrize("value", [0.0, -3.5, 1e300, 5e-324])
@@ -87,17 +89,17 @@ def test_one_value_is_a_constant_whatever_is_wished(value):
     X = np.full((12, 1), value)
 
     for likelihood in ("auto", "gaussian", "bernoulli"):
-        assert learn(X, likelihood).kinds == [None]
+        assert learn(X, likelihood).likelihoods == [None]
     assert learn(X).blocks == ((Gaussian(), 0),)
-    assert learn(X).encode(X).shape == (12, 0)
-    assert learn(X).decode(np.empty((12, 0))).tolist() == X.tolist()
+    assert learn(X).transform(X).shape == (12, 0)
+    assert learn(X).inverse_transform(np.empty((12, 0))).tolist() == X.tolist()
 
 
 def test_values_that_differ_by_rounding_alone_are_one_value():
     """A column of 0.1 + 0.2 and 0.3 says nothing."""
     X = np.array([[0.3], [0.1 + 0.2]] * 6)
 
-    assert learn(X).kinds == [None]
+    assert learn(X).likelihoods == [None]
 
 
 # -- units -------------------------------------------------------------------------------
@@ -110,7 +112,7 @@ def test_real_columns_are_standardised(weighted, mixed, rng):
     expected = StandardScaler().fit_transform(mixed[:, [1, 3]], sample_weight=weight)
 
     np.testing.assert_allclose(
-        learn(mixed, weight=weight).encode(mixed)[:, :2], expected, atol=1e-9
+        learn(mixed, weight=weight).transform(mixed)[:, :2], expected, atol=1e-9
     )
 
 
@@ -118,7 +120,7 @@ def test_binary_columns_are_coded_0_and_1(mixed):
     """Whatever their two values are."""
     expected = np.column_stack([mixed[:, 2] == 7, mixed[:, 4] == 1])
 
-    np.testing.assert_array_equal(learn(mixed).encode(mixed)[:, 2:], expected)
+    np.testing.assert_array_equal(learn(mixed).transform(mixed)[:, 2:], expected)
 
 
 def test_a_value_that_a_binary_column_never_had_is_taken_for_the_nearer_one(mixed):
@@ -126,7 +128,7 @@ def test_a_value_that_a_binary_column_never_had_is_taken_for_the_nearer_one(mixe
     X = mixed[:5].copy()
     X[:, 2] = [-100.0, 4.9, 5.1, 7.5, 1e300]
 
-    assert learn(mixed).encode(X)[:, 2].tolist() == [0, 0, 1, 1, 1]
+    assert learn(mixed).transform(X)[:, 2].tolist() == [0, 0, 1, 1, 1]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -136,8 +138,8 @@ def test_encoding_keeps_the_type_and_the_table(dtype, mixed):
     before = X.copy()
     columns = learn(X)
 
-    assert columns.encode(X).dtype == dtype
-    assert columns.decode(columns.encode(X)).dtype == dtype
+    assert columns.transform(X).dtype == dtype
+    assert columns.inverse_transform(columns.transform(X)).dtype == dtype
     np.testing.assert_array_equal(X, before)
 
 
@@ -163,7 +165,7 @@ def test_a_round_trip_gives_the_row_back_in_any_unit(scale, offset, rtol, rng):
         [rng.standard_normal(50), offset + scale * rng.standard_normal(50), rng.standard_normal(50)]
     )
     columns = learn(X)
-    again = columns.decode(columns.encode(X))
+    again = columns.inverse_transform(columns.transform(X))
     # next to the largest value of its column
     tolerance = rtol * np.abs(X).max(axis=0)
 
@@ -174,7 +176,7 @@ def test_huge_beside_tiny_units_are_standardised_all_the_same(rng):
     """1e300 and 1e-300 in one table are, in units of their own, the same numbers."""
     x = rng.standard_normal((50, 1))
     X = x * np.array([1.0, 2.0**1000, 2.0**-1000])
-    encoded = learn(X).encode(X)
+    encoded = learn(X).transform(X)
 
     np.testing.assert_array_equal(encoded[:, [0]], encoded[:, [1]])
     np.testing.assert_array_equal(encoded[:, [0]], encoded[:, [2]])
@@ -185,7 +187,7 @@ def test_rows_far_out_stay_finite_when_squared(dtype, rng):
     """A new row may be anything that validation lets through."""
     X = rng.standard_normal((20, 3)).astype(dtype)
     far = np.full((1, 3), np.finfo(dtype).max, dtype)
-    encoded = learn(X).encode(np.vstack([far, -far]))
+    encoded = learn(X).transform(np.vstack([far, -far]))
 
     assert np.isfinite(np.square(encoded)).all()
     assert (encoded[0] > 1e13).all()
@@ -197,7 +199,7 @@ def test_rows_beyond_the_largest_number_are_silently_infinite(dtype):
     """A sample of a column near the end of its type is no reason for a warning."""
     X = np.finfo(dtype).max * np.array([[1.0], [-1.0], [0.5], [0.1]], dtype)
 
-    assert np.isposinf(learn(X).decode(np.array([[3.0]], dtype))).all()
+    assert np.isposinf(learn(X).inverse_transform(np.array([[3.0]], dtype))).all()
 
 
 # -- density -----------------------------------------------------------------------------
@@ -208,9 +210,9 @@ def test_log_measure_is_the_change_of_variables(rng):
     X = rng.standard_normal((40, 3)) * [1e-3, 1.0, 1e5] + [0, 50, -1e6]
     columns = learn(X)
     expected = stats.norm(X.mean(axis=0), X.std(axis=0)).logpdf(X).sum(axis=1)
-    inside = stats.norm.logpdf(columns.encode(X)).sum(axis=1)
+    inside = stats.norm.logpdf(columns.transform(X)).sum(axis=1)
 
-    np.testing.assert_allclose(inside + columns.log_measure(X), expected, rtol=1e-9)
+    np.testing.assert_allclose(inside + columns.log_abs_det_jacobian(X), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("exponent", [-1000, -3, 1000])
@@ -218,26 +220,26 @@ def test_other_units_move_the_log_density_by_their_log(exponent, rng):
     """A density per metre is 1/1000 of the density per kilometre, at 1e-300 too."""
     X = rng.standard_normal((40, 2))
     other = X * np.array([1.0, 2.0**exponent])
-    expected = learn(X).log_measure(X) - exponent * np.log(2)
+    expected = learn(X).log_abs_det_jacobian(X) - exponent * np.log(2)
 
-    np.testing.assert_allclose(learn(other).log_measure(other), expected, rtol=1e-12)
+    np.testing.assert_allclose(learn(other).log_abs_det_jacobian(other), expected, rtol=1e-12)
 
 
 def test_binary_columns_count_as_probabilities(mixed):
     """They have no units, and keep a little for values that they never had."""
-    expected = learn(mixed[:, [1, 3]]).log_measure(mixed[:, [1, 3]]) + 2 * np.log(31 / 32)
+    expected = learn(mixed[:, [1, 3]]).log_abs_det_jacobian(mixed[:, [1, 3]]) + 2 * np.log(31 / 32)
 
-    np.testing.assert_allclose(learn(mixed[:, 1:]).log_measure(mixed[:, 1:]), expected)
+    np.testing.assert_allclose(learn(mixed[:, 1:]).log_abs_det_jacobian(mixed[:, 1:]), expected)
 
 
 @pytest.mark.parametrize("weight", [None, np.full(30, 2.5)])
 def test_a_constant_column_says_its_value_by_the_rule_of_succession(weight, mixed):
     """After n rows of one value, the next has it with probability (n + 1) / (n + 2)."""
     n_rows = 30 if weight is None else 75
-    rest = learn(mixed[:, 1:], weight=weight).log_measure(mixed[:, 1:])
-    seen = learn(mixed, weight=weight).log_measure(mixed)
+    rest = learn(mixed[:, 1:], weight=weight).log_abs_det_jacobian(mixed[:, 1:])
+    seen = learn(mixed, weight=weight).log_abs_det_jacobian(mixed)
     other = mixed + np.array([1e-3, 0, 0, 0, 0])
-    unseen = learn(mixed, weight=weight).log_measure(other)
+    unseen = learn(mixed, weight=weight).log_abs_det_jacobian(other)
 
     np.testing.assert_allclose(seen - rest, np.log((n_rows + 1) / (n_rows + 2)), rtol=1e-6)
     np.testing.assert_allclose(unseen - rest, np.log(1 / (n_rows + 2)), rtol=1e-6)
@@ -249,7 +251,7 @@ def test_a_value_that_a_binary_column_never_had_has_probability_1_in_n_plus_2(va
     other = mixed.copy()
     other[:, 2] = value
     columns = learn(mixed)
-    cost = columns.log_measure(mixed) - columns.log_measure(other)
+    cost = columns.log_abs_det_jacobian(mixed) - columns.log_abs_det_jacobian(other)
 
     np.testing.assert_allclose(cost, np.log(31 / 32) - np.log(1 / 32), rtol=1e-9)
 
@@ -262,7 +264,9 @@ def test_values_are_known_again_in_single_precision(mixed):
     columns = learn(X)
 
     np.testing.assert_allclose(
-        columns.log_measure(X.astype(np.float32)), columns.log_measure(X), rtol=1e-12
+        columns.log_abs_det_jacobian(X.astype(np.float32)),
+        columns.log_abs_det_jacobian(X),
+        rtol=1e-12,
     )
 
 
@@ -272,9 +276,11 @@ def test_only_the_coarser_of_two_precisions_blurs_what_is_known(dtypes):
     before, now = dtypes
     X = np.resize([0.1, 0.3], (20, 1))
     columns = learn(X.astype(before))
-    cost = columns.log_measure((X * (1 + 5e-7)).astype(now)) - columns.log_measure(X.astype(now))
+    cost = columns.log_abs_det_jacobian(
+        (X * (1 + 5e-7)).astype(now)
+    ) - columns.log_abs_det_jacobian(X.astype(now))
 
-    np.testing.assert_allclose(columns.log_measure(X.astype(now)), np.log(21 / 22))
+    np.testing.assert_allclose(columns.log_abs_det_jacobian(X.astype(now)), np.log(21 / 22))
     np.testing.assert_allclose(cost, -np.log(21))
 
 
@@ -284,7 +290,7 @@ def test_large_numbers_are_told_apart_as_well_as_small_ones(other):
     X = np.full((20, 1), 1.7e9)
     columns = learn(X)
 
-    np.testing.assert_allclose(columns.log_measure(X + other), -np.log(22))
+    np.testing.assert_allclose(columns.log_abs_det_jacobian(X + other), -np.log(22))
 
 
 def test_values_between_those_of_a_binary_column_are_unknown_however_near_these_are():
@@ -292,9 +298,11 @@ def test_values_between_those_of_a_binary_column_are_unknown_however_near_these_
     X = np.resize([1.7e9, 1.7e9 + 4], (20, 1))
     columns = learn(X)
 
-    np.testing.assert_allclose(columns.log_measure(X), np.log(21 / 22))
-    np.testing.assert_allclose(columns.log_measure(X.astype(np.float32) + 256), -np.log(22))
-    np.testing.assert_allclose(columns.log_measure(X + 2), -np.log(22))
+    np.testing.assert_allclose(columns.log_abs_det_jacobian(X), np.log(21 / 22))
+    np.testing.assert_allclose(
+        columns.log_abs_det_jacobian(X.astype(np.float32) + 256), -np.log(22)
+    )
+    np.testing.assert_allclose(columns.log_abs_det_jacobian(X + 2), -np.log(22))
 
 
 # -- wishes ------------------------------------------------------------------------------
@@ -312,7 +320,7 @@ NAMES = ["a", "b", "c", "d", "e"]
 )
 def test_one_likelihood_serves_all_columns(likelihood, kind, mixed):
     """Binary columns too, if the user says so."""
-    assert learn(mixed, likelihood).kinds == [None, *[kind] * 4]
+    assert learn(mixed, likelihood).likelihoods == [None, *[kind] * 4]
 
 
 @pytest.mark.parametrize(
@@ -330,7 +338,7 @@ def test_a_list_or_a_dict_gives_each_column_its_own(likelihood, mixed):
     """Columns that a dict does not name are found out."""
     expected = [None, Gaussian("per_column"), Gaussian(), Gaussian(), Bernoulli()]
 
-    assert learn(mixed, likelihood, names=NAMES).kinds == expected
+    assert learn(mixed, likelihood, names=NAMES).likelihoods == expected
 
 
 @pytest.mark.parametrize("wish", ["gausian", "", 3, None, Gaussian, 1.0])
@@ -384,13 +392,13 @@ def test_what_the_columns_are_may_be_asked_for_again(likelihood):
     """In any words; a constant column is what it is."""
     X = np.column_stack([np.full(20, 3.0), np.arange(20), np.arange(20) ** 2])
 
-    learn(X).check_wishes(likelihood)
+    learn(X).check_requested_likelihoods(likelihood)
 
 
 def test_other_likelihoods_than_the_columns_have_are_refused(mixed):
     """A model that goes on cannot turn a column into another."""
     with pytest.raises(ValueError, match=r"must be Bernoulli\(\) or 'auto' for column 'c'") as e:
-        learn(mixed, names=NAMES).check_wishes("gaussian")
+        learn(mixed, names=NAMES).check_requested_likelihoods("gaussian")
 
     assert "Got Gaussian instead" in str(e.value)
 

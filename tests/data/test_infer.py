@@ -298,20 +298,20 @@ def test_a_spiked_column_is_found_and_comes_back(rng):
     X = np.column_stack([hours, gains, rng.normal(40, 12, 500).round()])
     X[::9, 0] = np.nan
     signs = [ColumnHint(j, is_integer=True) for j in range(3)]
-    columns = TableEncoder.learn(X, None, "auto", None, signs)
-    encoded = columns.encode(X)
+    columns = TableEncoder.fit(X, None, "auto", None, signs)
+    encoded = columns.transform(X)
 
-    assert [type(kind) for kind in columns.kinds] == [ZeroInflated, ZeroInflated, Gaussian]
+    assert [type(kind) for kind in columns.likelihoods] == [ZeroInflated, ZeroInflated, Gaussian]
     assert 40 in columns.classes[0]
     assert columns.classes[1].tolist() == [0]
     # without a type, hours are a scale of a few levels, and gains are amounts
-    assert TableEncoder.learn(X, None, "auto", None).kinds == [
+    assert TableEncoder.fit(X, None, "auto", None).likelihoods == [
         Gaussian(),
         ZeroInflated(1),
         Gaussian(),
     ]
-    np.testing.assert_allclose(columns.decode(encoded), X, rtol=1e-9, atol=1e-9)
-    assert encoded[gains == 0, columns.kinds[0].width].tolist() == [1.0] * (gains == 0).sum()
+    np.testing.assert_allclose(columns.inverse_transform(encoded), X, rtol=1e-9, atol=1e-9)
+    assert encoded[gains == 0, columns.likelihoods[0].width].tolist() == [1.0] * (gains == 0).sum()
 
 
 def test_the_mean_of_a_spiked_column_is_that_of_its_rows(rng):
@@ -342,7 +342,7 @@ def test_a_spiked_column_starts_at_its_frequencies_and_moments():
 def learn(values, likelihood="auto", **signs):
     """What one column is."""
     X = np.asarray(values, dtype=float).reshape(-1, 1)
-    return TableEncoder.learn(X, None, likelihood, ["a"], [ColumnHint("a", **signs)]).kinds[0]
+    return TableEncoder.fit(X, None, likelihood, ["a"], [ColumnHint("a", **signs)]).likelihoods[0]
 
 
 def test_types_say_what_values_cannot(rng):
@@ -396,11 +396,11 @@ def test_every_kind_can_be_asked_for_by_name(name):
 def test_numbers_can_be_classes():
     """Their values are kept, whatever they are, and others refused."""
     X = np.array([[10.0], [20.0], [40.0]] * 5)
-    columns = TableEncoder.learn(X, None, "categorical", None)
+    columns = TableEncoder.fit(X, None, "categorical", None)
 
-    assert columns.kinds == [Categorical(3)]
-    assert columns.encode(X[:3]).tolist() == np.eye(3).tolist()
-    assert columns.decode(columns.encode(X)).tolist() == X.tolist()
+    assert columns.likelihoods == [Categorical(3)]
+    assert columns.transform(X[:3]).tolist() == np.eye(3).tolist()
+    assert columns.inverse_transform(columns.transform(X)).tolist() == X.tolist()
     with pytest.raises(ValueError, match=r"Column 0 has the value 30.0.*10.0, 20.0, 40.0"):
         columns.check_values(np.array([[30.0]]))
     assert np.isnan(columns.check_values(np.array([[30.0]]), unknown_is_missing=True)).all()
@@ -433,21 +433,21 @@ KINDS_OF_TABLE = ["gaussian", "auto", "categorical", "ordinal", "poisson", "auto
 
 def test_encoding_and_decoding_are_inverse_to_one_another(table):
     """Holes stay holes, whole numbers whole."""
-    columns = TableEncoder.learn(table, None, KINDS_OF_TABLE, None)
-    encoded = columns.encode(table)
+    columns = TableEncoder.fit(table, None, KINDS_OF_TABLE, None)
+    encoded = columns.transform(table)
 
     assert encoded.shape == (60, columns.n_columns) == (60, 8)
-    np.testing.assert_allclose(columns.decode(encoded), table, rtol=1e-12)
+    np.testing.assert_allclose(columns.inverse_transform(encoded), table, rtol=1e-12)
     np.testing.assert_allclose(
-        columns.decode(columns.encode(table.astype(np.float32)), rounds=True)[:, 2:],
+        columns.inverse_transform(columns.transform(table.astype(np.float32)), rounds=True)[:, 2:],
         table[:, 2:],
     )
 
 
 def test_units_come_from_the_cells_that_are_there(table):
     """Means and spreads as numpy's functions for NaN have them."""
-    columns = TableEncoder.learn(table, None, KINDS_OF_TABLE, None)
-    encoded = columns.encode(table)
+    columns = TableEncoder.fit(table, None, KINDS_OF_TABLE, None)
+    encoded = columns.transform(table)
 
     np.testing.assert_allclose(np.nanmean(encoded[:, :2], axis=0), 0, atol=1e-12)
     np.testing.assert_allclose(np.nanstd(encoded[:, :2], axis=0), 1)
@@ -455,7 +455,7 @@ def test_units_come_from_the_cells_that_are_there(table):
 
 def test_the_measure_is_that_of_the_cells_that_are_there(table):
     """Change of variables: only what was scaled, and of logarithms their slope."""
-    columns = TableEncoder.learn(table, None, KINDS_OF_TABLE, None)
+    columns = TableEncoder.fit(table, None, KINDS_OF_TABLE, None)
     scale = columns.scale * 2.0**columns.exponent
     there = ~np.isnan(table)
     expected = -np.log(scale[0]) * there[:, 0]
@@ -464,18 +464,18 @@ def test_the_measure_is_that_of_the_cells_that_are_there(table):
     # the constant column, and those that keep some probability for values never seen
     expected += np.log1p(-1 / 62) * (1 + there[:, 1:6].sum(axis=1))
 
-    np.testing.assert_allclose(columns.log_measure(table), expected, rtol=1e-9)
+    np.testing.assert_allclose(columns.log_abs_det_jacobian(table), expected, rtol=1e-9)
 
 
 def test_a_column_without_any_value_is_constant(rng):
     """Nothing is to be learned of it, and it stays missing."""
     X = rng.standard_normal((20, 2))
     X[:, 1] = np.nan
-    columns = TableEncoder.learn(X, None, "auto", None)
+    columns = TableEncoder.fit(X, None, "auto", None)
 
-    assert columns.kinds == [Gaussian(), None]
-    assert np.isnan(columns.decode(columns.encode(X))[:, 1]).all()
-    assert np.isfinite(columns.log_measure(X)).all()
+    assert columns.likelihoods == [Gaussian(), None]
+    assert np.isnan(columns.inverse_transform(columns.transform(X))[:, 1]).all()
+    assert np.isfinite(columns.log_abs_det_jacobian(X)).all()
 
 
 # -- fits --------------------------------------------------------------------------------
@@ -554,7 +554,7 @@ def test_a_mixed_table_is_scored_as_the_truth_scores_it(n, max_iter, error, mixe
     train, test = make(n, 0), make(2000, 1)
     vae = VAETransformer(2, max_iter=max_iter, random_state=0).fit(train)
 
-    assert [type(kind) for kind in vae.columns_.kinds] == [
+    assert [type(kind) for kind in vae.columns_.likelihoods] == [
         Bernoulli,
         Categorical,
         NegativeBinomial,
@@ -609,7 +609,7 @@ def test_a_density_of_logarithms_integrates_to_one(rng):
     def density(log_x):
         return np.exp(vae.score_samples(np.exp([[log_x]]))[0] + log_x)
 
-    assert vae.columns_.kinds == [LogNormal()]
+    assert vae.columns_.likelihoods == [LogNormal()]
     mass, _ = integrate.quad(density, -15, 15, limit=200)
     assert mass == pytest.approx(1, abs=5e-3)
 

@@ -102,14 +102,14 @@ def assert_arrow_equal(left, right):
 
 def assert_comes_back(frame, assert_equal):
     """There and back, also by a schema that was a pickle, a copy or a text."""
-    schema = Schema.learn(frame)
-    numbers = schema.to_numbers(frame)
+    schema = Schema.fit(frame)
+    numbers = schema.transform(frame)
     text = json.dumps(schema.to_dict(), allow_nan=False)
     others = [pickle.loads(pickle.dumps(schema)), copy.deepcopy(schema)]
 
     assert all(other == schema for other in [*others, Schema.from_dict(json.loads(text))])
-    assert_equal(schema.restore(numbers), frame)
-    assert_equal(Schema.from_dict(json.loads(text)).restore(numbers), frame)
+    assert_equal(schema.inverse_transform(numbers), frame)
+    assert_equal(Schema.from_dict(json.loads(text)).inverse_transform(numbers), frame)
 
 
 @pytest.mark.parametrize("column", list(pandas_columns()), ids=lambda column: str(column.dtype))
@@ -163,7 +163,7 @@ def test_numbers_are_those_of_pandas(column):
     """pandas' own conversion is the oracle."""
     expected = column.to_numpy(dtype=np.float64, na_value=nan)
 
-    numbers = Schema.learn(column.to_frame()).to_numbers(column.to_frame())
+    numbers = Schema.fit(column.to_frame()).transform(column.to_frame())
 
     np.testing.assert_array_equal(numbers[:, 0], expected)
 
@@ -172,11 +172,11 @@ def test_categories_are_counted_as_pandas_counts_them():
     """The number of a cell is its place among the declared categories, also of unused ones."""
     column = pd.Series(pd.Categorical(["x", None, "y"], categories=["z", "y", "x"]))
 
-    schema = Schema.learn(column.to_frame("a"))
+    schema = Schema.fit(column.to_frame("a"))
 
     assert schema.fields == (Field("a", "category", ("z", "y", "x"), schema.fields[0].dtype),)
     expected = column.cat.codes.replace(-1, nan)
-    np.testing.assert_array_equal(schema.to_numbers(column.to_frame("a"))[:, 0], expected)
+    np.testing.assert_array_equal(schema.transform(column.to_frame("a"))[:, 0], expected)
 
 
 @pytest.mark.parametrize("zone", [None, "America/New_York"])
@@ -188,7 +188,7 @@ def test_dates_are_seconds_since_1970(library, zone):
     frame["a"] = frame["a"].dt.tz_convert(zone) if zone else frame["a"].dt.tz_localize(None)
     frame = as_table(frame, library)
 
-    numbers = Schema.learn(frame).to_numbers(frame)[:, 0]
+    numbers = Schema.fit(frame).transform(frame)[:, 0]
 
     expected = [when.replace(tzinfo=dt.UTC).timestamp() for when in (NOON, LONG_AGO)]
     np.testing.assert_array_equal(numbers, [expected[0], nan, expected[1]])
@@ -218,14 +218,14 @@ def test_kinds_do_not_depend_on_the_library(library):
     """The same table is the same to the model, whoever read it."""
     frame = as_table(FRAME.drop(columns="o"), library)
 
-    schema = Schema.learn(frame)
+    schema = Schema.fit(frame)
 
     kinds = ["integer", "number", "boolean", "category", "category", "number"]
     assert [field.kind for field in schema.fields] == kinds
     assert schema.container == library
-    expected = Schema.learn(FRAME.drop(columns="o"))
-    numbers = expected.to_numbers(FRAME.drop(columns="o"))
-    np.testing.assert_array_equal(expected.to_numbers(frame), numbers)
+    expected = Schema.fit(FRAME.drop(columns="o"))
+    numbers = expected.transform(FRAME.drop(columns="o"))
+    np.testing.assert_array_equal(expected.transform(frame), numbers)
 
 
 def test_ordered_categories_keep_their_order():
@@ -235,9 +235,9 @@ def test_ordered_categories_keep_their_order():
     enum = pl.DataFrame({"a": pl.Series(["high", "low", None], dtype=pl.Enum(levels.categories))})
 
     for table in (frame, enum, pa.Table.from_pandas(frame)):
-        [field] = Schema.learn(table).fields
+        [field] = Schema.fit(table).fields
         assert (field.kind, field.categories) == ("ordered", ("low", "mid", "high"))
-        np.testing.assert_array_equal(Schema.learn(table).to_numbers(table)[:, 0], [2, 0, nan])
+        np.testing.assert_array_equal(Schema.fit(table).transform(table)[:, 0], [2, 0, nan])
 
 
 @pytest.mark.parametrize("missing", [None, nan, pd.NA, pd.NaT, float("nan"), np.float32("nan")])
@@ -247,11 +247,11 @@ def test_nothing_is_nothing_in_columns_of_objects(missing, make):
     cells = [["a", 1.5, True, missing], [missing, missing, missing, missing], ["b", 2, False, None]]
     table = make(np.array(cells, dtype=object))
 
-    schema = Schema.learn(table)
+    schema = Schema.fit(table)
 
     assert [field.kind for field in schema.fields] == ["category", "number", "boolean", "number"]
     expected = [[0, 1.5, 1, nan], [nan] * 4, [1, 2, 0, nan]]
-    np.testing.assert_array_equal(schema.to_numbers(table), expected)
+    np.testing.assert_array_equal(schema.transform(table), expected)
 
 
 @pytest.mark.parametrize(
@@ -261,14 +261,14 @@ def test_a_plain_array_is_numbers_and_stays_as_it_is(dtype):
     """An array says nothing of its columns; inverse_transform keeps the type of its input."""
     X = np.array([[0, 1], [1, 0]], dtype=dtype)
 
-    schema = Schema.learn(X)
+    schema = Schema.fit(X)
 
     assert {field.kind for field in schema.fields} == {"number"}
     assert [field.name for field in schema.fields] == [0, 1]
     single = dtype in ("float16", "float32")
-    assert schema.to_numbers(X).dtype == (np.float32 if single else np.float64)
-    np.testing.assert_array_equal(schema.to_numbers(X), X)
-    assert schema.restore(X.astype(np.float32)).dtype == np.float32
+    assert schema.transform(X).dtype == (np.float32 if single else np.float64)
+    np.testing.assert_array_equal(schema.transform(X), X)
+    assert schema.inverse_transform(X.astype(np.float32)).dtype == np.float32
 
 
 @pytest.mark.parametrize("make", [np.asarray, lambda X: X.astype("U"), np.ndarray.tolist])
@@ -277,12 +277,12 @@ def test_arrays_with_strings_come_back_as_objects(make):
     X = make(np.array([["b", "1"], ["a", "2"]], dtype=object))
     mixed = [["b", 1], ["a", None]]
 
-    schema = Schema.learn(X)
+    schema = Schema.fit(X)
 
     assert schema.container == "object"
-    assert schema.restore(schema.to_numbers(X)).tolist() == [["b", "1"], ["a", "2"]]
-    assert [field.kind for field in Schema.learn(mixed).fields] == ["category", "number"]
-    np.testing.assert_array_equal(Schema.learn(mixed).to_numbers(mixed), [[1, 1], [0, nan]])
+    assert schema.inverse_transform(schema.transform(X)).tolist() == [["b", "1"], ["a", "2"]]
+    assert [field.kind for field in Schema.fit(mixed).fields] == ["category", "number"]
+    np.testing.assert_array_equal(Schema.fit(mixed).transform(mixed), [[1, 1], [0, nan]])
 
 
 @pytest.mark.parametrize("make", [csr_matrix, csc_array])
@@ -291,18 +291,18 @@ def test_sparse_tables_become_dense_numbers(make, dtype):
     """A caller cuts them into slices; zeros are values, not missing cells."""
     X = make(random_array((7, 5), density=0.4, rng=0, dtype=dtype))
 
-    numbers = Schema.learn(X).to_numbers(X)
+    numbers = Schema.fit(X).transform(X)
 
     assert numbers.dtype == dtype
     np.testing.assert_array_equal(numbers, X.toarray())
-    np.testing.assert_array_equal(Schema.learn(X.toarray()).to_numbers(X), numbers)
+    np.testing.assert_array_equal(Schema.fit(X.toarray()).transform(X), numbers)
 
 
 def test_a_wide_sparse_table_is_not_looked_at_column_by_column():
     """All its columns are numbers, and to cut one out takes as long as to count all values."""
     X = csr_matrix((10, 10**5), dtype=np.float32)
 
-    schema = Schema.learn(X)
+    schema = Schema.fit(X)
 
     assert schema.fields[-1] == Field(10**5 - 1, "number", None, "float32")
 
@@ -312,11 +312,11 @@ def test_sparse_columns_of_pandas_come_back_dense():
     values = pd.arrays.SparseArray([0, 1, 1])
     frame = pd.DataFrame({"a": values, "b": pd.arrays.SparseArray([0.5, nan, 1])})
 
-    schema = Schema.learn(frame)
+    schema = Schema.fit(frame)
 
     assert [field.kind for field in schema.fields] == ["integer", "number"]
     dense = frame.apply(lambda column: column.sparse.to_dense())
-    pd.testing.assert_frame_equal(schema.restore(schema.to_numbers(frame)), dense)
+    pd.testing.assert_frame_equal(schema.inverse_transform(schema.transform(frame)), dense)
 
 
 @pytest.mark.parametrize(
@@ -336,7 +336,7 @@ def test_sparse_columns_of_pandas_come_back_dense():
 def test_single_precision_stays_where_it_holds_all(dtypes, expected):
     """Half the memory for tables of float32, and no digit lost in others."""
     frame = pd.DataFrame({j: pd.Series([0, 1]).astype(dtype) for j, dtype in enumerate(dtypes)})
-    numbers = Schema.learn(frame).to_numbers(frame)
+    numbers = Schema.fit(frame).transform(frame)
 
     assert numbers.dtype == expected
     np.testing.assert_array_equal(numbers, [[0, 0], [1, 1]])
@@ -352,7 +352,7 @@ def test_categories_are_sorted_whatever_they_are():
         }
     )
 
-    found = {field.name: field.categories for field in Schema.learn(frame).fields}
+    found = {field.name: field.categories for field in Schema.fit(frame).fields}
 
     assert found == {"words": ("a", "b", "c"), "digits": ("10", "9"), "mixed": (10, 2, "b")}
 
@@ -376,7 +376,7 @@ LATER = {
 def test_numbers_may_come_in_another_table(name):
     """fit saw a DataFrame, predict sees what a service makes of its input."""
     np.testing.assert_array_equal(
-        Schema.learn(FRAME[["i", "f"]]).to_numbers(LATER[name]), FRAME[["i", "f"]]
+        Schema.fit(FRAME[["i", "f"]]).transform(LATER[name]), FRAME[["i", "f"]]
     )
 
 
@@ -397,7 +397,7 @@ def test_categories_are_known_by_value(later):
     """Whatever the type that holds them, and whatever other categories it declares."""
     expected = [[1, 1, 1], [0, nan, 0], [1, 0, 1]]
 
-    numbers = Schema.learn(FRAME[["b", "s", "c"]]).to_numbers(later)
+    numbers = Schema.fit(FRAME[["b", "s", "c"]]).transform(later)
 
     np.testing.assert_array_equal(numbers, expected)
 
@@ -407,7 +407,7 @@ def test_a_column_without_values_fits_everywhere(missing):
     """A batch in which nobody answered has a dtype of its own."""
     empty = pd.DataFrame({name: [missing] * 3 for name in FRAME})
 
-    assert np.isnan(Schema.learn(FRAME).to_numbers(empty)).all()
+    assert np.isnan(Schema.fit(FRAME).transform(empty)).all()
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
@@ -416,25 +416,25 @@ def test_slices_have_the_numbers_of_the_whole(library, seed):
     """Callers go chunk by chunk, and some categories are then in no row."""
     rows = np.random.default_rng(seed).integers(0, 3, 40)
     table = as_table(FRAME.drop(columns="o").iloc[rows].reset_index(drop=True), library)
-    schema = Schema.learn(table)
+    schema = Schema.fit(table)
     ends = [0, 1, 2, 17, 40]
 
-    parts = [schema.to_numbers(table[a:b]) for a, b in itertools.pairwise(ends)]
+    parts = [schema.transform(table[a:b]) for a, b in itertools.pairwise(ends)]
 
-    np.testing.assert_array_equal(np.concatenate(parts), schema.to_numbers(table))
-    restored = [schema.restore(part) for part in parts]
-    assert all(Schema.learn(part).fields[0] == schema.fields[0] for part in restored)
+    np.testing.assert_array_equal(np.concatenate(parts), schema.transform(table))
+    restored = [schema.inverse_transform(part) for part in parts]
+    assert all(Schema.fit(part).fields[0] == schema.fields[0] for part in restored)
 
 
 def test_a_batch_of_pyarrow_is_a_table():
     """A data set on disk is read in batches."""
     table = as_table(FRAME.drop(columns="o"), "pyarrow")
-    schema = Schema.learn(table)
+    schema = Schema.fit(table)
 
     [batch] = table.combine_chunks().to_batches()
 
-    assert Schema.learn(batch) == schema
-    np.testing.assert_array_equal(schema.to_numbers(batch), schema.to_numbers(table))
+    assert Schema.fit(batch) == schema
+    np.testing.assert_array_equal(schema.transform(batch), schema.transform(table))
 
 
 def test_chunks_of_pyarrow_may_have_dictionaries_of_their_own():
@@ -442,10 +442,10 @@ def test_chunks_of_pyarrow_may_have_dictionaries_of_their_own():
     chunks = [pa.array(["b", None]).dictionary_encode(), pa.array(["c", "b"]).dictionary_encode()]
     table = pa.table({"a": pa.chunked_array(chunks)})
 
-    schema = Schema.learn(table)
+    schema = Schema.fit(table)
 
     assert schema.fields[0].categories == ("b", "c")
-    np.testing.assert_array_equal(schema.to_numbers(table)[:, 0], [0, nan, 1, 0])
+    np.testing.assert_array_equal(schema.transform(table)[:, 0], [0, nan, 1, 0])
 
 
 WRONG = {
@@ -491,13 +491,13 @@ def test_a_column_of_another_kind_is_refused_by_name(name, handle_unknown):
     changed, words = WRONG[name]
 
     with pytest.raises(TypeError, match=words):
-        Schema.learn(FRAME).to_numbers(FRAME.assign(**changed), handle_unknown=handle_unknown)
+        Schema.fit(FRAME).transform(FRAME.assign(**changed), handle_unknown=handle_unknown)
 
 
 def test_another_number_of_columns_is_refused():
     """In scikit-learn's words."""
     with pytest.raises(ValueError, match="X has 2 features, but Schema is expecting 7 features"):
-        Schema.learn(FRAME).to_numbers(FRAME[["i", "f"]])
+        Schema.fit(FRAME).transform(FRAME[["i", "f"]])
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
@@ -505,7 +505,7 @@ def test_unknown_categories_are_named_or_missing(library):
     """Those that are new and those that were known, of many the first five."""
     known = as_table(pd.DataFrame({"who": list("abcdefgh")}), library)
     later = as_table(pd.DataFrame({"who": ["a", "z", None, "y", "z"]}), library)
-    schema = Schema.learn(known)
+    schema = Schema.fit(known)
     words = (
         r"Found unknown categories ('z', 'y'|'y', 'z') in column 'who'; it had 'a', 'b', 'c', 'd', "
         r"'e' and 3 more in fit. With handle_unknown='infrequent' they count as unlikely, with "
@@ -513,31 +513,31 @@ def test_unknown_categories_are_named_or_missing(library):
     )
 
     with pytest.raises(ValueError, match=words):
-        schema.to_numbers(later)
-    codes = schema.to_numbers(later, handle_unknown="infrequent")
-    numbers = schema.to_numbers(later, handle_unknown="missing")
+        schema.transform(later)
+    codes = schema.transform(later, handle_unknown="infrequent")
+    numbers = schema.transform(later, handle_unknown="missing")
     np.testing.assert_array_equal(numbers[:, 0], [0, nan, nan, nan, nan])
     np.testing.assert_array_equal(codes[:, 0], [0, -1, nan, -1, -1])
 
 
 def test_numbers_that_are_no_truths_are_unknown():
     """0 and 1 may stand for False and True, 2 may not."""
-    schema = Schema.learn(FRAME[["b"]])
+    schema = Schema.fit(FRAME[["b"]])
 
     np.testing.assert_array_equal(
-        schema.to_numbers(np.array([[0.0], [1], [nan]])), [[0], [1], [nan]]
+        schema.transform(np.array([[0.0], [1], [nan]])), [[0], [1], [nan]]
     )
     with pytest.raises(
         ValueError, match=r"unknown categories 2.* in column 'b'; it had False, True"
     ):
-        schema.to_numbers(np.array([[2]]))
+        schema.transform(np.array([[2]]))
 
 
 def test_handle_unknown_is_one_of_two():
     """The parameter, what was given and what is allowed."""
     words = "handle_unknown must be 'error', 'infrequent' or 'missing'. Got 'ignore' instead."
     with pytest.raises(ValueError, match=words):
-        Schema.learn(FRAME).to_numbers(FRAME, handle_unknown="ignore")
+        Schema.fit(FRAME).transform(FRAME, handle_unknown="ignore")
 
 
 # The way back ------------------------------------------------------------------------------------
@@ -545,9 +545,9 @@ def test_handle_unknown_is_one_of_two():
 
 def test_what_pandas_cannot_hold_is_widened_as_pandas_does():
     """reindex, which makes missing cells of its own, is the oracle."""
-    schema = Schema.learn(FRAME)
+    schema = Schema.fit(FRAME)
 
-    restored = schema.restore(np.full((2, len(FRAME.columns)), nan))
+    restored = schema.inverse_transform(np.full((2, len(FRAME.columns)), nan))
 
     pd.testing.assert_frame_equal(restored, FRAME.reindex([7, 8]).reset_index(drop=True))
 
@@ -557,9 +557,9 @@ def test_what_pandas_cannot_hold_is_widened_as_pandas_does():
 def test_no_rows_keep_their_types(library, n_rows):
     """A sample of nothing is a table, too."""
     table = as_table(FRAME.drop(columns="o"), library)
-    schema = Schema.learn(table)
+    schema = Schema.fit(table)
 
-    restored = schema.restore(np.zeros((n_rows, 6)))
+    restored = schema.inverse_transform(np.zeros((n_rows, 6)))
 
     assert len(restored) == n_rows
     types = (lambda X: X.schema) if library != "pandas" else (lambda X: list(X.dtypes))
@@ -572,10 +572,10 @@ def test_no_rows_keep_their_types(library, n_rows):
 @pytest.mark.parametrize("make", [pd.DataFrame, pl.from_pandas])
 def test_integers_are_rounded_and_clipped(dtype, make):
     """What a model draws may lie outside of what the type holds."""
-    schema = Schema.learn(make(pd.DataFrame({"a": pd.Series([1, 2], dtype=dtype)})))
+    schema = Schema.fit(make(pd.DataFrame({"a": pd.Series([1, 2], dtype=dtype)})))
     values = np.array([[-1e30], [0.4], [0.6], [99.0], [1e30]])
 
-    low, a, b, c, high = schema.restore(values)["a"].to_numpy().tolist()
+    low, a, b, c, high = schema.inverse_transform(values)["a"].to_numpy().tolist()
 
     limits = np.iinfo(dtype.lower().removesuffix("[pyarrow]"))
     assert (a, b, c) == (0, 1, 99)
@@ -595,7 +595,7 @@ def test_dates_and_lengths_are_rounded_and_clipped():
     )
     values = np.array([[86400 * 1.6, 0.1, 1.2346, 0.25], [1e30, 1e30, 1e30, 1e10]])
 
-    restored = Schema.learn(frame).restore(values).rows()
+    restored = Schema.fit(frame).inverse_transform(values).rows()
 
     epoch = dt.datetime(1970, 1, 1)
     assert restored[0] == (
@@ -611,24 +611,26 @@ def test_dates_and_lengths_are_rounded_and_clipped():
 
 def test_places_between_and_beyond_the_categories_take_the_nearest():
     """An average of places is no error; it is a category."""
-    schema = Schema.learn(FRAME[["c"]])
+    schema = Schema.fit(FRAME[["c"]])
 
-    assert schema.restore(np.array([[-3], [0.2], [0.7], [9]]))["c"].tolist() == list("yyxx")
+    assert schema.inverse_transform(np.array([[-3], [0.2], [0.7], [9]]))["c"].tolist() == list(
+        "yyxx"
+    )
 
 
 def test_another_width_is_refused():
     """Rows of another model, say."""
     words = r"values has the shape \(2, 3\), but Schema needs 7 columns"
     with pytest.raises(ValueError, match=words):
-        Schema.learn(FRAME).restore(np.zeros((2, 3)))
+        Schema.fit(FRAME).inverse_transform(np.zeros((2, 3)))
 
 
 def test_an_index_may_be_given():
     """set_output and imputers keep the rows' names."""
     index = pd.Index([3, 1, 4], name="id")
-    schema = Schema.learn(FRAME)
+    schema = Schema.fit(FRAME)
 
-    restored = schema.restore(schema.to_numbers(FRAME), index=index)
+    restored = schema.inverse_transform(schema.transform(FRAME), index=index)
 
     pd.testing.assert_frame_equal(restored, FRAME.set_index(index))
 
@@ -638,7 +640,7 @@ def test_numbers_are_not_changed_by_the_way_back():
     values = np.array([[nan, 0.4, 3, 9, -1, 7, 1e30]])
     before = values.copy()
 
-    Schema.learn(FRAME).restore(values)
+    Schema.fit(FRAME).inverse_transform(values)
 
     np.testing.assert_array_equal(values, before)
 
@@ -651,7 +653,7 @@ def test_a_schema_is_shown_as_a_small_table():
     frame = pd.DataFrame({"age": [1], "job": [nan], "ok": [True]})
     frame["job"] = pd.Categorical([nan], categories=list("abcdefg"))
 
-    assert str(Schema.learn(frame)).splitlines() == [
+    assert str(Schema.fit(frame)).splitlines() == [
         "age  integer",
         "job  category  'a', 'b', 'c', 'd', 'e' and 2 more",
         "ok   boolean   False, True",
@@ -713,24 +715,24 @@ def test_what_is_no_table_of_values_is_refused(name):
     X, error, words = REFUSED[name]
 
     with pytest.raises(error, match=words):
-        Schema.learn(X)
+        Schema.fit(X)
 
 
 def test_strings_of_numpy_are_strings():
     """They are written as others are, and are the same categories."""
     X = np.array([[np.str_("b")], [np.str_("a")]], dtype=object)
 
-    schema = Schema.learn(X)
+    schema = Schema.fit(X)
 
     assert json.dumps(schema.to_dict()["fields"][0]["categories"]) == '["a", "b"]'
     assert {type(category) for category in schema.fields[0].categories} == {str}
-    np.testing.assert_array_equal(schema.to_numbers([["a"], ["b"]]), [[0], [1]])
+    np.testing.assert_array_equal(schema.transform([["a"], ["b"]]), [[0], [1]])
 
 
 def test_an_object_is_refused_in_words_that_scikit_learn_looks_for():
     """Its check_dtype_object has this pattern."""
     with pytest.raises(TypeError, match=r"argument must be .* string.* number"):
-        Schema.learn(REFUSED["an object"][0])
+        Schema.fit(REFUSED["an object"][0])
 
 
 @pytest.mark.parametrize(
@@ -748,7 +750,7 @@ def test_an_object_is_refused_in_words_that_scikit_learn_looks_for():
 )
 def test_an_empty_table_is_left_for_others_to_refuse(X):
     """scikit-learn has words for it, and the schema does not stumble first."""
-    assert Schema.learn(X).to_numbers(X).shape == X.shape
+    assert Schema.fit(X).transform(X).shape == X.shape
 
 
 def test_arrays_need_no_library_of_frames():
@@ -759,8 +761,8 @@ sys.modules.update(dict.fromkeys(["pandas", "polars", "pyarrow"]))
 import numpy as np
 from sklearn_vae.data.schema import Schema
 X = np.array([["b", 1], [None, 2.5]], dtype=object)
-schema = Schema.learn(X)
-print(Schema.from_dict(schema.to_dict()).restore(schema.to_numbers(X)).tolist())
+schema = Schema.fit(X)
+print(Schema.from_dict(schema.to_dict()).inverse_transform(schema.transform(X)).tolist())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
@@ -775,12 +777,12 @@ def test_a_census_comes_back(library):
     frame = frame.set_axis([f"column {j}" for j in range(15)], axis=1)
     table = as_table(frame, library)
 
-    schema = Schema.learn(table)
-    numbers = schema.to_numbers(table)
+    schema = Schema.fit(table)
+    numbers = schema.transform(table)
 
     assert [field.kind for field in schema.fields].count("integer") == 6
     assert np.isnan(numbers).sum() == frame.isna().to_numpy().sum() > 4000
     if library == "pandas":
-        pd.testing.assert_frame_equal(schema.restore(numbers), frame)
+        pd.testing.assert_frame_equal(schema.inverse_transform(numbers), frame)
     else:
-        pl.testing.assert_frame_equal(schema.restore(numbers), table)
+        pl.testing.assert_frame_equal(schema.inverse_transform(numbers), table)

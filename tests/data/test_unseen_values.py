@@ -112,7 +112,7 @@ def test_an_integer_between_the_few_that_a_column_had_is_unlikely_and_no_catastr
     known, *other = model.score_samples(pd.DataFrame({"year": [71, 70, 72, 82, 60]}))
     mass = np.exp(model.score_samples(pd.DataFrame({"year": [70, 71, 75, 80, 81]}))).sum()
 
-    assert str(model.columns_.kinds[0]) == "ZeroInflated(n_spikes=5)"
+    assert str(model.columns_.likelihoods[0]) == "ZeroInflated(n_spikes=5)"
     assert mass == pytest.approx(301 / 302, abs=5e-3)
     assert max(other[1:]) < other[0] < known
     assert min(other) > -20

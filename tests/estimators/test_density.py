@@ -84,7 +84,7 @@ def exact_log_density(density, X, most=9, n=1201):
     scores = []
     for member in fitted.members:
         model = member.module(np.dtype("float64"))
-        x = torch.as_tensor(member.columns.encode(X))[None]
+        x = torch.as_tensor(member.columns.transform(X))[None]
         white, _ = Whitening(model)(x)
         codes = z[None, :, None, None].expand(-1, -1, len(X), -1)
         parts = []
@@ -94,7 +94,9 @@ def exact_log_density(density, X, most=9, n=1201):
                 log_joint = model._log_prob(x, codes, chosen, white)[0] + log_share
                 log_joint += torch.distributions.Normal(0, 1).log_prob(z)[:, None]
                 parts.append(log_joint.logsumexp(0) + np.log(2 * most / (n - 1)))
-        scores.append(torch.stack(parts).logsumexp(0).numpy() + member.columns.log_measure(X))
+        scores.append(
+            torch.stack(parts).logsumexp(0).numpy() + member.columns.log_abs_det_jacobian(X)
+        )
     return logsumexp(np.stack(scores), axis=0, b=fitted.weight[:, None])
 
 

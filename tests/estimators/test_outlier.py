@@ -327,7 +327,7 @@ def test_copies_are_neighbours():
     detector.fit(X, sample_weight=weight)
     near = detector.scorer_.measure
     kept = near.reference[0].repeat(near.counts, axis=0)
-    encoded = detector.columns_.encode(new)
+    encoded = detector.columns_.transform(new)
     distance, _ = NearestNeighbors(n_neighbors=20).fit(kept).kneighbors(encoded)
 
     np.testing.assert_allclose(detector.score_samples(new), -distance.mean(axis=1))

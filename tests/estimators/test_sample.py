@@ -91,7 +91,7 @@ def test_common_values_of_real_columns_are_found_and_drawn(rng):
         model = VAETransformer(2, **QUICK).fit(table)
         drawn = np.asarray(model.sample(2000))[:, 0]
 
-        assert [type(kind).__name__ for kind in model.columns_.kinds] == [
+        assert [type(kind).__name__ for kind in model.columns_.likelihoods] == [
             "ZeroInflated",
             "Gaussian",
         ]
@@ -112,7 +112,7 @@ def test_a_column_of_few_levels_or_of_none_has_no_common_values(values):
     """All of its values would be such."""
     model = VAETransformer(1, max_iter=1, random_state=0).fit(values[:, None])
 
-    assert type(model.columns_.kinds[0]).__name__ == "Gaussian"
+    assert type(model.columns_.likelihoods[0]).__name__ == "Gaussian"
 
 
 def test_samples_keep_to_bounds_and_to_cents(rng):

@@ -65,7 +65,7 @@ def test_the_score_is_the_exact_density_however_few_draws(factor_rows):
     loadings = likelihood.decoder.linear.weight[0].numpy()
     scale = 7 * np.tanh(likelihood.free[0, 0].numpy() / 7)
     sd = vae.columns_.scale * 2.0**vae.columns_.exponent
-    mean = vae.columns_.decode(likelihood.decoder.linear.bias[0].numpy())[0]
+    mean = vae.columns_.inverse_transform(likelihood.decoder.linear.bias[0].numpy())[0]
     covariance = (loadings.T @ loadings + np.diag(np.exp(2 * scale))) * np.outer(sd, sd)
     exact = multivariate_normal(mean, covariance).logpdf(test).mean()
     density = vae._fitted().log_density
@@ -183,14 +183,14 @@ def by_a_grid_of_codes(vae, X, reach=9.0, n_points=901):
     codes = torch.cartesian_prod(axis, axis)
     fitted = vae._fitted()
     model = fitted.module(np.dtype(np.float64))
-    rows = torch.as_tensor(fitted.columns.encode(X))[None, None]  # (1, 1, B, d)
+    rows = torch.as_tensor(fitted.columns.transform(X))[None, None]  # (1, 1, B, d)
     log_joint = []
     for z in codes.split(50_000):
         log_prob = model.likelihood.log_prob(model.decode(z[None, :, None]), rows)[0]
         log_joint.append(log_prob + torch.distributions.Normal(0, 1).log_prob(z).sum(1)[:, None])
     step = 2 * reach / (n_points - 1)
     total = torch.logsumexp(torch.cat(log_joint), dim=0)
-    return total.numpy() + 2 * np.log(step) + fitted.columns.log_measure(X)
+    return total.numpy() + 2 * np.log(step) + fitted.columns.log_abs_det_jacobian(X)
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.05, 1.0])
@@ -215,13 +215,13 @@ def test_many_categorical_codes_are_summed_over_too(conditional):
     given = (X[:20], y[:20]) if conditional else (X[:20],)
     fitted = vae._fitted()
     model = fitted.module(np.dtype(np.float64))
-    rows = torch.as_tensor(fitted.columns.encode(np.column_stack(given)))[None]
+    rows = torch.as_tensor(fitted.columns.transform(np.column_stack(given)))[None]
     one = torch.eye(20, dtype=torch.float64)
     codes = torch.cat([one.repeat_interleave(20, 0), one.repeat(20, 1)], dim=1)  # (400, 40)
     z = codes[None, :, None].expand(-1, -1, 20, -1)
     log_prob = model.likelihood.log_prob(model.decode(z, rows), rows[:, None])[0]
     expected = torch.logsumexp(log_prob, 0).numpy() - np.log(400)
-    expected += fitted.columns.log_measure(np.column_stack(given))
+    expected += fitted.columns.log_abs_det_jacobian(np.column_stack(given))
 
     np.testing.assert_allclose(vae.score_samples(*given), expected, rtol=1e-6)
     np.testing.assert_allclose(vae.score_samples(*given, n_draws=4), expected, rtol=1e-6)

@@ -197,7 +197,7 @@ def test_the_history_is_a_table():
 
 def test_module_is_the_torch_model(vae, digits):
     """Who wants torch gets the module, in inference's state."""
-    x = torch.as_tensor(vae.columns_.encode(digits[1]))[None]
+    x = torch.as_tensor(vae.columns_.transform(digits[1]))[None]
     codes = vae.module_.posterior.mean(vae.module_.encode(x))[0]
 
     np.testing.assert_allclose(codes, vae.transform(digits[1]), rtol=1e-6, atol=1e-9)

@@ -108,7 +108,7 @@ def as_tensor(x):
 
 
 def as_rows(vae, X):
-    return vae.module_.encode(as_tensor(vae.columns_.encode(X)))
+    return vae.module_.encode(as_tensor(vae.columns_.transform(X)))
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -143,9 +143,11 @@ def test_rows_that_were_learned_from_get_the_whole_correction():
     vae = VAETransformer(2, beta=10.0, max_iter=5, random_state=0).fit(X)
     Z = vae.transform(X)
     model = vae.module_
-    mean = vae.columns_.decode(model.reconstruct(as_tensor(Z))[0].numpy())
+    mean = vae.columns_.inverse_transform(model.reconstruct(as_tensor(Z))[0].numpy())
     added = vae.decoder_correction_[0] + Z @ vae.decoder_correction_[1:]
-    scale = vae.columns_.decode(np.ones((1, 13))) - vae.columns_.decode(np.zeros((1, 13)))
+    scale = vae.columns_.inverse_transform(np.ones((1, 13))) - vae.columns_.inverse_transform(
+        np.zeros((1, 13))
+    )
 
     assert np.abs(added).max() > 0.1
     np.testing.assert_allclose(vae.inverse_transform(Z), mean + scale * added, atol=1e-4)

@@ -53,12 +53,12 @@ def log_p_by_wide_draws(vae, X, n_draws=1 << 12):
     """
     fitted = vae._fitted()
     model = fitted.module(np.dtype(np.float64))
-    rows = torch.as_tensor(fitted.columns.encode(X))[None].expand(fitted.n_members, -1, -1)
+    rows = torch.as_tensor(fitted.columns.transform(X))[None].expand(fitted.n_members, -1, -1)
     centre = model.posterior.mean(model.encode(rows)).unsqueeze(1)  # (M, 1, B, l)
     torch.manual_seed(0)
     _, best = weigh(model, rows, [centre], n_draws // 4)
     found, _ = weigh(model, rows, [centre, best], n_draws)
-    return logsumexp(found, axis=0) - np.log(len(found)) + fitted.columns.log_measure(X)
+    return logsumexp(found, axis=0) - np.log(len(found)) + fitted.columns.log_abs_det_jacobian(X)
 
 
 def weigh(model, rows, centres, n_draws):
@@ -102,7 +102,7 @@ def log_p_by_class(vae, X, n_draws=1 << 9):
     """Log p(x) where a code is a class and numbers: the sum over classes of wide draws of these."""
     fitted = vae._fitted()
     model = fitted.module(np.dtype(np.float64))
-    rows = torch.as_tensor(fitted.columns.encode(X))[None]
+    rows = torch.as_tensor(fitted.columns.transform(X))[None]
     n_classes = vae.posterior.n_classes
     centre = model.posterior.mean(model.encode(rows))[..., n_classes:].unsqueeze(1)
     torch.manual_seed(0)
@@ -124,7 +124,7 @@ def log_p_by_class(vae, X, n_draws=1 << 9):
         best = log_joint.argmax(1)[:, None, :, None].expand(-1, -1, -1, numbers.shape[-1])
         _, log_joint, log_mixture = found([centre, numbers.gather(1, best)])
         of_classes.append((log_joint - log_mixture).logsumexp(1)[0] - np.log(n_draws))
-    return torch.stack(of_classes).logsumexp(0).numpy() + fitted.columns.log_measure(X)
+    return torch.stack(of_classes).logsumexp(0).numpy() + fitted.columns.log_abs_det_jacobian(X)
 
 
 @pytest.mark.parametrize(

@@ -307,7 +307,7 @@ def test_columns_without_values_stay_missing(linear):
     X[:, 3] = np.nan
     vae = VAETransformer(2, max_iter=2, random_state=0).fit(X)
 
-    assert vae.columns_.kinds[3] is None
+    assert vae.columns_.likelihoods[3] is None
     assert np.isnan(vae.impute(X)[:, 3]).all()
     assert np.isfinite(vae.score(X))
 
@@ -589,7 +589,7 @@ def test_an_encoder_that_cannot_see_missing_cells_says_so_and_stays(rng):
         vae.partial_fit(hide(X, 0.3, rng))
 
     assert vae.score(X) == before
-    assert not vae.columns_.has_holes
+    assert not vae.columns_.has_missing
 
 
 # -- two modes apart -----------------------------------------------------------------------
@@ -615,7 +615,7 @@ def shares_by_a_grid(vae, rows):
     """
     fitted = vae._fitted()
     columns, model = fitted.columns, fitted.module(np.dtype(np.float64))
-    x = torch.as_tensor(columns.encode(rows))[None]
+    x = torch.as_tensor(columns.transform(rows))[None]
     axis = torch.linspace(-8, 8, 321, dtype=torch.float64)
     z = torch.cartesian_prod(axis, axis)[None, :, None]  # (1, K, 1, 2)
     with torch.no_grad():
@@ -625,7 +625,7 @@ def shares_by_a_grid(vae, rows):
         weight = (log_prob + model.prior_distribution().log_prob(z))[0].softmax(0)  # (K, n)
         column = columns.order.tolist().index(1)
         low, high = (bound[column] for bound in columns.limits()[:2])
-        ends = [columns.encode(np.array([[0, end, 0]]))[0, column] for end in GAP]
+        ends = [columns.transform(np.array([[0, end, 0]]))[0, column] for end in GAP]
         values = torch.zeros(4, 1, 1, 3, dtype=torch.float64)
         values[:, 0, 0, column] = torch.as_tensor([low, *ends, high]).clamp(-50, 50)
         cdf = torch.stack(

@@ -126,7 +126,7 @@ def test_pixels_have_one_unit_and_scores_are_in_the_units_of_the_images():
     """Ten times as bright is ten times as wide: log 10 nats less per pixel that varies."""
     vae, brighter = fit(DIGITS.reshape(160, -1)), fit(10 * DIGITS.reshape(160, -1))
     columns = vae.columns_
-    real = [isinstance(kind, Gaussian) for kind in columns.kinds]
+    real = [isinstance(kind, Gaussian) for kind in columns.likelihoods]
     unit = np.ldexp(columns.scale, columns.exponent)[real]
     pixels = DIGITS.reshape(160, -1)[:, real]
 

@@ -427,7 +427,7 @@ FORGERIES = {
     "a function as a class": put("learned", "columns_", value={"@object": "codes"}),
     "field": put("learned", "columns_", "spam", value=1),
     "no columns": put("learned", "columns_", value=None),
-    "too few columns": put("learned", "columns_", "kinds", value=[]),
+    "too few columns": put("learned", "columns_", "likelihoods", value=[]),
     "order": put("learned", "columns_", "order", value=[3, 99]),
     "deep": put("learned", "columns_", value=__import__("functools").reduce(
         lambda inner, _: [inner], range(900), [])),
@@ -468,7 +468,7 @@ FORGERIES = {
     "seed that is text": put("learned", "seed_", value="0"),
     "seed that is negative": put("learned", "seed_", value=-1),
     "no seed": without("learned", "seed_"),
-    "unseen": put("learned", "columns_", "unseen", value={"@float": "nan"}),
+    "unseen": put("learned", "columns_", "log_unseen", value={"@float": "nan"}),
     "place of a generator": generator(2_000_000_000),
     "rows of nothing": stack_of_nothing,
     "text": put("learned", "columns_", "names", value={"@text": ["a" * 50_000, *"b" * 50_000]}),
@@ -507,9 +507,9 @@ def test_a_forged_file_is_refused(fitted, name, tmp_path):
 def test_a_copy_is_never_refused(fitted):
     """What is in memory is not from a stranger, whatever its numbers are."""
     odd = copy.deepcopy(fitted["transformer"])
-    odd.columns_.unseen = np.nan
+    odd.columns_.log_unseen = np.nan
 
-    assert np.isnan(copy.deepcopy(odd).columns_.unseen)
+    assert np.isnan(copy.deepcopy(odd).columns_.log_unseen)
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (40, 4), (1, 5)])

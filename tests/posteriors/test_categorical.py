@@ -262,8 +262,8 @@ def by_hand(vae, X, codes):
     with torch.no_grad():
         ((loc, raw),) = vae.module_.decode(torch.as_tensor(codes)[None, :, None])
     scale = np.exp(LOG_SCALE_BOUND * np.tanh(raw.numpy() / LOG_SCALE_BOUND))[0]  # (codes, 1, d)
-    log_density = stats.norm(loc.numpy()[0], scale).logpdf(vae.columns_.encode(X)).sum(-1).T
-    return log_density + vae.columns_.log_measure(X)[:, None] - np.log(len(codes))
+    log_density = stats.norm(loc.numpy()[0], scale).logpdf(vae.columns_.transform(X)).sum(-1).T
+    return log_density + vae.columns_.log_abs_det_jacobian(X)[:, None] - np.log(len(codes))
 
 
 def test_codes_are_about_the_exact_posterior(vae):
@@ -341,7 +341,7 @@ def test_codes_of_rows_with_holes_are_the_exact_posterior(vae):
     with torch.no_grad():
         ((loc, raw),) = vae.module_.decode(torch.eye(5).double()[None, :, None])
     scale = np.exp(LOG_SCALE_BOUND * np.tanh(raw.numpy() / LOG_SCALE_BOUND))[0]
-    own = stats.norm(loc.numpy()[0], scale).logpdf(vae.columns_.encode(BLOBS[:30]))
+    own = stats.norm(loc.numpy()[0], scale).logpdf(vae.columns_.transform(BLOBS[:30]))
     expected = special.softmax(own[..., [1, 3]].sum(-1).T, axis=1)
 
     np.testing.assert_allclose(vae.transform(rows), expected, atol=1e-9)

@@ -195,8 +195,8 @@ def fail_at(monkeypatch, place, error):
         return wrapped
 
     for owner, name in [
-        (encoder.TableEncoder, "encode"),
-        (encoder.TableEncoder, "log_measure"),
+        (encoder.TableEncoder, "transform"),
+        (encoder.TableEncoder, "log_abs_det_jacobian"),
         (decoder_correction.Correction, "add"),
         (decoder_correction.Correction, "solve"),
         (predictor.Predictor, "module"),

@@ -903,7 +903,7 @@ def test_validation_losses_are_in_the_units_of_the_validation_rows(monkeypatch, 
     log_prob, kl = vae._fitted().bound(X[asides[0]], 4096)
     best = min(record["val_loss"] for record in vae.history_)
 
-    assert vae.columns_.kinds == [LogNormal(), LogNormal()]
+    assert vae.columns_.likelihoods == [LogNormal(), LogNormal()]
     assert best == pytest.approx(np.mean(kl - log_prob), abs=0.05)
 
 
