@@ -303,18 +303,19 @@ class BaseVAE(ConditionalEstimator):
         else:
             known = {} if known is None else known
             network = network_of(self, self.n_features_in_)
-            network.check_holes(rows[:, : self.n_features_in_])
-            units = network.shared_scale, network.n_values
+            structure = network.row_structure
+            structure.check_missing(rows[:, : self.n_features_in_])
+            units = structure.shared_scale, structure.values_per_step
             asked = repr(self.likelihood), self.conditional, units
-            allows_missing = not (network.variable_length or network.is_autoregressive)
+            allows_missing = not (structure.variable_length or structure.is_autoregressive)
             key = (id(X), *asked, allows_missing, len(rows) <= self.batch_size, self.device)
             if key not in known:
                 self.columns_ = self._learn_columns(
-                    rows, weight, self.likelihood, point_masses=not network.shared_scale
+                    rows, weight, self.likelihood, point_masses=not structure.shared_scale
                 )
                 self.columns_ = replace(self.columns_, allows_missing=allows_missing)
-                if network.shared_scale:
-                    self.columns_ = self.columns_.shared_scale(network.n_values)
+                if structure.shared_scale:
+                    self.columns_ = self.columns_.shared_scale(structure.values_per_step)
                 known[key] = self.columns_, self._to_table(rows, weight)
             self.columns_, table = known[key]
             n_rows = round(float(table.total_weight[0]))
@@ -329,7 +330,7 @@ class BaseVAE(ConditionalEstimator):
                 network,
                 posterior_of(self),
                 n_conditions=self.columns_.n_conditions,
-                places=tuple(self.columns_.order.tolist()) if network.shared_scale else (),
+                places=tuple(self.columns_.order.tolist()) if structure.shared_scale else (),
             )
             self.dtype_ = rows.dtype
         return TrainingJob(
@@ -368,9 +369,12 @@ class BaseVAE(ConditionalEstimator):
 
     def _learn_schema(self, X: Any) -> Schema | None:
         schema = super()._learn_schema(X)
-        if schema is None or not (network := network_of(self, len(schema.fields))).shared_scale:
+        if schema is None:
             return schema
-        return schema.shared_categories(network.n_values)
+        structure = network_of(self, len(schema.fields)).row_structure
+        if not structure.shared_scale:
+            return schema
+        return schema.shared_categories(structure.values_per_step)
 
     def _possible(self, rows: np.ndarray) -> np.ndarray:
         rows = super()._possible(rows)

@@ -126,7 +126,7 @@ def widths_of(estimator: Any) -> tuple[int, ...]:
 def network_of(estimator: Any, n_features: int) -> Network:
     """Give the parameters network, encoder and decoder as one object, for so many columns."""
     sides = [
-        None if own is None else CustomNetwork.of(own)
+        None if own is None else CustomNetwork.from_param(own)
         for own in (estimator.encoder, estimator.decoder)
     ]
     ours = _network_asked(estimator).for_n_features(n_features)
@@ -141,7 +141,7 @@ def _network_asked(estimator: Any) -> Network:
 def check_does_not_follow(estimator: Any, asked: str) -> None:
     """Refuse what needs columns that are independent given a code."""
     network = estimator.architecture_.network
-    if network.is_autoregressive:
+    if network.row_structure.is_autoregressive:
         raise ValueError(
             f"{asked} needs columns that are independent given a code, and those of {network!r} "
             f"follow on one another. With autoregressive=False they do not."
@@ -150,8 +150,9 @@ def check_does_not_follow(estimator: Any, asked: str) -> None:
 
 def check_ends(fitted: Architecture, X: np.ndarray) -> None:
     """Refuse rows that end early where the encoder has learned from none such."""
-    fitted.network.check_holes(X)
-    if fitted.network.variable_length and not fitted.n_factors and np.isnan(X).any():
+    structure = fitted.network.row_structure
+    structure.check_missing(X)
+    if structure.variable_length and not fitted.n_factors and np.isnan(X).any():
         row = int(np.isnan(X).any(axis=1).argmax())
         raise ValueError(
             f"Row {row} of X ends early, and all rows in fit had their full length. Fit rows of "
@@ -181,7 +182,7 @@ def check_compatible_parts(estimator: Any) -> None:
     given = estimator.get_params(deep=False)
     objective, posterior = objective_of(estimator), posterior_of(estimator)
     prior, network = prior_of(estimator), _network_asked(estimator)
-    is_autoregressive = network.is_autoregressive and estimator.decoder is None
+    is_autoregressive = network.row_structure.is_autoregressive and estimator.decoder is None
     parts = {
         "objective": objective.requirements,
         "posterior": posterior.requirements,

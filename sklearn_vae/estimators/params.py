@@ -104,7 +104,7 @@ def _settings(name: str, value: Any) -> Any:
 def _fields_of(name: str, value: Any) -> dict[str, Any]:
     """Parameters of a parameter's value, by name; none of most values."""
     if name in SIDES:
-        return {} if value is None else CustomNetwork.of(value).defaults()
+        return {} if value is None else CustomNetwork.from_param(value).defaults()
     settings = _settings(name, value)
     if not is_dataclass(settings) or isinstance(settings, type):
         return {}
@@ -114,5 +114,5 @@ def _fields_of(name: str, value: Any) -> dict[str, Any]:
 def _with_fields(name: str, value: Any, changed: dict[str, Any]) -> Any:
     """Give a parameter's value with some of its fields changed."""
     if name in SIDES:
-        return CustomNetwork.of(value).with_arguments(changed)
+        return CustomNetwork.from_param(value).with_arguments(changed)
     return replace(_settings(name, value), **changed)

@@ -277,8 +277,9 @@ class Predictor:
     def per_member(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
         """As ``log_density``, of each member: (n, n_features) -> (M, n)."""
         estimate = self._estimate(n_draws, scrambling, X.dtype)
-        # an encoder that knows the ends of rows sees them as it sees others
-        holes = self.columns.is_incomplete(X) & (not self.architecture.network.variable_length)
+        # an encoder of rows of variable length treats a short row like any other
+        structure = self.architecture.network.row_structure
+        holes = self.columns.is_incomplete(X) & (not structure.variable_length)
         scores = np.empty((len(X), self.n_members), X.dtype)
         for own in (~holes, holes):
             if own.any():

@@ -83,9 +83,15 @@ class Likelihood:
         raise NotImplementedError
 
     @property
-    def sizes(self) -> tuple[int, ...]:
+    def param_sizes(self) -> tuple[int, ...]:
         """For each parameter, how many numbers it has per column."""
         return (1,) * len(self.depends_on_z)
+
+    @property
+    def decoded_sizes(self) -> tuple[int, ...]:
+        """Sizes of the parameters that depend on z, which the decoder returns."""
+        sizes = zip(self.param_sizes, self.depends_on_z, strict=True)
+        return tuple(size for size, depends in sizes if depends)
 
     def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
         """Log-density of each value: (..., n width) -> (..., n)."""

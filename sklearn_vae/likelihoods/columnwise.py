@@ -39,9 +39,11 @@ class Columnwise:
     def is_scale_output(self) -> list[bool]:
         """Which of the decoder's numbers are scales that depend on z, as one flag each."""
         return [
-            place == kind.scale_param
-            for kind, n in self.blocks
-            for place, (depends, size) in enumerate(zip(kind.depends_on_z, kind.sizes, strict=True))
+            number == likelihood.scale_param
+            for likelihood, n in self.blocks
+            for number, (size, depends) in enumerate(
+                zip(likelihood.param_sizes, likelihood.depends_on_z, strict=True)
+            )
             if depends
             for _ in range(n * size)
         ]
@@ -153,6 +155,6 @@ class Columnwise:
         return [
             n * size
             for kind, n in self.blocks
-            for depends, size in zip(kind.depends_on_z, kind.sizes, strict=True)
+            for depends, size in zip(kind.depends_on_z, kind.param_sizes, strict=True)
             if depends is depends_on_z
         ]

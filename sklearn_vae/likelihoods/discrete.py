@@ -106,7 +106,7 @@ class Categorical(Likelihood):
         return (True,)
 
     @property
-    def sizes(self) -> tuple[int, ...]:
+    def param_sizes(self) -> tuple[int, ...]:
         """One logit per class."""
         return (self.n_classes,)
 
@@ -175,7 +175,7 @@ class Ordinal(Likelihood):
         return True, False
 
     @property
-    def sizes(self) -> tuple[int, ...]:
+    def param_sizes(self) -> tuple[int, ...]:
         """One location, and a threshold between any two classes."""
         return 1, self.n_classes - 1
 

@@ -314,7 +314,7 @@ class ZeroInflated(Likelihood):
         return True, True, True
 
     @property
-    def sizes(self) -> tuple[int, ...]:
+    def param_sizes(self) -> tuple[int, ...]:
         """A logit per common value, against a zero for the others; a location; a scale."""
         return self.n_spikes, 1, 1
 

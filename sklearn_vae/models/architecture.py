@@ -63,9 +63,11 @@ class Architecture:
         ValueError
             If a layer, or what a prior or a posterior consists of, is larger than they are.
         """
-        counts = [size * n for kind, n in self.blocks for size in (1, kind.width, *kind.sizes)]
+        counts = [
+            size * n for kind, n in self.blocks for size in (1, kind.width, *kind.param_sizes)
+        ]
         network, n_layers = self.network, 0
-        for part in (self, self.prior, self.posterior, network, getattr(network, "ours", None)):
+        for part in (self, self.prior, self.posterior, network, getattr(network, "base", None)):
             for name, value in {} if part is None else vars(part).items():
                 own = value if isinstance(value, tuple) and name != "places" else (value,)
                 sizes = [n for n in own if agrees(n, int) and name != "n_iter"]
@@ -116,14 +118,16 @@ class Architecture:
 
     @property
     def layout(self) -> Layout:
-        """What the numbers at both ends of the model are."""
-        return Layout.of(
-            self.blocks,
-            self.places,
+        """Widths of the networks, and the columns of X of their inputs and outputs."""
+        return Layout(
+            blocks=[(n, kind.width, kind.decoded_sizes) for kind, n in self.blocks],
+            column_indices=self.places,
             n_components=self.n_components,
             n_conditions=self.n_conditions,
             n_posterior_params=self.posterior.n_params(self.n_components),
-            has_holes=self.n_factors > 0,
+            has_missing=self.n_factors > 0,
+            hidden_layer_sizes=self.hidden_layer_sizes,
+            activation=self.activation,
         )
 
     @property
@@ -160,11 +164,9 @@ class Architecture:
     @property
     def widest(self) -> int:
         """Numbers per row and draw in the widest layer."""
-        hidden = self.network.widest(self.hidden_layer_sizes)
-        return max(hidden, self.n_columns, self.prior.n_rows, 1)
+        return max(self.network.max_width(self.layout), self.n_columns, self.prior.n_rows, 1)
 
     @property
     def layers(self) -> list[int]:
         """About how many products each layer of encoder and decoder takes, per row."""
-        hidden = self.hidden_layer_sizes
-        return 2 * self.network.layers(self.n_columns, self.n_components, hidden)
+        return 2 * self.network.multiplications(self.layout)

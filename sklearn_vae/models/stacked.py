@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sklearn_vae.networks import Path
+from sklearn_vae.networks import SkipNetwork
 
 
 class StackedModule(nn.Module):
@@ -25,8 +25,8 @@ class StackedModule(nn.Module):
         architecture.
     """
 
-    encoder: Path
-    decoder: Path
+    encoder: SkipNetwork
+    decoder: SkipNetwork
 
     def __init__(self, architecture: Any, sizes: np.ndarray):
         super().__init__()
@@ -53,8 +53,8 @@ class StackedModule(nn.Module):
 
     def reset_network_parameters(self, member: int, seed: int, n_latent: int | None = None) -> None:
         """Draw one member's hidden layers, for a decoder of so many inputs or of all."""
-        self.encoder.draw(member, seed, 0)
-        self.decoder.draw(member, seed, 1, n_in=n_latent)
+        self.encoder.reset_parameters(member, seed, 0)
+        self.decoder.reset_parameters(member, seed, 1, n_in=n_latent)
 
     def begin_iteration(self, iteration: int) -> None:
         """Take note of how far training is; here, nothing depends on it."""

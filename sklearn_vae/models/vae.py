@@ -28,7 +28,7 @@ from sklearn_vae.models.laplace import (
     refinements,
 )
 from sklearn_vae.models.stacked import StackedModule
-from sklearn_vae.networks import MLP, Autoregressive
+from sklearn_vae.networks import MLP
 from sklearn_vae.posteriors import DiagonalGaussian, log_mean_exp
 from sklearn_vae.priors import Density, DiagonalMixture, StandardNormal
 from sklearn_vae.random import Stream, make_generator
@@ -165,14 +165,15 @@ class VAE(StackedModule):
         self, architecture: Architecture, n_members: int = 1, sizes: Sequence[int] | None = None
     ):
         super().__init__(architecture, np.array(sizes or [architecture.n_components] * n_members))
-        n_components, hidden = architecture.n_components, architecture.hidden_layer_sizes
+        n_components = architecture.n_components
         self.posterior: Any = architecture.posterior.build(n_members, n_components)
         self.prior = architecture.posterior.prior(architecture.prior, n_components)
         self.n_conditions = architecture.n_conditions
         self.likelihood = Columnwise(architecture.blocks)
         n_columns, network = self.likelihood.n_columns, architecture.network
-        how = n_members, architecture.layout, hidden, architecture.activation
-        self.encoder, self.decoder = network.encoder(*how), network.decoder(*how)
+        layout = architecture.layout
+        self.encoder = network.encoder(n_members, layout)
+        self.decoder = network.decoder(n_members, layout)
         self.free = nn.Parameter(torch.zeros(n_members, 1, self.likelihood.n_free))
         shapes = self.prior.shapes(n_components, n_columns + self.n_conditions)
         self.prior_weights = nn.ParameterDict(
@@ -426,7 +427,8 @@ class VAE(StackedModule):
         is_poor = points.check.is_narrow(sampler.log_weight) & self.architecture.has_slopes
         sampler.add(start, start.z)
         is_poor = is_poor | sampler.is_uneven()
-        if not self.architecture.network.variable_length:  # the encoder may have seen no such row
+        structure = self.architecture.network.row_structure
+        if not structure.variable_length:  # the encoder may have been trained on complete rows
             is_poor = is_poor | x.isnan().any(-1)
         return sampler, is_poor.any(0)
 
@@ -534,7 +536,7 @@ class VAE(StackedModule):
             return say(self.decode(z.unsqueeze(1), rows))[:, 0]
         if rows is None:
             rows = z.new_zeros(*z.shape[:2], self.likelihood.n_columns)
-        stages = cast(Autoregressive, self.decoder).stages
+        stages = cast(list[Tensor], self.decoder.time_steps)
         return decode_autoregressively(
             lambda own: self.decode(z.unsqueeze(1), own), say, stages, rows
         )
@@ -636,9 +638,10 @@ class VAE(StackedModule):
             intercept=None,
         )
         self.initialize(member, nothing)
-        means = np.arange(self.sizes[member]), np.flatnonzero(self.architecture.layout.param == 0)
+        is_mean = self.architecture.layout.outputs[:, 1] == 0
+        means = np.arange(self.sizes[member]), np.flatnonzero(is_mean)
         for side, (network, columns) in enumerate(zip(networks, means, strict=True)):
-            cast(MLP, network).draw_last(member, seed, side, columns)
+            cast(MLP, network).reset_last_layer(member, seed, side, columns)
 
     @torch.no_grad()
     def initialize_prior(self, x: Tensor) -> None:

@@ -1,14 +1,13 @@
-"""Tensor to tensor, with a member axis in front: what encoders and decoders are made of.
+"""Encoders and decoders, tensor to tensor with a member axis in front.
 
-A *path* is a network with weights, of all members; a *kind* of network is a value that makes
-paths and holds no weights.
+A ``Network`` is an architecture without weights; its ``encoder`` and ``decoder`` build
+``SkipNetwork`` modules, which hold the weights of all members.
 """
 
-from sklearn_vae.networks.autoregressive import Autoregressive
-from sklearn_vae.networks.base import FullyConnected, Layout, Network
+from sklearn_vae.networks.base import FullyConnected, Layout, Network, RowStructure
 from sklearn_vae.networks.convolution import ConvNet
 from sklearn_vae.networks.custom import CustomNetwork, EncoderDecoderPair
-from sklearn_vae.networks.mlp import ACTIVATIONS, MLP, Dense, Path, bounded, unbounded
+from sklearn_vae.networks.mlp import ACTIVATIONS, MLP, Dense, SkipNetwork, bounded, unbounded
 from sklearn_vae.networks.per_member import PerMember
 from sklearn_vae.networks.recurrent import GRUNet
 from sklearn_vae.networks.residual import ResidualMLP
@@ -24,7 +23,6 @@ __all__ = [
     "ACTIVATIONS",
     "MLP",
     "NETWORKS",
-    "Autoregressive",
     "ConvNet",
     "CustomNetwork",
     "Dense",
@@ -33,9 +31,10 @@ __all__ = [
     "GRUNet",
     "Layout",
     "Network",
-    "Path",
     "PerMember",
     "ResidualMLP",
+    "RowStructure",
+    "SkipNetwork",
     "bounded",
     "unbounded",
 ]

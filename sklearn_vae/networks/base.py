@@ -1,207 +1,214 @@
-"""Kinds of networks: values that make the encoder and the decoder of a model."""
+"""Architectures of networks: values that build the encoders and the decoders of a model."""
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
-from typing import Any, Protocol, Self, runtime_checkable
+from itertools import islice, pairwise
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from sklearn_vae.networks.mlp import MLP, Path
+from sklearn_vae.networks.mlp import MLP, SkipNetwork
 from sklearn_vae.persistence.validation import check_integer
 
 
 @dataclass(frozen=True)
-class Layout:
-    """What the numbers at both ends of a model are, for networks that ask for it.
-
-    Encoders see a row's numbers, then, of rows with holes, which of them are there (1 or 0), and
-    last its conditions. Decoders see a code and then the conditions.
+class RowStructure:
+    """Structure of a row on which a network relies.
 
     Attributes
     ----------
+    shared_scale : bool, default=False
+        Columns at the same position of a time step, or all pixels, are standardised by one scale
+        and share their categories.
+    n_steps : int or None, default=None
+        Time steps of a row that is a sequence. Its missing values are whole steps at its end.
+    values_per_step : int, default=1
+        Neighbouring columns that make up a time step.
+    variable_length : bool, default=False
+        The encoder stops at the last observed step of each row.
+    is_autoregressive : bool, default=False
+        The decoder reads, at each time step, the steps before it.
+    """
+
+    shared_scale: bool = False
+    n_steps: int | None = None
+    values_per_step: int = 1
+    variable_length: bool = False
+    is_autoregressive: bool = False
+
+    def check_missing(self, X: np.ndarray) -> None:
+        """Refuse sequences (n, n_features) with a missing value, NaN, before their end."""
+        if self.n_steps is None:
+            return
+        missing = np.isnan(X)
+        has_step = ~missing.reshape(len(X), self.n_steps, self.values_per_step).all(axis=2)
+        lengths = np.where(has_step.any(axis=1), self.n_steps - has_step[:, ::-1].argmax(axis=1), 0)
+        lengths *= self.values_per_step
+        gaps = np.argwhere(missing & (np.arange(X.shape[1]) < lengths[:, None]))
+        if len(gaps):
+            row, column = gaps[0].tolist()
+            raise ValueError(
+                f"A sequence may end early, but has no missing values before its end: X is missing "
+                f"in row {row}, column {column}, though the row goes on until column "
+                f"{lengths[row] - 1}."
+            )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Widths of a model's networks, and the columns of X of their inputs and outputs.
+
+    Encoders read an encoded row, then, if values may be missing, its mask (1 is observed), and
+    last the conditions. Decoders read a code and then the conditions.
+
+    Attributes
+    ----------
+    blocks : sequence of (n_columns, width, param_sizes)
+        Number of neighbouring columns of one likelihood, encoded numbers of each, and sizes of
+        its parameters that depend on z.
+    column_indices : sequence of int
+        Column of X of each column of the blocks; constant columns have none. If empty, the blocks
+        hold the columns of X in their order.
     n_components : int
         Latent dimensions.
     n_conditions : int
         Numbers that are given with a row and not modelled.
     n_posterior_params : int
-        Parameters of q(z|x), which the encoder gives.
-    column : ndarray of shape (n_columns,)
-        Column of X of each number that the model sees of a row; constant columns have none.
-    part : ndarray of shape (n_columns,)
-        Which of the numbers of a value of that column it is: 0 but for classes.
-    param_column, param : ndarray of shape (n_of_z,)
-        Column of X of each of the decoder's numbers, and which of the numbers that say p(x|z)
-        of a value of that column it is.
-    has_holes : bool
-        Whether the encoder is told which values are there.
+        Parameters of q(z|x), which are the encoder's outputs.
+    has_missing : bool
+        Whether the encoder reads the mask of the observed values.
+    hidden_layer_sizes : tuple of int
+        Widths of the encoder's hidden layers; the decoder's are reversed.
+    activation : str
+        Activation function between the layers, a key of ``ACTIVATIONS``.
     """
 
+    blocks: Sequence[tuple[int, int, Sequence[int]]]
+    column_indices: Sequence[int]
     n_components: int
     n_conditions: int
     n_posterior_params: int
-    column: np.ndarray
-    part: np.ndarray
-    param_column: np.ndarray
-    param: np.ndarray
-    has_holes: bool
-
-    @classmethod
-    def of(
-        cls, blocks: Sequence[tuple[Any, int]], places: Sequence[int], **others: Any
-    ) -> "Layout":
-        """Work out whose the numbers are, for kinds of neighbouring columns and their places.
-
-        Without places, the columns of X are taken for those of the model.
-        """
-        waiting = iter(places or range(sum(n for _, n in blocks)))
-        seen: list[tuple[int, int]] = []
-        said: list[tuple[int, int]] = []
-        for kind, n in blocks:
-            own = [next(waiting) for _ in range(n)]
-            seen += [(column, part) for column in own for part in range(kind.width)]
-            first = 0
-            for size, depends_on_z in zip(kind.sizes, kind.depends_on_z, strict=True):
-                if depends_on_z:
-                    said += [(column, first + k) for column in own for k in range(size)]
-                    first += size
-        column, part = np.array(seen, dtype=int).reshape(-1, 2).T
-        param_column, param = np.array(said, dtype=int).reshape(-1, 2).T
-        return cls(column=column, part=part, param_column=param_column, param=param, **others)
+    has_missing: bool
+    hidden_layer_sizes: tuple[int, ...]
+    activation: str
 
     @property
-    def n_seen(self) -> int:
-        """Numbers that the encoder sees."""
-        return (2 if self.has_holes else 1) * len(self.column) + self.n_conditions
+    def n_encoded(self) -> int:
+        """Numbers of an encoded row, without its mask and its conditions."""
+        return sum(n * width for n, width, _ in self.blocks)
+
+    @property
+    def n_encoder_inputs(self) -> int:
+        """Width of the encoder's input."""
+        return (2 if self.has_missing else 1) * self.n_encoded + self.n_conditions
 
     @property
     def n_decoder_inputs(self) -> int:
-        """Numbers that the decoder sees."""
+        """Width of the decoder's input."""
         return self.n_components + self.n_conditions
 
+    @property
+    def n_decoder_outputs(self) -> int:
+        """Parameters of p(x|z) that depend on z."""
+        return sum(n * sum(sizes) for n, _, sizes in self.blocks)
+
     @cached_property
-    def n_parts(self) -> int:
-        """Numbers of a value at the most."""
-        return int(self.part.max(initial=0)) + 1
+    def inputs(self) -> np.ndarray:
+        """Column of X and position within its encoding of each encoded number: (n_encoded, 2)."""
+        indices, pairs = self._columns(), []
+        for n, width, _ in self.blocks:
+            columns = list(islice(indices, n))
+            pairs += [(column, position) for column in columns for position in range(width)]
+        return np.array(pairs, dtype=int).reshape(-1, 2)
 
     @cached_property
-    def n_params(self) -> int:
-        """Numbers that say p(x|z) of a value at the most."""
-        return int(self.param.max(initial=0)) + 1
+    def outputs(self) -> np.ndarray:
+        """Column of X and position among its parameters of each output: (n_decoder_outputs, 2)."""
+        indices, pairs = self._columns(), []
+        for n, _, sizes in self.blocks:
+            columns, first = list(islice(indices, n)), 0
+            for size in sizes:
+                pairs += [(column, first + k) for column in columns for k in range(size)]
+                first += size
+        return np.array(pairs, dtype=int).reshape(-1, 2)
+
+    def _columns(self) -> Iterator[int]:
+        return iter(self.column_indices or range(sum(n for n, _, _ in self.blocks)))
 
 
-@runtime_checkable
-class Network(Protocol):
-    """What an architecture asks of a kind of network."""
+class Network(ABC):
+    """Architecture of encoder and decoder: a value that holds no weights.
 
-    @property
-    def supports_padding(self) -> bool:
-        """Whether members with fewer latent dimensions can ride along with others."""
+    Attributes
+    ----------
+    supports_padding : bool
+        Whether models with fewer latent dimensions can be stacked with others.
+    """
 
-    @property
-    def shared_scale(self) -> bool:
-        """Whether columns are alike, and scaled by one number and not each by its own."""
-
-    @property
-    def n_values(self) -> int:
-        """Which column is the next one like the first, where columns are alike."""
-
-    @property
-    def variable_length(self) -> bool:
-        """Whether rows may end early: what is missing is then the end of a row.
-
-        The encoder knows such rows, and is asked for their codes.
-        """
+    supports_padding: ClassVar[bool] = False
 
     @property
-    def is_autoregressive(self) -> bool:
-        """Whether decoders see, in each place of a row, what comes before it."""
+    def row_structure(self) -> RowStructure:
+        """Structure of a row on which the network relies; by default none."""
+        return RowStructure()
 
     def for_n_features(self, n_features: int) -> Self:
-        """Give the kind for rows of so many columns.
+        """Return the network for rows of ``n_features`` columns.
 
         Raises
         ------
         ValueError
-            If there is none.
+            If rows cannot have that many columns.
         """
-
-    def check_holes(self, X: np.ndarray) -> None:
-        """Refuse rows (n, n_features) with missing cells, NaN, where there may be none."""
-
-    def encoder(
-        self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
-    ) -> Path:
-        """Make encoders: rows (M, B, n_seen) to parameters of q(z|x) (M, B, n_recognised)."""
-
-    def decoder(
-        self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
-    ) -> Path:
-        """Make decoders: codes (M, B, n_coded) to parameters of p(x|z) (M, B, n_of_z)."""
-
-    def layers(
-        self, n_seen: int, n_decoder_inputs: int, hidden_layer_sizes: Sequence[int]
-    ) -> list[int]:
-        """About how many products each layer of one end takes, per row."""
-
-    def widest(self, hidden_layer_sizes: Sequence[int]) -> int:
-        """Numbers per row in the widest hidden layer."""
-
-
-class Unplaced:
-    """What kinds of networks have in common to which columns may stand in any order."""
-
-    shared_scale = False
-    n_values = 1
-    variable_length = False
-    is_autoregressive = False
-
-    def for_n_features(self, n_features: int) -> Self:
-        """It takes rows of any length."""
         return self
 
-    def check_holes(self, X: np.ndarray) -> None:
-        """Rows may have holes anywhere."""
+    @abstractmethod
+    def encoder(self, n_members: int, layout: Layout) -> SkipNetwork:
+        """Build encoders: (M, B, n_encoder_inputs) -> (M, B, n_posterior_params)."""
+
+    @abstractmethod
+    def decoder(self, n_members: int, layout: Layout) -> SkipNetwork:
+        """Build decoders: (M, B, n_decoder_inputs) -> (M, B, n_decoder_outputs)."""
+
+    @abstractmethod
+    def multiplications(self, layout: Layout) -> list[int]:
+        """Count the multiplications per row of each layer of the encoder, roughly."""
+
+    @abstractmethod
+    def max_width(self, layout: Layout) -> int:
+        """Width of the widest hidden layer."""
 
 
 @dataclass(frozen=True)
-class FullyConnected(Unplaced):
-    """Layers of which each number is connected with all of the next layer.
+class FullyConnected(Network):
+    """Multilayer perceptron of fully connected layers; ``network="mlp"``."""
 
-    It is what ``network="mlp"`` stands for.
-    """
+    supports_padding: ClassVar[bool] = True
 
-    supports_padding = True
+    def encoder(self, n_members: int, layout: Layout) -> MLP:
+        """Build encoders."""
+        sizes = layout.n_encoder_inputs, layout.n_posterior_params
+        return MLP(n_members, *sizes, layout.hidden_layer_sizes, layout.activation)
 
-    def encoder(
-        self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
-    ) -> MLP:
-        """Make encoders."""
-        sizes = layout.n_seen, layout.n_posterior_params
-        return MLP(n_members, *sizes, hidden_layer_sizes, activation)
+    def decoder(self, n_members: int, layout: Layout) -> MLP:
+        """Build decoders."""
+        sizes = layout.n_decoder_inputs, layout.n_decoder_outputs
+        return MLP(n_members, *sizes, layout.hidden_layer_sizes[::-1], layout.activation)
 
-    def decoder(
-        self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
-    ) -> MLP:
-        """Make decoders, whose widths are the encoder's in reverse."""
-        sizes = layout.n_decoder_inputs, len(layout.param)
-        return MLP(n_members, *sizes, hidden_layer_sizes[::-1], activation)
+    def multiplications(self, layout: Layout) -> list[int]:
+        """Count the multiplications per row of each layer of the encoder."""
+        widths = [layout.n_encoded, *layout.hidden_layer_sizes, layout.n_components]
+        return [*(a * b for a, b in pairwise(widths)), widths[0] * widths[-1]]
 
-    def layers(
-        self, n_seen: int, n_decoder_inputs: int, hidden_layer_sizes: Sequence[int]
-    ) -> list[int]:
-        """About how many products each layer of one end takes, per row."""
-        widths = [n_seen, *hidden_layer_sizes, n_decoder_inputs]
-        return [*(a * b for a, b in pairwise(widths)), n_seen * n_decoder_inputs]
-
-    def widest(self, hidden_layer_sizes: Sequence[int]) -> int:
-        """Numbers per row in the widest hidden layer."""
-        return max(hidden_layer_sizes, default=1)
+    def max_width(self, layout: Layout) -> int:
+        """Width of the widest hidden layer."""
+        return max(layout.hidden_layer_sizes, default=1)
 
 
 def check_positive_ints(owner: Any, name: str, values: Any) -> tuple[int, ...]:
-    """Check that a parameter of a kind of network holds whole numbers above 0."""
+    """Check that a network's parameter is a sequence of integers >= 1."""
     if not isinstance(values, Sequence) or isinstance(values, str):
         raise ValueError(
             f"The '{name}' parameter of {type(owner).__name__} must be a tuple of integers. "

@@ -1,60 +1,54 @@
 """Convolutions, for rows that are images."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sklearn_vae.networks.base import Layout, check_positive_ints
-from sklearn_vae.networks.blocks import Activation, stack, zero_init_
+from sklearn_vae.networks.base import Layout, Network, RowStructure, check_positive_ints
+from sklearn_vae.networks.layers import Activation, Gather, Scatter, fully_connected, zero_init_
 from sklearn_vae.networks.per_member import PerMember
-from sklearn_vae.networks.scatter import Gather, Scatter
 
-# Images have as many channels, if nothing is said.
-USUAL_CHANNELS = (1, 3)
+# Numbers of channels that are tried if image_shape is None.
+DEFAULT_CHANNELS = (1, 3)
 SMALLEST_SIDE = 8
 
 
 @dataclass(frozen=True)
-class ConvNet:
-    r"""Convolutions, for rows that are images; ``network="conv"``.
+class ConvNet(Network):
+    r"""Convolutional network, for rows that are images; ``network="conv"``.
 
-    What the network sees of a place is what it sees of any other: a stroke need not be
-    learned anew wherever it may be. Each convolution of the encoder looks at 3 x 3 places and
-    leaves half as many a side; ``hidden_layer_sizes`` are then the widths of the layers
-    between the last of them and the code. The decoder mirrors it with transposed convolutions
-    of 4 x 4 places, which all overlap alike, so that no chequered pattern comes of them.
+    Each convolution of the encoder has 3 x 3 kernels and stride 2. ``hidden_layer_sizes`` are
+    the widths of the fully connected layers between the last convolution and the code. The
+    decoder mirrors it with transposed convolutions with 4 x 4 kernels, which overlap evenly and
+    so leave no checkerboard artifacts.
 
     .. math:: h^{(k+1)}_{c}(i, j) = \sigma\Big(b_c + \sum_{c', u, v} w_{c c'}(u, v) \,
         h^{(k)}_{c'}(2 i + u, 2 j + v)\Big)
 
-    Pixels are one kind of thing: Gaussian ones are divided by one number, and not each by
-    its own standard deviation, which would blow up the noise of the outer ones. Constant pixels
-    are zeros to the network. Rows in single precision are computed many times as fast as
-    those in double precision.
+    Gaussian pixels share one scale: dividing each by its own standard deviation would amplify
+    the noise at the edges. Constant pixels are zeros in the network's input. Single precision is
+    many times as fast as double precision.
 
     Parameters
     ----------
     image_shape : tuple of int, default=None
-        (height, width) or (height, width, channels) of the images that the rows are, flat in
-        C order. Heights and widths are at least 8. None stands for square images of
-        one channel, or of three.
+        (height, width) or (height, width, channels) of the images, flattened in C order. Heights
+        and widths are at least 8. None stands for square images of one channel, or of three.
     channels : tuple of int, default=(16, 32)
         Channels after each convolution.
 
     Raises
     ------
     ValueError
-        If a parameter is none of these, and in ``fit``, if rows are no such images.
+        If a parameter is invalid, and in ``fit``, if rows do not have the images' size.
 
     See Also
     --------
-    FlattenImages : Makes rows of a stack of images, in a Pipeline.
+    FlattenImages : Flattens a stack of images to rows, in a Pipeline.
 
     References
     ----------
@@ -79,12 +73,6 @@ class ConvNet:
     image_shape: tuple[int, ...] | None = None
     channels: tuple[int, ...] = (16, 32)
 
-    supports_padding = False
-    shared_scale = True
-    n_values = 1
-    variable_length = False
-    is_autoregressive = False
-
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", check_positive_ints(self, "channels", self.channels))
         if not self.channels:
@@ -104,7 +92,7 @@ class ConvNet:
         object.__setattr__(self, "image_shape", shape)
 
     def for_n_features(self, n_features: int) -> "ConvNet":
-        """Give the kind for rows of so many columns, with their image's shape."""
+        """Return the network with the shape of images of ``n_features`` numbers."""
         if self.image_shape is None:
             return replace(self, image_shape=_square(n_features))
         if math.prod(self.image_shape) != n_features:
@@ -114,12 +102,14 @@ class ConvNet:
             )
         return self
 
-    def check_holes(self, X: Any) -> None:
-        """Rows may have holes anywhere."""
+    @property
+    def row_structure(self) -> RowStructure:
+        """Pixels share one scale."""
+        return RowStructure(shared_scale=True)
 
     @property
-    def _sides(self) -> list[tuple[int, int]]:
-        """Heights and widths, those of the image first."""
+    def sides(self) -> list[tuple[int, int]]:
+        """Height and width of the image and after each convolution."""
         height, width, *_ = self.image_shape or ()
         sides = [(height, width)]
         for _ in self.channels:
@@ -128,108 +118,107 @@ class ConvNet:
         return sides
 
     @property
-    def _n_channels(self) -> int:
+    def n_image_channels(self) -> int:
+        """Channels of the image."""
         return (*(self.image_shape or ()), 1)[2]
 
-    def encoder(
-        self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
-    ) -> PerMember:
-        """Make encoders."""
-        make = partial(Down, self, layout, tuple(hidden_layer_sizes), activation)
-        return PerMember(n_members, layout.n_seen, layout.n_posterior_params, make)
+    def encoder(self, n_members: int, layout: Layout) -> PerMember:
+        """Build encoders."""
+        make = partial(ConvEncoder, self, layout)
+        return PerMember(n_members, layout.n_encoder_inputs, layout.n_posterior_params, make)
 
-    def decoder(
-        self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
-    ) -> PerMember:
-        """Make decoders, which mirror the encoders."""
-        make = partial(Up, self, layout, tuple(hidden_layer_sizes[::-1]), activation)
-        return PerMember(n_members, layout.n_decoder_inputs, len(layout.param), make)
+    def decoder(self, n_members: int, layout: Layout) -> PerMember:
+        """Build decoders, which mirror the encoders."""
+        make = partial(ConvDecoder, self, layout)
+        return PerMember(n_members, layout.n_decoder_inputs, layout.n_decoder_outputs, make)
 
-    def layers(
-        self, n_seen: int, n_decoder_inputs: int, hidden_layer_sizes: Sequence[int]
-    ) -> list[int]:
-        """About how many products each layer of one end takes, per row."""
-        areas = [height * width for height, width in self._sides[1:]]
-        channels = [self._n_channels, *self.channels]
+    def multiplications(self, layout: Layout) -> list[int]:
+        """Count the multiplications per row of each layer of the encoder."""
+        areas = [height * width for height, width in self.sides[1:]]
+        channels = [self.n_image_channels, *self.channels]
         convolutions = [
             9 * a * b * area for (a, b), area in zip(pairwise(channels), areas, strict=True)
         ]
-        widths = [self.channels[-1] * areas[-1], *hidden_layer_sizes, n_decoder_inputs]
-        return [*convolutions, *(a * b for a, b in pairwise(widths)), n_seen * n_decoder_inputs]
+        widths = [self.channels[-1] * areas[-1], *layout.hidden_layer_sizes, layout.n_components]
+        dense = [a * b for a, b in pairwise(widths)]
+        return [*convolutions, *dense, layout.n_encoded * layout.n_components]
 
-    def widest(self, hidden_layer_sizes: Sequence[int]) -> int:
-        """Numbers per row in the widest hidden layer."""
-        areas = (height * width for height, width in self._sides[1:])
+    def max_width(self, layout: Layout) -> int:
+        """Width of the widest hidden layer."""
+        areas = (height * width for height, width in self.sides[1:])
         sizes = [n * area for n, area in zip(self.channels, areas, strict=True)]
-        return max(*sizes, *hidden_layer_sizes, 1)
+        return max(*sizes, *layout.hidden_layer_sizes, 1)
 
 
 def _square(n_features: int) -> tuple[int, ...]:
-    """Shape of square images of so many numbers."""
-    for n_channels in USUAL_CHANNELS:
+    """Shape of square images of ``n_features`` numbers."""
+    for n_channels in DEFAULT_CHANNELS:
         side = math.isqrt(n_features // n_channels)
         if side >= SMALLEST_SIDE and side * side * n_channels == n_features:
             return side, side, n_channels
     raise ValueError(
-        f"network='conv' takes rows that are square images of at least {SMALLEST_SIDE} x "
-        f"{SMALLEST_SIDE} pixels and one or three channels, and X has {n_features} columns. Say of "
-        f"what shape the images are: network=ConvNet(image_shape=(height, width, channels))."
+        f"network='conv' needs rows that are square images of at least {SMALLEST_SIDE} x "
+        f"{SMALLEST_SIDE} pixels with one or three channels, and X has {n_features} columns. Set "
+        f"the shape of the images: network=ConvNet(image_shape=(height, width, channels))."
     )
 
 
-class Down(nn.Module):
-    """Rows to images, convolutions, and layers to what q(z|x) takes."""
+class ConvEncoder(nn.Module):
+    """Convolutions and fully connected layers, from a row to the parameters of q(z|x)."""
 
-    def __init__(self, kind: ConvNet, layout: Layout, widths: Sequence[int], activation: str):
+    def __init__(self, network: ConvNet, layout: Layout):
         super().__init__()
-        self.sides, self.n_channels = kind._sides, kind._n_channels
-        self.spread = Scatter(layout, math.prod(kind.image_shape or ()))
-        first = self.n_channels * self.spread.n_numbers
+        self.sides, self.n_image_channels = network.sides, network.n_image_channels
+        self.scatter = Scatter(layout, math.prod(network.image_shape or ()))
+        first = self.n_image_channels * self.scatter.n_channels
         layers: list[nn.Module] = []
-        for n_in, n_out in pairwise([first, *kind.channels]):
-            layers += [nn.Conv2d(n_in, n_out, 3, stride=2, padding=1), Activation(activation)]
+        for n_in, n_out in pairwise([first, *network.channels]):
+            layers += [
+                nn.Conv2d(n_in, n_out, 3, stride=2, padding=1),
+                Activation(layout.activation),
+            ]
         self.convolutions = nn.Sequential(*layers)
-        n_features = kind.channels[-1] * math.prod(self.sides[-1])
-        widths = [n_features + layout.n_conditions, *widths]
-        self.dense = stack(widths, activation)
+        n_features = network.channels[-1] * math.prod(self.sides[-1])
+        widths = [n_features + layout.n_conditions, *layout.hidden_layer_sizes]
+        self.dense = fully_connected(widths, layout.activation)
         self.last = zero_init_(nn.Linear(widths[-1], layout.n_posterior_params, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, n_seen) -> (B, n_recognised)."""
-        placed, conditions = self.spread(x)
-        # channels lie last in memory: that is twice as fast on a CPU
-        image = placed.unflatten(1, (*self.sides[0], self.n_channels)).flatten(3).movedim(3, 1)
-        image = image.contiguous(memory_format=torch.channels_last)
+        """(B, n_encoder_inputs) -> (B, n_posterior_params)."""
+        pixels, conditions = self.scatter(x)
+        image = pixels.unflatten(1, (*self.sides[0], self.n_image_channels)).flatten(3)
+        # channels last in memory: twice as fast on a CPU
+        image = image.movedim(3, 1).contiguous(memory_format=torch.channels_last)
         features = self.convolutions(image).movedim(1, 3).flatten(1)
         if conditions.shape[1]:
             features = torch.cat([features, conditions], dim=1)
         return self.last(self.dense(features))
 
 
-class Up(nn.Module):
-    """Layers from codes to images, transposed convolutions, and what p(x|z) takes of them."""
+class ConvDecoder(nn.Module):
+    """Fully connected layers and transposed convolutions, from a code to parameters of p(x|z)."""
 
-    def __init__(self, kind: ConvNet, layout: Layout, widths: Sequence[int], activation: str):
+    def __init__(self, network: ConvNet, layout: Layout):
         super().__init__()
-        self.sides, self.n_first = kind._sides, kind.channels[-1]
-        first = self.n_first * math.prod(self.sides[-1])
-        self.dense = stack([layout.n_decoder_inputs, *widths, first], activation)
-        self.activation = Activation(activation)
+        self.sides, self.n_first = network.sides[::-1], network.channels[-1]
+        self.gather = Gather(layout)
+        first = self.n_first * math.prod(self.sides[0])
+        widths = [layout.n_decoder_inputs, *layout.hidden_layer_sizes[::-1], first]
+        self.dense = fully_connected(widths, layout.activation)
+        self.activation = Activation(layout.activation)
         self.convolutions = nn.ModuleList(
             nn.ConvTranspose2d(n_in, n_out, 4, stride=2, padding=1)
-            for n_in, n_out in pairwise(kind.channels[::-1])
+            for n_in, n_out in pairwise(network.channels[::-1])
         )
-        n_last = kind._n_channels * layout.n_params
-        last = nn.ConvTranspose2d(kind.channels[0], n_last, 4, stride=2, padding=1, bias=False)
+        n_last = network.n_image_channels * self.gather.n_channels
+        last = nn.ConvTranspose2d(network.channels[0], n_last, 4, stride=2, padding=1, bias=False)
         self.last = zero_init_(last)
-        self.collect = Gather(layout)
 
     def forward(self, z: Tensor) -> Tensor:
-        """(B, n_coded) -> (B, n_of_z)."""
-        sides = self.sides[::-1]
-        h = self.dense(z).unflatten(1, (*sides[0], self.n_first)).movedim(3, 1)
-        for layer, (height, width) in zip(self.convolutions, sides[1:], strict=False):
+        """(B, n_decoder_inputs) -> (B, n_decoder_outputs)."""
+        h = self.dense(z).unflatten(1, (*self.sides[0], self.n_first)).movedim(3, 1)
+        for layer, (height, width) in zip(self.convolutions, self.sides[1:], strict=False):
             h = self.activation(layer(h)[:, :, :height, :width])
-        height, width = sides[-1]
-        image = self.last(h)[:, :, :height, :width]  # (B, n_channels n_params, h, w)
-        return self.collect(image.movedim(1, 3))
+        height, width = self.sides[-1]
+        image = self.last(h)[:, :, :height, :width]  # (B, n_image_channels n_channels, h, w)
+        return self.gather(image.movedim(1, 3))

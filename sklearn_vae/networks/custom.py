@@ -1,74 +1,72 @@
-"""Networks of the user's own: ordinary torch modules as encoder or decoder."""
+"""Custom networks: the user's torch modules as encoder or decoder."""
 
 import copy
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from sklearn_vae.networks.base import Layout, Network
-from sklearn_vae.networks.mlp import Path
+from sklearn_vae.networks.base import Layout, Network, RowStructure
+from sklearn_vae.networks.mlp import SkipNetwork
 from sklearn_vae.networks.per_member import PerMember
 
-# Where widths come from that are not those of X.
 WIDTHS = (
     "(The input of an encoder has a number for each column of X that is not constant, for each "
     "class of a column of classes, and as many again where cells are missing.)"
 )
 OTHER_ROWS = (
-    "depends on the other rows of a batch. Use LayerNorm or weight_decay; in a module that is "
-    "made and trained already, its running statistics are taken as they are."
+    "depends on the other rows of a batch. Use LayerNorm or weight_decay; the running statistics "
+    "of a module that is an instance, trained already, are used as they are."
 )
-# Rows with which a module is tried before it is trusted.
-ROWS_TO_TRY = 2
+# Rows of zeros with which a new module is called once, to check its output.
+N_TEST_ROWS = 2
 
 
 @dataclass(frozen=True)
 class CustomNetwork:
-    """A user's module, and the arguments that it is made with.
+    """A user's module and the arguments that build it.
 
     Attributes
     ----------
     made_by : type, callable or torch.nn.Module
-        Makes the module of the widths of its input and output, or is one.
+        A module, or a callable that builds one from the widths of its input and output.
     arguments : tuple of (str, value)
-        Further arguments, by name.
+        Further arguments of the callable, by name.
     """
 
     made_by: Any
     arguments: tuple[tuple[str, Any], ...] = ()
 
     @classmethod
-    def of(cls, value: Any) -> "CustomNetwork":
-        """Take what the parameters ``encoder`` and ``decoder`` may be."""
+    def from_param(cls, value: Any) -> "CustomNetwork":
+        """Make it from a value of the parameter ``encoder`` or ``decoder``."""
         if isinstance(value, partial):
             return cls(value.func, tuple(sorted(value.keywords.items())))
         return cls(value)
 
     def with_arguments(self, arguments: dict[str, Any]) -> Any:
-        """Give a value for the parameter with some of the arguments changed.
+        """Return a value of the parameter with some of the arguments changed.
 
         Raises
         ------
         ValueError
-            If the module is made already, or does not take such an argument.
+            If the parameter is a module, or a callable without these arguments.
         """
         if isinstance(self.made_by, nn.Module):
             raise ValueError(
                 f"{type(self.made_by).__name__} is a module that is made already, so its "
                 f"{', '.join(map(repr, arguments))} cannot be set. Give its class instead."
             )
-        known = inspect.signature(self.made_by).parameters.values()
-        takes_all = any(own.kind is own.VAR_KEYWORD for own in known)
-        names = [own.name for own in known][2:]
+        params = inspect.signature(self.made_by).parameters.values()
+        takes_all = any(param.kind is param.VAR_KEYWORD for param in params)
+        names = [param.name for param in params][2:]
         for name in arguments:
             if name not in names and not takes_all:
                 raise ValueError(
@@ -78,51 +76,51 @@ class CustomNetwork:
         return partial(self.made_by, **{**dict(self.arguments), **arguments})
 
     def defaults(self) -> dict[str, Any]:
-        """Give all arguments after the two widths that have a value."""
-        # whatever else a parameter may hold is refused in fit, and not before
+        """Return the arguments after the two widths that have a value."""
+        # an invalid parameter is refused in fit, not before
         if isinstance(self.made_by, nn.Module) or not callable(self.made_by):
             return {}
-        known = list(inspect.signature(self.made_by).parameters.values())[2:]
-        told = {own.name: own.default for own in known if own.default is not own.empty}
-        return {**told, **dict(self.arguments)}
+        params = list(inspect.signature(self.made_by).parameters.values())[2:]
+        values = {param.name: param.default for param in params if param.default is not param.empty}
+        return {**values, **dict(self.arguments)}
 
-    def path(self, parameter: str, n_members: int, n_in: int, n_out: int) -> PerMember:
-        """Make it for each member, and see whether it does what it has to.
+    def build(self, parameter: str, n_members: int, n_in: int, n_out: int) -> PerMember:
+        """Build the module of each member, and check its output.
 
         Raises
         ------
         ValueError
-            If it cannot be made, draws by chance, or gives an output of another shape.
+            If it cannot be built, draws random numbers, or its output has another shape.
         """
-        said = f"The '{parameter}' parameter"
+        parameter = f"The '{parameter}' parameter"
         try:
-            path = PerMember(n_members, n_in, n_out, self._maker(n_in, n_out), gated=True)
-            if not n_members:  # shapes alone, which take no memory, are asked for
-                return path
-            module = path.module
-            out = module(torch.zeros(ROWS_TO_TRY, n_in))
+            network = PerMember(n_members, n_in, n_out, self._maker(n_in, n_out), gated=True)
+            if not n_members:  # without weights, for their shapes alone
+                return network
+            module = network.module
+            out = module(torch.zeros(N_TEST_ROWS, n_in))
         except Exception as error:
             raise ValueError(
-                f"{said} must make a module of the widths of its input and output, here "
+                f"{parameter} must make a module of the widths of its input and output, here "
                 f"{_name(self.made_by)}({n_in}, {n_out}), that takes rows of {n_in} numbers. "
                 f"{WIDTHS} It failed: {error}"
             ) from error
-        if not isinstance(out, torch.Tensor) or out.shape != (ROWS_TO_TRY, n_out):
+        if not isinstance(out, torch.Tensor) or out.shape != (N_TEST_ROWS, n_out):
             raise ValueError(
-                f"{said} must give {n_out} numbers per row: for rows of shape "
-                f"{(ROWS_TO_TRY, n_in)}, an output of shape {(ROWS_TO_TRY, n_out)}. "
-                f"{_name(self.made_by)} gave {_shown(out)}. {WIDTHS}"
+                f"{parameter} must give {n_out} numbers per row: for rows of shape "
+                f"{(N_TEST_ROWS, n_in)}, an output of shape {(N_TEST_ROWS, n_out)}. "
+                f"{_name(self.made_by)} gave {_describe(out)}. {WIDTHS}"
             )
         for name, part in module.named_modules():
             if reason := self._obstacle(part):
                 raise ValueError(
-                    f"{said} must be a function of the row alone, and {type(part).__name__} "
+                    f"{parameter} must be a function of the row alone, and {type(part).__name__} "
                     f"({name or 'the module itself'}) {reason}"
                 )
-        return path
+        return network
 
     def _obstacle(self, part: nn.Module) -> str | None:
-        """Why a part cannot be computed for each row and member alone, if so."""
+        """Reason why the output of a row would not depend on that row alone; None if it does."""
         if isinstance(part, _DropoutNd) and part.p > 0:
             return "draws what it drops by torch's global generator. Take nn.Dropout."
         if not isinstance(part, _NormBase):
@@ -138,12 +136,12 @@ class CustomNetwork:
         return lambda: self.made_by(n_in, n_out, **dict(self.arguments))
 
 
-def _shown(out: Any) -> str:
-    """Say what a module gave, and what to give in its place if it is several tensors."""
+def _describe(out: Any) -> str:
+    """Describe an output of the wrong shape, with advice if it is several tensors."""
     if isinstance(out, torch.Tensor):
         return f"shape {tuple(out.shape)}"
-    if isinstance(out, tuple | list) and all(isinstance(own, torch.Tensor) for own in out):
-        shapes = ", ".join(str(tuple(own.shape)) for own in out)
+    if isinstance(out, tuple | list) and all(isinstance(part, torch.Tensor) for part in out):
+        shapes = ", ".join(str(tuple(part.shape)) for part in out)
         return (
             f"{len(out)} tensors, of shapes {shapes}; give one, such as "
             f"torch.cat([location, log_scale], dim=1)"
@@ -152,80 +150,58 @@ def _shown(out: Any) -> str:
 
 
 def _name(value: Any) -> str:
-    kind = type(value) if isinstance(value, nn.Module) else value
-    return getattr(kind, "__name__", repr(kind))
+    cls = type(value) if isinstance(value, nn.Module) else value
+    return getattr(cls, "__name__", repr(cls))
 
 
 @dataclass(frozen=True)
-class EncoderDecoderPair:
-    """An encoder, a decoder or both of the user's own, beside a network of ours.
+class EncoderDecoderPair(Network):
+    """A network whose encoder, decoder or both are custom.
 
     Attributes
     ----------
-    ours : network
-        What the other one is.
-    own_encoder, own_decoder : CustomNetwork or None
-        The user's.
+    base : Network
+        Network of the side that is not custom.
+    custom_encoder, custom_decoder : CustomNetwork or None
+        The user's modules.
     """
 
-    ours: Network
-    own_encoder: CustomNetwork | None = None
-    own_decoder: CustomNetwork | None = None
-
-    supports_padding = False
+    base: Network
+    custom_encoder: CustomNetwork | None = None
+    custom_decoder: CustomNetwork | None = None
 
     @property
-    def shared_scale(self) -> bool:
-        """As the network of ours has it."""
-        return self.ours.shared_scale
-
-    @property
-    def n_values(self) -> int:
-        """As the network of ours has it."""
-        return self.ours.n_values
-
-    @property
-    def variable_length(self) -> bool:
-        """As the network of ours has it, if the encoder is ours."""
-        return self.ours.variable_length and self.own_encoder is None
-
-    @property
-    def is_autoregressive(self) -> bool:
-        """As the network of ours has it, if the decoder is ours."""
-        return self.ours.is_autoregressive and self.own_decoder is None
-
-    def for_n_features(self, n_features: int) -> "EncoderDecoderPair":
-        """Give the kind for rows of so many columns."""
-        return replace(self, ours=self.ours.for_n_features(n_features))
-
-    def check_holes(self, X: np.ndarray) -> None:
-        """Refuse rows with missing cells where the network of ours takes none."""
-        self.ours.check_holes(X)
-
-    def encoder(
-        self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
-    ) -> Path:
-        """Make encoders."""
-        if self.own_encoder is None:
-            return self.ours.encoder(n_members, layout, hidden_layer_sizes, activation)
-        return self.own_encoder.path("encoder", n_members, layout.n_seen, layout.n_posterior_params)
-
-    def decoder(
-        self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
-    ) -> Path:
-        """Make decoders."""
-        if self.own_decoder is None:
-            return self.ours.decoder(n_members, layout, hidden_layer_sizes, activation)
-        return self.own_decoder.path(
-            "decoder", n_members, layout.n_decoder_inputs, len(layout.param)
+    def row_structure(self) -> RowStructure:
+        """That of the base; custom encoders and decoders do not read rows step by step."""
+        structure = self.base.row_structure
+        return replace(
+            structure,
+            variable_length=structure.variable_length and self.custom_encoder is None,
+            is_autoregressive=structure.is_autoregressive and self.custom_decoder is None,
         )
 
-    def layers(
-        self, n_seen: int, n_decoder_inputs: int, hidden_layer_sizes: Sequence[int]
-    ) -> list[int]:
-        """About how many products each layer takes, as if all were ours."""
-        return self.ours.layers(n_seen, n_decoder_inputs, hidden_layer_sizes)
+    def for_n_features(self, n_features: int) -> "EncoderDecoderPair":
+        """Return the network for rows of ``n_features`` columns."""
+        return replace(self, base=self.base.for_n_features(n_features))
 
-    def widest(self, hidden_layer_sizes: Sequence[int]) -> int:
-        """Numbers per row in the widest hidden layer, as if all were ours."""
-        return self.ours.widest(hidden_layer_sizes)
+    def encoder(self, n_members: int, layout: Layout) -> SkipNetwork:
+        """Build encoders."""
+        if self.custom_encoder is None:
+            return self.base.encoder(n_members, layout)
+        sizes = layout.n_encoder_inputs, layout.n_posterior_params
+        return self.custom_encoder.build("encoder", n_members, *sizes)
+
+    def decoder(self, n_members: int, layout: Layout) -> SkipNetwork:
+        """Build decoders."""
+        if self.custom_decoder is None:
+            return self.base.decoder(n_members, layout)
+        sizes = layout.n_decoder_inputs, layout.n_decoder_outputs
+        return self.custom_decoder.build("decoder", n_members, *sizes)
+
+    def multiplications(self, layout: Layout) -> list[int]:
+        """Count the multiplications as if neither side were custom."""
+        return self.base.multiplications(layout)
+
+    def max_width(self, layout: Layout) -> int:
+        """Width of the widest hidden layer as if neither side were custom."""
+        return self.base.max_width(layout)

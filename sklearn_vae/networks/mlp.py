@@ -27,17 +27,17 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def bounded(raw: Tensor, bound: float) -> Tensor:
-    """Keep a log-scale within plus and minus ``bound``, smoothly."""
+    """Map a raw log-scale into (-bound, bound), by tanh."""
     return bound * torch.tanh(raw / bound)
 
 
 def unbounded(log_scale: Tensor, bound: float) -> Tensor:
-    """Find the raw value whose bounded one is ``log_scale``."""
+    """Invert ``bounded``: the raw value of ``log_scale``."""
     return bound * torch.atanh((log_scale / bound).clamp(-0.999, 0.999))
 
 
 class Dense(nn.Module):
-    """An affine map per member, zero until drawn.
+    """A fully connected layer per member, zero until ``reset_parameters``.
 
     Parameters
     ----------
@@ -55,10 +55,12 @@ class Dense(nn.Module):
         return baddbmm(self.bias.mT, self.weight.mT, x)
 
     @torch.no_grad()
-    def draw(self, member: int, generator: torch.Generator, n_in: int | None = None) -> None:
-        """Draw one member's weights, uniform with the variance of 1 / n_in.
+    def reset_parameters(
+        self, member: int, generator: torch.Generator, n_in: int | None = None
+    ) -> None:
+        """Draw one member's weights, uniform with variance 1 / n_in.
 
-        A member whose input is narrower than the others' gets its ``n_in`` rows.
+        A member with a narrower input has only its first ``n_in`` rows drawn.
         """
         n_in, n_out = n_in or self.weight.shape[1], self.weight.shape[2]
         bound = 1 / math.sqrt(max(n_in, 1))
@@ -68,28 +70,35 @@ class Dense(nn.Module):
         self.weight[member, :n_in] = uniform[n_out:].view(n_in, n_out) * (math.sqrt(3) * bound)
 
 
-class Path(nn.Module):
-    """A network of all members, with a linear path beside it that can start at a solution.
+class SkipNetwork(nn.Module):
+    """A network per member with a linear skip connection from its input to its output.
+
+    The skip connection can start at the solution of a linear model.
 
     Attributes
     ----------
     linear : Dense
-        The linear path.
-    is_autoregressive : bool
-        Whether it is given rows beside codes, of which it sees in each place what comes
-        before.
-    has_dropout : bool
-        Whether training steps draw by chance what is dropped.
+        The skip connection.
+    time_steps : list of Tensor or None
+        Indices of the columns of each time step, for an autoregressive decoder: it reads rows
+        beside codes, and of them the steps before each. None if it reads codes alone.
     word_dropout : float
-        Share of the places of these rows that training hides from it.
+        Rate at which training hides time steps from an autoregressive decoder.
+    has_dropout : bool
+        Whether training draws dropout masks.
     """
 
     linear: Dense
-    is_autoregressive = False
+    time_steps: list[Tensor] | None = None
     word_dropout = 0.0
     has_dropout = False
-    # of each member, while an iteration of training lasts; without them nothing is dropped
+    # one per member during an iteration of training; without them nothing is dropped
     dropout_generators: Sequence[torch.Generator] | None = None
+
+    @property
+    def is_autoregressive(self) -> bool:
+        """Whether the outputs of a time step depend on the steps before it."""
+        return self.time_steps is not None
 
     def matrices(self) -> list[nn.Parameter]:
         """Weights that weight decay shrinks."""
@@ -99,28 +108,28 @@ class Path(nn.Module):
         """All parameters, in the order in which they lie in memory."""
         raise NotImplementedError
 
-    def draw(self, member: int, seed: int, side: int, n_in: int | None = None) -> None:
+    def reset_parameters(self, member: int, seed: int, side: int, n_in: int | None = None) -> None:
         """Draw one member's weights from its seed: side 0 is the encoder, 1 the decoder.
 
-        Of a member whose input is narrower than the others', ``n_in`` rows are drawn.
+        A member with a narrower input has only its first ``n_in`` rows drawn.
         """
         raise NotImplementedError
 
 
-class MLP(Path):
-    """Hidden layers with a linear path beside them.
+class MLP(SkipNetwork):
+    """A multilayer perceptron with a linear skip connection.
 
-    The output is ``linear(x) + network(x)``. The network's last layer starts at zero,
-    so that the whole is linear before the first step and can start at a known solution.
+    The output is ``linear(x) + layers(x)``. The last layer starts at zero, so that the network
+    is linear before the first step and can start at a known solution.
 
     Parameters
     ----------
     n_members, n_in, n_out : int
         Number of members, width of the input and of the output.
     hidden_layer_sizes : sequence of int
-        Widths between them; empty for the linear path alone.
+        Widths between them; empty for the skip connection alone.
     activation : str
-        Name of the function between the layers, a key of ``ACTIVATIONS``.
+        Activation function between the layers, a key of ``ACTIVATIONS``.
     """
 
     def __init__(
@@ -135,7 +144,7 @@ class MLP(Path):
         widths = [n_in, *hidden_layer_sizes]
         self.linear = Dense(n_members, n_in, n_out)
         self.hidden = nn.ModuleList(Dense(n_members, a, b) for a, b in pairwise(widths))
-        # without a bias, which would repeat the linear path's
+        # without a bias, which would repeat the skip connection's
         last = nn.Parameter(torch.zeros(n_members, widths[-1], n_out)) if self.hidden else None
         self.last: nn.Parameter | None
         self.register_parameter("last", last)
@@ -163,22 +172,23 @@ class MLP(Path):
         return [*(layer.weight for layer in self.layers), *self._last()]
 
     def flat_parameters(self) -> list[nn.Parameter]:
-        """All parameters: layer by layer, weights before biases, the linear path at the end."""
+        """All parameters: layer by layer, weights before biases, the skip connection at the end."""
         hidden = [param for layer in self.layers for param in (layer.weight, layer.bias)]
         return [*hidden, *self._last(), self.linear.weight, self.linear.bias]
 
     def _last(self) -> list[nn.Parameter]:
         return [] if self.last is None else [self.last]
 
-    def draw(self, member: int, seed: int, side: int, n_in: int | None = None) -> None:
-        """Draw one member's hidden layers, each from a stream of its own."""
-        for place, layer in enumerate(self.layers):
-            layer.draw(member, make_generator(seed, Stream.WEIGHTS, side, place), n_in)
+    def reset_parameters(self, member: int, seed: int, side: int, n_in: int | None = None) -> None:
+        """Draw one member's hidden layers, each from its own random stream."""
+        for number, layer in enumerate(self.layers):
+            generator = make_generator(seed, Stream.WEIGHTS, side, number)
+            layer.reset_parameters(member, generator, n_in)
             n_in = None  # only the first layer sees the input
 
     @torch.no_grad()
-    def draw_last(self, member: int, seed: int, side: int, columns: np.ndarray) -> None:
-        """Draw some columns of one member's last layer, with variance 1 / (3 n_in)."""
+    def reset_last_layer(self, member: int, seed: int, side: int, columns: np.ndarray) -> None:
+        """Draw columns of one member's last layer, uniform with variance 1 / (3 n_in)."""
         last = cast(nn.Parameter, self.last)
         n_in = last.shape[1]
         generator = make_generator(seed, Stream.WEIGHTS, side, len(self.layers))

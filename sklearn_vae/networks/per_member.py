@@ -1,23 +1,25 @@
-"""Ordinary torch modules, one per member, beside a linear path."""
+"""Ordinary torch modules, one per member, with a linear skip connection."""
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from sklearn_vae.networks.mlp import Dense, Path
+from sklearn_vae.networks.mlp import Dense, SkipNetwork
 from sklearn_vae.random import Stream, seeded, stream_seed
 
-# A gate moves so many times as fast as weights do: of 1, 10 and 30 the best held-out scores on
-# three tables, for copies of our own networks.
+# Learning rate of a gate relative to the weights': of 1, 10 and 30 the best held-out scores on
+# three tables, for copies of the package's own networks.
 GATE_SPEED = 10.0
 
 
 class Dropout(nn.Module):
-    """Dropout by a generator that is handed in, the identity without one.
+    """Dropout by its own generator, the identity without one.
 
-    torch's own draws from the global generator, which belongs to the user.
+    torch's Dropout draws from the global generator, which belongs to the user.
     """
 
     def __init__(self, p: float):
@@ -26,15 +28,15 @@ class Dropout(nn.Module):
         self.generator: torch.Generator | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Set values to zero by chance, and scale the others up."""
+        """Set values to zero with probability p, and divide the rest by 1 - p."""
         if self.generator is None:
             return x
-        chance = torch.rand(x.shape, generator=self.generator, dtype=x.dtype)
-        return torch.where(chance.to(x.device) < self.p, 0, x / (1 - self.p))
+        uniform = torch.rand(x.shape, generator=self.generator, dtype=x.dtype)
+        return torch.where(uniform.to(x.device) < self.p, 0, x / (1 - self.p))
 
 
-def _with_own_dropout(module: nn.Module) -> list[Dropout]:
-    """Put our dropout in the place of torch's, and give all of ours."""
+def _replace_dropout(module: nn.Module) -> list[Dropout]:
+    """Replace torch's Dropout layers in place, and return the new ones."""
     for parent in list(module.modules()):
         for name, part in parent.named_children():
             if type(part) is nn.Dropout and part.p < 1:
@@ -42,23 +44,25 @@ def _with_own_dropout(module: nn.Module) -> list[Dropout]:
     return [part for part in module.modules() if isinstance(part, Dropout)]
 
 
-class PerMember(Path):
-    """A module that knows nothing of members, computed for each of them.
+class PerMember(SkipNetwork):
+    """One torch module per member, with a linear skip connection.
 
     The output is ``linear(x) + gate * module(x)``. Either the module's own output starts at
-    zero, or the gate does, so that the whole starts at a known solution.
+    zero, or the gate does, so that the network starts at a known solution.
 
     Parameters
     ----------
     n_members, n_in, n_out : int
         Number of members, width of the input and of the output.
     make : callable
-        Makes the module, its weights drawn from torch's global generator.
+        Builds the module, its weights drawn from torch's global generator.
     gated : bool, default=False
         Whether there is a gate; else it is 1.
-    is_autoregressive : bool, default=False
-        Whether the module is given rows beside codes, of which it sees in each place what
-        comes before.
+    step : ndarray of shape (n_encoded,), optional
+        Time step of each number of an encoded row, if the module is autoregressive: it is called
+        with codes and rows, and its outputs for a step depend on the steps before it.
+    word_dropout : float, default=0.0
+        Rate at which training hides time steps from an autoregressive module.
 
     References
     ----------
@@ -74,21 +78,26 @@ class PerMember(Path):
         make: Callable[[], nn.Module],
         *,
         gated: bool = False,
-        is_autoregressive: bool = False,
+        step: np.ndarray | None = None,
+        word_dropout: float = 0.0,
     ):
         super().__init__()
-        self.make, self.is_autoregressive = make, is_autoregressive
-        # without members no weight takes any memory, whatever a file says of their shapes
+        self.make, self.word_dropout = make, word_dropout
+        if step is not None:
+            steps, first, inverse = np.unique(step, return_index=True, return_inverse=True)
+            self.time_steps = [torch.as_tensor(np.flatnonzero(step == s)) for s in steps]
+            self._first_of_step = torch.as_tensor(first[inverse])
+        # without members no weight takes any memory, whatever shapes a file states
         with seeded(0), torch.device("cpu" if n_members else "meta"):
             module = make().eval().requires_grad_(False)
-        self._dropouts = tuple(_with_own_dropout(module))
+        self._dropouts = tuple(_replace_dropout(module))
         self.has_dropout = bool(self._dropouts)
-        # in a tuple, or torch would count its weights among ours
+        # in a tuple, so that torch does not count its weights among the parameters
         self._module = (module,)
         self.weights = nn.ParameterDict(
             {
-                name.replace(".", "/"): nn.Parameter(torch.zeros(n_members, *own.shape))
-                for name, own in module.named_parameters()
+                name.replace(".", "/"): nn.Parameter(torch.zeros(n_members, *weight.shape))
+                for name, weight in module.named_parameters()
             }
         )
         self.gate = nn.Parameter(torch.zeros(n_members, 1, 1)) if gated else None
@@ -96,7 +105,7 @@ class PerMember(Path):
 
     @property
     def module(self) -> nn.Module:
-        """The module, with weights that are no member's."""
+        """The module whose forward pass computes every member; its own weights are unused."""
         return self._module[0]
 
     def forward(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -108,31 +117,40 @@ class PerMember(Path):
         for m in range(n_members):
             for part in self._dropouts:
                 part.generator = self.dropout_generators[m] if self.dropout_generators else None
-            weights = zip(names, (own[m] for own in self.weights.values()), strict=True)
-            rows_of_member = tuple(own[m] for own in inputs)
-            outputs.append(functional_call(self.module, dict(weights), rows_of_member))
+            weights = zip(names, (weight[m] for weight in self.weights.values()), strict=True)
+            args = tuple(tensor[m] for tensor in inputs)
+            outputs.append(functional_call(self.module, dict(weights), args))
         out = outputs[0].unsqueeze(0) if n_members == 1 else torch.stack(outputs)
         if self.gate is not None:
             out = GATE_SPEED * self.gate * out
         return self.linear(x.mT).mT + out
 
     def matrices(self) -> list[nn.Parameter]:
-        """Weights of two axes and more."""
-        return [own for own in self.weights.values() if own.dim() > 2]
+        """Weights that weight decay shrinks: those of two axes and more."""
+        return [weight for weight in self.weights.values() if weight.dim() > 2]
 
     def flat_parameters(self) -> list[nn.Parameter]:
-        """All parameters, the linear path at the end."""
+        """All parameters, the skip connection at the end."""
         gate = [] if self.gate is None else [self.gate]
         return [*self.weights.values(), *gate, self.linear.weight, self.linear.bias]
 
+    def word_dropout_mask(self, uniform: Tensor) -> Tensor:
+        """Mask of the numbers that training hides, by whole time steps; conditions never are.
+
+        Uniform numbers (M, B, n_encoded + n_conditions) -> the same shape.
+        """
+        first = self._first_of_step.to(uniform.device)
+        hidden = uniform.index_select(-1, first) < self.word_dropout
+        return F.pad(hidden, (0, uniform.shape[-1] - len(first)))
+
     @torch.no_grad()
-    def draw(self, member: int, seed: int, side: int, n_in: int | None = None) -> None:
+    def reset_parameters(self, member: int, seed: int, side: int, n_in: int | None = None) -> None:
         """Draw one member's module: side 0 is the encoder, 1 the decoder."""
         with seeded(stream_seed(seed, Stream.WEIGHTS, side)):
             fresh = dict(self.make().named_parameters())
-        for name, own in self.weights.items():
-            own[member] = fresh[name.replace("/", ".")].detach()
+        for name, weight in self.weights.items():
+            weight[member] = fresh[name.replace("/", ".")].detach()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PerMember":
-        self.module._apply(fn, recurse)  # its buffers go where the weights go
+        self.module._apply(fn, recurse)  # its buffers move with the weights
         return super()._apply(fn, recurse)

@@ -1,4 +1,4 @@
-"""Blocks of layers, each of which adds to what passes by it."""
+"""Multilayer perceptrons of residual blocks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,28 +6,29 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from sklearn_vae.networks.base import Layout, Unplaced
-from sklearn_vae.networks.blocks import Activation, zero_init_
+from sklearn_vae.networks.base import Layout, Network
+from sklearn_vae.networks.layers import Activation, zero_init_
 from sklearn_vae.networks.per_member import PerMember
 from sklearn_vae.persistence.validation import check_integer
 
 
 @dataclass(frozen=True)
-class ResidualMLP(Unplaced):
-    r"""Layers of which each adds to what it is given, for ``network="residual"``.
+class ResidualMLP(Network):
+    r"""Multilayer perceptron of residual blocks; ``network="residual"``.
 
-    A row becomes ``n_units`` numbers, and each of ``hidden_layer_sizes`` is the width of a
-    block that adds to them,
+    A first layer maps a row to ``n_units`` numbers. Each of ``hidden_layer_sizes`` is the width
+    of a residual block,
 
     .. math:: h \leftarrow h + W_2 \, \sigma(W_1 \, \mathrm{norm}(h)),
 
-    so that the gradient finds its way through any number of blocks. Depth pays where the
-    table is large and bent; on a few thousand rows ``network="mlp"`` is as good, and faster.
+    through which the gradient passes unchanged, however many there are. Depth pays on large
+    tables with nonlinear structure; on a few thousand rows ``network="mlp"`` is as good, and
+    faster.
 
     Parameters
     ----------
     n_units : int, default=128
-        Numbers that the blocks add to.
+        Width of the residual stream.
 
     Raises
     ------
@@ -54,48 +55,39 @@ class ResidualMLP(Unplaced):
 
     n_units: int = 128
 
-    supports_padding = False
-
     def __post_init__(self) -> None:
         check_integer(self, "n_units", self.n_units)
 
-    def encoder(
-        self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
+    def encoder(self, n_members: int, layout: Layout) -> PerMember:
+        """Build encoders."""
+        sizes = layout.n_encoder_inputs, layout.n_posterior_params
+        return self._build(n_members, *sizes, layout.hidden_layer_sizes, layout.activation)
+
+    def decoder(self, n_members: int, layout: Layout) -> PerMember:
+        """Build decoders, whose blocks are the encoder's in reverse."""
+        sizes = layout.n_decoder_inputs, layout.n_decoder_outputs
+        return self._build(n_members, *sizes, layout.hidden_layer_sizes[::-1], layout.activation)
+
+    def _build(
+        self, n_members: int, n_in: int, n_out: int, widths: Sequence[int], activation: str
     ) -> PerMember:
-        """Make encoders."""
-        sizes = layout.n_seen, layout.n_posterior_params
-        make = partial(ResidualBlocks, *sizes, self.n_units, tuple(hidden_layer_sizes), activation)
-        return PerMember(n_members, *sizes, make)
+        make = partial(ResidualBlocks, n_in, n_out, self.n_units, widths, activation)
+        return PerMember(n_members, n_in, n_out, make)
 
-    def decoder(
-        self, n_members: int, layout: Layout, hidden_layer_sizes: Sequence[int], activation: str
-    ) -> PerMember:
-        """Make decoders, whose blocks are the encoder's in reverse."""
-        sizes = layout.n_decoder_inputs, len(layout.param)
-        make = partial(
-            ResidualBlocks, *sizes, self.n_units, tuple(hidden_layer_sizes[::-1]), activation
-        )
-        return PerMember(n_members, *sizes, make)
+    def multiplications(self, layout: Layout) -> list[int]:
+        """Count the multiplications per row of each layer of the encoder."""
+        n_encoded, n_components = layout.n_encoded, layout.n_components
+        blocks = [self.n_units * width for width in layout.hidden_layer_sizes for _ in range(2)]
+        ends = self.n_units * n_components, n_encoded * n_components
+        return [n_encoded * self.n_units, *blocks, *ends]
 
-    def layers(
-        self, n_seen: int, n_decoder_inputs: int, hidden_layer_sizes: Sequence[int]
-    ) -> list[int]:
-        """About how many products each layer of one end takes, per row."""
-        inside = [self.n_units * width for width in hidden_layer_sizes for _ in range(2)]
-        return [
-            n_seen * self.n_units,
-            *inside,
-            self.n_units * n_decoder_inputs,
-            n_seen * n_decoder_inputs,
-        ]
-
-    def widest(self, hidden_layer_sizes: Sequence[int]) -> int:
-        """Numbers per row in the widest hidden layer."""
-        return max(self.n_units, *hidden_layer_sizes, 1)
+    def max_width(self, layout: Layout) -> int:
+        """Width of the widest hidden layer."""
+        return max(self.n_units, *layout.hidden_layer_sizes, 1)
 
 
 class ResidualBlock(nn.Module):
-    """Two layers that add to what they are given."""
+    """Two layers whose output is added to their input."""
 
     def __init__(self, n_units: int, width: int, activation: str):
         super().__init__()
@@ -112,7 +104,7 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualBlocks(nn.Module):
-    """A layer, blocks, and a last layer that starts at zero."""
+    """A first layer, residual blocks, and a last layer that starts at zero."""
 
     def __init__(self, n_in: int, n_out: int, n_units: int, widths: Sequence[int], activation: str):
         super().__init__()

@@ -157,7 +157,7 @@ class FlowLaw(Continuous, nn.Module):
     def draw(self, member: int, seed: int) -> None:
         """Draw one member's hidden layers; the last ones stay 0, which is the identity."""
         for place, layer in enumerate(self._layers):
-            layer.network.draw(member, seed, FIRST_SIDE + place)
+            layer.network.reset_parameters(member, seed, FIRST_SIDE + place)
 
     def start(self, loc: Tensor, scale: Tensor) -> Tensor:
         """Parameters that have this location and scale: (l), (l) -> (n_params)."""

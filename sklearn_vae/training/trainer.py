@@ -335,7 +335,8 @@ class Trainer(NeuralNet):
             is_hidden = self._drawn(torch.rand, Stream.MASK, x) < self._input_mask
             shown = (x if shown is None else shown).masked_fill(is_hidden, 0)
         if self.module_.decoder.word_dropout:
-            is_hidden = self.module_.decoder.hidden(self._drawn(torch.rand, Stream.WORDS, x))
+            uniform = self._drawn(torch.rand, Stream.WORDS, x)
+            is_hidden = self.module_.decoder.word_dropout_mask(uniform)
             shown = torch.cat([x if shown is None else shown, x.masked_fill(is_hidden, 0)], dim=-1)
         return shown
 

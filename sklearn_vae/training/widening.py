@@ -33,11 +33,11 @@ def widen(run: TrainingRun, weights: dict[str, np.ndarray]) -> dict[str, np.ndar
         If the encoder is a module of the user's.
     """
     network, n_columns = run.architecture.network, run.architecture.n_columns
-    if isinstance(network, EncoderDecoderPair) and network.own_encoder is not None:
+    if isinstance(network, EncoderDecoderPair) and network.custom_encoder is not None:
         raise ValueError(
             f"X has missing cells, and the fit that this one goes on from had none: the encoder "
-            f"{network.own_encoder.made_by!r} was made for whole rows. Fit rows with missing cells "
-            f"first, or all rows at once."
+            f"{network.custom_encoder.made_by!r} was made for whole rows. Fit rows with missing "
+            f"cells first, or all rows at once."
         )
     model = build(run.architecture)
     model.initialize(0, starts(run.architecture.n_components)(run))

@@ -47,8 +47,8 @@ def draw(*shape, seed=0):
 def draw_params(kind, *shape):
     """Random parameters of N columns; those that do not depend on z have one row for all."""
     return [
-        draw(*(shape if depends_on_z else [1] * len(shape)), N * size, seed=k)
-        for k, (depends_on_z, size) in enumerate(zip(kind.depends_on_z, kind.sizes, strict=True))
+        draw(*(shape if depends else [1] * len(shape)), N * size, seed=k)
+        for k, (depends, size) in enumerate(zip(kind.depends_on_z, kind.param_sizes, strict=True))
     ]
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from sklearn_vae import VAETransformer
 from sklearn_vae.likelihoods import Bernoulli, Categorical, Gaussian
 from sklearn_vae.networks import ConvNet, Layout
-from sklearn_vae.networks.scatter import Gather, Scatter
+from sklearn_vae.networks.layers import Gather, Scatter
 from sklearn_vae.preprocessing import FlattenImages
 
 DIGITS = load_digits().images[:160].astype(np.float32)  # (160, 8, 8), corners constant
@@ -24,14 +24,16 @@ def fit(X, network=SMALL, **params):
     return VAETransformer(2, network=network, random_state=0, **{**usual, **params}).fit(X)
 
 
-def layout_of(blocks, places, *, has_holes=False, n_conditions=0):
-    return Layout.of(
-        blocks,
+def layout_of(blocks, places, *, has_missing=False, n_conditions=0, hidden=(6,), activation="tanh"):
+    return Layout(
+        [(n, kind.width, kind.decoded_sizes) for kind, n in blocks],
         places,
         n_components=2,
         n_conditions=n_conditions,
         n_posterior_params=4,
-        has_holes=has_holes,
+        has_missing=has_missing,
+        hidden_layer_sizes=hidden,
+        activation=activation,
     )
 
 
@@ -52,7 +54,7 @@ def test_numbers_are_spread_over_the_columns_that_they_belong_to():
 
 def test_what_is_there_lies_beside_what_it_is_and_conditions_stay_behind():
     """The encoder of a table with holes sees two numbers for each one."""
-    spread = Scatter(layout_of(MIXED, PLACES, has_holes=True, n_conditions=2), 5)
+    spread = Scatter(layout_of(MIXED, PLACES, has_missing=True, n_conditions=2), 5)
     x, observed = torch.arange(1.0, 7.0), torch.tensor([0.0, 1, 1, 0, 0, 0])
     placed, others = spread(torch.cat([x, observed, torch.tensor([7.0, 8.0])]).unsqueeze(0))
 
@@ -71,17 +73,17 @@ def test_parameters_are_collected_from_the_places_of_their_columns():
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (9, 11), (8, 13, 3), (28, 28, 1)])
-@pytest.mark.parametrize("has_holes", [False, True])
-def test_any_image_goes_down_and_up_again(shape, has_holes):
+@pytest.mark.parametrize("has_missing", [False, True])
+def test_any_image_goes_down_and_up_again(shape, has_missing):
     """Odd sides are halved upwards, and what is too much on the way back is cut."""
     n = int(np.prod(shape))
     network = ConvNet(shape, channels=(3, 4, 5)).for_n_features(n)
-    layout = layout_of([(Gaussian(), n)], range(n), has_holes=has_holes, n_conditions=1)
+    layout = layout_of([(Gaussian(), n)], range(n), has_missing=has_missing, n_conditions=1)
     encoder, decoder = (
-        network.encoder(2, layout, (6,), "tanh"),
-        network.decoder(2, layout, (6,), "tanh"),
+        network.encoder(2, layout),
+        network.decoder(2, layout),
     )
-    q = encoder(torch.randn(2, 7, layout.n_seen))
+    q = encoder(torch.randn(2, 7, layout.n_encoder_inputs))
     p = decoder(torch.randn(2, 7, layout.n_decoder_inputs))
 
     assert q.shape == (2, 7, 4)
@@ -93,8 +95,8 @@ def test_the_encoder_is_torchs_convolutions_of_the_image():
     shape = (8, 10, 3)
     n = int(np.prod(shape))
     network = ConvNet(shape, channels=(4, 5))
-    encoder = network.encoder(1, layout_of([(Gaussian(), n)], range(n)), (6,), "relu")
-    encoder.draw(0, seed=0, side=0)
+    encoder = network.encoder(1, layout_of([(Gaussian(), n)], range(n), activation="relu"))
+    encoder.reset_parameters(0, seed=0, side=0)
     w = {name.replace("/", "."): value[0].detach() for name, value in encoder.weights.items()}
     w["last.weight"].normal_(generator=torch.Generator().manual_seed(0))
     images = np.random.default_rng(0).normal(size=(3, *shape)).astype(np.float32)
@@ -113,8 +115,8 @@ def test_the_encoder_is_torchs_convolutions_of_the_image():
 def test_every_pixel_of_an_output_is_covered_by_as_many_weights():
     """Uneven overlap is what makes chequered patterns: all ones must give an even image."""
     network = ConvNet((16, 16), channels=(1,))
-    layout = layout_of([(Bernoulli(), 256)], range(256))
-    decoder = network.decoder(1, layout, (), "identity")
+    layout = layout_of([(Bernoulli(), 256)], range(256), hidden=(), activation="identity")
+    decoder = network.decoder(1, layout)
     for param in decoder.weights.values():
         param.data.fill_(1.0)
     image = decoder(torch.ones(1, 1, 2)).view(16, 16)

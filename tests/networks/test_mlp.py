@@ -106,7 +106,7 @@ def test_a_member_learns_from_its_own_rows_only():
 def test_drawn_weights_are_uniform_with_the_variance_of_one_over_n_in():
     """Signals then neither grow nor fade with the width of a layer."""
     layer = Dense(1, 50, 400)
-    layer.draw(0, torch.Generator().manual_seed(0))
+    layer.reset_parameters(0, torch.Generator().manual_seed(0))
     weight, bias = layer.weight.detach(), layer.bias.detach()
 
     assert weight.var().item() == pytest.approx(1 / 50, rel=0.02)
@@ -120,7 +120,7 @@ def test_a_narrower_input_draws_a_prefix_of_the_same_numbers():
     """In a grid of latent sizes, the smaller model starts as part of the larger one."""
     narrow, wide = Dense(1, 2, 5), Dense(1, 8, 5)
     for layer in (narrow, wide):
-        layer.draw(0, torch.Generator().manual_seed(0))
+        layer.reset_parameters(0, torch.Generator().manual_seed(0))
     # both in units of their standard deviation, 1 / sqrt(n_in)
     expected = wide.weight[0, :2] * math.sqrt(8)
 
@@ -131,8 +131,8 @@ def test_a_narrower_input_draws_a_prefix_of_the_same_numbers():
 def test_drawing_one_member_leaves_the_others_alone():
     """Members have seeds of their own; a fleet of one equals the member of a fleet."""
     fleet, alone = MLP(3, 3, 2, (4, 5), "tanh"), MLP(1, 3, 2, (4, 5), "tanh")
-    fleet.draw(1, 0, 0)
-    alone.draw(0, 0, 0)
+    fleet.reset_parameters(1, 0, 0)
+    alone.reset_parameters(0, 0, 0)
 
     for ours, own in zip(fleet.parameters(), alone.parameters(), strict=True):
         assert (ours[[0, 2]] == 0).all()
@@ -148,7 +148,7 @@ def test_each_member_has_an_ordinary_module_of_its_own(gated):
     """What torch's modules say of one model has to hold for each of a fleet."""
     network = PerMember(2, 3, 2, small_module, gated=gated).double()
     for member in range(2):
-        network.draw(member, seed=member, side=0)
+        network.reset_parameters(member, seed=member, side=0)
     for param in [network.linear.weight, network.linear.bias, network.gate]:
         if param is not None:
             param.data.uniform_(generator=torch.Generator().manual_seed(0))
@@ -168,7 +168,7 @@ def test_each_member_has_an_ordinary_module_of_its_own(gated):
 def test_a_gate_starts_shut():
     """A module of which nothing is known cannot start at zero itself."""
     network = PerMember(1, 3, 2, small_module, gated=True)
-    network.draw(0, seed=0, side=0)
+    network.reset_parameters(0, seed=0, side=0)
 
     assert (network(torch.ones(1, 5, 3)) == 0).all()
 
@@ -178,7 +178,7 @@ def test_modules_are_drawn_from_a_seed_and_global_states_are_left_alone():
     before = torch.get_rng_state()
     networks = [PerMember(1, 3, 2, small_module) for _ in range(3)]
     for network, seed in zip(networks, [0, 0, 1], strict=True):
-        network.draw(0, seed=seed, side=1)
+        network.reset_parameters(0, seed=seed, side=1)
     first, same, other = (next(iter(network.weights.values())) for network in networks)
 
     assert (torch.get_rng_state() == before).all()

@@ -153,15 +153,17 @@ def test_no_step_knows_what_comes_after_it(hidden):
 def test_the_encoder_is_torchs_network_of_the_part_that_is_there():
     """What lies behind the end must not matter, whatever stands there."""
     kind = GRUNet(n_units=5)
-    layout = Layout.of(
-        [(Gaussian(), N_STEPS)],
+    layout = Layout(
+        [(N_STEPS, 1, (1, 1))],
         (),
         n_components=2,
         n_conditions=0,
         n_posterior_params=4,
-        has_holes=True,
+        has_missing=True,
+        hidden_layer_sizes=(),
+        activation="tanh",
     )
-    encoder = kind.for_n_features(N_STEPS).encoder(1, layout, (), "tanh").double()
+    encoder = kind.for_n_features(N_STEPS).encoder(1, layout).double()
     generator = torch.Generator().manual_seed(0)
     for param in encoder.weights.values():
         param.data = torch.randn(param.shape, generator=generator, dtype=torch.float64)
@@ -281,7 +283,7 @@ def test_words_are_hidden_as_wholes_and_as_often_as_said():
     network = GRUNet((4, 2), word_dropout=0.3)
     model = model_of(network, ((Categorical(3), 8),), 8)
     chance = torch.rand(1, 4000, 24 + 2, generator=torch.Generator().manual_seed(0))
-    hidden = model.decoder.hidden(chance)
+    hidden = model.decoder.word_dropout_mask(chance)
     steps = hidden[0, :, :24].view(4000, 4, 6)
 
     assert (steps.all(-1) == steps.any(-1)).all()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sklearn_vae import posteriors
 from sklearn_vae.models.stacked import StackedModule
-from sklearn_vae.networks import MLP, Path
+from sklearn_vae.networks import MLP, SkipNetwork
 from sklearn_vae.networks.matmul import bmm
 
 aten = torch.ops.aten
@@ -81,7 +81,9 @@ class Layers:
     ``n_wanted`` features of the input have gradients, too.
     """
 
-    def __init__(self, network: Path, n_rows: int, outlet: GradientBuffers, n_wanted: int = 0):
+    def __init__(
+        self, network: SkipNetwork, n_rows: int, outlet: GradientBuffers, n_wanted: int = 0
+    ):
         if not isinstance(network, MLP):
             raise TypeError(f"{type(network).__name__} has no gradient that is written out.")
         n_members, n_in, _ = network.linear.weight.shape
