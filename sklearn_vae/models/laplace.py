@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sklearn_vae.device import widest_dtype
-from sklearn_vae.priors import HALF_LOG_2PI, Density
+from sklearn_vae.priors import HALF_LOG_2PI, PriorDistribution
 
 # Newton steps towards a mode at the most, and the fractions of each that are tried.
 N_STEPS = 8
@@ -129,13 +129,13 @@ class PriorProposal(NamedTuple):
 
     Attributes
     ----------
-    prior : Density
+    prior : PriorDistribution
         p(z).
     z : Tensor of shape (M, K, 1, l)
         Codes drawn from it.
     """
 
-    prior: Density
+    prior: PriorDistribution
     z: Tensor
 
     def draw(self, noise: Tensor) -> Tensor:

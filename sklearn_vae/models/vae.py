@@ -30,7 +30,7 @@ from sklearn_vae.models.laplace import (
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.networks import MLP
 from sklearn_vae.posteriors import DiagonalGaussian, log_mean_exp
-from sklearn_vae.priors import Density, DiagonalMixture, StandardNormal
+from sklearn_vae.priors import DiagonalMixture, PriorDistribution, StandardNormal
 from sklearn_vae.random import Stream, make_generator
 
 # the encoder sees a row no farther out than this many standard deviations, or a pixel that is
@@ -104,7 +104,7 @@ class Joint(NamedTuple):
     ----------
     model : VAE
         The model.
-    prior : Density
+    prior : PriorDistribution
         p(z).
     x : Tensor of shape (M, B, n_columns + n_conditions)
         Encoded rows, with zeros in the place of missing cells.
@@ -113,7 +113,7 @@ class Joint(NamedTuple):
     """
 
     model: "VAE"
-    prior: Density
+    prior: PriorDistribution
     x: Tensor
     observed: Tensor | None
 
@@ -175,7 +175,7 @@ class VAE(StackedModule):
         self.encoder = network.encoder(n_members, layout)
         self.decoder = network.decoder(n_members, layout)
         self.free = nn.Parameter(torch.zeros(n_members, 1, self.likelihood.n_free))
-        shapes = self.prior.shapes(n_components, n_columns + self.n_conditions)
+        shapes = self.prior.param_shapes(n_components, n_columns + self.n_conditions)
         self.prior_weights = nn.ParameterDict(
             {name: nn.Parameter(torch.zeros(n_members, *shape)) for name, shape in shapes.items()}
         )
@@ -222,10 +222,10 @@ class VAE(StackedModule):
             return x, None
         return x.nan_to_num(), self.likelihood.observed(x)
 
-    def prior_distribution(self) -> Density:
+    def prior_distribution(self) -> PriorDistribution:
         """p(z), with ``log_prob`` and ``sample``."""
         weights = dict(self.prior_weights.items())
-        return self.prior.density(weights, self.posterior_params, self.mask)
+        return self.prior.distribution(weights, self.posterior_params, self.mask)
 
     def posterior_params(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Location and log-scale of q(z|x): (M, B, n_columns) -> (M, B, l), (M, B, l)."""
@@ -318,7 +318,7 @@ class VAE(StackedModule):
         x: Tensor,
         noise: Tensor,
         proposal_scale: float,
-        prior: Density,
+        prior: PriorDistribution,
         *,
         stop_gradient: bool = False,
     ) -> Draws:
@@ -651,7 +651,7 @@ class VAE(StackedModule):
 
         The encoder has to stand at its start.
         """
-        for name, value in self.prior.start(x, self.posterior_params).items():
+        for name, value in self.prior.initial_params(x, self.posterior_params).items():
             self.prior_weights[name].copy_(value)
 
     # -- members ---------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """q(z|x): what the encoder says of a row's place in latent space."""
 
 from sklearn_vae.posteriors.base import LOG_SCALE_BOUND, Codes, Law, Posterior, log_mean_exp
-from sklearn_vae.posteriors.categorical import DiscreteLaw, RelaxedCategorical, UniformCodes
+from sklearn_vae.posteriors.categorical import DiscreteLaw, RelaxedCategorical
 from sklearn_vae.posteriors.diagonal import DiagonalGaussian
 from sklearn_vae.posteriors.flow import NormalizingFlow
 from sklearn_vae.posteriors.full import FullCovarianceGaussian
@@ -26,6 +26,5 @@ __all__ = [
     "NormalizingFlow",
     "Posterior",
     "RelaxedCategorical",
-    "UniformCodes",
     "log_mean_exp",
 ]

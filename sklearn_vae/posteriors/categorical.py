@@ -13,7 +13,7 @@ from sklearn_vae.compatibility import Requirement
 from sklearn_vae.persistence.validation import check_integer, check_number
 from sklearn_vae.posteriors.base import Codes
 from sklearn_vae.posteriors.diagonal import DiagonalGaussian
-from sklearn_vae.priors import Fixed, Prior, StandardNormal
+from sklearn_vae.priors import Prior, UniformCategorical, one_hot
 
 # Of no more codes a score sums over all; of more it draws some.
 MOST_CODES = 4096
@@ -23,43 +23,6 @@ MOST_CODES_OF_A_STEP = 256
 ONE_IN = 16
 # Classes of a variable where nobody has asked for a number.
 USUAL_CLASSES = 10
-
-
-@dataclass(frozen=True)
-class UniformCodes(Fixed):
-    """Classes of equal probability, and independent standard normal numbers behind them.
-
-    It is what ``prior="normal"`` means where a part of z is categorical.
-
-    Parameters
-    ----------
-    n_variables, n_classes : int
-        Categorical variables, and classes of each.
-    """
-
-    n_variables: int
-    n_classes: int
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        """Log-probability of codes, and log-density of the rest: (..., l) -> (...)."""
-        rest = z[..., self.n_variables * self.n_classes :]
-        return StandardNormal().log_prob(rest) - self.n_variables * math.log(self.n_classes)
-
-    def sample(
-        self,
-        n_members: int,
-        n_rows: int,
-        n_components: int,
-        generator: torch.Generator,
-        dtype: torch.dtype,
-    ) -> Tensor:
-        """Draw latent rows of each member: (M, n_rows, l)."""
-        shape = n_members, n_rows, self.n_variables
-        chosen = torch.randint(self.n_classes, shape, generator=generator)
-        codes = one_hot(chosen, self.n_classes, dtype)
-        rest = n_components - codes.shape[-1]
-        normal = torch.randn(n_members, n_rows, rest, generator=generator, dtype=dtype)
-        return torch.cat([codes, normal], dim=-1)
 
 
 @dataclass(frozen=True)
@@ -96,7 +59,7 @@ class Discrete:
     supports_padding = False
     # a variable is a unit
     kl_is_per_unit = True
-    exact_for = (UniformCodes,)
+    exact_for = (UniformCategorical,)
 
     @property
     def requirements(self) -> Sequence[Requirement]:
@@ -152,7 +115,7 @@ class Discrete:
 
     def prior(self, asked: Prior, n_components: int) -> Prior:
         """Classes of equal probability, whatever was asked for."""
-        return UniformCodes(*self.codes(n_components))
+        return UniformCategorical(*self.codes(n_components))
 
     def build(self, n_members: int, n_components: int) -> "DiscreteLaw":
         """Make the law; it has no weights."""
@@ -370,12 +333,6 @@ class DiscreteLaw:
         codes = z[..., : self.codes.width].unflatten(-1, tuple(self.codes))
         of_codes = (codes * log_share.unsqueeze(1)).sum((-1, -2))
         return of_codes + self.base.log_prob(rest, z[..., self.codes.width :], proposal_scale)
-
-
-def one_hot(chosen: Tensor, n_classes: int, dtype: torch.dtype, *, flat: bool = True) -> Tensor:
-    """Classes (..., V) as codes: (..., V C), or (..., V, C)."""
-    codes = (chosen.unsqueeze(-1) == torch.arange(n_classes, device=chosen.device)).to(dtype)
-    return codes.flatten(-2) if flat else codes
 
 
 def smallest(like: Tensor) -> float:

@@ -144,7 +144,7 @@ def test_proposed_draws_have_the_density_that_is_said_of_them(kind, size, genera
     params[..., kind.codes(size).width :] *= 0.3
     noise = torch.randn(1, 200_000, 1, size, generator=generator, dtype=torch.float64)
     z, log_q = law.propose(params, noise, 1.2)
-    log_prior = kind.prior(None, size).density({}, None, None).log_prob(z)
+    log_prior = kind.prior(None, size).distribution({}, None, None).log_prob(z)
     mean = (log_prior - log_q).exp().mean(1)  # of p(z) / q(z), which is 1
 
     torch.testing.assert_close(mean, torch.ones_like(mean), rtol=0, atol=0.1)

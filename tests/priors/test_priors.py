@@ -291,8 +291,8 @@ def test_a_mixture_starts_near_the_standard_normal(table, make_model):
     """Training begins about where that of the standard normal does, at probabilistic PCA."""
     model = make_model(table)
     x = torch.as_tensor(table)[None]
-    start = MixturePrior(80).start(x, model.posterior_params)
-    density = MixturePrior(80).density(start, model.posterior_params, None)
+    start = MixturePrior(80).initial_params(x, model.posterior_params)
+    density = MixturePrior(80).distribution(start, model.posterior_params, None)
     exact = by_torch(density)
 
     torch.testing.assert_close(exact.mean, torch.zeros(1, 2).double(), rtol=0, atol=1e-6)
@@ -302,7 +302,7 @@ def test_a_mixture_starts_near_the_standard_normal(table, make_model):
 def test_a_vamp_prior_starts_at_the_rows(table, make_model):
     """Where the encoder knows its way."""
     x = torch.as_tensor(table)[None]
-    start = VampPrior(80).start(x, make_model(table).posterior_params)
+    start = VampPrior(80).initial_params(x, make_model(table).posterior_params)
 
     torch.testing.assert_close(start["pseudo_input"], x)
 

@@ -1,0 +1,71 @@
+"""Interface of the priors p(z)."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from sklearn_vae.compatibility import Requirement
+
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+NO_FREE_BITS = Requirement(
+    "free_bits",
+    lambda free_bits: not free_bits,
+    "0",
+    "from which the KL is not a sum over latent dimensions",
+)
+
+# Encoder: rows (M, B, n_columns) to location and log-scale of q(z|x), both (M, B, l).
+Encode = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+class PriorDistribution(Protocol):
+    """Distribution p(z) of given parameters."""
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density in nats: (M, K, B, l) -> (M, K, B)."""
+
+    def sample(
+        self,
+        n_members: int,
+        n_rows: int,
+        n_components: int,
+        generator: torch.Generator,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        """Sample codes of each member: (M, n_rows, l)."""
+
+
+class Prior(ABC):
+    """Base class of the priors: frozen dataclasses of hyperparameters.
+
+    A prior states the shapes of its parameters, which the model holds and trains with the
+    networks, and makes p(z) from them. By default there are no parameters.
+    """
+
+    # Conditions on other parameters of an estimator, checked by sklearn_vae.compatibility.
+    requirements: ClassVar[Sequence[Requirement]] = ()
+    is_standard_normal: ClassVar[bool] = False
+
+    @property
+    def n_rows(self) -> int:
+        """Number of training rows that the parameters are initialised from; 0 without any."""
+        return 0
+
+    def param_shapes(self, n_components: int, n_columns: int) -> dict[str, tuple[int, int]]:
+        """Shapes of one member's parameters, by name."""
+        return {}
+
+    def initial_params(self, x: Tensor, encode: Encode) -> dict[str, Tensor]:
+        """Initial values of the parameters, from rows (M, n_rows, n_columns)."""
+        return {}
+
+    @abstractmethod
+    def distribution(
+        self, params: Mapping[str, Tensor], encode: Encode, mask: Tensor | None
+    ) -> PriorDistribution:
+        """Make p(z) of parameters with a member axis; mask (M, l) is 0 where dimensions pad."""

@@ -1,0 +1,60 @@
+"""The uniform prior of categorical codes, with standard normal dimensions behind them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sklearn_vae.priors.base import Encode, Prior
+from sklearn_vae.priors.normal import StandardNormal
+
+
+@dataclass(frozen=True)
+class UniformCategorical(Prior):
+    """Categorical variables of uniform probability, and independent standard normal dimensions.
+
+    It is the meaning of ``prior="normal"`` for posteriors with categorical variables.
+
+    Parameters
+    ----------
+    n_variables, n_classes : int
+        Number of categorical variables, and of classes of each.
+    """
+
+    n_variables: int
+    n_classes: int
+
+    def distribution(
+        self, params: Mapping[str, Tensor], encode: Encode, mask: Tensor | None
+    ) -> "UniformCategorical":
+        """Return the prior itself, which has no parameters."""
+        return self
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-probability of the one-hot codes plus log-density of the rest: (..., l) -> (...)."""
+        rest = z[..., self.n_variables * self.n_classes :]
+        return StandardNormal().log_prob(rest) - self.n_variables * math.log(self.n_classes)
+
+    def sample(
+        self,
+        n_members: int,
+        n_rows: int,
+        n_components: int,
+        generator: torch.Generator,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        """Sample codes of each member: (M, n_rows, l)."""
+        shape = n_members, n_rows, self.n_variables
+        chosen = torch.randint(self.n_classes, shape, generator=generator)
+        codes = one_hot(chosen, self.n_classes, dtype)
+        rest = n_components - codes.shape[-1]
+        normal = torch.randn(n_members, n_rows, rest, generator=generator, dtype=dtype)
+        return torch.cat([codes, normal], dim=-1)
+
+
+def one_hot(chosen: Tensor, n_classes: int, dtype: torch.dtype, *, flat: bool = True) -> Tensor:
+    """One-hot encode classes (..., V): (..., V C), or (..., V, C) if not ``flat``."""
+    codes = (chosen.unsqueeze(-1) == torch.arange(n_classes, device=chosen.device)).to(dtype)
+    return codes.flatten(-2) if flat else codes

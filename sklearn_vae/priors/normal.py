@@ -1,0 +1,44 @@
+"""The standard normal prior."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sklearn_vae.priors.base import HALF_LOG_2PI, Encode, Prior
+
+
+@dataclass(frozen=True)
+class StandardNormal(Prior):
+    r"""Independent latent dimensions, :math:`p(z) = \mathcal{N}(z | 0, I)`.
+
+    Examples
+    --------
+    >>> from sklearn_vae.priors import StandardNormal
+    >>> StandardNormal()
+    StandardNormal()
+    """
+
+    is_standard_normal = True
+
+    def distribution(
+        self, params: Mapping[str, Tensor], encode: Encode, mask: Tensor | None
+    ) -> "StandardNormal":
+        """Return the prior itself, which has no parameters."""
+        return self
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density in nats: (..., l) -> (...)."""
+        return (-0.5 * z.square() - HALF_LOG_2PI).sum(-1)
+
+    def sample(
+        self,
+        n_members: int,
+        n_rows: int,
+        n_components: int,
+        generator: torch.Generator,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        """Sample codes of each member: (M, n_rows, l)."""
+        return torch.randn(n_members, n_rows, n_components, generator=generator, dtype=dtype)
