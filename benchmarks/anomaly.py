@@ -159,8 +159,8 @@ class Ours:
         from sklearn_vae.anomaly.presets import METHODS
 
         if method != self.fitted.method:
-            measure = METHODS[method][0 if self.told["novelty"] else 1]
-            self.fitted.scorer_ = measure.learn(self.fitted._reference_rows())
+            scorer = METHODS[method][0 if self.told["novelty"] else 1]
+            self.fitted.scorer_ = scorer.fit(self.fitted._reference_rows())
             self.fitted.method = method
         return self.fitted
 

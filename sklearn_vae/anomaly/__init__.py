@@ -1,1 +1,1 @@
-"""Anomaly scores: by a model, by neighbours, and their combination."""
+"""Anomaly scores from models and from nearest neighbours, their combination and attribution."""

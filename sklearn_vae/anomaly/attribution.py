@@ -1,4 +1,4 @@
-"""Which column is to blame: how the model's conditional densities share a score out."""
+"""Feature attribution of anomaly scores by the model's conditional densities."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -8,81 +8,86 @@ import numpy as np
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.persistence.validation import check_array
 
-# Draws of codes by which a value's density given the others is computed.
+# Draws of codes from which conditional densities are computed.
 N_DRAWS = 64
-# Surprises beyond which none is told from another.
-LARGEST = 1e300
+# Bound of conditional negative log-densities, in nats.
+MAX_NLL = 1e300
 
 
 @dataclass(frozen=True)
 class AttributionBaseline:
-    """What is usual among training rows, from which a row departs.
+    """Averages over training rows, relative to which anomaly scores are attributed to columns.
 
     Attributes
     ----------
-    surprise : ndarray of shape (n_features,)
+    conditional_nll : ndarray of shape (n_features,)
         Mean of -log p(x_j | the other columns), in nats.
-    strangeness : float
-        Mean of what is shared out.
+    score : float
+        Mean anomaly score.
     """
 
-    surprise: np.ndarray
-    strangeness: float
+    conditional_nll: np.ndarray
+    score: float
 
     def check(self) -> None:
-        """Check that it can be, as when it comes from a file."""
-        check_array("surprise", self.surprise, "f", (None,))
+        """Validate the fields of a loaded baseline."""
+        check_array("conditional_nll", self.conditional_nll, "f", (None,))
 
     @classmethod
-    def of(
-        cls, fitted: Predictor, X: np.ndarray, counts: np.ndarray | None, strangeness: np.ndarray
+    def fit(
+        cls, predictor: Predictor, X: np.ndarray, counts: np.ndarray | None, scores: np.ndarray
     ) -> Self:
-        """Learn from rows (n, n_features) with counts, and how strange all training rows are."""
-        usual = np.average(surprises(fitted, X), axis=0, weights=counts)
-        return cls(usual, float(strangeness.mean()))
+        """Average over rows (n, n_features) with counts, and over all rows' anomaly scores."""
+        baseline = np.average(conditional_nll(predictor, X), axis=0, weights=counts)
+        return cls(baseline, float(scores.mean()))
 
-    def parts(self, fitted: Predictor, X: np.ndarray, strangeness: np.ndarray) -> np.ndarray:
-        """Share out by how much rows are stranger than usual: (n, n_features).
+    def attribute(self, predictor: Predictor, X: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """Attribute anomaly scores, less the baseline, to columns.
 
         Parameters
         ----------
-        fitted : Predictor
-            The model.
+        predictor : Predictor
+            The fitted model.
         X : ndarray of shape (n, n_features)
             Rows in their own units.
-        strangeness : ndarray of shape (n,)
-            How strange each is.
+        scores : ndarray of shape (n,)
+            Their anomaly scores.
+
+        Returns
+        -------
+        ndarray of shape (n, n_features)
+            Attributions, which add up to ``scores - self.score``.
         """
-        return shared(strangeness - self.strangeness, surprises(fitted, X) - self.surprise)
+        excess = conditional_nll(predictor, X) - self.conditional_nll
+        return softplus_attribution(scores - self.score, excess)
 
 
-def surprises(fitted: Predictor, X: np.ndarray) -> np.ndarray:
+def conditional_nll(predictor: Predictor, X: np.ndarray) -> np.ndarray:
     """-log p(x_j | the row's other columns), in nats of the model's units: (n, n_features)."""
-    columns, found = fitted.columns, np.empty(X.shape)
+    columns, nll = predictor.columns, np.empty(X.shape)
     with np.errstate(over="ignore"):
-        found[:, columns.order] = -fitted.log_conditionals(X, N_DRAWS)
-    is_known = columns.known_values(X)
-    found[:, columns.is_constant] = np.where(is_known, 0.0, -columns.log_unseen)
-    return np.nan_to_num(found, nan=LARGEST, posinf=LARGEST, neginf=-LARGEST)
+        nll[:, columns.order] = -predictor.log_conditionals(X, N_DRAWS)
+    nll[:, columns.is_constant] = np.where(columns.known_values(X), 0.0, -columns.log_unseen)
+    return np.nan_to_num(nll, nan=MAX_NLL, posinf=MAX_NLL, neginf=-MAX_NLL)
 
 
-def shared(departure: np.ndarray, excess: np.ndarray) -> np.ndarray:
-    """Parts that add up to the departure, in the order of the excess.
+def softplus_attribution(deviation: np.ndarray, excess: np.ndarray) -> np.ndarray:
+    """Attributions that add up to the deviation, in the order of the excess.
 
-    A part is the departure times a share. The shares are as log(1 + exp(excess)), the excess
-    itself where that is large; for a row that is less strange than usual, whose parts are
-    negative, as log(1 + exp(-excess)). So the column with the largest excess has the
-    largest part in both cases.
+    The attribution of column j is the deviation times softplus(excess_j) / sum_k
+    softplus(excess_k); for a negative deviation, whose attributions are negative, with
+    softplus(-excess). So the column with the largest excess has the largest attribution in
+    both cases.
 
     Parameters
     ----------
-    departure : ndarray of shape (n,)
-        What is shared out.
+    deviation : ndarray of shape (n,)
+        Anomaly score less the baseline.
     excess : ndarray of shape (n, d)
-        How much more surprising each value is than its column's usually are, in nats.
+        Conditional negative log-density less the column's baseline, in nats.
     """
-    sign = np.where(departure < 0, -1.0, 1.0)[:, None]
-    weight = np.logaddexp(0, sign * np.clip(excess, -LARGEST, LARGEST))
-    weight = np.maximum(weight, np.finfo(float).tiny)  # exp(-excess) may be 0 in all columns
-    weight /= weight.max(axis=1, keepdims=True)
-    return departure[:, None] * (weight / weight.sum(axis=1, keepdims=True))
+    sign = np.where(deviation < 0, -1.0, 1.0)[:, None]
+    weights = np.logaddexp(0, sign * np.clip(excess, -MAX_NLL, MAX_NLL))
+    weights = np.maximum(weights, np.finfo(float).tiny)  # softplus may be 0 in all columns
+    weights /= weights.max(axis=1, keepdims=True)
+    return deviation[:, None] * (weights / weights.sum(axis=1, keepdims=True))

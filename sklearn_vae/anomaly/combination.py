@@ -1,99 +1,100 @@
-"""Several measures as one: how surprised each would be, in nats, summed."""
+"""Combination of anomaly scores: sum of negative log tail probabilities, in nats."""
 
 from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 
-from sklearn_vae.anomaly.scores import ScoredRows, Scorer, measured
+from sklearn_vae.anomaly.scores import ScoredRows, Scorer, score_in_batches
 from sklearn_vae.persistence.validation import check_array, check_number
 
-# Share of the values whose tail is theirs; beyond, the log-values' tail is exponential.
-BODY = 0.8
-# Scale of that tail and least value, as share of the root mean square: ties have neither.
-SMALLEST_TAIL = 1e-2
-SMALLEST_VALUE = 1e-6
+# Fraction of the scores whose survival function is empirical; beyond, the tail is Pareto.
+BODY_FRACTION = 0.8
+# Least scale of the tail, and least score as a fraction of the root mean square: ties have a
+# scale of zero, and a score of zero has no logarithm.
+MIN_SCALE = 1e-2
+MIN_RELATIVE_SCORE = 1e-6
 
 
 @dataclass(frozen=True)
 class TailDistribution:
-    """How rarely a value as large as this occurs, from values of reference rows.
+    """Survival function of a score: empirical, with a Pareto tail above the 80% quantile.
 
     Attributes
     ----------
-    knots, shares : ndarray of shape (n_knots,)
-        Values in order, and the share of values that are as large; in between it is linear,
-        so that rounding of a value is no jump in its rank.
-    start, scale : float
-        Where the tail begins, as a logarithm, and the mean by which it is exceeded.
-    smallest : float
-        What smaller values are taken for in the tail.
+    knots, survival : ndarray of shape (n_knots,)
+        Scores in ascending order and the fraction of reference scores at least as large;
+        linear in between, so that rounding does not change a rank.
+    threshold, scale : float
+        Logarithm of the score at which the tail begins, and mean excess of the log-scores.
+    min_score : float
+        Lower bound of scores in the tail.
     """
 
     knots: np.ndarray
-    shares: np.ndarray
-    start: float
+    survival: np.ndarray
+    threshold: float
     scale: float
-    smallest: float
+    min_score: float
 
     def check(self) -> None:
-        """Check that it can be, as when it comes from a file."""
+        """Validate the fields of a loaded distribution."""
         check_array("knots", self.knots, "f", (None,))
-        check_array("shares", self.shares, "f", self.knots.shape)
-        is_share = (self.shares > 0).all() and (self.shares <= 1 + 1e-6).all()
-        if not len(self.knots) or not (np.diff(self.knots) > 0).all() or not is_share:
-            raise ValueError("a tail must have values in order, and a share for each")
+        check_array("survival", self.survival, "f", self.knots.shape)
+        is_survival = (self.survival > 0).all() and (self.survival <= 1 + 1e-6).all()
+        if not len(self.knots) or not (np.diff(self.knots) > 0).all() or not is_survival:
+            raise ValueError("knots must ascend and survival must lie in (0, 1]")
         check_number(self, "scale", self.scale, positive=True)
-        check_number(self, "smallest", self.smallest, positive=True)
+        check_number(self, "min_score", self.min_score, positive=True)
 
     @classmethod
-    def of(cls, values: np.ndarray) -> Self:
-        """Learn from the values of the reference rows: (n,), none of them negative."""
-        body = np.sort(values)
-        smallest = SMALLEST_VALUE * float(np.sqrt(np.square(body).mean())) or 1.0
-        log_body = np.log(np.maximum(body, smallest))
-        start = float(np.quantile(log_body, BODY))
-        beyond = log_body[log_body > start] - start
-        scale = max(float(beyond.mean()) if len(beyond) else 0.0, SMALLEST_TAIL)
-        knots = np.unique(np.round(body / smallest)) * smallest
-        as_large = len(body) - np.searchsorted(body, knots - 0.5 * smallest)
-        return cls(knots, as_large / len(body), start, scale, smallest)
+    def fit(cls, scores: np.ndarray) -> Self:
+        """Fit the distribution to non-negative scores of the reference rows: (n,)."""
+        scores = np.sort(scores)
+        min_score = MIN_RELATIVE_SCORE * float(np.sqrt(np.square(scores).mean())) or 1.0
+        log_scores = np.log(np.maximum(scores, min_score))
+        threshold = float(np.quantile(log_scores, BODY_FRACTION))
+        excess = log_scores[log_scores > threshold] - threshold
+        scale = max(float(excess.mean()) if len(excess) else 0.0, MIN_SCALE)
+        knots = np.unique(np.round(scores / min_score)) * min_score
+        n_at_least = len(scores) - np.searchsorted(scores, knots - 0.5 * min_score)
+        return cls(knots, n_at_least / len(scores), threshold, scale, min_score)
 
-    def surprise(self, values: np.ndarray) -> np.ndarray:
-        """Minus the log-probability of at least such values, in nats: (n,) -> (n,)."""
-        share = np.maximum(np.interp(values, self.knots, self.shares), 1 - BODY)
-        beyond = np.log(np.maximum(values, self.smallest)) - self.start
-        return np.maximum(beyond, 0) / self.scale - np.log(share)
+    def negative_log_survival(self, scores: np.ndarray) -> np.ndarray:
+        """Negative log tail probability, -log P(S >= s), in nats: (n,) -> (n,)."""
+        survival = np.interp(scores, self.knots, self.survival)
+        excess = np.log(np.maximum(scores, self.min_score)) - self.threshold
+        return np.maximum(excess, 0) / self.scale - np.log(np.maximum(survival, 1 - BODY_FRACTION))
 
 
 @dataclass(frozen=True)
 class CombinedScore:
-    """Sum of the surprises, in nats, that several measures give.
+    """Sum of several scores' negative log tail probabilities, as in Fisher's method, in nats.
 
     Attributes
     ----------
-    measures : tuple of Scorer
-        What is summed; each is first compared with its values at the reference rows.
+    scorers : tuple of Scorer
+        The scores that are combined.
     tails : tuple of TailDistribution
-        Their distributions there.
+        Distribution of each score over the reference rows.
     """
 
-    measures: tuple[Scorer, ...]
+    scorers: tuple[Scorer, ...]
     tails: tuple[TailDistribution, ...] = ()
 
     def check(self) -> None:
-        """Check that it can be, as when it comes from a file."""
-        if len(self.tails) != len(self.measures) or not self.tails:
-            raise ValueError("there are not as many tails as measures")
+        """Validate the fields of a loaded scorer."""
+        if len(self.tails) != len(self.scorers) or not self.tails:
+            raise ValueError("a combined score must have one tail distribution per scorer")
 
-    def learn(self, rows: ScoredRows, chosen: np.ndarray | None = None) -> Self:
-        """Take rows as reference, or those of them whose numbers are given."""
-        learned = tuple(measure.learn(rows, chosen) for measure in self.measures)
-        part = rows if chosen is None else rows.part(chosen)
-        tails = tuple(TailDistribution.of(part.each(measured(own, part))) for own in learned)
-        return replace(self, measures=learned, tails=tails)
+    def fit(self, rows: ScoredRows, indices: np.ndarray | None = None) -> Self:
+        """Return a scorer fitted to reference rows, or to those at the indices."""
+        scorers = tuple(scorer.fit(rows, indices) for scorer in self.scorers)
+        sample = rows if indices is None else rows.select(indices)
+        scores = [sample.repeat(score_in_batches(scorer, sample)) for scorer in scorers]
+        return replace(self, scorers=scorers, tails=tuple(map(TailDistribution.fit, scores)))
 
-    def of(self, rows: ScoredRows) -> np.ndarray:
-        """How strange rows are: (n,)."""
-        pairs = zip(self.measures, self.tails, strict=True)
-        return np.sum([tail.surprise(own.of(rows)) for own, tail in pairs], axis=0)
+    def score(self, rows: ScoredRows) -> np.ndarray:
+        """Anomaly score of each row: (n,)."""
+        pairs = zip(self.scorers, self.tails, strict=True)
+        return np.sum([t.negative_log_survival(s.score(rows)) for s, t in pairs], axis=0)

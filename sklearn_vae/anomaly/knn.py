@@ -1,4 +1,4 @@
-"""How strange a row is beside reference rows: by distances to the nearest of them."""
+"""Anomaly scores from k-nearest neighbours (kNN) among reference rows."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -12,20 +12,19 @@ from sklearn import config_context
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import gen_batches
 
-from sklearn_vae.anomaly.scores import ScoredRows, Scorer, measured
+from sklearn_vae.anomaly.scores import ScoredRows, Scorer, score_in_batches
 from sklearn_vae.persistence.validation import check_array, check_integer
 
-# Numbers that exist at once where rows meet their neighbours, and rows that do: Ctrl-C waits.
-CELLS = 1 << 20
-ROWS = 1 << 10
-# Nearest rows that span a hyperplane, and what keeps it from being followed far: the ridge as
-# a share of the neighbours' mean squared distance from their mean.
-SPANNING = 5
+# Largest number of cells of neighbours in memory at once, and of rows per query: a query cannot
+# be interrupted.
+MAX_BATCH_CELLS = 1 << 20
+MAX_BATCH_ROWS = 1 << 10
+# Ridge of the hyperplane, as a fraction of the neighbours' mean squared distance from their mean.
 RIDGE = 0.1
-# Rows that are cleaned and then compared with, and rows beside which strange ones are looked
-# for: shares of the nearest are the same in part of a table, and time stays linear in its rows.
-MOST_COMPARED = 5000
-MOST_TO_CLEAN = 2000
+# Largest number of rows that are filtered, and of rows whose neighbours decide what is filtered.
+# A subsample has the same fractions of near rows, and time stays linear in the rows.
+MAX_FILTERED_ROWS = 5000
+MAX_FILTER_REFERENCE = 2000
 
 Space = Callable[[ScoredRows], np.ndarray]  # rows -> (M, n, f)
 
@@ -37,111 +36,116 @@ def inputs(rows: ScoredRows) -> np.ndarray:
 
 def codes(rows: ScoredRows) -> np.ndarray:
     """Codes of each member: (M, n, l)."""
-    return rows.portraits[0]
+    return rows.codes_and_residuals[0]
 
 
 def residuals_and_codes(rows: ScoredRows) -> np.ndarray:
     """Standardised residuals and codes of each member: (M, n, n_columns + l)."""
-    codes, residuals = rows.portraits
-    return np.concatenate([residuals / rows.beside.spread, codes], axis=2)
+    codes, residuals = rows.codes_and_residuals
+    return np.concatenate([residuals / rows.reference.residual_scale, codes], axis=2)
 
 
 @dataclass(frozen=True)
 class NeighborDistance:
-    """Mean distance to the nearest reference rows, averaged over members.
+    """Mean distance to the k nearest reference rows, averaged over ensemble members.
 
     Attributes
     ----------
     space : callable
-        Where distances are measured.
-    least, share : int, float
-        How many rows: a share of the reference, but so many at least.
+        Coordinates in which distances are computed.
+    min_neighbors, fraction : int, float
+        k is this fraction of the reference rows, and at least ``min_neighbors``.
     metric : {"euclidean", "manhattan"}
         The distance.
-    place : ndarray of shape (n + 1,)
-        Each row's number in the reference, -1 for those that were not chosen, and at the
+    index : ndarray of shape (n + 1,)
+        Index of each row within ``reference``, -1 for rows that are not part of it, and at the
         end for new rows.
     reference : ndarray of shape (M, n_reference, f)
-        Where the reference rows are.
+        Coordinates of the reference rows.
     counts : ndarray of shape (n_reference,)
-        How many rows there are of each.
+        Multiplicity of each reference row.
     """
 
     space: Space
-    least: int
-    share: float = 0.0
+    min_neighbors: int
+    fraction: float = 0.0
     metric: Literal["euclidean", "manhattan"] = "euclidean"
-    place: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=int), repr=False)
+    index: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=int), repr=False)
     reference: np.ndarray = field(default_factory=lambda: np.empty((0, 0, 0)), repr=False)
     counts: np.ndarray | None = field(default=None, repr=False)
 
     def check(self) -> None:
-        """Check that it can be, as when it comes from a file."""
-        check_integer(self, "least", self.least)
+        """Validate the fields of a loaded scorer."""
+        check_integer(self, "min_neighbors", self.min_neighbors)
         check_array("reference", self.reference, "f", (None, None, None))
-        check_array("place", self.place, "i", (None,))
-        n_members, n_reference, n_numbers = self.reference.shape
-        is_place = (self.place >= -1).all() and (self.place < n_reference).all()
-        if not 0 <= self.share <= 1 or not is_place or not isinstance(self.space, FunctionType):
-            raise ValueError("nearest rows must be a share of those that are there")
-        is_learned, n_rows = len(self.place) > 0, n_reference
+        check_array("index", self.index, "i", (None,))
+        n_members, n_reference, n_dimensions = self.reference.shape
+        is_index = (self.index >= -1).all() and (self.index < n_reference).all()
+        if not 0 <= self.fraction <= 1 or not is_index or not isinstance(self.space, FunctionType):
+            raise ValueError("the nearest neighbours must be a fraction of the reference rows")
+        is_fitted, n_rows = len(self.index) > 0, n_reference
         if self.counts is not None:
             check_array("counts", self.counts, "i", (n_reference,))
             n_rows = int(self.counts.sum()) if (self.counts > 0).all() else 0
-        if is_learned and min(n_members, n_rows - 1, n_numbers) < 1:
-            raise ValueError("there are no rows to be near to")
-        if self._n_near(n_rows) * n_numbers > max(2 * CELLS, n_reference * n_numbers):
-            raise ValueError("there are too many copies of rows")
+        if is_fitted and min(n_members, n_rows - 1, n_dimensions) < 1:
+            raise ValueError("the reference has too few rows for nearest neighbours")
+        max_cells = max(2 * MAX_BATCH_CELLS, n_reference * n_dimensions)
+        if self._n_neighbors(n_rows) * n_dimensions > max_cells:
+            raise ValueError("the reference rows have too large counts")
 
-    def learn(self, rows: ScoredRows, chosen: np.ndarray | None = None) -> Self:
-        """Take rows as reference, or those of them whose numbers are given."""
-        chosen = np.arange(len(rows)) if chosen is None else chosen
-        place = np.full(len(rows) + 1, -1)
-        place[chosen] = np.arange(len(chosen))
-        part = rows.part(chosen)
-        return replace(self, place=place, reference=self.space(part), counts=part.counts)
+    def fit(self, rows: ScoredRows, indices: np.ndarray | None = None) -> Self:
+        """Return a scorer whose reference are the rows, or those at the indices."""
+        indices = np.arange(len(rows)) if indices is None else indices
+        index = np.full(len(rows) + 1, -1)
+        index[indices] = np.arange(len(indices))
+        reference = rows.select(indices)
+        return replace(self, index=index, reference=self.space(reference), counts=reference.counts)
 
-    def of(self, rows: ScoredRows) -> np.ndarray:
-        """How strange rows are: (n,)."""
-        if len(self.place) != len(rows.beside) + 1:
-            raise ValueError("the rows beside are not those of the reference")
+    def score(self, rows: ScoredRows) -> np.ndarray:
+        """Anomaly score of each row: (n,)."""
+        if len(self.index) != len(rows.reference) + 1:
+            raise ValueError("the scorer was fitted to other reference rows")
         members = zip(self.space(rows), self.reference, strict=True)
-        found = np.stack([self._of_member(rows, *own) for own in members])
-        return found[0] if len(found) == 1 else rows.mean(found)
+        distances = np.stack([self._score_member(rows, x, ref) for x, ref in members])
+        return distances[0] if len(distances) == 1 else rows.mean_over_members(distances)
 
-    def _n_near(self, n_rows: int) -> int:
-        """How many of so many rows are near, one of which may be the row itself."""
-        return min(max(self.least, round(self.share * n_rows)), n_rows - 1)
+    def _n_neighbors(self, n_rows: int) -> int:
+        """Return k for so many reference rows, one of which may be the query itself."""
+        return min(max(self.min_neighbors, round(self.fraction * n_rows)), n_rows - 1)
 
-    def _of_member(self, rows: ScoredRows, x: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    def _score_member(self, rows: ScoredRows, x: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """Distance in one member's coordinates: (n, f) and (n_reference, f) to (n,)."""
         counts = np.ones(len(reference), dtype=int) if self.counts is None else self.counts
-        n_near = self._n_near(int(counts.sum()))
-        n_asked = min(n_near + 1, len(reference))
-        found = np.empty(len(x))
+        k = self._n_neighbors(int(counts.sum()))
+        distances = np.empty(len(x))
         with config_context(array_api_dispatch=False):
-            tree = NearestNeighbors(n_neighbors=n_asked, metric=self.metric).fit(reference)
-            rows_per_chunk = min(max(CELLS // ((n_near + 1) * x.shape[1]), 1), ROWS)
-            for own in gen_batches(len(x), rows_per_chunk):
-                index = tree.kneighbors(x[own], return_distance=False)
-                n_others = counts[index] - (index == self.place[rows.itself[own], None])
-                # the nearest first, until they are enough
-                n_taken = np.diff(np.minimum(n_others.cumsum(axis=1), n_near), prepend=0)
-                near = np.repeat(index.ravel(), n_taken.ravel()).reshape(-1, n_near)
-                found[own] = self.distance(x[own], reference[near])
-        return found
+            tree = NearestNeighbors(n_neighbors=min(k + 1, len(reference)), metric=self.metric)
+            tree.fit(reference)
+            batch_size = min(max(MAX_BATCH_CELLS // ((k + 1) * x.shape[1]), 1), MAX_BATCH_ROWS)
+            for batch in gen_batches(len(x), batch_size):
+                neighbors = tree.kneighbors(x[batch], return_distance=False)
+                itself = neighbors == self.index[rows.reference_indices[batch], None]
+                # repeat neighbours by their counts, nearest first, until there are k
+                cumulative = (counts[neighbors] - itself).cumsum(axis=1)
+                n_copies = np.diff(np.minimum(cumulative, k), prepend=0)
+                nearest = np.repeat(neighbors.ravel(), n_copies.ravel()).reshape(-1, k)
+                distances[batch] = self.distance(x[batch], reference[nearest])
+        return distances
 
-    def distance(self, x: np.ndarray, near: np.ndarray) -> np.ndarray:
-        """Distance of rows (n, f) to their neighbours (n, k, f): (n,)."""
-        # not the tree's, which may depend on the rows that are asked for together
-        apart = near - x[:, None]
+    def distance(self, x: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
+        """Mean distance of rows (n, f) to their neighbours (n, k, f): (n,)."""
+        # not the tree's distances, which may depend on the other rows of the query
+        difference = neighbors - x[:, None]
         if self.metric == "manhattan":
-            return np.abs(apart).sum(axis=2).mean(axis=1)
-        return np.sqrt(np.square(apart).sum(axis=2)).mean(axis=1)
+            return np.abs(difference).sum(axis=2).mean(axis=1)
+        return np.sqrt(np.square(difference).sum(axis=2)).mean(axis=1)
 
 
 @dataclass(frozen=True)
 class HyperplaneDistance(NeighborDistance):
-    """Distance to the plane through the nearest reference rows, not far from their mean.
+    """Distance to the hyperplane through the k nearest reference rows [1]_, with a ridge.
+
+    The ridge penalises points of the hyperplane that are far from the neighbours' mean.
 
     References
     ----------
@@ -149,53 +153,55 @@ class HyperplaneDistance(NeighborDistance):
        Neighbor Algorithms", NeurIPS 2001.
     """
 
-    def distance(self, x: np.ndarray, near: np.ndarray) -> np.ndarray:
-        """Distance of rows (n, f) to the plane through rows (n, k, f): (n,)."""
-        centre = near.mean(axis=1)
-        spanning, apart = near - centre[:, None], x - centre
-        gram = spanning @ spanning.transpose(0, 2, 1)  # (n, k, k)
+    def distance(self, x: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
+        """Distance of rows (n, f) to the hyperplane through their neighbours (n, k, f): (n,)."""
+        mean = neighbors.mean(axis=1)
+        basis, residual = neighbors - mean[:, None], x - mean
+        gram = basis @ basis.transpose(0, 2, 1)  # (n, k, k)
         ridge = RIDGE * np.trace(gram, axis1=1, axis2=2) / gram.shape[1]
-        ridge = np.where(ridge > 0, ridge, 1)  # neighbours that are all alike span nothing
+        ridge = np.where(ridge > 0, ridge, 1)  # identical neighbours span nothing
         gram += ridge[:, None, None] * np.eye(gram.shape[1])
-        along = np.linalg.solve(gram, spanning @ apart[:, :, None])  # (n, k, 1)
-        return np.linalg.norm(apart - (spanning * along).sum(axis=1), axis=1)
+        coefficients = np.linalg.solve(gram, basis @ residual[:, :, None])  # (n, k, 1)
+        return np.linalg.norm(residual - (basis * coefficients).sum(axis=1), axis=1)
 
 
 @dataclass(frozen=True)
 class FilteredReference:
-    """A measure whose reference leaves out the rows that others find strangest.
+    """Scorer whose reference excludes the rows with the highest preliminary scores.
 
     Attributes
     ----------
-    measure : Scorer
-        The measure.
-    by : tuple of Scorer
-        What finds rows strange: by the sum of their ranks.
-    share : float
-        Share of the rows that is left out.
+    scorer : Scorer
+        The final score.
+    filters : tuple of Scorer
+        The preliminary scores, combined by the sum of their ranks.
+    fraction : float
+        Fraction of the reference rows that is excluded.
     """
 
-    measure: Scorer
-    by: tuple[Scorer, ...]
-    share: float
+    scorer: Scorer
+    filters: tuple[Scorer, ...]
+    fraction: float
 
-    def learn(self, rows: ScoredRows, chosen: np.ndarray | None = None) -> Self:
-        """Take rows as reference."""
-        some = spread(np.arange(len(rows)) if chosen is None else chosen, MOST_COMPARED)
-        part, beside = rows.part(some), spread(some, MOST_TO_CLEAN)
-        ranks = [rankdata(measured(own.learn(rows, beside), part)) for own in self.by]
+    def fit(self, rows: ScoredRows, indices: np.ndarray | None = None) -> Self:
+        """Return a scorer fitted to the rows with the lowest preliminary scores."""
+        indices = np.arange(len(rows)) if indices is None else indices
+        indices = evenly_spaced(indices, MAX_FILTERED_ROWS)
+        sample, reference = rows.select(indices), evenly_spaced(indices, MAX_FILTER_REFERENCE)
+        ranks = [rankdata(score_in_batches(f.fit(rows, reference), sample)) for f in self.filters]
         order = np.argsort(np.sum(ranks, axis=0), kind="stable")
-        counts = np.ones(len(some), dtype=int) if part.counts is None else part.counts
+        counts = np.ones(len(indices), dtype=int) if sample.counts is None else sample.counts
         n_rows = counts[order].cumsum()
-        n_kept = max(int(np.searchsorted(n_rows, ceil((1 - self.share) * n_rows[-1]))) + 1, 2)
-        return replace(self, measure=self.measure.learn(rows, np.sort(some[order[:n_kept]])))
+        n_kept = int(np.searchsorted(n_rows, ceil((1 - self.fraction) * n_rows[-1]))) + 1
+        inliers = np.sort(indices[order[: max(n_kept, 2)]])
+        return replace(self, scorer=self.scorer.fit(rows, inliers))
 
-    def of(self, rows: ScoredRows) -> np.ndarray:
-        """How strange rows are: (n,)."""
-        return self.measure.of(rows)
+    def score(self, rows: ScoredRows) -> np.ndarray:
+        """Anomaly score of each row: (n,)."""
+        return self.scorer.score(rows)
 
 
-def spread(numbers: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of the numbers, evenly spread over them."""
-    places = np.linspace(0, len(numbers) - 1, min(len(numbers), most)).astype(int)
-    return numbers[np.unique(places)]
+def evenly_spaced(indices: np.ndarray, max_size: int) -> np.ndarray:
+    """At most ``max_size`` of the indices, evenly spaced."""
+    positions = np.linspace(0, len(indices) - 1, min(len(indices), max_size)).astype(int)
+    return indices[np.unique(positions)]

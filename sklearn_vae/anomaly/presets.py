@@ -1,10 +1,9 @@
-"""What "auto" stands for in the detector's two settings, and its scores by name."""
+"""Values of the detector's parameters set to "auto", and its scorers by name."""
 
 from dataclasses import dataclass
 
 from sklearn_vae.anomaly.combination import CombinedScore
 from sklearn_vae.anomaly.knn import (
-    SPANNING,
     FilteredReference,
     HyperplaneDistance,
     NeighborDistance,
@@ -22,33 +21,33 @@ from sklearn_vae.anomaly.scores import (
 )
 from sklearn_vae.inference.predictor import SCORE_DRAWS
 
-# Neighbours that say of a row whether it may serve as reference, and those it is compared with.
-CLEANING_SHARE = 0.1
-NEIGHBOUR_SHARE = 0.02
-FEWEST_NEIGHBOURS = 20
-# Share of the rows that does not serve as reference.
-LEFT_OUT = 0.4
+# k of outlier detection, as a fraction of the reference rows and at least.
+NEIGHBOR_FRACTION = 0.02
+MIN_NEIGHBORS = 20
+# k of the preliminary scores, and the fraction of the rows that they exclude from the reference.
+FILTER_NEIGHBOR_FRACTION = 0.1
+FILTERED_FRACTION = 0.4
+# k of the hyperplane distance.
+HYPERPLANE_NEIGHBORS = 5
 
 
 @dataclass(frozen=True)
 class Preset:
-    """What "auto" stands for in one of the two settings.
+    """Values of "auto" for clean or for contaminated training rows.
 
     Attributes
     ----------
-    n_init, hidden_layer_sizes, max_iter, learning_rate, input_noise, mask_fraction,
-    trim_fraction
-        The parameters of these names.
+    n_init, hidden_layer_sizes, max_iter, learning_rate, input_noise, mask_fraction, \
+    trim_fraction, contamination
+        The detector's parameters of these names.
     components_per_column : float
         Latent dimensions per column.
-    warm_up : float
-        Share of the iterations in which the weight of the KL rises.
-    plain : float
-        Share of the iterations before rows are left out.
-    anneals : bool
-        Whether the step size falls.
-    contamination : float
-        Share of the training rows below the threshold.
+    warmup_fraction : float
+        Fraction of the iterations in which the weight of the KL is annealed from 0 to 1.
+    untrimmed_fraction : float
+        Fraction of the iterations before the objective is trimmed.
+    decays_learning_rate : bool
+        Whether the learning rate decays in steps.
     """
 
     n_init: int
@@ -59,9 +58,9 @@ class Preset:
     mask_fraction: float
     trim_fraction: float
     components_per_column: float
-    warm_up: float
-    plain: float
-    anneals: bool
+    warmup_fraction: float
+    untrimmed_fraction: float
+    decays_learning_rate: bool
     contamination: float
 
 
@@ -74,9 +73,9 @@ CLEAN = Preset(
     mask_fraction=0.0,
     trim_fraction=0.0,
     components_per_column=1.0,
-    warm_up=0.3,
-    plain=0.0,
-    anneals=True,
+    warmup_fraction=0.3,
+    untrimmed_fraction=0.0,
+    decays_learning_rate=True,
     contamination=0.05,
 )
 CONTAMINATED = Preset(
@@ -88,45 +87,47 @@ CONTAMINATED = Preset(
     mask_fraction=0.3,
     trim_fraction=0.3,
     components_per_column=0.5,
-    warm_up=0.0,
-    plain=0.15,
-    anneals=False,
+    warmup_fraction=0.0,
+    untrimmed_fraction=0.15,
+    decays_learning_rate=False,
     contamination=0.1,
 )
 
 
-NEIGHBOURS_OF_CLEAN = (
+CLEAN_NEIGHBORS = (
     NeighborDistance(inputs, 1),
     NeighborDistance(inputs, 1, metric="manhattan"),
-    HyperplaneDistance(inputs, SPANNING),
+    HyperplaneDistance(inputs, HYPERPLANE_NEIGHBORS),
 )
 
 
-def _near(space: Space) -> Scorer:
-    return NeighborDistance(space, FEWEST_NEIGHBOURS, NEIGHBOUR_SHARE)
+def _knn(space: Space) -> Scorer:
+    """Distance to the neighbours among the filtered reference rows."""
+    return NeighborDistance(space, MIN_NEIGHBORS, NEIGHBOR_FRACTION)
 
 
-def _far(space: Space) -> Scorer:
-    return NeighborDistance(space, 1, CLEANING_SHARE)
+def _filter(space: Space) -> Scorer:
+    """Preliminary distance to more neighbours, among all reference rows."""
+    return NeighborDistance(space, 1, FILTER_NEIGHBOR_FRACTION)
 
 
-# For each method: the measure for clean training rows, and for contaminated ones.
+# By method: the scorer for clean training rows, and that for contaminated ones.
 METHODS: dict[str, tuple[Scorer, Scorer]] = {
     "auto": (
-        CombinedScore((*NEIGHBOURS_OF_CLEAN, ReconstructionError(CLEAN.input_noise))),
+        CombinedScore((*CLEAN_NEIGHBORS, ReconstructionError(CLEAN.input_noise))),
         FilteredReference(
-            CombinedScore((_near(inputs), MaskedReconstructionError())),
-            (_far(codes), MaskedReconstructionError()),
-            LEFT_OUT,
+            CombinedScore((_knn(inputs), MaskedReconstructionError())),
+            (_filter(codes), MaskedReconstructionError()),
+            FILTERED_FRACTION,
         ),
     ),
     "knn": (
-        CombinedScore(NEIGHBOURS_OF_CLEAN),
-        FilteredReference(_near(inputs), (_far(inputs),), LEFT_OUT),
+        CombinedScore(CLEAN_NEIGHBORS),
+        FilteredReference(_knn(inputs), (_filter(inputs),), FILTERED_FRACTION),
     ),
     "latent": (
         NeighborDistance(residuals_and_codes, 1),
-        FilteredReference(_near(residuals_and_codes), (_far(codes),), LEFT_OUT),
+        FilteredReference(_knn(residuals_and_codes), (_filter(codes),), FILTERED_FRACTION),
     ),
     "log_likelihood": (NegativeLogLikelihood(SCORE_DRAWS),) * 2,
     "elbo": (NegativeELBO(SCORE_DRAWS),) * 2,

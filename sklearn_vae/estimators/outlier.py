@@ -11,9 +11,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae.anomaly.attribution import AttributionBaseline
-from sklearn_vae.anomaly.knn import spread
+from sklearn_vae.anomaly.knn import evenly_spaced
 from sklearn_vae.anomaly.presets import CLEAN, CONTAMINATED, METHODS, Preset
-from sklearn_vae.anomaly.scores import ScoredRows, Scorer, measured
+from sklearn_vae.anomaly.scores import ScoredRows, Scorer, score_in_batches
 from sklearn_vae.device import device_to_score_on
 from sklearn_vae.estimators.callbacks import CallbackAdapter, with_callbacks
 from sklearn_vae.estimators.checks import (
@@ -401,7 +401,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         batch_size = min(self.batch_size, -(-n_rows // 2))
         n_steps = max(-(-n_rows // batch_size), FEWEST_STEPS)
         n_iter = max(round(self._wish("max_iter") * FEWEST_STEPS / n_steps), 1)
-        warm_up = round(self._design.warm_up * n_iter)
+        warm_up = round(self._design.warmup_fraction * n_iter)
         config = TrainingConfig(
             seed=self.seed_,
             max_iter=n_iter,
@@ -412,7 +412,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             beta=LinearWarmup(1.0, warm_up) if warm_up > 1 else Constant(1.0),
             patience=n_iter,
             tol=0.0,
-            n_iter_per_stage=None if self._design.anneals else (n_iter, 0, 0),
+            n_iter_per_stage=None if self._design.decays_learning_rate else (n_iter, 0, 0),
             input_noise=self._wish("input_noise"),
             input_mask=self._wish("mask_fraction"),
         )
@@ -434,7 +434,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             blocks=self.columns_.blocks,
         )
         trim = float(self._wish("trim_fraction"))
-        n_plain = round(self._design.plain * n_iter) if trim else n_iter
+        n_plain = round(self._design.untrimmed_fraction * n_iter) if trim else n_iter
         stages = [replace(config, n_iter_per_stage=(n_plain, 0, 0))] if trim else [config]
         if trim:
             later = (n_iter - n_plain, 0, 0)
@@ -500,7 +500,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         """Become what the training has come to, compared with few rows: Ctrl-C does not wait."""
         seeds = start_seeds(self.seed_, len(left_out))
         begun = [member for member, seed in enumerate(seeds) if seed in outcomes]
-        few = spread(np.arange(len(self.reference_samples_)), MOST_ROWS_IF_INTERRUPTED)
+        few = evenly_spaced(np.arange(len(self.reference_samples_)), MOST_ROWS_IF_INTERRUPTED)
         self._take([tuple(outcomes[seeds[member]]) for member in begun], left_out[begun][:, few])
         self.reference_samples_, self.counts_ = taken((self.reference_samples_, self.counts_), few)
         if held_out is not None:
@@ -509,8 +509,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
 
     def _calibrate(self, rows: CountedRows, held_out: CountedRows | None) -> None:
         """Find what rows are compared with, the threshold, and the scores of p-values."""
-        measure = METHODS[self.method][0 if self.novelty else 1]
-        self.scorer_ = measure.learn(self._reference_rows())
+        scorer = METHODS[self.method][0 if self.novelty else 1]
+        self.scorer_ = scorer.fit(self._reference_rows())
         scores = self._score_each(*rows)
         contamination = self._wish("contamination")
         if held_out is None:
@@ -521,8 +521,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             # below it, p-values are at most the contamination
             place = max(int(contamination * (len(self.calibration_scores_) + 1)), 1) - 1
             self.offset_ = float(self.calibration_scores_[place])
-        some = spread(np.arange(len(self.reference_samples_)), MOST_EXPLAINED)
-        self.attribution_baseline_ = AttributionBaseline.of(
+        some = evenly_spaced(np.arange(len(self.reference_samples_)), MOST_EXPLAINED)
+        self.attribution_baseline_ = AttributionBaseline.fit(
             self._fitted(), *taken((self.reference_samples_, self.counts_), some), -scores
         )
 
@@ -639,13 +639,13 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         """
         check_is_fitted(self)
         rows = self._validate(X, reset=False).astype(np.float64, copy=False)
-        return self.attribution_baseline_.parts(self._fitted(), rows, -self._score_rows(rows))
+        return self.attribution_baseline_.attribute(self._fitted(), rows, -self._score_rows(rows))
 
     # -- what was learned --------------------------------------------------------------
 
     def _score_rows(self, X: np.ndarray) -> np.ndarray:
         rows = ScoredRows(X.astype(np.float64, copy=False), self._fitted(), self._reference_rows())
-        return -measured(self.scorer_, rows)
+        return -score_in_batches(self.scorer_, rows)
 
     def _score_each(self, rows: np.ndarray, counts: np.ndarray | None) -> np.ndarray:
         """Scores of all rows there are, from different ones and how many there are of each."""
@@ -654,7 +654,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
 
     def _reference_rows(self) -> ScoredRows:
         return ScoredRows(
-            self.reference_samples_, self._fitted(), left_out=self.left_out_, counts=self.counts_
+            self.reference_samples_, self._fitted(), out_of_fold=self.left_out_, counts=self.counts_
         )
 
     def _check_learned(self) -> None:
@@ -662,7 +662,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         check_array("reference_samples_", self.reference_samples_, "f", (None, self.n_features_in_))
         n_different = len(self.reference_samples_)
         check_array("calibration_scores_", self.calibration_scores_, "f", (None,))
-        check_array("surprise", self.attribution_baseline_.surprise, "f", (self.n_features_in_,))
+        baseline = self.attribution_baseline_.conditional_nll
+        check_array("conditional_nll", baseline, "f", (self.n_features_in_,))
         fitted = self._fitted()
         if self.left_out_ is not None:
             check_array("left_out_", self.left_out_, "b", (fitted.n_members, n_different))
@@ -672,7 +673,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         if n_rows < FEWEST_ROWS or (self.counts_ is not None and self.counts_.min() < 1):
             raise ValueError("the reference rows are too few")
         first = self.reference_samples_[:1]
-        self.attribution_baseline_.parts(fitted, first, -self._score_rows(first))
+        self.attribution_baseline_.attribute(fitted, first, -self._score_rows(first))
 
     def _fitted(self) -> Predictor:
         device = device_to_score_on(self.device)

@@ -1,4 +1,4 @@
-"""How strange rows are to a model alone."""
+"""Anomaly scores of a model alone."""
 
 import numpy as np
 import pytest
@@ -17,64 +17,82 @@ def wine():
 
 
 @pytest.fixture(scope="module")
-def fitted(wine):
+def predictor(wine):
     return VAEOutlierDetector(max_iter=4, random_state=0).fit(wine)._fitted()
 
 
-def test_the_bound_is_that_of_torchs_distributions(wine, fitted):
-    """Both parts, of q, p(x|z) and p(z) as torch.distributions know them, by random draws."""
+def test_the_elbo_is_that_of_torch_distributions(wine, predictor):
+    """Both terms, from q, p(x|z) and p(z) as torch.distributions, by Monte Carlo."""
     torch.manual_seed(0)
     X, scale = wine[:20], wine.std(axis=0)
     x = torch.as_tensor((X - wine.mean(axis=0)) / scale)[None].expand(4, -1, -1)
-    model = fitted.module(np.dtype(float))
+    model = predictor.module(np.dtype(float))
     loc, log_scale = model.posterior_params(x)
     q = Normal(loc, log_scale.exp())
     z = q.rsample((4000,)).movedim(0, 1)  # (M, K, B, l)
     ((mean, raw),) = model.decode(z)
     p = Normal(mean, (7 * torch.tanh(raw / 7)).exp())
     expected = p.log_prob(x[:, None]).sum(-1).mean((0, 1)).numpy() - np.log(scale).sum()
-    log_prob, kl = (part.mean(axis=0) for part in fitted.bound(X, 1024))
+    expected_kl = kl_divergence(q, Normal(0.0, 1.0)).sum(-1).mean(0).numpy()
+    log_prob, kl = (term.mean(axis=0) for term in predictor.bound(X, 1024))
 
     np.testing.assert_allclose(log_prob, expected, atol=0.15)
-    of_q = kl_divergence(q, Normal(0.0, 1.0)).sum(-1).mean(0).numpy()
-    np.testing.assert_allclose(kl, of_q, rtol=1e-6)
+    np.testing.assert_allclose(kl, expected_kl, rtol=1e-6)
 
 
-def test_the_methods_by_the_bound_give_its_parts(wine):
-    """elbo is reconstruction_probability less the KL, and no more than log_likelihood."""
+def test_the_elbo_is_the_reconstruction_probability_less_the_kl(wine):
+    """And no more than the log-likelihood."""
     scores = {
         method: VAEOutlierDetector(method=method, max_iter=4, n_init=1, random_state=0)
         .fit(wine)
         .score_samples(wine)
         for method in ("elbo", "reconstruction_probability", "log_likelihood")
     }
-    fitted = VAEOutlierDetector(max_iter=4, n_init=1, random_state=0).fit(wine)._fitted()
+    predictor = VAEOutlierDetector(max_iter=4, n_init=1, random_state=0).fit(wine)._fitted()
 
     np.testing.assert_allclose(
-        scores["reconstruction_probability"] - scores["elbo"], fitted.bound(wine, 64)[1][0]
+        scores["reconstruction_probability"] - scores["elbo"], predictor.bound(wine, 64)[1][0]
     )
     assert (scores["elbo"] < scores["log_likelihood"] + 0.05).all()
 
 
-def test_a_model_that_knows_nothing_foretells_means(wine, fitted):
-    """With weights of zero, every value's distance is that to its column's mean."""
-    silent = VAEOutlierDetector(max_iter=1, random_state=0).fit(wine)
-    silent.state_dict_ = {name: np.zeros_like(value) for name, value in silent.state_dict_.items()}
-    found = MaskedReconstructionError().of(ScoredRows(wine, silent._fitted()))
+def test_a_model_of_zero_weights_predicts_column_means(wine):
+    """Masked reconstruction errors are then distances from the column means."""
+    model = VAEOutlierDetector(max_iter=1, random_state=0).fit(wine)
+    model.state_dict_ = {name: np.zeros_like(value) for name, value in model.state_dict_.items()}
+    scores = MaskedReconstructionError().score(ScoredRows(wine, model._fitted()))
 
-    np.testing.assert_allclose(found, np.abs(StandardScaler().fit_transform(wine)).sum(axis=1))
+    np.testing.assert_allclose(scores, np.abs(StandardScaler().fit_transform(wine)).sum(axis=1))
 
 
-def test_hidden_columns_do_not_matter(wine, fitted):
-    """Codes and what they foretell are the same whatever stands there."""
-    hidden = np.zeros((4, 13), dtype=bool)
-    hidden[:, 5] = hidden[0, 7] = True
-    other = wine.copy()
-    other[:, 5] = other[::-1, 5]
-    codes, residuals = fitted.reconstruct(wine, hidden=hidden)
-    codes_of_other, residuals_of_other = fitted.reconstruct(other, hidden=hidden)
+def test_masked_columns_do_not_affect_reconstructions(wine, predictor):
+    """Codes and the other columns' residuals do not depend on masked values."""
+    mask = np.zeros((4, 13), dtype=bool)
+    mask[:, 5] = mask[0, 7] = True
+    changed = wine.copy()
+    changed[:, 5] = changed[::-1, 5]
+    codes, residuals = predictor.reconstruct(wine, hidden=mask)
+    changed_codes, changed_residuals = predictor.reconstruct(changed, hidden=mask)
+    other_columns = np.arange(13) != 5
 
-    np.testing.assert_array_equal(codes, codes_of_other)
-    kept = np.arange(13) != 5
-    np.testing.assert_array_equal(residuals[..., kept], residuals_of_other[..., kept])
-    assert not np.array_equal(codes[0], fitted.reconstruct(wine)[0][0])
+    np.testing.assert_array_equal(codes, changed_codes)
+    np.testing.assert_array_equal(
+        residuals[..., other_columns], changed_residuals[..., other_columns]
+    )
+    assert not np.array_equal(codes[0], predictor.reconstruct(wine)[0][0])
+
+
+def test_a_reference_row_is_scored_by_the_members_not_trained_on_it(wine, predictor):
+    """New rows, and rows that all members were trained on, are scored by all members."""
+    out_of_fold = np.zeros((4, 6), dtype=bool)
+    out_of_fold[0, 0] = out_of_fold[1:3, 4] = True
+    reference = ScoredRows(wine[:6], predictor, out_of_fold=out_of_fold)
+    rows = ScoredRows(np.vstack([wine[[4, 0, 5]], wine[:1] * 1.5]), predictor, reference)
+
+    assert rows.reference_indices.tolist() == [4, 0, 5, -1]
+    assert rows.scoring_members.T.astype(int).tolist() == [
+        [0, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1],
+    ]  # fmt: skip
+    np.testing.assert_allclose(
+        rows.mean_over_members(np.arange(16.0).reshape(4, 4)), [6.0, 1.0, 8.0, 9.0]
+    )

@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae import VAEOutlierDetector
 from sklearn_vae.anomaly import combination
-from sklearn_vae.anomaly.attribution import shared, surprises
+from sklearn_vae.anomaly.attribution import conditional_nll
 from sklearn_vae.anomaly.presets import METHODS
 from sklearn_vae.estimators.outlier import copies
 
@@ -145,8 +145,8 @@ def test_a_value_that_a_constant_column_never_had_is_strange(wine):
 
     assert detector.score_samples(later).max() < detector.score_samples(table).min()
     fitted = detector._fitted()
-    np.testing.assert_allclose(surprises(fitted, later.to_numpy(float))[:, 13], np.log(180))
-    assert (surprises(fitted, table.to_numpy(float))[:, 13] == 0).all()
+    np.testing.assert_allclose(conditional_nll(fitted, later.to_numpy(float))[:, 13], np.log(180))
+    assert (conditional_nll(fitted, table.to_numpy(float))[:, 13] == 0).all()
     assert (detector.explain(later)[:, 13] > detector.explain(table)[:, 13]).all()
 
 
@@ -278,15 +278,15 @@ def test_scores_take_bounded_memory():
 @pytest.mark.parametrize("novelty", [False, True])
 def test_ctrl_c_after_the_training_ends_the_calibration(novelty, monkeypatch):
     """It is done again with few rows, which takes no time worth waiting for."""
-    measured, n_rows = combination.measured, []
+    score_in_batches, n_rows = combination.score_in_batches, []
 
-    def press_once(measure, rows):
+    def press_once(scorer, rows):
         n_rows.append(len(rows))
         if len(n_rows) == 1:
             os.kill(os.getpid(), signal.SIGINT)
-        return measured(measure, rows)
+        return score_in_batches(scorer, rows)
 
-    monkeypatch.setattr(combination, "measured", press_once)
+    monkeypatch.setattr(combination, "score_in_batches", press_once)
     X, _ = make_blobs(1200, 3, random_state=0)
     detector = VAEOutlierDetector(novelty=novelty, **QUICK)
     with (
@@ -325,7 +325,7 @@ def test_copies_are_neighbours():
     weight = np.where(np.arange(60) % 7, 1, 13)
     detector = VAEOutlierDetector(method="knn", novelty=False, **QUICK)
     detector.fit(X, sample_weight=weight)
-    near = detector.scorer_.measure
+    near = detector.scorer_.scorer
     kept = near.reference[0].repeat(near.counts, axis=0)
     encoded = detector.columns_.transform(new)
     distance, _ = NearestNeighbors(n_neighbors=20).fit(kept).kneighbors(encoded)
@@ -383,19 +383,6 @@ def test_explanations_add_up_to_the_score(wine, method, novelty):
     assert parts[-1].argmax() == 4
 
 
-def test_a_score_is_shared_out_in_the_order_of_the_surprises():
-    """Hand-made numbers: a departure of 0, of either sign, and excesses beyond all numbers."""
-    excess = np.array([[5.0, 0.0, -3.0]] * 3 + [[1e200, 1.0, -1e200]] * 2)
-    departure = np.array([4.0, -4.0, 0.0, 1e200, -2.0])
-    parts = shared(departure, excess)
-
-    np.testing.assert_allclose(parts.sum(axis=1), departure, rtol=1e-12)
-    assert (np.diff(parts, axis=1) <= 0).all()
-    assert parts[0, 0] == pytest.approx(
-        4 * np.log1p(np.exp(5)) / np.log1p(np.exp([5.0, 0.0, -3.0])).sum()
-    )
-
-
 def test_explanations_are_those_of_the_exact_conditionals():
     """Rows of a normal distribution, whose conditional densities are known."""
     rng = np.random.default_rng(0)
@@ -412,7 +399,9 @@ def test_explanations_are_those_of_the_exact_conditionals():
     new = rng.multivariate_normal(np.zeros(3), covariance, size=200)
     precision = np.linalg.inv(covariance)
     exact = 0.5 * (new @ precision) ** 2 / np.diag(precision) - 0.5
-    found = surprises(detector._fitted(), new) - detector.attribution_baseline_.surprise
+    found = (
+        conditional_nll(detector._fitted(), new) - detector.attribution_baseline_.conditional_nll
+    )
 
     assert np.abs(found - exact).mean() < 0.15
     assert np.corrcoef(found.ravel(), exact.ravel())[0, 1] > 0.95
@@ -525,11 +514,11 @@ def test_long_tables_have_a_reference_of_limited_length(monkeypatch):
 
 def test_no_more_than_so_many_rows_are_compared_with(monkeypatch):
     """Time is linear in the rows, and the share of outliers is what it was."""
-    monkeypatch.setattr("sklearn_vae.anomaly.knn.MOST_COMPARED", 100)
-    monkeypatch.setattr("sklearn_vae.anomaly.knn.MOST_TO_CLEAN", 50)
+    monkeypatch.setattr("sklearn_vae.anomaly.knn.MAX_FILTERED_ROWS", 100)
+    monkeypatch.setattr("sklearn_vae.anomaly.knn.MAX_FILTER_REFERENCE", 50)
     X, _ = make_blobs(400, 3, random_state=0)
     detector = VAEOutlierDetector(contamination=0.1, **QUICK).fit(X)
-    near, _ = detector.scorer_.measure.measures
+    near, _ = detector.scorer_.scorer.scorers
 
     assert near.reference.shape == (1, 60, 3)  # three fifths
     assert (detector.predict(X) == -1).sum() == 40
