@@ -128,6 +128,14 @@ def normal_rows(n_dims: int, n_rows: int, generator: torch.Generator, dtype: tor
     return torch.randn(n_dims, padded, generator=generator, dtype=dtype)[:, :n_rows]
 
 
+def sample_categorical(cdf: Tensor, uniform: Tensor) -> Tensor:
+    """Sample categories at uniform numbers by the inverse CDF: (..., K), (..., n) -> (..., n).
+
+    Weights need not be normalised if ``uniform`` lies between 0 and their sum.
+    """
+    return torch.searchsorted(cdf[..., :-1].contiguous(), uniform.contiguous(), right=True)
+
+
 def sobol_normal(n_draws: int, n_dims: int, seed: int) -> np.ndarray:
     """Scrambled Sobol points, made standard normal.
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sklearn_vae.models.vae import VAE, Joint, Points
+from sklearn_vae.random import sample_categorical
 
 
 class PartialPosterior:
@@ -89,9 +90,7 @@ class PartialPosterior:
         first = torch.rand(len(share), n_draws, generator=generator, dtype=share.dtype)
         place = (torch.arange(n_draws) + first) / n_draws
         ends = share.cumsum(1)
-        chosen = torch.searchsorted(ends, place.to(ends) * ends[:, -1:]).clamp(
-            max=share.shape[1] - 1
-        )
+        chosen = sample_categorical(ends, place.to(ends) * ends[:, -1:])
         order = torch.rand(len(share), n_draws, generator=generator).argsort(1)
         chosen = chosen.gather(1, order.to(chosen.device))  # no draw is likelier to come first
         n_codes = self.z.shape[1]

@@ -1,9 +1,9 @@
-"""p(x|z): what the decoder says of a row, column by column.
+"""Likelihoods p(x|z): distributions of the columns of a row, whose parameters the decoder returns.
 
-One file per family of kinds, all with the verbs of ``kind.Likelihood``.
+All have the methods of ``base.Likelihood``; ``Columnwise`` joins those of a row.
 """
 
-from sklearn_vae.likelihoods.base import MOST_REDRAWS, Likelihood, Limits, Parameters
+from sklearn_vae.likelihoods.base import MAX_REDRAWS, Likelihood, Limits, Parameters
 from sklearn_vae.likelihoods.columnwise import Columnwise
 from sklearn_vae.likelihoods.counts import Counts, NegativeBinomial, Poisson
 from sklearn_vae.likelihoods.discrete import Bernoulli, Categorical, Ordinal
@@ -17,7 +17,7 @@ from sklearn_vae.likelihoods.real import (
 
 __all__ = [
     "LOG_SCALE_BOUND",
-    "MOST_REDRAWS",
+    "MAX_REDRAWS",
     "NAMED",
     "Bernoulli",
     "Categorical",
@@ -35,7 +35,7 @@ __all__ = [
     "ZeroInflated",
 ]
 
-# What the parameter ``likelihood`` may call them. The number of classes is the column's.
+# Names for the parameter ``likelihood``. The number of classes is the column's.
 NAMED: dict[str, type[Likelihood]] = {
     "gaussian": Gaussian,
     "student_t": StudentT,

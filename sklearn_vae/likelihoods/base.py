@@ -1,72 +1,76 @@
-"""What every kind of column answers to."""
+"""Base class of likelihoods, and limits of their samples."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
+from sklearn_vae.random import sample_categorical
+
 Parameters = Sequence[Tensor]
 
-# To start with, no probability is nearer to 0 or 1, and no latent unit moves a logit or a
-# log-rate more.
-SMALLEST_PROBABILITY = 1e-3
-STEEPEST = 3.0
-# A draw beyond its limits is drawn again, so often at the most.
-MOST_REDRAWS = 16
+# At initialization, probabilities are at least this far from 0 and 1, and slopes of logits and
+# log-rates in a latent dimension at most this steep.
+MIN_PROBABILITY = 1e-3
+MAX_SLOPE = 3.0
+# Times that a sample beyond its limits is drawn again.
+MAX_REDRAWS = 16
 
 
 class Limits(NamedTuple):
-    """Where draws of real columns lie.
+    """Limits of samples of real columns.
 
     Attributes
     ----------
     low, high : Tensor of shape (n,)
         Bounds.
-    taken : Tensor of shape (n, n_taken)
-        Common values, which other draws are not; NaN where there are fewer.
+    excluded : Tensor of shape (n, n_excluded)
+        Values with a probability of their own, which no continuous sample has; NaN where a
+        column has fewer.
     radius : Tensor of shape (n,)
-        How near to them a number counts as one of them.
+        Distance up to which a number counts as an excluded value.
     """
 
     low: Tensor
     high: Tensor
-    taken: Tensor
+    excluded: Tensor
     radius: Tensor
 
     def exceeded(self, value: Tensor) -> Tensor:
-        """Which values lie beyond: (..., n) -> (..., n)."""
-        is_taken = (value.unsqueeze(-1) - self.taken).abs() <= self.radius.unsqueeze(-1)
-        return (value < self.low) | (value > self.high) | is_taken.any(-1)
+        """Mask of the values beyond the limits: (..., n) -> (..., n)."""
+        distance = (value.unsqueeze(-1) - self.excluded).abs()
+        is_excluded = (distance <= self.radius.unsqueeze(-1)).any(-1)
+        return (value < self.low) | (value > self.high) | is_excluded
 
 
 def sample_truncated(draw: Callable[[], Tensor], limits: Limits | None) -> Tensor:
-    """Draw values (..., n), and those that lie beyond their limits again: a truncated draw."""
+    """Sample (..., n) from a truncated distribution, by rejection of values beyond the limits."""
     value = draw()
     if limits is None:
         return value
-    for _ in range(MOST_REDRAWS):
-        beyond = limits.exceeded(value)
-        if not beyond.any():
+    for _ in range(MAX_REDRAWS):
+        is_beyond = limits.exceeded(value)
+        if not is_beyond.any():
             return value
-        value = torch.where(beyond, draw(), value)
+        value = torch.where(is_beyond, draw(), value)
     return value.clamp(limits.low, limits.high)
 
 
-class Likelihood:
+class Likelihood(ABC):
     """p(x|z) of columns of one kind, independent given z.
 
-    Likelihoods are values: they hold no weights. Their parameters come from the decoder
-    or, where one does not depend on z, from the model. The last axis of every tensor is the
-    columns', each of which takes as many neighbouring places as it has numbers. Every kind
-    has the same verbs in the same order; a reader who has read one has read all.
+    A likelihood is a value without weights. Its parameters come from the decoder or, if they do
+    not depend on z, from the model. The last axis of every tensor is the columns', each with as
+    many neighbouring numbers as its encoding or its parameter has.
 
     Attributes
     ----------
     link : {"identity", "log", "root"}
-        What is done to values of X before they are scaled.
+        Transform of values of X before they are standardised.
     scale_param : int or None
-        Number of the parameter that is a scale, if one is.
+        Index of the parameter that is a scale, if one is.
     """
 
     link: ClassVar[str] = "identity"
@@ -74,17 +78,17 @@ class Likelihood:
 
     @property
     def width(self) -> int:
-        """Numbers by which the model sees one value."""
+        """Numbers that encode one value."""
         return 1
 
     @property
+    @abstractmethod
     def depends_on_z(self) -> tuple[bool, ...]:
-        """For each parameter, whether it is a function of z."""
-        raise NotImplementedError
+        """Whether each parameter depends on z."""
 
     @property
     def param_sizes(self) -> tuple[int, ...]:
-        """For each parameter, how many numbers it has per column."""
+        """Numbers of each parameter per column."""
         return (1,) * len(self.depends_on_z)
 
     @property
@@ -93,58 +97,63 @@ class Likelihood:
         sizes = zip(self.param_sizes, self.depends_on_z, strict=True)
         return tuple(size for size, depends in sizes if depends)
 
+    @abstractmethod
     def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
         """Log-density of each value: (..., n width) -> (..., n)."""
-        raise NotImplementedError
 
     def log_prob(self, params: Parameters, x: Tensor) -> Tensor:
         """Log-density of the rows, summed over columns: (..., n width) -> (...)."""
         return self.log_prob_per_column(params, x).sum(-1)
 
     def log_prior(self, params: Parameters, scale: Tensor) -> Tensor:
-        """Log-density of one more row whose residual is ``scale``: (..., n), (n) -> (...).
+        """Log-density of a pseudo-observation at distance ``scale``: (..., n), (n) -> (...).
 
-        A probability has no scale that could collapse: no prior.
+        Zero for probabilities, which have no scale that could collapse.
         """
         return params[0].new_zeros(params[0].shape[:-1])
 
+    @abstractmethod
     def mean(self, params: Parameters) -> Tensor:
         """Mean of p(x|z): (..., n width)."""
-        raise NotImplementedError
 
-    def average_over_draws(self, params: Parameters, share: Tensor) -> Tensor:
-        """Mean over draws of z as well, with weights (M, K, B): (M, K, B, n width) -> (B, ...)."""
-        return (share.unsqueeze(-1) * self.mean(params)).sum((0, 1))
+    def mode(self, params: Parameters) -> Tensor:
+        """Mean of numbers, most probable class of classes, as encoded rows: (..., n width)."""
+        return self.mean(params)
 
+    def average_over_draws(self, params: Parameters, weights: Tensor) -> Tensor:
+        """Mean over weighted draws of z too: parameters (M, K, B, ...), weights (M, K, B)."""
+        return (weights.unsqueeze(-1) * self.mean(params)).sum((0, 1))  # (B, n width)
+
+    @abstractmethod
     def cdf(self, params: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Probabilities of less than x, and of x itself: (..., n width) -> (..., n), twice."""
-        raise NotImplementedError
+        """P(X < x) and P(X = x) of each value: (..., n width) -> (..., n), (..., n)."""
 
+    @abstractmethod
     def sample(
         self, params: Parameters, generator: torch.Generator, limits: Limits | None = None
     ) -> Tensor:
-        """Rows drawn from p(x|z): (..., n width); real numbers within limits."""
-        raise NotImplementedError
+        """Sample rows from p(x|z), real numbers within limits: (..., n width)."""
 
-    def start(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Slope in z and offset of each parameter that make x about loc + z @ loadings."""
-        raise NotImplementedError
+    @abstractmethod
+    def initialize(
+        self, loadings: Tensor, loc: Tensor, scale: Tensor
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Slope in z and offset of each parameter, from the linear model x = loc + z @ loadings."""
 
 
-def class_cdf(probability: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities of the classes before one's own, and of it: (..., K), (..., K) -> (...)."""
-    at = (probability * own).sum(-1)
-    return (probability.cumsum(-1) * own).sum(-1) - at, at
+def class_cdf(probability: Tensor, one_hot: Tensor) -> tuple[Tensor, Tensor]:
+    """Probabilities of the classes before a class, and of it: (..., K), (..., K) -> (...)."""
+    at = (probability * one_hot).sum(-1)
+    return (probability.cumsum(-1) * one_hot).sum(-1) - at, at
 
 
 def uniform_like(value: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw numbers between 0 and 1, where and as ``value`` is."""
-    drawn = torch.rand(value.shape, generator=generator, dtype=value.dtype)
-    return drawn.to(value.device)
+    """Draw uniform numbers with the shape, dtype and device of ``value``."""
+    uniform = torch.rand(value.shape, generator=generator, dtype=value.dtype)
+    return uniform.to(value.device)
 
 
-def sample_categorical(probability: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw numbers of classes by their probabilities: (..., K) -> (...)."""
-    ends = probability.cumsum(-1)[..., :-1].contiguous()
-    place = uniform_like(probability[..., 0], generator)
-    return torch.searchsorted(ends, place.unsqueeze(-1).contiguous(), right=True).squeeze(-1)
+def sample_classes(probability: Tensor, generator: torch.Generator) -> Tensor:
+    """Sample classes with the given probabilities: (..., K) -> (...)."""
+    uniform = uniform_like(probability[..., 0], generator)
+    return sample_categorical(probability.cumsum(-1), uniform.unsqueeze(-1)).squeeze(-1)

@@ -1,4 +1,4 @@
-"""Columns of several kinds side by side."""
+"""Joint likelihood of the columns of a row."""
 
 from collections.abc import Sequence
 
@@ -9,35 +9,33 @@ from sklearn_vae.likelihoods.base import Likelihood, Limits, Parameters
 
 
 class Columnwise:
-    """Columns of several kinds side by side; given z they are independent.
+    """Joint likelihood of columns with different likelihoods, independent given z.
 
     Parameters
     ----------
     blocks : sequence of (likelihood, n)
-        Kinds, and how many neighbouring columns are of each, in the order in which they
-        stand in x.
+        Likelihoods, and the number of neighbouring columns of each.
 
     Attributes
     ----------
     limits : Limits or None
-        Where draws of all columns lie, if that is known.
+        Limits of the samples of all columns.
     """
 
     limits: Limits | None = None
 
     def __init__(self, blocks: Sequence[tuple[Likelihood, int]]):
         self.blocks = tuple(blocks)
-        self.widths = [n * kind.width for kind, n in self.blocks]
+        self.likelihoods = [likelihood for likelihood, _ in self.blocks]
+        self.widths = [n * likelihood.width for likelihood, n in self.blocks]
         self.n_columns = sum(self.widths)
-        # how many numbers the decoder gives, and how many do not depend on z
-        self.n_decoder_outputs, self.n_free = (
-            sum(self._sizes(depends_on_z=True)),
-            sum(self._sizes(depends_on_z=False)),
-        )
+        # parameters that the decoder returns, and those that do not depend on z
+        self.n_decoder_outputs = sum(self._sizes(depends_on_z=True))
+        self.n_free = sum(self._sizes(depends_on_z=False))
 
     @property
     def is_scale_output(self) -> list[bool]:
-        """Which of the decoder's numbers are scales that depend on z, as one flag each."""
+        """Whether each output of the decoder is a scale."""
         return [
             number == likelihood.scale_param
             for likelihood, n in self.blocks
@@ -49,87 +47,88 @@ class Columnwise:
         ]
 
     def split(self, outputs: Tensor, free: Tensor) -> list[list[Tensor]]:
-        """Cut the decoder's numbers and the free ones into each block's parameters."""
-        of_z_parts = iter(outputs.split(self._sizes(depends_on_z=True), dim=-1))
-        free_parts = iter(free.split(self._sizes(depends_on_z=False), dim=-1))
+        """Split decoder outputs and free parameters into the parameters of each block."""
+        decoded = iter(outputs.split(self._sizes(depends_on_z=True), dim=-1))
+        others = iter(free.split(self._sizes(depends_on_z=False), dim=-1))
         return [
-            [next(of_z_parts if depends else free_parts) for depends in kind.depends_on_z]
-            for kind, _ in self.blocks
+            [next(decoded if depends else others) for depends in likelihood.depends_on_z]
+            for likelihood in self.likelihoods
         ]
+
+    def split_blocks(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Split encoded rows into blocks; conditions behind them are left out."""
+        return x[..., : self.n_columns].split(self.widths, dim=-1)
+
+    def observed(self, x: Tensor) -> Tensor:
+        """Mask of the values that are not NaN: (..., n_columns) -> (..., n)."""
+        # all numbers of a value are missing, or none is
+        pairs = zip(self.likelihoods, self.split_blocks(x), strict=True)
+        return ~torch.cat([x[..., :: likelihood.width] for likelihood, x in pairs], -1).isnan()
 
     def log_prob(
         self, params: Sequence[Parameters], x: Tensor, observed: Tensor | None = None
     ) -> Tensor:
         """Log-density of the rows, summed over columns: (..., n_columns) -> (...).
 
-        Of rows with missing cells, ``observed`` (..., n) says which values are there; the
-        density is that of these.
+        With a mask ``observed`` (..., n) the density is that of the observed values.
         """
         if observed is not None:
             return (self.log_prob_per_column(params, x) * observed).sum(-1)
-        parts = [
-            kind.log_prob(own, x_own)
-            for (kind, _), own, x_own in zip(self.blocks, params, self.cut(x), strict=True)
-        ]
-        return sum(parts[1:], parts[0])
-
-    def log_prior(self, params: Sequence[Parameters], scale: Tensor) -> Tensor:
-        """Log-density of one more row whose residuals are ``scale``: (...)."""
-        parts = [
-            kind.log_prior(own, own_scale)
-            for (kind, _), own, own_scale in zip(self.blocks, params, self.cut(scale), strict=True)
-        ]
-        return sum(parts[1:], parts[0])
-
-    def mean(self, params: Sequence[Parameters]) -> Tensor:
-        """Mean of p(x|z): (..., n_columns)."""
-        pairs = zip(self.blocks, params, strict=True)
-        return torch.cat([kind.mean(own) for (kind, _), own in pairs], dim=-1)
-
-    def average_over_draws(self, params: Sequence[Parameters], share: Tensor) -> Tensor:
-        """Mean over draws of z as well, with weights (M, K, B): (B, n_columns)."""
-        pairs = zip(self.blocks, params, strict=True)
-        return torch.cat([kind.average_over_draws(own, share) for (kind, _), own in pairs], dim=-1)
+        blocks = zip(self.likelihoods, params, self.split_blocks(x), strict=True)
+        first, *rest = [likelihood.log_prob(params, x) for likelihood, params, x in blocks]
+        return sum(rest, first)
 
     def log_prob_per_column(self, params: Sequence[Parameters], x: Tensor) -> Tensor:
         """Log-density of each value: (..., n_columns) -> (..., n)."""
-        parts = [
-            kind.log_prob_per_column(own, x_own)
-            for (kind, _), own, x_own in zip(self.blocks, params, self.cut(x), strict=True)
-        ]
+        blocks = zip(self.likelihoods, params, self.split_blocks(x), strict=True)
+        return torch.cat([p.log_prob_per_column(params, x) for p, params, x in blocks], -1)
+
+    def log_prior(self, params: Sequence[Parameters], scale: Tensor) -> Tensor:
+        """Log-density of a pseudo-observation at distance ``scale`` (..., n_columns): (...)."""
+        blocks = zip(self.likelihoods, params, self.split_blocks(scale), strict=True)
+        first, *rest = [likelihood.log_prior(params, scale) for likelihood, params, scale in blocks]
+        return sum(rest, first)
+
+    def mean(self, params: Sequence[Parameters]) -> Tensor:
+        """Mean of p(x|z): (..., n_columns)."""
+        pairs = zip(self.likelihoods, params, strict=True)
+        return torch.cat([likelihood.mean(params) for likelihood, params in pairs], dim=-1)
+
+    def mode(self, params: Sequence[Parameters]) -> Tensor:
+        """Means of numbers and most probable classes, as encoded rows: (..., n_columns)."""
+        pairs = zip(self.likelihoods, params, strict=True)
+        return torch.cat([likelihood.mode(params) for likelihood, params in pairs], dim=-1)
+
+    def average_over_draws(self, params: Sequence[Parameters], weights: Tensor) -> Tensor:
+        """Mean over draws of z too, with weights (M, K, B): (B, n_columns)."""
+        pairs = zip(self.likelihoods, params, strict=True)
+        parts = [likelihood.average_over_draws(params, weights) for likelihood, params in pairs]
         return torch.cat(parts, dim=-1)
 
     def cdf(self, params: Sequence[Parameters], x: Tensor) -> tuple[Tensor, Tensor]:
-        """Probabilities of less than x, and of x itself, column by column: (..., n)."""
-        parts = [
-            kind.cdf(own, x_own)
-            for (kind, _), own, x_own in zip(self.blocks, params, self.cut(x), strict=True)
-        ]
+        """P(X < x) and P(X = x) of each value: (..., n_columns) -> (..., n), (..., n)."""
+        blocks = zip(self.likelihoods, params, self.split_blocks(x), strict=True)
+        parts = [likelihood.cdf(params, x) for likelihood, params, x in blocks]
         below, at = zip(*parts, strict=True)
         return torch.cat(below, dim=-1), torch.cat(at, dim=-1)
 
     def sample(self, params: Sequence[Parameters], generator: torch.Generator) -> Tensor:
-        """Rows drawn from p(x|z), within the limits: (..., n_columns)."""
+        """Sample rows from p(x|z), within the limits: (..., n_columns)."""
+        blocks = zip(self.likelihoods, params, self._limits(), strict=True)
         parts = [
-            kind.sample(own, generator, limits)
-            for (kind, _), own, limits in zip(self.blocks, params, self._limits(), strict=True)
+            likelihood.sample(params, generator, limits) for likelihood, params, limits in blocks
         ]
         return torch.cat(parts, dim=-1)
 
-    def _limits(self) -> list[Limits | None]:
-        """Limits of each block's columns."""
-        if self.limits is None:
-            return [None] * len(self.blocks)
-        numbers = [n for _, n in self.blocks]
-        parts = (part.split(numbers) for part in self.limits)
-        return [Limits(*own) for own in zip(*parts, strict=True)]
-
-    def start(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Slopes (l, n_of_z), offsets (n_of_z) and free offsets (n_free) to start with."""
+    def initialize(
+        self, loadings: Tensor, loc: Tensor, scale: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Slopes (l, n_decoder_outputs), offsets and free parameters, from a linear model."""
         slopes, offsets, free = [loadings[:, :0]], [loc[:0]], [loc[:0]]
-        cuts = zip(self.blocks, self.cut(loadings), self.cut(loc), self.cut(scale), strict=True)
-        for (kind, _), *own in cuts:
-            for depends, (slope, offset) in zip(kind.depends_on_z, kind.start(*own), strict=True):
+        linear = (self.split_blocks(tensor) for tensor in (loadings, loc, scale))
+        for likelihood, *block in zip(self.likelihoods, *linear, strict=True):
+            initial = likelihood.initialize(*block)
+            for depends, (slope, offset) in zip(likelihood.depends_on_z, initial, strict=True):
                 if depends:
                     slopes.append(slope)
                     offsets.append(offset)
@@ -137,24 +136,18 @@ class Columnwise:
                     free.append(offset)
         return torch.cat(slopes, dim=1), torch.cat(offsets), torch.cat(free)
 
-    def cut(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Cut columns into the blocks' own; what is given with a row after them is left out."""
-        return x[..., : self.n_columns].split(self.widths, dim=-1)
-
-    def observed(self, x: Tensor) -> Tensor:
-        """Which values of x are there, those that are not being NaN: (..., n_columns) -> (..., n).
-
-        A value's numbers are there together or not at all.
-        """
-        firsts = (
-            own[..., :: kind.width] for (kind, _), own in zip(self.blocks, self.cut(x), strict=True)
-        )
-        return ~torch.cat([*firsts], dim=-1).isnan()
+    def _limits(self) -> list[Limits | None]:
+        """Limits of each block's columns."""
+        if self.limits is None:
+            return [None] * len(self.blocks)
+        numbers = [n for _, n in self.blocks]
+        parts = (part.split(numbers) for part in self.limits)
+        return [Limits(*limits) for limits in zip(*parts, strict=True)]
 
     def _sizes(self, *, depends_on_z: bool) -> list[int]:
         return [
             n * size
-            for kind, n in self.blocks
-            for depends, size in zip(kind.depends_on_z, kind.param_sizes, strict=True)
+            for likelihood, n in self.blocks
+            for size, depends in zip(likelihood.param_sizes, likelihood.depends_on_z, strict=True)
             if depends is depends_on_z
         ]

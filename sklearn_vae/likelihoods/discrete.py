@@ -1,4 +1,4 @@
-"""Columns of few values: two, several without order, several in order."""
+"""Likelihoods of discrete columns: binary, categorical and ordinal."""
 
 from dataclasses import dataclass
 
@@ -7,21 +7,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sklearn_vae.likelihoods.base import (
-    SMALLEST_PROBABILITY,
-    STEEPEST,
+    MAX_SLOPE,
+    MIN_PROBABILITY,
     Likelihood,
     Limits,
     Parameters,
     class_cdf,
-    sample_categorical,
+    sample_classes,
     uniform_like,
 )
 from sklearn_vae.persistence.validation import check_integer
 
-# A normal distribution's scale is about so many times that of the logistic one beside it.
+# Scale of the logistic distribution closest to the standard normal.
 LOGISTIC = 0.6
-# Thresholds are at least so far apart.
-SMALLEST_GAP = 1e-3
+# Smallest distance of neighbouring thresholds.
+MIN_GAP = 1e-3
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,12 @@ class Bernoulli(Likelihood):
         """Probability of a one: (..., n)."""
         return torch.sigmoid(params[0])
 
+    def mode(self, params: Parameters) -> Tensor:
+        """Most probable value: (..., n)."""
+        return self.mean(params).round()
+
     def cdf(self, params: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Probabilities of less than x, and of x itself: (..., n) -> (..., n), (..., n)."""
+        """P(X < x) and P(X = x) of each value: (..., n) -> (..., n), (..., n)."""
         probability = self.mean(params)
         below = x * (1 - probability)
         return below, x * probability + (1 - x) * (1 - probability)
@@ -60,23 +64,25 @@ class Bernoulli(Likelihood):
     def sample(
         self, params: Parameters, generator: torch.Generator, limits: Limits | None = None
     ) -> Tensor:
-        """Rows drawn from p(x|z): (..., n)."""
+        """Sample rows from p(x|z): (..., n)."""
         probability = self.mean(params)
         return (uniform_like(probability, generator) < probability).to(probability.dtype)
 
-    def start(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Start at the logit whose value and slope at z = 0 are those of the linear model."""
-        probability = loc.clamp(SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+    def initialize(
+        self, loadings: Tensor, loc: Tensor, scale: Tensor
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Logits whose probability and its slope at z = 0 are the linear model's."""
+        probability = loc.clamp(MIN_PROBABILITY, 1 - MIN_PROBABILITY)
         slope = loadings / (probability * (1 - probability))
-        # a rare bit's slope is steep
-        return [(slope.clamp(-STEEPEST, STEEPEST), torch.logit(probability))]
+        # the slope of a rare value is steep
+        return [(slope.clamp(-MAX_SLOPE, MAX_SLOPE), torch.logit(probability))]
 
 
 @dataclass(frozen=True)
 class Categorical(Likelihood):
     r"""Columns of several classes, :math:`p(x = k | z) = \mathrm{softmax}_k(\eta(z))`.
 
-    The model sees a value as a row of zeros with a one at its class.
+    Values are one-hot encoded.
 
     Parameters
     ----------
@@ -113,6 +119,9 @@ class Categorical(Likelihood):
     def _classes(self, value: Tensor) -> Tensor:
         return value.unflatten(-1, (-1, self.n_classes))  # (..., n K) -> (..., n, K)
 
+    def _one_hot(self, classes: Tensor) -> Tensor:
+        return F.one_hot(classes, self.n_classes).flatten(-2)  # (..., n) -> (..., n K)
+
     def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
         """Log-probability of each value: (..., n K) -> (..., n)."""
         logit = self._classes(params[0])
@@ -122,22 +131,28 @@ class Categorical(Likelihood):
         """Probability of each class: (..., n K)."""
         return self._classes(params[0]).softmax(-1).flatten(-2)
 
+    def mode(self, params: Parameters) -> Tensor:
+        """Most probable class, one-hot encoded: (..., n K)."""
+        probability = self._classes(params[0]).softmax(-1)
+        return self._one_hot(probability.argmax(-1)).to(probability.dtype)
+
     def cdf(self, params: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Probabilities of the classes before x, and of x itself: (..., n K) -> (..., n), twice."""
+        """Probabilities of the classes before x, and of x: (..., n K) -> (..., n), (..., n)."""
         return class_cdf(self._classes(params[0]).softmax(-1), self._classes(x))
 
     def sample(
         self, params: Parameters, generator: torch.Generator, limits: Limits | None = None
     ) -> Tensor:
-        """Rows drawn from p(x|z): (..., n K)."""
+        """Sample rows from p(x|z): (..., n K)."""
         probability = self._classes(params[0]).softmax(-1)
-        drawn = F.one_hot(sample_categorical(probability, generator), self.n_classes)
-        return drawn.flatten(-2).to(probability.dtype)
+        return self._one_hot(sample_classes(probability, generator)).to(probability.dtype)
 
-    def start(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Start at logits whose probabilities and slopes at z = 0 are the linear model's."""
-        probability = loc.clamp(SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
-        return [((loadings / probability).clamp(-STEEPEST, STEEPEST), probability.log())]
+    def initialize(
+        self, loadings: Tensor, loc: Tensor, scale: Tensor
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Logits whose probabilities and their slopes at z = 0 are the linear model's."""
+        probability = loc.clamp(MIN_PROBABILITY, 1 - MIN_PROBABILITY)
+        return [((loadings / probability).clamp(-MAX_SLOPE, MAX_SLOPE), probability.log())]
 
 
 @dataclass(frozen=True)
@@ -145,7 +160,7 @@ class Ordinal(Likelihood):
     r"""Columns of several classes in order, :math:`P(x \le k | z) = s(t_k - \mu(z))`.
 
     s is the logistic function, and the thresholds :math:`t_1 < t_2 < \ldots` are learned
-    per column. The model sees the classes as evenly spaced numbers from 0 to 1.
+    per column. Classes are encoded as evenly spaced numbers from 0 to 1.
 
     Parameters
     ----------
@@ -180,19 +195,19 @@ class Ordinal(Likelihood):
         return 1, self.n_classes - 1
 
     def _thresholds(self, raw: Tensor) -> Tensor:
-        """The first one, and then the logarithms of the gaps: (..., n (K-1)) -> same."""
-        steps = raw.unflatten(-1, (-1, self.n_classes - 1))
-        first, gaps = steps.split([1, self.n_classes - 2], dim=-1)
-        return torch.cat([first, F.softplus(gaps) + SMALLEST_GAP], dim=-1).cumsum(-1)
+        """Thresholds from the first one and raw gaps: (..., n (K-1)) -> (..., n, K-1)."""
+        raw = raw.unflatten(-1, (-1, self.n_classes - 1))
+        first, gaps = raw.split([1, self.n_classes - 2], dim=-1)
+        return torch.cat([first, F.softplus(gaps) + MIN_GAP], dim=-1).cumsum(-1)
 
     def _log_probabilities(self, params: Parameters) -> Tensor:
-        """Of every class: (..., n, K)."""
+        """Log-probability of each class: (..., n, K)."""
         loc, raw = params
-        place = self._thresholds(raw) - loc.unsqueeze(-1)  # (..., n, K-1)
-        # s(b) - s(a) = s(b) s(-a) (1 - exp(a - b)), none of which cancels
-        log_up_to = F.pad(F.logsigmoid(place), (0, 1))
-        log_from = F.pad(F.logsigmoid(-place), (1, 0))
-        gap = torch.log(-torch.expm1(place[..., :-1] - place[..., 1:]))
+        distance = self._thresholds(raw) - loc.unsqueeze(-1)  # (..., n, K-1)
+        # s(b) - s(a) = s(b) s(-a) (1 - exp(a - b)), without cancellation
+        log_up_to = F.pad(F.logsigmoid(distance), (0, 1))
+        log_from = F.pad(F.logsigmoid(-distance), (1, 0))
+        gap = torch.log(-torch.expm1(distance[..., :-1] - distance[..., 1:]))
         return log_up_to + log_from + F.pad(gap, (1, 1))
 
     def _class_of(self, x: Tensor) -> Tensor:
@@ -201,47 +216,45 @@ class Ordinal(Likelihood):
     def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
         """Log-probability of each value: (..., n) -> (..., n)."""
         log_probability = self._log_probabilities(params)
-        own = self._class_of(x).unsqueeze(-1)
-        shape = torch.broadcast_shapes(log_probability.shape[:-1], own.shape[:-1])
-        own, log_probability = own.expand(*shape, 1), log_probability.expand(*shape, -1)
-        return log_probability.gather(-1, own).squeeze(-1)
+        index = self._class_of(x).unsqueeze(-1)
+        shape = torch.broadcast_shapes(log_probability.shape[:-1], index.shape[:-1])
+        index, log_probability = index.expand(*shape, 1), log_probability.expand(*shape, -1)
+        return log_probability.gather(-1, index).squeeze(-1)
 
     def mean(self, params: Parameters) -> Tensor:
         """Mean of the evenly spaced numbers: (..., n)."""
         probability = self._log_probabilities(params).exp()
-        places = torch.linspace(0, 1, self.n_classes).to(probability)
-        return probability @ places
+        return probability @ torch.linspace(0, 1, self.n_classes).to(probability)
 
-    def average_over_draws(self, params: Parameters, share: Tensor) -> Tensor:
-        """Likeliest class over draws of z, as its number: (M, K, B) weights -> (B, n)."""
+    def average_over_draws(self, params: Parameters, weights: Tensor) -> Tensor:
+        """Most probable class over draws of z, with weights (M, K, B): (B, n)."""
         probability = self._log_probabilities(params).exp()  # (M, K, B, n, K)
-        weight = share.unsqueeze(-1).unsqueeze(-1)
-        mode = (weight * probability).sum((0, 1)).argmax(-1)
+        mode = (weights[..., None, None] * probability).sum((0, 1)).argmax(-1)
         return mode.to(probability) / (self.n_classes - 1)
 
     def cdf(self, params: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Probabilities of the classes before x, and of x itself: (..., n) -> (..., n), twice."""
+        """Probabilities of the classes before x, and of x: (..., n) -> (..., n), (..., n)."""
         probability = self._log_probabilities(params).exp()
-        own = F.one_hot(self._class_of(x), self.n_classes).to(probability.dtype)
-        return class_cdf(probability, own)
+        one_hot = F.one_hot(self._class_of(x), self.n_classes).to(probability.dtype)
+        return class_cdf(probability, one_hot)
 
     def sample(
         self, params: Parameters, generator: torch.Generator, limits: Limits | None = None
     ) -> Tensor:
-        """Rows drawn from p(x|z): (..., n)."""
+        """Sample rows from p(x|z): (..., n)."""
         probability = self._log_probabilities(params).exp()
-        return sample_categorical(probability, generator).to(probability.dtype) / (
-            self.n_classes - 1
-        )
+        return sample_classes(probability, generator).to(probability.dtype) / (self.n_classes - 1)
 
-    def start(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Start as a linear model of the evenly spaced numbers, rounded to classes."""
+    def initialize(
+        self, loadings: Tensor, loc: Tensor, scale: Tensor
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Thresholds at which the linear model of the evenly spaced numbers rounds to classes."""
         logistic = LOGISTIC * scale
         middles = (torch.arange(self.n_classes - 1) + 0.5) / (self.n_classes - 1)
         thresholds = (middles.to(loc) - loc.unsqueeze(-1)) / logistic.unsqueeze(-1)  # (n, K-1)
-        gaps = torch.expm1(thresholds.diff(dim=-1).clamp(0.01, 20) - SMALLEST_GAP).log()
+        gaps = torch.expm1(thresholds.diff(dim=-1).clamp(0.01, 20) - MIN_GAP).log()
         raw = torch.cat([thresholds[:, :1], gaps], dim=-1).flatten()
-        slopes = (loadings / logistic).clamp(-STEEPEST, STEEPEST)
+        slopes = (loadings / logistic).clamp(-MAX_SLOPE, MAX_SLOPE)
         return [
             (slopes, torch.zeros_like(loc)),
             (loadings.new_zeros(len(loadings), len(raw)), raw),

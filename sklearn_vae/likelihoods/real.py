@@ -1,4 +1,4 @@
-"""Columns of real numbers: normal, heavy-tailed, positive, with values that are common."""
+"""Likelihoods of real columns: normal, log-normal, heavy-tailed and zero-inflated."""
 
 import math
 from dataclasses import dataclass
@@ -10,43 +10,42 @@ from scipy import special
 from torch import Tensor
 
 from sklearn_vae.likelihoods.base import (
-    SMALLEST_PROBABILITY,
-    STEEPEST,
+    MAX_SLOPE,
+    MIN_PROBABILITY,
     Likelihood,
     Limits,
     Parameters,
     class_cdf,
-    sample_categorical,
+    sample_classes,
     sample_truncated,
 )
 from sklearn_vae.networks import bounded, unbounded
 from sklearn_vae.persistence.validation import check_integer
 from sklearn_vae.priors import HALF_LOG_2PI
 
-# Scales between 0.0009 and 1097, in units of the columns' own.
+# Scales lie between 0.0009 and 1097 standard deviations of the column.
 LOG_SCALE_BOUND = 7.0
-# Smallest scale that can be fixed; the largest is its inverse.
-SMALLEST_FIXED = 1e-3
-# Degrees of freedom between 0.05 and 403: from wilder than Cauchy's to as good as normal.
+# Smallest fixed scale; the largest is its inverse.
+MIN_FIXED_SCALE = 1e-3
+# Degrees of freedom between 0.05 and 403: from heavier tails than Cauchy's to nearly normal.
 LOG_DF_CENTRE, LOG_DF_BOUND = 1.5, 4.5
-# Their logarithm to begin with.
-FIRST_LOG_DF = math.log(5.0)
+INITIAL_LOG_DF = math.log(5.0)
 
 
 @dataclass(frozen=True)
 class Gaussian(Likelihood):
     r"""Real-valued columns, :math:`p(x | z) = \mathcal{N}(x | \mu(z), \sigma^2)`.
 
-    The scale is learned with the decoder, so that no column's unit decides how much
-    it weighs.
+    The scale is learned with the decoder, so that a column's weight in the loss does not depend
+    on its unit.
 
     Parameters
     ----------
     scale : {"per_row", "per_column"} or float, default="per_row"
         Standard deviation: a function of z, one learned number per column, or
         fixed: a number between 0.001 and 1000, in units of the column's own standard
-        deviation. With a fixed one, training minimises squared errors, and the density is
-        seldom a good one.
+        deviation. With a fixed scale, training minimises the squared error, and the density is
+        seldom calibrated.
 
     Examples
     --------
@@ -62,17 +61,17 @@ class Gaussian(Likelihood):
     def __post_init__(self) -> None:
         is_number = isinstance(self.scale, Real) and not isinstance(self.scale, bool)
         if self.scale not in ("per_row", "per_column") and not (
-            is_number and SMALLEST_FIXED <= float(self.scale) <= 1 / SMALLEST_FIXED
+            is_number and MIN_FIXED_SCALE <= float(self.scale) <= 1 / MIN_FIXED_SCALE
         ):
             raise ValueError(
                 f"The 'scale' parameter of {type(self).__name__} must be 'per_row', 'per_column' "
-                f"or a number between {SMALLEST_FIXED} and {1 / SMALLEST_FIXED:.0f}. "
+                f"or a number between {MIN_FIXED_SCALE} and {1 / MIN_FIXED_SCALE:.0f}. "
                 f"Got {self.scale!r} instead."
             )
 
     @property
     def is_fixed(self) -> bool:
-        """Whether the scale is not learned."""
+        """Whether the scale is fixed."""
         return not isinstance(self.scale, str)
 
     def _log_scale(self, raw: Tensor) -> Tensor:
@@ -80,7 +79,7 @@ class Gaussian(Likelihood):
 
     @property
     def depends_on_z(self) -> tuple[bool, ...]:
-        """The mean always depends on z, the scale if asked to."""
+        """The mean depends on z, the scale if it is one per row."""
         return True, self.scale == "per_row"
 
     def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
@@ -95,12 +94,12 @@ class Gaussian(Likelihood):
         loc, raw = params
         log_scale = self._log_scale(raw)
         residual = (x - loc) * (-log_scale).exp()
-        # a scale per column sums once, not once per draw
+        # a scale per column is summed once, not once per draw
         constant = (log_scale + HALF_LOG_2PI).sum(-1)
         return -0.5 * residual.square().sum(-1) - constant
 
     def log_prior(self, params: Parameters, scale: Tensor) -> Tensor:
-        """Log-density of one more row whose residual is ``scale``: (..., n), (n) -> (...)."""
+        """Log-density of a pseudo-observation at distance ``scale``: (..., n), (n) -> (...)."""
         return self.log_prob([torch.zeros_like(params[0]), params[1]], scale)
 
     def mean(self, params: Parameters) -> Tensor:
@@ -108,7 +107,7 @@ class Gaussian(Likelihood):
         return params[0]
 
     def cdf(self, params: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Probabilities of less than x, and of x itself: (..., n) -> (..., n), (..., n)."""
+        """P(X < x) and P(X = x) of each value: (..., n) -> (..., n), (..., n)."""
         loc, raw = params
         below = torch.special.ndtr((x - loc) * (-bounded(raw, LOG_SCALE_BOUND)).exp())
         return below, torch.zeros_like(below)
@@ -116,7 +115,7 @@ class Gaussian(Likelihood):
     def sample(
         self, params: Parameters, generator: torch.Generator, limits: Limits | None = None
     ) -> Tensor:
-        """Rows drawn from p(x|z): (..., n)."""
+        """Sample rows from p(x|z): (..., n)."""
         loc, raw = params
         scale = bounded(raw, LOG_SCALE_BOUND).exp()
 
@@ -126,8 +125,10 @@ class Gaussian(Likelihood):
 
         return sample_truncated(draw, limits)
 
-    def start(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Start as the linear Gaussian model itself, but for a fixed scale."""
+    def initialize(
+        self, loadings: Tensor, loc: Tensor, scale: Tensor
+    ) -> list[tuple[Tensor, Tensor]]:
+        """The linear Gaussian model itself, but for a fixed scale."""
         if isinstance(self.scale, Real):
             scale = torch.full_like(scale, float(self.scale))
         return [
@@ -140,15 +141,15 @@ class Gaussian(Likelihood):
 class LogNormal(Gaussian):
     r"""Positive columns, :math:`p(x | z) = \mathcal{N}(\log x | \mu(z), \sigma^2) / x`.
 
-    The model sees logarithms, and what is said above of a :class:`Gaussian` column holds
-    of these. What ``inverse_transform`` gives is the median of p(x|z), whose logarithm is
-    the mean of the logarithms.
+    Values are encoded as their logarithms, which have the likelihood of a :class:`Gaussian`
+    column. ``inverse_transform`` returns the median of p(x|z), the exponential of the
+    logarithms' mean.
 
     Parameters
     ----------
     scale : {"per_row", "per_column"} or float, default="per_row"
-        Whether the logarithm's standard deviation is a function of z, one learned number
-        per column, or fixed, in units of the logarithms' own standard deviation.
+        Standard deviation of the logarithms: a function of z, one learned number per column,
+        or fixed, in units of the logarithms' standard deviation in the table.
 
     Examples
     --------
@@ -164,14 +165,13 @@ class LogNormal(Gaussian):
 class StudentT(Likelihood):
     r"""Real-valued columns with heavy tails, :math:`(x - \mu(z)) / \sigma(z) \sim t_\nu`.
 
-    The degrees of freedom :math:`\nu` are learned, one number per column. A value far out
-    costs a logarithm of its distance and not its square, so a few gross errors do not bend
-    the model.
+    The degrees of freedom :math:`\nu` are learned, one number per column. The loss of an outlier
+    grows with the logarithm of its distance, not with its square, so the fit is robust.
 
     Parameters
     ----------
     scale : {"per_row", "per_column"}, default="per_row"
-        Whether the scale is a function of z or one learned number per column.
+        Scale: a function of z, or one learned number per column.
 
     References
     ----------
@@ -198,7 +198,7 @@ class StudentT(Likelihood):
 
     @property
     def depends_on_z(self) -> tuple[bool, ...]:
-        """The location always depends on z, the scale if asked to, the tails never."""
+        """The location depends on z, the scale if it is one per row, the tails do not."""
         return True, self.scale == "per_row", False
 
     @staticmethod
@@ -216,26 +216,26 @@ class StudentT(Likelihood):
         return constant - log_scale - half * _log_one_plus_square(distance)
 
     def log_prior(self, params: Parameters, scale: Tensor) -> Tensor:
-        """Log-density of one more row whose residual is ``scale``: (..., n), (n) -> (...)."""
+        """Log-density of a pseudo-observation at distance ``scale``: (..., n), (n) -> (...)."""
         return self.log_prob([torch.zeros_like(params[0]), *params[1:]], scale)
 
     def mean(self, params: Parameters) -> Tensor:
-        """Centre of p(x|z), which is its mean where it has one: (..., n)."""
+        """Location of p(x|z), its mean if it has one: (..., n)."""
         return params[0]
 
     def cdf(self, params: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Probabilities of less than x, and of x itself: (..., n) -> (..., n), (..., n)."""
+        """P(X < x) and P(X = x) of each value: (..., n) -> (..., n), (..., n)."""
         loc, raw, raw_df = params
         residual = (x - loc) * (-bounded(raw, LOG_SCALE_BOUND)).exp()
         df = self._df(raw_df).expand_as(residual)
-        arrays = (part.detach().cpu().double().numpy() for part in (df, residual))
+        arrays = (tensor.detach().cpu().double().numpy() for tensor in (df, residual))
         below = torch.as_tensor(special.stdtr(*arrays)).to(residual)
         return below, torch.zeros_like(below)
 
     def sample(
         self, params: Parameters, generator: torch.Generator, limits: Limits | None = None
     ) -> Tensor:
-        """Rows drawn from p(x|z): (..., n)."""
+        """Sample rows from p(x|z): (..., n)."""
         loc, raw, raw_df = params
         half = 0.5 * self._df(raw_df).expand_as(loc).contiguous()
         scale = bounded(raw, LOG_SCALE_BOUND).exp()
@@ -248,9 +248,11 @@ class StudentT(Likelihood):
 
         return sample_truncated(draw, limits)
 
-    def start(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Start near the linear Gaussian model, with five degrees of freedom."""
-        raw_df = torch.full_like(loc, FIRST_LOG_DF - LOG_DF_CENTRE)
+    def initialize(
+        self, loadings: Tensor, loc: Tensor, scale: Tensor
+    ) -> list[tuple[Tensor, Tensor]]:
+        """The linear Gaussian model with five degrees of freedom."""
+        raw_df = torch.full_like(loc, INITIAL_LOG_DF - LOG_DF_CENTRE)
         return [
             (loadings, loc),
             (torch.zeros_like(loadings), unbounded(scale.log(), LOG_SCALE_BOUND)),
@@ -272,22 +274,21 @@ def _log_one_plus_square(value: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ZeroInflated(Likelihood):
-    r"""Numbers of which some values are common, as 0 in a column of gains or 40 in one of hours.
+    r"""Real columns with point masses, as 0 in a column of gains or 40 in one of hours.
 
-    A value is one of the common ones, each with a probability of its own, or any other
-    number, with a normal density: :math:`p(x|z) = \pi_k(z)` at the k-th common value and
-    :math:`\pi_0(z) \, \mathcal{N}(x | \mu(z), \sigma^2(z))` elsewhere. The model sees zeros
-    with a one at the common value, and beside them the number, or 0 in its place.
+    A mixture of point masses (spikes) and a normal density: :math:`p(x|z) = \pi_k(z)` at the
+    k-th spike and :math:`\pi_0(z) \, \mathcal{N}(x | \mu(z), \sigma^2(z))` elsewhere. Values are
+    encoded as a one-hot vector of the spikes, zeros elsewhere, and the number, zero at a spike.
 
     Parameters
     ----------
     n_spikes : int
-        Number of common values.
+        Number of point masses.
 
     References
     ----------
     .. [1] D. Lambert, "Zero-Inflated Poisson Regression", Technometrics 34, 1992, for one
-       common value.
+       point mass.
 
     Examples
     --------
@@ -305,7 +306,7 @@ class ZeroInflated(Likelihood):
 
     @property
     def width(self) -> int:
-        """One number per common value, and one for the others."""
+        """One number per spike, and one for the density."""
         return self.n_spikes + 1
 
     @property
@@ -315,75 +316,74 @@ class ZeroInflated(Likelihood):
 
     @property
     def param_sizes(self) -> tuple[int, ...]:
-        """A logit per common value, against a zero for the others; a location; a scale."""
+        """A logit per spike, against zero for the density; a location; a scale."""
         return self.n_spikes, 1, 1
 
-    def _seen(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Which common value (..., n, S), and which number (..., n)."""
-        cells = x.unflatten(-1, (-1, self.width))
-        return cells[..., :-1], cells[..., -1]
+    def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """One-hot spikes (..., n, S) and numbers (..., n) of encoded values."""
+        values = x.unflatten(-1, (-1, self.width))
+        return values[..., :-1], values[..., -1]
 
-    def _log_shares(self, params: Parameters) -> Tensor:
-        """Log-probabilities of the common values and, last, of any other: (..., n, S + 1)."""
+    def _log_weights(self, params: Parameters) -> Tensor:
+        """Log-probabilities of the spikes and, last, of the density: (..., n, S + 1)."""
         logits = params[0].unflatten(-1, (-1, self.n_spikes))
         return torch.nn.functional.pad(logits, (0, 1)).log_softmax(-1)
 
     def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
         """Log-density of each value: (..., n (S + 1)) -> (..., n)."""
-        spike, number = self._seen(x)
-        log_share = self._log_shares(params)
-        elsewhere = log_share[..., -1] + Gaussian().log_prob_per_column(params[1:], number)
-        common = (spike * log_share[..., :-1]).sum(-1)
-        return torch.where(spike.sum(-1) > 0.5, common, elsewhere)
+        spike, number = self._split(x)
+        log_weight = self._log_weights(params)
+        density = log_weight[..., -1] + Gaussian().log_prob_per_column(params[1:], number)
+        mass = (spike * log_weight[..., :-1]).sum(-1)
+        return torch.where(spike.sum(-1) > 0.5, mass, density)
 
     def log_prior(self, params: Parameters, scale: Tensor) -> Tensor:
-        """Log-density of one more row whose residual is ``scale``, of the numbers alone."""
-        return Gaussian().log_prior(params[1:], self._seen(scale)[1])
+        """Log-density of a pseudo-observation at distance ``scale``, of the numbers alone."""
+        return Gaussian().log_prior(params[1:], self._split(scale)[1])
 
     def mean(self, params: Parameters) -> Tensor:
-        """Probabilities of the common values, and mean of the others: (..., n (S + 1))."""
-        share = self._log_shares(params).exp()[..., :-1]
-        return torch.cat([share, params[1].unsqueeze(-1)], dim=-1).flatten(-2)
+        """Probabilities of the spikes, and mean of the density: (..., n (S + 1))."""
+        weight = self._log_weights(params).exp()[..., :-1]
+        return torch.cat([weight, params[1].unsqueeze(-1)], dim=-1).flatten(-2)
 
-    def average_over_draws(self, params: Parameters, share: Tensor) -> Tensor:
-        """Mean over draws of z as well, with weights (M, K, B): (B, n (S + 1))."""
-        own = self._log_shares(params).exp()  # (M, K, B, n, S + 1)
-        weight = share.unsqueeze(-1).unsqueeze(-1) * own
-        shares = weight.sum((0, 1))
-        number = (weight[..., -1] * params[1]).sum((0, 1)) / shares[..., -1].clamp(min=1e-30)
-        return torch.cat([shares[..., :-1], number.unsqueeze(-1)], dim=-1).flatten(-2)
+    def average_over_draws(self, params: Parameters, weights: Tensor) -> Tensor:
+        """Mean over draws of z too, with weights (M, K, B): (B, n (S + 1))."""
+        joint = weights[..., None, None] * self._log_weights(params).exp()  # (M, K, B, n, S + 1)
+        weight = joint.sum((0, 1))
+        number = (joint[..., -1] * params[1]).sum((0, 1)) / weight[..., -1].clamp(min=1e-30)
+        return torch.cat([weight[..., :-1], number.unsqueeze(-1)], dim=-1).flatten(-2)
 
     def cdf(self, params: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Probabilities of less than x, and of x itself, common values being least."""
-        spike, number = self._seen(x)
-        share = self._log_shares(params).exp()
-        is_common = spike.sum(-1) > 0.5
-        below, at = class_cdf(share[..., :-1], spike)
-        beyond = 1 - share[..., -1] + share[..., -1] * Gaussian().cdf(params[1:], number)[0]
-        return torch.where(is_common, below, beyond), at
+        """P(X < x) and P(X = x) of each value, with the spikes below all other numbers."""
+        spike, number = self._split(x)
+        weight = self._log_weights(params).exp()
+        below, at = class_cdf(weight[..., :-1], spike)
+        density = Gaussian().cdf(params[1:], number)[0]
+        above = 1 - weight[..., -1] + weight[..., -1] * density
+        return torch.where(spike.sum(-1) > 0.5, below, above), at
 
     def sample(
         self, params: Parameters, generator: torch.Generator, limits: Limits | None = None
     ) -> Tensor:
-        """Rows drawn from p(x|z): (..., n (S + 1))."""
-        chosen = sample_categorical(self._log_shares(params).exp(), generator)
-        spike = torch.nn.functional.one_hot(chosen, self.width).to(params[1].dtype)
-        number = Gaussian().sample(params[1:], generator, limits) * spike[..., -1]
-        return torch.cat([spike[..., :-1], number.unsqueeze(-1)], dim=-1).flatten(-2)
+        """Sample rows from p(x|z): (..., n (S + 1))."""
+        index = sample_classes(self._log_weights(params).exp(), generator)
+        one_hot = torch.nn.functional.one_hot(index, self.width).to(params[1].dtype)
+        number = Gaussian().sample(params[1:], generator, limits) * one_hot[..., -1]
+        return torch.cat([one_hot[..., :-1], number.unsqueeze(-1)], dim=-1).flatten(-2)
 
-    def start(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Start at the linear model's frequencies, and at the other numbers' mean and spread."""
-        (spike, number), (_, spread) = self._seen(loc), self._seen(scale)
-        slope, slope_of_number = self._seen(loadings)  # (l, n, S), (l, n)
-        share = spike.clamp(SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
-        rest = (1 - share.sum(-1)).clamp(min=SMALLEST_PROBABILITY)
-        logits = share.log() - rest.log().unsqueeze(-1)
-        steep = slope / share + slope.sum(-1, keepdim=True) / rest.unsqueeze(-1)
+    def initialize(
+        self, loadings: Tensor, loc: Tensor, scale: Tensor
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Frequencies of the spikes, and mean and scale of the other numbers."""
+        (spike, number), (_, scale) = self._split(loc), self._split(scale)
+        slope, number_slope = self._split(loadings)  # (l, n, S), (l, n)
+        weight = spike.clamp(MIN_PROBABILITY, 1 - MIN_PROBABILITY)
+        rest = (1 - weight.sum(-1)).clamp(min=MIN_PROBABILITY)
+        logits = weight.log() - rest.log().unsqueeze(-1)
+        slope = slope / weight + slope.sum(-1, keepdim=True) / rest.unsqueeze(-1)
+        log_scale = (scale / rest.sqrt()).log()
         return [
-            (steep.clamp(-STEEPEST, STEEPEST).flatten(-2), logits.flatten()),
-            (slope_of_number, number / rest),
-            (
-                torch.zeros_like(slope_of_number),
-                unbounded((spread / rest.sqrt()).log(), LOG_SCALE_BOUND),
-            ),
+            (slope.clamp(-MAX_SLOPE, MAX_SLOPE).flatten(-2), logits.flatten()),
+            (number_slope, number / rest),
+            (torch.zeros_like(number_slope), unbounded(log_scale, LOG_SCALE_BOUND)),
         ]

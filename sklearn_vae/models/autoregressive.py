@@ -2,10 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor
 
-from sklearn_vae.likelihoods import Bernoulli, Categorical, Columnwise
 from sklearn_vae.likelihoods.base import Parameters
 
 
@@ -38,17 +36,3 @@ def decode_autoregressively(
         said = say(decode(rows))[:, 0].index_select(-1, own)
         rows = rows.index_copy(-1, own, said.to(rows))
     return rows
-
-
-def likeliest(likelihood: Columnwise, params: Sequence[Parameters]) -> Tensor:
-    """Means of numbers and the likeliest classes, as rows: (..., n_columns)."""
-    parts = []
-    means = likelihood.cut(likelihood.mean(params))
-    for (kind, _), mean in zip(likelihood.blocks, means, strict=True):
-        if isinstance(kind, Categorical):
-            share = mean.unflatten(-1, (-1, kind.n_classes))
-            chosen = torch.nn.functional.one_hot(share.argmax(-1), kind.n_classes)
-            parts.append(chosen.flatten(-2).to(mean))
-        else:
-            parts.append(mean.round() if isinstance(kind, Bernoulli) else mean)
-    return torch.cat(parts, dim=-1)

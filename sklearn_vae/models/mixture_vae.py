@@ -16,14 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sklearn_vae.likelihoods import MOST_REDRAWS, Bernoulli, Limits
+from sklearn_vae.likelihoods import MAX_REDRAWS, Bernoulli, Limits
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import INPUT_CLIP, Draws, build
 from sklearn_vae.networks import MLP, bounded
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import HALF_LOG_2PI, StandardNormal
-from sklearn_vae.random import Stream, make_generator
+from sklearn_vae.random import Stream, make_generator, sample_categorical
 
 # A whitened scale lies between 0.05 and 20 times the component's own. The bound keeps
 # the density of rounded numbers finite: nowhere is it e^3 times the mixture's per column.
@@ -305,7 +305,7 @@ class MixtureVAE(StackedModule):
         rows = self._draw_rows(n_rows, generator)
         if self.limits is None:
             return rows
-        for _ in range(MOST_REDRAWS):
+        for _ in range(MAX_REDRAWS):
             beyond = self.limits.exceeded(rows).any(-1)
             if not beyond.any():
                 break
@@ -429,9 +429,8 @@ def draw_components(share: Tensor, noise: Tensor) -> Tensor:
     # the normal distribution function: torch's own is several times as slow
     first = 0.5 * torch.erfc(-math.sqrt(0.5) * noise[:, :1])
     place = (first + GOLDEN_RATIO * steps.view(1, -1, 1)) % 1
-    place = place.expand(len(share), -1, share.shape[2]).mT.contiguous()  # (M, B, K)
-    ends = share[:, :-1].cumsum(1).mT.contiguous()  # of all components but the last one
-    return torch.searchsorted(ends, place, right=True).mT  # (M, B, K) -> (M, K, B)
+    place = place.expand(len(share), -1, share.shape[2]).mT  # (M, B, K)
+    return sample_categorical(share.cumsum(1).mT, place).mT  # (M, B, K) -> (M, K, B)
 
 
 def pick(of_components: Tensor, chosen: Tensor, out: Tensor | None = None) -> Tensor:

@@ -15,7 +15,7 @@ from sklearn_vae.initialization.ppca import LinearGaussian
 from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.likelihoods import Columnwise, Limits
 from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.models.autoregressive import decode_autoregressively, likeliest
+from sklearn_vae.models.autoregressive import decode_autoregressively
 from sklearn_vae.models.laplace import (
     ClassSampler,
     EncoderProposal,
@@ -524,7 +524,7 @@ class VAE(StackedModule):
         """
         rows = self._conditions(x)
         if self.decoder.is_autoregressive:
-            rows = self._told(z, lambda params: likeliest(self.likelihood, params), rows)
+            rows = self._told(z, self.likelihood.mode, rows)
         return self.likelihood.mean(self.decode(z.unsqueeze(1), rows)).squeeze(1)
 
     def _told(self, z: Tensor, say: Callable[[Any], Tensor], rows: Tensor | None = None) -> Tensor:
@@ -606,7 +606,7 @@ class VAE(StackedModule):
         encoder.bias[member, 0].copy_(self.posterior.start(code, posterior_scale))
 
         loadings = torch.cat([torch.as_tensor(start.loadings), moved])
-        slopes, offsets, free = self.likelihood.start(loadings, loc, residual)
+        slopes, offsets, free = self.likelihood.initialize(loadings, loc, residual)
         self.decoder.linear.weight[member].copy_(slopes)
         offsets = offsets - centre @ slopes[len(start.loadings) :]
         self.decoder.linear.bias[member, 0].copy_(offsets)

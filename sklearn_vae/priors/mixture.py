@@ -11,6 +11,7 @@ from sklearn_vae.compatibility import Requirement
 from sklearn_vae.device import widest_dtype
 from sklearn_vae.persistence.validation import check_integer
 from sklearn_vae.priors.base import HALF_LOG_2PI, NO_FREE_BITS, Encode, Prior
+from sklearn_vae.random import sample_categorical
 
 # Spread of the initial locations, relative to the codes. Of 0.1, 0.5 and 0.9 it was the best or
 # within 0.05 nats of it on each of three tables; 0.9 starts too far from probabilistic PCA.
@@ -129,8 +130,8 @@ class DiagonalMixture:
         noise = torch.randn(*shape, n_components, generator=generator, dtype=dtype)
         uniform = torch.rand(shape, generator=generator, dtype=dtype).to(self.loc)
         cumulative = self.log_weight.exp().cumsum(-1)
-        component = torch.searchsorted(cumulative, uniform, right=True)
-        component = component.clamp(max=cumulative.shape[1] - 1)
-        component = component.unsqueeze(-1).expand(-1, -1, n_components)  # (M, n_rows, l)
+        component = (
+            sample_categorical(cumulative, uniform).unsqueeze(-1).expand(-1, -1, n_components)
+        )  # (M, n_rows, l)
         loc, log_scale = self.loc.gather(1, component), self.log_scale.gather(1, component)
         return loc + log_scale.exp() * noise.to(loc)

@@ -16,7 +16,7 @@ from sklearn_vae.device import threads_for
 from sklearn_vae.initialization.ppca import LinearGaussian
 from sklearn_vae.models.vae import build
 from sklearn_vae.objectives import LossState
-from sklearn_vae.random import Stream, make_generator
+from sklearn_vae.random import Stream, make_generator, sample_categorical
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.initialize import starts
 from sklearn_vae.training.run import RunResult, TrainingRun
@@ -146,5 +146,5 @@ def _spread_rows(run: TrainingRun, start: LinearGaussian, n_rows: int) -> torch.
     generator = make_generator(run.config.seed, Stream.PRIOR)
     chance = torch.rand(n_rows, generator=generator, dtype=torch.double)
     places = (torch.arange(n_rows) + chance) / n_rows * ends[-1]
-    chosen = torch.searchsorted(ends, places).clamp(max=len(order) - 1)
+    chosen = sample_categorical(ends, places)
     return x[0, order[chosen.to(order.device)]]

@@ -206,7 +206,7 @@ def test_start_is_near_the_linear_model(kind):
         loadings = loadings - loadings.unflatten(1, (N, 3)).mean(2).repeat_interleave(3, 1)
     else:
         loc = torch.tensor([0.4, 0.5, 0.6]).double()
-    start = kind.start(loadings, loc, torch.full_like(loc, 0.3))
+    start = kind.initialize(loadings, loc, torch.full_like(loc, 0.3))
 
     def mean(z):
         params = [z @ slope + offset for slope, offset in start]
@@ -330,7 +330,7 @@ def test_the_mean_of_a_spiked_column_is_that_of_its_rows(rng):
 def test_a_spiked_column_starts_at_its_frequencies_and_moments():
     """So that the first state is a sensible model of the table."""
     loc = torch.tensor([0.5, 0.2, 0.6]).double()  # the others are 0.3 of the rows, 2 on average
-    start = ZeroInflated(2).start(torch.zeros(1, 3).double(), loc, torch.full_like(loc, 0.3))
+    start = ZeroInflated(2).initialize(torch.zeros(1, 3).double(), loc, torch.full_like(loc, 0.3))
     mean = ZeroInflated(2).mean([offset[None] for _, offset in start])[0]
 
     torch.testing.assert_close(mean, torch.tensor([0.5, 0.2, 2.0]).double())

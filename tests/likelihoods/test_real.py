@@ -201,7 +201,7 @@ def test_gaussian_columns_start_as_the_linear_model_itself(likelihood):
     """p(x|z) = N(loc + z @ loadings, scale) for every z, not only near 0."""
     loadings, loc, scale = draw(2, 3), draw(3, seed=1), draw(3, seed=2).exp()
     z, x = 3 * draw(7, 2, seed=3), draw(7, 3, seed=4)
-    params = [z @ slope + offset for slope, offset in likelihood.start(loadings, loc, scale)]
+    params = [z @ slope + offset for slope, offset in likelihood.initialize(loadings, loc, scale)]
     mean = loc.numpy() + z.numpy() @ loadings.numpy()
     expected = stats.norm(mean, scale.numpy()).logpdf(x.numpy()).sum(-1)
 
@@ -211,7 +211,7 @@ def test_gaussian_columns_start_as_the_linear_model_itself(likelihood):
 def test_binary_columns_start_with_the_linear_models_value_and_slope_at_zero():
     """The logistic model that touches the linear one where codes are most frequent."""
     loadings, loc = 0.1 * draw(2, 3), torch.tensor([0.2, 0.5, 0.9]).double()
-    ((slope, offset),) = Bernoulli().start(loadings, loc, torch.ones(3))
+    ((slope, offset),) = Bernoulli().initialize(loadings, loc, torch.ones(3))
 
     def mean(z):
         return Bernoulli().mean([z @ slope + offset])
@@ -226,7 +226,7 @@ def test_binary_columns_start_with_the_linear_models_value_and_slope_at_zero():
 def test_rare_bits_start_at_finite_logits():
     """A column whose linear model leaves [0, 1] or is almost never 1 must not start at inf."""
     loc = torch.tensor([-0.3, 0.0, 1e-9, 1.0, 1.2]).double()
-    ((slope, offset),) = Bernoulli().start(draw(2, 5), loc, torch.ones(5))
+    ((slope, offset),) = Bernoulli().initialize(draw(2, 5), loc, torch.ones(5))
     expected = torch.tensor([1e-3, 1e-3, 1e-3, 0.999, 0.999]).double()
 
     torch.testing.assert_close(torch.sigmoid(offset), expected)
@@ -302,7 +302,7 @@ def test_columnwise_starts_each_block_at_its_own_model():
     """Slopes and offsets come out in the order in which split() cuts them."""
     loadings, scale = 0.1 * draw(2, 6), draw(6, seed=2).exp()
     loc = torch.tensor([1.0, -2.0, 0.3, 0.5, 0.7, 3.0]).double()
-    slopes, offsets, free = MIXED.start(loadings, loc, scale)
+    slopes, offsets, free = MIXED.initialize(loadings, loc, scale)
     z = torch.zeros(5, 2).double()
     params = MIXED.split(z @ slopes + offsets, free.expand(5, -1))
     real = [0, 1, 5]

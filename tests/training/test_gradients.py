@@ -53,7 +53,9 @@ def batch(model, *, n_draws=1, shared=False, weighted=False, n_rows=9):
     x = torch.randn(n_members, n_rows, model.likelihood.n_columns).double()
     parts = [
         (own > 0).double() if isinstance(kind, Bernoulli) else own
-        for (kind, _), own in zip(model.likelihood.blocks, model.likelihood.cut(x), strict=True)
+        for (kind, _), own in zip(
+            model.likelihood.blocks, model.likelihood.split_blocks(x), strict=True
+        )
     ]
     noise = torch.randn(1 if shared else n_members, n_draws, 1 if shared else n_rows, 2).double()
     return torch.cat(parts, -1), torch.rand(n_members, n_rows).double() if weighted else None, noise

@@ -105,8 +105,8 @@ class ELBOGradient:
             likelihood.blocks,
             params,
             grads,
-            likelihood.cut(self.x.mT.unsqueeze(1)),
-            likelihood.cut(model.residual),
+            likelihood.split_blocks(self.x.mT.unsqueeze(1)),
+            likelihood.split_blocks(model.residual),
             strict=True,
         )
         parts: list[GaussianColumns | BernoulliColumns] = []
