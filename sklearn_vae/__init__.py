@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from sklearn_vae.estimators.classifier import VAEClassifier as VAEClassifier
     from sklearn_vae.estimators.density import VAEDensity as VAEDensity
     from sklearn_vae.estimators.imputer import VAEImputer as VAEImputer
+    from sklearn_vae.estimators.load import load as load
     from sklearn_vae.estimators.outlier import VAEOutlierDetector as VAEOutlierDetector
     from sklearn_vae.estimators.transformer import VAETransformer as VAETransformer
-    from sklearn_vae.persistence.estimators import load as load
 
 
 # public name -> module
@@ -27,7 +27,7 @@ _MODULE = {
     "VAEImputer": "estimators.imputer",
     "VAEOutlierDetector": "estimators.outlier",
     "VAETransformer": "estimators.transformer",
-    "load": "persistence.estimators",
+    "load": "estimators.load",
 }
 _SUBPACKAGES = (
     "inspection", "likelihoods", "metrics", "model_selection", "networks", "objectives",

@@ -6,6 +6,7 @@ from typing import Self
 import numpy as np
 
 from sklearn_vae.inference.predictor import Predictor
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 
 # Draws of codes from which conditional densities are computed.
@@ -14,6 +15,7 @@ N_DRAWS = 64
 MAX_NLL = 1e300
 
 
+@serializable
 @dataclass(frozen=True)
 class AttributionBaseline:
     """Averages over training rows, relative to which anomaly scores are attributed to columns.

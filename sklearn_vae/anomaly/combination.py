@@ -6,6 +6,7 @@ from typing import Self
 import numpy as np
 
 from sklearn_vae.anomaly.scores import ScoredRows, Scorer, score_in_batches
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_number
 
 # Fraction of the scores whose survival function is empirical; beyond, the tail is Pareto.
@@ -16,6 +17,7 @@ MIN_SCALE = 1e-2
 MIN_RELATIVE_SCORE = 1e-6
 
 
+@serializable
 @dataclass(frozen=True)
 class TailDistribution:
     """Survival function of a score: empirical, with a Pareto tail above the 80% quantile.
@@ -67,6 +69,7 @@ class TailDistribution:
         return np.maximum(excess, 0) / self.scale - np.log(np.maximum(survival, 1 - BODY_FRACTION))
 
 
+@serializable
 @dataclass(frozen=True)
 class CombinedScore:
     """Sum of several scores' negative log tail probabilities, as in Fisher's method, in nats.

@@ -13,6 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import gen_batches
 
 from sklearn_vae.anomaly.scores import ScoredRows, Scorer, score_in_batches
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_integer
 
 # Largest number of cells of neighbours in memory at once, and of rows per query: a query cannot
@@ -29,22 +30,26 @@ MAX_FILTER_REFERENCE = 2000
 Space = Callable[[ScoredRows], np.ndarray]  # rows -> (M, n, f)
 
 
+@serializable
 def inputs(rows: ScoredRows) -> np.ndarray:
     """Standardised rows: (1, n, n_features)."""
     return rows.inputs[None]
 
 
+@serializable
 def codes(rows: ScoredRows) -> np.ndarray:
     """Codes of each member: (M, n, l)."""
     return rows.codes_and_residuals[0]
 
 
+@serializable
 def residuals_and_codes(rows: ScoredRows) -> np.ndarray:
     """Standardised residuals and codes of each member: (M, n, n_columns + l)."""
     codes, residuals = rows.codes_and_residuals
     return np.concatenate([residuals / rows.reference.residual_scale, codes], axis=2)
 
 
+@serializable
 @dataclass(frozen=True)
 class NeighborDistance:
     """Mean distance to the k nearest reference rows, averaged over ensemble members.
@@ -141,6 +146,7 @@ class NeighborDistance:
         return np.sqrt(np.square(difference).sum(axis=2)).mean(axis=1)
 
 
+@serializable
 @dataclass(frozen=True)
 class HyperplaneDistance(NeighborDistance):
     """Distance to the hyperplane through the k nearest reference rows [1]_, with a ridge.
@@ -165,6 +171,7 @@ class HyperplaneDistance(NeighborDistance):
         return np.linalg.norm(residual - (basis * coefficients).sum(axis=1), axis=1)
 
 
+@serializable
 @dataclass(frozen=True)
 class FilteredReference:
     """Scorer whose reference excludes the rows with the highest preliminary scores.

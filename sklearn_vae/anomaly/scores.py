@@ -16,6 +16,7 @@ from scipy.special import logsumexp
 from sklearn.utils import gen_batches
 
 from sklearn_vae.inference.predictor import Predictor
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer, check_number
 from sklearn_vae.random import MOST_DRAWS, Stream, make_generator, sobol_normal, stream_seed
 
@@ -148,6 +149,7 @@ class ModelScorer:
         return self
 
 
+@serializable
 @dataclass(frozen=True)
 class NegativeLogLikelihood(ModelScorer):
     """Negative log-density of the model, in nats and in X's units."""
@@ -165,6 +167,7 @@ class NegativeLogLikelihood(ModelScorer):
         return np.log(rows.scoring_members.sum(axis=0)) - log_sum
 
 
+@serializable
 @dataclass(frozen=True)
 class NegativeELBO(ModelScorer):
     """Negative evidence lower bound, or its reconstruction term alone, in nats and X's units.
@@ -191,6 +194,7 @@ class NegativeELBO(ModelScorer):
         return rows.mean_over_members(kl - log_prob if self.with_kl else -log_prob)
 
 
+@serializable
 @dataclass(frozen=True)
 class ReconstructionError(ModelScorer):
     """Squared distance to the reconstruction, summed over standardised columns.
@@ -219,6 +223,7 @@ class ReconstructionError(ModelScorer):
         return rows.mean_over_members(errors) + constant_errors
 
 
+@serializable
 @dataclass(frozen=True)
 class MaskedReconstructionError(ModelScorer):
     """Absolute error of each value predicted from its row's other values, summed over columns.

@@ -12,12 +12,14 @@ from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.infer import ColumnHint
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_hashes
 
 # Classes that an error names.
 MOST_SHOWN = 10
 
 
+@serializable
 @dataclass
 class ConditionEncoder:
     """The way from y to numbers: one column of them, or several.
@@ -99,6 +101,7 @@ class ConditionEncoder:
             raise ValueError("a class of the conditions occurs twice")
 
 
+@serializable
 @dataclass(repr=False)
 class ConditionalTableEncoder(TableEncoder):
     """Columns of rows beside which conditions stand: those of X first, and then those of y.

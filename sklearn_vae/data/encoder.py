@@ -31,6 +31,7 @@ from sklearn_vae.likelihoods import (
     StudentT,
     ZeroInflated,
 )
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_hashes
 
 # Standardised values are cut here, so that their squares stay finite.
@@ -41,6 +42,7 @@ _FARTHEST = 1e300
 LARGEST_EXPONENT = 1100
 
 
+@serializable
 @dataclass(repr=False)
 class TableEncoder:
     """What each column is, and the way from its values to the model's numbers and back.

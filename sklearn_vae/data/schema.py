@@ -9,9 +9,11 @@ import numpy as np
 from sklearn_vae.data.fields import Field, cut
 from sklearn_vae.data.libraries import LIBRARIES
 from sklearn_vae.data.reading import opened
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_annotated, check_hashes
 
 
+@serializable
 @dataclass(frozen=True)
 class Schema:
     """What the columns of a table are, and what kind of table it is.

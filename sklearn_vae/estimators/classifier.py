@@ -18,10 +18,12 @@ from sklearn_vae.estimators.conditional import ClassMarginal
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.predictor import SCORE_DRAWS
 from sklearn_vae.persistence.estimators import SerializationMixin
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_hashes
 from sklearn_vae.random import MOST_DRAWS
 
 
+@serializable
 class VAEClassifier(ClassifierMixin, SerializationMixin, BaseEstimator):
     r"""Generative classifier: a conditional VAE and Bayes' rule.
 

@@ -30,6 +30,7 @@ from sklearn_vae.models.mixture_init import SMALLEST_VARIANCE, learn_anchors
 from sklearn_vae.models.mixture_vae import LOG_SCALE_BOUND, MixtureArchitecture
 from sklearn_vae.models.vae import build
 from sklearn_vae.objectives import IWAE, Constant
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.random import MOST_DIMS, Stream, draw_seed, make_generator, start_seeds
 from sklearn_vae.training import (
     Dataset,
@@ -65,6 +66,7 @@ FINEST_STEP = math.sqrt(2 * math.pi * SMALLEST_VARIANCE) * math.exp(-LOG_SCALE_B
 COVARIANCE_TYPES = ("full", "diag")
 
 
+@serializable
 class VAEDensity(DensityMixin, DensityEstimator):
     """Density of rows, by variational autoencoders that start at Gaussian mixtures.
 

@@ -23,10 +23,12 @@ from sklearn_vae.estimators.checks import all_or_nothing
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.initialization.factor_analysis import MOST_FACTORS, ROWS_PER_FACTOR
 from sklearn_vae.persistence.estimators import SerializationMixin
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 from sklearn_vae.random import MOST_DRAWS
 
 
+@serializable
 class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
     """Imputation by a variational autoencoder that has learned from the rows with their holes.
 

@@ -30,6 +30,7 @@ from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import build
 from sklearn_vae.networks import MLP
 from sklearn_vae.objectives import Constant, LinearWarmup, TrimmedELBO
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 from sklearn_vae.random import Stream, draw_seed, make_generator, start_seeds
 from sklearn_vae.training import (
@@ -58,6 +59,7 @@ MOST_ROWS_IF_INTERRUPTED = 250
 CountedRows = tuple[np.ndarray, np.ndarray | None]
 
 
+@serializable
 class VAEOutlierDetector(OutlierMixin, TableEstimator):
     """Outliers, by variational autoencoders and by neighbours that these have chosen.
 

@@ -10,8 +10,10 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from sklearn_vae.data.arrays import as_array, as_row
 from sklearn_vae.estimators.base import BaseVAE
 from sklearn_vae.estimators.checks import positive_integer
+from sklearn_vae.persistence.registry import serializable
 
 
+@serializable
 class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE):
     r"""Variational autoencoder with the manners of PCA and GaussianMixture.
 

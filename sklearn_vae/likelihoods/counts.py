@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sklearn_vae.likelihoods.base import MAX_SLOPE, Likelihood, Limits, Parameters
 from sklearn_vae.networks import bounded, unbounded
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_number
 
 # Rates lie between e^-12 and e^12 times the unit's square.
@@ -59,6 +60,7 @@ class Counts(Likelihood):
         return slope, unbounded(2 * root.log(), LOG_RATE_BOUND)
 
 
+@serializable
 @dataclass(frozen=True)
 class Poisson(Counts):
     r"""Counts, :math:`p(x | z) = \lambda(z)^x e^{-\lambda(z)} / x!`.
@@ -106,6 +108,7 @@ class Poisson(Counts):
         return [self._initial_log_rate(loadings, loc)]
 
 
+@serializable
 @dataclass(frozen=True)
 class NegativeBinomial(Counts):
     r"""Overdispersed counts with mean :math:`\lambda(z)` and shape s.

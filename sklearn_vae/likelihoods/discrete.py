@@ -16,6 +16,7 @@ from sklearn_vae.likelihoods.base import (
     sample_classes,
     uniform_like,
 )
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
 
 # Scale of the logistic distribution closest to the standard normal.
@@ -24,6 +25,7 @@ LOGISTIC = 0.6
 MIN_GAP = 1e-3
 
 
+@serializable
 @dataclass(frozen=True)
 class Bernoulli(Likelihood):
     r"""Binary columns, :math:`p(x | z) = \pi(z)^x (1 - \pi(z))^{1-x}` with x in {0, 1}.
@@ -78,6 +80,7 @@ class Bernoulli(Likelihood):
         return [(slope.clamp(-MAX_SLOPE, MAX_SLOPE), torch.logit(probability))]
 
 
+@serializable
 @dataclass(frozen=True)
 class Categorical(Likelihood):
     r"""Columns of several classes, :math:`p(x = k | z) = \mathrm{softmax}_k(\eta(z))`.
@@ -155,6 +158,7 @@ class Categorical(Likelihood):
         return [((loadings / probability).clamp(-MAX_SLOPE, MAX_SLOPE), probability.log())]
 
 
+@serializable
 @dataclass(frozen=True)
 class Ordinal(Likelihood):
     r"""Columns of several classes in order, :math:`P(x \le k | z) = s(t_k - \mu(z))`.

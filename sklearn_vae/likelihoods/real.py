@@ -20,6 +20,7 @@ from sklearn_vae.likelihoods.base import (
     sample_truncated,
 )
 from sklearn_vae.networks import bounded, unbounded
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
 from sklearn_vae.priors import HALF_LOG_2PI
 
@@ -32,6 +33,7 @@ LOG_DF_CENTRE, LOG_DF_BOUND = 1.5, 4.5
 INITIAL_LOG_DF = math.log(5.0)
 
 
+@serializable
 @dataclass(frozen=True)
 class Gaussian(Likelihood):
     r"""Real-valued columns, :math:`p(x | z) = \mathcal{N}(x | \mu(z), \sigma^2)`.
@@ -137,6 +139,7 @@ class Gaussian(Likelihood):
         ]
 
 
+@serializable
 @dataclass(frozen=True)
 class LogNormal(Gaussian):
     r"""Positive columns, :math:`p(x | z) = \mathcal{N}(\log x | \mu(z), \sigma^2) / x`.
@@ -161,6 +164,7 @@ class LogNormal(Gaussian):
     link: ClassVar[str] = "log"
 
 
+@serializable
 @dataclass(frozen=True)
 class StudentT(Likelihood):
     r"""Real-valued columns with heavy tails, :math:`(x - \mu(z)) / \sigma(z) \sim t_\nu`.
@@ -272,6 +276,7 @@ def _log_one_plus_square(value: Tensor) -> Tensor:
     )
 
 
+@serializable
 @dataclass(frozen=True)
 class ZeroInflated(Likelihood):
     r"""Real columns with point masses, as 0 in a column of gains or 40 in one of hours.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sklearn_vae.likelihoods import Likelihood
 from sklearn_vae.networks import ACTIVATIONS, NETWORKS, Layout, Network
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import agrees
 from sklearn_vae.posteriors import POSTERIORS, Posterior
 from sklearn_vae.priors import PRIORS, Prior
@@ -15,6 +16,7 @@ from sklearn_vae.random import MOST_DIMS
 MOST_CLASSES = 64
 
 
+@serializable
 @dataclass(frozen=True)
 class Architecture:
     """Everything that decides the shapes of a model's weights.

@@ -21,6 +21,7 @@ from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import INPUT_CLIP, Draws, build
 from sklearn_vae.networks import MLP, bounded
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import HALF_LOG_2PI, StandardNormal
 from sklearn_vae.random import Stream, make_generator, sample_categorical
@@ -36,6 +37,7 @@ GOLDEN_RATIO = 0.6180339887498949
 FIRST_SHEAR = 0.1
 
 
+@serializable
 @dataclass(frozen=True)
 class MixtureArchitecture(Architecture):
     """Everything that decides the shapes of a ``MixtureVAE``'s weights.

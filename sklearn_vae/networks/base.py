@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from sklearn_vae.networks.mlp import MLP, SkipNetwork
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
 
 
@@ -181,6 +182,7 @@ class Network(ABC):
         """Width of the widest hidden layer."""
 
 
+@serializable
 @dataclass(frozen=True)
 class FullyConnected(Network):
     """Multilayer perceptron of fully connected layers; ``network="mlp"``."""

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from sklearn_vae.networks.base import Layout, Network, RowStructure, check_positive_ints
 from sklearn_vae.networks.layers import Activation, Gather, Scatter, fully_connected, zero_init_
 from sklearn_vae.networks.per_member import PerMember
+from sklearn_vae.persistence.registry import serializable
 
 # Numbers of channels that are tried if image_shape is None.
 DEFAULT_CHANNELS = (1, 3)
 SMALLEST_SIDE = 8
 
 
+@serializable
 @dataclass(frozen=True)
 class ConvNet(Network):
     r"""Convolutional network, for rows that are images; ``network="conv"``.

@@ -16,6 +16,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from sklearn_vae.networks.base import Layout, Network, RowStructure
 from sklearn_vae.networks.mlp import SkipNetwork
 from sklearn_vae.networks.per_member import PerMember
+from sklearn_vae.persistence.registry import serializable
 
 WIDTHS = (
     "(The input of an encoder has a number for each column of X that is not constant, for each "
@@ -29,6 +30,7 @@ OTHER_ROWS = (
 N_TEST_ROWS = 2
 
 
+@serializable
 @dataclass(frozen=True)
 class CustomNetwork:
     """A user's module and the arguments that build it.
@@ -154,6 +156,7 @@ def _name(value: Any) -> str:
     return getattr(cls, "__name__", repr(cls))
 
 
+@serializable
 @dataclass(frozen=True)
 class EncoderDecoderPair(Network):
     """A network whose encoder, decoder or both are custom.

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from sklearn_vae.networks.base import Layout, Network, RowStructure, check_positive_ints
 from sklearn_vae.networks.layers import Gather, Scatter, fully_connected, zero_init_
 from sklearn_vae.networks.per_member import PerMember
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
 
 
+@serializable
 @dataclass(frozen=True)
 class GRUNet(Network):
     r"""Gated recurrent units, for rows that are sequences; ``network="gru"``.

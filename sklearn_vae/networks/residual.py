@@ -9,9 +9,11 @@ from torch import Tensor, nn
 from sklearn_vae.networks.base import Layout, Network
 from sklearn_vae.networks.layers import Activation, zero_init_
 from sklearn_vae.networks.per_member import PerMember
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
 
 
+@serializable
 @dataclass(frozen=True)
 class ResidualMLP(Network):
     r"""Multilayer perceptron of residual blocks; ``network="residual"``.

@@ -11,9 +11,11 @@ from sklearn_vae.compatibility import Requirement
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.objectives.base import LossState, Minibatch
 from sklearn_vae.objectives.elbo import PenalizedELBO
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer, check_number
 
 
+@serializable
 @dataclass(frozen=True)
 class CapacityELBO(PenalizedELBO):
     r"""The ELBO minus a weight times the distance of the KL from a capacity that grows.

@@ -12,6 +12,7 @@ from torch import Tensor
 from sklearn_vae.compatibility import Requirement
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.objectives.base import LossState, LossTerms, Minibatch, Objective
+from sklearn_vae.persistence.registry import serializable
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class ELBO(Objective):
         return weight
 
 
+@serializable
 @dataclass(frozen=True)
 class TrimmedELBO(ELBO):
     """The ELBO of the rows of each batch with the smallest losses (trimmed likelihood).

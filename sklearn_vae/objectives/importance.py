@@ -10,12 +10,14 @@ from torch import Tensor
 from sklearn_vae.compatibility import Requirement
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.objectives.base import LossState, LossTerms, Minibatch, Objective
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
 from sklearn_vae.posteriors import log_mean_exp
 
 NO_KL_TERM = "whose bound has no KL of its own"
 
 
+@serializable
 @dataclass(frozen=True)
 class IWAE(Objective):
     r"""The importance-weighted bound on log p(x).

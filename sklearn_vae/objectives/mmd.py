@@ -12,6 +12,7 @@ from sklearn_vae.models.vae import VAE
 from sklearn_vae.objectives.aggregated_posterior import FACTORIZED, AggregatedPosterior
 from sklearn_vae.objectives.base import LossState, Minibatch
 from sklearn_vae.objectives.elbo import PenalizedELBO
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_number
 
 # Variances of the kernels, per latent dimension: the second is about 1/e between two draws from
@@ -64,6 +65,7 @@ def _mean_kernel(
     return log_mean.exp().unflatten(1, points.shape[1:3])
 
 
+@serializable
 @dataclass(frozen=True)
 class MMD(PenalizedELBO):
     r"""The ELBO minus a weight times the MMD of q(z) from the prior (InfoVAE).

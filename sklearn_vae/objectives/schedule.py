@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
+from sklearn_vae.persistence.registry import serializable
+
 Schedule = Callable[[int], float]
 
 
+@serializable
 @dataclass(frozen=True)
 class LinearWarmup:
     """Weight of the KL that rises in a straight line and then stays.

@@ -12,6 +12,7 @@ from sklearn_vae.models.vae import VAE
 from sklearn_vae.objectives.aggregated_posterior import FACTORIZED, AggregatedPosterior
 from sklearn_vae.objectives.base import LossState, Minibatch
 from sklearn_vae.objectives.elbo import PenalizedELBO
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_number
 
 
@@ -72,6 +73,7 @@ def total_correlation(q: AggregatedPosterior) -> Tensor:
     return q.mean(LogDensityRatio.apply(q.z, q.loc, q.log_scale, q.log_mixture_weights()))
 
 
+@serializable
 @dataclass(frozen=True)
 class TotalCorrelation(PenalizedELBO):
     r"""The ELBO minus a weight times the total correlation of the codes (β-TCVAE).

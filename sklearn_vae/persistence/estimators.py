@@ -1,7 +1,6 @@
 """Fitted estimators that outlive their process: ``save`` and ``load``, pickles, copies."""
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -12,28 +11,17 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae._version import __version__
 from sklearn_vae.persistence import file_format
+from sklearn_vae.persistence.registry import find, is_serializable
 from sklearn_vae.persistence.serialization import (
-    AT_HAND,
     MEANINGS,
     NotPlainError,
     Serializer,
-    attach,
     detach,
-    name_of,
-    room_for,
     unpack,
 )
 from sklearn_vae.persistence.validation import annotations_of, check_annotated
 from sklearn_vae.warnings import warn
 
-# Estimators that files may hold, and where they are.
-ESTIMATORS = {
-    "VAEClassifier": "sklearn_vae.estimators.classifier",
-    "VAEDensity": "sklearn_vae.estimators.density",
-    "VAEImputer": "sklearn_vae.estimators.imputer",
-    "VAEOutlierDetector": "sklearn_vae.estimators.outlier",
-    "VAETransformer": "sklearn_vae.estimators.transformer",
-}
 # What a file of a model calls itself, among other things that this package may store.
 MODEL = "model"
 # Packages whose versions a file tells.
@@ -87,10 +75,10 @@ class SerializationMixin:
         """
         check_is_fitted(self)
         name = type(self).__name__
-        if ESTIMATORS.get(name) != type(self).__module__:
+        if not is_serializable(type(self)):
             raise TypeError(
                 f"save writes estimators of sklearn_vae, and {name} is a class of your own, which "
-                f"a file of data cannot hold. Save one of {sorted(ESTIMATORS)}, or pickle it."
+                f"a file of data cannot hold. Save an estimator of sklearn_vae, or pickle it."
             )
         packer, arrays = Serializer(), dict[str, np.ndarray]()
         parameters, learned, others = self._parts()
@@ -124,7 +112,7 @@ class SerializationMixin:
     def as_plain(self, packer: Serializer) -> dict[str, Any]:
         """Give the plain form of an estimator that is a part of another one."""
         name = type(self).__name__
-        if ESTIMATORS.get(name) != type(self).__module__:
+        if not is_serializable(type(self)):
             raise NotPlainError(f"{self!r} has no plain form")
         parameters, learned, _ = self._parts()
         without = {name: LEFT_OUT[name] for name in LEFT_OUT if name in parameters}
@@ -167,7 +155,7 @@ class SerializationMixin:
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
         written_by = state.pop(STAMP, "unknown")
-        _compare_versions(type(self).__name__, written_by)
+        compare_versions(type(self).__name__, written_by)
         learned = {name: unpack(plain) for name, plain in state.pop(LEARNED, {}).items()}
         vars(self).update({**state, **learned})
 
@@ -205,83 +193,8 @@ class SerializationMixin:
                 raise ValueError(f"no transform gives {container!r:.100}")
 
 
-def load(path: file_format.PathLike, *, modules: Sequence[Any] = ()) -> Any:
-    """Read an estimator that ``save`` has written.
-
-    The file is data only: no part of it is run, whoever wrote it. Its checksum, its
-    parameters and the shapes of its arrays are checked before anything is made of them.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The file.
-    modules : sequence of torch.nn.Module or classes of them, default=()
-        What the model has for an encoder or decoder of your own. The file names their
-        classes, and nothing is ever imported because a file says so.
-
-    Returns
-    -------
-    estimator
-        As it was when it was saved, on whatever machine: ``device`` is looked for when it is
-        used.
-
-    Raises
-    ------
-    ValueError
-        If the file is not one of ``save``'s, is damaged, or is in a newer format.
-    OSError
-        If it cannot be read.
-
-    Warns
-    -----
-    InconsistentVersionWarning
-        If another version of sklearn_vae wrote the file.
-
-    Examples
-    --------
-    >>> import tempfile, pathlib, sklearn_vae
-    >>> from sklearn.datasets import load_iris
-    >>> X = load_iris().data
-    >>> vae = sklearn_vae.VAETransformer(max_iter=2, random_state=0).fit(X)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     vae.save(pathlib.Path(folder, "iris.vae"))
-    ...     again = sklearn_vae.load(pathlib.Path(folder, "iris.vae"))
-    >>> bool((again.score_samples(X) == vae.score_samples(X)).all())
-    True
-    """
-    header, arrays = file_format.read(path)
-    if header.get("kind") != MODEL:
-        raise ValueError(f"{path}: it holds no model, but a {header.get('kind')!r}.")
-    at_hand = AT_HAND.set({name_of(own): own for own in modules})
-    try:
-        with room_for(os.path.getsize(path)):
-            estimator = _estimator(header, arrays)
-        written_by = str(header["versions"]["sklearn_vae"])
-    except MemoryError:
-        raise
-    except Exception as error:
-        # the checksum is right, so somebody wrote what cannot be; what fails first is chance
-        raise ValueError(f"{path}: it holds no model that can be: {error!r:.300}") from error
-    finally:
-        AT_HAND.reset(at_hand)
-    _compare_versions(type(estimator).__name__, written_by)
-    return estimator
-
-
-def _estimator(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
-    """Make an estimator, and check that it can be one."""
-    name = header["class"]
-    if name not in ESTIMATORS:
-        raise ValueError(f"no estimator is called {name!r}")
-    parts = (unpack(attach(header[part], arrays)) for part in ("parameters", "learned"))
-    estimator = _made(name, *parts)
-    with _on_cpu(estimator):
-        estimator._check_learned()
-    return estimator
-
-
 @contextmanager
-def _on_cpu(estimator: Any) -> Iterator[None]:
+def computing_on_cpu(estimator: Any) -> Iterator[None]:
     """Compute on the CPU for a while: this machine may not have the model's device."""
     model = getattr(estimator, "estimator_", estimator)
     asked, model.device = model.device, "cpu"
@@ -293,14 +206,15 @@ def _on_cpu(estimator: Any) -> Iterator[None]:
 
 def _part(name: Any, parameters: Any, learned: Any) -> Any:
     """Make an estimator that is a part of another one."""
-    if name not in ESTIMATORS:
-        raise ValueError(f"no estimator is called {name!r}")
-    return _made(name, unpack(parameters), unpack(learned))
+    cls = find(name)
+    if not (isinstance(cls, type) and issubclass(cls, SerializationMixin)):
+        raise ValueError(f"{name!r} is no estimator")
+    return made_estimator(cls, unpack(parameters), unpack(learned))
 
 
-def _made(name: str, parameters: dict[str, Any], learned: dict[str, Any]) -> Any:
+def made_estimator(cls: Any, parameters: dict[str, Any], learned: dict[str, Any]) -> Any:
     """Make an estimator of its parameters and what it has learned."""
-    estimator = getattr(import_module(ESTIMATORS[name]), name)(**parameters)
+    estimator = cls(**parameters)
     estimator._validate_params()
     for key in learned:
         if key != KEPT and not (key.endswith("_") and key[0].isalpha() and key.isidentifier()):
@@ -312,7 +226,8 @@ def _made(name: str, parameters: dict[str, Any], learned: dict[str, Any]) -> Any
 MEANINGS["@estimator"] = _part
 
 
-def _compare_versions(name: str, written_by: str) -> None:
+def compare_versions(name: str, written_by: str) -> None:
+    """Warn if another version of this package wrote an estimator of this class."""
     if written_by != __version__:
         warn(
             InconsistentVersionWarning(

@@ -1,18 +1,17 @@
 """What parameters and fitted attributes are made of, as plain values and back.
 
 Plain is what JSON can say, and arrays of numbers. Objects become their names and their
-fields, by the fixed list below: nothing else is ever made of plain values, whatever
-they say. A new likelihood, prior, objective, schedule or measure needs its line there.
+fields, if they are registered: nothing else is ever made of plain values, whatever
+they say.
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from functools import partial, singledispatchmethod
 from hashlib import blake2b
-from importlib import import_module
 from itertools import groupby
 from numbers import Integral, Real
 from types import FunctionType
@@ -20,59 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from sklearn_vae.persistence.registry import find, is_serializable
 from sklearn_vae.persistence.validation import agrees, check_annotated, check_array
 
-# Dataclasses and functions that parameters and fitted attributes may hold, and where they are.
-KNOWN = {
-    "Architecture": "sklearn_vae.models.architecture",
-    "Bernoulli": "sklearn_vae.likelihoods.discrete",
-    "NegativeELBO": "sklearn_vae.anomaly.scores",
-    "CapacityELBO": "sklearn_vae.objectives.capacity",
-    "Categorical": "sklearn_vae.likelihoods.discrete",
-    "FilteredReference": "sklearn_vae.anomaly.knn",
-    "TableEncoder": "sklearn_vae.data.encoder",
-    "MMD": "sklearn_vae.objectives.mmd",
-    "ConditionalTableEncoder": "sklearn_vae.data.conditions",
-    "ConditionEncoder": "sklearn_vae.data.conditions",
-    "Gaussian": "sklearn_vae.likelihoods.real",
-    "ConvNet": "sklearn_vae.networks.convolution",
-    "DiagonalGaussian": "sklearn_vae.posteriors.diagonal",
-    "NormalizingFlow": "sklearn_vae.posteriors.flow",
-    "FullCovarianceGaussian": "sklearn_vae.posteriors.full",
-    "IWAE": "sklearn_vae.objectives.importance",
-    "LogNormal": "sklearn_vae.likelihoods.real",
-    "MaskedReconstructionError": "sklearn_vae.anomaly.scores",
-    "GaussianCategorical": "sklearn_vae.posteriors.joint",
-    "MixtureArchitecture": "sklearn_vae.models.mixture_vae",
-    "MixturePrior": "sklearn_vae.priors.mixture",
-    "NeighborDistance": "sklearn_vae.anomaly.knn",
-    "NegativeBinomial": "sklearn_vae.likelihoods.counts",
-    "Ordinal": "sklearn_vae.likelihoods.discrete",
-    "CustomNetwork": "sklearn_vae.networks.custom",
-    "FullyConnected": "sklearn_vae.networks.base",
-    "Poisson": "sklearn_vae.likelihoods.counts",
-    "RelaxedCategorical": "sklearn_vae.posteriors.categorical",
-    "GRUNet": "sklearn_vae.networks.recurrent",
-    "ResidualMLP": "sklearn_vae.networks.residual",
-    "ReconstructionError": "sklearn_vae.anomaly.scores",
-    "Schema": "sklearn_vae.data.schema",
-    "EncoderDecoderPair": "sklearn_vae.networks.custom",
-    "ZeroInflated": "sklearn_vae.likelihoods.real",
-    "StandardNormal": "sklearn_vae.priors.normal",
-    "StudentT": "sklearn_vae.likelihoods.real",
-    "TailDistribution": "sklearn_vae.anomaly.combination",
-    "HyperplaneDistance": "sklearn_vae.anomaly.knn",
-    "CombinedScore": "sklearn_vae.anomaly.combination",
-    "TotalCorrelation": "sklearn_vae.objectives.total_correlation",
-    "TrimmedELBO": "sklearn_vae.objectives.elbo",
-    "NegativeLogLikelihood": "sklearn_vae.anomaly.scores",
-    "AttributionBaseline": "sklearn_vae.anomaly.attribution",
-    "VampPrior": "sklearn_vae.priors.vamp",
-    "LinearWarmup": "sklearn_vae.objectives.schedule",
-    "codes": "sklearn_vae.anomaly.knn",
-    "inputs": "sklearn_vae.anomaly.knn",
-    "residuals_and_codes": "sklearn_vae.anomaly.knn",
-}
 # A dict of which a key begins so stands for something else.
 MARK = "@"
 # Arrays of fewer bytes are not compared with those that were met before.
@@ -110,7 +59,7 @@ class Serializer:
     def pack(self, value: Any) -> Any:
         """Give the plain form of a value, or raise ``NotPlainError``."""
         name = type(value).__name__
-        if KNOWN.get(name) == type(value).__module__:
+        if is_dataclass(value) and is_serializable(type(value)):
             if hasattr(value, "to_dict"):
                 return {"@told": name, "state": self.pack(value.to_dict())}
             own = {one.name: getattr(value, one.name) for one in fields(value) if one.init}
@@ -144,8 +93,7 @@ class Serializer:
 
     @pack.register(FunctionType)
     def _(self, value: FunctionType) -> Any:
-        name = value.__name__
-        return {"@function": name} if KNOWN.get(name) == value.__module__ else self._other(value)
+        return {"@function": value.__name__} if is_serializable(value) else self._other(value)
 
     @pack.register(type)
     def _(self, value: type) -> Any:
@@ -305,13 +253,6 @@ def unpack(plain: Any) -> Any:
     return MEANINGS[mark](plain[mark], **{key: own for key, own in plain.items() if key != mark})
 
 
-def known(name: Any) -> Any:
-    """Give the class or function of a name on the list."""
-    if not isinstance(name, str) or name not in KNOWN:
-        raise ValueError(f"{name!r} is nothing that this version of sklearn_vae knows")
-    return getattr(import_module(KNOWN[name]), name)
-
-
 # What JSON has no word for.
 _FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 # What the columns of records held.
@@ -347,18 +288,18 @@ def _checked(made: Any) -> Any:
 
 
 def _object(name: str, /, **parts: Any) -> Any:
-    made = known(name)
-    if isinstance(made, FunctionType):
-        raise ValueError(f"{name!r} is no class")
+    made = find(name)
+    if not (isinstance(made, type) and is_dataclass(made)):
+        raise ValueError(f"{name!r} is no dataclass")
     return _checked(made(**{key: unpack(part) for key, part in parts.items()}))
 
 
 def _told(name: str, state: Any) -> Any:
-    return _checked(known(name).from_dict(unpack(state)))
+    return _checked(find(name).from_dict(unpack(state)))
 
 
 def _function(name: str) -> Any:
-    found = known(name)
+    found = find(name)
     if not isinstance(found, FunctionType):
         raise ValueError(f"{name!r} is no function")
     return found

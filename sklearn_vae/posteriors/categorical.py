@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.compatibility import Requirement
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer, check_number
 from sklearn_vae.posteriors.base import Codes
 from sklearn_vae.posteriors.diagonal import DiagonalGaussian
@@ -130,6 +131,7 @@ class Discrete:
         check_integer(self, "n_iter", self.n_iter)
 
 
+@serializable
 @dataclass(frozen=True)
 class RelaxedCategorical(Discrete):
     r"""Categorical variables, trained by draws that are relaxed.

@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.networks import bounded, unbounded
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.posteriors.base import LOG_SCALE_BOUND, Continuous
 from sklearn_vae.priors import HALF_LOG_2PI
 
 
+@serializable
 @dataclass(frozen=True)
 class DiagonalGaussian(Continuous):
     r"""Independent dimensions, :math:`q(z | x) = \mathcal{N}(z | \mu(x), \sigma^2(x))`.

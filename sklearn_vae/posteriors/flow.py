@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sklearn_vae.compatibility import Requirement
 from sklearn_vae.networks import MLP, bounded
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
 from sklearn_vae.posteriors.base import NO_FREE_BITS, Continuous
 from sklearn_vae.posteriors.diagonal import DiagonalGaussian
@@ -23,6 +24,7 @@ MOST_LAYERS = 64
 FIRST_SIDE = 2
 
 
+@serializable
 @dataclass(frozen=True)
 class NormalizingFlow(Continuous):
     r"""A normalising flow of coupling layers over the diagonal Gaussian.

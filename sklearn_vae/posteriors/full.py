@@ -10,10 +10,12 @@ from torch import Tensor
 
 from sklearn_vae.compatibility import Requirement
 from sklearn_vae.networks import bounded, unbounded
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.posteriors.base import LOG_SCALE_BOUND, NO_FREE_BITS, Continuous
 from sklearn_vae.priors import HALF_LOG_2PI
 
 
+@serializable
 @dataclass(frozen=True)
 class FullCovarianceGaussian(Continuous):
     r"""A normal distribution with any covariance, :math:`q(z | x) = \mathcal{N}(\mu, L L^T)`.

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
 from sklearn_vae.posteriors.base import Codes
 from sklearn_vae.posteriors.categorical import Discrete
 
 
+@serializable
 @dataclass(frozen=True)
 class GaussianCategorical(Discrete):
     r"""One categorical variable and a diagonal Gaussian side by side.

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sklearn_vae.compatibility import Requirement
 from sklearn_vae.device import widest_dtype
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
 from sklearn_vae.priors.base import HALF_LOG_2PI, NO_FREE_BITS, Encode, Prior
 from sklearn_vae.random import sample_categorical
@@ -18,6 +19,7 @@ from sklearn_vae.random import sample_categorical
 INITIAL_SPREAD = 0.5
 
 
+@serializable
 @dataclass(frozen=True)
 class MixturePrior(Prior):
     r"""A learned mixture, :math:`p(z) = \sum_c \pi_c \, \mathcal{N}(z | \mu_c, \sigma_c^2)`.

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.priors.base import HALF_LOG_2PI, Encode, Prior
 
 
+@serializable
 @dataclass(frozen=True)
 class StandardNormal(Prior):
     r"""Independent latent dimensions, :math:`p(z) = \mathcal{N}(z | 0, I)`.

@@ -7,11 +7,13 @@ from typing import ClassVar
 from torch import Tensor
 
 from sklearn_vae.compatibility import Requirement
+from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
 from sklearn_vae.priors.base import NO_FREE_BITS, Encode, Prior
 from sklearn_vae.priors.mixture import DiagonalMixture
 
 
+@serializable
 @dataclass(frozen=True)
 class VampPrior(Prior):
     r"""A mixture of the encoder's posteriors, :math:`p(z) = \frac{1}{C} \sum_c q(z | u_c)`.
