@@ -25,7 +25,7 @@ wall is said. How each part's figures are obtained:
 - ``inference``: ``score_samples`` of 200,000 rows with 64 draws, per row and draw, beside
   pythae's ``get_nll`` on a few hundred rows; ``transform`` beside a DataLoader loop over the
   textbook's encoder. PyOD's score is of one draw per row. Networks and columns are W1's.
-- ``frame``: the share of W3's fit that is not spent in ``Trainer._train_once``, which does
+- ``frame``: the share of W3's fit that is not spent in ``Trainer._train_on_batches``, which does
   nothing but draw batches and noise and take gradient steps.
 - ``growth``: the slope of log cost per pass over log size, of ``sklearn_vae``: of a whole fit
   of few passes, and of the passes after the first.

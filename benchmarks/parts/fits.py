@@ -115,13 +115,13 @@ def report_fit(name: str, work: Workload, systems: list[str], rounds: int) -> No
 
 
 def share_outside_steps(system: str, work: Workload) -> float:
-    """Return the share of a fit's CPU time that is spent outside ``Trainer._train_once``."""
+    """Return the share of a fit's CPU time that is spent outside ``Trainer._train_on_batches``."""
     from unittest import mock
 
     from sklearn_vae.training import Trainer
 
     inside = []
-    original = Trainer._train_once
+    original = Trainer._train_on_batches
 
     def clocked(self: Trainer, *args: object) -> np.ndarray:
         start = time.process_time()
@@ -130,7 +130,7 @@ def share_outside_steps(system: str, work: Workload) -> float:
         return result
 
     run = SYSTEMS[system](work.rows(), work)
-    with mock.patch.object(Trainer, "_train_once", clocked):
+    with mock.patch.object(Trainer, "_train_on_batches", clocked):
         total, _ = timed(run)
 
     return 1 - sum(inside) / total

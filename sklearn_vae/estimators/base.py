@@ -54,12 +54,12 @@ from sklearn_vae.training import (
     TrainingJob,
     TrainingResult,
     TrainingRun,
+    add_mask_inputs,
     checkpoint_at,
     fit_all,
     history_of,
     launch,
     speed_for,
-    widen,
 )
 
 # n_components="auto" takes so many, where columns and rows suffice.
@@ -200,7 +200,7 @@ class BaseVAE(ConditionalEstimator):
                     (found,) = fit_all([wanted], callbacks=callbacks, verbose=int(self.verbose))
                     self._take(found, wanted.table)
             except KeyboardInterrupt:
-                self._take(wanted.cut_short(witness.best()), wanted.table)
+                self._take(wanted.cut_short(witness.best_result()), wanted.table)
             report.end()
         return self
 
@@ -242,7 +242,7 @@ class BaseVAE(ConditionalEstimator):
             with speed_for([run]):
                 trainer = launch([run], callbacks=self.callbacks, verbose=int(self.verbose))
                 (found,) = trainer.train(
-                    run.train, moments=self.optimizer_state_ if go_on else None
+                    run.train, optimizer_state=self.optimizer_state_ if go_on else None
                 )
             (record,) = history_of([found])
             history = [*before, {**record, "iteration": len(before) + 1}]
@@ -363,7 +363,7 @@ class BaseVAE(ConditionalEstimator):
         rows = Dataset.from_x(torch.cat([drawn.to(given), given], 1), None, ROWS_FOR_FILLER, 0.0)
         self.architecture_ = replace(self.architecture_, n_factors=n_factors)
         run = TrainingRun(self.architecture_, self._plan(len(rows)), rows, None, 0.0, 0.0)
-        self.state_dict_ = widen(run, self.state_dict_)
+        self.state_dict_ = add_mask_inputs(run, self.state_dict_)
         self.columns_ = replace(self.columns_, has_missing=True)
         self.optimizer_state_ = None
 

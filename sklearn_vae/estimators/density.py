@@ -300,7 +300,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
                     callbacks = [*(self.callbacks or []), *report.callbacks(), witness, *written]
                     self._train(rows, table, callbacks=callbacks)
             except KeyboardInterrupt:
-                self._cut_short(witness.outcomes(), rows, table)
+                self._cut_short(witness.results(), rows, table)
             report.end()
         return self
 

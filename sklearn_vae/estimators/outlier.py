@@ -346,7 +346,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
                     )
                 self._calibrate(learned, held_out)
             except KeyboardInterrupt:
-                self._cut_short(witness.outcomes(), left_out, held_out)
+                self._cut_short(witness.results(), left_out, held_out)
             report.end()
         return self
 

@@ -33,7 +33,7 @@ class HalvingGroup:
                 trainer = launch(own, verbose=0)
                 trainer.begin(*tables_of(own))
                 self.trainer = trainer
-            self.trainer.advance(n_iterations)
+            self.trainer.train_epochs(n_iterations)
 
     def result_of(self) -> dict[int, RunResult]:
         """Tell what the runs that are left have come to."""
@@ -48,7 +48,7 @@ class HalvingGroup:
             del self.runs[place]
         if self.trainer is not None:
             own = [self.members[place] for place in gone]
-            self.trainer.leave(np.isin(self.trainer.members_, own))
+            self.trainer.remove_finished(np.isin(self.trainer.members_, own))
 
     def halves(self) -> list["HalvingGroup"]:
         """Divide the runs, to be trained from their start; none of a single one."""

@@ -1,4 +1,4 @@
-"""Training: what a run is made of, where it stands, the loop itself, and many runs at once."""
+"""Training: datasets, configurations, the training loop, checkpoints, and jobs."""
 
 from sklearn_vae.training.checkpoint import checkpoint_at
 from sklearn_vae.training.config import TrainingConfig
@@ -6,10 +6,10 @@ from sklearn_vae.training.dataset import Dataset, EncodedRows, Rows
 from sklearn_vae.training.early_stopping import StageScheduler
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult, apart, fit_all, history_of
 from sklearn_vae.training.keyboard_interrupt import InterruptHandler
+from sklearn_vae.training.mask_inputs import add_mask_inputs
 from sklearn_vae.training.run import RunResult, TrainingRun
 from sklearn_vae.training.stacked import launch, speed_for, train
 from sklearn_vae.training.trainer import Trainer
-from sklearn_vae.training.widening import widen
 
 __all__ = [
     "Dataset",
@@ -23,6 +23,7 @@ __all__ = [
     "TrainingJob",
     "TrainingResult",
     "TrainingRun",
+    "add_mask_inputs",
     "apart",
     "checkpoint_at",
     "fit_all",
@@ -30,5 +31,4 @@ __all__ = [
     "launch",
     "speed_for",
     "train",
-    "widen",
 ]

@@ -1,9 +1,8 @@
-"""Training that is written down on its way, and goes on from there after the process has died.
+"""Checkpoints of training: a fit that was killed resumes from its file, to the bit.
 
-All randomness is named by what it is for and by the number of its iteration, so what is
-written down is only what numbers there are: weights, moments, the course, the records.
-The same fit in another process begins as the first one did, and is then set forward to
-where that one stood.
+Random streams depend on the seed, their purpose and the epoch only. A checkpoint therefore holds
+numbers: parameters, moments of the optimizer, the scheduler's state and the records. The same
+fit in another process initializes its models as before and then restores the saved state.
 """
 
 import hashlib
@@ -34,18 +33,18 @@ from sklearn_vae.training.run import RunResult
 from sklearn_vae.training.trainer import Trainer
 
 KIND = "checkpoint"
-# Share of the time that is spent on writing, at the most.
-MOST_TIME_WRITING = 0.05
+# Maximum fraction of the time spent on writing.
+MAX_WRITING_FRACTION = 0.05
 
 
 @contextmanager
 def checkpoint_at(path: file_format.PathLike | None) -> Iterator[list[Callback]]:
-    """Give the callbacks that write a fit down; remove the file when it is over.
+    """Yield the callbacks that write a fit's checkpoint; remove the file after the fit.
 
     Parameters
     ----------
     path : str, path-like or None
-        Where to write; None writes nothing.
+        File to write; None for no checkpoint.
     """
     if path is None:
         yield []
@@ -56,119 +55,119 @@ def checkpoint_at(path: file_format.PathLike | None) -> Iterator[list[Callback]]
 
 
 class Checkpoint(Callback):
-    """Writes the trainings of one fit down, and sets those forward that were before.
+    """Saves the state of a fit's trainers at the end of epochs, and restores it.
 
     Parameters
     ----------
     path : str or path-like
-        Where to write.
+        File to write. If it exists, the fit resumes from it.
     """
 
     def __init__(self, path: file_format.PathLike):
         self.path = os.fspath(path)
-        self.written: list[dict[str, Any]] = []
+        self.saved: list[dict[str, Any]] = []
         if os.path.exists(self.path):
             header, arrays = file_format.read(self.path)
             if header.get("kind") != KIND:
                 raise ValueError(f"{self.path}: it holds no checkpoint, but other data.")
             with room_for(os.path.getsize(self.path)):
-                self.written = unpack(attach(header["trainings"], arrays))
-        self.trainings: list[dict[str, Any]] = []
-        self.next_time = 0.0
+                self.saved = unpack(attach(header["trainers"], arrays))
+        self.trainers: list[dict[str, Any]] = []
+        self.next_write = 0.0
 
     def on_train_begin(self, net: Trainer, X: Dataset, **kwargs: Any) -> None:
-        """Set a training forward to where it was, if it was anywhere."""
-        origin = origin_of(net)
-        number = len(self.trainings)
-        self.trainings.append({"origin": origin})
-        if number < len(self.written):
-            before = self.written[number]
-            self._check_origin(origin, before["origin"])
-            restore(net, before)
-            self.trainings[-1] |= before
+        """Restore the state of a trainer, if the file has it."""
+        fingerprint = fingerprint_of(net)
+        index = len(self.trainers)
+        self.trainers.append({"fingerprint": fingerprint})
+        if index < len(self.saved):
+            saved = self.saved[index]
+            self._check_fingerprint(fingerprint, saved["fingerprint"])
+            restore(net, saved)
+            self.trainers[-1] |= saved
 
-    def _check_origin(self, found: dict[str, str], expected: dict[str, str]) -> None:
-        other = [name for name, digest in expected.items() if found[name] != digest]
-        if other:
+    def _check_fingerprint(self, actual: dict[str, str], expected: dict[str, str]) -> None:
+        differing = [name for name, digest in expected.items() if actual[name] != digest]
+        if differing:
             raise ValueError(
-                f"The file of the 'checkpoint' parameter, {self.path!r}, is of another fit: it "
-                f"began with other {' and other '.join(other)}. Remove it to begin anew, or name "
-                f"another one."
+                f"The file of the 'checkpoint' parameter, {self.path!r}, belongs to another fit, "
+                f"with other {' and other '.join(differing)}. Remove the file to start a new fit, "
+                f"or use another file."
             )
 
     def on_epoch_end(self, net: Trainer, **kwargs: Any) -> None:
-        """Write everything down, unless that was only just done."""
+        """Write the file, unless that would take too large a fraction of the time."""
         started = time.monotonic()
-        if started < self.next_time:
+        if started < self.next_write:
             return
-        self.trainings[-1] |= state_of(net)
+        self.trainers[-1] |= state_of(net)
         self._write()
-        took = time.monotonic() - started
-        self.next_time = started + took / MOST_TIME_WRITING
+        finished = time.monotonic()
+        self.next_write = started + (finished - started) / MAX_WRITING_FRACTION
 
     def on_train_end(self, net: Trainer, **kwargs: Any) -> None:
-        """Write down what a training has led to."""
-        if len(net.outcomes_) == len(net.configs):
-            self.trainings[-1] |= {"outcomes": _outcomes(net), "state": None}
+        """Write the results of a trainer that has finished."""
+        if len(net.results_) == len(net.configs):
+            self.trainers[-1] |= {"results": _results(net), "state": None}
             self._write()
 
     def _write(self) -> None:
         arrays: dict[str, np.ndarray] = {}
-        trainings = detach(Serializer().pack(self.trainings), arrays, "trainings")
-        file_format.write(self.path, {"kind": KIND, "trainings": trainings}, arrays)
+        trainers = detach(Serializer().pack(self.trainers), arrays, "trainers")
+        file_format.write(self.path, {"kind": KIND, "trainers": trainers}, arrays)
 
     def remove(self) -> None:
-        """Remove the file of a fit that is over."""
+        """Remove the file."""
         if os.path.exists(self.path):
             os.unlink(self.path)
 
 
 def state_of(net: Trainer) -> dict[str, Any]:
-    """Give what decides how a training goes on, between two iterations."""
+    """Return all that determines how training continues, between two epochs."""
     state = {
         "members": net.members_,
-        "flat": _array(net.module_.flat),
-        "average": None if net.average_ is None else _array(net.average_),
-        "moments": net.optimizer_.state_dict(),
-        "course": {name: _array(value) for name, value in vars(net.course_).items()},
-        "records": _stacked(net.records_),
-        "history": [_plain_row(row) for row in net.history],
+        "params": _array(net.module_.flat),
+        "ema": None if net.ema_ is None else _array(net.ema_.average),
+        "optimizer": net.optimizer_.state_dict(),
+        "scheduler": {name: _array(value) for name, value in vars(net.scheduler_).items()},
+        "records": _stack_records(net.records_),
+        "history": [_without_batches(row) for row in net.history],
     }
-    return {"state": state, "outcomes": _outcomes(net)}
+    return {"state": state, "results": _results(net)}
 
 
-def restore(net: Trainer, before: dict[str, Any]) -> None:
-    """Set a training that has just begun forward to where one like it stood."""
-    outcomes = {number: RunResult(**own) for number, own in before["outcomes"]}
-    state = before["state"]
-    staying = [] if state is None else state["members"].tolist()
-    # those that had left go as they are; what became of them is known
-    net.leave(~np.isin(net.members_, staying))
-    net.outcomes_ = outcomes
+def restore(net: Trainer, saved: dict[str, Any]) -> None:
+    """Restore the saved state in a trainer before its first epoch."""
+    results = {member: RunResult(**values) for member, values in saved["results"]}
+    state = saved["state"]
+    remaining = [] if state is None else state["members"].tolist()
+    # this stores results of the initial parameters, which the saved ones replace
+    net.remove_finished(~np.isin(net.members_, remaining))
+    net.results_ = results
     if state is None:
         return
     with torch.no_grad():
-        _fill(net.module_.flat, state["flat"])
-        if net.average_ is not None:
-            _fill(net.average_, state["average"])
-        for name, value in vars(net.course_).items():
+        _copy(net.module_.flat, state["params"])
+        if net.ema_ is not None:
+            _copy(net.ema_.average, state["ema"])
+        for name, value in vars(net.scheduler_).items():
             if isinstance(value, Tensor):
-                _fill(value, state["course"][name])
+                _copy(value, state["scheduler"][name])
             else:
-                setattr(net.course_, name, state["course"][name].copy())
-    net.optimizer_.load_state_dict(state["moments"])
-    net.records_.extend(_unstacked(state["records"]))
+                setattr(net.scheduler_, name, state["scheduler"][name].copy())
+    net.optimizer_.load_state_dict(state["optimizer"])
+    net.records_.extend(_unstack_records(state["records"]))
     net.history_.extend({**row, "batches": []} for row in state["history"])
 
 
-def _outcomes(net: Trainer) -> list[tuple[int, dict[str, Any]]]:
+def _results(net: Trainer) -> list[tuple[int, dict[str, Any]]]:
     return [
-        (number, {**vars(own), "history": [_plain_row(row) for row in own.history]})
-        for number, own in net.outcomes_.items()
+        (member, {**vars(result), "history": [_without_batches(row) for row in result.history]})
+        for member, result in net.results_.items()
     ]
 
 
-def _plain_row(row: dict[str, Any]) -> dict[str, Any]:
+def _without_batches(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != "batches"}
 
 
@@ -176,28 +175,28 @@ def _array(value: Any) -> np.ndarray:
     return value.cpu().numpy().copy() if isinstance(value, Tensor) else value.copy()
 
 
-def _fill(place: Tensor, values: np.ndarray) -> None:
-    if place.shape != values.shape:
-        raise ValueError(f"a checkpoint has {values.shape} numbers in place of {place.shape}")
-    place.copy_(torch.as_tensor(values))
+def _copy(target: Tensor, values: np.ndarray) -> None:
+    if target.shape != values.shape:
+        raise ValueError(f"a checkpoint has {values.shape} numbers in place of {target.shape}")
+    target.copy_(torch.as_tensor(values))
 
 
 Records = Sequence[tuple[np.ndarray, dict[str, np.ndarray]]]
 
 
-def _stacked(records: Records) -> list[dict[str, Any]]:
-    """Records of neighbouring iterations with the same members and names as one."""
+def _stack_records(records: Records) -> list[dict[str, Any]]:
+    """Stack the records of consecutive epochs with the same members and names."""
     groups = groupby(records, key=lambda record: (record[0].tolist(), list(record[1])))
     return [
         {
             "members": np.array(members),
-            "values": {name: np.stack([own[1][name] for own in rows]) for name in names},
+            "values": {name: np.stack([values[name] for _, values in rows]) for name in names},
         }
-        for (members, names), rows in ((key, list(part)) for key, part in groups)
+        for (members, names), rows in ((key, list(group)) for key, group in groups)
     ]
 
 
-def _unstacked(groups: list[dict[str, Any]]) -> Records:
+def _unstack_records(groups: list[dict[str, Any]]) -> Records:
     return [
         (group["members"], dict(zip(group["values"], row, strict=True)))
         for group in groups
@@ -205,43 +204,45 @@ def _unstacked(groups: list[dict[str, Any]]) -> Records:
     ]
 
 
-# -- what a training began with --------------------------------------------------------
+# -- fingerprint -----------------------------------------------------------------------
 
 
-def origin_of(net: Trainer) -> dict[str, str]:
-    """Give digests of all that decides a training: rows, settings, and where it starts."""
-    tables = [net.train_] if net.valid_ is None else [net.train_, net.valid_]
+def fingerprint_of(net: Trainer) -> dict[str, str]:
+    """Return digests of all that determines training: rows, settings and initial parameters."""
+    datasets = [net.train_] if net.valid_ is None else [net.train_, net.valid_]
+    state = net.loss_state_
     return {
-        "rows": _digest(part for table in tables for part in _parts(table)),
-        "settings": _digest([*map(_settings, net.configs), *_loss(net)]),
+        "rows": _digest(
+            getattr(dataset, field.name) for dataset in datasets for field in fields(dataset)
+        ),
+        "settings": _digest(
+            [
+                *map(_settings, net.configs),
+                net.criterion_,
+                state.free_bits,
+                state.pseudo_observations,
+            ]
+        ),
         "starting weights (of the model, or by random_state)": _digest(
             [net.module_.architecture, net.module_.sizes, net.module_.flat]
         ),
     }
 
 
-def _loss(net: Trainer) -> list[Any]:
-    return [net.criterion_, net.loss_state_.free_bits, net.loss_state_.pseudo_observations]
+def _settings(config: TrainingConfig) -> dict[str, Any]:
+    """Return a configuration with the values of its schedule: functions cannot be compared."""
+    epochs = range(config.first_epoch, config.first_epoch + config.max_iter)
+    return {**vars(config), "beta": [config.beta(epoch) for epoch in epochs]}
 
 
-def _parts(table: Dataset) -> list[Any]:
-    return [getattr(table, part.name) for part in fields(table)]
-
-
-def _settings(config: TrainingConfig) -> list[Any]:
-    """All numbers of a plan; a schedule is what it says, as functions cannot be compared."""
-    schedule = [config.beta(config.first_epoch + place) for place in range(config.max_iter)]
-    return [{**vars(config), "beta": schedule}]
-
-
-def _digest(parts: Iterable[Any]) -> str:
+def _digest(values: Iterable[Any]) -> str:
     digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, Tensor):
-            part = part.cpu().numpy()
-        if isinstance(part, np.ndarray):
-            digest.update(f"{part.dtype.str} {part.shape} ".encode())
-            digest.update(np.ascontiguousarray(part).tobytes())
+    for value in values:
+        if isinstance(value, Tensor):
+            value = value.cpu().numpy()
+        if isinstance(value, np.ndarray):
+            digest.update(f"{value.dtype.str} {value.shape} ".encode())
+            digest.update(np.ascontiguousarray(value).tobytes())
         else:
-            digest.update(f"{part!r} ".encode())
+            digest.update(f"{value!r} ".encode())
     return digest.hexdigest()

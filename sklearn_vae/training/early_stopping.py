@@ -1,4 +1,4 @@
-"""Where training stands: stages, the best weights so far and the way to them."""
+"""Learning-rate scheduler with early stopping, for each ensemble member."""
 
 from collections.abc import Sequence
 
@@ -7,143 +7,147 @@ from torch import Tensor
 
 from sklearn_vae.training.config import TrainingConfig
 
-# Learning rates as shares of the first: each stage starts from the best weights so far.
+# Learning rate of each stage, as a factor of the first.
 STAGES = (1.0, 0.3, 0.1)
-# Shares of max_iter that the stages get at the most.
-STAGE_SHARES = (0.5, 0.25, 0.25)
+# Maximum number of epochs of each stage, as a fraction of max_iter.
+STAGE_FRACTIONS = (0.5, 0.25, 0.25)
 
 
 class StageScheduler:
-    """Where each member stands: its stage, its best weights and the way to them.
+    """Lowers each member's learning rate in stages and keeps its best parameters.
 
-    A stage ends when it has had its iterations, when the validation loss has stopped
-    falling, or when a loss is not finite. The next one starts from the best weights so
-    far with a smaller step.
+    A stage ends after its maximum number of epochs, when the validation loss has not improved
+    for ``patience`` epochs, or when the loss diverges. With validation rows, the next stage
+    starts from the best parameters so far.
 
     Parameters
     ----------
     configs : sequence of TrainingConfig
-        Each member's run.
-    flat : Tensor of shape (M, P)
-        The weights to start from.
+        Each member's configuration.
+    params : Tensor of shape (M, P)
+        Initial parameters.
 
     Attributes
     ----------
     stage : ndarray of shape (M,)
-        Number of the stage, ``len(STAGES)`` for a member that is done.
-    best : ndarray of shape (M,)
+        Index of the current stage, ``len(STAGES)`` when training has finished.
+    best_loss : ndarray of shape (M,)
         Lowest validation loss so far.
-    best_flat : Tensor of shape (M, P)
-        Its weights; without validation rows, the last ones that were finite.
-    best_path : ndarray of shape (M, n_stages)
-        Iterations in each stage that lead to them.
+    best_params : Tensor of shape (M, P)
+        Parameters with the lowest validation loss; without validation rows, the last finite
+        ones.
+    n_iter : ndarray of shape (M, n_stages)
+        Number of epochs in each stage so far.
+    best_n_iter : ndarray of shape (M, n_stages)
+        Number of epochs in each stage that lead from the initial to the best parameters.
     diverged : ndarray of shape (M,)
         Whether a loss was ever not finite.
     """
 
-    def __init__(self, configs: Sequence[TrainingConfig], flat: Tensor):
-        n_members = len(flat)
-        self.learning_rate = np.array([config.learning_rate for config in configs])
+    def __init__(self, configs: Sequence[TrainingConfig], params: Tensor):
+        n_members = len(params)
+        self.initial_lr = np.array([config.learning_rate for config in configs])
         self.patience = np.array([config.patience for config in configs])
         self.tol = np.array([config.tol for config in configs])
-        self.lengths = np.array(
+        self.max_n_iter = np.array(
             [config.n_iter_per_stage or split_stages(config.max_iter) for config in configs]
         )
         self.stage = np.zeros(n_members, dtype=int)
-        self.best = np.full(n_members, np.inf)
-        self.reference = np.full(n_members, np.inf)
-        self.best_flat = flat.clone()
-        self.spent = np.zeros((n_members, len(STAGES)), dtype=int)
-        self.path = self.spent.copy()
-        self.best_path = self.spent.copy()
-        self.wait = np.zeros(n_members, dtype=int)
+        self.best_loss = np.full(n_members, np.inf)
+        self.patience_loss = np.full(n_members, np.inf)  # lowest loss that reset the counter
+        self.patience_counter = np.zeros(n_members, dtype=int)
+        self.best_params = params.clone()
+        self.n_iter = np.zeros((n_members, len(STAGES)), dtype=int)
+        self.current_n_iter = self.n_iter.copy()  # epochs that lead to the current parameters
+        self.best_n_iter = self.n_iter.copy()
         self.diverged = np.zeros(n_members, dtype=bool)
-        self._leave(np.zeros(n_members, dtype=bool))
+        self._end_stages(np.zeros(n_members, dtype=bool))
 
     @property
     def done(self) -> np.ndarray:
-        """Which members have nothing left to do."""
+        """Whether each member has finished training: (M,)."""
         return self.stage >= len(STAGES)
 
-    def rates(self) -> np.ndarray:
-        """Step size of each member, 0 for those that are done."""
-        return self.learning_rate * np.append(STAGES, 0.0)[self.stage]
+    def learning_rates(self) -> np.ndarray:
+        """Return each member's learning rate, 0 if it has finished: (M,)."""
+        return self.initial_lr * np.append(STAGES, 0.0)[self.stage]
 
-    def keep(self, members: Tensor) -> None:
-        """Go on with these members only."""
-        own = members.cpu().numpy()
+    def select(self, members: Tensor) -> None:
+        """Remove all members except these."""
+        indices = members.cpu().numpy()
         for name, value in vars(self).items():
-            setattr(self, name, value[members if isinstance(value, Tensor) else own])
+            setattr(self, name, value[members if isinstance(value, Tensor) else indices])
 
-    def advance(
+    def step(
         self,
         loss: np.ndarray,
         val_loss: np.ndarray | None,
-        flat: Tensor,
+        params: Tensor,
         *,
-        warming_up: np.ndarray | bool = False,
+        is_annealing: np.ndarray | bool = False,
     ) -> np.ndarray:
-        """Take note of an iteration that is over.
+        """Update stages and best parameters after an epoch.
 
         Parameters
         ----------
         loss : ndarray of shape (M,)
-            Training loss; not finite where the member has diverged.
+            Training loss; not finite for members that diverged.
         val_loss : ndarray of shape (M,) or None
             Validation loss.
-        flat : Tensor of shape (M, P)
-            Weights; those of a member that diverged, or with validation rows of any whose
-            stage ended, are set back to its best.
-        warming_up : ndarray of shape (M,) or bool, default=False
-            Whether the KL has not its final weight yet: patience waits for it.
+        params : Tensor of shape (M, P)
+            Current parameters. Those of members that diverged are reset to the best ones, with
+            validation rows also those of members whose stage ended.
+        is_annealing : ndarray of shape (M,) or bool, default=False
+            Whether the objective still changes from epoch to epoch: no epoch counts towards
+            the patience then.
 
         Returns
         -------
         ndarray of shape (M,)
-            Which members' stage ended.
+            Whether each member's stage ended.
         """
-        running = ~self.done
-        members = np.flatnonzero(running)
-        self.spent[members, self.stage[members]] += 1
-        self.path[members, self.stage[members]] += 1
-        bad = running & ~np.isfinite(loss)
-        self.diverged |= bad
-        self.keep_best(running & ~bad, val_loss, flat)
-        self.wait[np.broadcast_to(warming_up, self.wait.shape)] = 0
-        ended = self._leave(bad | (running & (self.wait >= self.patience)))
-        back = ended if val_loss is not None else bad
-        flat[back] = self.best_flat[back]
-        self.path[back] = self.best_path[back]
+        is_active = ~self.done
+        members = np.flatnonzero(is_active)
+        self.n_iter[members, self.stage[members]] += 1
+        self.current_n_iter[members, self.stage[members]] += 1
+        has_diverged = is_active & ~np.isfinite(loss)
+        self.diverged |= has_diverged
+        self.update_best(is_active & ~has_diverged, val_loss, params)
+        self.patience_counter[np.broadcast_to(is_annealing, self.stage.shape)] = 0
+        is_out_of_patience = is_active & (self.patience_counter >= self.patience)
+        ended = self._end_stages(has_diverged | is_out_of_patience)
+        is_reset = ended if val_loss is not None else has_diverged
+        params[is_reset] = self.best_params[is_reset]
+        self.current_n_iter[is_reset] = self.best_n_iter[is_reset]
         return ended
 
-    def keep_best(self, members: np.ndarray, val_loss: np.ndarray | None, flat: Tensor) -> None:
-        """Keep the weights of those members that are better than ever."""
-        if val_loss is None:
-            better = members
-        else:
-            better = members & (val_loss < self.best)
-            self.best = np.where(better, val_loss, self.best)
-            gained = members & (val_loss < self.reference - self.tol)
-            self.reference = np.where(gained, val_loss, self.reference)
-            self.wait = np.where(gained, 0, self.wait + 1)
-        self.best_flat[better] = flat[better]
-        self.best_path[better] = self.path[better]
+    def update_best(self, members: np.ndarray, val_loss: np.ndarray | None, params: Tensor) -> None:
+        """Store the parameters of those members (M,) whose validation loss is their lowest."""
+        is_best = members
+        if val_loss is not None:
+            is_best = members & (val_loss < self.best_loss)
+            self.best_loss = np.where(is_best, val_loss, self.best_loss)
+            has_improved = members & (val_loss < self.patience_loss - self.tol)
+            self.patience_loss = np.where(has_improved, val_loss, self.patience_loss)
+            self.patience_counter = np.where(has_improved, 0, self.patience_counter + 1)
+        self.best_params[is_best] = params[is_best]
+        self.best_n_iter[is_best] = self.current_n_iter[is_best]
 
-    def _leave(self, ended: np.ndarray) -> np.ndarray:
-        """Move on the members whose stage has ended, over stages without iterations too."""
-        before = self.stage.copy()
+    def _end_stages(self, ended: np.ndarray) -> np.ndarray:
+        """Start the next stage of some members, and of all that have had their epochs."""
+        previous = self.stage.copy()
         self.stage = self.stage + (ended & ~self.done)
-        for _ in STAGES:
-            here = np.minimum(self.stage, len(STAGES) - 1)
-            members = np.arange(len(here))
-            over = self.spent[members, here] >= self.lengths[members, here]
-            self.stage = self.stage + (over & ~self.done)
-        moved = self.stage > before
-        self.wait[moved] = 0
-        return moved
+        members = np.arange(len(self.stage))
+        for _ in STAGES:  # a stage may have no epochs
+            stage = np.minimum(self.stage, len(STAGES) - 1)
+            is_full = self.n_iter[members, stage] >= self.max_n_iter[members, stage]
+            self.stage = self.stage + (is_full & ~self.done)
+        has_ended = self.stage > previous
+        self.patience_counter[has_ended] = 0
+        return has_ended
 
 
 def split_stages(max_iter: int) -> tuple[int, ...]:
-    """Divide the iterations among the stages, the earlier ones first."""
-    ends = np.ceil(np.cumsum(STAGE_SHARES) * max_iter).astype(int)
+    """Divide ``max_iter`` epochs among the stages, rounding up the earlier ones."""
+    ends = np.ceil(np.cumsum(STAGE_FRACTIONS) * max_iter).astype(int)
     return tuple(np.diff(ends, prepend=0).tolist())

@@ -1,7 +1,7 @@
-"""Ctrl-C: training stops at once, and what it has come to is kept and says so.
+"""Interruption by Ctrl-C: training stops at once, and the estimator keeps the result so far.
 
-skorch's callbacks end a run by raising ``KeyboardInterrupt``, and users end a fit by the
-same. A handler notes when it was the keyboard.
+skorch's callbacks raise ``KeyboardInterrupt`` to stop a training, and so does Ctrl-C. A signal
+handler records which of the two it was.
 """
 
 import signal
@@ -20,26 +20,26 @@ from sklearn_vae.warnings import warn
 
 
 class _Keyboard:
-    """Whether Ctrl-C was pressed while somebody listens."""
+    """Records whether Ctrl-C was pressed during a fit."""
 
     def __init__(self) -> None:
         self.was_pressed = False
 
     @contextmanager
     def listen(self) -> Iterator[None]:
-        """Note Ctrl-C, where it does what Python lets it do; put the handler back after."""
+        """Record Ctrl-C if SIGINT has Python's default handler, which is restored after."""
         is_main = threading.current_thread() is threading.main_thread()
         if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
             yield
             return
         self.was_pressed = False
-        signal.signal(signal.SIGINT, self._note)
+        signal.signal(signal.SIGINT, self._handle)
         try:
             yield
         finally:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         self.was_pressed = True
         signal.default_int_handler(number, frame)
 
@@ -48,21 +48,22 @@ keyboard = _Keyboard()
 
 
 class InterruptHandler(Callback):
-    """Remembers the trainings of one fit, to tell what they have come to if it is interrupted."""
+    """Collects the trainers of one fit, whose results so far are used if it is interrupted."""
 
     def __init__(self) -> None:
         self.nets: list[NeuralNet] = []
         self.is_interrupted = False
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Take note of a training."""
+        """Add a trainer."""
         self.nets.append(net)
 
     @contextmanager
     def watch(self, estimator: Any) -> Iterator[None]:
-        """Let Ctrl-C through once the estimator is what training has come to.
+        """Raise ``KeyboardInterrupt`` again once an interrupted fit has kept its result.
 
-        Within, who asks for ``outcomes`` has to make the estimator of them.
+        Inside the block, the fit catches the interruption, calls ``results`` and sets the
+        estimator's fitted attributes from them.
         """
         with keyboard.listen():
             yield
@@ -75,40 +76,41 @@ class InterruptHandler(Callback):
                 f"had come to by then (n_iter_={estimator.n_iter_}), and interrupted_ is True.",
                 ConvergenceWarning,
             )
-        finally:  # whatever becomes of warnings, a search is to stop, too
+        finally:  # also where warnings are errors: a search has to stop, too
             raise KeyboardInterrupt
 
-    def outcomes(self) -> dict[int, list[RunResult]]:
-        """Tell what the trainings of each seed have come to, those with an iteration at least.
+    def results(self) -> dict[int, list[RunResult]]:
+        """Return the results so far, by seed, of all runs that have finished an epoch.
 
         Raises
         ------
         KeyboardInterrupt
-            If there is none, or none that can be told: the estimator is to stay as it was.
+            If there is none, or the state of a trainer is inconsistent: the estimator is to
+            keep the attributes that it had before.
         """
-        found: dict[int, list[RunResult]] = {}
+        results: dict[int, list[RunResult]] = {}
         try:
             for net in self.nets:
-                for seed, outcome in _outcomes(net):
-                    found.setdefault(seed, []).append(outcome)
-        except Exception as error:  # interrupted where numbers did not agree with each other
+                for seed, result in _results(net):
+                    results.setdefault(seed, []).append(result)
+        except Exception as error:  # interrupted in the middle of an update
             raise KeyboardInterrupt from error
-        if not found:
+        if not results:
             raise KeyboardInterrupt
         self.is_interrupted = True
-        return found
+        return results
 
-    def best(self) -> RunResult:
-        """Give the best first run."""
-        return min((own[0] for own in self.outcomes().values()), key=lambda own: own.loss)
+    def best_result(self) -> RunResult:
+        """Return the result of the first run with the lowest loss."""
+        return min((runs[0] for runs in self.results().values()), key=lambda result: result.loss)
 
 
-def _outcomes(net: NeuralNet) -> Iterator[tuple[int, RunResult]]:
-    """What members have come to, without the iteration that was interrupted."""
+def _results(net: NeuralNet) -> Iterator[tuple[int, RunResult]]:
+    """Yield seeds and results of a trainer's members, without the epoch that was interrupted."""
     if len(net.members_):
-        n_done = int(net.course_.spent.sum(axis=1).max())
-        del net.history[n_done:], net.records_[n_done:]
+        n_epochs = int(net.scheduler_.n_iter.sum(axis=1).max())
+        del net.history[n_epochs:], net.records_[n_epochs:]
     for member, config in enumerate(net.configs):
-        outcome = net.result_of(member)
-        if outcome.history:
-            yield config.seed, outcome
+        result = net.result_of(member)
+        if result.history:
+            yield config.seed, result

@@ -1,4 +1,4 @@
-"""Adam over the flat parameters of all members."""
+"""Adam and an exponential moving average over the flat parameters of all members."""
 
 import math
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from sklearn_vae.models.stacked import StackedModule
 
 
 class FusedUpdate(NamedTuple):
-    """One fused call: its step size, and the tensors of the members that take it."""
+    """Arguments of one fused Adam call: a learning rate and its members' tensors."""
 
     lr: float
     tensors: list[list[Tensor]]
@@ -22,24 +22,25 @@ class FusedUpdate(NamedTuple):
 class FlatAdam(torch.optim.Optimizer):
     """Adam with decoupled weight decay, one fused call per learning rate.
 
-    Each member has a step size of its own. Weight decay shrinks the networks' matrices
-    only: neither biases nor the linear path, which is the model's known start.
+    Each member has its own learning rate. Weight decay applies to the networks' weight
+    matrices, neither to biases nor to the skip connection, which holds the linear
+    initialization.
 
-    It is one of torch's optimizers in all that callbacks ask of one, but does not run
-    their constructor: that imports torch's compiler, a second in every new process.
+    It has the attributes of a torch optimizer that callbacks use. It does not call the
+    constructor of ``torch.optim.Optimizer``, which imports torch's compiler: one second per
+    process.
 
     Parameters
     ----------
     model : StackedModule
-        Whose flat parameters to move.
+        Model with the flat parameters and gradients.
     lr : float or ndarray of shape (M,)
-        Step size to begin with.
+        Initial learning rates.
     weight_decay : float or ndarray of shape (M,)
-        Share by which matrices shrink, per step and unit of step size.
-    longest : float, default=inf
-        How many times as long as a gradient usually is one may be; a longer one is cut to
-        that length. What is usual is the root of Adam's own running mean of squares, so a
-        few extreme rows neither lead astray nor make all later steps short.
+        Coefficient of the decoupled weight decay.
+    max_grad_norm_ratio : float, default=inf
+        Gradient clipping: maximum ratio of a gradient's norm to its running root mean square,
+        the root of the sum of Adam's second moments.
 
     References
     ----------
@@ -55,9 +56,9 @@ class FlatAdam(torch.optim.Optimizer):
         model: StackedModule,
         lr: float | np.ndarray,
         weight_decay: float | np.ndarray,
-        longest: float = math.inf,
+        max_grad_norm_ratio: float = math.inf,
     ):
-        self.model, self.longest = model, longest
+        self.model, self.max_grad_norm_ratio = model, max_grad_norm_ratio
         n_members = len(model.flat)
         self.lrs = np.broadcast_to(lr, n_members).astype(float)
         self.weight_decay = np.broadcast_to(weight_decay, n_members).astype(float)
@@ -69,61 +70,61 @@ class FlatAdam(torch.optim.Optimizer):
         self.mean = torch.zeros_like(model.flat)
         self.square = torch.zeros_like(model.flat)
         self.count = torch.zeros(n_members, dtype=torch.float32, device=model.flat.device)
-        self._planned_for: tuple[np.ndarray | None, float] = (None, 0.0)
+        self._prepared_for: tuple[np.ndarray | None, float] = (None, 0.0)
 
     @property
     def moments(self) -> dict[str, Tensor]:
-        """Running means of the gradients and their squares, and the number of steps."""
+        """First and second moments of the gradients (M, P), and the number of steps (M,)."""
         return {"mean": self.mean, "square": self.square, "count": self.count}
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Give the moments as arrays."""
+        """Return the moments as arrays."""
         return {name: value.cpu().numpy().copy() for name, value in self.moments.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from what ``state_dict`` gave."""
+        """Load the moments that ``state_dict`` returned."""
         for name, value in self.moments.items():
             value.copy_(torch.as_tensor(state_dict[name]))
-        self._planned_for = (None, 0.0)
+        self._prepared_for = (None, 0.0)
 
     def zero_grad(self, set_to_none: bool = False) -> None:
-        """Set the gradients to zero, in place: they are views of one tensor."""
+        """Set the gradients to zero in place: they are views of one tensor."""
         self.model.flat_grad.zero_()
 
-    def rates(self) -> np.ndarray:
-        """Step size of each member: its stage's, times what a callback's schedule made of it."""
+    def learning_rates(self) -> np.ndarray:
+        """Return each member's learning rate, including the factor of a callback's schedule."""
         return self.lrs * (self.param_groups[0]["lr"] / self.defaults["lr"])
 
-    def restart(self, members: np.ndarray) -> None:
-        """Forget the moments of some members."""
+    def reset(self, members: np.ndarray) -> None:
+        """Reset the moments of some members (M,) to zero."""
         if not members.any():
             return
         for value in self.moments.values():
             value[torch.as_tensor(members, device=value.device)] = 0
-        self._planned_for = (None, 0.0)
+        self._prepared_for = (None, 0.0)
 
-    def keep(self, members: Tensor) -> None:
-        """Go on with these members only, once the model does."""
-        own = members.cpu().numpy()
-        self.lrs, self.weight_decay = self.lrs[own], self.weight_decay[own]
+    def select(self, members: Tensor) -> None:
+        """Remove all members except these, after the model has."""
+        indices = members.cpu().numpy()
+        self.lrs, self.weight_decay = self.lrs[indices], self.weight_decay[indices]
         for name, value in self.moments.items():
             setattr(self, name, value[members])
-        self._planned_for = (None, 0.0)
+        self._prepared_for = (None, 0.0)
 
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """Move every member whose step size is not 0."""
-        rates, lr = self._planned_for
-        if rates is not self.lrs or lr != self.param_groups[0]["lr"]:
-            self._plan_moves()
-        if self.longest < math.inf:
-            self._cut()
-        self.count.add_(self._moving)
-        if self._shrink is not None:
-            self.model.flat.mul_(self._shrink)
-        for move in self._moves:
+        """Update the parameters of every member whose learning rate is not 0."""
+        lrs, lr = self._prepared_for
+        if lrs is not self.lrs or lr != self.param_groups[0]["lr"]:
+            self._prepare_updates()
+        if self.max_grad_norm_ratio < math.inf:
+            self._clip_gradients()
+        self.count.add_(self._is_active)
+        if self._decay_factors is not None:
+            self.model.flat.mul_(self._decay_factors)
+        for update in self._updates:
             torch._fused_adam_(
-                *(*move.tensors, [], move.counts),
-                lr=move.lr,
+                *(*update.tensors, [], update.counts),
+                lr=update.lr,
                 beta1=self.BETAS[0],
                 beta2=self.BETAS[1],
                 weight_decay=0.0,
@@ -132,31 +133,71 @@ class FlatAdam(torch.optim.Optimizer):
                 maximize=False,
             )
 
-    def _cut(self) -> None:
-        """Cut gradients that are far longer than usual; the first one has no such measure."""
+    def _clip_gradients(self) -> None:
+        """Clip each member's gradient norm; the first step has no moments to compare with."""
         grad = self.model.flat_grad
-        share = 1 - self.BETAS[1] ** self.count  # of the squares' mean that is there by now
-        usual = (self.square.sum(1) / share).sqrt()  # (M,)
-        limit, length = self.longest * usual, grad.norm(dim=1)
-        is_long = (self.count > 0) & (length > limit)
-        grad.mul_(torch.where(is_long, limit / length, 1.0).unsqueeze(1))
+        bias_correction = 1 - self.BETAS[1] ** self.count
+        root_mean_square = (self.square.sum(1) / bias_correction).sqrt()  # (M,)
+        max_norm, norm = self.max_grad_norm_ratio * root_mean_square, grad.norm(dim=1)
+        is_clipped = (self.count > 0) & (norm > max_norm)
+        grad.mul_(torch.where(is_clipped, max_norm / norm, 1.0).unsqueeze(1))
 
-    def _plan_moves(self) -> None:
-        """Prepare one call for all members of one step size: on one tensor if it is all."""
-        self._planned_for = (self.lrs, self.param_groups[0]["lr"])
-        rates = self.rates()
-        self._moving = torch.as_tensor(rates > 0).to(self.count)
+    def _prepare_updates(self) -> None:
+        """Group members by learning rate: one fused call each, on whole tensors if only one."""
+        self._prepared_for = (self.lrs, self.param_groups[0]["lr"])
+        rates = self.learning_rates()
+        self._is_active = torch.as_tensor(rates > 0).to(self.count)
         decays = torch.as_tensor(np.unique(rates * self.weight_decay)).to(self.mean)
         if len(decays) > 1:
             decays = torch.as_tensor(rates * self.weight_decay).to(self.mean)
-        self._shrink = 1 - decays[:, None] * self.model.decays if decays.any() else None
-        self._moves = []
+        self._decay_factors = 1 - decays[:, None] * self.model.decays if decays.any() else None
+        self._updates = []
         tensors = [self.model.flat, self.model.flat_grad, self.mean, self.square]
         for lr in np.unique(rates[rates > 0]).tolist():
-            own = np.flatnonzero(rates == lr).tolist()
-            if len(own) == len(rates) and bool((self.count == self.count[0]).all()):
+            members = np.flatnonzero(rates == lr).tolist()
+            if len(members) == len(rates) and bool((self.count == self.count[0]).all()):
                 parts, counts = [[tensor.view(-1)] for tensor in tensors], [self.count[0]]
             else:
-                parts = [[tensor[member] for member in own] for tensor in tensors]
-                counts = [self.count[member] for member in own]
-            self._moves.append(FusedUpdate(lr, parts, counts))
+                parts = [[tensor[member] for member in members] for tensor in tensors]
+                counts = [self.count[member] for member in members]
+            self._updates.append(FusedUpdate(lr, parts, counts))
+
+
+class ExponentialMovingAverage:
+    """Exponential moving average (EMA) of the flat parameters.
+
+    Parameters
+    ----------
+    params : Tensor of shape (M, P)
+        Initial parameters.
+    decays : sequence of float
+        Decay per step of each member.
+
+    References
+    ----------
+    .. [1] B. T. Polyak and A. B. Juditsky, "Acceleration of Stochastic Approximation by
+       Averaging", SIAM Journal on Control and Optimization 30, 1992.
+    """
+
+    def __init__(self, params: Tensor, decays: list[float]):
+        self.average = params.clone()
+        self.weight = torch.as_tensor(np.array([[1 - decay] for decay in decays])).to(params)
+
+    def update(self, params: Tensor) -> None:
+        """Add the parameters after a step."""
+        self.average.lerp_(params, self.weight)
+
+    def apply(self, params: Tensor) -> None:
+        """Replace the parameters by their average, in place, until ``restore``."""
+        self.params = params.clone()
+        params.copy_(self.average)
+
+    def restore(self, params: Tensor, is_reset: np.ndarray) -> None:
+        """Restore the parameters, except those of members (M,) that were reset to their best."""
+        self.average.copy_(params)
+        is_kept = torch.as_tensor(is_reset).to(params.device).unsqueeze(1)
+        params.copy_(torch.where(is_kept, params, self.params))
+
+    def select(self, members: Tensor) -> None:
+        """Remove all members except these."""
+        self.average, self.weight = self.average[members], self.weight[members]

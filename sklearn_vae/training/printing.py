@@ -1,4 +1,4 @@
-"""The table that ``verbose`` prints: a line per iteration, under a title."""
+"""The table that ``verbose`` prints: a title, and one line per iteration."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,13 +8,13 @@ from skorch.callbacks import PrintLog
 
 
 class PrintIterations(PrintLog):
-    """Print the records of a training as a table that says which training it is.
+    """Prints the history of a training as a table with a title.
 
     The table is skorch's, with the word ``iteration`` of the estimators' ``history_``.
     """
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Print one line, and before the first one the title."""
+        """Print one line, after the title if it is the first."""
         if self.first_iteration_:
             self._sink(_title(net), net.verbose)
         super().on_epoch_end(net, **kwargs)
@@ -25,7 +25,7 @@ class PrintIterations(PrintLog):
 
 
 def _title(net: NeuralNet) -> str:
-    """Say which rows a training learns from."""
+    """Return the title, with the numbers of training and validation rows."""
     if net.is_refit:
         return f"Refit on all {len(net.train_)} rows:"
     validation = "" if net.valid_ is None else f", validation on {len(net.valid_)}"

@@ -1,14 +1,14 @@
-"""skorch's frame around iterations of our own.
+"""The training loop: a skorch net with epochs of its own.
 
-skorch brings the history, the callbacks and the order of events. The data sit in
-memory as one tensor, so an iteration here is a bare loop over slices of a permutation:
-no per-row indexing, no per-batch record, one number read back per iteration.
+skorch brings the history, the callbacks and the order of events. The rows are in memory as one
+tensor, so an epoch here is a loop over slices of a permutation: without indexing row by row,
+without a record per batch, and with one number copied to the host per epoch.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,53 +17,54 @@ from skorch.callbacks import Callback, EpochTimer
 from torch import Tensor
 
 from sklearn_vae.models.stacked import StackedModule
-from sklearn_vae.models.vae import INPUT_CLIP, VAE
-from sklearn_vae.networks import MLP
+from sklearn_vae.models.vae import INPUT_CLIP
 from sklearn_vae.objectives import REPORTED, LossState, Minibatch, Objective
-from sklearn_vae.random import Stream, make_generator, sobol_normal, stream_seed
+from sklearn_vae.random import Stream, make_generator
+from sklearn_vae.training.augmentation import Augmentation
 from sklearn_vae.training.config import TrainingConfig
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.early_stopping import StageScheduler
-from sklearn_vae.training.gradients import Gradient, gradient_of
+from sklearn_vae.training.gradients import LossGradient
 from sklearn_vae.training.keyboard_interrupt import keyboard
-from sklearn_vae.training.optimizer import FlatAdam
+from sklearn_vae.training.optimizer import ExponentialMovingAverage, FlatAdam
 from sklearn_vae.training.printing import PrintIterations
-from sklearn_vae.training.run import RunResult, validation_draws, validation_rows
+from sklearn_vae.training.run import RunResult
 from sklearn_vae.training.sampler import Batch, iterate_batches
+from sklearn_vae.training.validation import mean_losses
 
-# Rows whose loss at the start says what a loss that has diverged would be.
-ROWS_FOR_LIMIT = 1024
-# A loss that is so many nats above its start, and so many more per column, has diverged.
-DIVERGED = 100.0
-DIVERGED_PER_COLUMN = 10.0
+# Training has diverged if the loss of the first rows exceeds their initial loss by this many
+# nats, plus so many per column.
+DIVERGENCE_ROWS = 1024
+DIVERGENCE_MARGIN = 100.0
+DIVERGENCE_MARGIN_PER_COLUMN = 10.0
 
 
 class Trainer(NeuralNet):
-    """A skorch net that trains the members of a model, each by its ``TrainingConfig``.
+    """A skorch net that trains the members of a stacked model, each by its ``TrainingConfig``.
 
-    Members that are done leave, so that the others go on faster.
+    Members that have finished are removed, so that the epochs of the rest take less time.
 
     Parameters
     ----------
     module : StackedModule
-        The model, with the weights to start from.
+        The model, with its initial parameters.
     configs : sequence of TrainingConfig
-        Each member's run. They agree in batches and in steps per iteration.
+        Each member's configuration. Batch sizes and steps per epoch agree.
     objective : Objective
-        Computes the loss.
+        Objective, which computes the loss to minimise.
     loss_state : LossState, default=LossState()
         Free bits and pseudo-observations of each member.
     is_refit : bool, default=False
         Whether this is the second training, on all rows; ``verbose`` prints it.
     **kwargs
-        skorch's own: callbacks, verbose.
+        Parameters of ``skorch.NeuralNet``: callbacks, verbose.
 
     Attributes
     ----------
     members_ : ndarray
-        Numbers of the members that are still here.
-    outcomes_ : dict of int to RunResult
-        What became of those that have left.
+        Indices of the members that are still in training.
+    results_ : dict of int to RunResult
+        Results of the members that have finished.
     """
 
     def __init__(
@@ -88,428 +89,323 @@ class Trainer(NeuralNet):
         return [("epoch_timer", EpochTimer()), ("print_log", PrintIterations())]
 
     def initialize_criterion(self) -> "Trainer":
-        """Take the objective as it is."""
+        """Use the objective as it is."""
         self.criterion_ = self.objective
         return self
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> "Trainer":
-        """Put our Adam in place of torch's."""
-        rates = np.array([config.learning_rate for config in self.configs])
-        decays = np.array([config.weight_decay for config in self.configs])
-        longest = min(config.max_grad_norm_ratio for config in self.configs)
-        self.optimizer_ = FlatAdam(self.module_, rates, decays, longest)
+        """Use ``FlatAdam`` in place of a torch optimizer."""
+        self.optimizer_ = FlatAdam(
+            self.module_,
+            np.array([config.learning_rate for config in self.configs]),
+            np.array([config.weight_decay for config in self.configs]),
+            min(config.max_grad_norm_ratio for config in self.configs),
+        )
         return self
 
-    # -- the run ---------------------------------------------------------------------
+    # -- training --------------------------------------------------------------------
 
     def train(
-        self, train: Dataset, valid: Dataset | None = None, moments: dict[str, Any] | None = None
+        self,
+        train: Dataset,
+        valid: Dataset | None = None,
+        optimizer_state: dict[str, Any] | None = None,
     ) -> list[RunResult]:
-        """Run the plans to their end.
+        """Train all members.
 
         Parameters
         ----------
         train : Dataset
-            Rows to learn from.
+            Training rows.
         valid : Dataset, optional
-            Rows whose loss says when to stop and which weights are best.
-        moments : dict, optional
-            State of the optimizer to go on from.
+            Validation rows, for early stopping and the choice of the best parameters.
+        optimizer_state : dict, optional
+            State of the optimizer to resume from.
 
         Returns
         -------
-        list of Outcome
+        list of RunResult
             One per member.
         """
-        self.begin(train, valid, moments)
+        self.begin(train, valid, optimizer_state)
         try:
             self.fit_loop(train, valid)
         finally:
             self.notify("on_train_end", X=train, y=None)
-        return [self.outcomes_[member] for member in range(len(self.configs))]
+        return [self.results_[member] for member in range(len(self.configs))]
 
     def begin(
-        self, train: Dataset, valid: Dataset | None = None, moments: dict[str, Any] | None = None
+        self,
+        train: Dataset,
+        valid: Dataset | None = None,
+        optimizer_state: dict[str, Any] | None = None,
     ) -> None:
-        """Get ready for the first iteration."""
+        """Prepare the first epoch; the parameters are those of ``train``."""
         self.initialize()
-        if moments is not None:
-            self.optimizer_.load_state_dict(moments)
+        if optimizer_state is not None:
+            self.optimizer_.load_state_dict(optimizer_state)
         model, configs = self.module_, self.configs
         self.train_, self.valid_ = train, valid
         self.loss_state_ = replace(self.loss_state, n_rows=len(train))
         self.members_ = np.arange(len(configs))
-        self.outcomes_: dict[int, RunResult] = {}
+        self.results_: dict[int, RunResult] = {}
         self.records_: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
-        self.course_ = StageScheduler(configs, model.flat)
-        self._take_stock()
+        self.scheduler_ = StageScheduler(configs, model.flat)
+        low, high = train.x.aminmax() if train.x.numel() else (0.0, 0.0)
+        self._is_clipped = bool(max(-low, high) > INPUT_CLIP)
+        self._update_members()
         self.beta_ = self.final_beta_
-        averages = any(config.ema_decay for config in configs)
-        self.average_: Tensor | None = model.flat.clone() if averages else None
-        self._hears_gradients = any(
-            type(listener).on_grad_computed is not Callback.on_grad_computed
-            for _, listener in self.callbacks_
+        decays = [config.ema_decay for config in configs]
+        self.ema_ = ExponentialMovingAverage(model.flat, decays) if any(decays) else None
+        self._has_gradient_callbacks = any(
+            type(callback).on_grad_computed is not Callback.on_grad_computed
+            for _, callback in self.callbacks_
         )
         if valid is not None:
-            running = ~self.course_.done
-            self.course_.keep_best(running, self.validate(valid)[0], model.flat)
-        self.limit_ = self._loss_of_first_rows() + self._margin
-        low, high = train.x.aminmax() if train.x.numel() else (0.0, 0.0)
-        self.is_far_ = bool(max(-low, high) > INPUT_CLIP)
+            is_active = ~self.scheduler_.done
+            self.scheduler_.update_best(is_active, self.validate(valid)[0], model.flat)
+        per_column = DIVERGENCE_MARGIN_PER_COLUMN * model.architecture.n_columns
+        margin = DIVERGENCE_MARGIN + per_column + self.criterion_.annealing_gap
+        self.max_loss_ = self._loss_of_first_rows() + margin
         self.notify("on_train_begin", X=train, y=None)
 
     def fit_loop(
         self, X: Dataset, y: Dataset | None = None, epochs: int | None = None, **fit_params: Any
     ) -> "Trainer":
-        """Iterate until every member is done or a callback has had enough."""
-        self.advance()
-        self.leave(np.ones(len(self.members_), dtype=bool))
+        """Train until every member has finished or a callback stops the training."""
+        self.train_epochs()
+        self.remove_finished(np.ones(len(self.members_), dtype=bool))
         return self
 
-    def advance(self, n_iterations: int | None = None) -> None:
-        """Iterate until so many iterations are done, all by default."""
-        self.leave(self.course_.done)
-        while len(self.members_) and (n_iterations is None or len(self.history) < n_iterations):
-            if not self.iterate():
+    def train_epochs(self, n_epochs: int | None = None) -> None:
+        """Train up to this total number of epochs, by default to the end."""
+        self.remove_finished(self.scheduler_.done)
+        while len(self.members_) and (n_epochs is None or len(self.history) < n_epochs):
+            if not self.train_epoch():
                 break
 
-    @torch.no_grad()
-    def result_of(self, member: int) -> RunResult:
-        """Tell what a member has come to, whether it has left or not."""
-        if member in self.outcomes_:
-            return self.outcomes_[member]
-        (place,) = np.flatnonzero(self.members_ == member).tolist()
-        own = self.module_.flat[place]
-        current = own.clone()
-        own.copy_(self.course_.best_flat[place])
-        outcome = self._outcome(place)
-        own.copy_(current)
-        return outcome
-
-    def iterate(self) -> bool:
-        """Do one iteration; tell whether the callbacks want to go on."""
-        train, valid, model, course = self.train_, self.valid_, self.module_, self.course_
+    def train_epoch(self) -> bool:
+        """Train for one epoch; return False if a callback stops the training."""
+        train, valid, model, scheduler = self.train_, self.valid_, self.module_, self.scheduler_
         self.notify("on_epoch_begin", dataset_train=train, dataset_valid=valid)
-        self.beta_ = self._betas(self._iteration)
-        model.begin_iteration(self._iteration)
-        self._held_slopes = self._slopes_to_hold()
-        rates = course.rates()
+        epoch = self._epoch
+        self.beta_ = np.array([config.beta(epoch) for config in self._configs], dtype=float)
+        model.begin_iteration(epoch)
+        is_first_stage = scheduler.stage == 0
+        is_homoscedastic = [config.homoscedastic_first_stage for config in self._configs]
+        self._gradient.freeze_scales(is_first_stage & np.array(is_homoscedastic))
+        rates = scheduler.learning_rates()
         if (rates != self.optimizer_.lrs).any():
             self.optimizer_.lrs = rates
         self.records_.append((self.members_, {}))
         self._record("beta", self.beta_)
-        self._record("learning_rate", self.optimizer_.rates())
-        annealing = self.criterion_.annealing(self._iteration, self._last)
-        loss = self._record_losses("", self._train_once(train, annealing), train.loss_offset)
-        current = self._take_average()
+        self._record("learning_rate", self.optimizer_.learning_rates())
+        annealing = self.criterion_.annealing(epoch, self._last_epochs)
+        means = self._train_on_batches(train, annealing)
+        loss = self._record_losses("", means, train.loss_offset)
+        if self.ema_ is not None:
+            self.ema_.apply(model.flat)
         val_loss = None
         if valid is not None:
             val_loss = self._record_losses("val_", self.validate(valid), valid.loss_offset)
-        loss = np.where(self._is_near(loss), loss, np.nan)
-        warming_up = (annealing < 1) | (self.beta_ != self.final_beta_)
-        ended = course.advance(loss, val_loss, model.flat, warming_up=warming_up)
-        self._leave_average(current, ended | course.diverged)
-        self.optimizer_.restart(ended & ~course.done)
-        wants_more = self._goes_on(train, valid)
-        self.leave(course.done)
-        return wants_more
+        loss = np.where(self._has_diverged(loss), np.nan, loss)
+        is_annealing = (annealing < 1) | (self.beta_ != self.final_beta_)
+        ended = scheduler.step(loss, val_loss, model.flat, is_annealing=is_annealing)
+        if self.ema_ is not None:
+            self.ema_.restore(model.flat, ended | scheduler.diverged)
+        self.optimizer_.reset(ended & ~scheduler.done)
+        goes_on = self._notify_epoch_end(train, valid)
+        self.remove_finished(scheduler.done)
+        return goes_on
 
-    def leave(self, done: np.ndarray) -> None:
-        """Note what became of some members, and go on without them."""
-        leaving, staying = np.flatnonzero(done), np.flatnonzero(~done)
-        if len(leaving) == 0:
+    def remove_finished(self, finished: np.ndarray) -> None:
+        """Store the results of some members (M,) and continue without them."""
+        removed, remaining = np.flatnonzero(finished), np.flatnonzero(~finished)
+        if len(removed) == 0:
             return
         with torch.no_grad():
-            self.module_.flat[leaving] = self.course_.best_flat[leaving]
-        for place in leaving.tolist():
-            self.outcomes_[int(self.members_[place])] = self._outcome(place)
-        self.members_ = self.members_[staying]
-        if len(staying):
-            kept = torch.as_tensor(staying).to(self.module_.flat.device)
-            self.module_.select(kept)
-            self.optimizer_.keep(kept)
-            self.course_.keep(kept)
-            if self.average_ is not None:
-                self.average_ = self.average_[kept]
-            self.loss_state_ = self.loss_state_.select(kept)
-            self.train_ = self.train_.select(kept)
-            self.valid_ = None if self.valid_ is None else self.valid_.select(kept)
-            self.limit_ = self.limit_[staying]
-            self._take_stock()
-        else:  # the weights of all are in their outcomes: rows and buffers can go
+            self.module_.flat[removed] = self.scheduler_.best_params[removed]
+        for index in removed.tolist():
+            self.results_[int(self.members_[index])] = self._make_result(index)
+        self.members_ = self.members_[remaining]
+        if len(remaining):
+            indices = torch.as_tensor(remaining).to(self.module_.flat.device)
+            self.module_.select(indices)
+            self.optimizer_.select(indices)
+            self.scheduler_.select(indices)
+            if self.ema_ is not None:
+                self.ema_.select(indices)
+            self.loss_state_ = self.loss_state_.select(indices)
+            self.train_ = self.train_.select(indices)
+            self.valid_ = None if self.valid_ is None else self.valid_.select(indices)
+            self.max_loss_ = self.max_loss_[remaining]
+            self._update_members()
+        else:  # the results hold all parameters: rows and buffers can be freed
             del self.train_, self.valid_
-            self._gradients.clear()
+            self._gradient.by_shape.clear()
 
-    def _outcome(self, place: int) -> RunResult:
-        course, member = self.course_, int(self.members_[place])
-        if not course.best_flat[place].isfinite().all():
+    @torch.no_grad()
+    def result_of(self, member: int) -> RunResult:
+        """Return a member's result so far, whether it has finished or not."""
+        if member in self.results_:
+            return self.results_[member]
+        (index,) = np.flatnonzero(self.members_ == member).tolist()
+        params = self.module_.flat[index]
+        current = params.clone()
+        params.copy_(self.scheduler_.best_params[index])
+        result = self._make_result(index)
+        params.copy_(current)
+        return result
+
+    def _make_result(self, index: int) -> RunResult:
+        """Make the result of one member, whose best parameters are in the model."""
+        scheduler, member = self.scheduler_, int(self.members_[index])
+        if not scheduler.best_params[index].isfinite().all():
             raise FloatingPointError("The weights that training started from are not finite.")
         history = [
-            {**row, **{name: values[own] for name, values in record.items()}}
+            {**row, **{name: values[position] for name, values in record.items()}}
             for row, (members, record) in zip(self.history, self.records_, strict=True)
-            for own in np.flatnonzero(members == member)
+            for position in np.flatnonzero(members == member)
         ]
-        last = history[-1]["loss"] if history else np.inf
+        last_loss = history[-1]["loss"] if history else np.inf
         return RunResult(
-            weights=self.module_.weights(place),
-            path=tuple(course.best_path[place].tolist()),
-            loss=float(last if self.valid_ is None else course.best[place]),
+            weights=self.module_.weights(index),
+            path=tuple(scheduler.best_n_iter[index].tolist()),
+            loss=float(last_loss if self.valid_ is None else scheduler.best_loss[index]),
             history=history,
-            diverged=bool(course.diverged[place]),
+            diverged=bool(scheduler.diverged[index]),
         )
 
-    def _take_stock(self) -> None:
-        """Work out what follows from who is here."""
-        own = [self.configs[member] for member in self.members_.tolist()]
-        seeds = [config.seed for config in own]
-        self._seeds = list(dict.fromkeys(seeds))
-        self._seed_of = torch.tensor([self._seeds.index(seed) for seed in seeds])
-        self._schedules = [config.beta for config in own]
-        self.final_beta_ = np.array([config.beta(config.max_iter - 1) for config in own])
-        self._last = np.array([config.first_epoch + config.max_iter - 1 for config in own])
-        self._mask = self.module_.mask
-        forget = np.array([[1 - config.ema_decay] for config in own])
-        self._forget = torch.as_tensor(forget).to(self.module_.flat)  # (M, 1)
-        noise, mask = (
-            np.array([getattr(config, name) for config in own]).reshape(-1, 1, 1)
-            for name in ("input_noise", "input_mask")
+    def _update_members(self) -> None:
+        """Update all that depends on which members are in training."""
+        self._configs = [self.configs[member] for member in self.members_.tolist()]
+        self._last_epochs = np.array([c.first_epoch + c.max_iter - 1 for c in self._configs])
+        self.final_beta_ = np.array([config.beta(config.max_iter - 1) for config in self._configs])
+        self._augmentation = Augmentation(self._configs, self.module_.flat)
+        self._gradient = LossGradient(
+            self.module_,
+            self.criterion_,
+            self.loss_state_,
+            clips_input=self._is_clipped or self._augmentation.changes_encoder_input,
         )
-        self._is_noisy, self._is_masked = bool(noise.any()), bool(mask.any())
-        self._input_noise = torch.as_tensor(noise).to(self.module_.flat)  # (M, 1, 1)
-        self._input_mask = torch.as_tensor(mask).to(self.module_.flat)  # (M, 1, 1)
-        self._holds_scales = np.array([config.homoscedastic_first_stage for config in own])
-        self._gradients: dict[tuple[int, int], Gradient] = {}
-        self._written_out = gradient_of(self.module_, self.criterion_, self.loss_state_)
 
-    # -- an iteration ----------------------------------------------------------------
+    # -- epochs ----------------------------------------------------------------------
 
-    def train_step(self, batch: Dataset, step: Batch) -> Tensor:
-        """Take one gradient step for all members; their terms (3, M)."""
-        rows, noise = step
-        if len(self._seeds) > 1:
-            rows, noise = rows[self._seed_of], noise[self._seed_of]
-        elif len(self.members_) > 1:
-            rows = rows.expand(len(self.members_), -1)
-        if self._mask is not None:
-            noise = noise * self._mask[:, None, None]
-        x, weight = batch.take(rows)
-        if batch.dequantization_widths is not None:
-            x = x + batch.dequantization_widths * self._uniform(x)
-        terms = self._differentiate(x, weight, noise, self._shown(x))
-        for slopes, learns in self._held_slopes:
-            slopes.mul_(learns)
-        if self._hears_gradients:
-            named = list(self.module_.named_parameters())
-            self.notify("on_grad_computed", named_parameters=named, batch=step, training=True)
-        self.optimizer_.step()
-        if self.average_ is not None:
-            self.average_.lerp_(self.module_.flat, self._forget)
-        return terms
-
-    def _slopes_to_hold(self) -> list[tuple[Tensor, Tensor]]:
-        """Gradients of weights by which scales depend on z, and which are learned: as 0 and 1.
-
-        They are held back in the first stage of members whose plan says so. Their offsets are
-        learned all the time.
-        """
-        is_held = self._holds_scales & (self.course_.stage == 0)
-        model = self.module_
-        if not is_held.any() or not isinstance(model, VAE) or type(model.decoder) is not MLP:
-            return []
-        is_scale = np.array(model.likelihood.is_scale_output, dtype=bool)
-        learns = torch.as_tensor(~(is_held[:, None, None] & is_scale)).to(model.flat)
-        weights = [model.decoder.linear.weight, model.decoder.last]
-        return [(cast(Tensor, own.grad), learns) for own in weights if own is not None]
-
-    def _uniform(self, x: Tensor) -> Tensor:
-        """Draw numbers between -1/2 and 1/2, for each seed its own: as x, (M, B, d)."""
-        return self._drawn(torch.rand, Stream.DEQUANTIZE, x) - 0.5
-
-    def _shown(self, x: Tensor) -> Tensor | None:
-        """What encoder and, beside it, decoder are to see of rows (M, B, n), if not all of them."""
-        shown = None
-        if self._is_noisy:
-            noise = self._drawn(torch.randn, Stream.INPUT, x)
-            shown = torch.addcmul(x, noise, self._input_noise)
-        if self._is_masked:
-            is_hidden = self._drawn(torch.rand, Stream.MASK, x) < self._input_mask
-            shown = (x if shown is None else shown).masked_fill(is_hidden, 0)
-        if self.module_.decoder.word_dropout:
-            uniform = self._drawn(torch.rand, Stream.WORDS, x)
-            is_hidden = self.module_.decoder.word_dropout_mask(uniform)
-            shown = torch.cat([x if shown is None else shown, x.masked_fill(is_hidden, 0)], dim=-1)
-        return shown
-
-    def _drawn(self, draw: Callable[..., Tensor], stream: Stream, x: Tensor) -> Tensor:
-        """Draw as many numbers as rows x (M, B, n_columns) hold, for each seed its own."""
-        if stream not in self._chances:
-            place = self._iteration
-            self._chances[stream] = [make_generator(seed, stream, place) for seed in self._seeds]
-        own = (draw(x.shape[1:], generator=g, dtype=x.dtype) for g in self._chances[stream])
-        return torch.stack([*own])[self._seed_of].to(x.device)
-
-    def _differentiate(
-        self, x: Tensor, weight: Tensor | None, noise: Tensor, shown: Tensor | None
-    ) -> Tensor:
-        """Leave the objective's gradient in the model; its terms (3, M)."""
-        if self._written_out is not None:
-            shape = x.shape[1], noise.shape[1]
-            if shape not in self._gradients:
-                clamps = self.is_far_ or self._is_noisy or self._is_masked
-                self._gradients[shape] = self._written_out(
-                    self.module_, self.criterion_, self.loss_state_, *shape, clamps=clamps
-                )
-            beta = cast(Tensor, self._epoch_state.beta)
-            return self._gradients[shape](x, weight, noise, beta, shown)
-        with torch.enable_grad():
-            batch = Minibatch(x, weight, noise, shown)
-            terms = self.criterion_(self.module_, batch, self._epoch_state)
-            total = terms.to_minimise.sum()
-        params = list(self.module_.parameters())
-        found = torch.autograd.grad(total, params, materialize_grads=True)
-        for param, gradient in zip(params, found, strict=True):
-            cast(Tensor, param.grad).copy_(gradient)
-        return terms.reported()
+    @property
+    def _epoch(self) -> int:
+        return self.configs[0].first_epoch + len(self.history) - 1
 
     @torch.no_grad()
-    def validate(
-        self, valid: Dataset, n_rows: int | None = None, n_draws: int | None = None
-    ) -> np.ndarray:
-        """Mean losses (3, M) of a table at the final beta, with the same noise every time.
-
-        Some of the rows and few draws suffice where no more than the size is asked for.
-        """
-        n_rows = min(n_rows or len(valid), len(valid))
-        flat, n_noise = self.module_.flat, self.module_.architecture.n_noise
-        per_value = self.criterion_.n_draws
-        n_draws = validation_draws(n_rows, per_value, n_draws)
-        noise = np.zeros((len(flat), n_draws, 1, n_noise))
-        for place, member in enumerate(self.members_.tolist()):
-            config, size = self.configs[member], int(self.module_.sizes[place])
-            seed = config.seed if config.validation_seed is None else config.validation_seed
-            points = sobol_normal(n_draws, size, stream_seed(seed, Stream.VALIDATION))
-            noise[place, :, 0, :size] = points
-        draws = torch.as_tensor(noise).to(flat)
-        state = replace(self.loss_state_, beta=torch.as_tensor(self.final_beta_).to(flat))
-        total = np.zeros((len(REPORTED), len(flat)))
-        at_a_time = validation_rows(n_draws, self.module_.architecture.widest)
-        for rows in self._chunks(torch.arange(n_rows, device=flat.device), at_a_time):
-            x, weight = valid.take(rows.expand(len(flat), -1))
-            terms = self.criterion_(self.module_, Minibatch(x, weight, draws), state)
-            total += terms.reported().cpu().numpy() * (len(rows) / n_rows)
-        return total
-
-    def _chunks(self, rows: Tensor, at_a_time: int) -> Sequence[Tensor]:
-        """Divide rows into chunks, each from all of the table if it has to be a random sample."""
-        if not self.criterion_.uses_aggregated_posterior:
-            return rows.split(at_a_time)
-        n_chunks = -(-len(rows) // at_a_time)
-        return [rows[first::n_chunks] for first in range(n_chunks)]
-
-    @torch.no_grad()
-    def _train_once(self, train: Dataset, annealing: np.ndarray) -> np.ndarray:
-        """Take the steps of one iteration; mean losses (3, M), not finite for broken weights."""
-        flat, n_noise = self.module_.flat, self.module_.architecture.n_noise
+    def _train_on_batches(self, train: Dataset, annealing: np.ndarray) -> np.ndarray:
+        """Take the steps of one epoch; return mean losses (3, M), NaN for broken parameters."""
+        flat = self.module_.flat
         self._epoch_state = replace(
             self.loss_state_,
             beta=torch.as_tensor(self.beta_).to(flat),
             annealing=torch.as_tensor(annealing).to(flat),
         )
+        self._augmentation.begin_epoch(self._epoch)
         total = torch.zeros(len(REPORTED), len(flat), dtype=flat.dtype, device=flat.device)
-        n_rows, config = 0, self.configs[0]
-        self._chances: dict[Stream, list[torch.Generator]] = {}  # of this iteration
+        n_rows, n_noise = 0, self.module_.architecture.n_noise
+        batches = iterate_batches(
+            self.configs[0], self._augmentation.seeds, self._epoch, len(train), n_noise, flat
+        )
         with self._dropout():
-            for step in iterate_batches(
-                config, self._seeds, self._iteration, len(train), n_noise, flat
-            ):
-                size = step.rows.shape[1]
-                total.add_(self.train_step(train, step), alpha=size)
-                n_rows += size
-        # 0 * sum is not finite where a weight is not, though the last loss may still be
+            for batch in batches:
+                batch_size = batch.rows.shape[1]
+                total.add_(self.train_step(train, batch), alpha=batch_size)
+                n_rows += batch_size
+        # 0 * sum is not finite where a parameter is not, though the last loss may still be
         return (total / n_rows + 0 * flat.sum(1)).double().cpu().numpy()
+
+    def train_step(self, batch: Dataset, step: Batch) -> Tensor:
+        """Take one gradient step for all members; return their loss terms (3, M)."""
+        (rows, noise), augmentation, model = step, self._augmentation, self.module_
+        if len(augmentation.seeds) > 1:
+            rows, noise = rows[augmentation.seed_indices], noise[augmentation.seed_indices]
+        elif len(self.members_) > 1:
+            rows = rows.expand(len(self.members_), -1)
+        if model.mask is not None:
+            noise = noise * model.mask[:, None, None]
+        x, weight = batch.take(rows)
+        if batch.dequantization_widths is not None:
+            x = augmentation.dequantize(x, batch.dequantization_widths)
+        corrupted = augmentation.corrupt(x, model.decoder)
+        terms = self._gradient(Minibatch(x, weight, noise, corrupted), self._epoch_state)
+        if self._has_gradient_callbacks:
+            named = list(model.named_parameters())
+            self.notify("on_grad_computed", named_parameters=named, batch=step, training=True)
+        self.optimizer_.step()
+        if self.ema_ is not None:
+            self.ema_.update(model.flat)
+        return terms
 
     @contextmanager
     def _dropout(self) -> Iterator[None]:
-        """Hand generators to networks with dropout, of each member's seed, for one iteration."""
-        sides = self.module_.encoder, self.module_.decoder
-        for side, path in enumerate(sides):
-            if path.has_dropout:
-                path.dropout_generators = [
-                    make_generator(self.configs[member].seed, Stream.DROPOUT, self._iteration, side)
-                    for member in self.members_.tolist()
+        """Give networks with dropout a generator per member for one epoch."""
+        networks = self.module_.encoder, self.module_.decoder
+        for side, network in enumerate(networks):
+            if network.has_dropout:
+                network.dropout_generators = [
+                    make_generator(config.seed, Stream.DROPOUT, self._epoch, side)
+                    for config in self._configs
                 ]
         try:
             yield
         finally:
-            for path in sides:
-                path.dropout_generators = None
+            for network in networks:
+                network.dropout_generators = None
 
-    def _is_near(self, loss: np.ndarray) -> np.ndarray:
-        """Which members have not diverged: (M,) bool.
+    def validate(
+        self, valid: Dataset, n_rows: int | None = None, n_draws: int | None = None
+    ) -> np.ndarray:
+        """Return mean loss terms (3, M) at the final beta, optionally of the first rows only."""
+        return mean_losses(
+            self.module_,
+            self.criterion_,
+            self.loss_state_,
+            self._configs,
+            valid,
+            self.final_beta_,
+            n_rows,
+            n_draws,
+        )
 
-        A step of one extreme row may raise the mean loss of an iteration beyond the limit. The
-        weights have only diverged if their loss is beyond it, too.
+    def _has_diverged(self, loss: np.ndarray) -> np.ndarray:
+        """Whether each member has diverged: (M,).
+
+        One step with an outlier may raise an epoch's mean loss above the limit. The parameters
+        have diverged only if their own loss is above it, too.
         """
-        is_near = loss < self.limit_
-        doubtful = np.isfinite(loss) & ~is_near
-        if doubtful.any():
-            is_near |= doubtful & (self._loss_of_first_rows() < self.limit_)
-        return is_near
+        has_diverged = ~(loss < self.max_loss_)
+        is_uncertain = np.isfinite(loss) & has_diverged
+        if is_uncertain.any():
+            is_fine = self._loss_of_first_rows() < self.max_loss_
+            has_diverged &= ~(is_uncertain & is_fine)
+        return has_diverged
 
     def _loss_of_first_rows(self) -> np.ndarray:
-        """Loss of each member's weights as they are, by some of its rows: (M,)."""
-        return self.validate(self.train_, ROWS_FOR_LIMIT, n_draws=1)[0]
+        """Return each member's loss on the first rows, with few draws: (M,)."""
+        return self.validate(self.train_, DIVERGENCE_ROWS, n_draws=1)[0]
 
-    @torch.no_grad()
-    def _take_average(self) -> Tensor | None:
-        """Put the average in the weights' place, if there is one; give the weights."""
-        if self.average_ is None:
-            return None
-        current = self.module_.flat.clone()
-        self.module_.flat.copy_(self.average_)
-        return current
-
-    @torch.no_grad()
-    def _leave_average(self, current: Tensor | None, set_back: np.ndarray) -> None:
-        """Put the weights back, but for members that the course has set back."""
-        if current is None or self.average_ is None:
-            return
-        flat = self.module_.flat
-        stays = torch.as_tensor(set_back).to(flat.device).unsqueeze(1)
-        self.average_.copy_(flat)
-        flat.copy_(torch.where(stays, flat, current))
-
-    # -- small things ----------------------------------------------------------------
+    # -- records ---------------------------------------------------------------------
 
     def _record(self, name: str, values: np.ndarray) -> None:
-        """Record each member's number, and their mean for skorch."""
+        """Record each member's number, and their mean in skorch's history."""
         self.records_[-1][1][name] = values
         self.history.record(name, float(values.mean()))
 
     def _record_losses(self, prefix: str, means: np.ndarray, offset: np.ndarray) -> np.ndarray:
-        """Record mean losses (3, M) in X's own units; give each member's loss in the table's."""
+        """Record mean loss terms (3, M) in X's units; return the losses of the encoded rows."""
         for name, values in zip(REPORTED, means, strict=True):
             self._record(prefix + name, values if name == "kl_loss" else values + offset)
         return means[0]
 
-    def _betas(self, iteration: int) -> np.ndarray:
-        return np.array([schedule(iteration) for schedule in self._schedules], dtype=float)
-
-    @property
-    def _iteration(self) -> int:
-        return self.configs[0].first_epoch + len(self.history) - 1
-
-    @property
-    def _margin(self) -> float:
-        """How far above its start a loss may rise before it counts as diverged."""
-        per_column = DIVERGED_PER_COLUMN * self.module_.architecture.n_columns
-        return DIVERGED + per_column + self.criterion_.annealing_gap
-
-    def _goes_on(self, train: Dataset, valid: Dataset | None) -> bool:
-        """Tell the callbacks that an iteration is over, and whether none wants to stop."""
+    def _notify_epoch_end(self, train: Dataset, valid: Dataset | None) -> bool:
+        """Call the callbacks at the end of an epoch; return False if one stops the training."""
         try:
             self.notify("on_epoch_end", dataset_train=train, dataset_valid=valid)
-        except KeyboardInterrupt:  # as skorch's own callbacks stop a training
+        except KeyboardInterrupt:  # raised by skorch callbacks to stop the training
             if keyboard.was_pressed:
                 raise
             return False

@@ -300,9 +300,9 @@ def test_the_gradient_that_is_written_out_is_autograds(n_draws, rng):
     total = ELBO()(model, Minibatch(x, None, noise), state).to_minimise.sum()
     expected = torch.autograd.grad(total, model.flat_parameters(), materialize_grads=True)
 
-    assert ELBOGradient.covers(model, ELBO(), state)
+    assert ELBOGradient.supports(model, ELBO(), state)
     with torch.no_grad():
-        ELBOGradient(model, ELBO(), state, 9, n_draws)(x, None, noise, state.beta)
+        ELBOGradient(model, ELBO(), state, 9, n_draws)(Minibatch(x, None, noise), state.beta)
 
     for param, gradient in zip(model.flat_parameters(), expected, strict=True):
         torch.testing.assert_close(param.grad, gradient, rtol=1e-9, atol=1e-11)

@@ -392,7 +392,7 @@ def test_a_gradient_far_longer_than_usual_is_cut():
     """To three times the usual length, in its own direction; a shorter one is left."""
     model = build(Architecture(2, (4,), "tanh", ((Gaussian(), 3),)), 2).double()
     model.flatten()
-    adam = FlatAdam(model, 0.1, 0.0, longest=3.0)
+    adam = FlatAdam(model, 0.1, 0.0, max_grad_norm_ratio=3.0)
     for size in [1e6, *[1.0] * 9, 2.0]:  # the first one is all that is known
         model.flat_grad.fill_(size)
         adam.step()
@@ -412,7 +412,7 @@ def test_autograd_leads_to_the_same_density(monkeypatch, wine):
     X = wine.iloc[:120].assign(red=(wine["hue"] > 1) * 1.0, strong=(wine["alcohol"] > 13) * 1.0)
     settings = {"max_iter": 2, "random_state": 0, "batch_size": 128}
     expected = VAEDensity(**settings).fit(X).score_samples(X)
-    monkeypatch.setattr("sklearn_vae.training.trainer.gradient_of", lambda *_: None)
+    monkeypatch.setattr("sklearn_vae.training.gradients.find_gradient", lambda *_: None)
 
     actual = VAEDensity(**settings).fit(X).score_samples(X)
     np.testing.assert_allclose(actual, expected, rtol=1e-6)

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def _writes_at_every_iteration(monkeypatch):
     """And not only as often as it costs little."""
-    monkeypatch.setattr(checkpoint, "MOST_TIME_WRITING", np.inf)
+    monkeypatch.setattr(checkpoint, "MAX_WRITING_FRACTION", np.inf)
 
 
 def rows(n=200, d=4, seed=0):
@@ -132,7 +132,7 @@ def test_a_checkpoint_of_other_parameters_is_refused(change, said, tmp_path):
     if said is None:
         model.fit(rows())
         return
-    with pytest.raises(ValueError, match=f"of another fit.*{said}"):
+    with pytest.raises(ValueError, match=f"belongs to another fit.*{said}"):
         model.fit(rows())
     assert (tmp_path / "f").exists()
 
@@ -145,7 +145,7 @@ def test_a_checkpoint_of_other_rows_is_refused(place, tmp_path):
     with pytest.raises(SystemExit):
         model.fit(X)
     X[place, 0] += 1e-3
-    with pytest.raises(ValueError, match=r"of another fit.*rows"):
+    with pytest.raises(ValueError, match=r"belongs to another fit.*rows"):
         model.set_params(callbacks=None).fit(X)
 
 
@@ -199,7 +199,7 @@ def test_a_checkpoint_takes_little_time(tmp_path, monkeypatch):
     vae.fit(rows())
     elapsed = time.monotonic() - started
 
-    assert 2 <= len(written) <= 2 + elapsed / (0.02 / checkpoint.MOST_TIME_WRITING)
+    assert 2 <= len(written) <= 2 + elapsed / (0.02 / checkpoint.MAX_WRITING_FRACTION)
 
 
 KILLS = """
@@ -208,7 +208,7 @@ import numpy as np
 import sklearn_vae, sklearn_vae.training.checkpoint as checkpoint
 from sklearn_vae import VAETransformer
 
-checkpoint.MOST_TIME_WRITING = np.inf
+checkpoint.MAX_WRITING_FRACTION = np.inf
 rng = np.random.default_rng(0)
 X = rng.normal(size=(300, 5)) @ np.triu(np.ones((5, 5)))
 

@@ -12,7 +12,7 @@ from sklearn_vae.models.vae import VAE
 from sklearn_vae.networks import ACTIVATIONS
 from sklearn_vae.objectives import ELBO, IWAE, LossState, Minibatch, TrimmedELBO
 from sklearn_vae.priors import MixturePrior
-from sklearn_vae.training.gradients import gradient_of
+from sklearn_vae.training.gradients import find_gradient
 from sklearn_vae.training.gradients.layers import ACTIVATION_GRADIENTS, ACTIVATIONS_OUT
 
 # autograd into views of the flat gradient; said once in a process, by whichever test is first
@@ -71,11 +71,11 @@ def assert_same_gradient(
     expected.to_minimise.sum().backward()
     gradient = model.flat_grad.clone()
     model.flat_grad.fill_(7.0)  # what stood there before does not count
-    kind = gradient_of(model, objective, state)
+    kind = find_gradient(model, objective, state)
     ours = kind(model, objective, state, x.shape[1], noise.shape[1])
     with torch.no_grad():
-        ours(torch.randn_like(x), weight, noise, beta)  # nor does the batch before
-        actual = ours(x, weight, noise, beta, shown)
+        ours(Minibatch(torch.randn_like(x), weight, noise), beta)  # nor does the batch before
+        actual = ours(Minibatch(x, weight, noise, shown), beta)
 
     scale = gradient.abs().max().clamp(min=1e-12)
     torch.testing.assert_close(model.flat_grad / scale, gradient / scale, rtol=1e-6, atol=atol)
@@ -135,7 +135,7 @@ def test_what_has_no_gradient_here_is_left_to_autograd():
         pass
 
     def is_written_out(model, objective, **state):
-        return gradient_of(model, objective, LossState(**state)) is not None
+        return find_gradient(model, objective, LossState(**state)) is not None
 
     assert is_written_out(model, ELBO())
     assert not is_written_out(model, Other())

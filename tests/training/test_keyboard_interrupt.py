@@ -209,7 +209,7 @@ def fail_at(monkeypatch, place, error):
         (knn.NeighborDistance, "of"),
         (trainer.Trainer, "begin"),
         (trainer.Trainer, "validate"),
-        (trainer.Trainer, "leave"),
+        (trainer.Trainer, "remove_finished"),
         (trainer.Trainer, "train_step"),
         (stacked, "launch"),
     ]:

@@ -1,4 +1,4 @@
-"""Training: steps, Adam, the course of a run and skorch's frame around it."""
+"""Training: steps, Adam, the scheduler of a run and skorch's frame around it."""
 
 from dataclasses import dataclass, field, replace
 
@@ -259,7 +259,7 @@ def test_each_member_has_its_own_step_size(table, make_model):
     assert ours.count.tolist() == [5, 0, 5, 5]
 
 
-def test_a_restart_forgets_the_moments_of_its_members_only(table, make_model):
+def test_a_reset_concerns_the_moments_of_its_members_only(table, make_model):
     """A new stage begins with a smaller step, not with the old momentum."""
     model = make_model(table, table)
     first, *rest = gradients(5, model.flat.shape)
@@ -267,7 +267,7 @@ def test_a_restart_forgets_the_moments_of_its_members_only(table, make_model):
     model.flat_grad.copy_(first)
     ours.step()
     oracle = TorchAdam(torch.optim.Adam, model.flat[1], model, 1e-2, 0.0)
-    ours.restart(np.array([False, True]))
+    ours.reset(np.array([False, True]))
 
     for gradient in rest:
         model.flat_grad.copy_(gradient)
@@ -277,13 +277,13 @@ def test_a_restart_forgets_the_moments_of_its_members_only(table, make_model):
     assert ours.count.tolist() == [5, 4]
 
 
-def test_a_restart_forgets_moments_that_are_not_finite(table, make_model):
+def test_a_reset_zeroes_moments_that_are_not_finite(table, make_model):
     """0 times NaN is NaN: forgetting must not be multiplying."""
     model = make_model(table)
     ours = FlatAdam(model, 1e-2, 0.0)
     model.flat_grad.fill_(float("nan"))
     ours.step()
-    ours.restart(np.array([True]))
+    ours.reset(np.array([True]))
 
     assert all((moment == 0).all() for moment in ours.moments.values())
 
@@ -332,7 +332,7 @@ def test_gradients_are_set_to_zero_in_place(table, make_model):
     assert all((param.grad == 2).all() for param in model.parameters())
 
 
-# -- course ------------------------------------------------------------------------------
+# -- scheduler ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("max_iter", range(1, 40))
@@ -345,68 +345,68 @@ def test_the_stages_share_all_iterations(max_iter):
 
 
 def go(config, val_losses, losses=None):
-    """A course whose weights count: each iteration adds its step size to them.
+    """A scheduler whose weights count: each iteration adds its step size to them.
 
-    Losses are (iterations, members); the course ends with them or by itself.
+    Losses are (iterations, members); the scheduler ends with them or by itself.
     """
     val_losses = np.atleast_2d(np.asarray(val_losses, dtype=float).T).T
     losses = np.zeros_like(val_losses) if losses is None else np.asarray(losses, dtype=float)
     flat = torch.zeros(val_losses.shape[1], 1).double()
-    course = StageScheduler([config] * len(flat), flat)
+    scheduler = StageScheduler([config] * len(flat), flat)
     for loss, val_loss in zip(losses, val_losses, strict=True):
-        if course.done.all():
+        if scheduler.done.all():
             break
-        flat += torch.as_tensor(course.rates())[:, None]
-        course.advance(loss, None if np.isnan(val_losses).all() else val_loss, flat)
-    return course, flat[:, 0].numpy()
+        flat += torch.as_tensor(scheduler.learning_rates())[:, None]
+        scheduler.step(loss, None if np.isnan(val_losses).all() else val_loss, flat)
+    return scheduler, flat[:, 0].numpy()
 
 
 def test_step_sizes_fall_by_stage():
     """1, 0.3 and 0.1 of the first, then nothing."""
-    course = StageScheduler([replace(PLAN, learning_rate=0.5)] * 4, torch.zeros(4, 1))
-    course.stage[:] = [0, 1, 2, 3]
+    scheduler = StageScheduler([replace(PLAN, learning_rate=0.5)] * 4, torch.zeros(4, 1))
+    scheduler.stage[:] = [0, 1, 2, 3]
 
-    np.testing.assert_allclose(course.rates(), [0.5, 0.15, 0.05, 0])
-    assert course.done.tolist() == [False, False, False, True]
+    np.testing.assert_allclose(scheduler.learning_rates(), [0.5, 0.15, 0.05, 0])
+    assert scheduler.done.tolist() == [False, False, False, True]
 
 
 def test_without_validation_every_iteration_is_done():
     """8 iterations: 4, 2 and 2, and the last weights are kept."""
-    course, flat = go(PLAN, np.full(20, np.nan), np.zeros((20, 1)))
+    scheduler, flat = go(PLAN, np.full(20, np.nan), np.zeros((20, 1)))
 
-    assert course.spent.tolist() == course.best_path.tolist() == [[4, 2, 2]]
+    assert scheduler.n_iter.tolist() == scheduler.best_n_iter.tolist() == [[4, 2, 2]]
     np.testing.assert_allclose(flat, 0.01 * (4 + 2 * 0.3 + 2 * 0.1))
-    np.testing.assert_allclose(course.best_flat[:, 0], flat)
+    np.testing.assert_allclose(scheduler.best_params[:, 0], flat)
 
 
 @pytest.mark.parametrize("lengths", [(3, 0, 2), (0, 0, 1), (0, 4, 0)])
 def test_given_stage_lengths_are_followed(lengths):
     """A refit repeats the steps that were found with rows set aside."""
-    course, flat = go(
+    scheduler, flat = go(
         replace(PLAN, n_iter_per_stage=lengths), np.full(20, np.nan), np.zeros((20, 1))
     )
 
-    assert course.spent.tolist() == [list(lengths)]
+    assert scheduler.n_iter.tolist() == [list(lengths)]
     np.testing.assert_allclose(flat, 0.01 * (np.array(lengths) @ STAGES))
 
 
 def test_no_iterations_at_all_keep_the_start():
     """If nothing was ever better than the start, a refit has nothing to do."""
-    course, flat = go(replace(PLAN, n_iter_per_stage=(0, 0, 0)), np.zeros((3, 1)))
+    scheduler, flat = go(replace(PLAN, n_iter_per_stage=(0, 0, 0)), np.zeros((3, 1)))
 
-    assert course.done.all()
+    assert scheduler.done.all()
     assert flat.tolist() == [0]
 
 
 def test_a_stage_ends_when_patience_does():
     """Two iterations without a gain end it; the next one starts from the best weights."""
     patient = replace(PLAN, max_iter=100, patience=2)
-    course, flat = go(patient, [5, 4, 4.5, 4.2])
+    scheduler, flat = go(patient, [5, 4, 4.5, 4.2])
 
-    assert course.stage.tolist() == [1]
-    assert course.spent.tolist() == [[4, 0, 0]]
-    assert course.best.tolist() == [4]
-    assert course.best_path.tolist() == [[2, 0, 0]]
+    assert scheduler.stage.tolist() == [1]
+    assert scheduler.n_iter.tolist() == [[4, 0, 0]]
+    assert scheduler.best_loss.tolist() == [4]
+    assert scheduler.best_n_iter.tolist() == [[2, 0, 0]]
     np.testing.assert_allclose(flat, 0.02)
 
 
@@ -417,40 +417,42 @@ def test_gains_below_the_tolerance_are_kept_but_try_the_patience():
     adding, _ = go(patient, [5, 4.96, 4.92, 4.88, 4.84, 4.80])
 
     assert creeping.stage.tolist() == [1]
-    assert creeping.best.tolist() == [4.94]
-    assert creeping.best_path.tolist() == [[4, 0, 0]]
+    assert creeping.best_loss.tolist() == [4.94]
+    assert creeping.best_n_iter.tolist() == [[4, 0, 0]]
     assert adding.stage.tolist() == [0]
 
 
 def test_training_is_over_after_three_stages_without_gain():
     """The first iteration was the best; each stage waited in vain."""
-    course, flat = go(replace(PLAN, max_iter=100, patience=2), [1.0] + [2.0] * 50)
+    scheduler, flat = go(replace(PLAN, max_iter=100, patience=2), [1.0] + [2.0] * 50)
 
-    assert course.done.all()
-    assert course.spent.tolist() == [[3, 2, 2]]
-    assert course.best_path.tolist() == [[1, 0, 0]]
+    assert scheduler.done.all()
+    assert scheduler.n_iter.tolist() == [[3, 2, 2]]
+    assert scheduler.best_n_iter.tolist() == [[1, 0, 0]]
     np.testing.assert_allclose(flat, 0.01)
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_path_leads_to_the_best_weights(seed):
-    """Whatever the losses do: best_path, taken again, gives best_flat; and it is the best."""
+def test_best_n_iter_leads_to_the_best_parameters(seed):
+    """Training again for best_n_iter epochs gives best_params, which have the lowest loss."""
     rng = np.random.default_rng(seed)
     val_losses = rng.standard_normal((40, 3)).cumsum(axis=0).round(1)
     losses = np.where(rng.random((40, 3)) < 0.05, np.inf, 0.0)
     wild = replace(PLAN, max_iter=30, patience=4, tol=0.1)
-    course, flat = go(wild, val_losses, losses)
+    scheduler, flat = go(wild, val_losses, losses)
     rates = 0.01 * np.array(STAGES)
 
-    assert course.done.all()
-    np.testing.assert_allclose(course.best_flat[:, 0], course.best_path @ rates, atol=1e-12)
-    np.testing.assert_allclose(flat, course.best_flat[:, 0], atol=1e-12)
-    assert (course.best_path <= course.spent).all()
-    assert (course.spent <= split_stages(30)).all()
-    for member, n_seen in enumerate(course.spent.sum(axis=1)):
+    assert scheduler.done.all()
+    np.testing.assert_allclose(
+        scheduler.best_params[:, 0], scheduler.best_n_iter @ rates, atol=1e-12
+    )
+    np.testing.assert_allclose(flat, scheduler.best_params[:, 0], atol=1e-12)
+    assert (scheduler.best_n_iter <= scheduler.n_iter).all()
+    assert (scheduler.n_iter <= split_stages(30)).all()
+    for member, n_seen in enumerate(scheduler.n_iter.sum(axis=1)):
         finite = np.isfinite(losses[:n_seen, member])
         best = val_losses[:n_seen, member][finite].min(initial=np.inf)
-        assert course.best[member] == best
+        assert scheduler.best_loss[member] == best
 
 
 @pytest.mark.parametrize("loss", [np.nan, np.inf, -np.inf])
@@ -462,20 +464,20 @@ def test_a_member_that_diverges_goes_back_and_takes_smaller_steps(validates, los
     )
     losses = np.zeros((3, 2))
     losses[2, 1] = loss
-    course, flat = go(replace(PLAN, max_iter=100), val_losses, losses)
+    scheduler, flat = go(replace(PLAN, max_iter=100), val_losses, losses)
 
-    assert course.diverged.tolist() == [False, True]
-    assert course.stage.tolist() == [0, 1]
-    assert course.best_path.tolist() == [[3, 0, 0], [2, 0, 0]]
+    assert scheduler.diverged.tolist() == [False, True]
+    assert scheduler.stage.tolist() == [0, 1]
+    assert scheduler.best_n_iter.tolist() == [[3, 0, 0], [2, 0, 0]]
     np.testing.assert_allclose(flat, [0.03, 0.02])
 
 
 def test_a_validation_loss_that_is_not_finite_is_never_the_best():
     """NaN compares with nothing."""
-    course, _ = go(replace(PLAN, max_iter=100), [5.0, np.nan, np.inf, 4.0])
+    scheduler, _ = go(replace(PLAN, max_iter=100), [5.0, np.nan, np.inf, 4.0])
 
-    assert course.best.tolist() == [4]
-    assert course.best_path.tolist() == [[4, 0, 0]]
+    assert scheduler.best_loss.tolist() == [4]
+    assert scheduler.best_n_iter.tolist() == [[4, 0, 0]]
 
 
 # -- trainer -----------------------------------------------------------------------------
@@ -536,7 +538,7 @@ def test_the_model_ends_with_the_weights_that_validated_best(learning_rate, bent
     net = run(model, train, valid, replace(PLAN, learning_rate=learning_rate))
     expected = min([at_start, *net.history[:, "val_loss"]])
 
-    assert net.outcomes_[0].loss == expected
+    assert net.results_[0].loss == expected
     assert val_loss() == pytest.approx(expected, rel=1e-12)
 
 
@@ -650,23 +652,23 @@ def test_without_validation_the_whole_plan_is_done(bent, make_model):
 
     assert len(net.history) == PLAN.max_iter
     assert "val_loss" not in net.history[-1]
-    assert net.course_.spent.tolist() == [list(split_stages(PLAN.max_iter))]
+    assert net.scheduler_.n_iter.tolist() == [list(split_stages(PLAN.max_iter))]
 
 
 def test_warm_up_is_waited_for(bent, make_model):
     """While beta still changes, a validation loss at the final beta says nothing of patience."""
     slow = replace(PLAN, max_iter=40, patience=2, learning_rate=1e-9, beta=LinearWarmup(1.0, 10))
-    course = run(make_model(bent), *halves(bent), slow).course_
+    scheduler = run(make_model(bent), *halves(bent), slow).scheduler_
 
-    assert 10 <= course.spent[0, 0] < 15
+    assert 10 <= scheduler.n_iter[0, 0] < 15
 
 
 def test_warm_up_is_waited_for_by_the_least_patient(bent, make_model):
     """n_iter_no_change=1 is allowed, and no reason to stop before the KL counts."""
     slow = replace(PLAN, max_iter=40, patience=1, learning_rate=1e-9, beta=LinearWarmup(1.0, 10))
-    course = run(make_model(bent), *halves(bent), slow).course_
+    scheduler = run(make_model(bent), *halves(bent), slow).scheduler_
 
-    assert course.spent[0, 0] >= 10
+    assert scheduler.n_iter[0, 0] >= 10
 
 
 def test_members_are_trained_as_single_models_are(rng, make_model):
@@ -703,7 +705,7 @@ def test_a_loss_that_is_not_finite_costs_no_weights(validates, n_good, bent, mak
     train, valid = halves(bent)
     net = run(model, train, valid if validates else None, objective=Breaks(n_good))
 
-    assert net.outcomes_[0].diverged
+    assert net.results_[0].diverged
     assert model.flat.isfinite().all()
     assert torch.equal(model.flat, start) == (n_good < PLAN.n_steps(len(train)))
 
@@ -738,7 +740,7 @@ def test_a_learning_rate_that_is_far_too_large_leaves_finite_weights(
     config = replace(PLAN, learning_rate=learning_rate, max_iter=20, weight_decay=0.0)
     net = run(model, to_table(bent.astype(str(dtype)[6:])), own=config)
 
-    assert net.outcomes_[0].diverged
+    assert net.results_[0].diverged
     assert model.flat.isfinite().all()
 
 
@@ -757,8 +759,8 @@ def test_an_extreme_row_is_no_divergence(bent, make_model):
     model, extreme = make_model(x), np.append(x, [[1e5, 1e5]], axis=0)
     net = run(model, to_table(extreme))
 
-    assert max(row["loss"] for row in net.outcomes_[0].history) > 1e4
-    assert not net.outcomes_[0].diverged
+    assert max(row["loss"] for row in net.results_[0].history) > 1e4
+    assert not net.results_[0].diverged
     train = to_table(x)
     assert net.validate(train)[0] < run(make_model(x), train, own=NO_STEPS).validate(train)[0]
 

@@ -10,7 +10,7 @@ from sklearn_vae.likelihoods import Bernoulli, Gaussian, LogNormal
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import INPUT_CLIP, VAE
 from sklearn_vae.networks import MLP
-from sklearn_vae.objectives import ELBO, LossState, Objective
+from sklearn_vae.objectives import ELBO, LossState, Minibatch, Objective
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import HALF_LOG_2PI, StandardNormal
 from sklearn_vae.training.gradients.layers import (
@@ -44,7 +44,7 @@ class ELBOGradient:
         Free bits and pseudo-observations of each member.
     n_rows, n_draws : int
         Rows in a batch and draws of z per row.
-    clamps : bool, default=True
+    clips_input : bool, default=True
         Whether the encoder may see something else than the likelihood: rows farther out
         than it is to see them, or rows with noise.
     """
@@ -57,7 +57,7 @@ class ELBOGradient:
         n_rows: int,
         n_draws: int,
         *,
-        clamps: bool = True,
+        clips_input: bool = True,
     ):
         n_members, like = len(model.flat), model.flat
         self.state, self.mask = state, model.mask
@@ -66,8 +66,8 @@ class ELBOGradient:
         self.encoder = Layers(model.encoder, n_rows, self.outlet)
         n_latent = model.architecture.n_components
         self.decoder = Layers(model.decoder, n_draws * n_rows, self.outlet, n_latent)
-        self.clamps = clamps
-        self.x = contiguous(self.encoder.x) if clamps else self.encoder.x
+        self.clips_input = clips_input
+        self.x = contiguous(self.encoder.x) if clips_input else self.encoder.x
         z, given = self.decoder.x.tensor_split([n_latent], dim=1)
         self.code = BoundedCode(self.encoder.out, z, self.decoder.grad_x, n_draws)
         # what the decoder is given beside the code is the last of what the encoder sees
@@ -80,7 +80,7 @@ class ELBOGradient:
         self.loss, self.reconstruction, self.kl = self.terms.unbind()
 
     @staticmethod
-    def covers(model: StackedModule, objective: Objective, state: LossState) -> bool:
+    def supports(model: StackedModule, objective: Objective, state: LossState) -> bool:
         """Whether every part of the model and the objective has its gradient here."""
         return (
             isinstance(model, VAE)
@@ -120,43 +120,30 @@ class ELBOGradient:
                 parts.append(GaussianColumns(own, own_grads, x, residual, prior, self.shares))
         return parts
 
-    def __call__(
-        self,
-        x: Tensor,
-        weight: Tensor | None,
-        noise: Tensor,
-        beta: Tensor,
-        shown: Tensor | None = None,
-    ) -> Tensor:
-        """Compute the terms of one batch and write their gradient into the model's.
+    def __call__(self, batch: Minibatch, beta: Tensor) -> Tensor:
+        """Compute the loss terms of one batch and write their gradient into the model's.
 
         Parameters
         ----------
-        x : Tensor of shape (M, B, n_columns)
-            Encoded rows.
-        weight : Tensor of shape (M, B) or None
-            What each counts.
-        noise : Tensor of shape (M or 1, K, B or 1, l)
-            Standard normal draws.
+        batch : Minibatch
+            Rows and noise; corrupted rows with ``clips_input`` only.
         beta : Tensor of shape (M,)
-            Weight of the KL.
-        shown : Tensor of shape (M, B, n_columns), optional
-            What the encoder sees of the rows, with ``clamps`` only; by default the rows.
+            Weight of the KL divergence.
 
         Returns
         -------
         Tensor of shape (3, M)
             Loss, reconstruction loss and KL loss; valid until the next call.
         """
-        if weight is not None:
-            self.shares.weigh(weight)
-        self.x.copy_(x.mT)
-        if self.clamps:
-            seen = self.x if shown is None else shown.mT
-            torch.clamp(seen, -INPUT_CLIP, INPUT_CLIP, out=self.encoder.x)
+        if batch.weight is not None:
+            self.shares.weigh(batch.weight)
+        self.x.copy_(batch.x.mT)
+        if self.clips_input:
+            encoder_input = self.x if batch.corrupted is None else batch.corrupted.mT
+            torch.clamp(encoder_input, -INPUT_CLIP, INPUT_CLIP, out=self.encoder.x)
         if self.has_conditions:
             self.given.copy_(self.conditions)
-        noise = noise.permute(0, 3, 1, 2)  # (M or 1, l, K, B or 1)
+        noise = batch.noise.permute(0, 3, 1, 2)  # (M or 1, l, K, B or 1)
         self.encoder.forward()
         self.code.forward(noise)
         self.decoder.forward()

@@ -15,7 +15,7 @@ from sklearn_vae.models.mixture_vae import (
 )
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import INPUT_CLIP
-from sklearn_vae.objectives import IWAE, LossState, Objective
+from sklearn_vae.objectives import IWAE, LossState, Minibatch, Objective
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import HALF_LOG_2PI, StandardNormal
 from sklearn_vae.training.gradients.layers import (
@@ -42,7 +42,7 @@ class MixtureGradient:
         Hyperparameters of each member, of which none applies here.
     n_rows, n_draws : int
         Rows in a batch and draws of code and component per row.
-    clamps : bool, default=True
+    clips_input : bool, default=True
         Whether the encoder may see something else than the likelihood: rows farther out
         than it is to see them, or rows with noise.
     """
@@ -55,9 +55,9 @@ class MixtureGradient:
         n_rows: int,
         n_draws: int,
         *,
-        clamps: bool = True,
+        clips_input: bool = True,
     ):
-        self.clamps, n_latent = clamps, model.architecture.n_components
+        self.clips_input, n_latent = clips_input, model.architecture.n_components
         outlet = self.outlet = GradientBuffers(model)
         self.encoder = Layers(model.encoder, n_rows, outlet)
         self.decoder = Layers(model.decoder, n_draws * n_rows, outlet, n_latent)
@@ -76,7 +76,7 @@ class MixtureGradient:
         self.draws = WeightedDraws(len(model.flat), n_draws, n_rows, objective.n_draws, model.flat)
 
     @staticmethod
-    def covers(model: StackedModule, objective: Objective, state: LossState) -> bool:
+    def supports(model: StackedModule, objective: Objective, state: LossState) -> bool:
         """Whether every part of the model and the objective has its gradient here."""
         return (
             isinstance(model, MixtureVAE)
@@ -86,38 +86,26 @@ class MixtureGradient:
             and type(model.prior) is StandardNormal
         )
 
-    def __call__(
-        self,
-        x: Tensor,
-        weight: Tensor | None,
-        noise: Tensor,
-        beta: Tensor,
-        shown: Tensor | None = None,
-    ) -> Tensor:
-        """Compute the terms of one batch and write their gradient into the model's.
+    def __call__(self, batch: Minibatch, beta: Tensor) -> Tensor:
+        """Compute the loss terms of one batch and write their gradient into the model's.
 
         Parameters
         ----------
-        x : Tensor of shape (M, B, n_columns)
-            Encoded rows.
-        weight : Tensor of shape (M, B) or None
-            What each counts.
-        noise : Tensor of shape (M or 1, K, B or 1, l + 1)
-            Standard normal draws; the last one chooses the component.
+        batch : Minibatch
+            Rows and noise; corrupted rows with ``clips_input`` only.
         beta : Tensor of shape (M,)
-            Must be 1, as the objective has it.
-        shown : Tensor of shape (M, B, n_columns), optional
-            What the encoder sees of the rows, with ``clamps`` only; by default the rows.
+            Weight of the KL divergence; 1 for this objective.
 
         Returns
         -------
         Tensor of shape (3, M)
             Loss, reconstruction loss and KL loss; valid until the next call.
         """
-        if weight is not None:
-            self.draws.weigh(weight)
-        self.encoder.x.copy_((x if shown is None else shown).mT)
-        if self.clamps:
+        if batch.weight is not None:
+            self.draws.weigh(batch.weight)
+        x, noise = batch.x, batch.noise
+        self.encoder.x.copy_(batch.encoder_input.mT)
+        if self.clips_input:
             self.encoder.x.clamp_(-INPUT_CLIP, INPUT_CLIP)
         of_code = noise[..., :-1].permute(0, 3, 1, 2)  # (M or 1, l, K, B or 1)
         self.encoder.forward()

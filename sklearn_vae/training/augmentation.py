@@ -1,0 +1,85 @@
+"""Random changes of training batches: dequantization, input noise, masking and word dropout."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sklearn_vae.networks import PerMember, SkipNetwork
+from sklearn_vae.random import Stream, make_generator
+from sklearn_vae.training.config import TrainingConfig
+
+
+class Augmentation:
+    """Adds random noise to the batches of all members; members with equal seeds share it.
+
+    Parameters
+    ----------
+    configs : sequence of TrainingConfig
+        Each member's configuration.
+    like : Tensor
+        Tensor with the dtype and the device of the rows.
+
+    Attributes
+    ----------
+    seeds : list of int
+        Distinct seeds of the members, S in number.
+    seed_indices : Tensor of shape (M,)
+        Index of each member's seed in ``seeds``.
+    """
+
+    def __init__(self, configs: Sequence[TrainingConfig], like: Tensor):
+        seeds = [config.seed for config in configs]
+        self.seeds = list(dict.fromkeys(seeds))
+        self.seed_indices = torch.tensor([self.seeds.index(seed) for seed in seeds])
+        noise = np.array([config.input_noise for config in configs]).reshape(-1, 1, 1)
+        mask = np.array([config.input_mask for config in configs]).reshape(-1, 1, 1)
+        self.has_noise, self.has_mask = bool(noise.any()), bool(mask.any())
+        self.noise_scale = torch.as_tensor(noise).to(like)  # (M, 1, 1)
+        self.mask_probability = torch.as_tensor(mask).to(like)  # (M, 1, 1)
+
+    @property
+    def changes_encoder_input(self) -> bool:
+        """Whether the encoder's input differs from the rows of the likelihood."""
+        return self.has_noise or self.has_mask
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Start new random streams, which depend on the seed and the epoch only."""
+        self.epoch = epoch
+        self.generators: dict[Stream, list[torch.Generator]] = {}
+
+    def dequantize(self, x: Tensor, widths: Tensor) -> Tensor:
+        """Add uniform noise of these widths (n_columns,) to rows (M, B, n_columns)."""
+        return x + widths * (self._draw(torch.rand, Stream.DEQUANTIZE, x) - 0.5)
+
+    def corrupt(self, x: Tensor, decoder: SkipNetwork) -> Tensor | None:
+        """Return corrupted rows (M, B, n_columns) for the encoder, None without corruption.
+
+        For a decoder with word dropout, the decoder's input follows along the last axis.
+        """
+        corrupted = None
+        if self.has_noise:
+            noise = self._draw(torch.randn, Stream.INPUT, x)
+            corrupted = torch.addcmul(x, noise, self.noise_scale)
+        if self.has_mask:
+            is_masked = self._draw(torch.rand, Stream.MASK, x) < self.mask_probability
+            corrupted = x if corrupted is None else corrupted
+            corrupted = corrupted.masked_fill(is_masked, 0)
+        if isinstance(decoder, PerMember) and decoder.word_dropout:
+            is_dropped = decoder.word_dropout_mask(self._draw(torch.rand, Stream.WORDS, x))
+            corrupted = x if corrupted is None else corrupted
+            corrupted = torch.cat([corrupted, x.masked_fill(is_dropped, 0)], dim=-1)
+        return corrupted
+
+    def _draw(self, distribution: Callable[..., Tensor], stream: Stream, x: Tensor) -> Tensor:
+        """Draw random numbers of the shape of rows x (M, B, n_columns), one set per seed."""
+        if stream not in self.generators:
+            self.generators[stream] = [
+                make_generator(seed, stream, self.epoch) for seed in self.seeds
+            ]
+        draws = [
+            distribution(x.shape[1:], generator=generator, dtype=x.dtype)
+            for generator in self.generators[stream]
+        ]
+        return torch.stack(draws)[self.seed_indices].to(x.device)

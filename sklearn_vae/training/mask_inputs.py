@@ -1,0 +1,50 @@
+"""Missing-value masks as additional encoder inputs of a model that was fitted without."""
+
+import numpy as np
+
+from sklearn_vae.models.vae import build
+from sklearn_vae.networks import EncoderDecoderPair
+from sklearn_vae.training.initialize import starts
+from sklearn_vae.training.run import TrainingRun
+
+
+def add_mask_inputs(run: TrainingRun, state_dict: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Add the mask of observed cells to the inputs of a fitted model's encoder.
+
+    The weights of the new inputs are zero, so that the model of complete rows is unchanged. The
+    encoder's imputation layer is a factor analysis of rows sampled from the model.
+
+    Parameters
+    ----------
+    run : TrainingRun
+        The architecture with mask inputs; its training rows are samples from the model.
+    state_dict : dict of ndarray
+        Parameters by name, with a member axis of length 1.
+
+    Returns
+    -------
+    dict of ndarray
+        Parameters of the architecture with mask inputs.
+
+    Raises
+    ------
+    ValueError
+        If the encoder is a user's module.
+    """
+    network, n_columns = run.architecture.network, run.architecture.n_columns
+    if isinstance(network, EncoderDecoderPair) and network.custom_encoder is not None:
+        raise ValueError(
+            f"X has missing cells, and the fit that this one goes on from had none: the encoder "
+            f"{network.custom_encoder.made_by!r} was made for whole rows. Fit rows with missing "
+            f"cells first, or all rows at once."
+        )
+    model = build(run.architecture)
+    model.initialize(0, starts(run.architecture.n_components)(run))
+    params = {}
+    for name, initial in model.weights().items():
+        value = state_dict.get(name, initial)
+        for axis in np.flatnonzero(np.not_equal(value.shape, initial.shape)):
+            # the inputs are columns, mask and conditions
+            value = np.insert(value, [n_columns] * n_columns, 0, axis=axis)
+        params[name] = value
+    return params
