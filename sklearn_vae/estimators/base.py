@@ -476,7 +476,7 @@ class BaseVAE(ConditionalEstimator):
             return most
         (x, weight), some = table.arrays(), slice(ROWS_FOR_FACTORS)
         counts = None if weight is None else table.sample_weight()[some]
-        x = ConditionRegression.of(x[some], counts, n_columns).rest(x[some])
+        x = ConditionRegression.fit(x[some], counts, n_columns).residuals(x[some])
         return n_factors(x.astype(np.float64), counts, most) or most
 
     def _plan(self, n_rows: int) -> TrainingConfig:

@@ -21,7 +21,7 @@ from sklearn_vae.data.arrays import as_array
 from sklearn_vae.estimators.base import BaseVAE
 from sklearn_vae.estimators.checks import all_or_nothing
 from sklearn_vae.estimators.transformer import VAETransformer
-from sklearn_vae.initialization.factor_analysis import MOST_FACTORS, ROWS_PER_FACTOR
+from sklearn_vae.initialization.factor_analysis import MAX_FACTORS, ROWS_PER_FACTOR
 from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
@@ -265,7 +265,7 @@ def _default_n_components(X: Any, sample_weight: Any) -> int:
     except TypeError:  # not a table, which the model's fit says in full
         return 1
     counts = _check_sample_weight(as_array(sample_weight), np.empty(n_rows))
-    return max(min(MOST_FACTORS, n_columns, round(counts.sum()) // ROWS_PER_FACTOR), 1)
+    return max(min(MAX_FACTORS, n_columns, round(counts.sum()) // ROWS_PER_FACTOR), 1)
 
 
 def _with_holes(X: Any, missing_values: Any) -> Any:

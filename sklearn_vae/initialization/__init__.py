@@ -1,1 +1,1 @@
-"""Closed-form and EM starts: probabilistic PCA, factor analysis, k-means, regression."""
+"""Closed-form and EM fits from which models are initialized."""

@@ -1,4 +1,4 @@
-"""Start from clusters: k-means of the rows, where codes say which class a row is of."""
+"""k-means and linear discriminants, from which categorical latent variables are initialized."""
 
 from dataclasses import replace
 
@@ -13,15 +13,15 @@ from sklearn_vae.initialization.ppca import (
     recording_steps,
 )
 
-# Rows that are clustered, evenly spread over a longer table.
-MOST_ROWS = 1 << 13
-# Starts of k-means, and steps at the most.
-N_STARTS = 8
-N_STEPS = 50
-# Nats between the likeliest class and the next one that half of the rows start with at the
-# most: relaxed draws of surer posteriors would hardly ever be of another class, and no
-# gradient would say what that one makes of a row.
-GAP = 3.0
+# Maximum number of rows to cluster, evenly spread over a longer table.
+MAX_ROWS = 1 << 13
+# Initializations of k-means, and maximum number of iterations.
+N_INIT = 8
+MAX_ITER = 50
+# Maximum median gap, in nats, between the logits of the likeliest and the second likeliest class.
+# Relaxed samples of a more confident posterior would almost never be of another class, and the
+# gradient would not depend on the other classes' reconstructions.
+MAX_MEDIAN_GAP = 3.0
 
 
 def kmeans_initialization(
@@ -32,79 +32,81 @@ def kmeans_initialization(
     generator: np.random.Generator,
     prior_rows: float = 0.0,
 ) -> LinearGaussian:
-    """Classes at centres of clusters, and probabilistic PCA of what they leave.
+    """Fit k-means for categorical latent variables, and probabilistic PCA to its residuals.
 
     Parameters
     ----------
     x : ndarray of shape (n, d)
-        Rows, missing cells of which are NaN and taken for means.
+        Rows. Missing values are NaN, and taken as the column's mean.
     weight : ndarray of shape (n,) or None
-        What each row counts.
+        Sample weights.
     codes : tuple of (n_variables, n_classes)
-        Categorical variables; each clusters what the ones before it have left.
+        Categorical variables; each clusters the residuals of the previous ones.
     n_components : int
-        Width of the code: all classes of all variables, and continuous dimensions.
+        Latent dimensions: one per class of each variable, and continuous ones.
     generator : numpy.random.Generator
-        What the starts of k-means follow from.
+        Source of the random initial centres.
     prior_rows : float, default=0.0
-        Rows that the scales' prior imagines, per row.
+        Pseudo-observations per row in the prior of the scales.
 
     Returns
     -------
-    LinearStart
-        With classes in place of the first dimensions: their ``posterior_weights`` and
-        ``intercept`` give logits. Linear discriminants would be the posteriors of
-        spherical clusters; they are made less sure of themselves.
+    LinearGaussian
+        The first dimensions are the classes; their ``posterior_weights`` and ``intercept`` give
+        logits. These are the linear discriminants of spherical clusters, scaled down to a
+        maximum median confidence.
     """
-    rows = np.unique(np.linspace(0, len(x) - 1, min(len(x), MOST_ROWS)).astype(int))
-    seen = x[rows].astype(np.float64)
-    counts = np.ones(len(rows)) if weight is None else weight[rows].astype(np.float64)
-    observed = ~np.isnan(seen)
-    total = np.maximum(counts @ observed, np.finfo(np.float64).tiny)
-    loc = counts @ np.where(observed, seen, 0) / total
-    left = np.where(observed, seen - loc, 0)
-    spread = np.average(np.square(left), axis=0, weights=counts)
+    rows = np.unique(np.linspace(0, len(x) - 1, min(len(x), MAX_ROWS)).astype(int))
+    subset = x[rows].astype(np.float64)
+    weight = np.ones(len(rows)) if weight is None else weight[rows].astype(np.float64)
+    observed = ~np.isnan(subset)
+    total = np.maximum(weight @ observed, np.finfo(np.float64).tiny)
+    loc = weight @ np.where(observed, subset, 0) / total
+    centred = residual = np.where(observed, subset - loc, 0)
+    total_variance = np.average(np.square(residual), axis=0, weights=weight)
     n_variables, n_classes = codes
-    centres, labels, apart = [], [], left
+    centres, labels = [], []
     for _ in range(n_variables):
-        own, label = k_means(left, counts, n_classes, generator)
-        centres.append(own)
-        labels.append(label)
-        left = left - own[label]
-    floor = SMALLEST_VARIANCE * np.where(spread > 0, spread, 1.0)
-    variance = np.maximum(np.average(np.square(left), axis=0, weights=counts), floor)
-    logits = [_discriminants(apart, own, variance, counts) for own in centres]
-    slopes = np.hstack([slope for slope, _ in logits])  # (d, classes of all variables)
-    offsets = np.concatenate([offset for _, offset in logits])
+        variable_centres, variable_labels = k_means(residual, weight, n_classes, generator)
+        centres.append(variable_centres)
+        labels.append(variable_labels)
+        residual = residual - variable_centres[variable_labels]
+    floor = SMALLEST_VARIANCE * np.where(total_variance > 0, total_variance, 1.0)
+    variance = np.maximum(np.average(np.square(residual), axis=0, weights=weight), floor)
+    logits = [_linear_discriminants(centred, own, variance, weight) for own in centres]
+    coef = np.hstack([own for own, _ in logits])  # (d, classes of all variables)
+    intercept = np.concatenate([own for _, own in logits])
 
-    steps, n_rest = recording_steps(seen), n_components - n_variables * n_classes
-    start = replace(CorrelationPCA.of(left, counts, n_rest), steps=steps).start(n_rest, prior_rows)
-    of_rest = np.square(start.residual) if n_rest else variance
-    # draws are now and then of another class, or between classes
-    blurred = of_rest + sum(
-        _astray(own, label, softmax(apart @ slope + offset, axis=1), counts)
+    steps, n_continuous = recording_steps(subset), n_components - n_variables * n_classes
+    pca = replace(CorrelationPCA.fit(residual, weight, n_continuous), steps=steps)
+    ppca = pca.linear_gaussian(n_continuous, prior_rows)
+    if n_continuous:
+        variance = np.square(ppca.residual)
+    # samples from the posterior are sometimes of another class, or between classes
+    misassigned = sum(
+        _misassignment_variance(own, label, softmax(centred @ slope + offset, axis=1), weight)
         for own, label, (slope, offset) in zip(centres, labels, logits, strict=True)
     )
     return replace(
-        start,
+        ppca,
         loc=loc,
-        residual=np.sqrt(blurred),
-        pseudo_observation_scale=pseudo_observation_scale(of_rest, steps, prior_rows),
-        loadings=np.vstack([*centres, start.loadings]),
-        posterior_weights=np.hstack([slopes, start.posterior_weights]),
-        posterior_scale=np.concatenate([np.ones(len(offsets)), start.posterior_scale]),
-        intercept=np.concatenate([offsets - loc @ slopes, -loc @ start.posterior_weights]),
+        residual=np.sqrt(variance + misassigned),
+        pseudo_observation_scale=pseudo_observation_scale(variance, steps, prior_rows),
+        loadings=np.vstack([*centres, ppca.loadings]),
+        posterior_weights=np.hstack([coef, ppca.posterior_weights]),
+        posterior_scale=np.concatenate([np.ones(len(intercept)), ppca.posterior_scale]),
+        intercept=np.concatenate([intercept - loc @ coef, -loc @ ppca.posterior_weights]),
     )
 
 
 def k_means(
     x: np.ndarray, weight: np.ndarray, n_clusters: int, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Centres (n_clusters, d) and labels (n,) of the best of several starts.
+    """Compute centres (n_clusters, d) and labels (n,), the best of several initializations.
 
-    A row of weight 2 is as two rows, whatever their order; scikit-learn's draws its first
-    centres by places in the table. Where there are fewer different rows than
-    clusters, the centres that are left over lie at the mean.
+    The result is the same if a row of weight 2 is given as two rows, in any order; with
+    scikit-learn's ``KMeans``, the initial centres depend on the order. With fewer distinct rows
+    than clusters, the remaining centres are the mean.
 
     References
     ----------
@@ -112,76 +114,79 @@ def k_means(
        SODA 2007.
     """
     mean = np.average(x, axis=0, weights=weight)
-    # equal rows side by side, in an order that does not hang on that of the table
-    axis = CorrelationPCA.of(x, weight, 1).axes
+    # an order that does not depend on that of the table, with equal rows next to each other
+    axis = CorrelationPCA.fit(x, weight, 1).axes
     order = np.argsort((x @ axis).sum(axis=1), kind="stable")
     x, weight = x[order], weight[order]
-    found = []
-    for chances in generator.random((N_STARTS, n_clusters)):
-        centres = _first_centres(x, weight, chances)
-        for _ in range(N_STEPS):
-            distance = _distances(x, centres)
-            labels = distance.argmin(axis=1)
-            before, centres = centres, _means(x, weight, labels, centres)
-            if np.array_equal(before, centres):
+    results = []
+    for quantiles in generator.random((N_INIT, n_clusters)):
+        centres = _kmeans_plusplus(x, weight, quantiles)
+        for _ in range(MAX_ITER):
+            distances = _squared_distances(x, centres)
+            labels = distances.argmin(axis=1)
+            previous, centres = centres, _cluster_means(x, weight, labels, centres)
+            if np.array_equal(previous, centres):
                 break
-        found.append((weight @ distance.min(axis=1), centres, labels))
-    _, centres, labels = min(found, key=lambda one: one[0])
-    more = np.repeat(mean[None], n_clusters - len(centres), axis=0)
-    return np.vstack([centres, more]), labels[np.argsort(order)]
+        results.append((weight @ distances.min(axis=1), centres, labels))
+    _, centres, labels = min(results, key=lambda result: result[0])
+    remaining = np.repeat(mean[None], n_clusters - len(centres), axis=0)
+    return np.vstack([centres, remaining]), labels[np.argsort(order)]
 
 
-def _first_centres(x: np.ndarray, weight: np.ndarray, chances: np.ndarray) -> np.ndarray:
-    """Draw rows, the likelier the farther they lie from those that are drawn."""
+def _kmeans_plusplus(x: np.ndarray, weight: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
+    """Draw initial centres with probability proportional to the squared distance [1]_.
+
+    The quantiles (n_clusters,) are uniform random numbers.
+    """
     distance, centres = np.ones(len(x)), x[:0]
-    for chance in chances:
-        ends = np.cumsum(weight * distance)
-        if ends[-1] <= 0:
+    for quantile in quantiles:
+        cumulative = np.cumsum(weight * distance)
+        if cumulative[-1] <= 0:
             break
-        place = min(int(np.searchsorted(ends, chance * ends[-1], side="right")), len(x) - 1)
-        centres = np.vstack([centres, x[place]])
-        own = np.square(x - x[place]).sum(axis=1)
-        distance = own if len(centres) == 1 else np.minimum(distance, own)
+        row = int(np.searchsorted(cumulative, quantile * cumulative[-1], side="right"))
+        row = min(row, len(x) - 1)
+        centres = np.vstack([centres, x[row]])
+        to_new = np.square(x - x[row]).sum(axis=1)
+        distance = to_new if len(centres) == 1 else np.minimum(distance, to_new)
     return centres
 
 
-def _distances(x: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Squared distances: (n, n_clusters)."""
-    own = np.square(x).sum(axis=1)[:, None]
-    return np.maximum(own + np.square(centres).sum(axis=1) - 2 * (x @ centres.T), 0)
+def _squared_distances(x: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Compute squared distances: (n, n_clusters)."""
+    norms = np.square(x).sum(axis=1)[:, None]
+    return np.maximum(norms + np.square(centres).sum(axis=1) - 2 * (x @ centres.T), 0)
 
 
-def _means(
+def _cluster_means(
     x: np.ndarray, weight: np.ndarray, labels: np.ndarray, centres: np.ndarray
 ) -> np.ndarray:
-    """Means of the rows of each cluster; one without rows stays where it is."""
-    counts = np.bincount(labels, weight, len(centres))
-    member = (labels[:, None] == np.arange(len(centres))) * weight[:, None]
-    means = (member.T @ x) / np.maximum(counts, np.finfo(np.float64).tiny)[:, None]
-    return np.where(counts[:, None] > 0, means, centres)
+    """Compute the mean of each cluster; the centre of an empty one stays."""
+    total = np.bincount(labels, weight, len(centres))
+    membership = (labels[:, None] == np.arange(len(centres))) * weight[:, None]
+    means = (membership.T @ x) / np.maximum(total, np.finfo(np.float64).tiny)[:, None]
+    return np.where(total[:, None] > 0, means, centres)
 
 
-def _astray(
-    centres: np.ndarray, label: np.ndarray, share: np.ndarray, weight: np.ndarray
+def _misassignment_variance(
+    centres: np.ndarray, label: np.ndarray, posterior: np.ndarray, weight: np.ndarray
 ) -> np.ndarray:
-    """Mean squared distance of the centres that a row may be given from its own: (d,)."""
-    counts = weight / weight.sum()
-    ones = np.eye(len(centres))[label] * counts[:, None]
-    together = ones.T @ share  # (own, given)
-    return np.einsum("og,ogd->d", together, np.square(centres[:, None] - centres))
+    """Compute the mean squared distance between the labels' centres and sampled ones: (d,)."""
+    one_hot = np.eye(len(centres))[label] * (weight / weight.sum())[:, None]
+    joint = one_hot.T @ posterior  # (label, sampled class)
+    return np.einsum("ls,lsd->d", joint, np.square(centres[:, None] - centres))
 
 
-def _discriminants(
+def _linear_discriminants(
     x: np.ndarray, centres: np.ndarray, variance: np.ndarray, weight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Slopes (d, n_clusters) and offsets of logits, for rows from which the mean is taken."""
-    slopes = (centres / variance).T
-    offsets = -0.5 * (centres.T * slopes).sum(axis=0)
+    """Compute coefficients (d, n_clusters) and intercepts of the logits of centred rows."""
+    coef = (centres / variance).T
+    intercept = -0.5 * (centres.T * coef).sum(axis=0)
     if len(centres) < 2:
-        return slopes, offsets
-    best = np.sort(x @ slopes + offsets, axis=1)[:, -2:]
-    order = np.argsort(gap := best[:, 1] - best[:, 0])
-    ends = np.cumsum(weight[order])
-    middle = gap[order[np.searchsorted(ends, ends[-1] / 2)]]
-    share = min(GAP / middle, 1.0) if middle > 0 else 1.0
-    return share * slopes, share * offsets
+        return coef, intercept
+    largest = np.sort(x @ coef + intercept, axis=1)[:, -2:]
+    order = np.argsort(gap := largest[:, 1] - largest[:, 0])
+    cumulative = np.cumsum(weight[order])
+    median_gap = gap[order[np.searchsorted(cumulative, cumulative[-1] / 2)]]
+    factor = min(MAX_MEDIAN_GAP / median_gap, 1.0) if median_gap > 0 else 1.0
+    return factor * coef, factor * intercept

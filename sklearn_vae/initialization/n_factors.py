@@ -1,38 +1,38 @@
-"""How many factors a table shows: factor analysis by maximum likelihood, and how well it fits."""
+"""The number of factors of a table, by the fit of maximum-likelihood factor analysis."""
 
 from collections.abc import Iterator
 
 import numpy as np
 from scipy import optimize
 
-# Factors fit where the root-mean-square error of approximation is no more than this.
+# Maximum root-mean-square error of approximation (RMSEA) of a close fit.
 CLOSE_FIT = 0.06
-# A wider table is not asked: each step takes the eigenvalues of its correlation matrix.
-MOST_COLUMNS = 100
-# What a column has for its own, at the least, as a share of its variance.
-SMALLEST_UNIQUENESS = 0.005
-# What is added to the correlation matrix's diagonal, for columns that repeat one another.
+# Wider tables are not examined: each step computes the eigenvalues of the correlation matrix.
+MAX_COLUMNS = 100
+# Minimum uniqueness of a column, as a fraction of its variance.
+MIN_UNIQUENESS = 0.005
+# Added to the diagonal of the correlation matrix, for columns that are linearly dependent.
 RIDGE = 1e-6
 
 
-def n_factors(x: np.ndarray, weight: np.ndarray | None, most: int) -> int | None:
-    """Smallest number of factors that reproduce the correlations of x closely.
+def n_factors(x: np.ndarray, weight: np.ndarray | None, max_factors: int) -> int | None:
+    """Find the smallest number of factors that fits the correlations of x closely.
 
     Parameters
     ----------
     x : ndarray of shape (n, d)
         Rows.
     weight : ndarray of shape (n,) or None
-        What each row counts.
-    most : int
-        The largest number to try.
+        Sample weights.
+    max_factors : int
+        Maximum number of factors.
 
     Returns
     -------
     int or None
-        Number of factors. None where none up to ``most`` will do, as in most real tables,
-        or where so many are no longer determined by the columns; and where none is needed,
-        as columns that are uncorrelated may depend on one another all the same.
+        Number of factors. None if no number up to ``max_factors`` fits, as for most real
+        tables, or if so many are not identified; also None if no factor is needed, as
+        uncorrelated columns may still be dependent.
 
     References
     ----------
@@ -41,18 +41,19 @@ def n_factors(x: np.ndarray, weight: np.ndarray | None, most: int) -> int | None
     .. [2] L. Hu and P. M. Bentler, "Cutoff Criteria for Fit Indexes in Covariance
        Structure Analysis", Structural Equation Modeling 6, 1999, for 0.06.
     """
-    if not 1 < x.shape[1] <= MOST_COLUMNS:
+    if not 1 < x.shape[1] <= MAX_COLUMNS:
         return None
     n_rows = len(x) if weight is None else float(weight.sum())
-    errors = _errors(_correlation(x, weight), n_rows)
-    fits = (k for k, error in zip(range(most + 1), errors, strict=False) if error <= CLOSE_FIT)
-    return next(fits, None) or None
+    errors = zip(range(max_factors + 1), _rmsea(_correlation(x, weight), n_rows), strict=False)
+    return next((k for k, error in errors if error <= CLOSE_FIT), None) or None
 
 
 def discrepancy(correlation: np.ndarray, n_factors: int) -> float:
-    """Twice the log-likelihood per row that the factor model lacks of the normal one.
+    """Compute the maximum-likelihood discrepancy of the factor model.
 
-    The loadings are eliminated in closed form, which leaves the uniquenesses [1]_.
+    It is twice the difference in log-likelihood per row between the multivariate normal
+    distribution and the factor model. The loadings are eliminated in closed form, and the
+    uniquenesses are optimised [1]_.
 
     References
     ----------
@@ -60,23 +61,24 @@ def discrepancy(correlation: np.ndarray, n_factors: int) -> float:
        Butterworths, 1971, chapter 4.
     """
     n_columns = len(correlation)
-    n_left = n_columns - n_factors
+    n_smallest = n_columns - n_factors
 
-    def lacking(log_uniqueness: np.ndarray) -> tuple[float, np.ndarray]:
+    def value_and_gradient(log_uniqueness: np.ndarray) -> tuple[float, np.ndarray]:
         inverse_root = np.exp(-0.5 * log_uniqueness)
         values, axes = np.linalg.eigh(correlation * np.outer(inverse_root, inverse_root))
-        left = np.maximum(values[:n_left], np.finfo(np.float64).tiny)
-        slope = np.square(axes[:, :n_left]) @ (1 - left)
-        return float((left - np.log(left) - 1).sum()), slope
+        smallest = np.maximum(values[:n_smallest], np.finfo(np.float64).tiny)
+        gradient = np.square(axes[:, :n_smallest]) @ (1 - smallest)
+        return float((smallest - np.log(smallest) - 1).sum()), gradient
 
-    own = 1 / np.diag(np.linalg.inv(correlation))  # what no other column explains
-    guess = np.clip(own * (1 - 0.5 * n_factors / n_columns), SMALLEST_UNIQUENESS, 1)
-    bounds = [(np.log(SMALLEST_UNIQUENESS), 0.0)] * n_columns
-    return float(optimize.minimize(lacking, np.log(guess), jac=True, bounds=bounds).fun)
+    unexplained = 1 / np.diag(np.linalg.inv(correlation))  # by a regression on the other columns
+    guess = np.clip(unexplained * (1 - 0.5 * n_factors / n_columns), MIN_UNIQUENESS, 1)
+    bounds = [(np.log(MIN_UNIQUENESS), 0.0)] * n_columns
+    optimum = optimize.minimize(value_and_gradient, np.log(guess), jac=True, bounds=bounds)
+    return float(optimum.fun)
 
 
-def _errors(correlation: np.ndarray, n_rows: float) -> Iterator[float]:
-    """Root-mean-square error of approximation with 0, 1, 2, ... factors.
+def _rmsea(correlation: np.ndarray, n_rows: float) -> Iterator[float]:
+    """Yield the root-mean-square error of approximation with 0, 1, 2, ... factors.
 
     The discrepancy times Bartlett's number of rows is chi-squared if the model is right [1]_.
 
@@ -87,20 +89,20 @@ def _errors(correlation: np.ndarray, n_rows: float) -> Iterator[float]:
     """
     n_columns = len(correlation)
     for k in range(n_columns):
-        freedom = ((n_columns - k) ** 2 - n_columns - k) / 2
-        if freedom <= 0:
+        degrees_of_freedom = ((n_columns - k) ** 2 - n_columns - k) / 2
+        if degrees_of_freedom <= 0:
             return
-        effective = n_rows - 1 - (2 * n_columns + 5) / 6 - 2 * k / 3
-        excess = effective * discrepancy(correlation, k) / freedom - 1
+        effective_rows = n_rows - 1 - (2 * n_columns + 5) / 6 - 2 * k / 3
+        excess = effective_rows * discrepancy(correlation, k) / degrees_of_freedom - 1
         yield float(np.sqrt(max(excess, 0.0) / n_rows))
 
 
 def _correlation(x: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
-    """Correlation matrix; a column that does not vary correlates with none."""
-    centred = x - np.average(x, axis=0, weights=weight)
-    spread = np.sqrt(np.average(np.square(centred), axis=0, weights=weight))
-    centred /= np.where(spread > 0, spread, 1)
-    counts = np.ones(len(x)) if weight is None else weight
-    found = (centred * counts[:, None]).T @ centred / counts.sum()
-    np.fill_diagonal(found, 1 + RIDGE)
-    return found
+    """Compute the correlation matrix; a constant column is uncorrelated with all others."""
+    standardised = x - np.average(x, axis=0, weights=weight)
+    scale = np.sqrt(np.average(np.square(standardised), axis=0, weights=weight))
+    standardised /= np.where(scale > 0, scale, 1)
+    weight = np.ones(len(x)) if weight is None else weight
+    correlation = (standardised * weight[:, None]).T @ standardised / weight.sum()
+    np.fill_diagonal(correlation, 1 + RIDGE)
+    return correlation

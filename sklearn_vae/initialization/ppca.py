@@ -1,7 +1,8 @@
-"""Start from what is already known: probabilistic PCA in closed form."""
+"""Probabilistic PCA in closed form, from which the model's linear path is initialized."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -9,15 +10,16 @@ from scipy import linalg
 
 from sklearn_vae.initialization.regression import ConditionRegression
 
-# the residual's standard deviation, in units of the columns', is at least 0.003
+# Minimum residual variance, as a fraction of the columns' variances: a standard deviation of 0.003.
 SMALLEST_VARIANCE = 1e-5
-# a column that varies less than this is not rescaled
+# Columns with a smaller standard deviation are not standardised.
 SMALLEST_SCALE = 1e-6
-# of larger matrices only the axes that are asked for are computed
-MOST_FOR_ALL_AXES = 1024
-# a recording step is looked for in so many rows
+# Maximum size of a matrix of which all eigenvectors are computed.
+MAX_SIZE_OF_FULL_EIGH = 1024
+# Number of rows in which recording steps are estimated.
 ROWS_FOR_STEPS = 2048
-# numbers that are taken into double precision at a time, and rows: their sums may be in single
+# Maximum numbers and rows per chunk. Chunks are converted to double precision; their sums may be
+# in single precision.
 CHUNK = 1 << 20
 CHUNK_ROWS = 4096
 
@@ -27,65 +29,108 @@ class LinearGaussian:
     """A linear Gaussian model and its exact posterior.
 
     With standard normal z, ``x = loc + z @ loadings + residual``; given x, z is normal
-    with mean ``(x - loc) @ recognition`` and independent dimensions.
+    with mean ``(x - loc) @ posterior_weights`` and independent dimensions.
+
+    Attributes
+    ----------
+    loc : ndarray of shape (d,)
+        Mean of x.
+    loadings : ndarray of shape (l, d)
+        Factor loadings.
+    residual : ndarray of shape (d,)
+        Standard deviations of the residual.
+    posterior_weights : ndarray of shape (d, l)
+        Weights of the posterior mean.
+    posterior_scale : ndarray of shape (l,)
+        Posterior standard deviations.
+    pseudo_observation_scale : ndarray of shape (d,)
+        Standard deviations of the residuals of the pseudo-observations, which are the prior of
+        the decoder's scales.
+    imputation : tuple of ndarray, optional
+        Factor model that imputes missing values: loc (d,), loadings (k, d), precisions (d,) and,
+        with conditions, their coefficients (n_conditions, d).
+    intercept : ndarray of shape (l,), optional
+        Intercept of the posterior mean; by default ``-loc @ posterior_weights``.
+    regression : ConditionRegression, optional
+        Regression on the conditions; x is then its residual.
     """
 
-    loc: np.ndarray  # (d,)
-    loadings: np.ndarray  # (l, d)
-    residual: np.ndarray  # (d,) standard deviations
-    posterior_weights: np.ndarray  # (d, l)
-    posterior_scale: np.ndarray  # (l,) standard deviations
-    pseudo_observation_scale: (
-        np.ndarray
-    )  # (d,) residuals of the rows that the scales' prior imagines
-    # of a table with holes: loc (d,), loadings (k, d), precisions (d,) of what fills them, and
-    # what each condition adds, if there are any, (n_conditions, d)
+    loc: np.ndarray
+    loadings: np.ndarray
+    residual: np.ndarray
+    posterior_weights: np.ndarray
+    posterior_scale: np.ndarray
+    pseudo_observation_scale: np.ndarray
     imputation: tuple[np.ndarray, ...] | None = None
-    # (l,) what recognition is added to, where it is not -loc @ recognition
     intercept: np.ndarray | None = None
-    # of rows with conditions: what these change, and x is then what is left
-    effects: ConditionRegression | None = None
+    regression: ConditionRegression | None = None
 
     def padded(self, n_components: int) -> "LinearGaussian":
-        """Add silent dimensions up to this number."""
-        more = n_components - len(self.posterior_scale)
-        if more == 0:
+        """Add latent dimensions with zero loadings up to this number."""
+        n_added = n_components - len(self.posterior_scale)
+        if n_added == 0:
             return self
         return replace(
             self,
-            loadings=np.pad(self.loadings, [(0, more), (0, 0)]),
-            posterior_weights=np.pad(self.posterior_weights, [(0, 0), (0, more)]),
-            posterior_scale=np.pad(self.posterior_scale, (0, more), constant_values=1.0),
+            loadings=np.pad(self.loadings, [(0, n_added), (0, 0)]),
+            posterior_weights=np.pad(self.posterior_weights, [(0, 0), (0, n_added)]),
+            posterior_scale=np.pad(self.posterior_scale, (0, n_added), constant_values=1.0),
         )
 
 
 @dataclass(frozen=True)
 class CorrelationPCA:
-    """The moments of a table and the leading axes of its correlation, largest first."""
+    """Principal components of a table's standardised columns, the largest first.
 
-    loc: np.ndarray  # (d,)
-    scale: np.ndarray  # (d,)
-    variances: np.ndarray  # (n_axes,)
-    axes: np.ndarray  # (d, n_axes)
+    Attributes
+    ----------
+    loc, scale : ndarray of shape (d,)
+        Means and standard deviations of the columns.
+    variances : ndarray of shape (n_axes,)
+        Leading eigenvalues of the correlation matrix.
+    axes : ndarray of shape (d, n_axes)
+        Their eigenvectors.
+    total_variance : float
+        Trace of the correlation matrix.
+    steps : ndarray of shape (d,)
+        Recording steps of the columns.
+    regression : ConditionRegression, optional
+        Regression on the conditions, of which the table is the residual.
+    min_residual_variance : float
+        Minimum residual variance, as a fraction of the columns' variances.
+    """
+
+    loc: np.ndarray
+    scale: np.ndarray
+    variances: np.ndarray
+    axes: np.ndarray
     total_variance: float
-    steps: np.ndarray  # (d,) recording steps
-    effects: ConditionRegression | None = None
-    least_residual: float = SMALLEST_VARIANCE  # in units of the columns' variances
+    steps: np.ndarray
+    regression: ConditionRegression | None = None
+    min_residual_variance: float = SMALLEST_VARIANCE
 
     @classmethod
-    def of(
-        cls, x: np.ndarray, weight: np.ndarray | None, n_axes: int, least_scale: float = 0.0
-    ) -> "CorrelationPCA":
-        """Compute as many axes as there are, up to a number, of columns with a scale at least."""
+    def fit(
+        cls, x: np.ndarray, weight: np.ndarray | None, n_axes: int, min_scale: float = 0.0
+    ) -> Self:
+        """Compute up to ``n_axes`` components; standard deviations are ``min_scale`` or more."""
         weight = np.ones(len(x)) if weight is None else weight
         total, loc, scale = _moments(x, weight)
-        scale = np.maximum(scale, least_scale)
+        scale = np.maximum(scale, min_scale)
         n_axes = min(n_axes, *x.shape)
-        leading = _leading_axes(x, weight / total, loc, scale, n_axes)
-        return cls(loc, scale, *leading, recording_steps(x))
+        components = _leading_axes(x, weight / total, loc, scale, n_axes)
+        return cls(loc, scale, *components, recording_steps(x))
 
-    def start(self, n_components: int, prior_rows: float = 0.0) -> LinearGaussian:
-        """Probabilistic PCA of this size, no larger than the axes suffice for."""
+    def linear_gaussian(self, n_components: int, prior_rows: float = 0.0) -> LinearGaussian:
+        """Return probabilistic PCA with up to as many components as there are axes.
+
+        Parameters
+        ----------
+        n_components : int
+            Number of latent dimensions.
+        prior_rows : float, default=0.0
+            Pseudo-observations per row in the prior of the scales.
+        """
         n_columns = len(self.loc)
         n_axes = min(n_components, len(self.variances))
         variances = self.variances[:n_axes]
@@ -93,7 +138,7 @@ class CorrelationPCA:
             residual = (self.total_variance - variances.sum()) / (n_columns - n_axes)
         else:  # any residual up to the smallest variance gives the same density
             residual = 0.5 * variances[-1] if n_columns else 1.0
-        residual = max(residual, self.least_residual)
+        residual = max(residual, self.min_residual_variance)
 
         signal = np.zeros(n_components)
         signal[:n_axes] = np.maximum(variances - residual, 0)
@@ -105,12 +150,12 @@ class CorrelationPCA:
             loc=self.loc,
             loadings=loadings * self.scale,
             residual=np.sqrt(residual) * self.scale,
+            posterior_weights=loadings.T / (signal + residual) / self.scale[:, None],
+            posterior_scale=np.sqrt(residual / (signal + residual)),
             pseudo_observation_scale=pseudo_observation_scale(
                 residual_variance, self.steps, prior_rows
             ),
-            posterior_weights=loadings.T / (signal + residual) / self.scale[:, None],
-            posterior_scale=np.sqrt(residual / (signal + residual)),
-            effects=self.effects,
+            regression=self.regression,
         )
 
 
@@ -124,13 +169,13 @@ def probabilistic_pca(
     x : ndarray of shape (n, d)
         Rows.
     weight : ndarray of shape (n,) or None
-        What each row counts.
+        Sample weights.
     n_components : int
-        Latent dimensions; those beyond the rank of x are left silent.
+        Number of latent dimensions; those beyond the rank of x have zero loadings.
 
     Returns
     -------
-    LinearStart
+    LinearGaussian
         The model and its posterior in the units of x. Its axes are PCA's, the largest
         first.
 
@@ -139,19 +184,19 @@ def probabilistic_pca(
     .. [1] M. E. Tipping and C. M. Bishop, "Probabilistic Principal Component
        Analysis", Journal of the Royal Statistical Society B 61, 1999.
     """
-    return CorrelationPCA.of(x, weight, n_components).start(n_components)
+    return CorrelationPCA.fit(x, weight, n_components).linear_gaussian(n_components)
 
 
 def pseudo_observation_scale(
     variance: np.ndarray, steps: np.ndarray, prior_rows: float
 ) -> np.ndarray:
-    """Standard deviation of the rows that the scales' prior imagines: (d,).
+    """Return the residual standard deviations of the pseudo-observations of the scales: (d,).
 
-    A value that is recorded in steps is known up to a variance of step²/12. Where there
-    are ``prior_rows`` imagined rows per row, they have these variances of all rows on
-    top of their own residual, so that no scale becomes finer than the record. A step is
-    at most as coarse as the residual: a column that hardly ever changes shows few of
-    its values.
+    A value recorded in steps has a rounding error of variance step²/12. The sum of these
+    variances over all rows is added to the residual variances of the ``prior_rows``
+    pseudo-observations per row, so that no scale becomes smaller than the rounding error. A
+    rounding variance is at most the residual variance: a column that seldom changes has few
+    distinct values.
     """
     if prior_rows <= 0:
         return np.sqrt(variance)
@@ -159,15 +204,14 @@ def pseudo_observation_scale(
 
 
 def recording_steps(x: np.ndarray) -> np.ndarray:
-    """Step in which each column was recorded: (n, d) -> (d,), 0 where it does not vary.
+    """Estimate the step to which each column was rounded: (n, d) -> (d,), 0 if constant.
 
-    It is the gap between neighbouring values that one in twenty gaps is smaller than: a few
-    values that are recorded more finely do not decide it, and where nothing was rounded
-    it is next to nothing.
+    It is the 5 % quantile of the gaps between neighbouring distinct values: robust to a few
+    values that were recorded more finely, and close to 0 for values that were not rounded.
     """
     ordered = np.sort(x[:ROWS_FOR_STEPS].astype(np.float64), axis=0)
-    gaps = np.diff(ordered, axis=0)  # missing cells come last, and have no gaps
-    # 0.1 + 0.2 and 0.3 are one recorded value
+    gaps = np.diff(ordered, axis=0)  # NaN, sorted last, has no gaps
+    # 0.1 + 0.2 and 0.3 are the same recorded value
     extent = np.fmax.reduce(ordered, axis=0) - ordered[0]
     gaps[~(gaps > SMALLEST_SCALE * extent)] = np.inf
     gaps.sort(axis=0)
@@ -179,7 +223,7 @@ def recording_steps(x: np.ndarray) -> np.ndarray:
 
 
 def _moments(x: np.ndarray, weight: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """Total weight, and each column's mean and standard deviation, a chunk at a time."""
+    """Compute the total weight and the columns' means and standard deviations in chunks."""
     total = weight.sum()
     loc = sum(weight[rows] @ x[rows].astype(np.float64) for rows in _chunks(x)) / total
     variance = sum(
@@ -191,23 +235,26 @@ def _moments(x: np.ndarray, weight: np.ndarray) -> tuple[float, np.ndarray, np.n
 
 
 def _leading_axes(
-    x: np.ndarray, share: np.ndarray, loc: np.ndarray, scale: np.ndarray, n_axes: int
+    x: np.ndarray, weight: np.ndarray, loc: np.ndarray, scale: np.ndarray, n_axes: int
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Largest variances, their axes (d, n_axes) and the sum of all variances."""
+    """Compute the leading eigenvalues, their axes (d, n_axes) and the total variance.
+
+    The weights (n,) sum to 1. Signs make each axis' largest entry positive.
+    """
     n_rows, n_columns = x.shape
     if n_columns <= n_rows:
         gram = np.zeros((n_columns, n_columns))
         for rows in _chunks(x):
-            # in the precision of x: a chunk's sums are short
-            part = _weighted(x[rows], share[rows], loc, scale).astype(x.dtype, copy=False)
-            gram += _product(part.T, part)
-    else:  # the smaller Gram matrix has the same variances
-        part = _weighted(x[:], share, loc, scale)
-        gram = _product(part, part.T)
+            # in the precision of x: the sums over a chunk are short
+            chunk = _standardise(x[rows], weight[rows], loc, scale).astype(x.dtype, copy=False)
+            gram += _matmul(chunk.T, chunk)
+    else:  # the smaller Gram matrix has the same eigenvalues
+        table = _standardise(x[:], weight, loc, scale)
+        gram = _matmul(table, table.T)
     total = float(np.trace(gram))
-    variances, axes = _largest(gram, n_axes)
+    variances, axes = _leading_eigenvectors(gram, n_axes)
     if n_columns > n_rows:
-        axes = part.T @ axes
+        axes = table.T @ axes
         axes /= np.maximum(np.linalg.norm(axes, axis=0), np.finfo(np.float64).tiny)
     if n_axes:
         largest = np.abs(axes).argmax(axis=0)
@@ -215,31 +262,34 @@ def _leading_axes(
     return variances, axes, total
 
 
-def _weighted(x: np.ndarray, share: np.ndarray, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    return (x.astype(np.float64) - loc) / scale * np.sqrt(share)[:, None]
+def _standardise(
+    x: np.ndarray, weight: np.ndarray, loc: np.ndarray, scale: np.ndarray
+) -> np.ndarray:
+    return (x.astype(np.float64) - loc) / scale * np.sqrt(weight)[:, None]
 
 
-def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Multiply by torch, whose threads the caller governs."""
+def _matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Multiply with torch, whose number of threads the caller sets."""
     return (torch.as_tensor(a) @ torch.as_tensor(b)).numpy()
 
 
-def _largest(gram: np.ndarray, n_axes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Largest eigenvalues and their vectors, for which the matrix makes room."""
+def _leading_eigenvectors(gram: np.ndarray, n_axes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the leading eigenvalues and eigenvectors; the matrix is overwritten."""
     size = len(gram)
     if n_axes == 0:
         return np.zeros(0), np.zeros((size, 0))
-    if size > MOST_FOR_ALL_AXES:
-        some = (size - n_axes, size - 1)
-        values, vectors = linalg.eigh(gram.T, subset_by_index=some, overwrite_a=True)
+    if size > MAX_SIZE_OF_FULL_EIGH:
+        subset = (size - n_axes, size - 1)
+        values, vectors = linalg.eigh(gram.T, subset_by_index=subset, overwrite_a=True)
     else:
-        # all of them: where variances are equal, as after a PCA that whitens, the axes of a
-        # subset would follow from its size, and a model's start from the models beside it
+        # all of them: if eigenvalues are equal, as after whitening, the eigenvectors of a subset
+        # depend on its size, and a member's initialization would depend on the other members
         values, vectors = linalg.eigh(gram.T, driver="evd", overwrite_a=True)
     return np.maximum(values[::-1][:n_axes], 0), vectors[:, ::-1][:, :n_axes]
 
 
 def _chunks(x: np.ndarray) -> Iterator[slice]:
-    step = min(max(CHUNK // max(x.shape[1], 1), 1), CHUNK_ROWS)
-    for first in range(0, len(x), step):
-        yield slice(first, first + step)
+    """Yield slices of rows."""
+    n_rows = min(max(CHUNK // max(x.shape[1], 1), 1), CHUNK_ROWS)
+    for first in range(0, len(x), n_rows):
+        yield slice(first, first + n_rows)

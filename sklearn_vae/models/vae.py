@@ -591,8 +591,8 @@ class VAE(StackedModule):
         start = start.padded(self.architecture.n_components)
         loc, residual = torch.as_tensor(start.loc), torch.as_tensor(start.residual)
         posterior_weights = torch.as_tensor(start.posterior_weights)  # (d, l)
-        effects = start.effects or ConditionRegression(np.zeros(0), np.zeros((0, len(loc))))
-        centre, moved = torch.as_tensor(effects.centre), torch.as_tensor(effects.slopes)
+        regression = start.regression or ConditionRegression(np.zeros(0), np.zeros((0, len(loc))))
+        centre, moved = torch.as_tensor(regression.mean), torch.as_tensor(regression.coef)
         encoder = self.encoder.linear
         n_columns, n_components = posterior_weights.shape
         encoder.weight[member].zero_()
@@ -613,7 +613,7 @@ class VAE(StackedModule):
         self.free[member, 0].copy_(free)
         self.residual[member, 0, 0].copy_(torch.as_tensor(start.pseudo_observation_scale))
         if self.filler is not None and start.imputation is not None:
-            self.filler.start_at(member, start.imputation)
+            self.filler.initialize(member, start.imputation)
 
     @torch.no_grad()
     def initialize_at_prior(self, member: int, start: LinearGaussian, seed: int) -> None:

@@ -39,7 +39,7 @@ def starts(n_components: int) -> Callable[[TrainingRun], LinearGaussian]:
         own = run.architecture
         codes = own.posterior.codes(own.n_components)
         if not codes.n_variables:
-            return linear(run).start(own.n_components, run.prior_rows)
+            return linear(run).linear_gaussian(own.n_components, run.prior_rows)
         key = id(run.train), run.config.seed, run.prior_rows
         if key not in models:
             generator = np.random.default_rng(stream_seed(run.config.seed, Stream.CLUSTERS))
@@ -47,10 +47,10 @@ def starts(n_components: int) -> Callable[[TrainingRun], LinearGaussian]:
             found = kmeans_initialization(
                 x, weight, codes, own.n_components, generator, run.prior_rows
             )
-            models[key] = replace(found, effects=effects)
+            models[key] = replace(found, regression=effects)
         if not own.n_factors:
             return models[key]
-        return replace(models[key], imputation=linear(run).start(1).imputation)
+        return replace(models[key], imputation=linear(run).linear_gaussian(1).imputation)
 
     return start
 
@@ -61,7 +61,7 @@ def _rest(run: TrainingRun) -> tuple[Any, np.ndarray | None, ConditionRegression
     weight = None if weight is None else run.train.sample_weight()
     if not run.architecture.n_conditions:
         return rows, weight, None
-    effects = ConditionRegression.of(rows, run.train.sample_weight(), run.architecture.n_columns)
+    effects = ConditionRegression.fit(rows, run.train.sample_weight(), run.architecture.n_columns)
     return Residuals(rows, effects), weight, effects
 
 
@@ -70,15 +70,15 @@ def _linear_model(run: TrainingRun, n_components: int) -> CorrelationPCA | Facto
     (x, weight, effects), n_factors = _rest(run), run.architecture.n_factors
     if effects is None:
         if n_factors:
-            return FactorModel.of(x, weight, n_factors)
-        return CorrelationPCA.of(x, weight, n_components)
+            return FactorModel.fit(x, weight, n_factors)
+        return CorrelationPCA.fit(x, weight, n_components)
     model: CorrelationPCA | FactorModel
     if n_factors:
-        model = FactorModel.of(x, weight, n_factors)
+        model = FactorModel.fit(x, weight, n_factors)
         model = replace(model, residual=np.maximum(model.residual, LEAST_LEFT))
     else:
-        model = CorrelationPCA.of(x, weight, n_components, LEAST_LEFT)
-        model = replace(model, least_residual=LEAST_LEFT**2)
+        model = CorrelationPCA.fit(x, weight, n_components, LEAST_LEFT)
+        model = replace(model, min_residual_variance=LEAST_LEFT**2)
     # columns were recorded in steps, what is left of them was not
     steps = recording_steps(run.train.arrays()[0])[: run.architecture.n_columns]
-    return replace(model, effects=effects, steps=steps)
+    return replace(model, regression=effects, steps=steps)

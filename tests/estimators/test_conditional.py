@@ -128,15 +128,15 @@ def test_rows_with_holes_start_at_the_normal_density_of_what_is_known():
     assert vae.score(own[some], given[some]) == pytest.approx(np.mean(expected), abs=0.1)
 
 
-def test_effects_are_those_of_weighted_least_squares(rng):
+def test_the_regression_on_conditions_is_weighted_least_squares(rng):
     """LinearRegression is the oracle, with weights as well."""
     c, weight = rng.normal(size=(50, 2)), rng.integers(1, 4, 50).astype(float)
     x = c @ rng.normal(size=(2, 3)) + rng.normal(size=(50, 3))
     expected = LinearRegression().fit(c, x, sample_weight=weight)
 
-    found = ConditionRegression.of(np.hstack([x, c]), weight, 3)
+    found = ConditionRegression.fit(np.hstack([x, c]), weight, 3)
 
-    np.testing.assert_allclose(found.slopes, expected.coef_.T, atol=1e-4)
+    np.testing.assert_allclose(found.coef, expected.coef_.T, atol=1e-4)
 
 
 # -- the density -----------------------------------------------------------------------

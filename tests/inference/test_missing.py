@@ -90,7 +90,7 @@ def asked(linear):
 def test_factor_analysis_of_whole_rows_is_scikit_learns(linear):
     """Without holes there is an oracle."""
     X = linear.draw(2000, 5)
-    model = FactorModel.of(X, None, 2)
+    model = FactorModel.fit(X, None, 2)
     oracle = FactorAnalysis(2, tol=1e-4).fit(X)
     covariance = model.loadings.T @ model.loadings + np.diag(model.residual**2)
 
@@ -101,7 +101,7 @@ def test_factor_analysis_of_whole_rows_is_scikit_learns(linear):
 def test_factor_analysis_of_rows_with_holes_finds_the_truth(linear):
     """What is missing is integrated out; means of what is there would shrink the covariance."""
     X = hide(linear.draw(4000, 5), 0.4, np.random.default_rng(0))
-    model = FactorModel.of(X, None, 2)
+    model = FactorModel.fit(X, None, 2)
     covariance = model.loadings.T @ model.loadings + np.diag(model.residual**2)
 
     np.testing.assert_allclose(covariance, linear.covariance, rtol=0.1, atol=0.1)
@@ -111,8 +111,8 @@ def test_weights_of_rows_are_copies(linear):
     """A row of weight 3 is as three rows."""
     X = hide(linear.draw(60, 5), 0.3, np.random.default_rng(0))
     weight = np.random.default_rng(1).integers(1, 4, 60)
-    weighted = FactorModel.of(X, weight.astype(float), 2)
-    copied = FactorModel.of(np.repeat(X, weight, axis=0), None, 2)
+    weighted = FactorModel.fit(X, weight.astype(float), 2)
+    copied = FactorModel.fit(np.repeat(X, weight, axis=0), None, 2)
 
     np.testing.assert_allclose(weighted.loadings, copied.loadings, rtol=1e-6)
     np.testing.assert_allclose(weighted.residual, copied.residual, rtol=1e-6)
@@ -121,9 +121,9 @@ def test_weights_of_rows_are_copies(linear):
 def test_holes_are_filled_with_the_models_conditional_means(linear, asked):
     """As the formula for the normal distribution has them."""
     X, holey = asked
-    model = FactorModel.of(X, None, 2)
+    model = FactorModel.fit(X, None, 2)
     filler = ImputationLayer(1, 2, X.shape[1]).double()
-    filler.start_at(0, (model.loc, model.loadings, 1 / model.residual**2))
+    filler.initialize(0, (model.loc, model.loadings, 1 / model.residual**2))
     rows = torch.as_tensor(holey)[None]
     found = filler(rows, ~rows.isnan())[0].numpy()
     exact = Linear()

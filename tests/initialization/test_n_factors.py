@@ -7,7 +7,7 @@ from sklearn.decomposition import FactorAnalysis
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae import VAETransformer
-from sklearn_vae.initialization.n_factors import MOST_COLUMNS, discrepancy, n_factors
+from sklearn_vae.initialization.n_factors import MAX_COLUMNS, discrepancy, n_factors
 from sklearn_vae.metrics import active_units
 
 
@@ -61,7 +61,7 @@ def test_only_rows_that_count_count(rng):
         np.ones((20, 4)),
         np.random.default_rng(0).normal(size=(200, 5)),
         np.zeros((5, 1)),
-        np.ones((3, MOST_COLUMNS + 1)),
+        np.ones((3, MAX_COLUMNS + 1)),
         np.eye(4),
     ],
 )

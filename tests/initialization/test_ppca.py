@@ -16,7 +16,7 @@ from sklearn_vae.initialization.ppca import (
     recording_steps,
 )
 
-OPTIONAL = ("imputation", "effects", "intercept")
+OPTIONAL = ("imputation", "regression", "intercept")
 FIELDS = [name for name in LinearGaussian.__dataclass_fields__ if name not in OPTIONAL]
 
 
@@ -213,7 +213,7 @@ def test_the_start_does_not_follow_from_how_many_axes_others_need():
     expected = probabilistic_pca(white, None, 2)
 
     for n_axes in (3, 4, 6):
-        shared = CorrelationPCA.of(white, None, n_axes).start(2)
+        shared = CorrelationPCA.fit(white, None, n_axes).linear_gaussian(2)
         np.testing.assert_array_equal(shared.loadings, expected.loadings)
 
 
@@ -235,7 +235,7 @@ def test_copies_of_rows_are_no_recording_step(table):
 def test_scales_are_imagined_no_finer_than_the_record(rng):
     """A value known to a step has the variance of a uniform one, step²/12, in every row."""
     x = np.round(rng.normal(size=(200, 4)) @ rng.normal(size=(4, 4)) * 4) / 2
-    plain, start = (CorrelationPCA.of(x, None, 2).start(2, rows) for rows in (0.0, 0.1))
+    plain, start = (CorrelationPCA.fit(x, None, 2).linear_gaussian(2, rows) for rows in (0.0, 0.1))
     rounding = np.var(rng.uniform(-0.25, 0.25, 1_000_000))
 
     np.testing.assert_allclose(plain.pseudo_observation_scale, plain.residual, rtol=1e-14)
@@ -248,7 +248,7 @@ def test_a_column_of_few_values_has_no_step_coarser_than_its_residual(rng):
     """A pixel that is inked once in a hundred rows shows only how far that is from white."""
     x = rng.normal(size=(200, 3))
     x[:, 2] = np.where(np.arange(200) % 100 == 0, 50.0, 0.0)
-    start = CorrelationPCA.of(x, None, 1).start(1, 0.1)
+    start = CorrelationPCA.fit(x, None, 1).linear_gaussian(1, 0.1)
 
     np.testing.assert_allclose(
         start.pseudo_observation_scale[2], np.sqrt(11) * start.residual[2], rtol=1e-9

@@ -204,7 +204,7 @@ def fail_at(monkeypatch, place, error):
         (models.StackedModule, "weights"),
         (models.StackedModule, "load"),
         (optimizer.FlatAdam, "step"),
-        (ppca.CorrelationPCA, "start"),
+        (ppca.CorrelationPCA, "linear_gaussian"),
         (knn.NeighborDistance, "learn"),
         (knn.NeighborDistance, "of"),
         (trainer.Trainer, "begin"),
