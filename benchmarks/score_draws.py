@@ -34,6 +34,7 @@ from threadpoolctl import threadpool_limits
 
 from sklearn_vae import VAETransformer
 from sklearn_vae.inference.predictor import Predictor
+from sklearn_vae.posteriors import log_mean_exp
 from sklearn_vae.random import sobol_normal
 
 TABLES = "wine,breast_cancer,red_wine,digits"
@@ -77,11 +78,10 @@ def scores(fitted: Predictor, X: np.ndarray, points: np.ndarray, wide: bool) -> 
     noise = torch.as_tensor(points.astype(X.dtype))[None, :, None, :]  # (1, K, 1, l)
     x = torch.as_tensor(fitted.columns.transform(X))
     with torch.no_grad():
+        scale = fitted.architecture.proposal_scale if wide else 1.0
         parts = [
-            model.log_likelihood(
-                x[rows][None], noise, fitted.architecture.proposal_scale if wide else 1.0
-            )[0]
-            for rows in fitted.chunks(len(X), len(points))
+            log_mean_exp(model.log_weights(rows[None], noise, scale).log_weight, 1)[0]
+            for rows in x.split(fitted.rows_per_chunk(len(points)))
         ]
     return torch.cat(parts).numpy() + fitted.columns.log_abs_det_jacobian(X)
 

@@ -19,7 +19,8 @@ from sklearn_vae.data.infer import ROUNDING
 from sklearn_vae.estimators.checks import check_does_not_follow, positive_integer
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.decoder_correction import SMALLEST_SPREAD
-from sklearn_vae.inference.predictor import SCORE_DRAWS, Predictor
+from sklearn_vae.inference.log_density import SCORE_DRAWS
+from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.posteriors import DiagonalGaussian, log_mean_exp
 from sklearn_vae.random import Stream, sobol_normal, stream_seed

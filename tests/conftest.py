@@ -10,6 +10,7 @@ from sklearn_vae.initialization.ppca import probabilistic_pca
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE
+from sklearn_vae.posteriors import log_mean_exp
 
 
 def pytest_collection_modifyitems(items):
@@ -35,6 +36,11 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def iwae_bound(model, x, noise, proposal_scale=1.0):
+    """Importance-weighted bound on log p(x): (M, B, n) -> (M, B)."""
+    return log_mean_exp(model.log_weights(x, noise, proposal_scale).log_weight, 1)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from sklearn_vae import VAEDensity, VAETransformer
 from sklearn_vae.onnx import to_onnx
 from sklearn_vae.priors import MixturePrior
 from sklearn_vae.random import Stream, sobol_normal, stream_seed
+from tests.conftest import iwae_bound
 
 runtime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -42,8 +43,8 @@ def bound_of_the_encoder(vae, X):
     seed = stream_seed(fitted.seed, Stream.SCORE)
     noise = torch.as_tensor(sobol_normal(64, 2, seed))[None, :, None]
     x = torch.as_tensor(fitted.columns.transform(X)).expand(fitted.n_members, -1, -1)
-    bound = fitted.module(np.dtype(np.float64)).log_likelihood(
-        x, noise, fitted.architecture.proposal_scale
+    bound = iwae_bound(
+        fitted.module(np.dtype(np.float64)), x, noise, fitted.architecture.proposal_scale
     )
     log_mean = torch.logsumexp(bound, 0).numpy() - np.log(fitted.n_members)
     return log_mean + fitted.columns.log_abs_det_jacobian(X)

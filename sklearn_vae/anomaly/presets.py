@@ -19,7 +19,7 @@ from sklearn_vae.anomaly.scores import (
     ReconstructionError,
     Scorer,
 )
-from sklearn_vae.inference.predictor import SCORE_DRAWS
+from sklearn_vae.inference.log_density import SCORE_DRAWS
 
 # k of outlier detection, as a fraction of the reference rows and at least.
 NEIGHBOR_FRACTION = 0.02

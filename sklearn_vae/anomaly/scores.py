@@ -190,7 +190,7 @@ class NegativeELBO(ModelScorer):
 
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row: (n,)."""
-        log_prob, kl = rows.predictor.bound(rows.X, self.n_draws)
+        log_prob, kl = rows.predictor.elbo_terms(rows.X, self.n_draws)
         return rows.mean_over_members(kl - log_prob if self.with_kl else -log_prob)
 
 
@@ -244,6 +244,6 @@ class MaskedReconstructionError(ModelScorer):
         errors = np.abs(rows.inputs[:, n_columns:]).sum(axis=1)
         for group in range(n_groups):
             mask = groups == group
-            residuals = predictor.reconstruct(rows.X, hidden=mask)[1]  # (M, n, n_columns)
+            residuals = predictor.reconstruct(rows.X, mask=mask)[1]  # (M, n, n_columns)
             errors += rows.mean_over_members((np.abs(residuals) * mask[:, None]).sum(axis=2))
         return errors

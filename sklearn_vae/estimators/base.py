@@ -39,6 +39,7 @@ from sklearn_vae.estimators.table import (
     FEWEST_STEPS,
     ITERATIONS_OF_SMALL_TABLES,
 )
+from sklearn_vae.inference.decoder_correction import fit_decoder_correction
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.initialization.factor_analysis import n_imputation_factors
 from sklearn_vae.initialization.n_factors import n_factors
@@ -388,8 +389,13 @@ class BaseVAE(ConditionalEstimator):
         # least squares need whole rows
         if table is not None and not self.architecture_.n_factors:
             x, _ = table.arrays()
-            found_correction = self._fitted().learn_correction(x, table.sample_weight())
-            self.decoder_correction_, self.code_range_ = found_correction
+            predictor = self._fitted()
+            self.decoder_correction_, self.code_range_ = fit_decoder_correction(
+                predictor.module(x.dtype, n_members=1),
+                x,
+                table.sample_weight(),
+                predictor.rows_per_chunk(),
+            )
         self.optimizer_state_ = None  # partial_fit sets its own
         self.history_ = found.history
         self.n_iter_ = len(found.history)
@@ -458,7 +464,7 @@ class BaseVAE(ConditionalEstimator):
             filled[0, holes] = self._fitted().impute(rows[holes], IMPUTE_DRAWS)
             return filled
         seed = draw_seed(self.random_state if random_state is None else random_state)
-        filled[:, holes] = self._fitted().imputations(rows[holes], n_draws, IMPUTE_DRAWS, seed)
+        filled[:, holes] = self._fitted().sample_missing(rows[holes], n_draws, IMPUTE_DRAWS, seed)
         return filled
 
     # -- what a fit decides ----------------------------------------------------------

@@ -16,7 +16,7 @@ from sklearn_vae.estimators.base import BaseVAE
 from sklearn_vae.estimators.checks import all_or_nothing
 from sklearn_vae.estimators.conditional import ClassMarginal
 from sklearn_vae.estimators.transformer import VAETransformer
-from sklearn_vae.inference.predictor import SCORE_DRAWS
+from sklearn_vae.inference.log_density import SCORE_DRAWS
 from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_hashes

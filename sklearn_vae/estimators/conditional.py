@@ -14,7 +14,8 @@ from sklearn_vae.data.conditions import ConditionalTableEncoder, ConditionEncode
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.estimators.checks import positive_integer
 from sklearn_vae.estimators.table import DensityEstimator, mean_of
-from sklearn_vae.inference.predictor import SCORE_DRAWS, Predictor
+from sklearn_vae.inference.log_density import SCORE_DRAWS
+from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.random import Stream, stream_seed
 
 

@@ -22,7 +22,9 @@ from sklearn_vae.estimators.checks import (
     widths_of,
 )
 from sklearn_vae.estimators.table import FEWEST_STEPS, ITERATIONS_OF_SMALL_TABLES, DensityEstimator
-from sklearn_vae.inference.predictor import SCORE_DRAWS, EnsemblePredictor, Predictor
+from sklearn_vae.inference.ensemble import EnsemblePredictor
+from sklearn_vae.inference.log_density import SCORE_DRAWS
+from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.initialization.ppca import recording_steps
 from sklearn_vae.likelihoods import Bernoulli, Gaussian, LogNormal
 from sklearn_vae.models.architecture import Architecture

@@ -29,7 +29,7 @@ from sklearn_vae.estimators.checks import (
     positive_integer,
 )
 from sklearn_vae.estimators.params import NestedParamsMixin
-from sklearn_vae.inference.predictor import SCORE_DRAWS
+from sklearn_vae.inference.log_density import SCORE_DRAWS
 from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.random import MOST_DIMS, draw_seed
 from sklearn_vae.training import Dataset, EncodedRows, Rows

@@ -1,26 +1,72 @@
-"""What a mean of codes has lost: a linear map from codes to residuals, by least squares."""
+"""Decoder correction: ridge regression of the residuals of reconstructions on the codes."""
 
 import numpy as np
+import torch
+from sklearn.utils import gen_batches
+
+from sklearn_vae.likelihoods import Gaussian
+from sklearn_vae.models.vae import VAE
 
 # Ridge penalties among which generalised cross-validation chooses, for codes of variance 1.
 PENALTIES = np.logspace(-6, 3, 28)
-# A code that varies less is not divided by how much it varies.
+# Lower bound of standard deviations and ranges of the codes.
 SMALLEST_SPREAD = 1e-6
 
 
-class Correction:
-    r"""Least squares of residuals on codes, from sums over rows.
+def fit_decoder_correction(
+    model: VAE, x: np.ndarray, weight: np.ndarray, rows_per_chunk: int
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Fit the correction of a model's Gaussian columns to encoded rows.
 
-    A code is the mean of q(z|x), which the prior has drawn towards 0. The row that a code
-    :math:`\bar z` stands for is :math:`E[x | \bar z]`, not the mean of p(x|z) at
-    :math:`z = \bar z`, which is drawn towards the mean in turn: in probabilistic PCA by
-    the factor :math:`1 - \sigma^2 / \lambda` along an axis of variance :math:`\lambda`.
-    There a linear map of the codes makes good what is lacking, to the last bit [1]_.
+    Parameters
+    ----------
+    model : VAE
+        A model with one member.
+    x : ndarray of shape (n, n_columns + n_conditions)
+        Encoded rows without missing values.
+    weight : ndarray of shape (n,)
+        Row weights.
+    rows_per_chunk : int
+        Rows that are encoded and decoded at a time.
+
+    Returns
+    -------
+    correction : ndarray of shape (1 + l, n_columns) or None
+        Offset and slopes; None for an autoregressive decoder, whose mean has no linear correction.
+    code_range : ndarray of shape (2, l) or None
+        Minimum and maximum of the codes.
+    """
+    if model.decoder.is_autoregressive:
+        return None, None
+    architecture = model.architecture
+    is_gaussian = np.repeat(
+        [isinstance(likelihood, Gaussian) for likelihood, _ in architecture.blocks],
+        [n * likelihood.width for likelihood, n in architecture.blocks],
+    ).astype(bool)
+    n_columns = len(is_gaussian)
+    correction = DecoderCorrection(architecture.n_components, n_columns)
+    with torch.no_grad():
+        for chunk in gen_batches(len(x), rows_per_chunk):
+            rows = torch.as_tensor(x[chunk]).to(model.device)[None]
+            z = model.posterior.mean(model.encode(rows))
+            residual = (rows[..., :n_columns] - model.reconstruct(z, rows))[0].cpu().numpy()
+            residual = np.where(is_gaussian, residual, 0)
+            correction.add(z[0].cpu().numpy(), residual, weight[chunk])
+    return correction.solve(), correction.code_range
+
+
+class DecoderCorrection:
+    r"""Ridge regression of residuals on codes, from sums over rows.
+
+    The mean of q(z|x), a code :math:`\bar z`, is shrunk towards 0 by the prior. The mean of p(x|z)
+    at :math:`z = \bar z` is therefore shrunk, too, and differs from :math:`E[x | \bar z]`: in
+    probabilistic PCA by the factor :math:`1 - \sigma^2 / \lambda` along an axis of variance
+    :math:`\lambda`, which a linear map of the codes corrects exactly [1]_.
 
     Attributes
     ----------
     total : float
-        What all rows count.
+        Sum of the row weights.
     sums : ndarray of shape (l + d,)
         Sums of codes and residuals.
     products : ndarray of shape (l, l + d)
@@ -28,7 +74,7 @@ class Correction:
     squares : float
         Sum of the residuals' squares.
     code_range : ndarray of shape (2, l)
-        Smallest and largest codes of rows that count.
+        Minimum and maximum of the codes of rows with positive weight.
 
     References
     ----------
@@ -46,11 +92,11 @@ class Correction:
         self.code_range = np.repeat([[np.inf], [-np.inf]], n_components, axis=1)
 
     def add(self, codes: np.ndarray, residual: np.ndarray, weight: np.ndarray) -> None:
-        """Take some rows in: codes (n, l), residuals (n, d) and what each row counts (n,)."""
-        both = np.hstack([codes, residual]).astype(np.float64)
+        """Accumulate rows: codes (n, l), residuals (n, d) and row weights (n,)."""
+        stacked = np.hstack([codes, residual]).astype(np.float64)
         self.total += weight.sum()
-        self.sums += weight @ both
-        self.products += (codes * weight[:, None]).T @ both
+        self.sums += weight @ stacked
+        self.products += (codes * weight[:, None]).T @ stacked
         self.squares += float(weight @ np.square(residual.astype(np.float64)).sum(axis=1))
         if (weight > 0).any():
             counted = codes[weight > 0]
@@ -58,42 +104,47 @@ class Correction:
             self.code_range[1] = np.maximum(self.code_range[1], counted.max(axis=0))
 
     def solve(self) -> np.ndarray:
-        """Give offset and slopes, (1 + l, d); zeros where there are too few rows to tell."""
+        """Offset and slopes (1 + l, d); the ridge penalty by generalised cross-validation [2]_.
+
+        Zeros if the rows are too few.
+        """
         n_components = len(self.products)
-        nothing = np.zeros((1 + n_components, len(self.sums) - n_components))
+        zeros = np.zeros((1 + n_components, len(self.sums) - n_components))
         if self.total <= 0:
-            return nothing
+            return zeros
         mean = self.sums / self.total
         mean_code, mean_residual = np.split(mean, [n_components])
         covariance = self.products / self.total - np.outer(mean_code, mean)
-        own, cross = np.split(covariance, [n_components], axis=1)  # (l, l), (l, d)
-        spread = np.maximum(np.sqrt(np.maximum(np.diag(own), 0)), SMALLEST_SPREAD)
-        variances, axes = np.linalg.eigh(own / np.outer(spread, spread))
+        code_covariance, cross = np.split(covariance, [n_components], axis=1)  # (l, l), (l, d)
+        spread = np.maximum(np.sqrt(np.maximum(np.diag(code_covariance), 0)), SMALLEST_SPREAD)
+        variances, axes = np.linalg.eigh(code_covariance / np.outer(spread, spread))
         variances = np.maximum(variances, 0)
-        turned = axes.T @ (cross / spread[:, None])  # (l, d)
+        rotated = axes.T @ (cross / spread[:, None])  # (l, d)
 
         gain = 1 / (variances + PENALTIES[:, None])  # (n_penalties, l)
         freedom = 1 + (variances * gain).sum(axis=1)
-        explained = (gain * (2 - variances * gain)) @ np.square(turned).sum(axis=1)
-        left = self.squares / self.total - np.square(mean_residual).sum() - explained
-        possible = 2 * freedom < self.total
-        if not possible.any():
-            return nothing
+        explained = (gain * (2 - variances * gain)) @ np.square(rotated).sum(axis=1)
+        unexplained = self.squares / self.total - np.square(mean_residual).sum() - explained
+        is_determined = 2 * freedom < self.total
+        if not is_determined.any():
+            return zeros
         with np.errstate(divide="ignore"):
-            error = np.where(possible, left / np.square(1 - freedom / self.total), np.inf)
-        slopes = axes @ (gain[error.argmin()][:, None] * turned) / spread[:, None]
+            error = np.where(
+                is_determined, unexplained / np.square(1 - freedom / self.total), np.inf
+            )
+        slopes = axes @ (gain[error.argmin()][:, None] * rotated) / spread[:, None]
         return np.vstack([mean_residual - mean_code @ slopes, slopes])
 
 
 def decay(codes: np.ndarray, code_range: np.ndarray) -> np.ndarray:
-    """Share of the correction that codes get: (n, l), (2, l) -> (n, 1).
+    """Factor of the correction: codes (n, l), their fitted range (2, l) -> (n, 1).
 
-    It is 1 within twice the range of the codes that the correction was learned from, so
-    that rows like theirs get it as a whole. Beyond, it falls with the square of the distance
-    from the centre: a code far outside is no mean of q(z|x) of any row, and the prior draws
-    many such codes in a dimension that says little, where means hardly vary.
+    It is 1 within twice the range of the codes that the correction was fitted to. Beyond, it
+    falls with the square of the distance from the centre: a code far outside is not a mean of
+    q(z|x) of any row. The prior draws many such codes in an inactive dimension, whose means
+    hardly vary.
     """
     low, high = code_range
-    reach = np.maximum(high - low, SMALLEST_SPREAD)
-    distance = np.abs(codes - (low + high) / 2) / reach
+    width = np.maximum(high - low, SMALLEST_SPREAD)
+    distance = np.abs(codes - (low + high) / 2) / width
     return distance.max(axis=1, keepdims=True, initial=1.0) ** -2.0

@@ -1,8 +1,8 @@
-"""A fitted model as data: arrays and plain values, from which torch is built inside a call."""
+"""A fitted model as arrays, and its batched evaluation on rows in X's own units."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,51 +12,64 @@ from torch import Tensor
 
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.device import is_out_of_memory
-from sklearn_vae.inference.decoder_correction import Correction, decay
-from sklearn_vae.inference.missing import PartialPosterior
-from sklearn_vae.likelihoods import Gaussian, Limits
+from sklearn_vae.inference.codes import (
+    class_probabilities,
+    codes_and_residuals,
+    elbo_terms,
+    kl_per_dimension,
+    location_and_log_scale,
+    posterior_mean,
+    posterior_mode,
+    sobol_codes,
+)
+from sklearn_vae.inference.conditionals import (
+    conditional_cdf,
+    conditional_log_prob,
+    marginal_cdf,
+    randomized_pit,
+)
+from sklearn_vae.inference.decoder_correction import decay
+from sklearn_vae.inference.log_density import (
+    Points,
+    log_evidence,
+    log_sum_over_codes,
+    make_points,
+    sobol_noise,
+)
+from sklearn_vae.inference.missing import conditional_mean, sample_given_observed
+from sklearn_vae.likelihoods import Limits
 from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.models.laplace import WidthCheck
-from sklearn_vae.models.mixture_posterior import log_density
-from sklearn_vae.models.mixture_vae import MixtureArchitecture, MixtureVAE
-from sklearn_vae.models.vae import VAE, Points, build
+from sklearn_vae.models.vae import VAE, build
 from sklearn_vae.persistence.validation import check_array, check_integer
-from sklearn_vae.random import MOST_SEED, Stream, make_generator, sobol_normal, stream_seed
+from sklearn_vae.random import MOST_SEED, Stream, make_generator
 from sklearn_vae.warnings import warn
 
-# Sobol points of the score; benchmarks/score_draws.py shows bias and noise by number.
-SCORE_DRAWS = 64
-# Numbers in the widest layer of a chunk of rows: what fits the cache.
-CHUNK = 1 << 19
-# Further proposals that a row's score gets at the most, and the fewest draws from each.
-MOST_PROPOSALS = 6
-FEWEST_DRAWS = 128
-# Numbers of a kind that exist at once where a row needs many draws.
-CELLS = 1 << 22
-# Rows of a stack that are computed at a time, at the most.
-STACK_ROWS = 1 << 9
+# Numbers in the widest layer of a chunk of rows: they fit the cache.
+CHUNK_SIZE = 1 << 19
+# Numbers of one tensor with all draws of a chunk of rows, at most.
+MAX_NUMBERS = 1 << 22
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """Everything that inference needs; rows come in and go out in X's own units.
+    """A fitted model: arrays, and methods on rows in X's own units.
 
     Attributes
     ----------
     columns : TableEncoder
-        The border between X and the model.
+        Encoder and decoder of rows.
     architecture : Architecture
         Shapes of the weights.
     weights : dict of ndarray
-        Parameters, by name.
+        Parameters by name, with a member axis in front.
     seed : int
-        What the score's points follow from.
+        Seed of the score's Sobol points.
     device : torch.device
-        Where to compute.
+        Device of the computation.
     correction : ndarray of shape (1 + l, n_columns) or None
-        What is added to the mean of p(x|z) where z is a code, offset and slopes.
+        Offset and slopes of the decoder correction.
     code_range : ndarray of shape (2, l) or None
-        Smallest and largest codes that the correction was learned from.
+        Minimum and maximum of the codes that the correction was fitted to.
     """
 
     columns: TableEncoder
@@ -72,13 +85,296 @@ class Predictor:
         """Number of models whose densities are averaged."""
         return len(next(iter(self.weights.values())))
 
+    # -- the torch module and the batched runner -------------------------------------
+
+    def module(self, dtype: np.dtype, n_members: int | None = None) -> VAE:
+        """Build the torch module in one precision, with the first members or all."""
+        n_members = n_members or self.n_members
+        model = build(self.architecture, n_members).to(
+            self.device, getattr(torch, np.dtype(dtype).name)
+        )
+        model.load({name: value[:n_members] for name, value in self.weights.items()})
+        if (limits := self.columns.limits()) is not None:
+            like = next(model.parameters())
+            model.limit_draws(Limits._make(torch.as_tensor(limit).to(like) for limit in limits))
+        return model.requires_grad_(False)
+
+    def map(
+        self,
+        function: Callable[[VAE, Tensor], Tensor],
+        X: np.ndarray,
+        *,
+        n_members: int | None = None,
+        rows_per_chunk: int | None = None,
+    ) -> np.ndarray:
+        """Apply a function of the model and encoded rows (M, B, n) to X, chunk by chunk."""
+        model = self.module(X.dtype, n_members)
+
+        def evaluate(rows: np.ndarray) -> np.ndarray:
+            x = self.encode(rows).expand(len(model.sizes), -1, -1)
+            return function(model, x).cpu().numpy()
+
+        rows_per_chunk = rows_per_chunk or self.rows_per_chunk(len(model.sizes))
+        return map_chunks(evaluate, X, rows_per_chunk)
+
+    def encode(self, X: np.ndarray) -> Tensor:
+        """Encode rows and move them to the device: (n, n_features) -> (1, n, n_columns)."""
+        return torch.as_tensor(self.columns.transform(X)).to(self.device)[None]
+
+    def encode_conditions(self, y: np.ndarray, dtype: np.dtype) -> Tensor:
+        """Encode conditions (n, n_y) beside rows of zeros: (1, n, n_columns + n_conditions)."""
+        rows = np.zeros((len(y), len(self.columns.likelihoods)))
+        return self.encode(np.hstack([rows, y]).astype(dtype))
+
+    def rows_per_chunk(self, n_draws: int = 1) -> int:
+        """Rows whose widest layer fits the cache, with so many draws (or members) each."""
+        widest = max(self.architecture.widest, len(self.columns.likelihoods))
+        return max(CHUNK_SIZE // (widest * n_draws), 1)
+
+    def noise(self, n_draws: int, dtype: np.dtype, scrambling: int = 0) -> Tensor:
+        """Sobol points as standard normal draws: (1, K, 1, n_noise)."""
+        return sobol_noise(
+            self.architecture, n_draws, self.seed, dtype, self.device, scrambling=scrambling
+        )
+
+    def points(self, n_draws: int, dtype: np.dtype, scrambling: int = 0) -> Points:
+        """Sobol points of all proposals of importance sampling."""
+        return make_points(self.architecture, n_draws, self.seed, dtype, self.device, scrambling)
+
+    # -- densities -------------------------------------------------------------------
+
+    def log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
+        """Log p(x) in nats, of the average of the members' densities: (n, n_features) -> (n,).
+
+        ``scrambling`` is the index of the set of Sobol points.
+        """
+        log_p = self.per_member(X, n_draws, scrambling)
+        return logsumexp(log_p, axis=0) - np.log(self.n_members, dtype=X.dtype)
+
+    def per_member(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
+        """Log p(x) in nats of each member: (n, n_features) -> (M, n)."""
+        architecture = self.architecture
+        # all rows of a chunk are encoded together, and decoded few at a time with all their draws
+        n_codes = architecture.n_codes
+        decoded = self.rows_per_chunk((n_codes or n_draws) * self.n_members)
+        function: Callable[[VAE, Tensor], Tensor]
+        if n_codes is None:
+            points = self.points(n_draws, X.dtype, scrambling)
+            function = partial(log_evidence, points=points, rows_per_chunk=decoded)
+        else:
+            if not architecture.decodes_per_row:  # rows share the decoded codes
+                n_numbers = n_codes * self.n_members * architecture.n_columns
+                decoded = max(MAX_NUMBERS // n_numbers, 1)
+            function = partial(log_sum_over_codes, rows_per_chunk=decoded)
+        # rows with missing values get Laplace proposals: they are chunks of their own, unless the
+        # encoder has learned from rows of variable length
+        variable_length = architecture.network.row_structure.variable_length
+        is_incomplete = self.columns.is_incomplete(X) & (not variable_length)
+        log_p = np.empty((len(X), self.n_members), X.dtype)
+        for rows in (~is_incomplete, is_incomplete):
+            if rows.any():
+                log_p[rows] = self.map(lambda model, x: function(model, x).T, X[rows])
+        for chunk in gen_batches(len(X), self.rows_per_chunk()):
+            log_p[chunk] += self.columns.log_abs_det_jacobian(X[chunk])[:, None]
+        return log_p.T
+
+    def elbo_terms(self, X: np.ndarray, n_draws: int) -> tuple[np.ndarray, np.ndarray]:
+        """Mean log p(x|z) in X's units and KL of q(z|x), in nats, per member: (M, n), (M, n)."""
+        noise, rows_per_chunk = (
+            self.noise(n_draws, X.dtype),
+            self.rows_per_chunk(n_draws * self.n_members),
+        )
+        function = partial(elbo_terms, noise=noise, rows_per_chunk=rows_per_chunk)
+        log_prob, kl = np.moveaxis(self.map(function, X), 0, 2)
+        return log_prob + self.columns.log_abs_det_jacobian(X), kl
+
+    def marginal_pit(self, X: np.ndarray, n_draws: int) -> np.ndarray:
+        """PIT values under each column's marginal distribution: (n, n_columns)."""
+        model, generator = self.module(X.dtype), make_generator(self.seed, Stream.CALIBRATION)
+        n_components = self.architecture.n_components
+        z = model.prior_distribution().sample(
+            self.n_members, n_draws, n_components, generator, model.dtype
+        )
+        n_numbers = n_draws * self.n_members * max(self.columns.n_columns, 1)
+        function = partial(marginal_cdf, z=z.to(self.device))
+        cdf = self.map(function, X, rows_per_chunk=max(MAX_NUMBERS // n_numbers, 1))
+        return randomized_pit(cdf, self.seed)
+
+    def conditional_pit(self, X: np.ndarray, n_draws: int) -> np.ndarray:
+        """PIT values given the row's other columns: (n, n_columns)."""
+        return randomized_pit(self._map_conditionals(conditional_cdf, X, n_draws), self.seed)
+
+    def log_conditionals(self, X: np.ndarray, n_draws: int) -> np.ndarray:
+        """Log p(column | other columns) in nats of the encoded units: (n, n_columns)."""
+        return self._map_conditionals(conditional_log_prob, X, n_draws)
+
+    def _map_conditionals(
+        self, function: Callable[..., Tensor], X: np.ndarray, n_draws: int
+    ) -> np.ndarray:
+        widest = max(*self.architecture.hidden_layer_sizes, 1, X.shape[1])
+        n_numbers = (self.architecture.n_codes or n_draws) * self.n_members * widest
+        return self.map(
+            partial(function, points=self.points(n_draws, X.dtype)),
+            X,
+            rows_per_chunk=max(MAX_NUMBERS // n_numbers, 1),
+        )
+
+    # -- codes -----------------------------------------------------------------------
+
+    def codes(self, X: np.ndarray) -> np.ndarray:
+        """Mean of the first member's q(z|x): (n, n_features) -> (n, l).
+
+        Without an imputation layer, the code of a row with missing values is the mode of p(z|x),
+        or the probabilities of the classes.
+        """
+        is_incomplete = self.columns.is_incomplete(X)
+        if self.architecture.n_factors or not is_incomplete.any():
+            return self.map(posterior_mean, X, n_members=1)
+        z = np.empty((len(X), self.architecture.n_components), X.dtype)
+        if not is_incomplete.all():
+            z[~is_incomplete] = self.codes(X[~is_incomplete])
+        if self.architecture.has_density:
+            rows_per_chunk = self.rows_per_chunk(4 * self.architecture.n_components)
+            z[is_incomplete] = self.map(
+                posterior_mode, X[is_incomplete], n_members=1, rows_per_chunk=rows_per_chunk
+            )
+        else:
+            z[is_incomplete] = self._map_incomplete(
+                class_probabilities, X[is_incomplete], n_draws=1, n_members=1
+            )
+        return z
+
+    def decode(self, z: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
+        """Corrected mean of p(x|z) given conditions y (n, n_y): (n, l) -> (n, n_features)."""
+        model = self.module(z.dtype, n_members=1)
+        codes = torch.as_tensor(np.require(z, requirements="W")).to(self.device)[None]
+        x = None if y is None else self.encode_conditions(y, z.dtype)
+        with torch.no_grad():
+            chunks = [
+                model.reconstruct(codes[:, rows], None if x is None else x[:, rows])[0]
+                for rows in gen_batches(len(z), self.rows_per_chunk())
+            ]
+        mean = torch.cat(chunks).cpu().numpy()
+        if self.correction is not None:
+            added = self.correction[0].astype(z.dtype) + z @ self.correction[1:].astype(z.dtype)
+            if self.code_range is not None:
+                added *= decay(z, self.code_range.astype(z.dtype))
+            mean += added
+        return self.columns.inverse_transform(mean)
+
+    def reconstruct(
+        self, X: np.ndarray, shift: np.ndarray | None = None, mask: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Codes (M, n, l) and residuals (M, n, n_columns) of each member, in the encoded units.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, n_features)
+            Rows.
+        shift : ndarray of shape (n_columns,), optional
+            Noise added to the encoder's input.
+        mask : ndarray of shape (M, n_columns), bool, optional
+            Columns that are zeros in the input of each member's encoder.
+        """
+        function = partial(
+            codes_and_residuals,
+            shift=None if shift is None else torch.as_tensor(shift.astype(X.dtype)).to(self.device),
+            mask=None if mask is None else torch.as_tensor(mask[:, None]).to(self.device),
+        )
+        z, residual = np.split(self.map(function, X), [self.architecture.n_components], axis=2)
+        return z.swapaxes(0, 1), residual.swapaxes(0, 1)
+
+    def kl_per_dimension(self, X: np.ndarray) -> np.ndarray:
+        """KL in nats of the first member's q(z|x): (n, n_features) -> (n, units)."""
+        return self.map(kl_per_dimension, X, n_members=1)
+
+    def sample_codes(
+        self, X: np.ndarray, n_draws: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Draws from q(z|x), its location and its log-scale: (K, n, l), (n, l), (n, l)."""
+        params = self.map(location_and_log_scale, X, n_members=1).astype(np.float64)
+        loc, log_scale = np.split(params, 2, axis=1)
+        return sobol_codes(loc, log_scale, n_draws, self.seed), loc, log_scale
+
+    # -- samples and missing values --------------------------------------------------
+
+    def sample(
+        self, n_samples: int, seed: int, dtype: np.dtype, given: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Draw rows, given conditions (n_samples, n_y) if any: (n_samples, n_features)."""
+        model, generator = self.module(dtype), make_generator(seed, Stream.SAMPLE)
+        x = None if given is None else self.encode_conditions(given, dtype)[0]
+        with torch.no_grad():
+            chunks = [
+                model.sample(rows.stop - rows.start, generator, None if x is None else x[rows])
+                for rows in gen_batches(n_samples, self.rows_per_chunk())
+            ]
+        return self.columns.inverse_transform(torch.cat(chunks).cpu().numpy(), is_sample=True)
+
+    def impute(self, X: np.ndarray, n_draws: int) -> np.ndarray:
+        """Replace missing values by their mean, or likeliest class: (n, n_features)."""
+        mean = self._map_incomplete(conditional_mean, X, n_draws)
+        X = X[:, : len(self.columns.likelihoods)]
+        return np.where(np.isnan(X), self.columns.inverse_transform(mean, rounds=True), X)
+
+    def sample_missing(
+        self, X: np.ndarray, n_imputations: int, n_draws: int, seed: int
+    ) -> np.ndarray:
+        """Replace missing values by draws: (n_imputations, n, n_features)."""
+        function = partial(
+            sample_given_observed,
+            n_draws=n_imputations,
+            generator=make_generator(seed, Stream.SAMPLE),
+        )
+        encoded = self._map_incomplete(function, X, n_draws)  # (n, n_imputations, n_columns)
+        rows = self.columns.inverse_transform(encoded.reshape(-1, encoded.shape[2]), is_sample=True)
+        rows = np.moveaxis(rows.reshape(len(X), n_imputations, -1), 1, 0)
+        X = X[:, : len(self.columns.likelihoods)]
+        return np.where(np.isnan(X), rows, X)
+
+    def _map_incomplete(
+        self,
+        function: Callable[..., Tensor],
+        X: np.ndarray,
+        n_draws: int,
+        n_members: int | None = None,
+    ) -> np.ndarray:
+        """Map a function (model, x, points) over rows with missing values."""
+        n_codes = max(self.architecture.n_codes or n_draws, 4 * self.architecture.n_components)
+        return self.map(
+            partial(function, points=self.points(n_draws, X.dtype)),
+            X,
+            n_members=n_members,
+            rows_per_chunk=self.rows_per_chunk(n_codes * (n_members or self.n_members)),
+        )
+
+    # -- validation ------------------------------------------------------------------
+
     def check(self) -> None:
-        """Check that all this can be one model, as when it comes from a file.
+        """Check that the arrays of a file are one model, and that it scores and draws a row.
 
         Raises
         ------
         ValueError
-            If shapes, kinds of columns or numbers contradict each other.
+            If shapes, columns or numbers contradict each other.
+        """
+        self.check_arrays()
+        columns = self.columns
+        with np.errstate(all="ignore"):
+            row = columns.inverse_transform(np.zeros((1, self.architecture.n_columns)))
+            row = np.pad(row, [(0, 0), (0, columns.n_given)])
+            y = row[:, len(columns.likelihoods) :] if columns.n_given else None
+            self.log_density(row, 1)
+            self.decode(self.codes(row), y)
+            self.sample(1, self.seed, row.dtype, y)
+
+    def check_arrays(self) -> None:
+        """Check the arrays' shapes and dtypes before the model is built.
+
+        Raises
+        ------
+        ValueError
+            If shapes, columns or numbers contradict each other.
         """
         columns, architecture = self.columns, self.architecture
         for name, value in self.weights.items():
@@ -114,511 +410,37 @@ class Predictor:
         if self.code_range is not None:
             shape = (2, architecture.n_components)
             check_array("range of the codes", self.code_range, "f", shape)
-        self._try()
 
-    def _try(self) -> None:
-        """Have a row scored and drawn: what has been read answers, or it is refused."""
-        columns = self.columns
-        with np.errstate(all="ignore"):
-            row = columns.inverse_transform(np.zeros((1, self.architecture.n_columns)))
-            row = np.pad(row, [(0, 0), (0, columns.n_given)])
-            given = row[:, len(columns.likelihoods) :] if columns.n_given else None
-            self.log_density(row, 1)
-            if type(self.architecture) is Architecture:  # a mixture has no codes to decode
-                self.decode(self.codes(row), given)
-            self.sample(1, self.seed, row.dtype, given)
 
-    def module(self, dtype: np.dtype, n_members: int | None = None) -> VAE:
-        """Build the torch module in one precision, with all members or with the first ones."""
-        n_members = n_members or self.n_members
-        model = build(self.architecture, n_members).to(
-            self.device, getattr(torch, np.dtype(dtype).name)
-        )
-        model.load({name: value[:n_members] for name, value in self.weights.items()})
-        if (limits := self.columns.limits()) is not None:
-            like = next(model.parameters())
-            model.limit_draws(Limits(*(torch.as_tensor(part).to(like) for part in limits)))
-        return model.requires_grad_(False)
-
-    def codes(self, X: np.ndarray) -> np.ndarray:
-        """Mean of q(z|x): (n, n_features) -> (n, l).
-
-        Of a row with holes that the encoder has not learned to see, the likeliest code.
-        """
-        holes = self.columns.is_incomplete(X)
-        if self.architecture.n_factors or not holes.any():
-            return self._map(
-                X, lambda model, x: model.posterior.mean(model.encode(x))[0], n_members=1
-            )
-        found = np.empty((len(X), self.architecture.n_components), X.dtype)
-        if not holes.all():
-            found[~holes] = self.codes(X[~holes])
-        if self.architecture.has_density:
-            rows_per_chunk = self.rows_per_chunk(4 * self.architecture.n_components)
-            found[holes] = self._map(
-                X[holes],
-                lambda model, x: model.mode(x)[0],
-                n_members=1,
-                rows_per_chunk=rows_per_chunk,
-            )
-        else:
-            found[holes] = self._complete(X[holes], lambda own: own.code()[0], 1, n_members=1)
-        return found
-
-    def reconstruct(
-        self,
-        X: np.ndarray,
-        shift: np.ndarray | None = None,
-        hidden: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """What each member makes of rows, in the model's units.
-
-        Parameters
-        ----------
-        X : ndarray of shape (n, n_features)
-            Rows.
-        shift : ndarray of shape (n_columns,), optional
-            What is added to encoded rows before the encoder sees them.
-        hidden : ndarray of shape (M, n_columns), bool, optional
-            Columns that each member's encoder sees as 0.
-
-        Returns
-        -------
-        codes : ndarray of shape (M, n, l)
-            Means of q(z|x).
-        residuals : ndarray of shape (M, n, n_columns)
-            Rows minus the mean of p(x|z) at their codes.
-        """
-        n_components = self.architecture.n_components
-        added = None if shift is None else torch.as_tensor(shift.astype(X.dtype)).to(self.device)
-        mask = None if hidden is None else torch.as_tensor(hidden[:, None]).to(self.device)
-
-        def both(model: VAE, x: Tensor) -> Tensor:
-            shown = x if added is None else x + added
-            shown = shown if mask is None else shown.masked_fill(mask, 0)
-            z = model.posterior.mean(model.encode(shown))
-            return torch.cat([z, x - model.reconstruct(z)], dim=2).movedim(0, 1)
-
-        found = np.moveaxis(self._map(X, both), 1, 0)
-        return found[..., :n_components], found[..., n_components:]
-
-    def kl(self, X: np.ndarray) -> np.ndarray:
-        """KL of q(z|x) from its usual prior in nats, by unit: (n, n_features) -> (n, units)."""
-        return self._map(
-            X, lambda model, x: model.posterior.kl(model.encode(model.seen(x)))[0], n_members=1
-        )
-
-    def draws(self, X: np.ndarray, n_draws: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Codes drawn from q(z|x), and its location and log-scale: (K, n, l), (n, l), (n, l).
-
-        Every row has points of its own: all draws together are as even as they can be.
-        """
-        both = self._map(
-            X,
-            lambda model, x: torch.cat(model.posterior.split(model.encode(x)), -1)[0],
-            n_members=1,
-        )
-        loc, log_scale = np.split(both.astype(np.float64), 2, axis=1)
-        points = sobol_normal(
-            n_draws * len(loc), loc.shape[1], stream_seed(self.seed, Stream.SCORE)
-        )
-        return loc + np.exp(log_scale) * points.reshape(n_draws, *loc.shape), loc, log_scale
-
-    def decode(self, z: np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
-        """Rows that codes stand for, given (n, n_y): (n, l) -> (n, n_features)."""
-        model = self.module(z.dtype, n_members=1)
-        rows = torch.as_tensor(np.require(z, requirements="W")).to(self.device)
-        x = None if given is None else self._conditions(given, z.dtype)
-        with torch.no_grad():
-            chunks = [
-                model.reconstruct(rows[own][None], None if x is None else x[own][None])[0]
-                for own in self.chunks(len(z))
+def map_chunks(
+    function: Callable[[np.ndarray], np.ndarray], X: np.ndarray, rows_per_chunk: int
+) -> np.ndarray:
+    """Apply a function to chunks of rows without gradients; concatenate along the first axis."""
+    with torch.no_grad():
+        return np.concatenate(
+            [
+                result
+                for rows in gen_batches(len(X), rows_per_chunk)
+                for result in _halve_on_out_of_memory(function, X[rows])
             ]
-        encoded = torch.cat(chunks).cpu().numpy()
-        if self.correction is not None:
-            added = self.correction[0].astype(z.dtype) + z @ self.correction[1:].astype(z.dtype)
-            if self.code_range is not None:
-                added *= decay(z, self.code_range.astype(z.dtype))
-            encoded += added
-        return self.columns.inverse_transform(encoded)
-
-    def learn_correction(
-        self, x: np.ndarray, weight: np.ndarray
-    ) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Find what the codes of encoded rows lack, in Gaussian columns, and the codes' range.
-
-        (1 + l, n_columns) and (2, l). A decoder that follows lacks nothing of the kind: None.
-        """
-        model = self.module(x.dtype, n_members=1)
-        if model.decoder.is_autoregressive:
-            return None, None
-        is_gaussian = np.repeat(
-            [isinstance(kind, Gaussian) for kind, _ in self.architecture.blocks],
-            [n * kind.width for kind, n in self.architecture.blocks],
-        ).astype(bool)
-        n_columns = len(is_gaussian)
-        found = Correction(self.architecture.n_components, n_columns)
-        with torch.no_grad():
-            for rows in self.chunks(len(x)):
-                own = torch.as_tensor(x[rows]).to(self.device)[None]
-                z = model.posterior.mean(model.encode(own))
-                residual = (own[..., :n_columns] - model.reconstruct(z, own))[0].cpu().numpy()
-                found.add(z[0].cpu().numpy(), np.where(is_gaussian, residual, 0), weight[rows])
-        return found.solve(), found.code_range
-
-    def log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
-        """Log p(x) in nats, estimated by importance sampling: (n, n_features) -> (n,).
-
-        The same Sobol points serve all rows; ``scrambling`` is the number of their set.
-        """
-        scores = self.per_member(X, n_draws, scrambling)
-        return logsumexp(scores, axis=0) - np.log(self.n_members, dtype=X.dtype)
-
-    def per_member(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
-        """As ``log_density``, of each member: (n, n_features) -> (M, n)."""
-        estimate = self._estimate(n_draws, scrambling, X.dtype)
-        # an encoder of rows of variable length treats a short row like any other
-        structure = self.architecture.network.row_structure
-        holes = self.columns.is_incomplete(X) & (not structure.variable_length)
-        scores = np.empty((len(X), self.n_members), X.dtype)
-        for own in (~holes, holes):
-            if own.any():
-                scores[own] = self._map(X[own], estimate)
-        for rows in self.chunks(len(X)):
-            scores[rows] += self.columns.log_abs_det_jacobian(X[rows])[:, None]
-        return scores.T
-
-    def _estimate(
-        self, n_draws: int, scrambling: int, dtype: np.dtype
-    ) -> Callable[[VAE, Tensor], Tensor]:
-        """Make the function that estimates log p(x) of encoded rows: (M, B, n) -> (B, M)."""
-        # rows are encoded many at a time: of those that are decoded with all their draws,
-        # there are few in a chunk
-        n_codes = self.architecture.n_codes
-        rows_per_chunk = self.rows_per_chunk((n_codes or n_draws) * self.n_members)
-        if n_codes is not None:
-            cells = n_codes * self.n_members * self.architecture.n_columns
-
-            def sum_of_codes(model: VAE, x: Tensor) -> Tensor:
-                n_rows = rows_per_chunk if model.decodes_apart else max(CELLS // cells, 1)
-                return model.log_sum_of_codes(x, n_rows).T
-
-            return sum_of_codes
-        if isinstance(self.architecture, MixtureArchitecture):
-            noise = self._noise(n_draws, scrambling, dtype)[0, :, 0]
-
-            def alone(model: Any, x: Tensor) -> Tensor:
-                return log_density([model], x.new_zeros(1), x[0], noise)[:, None]
-
-            return alone
-        points = self._points(n_draws, scrambling, dtype)
-        return lambda model, x: model.log_evidence(x, points, rows_per_chunk).T
-
-    def _points(self, n_draws: int, scrambling: int, dtype: np.dtype) -> Points:
-        """What the draws of a score are made of."""
-        first = self._noise(n_draws, scrambling, dtype)
-        n_later = max(n_draws, FEWEST_DRAWS)
-        later = [self._noise(n_later, scrambling, dtype, 2 + k) for k in range(MOST_PROPOSALS)]
-        prior = self._noise(n_draws, scrambling, dtype, 1)
-        seed = self.seed, Stream.PARTS, scrambling
-        width = self.architecture.posterior.codes(self.architecture.n_components).width
-        check = WidthCheck(first[..., width:] if self.architecture.has_slopes else first)
-        return Points(first, later, prior, seed, self.architecture.proposal_scale, check)
-
-    def _noise(self, n_draws: int, scrambling: int, dtype: np.dtype, proposal: int = 0) -> Tensor:
-        """Sobol points of one of the score's proposals, made normal: (1, K, 1, l)."""
-        seed = stream_seed(self.seed, Stream.SCORE, scrambling, proposal)
-        points = sobol_normal(n_draws, self.architecture.n_noise, seed).astype(dtype)
-        return torch.as_tensor(points).to(self.device)[None, :, None, :]
-
-    def impute(self, X: np.ndarray, n_draws: int) -> np.ndarray:
-        """Rows whose holes hold means, or likeliest classes, given the rest: (n, n_features)."""
-        encoded = self._complete(X, lambda own: own.mean(), n_draws)
-        X = X[:, : len(self.columns.likelihoods)]
-        return np.where(np.isnan(X), self.columns.inverse_transform(encoded, rounds=True), X)
-
-    def imputations(self, X: np.ndarray, n_each: int, n_draws: int, seed: int) -> np.ndarray:
-        """Rows whose holes hold draws given the rest: (n_each, n, n_features)."""
-        generator = make_generator(seed, Stream.SAMPLE)
-        encoded = self._complete(
-            X, lambda own: own.sample(n_each, generator).movedim(0, 1), n_draws
-        )  # (n, n_each, n_columns)
-        drawn = self.columns.inverse_transform(
-            encoded.reshape(-1, encoded.shape[2]), is_sample=True
-        )
-        drawn = np.moveaxis(drawn.reshape(len(X), n_each, -1), 1, 0)
-        X = X[:, : len(self.columns.likelihoods)]
-        return np.where(np.isnan(X), drawn, X)
-
-    def _complete(
-        self,
-        X: np.ndarray,
-        function: Callable[[PartialPosterior], Tensor],
-        n_draws: int,
-        *,
-        scrambling: int = 0,
-        n_members: int | None = None,
-    ) -> np.ndarray:
-        """Apply a function of weighted codes of rows with holes, a chunk at a time."""
-        points = self._points(n_draws, scrambling, X.dtype)
-        n_each = max(self.architecture.n_draws(n_draws), 4 * self.architecture.n_components)
-        return self._map(
-            X,
-            lambda model, x: function(PartialPosterior(model, x, points)),
-            n_members,
-            rows_per_chunk=self.rows_per_chunk(n_each * (n_members or self.n_members)),
         )
 
-    def bound(self, X: np.ndarray, n_draws: int) -> tuple[np.ndarray, np.ndarray]:
-        """Both parts of each member's evidence lower bound in nats, averaged over draws.
 
-        Returns
-        -------
-        log_prob : ndarray of shape (M, n)
-            log p(x|z) where z is drawn from q(z|x), in X's own units.
-        kl : ndarray of shape (M, n)
-            KL of q(z|x) from the prior.
-        """
-        noise = self._noise(n_draws, 0, X.dtype)
-        rows_per_chunk = self.rows_per_chunk(n_draws * self.n_members)
-
-        def parts(model: VAE, x: Tensor) -> Tensor:
-            found = (model.elbo_terms(own, noise)[:2] for own in x.split(rows_per_chunk, 1))
-            by_row = [torch.stack([log_prob, kl.sum(-1)]) for log_prob, kl in found]
-            return torch.cat(by_row, 2).movedim(2, 0)  # (B, 2, M)
-
-        log_prob, kl = np.moveaxis(self._map(X, parts), 0, 2)
-        return log_prob + self.columns.log_abs_det_jacobian(X), kl
-
-    def marginals(self, X: np.ndarray, n_draws: int) -> np.ndarray:
-        """Transforms of each value by its column's distribution: (n, n_columns)."""
-        model = self.module(X.dtype)
-        generator = make_generator(self.seed, Stream.CALIBRATION)
-        with torch.no_grad():
-            z = model.prior_distribution().sample(
-                self.n_members, n_draws, self.architecture.n_components, generator, model.free.dtype
-            )
-            z = z.to(self.device)
-            if not model.n_conditions:
-                params = model.decode(z.unsqueeze(2))  # (M, K, 1, d)
-            cells = n_draws * self.n_members * max(self.columns.n_columns, 1)
-            size = max(CELLS // cells, 1)
-            chunks = []
-            for first in range(0, len(X), size):
-                x = self._encoded(X[first : first + size])
-                if model.n_conditions:
-                    every = z.unsqueeze(2).expand(-1, -1, x.shape[1], -1)
-                    params = model.decode(every, x.expand(self.n_members, -1, -1))
-                below, at = model.likelihood.cdf(params, x)  # (M, K, B, d)
-                chunks.append(torch.stack([below.mean((0, 1)), at.mean((0, 1))]))
-        return self._transformed(chunks)
-
-    def conditionals(self, X: np.ndarray, n_draws: int) -> np.ndarray:
-        """Transforms of each value by its distribution given the row's others: (n, n_columns)."""
-        chunks = []
-        for likelihood, params, x, _, others in self._given_others(X, n_draws):
-            share = torch.softmax(others, dim=0)  # (M K, B, d)
-            below, at = (part.flatten(0, 1) for part in likelihood.cdf(params, x))
-            chunks.append(torch.stack([(share * below).sum(0), (share * at).sum(0)]))
-        return self._transformed(chunks)
-
-    def log_conditionals(self, X: np.ndarray, n_draws: int) -> np.ndarray:
-        """Log-density of each value given the row's others, in nats: (n, n_columns).
-
-        In the model's units and its order of columns.
-        """
-        chunks = [
-            torch.logsumexp(others + log_prob_per_column, 0) - torch.logsumexp(others, 0)
-            for *_, log_prob_per_column, others in self._given_others(X, n_draws)
-        ]
-        return torch.cat(chunks).cpu().numpy()
-
-    def _given_others(self, X: np.ndarray, n_draws: int) -> Iterator[tuple[Any, ...]]:
-        """Yield, for chunks of rows, codes that explain each value's neighbours in the row.
-
-        The likelihood, its parameters at the draws, the rows (1, 1, B, d), their
-        log-densities by column (M K, B, d), and the log-weights that the draws have by all
-        columns but one (M K, B, d).
-        """
-        model = self.module(X.dtype)
-        points = self._points(n_draws, 0, X.dtype)
-        n_made = self.architecture.n_draws(n_draws)
-        cells = n_made * self.n_members * max(*self.architecture.hidden_layer_sizes, 1, X.shape[1])
-        size = max(CELLS // cells, 1)
-        with torch.no_grad():
-            for first in range(0, len(X), size):
-                x = self._encoded(X[first : first + size])  # (1, B, d)
-                every = x.expand(self.n_members, -1, -1)
-                drawn = PartialPosterior(model, every, points)
-                params = model.decode(drawn.z, every)
-                log_prob_per_column = model.likelihood.log_prob_per_column(
-                    params, x.unsqueeze(1)
-                )  # (M, K, B, d)
-                others = drawn.log_weight.unsqueeze(-1) - log_prob_per_column
-                flat = log_prob_per_column.flatten(0, 1), others.flatten(0, 1)
-                yield model.likelihood, params, x.unsqueeze(1), *flat
-
-    def _encoded(self, X: np.ndarray) -> Tensor:
-        return torch.as_tensor(self.columns.transform(X)).to(self.device)[None]
-
-    def _transformed(self, chunks: Sequence[Tensor]) -> np.ndarray:
-        """Fill the jumps of distribution functions in by chance: parts (2, B, d) -> (n, d)."""
-        below, at = torch.cat(list(chunks), dim=1).double().cpu()
-        generator = make_generator(self.seed, Stream.CALIBRATION, 1)
-        uniform = torch.rand(at.shape, generator=generator, dtype=at.dtype)
-        return (below + uniform * at).numpy()
-
-    def _conditions(self, given: np.ndarray, dtype: np.dtype) -> Tensor:
-        """Encoded rows of which no more than what is given (n, n_y) is known: (n, ...)."""
-        nothing = np.zeros((len(given), len(self.columns.likelihoods)))
-        return self._encoded(np.hstack([nothing, given]).astype(dtype))[0]
-
-    def sample(
-        self, n_samples: int, seed: int, dtype: np.dtype, given: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Rows drawn from the model, with the decoder's noise: (n_samples, n_features).
-
-        What is given, (n_samples, n_y), is that of each of them.
-        """
-        model = self.module(dtype)
-        generator = make_generator(seed, Stream.SAMPLE)
-        x = None if given is None else self._conditions(given, dtype)
-        with torch.no_grad():
-            chunks = [
-                model.sample(own.stop - own.start, generator, *([] if x is None else [x[own]]))
-                for own in self.chunks(n_samples)
-            ]
-        return self.columns.inverse_transform(torch.cat(chunks).cpu().numpy(), is_sample=True)
-
-    def rows_per_chunk(self, n_draws: int = 1) -> int:
-        """How many rows to compute at a time, with so many draws of each, or members."""
-        widest = max(self.architecture.widest, len(self.columns.likelihoods))
-        return max(CHUNK // (widest * n_draws), 1)
-
-    def chunks(self, n_rows: int, n_draws: int = 1) -> Iterator[slice]:
-        """Cut rows so that a layer's output for all draws of a chunk fits the cache."""
-        size = self.rows_per_chunk(n_draws)
-        for start in range(0, n_rows, size):
-            yield slice(start, min(start + size, n_rows))
-
-    def _map(
-        self,
-        X: np.ndarray,
-        function: Callable[[VAE, Tensor], Tensor],
-        n_members: int | None = None,
-        rows_per_chunk: int | None = None,
-    ) -> np.ndarray:
-        """Apply a function of (model, encoded rows) to X, a chunk at a time."""
-        model = self.module(X.dtype, n_members)
-        together = len(model.sizes)
-        with torch.no_grad():
-            chunks = [
-                chunk
-                for rows in gen_batches(len(X), rows_per_chunk or self.rows_per_chunk(together))
-                for chunk in self._in_memory(model, function, X[rows])
-            ]
-        return np.concatenate(chunks)
-
-    def _in_memory(
-        self, model: VAE, function: Callable[[VAE, Tensor], Tensor], X: np.ndarray
-    ) -> Iterator[np.ndarray]:
-        """Apply a function to a chunk, or to parts of it where memory runs out."""
-        waiting = [X]
-        while waiting:
-            rows = waiting.pop()
-            try:
-                x = torch.as_tensor(self.columns.transform(rows)).to(self.device)
-                yield function(model, x.expand(len(model.sizes), -1, -1)).cpu().numpy()
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                if len(rows) == 1:
-                    raise MemoryError(f"There is no memory for one row: {error}") from error
-                if len(rows) == len(X):
-                    warn(
-                        "Memory has run out: half as many rows are computed at a time.",
-                        UserWarning,
-                    )
-                middle = len(rows) // 2
-                waiting += [rows[middle:], rows[:middle]]
-
-
-@dataclass(frozen=True)
-class EnsemblePredictor:
-    """Fitted models whose densities are averaged, each with a weight of its own.
-
-    Attributes
-    ----------
-    members : tuple of Predictor
-        The models.
-    weight : ndarray of shape (n_members,)
-        Their shares, which sum to 1.
-    """
-
-    members: tuple[Predictor, ...]
-    weight: np.ndarray
-
-    def log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
-        """Log of the weighted mean of the members' densities: (n, n_features) -> (n,).
-
-        All members together get ``n_draws`` draws per row; the same Sobol points serve all rows.
-        """
-        first = self.members[0]
-        models = cast(list[MixtureVAE], [member.module(X.dtype) for member in self.members])
-        noise = first._noise(n_draws, scrambling, X.dtype)[0, :, 0]
-        weight = torch.as_tensor(np.log(self.weight).astype(X.dtype)).to(first.device)
-        scores = first._map(
-            X,
-            lambda _, x: log_density(models, weight, x[0], noise),
-            rows_per_chunk=self._at_once(n_draws),
-        )
-        for rows in first.chunks(len(X)):
-            scores[rows] += self.columns.log_abs_det_jacobian(X[rows])
-        return scores
-
-    def _at_once(self, n_draws: int) -> int:
-        """How many rows to compute at a time: with all their draws, and in each component."""
-        architecture = cast(MixtureArchitecture, self.members[0].architecture)
-        n_codes = max(n_draws, architecture.n_mixture) * architecture.n_columns
-        return max(min(CELLS // max(n_codes, 1), STACK_ROWS), 1)
-
-    def check(self) -> None:
-        """Check that all this can be one model, as when it comes from a file."""
-        if self.weight.shape != (len(self.members),) or not abs(self.weight.sum() - 1) < 1e-6:
-            raise ValueError("there are not as many shares as members, which sum to 1")
-        for member in self.members:
-            member.check()
-
-    @property
-    def columns(self) -> TableEncoder:
-        """The border between X and the models, which is the same for all."""
-        return self.members[0].columns
-
-    def marginals(self, X: np.ndarray, n_draws: int) -> np.ndarray:
-        """Transforms of each value by its column's distribution among draws: (n, n_columns)."""
-        seed, order = self.members[0].seed, self.columns.order
-        drawn = np.sort(self.sample(n_draws, seed, X.dtype)[:, order], axis=0)
-        uniform = np.random.default_rng(stream_seed(seed, Stream.CALIBRATION)).random(
-            (len(X), len(order))
-        )
-        found = np.empty_like(uniform)
-        for j, values in enumerate(X[:, order].T):
-            below, up_to = (
-                np.searchsorted(drawn[:, j], values, side) for side in ("left", "right")
-            )
-            # a draw more than there are, somewhere: a new value's rank among all of them
-            found[:, j] = (below + uniform[:, j] * (up_to - below + 1)) / (n_draws + 1)
-        return found
-
-    def sample(self, n_samples: int, seed: int, dtype: np.dtype) -> np.ndarray:
-        """Rows drawn from the members, each as often as its weight: (n_samples, n_features)."""
-        generator = np.random.default_rng(stream_seed(seed, Stream.SAMPLE))
-        chosen = generator.choice(len(self.members), n_samples, p=self.weight)
-        X = np.empty((n_samples, len(self.columns.likelihoods)), dtype)
-        for number, member in enumerate(self.members):
-            own = chosen == number
-            if own.any():
-                X[own] = member.sample(
-                    int(own.sum()), stream_seed(seed, Stream.SAMPLE, number), dtype
-                )
-        return X
+def _halve_on_out_of_memory(
+    function: Callable[[np.ndarray], np.ndarray], X: np.ndarray
+) -> Iterator[np.ndarray]:
+    """Yield the function's results for a chunk, or for halves of it while memory runs out."""
+    waiting = [X]
+    while waiting:
+        rows = waiting.pop()
+        try:
+            yield function(rows)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(rows) == 1:
+                raise MemoryError(f"There is no memory for one row: {error}") from error
+            if len(rows) == len(X):
+                warn("Memory has run out: half as many rows are computed at a time.", UserWarning)
+            middle = len(rows) // 2
+            waiting += [rows[middle:], rows[:middle]]

@@ -105,10 +105,11 @@ def pit_calibration(
         check_does_not_follow(estimator, "pit_calibration")
     rows = estimator._validate_given(X, y)
     fitted = estimator._fitted()
-    transforms = fitted.marginals if distribution == "marginal" else fitted.conditionals
+    marginal = distribution == "marginal"
+    transform = fitted.marginal_pit if marginal else fitted.conditional_pit
     columns, n_features = fitted.columns.order, len(fitted.columns.likelihoods)
     pit = np.full((len(rows), n_features), np.nan)
-    pit[:, columns] = transforms(rows, n_draws)
+    pit[:, columns] = transform(rows, n_draws)
     statistic, pvalue = np.full((2, n_features), np.nan)
     for column in columns:
         statistic[column], pvalue[column] = stats.kstest(pit[:, column], "uniform")

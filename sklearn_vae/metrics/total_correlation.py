@@ -72,7 +72,7 @@ def total_correlation(estimator: "BaseVAE", X: Any, y: Any = None, *, n_draws: i
         )
     check_scalar(n_draws, "n_draws", Integral, min_val=1)
     rows = estimator._validate_given(X, y)
-    z, loc, log_scale = estimator._fitted().draws(rows, n_draws)
+    z, loc, log_scale = estimator._fitted().sample_codes(rows, n_draws)
     z = z.reshape(-1, z.shape[2])  # (K n, l)
     log_ratio = np.empty(len(z))
     for batch in gen_batches(len(z), max(MAX_DENSITIES // loc.size, 1)):

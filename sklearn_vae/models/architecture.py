@@ -104,9 +104,10 @@ class Architecture:
         """How many codes there are, where they are so few that a score sums over all."""
         return self.posterior.n_codes(self.n_components)
 
-    def n_draws(self, asked: int) -> int:
-        """Draws that a score takes where so many are asked for."""
-        return self.n_codes or asked
+    @property
+    def decodes_per_row(self) -> bool:
+        """Whether p(x|z) depends on the row: by conditions, or by an autoregressive decoder."""
+        return bool(self.n_conditions) or self.network.row_structure.is_autoregressive
 
     @property
     def n_columns(self) -> int:

@@ -302,8 +302,11 @@ class MixtureVAE(StackedModule):
         """Have rows drawn within limits from now on."""
         self.limits = limits
 
-    def sample(self, n_rows: int, generator: torch.Generator) -> Tensor:
-        """Rows drawn from the first member, again where beyond limits: (n_rows, n_columns)."""
+    def sample(self, n_rows: int, generator: torch.Generator, x: None = None) -> Tensor:
+        """Rows drawn from the first member, again where beyond limits: (n_rows, n_columns).
+
+        ``x`` is None: there are no conditions.
+        """
         rows = self._draw_rows(n_rows, generator)
         if self.limits is None:
             return rows

@@ -1,6 +1,6 @@
 """The model: a density p(x) with an encoder q(z|x), for M members at once."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial, singledispatch
 from typing import Any, NamedTuple, cast
@@ -16,35 +16,15 @@ from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.likelihoods import Columnwise, Limits
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.autoregressive import decode_autoregressively
-from sklearn_vae.models.laplace import (
-    ClassSampler,
-    EncoderProposal,
-    GivenClass,
-    PriorProposal,
-    Sampler,
-    WidthCheck,
-    more_draws,
-    newton,
-    refinements,
-)
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.networks import MLP
-from sklearn_vae.posteriors import DiagonalGaussian, log_mean_exp
-from sklearn_vae.priors import DiagonalMixture, PriorDistribution, StandardNormal
-from sklearn_vae.random import Stream, make_generator
+from sklearn_vae.posteriors import DiagonalGaussian
+from sklearn_vae.priors import PriorDistribution
 
 # the encoder sees a row no farther out than this many standard deviations, or a pixel that is
 # inked in one row of thousands would throw all the others' codes; the likelihood sees it
 # where it is
 INPUT_CLIP = 5.0
-# Newton's method has so many starts that, times latent dimensions, there are no more than this; and
-# at least so many where cells are missing or the prior is a mixture.
-PRODUCTS_OF_STARTS = 12
-STARTS_OF_MANY_MODES = 3
-# Some are so many times as far out as draws from the prior.
-FAR = 3.0
-# Where draws from the prior cannot be shared by the rows, there are so many times fewer.
-PRIOR_ONE_IN = 8
 
 
 class Draws(NamedTuple):
@@ -68,80 +48,6 @@ class Draws(NamedTuple):
     def log_weight(self) -> Tensor:
         """Sum of both parts, log p(x|z) p(z) / q(z|x) in nats: (M, K, B)."""
         return self.log_prob + self.log_ratio
-
-
-class Points(NamedTuple):
-    """What the draws of a score are made of.
-
-    Attributes
-    ----------
-    first : Tensor of shape (1, K, 1, l)
-        Standard normal draws for q(z|x).
-    later : sequence of Tensor of shape (1, K', 1, l)
-        Those for each further proposal.
-    prior : Tensor of shape (1, K, 1, l)
-        Those for a standard normal prior.
-    seed : tuple of int
-        What draws from another prior follow from: the arguments of ``make_generator``.
-    proposal_scale : float
-        How many times as wide as q(z|x), and as the posterior, proposals are.
-    check : WidthCheck
-        Of the first draws.
-    """
-
-    first: Tensor
-    later: Sequence[Tensor]
-    prior: Tensor
-    seed: tuple[int, Stream, int]
-    proposal_scale: float
-    check: WidthCheck
-
-
-class Joint(NamedTuple):
-    """p(x, z) of some rows as a function of z.
-
-    Attributes
-    ----------
-    model : VAE
-        The model.
-    prior : PriorDistribution
-        p(z).
-    x : Tensor of shape (M, B, n_columns + n_conditions)
-        Encoded rows, with zeros in the place of missing cells.
-    observed : Tensor of shape (M, B, n_columns) or None
-        Which cells are there; None if all are.
-    """
-
-    model: "VAE"
-    prior: PriorDistribution
-    x: Tensor
-    observed: Tensor | None
-
-    @classmethod
-    def of(cls, model: "VAE", x: Tensor) -> "Joint":
-        """Make it of rows whose missing cells are NaN."""
-        observed = model.likelihood.observed(x) if x.isnan().any() else None
-        return cls(
-            model,
-            model.prior_distribution(),
-            x.nan_to_num() if observed is not None else x,
-            observed,
-        )
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        """Log p(x, z) in nats of codes, own or shared by the rows: (M, K, B or 1, l)."""
-        model = self.model
-        if model.decodes_apart:
-            z = z.expand(-1, -1, self.x.shape[1], -1)
-        observed = None if self.observed is None else self.observed.unsqueeze(1)
-        params = model.decode(z, self.x)
-        log_prob = model.likelihood.log_prob(params, self.x.unsqueeze(1), observed)
-        return log_prob + self.prior.log_prob(z)
-
-    def select(self, rows: Tensor) -> "Joint":
-        """Give that of some of the rows."""
-        observed = None if self.observed is None else self.observed.index_select(1, rows)
-        return self._replace(x=self.x.index_select(1, rows), observed=observed)
 
 
 class VAE(StackedModule):
@@ -342,174 +248,8 @@ class VAE(StackedModule):
         )
         return log_prior.expand(z.shape[:-1])  # a scale per column has one value for all
 
-    def log_likelihood(
-        self,
-        x: Tensor,
-        noise: Tensor,
-        proposal_scale: float = 1.0,
-        n_at_once: int | None = None,
-    ) -> Tensor:
-        """Importance-weighted bound on log p(x): (M, B, n_columns) -> (M, B).
-
-        Parameters
-        ----------
-        x : Tensor of shape (M, B, n_columns)
-            Encoded rows.
-        noise : Tensor of shape (M or 1, K, B or 1, l)
-            Standard normal draws, own or shared by the rows.
-        proposal_scale : float, default=1.0
-            How many times as wide as q(z|x) the distribution is from which z is drawn.
-            The bound holds for any; a little wider than the encoder's is tighter.
-        n_at_once : int, optional
-            Rows that go through the decoder at a time, with all their draws; by default all.
-
-        Returns
-        -------
-        Tensor of shape (M, B)
-            log (1/K) sum_k p(x|z_k) p(z_k) / q(z_k|x), in nats and in units of x.
-
-        References
-        ----------
-        .. [1] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance Weighted
-           Autoencoders", ICLR 2016.
-        """
-        n_at_once = n_at_once or max(x.shape[1], 1)
-        parts = zip(self.encode(x).split(n_at_once, 1), x.split(n_at_once, 1), strict=True)
-        prior = self.prior_distribution()
-        draws = (self._weigh(q, own, noise, proposal_scale, prior) for q, own in parts)
-        return torch.cat([log_mean_exp(some.log_weight, dim=1) for some in draws], dim=1)
-
-    def log_evidence(self, x: Tensor, points: "Points", n_at_once: int) -> Tensor:
-        """Log p(x) of rows, of which some may have missing cells: (M, B, n_columns) -> (M, B).
-
-        Codes are drawn from q(z|x), a little wider, and from the prior. Rows of which these are
-        poor proposals get others (``proposals.refinements``).
-
-        Parameters
-        ----------
-        x : Tensor of shape (M, B, n_columns + n_conditions)
-            Encoded rows; NaN is a missing cell.
-        points : Points
-            What the draws are made of.
-        n_at_once : int
-            Rows that go through the decoder at a time, with all their draws.
-        """
-        q, start = self.encode(self.seen(x)), self.prior_proposal(points)
-        found, poor = [], []
-        for some in torch.arange(x.shape[1], device=x.device).split(n_at_once):
-            sampler, is_poor = self.sampler(q[:, some], x[:, some], points, start)
-            found.append(sampler.log_evidence())
-            poor.append(is_poor)
-        log_evidence = torch.cat(found, dim=1)
-        for some in torch.cat(poor).nonzero()[:, 0].split(n_at_once):
-            sampler, is_poor = self.sampler(q[:, some], x[:, some], points, start)
-            for rows, refined in self.refined(sampler, is_poor, points):
-                log_evidence[:, some[rows]] = refined.log_evidence()
-        return log_evidence
-
-    def log_sum_of_codes(self, x: Tensor, n_at_once: int) -> Tensor:
-        """Log p(x) as the sum over all codes of a categorical posterior: (M, B, n) -> (M, B)."""
-        z = self.posterior.every(x).expand(len(x), -1, -1, -1)  # (M, n_codes, 1, l)
-        parts = [Joint.of(self, own).log_prob(z) for own in x.split(n_at_once, 1)]
-        return torch.cat([own.logsumexp(1) for own in parts], dim=1)
-
-    @property
-    def decodes_apart(self) -> bool:
-        """Whether a code is another one for each row, by conditions or by what comes before."""
-        return bool(self.n_conditions) or self.decoder.is_autoregressive
-
-    def sampler(
-        self, q: Tensor, x: Tensor, points: "Points", start: PriorProposal
-    ) -> tuple[Sampler, Tensor]:
-        """Codes drawn from q(z|x) and the prior, and which rows (B,) need other proposals."""
-        sampler = Sampler(Joint.of(self, x))
-        sampler.add(EncoderProposal(self.posterior, q, points.proposal_scale), points.first)
-        is_poor = points.check.is_narrow(sampler.log_weight) & self.architecture.has_slopes
-        sampler.add(start, start.z)
-        is_poor = is_poor | sampler.is_uneven()
-        structure = self.architecture.network.row_structure
-        if not structure.variable_length:  # the encoder may have been trained on complete rows
-            is_poor = is_poor | x.isnan().any(-1)
-        return sampler, is_poor.any(0)
-
-    def refined(
-        self, sampler: Sampler, is_poor: Tensor, points: "Points"
-    ) -> Iterator[tuple[Tensor, Sampler | ClassSampler]]:
-        """Yield numbers of rows and a sampler of them that has more proposals.
-
-        Numbers beside classes get them for each class; where there are only classes, and too
-        many for a sum over all, the encoder gives more draws.
-        """
-        if self.architecture.n_classes is not None:
-            return self._refined_by_class(sampler, is_poor, points)
-        if not self.architecture.has_density:
-            return more_draws(sampler, is_poor, points.later)
-        prior, n_starts = (
-            self.prior_distribution(),
-            max(PRODUCTS_OF_STARTS // points.first.shape[-1], 1),
-        )
-        if isinstance(prior, DiagonalMixture):
-            candidates, n_starts = prior.loc, max(n_starts, STARTS_OF_MANY_MODES)
-        else:
-            z = self.prior_proposal(points).z.squeeze(2)
-            candidates = torch.cat([FAR * z, z], dim=1)
-        if cast(Joint, sampler.target).observed is not None:
-            n_starts = max(n_starts, STARTS_OF_MANY_MODES)
-        return refinements(
-            sampler, is_poor, points.later, points.proposal_scale, candidates, n_starts
-        )
-
-    def _refined_by_class(
-        self, sampler: Sampler, is_poor: Tensor, points: "Points"
-    ) -> Iterator[tuple[Tensor, ClassSampler]]:
-        """Yield numbers of rows and their draws for each class, with Laplace proposals."""
-        rows = is_poor.nonzero()[:, 0]
-        if not len(rows):
-            return
-        classes = self.posterior.every(self.free).flatten(0, 2)  # (C, width)
-        n_classes, width = classes.shape
-        pairs = rows.repeat_interleave(n_classes)
-        target = GivenClass(sampler.target.select(pairs), classes.repeat(len(rows), 1))
-        first = cast(EncoderProposal, sampler.proposals[0][1])
-        params = first.params.index_select(1, pairs)[..., width:]
-        z = points.prior[..., width:].expand(len(self.free), -1, -1, -1)
-        inner = Sampler(target)
-        inner.add(
-            EncoderProposal(self.posterior.base, params, points.proposal_scale),
-            points.first[..., width:],
-        )
-        inner.add(PriorProposal(StandardNormal(), z), z)
-        found = ClassSampler(inner, n_classes)
-        candidates = torch.cat([FAR * z, z], dim=1).squeeze(2)
-        later = [own[..., width:] for own in points.later]
-        every = torch.ones_like(pairs, dtype=torch.bool)
-        n_starts = max(PRODUCTS_OF_STARTS // z.shape[-1], 1)
-        for numbers, refined in refinements(
-            inner, every, later, points.proposal_scale, candidates, n_starts
-        ):
-            found.replace(numbers, refined)
-        yield rows, found
-
-    def mode(self, x: Tensor) -> Tensor:
-        """Likeliest codes of rows, of which some may have missing cells: (M, B, l)."""
-        z = self.posterior.mean(self.encode(self.seen(x)))
-        return newton(Joint.of(self, x), z)[0]
-
-    def prior_proposal(self, points: "Points") -> PriorProposal:
-        """Draws from the prior, the same for all rows."""
-        n_draws = points.first.shape[1]
-        if self.decodes_apart:
-            n_draws = -(-n_draws // PRIOR_ONE_IN)
-        prior = self.prior_distribution()
-        if isinstance(prior, StandardNormal):
-            z = points.prior[:, :n_draws].expand(len(self.free), -1, -1, -1)
-            return PriorProposal(prior, z)
-        shape = len(self.free), n_draws, self.architecture.n_components
-        z = prior.sample(*shape, make_generator(*points.seed), self.free.dtype)
-        return PriorProposal(prior, z.to(self.free.device).unsqueeze(2))
-
-    def seen(self, x: Tensor) -> Tensor:
-        """Rows as the encoder can take them: missing cells hold means, if it knows none."""
+    def fill_missing(self, x: Tensor) -> Tensor:
+        """Replace NaN by the mean of p(x|z) at the prior's mean, without an imputation layer."""
         if self.filler is not None or not x.isnan().any():
             return x
         n_params = self.architecture.posterior.n_params(self.architecture.n_components)

@@ -34,7 +34,7 @@ def test_the_elbo_is_that_of_torch_distributions(wine, predictor):
     p = Normal(mean, (7 * torch.tanh(raw / 7)).exp())
     expected = p.log_prob(x[:, None]).sum(-1).mean((0, 1)).numpy() - np.log(scale).sum()
     expected_kl = kl_divergence(q, Normal(0.0, 1.0)).sum(-1).mean(0).numpy()
-    log_prob, kl = (term.mean(axis=0) for term in predictor.bound(X, 1024))
+    log_prob, kl = (term.mean(axis=0) for term in predictor.elbo_terms(X, 1024))
 
     np.testing.assert_allclose(log_prob, expected, atol=0.15)
     np.testing.assert_allclose(kl, expected_kl, rtol=1e-6)
@@ -51,7 +51,7 @@ def test_the_elbo_is_the_reconstruction_probability_less_the_kl(wine):
     predictor = VAEOutlierDetector(max_iter=4, n_init=1, random_state=0).fit(wine)._fitted()
 
     np.testing.assert_allclose(
-        scores["reconstruction_probability"] - scores["elbo"], predictor.bound(wine, 64)[1][0]
+        scores["reconstruction_probability"] - scores["elbo"], predictor.elbo_terms(wine, 64)[1][0]
     )
     assert (scores["elbo"] < scores["log_likelihood"] + 0.05).all()
 
@@ -71,8 +71,8 @@ def test_masked_columns_do_not_affect_reconstructions(wine, predictor):
     mask[:, 5] = mask[0, 7] = True
     changed = wine.copy()
     changed[:, 5] = changed[::-1, 5]
-    codes, residuals = predictor.reconstruct(wine, hidden=mask)
-    changed_codes, changed_residuals = predictor.reconstruct(changed, hidden=mask)
+    codes, residuals = predictor.reconstruct(wine, mask=mask)
+    changed_codes, changed_residuals = predictor.reconstruct(changed, mask=mask)
     other_columns = np.arange(13) != 5
 
     np.testing.assert_array_equal(codes, changed_codes)

@@ -10,11 +10,11 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae import VAETransformer
 from sklearn_vae.inference import decoder_correction as module
-from sklearn_vae.inference.decoder_correction import Correction, decay
+from sklearn_vae.inference.decoder_correction import DecoderCorrection, decay
 
 
 def solve(codes, residual, weight=None):
-    found = Correction(codes.shape[1], residual.shape[1])
+    found = DecoderCorrection(codes.shape[1], residual.shape[1])
     found.add(codes, residual, np.ones(len(codes)) if weight is None else weight)
     return found.solve()
 
@@ -64,7 +64,7 @@ def test_a_weight_is_a_number_of_copies_and_chunks_change_nothing(rows, rng):
     codes, residual = rows
     weight = rng.integers(0, 4, len(codes))
     expected = solve(np.repeat(codes, weight, axis=0), np.repeat(residual, weight, axis=0))
-    pieces = Correction(3, 4)
+    pieces = DecoderCorrection(3, 4)
     for part in np.array_split(np.arange(len(codes)), 7):
         pieces.add(codes[part], residual[part], weight[part].astype(float))
 
@@ -156,7 +156,7 @@ def test_rows_that_were_learned_from_get_the_whole_correction():
 def test_the_correction_decays_beyond_the_codes_that_were_seen(rng):
     """With the square of the distance, continuously, and by the farthest dimension."""
     codes = rng.uniform(-1, 3, size=(50, 2)) * [1.0, 1e-3]
-    found = Correction(2, 1)
+    found = DecoderCorrection(2, 1)
     found.add(codes, np.zeros((50, 1)), np.r_[np.ones(40), np.zeros(10)])
     low, high = codes[:40].min(axis=0), codes[:40].max(axis=0)
     centre, reach = (low + high) / 2, high - low

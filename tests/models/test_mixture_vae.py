@@ -8,9 +8,9 @@ from sklearn.datasets import load_iris
 from sklearn.mixture import GaussianMixture
 
 from sklearn_vae.estimators.density import shares_of
+from sklearn_vae.inference.mixture_log_density import log_density as log_density_of
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.models.mixture_init import SMALLEST_VARIANCE, learn_anchors
-from sklearn_vae.models.mixture_posterior import log_density as log_density_of
 from sklearn_vae.models.mixture_vae import MixtureArchitecture, MixtureInit, draw_components
 from sklearn_vae.models.vae import build
 from sklearn_vae.posteriors import log_mean_exp

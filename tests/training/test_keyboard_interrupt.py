@@ -288,15 +288,15 @@ def test_a_chunk_that_is_too_large_is_halved(error, monkeypatch):
     from sklearn_vae.models.vae import VAE
 
     model = VAETransformer(**SMALL, max_iter=1).fit(rows())
-    X, real = rows(500), VAE.log_evidence
+    X, real = rows(500), VAE.encode
     expected = model.score_samples(X)
 
-    def small_memory(self, x, *args, **kwargs):
+    def small_memory(self, x):
         if x.shape[1] > 40:
             raise error
-        return real(self, x, *args, **kwargs)
+        return real(self, x)
 
-    monkeypatch.setattr(VAE, "log_evidence", small_memory)
+    monkeypatch.setattr(VAE, "encode", small_memory)
     with pytest.warns(UserWarning, match="half as many rows") as told:
         found = model.score_samples(X)
 
@@ -313,7 +313,7 @@ def test_a_row_that_is_too_large_is_a_memory_error(monkeypatch):
     def no_memory(self, *args, **kwargs):
         raise out_of_memory()
 
-    monkeypatch.setattr(VAE, "log_evidence", no_memory)
+    monkeypatch.setattr(VAE, "encode", no_memory)
     with pytest.warns(UserWarning, match="half as many"), pytest.raises(MemoryError):
         model.score_samples(rows())
 

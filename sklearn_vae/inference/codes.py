@@ -1,0 +1,74 @@
+"""Codes of rows: means and modes of the posterior, the ELBO, reconstructions."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sklearn_vae.inference.laplace import newton
+from sklearn_vae.inference.log_density import JointDensity, Points, sample_posterior
+from sklearn_vae.models.vae import VAE
+from sklearn_vae.random import Stream, sobol_normal, stream_seed
+
+
+def posterior_mean(model: VAE, x: Tensor) -> Tensor:
+    """Mean of the first member's q(z|x): (M, B, n) -> (B, l)."""
+    return model.posterior.mean(model.encode(x))[0]
+
+
+def posterior_mode(model: VAE, x: Tensor) -> Tensor:
+    """Mode of the first member's p(z|x), where NaN is a missing value: (M, B, n) -> (B, l)."""
+    z = model.posterior.mean(model.encode(model.fill_missing(x)))
+    return newton(JointDensity.from_rows(model, x), z)[0][0]
+
+
+def class_probabilities(model: VAE, x: Tensor, points: Points) -> Tensor:
+    """Code of the first member, where NaN is a missing value: (M, B, n) -> (B, l).
+
+    The posterior mean of categorical codes that are few enough to sum over, else q(z|x)'s mean.
+    """
+    if model.architecture.n_codes is None:
+        return model.posterior.mean(model.encode(model.fill_missing(x)))[0]
+    codes = sample_posterior(model, x, points)
+    return (codes.log_weight.softmax(1).unsqueeze(-1) * codes.z).sum(1)[0]
+
+
+def kl_per_dimension(model: VAE, x: Tensor) -> Tensor:
+    """KL in nats of the first member's q(z|x) from its standard prior: (M, B, n) -> (B, units)."""
+    return model.posterior.kl(model.encode(model.fill_missing(x)))[0]
+
+
+def location_and_log_scale(model: VAE, x: Tensor) -> Tensor:
+    """Parameters of the first member's q(z|x), side by side: (M, B, n) -> (B, 2 l)."""
+    return torch.cat(model.posterior_params(x), -1)[0]
+
+
+def sobol_codes(loc: np.ndarray, log_scale: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
+    """Draws from normal distributions (n, l), each row with its own Sobol points: (K, n, l)."""
+    points = sobol_normal(n_draws * len(loc), loc.shape[1], stream_seed(seed, Stream.SCORE))
+    return loc + np.exp(log_scale) * points.reshape(n_draws, *loc.shape)
+
+
+def elbo_terms(model: VAE, x: Tensor, noise: Tensor, rows_per_chunk: int) -> Tensor:
+    """Mean log p(x|z) and the KL from the prior, in nats: (M, B, n) -> (B, 2, M).
+
+    ``noise`` are standard normal draws (1, K, 1, n_noise), which the rows share.
+    """
+    chunks = []
+    for rows in x.split(rows_per_chunk, 1):
+        log_prob, kl, _ = model.elbo_terms(rows, noise)
+        chunks.append(torch.stack([log_prob, kl.sum(-1)]))
+    return torch.cat(chunks, 2).movedim(2, 0)
+
+
+def codes_and_residuals(
+    model: VAE, x: Tensor, shift: Tensor | None = None, mask: Tensor | None = None
+) -> Tensor:
+    """Means of q(z|x), and rows minus their reconstructions: (M, B, n) -> (B, M, l + n).
+
+    The encoder sees rows plus ``shift`` (n,), with zeros in the columns of ``mask`` (M, 1, n).
+    """
+    encoder_x = x if shift is None else x + shift
+    if mask is not None:
+        encoder_x = encoder_x.masked_fill(mask, 0)
+    z = model.posterior.mean(model.encode(encoder_x))
+    return torch.cat([z, x - model.reconstruct(z)], dim=2).movedim(0, 1)

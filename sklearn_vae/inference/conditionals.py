@@ -1,0 +1,64 @@
+"""Distribution of each column, alone or given the row's other columns: log p and PIT values.
+
+The probability integral transform (PIT) of a value is its distribution function there, with the
+jumps of discrete columns filled in at random.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sklearn_vae.inference.log_density import Points, sample_posterior
+from sklearn_vae.models.vae import VAE
+from sklearn_vae.random import Stream, make_generator
+
+
+def marginal_cdf(model: VAE, x: Tensor, z: Tensor) -> Tensor:
+    """P(column < value) and P(column = value), by draws (M, K, l) from the prior.
+
+    (M, B, n) -> (B, 2, n_columns).
+    """
+    z = z.unsqueeze(2)
+    if model.n_conditions:
+        z = z.expand(-1, -1, x.shape[1], -1)
+    below, equal = model.likelihood.cdf(model.decode(z, x), x[:1])  # (M, K, B, d)
+    return torch.stack([below.mean((0, 1)), equal.mean((0, 1))]).movedim(0, 1)
+
+
+def conditional_cdf(model: VAE, x: Tensor, points: Points) -> Tensor:
+    """P(column < value) and P(column = value) given the other columns.
+
+    (M, B, n) -> (B, 2, n_columns).
+    """
+    params, _, log_weight = _leave_one_out(model, x, points)
+    weight = torch.softmax(log_weight, dim=0)
+    below, equal = (p.flatten(0, 1) for p in model.likelihood.cdf(params, x[:1].unsqueeze(1)))
+    return torch.stack([(weight * below).sum(0), (weight * equal).sum(0)]).movedim(0, 1)
+
+
+def conditional_log_prob(model: VAE, x: Tensor, points: Points) -> Tensor:
+    """Log p(column | other columns) in nats: (M, B, n) -> (B, n_columns)."""
+    _, log_prob, log_weight = _leave_one_out(model, x, points)
+    return torch.logsumexp(log_weight + log_prob, 0) - torch.logsumexp(log_weight, 0)
+
+
+def _leave_one_out(
+    model: VAE, x: Tensor, points: Points
+) -> tuple[list[list[Tensor]], Tensor, Tensor]:
+    """Draws of p(x|z), their log p(column|z), and their log-weights by all columns but one.
+
+    Parameters of p(x|z) are (M, K, B, ...), both of the others (M K, B, n_columns).
+    """
+    codes = sample_posterior(model, x, points)
+    params = model.decode(codes.z, x)
+    log_prob = model.likelihood.log_prob_per_column(params, x[:1].unsqueeze(1))  # (M, K, B, d)
+    log_weight = codes.log_weight.unsqueeze(-1) - log_prob
+    return params, log_prob.flatten(0, 1), log_weight.flatten(0, 1)
+
+
+def randomized_pit(cdf: np.ndarray, seed: int) -> np.ndarray:
+    """PIT values from P(< value) and P(= value): (n, 2, d) -> (n, d)."""
+    below, equal = np.moveaxis(cdf.astype(np.float64), 1, 0)
+    generator = make_generator(seed, Stream.CALIBRATION, 1)
+    uniform = torch.rand(equal.shape, generator=generator, dtype=torch.float64).numpy()
+    return below + uniform * equal

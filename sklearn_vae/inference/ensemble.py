@@ -1,0 +1,109 @@
+"""A fitted weighted mixture of models, such as VAEDensity's, as arrays."""
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from sklearn.utils import gen_batches
+
+from sklearn_vae.data.encoder import TableEncoder
+from sklearn_vae.inference.mixture_log_density import log_density
+from sklearn_vae.inference.predictor import MAX_NUMBERS, Predictor, map_chunks
+from sklearn_vae.models.mixture_vae import MixtureArchitecture, MixtureVAE
+from sklearn_vae.random import Stream, stream_seed
+
+# Rows of one chunk, at most.
+MAX_ROWS = 1 << 9
+
+
+@dataclass(frozen=True)
+class EnsemblePredictor:
+    """A weighted mixture of fitted ``MixtureVAE`` models.
+
+    Attributes
+    ----------
+    members : tuple of Predictor
+        The models, which share the table encoder, the seed and the device.
+    weight : ndarray of shape (n_members,)
+        Mixture weights, which sum to 1.
+    """
+
+    members: tuple[Predictor, ...]
+    weight: np.ndarray
+
+    @property
+    def columns(self) -> TableEncoder:
+        """Encoder and decoder of rows."""
+        return self.members[0].columns
+
+    def log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
+        """Log p(x) in nats, of the weighted mean of the members' densities: (n,).
+
+        ``n_draws`` is the number of draws per row of all members together, ``scrambling`` the
+        index of the set of Sobol points.
+        """
+        first = self.members[0]
+        models = cast(list[MixtureVAE], [member.module(X.dtype) for member in self.members])
+        noise = first.noise(n_draws, X.dtype, scrambling)[0, :, 0]
+        log_weight = torch.as_tensor(np.log(self.weight).astype(X.dtype)).to(first.device)
+
+        def evaluate(rows: np.ndarray) -> np.ndarray:
+            return log_density(models, log_weight, first.encode(rows)[0], noise).cpu().numpy()
+
+        log_p = map_chunks(evaluate, X, self._rows_per_chunk(n_draws))
+        for rows in gen_batches(len(X), first.rows_per_chunk()):
+            log_p[rows] += self.columns.log_abs_det_jacobian(X[rows])
+        return log_p
+
+    def _rows_per_chunk(self, n_draws: int) -> int:
+        """Rows whose draws, and codes of each component, fit in memory."""
+        architecture = cast(MixtureArchitecture, self.members[0].architecture)
+        n_numbers = max(n_draws, architecture.n_mixture) * architecture.n_columns
+        return max(min(MAX_NUMBERS // max(n_numbers, 1), MAX_ROWS), 1)
+
+    def marginal_pit(self, X: np.ndarray, n_draws: int) -> np.ndarray:
+        """PIT values under each column's marginal distribution, by samples: (n, n_columns)."""
+        seed, order = self.members[0].seed, self.columns.order
+        samples = np.sort(self.sample(n_draws, seed, X.dtype)[:, order], axis=0)
+        uniform = np.random.default_rng(stream_seed(seed, Stream.CALIBRATION)).random(
+            (len(X), len(order))
+        )
+        pit = np.empty_like(uniform)
+        for j, values in enumerate(X[:, order].T):
+            below = np.searchsorted(samples[:, j], values, "left")
+            up_to = np.searchsorted(samples[:, j], values, "right")
+            # the rank of the value among the samples and itself
+            pit[:, j] = (below + uniform[:, j] * (up_to - below + 1)) / (n_draws + 1)
+        return pit
+
+    def sample(self, n_samples: int, seed: int, dtype: np.dtype) -> np.ndarray:
+        """Draw rows, the member of each by its weight: (n_samples, n_features)."""
+        generator = np.random.default_rng(stream_seed(seed, Stream.SAMPLE))
+        chosen = generator.choice(len(self.members), n_samples, p=self.weight)
+        X = np.empty((n_samples, len(self.columns.likelihoods)), dtype)
+        for index, member in enumerate(self.members):
+            rows = chosen == index
+            if rows.any():
+                member_seed = stream_seed(seed, Stream.SAMPLE, index)
+                X[rows] = member.sample(int(rows.sum()), member_seed, dtype)
+        return X
+
+    def check(self) -> None:
+        """Check that the arrays of a file are one model, and that each member scores and draws.
+
+        Raises
+        ------
+        ValueError
+            If shapes, columns or numbers contradict each other.
+        """
+        if self.weight.shape != (len(self.members),) or not abs(self.weight.sum() - 1) < 1e-6:
+            raise ValueError("there are not as many mixture weights as members, which sum to 1")
+        for member in self.members:
+            member.check_arrays()
+            if not isinstance(member.architecture, MixtureArchitecture):
+                raise ValueError("a member is not a MixtureVAE")
+            with np.errstate(all="ignore"):
+                row = member.columns.inverse_transform(np.zeros((1, member.architecture.n_columns)))
+                EnsemblePredictor((member,), np.ones(1)).log_density(row, 1)
+                member.sample(1, member.seed, row.dtype)

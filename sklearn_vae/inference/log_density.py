@@ -1,0 +1,331 @@
+"""Importance sampling of p(x), the evidence, and of the posterior p(z|x).
+
+All rows share the same Sobol points. Codes are drawn from a widened q(z|x) and from the prior;
+rows with uneven weights get Laplace proposals as well.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sklearn_vae.inference.laplace import (
+    ClassSampler,
+    ClassTarget,
+    EncoderProposal,
+    ImportanceSampler,
+    PriorProposal,
+    WidthCheck,
+    more_draws,
+    refine,
+)
+from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.models.vae import VAE
+from sklearn_vae.priors import DiagonalMixture, PriorDistribution, StandardNormal
+from sklearn_vae.random import Stream, make_generator, sobol_normal, stream_seed
+
+# Sobol points of the score; benchmarks/score_draws.py shows bias and noise by number.
+SCORE_DRAWS = 64
+# Further proposals per row at most, and the fewest draws from each.
+MAX_PROPOSALS = 6
+MIN_DRAWS = 128
+# Starting points of Newton's method times latent dimensions, at most; but at least so many starting
+# points where values are missing or the prior is a mixture.
+MAX_START_DIMENSIONS = 12
+MIN_STARTS = 3
+# Further starting points are so many times as far out as draws from the prior.
+FAR_START = 3.0
+# Where a draw from the prior is decoded separately for each row, there are so many times fewer.
+PRIOR_ONE_IN = 8
+
+
+class Points(NamedTuple):
+    """Random numbers of the proposals, shared by all rows.
+
+    Attributes
+    ----------
+    encoder : Tensor of shape (1, K, 1, n_noise)
+        Standard normal draws for q(z|x).
+    laplace : sequence of Tensor of shape (1, K', 1, n_noise)
+        Standard normal draws for each further proposal.
+    prior : Tensor of shape (1, K, 1, n_noise)
+        Standard normal draws for a standard normal prior.
+    prior_seed : tuple of int
+        Arguments of ``make_generator`` for draws from any other prior.
+    proposal_scale : float
+        Factor of the standard deviations of q(z|x) and of Laplace approximations.
+    width_check : WidthCheck
+        Test for a q(z|x) that is too narrow.
+    """
+
+    encoder: Tensor
+    laplace: Sequence[Tensor]
+    prior: Tensor
+    prior_seed: tuple[int, Stream, int]
+    proposal_scale: float
+    width_check: WidthCheck
+
+
+class JointDensity(NamedTuple):
+    """p(x, z) of rows as a function of z.
+
+    Attributes
+    ----------
+    model : VAE
+        The model.
+    prior : PriorDistribution
+        p(z).
+    x : Tensor of shape (M, B, n_columns + n_conditions)
+        Encoded rows, missing values replaced by zeros.
+    observed : Tensor of shape (M, B, n_columns) or None
+        Mask of observed values; None if no value is missing.
+    """
+
+    model: VAE
+    prior: PriorDistribution
+    x: Tensor
+    observed: Tensor | None
+
+    @classmethod
+    def from_rows(cls, model: VAE, x: Tensor) -> "JointDensity":
+        """Make it from rows whose missing values are NaN."""
+        observed = model.likelihood.observed(x) if x.isnan().any() else None
+        x = x.nan_to_num() if observed is not None else x
+        return cls(model, model.prior_distribution(), x, observed)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log p(x, z) in nats: (M, K, B or 1, l) -> (M, K, B)."""
+        model = self.model
+        if model.architecture.decodes_per_row:
+            z = z.expand(-1, -1, self.x.shape[1], -1)
+        observed = None if self.observed is None else self.observed.unsqueeze(1)
+        params = model.decode(z, self.x)
+        log_prob = model.likelihood.log_prob(params, self.x.unsqueeze(1), observed)
+        return log_prob + self.prior.log_prob(z)
+
+    def select(self, rows: Tensor) -> "JointDensity":
+        """Index-select the rows."""
+        observed = None if self.observed is None else self.observed.index_select(1, rows)
+        return self._replace(x=self.x.index_select(1, rows), observed=observed)
+
+
+class WeightedCodes(NamedTuple):
+    """Codes with importance weights: a sample of p(z|x).
+
+    Attributes
+    ----------
+    z : Tensor of shape (M, K, B, l)
+        The codes.
+    log_weight : Tensor of shape (M, K, B)
+        Log-weights in nats, whose logsumexp over K estimates log p(x).
+    """
+
+    z: Tensor
+    log_weight: Tensor
+
+    @property
+    def weight(self) -> Tensor:
+        """Weights that sum to 1 over the codes of all members: (M, K, B)."""
+        shape = self.log_weight.shape[:2]
+        return self.log_weight.flatten(0, 1).softmax(0).unflatten(0, shape)
+
+
+def sobol_noise(
+    architecture: Architecture,
+    n_draws: int,
+    seed: int,
+    dtype: np.dtype,
+    device: torch.device,
+    *,
+    scrambling: int = 0,
+    proposal: int = 0,
+) -> Tensor:
+    """Sobol points of one proposal as standard normal draws: (1, K, 1, n_noise)."""
+    points = sobol_normal(
+        n_draws, architecture.n_noise, stream_seed(seed, Stream.SCORE, scrambling, proposal)
+    )
+    return torch.as_tensor(points.astype(dtype)).to(device)[None, :, None, :]
+
+
+def make_points(
+    architecture: Architecture,
+    n_draws: int,
+    seed: int,
+    dtype: np.dtype,
+    device: torch.device,
+    scrambling: int = 0,
+) -> Points:
+    """Draw the points of all proposals; ``scrambling`` is the index of an independent set."""
+
+    def noise(n_points: int, proposal: int) -> Tensor:
+        return sobol_noise(
+            architecture, n_points, seed, dtype, device, scrambling=scrambling, proposal=proposal
+        )
+
+    encoder = noise(n_draws, 0)
+    width = architecture.posterior.codes(architecture.n_components).width
+    return Points(
+        encoder=encoder,
+        laplace=[noise(max(n_draws, MIN_DRAWS), 2 + k) for k in range(MAX_PROPOSALS)],
+        prior=noise(n_draws, 1),
+        prior_seed=(seed, Stream.PARTS, scrambling),
+        proposal_scale=architecture.proposal_scale,
+        width_check=WidthCheck(encoder[..., width:] if architecture.has_slopes else encoder),
+    )
+
+
+def log_evidence(model: VAE, x: Tensor, points: Points, rows_per_chunk: int) -> Tensor:
+    """Log p(x) in nats by importance sampling, (M, B).
+
+    Parameters
+    ----------
+    model : VAE
+        The model.
+    x : Tensor of shape (M, B, n_columns + n_conditions)
+        Encoded rows; NaN is a missing value.
+    points : Points
+        Random numbers of the proposals.
+    rows_per_chunk : int
+        Rows that are decoded at a time, with all their draws.
+
+    References
+    ----------
+    .. [1] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance Weighted Autoencoders",
+       ICLR 2016.
+    """
+    q, prior = model.encode(model.fill_missing(x)), sample_prior(model, points)
+    chunks, masks = [], []
+    for rows in torch.arange(x.shape[1], device=x.device).split(rows_per_chunk):
+        sampler, is_poor = _first_proposals(model, q[:, rows], x[:, rows], points, prior)
+        chunks.append(sampler.log_evidence())
+        masks.append(is_poor)
+    log_p = torch.cat(chunks, dim=1)
+    for rows in torch.cat(masks).nonzero()[:, 0].split(rows_per_chunk):
+        sampler, is_poor = _first_proposals(model, q[:, rows], x[:, rows], points, prior)
+        for index, refined in _further_proposals(model, sampler, is_poor, points):
+            log_p[:, rows[index]] = refined.log_evidence()
+    return log_p
+
+
+def log_sum_over_codes(model: VAE, x: Tensor, rows_per_chunk: int) -> Tensor:
+    """Log p(x) in nats, the exact sum over all codes of a categorical posterior: (M, B)."""
+    z = model.posterior.every(x).expand(len(x), -1, -1, -1)  # (M, n_codes, 1, l)
+    return torch.cat(
+        [
+            JointDensity.from_rows(model, chunk).log_prob(z).logsumexp(1)
+            for chunk in x.split(rows_per_chunk, 1)
+        ],
+        dim=1,
+    )
+
+
+def sample_posterior(model: VAE, x: Tensor, points: Points) -> WeightedCodes:
+    """Weighted codes of rows (M, B, n_columns + n_conditions), whose missing values are NaN.
+
+    All codes of a categorical posterior, if they are few, else importance sampling.
+    """
+    if model.architecture.n_codes is not None:
+        z = model.posterior.every(x).expand(len(x), -1, x.shape[1], -1)
+        return WeightedCodes(z, JointDensity.from_rows(model, x).log_prob(z))
+    q, prior = model.encode(model.fill_missing(x)), sample_prior(model, points)
+    sampler, is_poor = _first_proposals(model, q, x, points, prior)
+    z, log_weight = sampler.z.clone(), sampler.log_weight
+    for rows, refined in _further_proposals(model, sampler, is_poor, points):
+        n_more = refined.z.shape[1] - z.shape[1]
+        z = F.pad(z, (0, 0, 0, 0, 0, n_more))
+        log_weight = F.pad(log_weight, (0, 0, 0, n_more), value=-math.inf)  # padding has weight 0
+        z[:, :, rows] = refined.z
+        log_weight[:, :, rows] = refined.log_weight
+    return WeightedCodes(z, log_weight)
+
+
+def sample_prior(model: VAE, points: Points) -> PriorProposal:
+    """Draws from the prior, shared by all rows."""
+    n_draws = points.encoder.shape[1]
+    if model.architecture.decodes_per_row:
+        n_draws = -(-n_draws // PRIOR_ONE_IN)
+    prior, n_members = model.prior_distribution(), len(model.sizes)
+    if isinstance(prior, StandardNormal):
+        return PriorProposal(prior, points.prior[:, :n_draws].expand(n_members, -1, -1, -1))
+    n_components, generator = model.architecture.n_components, make_generator(*points.prior_seed)
+    z = prior.sample(n_members, n_draws, n_components, generator, model.dtype)
+    return PriorProposal(prior, z.to(model.device).unsqueeze(2))
+
+
+def _first_proposals(
+    model: VAE, q: Tensor, x: Tensor, points: Points, prior: PriorProposal
+) -> tuple[ImportanceSampler, Tensor]:
+    """Draws from q(z|x) and the prior, and the mask of rows (B,) that need further proposals."""
+    sampler = ImportanceSampler(JointDensity.from_rows(model, x))
+    sampler.add(EncoderProposal(model.posterior, q, points.proposal_scale), points.encoder)
+    is_narrow = points.width_check.is_narrow(sampler.log_weight)
+    is_poor = is_narrow & model.architecture.has_slopes
+    sampler.add(prior, prior.z)
+    is_poor = is_poor | sampler.is_uneven()
+    # an encoder of rows of variable length has learned from rows with NaN, others may not have
+    if not model.architecture.network.row_structure.variable_length:
+        is_poor = is_poor | x.isnan().any(-1)
+    return sampler, is_poor.any(0)
+
+
+def _further_proposals(
+    model: VAE, sampler: ImportanceSampler, is_poor: Tensor, points: Points
+) -> Iterator[tuple[Tensor, ImportanceSampler | ClassSampler]]:
+    """Yield indices of rows and their sampler with further proposals.
+
+    Real numbers behind classes get Laplace proposals for each class. Purely categorical codes,
+    too many for a sum, get more draws from the encoder.
+    """
+    if model.architecture.n_classes is not None:
+        return _proposals_per_class(model, sampler, is_poor, points)
+    if not model.architecture.has_density:
+        return more_draws(sampler, is_poor, points.laplace)
+    prior = model.prior_distribution()
+    n_starts = max(MAX_START_DIMENSIONS // points.encoder.shape[-1], 1)
+    if isinstance(prior, DiagonalMixture):
+        candidates, n_starts = prior.loc, max(n_starts, MIN_STARTS)
+    else:
+        z = sample_prior(model, points).z.squeeze(2)
+        candidates = torch.cat([FAR_START * z, z], dim=1)
+    if cast(JointDensity, sampler.target).observed is not None:
+        n_starts = max(n_starts, MIN_STARTS)
+    return refine(sampler, is_poor, points.laplace, points.proposal_scale, candidates, n_starts)
+
+
+def _proposals_per_class(
+    model: VAE, sampler: ImportanceSampler, is_poor: Tensor, points: Points
+) -> Iterator[tuple[Tensor, ClassSampler]]:
+    """Yield indices of rows and their draws for each class, with Laplace proposals."""
+    rows = is_poor.nonzero()[:, 0]
+    if not len(rows):
+        return
+    classes = model.posterior.every(model.free).flatten(0, 2)  # (C, width)
+    n_classes, width = classes.shape
+    pairs = rows.repeat_interleave(n_classes)
+    encoder = cast(EncoderProposal, sampler.proposals[0][1])
+    params = encoder.params.index_select(1, pairs)[..., width:]
+    z = points.prior[..., width:].expand(len(model.sizes), -1, -1, -1)
+    numbers = ImportanceSampler(
+        ClassTarget(sampler.target.select(pairs), classes.repeat(len(rows), 1))
+    )
+    numbers.add(
+        EncoderProposal(model.posterior.base, params, points.proposal_scale),
+        points.encoder[..., width:],
+    )
+    numbers.add(PriorProposal(StandardNormal(), z), z)
+    by_class = ClassSampler(numbers, n_classes)
+    refinements = refine(
+        numbers,
+        torch.ones_like(pairs, dtype=torch.bool),
+        [noise[..., width:] for noise in points.laplace],
+        points.proposal_scale,
+        candidates=torch.cat([FAR_START * z, z], dim=1).squeeze(2),
+        n_starts=max(MAX_START_DIMENSIONS // z.shape[-1], 1),
+    )
+    for index, refined in refinements:
+        by_class.replace(index, refined)
+    yield rows, by_class
