@@ -76,13 +76,6 @@ def test_hidden_layers_that_are_drawn_leave_the_start_linear():
     torch.testing.assert_close(network(x), expected)
 
 
-def test_an_mlp_is_zero_until_drawn():
-    """Building a network draws nothing, from global states least of all."""
-    network = MLP(2, 3, 2, (4,), "relu")
-
-    assert all((param == 0).all() for param in network.parameters())
-
-
 @pytest.mark.parametrize("hidden_layer_sizes", [(), (4,), (5, 4)])
 def test_the_gradient_reaches_every_parameter(hidden_layer_sizes):
     """A parameter without a gradient is a forgotten connection."""
@@ -126,17 +119,6 @@ def test_a_narrower_input_draws_a_prefix_of_the_same_numbers():
 
     torch.testing.assert_close(narrow.weight[0] * math.sqrt(2), expected)
     torch.testing.assert_close(narrow.bias * math.sqrt(2), wide.bias * math.sqrt(8))
-
-
-def test_drawing_one_member_leaves_the_others_alone():
-    """Members have seeds of their own; a fleet of one equals the member of a fleet."""
-    fleet, alone = MLP(3, 3, 2, (4, 5), "tanh"), MLP(1, 3, 2, (4, 5), "tanh")
-    fleet.reset_parameters(1, 0, 0)
-    alone.reset_parameters(0, 0, 0)
-
-    for ours, own in zip(fleet.parameters(), alone.parameters(), strict=True):
-        assert (ours[[0, 2]] == 0).all()
-        torch.testing.assert_close(ours[1], own[0], rtol=0, atol=0)
 
 
 def small_module():

@@ -1,0 +1,143 @@
+"""Columns of several likelihoods side by side."""
+
+import torch
+from torch.distributions import Bernoulli as TorchBernoulli
+from torch.distributions import Normal
+
+from sklearn_vae.likelihoods import Bernoulli, Categorical, Columnwise, Gaussian, Poisson
+
+MIXED = Columnwise([(Gaussian("per_column"), 2), (Bernoulli(), 3), (Gaussian("per_row"), 1)])
+
+
+def draw(*shape, seed=0):
+    """Random numbers in float64."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def normal(loc, raw):
+    """The normal distribution of Gaussian columns."""
+    return Normal(loc, (7 * torch.tanh(raw / 7)).exp())
+
+
+def mixed_params():
+    """Outputs: 2 means, 3 logits, a mean and a raw scale; free parameters: 2 raw scales."""
+    return draw(2, 3, 4, 7), draw(2, 1, 1, 2, seed=1)
+
+
+def mixed_by_torch(outputs, free):
+    """Distributions of the blocks, by torch.distributions."""
+    return [
+        normal(outputs[..., :2], free),
+        TorchBernoulli(logits=outputs[..., 2:5]),
+        normal(outputs[..., 5:6], outputs[..., 6:7]),
+    ]
+
+
+def mixed_rows():
+    """Rows of two real columns, three binary ones and a real one."""
+    x = draw(2, 1, 4, 6, seed=5)
+    x[..., 2:5] = (x[..., 2:5] > 0).double()
+    return x
+
+
+def test_columnwise_counts_decoder_outputs_and_free_parameters():
+    """The model builds its last layer and its free parameters from these numbers."""
+    assert (MIXED.n_columns, MIXED.n_decoder_outputs, MIXED.n_free) == (6, 7, 2)
+
+
+def test_columnwise_log_prob_is_the_sum_of_its_parts():
+    """Given z the columns are independent."""
+    outputs, free = mixed_params()
+    x = mixed_rows()
+    parts = zip(mixed_by_torch(outputs, free), x.split([2, 3, 1], dim=-1), strict=True)
+    expected = sum(dist.log_prob(x).sum(-1) for dist, x in parts)
+
+    torch.testing.assert_close(MIXED.log_prob(MIXED.split(outputs, free), x), expected)
+
+
+def test_columnwise_log_prior_is_the_sum_over_real_columns():
+    """Binary columns between real ones take no scale and lose none."""
+    outputs, free = mixed_params()
+    scale = draw(6, seed=7).exp()
+    first, _, last = mixed_by_torch(outputs, free)
+    expected = first.log_prob(first.mean + scale[:2]).sum(-1)
+    expected = expected + last.log_prob(last.mean + scale[5:]).sum(-1)
+
+    torch.testing.assert_close(MIXED.log_prior(MIXED.split(outputs, free), scale), expected)
+
+
+def test_columnwise_mean_and_samples_have_the_order_of_the_columns(generator):
+    """A sample whose columns are swapped is another table."""
+    outputs, free = mixed_params()
+    params = MIXED.split(outputs, free)
+    expected = torch.cat([dist.mean for dist in mixed_by_torch(outputs, free)], dim=-1)
+    x = MIXED.sample(params, generator)
+
+    torch.testing.assert_close(MIXED.mean(params), expected)
+    assert x.shape == (2, 3, 4, 6)
+    assert set(x[..., 2:5].unique().tolist()) == {0.0, 1.0}
+    assert len(x[..., [0, 1, 5]].unique()) == 2 * 3 * 4 * 3
+
+
+def test_columnwise_initializes_each_block():
+    """Slopes and offsets have the order in which split() reads them."""
+    loadings, scale = 0.1 * draw(2, 6), draw(6, seed=2).exp()
+    loc = torch.tensor([1.0, -2.0, 0.3, 0.5, 0.7, 3.0]).double()
+    slopes, offsets, free = MIXED.initialize(loadings, loc, scale)
+    z = torch.zeros(5, 2).double()
+    params = MIXED.split(z @ slopes + offsets, free.expand(5, -1))
+    real = [0, 1, 5]
+    z_one = torch.eye(2).double()
+    moved = MIXED.mean(MIXED.split(z_one @ slopes + offsets, free.expand(2, -1)))
+
+    assert [tuple(part.shape) for part in (slopes, offsets, free)] == [(2, 7), (7,), (2,)]
+    torch.testing.assert_close(MIXED.mean(params), loc.expand(5, 6))
+    torch.testing.assert_close(moved[:, real], (loc + loadings)[:, real])
+    scales = [normal(*params[block]).stddev[0] for block in (0, 2)]
+    torch.testing.assert_close(torch.cat(scales), scale[real])
+
+
+def test_no_columns_at_all_have_log_density_zero():
+    """A table of constant columns has no likelihood."""
+    nothing = Columnwise([(Gaussian(), 0)])
+    params = nothing.split(torch.zeros(1, 2, 3, 0), torch.zeros(1, 1, 1, 0))
+
+    assert torch.equal(nothing.log_prob(params, torch.zeros(1, 1, 3, 0)), torch.zeros(1, 2, 3))
+
+
+def test_columns_one_by_one_sum_to_the_row(generator):
+    """Densities by column sum to the row's; distribution functions stand in the columns' order."""
+    both = Columnwise([(Gaussian("per_column"), 2), (Bernoulli(), 1)])
+    outputs = torch.randn(1, 4, 5, 3, generator=generator, dtype=torch.float64)
+    free = torch.randn(1, 1, 1, 2, generator=generator, dtype=torch.float64)
+    x = torch.tensor([[0.3, -1.0, 1.0]], dtype=torch.float64).expand(5, 3)
+    params = both.split(outputs, free)
+    below, at = both.cdf(params, x)
+
+    torch.testing.assert_close(
+        both.log_prob_per_column(params, x).sum(-1), both.log_prob(params, x)
+    )
+    torch.testing.assert_close(at[..., 2], torch.sigmoid(outputs[..., 2]))
+    assert ((below[..., :2] > 0) & (at[..., :2] == 0)).all()
+
+
+def test_the_density_of_incomplete_rows_is_that_of_the_observed_values():
+    """A value is missing with all numbers of its encoding."""
+    rows = Columnwise([(Gaussian(), 2), (Categorical(3), 1), (Poisson(), 1)])
+    outputs, free = draw(4, rows.n_decoder_outputs), draw(1, rows.n_free)
+    x = torch.cat([draw(4, 2), torch.eye(3).double()[[0, 1, 2, 0]], torch.ones(4, 1)], dim=1)
+    incomplete = x.clone()
+    incomplete[0, 1] = incomplete[1, 2:5] = incomplete[2, 5] = torch.nan
+    observed = rows.observed(incomplete)
+    params = rows.split(outputs, free)
+    per_column = rows.log_prob_per_column(params, x)
+    expected = (per_column * observed).sum(-1)
+
+    assert observed.tolist() == [
+        [True, False, True, True],
+        [True, True, False, True],
+        [True, True, True, False],
+        [True, True, True, True],
+    ]
+    torch.testing.assert_close(rows.log_prob(params, incomplete.nan_to_num(), observed), expected)

@@ -1,0 +1,389 @@
+"""Contract of every likelihood: shapes, densities, distribution functions, samples, gradients."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from scipy import special, stats
+
+from sklearn_vae.likelihoods import (
+    NAMED,
+    Bernoulli,
+    Categorical,
+    Columnwise,
+    Gaussian,
+    LogNormal,
+    NegativeBinomial,
+    Ordinal,
+    Poisson,
+    StudentT,
+    ZeroInflated,
+)
+from sklearn_vae.likelihoods.counts import Counts
+
+LIKELIHOODS = [
+    Gaussian(),
+    Gaussian("per_column"),
+    Gaussian(0.5),
+    LogNormal(),
+    StudentT(),
+    StudentT("per_column"),
+    ZeroInflated(2),
+    Bernoulli(),
+    Categorical(3),
+    Ordinal(4),
+    Poisson(unit=2.0),
+    NegativeBinomial(unit=0.5),
+]
+N = 3  # columns
+SPIKE = 100.0  # values 100 and 101 are the first and the second spike of a zero-inflated column
+
+each = pytest.mark.parametrize("likelihood", LIKELIHOODS, ids=repr)
+
+
+def draw(*shape, seed=0):
+    """Random numbers in double precision."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def draw_params(likelihood, *shape):
+    """Random parameters of N columns; those that do not depend on z have one row for all."""
+    sizes = zip(likelihood.depends_on_z, likelihood.param_sizes, strict=True)
+    return [
+        draw(*(shape if depends else [1] * len(shape)), N * size, seed=k)
+        for k, (depends, size) in enumerate(sizes)
+    ]
+
+
+def draw_values(likelihood, shape, rng):
+    """Values that the columns can have: (*shape, N)."""
+    shape = (*shape, N)
+    if isinstance(likelihood, Bernoulli):
+        return rng.integers(2, size=shape)
+    if isinstance(likelihood, Categorical | Ordinal):
+        return rng.integers(likelihood.n_classes, size=shape)
+    if isinstance(likelihood, Counts):
+        return rng.poisson(2.0, size=shape)
+    numbers = 3 * rng.standard_normal(shape)
+    if isinstance(likelihood, ZeroInflated):
+        numbers = np.where(rng.random(shape) < 0.6, SPIKE + rng.integers(2, size=shape), numbers)
+    return numbers
+
+
+def encode(likelihood, values):
+    """Values as the model sees them: (..., N) -> (..., N width)."""
+    values = np.asarray(values)
+    if isinstance(likelihood, Categorical):
+        values = np.eye(likelihood.n_classes)[values].reshape(*values.shape[:-1], -1)
+    elif isinstance(likelihood, Ordinal):
+        values = values / (likelihood.n_classes - 1)
+    elif isinstance(likelihood, Counts):
+        values = np.sqrt(values) / likelihood.unit
+    elif isinstance(likelihood, ZeroInflated):
+        spikes = values[..., None] == SPIKE + np.arange(likelihood.n_spikes)
+        numbers = np.where(spikes.any(-1), 0, values)[..., None]
+        values = np.concatenate([spikes, numbers], axis=-1).reshape(*values.shape[:-1], -1)
+    return torch.as_tensor(values, dtype=torch.float64)
+
+
+def normal(likelihood, loc, raw):
+    """The normal distribution of a Gaussian column, in scipy's terms."""
+    return stats.norm(loc, np.exp(7 * np.tanh(raw / 7)))
+
+
+def probabilities(likelihood, params):
+    """Probability of every class, from the formulas: (..., N, K)."""
+    if isinstance(likelihood, Categorical):
+        return special.softmax(params[0].reshape(*params[0].shape[:-1], N, -1), axis=-1)
+    raw = params[1].reshape(*params[1].shape[:-1], N, -1)
+    gaps = np.log1p(np.exp(raw[..., 1:])) + 1e-3
+    thresholds = np.concatenate([raw[..., :1], gaps], axis=-1).cumsum(-1)
+    up_to = stats.logistic.cdf(thresholds - params[0][..., None])
+    ends = [np.zeros_like(up_to[..., :1]), up_to, np.ones_like(up_to[..., :1])]
+    return np.diff(np.concatenate(ends, axis=-1), axis=-1)
+
+
+def reference(likelihood, params, values):
+    """log p(x), P(X < x) and P(X = x) of each value by scipy: three arrays (..., N)."""
+    params = [param.numpy() for param in params]
+    if isinstance(likelihood, ZeroInflated):
+        logits = params[0].reshape(*params[0].shape[:-1], N, -1)
+        weight = special.softmax(np.concatenate([logits, 0 * logits[..., :1]], axis=-1), axis=-1)
+        at = (weight[..., :-1] * (values[..., None] == SPIKE + np.arange(2))).sum(-1)
+        before = np.where(values == SPIKE + 1, weight[..., 0], 0)
+        distribution = normal(likelihood, *params[1:])
+        is_spike = values >= SPIKE
+        log_density = np.log(weight[..., -1]) + distribution.logpdf(values)
+        below = 1 - weight[..., -1] + weight[..., -1] * distribution.cdf(values)
+        with np.errstate(divide="ignore"):
+            log_prob = np.where(is_spike, np.log(at), log_density)
+        return log_prob, np.where(is_spike, before, below), at
+    if isinstance(likelihood, Categorical | Ordinal):
+        table = probabilities(likelihood, params)
+        table = np.broadcast_to(table, (*values.shape, likelihood.n_classes))
+        at = np.take_along_axis(table, values[..., None], axis=-1)[..., 0]
+        below = np.take_along_axis(table.cumsum(-1), values[..., None], axis=-1)[..., 0] - at
+        return np.log(at), below, at
+    if isinstance(likelihood, Bernoulli | Counts):
+        if isinstance(likelihood, Bernoulli):
+            distribution = stats.bernoulli(special.expit(params[0]))
+        else:
+            rate = likelihood.unit**2 * np.exp(12 * np.tanh(params[0] / 12))
+            distribution = stats.poisson(rate)
+            if isinstance(likelihood, NegativeBinomial):
+                shape = np.exp(7 * np.tanh(params[1] / 7))
+                distribution = stats.nbinom(shape, shape / (shape + rate))
+        return distribution.logpmf(values), distribution.cdf(values - 1), distribution.pmf(values)
+    if isinstance(likelihood, StudentT):
+        df = np.exp(1.5 + 4.5 * np.tanh(params[2] / 4.5))
+        distribution = stats.t(df, params[0], np.exp(7 * np.tanh(params[1] / 7)))
+    else:  # of logarithms, if the column is log-normal
+        distribution = normal(likelihood, *params)
+    return distribution.logpdf(values), distribution.cdf(values), np.zeros(values.shape)
+
+
+def test_every_likelihood_is_tested():
+    """A new likelihood gets a reference in this file."""
+    assert {type(likelihood) for likelihood in LIKELIHOODS} == set(NAMED.values())
+
+
+@each
+def test_shapes(likelihood, rng, generator):
+    """Leading axes broadcast: members, draws of z and rows."""
+    params = draw_params(likelihood, 2, 4, 5)
+    x = encode(likelihood, draw_values(likelihood, (2, 1, 5), rng))
+    n_numbers = N * likelihood.width
+
+    assert likelihood.log_prob_per_column(params, x).shape == (2, 4, 5, N)
+    assert likelihood.log_prob(params, x).shape == (2, 4, 5)
+    assert [part.shape for part in likelihood.cdf(params, x)] == [(2, 4, 5, N)] * 2
+    assert likelihood.mean(params).shape == likelihood.mode(params).shape == (2, 4, 5, n_numbers)
+    assert likelihood.sample(params, generator).shape == (2, 4, 5, n_numbers)
+    assert likelihood.average_over_draws(params, torch.full((2, 4, 5), 1 / 8)).shape == (
+        5,
+        n_numbers,
+    )
+
+
+@each
+def test_log_prob_is_scipys(likelihood, rng):
+    """Column by column, and summed over columns."""
+    params, values = draw_params(likelihood, 2, 4), draw_values(likelihood, (2, 4), rng)
+    x, (expected, _, _) = encode(likelihood, values), reference(likelihood, params, values)
+
+    per_column = likelihood.log_prob_per_column(params, x)
+    np.testing.assert_allclose(per_column.numpy(), expected, rtol=1e-9)
+    log_prob = likelihood.log_prob(params, x)
+    np.testing.assert_allclose(log_prob.numpy(), expected.sum(-1), rtol=1e-9)
+
+
+@each
+def test_cdf_is_scipys(likelihood, rng):
+    """P(X < x) and P(X = x)."""
+    params, values = draw_params(likelihood, 2, 4), draw_values(likelihood, (2, 4), rng)
+    below, at = likelihood.cdf(params, encode(likelihood, values))
+    _, expected_below, expected_at = reference(likelihood, params, values)
+
+    np.testing.assert_allclose(below.numpy(), expected_below, atol=1e-8)
+    np.testing.assert_allclose(at.numpy(), expected_at, atol=1e-8)
+
+
+@each
+def test_cdf_is_monotone(likelihood, rng):
+    """P(X <= x) of a smaller value is at most P(X < x) of a larger one; all lie in [0, 1]."""
+    params = draw_params(likelihood, 1)
+    values = np.sort(draw_values(likelihood, (50,), rng), axis=0)
+    if isinstance(likelihood, ZeroInflated):  # spikes lie below all numbers
+        values = np.take_along_axis(values, np.argsort(values < SPIKE, axis=0, kind="stable"), 0)
+    below, at = (part.numpy() for part in likelihood.cdf(params, encode(likelihood, values)))
+    is_larger = values[1:] != values[:-1]
+
+    assert (below >= 0).all()
+    assert (below + at <= 1 + 1e-9).all()
+    assert (((below + at)[:-1] <= below[1:] + 1e-9) | ~is_larger).all()
+
+
+@each
+def test_samples_have_the_distribution(likelihood, generator):
+    """Kolmogorov-Smirnov test of the probability integral transform, randomised at point masses."""
+    params = [param.expand(20_000, -1) for param in draw_params(likelihood, 1)]
+    below, at = likelihood.cdf(params, likelihood.sample(params, generator))
+    pit = below + torch.rand(at.shape, generator=generator) * at
+
+    for column in pit.numpy().T:
+        assert stats.kstest(column, "uniform").pvalue > 1e-3
+
+
+@each
+def test_samples_follow_from_their_generator(likelihood):
+    """The same seed gives the same rows."""
+    params = draw_params(likelihood, 2, 4)
+    first, again = (likelihood.sample(params, torch.Generator().manual_seed(1)) for _ in range(2))
+
+    assert torch.equal(first, again)
+
+
+@each
+def test_mean_is_that_of_many_samples(likelihood, generator):
+    """Roots of counts have the root of the counts' mean; heavy tails have their median."""
+    params = draw_params(likelihood, 1)
+    mean = likelihood.mean(params)[0]
+    x = likelihood.sample([param.expand(40_000, -1) for param in params], generator)
+    if isinstance(likelihood, ZeroInflated):  # the mean of the numbers is that of non-spikes
+        x = x.unflatten(-1, (N, 3))
+        is_number = 1 - x[..., :2].sum(-1)
+        number = (x[..., 2] * is_number).sum(0) / is_number.sum(0)
+        expected = torch.cat([x[..., :2].mean(0), number.unsqueeze(-1)], dim=-1).flatten()
+        spread = torch.ones(()).double()
+    elif isinstance(likelihood, StudentT):
+        expected, spread = x.median(0).values, (7 * (params[1] / 7).tanh()).exp()
+    elif isinstance(likelihood, Counts):
+        expected, mean, spread = x.square().mean(0), mean.square(), x.square().std(0)
+    else:
+        expected, spread = x.mean(0), x.std(0)
+
+    assert ((expected - mean).abs() < 0.05 * spread.clamp(min=0.1)).all()
+
+
+@each
+def test_mode_is_the_most_probable_class_and_the_mean_of_numbers(likelihood):
+    """An autoregressive decoder reads it as the step before."""
+    params = draw_params(likelihood, 4)
+    mode = likelihood.mode(params)
+    if isinstance(likelihood, Categorical | Bernoulli):
+        n_values = getattr(likelihood, "n_classes", 2)
+        values = np.broadcast_to(np.arange(n_values)[:, None, None], (n_values, 4, N))
+        log_prob, _, _ = reference(likelihood, params, values)
+        expected = encode(likelihood, log_prob.argmax(0))
+    else:
+        expected = likelihood.mean(params)
+
+    torch.testing.assert_close(mode, expected)
+
+
+@each
+def test_identical_draws_average_to_their_mean(likelihood):
+    """Of ordinal classes the most probable one is given instead."""
+    params = draw_params(likelihood, 1, 1, 4)
+    draws = [param.expand(2, 5, -1, -1) for param in params]
+    average = likelihood.average_over_draws(draws, torch.full((2, 5, 4), 0.1).double())
+    expected = likelihood.mean(params)[0, 0]
+    if isinstance(likelihood, Ordinal):
+        table = probabilities(likelihood, [param.numpy()[0, 0] for param in params])
+        expected = encode(likelihood, table.argmax(-1))
+
+    torch.testing.assert_close(average, expected)
+
+
+@each
+def test_gradients_are_finite_differences(likelihood, rng):
+    """Of the density and of the pseudo-observation, in every parameter."""
+    params = [param.requires_grad_() for param in draw_params(likelihood, 4)]
+    x = encode(likelihood, draw_values(likelihood, (4,), rng))
+    scale = draw(N * likelihood.width).exp()
+    is_fixed = isinstance(likelihood, Gaussian) and likelihood.is_fixed
+    learned = params[:1] if is_fixed else params
+
+    def log_prob(*learned):
+        return likelihood.log_prob([*learned, *params[len(learned) :]], x)
+
+    def log_prior(*learned):
+        return likelihood.log_prior([*learned, *params[len(learned) :]], scale)
+
+    assert torch.autograd.gradcheck(log_prob, learned)
+    if likelihood.scale_param is None:  # a probability has no scale that could collapse
+        assert (likelihood.log_prior(params, scale) == 0).all()
+    elif not is_fixed:
+        assert torch.autograd.gradcheck(log_prior, learned)
+
+
+@each
+def test_the_gradient_reaches_every_parameter(likelihood, rng):
+    """A fixed scale is the one exception."""
+    params = [param.requires_grad_() for param in draw_params(likelihood, 20)]
+    x = encode(likelihood, draw_values(likelihood, (20,), rng))
+    likelihood.log_prob(params, x).sum().backward()
+    is_fixed = isinstance(likelihood, Gaussian) and likelihood.is_fixed
+
+    for number, param in enumerate(params):
+        if is_fixed and number == likelihood.scale_param:
+            assert param.grad is None
+        else:
+            assert (param.grad != 0).any(dim=0).all()
+
+
+@each
+def test_missing_values_add_nothing(likelihood, rng):
+    """Neither to the density nor to a gradient."""
+    rows = Columnwise([(likelihood, N)])
+    params = [param.requires_grad_() for param in draw_params(likelihood, 6)]
+    x = encode(likelihood, draw_values(likelihood, (6,), rng))
+    missing = torch.zeros(6, N, dtype=torch.bool)
+    missing[::2, 1] = missing[3] = True
+    with_nan = x.masked_fill(missing.repeat_interleave(likelihood.width, dim=1), torch.nan)
+    observed = rows.observed(with_nan)
+    log_prob = rows.log_prob([params], with_nan.nan_to_num(), observed)
+    expected = (likelihood.log_prob_per_column(params, x) * ~missing).sum(-1)
+    log_prob.sum().backward()
+
+    assert torch.equal(observed, ~missing)
+    torch.testing.assert_close(log_prob, expected)
+    for depends, size, param in zip(
+        likelihood.depends_on_z, likelihood.param_sizes, params, strict=True
+    ):
+        if depends:
+            assert (param.grad.unflatten(-1, (N, size))[missing] == 0).all()
+
+
+@each
+def test_members_stacked_equal_members_alone(likelihood, rng):
+    """The member axis in front is one more axis to broadcast over."""
+    params = [param.expand(3, *param.shape[1:]) for param in draw_params(likelihood, 3, 4, 5)]
+    x = encode(likelihood, draw_values(likelihood, (3, 1, 5), rng))
+    stacked = likelihood.log_prob(params, x)
+
+    for member in range(3):
+        alone = likelihood.log_prob([param[[member]] for param in params], x[[member]])
+        torch.testing.assert_close(stacked[[member]], alone, rtol=1e-14, atol=0)
+
+
+@each
+def test_initialization_is_near_the_linear_model(likelihood):
+    """At z = 0 the mean is the linear model's, and so is its slope."""
+    loadings = 0.05 * draw(2, N * likelihood.width)
+    loc = torch.tensor([0.4, 0.5, 0.6]).double()
+    if isinstance(likelihood, Categorical):
+        loc = torch.tensor([0.2, 0.5, 0.3] * N).double()
+        loadings = loadings - loadings.unflatten(1, (N, 3)).mean(2).repeat_interleave(3, 1)
+    if isinstance(likelihood, ZeroInflated):  # frequencies of two spikes; the number is 0 at them
+        loc = torch.tensor([0.5, 0.2, 0.6] * N).double()
+        loadings = loadings * torch.tensor([1.0, -1.0, 1.0] * N)
+        loadings = loadings * torch.tensor([0.2, 0.2, 1.0] * N)
+    initial = likelihood.initialize(loadings, loc, torch.full_like(loc, 0.3))
+
+    def mean(z):
+        return likelihood.mean([z @ slope + offset for slope, offset in initial])
+
+    zero = torch.zeros(2).double()
+    slope = torch.autograd.functional.jacobian(mean, zero).T
+    expected = loc
+    if isinstance(likelihood, ZeroInflated):  # given that it is none of the spikes
+        expected = torch.tensor([0.5, 0.2, 2.0] * N).double()
+    torch.testing.assert_close(mean(zero), expected, rtol=0.1, atol=0.03)
+    torch.testing.assert_close(slope, loadings, rtol=0.25, atol=0.01)
+    assert [tuple(offset.shape) for _, offset in initial] == [
+        (N * size,) for size in likelihood.param_sizes
+    ]
+
+
+@each
+def test_likelihoods_are_values(likelihood):
+    """Equal ones are one block of columns; copies and pickles are equal, and print alike."""
+    for again in (copy.deepcopy(likelihood), pickle.loads(pickle.dumps(likelihood))):
+        assert again == likelihood
+        assert hash(again) == hash(likelihood)
+        assert repr(again) == repr(likelihood)
+    assert sum(likelihood == other for other in LIKELIHOODS) == 1

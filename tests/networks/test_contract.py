@@ -1,0 +1,281 @@
+"""Contract of every network: initial state, gradients, stacked members, files."""
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.model_selection import GridSearchCV
+
+from sklearn_vae import VAETransformer, load
+from sklearn_vae.likelihoods import Bernoulli, Gaussian
+from sklearn_vae.model_selection import VAESearchCV
+from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.models.vae import build
+from sklearn_vae.networks import NETWORKS, ConvNet, FullyConnected, GRUNet, Layout, ResidualMLP
+from sklearn_vae.onnx import to_onnx
+from sklearn_vae.random import start_seeds
+
+X = load_digits().data[:130] + np.random.default_rng(0).uniform(size=(130, 64))
+NETWORKS_TESTED = {
+    "mlp": FullyConnected(),
+    "residual": ResidualMLP(n_units=6),
+    "conv": ConvNet(channels=(3, 4)),
+    "gru": GRUNet((16, 4), n_units=5),
+    "words": GRUNet((16, 4), n_units=5, word_dropout=0.5),
+    "steps independent given the code": GRUNet((16, 4), n_units=5, autoregressive=False),
+}
+each = pytest.mark.parametrize("network", NETWORKS_TESTED.values(), ids=NETWORKS_TESTED)
+
+
+def unfitted(network, **params):
+    usual = {
+        "hidden_layer_sizes": (5, 4),
+        "max_iter": 1,
+        "early_stopping": False,
+        "batch_size": 32,
+        "random_state": 0,
+    }
+    return VAETransformer(2, network=network, **{**usual, **params})
+
+
+def model_of(network, n_members=1, *, n_factors=0):
+    """A model of 63 columns with two likelihoods, permuted, and a constant column."""
+    architecture = Architecture(
+        2,
+        (5, 4),
+        "tanh",
+        ((Gaussian(), 60), (Bernoulli(), 3)),
+        n_factors=n_factors,
+        network=network.for_n_features(64),
+        places=tuple(np.random.default_rng(0).permutation(64)[:63].tolist()),
+    )
+    model = build(architecture, n_members).double()
+    generator = torch.Generator().manual_seed(0)
+    for param in model.parameters():
+        param.data = 0.3 * torch.randn(param.shape, generator=generator, dtype=torch.float64)
+    return model
+
+
+def rows_for(n_members, n_rows=6):
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(n_members, n_rows, 63, generator=generator, dtype=torch.float64)
+    x[..., 60:] = (x[..., 60:] > 0).double()
+    return x, torch.randn(n_members, 1, n_rows, 2, generator=generator, dtype=torch.float64)
+
+
+def test_every_network_is_tested():
+    """A new network joins the list above."""
+    assert {type(n) for n in NETWORKS_TESTED.values()} == {type(n) for n in NETWORKS.values()}
+
+
+def layout_of(*, has_missing=False, n_conditions=0):
+    """Three blocks of the 64 columns, with encodings and parameters of several sizes."""
+    return Layout(
+        blocks=[(40, 1, (1, 1)), (20, 3, (3,)), (4, 1, (1,))],
+        column_indices=np.random.default_rng(0).permutation(64).tolist(),
+        n_components=2,
+        n_conditions=n_conditions,
+        n_posterior_params=4,
+        has_missing=has_missing,
+        hidden_layer_sizes=(5, 4),
+        activation="tanh",
+    )
+
+
+@each
+@pytest.mark.parametrize("has_missing", [False, True])
+@pytest.mark.parametrize("n_conditions", [0, 2])
+def test_encoders_and_decoders_have_the_widths_of_the_layout(network, has_missing, n_conditions):
+    """Of every member, with and without missing values and conditions."""
+    layout = layout_of(has_missing=has_missing, n_conditions=n_conditions)
+    network = network.for_n_features(64)
+    encoder, decoder = network.encoder(3, layout), network.decoder(3, layout)
+    rows = (torch.zeros(3, 7, layout.n_encoded),) * decoder.is_autoregressive
+
+    assert layout.n_encoder_inputs == (2 if has_missing else 1) * 104 + n_conditions
+    assert encoder(torch.zeros(3, 7, layout.n_encoder_inputs)).shape == (3, 7, 4)
+    assert decoder(torch.zeros(3, 7, 2 + n_conditions), *rows).shape == (3, 7, 144)
+    assert decoder.is_autoregressive == network.row_structure.is_autoregressive
+    assert network.max_width(layout) >= 5
+    assert min(network.multiplications(layout)) > 0
+
+
+@each
+def test_stacked_members_compute_what_they_compute_alone(network):
+    """The member axis in front stands for separate networks."""
+    layout, network = layout_of(), network.for_n_features(64)
+    stacked, alone = network.encoder(3, layout), network.encoder(1, layout)
+    for member in range(3):
+        stacked.reset_parameters(member, seed=member, side=0)
+    generator = torch.Generator().manual_seed(0)
+    for param in stacked.parameters():  # last layers start at zero
+        param.data += 0.1 * torch.randn(param.shape, generator=generator)
+    x = torch.randn(3, 7, layout.n_encoder_inputs, generator=generator)
+    for member in range(3):
+        for single, param in zip(alone.parameters(), stacked.parameters(), strict=True):
+            single.data = param.data[[member]]
+
+        torch.testing.assert_close(stacked(x)[[member]], alone(x[[member]]))
+
+
+@each
+def test_reset_parameters_draws_from_the_seed_of_a_member(network):
+    """The same seed gives the same weights, whatever members stand beside."""
+    layout, network = layout_of(), network.for_n_features(64)
+    stacked, alone = network.decoder(3, layout), network.decoder(1, layout)
+    assert all((param == 0).all() for param in stacked.parameters())
+    stacked.reset_parameters(1, seed=5, side=1)
+    alone.reset_parameters(0, seed=5, side=1)
+
+    assert any((param != 0).any() for param in alone.parameters())
+    for param, single in zip(stacked.parameters(), alone.parameters(), strict=True):
+        assert (param[[0, 2]] == 0).all()
+        assert torch.equal(param[[1]], single)
+
+
+@each
+def test_every_network_starts_at_probabilistic_pca(network):
+    """Before the first step the score is the MLP's: the skip connection is the same."""
+    rng = np.random.default_rng(0)  # without a value so far out that encoders do not see it
+    loadings = rng.choice([-1, 1], (3, 64))
+    rows = rng.uniform(-1, 1, (130, 3)) @ loadings + rng.uniform(-1, 1, (130, 64))
+    start = {"learning_rate": 1e-14, "batch_size": 256}  # in double precision
+    expected = unfitted("mlp", **start).fit(rows).score_samples(rows)
+    found = unfitted(network, **start).fit(rows).score_samples(rows)
+
+    # an autoregressive decoder gets fewer draws from the prior
+    atol = 0.05 if getattr(network, "autoregressive", False) else 1e-6
+    np.testing.assert_allclose(found, expected, atol=atol)
+
+
+@each
+@pytest.mark.parametrize("n_factors", [0, 3])
+def test_the_gradient_reaches_every_parameter(network, n_factors):
+    """A parameter without a gradient is a forgotten connection."""
+    model = model_of(network, n_factors=n_factors)
+    log_prob, kl, _ = model.elbo_terms(*rows_for(1))
+    (log_prob.sum() - kl.sum()).backward()
+
+    for name, param in model.named_parameters():
+        if param.numel() == 0:  # nothing here is free of z
+            continue
+        assert param.grad is not None, name
+        assert (param.grad != 0).any(), name
+
+
+@each
+def test_a_member_learns_from_its_own_rows_only(network):
+    """Members share a program, not a gradient."""
+    model = model_of(network, 2)
+    log_prob, kl, _ = model.elbo_terms(*rows_for(2))
+    (log_prob[0].sum() - kl[0].sum()).backward()
+
+    params = [param for param in model.parameters() if param.numel()]
+    assert all((param.grad[1] == 0).all() for param in params)
+
+
+@each
+def test_members_trained_together_equal_members_trained_alone(network):
+    """With word dropout too: every member has its own random streams."""
+    seeds = start_seeds(0, 2)
+    together = unfitted(network, n_init=2, ensemble=True).fit(X)
+    alone = [unfitted(network, random_state=seed).fit(X) for seed in seeds]
+    order = np.argsort([single.history_[-1]["loss"] for single in alone], kind="stable")
+
+    for name, weights in together.state_dict_.items():
+        for member, number in enumerate(order):
+            np.testing.assert_allclose(
+                weights[member], alone[number].state_dict_[name][0], atol=1e-5
+            )
+
+
+@each
+def test_saved_models_have_the_same_bits(network, tmp_path):
+    """Clones, pickles and files."""
+    vae = clone(unfitted(network)).fit(X)
+    vae.save(tmp_path / "model")
+    for again in (load(tmp_path / "model"), pickle.loads(pickle.dumps(vae))):
+        assert again.network == network
+        np.testing.assert_array_equal(again.score_samples(X), vae.score_samples(X))
+        np.testing.assert_array_equal(again.sample(3), vae.sample(3))
+
+
+@each
+def test_global_random_states_stay_as_they_were(network):
+    """torch's own layers draw from the global generator, which belongs to the user."""
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    unfitted(network).fit(X).sample(2)
+
+    assert torch.equal(torch.get_rng_state(), before[0])
+    np.testing.assert_array_equal(np.random.get_state()[1], before[1])
+
+
+@each
+def test_the_same_seed_is_the_same_fit(network):
+    """Another seed gives another fit."""
+    first, same, other = (unfitted(network, random_state=seed).fit(X) for seed in (0, 0, 1))
+
+    np.testing.assert_array_equal(first.transform(X), same.transform(X))
+    assert not np.array_equal(first.transform(X), other.transform(X))
+
+
+FORGED = {
+    "another image": (NETWORKS_TESTED["conv"], {"network": ConvNet((9, 9, 1))}, "image_shape"),
+    "another sequence": (NETWORKS_TESTED["gru"], {"network": GRUNet((4, 4))}, "sequence_shape"),
+    "no columns": (NETWORKS_TESTED["conv"], {"places": tuple(range(1000, 1064))}, "places"),
+    "huge": (NETWORKS_TESTED["conv"], {"network": ConvNet((8, 8), (10**6, 10**6))}, "weights"),
+}
+
+
+@pytest.mark.parametrize(("network", "changes", "words"), FORGED.values(), ids=FORGED)
+def test_a_file_cannot_state_another_network(network, changes, words, tmp_path):
+    """Its shapes are compared with its arrays before memory is allocated."""
+    vae = unfitted(network).fit(X)
+    vae.architecture_ = replace(vae.architecture_, **changes)
+    vae.save(tmp_path / "model")
+
+    with pytest.raises(ValueError, match=words):
+        load(tmp_path / "model")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["residual", "conv", "steps independent given the code"])
+@pytest.mark.parametrize("part", ["encoder", "decoder", "score"])
+@pytest.mark.filterwarnings("ignore")  # the exporter's, of its own insides
+def test_other_runtimes_compute_the_same(kind, part):
+    """Ordinary modules go through the exporter, for any number of rows."""
+    runtime = pytest.importorskip("onnxruntime")
+    vae = unfitted(NETWORKS_TESTED[kind]).fit(X)
+    methods = {
+        "encoder": vae.transform,
+        "decoder": vae.inverse_transform,
+        "score": vae.score_samples,
+    }
+    rows = vae.transform(X[:7]) if part == "decoder" else X[:7]
+    session = runtime.InferenceSession(to_onnx(vae, part).SerializeToString())
+    (found,) = session.run(None, {session.get_inputs()[0].name: rows})
+
+    np.testing.assert_allclose(found, methods[part](rows), atol=1e-4)
+
+
+def test_a_search_compares_networks():
+    """Each with its own scales of columns: the scores are those of separate fits."""
+    grid = {"network": ["mlp", NETWORKS_TESTED["conv"]]}
+    search, usual = (
+        kind(unfitted("mlp"), grid, cv=2, refit=False).fit(X)
+        for kind in (VAESearchCV, GridSearchCV)
+    )
+
+    np.testing.assert_allclose(
+        search.cv_results_["mean_test_score"], usual.cv_results_["mean_test_score"], rtol=1e-6
+    )
+
+
+def test_sizes_are_positive():
+    """The message names the parameter."""
+    with pytest.raises(ValueError, match="'n_units' parameter of ResidualMLP"):
+        ResidualMLP(n_units=0)
