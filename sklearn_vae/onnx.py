@@ -14,8 +14,8 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from sklearn_vae.data.bounds import ROUNDING
 from sklearn_vae.data.encoder import TableEncoder
-from sklearn_vae.data.infer import ROUNDING
 from sklearn_vae.estimators.checks import check_does_not_follow, positive_integer
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.decoder_correction import SMALLEST_SPREAD
@@ -76,11 +76,8 @@ class TableEncoderModule(nn.Module):
         for name, value in parts.items():
             self.register_buffer(name, torch.as_tensor(np.array(value)), persistent=False)
         self.n_constant = int(columns.is_constant.sum())
-        self.unseen, self.of_constant = (
-            columns.log_unseen,
-            float(np.log1p(-np.exp(columns.log_unseen))),
-        )
-        self.log_seen = columns.log_seen
+        self.log_unseen = columns.log_unseen
+        self.log_seen = float(np.log1p(-np.exp(columns.log_unseen)))
         real = ~(columns.is_binary | columns.is_constant)
         logs = np.log(columns.scale[real]) + columns.exponent[real] * np.log(2)
         self.log_det = -float(logs.sum())
@@ -98,12 +95,12 @@ class TableEncoderModule(nn.Module):
         return (values * self.scale + self.shift) * self.multiply[0] * self.multiply[1]
 
     def log_abs_det_jacobian(self, X: Tensor) -> Tensor:
-        """What the border knows of each row's log-density: (n, n_features) -> (n,)."""
+        """Log-determinant of the scaling, and log-probability of discrete columns: (n,)."""
         values, low, high = self._reduced(X), self.shift, self.shift + self.scale
         is_known = self._is_near(values, low) | (self.is_binary & self._is_near(values, high))
-        of_known = self.is_constant * self.of_constant + self.is_binary * self.log_seen
-        is_few = self.is_binary | self.is_constant
-        discrete = torch.where(is_known, of_known, self.unseen) * is_few
+        is_discrete = self.is_binary | self.is_constant
+        log_seen = torch.full_like(values, self.log_seen)
+        discrete = torch.where(is_known, log_seen, self.log_unseen) * is_discrete
         return self.log_det + discrete.sum(1)
 
     def _reduced(self, X: Tensor) -> Tensor:

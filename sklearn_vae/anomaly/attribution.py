@@ -69,7 +69,8 @@ def conditional_nll(predictor: Predictor, X: np.ndarray) -> np.ndarray:
     columns, nll = predictor.columns, np.empty(X.shape)
     with np.errstate(over="ignore"):
         nll[:, columns.order] = -predictor.log_conditionals(X, N_DRAWS)
-    nll[:, columns.is_constant] = np.where(columns.known_values(X), 0.0, -columns.log_unseen)
+    is_unseen = columns.is_unseen(X)[:, columns.is_constant]
+    nll[:, columns.is_constant] = np.where(is_unseen, -columns.log_unseen, 0.0)
     return np.nan_to_num(nll, nan=MAX_NLL, posinf=MAX_NLL, neginf=-MAX_NLL)
 
 

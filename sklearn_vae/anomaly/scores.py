@@ -78,7 +78,8 @@ class ScoredRows:
         of succession).
         """
         columns = self.predictor.columns
-        unseen = np.exp(-columns.log_unseen / 2) * ~columns.known_values(self.X)
+        is_unseen = columns.is_unseen(self.X)[:, columns.is_constant]
+        unseen = np.exp(-columns.log_unseen / 2) * is_unseen
         return np.hstack([columns.transform(self.X), unseen]) + 0.0  # no -0.0
 
     @cached_property

@@ -21,3 +21,12 @@ def as_row(x: Any) -> Any:
     if np.ndim(x) != 1:
         return x
     return x.to_frame().T if hasattr(x, "iloc") else np.reshape(x, (1, -1))
+
+
+def has_missing_values(X: np.ndarray) -> np.ndarray:
+    """Find rows with missing values: (n, d) -> (n,)."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        may_have = np.isnan(X.sum(axis=1))  # a hundredth of the memory of np.isnan(X)
+    rows = np.flatnonzero(may_have)
+    may_have[rows] = np.isnan(X[rows]).any(axis=1)
+    return may_have

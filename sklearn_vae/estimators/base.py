@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_vae.data.arrays import as_array
-from sklearn_vae.data.encoder import TableEncoder, has_missing_values
+from sklearn_vae.data.arrays import as_array, has_missing_values
+from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.device import device_to_score_on
 from sklearn_vae.estimators.callbacks import CallbackAdapter, with_callbacks
@@ -312,11 +312,13 @@ class BaseVAE(ConditionalEstimator):
             key = (id(X), *asked, allows_missing, len(rows) <= self.batch_size, self.device)
             if key not in known:
                 self.columns_ = self._learn_columns(
-                    rows, weight, self.likelihood, point_masses=not structure.shared_scale
+                    rows,
+                    weight,
+                    self.likelihood,
+                    point_masses=not structure.shared_scale,
+                    period=structure.values_per_step if structure.shared_scale else None,
+                    allows_missing=allows_missing,
                 )
-                self.columns_ = replace(self.columns_, allows_missing=allows_missing)
-                if structure.shared_scale:
-                    self.columns_ = self.columns_.shared_scale(structure.values_per_step)
                 known[key] = self.columns_, self._to_table(rows, weight)
             self.columns_, table = known[key]
             n_rows = round(float(table.total_weight[0]))

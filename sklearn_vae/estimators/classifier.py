@@ -143,8 +143,8 @@ class VAEClassifier(ClassifierMixin, SerializationMixin, BaseEstimator):
                     classes, y = np.unique(y, return_inverse=True)
             self.estimator_ = model.fit(X, y, sample_weight=sample_weight)
             known: Any = self.estimator_.condition_encoder_
-            self.classes_ = classes[known.classes[0]]  # those of rows that count
-            self.priors_ = self._checked_priors(known.share)
+            self.classes_ = classes[known.categories_[0]]  # those of rows that count
+            self.priors_ = self._checked_priors(known.class_prior)
             self.n_features_in_ = model.n_features_in_
             if hasattr(model, "feature_names_in_"):
                 self.feature_names_in_ = model.feature_names_in_
@@ -223,7 +223,7 @@ class VAEClassifier(ClassifierMixin, SerializationMixin, BaseEstimator):
         self._check_wrapped(self.estimator_)
         known = self.estimator_.condition_encoder_
         shapes = {np.shape(self.classes_), np.shape(self.priors_)}
-        if known is None or shapes != {np.shape(known.share)}:
+        if known is None or shapes != {np.shape(known.class_prior)}:
             raise ValueError("the classes are not those of the model")
         check_array("priors_", self.priors_, "f", (None,))
         check_hashes(self.classes_.tolist())

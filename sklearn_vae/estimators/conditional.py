@@ -1,6 +1,6 @@
 """Densities of rows given something: p(x|y), and what follows for p(x) and p(y|x)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_vae.data.arrays import as_array
-from sklearn_vae.data.conditions import ConditionalTableEncoder, ConditionEncoder, columns_of
+from sklearn_vae.data.conditions import ConditionEncoder, columns_of
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.estimators.checks import positive_integer
 from sklearn_vae.estimators.table import DensityEstimator, mean_of
@@ -105,13 +105,13 @@ class ConditionalEstimator(DensityEstimator):
         ), weight
 
     def _learn_columns(
-        self, rows: np.ndarray, weight: np.ndarray | None, likelihood: Any, **kwargs: bool
+        self, rows: np.ndarray, weight: np.ndarray | None, likelihood: Any, **kwargs: Any
     ) -> TableEncoder:
         n_features = self.n_features_in_
         own = super()._learn_columns(rows[:, :n_features], weight, likelihood, **kwargs)
         if self.condition_encoder_ is None:
             return own
-        return ConditionalTableEncoder(**vars(own), given=self.condition_encoder_)
+        return replace(own, conditions=self.condition_encoder_.encoder)
 
     def _needed(self, y: Any) -> Any:
         if y is None:
@@ -149,13 +149,13 @@ class ConditionalEstimator(DensityEstimator):
 
     def _marginal(self) -> ClassMarginal:
         known = self.condition_encoder_
-        if known is None or not len(known.share):
+        if known is None or not len(known.class_prior):
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None: it was "
                 f"fitted to a y of numbers or of several columns, over which no mean can be taken. "
                 f"(A y of integers, strings or truth values is one of classes.)"
             )
-        return ClassMarginal(self._fitted(), known.share)
+        return ClassMarginal(self._fitted(), known.class_prior)
 
     # -- what it says of rows --------------------------------------------------------
 

@@ -206,7 +206,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
     @property
     def _is_empty(self) -> np.ndarray:
         """Which columns had no value in ``fit``."""
-        return np.isnan(self.estimator_.columns_.shift)
+        return self.estimator_.columns_.is_empty
 
     def _finished(self, table: Any, rows: np.ndarray) -> Any:
         """Leave empty columns out, and add indicators."""

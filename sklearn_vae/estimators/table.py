@@ -129,13 +129,12 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
 
     def _warn_of_unseen(self, X: np.ndarray) -> None:
         """Name columns that the first rows showed to be something else than later ones do."""
-        unseen = self.columns_.unseen_cells(X)
-        if unseen:
-            found = "; ".join(self.columns_.describe_unseen(X, j) for j in sorted(unseen))
+        if descriptions := self.columns_.describe_unseen(X):
             warn(
                 f"What columns are was decided by the first rows that were learned from, and later "
-                f"ones have other values: {found}. Such values keep a low score, and nothing is "
-                f"learned of them. To learn them, begin with rows that show all kinds of values.",
+                f"ones have other values: {'; '.join(descriptions)}. Such values keep a low score, "
+                f"and nothing is learned of them. To learn them, begin with rows that show all "
+                f"kinds of values.",
                 UserWarning,
             )
 
@@ -205,6 +204,8 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
         *,
         numbers: bool = False,
         point_masses: bool = True,
+        period: int | None = None,
+        allows_missing: bool | None = None,
     ) -> TableEncoder:
         """Find out what the columns are, by their values and, in a data frame, their types.
 
@@ -212,9 +213,9 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
         values are common; without ``point_masses``, none are in columns of real numbers.
         """
         names = self._column_names()
-        signs = None
+        hints = None
         if self.schema_ is not None:
-            signs = [
+            hints = [
                 ColumnHint(
                     name,
                     is_integer=not numbers and field.kind == "integer",
@@ -224,12 +225,18 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
                 for name, field in zip(names or (), self.schema_.fields, strict=True)
             ]
             if numbers:
-                self._check_numbers(signs)
+                self._check_numbers(hints)
         columns = TableEncoder.fit(
-            rows, weight, likelihood, names, signs, point_masses=point_masses and not numbers
+            rows,
+            weight,
+            likelihood,
+            names,
+            hints,
+            point_masses=point_masses and not numbers,
+            period=period,
+            allows_missing=self._takes_holes if allows_missing is None else allows_missing,
         )
-        columns = replace(columns, allows_missing=self._takes_holes)
-        if np.isnan(columns.shift).all():
+        if columns.is_empty.all():
             raise ValueError("Every cell of X is missing: there is nothing to learn from.")
         return columns
 
@@ -239,13 +246,13 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
             return list(self.feature_names_in_)
         return None if self.schema_ is None else [field.name for field in self.schema_.fields]
 
-    def _check_numbers(self, signs: list[ColumnHint]) -> None:
-        for own in signs:
-            if own.has_no_order:
+    def _check_numbers(self, hints: list[ColumnHint]) -> None:
+        for hint in hints:
+            if hint.is_nominal:
                 raise ValueError(
                     f"{type(self).__name__} takes numbers and two-valued columns, and column "
-                    f"{own.name!r} has {own.n_classes} categories without an order. VAETransformer "
-                    f"takes columns of any kind."
+                    f"{hint.name!r} has {hint.n_classes} categories without an order. "
+                    f"VAETransformer takes columns of any kind."
                 )
 
     def _give_back(self, X: np.ndarray, like: Any = None) -> Any:

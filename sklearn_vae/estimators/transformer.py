@@ -334,7 +334,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             Codes.
         """
         known = self.fit(X, y, **fit_params).condition_encoder_
-        return self.transform(X, None if known is None or len(known.share) else y)
+        return self.transform(X, None if known is None or len(known.class_prior) else y)
 
     def transform(self, X: Any, y: Any = None) -> np.ndarray:
         """Give the mean of each row's code, with no chance in it.

@@ -81,7 +81,7 @@ class EnsemblePredictor:
         """Draw rows, the member of each by its weight: (n_samples, n_features)."""
         generator = np.random.default_rng(stream_seed(seed, Stream.SAMPLE))
         chosen = generator.choice(len(self.members), n_samples, p=self.weight)
-        X = np.empty((n_samples, len(self.columns.likelihoods)), dtype)
+        X = np.empty((n_samples, self.columns.n_features), dtype)
         for index, member in enumerate(self.members):
             rows = chosen == index
             if rows.any():

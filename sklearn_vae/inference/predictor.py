@@ -123,12 +123,12 @@ class Predictor:
 
     def encode_conditions(self, y: np.ndarray, dtype: np.dtype) -> Tensor:
         """Encode conditions (n, n_y) beside rows of zeros: (1, n, n_columns + n_conditions)."""
-        rows = np.zeros((len(y), len(self.columns.likelihoods)))
+        rows = np.zeros((len(y), self.columns.n_features))
         return self.encode(np.hstack([rows, y]).astype(dtype))
 
     def rows_per_chunk(self, n_draws: int = 1) -> int:
         """Rows whose widest layer fits the cache, with so many draws (or members) each."""
-        widest = max(self.architecture.widest, len(self.columns.likelihoods))
+        widest = max(self.architecture.widest, self.columns.n_features)
         return max(CHUNK_SIZE // (widest * n_draws), 1)
 
     def noise(self, n_draws: int, dtype: np.dtype, scrambling: int = 0) -> Tensor:
@@ -314,7 +314,7 @@ class Predictor:
     def impute(self, X: np.ndarray, n_draws: int) -> np.ndarray:
         """Replace missing values by their mean, or likeliest class: (n, n_features)."""
         mean = self._map_incomplete(conditional_mean, X, n_draws)
-        X = X[:, : len(self.columns.likelihoods)]
+        X = X[:, : self.columns.n_features]
         return np.where(np.isnan(X), self.columns.inverse_transform(mean, rounds=True), X)
 
     def sample_missing(
@@ -329,7 +329,7 @@ class Predictor:
         encoded = self._map_incomplete(function, X, n_draws)  # (n, n_imputations, n_columns)
         rows = self.columns.inverse_transform(encoded.reshape(-1, encoded.shape[2]), is_sample=True)
         rows = np.moveaxis(rows.reshape(len(X), n_imputations, -1), 1, 0)
-        X = X[:, : len(self.columns.likelihoods)]
+        X = X[:, : self.columns.n_features]
         return np.where(np.isnan(X), rows, X)
 
     def _map_incomplete(
@@ -363,7 +363,7 @@ class Predictor:
         with np.errstate(all="ignore"):
             row = columns.inverse_transform(np.zeros((1, self.architecture.n_columns)))
             row = np.pad(row, [(0, 0), (0, columns.n_given)])
-            y = row[:, len(columns.likelihoods) :] if columns.n_given else None
+            y = row[:, columns.n_features :] if columns.n_given else None
             self.log_density(row, 1)
             self.decode(self.codes(row), y)
             self.sample(1, self.seed, row.dtype, y)
@@ -388,7 +388,7 @@ class Predictor:
             raise ValueError("the model's columns are not those of the table")
         if architecture.n_conditions != columns.n_conditions:
             raise ValueError("the model's conditions are not those of the table")
-        architecture.network.for_n_features(len(columns.likelihoods))
+        architecture.network.for_n_features(columns.n_features)
         if architecture.places and architecture.places != tuple(columns.order.tolist()):
             raise ValueError("the model's places are not those of the table")
         # without members, no weight takes any memory, whatever the architecture says

@@ -107,7 +107,7 @@ def pit_calibration(
     fitted = estimator._fitted()
     marginal = distribution == "marginal"
     transform = fitted.marginal_pit if marginal else fitted.conditional_pit
-    columns, n_features = fitted.columns.order, len(fitted.columns.likelihoods)
+    columns, n_features = fitted.columns.order, fitted.columns.n_features
     pit = np.full((len(rows), n_features), np.nan)
     pit[:, columns] = transform(rows, n_draws)
     statistic, pvalue = np.full((2, n_features), np.nan)

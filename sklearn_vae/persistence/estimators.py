@@ -164,7 +164,7 @@ class SerializationMixin:
         known: Any = self
         self._check_annotated()
         known._fitted().check()
-        n_features = len(known.columns_.likelihoods)
+        n_features = known.columns_.n_features
         if known.n_features_in_ != n_features or known.dtype_.kind != "f":
             raise ValueError(f"the model's rows are not of {n_features} numbers")
         schema = getattr(self, "schema_", None)

@@ -36,8 +36,9 @@ def test_a_spiked_column_is_found_and_comes_back(rng):
     encoded = columns.transform(X)
 
     assert [type(kind) for kind in columns.likelihoods] == [ZeroInflated, ZeroInflated, Gaussian]
-    assert 40 in columns.classes[0]
-    assert columns.classes[1].tolist() == [0]
+    hours_group, gains_group, _ = columns.groups
+    assert 40 in hours_group.point_masses[0]
+    assert gains_group.point_masses.tolist() == [[0]]
     # without a type, hours are a scale of a few levels, and gains are amounts
     assert TableEncoder.fit(X, None, "auto", None).likelihoods == [
         Gaussian(),

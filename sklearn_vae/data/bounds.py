@@ -1,0 +1,74 @@
+"""Bounds and recording steps of real columns, to which samples keep."""
+
+import math
+
+import numpy as np
+from scipy import stats
+
+# Values that differ by a smaller fraction of themselves are equal.
+ROUNDING = 8 * float(np.finfo(np.float64).eps)
+# Columns with fewer levels than this between minimum and maximum are coarsely recorded.
+FEWEST_LEVELS = 256
+# Values looked at first: most columns that are not rounded show it there.
+ROWS_LOOKED_AT = 1024
+# Largest number of decimals tried, and the largest recording step in standard deviations: to
+# round to a coarser one would add noise that is visible beside the scale.
+MOST_DECIMALS = 6
+COARSEST_STEP = 0.1
+# The minimum is a bound if a normal distribution would put more rows than this below it, or if
+# two rows have it; otherwise samples may exceed it by a fraction of its distance from the mean.
+ROWS_BEYOND = 5.0
+BEYOND = 0.1
+# If a normal distribution puts a larger fraction beyond the bound of a coarsely recorded column,
+# as of a pixel that is mostly 0, it is no model of the column: truncated, it would be a worse one.
+MOST_BEYOND = 0.35
+
+
+def equal_up_to_rounding(low: float, high: float) -> bool:
+    """Test whether two values, the lower one first, differ by rounding errors only."""
+    with np.errstate(over="ignore"):
+        return bool(high - low <= ROUNDING * max(abs(low), abs(high)))
+
+
+def is_finely_recorded(unique: np.ndarray) -> bool:
+    """Test whether sorted unique values have many possible values between them."""
+    with np.errstate(over="ignore"):
+        return len(unique) > 1 and unique[-1] - unique[0] > FEWEST_LEVELS * np.diff(unique).min()
+
+
+def sample_bounds(values: np.ndarray, weights: np.ndarray | None) -> tuple[float, float]:
+    """Return bounds of samples: the extreme values, or beyond them where they are no bounds."""
+    weights = np.ones(len(values)) if weights is None else weights
+    mean = np.average(values, weights=weights)
+    std = np.sqrt(np.average(np.square(values - mean), weights=weights))
+    bounds = []
+    for extreme in (values.min(), values.max()):
+        beyond = float(stats.norm.sf(abs(extreme - mean) / std if std > 0 else 0.0))
+        is_bound = weights.sum() * beyond > ROWS_BEYOND or weights[values == extreme].sum() >= 2
+        bound = float(extreme if is_bound else extreme + BEYOND * (extreme - mean))
+        if beyond > MOST_BEYOND and not is_finely_recorded(np.unique(values)):
+            bound = math.copysign(math.inf, extreme - mean)
+        bounds.append(bound)
+    return bounds[0], bounds[1]
+
+
+def recording_decimals(values: np.ndarray, *, is_integer: bool) -> int:
+    """Return the decimals to which values were recorded, as 2 for cents; -1 if there are more.
+
+    Recording steps that are coarse beside the scale only count in columns of an integer dtype.
+    """
+    if is_integer:
+        return 0
+    for decimals in range(MOST_DECIMALS + 1):
+        step = 10.0**-decimals
+        if _are_rounded(values[:ROWS_LOOKED_AT], decimals) and _are_rounded(values, decimals):
+            precision = np.abs(values).max() * np.finfo(values.dtype).eps
+            is_exact = precision <= COARSEST_STEP * step
+            return decimals if is_exact and step <= COARSEST_STEP * np.std(values) else -1
+    return -1
+
+
+def _are_rounded(values: np.ndarray, decimals: int) -> bool:
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounded = np.round(values.astype(np.float64), decimals).astype(values.dtype)
+    return bool((rounded == values).all())
