@@ -9,14 +9,9 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import (
-    HasMethods,
-    Interval,
-    StrOptions,
-    validate_parameter_constraints,
-)
 from skorch.callbacks import Callback
 
+from sklearn_vae._compat import HasMethods, Interval, StrOptions, validate_parameter_constraints
 from sklearn_vae.compatibility import Requirement, check_compatible
 from sklearn_vae.device import is_out_of_memory
 from sklearn_vae.likelihoods import NAMED

@@ -7,10 +7,10 @@ import numpy as np
 from scipy.special import logsumexp
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils import Tags, assert_all_finite
-from sklearn.utils._param_validation import Interval
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _num_samples, check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from sklearn_vae._compat import Interval, num_samples
 from sklearn_vae.data.arrays import as_array
 from sklearn_vae.estimators.base import BaseVAE
 from sklearn_vae.estimators.checks import all_or_nothing
@@ -139,7 +139,7 @@ class VAEClassifier(ClassifierMixin, SerializationMixin, BaseEstimator):
                 assert_all_finite(y, input_name="y")
                 check_classification_targets(y)
                 y = column_or_1d(y, warn=True)
-                if len(y) == _num_samples(X):
+                if len(y) == num_samples(X):
                     classes, y = np.unique(y, return_inverse=True)
             self.estimator_ = model.fit(X, y, sample_weight=sample_weight)
             known: Any = self.estimator_.condition_encoder_

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 from sklearn.utils import Tags
-from sklearn.utils.validation import _num_samples, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
+from sklearn_vae._compat import num_samples
 from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.conditions import ConditionEncoder, columns_of
 from sklearn_vae.data.encoder import TableEncoder
@@ -94,7 +95,7 @@ class ConditionalEstimator(DensityEstimator):
         if not self.conditional:
             self.condition_encoder_ = None
             return rows, weight
-        given = columns_of(self._needed(y), _num_samples(X))
+        given = columns_of(self._needed(y), num_samples(X))
         if len(rows) < len(given[0]):
             counted = np.asarray(as_array(sample_weight)) > 0
             given = [own[counted] for own in given]

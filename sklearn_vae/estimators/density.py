@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from scipy.special import logsumexp
 from sklearn.base import DensityMixin
-from sklearn.utils._param_validation import Interval, StrOptions
 
+from sklearn_vae._compat import Interval, StrOptions
 from sklearn_vae.device import device_to_score_on
 from sklearn_vae.estimators.callbacks import CallbackAdapter, with_callbacks
 from sklearn_vae.estimators.checks import (

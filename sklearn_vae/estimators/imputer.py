@@ -7,16 +7,18 @@ import narwhals as nw
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils import Tags
-from sklearn.utils._missing import is_pandas_na, is_scalar_nan
-from sklearn.utils._param_validation import Interval, MissingValues
-from sklearn.utils.validation import (
-    _check_feature_names_in,
-    _check_sample_weight,
-    _num_features,
-    _num_samples,
-    check_is_fitted,
-)
+from sklearn.utils.validation import check_is_fitted
 
+from sklearn_vae._compat import (
+    Interval,
+    MissingValues,
+    check_feature_names_in,
+    check_sample_weight,
+    is_pandas_na,
+    is_scalar_nan,
+    num_features,
+    num_samples,
+)
 from sklearn_vae.data.arrays import as_array
 from sklearn_vae.estimators.base import BaseVAE
 from sklearn_vae.estimators.checks import all_or_nothing
@@ -245,7 +247,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             Those of the columns that are kept, and of the indicators.
         """
         check_is_fitted(self)
-        names = _check_feature_names_in(self, input_features)
+        names = check_feature_names_in(self, input_features)
         kept = names if self.keep_empty_features else names[~self._is_empty]
         added = [f"missingindicator_{name}" for name in names[self.indicated_]]
         return np.array([*kept, *added], dtype=object)
@@ -261,10 +263,10 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
 def _default_n_components(X: Any, sample_weight: Any) -> int:
     """Choose the latent size by the number of columns and by what the rows count."""
     try:
-        n_rows, n_columns = _num_samples(X), _num_features(X)
+        n_rows, n_columns = num_samples(X), num_features(X)
     except TypeError:  # not a table, which the model's fit says in full
         return 1
-    counts = _check_sample_weight(as_array(sample_weight), np.empty(n_rows))
+    counts = check_sample_weight(as_array(sample_weight), np.empty(n_rows))
     return max(min(MAX_FACTORS, n_columns, round(counts.sum()) // ROWS_PER_FACTOR), 1)
 
 

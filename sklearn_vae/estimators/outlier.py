@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Self, cast
 import numpy as np
 import torch
 from sklearn.base import OutlierMixin
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_vae._compat import Interval, StrOptions
 from sklearn_vae.anomaly.attribution import AttributionBaseline
 from sklearn_vae.anomaly.knn import evenly_spaced
 from sklearn_vae.anomaly.presets import CLEAN, CONTAMINATED, METHODS, Preset

@@ -13,8 +13,9 @@ from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_array, gen_batches
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
+from sklearn_vae._compat import check_sample_weight
 from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.infer import ColumnHint
@@ -109,7 +110,7 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
             self._warn_of_unseen(X)
         if sample_weight is None:
             return X, None
-        weight = _check_sample_weight(
+        weight = check_sample_weight(
             as_array(sample_weight), X, dtype=np.float64, ensure_non_negative=True
         )
         counted = weight > 0
@@ -454,7 +455,7 @@ class DensityEstimator(TableEstimator):
 def mean_of(scores: Any, sample_weight: Any) -> float:
     """Mean of rows' scores, by what each row counts."""
     if sample_weight is not None:
-        sample_weight = _check_sample_weight(
+        sample_weight = check_sample_weight(
             as_array(sample_weight), scores, ensure_non_negative=True
         )
     return float(np.average(scores, weights=sample_weight))

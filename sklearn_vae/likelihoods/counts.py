@@ -9,6 +9,7 @@ import torch
 from scipy import special
 from torch import Tensor
 
+from sklearn_vae._compat import standard_gamma
 from sklearn_vae.likelihoods.base import MAX_SLOPE, Likelihood, Limits, Parameters
 from sklearn_vae.networks import bounded, unbounded
 from sklearn_vae.persistence.registry import serializable
@@ -167,7 +168,7 @@ class NegativeBinomial(Counts):
         rate = self._log_rate(params).exp()
         shape = self._log_shape(params[1]).exp().expand_as(rate).cpu().contiguous()
         # a Poisson variable whose rate is gamma distributed
-        mixed_rate = torch._standard_gamma(shape, generator=generator) * (rate.cpu() / shape)
+        mixed_rate = standard_gamma(shape, generator) * (rate.cpu() / shape)
         return self._roots(torch.poisson(mixed_rate, generator=generator).to(rate.device))
 
     def initialize(

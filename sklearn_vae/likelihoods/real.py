@@ -9,6 +9,7 @@ import torch
 from scipy import special
 from torch import Tensor
 
+from sklearn_vae._compat import standard_gamma
 from sklearn_vae.likelihoods.base import (
     MAX_SLOPE,
     MIN_PROBABILITY,
@@ -246,7 +247,7 @@ class StudentT(Likelihood):
 
         def draw() -> Tensor:
             normal = torch.randn(loc.shape, generator=generator, dtype=loc.dtype)
-            gamma = torch._standard_gamma(half.cpu(), generator=generator)
+            gamma = standard_gamma(half.cpu(), generator)
             t = normal * (half.cpu() / gamma.clamp(min=torch.finfo(loc.dtype).tiny)).sqrt()
             return loc + scale * t.to(loc.device)
 

@@ -13,16 +13,16 @@ import numpy as np
 from joblib import effective_n_jobs
 from sklearn.base import clone, is_classifier
 from sklearn.model_selection import ParameterGrid, ParameterSampler, check_cv
-from sklearn.model_selection._search import BaseSearchCV
-from sklearn.model_selection._validation import (
-    _insert_error_scores,
-    _warn_or_raise_about_fit_failures,
-)
 from sklearn.utils import indexable
-from sklearn.utils._param_validation import Interval
 from sklearn.utils.parallel import Parallel, delayed
-from sklearn.utils.validation import _check_method_params
 
+from sklearn_vae._compat import (
+    BaseSearchCV,
+    Interval,
+    check_method_params,
+    insert_error_scores,
+    warn_or_raise_about_fit_failures,
+)
 from sklearn_vae.estimators.callbacks import CallbackAdapter, with_callbacks
 from sklearn_vae.estimators.checks import all_or_nothing
 from sklearn_vae.model_selection.checkpoint import SearchCheckpoint
@@ -211,7 +211,7 @@ class VAESearchCV(BaseSearchCV):
         with all_or_nothing(self):
             scorers, refit_metric = self._get_scorers()
             X, y = indexable(X, y)
-            params = _check_method_params(X, params=params)
+            params = check_method_params(X, params=params)
             routed = self._get_routed_params_for_fit(params)
             report = CallbackAdapter(self, max_iterations=1)  # the last fit
             report.begin(X, y)
@@ -262,9 +262,9 @@ class VAESearchCV(BaseSearchCV):
             out = self._evaluate(work, ledger)
         else:
             rows, out, more = self._halve(work.afresh(), float(self.factor))
-        _warn_or_raise_about_fit_failures(out, self.error_score)
+        warn_or_raise_about_fit_failures(out, self.error_score)
         if callable(self.scoring):
-            _insert_error_scores(out, self.error_score)
+            insert_error_scores(out, self.error_score)
         self.multimetric_ = isinstance(out[0]["test_scores"], dict)
         if callable(self.scoring) and self.multimetric_:
             self._check_refit_for_multimetric(out[0]["test_scores"])
@@ -361,7 +361,7 @@ class VAESearchCV(BaseSearchCV):
     def _survivors(self, alive: list[int], results: list[dict[str, Any]], n_kept: int) -> list[int]:
         """Those with the highest mean test scores."""
         if callable(self.scoring):
-            _insert_error_scores(results, self.error_score)
+            insert_error_scores(results, self.error_score)
         scores = [result["test_scores"] for result in results]
         failed = [result["fit_error"] is not None for result in results]
         if isinstance(scores[0], dict):

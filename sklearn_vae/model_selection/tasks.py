@@ -10,11 +10,9 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
-from sklearn.model_selection._validation import _fit_and_score, _score
 from sklearn.pipeline import Pipeline
-from sklearn.utils.metaestimators import _safe_split
-from sklearn.utils.validation import _check_method_params
 
+from sklearn_vae._compat import check_method_params, fit_and_score, safe_split, score_estimator
 from sklearn_vae.estimators.base import BaseVAE
 from sklearn_vae.estimators.table import DensityEstimator
 from sklearn_vae.training import TrainingJob, TrainingResult, apart, fit_all
@@ -121,7 +119,7 @@ class SearchRun:
         if is_pipeline and len(estimator.steps) > 1:
             head, X = self._head(estimator, candidate, split)
             estimator.steps = [*head, (name, vae)]
-        weights = _check_method_params(self.X, self.fit_params, self.splits[split][0])
+        weights = check_method_params(self.X, self.fit_params, self.splits[split][0])
         wanted = vae._prepare(X, weights.get(known), y, go_on=vae.warm_start, known=self.tables)
         return FitTask(estimator, vae, wanted, split)
 
@@ -130,8 +128,8 @@ class SearchRun:
         if split not in self.folds:
             train, test = self.splits[split]
             fold = (
-                *_safe_split(self.estimator, self.X, self.y, train),
-                *_safe_split(self.estimator, self.X, self.y, test, train),
+                *safe_split(self.estimator, self.X, self.y, train),
+                *safe_split(self.estimator, self.X, self.y, test, train),
             )
             self.folds.setdefault(split, fold)  # another thread may have been faster
         return self.folds[split]
@@ -159,8 +157,10 @@ class SearchRun:
         X_train, y_train, X_test, y_test = self._fold(ride.split)
         train, test = self.splits[ride.split]
         started = time.perf_counter()
-        params = _check_method_params(self.X, self.score_params, test)
-        scores = _score(ride.estimator, X_test, y_test, self.scorer, params, self.error_score)
+        params = check_method_params(self.X, self.score_params, test)
+        scores = score_estimator(
+            ride.estimator, X_test, y_test, self.scorer, params, self.error_score
+        )
         result = {
             "fit_error": None,
             "fit_time": fit_time,
@@ -169,8 +169,8 @@ class SearchRun:
             "n_test_samples": len(test),
         }
         if self.return_train_score:
-            params = _check_method_params(self.X, self.score_params, train)
-            result["train_scores"] = _score(
+            params = check_method_params(self.X, self.score_params, train)
+            result["train_scores"] = score_estimator(
                 ride.estimator, X_train, y_train, self.scorer, params, self.error_score
             )
         return result
@@ -178,7 +178,7 @@ class SearchRun:
     def fit_alone(self, candidate: int, split: int) -> dict[str, Any]:
         """Do one fit in scikit-learn's own way, and report its error if it has one."""
         train, test = self.splits[split]
-        return _fit_and_score(
+        return fit_and_score(
             clone(self.estimator),
             self.X,
             self.y,

@@ -9,10 +9,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.dropout import _DropoutNd
-from torch.nn.modules.instancenorm import _InstanceNorm
 
+from sklearn_vae._compat import DropoutNd, InstanceNorm, NormBase
 from sklearn_vae.networks.base import Layout, Network, RowStructure
 from sklearn_vae.networks.mlp import SkipNetwork
 from sklearn_vae.networks.per_member import PerMember
@@ -123,13 +121,13 @@ class CustomNetwork:
 
     def _obstacle(self, part: nn.Module) -> str | None:
         """Reason why the output of a row would not depend on that row alone; None if it does."""
-        if isinstance(part, _DropoutNd) and part.p > 0:
+        if isinstance(part, DropoutNd) and part.p > 0:
             return "draws what it drops by torch's global generator. Take nn.Dropout."
-        if not isinstance(part, _NormBase):
+        if not isinstance(part, NormBase):
             return None
         is_trained = isinstance(self.made_by, nn.Module)
         if not part.track_running_stats:
-            return None if isinstance(part, _InstanceNorm) else OTHER_ROWS
+            return None if isinstance(part, InstanceNorm) else OTHER_ROWS
         return None if is_trained else OTHER_ROWS
 
     def _maker(self, n_in: int, n_out: int) -> Callable[[], nn.Module]:

@@ -12,6 +12,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from sklearn_vae._compat import linear_pointwise
+
 # Multiplications from which on oneDNN is faster; smaller products lose by its overhead.
 MIN_PRODUCTS_FOR_ONEDNN = 1 << 23
 
@@ -59,7 +61,7 @@ def _has_onednn() -> bool:
 
 def _onednn_product(a: Tensor, b: Tensor) -> Tensor:
     """Multiply two matrices in single precision by oneDNN: (n, k), (k, m) -> (n, m)."""
-    return torch.ops.mkldnn._linear_pointwise(a, b.mT, None, "none", [], "")
+    return linear_pointwise(a, b.mT)
 
 
 class _OneDNNProduct(torch.autograd.Function):

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sklearn_vae._compat import fused_adam_
 from sklearn_vae.models.stacked import StackedModule
 
 
@@ -122,7 +123,7 @@ class FlatAdam(torch.optim.Optimizer):
         if self._decay_factors is not None:
             self.model.flat.mul_(self._decay_factors)
         for update in self._updates:
-            torch._fused_adam_(
+            fused_adam_(
                 *(*update.tensors, [], update.counts),
                 lr=update.lr,
                 beta1=self.BETAS[0],

@@ -1,0 +1,88 @@
+"""Private names of scikit-learn and PyTorch that this package uses, and nowhere else.
+
+Both libraries may move or change them in any release without notice. A public name replaces a
+private one here as soon as there is one, for the oldest supported version too.
+"""
+
+import torch
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.model_selection._validation import (
+    _fit_and_score as fit_and_score,
+)
+from sklearn.model_selection._validation import (
+    _insert_error_scores as insert_error_scores,
+)
+from sklearn.model_selection._validation import (
+    _score as score_estimator,
+)
+from sklearn.model_selection._validation import (
+    _warn_or_raise_about_fit_failures as warn_or_raise_about_fit_failures,
+)
+from sklearn.utils._missing import is_pandas_na, is_scalar_nan
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    MissingValues,
+    StrOptions,
+    validate_parameter_constraints,
+)
+from sklearn.utils.metaestimators import _safe_split as safe_split
+from sklearn.utils.validation import (
+    _check_feature_names_in as check_feature_names_in,
+)
+from sklearn.utils.validation import (
+    _check_method_params as check_method_params,
+)
+from sklearn.utils.validation import (
+    _check_sample_weight as check_sample_weight,
+)
+from sklearn.utils.validation import (
+    _num_features as num_features,
+)
+from sklearn.utils.validation import (
+    _num_samples as num_samples,
+)
+from torch import Tensor
+from torch.nn.modules.batchnorm import _NormBase as NormBase
+from torch.nn.modules.dropout import _DropoutNd as DropoutNd
+from torch.nn.modules.instancenorm import _InstanceNorm as InstanceNorm
+
+__all__ = [
+    "BaseSearchCV",
+    "DropoutNd",
+    "HasMethods",
+    "InstanceNorm",
+    "Interval",
+    "MissingValues",
+    "NormBase",
+    "StrOptions",
+    "check_feature_names_in",
+    "check_method_params",
+    "check_sample_weight",
+    "fit_and_score",
+    "fused_adam_",
+    "insert_error_scores",
+    "is_pandas_na",
+    "is_scalar_nan",
+    "linear_pointwise",
+    "num_features",
+    "num_samples",
+    "safe_split",
+    "score_estimator",
+    "standard_gamma",
+    "validate_parameter_constraints",
+    "warn_or_raise_about_fit_failures",
+]
+
+# One fused step of Adam on lists of tensors, without the Python side of torch.optim.
+fused_adam_ = torch._fused_adam_
+
+
+def standard_gamma(concentration: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw from gamma distributions of scale 1; torch.distributions takes no generator."""
+    return torch._standard_gamma(concentration, generator=generator)
+
+
+def linear_pointwise(x: Tensor, weight: Tensor) -> Tensor:
+    """Multiply by a transposed weight through oneDNN: (n, k), (m, k) -> (n, m)."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
