@@ -101,9 +101,10 @@ display.ax_.set_title("mean area was changed")
 plt.show()
 
 # %%
-# The parts add up to what the score lacks of the samples' mean score.
+# The attributions add up to the mean score of the training rows less the row's score.
 
-print(f"parts {display.parts.sum():.2f}, score {detector.score_samples(wrong)[0]:.2f}")
+score = detector.score_samples(wrong)[0]
+print(f"sum of attributions {display.attributions.sum():.2f}, score {score:.2f}")
 
 # %%
 # Contaminated training rows: what is odd in this table?

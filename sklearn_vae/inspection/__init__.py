@@ -1,15 +1,15 @@
-"""Pictures of fitted estimators, in the manner of scikit-learn's displays.
+"""Plots of fitted estimators, as scikit-learn display objects.
 
-A display holds what is drawn, so that it can be drawn again elsewhere. ``from_estimator``
-computes it and draws it, and leaves the axes, the figure and the artists behind, to be changed.
-Matplotlib is imported when a display draws, and nowhere else in the package.
+``from_estimator`` computes and draws a display. The display keeps its data, so that it can be
+drawn again, and its axes, figure and artists, so that they can be changed. Matplotlib is imported
+when a display draws, and nowhere else in the package.
 """
 
-from sklearn_vae.inspection.calibration import PITCalibrationDisplay
-from sklearn_vae.inspection.codes import LatentSpaceDisplay
 from sklearn_vae.inspection.explanation import ExplanationDisplay
-from sklearn_vae.inspection.losses import LossCurveDisplay
+from sklearn_vae.inspection.latent_space import LatentSpaceDisplay
+from sklearn_vae.inspection.loss_curve import LossCurveDisplay
 from sklearn_vae.inspection.manifold import ManifoldDisplay
+from sklearn_vae.inspection.pit_calibration import PITCalibrationDisplay
 from sklearn_vae.inspection.reconstruction import ReconstructionDisplay
 from sklearn_vae.inspection.traversal import TraversalDisplay
 

@@ -1,4 +1,4 @@
-"""Rows as images, side by side on one pair of axes."""
+"""Grids of images on one pair of axes."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,17 +7,17 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Pixels of which nothing is known.
+# Colour of missing pixels.
 MISSING = "#e8a33d"
-COLOURS = 3
+RGB = 3
 
 
 def check_image_shape(image_shape: Any, n_columns: int) -> tuple[int, ...]:
-    """Height and width, and a place for the channels of colour, whose product is known."""
+    """Image shape as a tuple whose product is the number of columns."""
     shape = tuple(np.ravel(image_shape).tolist())
     is_shape = len(shape) in (2, 3) and all(isinstance(n, int) and n > 0 for n in shape)
     if is_shape and len(shape) == 3:
-        is_shape = bool({shape[0], shape[2]} & {1, COLOURS})
+        is_shape = bool({shape[0], shape[2]} & {1, RGB})
     if not is_shape:
         raise ValueError(
             f"image_shape must be (height, width), (channels, height, width) or (height, width, "
@@ -34,14 +34,14 @@ def check_image_shape(image_shape: Any, n_columns: int) -> tuple[int, ...]:
 def as_images(rows: np.ndarray, image_shape: tuple[int, ...]) -> np.ndarray:
     """Rows of pixels as images, channels last: (..., d) -> (..., h, w) or (..., h, w, 3)."""
     images = rows.reshape(*rows.shape[:-1], *image_shape)
-    if len(image_shape) == 3 and image_shape[0] in (1, COLOURS):
+    if len(image_shape) == 3 and image_shape[0] in (1, RGB):
         images = np.moveaxis(images, -3, -1)
     is_grey = len(image_shape) == 3 and images.shape[-1] == 1
     return images[..., 0] if is_grey else images
 
 
-def aspect_of(image_shape: tuple[int, ...]) -> float:
-    """Height over width."""
+def aspect_ratio(image_shape: tuple[int, ...]) -> float:
+    """Height divided by width."""
     height, width = as_images(np.zeros(np.prod(image_shape)), image_shape).shape[:2]
     return height / width
 
@@ -56,27 +56,26 @@ def draw_tiles(
     cmap: Any = "gray",
     **kwargs: Any,
 ) -> np.ndarray:
-    """Draw images in rows and columns, each in a square of its own.
+    """Draw images in a grid.
 
-    The image in row i and column j has its middle at (j, i), whatever its own size, so that
-    ticks can name rows and columns.
+    The image in row i and column j is centred at (j, i), so that ticks label rows and columns.
 
     Parameters
     ----------
     ax : matplotlib axes
-        Where to draw.
+        Axes to draw on.
     images : ndarray of shape (n_rows, n_columns, height, width) or (..., 3)
         Grey levels or colours.
     limits : tuple of float
         Values of the darkest and the brightest pixel.
     gap : float, default=0.08
-        Space between images, as a share of their distance.
+        Gap between images, as a fraction of their distance.
     upward : bool, default=False
-        Whether row 0 is the lowest, as values on an axis are, and not the highest.
+        Whether row 0 is at the bottom.
     cmap : str or matplotlib colour map, default="gray"
-        How grey levels are shown.
+        Colour map of grey levels.
     **kwargs : dict
-        Handed to ``ax.imshow``.
+        Passed to ``ax.imshow``.
 
     Returns
     -------
@@ -85,16 +84,16 @@ def draw_tiles(
     """
     import matplotlib as mpl
 
-    colours = mpl.colormaps[cmap] if isinstance(cmap, str) else cmap
+    colormap = mpl.colormaps[cmap] if isinstance(cmap, str) else cmap
     limits = kwargs.pop("vmin", limits[0]), kwargs.pop("vmax", limits[1])
     style = {"vmin": limits[0], "vmax": limits[1], **kwargs}
-    style["cmap"] = colours.with_extremes(bad=MISSING)
+    style["cmap"] = colormap.with_extremes(bad=MISSING)
     half = 0.5 - gap / 2
     n_rows, n_columns = images.shape[:2]
     artists = np.empty((n_rows, n_columns), dtype=object)
     for i, j in np.ndindex(n_rows, n_columns):
         bottom, top = (i - half, i + half) if upward else (i + half, i - half)
-        pixels = images[i, j] if images.ndim == 4 else _colours(images[i, j], limits)
+        pixels = images[i, j] if images.ndim == 4 else _rgb(images[i, j], limits)
         artists[i, j] = ax.imshow(pixels, extent=(j - half, j + half, bottom, top), **style)
     ax.set_xlim(-0.5, n_columns - 0.5)
     ax.set_ylim(*((-0.5, n_rows - 0.5) if upward else (n_rows - 0.5, -0.5)))
@@ -105,16 +104,16 @@ def draw_tiles(
     return artists
 
 
-def _colours(pixels: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    """Colours as shares of the brightest, which is how matplotlib takes them."""
+def _rgb(pixels: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """Colours scaled to between 0 and 1."""
     from matplotlib.colors import to_rgb
 
-    shares = np.clip((pixels - limits[0]) / (limits[1] - limits[0]), 0, 1)
-    return np.where(np.isnan(shares), to_rgb(MISSING), shares)
+    scaled = np.clip((pixels - limits[0]) / (limits[1] - limits[0]), 0, 1)
+    return np.where(np.isnan(scaled), to_rgb(MISSING), scaled)
 
 
-def limits_of(rows: np.ndarray) -> tuple[float, float]:
-    """The least and the largest value, which differ."""
+def value_range(rows: np.ndarray) -> tuple[float, float]:
+    """Smallest and largest value, made to differ if they are equal."""
     if np.isnan(rows).all():
         return 0.0, 1.0
     low, high = float(np.nanmin(rows)), float(np.nanmax(rows))

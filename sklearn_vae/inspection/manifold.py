@@ -1,61 +1,48 @@
-"""The manifold: images for a grid of codes in the plane of two latent dimensions."""
+"""Decoded images of a grid of codes in two latent dimensions."""
 
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from scipy.special import ndtri
 
-from sklearn_vae.inspection.axes import axes_for, check_matplotlib
-from sklearn_vae.inspection.image_grid import as_images, check_image_shape, draw_tiles, limits_of
-from sklearn_vae.inspection.validation import (
-    as_numbers,
-    check_count,
-    check_has_codes,
-    check_share,
-    kl_of,
-    n_components_of,
-    two_components,
-)
+from sklearn_vae.inspection._mixin import CODES, DisplayMixin, latent_kl
+from sklearn_vae.inspection.image_grid import as_images, check_image_shape, draw_tiles, value_range
+from sklearn_vae.inspection.validation import as_numbers, check_count, check_fraction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
 
 SIZE = (6.5, 6.5)
-MOST_TICKS = 9
+MAX_TICKS = 9
 
 
-class ManifoldDisplay:
-    """Images that a grid of codes stands for, at quantiles of the standard normal.
+class ManifoldDisplay(DisplayMixin):
+    """Decoded images of a grid of codes, at quantiles of the standard normal prior.
 
-    Each image of the grid stands for an equal share of the prior, so that codes lie closer
-    together where there are more rows [1]_. A component that has fallen silent is of no use here:
-    no row has such codes. It is recommended to use :meth:`from_estimator`. All
-    parameters are kept as attributes.
+    Each image represents an equal probability of the prior, so that codes are closer together
+    where there are more rows [1]_. Inactive components are of no use here: their codes are all
+    near 0. Use :meth:`from_estimator` to create one. All parameters are kept as attributes.
 
     Parameters
     ----------
     rows : ndarray of shape (n_steps, n_steps, n_features)
-        Mean rows; the second of the two latent dimensions goes along the first axis.
+        Decoded rows; the second of the two latent dimensions varies along the first axis.
     values : ndarray of shape (n_steps,)
-        Codes along both dimensions, which have no unit: the prior's standard deviation is 1.
+        Codes along both dimensions, in standard deviations of the prior.
     image_shape : tuple of int
-        (height, width), (channels, height, width) or (height, width, channels), with 1 or 3
-        channels.
+        Shape of an image: (height, width), (channels, height, width) or (height, width,
+        channels), with 1 or 3 channels.
     limits : tuple of float, default=None
-        Values of the darkest and the brightest pixel; None takes the least and the largest
-        in ``rows``.
+        Values of the darkest and the brightest pixel; by default the extremes of ``rows``.
     components : sequence of 2 int, default=(0, 1)
-        Which latent dimensions they are.
+        Numbers of the two latent dimensions.
 
     Attributes
     ----------
-    ax_ : matplotlib axes
-        What it was drawn on.
-    figure_ : matplotlib figure
-        Its figure.
+    ax_, figure_ : matplotlib axes, matplotlib figure
+        Axes and figure of the drawing.
     images_ : ndarray of AxesImage of shape (n_steps, n_steps)
-        The images; [0, 0] is that of the least codes, at the lower left.
+        The images; [0, 0] is that of the smallest codes, at the lower left.
 
     References
     ----------
@@ -72,8 +59,6 @@ class ManifoldDisplay:
     (5, 5, 64)
     """
 
-    ax_: "Axes"
-    figure_: "Figure | SubFigure"
     images_: np.ndarray
 
     def __init__(
@@ -104,52 +89,42 @@ class ManifoldDisplay:
         ax: "Axes | None" = None,
         **kwargs: Any,
     ) -> Self:
-        """Draw what codes in a plane stand for.
+        """Decode and draw a grid of codes.
 
         Parameters
         ----------
         estimator : VAETransformer
             A fitted estimator with at least two components, or a pipeline or a search that ends
-            in one. Components that span no part of the plane are held at 0.
+            in one. All other components are fixed at 0.
         X : array-like of shape (n_samples, n_features), default=None
-            Rows from which the darkest and the brightest pixel are taken and, if there are more
-            than two components and none are named, the two of the most KL.
+            Rows that determine the darkest and the brightest pixel and the default components.
         image_shape : tuple of int
             Shape of a row.
         components : sequence of 2 int, default=None
-            Latent dimensions on the two axes; None takes those of the most KL, or without X the
-            first two.
+            Latent dimensions on the two axes; by default those with the largest KL, or without
+            X the first two.
         n_steps : int, default=15
             Images along each axis.
         coverage : float, default=0.96
-            Share of the prior between the least and the largest code, in each dimension.
+            Probability of the prior between the smallest and the largest code of a dimension.
         ax : matplotlib axes, default=None
-            Where to draw; None makes a figure.
+            Axes to draw on; None makes a figure.
         **kwargs : dict
-            Handed to :meth:`plot`.
+            Passed to :meth:`plot`.
 
         Returns
         -------
         ManifoldDisplay
-            The display, drawn.
-
-        Raises
-        ------
-        TypeError
-            If the estimator has no codes.
-        ValueError
-            If it has one component, or none of these numbers, or another argument is not as
-            it must be.
-        ImportError
-            If matplotlib is not installed.
+            The display.
         """
-        check_matplotlib(cls)
-        check_has_codes(estimator, cls)
+        needs_kl = X is not None and components is None
+        requires = (*CODES, "history_") if needs_kl else CODES
+        vae, rows = cls._final_estimator(estimator, X, requires=requires, such_as="VAETransformer")
         check_count("n_steps", n_steps, least=2)
-        check_share("coverage", coverage)
-        n_components = n_components_of(estimator)
-        kl = None if X is None or components is not None else kl_of(estimator, X, cls)
-        shown = two_components(components, n_components, kl, cls)
+        check_fraction("coverage", coverage)
+        n_components = len(vae.get_feature_names_out())
+        kl = latent_kl(vae, rows) if needs_kl else None
+        shown = cls._two_components(components, n_components, kl)
         values = ndtri(0.5 + coverage * np.linspace(-0.5, 0.5, n_steps))
         codes = np.zeros((n_steps, n_steps, n_components))
         codes[..., shown[0]] = values
@@ -160,7 +135,7 @@ class ManifoldDisplay:
             rows=rows,
             values=values,
             image_shape=image_shape,
-            limits=None if X is None else limits_of(as_numbers("X", X)),
+            limits=None if X is None else value_range(as_numbers("X", X)),
             components=shown,
         )
         return display.plot(ax, **kwargs)
@@ -171,26 +146,25 @@ class ManifoldDisplay:
         Parameters
         ----------
         ax : matplotlib axes, default=None
-            Where to draw; None makes a figure.
+            Axes to draw on; None makes a figure.
         gap : float, default=0.0
-            Space between images, as a share of their distance.
+            Gap between images, as a fraction of their distance.
         **kwargs : dict
-            Handed to ``ax.imshow``, such as ``cmap="gray_r"``.
+            Passed to ``ax.imshow``, such as ``cmap="gray_r"``.
 
         Returns
         -------
         ManifoldDisplay
-            The display itself.
+            The display.
         """
         shape = check_image_shape(self.image_shape, self.rows.shape[-1])
-        ax = axes_for(self, ax, SIZE)
-        limits = limits_of(self.rows) if self.limits is None else self.limits
+        ax = self._set_axes(ax, SIZE)
+        limits = value_range(self.rows) if self.limits is None else self.limits
         images = as_images(self.rows, shape)
         self.images_ = draw_tiles(ax, images, limits, gap=gap, upward=True, **kwargs)
-        places = range(0, len(self.values), -(-len(self.values) // MOST_TICKS))
-        labels = [f"{self.values[place]:.1f}" for place in places]
-        ax.set_xticks(places, labels)
-        ax.set_yticks(places, labels)
+        ticks = range(0, len(self.values), -(-len(self.values) // MAX_TICKS))
+        labels = [f"{self.values[tick]:.1f}" for tick in ticks]
+        ax.set_xticks(ticks, labels)
+        ax.set_yticks(ticks, labels)
         ax.set(xlabel=f"component {self.components[0]}", ylabel=f"component {self.components[1]}")
-        self.ax_, self.figure_ = ax, ax.figure
         return self

@@ -1,50 +1,45 @@
-"""The latent space: rows where their codes are."""
+"""Scatter plot of codes in two latent dimensions."""
 
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.utils import check_consistent_length, column_or_1d
 
-from sklearn_vae.inspection.axes import axes_for, check_matplotlib
-from sklearn_vae.inspection.validation import as_numbers, kl_of, two_components
+from sklearn_vae.inspection._mixin import CODES, DisplayMixin, latent_kl
+from sklearn_vae.inspection.validation import as_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.collections import PathCollection
-    from matplotlib.figure import Figure, SubFigure
 
-# Numbers with more values than this are no classes, but a quantity.
-MOST_CLASSES = 20
-CLASSES_OF_TAB10 = 10
+# A numeric y with more distinct values is continuous.
+MAX_CLASSES = 20
+TAB10_CLASSES = 10
 SIZE = (6.0, 5.0)
 
 
-class LatentSpaceDisplay:
-    """Codes of rows in the plane of two latent dimensions.
+class LatentSpaceDisplay(DisplayMixin):
+    """Scatter plot of the codes of rows in two latent dimensions.
 
-    It is recommended to use :meth:`from_estimator`. All parameters are kept as attributes.
+    Use :meth:`from_estimator` to create one. All parameters are kept as attributes.
 
     Parameters
     ----------
     codes : ndarray of shape (n_samples, 2)
-        Mean codes in the two dimensions, which have no unit: the prior's standard deviation
-        is 1 in each of them.
+        Mean codes in the two dimensions, in standard deviations of the prior.
     components : sequence of 2 int, default=(0, 1)
-        Which latent dimensions they are.
+        Numbers of the two latent dimensions.
     y : array-like of shape (n_samples,), default=None
-        What the rows are coloured by: classes, which get a legend, or a quantity, which gets a
-        colour bar.
+        Colour of the rows: classes, with a legend, or continuous values, with a colour bar.
     kl : array-like of shape (2,), default=None
-        Nats that each of the two dimensions says of a row, on average.
+        Mean KL of each of the two dimensions, in nats.
 
     Attributes
     ----------
-    ax_ : matplotlib axes
-        What it was drawn on.
-    figure_ : matplotlib figure
-        Its figure.
+    ax_, figure_ : matplotlib axes, matplotlib figure
+        Axes and figure of the drawing.
     scatters_ : list of PathCollection
-        One per class, in the order of the classes, or one.
+        One per class in sorted order, or a single one.
 
     Examples
     --------
@@ -58,8 +53,6 @@ class LatentSpaceDisplay:
     ((150, 2), 3)
     """
 
-    ax_: "Axes"
-    figure_: "Figure | SubFigure"
     scatters_: "list[PathCollection]"
 
     def __init__(
@@ -81,7 +74,7 @@ class LatentSpaceDisplay:
         ax: "Axes | None" = None,
         **kwargs: Any,
     ) -> Self:
-        """Draw the codes that a fitted estimator gives.
+        """Draw the codes of rows.
 
         Parameters
         ----------
@@ -91,34 +84,26 @@ class LatentSpaceDisplay:
         X : array-like of shape (n_samples, n_features)
             Rows, in the units of the training rows.
         y : array-like of shape (n_samples,), default=None
-            What the rows are coloured by.
+            Colour of the rows.
         components : sequence of 2 int, default=None
-            Latent dimensions on the two axes; None takes the two of the most KL.
+            Latent dimensions on the two axes; by default those with the largest KL.
         ax : matplotlib axes, default=None
-            Where to draw; None makes a figure.
+            Axes to draw on; None makes a figure.
         **kwargs : dict
-            Handed to ``ax.scatter``.
+            Passed to ``ax.scatter``.
 
         Returns
         -------
         LatentSpaceDisplay
-            The display, drawn.
-
-        Raises
-        ------
-        TypeError
-            If the estimator has no codes.
-        ValueError
-            If it has one component, or none of these numbers, or y is not as long as X.
-        ImportError
-            If matplotlib is not installed.
+            The display.
         """
-        check_matplotlib(cls)
-        kl = kl_of(estimator, X, cls)
-        shown = two_components(components, len(kl), kl, cls)
+        requires = (*CODES, "history_")
+        vae, rows = cls._final_estimator(estimator, X, requires=requires, such_as="VAETransformer")
+        kl = latent_kl(vae, rows)
+        shown = cls._two_components(components, len(kl), kl)
         if y is not None:
             check_consistent_length(X, y)
-        codes = as_numbers("transform(X)", estimator.transform(X))[:, shown]
+        codes = as_numbers("transform(X)", vae.transform(rows))[:, shown]
         return cls(codes=codes, components=shown, y=y, kl=kl[shown]).plot(ax, **kwargs)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> Self:
@@ -127,16 +112,16 @@ class LatentSpaceDisplay:
         Parameters
         ----------
         ax : matplotlib axes, default=None
-            Where to draw; None makes a figure.
+            Axes to draw on; None makes a figure.
         **kwargs : dict
-            Handed to ``ax.scatter``.
+            Passed to ``ax.scatter``.
 
         Returns
         -------
         LatentSpaceDisplay
-            The display itself.
+            The display.
         """
-        ax = axes_for(self, ax, SIZE)
+        ax = self._set_axes(ax, SIZE)
         style = {"s": 14, "linewidths": 0, **kwargs}
         y = None if self.y is None else column_or_1d(self.y)
         if y is None:
@@ -146,8 +131,7 @@ class LatentSpaceDisplay:
         else:
             self.scatters_ = [ax.scatter(*self.codes.T, **{"c": y.astype(float), **style})]
             ax.figure.colorbar(self.scatters_[0], ax=ax, label=getattr(self.y, "name", None))
-        ax.set(xlabel=self._name(0), ylabel=self._name(1))
-        self.ax_, self.figure_ = ax, ax.figure
+        ax.set(xlabel=self._label(0), ylabel=self._label(1))
         return self
 
     def _scatter_classes(
@@ -156,33 +140,33 @@ class LatentSpaceDisplay:
         import matplotlib as mpl
 
         classes = np.unique(y)
-        name = "tab10" if len(classes) <= CLASSES_OF_TAB10 else "tab20"
-        colours = mpl.colormaps[name]
+        name = "tab10" if len(classes) <= TAB10_CLASSES else "tab20"
+        colormap = mpl.colormaps[name]
         scatters = [
-            ax.scatter(*self.codes[y == own].T, **{"color": colours(k % colours.N), **style})
-            for k, own in enumerate(classes)
+            ax.scatter(*self.codes[y == label].T, **{"color": colormap(k % colormap.N), **style})
+            for k, label in enumerate(classes)
         ]
-        # beside the codes, which leave no corner free
+        # outside the axes, whose corners hold codes
         ax.legend(
             scatters,
-            [str(own) for own in classes],
+            [str(label) for label in classes],
             title=getattr(self.y, "name", None),
             loc="center left",
             bbox_to_anchor=(1.01, 0.5),
             frameon=False,
             markerscale=1.8,
             handletextpad=0.1,
-            ncols=1 + len(classes) // (MOST_CLASSES + 1),
+            ncols=1 + len(classes) // (MAX_CLASSES + 1),
         )
         return scatters
 
-    def _name(self, axis: int) -> str:
+    def _label(self, axis: int) -> str:
         name = f"component {self.components[axis]}"
         return name if self.kl is None else f"{name} (KL {self.kl[axis]:.2f} nats)"
 
 
 def _are_classes(y: np.ndarray) -> bool:
-    """Whether y names classes: words, or a few whole numbers."""
+    """Return True for strings and for few distinct integers."""
     if y.dtype.kind not in "iuf":
         return True
-    return len(np.unique(y)) <= MOST_CLASSES and bool((y == np.round(y)).all())
+    return len(np.unique(y)) <= MAX_CLASSES and bool((y == np.round(y)).all())

@@ -1,43 +1,40 @@
-"""Loss curves: how training went."""
+"""Learning curves: training and validation losses by iteration."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from sklearn_vae.inspection.axes import check_axes, check_matplotlib, new_figure
-from sklearn_vae.inspection.validation import last_step
+from sklearn_vae.inspection._mixin import DisplayMixin, check_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
     from matplotlib.lines import Line2D
 
 TERMS = ("loss", "reconstruction_loss", "kl_loss")
-OF_ROWS = {"": ("training rows", "tab:blue"), "val_": ("validation rows", "tab:red")}
+SPLITS = {"": ("training rows", "tab:blue"), "val_": ("validation rows", "tab:red")}
 WIDTH, HEIGHT = 3.8, 3.2  # inches of one panel
 
 
-class LossCurveDisplay:
-    """The losses of ``history_``, iteration by iteration.
+class LossCurveDisplay(DisplayMixin):
+    """Learning curves: the losses of ``history_`` by iteration.
 
-    It is recommended to use :meth:`from_estimator` or :meth:`from_history`. All parameters are
-    kept as attributes.
+    Use :meth:`from_estimator` or :meth:`from_history` to create one. All parameters are kept as
+    attributes.
 
     Parameters
     ----------
     iterations : ndarray of shape (n_iterations,)
         Numbers of the iterations.
     curves : dict of ndarray of shape (n_iterations,)
-        Losses in nats per row by their names in ``history_``; NaN where there is none.
+        Losses in nats per row by their names in ``history_``; NaN if not recorded.
     refit_from : int, default=None
-        Iteration with which the second run begins, on all rows and from the start. None where
-        there is one run.
+        First iteration of the refit on all rows; None if there is no refit.
 
     Attributes
     ----------
     axes_ : ndarray of matplotlib axes of shape (n_terms,)
-        What each term was drawn on.
+        Axes of each term.
     figure_ : matplotlib figure
         Their figure.
     lines_ : dict of Line2D
@@ -56,7 +53,6 @@ class LossCurveDisplay:
     """
 
     axes_: np.ndarray
-    figure_: "Figure | SubFigure"
     lines_: "dict[str, Line2D]"
 
     def __init__(
@@ -87,35 +83,20 @@ class LossCurveDisplay:
         estimator : VAETransformer, VAEDensity or VAEOutlierDetector
             A fitted estimator, or a pipeline or a search that ends in one.
         member : int, default=0
-            Which one of several that were trained side by side.
+            Number of the ensemble member.
         terms : sequence of str, default=("loss", "reconstruction_loss", "kl_loss")
-            Which losses to draw.
+            Losses to draw.
         ax : matplotlib axes or array-like of them, default=None
             One for each term, or one for all; None makes a figure.
         **kwargs : dict
-            Handed to ``ax.plot``.
+            Passed to ``ax.plot``.
 
         Returns
         -------
         LossCurveDisplay
-            The display, drawn.
-
-        Raises
-        ------
-        TypeError
-            If the estimator has no history.
-        ValueError
-            If there is no such member, or no such term.
-        ImportError
-            If matplotlib is not installed.
+            The display.
         """
-        check_matplotlib(cls)
-        vae, _ = last_step(estimator)
-        if not hasattr(vae, "history_"):
-            raise TypeError(
-                f"{cls.__name__} needs an estimator with a history_, such as VAETransformer. "
-                f"Got {type(vae).__name__} instead."
-            )
+        vae, _ = cls._final_estimator(estimator, requires=("history_",), such_as="VAETransformer")
         return cls.from_history(vae.history_, member=member, terms=terms, ax=ax, **kwargs)
 
     @classmethod
@@ -128,111 +109,111 @@ class LossCurveDisplay:
         ax: Any = None,
         **kwargs: Any,
     ) -> Self:
-        """Draw a history, such as one that was kept.
+        """Draw a history, for instance one read from a file.
 
         Parameters
         ----------
         history : list of dict
             Records as in an estimator's ``history_``.
         member : int, default=0
-            Which one of several that were trained side by side.
+            Number of the ensemble member.
         terms : sequence of str, default=("loss", "reconstruction_loss", "kl_loss")
-            Which losses to draw.
+            Losses to draw.
         ax : matplotlib axes or array-like of them, default=None
             One for each term, or one for all; None makes a figure.
         **kwargs : dict
-            Handed to ``ax.plot``.
+            Passed to ``ax.plot``.
 
         Returns
         -------
         LossCurveDisplay
-            The display, drawn.
+            The display.
         """
         records = [record for record in history if record.get("member", 0) == member]
         if not records:
             raise ValueError(f"The history has no records of member={member!r}.")
-        names = [prefix + term for term in TERMS for prefix in OF_ROWS]
+        names = [prefix + term for term in TERMS for prefix in SPLITS]
         curves = {
             name: np.array([record.get(name, np.nan) for record in records], dtype=float)
             for name in names
             if any(name in record for record in records)
         }
         iterations = np.array([record["iteration"] for record in records])
-        again = [record["iteration"] for record in records if record.get("refit")]
-        refit_from = int(again[0]) if 0 < len(again) < len(records) else None
+        refit = [record["iteration"] for record in records if record.get("refit")]
+        refit_from = int(refit[0]) if 0 < len(refit) < len(records) else None
         display = cls(iterations=iterations, curves=curves, refit_from=refit_from)
         return display.plot(ax, terms=terms, **kwargs)
 
     def plot(self, ax: Any = None, *, terms: Sequence[str] = TERMS, **kwargs: Any) -> Self:
-        """Draw the curves; they are interrupted where the second run begins.
+        """Draw the curves, with a gap before the refit.
 
         Parameters
         ----------
         ax : matplotlib axes or array-like of them, default=None
             One for each term, or one for all; None makes a figure with a panel per term, as the
-            KL is small beside the other two.
+            KL is much smaller than the other terms.
         terms : sequence of str, default=("loss", "reconstruction_loss", "kl_loss")
-            Which losses to draw.
+            Losses to draw.
         **kwargs : dict
-            Handed to ``ax.plot``.
+            Passed to ``ax.plot``.
 
         Returns
         -------
         LossCurveDisplay
-            The display itself.
+            The display.
         """
         terms = [terms] if isinstance(terms, str) else list(terms)
         if not terms or any(term not in self.curves for term in terms):
-            known = [name for name in self.curves if not name.startswith("val_")]
-            raise ValueError(f"terms must be among {known}. Got {terms!r} instead.")
+            allowed = [name for name in self.curves if not name.startswith("val_")]
+            raise ValueError(f"terms must be among {allowed}. Got {terms!r} instead.")
         self.axes_ = self._panels(ax, len(terms))
         self.figure_ = self.axes_[0].figure
-        together = len(terms) > 1 and self.axes_[0] is self.axes_[-1]
+        is_shared = len(terms) > 1 and self.axes_[0] is self.axes_[-1]
         self.lines_ = {}
         for term, panel in zip(terms, self.axes_, strict=True):
-            self._draw(panel, term, together, kwargs)
+            self._draw(panel, term, is_shared, kwargs)
         for panel in dict.fromkeys(self.axes_):
-            self._finish(panel)
+            self._annotate(panel)
         return self
 
     def _panels(self, ax: Any, n_terms: int) -> np.ndarray:
-        """The axes of each term, as an array of objects."""
+        """Return the axes of each term, as an array of objects."""
         if ax is None:
-            figure = new_figure(self, (WIDTH * n_terms, HEIGHT))
+            figure = self._new_figure((WIDTH * n_terms, HEIGHT))
             return figure.subplots(1, n_terms, squeeze=False)[0]
-        given = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
-        if len(given) not in (1, n_terms):
+        axes = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
+        if len(axes) not in (1, n_terms):
             raise ValueError(
                 f"ax must be one pair of axes or {n_terms}, one for each term. "
-                f"Got {len(given)} instead."
+                f"Got {len(axes)} instead."
             )
-        return np.array([check_axes(own) for own in np.resize(given, n_terms)], dtype=object)
+        return np.array([check_axes(axis) for axis in np.resize(axes, n_terms)], dtype=object)
 
-    def _draw(self, ax: "Axes", term: str, together: bool, style: dict[str, Any]) -> None:
-        for prefix, (rows, colour) in OF_ROWS.items():
+    def _draw(self, ax: "Axes", term: str, is_shared: bool, style: dict[str, Any]) -> None:
+        for prefix, (rows, color) in SPLITS.items():
             name = prefix + term
             if name not in self.curves:
                 continue
-            # where several terms share the axes, matplotlib's cycle tells them apart
-            label = {"label": f"{term}, {rows}"} if together else {"label": rows, "color": colour}
-            (self.lines_[name],) = ax.plot(*self._interrupted(name), **{**label, **style})
-        if not together:
+            # terms that share axes take their colours from matplotlib's cycle
+            label = {"label": f"{term}, {rows}"} if is_shared else {"label": rows, "color": color}
+            (self.lines_[name],) = ax.plot(*self._with_gap(name), **{**label, **style})
+        if not is_shared:
             ax.set_title(term, loc="left", fontsize="medium")
 
-    def _interrupted(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Iterations and losses, with a gap before the second run."""
+    def _with_gap(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return iterations and losses, with a gap before the refit."""
         iterations, losses = self.iterations.astype(float), self.curves[name]
         if self.refit_from is None:
             return iterations, losses
         at = int(np.searchsorted(self.iterations, self.refit_from))
         return np.insert(iterations, at, self.refit_from - 0.5), np.insert(losses, at, np.nan)
 
-    def _finish(self, ax: "Axes") -> None:
+    def _annotate(self, ax: "Axes") -> None:
         ax.set(xlabel="iteration", ylabel="nats per row")
         if self.refit_from is not None:
             at = self.refit_from - 0.5
             ax.axvline(at, color="0.5", linewidth=0.8, linestyle=":")
-            look: dict[str, Any] = {"color": "0.4", "size": "small", "ha": "right", "va": "bottom"}
-            ax.text(1.0, 1.0, "refit on all rows", transform=ax.transAxes, **look)
+            style: dict[str, Any] = {"color": "0.4", "size": "small", "ha": "right", "va": "bottom"}
+            ax.text(1.0, 1.0, "refit on all rows", transform=ax.transAxes, **style)
         if ax is self.axes_[-1] and len(self.lines_) > 1:
             ax.legend(frameon=False, fontsize="small")

@@ -1,0 +1,147 @@
+"""Methods that the displays share: validation of estimators, axes and column names."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_vae.inspection.validation import check_components
+from sklearn_vae.metrics import kl_per_dimension
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+Size = tuple[float, float]
+CODES = ("transform", "inverse_transform")
+# The variance of codes is at most that of the prior, 1.
+MAX_VARIANCE = 0.999
+# Column names fit side by side if they are short, slanted if they are few.
+MAX_HORIZONTAL_LENGTH, MAX_SLANTED, MAX_NAMED = 4, 20, 40
+
+
+class DisplayMixin:
+    """Base of the displays, which import matplotlib when they draw.
+
+    ``from_estimator`` raises ImportError if matplotlib is not installed, NotFittedError or
+    TypeError if the estimator is not fitted or of the wrong type, and ValueError if another
+    argument is invalid.
+    """
+
+    ax_: "Axes"
+    figure_: "Figure | SubFigure"
+
+    @classmethod
+    def _check_matplotlib(cls) -> None:
+        try:
+            import matplotlib  # noqa: F401, ICN001
+        except ImportError as error:
+            raise ImportError(
+                f"{cls.__name__} needs matplotlib, which is not installed. "
+                f"`pip install sklearn_vae[plot]` installs it."
+            ) from error
+
+    @classmethod
+    def _final_estimator(
+        cls, estimator: Any, X: Any = None, *, requires: tuple[str, ...], such_as: str
+    ) -> tuple[Any, Any]:
+        """Return the final estimator of searches and pipelines, and its input rows.
+
+        Parameters
+        ----------
+        estimator : estimator
+            A fitted estimator, pipeline or search.
+        X : array-like of shape (n_samples, n_features), default=None
+            Rows, which are transformed by the steps before the final estimator.
+        requires : tuple of str
+            Attributes without which a TypeError is raised.
+        such_as : str
+            Estimator that has them, for the error message.
+        """
+        cls._check_matplotlib()
+        check_is_fitted(estimator)
+        final = estimator
+        while isinstance(final, Pipeline) or hasattr(final, "best_estimator_"):
+            if isinstance(final, Pipeline):
+                X = final[:-1].transform(X) if X is not None and len(final) > 1 else X
+                final = final[-1]
+            else:
+                final = final.best_estimator_
+        if not all(hasattr(estimator if name in CODES else final, name) for name in requires):
+            raise TypeError(
+                f"{cls.__name__} needs an estimator with {', '.join(requires)}, such as {such_as}. "
+                f"Got {type(final).__name__} instead."
+            )
+        return final, X
+
+    @classmethod
+    def _two_components(
+        cls, components: Any, n_components: int, kl: np.ndarray | None
+    ) -> list[int]:
+        """Return the components on the two axes; by default those of the largest KL."""
+        if n_components == 1:
+            raise ValueError(
+                f"{cls.__name__} needs at least two components, and the estimator has 1."
+            )
+        if components is not None:
+            return check_components(components, n_components, 2)
+        return [0, 1] if n_components == 2 or kl is None else by_kl(kl)[:2]
+
+    @classmethod
+    def _new_figure(cls, size: Size) -> "Figure":
+        """Return an empty pyplot figure of so many inches."""
+        cls._check_matplotlib()
+        from matplotlib import pyplot as plt
+
+        return plt.figure(figsize=size, layout="constrained")
+
+    def _set_axes(self, ax: "Axes | None", size: Size) -> "Axes":
+        """Set ``ax_`` and ``figure_``, to a new figure if ``ax`` is None, and return the axes."""
+        self.ax_ = self._new_figure(size).add_subplot() if ax is None else check_axes(ax)
+        self.figure_ = self.ax_.figure
+        return self.ax_
+
+
+def check_axes(ax: Any) -> "Axes":
+    """Raise an error unless ``ax`` is matplotlib axes."""
+    from matplotlib.axes import Axes
+
+    if not isinstance(ax, Axes):
+        raise TypeError(f"ax must be matplotlib axes or None. Got {type(ax).__name__} instead.")
+    return ax
+
+
+def fitted_names(estimator: Any, feature_names: Any) -> Any:
+    """Feature names that were passed, or else those that the estimator was fitted with."""
+    return getattr(estimator, "feature_names_in_", None) if feature_names is None else feature_names
+
+
+def latent_kl(vae: Any, X: Any) -> np.ndarray:
+    """KL per latent dimension in nats, averaged over the rows: (n_components,).
+
+    If the posterior's KL is not a sum over dimensions, it is approximated by that of a linear
+    Gaussian model with the same variances of the codes.
+    """
+    posterior = vae.architecture_.posterior
+    if posterior.has_codes or not posterior.kl_is_per_unit:
+        return -0.5 * np.log1p(-np.minimum(vae.transform(X).var(axis=0), MAX_VARIANCE))
+    return kl_per_dimension(vae, X)
+
+
+def by_kl(kl: np.ndarray) -> list[int]:
+    """Latent dimensions in descending order of KL."""
+    return np.argsort(-kl, kind="stable").tolist()
+
+
+def label_columns(ax: "Axes", names: list[str]) -> None:
+    """Label the x-axis with column names, rotated if they are long, unless they are many."""
+    if len(names) > MAX_NAMED:
+        ax.set_xlabel("column")
+        return
+    ax.set_xticks(range(len(names)), names)
+    if len(names) > MAX_SLANTED:
+        ax.tick_params("x", rotation=90)
+    elif max(map(len, names)) > MAX_HORIZONTAL_LENGTH:
+        for label in ax.get_xticklabels():
+            label.set(rotation=45, horizontalalignment="right", rotation_mode="anchor")

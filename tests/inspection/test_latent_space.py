@@ -1,0 +1,66 @@
+"""Scatter plots of codes."""
+
+import numpy as np
+import pytest
+
+from sklearn_vae.inspection import LatentSpaceDisplay
+from sklearn_vae.metrics import kl_per_dimension
+
+pd = pytest.importorskip("pandas")
+
+
+def test_codes_are_those_of_transform_in_the_two_components_of_largest_kl(digits):
+    """Axis labels show the KL."""
+    X, _, vae = digits
+    kl = kl_per_dimension(vae, X)
+    shown = np.argsort(-kl)[:2]
+    display = LatentSpaceDisplay.from_estimator(vae, X)
+
+    np.testing.assert_allclose(display.scatters_[0].get_offsets(), vae.transform(X)[:, shown])
+    assert display.ax_.get_xlabel() == f"component {shown[0]} (KL {kl[shown[0]]:.2f} nats)"
+    assert display.ax_.get_ylabel() == f"component {shown[1]} (KL {kl[shown[1]]:.2f} nats)"
+
+
+def test_components_can_be_chosen(digits):
+    """In the given order."""
+    X, _, vae = digits
+    display = LatentSpaceDisplay.from_estimator(vae, X, components=(2, 0))
+
+    np.testing.assert_allclose(display.scatters_[0].get_offsets(), vae.transform(X)[:, [2, 0]])
+
+
+@pytest.mark.parametrize("as_classes", [lambda y: y, lambda y: np.array(list("abcdefghij"))[y]])
+def test_each_class_has_a_colour_and_a_legend_entry(digits, as_classes):
+    """Integers and strings alike."""
+    X, y, vae = digits
+    y = as_classes(y)
+    display = LatentSpaceDisplay.from_estimator(vae, X, y)
+    colours = {tuple(scatter.get_facecolor()[0]) for scatter in display.scatters_}
+    labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+
+    assert len(colours) == 10
+    assert labels == [str(label) for label in np.unique(y)]
+    np.testing.assert_allclose(
+        display.scatters_[3].get_offsets(), display.codes[y == np.unique(y)[3]]
+    )
+
+
+def test_continuous_values_have_a_colour_bar(digits):
+    """The name of a Series labels the colour bar."""
+    X, _, vae = digits
+    score = pd.Series(vae.score_samples(X), name="log p(x), nats")
+    display = LatentSpaceDisplay.from_estimator(vae, X, score)
+    (_, bar) = display.figure_.axes
+
+    np.testing.assert_allclose(display.scatters_[0].get_array(), score)
+    assert bar.get_ylabel() == "log p(x), nats"
+    assert display.ax_.get_legend() is None
+
+
+@pytest.mark.parametrize("y", [np.arange(300), np.arange(300) % 3 + 0.5, np.arange(300.0) % 30])
+def test_numbers_with_many_values_or_fractions_are_continuous(digits, y, ax):
+    """They have no legend."""
+    X, _, vae = digits
+    display = LatentSpaceDisplay.from_estimator(vae, X, y.reshape(-1, 1), ax=ax)
+
+    np.testing.assert_array_equal(display.scatters_[0].get_array(), y)

@@ -1,0 +1,38 @@
+"""Grids of decoded images."""
+
+import numpy as np
+from scipy import stats
+
+from sklearn_vae.inspection import ManifoldDisplay
+from sklearn_vae.metrics import kl_per_dimension
+
+
+def test_the_grid_is_at_quantiles_of_the_prior(digits):
+    """The first component increases to the right, the second upwards."""
+    X, _, vae = digits
+    display = ManifoldDisplay.from_estimator(
+        vae, X, components=(2, 0), n_steps=3, coverage=0.5, image_shape=(8, 8), gap=0.1
+    )
+    low, _, high = expected = stats.norm.ppf([0.25, 0.5, 0.75])
+    right_below = vae.inverse_transform([[low, 0, high]])[0]
+
+    np.testing.assert_allclose(display.values, expected, atol=1e-12)
+    np.testing.assert_allclose(
+        display.images_[0, 2].get_array().ravel(), right_below, rtol=1e-5, atol=1e-5
+    )
+    left, _, bottom, top = display.images_[0, 2].get_extent()
+    x, y = display.ax_.transData.transform((left, bottom))
+    assert (x, y) > tuple(display.ax_.transData.transform((0.5, -0.6)))
+    assert y < display.ax_.transData.transform((left, top))[1]
+    assert display.ax_.get_xlabel() == "component 2"
+    assert display.ax_.get_ylabel() == "component 0"
+
+
+def test_the_grid_spans_the_components_of_largest_kl(digits):
+    """Without rows, it spans the first two components."""
+    X, _, vae = digits
+    chosen = ManifoldDisplay.from_estimator(vae, X, n_steps=2, image_shape=(8, 8))
+    first = ManifoldDisplay.from_estimator(vae, n_steps=2, image_shape=(8, 8))
+
+    assert chosen.components == np.argsort(-kl_per_dimension(vae, X))[:2].tolist()
+    assert first.components == [0, 1]

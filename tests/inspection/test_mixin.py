@@ -1,0 +1,186 @@
+"""Estimators, figures and axes that all displays share."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import sklearn_vae
+from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
+from sklearn_vae.inspection import (
+    ExplanationDisplay,
+    LatentSpaceDisplay,
+    LossCurveDisplay,
+    ManifoldDisplay,
+    PITCalibrationDisplay,
+    ReconstructionDisplay,
+    TraversalDisplay,
+)
+from sklearn_vae.metrics import kl_per_dimension
+from tests.inspection.conftest import QUICK
+
+mpl = pytest.importorskip("matplotlib")
+plt = pytest.importorskip("matplotlib.pyplot")
+PACKAGE = Path(sklearn_vae.__file__).parent
+
+
+def test_importing_displays_does_not_import_matplotlib():
+    """Matplotlib is optional, and only inspection/ imports it."""
+    code = "import sys, sklearn_vae.inspection; print('matplotlib' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    importing = [
+        path.relative_to(PACKAGE).parts[0]
+        for path in PACKAGE.rglob("*.py")
+        if "import matplotlib" in path.read_text() or "from matplotlib" in path.read_text()
+    ]
+
+    assert run.stdout.strip() == "False"
+    assert set(importing) == {"inspection"}
+
+
+def test_a_missing_matplotlib_is_an_import_error_with_advice(digits, monkeypatch):
+    """Before anything is computed."""
+    X, _, vae = digits
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+
+    for draw in (
+        lambda: LatentSpaceDisplay.from_estimator(vae, X),
+        lambda: LossCurveDisplay.from_estimator(vae),
+        lambda: ManifoldDisplay.from_estimator(vae, image_shape=(8, 8)),
+        lambda: TraversalDisplay.from_estimator(vae, X),
+        lambda: ReconstructionDisplay.from_estimator(vae, X),
+        lambda: PITCalibrationDisplay.from_estimator(vae, X),
+        lambda: ExplanationDisplay(attributions=np.ones(3)).plot(),
+    ):
+        with pytest.raises(ImportError, match=r"pip install sklearn_vae\[plot\]"):
+            draw()
+
+
+def test_drawing_on_axes_creates_no_figure(digits, named, ax):
+    """pyplot's figures and style are global state."""
+    X, y, vae = digits
+    table, small = named
+    open_before, style_before = plt.get_fignums(), dict(mpl.rcParams)
+    history = {"terms": "loss"}
+    displays = [
+        LatentSpaceDisplay.from_estimator(vae, X, y, ax=ax),
+        ReconstructionDisplay.from_estimator(vae, X, image_shape=(8, 8), n_rows=2, ax=ax),
+        ReconstructionDisplay.from_estimator(small, table, ax=ax),
+        TraversalDisplay.from_estimator(vae, X, image_shape=(8, 8), n_steps=2, ax=ax),
+        TraversalDisplay.from_estimator(small, table, ax=ax),
+        ManifoldDisplay.from_estimator(vae, image_shape=(8, 8), n_steps=2, ax=ax),
+        PITCalibrationDisplay.from_estimator(small, table, n_draws=64, ax=ax),
+        ExplanationDisplay(attributions=np.array([1.0, -2.0])).plot(ax),
+    ]
+    losses = LossCurveDisplay.from_estimator(vae, ax=ax, **history)
+
+    assert all(display.ax_ is ax and display.figure_ is ax.figure for display in displays)
+    assert losses.axes_.tolist() == [ax]
+    assert plt.get_fignums() == open_before
+    assert dict(mpl.rcParams) == style_before
+    ax.figure.canvas.draw()
+
+
+def test_without_axes_a_figure_is_created_and_a_display_can_be_drawn_again(digits, ax):
+    """A display keeps its data."""
+    X, _, vae = digits
+    before = set(plt.get_fignums())
+    display = LatentSpaceDisplay.from_estimator(vae, X)
+
+    assert set(plt.get_fignums()) - before == {display.figure_.number}
+    assert display.plot(ax).ax_ is ax
+    np.testing.assert_array_equal(display.scatters_[0].get_offsets(), display.codes)
+
+
+def test_an_object_other_than_axes_is_refused(digits):
+    """The error says which type was passed."""
+    X, _, vae = digits
+    with pytest.raises(TypeError, match=r"ax must be matplotlib axes or None\. Got Figure"):
+        LatentSpaceDisplay.from_estimator(vae, X, ax=plt.figure())
+    with pytest.raises(TypeError, match=r"ax must be matplotlib axes or None\. Got str"):
+        LossCurveDisplay.from_estimator(vae, ax="here")
+
+
+def test_searches_and_pipelines_are_drawn_as_their_final_estimator(digits):
+    """Rows are transformed by the earlier steps; the KL is that of the final estimator."""
+    X, _, _ = digits
+    pipeline = make_pipeline(StandardScaler(), VAETransformer(2, **QUICK))
+    search = GridSearchCV(pipeline, {"vaetransformer__beta": [1.0]}, cv=2).fit(X)
+    best = search.best_estimator_
+    codes = LatentSpaceDisplay.from_estimator(search, X)
+    rows = ReconstructionDisplay.from_estimator(search, X, image_shape=(8, 8), n_rows=2)
+    manifold = ManifoldDisplay.from_estimator(search, image_shape=(8, 8), n_steps=3)
+    expected = best.inverse_transform(manifold.values[[[0, 2]]])
+
+    np.testing.assert_allclose(codes.codes, best.transform(X))
+    np.testing.assert_allclose(codes.kl, kl_per_dimension(best[-1], best[0].transform(X)))
+    np.testing.assert_allclose(rows.X_reconstructed, best.inverse_transform(best.transform(X)))
+    np.testing.assert_allclose(manifold.rows[2, 0], expected[0])
+    assert len(LossCurveDisplay.from_estimator(search).iterations) == best[-1].n_iter_
+
+
+def test_an_estimator_without_codes_is_refused(named):
+    """The error names the display, the attributes that it needs, and the estimator."""
+    table, _ = named
+    density = VAEDensity(max_iter=1, random_state=0).fit(table)
+    imputer = VAEImputer(random_state=0).fit(table)
+    pca = PCA(2).fit(table)
+
+    with pytest.raises(TypeError, match=r"LatentSpaceDisplay needs .* Got VAEDensity"):
+        LatentSpaceDisplay.from_estimator(density, table)
+    with pytest.raises(TypeError, match="Got VAEImputer"):
+        ReconstructionDisplay.from_estimator(imputer, table)
+    with pytest.raises(TypeError, match=r"TraversalDisplay needs .* history_.* Got PCA"):
+        TraversalDisplay.from_estimator(pca, table)
+    with pytest.raises(TypeError, match=r"LossCurveDisplay needs .* history_.* Got PCA"):
+        LossCurveDisplay.from_estimator(pca)
+    with pytest.raises(TypeError, match=r"PITCalibrationDisplay needs .* Got PCA"):
+        PITCalibrationDisplay.from_estimator(pca, table)
+    with pytest.raises(TypeError, match=r"ExplanationDisplay needs .* explain.* Got PCA"):
+        ExplanationDisplay.from_estimator(pca, table)
+
+
+def test_an_unfitted_estimator_is_refused(named):
+    """With scikit-learn's own error."""
+    table, _ = named
+    for display in (
+        LatentSpaceDisplay,
+        ReconstructionDisplay,
+        TraversalDisplay,
+        PITCalibrationDisplay,
+    ):
+        with pytest.raises(NotFittedError):
+            display.from_estimator(VAETransformer(), table)
+    with pytest.raises(NotFittedError):
+        LossCurveDisplay.from_estimator(VAETransformer())
+    with pytest.raises(NotFittedError):
+        ManifoldDisplay.from_estimator(VAETransformer(), image_shape=(1, 5))
+    with pytest.raises(NotFittedError):
+        ExplanationDisplay.from_estimator(VAEOutlierDetector(), table)
+
+
+@pytest.mark.parametrize("posterior", ["full", "categorical"])
+def test_posteriors_without_a_kl_per_dimension_are_drawn(posterior):
+    """The default dimensions are then those whose codes have the largest variance."""
+    X = load_iris().data
+    vae = VAETransformer(4, posterior=posterior, max_iter=3, random_state=0).fit(X)
+    display = LatentSpaceDisplay.from_estimator(vae, X)
+    most = np.argsort(-vae.transform(X).var(axis=0), kind="stable")[:2]
+
+    assert sorted(display.components) == sorted(most)
+
+
+def test_a_single_component_is_refused(named):
+    """A scatter plot needs two axes."""
+    table, _ = named
+    vae = VAETransformer(1, **QUICK).fit(table)
+    with pytest.raises(ValueError, match="at least two components, and the estimator has 1"):
+        LatentSpaceDisplay.from_estimator(vae, table)
