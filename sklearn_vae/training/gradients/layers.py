@@ -1,11 +1,10 @@
-"""The parts that a gradient which is written out is made of.
+"""Layers with hand-written forward and backward passes.
 
-Each part has a forward and a backward of its own, computes into buffers that are made once,
-and writes its gradient where the optimizer reads it.
+Each layer computes into buffers that are allocated once, and writes its gradients where the
+optimizer reads them.
 
-Tensors lie features first, (M, features, rows): products then have the rows along the
-axis that the processor's vectors run along, which few and odd numbers of features would
-leave half empty.
+Tensors have the features first, (M, features, rows): the rows are then along the axis of the
+processor's vector instructions, which a small or odd number of features would leave half empty.
 """
 
 from collections.abc import Callable
@@ -20,8 +19,8 @@ from sklearn_vae.networks.matmul import bmm
 
 aten = torch.ops.aten
 
-# For each activation: its value into ``out``, from its input; and the gradient before it into
-# ``out``, from the gradient after it, its input and its value.
+# Forward pass of each activation, from its input into ``out``; backward pass, from the gradient of
+# its value, its input and its value, into ``out``.
 ACTIVATIONS_OUT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "identity": lambda x, out: out.copy_(x),
     "logistic": lambda x, out: torch.sigmoid(x, out=out),
@@ -45,165 +44,171 @@ ACTIVATION_GRADIENTS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tenso
 
 
 class GradientBuffers:
-    """Where parameters are read and their gradients are written.
+    """Views of a model's flat parameters, and buffers for their gradients.
 
-    For one member, both are views of the model's flat tensors. The gradients of several
-    members lie apart there, where matrix products are slow to write; they are written
-    beside it, in one piece, and then moved.
+    For one member, the gradients are views of the model's flat gradient. Those of several
+    members are not contiguous there, which makes matrix products slow; they are written to
+    contiguous buffers and copied by ``flush``.
     """
 
     def __init__(self, model: StackedModule):
         self.model = model
         self.is_direct = len(model.flat) == 1
-        self.pieces: list[Tensor] = []
+        self.blocks: list[Tensor] = []
 
-    def open(self, *params: Tensor) -> tuple[Tensor, Tensor]:
-        """Give values and gradients of neighbouring parameters: (M, all their rows, n_out).
+    def view(self, *params: Tensor) -> tuple[Tensor, Tensor]:
+        """Return values and gradients of consecutive parameters as one: (M, all rows, n_out).
 
-        Parameters have to be opened in the order in which they lie in the flat tensor.
+        All parameters have to be viewed in their order in the flat tensor.
         """
         value, grad = self.model.block(params)
-        grad = grad if self.is_direct else contiguous(grad)
-        self.pieces.append(grad.flatten(1))
+        grad = grad if self.is_direct else empty_like(grad)
+        self.blocks.append(grad.flatten(1))
         return value, grad
 
-    def flow(self) -> None:
-        """Move all gradients to the model."""
+    def flush(self) -> None:
+        """Copy all gradients to the model."""
         if not self.is_direct:
-            torch.cat(self.pieces, dim=1, out=self.model.flat_grad)
+            torch.cat(self.blocks, dim=1, out=self.model.flat_grad)
 
 
-class Layers:
-    """An MLP with its linear path.
+class ManualMLP:
+    """Forward and backward pass of an MLP with a linear skip connection.
 
-    The last layer and the linear path are one product, of the values below the last layer
-    and the input, which lie in one tensor; a row of ones stands for the bias. The first
-    ``n_wanted`` features of the input have gradients, too.
+    The last layer and the skip connection are one matrix product with the concatenation of the
+    last hidden layer, the input, and a row of ones for the bias. The gradient of the input is
+    computed for its first ``n_grad`` features.
     """
 
     def __init__(
-        self, network: SkipNetwork, n_rows: int, outlet: GradientBuffers, n_wanted: int = 0
+        self, network: SkipNetwork, n_rows: int, buffers: GradientBuffers, n_grad: int = 0
     ):
         if not isinstance(network, MLP):
-            raise TypeError(f"{type(network).__name__} has no gradient that is written out.")
+            raise TypeError(f"{type(network).__name__} has no hand-written gradient.")
         n_members, n_in, _ = network.linear.weight.shape
         widths = [layer.weight.shape[2] for layer in network.layers]
-        n_top = widths[-1] if widths else 0
-        self.top = network.linear.weight.new_ones(n_members, n_top + n_in + 1, n_rows)
-        self.x = self.top[:, n_top:-1]  # (M, n_in, rows), for the caller to fill
-        self.activate = ACTIVATIONS_OUT[network.activation_name]
-        self.gradient = ACTIVATION_GRADIENTS[network.activation_name]
+        n_last_hidden = widths[-1] if widths else 0
+        self.last_input = network.linear.weight.new_ones(
+            n_members, n_last_hidden + n_in + 1, n_rows
+        )
+        self.x = self.last_input[:, n_last_hidden:-1]  # (M, n_in, rows), for the caller to fill
+        self.activation = ACTIVATIONS_OUT[network.activation_name]
+        self.activation_backward = ACTIVATION_GRADIENTS[network.activation_name]
 
-        self.hidden: list[LinearOp] = []
-        below, n_below = self.top[:, n_top:], n_wanted
-        for layer, width in zip(network.layers, widths, strict=True):
-            product = LinearOp(below, n_below, *outlet.open(layer.weight, layer.bias))
-            self.hidden.append(product)
-            below, n_below = self.top.new_ones(n_members, width + 1, n_rows), width
-        # what each hidden layer gives is a part of the next one's input
-        self.values = [product.x[:, :-1] for product in self.hidden[1:]]
-        self.values += [self.top[:, :n_top]] if widths else []
+        self.hidden: list[ManualLinear] = []
+        layer_input, n_with_grad = self.last_input[:, n_last_hidden:], n_grad
+        for dense, width in zip(network.layers, widths, strict=True):
+            layer = ManualLinear(layer_input, n_with_grad, *buffers.view(dense.weight, dense.bias))
+            self.hidden.append(layer)
+            layer_input, n_with_grad = self.last_input.new_ones(n_members, width + 1, n_rows), width
+        # outputs of the hidden layers are views of the next layers' inputs
+        self.activations = [layer.x[:, :-1] for layer in self.hidden[1:]]
+        self.activations += [self.last_input[:, :n_last_hidden]] if widths else []
         last = [] if network.last is None else [network.last]
-        block = outlet.open(*last, network.linear.weight, network.linear.bias)
-        self.last = LinearOp(self.top, n_top + n_wanted, *block)
-        self.grad_top, self.grad_x = self.last.grad_x.split([n_top, n_wanted], dim=1)
-        self.out, self.n_wanted = self.last.out, n_wanted
+        block = buffers.view(*last, network.linear.weight, network.linear.bias)
+        self.last = ManualLinear(self.last_input, n_last_hidden + n_grad, *block)
+        self.grad_last_hidden, self.grad_x = self.last.grad_x.split([n_last_hidden, n_grad], dim=1)
+        self.out, self.n_grad = self.last.out, n_grad
 
     def forward(self) -> None:
         """Compute ``out`` (M, n_out, rows) from ``x``."""
-        for product, value in zip(self.hidden, self.values, strict=True):
-            self.activate(product.forward(), value)
+        for layer, value in zip(self.hidden, self.activations, strict=True):
+            self.activation(layer.forward(), value)
         self.last.forward()
 
     def backward(self, grad: Tensor) -> None:
-        """Write the weights' gradients, and those of the input that are wanted into ``grad_x``."""
+        """Write the gradients of the weights, and that of the input into ``grad_x``."""
         self.last.backward(grad)
-        grad = self.grad_top
-        for product, value in zip(reversed(self.hidden), reversed(self.values), strict=True):
-            grad = product.backward(self.gradient(grad, product.out, value, grad))
-        if self.hidden and self.n_wanted:
+        grad = self.grad_last_hidden
+        for layer, value in zip(reversed(self.hidden), reversed(self.activations), strict=True):
+            grad = layer.backward(self.activation_backward(grad, layer.out, value, grad))
+        if self.hidden and self.n_grad:
             self.grad_x.add_(grad)
 
 
-class LinearOp:
-    """The product of transposed weights and x, whose first ``n_wanted`` rows have gradients."""
+class ManualLinear:
+    """Linear layer ``weight.T @ x``; x has gradients for its first ``n_grad`` features."""
 
-    def __init__(self, x: Tensor, n_wanted: int, weight: Tensor, grad_weight: Tensor):
+    def __init__(self, x: Tensor, n_grad: int, weight: Tensor, grad_weight: Tensor):
         n_members, _, n_rows = x.shape
-        self.x, self.n_wanted = x, n_wanted
-        self.weight_t, self.wanted = weight.mT, weight[:, :n_wanted]
+        self.x, self.n_grad = x, n_grad
+        self.weight_t, self.weight_with_grad = weight.mT, weight[:, :n_grad]
         self.grad_weight = grad_weight
         self.out = x.new_empty(n_members, weight.shape[2], n_rows)
-        self.grad_x = x.new_empty(n_members, n_wanted, n_rows)
+        self.grad_x = x.new_empty(n_members, n_grad, n_rows)
         self.grad: Tensor | None = None
 
     def forward(self) -> Tensor:
-        """(M, n_in, rows) -> (M, n_out, rows)."""
+        """Compute the output: (M, n_in, rows) -> (M, n_out, rows)."""
         return bmm(self.weight_t, self.x, out=self.out)
 
     def backward(self, grad: Tensor) -> Tensor:
-        """Write the weights' gradient; give that of the rows that were wanted."""
+        """Write the gradient of the weights; return that of the input's first features."""
         if grad is not self.grad:  # it is the same buffer every time
             self.grad, self.grad_t = grad, grad.mT
         bmm(self.x, self.grad_t, out=self.grad_weight)
-        return bmm(self.wanted, grad, out=self.grad_x) if self.n_wanted else self.grad_x
+        return bmm(self.weight_with_grad, grad, out=self.grad_x) if self.n_grad else self.grad_x
 
 
-class Code:
-    """Draws of a diagonal Gaussian posterior."""
+class GaussianSample:
+    """Reparameterised samples z = loc + scale * noise of a diagonal Gaussian posterior.
+
+    The encoder's output ``params`` (M, 2 l, B) is the location and the unbounded log-scale.
+    """
 
     def __init__(self, params: Tensor, z: Tensor, grad_z: Tensor, n_draws: int):
         self.loc, self.raw = params.chunk(2, dim=1)  # (M, l, B)
         self.grad_params = torch.empty_like(params)
         self.grad_loc, self.grad_raw = self.grad_params.chunk(2, dim=1)
-        self.log_scale, self.scale = (contiguous(self.loc) for _ in range(2))
+        self.log_scale, self.scale = (empty_like(self.loc) for _ in range(2))
         self.z = z.unflatten(2, (n_draws, -1))  # (M, l, K, B)
         self.grad_z = grad_z.unflatten(2, (n_draws, -1))
-        self.towards_scale = contiguous(self.z)
-        # their sums over draws, which are themselves where there is one draw
+        self.grad_z_noise = empty_like(self.z)
+        # sums over draws; views if there is one draw
         self.has_one_draw = n_draws == 1
-        both = self.grad_z, self.towards_scale
-        self.pull, self.grad_scale = (
-            part[:, :, 0] if self.has_one_draw else contiguous(self.loc) for part in both
+        per_draw = self.grad_z, self.grad_z_noise
+        self.grad_loc_sum, self.grad_scale = (
+            gradient[:, :, 0] if self.has_one_draw else empty_like(self.loc)
+            for gradient in per_draw
         )
-        self.loc_by_draw, self.scale_by_draw = self.loc.unsqueeze(2), self.scale.unsqueeze(2)
-        self.bounded = TanhBound(self.raw, posteriors.LOG_SCALE_BOUND)
-        self.bound, self.bent = self.bounded.bound, self.bounded.bent
-        self.half = params.new_tensor(0.5)  # a Python number is turned into one at every call
+        self.loc_per_draw, self.scale_per_draw = self.loc.unsqueeze(2), self.scale.unsqueeze(2)
+        self.log_scale_bound = TanhBound(self.raw, posteriors.LOG_SCALE_BOUND)
+        self.bound, self.tanh = self.log_scale_bound.bound, self.log_scale_bound.tanh
+        self.half = params.new_tensor(0.5)  # a Python number is converted at every call
 
     def forward(self, noise: Tensor) -> None:
-        """Draw ``z`` (M, l, K B), with noise (M or 1, l, K, B or 1)."""
-        torch.mul(self.bounded.forward(), self.bound, out=self.log_scale)
+        """Compute ``z`` (M, l, K, B) from standard normal noise (M or 1, l, K, B or 1)."""
+        torch.mul(self.log_scale_bound.forward(), self.bound, out=self.log_scale)
         torch.exp(self.log_scale, out=self.scale)
-        torch.addcmul(self.loc_by_draw, self.scale_by_draw, noise, out=self.z)
+        torch.addcmul(self.loc_per_draw, self.scale_per_draw, noise, out=self.z)
 
-    def collect(self, noise: Tensor) -> None:
-        """Add up over draws what ``grad_z`` does to location and scale."""
-        torch.mul(self.grad_z, noise, out=self.towards_scale)
+    def sum_over_draws(self, noise: Tensor) -> None:
+        """Sum the gradients of location and scale over draws, from ``grad_z``."""
+        torch.mul(self.grad_z, noise, out=self.grad_z_noise)
         if not self.has_one_draw:
-            torch.sum(self.grad_z, 2, out=self.pull)
-            torch.sum(self.towards_scale, 2, out=self.grad_scale)
+            torch.sum(self.grad_z, 2, out=self.grad_loc_sum)
+            torch.sum(self.grad_z_noise, 2, out=self.grad_scale)
 
 
 class TanhBound:
-    """What keeps a log-scale within plus and minus a bound: ``bent`` times the bound."""
+    """Log-scale within plus and minus a bound: ``bound * tanh(raw / bound)``."""
 
     def __init__(self, raw: Tensor, bound: float):
-        self.raw, self.bent = raw, contiguous(raw)
-        # as tensors: a Python number is turned into one at every call
+        self.raw, self.tanh = raw, empty_like(raw)
+        # tensors: a Python number is converted at every call
         self.bound, self.twice_inverse, self.two = raw.new_tensor([bound, 2 / bound, 2.0]).unbind()
 
     def forward(self) -> Tensor:
-        """Compute ``bent``, tanh(raw / bound)."""
-        # by the sigmoid: tanh itself takes several times as long in torch's libraries
-        torch.mul(self.raw, self.twice_inverse, out=self.bent).sigmoid_()
-        return self.bent.mul_(self.two).sub_(1)
+        """Compute ``tanh``, tanh(raw / bound)."""
+        # by the sigmoid: torch.tanh is several times slower
+        torch.mul(self.raw, self.twice_inverse, out=self.tanh).sigmoid_()
+        return self.tanh.mul_(self.two).sub_(1)
 
     def backward(self, grad: Tensor, out: Tensor) -> Tensor:
-        """Give the gradient at the raw value, from that at the log-scale."""
-        return aten.tanh_backward.grad_input(grad, self.bent, grad_input=out)
+        """Return the gradient of the raw value, from that of the log-scale."""
+        return aten.tanh_backward.grad_input(grad, self.tanh, grad_input=out)
 
 
-def contiguous(like: Tensor) -> Tensor:
-    """Make a buffer of this shape."""
+def empty_like(like: Tensor) -> Tensor:
+    """Allocate a contiguous buffer of this shape."""
     return torch.empty_like(like, memory_format=torch.contiguous_format)
