@@ -73,9 +73,9 @@ def kmeans_initialization(
         residual = residual - variable_centres[variable_labels]
     floor = SMALLEST_VARIANCE * np.where(total_variance > 0, total_variance, 1.0)
     variance = np.maximum(np.average(np.square(residual), axis=0, weights=weight), floor)
-    logits = [_linear_discriminants(centred, own, variance, weight) for own in centres]
-    coef = np.hstack([own for own, _ in logits])  # (d, classes of all variables)
-    intercept = np.concatenate([own for _, own in logits])
+    logits = [_linear_discriminants(centred, means, variance, weight) for means in centres]
+    coef = np.hstack([slopes for slopes, _ in logits])  # (d, classes of all variables)
+    intercept = np.concatenate([offsets for _, offsets in logits])
 
     steps, n_continuous = recording_steps(subset), n_components - n_variables * n_classes
     pca = replace(CorrelationPCA.fit(residual, weight, n_continuous), steps=steps)
@@ -84,8 +84,8 @@ def kmeans_initialization(
         variance = np.square(ppca.residual)
     # samples from the posterior are sometimes of another class, or between classes
     misassigned = sum(
-        _misassignment_variance(own, label, softmax(centred @ slope + offset, axis=1), weight)
-        for own, label, (slope, offset) in zip(centres, labels, logits, strict=True)
+        _misassignment_variance(means, label, softmax(centred @ slopes + offsets, axis=1), weight)
+        for means, label, (slopes, offsets) in zip(centres, labels, logits, strict=True)
     )
     return replace(
         ppca,

@@ -41,7 +41,7 @@ class Augmentation:
 
     @property
     def changes_encoder_input(self) -> bool:
-        """Whether the encoder's input differs from the rows of the likelihood."""
+        """True if the encoder's input differs from the rows of the likelihood."""
         return self.has_noise or self.has_mask
 
     def begin_epoch(self, epoch: int) -> None:

@@ -65,7 +65,7 @@ class StageScheduler:
 
     @property
     def done(self) -> np.ndarray:
-        """Whether each member has finished training: (M,)."""
+        """Mask of the members that have finished training: (M,)."""
         return self.stage >= len(STAGES)
 
     def learning_rates(self) -> np.ndarray:

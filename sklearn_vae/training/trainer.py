@@ -372,7 +372,7 @@ class Trainer(NeuralNet):
         )
 
     def _has_diverged(self, loss: np.ndarray) -> np.ndarray:
-        """Whether each member has diverged: (M,).
+        """Return a mask of the members that have diverged: (M,).
 
         One step with an outlier may raise an epoch's mean loss above the limit. The parameters
         have diverged only if their own loss is above it, too.

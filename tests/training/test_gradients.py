@@ -1,4 +1,4 @@
-"""The gradient that is written out is the one that autograd finds."""
+"""Hand-written gradients, with autograd as the oracle."""
 
 import itertools
 

@@ -89,7 +89,7 @@ class ELBOGradient:
             and type(model.encoder) is type(model.decoder) is MLP
             and type(model.prior) is StandardNormal
             and model.filler is None
-            and {kind for kind, _ in model.likelihood.blocks} <= SUPPORTED_LIKELIHOODS
+            and {block for block, _ in model.likelihood.blocks} <= SUPPORTED_LIKELIHOODS
         )
 
     def _columns(self, model: VAE) -> Sequence["GaussianColumns | BernoulliColumns"]:

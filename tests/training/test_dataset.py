@@ -1,0 +1,53 @@
+"""Datasets: subsets, splits, sample weights and loss offsets."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sklearn_vae.random import Stream, make_generator
+from sklearn_vae.training import Dataset
+from tests.training.conftest import to_dataset
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_split_gives_every_row_to_one_side(weighted, rng, generator):
+    """Validation rows that were trained on validate nothing."""
+    x = np.arange(30.0)[:, None]
+    weight = rng.uniform(0.5, 2, 30) if weighted else None
+    table = replace(to_dataset(x, weight), total_weight=np.array([75.0]))
+    train, valid = table.split(20 if weighted else 8, generator)
+
+    if not weighted:
+        assert (len(train), len(valid)) == (22, 8)
+    both = np.concatenate([part.arrays()[0] for part in (train, valid)])
+    assert sorted(both.ravel().tolist()) == x.ravel().tolist()
+    assert train.total_weight + valid.total_weight == pytest.approx(75)
+    if weighted:
+        assert valid.total_weight == pytest.approx(20, abs=2 * 75 / weight.sum() / 2)
+        for part in (train, valid):
+            own = weight[part.arrays()[0].ravel().astype(int)]
+            np.testing.assert_allclose(part.weight.numpy(), own / own.mean())
+            assert part.total_weight == pytest.approx(75 * own.sum() / weight.sum())
+
+
+def test_take_returns_rows_with_their_weights(rng):
+    """Rows by number and member."""
+    x, weight = rng.standard_normal((10, 3)), rng.uniform(0.5, 2, 10)
+    rows = torch.tensor([[1, 2, 7], [0, 9, 9]])
+    ours, own = to_dataset(x, weight).take(rows)
+
+    np.testing.assert_array_equal(ours.numpy(), x[rows.numpy()])
+    np.testing.assert_array_equal(own.numpy(), (weight / weight.mean())[rows.numpy()])
+    assert to_dataset(x).take(rows)[1] is None
+
+
+def test_subsets_have_the_mean_loss_offset_of_their_rows(rng):
+    """Weighted means, which numpy takes."""
+    offset, weight = rng.normal(size=20), rng.random(20)
+    table = Dataset.from_x(torch.zeros(20, 1), torch.as_tensor(weight), 20.0, offset)
+    for part in (table, *table.split(5, make_generator(0, Stream.SPLIT))):
+        own = part.indices().numpy()
+
+        assert part.loss_offset[0] == pytest.approx(np.average(offset[own], weights=weight[own]))

@@ -1,0 +1,150 @@
+"""FlatAdam: torch's Adam and AdamW as oracles."""
+
+import numpy as np
+import pytest
+import torch
+
+from sklearn_vae.training.optimizer import FlatAdam
+
+
+class TorchAdam:
+    """torch's optimizer on one member's weights, whose matrices alone decay."""
+
+    def __init__(self, kind, flat, model, lr, weight_decay):
+        self.decays = model.decays.bool()
+        self.parts = [flat[self.decays].clone(), flat[~self.decays].clone()]
+        groups = [{"params": self.parts[:1], "weight_decay": weight_decay}]
+        groups += [{"params": self.parts[1:], "weight_decay": 0.0}]
+        self.optimizer = kind(groups, lr=lr, betas=FlatAdam.BETAS, eps=FlatAdam.EPS)
+
+    def step(self, gradient):
+        for part, own in zip(self.parts, (self.decays, ~self.decays), strict=True):
+            part.grad = gradient[own]
+        self.optimizer.step()
+
+    @property
+    def flat(self):
+        flat = torch.empty(len(self.decays), dtype=self.parts[0].dtype)
+        flat[self.decays], flat[~self.decays] = self.parts
+        return flat
+
+
+def gradients(n_steps, shape):
+    """Random gradients of very different sizes."""
+    generator = torch.Generator().manual_seed(3)
+    sizes = torch.logspace(-6, 3, shape[-1]).double()
+    return [
+        sizes * torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(n_steps)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "weight_decay"), [(torch.optim.AdamW, 0.3), (torch.optim.Adam, 0.0)]
+)
+def test_adam_is_torchs_adam_step_by_step(kind, weight_decay, table, make_model):
+    """One flat tensor is faster, not another method; only the matrices decay."""
+    model = make_model(table)
+    ours = FlatAdam(model, 1e-2, weight_decay)
+    oracle = TorchAdam(kind, model.flat[0], model, 1e-2, weight_decay)
+
+    for gradient in gradients(12, model.flat.shape):
+        model.flat_grad.copy_(gradient)
+        ours.step()
+        oracle.step(gradient[0])
+        torch.testing.assert_close(model.flat[0], oracle.flat, rtol=1e-9, atol=1e-12)
+
+
+def test_each_member_has_its_own_step_size(table, make_model):
+    """Stages end at different times; a member with learning rate 0 does not change."""
+    model = make_model(table, table, table, table)
+    before = model.flat.clone()
+    rates = np.array([1e-2, 0.0, 1e-3, 1e-2])
+    ours = FlatAdam(model, 1e-2, 0.3)
+    ours.lrs = rates
+    oracles = [
+        TorchAdam(torch.optim.AdamW, flat, model, lr, 0.3)
+        for flat, lr in zip(model.flat, rates, strict=True)
+    ]
+    for gradient in gradients(5, model.flat.shape):
+        model.flat_grad.copy_(gradient)
+        ours.step()
+        for own, oracle in zip(gradient, oracles, strict=True):
+            oracle.step(own)
+    expected = torch.stack([oracle.flat for oracle in oracles])
+
+    torch.testing.assert_close(model.flat, expected, rtol=1e-9, atol=1e-12)
+    assert torch.equal(model.flat[1], before[1])
+    assert ours.count.tolist() == [5, 0, 5, 5]
+
+
+def test_a_reset_concerns_the_moments_of_its_members_only(table, make_model):
+    """A new stage begins with a smaller step, not with the old momentum."""
+    model = make_model(table, table)
+    first, *rest = gradients(5, model.flat.shape)
+    ours = FlatAdam(model, 1e-2, 0.0)
+    model.flat_grad.copy_(first)
+    ours.step()
+    oracle = TorchAdam(torch.optim.Adam, model.flat[1], model, 1e-2, 0.0)
+    ours.reset(np.array([False, True]))
+
+    for gradient in rest:
+        model.flat_grad.copy_(gradient)
+        ours.step()
+        oracle.step(gradient[1])
+    torch.testing.assert_close(model.flat[1], oracle.flat, rtol=1e-9, atol=1e-12)
+    assert ours.count.tolist() == [5, 4]
+
+
+def test_a_reset_zeroes_moments_that_are_not_finite(table, make_model):
+    """0 times NaN is NaN: forgetting must not be multiplying."""
+    model = make_model(table)
+    ours = FlatAdam(model, 1e-2, 0.0)
+    model.flat_grad.fill_(float("nan"))
+    ours.step()
+    ours.reset(np.array([True]))
+
+    assert all((moment == 0).all() for moment in ours.moments.values())
+
+
+def test_adam_goes_on_from_its_state(table, make_model):
+    """partial_fit is one training in pieces."""
+    models = [make_model(table), make_model(table)]
+    through = FlatAdam(models[0], 1e-2, 0.1)
+    pieces = FlatAdam(models[1], 1e-2, 0.1)
+    for step, gradient in enumerate(gradients(6, models[0].flat.shape)):
+        for model in models:
+            model.flat_grad.copy_(gradient)
+        if step == 3:
+            state = pieces.state_dict()
+            pieces = FlatAdam(models[1], 1e-2, 0.1)
+            pieces.load_state_dict(state)
+        through.step()
+        pieces.step()
+
+    torch.testing.assert_close(models[1].flat, models[0].flat, rtol=0, atol=0)
+
+
+def test_a_callbacks_schedule_scales_every_members_step(table, make_model):
+    """torch's schedulers change the group's step size; the stages' shares stay."""
+    model = make_model(table)
+    (gradient,) = gradients(1, model.flat.shape)
+    ours = FlatAdam(model, 1e-2, 0.3)
+    oracle = TorchAdam(torch.optim.AdamW, model.flat[0], model, 1.5e-3, 0.3)
+    ours.lrs = np.array([3e-3])
+    ours.param_groups[0]["lr"] = 0.5e-2
+    model.flat_grad.copy_(gradient)
+    ours.step()
+    oracle.step(gradient[0])
+
+    torch.testing.assert_close(model.flat[0], oracle.flat, rtol=1e-9, atol=1e-12)
+
+
+def test_gradients_are_set_to_zero_in_place(table, make_model):
+    """They are views of one tensor; a new one would cut them off."""
+    model = make_model(table)
+    model.flat_grad.fill_(1)
+    FlatAdam(model, 1e-2, 0.0).zero_grad(set_to_none=True)
+
+    assert all((param.grad == 0).all() for param in model.parameters())
+    model.flat_grad.fill_(2)
+    assert all((param.grad == 2).all() for param in model.parameters())

@@ -1,0 +1,114 @@
+"""Batches: random orders, batch sizes and noise."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from scipy import stats
+
+from sklearn_vae.objectives import IWAE
+from sklearn_vae.training import sampler
+from sklearn_vae.training.config import SHARED_DRAWS
+from sklearn_vae.training.sampler import iterate_batches
+from tests.training.conftest import CONFIG, LIKE
+
+
+def steps(config=CONFIG, iteration=0, n_rows=103, n_components=2):
+    """Return the batches of one epoch."""
+    return list(iterate_batches(config, [config.seed], iteration, n_rows, n_components, LIKE))
+
+
+@pytest.mark.parametrize(("n_rows", "batch_size"), [(103, 25), (100, 25), (7, 25), (1, 1), (9, 1)])
+def test_each_pass_sees_each_row_once(n_rows, batch_size):
+    """A last batch is never dropped, nor is it a batch of one row beside full ones."""
+    n_batches = -(-n_rows // batch_size)
+    found = steps(
+        replace(CONFIG, min_steps_per_epoch=3 * n_batches, batch_size=batch_size), n_rows=n_rows
+    )
+    sizes = [step.rows.shape[1] for step in found]
+
+    assert len(found) == 3 * n_batches
+    assert max(sizes) <= batch_size
+    assert max(sizes) - min(sizes) <= 1
+    for first in range(0, 3 * n_batches, n_batches):
+        seen = torch.cat([step.rows[0] for step in found[first : first + n_batches]])
+        assert sorted(seen.tolist()) == list(range(n_rows))
+
+
+@pytest.mark.parametrize("n_steps", [1, 4, 5, 12, 13])
+def test_an_epoch_has_its_number_of_steps(n_steps):
+    """A pass of 4 at the least; also where it ends in the middle of a pass."""
+    found = steps(replace(CONFIG, min_steps_per_epoch=n_steps, batch_size=30))
+
+    assert len(found) == max(n_steps, 4)
+
+
+def test_every_pass_has_an_order_of_its_own():
+    """The same batches again and again would be part of the model."""
+    found = steps(replace(CONFIG, min_steps_per_epoch=3, batch_size=200))
+    orders = {tuple(step.rows[0].tolist()) for step in found}
+
+    assert len(orders) == 3
+
+
+def test_batches_depend_on_seed_and_epoch_only():
+    """A resumed training takes the same steps."""
+
+    def numbers(seed, iteration):
+        found = steps(replace(CONFIG, seed=seed), iteration)
+        return [part.flatten().tolist() for step in found for part in step]
+
+    assert numbers(3, 5) == numbers(3, 5)
+    assert numbers(3, 5) != numbers(3, 6)
+    assert numbers(3, 5) != numbers(4, 5)
+
+
+@pytest.mark.parametrize("noise_rows", [1, 45, 1 << 16])
+def test_each_row_has_noise_of_its_own(noise_rows, monkeypatch):
+    """Standard normal, independent between rows, steps and blocks of steps."""
+    monkeypatch.setattr(sampler, "NOISE_ROWS", noise_rows)
+    found = steps(replace(CONFIG, min_steps_per_epoch=60))
+    noise = torch.cat([step.noise[0, 0] for step in found])
+
+    assert all(step.noise.shape == (1, 1, step.rows.shape[1], 2) for step in found)
+    assert len(noise.unique()) == noise.numel()
+    assert stats.kstest(noise.flatten().numpy(), "norm").pvalue > 0.01
+
+
+def test_rows_share_their_draws_in_full_batch_training():
+    """Only then is a row of weight 2 exactly two rows."""
+    found = steps(replace(CONFIG, batch_size=103))
+
+    assert {tuple(step.noise.shape) for step in found} == {(1, SHARED_DRAWS, 1, 2)}
+    assert not torch.equal(found[0].noise, found[1].noise)
+
+
+@pytest.mark.parametrize("n_draws", [1, 2, 3, 7])
+@pytest.mark.parametrize("noise_rows", [1, 1 << 16])
+def test_each_row_has_as_many_draws_as_the_objective_asks_for(n_draws, noise_rows, monkeypatch):
+    """Of its own, or shared: then in whole sets, and not fewer than the elbo has."""
+    monkeypatch.setattr(sampler, "NOISE_ROWS", noise_rows)
+    own = steps(replace(CONFIG, min_steps_per_epoch=20, objective=IWAE(n_draws)))
+    noise = torch.cat([step.noise.flatten() for step in own])
+    (shared,) = {
+        step.noise.shape[1:]
+        for step in steps(replace(CONFIG, batch_size=103, objective=IWAE(n_draws)))
+    }
+
+    assert all(step.noise.shape == (1, n_draws, step.rows.shape[1], 2) for step in own)
+    assert len(noise.unique()) == noise.numel()
+    assert stats.kstest(noise.numpy(), "norm").pvalue > 0.001
+    assert shared[0] % n_draws == 0
+    assert SHARED_DRAWS <= shared[0] < SHARED_DRAWS + n_draws
+
+
+@pytest.mark.parametrize("batch_size", [20, 103])
+def test_more_components_leave_the_first_ones_noise_as_it_is(batch_size):
+    """A grid of latent sizes is compared on the same numbers."""
+    few, many = (
+        steps(replace(CONFIG, batch_size=batch_size), n_components=n_components)
+        for n_components in (2, 5)
+    )
+    for one, other in zip(few, many, strict=True):
+        assert one.rows.tolist() == other.rows.tolist()
+        assert one.noise.tolist() == other.noise[..., :2].tolist()
