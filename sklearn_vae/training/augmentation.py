@@ -1,11 +1,13 @@
-"""Random changes of training batches: dequantization, input noise, masking and word dropout."""
+"""Random changes of training batches: dequantization, input noise, masks and dropout."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.networks import PerMember, SkipNetwork
 from sklearn_vae.random import Stream, make_generator
 from sklearn_vae.training.config import TrainingConfig
@@ -30,9 +32,9 @@ class Augmentation:
     """
 
     def __init__(self, configs: Sequence[TrainingConfig], like: Tensor):
-        seeds = [config.seed for config in configs]
-        self.seeds = list(dict.fromkeys(seeds))
-        self.seed_indices = torch.tensor([self.seeds.index(seed) for seed in seeds])
+        self.member_seeds = [config.seed for config in configs]
+        self.seeds = list(dict.fromkeys(self.member_seeds))
+        self.seed_indices = torch.tensor([self.seeds.index(seed) for seed in self.member_seeds])
         noise = np.array([config.input_noise for config in configs]).reshape(-1, 1, 1)
         mask = np.array([config.input_mask for config in configs]).reshape(-1, 1, 1)
         self.has_noise, self.has_mask = bool(noise.any()), bool(mask.any())
@@ -71,6 +73,22 @@ class Augmentation:
             corrupted = x if corrupted is None else corrupted
             corrupted = torch.cat([corrupted, x.masked_fill(is_dropped, 0)], dim=-1)
         return corrupted
+
+    @contextmanager
+    def dropout(self, model: StackedModule) -> Iterator[None]:
+        """Give networks with dropout a generator per member within the block."""
+        networks = model.encoder, model.decoder
+        for side, network in enumerate(networks):
+            if network.has_dropout:
+                network.dropout_generators = [
+                    make_generator(seed, Stream.DROPOUT, self.epoch, side)
+                    for seed in self.member_seeds
+                ]
+        try:
+            yield
+        finally:
+            for network in networks:
+                network.dropout_generators = None
 
     def _draw(self, distribution: Callable[..., Tensor], stream: Stream, x: Tensor) -> Tensor:
         """Draw random numbers of the shape of rows x (M, B, n_columns), one set per seed."""

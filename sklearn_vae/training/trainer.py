@@ -5,8 +5,7 @@ tensor, so an epoch here is a loop over slices of a permutation: without indexin
 without a record per batch, and with one number copied to the host per epoch.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +18,6 @@ from torch import Tensor
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import INPUT_CLIP
 from sklearn_vae.objectives import REPORTED, LossState, Minibatch, Objective
-from sklearn_vae.random import Stream, make_generator
 from sklearn_vae.training.augmentation import Augmentation
 from sklearn_vae.training.config import TrainingConfig
 from sklearn_vae.training.dataset import Dataset
@@ -310,7 +308,7 @@ class Trainer(NeuralNet):
         batches = iterate_batches(
             self.configs[0], self._augmentation.seeds, self._epoch, len(train), n_noise, flat
         )
-        with self._dropout():
+        with self._augmentation.dropout(self.module_):
             for batch in batches:
                 batch_size = batch.rows.shape[1]
                 total.add_(self.train_step(train, batch), alpha=batch_size)
@@ -339,22 +337,6 @@ class Trainer(NeuralNet):
         if self.ema_ is not None:
             self.ema_.update(model.flat)
         return terms
-
-    @contextmanager
-    def _dropout(self) -> Iterator[None]:
-        """Give networks with dropout a generator per member for one epoch."""
-        networks = self.module_.encoder, self.module_.decoder
-        for side, network in enumerate(networks):
-            if network.has_dropout:
-                network.dropout_generators = [
-                    make_generator(config.seed, Stream.DROPOUT, self._epoch, side)
-                    for config in self._configs
-                ]
-        try:
-            yield
-        finally:
-            for network in networks:
-                network.dropout_generators = None
 
     def validate(
         self, valid: Dataset, n_rows: int | None = None, n_draws: int | None = None
