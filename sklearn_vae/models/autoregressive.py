@@ -1,4 +1,4 @@
-"""Rows that are told step by step, each step from those before."""
+"""Autoregressive decoding: each time step given the steps before it."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,30 +9,30 @@ from sklearn_vae.likelihoods.base import Parameters
 
 def decode_autoregressively(
     decode: Callable[[Tensor], Sequence[Parameters]],
-    say: Callable[[Sequence[Parameters]], Tensor],
-    stages: Sequence[Tensor],
+    function: Callable[[Sequence[Parameters]], Tensor],
+    time_steps: Sequence[Tensor],
     rows: Tensor,
 ) -> Tensor:
-    """Tell rows step by step.
+    """Decode rows time step by time step.
 
     Parameters
     ----------
     decode : callable
-        Gives the parameters of p(x|z) at rows (M, B, n), of which each step sees those before.
-    say : callable
-        Makes rows (M, 1, B, n_columns) of parameters: draws or means.
-    stages : sequence of Tensor
-        Numbers of a row that each step holds, in their order.
+        Parameters of p(x|z), each time step given the previous ones of rows (M, B, n).
+    function : callable
+        Rows (M, 1, B, n_columns) of these parameters: draws or modes.
+    time_steps : sequence of Tensor
+        Column indices of each time step, in order.
     rows : Tensor of shape (M, B, n)
-        Rows to begin with: zeros, and behind them what is given with each.
+        Zeros, and the conditions behind them.
 
     Returns
     -------
     Tensor of shape (M, B, n)
         The rows.
     """
-    for stage in stages:
-        own = stage.to(rows.device)
-        said = say(decode(rows))[:, 0].index_select(-1, own)
-        rows = rows.index_copy(-1, own, said.to(rows))
+    for time_step in time_steps:
+        columns = time_step.to(rows.device)
+        values = function(decode(rows))[:, 0].index_select(-1, columns)
+        rows = rows.index_copy(-1, columns, values.to(rows))
     return rows

@@ -192,7 +192,7 @@ class MixtureVAE(StackedModule):
         proposal_scale: float = 1.0,
         *,
         stop_gradient: bool = False,
-        shown: Tensor | None = None,
+        encoder_input: Tensor | None = None,
     ) -> Draws:
         """Codes and components drawn for each row, and their importance weights.
 
@@ -206,18 +206,18 @@ class MixtureVAE(StackedModule):
             Standard normal draws, own or shared by the rows; the last one chooses the
             component.
         proposal_scale : float, default=1.0
-            How many times as wide as q(z|x) the distribution is from which z is drawn.
+            Factor of the standard deviations of q(z|x), from which z is drawn.
         stop_gradient : bool, default=False
-            Whether the gradient of log q(z|x) is that of the path through z alone.
-        shown : Tensor of shape (M, B, n_columns), optional
-            What the encoder sees of the rows; by default the rows themselves.
+            Whether to stop the gradient of log q(z|x) with respect to q's parameters.
+        encoder_input : Tensor of shape (M, B, n_columns), optional
+            Corrupted rows for the encoder; x by default.
 
         Returns
         -------
         Draws
             With log p(x|z, c) and log p(z) pi_c / (q(z|x) q(c|x)) of each draw.
         """
-        q = self.encode(x if shown is None else shown)
+        q = self.encode(x if encoder_input is None else encoder_input)
         z = self.posterior.rsample(q, noise[..., :-1], proposal_scale)  # (M, K, B, l)
         white, log_density = Whitening(self)(x)
         log_share = (log_density + self.mixture_logit.detach().log_softmax(-1).mT).log_softmax(1)

@@ -51,14 +51,17 @@ class Minibatch(NamedTuple):
     noise : Tensor of shape (M or 1, K, B or 1, l)
         Standard normal draws.
     corrupted : Tensor of shape (M, B, n_columns) or None
-        Rows with noise, masking or word dropout, which the encoder sees in place of ``x``
-        (denoising); the likelihood is that of ``x``. None without corruption.
+        Rows with noise or masking, the encoder's input in place of ``x`` (denoising); the
+        likelihood is that of ``x``. None without corruption.
+    decoder_input : Tensor of shape (M, B, n_columns) or None
+        Rows with word dropout, an autoregressive decoder's input in place of ``x``.
     """
 
     x: Tensor
     weight: Tensor | None
     noise: Tensor
     corrupted: Tensor | None = None
+    decoder_input: Tensor | None = None
 
     @property
     def encoder_input(self) -> Tensor:

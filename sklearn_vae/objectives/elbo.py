@@ -37,7 +37,9 @@ class ELBO(Objective):
 
     def __call__(self, model: VAE, batch: Minibatch, state: LossState) -> LossTerms:
         """Compute the negative ELBO of a batch."""
-        log_prob, kl, log_prior = model.elbo_terms(batch.x, batch.noise, batch.corrupted)
+        log_prob, kl, log_prior = model.elbo_terms(
+            batch.x, batch.noise, batch.corrupted, batch.decoder_input
+        )
         weight = self.row_weights(log_prob, kl, state.beta, batch.weight)
         if weight is not None:
             log_prob, log_prior = log_prob * weight, log_prior * weight

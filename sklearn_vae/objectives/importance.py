@@ -87,7 +87,10 @@ class IWAE(Objective):
         of the exact posterior, -E[log p(x|z)] over p(z|x) and the KL of p(z|x) from the prior.
         """
         draws = model.log_weights(
-            batch.x, batch.noise, stop_gradient=self.doubly_reparameterized, shown=batch.corrupted
+            batch.x,
+            batch.noise,
+            stop_gradient=self.doubly_reparameterized,
+            encoder_input=batch.corrupted,
         )
         log_weight = self._split_sets(draws.log_weight)
         log_normalised = log_weight.detach().log_softmax(2)

@@ -55,11 +55,8 @@ class Augmentation:
         """Add uniform noise of these widths (n_columns,) to rows (M, B, n_columns)."""
         return x + widths * (self._draw(torch.rand, Stream.DEQUANTIZE, x) - 0.5)
 
-    def corrupt(self, x: Tensor, decoder: SkipNetwork) -> Tensor | None:
-        """Return corrupted rows (M, B, n_columns) for the encoder, None without corruption.
-
-        For a decoder with word dropout, the decoder's input follows along the last axis.
-        """
+    def corrupt(self, x: Tensor) -> Tensor | None:
+        """Return rows (M, B, n_columns) with noise and masking for the encoder, None without."""
         corrupted = None
         if self.has_noise:
             noise = self._draw(torch.randn, Stream.INPUT, x)
@@ -68,11 +65,14 @@ class Augmentation:
             is_masked = self._draw(torch.rand, Stream.MASK, x) < self.mask_probability
             corrupted = x if corrupted is None else corrupted
             corrupted = corrupted.masked_fill(is_masked, 0)
-        if isinstance(decoder, PerMember) and decoder.word_dropout:
-            is_dropped = decoder.word_dropout_mask(self._draw(torch.rand, Stream.WORDS, x))
-            corrupted = x if corrupted is None else corrupted
-            corrupted = torch.cat([corrupted, x.masked_fill(is_dropped, 0)], dim=-1)
         return corrupted
+
+    def drop_words(self, x: Tensor, decoder: SkipNetwork) -> Tensor | None:
+        """Return rows (M, B, n_columns) with word dropout for the decoder, None without."""
+        if not isinstance(decoder, PerMember) or not decoder.word_dropout:
+            return None
+        is_dropped = decoder.word_dropout_mask(self._draw(torch.rand, Stream.WORDS, x))
+        return x.masked_fill(is_dropped, 0)
 
     @contextmanager
     def dropout(self, model: StackedModule) -> Iterator[None]:

@@ -328,8 +328,11 @@ class Trainer(NeuralNet):
         x, weight = batch.take(rows)
         if batch.dequantization_widths is not None:
             x = augmentation.dequantize(x, batch.dequantization_widths)
-        corrupted = augmentation.corrupt(x, model.decoder)
-        terms = self._gradient(Minibatch(x, weight, noise, corrupted), self._epoch_state)
+        corrupted = augmentation.corrupt(x)
+        decoder_input = augmentation.drop_words(x, model.decoder)
+        terms = self._gradient(
+            Minibatch(x, weight, noise, corrupted, decoder_input), self._epoch_state
+        )
         if self._has_gradient_callbacks:
             named = list(model.named_parameters())
             self.notify("on_grad_computed", named_parameters=named, batch=step, training=True)

@@ -274,7 +274,7 @@ def test_the_likeliest_class_is_what_the_next_step_is_told():
     found = model.reconstruct(z).detach().view(2, 4, 3)
 
     assert found.argmax(-1).tolist() == [[0, 1, 2, 0]] * 2
-    rows = model._told(z, model.likelihood.mode)
+    rows = model._decode_rows(z, model.likelihood.mode, None)
     assert set(rows.flatten().tolist()) == {0.0, 1.0}
 
 
@@ -296,8 +296,7 @@ def test_hidden_words_are_hidden_from_the_decoder_alone():
     model = drawn(model_of(GRUNet(n_units=4, word_dropout=1.0)))
     x = torch.as_tensor(X[:5])[None]
     noise = torch.zeros(1, 1, 5, 2, dtype=torch.float64)
-    shown = torch.cat([x, torch.zeros_like(x)], dim=-1)
-    log_prob, kl, _ = model.elbo_terms(x, noise, shown)
+    log_prob, kl, _ = model.elbo_terms(x, noise, decoder_input=torch.zeros_like(x))
     q = model.encode(x)
     params = model.decode(model.posterior.rsample(q, noise), torch.zeros_like(x))
 

@@ -448,7 +448,7 @@ def test_the_encoder_sees_what_it_is_shown(model, x):
         terms = loss(objective, model, x, None, shared_noise(), 1.0, shown)
 
         torch.testing.assert_close(terms.kl_loss, kl_by_torch(model, shown).sum(-1).mean(1))
-    weights = model.log_weights(x, shared_noise(), shown=shown)
+    weights = model.log_weights(x, shared_noise(), encoder_input=shown)
     loc, raw = model.encode(shown).chunk(2, dim=-1)
     z = loc[:, None] + (12 * torch.tanh(raw / 12)).exp()[:, None] * shared_noise()
     torch.testing.assert_close(weights.z, z)
