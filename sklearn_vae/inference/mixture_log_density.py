@@ -1,11 +1,11 @@
-"""The exact log-density of mixtures: importance sampling from Laplace proposals.
+"""Log-density of ``MixtureVAE`` models: importance sampling from Laplace approximations.
 
-The latent variables of a row are the member, its component c and the code z. For each member
-and component that may explain the row, Fisher scoring finds the likeliest code and the curvature
-there, so that a normal distribution approximates p(z | x, c) and Laplace's method its evidence.
-Components are drawn by these evidences, codes from these normal distributions and from the
-prior. A draw's weight is the joint density over that of the mixture of all proposals, so the
-estimate of p(x) is unbiased.
+The latent variables of a row are the ensemble member, its component c and the code z. For each
+member and likely component, Fisher scoring finds the mode of p(z | x, c) and the curvature there:
+the Laplace approximation of p(z | x, c) and of the evidence p(x, c). Components are drawn in
+proportion to the evidences, codes from the Laplace approximations and from the prior. The weight
+of a draw is the joint density over the density of the mixture of all proposals, so the estimate
+of p(x) is unbiased.
 """
 
 import math
@@ -20,24 +20,24 @@ from sklearn_vae.posteriors import log_mean_exp
 from sklearn_vae.priors import HALF_LOG_2PI
 from sklearn_vae.random import sobol_normal
 
-# Steps of Fisher scoring at the most, and the Newton decrement below which none is taken: the
-# code is then within a third of a standard deviation of the likeliest one.
-MOST_STEPS = 4
+# Steps of Fisher scoring at most, and the Newton decrement at convergence: the code is then within
+# a third of a standard deviation of the mode.
+MAX_STEPS = 4
 CONVERGED = 0.1
-# A rejected step is tried again with so much of its length.
-SHORTER = 0.25
-# Distance over which the network's outputs are compared for their slopes.
-REACH = 0.05
-# Components whose evidence is so many nats below the row's best one get no (further) steps:
-# at the encoder's mean, and after a step.
-HOPELESS = 12.0
-UNLIKELY = 5.0
-MOST_COMPONENTS = 3
-# How much narrower than the draws the likelihood is, as a function of the code. Where it says
-# nothing, the draws are the prior's, and the estimate is exact.
-WIDENING = 1.2
+# Backtracking factor of a rejected step.
+BACKTRACKING = 0.25
+# Distance of the finite differences of the decoder's outputs.
+DIFFERENCE = 0.05
+# Components with an evidence so many nats below the row's best get no (further) steps: at the
+# encoder's mean, and after a step. No more components get any.
+MAX_FIRST_GAP = 12.0
+MAX_GAP = 5.0
+MAX_COMPONENTS = 3
+# Factor of the proposals' standard deviations, as far as the likelihood determines them. Where the
+# likelihood is flat, the proposal is the prior, and the estimate is exact.
+PROPOSAL_SCALE = 1.2
 # One in so many draws of z is from the prior.
-ONE_IN = 8
+PRIOR_ONE_IN = 8
 # A row is far if its squared distance from the mode of its likeliest component is so many standard
 # deviations above the mean of a chi-squared distribution. Its code is searched once more, from the
 # best of N_STARTS normal codes of each of these scales, in FAR_COMPONENTS components.
@@ -46,52 +46,52 @@ N_STARTS = 32
 START_SCALES = (1.0, 2.0, 4.0)
 FAR_COMPONENTS = 4
 FAR_STEPS = 20
-# Codes that pass through the decoder at a time: what fits the cache.
-CODES_AT_A_TIME = 1 << 11
+# Codes that are decoded at a time: they fit the cache.
+CODES_PER_CHUNK = 1 << 11
 
 
-class Local(NamedTuple):
-    """The joint density log p(x, z, c) around codes.
+class LocalExpansion(NamedTuple):
+    """Quadratic expansion of log p(x, z, c) around codes.
 
     Attributes
     ----------
     log_joint : Tensor of shape (N,)
         Its value in nats.
-    slope : Tensor of shape (N, l)
+    gradient : Tensor of shape (N, l)
         Its gradient with respect to z.
     root : Tensor of shape (N, l, l)
-        Lower root of the Fisher information about z, the prior's with it; NaN where it
+        Cholesky factor of the Fisher information about z plus the prior's precision; NaN where it
         overflows.
     """
 
     log_joint: Tensor
-    slope: Tensor
+    gradient: Tensor
     root: Tensor
 
     @property
     def log_evidence(self) -> Tensor:
-        """Laplace approximation to log p(x, c): (N,), -inf where there is none."""
+        """Laplace approximation of log p(x, c): (N,), -inf where the curvature overflows."""
         log_det = self.root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        found = self.log_joint - log_det + self.root.shape[-1] * HALF_LOG_2PI
-        return found.nan_to_num(nan=-math.inf)
+        log_evidence = self.log_joint - log_det + self.root.shape[-1] * HALF_LOG_2PI
+        return log_evidence.nan_to_num(nan=-math.inf)
 
 
 class LaplaceProposal:
-    """Normal approximations to p(z | x, c), for each component of a model and each row.
+    """Laplace approximations of p(z | x, c), for each component of a model and each row.
 
     Parameters
     ----------
     model : MixtureVAE
-        The model, of which the first member is taken.
+        The model; only its first member is used.
     x : Tensor of shape (B, n_columns)
         Encoded rows.
 
     Attributes
     ----------
     log_evidence : Tensor of shape (C, B)
-        Laplace approximations to log p(x, c), in nats.
+        Laplace approximations of log p(x, c), in nats.
     loc : Tensor of shape (C, B, l)
-        Likeliest codes.
+        Modes.
     root : Tensor of shape (C, B, l, l)
         Roots of the covariances: z = loc + root @ noise.
     whiten : Tensor of shape (C, B, l, l)
@@ -100,15 +100,15 @@ class LaplaceProposal:
 
     def __init__(self, model: MixtureVAE, x: Tensor):
         self.model, self.x = model, x
-        log_share = model.mixture_logit[0, 0].log_softmax(-1)
-        self.log_share = log_share[log_share > 0.5 * LOG_OF_NOTHING]
+        log_weight = model.mixture_logit[0, 0].log_softmax(-1)
+        self.log_weight = log_weight[log_weight > 0.5 * LOG_OF_NOTHING]
         self.white = Whitening(model)(x[None])[0][0]  # (d, C, B)
         loc, log_scale = model.posterior.split(model.encode(x[None])[0])
-        n_mixture, n_rows = len(self.log_share), len(x)
+        n_mixture, n_rows = len(self.log_weight), len(x)
         row = torch.arange(n_rows, device=x.device).repeat(n_mixture)
         component = torch.arange(n_mixture, device=x.device).repeat_interleave(n_rows)
 
-        # as the encoder has it, for components that get no steps
+        # q(z|x), for components that get no steps
         self.loc = loc.repeat(n_mixture, 1, 1)
         volume = (log_scale + HALF_LOG_2PI).sum(-1)  # (B,)
         self.log_evidence = volume.repeat(n_mixture, 1)
@@ -117,7 +117,8 @@ class LaplaceProposal:
             self.log_evidence += at_mean.view(n_mixture, n_rows)
         self.root = torch.diag_embed(log_scale.exp()).repeat(n_mixture, 1, 1, 1)
         self.whiten = torch.diag_embed((-log_scale).exp()).repeat(n_mixture, 1, 1, 1)
-        self._fit(*self._hopeful())
+        component, row = self._likely_components()
+        self._fit(component, row)
         self._search_far()
 
     def _search_far(self) -> None:
@@ -133,7 +134,7 @@ class LaplaceProposal:
             return
         normal = torch.as_tensor(sobol_normal(N_STARTS, z.shape[1], 0)).to(z)
         starts = torch.cat([scale * normal for scale in START_SCALES])
-        for component in range(len(self.log_share)):
+        for component in range(len(self.log_weight)):
             mode = self.loc[component, far]  # (F, l)
             codes = torch.cat([mode[None], starts.unsqueeze(1).expand(-1, len(far), -1)])
             n_codes = len(codes)
@@ -142,89 +143,95 @@ class LaplaceProposal:
             log_joint, best_code = log_joint.view(n_codes, -1).nan_to_num(nan=-math.inf).max(0)
             self.loc[component, far] = codes[best_code, torch.arange(len(far), device=far.device)]
             self.log_evidence[component, far] = log_joint
-        n_components = min(FAR_COMPONENTS, len(self.log_share))
+        n_components = min(FAR_COMPONENTS, len(self.log_weight))
         likeliest = self.log_evidence[:, far].topk(n_components, dim=0).indices
         self._fit(likeliest.flatten(), far.repeat(n_components), FAR_STEPS)
 
-    def _hopeful(self) -> tuple[Tensor, Tensor]:
-        """Components that may explain rows: their numbers and those of the rows, (N,) each."""
-        best = self.log_evidence.topk(min(MOST_COMPONENTS, len(self.log_evidence)), dim=0)
-        is_near = best.values >= best.values[:1] - HOPELESS
+    def _likely_components(self) -> tuple[Tensor, Tensor]:
+        """Indices of likely components and of their rows, (N,) each."""
+        best = self.log_evidence.topk(min(MAX_COMPONENTS, len(self.log_evidence)), dim=0)
+        is_near = best.values >= best.values[:1] - MAX_FIRST_GAP
         rank, row = is_near.nonzero(as_tuple=True)
         return best.indices[rank, row], row
 
-    def _fit(self, component: Tensor, row: Tensor, max_steps: int = MOST_STEPS) -> None:
-        """Walk to the likeliest codes of components and rows, (N,) each, and note what is there."""
+    def _fit(self, component: Tensor, row: Tensor, max_steps: int = MAX_STEPS) -> None:
+        """Find the modes of components and rows, (N,) each, by Fisher scoring with backtracking."""
         z, size = self.loc[component, row], self.x.new_ones(len(row))
-        local = self._local(z, component, row)
+        local = self._expand(z, component, row)
         active = torch.arange(len(row), device=row.device)
         for _ in range(max_steps):
-            slope, root = local.slope[active].unsqueeze(-1), local.root[active]
-            step = torch.cholesky_solve(slope, root).squeeze(-1)
-            decrement = (step * local.slope[active]).sum(-1)
+            gradient, root = local.gradient[active].unsqueeze(-1), local.root[active]
+            step = torch.cholesky_solve(gradient, root).squeeze(-1)
+            decrement = (step * local.gradient[active]).sum(-1)
             evidence = local.log_evidence
             best = evidence.new_full((len(self.x),), -math.inf)
             best.scatter_reduce_(0, row, evidence, "amax")
-            hope = evidence[active] + 0.5 * decrement
-            goes_on = (decrement > CONVERGED) & (hope > best[row[active]] - UNLIKELY)
-            active, step = active[goes_on], step[goes_on]
+            attainable = evidence[active] + 0.5 * decrement
+            is_active = (decrement > CONVERGED) & (attainable > best[row[active]] - MAX_GAP)
+            active, step = active[is_active], step[is_active]
             if len(active) == 0:
                 break
-            tried = z[active] + size[active, None] * step
-            found = self._local(tried, component[active], row[active])
-            better = found.log_joint > local.log_joint[active]
-            size[active] = torch.where(better, 1.0, SHORTER * size[active])
-            z[active[better]] = tried[better]
-            for old, new in zip(local, found, strict=True):
+            candidate = z[active] + size[active, None] * step
+            expansion = self._expand(candidate, component[active], row[active])
+            better = expansion.log_joint > local.log_joint[active]
+            size[active] = torch.where(better, 1.0, BACKTRACKING * size[active])
+            z[active[better]] = candidate[better]
+            for old, new in zip(local, expansion, strict=True):
                 old[active[better]] = new[better]
 
         evidence = local.log_evidence
         good = evidence.isfinite()
-        places, root = (component[good], row[good]), local.root[good]
-        self.log_evidence[places] = evidence[good]
-        self.loc[places] = z[good]
+        indices, root = (component[good], row[good]), local.root[good]
+        self.log_evidence[indices] = evidence[good]
+        self.loc[indices] = z[good]
         eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
-        wide = WIDENING**-2 * (root @ root.mT - eye) + eye
+        wide = PROPOSAL_SCALE**-2 * (root @ root.mT - eye) + eye
         whiten = torch.linalg.cholesky(wide).mT
-        self.whiten[places] = whiten
-        self.root[places] = torch.linalg.solve_triangular(whiten, eye, upper=True)
+        self.whiten[indices] = whiten
+        self.root[indices] = torch.linalg.solve_triangular(whiten, eye, upper=True)
 
-    def _local(self, z: Tensor, component: Tensor, row: Tensor) -> Local:
-        """Look around codes (N, l), by differences of what the decoder says."""
+    def _expand(self, z: Tensor, component: Tensor, row: Tensor) -> LocalExpansion:
+        """Expand log p(x, z, c) around codes (N, l), by finite differences of the decoder."""
         n_codes, n_latent = z.shape
-        ahead = REACH * torch.eye(n_latent, dtype=z.dtype, device=z.device)
+        ahead = DIFFERENCE * torch.eye(n_latent, dtype=z.dtype, device=z.device)
         around = torch.cat([z[None], z + ahead.unsqueeze(1)]).flatten(0, 1)  # (l + 1) N
-        places = component.repeat(n_latent + 1), row.repeat(n_latent + 1)
-        parts = self._parts(around, *places)
+        parts = self._parts(around, component.repeat(n_latent + 1), row.repeat(n_latent + 1))
         here = [part.unflatten(1, (n_latent + 1, n_codes))[:, 0] for part in parts]
         slopes = [
-            (part.unflatten(1, (n_latent + 1, n_codes))[:, 1:] - own.unsqueeze(1)) / REACH
-            for part, own in zip(parts, here, strict=True)
+            (part.unflatten(1, (n_latent + 1, n_codes))[:, 1:] - value.unsqueeze(1)) / DIFFERENCE
+            for part, value in zip(parts, here, strict=True)
         ]  # (d, l, N)
-        (standard, _, logit), (of_standard, of_scale, of_logit) = here, slopes
+        (standard, _, logit), (grad_standard, grad_log_scale, grad_logit) = here, slopes
         probability = logit.sigmoid()
-        surprise = self._bits(row) - probability
-        slope = (of_logit * surprise.unsqueeze(1)).sum(0) - of_scale.sum(0)
-        slope = slope - (of_standard * standard.unsqueeze(1)).sum(0)
-        spread = (probability * (1 - probability)).sqrt().unsqueeze(1)
-        features = torch.cat([of_standard, of_scale, of_logit * spread])
+        residual = self._bits(row) - probability
+        gradient = (grad_logit * residual.unsqueeze(1)).sum(0) - grad_log_scale.sum(0)
+        gradient = gradient - (grad_standard * standard.unsqueeze(1)).sum(0)
+        scale = (probability * (1 - probability)).sqrt().unsqueeze(1)
+        features = torch.cat([grad_standard, grad_log_scale, grad_logit * scale])
         features = features.permute(2, 1, 0).contiguous()  # (N, l, 2 d + e)
         precision = features @ features.mT
         precision.diagonal(dim1=-2, dim2=-1).add_(1)
         root, failed = torch.linalg.cholesky_ex(precision)
         root[failed > 0] = math.nan
-        return Local(self._log_joint(here, z, component, row), slope.T - z, root)
+        return LocalExpansion(self._log_joint(here, z, component, row), gradient.T - z, root)
 
     def log_joint(self, z: Tensor, component: Tensor, row: Tensor) -> Tensor:
         """Log p(x, z, c) of codes (N, l), components (N,) and rows (N,): (N,)."""
-        chunks = zip(*(each.split(CODES_AT_A_TIME) for each in (z, component, row)), strict=True)
-        return torch.cat([self._log_joint(self._parts(*own), *own) for own in chunks])
+        chunks = zip(
+            z.split(CODES_PER_CHUNK),
+            component.split(CODES_PER_CHUNK),
+            row.split(CODES_PER_CHUNK),
+            strict=True,
+        )
+        return torch.cat(
+            [self._log_joint(self._parts(z, c, row), z, c, row) for z, c, row in chunks]
+        )
 
     def _log_joint(
         self, parts: Sequence[Tensor], z: Tensor, component: Tensor, row: Tensor
     ) -> Tensor:
         log_prob = self.model.log_prob_of(parts, self._bits(row)) + self.model.log_det[0, component]
-        return log_prob + self.model.prior.log_prob(z) + self.log_share[component]
+        return log_prob + self.model.prior.log_prob(z) + self.log_weight[component]
 
     def _parts(self, z: Tensor, component: Tensor, row: Tensor) -> list[Tensor]:
         """Standardised rows (d, N), their log-scales (d, N), and logits (e, N)."""
@@ -236,20 +243,20 @@ class LaplaceProposal:
         return self.x[:, self.model.bit_columns].T[:, row]
 
     def draw(self, component: Tensor, row: Tensor, noise: Tensor, from_prior: Tensor) -> Tensor:
-        """Codes of standard normal noise (N, l), which from the prior are that itself: (N, l)."""
-        moved = (self.root[component, row] * noise.unsqueeze(1)).sum(-1)
-        return torch.where(from_prior[:, None], noise, self.loc[component, row] + moved)
+        """Draw codes with standard normal noise (N, l), some from the prior: (N, l)."""
+        scaled = (self.root[component, row] * noise.unsqueeze(1)).sum(-1)
+        return torch.where(from_prior[:, None], noise, self.loc[component, row] + scaled)
 
-    def log_prob(self, z: Tensor, component: Tensor, row: Tensor, share_of_prior: float) -> Tensor:
-        """Log-density of codes (N, l), drawn from both the normal ones and the prior: (N,)."""
+    def log_prob(self, z: Tensor, component: Tensor, row: Tensor, prior_fraction: float) -> Tensor:
+        """Log-density of codes (N, l) in the mixture of Laplace approximation and prior: (N,)."""
         whiten = self.whiten[component, row]
         standard = (whiten * (z - self.loc[component, row]).unsqueeze(1)).sum(-1)
         log_det = whiten.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         log_normal = log_det - (0.5 * standard.square() + HALF_LOG_2PI).sum(-1)
-        if share_of_prior == 0:
+        if prior_fraction == 0:
             return log_normal
-        log_prior = self.model.prior.log_prob(z) + math.log(share_of_prior)
-        return torch.logaddexp(log_normal + math.log1p(-share_of_prior), log_prior)
+        log_prior = self.model.prior.log_prob(z) + math.log(prior_fraction)
+        return torch.logaddexp(log_normal + math.log1p(-prior_fraction), log_prior)
 
 
 def log_density(
@@ -260,13 +267,13 @@ def log_density(
     Parameters
     ----------
     models : sequence of MixtureVAE
-        Models, of which the first members are taken.
+        Models; only their first members are used.
     log_weight : Tensor of shape (M,)
-        Logarithms of what each model counts.
+        Log-weights of the models.
     x : Tensor of shape (B, n_columns)
         Encoded rows.
     noise : Tensor of shape (K, l + 1)
-        Standard normal draws, shared by the rows; the last one chooses model and component.
+        Standard normal draws, shared by the rows; the last column chooses model and component.
 
     Returns
     -------
@@ -275,23 +282,23 @@ def log_density(
     """
     proposals = [LaplaceProposal(model, x) for model in models]
     log_evidence = torch.cat(
-        [own.log_evidence + log for own, log in zip(proposals, log_weight, strict=True)]
+        [proposal.log_evidence + log for proposal, log in zip(proposals, log_weight, strict=True)]
     )  # (T, B)
-    log_share = log_evidence.log_softmax(0)
-    chosen = draw_components(log_share.exp()[None], noise[None, :, None, -1])[0]  # (K, B)
+    log_responsibility = log_evidence.log_softmax(0)
+    chosen = draw_components(log_responsibility.exp()[None], noise[None, :, None, -1])[0]  # (K, B)
     n_draws = len(noise)
-    n_from_prior = n_draws // ONE_IN
-    # the last ones: blocks of Sobol points are balanced, every eighth point is not
+    n_from_prior = n_draws // PRIOR_ONE_IN
+    # the last draws: blocks of Sobol points are balanced, every eighth point is not
     from_prior = torch.arange(n_draws, device=x.device) >= n_draws - n_from_prior
-    share_of_prior = n_from_prior / n_draws
-    found = log_share.new_empty(chosen.shape)
-    first = 0
+    prior_fraction = n_from_prior / n_draws
+    log_ratio = log_responsibility.new_empty(chosen.shape)
+    first = 0  # index of the model's first component among those of all models
     for proposal, log in zip(proposals, log_weight, strict=True):
-        past = first + len(proposal.log_evidence)
-        draw, row = ((chosen >= first) & (chosen < past)).nonzero().unbind(1)
+        end = first + len(proposal.log_evidence)
+        draw, row = ((chosen >= first) & (chosen < end)).nonzero().unbind(1)
         component = chosen[draw, row] - first
         z = proposal.draw(component, row, noise[draw, :-1], from_prior[draw])
-        log_q = proposal.log_prob(z, component, row, share_of_prior)
-        found[draw, row] = proposal.log_joint(z, component, row) - log_q + log
-        first = past
-    return log_mean_exp(found - log_share.gather(0, chosen), dim=0)
+        log_q = proposal.log_prob(z, component, row, prior_fraction)
+        log_ratio[draw, row] = proposal.log_joint(z, component, row) - log_q + log
+        first = end
+    return log_mean_exp(log_ratio - log_responsibility.gather(0, chosen), dim=0)
