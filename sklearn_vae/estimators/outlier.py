@@ -11,6 +11,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae._compat import Interval, StrOptions
 from sklearn_vae.anomaly.attribution import AttributionBaseline
+from sklearn_vae.anomaly.calibration import (
+    conformal_p_values,
+    conformal_threshold,
+    out_of_fold_mask,
+)
 from sklearn_vae.anomaly.knn import evenly_spaced
 from sklearn_vae.anomaly.presets import CLEAN, CONTAMINATED, METHODS, Preset
 from sklearn_vae.anomaly.scores import ScoredRows, Scorer, score_in_batches
@@ -380,22 +385,9 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         return everyone
 
     def _leave_out(self, n_rows: int) -> np.ndarray:
-        """Which rows each autoencoder does not learn from, so that it can judge them: (M, n).
-
-        Each leaves out as many, and every row is left out by one of them at least. A single
-        autoencoder learns from all.
-        """
-        n_members = int(self._wish("n_init"))
-        n_left_out = -(-n_rows // n_members)
-        left_out = np.zeros((n_members, n_rows), dtype=bool)
-        if n_rows - n_left_out < FEWEST_ROWS:
-            return left_out
-        order = torch.randperm(
-            n_rows, generator=make_generator(self.seed_, Stream.SPLIT, 2)
-        ).numpy()
-        for member, first in enumerate(np.linspace(0, n_rows - n_left_out, n_members).astype(int)):
-            left_out[member, order[first : first + n_left_out]] = True
-        return left_out
+        """Mask of the rows that each autoencoder is not trained on, for cross-fitting: (M, n)."""
+        generator = make_generator(self.seed_, Stream.SPLIT, 2)
+        return out_of_fold_mask(n_rows, int(self._wish("n_init")), FEWEST_ROWS, generator)
 
     def _plan(self, n_rows: int) -> tuple[int, TrainingConfig]:
         """Iterations, and how each autoencoder is trained."""
@@ -520,9 +512,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             self.offset_ = float(np.quantile(scores, contamination))
         else:
             self.calibration_scores_ = np.sort(self._score_each(*held_out))
-            # below it, p-values are at most the contamination
-            place = max(int(contamination * (len(self.calibration_scores_) + 1)), 1) - 1
-            self.offset_ = float(self.calibration_scores_[place])
+            self.offset_ = conformal_threshold(self.calibration_scores_, contamination)
         some = evenly_spaced(np.arange(len(self.reference_samples_)), MOST_EXPLAINED)
         self.attribution_baseline_ = AttributionBaseline.fit(
             self._fitted(), *taken((self.reference_samples_, self.counts_), some), -scores
@@ -616,9 +606,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             Share of the calibration rows and the row itself that are at least as strange,
             between 1 / (n_calibration + 1) and 1.
         """
-        scores = self.score_samples(X)
-        n_stranger = np.searchsorted(self.calibration_scores_, scores, side="right")
-        return (1 + n_stranger) / (1 + len(self.calibration_scores_))
+        return conformal_p_values(self.score_samples(X), self.calibration_scores_)
 
     def explain(self, X: Any) -> np.ndarray:
         """How much each column has to do with a row's score.

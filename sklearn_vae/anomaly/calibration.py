@@ -1,0 +1,64 @@
+"""Calibration of anomaly scores: cross-fitting folds, conformal p-values and thresholds."""
+
+import numpy as np
+import torch
+
+
+def out_of_fold_mask(
+    n_rows: int, n_members: int, min_rows: int, generator: torch.Generator
+) -> np.ndarray:
+    """Mask of the rows on which each ensemble member is not trained (cross-fitting).
+
+    Members leave out equally many rows at random, and each row is left out by at least one
+    member. The mask is all False for a single member, and if fewer than ``min_rows`` training
+    rows would remain.
+
+    Returns
+    -------
+    ndarray of shape (n_members, n_rows), bool
+    """
+    fold_size = -(-n_rows // n_members)
+    mask = np.zeros((n_members, n_rows), dtype=bool)
+    if n_rows - fold_size < min_rows:
+        return mask
+    order = torch.randperm(n_rows, generator=generator).numpy()
+    starts = np.linspace(0, n_rows - fold_size, n_members).astype(int)
+    for member, start in enumerate(starts):
+        mask[member, order[start : start + fold_size]] = True
+    return mask
+
+
+def conformal_p_values(scores: np.ndarray, calibration_scores: np.ndarray) -> np.ndarray:
+    """Conformal p-values of normality scores, low scores being anomalous: (n,) -> (n,).
+
+    If a row and the calibration rows are exchangeable, P(p <= alpha) <= alpha for every alpha
+    [1]_.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n,)
+        Scores of the rows.
+    calibration_scores : ndarray of shape (n_calibration,)
+        Scores of the calibration rows, in ascending order.
+
+    References
+    ----------
+    .. [1] V. Vovk, A. Gammerman and G. Shafer, "Algorithmic Learning in a Random World",
+       Springer 2005.
+    """
+    n_at_most = np.searchsorted(calibration_scores, scores, side="right")
+    return (1 + n_at_most) / (1 + len(calibration_scores))
+
+
+def conformal_threshold(calibration_scores: np.ndarray, alpha: float) -> float:
+    """Score below which conformal p-values are at most alpha, or 1 / (n + 1) if that is larger.
+
+    Parameters
+    ----------
+    calibration_scores : ndarray of shape (n,)
+        Scores of the calibration rows, in ascending order.
+    alpha : float
+        False-positive rate.
+    """
+    rank = max(int(alpha * (len(calibration_scores) + 1)), 1)
+    return float(calibration_scores[rank - 1])

@@ -1,0 +1,51 @@
+"""Cross-fitting folds, conformal p-values and thresholds."""
+
+import numpy as np
+import pytest
+import torch
+
+from sklearn_vae.anomaly.calibration import (
+    conformal_p_values,
+    conformal_threshold,
+    out_of_fold_mask,
+)
+
+
+@pytest.mark.parametrize(("n_rows", "n_members"), [(20, 4), (21, 4), (7, 2), (50, 3)])
+def test_every_row_is_out_of_fold_for_a_member_and_folds_have_one_size(n_rows, n_members):
+    """Folds overlap if the number of rows is no multiple of the number of members."""
+    mask = out_of_fold_mask(n_rows, n_members, 2, torch.Generator().manual_seed(0))
+
+    assert mask.shape == (n_members, n_rows)
+    assert mask.any(axis=0).all()
+    assert set(mask.sum(axis=1)) == {int(np.ceil(n_rows / n_members))}
+
+
+def test_a_single_member_and_few_rows_leave_nothing_out():
+    """Their training rows would be too few."""
+    generator = torch.Generator().manual_seed(0)
+
+    assert not out_of_fold_mask(20, 1, 2, generator).any()
+    assert not out_of_fold_mask(3, 2, 2, generator).any()
+
+
+def test_p_values_of_exchangeable_scores_are_uniform():
+    """P(p <= k / (n + 1)) = k / (n + 1), exactly, over all ranks of a new score."""
+    calibration = np.arange(9.0)
+    ranks = np.arange(10) - 0.5  # each rank of a new score has the same probability
+
+    np.testing.assert_allclose(
+        np.sort(conformal_p_values(ranks, calibration)), np.arange(1, 11) / 10
+    )
+
+
+@pytest.mark.parametrize("alpha", [0.001, 0.05, 0.1, 0.3, 0.5])
+def test_scores_below_the_threshold_have_p_values_of_at_most_alpha(alpha):
+    """Or of the least that there is, 1 / (n + 1)."""
+    calibration = np.sort(np.random.default_rng(0).normal(size=199))
+    scores = np.random.default_rng(1).normal(size=1000)
+    is_below = scores < conformal_threshold(calibration, alpha)
+
+    np.testing.assert_array_equal(
+        is_below, conformal_p_values(scores, calibration) <= max(alpha, 1 / 200)
+    )
