@@ -253,7 +253,9 @@ class TableEncoder:
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Encode rows, in the dtype of X: (n, n_features + n_given) -> (n, n_inputs)."""
-        values = np.empty((len(X), self.n_columns + self.n_conditions), X.dtype)
+        # column by column unless one-hot: the layout decides how sums over columns are rounded
+        order: Any = "F" if self.n_columns == len(self.order) else "C"
+        values = np.empty((len(X), self.n_columns + self.n_conditions), X.dtype, order)
         first = 0
         for group in self.groups:
             encoded = group.encode(_take(X, group), allows_missing=self.allows_missing)

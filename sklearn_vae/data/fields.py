@@ -1,4 +1,4 @@
-"""One column from outside: what it is, and its cells as numbers and as values."""
+"""The schema of one column: its type, categories and dtype, and conversion of its values."""
 
 import re
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ import numpy as np
 
 from sklearn_vae.persistence.validation import check_hashes
 
-# Categories and unknown values that are written out; of more the number is given.
+# Categories and unknown values that messages list; beyond these, they give the number.
 MOST_SHOWN = 5
 NUMBERS = ("number", "integer")
-# The number of a category that the schema does not have.
+# Code of a category that the schema does not have.
 UNKNOWN = -1.0
 KINDS = (*NUMBERS, "boolean", "category", "ordered")
-# Bits of integers, and the length of the name of a type at the most.
+# Bits of integers, and the largest length of the name of a dtype.
 BITS, LONGEST_TYPE = (8, 16, 32, 64, 128), 200
 
 # Units of time. A finer one than the microsecond is more than a float has digits for.
 MICROSECONDS = {"ns": 1.0, "us": 1.0, "ms": 1e3, "s": 1e6, "D": 86400e6}
 TIME_UNIT = re.compile(r"\b(ns|us|ms|s)\b")
-# Python's dates end here, and what 64 bits hold of a duration and of nanoseconds.
+# Ranges of Python's dates, and of durations and nanoseconds in 64 bits, in microseconds.
 YEARS_1_TO_9999 = (-62135596800e6, 253402214400e6)
 LONGEST = 9.2e18
 NANOSECONDS = 9.2e15
@@ -32,21 +32,21 @@ NANOSECONDS = 9.2e15
 
 @dataclass(frozen=True)
 class Field:
-    """One column of a table, seen from outside.
+    """Schema of one column.
 
     Attributes
     ----------
     name : str or int
-        The column's name, or its number where it has none.
+        Name of the column, or its index if it has none.
     kind : {"number", "integer", "boolean", "category", "ordered"}
-        An integer is told from a number only in a data frame: an array says nothing of
-        its columns. Dates, durations and decimals are numbers.
+        Type of the column. Only data frames have integers: an array has one dtype for all
+        columns. Dates, durations and decimals are numbers.
     categories : tuple or None
-        Values of a boolean, a category or an ordered category, in order; a cell's number
-        is its place here. Those that the table declares, also where no row has them;
-        otherwise those that occur, sorted.
+        Values of a boolean, a category or an ordered category, in order; a value's code is its
+        index here. They are those of the dtype if it declares any, otherwise the unique
+        values, sorted.
     dtype : str
-        Type by which the column's values are given back.
+        Dtype of the values that ``inverse_transform`` returns.
     """
 
     name: Any
@@ -55,74 +55,74 @@ class Field:
     dtype: str
 
     def check(self) -> None:
-        """Check that all this can be, as when it comes from a file.
+        """Check the attributes, as after reading them from a file.
 
         Raises
         ------
         ValueError
-            If the type is none that a table has, or the categories are none that it may have.
+            If type, dtype or categories are impossible.
         """
         if (self.categories is None) != (self.kind in NUMBERS) or self.kind not in KINDS:
             raise ValueError(f"a column cannot be of the kind {self.kind!r:.100}")
         bits = "".join(filter(str.isdigit, self.dtype))
         has_bits = self.kind != "integer" or (len(bits) < 4 and bits and int(bits) in BITS)
-        # a zone of dateutil's is the name of any file
+        # a time zone of dateutil may name any file
         if len(self.dtype) > LONGEST_TYPE or "dateutil" in self.dtype or not has_bits:
             raise ValueError(f"a column cannot be of the type {self.dtype!r:.100}")
         check_hashes(self.categories or ())
 
     @property
     def has_numbers(self) -> bool:
-        """Whether a column of numbers may stand for this one."""
+        """Whether numbers are accepted in place of the values."""
         return self.categories is None or any(isinstance(c, Real) for c in self.categories)
 
     @property
-    def is_plain(self) -> bool:
-        """Whether any number stands for itself."""
-        return self.categories is None and time_of(self.dtype) is None
+    def is_numeric(self) -> bool:
+        """Whether values are numbers and need no conversion."""
+        return self.categories is None and time_type(self.dtype) is None
 
-    def translated(self, places: np.ndarray, values: list, handle_unknown: str) -> np.ndarray:
-        """Turn places in another list of values into those among the categories.
+    def recode(self, codes: np.ndarray, values: list, handle_unknown: str) -> np.ndarray:
+        """Convert codes of other categories to codes of this column's.
 
         Parameters
         ----------
         places : ndarray of shape (n,)
-            Places in ``values``, -1 for missing cells.
+            Indices of ``values``, -1 for missing values.
         values : list
-            Values, which need not all occur.
+            Other categories, which need not all occur.
         handle_unknown : {"error", "infrequent", "missing"}
-            What becomes of a value that is no category.
+            Treatment of a value that is no category.
 
         Returns
         -------
         ndarray of shape (n,)
-            Places among the categories, NaN for missing cells, and -1 for unknown values with
+            Codes, NaN for missing values, and -1 for unknown ones with
             ``handle_unknown="infrequent"``.
         """
-        known = {category: place for place, category in enumerate(self.categories or ())}
-        unknown_at = UNKNOWN if handle_unknown == "infrequent" else np.nan
-        known_at = np.array([*(known.get(value, unknown_at) for value in values), np.nan])
-        if handle_unknown == "error" and np.isnan(known_at[:-1]).any():
-            occurs = np.bincount(places[places >= 0], minlength=len(values)) > 0
-            unknown = np.flatnonzero(np.isnan(known_at[:-1]) & occurs)
+        code_of = {category: code for code, category in enumerate(self.categories or ())}
+        unknown_code = UNKNOWN if handle_unknown == "infrequent" else np.nan
+        code_at = np.array([*(code_of.get(value, unknown_code) for value in values), np.nan])
+        if handle_unknown == "error" and np.isnan(code_at[:-1]).any():
+            occurs = np.bincount(codes[codes >= 0], minlength=len(values)) > 0
+            unknown = np.flatnonzero(np.isnan(code_at[:-1]) & occurs)
             if len(unknown):
                 raise ValueError(
-                    f"Found unknown categories {cut([values[i] for i in unknown])} in column "
-                    f"{self.name!r}; it had {cut(self.categories or ()) or 'none'} in fit. With "
-                    f"handle_unknown='infrequent' they count as unlikely, with 'missing' as "
-                    f"missing cells."
+                    f"Found unknown categories {shorten([values[i] for i in unknown])} in column "
+                    f"{self.name!r}; it had {shorten(self.categories or ()) or 'none'} in fit. "
+                    f"With handle_unknown='infrequent' they count as unlikely, with 'missing' as "
+                    f"missing values."
                 )
-        return known_at[places]  # -1, a missing cell, takes the last
+        return code_at[codes]  # -1, a missing value, takes the last
 
-    def places(self, values: np.ndarray) -> np.ndarray:
-        """Nearest places among the categories, -1 for NaN: (n,) -> (n,)."""
+    def codes(self, values: np.ndarray) -> np.ndarray:
+        """Round numbers to codes, -1 for NaN: (n,) -> (n,)."""
         n_categories = len(self.categories or ())
         missing = np.isnan(values) | (n_categories == 0)
-        places = np.clip(np.rint(values), 0, max(n_categories - 1, 0))
-        return np.where(missing, -1, places).astype(np.intp)
+        codes = np.clip(np.rint(values), 0, max(n_categories - 1, 0))
+        return np.where(missing, -1, codes).astype(np.intp)
 
-    def objects(self, values: np.ndarray, missing: Any = None) -> np.ndarray:
-        """Give back Python objects: (n,) -> (n,)."""
+    def to_objects(self, values: np.ndarray, missing: Any = None) -> np.ndarray:
+        """Convert codes or numbers to Python objects: (n,) -> (n,)."""
         if self.categories is None:
             objects = values.astype(object)
             objects[np.isnan(values)] = missing
@@ -130,40 +130,40 @@ class Field:
         choice = np.empty(len(self.categories) + 1, dtype=object)
         choice[:-1] = self.categories
         choice[-1] = missing
-        return choice[self.places(values)]
+        return choice[self.codes(values)]
 
-    def rounded(self, values: np.ndarray) -> np.ndarray:
-        """Round what the dtype holds no fractions of, and clip it to the dtype's range.
+    def round_to_dtype(self, values: np.ndarray) -> np.ndarray:
+        """Round integers, and clip them to the range of the dtype: (n,) -> (n,).
 
-        Dates and durations become NumPy's, in microseconds: (n,) -> (n,).
+        Dates and durations become NumPy's, in microseconds.
         """
-        if time_of(self.dtype) is not None:
-            return _times(values, self.dtype)
-        return _whole_numbers(values, self.dtype) if self.kind == "integer" else values
+        if time_type(self.dtype) is not None:
+            return _to_numpy_times(values, self.dtype)
+        return _round_integers(values, self.dtype) if self.kind == "integer" else values
 
     def to_dict(self) -> dict[str, Any]:
-        """Say it all in types that JSON has."""
+        """Return the schema in types of JSON."""
         listed = None if self.categories is None else list(map(_to_plain, self.categories))
         name = _to_plain(self.name)
         return {"name": name, "kind": self.kind, "categories": listed, "dtype": self.dtype}
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> "Field":
-        """Undo ``to_dict``."""
+        """Make a schema from the result of ``to_dict``."""
         listed = state["categories"]
         categories = None if listed is None else tuple(map(_from_plain, listed))
         return cls(_from_plain(state["name"]), state["kind"], categories, state["dtype"])
 
 
-def time_of(dtype: str) -> str | None:
-    """Whether a type is one of dates or of durations."""
+def time_type(dtype: str) -> str | None:
+    """Return "date" or "duration" for a dtype of dates or durations, otherwise None."""
     if dtype.lower().startswith(("date", "timestamp")):
         return "date"
     return "duration" if dtype.lower().startswith(("timedelta", "duration")) else None
 
 
-def _times(seconds: np.ndarray, dtype: str) -> np.ndarray:
-    is_date = time_of(dtype) == "date"
+def _to_numpy_times(seconds: np.ndarray, dtype: str) -> np.ndarray:
+    is_date = time_type(dtype) == "date"
     unit = found[0] if (found := TIME_UNIT.search(dtype)) else "D"
     low, high = YEARS_1_TO_9999 if is_date else (-LONGEST, LONGEST)
     if unit == "ns":
@@ -175,22 +175,22 @@ def _times(seconds: np.ndarray, dtype: str) -> np.ndarray:
     return times
 
 
-def _whole_numbers(values: np.ndarray, dtype: str) -> np.ndarray:
+def _round_integers(values: np.ndarray, dtype: str) -> np.ndarray:
     bits = int("".join(filter(str.isdigit, dtype)))
     low, end = (0, 2**bits) if "u" in dtype.lower() else (-(2 ** (bits - 1)), 2 ** (bits - 1))
     # the largest integer may be no floating-point number, and the next one would not fit
     return np.clip(np.rint(values), low, min(float(end - 1), np.nextafter(float(end), 0)))
 
 
-def cut(values: Sequence) -> str:
-    """Write out a few values, and say how many more there are."""
+def shorten(values: Sequence) -> str:
+    """Join a few values, and the number of the others."""
     shown = ", ".join(repr(v) if isinstance(v, str) else str(v) for v in values[:MOST_SHOWN])
     rest = len(values) - MOST_SHOWN
     return f"{shown} and {rest} more" if rest > 0 else shown
 
 
 def _to_plain(value: Any) -> Any:
-    """Write a name or a category in types that JSON has, where needed with a tag."""
+    """Convert a name or a category to types of JSON, tagged where they are ambiguous."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, str | bool | int | float):

@@ -1,4 +1,8 @@
-"""What each library of data frames calls its types, and how it is given columns."""
+"""Libraries of data frames: names of dtypes, and columns from numbers.
+
+A dtype is stored as text, not as an empty frame of that dtype: a file of a model must be readable
+without the library, and reading it must run no code of the file.
+"""
 
 import ast
 import re
@@ -8,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_vae.data.fields import Field, time_of
+from sklearn_vae.data.fields import Field, time_type
 
 
 class Library(ABC):
@@ -17,36 +21,36 @@ class Library(ABC):
     @staticmethod
     @abstractmethod
     def dtype(series: Any) -> str:
-        """Type of a column, from which it can be made again."""
+        """Return the dtype of a column as text, from which ``frame`` makes it."""
 
     @staticmethod
     def in_utc(series: Any) -> Any:
-        """Give a column of dates that narwhals can read."""
+        """Convert dates to UTC, which narwhals can read."""
         return series
 
     @staticmethod
     @abstractmethod
     def is_ordered(series: Any) -> bool:
-        """Whether a column of categories has an order."""
+        """Whether the categories are ordered."""
 
     @staticmethod
     @abstractmethod
     def categories(series: Any) -> Iterable | None:
-        """Categories that the type of a column has."""
+        """Return the categories of the dtype, if it declares any."""
 
     @staticmethod
     @abstractmethod
-    def places(series: Any) -> tuple[np.ndarray, list]:
-        """Places of the cells in a list of values, -1 for a missing one, and that list."""
+    def codes(series: Any) -> tuple[np.ndarray, list]:
+        """Factorize a column: codes, -1 for missing values, and unique values."""
 
     @staticmethod
     @abstractmethod
     def frame(parts: list[tuple[Field, np.ndarray]], n_rows: int, index: Any) -> Any:
-        """Make a data frame of columns of numbers."""
+        """Make a data frame from columns of numbers."""
 
 
 class _Pandas(Library):
-    """Series of NumPy's, nullable and pyarrow's types."""
+    """pandas, with NumPy's, nullable and pyarrow's dtypes."""
 
     @staticmethod
     def dtype(series: Any) -> str:
@@ -56,7 +60,7 @@ class _Pandas(Library):
         if isinstance(dtype, pd.CategoricalDtype):
             return f"category[{_Pandas.dtype(dtype.categories)}]"
         if isinstance(dtype, pd.StringDtype) and dtype != pd.api.types.pandas_dtype("str"):
-            return f"{dtype}({dtype.storage})"  # pandas' text leaves the storage out
+            return f"{dtype}({dtype.storage})"  # str(dtype) omits the storage
         return str(getattr(dtype, "subtype", dtype) if "Sparse" in str(dtype) else dtype)
 
     @staticmethod
@@ -76,13 +80,13 @@ class _Pandas(Library):
         return series.cat.categories.tolist() if hasattr(series, "cat") else None
 
     @staticmethod
-    def places(series: Any) -> tuple[np.ndarray, list]:
+    def codes(series: Any) -> tuple[np.ndarray, list]:
         import pandas as pd
 
         if hasattr(series, "cat"):
             return series.cat.codes.to_numpy(), series.cat.categories.tolist()
-        places, values = pd.factorize(series)
-        return places, values.tolist()
+        codes, values = pd.factorize(series)
+        return codes, values.tolist()
 
     @staticmethod
     def frame(parts: list[tuple[Field, np.ndarray]], n_rows: int, index: Any) -> Any:
@@ -100,15 +104,15 @@ class _Pandas(Library):
 
         dtype: Any = _Pandas._type(field)
         if isinstance(dtype, pd.CategoricalDtype):
-            return pd.Series(pd.Categorical.from_codes(field.places(values), dtype=dtype), index)
+            return pd.Series(pd.Categorical.from_codes(field.codes(values), dtype=dtype), index)
         if isinstance(dtype, pd.ArrowDtype):
             cells = _Arrow.array(field, values, dtype.pyarrow_dtype)
             return pd.Series(pd.array(cells, dtype=dtype), index)
         if field.categories is not None or field.dtype == "object":
             widened = field.dtype == "bool" and np.isnan(values).any()
-            cells = field.objects(values, missing=np.nan)
+            cells = field.to_objects(values, missing=np.nan)
             return pd.Series(cells, index, dtype=object if widened else dtype)
-        series = pd.Series(field.rounded(values), index)
+        series = pd.Series(field.round_to_dtype(values), index)
         if field.kind == "integer" and isinstance(dtype, np.dtype) and np.isnan(values).any():
             return series
         if getattr(dtype, "tz", None) is not None:
@@ -124,17 +128,17 @@ class _Pandas(Library):
             inner = Field(None, "", None, text[len("category[") : -1])
             categories = pd.Index(field.categories, dtype=_Pandas._type(inner))
             return pd.CategoricalDtype(categories, ordered=field.kind == "ordered")
-        if found := re.fullmatch(r"(string|str)\((.*)\)", text):
-            if found[1] == "str":
-                return pd.StringDtype(found[2], na_value=np.nan)
-            return pd.StringDtype(found[2])
+        if match := re.fullmatch(r"(string|str)\((.*)\)", text):
+            if match[1] == "str":
+                return pd.StringDtype(match[2], na_value=np.nan)
+            return pd.StringDtype(match[2])
         if text.endswith("[pyarrow]"):
             return pd.ArrowDtype(_Arrow.type(text.removesuffix("[pyarrow]")))
         return pd.api.types.pandas_dtype(text)
 
 
 class _Polars(Library):
-    """Series of polars, whose unordered categories are those that occur."""
+    """polars, where unordered categories are the unique values."""
 
     @staticmethod
     def dtype(series: Any) -> str:
@@ -154,13 +158,13 @@ class _Polars(Library):
         return series.dtype.categories.to_list() if _Polars.is_ordered(series) else None
 
     @staticmethod
-    def places(series: Any) -> tuple[np.ndarray, list]:
+    def codes(series: Any) -> tuple[np.ndarray, list]:
         import polars as pl
 
         text = series.cast(pl.String)
         values = text.drop_nulls().unique().to_list()
-        places = text.cast(pl.Enum(values)).to_physical().cast(pl.Int64)
-        return places.fill_null(-1).to_numpy(), values
+        codes = text.cast(pl.Enum(values)).to_physical().cast(pl.Int64)
+        return codes.fill_null(-1).to_numpy(), values
 
     @staticmethod
     def frame(parts: list[tuple[Field, np.ndarray]], n_rows: int, index: Any) -> Any:
@@ -173,9 +177,9 @@ class _Polars(Library):
         import polars as pl
 
         if field.categories is not None or field.dtype == "Object":
-            return pl.Series(field.name, field.objects(values).tolist(), _Polars._type(field))
-        series = pl.Series(field.name, field.rounded(values))
-        if time_of(field.dtype) is None:
+            return pl.Series(field.name, field.to_objects(values).tolist(), _Polars._type(field))
+        series = pl.Series(field.name, field.round_to_dtype(values))
+        if time_type(field.dtype) is None:
             series = series.fill_nan(None)
         if field.dtype == "Null" and series.null_count() < len(series):
             return series
@@ -197,7 +201,7 @@ class _Polars(Library):
 
 
 class _Arrow(Library):
-    """Chunked arrays of pyarrow."""
+    """pyarrow, with chunked arrays."""
 
     @staticmethod
     def dtype(series: Any) -> str:
@@ -209,10 +213,10 @@ class _Arrow(Library):
 
     @staticmethod
     def categories(series: Any) -> Iterable | None:
-        return _Arrow.places(series)[1] if hasattr(series.type, "value_type") else None
+        return _Arrow.codes(series)[1] if hasattr(series.type, "value_type") else None
 
     @staticmethod
-    def places(series: Any) -> tuple[np.ndarray, list]:
+    def codes(series: Any) -> tuple[np.ndarray, list]:
         import pyarrow as pa
 
         if not pa.types.is_dictionary(series.type):
@@ -231,32 +235,32 @@ class _Arrow(Library):
 
     @staticmethod
     def array(field: Field, values: np.ndarray, dtype: Any) -> Any:
-        """Make an array of a type: (n,) -> (n,)."""
+        """Convert numbers to an array of a dtype: (n,) -> (n,)."""
         import pyarrow as pa
 
         if pa.types.is_dictionary(dtype):
-            places = field.places(values)
-            cells = pa.array(places, mask=places < 0).cast(dtype.index_type)
+            codes = field.codes(values)
+            cells = pa.array(codes, mask=codes < 0).cast(dtype.index_type)
             choice = pa.array(field.categories, dtype.value_type)
             return pa.DictionaryArray.from_arrays(cells, choice, ordered=dtype.ordered)
         if field.categories is not None:
-            return pa.array(field.objects(values), dtype)
-        cells = pa.array(field.rounded(values), from_pandas=True)
-        if pa.types.is_null(dtype):  # a column without a value has got some, or not
+            return pa.array(field.to_objects(values), dtype)
+        cells = pa.array(field.round_to_dtype(values), from_pandas=True)
+        if pa.types.is_null(dtype):  # a column that had no values in fit may have some now
             return cells if cells.null_count < len(cells) else pa.nulls(len(cells))
         return cells.cast(dtype, safe=False)
 
     @staticmethod
     def type(text: str) -> Any:
-        """Make a type from its text."""
+        """Parse a dtype."""
         import pyarrow as pa
 
-        if found := re.fullmatch(r"timestamp\[(\w+), tz=(.*)\]", text):
-            return pa.timestamp(found[1], found[2])
-        if found := re.fullmatch(r"(decimal\d+)\((\d+), (-?\d+)\)", text):
-            return getattr(pa, found[1])(int(found[2]), int(found[3]))
-        if found := re.fullmatch(r"dictionary<values=(.*), indices=(.*), ordered=([01])>", text):
-            return pa.dictionary(_Arrow.type(found[2]), _Arrow.type(found[1]), found[3] == "1")
+        if match := re.fullmatch(r"timestamp\[(\w+), tz=(.*)\]", text):
+            return pa.timestamp(match[1], match[2])
+        if match := re.fullmatch(r"(decimal\d+)\((\d+), (-?\d+)\)", text):
+            return getattr(pa, match[1])(int(match[2]), int(match[3]))
+        if match := re.fullmatch(r"dictionary<values=(.*), indices=(.*), ordered=([01])>", text):
+            return pa.dictionary(_Arrow.type(match[2]), _Arrow.type(match[1]), match[3] == "1")
         return pa.type_for_alias(text)
 
 

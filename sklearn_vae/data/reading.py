@@ -1,4 +1,4 @@
-"""Tables as they come: columns that give their cells as numbers or as places in a list."""
+"""Reading of tables: columns as numbers, or as codes and unique values."""
 
 import re
 from abc import ABC, abstractmethod
@@ -15,19 +15,19 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import check_array
 
-from sklearn_vae.data.fields import NUMBERS, Field, time_of
+from sklearn_vae.data.fields import NUMBERS, Field, time_type
 from sklearn_vae.data.libraries import LIBRARIES, Library
 
-# Types of Python objects that stand for no value, by name: pandas may not be there.
+# Names of the types of missing values: pandas may not be installed.
 MISSING = ("NoneType", "NAType", "NaTType")
 # Types of categories, beside pandas' intervals.
-PLAIN = (str, Real, Decimal, np.bool_, date)
-# What the libraries call numbers of single precision and narrower ones.
+CATEGORY_TYPES = (str, Real, Decimal, np.bool_, date)
+# Names of dtypes of single precision and less.
 SINGLE = re.compile(r"(float(16|32)?|halffloat)(\[pyarrow\])?$", re.IGNORECASE)
 
 
 class Column(ABC):
-    """A column as it is read: what it is, and its cells as numbers or as places in a list."""
+    """A column of any library, as numbers, or as codes and unique values."""
 
     name: Any
     kind: str
@@ -38,50 +38,52 @@ class Column(ABC):
 
     @abstractmethod
     def is_missing(self) -> bool:
-        """Whether no cell has a value."""
+        """Whether all values are missing."""
 
     @abstractmethod
     def numbers(self) -> np.ndarray:
-        """Cells as floating-point numbers, NaN where they are missing."""
+        """Convert values to floating-point numbers; missing ones are NaN: (n,)."""
 
     @abstractmethod
-    def places(self) -> tuple[np.ndarray, list]:
-        """Places of the cells in a list of values, -1 for a missing one, and that list."""
+    def codes(self) -> tuple[np.ndarray, list]:
+        """Factorize the column: codes (n,), -1 for missing values, and unique values."""
 
-    def declared(self) -> Iterable | None:
-        """Categories that the type has, if it has any."""
+    def declared_categories(self) -> Iterable | None:
+        """Return the categories of the dtype, if it declares any."""
         return None
 
     def field(self) -> Field:
-        """Find out what has to be known of the column."""
+        """Fit the schema of the column."""
         categories: tuple | None = None
         if self.kind == "boolean":
             categories = (False, True)
         elif self.kind not in NUMBERS:
-            declared = self.declared()
-            categories = tuple(_sorted(self.places()[1]) if declared is None else declared)
+            declared_categories = self.declared_categories()
+            categories = tuple(
+                _sorted(self.codes()[1]) if declared_categories is None else declared_categories
+            )
             self._check(categories)
         return Field(self.name, self.kind, categories, self.dtype)
 
     def _check(self, categories: tuple) -> None:
         for kind in set(map(type, categories)):
-            if not (issubclass(kind, PLAIN) or kind.__name__ == "Interval"):
+            if not (issubclass(kind, CATEGORY_TYPES) or kind.__name__ == "Interval"):
                 raise TypeError(
                     f"Column {self.name!r} of X has categories of type {kind.__name__}. Give "
                     f"strings, numbers, booleans, dates or intervals."
                 )
 
     def read_as(self, field: Field, handle_unknown: str) -> np.ndarray:
-        """Cells as the numbers of a field: (n,)."""
+        """Convert values to numbers by the schema of the column in ``fit``: (n,)."""
         is_number = self.kind in (*NUMBERS, "boolean")
         if field.categories is None:
-            fits = is_number and time_of(self.dtype) == time_of(field.dtype)
+            fits = is_number and time_type(self.dtype) == time_type(field.dtype)
         else:
-            fits = not is_number or (field.has_numbers and time_of(self.dtype) is None)
+            fits = not is_number or (field.has_numbers and time_type(self.dtype) is None)
         if fits and field.categories is None:
             return self.numbers()
         if fits:
-            return field.translated(*self.places(), handle_unknown)
+            return field.recode(*self.codes(), handle_unknown)
         if self.is_missing():
             return np.full(len(self), np.nan)
         raise TypeError(
@@ -90,8 +92,8 @@ class Column(ABC):
         )
 
     @property
-    def is_single(self) -> bool:
-        """Whether single precision holds all that the dtype does."""
+    def fits_float32(self) -> bool:
+        """Whether single precision is enough for the dtype."""
         return self.kind == "boolean" or SINGLE.match(self.dtype) is not None
 
 
@@ -117,13 +119,13 @@ class _ArrayColumn(Column):
             cells = [None if _is_missing(value) else value for value in self.values]
             return np.array(cells, dtype=np.float64)
 
-    def places(self) -> tuple[np.ndarray, list]:
+    def codes(self) -> tuple[np.ndarray, list]:
         cells = self.values.tolist()
         found = dict.fromkeys(cells)
         values = [value for value in found if not _is_missing(value)]
-        places = {**dict.fromkeys(found, -1), **{value: i for i, value in enumerate(values)}}
+        codes = {**dict.fromkeys(found, -1), **{value: i for i, value in enumerate(values)}}
         plain = [value.item() if isinstance(value, np.generic) else value for value in values]
-        return np.fromiter(map(places.__getitem__, cells), np.intp, len(cells)), plain
+        return np.fromiter(map(codes.__getitem__, cells), np.intp, len(cells)), plain
 
 
 class _FrameColumn(Column):
@@ -145,7 +147,7 @@ class _FrameColumn(Column):
         )
 
     def numbers(self) -> np.ndarray:
-        time = time_of(self.dtype)
+        time = time_type(self.dtype)
         if time == "date":
             native = self.library.in_utc(self.series.to_native())
             dates = nw.from_native(native, series_only=True)
@@ -156,32 +158,32 @@ class _FrameColumn(Column):
             return self.series.cast(nw.Float32).to_numpy()
         return self.series.cast(nw.Float64).to_numpy()
 
-    def places(self) -> tuple[np.ndarray, list]:
+    def codes(self) -> tuple[np.ndarray, list]:
         if self.kind in (*NUMBERS, "boolean"):
-            return _places_of_numbers(self.numbers())
-        return self.library.places(self.series.to_native())
+            return _codes_of_numbers(self.numbers())
+        return self.library.codes(self.series.to_native())
 
-    def declared(self) -> Iterable | None:
+    def declared_categories(self) -> Iterable | None:
         return self.library.categories(self.series.to_native())
 
 
 @dataclass
 class TableReader:
-    """A table as it is read.
+    """A table of any library.
 
     Attributes
     ----------
     container : str
-        What kind of table it is.
+        Type of the table, as in ``Schema``.
     shape : tuple of int
         Numbers of rows and of columns.
     make_columns : callable
-        Gives the columns. In a wide table of numbers, to make them takes longer than to
-        read it as a whole.
+        Returns the columns. In a wide table of numbers this takes longer than to read all of
+        them as one matrix.
     dtypes : set of numpy.dtype, default=empty
-        Types of the columns, if all are NumPy's numbers.
+        Dtypes of the columns, if all are NumPy's numbers.
     matrix : callable or None
-        What then gives them all at once in a floating-point type.
+        Returns the matrix of all columns in a floating-point dtype, if all are numbers.
     """
 
     container: str
@@ -196,7 +198,7 @@ class TableReader:
         return self.make_columns()
 
     def fields(self) -> tuple[Field, ...]:
-        """Find out what has to be known of the columns."""
+        """Fit the schemas of the columns."""
         if self.container in ("array", "sparse"):
             dtype = str(*self.dtypes)
             return tuple(Field(j, "number", None, dtype) for j in range(self.shape[1]))
@@ -204,52 +206,52 @@ class TableReader:
 
     @property
     def dtype(self) -> type:
-        """Type that holds all columns: single precision only where that loses nothing."""
+        """Dtype of all columns together: single precision if that loses nothing."""
         if self.dtypes:
             single = all(each.kind == "b" or SINGLE.match(each.name) for each in self.dtypes)
             numbers = any(each.kind != "b" for each in self.dtypes)
         else:
-            single = all(column.is_single for column in self.columns)
+            single = all(column.fits_float32 for column in self.columns)
             numbers = any(column.kind != "boolean" for column in self.columns)
         return np.float32 if single and numbers else np.float64
 
 
-def has_types(X: Any) -> bool:
-    """Whether a table is more than an array of numbers: what it is has then to be learned."""
+def has_column_types(X: Any) -> bool:
+    """Whether a table has column dtypes, and needs a schema: it is no array of numbers."""
     if isinstance(X, np.ndarray | list | tuple):
         return np.asarray(X).dtype.kind in "USO"
     return issparse(X) or isinstance(nw.from_native(X, pass_through=True), nw.DataFrame)
 
 
-def opened(X: Any) -> TableReader:
-    """Look at a table, whatever it is."""
+def read_table(X: Any) -> TableReader:
+    """Read a table of any library."""
     if nw.dependencies.is_pandas_dataframe(X):
-        return _opened_pandas(X)
+        return _read_pandas(X)
     pa = nw.dependencies.get_pyarrow()
-    if pa is not None and isinstance(X, pa.RecordBatch):  # as a data set is read
+    if pa is not None and isinstance(X, pa.RecordBatch):  # as datasets are read in chunks
         X = pa.Table.from_batches([X])
     frame = nw.from_native(X, pass_through=True)
     if isinstance(frame, nw.LazyFrame):
         raise TypeError("X is a lazy table; call collect() or compute() on it first.")
     if not isinstance(frame, nw.DataFrame):
-        return _opened_array(X)
+        return _read_array(X)
     container = str(frame.implementation.value)
     if container not in LIBRARIES:
-        return _opened_pandas(frame.to_pandas())
+        return _read_pandas(frame.to_pandas())
     library = LIBRARIES[container]
     series = frame.iter_columns()
     return TableReader(
         container,
         frame.shape,
-        lambda: [_series_column(part.name, part, library) for part in series],
+        lambda: [_column_of_series(part.name, part, library) for part in series],
     )
 
 
-def _opened_pandas(X: Any) -> TableReader:
-    def columns() -> list[Column]:  # by number, because names may occur twice
+def _read_pandas(X: Any) -> TableReader:
+    def columns() -> list[Column]:  # by index, since names may be duplicated
         series = (nw.from_native(X.iloc[:, j], series_only=True) for j in range(X.shape[1]))
         parts = zip(X.columns, series, strict=True)
-        return [_series_column(name, part, LIBRARIES["pandas"]) for name, part in parts]
+        return [_column_of_series(name, part, LIBRARIES["pandas"]) for name, part in parts]
 
     dtypes = set(X.dtypes)
     if all(isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in dtypes):
@@ -259,9 +261,9 @@ def _opened_pandas(X: Any) -> TableReader:
     return TableReader("pandas", X.shape, columns)
 
 
-def _opened_array(X: Any) -> TableReader:
+def _read_array(X: Any) -> TableReader:
     if not issparse(X) and np.asarray(X).dtype.kind in "USO":
-        X = np.asarray(X, dtype=object)  # numpy would make strings of the numbers beside strings
+        X = np.asarray(X, dtype=object)  # numpy would convert numbers beside strings to strings
     X = check_array(
         X,
         accept_sparse=("csr", "csc"),
@@ -271,7 +273,7 @@ def _opened_array(X: Any) -> TableReader:
         ensure_min_features=0,
     )
     if issparse(X):
-        return _opened_sparse(X)
+        return _read_sparse(X)
     name = str(X.dtype)
     if X.dtype.kind not in "biufO":
         raise TypeError(
@@ -289,7 +291,7 @@ def _opened_array(X: Any) -> TableReader:
     )
 
 
-def _opened_sparse(X: Any) -> TableReader:
+def _read_sparse(X: Any) -> TableReader:
     def columns() -> list[Column]:
         return [_ArrayColumn(j, X[:, [j]].toarray().ravel(), name) for j in range(X.shape[1])]
 
@@ -299,7 +301,7 @@ def _opened_sparse(X: Any) -> TableReader:
     )
 
 
-def _series_column(name: Any, series: nw.Series, library: type[Library]) -> Column:
+def _column_of_series(name: Any, series: nw.Series, library: type[Library]) -> Column:
     native = series.to_native()
     dtype = library.dtype(native)
     if dtype.lower() == "object":
@@ -311,13 +313,18 @@ def _kind_of_series(series: nw.Series, library: type[Library], dtype: str, name:
     kind = series.dtype
     if kind in (nw.String, nw.Categorical, nw.Enum):
         return "ordered" if library.is_ordered(series.to_native()) else "category"
-    # narwhals does not know half precision and sparse columns of pandas
+    # narwhals does not support half precision and sparse columns of pandas
     letter = getattr(getattr(series.to_native(), "dtype", None), "kind", "")
     if kind == nw.Boolean or letter == "b":
         return "boolean"
     if kind.is_integer() or letter in ("i", "u"):
         return "integer"
-    if kind.is_numeric() or letter == "f" or time_of(dtype) is not None or dtype.lower() == "null":
+    if (
+        kind.is_numeric()
+        or letter == "f"
+        or time_type(dtype) is not None
+        or dtype.lower() == "null"
+    ):
         return "number"
     if letter == "c":
         raise ValueError(f"Complex data not supported\ncolumn {name!r}: {dtype}\n")
@@ -354,10 +361,10 @@ def _is_missing(value: Any) -> bool:
     return value is None or type(value).__name__ in MISSING or bool(value != value)
 
 
-def _places_of_numbers(values: np.ndarray) -> tuple[np.ndarray, list]:
-    places = np.full(len(values), -1, dtype=np.intp)
-    found, places[~np.isnan(values)] = np.unique(values[~np.isnan(values)], return_inverse=True)
-    return places, found.tolist()
+def _codes_of_numbers(values: np.ndarray) -> tuple[np.ndarray, list]:
+    codes = np.full(len(values), -1, dtype=np.intp)
+    found, codes[~np.isnan(values)] = np.unique(values[~np.isnan(values)], return_inverse=True)
+    return codes, found.tolist()
 
 
 def _sorted(values: list) -> list:

@@ -1,4 +1,4 @@
-"""All columns of a table, and what kind of table it is."""
+"""The schema of a table: dtypes and categories of its columns, and its container."""
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_vae.data.fields import Field, cut
+from sklearn_vae.data.fields import Field, shorten
 from sklearn_vae.data.libraries import LIBRARIES
-from sklearn_vae.data.reading import opened
+from sklearn_vae.data.reading import read_table
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_annotated, check_hashes
 
@@ -16,15 +16,15 @@ from sklearn_vae.persistence.validation import check_annotated, check_hashes
 @serializable
 @dataclass(frozen=True)
 class Schema:
-    """What the columns of a table are, and what kind of table it is.
+    """Dtypes and categories of a table's columns, to convert it to numbers and back.
 
     Attributes
     ----------
     fields : tuple of Field
-        The columns, in their order.
+        The columns, in order.
     container : {"array", "object", "sparse", "pandas", "polars", "pyarrow"}
-        What kind of table it is; ``"object"`` is an array or a list with strings, or an
-        array of Python objects. Other data frames that narwhals knows count as pandas.
+        Type of the table; ``"object"`` is an array or a list with strings, or an array of
+        Python objects. Other data frames that narwhals supports are read as pandas'.
 
     Examples
     --------
@@ -47,84 +47,83 @@ class Schema:
 
     @classmethod
     def fit(cls, X: Any) -> "Schema":
-        """Find out what the columns are.
+        """Read dtypes and categories from a table.
 
         Parameters
         ----------
         X : DataFrame, array, sparse matrix or list of shape (n_samples, n_features)
-            A data frame by pandas or polars, a table or a batch by pyarrow (others are
-            read as pandas').
+            A pandas or polars DataFrame, or a pyarrow Table or RecordBatch; other data frames are
+            converted to pandas.
 
         Returns
         -------
         Schema
-            With all that ``transform`` and ``inverse_transform`` need.
+            Fitted schema.
 
         Raises
         ------
         TypeError
-            If a column holds anything but numbers, strings, booleans, categories, dates
+            If a column holds values other than numbers, strings, booleans, categories, dates
             and durations.
         ValueError
-            If X has not two dimensions, or has complex numbers.
+            If X does not have two dimensions, or has complex numbers.
         """
-        table = opened(X)
+        table = read_table(X)
         return cls(table.fields(), table.container)
 
     def check(self) -> None:
-        """Check that all this can be, as when it comes from a file, and make tables of it.
+        """Check the attributes, as after reading them from a file, and make a table.
 
         Raises
         ------
         ValueError
-            If there is no such table.
+            If there is no table with this schema.
         """
         if self.container not in ("array", "object", "sparse", *LIBRARIES):
-            raise ValueError(f"{self.container!r:.100} is no kind of table")
+            raise ValueError(f"{self.container!r:.100} is no type of table")
         for field in self.fields:
             check_annotated(field, ("kind", "categories", "dtype"))
             field.check()
         check_hashes(field.name for field in self.fields)
         rows = np.array([[0.0], [np.nan], [1e9]]) + np.zeros(len(self.fields))
-        with suppress(ImportError):  # whoever reads a file need not have its library
+        with suppress(ImportError):  # reading a model does not need the library of its tables
             self.inverse_transform(rows)
 
     def shared_categories(self, n_values: int = 1) -> "Schema":
-        """Give each ``n_values``-th column of categories without order the same list of them."""
+        """Give every ``n_values``-th column of unordered categories the same categories."""
         fields = list(self.fields)
         for first in range(n_values):
-            own = [j for j in range(first, len(fields), n_values) if fields[j].kind == "category"]
-            every = {category for j in own for category in fields[j].categories or ()}
-            for j in own:
-                fields[j] = replace(fields[j], categories=tuple(sorted(every, key=str)))
+            columns = range(first, len(fields), n_values)
+            columns_of_classes = [j for j in columns if fields[j].kind == "category"]
+            union = {one for j in columns_of_classes for one in fields[j].categories or ()}
+            for j in columns_of_classes:
+                fields[j] = replace(fields[j], categories=tuple(sorted(union, key=str)))
         return replace(self, fields=tuple(fields))
 
     def transform(self, X: Any, *, handle_unknown: str = "error") -> np.ndarray:
-        """Turn a table into numbers.
+        """Convert a table to numbers: categories to codes, dates and durations to seconds.
 
-        What the columns are called is left to the caller to check, as scikit-learn's
-        ``validate_data`` does. Infinite values pass.
+        Names are not checked (scikit-learn's ``validate_data`` does), nor infinite values.
 
         Parameters
         ----------
         X : DataFrame, array, sparse matrix or list of shape (n_samples, n_features)
-            Columns of the same kinds in the same order, in any kind of table. Integers
-            may be real numbers now, and a column without any value fits everywhere.
+            Columns of the same types in the same order, in any container. Floats are accepted
+            for integers, and a column without any value for every type.
         handle_unknown : {"error", "infrequent", "missing"}, default="error"
-            What becomes of a category that the schema does not have: an error, the number
-            -1, or a missing cell.
+            Treatment of a category that the schema does not have: raise an error, encode it as
+            -1, or as a missing value.
 
         Returns
         -------
         ndarray of shape (n_samples, n_features)
-            In single precision if all columns are (or narrower, or booleans, with at
-            least one of real numbers), otherwise in double precision. It may share
-            memory with X, and then not be writeable.
+            In single precision if no column needs double precision (and one is no boolean). It
+            may share memory with X, and is then perhaps read-only.
 
         Raises
         ------
         TypeError
-            If a column is of another kind.
+            If a column has another type.
         ValueError
             If there are unknown categories, or another number of columns.
         """
@@ -133,13 +132,13 @@ class Schema:
                 f"handle_unknown must be 'error', 'infrequent' or 'missing'. "
                 f"Got {handle_unknown!r} instead."
             )
-        table = opened(X)
+        table = read_table(X)
         if table.shape[1] != len(self.fields):
             raise ValueError(
                 f"X has {table.shape[1]} features, but Schema is expecting {len(self.fields)} "
                 f"features as input."
             )
-        if table.matrix is not None and all(field.is_plain for field in self.fields):
+        if table.matrix is not None and all(field.is_numeric for field in self.fields):
             return table.matrix(table.dtype)
         values: np.ndarray = np.empty(table.shape, table.dtype, order="F")
         for j, (field, column) in enumerate(zip(self.fields, table.columns, strict=True)):
@@ -147,31 +146,30 @@ class Schema:
         return values
 
     def inverse_transform(self, values: np.ndarray, *, index: Any = None) -> Any:
-        """Turn numbers into a table of the kind that was learned from.
+        """Convert numbers to a table like the one in ``fit``.
 
-        Integers are rounded and clipped to their type's range, categories taken from the
-        nearest place. NaN becomes what the table has for a missing cell. Where a column's
-        type has nothing for it, pandas' own widening is followed: integers become float64,
-        booleans object.
+        Integers are rounded and clipped to the range of their dtype, codes rounded to
+        categories. NaN becomes the table's missing value. A dtype without one is widened as
+        pandas does it: integers become float64, booleans object.
 
         Parameters
         ----------
         values : ndarray of shape (n_samples, n_features)
-            Numbers as ``transform`` gives them.
+            Numbers as ``transform`` returns them.
         index : pandas.Index, default=None
-            Index of a DataFrame by pandas; 0 to n - 1 by default. Others have none.
+            Index of a pandas DataFrame; 0 to n - 1 by default.
 
         Returns
         -------
         DataFrame or ndarray of shape (n_samples, n_features)
-            Names, order, types and categories are those learned. An array has the type
-            of ``values``, or holds objects, with NaN for missing cells, if it did before.
-            Instead of a sparse matrix there is a dense array.
+            With the names, order, dtypes and categories of ``fit``. An array has the dtype of
+            ``values``, or holds objects if it did in ``fit``, with NaN for missing values. A
+            sparse matrix becomes a dense array.
 
         Raises
         ------
         ValueError
-            If ``values`` has not as many columns as were learned.
+            If ``values`` has another number of columns.
         """
         if np.shape(values)[1:] != (len(self.fields),):
             raise ValueError(
@@ -187,12 +185,12 @@ class Schema:
         if self.container == "object":
             objects = np.empty(np.shape(values), dtype=object)
             for j, (field, column) in enumerate(parts):
-                objects[:, j] = field.objects(column, missing=np.nan)
+                objects[:, j] = field.to_objects(column, missing=np.nan)
             return objects
         return LIBRARIES[self.container].frame(parts, len(values), index)
 
     def to_dict(self) -> dict[str, Any]:
-        """Say it all in types that JSON has."""
+        """Return the schema in types of JSON."""
         return {
             "container": self.container,
             "fields": [field.to_dict() for field in self.fields],
@@ -200,7 +198,7 @@ class Schema:
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> "Schema":
-        """Undo ``to_dict``."""
+        """Make a schema from the result of ``to_dict``."""
         return cls(tuple(map(Field.from_dict, state["fields"])), state["container"])
 
     def __str__(self) -> str:
@@ -210,6 +208,6 @@ class Schema:
         ]
         width = max(map(len, names), default=0)
         return "\n".join(
-            f"{name:<{width}}  {field.kind:<8}  {cut(field.categories or ())}".rstrip()
+            f"{name:<{width}}  {field.kind:<8}  {shorten(field.categories or ())}".rstrip()
             for name, field in zip(names, self.fields, strict=True)
         )

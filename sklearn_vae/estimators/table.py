@@ -19,7 +19,7 @@ from sklearn_vae._compat import check_sample_weight
 from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.infer import ColumnHint
-from sklearn_vae.data.reading import has_types
+from sklearn_vae.data.reading import has_column_types
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.device import resolve_device
 from sklearn_vae.estimators.callbacks import CallbackSupportMixin
@@ -170,7 +170,7 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
 
     def _learn_schema(self, X: Any) -> Schema | None:
         """Find out what a table is from outside, if it says anything of itself."""
-        return Schema.fit(X) if has_types(X) else None
+        return Schema.fit(X) if has_column_types(X) else None
 
     def _possible(self, rows: np.ndarray) -> np.ndarray:
         """Refuse values that columns cannot have, or take them for missing, where asked to."""

@@ -509,7 +509,7 @@ def test_unknown_categories_are_named_or_missing(library):
     words = (
         r"Found unknown categories ('z', 'y'|'y', 'z') in column 'who'; it had 'a', 'b', 'c', 'd', "
         r"'e' and 3 more in fit. With handle_unknown='infrequent' they count as unlikely, with "
-        r"'missing' as missing cells\."
+        r"'missing' as missing values\."
     )
 
     with pytest.raises(ValueError, match=words):
