@@ -474,7 +474,7 @@ class BaseVAE(ConditionalEstimator):
     def _n_components(self, table: Dataset) -> int:
         if self.n_components != "auto":
             return int(self.n_components)
-        return posterior_of(self).width(self._n_factors(table))
+        return posterior_of(self).default_n_components(self._n_factors(table))
 
     def _n_factors(self, table: Dataset) -> int:
         rows_suffice_for = max(2, round(float(table.total_weight[0])) // ROWS_PER_COMPONENT)

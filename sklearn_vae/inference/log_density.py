@@ -167,7 +167,7 @@ def make_points(
         )
 
     encoder = noise(n_draws, 0)
-    width = architecture.posterior.codes(architecture.n_components).width
+    width = architecture.posterior.one_hot_block(architecture.n_components).width
     return Points(
         encoder=encoder,
         laplace=[noise(max(n_draws, MIN_DRAWS), 2 + k) for k in range(MAX_PROPOSALS)],
@@ -213,7 +213,7 @@ def log_evidence(model: VAE, x: Tensor, points: Points, rows_per_chunk: int) -> 
 
 def log_sum_over_codes(model: VAE, x: Tensor, rows_per_chunk: int) -> Tensor:
     """Log p(x) in nats, the exact sum over all codes of a categorical posterior: (M, B)."""
-    z = model.posterior.every(x).expand(len(x), -1, -1, -1)  # (M, n_codes, 1, l)
+    z = model.posterior.enumerate_codes(x).expand(len(x), -1, -1, -1)  # (M, n_codes, 1, l)
     return torch.cat(
         [
             JointDensity.from_rows(model, chunk).log_prob(z).logsumexp(1)
@@ -229,7 +229,7 @@ def sample_posterior(model: VAE, x: Tensor, points: Points) -> WeightedCodes:
     All codes of a categorical posterior, if they are few, else importance sampling.
     """
     if model.architecture.n_codes is not None:
-        z = model.posterior.every(x).expand(len(x), -1, x.shape[1], -1)
+        z = model.posterior.enumerate_codes(x).expand(len(x), -1, x.shape[1], -1)
         return WeightedCodes(z, JointDensity.from_rows(model, x).log_prob(z))
     q, prior = model.encode(model.fill_missing(x)), sample_prior(model, points)
     sampler, is_poor = _first_proposals(model, q, x, points, prior)
@@ -303,7 +303,7 @@ def _proposals_per_class(
     rows = is_poor.nonzero()[:, 0]
     if not len(rows):
         return
-    classes = model.posterior.every(model.free).flatten(0, 2)  # (C, width)
+    classes = model.posterior.enumerate_codes(model.free).flatten(0, 2)  # (C, width)
     n_classes, width = classes.shape
     pairs = rows.repeat_interleave(n_classes)
     encoder = cast(EncoderProposal, sampler.proposals[0][1])
@@ -313,7 +313,7 @@ def _proposals_per_class(
         ClassTarget(sampler.target.select(pairs), classes.repeat(len(rows), 1))
     )
     numbers.add(
-        EncoderProposal(model.posterior.base, params, points.proposal_scale),
+        EncoderProposal(model.posterior.gaussian, params, points.proposal_scale),
         points.encoder[..., width:],
     )
     numbers.add(PriorProposal(StandardNormal(), z), z)

@@ -124,7 +124,7 @@ def latent_kl(vae: Any, X: Any) -> np.ndarray:
     Gaussian model with the same variances of the codes.
     """
     posterior = vae.architecture_.posterior
-    if posterior.has_codes or not posterior.kl_is_per_unit:
+    if posterior.has_categorical or not posterior.has_per_dimension_kl:
         return -0.5 * np.log1p(-np.minimum(vae.transform(X).var(axis=0), MAX_VARIANCE))
     return kl_per_dimension(vae, X)
 

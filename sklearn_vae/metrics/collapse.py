@@ -52,7 +52,7 @@ def kl_per_dimension(estimator: "BaseVAE", X: Any, y: Any = None) -> np.ndarray:
     """
     check_has_codes(estimator, "kl_per_dimension")
     posterior = estimator.architecture_.posterior
-    if not posterior.kl_is_per_unit:
+    if not posterior.has_per_dimension_kl:
         raise ValueError(
             f"The KL of posterior={posterior!r} is no sum over latent dimensions, so no dimension "
             f"has a KL of its own. Use posterior='gaussian'."

@@ -65,7 +65,7 @@ def total_correlation(estimator: "BaseVAE", X: Any, y: Any = None, *, n_draws: i
     """
     check_has_codes(estimator, "total_correlation")
     posterior = estimator.architecture_.posterior
-    if posterior.has_codes or not posterior.kl_is_per_unit:
+    if posterior.has_categorical or not posterior.has_per_dimension_kl:
         raise ValueError(
             f"total_correlation needs a posterior whose latent dimensions are independent Gaussians"
             f". Got posterior={posterior!r} instead. Use posterior='gaussian'."

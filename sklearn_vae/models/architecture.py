@@ -81,8 +81,8 @@ class Architecture:
             raise ValueError(f"{n_weights} weights cannot have the architecture's shapes")
         if self.n_components > MOST_DIMS or self.activation not in ACTIVATIONS:
             raise ValueError("the architecture is none that a model could have")
-        codes = self.posterior.codes(self.n_components)
-        if codes.width > self.n_components or (self.posterior.has_codes and not codes.width):
+        codes = self.posterior.one_hot_block(self.n_components)
+        if codes.width > self.n_components or (self.posterior.has_categorical and not codes.width):
             raise ValueError("the codes are wider than the latent space")
 
     @property
@@ -141,23 +141,23 @@ class Architecture:
         gap (benchmarks/score_draws.py). The price adds up over latent dimensions, so
         the more there are, the less wide. Classes have no width.
         """
-        n_real = self.n_components - self.posterior.codes(self.n_components).width
+        n_real = self.n_components - self.posterior.one_hot_block(self.n_components).width
         return math.sqrt(1 + 1 / math.sqrt(n_real)) if n_real else 1.0
 
     @property
     def has_density(self) -> bool:
         """Whether p(z|x) has slopes everywhere, by which a score finds other proposals."""
-        return not self.posterior.has_codes
+        return not self.posterior.has_categorical
 
     @property
     def has_slopes(self) -> bool:
         """Whether p(z|x) has slopes along some dimensions of a code."""
-        return self.n_components > self.posterior.codes(self.n_components).width
+        return self.n_components > self.posterior.one_hot_block(self.n_components).width
 
     @property
     def n_classes(self) -> int | None:
         """How many codes stand before numbers, where a score takes each by itself."""
-        codes = self.posterior.codes(self.n_components)
+        codes = self.posterior.one_hot_block(self.n_components)
         if self.has_density or not self.has_slopes:
             return None
         n_variables, n_classes = codes

@@ -70,8 +70,8 @@ class VAE(StackedModule):
     ):
         super().__init__(architecture, np.array(sizes or [architecture.n_components] * n_members))
         n_components = architecture.n_components
-        self.posterior: Any = architecture.posterior.build(n_members, n_components)
-        self.prior = architecture.posterior.prior(architecture.prior, n_components)
+        self.posterior: Any = architecture.posterior.distribution(n_members, n_components)
+        self.prior = architecture.posterior.resolve_prior(architecture.prior, n_components)
         self.n_conditions = architecture.n_conditions
         self.likelihood = Columnwise(architecture.blocks)
         n_columns, network = self.likelihood.n_columns, architecture.network
@@ -179,7 +179,7 @@ class VAE(StackedModule):
 
     def _sample_codes(self, q: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Codes (M, K, B, l), and the KL: exact (M, B, units), or by Monte Carlo (M, B, 1)."""
-        if isinstance(self.prior, self.architecture.posterior.exact_for):
+        if self.architecture.posterior.has_closed_form_kl(self.prior):
             return self.posterior.rsample(q, noise), self.posterior.kl(q)
         z, log_q = self.posterior.propose(q, noise)
         return z, (log_q - self.prior_distribution().log_prob(z)).mean(1).unsqueeze(-1)
@@ -336,7 +336,7 @@ class VAE(StackedModule):
         posterior_scale = torch.as_tensor(start.posterior_scale)
         intercept = -loc @ posterior_weights if start.intercept is None else start.intercept
         code = torch.as_tensor(intercept) + mean @ coef @ posterior_weights
-        encoder.bias[member, 0].copy_(self.posterior.start(code, posterior_scale))
+        encoder.bias[member, 0].copy_(self.posterior.initial_params(code, posterior_scale))
 
         loadings = torch.cat([torch.as_tensor(start.loadings), coef])
         slopes, offsets, free = self.likelihood.initialize(loadings, loc, residual)

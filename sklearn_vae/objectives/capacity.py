@@ -1,8 +1,6 @@
 """Capacity annealing: the KL is held at a number of nats that grows during training."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -60,7 +58,7 @@ class CapacityELBO(PenalizedELBO):
     CapacityELBO(capacity=5.0, gamma=30.0, n_iter=20)
     """
 
-    requirements: ClassVar[Sequence[Requirement]] = (
+    requirements = (
         Requirement(
             "free_bits", lambda free_bits: not free_bits, "0", "which itself determines the KL"
         ),

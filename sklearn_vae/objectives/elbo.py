@@ -1,15 +1,12 @@
 """The evidence lower bound (ELBO), of all rows or of the rows with the smallest losses."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from sklearn_vae.compatibility import Requirement
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.objectives.base import LossState, LossTerms, Minibatch, Objective
 from sklearn_vae.persistence.registry import serializable
@@ -126,7 +123,6 @@ class PenalizedELBO(ELBO):
 
     supports_autoregressive = False
     supports_relaxed_draws = False
-    requirements: ClassVar[Sequence[Requirement]] = ()
 
     def __call__(self, model: VAE, batch: Minibatch, state: LossState) -> LossTerms:
         """Compute the negative ELBO of a batch plus the penalty."""

@@ -1,9 +1,7 @@
 """The importance-weighted bound (IWAE), with the doubly reparameterised gradient (DReG)."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -57,7 +55,7 @@ class IWAE(Objective):
     IWAE(n_draws=10, doubly_reparameterized=True)
     """
 
-    requirements: ClassVar[Sequence[Requirement]] = (
+    requirements = (
         Requirement("beta", lambda beta: not callable(beta) and beta == 1, "1", NO_KL_TERM),
         Requirement("free_bits", lambda free_bits: not free_bits, "0", NO_KL_TERM),
     )

@@ -1,13 +1,10 @@
 """Maximum mean discrepancy (MMD) between the aggregated posterior and the prior."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from sklearn_vae.compatibility import Requirement
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.objectives.aggregated_posterior import FACTORIZED, AggregatedPosterior
 from sklearn_vae.objectives.base import LossState, Minibatch
@@ -110,7 +107,7 @@ class MMD(PenalizedELBO):
     """
 
     uses_aggregated_posterior = True
-    requirements: ClassVar[Sequence[Requirement]] = FACTORIZED
+    requirements = FACTORIZED
 
     weight: float = 100.0
 

@@ -1,13 +1,11 @@
 """Total correlation: KL of the aggregated posterior from the product of its marginals."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from sklearn_vae.compatibility import Requirement
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.objectives.aggregated_posterior import FACTORIZED, AggregatedPosterior
 from sklearn_vae.objectives.base import LossState, Minibatch
@@ -117,7 +115,7 @@ class TotalCorrelation(PenalizedELBO):
     """
 
     uses_aggregated_posterior = True
-    requirements: ClassVar[Sequence[Requirement]] = FACTORIZED
+    requirements = FACTORIZED
 
     weight: float = 5.0
 

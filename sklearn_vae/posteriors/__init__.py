@@ -1,12 +1,19 @@
-"""q(z|x): what the encoder says of a row's place in latent space."""
+"""Posteriors q(z|x): Gaussians, normalising flows, and relaxed categorical variables."""
 
-from sklearn_vae.posteriors.base import LOG_SCALE_BOUND, Codes, Law, Posterior, log_mean_exp
-from sklearn_vae.posteriors.categorical import DiscreteLaw, RelaxedCategorical
+from sklearn_vae.posteriors.base import (
+    LOG_SCALE_BOUND,
+    OneHotBlock,
+    Posterior,
+    PosteriorDistribution,
+    log_mean_exp,
+)
+from sklearn_vae.posteriors.categorical import RelaxedCategorical
 from sklearn_vae.posteriors.diagonal import DiagonalGaussian
 from sklearn_vae.posteriors.flow import NormalizingFlow
 from sklearn_vae.posteriors.full import FullCovarianceGaussian
 from sklearn_vae.posteriors.joint import GaussianCategorical
 
+# Names of the parameter ``posterior``.
 POSTERIORS: dict[str, Posterior] = {
     "gaussian": DiagonalGaussian(),
     "full": FullCovarianceGaussian(),
@@ -17,14 +24,13 @@ POSTERIORS: dict[str, Posterior] = {
 __all__ = [
     "LOG_SCALE_BOUND",
     "POSTERIORS",
-    "Codes",
     "DiagonalGaussian",
-    "DiscreteLaw",
     "FullCovarianceGaussian",
     "GaussianCategorical",
-    "Law",
     "NormalizingFlow",
+    "OneHotBlock",
     "Posterior",
+    "PosteriorDistribution",
     "RelaxedCategorical",
     "log_mean_exp",
 ]

@@ -1,23 +1,19 @@
-"""What every kind of posterior answers to.
-
-A *kind* is a value without weights, which an architecture holds. For a number of members it
-builds a *law*, of which draws and densities are asked; a law with weights is a torch module,
-and the model takes its weights along.
-"""
+"""Interface of the posteriors q(z|x)."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from sklearn_vae.compatibility import Requirement
-from sklearn_vae.priors import Prior, StandardNormal
+from sklearn_vae.priors import Prior
 
-# Scales between 6e-6 and 2e5: a thousand columns that say the same fix z to 1e-4.
+# Bound of log-scales, for scales between 6e-6 and 2e5: a thousand redundant columns determine z
+# to 1e-4.
 LOG_SCALE_BOUND = 12.0
-
 
 NO_FREE_BITS = Requirement(
     "free_bits",
@@ -27,15 +23,15 @@ NO_FREE_BITS = Requirement(
 )
 
 
-class Codes(NamedTuple):
-    """Categorical variables in front of a code z.
+class OneHotBlock(NamedTuple):
+    """Categorical variables, one-hot encoded in the first dimensions of z.
 
     Attributes
     ----------
     n_variables : int
-        How many; 0 where z is all real numbers.
+        Number of variables; 0 if z is continuous.
     n_classes : int
-        Classes of each.
+        Number of classes of each variable.
     """
 
     n_variables: int = 0
@@ -43,32 +39,41 @@ class Codes(NamedTuple):
 
     @property
     def width(self) -> int:
-        """Numbers of z that they take, one per class."""
+        """Number of dimensions of z, one per class."""
         return self.n_variables * self.n_classes
 
 
-class Law(Protocol):
-    """What is asked of q(z|x), given what the encoder says: params (M, B, n_params)."""
+class PosteriorDistribution(ABC):
+    """Distribution q(z|x), given the encoder's output: params (M, B, n_params).
 
-    def begin_iteration(self, iteration: int) -> None:
-        """Take note of how far training is."""
+    Parameters of its own, which do not depend on x, make it a torch module. Continuous
+    distributions also have ``split``, which returns location and log-scale.
+    """
 
-    def start(self, loc: Tensor, scale: Tensor) -> Tensor:
-        """Parameters that have this location and scale: (l), (l) -> (n_params)."""
+    def begin_iteration(self, iteration: int) -> None:  # noqa: B027
+        """Anneal to an iteration of training; by default nothing is annealed."""
 
+    @abstractmethod
+    def initial_params(self, loc: Tensor, scale: Tensor) -> Tensor:
+        """Parameters with this location and scale: (l), (l) -> (n_params)."""
+
+    @abstractmethod
     def mean(self, params: Tensor) -> Tensor:
-        """The code that stands for a row: (..., n_params) -> (..., l)."""
+        """Mean of z, or another location where it has no closed form: (..., l)."""
 
-    def split(self, params: Tensor) -> tuple[Tensor, Tensor]:
-        """Locations and log-scales of the dimensions: (..., n_params) -> (..., l), (..., l)."""
-
+    @abstractmethod
     def rsample(self, params: Tensor, noise: Tensor, proposal_scale: float = 1.0) -> Tensor:
-        """Draws of z for noise (M or 1, K, B or 1, n_noise), with a gradient: (M, K, B, l)."""
+        """Reparameterised draws of z for noise (M or 1, K, B or 1, n_noise): (M, K, B, l)."""
 
+    @abstractmethod
     def log_prob(
         self, params: Tensor, z: Tensor, proposal_scale: float = 1.0, *, stop_gradient: bool = False
     ) -> Tensor:
-        """Log-density in nats of z (M, K, B, l), with ``stop_gradient`` as if q had no weights."""
+        """Log-density in nats of z: (M, B, n_params), (M, K, B, l) -> (M, K, B).
+
+        With ``stop_gradient`` the parameters are detached, so that the gradient is that
+        through z alone (sticking the landing, DReG).
+        """
 
     def propose(
         self,
@@ -78,108 +83,59 @@ class Law(Protocol):
         *,
         stop_gradient: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """Draws (M, K, B, l) for weighting by importance, and their log-density (M, K, B)."""
-
-    def kl(self, params: Tensor) -> Tensor:
-        """KL in nats from a prior of ``exact_for``, by unit: (..., n_units)."""
-
-
-class Continuous:
-    """What posteriors of real numbers have in common, kinds and laws alike."""
-
-    requirements: ClassVar[Sequence[Requirement]] = ()
-    is_diagonal_gaussian: ClassVar[bool] = False
-    has_codes = False
-    supports_padding = False
-    # whether the KL is a sum over latent dimensions
-    kl_is_per_unit = False
-    # kinds of priors from which the KL has a closed form
-    exact_for: tuple[type[Any], ...] = (StandardNormal,)
-
-    def n_noise(self, n_components: int) -> int:
-        """One normal number per dimension."""
-        return n_components
-
-    def codes(self, n_components: int) -> Codes:
-        """It has no categorical variables."""
-        return Codes()
-
-    def width(self, n_factors: int) -> int:
-        """Latent dimensions where the table shows so many factors."""
-        return n_factors
-
-    def n_codes(self, n_components: int) -> int | None:
-        """There is no end of codes."""
-        return None
-
-    def prior(self, asked: Prior, n_components: int) -> Prior:
-        """The prior is what was asked for."""
-        return asked
-
-    def begin_iteration(self, iteration: int) -> None:
-        """Nothing depends on how far training is."""
-
-    def propose(
-        self: Any,
-        params: Tensor,
-        noise: Tensor,
-        proposal_scale: float = 1.0,
-        *,
-        stop_gradient: bool = False,
-    ) -> tuple[Tensor, Tensor]:
-        """Draws (M, K, B, l) for weighting by importance, and their log-density (M, K, B)."""
+        """Importance-sampling draws (M, K, B, l), and their log-density (M, K, B)."""
         z = self.rsample(params, noise, proposal_scale)
         return z, self.log_prob(params, z, proposal_scale, stop_gradient=stop_gradient)
 
+    def kl(self, params: Tensor) -> Tensor:
+        """Closed-form KL in nats from the prior, by dimension: (..., n_params) -> (..., l)."""
+        raise NotImplementedError(f"The KL of {type(self).__name__} has no closed form.")
 
-@runtime_checkable
-class Posterior(Protocol):
-    """What an architecture asks of a kind of posterior, a value that holds no weights."""
 
-    @property
-    def requirements(self) -> Sequence[Requirement]:
-        """Conditions on other parameters of an estimator."""
+class Posterior(ABC):
+    """Base class of the posteriors: frozen dataclasses of hyperparameters."""
 
-    @property
-    def is_diagonal_gaussian(self) -> bool:
-        """Whether q(z|x) is a normal distribution with independent dimensions."""
+    # Conditions on other parameters of an estimator, checked by sklearn_vae.compatibility.
+    requirements: Sequence[Requirement] = ()
+    is_diagonal_gaussian: ClassVar[bool] = False
+    # Whether some dimensions of z are one-hot codes of categorical variables.
+    has_categorical: ClassVar[bool] = False
+    # Whether stacked members may have different numbers of latent dimensions, padded with zeros.
+    supports_padding: ClassVar[bool] = False
+    # Whether the KL is a sum over latent dimensions or categorical variables.
+    has_per_dimension_kl: ClassVar[bool] = False
 
-    @property
-    def supports_padding(self) -> bool:
-        """Whether members with fewer latent dimensions can ride along with others."""
-
-    @property
-    def has_codes(self) -> bool:
-        """Whether a part of z is categorical."""
-
-    @property
-    def kl_is_per_unit(self) -> bool:
-        """Whether the KL is a sum over units of z."""
-
-    @property
-    def exact_for(self) -> tuple[type[Any], ...]:
-        """Kinds of priors from which the KL has a closed form."""
-
+    @abstractmethod
     def n_params(self, n_components: int) -> int:
-        """Numbers that the encoder gives of a row; the first ones are the location."""
+        """Number of the encoder's outputs; the first ones are the location."""
 
     def n_noise(self, n_components: int) -> int:
-        """Normal numbers that a draw of z takes."""
+        """Number of standard normal numbers per draw of z."""
+        return n_components
 
     def n_codes(self, n_components: int) -> int | None:
-        """How many codes there are, where they are so few that a score sums over all."""
+        """Number of one-hot codes, if it is small enough for an exact sum; else None."""
+        return None
 
-    def width(self, n_factors: int) -> int:
-        """Latent dimensions where nobody has asked for a number, by what the table shows."""
+    def default_n_components(self, n_factors: int) -> int:
+        """Number of latent dimensions for ``n_components="auto"``, by the table's factors."""
+        return n_factors
 
-    def codes(self, n_components: int) -> Codes:
-        """Categorical variables in front of z."""
+    def one_hot_block(self, n_components: int) -> OneHotBlock:
+        """Categorical variables in the first dimensions of z; none by default."""
+        return OneHotBlock()
 
-    def prior(self, asked: Prior, n_components: int) -> Prior:
-        """What p(z) is, for a prior that was asked for."""
+    def resolve_prior(self, prior: Prior, n_components: int) -> Prior:
+        """Prior p(z) of the model, for the parameter ``prior``."""
+        return prior
 
-    def build(self, n_members: int, n_components: int) -> Any:
-        """Make the law that draws and densities are asked of; a module, if it has weights."""
+    def has_closed_form_kl(self, prior: Prior) -> bool:
+        """Whether the distribution's ``kl`` is the KL from this prior."""
+        return prior.is_standard_normal
+
+    @abstractmethod
+    def distribution(self, n_members: int, n_components: int) -> PosteriorDistribution:
+        """Make q(z|x) of stacked members; a torch module if it has parameters of its own."""
 
 
 def log_mean_exp(values: Tensor, dim: int) -> Tensor:

@@ -1,10 +1,10 @@
-"""Codes of which a part, or all, says which class a row is of."""
+"""Posteriors with categorical variables, trained by relaxed draws (Gumbel-softmax)."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,58 +12,32 @@ from torch import Tensor
 from sklearn_vae.compatibility import Requirement
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer, check_number
-from sklearn_vae.posteriors.base import Codes
+from sklearn_vae.posteriors.base import OneHotBlock, Posterior, PosteriorDistribution
 from sklearn_vae.posteriors.diagonal import DiagonalGaussian
 from sklearn_vae.priors import Prior, UniformCategorical, one_hot
 
-# Of no more codes a score sums over all; of more it draws some.
-MOST_CODES = 4096
-# Of no more codes each step of a training by importance-weighted draws takes all.
-MOST_CODES_OF_A_STEP = 256
-# One in so many draws of a score is of a class by pure chance, in case that q(z|x) errs.
-ONE_IN = 16
-# Classes of a variable where nobody has asked for a number.
-USUAL_CLASSES = 10
+# Largest number of codes that a score sums over; with more codes it samples.
+MAX_CODES = 4096
+# Largest number of codes that every step of an importance-weighted bound enumerates.
+MAX_CODES_PER_STEP = 256
+# Weight of the uniform distribution in a proposal (defensive importance sampling).
+UNIFORM_WEIGHT = 1 / 16
+# Number of classes of a variable for ``n_components="auto"``.
+DEFAULT_N_CLASSES = 10
 
 
-@dataclass(frozen=True)
-class Temperature:
-    """How soft the relaxed draws of a training are: it falls by the same factor each time.
-
-    Attributes
-    ----------
-    first, last : float
-        Where it starts and ends.
-    n_iter : int
-        Iterations until it is there.
-    """
-
-    first: float
-    last: float
-    n_iter: int
-
-    def __call__(self, iteration: int) -> float:
-        """Temperature in the iteration of this number, counted from 0."""
-        share = min(iteration / self.n_iter, 1.0)
-        return self.first ** (1 - share) * self.last**share
-
-
-class Discrete:
-    """What kinds of posteriors with categorical variables have in common."""
+class CategoricalPosterior(Posterior):
+    """Base class of posteriors whose first dimensions of z are one-hot codes."""
 
     temperature: float
     final_temperature: float
     n_iter: int
 
-    is_diagonal_gaussian: ClassVar[bool] = False
-    has_codes = True
-    supports_padding = False
-    # a variable is a unit
-    kl_is_per_unit = True
-    exact_for = (UniformCategorical,)
+    has_categorical = True
+    has_per_dimension_kl = True
 
     @property
-    def requirements(self) -> Sequence[Requirement]:
+    def requirements(self) -> Sequence[Requirement]:  # type: ignore[override]
         """Equal prior probabilities, objectives for relaxed draws, and a latent size."""
         return (
             Requirement(
@@ -80,52 +54,52 @@ class Discrete:
             ),
             Requirement(
                 "n_components",
-                lambda n: n == "auto" or self.is_width(int(n)),
-                self.allowed_widths,
+                lambda n: n == "auto" or self.fits(int(n)),
+                self.allowed_n_components,
                 "which has that many latent dimensions",
             ),
         )
 
-    def is_width(self, n_components: int) -> bool:
+    @abstractmethod
+    def fits(self, n_components: int) -> bool:
         """Whether the categorical variables fit into so many latent dimensions."""
-        raise NotImplementedError
 
     @property
-    def allowed_widths(self) -> str:
+    @abstractmethod
+    def allowed_n_components(self) -> str:
         """Description of the numbers of latent dimensions that are allowed."""
-        raise NotImplementedError
-
-    def codes(self, n_components: int) -> Codes:
-        """Categorical variables in front of z."""
-        raise NotImplementedError
 
     def n_params(self, n_components: int) -> int:
-        """A logit per class, a location and a log-scale per number that is none."""
-        return 2 * n_components - self.codes(n_components).width
-
-    def n_noise(self, n_components: int) -> int:
-        """One normal number per class and per dimension."""
-        return n_components
+        """A logit per class, a location and a log-scale per continuous dimension."""
+        return 2 * n_components - self.one_hot_block(n_components).width
 
     def n_codes(self, n_components: int) -> int | None:
-        """How many codes there are, where they are so few that a score sums over all."""
-        n_variables, n_classes = codes = self.codes(n_components)
-        has_rest = n_components > codes.width
-        few = not has_rest and n_variables * math.log(max(n_classes, 1)) <= math.log(MOST_CODES)
-        return n_classes**n_variables if few else None
+        """Number of one-hot codes, if it is small enough for an exact sum; else None."""
+        n_variables, n_classes = block = self.one_hot_block(n_components)
+        is_categorical = n_components == block.width
+        few = n_variables * math.log(max(n_classes, 1)) <= math.log(MAX_CODES)
+        return n_classes**n_variables if is_categorical and few else None
 
-    def prior(self, asked: Prior, n_components: int) -> Prior:
-        """Classes of equal probability, whatever was asked for."""
-        return UniformCategorical(*self.codes(n_components))
+    def resolve_prior(self, prior: Prior, n_components: int) -> Prior:
+        """Uniform prior of the categorical variables."""
+        return UniformCategorical(*self.one_hot_block(n_components))
 
-    def build(self, n_members: int, n_components: int) -> "DiscreteLaw":
-        """Make the law; it has no weights."""
-        schedule = Temperature(self.temperature, self.final_temperature, self.n_iter)
+    def has_closed_form_kl(self, prior: Prior) -> bool:
+        """The KL from the uniform prior, the only one."""
+        return isinstance(prior, UniformCategorical)
+
+    def distribution(self, n_members: int, n_components: int) -> "RelaxedOneHotDistribution":
+        """Make the distribution, which has no parameters of its own."""
         n_codes = self.n_codes(n_components)
-        n_codes = None if (n_codes or 0) > MOST_CODES_OF_A_STEP else n_codes
-        return DiscreteLaw(self.codes(n_components), n_codes, schedule)
+        n_codes = None if (n_codes or 0) > MAX_CODES_PER_STEP else n_codes
+        return RelaxedOneHotDistribution(self, self.one_hot_block(n_components), n_codes)
 
-    def _check_schedule(self) -> None:
+    def temperature_at(self, iteration: int) -> float:
+        """Temperature in an iteration, counted from 0: geometric annealing."""
+        fraction = min(iteration / self.n_iter, 1.0)
+        return self.temperature ** (1 - fraction) * self.final_temperature**fraction
+
+    def _check_annealing(self) -> None:
         check_number(self, "temperature", self.temperature, positive=True)
         check_number(self, "final_temperature", self.final_temperature, positive=True)
         check_integer(self, "n_iter", self.n_iter)
@@ -133,42 +107,42 @@ class Discrete:
 
 @serializable
 @dataclass(frozen=True)
-class RelaxedCategorical(Discrete):
-    r"""Categorical variables, trained by draws that are relaxed.
+class RelaxedCategorical(CategoricalPosterior):
+    r"""Categorical variables, trained by relaxed draws (Gumbel-softmax).
 
-    A code is one-hot: ``n_components`` numbers, of which each variable has an equal part, one
-    per class. With one variable the model is a mixture of ``n_components`` distributions,
-    and :math:`q(z | x) = \mathrm{softmax}(a(x))` says which one a row is of. In training a draw is
+    A code is one-hot: ``n_components`` dimensions, divided equally among the variables, one per
+    class. With one variable the model is a mixture of ``n_components`` distributions, with
+    responsibilities :math:`q(z | x) = \mathrm{softmax}(a(x))`. In training a draw is
 
     .. math::
         z = \mathrm{softmax}\left( (\log q(z | x) + g) / \tau \right),
         \qquad g = -\log(-\log \Phi(\epsilon)),
 
-    with Gumbel numbers g, so that a gradient passes through it; as the temperature
-    :math:`\tau` falls it tends to one-hot codes. It falls geometrically,
+    with standard Gumbel noise g: a reparameterisation that tends to one-hot codes as the
+    temperature :math:`\tau` goes to 0. The temperature is annealed geometrically,
 
     .. math::
-        \tau_i = \tau_{first}^{1 - s} \, \tau_{last}^{s}, \qquad s = \min(i / n_{iter}, 1),
+        \tau_i = \tau_{initial}^{1 - s} \, \tau_{final}^{s}, \qquad s = \min(i / n_{iter}, 1),
 
-    by the iteration i, counted from 0. Where no gradient is asked for, in validation and in
-    scores, a draw is a one-hot code: neither depends on the temperature. The prior is
-    uniform, and the KL from it exact. Of at most 4,096 codes the score sums over all, so it is
-    log p(x) itself; of more it draws some. ``transform`` gives the probabilities of the classes,
-    of which ``argmax`` is the likeliest. Training starts at k-means of the rows.
+    by the iteration i, counted from 0. Without a gradient, in validation and in scores, a draw
+    is a one-hot code, which does not depend on the temperature. The prior is uniform, and the
+    KL from it has a closed form. With at most 4,096 codes the score sums over all of them and
+    is log p(x) itself; with more it samples. ``transform`` returns the probabilities of the
+    classes. The model is initialised by k-means of the rows.
 
     Parameters
     ----------
     n_variables : int, default=1
-        Categorical variables, among which ``n_components`` is divided.
+        Number of categorical variables, which divide ``n_components`` equally.
     temperature, final_temperature : float, default=1.0 and 0.3
-        Where the temperature starts and ends.
+        Initial and final temperature.
     n_iter : int, default=30
-        Iterations until it is at its end.
+        Iterations of annealing.
 
     Raises
     ------
     ValueError
-        If one of these is not as it must be.
+        If a parameter is out of its range.
 
     References
     ----------
@@ -191,80 +165,80 @@ class RelaxedCategorical(Discrete):
 
     def __post_init__(self) -> None:
         check_integer(self, "n_variables", self.n_variables)
-        self._check_schedule()
+        self._check_annealing()
 
-    def codes(self, n_components: int) -> Codes:
-        """Variables of as many classes as the width suffices for."""
-        return Codes(self.n_variables, n_components // self.n_variables)
+    def one_hot_block(self, n_components: int) -> OneHotBlock:
+        """Variables with as many classes as fit."""
+        return OneHotBlock(self.n_variables, n_components // self.n_variables)
 
-    def is_width(self, n_components: int) -> bool:
+    def fits(self, n_components: int) -> bool:
         """Whether each variable has the same number of classes."""
-        return 0 < self.codes(n_components).width == n_components
+        return 0 < self.one_hot_block(n_components).width == n_components
 
     @property
-    def allowed_widths(self) -> str:
+    def allowed_n_components(self) -> str:
         """Multiples of the number of variables."""
         return f"a multiple of {self.n_variables}"
 
-    def width(self, n_factors: int) -> int:
-        """Ten classes of each variable, whatever the table shows."""
-        return USUAL_CLASSES * self.n_variables
+    def default_n_components(self, n_factors: int) -> int:
+        """Ten classes per variable."""
+        return DEFAULT_N_CLASSES * self.n_variables
 
 
-class DiscreteLaw:
-    """Draws and probabilities of one-hot codes, and of normal numbers behind them.
+class RelaxedOneHotDistribution(PosteriorDistribution):
+    """Distribution of one-hot codes, and of independent Gaussian dimensions behind them.
 
-    Its parameters are logits, then locations, then raw log-scales.
+    The encoder's outputs are logits, then locations, then raw log-scales.
 
     Parameters
     ----------
-    codes : Codes
+    posterior : CategoricalPosterior
+        Hyperparameters, for the temperature.
+    block : OneHotBlock
         The categorical variables.
     n_codes : int or None
-        How many codes there are, where a step takes all of them.
-    schedule : Temperature
-        How soft relaxed draws are.
+        Number of codes, if ``propose`` enumerates all of them.
     """
 
-    def __init__(self, codes: Codes, n_codes: int | None, schedule: Temperature):
-        self.codes, self.n_codes = codes, n_codes
-        self.base = DiagonalGaussian()
-        self.schedule = schedule
-        self.temperature = schedule(0)
+    def __init__(self, posterior: CategoricalPosterior, block: OneHotBlock, n_codes: int | None):
+        self.posterior, self.block, self.n_codes = posterior, block, n_codes
+        self.gaussian = DiagonalGaussian()
+        self.temperature = posterior.temperature_at(0)
 
     def begin_iteration(self, iteration: int) -> None:
-        """Let the temperature fall."""
-        self.temperature = self.schedule(iteration)
+        """Anneal the temperature."""
+        self.temperature = self.posterior.temperature_at(iteration)
 
-    def start(self, loc: Tensor, scale: Tensor) -> Tensor:
-        """Parameters of these logits and locations, and scales: (l), (l) -> (n_params)."""
-        width = self.codes.width
-        return torch.cat([loc[:width], self.base.start(loc[width:], scale[width:])])
+    def initial_params(self, loc: Tensor, scale: Tensor) -> Tensor:
+        """Parameters with these logits and locations, and scales: (l), (l) -> (n_params)."""
+        width = self.block.width
+        gaussian = self.gaussian.initial_params(loc[width:], scale[width:])
+        return torch.cat([loc[:width], gaussian])
 
     def mean(self, params: Tensor) -> Tensor:
         """Probabilities of the classes, and locations: (..., n_params) -> (..., l)."""
-        log_share, rest = self._parts(params)
-        return torch.cat([log_share.exp().flatten(-2), self.base.mean(rest)], dim=-1)
+        log_probs, rest = self._split(params)
+        return torch.cat([log_probs.exp().flatten(-2), self.gaussian.mean(rest)], dim=-1)
 
     def rsample(self, params: Tensor, noise: Tensor, proposal_scale: float = 1.0) -> Tensor:
-        """Draws for (M, B, n_params) and normal numbers (M or 1, K, B or 1, l): (M, K, B, l).
+        """Draws of z: (M, B, n_params), (M or 1, K, B or 1, l) -> (M, K, B, l).
 
-        They are relaxed where a gradient is to pass through them, and else one-hot.
+        They are relaxed (Gumbel-softmax) if the parameters need a gradient, else one-hot.
         """
-        log_share, rest = self._parts(params)
-        chance, normal = self._noise(noise)
+        log_probs, rest = self._split(params)
+        for_classes, for_rest = self._split_noise(noise)
         if params.requires_grad:
-            codes = self._relaxed(log_share, chance)
+            codes = self._rsample_relaxed(log_probs, for_classes)
         else:
-            codes = self._chosen(log_share, chance)
-        return self._joined(codes, self.base.rsample(rest, normal, proposal_scale))
+            codes = self._sample_one_hot(log_probs, for_classes)
+        return self._join(codes, self.gaussian.rsample(rest, for_rest, proposal_scale))
 
     def log_prob(
         self, params: Tensor, z: Tensor, proposal_scale: float = 1.0, *, stop_gradient: bool = False
     ) -> Tensor:
         """Log-probability of one-hot codes, and log-density of the rest: (M, K, B)."""
-        log_share, rest = self._parts(params.detach() if stop_gradient else params)
-        return self._log_prob(log_share, rest, z, proposal_scale)
+        log_probs, rest = self._split(params.detach() if stop_gradient else params)
+        return self._log_prob(log_probs, rest, z, proposal_scale)
 
     def propose(
         self,
@@ -274,67 +248,68 @@ class DiscreteLaw:
         *,
         stop_gradient: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """Draws (M, K, B, l) for weighting by importance, and their log-probability.
+        """Importance-sampling draws (M, K, B, l), and their log-probability (M, K, B).
 
-        They are all codes, each once, where these are few. Else one in sixteen is of a class by
-        pure chance, so that no weight is more than sixteen times what it would be with the
-        right class.
+        If codes are few, all of them, each once. Otherwise q(z|x) is mixed with the uniform
+        distribution (defensive importance sampling), which bounds the weights.
         """
         if self.n_codes is not None:
-            z = self.every(params).expand(len(params), -1, params.shape[1], -1)
+            z = self.enumerate_codes(params).expand(len(params), -1, params.shape[1], -1)
             return z, z.new_full(z.shape[:-1], -math.log(self.n_codes))
-        log_share, rest = self._parts(params)
-        uniform = log_share.new_tensor(1 / (self.codes.n_classes * ONE_IN)).log()
-        log_share = torch.logaddexp(log_share + math.log(1 - 1 / ONE_IN), uniform)
-        chance, normal = self._noise(noise)
-        codes = self._chosen(log_share, chance)
-        z = self._joined(codes, self.base.rsample(rest, normal, proposal_scale))
-        return z, self._log_prob(log_share, rest, z, proposal_scale)
+        log_probs, rest = self._split(params)
+        uniform = log_probs.new_tensor(UNIFORM_WEIGHT / self.block.n_classes).log()
+        log_probs = torch.logaddexp(log_probs + math.log(1 - UNIFORM_WEIGHT), uniform)
+        for_classes, for_rest = self._split_noise(noise)
+        codes = self._sample_one_hot(log_probs, for_classes)
+        z = self._join(codes, self.gaussian.rsample(rest, for_rest, proposal_scale))
+        return z, self._log_prob(log_probs, rest, z, proposal_scale)
 
-    def every(self, like: Tensor) -> Tensor:
-        """All codes, where they are few: (1, n_codes, 1, l)."""
-        n_variables, n_classes = self.codes
-        places = torch.tensor([*product(range(n_classes), repeat=n_variables)])
-        return one_hot(places, n_classes, like.dtype).to(like.device)[None, :, None]
+    def enumerate_codes(self, like: Tensor) -> Tensor:
+        """All one-hot codes: (1, n_codes, 1, l)."""
+        n_variables, n_classes = self.block
+        classes = torch.tensor([*product(range(n_classes), repeat=n_variables)])
+        return one_hot(classes, n_classes, like.dtype).to(like.device)[None, :, None]
 
     def kl(self, params: Tensor) -> Tensor:
         """KL in nats from the prior, by variable and then by dimension: (..., V + l')."""
-        log_share, rest = self._parts(params)
-        of_codes = (log_share.exp() * log_share).sum(-1) + math.log(self.codes.n_classes)
-        return torch.cat([of_codes, self.base.kl(rest)], dim=-1)
+        log_probs, rest = self._split(params)
+        categorical = (log_probs.exp() * log_probs).sum(-1) + math.log(self.block.n_classes)
+        return torch.cat([categorical, self.gaussian.kl(rest)], dim=-1)
 
-    def _parts(self, params: Tensor) -> tuple[Tensor, Tensor]:
+    def _split(self, params: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities of the classes (..., V, C), and parameters of the rest."""
-        logits, rest = params[..., : self.codes.width], params[..., self.codes.width :]
-        return logits.unflatten(-1, tuple(self.codes)).log_softmax(-1), rest
+        logits, rest = params[..., : self.block.width], params[..., self.block.width :]
+        return logits.unflatten(-1, tuple(self.block)).log_softmax(-1), rest
 
-    def _noise(self, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Normal numbers of the classes (..., V, C), and those of the rest."""
-        own, rest = noise[..., : self.codes.width], noise[..., self.codes.width :]
-        return own.unflatten(-1, tuple(self.codes)), rest
+    def _split_noise(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Standard normal noise of the classes (..., V, C), and of the other dimensions."""
+        classes, rest = noise[..., : self.block.width], noise[..., self.block.width :]
+        return classes.unflatten(-1, tuple(self.block)), rest
 
-    def _relaxed(self, log_share: Tensor, chance: Tensor) -> Tensor:
-        """Draw points of the simplex: (M, B, V, C), (M or 1, K, B or 1, V, C)."""
-        gumbel = -(-torch.special.log_ndtr(chance)).clamp_min(smallest(chance)).log()
-        return ((log_share.unsqueeze(1) + gumbel) / self.temperature).softmax(-1)
+    def _rsample_relaxed(self, log_probs: Tensor, normal: Tensor) -> Tensor:
+        """Sample by Gumbel-softmax: (M, B, V, C), (M or 1, K, B or 1, V, C) -> (M, K, B, V, C)."""
+        gumbel = -(-torch.special.log_ndtr(normal)).clamp_min(smallest(normal)).log()
+        return ((log_probs.unsqueeze(1) + gumbel) / self.temperature).softmax(-1)
 
-    def _chosen(self, log_share: Tensor, chance: Tensor) -> Tensor:
-        """Draw classes, by one number per variable: spread as evenly as the numbers are."""
-        ends = log_share.exp().cumsum(-1).unsqueeze(1)  # (M, 1, B, V, C)
-        place = torch.special.ndtr(chance[..., :1]) * ends[..., -1:]  # (M, K, B, V, 1)
-        chosen = (place >= ends).sum(-1).clamp(max=self.codes.n_classes - 1)
-        return one_hot(chosen, self.codes.n_classes, log_share.dtype, flat=False)
+    def _sample_one_hot(self, log_probs: Tensor, normal: Tensor) -> Tensor:
+        """Sample classes by the inverse CDF, so that Sobol points stay evenly spread."""
+        cdf = log_probs.exp().cumsum(-1).unsqueeze(1)  # (M, 1, B, V, C)
+        uniform = torch.special.ndtr(normal[..., :1]) * cdf[..., -1:]  # (M, K, B, V, 1)
+        classes = (uniform >= cdf).sum(-1).clamp(max=self.block.n_classes - 1)
+        return one_hot(classes, self.block.n_classes, log_probs.dtype, flat=False)
 
-    def _joined(self, codes: Tensor, rest: Tensor) -> Tensor:
-        """Put the classes of all variables and the rest side by side."""
+    def _join(self, codes: Tensor, rest: Tensor) -> Tensor:
+        """Concatenate the one-hot codes of all variables and the other dimensions."""
         return torch.cat([codes.flatten(-2), rest], dim=-1)
 
     def _log_prob(
-        self, log_share: Tensor, rest: Tensor, z: Tensor, proposal_scale: float
+        self, log_probs: Tensor, rest: Tensor, z: Tensor, proposal_scale: float
     ) -> Tensor:
-        codes = z[..., : self.codes.width].unflatten(-1, tuple(self.codes))
-        of_codes = (codes * log_share.unsqueeze(1)).sum((-1, -2))
-        return of_codes + self.base.log_prob(rest, z[..., self.codes.width :], proposal_scale)
+        codes = z[..., : self.block.width].unflatten(-1, tuple(self.block))
+        categorical = (codes * log_probs.unsqueeze(1)).sum((-1, -2))
+        return categorical + self.gaussian.log_prob(
+            rest, z[..., self.block.width :], proposal_scale
+        )
 
 
 def smallest(like: Tensor) -> float:

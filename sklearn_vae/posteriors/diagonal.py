@@ -1,4 +1,4 @@
-"""Independent normal dimensions."""
+"""The Gaussian posterior with diagonal covariance."""
 
 import math
 from dataclasses import dataclass
@@ -8,17 +8,21 @@ from torch import Tensor
 
 from sklearn_vae.networks import bounded, unbounded
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.posteriors.base import LOG_SCALE_BOUND, Continuous
+from sklearn_vae.posteriors.base import LOG_SCALE_BOUND, Posterior, PosteriorDistribution
 from sklearn_vae.priors import HALF_LOG_2PI
 
 
 @serializable
 @dataclass(frozen=True)
-class DiagonalGaussian(Continuous):
-    r"""Independent dimensions, :math:`q(z | x) = \mathcal{N}(z | \mu(x), \sigma^2(x))`.
+class DiagonalGaussian(Posterior, PosteriorDistribution):
+    r"""A diagonal Gaussian, :math:`q(z | x) = \mathcal{N}(z | \mu(x), \sigma^2(x))`.
 
-    The encoder's output holds the locations and the raw log-scales side by side; the
-    log-scales are bounded smoothly, so that no step can make the KL infinite.
+    The encoder's output holds the locations and the raw log-scales; the log-scales are bounded
+    smoothly by tanh, so that no step can make the KL infinite. The reparameterisation is
+    :math:`z = \mu + \sigma \epsilon`, and the KL from the standard normal has the closed form
+
+    .. math::
+        \sum_i \tfrac{1}{2} (\mu_i^2 + \sigma_i^2 - 1) - \log \sigma_i.
 
     References
     ----------
@@ -27,14 +31,14 @@ class DiagonalGaussian(Continuous):
 
     is_diagonal_gaussian = True
     supports_padding = True
-    kl_is_per_unit = True
+    has_per_dimension_kl = True
 
     def n_params(self, n_components: int) -> int:
         """A location and a log-scale per dimension."""
         return 2 * n_components
 
-    def build(self, n_members: int, n_components: int) -> "DiagonalGaussian":
-        """It has no weights."""
+    def distribution(self, n_members: int, n_components: int) -> "DiagonalGaussian":
+        """Return the posterior itself, which has no parameters of its own."""
         return self
 
     def split(self, params: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,33 +46,26 @@ class DiagonalGaussian(Continuous):
         loc, raw = params.chunk(2, dim=-1)
         return loc, bounded(raw, LOG_SCALE_BOUND)
 
-    def start(self, loc: Tensor, scale: Tensor) -> Tensor:
-        """Parameters that have this location and scale: (l), (l) -> (2 l)."""
+    def initial_params(self, loc: Tensor, scale: Tensor) -> Tensor:
+        """Parameters with this location and scale: (l), (l) -> (2 l)."""
         return torch.cat([loc, unbounded(scale.log(), LOG_SCALE_BOUND)])
 
     def mean(self, params: Tensor) -> Tensor:
         """Mean of z: (..., 2 l) -> (..., l)."""
         return params.chunk(2, dim=-1)[0]
 
-    def proposal_scale(self, params: Tensor, factor: float) -> tuple[Tensor, Tensor]:
-        """Location and log-scale of a posterior ``factor`` times as wide."""
-        loc, log_scale = self.split(params)
-        return loc, log_scale + math.log(factor)
-
     def rsample(self, params: Tensor, noise: Tensor, proposal_scale: float = 1.0) -> Tensor:
-        """Draws z = loc + scale * noise, for (M, B, 2 l) and (M or 1, K, B or 1, l)."""
-        loc, log_scale = self.proposal_scale(params, proposal_scale)
+        """Reparameterised draws z = loc + scale * noise: (M, K, B, l)."""
+        loc, log_scale = self.split(params)
+        log_scale = log_scale + math.log(proposal_scale)
         return loc.unsqueeze(1) + log_scale.exp().unsqueeze(1) * noise  # (M, K, B, l)
 
     def log_prob(
         self, params: Tensor, z: Tensor, proposal_scale: float = 1.0, *, stop_gradient: bool = False
     ) -> Tensor:
-        """Log-density in nats of draws z: (M, B, 2 l), (M, K, B, l) -> (M, K, B).
-
-        With ``stop_gradient`` its gradient is that through z alone.
-        """
-        params = params.detach() if stop_gradient else params
-        loc, log_scale = self.proposal_scale(params, proposal_scale)
+        """Log-density in nats of draws z: (M, B, 2 l), (M, K, B, l) -> (M, K, B)."""
+        loc, log_scale = self.split(params.detach() if stop_gradient else params)
+        log_scale = log_scale + math.log(proposal_scale)
         noise = (z - loc.unsqueeze(1)) * (-log_scale).exp().unsqueeze(1)
         return (-0.5 * noise.square() - log_scale.unsqueeze(1) - HALF_LOG_2PI).sum(-1)
 

@@ -1,42 +1,42 @@
-"""A class and numbers side by side."""
+"""The joint posterior of a categorical variable and Gaussian dimensions."""
 
 from dataclasses import dataclass
 
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
-from sklearn_vae.posteriors.base import Codes
-from sklearn_vae.posteriors.categorical import Discrete
+from sklearn_vae.posteriors.base import OneHotBlock
+from sklearn_vae.posteriors.categorical import CategoricalPosterior
 
 
 @serializable
 @dataclass(frozen=True)
-class GaussianCategorical(Discrete):
-    r"""One categorical variable and a diagonal Gaussian side by side.
+class GaussianCategorical(CategoricalPosterior):
+    r"""A categorical variable and a Gaussian with diagonal covariance.
 
-    The first ``n_classes`` numbers of a code are the class, the others are continuous:
+    The first ``n_classes`` dimensions of z are the one-hot class, the others are continuous:
 
     .. math::
         p(x) = \sum_{c=1}^{C} \frac{1}{C} \int p(x | c, u) \, \mathcal{N}(u | 0, I) \, du,
         \qquad q(c, u | x) = q(c | x) \, q(u | x).
 
-    So a class may say of what kind a row is, and the numbers how it differs from others of its
-    kind. The class is trained by relaxed draws, as in :class:`RelaxedCategorical`, and
-    scores draw both by importance. ``n_components`` of the estimator is the width of both
-    together, and has to be larger than ``n_classes``.
+    The class is the cluster of a row, the continuous dimensions its variation within the
+    cluster. The class is trained by relaxed draws, as in :class:`RelaxedCategorical`; scores
+    use importance sampling of both. The estimator's ``n_components`` counts both together,
+    and has to be larger than ``n_classes``.
 
     Parameters
     ----------
     n_classes : int, default=10
-        Classes.
+        Number of classes.
     temperature, final_temperature : float, default=1.0 and 0.3
-        Where the temperature of the relaxed draws starts and ends.
+        Initial and final temperature of the relaxed draws.
     n_iter : int, default=30
-        Iterations until it is at its end; it falls geometrically.
+        Iterations of geometric annealing.
 
     Raises
     ------
     ValueError
-        If one of these is not as it must be.
+        If a parameter is out of its range.
 
     References
     ----------
@@ -57,21 +57,21 @@ class GaussianCategorical(Discrete):
 
     def __post_init__(self) -> None:
         check_integer(self, "n_classes", self.n_classes, 2)
-        self._check_schedule()
+        self._check_annealing()
 
-    def codes(self, n_components: int) -> Codes:
+    def one_hot_block(self, n_components: int) -> OneHotBlock:
         """One variable."""
-        return Codes(1, self.n_classes)
+        return OneHotBlock(1, self.n_classes)
 
-    def is_width(self, n_components: int) -> bool:
+    def fits(self, n_components: int) -> bool:
         """Whether there are continuous dimensions behind the classes."""
         return n_components > self.n_classes
 
     @property
-    def allowed_widths(self) -> str:
+    def allowed_n_components(self) -> str:
         """More than the number of classes."""
         return f"larger than {self.n_classes}"
 
-    def width(self, n_factors: int) -> int:
-        """The class, and as many numbers as the table shows factors."""
+    def default_n_components(self, n_factors: int) -> int:
+        """The classes, and the table's factors."""
         return self.n_classes + n_factors

@@ -1,13 +1,11 @@
 """The mixture prior: a learned mixture of Gaussians."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from sklearn_vae.compatibility import Requirement
 from sklearn_vae.device import widest_dtype
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
@@ -51,7 +49,7 @@ class MixturePrior(Prior):
     MixturePrior(n_components=5)
     """
 
-    requirements: ClassVar[Sequence[Requirement]] = (NO_FREE_BITS,)
+    requirements = (NO_FREE_BITS,)
 
     n_components: int = 10
 

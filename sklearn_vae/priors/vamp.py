@@ -1,8 +1,7 @@
 """The VampPrior: a mixture of the encoder's posteriors at learned pseudo-inputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -43,7 +42,7 @@ class VampPrior(Prior):
     VampPrior(n_components=20)
     """
 
-    requirements: ClassVar[Sequence[Requirement]] = (
+    requirements = (
         Requirement(
             "posterior",
             lambda posterior: posterior.is_diagonal_gaussian,

@@ -37,7 +37,7 @@ def starts(n_components: int) -> Callable[[TrainingRun], LinearGaussian]:
 
     def start(run: TrainingRun) -> LinearGaussian:
         own = run.architecture
-        codes = own.posterior.codes(own.n_components)
+        codes = own.posterior.one_hot_block(own.n_components)
         if not codes.n_variables:
             return linear(run).linear_gaussian(own.n_components, run.prior_rows)
         key = id(run.train), run.config.seed, run.prior_rows

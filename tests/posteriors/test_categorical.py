@@ -17,11 +17,10 @@ from sklearn_vae.likelihoods.real import LOG_SCALE_BOUND
 from sklearn_vae.metrics import kl_per_dimension
 from sklearn_vae.onnx import to_onnx
 from sklearn_vae.posteriors import GaussianCategorical, RelaxedCategorical
-from sklearn_vae.posteriors.categorical import Temperature
 from sklearn_vae.random import sobol_normal
 
 TWO_OF_THREE = RelaxedCategorical(n_variables=2)
-LAW = TWO_OF_THREE.build(1, 6)
+DISTRIBUTION = TWO_OF_THREE.distribution(1, 6)
 
 
 @pytest.fixture
@@ -37,9 +36,9 @@ def by_torch(params):
 
 def relaxed(params, noise, temperature):
     """Draws of a training at some temperature."""
-    law = TWO_OF_THREE.build(1, 6)
-    law.temperature = temperature
-    return law.rsample(params.clone().requires_grad_(), noise).detach()
+    distribution = TWO_OF_THREE.distribution(1, 6)
+    distribution.temperature = temperature
+    return distribution.rsample(params.clone().requires_grad_(), noise).detach()
 
 
 # -- draws ---------------------------------------------------------------------------
@@ -82,7 +81,7 @@ def test_the_largest_share_of_a_relaxed_draw_is_of_the_posteriors_class(
 def test_draws_without_a_gradient_are_one_hot_and_have_the_posteriors_frequencies(params):
     """Validation and scores do not depend on the temperature."""
     noise = torch.as_tensor(sobol_normal(4096, 6, 0))[None, :, None]
-    z = LAW.rsample(params, noise)
+    z = DISTRIBUTION.rsample(params, noise)
 
     assert ((z == 0) | (z == 1)).all()
     found = z.mean(1).unflatten(-1, (2, 3))
@@ -96,14 +95,16 @@ def test_relaxed_draws_pass_the_gradient_on_to_the_encoder(params, generator):
     """That is what they are relaxed for."""
     noise = torch.randn(2, 3, 5, 6, generator=generator, dtype=torch.float64)
 
-    assert torch.autograd.gradcheck(lambda own: LAW.rsample(own, noise), params.requires_grad_())
+    assert torch.autograd.gradcheck(
+        lambda own: DISTRIBUTION.rsample(own, noise), params.requires_grad_()
+    )
 
 
 @pytest.mark.parametrize("extreme", [-40.0, 40.0])
 def test_noise_far_out_leaves_draws_finite(extreme):
     """Single precision knows no double exponentials."""
     params = torch.zeros(1, 1, 6, requires_grad=True)
-    z = LAW.rsample(params, torch.full((1, 1, 1, 6), extreme))
+    z = DISTRIBUTION.rsample(params, torch.full((1, 1, 1, 6), extreme))
     (gradient,) = torch.autograd.grad(z.square().sum(), params)
 
     assert z.isfinite().all()
@@ -114,22 +115,26 @@ def test_the_kl_is_that_from_equal_probabilities(params):
     """Per variable, exact."""
     equal = Categorical(logits=torch.zeros(2, 5, 2, 3).double())
 
-    torch.testing.assert_close(LAW.kl(params), kl_divergence(by_torch(params), equal))
+    torch.testing.assert_close(DISTRIBUTION.kl(params), kl_divergence(by_torch(params), equal))
 
 
 def test_the_temperature_falls_by_the_same_factor_and_then_stays():
     """The documented schedule."""
-    schedule = Temperature(1.0, 0.25, 2)
+    posterior = RelaxedCategorical(temperature=1.0, final_temperature=0.25, n_iter=2)
 
-    np.testing.assert_allclose([schedule(i) for i in range(5)], [1, 0.5, 0.25, 0.25, 0.25])
+    np.testing.assert_allclose(
+        [posterior.temperature_at(i) for i in range(5)], [1, 0.5, 0.25, 0.25, 0.25]
+    )
 
 
 def test_probabilities_of_codes_sum_to_one(params):
     """Over all nine codes."""
-    z = LAW.every(params).expand(2, -1, 5, -1)
+    z = DISTRIBUTION.enumerate_codes(params).expand(2, -1, 5, -1)
 
     assert z.shape == (2, 9, 5, 6)
-    torch.testing.assert_close(LAW.log_prob(params, z).exp().sum(1), torch.ones(2, 5).double())
+    torch.testing.assert_close(
+        DISTRIBUTION.log_prob(params, z).exp().sum(1), torch.ones(2, 5).double()
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,12 +144,12 @@ def test_probabilities_of_codes_sum_to_one(params):
 )
 def test_proposed_draws_have_the_density_that_is_said_of_them(kind, size, generator):
     """The mean of 1 / density over draws is the volume of what they can be."""
-    law = kind.build(1, size)
+    distribution = kind.distribution(1, size)
     params = torch.randn(1, 2, kind.n_params(size), generator=generator, dtype=torch.float64)
-    params[..., kind.codes(size).width :] *= 0.3
+    params[..., kind.one_hot_block(size).width :] *= 0.3
     noise = torch.randn(1, 200_000, 1, size, generator=generator, dtype=torch.float64)
-    z, log_q = law.propose(params, noise, 1.2)
-    log_prior = kind.prior(None, size).distribution({}, None, None).log_prob(z)
+    z, log_q = distribution.propose(params, noise, 1.2)
+    log_prior = kind.resolve_prior(None, size).distribution({}, None, None).log_prob(z)
     mean = (log_prior - log_q).exp().mean(1)  # of p(z) / q(z), which is 1
 
     torch.testing.assert_close(mean, torch.ones_like(mean), rtol=0, atol=0.1)
