@@ -33,7 +33,7 @@ PUBLIC = {
     "model_selection": ["VAESearchCV"],
     "networks": ["ConvNet", "GRUNet", "ResidualMLP"],
     "objectives": [
-        "IWAE", "MMD", "CapacityELBO", "LinearWarmup", "TotalCorrelation", "TrimmedELBO",
+        "ELBO", "IWAE", "MMD", "CapacityELBO", "LinearWarmup", "TotalCorrelation", "TrimmedELBO",
     ],
     "onnx": ["to_onnx"],
     "posteriors": [

@@ -12,6 +12,7 @@ from sklearn_vae.objectives.base import LossState, LossTerms, Minibatch, Objecti
 from sklearn_vae.persistence.registry import serializable
 
 
+@serializable
 @dataclass(frozen=True)
 class ELBO(Objective):
     r"""The evidence lower bound, with weight :math:`\beta` on the KL.

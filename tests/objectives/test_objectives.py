@@ -10,13 +10,11 @@ from scipy.integrate import quad
 from sklearn.decomposition import PCA
 from torch.distributions import Normal, kl_divergence
 
-from sklearn_vae import VAETransformer
 from sklearn_vae.objectives import (
     ELBO,
     IWAE,
     MMD,
     OBJECTIVES,
-    REPORTED,
     CapacityELBO,
     Checked,
     Constant,
@@ -105,35 +103,6 @@ def test_free_bits_push_nothing_below_the_threshold(model, x):
     assert (model.flat_grad == 0).all()
 
 
-@pytest.mark.parametrize(
-    ("objective", "free_bits", "pseudo_observations"),
-    [
-        (ELBO(), 0.0, 0.0),
-        (ELBO(), 0.3, 2.0),
-        (IWAE(3), 0.0, 2.0),
-        (IWAE(1, doubly_reparameterized=False), 0.0, 0.0),
-        (TotalCorrelation(2.0), 0.1, 2.0),
-        (MMD(), 0.0, 2.0),
-        (CapacityELBO(1.0), 0.0, 2.0),
-    ],
-)
-def test_a_weight_is_a_number_of_copies(objective, free_bits, pseudo_observations, model, x, rng):
-    """A row of weight 3 is three rows, one of weight 0 is not there; so are the gradients."""
-    weight = torch.as_tensor(rng.integers(0, 4, 80))
-    copies = x[:, torch.repeat_interleave(torch.arange(80), weight)]
-    relative = (weight / weight.double().mean())[None]
-    results = []
-    for own_x, own_weight in [(copies, None), (x, relative)]:
-        model.flat_grad.zero_()
-        state = LossState(0.7, free_bits, pseudo_observations)
-        terms = objective(model, Minibatch(own_x, own_weight, shared_noise()), state)
-        terms.to_minimise.sum().backward()
-        results.append((torch.stack(terms), model.flat_grad.clone()))
-    expected, ours = results
-
-    torch.testing.assert_close(ours, expected)
-
-
 def test_the_penalty_is_the_negative_log_prior_of_so_many_rows(model, x):
     """Imagined rows with the linear model's residuals keep the scales from collapsing."""
     *_, log_prior = model.elbo_terms(x, shared_noise())
@@ -144,31 +113,6 @@ def test_the_penalty_is_the_negative_log_prior_of_so_many_rows(model, x):
     torch.testing.assert_close(terms.to_minimise, without.loss + terms.scale_penalty)
     torch.testing.assert_close(terms.reported(), without.reported())
     assert (without.scale_penalty == 0).all()
-
-
-def test_each_member_has_a_loss_of_its_own(rng, make_model):
-    """Members are summed only for the gradient."""
-    tables = [rng.standard_normal((20, 4)) for _ in range(3)]
-    state = LossState(2.0, free_bits=0.1, pseudo_observations=1.0)
-    fleet = make_model(*tables)
-    x = torch.as_tensor(np.stack(tables))
-    together = torch.stack(ELBO()(fleet, Minibatch(x, None, shared_noise()), state))
-    alone = [
-        torch.stack(ELBO()(make_model(own), Minibatch(own_x[None], None, shared_noise()), state))
-        for own, own_x in zip(tables, x, strict=True)
-    ]
-
-    # a single model draws member 0's hidden layers, which the last layer of 0 keeps silent
-    torch.testing.assert_close(together, torch.cat(alone, dim=1))
-
-
-def test_what_is_reported_is_named_and_has_no_graph(model, x):
-    """Histories hold numbers."""
-    terms = loss(ELBO(), model, x, None, shared_noise(), 3.0, pseudo_observations=1.0)
-    expected = torch.stack([getattr(terms, name) for name in REPORTED])
-
-    torch.testing.assert_close(terms.reported(), expected.detach())
-    assert not terms.reported().requires_grad
 
 
 # -- importance-weighted -----------------------------------------------------------------
@@ -332,38 +276,6 @@ def test_the_encoder_hears_nothing_of_the_scales_prior(model, x):
 
     torch.testing.assert_close(found[0][own], found[1][own])
     assert not torch.allclose(found[0], found[1])
-
-
-def test_objectives_are_values():
-    """They are estimators' parameters: compared, cloned, printed and pickled."""
-    assert IWAE(5) == IWAE() == OBJECTIVES["iwae"] != IWAE(5, doubly_reparameterized=False)
-    assert repr(IWAE(3)) == "IWAE(n_draws=3, doubly_reparameterized=True)"
-
-
-@pytest.mark.parametrize("n_draws", [0, -1, 2.5, True, "five", None])
-def test_what_is_no_number_of_draws_is_refused(n_draws):
-    """When the objective is made, by name."""
-    with pytest.raises(ValueError, match="'n_draws' parameter of IWAE must be") as caught:
-        IWAE(n_draws)
-
-    assert f"Got {n_draws!r} instead" in str(caught.value)
-
-
-def test_what_is_no_yes_or_no_is_refused():
-    """Of the second parameter, too."""
-    with pytest.raises(ValueError, match=r"'doubly_reparameterized' .* Got 'yes' instead"):
-        IWAE(doubly_reparameterized="yes")
-
-
-@pytest.mark.parametrize(
-    ("name", "value"), [("beta", 0.5), ("beta", LinearWarmup()), ("free_bits", 0.1)]
-)
-def test_the_importance_weighted_bound_has_no_kl_to_weigh(name, value):
-    """The message names both parameters."""
-    with pytest.raises(ValueError, match=rf"'{name}' parameter .* with objective='iwae'") as e:
-        VAETransformer(objective="iwae", **{name: value}).fit(np.zeros((9, 2)))
-
-    assert f"Got {value!r} instead" in str(e.value)
 
 
 # -- schedules ---------------------------------------------------------------------------
@@ -675,50 +587,3 @@ def test_a_capacity_grows_in_a_straight_line_and_is_whole_outside_of_training(mo
         np.testing.assert_allclose(found, abs(kl.item() - np.array([nats, short])))
         assert (annealing < 1).tolist() == [iteration < 4, iteration < 1]
     np.testing.assert_allclose(penalty(1.0), abs(kl.item() - 4.0))
-
-
-@pytest.mark.parametrize(
-    ("value", "name"), [(TotalCorrelation, "weight"), (MMD, "weight"), (CapacityELBO, "gamma")]
-)
-@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf"), True, "much", None])
-def test_a_weight_of_a_penalty_that_is_no_finite_number_is_refused(value, name, weight):
-    """When the objective is made, by name."""
-    with pytest.raises(ValueError, match=f"'{name}' parameter of {value.__name__} must be") as e:
-        value(**{name: weight})
-
-    assert f"Got {weight!r} instead" in str(e.value)
-
-
-@pytest.mark.parametrize(
-    ("name", "given"), [("capacity", -1.0), ("capacity", None), ("n_iter", 0), ("n_iter", 2.5)]
-)
-def test_what_is_no_capacity_is_refused(name, given):
-    """Nor is what is no length of its growth taken."""
-    with pytest.raises(ValueError, match=f"'{name}' parameter of CapacityELBO must be") as e:
-        CapacityELBO(**{name: given})
-
-    assert f"Got {given!r} instead" in str(e.value)
-
-
-def test_terms_are_values():
-    """They are estimators' parameters: compared, cloned, printed and pickled."""
-    assert TotalCorrelation(5.0) == OBJECTIVES["tc"] != TotalCorrelation(1.0)
-    assert CapacityELBO() == OBJECTIVES["capacity"] != CapacityELBO(3.0)
-    assert repr(MMD()) == repr(OBJECTIVES["mmd"]) == "MMD(weight=100.0)"
-
-
-@pytest.mark.parametrize("objective", ["tc", "mmd", TotalCorrelation(1.0), MMD()])
-@pytest.mark.parametrize("prior", ["mixture", "vamp"])
-def test_all_codes_together_are_compared_with_the_standard_normal_only(objective, prior):
-    """A learned prior may have dimensions that depend on each other."""
-    with pytest.raises(ValueError, match=r"'prior' parameter .* must be 'normal'") as e:
-        VAETransformer(objective=objective, prior=prior).fit(np.zeros((9, 2)))
-
-    assert f"objective={objective!r}" in str(e.value)
-    assert f"Got {prior!r} instead" in str(e.value)
-
-
-def test_a_capacity_has_no_free_bits():
-    """Both say how much KL there may be."""
-    with pytest.raises(ValueError, match=r"'free_bits' parameter .* with objective='capacity'"):
-        VAETransformer(objective="capacity", free_bits=0.1).fit(np.zeros((9, 2)))

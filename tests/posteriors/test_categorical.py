@@ -11,7 +11,7 @@ from sklearn.datasets import make_blobs
 from sklearn.metrics import adjusted_rand_score
 from torch.distributions import Categorical, kl_divergence
 
-from sklearn_vae import VAETransformer, load
+from sklearn_vae import VAETransformer
 from sklearn_vae.initialization.kmeans import k_means
 from sklearn_vae.likelihoods.real import LOG_SCALE_BOUND
 from sklearn_vae.metrics import kl_per_dimension
@@ -376,18 +376,6 @@ def test_rows_with_holes_can_be_learned_from():
     assert adjusted_rand_score(KIND, own.transform(rows).argmax(axis=1)) > 0.8
 
 
-@pytest.mark.parametrize("fixture", ["vae", "mixed"])
-def test_a_saved_model_says_the_same(fixture, request, tmp_path):
-    """To the last bit."""
-    own = request.getfixturevalue(fixture)
-    own.save(tmp_path / "own.vae")
-    again = load(tmp_path / "own.vae")
-
-    np.testing.assert_array_equal(again.score_samples(BLOBS), own.score_samples(BLOBS))
-    np.testing.assert_array_equal(again.transform(BLOBS), own.transform(BLOBS))
-    assert again.posterior == own.posterior
-
-
 @pytest.mark.parametrize("kind", ["categorical", GaussianCategorical(3)], ids=str)
 def test_members_of_a_fleet_are_what_they_would_be_alone(kind):
     """Each start has its own clusters, by its own seed."""
@@ -418,23 +406,6 @@ def test_binary_and_counted_columns_have_classes_as_well():
     ).fit(X)
 
     assert adjusted_rand_score(kind, own.transform(X).argmax(axis=1)) > 0.9
-
-
-WRONG = [
-    ("n_components", {"n_components": 7, "posterior": RelaxedCategorical(2)}),
-    ("n_components", {"n_components": 1, "posterior": RelaxedCategorical(2)}),
-    ("n_components", {"n_components": 10, "posterior": GaussianCategorical(10)}),
-    ("prior", {"posterior": "categorical", "prior": "mixture"}),
-    ("objective", {"posterior": GaussianCategorical(3), "objective": "iwae"}),
-    ("posterior", {"posterior": "discrete"}),
-]
-
-
-@pytest.mark.parametrize(("name", "params"), WRONG, ids=str)
-def test_what_does_not_go_with_classes_is_refused_by_name(name, params):
-    """Before anything is fitted."""
-    with pytest.raises(ValueError, match=f"'{name}' parameter of VAETransformer"):
-        VAETransformer(**params).fit(BLOBS)
 
 
 @pytest.mark.parametrize(

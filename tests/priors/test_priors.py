@@ -389,9 +389,3 @@ def test_what_is_no_number_of_components_is_refused(kind, number):
         kind(number)
 
     assert f"Got {number!r} instead" in str(caught.value)
-
-
-def test_free_bits_need_a_prior_of_independent_dimensions():
-    """A mixture's KL is one number, not one per dimension."""
-    with pytest.raises(ValueError, match=r"'free_bits' parameter .* with prior='vamp'"):
-        VAETransformer(prior="vamp", free_bits=0.1).fit(np.zeros((9, 2)))

@@ -1,0 +1,217 @@
+"""The contract of every objective: terms per member, gradients, row weights, and values."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+
+from sklearn_vae import VAETransformer, load
+from sklearn_vae.objectives import (
+    ELBO,
+    IWAE,
+    MMD,
+    OBJECTIVES,
+    REPORTED,
+    CapacityELBO,
+    LossState,
+    Minibatch,
+    TotalCorrelation,
+    TrimmedELBO,
+)
+
+ALL = [*OBJECTIVES.values(), TrimmedELBO(0.3), IWAE(3, doubly_reparameterized=False)]
+NAMESPACE = {type(objective).__name__: type(objective) for objective in ALL}
+
+
+@pytest.fixture
+def model(table, make_model):
+    """A model of two dimensions whose every weight has been moved."""
+    model = make_model(table)
+    generator = torch.Generator().manual_seed(7)
+    model.flat += 0.2 * torch.randn(model.flat.shape, generator=generator, dtype=torch.float64)
+    return model
+
+
+@pytest.fixture
+def batch(table):
+    """The rows of the table, and 15 draws that they share: sets of 3 and of 5."""
+    noise = torch.randn(1, 15, 1, 2, generator=torch.Generator().manual_seed(0)).double()
+    return Minibatch(torch.as_tensor(table)[None], None, noise)
+
+
+@pytest.mark.parametrize("objective", ALL, ids=repr)
+def test_terms_are_finite_and_one_per_member(objective, rng, make_model):
+    """A stack of members has the losses that each member alone has."""
+    tables = [rng.standard_normal((20, 4)) for _ in range(3)]
+    noise = torch.as_tensor(rng.standard_normal((1, 15, 1, 2)))
+    state = LossState(free_bits=0.1, pseudo_observations=1.0)
+
+    def terms(model, *tables):
+        batch = Minibatch(torch.as_tensor(np.stack(tables)), None, noise)
+        return torch.stack(objective(model, batch, state))
+
+    together = terms(make_model(*tables), *tables)
+    # a single model has member 0's hidden layers, whose output layer of zeros ignores them
+    alone = [terms(make_model(own), own) for own in tables]
+
+    assert together.shape == (4, 3)
+    assert together.isfinite().all()
+    torch.testing.assert_close(together, torch.cat(alone, dim=1))
+
+
+@pytest.mark.parametrize("objective", ALL, ids=repr)
+def test_the_gradient_reaches_every_parameter(objective, model, batch):
+    """A parameter without a gradient would never be trained."""
+    terms = objective(model, batch, LossState(pseudo_observations=0.5))
+    params = [param for param in model.parameters() if param.numel()]
+    gradients = torch.autograd.grad(terms.to_minimise.sum(), params)
+
+    assert all(gradient.ne(0).any() for gradient in gradients)
+
+
+@pytest.mark.parametrize(
+    "objective", [own for own in ALL if not getattr(own, "doubly_reparameterized", False)], ids=repr
+)
+def test_the_gradient_is_that_of_finite_differences(objective, model, batch):
+    """Along a random direction. The DReG estimator is unbiased, but no gradient of one batch."""
+
+    def loss():
+        return objective(model, batch, LossState()).loss.sum()
+
+    model.flat_grad.zero_()
+    loss().backward()
+    direction = torch.randn(model.flat.shape, generator=torch.Generator().manual_seed(1)).double()
+    slope = (model.flat_grad * direction).sum().item()
+    with torch.no_grad():
+        model.flat += 1e-6 * direction
+        above = loss().item()
+        model.flat -= 2e-6 * direction
+        below = loss().item()
+
+    assert slope == pytest.approx((above - below) / 2e-6, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("objective", "free_bits", "pseudo_observations"),
+    [
+        (ELBO(), 0.0, 0.0),
+        (ELBO(), 0.3, 2.0),
+        (IWAE(3), 0.0, 2.0),
+        (IWAE(1, doubly_reparameterized=False), 0.0, 0.0),
+        (TotalCorrelation(2.0), 0.1, 2.0),
+        (MMD(), 0.0, 2.0),
+        (CapacityELBO(1.0), 0.0, 2.0),
+    ],
+    ids=str,
+)
+def test_a_weight_is_a_number_of_copies(
+    objective, free_bits, pseudo_observations, model, batch, rng
+):
+    """A row of weight 3 is three rows, one of weight 0 is none; so are the gradients."""
+    weight = torch.as_tensor(rng.integers(0, 4, 80))
+    copies = batch.x[:, torch.repeat_interleave(torch.arange(80), weight)]
+    relative = (weight / weight.double().mean())[None]
+    state = LossState(0.7, free_bits, pseudo_observations)
+    results = []
+    for rows in (batch._replace(x=copies), batch._replace(weight=relative)):
+        model.flat_grad.zero_()
+        terms = objective(model, rows, state)
+        terms.to_minimise.sum().backward()
+        results.append((torch.stack(terms), model.flat_grad.clone()))
+    expected, ours = results
+
+    torch.testing.assert_close(ours, expected)
+
+
+@pytest.mark.parametrize("objective", ALL, ids=repr)
+def test_reported_terms_are_named_and_detached(objective, model, batch):
+    """Histories hold numbers. What is minimised is the loss and the penalty of the scales."""
+    terms = objective(model, batch, LossState(pseudo_observations=1.0))
+    expected = torch.stack([getattr(terms, name) for name in REPORTED])
+
+    torch.testing.assert_close(terms.reported(), expected.detach())
+    assert not terms.reported().requires_grad
+    torch.testing.assert_close(terms.to_minimise, terms.loss + terms.scale_penalty)
+
+
+@pytest.mark.parametrize("objective", ALL, ids=repr)
+def test_the_encoder_sees_the_corrupted_rows(objective, model, batch):
+    """Corruption by nothing changes nothing; the codes of changed rows have another KL."""
+    plain, same, other = (
+        objective(model, batch._replace(corrupted=rows), LossState())
+        for rows in (None, batch.x.clone(), 0.5 * batch.x)
+    )
+
+    assert torch.equal(torch.stack(plain), torch.stack(same))
+    assert not torch.allclose(plain.kl_loss, other.kl_loss)
+
+
+def test_only_the_bounds_themselves_have_the_names_of_bounds():
+    """Gradients written out go by the name: a penalty or a trimmed sum needs autograd."""
+
+    class Changed(ELBO):
+        pass
+
+    assert [ELBO().bound, IWAE().bound] == ["elbo", "iwae"]
+    others = [Changed(), TrimmedELBO(), TotalCorrelation(), CapacityELBO(), MMD()]
+    assert [objective.bound for objective in others] == [None] * 5
+
+
+# -- values ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("objective", ALL, ids=repr)
+def test_objectives_are_values(objective):
+    """Estimators' parameters are compared, hashed, printed, copied, pickled and cloned."""
+    assert eval(repr(objective), NAMESPACE) == objective
+    for again in (copy.deepcopy(objective), pickle.loads(pickle.dumps(objective))):
+        assert again == objective
+        assert hash(again) == hash(objective)
+    assert clone(VAETransformer(objective=objective)).objective == objective
+    assert len({*ALL, objective}) == len(ALL)
+
+
+@pytest.mark.parametrize("objective", ALL, ids=repr)
+def test_hyperparameters_are_parameters_of_the_estimator(objective):
+    """As ``objective__weight``, for a search."""
+    params = VAETransformer(objective=objective).get_params()
+
+    for name, value in vars(objective).items():
+        assert params[f"objective__{name}"] == value
+
+
+@pytest.mark.parametrize("objective", [*ALL, *OBJECTIVES], ids=str)
+def test_a_fitted_estimator_saves_its_objective(objective, table, tmp_path):
+    """In a file that holds data only."""
+    vae = VAETransformer(2, objective=objective, max_iter=1, refit=False, random_state=0)
+    vae.fit(table).save(tmp_path / "own.vae")
+    again = load(tmp_path / "own.vae")
+
+    assert again.objective == objective
+    np.testing.assert_array_equal(again.score_samples(table), vae.score_samples(table))
+
+
+WRONG = [
+    *((IWAE, "n_draws", n) for n in (0, -1, 2.5, True, "five", None)),
+    (IWAE, "doubly_reparameterized", "yes"),
+    *((TrimmedELBO, "trim_fraction", share) for share in (-0.1, 1.0, float("nan"), "half", None)),
+    *(
+        (kind, name, weight)
+        for kind, name in ((TotalCorrelation, "weight"), (MMD, "weight"), (CapacityELBO, "gamma"))
+        for weight in (-1.0, float("nan"), float("inf"), True, "much", None)
+    ),
+    *((CapacityELBO, "capacity", nats) for nats in (-1.0, None)),
+    *((CapacityELBO, "n_iter", n) for n in (0, 2.5)),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "value"), WRONG, ids=str)
+def test_a_value_out_of_range_is_refused(kind, name, value):
+    """When the objective is made, by the parameter's name."""
+    with pytest.raises(ValueError, match=f"'{name}' parameter of {kind.__name__} must be") as e:
+        kind(**{name: value})
+
+    assert f"Got {value!r} instead" in str(e.value)
