@@ -137,24 +137,6 @@ def test_probabilities_of_codes_sum_to_one(params):
     )
 
 
-@pytest.mark.parametrize(
-    ("kind", "size"),
-    [(RelaxedCategorical(3), 30), (GaussianCategorical(4), 6)],
-    ids=["codes", "mixed"],
-)
-def test_proposed_draws_have_the_density_that_is_said_of_them(kind, size, generator):
-    """The mean of 1 / density over draws is the volume of what they can be."""
-    distribution = kind.distribution(1, size)
-    params = torch.randn(1, 2, kind.n_params(size), generator=generator, dtype=torch.float64)
-    params[..., kind.one_hot_block(size).width :] *= 0.3
-    noise = torch.randn(1, 200_000, 1, size, generator=generator, dtype=torch.float64)
-    z, log_q = distribution.propose(params, noise, 1.2)
-    log_prior = kind.resolve_prior(None, size).distribution({}, None, None).log_prob(z)
-    mean = (log_prior - log_q).exp().mean(1)  # of p(z) / q(z), which is 1
-
-    torch.testing.assert_close(mean, torch.ones_like(mean), rtol=0, atol=0.1)
-
-
 # -- clusters ------------------------------------------------------------------------
 
 
@@ -406,22 +388,6 @@ def test_binary_and_counted_columns_have_classes_as_well():
     ).fit(X)
 
     assert adjusted_rand_score(kind, own.transform(X).argmax(axis=1)) > 0.9
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"n_variables": 0},
-        {"temperature": 0.0},
-        {"final_temperature": float("inf")},
-        {"n_iter": 1.5},
-    ],
-    ids=str,
-)
-def test_a_schedule_that_is_none_is_refused(wrong):
-    """By the parameter's name."""
-    with pytest.raises(ValueError, match=f"'{next(iter(wrong))}' parameter of RelaxedCategorical"):
-        RelaxedCategorical(**wrong)
 
 
 def test_the_automatic_width_makes_room_for_the_classes():

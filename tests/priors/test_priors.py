@@ -49,21 +49,6 @@ def by_torch(mixture):
 # -- densities ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("prior", [StandardNormal(), *LEARNED], ids=repr)
-@pytest.mark.parametrize("n_components", [1, 2])
-def test_every_prior_integrates_to_one(prior, n_components):
-    """A density that does not would make scores of different models incomparable."""
-    density = random_model(prior, n_components=n_components).prior_distribution()
-    axis = np.linspace(-12, 12, 961)
-    grid = np.stack(np.meshgrid(*[axis] * n_components, indexing="ij"), axis=-1)
-    z = torch.as_tensor(grid.reshape(1, 1, -1, n_components))
-    total = density.log_prob(z).exp().detach().numpy().reshape([len(axis)] * n_components)
-    for _ in range(n_components):
-        total = integrate.simpson(total, x=axis, axis=-1)
-
-    assert total == pytest.approx(1, abs=1e-6)
-
-
 def test_a_mixture_scores_as_scikit_learns(rng):
     """GaussianMixture.score_samples, to rounding."""
     mixture = random_mixture()
@@ -140,25 +125,6 @@ def test_draws_of_a_mixture_have_its_moments_and_its_density(generator):
     torch.testing.assert_close(z.var(1), exact.variance, rtol=0.02, atol=0)
     ours = -mixture.log_prob(z.unsqueeze(1)).mean((1, 2))
     torch.testing.assert_close(ours, entropy, rtol=0, atol=0.02)
-
-
-@pytest.mark.parametrize("prior", LEARNED, ids=repr)
-def test_samples_of_a_model_have_the_density_that_it_states(prior, generator):
-    """In one dimension of z, which sample() draws from p(z) as log_prob() says it."""
-    model = random_model(prior, n_components=1)
-    z = (
-        model.prior_distribution()
-        .sample(1, 5000, 1, generator, torch.float64)[0, :, 0]
-        .detach()
-        .numpy()
-    )
-    axis = torch.linspace(-15, 15, 6001).double()
-    density = (
-        model.prior_distribution().log_prob(axis[None, None, :, None])[0, 0].exp().detach().numpy()
-    )
-    share = integrate.cumulative_simpson(density, x=axis.numpy(), initial=0)
-
-    assert stats.kstest(z, lambda at: np.interp(at, axis.numpy(), share)).pvalue > 0.001
 
 
 def test_a_component_of_no_weight_is_never_drawn(generator):
@@ -379,13 +345,3 @@ def test_fits_go_on_with_the_prior_that_they_have(prior):
     assert stream.history_[-1]["loss"] < stream.history_[0]["loss"] - 0.05
     with pytest.raises(ValueError, match="'prior' parameter must be StandardNormal"):
         VAETransformer(2, warm_start=True, max_iter=1).fit(X).set_params(prior=prior).fit(X)
-
-
-@pytest.mark.parametrize("kind", [MixturePrior, VampPrior])
-@pytest.mark.parametrize("number", [0, -1, 2.5, True, "ten", None])
-def test_what_is_no_number_of_components_is_refused(kind, number):
-    """When the prior is made, by name."""
-    with pytest.raises(ValueError, match=f"'n_components' parameter of {kind.__name__}") as caught:
-        kind(number)
-
-    assert f"Got {number!r} instead" in str(caught.value)

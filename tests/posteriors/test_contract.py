@@ -1,0 +1,213 @@
+"""The contract of every posterior: draws, densities, KL, gradients, and values."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate
+from sklearn.base import clone
+
+from sklearn_vae import VAETransformer, load
+from sklearn_vae.posteriors import (
+    DiagonalGaussian,
+    FullCovarianceGaussian,
+    GaussianCategorical,
+    NormalizingFlow,
+    RelaxedCategorical,
+)
+from sklearn_vae.priors import StandardNormal
+
+CONTINUOUS = [DiagonalGaussian(), FullCovarianceGaussian(), NormalizingFlow(3, 6, 4)]
+CATEGORICAL = [RelaxedCategorical(), RelaxedCategorical(2), GaussianCategorical(2)]
+ALL = [*CONTINUOUS, *CATEGORICAL]
+NAMESPACE = {type(posterior).__name__: type(posterior) for posterior in ALL}
+L = 4  # latent dimensions
+
+
+def make(posterior, generator, n_members=2, n_rows=3, n_components=L):
+    """A distribution with random parameters of its own, and random params (M, B, n_params)."""
+    distribution = posterior.distribution(n_members, n_components)
+    if isinstance(distribution, torch.nn.Module):
+        distribution = distribution.double()
+        with torch.no_grad():
+            for weight in distribution.parameters():
+                weight.copy_(0.08 * torch.randn(weight.shape, generator=generator))
+    shape = n_members, n_rows, posterior.n_params(n_components)
+    return distribution, 0.5 * torch.randn(shape, generator=generator).double()
+
+
+def own_parameters(distribution):
+    """Parameters that do not depend on x."""
+    is_module = isinstance(distribution, torch.nn.Module)
+    return list(distribution.parameters()) if is_module else []
+
+
+@pytest.mark.parametrize("posterior", ALL, ids=repr)
+@pytest.mark.parametrize("shared", [False, True])
+def test_shapes_are_those_of_members_draws_and_rows(posterior, shared, generator):
+    """Noise may be shared by members and rows."""
+    distribution, params = make(posterior, generator)
+    shape = (1, 5, 1) if shared else (2, 5, 3)
+    noise = torch.randn(*shape, posterior.n_noise(L), generator=generator).double()
+    z = distribution.rsample(params, noise)
+    proposed, log_q = distribution.propose(params, noise, 1.2)
+
+    assert z.shape == (2, 5, 3, L)
+    assert distribution.log_prob(params, z).shape == (2, 5, 3)
+    assert proposed.shape[:1] + proposed.shape[2:] == (2, 3, L)
+    assert log_q.shape == proposed.shape[:-1]
+    assert distribution.mean(params).shape == (2, 3, L)
+
+
+@pytest.mark.parametrize("posterior", ALL, ids=repr)
+def test_the_gradient_reaches_every_parameter(posterior, generator):
+    """Through the reparameterised draws: the encoder's outputs, and parameters of its own."""
+    distribution, params = make(posterior, generator)
+    params.requires_grad_()
+    noise = torch.randn(2, 5, 3, posterior.n_noise(L), generator=generator).double()
+    z = distribution.rsample(params, noise)
+    weight = torch.randn(z.shape, generator=generator).double()
+    inputs = [params, *own_parameters(distribution)]
+    gradients = torch.autograd.grad((weight * z).sum(), inputs)
+
+    assert all(gradient.ne(0).any(dim=tuple(range(gradient.ndim - 1))).all()
+               for gradient in gradients[:1])  # fmt: skip
+    assert all(gradient.ne(0).any() for gradient in gradients)
+
+
+@pytest.mark.parametrize("posterior", ALL, ids=repr)
+def test_with_stop_gradient_the_density_has_the_gradient_of_z_alone(posterior, generator):
+    """As sticking the landing and DReG need it; the values are the same."""
+    distribution, params = make(posterior, generator)
+    params.requires_grad_()
+    z = torch.randn(2, 5, 3, L, generator=generator).double().requires_grad_()
+    inputs = [z, params, *own_parameters(distribution)]
+    plain = distribution.log_prob(params, z)
+    stopped = distribution.log_prob(params, z, stop_gradient=True)
+    expected, *_ = torch.autograd.grad(plain.sum(), inputs)
+    found, *others = torch.autograd.grad(stopped.sum(), inputs, allow_unused=True)
+
+    torch.testing.assert_close(stopped, plain)
+    torch.testing.assert_close(found, expected)
+    assert others == [None] * len(others)
+
+
+@pytest.mark.parametrize("posterior", CONTINUOUS, ids=repr)
+@pytest.mark.parametrize("proposal_scale", [1.0, 1.5])
+def test_the_density_integrates_to_one(posterior, proposal_scale, generator):
+    """By Simpson's rule in two dimensions."""
+    distribution, params = make(posterior, generator, 1, 1, n_components=2)
+    axis = np.linspace(-30, 30, 1201)
+    grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1)
+    z = torch.as_tensor(grid.reshape(1, -1, 1, 2))
+    density = distribution.log_prob(params, z, proposal_scale).detach().exp().numpy()
+    rows = integrate.simpson(density.reshape(len(axis), -1), x=axis, axis=1)
+
+    assert integrate.simpson(rows, x=axis) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("posterior", ALL, ids=repr)
+def test_proposed_draws_have_the_density_that_is_returned(posterior, generator):
+    """The mean of p(z) / q(z) over draws from q is 1, for a normalised p(z)."""
+    distribution, params = make(posterior, generator, 1, 2)
+    prior = posterior.resolve_prior(StandardNormal(), L).distribution({}, None, None)
+    noise = torch.randn(1, 100_000, 1, posterior.n_noise(L), generator=generator).double()
+    with torch.no_grad():
+        z, log_q = distribution.propose(params, noise, 1.3)
+        ratio = (prior.log_prob(z) - log_q).exp()
+    error = ratio.std(1) / ratio.shape[1] ** 0.5
+
+    assert ((ratio.mean(1) - 1).abs() < 5 * error + 1e-9).all()
+
+
+@pytest.mark.parametrize(
+    "posterior", [own for own in ALL if not isinstance(own, NormalizingFlow)], ids=repr
+)
+def test_the_closed_form_of_the_kl_is_the_mean_over_draws(posterior, generator):
+    """Of log q(z|x) - log p(z), within five standard errors."""
+    distribution, params = make(posterior, generator, 1, 2)
+    prior = posterior.resolve_prior(StandardNormal(), L)
+    noise = torch.randn(1, 100_000, 1, posterior.n_noise(L), generator=generator).double()
+    z = distribution.rsample(params, noise)
+    log_p = prior.distribution({}, None, None).log_prob(z)
+    log_ratio = distribution.log_prob(params, z) - log_p
+    error = log_ratio.std(1) / log_ratio.shape[1] ** 0.5
+
+    assert posterior.has_closed_form_kl(prior)
+    assert ((distribution.kl(params).sum(-1) - log_ratio.mean(1)).abs() < 5 * error).all()
+
+
+def test_a_flow_has_no_closed_form_of_the_kl(generator):
+    """The model estimates it from the draws."""
+    distribution, params = make(NormalizingFlow(), generator)
+
+    assert not NormalizingFlow().has_closed_form_kl(StandardNormal())
+    with pytest.raises(NotImplementedError, match="no closed form"):
+        distribution.kl(params)
+
+
+@pytest.mark.parametrize("posterior", CONTINUOUS, ids=repr)
+def test_initial_parameters_have_the_location_and_scale(posterior, generator):
+    """Before the first step, at the exact posterior of probabilistic PCA."""
+    distribution = posterior.distribution(1, L)
+    loc, scale = torch.randn(L, generator=generator), torch.rand(L, generator=generator) + 0.1
+    params = distribution.initial_params(loc, scale)[None, None]
+    found_loc, log_scale = distribution.split(params)
+
+    assert params.shape == (1, 1, posterior.n_params(L))
+    torch.testing.assert_close(found_loc[0, 0], loc)
+    torch.testing.assert_close(log_scale.exp()[0, 0], scale)
+    torch.testing.assert_close(distribution.mean(params)[0, 0], loc)
+
+
+# -- values ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("posterior", ALL, ids=repr)
+def test_posteriors_are_values(posterior):
+    """Estimators' parameters are compared, hashed, printed, copied, pickled and cloned."""
+    assert eval(repr(posterior), NAMESPACE) == posterior
+    for again in (copy.deepcopy(posterior), pickle.loads(pickle.dumps(posterior))):
+        assert again == posterior
+        assert hash(again) == hash(posterior)
+    assert clone(VAETransformer(posterior=posterior)).posterior == posterior
+    assert sum(posterior == other for other in ALL) == 1
+
+
+@pytest.mark.parametrize("posterior", ALL, ids=repr)
+def test_a_fitted_estimator_saves_its_posterior(posterior, table, tmp_path):
+    """In a file that holds data only; its fields are parameters of the estimator."""
+    vae = VAETransformer(L, posterior=posterior, max_iter=1, refit=False, random_state=0)
+    vae.fit(table).save(tmp_path / "own.vae")
+    again = load(tmp_path / "own.vae")
+
+    assert again.posterior == posterior
+    np.testing.assert_array_equal(again.score_samples(table), vae.score_samples(table))
+    np.testing.assert_array_equal(again.transform(table), vae.transform(table))
+    for name, value in vars(posterior).items():
+        assert again.get_params()[f"posterior__{name}"] == value
+
+
+WRONG = [
+    *((RelaxedCategorical, name, value) for name, value in [
+        ("n_variables", 0), ("temperature", 0.0), ("final_temperature", float("inf")),
+        ("n_iter", 1.5),
+    ]),
+    *((GaussianCategorical, name, value) for name, value in [
+        ("n_classes", 1), ("temperature", -1.0), ("final_temperature", None), ("n_iter", 0),
+    ]),
+    *((NormalizingFlow, name, value) for name, value in [
+        ("n_layers", 0), ("n_layers", 65), ("n_layers", 2.5), ("hidden", 0), ("n_context", True),
+    ]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "name", "value"), WRONG, ids=str)
+def test_a_value_out_of_range_is_refused(kind, name, value):
+    """When the posterior is made, by the parameter's name."""
+    with pytest.raises(ValueError, match=f"'{name}' parameter of {kind.__name__} must be") as e:
+        kind(**{name: value})
+
+    assert f"Got {value!r} instead" in str(e.value)

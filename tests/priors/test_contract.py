@@ -1,0 +1,148 @@
+"""The contract of every prior: a normalised density, samples from it, gradients, and values."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate, stats
+from sklearn.base import clone
+
+from sklearn_vae import VAETransformer, load
+from sklearn_vae.likelihoods import Gaussian
+from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.models.vae import VAE
+from sklearn_vae.priors import MixturePrior, StandardNormal, UniformCategorical, VampPrior
+
+ALL = [StandardNormal(), MixturePrior(4), VampPrior(5)]
+NAMESPACE = {type(prior).__name__: type(prior) for prior in [*ALL, UniformCategorical(1, 3)]}
+
+
+def random_model(prior, *, n_components=2, n_members=1):
+    """A model of four columns in double precision with random weights."""
+    architecture = Architecture(n_components, (6, 5), "tanh", ((Gaussian(), 4),), prior)
+    model = VAE(architecture, n_members).double()
+    model.flatten()
+    model.flat.normal_(0, 0.4, generator=torch.Generator().manual_seed(3))
+    return model
+
+
+@pytest.mark.parametrize("prior", ALL, ids=repr)
+@pytest.mark.parametrize("n_components", [1, 2])
+def test_the_density_integrates_to_one(prior, n_components):
+    """Otherwise scores of different models could not be compared."""
+    distribution = random_model(prior, n_components=n_components).prior_distribution()
+    axis = np.linspace(-12, 12, 961)
+    grid = np.stack(np.meshgrid(*[axis] * n_components, indexing="ij"), axis=-1)
+    z = torch.as_tensor(grid.reshape(1, 1, -1, n_components))
+    total = distribution.log_prob(z).exp().detach().numpy().reshape([len(axis)] * n_components)
+    for _ in range(n_components):
+        total = integrate.simpson(total, x=axis, axis=-1)
+
+    assert total == pytest.approx(1, abs=1e-6)
+
+
+def test_probabilities_of_uniform_codes_integrate_to_one():
+    """Over two variables of three classes and one continuous dimension."""
+    codes = [np.eye(3)[[i, j]].ravel() for i in range(3) for j in range(3)]
+    axis = np.linspace(-12, 12, 961)
+    z = np.concatenate([np.c_[np.tile(code, (len(axis), 1)), axis] for code in codes])
+    log_prob = UniformCategorical(2, 3).log_prob(torch.as_tensor(z)).reshape(9, -1)
+    total = integrate.simpson(log_prob.exp().numpy(), x=axis, axis=-1)
+
+    np.testing.assert_allclose(total, 1 / 9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("prior", ALL, ids=repr)
+def test_samples_have_the_density(prior, generator):
+    """In one dimension, by a Kolmogorov-Smirnov test against the integral of the density."""
+    distribution = random_model(prior, n_components=1).prior_distribution()
+    z = distribution.sample(1, 5000, 1, generator, torch.float64)[0, :, 0].detach().numpy()
+    axis = torch.linspace(-15, 15, 6001).double()
+    density = distribution.log_prob(axis[None, None, :, None])[0, 0].exp().detach().numpy()
+    cdf = integrate.cumulative_simpson(density, x=axis.numpy(), initial=0)
+
+    assert stats.kstest(z, lambda at: np.interp(at, axis.numpy(), cdf)).pvalue > 0.001
+
+
+def test_samples_of_uniform_codes_are_one_hot_and_uniform(generator):
+    """With standard normal numbers behind the codes."""
+    z = UniformCategorical(2, 3).sample(2, 3000, 7, generator, torch.float64).numpy()
+    codes = z[..., :6].reshape(2, 3000, 2, 3)
+
+    assert ((codes == 0) | (codes == 1)).all()
+    assert (codes.sum(-1) == 1).all()
+    np.testing.assert_allclose(codes.mean(axis=1), 1 / 3, atol=0.04)
+    assert stats.kstest(z[..., 6].ravel(), "norm").pvalue > 0.001
+
+
+@pytest.mark.parametrize("prior", ALL, ids=repr)
+def test_shapes_are_those_of_members_draws_and_rows(prior, generator):
+    """Two members, three draws of four rows, and two latent dimensions."""
+    distribution = random_model(prior, n_members=2).prior_distribution()
+    z = torch.randn(2, 3, 4, 2, generator=generator).double()
+
+    assert distribution.log_prob(z).shape == (2, 3, 4)
+    assert distribution.sample(2, 5, 2, generator, torch.float64).shape == (2, 5, 2)
+
+
+@pytest.mark.parametrize("prior", ALL, ids=repr)
+def test_initial_parameters_have_the_shapes_that_the_prior_states(prior, generator):
+    """With a member axis; a prior without parameters needs no rows."""
+    model = random_model(prior, n_members=2)
+    shapes = prior.param_shapes(2, 4)
+    x = torch.randn(2, prior.n_rows, 4, generator=generator).double()
+    initial = prior.initial_params(x, model.posterior_params)
+
+    assert {name: value.shape[1:] for name, value in initial.items()} == shapes
+    assert {name: value.shape[1:] for name, value in model.prior_weights.items()} == shapes
+    assert bool(prior.n_rows) == bool(shapes)
+
+
+@pytest.mark.parametrize("prior", ALL[1:], ids=repr)
+def test_the_gradient_reaches_every_parameter(prior, generator):
+    """And the draws, for the reparameterised encoder."""
+    model = random_model(prior)
+    z = torch.randn(1, 3, 4, 2, generator=generator).double().requires_grad_()
+    params = list(model.prior_weights.values())
+    gradients = torch.autograd.grad(model.prior_distribution().log_prob(z).sum(), [z, *params])
+
+    assert all(gradient.ne(0).all() for gradient in gradients)
+
+
+# -- values ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prior", [*ALL, UniformCategorical(2, 3)], ids=repr)
+def test_priors_are_values(prior):
+    """Estimators' parameters are compared, hashed, printed, copied, pickled and cloned."""
+    assert eval(repr(prior), NAMESPACE) == prior
+    for again in (copy.deepcopy(prior), pickle.loads(pickle.dumps(prior))):
+        assert again == prior
+        assert hash(again) == hash(prior)
+    assert clone(VAETransformer(prior=prior)).prior == prior
+    assert sum(prior == other for other in ALL) == (prior in ALL)
+
+
+@pytest.mark.parametrize("prior", ALL, ids=repr)
+def test_a_fitted_estimator_saves_its_prior(prior, table, tmp_path):
+    """In a file that holds data only; its fields are parameters of the estimator."""
+    vae = VAETransformer(2, prior=prior, max_iter=1, refit=False, random_state=0)
+    vae.fit(table).save(tmp_path / "own.vae")
+    again = load(tmp_path / "own.vae")
+
+    assert again.prior == prior
+    np.testing.assert_array_equal(again.score_samples(table), vae.score_samples(table))
+    for name, value in vars(prior).items():
+        assert again.get_params()[f"prior__{name}"] == value
+
+
+@pytest.mark.parametrize("kind", [MixturePrior, VampPrior])
+@pytest.mark.parametrize("number", [0, -1, 2.5, True, "ten", None])
+def test_a_number_of_components_out_of_range_is_refused(kind, number):
+    """When the prior is made, by the parameter's name."""
+    with pytest.raises(ValueError, match=f"'n_components' parameter of {kind.__name__}") as caught:
+        kind(number)
+
+    assert f"Got {number!r} instead" in str(caught.value)
