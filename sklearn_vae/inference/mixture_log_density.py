@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sklearn_vae.models.mixture_vae import LOG_OF_NOTHING, MixtureVAE, Whitening, draw_components
+from sklearn_vae.models.mixture_vae import LOG_ZERO_WEIGHT, MixtureVAE, Whitening, draw_components
 from sklearn_vae.posteriors import log_mean_exp
 from sklearn_vae.priors import HALF_LOG_2PI
 from sklearn_vae.random import sobol_normal
@@ -101,7 +101,7 @@ class LaplaceProposal:
     def __init__(self, model: MixtureVAE, x: Tensor):
         self.model, self.x = model, x
         log_weight = model.mixture_logit[0, 0].log_softmax(-1)
-        self.log_weight = log_weight[log_weight > 0.5 * LOG_OF_NOTHING]
+        self.log_weight = log_weight[log_weight > 0.5 * LOG_ZERO_WEIGHT]
         self.white = Whitening(model)(x[None])[0][0]  # (d, C, B)
         loc, log_scale = model.posterior.split(model.encode(x[None])[0])
         n_mixture, n_rows = len(self.log_weight), len(x)

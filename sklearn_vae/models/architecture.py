@@ -12,7 +12,7 @@ from sklearn_vae.posteriors import POSTERIORS, Posterior
 from sklearn_vae.priors import PRIORS, Prior
 from sklearn_vae.random import MOST_DIMS
 
-# Codes in front of numbers of which each gets proposals of its own, at the most.
+# With more categorical codes in front of real numbers, none gets its own Laplace proposals.
 MOST_CLASSES = 64
 
 
@@ -28,22 +28,22 @@ class Architecture:
     hidden_layer_sizes : tuple of int
         Widths of the encoder's hidden layers; the decoder mirrors them.
     activation : str
-        Function between the layers.
+        Activation function of the hidden layers.
     blocks : tuple of (likelihood, n_columns)
-        What the columns of x are, in their order.
+        Likelihoods of the columns of x, in order.
     prior : prior, default=StandardNormal()
-        What the codes look like before a row is seen.
+        p(z).
     n_factors : int, default=0
-        Factors of the linear model that fills missing cells for the encoder, which also sees
-        where they are; 0 where rows are whole.
+        Factors of the imputation layer in front of the encoder, whose input also has the mask of
+        missing values; 0 for complete rows.
     network : network, default=FullyConnected()
-        What encoder and decoder are made of.
+        Encoder and decoder.
     posterior : posterior, default=DiagonalGaussian()
-        What the encoder says of a row's code.
+        q(z|x).
     n_conditions : int, default=0
-        Numbers that are given with a row, after its columns, and not modelled.
+        Columns of the conditions, behind those of x.
     places : tuple of int, default=()
-        Column of X of each column of x, where the network has to know; else none.
+        Column of X of each column of x, for networks that need it; else empty.
     """
 
     n_components: int
@@ -58,12 +58,12 @@ class Architecture:
     places: tuple[int, ...] = ()
 
     def check_sizes(self, weights: Sequence[int]) -> None:
-        """Check that arrays of such sizes can be its weights, before anything of them is made.
+        """Check that arrays of these sizes can be its parameters, before the model is built.
 
         Raises
         ------
         ValueError
-            If a layer, or what a prior or a posterior consists of, is larger than they are.
+            If a layer, the prior or the posterior is larger than the arrays.
         """
         counts = [
             size * n for kind, n in self.blocks for size in (1, kind.width, *kind.param_sizes)
@@ -71,8 +71,8 @@ class Architecture:
         network, n_layers = self.network, 0
         for part in (self, self.prior, self.posterior, network, getattr(network, "base", None)):
             for name, value in {} if part is None else vars(part).items():
-                own = value if isinstance(value, tuple) and name != "places" else (value,)
-                sizes = [n for n in own if agrees(n, int) and name != "n_iter"]
+                values = value if isinstance(value, tuple) and name != "places" else (value,)
+                sizes = [n for n in values if agrees(n, int) and name != "n_iter"]
                 counts, n_layers = counts + sizes, max(n_layers, len(sizes))
         least = min(self.n_components, *self.hidden_layer_sizes, 1)
         n_weights = sum(weights)
@@ -87,7 +87,7 @@ class Architecture:
 
     @property
     def supports_padding(self) -> bool:
-        """Whether members with fewer latent dimensions can ride along with others."""
+        """Whether members with fewer latent dimensions can be padded and stacked with others."""
         return (
             self.network.supports_padding
             and self.posterior.supports_padding
@@ -96,12 +96,12 @@ class Architecture:
 
     @property
     def n_noise(self) -> int:
-        """Normal numbers that a draw of z takes."""
+        """Standard normal numbers per draw of z."""
         return self.posterior.n_noise(self.n_components)
 
     @property
     def n_codes(self) -> int | None:
-        """How many codes there are, where they are so few that a score sums over all."""
+        """Number of categorical codes, if they are few enough to sum over; else None."""
         return self.posterior.n_codes(self.n_components)
 
     @property
@@ -111,12 +111,12 @@ class Architecture:
 
     @property
     def n_columns(self) -> int:
-        """Columns of x: the numbers by which the model sees a row."""
+        """Columns of x."""
         return sum(n * kind.width for kind, n in self.blocks)
 
     @property
     def n_seen(self) -> int:
-        """Numbers that the encoder sees of a row."""
+        """Columns of the encoder's input."""
         return (2 if self.n_factors else 1) * self.n_columns + self.n_conditions
 
     @property
@@ -135,28 +135,28 @@ class Architecture:
 
     @property
     def proposal_scale(self) -> float:
-        """How many times as wide as q(z|x) the draws of the score are.
+        """Factor of the standard deviations of q(z|x) in importance sampling.
 
-        An encoder covers too little rather than too much: wider draws halve the bound's
-        gap (benchmarks/score_draws.py). The price adds up over latent dimensions, so
-        the more there are, the less wide. Classes have no width.
+        q(z|x) is narrower than p(z|x) rather than wider: a wider proposal halves the gap of the
+        bound (benchmarks/score_draws.py). Its cost adds up over latent dimensions, so the factor
+        falls with their number. It does not apply to categorical codes.
         """
         n_real = self.n_components - self.posterior.one_hot_block(self.n_components).width
         return math.sqrt(1 + 1 / math.sqrt(n_real)) if n_real else 1.0
 
     @property
     def has_density(self) -> bool:
-        """Whether p(z|x) has slopes everywhere, by which a score finds other proposals."""
+        """Whether p(z|x) is a density in all dimensions, for Laplace approximations."""
         return not self.posterior.has_categorical
 
     @property
     def has_slopes(self) -> bool:
-        """Whether p(z|x) has slopes along some dimensions of a code."""
+        """Whether p(z|x) is a density in some dimensions."""
         return self.n_components > self.posterior.one_hot_block(self.n_components).width
 
     @property
     def n_classes(self) -> int | None:
-        """How many codes stand before numbers, where a score takes each by itself."""
+        """Number of categorical codes in front of real numbers, if each gets proposals."""
         codes = self.posterior.one_hot_block(self.n_components)
         if self.has_density or not self.has_slopes:
             return None
@@ -166,10 +166,10 @@ class Architecture:
 
     @property
     def widest(self) -> int:
-        """Numbers per row and draw in the widest layer."""
+        """Width of the widest layer."""
         return max(self.network.max_width(self.layout), self.n_columns, self.prior.n_rows, 1)
 
     @property
     def layers(self) -> list[int]:
-        """About how many products each layer of encoder and decoder takes, per row."""
+        """Multiplications of each layer of encoder and decoder per row, roughly."""
         return 2 * self.network.multiplications(self.layout)

@@ -1,4 +1,4 @@
-"""The model that starts at a Gaussian mixture: the density's own shape, for M members at once.
+"""VAE of a Gaussian mixture, as which it is initialized, for M ensemble members at once.
 
 p(x) = sum_c pi_c ∫ N(z; 0, I) p(x|z, c) dz, where p(x|z, c) is the c-th component with its
 real columns shifted, scaled and sheared in the component's own whitened coordinates by a
@@ -29,8 +29,8 @@ from sklearn_vae.random import Stream, make_generator, sample_categorical
 # A whitened scale lies between 0.05 and 20 times the component's own. The bound keeps
 # the density of rounded numbers finite: nowhere is it e^3 times the mixture's per column.
 LOG_SCALE_BOUND = 3.0
-# Log-share of components that are there to fill up only.
-LOG_OF_NOTHING = -1e4
+# Log-weight of padded components.
+LOG_ZERO_WEIGHT = -1e4
 # Every few draws in a row of this sequence spread evenly over the components.
 GOLDEN_RATIO = 0.6180339887498949
 # Size of the shears' first values, in units of what one column gives another.
@@ -40,7 +40,7 @@ FIRST_SHEAR = 0.1
 @serializable
 @dataclass(frozen=True)
 class MixtureArchitecture(Architecture):
-    """Everything that decides the shapes of a ``MixtureVAE``'s weights.
+    """Everything that decides the shapes of a ``MixtureVAE``'s parameters.
 
     Attributes
     ----------
@@ -51,8 +51,7 @@ class MixtureArchitecture(Architecture):
     n_shears : int, default=0
         Learned triangular matrices of which each residual covariance is composed.
     steps : tuple of float, default=()
-        Steps in which the real columns were recorded, which bound their scales from below;
-        empty where nothing does.
+        Recording steps of the real columns, which bound their scales from below; empty for none.
     """
 
     n_mixture: int = 1
@@ -86,12 +85,12 @@ class MixtureArchitecture(Architecture):
 
     @property
     def n_noise(self) -> int:
-        """Normal numbers that a draw takes: one per latent dimension, one for the component."""
+        """Standard normal numbers per draw: one per latent dimension, one for the component."""
         return self.n_components + 1
 
     @property
     def is_bit(self) -> np.ndarray:
-        """Which columns of x are binary."""
+        """Mask of the binary columns of x."""
         kinds = [isinstance(kind, Bernoulli) for kind, n in self.blocks for _ in range(n)]
         return np.array(kinds, dtype=bool)
 
@@ -103,7 +102,7 @@ class MixtureArchitecture(Architecture):
 
     @property
     def layers(self) -> list[int]:
-        """About the size of every weight matrix that a draw meets."""
+        """Sizes of the weight matrices, roughly."""
         n_columns, hidden = self.n_columns, self.hidden_layer_sizes
         encoder = pairwise([n_columns, *hidden, 2 * self.n_components])
         decoder = pairwise([self.n_components + self.n_mixture, *hidden, 2 * n_columns])
@@ -112,7 +111,7 @@ class MixtureArchitecture(Architecture):
 
 @dataclass(frozen=True)
 class MixtureInit:
-    """A mixture to start from: Gaussian in the real columns, Bernoulli in the binary ones."""
+    """Initial mixture: Gaussian in the real columns, Bernoulli in the binary ones."""
 
     weight: np.ndarray  # (C,)
     loc: np.ndarray  # (C, d)
@@ -120,7 +119,7 @@ class MixtureInit:
     logit: np.ndarray  # (C, n_bits)
 
     def padded(self, n_mixture: int, covariance_type: str) -> "MixtureInit":
-        """Add components that nothing comes from, and write variances as covariances."""
+        """Add components of weight 0, and turn variances into covariances if needed."""
         more, n_real = n_mixture - len(self.weight), self.loc.shape[1]
         is_full, whiten = covariance_type == "full", self.whiten
         one = np.eye(n_real) if is_full else np.ones(n_real)
@@ -135,10 +134,9 @@ class MixtureInit:
 
 
 class MixtureVAE(StackedModule):
-    """A variational autoencoder that starts at a mixture, with a member axis.
+    """A variational autoencoder that is initialized as a mixture, with a member axis.
 
-    Weights start at zero; ``reset_parameters`` and ``initialize`` give them their first values, or
-    ``load`` those of a fitted model.
+    All parameters are zero until ``reset_parameters`` and ``initialize``, or ``load``.
 
     Parameters
     ----------
@@ -154,7 +152,7 @@ class MixtureVAE(StackedModule):
         super().__init__(architecture, np.full(n_members, architecture.n_noise))
         self.posterior, self.prior = DiagonalGaussian(), StandardNormal()
         bits = torch.as_tensor(architecture.is_bit)
-        # plain tensors: they are no weights, but follow from the architecture
+        # plain tensors, not parameters: the architecture determines them
         self.real_columns, self.bit_columns = (~bits).nonzero()[:, 0], bits.nonzero()[:, 0]
         n_real, n_bits = len(self.real_columns), len(self.bit_columns)
         n_latent, n_mixture = architecture.n_components, architecture.n_mixture
@@ -299,7 +297,7 @@ class MixtureVAE(StackedModule):
     # -- draws -----------------------------------------------------------------------
 
     def limit_draws(self, limits: Limits) -> None:
-        """Have rows drawn within limits from now on."""
+        """Restrict draws to the limits of the columns."""
         self.limits = limits
 
     def sample(self, n_rows: int, generator: torch.Generator, x: None = None) -> Tensor:
@@ -343,10 +341,10 @@ class MixtureVAE(StackedModule):
         shears = self.shears[0].unflatten(0, (n_shears, n_real)).triu(1)  # (S, d, d)
         return torch.einsum("ns,sde->ned", mix, shears) + torch.diag_embed((-log_scale).exp())
 
-    # -- first values ----------------------------------------------------------------
+    # -- initialization ---------------------------------------------------------------
 
     def reset_parameters(self, member: int, seed: int) -> None:
-        """Draw one member's hidden layers and shears from its seed."""
+        """Initialize one member's hidden layers and shears at random."""
         self.reset_network_parameters(member, seed)
         generator = make_generator(seed, Stream.WEIGHTS, 2, 0)
         shape = self.shears[member].shape
@@ -356,10 +354,10 @@ class MixtureVAE(StackedModule):
 
     @torch.no_grad()
     def initialize(self, member: int, anchors: MixtureInit) -> None:
-        """Make one member the mixture."""
+        """Initialize one member as the mixture."""
         anchors = anchors.padded(self.architecture.n_mixture, self.architecture.covariance_type)
         root = torch.as_tensor(anchors.whiten)
-        log_weight = torch.as_tensor(anchors.weight).log().clamp(min=LOG_OF_NOTHING)
+        log_weight = torch.as_tensor(anchors.weight).log().clamp(min=LOG_ZERO_WEIGHT)
         diagonal = root.diagonal(dim1=-2, dim2=-1) if root.ndim == 3 else root
         self.mixture_logit[member, 0].copy_(log_weight)
         self.loc[member].copy_(torch.as_tensor(anchors.loc))
@@ -375,7 +373,7 @@ class MixtureVAE(StackedModule):
         return
 
     def flat_parameters(self) -> list[nn.Parameter]:
-        """All parameters, in the order in which ``flat`` holds them."""
+        """All parameters in the order of ``flat``."""
         networks = [*self.encoder.flat_parameters(), *self.decoder.flat_parameters()]
         return [*networks, self.shears, self.mixture_logit]
 
