@@ -13,12 +13,8 @@ from sklearn_vae.data.arrays import as_array, has_missing_values
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.device import device_to_score_on
-from sklearn_vae.estimators.callbacks import CallbackAdapter, with_callbacks
 from sklearn_vae.estimators.checks import (
     CONSTRAINTS,
-    all_or_nothing,
-    check_callbacks,
-    check_checkpoint,
     check_compatible_parts,
     check_does_not_follow,
     check_ends,
@@ -30,6 +26,7 @@ from sklearn_vae.estimators.checks import (
     positive_integer,
     posterior_of,
     prior_of,
+    restore_on_error,
     widths_of,
 )
 from sklearn_vae.estimators.conditional import ConditionalEstimator
@@ -50,17 +47,12 @@ from sklearn_vae.objectives import Checked, Constant, Schedule
 from sklearn_vae.random import Stream, draw_seed, make_generator
 from sklearn_vae.training import (
     Dataset,
-    InterruptHandler,
     TrainingConfig,
     TrainingJob,
     TrainingResult,
-    TrainingRun,
     add_mask_inputs,
-    checkpoint_at,
-    fit_all,
-    history_of,
-    launch,
-    speed_for,
+    make_trainer,
+    threads_for_jobs,
 )
 
 # n_components="auto" takes so many, where columns and rows suffice.
@@ -72,6 +64,10 @@ ROWS_FOR_FACTORS = 1 << 17
 ROWS_FOR_FILLER = 2048
 # Weighted codes per row by which holes are filled.
 IMPUTE_DRAWS = 256
+
+
+# Training and validation rows by number of validation rows and seed.
+Splits = dict[tuple[int, int], tuple[Dataset, Dataset | None]]
 
 
 class BaseVAE(ConditionalEstimator):
@@ -164,47 +160,6 @@ class BaseVAE(ConditionalEstimator):
 
     # -- fit -------------------------------------------------------------------------
 
-    @with_callbacks
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Learn the encoder and the decoder from the rows of X.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Training rows, in their own units.
-        y : array-like of shape (n_samples,), default=None
-            With ``conditional=True``, what the rows are given: classes, or numbers of a
-            floating-point type; also several columns of them. Otherwise ignored.
-        sample_weight : array-like of shape (n_samples,), default=None
-            What each row counts: a row of weight 2 is as two rows, one of weight 0 as
-            if it were not there.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-
-        Raises
-        ------
-        ValueError
-            If a parameter or X is not as it must be. The estimator is then as before.
-        """
-        witness = InterruptHandler()
-        with witness.watch(self), all_or_nothing(self, goes_on=bool(self.warm_start)):
-            wanted = self._prepare(X, sample_weight, y, go_on=self.warm_start)
-            # two runs, each in as many fleets as there are starts at the most
-            report = CallbackAdapter(self, max_iterations=2 * self.max_iter * self.n_init)
-            report.begin(X, y)
-            try:
-                with checkpoint_at(self.checkpoint) as written:
-                    callbacks = [*(self.callbacks or []), *report.callbacks(), witness, *written]
-                    (found,) = fit_all([wanted], callbacks=callbacks, verbose=int(self.verbose))
-                    self._take(found, wanted.table)
-            except KeyboardInterrupt:
-                self._take(wanted.cut_short(witness.best_result()), wanted.table)
-            report.end()
-        return self
-
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Pass once over the rows of X, going on from what was learned before.
 
@@ -226,83 +181,86 @@ class BaseVAE(ConditionalEstimator):
         self : object
             The fitted estimator.
         """
-        with all_or_nothing(self, goes_on=True):
-            go_on = hasattr(self, "state_dict_")
-            seed = self.seed_ if go_on else None
-            wanted = self._prepare(X, sample_weight, y, go_on=True, seed=seed, validates=False)
-            before = self.history_ if go_on else []
+        with restore_on_error(self, keep=True):
+            is_fitted = hasattr(self, "state_dict_")
+            seed = self.seed_ if is_fitted else None
+            (job, *_), _ = self._make_jobs(
+                X, y, sample_weight, warm_start=True, seed=seed, validates=False
+            )
+            n_iter = len(self.history_) if is_fitted else 0
             config = replace(
-                wanted.config,
+                job.config,
                 min_steps_per_epoch=1,
                 max_iter=1,
                 n_iter_per_stage=(1, 0, 0),
-                beta=Constant(self._schedule()(len(before))),
-                first_epoch=len(before),
+                beta=Constant(self._schedule()(n_iter)),
+                first_epoch=n_iter,
             )
-            run = wanted.run(config, wanted.table, None)
-            with speed_for([run]):
-                trainer = launch([run], callbacks=self.callbacks, verbose=int(self.verbose))
-                (found,) = trainer.train(
-                    run.train, optimizer_state=self.optimizer_state_ if go_on else None
-                )
-            (record,) = history_of([found])
-            history = [*before, {**record, "iteration": len(before) + 1}]
-            n_steps = (self.n_steps_ if go_on else 0) + config.n_steps(len(run.train))
-            self._take(TrainingResult(found.weights, history, n_steps, found.diverged), None)
-            if not found.diverged:  # moments that led astray would lead there again
+            job = replace(job, config=config)
+            if is_fitted:
+                previous = TrainingResult({}, history=self.history_, n_steps=self.n_steps_)
+                job = replace(job, previous=previous)
+            with threads_for_jobs([job]):
+                trainer = make_trainer([job], callbacks=self.callbacks, verbose=int(self.verbose))
+                optimizer_state = self.optimizer_state_ if is_fitted else None
+                (result,) = trainer.train(job.train, optimizer_state=optimizer_state)
+            self._set_results([job], [job.finish(result)], None)
+            if not result.diverged:  # moments of a training that diverged are large
                 self.optimizer_state_ = trainer.optimizer_.state_dict()
             self.interrupted_ = False
         return self
 
-    def _prepare(
+    def _make_jobs(
         self,
         X: Any,
+        y: Any,
         sample_weight: Any,
-        y: Any = None,
         *,
-        go_on: bool = False,
+        warm_start: bool | None = None,
         seed: int | None = None,
         validates: bool = True,
-        known: dict[Hashable, tuple[TableEncoder, Dataset]] | None = None,
-    ) -> TrainingJob:
-        """Check everything, decide what the fit is made of and state what is wanted.
+        cache: dict[Hashable, tuple[TableEncoder, Dataset, Splits]] | None = None,
+    ) -> tuple[list[TrainingJob], Dataset]:
+        """Validate and encode the rows, and make a job for each start.
 
         Parameters
         ----------
-        X, sample_weight, y : array-like
-            Rows, what they count, and what is given with them.
-        go_on : bool, default=False
-            Whether to go on from a fit, if there is one.
+        X, y, sample_weight : array-like
+            Rows, their conditions, and how often each row counts.
+        warm_start : bool, optional
+            Whether to train the weights of the last fit further, if there is one; by default,
+            the parameter decides.
         seed : int, optional
-            What all draws follow from; by default, ``random_state`` decides.
+            Seed of all draws; by default, ``random_state`` decides.
         validates : bool, default=True
-            Whether rows may be set aside.
-        known : dict, optional
-            Tables that were made of this very X before; other estimators' as well.
+            Whether rows may be set aside for validation.
+        cache : dict, optional
+            Encoded tables of this very X and their splits, by the parameters that they depend on;
+            several estimators may share it.
         """
+        warm_start = self.warm_start if warm_start is None else warm_start
         self._validate_params()
-        check_callbacks(self)
-        check_checkpoint(self)
         check_compatible_parts(self)
-        if go_on:
+        if warm_start:
             check_one_member(self)
-        go_on = go_on and hasattr(self, "state_dict_")
-        if self.robust and validates and not go_on:
+        is_resumed = bool(warm_start) and hasattr(self, "state_dict_")
+        if self.robust and validates and not is_resumed:
             sample_weight = as_array(sample_weight)
             self.support_ = trusted(self, X, y, sample_weight)
             counts = 1.0 if sample_weight is None else np.asarray(sample_weight)
-            sample_weight, known = np.where(self.support_, counts, 0.0), None
-        rows, weight = self._check_rows(X, sample_weight, reset=not go_on, y=y)
+            sample_weight, cache = np.where(self.support_, counts, 0.0), None
+        rows, weight = self._check_rows(X, sample_weight, reset=not is_resumed, y=y)
         self.seed_ = draw_seed(self.random_state) if seed is None else seed
-        if go_on:
+        if is_resumed:
             if hasattr(self, "support_"):  # of other rows
                 del self.support_
             check_shapes(self, self.architecture_)
             table = self._to_table(rows, weight)
+            splits: Splits = {}
             if not self.architecture_.n_factors and self.columns_.is_incomplete(rows).any():
                 self._begin_to_take_missing_cells(table)
         else:
-            known = {} if known is None else known
+            cache = {} if cache is None else cache
             network = network_of(self, self.n_features_in_)
             structure = network.row_structure
             structure.check_missing(rows[:, : self.n_features_in_])
@@ -310,7 +268,7 @@ class BaseVAE(ConditionalEstimator):
             asked = repr(self.likelihood), self.conditional, units
             allows_missing = not (structure.variable_length or structure.is_autoregressive)
             key = (id(X), *asked, allows_missing, len(rows) <= self.batch_size, self.device)
-            if key not in known:
+            if key not in cache:
                 self.columns_ = self._learn_columns(
                     rows,
                     weight,
@@ -319,8 +277,8 @@ class BaseVAE(ConditionalEstimator):
                     period=structure.values_per_step if structure.shared_scale else None,
                     allows_missing=allows_missing,
                 )
-                known[key] = self.columns_, self._to_table(rows, weight)
-            self.columns_, table = known[key]
+                cache[key] = self.columns_, self._to_table(rows, weight), {}
+            self.columns_, table, splits = cache[key]
             n_rows = round(float(table.total_weight[0]))
             n_factors = n_imputation_factors(n_rows, self.columns_.n_columns)
             self.architecture_ = Architecture(
@@ -336,19 +294,31 @@ class BaseVAE(ConditionalEstimator):
                 places=tuple(self.columns_.order.tolist()) if structure.shared_scale else (),
             )
             self.dtype_ = rows.dtype
-        return TrainingJob(
+        n_valid = self._n_valid(table) if validates else 0
+        if (n_valid, self.seed_) not in splits:
+            splits[n_valid, self.seed_] = self._split(table, n_valid)
+        train, valid = splits[n_valid, self.seed_]
+        job = TrainingJob(
             architecture=self.architecture_,
-            config=self._plan(round(float(table.total_weight[0]))),
-            table=table,
-            n_valid=self._n_valid(table) if validates else 0,
-            refit=self.refit,
+            config=self._config(round(float(table.total_weight[0]))),
+            train=train,
+            valid=valid,
             free_bits=self.free_bits,
             scale_prior_strength=self.scale_prior_strength,
-            n_init=1 if go_on else self.n_init,
-            keeps_all=self.ensemble,
-            # of several members the best is the first
-            weights={name: w[:1] for name, w in self.state_dict_.items()} if go_on else None,
+            # the first member of an ensemble is the best one
+            weights={name: w[:1] for name, w in self.state_dict_.items()} if is_resumed else None,
         )
+        return job.starts(1 if is_resumed else self.n_init, ensemble=self.ensemble), table
+
+    def _select(
+        self, jobs: list[TrainingJob], results: list[TrainingResult], rows: Dataset
+    ) -> tuple[list[TrainingResult], list[TrainingJob]]:
+        order = np.argsort([result.loss for result in results], kind="stable")
+        kept = order if self.ensemble else order[:1]
+        best = [results[index] for index in kept]
+        if not self.refit or jobs[0].valid is None:
+            return best, []
+        return best, [jobs[index].refit(results[index], rows) for index in kept]
 
     def _begin_to_take_missing_cells(self, table: Dataset) -> None:
         """Widen a model of whole rows, to go on with a table of which cells are missing."""
@@ -365,8 +335,8 @@ class BaseVAE(ConditionalEstimator):
         )
         rows = Dataset.from_x(torch.cat([drawn.to(given), given], 1), None, ROWS_FOR_FILLER, 0.0)
         self.architecture_ = replace(self.architecture_, n_factors=n_factors)
-        run = TrainingRun(self.architecture_, self._plan(len(rows)), rows, None, 0.0, 0.0)
-        self.state_dict_ = add_mask_inputs(run, self.state_dict_)
+        job = TrainingJob(self.architecture_, self._config(len(rows)), rows)
+        self.state_dict_ = add_mask_inputs(job, self.state_dict_)
         self.columns_ = replace(self.columns_, has_missing=True)
         self.optimizer_state_ = None
 
@@ -384,25 +354,31 @@ class BaseVAE(ConditionalEstimator):
         check_ends(self.architecture_, rows)
         return rows
 
-    def _take(self, found: TrainingResult, table: Dataset | None) -> None:
-        """Become what the training has led to; the table is that of all rows, if at hand."""
-        self.state_dict_ = found.weights
+    def _set_results(
+        self, jobs: list[TrainingJob], results: list[TrainingResult], rows: Dataset | None
+    ) -> None:
+        """Set the fitted attributes; without rows, there is no decoder correction."""
+        best = results[0]
+        self.state_dict_ = {
+            name: np.concatenate([result.weights[name] for result in results])
+            for name in best.weights
+        }
         self.decoder_correction_ = self.code_range_ = None
         # least squares need whole rows
-        if table is not None and not self.architecture_.n_factors:
-            x, _ = table.arrays()
+        if rows is not None and not self.architecture_.n_factors:
+            x, _ = rows.arrays()
             predictor = self._fitted()
             self.decoder_correction_, self.code_range_ = fit_decoder_correction(
                 predictor.module(x.dtype, n_members=1),
                 x,
-                table.sample_weight(),
+                rows.sample_weight(),
                 predictor.rows_per_chunk(),
             )
         self.optimizer_state_ = None  # partial_fit sets its own
-        self.history_ = found.history
-        self.n_iter_ = len(found.history)
-        self.n_steps_ = found.n_steps
-        if found.diverged:
+        self.history_ = best.history
+        self.n_iter_ = len(best.history)
+        self.n_steps_ = best.n_steps
+        if any(result.diverged for result in results):
             self._warn_of_divergence(self.learning_rate)
 
     # -- parts of rows ---------------------------------------------------------------
@@ -487,7 +463,7 @@ class BaseVAE(ConditionalEstimator):
         x = ConditionRegression.fit(x[some], counts, n_columns).residuals(x[some])
         return n_factors(x.astype(np.float64), counts, most) or most
 
-    def _plan(self, n_rows: int) -> TrainingConfig:
+    def _config(self, n_rows: int) -> TrainingConfig:
         max_iter, beta = self.max_iter, self._schedule()
         if self.early_stopping == "auto" and n_rows < FEWEST_ROWS_TO_VALIDATE:
             max_iter = min(max_iter, ITERATIONS_OF_SMALL_TABLES)

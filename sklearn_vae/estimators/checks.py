@@ -259,18 +259,18 @@ def _is_good(value: Any, allows_nan: bool) -> bool:
 
 
 @contextmanager
-def all_or_nothing(estimator: BaseEstimator, *, goes_on: bool = False) -> Iterator[None]:
+def restore_on_error(estimator: BaseEstimator, *, keep: bool = False) -> Iterator[None]:
     """Fit without anything of the last fit, whose attributes come back if an error is raised.
 
     Parameters
     ----------
     estimator : estimator
         What is fitted within.
-    goes_on : bool, default=False
+    keep : bool, default=False
         Whether the fit needs what the last one has left.
     """
     before = fitted(estimator)
-    if not goes_on:
+    if not keep:
         _forget(estimator)
     try:
         yield

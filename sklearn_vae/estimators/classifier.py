@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from sklearn_vae._compat import Interval, num_samples
 from sklearn_vae.data.arrays import as_array
 from sklearn_vae.estimators.base import BaseVAE
-from sklearn_vae.estimators.checks import all_or_nothing
+from sklearn_vae.estimators.checks import restore_on_error
 from sklearn_vae.estimators.conditional import ClassMarginal
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.log_density import SCORE_DRAWS
@@ -131,7 +131,7 @@ class VAEClassifier(ClassifierMixin, SerializationMixin, BaseEstimator):
         ValueError
             If a parameter, X or y is not as it must be. The classifier is then as before.
         """
-        with all_or_nothing(self):
+        with restore_on_error(self):
             self._validate_params()
             model = self._model()
             y = as_array(y)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Integral
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,12 +13,8 @@ from sklearn.base import DensityMixin
 
 from sklearn_vae._compat import Interval, StrOptions
 from sklearn_vae.device import device_to_score_on
-from sklearn_vae.estimators.callbacks import CallbackAdapter, with_callbacks
 from sklearn_vae.estimators.checks import (
     CONSTRAINTS,
-    all_or_nothing,
-    check_callbacks,
-    check_checkpoint,
     widths_of,
 )
 from sklearn_vae.estimators.table import FEWEST_STEPS, ITERATIONS_OF_SMALL_TABLES, DensityEstimator
@@ -27,23 +23,13 @@ from sklearn_vae.inference.log_density import SCORE_DRAWS
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.initialization.ppca import recording_steps
 from sklearn_vae.likelihoods import Bernoulli, Gaussian, LogNormal
-from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.mixture_init import SMALLEST_VARIANCE, learn_anchors
 from sklearn_vae.models.mixture_vae import LOG_SCALE_BOUND, MixtureArchitecture
 from sklearn_vae.models.vae import build
 from sklearn_vae.objectives import IWAE, Constant
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.random import MOST_DIMS, Stream, draw_seed, make_generator, start_seeds
-from sklearn_vae.training import (
-    Dataset,
-    InterruptHandler,
-    RunResult,
-    TrainingConfig,
-    TrainingRun,
-    checkpoint_at,
-    history_of,
-    train,
-)
+from sklearn_vae.random import MOST_DIMS, draw_seed, start_seeds
+from sklearn_vae.training import Dataset, TrainingConfig, TrainingJob, TrainingResult
 
 # Share that the average of the weights keeps at every step.
 EMA_DECAY = 0.98
@@ -66,6 +52,9 @@ MOST_EM_STEPS = 500
 FINEST_STEP = math.sqrt(2 * math.pi * SMALLEST_VARIANCE) * math.exp(-LOG_SCALE_BOUND)
 
 COVARIANCE_TYPES = ("full", "diag")
+
+# Rows of X, the encoded table of them, and the members' mixtures by seed.
+FittedRows = tuple[np.ndarray, Dataset, dict[int, tuple[int, str]]]
 
 
 @serializable
@@ -214,7 +203,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
     _most_components: ClassVar[int] = MOST_DIMS - 1  # one number more chooses the component
 
     seed_: int
-    architectures_: list[Architecture]
+    architecture_: MixtureArchitecture
     mixtures_: list[tuple[int, str]]
     weights_: np.ndarray
     state_dict_: list[dict[str, np.ndarray]]
@@ -268,49 +257,11 @@ class VAEDensity(DensityMixin, DensityEstimator):
 
     # -- fit -------------------------------------------------------------------------
 
-    @with_callbacks
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Learn the density of the rows of X.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Training rows, in their own units.
-        y : None
-            Ignored; here for scikit-learn's conventions.
-        sample_weight : array-like of shape (n_samples,), default=None
-            What each row counts: a row of weight 2 is as two rows, one of weight 0 as
-            if it were not there.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-
-        Raises
-        ------
-        ValueError
-            If a parameter or X is not as it must be. The estimator is then as before.
-        """
-        witness = InterruptHandler()
-        with witness.watch(self), all_or_nothing(self):
-            rows, table = self._prepare(X, sample_weight)
-            report = CallbackAdapter(self, max_iterations=2 * self.max_iter * len(self.mixtures_))
-            report.begin(X, y)
-            try:
-                with checkpoint_at(self.checkpoint) as written:
-                    callbacks = [*(self.callbacks or []), *report.callbacks(), witness, *written]
-                    self._train(rows, table, callbacks=callbacks)
-            except KeyboardInterrupt:
-                self._cut_short(witness.results(), rows, table)
-            report.end()
-        return self
-
-    def _prepare(self, X: Any, sample_weight: Any) -> tuple[np.ndarray, Dataset]:
-        """Check everything, and encode the rows."""
+    def _make_jobs(
+        self, X: Any, y: Any, sample_weight: Any
+    ) -> tuple[list[TrainingJob], FittedRows]:
+        """Make a job per mixture; the rows are those of X, encoded ones, and mixtures by seed."""
         self._validate_params()
-        check_callbacks(self)
-        check_checkpoint(self)
         rows, weight = self._check_rows(X, sample_weight, reset=True)
         self.seed_ = draw_seed(self.random_state)
         self.columns_ = self._learn_columns(rows, weight, self.likelihood, numbers=True)
@@ -324,48 +275,38 @@ class VAEDensity(DensityMixin, DensityEstimator):
         table = self._to_table(rows, weight)
         if self.dequantize:
             table = replace(table, dequantization_widths=self._steps(table))
-        self.mixtures_ = self._mixtures(round(float(table.total_weight[0])) - self._n_valid(table))
-        return rows, table
-
-    def _train(self, rows: np.ndarray, table: Dataset, **kwargs: Any) -> None:
-        """Train the members on most rows, weigh them by the others, and go on with all."""
-        learned, aside = self._divide(table)
-        architecture = self._architecture(learned)
-        first = [
-            self._run(member, architecture, learned, aside) for member in range(len(self.mixtures_))
-        ]
-        outcomes = train(first, verbose=int(self.verbose), **kwargs)
-        self._weigh(architecture, outcomes, rows, aside)
-        order = np.argsort(-self.weights_, kind="stable")
-        kept = [member for member in order if self.weights_[member] >= SMALLEST_SHARE]
-
-        again: list[TrainingRun] = []
-        if self.refit and aside is not None:
-            again = [_go_on(first[member], outcomes[member], table) for member in kept]
-        last = train(again, verbose=int(self.verbose), is_refit=True, **kwargs) if again else []
-        self._take(architecture, [outcomes[m] for m in kept], last)
-        self.mixtures_ = [self.mixtures_[member] for member in kept]
-        self.weights_ = self.weights_[kept] / self.weights_[kept].sum()
-
-    def _cut_short(
-        self, outcomes: dict[int, list[RunResult]], rows: np.ndarray, table: Dataset
-    ) -> None:
-        """Become what those members have come to that were begun, in their first runs."""
-        learned, aside = self._divide(table)
-        seeds = start_seeds(self.seed_, len(self.mixtures_))
-        kept = [member for member, seed in enumerate(seeds) if seed in outcomes]
-        first = [outcomes[seeds[member]][0] for member in kept]
-        architecture = self._architecture(learned)
-        self._weigh(architecture, first, rows, aside)
-        self._take(architecture, first, [])
-        self.mixtures_ = [self.mixtures_[member] for member in kept]
-
-    def _divide(self, table: Dataset) -> tuple[Dataset, Dataset | None]:
-        """Set rows aside, if so many are there."""
         n_valid = self._n_valid(table)
-        if not n_valid:
-            return table, None
-        return table.split(n_valid, make_generator(self.seed_, Stream.SPLIT))
+        self.mixtures_ = self._mixtures(round(float(table.total_weight[0])) - n_valid)
+        train, valid = self._split(table, n_valid)
+        self.architecture_ = self._architecture(train)
+        seeds = start_seeds(self.seed_, len(self.mixtures_))
+        jobs = [
+            self._job(mixture, seed, train, valid)
+            for mixture, seed in zip(self.mixtures_, seeds, strict=True)
+        ]
+        return jobs, (rows, table, dict(zip(seeds, self.mixtures_, strict=True)))
+
+    def _select(
+        self,
+        jobs: list[TrainingJob],
+        results: list[TrainingResult],
+        rows: FittedRows,
+    ) -> tuple[list[TrainingResult], list[TrainingJob]]:
+        """Weigh the members by the validation rows; the second training is on all rows."""
+        X, table, mixtures = rows
+        weights = self._mixture_weights(jobs[0].valid, results, X)
+        order = np.argsort(-weights, kind="stable")
+        kept = [member for member in order if weights[member] >= SMALLEST_SHARE]
+        self.mixtures_ = [mixtures[jobs[member].config.seed] for member in kept]
+        self.weights_ = weights[kept] / weights[kept].sum()
+        results = [results[member] for member in kept]
+        if not self.refit or jobs[0].valid is None:
+            return results, []
+        again = [
+            _continue_on_all_rows(jobs[member], result, table)
+            for member, result in zip(kept, results, strict=True)
+        ]
+        return results, again
 
     def _architecture(self, table: Dataset) -> MixtureArchitecture:
         """Find the shapes of all members, of one of which they are trained side by side."""
@@ -389,20 +330,19 @@ class VAEDensity(DensityMixin, DensityEstimator):
             steps=steps,
         )
 
-    def _run(
-        self, member: int, architecture: MixtureArchitecture, table: Dataset, aside: Dataset | None
-    ) -> TrainingRun:
-        """Make a member's first run, which starts at its mixture."""
-        n_mixture, covariance_type = self.mixtures_[member]
-        seed = start_seeds(self.seed_, len(self.mixtures_))[member]
-        x, weight = table.arrays()
-        counts = None if weight is None else table.sample_weight()
-        model = build(architecture).double()
+    def _job(
+        self, mixture: tuple[int, str], seed: int, train: Dataset, valid: Dataset | None
+    ) -> TrainingJob:
+        """Make a member's job, which is initialized at its Gaussian mixture."""
+        n_mixture, covariance_type = mixture
+        x, weight = train.arrays()
+        counts = None if weight is None else train.sample_weight()
+        model = build(self.architecture_).double()
         model.reset_parameters(0, seed)
-        kinds = architecture.is_bit, n_mixture, covariance_type
-        model.initialize(0, learn_anchors(x, counts, *kinds, seed, architecture.least_scale))
+        kinds = self.architecture_.is_bit, n_mixture, covariance_type
+        model.initialize(0, learn_anchors(x, counts, *kinds, seed, self.architecture_.least_scale))
         max_iter = self.max_iter
-        if self.early_stopping == "auto" and aside is None:
+        if self.early_stopping == "auto" and valid is None:
             max_iter = min(max_iter, ITERATIONS_OF_SMALL_TABLES)
         config = TrainingConfig(
             seed=seed,
@@ -419,43 +359,37 @@ class VAEDensity(DensityMixin, DensityEstimator):
             ema_decay=EMA_DECAY,
             max_grad_norm_ratio=LONGEST_GRADIENT,
         )
-        return TrainingRun(architecture, config, table, aside, 0.0, 0.0, model.weights())
+        return TrainingJob(self.architecture_, config, train, valid, weights=model.weights())
 
-    def _weigh(
-        self,
-        architecture: Architecture,
-        outcomes: Sequence[RunResult],
-        rows: np.ndarray,
-        aside: Dataset | None,
-    ) -> None:
-        """Find the members' shares by the rows set aside; equal ones without any."""
-        self.weights_ = np.full(len(outcomes), 1 / len(outcomes))
-        if aside is None or len(outcomes) == 1:
-            return
-        X, (_, weight) = rows[aside.indices().cpu().numpy()], aside.arrays()
+    def _mixture_weights(
+        self, valid: Dataset | None, results: list[TrainingResult], X: np.ndarray
+    ) -> np.ndarray:
+        """Estimate the members' weights on the validation rows; equal ones without any."""
+        if valid is None or len(results) == 1:
+            return np.full(len(results), 1 / len(results))
+        rows, (_, weight) = X[valid.indices().cpu().numpy()], valid.arrays()
         scores = [
-            EnsemblePredictor(
-                (self._member(architecture, outcome.weights),), np.ones(1)
-            ).log_density(X, SCORE_DRAWS)
-            for outcome in outcomes
+            EnsemblePredictor((self._member(result.weights),), np.ones(1)).log_density(
+                rows, SCORE_DRAWS
+            )
+            for result in results
         ]
-        self.weights_ = shares_of(np.stack(scores).astype(np.float64), weight)
+        return stacking_weights(np.stack(scores).astype(np.float64), weight)
 
-    def _take(
+    def _set_results(
         self,
-        architecture: Architecture,
-        first: list[RunResult],
-        last: list[RunResult],
+        jobs: list[TrainingJob],
+        results: list[TrainingResult],
+        rows: FittedRows,
     ) -> None:
-        """Become what the training has led to."""
-        self.architectures_ = [architecture] * len(first)
-        self.state_dict_ = [outcome.weights for outcome in last or first]
-        runs = zip(first, last, strict=True) if last else ((outcome,) for outcome in first)
+        self.state_dict_ = [result.weights for result in results]
         self.history_ = [
-            {"member": member, **row} for member, own in enumerate(runs) for row in history_of(own)
+            {"member": member, **record}
+            for member, result in enumerate(results)
+            for record in result.history
         ]
         self.n_iter_ = len(self.history_)
-        if any(outcome.diverged for outcome in [*first, *last]):
+        if any(result.diverged for result in results):
             self._warn_of_divergence(self.learning_rate)
 
     def _steps(self, table: Dataset) -> torch.Tensor:
@@ -487,12 +421,12 @@ class VAEDensity(DensityMixin, DensityEstimator):
 
     # -- what was learned ------------------------------------------------------------
 
-    def _member(self, architecture: Architecture, weights: dict[str, np.ndarray]) -> Predictor:
+    def _member(self, weights: dict[str, np.ndarray]) -> Predictor:
         device = device_to_score_on(self.device)
-        return Predictor(self.columns_, architecture, weights, self.seed_, device)
+        return Predictor(self.columns_, self.architecture_, weights, self.seed_, device)
 
     def _fitted(self) -> EnsemblePredictor:
-        members = map(self._member, self.architectures_, self.state_dict_)
+        members = map(self._member, self.state_dict_)
         return EnsemblePredictor(tuple(members), self.weights_)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -516,18 +450,18 @@ class VAEDensity(DensityMixin, DensityEstimator):
         return DensityEstimator.score(self, X, y, sample_weight)
 
 
-def _go_on(run: TrainingRun, outcome: RunResult, table: Dataset) -> TrainingRun:
-    """Make the second run of a member, on all rows, from where the first one has led."""
-    n_iter = math.ceil(REFIT_ITERATIONS * sum(outcome.path))
+def _continue_on_all_rows(job: TrainingJob, result: TrainingResult, table: Dataset) -> TrainingJob:
+    """Make the job that trains a member further on all rows, for a fifth of its iterations."""
+    n_iter = math.ceil(REFIT_ITERATIONS * sum(result.n_iter_per_stage))
     config = replace(
-        run.config,
-        learning_rate=REFIT_RATE * run.config.learning_rate,
+        job.config,
+        learning_rate=REFIT_RATE * job.config.learning_rate,
         n_iter_per_stage=(n_iter, 0, 0),
     )
-    return replace(run, config=config, train=table, valid=None, weights=outcome.weights)
+    return job.resume(result, config=config, train=table, valid=None, is_refit=True)
 
 
-def shares_of(log_density: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+def stacking_weights(log_density: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
     """Shares of the members whose mixture is most likely: (M, n), (n,) -> (M,).
 
     One imagined row per member that it alone explains keeps all of them in sight.

@@ -21,7 +21,7 @@ from sklearn_vae._compat import (
 )
 from sklearn_vae.data.arrays import as_array
 from sklearn_vae.estimators.base import BaseVAE
-from sklearn_vae.estimators.checks import all_or_nothing
+from sklearn_vae.estimators.checks import restore_on_error
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.initialization.factor_analysis import MAX_FACTORS, ROWS_PER_FACTOR
 from sklearn_vae.persistence.estimators import SerializationMixin
@@ -145,7 +145,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         ValueError
             If a parameter or X is not as it must be. The imputer is then as before.
         """
-        with all_or_nothing(self):
+        with restore_on_error(self):
             self._validate_params()
             if self.add_indicator and self.n_draws is not None and self.n_draws > 1:
                 raise ValueError(

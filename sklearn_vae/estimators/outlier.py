@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from numbers import Real
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -20,12 +20,8 @@ from sklearn_vae.anomaly.knn import evenly_spaced
 from sklearn_vae.anomaly.presets import CLEAN, CONTAMINATED, METHODS, Preset
 from sklearn_vae.anomaly.scores import ScoredRows, Scorer, score_in_batches
 from sklearn_vae.device import device_to_score_on
-from sklearn_vae.estimators.callbacks import CallbackAdapter, with_callbacks
 from sklearn_vae.estimators.checks import (
     CONSTRAINTS,
-    all_or_nothing,
-    check_callbacks,
-    check_checkpoint,
     widths_of,
 )
 from sklearn_vae.estimators.table import FEWEST_ROWS, FEWEST_STEPS, TableEstimator
@@ -38,16 +34,7 @@ from sklearn_vae.objectives import Constant, LinearWarmup, TrimmedELBO
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 from sklearn_vae.random import Stream, draw_seed, make_generator, start_seeds
-from sklearn_vae.training import (
-    Dataset,
-    InterruptHandler,
-    RunResult,
-    TrainingConfig,
-    TrainingRun,
-    checkpoint_at,
-    history_of,
-    train,
-)
+from sklearn_vae.training import TrainingConfig, TrainingJob, TrainingResult
 
 # Latent dimensions at the most, of n_components="auto".
 MOST_COMPONENTS = 32
@@ -241,8 +228,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
 
     architecture_: Architecture
     calibration_scores_: np.ndarray
-    # of a model that an older version has saved
-    left_out_: np.ndarray | None = None
+    left_out_: np.ndarray
     counts_: np.ndarray | None = None
     scorer_: Scorer
     offset_: float
@@ -300,60 +286,94 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
 
     # -- fit -------------------------------------------------------------------------
 
-    @with_callbacks
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Learn what usual rows are like.
+    def _make_jobs(
+        self, X: Any, y: Any, sample_weight: Any
+    ) -> tuple[list[TrainingJob], tuple[CountedRows, CountedRows | None]]:
+        """Make a job per autoencoder; the rows are those that calibrate the score."""
+        self._validate_params()
+        rows, weight = self._check_rows(X, sample_weight, reset=True)
+        self.dtype_ = rows.dtype
+        rows = rows.astype(np.float64, copy=False)
+        self.seed_ = draw_seed(self.random_state)
+        learned, held_out = self._hold_out(*copies(rows, weight))
+        learned = self._refer_to(*learned)
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Training rows, in their own units.
-        y : None
-            Ignored; here for scikit-learn's conventions.
-        sample_weight : array-like of shape (n_samples,), default=None
-            What each row counts: a row of weight 2 is as two rows, of which each is the other's
-            neighbour, one of weight 0 as if it were not there. If weights are no whole numbers,
-            as many rows as they sum up to are drawn evenly by them.
+        self.left_out_ = self._leave_out(len(self.reference_samples_))
+        table = self._to_table(self.reference_samples_, self.counts_)
+        relative = None if table.weight is None else table.weight.float()
+        table = replace(table, x=cast(torch.Tensor, table.x).float(), weight=relative)
+        self.architecture_ = self._architecture(table.x.shape[1])
+        config = self._config(int((~self.left_out_[0]).sum()))
+        if self._wish("trim_fraction"):
+            n_plain = round(self._design.untrimmed_fraction * config.max_iter)
+            config = replace(config, n_iter_per_stage=(n_plain, 0, 0))
+        jobs = [
+            TrainingJob(
+                self.architecture_,
+                replace(config, seed=seed),
+                table.subset(torch.as_tensor(np.flatnonzero(~left_out))),
+                scale_prior_strength=SCALE_PRIOR,
+                weights=self._random_weights(seed),
+            )
+            for seed, left_out in zip(
+                start_seeds(self.seed_, len(self.left_out_)), self.left_out_, strict=True
+            )
+        ]
+        return jobs, (learned, held_out)
 
-        Returns
-        -------
-        self : object
-            The fitted estimator.
+    def _select(
+        self, jobs: list[TrainingJob], results: list[TrainingResult], rows: Any
+    ) -> tuple[list[TrainingResult], list[TrainingJob]]:
+        """Train all autoencoders further with the trimmed ELBO."""
+        trim_fraction = float(self._wish("trim_fraction"))
+        if not trim_fraction:
+            return results, []
+        trimmed = [
+            job.resume(
+                result,
+                config=replace(
+                    job.config,
+                    n_iter_per_stage=(job.config.max_iter - n_plain, 0, 0),
+                    first_epoch=n_plain,
+                    objective=TrimmedELBO(trim_fraction),
+                ),
+            )
+            for job, result in zip(jobs, results, strict=True)
+            for n_plain in [cast(tuple[int, ...], job.config.n_iter_per_stage)[0]]
+        ]
+        return results, trimmed
 
-        Raises
-        ------
-        ValueError
-            If a parameter or X is not as it must be. The estimator is then as before.
+    def _set_results(
+        self,
+        jobs: list[TrainingJob],
+        results: list[TrainingResult],
+        rows: tuple[CountedRows, CountedRows | None],
+    ) -> None:
+        """Set the fitted attributes, and calibrate the score.
+
+        After Ctrl-C, the score is calibrated with few rows.
         """
-        witness = InterruptHandler()
-        with witness.watch(self), all_or_nothing(self):
-            self._validate_params()
-            check_callbacks(self)
-            check_checkpoint(self)
-            rows, weight = self._check_rows(X, sample_weight, reset=True)
-            self.dtype_ = rows.dtype
-            rows = rows.astype(np.float64, copy=False)
-            self.seed_ = draw_seed(self.random_state)
-            learned, held_out = self._hold_out(*copies(rows, weight))
-            learned = self._refer_to(*learned)
-
-            left_out = self._leave_out(len(self.reference_samples_))
-            n_iter, config = self._plan(int((~left_out[0]).sum()))
-            # each autoencoder may be trained alone; its stages share its iterations
-            n_alone = n_iter * int(self._wish("n_init"))
-            report = CallbackAdapter(self, max_iterations=n_alone)
-            report.begin(X, y)
-            try:
-                with checkpoint_at(self.checkpoint) as written:
-                    callbacks = [*(self.callbacks or []), *report.callbacks(), witness, *written]
-                    self._train(
-                        n_iter, config, left_out, callbacks=callbacks, verbose=int(self.verbose)
-                    )
-                self._calibrate(learned, held_out)
-            except KeyboardInterrupt:
-                self._cut_short(witness.results(), left_out, held_out)
-            report.end()
-        return self
+        weights = [result.weights for result in results]
+        self.state_dict_ = {name: np.concatenate([w[name] for w in weights]) for name in weights[0]}
+        self.history_ = [
+            {"member": member, **{k: v for k, v in record.items() if k != "refit"}}
+            for member, result in enumerate(results)
+            for record in result.history
+        ]
+        self.n_iter_ = len(self.history_) // len(results)
+        if any(result.diverged for result in results):
+            self._warn_of_divergence(self._wish("learning_rate"))
+        learned, held_out = rows
+        if self.interrupted_:
+            seeds = start_seeds(self.seed_, len(self.left_out_))
+            members = [seeds.index(job.config.seed) for job in jobs]
+            few = evenly_spaced(np.arange(len(self.reference_samples_)), MOST_ROWS_IF_INTERRUPTED)
+            self.left_out_ = self.left_out_[members][:, few]
+            learned = taken((self.reference_samples_, self.counts_), few)
+            self.reference_samples_, self.counts_ = learned
+            if held_out is not None:
+                held_out = taken(held_out, np.arange(len(held_out[0]))[:MOST_ROWS_IF_INTERRUPTED])
+        self._calibrate(learned, held_out)
 
     def _hold_out(
         self, rows: np.ndarray, counts: np.ndarray | None
@@ -389,14 +409,14 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         generator = make_generator(self.seed_, Stream.SPLIT, 2)
         return out_of_fold_mask(n_rows, int(self._wish("n_init")), FEWEST_ROWS, generator)
 
-    def _plan(self, n_rows: int) -> tuple[int, TrainingConfig]:
-        """Iterations, and how each autoencoder is trained."""
+    def _config(self, n_rows: int) -> TrainingConfig:
+        """Make the configuration of each autoencoder's training."""
         # every row has noise of its own, which a batch of the whole table would not have
         batch_size = min(self.batch_size, -(-n_rows // 2))
         n_steps = max(-(-n_rows // batch_size), FEWEST_STEPS)
         n_iter = max(round(self._wish("max_iter") * FEWEST_STEPS / n_steps), 1)
         warm_up = round(self._design.warmup_fraction * n_iter)
-        config = TrainingConfig(
+        return TrainingConfig(
             seed=self.seed_,
             max_iter=n_iter,
             min_steps_per_epoch=FEWEST_STEPS,
@@ -410,47 +430,19 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             input_noise=self._wish("input_noise"),
             input_mask=self._wish("mask_fraction"),
         )
-        return n_iter, config
 
-    def _train(
-        self, n_iter: int, config: TrainingConfig, left_out: np.ndarray, **kwargs: Any
-    ) -> None:
-        """Train the autoencoders side by side: on all rows, then on those explained best."""
-        table = self._to_table(self.reference_samples_, self.counts_)
-        weight = None if table.weight is None else table.weight.float()
-        table = replace(table, x=cast(torch.Tensor, table.x).float(), weight=weight)
-        share = self._design.components_per_column
-        usual = min(max(round(share * table.x.shape[1]), 1), MOST_COMPONENTS)
-        self.architecture_ = Architecture(
-            n_components=usual if self.n_components == "auto" else int(self.n_components),
+    def _architecture(self, n_columns: int) -> Architecture:
+        """Shapes of the autoencoders of a table with so many encoded columns."""
+        default = round(self._design.components_per_column * n_columns)
+        default = min(max(default, 1), MOST_COMPONENTS)
+        return Architecture(
+            n_components=default if self.n_components == "auto" else int(self.n_components),
             hidden_layer_sizes=self._widths(),
             activation=self.activation,
             blocks=self.columns_.blocks,
         )
-        trim = float(self._wish("trim_fraction"))
-        n_plain = round(self._design.untrimmed_fraction * n_iter) if trim else n_iter
-        stages = [replace(config, n_iter_per_stage=(n_plain, 0, 0))] if trim else [config]
-        if trim:
-            later = (n_iter - n_plain, 0, 0)
-            stages.append(
-                replace(
-                    config, n_iter_per_stage=later, first_epoch=n_plain, objective=TrimmedELBO(trim)
-                )
-            )
-        seeds = start_seeds(self.seed_, len(left_out))
-        tables = [table.subset(torch.as_tensor(np.flatnonzero(~own))) for own in left_out]
-        starts = [self._start(seed) for seed in seeds]
-        found: list[list[RunResult]] = []
-        for stage in stages:
-            weights = [outcome.weights for outcome in found[-1]] if found else starts
-            runs = [
-                self._run(replace(stage, seed=seed), rows, own)
-                for seed, rows, own in zip(seeds, tables, weights, strict=True)
-            ]
-            found.append(train(runs, **kwargs))
-        self._take(list(zip(*found, strict=True)), left_out)
 
-    def _start(self, seed: int) -> dict[str, np.ndarray]:
+    def _random_weights(self, seed: int) -> dict[str, np.ndarray]:
         """Weights drawn by chance.
 
         At probabilistic PCA, where other estimators start, outliers in the training rows
@@ -464,42 +456,6 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             drawn = torch.randn(matrix.shape, generator=generator) / matrix.shape[1] ** 0.5
             matrix.data.copy_(drawn)
         return model.weights()
-
-    def _run(
-        self, config: TrainingConfig, table: Dataset, weights: dict[str, np.ndarray]
-    ) -> TrainingRun:
-        prior_rows = SCALE_PRIOR / float(table.total_weight[0])
-        return TrainingRun(self.architecture_, config, table, None, 0.0, prior_rows, weights)
-
-    def _take(self, members: list[tuple[RunResult, ...]], left_out: np.ndarray) -> None:
-        """Become what the training has led to."""
-        self.left_out_ = left_out
-        last = [outcomes[-1].weights for outcomes in members]
-        self.state_dict_ = {name: np.concatenate([own[name] for own in last]) for name in last[0]}
-        self.history_ = [
-            {"member": member, **{k: v for k, v in row.items() if k != "refit"}}
-            for member, outcomes in enumerate(members)
-            for row in history_of(outcomes)
-        ]
-        self.n_iter_ = len(self.history_) // len(members)
-        if any(outcome.diverged for outcomes in members for outcome in outcomes):
-            self._warn_of_divergence(self._wish("learning_rate"))
-
-    def _cut_short(
-        self,
-        outcomes: dict[int, list[RunResult]],
-        left_out: np.ndarray,
-        held_out: CountedRows | None,
-    ) -> None:
-        """Become what the training has come to, compared with few rows: Ctrl-C does not wait."""
-        seeds = start_seeds(self.seed_, len(left_out))
-        begun = [member for member, seed in enumerate(seeds) if seed in outcomes]
-        few = evenly_spaced(np.arange(len(self.reference_samples_)), MOST_ROWS_IF_INTERRUPTED)
-        self._take([tuple(outcomes[seeds[member]]) for member in begun], left_out[begun][:, few])
-        self.reference_samples_, self.counts_ = taken((self.reference_samples_, self.counts_), few)
-        if held_out is not None:
-            held_out = taken(held_out, np.arange(len(held_out[0]))[:MOST_ROWS_IF_INTERRUPTED])
-        self._calibrate((self.reference_samples_, self.counts_), held_out)
 
     def _calibrate(self, rows: CountedRows, held_out: CountedRows | None) -> None:
         """Find what rows are compared with, the threshold, and the scores of p-values."""
@@ -655,8 +611,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         baseline = self.attribution_baseline_.conditional_nll
         check_array("conditional_nll", baseline, "f", (self.n_features_in_,))
         fitted = self._fitted()
-        if self.left_out_ is not None:
-            check_array("left_out_", self.left_out_, "b", (fitted.n_members, n_different))
+        check_array("left_out_", self.left_out_, "b", (fitted.n_members, n_different))
         if self.counts_ is not None:
             check_array("counts_", self.counts_, "i", (n_different,))
         n_rows = n_different if self.counts_ is None else self.counts_.sum()

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from inspect import signature
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import narwhals as nw
 import numpy as np
@@ -22,18 +22,34 @@ from sklearn_vae.data.infer import ColumnHint
 from sklearn_vae.data.reading import has_column_types
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.device import resolve_device
-from sklearn_vae.estimators.callbacks import CallbackSupportMixin
+from sklearn_vae.estimators.callbacks import (
+    CallbackAdapter,
+    CallbackSupportMixin,
+    with_callbacks,
+)
 from sklearn_vae.estimators.checks import (
     CONSTRAINTS,
+    check_callbacks,
+    check_checkpoint,
     check_random_state,
     naming_columns,
     positive_integer,
+    restore_on_error,
 )
 from sklearn_vae.estimators.params import NestedParamsMixin
 from sklearn_vae.inference.log_density import SCORE_DRAWS
 from sklearn_vae.persistence.estimators import SerializationMixin
-from sklearn_vae.random import MOST_DIMS, draw_seed
-from sklearn_vae.training import Dataset, EncodedRows, Rows
+from sklearn_vae.random import MOST_DIMS, Stream, draw_seed, make_generator
+from sklearn_vae.training import (
+    Dataset,
+    EncodedRows,
+    InterruptHandler,
+    Rows,
+    TrainingJob,
+    TrainingResult,
+    checkpoint_at,
+    train,
+)
 from sklearn_vae.warnings import warn
 
 # An iteration is a pass over the rows, or this many steps where a pass has fewer.
@@ -72,16 +88,107 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
     _most_components: ClassVar[int] = MOST_DIMS
 
     batch_size: int
+    callbacks: Any
+    checkpoint: Any
     device: str
     early_stopping: Any
     random_state: Any
     validation_fraction: float
+    verbose: Any
     columns_: TableEncoder
     schema_: Schema | None = None  # of a model that an older version has saved
     dtype_: np.dtype
     n_features_in_: int
     n_iter_: int
     history_: list[dict[str, Any]]
+    interrupted_: bool
+    seed_: int
+
+    # -- fit -------------------------------------------------------------------------
+
+    @with_callbacks
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Fit the model to the rows of X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows, in their own units.
+        y : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
+            Conditions of a conditional model: classes, or numbers of a floating-point type.
+            Other models ignore it.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Number of times that each row counts: a row of weight 2 is as two rows, one of
+            weight 0 as if it were not there.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or X is invalid. The estimator is then as before.
+        """
+        interrupt = InterruptHandler()
+        warm_start = bool(getattr(self, "warm_start", False))
+        with interrupt.watch(self), restore_on_error(self, keep=warm_start):
+            jobs, rows = self._make_jobs(X, y, sample_weight)
+            max_iter = sum(job.config.max_iter for job in jobs)
+            n_passes = 1 + bool(getattr(self, "refit", False))
+            adapter = CallbackAdapter(self, max_iterations=n_passes * max_iter)
+            adapter.begin(X, y)
+            self.interrupted_ = False
+            try:
+                with checkpoint_at(self.checkpoint) as checkpoint:
+                    callbacks = [
+                        *(self.callbacks or []), *adapter.callbacks(), interrupt, *checkpoint
+                    ]  # fmt: skip
+                    options = {"callbacks": callbacks, "verbose": int(self.verbose)}
+                    results = train(jobs, **options)
+                    results, next_jobs = self._select(jobs, results, rows)
+                    results = train(next_jobs, **options) if next_jobs else results
+                    self._set_results(jobs, results, rows)
+            except KeyboardInterrupt:
+                jobs, results = interrupt.results(jobs)
+                self.interrupted_ = True
+                results, _ = self._select(jobs, results, rows)
+                self._set_results(jobs, results, rows)
+            adapter.end()
+        return self
+
+    def _make_jobs(self, X: Any, y: Any, sample_weight: Any) -> tuple[list[TrainingJob], Any]:
+        """Validate and encode the rows, and make the jobs of the first training.
+
+        Returns
+        -------
+        jobs : list of TrainingJob
+            One per member or start.
+        rows : object
+            Rows that ``_select`` and ``_set_results`` need.
+        """
+        raise NotImplementedError
+
+    def _select(
+        self, jobs: list[TrainingJob], results: list[TrainingResult], rows: Any
+    ) -> tuple[list[TrainingResult], list[TrainingJob]]:
+        """Select the members to keep, and make the jobs of their second training.
+
+        Returns
+        -------
+        results : list of TrainingResult
+            Results of the first training that are kept.
+        jobs : list of TrainingJob
+            One per result, or none at all where there is no second training.
+        """
+        raise NotImplementedError
+
+    def _set_results(
+        self, jobs: list[TrainingJob], results: list[TrainingResult], rows: Any
+    ) -> None:
+        """Set the fitted attributes; ``jobs`` are those of the first training."""
+        raise NotImplementedError
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -91,6 +198,8 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
 
     def _validate_params(self) -> None:
         super()._validate_params()
+        check_callbacks(self)
+        check_checkpoint(self)
         n_components: Any = getattr(self, "n_components", "auto")
         if n_components != "auto" and n_components > self._most_components:
             raise ValueError(
@@ -308,6 +417,12 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
                 f"on; at least {FEWEST_ROWS} are needed."
             )
         return n_valid
+
+    def _split(self, table: Dataset, n_valid: int) -> tuple[Dataset, Dataset | None]:
+        """Split a table into training rows and, if there are any, validation rows."""
+        if not n_valid:
+            return table, None
+        return table.split(n_valid, make_generator(self.seed_, Stream.SPLIT))
 
     def _warn_of_few_iterations(self, n_rows: int) -> None:
         """Say that a small table is not trained for ``max_iter``, where that was raised."""

@@ -1,133 +1,144 @@
-"""Heats: fits that go forward a stretch at a time, of which some are given up."""
+"""Successive halving: fit tasks are trained rung by rung, and some are eliminated at each."""
 
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from sklearn_vae.training.jobs import (
-    JobProgress,
+from sklearn_vae.model_selection.tasks import FitTask, bisect_failures, train_again
+from sklearn_vae.training import (
+    Trainer,
     TrainingJob,
     TrainingResult,
-    apart,
-    begin_all,
-    end_all,
+    group_jobs,
+    make_trainer,
+    stack_tables,
+    threads_for_jobs,
 )
-from sklearn_vae.training.run import RunResult, TrainingRun
-from sklearn_vae.training.stacked import fleets_of, launch, speed_for, tables_of
-from sklearn_vae.training.trainer import Trainer
 
 
-class HalvingGroup:
-    """The first runs of one fleet, by their places among all."""
+class StackedGroup:
+    """The jobs of one stacked model, by their numbers among all jobs."""
 
-    def __init__(self, runs: dict[int, TrainingRun]):
-        self.runs = runs
-        self.members = {place: member for member, place in enumerate(runs)}
+    def __init__(self, jobs: dict[int, TrainingJob]):
+        self.jobs = jobs
+        self.members = {number: member for member, number in enumerate(jobs)}
         self.trainer: Trainer | None = None
 
-    def advance(self, n_iterations: int | None) -> None:
-        """Train until so many iterations are done, from the start if nothing is yet."""
-        own = list(self.runs.values())
-        with speed_for(own):
+    def train_until(self, n_iter: int | None) -> None:
+        """Train until ``n_iter`` iterations are done, all by default."""
+        jobs = list(self.jobs.values())
+        with threads_for_jobs(jobs):
             if self.trainer is None:
-                trainer = launch(own, verbose=0)
-                trainer.begin(*tables_of(own))
+                trainer = make_trainer(jobs, verbose=0)
+                trainer.begin(*stack_tables(jobs))
                 self.trainer = trainer
-            self.trainer.train_epochs(n_iterations)
+            self.trainer.train_epochs(n_iter)
 
-    def result_of(self) -> dict[int, RunResult]:
-        """Tell what the runs that are left have come to."""
+    def results(self) -> dict[int, TrainingResult]:
+        """Give the results so far."""
         if self.trainer is None:
             return {}
-        return {place: self.trainer.result_of(self.members[place]) for place in self.runs}
+        return {
+            number: job.finish(self.trainer.result_of(self.members[number]))
+            for number, job in self.jobs.items()
+        }
 
-    def give_up(self, places: set[int]) -> None:
-        """Go on without some of the runs."""
-        gone = places & self.runs.keys()
-        for place in gone:
-            del self.runs[place]
+    def eliminate(self, numbers: set[int]) -> None:
+        """Train some jobs no further."""
+        eliminated = numbers & self.jobs.keys()
+        for number in eliminated:
+            del self.jobs[number]
         if self.trainer is not None:
-            own = [self.members[place] for place in gone]
-            self.trainer.remove_finished(np.isin(self.trainer.members_, own))
+            members = [self.members[number] for number in eliminated]
+            self.trainer.remove_finished(np.isin(self.trainer.members_, members))
 
-    def halves(self) -> list["HalvingGroup"]:
-        """Divide the runs, to be trained from their start; none of a single one."""
-        runs = list(self.runs.items())
-        middle = len(runs) // 2
-        return [HalvingGroup(dict(half)) for half in (runs[:middle], runs[middle:]) if middle]
+    def halve(self) -> list["StackedGroup"]:
+        """Make two untrained groups of halves of the jobs; none of a single job."""
+        jobs = list(self.jobs.items())
+        middle = len(jobs) // 2
+        return [StackedGroup(dict(half)) for half in (jobs[:middle], jobs[middle:]) if middle]
 
 
 class SuccessiveHalving:
-    """Fits whose first runs go forward a stretch at a time, and of which some are given up.
+    """Fit tasks whose first trainings proceed together, and of which some are eliminated.
 
-    A fit that fails in training is not the others' failure: the runs that were trained with
-    it start again without it, and come to the same.
+    The failure of one task is not a failure of the others: jobs that were stacked with its jobs
+    are trained again without it, with the same results.
 
     Parameters
     ----------
-    fits : sequence of TrainingJob
-        What is wanted. Those that remain end as they would have without the others.
+    tasks : sequence of FitTask
+        Those that remain end with the results that they have alone.
     """
 
-    def __init__(self, fits: Sequence[TrainingJob]):
-        self.under_way = dict(enumerate(begin_all(fits)))
-        runs = [run for progress in self.under_way.values() for run in progress.first]
-        self.heats = [
-            HalvingGroup({place: runs[place] for place in places}) for places in fleets_of(runs)
+    def __init__(self, tasks: Sequence[FitTask]):
+        self.tasks = dict(enumerate(tasks))
+        jobs = [job for task in tasks for job in task.jobs]
+        self.groups = [
+            StackedGroup({number: jobs[number] for number in numbers})
+            for numbers in group_jobs(jobs)
         ]
-        ends = np.cumsum([len(progress.first) for progress in self.under_way.values()]).tolist()
-        self.places = {
-            fit: range(end - len(progress.first), end)
-            for end, (fit, progress) in zip(ends, self.under_way.items(), strict=True)
+        ends = np.cumsum([len(task.jobs) for task in tasks]).tolist()
+        self.job_numbers = {
+            index: range(end - len(task.jobs), end)
+            for index, (end, task) in enumerate(zip(ends, tasks, strict=True))
         }
 
-    def advance(self, n_iterations: int | None = None) -> None:
-        """Train until so many iterations are done, to the end by default."""
-        waiting, self.heats = self.heats, []
+    def train_until(self, n_iter: int | None = None) -> None:
+        """Train until ``n_iter`` iterations are done, all by default."""
+        waiting, self.groups = self.groups, []
         while waiting:
-            heat = waiting.pop()
+            group = waiting.pop()
             try:
-                heat.advance(n_iterations)
+                group.train_until(n_iter)
             except Exception:
-                waiting += heat.halves()
+                waiting += group.halve()
             else:
-                self.heats.append(heat)
+                self.groups.append(group)
 
-    def so_far(self, fits: Sequence[int]) -> list[TrainingResult | None]:
-        """Tell what fits have led to until here, without their second runs; None if failed."""
+    def partial_results(self, indices: Sequence[int]) -> list[list[TrainingResult] | None]:
+        """Give the tasks' results so far, without second trainings; None for failed tasks."""
+        tasks = [self.tasks[index] for index in indices]
         return [
-            None if outcomes is None else self.under_way[fit].go_on(outcomes).end([])
-            for fit, outcomes in zip(fits, self._outcomes(fits), strict=True)
+            None if results is None else task.vae._select(task.jobs, results, task.rows)[0]
+            for task, results in zip(tasks, self._results(indices), strict=True)
         ]
 
-    def give_up(self, fits: Iterable[int]) -> None:
-        """Train some fits no further, and let go of all that is only theirs."""
-        gone: set[int] = set()
-        for fit in fits:
-            del self.under_way[fit]
-            gone.update(self.places.pop(fit))
-        for heat in self.heats:
-            heat.give_up(gone)
-        self.heats = [heat for heat in self.heats if heat.runs]
+    def eliminate(self, indices: Iterable[int]) -> None:
+        """Train some tasks no further, and free their memory."""
+        eliminated: set[int] = set()
+        for index in indices:
+            del self.tasks[index]
+            eliminated.update(self.job_numbers.pop(index))
+        for group in self.groups:
+            group.eliminate(eliminated)
+        self.groups = [group for group in self.groups if group.jobs]
 
-    def end(self, fits: Sequence[int]) -> list[TrainingResult | None]:
-        """Finish some fits, their second runs too; None for those that fail."""
-        self.advance()
-        first = self._outcomes(fits)
-        self.heats = []
-        rest = [(self.under_way[fit], own) for fit, own in zip(fits, first, strict=True) if own]
-        ended = iter(apart(_end, rest))
-        return [None if own is None else next(ended) for own in first]
+    def finish(self, indices: Sequence[int]) -> list[list[TrainingResult] | None]:
+        """Train some tasks to their end, with second trainings; None for failed tasks."""
+        self.train_until()
+        first = self._results(indices)
+        self.groups = []
+        pairs = [
+            (self.tasks[index], results)
+            for index, results in zip(indices, first, strict=True)
+            if results is not None
+        ]
+        finished = iter(bisect_failures(_train_pairs, pairs))
+        return [None if results is None else next(finished) for results in first]
 
-    def _outcomes(self, fits: Sequence[int]) -> list[list[RunResult] | None]:
-        found: dict[int, RunResult] = {}
-        for heat in self.heats:
-            found |= heat.result_of()
+    def _results(self, indices: Sequence[int]) -> list[list[TrainingResult] | None]:
+        """Give the results of each task's jobs, or None if one of them failed."""
+        found: dict[int, TrainingResult] = {}
+        for group in self.groups:
+            found |= group.results()
         return [
-            [found[place] for place in places] if found.keys() >= set(places) else None
-            for places in (self.places[fit] for fit in fits)
+            [found[number] for number in numbers] if found.keys() >= set(numbers) else None
+            for numbers in (self.job_numbers[index] for index in indices)
         ]
 
 
-def _end(pairs: Sequence[tuple[JobProgress, list[RunResult]]]) -> list[TrainingResult]:
-    return end_all([own for own, _ in pairs], [first for _, first in pairs], verbose=0)
+def _train_pairs(
+    pairs: Sequence[tuple[FitTask, list[TrainingResult]]],
+) -> list[list[TrainingResult]]:
+    return train_again([task for task, _ in pairs], [results for _, results in pairs])

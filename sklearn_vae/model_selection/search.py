@@ -24,7 +24,7 @@ from sklearn_vae._compat import (
     warn_or_raise_about_fit_failures,
 )
 from sklearn_vae.estimators.callbacks import CallbackAdapter, with_callbacks
-from sklearn_vae.estimators.checks import all_or_nothing
+from sklearn_vae.estimators.checks import restore_on_error
 from sklearn_vae.model_selection.checkpoint import SearchCheckpoint
 from sklearn_vae.model_selection.halving import SuccessiveHalving
 from sklearn_vae.model_selection.tasks import SearchRun, Task, evaluate
@@ -208,7 +208,7 @@ class VAESearchCV(BaseSearchCV):
                 f"The 'checkpoint' parameter must be None where candidates are given up on the "
                 f"way, with factor={self.factor!r}. Got {self.checkpoint!r} instead."
             )
-        with all_or_nothing(self):
+        with restore_on_error(self):
             scorers, refit_metric = self._get_scorers()
             X, y = indexable(X, y)
             params = check_method_params(X, params=params)
@@ -216,20 +216,20 @@ class VAESearchCV(BaseSearchCV):
             report = CallbackAdapter(self, max_iterations=1)  # the last fit
             report.begin(X, y)
             folds = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
-            work = SearchRun(
+            run = SearchRun(
                 self.estimator, X, y, list(folds.split(X, y, **routed.splitter.split)),
                 list(self._candidates()), scorers, routed.estimator.fit, routed.scorer.score,
                 self.error_score, self.return_train_score,
             )  # fmt: skip
-            ledger = SearchCheckpoint(
+            checkpoint = SearchCheckpoint(
                 self.checkpoint,
                 estimator=self.estimator,
                 rows=(X, y, routed.estimator.fit, routed.scorer.score),
-                folds=work.splits,
-                candidates=work.candidates,
+                folds=run.splits,
+                candidates=run.candidates,
                 scores=(self.scoring, self.error_score, self.return_train_score),
             )
-            results = self._try_all(work, ledger)
+            results = self._try_all(run, checkpoint)
             if callable(self.scoring) and self.multimetric_:
                 refit_metric = self.refit
             if self.refit or not self.multimetric_:
@@ -240,28 +240,28 @@ class VAESearchCV(BaseSearchCV):
             if self.refit:
                 self._fit_best(X, y, routed.estimator.fit, report)
             self.scorer_ = getattr(scorers, "_scorers", scorers)
-            self.n_splits_ = len(work.splits)
+            self.n_splits_ = len(run.splits)
             self.cv_results_ = results
-            ledger.remove()
+            checkpoint.remove()
             report.end()
         return self
 
-    def _try_all(self, work: SearchRun, ledger: SearchCheckpoint) -> dict[str, Any]:
+    def _try_all(self, run: SearchRun, checkpoint: SearchCheckpoint) -> dict[str, Any]:
         """Fit and score all candidates on all folds, and make a table of it."""
-        if not work.tasks:
+        if not run.tasks:
             raise ValueError("No fits were performed: there are no candidates or no folds.")
-        n_splits = len(work.splits)
+        n_splits = len(run.splits)
         if self.verbose > 0:
             print(  # noqa: T201
-                f"Fitting {n_splits} folds for each of {len(work.candidates)} candidates, "
-                f"totalling {len(work.tasks)} fits"
+                f"Fitting {n_splits} folds for each of {len(run.candidates)} candidates, "
+                f"totalling {len(run.tasks)} fits"
             )
-        rows: Sequence[dict[str, Any]] = work.candidates
+        rows: Sequence[dict[str, Any]] = run.candidates
         more: dict[str, list[int]] = {}
         if self.factor is None:
-            out = self._evaluate(work, ledger)
+            out = self._evaluate(run, checkpoint)
         else:
-            rows, out, more = self._halve(work.afresh(), float(self.factor))
+            rows, out, more = self._halve(run.without_caches(), float(self.factor))
         warn_or_raise_about_fit_failures(out, self.error_score)
         if callable(self.scoring):
             insert_error_scores(out, self.error_score)
@@ -275,24 +275,24 @@ class VAESearchCV(BaseSearchCV):
             return ParameterGrid(self.param_grid)
         return ParameterSampler(self.param_grid, self.n_iter, random_state=self.random_state)
 
-    def _evaluate(self, work: SearchRun, ledger: SearchCheckpoint) -> list[dict[str, Any]]:
+    def _evaluate(self, run: SearchRun, checkpoint: SearchCheckpoint) -> list[dict[str, Any]]:
         """Train all fits, divided among the processes; results in the order of candidates."""
         # by folds, so that one process has the tables of a few of them only
-        tasks = sorted(work.tasks, key=lambda task: task[::-1])
+        tasks = sorted(run.tasks, key=lambda task: task[::-1])
         parallel = Parallel(
             n_jobs=self.n_jobs, pre_dispatch=self.pre_dispatch, return_as="generator"
         )
-        obstacles: Counter[str] = Counter()
-        left = [task for task in tasks if task not in ledger.results]
-        for results, met in parallel(delayed(evaluate)(work, part) for part in self._parts(left)):
-            ledger.add(results)
-            obstacles.update(met)
-        for obstacle, number in obstacles.items():
+        reasons: Counter[str] = Counter()
+        left = [task for task in tasks if task not in checkpoint.results]
+        for results, more in parallel(delayed(evaluate)(run, part) for part in self._parts(left)):
+            checkpoint.add(results)
+            reasons.update(more)
+        for reason, number in reasons.items():
             warn(
-                f"{number} of {len(tasks)} fits were done one by one, because {obstacle}.",
+                f"{number} of {len(tasks)} fits were done one by one, because {reason}.",
                 UserWarning,
             )
-        return [ledger.results[task] for task in work.tasks]
+        return [checkpoint.results[task] for task in run.tasks]
 
     def _parts(self, tasks: list[Task]) -> list[list[Task]]:
         """Divide fits among the processes, or into those that are written down together."""
@@ -304,59 +304,61 @@ class VAESearchCV(BaseSearchCV):
         ]
 
     def _halve(
-        self, work: SearchRun, factor: float
+        self, run: SearchRun, factor: float
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, list[int]]]:
-        """Give candidates up on the way: rows of results, one per candidate and stop."""
-        rides, obstacles = work.board(work.tasks)
-        if obstacles:
+        """Search by successive halving: candidates, results and columns, by rung."""
+        tasks, reasons = run.prepare(run.tasks)
+        if reasons:
             raise ValueError(
                 f"The 'factor' parameter must be None where a fit cannot be trained with the "
-                f"others, here because {' and because '.join(obstacles)}. Got {factor!r} instead."
+                f"others, here because {' and because '.join(reasons)}. Got {factor!r} instead."
             )
-        # tables are their rides' from here on, and go with the last of them
-        work.tables.clear()
-        work.heads.clear()
-        number = {task: place for place, task in enumerate(rides)}
-        heats = SuccessiveHalving([ride.wanted for ride in rides.values()])
-        alive = list(range(len(work.candidates)))
-        n_stops = 1 + math.floor(math.log(len(alive), factor) + 1e-9)
-        longest = max((ride.wanted.config.max_iter for ride in rides.values()), default=1)
+        # each task holds its rows from here on, so that eliminated ones free their memory
+        run.tables.clear()
+        run.steps.clear()
+        index = {task: number for number, task in enumerate(tasks)}
+        halving = SuccessiveHalving(list(tasks.values()))
+        candidates = list(range(len(run.candidates)))
+        n_rungs = 1 + math.floor(math.log(len(candidates), factor) + 1e-9)
+        max_iter = max((task.jobs[0].config.max_iter for task in tasks.values()), default=1)
         rows: list[dict[str, Any]] = []
         out: list[dict[str, Any]] = []
-        more: dict[str, list[int]] = {"iter": [], "n_resources": []}
+        columns: dict[str, list[int]] = {"iter": [], "n_resources": []}
         self.n_candidates_, self.n_resources_ = [], []
-        for stop in range(n_stops):
-            started = time.perf_counter()
-            tasks = list(product(alive, range(len(work.splits))))
-            riding = [task for task in tasks if task in rides]
-            n_iterations = max(int(longest / factor ** (n_stops - 1 - stop)), 1)
-            if stop < n_stops - 1:
-                heats.advance(n_iterations)
-                found = heats.so_far([number[task] for task in riding])
+        for rung in range(n_rungs):
+            started, is_final = time.perf_counter(), rung == n_rungs - 1
+            wanted = list(product(candidates, range(len(run.splits))))
+            remaining = [task for task in wanted if task in tasks]
+            indices = [index[task] for task in remaining]
+            n_iter = max(int(max_iter / factor ** (n_rungs - 1 - rung)), 1)
+            if is_final:
+                results = halving.finish(indices)
             else:
-                found = heats.end([number[task] for task in riding])
-            for task, one in zip(riding, found, strict=True):
-                if one is None:
-                    del rides[task]
-                elif stop < n_stops - 1:
-                    rides[task].stand_at(one)
+                halving.train_until(n_iter)
+                results = halving.partial_results(indices)
+            for task, found in zip(remaining, results, strict=True):
+                if found is None:
+                    del tasks[task]
                 else:
-                    rides[task].take(one)
-            fit_time = (time.perf_counter() - started) / max(len(riding), 1)
-            here = [work.result(task, rides, fit_time) for task in tasks]
-            out += here
-            rows += [work.candidates[candidate] for candidate in alive]
-            more["iter"] += [stop] * len(alive)
-            more["n_resources"] += [n_iterations] * len(alive)
-            self.n_candidates_.append(len(alive))
-            self.n_resources_.append(n_iterations)
-            if stop < n_stops - 1:
-                alive = self._survivors(alive, here, math.ceil(len(alive) / factor))
-                gone = [task for task in riding if task not in rides or task[0] not in alive]
-                heats.give_up(number[task] for task in gone)
-                for task in gone:
-                    rides.pop(task, None)
-        return rows, out, more
+                    tasks[task].set_results(found, is_final=is_final)
+            fit_time = (time.perf_counter() - started) / max(len(remaining), 1)
+            scored = [run.result(task, tasks, fit_time) for task in wanted]
+            out += scored
+            rows += [run.candidates[candidate] for candidate in candidates]
+            columns["iter"] += [rung] * len(candidates)
+            columns["n_resources"] += [n_iter] * len(candidates)
+            self.n_candidates_.append(len(candidates))
+            self.n_resources_.append(n_iter)
+            if not is_final:
+                n_kept = math.ceil(len(candidates) / factor)
+                candidates = self._survivors(candidates, scored, n_kept)
+                eliminated = [
+                    task for task in remaining if task not in tasks or task[0] not in candidates
+                ]
+                halving.eliminate(index[task] for task in eliminated)
+                for task in eliminated:
+                    tasks.pop(task, None)
+        return rows, out, columns
 
     def _survivors(self, alive: list[int], results: list[dict[str, Any]], n_kept: int) -> list[int]:
         """Those with the highest mean test scores."""

@@ -1,12 +1,12 @@
-"""The fits of a search: candidates on folds, made ready to be trained together, and judged."""
+"""Fit tasks of a search, candidates on folds: prepared, trained together, and scored."""
 
 import time
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby, product
 from operator import itemgetter
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
@@ -15,7 +15,10 @@ from sklearn.pipeline import Pipeline
 from sklearn_vae._compat import check_method_params, fit_and_score, safe_split, score_estimator
 from sklearn_vae.estimators.base import BaseVAE
 from sklearn_vae.estimators.table import DensityEstimator
-from sklearn_vae.training import TrainingJob, TrainingResult, apart, fit_all
+from sklearn_vae.training import Dataset, TrainingJob, TrainingResult, train
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 # A candidate's number and a fold's.
 Task = tuple[int, int]
@@ -26,30 +29,82 @@ TABLES_TOGETHER = 256 << 20
 
 
 class CannotStackError(Exception):
-    """A fit that has to be done in the ordinary way."""
+    """A fit that cannot be stacked with the others, and the reason."""
 
 
 @dataclass
 class FitTask:
-    """One candidate on one fold: its estimator, about to be trained with others."""
+    """One candidate on one fold: the estimator and the jobs that train it.
+
+    Attributes
+    ----------
+    estimator : estimator
+        The candidate, a VAE or a Pipeline whose last step is one.
+    vae : VAETransformer
+        The VAE.
+    jobs : list of TrainingJob
+        Jobs of its first training.
+    rows : Dataset
+        All training rows.
+    split : int
+        Number of the fold.
+    """
 
     estimator: BaseEstimator
     vae: BaseVAE
-    wanted: TrainingJob
+    jobs: list[TrainingJob]
+    rows: Dataset
     split: int
 
-    def take(self, found: TrainingResult) -> None:
-        """End up fitted."""
-        self.vae._take(found, self.wanted.table)
+    def set_results(self, results: list[TrainingResult], *, is_final: bool = True) -> None:
+        """Make the estimator a fitted one; divergence is warned of at the end."""
+        if not is_final:
+            results = [replace(result, diverged=False) for result in results]
+        self.vae._set_results(self.jobs, results, self.rows)
 
-    def stand_at(self, so_far: TrainingResult) -> None:
-        """Be fitted with what there is so far; what there is to warn of is said at the end."""
-        self.vae._take(replace(so_far, diverged=False), self.wanted.table)
+
+def train_tasks(tasks: Sequence[FitTask]) -> list[list[TrainingResult]]:
+    """Train all tasks at once, with their second trainings."""
+    return train_again(tasks, _train_nested([task.jobs for task in tasks]))
+
+
+def train_again(
+    tasks: Sequence[FitTask], results: Sequence[list[TrainingResult]]
+) -> list[list[TrainingResult]]:
+    """Select the members of each task, and do all second trainings at once."""
+    selected = [
+        task.vae._select(task.jobs, first, task.rows)
+        for task, first in zip(tasks, results, strict=True)
+    ]
+    again = _train_nested([jobs for _, jobs in selected])
+    return [second or first for (first, _), second in zip(selected, again, strict=True)]
+
+
+def _train_nested(nested: Sequence[list[TrainingJob]]) -> list[list[TrainingResult]]:
+    """Train lists of jobs together."""
+    results = iter(train([job for jobs in nested for job in jobs], verbose=0))
+    return [[next(results) for _ in jobs] for jobs in nested]
+
+
+def bisect_failures(
+    function: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item]
+) -> list[Result | None]:
+    """Call a function with all items, or with halves if it fails; None where one item fails."""
+    try:
+        return [*function(items)]
+    except Exception:
+        if len(items) == 1:
+            return [None]
+    middle = len(items) // 2
+    return [
+        *bisect_failures(function, items[:middle]),
+        *bisect_failures(function, items[middle:]),
+    ]
 
 
 @dataclass
 class SearchRun:
-    """What a search has to do, and how its results are to look."""
+    """Rows, folds, candidates and scorers of a search, and caches of what fits share."""
 
     estimator: BaseEstimator
     X: Any
@@ -62,7 +117,7 @@ class SearchRun:
     error_score: Any
     return_train_score: bool
     folds: dict[int, tuple[Any, Any, Any, Any]] = field(default_factory=dict)
-    heads: dict[Hashable, tuple[list[Any], Any]] = field(default_factory=dict)
+    steps: dict[Hashable, tuple[list[Any], Any]] = field(default_factory=dict)
     tables: dict[Hashable, Any] = field(default_factory=dict)
 
     @property
@@ -70,34 +125,34 @@ class SearchRun:
         """All fits: a candidate and a fold each."""
         return list(product(range(len(self.candidates)), range(len(self.splits))))
 
-    def afresh(self) -> Self:
-        """Give the same work without the rows that are held for it."""
-        return replace(self, folds={}, heads={}, tables={})
+    def without_caches(self) -> Self:
+        """Give a copy with empty caches."""
+        return replace(self, folds={}, steps={}, tables={})
 
     @property
     def bytes_encoded(self) -> int:
         """Bytes of the encoded rows that are held."""
-        return sum(table.x.nbytes for _, table in self.tables.values())
+        return sum(table.x.nbytes for _, table, _ in self.tables.values())
 
-    def board(self, tasks: Sequence[Task]) -> tuple[dict[Task, FitTask], Counter[str]]:
-        """Prepare the fits that can ride; tell what stands in others' way, and how often."""
-        rides: dict[Task, FitTask] = {}
-        obstacles: Counter[str] = Counter()
+    def prepare(self, tasks: Sequence[Task]) -> tuple[dict[Task, FitTask], Counter[str]]:
+        """Prepare the fits that can be stacked; count the reasons why others cannot."""
+        prepared: dict[Task, FitTask] = {}
+        reasons: Counter[str] = Counter()
         for candidate, split in tasks:
             params = clone(self.candidates[candidate], safe=False)
             estimator = clone(self.estimator).set_params(**params)
             try:
-                rides[candidate, split] = self.ride(estimator, candidate, split)
-            except CannotStackError as obstacle:
-                obstacles[str(obstacle)] += 1
+                prepared[candidate, split] = self._prepare_one(estimator, candidate, split)
+            except CannotStackError as reason:
+                reasons[str(reason)] += 1
             except Exception:
                 # the ordinary fit meets the same error, and deals with it as it should
                 if self.error_score == "raise":
                     raise
-        return rides, obstacles
+        return prepared, reasons
 
-    def ride(self, estimator: BaseEstimator, candidate: int, split: int) -> FitTask:
-        """Prepare one fit, or raise what stands in its way."""
+    def _prepare_one(self, estimator: BaseEstimator, candidate: int, split: int) -> FitTask:
+        """Prepare one fit."""
         # not a subclass, whose fit may do more
         is_pipeline = type(estimator) is Pipeline
         name, vae = estimator.steps[-1] if is_pipeline else ("", estimator)
@@ -117,11 +172,11 @@ class SearchRun:
 
         X, y, *_ = self._fold(split)
         if is_pipeline and len(estimator.steps) > 1:
-            head, X = self._head(estimator, candidate, split)
-            estimator.steps = [*head, (name, vae)]
+            steps, X = self._fitted_steps(estimator, candidate, split)
+            estimator.steps = [*steps, (name, vae)]
         weights = check_method_params(self.X, self.fit_params, self.splits[split][0])
-        wanted = vae._prepare(X, weights.get(known), y, go_on=vae.warm_start, known=self.tables)
-        return FitTask(estimator, vae, wanted, split)
+        jobs, rows = vae._make_jobs(X, y, weights.get(known), cache=self.tables)
+        return FitTask(estimator, vae, jobs, rows, split)
 
     def _fold(self, split: int) -> tuple[Any, Any, Any, Any]:
         """Rows of one fold: X_train, y_train, X_test, y_test."""
@@ -134,32 +189,34 @@ class SearchRun:
             self.folds.setdefault(split, fold)  # another thread may have been faster
         return self.folds[split]
 
-    def _head(self, estimator: Pipeline, candidate: int, split: int) -> tuple[list[Any], Any]:
+    def _fitted_steps(
+        self, estimator: Pipeline, candidate: int, split: int
+    ) -> tuple[list[Any], Any]:
         """Fitted steps before the last one, and the training rows as they leave them."""
         last = estimator.steps[-1][0]
         params = self.candidates[candidate].items()
         # a list of candidates holds each value once, so values that are alike are one object
         own = ((name, id(value)) for name, value in params if name.split("__")[0] != last)
         key = (split, *own)
-        if key not in self.heads:
+        if key not in self.steps:
             X, y, *_ = self._fold(split)
-            head = Pipeline(estimator.steps[:-1], memory=estimator.memory)
-            rows = head.fit_transform(X, y)
-            self.heads.setdefault(key, (head.steps, rows))
-        return self.heads[key]
+            pipeline = Pipeline(estimator.steps[:-1], memory=estimator.memory)
+            rows = pipeline.fit_transform(X, y)
+            self.steps.setdefault(key, (pipeline.steps, rows))
+        return self.steps[key]
 
-    def result(self, task: Task, rides: dict[Task, FitTask], fit_time: float) -> dict[str, Any]:
-        """Score a fit that has ridden, or do it now in the ordinary way."""
-        return self.judge(rides[task], fit_time) if task in rides else self.fit_alone(*task)
+    def result(self, task: Task, trained: dict[Task, FitTask], fit_time: float) -> dict[str, Any]:
+        """Score a trained task; fit and score one that is not trained."""
+        return self.score(trained[task], fit_time) if task in trained else self.fit_and_score(*task)
 
-    def judge(self, ride: FitTask, fit_time: float) -> dict[str, Any]:
-        """Score a ride that is over, as scikit-learn's searches do."""
-        X_train, y_train, X_test, y_test = self._fold(ride.split)
-        train, test = self.splits[ride.split]
+    def score(self, task: FitTask, fit_time: float) -> dict[str, Any]:
+        """Score a trained task, as scikit-learn's searches do."""
+        X_train, y_train, X_test, y_test = self._fold(task.split)
+        train, test = self.splits[task.split]
         started = time.perf_counter()
         params = check_method_params(self.X, self.score_params, test)
         scores = score_estimator(
-            ride.estimator, X_test, y_test, self.scorer, params, self.error_score
+            task.estimator, X_test, y_test, self.scorer, params, self.error_score
         )
         result = {
             "fit_error": None,
@@ -171,12 +228,12 @@ class SearchRun:
         if self.return_train_score:
             params = check_method_params(self.X, self.score_params, train)
             result["train_scores"] = score_estimator(
-                ride.estimator, X_train, y_train, self.scorer, params, self.error_score
+                task.estimator, X_train, y_train, self.scorer, params, self.error_score
             )
         return result
 
-    def fit_alone(self, candidate: int, split: int) -> dict[str, Any]:
-        """Do one fit in scikit-learn's own way, and report its error if it has one."""
+    def fit_and_score(self, candidate: int, split: int) -> dict[str, Any]:
+        """Fit and score one candidate on one fold as scikit-learn does, and record its error."""
         train, test = self.splits[split]
         return fit_and_score(
             clone(self.estimator),
@@ -196,35 +253,34 @@ class SearchRun:
         )
 
 
-def evaluate(work: SearchRun, tasks: Sequence[Task]) -> tuple[Results, Counter[str]]:
-    """Do some of the fits, those of a fold in a row; let a fold's rows go when they are done."""
-    folds = [list(own) for _, own in groupby(tasks, key=itemgetter(1))]
+def evaluate(run: SearchRun, tasks: Sequence[Task]) -> tuple[Results, Counter[str]]:
+    """Fit and score tasks, sorted by fold; the caches of a fold are freed when it is done."""
+    folds = [list(group) for _, group in groupby(tasks, key=itemgetter(1))]
     results: Results = {}
-    obstacles: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
     while folds:
-        found, met = _evaluate_some(work.afresh(), folds)
+        found, more = _evaluate_folds(run.without_caches(), folds)
         results |= found
-        obstacles += met
-    return results, obstacles
+        reasons += more
+    return results, reasons
 
 
-def _evaluate_some(work: SearchRun, folds: list[list[Task]]) -> tuple[Results, Counter[str]]:
-    """Take folds off the list and do them together; those that cannot ride one by one."""
+def _evaluate_folds(run: SearchRun, folds: list[list[Task]]) -> tuple[Results, Counter[str]]:
+    """Take folds off the list, as many as fit in memory, and evaluate them together."""
     started = time.perf_counter()
     tasks: list[Task] = []
-    rides: dict[Task, FitTask] = {}
-    obstacles: Counter[str] = Counter()
-    while folds and work.bytes_encoded < TABLES_TOGETHER:
+    prepared: dict[Task, FitTask] = {}
+    reasons: Counter[str] = Counter()
+    while folds and run.bytes_encoded < TABLES_TOGETHER:
         tasks += (fold := folds.pop(0))
-        boarded, met = work.board(fold)
-        rides |= boarded
-        obstacles += met
-    wanted = [ride.wanted for ride in rides.values()]
-    ends = apart(lambda some: fit_all(some, verbose=0), wanted)
-    for task, end in zip(list(rides), ends, strict=True):
-        if end is None:
-            del rides[task]
-        else:
-            rides[task].take(end)
-    fit_time = (time.perf_counter() - started) / max(len(rides), 1)
-    return {task: work.result(task, rides, fit_time) for task in tasks}, obstacles
+        of_fold, more = run.prepare(fold)
+        prepared |= of_fold
+        reasons += more
+    results = bisect_failures(train_tasks, list(prepared.values()))
+    trained: dict[Task, FitTask] = {}
+    for (task, fit_task), found in zip(prepared.items(), results, strict=True):
+        if found is not None:
+            fit_task.set_results(found)
+            trained[task] = fit_task
+    fit_time = (time.perf_counter() - started) / max(len(prepared), 1)
+    return {task: run.result(task, trained, fit_time) for task in tasks}, reasons

@@ -29,7 +29,7 @@ from sklearn_vae.persistence.serialization import (
 )
 from sklearn_vae.training.config import TrainingConfig
 from sklearn_vae.training.dataset import Dataset
-from sklearn_vae.training.run import RunResult
+from sklearn_vae.training.jobs import TrainingResult
 from sklearn_vae.training.trainer import Trainer
 
 KIND = "checkpoint"
@@ -138,7 +138,7 @@ def state_of(net: Trainer) -> dict[str, Any]:
 
 def restore(net: Trainer, saved: dict[str, Any]) -> None:
     """Restore the saved state in a trainer before its first epoch."""
-    results = {member: RunResult(**values) for member, values in saved["results"]}
+    results = {member: TrainingResult(**values) for member, values in saved["results"]}
     state = saved["state"]
     remaining = [] if state is None else state["members"].tolist()
     # this stores results of the initial parameters, which the saved ones replace

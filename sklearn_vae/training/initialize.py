@@ -1,4 +1,4 @@
-"""Where runs start from: the linear model of their rows, or clusters of them."""
+"""Initialization of training jobs: a linear model of the training rows, or k-means."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import replace
@@ -11,15 +11,15 @@ from sklearn_vae.initialization.kmeans import kmeans_initialization
 from sklearn_vae.initialization.ppca import CorrelationPCA, LinearGaussian, recording_steps
 from sklearn_vae.initialization.regression import ConditionRegression, Residuals
 from sklearn_vae.random import Stream, stream_seed
-from sklearn_vae.training.run import TrainingRun
+from sklearn_vae.training.jobs import TrainingJob
 
-# Conditions never leave less of a column than this, in standard deviations: where they say all of
-# it, a step of training would be many times as wide as what is left.
-LEAST_LEFT = 0.05
+# Least standard deviation of a residual given the conditions: where conditions determine a column,
+# a gradient step would be many times as wide as the residuals.
+MIN_RESIDUAL = 0.05
 
 
-def starts(n_components: int) -> Callable[[TrainingRun], LinearGaussian]:
-    """Give the start of each run; runs on the same rows share what they can.
+def make_initializer(n_components: int) -> Callable[[TrainingJob], LinearGaussian]:
+    """Make a function of jobs that fits their linear models; jobs on the same rows share them.
 
     Parameters
     ----------
@@ -28,57 +28,59 @@ def starts(n_components: int) -> Callable[[TrainingRun], LinearGaussian]:
     """
     models: dict[Hashable, Any] = {}
 
-    def linear(run: TrainingRun) -> Any:
-        """Fit the linear model of a run's rows, once."""
-        key = id(run.train)
+    def linear(job: TrainingJob) -> Any:
+        """Fit the linear model of a job's training rows, once."""
+        key = id(job.train)
         if key not in models:
-            models[key] = _linear_model(run, n_components)
+            models[key] = _linear_model(job, n_components)
         return models[key]
 
-    def start(run: TrainingRun) -> LinearGaussian:
-        own = run.architecture
-        codes = own.posterior.one_hot_block(own.n_components)
+    def initialize(job: TrainingJob) -> LinearGaussian:
+        architecture = job.architecture
+        codes = architecture.posterior.one_hot_block(architecture.n_components)
         if not codes.n_variables:
-            return linear(run).linear_gaussian(own.n_components, run.prior_rows)
-        key = id(run.train), run.config.seed, run.prior_rows
+            return linear(job).linear_gaussian(architecture.n_components, job.pseudo_observations)
+        key = id(job.train), job.config.seed, job.pseudo_observations
         if key not in models:
-            generator = np.random.default_rng(stream_seed(run.config.seed, Stream.CLUSTERS))
-            x, weight, effects = _rest(run)
+            generator = np.random.default_rng(stream_seed(job.config.seed, Stream.CLUSTERS))
+            x, weight, regression = _residuals(job)
             found = kmeans_initialization(
-                x, weight, codes, own.n_components, generator, run.prior_rows
+                x, weight, codes, architecture.n_components, generator, job.pseudo_observations
             )
-            models[key] = replace(found, regression=effects)
-        if not own.n_factors:
+            models[key] = replace(found, regression=regression)
+        if not architecture.n_factors:
             return models[key]
-        return replace(models[key], imputation=linear(run).linear_gaussian(1).imputation)
+        return replace(models[key], imputation=linear(job).linear_gaussian(1).imputation)
 
-    return start
+    return initialize
 
 
-def _rest(run: TrainingRun) -> tuple[Any, np.ndarray | None, ConditionRegression | None]:
-    """What conditions leave of a run's rows, what these count, and what conditions change."""
-    rows, weight = run.train.arrays()
-    weight = None if weight is None else run.train.sample_weight()
-    if not run.architecture.n_conditions:
+def _residuals(job: TrainingJob) -> tuple[Any, np.ndarray | None, ConditionRegression | None]:
+    """Regress a job's training rows on their conditions: residuals, weights, regression."""
+    rows, weight = job.train.arrays()
+    weight = None if weight is None else job.train.sample_weight()
+    if not job.architecture.n_conditions:
         return rows, weight, None
-    effects = ConditionRegression.fit(rows, run.train.sample_weight(), run.architecture.n_columns)
-    return Residuals(rows, effects), weight, effects
+    regression = ConditionRegression.fit(
+        rows, job.train.sample_weight(), job.architecture.n_columns
+    )
+    return Residuals(rows, regression), weight, regression
 
 
-def _linear_model(run: TrainingRun, n_components: int) -> CorrelationPCA | FactorModel:
-    """Fit the linear model of a run's rows, given their conditions if they have any."""
-    (x, weight, effects), n_factors = _rest(run), run.architecture.n_factors
-    if effects is None:
+def _linear_model(job: TrainingJob, n_components: int) -> CorrelationPCA | FactorModel:
+    """Fit the linear model of a job's training rows, given their conditions if there are any."""
+    (x, weight, regression), n_factors = _residuals(job), job.architecture.n_factors
+    if regression is None:
         if n_factors:
             return FactorModel.fit(x, weight, n_factors)
         return CorrelationPCA.fit(x, weight, n_components)
     model: CorrelationPCA | FactorModel
     if n_factors:
         model = FactorModel.fit(x, weight, n_factors)
-        model = replace(model, residual=np.maximum(model.residual, LEAST_LEFT))
+        model = replace(model, residual=np.maximum(model.residual, MIN_RESIDUAL))
     else:
-        model = CorrelationPCA.fit(x, weight, n_components, LEAST_LEFT)
-        model = replace(model, min_residual_variance=LEAST_LEFT**2)
-    # columns were recorded in steps, what is left of them was not
-    steps = recording_steps(run.train.arrays()[0])[: run.architecture.n_columns]
-    return replace(model, regression=effects, steps=steps)
+        model = CorrelationPCA.fit(x, weight, n_components, MIN_RESIDUAL)
+        model = replace(model, min_residual_variance=MIN_RESIDUAL**2)
+    # columns were recorded in steps, residuals were not
+    steps = recording_steps(job.train.arrays()[0])[: job.architecture.n_columns]
+    return replace(model, regression=regression, steps=steps)

@@ -1,248 +1,227 @@
-"""Fits: what estimators ask for, each made of one run or of several.
+"""A training job is one model to train; a training result is the trained weights and the losses."""
 
-A fit is trained once, or twice: on most rows, to find out how long, and again on all of
-them; from one start or from several. The runs of all fits ride together.
-"""
-
-from collections.abc import Callable, Sequence
-from copy import copy
-from dataclasses import dataclass, replace
-from typing import Any, Self, TypeVar
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 
 from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.random import Stream, make_generator, start_seeds
+from sklearn_vae.random import start_seeds
 from sklearn_vae.training.config import TrainingConfig
-from sklearn_vae.training.dataset import Dataset
-from sklearn_vae.training.run import RunResult, TrainingRun
-from sklearn_vae.training.stacked import train
+from sklearn_vae.training.dataset import Dataset, EncodedRows
 
-Item = TypeVar("Item")
-Found = TypeVar("Found")
+# Draws of z for all validation rows together; draws that are computed at a time, and numbers in
+# the widest layer.
+VALIDATION_DRAWS = 4096
+VALIDATION_DRAWS_AT_A_TIME = 2048
+VALIDATION_NUMBERS = 1 << 20
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """The result of a training job.
+
+    Attributes
+    ----------
+    weights : dict of ndarray
+        The best weights, by name, with a member axis of length 1.
+    n_iter_per_stage : tuple of int
+        Iterations in each learning-rate stage until the best weights.
+    loss : float
+        Validation loss of the best weights; without validation rows, the last training loss.
+    history : list of dict
+        One record per iteration.
+    diverged : bool
+        Whether a loss was ever not finite or far above its start.
+    n_steps : int
+        Gradient steps of the iterations in ``history``.
+    """
+
+    weights: dict[str, np.ndarray]
+    n_iter_per_stage: tuple[int, ...] = ()
+    loss: float = np.inf
+    history: list[dict[str, Any]] = field(default_factory=list)
+    diverged: bool = False
+    n_steps: int = 0
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """One model that is wanted.
+    """One model to train on one table.
 
     Attributes
     ----------
     architecture : Architecture
         Shapes of the weights.
     config : TrainingConfig
-        How to train.
-    table : Dataset
-        All rows.
-    n_valid : int
-        How many of them to set aside, by weight; 0 trains on all of them at once.
-    refit : bool
-        Whether to train again on all rows, for the iterations found with rows set aside.
-    free_bits, scale_prior_strength : float
-        What the objective takes; the prior in rows of the table.
-    n_init : int
-        Number of starts.
-    keeps_all : bool
-        Whether all of them are kept, or only the one with the lowest loss.
+        Hyperparameters of the training.
+    train : Dataset
+        Training rows.
+    valid : Dataset or None
+        Validation rows, for early stopping.
+    free_bits : float
+        KL in nats that each latent dimension may have at no cost.
+    scale_prior_strength : float
+        Number of pseudo-observations in the prior of the Gaussian scales.
     weights : dict of ndarray or None
-        Where to go on from; None starts at probabilistic PCA.
+        Initial weights; None initializes at probabilistic PCA of the training rows.
+    is_random : bool
+        Whether perceptrons are initialized at random instead.
+    is_refit : bool
+        Whether this is the second training, on all rows.
+    previous : TrainingResult or None
+        Result of an earlier training of the same model, whose history this one continues.
     """
 
     architecture: Architecture
     config: TrainingConfig
-    table: Dataset
-    n_valid: int
-    refit: bool
-    free_bits: float
-    scale_prior_strength: float
-    n_init: int = 1
-    keeps_all: bool = False
+    train: Dataset
+    valid: Dataset | None = None
+    free_bits: float = 0.0
+    scale_prior_strength: float = 0.0
     weights: dict[str, np.ndarray] | None = None
+    is_random: bool = False
+    is_refit: bool = False
+    previous: TrainingResult | None = None
 
-    def divide(self) -> tuple[Dataset, Dataset | None]:
-        """Set rows aside: those to train on, and those to validate on if there are any."""
-        if not self.n_valid:
-            return self.table, None
-        return self.table.split(self.n_valid, make_generator(self.config.seed, Stream.SPLIT))
+    def starts(self, n_init: int, *, ensemble: bool = False) -> list[Self]:
+        """Make one job per start; the first has this job's seed and initialization.
 
-    def runs(self, train: Dataset, valid: Dataset | None) -> list[TrainingRun]:
-        """Make the first run of each start; the first start has the fit's own seed.
+        The others are initialized at random where validation rows choose the best one: from
+        probabilistic PCA, training may stay near it, where small steps gain next to nothing.
+        Every second one of the random starts learns one scale per column in its first stage:
+        most tables do best if scales depend on z from the first step, and curved surfaces if
+        they do not.
 
-        It is linear. The others are random where rows set aside choose the best one: training
-        may stay near probabilistic PCA, where small steps gain next to nothing. Every second
-        one of these holds its scales back: most tables do best if scales depend on z from the
-        first step, and curved surfaces if they do not.
+        Parameters
+        ----------
+        n_init : int
+            Number of starts.
+        ensemble : bool, default=False
+            Whether the models of all starts are kept, and none is chosen.
         """
-        seed = self.config.seed
-        seeds = start_seeds(seed, self.n_init)
-        chooses = valid is not None and not self.keeps_all
-        runs = []
-        for start, own in enumerate(seeds):
-            is_random = start > 0 and chooses
-            # starts are compared on the same rows, with the same draws
+        chooses = self.valid is not None and not ensemble
+        jobs = []
+        for number, seed in enumerate(start_seeds(self.config.seed, n_init)):
+            is_random = number > 0 and chooses
+            # all starts are validated with the same draws of z
             config = replace(
                 self.config,
-                seed=own,
-                validation_seed=seed,
-                homoscedastic_first_stage=is_random and start % 2 == 0,
+                seed=seed,
+                validation_seed=self.config.seed,
+                homoscedastic_first_stage=is_random and number % 2 == 0,
             )
-            runs.append(self.run(config, train, valid, is_random=is_random))
-        return runs
+            jobs.append(replace(self, config=config, is_random=is_random))
+        return jobs
 
-    def run(
-        self,
-        config: TrainingConfig,
-        train: Dataset,
-        valid: Dataset | None,
-        *,
-        is_random: bool = False,
-    ) -> TrainingRun:
-        """Make one run."""
-        prior_rows = self.scale_prior_strength / float(train.total_weight[0])
-        given = self.free_bits, prior_rows, self.weights, is_random
-        return TrainingRun(self.architecture, config, train, valid, *given)
+    def resume(self, result: TrainingResult, **changes: Any) -> Self:
+        """Make the job that trains the weights of a result further.
 
-    def cut_short(self, outcome: RunResult) -> "TrainingResult":
-        """Make of a first run that was interrupted what there is."""
-        n_steps = self.config.n_steps(len(self.divide()[0])) * len(outcome.history)
-        return TrainingResult(outcome.weights, history_of([outcome]), n_steps, outcome.diverged)
+        Parameters
+        ----------
+        result : TrainingResult
+            Result of this job.
+        **changes
+            Fields of the job that differ.
+        """
+        return replace(self, weights=result.weights, previous=result, **changes)
 
+    def refit(self, result: TrainingResult, rows: Dataset) -> Self:
+        """Make the job that trains anew on all rows, for the best number of iterations.
 
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a fit has led to.
+        Parameters
+        ----------
+        result : TrainingResult
+            Result of this job.
+        rows : Dataset
+            Training and validation rows together.
+        """
+        config = replace(self.config, n_iter_per_stage=result.n_iter_per_stage)
+        return replace(self, config=config, train=rows, valid=None, is_refit=True, previous=result)
 
-    Attributes
-    ----------
-    weights : dict of ndarray
-        By name, with a member axis.
-    history : list of dict
-        One record per iteration, both runs in a row; those of the best start.
-    n_steps : int
-        Gradient steps that the history tells of.
-    diverged : bool
-        Whether training ever diverged.
-    """
+    def finish(self, result: TrainingResult) -> TrainingResult:
+        """Complete a trainer's result: number its iterations, add those of ``previous``.
 
-    weights: dict[str, np.ndarray]
-    history: list[dict[str, Any]]
-    n_steps: int
-    diverged: bool
-
-
-def history_of(outcomes: Sequence[RunResult]) -> list[dict[str, Any]]:
-    """Put the records of several runs in a row, as plain dicts."""
-    rows = [
-        {**row, "refit": number > 0}
-        for number, outcome in enumerate(outcomes)
-        for row in outcome.history
-    ]
-    skorchs_own = {"epoch", "batches"}
-    return [
-        {"iteration": iteration, **{k: v for k, v in row.items() if k not in skorchs_own}}
-        for iteration, row in enumerate(rows, start=1)
-    ]
-
-
-class JobProgress:
-    """One fit under way: its first runs, and the second ones that follow from them."""
-
-    def __init__(self, fit: TrainingJob, tables: tuple[Dataset, Dataset | None]):
-        self.fit = fit
-        self.first = fit.runs(*tables)
-        self.again: list[TrainingRun] = []
-        self.outcomes: list[RunResult] = []
-
-    def go_on(self, outcomes: Sequence[RunResult]) -> Self:
-        """Choose among the starts, and make the second runs."""
-        fit, later = self.fit, copy(self)
-        order = np.argsort([outcome.loss for outcome in outcomes], kind="stable")
-        kept = order if fit.keeps_all else order[:1]
-        later.outcomes = [outcomes[place] for place in kept]
-        later.first = [self.first[place] for place in kept]
-        if fit.refit and fit.n_valid:
-            later.again = [
-                fit.run(
-                    replace(run.config, n_iter_per_stage=outcome.path),
-                    fit.table,
-                    None,
-                    is_random=run.is_random,
-                )
-                for run, outcome in zip(later.first, later.outcomes, strict=True)
-            ]
-        return later
-
-    def end(self, outcomes: Sequence[RunResult]) -> TrainingResult:
-        """Put together what both runs have led to."""
-        last = outcomes or self.outcomes
-        runs = [(self.first[0], self.outcomes[0])]
-        runs += [(self.again[0], outcomes[0])] if outcomes else []
-        return TrainingResult(
+        Parameters
+        ----------
+        result : TrainingResult
+            A member's result, whose history has skorch's own columns.
+        """
+        previous = TrainingResult({}) if self.previous is None else self.previous
+        skorchs_own = {"epoch", "batches"}
+        records = [
             {
-                name: np.concatenate([outcome.weights[name] for outcome in last])
-                for name in last[0].weights
-            },
-            history_of([outcome for _, outcome in runs]),
-            sum(len(out.history) * run.config.n_steps(len(run.train)) for run, out in runs),
-            any(outcome.diverged for outcome in [*self.outcomes, *outcomes]),
+                "iteration": iteration,
+                **{name: value for name, value in row.items() if name not in skorchs_own},
+                "refit": self.is_refit,
+            }
+            for iteration, row in enumerate(result.history, start=len(previous.history) + 1)
+        ]
+        return replace(
+            result,
+            history=[*previous.history, *records],
+            diverged=result.diverged or previous.diverged,
+            n_steps=previous.n_steps + len(records) * self.config.n_steps(len(self.train)),
         )
 
+    @property
+    def pseudo_observations(self) -> float:
+        """Pseudo-observations per training row."""
+        return self.scale_prior_strength / float(self.train.total_weight[0])
 
-def fit_all(fits: Sequence[TrainingJob], **kwargs: Any) -> list[TrainingResult]:
-    """Carry out all fits; what can be done at once is done at once.
+    @property
+    def shape(self) -> Hashable:
+        """Key of jobs that can be trained as members of one stacked model."""
+        n_rows, architecture = len(self.train), self.architecture
+        widths = self.train.dequantization_widths
+        if architecture.supports_padding:
+            architecture = replace(architecture, n_components=0)
+        return (
+            (architecture, self.config.objective),
+            (n_rows, self.config.batch_size, self.config.n_steps(n_rows), self.config.first_epoch),
+            None if self.valid is None else len(self.valid),
+            (self.train.weight is None, self.train.x.dtype, self.train.x.device),
+            None if widths is None else id(widths),
+            id(self.train.x) if isinstance(self.train.x, EncodedRows) else None,
+            None if self.weights is None else tuple(w.shape for w in self.weights.values()),
+        )
 
-    Parameters
-    ----------
-    fits : sequence of TrainingJob
-        What is wanted.
-    **kwargs
-        For the trainers: callbacks, verbose.
+    @property
+    def batch_rows(self) -> int:
+        """Rows that pass through the decoder in a gradient step."""
+        n_rows = len(self.train)
+        return min(n_rows, self.config.batch_size) * self.config.n_draws(n_rows)
 
-    Returns
-    -------
-    list of Fitted
-        One per fit, in their order. Each is what the fit alone would have led to.
-    """
-    under_way = begin_all(fits)
-    first = _train([progress.first for progress in under_way], **kwargs)
-    return end_all(under_way, first, **kwargs)
+    @property
+    def working_set(self) -> int:
+        """Bytes that a gradient step reads and writes, approximately."""
+        # weights, gradients and two moments; values and gradients of every layer, twice
+        return self._bytes(4, 4 * self.batch_rows)
 
+    @property
+    def memory(self) -> int:
+        """Bytes in use between gradient steps or in validation, approximately."""
+        n_rows = 0 if self.valid is None else len(self.valid)
+        n_draws = validation_draws(n_rows, self.config.objective.n_draws)
+        together = min(n_rows, validation_rows(n_draws, self.architecture.widest))
+        # the best weights and the mask of weight decay are kept beside the weights
+        return self.working_set + self._bytes(2, together * n_draws)
 
-def apart(
-    do: Callable[[Sequence[Item]], Sequence[Found]], items: Sequence[Item]
-) -> list[Found | None]:
-    """Do all at once, or in halves if that fails; None for an item that fails alone."""
-    try:
-        return [*do(items)]
-    except Exception:
-        if len(items) == 1:
-            return [None]
-    middle = len(items) // 2
-    return [*apart(do, items[:middle]), *apart(do, items[middle:])]
-
-
-def begin_all(fits: Sequence[TrainingJob]) -> list[JobProgress]:
-    """Set rows aside, the same ones where fits agree, and make the first runs."""
-    splits: dict[tuple[int, int, int], tuple[Dataset, Dataset | None]] = {}
-    under_way = []
-    for fit in fits:
-        key = (id(fit.table), fit.n_valid, fit.config.seed)
-        if key not in splits:
-            splits[key] = fit.divide()
-        under_way.append(JobProgress(fit, splits[key]))
-    return under_way
-
-
-def end_all(
-    under_way: Sequence[JobProgress], first: Sequence[Sequence[RunResult]], **kwargs: Any
-) -> list[TrainingResult]:
-    """Do the second runs that follow from the first ones, and put both together."""
-    later = [own.go_on(outcomes) for own, outcomes in zip(under_way, first, strict=True)]
-    second = _train([progress.again for progress in later], is_refit=True, **kwargs)
-    return [own.end(outcomes) for own, outcomes in zip(later, second, strict=True)]
+    def _bytes(self, n_weights: int, n_values: int) -> int:
+        """Bytes of ``n_weights`` numbers per weight and ``n_values`` per feature of each layer."""
+        widths = 2 * sum(self.architecture.hidden_layer_sizes) + 4 * self.train.x.shape[1]
+        n_numbers = n_weights * sum(self.architecture.layers) + n_values * widths
+        return self.train.x.dtype.itemsize * n_numbers
 
 
-def _train(nested: Sequence[Sequence[TrainingRun]], **kwargs: Any) -> list[list[RunResult]]:
-    """Train runs in nested lists together."""
-    found = iter(train([run for own in nested for run in own], **kwargs))
-    return [[next(found) for _ in own] for own in nested]
+def validation_draws(n_rows: int, per_value: int, wanted: int | None = None) -> int:
+    """Draws of z per validation row, a multiple of the draws of one bound (``per_value``)."""
+    default = 2 ** int(np.log2(np.clip(VALIDATION_DRAWS // max(n_rows, 1), 1, 16)))
+    return -(-(wanted or default) // per_value) * per_value
+
+
+def validation_rows(n_draws: int, widest: int) -> int:
+    """Rows that are validated at a time, by their draws of z and the width of a layer."""
+    at_a_time = min(VALIDATION_DRAWS_AT_A_TIME, VALIDATION_NUMBERS // widest)
+    return max(at_a_time // n_draws, 1)

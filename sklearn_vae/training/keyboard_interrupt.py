@@ -6,8 +6,9 @@ handler records which of the two it was.
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -15,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 
-from sklearn_vae.training.run import RunResult
+from sklearn_vae.training.jobs import TrainingJob, TrainingResult
 from sklearn_vae.warnings import warn
 
 
@@ -67,7 +68,6 @@ class InterruptHandler(Callback):
         """
         with keyboard.listen():
             yield
-        estimator.interrupted_ = self.is_interrupted
         if not self.is_interrupted:
             return
         try:
@@ -79,8 +79,17 @@ class InterruptHandler(Callback):
         finally:  # also where warnings are errors: a search has to stop, too
             raise KeyboardInterrupt
 
-    def results(self) -> dict[int, list[RunResult]]:
-        """Return the results so far, by seed, of all runs that have finished an epoch.
+    def results(
+        self, jobs: Sequence[TrainingJob]
+    ) -> tuple[list[TrainingJob], list[TrainingResult]]:
+        """Return the jobs that have finished an epoch, and their results so far.
+
+        A refit that was interrupted is left out: the result is that of the first training.
+
+        Parameters
+        ----------
+        jobs : sequence of TrainingJob
+            The jobs of the fit's first training.
 
         Raises
         ------
@@ -88,25 +97,26 @@ class InterruptHandler(Callback):
             If there is none, or the state of a trainer is inconsistent: the estimator is to
             keep the attributes that it had before.
         """
-        results: dict[int, list[RunResult]] = {}
+        results: dict[int, TrainingResult] = {}
+        job_of_seed = {job.config.seed: job for job in jobs}
         try:
             for net in self.nets:
                 for seed, result in _results(net):
-                    results.setdefault(seed, []).append(result)
+                    job = replace(job_of_seed[seed], previous=results.get(seed))
+                    results[seed] = job.finish(result)
         except Exception as error:  # interrupted in the middle of an update
             raise KeyboardInterrupt from error
         if not results:
             raise KeyboardInterrupt
         self.is_interrupted = True
-        return results
-
-    def best_result(self) -> RunResult:
-        """Return the result of the first run with the lowest loss."""
-        return min((runs[0] for runs in self.results().values()), key=lambda result: result.loss)
+        started = [job for job in jobs if job.config.seed in results]
+        return started, [results[job.config.seed] for job in started]
 
 
-def _results(net: NeuralNet) -> Iterator[tuple[int, RunResult]]:
+def _results(net: NeuralNet) -> Iterator[tuple[int, TrainingResult]]:
     """Yield seeds and results of a trainer's members, without the epoch that was interrupted."""
+    if net.is_refit:
+        return
     if len(net.members_):
         n_epochs = int(net.scheduler_.n_iter.sum(axis=1).max())
         del net.history[n_epochs:], net.records_[n_epochs:]

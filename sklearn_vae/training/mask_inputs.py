@@ -4,11 +4,11 @@ import numpy as np
 
 from sklearn_vae.models.vae import build
 from sklearn_vae.networks import EncoderDecoderPair
-from sklearn_vae.training.initialize import starts
-from sklearn_vae.training.run import TrainingRun
+from sklearn_vae.training.initialize import make_initializer
+from sklearn_vae.training.jobs import TrainingJob
 
 
-def add_mask_inputs(run: TrainingRun, state_dict: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def add_mask_inputs(job: TrainingJob, state_dict: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Add the mask of observed cells to the inputs of a fitted model's encoder.
 
     The weights of the new inputs are zero, so that the model of complete rows is unchanged. The
@@ -16,7 +16,7 @@ def add_mask_inputs(run: TrainingRun, state_dict: dict[str, np.ndarray]) -> dict
 
     Parameters
     ----------
-    run : TrainingRun
+    job : TrainingJob
         The architecture with mask inputs; its training rows are samples from the model.
     state_dict : dict of ndarray
         Parameters by name, with a member axis of length 1.
@@ -31,15 +31,15 @@ def add_mask_inputs(run: TrainingRun, state_dict: dict[str, np.ndarray]) -> dict
     ValueError
         If the encoder is a user's module.
     """
-    network, n_columns = run.architecture.network, run.architecture.n_columns
+    network, n_columns = job.architecture.network, job.architecture.n_columns
     if isinstance(network, EncoderDecoderPair) and network.custom_encoder is not None:
         raise ValueError(
             f"X has missing cells, and the fit that this one goes on from had none: the encoder "
             f"{network.custom_encoder.made_by!r} was made for whole rows. Fit rows with missing "
             f"cells first, or all rows at once."
         )
-    model = build(run.architecture)
-    model.initialize(0, starts(run.architecture.n_components)(run))
+    model = build(job.architecture)
+    model.initialize(0, make_initializer(job.architecture.n_components)(job))
     params = {}
     for name, initial in model.weights().items():
         value = state_dict.get(name, initial)

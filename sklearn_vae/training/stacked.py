@@ -1,8 +1,7 @@
-"""Many runs at once: those whose models have one shape are trained as members of a fleet.
+"""Stacked training: jobs whose models have one shape are trained as members of one model.
 
-Runs differ as they like in rows, seeds, latent sizes and everything that a plan holds;
-what decides the shape of the program (widths, kinds of columns, lengths of tables and
-batches, precision) decides which fleet a run rides in.
+Members differ in rows, seeds, latent sizes and hyperparameters. Jobs with other widths, kinds of
+columns, lengths of tables, batch sizes or precision are trained as another stacked model.
 """
 
 from collections.abc import Hashable, Iterator, Sequence
@@ -18,132 +17,131 @@ from sklearn_vae.models.vae import build
 from sklearn_vae.objectives import LossState
 from sklearn_vae.random import Stream, make_generator, sample_categorical
 from sklearn_vae.training.dataset import Dataset
-from sklearn_vae.training.initialize import starts
-from sklearn_vae.training.run import RunResult, TrainingRun
+from sklearn_vae.training.initialize import make_initializer
+from sklearn_vae.training.jobs import TrainingJob, TrainingResult
 from sklearn_vae.training.trainer import Trainer
 
-# Bytes that a fleet works on in a step: what stays in the last cache before memory.
+# Bytes that a stacked model works on in a gradient step: they fit in the last cache.
 WORKING_SET = 16 << 20
-# Bytes that a fleet may hold, beside rows that are in memory anyway.
+# Bytes that a stacked model may hold, beside rows that are in memory anyway.
 MEMORY = 256 << 20
 
 
-def train(runs: Sequence[TrainingRun], **kwargs: Any) -> list[RunResult]:
-    """Train all runs, as few fleets as their shapes and the cache allow.
+def train(jobs: Sequence[TrainingJob], **kwargs: Any) -> list[TrainingResult]:
+    """Train all jobs, in as few stacked models as their shapes and the cache allow.
 
     Parameters
     ----------
-    runs : sequence of TrainingRun
-        What to train.
+    jobs : sequence of TrainingJob
+        Models to train.
     **kwargs
         For the trainer: callbacks, verbose.
 
     Returns
     -------
-    list of Outcome
-        One per run, in their order. Each is what the run alone would have led to.
+    list of TrainingResult
+        One per job, in their order. Each equals the result of the job alone, up to rounding.
     """
-    outcomes: list[Any] = [None] * len(runs)
-    for places in fleets_of(runs):
-        own = [runs[place] for place in places]
-        with speed_for(own):
-            found = launch(own, **kwargs).train(*tables_of(own))
-        for place, outcome in zip(places, found, strict=True):
-            outcomes[place] = outcome
-    return outcomes
+    results: dict[int, TrainingResult] = {}
+    for indices in group_jobs(jobs):
+        group = [jobs[index] for index in indices]
+        with threads_for_jobs(group):
+            found = make_trainer(group, **kwargs).train(*stack_tables(group))
+        results |= zip(indices, map(TrainingJob.finish, group, found), strict=True)
+    return [results[index] for index in range(len(jobs))]
 
 
-def fleets_of(runs: Sequence[TrainingRun]) -> Iterator[list[int]]:
-    """Divide runs into fleets, by shape, cache and memory; yield the places of each one's."""
+def group_jobs(jobs: Sequence[TrainingJob]) -> Iterator[list[int]]:
+    """Group jobs by shape, cache and memory; yield the indices of each group."""
     alike: dict[Hashable, list[int]] = {}
-    for place, run in enumerate(runs):
-        alike.setdefault(run.shape, []).append(place)
-    for places in alike.values():
-        most = max(WORKING_SET // max(runs[place].working_set for place in places), 1)
-        n_fleets = -(-len(places) // most)
-        for part in np.array_split(places, n_fleets):
-            yield from _halves(part.tolist(), runs)
+    for index, job in enumerate(jobs):
+        alike.setdefault(job.shape, []).append(index)
+    for indices in alike.values():
+        largest = max(WORKING_SET // max(jobs[index].working_set for index in indices), 1)
+        n_groups = -(-len(indices) // largest)
+        for group in np.array_split(indices, n_groups):
+            yield from _halve(group.tolist(), jobs)
 
 
-def _halves(places: list[int], runs: Sequence[TrainingRun]) -> Iterator[list[int]]:
-    """Halve a fleet until it holds no more than it may."""
-    if len(places) == 1 or memory_of([runs[place] for place in places]) <= MEMORY:
-        yield places
+def _halve(indices: list[int], jobs: Sequence[TrainingJob]) -> Iterator[list[int]]:
+    """Halve a group until it fits in memory."""
+    if len(indices) == 1 or memory_of_jobs([jobs[index] for index in indices]) <= MEMORY:
+        yield indices
         return
-    middle = len(places) // 2
-    yield from _halves(places[:middle], runs)
-    yield from _halves(places[middle:], runs)
+    middle = len(indices) // 2
+    yield from _halve(indices[:middle], jobs)
+    yield from _halve(indices[middle:], jobs)
 
 
-def memory_of(runs: Sequence[TrainingRun]) -> int:
-    """About how many bytes a fleet holds, beside rows that are in memory anyway."""
-    train = Dataset.bytes_to_stack([run.train for run in runs])
-    valid = Dataset.bytes_to_stack([run.valid for run in runs if run.valid is not None])
-    return train + valid + sum(run.memory for run in runs)
+def memory_of_jobs(jobs: Sequence[TrainingJob]) -> int:
+    """Bytes that a group of jobs needs beside rows that are in memory anyway, approximately."""
+    train = Dataset.bytes_to_stack([job.train for job in jobs])
+    valid = Dataset.bytes_to_stack([job.valid for job in jobs if job.valid is not None])
+    return train + valid + sum(job.memory for job in jobs)
 
 
-def launch(runs: Sequence[TrainingRun], **kwargs: Any) -> Trainer:
-    """Make the trainer of one fleet, its members at their start."""
-    largest = max(runs, key=lambda run: run.architecture.n_components)
-    sizes = [run.architecture.n_components for run in runs]
-    like = runs[0].train.x[:0]
-    model = build(largest.architecture, len(runs), sizes).to(like)
+def make_trainer(jobs: Sequence[TrainingJob], **kwargs: Any) -> Trainer:
+    """Make the trainer of a group of jobs, with the initial weights of every member."""
+    largest = max(jobs, key=lambda job: job.architecture.n_components)
+    sizes = [job.architecture.n_components for job in jobs]
+    like = jobs[0].train.x[:0]
+    model = build(largest.architecture, len(jobs), sizes).to(like)
     model.flatten()
-    start = starts(max(sizes))
+    linear_model_of = make_initializer(max(sizes))
     rows = []
-    for member, run in enumerate(runs):
-        if run.weights is None:
-            own = start(run)
-            model.reset_parameters(member, run.config.seed)
-            model.initialize(member, own)
-            if run.is_random:
-                model.initialize_at_prior(member, own, run.config.seed)
-            rows.append(_spread_rows(run, own, model.prior.n_rows))
+    for member, job in enumerate(jobs):
+        if job.weights is None:
+            linear_model = linear_model_of(job)
+            model.reset_parameters(member, job.config.seed)
+            model.initialize(member, linear_model)
+            if job.is_random:
+                model.initialize_at_prior(member, linear_model, job.config.seed)
+            rows.append(_quantile_rows(job, linear_model, model.prior.n_rows))
         else:
-            model.load(run.weights, member)
+            model.load(job.weights, member)
     if rows and model.prior.n_rows:
         model.initialize_prior(torch.stack(rows))
-    objective = runs[0].config.objective
     state = LossState(
-        free_bits=_per_member([run.free_bits for run in runs], like),
-        pseudo_observations=_per_member([run.prior_rows for run in runs], like),
+        free_bits=_per_member([job.free_bits for job in jobs], like),
+        pseudo_observations=_per_member([job.pseudo_observations for job in jobs], like),
     )
-    return Trainer(model, [run.config for run in runs], objective, state, **kwargs)
+    configs, objective = [job.config for job in jobs], jobs[0].config.objective
+    return Trainer(model, configs, objective, state, is_refit=jobs[0].is_refit, **kwargs)
 
 
-def tables_of(runs: Sequence[TrainingRun]) -> tuple[Dataset, Dataset | None]:
-    """Stack the tables of one fleet."""
-    valid = [run.valid for run in runs if run.valid is not None]
-    return Dataset.stack([run.train for run in runs]), Dataset.stack(valid) if valid else None
+def stack_tables(jobs: Sequence[TrainingJob]) -> tuple[Dataset, Dataset | None]:
+    """Stack the training and validation rows of a group of jobs."""
+    valid = [job.valid for job in jobs if job.valid is not None]
+    return Dataset.stack([job.train for job in jobs]), Dataset.stack(valid) if valid else None
 
 
 @contextmanager
-def speed_for(runs: Sequence[TrainingRun]) -> Iterator[None]:
-    """Set torch up for the steps of one fleet."""
-    with threads_for(len(runs) * runs[0].batch_rows * sum(runs[0].architecture.layers)):
+def threads_for_jobs(jobs: Sequence[TrainingJob]) -> Iterator[None]:
+    """Set torch's number of threads for the gradient steps of a group of jobs."""
+    with threads_for(len(jobs) * jobs[0].batch_rows * sum(jobs[0].architecture.layers)):
         yield
 
 
 def _per_member(values: list[float], like: torch.Tensor) -> float | torch.Tensor:
-    """One number per member, or none at all where all are zero."""
+    """Make a tensor of one number per member, or 0.0 where all are zero."""
     return like.new_tensor(values) if any(values) else 0.0
 
 
-def _spread_rows(run: TrainingRun, start: LinearGaussian, n_rows: int) -> torch.Tensor:
-    """Draw rows of a run's table, evenly along its first principal axis: (n_rows, n_columns).
+def _quantile_rows(job: TrainingJob, linear_model: LinearGaussian, n_rows: int) -> torch.Tensor:
+    """Draw training rows at random quantiles of the first principal axis: (n_rows, n_columns).
 
-    They are drawn by quantile: a row of weight 2 is as two rows.
+    Quantiles are weighted: a row of weight 2 is as two rows.
     """
     if n_rows == 0:
-        return run.train.x[:0]
-    everything = torch.arange(len(run.train), device=run.train.x.device)
-    x, weight = run.train.take(everything.unsqueeze(0))
+        return job.train.x[:0]
+    everything = torch.arange(len(job.train), device=job.train.x.device)
+    x, weight = job.train.take(everything.unsqueeze(0))
     x = x.nan_to_num()
-    along = torch.as_tensor(start.posterior_weights[:, 0]).to(x)
+    along = torch.as_tensor(linear_model.posterior_weights[:, 0]).to(x)
     order = (x[0, :, : len(along)] @ along).argsort()
     counts = torch.ones(len(order)) if weight is None else weight[0, order].cpu()
     ends = counts.double().cumsum(0)
-    generator = make_generator(run.config.seed, Stream.PRIOR)
+    generator = make_generator(job.config.seed, Stream.PRIOR)
     chance = torch.rand(n_rows, generator=generator, dtype=torch.double)
     places = (torch.arange(n_rows) + chance) / n_rows * ends[-1]
     chosen = sample_categorical(ends, places)

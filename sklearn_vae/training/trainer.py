@@ -23,10 +23,10 @@ from sklearn_vae.training.config import TrainingConfig
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.early_stopping import StageScheduler
 from sklearn_vae.training.gradients import LossGradient
+from sklearn_vae.training.jobs import TrainingResult
 from sklearn_vae.training.keyboard_interrupt import keyboard
 from sklearn_vae.training.optimizer import ExponentialMovingAverage, FlatAdam
 from sklearn_vae.training.printing import PrintIterations
-from sklearn_vae.training.run import RunResult
 from sklearn_vae.training.sampler import Batch, iterate_batches
 from sklearn_vae.training.validation import mean_losses
 
@@ -61,7 +61,7 @@ class Trainer(NeuralNet):
     ----------
     members_ : ndarray
         Indices of the members that are still in training.
-    results_ : dict of int to RunResult
+    results_ : dict of int to TrainingResult
         Results of the members that have finished.
     """
 
@@ -108,7 +108,7 @@ class Trainer(NeuralNet):
         train: Dataset,
         valid: Dataset | None = None,
         optimizer_state: dict[str, Any] | None = None,
-    ) -> list[RunResult]:
+    ) -> list[TrainingResult]:
         """Train all members.
 
         Parameters
@@ -122,7 +122,7 @@ class Trainer(NeuralNet):
 
         Returns
         -------
-        list of RunResult
+        list of TrainingResult
             One per member.
         """
         self.begin(train, valid, optimizer_state)
@@ -146,7 +146,7 @@ class Trainer(NeuralNet):
         self.train_, self.valid_ = train, valid
         self.loss_state_ = replace(self.loss_state, n_rows=len(train))
         self.members_ = np.arange(len(configs))
-        self.results_: dict[int, RunResult] = {}
+        self.results_: dict[int, TrainingResult] = {}
         self.records_: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
         self.scheduler_ = StageScheduler(configs, model.flat)
         low, high = train.x.aminmax() if train.x.numel() else (0.0, 0.0)
@@ -243,7 +243,7 @@ class Trainer(NeuralNet):
             self._gradient.by_shape.clear()
 
     @torch.no_grad()
-    def result_of(self, member: int) -> RunResult:
+    def result_of(self, member: int) -> TrainingResult:
         """Return a member's result so far, whether it has finished or not."""
         if member in self.results_:
             return self.results_[member]
@@ -255,7 +255,7 @@ class Trainer(NeuralNet):
         params.copy_(current)
         return result
 
-    def _make_result(self, index: int) -> RunResult:
+    def _make_result(self, index: int) -> TrainingResult:
         """Make the result of one member, whose best parameters are in the model."""
         scheduler, member = self.scheduler_, int(self.members_[index])
         if not scheduler.best_params[index].isfinite().all():
@@ -266,9 +266,9 @@ class Trainer(NeuralNet):
             for position in np.flatnonzero(members == member)
         ]
         last_loss = history[-1]["loss"] if history else np.inf
-        return RunResult(
+        return TrainingResult(
             weights=self.module_.weights(index),
-            path=tuple(scheduler.best_n_iter[index].tolist()),
+            n_iter_per_stage=tuple(scheduler.best_n_iter[index].tolist()),
             loss=float(last_loss if self.valid_ is None else scheduler.best_loss[index]),
             history=history,
             diverged=bool(scheduler.diverged[index]),

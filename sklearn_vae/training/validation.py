@@ -14,7 +14,7 @@ from sklearn_vae.objectives import REPORTED, LossState, Minibatch, Objective
 from sklearn_vae.random import Stream, sobol_normal, stream_seed
 from sklearn_vae.training.config import TrainingConfig
 from sklearn_vae.training.dataset import Dataset
-from sklearn_vae.training.run import validation_draws, validation_rows
+from sklearn_vae.training.jobs import validation_draws, validation_rows
 
 
 @torch.no_grad()

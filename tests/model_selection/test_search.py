@@ -35,7 +35,6 @@ from sklearn_vae.estimators.base import BaseVAE
 from sklearn_vae.model_selection import VAESearchCV, tasks
 from sklearn_vae.objectives import IWAE, LinearWarmup
 from sklearn_vae.priors import MixturePrior
-from sklearn_vae.training import jobs
 from sklearn_vae.training.trainer import Trainer
 
 pd = pytest.importorskip("pandas")
@@ -856,14 +855,15 @@ def test_halving_raises_the_error_of_training_if_asked_for():
 @pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite")
 def test_a_second_run_that_fails_in_a_halving_is_not_the_others_failure(monkeypatch):
     """They are trained again without it."""
-    train = jobs.train
+    train = tasks.train
 
     def limited(runs, **kwargs):
         if any(run.architecture.n_components == 2 for run in runs):
             raise MemoryError
         return train(runs, **kwargs)
 
-    monkeypatch.setattr(jobs, "train", limited)
+    monkeypatch.setattr(tasks, "train", limited)
+    monkeypatch.setattr("sklearn_vae.estimators.table.train", limited)
     grid = {"n_components": [1, 2]}
     search = VAESearchCV(make_vae(), grid, cv=2, factor=3, refit=False, error_score=-99.0)
     with pytest.warns(FitFailedWarning, match="2 fits failed out of a total of 4"):
@@ -875,7 +875,7 @@ def test_a_second_run_that_fails_in_a_halving_is_not_the_others_failure(monkeypa
 def test_what_cannot_be_trained_together_is_trained_apart(monkeypatch, found):
     """As where memory does not suffice for the whole fleet."""
     sizes = []
-    train = jobs.train
+    train = tasks.train
 
     def limited(runs, **kwargs):
         sizes.append(len(runs))
@@ -883,7 +883,7 @@ def test_what_cannot_be_trained_together_is_trained_apart(monkeypatch, found):
             raise MemoryError
         return train(runs, **kwargs)
 
-    monkeypatch.setattr(jobs, "train", limited)
+    monkeypatch.setattr(tasks, "train", limited)
     ours = VAESearchCV(make_vae(), GRID, cv=2, return_train_score=True, refit=False).fit(X)
 
     assert sizes[:3] == [8, 4, 2]

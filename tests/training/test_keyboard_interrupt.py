@@ -211,7 +211,7 @@ def fail_at(monkeypatch, place, error):
         (trainer.Trainer, "validate"),
         (trainer.Trainer, "remove_finished"),
         (trainer.Trainer, "train_step"),
-        (stacked, "launch"),
+        (stacked, "make_trainer"),
     ]:
         monkeypatch.setattr(owner, name, counting(getattr(owner, name)))
     return calls

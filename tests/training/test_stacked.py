@@ -1,4 +1,4 @@
-"""Fleets: runs that are computed together lead where each alone would have led."""
+"""Stacked training: jobs that are trained together have the results that each has alone."""
 
 import weakref
 from dataclasses import replace
@@ -20,8 +20,8 @@ from sklearn_vae.objectives import (
     TrimmedELBO,
 )
 from sklearn_vae.priors import PRIORS, MixturePrior, VampPrior
-from sklearn_vae.training import Dataset, TrainingConfig, TrainingJob, TrainingRun, fit_all, stacked
-from sklearn_vae.training.stacked import fleets_of, memory_of
+from sklearn_vae.training import Dataset, TrainingConfig, TrainingJob, stacked
+from sklearn_vae.training.stacked import group_jobs, memory_of_jobs
 
 PLAN = TrainingConfig(
     seed=0,
@@ -56,7 +56,8 @@ def make_run(
     train, valid=None, *, n_components=2, free_bits=0.0, prior_rows=0.1, prior="normal", **config
 ):
     architecture = Architecture(n_components, (6, 5), "silu", BLOCKS, PRIORS.get(prior, prior))
-    return TrainingRun(architecture, replace(PLAN, **config), train, valid, free_bits, prior_rows)
+    strength = prior_rows * float(train.total_weight[0])
+    return TrainingJob(architecture, replace(PLAN, **config), train, valid, free_bits, strength)
 
 
 def different_runs(**table):
@@ -75,7 +76,7 @@ def different_runs(**table):
 
 
 def assert_same(one, other, **tolerance):
-    assert one.path == other.path
+    assert one.n_iter_per_stage == other.n_iter_per_stage
     assert one.diverged == other.diverged
     assert len(one.history) == len(other.history)
     for name, value in one.weights.items():
@@ -96,7 +97,7 @@ def test_a_member_of_a_fleet_is_what_it_would_be_alone(batch_size, weighted):
         replace(run, config=replace(run.config, batch_size=batch_size))
         for run in different_runs(weighted=weighted)
     ]
-    assert len(list(fleets_of(runs))) == 1
+    assert len(list(group_jobs(runs))) == 1
 
     for run, together in zip(runs, train(runs), strict=True):
         (alone,) = train([run])
@@ -131,7 +132,7 @@ def test_so_is_one_with_another_prior_or_objective(prior, objective, batch_size,
         )
         for run in different_runs(weighted=weighted)
     ]
-    assert len(list(fleets_of(runs))) == 1
+    assert len(list(group_jobs(runs))) == 1
 
     for run, together in zip(runs, train(runs), strict=True):
         (alone,) = train([run])
@@ -151,7 +152,7 @@ def test_so_is_one_that_starts_at_random(batch_size):
         )
         for place, run in enumerate(different_runs())
     ]
-    assert len(list(fleets_of(runs))) == 1
+    assert len(list(group_jobs(runs))) == 1
 
     for run, together in zip(runs, train(runs), strict=True):
         (alone,) = train([run])
@@ -277,7 +278,7 @@ def test_other_shapes_are_other_fleets():
     runs.append(make_run(table, objective=IWAE(3)))
     runs += different_runs()
 
-    together = sorted(map(sorted, fleets_of(runs)))
+    together = sorted(map(sorted, group_jobs(runs)))
     assert together == [[0], [1], [2], [3], [4], [5], [6, *range(10, 17)], [7], [8], [9]]
 
 
@@ -286,7 +287,7 @@ def test_a_fleet_is_no_larger_than_its_working_set(monkeypatch):
     runs = [make_run(to_table(seed)) for seed in range(7)]
     monkeypatch.setattr(stacked, "WORKING_SET", 3 * runs[0].working_set)
 
-    assert [len(places) for places in fleets_of(runs)] == [3, 2, 2]
+    assert [len(places) for places in group_jobs(runs)] == [3, 2, 2]
 
 
 def test_a_fleet_holds_no_more_than_memory_is_for(monkeypatch):
@@ -294,12 +295,12 @@ def test_a_fleet_holds_no_more_than_memory_is_for(monkeypatch):
     tables = [to_table(seed, 4000) for seed in range(4)]
     apart = [make_run(table) for table in tables]
     shared = [make_run(tables[0]) for _ in tables]
-    monkeypatch.setattr(stacked, "MEMORY", memory_of(shared))
+    monkeypatch.setattr(stacked, "MEMORY", memory_of_jobs(shared))
 
-    assert [len(places) for places in fleets_of(shared)] == [4]
-    assert [len(places) for places in fleets_of(apart)] == [1, 1, 1, 1]
-    monkeypatch.setattr(stacked, "MEMORY", memory_of(apart))
-    assert [len(places) for places in fleets_of(apart)] == [4]
+    assert [len(places) for places in group_jobs(shared)] == [4]
+    assert [len(places) for places in group_jobs(apart)] == [1, 1, 1, 1]
+    monkeypatch.setattr(stacked, "MEMORY", memory_of_jobs(apart))
+    assert [len(places) for places in group_jobs(apart)] == [4]
 
 
 def test_what_a_fleet_holds_grows_with_its_validation_rows():
@@ -308,9 +309,9 @@ def test_what_a_fleet_holds_grows_with_its_validation_rows():
     run = make_run(table, valid)
     wide = replace(run, architecture=replace(run.architecture, hidden_layer_sizes=(50, 5)))
 
-    assert memory_of([make_run(table)]) < memory_of([run]) < memory_of([wide])
-    assert memory_of([run, run]) == 2 * memory_of([run])
-    assert memory_of([make_run(to_table(0, 120))]) == memory_of([make_run(table)])
+    assert memory_of_jobs([make_run(table)]) < memory_of_jobs([run]) < memory_of_jobs([wide])
+    assert memory_of_jobs([run, run]) == 2 * memory_of_jobs([run])
+    assert memory_of_jobs([make_run(to_table(0, 120))]) == memory_of_jobs([make_run(table)])
 
 
 @pytest.mark.parametrize("splits", [False, True])
@@ -334,7 +335,7 @@ def test_the_bytes_of_a_stack_are_known_beforehand(seeds, splits):
 def test_a_run_that_is_over_holds_no_rows():
     """Its outcome is all that is asked for later."""
     table = to_table(0)
-    trainer = stacked.launch([make_run(table)], verbose=0)
+    trainer = stacked.make_trainer([make_run(table)], verbose=0)
     (outcome,) = trainer.train(table)
     rows = weakref.ref(table)
     del table
@@ -351,91 +352,3 @@ def test_autograd_trains_fleets_too(monkeypatch):
 
     for one, other in zip(expected, train(runs), strict=True):
         assert_same(one, other, rtol=1e-6, atol=1e-7)
-
-
-# -- fits ------------------------------------------------------------------------------------
-
-
-def make_fit(table, *, n_components=2, n_valid=15, refit=True, n_init=1, keeps_all=False, **config):
-    architecture = Architecture(n_components, (6, 5), "silu", BLOCKS)
-    return TrainingJob(
-        architecture, replace(PLAN, **config), table, n_valid, refit, 0.0, 3.0, n_init, keeps_all
-    )
-
-
-def test_fits_together_are_fits_alone():
-    """With a second run on all rows and without, with validation rows and without."""
-    a, b = to_table(0), to_table(1)
-    fits = [
-        make_fit(a),
-        make_fit(a, n_components=3, seed=4),
-        make_fit(b, refit=False),
-        make_fit(b, n_valid=0),
-        make_fit(b, n_init=3),
-        make_fit(a, n_init=2, keeps_all=True),
-    ]
-    for fit, together in zip(fits, fit_all(fits, verbose=0), strict=True):
-        (alone,) = fit_all([fit], verbose=0)
-        assert together.n_steps == alone.n_steps
-        assert [row["refit"] for row in together.history] == [row["refit"] for row in alone.history]
-        for name, value in alone.weights.items():
-            np.testing.assert_allclose(together.weights[name], value, rtol=1e-9, atol=1e-9)
-
-
-def test_the_second_run_is_on_all_rows():
-    """For the iterations that the first one found best."""
-    (found,) = fit_all([make_fit(to_table(0), max_iter=30)], verbose=0)
-    first = [row for row in found.history if not row["refit"]]
-    second = [row for row in found.history if row["refit"]]
-
-    assert "val_loss" in first[0]
-    assert "val_loss" not in second[0]
-    assert 0 < len(second) <= len(first)
-
-
-@pytest.mark.parametrize("n_valid", [15, 0])
-def test_the_best_of_several_starts_is_kept(n_valid):
-    """By the loss on the validation rows, or on the rows themselves where there are none."""
-    fit = make_fit(to_table(0), n_valid=n_valid, refit=False)
-    singles = [
-        fit_all([replace(fit, config=run.config)], verbose=0)[0]
-        for run in replace(fit, n_init=4).runs(fit.table, None)
-    ]
-    (found,) = fit_all([replace(fit, n_init=4)], verbose=0)
-
-    def loss(fitted):
-        column = "val_loss" if n_valid else "loss"
-        values = [row[column] for row in fitted.history]
-        return min(values) if n_valid else values[-1]
-
-    if not n_valid:  # with rows set aside, each seed alone would set others aside
-        best = min(singles, key=loss)
-        np.testing.assert_allclose(found.weights["free"], best.weights["free"], rtol=1e-9)
-    assert loss(found) <= loss(singles[0])
-
-
-def test_starts_are_compared_with_the_same_draws():
-    """Not by who had the luckier ones: equal weights have equal losses."""
-    fit = make_fit(to_table(0), n_init=3)
-    train_rows, valid = fit.table.split(15, torch.Generator().manual_seed(0))
-    runs = fit.runs(train_rows, valid)
-    no_steps = [replace(run.config, n_iter_per_stage=(0, 0, 0)) for run in runs]
-    still = [
-        replace(run, config=config, is_random=False)
-        for run, config in zip(runs, no_steps, strict=True)
-    ]
-
-    assert len({run.config.seed for run in runs}) == 3
-    assert len({round(outcome.loss, 9) for outcome in train(still)}) == 1
-
-
-def test_all_starts_can_be_kept():
-    """As members of one model, the best one first."""
-    fit = make_fit(to_table(0), n_init=3, keeps_all=True, refit=False)
-    (found,) = fit_all([fit], verbose=0)
-    outcomes = train(fit.runs(*fit.divide()))
-    best = min(outcomes, key=lambda outcome: outcome.loss)
-
-    assert all(len(value) == 3 for value in found.weights.values())
-    for name, value in best.weights.items():
-        np.testing.assert_allclose(found.weights[name][:1], value, rtol=1e-9, atol=1e-12)

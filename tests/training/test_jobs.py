@@ -1,0 +1,129 @@
+"""Training jobs: starts, resumed trainings and refits."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sklearn_vae.likelihoods import Bernoulli, Gaussian
+from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.objectives import Constant
+from sklearn_vae.training import Dataset, TrainingConfig, TrainingJob, train
+
+CONFIG = TrainingConfig(
+    seed=0,
+    max_iter=8,
+    min_steps_per_epoch=4,
+    batch_size=16,
+    learning_rate=1e-2,
+    weight_decay=0.01,
+    beta=Constant(1.0),
+    patience=2,
+    tol=1e-3,
+)
+BLOCKS = ((Gaussian("z"), 2), (Gaussian("column"), 1), (Bernoulli(), 1))
+
+
+def make_rows(seed=0, n_rows=60):
+    """Rows on a bent sheet, the last column binary."""
+    rng = np.random.default_rng(seed)
+    u = rng.standard_normal((n_rows, 2))
+    x = np.column_stack([u[:, 0], u[:, 0] ** 2 - 1, u[:, 1], u[:, 1] > 0.3])
+    x[:, :3] += 0.2 * rng.standard_normal((n_rows, 3))
+    return Dataset.from_x(torch.as_tensor(x), None, float(n_rows), seed)
+
+
+def make_job(rows, *, n_valid=15, **config):
+    architecture = Architecture(2, (6, 5), "silu", BLOCKS)
+    rows, valid = rows.split(n_valid, torch.Generator().manual_seed(0)) if n_valid else (rows, None)
+    return TrainingJob(
+        architecture, replace(CONFIG, **config), rows, valid, scale_prior_strength=3.0
+    )
+
+
+def test_a_refit_trains_on_all_rows_for_the_best_number_of_iterations():
+    """It has no validation rows, and its history follows that of the first training."""
+    rows = make_rows()
+    job = make_job(rows, max_iter=30)
+    (first,) = train([job], verbose=0)
+    refit = job.refit(first, rows)
+    (result,) = train([refit], verbose=0)
+    second = result.history[len(first.history) :]
+
+    assert refit.weights is None
+    assert result.history[: len(first.history)] == first.history
+    assert [record["iteration"] for record in result.history] == [
+        *range(1, len(result.history) + 1)
+    ]
+    assert len(second) == sum(first.n_iter_per_stage)
+    assert all("val_loss" in record and not record["refit"] for record in first.history)
+    assert all("val_loss" not in record and record["refit"] for record in second)
+    assert result.n_steps == 4 * len(result.history)
+
+
+def test_a_resumed_training_starts_at_the_weights_of_the_result():
+    """Without a step, they are the same."""
+    job = make_job(make_rows(), n_valid=0, max_iter=2)
+    (first,) = train([job], verbose=0)
+    no_steps = replace(job.config, n_iter_per_stage=(0, 0, 0))
+    (still,) = train([job.resume(first, config=no_steps)], verbose=0)
+
+    for name, value in first.weights.items():
+        np.testing.assert_array_equal(still.weights[name], value)
+    assert still.history == first.history
+    assert still.n_steps == first.n_steps
+
+
+def test_divergence_of_the_first_training_is_remembered():
+    """Also where the second one converges."""
+    rows = make_rows()
+    job = make_job(rows, learning_rate=1e200)
+    (first,) = train([job], verbose=0)
+    tame = replace(job, config=replace(job.config, learning_rate=1e-3))
+    (second,) = train([tame.refit(first, rows)], verbose=0)
+
+    assert first.diverged
+    assert second.diverged
+
+
+def test_jobs_and_refits_together_have_the_results_that_they_have_alone():
+    """On one table and on several, with one seed and with several."""
+    a, b = make_rows(0), make_rows(1)
+    rows = [a, a, b, b]
+    jobs = [make_job(a), make_job(a, seed=4), make_job(b), make_job(b, learning_rate=3e-2)]
+    first = train(jobs, verbose=0)
+    refits = [job.refit(one, own) for job, one, own in zip(jobs, first, rows, strict=True)]
+
+    for refit, together in zip(refits, train(refits, verbose=0), strict=True):
+        (alone,) = train([refit], verbose=0)
+        assert together.n_steps == alone.n_steps
+        assert len(together.history) == len(alone.history)
+        for name, value in alone.weights.items():
+            np.testing.assert_allclose(together.weights[name], value, rtol=1e-9, atol=1e-9)
+
+
+def test_starts_are_compared_with_the_same_draws():
+    """Not by who had the luckier ones: equal weights have equal losses."""
+    jobs = make_job(make_rows()).starts(3)
+    no_steps = [replace(job.config, n_iter_per_stage=(0, 0, 0)) for job in jobs]
+    still = [
+        replace(job, config=config, is_random=False)
+        for job, config in zip(jobs, no_steps, strict=True)
+    ]
+
+    assert len({job.config.seed for job in jobs}) == 3
+    assert len({round(result.loss, 9) for result in train(still, verbose=0)}) == 1
+
+
+@pytest.mark.parametrize(("n_valid", "ensemble"), [(15, False), (15, True), (0, False), (0, True)])
+def test_starts_are_random_where_validation_rows_choose_the_best(n_valid, ensemble):
+    """All but the first; every second one learns one scale per column in its first stage."""
+    jobs = make_job(make_rows(), n_valid=n_valid).starts(5, ensemble=ensemble)
+    chooses = bool(n_valid) and not ensemble
+
+    assert jobs[0].config.seed == 0
+    assert [job.is_random for job in jobs] == [False, *[chooses] * 4]
+    assert [job.config.homoscedastic_first_stage for job in jobs] == [
+        False, False, chooses, False, chooses,
+    ]  # fmt: skip
