@@ -22,7 +22,7 @@ CONFIG = TrainingConfig(
     patience=2,
     tol=1e-3,
 )
-BLOCKS = ((Gaussian("z"), 2), (Gaussian("column"), 1), (Bernoulli(), 1))
+BLOCKS = ((Gaussian("per_row"), 2), (Gaussian("per_column"), 1), (Bernoulli(), 1))
 
 
 def make_rows(seed=0, n_rows=60):
