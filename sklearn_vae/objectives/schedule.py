@@ -1,4 +1,4 @@
-"""The weight of the KL by iteration."""
+"""Schedules of beta, the weight of the KL (KL annealing)."""
 
 import math
 from collections.abc import Callable
@@ -14,15 +14,15 @@ Schedule = Callable[[int], float]
 @serializable
 @dataclass(frozen=True)
 class LinearWarmup:
-    """Weight of the KL that rises in a straight line and then stays.
+    """Linear warm-up of the KL weight (KL annealing).
 
     Parameters
     ----------
     beta : float, default=1.0
-        Where it ends.
+        Final weight.
     n_iter : int, default=10
-        Iterations until it gets there; the first one starts at beta / n_iter. Training
-        of fewer iterations does not get there. The single iteration of a small table
+        Iterations of the warm-up; the first one has beta / n_iter. Training of fewer
+        iterations does not reach ``beta``. The single iteration of a small table
         (``early_stopping="auto"``) has the weight of iteration ``max_iter``.
 
     Examples
@@ -59,7 +59,7 @@ class LinearWarmup:
 
 @dataclass(frozen=True)
 class Constant:
-    """Weight of the KL that stays what it is."""
+    """Constant weight of the KL."""
 
     beta: float
 
@@ -70,25 +70,25 @@ class Constant:
 
 @dataclass(frozen=True)
 class Checked:
-    """A user's schedule, whose every value is looked at before it is used."""
+    """A user's schedule, with validation of every value."""
 
     schedule: Callable[[int], Any]
 
     def __call__(self, iteration: int) -> float:
         """Weight in the iteration of this number, counted from 0."""
-        asked = (
+        message = (
             f"The 'beta' parameter must be a finite number >= 0, or a function of the iteration "
             f"that gives one. Got {self.schedule!r}, which"
         )
         try:
             beta = self.schedule(iteration)
         except TypeError as error:
-            raise ValueError(f"{asked} failed in iteration {iteration}: {error}") from error
+            raise ValueError(f"{message} failed in iteration {iteration}: {error}") from error
         if not is_weight(beta):
-            raise ValueError(f"{asked} gave {beta!r} in iteration {iteration}.")
+            raise ValueError(f"{message} gave {beta!r} in iteration {iteration}.")
         return float(beta)
 
 
 def is_weight(value: Any) -> bool:
-    """Whether a value can weigh the KL."""
+    """Whether a value is a finite number >= 0."""
     return isinstance(value, Real) and 0 <= float(value) < math.inf
