@@ -10,7 +10,7 @@ from sklearn_vae.data.fields import Field, shorten
 from sklearn_vae.data.libraries import LIBRARIES
 from sklearn_vae.data.reading import read_table
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_annotated, check_hashes
+from sklearn_vae.persistence.validation import check_annotations, check_hashes
 
 
 @serializable
@@ -82,7 +82,7 @@ class Schema:
         if self.container not in ("array", "object", "sparse", *LIBRARIES):
             raise ValueError(f"{self.container!r:.100} is no type of table")
         for field in self.fields:
-            check_annotated(field, ("kind", "categories", "dtype"))
+            check_annotations(field, ("kind", "categories", "dtype"))
             field.check()
         check_hashes(field.name for field in self.fields)
         rows = np.array([[0.0], [np.nan], [1e9]]) + np.zeros(len(self.fields))

@@ -1,4 +1,4 @@
-"""Estimators read from files."""
+"""Loading of estimators from files."""
 
 import os
 from collections.abc import Sequence
@@ -14,13 +14,19 @@ from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.estimators import (
     MODEL,
-    compare_versions,
-    computing_on_cpu,
-    made_estimator,
+    build_estimator,
+    on_cpu,
+    warn_if_other_version,
 )
-from sklearn_vae.persistence.serialization import AT_HAND, attach, name_of, room_for, unpack
+from sklearn_vae.persistence.serialization import (
+    MODULES,
+    deserialize,
+    insert_arrays,
+    memory_budget,
+    qualified_name,
+)
 
-# Estimators that a file may hold. They import all that their parameters may be.
+# Estimators that a file may hold. Importing them registers every class of their parameters.
 ESTIMATORS = {
     cls.__name__: cls
     for cls in (VAEClassifier, VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer)
@@ -31,26 +37,26 @@ def load(path: file_format.PathLike, *, modules: Sequence[Any] = ()) -> Any:
     """Read an estimator that ``save`` has written.
 
     The file is data only: no part of it is run, whoever wrote it. Its checksum, its
-    parameters and the shapes of its arrays are checked before anything is made of them.
+    parameters and the shapes of its arrays are checked before they are used.
 
     Parameters
     ----------
     path : str or path-like
         The file.
     modules : sequence of torch.nn.Module or classes of them, default=()
-        What the model has for an encoder or decoder of your own. The file names their
-        classes, and nothing is ever imported because a file says so.
+        The user's modules that the model has as encoder or decoder. The file names their
+        classes; nothing is ever imported because a file names it.
 
     Returns
     -------
     estimator
-        As it was when it was saved, on whatever machine: ``device`` is looked for when it is
-        used.
+        As it was when it was saved. If this machine does not have its ``device``, it computes
+        on the CPU and warns.
 
     Raises
     ------
     ValueError
-        If the file is not one of ``save``'s, is damaged, or is in a newer format.
+        If ``save`` did not write the file, or if it is damaged or in a newer format.
     OSError
         If it cannot be read.
 
@@ -73,30 +79,30 @@ def load(path: file_format.PathLike, *, modules: Sequence[Any] = ()) -> Any:
     """
     header, arrays = file_format.read(path)
     if header.get("kind") != MODEL:
-        raise ValueError(f"{path}: it holds no model, but a {header.get('kind')!r}.")
-    at_hand = AT_HAND.set({name_of(own): own for own in modules})
+        raise ValueError(f"{path}: it holds no estimator, but a {header.get('kind')!r}.")
+    token = MODULES.set({qualified_name(module): module for module in modules})
     try:
-        with room_for(os.path.getsize(path)):
+        with memory_budget(os.path.getsize(path)):
             estimator = _read_estimator(header, arrays)
         written_by = str(header["versions"]["sklearn_vae"])
     except MemoryError:
         raise
     except Exception as error:
-        # the checksum is right, so somebody wrote what cannot be; what fails first is chance
-        raise ValueError(f"{path}: it holds no model that can be: {error!r:.300}") from error
+        # the checksum is right, so the contents are forged; any check may be the first to fail
+        raise ValueError(f"{path}: it does not hold a valid estimator: {error!r:.300}") from error
     finally:
-        AT_HAND.reset(at_hand)
-    compare_versions(type(estimator).__name__, written_by)
+        MODULES.reset(token)
+    warn_if_other_version(type(estimator).__name__, written_by)
     return estimator
 
 
 def _read_estimator(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
-    """Make an estimator, and check that it can be one."""
+    """Construct the estimator of a file and validate it."""
     name = header["class"]
     if name not in ESTIMATORS:
         raise ValueError(f"no estimator is called {name!r}")
-    parts = (unpack(attach(header[part], arrays)) for part in ("parameters", "learned"))
-    estimator = made_estimator(ESTIMATORS[name], *parts)
-    with computing_on_cpu(estimator):
+    sections = [insert_arrays(header[section], arrays) for section in ("parameters", "fitted")]
+    estimator = build_estimator(ESTIMATORS[name], *map(deserialize, sections))
+    with on_cpu(estimator):
         estimator._check_learned()
     return estimator

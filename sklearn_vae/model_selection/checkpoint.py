@@ -9,10 +9,10 @@ import joblib
 from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.serialization import (
     Serializer,
-    attach,
-    detach,
-    room_for,
-    unpack,
+    deserialize,
+    extract_arrays,
+    insert_arrays,
+    memory_budget,
 )
 
 KIND = "search"
@@ -45,8 +45,8 @@ class SearchCheckpoint:
             if header.get("kind") != KIND:
                 raise ValueError(f"{self.path}: it holds no results of a search, but other data.")
             self._check_origin(header["origin"])
-            with room_for(os.path.getsize(self.path)):
-                self.results = dict(unpack(attach(header["results"], arrays)))
+            with memory_budget(os.path.getsize(self.path)):
+                self.results = dict(deserialize(insert_arrays(header["results"], arrays)))
 
     def _check_origin(self, expected: Mapping[str, str]) -> None:
         other = [name for name, digest in self.origin.items() if expected.get(name) != digest]
@@ -61,7 +61,9 @@ class SearchCheckpoint:
         self.results.update(results)
         if self.path is not None:
             arrays: dict[str, Any] = {}
-            found = detach(Serializer().pack(list(self.results.items())), arrays, "results")
+            found = extract_arrays(
+                Serializer().serialize(list(self.results.items())), arrays, "results"
+            )
             header = {"kind": KIND, "origin": self.origin, "results": found}
             file_format.write(self.path, header, arrays)
 

@@ -1,4 +1,4 @@
-"""Fitted estimators that outlive their process: ``save`` and ``load``, pickles, copies."""
+"""Serialization of estimators: ``save``, pickles and copies."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,39 +13,39 @@ from sklearn_vae._version import __version__
 from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.registry import find, is_serializable
 from sklearn_vae.persistence.serialization import (
-    MEANINGS,
-    NotPlainError,
+    DESERIALIZERS,
+    NotSerializableError,
     Serializer,
-    detach,
-    unpack,
+    deserialize,
+    extract_arrays,
 )
-from sklearn_vae.persistence.validation import annotations_of, check_annotated
+from sklearn_vae.persistence.validation import annotations_of, check_annotations
 from sklearn_vae.warnings import warn
 
-# What a file of a model calls itself, among other things that this package may store.
+# Kind of a file that holds an estimator.
 MODEL = "model"
-# Packages whose versions a file tells.
-TOLD = ("sklearn_vae", "numpy", "sklearn", "torch")
-# Settings beside parameters and fitted attributes that a file keeps.
-KEPT = "_sklearn_output_config"
-# Parameters that are not part of a model, and what they are without it.
-LEFT_OUT = {"callbacks": None, "checkpoint": None}
-# How a pickle's state calls the package's version and the plain form of what was learned.
-STAMP, LEARNED = "_sklearn_vae_version", "_learned"
+# Packages whose versions are written to a file.
+VERSIONED = ("sklearn_vae", "numpy", "sklearn", "torch")
+# The setting of ``set_output``, saved with the fitted attributes.
+OUTPUT_CONFIG = "_sklearn_output_config"
+# Parameters that are not saved, with the value that replaces them.
+NOT_SAVED = {"callbacks": None, "checkpoint": None}
+# Keys of a pickle's state: the package's version, and the serialized fitted attributes.
+VERSION_KEY, FITTED_KEY = "_sklearn_vae_version", "_fitted_attributes"
 
 
 class SerializationMixin:
-    """An estimator whose fitted attributes can be written down as plain values.
+    """Estimator with ``save``, whose fitted attributes are serialized in files and pickles.
 
-    Its fitted attributes are those whose names end in an underscore. Pickles and copies
-    hold them in plain form, so that they need no class of torch and little room.
+    Fitted attributes are those whose names end in an underscore. A pickle holds them
+    serialized, so it is small and needs no class of torch.
     """
 
     def save(self, path: file_format.PathLike) -> None:
         """Write the fitted estimator to a file of data only, for :func:`load`.
 
-        The file is written beside its place and moved there when it is complete, so a
-        failure of any kind leaves the file that was there. It keeps that one's mode.
+        The file is written under a temporary name and renamed when it is complete, so a
+        failure leaves an earlier file of this name as it was. An earlier file's mode is kept.
 
         Parameters
         ----------
@@ -55,23 +55,21 @@ class SerializationMixin:
         Raises
         ------
         NotFittedError
-            If there is nothing to save.
+            If the estimator is not fitted.
         TypeError
-            If a parameter is neither a number, a string nor an object of this package,
-            such as a function of your own as ``beta``; or if the estimator is of a class of your
-            own.
+            If a parameter is neither a number, a string nor an object of this package, for
+            example a user's function as ``beta``; or if the estimator is of a user's class.
         OSError
             If the file cannot be written.
 
         Warns
         -----
         UserWarning
-            If something is left out that scores and codes do not need: callbacks, and requests
-            of scikit-learn's metadata routing.
+            If callbacks, or requests of scikit-learn's metadata routing, are not saved.
 
         See Also
         --------
-        sklearn_vae.load : Read it again.
+        sklearn_vae.load : Read an estimator from a file.
         """
         check_is_fitted(self)
         name = type(self).__name__
@@ -80,26 +78,26 @@ class SerializationMixin:
                 f"save writes estimators of sklearn_vae, and {name} is a class of your own, which "
                 f"a file of data cannot hold. Save an estimator of sklearn_vae, or pickle it."
             )
-        packer, arrays = Serializer(), dict[str, np.ndarray]()
-        parameters, learned, others = self._parts()
-        if KEPT in others:
-            learned[KEPT] = others.pop(KEPT)
-        for parameter, without in LEFT_OUT.items():
-            if parameters.get(parameter) is not without:
-                parameters[parameter] = without
+        parameters, fitted, others = self._split_state()
+        if OUTPUT_CONFIG in others:
+            fitted[OUTPUT_CONFIG] = others.pop(OUTPUT_CONFIG)
+        for parameter, default in NOT_SAVED.items():
+            if parameters.get(parameter) is not default:
+                parameters[parameter] = default
                 others[parameter] = ()
+        serializer, arrays = Serializer(), dict[str, np.ndarray]()
         header = {
             "kind": MODEL,
             "class": name,
-            "versions": {own: str(import_module(own).__version__) for own in TOLD},
+            "versions": {name: str(import_module(name).__version__) for name in VERSIONED},
         }
-        for title, what, parts in (
+        for section, noun, values in (
             ("parameters", "parameter", parameters),
-            ("learned", "attribute", learned),
+            ("fitted", "attribute", fitted),
         ):
-            header[title] = {
-                key: detach(self._packed(packer, what, key, value), arrays, key)
-                for key, value in parts.items()
+            header[section] = {
+                key: extract_arrays(self._serialized(serializer, noun, key, value), arrays, key)
+                for key, value in values.items()
             }
         file_format.write(path, header, arrays)
         if others:
@@ -109,124 +107,128 @@ class SerializationMixin:
                 UserWarning,
             )
 
-    def as_plain(self, packer: Serializer) -> dict[str, Any]:
-        """Give the plain form of an estimator that is a part of another one."""
+    def serialize(self, serializer: Serializer) -> dict[str, Any]:
+        """Serialize an estimator that is an attribute of another one."""
         name = type(self).__name__
         if not is_serializable(type(self)):
-            raise NotPlainError(f"{self!r} has no plain form")
-        parameters, learned, _ = self._parts()
-        without = {name: LEFT_OUT[name] for name in LEFT_OUT if name in parameters}
-        parts = {"parameters": {**parameters, **without}, "learned": learned}
-        return {"@estimator": name, **{key: packer.pack(part) for key, part in parts.items()}}
+            raise NotSerializableError(f"{self!r} cannot be serialized")
+        parameters, fitted, _ = self._split_state()
+        parameters |= {name: NOT_SAVED[name] for name in NOT_SAVED if name in parameters}
+        return {
+            "@estimator": name,
+            "parameters": serializer.serialize(parameters),
+            "fitted": serializer.serialize(fitted),
+        }
 
-    def _packed(self, packer: Serializer, what: str, name: str, value: Any) -> Any:
+    def _serialized(self, serializer: Serializer, noun: str, name: str, value: Any) -> Any:
         try:
-            return packer.pack(value)
-        except NotPlainError as error:
+            return serializer.serialize(value)
+        except NotSerializableError as error:
             advice = (
-                f"A fitted model does not need it: put another value in its place by "
-                f"set_params({name}=...), or pickle the model."
-                if what == "parameter"
+                f"A fitted model does not need it: replace it by set_params({name}=...), or "
+                f"pickle the model."
+                if noun == "parameter"
                 else "Pickle the model instead."
             )
             raise TypeError(
-                f"{type(self).__name__} cannot be saved: {what} {name!r} is {value!r}, which a "
+                f"{type(self).__name__} cannot be saved: {noun} {name!r} is {value!r}, which a "
                 f"file of data cannot hold. {advice}"
             ) from error
 
-    def _parts(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """Parameters, fitted attributes, and what else there is."""
+    def _split_state(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """Parameters, fitted attributes, and other attributes."""
         others = dict(vars(self))
         names = self.get_params(deep=False)  # type: ignore[attr-defined]
         parameters = {name: others.pop(name) for name in names}
-        learned = {name: others.pop(name) for name in list(others) if name.endswith("_")}
-        return parameters, learned, others
+        fitted = {name: others.pop(name) for name in list(others) if name.endswith("_")}
+        return parameters, fitted, others
 
     def __getstate__(self) -> dict[str, Any]:
-        parameters, learned, others = self._parts()
-        packer = Serializer(keeps_others=True)
+        parameters, fitted, others = self._split_state()
+        serializer = Serializer(keep_unserializable=True)
         return {
             **parameters,
             **others,
-            LEARNED: {name: packer.pack(value) for name, value in learned.items()},
-            STAMP: __version__,
+            FITTED_KEY: {name: serializer.serialize(value) for name, value in fitted.items()},
+            VERSION_KEY: __version__,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
-        written_by = state.pop(STAMP, "unknown")
-        compare_versions(type(self).__name__, written_by)
-        learned = {name: unpack(plain) for name, plain in state.pop(LEARNED, {}).items()}
-        vars(self).update({**state, **learned})
+        warn_if_other_version(type(self).__name__, state.pop(VERSION_KEY, "unknown"))
+        fitted = state.pop(FITTED_KEY, {})
+        vars(self).update(state)
+        vars(self).update({name: deserialize(value) for name, value in fitted.items()})
 
     def _check_learned(self) -> None:
-        """Check that what was read from a file can be a model; raise an error if not."""
-        known: Any = self
-        self._check_annotated()
-        known._fitted().check()
-        n_features = known.columns_.n_features
-        if known.n_features_in_ != n_features or known.dtype_.kind != "f":
-            raise ValueError(f"the model's rows are not of {n_features} numbers")
+        """Validate fitted attributes that were read from a file."""
+        model: Any = self
+        self._check_annotations()
+        model._fitted().check()
+        n_features = model.columns_.n_features
+        if model.n_features_in_ != n_features or model.dtype_.kind != "f":
+            raise ValueError(f"the model does not have {n_features} floating-point features")
         schema = getattr(self, "schema_", None)
         if schema is not None and len(schema.fields) != n_features:
-            raise ValueError(f"the table has {len(schema.fields)} columns and not {n_features}")
-        names = getattr(self, "feature_names_in_", np.array(known.columns_.names))
+            raise ValueError(f"the schema has {len(schema.fields)} columns and not {n_features}")
+        names = getattr(self, "feature_names_in_", np.array(model.columns_.names))
         if np.shape(names) != (n_features,):
-            raise ValueError(f"there must be {n_features} names of columns. Got {names!r:.100}.")
+            raise ValueError(f"feature_names_in_ must have {n_features} names. Got {names!r:.100}.")
 
     def _check_wrapped(self, model: Any) -> None:
-        """Check an estimator that has another one learn: both see the same columns."""
+        """Validate a meta-estimator: its columns are those of the model that it has fitted."""
         model._check_learned()
-        self._check_annotated()
-        own: Any = self
-        names: list[Any] = [getattr(part, "feature_names_in_", None) for part in (own, model)]
-        if own.n_features_in_ != model.n_features_in_ or not np.array_equal(names[0], names[1]):
+        self._check_annotations()
+        outer: Any = self
+        names = [getattr(each, "feature_names_in_", np.array([])) for each in (outer, model)]
+        if outer.n_features_in_ != model.n_features_in_ or not np.array_equal(names[0], names[1]):
             raise ValueError("the columns are not those of the model")
 
-    def _check_annotated(self) -> None:
-        """Check that fitted attributes are there, and what the class's annotations say."""
-        kind: Any = type(self)
-        names = [name for name in annotations_of(kind) if name.endswith("_")]
-        check_annotated(self, [name for name in names if not name.startswith("_")])
-        for container in getattr(self, KEPT, {}).values():
+    def _check_annotations(self) -> None:
+        """Check the types of fitted attributes against the annotations of the class."""
+        cls: Any = type(self)
+        names = [name for name in annotations_of(cls) if name.endswith("_")]
+        check_annotations(self, [name for name in names if not name.startswith("_")])
+        for container in getattr(self, OUTPUT_CONFIG, {}).values():
             if container not in (None, "default", "pandas", "polars"):
-                raise ValueError(f"no transform gives {container!r:.100}")
+                raise ValueError(f"set_output does not have {container!r:.100}")
 
 
 @contextmanager
-def computing_on_cpu(estimator: Any) -> Iterator[None]:
-    """Compute on the CPU for a while: this machine may not have the model's device."""
+def on_cpu(estimator: Any) -> Iterator[None]:
+    """Set ``device`` to the CPU for a while; this machine may not have the saved device."""
     model = getattr(estimator, "estimator_", estimator)
-    asked, model.device = model.device, "cpu"
+    device, model.device = model.device, "cpu"
     try:
         yield
     finally:
-        model.device = asked
+        model.device = device
 
 
-def _part(name: Any, parameters: Any, learned: Any) -> Any:
-    """Make an estimator that is a part of another one."""
-    cls = find(name)
-    if not (isinstance(cls, type) and issubclass(cls, SerializationMixin)):
-        raise ValueError(f"{name!r} is no estimator")
-    return made_estimator(cls, unpack(parameters), unpack(learned))
-
-
-def made_estimator(cls: Any, parameters: dict[str, Any], learned: dict[str, Any]) -> Any:
-    """Make an estimator of its parameters and what it has learned."""
+def build_estimator(cls: Any, parameters: dict[str, Any], fitted: dict[str, Any]) -> Any:
+    """Construct an estimator from its parameters and its fitted attributes."""
     estimator = cls(**parameters)
     estimator._validate_params()
-    for key in learned:
-        if key != KEPT and not (key.endswith("_") and key[0].isalpha() and key.isidentifier()):
-            raise ValueError(f"{key!r} is the name of no fitted attribute")
-    vars(estimator).update(learned)
+    for key in fitted:
+        is_fitted_name = key.endswith("_") and key[0].isalpha() and key.isidentifier()
+        if key != OUTPUT_CONFIG and not is_fitted_name:
+            raise ValueError(f"{key!r} is not the name of a fitted attribute")
+    vars(estimator).update(fitted)
     return estimator
 
 
-MEANINGS["@estimator"] = _part
+def _estimator(name: Any, parameters: Any, fitted: Any) -> Any:
+    """Deserialize an estimator that is an attribute of another one."""
+    cls = find(name)
+    if not (isinstance(cls, type) and issubclass(cls, SerializationMixin)):
+        raise ValueError(f"{name!r} is not an estimator")
+    return build_estimator(cls, deserialize(parameters), deserialize(fitted))
 
 
-def compare_versions(name: str, written_by: str) -> None:
+DESERIALIZERS["@estimator"] = _estimator
+
+
+def warn_if_other_version(name: str, written_by: str) -> None:
     """Warn if another version of this package wrote an estimator of this class."""
     if written_by != __version__:
         warn(

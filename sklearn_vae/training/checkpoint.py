@@ -22,10 +22,10 @@ from torch import Tensor
 from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.serialization import (
     Serializer,
-    attach,
-    detach,
-    room_for,
-    unpack,
+    deserialize,
+    extract_arrays,
+    insert_arrays,
+    memory_budget,
 )
 from sklearn_vae.training.config import TrainingConfig
 from sklearn_vae.training.dataset import Dataset
@@ -70,8 +70,8 @@ class Checkpoint(Callback):
             header, arrays = file_format.read(self.path)
             if header.get("kind") != KIND:
                 raise ValueError(f"{self.path}: it holds no checkpoint, but other data.")
-            with room_for(os.path.getsize(self.path)):
-                self.saved = unpack(attach(header["trainers"], arrays))
+            with memory_budget(os.path.getsize(self.path)):
+                self.saved = deserialize(insert_arrays(header["trainers"], arrays))
         self.trainers: list[dict[str, Any]] = []
         self.next_write = 0.0
 
@@ -113,7 +113,7 @@ class Checkpoint(Callback):
 
     def _write(self) -> None:
         arrays: dict[str, np.ndarray] = {}
-        trainers = detach(Serializer().pack(self.trainers), arrays, "trainers")
+        trainers = extract_arrays(Serializer().serialize(self.trainers), arrays, "trainers")
         file_format.write(self.path, {"kind": KIND, "trainers": trainers}, arrays)
 
     def remove(self) -> None:

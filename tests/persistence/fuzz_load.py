@@ -139,7 +139,7 @@ class Mutator:
         return number, sealed(text, body)
 
     def _change_tree(self, header: Any, arrays: dict[str, Any], rng: np.random.Generator) -> None:
-        spots = [*_spots({part: header.get(part) for part in ("parameters", "learned")})]
+        spots = [*_spots({part: header.get(part) for part in ("parameters", "fitted")})]
         if rng.random() < 0.01:
             spots = [*_spots(header)]
         if not spots:
@@ -199,7 +199,7 @@ class Mutator:
                 {"@object": "Poisson", "unit": 0.0}, {"@object": "Bernoulli"},
                 {"@object": "NegativeLogLikelihood", "n_draws": 10**9}, {"@function": "codes"},
                 {"@partial": {"@function": "codes"}, "arguments": {}},
-                {"@estimator": "VAETransformer", "parameters": {}, "learned": {}},
+                {"@estimator": "VAETransformer", "parameters": {}, "fitted": {}},
             ],
             rng,
         ))  # fmt: skip

@@ -409,18 +409,18 @@ def generator(place):
 
 def stack_of_nothing(header, arrays):
     arrays["nothing"] = np.zeros((HUGE, 0))
-    header["learned"]["history_"] = {"@stack": {"a": {"@array": "nothing"}}}
+    header["fitted"]["history_"] = {"@stack": {"a": {"@array": "nothing"}}}
 
 
 def many_records(header, arrays):
     arrays["table"] = np.zeros((10_000, 1))
     names = [f"n{number}" for number in range(1000)]
     group = {
-        "kinds": {"first": "f", **dict.fromkeys(names, "")},
-        "same": dict.fromkeys(names, 0),
+        "dtypes": {"first": "f", **dict.fromkeys(names, "")},
+        "constant": dict.fromkeys(names, 0),
         "table": {"@array": "table"},
     }
-    header["learned"]["history_"] = {"@records": [group] * 10}
+    header["fitted"]["history_"] = {"@records": [group] * 10}
 
 
 def many_classes(header, arrays):
@@ -428,14 +428,14 @@ def many_classes(header, arrays):
         if name.startswith("state_dict_"):
             arrays[name] = arrays[name][:0]
     kind = {"@object": "Categorical", "n_classes": 10**8}
-    header["learned"]["architecture_"]["blocks"] = {"@tuple": [{"@tuple": [kind, 1]}]}
+    header["fitted"]["architecture_"]["blocks"] = {"@tuple": [{"@tuple": [kind, 1]}]}
 
 
 def schema(dtype):
     container = "polars" if "(" in dtype else "pandas"
     kind = "integer" if dtype.startswith("int") else "number"
     names = [{"name": own, "kind": kind, "categories": None, "dtype": dtype} for own in "abcde"]
-    return {"@told": "Schema", "state": {"fields": names, "container": container}}
+    return {"@from_dict": "Schema", "state": {"fields": names, "container": container}}
 
 
 HUGE = 10**12
@@ -446,52 +446,54 @@ FORGERIES = {
     "parameter": put("parameters", "spam", value=1),
     "wrong parameter": put("parameters", "max_iter", value=-1),
     "list of a list": put("class", value=["VAETransformer"]),
-    "attribute": put("learned", "fit", value=1),
-    "dunder": put("learned", "__class__", value=1),
-    "private": put("learned", "_validate_params", value=1),
-    "object": put("learned", "columns_", value={"@object": "Popen", "args": ["ls"]}),
-    "builtin": put("learned", "columns_", value={"@function": "eval"}),
-    "mark": put("learned", "columns_", value={"@eval": "1"}),
-    "a class as a function": put("learned", "columns_", value={"@function": "TableEncoder"}),
-    "a function as a class": put("learned", "columns_", value={"@object": "codes"}),
-    "an estimator as an object": put("learned", "columns_", value={"@object": "VAEDensity"}),
+    "attribute": put("fitted", "fit", value=1),
+    "dunder": put("fitted", "__class__", value=1),
+    "private": put("fitted", "_validate_params", value=1),
+    "object": put("fitted", "columns_", value={"@object": "Popen", "args": ["ls"]}),
+    "builtin": put("fitted", "columns_", value={"@function": "eval"}),
+    "mark": put("fitted", "columns_", value={"@eval": "1"}),
+    "a class as a function": put("fitted", "columns_", value={"@function": "TableEncoder"}),
+    "a function as a class": put("fitted", "columns_", value={"@object": "codes"}),
+    "an estimator as an object": put("fitted", "columns_", value={"@object": "VAEDensity"}),
     "an object as an estimator": put(
-        "learned", "columns_", value={"@estimator": "Gaussian", "parameters": {}, "learned": {}}
+        "fitted", "columns_", value={"@estimator": "Gaussian", "parameters": {}, "fitted": {}}
     ),
     "a dataclass of no from_dict": put(
-        "learned", "schema_", value={"@told": "Gaussian", "state": {}}
+        "fitted", "schema_", value={"@from_dict": "Gaussian", "state": {}}
     ),
-    "field": put("learned", "columns_", "spam", value=1),
-    "no columns": put("learned", "columns_", value=None),
-    "too few columns": put("learned", "columns_", "groups", value=[]),
-    "groups that are none": put("learned", "columns_", "groups", value=[3, 99]),
+    "field": put("fitted", "columns_", "spam", value=1),
+    "no columns": put("fitted", "columns_", value=None),
+    "too few columns": put("fitted", "columns_", "groups", value=[]),
+    "groups that are none": put("fitted", "columns_", "groups", value=[3, 99]),
     "a likelihood of other columns": put(
-        "learned", "columns_", "groups", 0, "likelihood", value={"@object": "Bernoulli"}
+        "fitted", "columns_", "groups", 0, "likelihood", value={"@object": "Bernoulli"}
     ),
-    "deep": put("learned", "columns_", value=__import__("functools").reduce(
+    "deep": put("fitted", "columns_", value=__import__("functools").reduce(
         lambda inner, _: [inner], range(900), [])),
-    "huge latent space": put("learned", "architecture_", "n_components", value=HUGE),
+    "huge latent space": put("fitted", "architecture_", "n_components", value=HUGE),
     "huge layers": put(
-        "learned", "architecture_", "hidden_layer_sizes", value={"@tuple": [HUGE, HUGE]}
+        "fitted", "architecture_", "hidden_layer_sizes", value={"@tuple": [HUGE, HUGE]}
     ),
     "many layers": put(
-        "learned", "architecture_", "hidden_layer_sizes", value={"@tuple": [1] * 100_000}
+        "fitted", "architecture_", "hidden_layer_sizes", value={"@tuple": [1] * 100_000}
     ),
     "huge prior": put(
-        "learned", "architecture_", "prior", value={"@object": "VampPrior", "n_components": HUGE}
+        "fitted", "architecture_", "prior", value={"@object": "VampPrior", "n_components": HUGE}
     ),
     "huge blocks": put(
-        "learned", "architecture_", "blocks",
+        "fitted", "architecture_", "blocks",
         value={"@tuple": [{"@tuple": [{"@object": "Gaussian"}, HUGE]}]},
     ),
-    "activation": put("learned", "architecture_", "activation", value="spam"),
-    "other architecture": put("learned", "architecture_", "n_components", value=1),
-    "a float in place of a number": put("learned", "architecture_", "n_components", value=2.0),
-    "dtype": put("learned", "dtype_", value={"@dtype": "object"}),
-    "integers": put("learned", "dtype_", value={"@dtype": "<i8"}),
-    "names": put("learned", "feature_names_in_", value={"@names": ["a"]}),
-    "features": put("learned", "n_features_in_", value=4),
-    "records": put("learned", "history_", value={"@records": [{"kinds": {}, "table": 1}]}),
+    "activation": put("fitted", "architecture_", "activation", value="spam"),
+    "other architecture": put("fitted", "architecture_", "n_components", value=1),
+    "a float in place of a number": put("fitted", "architecture_", "n_components", value=2.0),
+    "dtype": put("fitted", "dtype_", value={"@dtype": "object"}),
+    "integers": put("fitted", "dtype_", value={"@dtype": "<i8"}),
+    "names": put("fitted", "feature_names_in_", value={"@names": ["a"]}),
+    "features": put("fitted", "n_features_in_", value=4),
+    "records": put(
+        "fitted", "history_", value={"@records": [{"dtypes": {}, "constant": {}, "table": 1}]}
+    ),
     "shape": reshaped("state_dict_.encoder.last", (1, 8, 3)),
     "members": reshaped("state_dict_.encoder.last", (2, 8, 4)),
     "integer weights": reshaped("state_dict_.encoder.last", (1, 8, 4), np.int64),
@@ -504,25 +506,25 @@ FORGERIES = {
     "weights that are no numbers": filled("state_dict_.encoder.last", np.nan),
     "half precision": reshaped("state_dict_.encoder.last", (1, 8, 4), np.float16),
     "order that repeats a column": filled("columns_.groups.0.indices", 0),
-    "seed that is text": put("learned", "seed_", value="0"),
-    "seed that is negative": put("learned", "seed_", value=-1),
-    "no seed": without("learned", "seed_"),
-    "unseen": put("learned", "columns_", "log_unseen", value={"@float": "nan"}),
+    "seed that is text": put("fitted", "seed_", value="0"),
+    "seed that is negative": put("fitted", "seed_", value=-1),
+    "no seed": without("fitted", "seed_"),
+    "unseen": put("fitted", "columns_", "log_unseen", value={"@float": "nan"}),
     "place of a generator": generator(2_000_000_000),
     "rows of nothing": stack_of_nothing,
-    "text": put("learned", "columns_", "names", value={"@text": ["a" * 50_000, *"b" * 50_000]}),
-    "lists as names": put("learned", "feature_names_in_", value={"@names": [["a"]] * 5}),
-    "keys of one hash": put("learned", "columns_", "names", value={
+    "text": put("fitted", "columns_", "names", value={"@text": ["a" * 50_000, *"b" * 50_000]}),
+    "lists as names": put("fitted", "feature_names_in_", value={"@names": [["a"]] * 5}),
+    "keys of one hash": put("fitted", "columns_", "names", value={
         "@dict": [[own * (2**61 - 1), 0] for own in range(20_000)]
     }),
     "many records": many_records,
-    "many channels": put("learned", "architecture_", "network", value={
+    "many channels": put("fitted", "architecture_", "network", value={
         "@object": "ConvNet", "channels": {"@tuple": [1] * 50_000},
     }),
     "many classes and no member": many_classes,
-    "schema that calls": put("learned", "schema_", value=schema("read_csv(source='x')")),
-    "schema of many bits": put("learned", "schema_", value=schema("int9999999999")),
-    "schema of a file": put("learned", "schema_", value=schema("dateutil//etc/passwd")),
+    "schema that calls": put("fitted", "schema_", value=schema("read_csv(source='x')")),
+    "schema of many bits": put("fitted", "schema_", value=schema("int9999999999")),
+    "schema of a file": put("fitted", "schema_", value=schema("dateutil//etc/passwd")),
 }  # fmt: skip
 
 
