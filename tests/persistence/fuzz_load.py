@@ -191,7 +191,7 @@ class Mutator:
                 {"@dict": [[0, 1], [{"@float": "nan"}, 2]]}, {"@dict": {"@array": name}},
                 {"@stack": {"a": {"@array": name}, "b": {"@array": name}}},
                 {"@dtype": "<f2"}, {"@dtype": "(9,9)f8"}, {"@float": "1e999"},
-                {"@records": [{"kinds": {"a": "f", "b": ""}, "same": {"b": 1},
+                {"@records": [{"dtypes": {"a": "f", "b": ""}, "constant": {"b": 1},
                                "table": {"@array": name}}]},
                 {"@random_state": ["MT19937", {"@array": name}, 2_000_000_000, 0, 0.0]},
                 {"@object": "Gaussian"}, {"@object": "Categorical", "n_classes": 10**8},
