@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sklearn_vae.likelihoods import Likelihood
 from sklearn_vae.networks import ACTIVATIONS, NETWORKS, Layout, Network
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import agrees
+from sklearn_vae.persistence.validation import matches
 from sklearn_vae.posteriors import POSTERIORS, Posterior
 from sklearn_vae.priors import PRIORS, Prior
 from sklearn_vae.random import MOST_DIMS
@@ -72,7 +72,7 @@ class Architecture:
         for part in (self, self.prior, self.posterior, network, getattr(network, "base", None)):
             for name, value in {} if part is None else vars(part).items():
                 values = value if isinstance(value, tuple) and name != "places" else (value,)
-                sizes = [n for n in values if agrees(n, int) and name != "n_iter"]
+                sizes = [n for n in values if matches(n, int) and name != "n_iter"]
                 counts, n_layers = counts + sizes, max(n_layers, len(sizes))
         least = min(self.n_components, *self.hidden_layer_sizes, 1)
         n_weights = sum(weights)
