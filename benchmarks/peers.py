@@ -288,7 +288,7 @@ def vae_transformer(work: Workload, **options: Any) -> Any:
     to the others' steps.
     """
     from sklearn_vae import VAETransformer
-    from sklearn_vae.estimators.table import FEWEST_STEPS
+    from sklearn_vae.estimators.base import FEWEST_STEPS
 
     return VAETransformer(
         work.n_components,

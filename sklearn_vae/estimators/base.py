@@ -1,512 +1,576 @@
-"""What the estimators share: rows in, a trained model, its density, its samples."""
+"""What every estimator answers to: rows in, a log-density, samples."""
 
-from collections.abc import Hashable
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from inspect import signature
 from typing import Any, ClassVar, Self
 
+import narwhals as nw
 import numpy as np
 import torch
-import torch.nn.functional as F
-from sklearn.utils.validation import check_is_fitted
+from scipy.sparse import issparse
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import Tags, check_array, gen_batches
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sklearn_vae.data.arrays import as_array, has_missing_values
+from sklearn_vae._compat import check_sample_weight
+from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.encoder import TableEncoder
+from sklearn_vae.data.infer import ColumnHint
+from sklearn_vae.data.reading import has_column_types
 from sklearn_vae.data.schema import Schema
-from sklearn_vae.device import device_to_score_on
+from sklearn_vae.device import resolve_device
+from sklearn_vae.estimators.callbacks import (
+    CallbackAdapter,
+    CallbackSupportMixin,
+    with_callbacks,
+)
 from sklearn_vae.estimators.checks import (
     CONSTRAINTS,
-    check_compatible_parts,
-    check_does_not_follow,
-    check_ends,
-    check_one_member,
+    check_callbacks,
+    check_checkpoint,
     check_random_state,
-    check_shapes,
-    network_of,
-    objective_of,
+    naming_columns,
     positive_integer,
-    posterior_of,
-    prior_of,
     restore_on_error,
-    widths_of,
 )
-from sklearn_vae.estimators.conditional import ConditionalEstimator
-from sklearn_vae.estimators.robust import trusted
-from sklearn_vae.estimators.table import (
-    FEWEST_ROWS_TO_VALIDATE,
-    FEWEST_STEPS,
-    ITERATIONS_OF_SMALL_TABLES,
-)
-from sklearn_vae.inference.decoder_correction import fit_decoder_correction
-from sklearn_vae.inference.predictor import Predictor
-from sklearn_vae.initialization.factor_analysis import n_imputation_factors
-from sklearn_vae.initialization.n_factors import n_factors
-from sklearn_vae.initialization.regression import ConditionRegression
-from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.models.vae import VAE
-from sklearn_vae.objectives import Checked, Constant, Schedule
-from sklearn_vae.random import Stream, draw_seed, make_generator
+from sklearn_vae.estimators.params import NestedParamsMixin
+from sklearn_vae.inference.log_density import SCORE_DRAWS
+from sklearn_vae.persistence.estimators import SerializationMixin
+from sklearn_vae.random import MOST_DIMS, Stream, draw_seed, make_generator
 from sklearn_vae.training import (
     Dataset,
-    TrainingConfig,
+    EncodedRows,
+    InterruptHandler,
+    Rows,
     TrainingJob,
     TrainingResult,
-    add_mask_inputs,
-    make_trainer,
-    threads_for_jobs,
+    checkpoint_at,
+    train,
 )
+from sklearn_vae.warnings import warn
 
-# n_components="auto" takes so many, where columns and rows suffice.
-USUAL_COMPONENTS = 8
-ROWS_PER_COMPONENT = 20
-# Rows in which factors are looked for.
-ROWS_FOR_FACTORS = 1 << 17
-# Rows drawn from a model of whole rows, to learn from them what fills missing cells.
-ROWS_FOR_FILLER = 2048
-# Weighted codes per row by which holes are filled.
-IMPUTE_DRAWS = 256
+# An iteration is a pass over the rows, or this many steps where a pass has fewer.
+FEWEST_STEPS = 25
+# One row says nothing of how rows differ.
+FEWEST_ROWS = 2
+# early_stopping="auto" sets rows aside from so many rows on.
+FEWEST_ROWS_TO_VALIDATE = 100
+# A table too small to set rows aside gets so many iterations at the most: more gain a tenth of
+# a nat on some tables and lose several on others (docs/defaults.md).
+ITERATIONS_OF_SMALL_TABLES = 1
+# Texts of which there are more, and more per row, are names of rows rather than classes.
+FEWEST_IDENTIFIERS = 20
+IDENTIFIERS_PER_ROW = 0.5
+# Weights that are so small on average were hardly meant as copies of rows.
+LEAST_MEAN_WEIGHT = 0.25
+# Scramblings of the same points that return_std compares.
+STD_SCRAMBLINGS = 8
+# A table that is one batch of no more numbers is trained in X's own precision.
+MOST_NUMBERS_IN_DOUBLE = 1 << 15
+# A table of more numbers is encoded batch by batch, and not held a second time.
+MOST_NUMBERS_ENCODED = 1 << 26
+# Numbers of X that are encoded at a time.
+ENCODED_AT_A_TIME = 1 << 20
 
 
-# Training and validation rows by number of validation rows and seed.
-Splits = dict[tuple[int, int], tuple[Dataset, Dataset | None]]
+class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin, BaseEstimator):
+    """An estimator that learns from the rows of a table.
 
-
-class BaseVAE(ConditionalEstimator):
-    """A variational autoencoder as an estimator: fit, density, samples.
-
-    The parameters are documented where users meet them, in the subclasses.
+    A subclass learns ``columns_`` and ``dtype_``.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
-    _takes_holes: ClassVar[bool] = True
+    # whether cells may be missing
+    _takes_holes: ClassVar[bool] = False
+    _most_components: ClassVar[int] = MOST_DIMS
 
-    architecture_: Architecture
-    seed_: int
-    state_dict_: dict[str, np.ndarray]
-    optimizer_state_: dict[str, np.ndarray] | None
-    decoder_correction_: np.ndarray | None = None  # in the middle of a fit there is none yet
-    code_range_: np.ndarray | None = None
+    batch_size: int
+    callbacks: Any
+    checkpoint: Any
+    device: str
+    early_stopping: Any
+    random_state: Any
+    validation_fraction: float
+    verbose: Any
+    columns_: TableEncoder
+    schema_: Schema | None = None  # of a model that an older version has saved
+    dtype_: np.dtype
+    n_features_in_: int
+    n_iter_: int
     history_: list[dict[str, Any]]
-    n_steps_: int
-
-    def __init__(
-        self,
-        n_components: int | str,
-        network: Any,
-        hidden_layer_sizes: Any,
-        activation: str,
-        encoder: Any,
-        decoder: Any,
-        likelihood: Any,
-        handle_unknown: str,
-        conditional: bool,
-        prior: Any,
-        posterior: Any,
-        objective: Any,
-        robust: bool,
-        beta: Any,
-        free_bits: float,
-        scale_prior_strength: float,
-        max_iter: int,
-        batch_size: int,
-        learning_rate: float,
-        weight_decay: float,
-        early_stopping: Any,
-        validation_fraction: float,
-        n_iter_no_change: int,
-        tol: float,
-        refit: bool,
-        n_init: int,
-        ensemble: bool,
-        callbacks: Any,
-        checkpoint: Any,
-        warm_start: bool,
-        device: str,
-        random_state: Any,
-        verbose: Any,
-    ):
-        self.n_components = n_components
-        self.network = network
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.encoder = encoder
-        self.decoder = decoder
-        self.likelihood = likelihood
-        self.handle_unknown = handle_unknown
-        self.conditional = conditional
-        self.prior = prior
-        self.posterior = posterior
-        self.objective = objective
-        self.robust = robust
-        self.beta = beta
-        self.free_bits = free_bits
-        self.scale_prior_strength = scale_prior_strength
-        self.max_iter = max_iter
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.refit = refit
-        self.n_init = n_init
-        self.ensemble = ensemble
-        self.callbacks = callbacks
-        self.checkpoint = checkpoint
-        self.warm_start = warm_start
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
+    interrupted_: bool
+    seed_: int
 
     # -- fit -------------------------------------------------------------------------
 
-    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Pass once over the rows of X, going on from what was learned before.
-
-        The first call settles what the columns are, their units and the model's start;
-        later chunks must have the same columns.
+    @with_callbacks
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Fit the model to the rows of X.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            A chunk of rows.
-        y : array-like of shape (n_samples,), default=None
-            With ``conditional=True``, what they are given; the first chunk has to have all
-            classes. Otherwise ignored.
+            Training rows, in their own units.
+        y : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
+            Conditions of a conditional model: classes, or numbers of a floating-point type.
+            Other models ignore it.
         sample_weight : array-like of shape (n_samples,), default=None
-            What each row counts.
+            Number of times that each row counts: a row of weight 2 is as two rows, one of
+            weight 0 as if it were not there.
 
         Returns
         -------
         self : object
             The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or X is invalid. The estimator is then as before.
         """
-        with restore_on_error(self, keep=True):
-            is_fitted = hasattr(self, "state_dict_")
-            seed = self.seed_ if is_fitted else None
-            (job, *_), _ = self._make_jobs(
-                X, y, sample_weight, warm_start=True, seed=seed, validates=False
-            )
-            n_iter = len(self.history_) if is_fitted else 0
-            config = replace(
-                job.config,
-                min_steps_per_epoch=1,
-                max_iter=1,
-                n_iter_per_stage=(1, 0, 0),
-                beta=Constant(self._schedule()(n_iter)),
-                first_epoch=n_iter,
-            )
-            job = replace(job, config=config)
-            if is_fitted:
-                previous = TrainingResult({}, history=self.history_, n_steps=self.n_steps_)
-                job = replace(job, previous=previous)
-            with threads_for_jobs([job]):
-                trainer = make_trainer([job], callbacks=self.callbacks, verbose=int(self.verbose))
-                optimizer_state = self.optimizer_state_ if is_fitted else None
-                (result,) = trainer.train(job.train, optimizer_state=optimizer_state)
-            self._set_results([job], [job.finish(result)], None)
-            if not result.diverged:  # moments of a training that diverged are large
-                self.optimizer_state_ = trainer.optimizer_.state_dict()
+        interrupt = InterruptHandler()
+        warm_start = bool(getattr(self, "warm_start", False))
+        with interrupt.watch(self), restore_on_error(self, keep=warm_start):
+            jobs, rows = self._make_jobs(X, y, sample_weight)
+            max_iter = sum(job.config.max_iter for job in jobs)
+            n_passes = 1 + bool(getattr(self, "refit", False))
+            adapter = CallbackAdapter(self, max_iterations=n_passes * max_iter)
+            adapter.begin(X, y)
             self.interrupted_ = False
+            try:
+                with checkpoint_at(self.checkpoint) as checkpoint:
+                    callbacks = [
+                        *(self.callbacks or []), *adapter.callbacks(), interrupt, *checkpoint
+                    ]  # fmt: skip
+                    options = {"callbacks": callbacks, "verbose": int(self.verbose)}
+                    results = train(jobs, **options)
+                    results, next_jobs = self._select(jobs, results, rows)
+                    results = train(next_jobs, **options) if next_jobs else results
+                    self._set_results(jobs, results, rows)
+            except KeyboardInterrupt:
+                jobs, results = interrupt.results(jobs)
+                self.interrupted_ = True
+                results, _ = self._select(jobs, results, rows)
+                self._set_results(jobs, results, rows)
+            adapter.end()
         return self
 
-    def _make_jobs(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-        *,
-        warm_start: bool | None = None,
-        seed: int | None = None,
-        validates: bool = True,
-        cache: dict[Hashable, tuple[TableEncoder, Dataset, Splits]] | None = None,
-    ) -> tuple[list[TrainingJob], Dataset]:
-        """Validate and encode the rows, and make a job for each start.
+    def _make_jobs(self, X: Any, y: Any, sample_weight: Any) -> tuple[list[TrainingJob], Any]:
+        """Validate and encode the rows, and make the jobs of the first training.
 
-        Parameters
-        ----------
-        X, y, sample_weight : array-like
-            Rows, their conditions, and how often each row counts.
-        warm_start : bool, optional
-            Whether to train the weights of the last fit further, if there is one; by default,
-            the parameter decides.
-        seed : int, optional
-            Seed of all draws; by default, ``random_state`` decides.
-        validates : bool, default=True
-            Whether rows may be set aside for validation.
-        cache : dict, optional
-            Encoded tables of this very X and their splits, by the parameters that they depend on;
-            several estimators may share it.
+        Returns
+        -------
+        jobs : list of TrainingJob
+            One per member or start.
+        rows : object
+            Rows that ``_select`` and ``_set_results`` need.
         """
-        warm_start = self.warm_start if warm_start is None else warm_start
-        self._validate_params()
-        check_compatible_parts(self)
-        if warm_start:
-            check_one_member(self)
-        is_resumed = bool(warm_start) and hasattr(self, "state_dict_")
-        if self.robust and validates and not is_resumed:
-            sample_weight = as_array(sample_weight)
-            self.support_ = trusted(self, X, y, sample_weight)
-            counts = 1.0 if sample_weight is None else np.asarray(sample_weight)
-            sample_weight, cache = np.where(self.support_, counts, 0.0), None
-        rows, weight = self._check_rows(X, sample_weight, reset=not is_resumed, y=y)
-        self.seed_ = draw_seed(self.random_state) if seed is None else seed
-        if is_resumed:
-            if hasattr(self, "support_"):  # of other rows
-                del self.support_
-            check_shapes(self, self.architecture_)
-            table = self._to_table(rows, weight)
-            splits: Splits = {}
-            if not self.architecture_.n_factors and self.columns_.is_incomplete(rows).any():
-                self._begin_to_take_missing_cells(table)
-        else:
-            cache = {} if cache is None else cache
-            network = network_of(self, self.n_features_in_)
-            structure = network.row_structure
-            structure.check_missing(rows[:, : self.n_features_in_])
-            units = structure.shared_scale, structure.values_per_step
-            asked = repr(self.likelihood), self.conditional, units
-            allows_missing = not (structure.variable_length or structure.is_autoregressive)
-            key = (id(X), *asked, allows_missing, len(rows) <= self.batch_size, self.device)
-            if key not in cache:
-                self.columns_ = self._learn_columns(
-                    rows,
-                    weight,
-                    self.likelihood,
-                    point_masses=not structure.shared_scale,
-                    period=structure.values_per_step if structure.shared_scale else None,
-                    allows_missing=allows_missing,
-                )
-                cache[key] = self.columns_, self._to_table(rows, weight), {}
-            self.columns_, table, splits = cache[key]
-            n_rows = round(float(table.total_weight[0]))
-            n_factors = n_imputation_factors(n_rows, self.columns_.n_columns)
-            self.architecture_ = Architecture(
-                self._n_components(table),
-                widths_of(self),
-                self.activation,
-                self.columns_.blocks,
-                prior_of(self),
-                n_factors if self.columns_.has_missing else 0,
-                network,
-                posterior_of(self),
-                n_conditions=self.columns_.n_conditions,
-                places=tuple(self.columns_.order.tolist()) if structure.shared_scale else (),
-            )
-            self.dtype_ = rows.dtype
-        n_valid = self._n_valid(table) if validates else 0
-        if (n_valid, self.seed_) not in splits:
-            splits[n_valid, self.seed_] = self._split(table, n_valid)
-        train, valid = splits[n_valid, self.seed_]
-        job = TrainingJob(
-            architecture=self.architecture_,
-            config=self._config(round(float(table.total_weight[0]))),
-            train=train,
-            valid=valid,
-            free_bits=self.free_bits,
-            scale_prior_strength=self.scale_prior_strength,
-            # the first member of an ensemble is the best one
-            weights={name: w[:1] for name, w in self.state_dict_.items()} if is_resumed else None,
-        )
-        return job.starts(1 if is_resumed else self.n_init, ensemble=self.ensemble), table
+        raise NotImplementedError
 
     def _select(
-        self, jobs: list[TrainingJob], results: list[TrainingResult], rows: Dataset
+        self, jobs: list[TrainingJob], results: list[TrainingResult], rows: Any
     ) -> tuple[list[TrainingResult], list[TrainingJob]]:
-        order = np.argsort([result.loss for result in results], kind="stable")
-        kept = order if self.ensemble else order[:1]
-        best = [results[index] for index in kept]
-        if not self.refit or jobs[0].valid is None:
-            return best, []
-        return best, [jobs[index].refit(results[index], rows) for index in kept]
+        """Select the members to keep, and make the jobs of their second training.
 
-    def _begin_to_take_missing_cells(self, table: Dataset) -> None:
-        """Widen a model of whole rows, to go on with a table of which cells are missing."""
-        n_factors = n_imputation_factors(ROWS_FOR_FILLER, self.columns_.n_columns)
-        if not n_factors:  # all columns are constant
-            return
-        chosen = torch.arange(ROWS_FOR_FILLER, device=table.x.device) % len(table)
-        given = table.x[chosen][:, self.columns_.n_columns :]
-        model = self._fitted().module(self.dtype_, n_members=1)
-        drawn = model.sample(
-            ROWS_FOR_FILLER,
-            make_generator(self.seed_, Stream.SAMPLE),
-            F.pad(given, (self.columns_.n_columns, 0)).to(model.free) if given.shape[1] else None,
-        )
-        rows = Dataset.from_x(torch.cat([drawn.to(given), given], 1), None, ROWS_FOR_FILLER, 0.0)
-        self.architecture_ = replace(self.architecture_, n_factors=n_factors)
-        job = TrainingJob(self.architecture_, self._config(len(rows)), rows)
-        self.state_dict_ = add_mask_inputs(job, self.state_dict_)
-        self.columns_ = replace(self.columns_, has_missing=True)
-        self.optimizer_state_ = None
-
-    def _learn_schema(self, X: Any) -> Schema | None:
-        schema = super()._learn_schema(X)
-        if schema is None:
-            return schema
-        structure = network_of(self, len(schema.fields)).row_structure
-        if not structure.shared_scale:
-            return schema
-        return schema.shared_categories(structure.values_per_step)
-
-    def _possible(self, rows: np.ndarray) -> np.ndarray:
-        rows = super()._possible(rows)
-        check_ends(self.architecture_, rows)
-        return rows
+        Returns
+        -------
+        results : list of TrainingResult
+            Results of the first training that are kept.
+        jobs : list of TrainingJob
+            One per result, or none at all where there is no second training.
+        """
+        raise NotImplementedError
 
     def _set_results(
-        self, jobs: list[TrainingJob], results: list[TrainingResult], rows: Dataset | None
+        self, jobs: list[TrainingJob], results: list[TrainingResult], rows: Any
     ) -> None:
-        """Set the fitted attributes; without rows, there is no decoder correction."""
-        best = results[0]
-        self.state_dict_ = {
-            name: np.concatenate([result.weights[name] for result in results])
-            for name in best.weights
-        }
-        self.decoder_correction_ = self.code_range_ = None
-        # least squares need whole rows
-        if rows is not None and not self.architecture_.n_factors:
-            x, _ = rows.arrays()
-            predictor = self._fitted()
-            self.decoder_correction_, self.code_range_ = fit_decoder_correction(
-                predictor.module(x.dtype, n_members=1),
-                x,
-                rows.sample_weight(),
-                predictor.rows_per_chunk(),
+        """Set the fitted attributes; ``jobs`` are those of the first training."""
+        raise NotImplementedError
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = self._takes_holes
+        return tags
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        check_callbacks(self)
+        check_checkpoint(self)
+        n_components: Any = getattr(self, "n_components", "auto")
+        if n_components != "auto" and n_components > self._most_components:
+            raise ValueError(
+                f"The 'n_components' parameter of {type(self).__name__} must be at most "
+                f"{self._most_components}: Sobol's sequence, which scores draw their points from, "
+                f"has no more dimensions. Got {n_components!r} instead."
             )
-        self.optimizer_state_ = None  # partial_fit sets its own
-        self.history_ = best.history
-        self.n_iter_ = len(best.history)
-        self.n_steps_ = best.n_steps
-        if any(result.diverged for result in results):
-            self._warn_of_divergence(self.learning_rate)
 
-    # -- parts of rows ---------------------------------------------------------------
+    def _check_rows(
+        self, X: Any, sample_weight: Any, *, reset: bool
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Validate rows to learn from, and leave out those that count nothing."""
+        X = self._validate(X, reset=reset, ensure_min_samples=FEWEST_ROWS)
+        if reset:
+            _warn_of_identifiers(X, self.schema_)
+        else:
+            self._warn_of_unseen(X)
+        if sample_weight is None:
+            return X, None
+        weight = check_sample_weight(
+            as_array(sample_weight), X, dtype=np.float64, ensure_non_negative=True
+        )
+        counted = weight > 0
+        if counted.sum() < FEWEST_ROWS:
+            raise ValueError(
+                f"Too many sample weights are zero: {counted.sum()} of {len(weight)} rows have "
+                f"a weight above 0, and at least {FEWEST_ROWS} are needed."
+            )
+        if weight.sum() < LEAST_MEAN_WEIGHT * counted.sum():
+            warn(
+                f"sample_weight says how many times each row is there, and its sum makes a table "
+                f"of {weight.sum():.3g} rows of the {counted.sum()} with a weight above 0. Divide "
+                f"it by its mean to have each row count once on average.",
+                UserWarning,
+            )
+        return (X, weight) if counted.all() else (X[counted], weight[counted])
 
-    def impute(
+    def _warn_of_unseen(self, X: np.ndarray) -> None:
+        """Name columns that the first rows showed to be something else than later ones do."""
+        if descriptions := self.columns_.describe_unseen(X):
+            warn(
+                f"What columns are was decided by the first rows that were learned from, and later "
+                f"ones have other values: {'; '.join(descriptions)}. Such values keep a low score, "
+                f"and nothing is learned of them. To learn them, begin with rows that show all "
+                f"kinds of values.",
+                UserWarning,
+            )
+
+    def _validate(self, X: Any, *, reset: bool, **kwargs: Any) -> np.ndarray:
+        """Check rows, and give them as numbers: categories by their places, holes as NaN."""
+        X = as_array(X)
+        if reset:
+            self.schema_ = self._learn_schema(X)
+            _check_categories(self.schema_)
+        if self.schema_ is not None:
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            if issparse(X) and np.prod(X.shape) > MOST_NUMBERS_IN_DOUBLE:
+                X = X.astype(np.float32)  # it is made dense
+            X = self.schema_.transform(X, handle_unknown=self._handle_unknown)
+        allowed = "allow-nan" if self._takes_holes else True
+        try:
+            if self.schema_ is None:
+                kwargs["reset"] = reset
+                check = partial(validate_data, self)
+            else:
+                check = partial(check_array, estimator=self, input_name="X")
+            with np.errstate(invalid="ignore"):  # scikit-learn sums values of 1e308
+                rows = check(X, dtype=[np.float64, np.float32], ensure_all_finite=allowed, **kwargs)
+        except ValueError as error:
+            names = self._column_names()
+            raise naming_columns(error, X, names, allows_nan=self._takes_holes) from None
+        return rows if reset else self._possible(rows)
+
+    def _validate_given(self, X: Any, y: Any = None) -> np.ndarray:
+        """Check rows, and give them as numbers; nothing is given with them."""
+        return self._validate(X, reset=False)
+
+    def _learn_schema(self, X: Any) -> Schema | None:
+        """Find out what a table is from outside, if it says anything of itself."""
+        return Schema.fit(X) if has_column_types(X) else None
+
+    def _possible(self, rows: np.ndarray) -> np.ndarray:
+        """Refuse values that columns cannot have, or take them for missing, where asked to."""
+        if self._handle_unknown == "infrequent":
+            return rows
+        return self.columns_.check_values(
+            rows, unknown_is_missing=self._handle_unknown == "missing"
+        )
+
+    @property
+    def _handle_unknown(self) -> str:
+        """What becomes of values that training did not show, where there is no parameter."""
+        return str(getattr(self, "handle_unknown", "infrequent"))
+
+    def _unknown_as_missing(self, rows: np.ndarray) -> np.ndarray:
+        """Take categories that the schema does not have for missing: no table can hold them."""
+        if self.schema_ is None:
+            return rows
+        coded = [j for j, own in enumerate(self.schema_.fields) if own.categories is not None]
+        cells = rows[:, coded]
+        if not (cells < 0).any():
+            return rows
+        rows = rows.copy()
+        rows[:, coded] = np.where(cells < 0, np.nan, cells)
+        return rows
+
+    def _learn_columns(
         self,
-        X: Any,
-        n_draws: int | None = None,
+        rows: np.ndarray,
+        weight: np.ndarray | None,
+        likelihood: Any,
         *,
-        random_state: Any = None,
-        y: Any = None,
-    ) -> Any:
-        """Fill missing cells, given what is known of their rows.
+        numbers: bool = False,
+        point_masses: bool = True,
+        period: int | None = None,
+        allows_missing: bool | None = None,
+    ) -> TableEncoder:
+        """Find out what the columns are, by their values and, in a data frame, their types.
+
+        With ``numbers``, classes without an order are refused, integers are no counts, and no
+        values are common; without ``point_masses``, none are in columns of real numbers.
+        """
+        names = self._column_names()
+        hints = None
+        if self.schema_ is not None:
+            hints = [
+                ColumnHint(
+                    name,
+                    is_integer=not numbers and field.kind == "integer",
+                    n_classes=None if field.categories is None else len(field.categories),
+                    is_ordered=field.kind == "ordered",
+                )
+                for name, field in zip(names or (), self.schema_.fields, strict=True)
+            ]
+            if numbers:
+                self._check_numbers(hints)
+        columns = TableEncoder.fit(
+            rows,
+            weight,
+            likelihood,
+            names,
+            hints,
+            point_masses=point_masses and not numbers,
+            period=period,
+            allows_missing=self._takes_holes if allows_missing is None else allows_missing,
+        )
+        if columns.is_empty.all():
+            raise ValueError("Every cell of X is missing: there is nothing to learn from.")
+        return columns
+
+    def _column_names(self) -> list[Any] | None:
+        """Names of the columns; scikit-learn before 1.7 knows none of polars' or pyarrow's."""
+        if hasattr(self, "feature_names_in_"):
+            return list(self.feature_names_in_)
+        return None if self.schema_ is None else [field.name for field in self.schema_.fields]
+
+    def _check_numbers(self, hints: list[ColumnHint]) -> None:
+        for hint in hints:
+            if hint.is_nominal:
+                raise ValueError(
+                    f"{type(self).__name__} takes numbers and two-valued columns, and column "
+                    f"{hint.name!r} has {hint.n_classes} categories without an order. "
+                    f"VAETransformer takes columns of any kind."
+                )
+
+    def _give_back(self, X: np.ndarray, like: Any = None) -> Any:
+        """Turn rows of numbers into a table of the kind that came in."""
+        if self.schema_ is None:
+            return X
+        index = like.index if nw.dependencies.is_pandas_dataframe(like) else None
+        return self.schema_.inverse_transform(X, index=index)
+
+    def _to_table(self, X: np.ndarray, weight: np.ndarray | None) -> Dataset:
+        """Encode the rows and move them to the device, once."""
+        device = resolve_device(self.device)
+        # a later chunk may have values that the first one had not: training sees near ones
+        encode = replace(self.columns_, allows_missing=False).transform
+        counts = np.ones(len(X)) if weight is None else weight
+        # a table that is one small batch costs no more in double precision
+        exact = len(X) <= self.batch_size and X.size <= MOST_NUMBERS_IN_DOUBLE
+        dtype = X.dtype if exact else np.dtype(np.float32)
+        n_columns = self.columns_.n_columns + self.columns_.n_conditions
+        is_large = len(X) * n_columns > MOST_NUMBERS_ENCODED
+        encoded = np.empty((0 if is_large else len(X), n_columns), dtype)
+        offset = np.empty(len(X))
+        for rows in gen_batches(len(X), max(ENCODED_AT_A_TIME // X.shape[1], 1)):
+            if not is_large:
+                encoded[rows] = encode(X[rows])
+            offset[rows] = -self.columns_.log_abs_det_jacobian(X[rows])
+        total = float(counts.sum())
+        relative = None
+        if weight is not None:
+            relative = torch.as_tensor((weight / weight.mean()).astype(dtype)).to(device)
+        x: Rows = torch.as_tensor(encoded).to(device)
+        if is_large:
+            x = EncodedRows(X, encode, n_columns, x.dtype, device)
+        is_same = bool((offset == offset[0]).all())
+        return Dataset.from_x(x, relative, total, float(offset[0]) if is_same else offset)
+
+    def _n_valid(self, table: Dataset) -> int:
+        """How many rows to validate on, by weight; 0 if all are trained on."""
+        n_rows = round(float(table.total_weight[0]))
+        wanted = self.early_stopping
+        if wanted == "auto":
+            wanted = n_rows >= FEWEST_ROWS_TO_VALIDATE
+            if not wanted:
+                self._warn_of_few_iterations(n_rows)
+        if not wanted:
+            return 0
+        n_valid = max(round(self.validation_fraction * n_rows), 1)
+        if n_rows - n_valid < FEWEST_ROWS:
+            raise ValueError(
+                f"early_stopping={self.early_stopping!r} with validation_fraction="
+                f"{self.validation_fraction} leaves {n_rows - n_valid} of {n_rows} rows to train "
+                f"on; at least {FEWEST_ROWS} are needed."
+            )
+        return n_valid
+
+    def _split(self, table: Dataset, n_valid: int) -> tuple[Dataset, Dataset | None]:
+        """Split a table into training rows and, if there are any, validation rows."""
+        if not n_valid:
+            return table, None
+        return table.split(n_valid, make_generator(self.seed_, Stream.SPLIT))
+
+    def _warn_of_few_iterations(self, n_rows: int) -> None:
+        """Say that a small table is not trained for ``max_iter``, where that was raised."""
+        if self.max_iter > signature(type(self)).parameters["max_iter"].default:
+            warn(
+                f"max_iter={self.max_iter} is not reached: with early_stopping='auto', a table of "
+                f"fewer than {FEWEST_ROWS_TO_VALIDATE} rows (here {n_rows}) gets "
+                f"{ITERATIONS_OF_SMALL_TABLES} iteration. Set early_stopping=False to train for "
+                f"max_iter iterations, or True to set rows aside."
+            )
+
+    def _warn_of_divergence(self, learning_rate: float) -> None:
+        """Say that training went astray."""
+        warn(
+            f"Training diverged (the loss rose without bounds) with learning_rate="
+            f"{learning_rate}. The last good weights were kept; a smaller learning_rate "
+            f"avoids this.",
+            ConvergenceWarning,
+        )
+
+
+def _warn_of_identifiers(X: np.ndarray, schema: Schema | None) -> None:
+    """Warn of columns of text in which hardly any value comes twice."""
+    for j, field in enumerate(() if schema is None else schema.fields):
+        texts = [own for own in field.categories or () if isinstance(own, str)]
+        if len(texts) <= FEWEST_IDENTIFIERS:
+            continue
+        n_found, n_rows = len(np.unique(X[:, j])), len(X)
+        if n_found > max(FEWEST_IDENTIFIERS, IDENTIFIERS_PER_ROW * n_rows):
+            warn(
+                f"Column {field.name!r} of X holds {n_found} different texts in {n_rows} rows, "
+                f"which are taken for classes. Of classes that rows hardly share nothing is "
+                f"learned: leave the column out if it names the rows, or encode what it says."
+            )
+
+
+def _check_categories(schema: Schema | None) -> None:
+    """Refuse columns of numbers among which there is text by mistake."""
+    for field in () if schema is None else schema.fields:
+        texts = [own for own in field.categories or () if isinstance(own, str)]
+        if texts and len(texts) < len(field.categories or ()):
+            raise ValueError(
+                f"Column {field.name!r} of X holds text, such as {texts[0]!r}, and numbers. Give "
+                f"numbers (NaN where one is missing), or text alone for categories."
+            )
+
+
+class DensityEstimator(TableEstimator):
+    """An estimator of a density: what it says of rows.
+
+    A subclass gives ``_fitted``.
+    """
+
+    def _fitted(self) -> Any:
+        raise NotImplementedError
+
+    def score_samples(
+        self, X: Any, *, n_draws: int = SCORE_DRAWS, return_std: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Log-density of each row, in nats and in X's own units.
+
+        It is log p(x) by importance sampling, whatever objective trained the model, so it can
+        be compared between models, with ``GaussianMixture``,
+        ``KernelDensity`` and ``PCA``. The same Sobol points serve all rows: a row's
+        score does not depend on its neighbours or on luck.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows, missing cells of which are NaN (or None, or ``pandas.NA``).
-        n_draws : int, default=None
-            Number of completed tables to draw, whose spread is that of what is not known.
-            None fills in means, and in columns of classes the likeliest one.
+            Rows to score.
+        n_draws : int, default=64
+            Points in latent space per row; a power of two is best. Rows of which the encoder is
+            a poor proposal get more, from Laplace approximations of their posterior.
+        return_std : bool, default=False
+            Whether to return the scores' own standard error, too: the spread over 8
+            independent scramblings of the points, for 9 times the work.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+            Nats per row. Binary and constant columns count as probabilities.
+        std : ndarray of shape (n_samples,)
+            Only with ``return_std=True``.
+        """
+        check_is_fitted(self)
+        return self._scores(self._validate(X, reset=False), self._fitted(), n_draws, return_std)
+
+    def _scores(
+        self, X: np.ndarray, fitted: Any, n_draws: int, return_std: bool
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Scores of rows of numbers, and their errors if they are asked for."""
+        n_draws = positive_integer("n_draws", n_draws)
+        scores = fitted.log_density(X, n_draws)
+        if not return_std:
+            return scores
+        others = [fitted.log_density(X, n_draws, 1 + s) for s in range(STD_SCRAMBLINGS)]
+        return scores, np.std(others, axis=0, ddof=1)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Mean log-density of the rows, in nats and in X's own units.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to score.
+        y : None
+            Ignored; here for scikit-learn's conventions.
+        sample_weight : array-like of shape (n_samples,), default=None
+            What each row counts.
+
+        Returns
+        -------
+        float
+            Nats per row; higher is better.
+        """
+        return mean_of(self.score_samples(X), sample_weight)
+
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> Any:
+        """Draw rows from the model, with the decoder's noise.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows.
         random_state : int, RandomState instance or None, default=None
             What decides the draws; None takes the estimator's own.
-        y : scalar or array-like of shape (n_samples,), default=None
-            With ``conditional=True``, what is given with the rows.
 
         Returns
         -------
         ndarray or DataFrame of shape (n_samples, n_features)
-            X without holes, of the kind that X had in ``fit``. With ``n_draws``, an
-            array of shape (n_draws, n_samples, n_features), or a list of data frames.
-
-        References
-        ----------
-        .. [1] P.-A. Mattei and J. Frellsen, "MIWAE: Deep Generative Modelling and
-           Imputation of Incomplete Data Sets", ICML 2019.
+            Rows in X's own units; a data frame, if X was one in ``fit``, with its columns,
+            types and categories.
         """
         check_is_fitted(self)
-        self._refuse_y(y, "impute")
-        rows = self._validate_given(X, y)
-        if n_draws is None:
-            return self._give_back(self._imputed(rows)[0], like=X)
-        n_draws = positive_integer("n_draws", n_draws)
-        check_random_state(random_state, caller=f"{type(self).__name__}.impute")
-        drawn = self._imputed(rows, n_draws, random_state)
-        if self.schema_ is None:
-            return drawn
-        return [self._give_back(own, like=X) for own in drawn]
+        return self._drawn(self._fitted().sample, n_samples, random_state)
 
-    def _imputed(
-        self, rows: np.ndarray, n_draws: int | None = None, random_state: Any = None
-    ) -> np.ndarray:
-        """Rows of numbers without holes, by means or by draws: (n_draws or 1, n, n_features)."""
-        check_does_not_follow(self, "impute")
-        rows = self._unknown_as_missing(rows)
-        holes = has_missing_values(rows)
-        filled = np.repeat(rows[None, :, : self.n_features_in_], n_draws or 1, axis=0)
-        if not holes.any():
-            return filled
-        if n_draws is None:
-            filled[0, holes] = self._fitted().impute(rows[holes], IMPUTE_DRAWS)
-            return filled
+    def _drawn(self, draw: Callable[..., np.ndarray], n_samples: int, random_state: Any) -> Any:
+        """Rows drawn by a function of their number, a seed and a dtype."""
+        n_samples = positive_integer("n_samples", n_samples)
+        check_random_state(random_state, caller=f"{type(self).__name__}.sample")
         seed = draw_seed(self.random_state if random_state is None else random_state)
-        filled[:, holes] = self._fitted().sample_missing(rows[holes], n_draws, IMPUTE_DRAWS, seed)
-        return filled
+        return self._give_back(draw(n_samples, seed, self.dtype_))
 
-    # -- what a fit decides ----------------------------------------------------------
 
-    def _n_components(self, table: Dataset) -> int:
-        if self.n_components != "auto":
-            return int(self.n_components)
-        return posterior_of(self).default_n_components(self._n_factors(table))
-
-    def _n_factors(self, table: Dataset) -> int:
-        rows_suffice_for = max(2, round(float(table.total_weight[0])) // ROWS_PER_COMPONENT)
-        n_columns = self.columns_.n_columns
-        most = min(USUAL_COMPONENTS, max(n_columns, 1), rows_suffice_for)
-        if self.columns_.has_missing:
-            return most
-        (x, weight), some = table.arrays(), slice(ROWS_FOR_FACTORS)
-        counts = None if weight is None else table.sample_weight()[some]
-        x = ConditionRegression.fit(x[some], counts, n_columns).residuals(x[some])
-        return n_factors(x.astype(np.float64), counts, most) or most
-
-    def _config(self, n_rows: int) -> TrainingConfig:
-        max_iter, beta = self.max_iter, self._schedule()
-        if self.early_stopping == "auto" and n_rows < FEWEST_ROWS_TO_VALIDATE:
-            max_iter = min(max_iter, ITERATIONS_OF_SMALL_TABLES)
-            beta = Constant(beta(self.max_iter - 1))  # there is no time to warm up
-        return TrainingConfig(
-            seed=self.seed_,
-            max_iter=max_iter,
-            min_steps_per_epoch=FEWEST_STEPS,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            beta=beta,
-            patience=self.n_iter_no_change,
-            tol=self.tol,
-            objective=objective_of(self),
+def mean_of(scores: Any, sample_weight: Any) -> float:
+    """Mean of rows' scores, by what each row counts."""
+    if sample_weight is not None:
+        sample_weight = check_sample_weight(
+            as_array(sample_weight), scores, ensure_non_negative=True
         )
-
-    def _schedule(self) -> Schedule:
-        return Checked(self.beta) if callable(self.beta) else Constant(float(self.beta))
-
-    @property
-    def module_(self) -> VAE:
-        """The torch module, built anew from the fitted weights at every call."""
-        check_is_fitted(self)
-        return self._fitted().module(self.dtype_)
-
-    def _fitted(self) -> Predictor:
-        return Predictor(
-            self.columns_,
-            self.architecture_,
-            self.state_dict_,
-            self.seed_,
-            device_to_score_on(self.device),
-            self.decoder_correction_,
-            self.code_range_,
-        )
-
-    def _check_learned(self) -> None:
-        super()._check_learned()
-        if self.optimizer_state_ is not None:
-            n_weights = sum(w[0].size for w in self.state_dict_.values())
-            if any(
-                np.size(self.optimizer_state_[name]) > n_weights
-                for name in ("mean", "square", "count")
-            ):
-                raise ValueError("there are more moments than weights")
+    return float(np.average(scores, weights=sample_weight))

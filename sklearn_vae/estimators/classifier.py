@@ -12,7 +12,6 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from sklearn_vae._compat import Interval, num_samples
 from sklearn_vae.data.arrays import as_array
-from sklearn_vae.estimators.base import BaseVAE
 from sklearn_vae.estimators.checks import restore_on_error
 from sklearn_vae.estimators.conditional import ClassMarginal
 from sklearn_vae.estimators.transformer import VAETransformer
@@ -85,13 +84,13 @@ class VAEClassifier(ClassifierMixin, SerializationMixin, BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "estimator": [BaseVAE, None],
+        "estimator": [VAETransformer, None],
         "priors": ["array-like", None],
         "n_draws": [Interval(Integral, 1, MOST_DRAWS, closed="both")],
         "random_state": ["random_state"],
     }
 
-    estimator_: BaseVAE
+    estimator_: VAETransformer
     n_features_in_: int
     classes_: np.ndarray
     priors_: np.ndarray

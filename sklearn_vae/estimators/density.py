@@ -13,11 +13,11 @@ from sklearn.base import DensityMixin
 
 from sklearn_vae._compat import Interval, StrOptions
 from sklearn_vae.device import device_to_score_on
+from sklearn_vae.estimators.base import FEWEST_STEPS, ITERATIONS_OF_SMALL_TABLES, DensityEstimator
 from sklearn_vae.estimators.checks import (
     CONSTRAINTS,
     widths_of,
 )
-from sklearn_vae.estimators.table import FEWEST_STEPS, ITERATIONS_OF_SMALL_TABLES, DensityEstimator
 from sklearn_vae.inference.ensemble import EnsemblePredictor
 from sklearn_vae.inference.log_density import SCORE_DRAWS
 from sklearn_vae.inference.predictor import Predictor

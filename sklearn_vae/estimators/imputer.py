@@ -20,7 +20,6 @@ from sklearn_vae._compat import (
     num_samples,
 )
 from sklearn_vae.data.arrays import as_array
-from sklearn_vae.estimators.base import BaseVAE
 from sklearn_vae.estimators.checks import restore_on_error
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.initialization.factor_analysis import MAX_FACTORS, ROWS_PER_FACTOR
@@ -94,7 +93,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "estimator": [BaseVAE, None],
+        "estimator": [VAETransformer, None],
         "n_draws": [Interval(Integral, 1, MOST_DRAWS, closed="both"), None],
         "missing_values": [MissingValues()],
         "add_indicator": ["boolean"],
@@ -102,7 +101,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         "random_state": ["random_state"],
     }
 
-    estimator_: BaseVAE
+    estimator_: VAETransformer
     n_features_in_: int
     indicated_: np.ndarray
 
@@ -164,7 +163,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
                 self.indicated_ = np.flatnonzero(np.isnan(rows).any(axis=0))
         return self
 
-    def _model(self, X: Any, sample_weight: Any) -> BaseVAE:
+    def _model(self, X: Any, sample_weight: Any) -> VAETransformer:
         """Make the estimator that is to learn the rows."""
         if self.estimator is None:
             n_components = _default_n_components(X, sample_weight)

@@ -20,11 +20,11 @@ from sklearn_vae.anomaly.knn import evenly_spaced
 from sklearn_vae.anomaly.presets import CLEAN, CONTAMINATED, METHODS, Preset
 from sklearn_vae.anomaly.scores import ScoredRows, Scorer, score_in_batches
 from sklearn_vae.device import device_to_score_on
+from sklearn_vae.estimators.base import FEWEST_ROWS, FEWEST_STEPS, TableEstimator
 from sklearn_vae.estimators.checks import (
     CONSTRAINTS,
     widths_of,
 )
-from sklearn_vae.estimators.table import FEWEST_ROWS, FEWEST_STEPS, TableEstimator
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.architecture import Architecture

@@ -1,20 +1,73 @@
 """VAETransformer: codes, reconstructions, samples and a density in one estimator."""
 
-from typing import Any
+from collections.abc import Hashable
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from sklearn_vae.data.arrays import as_array, as_row
-from sklearn_vae.estimators.base import BaseVAE
-from sklearn_vae.estimators.checks import positive_integer
+from sklearn_vae._compat import num_samples
+from sklearn_vae.data.arrays import as_array, as_row, has_missing_values
+from sklearn_vae.data.conditions import ConditionEncoder, columns_of
+from sklearn_vae.data.encoder import TableEncoder
+from sklearn_vae.data.schema import Schema
+from sklearn_vae.device import device_to_score_on
+from sklearn_vae.estimators.base import DensityEstimator, mean_of
+from sklearn_vae.estimators.checks import (
+    CONSTRAINTS,
+    check_compatible_parts,
+    check_does_not_follow,
+    check_ends,
+    check_one_member,
+    check_random_state,
+    check_shapes,
+    network_of,
+    positive_integer,
+    posterior_of,
+    prior_of,
+    restore_on_error,
+    widths_of,
+)
+from sklearn_vae.estimators.conditional import ClassMarginal
+from sklearn_vae.estimators.config import (
+    ROWS_FOR_FILLER,
+    config_of,
+    n_components_of,
+    rows_without_missing_cells,
+    schedule_of,
+)
+from sklearn_vae.estimators.robust import trusted
+from sklearn_vae.inference.decoder_correction import fit_decoder_correction
+from sklearn_vae.inference.log_density import SCORE_DRAWS
+from sklearn_vae.inference.predictor import Predictor
+from sklearn_vae.initialization.factor_analysis import n_imputation_factors
+from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.models.vae import VAE
+from sklearn_vae.objectives import Constant
 from sklearn_vae.persistence.registry import serializable
+from sklearn_vae.random import draw_seed
+from sklearn_vae.training import (
+    Dataset,
+    TrainingJob,
+    TrainingResult,
+    add_mask_inputs,
+    make_trainer,
+    threads_for_jobs,
+)
+
+# Weighted codes per row by which holes are filled.
+IMPUTE_DRAWS = 256
+
+# Training and validation rows by number of validation rows and seed.
+Splits = dict[tuple[int, int], tuple[Dataset, Dataset | None]]
 
 
 @serializable
-class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE):
+class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityEstimator):
     r"""Variational autoencoder with the manners of PCA and GaussianMixture.
 
     An encoder gives each row a code, a normal distribution q(z|x) over few latent
@@ -239,6 +292,21 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     (3, 4)
     """
 
+    _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
+    _takes_holes: ClassVar[bool] = True
+
+    conditional: bool
+    n_features_in_: int
+    condition_encoder_: ConditionEncoder | None = None
+    architecture_: Architecture
+    seed_: int
+    state_dict_: dict[str, np.ndarray]
+    optimizer_state_: dict[str, np.ndarray] | None
+    decoder_correction_: np.ndarray | None = None  # in the middle of a fit there is none yet
+    code_range_: np.ndarray | None = None
+    history_: list[dict[str, Any]]
+    n_steps_: int
+
     def __init__(
         self,
         n_components: int | str = "auto",
@@ -276,41 +344,48 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         random_state: Any = None,
         verbose: Any = False,
     ):
-        super().__init__(
-            n_components=n_components,
-            network=network,
-            hidden_layer_sizes=hidden_layer_sizes,
-            activation=activation,
-            encoder=encoder,
-            decoder=decoder,
-            likelihood=likelihood,
-            handle_unknown=handle_unknown,
-            conditional=conditional,
-            prior=prior,
-            posterior=posterior,
-            objective=objective,
-            robust=robust,
-            beta=beta,
-            free_bits=free_bits,
-            scale_prior_strength=scale_prior_strength,
-            max_iter=max_iter,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-            tol=tol,
-            refit=refit,
-            n_init=n_init,
-            ensemble=ensemble,
-            callbacks=callbacks,
-            checkpoint=checkpoint,
-            warm_start=warm_start,
-            device=device,
-            random_state=random_state,
-            verbose=verbose,
-        )
+        self.n_components = n_components
+        self.network = network
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.encoder = encoder
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.handle_unknown = handle_unknown
+        self.conditional = conditional
+        self.prior = prior
+        self.posterior = posterior
+        self.objective = objective
+        self.robust = robust
+        self.beta = beta
+        self.free_bits = free_bits
+        self.scale_prior_strength = scale_prior_strength
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.refit = refit
+        self.n_init = n_init
+        self.ensemble = ensemble
+        self.callbacks = callbacks
+        self.checkpoint = checkpoint
+        self.warm_start = warm_start
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.categorical = True
+        tags.target_tags.required = bool(self.conditional)
+        return tags
+
+    # -- fit ---------------------------------------------------------------------------
 
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
         """Fit, and give the codes of the rows.
@@ -335,6 +410,386 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         """
         known = self.fit(X, y, **fit_params).condition_encoder_
         return self.transform(X, None if known is None or len(known.class_prior) else y)
+
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Pass once over the rows of X, going on from what was learned before.
+
+        The first call settles what the columns are, their units and the model's start;
+        later chunks must have the same columns.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            A chunk of rows.
+        y : array-like of shape (n_samples,), default=None
+            With ``conditional=True``, what they are given; the first chunk has to have all
+            classes. Otherwise ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            What each row counts.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        with restore_on_error(self, keep=True):
+            is_fitted = hasattr(self, "state_dict_")
+            seed = self.seed_ if is_fitted else None
+            (job, *_), _ = self._make_jobs(
+                X, y, sample_weight, warm_start=True, seed=seed, validates=False
+            )
+            n_iter = len(self.history_) if is_fitted else 0
+            config = replace(
+                job.config,
+                min_steps_per_epoch=1,
+                max_iter=1,
+                n_iter_per_stage=(1, 0, 0),
+                beta=Constant(schedule_of(self)(n_iter)),
+                first_epoch=n_iter,
+            )
+            job = replace(job, config=config)
+            if is_fitted:
+                previous = TrainingResult({}, history=self.history_, n_steps=self.n_steps_)
+                job = replace(job, previous=previous)
+            with threads_for_jobs([job]):
+                trainer = make_trainer([job], callbacks=self.callbacks, verbose=int(self.verbose))
+                optimizer_state = self.optimizer_state_ if is_fitted else None
+                (result,) = trainer.train(job.train, optimizer_state=optimizer_state)
+            self._set_results([job], [job.finish(result)], None)
+            if not result.diverged:  # moments of a training that diverged are large
+                self.optimizer_state_ = trainer.optimizer_.state_dict()
+            self.interrupted_ = False
+        return self
+
+    def _make_jobs(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        warm_start: bool | None = None,
+        seed: int | None = None,
+        validates: bool = True,
+        cache: dict[Hashable, tuple[TableEncoder, Dataset, Splits]] | None = None,
+    ) -> tuple[list[TrainingJob], Dataset]:
+        """Validate and encode the rows, and make a job for each start.
+
+        Parameters
+        ----------
+        X, y, sample_weight : array-like
+            Rows, their conditions, and how often each row counts.
+        warm_start : bool, optional
+            Whether to train the weights of the last fit further, if there is one; by default,
+            the parameter decides.
+        seed : int, optional
+            Seed of all draws; by default, ``random_state`` decides.
+        validates : bool, default=True
+            Whether rows may be set aside for validation.
+        cache : dict, optional
+            Encoded tables of this very X and their splits, by the parameters that they depend on;
+            several estimators may share it.
+        """
+        warm_start = self.warm_start if warm_start is None else warm_start
+        self._validate_params()
+        check_compatible_parts(self)
+        if warm_start:
+            check_one_member(self)
+        is_resumed = bool(warm_start) and hasattr(self, "state_dict_")
+        if self.robust and validates and not is_resumed:
+            sample_weight = as_array(sample_weight)
+            self.support_ = trusted(self, X, y, sample_weight)
+            counts = 1.0 if sample_weight is None else np.asarray(sample_weight)
+            sample_weight, cache = np.where(self.support_, counts, 0.0), None
+        rows, weight = self._check_rows(X, sample_weight, reset=not is_resumed, y=y)
+        self.seed_ = draw_seed(self.random_state) if seed is None else seed
+        if is_resumed:
+            if hasattr(self, "support_"):  # of other rows
+                del self.support_
+            check_shapes(self, self.architecture_)
+            table = self._to_table(rows, weight)
+            splits: Splits = {}
+            if not self.architecture_.n_factors and self.columns_.is_incomplete(rows).any():
+                self._begin_to_take_missing_cells(table)
+        else:
+            cache = {} if cache is None else cache
+            network = network_of(self, self.n_features_in_)
+            structure = network.row_structure
+            structure.check_missing(rows[:, : self.n_features_in_])
+            units = structure.shared_scale, structure.values_per_step
+            asked = repr(self.likelihood), self.conditional, units
+            allows_missing = not (structure.variable_length or structure.is_autoregressive)
+            key = (id(X), *asked, allows_missing, len(rows) <= self.batch_size, self.device)
+            if key not in cache:
+                self.columns_ = self._learn_columns(
+                    rows,
+                    weight,
+                    self.likelihood,
+                    point_masses=not structure.shared_scale,
+                    period=structure.values_per_step if structure.shared_scale else None,
+                    allows_missing=allows_missing,
+                )
+                cache[key] = self.columns_, self._to_table(rows, weight), {}
+            self.columns_, table, splits = cache[key]
+            n_rows = round(float(table.total_weight[0]))
+            n_factors = n_imputation_factors(n_rows, self.columns_.n_columns)
+            self.architecture_ = Architecture(
+                n_components_of(self, table),
+                widths_of(self),
+                self.activation,
+                self.columns_.blocks,
+                prior_of(self),
+                n_factors if self.columns_.has_missing else 0,
+                network,
+                posterior_of(self),
+                n_conditions=self.columns_.n_conditions,
+                places=tuple(self.columns_.order.tolist()) if structure.shared_scale else (),
+            )
+            self.dtype_ = rows.dtype
+        n_valid = self._n_valid(table) if validates else 0
+        if (n_valid, self.seed_) not in splits:
+            splits[n_valid, self.seed_] = self._split(table, n_valid)
+        train, valid = splits[n_valid, self.seed_]
+        job = TrainingJob(
+            architecture=self.architecture_,
+            config=config_of(self, round(float(table.total_weight[0]))),
+            train=train,
+            valid=valid,
+            free_bits=self.free_bits,
+            scale_prior_strength=self.scale_prior_strength,
+            # the first member of an ensemble is the best one
+            weights={name: w[:1] for name, w in self.state_dict_.items()} if is_resumed else None,
+        )
+        return job.starts(1 if is_resumed else self.n_init, ensemble=self.ensemble), table
+
+    def _select(
+        self, jobs: list[TrainingJob], results: list[TrainingResult], rows: Dataset
+    ) -> tuple[list[TrainingResult], list[TrainingJob]]:
+        order = np.argsort([result.loss for result in results], kind="stable")
+        kept = order if self.ensemble else order[:1]
+        best = [results[index] for index in kept]
+        if not self.refit or jobs[0].valid is None:
+            return best, []
+        return best, [jobs[index].refit(results[index], rows) for index in kept]
+
+    def _begin_to_take_missing_cells(self, table: Dataset) -> None:
+        """Widen a model of whole rows, to go on with a table of which cells are missing."""
+        n_factors = n_imputation_factors(ROWS_FOR_FILLER, self.columns_.n_columns)
+        if not n_factors:  # all columns are constant
+            return
+        rows = rows_without_missing_cells(self._fitted(), table, self.seed_, self.dtype_)
+        self.architecture_ = replace(self.architecture_, n_factors=n_factors)
+        job = TrainingJob(self.architecture_, config_of(self, len(rows)), rows)
+        self.state_dict_ = add_mask_inputs(job, self.state_dict_)
+        self.columns_ = replace(self.columns_, has_missing=True)
+        self.optimizer_state_ = None
+
+    def _set_results(
+        self, jobs: list[TrainingJob], results: list[TrainingResult], rows: Dataset | None
+    ) -> None:
+        """Set the fitted attributes; without rows, there is no decoder correction."""
+        best = results[0]
+        self.state_dict_ = {
+            name: np.concatenate([result.weights[name] for result in results])
+            for name in best.weights
+        }
+        self.decoder_correction_ = self.code_range_ = None
+        # least squares need whole rows
+        if rows is not None and not self.architecture_.n_factors:
+            x, _ = rows.arrays()
+            predictor = self._fitted()
+            self.decoder_correction_, self.code_range_ = fit_decoder_correction(
+                predictor.module(x.dtype, n_members=1),
+                x,
+                rows.sample_weight(),
+                predictor.rows_per_chunk(),
+            )
+        self.optimizer_state_ = None  # partial_fit sets its own
+        self.history_ = best.history
+        self.n_iter_ = len(best.history)
+        self.n_steps_ = best.n_steps
+        if any(result.diverged for result in results):
+            self._warn_of_divergence(self.learning_rate)
+
+    # -- rows and conditions to numbers ------------------------------------------------
+
+    def _learn_schema(self, X: Any) -> Schema | None:
+        schema = super()._learn_schema(X)
+        if schema is None:
+            return schema
+        structure = network_of(self, len(schema.fields)).row_structure
+        if not structure.shared_scale:
+            return schema
+        return schema.shared_categories(structure.values_per_step)
+
+    def _check_rows(
+        self, X: Any, sample_weight: Any, *, reset: bool, y: Any = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Validate rows to learn from, and what is given with them, which is put beside them."""
+        rows, weight = super()._check_rows(X, sample_weight, reset=reset)
+        if not reset and self.conditional != (self.condition_encoder_ is not None):
+            raise ValueError(
+                f"The 'conditional' parameter must be {not self.conditional}, as in the fit that "
+                f"this one goes on from. Got {self.conditional} instead."
+            )
+        if not self.conditional:
+            self.condition_encoder_ = None
+            return rows, weight
+        given = columns_of(self._needed(y), num_samples(X))
+        if len(rows) < len(given[0]):
+            counted = np.asarray(as_array(sample_weight)) > 0
+            given = [own[counted] for own in given]
+        if reset or self.condition_encoder_ is None:
+            self.condition_encoder_ = ConditionEncoder.fit(given, weight)
+        return np.hstack(
+            [rows, self.condition_encoder_.transform(given).astype(rows.dtype)]
+        ), weight
+
+    def _learn_columns(
+        self, rows: np.ndarray, weight: np.ndarray | None, likelihood: Any, **kwargs: Any
+    ) -> TableEncoder:
+        n_features = self.n_features_in_
+        own = super()._learn_columns(rows[:, :n_features], weight, likelihood, **kwargs)
+        if self.condition_encoder_ is None:
+            return own
+        return replace(own, conditions=self.condition_encoder_.encoder)
+
+    def _needed(self, y: Any) -> Any:
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None: with "
+                f"conditional=True it is a model of p(x|y)."
+            )
+        return y
+
+    def _refuse_y(self, y: Any, method: str) -> None:
+        """Refuse a y that nothing would be done with."""
+        if y is not None and self.condition_encoder_ is None:
+            raise ValueError(
+                f"{method} takes y where the model is one of p(x|y), and this one was fitted with "
+                f"conditional=False. Fit {type(self).__name__}(conditional=True) to X and y."
+            )
+
+    def _given(self, y: Any, n_rows: int, dtype: Any) -> np.ndarray | None:
+        """Give y as numbers, if the model wants any: (n_rows, n_y)."""
+        if self.condition_encoder_ is None:
+            return None
+        return self.condition_encoder_.transform(columns_of(self._needed(y), n_rows)).astype(dtype)
+
+    def _validate_given(self, X: Any, y: Any = None) -> np.ndarray:
+        """Check rows, and give them as numbers, with what is given beside them."""
+        rows = super()._validate_given(X)
+        given = self._given(y, len(rows), rows.dtype)
+        return rows if given is None else np.hstack([rows, given])
+
+    def _asked(self, X: Any, y: Any) -> tuple[np.ndarray, Any]:
+        """Rows as numbers, and what answers for them: the model, or its mean over classes."""
+        if self.condition_encoder_ is None or y is not None:
+            return self._validate_given(X, y), self._fitted()
+        return self._validate(X, reset=False), self._marginal()
+
+    def _marginal(self) -> ClassMarginal:
+        known = self.condition_encoder_
+        if known is None or not len(known.class_prior):
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None: it was "
+                f"fitted to a y of numbers or of several columns, over which no mean can be taken. "
+                f"(A y of integers, strings or truth values is one of classes.)"
+            )
+        return ClassMarginal(self._fitted(), known.class_prior)
+
+    def _possible(self, rows: np.ndarray) -> np.ndarray:
+        rows = super()._possible(rows)
+        check_ends(self.architecture_, rows)
+        return rows
+
+    # -- densities and samples ---------------------------------------------------------
+
+    def score_samples(
+        self, X: Any, y: Any = None, *, n_draws: int = SCORE_DRAWS, return_std: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Log-density of each row, in nats and in X's own units.
+
+        It is log p(x) by importance sampling, whatever objective trained the model, so it can
+        be compared between models, with ``GaussianMixture``,
+        ``KernelDensity`` and ``PCA``. The same Sobol points serve all rows: a row's
+        score does not depend on its neighbours or on luck.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to score.
+        y : scalar or array-like of shape (n_samples,), default=None
+            With ``conditional=True``, what is given with the rows: the score is then
+            log p(x|y). Without y it is log p(x), of a model of classes: p(x|y) is averaged
+            over these, by how often they were there in ``fit``.
+        n_draws : int, default=64
+            Points in latent space per row; a power of two is best. Rows of which the encoder is
+            a poor proposal get more, from Laplace approximations of their posterior.
+        return_std : bool, default=False
+            Whether to return the scores' own standard error, too: the spread over 8
+            independent scramblings of the points, for 9 times the work.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+            Nats per row. Binary and constant columns count as probabilities.
+        std : ndarray of shape (n_samples,)
+            Only with ``return_std=True``.
+        """
+        check_is_fitted(self)
+        return self._scores(*self._asked(X, y), n_draws, return_std)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Mean log-density of the rows, in nats and in X's own units.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to score.
+        y : array-like of shape (n_samples,), default=None
+            With ``conditional=True``, what is given with the rows, as in ``score_samples``;
+            otherwise ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            What each row counts.
+
+        Returns
+        -------
+        float
+            Nats per row; higher is better.
+        """
+        return mean_of(self.score_samples(X, y), sample_weight)
+
+    def sample(self, n_samples: int = 1, random_state: Any = None, *, y: Any = None) -> Any:
+        """Draw rows from the model, with the decoder's noise.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows.
+        random_state : int, RandomState instance or None, default=None
+            What decides the draws; None takes the estimator's own.
+        y : scalar or array-like of shape (n_samples,), default=None
+            With ``conditional=True``, what the rows are drawn given: one value for all, or
+            one for each. Without it, classes are drawn, too, as often as they were there
+            in ``fit``.
+
+        Returns
+        -------
+        ndarray or DataFrame of shape (n_samples, n_features)
+            Rows in X's own units; a data frame, if X was one in ``fit``, with its columns,
+            types and categories.
+        """
+        check_is_fitted(self)
+        n_samples = positive_integer("n_samples", n_samples)
+        self._refuse_y(y, "sample")
+        if self.condition_encoder_ is None:
+            return self._drawn(self._fitted().sample, n_samples, random_state)
+        if y is None:
+            return self._drawn(self._marginal().sample, n_samples, random_state)
+        given = self._given(y, n_samples, self.dtype_)
+        return self._drawn(partial(self._fitted().sample, given=given), n_samples, random_state)
+
+    # -- codes -------------------------------------------------------------------------
 
     def transform(self, X: Any, y: Any = None) -> np.ndarray:
         """Give the mean of each row's code, with no chance in it.
@@ -424,12 +879,104 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             raise ValueError(f"{name} must be one row. Got {len(row)} instead.")
         return row
 
+    # -- missing values ----------------------------------------------------------------
+
+    def impute(
+        self,
+        X: Any,
+        n_draws: int | None = None,
+        *,
+        random_state: Any = None,
+        y: Any = None,
+    ) -> Any:
+        """Fill missing cells, given what is known of their rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows, missing cells of which are NaN (or None, or ``pandas.NA``).
+        n_draws : int, default=None
+            Number of completed tables to draw, whose spread is that of what is not known.
+            None fills in means, and in columns of classes the likeliest one.
+        random_state : int, RandomState instance or None, default=None
+            What decides the draws; None takes the estimator's own.
+        y : scalar or array-like of shape (n_samples,), default=None
+            With ``conditional=True``, what is given with the rows.
+
+        Returns
+        -------
+        ndarray or DataFrame of shape (n_samples, n_features)
+            X without holes, of the kind that X had in ``fit``. With ``n_draws``, an
+            array of shape (n_draws, n_samples, n_features), or a list of data frames.
+
+        References
+        ----------
+        .. [1] P.-A. Mattei and J. Frellsen, "MIWAE: Deep Generative Modelling and
+           Imputation of Incomplete Data Sets", ICML 2019.
+        """
+        check_is_fitted(self)
+        self._refuse_y(y, "impute")
+        rows = self._validate_given(X, y)
+        if n_draws is None:
+            return self._give_back(self._imputed(rows)[0], like=X)
+        n_draws = positive_integer("n_draws", n_draws)
+        check_random_state(random_state, caller=f"{type(self).__name__}.impute")
+        drawn = self._imputed(rows, n_draws, random_state)
+        if self.schema_ is None:
+            return drawn
+        return [self._give_back(own, like=X) for own in drawn]
+
+    def _imputed(
+        self, rows: np.ndarray, n_draws: int | None = None, random_state: Any = None
+    ) -> np.ndarray:
+        """Rows of numbers without holes, by means or by draws: (n_draws or 1, n, n_features)."""
+        check_does_not_follow(self, "impute")
+        rows = self._unknown_as_missing(rows)
+        holes = has_missing_values(rows)
+        filled = np.repeat(rows[None, :, : self.n_features_in_], n_draws or 1, axis=0)
+        if not holes.any():
+            return filled
+        if n_draws is None:
+            filled[0, holes] = self._fitted().impute(rows[holes], IMPUTE_DRAWS)
+            return filled
+        seed = draw_seed(self.random_state if random_state is None else random_state)
+        filled[:, holes] = self._fitted().sample_missing(rows[holes], n_draws, IMPUTE_DRAWS, seed)
+        return filled
+
+    # -- fitted attributes -------------------------------------------------------------
+
+    @property
+    def module_(self) -> VAE:
+        """The torch module, built anew from the fitted weights at every call."""
+        check_is_fitted(self)
+        return self._fitted().module(self.dtype_)
+
+    def _fitted(self) -> Predictor:
+        return Predictor(
+            self.columns_,
+            self.architecture_,
+            self.state_dict_,
+            self.seed_,
+            device_to_score_on(self.device),
+            self.decoder_correction_,
+            self.code_range_,
+        )
+
     @property
     def _n_features_out(self) -> int:
         return self.architecture_.n_components
 
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        tags.input_tags.categorical = True
-        return tags
+    def _check_learned(self) -> None:
+        super()._check_learned()
+        known = self.condition_encoder_
+        if known is not None:
+            known.check()
+        elif self.columns_.n_conditions:
+            raise ValueError("there are conditions, and nothing is known of them")
+        if self.optimizer_state_ is not None:
+            n_weights = sum(w[0].size for w in self.state_dict_.values())
+            if any(
+                np.size(self.optimizer_state_[name]) > n_weights
+                for name in ("mean", "square", "count")
+            ):
+                raise ValueError("there are more moments than weights")

@@ -9,7 +9,7 @@ from sklearn_vae.metrics.validation import check_has_codes
 from sklearn_vae.warnings import warn
 
 if TYPE_CHECKING:
-    from sklearn_vae.estimators.base import BaseVAE
+    from sklearn_vae.estimators.transformer import VAETransformer
 
 # A latent dimension is active if its mean KL exceeds this, in nats.
 ACTIVE_THRESHOLD = 0.1
@@ -17,7 +17,7 @@ ACTIVE_THRESHOLD = 0.1
 MIN_ACTIVE_FRACTION = 0.5
 
 
-def kl_per_dimension(estimator: "BaseVAE", X: Any, y: Any = None) -> np.ndarray:
+def kl_per_dimension(estimator: "VAETransformer", X: Any, y: Any = None) -> np.ndarray:
     """KL divergence of q(z|x) from the standard normal prior, per latent dimension.
 
     Parameters
@@ -61,7 +61,7 @@ def kl_per_dimension(estimator: "BaseVAE", X: Any, y: Any = None) -> np.ndarray:
 
 
 def active_units(
-    estimator: "BaseVAE", X: Any, y: Any = None, *, threshold: float = ACTIVE_THRESHOLD
+    estimator: "VAETransformer", X: Any, y: Any = None, *, threshold: float = ACTIVE_THRESHOLD
 ) -> np.ndarray:
     """Mask of the latent dimensions whose mean KL exceeds a threshold.
 
@@ -93,7 +93,7 @@ def active_units(
 
 
 def check_posterior_collapse(
-    estimator: "BaseVAE", X: Any, y: Any = None, *, threshold: float = ACTIVE_THRESHOLD
+    estimator: "VAETransformer", X: Any, y: Any = None, *, threshold: float = ACTIVE_THRESHOLD
 ) -> np.ndarray:
     """Warn if fewer than half of the latent dimensions are active, and advise a remedy.
 

@@ -10,13 +10,15 @@ from sklearn.utils import check_scalar, gen_batches
 from sklearn_vae.metrics.validation import check_has_codes
 
 if TYPE_CHECKING:
-    from sklearn_vae.estimators.base import BaseVAE
+    from sklearn_vae.estimators.transformer import VAETransformer
 
 # Largest number of densities q(z_d | x_i) in memory at once.
 MAX_DENSITIES = 1 << 22
 
 
-def total_correlation(estimator: "BaseVAE", X: Any, y: Any = None, *, n_draws: int = 4) -> float:
+def total_correlation(
+    estimator: "VAETransformer", X: Any, y: Any = None, *, n_draws: int = 4
+) -> float:
     r"""Total correlation of the aggregated posterior.
 
     .. math::

@@ -8,7 +8,7 @@ from scipy.special import logsumexp
 from sklearn_vae.metrics.validation import check_has_codes
 
 if TYPE_CHECKING:
-    from sklearn_vae.estimators.base import BaseVAE
+    from sklearn_vae.estimators.transformer import VAETransformer
 
 # Default number of points in latent space per row, as of score_samples.
 SCORE_DRAWS = 64
@@ -31,7 +31,7 @@ class UncertaintyDecomposition(NamedTuple):
 
 
 def decompose_uncertainty(
-    estimator: "BaseVAE", X: Any, y: Any = None, *, n_draws: int = SCORE_DRAWS
+    estimator: "VAETransformer", X: Any, y: Any = None, *, n_draws: int = SCORE_DRAWS
 ) -> UncertaintyDecomposition:
     """Decompose ``score_samples`` of an ensemble into expected log-density and disagreement.
 

@@ -13,8 +13,8 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 
 from sklearn_vae._compat import check_method_params, fit_and_score, safe_split, score_estimator
-from sklearn_vae.estimators.base import BaseVAE
-from sklearn_vae.estimators.table import DensityEstimator
+from sklearn_vae.estimators.base import DensityEstimator
+from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.training import Dataset, TrainingJob, TrainingResult, train
 
 Item = TypeVar("Item")
@@ -51,7 +51,7 @@ class FitTask:
     """
 
     estimator: BaseEstimator
-    vae: BaseVAE
+    vae: VAETransformer
     jobs: list[TrainingJob]
     rows: Dataset
     split: int
@@ -160,7 +160,7 @@ class SearchRun:
             raise CannotStackError(
                 f"{vae if isinstance(vae, str) else type(vae).__name__} is not a VAE"
             )
-        if not isinstance(vae, BaseVAE) or type(vae).fit is not BaseVAE.fit:
+        if not isinstance(vae, VAETransformer) or type(vae).fit is not VAETransformer.fit:
             raise CannotStackError(f"{type(vae).__name__} has a fit of its own")
         if vae.checkpoint is not None:
             raise CannotStackError("it has a checkpoint of its own")

@@ -165,7 +165,7 @@ def test_streaming_gives_the_scores_of_rows_alone(monkeypatch, factor_rows):
     train, test, _ = factor_rows
     vae = VAETransformer(2, max_iter=2, random_state=0).fit(train)
     expected = vae.score_samples(test)
-    monkeypatch.setattr("sklearn_vae.inference.predictor.CHUNK", 1)
+    monkeypatch.setattr("sklearn_vae.inference.predictor.CHUNK_SIZE", 1)
 
     np.testing.assert_allclose(vae.score_samples(test[:20]), expected[:20], rtol=1e-7)
 

@@ -31,7 +31,6 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from skorch.callbacks import Callback
 
 from sklearn_vae import VAETransformer
-from sklearn_vae.estimators.base import BaseVAE
 from sklearn_vae.model_selection import VAESearchCV, tasks
 from sklearn_vae.objectives import IWAE, LinearWarmup
 from sklearn_vae.priors import MixturePrior
@@ -863,7 +862,7 @@ def test_a_second_run_that_fails_in_a_halving_is_not_the_others_failure(monkeypa
         return train(runs, **kwargs)
 
     monkeypatch.setattr(tasks, "train", limited)
-    monkeypatch.setattr("sklearn_vae.estimators.table.train", limited)
+    monkeypatch.setattr("sklearn_vae.estimators.base.train", limited)
     grid = {"n_components": [1, 2]}
     search = VAESearchCV(make_vae(), grid, cv=2, factor=3, refit=False, error_score=-99.0)
     with pytest.warns(FitFailedWarning, match="2 fits failed out of a total of 4"):
@@ -938,9 +937,9 @@ def test_the_whole_grid_is_one_fleet(monkeypatch):
 def test_a_fold_is_encoded_once(monkeypatch):
     """And not once per candidate."""
     calls = []
-    encode = BaseVAE._to_table
+    encode = VAETransformer._to_table
     monkeypatch.setattr(
-        BaseVAE, "_to_table", lambda *arguments: calls.append(1) or encode(*arguments)
+        VAETransformer, "_to_table", lambda *arguments: calls.append(1) or encode(*arguments)
     )
     VAESearchCV(make_vae(), GRID, cv=3, refit=False).fit(X)
 
@@ -955,7 +954,7 @@ def alive(references):
 def test_rows_of_a_fold_go_when_it_is_done(monkeypatch, estimator):
     """Where they are many, the next fold's are encoded only then; and the results are the same."""
     encoded, before = [], []
-    encode = BaseVAE._to_table
+    encode = VAETransformer._to_table
 
     def watched(self, X, weight):
         before.append(alive(encoded))
@@ -963,7 +962,7 @@ def test_rows_of_a_fold_go_when_it_is_done(monkeypatch, estimator):
         encoded.extend(weakref.ref(rows) for rows in (table.x, X))
         return table
 
-    monkeypatch.setattr(BaseVAE, "_to_table", watched)
+    monkeypatch.setattr(VAETransformer, "_to_table", watched)
     grid = GRID if estimator is make_vae else IN_PIPELINE
     search = VAESearchCV(estimator(), grid, cv=3, refit=False)
     together = search.fit(X).cv_results_
