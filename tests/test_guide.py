@@ -38,3 +38,18 @@ def test_the_blocks_of_a_page_run_one_after_the_other(page, monkeypatch, tmp_pat
     namespace: dict[str, object] = {"__name__": "page"}
     for number, block in enumerate(BLOCKS[page]):
         exec(compile(block, f"{page}, block {number}", "exec"), namespace)
+
+
+def test_reliability_names_tests_that_exist():
+    """Each promise has the test that holds it."""
+    tests = Path(__file__).parent
+    sources = {path.name: path.read_text("utf-8") for path in tests.rglob("test_*.py")}
+    defined = re.findall(r"def (test_\w+)", "".join(sources.values()))
+    named = re.findall(r"\b(test_\w+)(\.py|\.\.\.)?", PAGES["reliability.md"])
+
+    assert len(named) > 50
+    for name, suffix in named:
+        if suffix == ".py":
+            assert name + suffix in sources
+        else:
+            assert any(test.startswith(name) if suffix else test == name for test in defined), name
