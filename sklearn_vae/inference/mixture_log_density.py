@@ -179,14 +179,14 @@ class LaplaceProposal:
             for old, new in zip(local, expansion, strict=True):
                 old[active[better]] = new[better]
 
-        evidence = local.log_evidence
-        good = evidence.isfinite()
-        indices, root = (component[good], row[good]), local.root[good]
-        self.log_evidence[indices] = evidence[good]
-        self.loc[indices] = z[good]
         eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
-        wide = PROPOSAL_SCALE**-2 * (root @ root.mT - eye) + eye
-        whiten = torch.linalg.cholesky(wide).mT
+        precision = PROPOSAL_SCALE**-2 * (local.root @ local.root.mT - eye) + eye
+        # in single precision, rounding can make the precision of an extreme row indefinite
+        lower, failed = torch.linalg.cholesky_ex(precision)
+        good = local.log_evidence.isfinite() & (failed == 0)
+        indices, whiten = (component[good], row[good]), lower[good].mT
+        self.log_evidence[indices] = local.log_evidence[good]
+        self.loc[indices] = z[good]
         self.whiten[indices] = whiten
         self.root[indices] = torch.linalg.solve_triangular(whiten, eye, upper=True)
 

@@ -7,7 +7,7 @@ from scipy import optimize, stats
 from sklearn.datasets import load_iris
 from sklearn.mixture import GaussianMixture
 
-from sklearn_vae.estimators.density import shares_of
+from sklearn_vae.estimators.density import stacking_weights
 from sklearn_vae.inference.mixture_log_density import log_density as log_density_of
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.models.mixture_init import SMALLEST_VARIANCE, learn_anchors
@@ -279,8 +279,8 @@ def test_shares_are_the_most_likely_ones():
 
     best = optimize.minimize(loss, np.zeros(3)).x
     best = np.exp(best - np.logaddexp.reduce(best))
-    np.testing.assert_allclose(shares_of(log_density, weight), best, atol=2e-3)
-    assert shares_of(log_density, None).sum() == pytest.approx(1)
+    np.testing.assert_allclose(stacking_weights(log_density, weight), best, atol=2e-3)
+    assert stacking_weights(log_density, None).sum() == pytest.approx(1)
 
 
 def test_anchors_keep_their_type():
