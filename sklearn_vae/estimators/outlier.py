@@ -53,18 +53,21 @@ CountedRows = tuple[np.ndarray, np.ndarray | None]
 
 @serializable
 class VAEOutlierDetector(OutlierMixin, TableEstimator):
-    """Outliers, by variational autoencoders and by neighbours that these have chosen.
+    """Outlier and novelty detection by variational autoencoders and nearest neighbours.
 
-    There are two settings, and data do not tell them apart. In *outlier detection*
-    (``novelty=False``) the training rows may hold outliers themselves. The autoencoders see rows
-    with values hidden, and learn from those of each batch that they explain best. The
-    two fifths of the rows are left out whose codes lie farthest from others and whose values
-    their others foretell worst. The score is a sum of two surprises: mean distance to the
-    nearest of the rows that are left, and distance of a row's values to what the others
-    foretell. In *novelty detection* (``novelty=True``) the training rows are taken to be clean.
-    The score is a sum of four surprises: distances to the nearest training row in two metrics,
-    the distance to the plane through the five nearest ones, and what autoencoders that were
-    trained to remove noise leave unexplained. New rows can be scored in both.
+    In *outlier detection* (``novelty=False``) the training rows may hold outliers. The
+    autoencoders see rows with masked values and learn from the best reconstructed rows of each
+    batch. The two fifths of the rows with the highest preliminary anomaly scores are left out as
+    neighbours. The score is the sum of two negative log tail probabilities: of the mean distance
+    to the nearest of the remaining rows, and of the distance of a row's values to their
+    predictions from the row's other values. In *novelty detection* (``novelty=True``) the
+    training rows are taken to be clean. The score is the sum of four: distances to the nearest
+    training row in two metrics, the distance to the plane through the five nearest ones, and the
+    reconstruction error of denoising autoencoders. New rows can be scored in both. Data do not
+    show which setting applies.
+
+    If ``sample_weight`` holds other than whole numbers, as many rows as the weights sum to are
+    drawn by them.
 
     Parameters
     ----------
