@@ -272,10 +272,7 @@ class RealColumns(Columns):
         is_integer: bool,
     ) -> Self:
         """Fit mean and standard deviation, bounds and recording step."""
-        exponent = cls._fit_exponent(values)
-        linked = np.ldexp(cls._link(values.astype(np.float64)), -exponent)
-        mean = np.average(linked, weights=weights)
-        scale = np.sqrt(np.average(np.square(linked - mean), weights=weights))
+        exponent, mean, scale = cls._fit_units(values, weights)
         bounds, decimals = cls._fit_bounds(values, weights, exponent, is_integer=is_integer)
         return cls(
             np.array([index]),
@@ -286,6 +283,16 @@ class RealColumns(Columns):
             np.array([bounds]),
             np.array([decimals]),
         )
+
+    @classmethod
+    def _fit_units(
+        cls, values: np.ndarray, weights: np.ndarray | None
+    ) -> tuple[int, np.floating, np.floating]:
+        """Fit the power of two, and mean and standard deviation after the link and the division."""
+        exponent = cls._fit_exponent(values)
+        linked = np.ldexp(cls._link(values.astype(np.float64)), -exponent)
+        mean = np.average(linked, weights=weights)
+        return exponent, mean, np.sqrt(np.average(np.square(linked - mean), weights=weights))
 
     @staticmethod
     def _fit_exponent(values: np.ndarray) -> int:
@@ -468,10 +475,7 @@ class PointMassColumns(RealColumns):
         is_integer: bool,
     ) -> Self:
         """Fit the scale to all values; bounds and recording step to those that are not common."""
-        exponent = cls._fit_exponent(values)
-        scaled = np.ldexp(values.astype(np.float64), -exponent)
-        mean = np.average(scaled, weights=weights)
-        scale = np.sqrt(np.average(np.square(scaled - mean), weights=weights))
+        exponent, mean, scale = cls._fit_units(values, weights)
         is_number = ~np.isin(values, categories)
         bounds, decimals = (np.nan, np.nan), -1
         if is_number.any():
