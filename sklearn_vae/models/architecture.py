@@ -115,11 +115,6 @@ class Architecture:
         return sum(n * kind.width for kind, n in self.blocks)
 
     @property
-    def n_seen(self) -> int:
-        """Columns of the encoder's input."""
-        return (2 if self.n_factors else 1) * self.n_columns + self.n_conditions
-
-    @property
     def layout(self) -> Layout:
         """Widths of the networks, and the columns of X of their inputs and outputs."""
         return Layout(
