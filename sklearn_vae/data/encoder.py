@@ -295,9 +295,18 @@ class TableEncoder:
 
         Means of the columns with mask ``is_rounded`` (n_features,) are rounded to possible values.
         """
-        mean, nearest = (self.inverse_transform(encoded, rounds=rounds) for rounds in (False, True))
+        values = self.inverse_transform(encoded)
+        if is_rounded.any():
+            values = np.where(is_rounded, self.inverse_transform(encoded, rounds=True), values)
         X = X[:, : self.n_features]
-        return np.where(np.isnan(X), np.where(is_rounded, nearest, mean), X)
+        return np.where(np.isnan(X), values, X)
+
+    def fill_missing_with_draws(self, X: np.ndarray, encoded: np.ndarray) -> np.ndarray:
+        """Replace missing values by decoded draws: (n, K, n_columns) -> (K, n, n_features)."""
+        draws = self.inverse_transform(encoded.reshape(-1, encoded.shape[2]), is_sample=True)
+        draws = np.moveaxis(draws.reshape(*encoded.shape[:2], -1), 1, 0)
+        X = X[:, : self.n_features]
+        return np.where(np.isnan(X), draws, X)
 
     def inverse_transform(
         self, values: np.ndarray, *, rounds: bool = False, is_sample: bool = False

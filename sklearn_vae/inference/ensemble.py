@@ -54,16 +54,8 @@ class EnsemblePredictor:
         ``n_draws`` is the number of draws per row of all members together, ``scrambling`` the
         index of the set of Sobol points.
         """
-        first = self.members[0]
-        models = cast(list[MixtureVAE], [member.module(X.dtype) for member in self.members])
-        noise = first.noise(n_draws, X.dtype, scrambling)[0, :, 0]
-        log_weight = torch.as_tensor(np.log(self.weight).astype(X.dtype)).to(first.device)
-
-        def evaluate(rows: np.ndarray) -> np.ndarray:
-            return log_density(models, log_weight, first.encode(rows)[0], noise).cpu().numpy()
-
-        log_p = map_chunks(evaluate, X, self._rows_per_chunk(n_draws))
-        for rows in gen_batches(len(X), first.rows_per_chunk()):
+        log_p = self._map_models(log_density, X, n_draws, scrambling)
+        for rows in gen_batches(len(X), self.members[0].rows_per_chunk()):
             log_p[rows] += self.columns.log_abs_det_jacobian(X[rows])
         return log_p
 
@@ -81,10 +73,8 @@ class EnsemblePredictor:
         """Replace missing values by draws: (n_imputations, n, n_features)."""
         generator = make_generator(seed, Stream.SAMPLE)
         function = partial(sample_given_observed, n_draws=n_imputations, generator=generator)
-        encoded = self._map_draws(function, X, n_draws, scrambling)  # (n, n_imputations, n_columns)
-        rows = self.columns.inverse_transform(encoded.reshape(-1, encoded.shape[2]), is_sample=True)
-        rows = np.moveaxis(rows.reshape(len(X), n_imputations, -1), 1, 0)
-        return np.where(np.isnan(X), rows, X)
+        encoded = self._map_draws(function, X, n_draws, scrambling)
+        return self.columns.fill_missing_with_draws(X, encoded)
 
     def _map_draws(
         self,
@@ -94,14 +84,25 @@ class EnsemblePredictor:
         scrambling: int = 0,
     ) -> np.ndarray:
         """Apply a function of the models, draws given rows and encoded rows, chunk by chunk."""
+
+        def evaluate(
+            models: list[MixtureVAE], log_weight: torch.Tensor, x: torch.Tensor, noise: torch.Tensor
+        ) -> torch.Tensor:
+            return function(models, PosteriorDraws(models, log_weight, x, noise), x)
+
+        return self._map_models(evaluate, X, n_draws, scrambling)
+
+    def _map_models(
+        self, function: Callable[..., torch.Tensor], X: np.ndarray, n_draws: int, scrambling: int
+    ) -> np.ndarray:
+        """Apply a function (models, log-weights, encoded rows, noise), chunk by chunk."""
         first = self.members[0]
         models = cast(list[MixtureVAE], [member.module(X.dtype) for member in self.members])
         noise = first.noise(n_draws, X.dtype, scrambling)[0, :, 0]
         log_weight = torch.as_tensor(np.log(self.weight).astype(X.dtype)).to(first.device)
 
         def evaluate(rows: np.ndarray) -> np.ndarray:
-            x = first.encode(rows)[0]
-            return function(models, PosteriorDraws(models, log_weight, x, noise), x).cpu().numpy()
+            return function(models, log_weight, first.encode(rows)[0], noise).cpu().numpy()
 
         return map_chunks(evaluate, X, self._rows_per_chunk(n_draws))
 

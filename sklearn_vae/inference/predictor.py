@@ -376,13 +376,8 @@ class Predictor:
             n_draws=n_imputations,
             generator=make_generator(seed, Stream.SAMPLE),
         )
-        encoded = self._map_incomplete(
-            function, X, n_draws, scrambling=scrambling
-        )  # (n, n_imputations, n_columns)
-        rows = self.columns.inverse_transform(encoded.reshape(-1, encoded.shape[2]), is_sample=True)
-        rows = np.moveaxis(rows.reshape(len(X), n_imputations, -1), 1, 0)
-        X = X[:, : self.columns.n_features]
-        return np.where(np.isnan(X), rows, X)
+        encoded = self._map_incomplete(function, X, n_draws, scrambling=scrambling)
+        return self.columns.fill_missing_with_draws(X, encoded)
 
     def _map_incomplete(
         self,

@@ -5,7 +5,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from sklearn_vae.data.bounds import LARGEST_RECORDED, is_finely_recorded, lattice_step
+from sklearn_vae.data.bounds import LARGEST_RECORDED, is_finely_recorded
 from sklearn_vae.data.columns.base import TrainingColumn, cauchy_log_density
 from sklearn_vae.data.columns.one_hot import (
     check_order,
@@ -70,24 +70,13 @@ class PointMassColumns(RealColumns):
         point_masses = cls._find_point_masses(column)
         numbers = column.select(~np.isin(column.values, point_masses))
         has_scale = column.exact_marginal and len(np.unique(numbers.values)) > 1
-        exponent, mean, scale = cls._fit_units(numbers if has_scale else column)
-        columns = cls(
-            np.array([column.index]),
-            likelihood,
-            np.array([exponent]),
-            np.array([mean]),
-            np.array([scale]),
-            np.full((1, 2), np.nan),
-            np.array([-1]),
-            np.zeros(1),
-            np.zeros(1, dtype=int),
-            np.zeros((0, 2)),
-            point_masses[None],
+        columns = cls._with_units_of(
+            numbers if has_scale else column, likelihood, point_masses[None]
         )
         if len(numbers.values):
             columns._fit_samples(numbers)
         elif column.exact_marginal and np.abs(point_masses).max() <= LARGEST_RECORDED:
-            columns.steps = np.array([lattice_step(point_masses) or np.diff(point_masses).min()])
+            columns.steps = np.array([np.diff(point_masses).min()])
         return columns
 
     @classmethod

@@ -73,8 +73,17 @@ class RealColumns(Columns):
     @classmethod
     def fit(cls, column: TrainingColumn, likelihood: Likelihood | None) -> Self:
         """Fit mean and standard deviation, bounds and recording step."""
+        columns = cls._with_units_of(column, likelihood)
+        columns._fit_samples(column)
+        return columns
+
+    @classmethod
+    def _with_units_of(
+        cls, column: TrainingColumn, likelihood: Likelihood | None, *point_masses: np.ndarray
+    ) -> Self:
+        """Fit mean and standard deviation only; samples keep to nothing yet."""
         exponent, mean, scale = cls._fit_units(column)
-        columns = cls(
+        return cls(
             np.array([column.index]),
             likelihood,
             np.array([exponent]),
@@ -85,9 +94,8 @@ class RealColumns(Columns):
             np.zeros(1),
             np.zeros(1, dtype=int),
             np.zeros((0, 2)),
+            *point_masses,
         )
-        columns._fit_samples(column)
-        return columns
 
     def _fit_samples(self, column: TrainingColumn) -> None:
         """Fit what samples of a single column keep to, and its normal scores."""
