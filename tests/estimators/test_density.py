@@ -548,7 +548,7 @@ def test_few_values_have_the_density_of_their_steps():
     """A column of tenths: the probabilities of its values, over a tenth."""
     rng = np.random.default_rng(0)
     X = 0.1 * rng.binomial(5, 0.4, (2000, 1))
-    density = VAEDensity(mixtures=[(1, "diag")], max_iter=0).fit(X)
+    density = VAEDensity(mixtures=[(1, "diag")], max_iter=0, random_state=0).fit(X)
 
     oracle = stats.binom.logpmf(np.arange(6), 5, 0.4) - np.log(0.1)
     scores = density.score_samples(0.1 * np.arange(6)[:, None])
