@@ -1,11 +1,13 @@
-"""How Sphinx builds these pages; nothing here needs the network."""
+"""How Sphinx builds these pages. Without a network, links to other projects are left out."""
 
 from pathlib import Path
+from urllib.request import urlopen
 
 import sklearn_vae
 
 HERE = Path(__file__).parent
-EXAMPLES = HERE.parent / "examples"
+ROOT = HERE.parent
+EXAMPLES = ROOT / "examples"
 
 project = "sklearn_vae"
 author = "the sklearn_vae developers"
@@ -17,7 +19,10 @@ extensions = [
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+    "sphinx_design",
 ]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
@@ -31,7 +36,34 @@ numpydoc_show_class_members = False
 
 html_theme = "pydata_sphinx_theme"
 html_title = "sklearn_vae"
-html_theme_options = {"show_prev_next": False, "navigation_with_keys": False}
+html_theme_options = {
+    "show_prev_next": False,
+    "navigation_with_keys": False,
+    "header_links_before_dropdown": 6,
+}
+html_sidebars = {"index": []}
+
+
+def reachable(projects):
+    """The projects whose inventory can be read now; Sphinx warns about any other."""
+    found = {}
+    for name, url in projects.items():
+        try:
+            urlopen(url + "objects.inv", timeout=5).close()
+        except OSError:
+            continue
+        found[name] = (url, None)
+    return found
+
+
+intersphinx_mapping = reachable(
+    {
+        "sklearn": "https://scikit-learn.org/stable/",
+        "numpy": "https://numpy.org/doc/stable/",
+        "torch": "https://docs.pytorch.org/docs/stable/",
+        "skorch": "https://skorch.readthedocs.io/en/stable/",
+    }
+)
 
 # A gallery is made of examples/plot_*.py, once there are any.
 if any(EXAMPLES.glob("plot_*.py")):
@@ -42,6 +74,8 @@ if any(EXAMPLES.glob("plot_*.py")):
         "filename_pattern": r"/plot_",
         "ignore_pattern": r"(^|/)(?!plot_)[^/]*$",
         "show_memory": False,
+        "backreferences_dir": "generated/backreferences",
+        "doc_module": ("sklearn_vae",),
     }
 
 
@@ -49,9 +83,9 @@ def skip_foreign(app, what, name, obj, skip, options):
     """Leave out what a class inherits from scikit-learn or torch: it is documented there."""
     obj = getattr(obj, "fget", None) or obj
     origin = getattr(obj, "__module__", None) or ""
-    if what == "class" and callable(obj) and not origin.startswith("sklearn_vae"):
+    if what in ("class", "method") and callable(obj) and not origin.startswith("sklearn_vae"):
         return True
-    return skip
+    return None  # autodoc and autosummary decide
 
 
 def setup(app):

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from sklearn_vae import VAETransformer
+
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGES = {page.name: page.read_text("utf-8") for page in sorted(DOCS.glob("*.md"))}
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -53,3 +55,12 @@ def test_reliability_names_tests_that_exist():
             assert name + suffix in sources
         else:
             assert any(test.startswith(name) if suffix else test == name for test in defined), name
+
+
+def test_every_parameter_of_the_transformer_is_in_one_group():
+    """The reference page groups the parameters; a new one needs its place there."""
+    section = PAGES["api.md"].split("### Parameters of VAETransformer by group")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    grouped = re.findall(r"`(\w+)`", "".join(rows))
+
+    assert sorted(grouped) == sorted(VAETransformer().get_params(deep=False))
