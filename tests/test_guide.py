@@ -59,7 +59,9 @@ def test_reliability_names_tests_that_exist():
 
 def test_every_parameter_of_the_transformer_is_in_one_group():
     """The reference page groups the parameters; a new one needs its place there."""
-    section = PAGES["api.md"].split("### Parameters of VAETransformer by group")[1].split("\n## ")[0]
+    section = (
+        PAGES["api.md"].split("### Parameters of VAETransformer by group")[1].split("\n## ")[0]
+    )
     rows = [line for line in section.splitlines() if line.startswith("|")]
     grouped = re.findall(r"`(\w+)`", "".join(rows))
 
