@@ -59,13 +59,15 @@ def sample_bounds(values: np.ndarray, weights: np.ndarray | None) -> tuple[float
     return bounds[0], bounds[1]
 
 
-def lattice_step(values: np.ndarray) -> float:
+def lattice_step(values: np.ndarray, weights: np.ndarray | None = None) -> float:
     """Return the step of values that are recorded in steps, as 0.01 for cents; otherwise 0.
 
-    All values are multiples of the step, counted from any of them.
+    All values are multiples of the step, counted from any of them. Values that all differ have
+    no step.
     """
     unique = np.unique(values.astype(np.float64))
-    if len(unique) == len(values) or np.abs(unique).max() > LARGEST_RECORDED:
+    n_rows = len(values) if weights is None else weights.sum()
+    if len(unique) >= n_rows or np.abs(unique).max() > LARGEST_RECORDED:
         return 0.0
     gaps = np.diff(unique)
     gaps = gaps[gaps > ROUNDING * np.abs(unique).max()]
@@ -83,7 +85,11 @@ def lattice_step(values: np.ndarray) -> float:
 
 
 def recording_decimals(
-    values: np.ndarray, *, is_integer: bool, coarsest: float = COARSEST_STEP
+    values: np.ndarray,
+    weights: np.ndarray | None = None,
+    *,
+    is_integer: bool,
+    coarsest: float = COARSEST_STEP,
 ) -> int:
     """Return the decimals to which values were recorded, as 2 for cents; -1 if there are more.
 
@@ -102,5 +108,7 @@ def recording_decimals(
             step = 10.0**-decimals
             precision = np.abs(values).max() * np.finfo(values.dtype).eps
             is_exact = precision <= COARSEST_STEP * step
-            return decimals if is_exact and step <= coarsest * np.std(values) else -1
+            with np.errstate(over="ignore", invalid="ignore"):
+                std = np.sqrt(np.cov(values, ddof=0, aweights=weights))
+            return decimals if is_exact and step <= coarsest * std else -1
     return -1

@@ -159,7 +159,7 @@ def choose_likelihood(column: TrainingColumn, *, point_masses: bool = True) -> L
         return _infer_of_integers(column)
     elif point_masses and len(common := find_point_masses_of_reals(column)):
         return ZeroInflated(len(common))
-    half = 0.5 * lattice_step(values) if column.exact_marginal else 0
+    half = 0.5 * lattice_step(values, weights) if column.exact_marginal else 0
     if low > half and _gain_of_logs(values, weights) > GAIN_OF_LOGS:
         return LogNormal()
     return Gaussian()

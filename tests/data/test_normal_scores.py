@@ -202,3 +202,20 @@ def test_a_small_table_does_not_show_that_values_are_few():
     """Ten values in fifty rows are numbers."""
     values = np.arange(50) % 10 * 1.0
     assert fit(values).likelihoods == [Gaussian()]
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.2, 0.4], [1.0, 5.0, 5.5, 9.0], list(range(40))])
+def test_exact_marginals_take_weights_as_copies(values):
+    """Point masses, recording steps and decimals are those of the repeated rows."""
+    X = np.array(values, dtype=float)[:, None]
+    weight = np.arange(len(X)) % 5 + 20.0
+    fits = [
+        TableEncoder.fit(rows, weights, "auto", None, exact_marginals=True)
+        for rows, weights in ((X, weight), (np.repeat(X, weight.astype(int), axis=0), None))
+    ]
+    weighted, repeated = (encoder.groups[0] for encoder in fits)
+
+    assert weighted.likelihood == repeated.likelihood
+    np.testing.assert_array_equal(weighted.point_masses, repeated.point_masses)
+    np.testing.assert_array_equal(weighted.steps, repeated.steps)
+    np.testing.assert_array_equal(weighted.decimals, repeated.decimals)

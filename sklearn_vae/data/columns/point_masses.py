@@ -213,7 +213,7 @@ def find_common_values(column: TrainingColumn) -> np.ndarray:
 
     All values are, if they are few. Otherwise the common ones are; perhaps none.
     """
-    n_rows = len(column.values)
+    n_rows = len(column.values) if column.weights is None else column.weights.sum()
     unique, frequency = _frequencies(column.values, column.weights)
     if len(unique) <= min(MOST_VALUES, n_rows // FEWEST_ROWS_PER_VALUE):
         return unique

@@ -104,10 +104,12 @@ class RealColumns(Columns):
         if not column.exact_marginal:
             return
         self.bounds = np.array([[column.values.min(), column.values.max()]], dtype=np.float64)
-        self.steps = np.array([lattice_step(column.values)])
+        self.steps = np.array([lattice_step(column.values, column.weights)])
         if self.steps[0]:
             is_integer = column.hint.is_integer
-            decimals = recording_decimals(column.values, is_integer=is_integer, coarsest=np.inf)
+            decimals = recording_decimals(
+                column.values, column.weights, is_integer=is_integer, coarsest=np.inf
+            )
             self.decimals = np.array([decimals])
         values = column.values.astype(np.float64)
         half = 0.5 * self.steps[0]
@@ -149,7 +151,9 @@ class RealColumns(Columns):
         # exactly the extreme value, where they differ from it by rounding
         low = minimum if equal_up_to_rounding(low, minimum) else low
         high = maximum if equal_up_to_rounding(maximum, high) else high
-        return (low, high), recording_decimals(column.values, is_integer=column.hint.is_integer)
+        is_integer = column.hint.is_integer
+        decimals = recording_decimals(column.values, column.weights, is_integer=is_integer)
+        return (low, high), decimals
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
