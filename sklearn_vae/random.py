@@ -59,6 +59,7 @@ class Stream(IntEnum):
     DROPOUT = 16
     CONDITIONAL = 17
     REJECTION = 18
+    LEVELS = 19
 
 
 def draw_seed(random_state: Any) -> int:

@@ -57,7 +57,9 @@ class ConditionEncoder:
             frequency = np.bincount(codes[:, 0].astype(int), weights, len(categories[0]))
             class_prior = frequency / weights.sum()
         likelihood = [Gaussian() if classes is None else "categorical" for classes in categories]
-        encoder = TableEncoder.fit(codes, sample_weight, likelihood, names, column_hints)
+        encoder = TableEncoder.fit(
+            codes, sample_weight, likelihood, names, column_hints, groups_levels=False
+        )
         return cls(categories, encoder, class_prior)
 
     def transform(self, y: Sequence[np.ndarray]) -> np.ndarray:

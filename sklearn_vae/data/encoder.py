@@ -11,6 +11,7 @@ from sklearn_vae.data.arrays import has_missing_values
 from sklearn_vae.data.columns import (
     COLUMNS,
     BinaryColumns,
+    CategoricalColumns,
     ColumnHint,
     Columns,
     ConstantColumns,
@@ -26,6 +27,10 @@ from sklearn_vae.data.infer import (
 from sklearn_vae.likelihoods import Gaussian, Likelihood
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_hashes
+from sklearn_vae.random import Stream, stream_seed
+
+# Rows from which levels' effects on other columns are estimated, at most.
+MOST_ROWS_OF_EFFECTS = 100_000
 
 
 @serializable
@@ -75,6 +80,7 @@ class TableEncoder:
         period: int | None = None,
         allows_missing: bool = True,
         exact_marginals: bool = False,
+        groups_levels: bool = True,
         conditions: "TableEncoder | None" = None,
     ) -> Self:
         """Choose the likelihood of each column, and fit its units.
@@ -102,6 +108,8 @@ class TableEncoder:
             Whether the encoding of columns without a requested likelihood follows the
             distribution of their values: few or common values are point masses, and normal
             scores are fitted where they improve the density.
+        groups_levels : bool, default=True
+            Whether many categories of a column share classes; they do not with a ``period``.
         conditions : TableEncoder or None, default=None
             Encoder of the columns of y.
 
@@ -120,13 +128,23 @@ class TableEncoder:
                 has_missing, values = True, values[~missing]
                 weights = None if weights is None else weights[~missing]
             is_exact = exact_marginals and requested is None
-            column = TrainingColumn(j, values, weights, n_rows, hints[j], requested, is_exact)
+            column = TrainingColumn(
+                j,
+                values,
+                weights,
+                n_rows,
+                hints[j],
+                requested,
+                exact_marginal=is_exact,
+                groups_levels=groups_levels and period is None,
+            )
             chosen = choose_likelihood(column, point_masses=point_masses)
             columns.append(COLUMNS[type(chosen)].fit(column, chosen))
         for first in range(period or 0):
             share_scale(columns[first::period])
             is_coded = [hint.n_classes is not None for hint in hints[first::period]]
             columns[first::period] = share_categories(columns[first::period], is_coded)
+        _group_levels(columns, X, sample_weight)
         groups = _group(columns)
         log_unseen = -float(np.log(n_rows + 2))
         return cls(column_names, groups, log_unseen, has_missing, allows_missing, conditions)
@@ -170,11 +188,10 @@ class TableEncoder:
     def categories_(self) -> dict[int, np.ndarray]:
         """Categories, binary values or constants, by the index of the column."""
         return {
-            j: categories
+            j: group.values(column)
             for group in self.groups
-            for j, categories in zip(
-                group.indices.tolist(), getattr(group, "categories", ()), strict=False
-            )
+            if isinstance(group, CategoricalColumns | BinaryColumns)
+            for column, j in enumerate(group.indices.tolist())
         }
 
     @property
@@ -301,15 +318,21 @@ class TableEncoder:
         X = X[:, : self.n_features]
         return np.where(np.isnan(X), values, X)
 
-    def fill_missing_with_draws(self, X: np.ndarray, encoded: np.ndarray) -> np.ndarray:
+    def fill_missing_with_draws(self, X: np.ndarray, encoded: np.ndarray, seed: int) -> np.ndarray:
         """Replace missing values by decoded draws: (n, K, n_columns) -> (K, n, n_features)."""
-        draws = self.inverse_transform(encoded.reshape(-1, encoded.shape[2]), is_sample=True)
+        rows = encoded.reshape(-1, encoded.shape[2])
+        draws = self.inverse_transform(rows, is_sample=True, seed=seed)
         draws = np.moveaxis(draws.reshape(*encoded.shape[:2], -1), 1, 0)
         X = X[:, : self.n_features]
         return np.where(np.isnan(X), draws, X)
 
     def inverse_transform(
-        self, values: np.ndarray, *, rounds: bool = False, is_sample: bool = False
+        self,
+        values: np.ndarray,
+        *,
+        rounds: bool = False,
+        is_sample: bool = False,
+        seed: int | None = None,
     ) -> np.ndarray:
         """Decode rows, in their dtype: (n, n_columns) -> (n, n_features).
 
@@ -323,14 +346,20 @@ class TableEncoder:
         is_sample : bool, default=False
             Whether the rows are samples: they are rounded, and keep to the bounds and recording
             steps of real columns.
+        seed : int or None, default=None
+            Seed of the draws of levels that share a class; without, each is the most frequent one.
         """
         X = np.empty((len(values), self.n_features), values.dtype)
+        generator = np.random.default_rng(stream_seed(seed or 0, Stream.LEVELS))
         first = 0
         for group in self.groups:
             last = first + group.width * len(group.indices)
             encoded = values[:, first:last].astype(np.float64)
             with np.errstate(over="ignore"):
-                X[:, group.indices] = group.decode(encoded, rounds=rounds, is_sample=is_sample)
+                decoded = group.decode(encoded, rounds=rounds, is_sample=is_sample)
+                if seed is not None:
+                    decoded = group.draw_levels(decoded, generator)
+                X[:, group.indices] = decoded
             first = last
         return X
 
@@ -447,6 +476,20 @@ class TableEncoder:
             )
             for name, likelihood in zip(self.names, self.likelihoods, strict=True)
         ]
+
+
+def _group_levels(columns: list[Columns], X: np.ndarray, weights: np.ndarray | None) -> None:
+    """Group rare levels of columns that have many by their effects on the others, in place."""
+    step = -(-len(X) // MOST_ROWS_OF_EFFECTS)
+    for one in columns:
+        if type(one) is CategoricalColumns and one.n_levels.any():
+            others = (
+                values
+                for other in columns
+                if other is not one
+                for values in other.encode(X[::step, other.indices], allows_missing=True).T
+            )
+            one.group_by_effects(X[:, one.indices[0]], weights, others, step)
 
 
 def _group(columns: list[Columns]) -> list[Columns]:

@@ -143,9 +143,7 @@ def choose_likelihood(column: TrainingColumn, *, point_masses: bool = True) -> L
     if column.requested is not None:
         return _likelihood_as_requested(column, column.requested)
     if hint.n_classes is not None:
-        if hint.n_classes == 2:
-            return Bernoulli()
-        return Ordinal(hint.n_classes) if hint.is_ordered else Categorical(hint.n_classes)
+        return COLUMNS[Ordinal if hint.is_ordered else Categorical].resolve(column)
     low, high = values.min(), values.max()
     is_0_or_1 = low == 0 and high == 1
     has_two_values = bool(((values == low) | (values == high)).all())

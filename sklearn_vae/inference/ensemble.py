@@ -74,7 +74,7 @@ class EnsemblePredictor:
         generator = make_generator(seed, Stream.SAMPLE)
         function = partial(sample_given_observed, n_draws=n_imputations, generator=generator)
         encoded = self._map_draws(function, X, n_draws, scrambling)
-        return self.columns.fill_missing_with_draws(X, encoded)
+        return self.columns.fill_missing_with_draws(X, encoded, seed)
 
     def _map_draws(
         self,

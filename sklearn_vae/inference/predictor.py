@@ -357,7 +357,8 @@ class Predictor:
                 model.sample(rows.stop - rows.start, generator, None if x is None else x[rows])
                 for rows in gen_batches(n_samples, self.rows_per_chunk())
             ]
-        return self.columns.inverse_transform(torch.cat(chunks).cpu().numpy(), is_sample=True)
+        encoded = torch.cat(chunks).cpu().numpy()
+        return self.columns.inverse_transform(encoded, is_sample=True, seed=seed)
 
     def impute(self, X: np.ndarray, n_draws: int, is_rounded: np.ndarray) -> np.ndarray:
         """Replace missing values by their mean, or likeliest class: (n, n_features).
@@ -377,7 +378,7 @@ class Predictor:
             generator=make_generator(seed, Stream.SAMPLE),
         )
         encoded = self._map_incomplete(function, X, n_draws, scrambling=scrambling)
-        return self.columns.fill_missing_with_draws(X, encoded)
+        return self.columns.fill_missing_with_draws(X, encoded, seed)
 
     def _map_incomplete(
         self,

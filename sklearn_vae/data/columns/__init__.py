@@ -19,6 +19,7 @@ from sklearn_vae.data.columns.shared import share_categories, share_scale
 __all__ = [
     "COLUMNS",
     "BinaryColumns",
+    "CategoricalColumns",
     "ColumnHint",
     "Columns",
     "ConstantColumns",

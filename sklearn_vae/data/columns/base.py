@@ -73,6 +73,8 @@ class TrainingColumn:
     exact_marginal : bool, default=False
         Whether the encoding follows the distribution of the values: few or common values are
         point masses, and normal scores are fitted where they improve the density.
+    groups_levels : bool, default=True
+        Whether many categories share classes.
     """
 
     index: int
@@ -82,6 +84,7 @@ class TrainingColumn:
     hint: ColumnHint
     requested: Likelihood | type[Likelihood] | None = None
     exact_marginal: bool = False
+    groups_levels: bool = True
 
     def select(self, mask: np.ndarray) -> "TrainingColumn":
         """Select some of the values: (n,) -> (m,)."""
@@ -228,6 +231,10 @@ class Columns(ABC):
             Whether the values are samples: they are rounded, and keep to the bounds and
             recording steps of real columns.
         """
+
+    def draw_levels(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Draw one of the values that share the code of each decoded sample: (n, k) -> (n, k)."""
+        return X
 
     def dequantize(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Spread values that are recorded in steps over their step: (n, k) -> (n, k)."""

@@ -84,6 +84,10 @@ class BinaryColumns(Columns):
         """Return NaN for an unknown category, and numbers as they are: (n, k) -> (n, k)."""
         return np.where((X == UNKNOWN) & allows_missing, np.nan, X)
 
+    def values(self, column: int) -> np.ndarray:
+        """Return the values of one column, by its index in ``indices``."""
+        return self.categories[column]
+
     def describe_values(self, column: int) -> str:
         """Describe the values of a column."""
         return join(self.categories[column])

@@ -3,12 +3,22 @@
 In a data frame, ``data/fields.py`` has replaced the categories by integer codes before.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import ClassVar, Self, cast
 
 import numpy as np
 
 from sklearn_vae.data.columns.base import Columns, TrainingColumn
+from sklearn_vae.data.columns.levels import (
+    MOST_CLASSES,
+    Levels,
+    count_classes,
+    group_by_effects,
+    group_by_frequency,
+    group_in_order,
+    level_effects,
+)
 from sklearn_vae.data.columns.one_hot import (
     check_order,
     is_category,
@@ -26,52 +36,168 @@ from sklearn_vae.persistence.validation import check_array
 class CategoricalColumns(Columns):
     """Categories without an order, one-hot encoded.
 
+    Many categories (*levels*) share fewer classes, which are what is encoded.
+
     Attributes
     ----------
     categories : ndarray of shape (k, C)
-        Categories of each column, in order, in the dtype of the rows in ``fit``.
+        Categories of each column, in order, in the dtype of the rows in ``fit``; of a column with
+        many levels, the most frequent level of each class.
+    n_levels : ndarray of shape (k,)
+        Number of levels of each column; 0 if each category is a class.
+    levels : ndarray of shape (n_levels.sum(),)
+        Levels of the columns that have many, in order.
+    level_classes : ndarray of shape (n_levels.sum(),)
+        Class of each level.
+    level_shares : ndarray of shape (n_levels.sum(),)
+        Probability of each level in its class.
     """
 
     likelihood: Categorical | Ordinal
     categories: np.ndarray
+    n_levels: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
+    levels: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    level_classes: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
+    level_shares: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     likelihoods: ClassVar[tuple[type, ...]] = (Categorical,)
 
+    def __post_init__(self) -> None:
+        if not len(self.n_levels):  # as in files of earlier versions
+            self.n_levels = np.zeros(len(self.indices), dtype=int)
+
     @classmethod
     def fit(cls, column: TrainingColumn, likelihood: Likelihood | None) -> Self:
-        """Keep the categories: the codes of a categorical dtype, or else the unique values."""
-        values, n_classes = column.values, column.hint.n_classes
-        if n_classes is None:
-            categories = np.unique(values)
-        else:
-            categories = np.arange(n_classes, dtype=values.dtype)
-        likelihood = cast(Categorical | Ordinal, likelihood)
-        return cls(np.array([column.index]), likelihood, categories[None])
+        """Keep the categories, or group them if the likelihood has fewer classes."""
+        likelihood, index = cast(Categorical | Ordinal, likelihood), np.array([column.index])
+        values = _levels_of(column)
+        if len(values) <= likelihood.n_classes:
+            return cls(index, likelihood, values[None])
+        counts = _count(column, values)
+        groups = cls._group(counts, likelihood.n_classes)
+        columns = cls(index, likelihood, values[None])
+        columns._set_levels(Levels.of(values, counts, groups))
+        return columns
+
+    def group_by_effects(
+        self, x: np.ndarray, weights: np.ndarray | None, others: Iterable[np.ndarray], step: int
+    ) -> None:
+        """Group rare levels of a single column by their effects on other columns.
+
+        Parameters
+        ----------
+        x : ndarray of shape (n,)
+            The column; NaN where values are missing.
+        weights : ndarray of shape (n,) or None
+            Sample weights.
+        others : iterable of ndarray of shape (m,)
+            Other columns, in evenly spaced rows; NaN where values are missing.
+        step : int
+            Distance of these rows.
+        """
+        index, n_levels = np.searchsorted(self.levels, x), len(self.levels)
+        weights, observed = np.ones(len(x)) if weights is None else weights, index < n_levels
+        counts = np.bincount(index[observed], weights[observed], n_levels)
+        chosen = observed[::step]
+        effects = level_effects(
+            index[::step][chosen],
+            weights[::step][chosen],
+            n_levels,
+            (other[chosen] for other in others),
+        )
+        if effects.shape[1]:
+            self._set_levels(Levels.of(self.levels, counts, group_by_effects(counts, effects)))
+
+    def _set_levels(self, levels: Levels) -> None:
+        """Set the levels of a single column, and the number of classes."""
+        self.likelihood = type(self.likelihood)(int(levels.classes.max()) + 1)
+        self.categories = levels.representatives[None]
+        self.n_levels = np.array([len(levels.values)])
+        self.levels, self.level_classes = levels.values, levels.classes
+        self.level_shares = levels.shares
+
+    @classmethod
+    def _group(cls, counts: np.ndarray, n_classes: int) -> np.ndarray:
+        """Group levels (L,), given their frequencies, in classes: (L,)."""
+        return group_by_frequency(counts, n_classes)
+
+    @classmethod
+    def _count_classes(cls, counts: np.ndarray) -> int:
+        """Choose the number of classes of many levels, given their frequencies (L,)."""
+        return count_classes(counts)
 
     @classmethod
     def contradiction(cls, column: TrainingColumn) -> tuple[str, str] | None:
         """Return the number of classes; None if it is the requested one."""
         requested = getattr(column.requested, "n_classes", None)
-        n_classes = column.hint.n_classes or len(np.unique(column.values))
-        agrees = requested in (None, n_classes)
-        return None if agrees else (f"{requested} classes", f"{n_classes}")
+        n_levels = len(_levels_of(column))
+        agrees = requested in (None, n_levels)
+        return None if agrees else (f"{requested} classes", f"{n_levels}")
 
     @classmethod
     def resolve(cls, column: TrainingColumn) -> Likelihood:
-        """Return the likelihood with the column's number of classes; two are binary."""
-        n_classes = column.hint.n_classes or len(np.unique(column.values))
-        return Bernoulli() if n_classes == 2 else cls.likelihoods[0](n_classes)
+        """Return the likelihood with the column's number of classes; two are binary.
+
+        Many levels have fewer classes, unless their number is requested.
+        """
+        levels = _levels_of(column)
+        n_classes = len(levels)
+        if n_classes == 2:
+            return Bernoulli()
+        if n_classes > MOST_CLASSES and column.groups_levels:
+            requested = getattr(column.requested, "n_classes", None)
+            n_classes = requested or cls._count_classes(_count(column, levels))
+        return cls.likelihoods[0](n_classes)
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
         super().check()
-        shape = (len(self.indices), self.likelihood.n_classes)
-        check_array("categories", self.categories, "f", shape)
+        k, n_classes = len(self.indices), self.likelihood.n_classes
+        check_array("categories", self.categories, "f", (k, n_classes))
         check_order("categories", self.categories)
+        check_array("n_levels", self.n_levels, "i", (k,))
+        if ((self.n_levels != 0) & (self.n_levels <= n_classes)).any():
+            raise ValueError("'n_levels' must be 0, or more than the number of classes")
+        total = (int(self.n_levels.sum()),)
+        check_array("levels", self.levels, "f", total)
+        check_array("level_classes", self.level_classes, "i", total)
+        check_array("level_shares", self.level_shares, "f", total)
+        if not ((self.level_classes >= 0) & (self.level_classes < n_classes)).all():
+            raise ValueError("'level_classes' must be classes")
+        if not (self.level_shares > 0).all():
+            raise ValueError("'level_shares' must be above 0")
+        for column, levels in self._many_levels():
+            check_order("levels", levels.values[None])
+            sums = np.bincount(levels.classes, levels.shares, n_classes)
+            index = levels.index(self.categories[column])
+            is_own = (index >= 0) & (levels.classes[index] == np.arange(n_classes))
+            if not (np.abs(sums - 1) < 1e-6).all() or not is_own.all():
+                raise ValueError("'level_shares' must sum to 1 in the class of each category")
+
+    def _many_levels(self) -> Iterator[tuple[int, Levels]]:
+        """Columns with many levels, by their index in ``indices``, and the levels."""
+        last = self.n_levels.cumsum()
+        for column in np.flatnonzero(self.n_levels).tolist():
+            part = slice(last[column] - self.n_levels[column], last[column])
+            yield (
+                column,
+                Levels(self.levels[part], self.level_classes[part], self.level_shares[part]),
+            )
+
+    def values(self, column: int) -> np.ndarray:
+        """Return the categories of one column, by its index in ``indices``: all its levels."""
+        return (
+            dict(self._many_levels())[column].values
+            if self.n_levels[column]
+            else (self.categories[column])
+        )
 
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
         """Find values that are no categories: (n, k) -> (n, k)."""
-        return ~(np.isnan(X) | is_category(X, self.categories))
+        is_seen = is_category(X, self.categories)
+        for column, levels in self._many_levels():
+            is_seen[:, column] = levels.index(X[:, column]) >= 0
+        return ~(np.isnan(X) | is_seen)
 
     def nearest(self, X: np.ndarray) -> np.ndarray:
         """Return the first category of each column."""
@@ -79,11 +205,22 @@ class CategoricalColumns(Columns):
 
     def describe_values(self, column: int) -> str:
         """Describe the categories of a column."""
-        return join(self.categories[column])
+        return join(self.values(column))
+
+    def to_classes(self, X: np.ndarray) -> np.ndarray:
+        """Replace levels by the categories that stand for their classes: (n, k) -> (n, k)."""
+        if not self.n_levels.any():
+            return X
+        X = X.copy()
+        for column, levels in self._many_levels():
+            index = levels.index(X[:, column])
+            category = self.categories[column, levels.classes[index]]
+            X[:, column] = np.where(index >= 0, category, X[:, column])
+        return X
 
     def encode(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray:
         """One-hot encode categories: (n, k) -> (n, k * C)."""
-        X = self.replace_unseen(X, allows_missing=allows_missing)
+        X = self.to_classes(self.replace_unseen(X, allows_missing=allows_missing))
         values = one_hot(X, self.categories, np.float64)
         values[np.isnan(X)] = np.nan
         return values.reshape(len(X), -1)
@@ -93,11 +230,31 @@ class CategoricalColumns(Columns):
     ) -> np.ndarray:
         """Return the most probable categories: (n, k * C) -> (n, k)."""
         probability = values.reshape(len(values), *self.categories.shape)
+        for column, levels in self._many_levels():
+            largest = levels.shares[levels.index(self.categories[column])]
+            probability[:, column] *= largest  # of a level, not of its class
         missing = np.isnan(probability)
         if not missing.any():
             return take_categories(self.categories, probability.argmax(axis=-1))
         codes = np.where(missing, 0, probability).argmax(axis=-1)
         return np.where(missing.any(axis=-1), np.nan, take_categories(self.categories, codes))
+
+    def draw_levels(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Draw a level of the class of each decoded category: (n, k) -> (n, k)."""
+        for column, levels in self._many_levels():
+            index = levels.index(X[:, column])
+            is_level = index >= 0
+            drawn = levels.draw(levels.classes[index[is_level]], generator)
+            X[is_level, column] = drawn
+        return X
+
+    def log_abs_det_jacobian(self, X: np.ndarray, log_unseen: float) -> np.ndarray:
+        """Log-probability that values are seen, and of levels in their classes: (n, k) -> (n,)."""
+        log_prob = self.log_prob_of_range(X, log_unseen)
+        for column, levels in self._many_levels():
+            index = levels.index(X[:, column])
+            log_prob += np.where(index >= 0, np.log(levels.shares)[index], 0)
+        return log_prob
 
 
 @serializable
@@ -107,9 +264,51 @@ class OrdinalColumns(CategoricalColumns):
 
     likelihoods: ClassVar[tuple[type, ...]] = (Ordinal,)
 
+    def group_by_effects(
+        self, x: np.ndarray, weights: np.ndarray | None, others: Iterable[np.ndarray], step: int
+    ) -> None:
+        """Group rare levels of a single column by their effects on other columns.
+
+        Parameters
+        ----------
+        x : ndarray of shape (n,)
+            The column; NaN where values are missing.
+        weights : ndarray of shape (n,) or None
+            Sample weights.
+        others : iterable of ndarray of shape (n,)
+            Other columns; NaN where values are missing.
+        """
+        observed = ~np.isnan(x)
+        index = np.searchsorted(self.levels, x[observed])
+        weights = np.ones(len(index)) if weights is None else weights[observed]
+        weights = weights / weights.mean()
+        n_levels = len(self.levels)
+        effects = level_effects(index, weights, n_levels, (other[observed] for other in others))
+        if effects.shape[1]:
+            counts = np.bincount(index, weights, n_levels)
+            self._set_levels(Levels.of(self.levels, counts, group_by_effects(counts, effects)))
+
+    def _set_levels(self, levels: Levels) -> None:
+        """Set the levels of a single column, and the number of classes."""
+        self.likelihood = type(self.likelihood)(int(levels.classes.max()) + 1)
+        self.categories = levels.representatives[None]
+        self.n_levels = np.array([len(levels.values)])
+        self.levels, self.level_classes = levels.values, levels.classes
+        self.level_shares = levels.shares
+
+    @classmethod
+    def _group(cls, counts: np.ndarray, n_classes: int) -> np.ndarray:
+        """Group adjacent levels (L,), given their frequencies, in classes: (L,)."""
+        return group_in_order(counts, n_classes)
+
+    @classmethod
+    def _count_classes(cls, counts: np.ndarray) -> int:
+        """Return the largest number of classes."""
+        return MOST_CLASSES
+
     def encode(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray:
         """Encode categories as numbers from 0 to 1: (n, k) -> (n, k)."""
-        X = self.replace_unseen(X, allows_missing=allows_missing)
+        X = self.to_classes(self.replace_unseen(X, allows_missing=allows_missing))
         codes = one_hot(X, self.categories).argmax(axis=-1)
         return np.where(np.isnan(X), np.nan, codes / (self.likelihood.n_classes - 1))
 
@@ -121,3 +320,17 @@ class OrdinalColumns(CategoricalColumns):
         codes = np.where(missing, 0, values).clip(0, 1) * (self.likelihood.n_classes - 1)
         X = take_categories(self.categories, np.rint(codes).astype(int))
         return np.where(missing, np.nan, X)
+
+
+def _levels_of(column: TrainingColumn) -> np.ndarray:
+    """Codes of a categorical dtype, or else the unique values: (L,)."""
+    if column.hint.n_classes is None:
+        return np.unique(column.values)
+    return np.arange(column.hint.n_classes, dtype=column.values.dtype)
+
+
+def _count(column: TrainingColumn, levels: np.ndarray) -> np.ndarray:
+    """Rows of each level, by weight: (L,)."""
+    index = np.searchsorted(levels, column.values)
+    counts = np.bincount(index, column.weights, len(levels))
+    return counts.astype(np.float64)

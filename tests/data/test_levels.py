@@ -1,0 +1,312 @@
+"""Columns of many categories: few classes, exact probabilities, draws of every level."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import sklearn_vae
+from sklearn_vae import VAEDensity, VAEImputer, VAETransformer
+from sklearn_vae.data.columns import CategoricalColumns, ColumnHint
+from sklearn_vae.data.columns.levels import (
+    MOST_CLASSES,
+    Levels,
+    concentration,
+    group_by_effects,
+    group_in_order,
+    level_effects,
+)
+from sklearn_vae.data.encoder import TableEncoder
+from sklearn_vae.likelihoods import Categorical
+from sklearn_vae.model_selection import VAESearchCV
+
+pd = pytest.importorskip("pandas")
+
+QUICK = {"max_iter": 2, "hidden_layer_sizes": (8,), "random_state": 0}
+N_LEVELS = 200
+NAMES = np.array([f"level {i:04d}" for i in range(N_LEVELS)], dtype=object)
+
+
+def zipf(n_levels, n_rows, seed=0):
+    """Levels of rows, the r-th with a probability proportional to 1/r: (n_rows,)."""
+    p = 1 / np.arange(1, n_levels + 1)
+    return np.random.default_rng(seed).choice(n_levels, n_rows, p=p / p.sum())
+
+
+@pytest.fixture(scope="module")
+def shops():
+    """A number, and a column of 200 declared levels, 20 of which have no row: (1000, 2)."""
+    level = zipf(N_LEVELS - 20, 1000)
+    sales = np.random.default_rng(1).normal(size=1000) + (level % 2)
+    shop = pd.Categorical.from_codes(level, categories=NAMES)
+    return pd.DataFrame({"sales": sales, "shop": shop})
+
+
+def every_level(table):
+    """The first row of a table, once with each level."""
+    rows = table.iloc[np.zeros(N_LEVELS, dtype=int)].reset_index(drop=True)
+    rows["shop"] = pd.Categorical(NAMES, categories=NAMES)
+    return rows
+
+
+# -- classes and shares ------------------------------------------------------------------
+
+
+def test_pseudo_observations_maximise_the_dirichlet_multinomial_likelihood():
+    """scipy has the distribution."""
+    counts = np.bincount(zipf(50, 400), minlength=50)
+    grid = np.exp(np.linspace(-6, 6, 2001))
+    log_prob = [stats.dirichlet_multinomial.logpmf(counts, np.full(50, a), 400) for a in grid]
+
+    assert concentration(counts) == pytest.approx(grid[np.argmax(log_prob)], rel=0.02)
+
+
+def test_shares_are_smoothed_frequencies_in_a_class():
+    counts = np.array([5.0, 0, 2, 7, 1, 0])
+    levels = Levels.of(np.arange(6.0), counts, np.array([2, 2, 0, 1, 0, 0]))
+    a = concentration(counts[[0, 1, 2, 4, 5]])
+
+    assert levels.representatives.tolist() == [0, 2, 3]
+    assert levels.classes.tolist() == [0, 0, 1, 2, 1, 1]
+    np.testing.assert_allclose(levels.shares[[0, 1]], np.array([5 + a, a]) / (5 + 2 * a))
+    np.testing.assert_allclose(levels.shares[[2, 4, 5]], np.array([2 + a, 1 + a, a]) / (3 + 3 * a))
+    assert levels.shares[3] == 1
+
+
+def test_draws_have_the_shares_of_their_class():
+    """20,000 draws of each class, by the chi-squared test."""
+    rng = np.random.default_rng(0)
+    counts, groups = rng.poisson(20, 60).astype(float), np.append(rng.integers(0, 5, 55), range(5))
+    levels = Levels.of(np.arange(60.0) * 3, counts, groups)
+    for c in range(5):
+        drawn = levels.index(levels.draw(np.full(20_000, c), rng))
+        own = levels.classes == c
+        observed = np.bincount(drawn, minlength=60)
+
+        assert observed[~own].sum() == 0
+        assert stats.chisquare(observed[own], 20_000 * levels.shares[own]).pvalue > 1e-3
+
+
+def test_levels_are_looked_up_in_the_coarser_dtype():
+    levels = Levels.of(np.array([0.1, 0.2, 0.7]), np.ones(3), np.arange(3))
+
+    assert levels.index(np.array([0.7, 0.1, np.nan, 0.3, 9], np.float32)).tolist() == [
+        2,
+        0,
+        -1,
+        -1,
+        -1,
+    ]
+
+
+@pytest.mark.parametrize(
+    "counts", [np.ones(500), np.append(1e6, np.ones(499)), np.append(np.ones(499), 1e6)]
+)
+def test_groups_of_ordered_levels_are_adjacent_and_none_is_empty(counts):
+    groups = group_in_order(counts, 128)
+
+    assert set(np.diff(groups).tolist()) <= {0, 1}
+    assert (groups[0], groups[-1]) == (0, 127)
+
+
+def test_effects_are_the_best_linear_predictors_of_a_random_effects_model():
+    """Balanced groups of known variances: the shrinkage is that of the textbook."""
+    rng = np.random.default_rng(0)
+    effect = rng.normal(size=400)
+    index = np.repeat(np.arange(400), 30)
+    y = 2 * effect[index] + 4 * rng.normal(size=12_000)  # variances 4 and 16
+    means = y.reshape(400, 30).mean(1)
+    expected = (means - y.mean()) * 4 / (4 + 16 / 30) / 4
+
+    np.testing.assert_allclose(
+        level_effects(index, np.ones(12_000), 400, [y])[:, 0], expected, rtol=0.1, atol=0.01
+    )
+
+
+def test_columns_that_the_levels_tell_nothing_of_have_no_effects():
+    rng = np.random.default_rng(0)
+    index, noise = zipf(300, 5000), rng.normal(size=(20, 5000))
+    noise[3] = 1.0
+    noise[4] = np.nan
+
+    assert level_effects(index, np.ones(5000), 300, noise).shape == (300, 0)
+
+
+def test_rare_levels_are_grouped_by_their_effects():
+    """Levels of two kinds: no group has both."""
+    rng = np.random.default_rng(0)
+    kind, level = np.arange(1000) % 2, zipf(1000, 20_000)
+    numbers = [rng.normal(size=20_000) + 5 * kind[level] for _ in range(2)]
+    effects = level_effects(level, np.ones(20_000), 1000, numbers)
+    counts = np.bincount(level, minlength=1000).astype(float)
+    groups = group_by_effects(counts, effects)
+    share = np.bincount(groups, kind * counts) / np.bincount(groups, counts)
+    mixed = counts @ np.minimum(share, 1 - share)[groups]
+
+    assert len(share) <= MOST_CLASSES
+    assert mixed < 0.002 * 20_000
+
+
+# -- the encoder -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_ordered", [False, True])
+@pytest.mark.parametrize("n_levels", [1000, 100_000])
+def test_the_model_has_few_inputs_however_many_levels(n_levels, is_ordered):
+    X = np.column_stack([np.random.default_rng(0).normal(size=2000), zipf(n_levels, 2000)])
+    hints = [ColumnHint(0), ColumnHint(1, n_classes=n_levels, is_ordered=is_ordered)]
+    encoder = TableEncoder.fit(X, None, "auto", None, hints)
+    encoded = encoder.transform(X)
+
+    assert encoded.shape[1] <= 1 + (1 if is_ordered else MOST_CLASSES)
+    assert encoder.likelihoods[1].n_classes <= MOST_CLASSES
+    assert len(encoder.categories_[1]) == n_levels
+    for group in encoder.groups:
+        group.check()
+
+
+def test_weights_are_repetitions():
+    X = np.column_stack([zipf(300, 3000), np.random.default_rng(0).normal(size=3000)])
+    X[:, 1] += X[:, 0] % 2
+    weight = np.random.default_rng(1).integers(1, 4, 3000)
+    hints = [ColumnHint(0, n_classes=300), ColumnHint(1)]
+    weighted = TableEncoder.fit(X, weight.astype(float), "auto", None, hints).groups[0]
+    repeated = TableEncoder.fit(np.repeat(X, weight, axis=0), None, "auto", None, hints).groups[0]
+
+    assert weighted.likelihood == repeated.likelihood
+    np.testing.assert_array_equal(weighted.categories, repeated.categories)
+    np.testing.assert_allclose(weighted.level_shares, repeated.level_shares)
+
+
+def test_all_levels_are_classes_if_their_number_is_requested():
+    X = np.column_stack([zipf(300, 3000), np.random.default_rng(0).normal(size=3000)])
+    hints = [ColumnHint(0, n_classes=300), ColumnHint(1)]
+
+    assert TableEncoder.fit(X, None, {0: Categorical(300)}, None, hints).n_columns == 301
+
+
+def test_a_column_without_levels_is_as_in_files_of_earlier_versions():
+    columns = CategoricalColumns(np.array([0]), Categorical(3), np.array([[1.0, 2.0, 4.0]]))
+    names = [field.name for field in fields(columns)]
+    columns.check()
+
+    assert names[:3] == ["indices", "likelihood", "categories"]
+    assert columns.encode(np.array([[4.0], [1.0]]), allows_missing=True).tolist() == [
+        [0, 0, 1],
+        [1, 0, 0],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("level_classes", 10_000), ("level_shares", 2.0), ("level_shares", -1.0), ("levels", 1e9)],
+)
+def test_contradicting_levels_are_refused(name, value):
+    hints = [ColumnHint(0, n_classes=300)]
+    [columns] = TableEncoder.fit(
+        zipf(300, 3000)[:, None].astype(float), None, "auto", None, hints
+    ).groups
+    array = getattr(columns, name).copy()
+    array[5] = value
+    setattr(columns, name, array)
+
+    with pytest.raises(ValueError, match="level"):
+        columns.check()
+
+
+# -- estimators --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=[VAETransformer(1, **QUICK), VAEDensity(**QUICK)], ids=repr)
+def fitted(request, shops):
+    return request.param.fit(shops)
+
+
+def test_probabilities_of_all_levels_sum_to_one(fitted, shops):
+    """Also given the number; n + 2 has one left for levels that were not declared."""
+    rows = every_level(shops)
+
+    for given in (None, ["sales"]):
+        mass = np.exp(fitted.score_samples(rows, columns=["shop"], given=given)).sum()
+
+        assert mass == pytest.approx(1001 / 1002, abs=5e-3)
+
+
+def test_frequencies_of_levels_are_kept_in_samples(shops):
+    """20,000 samples of a fitted mixture, within binomial noise of the model's probabilities."""
+    model = VAEDensity(max_iter=0, random_state=0).fit(shops)
+    p = np.exp(model.score_samples(every_level(shops), columns=["shop"], n_draws=512))
+    counts = model.sample(20_000, random_state=3)["shop"].value_counts()[NAMES].to_numpy()
+    z = (counts - 20_000 * p) / np.sqrt(20_000 * p)
+    frequency = shops["shop"].value_counts(normalize=True)[NAMES].to_numpy()
+
+    assert np.square(z).mean() < 1.3
+    np.testing.assert_allclose(counts / 20_000, frequency, atol=5 * np.sqrt(0.2 / 1000))
+    assert (counts > 0).sum() > 190
+
+
+def test_a_level_is_given_imputed_and_drawn(fitted, shops):
+    rare = NAMES[N_LEVELS - 40]
+    drawn = fitted.sample(50, given={"shop": rare}, random_state=0)
+    holes = shops.iloc[:200].assign(shop=pd.Categorical([None] * 200, categories=NAMES))
+    tables = fitted.impute(holes, n_draws=10, random_state=0)
+
+    assert (drawn["shop"] == rare).all()
+    assert set(fitted.impute(holes)["shop"]) <= set(NAMES[:4])  # the likeliest ones
+    assert len(set().union(*(set(table["shop"]) for table in tables))) > 100
+
+
+def test_an_unseen_level_has_the_probability_of_the_rule_of_succession(shops):
+    model = VAEDensity(**QUICK).fit(shops.astype({"shop": object}))
+    row = pd.DataFrame({"sales": [0.0], "shop": ["elsewhere"]})
+
+    assert model.score_samples(row, columns=["shop"])[0] == pytest.approx(-np.log(1002), abs=0.01)
+
+
+def test_files_hold_the_levels(fitted, shops, tmp_path):
+    fitted.save(tmp_path / "model.vae")
+    loaded = sklearn_vae.load(tmp_path / "model.vae")
+
+    np.testing.assert_array_equal(
+        loaded.score_samples(shops[:50]), fitted.score_samples(shops[:50])
+    )
+    pd.testing.assert_frame_equal(
+        loaded.sample(50, random_state=0), fitted.sample(50, random_state=0)
+    )
+
+
+def test_later_chunks_and_searches_have_the_levels(shops):
+    model = VAETransformer(1, **QUICK).partial_fit(shops[:700])
+    width = model.columns_.n_columns
+    model.partial_fit(shops[700:])
+    search = VAESearchCV(VAETransformer(1, **QUICK), {"n_components": [1, 2]}, cv=2).fit(shops)
+
+    assert model.columns_.n_columns == width
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+def test_ordered_levels_share_classes_and_keep_their_probabilities():
+    """Adjacent levels of a scale of 300 steps."""
+    rng = np.random.default_rng(0)
+    level = np.clip(rng.normal(150, 50, 2000), 0, 299).astype(int)
+    categories = pd.CategoricalDtype(range(300), ordered=True)
+    table = pd.DataFrame({"grade": pd.Series(level).astype(categories)})
+    model = VAEDensity(max_iter=0, random_state=0).fit(table)
+    rows = pd.DataFrame({"grade": pd.Series(range(300)).astype(categories)})
+    p = np.exp(model.score_samples(rows, n_draws=64))
+    drawn = model.sample(2000, random_state=0)["grade"].astype(int)
+
+    assert p.sum() == pytest.approx(2001 / 2002, abs=5e-3)
+    assert stats.ks_2samp(drawn, level).pvalue > 1e-3
+
+
+def test_imputers_take_many_levels(shops):
+    holes = shops.copy()
+    holes.loc[::5, "shop"] = None
+    imputed = (
+        VAEImputer(VAETransformer(1, **QUICK)).set_output(transform="pandas").fit_transform(holes)
+    )
+
+    assert imputed["shop"].notna().all()
+    assert imputed["shop"][1::5].astype(str).equals(shops["shop"][1::5].astype(str))
