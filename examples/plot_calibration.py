@@ -1,16 +1,16 @@
 """
-Can the density be trusted?
-===========================
+Calibration of a density
+========================
 
-A model that says how likely values are can be held to it: of the values that it expects to lie
-below their 10 % quantile, a tenth should.
+If a density is calibrated, a tenth of the held-out values are below their predicted 10 % quantile.
+The probability integral transform (PIT) checks this for all quantiles.
 """
 
 # %%
-# For each value of a held-out row, the model is asked for the probability of smaller ones, the
-# probability integral transform. If the model is right, these are spread evenly between 0 and 1,
-# and each curve, the share of rows with a transform of at most u, follows the diagonal. In 95 % of
-# the cases, the curve of a column that is right stays within the grey band.
+# The PIT of a value is the predicted probability of smaller values. If the model is right, the
+# PITs of held-out rows are uniform between 0 and 1, and each curve, their cumulative
+# distribution, follows the diagonal. The curve of a calibrated column stays within the grey band
+# in 95 % of cases.
 
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_breast_cancer
@@ -29,9 +29,9 @@ PITCalibrationDisplay.from_estimator(vae, X_test)
 plt.show()
 
 # %%
-# The table's columns are skewed. A linear model with normal noise expects as many small values as
-# large ones, and smaller ones than there are: its curves begin late, and leave the band farther
-# and more often.
+# The columns are skewed. A linear model with normal noise predicts symmetric distributions, and
+# smaller values than there are. So its curves begin late, and leave the band farther and more
+# often.
 
 linear = VAETransformer(
     n_components=4, hidden_layer_sizes=(), likelihood=Gaussian(scale="per_column"), random_state=0
@@ -41,10 +41,11 @@ PITCalibrationDisplay.from_estimator(linear, X_test)
 plt.show()
 
 # %%
-# The same, where all other values of the row are known, and as densities: each bar should be within
-# the band. Radius, perimeter and area follow from each other almost exactly, and the model knows
-# it less exactly than they do: rows crowd in the middle, where it has underrated itself. Too many
-# rows at both ends would mean the contrary.
+# Now each value is predicted from the other values of its row, and PITs are shown as histograms.
+# Each bar should be within the band. Radius, perimeter and area determine each other almost
+# exactly. The predicted distributions of the model are too wide for them, so PITs are
+# concentrated in the middle. Too many PITs at both ends would mean predicted distributions that
+# are too narrow.
 
 PITCalibrationDisplay.from_estimator(
     vae, X_test, distribution="conditional", n_draws=1024, kind="histogram"

@@ -1,14 +1,14 @@
 """
-From one digit to another
-=========================
+Interpolation between images
+============================
 
-Halfway between two images, pixel by pixel, lie both of them, one through the other. Halfway
-between their codes lies a third image.
+A mixture of the pixels of two images shows both images at once. A mixture of their codes decodes
+to a new image between them.
 """
 
 # %%
-# Ten latent dimensions are enough for good images; ``interpolate`` walks in a straight line from
-# one code to the other, and gives the images that the codes on the way stand for.
+# The model has ten latent dimensions. ``interpolate`` decodes codes on the straight line between
+# the codes of two images.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -21,7 +21,7 @@ X, y = load_digits(return_X_y=True)
 vae = VAETransformer(n_components=10, random_state=0).fit(X)
 
 n_steps = 9
-share = np.linspace(0, 1, n_steps)[:, None]
+weight = np.linspace(0, 1, n_steps)[:, None]
 
 
 def first(digit):
@@ -30,12 +30,12 @@ def first(digit):
 
 
 def mixed(start, end):
-    """Images in which pixels are mixed: (n_steps, 64)."""
-    return (1 - share) * start + share * end
+    """Weighted means of pixels: (n_steps, 64)."""
+    return (1 - weight) * start + weight * end
 
 
 # %%
-# The upper row of each pair mixes pixels, the lower one mixes codes.
+# The upper row of each pair interpolates pixels, the lower one codes.
 
 pairs = [(0, 6), (1, 4), (3, 8)]
 fig, axes = plt.subplots(len(pairs), 1, figsize=(8, 6.2), layout="constrained")
@@ -52,10 +52,9 @@ for ax, (start, end) in zip(axes, pairs, strict=True):
 plt.show()
 
 # %%
-# How likely are the images on the way? ``score_samples`` knows: log p(x), in nats. Mixed pixels
-# sag in the middle, where two digits lie over each other, which no one writes. To compare like
-# with like, the mixtures are taken between the ends of the walk: images that the model gives are
-# smoother than real ones, and score higher for that alone.
+# ``score_samples`` is log p(x) in nats. Mixtures of pixels have low scores in the middle, where
+# two digits overlap. Both interpolations are between decoded images, because these are smoother
+# than real ones and have higher scores for that reason alone.
 
 nats = {"pixels": [], "codes": []}
 rng = np.random.default_rng(0)
@@ -69,7 +68,7 @@ for start, end in rng.choice(10, size=(60, 2)):
 
 fig, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
 for name, scores in nats.items():
-    ax.plot(share, np.mean(scores, axis=0), marker="o", label=f"{name} mixed")
-ax.set(xlabel="share of the second digit", ylabel="log p(x) (nats), mean over pairs")
+    ax.plot(weight, np.mean(scores, axis=0), marker="o", label=f"{name} mixed")
+ax.set(xlabel="weight of the second digit", ylabel="log p(x) (nats), mean over pairs")
 ax.legend(frameon=False)
 plt.show()

@@ -2,15 +2,14 @@
 The manifold of digits
 ======================
 
-Two numbers per image: what does a model with two latent dimensions make of handwritten digits? The
-picture on the right is the one that made variational autoencoders known.
+Handwritten digits in two latent dimensions: the codes of the images, and the images decoded from a
+grid of codes.
 """
 
 # %%
-# A pixel of scikit-learn's digits counts how many of 4 × 4 points were black, from 0 to 16. So
-# they are counts, and ``likelihood="poisson"`` is told so. It never gives a grey below white, and,
-# with only two numbers to describe an image, its images are nearer to the originals than a
-# Gaussian's.
+# A pixel of scikit-learn's digits is the number of black points among 4 × 4, from 0 to 16. These
+# are counts, so ``likelihood="poisson"`` is appropriate. With two latent dimensions, its
+# reconstructions have a smaller error than those of a Gaussian likelihood.
 
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_digits
@@ -28,18 +27,16 @@ for name, model in {"Poisson": vae, "Gaussian": real}.items():
     print(f"{name}: mean squared error per pixel {error:.2f}")
 
 # %%
-# On the left stands each digit where its code is; the colours are the classes, which the model has
-# not seen. On the right stands the image that each code means, at the quantiles of the prior, so
-# that each image stands for an equal share of it. Both pictures show the same plane: where
-# there is a cloud of zeros on the left, there are zeros on the right, and between two clouds one
-# digit turns into another. Images in between are no digits: a code has to lie somewhere, and the
-# plane has no room for borders.
+# Left: the codes of the images, coloured by class; the model was trained without classes. Right:
+# the images decoded from a grid at quantiles of the prior, so that each image represents an equal
+# probability. Both plots show the same plane: a cluster of zeros on the left corresponds to zeros
+# on the right. Between two clusters one digit changes into another; these images are no digits.
 
 fig, axes = plt.subplots(1, 2, figsize=(13, 6), layout="constrained")
 LatentSpaceDisplay.from_estimator(vae, X, y, ax=axes[0])
 ManifoldDisplay.from_estimator(
     vae, X, image_shape=(8, 8), n_steps=17, ax=axes[1], gap=0.15, cmap="gray_r"
 )
-axes[0].set_title("codes of the digits")
-axes[1].set_title("digits of the codes")
+axes[0].set_title("codes of images, coloured by class")
+axes[1].set_title("images decoded from a grid of codes")
 plt.show()

@@ -2,17 +2,16 @@
 Reconstruction, noise, and missing pixels
 =========================================
 
-A code of a few numbers keeps what is typical of an image and loses what is not. That makes it
-useful on images that were spoiled.
+A code of a few numbers encodes what images have in common. So a VAE can remove noise from images
+and impute missing pixels.
 """
 
 # %%
-# How much comes back?
+# Reconstruction error
 # --------------------
-# Images that the model has not seen, and what comes back of them from twelve numbers; below the
-# same for a PCA with as many components. A Gaussian likelihood, which ``"auto"`` takes for the
-# pixels, learns how exact each pixel is; with a code that says much, that is better than a
-# Poisson's fixed ratio of variance and mean.
+# Held-out images and their reconstructions from twelve latent dimensions, by a VAE and by PCA.
+# ``likelihood="auto"`` is Gaussian for the pixels, with a learned scale. With many dimensions its
+# reconstructions are better than those of a Poisson likelihood, whose variance is the mean.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -43,51 +42,50 @@ for ax, model in zip(axes, [vae, pca], strict=True):
 plt.show()
 
 # %%
-# Noise
-# -----
-# Now all images are noisy, those that are learned from as well; no clean one was ever seen. Noise
-# is not typical of anything, so a code cannot hold it, and as it is zero on average, the mean of
-# p(x|z), which is what comes back, is the image without it.
+# Denoising
+# ---------
+# All images are noisy, also the training images; the model never sees a clean one. A code of
+# twelve numbers cannot encode the noise, and the noise has mean zero. So the reconstruction, the
+# mean of p(x|z), is an image without noise.
 
 rng = np.random.default_rng(0)
 noisy_train, noisy = (X + rng.normal(scale=4, size=X.shape) for X in (X_train, X_new))
-of_noise = VAETransformer(n_components=12, random_state=0).fit(noisy_train)
-display = ReconstructionDisplay.from_estimator(of_noise, noisy, X_true=X_new, **image)
+denoiser = VAETransformer(n_components=12, random_state=0).fit(noisy_train)
+display = ReconstructionDisplay.from_estimator(denoiser, noisy, X_true=X_new, **image)
 before, after = error(noisy), error(display.X_reconstructed)
 title = f"mean squared error: {before:.1f} with noise, {after:.1f} after"
 display.ax_.set_title(title, loc="left", fontsize="medium")
 plt.show()
 
 # %%
-# A model of clean images would not do this: in a corner that is white in each of them, it takes
-# the least grey for news.
+# A model trained on clean images cannot denoise: it has learned that corners are exactly white, so
+# noise there changes the code.
 #
 # Missing pixels
 # --------------
-# Half of the pixels of each image are hidden: a NaN is a pixel of which nothing is known.
-# ``impute`` finds the codes that go with the others and gives the mean of what the hidden ones may
-# be. Known pixels stay as they are.
+# Half of the pixels of each image are missing (NaN). ``impute`` replaces them by their conditional
+# means given the observed pixels, which are not changed.
 
 hidden = np.random.default_rng(1).random(X_new.shape) < 0.5
-holes = np.where(hidden, np.nan, X_new)
-filled = vae.impute(holes)
+incomplete = np.where(hidden, np.nan, X_new)
+filled = vae.impute(incomplete)
 means = np.where(hidden, X_train.mean(axis=0), X_new)
 
-display = ReconstructionDisplay.from_predictions(holes, filled, X_true=X_new, **image)
-display.ax_.set_yticks(range(3), ["true", "half hidden", "filled"])
-share = error(filled) / error(means)
-title = f"the columns' means would be {1 / share:.1f} times as far off, in squares"
+display = ReconstructionDisplay.from_predictions(incomplete, filled, X_true=X_new, **image)
+display.ax_.set_yticks(range(3), ["true", "half missing", "imputed"])
+ratio = error(means) / error(filled)
+title = f"the mean squared error of column means is {ratio:.1f} times as large"
 display.ax_.set_title(title, loc="left", fontsize="medium")
 plt.show()
 
 # %%
-# With ``n_draws``, ``impute`` draws what the missing pixels may be, given the others. Here the
-# lower half of a digit is missing; each column is one of the images that go with the upper half.
+# With ``n_draws``, ``impute`` draws the missing pixels from their conditional distribution. Here
+# the lower half of two digits is missing; each column is one draw.
 
 half = np.where(np.arange(64) < 32, X_new[:2], np.nan)
 draws = vae.impute(half, n_draws=10, random_state=0)
 fig, axes = plt.subplots(2, 1, figsize=(9, 4.4), layout="constrained")
-for ax, given, own in zip(axes, half, draws.swapaxes(0, 1), strict=True):
-    ReconstructionDisplay.from_predictions(np.tile(given, (10, 1)), own, ax=ax, **image)
-    ax.set_yticks([0, 1], ["given", "drawn"])
+for ax, observed, drawn in zip(axes, half, draws.swapaxes(0, 1), strict=True):
+    ReconstructionDisplay.from_predictions(np.tile(observed, (10, 1)), drawn, ax=ax, **image)
+    ax.set_yticks([0, 1], ["observed", "drawn"])
 plt.show()

@@ -1,17 +1,17 @@
 """
-How training went
-=================
+Loss curves: early stopping, refit and warm-up
+==============================================
 
-The loss, its two parts, and what early stopping, the second run and warm-up do to them.
+The loss and its two terms during training, with early stopping, without it, and with warm-up.
 """
 
 # %%
-# Two runs
-# --------
-# A fit sets rows aside (``validation_fraction``) and trains on the others until those that were
-# set aside no longer gain: they show when learning turns into learning by heart. Then it begins
-# afresh, on all rows, and goes the same way: right of the dotted line. The loss is the sum of its
-# parts, all in nats per row.
+# Training, early stopping and refit
+# ----------------------------------
+# A fit holds out validation rows (``validation_fraction``) and trains on the others until the
+# validation loss no longer falls. Then it trains again from the start, on all rows, for the same
+# number of iterations: right of the dotted line. The loss is the sum of its terms, in nats per
+# row.
 
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_digits
@@ -26,15 +26,15 @@ LossCurveDisplay.from_estimator(vae)
 plt.show()
 
 # %%
-# The first point is no accident: training starts at probabilistic PCA, so even the first
-# iterations are those of a usable model. Where the loss jumps, training goes back to the best
-# weights so far, and on with a smaller step.
+# Training is initialized at probabilistic PCA, so the loss is low from the first iteration. The
+# loss jumps where training returns to the best weights so far and continues with a smaller
+# learning rate.
 #
-# Without stopping
-# ----------------
-# Here training goes on, whatever the validation rows say. The loss of the training rows falls and
-# falls; that of the others, which is what the model is worth, turns and rises. After one half and
-# three quarters of the iterations the step falls at the latest, and training goes back.
+# Overfitting without early stopping
+# ----------------------------------
+# Here training continues although the validation loss increases. The training loss keeps falling.
+# After one half and three quarters of the iterations at the latest, the learning rate is reduced,
+# and training returns to the best weights.
 
 few = X[:400]
 endless = VAETransformer(
@@ -47,14 +47,14 @@ display.axes_[0].legend(frameon=False)
 plt.show()
 
 # %%
-# The weights that are kept are those of the black point. With ``n_iter_no_change`` as it is by
-# default, each stage ends ten iterations after its best.
+# The weights at the black point are kept. With the default ``n_iter_no_change``, each stage ends
+# ten iterations after its best one.
 #
 # Warm-up
 # -------
-# The KL is the price of a code that says something. In the first iterations the decoder cannot yet
-# use what codes say, and to say nothing is cheapest. ``LinearWarmup`` lets the price rise: at first
-# codes say what they like (a large KL), then only what is worth its price.
+# In the first iterations the decoder cannot yet use the codes, so a KL of zero has the lowest
+# loss. ``LinearWarmup`` increases the weight of the KL during training: codes are informative at
+# first (a large KL), and later keep the information that reduces the reconstruction loss enough.
 
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
 for schedule, name in [(1.0, "beta=1"), (LinearWarmup(beta=1.0, n_iter=30), "warm-up over 30")]:
@@ -64,9 +64,9 @@ for schedule, name in [(1.0, "beta=1"), (LinearWarmup(beta=1.0, n_iter=30), "war
         values = [record[term] for record in model.history_]
         ax.plot(range(1, len(values) + 1), values, label=f"{name}: {best:.1f}")
         ax.set(title=term, xlabel="iteration", ylabel="nats per row")
-axes[1].legend(frameon=False, title="least loss of validation rows")
+axes[1].legend(frameon=False, title="lowest validation loss")
 plt.show()
 
 # %%
-# Networks that start at random may need this. Here training starts at a model whose codes are in
-# use, and both ways come to about the same KL; on these rows warm-up gains nothing.
+# Randomly initialized networks may need warm-up. Here the initial codes are informative, and both
+# trainings end at about the same KL; on these rows warm-up gains nothing.
