@@ -40,7 +40,11 @@ class AttributionBaseline:
         cls, predictor: Predictor, X: np.ndarray, counts: np.ndarray | None, scores: np.ndarray
     ) -> Self:
         """Average over rows (n, n_features) with counts, and over all rows' anomaly scores."""
-        baseline = np.average(conditional_nll(predictor, X), axis=0, weights=counts)
+        nll, observed = conditional_nll(predictor, X), ~np.isnan(X)
+        if observed.all():
+            return cls(np.average(nll, axis=0, weights=counts), float(scores.mean()))
+        weights = observed if counts is None else observed * counts[:, None]
+        baseline = (nll * weights).sum(axis=0) / np.maximum(weights.sum(axis=0), 1)
         return cls(baseline, float(scores.mean()))
 
     def attribute(self, predictor: Predictor, X: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -61,20 +65,24 @@ class AttributionBaseline:
             Attributions, which add up to ``scores - self.score``.
         """
         excess = conditional_nll(predictor, X) - self.conditional_nll
-        return softplus_attribution(scores - self.score, excess)
+        return softplus_attribution(scores - self.score, excess, np.isnan(X))
 
 
 def conditional_nll(predictor: Predictor, X: np.ndarray) -> np.ndarray:
-    """-log p(x_j | the row's other columns), in nats of the model's units: (n, n_features)."""
-    columns, nll = predictor.columns, np.empty(X.shape)
+    """-log p(x_j | the row's other columns), in nats of the model's units: (n, n_features).
+
+    It is 0 for missing values, and that of the rule of succession for unseen ones.
+    """
+    columns, nll = predictor.columns, np.zeros(X.shape)
     with np.errstate(over="ignore"):
         nll[:, columns.order] = -predictor.log_conditionals(X, N_DRAWS)
-    is_unseen = columns.is_unseen(X)[:, columns.is_constant]
-    nll[:, columns.is_constant] = np.where(is_unseen, -columns.log_unseen, 0.0)
+    nll[columns.is_unseen(X)] = -columns.log_unseen
     return np.nan_to_num(nll, nan=MAX_NLL, posinf=MAX_NLL, neginf=-MAX_NLL)
 
 
-def softplus_attribution(deviation: np.ndarray, excess: np.ndarray) -> np.ndarray:
+def softplus_attribution(
+    deviation: np.ndarray, excess: np.ndarray, missing: np.ndarray | None = None
+) -> np.ndarray:
     """Attributions that add up to the deviation, in the order of the excess.
 
     The attribution of column j is the deviation times softplus(excess_j) / sum_k
@@ -88,9 +96,13 @@ def softplus_attribution(deviation: np.ndarray, excess: np.ndarray) -> np.ndarra
         Anomaly score less the baseline.
     excess : ndarray of shape (n, d)
         Conditional negative log-density less the column's baseline, in nats.
+    missing : ndarray of shape (n, d), bool, optional
+        Mask of values that get no attribution, unless a row has no others.
     """
     sign = np.where(deviation < 0, -1.0, 1.0)[:, None]
     weights = np.logaddexp(0, sign * np.clip(excess, -MAX_NLL, MAX_NLL))
     weights = np.maximum(weights, np.finfo(float).tiny)  # softplus may be 0 in all columns
+    if missing is not None and missing.any():
+        weights = np.where(missing & ~missing.all(axis=1, keepdims=True), 0, weights)
     weights /= weights.max(axis=1, keepdims=True)
     return deviation[:, None] * (weights / weights.sum(axis=1, keepdims=True))

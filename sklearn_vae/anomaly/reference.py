@@ -39,7 +39,13 @@ class CountedRows(NamedTuple):
 
     def unique(self) -> Self:
         """Distinct rows in lexicographic order, with their counts."""
-        X, inverse = np.unique(self.X + 0.0, axis=0, return_inverse=True)  # no -0.0
+        X, missing = self.X + 0.0, np.isnan(self.X)  # no -0.0
+        if missing.any():  # NaN is no number that could be ordered
+            keys = np.hstack([np.where(missing, 0, X), missing])
+            _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+            X = X[first]
+        else:
+            X, inverse = np.unique(X, axis=0, return_inverse=True)
         counts = np.bincount(inverse.ravel(), self.counts).astype(int)
         return type(self)(X, None if (counts == 1).all() else counts)
 

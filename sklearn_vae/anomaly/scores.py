@@ -71,16 +71,19 @@ class ScoredRows:
 
     @cached_property
     def inputs(self) -> np.ndarray:
-        """Standardised rows: (n, n_features).
+        """Standardised rows: (n, n_inputs).
 
-        The value of a constant column is 0. An unseen value there is 1 / sigma, where sigma is
-        the standard deviation of a column in which one value of n + 2 differs (Laplace's rule
-        of succession).
+        Categories are one-hot encoded, so that different ones have a distance of 1. Missing
+        values are replaced by their conditional means. Behind, a column that is constant or of
+        categories has a number that is 0, or 1 / sigma for an unseen value, where sigma is the
+        standard deviation of a column in which one value of n + 2 differs (Laplace's rule of
+        succession).
         """
         columns = self.predictor.columns
-        is_unseen = columns.is_unseen(self.X)[:, columns.is_constant]
+        is_unseen = columns.is_unseen(self.X)[:, columns.has_unseen]
         unseen = np.exp(-columns.log_unseen / 2) * is_unseen
-        return np.hstack([columns.transform(self.X), unseen]) + 0.0  # no -0.0
+        values = self.predictor.filled_inputs(self.X) * columns.distance_scale
+        return np.hstack([values, unseen]) + 0.0  # no -0.0
 
     @cached_property
     def reference_indices(self) -> np.ndarray:
@@ -107,12 +110,12 @@ class ScoredRows:
 
     @cached_property
     def codes_and_residuals(self) -> tuple[np.ndarray, np.ndarray]:
-        """Codes (M, n, l) and standardised residuals (M, n, n_columns)."""
+        """Codes (M, n, l) and standardised residuals (M, n, n_values)."""
         return self.predictor.reconstruct(self.X)
 
     @cached_property
     def residual_scale(self) -> np.ndarray:
-        """Root mean square of the residuals: (M, 1, n_columns)."""
+        """Root mean square of the residuals: (M, 1, n_values)."""
         residuals = self.codes_and_residuals[1]
         scale = np.sqrt(np.square(residuals).mean(axis=1, keepdims=True))
         return np.where(scale > 0, scale, 1)
@@ -137,7 +140,8 @@ class Scorer(Protocol):
 def score_in_batches(scorer: Scorer, rows: ScoredRows) -> np.ndarray:
     """Anomaly score of each row, computed in bounded memory: (n,)."""
     predictor = rows.predictor
-    per_row = predictor.n_members * (rows.X.shape[1] + predictor.architecture.n_components)
+    n_columns = max(rows.X.shape[1], predictor.columns.n_columns)
+    per_row = predictor.n_members * (n_columns + predictor.architecture.n_components)
     batches = gen_batches(len(rows), max(MAX_BATCH_CELLS // per_row, 1))
     return np.concatenate([scorer.score(rows.select(batch)) for batch in batches])
 
@@ -200,6 +204,8 @@ class NegativeELBO(ModelScorer):
 class ReconstructionError(ModelScorer):
     """Squared distance to the reconstruction, summed over standardised columns.
 
+    The squared residual of a class is its deviance, -2 log p.
+
     With ``noise``, the encoder sees rows with Gaussian noise of this standard deviation, and
     the error is averaged over noise draws, which are the same for all rows.
     """
@@ -212,7 +218,7 @@ class ReconstructionError(ModelScorer):
 
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row: (n,)."""
-        n_columns = len(rows.predictor.columns.order)
+        n_columns = rows.predictor.columns.n_columns
         if not self.noise or not n_columns:
             errors = np.square(rows.codes_and_residuals[1]).sum(axis=2)  # (M, n)
         else:
@@ -220,8 +226,8 @@ class ReconstructionError(ModelScorer):
             noise = self.noise * sobol_normal(N_NOISE_DRAWS, n_columns, seed)
             residuals = (rows.predictor.reconstruct(rows.X, draw)[1] for draw in noise)
             errors = sum(np.square(r).sum(axis=2) for r in residuals) / N_NOISE_DRAWS
-        constant_errors = np.square(rows.inputs[:, n_columns:]).sum(axis=1)
-        return rows.mean_over_members(errors) + constant_errors
+        unseen_errors = np.square(rows.inputs[:, n_columns:]).sum(axis=1)
+        return rows.mean_over_members(errors) + unseen_errors
 
 
 @serializable
@@ -237,14 +243,14 @@ class MaskedReconstructionError(ModelScorer):
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row: (n,)."""
         predictor = rows.predictor
-        n_columns, n_members = len(predictor.columns.order), predictor.n_members
-        n_groups = min(N_MASK_GROUPS, n_columns)
+        n_values, n_members = len(predictor.columns.order), predictor.n_members
+        n_groups = min(N_MASK_GROUPS, n_values)
         generators = (make_generator(predictor.seed, Stream.MASK, m) for m in range(n_members))
-        order = [torch.randperm(n_columns, generator=g).numpy() for g in generators]
-        groups = np.stack(order) % max(n_groups, 1)  # (M, n_columns)
-        errors = np.abs(rows.inputs[:, n_columns:]).sum(axis=1)
+        order = [torch.randperm(n_values, generator=g).numpy() for g in generators]
+        groups = np.stack(order) % max(n_groups, 1)  # (M, n_values)
+        errors = np.abs(rows.inputs[:, predictor.columns.n_columns :]).sum(axis=1)
         for group in range(n_groups):
             mask = groups == group
-            residuals = predictor.reconstruct(rows.X, mask=mask)[1]  # (M, n, n_columns)
+            residuals = predictor.reconstruct(rows.X, mask=mask)[1]  # (M, n, n_values)
             errors += rows.mean_over_members((np.abs(residuals) * mask[:, None]).sum(axis=2))
         return errors

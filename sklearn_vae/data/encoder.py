@@ -15,6 +15,7 @@ from sklearn_vae.data.columns import (
     ColumnHint,
     Columns,
     ConstantColumns,
+    OrdinalColumns,
     TrainingColumn,
     share_categories,
     share_scale,
@@ -236,6 +237,25 @@ class TableEncoder:
         return self._mask(ConstantColumns)
 
     @property
+    def has_unseen(self) -> np.ndarray:
+        """Mask of columns in which a new value has only the rule of succession's probability.
+
+        Those are columns of one value, of two, or of categories. (n_features,).
+        """
+        return self._mask(BinaryColumns, ConstantColumns, CategoricalColumns, OrdinalColumns)
+
+    @property
+    def distance_scale(self) -> np.ndarray:
+        """Factor of the model's inputs in distances between rows: (n_columns,).
+
+        It is 1 for standardised columns.
+        """
+        factors = [
+            np.full(group.width * len(group.indices), group.distance_scale) for group in self.groups
+        ]
+        return np.concatenate([np.zeros(0), *factors])
+
+    @property
     def is_empty(self) -> np.ndarray:
         """Mask of columns without any value in ``fit``: (n_features,)."""
         empty = np.zeros(self.n_features, dtype=bool)
@@ -244,10 +264,10 @@ class TableEncoder:
                 empty[group.indices] = np.isnan(group.categories[:, 0])
         return empty
 
-    def _mask(self, cls: type[Columns]) -> np.ndarray:
+    def _mask(self, *classes: type[Columns]) -> np.ndarray:
         mask = np.zeros(self.n_features, dtype=bool)
         for group in self.groups:
-            mask[group.indices] = type(group) is cls
+            mask[group.indices] = type(group) in classes
         return mask
 
     @property

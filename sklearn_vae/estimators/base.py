@@ -102,7 +102,6 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
 
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
     _allows_missing: ClassVar[bool] = False
-    _allows_nominal: ClassVar[bool] = False
     _max_components: ClassVar[int] = MOST_DIMS
 
     batch_size: int
@@ -351,9 +350,8 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
     ) -> TableEncoder:
         """Fit the table encoder: likelihoods by the columns' values and, in a data frame, types.
 
-        With ``numbers``, integers are not counts, no column has point masses, and nominal
-        categories are refused unless the model takes them. With ``exact_marginals``, the encoding
-        of columns follows the distribution of their values.
+        With ``numbers``, integers are not counts, and no column has point masses. With
+        ``exact_marginals``, the encoding of columns follows the distribution of their values.
         """
         names = self._column_names()
         hints = None
@@ -367,13 +365,6 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
                 )
                 for name, field in zip(names or (), self.schema_.fields, strict=True)
             ]
-        for hint in hints or ():
-            if numbers and hint.is_nominal and not self._allows_nominal:
-                raise ValueError(
-                    f"{type(self).__name__} takes numbers and two-valued columns, and column "
-                    f"{hint.name!r} has {hint.n_classes} categories without an order. "
-                    f"VAETransformer takes columns of any kind."
-                )
         encoder = TableEncoder.fit(
             rows,
             weight,

@@ -222,7 +222,6 @@ class VAEDensity(DensityMixin, DensityEstimator):
     }  # fmt: skip
 
     _allows_missing: ClassVar[bool] = True
-    _allows_nominal: ClassVar[bool] = True
     _max_components: ClassVar[int] = MOST_DIMS - 1  # one number more chooses the component
 
     seed_: int

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import torch
 from sklearn.base import OutlierMixin
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
@@ -28,13 +29,14 @@ from sklearn_vae.estimators.base import FEWEST_ROWS, FEWEST_STEPS, TableEstimato
 from sklearn_vae.estimators.checks import CONSTRAINTS
 from sklearn_vae.estimators.parts import resolve_widths
 from sklearn_vae.inference.predictor import Predictor
+from sklearn_vae.initialization.factor_analysis import FactorModel, n_imputation_factors
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.objectives import Constant, LinearWarmup, TrimmedELBO
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 from sklearn_vae.random import Stream, draw_seed, make_generator, start_seeds
-from sklearn_vae.training import TrainingConfig, TrainingJob, TrainingResult
+from sklearn_vae.training import Dataset, TrainingConfig, TrainingJob, TrainingResult
 
 # Largest n_components="auto".
 MAX_COMPONENTS = 32
@@ -45,6 +47,8 @@ MAX_REFERENCE_ROWS = 20_000
 SCALE_PRIOR_STRENGTH = 30.0
 # Largest number of reference rows of which the attribution baseline is the average.
 MAX_BASELINE_ROWS = 1000
+# Largest number of factors by which missing values are imputed in the encoder's input.
+MAX_FACTORS = 4
 # Largest number of reference rows after Ctrl-C, so that calibration takes little time.
 MAX_INTERRUPTED_ROWS = 250
 
@@ -69,6 +73,11 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     [1]_, and of the reconstruction error of denoising autoencoders.
 
     New rows can be scored in both settings. The data do not show which setting applies.
+
+    Columns may be numbers, dates, Booleans, categories and ordered categories, and cells may be
+    missing. In distances between rows, numbers are in standard deviations, two categories have a
+    distance of 1, and missing cells are imputed. Autoencoders give classes probabilities, whose
+    negative logarithms are their errors, and leave out missing cells.
 
     If ``sample_weight`` contains fractions, weights are rounded to counts of the same sum.
 
@@ -160,7 +169,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         Standardisation of the columns; prints as a small table.
     reference_samples_ : ndarray of shape (n_reference, n_features)
         Reference rows in X's units: the distinct training rows in lexicographic order, or those
-        of 20,000 drawn at random.
+        of 20,000 drawn at random. Categories are codes, missing cells NaN.
     counts_ : ndarray of shape (n_reference,) or None
         Multiplicities of the reference rows; None if each one occurs once.
     left_out_ : ndarray of shape (n_members, n_reference), bool
@@ -236,6 +245,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         "calibration_fraction": [Interval(Real, 0, 1, closed="neither")],
     }  # fmt: skip
 
+    _allows_missing: ClassVar[bool] = True
+
     architecture_: Architecture
     calibration_scores_: np.ndarray
     left_out_: np.ndarray
@@ -294,6 +305,11 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.categorical = True
+        return tags
+
     # -- fit -------------------------------------------------------------------------
 
     def _make_jobs(
@@ -313,7 +329,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         else:
             generator = make_generator(self.seed_, Stream.SPLIT, 1)
             reference = train.split(MAX_REFERENCE_ROWS, generator)[0].unique()
-        self.columns_ = self._fit_encoder(*train, Gaussian("per_column"), numbers=True)
+        self.columns_ = self._fit_encoder(*train, self._likelihoods(), numbers=True)
         self.reference_samples_, self.counts_ = reference
         generator = make_generator(self.seed_, Stream.SPLIT, 2)
         n_rows = len(reference.X)
@@ -324,7 +340,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             table = replace(table, x=table.x.float())
         if table.weight is not None:
             table = replace(table, weight=table.weight.float())
-        self.architecture_ = self._architecture(preset, table.x.shape[1])
+        self.architecture_ = self._architecture(preset, len(reference.X))
+        imputation = self._imputation(table)
         config = self._training_config(preset, int((~self.left_out_[0]).sum()))
         jobs = [
             TrainingJob(
@@ -332,7 +349,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
                 replace(config, seed=seed),
                 table.subset(torch.as_tensor(np.flatnonzero(~left_out))),
                 scale_prior_strength=SCALE_PRIOR_STRENGTH,
-                weights=random_parameters(self.architecture_, seed),
+                weights=random_parameters(self.architecture_, seed, imputation),
             )
             for seed, left_out in zip(
                 start_seeds(self.seed_, len(self.left_out_)), self.left_out_, strict=True
@@ -411,16 +428,36 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         calibration, train = rows.split(n_calibration, make_generator(self.seed_, Stream.SPLIT))
         return train, calibration
 
-    def _architecture(self, preset: Preset, n_columns: int) -> Architecture:
-        """Architecture of the autoencoders of so many encoded columns."""
-        n_components = round(preset.components_per_column * n_columns)
+    def _likelihoods(self) -> list[Any]:
+        """Likelihood of each column: numbers are normal, and the types of others decide."""
+        fields = [None] * self.n_features_in_ if self.schema_ is None else self.schema_.fields
+        is_number = [field is None or field.categories is None for field in fields]
+        return [Gaussian("per_column") if number else "auto" for number in is_number]
+
+    def _architecture(self, preset: Preset, n_rows: int) -> Architecture:
+        """Architecture of the autoencoders, for so many rows."""
+        columns = self.columns_
+        n_components = round(preset.components_per_column * columns.n_columns)
+        n_factors = 0
+        if columns.has_missing:
+            n_factors = min(n_imputation_factors(n_rows, columns.n_columns), MAX_FACTORS)
         n_components = min(max(n_components, 1), MAX_COMPONENTS)
         return Architecture(
             n_components=n_components if self.n_components == "auto" else int(self.n_components),
             hidden_layer_sizes=preset.hidden_layer_sizes,
             activation=self.activation,
-            blocks=self.columns_.blocks,
+            blocks=columns.blocks,
+            n_factors=n_factors,
         )
+
+    def _imputation(self, table: Dataset) -> tuple[np.ndarray, ...] | None:
+        """Fit the imputation layer, if the rows have missing cells."""
+        n_factors = self.architecture_.n_factors
+        if not n_factors:
+            return None
+        x, weight = table.arrays()
+        counts = None if weight is None else table.sample_weight()
+        return FactorModel.fit(x, counts, n_factors).linear_gaussian(1).imputation
 
     def _training_config(self, preset: Preset, n_rows: int) -> TrainingConfig:
         """Configuration of the training on so many rows, before the ELBO is trimmed."""
@@ -579,7 +616,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
 
     def _validate_fitted(self) -> None:
         super()._validate_fitted()
-        check_array("reference_samples_", self.reference_samples_, "f", (None, self.n_features_in_))
+        shape = (None, self.n_features_in_)
+        check_array("reference_samples_", self.reference_samples_, "f", shape, allows_nan=True)
         n_reference = len(self.reference_samples_)
         check_array("calibration_scores_", self.calibration_scores_, "f", (None,))
         baseline = self.attribution_baseline_.conditional_nll

@@ -55,7 +55,11 @@ def elbo_terms(model: VAE, x: Tensor, noise: Tensor, rows_per_chunk: int) -> Ten
     """
     chunks = []
     for rows in x.split(rows_per_chunk, 1):
-        log_prob, kl, _ = model.elbo_terms(rows, noise)
+        if model.filler is None and rows.isnan().any():  # a model of complete rows
+            z, kl = model._sample_codes(model.encode(model.fill_missing(rows)), noise)
+            log_prob = JointDensity.from_rows(model, rows).log_likelihood(z).mean(1)
+        else:
+            log_prob, kl, _ = model.elbo_terms(rows, noise)
         chunks.append(torch.stack([log_prob, kl.sum(-1)]))
     return torch.cat(chunks, 2).movedim(2, 0)
 
@@ -63,12 +67,20 @@ def elbo_terms(model: VAE, x: Tensor, noise: Tensor, rows_per_chunk: int) -> Ten
 def codes_and_residuals(
     model: VAE, x: Tensor, shift: Tensor | None = None, mask: Tensor | None = None
 ) -> Tensor:
-    """Means of q(z|x), and rows minus their reconstructions: (M, B, n) -> (B, M, l + n).
+    """Means of q(z|x), and residuals of the values: (M, B, n_columns) -> (B, M, l + n).
 
-    The encoder sees rows plus ``shift`` (n,), with zeros in the columns of ``mask`` (M, 1, n).
+    The encoder sees rows plus ``shift`` (n_columns,), without the values of ``mask`` (M, 1, n).
+    The residual of a missing value is 0.
     """
-    encoder_x = x if shift is None else x + shift
+    likelihood, filled = model.likelihood, model.fill_missing(x)
+    encoder_x = filled if shift is None else filled + shift
     if mask is not None:
-        encoder_x = encoder_x.masked_fill(mask, 0)
+        encoder_x = model.mask_values(encoder_x, mask)
     z = model.posterior.mean(model.encode(encoder_x))
-    return torch.cat([z, x - model.reconstruct(z)], dim=2).movedim(0, 1)
+    params = model.decode(z.unsqueeze(1))
+    if x.isnan().any():
+        residual = likelihood.residual(params, x.nan_to_num().unsqueeze(1)).squeeze(1)
+        residual = residual * likelihood.observed(x)
+    else:
+        residual = likelihood.residual(params, x.unsqueeze(1)).squeeze(1)
+    return torch.cat([z, residual], dim=2).movedim(0, 1)

@@ -51,7 +51,12 @@ def _leave_one_out(
     """
     codes = sample_posterior(model, x, points)
     params = model.decode(codes.z, x)
-    log_prob = model.likelihood.log_prob_per_column(params, x[:1].unsqueeze(1))  # (M, K, B, d)
+    values = x[:1].unsqueeze(1)
+    if is_missing := bool(values.isnan().any()):
+        observed, values = model.likelihood.observed(values), values.nan_to_num()
+    log_prob = model.likelihood.log_prob_per_column(params, values)  # (M, K, B, d)
+    if is_missing:
+        log_prob = log_prob * observed
     log_weight = codes.log_weight.unsqueeze(-1) - log_prob
     return params, log_prob.flatten(0, 1), log_weight.flatten(0, 1)
 

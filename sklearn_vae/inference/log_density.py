@@ -97,13 +97,16 @@ class JointDensity(NamedTuple):
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log p(x, z) in nats: (M, K, B or 1, l) -> (M, K, B)."""
+        return self.log_likelihood(z) + self.prior.log_prob(z)
+
+    def log_likelihood(self, z: Tensor) -> Tensor:
+        """Log p(x | z) in nats: (M, K, B or 1, l) -> (M, K, B)."""
         model = self.model
         if model.architecture.decodes_per_row:
             z = z.expand(-1, -1, self.x.shape[1], -1)
         observed = None if self.observed is None else self.observed.unsqueeze(1)
         params = model.decode(z, self.x)
-        log_prob = model.likelihood.log_prob(params, self.x.unsqueeze(1), observed)
-        return log_prob + self.prior.log_prob(z)
+        return model.likelihood.log_prob(params, self.x.unsqueeze(1), observed)
 
     def select(self, rows: Tensor) -> "JointDensity":
         """Index-select the rows."""

@@ -11,6 +11,7 @@ from scipy.special import logsumexp
 from sklearn.utils import gen_batches
 from torch import Tensor
 
+from sklearn_vae.data.arrays import has_missing_values
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.device import is_out_of_memory
 from sklearn_vae.inference.codes import (
@@ -154,6 +155,20 @@ class Predictor:
     def encode(self, X: np.ndarray) -> Tensor:
         """Encode rows and move them to the device: (n, n_features) -> (1, n, n_columns)."""
         return torch.as_tensor(self.columns.transform(X)).to(self.device)[None]
+
+    def filled_inputs(self, X: np.ndarray) -> np.ndarray:
+        """Encode rows, missing values imputed: (n, n_features) -> (n, n_columns).
+
+        By conditional means, or if the model was fitted to complete rows, by means.
+        """
+        encoded = self.columns.transform(X)
+        rows = np.flatnonzero(has_missing_values(encoded))
+        if len(rows):
+            model, x = self.module(X.dtype, 1), torch.as_tensor(encoded[rows]).to(self.device)[None]
+            observed = ~x.isnan()
+            filled = model.fill_missing(x) if model.filler is None else model.filler(x, observed)
+            encoded[rows] = filled[0].cpu().numpy()
+        return encoded
 
     def encode_conditions(self, y: np.ndarray, dtype: np.dtype) -> Tensor:
         """Encode conditions (n, n_y) beside rows of zeros: (1, n, n_columns + n_conditions)."""
@@ -313,7 +328,9 @@ class Predictor:
     def reconstruct(
         self, X: np.ndarray, shift: np.ndarray | None = None, mask: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Codes (M, n, l) and residuals (M, n, n_columns) of each member, in the encoded units.
+        """Codes (M, n, l) and residuals (M, n, n_values) of each member, in the encoded units.
+
+        Residuals are those of ``Columnwise.residual``, and 0 where values are missing.
 
         Parameters
         ----------
@@ -321,8 +338,8 @@ class Predictor:
             Rows.
         shift : ndarray of shape (n_columns,), optional
             Noise added to the encoder's input.
-        mask : ndarray of shape (M, n_columns), bool, optional
-            Columns that are zeros in the input of each member's encoder.
+        mask : ndarray of shape (M, n_values), bool, optional
+            Values that are masked in the input of each member's encoder.
         """
         function = partial(
             codes_and_residuals,

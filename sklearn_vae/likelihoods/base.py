@@ -145,6 +145,10 @@ class Likelihood(ABC):
     def mean(self, params: Parameters) -> Tensor:
         """Mean of p(x|z): (..., n width)."""
 
+    def residual(self, params: Parameters, x: Tensor) -> Tensor:
+        """Deviance residual of each value, sqrt(-2 log p): (..., n width) -> (..., n)."""
+        return (-2 * self.log_prob_per_column(params, x)).clamp(min=0).sqrt()
+
     def mode(self, params: Parameters) -> Tensor:
         """Mean of numbers, most probable class of classes, as encoded rows: (..., n width)."""
         return self.mean(params)

@@ -40,6 +40,11 @@ class Columnwise:
         self.n_decoder_outputs, self.n_free = sum(self._decoder_sizes), sum(self._free_sizes)
 
     @property
+    def value_widths(self) -> list[int]:
+        """Numbers that encode each value of a row: (n,)."""
+        return [likelihood.width for likelihood, n in self.blocks for _ in range(n)]
+
+    @property
     def is_scale_output(self) -> list[bool]:
         """Mask of the decoder outputs that are scales."""
         return [
@@ -145,6 +150,14 @@ class Columnwise:
         """Log-density of each value: (..., n_columns) -> (..., n)."""
         blocks = zip(self.likelihoods, params, self.split_blocks(x), strict=True)
         return torch.cat([p.log_prob_per_column(params, x) for p, params, x in blocks], -1)
+
+    def residual(self, params: Sequence[Parameters], x: Tensor) -> Tensor:
+        """Residual of each value: of normal distributions, the difference from the mean.
+
+        Of other likelihoods it is the deviance residual. (..., n_columns) -> (..., n).
+        """
+        blocks = zip(self.likelihoods, params, self.split_blocks(x), strict=True)
+        return torch.cat([p.residual(params, x) for p, params, x in blocks], -1)
 
     def log_prior(self, params: Sequence[Parameters], scale: Tensor) -> Tensor:
         """Log-density of a pseudo-observation at distance ``scale`` (..., n_columns): (...)."""

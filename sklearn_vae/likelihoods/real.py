@@ -118,6 +118,10 @@ class Gaussian(Likelihood):
         """Mean of p(x|z): (..., n)."""
         return params[0]
 
+    def residual(self, params: Parameters, x: Tensor) -> Tensor:
+        """Difference of each value from the mean: (..., n) -> (..., n)."""
+        return x - params[0]
+
     def cdf(self, params: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
         """P(X < x) and P(X = x) of each value: (..., n) -> (..., n), (..., n)."""
         loc, raw = params

@@ -256,6 +256,17 @@ class VAE(StackedModule):
         loc = F.pad(self.reconstruct(centre, x), (0, self.n_conditions))
         return torch.where(x.isnan(), loc, x)
 
+    def mask_values(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Mask values (M, B or 1, n) in the encoder's input (M, B, n_columns).
+
+        They are missing for an imputation layer, and otherwise zeros.
+        """
+        widths = self.likelihood.value_widths
+        if any(width != 1 for width in widths):
+            repeats = torch.as_tensor(widths, device=mask.device)
+            mask = mask.repeat_interleave(repeats, dim=-1)
+        return x.masked_fill(mask, 0 if self.filler is None else torch.nan)
+
     def reconstruct(self, z: Tensor, x: Tensor | None = None) -> Tensor:
         """Mean of p(x|z): (M, B, l) -> (M, B, n_columns).
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sklearn_vae.models.stacked import StackedModule
+from sklearn_vae.models.vae import VAE
 from sklearn_vae.networks import PerMember, SkipNetwork
 from sklearn_vae.random import Stream, make_generator
 from sklearn_vae.training.config import TrainingConfig
@@ -20,8 +22,8 @@ class Augmentation:
     ----------
     configs : sequence of TrainingConfig
         Each member's configuration.
-    like : Tensor
-        Tensor with the dtype and the device of the rows.
+    model : StackedModule
+        The model, which has the dtype and the device of the rows.
 
     Attributes
     ----------
@@ -31,7 +33,8 @@ class Augmentation:
         Index of each member's seed in ``seeds``.
     """
 
-    def __init__(self, configs: Sequence[TrainingConfig], like: Tensor):
+    def __init__(self, configs: Sequence[TrainingConfig], model: StackedModule):
+        like, self.model = model.flat, model
         self.member_seeds = [config.seed for config in configs]
         self.seeds = list(dict.fromkeys(self.member_seeds))
         self.seed_indices = torch.tensor([self.seeds.index(seed) for seed in self.member_seeds])
@@ -57,9 +60,10 @@ class Augmentation:
             noise = self._draw(torch.randn, Stream.INPUT, x)
             corrupted = torch.addcmul(x, noise, self.noise_scale)
         if self.has_mask:
-            is_masked = self._draw(torch.rand, Stream.MASK, x) < self.mask_probability
-            corrupted = x if corrupted is None else corrupted
-            corrupted = corrupted.masked_fill(is_masked, 0)
+            vae = cast(VAE, self.model)
+            values = x[..., : len(vae.likelihood.value_widths)]
+            is_masked = self._draw(torch.rand, Stream.MASK, values) < self.mask_probability
+            corrupted = vae.mask_values(x if corrupted is None else corrupted, is_masked)
         return corrupted
 
     def drop_words(self, x: Tensor, decoder: SkipNetwork) -> Tensor | None:

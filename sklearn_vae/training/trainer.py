@@ -274,7 +274,7 @@ class Trainer(NeuralNet):
         self._configs = [self.configs[member] for member in self.members_.tolist()]
         self._last_epochs = np.array([c.first_epoch + c.max_iter - 1 for c in self._configs])
         self.final_beta_ = np.array([config.beta(config.max_iter - 1) for config in self._configs])
-        augmentation = self._augmentation = Augmentation(self._configs, self.module_.flat)
+        augmentation = self._augmentation = Augmentation(self._configs, self.module_)
         self._gradient = LossGradient(
             self.module_,
             self.criterion_,

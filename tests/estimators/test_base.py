@@ -44,6 +44,7 @@ FITS = {
         ({"novelty": True}, (NAMED,)),
         ({"novelty": True, "calibration": "conformal"}, (ARRAY.astype(np.float32),)),
         ({"method": "elbo", "n_init": 1}, (NAMED,)),
+        ({"novelty": True}, (MIXED,)),
     ],
     VAEImputer(VAE, random_state=0): [
         ({}, (ARRAY,)),

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer, load
+from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, load
 from sklearn_vae.initialization.factor_analysis import FactorModel, ImputationLayer
 from sklearn_vae.model_selection import VAESearchCV
 
@@ -328,21 +328,6 @@ def test_means_of_binary_columns_are_rounded_where_the_dtype_holds_none(model):
     integers = imputer.fit_transform(table.astype({"a": "Int64"}))["a"][200:]
     assert set(integers) <= {3, 7}
     assert not set(filled) & {3.0, 7.0}
-
-
-def test_an_estimator_that_takes_no_holes_says_so(linear):
-    """The message names the column."""
-    X = linear.draw(60, 6)
-    X[2, 3] = np.nan
-    with pytest.raises(ValueError, match=r"contains NaN, in column 3 \(1 value\)"):
-        VAEOutlierDetector(max_iter=1).fit(X)
-
-
-def test_an_estimator_of_numbers_refuses_classes():
-    """The message names the column, and who takes it."""
-    table = pd.DataFrame({"a": np.arange(30.0), "b": ["x", "y", "z"] * 10})
-    with pytest.raises(ValueError, match=r"column 'b' has 3 categories .* VAETransformer takes"):
-        VAEOutlierDetector().fit(table)
 
 
 # -- VAEImputer --------------------------------------------------------------------------

@@ -23,6 +23,7 @@ __all__ = [
     "ColumnHint",
     "Columns",
     "ConstantColumns",
+    "OrdinalColumns",
     "TrainingColumn",
     "find_common_values",
     "find_point_masses",

@@ -23,6 +23,8 @@ from sklearn_vae.persistence.validation import check_array
 INPUT_CLIP = {np.dtype(np.float64): 1e140, np.dtype(np.float32): 1e14}
 # Largest distance in the Cauchy density of unseen values, the square of which is finite.
 LARGEST_DISTANCE = 1e300
+# Distance of rows that differ in the class of one column, in standard deviations of numbers.
+CLASS_DISTANCE = 1.0
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,11 @@ class Columns(ABC):
     def width(self) -> int:
         """Inputs of the model per column."""
         return 0 if self.likelihood is None else self.likelihood.width
+
+    @property
+    def distance_scale(self) -> float:
+        """Factor of the model's inputs in distances between rows."""
+        return 1.0
 
     def take(self, X: np.ndarray) -> np.ndarray:
         """Take these columns, without a copy if they are adjacent in X: (n, d) -> (n, k)."""

@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from sklearn_vae.data.bounds import ROUNDING
-from sklearn_vae.data.columns.base import Columns, TrainingColumn
+from sklearn_vae.data.columns.base import CLASS_DISTANCE, Columns, TrainingColumn
 from sklearn_vae.data.columns.one_hot import check_order, join
 from sklearn_vae.data.fields import UNKNOWN
 from sklearn_vae.likelihoods import Bernoulli, Likelihood
@@ -62,6 +62,11 @@ class BinaryColumns(Columns):
         exponent = np.frexp(np.abs(np.nan_to_num(categories)).max(axis=1))[1]
         low, high = np.ldexp(categories[:, [0, -1]].T, -exponent)
         return exponent, low, np.where(high > low, high - low, 1.0)
+
+    @property
+    def distance_scale(self) -> float:
+        """Distance of the two values."""
+        return CLASS_DISTANCE
 
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
         """Find values that are neither of the two, up to rounding: (n, k) -> (n, k)."""

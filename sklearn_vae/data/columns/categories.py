@@ -3,13 +3,14 @@
 In a data frame, ``data/fields.py`` has replaced the categories by integer codes before.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, Self, cast
 
 import numpy as np
 
-from sklearn_vae.data.columns.base import Columns, TrainingColumn
+from sklearn_vae.data.columns.base import CLASS_DISTANCE, Columns, TrainingColumn
 from sklearn_vae.data.columns.levels import (
     MOST_CLASSES,
     Levels,
@@ -192,6 +193,11 @@ class CategoricalColumns(Columns):
             else (self.categories[column])
         )
 
+    @property
+    def distance_scale(self) -> float:
+        """Factor by which two one-hot vectors have the distance of two classes."""
+        return CLASS_DISTANCE / math.sqrt(2)
+
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
         """Find values that are no categories: (n, k) -> (n, k)."""
         is_seen = is_category(X, self.categories)
@@ -305,6 +311,15 @@ class OrdinalColumns(CategoricalColumns):
     def _count_classes(cls, counts: np.ndarray) -> int:
         """Return the largest number of classes."""
         return MOST_CLASSES
+
+    @property
+    def distance_scale(self) -> float:
+        """Ratio of standard deviations of two values with the distance of classes, and of these.
+
+        All values are as frequent as each other.
+        """
+        n_classes = self.likelihood.n_classes
+        return CLASS_DISTANCE / 2 * math.sqrt(12 * (n_classes - 1) / (n_classes + 1))
 
     def encode(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray:
         """Encode categories as numbers from 0 to 1: (n, k) -> (n, k)."""

@@ -1,0 +1,174 @@
+"""VAEOutlierDetector on tables of numbers, classes and missing cells."""
+
+import pickle
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+from sklearn.base import clone
+from sklearn.metrics import roc_auc_score
+
+import sklearn_vae
+from sklearn_vae import VAEOutlierDetector
+from sklearn_vae.anomaly.presets import METHODS
+
+pd = pytest.importorskip("pandas")
+
+QUICK = {"max_iter": 2, "random_state": 0}
+KINDS = ["cat", "dog", "horse"]
+SIZES = ["small", "medium", "large"]
+
+
+def draw(n, seed):
+    """Animals: weight and birthday follow from kind and size, a tenth of the cells is missing."""
+    rng = np.random.default_rng(seed)
+    kind, size = rng.integers(0, 3, n), rng.integers(0, 3, n)
+    born = pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 1000, n), "D")
+    table = pd.DataFrame(
+        {
+            "kind": pd.Categorical.from_codes(kind, KINDS),
+            "size": pd.Categorical.from_codes(size, SIZES, ordered=True),
+            "has_hooves": kind == 2,
+            "weight": 10.0**kind * (1 + size) * np.exp(0.1 * rng.normal(size=n)),
+            "height": 20 + 50.0 * kind + 10 * size + 2 * rng.normal(size=n),
+            "born": born,
+        }
+    )
+    for name in ("kind", "weight", "born"):
+        table.loc[rng.random(n) < 0.1, name] = None
+    return table
+
+
+@pytest.fixture(scope="module")
+def train():
+    return draw(300, 0)
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["novelty", "contaminated"])
+def fitted(request, train):
+    return VAEOutlierDetector(novelty=request.param, random_state=0, max_iter=8).fit(train)
+
+
+def test_a_category_that_contradicts_is_found_and_explained(fitted):
+    new = draw(200, 1)
+    new = new[new.notna().all(axis=1)].reset_index(drop=True)
+    wrong = new.assign(has_hooves=~new["has_hooves"])
+    scores = fitted.score_samples(pd.concat([new, wrong]))
+
+    assert roc_auc_score(np.repeat([1, 0], len(new)), scores) > 0.95
+    explained = fitted.explain(wrong).argmax(axis=1)
+    assert np.isin(explained, [0, 2]).mean() > 0.9  # the kind, or the hooves that it has
+
+
+def test_a_number_out_of_its_group_is_found_and_explained(fitted):
+    new = draw(200, 2)
+    new = new[(new["kind"] == "cat") & new.notna().all(axis=1)].reset_index(drop=True)
+    wrong = new.assign(height=new["height"] + 60)  # that of a dog
+    scores = fitted.score_samples(pd.concat([new, wrong]))
+
+    assert roc_auc_score(np.repeat([1, 0], len(new)), scores) > 0.95
+    assert np.isin(fitted.explain(wrong).argmax(axis=1), [0, 4]).mean() > 0.9
+    impossible = new.assign(height=new["height"] + 600)  # that of no kind
+    assert (fitted.explain(impossible).argmax(axis=1) == 4).all()
+
+
+def test_attributions_add_up_and_missing_cells_have_none(fitted):
+    new = draw(30, 3)
+    attributions, scores = fitted.explain(new), fitted.score_samples(new)
+
+    total = -scores - fitted.attribution_baseline_.score
+    np.testing.assert_allclose(attributions.sum(axis=1), total, atol=1e-9)
+    assert (attributions[new.isna().to_numpy()] == 0).all()
+    assert (attributions[new.notna().to_numpy()] != 0).all()
+
+
+def test_an_unseen_category_is_strange(fitted):
+    new = draw(60, 4)
+    unicorns = new.assign(kind="unicorn")
+
+    assert (fitted.score_samples(unicorns) < fitted.score_samples(new)).all()
+    assert (fitted.explain(unicorns).argmax(axis=1) == 0).all()
+
+
+@pytest.mark.parametrize("novelty", [True, False])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_scores_every_table(train, method, novelty):
+    detector = VAEOutlierDetector(method=method, novelty=novelty, n_init=2, **QUICK).fit(train)
+    new = draw(20, 5)
+    new.loc[0, [name for name in new if name != "has_hooves"]] = None
+    scores = detector.score_samples(new)
+
+    assert np.isfinite(scores).all()
+    np.testing.assert_allclose(scores[7:8], detector.score_samples(new[7:8]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_table_that_was_complete_may_have_missing_cells_later(method):
+    rng = np.random.default_rng(0)
+    X, new = rng.normal(size=(80, 4)), rng.normal(size=(10, 4))
+    detector = VAEOutlierDetector(method=method, **QUICK).fit(X)
+    holey = new.copy()
+    holey[3, 1] = np.nan
+    scores, before = detector.score_samples(holey), detector.score_samples(new)
+
+    assert np.isfinite(scores).all()
+    np.testing.assert_allclose(np.delete(scores, 3), np.delete(before, 3), rtol=1e-5)
+    assert detector.explain(holey)[3, 1] == 0
+
+
+def test_classes_have_a_distance_of_one():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"a": rng.normal(size=90), "b": ["x", "y", "z"] * 30, "c": [0, 1, 1] * 30})
+    table["c"] = table["c"].astype(bool)
+    detector = VAEOutlierDetector(method="knn", **QUICK).fit(table)
+    rows = detector._reference_rows()
+    a = (table["a"] - table["a"].mean()) / table["a"].std(ddof=0)
+    differ = (table["b"].to_numpy()[:, None] != table["b"].to_numpy()).astype(float)
+    differ += table["c"].to_numpy()[:, None] != table["c"].to_numpy()
+    expected = np.sqrt(np.subtract.outer(a.to_numpy(), a.to_numpy()) ** 2 + differ)
+    order = np.lexsort(table[["c", "b", "a"]].to_numpy().T)  # as the reference is
+
+    np.testing.assert_allclose(
+        cdist(rows.inputs, rows.inputs), expected[np.ix_(order, order)], atol=1e-6
+    )
+
+
+def test_integer_weights_equal_repeated_rows(train):
+    weight = np.arange(len(train)) % 3
+    repeated = train.loc[np.repeat(train.index, weight)]
+    by_weight = VAEOutlierDetector(**QUICK).fit(train, sample_weight=weight)
+    by_rows = VAEOutlierDetector(**QUICK).fit(repeated)
+    new = draw(20, 6)
+
+    np.testing.assert_array_equal(by_weight.score_samples(new), by_rows.score_samples(new))
+
+
+def test_copies_score_alike(fitted, tmp_path):
+    new = draw(20, 7)
+    scores = fitted.score_samples(new)
+    fitted.save(tmp_path / "detector.vae")
+    for copy in (pickle.loads(pickle.dumps(fitted)), sklearn_vae.load(tmp_path / "detector.vae")):
+        np.testing.assert_array_equal(copy.score_samples(new), scores)
+        np.testing.assert_array_equal(copy.explain(new), fitted.explain(new))
+    again = clone(fitted).fit(draw(300, 0))
+    np.testing.assert_array_equal(again.score_samples(new), scores)
+
+
+def test_errors_name_the_column(fitted):
+    new = draw(20, 8)
+    with pytest.raises(ValueError, match=r"infinity .*, in column 'weight'"):
+        fitted.predict(new.assign(weight=np.inf))
+    with pytest.raises((TypeError, ValueError), match="'weight'"):
+        fitted.predict(new.assign(weight="heavy"))
+    with pytest.raises(ValueError, match="feature names"):
+        fitted.predict(new.drop(columns="born"))
+
+
+def test_other_containers_have_the_same_scores(train):
+    pl = pytest.importorskip("polars")
+    new = draw(20, 9)
+    train, new = (t.astype({"size": str, "kind": object}) for t in (train, new))
+    expected = VAEOutlierDetector(**QUICK).fit(train).score_samples(new)
+    polars = VAEOutlierDetector(**QUICK).fit(pl.from_pandas(train))
+
+    np.testing.assert_allclose(polars.score_samples(pl.from_pandas(new)), expected, rtol=1e-6)
