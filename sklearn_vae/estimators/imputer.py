@@ -20,14 +20,21 @@ from sklearn_vae._compat import (
     num_samples,
 )
 from sklearn_vae.data.arrays import as_array
+from sklearn_vae.estimators.base import FEWEST_ROWS_TO_VALIDATE
 from sklearn_vae.estimators.checks import restore_on_error
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.initialization.factor_analysis import MAX_FACTORS, ROWS_PER_FACTOR
+from sklearn_vae.likelihoods import Bernoulli, Categorical, Ordinal
 from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
-from sklearn_vae.random import MOST_DRAWS, RandomState
+from sklearn_vae.random import MOST_DRAWS, RandomState, Stream, draw_seed, stream_seed
+
+# Rows of tables whose model is averaged with mixtures, at most.
+MOST_ROWS_TO_AVERAGE = 5_000
+# Parts into which the cells of held-out rows are split, to be hidden in turn.
+N_FOLDS = 3
 
 
 @serializable
@@ -44,8 +51,10 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
     Parameters
     ----------
     estimator : VAETransformer or VAEDensity, default=None
-        Unfitted model. None is one with as many latent dimensions as there are columns, at
-        most 20 and at most one for every 5 rows.
+        Unfitted model. None is a VAETransformer with as many latent dimensions as there are
+        columns, at most 20 and at most one for every 5 rows. From 100 to 5,000 rows it is
+        averaged with the shallow mixtures that VAEDensity starts at, where they impute numbers
+        of rows that they have not seen so well that the average is better.
     n_draws : int, default=None
         Number of imputations to draw; None imputes means. One draw makes a table of
         X's shape; more make an array of shape (n_draws, n_samples, n_features), or a list
@@ -65,6 +74,10 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
     ----------
     estimator_ : VAETransformer or VAEDensity
         Fitted model.
+    mixture_ : VAEDensity or None
+        Fitted mixtures that the model is averaged with, if any.
+    mixture_weight_ : float
+        Weight of the mixtures' means, and share of the draws that are theirs.
     indicated_ : ndarray of shape (n_indicators,)
         Indices of the columns with missing cells in ``fit``, with ``add_indicator=True``.
     n_features_in_ : int
@@ -104,6 +117,8 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
     }
 
     estimator_: VAETransformer | VAEDensity
+    mixture_: VAEDensity | None = None  # files of earlier versions have none
+    mixture_weight_: float = 0.0
     n_features_in_: int
     indicated_: np.ndarray
 
@@ -156,6 +171,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             X = _replace_by_nan(as_array(X), self.missing_values)
             model = self._model(X, sample_weight)
             self.estimator_ = model.fit(X, sample_weight=sample_weight)
+            self._fit_mixture(X, sample_weight)
             self.n_features_in_ = model.n_features_in_
             if hasattr(model, "feature_names_in_"):
                 self.feature_names_in_ = model.feature_names_in_
@@ -175,6 +191,65 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             model.set_params(random_state=self.random_state)
         return model
 
+    def _fit_mixture(self, X: Any, sample_weight: Any) -> None:
+        """Fit the mixtures, and keep them if they get a weight."""
+        self.mixture_, self.mixture_weight_ = None, 0.0
+        if self.estimator is not None or not self._is_averaged.any():
+            return
+        rows, weight = self.estimator_._check_rows(X, sample_weight, reset=False)
+        n_rows = len(rows) if weight is None else round(weight.sum())
+        if not FEWEST_ROWS_TO_VALIDATE <= n_rows <= MOST_ROWS_TO_AVERAGE:
+            return
+        mixture = VAEDensity(max_iter=0, random_state=self.random_state)
+        mixture.fit(X, sample_weight=sample_weight)
+        table = mixture._encode(rows, weight)
+        _, held_out = mixture._split(table, mixture._n_validation_rows(table))
+        if held_out is None:
+            return
+        indices, counts = held_out.indices().cpu().numpy(), held_out.sample_weight()
+        self.mixture_weight_ = self._weigh(mixture, rows[indices], counts)
+        if self.mixture_weight_ > 0:
+            self.mixture_ = mixture
+
+    def _weigh(self, mixture: VAEDensity, rows: np.ndarray, counts: np.ndarray) -> float:
+        """Weight of the mixtures that imputes the observed cells of held-out rows best.
+
+        Each cell is hidden once. The errors are those of standardised columns, and the weight
+        lies between 0 and 1.
+        """
+        generator = np.random.default_rng(stream_seed(mixture.seed_, Stream.MASK))
+        fold = generator.integers(N_FOLDS, size=rows.shape)
+        truth, mixture_mean, model_mean = (np.full(rows.shape, np.nan) for _ in range(3))
+        for index in range(N_FOLDS):
+            hidden = (fold == index) & ~np.isnan(rows) & self._is_averaged
+            incomplete = np.where(hidden, np.nan, rows)
+            truth[hidden] = rows[hidden]
+            mixture_mean[hidden] = mixture._impute(incomplete)[0, hidden]
+            model_mean[hidden] = self.estimator_._impute(incomplete)[0, hidden]
+        with np.errstate(all="ignore"):  # numbers near the largest ones overflow
+            residual, difference = truth - model_mean, mixture_mean - model_mean
+            n_cells = np.maximum(counts @ ~np.isnan(truth), 1.0)
+            mean = np.nansum(counts[:, None] * truth, axis=0) / n_cells
+            variance = np.nansum(counts[:, None] * np.square(truth - mean), axis=0) / n_cells
+            weights = counts[:, None] / np.where(variance > 0, variance, np.inf)
+            weight = np.nansum(weights * difference * residual) / np.nansum(
+                weights * np.square(difference)
+            )
+        return float(np.clip(weight, 0.0, 1.0)) if np.isfinite(weight) else 0.0
+
+    @property
+    def _is_averaged(self) -> np.ndarray:
+        """Mask of the columns that are imputed by means, not by classes or one of two values."""
+        model = self.estimator_
+        pairs = zip(model.columns_.likelihoods, model._is_rounded, strict=True)
+        return np.array(
+            [
+                not isinstance(likelihood, Categorical | Ordinal | None)
+                and not (is_rounded and isinstance(likelihood, Bernoulli))
+                for likelihood, is_rounded in pairs
+            ]
+        )
+
     def transform(self, X: Any) -> Any:
         """Impute the missing cells of X.
 
@@ -193,7 +268,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         X = _replace_by_nan(as_array(X), self.missing_values)
         model = self.estimator_
         rows = model._validate(X, reset=False)
-        imputed = model._impute(rows, self.n_draws, self.random_state)  # (n_draws or 1, n, d)
+        imputed = self._impute(rows)
         imputed[:, :, self._is_empty] = 0.0
         tables = [
             self._add_indicators(self._drop_empty(model._restore_table(table, like=X)), rows)
@@ -203,8 +278,30 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             return tables[0]
         return tables if model.schema_ is not None else np.stack(tables)
 
+    def _impute(self, rows: np.ndarray) -> np.ndarray:
+        """Impute missing cells of validated rows by all models: (n_draws or 1, n, n_features)."""
+        model, mixture, n_draws = self.estimator_, self.mixture_, self.n_draws
+        if mixture is None:
+            return model._impute(rows, n_draws, self.random_state)
+        if n_draws is None:
+            imputed, averaged = model._impute(rows), np.tile(self._is_averaged, (len(rows), 1))
+            difference = mixture._impute(rows) - imputed
+            averaged &= np.isnan(rows)  # observed cells keep their bits
+            return np.where(averaged, imputed + self.mixture_weight_ * difference, imputed)
+        seed = draw_seed(self.random_state)
+        is_of_mixture = np.random.default_rng(seed).random(n_draws) < self.mixture_weight_
+        imputed = np.empty((n_draws, *rows.shape), rows.dtype)
+        for each, chosen in ((model, ~is_of_mixture), (mixture, is_of_mixture)):
+            if chosen.any():
+                imputed[chosen] = each._impute(rows, int(chosen.sum()), seed)
+        return imputed
+
     def _validate_fitted(self) -> None:
         self._check_wrapped(self.estimator_)
+        if self.mixture_ is not None:
+            self._check_wrapped(self.mixture_)
+        if not 0 <= self.mixture_weight_ <= 1:
+            raise ValueError("the weight of the mixtures must lie between 0 and 1")
         check_array("indicated_", self.indicated_, "i", (None,))
         if not np.isin(self.indicated_, np.arange(self.estimator_.n_features_in_)).all():
             raise ValueError("an indicator is of a column that does not exist")

@@ -1,0 +1,128 @@
+"""VAEImputer's average of a model with shallow mixtures."""
+
+import numpy as np
+import pytest
+
+from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, load
+
+pd = pytest.importorskip("pandas")
+
+
+@pytest.fixture(scope="module")
+def clusters():
+    """Rows of six separate clusters on a curve, 30 % of the cells missing; and all their values."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(6, size=300)
+    loc = np.array([[0, 0, 4], [1, 4, 0], [2, -2, 3], [3, 3, -3], [4, -4, -1], [5, 1, 1.0]])
+    X = loc[label] + 0.1 * rng.normal(size=(300, 3))
+    missing = rng.random(X.shape) < 0.3
+    missing[missing.all(axis=1), 0] = False
+    return X, np.where(missing, np.nan, X)
+
+
+def fit_briefly(X):
+    """Fit an imputer whose model is the default one, but for its number of iterations."""
+    with pytest.MonkeyPatch.context() as patch:
+        model = VAETransformer(3, max_iter=20, random_state=0)
+        patch.setattr(VAEImputer, "_model", lambda *_: model)
+        return VAEImputer(random_state=0).fit(X)
+
+
+@pytest.fixture(scope="module")
+def imputer(clusters):
+    """Fitted to the first 240 rows."""
+    return fit_briefly(clusters[1][:240])
+
+
+def test_the_average_imputes_new_rows_better_than_the_model(imputer, clusters):
+    """A mixture is the truth here, and a tenth of the error remains to be gained."""
+    X, incomplete = (rows[240:] for rows in clusters)
+
+    def error(imputed):
+        return np.sqrt(np.mean(np.square(imputed - X)[np.isnan(incomplete)]))
+
+    assert imputer.mixture_weight_ > 0.2
+    assert error(imputer.transform(incomplete)) < 0.9 * error(imputer.estimator_.impute(incomplete))
+
+
+def test_means_are_averaged_by_weight(imputer, clusters):
+    """Observed cells keep their bits."""
+    incomplete, weight = clusters[1][240:], imputer.mixture_weight_
+    imputed = imputer.transform(incomplete)
+    by_model, by_mixture = (
+        model.impute(incomplete) for model in (imputer.estimator_, imputer.mixture_)
+    )
+
+    np.testing.assert_allclose(imputed, (1 - weight) * by_model + weight * by_mixture, rtol=1e-12)
+    observed = ~np.isnan(incomplete)
+    np.testing.assert_array_equal(imputed[observed], incomplete[observed])
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_draws_are_of_the_mixtures_by_weight(weight, imputer, clusters):
+    """At the ends of its range, all or none of the draws are those of one model."""
+    incomplete = clusters[1][240:]
+    same = VAEImputer(n_draws=3, random_state=0)
+    vars(same).update({name: v for name, v in vars(imputer).items() if name.endswith("_")})
+    same.mixture_weight_ = weight
+    model = imputer.mixture_ if weight else imputer.estimator_
+
+    np.testing.assert_array_equal(
+        same.transform(incomplete), model.impute(incomplete, 3, random_state=0)
+    )
+
+
+def test_the_mixtures_are_saved(imputer, clusters, tmp_path):
+    """A file has both models and the weight."""
+    imputer.save(tmp_path / "imputer.vae")
+    again = load(tmp_path / "imputer.vae")
+
+    np.testing.assert_array_equal(again.transform(clusters[1]), imputer.transform(clusters[1]))
+
+
+def test_an_invalid_weight_is_refused(imputer, tmp_path):
+    """The share of the mixtures' draws lies between 0 and 1."""
+    same = VAEImputer()
+    vars(same).update({name: v for name, v in vars(imputer).items() if name.endswith("_")})
+    same.mixture_weight_ = 1.5
+    same.save(tmp_path / "imputer.vae")
+
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        load(tmp_path / "imputer.vae")
+
+
+@pytest.mark.parametrize("estimator", [VAETransformer(2, max_iter=1), VAEDensity(max_iter=0)])
+def test_a_given_model_is_not_averaged(estimator, clusters):
+    """It imputes as it does alone."""
+    incomplete = clusters[1]
+    imputer = VAEImputer(estimator, random_state=0).fit(incomplete)
+
+    assert imputer.mixture_ is None
+    np.testing.assert_array_equal(
+        imputer.transform(incomplete), imputer.estimator_.impute(incomplete)
+    )
+
+
+def test_few_rows_have_no_mixtures(clusters):
+    """There are no held-out rows to weigh them by."""
+    imputer = fit_briefly(clusters[1][:90])
+
+    assert imputer.mixture_ is None
+    assert imputer.mixture_weight_ == 0
+
+
+def test_classes_are_the_models_own_in_a_data_frame(clusters):
+    """Numbers are averaged; of two classes or of more, the likeliest one is imputed."""
+    X, incomplete = clusters
+    table = pd.DataFrame(incomplete, columns=["a", "b", "c"])
+    table["d"] = pd.Series(np.where(X[:, 2] > 0, "high", "low")).mask(np.arange(300) % 4 == 0)
+    table["e"] = pd.Series(np.arange(300) % 3).map({0: "x", 1: "y", 2: "z"}).astype("category")
+    table.loc[::5, "e"] = None
+    imputer = fit_briefly(table)
+    imputer.mixture_weight_ = 1.0
+    imputer.mixture_ = imputer.mixture_ or VAEDensity(max_iter=0, random_state=0).fit(table)
+    imputed = imputer.transform(table)
+
+    numbers, classes = ["a", "b", "c"], ["d", "e"]
+    pd.testing.assert_frame_equal(imputed[classes], imputer.estimator_.impute(table)[classes])
+    pd.testing.assert_frame_equal(imputed[numbers], imputer.mixture_.impute(table)[numbers])
