@@ -73,7 +73,7 @@ class ScoredRows:
     def inputs(self) -> np.ndarray:
         """Standardised rows: (n, n_inputs).
 
-        Categories are one-hot encoded, so that different ones have a distance of 1. Missing
+        Classes are one-hot encoded, so that different ones have a distance of sqrt(2). Missing
         values are replaced by their conditional means. Behind, a column that is constant or of
         categories has a number that is 0, or 1 / sigma for an unseen value, where sigma is the
         standard deviation of a column in which one value of n + 2 differs (Laplace's rule of

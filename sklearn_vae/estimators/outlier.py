@@ -75,9 +75,9 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     New rows can be scored in both settings. The data do not show which setting applies.
 
     Columns may be numbers, dates, Booleans, categories and ordered categories, and cells may be
-    missing. In distances between rows, numbers are in standard deviations, two categories have a
-    distance of 1, and missing cells are imputed. Autoencoders give classes probabilities, whose
-    negative logarithms are their errors, and leave out missing cells.
+    missing. In distances between rows, numbers are in standard deviations, two classes have a
+    distance of sqrt(2), and missing cells are imputed. Autoencoders give classes probabilities,
+    whose negative logarithms are their errors, and leave out missing cells.
 
     If ``sample_weight`` contains fractions, weights are rounded to counts of the same sum.
 

@@ -10,6 +10,7 @@ the probability of unseen values after n rows. A new category has all of it; num
 a Cauchy density.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Self
@@ -23,8 +24,9 @@ from sklearn_vae.persistence.validation import check_array
 INPUT_CLIP = {np.dtype(np.float64): 1e140, np.dtype(np.float32): 1e14}
 # Largest distance in the Cauchy density of unseen values, the square of which is finite.
 LARGEST_DISTANCE = 1e300
-# Distance of rows that differ in the class of one column, in standard deviations of numbers.
-CLASS_DISTANCE = 1.0
+# Distance of rows that differ in the class of one column, in standard deviations of numbers: the
+# root mean square distance of two numbers.
+CLASS_DISTANCE = math.sqrt(2)
 
 
 @dataclass(frozen=True)
