@@ -187,16 +187,8 @@ class CategoricalColumns(Columns):
 
     def values(self, column: int) -> np.ndarray:
         """Return the categories of one column, by its index in ``indices``: all its levels."""
-        return (
-            dict(self._many_levels())[column].values
-            if self.n_levels[column]
-            else (self.categories[column])
-        )
-
-    @property
-    def distance_scale(self) -> float:
-        """Factor by which two one-hot vectors have the distance of two classes."""
-        return CLASS_DISTANCE / math.sqrt(2)
+        levels = dict(self._many_levels()).get(column)
+        return self.categories[column] if levels is None else levels.values
 
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
         """Find values that are no categories: (n, k) -> (n, k)."""
@@ -236,9 +228,11 @@ class CategoricalColumns(Columns):
     ) -> np.ndarray:
         """Return the most probable categories: (n, k * C) -> (n, k)."""
         probability = values.reshape(len(values), *self.categories.shape)
-        for column, levels in self._many_levels():
-            largest = levels.shares[levels.index(self.categories[column])]
-            probability[:, column] *= largest  # of a level, not of its class
+        if self.n_levels.any():  # of categories, not of their classes
+            share = np.ones(self.categories.shape)
+            for column, levels in self._many_levels():
+                share[column] = levels.shares[levels.index(self.categories[column])]
+            probability = probability * share
         missing = np.isnan(probability)
         if not missing.any():
             return take_categories(self.categories, probability.argmax(axis=-1))
@@ -247,12 +241,12 @@ class CategoricalColumns(Columns):
 
     def draw_levels(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Draw a level of the class of each decoded category: (n, k) -> (n, k)."""
+        drawn = X.copy()
         for column, levels in self._many_levels():
             index = levels.index(X[:, column])
-            is_level = index >= 0
-            drawn = levels.draw(levels.classes[index[is_level]], generator)
-            X[is_level, column] = drawn
-        return X
+            observed = index >= 0
+            drawn[observed, column] = levels.draw(levels.classes[index[observed]], generator)
+        return drawn
 
     def log_abs_det_jacobian(self, X: np.ndarray, log_unseen: float) -> np.ndarray:
         """Log-probability that values are seen, and of levels in their classes: (n, k) -> (n,)."""

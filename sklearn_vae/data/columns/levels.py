@@ -22,10 +22,10 @@ MOST_CLASSES = 128
 # Rows of a level from which on it may be a class of its own.
 FEWEST_ROWS_OF_CLASS = 10
 # Groups of levels whose rows are alike, at most.
-MOST_GROUPS = 64
+MOST_GROUPS = 32
 # Effects of levels on other columns that are kept, at most, and how many standard errors they must
 # exceed those by chance.
-MOST_EFFECTS = 16
+MOST_EFFECTS = 64
 STANDARD_ERRORS = 3
 # Variance within levels is at least so much of a column's.
 LEAST_WITHIN = 1e-4
