@@ -344,7 +344,7 @@ def choose(records: pd.DataFrame, first: str) -> None:
 def halving(
     methods: pd.DataFrame, rivals: pd.DataFrame, first: str, order: np.ndarray
 ) -> dict[str, Any]:
-    """What one half of the tables chooses, and what the other half says of it."""
+    """Selection of methods on one half of the tables, and their comparison on the other half."""
     here, there = np.array_split(order, 2)
     rival = rivals.iloc[here].mean().idxmax()
     gaps = methods.sub(rivals[rival], axis=0)

@@ -1,5 +1,5 @@
-"""Which posterior over weights tells where a density is not to be trusted: none, starts,
-resampled rows, or a Laplace approximation of the decoder's last layer?
+"""Epistemic uncertainty of scores by posteriors over weights: none, a deep ensemble, the bootstrap,
+or a Laplace approximation of the decoder's last layer.
 
     python benchmarks/bayesian.py                   # a known density, four tables, seeds 0,1,2
 

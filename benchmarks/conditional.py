@@ -1,4 +1,4 @@
-"""What a conditional model knows of y: a classifier beside Gaussian ones, and mutual information.
+"""Conditional models: accuracy beside Gaussian classifiers, and mutual information of X and y.
 
     python benchmarks/conditional.py                          # every table, seeds 0,1,2
     python benchmarks/conditional.py --tables wine --seeds 0

@@ -1,4 +1,4 @@
-"""Curved surfaces in many noisy columns: what share of a textbook VAE's gain over pPCA is reached.
+"""Curved surfaces in many noisy columns: percentage of a textbook VAE's gain over pPCA.
 
     python benchmarks/curved.py                                  # every surface, seed 0
     python benchmarks/curved.py --surfaces ring,sphere --seeds 0,1 --settings "n_init=2; beta=0.5"

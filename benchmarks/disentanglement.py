@@ -1,4 +1,4 @@
-"""Do independent factors get dimensions of their own? beta alone against total correlation.
+"""Disentanglement of independent factors, by beta alone and by a total-correlation penalty.
 
     python benchmarks/disentanglement.py           # three seeds, under six minutes of one core
     python benchmarks/disentanglement.py --quick   # one seed, two values of each
@@ -62,7 +62,7 @@ def spots(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def measure(vae: VAETransformer, X: np.ndarray, factors: np.ndarray) -> dict[str, float]:
-    """What a fitted model makes of held-out rows."""
+    """Figures of a fitted model on held-out rows."""
     Z = vae.transform(X)
     left = ((X - vae.inverse_transform(Z)) ** 2).sum() / ((X - X.mean(axis=0)) ** 2).sum()
     scores = disentanglement_scores(Z, factors)
@@ -72,7 +72,7 @@ def measure(vae: VAETransformer, X: np.ndarray, factors: np.ndarray) -> dict[str
 
 
 def judged(Z: np.ndarray) -> float:
-    """How well codes are told from codes of independent dimensions: AUC of a classifier."""
+    """AUC of a classifier that separates codes from codes with permuted dimensions."""
     shuffled = np.random.default_rng(0).permuted(Z, axis=0)
     half = len(Z) // 2
     halves = [(np.vstack([Z[own], shuffled[own]])) for own in (slice(half), slice(half, None))]

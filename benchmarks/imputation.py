@@ -434,7 +434,7 @@ def judge(
 
 
 def ends(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where intervals begin and end: (20 k - 1, n) -> (n,), (n,)."""
+    """Lower and upper ends of intervals: (20 k - 1, n) -> (n,), (n,)."""
     k = round((len(draws) + 1) * OUTSIDE / 2)
     ordered = np.sort(draws, axis=0)
     return ordered[k - 1], ordered[-k]

@@ -1,4 +1,4 @@
-"""What a grid search by `score` loses: the candidate that it picks beside the best one.
+"""Regret of a grid search by `score`: the selected candidate and the best one on test rows.
 
     python benchmarks/pick.py                       # five tables, seeds 0,1,2
     python benchmarks/pick.py --tables wine --seeds 0

@@ -1,4 +1,4 @@
-"""What other posteriors than the diagonal Gaussian are worth.
+"""Densities and clusterings with other posteriors than the diagonal Gaussian.
 
     python benchmarks/posteriors.py                    # both questions
     python benchmarks/posteriors.py --part density --tables banknote --seeds 0

@@ -49,7 +49,7 @@ def random_normal(n_draws: int, n_dims: int, seed: int) -> np.ndarray:
 
 
 class Error(NamedTuple):
-    """What one kind and number of points does to the score, in nats, and its cost."""
+    """Bias, noise (in nats) and cost of a score with one kind and number of points."""
 
     bias: float
     noise_of_mean: float

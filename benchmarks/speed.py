@@ -1,7 +1,7 @@
-"""What this package costs beside its peers: fits, grids, inference, memory, start, threads.
+"""Time and memory of this package and its peers: fits, grids, inference, start, threads.
 
     python benchmarks/speed.py                 # everything: under ten minutes
-    python benchmarks/speed.py --quick         # less of each, but threads: under a minute
+    python benchmarks/speed.py --quick         # shorter, without threads: under a minute
     python benchmarks/speed.py --parts fit --workloads W1,W4 --systems textbook,sklearn_vae
 
 What is compared takes turns in one process on one thread, round after round, every second

@@ -1,4 +1,4 @@
-"""How Sphinx builds these pages. Without a network, links to other projects are left out."""
+"""Configuration of Sphinx. Without a network, links to other projects are left out."""
 
 from pathlib import Path
 from urllib.request import urlopen

@@ -1,4 +1,4 @@
-"""Where the work is done: the only place that asks what hardware there is."""
+"""Devices and threads: the only module that queries the hardware."""
 
 import os
 from collections.abc import Iterator
@@ -85,7 +85,7 @@ def _exists(device: torch.device) -> bool:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory has run out, on any device."""
+    """True if an error means that memory has run out, on any device."""
     words = ("can't allocate memory", "out of memory")
     return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and any(own in str(error) for own in words)

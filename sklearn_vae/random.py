@@ -38,7 +38,7 @@ MOST_NUMBERS_KEPT = 1 << 13
 
 
 class Stream(IntEnum):
-    """What a stream of random numbers is for."""
+    """Purpose of a stream of random numbers."""
 
     WEIGHTS = 0
     SPLIT = 1

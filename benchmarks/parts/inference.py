@@ -1,4 +1,4 @@
-"""What a fitted model's answers cost: scores per row and draw, codes per row."""
+"""Time of a fitted model's methods: scores per row and draw, codes per row."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What all parts share: costs, rounds, paired ratios, fresh processes, tables."""
+"""Shared by all parts: costs, rounds, paired ratios, fresh processes, tables."""
 
 import gc
 import os

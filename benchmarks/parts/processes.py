@@ -1,4 +1,4 @@
-"""What only whole processes show: peak memory, the cost of a start, threads and neighbours."""
+"""Measurements of whole processes: peak memory, start-up, threads and parallel processes."""
 
 import json
 import resource
