@@ -42,6 +42,8 @@ html_theme_options = {
     "header_links_before_dropdown": 6,
 }
 html_sidebars = {"index": []}
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
 
 
 def reachable(projects):
