@@ -1,6 +1,6 @@
 """
-Outliers of a real table
-========================
+Outlier and novelty detection
+=============================
 
 Wisconsin's breast cancer table holds 30 measurements of cell nuclei in 569 tissue samples, 357
 of them benign. :class:`~sklearn_vae.VAEOutlierDetector` is used for
@@ -8,8 +8,8 @@ novelty and for outlier detection, and a score is attributed to measurements.
 """
 
 # %%
-# Clean training rows: what is unlike all benign samples?
-# -------------------------------------------------------
+# Novelty detection with clean training rows
+# ------------------------------------------
 # Half of the benign samples are the training rows. They are clean, so ``novelty=True``.
 # The other half and all malignant ones are new. ``contamination`` is then the rate of false alarms:
 # the threshold comes from samples that the autoencoders have not seen.
@@ -38,8 +38,8 @@ false_alarms = (detector.predict(fresh) == -1).mean()
 print(f"caught: {caught:.0%} of malignant samples; false alarms: {false_alarms:.0%} of benign ones")
 
 # %%
-# A score is a number of nats, and ``offset_`` is where ``predict`` divides. With so few samples
-# the rate of false alarms is itself a matter of chance; it is right on average.
+# Scores are in nats, and ``offset_`` is the threshold of ``predict``. With so few samples the rate
+# of false alarms varies; it equals ``contamination`` on average.
 
 scores = [detector.score_samples(rows) for rows in (fresh, sick)]
 bins = np.linspace(min(map(np.min, scores)), max(map(np.max, scores)), 40)
@@ -52,15 +52,15 @@ ax.legend()
 plt.show()
 
 # %%
-# How do simpler detectors do on the same samples? Two detectors by scikit-learn: random splits, and
-# the mean distance to the ten nearest samples.
+# Two simpler detectors on the same samples: scikit-learn's ``IsolationForest``, and the mean distance
+# to the ten nearest samples.
 
 
-def of_forest(train, rows):
+def forest_scores(train, rows):
     return -IsolationForest(random_state=0).fit(train).score_samples(rows)
 
 
-def of_neighbours(train, rows):
+def neighbour_scores(train, rows):
     scaler = StandardScaler().fit(train)
     tree = NearestNeighbors(n_neighbors=10).fit(scaler.transform(train))
     return tree.kneighbors(scaler.transform(rows))[0].mean(axis=1)
@@ -69,8 +69,8 @@ def of_neighbours(train, rows):
 def compare(detector, train, rows, is_sick):
     found = {
         "VAEOutlierDetector": -detector.score_samples(rows),
-        "IsolationForest": of_forest(train, rows),
-        "ten nearest neighbours": of_neighbours(train, rows),
+        "IsolationForest": forest_scores(train, rows),
+        "ten nearest neighbours": neighbour_scores(train, rows),
     }
     for name, anomaly_score in found.items():
         print(f"{name:23} AUROC {roc_auc_score(is_sick, anomaly_score):.3f}")
@@ -79,18 +79,17 @@ def compare(detector, train, rows, is_sick):
 compare(detector, known, np.vstack([fresh, sick]), np.repeat([0, 1], [len(fresh), len(sick)]))
 
 # %%
-# Both have a higher AUROC here, random splits by .016. Malignant cells are larger in nearly all
-# measurements, and what is extreme in single columns is what random splits find. Over 22 tables
-# it is the other way round, as the guide's page on outliers says; on a table of yours, only a
-# comparison such as this one tells. They have neither a guaranteed false positive rate, as
-# above, nor feature attributions, as below.
+# Both have a higher AUROC here, the forest by .016. Malignant cells are larger in nearly all
+# measurements, and a forest detects rows that are extreme in single columns. Over 22 tables the
+# order is reversed (see the guide's page on outliers), so compare detectors on your own table. The
+# simpler detectors have neither a guaranteed false positive rate, as above, nor feature
+# attributions, as below.
 
 # %%
 # Feature attribution
 # -------------------
-# ``explain`` attributes the anomaly score to columns. Here is a benign
-# sample in which one measurement was written down wrongly: an ordinary value by itself, the area of
-# another sample.
+# ``explain`` attributes the anomaly score to columns. Here one measurement of a benign sample is
+# wrong: its mean area is that of another sample, an ordinary value by itself.
 
 wrong = fresh[:1].copy()
 wrong[0, 3] = sick[:, 3].max()
@@ -101,16 +100,16 @@ display.ax_.set_title("mean area was changed")
 plt.show()
 
 # %%
-# The attributions add up to the mean score of the training rows less the row's score.
+# The attributions add up to the mean score of the training rows minus the row's score.
 
 score = detector.score_samples(wrong)[0]
 print(f"sum of attributions {display.attributions.sum():.2f}, score {score:.2f}")
 
 # %%
-# Contaminated training rows: what is odd in this table?
-# ------------------------------------------------------
-# Now nobody has looked at the labels, and one sample in ten is malignant. This is the default,
-# ``novelty=False``; new rows are scored as well.
+# Outlier detection with contaminated training rows
+# -------------------------------------------------
+# Now labels are unknown, and one training sample in ten is malignant. This is the default,
+# ``novelty=False``; new rows can be scored as well.
 
 mixed = np.vstack([known, sick[:20]])
 detector = VAEOutlierDetector(contamination=0.1, random_state=0).fit(mixed)
@@ -118,7 +117,7 @@ new = np.vstack([fresh, sick[20:]])
 compare(detector, mixed, new, np.repeat([0, 1], [len(fresh), len(sick) - 20]))
 
 # %%
-# Here, too, random splits are ahead, and neighbours as good.
+# Here, too, the forest has the highest AUROC, and neighbours are as good as the detector.
 #
 # In doubt, keep ``novelty=False``: with ``novelty=True`` and contaminated training data, malignant
 # samples that lie close together are scored as normal.

@@ -52,5 +52,6 @@ fig.colorbar(image, label="held-out log p(x), nats per row")
 plt.show()
 
 # %%
-# The search needs about as much code as ``GridSearchCV``. With ``factor=3`` it stops the worst
+# With ``beta=0.5`` the score decreases with the latent size: large models overfit this table of 178
+# rows. With ``beta=2`` it increases slightly. With ``factor=3``, the search would stop the worst
 # candidates early, by successive halving.
