@@ -52,8 +52,8 @@ ax.legend()
 plt.show()
 
 # %%
-# Two simpler detectors on the same samples: scikit-learn's ``IsolationForest``, and the mean distance
-# to the ten nearest samples.
+# Two simpler detectors on the same samples: scikit-learn's ``IsolationForest``, and the mean
+# distance to the ten nearest samples.
 
 
 def forest_scores(train, rows):
