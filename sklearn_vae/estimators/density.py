@@ -546,8 +546,8 @@ class VAEDensity(DensityMixin, DensityEstimator):
         given : list of str or int, default=None
             Columns that the score is conditional on: it is log p(columns | given).
         n_draws : int, default=64
-            Points in latent space per row; a power of two is best. Rows of which the encoder is
-            a poor proposal get more, from Laplace approximations of their posterior.
+            Points in latent space per row; a power of two is best. Rows whose weights are so
+            uneven that the standard error may exceed 0.03 nats get 16 times as many.
         return_std : bool, default=False
             Whether to return the standard error of the scores, too: their spread over 8
             independent scramblings of the points, for 9 times the work.

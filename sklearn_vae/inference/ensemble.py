@@ -18,6 +18,9 @@ from sklearn_vae.random import Stream, make_generator, stream_seed
 
 # Rows of one chunk, at most.
 MAX_ROWS = 1 << 9
+# A score of a larger standard error, in nats, is computed again with so many times as many draws.
+LARGEST_ERROR = 0.03
+MORE_DRAWS = 16
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,11 @@ class EnsemblePredictor:
         ``n_draws`` is the number of draws per row of all members together, ``scrambling`` the
         index of the set of Sobol points.
         """
-        log_p = self._map_models(log_density, X, n_draws, scrambling)
+        log_p, error = self._map_models(log_density, X, n_draws, scrambling).T
+        poor = np.flatnonzero(~(error <= LARGEST_ERROR))
+        if len(poor):
+            found = self._map_models(log_density, X[poor], MORE_DRAWS * n_draws, scrambling)
+            log_p[poor] = found[:, 0]
         for rows in gen_batches(len(X), self.members[0].rows_per_chunk()):
             log_p[rows] += self.columns.log_abs_det_jacobian(X[rows])
         return log_p

@@ -4,8 +4,13 @@ The latent variables of a row are the ensemble member, its component c and the c
 member and likely component, Fisher scoring finds the mode of p(z | x, c) and the curvature there:
 the Laplace approximation of p(z | x, c) and of the evidence p(x, c). Components are drawn in
 proportion to the evidences, codes from the Laplace approximations and from the prior. The weight
-of a draw is the joint density over the density of the mixture of all proposals, so the estimate
-of p(x) is unbiased.
+of a draw is the joint density over the density of the proposals for its component, so the estimate
+of p(x) is unbiased. Draws are stratified [1]_: those from one proposal are consecutive Sobol
+points, which spread evenly.
+
+References
+----------
+.. [1] A. B. Owen, "Monte Carlo Theory, Methods and Examples", 2013, chapter 8.
 """
 
 import math
@@ -20,16 +25,15 @@ from sklearn_vae.models.mixture_vae import (
     MixtureVAE,
     Standardised,
     Whitening,
-    draw_components,
 )
 from sklearn_vae.posteriors import log_mean_exp
 from sklearn_vae.priors import HALF_LOG_2PI
-from sklearn_vae.random import sobol_normal
+from sklearn_vae.random import sample_categorical, sobol_normal
 
 # Steps of Fisher scoring at most, and the Newton decrement at convergence: the code is then within
-# a third of a standard deviation of the mode.
-MAX_STEPS = 4
-CONVERGED = 0.1
+# a tenth of a standard deviation of the mode.
+MAX_STEPS = 8
+CONVERGED = 0.01
 # Backtracking factor of a rejected step.
 BACKTRACKING = 0.25
 # Distance of the finite differences of the decoder's outputs.
@@ -42,8 +46,8 @@ MAX_COMPONENTS = 3
 # Factor of the proposals' standard deviations, as far as the likelihood determines them. Where the
 # likelihood is flat, the proposal is the prior, and the estimate is exact.
 PROPOSAL_SCALE = 1.2
-# One in so many draws of z is from the prior.
-PRIOR_ONE_IN = 8
+# Share of the draws of z that are from the prior.
+PRIOR_SHARE = 1 / 8
 # A row is far if its squared distance from the mode of its likeliest component is so many standard
 # deviations above the mean of a chi-squared distribution. Its code is searched once more, from the
 # best of N_STARTS normal codes of each of these scales, in FAR_COMPONENTS components.
@@ -272,16 +276,14 @@ class LaplaceProposal:
         scaled = (self.root[component, row] * noise.unsqueeze(1)).sum(-1)
         return torch.where(from_prior[:, None], noise, self.loc[component, row] + scaled)
 
-    def log_prob(self, z: Tensor, component: Tensor, row: Tensor, prior_fraction: float) -> Tensor:
+    def log_prob(self, z: Tensor, component: Tensor, row: Tensor) -> Tensor:
         """Log-density of codes (N, l) in the mixture of Laplace approximation and prior: (N,)."""
         whiten = self.whiten[component, row]
         standard = (whiten * (z - self.loc[component, row]).unsqueeze(1)).sum(-1)
         log_det = whiten.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         log_normal = log_det - (0.5 * standard.square() + HALF_LOG_2PI).sum(-1)
-        if prior_fraction == 0:
-            return log_normal
-        log_prior = self.model.prior.log_prob(z) + math.log(prior_fraction)
-        return torch.logaddexp(log_normal + math.log1p(-prior_fraction), log_prior)
+        log_prior = self.model.prior.log_prob(z) + math.log(PRIOR_SHARE)
+        return torch.logaddexp(log_normal + math.log1p(-PRIOR_SHARE), log_prior)
 
 
 class PosteriorDraws:
@@ -317,12 +319,7 @@ class PosteriorDraws:
             ]
         )  # (T, B)
         log_responsibility = log_evidence.log_softmax(0)
-        chosen = draw_components(log_responsibility.exp()[None], noise[None, :, None, -1])[0]
-        n_draws = len(noise)
-        n_from_prior = n_draws // PRIOR_ONE_IN
-        # the last draws: blocks of Sobol points are balanced, every eighth point is not
-        from_prior = torch.arange(n_draws, device=x.device) >= n_draws - n_from_prior
-        prior_fraction = n_from_prior / n_draws
+        chosen, from_prior = _draw_proposals(log_responsibility.exp(), noise[:, -1])
         log_ratio = log_responsibility.new_empty(chosen.shape)  # (K, B)
         self.member, self.component = torch.zeros_like(chosen), torch.zeros_like(chosen)
         self.z = log_ratio.new_empty(*chosen.shape, noise.shape[1] - 1)
@@ -331,8 +328,8 @@ class PosteriorDraws:
             end = first + len(proposal.log_evidence)
             draw, row = ((chosen >= first) & (chosen < end)).nonzero().unbind(1)
             component = chosen[draw, row] - first
-            z = proposal.draw(component, row, noise[draw, :-1], from_prior[draw])
-            log_q = proposal.log_prob(z, component, row, prior_fraction)
+            z = proposal.draw(component, row, noise[draw, :-1], from_prior[draw, row])
+            log_q = proposal.log_prob(z, component, row)
             log_ratio[draw, row] = proposal.log_joint(z, component, row) - log_q + log
             self.member[draw, row], self.component[draw, row] = member, component
             self.z[draw, row] = z
@@ -343,8 +340,27 @@ class PosteriorDraws:
 def log_density(
     models: Sequence[MixtureVAE], log_weight: Tensor, x: Tensor, noise: Tensor
 ) -> Tensor:
-    """Log of the models' weighted mean density, in nats and units of x: (B,).
+    """Log of the models' weighted mean density, in nats and units of x, and its error: (B, 2).
 
-    The parameters are those of ``PosteriorDraws``.
+    The error is the standard error of as many independent draws. The parameters are those of
+    ``PosteriorDraws``.
     """
-    return log_mean_exp(PosteriorDraws(models, log_weight, x, noise).log_weight, dim=0)
+    log_weights = PosteriorDraws(models, log_weight, x, noise).log_weight
+    log_mean, log_mean_square = (log_mean_exp(k * log_weights, dim=0) for k in (1, 2))
+    variance = (log_mean_square - 2 * log_mean).expm1().clamp(min=0)
+    return torch.stack([log_mean, (variance / len(noise)).sqrt()], dim=1)
+
+
+def _draw_proposals(probability: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw components (T, B), and whether their codes are from the prior: (K, B) each.
+
+    Consecutive draws are from the same proposal: systematic sampling, which the first of the
+    normal draws (K,) starts.
+    """
+    n_draws = len(noise)
+    shares = torch.stack([(1 - PRIOR_SHARE) * probability, PRIOR_SHARE * probability], dim=1)
+    start = 0.5 * torch.erfc(-math.sqrt(0.5) * noise[:1])
+    quantile = (torch.arange(n_draws, device=noise.device) + start) / n_draws
+    quantile = quantile.expand(probability.shape[1], -1)  # (B, K)
+    chosen = sample_categorical(shares.flatten(0, 1).cumsum(0).mT, quantile).mT
+    return chosen // 2, chosen % 2 == 1
