@@ -198,6 +198,29 @@ def test_common_values_anywhere_are_point_masses_and_the_rest_has_normal_scores(
     assert stats.kstest(encoded[is_number, 2], "norm").statistic < 0.05
 
 
+def test_uneven_values_are_all_point_masses(rng):
+    """Hours that people round to tens, and fines that have few amounts among thousands of steps."""
+    hours = rng.integers(1, 90, 6000)
+    hours = np.where(rng.random(6000) < 0.5, 10 * (hours // 10) + 10, hours)
+    amounts = np.cumsum(rng.integers(1, 200, 70))
+    fines = np.where(rng.random(6000) < 0.6, 0, rng.choice(amounts, 6000))
+    for values in (hours, fines):
+        columns = fit(values.astype(float), is_integer=True)
+        np.testing.assert_array_equal(columns.groups[0].point_masses[0], np.unique(values))
+
+
+@pytest.mark.parametrize("n_common", [0, 2])
+def test_even_values_are_numbers_beside_the_common_ones(n_common, rng):
+    """Ages, a tenth of whom are 20 and a tenth 40: the others are still smooth."""
+    ages = (90 * rng.beta(2, 3, 6000)).round()
+    ages[: 600 * n_common] = np.repeat([20.0, 40.0], 600)[: 600 * n_common]
+    columns = fit(ages, is_integer=True)
+    masses = getattr(columns.groups[0], "point_masses", np.zeros((1, 0)))
+
+    assert len(np.unique(ages)) > 60
+    assert masses.tolist() == [[20.0, 40.0][:n_common]]
+
+
 def test_a_small_table_does_not_show_that_values_are_few():
     """Ten values in fifty rows are numbers."""
     values = np.arange(50) % 10 * 1.0

@@ -5,7 +5,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from sklearn_vae.data.bounds import LARGEST_RECORDED, is_finely_recorded
+from sklearn_vae.data.bounds import LARGEST_RECORDED, is_finely_recorded, lattice_step
 from sklearn_vae.data.columns.base import TrainingColumn, cauchy_log_density
 from sklearn_vae.data.columns.one_hot import (
     check_order,
@@ -32,12 +32,16 @@ EXTREME_POINT_MASS_FROM = 0.1
 REAL_POINT_MASS_FROM = 1 / 3
 FEWEST_ROWS_OF_POINT_MASS = 10
 # For an exact marginal distribution, all values are point masses if they are so few, and have so
-# many rows on average; otherwise those with so large a fraction of the rows, so many times the mean
-# fraction.
+# many rows on average. Otherwise those with so large a fraction of the rows, so many times the mean
+# fraction, are. If the others are not so few, but increase the log-density by so many nats per row
+# over a histogram of the recording steps that is smoothed over so many values, they are, too.
 MOST_VALUES = 50
 FEWEST_ROWS_PER_VALUE = 20
 COMMON_FROM = 0.002
 COMMON_TIMES_MEAN = 10
+MOST_UNEVEN_VALUES = 128
+GAIN_OF_UNEVEN_VALUES = 0.1
+SMOOTHED_VALUES = 5
 # Size of the subsample in which point masses of real numbers are searched for first.
 SUBSAMPLE_SIZE = 1024
 
@@ -211,14 +215,33 @@ def find_point_masses_of_reals(column: TrainingColumn) -> np.ndarray:
 def find_common_values(column: TrainingColumn) -> np.ndarray:
     """Find values that an exact marginal distribution has as point masses, in order.
 
-    All values are, if they are few. Otherwise the common ones are; perhaps none.
+    All values are, if they are few, or not so few and uneven. Otherwise the common ones are;
+    perhaps none.
     """
     n_rows = len(column.values) if column.weights is None else column.weights.sum()
     unique, frequency = _frequencies(column.values, column.weights)
-    if len(unique) <= min(MOST_VALUES, n_rows // FEWEST_ROWS_PER_VALUE):
+    most_values = n_rows // FEWEST_ROWS_PER_VALUE
+    if len(unique) <= min(MOST_VALUES, most_values):
         return unique
     least = max(COMMON_FROM, COMMON_TIMES_MEAN / len(unique), FEWEST_ROWS_OF_POINT_MASS / n_rows)
-    return unique[frequency >= least]
+    is_common = frequency >= least
+    if len(unique) <= min(MOST_UNEVEN_VALUES, most_values):
+        step = lattice_step(column.values, column.weights)
+        numbers = unique[~is_common], frequency[~is_common]
+        if step and _gain_over_smooth(*numbers, step) > GAIN_OF_UNEVEN_VALUES:
+            return unique
+    return unique[is_common]
+
+
+def _gain_over_smooth(values: np.ndarray, frequency: np.ndarray, step: float) -> float:
+    """Nats per row by which the frequencies of values exceed a smooth histogram.
+
+    The density at a value is that of its neighbourhood, in which values without rows are counted.
+    """
+    window = np.ones(SMOOTHED_VALUES)
+    n_steps = np.convolve(np.gradient(values.astype(np.float64)) / step, window, mode="same")
+    smooth = np.convolve(frequency, window, mode="same") / n_steps
+    return float(frequency @ np.log(frequency / smooth))
 
 
 def _frequencies(values: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
