@@ -5,13 +5,18 @@
     python benchmarks/anomaly.py --settings clean --tables wine,glass --param "method='knn'"
     python benchmarks/anomaly.py --no-ours --detectors ECOD,COPOD,HBOS    # fill the cache
     python benchmarks/anomaly.py --keep ours --methods all --choose       # choose honestly
+    python benchmarks/anomaly.py --tables oddbench --seeds 0 --settings clean,contaminated=0.05
 
 How each figure is obtained:
 
 - A table is a file of ADBench, looked for in the folder ``adbench`` of what the environment
-  variable SKLEARN_VAE_DATA names, or else of ``../shared/data`` beside the repository.
+  variable SKLEARN_VAE_DATA names, or else of ``../shared/data`` beside the repository; or, as
+  ``oddbench/NAME``, of OddBench in the folder of that name. ``oddbench`` are all of them.
 - Setting `clean`: train on one half of the normal rows, test on the other half and all anomalies.
   Setting `contaminated`: train on 70 % of all rows, anomalies included, test on the other 30 %.
+  The rows of OddBench are divided already: `clean` takes them as they are, and for
+  `contaminated=0.05` anomalies are moved from the test rows until they are 5 % of the training rows
+  or half of them are moved; without a number, 10 %.
   Of both parts no more than `--max-rows` rows are used, drawn by seed with the share of anomalies
   that the part has, but ten anomalies at least, if there are ten (`--fewest-anomalies`).
 - Columns are standardised by the training rows.
@@ -71,6 +76,7 @@ EVERY_METHOD = (
     "log_likelihood"
 )
 FEWEST_ANOMALIES = 10
+MOST_TABLES_SHOWN = 40
 FEWEST_TO_HALVE = 6  # tables: a spread takes more than one or two
 TIE = 0.05
 DRAWS = 10_000
@@ -110,9 +116,19 @@ def pyod(module: str, name: str, *, seeded: bool = False, **params: Any) -> Dete
     return scores
 
 
+def dte(k: int = 5) -> Detector:
+    """DTE-NP (Livernoche et al., ICLR 2024): the mean distance to the nearest training rows."""
+
+    def scores(train: np.ndarray, test: np.ndarray, _seed: int) -> Scores:
+        return NearestNeighbors(n_neighbors=k).fit(train).kneighbors(test)[0].mean(axis=1)
+
+    return scores
+
+
 RIVALS: dict[str, Detector] = {
     "kNN k=1": nearest(1),
     "kNN k=5": nearest(5),
+    "DTE-NP": dte(),
     "kNN 10%": nearest(0.1),
     "IsolationForest": scikit_learn(lambda seed: IsolationForest(random_state=seed)),
     "LOF": scikit_learn(lambda _: LocalOutlierFactor(novelty=True)),
@@ -177,21 +193,46 @@ def ours(args: argparse.Namespace, setting: str) -> dict[str, Detector]:
 # Rows
 
 
+def adbench(
+    name: str, setting: str, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, whether they are anomalies, and the indices of training and of test rows."""
+    with np.load(DATA / "adbench" / f"{name}.npz") as file:
+        X, y = file["X"].astype(np.float64), file["y"].astype(bool)
+    if setting == "clean":
+        normal = rng.permutation(np.flatnonzero(~y))
+        half = len(normal) // 2
+        return X, y, normal[:half], np.concatenate([normal[half:], np.flatnonzero(y)])
+    order = rng.permutation(len(y))
+    return X, y, *np.split(order, [int(0.7 * len(y))])
+
+
+def oddbench(
+    name: str, setting: str, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, whether they are anomalies, and the indices of training and of test rows."""
+    with np.load(DATA / f"{name}.npz") as file:
+        X = np.concatenate([file["train"], file["test"]]).astype(np.float64)
+        n_train = len(file["train"])
+        y = np.concatenate([np.zeros(n_train, dtype=bool), file["test_labels"].astype(bool)])
+    train, test = np.split(np.arange(len(y)), [n_train])
+    if setting != "clean":
+        share = float(setting.partition("=")[2] or 0.1)
+        anomalies = rng.permutation(np.flatnonzero(y))
+        n_moved = min(round(share / (1 - share) * n_train), len(anomalies) // 2)
+        train = np.concatenate([train, anomalies[:n_moved]])
+        test = np.setdiff1d(test, train)
+    return X, y, train, test
+
+
 @lru_cache(maxsize=1)
 def rows_of(
     name: str, setting: str, seed: int, max_rows: int, fewest: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Training rows, test rows and whether each of these is an anomaly."""
-    with np.load(DATA / "adbench" / f"{name}.npz") as file:
-        X, y = file["X"].astype(np.float64), file["y"].astype(bool)
     rng = np.random.default_rng(seed)
-    if setting == "clean":
-        normal = rng.permutation(np.flatnonzero(~y))
-        half = len(normal) // 2
-        train, test = normal[:half], np.concatenate([normal[half:], np.flatnonzero(y)])
-    else:
-        order = rng.permutation(len(y))
-        train, test = np.split(order, [int(0.7 * len(y))])
+    divided = oddbench if name.startswith("oddbench/") else adbench
+    X, y, train, test = divided(name, setting, rng)
     train, test = (some_of(part, y, max_rows, fewest, rng) for part in (train, test))
     scaler = StandardScaler().fit(X[train])
 
@@ -276,7 +317,8 @@ def report(records: pd.DataFrame, first: str) -> None:
     for setting, own in records.groupby("setting", sort=False):
         for measure in ("AUROC", "AP"):
             means = own.pivot_table(index="table", columns="detector", values=measure, sort=False)
-            print_table(f"{setting}, {measure}", with_mean(means))
+            if len(means) <= MOST_TABLES_SHOWN:
+                print_table(f"{setting}, {measure}", with_mean(means))
             print_table(f"{setting}, {measure}", standing(means))
             if first in means:
                 print_table(f"{first} minus", differences(means, first))
@@ -382,7 +424,9 @@ def main() -> None:
     add("--json", type=Path, metavar="FILE", help="write every result there")
     args = parser.parse_args()
     args.settings = args.settings.split(",")
-    args.tables = (QUICK_TABLES if args.quick else args.tables).split(",")
+    every = ",".join(f"oddbench/{file.stem}" for file in sorted((DATA / "oddbench").glob("*.npz")))
+    names = QUICK_TABLES if args.quick else args.tables
+    args.tables = (every if names == "oddbench" else names).split(",")
     args.seeds = [int(seed) for seed in args.seeds.split(",")][: 1 if args.quick else None]
     args.detectors = [name for name in args.detectors.split(",") if name]
     args.methods = (EVERY_METHOD if args.methods == "all" else args.methods).split(",")

@@ -72,23 +72,33 @@ class TailDistribution:
 @serializable
 @dataclass(frozen=True)
 class CombinedScore:
-    """Sum of several scores' negative log tail probabilities, as in Fisher's method, in nats.
+    """Weighted sum of scores' negative log tail probabilities [1]_, in nats.
 
     Attributes
     ----------
     scorers : tuple of Scorer
         The scores that are combined.
+    weights : tuple of float
+        Weight of each score; with weights of 1 the sum is that of Fisher's method.
     tails : tuple of TailDistribution
         Distribution of each score over the reference rows.
+
+    References
+    ----------
+    .. [1] I. J. Good, "On the Weighted Combination of Significance Tests", Journal of the Royal
+       Statistical Society B 17, 1955.
     """
 
     scorers: tuple[Scorer, ...]
+    weights: tuple[float, ...]
     tails: tuple[TailDistribution, ...] = ()
 
     def check(self) -> None:
         """Validate the fields of a loaded scorer."""
         if len(self.tails) != len(self.scorers) or not self.tails:
             raise ValueError("a combined score must have one tail distribution per scorer")
+        if len(self.weights) != len(self.scorers) or not all(w > 0 for w in self.weights):
+            raise ValueError("a combined score must have one weight above 0 per scorer")
 
     def fit(self, rows: ScoredRows, indices: np.ndarray | None = None) -> Self:
         """Return a scorer fitted to reference rows, or to those at the indices."""
@@ -99,5 +109,5 @@ class CombinedScore:
 
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row: (n,)."""
-        pairs = zip(self.scorers, self.tails, strict=True)
-        return np.sum([t.negative_log_survival(s.score(rows)) for s, t in pairs], axis=0)
+        parts = zip(self.weights, self.scorers, self.tails, strict=True)
+        return np.sum([w * t.negative_log_survival(s.score(rows)) for w, s, t in parts], axis=0)

@@ -19,7 +19,7 @@ from sklearn_vae.persistence.validation import check_array, check_integer
 MAX_BATCH_CELLS = 1 << 20
 MAX_BATCH_ROWS = 1 << 10
 # Ridge of the hyperplane, as a fraction of the neighbours' mean squared distance from their mean.
-RIDGE = 0.1
+RIDGE = 0.3
 
 Space = Callable[[ScoredRows], np.ndarray]  # rows -> (M, n, f)
 

@@ -12,6 +12,7 @@ from sklearn_vae.anomaly.knn import (
     inputs,
     residuals_and_codes,
 )
+from sklearn_vae.anomaly.marginals import NegativeLogFrequency, normal_scores
 from sklearn_vae.anomaly.scores import (
     MaskedReconstructionError,
     NegativeELBO,
@@ -27,8 +28,10 @@ MIN_NEIGHBORS = 20
 # k of the preliminary scores, and the fraction of the rows that they exclude from the reference.
 FILTER_NEIGHBOR_FRACTION = 0.1
 FILTERED_FRACTION = 0.4
+# Noise of the denoising reconstruction error, in standard deviations.
+DENOISING_NOISE = 0.3
 # k of the hyperplane distance.
-HYPERPLANE_NEIGHBORS = 5
+HYPERPLANE_NEIGHBORS = 8
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,11 @@ class Preset:
 
 CLEAN = Preset(
     n_init=4,
-    hidden_layer_sizes=(128, 64),
-    max_iter=60,
-    learning_rate=6e-3,
-    input_noise=0.3,
-    mask_fraction=0.0,
+    hidden_layer_sizes=(64, 32),
+    max_iter=30,
+    learning_rate=4e-3,
+    input_noise=0.0,
+    mask_fraction=0.3,
     trim_fraction=0.0,
     components_per_column=1.0,
     warmup_fraction=0.3,
@@ -94,11 +97,13 @@ CONTAMINATED = Preset(
 )
 
 
-CLEAN_NEIGHBORS = (
-    NeighborDistance(inputs, 1),
-    NeighborDistance(inputs, 1, metric="manhattan"),
-    HyperplaneDistance(inputs, HYPERPLANE_NEIGHBORS),
+# Parts of the score of clean training rows, and their weights.
+CLEAN_NEIGHBORS: tuple[Scorer, ...] = (
+    *(HyperplaneDistance(space, HYPERPLANE_NEIGHBORS) for space in (inputs, normal_scores)),
+    *(NeighborDistance(space, 1, metric="manhattan") for space in (inputs, normal_scores)),
+    NegativeLogFrequency(),
 )
+CLEAN_WEIGHTS = (1.0, 1.0, 1.0, 1.0, 0.5)
 
 
 def _knn(space: Space) -> Scorer:
@@ -114,15 +119,15 @@ def _filter(space: Space) -> Scorer:
 # By method: the scorer for clean training rows, and that for contaminated ones.
 METHODS: dict[str, tuple[Scorer, Scorer]] = {
     "auto": (
-        CombinedScore((*CLEAN_NEIGHBORS, ReconstructionError(CLEAN.input_noise))),
+        CombinedScore((*CLEAN_NEIGHBORS, MaskedReconstructionError()), (*CLEAN_WEIGHTS, 1.0)),
         FilteredReference(
-            CombinedScore((_knn(inputs), MaskedReconstructionError())),
+            CombinedScore((_knn(inputs), MaskedReconstructionError()), (1.0, 1.0)),
             (_filter(codes), MaskedReconstructionError()),
             FILTERED_FRACTION,
         ),
     ),
     "knn": (
-        CombinedScore(CLEAN_NEIGHBORS),
+        CombinedScore(CLEAN_NEIGHBORS, CLEAN_WEIGHTS),
         FilteredReference(_knn(inputs), (_filter(inputs),), FILTERED_FRACTION),
     ),
     "latent": (
@@ -133,6 +138,6 @@ METHODS: dict[str, tuple[Scorer, Scorer]] = {
     "elbo": (NegativeELBO(SCORE_DRAWS),) * 2,
     "reconstruction_probability": (NegativeELBO(SCORE_DRAWS, with_kl=False),) * 2,
     "reconstruction": (ReconstructionError(),) * 2,
-    "denoising": (ReconstructionError(CLEAN.input_noise),) * 2,
+    "denoising": (ReconstructionError(DENOISING_NOISE),) * 2,
     "masked": (MaskedReconstructionError(),) * 2,
 }

@@ -43,6 +43,8 @@ class ScoredRows:
         Reference rows that each ensemble member was not trained on.
     counts : ndarray of shape (n,), int, optional
         Multiplicity of each row; one by default.
+    are_new : bool, default=False
+        Whether a row that equals a reference row is another row, not that one.
     """
 
     def __init__(
@@ -52,8 +54,10 @@ class ScoredRows:
         reference: Self | None = None,
         out_of_fold: np.ndarray | None = None,
         counts: np.ndarray | None = None,
+        *,
+        are_new: bool = False,
     ):
-        self.X, self.predictor = X, predictor
+        self.X, self.predictor, self.are_new = X, predictor, are_new
         self.reference = self if reference is None else reference
         self.out_of_fold, self.counts = out_of_fold, counts
 
@@ -63,7 +67,9 @@ class ScoredRows:
     def select(self, indices: np.ndarray | slice) -> Self:
         """Rows at the indices, with the same reference."""
         counts = None if self.counts is None else self.counts[indices]
-        return type(self)(self.X[indices], self.predictor, self.reference, counts=counts)
+        return type(self)(
+            self.X[indices], self.predictor, self.reference, counts=counts, are_new=self.are_new
+        )
 
     def repeat(self, values: np.ndarray) -> np.ndarray:
         """Repeat each row's value by the row's multiplicity."""
@@ -88,6 +94,8 @@ class ScoredRows:
     @cached_property
     def reference_indices(self) -> np.ndarray:
         """Index of each row among the reference rows, -1 for a new row: (n,)."""
+        if self.are_new:
+            return np.full(len(self), -1)
         index_of = self.reference.index_of
         return np.array([index_of.get(row.tobytes(), -1) for row in self.inputs], dtype=int)
 
@@ -121,9 +129,26 @@ class ScoredRows:
         return np.where(scale > 0, scale, 1)
 
     @cached_property
+    def number_counts(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Standardised numbers in ascending order and their counts, by the column of ``inputs``."""
+        columns = np.flatnonzero(self.predictor.architecture.is_real_column).tolist()
+        return {j: count_values(self.inputs[:, j], self.counts) for j in columns}
+
+    @cached_property
+    def value_counts(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Values of each column of X in ascending order, and their counts."""
+        return [count_values(x, self.counts) for x in self.X.T]
+
+    @cached_property
     def index_of(self) -> dict[bytes, int]:
         """Index of each row by its encoded values; of duplicates, the first."""
         return {self.inputs[i].tobytes(): i for i in reversed(range(len(self)))}
+
+
+def count_values(x: np.ndarray, counts: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Values in ascending order and how often they occur, NaN last: (n,) -> (m,), (m,)."""
+    values, inverse = np.unique(x, return_inverse=True)
+    return values, np.bincount(inverse, counts)
 
 
 @runtime_checkable

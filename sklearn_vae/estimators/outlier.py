@@ -46,9 +46,11 @@ MAX_REFERENCE_ROWS = 20_000
 # Number of pseudo-observations that keep the decoder's scales from collapsing.
 SCALE_PRIOR_STRENGTH = 30.0
 # Largest number of reference rows of which the attribution baseline is the average.
-MAX_BASELINE_ROWS = 1000
+MAX_BASELINE_ROWS = 100
 # Largest number of factors by which missing values are imputed in the encoder's input.
 MAX_FACTORS = 4
+# Fraction of repeated training rows from which on a new row may well equal a training row.
+MAX_REPEATED_FRACTION = 0.01
 # Largest number of reference rows after Ctrl-C, so that calibration takes little time.
 MAX_INTERRUPTED_ROWS = 250
 
@@ -68,9 +70,11 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     a row's values and their predictions from the row's other values.
 
     In *novelty detection* (``novelty=True``) the training rows are clean. The anomaly score is
-    the sum of four negative log tail probabilities: of the distances to the nearest training
-    row in two metrics, of the distance to the hyperplane through the five nearest training rows
-    [1]_, and of the reconstruction error of denoising autoencoders.
+    a weighted sum of negative log tail probabilities: of the Manhattan distance to the nearest
+    training row, and of the distance to the hyperplane through the eight nearest training rows
+    [1]_, both among standardised rows and among their normal scores [5]_; of the distance between
+    a row's values and their predictions from the row's other values; and, with half the weight, of
+    the frequencies of the row's values in their columns.
 
     New rows can be scored in both settings. The data do not show which setting applies.
 
@@ -102,33 +106,32 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
           units;
         - ``"reconstruction"``: minus the squared distance to the reconstruction, in standard
           deviations of the columns;
-        - ``"denoising"``: the same for inputs with noise;
+        - ``"denoising"``: the same for inputs with noise. Set ``input_noise`` to 0.3, too;
         - ``"masked"``: minus the distance between values and their predictions from the row's
           other values, in standard deviations. It needs a ``mask_fraction`` above 0.
     n_components : int or "auto", default="auto"
         Latent dimensions. ``"auto"`` is half the number of columns, or with ``novelty=True``
         that number, and at most 32.
     hidden_layer_sizes : int, sequence of int or "auto", default="auto"
-        Widths of the encoder's hidden layers; the decoder mirrors them. ``"auto"`` is
-        (64, 32), or (128, 64) with ``novelty=True``.
+        Widths of the encoder's hidden layers; the decoder mirrors them. ``"auto"`` is (64, 32).
     activation : {"identity", "logistic", "tanh", "relu", "silu", "gelu"}, default="silu"
         Activation function of the hidden layers.
     max_iter : int or "auto", default="auto"
         Number of iterations of 25 gradient steps; on a long table, as many epochs as have this
-        number of steps. ``"auto"`` is 16, or 60 with ``novelty=True``.
+        number of steps. ``"auto"`` is 16, or 30 with ``novelty=True``.
     batch_size : int, default=128
         Rows per gradient step.
     learning_rate : float or "auto", default="auto"
-        Step size of Adam. ``"auto"`` is 2e-3, or 6e-3 with ``novelty=True``, where it decays to
+        Step size of Adam. ``"auto"`` is 2e-3, or 4e-3 with ``novelty=True``, where it decays to
         0.3 and 0.1 of its value after one half and three quarters of the iterations.
     weight_decay : float, default=0.0
         Decoupled weight decay of the networks' matrices.
     input_noise : float or "auto", default="auto"
         Standard deviation of the Gaussian noise added to the encoder's input in training, in
-        standard deviations of the columns. ``"auto"`` is 0, or 0.3 with ``novelty=True``.
+        standard deviations of the columns. ``"auto"`` is 0.
     mask_fraction : float or "auto", default="auto"
         Fraction of the encoder's inputs that are masked in training, in [0, 1). ``"auto"`` is
-        0.3, or 0 with ``novelty=True``.
+        0.3.
     trim_fraction : float or "auto", default="auto"
         Fraction of each batch, the rows with the largest loss, that the trimmed ELBO leaves
         out, in [0, 0.5]. ``"auto"`` is 0.3, or 0 with ``novelty=True``.
@@ -206,6 +209,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
        Springer 2005.
     .. [4] J. An and S. Cho, "Variational Autoencoder based Anomaly Detection using
        Reconstruction Probability", SNU Data Mining Center, 2015.
+    .. [5] H. Liu, J. Lafferty and L. Wasserman, "The Nonparanormal: Semiparametric Estimation of
+       High Dimensional Undirected Graphs", JMLR 10, 2009.
 
     Examples
     --------
@@ -495,7 +500,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             self.calibration_scores_ = np.sort(scores)
             self.offset_ = float(np.quantile(scores, contamination))
         else:
-            self.calibration_scores_ = np.sort(-self._anomaly_scores(*calibration))
+            scores_of_new = -self._anomaly_scores(*calibration, are_new=self._are_new)
+            self.calibration_scores_ = np.sort(scores_of_new)
             self.offset_ = conformal_threshold(self.calibration_scores_, contamination)
         reference = CountedRows(self.reference_samples_, self.counts_)
         sample = reference.select(evenly_spaced(np.arange(len(reference.X)), MAX_BASELINE_ROWS))
@@ -507,7 +513,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         """Normality score of each row: higher is more normal.
 
         A row that equals one of ``reference_samples_`` is scored out of fold, by autoencoders
-        that were not trained on it, and is not its own neighbour.
+        that were not trained on it, and is not its own neighbour. With ``novelty=True`` and more
+        than 1% of the training rows repeated, such a row is a new one instead.
 
         Parameters
         ----------
@@ -520,7 +527,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             Scores, in the units that ``method`` determines.
         """
         check_is_fitted(self)
-        return -self._anomaly_scores(self._validate(X, reset=False))
+        return -self._anomaly_scores(self._validate(X, reset=False), are_new=self._are_new)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Score less the threshold ``offset_``: negative for outliers.
@@ -551,6 +558,27 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             -1 for outliers, 1 for inliers.
         """
         return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def fit_predict(self, X: Any, y: Any = None, **params: Any) -> np.ndarray:
+        """Fit the model, and label its training rows by their out-of-fold scores.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows.
+        y : None
+            Ignored.
+        **params : dict
+            Parameters of ``fit``, such as ``sample_weight``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            -1 for outliers, 1 for inliers.
+        """
+        self.fit(X, **params)
+        scores = -self._anomaly_scores(self._validate(X, reset=False))
+        return np.where(scores < self.offset_, -1, 1)
 
     def p_values(self, X: Any) -> np.ndarray:
         """P-value of each row under the null hypothesis that it is an inlier.
@@ -594,14 +622,25 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         """
         check_is_fitted(self)
         X = self._validate(X, reset=False).astype(np.float64, copy=False)
-        return self.attribution_baseline_.attribute(self._fitted(), X, self._anomaly_scores(X))
+        scores = self._anomaly_scores(X, are_new=self._are_new)
+        return self.attribution_baseline_.attribute(self._fitted(), X, scores)
 
-    def _anomaly_scores(self, X: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
+    def _anomaly_scores(
+        self, X: np.ndarray, counts: np.ndarray | None = None, *, are_new: bool = False
+    ) -> np.ndarray:
         """Anomaly score of each row, repeated by its count: higher is more anomalous."""
         reference = self._reference_rows()
         X = X.astype(np.float64, copy=False)
-        rows = ScoredRows(X, reference.predictor, reference, counts=counts)
+        rows = ScoredRows(X, reference.predictor, reference, counts=counts, are_new=are_new)
         return rows.repeat(score_in_batches(self.scorer_, rows))
+
+    @property
+    def _are_new(self) -> bool:
+        """Whether rows that equal reference rows are others: in novelty detection, they may be."""
+        if not self.novelty or self.counts_ is None:
+            return False
+        n_repeated = self.counts_[self.counts_ > 1].sum()
+        return bool(n_repeated > MAX_REPEATED_FRACTION * self.counts_.sum())
 
     def _reference_rows(self) -> ScoredRows:
         return ScoredRows(

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from sklearn_vae import VAEOutlierDetector
 from sklearn_vae.anomaly.combination import CombinedScore, TailDistribution
+from sklearn_vae.anomaly.knn import NeighborDistance, inputs
+from sklearn_vae.anomaly.scores import ScoredRows
 
 
 def test_the_survival_function_is_the_empirical_one_in_the_body():
@@ -41,4 +44,28 @@ def test_tied_scores_have_a_finite_negative_log_survival():
 def test_a_combined_score_needs_one_tail_per_scorer():
     """As a loaded file might not have it."""
     with pytest.raises(ValueError, match="one tail distribution per scorer"):
-        CombinedScore(()).check()
+        CombinedScore((), ()).check()
+
+
+@pytest.mark.parametrize("weights", [(1.0, 0.5), (2.0, 1.0)])
+def test_a_combined_score_is_the_weighted_sum_of_negative_log_survivals(weights):
+    """Of the distances to the nearest neighbour in two metrics."""
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    predictor = VAEOutlierDetector(max_iter=1, n_init=1, random_state=0).fit(X)._fitted()
+    rows = ScoredRows(X, predictor)
+    scorers = (NeighborDistance(inputs, 1), NeighborDistance(inputs, 1, metric="manhattan"))
+    combined = CombinedScore(scorers, weights).fit(rows)
+    scores = [scorer.fit(rows).score(rows) for scorer in scorers]
+    expected = sum(
+        weight * TailDistribution.fit(score).negative_log_survival(score)
+        for weight, score in zip(weights, scores, strict=True)
+    )
+
+    np.testing.assert_allclose(combined.score(rows), expected)
+
+
+def test_weights_are_positive():
+    """As a loaded file might not have them."""
+    tail = TailDistribution.fit(np.arange(1.0, 9))
+    with pytest.raises(ValueError, match="one weight above 0 per scorer"):
+        CombinedScore((NeighborDistance(inputs, 1),), (0.0,), (tail,)).check()
