@@ -33,8 +33,10 @@ from sklearn_vae.random import MOST_DRAWS, RandomState, Stream, draw_seed, strea
 
 # Rows of tables whose model is averaged with mixtures, at most.
 MOST_ROWS_TO_AVERAGE = 5_000
-# Parts into which the cells of held-out rows are split, to be hidden in turn.
-N_FOLDS = 3
+# Patterns of missing cells that each held-out row gets, and their share of cells if the rows of
+# the fit are complete.
+N_PATTERNS = 3
+HIDDEN_SHARE = 1 / 3
 
 
 @serializable
@@ -207,33 +209,39 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         if held_out is None:
             return
         indices, counts = held_out.indices().cpu().numpy(), held_out.sample_weight()
-        self.mixture_weight_ = self._weigh(mixture, rows[indices], counts)
+        patterns = np.isnan(rows)
+        patterns = patterns[patterns.any(axis=1)]
+        if not len(patterns):
+            generator = np.random.default_rng(stream_seed(mixture.seed_, Stream.INPUT))
+            patterns = generator.random(rows.shape) < HIDDEN_SHARE
+        self.mixture_weight_ = self._weigh(mixture, rows[indices], counts, patterns)
         if self.mixture_weight_ > 0:
             self.mixture_ = mixture
 
-    def _weigh(self, mixture: VAEDensity, rows: np.ndarray, counts: np.ndarray) -> float:
+    def _weigh(
+        self, mixture: VAEDensity, rows: np.ndarray, counts: np.ndarray, patterns: np.ndarray
+    ) -> float:
         """Weight of the mixtures that imputes the observed cells of held-out rows best.
 
-        Each cell is hidden once. The errors are those of standardised columns, and the weight
-        lies between 0 and 1.
+        Those cells of a row are hidden that are missing in another one, drawn at random from
+        the mask ``patterns`` (m, n_features). The errors are those of standardised columns,
+        and the weight lies between 0 and 1.
         """
         generator = np.random.default_rng(stream_seed(mixture.seed_, Stream.MASK))
-        fold = generator.integers(N_FOLDS, size=rows.shape)
-        truth, mixture_mean, model_mean = (np.full(rows.shape, np.nan) for _ in range(3))
-        for index in range(N_FOLDS):
-            hidden = (fold == index) & ~np.isnan(rows) & self._is_averaged
-            incomplete = np.where(hidden, np.nan, rows)
-            truth[hidden] = rows[hidden]
-            mixture_mean[hidden] = mixture._impute(incomplete)[0, hidden]
-            model_mean[hidden] = self.estimator_._impute(incomplete)[0, hidden]
+        rows, counts = np.tile(rows, (N_PATTERNS, 1)), np.tile(counts, N_PATTERNS)[:, None]
+        pattern = patterns[generator.integers(len(patterns), size=len(rows))]
+        hidden = pattern & ~np.isnan(rows) & self._is_averaged
+        incomplete = np.where(hidden, np.nan, rows)
+        model_mean = self.estimator_._impute(incomplete)[0]
         with np.errstate(all="ignore"):  # numbers near the largest ones overflow
-            residual, difference = truth - model_mean, mixture_mean - model_mean
-            n_cells = np.maximum(counts @ ~np.isnan(truth), 1.0)
-            mean = np.nansum(counts[:, None] * truth, axis=0) / n_cells
-            variance = np.nansum(counts[:, None] * np.square(truth - mean), axis=0) / n_cells
-            weights = counts[:, None] / np.where(variance > 0, variance, np.inf)
-            weight = np.nansum(weights * difference * residual) / np.nansum(
-                weights * np.square(difference)
+            residual, difference = rows - model_mean, mixture._impute(incomplete)[0] - model_mean
+            cells = counts * ~np.isnan(rows)
+            total = np.maximum(cells.sum(axis=0), 1.0)
+            mean = np.nansum(cells * rows, axis=0) / total
+            variance = np.nansum(cells * np.square(rows - mean), axis=0) / total
+            precision = np.where(hidden & (variance > 0), counts / variance, 0.0)
+            weight = np.nansum(precision * difference * residual) / np.nansum(
+                precision * np.square(difference)
             )
         return float(np.clip(weight, 0.0, 1.0)) if np.isfinite(weight) else 0.0
 
