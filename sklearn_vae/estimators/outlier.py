@@ -72,9 +72,9 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     In *novelty detection* (``novelty=True``) the training rows are clean. The anomaly score is
     a weighted sum of negative log tail probabilities: of the Manhattan distance to the nearest
     training row, and of the distance to the hyperplane through the eight nearest training rows
-    [1]_, both among standardised rows and among their normal scores [5]_; of the distance between
-    a row's values and their predictions from the row's other values; and, with half the weight, of
-    the frequencies of the row's values in their columns.
+    [1]_, both among standardised rows and among their normal scores [5]_; and, with half the
+    weight, of the frequencies of the row's values in their columns. The autoencoders fill in
+    missing values, explain the score, and have scores of their own (``method``).
 
     New rows can be scored in both settings. The data do not show which setting applies.
 
@@ -97,7 +97,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         Score of ``score_samples``; higher is more normal.
 
         - ``"auto"``: the score described above, in nats;
-        - ``"knn"``: the same without the autoencoders (a distance with ``novelty=False``);
+        - ``"knn"``: the same without the autoencoders: with ``novelty=False`` a distance, with
+          ``novelty=True`` the same;
         - ``"latent"``: minus the distance to nearest neighbours in standardised residuals and
           codes;
         - ``"log_likelihood"``: log p(x), in nats and X's units;
