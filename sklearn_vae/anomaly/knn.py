@@ -10,6 +10,7 @@ from sklearn import config_context
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import gen_batches
 
+from sklearn_vae.anomaly.reference import evenly_spaced
 from sklearn_vae.anomaly.scores import ScoredRows
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_integer
@@ -18,6 +19,8 @@ from sklearn_vae.persistence.validation import check_array, check_integer
 # be interrupted.
 MAX_BATCH_CELLS = 1 << 20
 MAX_BATCH_ROWS = 1 << 10
+# Largest number of reference rows of which a fraction are the neighbours.
+MAX_FRACTION_REFERENCE = 2000
 # Ridge of the hyperplane, as a fraction of the neighbours' mean squared distance from their mean.
 RIDGE = 0.3
 
@@ -28,12 +31,6 @@ Space = Callable[[ScoredRows], np.ndarray]  # rows -> (M, n, f)
 def inputs(rows: ScoredRows) -> np.ndarray:
     """Standardised rows: (1, n, n_features)."""
     return rows.inputs[None]
-
-
-@serializable
-def codes(rows: ScoredRows) -> np.ndarray:
-    """Codes of each member: (M, n, l)."""
-    return rows.codes_and_residuals[0]
 
 
 @serializable
@@ -53,7 +50,8 @@ class NeighborDistance:
     space : callable
         Coordinates in which distances are computed.
     min_neighbors, fraction : int, float
-        k is this fraction of the reference rows, and at least ``min_neighbors``.
+        k is this fraction of the reference rows, and at least ``min_neighbors``. With a fraction,
+        at most 2,000 of the rows are the reference, so that time is linear in the rows.
     metric : {"euclidean", "manhattan"}
         The distance.
     index : ndarray of shape (n + 1,)
@@ -95,6 +93,8 @@ class NeighborDistance:
     def fit(self, rows: ScoredRows, indices: np.ndarray | None = None) -> Self:
         """Return a scorer whose reference are the rows, or those at the indices."""
         indices = np.arange(len(rows)) if indices is None else indices
+        if self.fraction:
+            indices = evenly_spaced(indices, MAX_FRACTION_REFERENCE)
         index = np.full(len(rows) + 1, -1)
         index[indices] = np.arange(len(indices))
         reference = rows.select(indices)

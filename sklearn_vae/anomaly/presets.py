@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 
 from sklearn_vae.anomaly.combination import CombinedScore
-from sklearn_vae.anomaly.filtering import FilteredReference
 from sklearn_vae.anomaly.knn import (
     HyperplaneDistance,
     NeighborDistance,
     Space,
-    codes,
     inputs,
     residuals_and_codes,
 )
@@ -22,12 +20,10 @@ from sklearn_vae.anomaly.scores import (
 )
 from sklearn_vae.inference.log_density import SCORE_DRAWS
 
-# k of outlier detection, as a fraction of the reference rows and at least.
-NEIGHBOR_FRACTION = 0.02
+# k of outlier detection, as a fraction of the reference rows and at least. It is to exceed the size
+# of a group of outliers, which would be each other's neighbours.
+NEIGHBOR_FRACTION = 0.1
 MIN_NEIGHBORS = 20
-# k of the preliminary scores, and the fraction of the rows that they exclude from the reference.
-FILTER_NEIGHBOR_FRACTION = 0.1
-FILTERED_FRACTION = 0.4
 # Noise of the denoising reconstruction error, in standard deviations.
 DENOISING_NOISE = 0.3
 # k of the hyperplane distance.
@@ -108,32 +104,25 @@ CLEAN_WEIGHTS = (1.0, 1.0, 1.0, 1.0, 0.5)
 
 
 def _knn(space: Space) -> Scorer:
-    """Distance to the neighbours among the filtered reference rows."""
+    """Mean distance to many neighbours, for contaminated training rows."""
     return NeighborDistance(space, MIN_NEIGHBORS, NEIGHBOR_FRACTION)
-
-
-def _filter(space: Space) -> Scorer:
-    """Preliminary distance to more neighbours, among all reference rows."""
-    return NeighborDistance(space, 1, FILTER_NEIGHBOR_FRACTION)
 
 
 # By method: the scorer for clean training rows, and that for contaminated ones.
 METHODS: dict[str, tuple[Scorer, Scorer]] = {
     "auto": (
         CombinedScore(CLEAN_SCORES, CLEAN_WEIGHTS),
-        FilteredReference(
-            CombinedScore((_knn(inputs), MaskedReconstructionError()), (1.0, 1.0)),
-            (_filter(codes), MaskedReconstructionError()),
-            FILTERED_FRACTION,
+        CombinedScore(
+            (_knn(inputs), _knn(normal_scores), MaskedReconstructionError()), (0.5, 0.5, 1.0)
         ),
     ),
     "knn": (
         CombinedScore(CLEAN_SCORES, CLEAN_WEIGHTS),
-        FilteredReference(_knn(inputs), (_filter(inputs),), FILTERED_FRACTION),
+        CombinedScore((_knn(inputs), _knn(normal_scores)), (1.0, 1.0)),
     ),
     "latent": (
         NeighborDistance(residuals_and_codes, 1),
-        FilteredReference(_knn(residuals_and_codes), (_filter(codes),), FILTERED_FRACTION),
+        _knn(residuals_and_codes),
     ),
     "log_likelihood": (NegativeLogLikelihood(SCORE_DRAWS),) * 2,
     "elbo": (NegativeELBO(SCORE_DRAWS),) * 2,

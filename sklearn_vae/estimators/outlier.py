@@ -64,10 +64,10 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
 
     In *outlier detection* (``novelty=False``) the training rows may contain outliers. The
     autoencoders are trained with masked inputs and a trimmed ELBO, which leaves out the rows of
-    each batch with the largest loss. The 40% of the rows with the highest preliminary anomaly
-    scores are no neighbours of other rows. The anomaly score is the sum of two negative log tail
-    probabilities: of the mean distance to the nearest neighbours, and of the distance between
-    a row's values and their predictions from the row's other values.
+    each batch with the largest loss. The anomaly score is a weighted sum of negative log tail
+    probabilities: of the mean distance to a tenth of the training rows, the nearest ones, among
+    standardised rows and among their normal scores [5]_, with half the weight each; and of the
+    distance between a row's values and their predictions from the row's other values.
 
     In *novelty detection* (``novelty=True``) the training rows are clean. The anomaly score is
     a weighted sum of negative log tail probabilities: of the Manhattan distance to the nearest
@@ -97,8 +97,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         Score of ``score_samples``; higher is more normal.
 
         - ``"auto"``: the score described above, in nats;
-        - ``"knn"``: the same without the autoencoders: with ``novelty=False`` a distance, with
-          ``novelty=True`` the same;
+        - ``"knn"``: the same without the autoencoders;
         - ``"latent"``: minus the distance to nearest neighbours in standardised residuals and
           codes;
         - ``"log_likelihood"``: log p(x), in nats and X's units;

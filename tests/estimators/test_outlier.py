@@ -7,7 +7,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from scipy.stats import kstwobign
+from scipy.stats import kstwobign, norm, rankdata
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine, make_blobs
 from sklearn.ensemble import IsolationForest
@@ -20,7 +20,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn_vae import VAEOutlierDetector
 from sklearn_vae.anomaly import combination
 from sklearn_vae.anomaly.attribution import conditional_nll
+from sklearn_vae.anomaly.combination import TailDistribution
 from sklearn_vae.anomaly.presets import METHODS
+from sklearn_vae.anomaly.scores import ScoredRows
 
 pd = pytest.importorskip("pandas")
 
@@ -98,20 +100,17 @@ def test_the_proportion_of_outliers_is_the_contamination(wine, contamination, no
 
 
 def test_method_knn_equals_a_few_lines_of_scikit_learn(wine):
-    """The filtered reference and the mean distance to 20 neighbours."""
-    X = wine.to_numpy()
+    """Mean distances to 20 other rows, among standardised rows and their normal quantiles."""
+    X = np.unique(wine.to_numpy(), axis=0)
     detector = VAEOutlierDetector(method="knn", **QUICK).fit(X)
-    Z = StandardScaler().fit_transform(X)
-    to_clean = NearestNeighbors(n_neighbors=18).fit(Z).kneighbors()[0].mean(axis=1)
-    kept = np.sort(np.argsort(to_clean)[:107])  # three fifths, rounded up
-    new = X * 1.01
-    distance, _ = (
-        NearestNeighbors(n_neighbors=20)
-        .fit(Z[kept])
-        .kneighbors(StandardScaler().fit(X).transform(new))
-    )
+    quantiles = norm.ppf((rankdata(X, axis=0) - 0.5) / len(X))
+    expected = 0.0
+    for Z in (X, quantiles):
+        Z = StandardScaler().fit_transform(Z)
+        distance = NearestNeighbors(n_neighbors=20).fit(Z).kneighbors()[0].mean(axis=1)
+        expected -= TailDistribution.fit(distance).negative_log_survival(distance)
 
-    np.testing.assert_allclose(detector.score_samples(new), -distance.mean(axis=1))
+    np.testing.assert_allclose(detector.score_samples(X), expected)
 
 
 def test_a_training_row_is_not_its_own_neighbour(wine):
@@ -324,12 +323,13 @@ def test_counts_are_multiplicities_of_neighbours():
     weight = np.where(np.arange(60) % 7, 1, 13)
     detector = VAEOutlierDetector(method="knn", novelty=False, **QUICK)
     detector.fit(X, sample_weight=weight)
-    near = detector.scorer_.scorer
+    near = detector.scorer_.scorers[0]
     kept = near.reference[0].repeat(near.counts, axis=0)
     encoded = detector.columns_.transform(new)
     distance, _ = NearestNeighbors(n_neighbors=20).fit(kept).kneighbors(encoded)
+    rows = ScoredRows(new, detector._fitted(), detector._reference_rows())
 
-    np.testing.assert_allclose(detector.score_samples(new), -distance.mean(axis=1))
+    np.testing.assert_allclose(near.score(rows), distance.mean(axis=1))
 
 
 def test_p_values_of_training_rows_are_their_ranks(wine, fitted):
@@ -509,15 +509,14 @@ def test_a_table_too_large_to_encode_as_a_whole_is_encoded_batch_by_batch(wine, 
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-def test_the_number_of_filtered_rows_is_limited(monkeypatch):
+def test_the_number_of_reference_rows_of_many_neighbours_is_limited(monkeypatch):
     """Time is linear in the rows, and the proportion of outliers is unchanged."""
-    monkeypatch.setattr("sklearn_vae.anomaly.filtering.MAX_FILTERED_ROWS", 100)
-    monkeypatch.setattr("sklearn_vae.anomaly.filtering.MAX_FILTER_REFERENCE", 50)
+    monkeypatch.setattr("sklearn_vae.anomaly.knn.MAX_FRACTION_REFERENCE", 50)
     X, _ = make_blobs(400, 3, random_state=0)
     detector = VAEOutlierDetector(contamination=0.1, **QUICK).fit(X)
-    near, _ = detector.scorer_.scorer.scorers
+    near = detector.scorer_.scorers[0]
 
-    assert near.reference.shape == (1, 60, 3)  # three fifths
+    assert near.reference.shape == (1, 50, 3)
     assert (detector.predict(X) == -1).sum() == 40
 
 

@@ -209,14 +209,14 @@ def test_importing_an_estimator_registers_the_classes_of_its_pickle(name):
 def test_registered_names_are_unique():
     """A reloaded module may register its classes again."""
 
-    def codes():
+    def inputs():
         pass
 
-    with pytest.raises(ValueError, match="'codes' is already the name"):
-        serializable(codes)
-    assert find("codes") is not codes
-    assert serializable(find("codes")) is find("codes")
-    assert not is_serializable(codes)
+    with pytest.raises(ValueError, match="'inputs' is already the name"):
+        serializable(inputs)
+    assert find("inputs") is not inputs
+    assert serializable(find("inputs")) is find("inputs")
+    assert not is_serializable(inputs)
 
 
 # -- what cannot be saved ----------------------------------------------------------------
