@@ -73,8 +73,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     a weighted sum of negative log tail probabilities: of the Manhattan distance to the nearest
     training row, and of the distance to the hyperplane through the eight nearest training rows
     [1]_, both among standardised rows and among their normal scores [5]_; and, with half the
-    weight, of the frequencies of the row's values in their columns. The autoencoders fill in
-    missing values, explain the score, and have scores of their own (``method``).
+    weight, of the frequencies of the row's values in their columns. The autoencoders explain the
+    score, and have scores of their own (``method``).
 
     New rows can be scored in both settings. The data do not show which setting applies.
 
