@@ -19,6 +19,8 @@ from sklearn_vae.persistence.validation import check_array, check_integer
 # be interrupted.
 MAX_BATCH_CELLS = 1 << 20
 MAX_BATCH_ROWS = 1 << 10
+# Largest number of coordinates for which neighbours are searched by a tree, as by default.
+MAX_TREE_DIMENSIONS = 15
 # Largest number of reference rows of which a fraction are the neighbours.
 MAX_FRACTION_REFERENCE = 2000
 # Ridge of the hyperplane, as a fraction of the neighbours' mean squared distance from their mean.
@@ -118,8 +120,12 @@ class NeighborDistance:
         k = self._n_neighbors(int(counts.sum()))
         distances = np.empty(len(x))
         with config_context(array_api_dispatch=False):
-            tree = NearestNeighbors(n_neighbors=min(k + 1, len(reference)), metric=self.metric)
-            tree.fit(reference)
+            # by a tree, ties do not depend on the other rows of the query
+            algorithm = "kd_tree" if x.shape[1] <= MAX_TREE_DIMENSIONS else "auto"
+            n_neighbors = min(k + 1, len(reference))
+            tree = NearestNeighbors(
+                n_neighbors=n_neighbors, metric=self.metric, algorithm=algorithm
+            ).fit(reference)
             batch_size = min(max(MAX_BATCH_CELLS // ((k + 1) * x.shape[1]), 1), MAX_BATCH_ROWS)
             for batch in gen_batches(len(x), batch_size):
                 neighbors = tree.kneighbors(x[batch], return_distance=False)

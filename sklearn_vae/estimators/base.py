@@ -101,7 +101,6 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
-    _allows_missing: ClassVar[bool] = False
     _max_components: ClassVar[int] = MOST_DIMS
 
     batch_size: int
@@ -226,7 +225,7 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
-        tags.input_tags.allow_nan = self._allows_missing
+        tags.input_tags.allow_nan = True
         return tags
 
     def _validate_params(self) -> None:
@@ -299,13 +298,13 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
             if issparse(X) and np.prod(X.shape) > MOST_NUMBERS_IN_DOUBLE:
                 X = X.astype(np.float32)  # it is made dense
             X = self.schema_.transform(X, handle_unknown=self.handle_unknown)
-        finite = "allow-nan" if self._allows_missing else True
+        kwargs |= {"dtype": [np.float64, np.float32], "ensure_all_finite": "allow-nan"}
         try:
             with np.errstate(invalid="ignore"):  # scikit-learn sums values of 1e308
-                rows = check(X, dtype=[np.float64, np.float32], ensure_all_finite=finite, **kwargs)
+                rows = check(X, **kwargs)
         except ValueError as error:
             names = self._column_names()
-            raise with_column_names(error, X, names, allows_nan=self._allows_missing) from None
+            raise with_column_names(error, X, names) from None
         return rows if reset else self._check_values(rows)
 
     def _check_values(self, rows: np.ndarray) -> np.ndarray:
@@ -373,8 +372,7 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
             hints,
             point_masses=not (numbers or structure.shared_scale),
             period=structure.values_per_step if structure.shared_scale else None,
-            allows_missing=self._allows_missing
-            and not (structure.variable_length or structure.is_autoregressive),
+            allows_missing=not (structure.variable_length or structure.is_autoregressive),
             exact_marginals=exact_marginals,
         )
         if encoder.is_empty.all():
@@ -573,7 +571,7 @@ class DensityEstimator(TableEstimator):
                 estimator=self, input_name="X",
             )  # fmt: skip
         except ValueError as error:
-            raise with_column_names(error, table, names, allows_nan=True) from None
+            raise with_column_names(error, table, names) from None
         rows = np.full((len(values), self.n_features_in_), np.nan, values.dtype)
         rows[:, columns] = values
         return self._check_values(rows)

@@ -221,7 +221,6 @@ class VAEDensity(DensityMixin, DensityEstimator):
         "n_draws": [Interval(Integral, 1, None, closed="left")],
     }  # fmt: skip
 
-    _allows_missing: ClassVar[bool] = True
     _max_components: ClassVar[int] = MOST_DIMS - 1  # one number more chooses the component
 
     seed_: int

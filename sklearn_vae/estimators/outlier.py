@@ -250,8 +250,6 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         "calibration_fraction": [Interval(Real, 0, 1, closed="neither")],
     }  # fmt: skip
 
-    _allows_missing: ClassVar[bool] = True
-
     architecture_: Architecture
     calibration_scores_: np.ndarray
     left_out_: np.ndarray

@@ -274,7 +274,6 @@ class VAETransformer(
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
-    _allows_missing: ClassVar[bool] = True
 
     state_dict_: dict[str, np.ndarray]
     optimizer_state_: dict[str, np.ndarray] | None

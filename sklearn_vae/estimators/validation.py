@@ -12,14 +12,10 @@ from sklearn_vae.warnings import warn
 
 # Beginnings of scikit-learn's messages about the values of a table.
 VALUE_ERRORS = ("Input X contains", "could not convert")
-# Advice for tables of more than two dimensions, and for missing values.
+# Advice for tables of more than two dimensions.
 RESHAPE_ADVICE = (
     "Make each sample a row: FlattenImages() does it in a Pipeline, for images, and "
     "X.reshape(len(X), -1) for sequences."
-)
-IMPUTE_ADVICE = (
-    "VAETransformer takes missing cells, its scores too, and VAEImputer() as the step before in a "
-    "Pipeline fills them."
 )
 # Columns that a message names, at most.
 MAX_COLUMNS_NAMED = 5
@@ -61,16 +57,14 @@ def fit_schema(X: Any, network: Network) -> Schema | None:
     return schema
 
 
-def with_column_names(
-    error: ValueError, X: Any, names: Any = None, *, allows_nan: bool = False
-) -> ValueError:
+def with_column_names(error: ValueError, X: Any, names: Any = None) -> ValueError:
     """Add to scikit-learn's error the columns at fault, and advice."""
     message = str(error).partition("\n")[0]  # what follows is advice on other estimators
     if message.startswith("Found array with dim"):
         return ValueError(f"{message} {RESHAPE_ADVICE}")
     if not message.startswith(VALUE_ERRORS) or (table := np.asarray(X)).ndim != 2:
         return error
-    counts = [_n_bad(column, allows_nan) for column in table.T]
+    counts = [_n_bad(column) for column in table.T]
     columns = [
         f"column {name!r} ({n} {'value' if n == 1 else 'values'})"
         for name, n in zip(range(len(counts)) if names is None else names, counts, strict=True)
@@ -80,21 +74,19 @@ def with_column_names(
         return error
     if len(columns) > MAX_COLUMNS_NAMED:
         columns[MAX_COLUMNS_NAMED:] = [f"and {len(columns) - MAX_COLUMNS_NAMED} more"]
-    advice = "" if allows_nan or "NaN" not in message else f" {IMPUTE_ADVICE}"
-    return ValueError(f"{message.rstrip('.')}, in {', '.join(columns)}.{advice}")
+    return ValueError(f"{message.rstrip('.')}, in {', '.join(columns)}.")
 
 
-def _n_bad(column: np.ndarray, allows_nan: bool) -> int:
-    """Count the values that are neither finite numbers nor allowed missing ones."""
+def _n_bad(column: np.ndarray) -> int:
+    """Count the values that are neither finite numbers nor missing."""
     if column.dtype.kind in "biuf":
-        is_bad = np.isinf(column) if allows_nan else ~np.isfinite(column)
-        return int(is_bad.sum())
-    return sum(not _is_good(value, allows_nan) for value in column)
+        return int(np.isinf(column).sum())
+    return sum(not _is_good(value) for value in column)
 
 
-def _is_good(value: Any, allows_nan: bool) -> bool:
+def _is_good(value: Any) -> bool:
     try:
         number = float(value)
-        return math.isfinite(number) or (allows_nan and math.isnan(number))
+        return not math.isinf(number)
     except (TypeError, ValueError, OverflowError):
         return False

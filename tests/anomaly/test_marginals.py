@@ -3,13 +3,14 @@
 from collections import Counter
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.stats import norm, rankdata
 
 from sklearn_vae import VAEOutlierDetector
 from sklearn_vae.anomaly.marginals import NegativeLogFrequency, normal_scores
 from sklearn_vae.anomaly.scores import ScoredRows
+
+pd = pytest.importorskip("pandas")
 
 
 @pytest.fixture(scope="module")

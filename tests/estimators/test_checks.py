@@ -13,17 +13,6 @@ X = np.random.default_rng(0).normal(size=(40, 3))
 ESTIMATORS = [VAETransformer(), VAEDensity(2, **SMALL), VAEOutlierDetector(**SMALL)]
 
 
-def test_missing_cells_are_refused_with_advice():
-    """In fit and afterwards."""
-    estimator = VAEOutlierDetector(**SMALL)
-    holey = np.where(np.arange(120).reshape(40, 3) == 5, np.nan, X)
-    said = r"NaN, in column 2 \(1 value\)\. VAETransformer takes missing cells.*VAEImputer\(\)"
-    with pytest.raises(ValueError, match=said):
-        estimator.fit(holey)
-    with pytest.raises(ValueError, match=said):
-        estimator.fit(X).score_samples(holey)
-
-
 def test_the_message_about_infinity_does_not_advise_an_imputer():
     """No imputer helps there."""
     with pytest.raises(ValueError, match="infinity") as caught:
