@@ -100,11 +100,10 @@ class CombinedScore:
         if len(self.weights) != len(self.scorers) or not all(w > 0 for w in self.weights):
             raise ValueError("a combined score must have one weight above 0 per scorer")
 
-    def fit(self, rows: ScoredRows, indices: np.ndarray | None = None) -> Self:
-        """Return a scorer fitted to reference rows, or to those at the indices."""
-        scorers = tuple(scorer.fit(rows, indices) for scorer in self.scorers)
-        sample = rows if indices is None else rows.select(indices)
-        scores = [sample.repeat(score_in_batches(scorer, sample)) for scorer in scorers]
+    def fit(self, rows: ScoredRows) -> Self:
+        """Return a scorer fitted to reference rows."""
+        scorers = tuple(scorer.fit(rows) for scorer in self.scorers)
+        scores = [rows.repeat(score_in_batches(scorer, rows)) for scorer in scorers]
         return replace(self, scorers=scorers, tails=tuple(map(TailDistribution.fit, scores)))
 
     def score(self, rows: ScoredRows) -> np.ndarray:

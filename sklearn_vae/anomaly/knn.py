@@ -36,6 +36,12 @@ def inputs(rows: ScoredRows) -> np.ndarray:
 
 
 @serializable
+def normal_scores(rows: ScoredRows) -> np.ndarray:
+    """Standardised rows with normal scores in place of numbers: (1, n, n_inputs)."""
+    return rows.normal_scores[None]
+
+
+@serializable
 def residuals_and_codes(rows: ScoredRows) -> np.ndarray:
     """Standardised residuals and codes of each member: (M, n, n_columns + l)."""
     codes, residuals = rows.codes_and_residuals
@@ -92,9 +98,9 @@ class NeighborDistance:
         if self._n_neighbors(n_rows) * n_dimensions > max_cells:
             raise ValueError("the reference rows have too large counts")
 
-    def fit(self, rows: ScoredRows, indices: np.ndarray | None = None) -> Self:
-        """Return a scorer whose reference are the rows, or those at the indices."""
-        indices = np.arange(len(rows)) if indices is None else indices
+    def fit(self, rows: ScoredRows) -> Self:
+        """Return a scorer whose reference are the rows, or some of them with a fraction."""
+        indices = np.arange(len(rows))
         if self.fraction:
             indices = evenly_spaced(indices, MAX_FRACTION_REFERENCE)
         index = np.full(len(rows) + 1, -1)

@@ -1,37 +1,11 @@
-"""Marginal distributions of columns: normal scores, and frequencies of values."""
+"""Anomaly score of the columns' marginal distributions: frequencies of values."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri
 
 from sklearn_vae.anomaly.scores import ModelScorer, ScoredRows
 from sklearn_vae.persistence.registry import serializable
-
-
-@serializable
-def normal_scores(rows: ScoredRows) -> np.ndarray:
-    """Standardised rows with normal scores in place of numbers: (1, n, n_inputs).
-
-    The normal score of a number is the standard normal quantile of its mid-rank [1]_ among the
-    reference rows. It is linear between their values, and beyond them has the slope of the
-    standardised number. Scores are divided by their standard deviation.
-
-    References
-    ----------
-    .. [1] H. Liu, J. Lafferty and L. Wasserman, "The Nonparanormal: Semiparametric Estimation of
-       High Dimensional Undirected Graphs", JMLR 10, 2009.
-    """
-    scores = rows.inputs.copy()
-    for column, (values, counts) in rows.reference.number_counts.items():
-        x = rows.inputs[:, column]
-        frequency = counts / counts.sum()
-        knots = ndtri(frequency.cumsum() - 0.5 * frequency)
-        variance = frequency @ np.square(knots) - (frequency @ knots) ** 2
-        beyond = x - np.clip(x, values[0], values[-1])
-        score = np.interp(x, values, knots) + beyond
-        scores[:, column] = score / np.sqrt(variance) if variance > 0 else score
-    return scores[None]
 
 
 @serializable

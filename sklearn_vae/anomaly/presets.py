@@ -8,9 +8,10 @@ from sklearn_vae.anomaly.knn import (
     NeighborDistance,
     Space,
     inputs,
+    normal_scores,
     residuals_and_codes,
 )
-from sklearn_vae.anomaly.marginals import NegativeLogFrequency, normal_scores
+from sklearn_vae.anomaly.marginals import NegativeLogFrequency
 from sklearn_vae.anomaly.scores import (
     MaskedReconstructionError,
     NegativeELBO,
@@ -93,8 +94,8 @@ CONTAMINATED = Preset(
 )
 
 
-# Parts of the score of clean training rows, and their weights. Scores of the autoencoders improve
-# it on no half of the tables of benchmarks/anomaly.py (docs/outliers.md).
+# Parts of the score of clean training rows, and their weights. Scores of the autoencoders did not
+# improve it on the tables that were tried (docs/defaults.md).
 CLEAN_SCORES: tuple[Scorer, ...] = (
     *(HyperplaneDistance(space, HYPERPLANE_NEIGHBORS) for space in (inputs, normal_scores)),
     *(NeighborDistance(space, 1, metric="manhattan") for space in (inputs, normal_scores)),

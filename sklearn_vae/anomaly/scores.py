@@ -12,7 +12,7 @@ from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
-from scipy.special import logsumexp
+from scipy.special import logsumexp, ndtri
 from sklearn.utils import gen_batches
 
 from sklearn_vae.inference.predictor import Predictor
@@ -129,10 +129,36 @@ class ScoredRows:
         return np.where(scale > 0, scale, 1)
 
     @cached_property
-    def number_counts(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """Standardised numbers in ascending order and their counts, by the column of ``inputs``."""
-        columns = np.flatnonzero(self.predictor.architecture.is_real_column).tolist()
-        return {j: count_values(self.inputs[:, j], self.counts) for j in columns}
+    def normal_scores(self) -> np.ndarray:
+        """Standardised rows with normal scores in place of numbers: (n, n_inputs).
+
+        The normal score of a number is the standard normal quantile of its mid-rank [1]_ among the
+        reference rows. It is linear between their values, and beyond them has the slope of the
+        standardised number. Scores are divided by their standard deviation.
+
+        References
+        ----------
+        .. [1] H. Liu, J. Lafferty and L. Wasserman, "The Nonparanormal: Semiparametric Estimation
+           of High Dimensional Undirected Graphs", JMLR 10, 2009.
+        """
+        scores = self.inputs.copy()
+        for column, (values, knots, scale) in self.reference.normal_score_knots.items():
+            x = self.inputs[:, column]
+            beyond = x - np.clip(x, values[0], values[-1])
+            scores[:, column] = (np.interp(x, values, knots) + beyond) / scale
+        return scores
+
+    @cached_property
+    def normal_score_knots(self) -> dict[int, tuple[np.ndarray, np.ndarray, float]]:
+        """Numbers in ascending order, normal quantiles and their scale, by column of ``inputs``."""
+        knots_of = {}
+        for column in np.flatnonzero(self.predictor.architecture.is_real_column).tolist():
+            values, counts = count_values(self.inputs[:, column], self.counts)
+            frequency = counts / counts.sum()
+            knots = ndtri(frequency.cumsum() - 0.5 * frequency)
+            variance = frequency @ np.square(knots) - (frequency @ knots) ** 2
+            knots_of[column] = values, knots, float(np.sqrt(variance)) if variance > 0 else 1.0
+        return knots_of
 
     @cached_property
     def value_counts(self) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -155,8 +181,8 @@ def count_values(x: np.ndarray, counts: np.ndarray | None) -> tuple[np.ndarray, 
 class Scorer(Protocol):
     """Interface of anomaly scores."""
 
-    def fit(self, rows: ScoredRows, indices: np.ndarray | None = None) -> Self:
-        """Return a scorer fitted to reference rows, or to those at the indices."""
+    def fit(self, rows: ScoredRows) -> Self:
+        """Return a scorer fitted to reference rows."""
 
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row, higher is more anomalous: (n,)."""
@@ -174,7 +200,7 @@ def score_in_batches(scorer: Scorer, rows: ScoredRows) -> np.ndarray:
 class ModelScorer:
     """Base of scorers without reference rows."""
 
-    def fit(self, rows: ScoredRows, indices: np.ndarray | None = None) -> Self:
+    def fit(self, rows: ScoredRows) -> Self:
         """Return the scorer itself: the model is already fitted."""
         return self
 

@@ -77,10 +77,9 @@ def codes_and_residuals(
     if mask is not None:
         encoder_x = model.mask_values(encoder_x, mask)
     z = model.posterior.mean(model.encode(encoder_x))
-    params = model.decode(z.unsqueeze(1))
-    if x.isnan().any():
-        residual = likelihood.residual(params, x.nan_to_num().unsqueeze(1)).squeeze(1)
+    params, is_missing = model.decode(z.unsqueeze(1)), bool(x.isnan().any())
+    values = x.nan_to_num() if is_missing else x
+    residual = likelihood.residual(params, values.unsqueeze(1)).squeeze(1)
+    if is_missing:
         residual = residual * likelihood.observed(x)
-    else:
-        residual = likelihood.residual(params, x.unsqueeze(1)).squeeze(1)
     return torch.cat([z, residual], dim=2).movedim(0, 1)

@@ -264,38 +264,6 @@ class OrdinalColumns(CategoricalColumns):
 
     likelihoods: ClassVar[tuple[type, ...]] = (Ordinal,)
 
-    def group_by_effects(
-        self, x: np.ndarray, weights: np.ndarray | None, others: Iterable[np.ndarray], step: int
-    ) -> None:
-        """Group rare levels of a single column by their effects on other columns.
-
-        Parameters
-        ----------
-        x : ndarray of shape (n,)
-            The column; NaN where values are missing.
-        weights : ndarray of shape (n,) or None
-            Sample weights.
-        others : iterable of ndarray of shape (n,)
-            Other columns; NaN where values are missing.
-        """
-        observed = ~np.isnan(x)
-        index = np.searchsorted(self.levels, x[observed])
-        weights = np.ones(len(index)) if weights is None else weights[observed]
-        weights = weights / weights.mean()
-        n_levels = len(self.levels)
-        effects = level_effects(index, weights, n_levels, (other[observed] for other in others))
-        if effects.shape[1]:
-            counts = np.bincount(index, weights, n_levels)
-            self._set_levels(Levels.of(self.levels, counts, group_by_effects(counts, effects)))
-
-    def _set_levels(self, levels: Levels) -> None:
-        """Set the levels of a single column, and the number of classes."""
-        self.likelihood = type(self.likelihood)(int(levels.classes.max()) + 1)
-        self.categories = levels.representatives[None]
-        self.n_levels = np.array([len(levels.values)])
-        self.levels, self.level_classes = levels.values, levels.classes
-        self.level_shares = levels.shares
-
     @classmethod
     def _group(cls, counts: np.ndarray, n_classes: int) -> np.ndarray:
         """Group adjacent levels (L,), given their frequencies, in classes: (L,)."""
