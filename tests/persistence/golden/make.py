@@ -1,4 +1,4 @@
-"""Write the golden files of the present format, for a format that has none yet.
+"""Write the golden files of the present format that are missing.
 
     python tests/persistence/golden/make.py
 
@@ -26,6 +26,27 @@ def rows():
     return X
 
 
+def frame():
+    """Columns of several kinds with missing cells: (60, 6)."""
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    code = rng.normal(size=60)
+    X = pd.DataFrame(
+        {
+            "real": code + rng.normal(size=60) / 2,
+            "count": rng.poisson(np.exp(code)),
+            "colour": pd.Categorical(np.array(["red", "green", "blue"])[rng.integers(0, 3, 60)]),
+            "size": pd.Categorical.from_codes((code + 1).clip(0, 2).astype(int), list("sml"), True),
+            "yes": rng.random(60) < 0.4,
+            "when": pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 99, 60), "D"),
+        }
+    )
+    for start, name in enumerate(["real", "colour", "size", "when"]):
+        X.loc[start : start + 2, name] = None
+    return X
+
+
 MODELS = {
     "transformer": VAETransformer(
         2,
@@ -42,12 +63,24 @@ MODELS = {
     "novelty": VAEOutlierDetector(
         hidden_layer_sizes=(3,), max_iter=2, n_init=1, novelty=True, random_state=0
     ),
+    "mixed": VAEDensity(
+        1,
+        hidden_layer_sizes=(3,),
+        max_iter=2,
+        mixtures=[(2, "diag")],
+        likelihood={"count": "poisson"},
+        random_state=0,
+    ),
 }
+ROWS = {name: frame if name == "mixed" else rows for name in MODELS}
 
 
 if __name__ == "__main__":
-    expected = {}
-    for name, model in MODELS.items():
-        model.fit(rows()).save(HERE / f"{name}-{VERSION}.vae")
-        expected[name] = model.score_samples(rows()[:5]).tolist()
-    (HERE / f"scores-{VERSION}.json").write_text(json.dumps(expected, indent=1) + "\n")
+    scores = HERE / f"scores-{VERSION}.json"
+    expected = json.loads(scores.read_text()) if scores.exists() else {}
+    for name in MODELS.keys() - expected.keys():
+        X = ROWS[name]()
+        model = MODELS[name].fit(X)
+        model.save(HERE / f"{name}-{VERSION}.vae")
+        expected[name] = model.score_samples(X[:5]).tolist()
+    scores.write_text(json.dumps(expected, indent=1) + "\n")
