@@ -7,10 +7,8 @@ of numpy, torch and python are never read or changed.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import IntEnum
 from functools import lru_cache
 from threading import Lock
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,13 +16,15 @@ from scipy.special import ndtri
 from scipy.stats import qmc
 from torch import Tensor
 
-# Type of the parameter random_state, as in scikit-learn.
-RandomState = int | np.random.RandomState | None
+from sklearn_vae.seeds import MOST_SEED as MOST_SEED
+from sklearn_vae.seeds import RandomState as RandomState
+from sklearn_vae.seeds import Stream as Stream
+from sklearn_vae.seeds import draw_seed as draw_seed
+from sklearn_vae.seeds import start_seeds as start_seeds
+from sklearn_vae.seeds import stream_seed as stream_seed
 
 # scipy's Sobol points have no more dimensions
 MOST_DIMS = qmc.Sobol.MAXDIM
-# The largest seed that scikit-learn takes
-MOST_SEED = (1 << 32) - 1
 # Draws of a score at the most: Sobol points of them all exist at once
 MOST_DRAWS = 1 << 16
 # torch's vectorised normal draws fill blocks of 16 and redraw the last, incomplete one
@@ -35,65 +35,6 @@ _GLOBAL = Lock()
 
 # Sets of points of no more numbers are kept for the next call.
 MOST_NUMBERS_KEPT = 1 << 13
-
-
-class Stream(IntEnum):
-    """Purpose of a stream of random numbers."""
-
-    WEIGHTS = 0
-    SPLIT = 1
-    ROWS = 2
-    NOISE = 3
-    VALIDATION = 4
-    SCORE = 5
-    SAMPLE = 6
-    RESTART = 7
-    PRIOR = 8
-    CALIBRATION = 9
-    DEQUANTIZE = 10
-    INPUT = 11
-    MASK = 12
-    PARTS = 13
-    CLUSTERS = 14
-    WORDS = 15
-    DROPOUT = 16
-    CONDITIONAL = 17
-    REJECTION = 18
-    LEVELS = 19
-
-
-def draw_seed(random_state: Any) -> int:
-    """Turn scikit-learn's ``random_state`` into the integer that everything follows from.
-
-    Parameters
-    ----------
-    random_state : None, int or numpy.random.RandomState
-        None takes fresh entropy from the operating system, an integer is used as it
-        is, and a RandomState gives its next integer.
-
-    Returns
-    -------
-    int
-        The seed, between 0 and 2**32 - 1.
-    """
-    if random_state is None:
-        return int(np.random.SeedSequence().generate_state(1)[0])
-    if isinstance(random_state, np.random.RandomState):
-        return int(random_state.randint(np.iinfo(np.int32).max))
-    return int(random_state)
-
-
-def stream_seed(seed: int, stream: Stream, *place: int) -> int:
-    """Seed of the stream for one purpose at one place (a layer, an iteration, ...).
-
-    A purpose has places of one length only: trailing zeros do not count.
-    """
-    return int(np.random.SeedSequence([seed, stream, *place]).generate_state(1)[0])
-
-
-def start_seeds(seed: int, n_starts: int) -> list[int]:
-    """Seeds of several starts; the first one has the seed itself."""
-    return [seed, *(stream_seed(seed, Stream.RESTART, k) for k in range(1, n_starts))]
 
 
 def make_generator(seed: int, stream: Stream, *place: int) -> torch.Generator:

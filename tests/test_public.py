@@ -65,6 +65,20 @@ def test_importing_the_package_imports_nothing_heavy():
     )
 
 
+def test_encoding_a_table_needs_numpy_alone():
+    """A saved encoder is read and used where neither torch nor scipy nor scikit-learn is."""
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['torch', 'scipy', 'sklearn', 'narwhals']));"
+        "import numpy as np; from sklearn_vae.data.columns import ConstantColumns as Constant;"
+        "from sklearn_vae.data.encoder import TableEncoder;"
+        "columns = [Constant(np.array([0]), None, np.array([[7.0]]))];"
+        "print(TableEncoder(['a'], columns, -1.0).inverse_transform(np.empty((2, 0))))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert run.stdout == "[[7.]\n [7.]]\n"
+
+
 def test_the_first_fit_imports_no_pictures_and_no_compiler():
     """torch's compiler costs a second in every new process; nothing here needs it."""
     code = (

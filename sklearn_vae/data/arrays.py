@@ -3,13 +3,13 @@
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 
 def as_array(X: Any) -> Any:
     """Bring a torch tensor back from its graph and device; leave all else as it is."""
-    if isinstance(X, Tensor):
+    import torch
+
+    if isinstance(X, torch.Tensor):
         X = X.detach().cpu()
         return (X.float() if X.dtype == torch.bfloat16 else X).numpy()
     return X

@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from scipy import stats
 
 # Values that differ by a smaller fraction of themselves are equal.
 ROUNDING = 8 * float(np.finfo(np.float64).eps)
@@ -45,6 +44,8 @@ def is_finely_recorded(unique: np.ndarray) -> bool:
 
 def sample_bounds(values: np.ndarray, weights: np.ndarray | None) -> tuple[float, float]:
     """Return bounds of samples: the extreme values, or beyond them where they are no bounds."""
+    from scipy import stats
+
     weights = np.ones(len(values)) if weights is None else weights
     mean = np.average(values, weights=weights)
     std = np.sqrt(np.average(np.square(values - mean), weights=weights))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -20,15 +20,12 @@ from sklearn_vae.data.columns import (
     share_categories,
     share_scale,
 )
-from sklearn_vae.data.infer import (
-    check_requested_likelihood,
-    choose_likelihood,
-    requested_likelihoods,
-)
-from sklearn_vae.likelihoods import Gaussian, Likelihood
-from sklearn_vae.persistence.registry import serializable
+from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_hashes
-from sklearn_vae.random import Stream, stream_seed
+from sklearn_vae.seeds import Stream, stream_seed
+
+if TYPE_CHECKING:
+    from sklearn_vae.likelihoods import Likelihood
 
 # Rows from which levels' effects on other columns are estimated, at most.
 MOST_ROWS_OF_EFFECTS = 100_000
@@ -119,6 +116,9 @@ class TableEncoder:
         TableEncoder
             Fitted encoder.
         """
+        # not at the top: encoding needs no torch
+        from sklearn_vae.data.infer import choose_likelihood, requested_likelihoods
+
         column_names: list[str | int] = [*(range(X.shape[1]) if names is None else names)]
         hints = column_hints or [ColumnHint(name) for name in column_names]
         n_rows = float(len(X) if sample_weight is None else sample_weight.sum())
@@ -140,7 +140,7 @@ class TableEncoder:
                 groups_levels=groups_levels and period is None,
             )
             chosen = choose_likelihood(column, point_masses=point_masses)
-            columns.append(COLUMNS[type(chosen)].fit(column, chosen))
+            columns.append(COLUMNS[type(chosen).__name__].fit(column, chosen))
         for first in range(period or 0):
             share_scale(columns[first::period])
             is_coded = [hint.n_classes is not None for hint in hints[first::period]]
@@ -177,7 +177,7 @@ class TableEncoder:
         return len(self.names)
 
     @property
-    def likelihoods(self) -> list[Likelihood | None]:
+    def likelihoods(self) -> "list[Likelihood | None]":
         """Likelihood of each column of X; None for a constant one."""
         likelihoods: list[Likelihood | None] = [None] * self.n_features
         for group in self.groups:
@@ -196,14 +196,14 @@ class TableEncoder:
         }
 
     @property
-    def blocks(self) -> tuple[tuple[Likelihood, int], ...]:
+    def blocks(self) -> "tuple[tuple[Likelihood, int], ...]":
         """Likelihoods, and the number of adjacent columns of each, in the model's input."""
         blocks = [
             (group.likelihood, len(group.indices))
             for group in self.groups
             if group.likelihood is not None
         ]
-        return tuple(blocks) or ((Gaussian(), 0),)
+        return tuple(blocks) or ((find("Gaussian")(), 0),)
 
     @property
     def order(self) -> np.ndarray:
@@ -468,6 +468,8 @@ class TableEncoder:
 
     def check_requested_likelihoods(self, likelihood: object) -> None:
         """Refuse a parameter that requests other likelihoods than the fitted ones."""
+        from sklearn_vae.data.infer import check_requested_likelihood, requested_likelihoods
+
         requests = requested_likelihoods(likelihood, self.names)
         for name, requested, fitted in zip(self.names, requests, self.likelihoods, strict=True):
             if requested is not None and fitted is not None:

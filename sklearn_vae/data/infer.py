@@ -78,7 +78,7 @@ def _requested(likelihood: object) -> Request | None:
         return None
     if isinstance(likelihood, str) and likelihood in LIKELIHOODS:
         return LIKELIHOODS[likelihood]
-    if isinstance(likelihood, Likelihood) and type(likelihood) in COLUMNS:
+    if isinstance(likelihood, Likelihood) and type(likelihood).__name__ in COLUMNS:
         return likelihood
     raise ValueError(
         f"The 'likelihood' parameter must be 'auto', one of {sorted(LIKELIHOODS)}, a likelihood "
@@ -108,7 +108,7 @@ def check_requested_likelihood(fitted: Likelihood, requested: Request, name: str
 def _likelihood_as_requested(column: TrainingColumn, requested: Request) -> Likelihood | None:
     """Return the requested likelihood, with the sizes of the column; refuse a contradiction."""
     likelihood = requested if isinstance(requested, type) else type(requested)
-    columns = COLUMNS[likelihood]
+    columns = COLUMNS[likelihood.__name__]
     if contradiction := columns.contradiction(column):
         name = next(name for name, cls in LIKELIHOODS.items() if cls is likelihood)
         alternative = "'auto'" if issubclass(likelihood, Gaussian) else "'gaussian' or 'auto'"
@@ -143,7 +143,7 @@ def choose_likelihood(column: TrainingColumn, *, point_masses: bool = True) -> L
     if column.requested is not None:
         return _likelihood_as_requested(column, column.requested)
     if hint.n_classes is not None:
-        return COLUMNS[Ordinal if hint.is_ordered else Categorical].resolve(column)
+        return COLUMNS["Ordinal" if hint.is_ordered else "Categorical"].resolve(column)
     low, high = values.min(), values.max()
     is_0_or_1 = low == 0 and high == 1
     has_two_values = bool(((values == low) | (values == high)).all())

@@ -11,7 +11,6 @@ References
 """
 
 import numpy as np
-from scipy.special import ndtri
 
 from sklearn_vae.data.bounds import ROUNDING
 
@@ -99,6 +98,8 @@ def _held_out_gain(
 
 def _fit_knots(cells: np.ndarray, weights: np.ndarray, n_knots: int) -> np.ndarray:
     """Choose knots at evenly spaced quantiles: (2, n), (n,) -> (n_knots + 2, 2)."""
+    from scipy.special import ndtri
+
     values, cdf = _distribution_function(cells, weights)
     chosen = np.arange(len(values))
     if len(values) > 2 * n_knots:

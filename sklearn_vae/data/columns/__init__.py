@@ -32,8 +32,8 @@ __all__ = [
     "share_scale",
 ]
 
-# Classes of columns by the class of their likelihood.
-COLUMNS: dict[type, type[Columns]] = {
+# Classes of columns by the name of their likelihood's class.
+COLUMNS: dict[str, type[Columns]] = {
     likelihood: columns
     for columns in (
         RealColumns,

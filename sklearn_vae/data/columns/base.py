@@ -13,12 +13,14 @@ a Cauchy density.
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from sklearn_vae.likelihoods import Likelihood
 from sklearn_vae.persistence.validation import check_array
+
+if TYPE_CHECKING:
+    from sklearn_vae.likelihoods import Likelihood
 
 # Standardised values are clipped here, so that their squares stay finite.
 INPUT_CLIP = {np.dtype(np.float64): 1e140, np.dtype(np.float32): 1e14}
@@ -86,7 +88,7 @@ class TrainingColumn:
     weights: np.ndarray | None
     n_rows: float
     hint: ColumnHint
-    requested: Likelihood | type[Likelihood] | None = None
+    requested: "Likelihood | type[Likelihood] | None" = None
     exact_marginal: bool = False
     groups_levels: bool = True
 
@@ -114,16 +116,16 @@ class Columns(ABC):
     """
 
     indices: np.ndarray
-    likelihood: Likelihood | None
+    likelihood: Any
 
-    # classes of likelihoods that the columns may have
-    likelihoods: ClassVar[tuple[type, ...]]
+    # names of the likelihoods that the columns may have: encoding needs no torch
+    likelihoods: ClassVar[tuple[str, ...]]
     # whether there are values that the likelihood gives no probability
     has_unseen: ClassVar[bool] = True
 
     @classmethod
     @abstractmethod
-    def fit(cls, column: TrainingColumn, likelihood: Likelihood | None) -> Self:
+    def fit(cls, column: TrainingColumn, likelihood: "Likelihood | None") -> Self:
         """Fit one column with a likelihood."""
 
     @classmethod
@@ -135,7 +137,7 @@ class Columns(ABC):
         return None
 
     @classmethod
-    def resolve(cls, column: TrainingColumn) -> Likelihood | None:
+    def resolve(cls, column: TrainingColumn) -> "Likelihood | None":
         """Return the requested likelihood, with its sizes for this column."""
         requested = column.requested
         return requested() if isinstance(requested, type) else requested
@@ -159,7 +161,7 @@ class Columns(ABC):
             If arrays have wrong shapes, dtypes or values.
         """
         check_array("indices", self.indices, "i", (None,))
-        if not len(self.indices) or type(self.likelihood) not in self.likelihoods:
+        if not len(self.indices) or type(self.likelihood).__name__ not in self.likelihoods:
             raise ValueError(f"{type(self).__name__} cannot have {self.likelihood!r}")
 
     @property

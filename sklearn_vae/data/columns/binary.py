@@ -1,8 +1,7 @@
 """Columns of two values, and of one."""
 
 from dataclasses import dataclass
-from types import NoneType
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
@@ -10,9 +9,11 @@ from sklearn_vae.data.bounds import ROUNDING
 from sklearn_vae.data.columns.base import CLASS_DISTANCE, Columns, TrainingColumn
 from sklearn_vae.data.columns.one_hot import check_order, join
 from sklearn_vae.data.fields import UNKNOWN
-from sklearn_vae.likelihoods import Bernoulli, Likelihood
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
+
+if TYPE_CHECKING:
+    from sklearn_vae.likelihoods import Likelihood
 
 
 @serializable
@@ -28,10 +29,10 @@ class BinaryColumns(Columns):
 
     categories: np.ndarray
 
-    likelihoods: ClassVar[tuple[type, ...]] = (Bernoulli,)
+    likelihoods: ClassVar[tuple[str, ...]] = ("Bernoulli",)
 
     @classmethod
-    def fit(cls, column: TrainingColumn, likelihood: Likelihood | None) -> Self:
+    def fit(cls, column: TrainingColumn, likelihood: "Likelihood | None") -> Self:
         """Keep the two values."""
         values = column.values
         categories = np.array([[values.min(), values.max()]])
@@ -124,10 +125,10 @@ class BinaryColumns(Columns):
 class ConstantColumns(BinaryColumns):
     """One value, or none at all; the model has no input of it."""
 
-    likelihoods: ClassVar[tuple[type, ...]] = (NoneType,)
+    likelihoods: ClassVar[tuple[str, ...]] = ("NoneType",)
 
     @classmethod
-    def fit(cls, column: TrainingColumn, likelihood: Likelihood | None) -> Self:
+    def fit(cls, column: TrainingColumn, likelihood: "Likelihood | None") -> Self:
         """Keep the value; NaN if there is none."""
         values = column.values
         value = values[:1] if len(values) else np.full(1, np.nan, values.dtype)

@@ -6,7 +6,7 @@ In a data frame, ``data/fields.py`` has replaced the categories by integer codes
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -27,9 +27,11 @@ from sklearn_vae.data.columns.one_hot import (
     one_hot,
     take_categories,
 )
-from sklearn_vae.likelihoods import Bernoulli, Categorical, Likelihood, Ordinal
-from sklearn_vae.persistence.registry import serializable
+from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_array
+
+if TYPE_CHECKING:
+    from sklearn_vae.likelihoods import Likelihood
 
 
 @serializable
@@ -54,24 +56,22 @@ class CategoricalColumns(Columns):
         Probability of each level in its class.
     """
 
-    likelihood: Categorical | Ordinal
     categories: np.ndarray
     n_levels: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
     levels: np.ndarray = field(default_factory=lambda: np.zeros(0))
     level_classes: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
     level_shares: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
-    likelihoods: ClassVar[tuple[type, ...]] = (Categorical,)
+    likelihoods: ClassVar[tuple[str, ...]] = ("Categorical",)
 
     def __post_init__(self) -> None:
         if not len(self.n_levels):  # as in files of earlier versions
             self.n_levels = np.zeros(len(self.indices), dtype=int)
 
     @classmethod
-    def fit(cls, column: TrainingColumn, likelihood: Likelihood | None) -> Self:
+    def fit(cls, column: TrainingColumn, likelihood: Any) -> Self:
         """Keep the categories, or group them if the likelihood has fewer classes."""
-        likelihood, index = cast(Categorical | Ordinal, likelihood), np.array([column.index])
-        values = _levels_of(column)
+        index, values = np.array([column.index]), _levels_of(column)
         if len(values) <= likelihood.n_classes:
             return cls(index, likelihood, values[None])
         counts = _count(column, values)
@@ -136,7 +136,7 @@ class CategoricalColumns(Columns):
         return None if agrees else (f"{requested} classes", f"{n_levels}")
 
     @classmethod
-    def resolve(cls, column: TrainingColumn) -> Likelihood:
+    def resolve(cls, column: TrainingColumn) -> "Likelihood":
         """Return the likelihood with the column's number of classes; two are binary.
 
         Many levels have fewer classes, unless their number is requested.
@@ -144,11 +144,11 @@ class CategoricalColumns(Columns):
         levels = _levels_of(column)
         n_classes = len(levels)
         if n_classes == 2:
-            return Bernoulli()
+            return find("Bernoulli")()
         if n_classes > MOST_CLASSES and column.groups_levels:
             requested = getattr(column.requested, "n_classes", None)
             n_classes = requested or cls._count_classes(_count(column, levels))
-        return cls.likelihoods[0](n_classes)
+        return find(cls.likelihoods[0])(n_classes)
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
@@ -262,7 +262,7 @@ class CategoricalColumns(Columns):
 class OrdinalColumns(CategoricalColumns):
     """Categories with an order, encoded as evenly spaced numbers from 0 to 1."""
 
-    likelihoods: ClassVar[tuple[type, ...]] = (Ordinal,)
+    likelihoods: ClassVar[tuple[str, ...]] = ("Ordinal",)
 
     @classmethod
     def _group(cls, counts: np.ndarray, n_classes: int) -> np.ndarray:

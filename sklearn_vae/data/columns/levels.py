@@ -11,11 +11,6 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import gammaln
-from sklearn import config_context
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 
 # Columns of more levels than these have so many classes.
 MOST_CLASSES = 128
@@ -99,6 +94,9 @@ class Levels:
 
 def concentration(counts: np.ndarray) -> float:
     """Fit pseudo-observations per level by the Dirichlet-multinomial likelihood of the counts."""
+    from scipy.optimize import minimize_scalar
+    from scipy.special import gammaln
+
     if not len(counts):
         return 1.0
     unique, repeats = np.unique(counts, return_counts=True)
@@ -136,6 +134,10 @@ def group_by_effects(counts: np.ndarray, effects: np.ndarray) -> np.ndarray:
     effects : ndarray of shape (L, p)
         Effects of the levels on other columns, see ``level_effects``.
     """
+    from sklearn import config_context
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
     order = np.argsort(-counts, kind="stable")
     n_frequent = int((counts >= FEWEST_ROWS_OF_CLASS).sum())
     n_alone = min(MOST_CLASSES - MOST_GROUPS, n_frequent)

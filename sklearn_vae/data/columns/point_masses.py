@@ -1,7 +1,7 @@
 """Columns of real numbers with point masses, as 0 among prices."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
@@ -15,9 +15,11 @@ from sklearn_vae.data.columns.one_hot import (
     take_categories,
 )
 from sklearn_vae.data.columns.real import RealColumns
-from sklearn_vae.likelihoods import Likelihood, ZeroInflated
-from sklearn_vae.persistence.registry import serializable
+from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_array
+
+if TYPE_CHECKING:
+    from sklearn_vae.likelihoods import Likelihood
 
 # Fraction of the rows from which on a value of an integer column is a point mass, and the largest
 # number of point masses.
@@ -62,11 +64,11 @@ class PointMassColumns(RealColumns):
 
     point_masses: np.ndarray
 
-    likelihoods: ClassVar[tuple[type, ...]] = (ZeroInflated,)
+    likelihoods: ClassVar[tuple[str, ...]] = ("ZeroInflated",)
     has_unseen: ClassVar[bool] = True
 
     @classmethod
-    def fit(cls, column: TrainingColumn, likelihood: Likelihood | None) -> Self:
+    def fit(cls, column: TrainingColumn, likelihood: "Likelihood | None") -> Self:
         """Fit the scale to all values; bounds and recording step to those that are not common.
 
         With an exact marginal distribution, the scale is that of those that are not common.
@@ -97,9 +99,9 @@ class PointMassColumns(RealColumns):
         """Return None: any values may be common."""
 
     @classmethod
-    def resolve(cls, column: TrainingColumn) -> Likelihood:
+    def resolve(cls, column: TrainingColumn) -> "Likelihood":
         """Return the likelihood with the column's number of point masses."""
-        return ZeroInflated(len(find_point_masses(column)))
+        return find("ZeroInflated")(len(find_point_masses(column)))
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""

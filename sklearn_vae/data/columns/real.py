@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
@@ -25,9 +25,11 @@ from sklearn_vae.data.normal_scores import (
     from_normal_scores,
     to_normal_scores,
 )
-from sklearn_vae.likelihoods import Gaussian, Likelihood, LogNormal, StudentT
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
+
+if TYPE_CHECKING:
+    from sklearn_vae.likelihoods import Likelihood
 
 # Exponents of the largest and smallest numbers are smaller in absolute value.
 LARGEST_EXPONENT = 1100
@@ -64,14 +66,14 @@ class RealColumns(Columns):
     n_knots: np.ndarray
     knots: np.ndarray
 
-    likelihoods: ClassVar[tuple[type, ...]] = (Gaussian, StudentT)
+    likelihoods: ClassVar[tuple[str, ...]] = ("Gaussian", "StudentT")
     has_unseen: ClassVar[bool] = False
     # transform before the standardisation, and its inverse
     link: ClassVar[np.ufunc] = np.positive
     inverse_link: ClassVar[np.ufunc] = np.positive
 
     @classmethod
-    def fit(cls, column: TrainingColumn, likelihood: Likelihood | None) -> Self:
+    def fit(cls, column: TrainingColumn, likelihood: "Likelihood | None") -> Self:
         """Fit mean and standard deviation, bounds and recording step."""
         columns = cls._with_units_of(column, likelihood)
         columns._fit_samples(column)
@@ -79,7 +81,7 @@ class RealColumns(Columns):
 
     @classmethod
     def _with_units_of(
-        cls, column: TrainingColumn, likelihood: Likelihood | None, *point_masses: np.ndarray
+        cls, column: TrainingColumn, likelihood: "Likelihood | None", *point_masses: np.ndarray
     ) -> Self:
         """Fit mean and standard deviation only; samples keep to nothing yet."""
         exponent, mean, scale = cls._fit_units(column)
@@ -289,7 +291,7 @@ class RealColumns(Columns):
 class PositiveColumns(RealColumns):
     """Positive numbers, the logarithms of which are standardised."""
 
-    likelihoods: ClassVar[tuple[type, ...]] = (LogNormal,)
+    likelihoods: ClassVar[tuple[str, ...]] = ("LogNormal",)
     has_unseen: ClassVar[bool] = True
     link: ClassVar[np.ufunc] = np.log
     inverse_link: ClassVar[np.ufunc] = np.exp

@@ -7,7 +7,7 @@ from sklearn_vae.data.columns.binary import BinaryColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns
 from sklearn_vae.data.columns.point_masses import PointMassColumns
 from sklearn_vae.data.columns.real import RealColumns
-from sklearn_vae.likelihoods import Categorical
+from sklearn_vae.persistence.registry import find
 
 
 def share_scale(columns: list[Columns]) -> None:
@@ -44,7 +44,7 @@ def share_categories(columns: list[Columns], is_coded: list[bool]) -> list[Colum
     if all(type(columns[j]) is BinaryColumns for j in categories):
         return columns
     shared = np.unique(np.concatenate([values.ravel() for values in categories.values()]))
-    likelihood = Categorical(len(shared))
+    likelihood = find("Categorical")(len(shared))
     return [
         CategoricalColumns(one.indices, likelihood, shared[None]) if j in categories else one
         for j, one in enumerate(columns)
