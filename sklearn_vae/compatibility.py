@@ -29,7 +29,7 @@ def check_compatible(
     caller: str,
     parts: Mapping[str, Iterable[Requirement]],
     resolved: Mapping[str, Any],
-    given: Mapping[str, Any],
+    params: Mapping[str, Any],
 ) -> None:
     """Check the requirements of all parts.
 
@@ -41,7 +41,7 @@ def check_compatible(
         Requirements of each part, by the parameter that it is.
     resolved : mapping of str to object
         Values of the parameters, with names replaced by the objects that they stand for.
-    given : mapping of str to object
+    params : mapping of str to object
         Values of the parameters as the user passed them, for the message.
 
     Raises
@@ -54,5 +54,5 @@ def check_compatible(
             if not is_met(resolved[parameter]):
                 raise ValueError(
                     f"The {parameter!r} parameter of {caller} must be {allowed} with "
-                    f"{part}={given[part]!r}, {reason}. Got {given[parameter]!r} instead."
+                    f"{part}={params[part]!r}, {reason}. Got {params[parameter]!r} instead."
                 )

@@ -25,7 +25,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def resolve_device(device: str) -> torch.device:
-    """Turn the ``device`` parameter into a torch device that exists.
+    """Convert the ``device`` parameter to a torch device that exists.
 
     Parameters
     ----------
@@ -61,10 +61,10 @@ def resolve_device(device: str) -> torch.device:
 
 
 def device_to_score_on(device: str) -> torch.device:
-    """Turn the ``device`` of a fitted model into one that exists here.
+    """Convert the ``device`` of a fitted model to a torch device that exists.
 
-    It may have been fitted elsewhere: where its device is missing, the CPU gives the same,
-    and a warning says so.
+    The model may be from another machine: if this one lacks the device, the CPU replaces it,
+    with a warning.
     """
     try:
         return resolve_device(device)
@@ -88,12 +88,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     """True if an error means that memory has run out, on any device."""
     words = ("can't allocate memory", "out of memory")
     return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(own in str(error) for own in words)
+        isinstance(error, RuntimeError) and any(text in str(error) for text in words)
     )
 
 
 def widest_dtype(device: torch.device) -> torch.dtype:
-    """Give the most precise type of numbers that a device has: Apple's GPUs have no doubles."""
+    """Return the device's most precise floating-point dtype: Apple's GPUs have no doubles."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 

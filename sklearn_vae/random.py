@@ -37,9 +37,9 @@ _GLOBAL = Lock()
 MOST_NUMBERS_KEPT = 1 << 13
 
 
-def make_generator(seed: int, stream: Stream, *place: int) -> torch.Generator:
-    """Generator of the stream for one purpose at one place (a layer, an iteration, ...)."""
-    return torch.Generator().manual_seed(stream_seed(seed, stream, *place))
+def make_generator(seed: int, stream: Stream, *indices: int) -> torch.Generator:
+    """Generator of the stream for one purpose and its indices (of a layer, an iteration, ...)."""
+    return torch.Generator().manual_seed(stream_seed(seed, stream, *indices))
 
 
 @contextmanager

@@ -38,7 +38,7 @@ class Stream(IntEnum):
 
 
 def draw_seed(random_state: Any) -> int:
-    """Turn scikit-learn's ``random_state`` into the integer that everything follows from.
+    """Convert scikit-learn's ``random_state`` to the seed of all random streams.
 
     Parameters
     ----------
@@ -58,12 +58,12 @@ def draw_seed(random_state: Any) -> int:
     return int(random_state)
 
 
-def stream_seed(seed: int, stream: Stream, *place: int) -> int:
-    """Seed of the stream for one purpose at one place (a layer, an iteration, ...).
+def stream_seed(seed: int, stream: Stream, *indices: int) -> int:
+    """Seed of the stream for one purpose and its indices (of a layer, an iteration, ...).
 
-    A purpose has places of one length only: trailing zeros do not count.
+    A purpose always has the same number of indices: trailing zeros do not count.
     """
-    return int(np.random.SeedSequence([seed, stream, *place]).generate_state(1)[0])
+    return int(np.random.SeedSequence([seed, stream, *indices]).generate_state(1)[0])
 
 
 def start_seeds(seed: int, n_starts: int) -> list[int]:

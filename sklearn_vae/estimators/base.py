@@ -519,16 +519,16 @@ class DensityEstimator(TableEstimator):
         check_takes_gaps(self, "score_samples of some columns")
         names = self._column_names() or range(self.n_features_in_)
         fixed = column_indices([] if given is None else given, names, "given", caller)
-        asked = np.setdiff1d(np.arange(self.n_features_in_), fixed)
+        scored = np.setdiff1d(np.arange(self.n_features_in_), fixed)
         if columns is not None:
-            asked = column_indices(columns, names, "columns", caller)
-        if not len(asked) or len(both := np.intersect1d(asked, fixed)):
-            problem = f"both have {names[both[0]]!r}" if len(asked) else "leave none to score"
+            scored = column_indices(columns, names, "columns", caller)
+        if not len(scored) or len(both := np.intersect1d(scored, fixed)):
+            problem = f"both have {names[both[0]]!r}" if len(scored) else "leave none to score"
             raise ValueError(
                 f"The 'columns' and 'given' parameters of {caller} must be different columns, and "
                 f"{problem}. Got columns={columns!r} and given={given!r}."
             )
-        used = np.union1d(asked, fixed)
+        used = np.union1d(scored, fixed)
         rows, model = self._rows_and_model(X, y, used)
         is_given = np.zeros(rows.shape[1], dtype=bool)
         is_given[[*fixed, *range(self.n_features_in_, rows.shape[1])]] = True
@@ -597,11 +597,11 @@ class DensityEstimator(TableEstimator):
             row = given_row(given, names, fields, self.columns_, caller).astype(self.dtype_)
         seed = draw_seed(self.random_state if random_state is None else random_state)
 
-        def draw(places: np.ndarray, seed: int) -> np.ndarray:
-            codes = None if y is None else y[places]
+        def draw(indices: np.ndarray, seed: int) -> np.ndarray:
+            codes = None if y is None else y[indices]
             if row is not None:
-                return sample_given(model, row, len(places), seed, codes)
-            return model.sample(len(places), seed, self.dtype_, *([] if y is None else [codes]))
+                return sample_given(model, row, len(indices), seed, codes)
+            return model.sample(len(indices), seed, self.dtype_, *([] if y is None else [codes]))
 
         if not rules:
             return self._restore_table(draw(np.arange(n_samples), seed))

@@ -1,4 +1,4 @@
-"""VAEDensity: the log-density of rows, and rows drawn from it."""
+"""VAEDensity: a density of rows, by autoencoders that are initialized at mixtures."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,143 +38,139 @@ from sklearn_vae.random import (
 )
 from sklearn_vae.training import Dataset, TrainingConfig, TrainingJob, TrainingResult
 
-# Share that the average of the weights keeps at every step.
+# Decay of the weights' exponential moving average, per step.
 EMA_DECAY = 0.98
-# A gradient that is so many times as long as usual is cut: it is that of an extreme row.
-LONGEST_GRADIENT = 3.0
-# The run on all rows: its iterations and its step size as shares of the first run's.
+# Gradients are clipped at so many times their root mean square: longer ones are of extreme rows.
+MAX_GRAD_NORM_RATIO = 3.0
+# Iterations and learning rate of the training on all rows, as fractions of the first training's.
 REFIT_ITERATIONS = 0.2
 REFIT_RATE = 0.3
-# Mixtures of mixtures="auto", where there are rows enough for their components.
-MIXTURES = ((1, "full"), (1, "diag"), (8, "diag"), (16, "diag"))
+# Mixtures of mixtures="auto", if there are enough rows for their components.
+MIXTURES: tuple[tuple[int, str], ...] = ((1, "full"), (1, "diag"), (8, "diag"), (16, "diag"))
 ROWS_PER_COMPONENT = 10
-# Components at the most, where columns are not all numbers with a normal distribution.
+# Maximum number of components, if not all columns have normal distributions.
 MOST_COMPONENTS = 64
 # Wider tables have diagonal covariances only, and still wider ones no shears.
 MOST_COLUMNS_FOR_FULL = 40
 MOST_COLUMNS_FOR_SHEARS = 100
 N_SHEARS = 4
-# A member whose share is smaller is left out.
-SMALLEST_SHARE = 1e-3
+# Members with a smaller weight are left out.
+SMALLEST_WEIGHT = 1e-3
 MOST_EM_STEPS = 500
-# No scale is as small as a finer recording step allows, in units of the columns' own.
+# Finer recording steps, in standard deviations of their column, need no least scale.
 FINEST_STEP = math.sqrt(2 * math.pi * SMALLEST_VARIANCE) * math.exp(-LOG_SCALE_BOUND)
 
 COVARIANCE_TYPES = ("full", "diag")
 
-# Rows of X, the encoded table of them, and the members' mixtures by seed.
+# Rows of X, their encoded table, and the members' mixtures by seed.
 FittedRows = tuple[np.ndarray, Dataset, dict[int, tuple[int, str]]]
 
 
 @serializable
 class VAEDensity(DensityMixin, DensityEstimator):
-    """Density of rows of any table, by variational autoencoders that start at mixtures.
+    """Density of rows of any table: variational autoencoders initialized at mixtures.
 
-    Each member's decoder is a mixture's component: a normal distribution of the real columns,
-    shifted, scaled and sheared in its own whitened coordinates by a network of the code and the
-    component, times independent distributions of all other columns, to whose parameters the
-    network adds. The network starts at zero, so training starts at the mixture, fitted by
-    expectation-maximisation, and with rows set aside a member's loss on them is never above its
-    mixture's. Members that start at different mixtures are averaged, with shares that suit the
-    rows set aside best. Missing cells are integrated out, in ``fit`` and in scores.
+    A member is a mixture model, fitted by expectation-maximisation, whose components a network
+    of the code and the component refines: it shifts, scales and shears a component's normal
+    distribution of the real columns in its whitened coordinates, and adds to the parameters of
+    its independent distributions of the other columns. The network's output is initialized at
+    zero, so training starts at the mixture, and with validation rows a member's loss on them
+    never exceeds its mixture's. The density is the weighted mean of the members' densities; the
+    weights maximise its likelihood on the validation rows (stacking [2]_). Missing cells are
+    marginalised, in ``fit`` and in scores.
 
-    ``score_samples`` is the estimator's purpose. Codes that later models or pictures can
-    use come from :class:`VAETransformer`: here the mixture explains so much that the codes
-    may say nothing.
+    The estimator is for ``score_samples``. For codes, see :class:`VAETransformer`: here the
+    mixture explains so much that codes may carry no information.
 
     Parameters
     ----------
     n_components : int, default=4
         Latent dimensions of each member.
     mixtures : "auto" or sequence of (int, {"full", "diag"}), default="auto"
-        What the members start at: number of components and kind of covariance of the real
-        columns.
-        For real columns alone, ``"auto"`` takes one component with a full and one with a
-        diagonal covariance, and 8 and 16 with diagonal ones where there are ten rows for each
-        component. For other tables it takes 16 and 64 with diagonal ones, or fewer where there
-        are not ten rows for each, and 1 and 8 with full ones. There are no full ones from 41
-        real columns on.
+        Mixture at which each member is initialized: its number of components, and the
+        covariance type of its real columns. For real columns alone, ``"auto"`` is one component
+        of either type, and 8 and 16 diagonal ones if there are ten rows per component. For other
+        tables it is 16 and 64 diagonal ones, or fewer if there are not ten rows per component,
+        and 1 and 8 full ones. From 41 real columns on, all are diagonal.
     hidden_layer_sizes : int or sequence of int, default=(64, 64)
         Widths of the encoder's hidden layers; the decoder mirrors them.
     activation : {"identity", "logistic", "tanh", "relu", "silu", "gelu"}, default="silu"
-        Function between the layers.
+        Activation function of the hidden layers.
     likelihood : str, Likelihood, list or dict, default="auto"
-        Likelihood of the columns, as for :class:`VAETransformer`; but normal and log-normal
-        columns have no scale of their own, as their scales are the mixtures'. ``"auto"`` chooses
-        such that the distribution of each column is right by construction. A column of few
-        values has point masses only, and its log-density is the log-probability of the value
-        less the logarithm of its recording step. Other common values are point masses of columns
-        of real numbers. If a normal or log-normal distribution fits the real numbers badly, they
-        are transformed to normal scores, with noise of one recording step in training. Samples
-        keep to the bounds and recording steps of the rows in ``fit``.
+        Distributions of the columns, as for :class:`VAETransformer`, without another ``scale``
+        than ``"per_row"``: scales are the mixtures'. ``"auto"`` follows the marginal
+        distribution of each column. A column of few values has point masses only, and its
+        log-density is the log-probability of the value less the logarithm of its recording step.
+        Other common values are point masses of columns of real numbers. If a normal or
+        log-normal distribution fits the real numbers badly, they are transformed to normal
+        scores, with noise of one recording step in training. Samples keep to the bounds and
+        recording steps of the rows in ``fit``.
     dequantize : bool, default=False
-        Whether real columns that are recorded in steps get uniform noise of one step, drawn
-        anew at every training step. The density is then that of rows with such noise, and can
-        be compared on rows that have it; integers are real numbers then, and no value has a
-        probability of its own. Without, no scale of such a column is below step /
-        sqrt(2 π): the density of a recorded value is then at most 1 per step, as a
-        probability is, and not a peak.
+        Whether real columns that are recorded in steps get uniform noise of one recording step,
+        drawn anew at every gradient step. The density is then that of rows with such noise, and
+        can be compared on rows that have it; integers are then real numbers, and there are no
+        point masses. If False, the scale of such a column is at least step / sqrt(2 π), so that
+        the density of a recorded value is at most 1 per step, as a probability is.
     n_draws : int, default=5
-        Draws of code and component per row in each step.
+        Draws of code and component per row in each gradient step.
     max_iter : int, default=60
-        Iterations at the most; 0 leaves the mixtures as they are. An iteration is one pass
-        over the rows, or 25 gradient steps where a pass has fewer.
+        Maximum number of iterations; 0 keeps the mixtures as they are. An iteration is one pass
+        over the rows, or 25 gradient steps if a pass has fewer.
     batch_size : int, default=128
         Rows in a gradient step.
     learning_rate : float, default=1e-2
-        Adam's step size. What is kept are running averages of the weights.
+        Adam's learning rate. The fitted weights are exponential moving averages.
     weight_decay : float, default=0.0
         Decoupled weight decay of the networks' matrices.
     early_stopping : bool or "auto", default="auto"
-        Whether to set rows aside, to stop when their loss no longer falls and to choose
-        the members' shares by them. ``"auto"`` does so from 100 rows on; a smaller table
-        gets one iteration, and its members equal shares.
+        Whether to hold out validation rows, to stop when their loss no longer falls, and to fit
+        the members' weights to them. ``"auto"`` does so from 100 rows on; a smaller table
+        is trained for one iteration, and its members have equal weights.
     validation_fraction : float, default=0.15
-        Share of the rows that are set aside.
+        Fraction of the rows to hold out.
     n_iter_no_change : int, default=10
-        Iterations without a gain of ``tol`` after which a member's training stops.
+        Iterations without an improvement of ``tol`` after which a member's training stops.
     tol : float, default=1e-3
-        Least gain in nats per row that counts.
+        Minimum improvement of the validation loss, in nats per row.
     refit : bool, default=True
-        Whether to go on with all rows, for a fifth of the iterations that each member
-        took and at 0.3 times the step size.
+        Whether to train further on all rows, for a fifth of the iterations of each member's first
+        training and at 0.3 times its learning rate.
     callbacks : list of skorch callbacks, default=None
-        Told of every iteration. scikit-learn's own callbacks are set with
+        Called at every iteration. scikit-learn's own callbacks are set with
         ``set_callbacks`` from scikit-learn 1.9 on.
     checkpoint : str or path-like, default=None
-        A file in which ``fit`` writes down where it stands, at the ends of iterations as far
-        as 5% of the time allow. The same ``fit`` in another process goes on from there, and
-        ends as one that was not interrupted, to the last bit; one of other rows or parameters
-        is an error. The file is removed when the fit is over. ``random_state`` must not be
-        None.
+        File to which ``fit`` writes its state at the ends of iterations, in at most 5% of the
+        time. The same ``fit`` in another process resumes from it, and its result has
+        the same bits as without interruption; other rows or parameters raise an error. The
+        file is removed at the end of the fit. ``random_state`` must not be None.
     device : str, default="auto"
         ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``; ``"auto"`` takes the first
         CUDA device or the CPU.
     random_state : int, RandomState instance or None, default=None
-        What weights, order of rows, noise and the score's points follow from. The
-        global random states are never touched.
+        Seed of the weights, batches, noise and Sobol points. The global random states are not
+        used.
     verbose : bool or int, default=False
         Whether to print a line per iteration.
 
     Attributes
     ----------
     columns_ : TableEncoder
-        What the columns are and how they are scaled; prints as a small table.
+        Encoder of the columns: likelihoods, units and scales; prints as a small table.
     mixtures_ : list of (int, str)
-        What the members started at, the largest share first.
+        Mixture at which each member was initialized, the one of the largest weight first.
     weights_ : ndarray of shape (n_members,)
-        Each member's share of the density; they sum to 1.
+        Weights of the members' densities, which sum to 1.
     state_dict_ : list of dict of ndarray
         Each member's parameters, by name.
     history_ : list of dict
-        One record per iteration of a member: ``member`` (its place in ``mixtures_``),
+        One record per iteration of a member: ``member`` (its index in ``mixtures_``),
         ``iteration``, ``loss``, ``reconstruction_loss``, ``kl_loss``, ``learning_rate``, with
-        rows set aside also ``val_loss`` and its parts, and ``refit``. Losses are nats per
+        validation rows also ``val_loss`` and its parts, and ``refit``. Losses are nats per
         row in X's own units.
     n_iter_ : int
-        Iterations done, all members together.
+        Iterations of all members together.
     interrupted_ : bool
-        Whether Ctrl-C ended the fit: the estimator is then what training had come to.
+        Whether Ctrl-C ended the fit early, with the best weights until then.
     n_features_in_ : int
         Number of columns of X.
     feature_names_in_ : ndarray of shape (``n_features_in_``,)
@@ -182,8 +178,8 @@ class VAEDensity(DensityMixin, DensityEstimator):
 
     See Also
     --------
-    VAETransformer : The estimator for codes, whose density is good as well.
-    sklearn.mixture.GaussianMixture : What the members start at.
+    VAETransformer : Estimator of codes, and of a density.
+    sklearn.mixture.GaussianMixture : The members before training, if all columns are Gaussian.
 
     References
     ----------
@@ -221,7 +217,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         "n_draws": [Interval(Integral, 1, None, closed="left")],
     }  # fmt: skip
 
-    _max_components: ClassVar[int] = MOST_DIMS - 1  # one number more chooses the component
+    _max_components: ClassVar[int] = MOST_DIMS - 1  # one dimension more chooses the component
 
     seed_: int
     architecture_: MixtureArchitecture
@@ -286,7 +282,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
     def _make_jobs(
         self, X: Any, y: Any, sample_weight: Any
     ) -> tuple[list[TrainingJob], FittedRows]:
-        """Make a job per mixture; the rows are those of X, encoded ones, and mixtures by seed."""
+        """Make a job per mixture."""
         self._validate_params()
         rows, weight = self._check_rows(X, sample_weight, reset=True)
         self.seed_ = draw_seed(self.random_state)
@@ -302,9 +298,8 @@ class VAEDensity(DensityMixin, DensityEstimator):
         for likelihood in self.columns_.likelihoods:
             if isinstance(likelihood, Gaussian) and likelihood.scale != Gaussian().scale:
                 raise ValueError(
-                    f"The 'likelihood' parameter of VAEDensity cannot hold a normal distribution "
-                    f"with a scale of its own: its scales are the mixtures'. "
-                    f"Got {likelihood!r} instead."
+                    f"The 'likelihood' parameter of VAEDensity cannot hold a scale other than "
+                    f"'per_row', as scales are the mixtures'. Got {likelihood!r} instead."
                 )
         self.dtype_ = rows.dtype
         table = self._encode(rows, weight)
@@ -327,28 +322,28 @@ class VAEDensity(DensityMixin, DensityEstimator):
         results: list[TrainingResult],
         rows: FittedRows,
     ) -> tuple[list[TrainingResult], list[TrainingJob]]:
-        """Weigh the members by the validation rows; the second training is on all rows."""
+        """Fit the members' weights to the validation rows, and make jobs on all rows."""
         X, table, mixtures = rows
         weights = self._mixture_weights(jobs[0].valid, results, X)
         order = np.argsort(-weights, kind="stable")
-        kept = [member for member in order if weights[member] >= SMALLEST_SHARE]
+        kept = [member for member in order if weights[member] >= SMALLEST_WEIGHT]
         self.mixtures_ = [mixtures[jobs[member].config.seed] for member in kept]
         self.weights_ = weights[kept] / weights[kept].sum()
         results = [results[member] for member in kept]
         if not self.refit or jobs[0].valid is None:
             return results, []
-        again = [
+        next_jobs = [
             _continue_on_all_rows(jobs[member], result, table)
             for member, result in zip(kept, results, strict=True)
         ]
-        return results, again
+        return results, next_jobs
 
     def _architecture(self, table: Dataset) -> MixtureArchitecture:
         """Return the largest architecture of the members, to which all are padded."""
         sizes, types = zip(*self.mixtures_, strict=True)
         n_real = int(self._is_real().sum())
         steps: tuple[float, ...] = ()
-        if not self.dequantize:  # rows with noise have a density as they are
+        if not self.dequantize:  # rows with noise need no least scale
             step_of_column = self._recording_steps(table)
             steps = tuple(step_of_column.tolist()) if (step_of_column > FINEST_STEP).any() else ()
         return MixtureArchitecture(
@@ -391,7 +386,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
             n_iter_per_stage=(max_iter, 0, 0),
             objective=IWAE(self.n_draws),
             ema_decay=EMA_DECAY,
-            max_grad_norm_ratio=LONGEST_GRADIENT,
+            max_grad_norm_ratio=MAX_GRAD_NORM_RATIO,
         )
         return TrainingJob(self.architecture_, config, train, valid, weights=model.weights())
 
@@ -460,20 +455,21 @@ class VAEDensity(DensityMixin, DensityEstimator):
                     f"(8, 'diag')]. "
                     f"Got {self.mixtures!r} instead."
                 )
-        return [(int(n), kind) for n, kind in self.mixtures]
+        return [(int(n), covariance_type) for n, covariance_type in self.mixtures]
 
     def _default_mixtures(self, n_rows: int) -> list[tuple[int, str]]:
-        """Mixtures of ``mixtures="auto"``, with so many rows to train on."""
+        """Mixtures of ``mixtures="auto"``, by the number of training rows."""
         is_real = self._is_real()
-        kinds = MIXTURES
+        mixtures = MIXTURES
         if not is_real.all():  # independent columns need many components
-            most = min(n_rows / ROWS_PER_COMPONENT, MOST_COMPONENTS)
-            largest = 2 ** int(math.log2(max(most, 1)))
+            max_components = min(n_rows / ROWS_PER_COMPONENT, MOST_COMPONENTS)
+            largest = 2 ** int(math.log2(max(max_components, 1)))
             smaller = min(max(largest // 4, 8), largest)
-            kinds = ((1, "full"), (largest // 8, "full"), (smaller, "diag"), (largest, "diag"))
-        has_full = is_real.sum() <= MOST_COLUMNS_FOR_FULL
-        sizes = dict.fromkeys((max(n, 1), kind) for n, kind in kinds if has_full or kind == "diag")
-        return [pair for pair in sizes if pair[0] == 1 or pair[0] * ROWS_PER_COMPONENT <= n_rows]
+            mixtures = ((1, "full"), (largest // 8, "full"), (smaller, "diag"), (largest, "diag"))
+        if is_real.sum() > MOST_COLUMNS_FOR_FULL:
+            mixtures = tuple(pair for pair in mixtures if pair[1] == "diag")
+        unique = dict.fromkeys((max(n, 1), covariance_type) for n, covariance_type in mixtures)
+        return [pair for pair in unique if pair[0] == 1 or pair[0] * ROWS_PER_COMPONENT <= n_rows]
 
     def _is_real(self) -> np.ndarray:
         """Mask of columns with a normal distribution, in the order of the model's input: (n,)."""
@@ -506,7 +502,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         check_is_fitted(self)
         return self._impute_table(X, self._validate(X, reset=False), n_draws, random_state)
 
-    # -- what was learned ------------------------------------------------------------
+    # -- the fitted model ------------------------------------------------------------
 
     def _make_member(self, weights: dict[str, np.ndarray]) -> Predictor:
         device = device_to_score_on(self.device)

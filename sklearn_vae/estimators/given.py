@@ -97,9 +97,10 @@ def given_row(
         (j,) = column_indices([column], names, "given", caller)
         message = f"The 'given' parameter of {caller} has the value {value!r} for column {column!r}"
         row[j] = _to_number(value, None if fields is None else fields[j], message)
-        own = np.where(np.arange(len(names)) == j, row, np.nan)[None]
-        if encoder.is_unseen(own).any():
-            raise ValueError(f"{message}, which {_describe_column(encoder, fields, int(j), own)}")
+        value_alone = np.where(np.arange(len(names)) == j, row, np.nan)[None]
+        if encoder.is_unseen(value_alone).any():
+            description = _describe_column(encoder, fields, int(j), value_alone)
+            raise ValueError(f"{message}, which {description}")
     return row
 
 
@@ -112,8 +113,8 @@ def _describe_column(
         description = encoder.describe_unseen(row)[0]
         return description[description.index("which") + len("which ") :] + "."
     codes = encoder.categories_[j]
-    seen = [categories[int(code)] for code in codes[np.isfinite(codes)]]
-    return f"no row had in fit; its values were {shorten(seen) or 'none'}."
+    values = [categories[int(code)] for code in codes[np.isfinite(codes)]]
+    return f"no row had in fit; its values were {shorten(values) or 'none'}."
 
 
 def _to_number(value: Any, field: Field | None, message: str) -> float:

@@ -9,13 +9,13 @@ import numpy as np
 
 from sklearn_vae.random import Stream, stream_seed
 
-# Rows that are drawn at most, for each row that is wanted and in total.
+# Rows that are drawn at most, for each row of the sample and in total.
 MAX_DRAWS_PER_ROW = 100
 FEWEST_MAX_DRAWS = 1 << 14
 # Rows that are drawn at a time after the first attempt.
 MAX_BATCH = 1 << 16
 
-# Draws rows of numbers for places in the table by a seed: (n,), seed -> (n, n_features).
+# Draws rows of numbers by a seed, for rows of the sample by index: (n,), seed -> (n, n_features).
 Draw = Callable[[np.ndarray, int], np.ndarray]
 
 
@@ -33,7 +33,7 @@ def sample_with_rules(
     Parameters
     ----------
     draw : callable
-        Draws rows of numbers for places in the table, by a seed.
+        Draws rows of numbers by a seed, for rows of the sample by index.
     restore : callable
         Converts rows of numbers to a table.
     n_samples : int
@@ -43,7 +43,7 @@ def sample_with_rules(
     rules : sequence of str, callable or polars expression
         The rules.
     is_exchangeable : bool
-        Whether all places have the same distribution.
+        Whether all rows of the sample have the same distribution.
 
     Returns
     -------
@@ -65,32 +65,33 @@ def sample_with_rules(
     mask = fulfilled(table, rules)
     if mask.all():
         return table
-    waiting = np.flatnonzero(~mask)
+    rejected = np.flatnonzero(~mask)
     n_drawn, n_fulfilled = n_samples, int(mask.sum())
     limit = max(MAX_DRAWS_PER_ROW * n_samples, FEWEST_MAX_DRAWS)
     attempt = 0
-    while len(waiting):
+    while len(rejected):
         if n_drawn >= limit:
             raise ValueError(
                 f"{n_fulfilled} of {n_drawn} sampled rows fulfil the rules, too few for "
                 f"n_samples={n_samples}. {_rarest(table, rules)}"
             )
         attempt += 1
-        share = max(n_fulfilled, 1) / n_drawn
-        n_wanted = min(math.ceil(1.1 * len(waiting) / share), limit - n_drawn, MAX_BATCH)
-        places = np.tile(waiting, max(n_wanted // len(waiting), 1))
-        drawn = draw(places, stream_seed(seed, Stream.REJECTION, attempt))
+        acceptance_rate = max(n_fulfilled, 1) / n_drawn
+        n_needed = math.ceil(1.1 * len(rejected) / acceptance_rate)
+        n_proposals = min(n_needed, limit - n_drawn, MAX_BATCH)
+        indices = np.tile(rejected, max(n_proposals // len(rejected), 1))
+        drawn = draw(indices, stream_seed(seed, Stream.REJECTION, attempt))
         table = restore(drawn)
         good = np.flatnonzero(fulfilled(table, rules))
-        n_drawn, n_fulfilled = n_drawn + len(places), n_fulfilled + len(good)
+        n_drawn, n_fulfilled = n_drawn + len(indices), n_fulfilled + len(good)
         if is_exchangeable:
-            good = good[: len(waiting)]
-            filled = waiting[: len(good)]
+            good = good[: len(rejected)]
+            filled = rejected[: len(good)]
         else:
-            filled, first = np.unique(places[good], return_index=True)
+            filled, first = np.unique(indices[good], return_index=True)
             good = good[first]
         rows[filled] = drawn[good]
-        waiting = np.setdiff1d(waiting, filled)
+        rejected = np.setdiff1d(rejected, filled)
     return restore(rows)
 
 
@@ -125,10 +126,12 @@ def _evaluate(rule: Any, table: Any) -> np.ndarray:
             return _as_mask(table.select(rule).to_series(), table)
     except Exception as error:
         raise ValueError(f"The rule {rule!r} failed: {error}") from error
-    kind = "a polars expression or a function" if is_polars else "a function"
+    allowed = "a function"
+    if is_pandas or is_polars:
+        allowed = f"{'an' if is_pandas else 'a polars'} expression or a function"
     raise ValueError(
-        f"A rule must be {'an expression or a function' if is_pandas else kind} for samples of "
-        f"type {type(table).__name__}. Got {rule!r} instead."
+        f"A rule must be {allowed} for samples of type {type(table).__name__}. "
+        f"Got {rule!r} instead."
     )
 
 

@@ -60,8 +60,8 @@ class EnsemblePredictor:
         log_p, error = self._map_models(log_density, X, n_draws, scrambling).T
         poor = np.flatnonzero(~(error <= LARGEST_ERROR))
         if len(poor):
-            found = self._map_models(log_density, X[poor], MORE_DRAWS * n_draws, scrambling)
-            log_p[poor] = found[:, 0]
+            more_draws = MORE_DRAWS * n_draws
+            log_p[poor] = self._map_models(log_density, X[poor], more_draws, scrambling)[:, 0]
         for rows in gen_batches(len(X), self.members[0].rows_per_chunk()):
             log_p[rows] += self.columns.log_abs_det_jacobian(X[rows])
         return log_p

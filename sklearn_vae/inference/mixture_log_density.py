@@ -358,9 +358,9 @@ def _draw_proposals(probability: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]
     normal draws (K,) starts.
     """
     n_draws = len(noise)
-    shares = torch.stack([(1 - PRIOR_SHARE) * probability, PRIOR_SHARE * probability], dim=1)
+    joint = torch.stack([(1 - PRIOR_SHARE) * probability, PRIOR_SHARE * probability], dim=1)
     start = 0.5 * torch.erfc(-math.sqrt(0.5) * noise[:1])
     quantile = (torch.arange(n_draws, device=noise.device) + start) / n_draws
     quantile = quantile.expand(probability.shape[1], -1)  # (B, K)
-    chosen = sample_categorical(shares.flatten(0, 1).cumsum(0).mT, quantile).mT
+    chosen = sample_categorical(joint.flatten(0, 1).cumsum(0).mT, quantile).mT
     return chosen // 2, chosen % 2 == 1

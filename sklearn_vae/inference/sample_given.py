@@ -44,10 +44,10 @@ def sample_given(
     if isinstance(model, ClassMarginal):
         y = model.sample_classes(row[None], n_samples, seed)
         model = model.predictor
-    given, index = row[None], np.zeros(n_samples, dtype=int)
+    observed, index = row[None], np.zeros(n_samples, dtype=int)
     if y is not None:
         unique, index = np.unique(y, axis=0, return_inverse=True)
-        given = np.hstack([np.repeat(given, len(unique), axis=0), unique.astype(row.dtype)])
+        observed = np.hstack([np.repeat(observed, len(unique), axis=0), unique.astype(row.dtype)])
     counts, order = np.bincount(index.ravel()), np.argsort(index.ravel(), kind="stable")
     first = np.cumsum(counts) - counts
     X = np.empty((n_samples, len(row)), row.dtype)
@@ -57,6 +57,6 @@ def sample_given(
             size = batch.stop - batch.start
             n_draws = max(1 << (size - 1).bit_length(), MIN_DRAWS)
             batch_seed = stream_seed(seed, Stream.CONDITIONAL, count, batch.start)
-            drawn = model.sample_missing(given[rows], size, n_draws, batch_seed, batch_seed)
+            drawn = model.sample_missing(observed[rows], size, n_draws, batch_seed, batch_seed)
             X[order[first[rows] + np.arange(batch.start, batch.stop)[:, None]]] = drawn
     return X

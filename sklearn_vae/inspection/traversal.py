@@ -158,7 +158,7 @@ class TraversalDisplay(DisplayMixin):
         TraversalDisplay
             The display.
         """
-        check_count("n_steps", n_steps, least=2)
+        check_count("n_steps", n_steps, minimum=2)
         check_fraction("coverage", coverage)
         requires = (*CODES, "history_")
         vae, rows = cls._final_estimator(estimator, X, requires=requires, such_as="VAETransformer")

@@ -149,13 +149,15 @@ def quality_report(
     if held_out is None:
         return report
     of_sample, of_held_out = _nearest_distances(X, tables[1:], is_class)
-    usual = float(np.median(of_held_out))
+    held_out_distance = float(np.median(of_held_out))
     # where many rows are equal, half of the ties count
-    share_nearer = 0.5 * ((of_sample < usual).mean() + (of_sample <= usual).mean())
+    share_nearer = 0.5 * (
+        (of_sample < held_out_distance).mean() + (of_sample <= held_out_distance).mean()
+    )
     return replace(
         report,
         distance=float(np.median(of_sample)),
-        held_out_distance=usual,
+        held_out_distance=held_out_distance,
         share_nearer=float(share_nearer),
     )
 
@@ -207,14 +209,14 @@ def _total_variation(X: np.ndarray, S: np.ndarray) -> float:
     _, index = np.unique(np.vstack([X, S]), axis=0, return_inverse=True)
     index = index.ravel()
     n_cells = index.max() + 1
-    shares = [
+    frequencies = [
         np.bincount(part, minlength=n_cells) / len(part) for part in np.split(index, [len(X)])
     ]
-    return 0.5 * float(np.abs(shares[0] - shares[1]).sum())
+    return 0.5 * float(np.abs(np.subtract(*frequencies)).sum())
 
 
 def _c2st(X: np.ndarray, S: np.ndarray, is_class: np.ndarray, random_state: Any) -> float:
-    """Classifier two-sample test of two tables: 1 if they cannot be told apart."""
+    """Classifier two-sample test of two tables: 1 if they cannot be distinguished."""
     rows, is_sample = np.vstack([X, S]), np.repeat([0, 1], [len(X), len(S)])
     n_codes = np.max(rows, axis=0, initial=-1, where=~np.isnan(rows)) + 1
     rows = np.where(is_class & (rows < 0), n_codes, rows)  # a class that is not in the real table

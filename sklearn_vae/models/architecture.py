@@ -102,15 +102,15 @@ class Architecture:
 
     @cached_property
     def supports_random_start(self) -> bool:
-        """Whether the model can be initialized at random: perceptrons, a diagonal q(z|x)."""
+        """True if random initialization is supported: multilayer perceptrons, diagonal q(z|x)."""
         is_perceptron = type(self.network) is FullyConnected and bool(self.hidden_layer_sizes)
         return is_perceptron and type(self.posterior) is DiagonalGaussian
 
     @cached_property
     def is_real_column(self) -> np.ndarray:
         """Mask of the columns of x with a scale: (n_columns,)."""
-        is_real = [kind.scale_param is not None for kind, _ in self.blocks]
-        return np.repeat(is_real, [n * kind.width for kind, n in self.blocks])
+        is_real = [likelihood.scale_param is not None for likelihood, _ in self.blocks]
+        return np.repeat(is_real, [n * likelihood.width for likelihood, n in self.blocks])
 
     @cached_property
     def n_noise(self) -> int:

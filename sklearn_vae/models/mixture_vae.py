@@ -94,7 +94,9 @@ class MixtureArchitecture(Architecture):
 
     def _of_blocks(self, n_columns: int, width: Callable[[Likelihood], int]) -> np.ndarray:
         mask = [
-            isinstance(kind, Gaussian) for kind, n in self.blocks for _ in range(n * width(kind))
+            isinstance(likelihood, Gaussian)
+            for likelihood, n in self.blocks
+            for _ in range(n * width(likelihood))
         ]
         return np.array(mask, dtype=bool).reshape(n_columns)
 
@@ -413,9 +415,9 @@ class MixtureVAE(StackedModule):
     def _decode(self, z: Tensor, chosen: Tensor) -> tuple[Tensor, ...]:
         """Shift, log-scale, weights of the shears, and other parameters: (M, ..., K, B) each."""
         component = F.one_hot(chosen, self.architecture.n_mixture).to(z.dtype)
-        known = torch.cat([z, component], dim=-1)
+        inputs = torch.cat([z, component], dim=-1)
         # features lie first, as the decoder leaves them
-        out = self.decoder(known.flatten(1, 2)).mT.unflatten(2, z.shape[1:3])
+        out = self.decoder(inputs.flatten(1, 2)).mT.unflatten(2, z.shape[1:3])
         shift, raw, mix, params = out.split(self.splits, dim=1)
         log_scale, least = bounded(raw, LOG_SCALE_BOUND), self.least_log_scale
         if least is not None:
@@ -431,11 +433,11 @@ class MixtureVAE(StackedModule):
         least = torch.as_tensor(scales).to(self.whiten)
         is_full = self.whiten.ndim == 4
         root = self.whiten.diagonal(dim1=-2, dim2=-1) if is_full else self.whiten  # (M, C, d)
-        found = (least * root).log().mT.unsqueeze(-1)
-        return found if (found > -LOG_SCALE_BOUND).any() else None
+        log_scale = (least * root).log().mT.unsqueeze(-1)
+        return log_scale if (log_scale > -LOG_SCALE_BOUND).any() else None
 
     def _sheared(self, residual: Tensor, mix: Tensor) -> Tensor:
-        """What each column gets from those before it: (M, d, K, B) -> (M, d, K, B)."""
+        """Sum of the shears of each column by those before it: (M, d, K, B) -> (M, d, K, B)."""
         if mix.shape[1] == 0:
             return residual.new_zeros(())
         parts = (mix.unsqueeze(2) * residual.unsqueeze(1)).flatten(1, 2)  # (M, S d, K, B)
@@ -444,7 +446,7 @@ class MixtureVAE(StackedModule):
 
     @property
     def before(self) -> Tensor:
-        """Which columns of a shear lie before which others, as 0 and 1: (S d, d)."""
+        """1 where the first column of a shear lies before the second, otherwise 0: (S d, d)."""
         n_shears, n_real = self.splits[2], self.splits[0]
         return self.shears.new_ones(n_real, n_real).triu(1).repeat(n_shears, 1)
 

@@ -355,8 +355,8 @@ def _rows(dtypes: dict[str, str], constant: dict[str, Any], table: object) -> li
     _reserve(len(table) * (DICT_BYTES + ENTRY_BYTES * len(dtypes)))
     columns = iter(table.T)
     lists = [
-        next(columns).astype(_TYPES[kind]).tolist() if kind else [constant[key]] * len(table)
-        for key, kind in dtypes.items()
+        next(columns).astype(_TYPES[dtype]).tolist() if dtype else [constant[key]] * len(table)
+        for key, dtype in dtypes.items()
     ]
     return [dict(zip(dtypes, row, strict=True)) for row in zip(*lists, strict=True)]
 

@@ -46,7 +46,7 @@ class Augmentation:
 
     @property
     def changes_inputs(self) -> bool:
-        """Whether the encoder's input has noise or masks."""
+        """True if the encoder's input has noise or masks."""
         return self.has_noise or self.has_mask
 
     def dequantize(self, x: Tensor, widths: Tensor) -> Tensor:

@@ -229,10 +229,11 @@ class CategoricalColumns(Columns):
         """Return the most probable categories: (n, k * C) -> (n, k)."""
         probability = values.reshape(len(values), *self.categories.shape)
         if self.n_levels.any():  # of categories, not of their classes
-            share = np.ones(self.categories.shape)
+            probability_in_class = np.ones(self.categories.shape)
             for column, levels in self._many_levels():
-                share[column] = levels.shares[levels.index(self.categories[column])]
-            probability = probability * share
+                index = levels.index(self.categories[column])
+                probability_in_class[column] = levels.shares[index]
+            probability = probability * probability_in_class
         missing = np.isnan(probability)
         if not missing.any():
             return take_categories(self.categories, probability.argmax(axis=-1))

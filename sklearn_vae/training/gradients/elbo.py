@@ -124,9 +124,9 @@ class ELBOGradient:
         strength = self.state.pseudo_observations
         return [
             _columns_gradient(
-                Columns(kind, params, grads, x, residual, mask, self.row_weights), strength
+                Columns(block, params, grads, x, residual, mask, self.row_weights), strength
             )
-            for kind, params, grads, x, residual, mask in blocks
+            for block, params, grads, x, residual, mask in blocks
         ]
 
     def __call__(self, batch: Minibatch, beta: Tensor) -> Tensor:
