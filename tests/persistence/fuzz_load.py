@@ -65,11 +65,12 @@ TYPES = ["?", "b", "B", "h", "H", "i", "I", "q", "Q", "e", "f", "d"]
 
 
 def opened(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Take a file apart: what JSON says, and arrays by name."""
+    """Take a file apart: what JSON says, and arrays by name, in order."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "file")
         path.write_bytes(data)
-        return file_format.read(path)
+        header, arrays = file_format.read(path)
+        return header, dict(sorted(arrays.items()))
 
 
 def sealed(header: bytes, arrays: bytes) -> bytes:

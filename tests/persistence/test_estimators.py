@@ -595,6 +595,22 @@ def test_a_singular_imputation_layer_is_a_value_error(tmp_path):
         forged.score_samples(X)
 
 
+def test_an_overflowing_encoder_has_no_scores_of_incomplete_rows(tmp_path):
+    """Their covariances are not positive definite: not a number, instead of an error."""
+    from tests.persistence.golden.make import frame
+
+    header, arrays = file_format.read(GOLDEN / "mixed-1.vae")
+    arrays["state_dict_.0.encoder.linear.weight"][:] = 1e308
+    file_format.write(tmp_path / "f", header, arrays)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InconsistentVersionWarning)
+        forged = sklearn_vae.load(tmp_path / "f")
+    X = frame()
+
+    assert np.isnan(forged.score_samples(X[:2])).all()
+    assert forged.impute(X).shape == X.shape
+
+
 def test_the_checksum_is_sha_256_of_all_bytes_before_it(fitted, tmp_path):
     fitted["transformer"].save(tmp_path / "f")
     data = (tmp_path / "f").read_bytes()
