@@ -4,6 +4,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import narwhals as nw
 import numpy as np
 
 from sklearn_vae.data.fields import Field, shorten
@@ -147,6 +148,29 @@ class Schema:
         for j, (field, column) in enumerate(zip(self.fields, table.columns, strict=True)):
             values[:, j] = column.read_as(field, handle_unknown)
         return values
+
+    def transform_columns(self, X: Any, columns: np.ndarray, *, handle_unknown: str) -> np.ndarray:
+        """Convert columns of a data frame to numbers; NaN in all others: (n, n_features).
+
+        ``columns`` are indices in the schema. The frame has these columns in any order, and may
+        lack the others.
+
+        Raises
+        ------
+        ValueError
+            If X lacks a column, or as ``transform`` does.
+        """
+        fields, frame = tuple(self.fields[j] for j in columns), nw.from_native(X, eager_only=True)
+        index_of = {name: index for index, name in enumerate(frame.columns)}
+        if absent := [field.name for field in fields if field.name not in index_of]:
+            raise ValueError(
+                f"X lacks the column {absent[0]!r}; its columns are {shorten(frame.columns)}."
+            )
+        selected = frame[:, [index_of[field.name] for field in fields]].to_native()
+        values = replace(self, fields=fields).transform(selected, handle_unknown=handle_unknown)
+        rows = np.full((len(values), len(self.fields)), np.nan, values.dtype)
+        rows[:, columns] = values
+        return rows
 
     def inverse_transform(self, values: np.ndarray, *, index: "pd.Index | None" = None) -> Any:
         """Convert numbers to a table like the one in ``fit``.

@@ -21,7 +21,6 @@ from sklearn_vae._compat import check_sample_weight
 from sklearn_vae.data.arrays import as_array, has_missing_values
 from sklearn_vae.data.columns import ColumnHint
 from sklearn_vae.data.encoder import TableEncoder
-from sklearn_vae.data.fields import shorten
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.device import resolve_device
 from sklearn_vae.estimators.callbacks import (
@@ -244,7 +243,6 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
         self, X: Any, sample_weight: Any, network: Network = FULLY_CONNECTED, *, reset: bool
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Validate training rows, and leave out those of weight 0."""
-        X = as_array(X)
         if reset:
             self.schema_ = fit_schema(X, network)
         X = self._validate(X, reset=reset, ensure_min_samples=FEWEST_ROWS)
@@ -277,7 +275,14 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
             )
         return (X, weight) if is_positive.all() else (X[is_positive], weight[is_positive])
 
-    def _validate(self, X: Any, *, reset: bool, **kwargs: Any) -> np.ndarray:
+    def _validate(
+        self,
+        X: Any,
+        *,
+        reset: bool,
+        columns: np.ndarray | None = None,
+        ensure_min_samples: int = 1,
+    ) -> np.ndarray:
         """Validate rows and convert them to numbers: categories to codes, missing cells to NaN.
 
         Parameters
@@ -286,34 +291,41 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
             Rows.
         reset : bool
             Whether they are those of a first fit.
-        **kwargs
-            Options of scikit-learn's ``check_array``.
+        columns : ndarray of int, optional
+            Indices of columns; the others become missing, and a data frame may lack them. All
+            columns by default.
+        ensure_min_samples : int, default=1
+            Minimum number of rows.
         """
         X = as_array(X)
         if self.schema_ is None:
             check = partial(validate_data, self, reset=reset)
         else:
             check = partial(check_array, estimator=self, input_name="X")
-            validate_data(self, X, reset=reset, skip_check_array=True)
-            if issparse(X) and np.prod(X.shape) > MOST_NUMBERS_IN_DOUBLE:
-                X = X.astype(np.float32)  # it is made dense
-            X = self.schema_.transform(X, handle_unknown=self.handle_unknown)
-        kwargs |= {"dtype": [np.float64, np.float32], "ensure_all_finite": "allow-nan"}
+            if columns is not None and nw.dependencies.is_into_dataframe(X):
+                X = self.schema_.transform_columns(X, columns, handle_unknown=self.handle_unknown)
+            else:
+                validate_data(self, X, reset=reset, skip_check_array=True)
+                if issparse(X) and np.prod(X.shape) > MOST_NUMBERS_IN_DOUBLE:
+                    X = X.astype(np.float32)  # it is made dense
+                X = self.schema_.transform(X, handle_unknown=self.handle_unknown)
         try:
             with np.errstate(invalid="ignore"):  # scikit-learn sums values of 1e308
-                rows = check(X, **kwargs)
+                rows = check(
+                    X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan",
+                    ensure_min_samples=ensure_min_samples,
+                )  # fmt: skip
         except ValueError as error:
-            names = self._column_names()
-            raise with_column_names(error, X, names) from None
-        return rows if reset else self._check_values(rows)
-
-    def _check_values(self, rows: np.ndarray) -> np.ndarray:
-        """Check validated rows of numbers against those of ``fit``."""
+            raise with_column_names(error, X, self._column_names()) from None
+        if reset:
+            return rows
         if self.handle_unknown != "infrequent":
             is_missing = self.handle_unknown == "missing"
             rows = self.columns_.check_values(rows, unknown_is_missing=is_missing)
         check_row_lengths(self.architecture_, rows)
-        return rows
+        if columns is None:
+            return rows
+        return np.where(np.isin(np.arange(rows.shape[1]), columns), rows, np.nan)
 
     def _validate_with_conditions(self, X: Any, y: Any = None) -> np.ndarray:
         """Validate rows, and append the columns of their conditions, if the model has any."""
@@ -482,7 +494,7 @@ class DensityEstimator(TableEstimator):
         self, X: Any, y: Any = None, columns: np.ndarray | None = None
     ) -> tuple[np.ndarray, Any]:
         """Validate rows, or some of their columns, and return them with the model's density."""
-        return self._validate_columns(X, columns), self._fitted()
+        return self._validate(X, reset=False, columns=columns), self._fitted()
 
     def _score_samples(
         self,
@@ -541,40 +553,6 @@ class DensityEstimator(TableEstimator):
             return joint - model.log_density(conditions, n_draws, scrambling)
 
         return log_density
-
-    def _validate_columns(self, X: Any, columns: np.ndarray | None) -> np.ndarray:
-        """Validate the columns of these indices, all by default; others become missing.
-
-        A data frame needs to have only these, if the one in ``fit`` had names.
-        """
-        if columns is None:
-            return self._validate(X, reset=False)
-        frame = nw.from_native(X, eager_only=True, pass_through=True)
-        if self.schema_ is None or not isinstance(frame, nw.DataFrame):
-            rows = self._validate(X, reset=False)
-            is_used = np.isin(np.arange(rows.shape[1]), columns)
-            return np.where(is_used, rows, np.nan)
-        fields = tuple(self.schema_.fields[j] for j in columns)
-        names = [field.name for field in fields]
-        if absent := [name for name in names if name not in frame.columns]:
-            raise ValueError(
-                f"X lacks the column {absent[0]!r}, which the score is of or given; its columns "
-                f"are {shorten(frame.columns)}."
-            )
-        table = frame.select(names).to_native()
-        values = replace(self.schema_, fields=fields).transform(
-            table, handle_unknown=self.handle_unknown
-        )
-        try:
-            values = check_array(
-                values, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan",
-                estimator=self, input_name="X",
-            )  # fmt: skip
-        except ValueError as error:
-            raise with_column_names(error, table, names) from None
-        rows = np.full((len(values), self.n_features_in_), np.nan, values.dtype)
-        rows[:, columns] = values
-        return self._check_values(rows)
 
     def _sample(
         self,

@@ -92,7 +92,7 @@ class ConditionalDensityEstimator(DensityEstimator):
     def _validate_with_conditions(
         self, X: Any, y: Any = None, columns: np.ndarray | None = None
     ) -> np.ndarray:
-        rows = self._validate_columns(X, columns)
+        rows = self._validate(X, reset=False, columns=columns)
         codes = self._encode_conditions(y, len(rows), rows.dtype)
         return rows if codes is None else np.hstack([rows, codes])
 
@@ -104,7 +104,7 @@ class ConditionalDensityEstimator(DensityEstimator):
         """Validate rows, and return them with the model of p(x|y), or of p(x) if y is None."""
         if self.condition_encoder_ is None or y is not None:
             return self._validate_with_conditions(X, y, columns), self._fitted()
-        return self._validate_columns(X, columns), self._class_marginal()
+        return self._validate(X, reset=False, columns=columns), self._class_marginal()
 
     def _class_marginal(self) -> ClassMarginal:
         """Return the model of p(x), averaged over the classes y."""

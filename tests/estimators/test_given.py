@@ -238,6 +238,18 @@ def test_a_frame_needs_only_the_columns_that_are_used(passengers, of_passengers)
         of_passengers.score_samples(passengers[["age", "sex"]])
 
 
+def test_columns_of_a_frame_may_be_named_by_numbers(passengers):
+    """pandas numbers columns without names, and narwhals selects strings only."""
+    frame = passengers[["age", "siblings", "sex"]].set_axis([7, 5, 3], axis=1)
+    model = VAETransformer(1, max_iter=3, random_state=0).fit(frame)
+    hidden = frame.astype({5: float}).copy()
+    hidden[5] = None
+
+    np.testing.assert_allclose(
+        model.score_samples(frame[[3, 7]], columns=[7, 3]), model.score_samples(hidden), atol=1e-9
+    )
+
+
 def test_the_error_of_a_conditional_score(passengers, of_passengers):
     """The score is that without return_std, and its error is small and not 0."""
     score, std = of_passengers.score_samples(passengers[:20], given=["age"], return_std=True)
