@@ -11,7 +11,9 @@ from sklearn_vae.likelihoods import (
     Gaussian,
     NegativeBinomial,
     Ordinal,
+    Poisson,
     StudentT,
+    ZeroInflated,
 )
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.mixture_vae import MixtureArchitecture, MixtureVAE, pick
@@ -42,6 +44,12 @@ BLOCKS = {
         (StudentT("per_row"), 1),
         (Gaussian("per_column"), 1),
         (Bernoulli(), 2),
+    ],
+    "point masses, and counts of several units": [
+        (ZeroInflated(1), 2),
+        (NegativeBinomial(unit=2.0), 2),
+        (ZeroInflated(3), 1),
+        (Poisson(), 1),
     ],
 }
 
@@ -87,6 +95,11 @@ def possible_values(kind, x):
         return torch.nn.functional.one_hot(label, kind.width).double().flatten(-2)
     if isinstance(kind, Ordinal):
         return (x > 0).double() / (kind.n_classes - 1)
+    if isinstance(kind, ZeroInflated):
+        value = x.unflatten(-1, (-1, kind.width))
+        label = value.argmax(-1, keepdim=True)
+        spike = torch.zeros_like(value).scatter(-1, label, 1.0)
+        return torch.where(label < kind.n_spikes, spike, value * spike).flatten(-2)
     return x.abs().round() if isinstance(kind, NegativeBinomial) else x
 
 

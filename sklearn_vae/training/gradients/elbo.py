@@ -1,19 +1,20 @@
 """Hand-written gradient of the evidence lower bound."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, Self
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from sklearn_vae import likelihoods
-from sklearn_vae.likelihoods import Bernoulli, Gaussian, Likelihood, LogNormal
+from sklearn_vae.likelihoods import Gaussian, LogNormal
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import INPUT_CLIP, VAE
 from sklearn_vae.networks import MLP
 from sklearn_vae.objectives import ELBO, LossState, Minibatch, Objective
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import HALF_LOG_2PI, StandardNormal
+from sklearn_vae.training.gradients.columns import Columns, make_cost
 from sklearn_vae.training.gradients.layers import (
     GaussianSample,
     GradientBuffers,
@@ -108,10 +109,9 @@ class ELBOGradient:
                 (self.decoder.out, self.grad_out), self.buffers.view(model.free), strict=True
             )
         )
-        n_values = [n for _, n in likelihood.blocks]
-        masks: Sequence[Tensor | None] = [None] * len(n_values)
+        masks: Sequence[Tensor | None] = [None] * len(likelihood.blocks)
         if self.observed is not None:
-            masks = self.observed.unsqueeze(2).split(n_values, dim=1)
+            masks = self.observed.unsqueeze(2).split([n for _, n in likelihood.blocks], dim=1)
         blocks = zip(
             likelihood.likelihoods,
             params,
@@ -121,13 +121,32 @@ class ELBOGradient:
             masks,
             strict=True,
         )
-        strength = self.state.pseudo_observations
-        return [
-            _columns_gradient(
-                Columns(block, params, grads, x, residual, mask, self.row_weights), strength
+        strength = self._strength(model.residual)
+        parts = [
+            Columns(
+                likelihood,
+                [param.movedim(-1, 1) for param in params],
+                [grad.movedim(-1, 1) for grad in grads],
+                x.movedim(-1, 1),
+                residual.movedim(-1, 1),
+                mask,
+                strength,
             )
-            for block, params, grads, x, residual, mask in blocks
+            for likelihood, params, grads, x, residual, mask in blocks
         ]
+        return [
+            (GaussianColumns if columns.likelihood in NORMAL_LIKELIHOODS else WeightedCost)(
+                columns, self.row_weights
+            )
+            for columns in parts
+        ]
+
+    def _strength(self, like: Tensor) -> Tensor | None:
+        """Pseudo-observations per row (M, 1, 1, 1), if there are any."""
+        if not self.state.has_scale_prior:
+            return None
+        strength = torch.as_tensor(self.state.pseudo_observations).to(like)
+        return strength.expand(len(like)).view(-1, 1, 1, 1)
 
     def __call__(self, batch: Minibatch, beta: Tensor) -> Tensor:
         """Compute the loss terms of one batch and write their gradient into the model's.
@@ -227,43 +246,6 @@ class GaussianLatent(GaussianSample):
         return self.grad_params
 
 
-class Columns(NamedTuple):
-    """Columns of one likelihood: views of the parameters, their gradients and the rows.
-
-    Attributes
-    ----------
-    likelihood : Likelihood
-        The likelihood.
-    params, grads : list of Tensor of shape (M, K, B, d) or (M, 1, 1, d)
-        Its parameters, and where to write their gradients.
-    x : Tensor of shape (M, 1, B, d)
-        The rows.
-    residual : Tensor of shape (M, 1, 1, d)
-        Residuals of the pseudo-observations.
-    observed : Tensor of shape (M, n, 1, B) or None
-        Mask of observed values, 0 or 1; None if none is missing.
-    row_weights : RowWeights
-        Weights of the rows.
-    """
-
-    likelihood: Likelihood
-    params: list[Tensor]
-    grads: list[Tensor]
-    x: Tensor
-    residual: Tensor
-    observed: Tensor | None
-    row_weights: RowWeights
-
-    def features_first(self) -> Self:
-        """Move the features behind the members: (M, d, K, B)."""
-        return self._replace(
-            params=[param.movedim(-1, 1) for param in self.params],
-            grads=[grad.movedim(-1, 1) for grad in self.grads],
-            x=self.x.movedim(-1, 1),
-            residual=self.residual.movedim(-1, 1),
-        )
-
-
 class ColumnsGradient(Protocol):
     """Loss of columns of one likelihood, and its gradient."""
 
@@ -271,64 +253,17 @@ class ColumnsGradient(Protocol):
         """Write the gradients of the parameters; return the loss: (M,)."""
 
 
-def _columns_gradient(columns: Columns, strength: float | Tensor) -> ColumnsGradient:
-    """Choose the backward pass of some columns."""
-    if columns.likelihood == Bernoulli():
-        return BernoulliColumns(columns.features_first())
-    if columns.likelihood in NORMAL_LIKELIHOODS:
-        return GaussianColumns(columns.features_first(), strength)
-    return AutogradColumns(columns, strength)
+class WeightedCost:
+    """Cost of columns, averaged over rows with their weights."""
 
-
-class AutogradColumns:
-    """Columns of any likelihood, whose parameters' gradients are autograd's."""
-
-    def __init__(self, columns: Columns, strength: float | Tensor):
-        self.columns, self.weights = columns, columns.row_weights.draws.squeeze(1)  # (M, K, B)
-        like = columns.residual
-        self.strength = torch.as_tensor(strength, dtype=like.dtype, device=like.device)
-        self.has_prior = isinstance(strength, Tensor) or strength > 0
-        self.strength = self.strength.expand(len(like)).view(-1, 1, 1)
+    def __init__(self, columns: Columns, row_weights: RowWeights):
+        self.cost, self.weights = make_cost(columns), row_weights.draws  # (M, 1, K, B)
 
     def forward_backward(self) -> Tensor:
         """Write the gradients of the parameters; return the loss: (M,)."""
-        likelihood, observed = self.columns.likelihood, self.columns.observed
-        with torch.enable_grad():
-            params = [param.detach().contiguous().requires_grad_() for param in self.columns.params]
-            if observed is None:
-                log_prob = likelihood.log_prob(params, self.columns.x)
-            else:
-                per_column = likelihood.log_prob_per_column(params, self.columns.x)
-                log_prob = (per_column * observed.movedim(1, -1)).sum(-1)
-            loss = -(log_prob * self.weights).sum((1, 2))
-            total = loss.sum()
-            if self.has_prior:
-                log_prior = likelihood.log_prior(params, self.columns.residual)
-                total = total - (self.strength * log_prior * self.weights).sum()
-        gradients = torch.autograd.grad(total, params, materialize_grads=True)
-        for buffer, gradient in zip(self.columns.grads, gradients, strict=True):
-            buffer.copy_(gradient)
-        return loss.detach()
-
-
-class BernoulliColumns:
-    """Cross-entropy of binary columns."""
-
-    def __init__(self, columns: Columns):
-        (self.logit,), (self.grad,) = columns.params, columns.grads
-        self.x, self.row_weights, self.observed = columns.x, columns.row_weights, columns.observed
-        self.cross_entropy = empty_like(self.logit)
-        self.cross_entropy_rows = self.cross_entropy.flatten(2)
-
-    def forward_backward(self) -> Tensor:
-        """Write the gradients of the parameters; return the loss: (M,)."""
-        aten.softplus.out(self.logit, out=self.cross_entropy)
-        self.cross_entropy.addcmul_(self.x, self.logit, value=-1)
-        torch.sigmoid(self.logit, out=self.grad).sub_(self.x).mul_(self.row_weights.draws)
-        if self.observed is not None:
-            self.cross_entropy.mul_(self.observed)
-            self.grad.mul_(self.observed)
-        return torch.bmm(self.cross_entropy_rows, self.row_weights.draws_column).sum((1, 2))
+        cost = self.cost.forward()
+        self.cost.backward(self.weights)
+        return cost.mul_(self.weights.squeeze(1)).sum((1, 2))
 
 
 class GaussianColumns:
@@ -339,19 +274,20 @@ class GaussianColumns:
     pseudo-observations with standard deviation ``residual``.
     """
 
-    def __init__(self, columns: Columns, strength: float | Tensor):
+    def __init__(self, columns: Columns, row_weights: RowWeights):
         self.loc, self.raw = columns.params  # (M, d, K, B), and the same or (M, d, 1, 1)
         self.grad_loc, self.grad_raw = columns.grads
-        self.x, self.row_weights, self.observed = columns.x, columns.row_weights, columns.observed
-        residual, row_weights = columns.residual, columns.row_weights
+        self.x, self.row_weights, self.observed = columns.x, row_weights, columns.observed
+        residual = columns.residual
         self.is_per_row = self.raw.shape == self.loc.shape
         self.standardised, self.square = empty_like(self.loc), empty_like(self.loc)
         self.standardised_rows = self.standardised.flatten(2)
         self.square_rows = self.square.flatten(2)
         self.inverse_scale, self.squares = (empty_like(self.raw) for _ in range(2))
         # sum of squares of the pseudo-observations; number of all observations of a scale
-        strength = torch.as_tensor(strength, dtype=residual.dtype, device=residual.device)
-        strength = strength.expand(len(residual)).reshape(-1, 1, 1, 1)
+        strength = columns.strength
+        if strength is None:
+            strength = residual.new_zeros(len(residual), 1, 1, 1)
         self.strength, self.pseudo_squares = strength, strength * residual.square()
         self.n_observations = 1 + strength
         self.log_scale_bound = TanhBound(self.raw, likelihoods.LOG_SCALE_BOUND)

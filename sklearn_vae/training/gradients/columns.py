@@ -1,0 +1,298 @@
+"""Costs of columns, -log p(x|z), with hand-written gradients of the likelihood's parameters."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from sklearn_vae.likelihoods import (
+    LOG_SCALE_BOUND,
+    Bernoulli,
+    Categorical,
+    Likelihood,
+    NegativeBinomial,
+    ZeroInflated,
+)
+from sklearn_vae.likelihoods.counts import LOG_RATE_BOUND, LOG_SHAPE_BOUND
+from sklearn_vae.priors import HALF_LOG_2PI
+from sklearn_vae.training.gradients.layers import TanhBound, aten, empty_like
+
+
+class Columns(NamedTuple):
+    """Columns of one likelihood: views of the parameters, their gradients and the rows.
+
+    Features lie behind the members; a parameter that does not depend on z has one draw and row.
+
+    Attributes
+    ----------
+    likelihood : Likelihood
+        The likelihood.
+    params, grads : list of Tensor of shape (M, d, K, B) or (M, d, 1, 1)
+        Its parameters, and where to write their gradients.
+    x : Tensor of shape (M, d, 1, B)
+        The rows.
+    residual : Tensor of shape (M, d, 1, 1)
+        Residuals of the pseudo-observations.
+    observed : Tensor of shape (M, n, 1, B) or None
+        Mask of observed values, 0 or 1; None if none is missing.
+    strength : Tensor of shape (M, 1, 1, 1) or None
+        Number of pseudo-observations per row, of columns with a scale; None for none at all.
+    """
+
+    likelihood: Likelihood
+    params: list[Tensor]
+    grads: list[Tensor]
+    x: Tensor
+    residual: Tensor
+    observed: Tensor | None
+    strength: Tensor | None = None
+
+
+class Cost(Protocol):
+    """Cost of columns of one likelihood, and its gradient."""
+
+    def forward(self) -> Tensor:
+        """Compute the cost of each row, summed over columns, in nats: (M, K, B)."""
+
+    def backward(self, weight: Tensor) -> None:
+        """Write the gradients of the parameters, from that of the cost: (M, 1, K, B).
+
+        That of the pseudo-observations is added, which the cost itself does not contain.
+        """
+
+
+def make_cost(columns: Columns) -> Cost:
+    """Make the cost of some columns; without a hand-written gradient, it is autograd's."""
+    cost = COSTS.get(type(columns.likelihood), AutogradCost)
+    return cost(columns)
+
+
+class AutogradCost:
+    """Cost of columns of any likelihood, with autograd's gradient."""
+
+    def __init__(self, columns: Columns):
+        self.columns = columns
+        # columns last, as likelihoods have them
+        self.x = columns.x.movedim(1, -1)
+        self.residual = columns.residual.movedim(1, -1)
+        observed = columns.observed
+        self.observed = None if observed is None else observed.movedim(1, -1)
+        self.strength = None if columns.strength is None else columns.strength[..., 0]
+
+    def forward(self) -> Tensor:
+        """Compute the cost of each row, summed over columns, in nats: (M, K, B)."""
+        likelihood = self.columns.likelihood
+        with torch.enable_grad():
+            self.params = [
+                param.detach().movedim(1, -1).contiguous().requires_grad_()
+                for param in self.columns.params
+            ]
+            if self.observed is None:
+                cost = -likelihood.log_prob(self.params, self.x)
+            else:
+                per_column = likelihood.log_prob_per_column(self.params, self.x)
+                cost = -(per_column * self.observed).sum(-1)
+            self.total = cost
+            if self.strength is not None:
+                prior = likelihood.log_prior(self.params, self.residual)
+                self.total = cost - self.strength * prior
+        return cost.detach()
+
+    def backward(self, weight: Tensor) -> None:
+        """Write the gradients of the parameters, from that of the cost: (M, 1, K, B)."""
+        weight = weight.squeeze(1)
+        gradients = torch.autograd.grad(self.total, self.params, weight, materialize_grads=True)
+        for buffer, gradient in zip(self.columns.grads, gradients, strict=True):
+            buffer.copy_(gradient.movedim(-1, 1))
+
+
+class BernoulliCost:
+    """Cross-entropy of binary columns."""
+
+    def __init__(self, columns: Columns):
+        (self.logit,), (self.grad,) = columns.params, columns.grads
+        self.x, self.observed = columns.x, columns.observed
+        self.cross_entropy = empty_like(self.logit)
+
+    def forward(self) -> Tensor:
+        """Compute the cost of each row, summed over columns, in nats: (M, K, B)."""
+        aten.softplus.out(self.logit, out=self.cross_entropy)
+        self.cross_entropy.addcmul_(self.x, self.logit, value=-1)
+        if self.observed is not None:
+            self.cross_entropy.mul_(self.observed)
+        return self.cross_entropy.sum(1)
+
+    def backward(self, weight: Tensor) -> None:
+        """Write the gradients of the parameters, from that of the cost: (M, 1, K, B)."""
+        torch.sigmoid(self.logit, out=self.grad).sub_(self.x).mul_(weight)
+        if self.observed is not None:
+            self.grad.mul_(self.observed)
+
+
+class CategoricalCost:
+    """Cross-entropy of classes."""
+
+    def __init__(self, columns: Columns):
+        assert isinstance(columns.likelihood, Categorical)
+        shape = (-1, columns.likelihood.n_classes)
+        logit, grad, x = (
+            tensor.unflatten(1, shape) for tensor in (*columns.params, *columns.grads, columns.x)
+        )
+        observed = columns.observed
+        self.softmax = Softmax(logit, grad, x, None if observed is None else observed.unsqueeze(2))
+        self.forward, self.backward = self.softmax.forward, self.softmax.backward
+
+
+class Softmax:
+    """Cross-entropy of classes, whose axis lies behind that of the columns.
+
+    Logits and gradients (M, d, C, K, B), one-hot rows (M, d, C, 1, B), which are zero where the
+    value is missing, mask of observed values (M, d, 1, 1, B).
+    """
+
+    def __init__(self, logit: Tensor, grad: Tensor, one_hot: Tensor, observed: Tensor | None):
+        self.logit, self.grad, self.one_hot, self.observed = logit, grad, one_hot, observed
+        self.log_probability, self.probability = empty_like(logit), empty_like(logit)
+
+    def forward(self) -> Tensor:
+        """Compute the cost of each row, summed over columns, in nats: (M, K, B)."""
+        aten._log_softmax.out(self.logit, 2, False, out=self.log_probability)
+        torch.exp(self.log_probability, out=self.probability)
+        if self.observed is not None:
+            self.probability.mul_(self.observed)
+        return self.log_probability.mul_(self.one_hot).sum((1, 2)).neg_()
+
+    def backward(self, weight: Tensor) -> None:
+        """Write the gradients of the logits, from that of the cost: (M, 1, K, B)."""
+        torch.sub(self.probability, self.one_hot, out=self.grad).mul_(weight.unsqueeze(2))
+
+
+class ZeroInflatedCost:
+    """Cost of real columns with point masses: cross-entropy of the spikes, and that of numbers."""
+
+    def __init__(self, columns: Columns):
+        assert isinstance(columns.likelihood, ZeroInflated)
+        n_spikes, self.observed = columns.likelihood.n_spikes, columns.observed
+        x = columns.x.unflatten(1, (-1, n_spikes + 1))  # (M, d, S + 1, 1, B)
+        self.spike = x[:, :, :-1]
+        self.logit, self.grad_logit = (
+            tensors[0].unflatten(1, (-1, n_spikes)) for tensors in (columns.params, columns.grads)
+        )
+        # the density is a class more, whose logit is 0
+        n_members, n_columns, _, *shape = self.logit.shape
+        all_logits = self.logit.new_zeros(n_members, n_columns, n_spikes + 1, *shape)
+        grad, one_hot = empty_like(all_logits), empty_like(x)
+        self.logits_of_spikes, self.grads_of_spikes = all_logits[:, :, :-1], grad[:, :, :-1]
+        self.one_hot_of_spikes, self.is_number = one_hot[:, :, :-1], one_hot[:, :, -1]
+        observed = None if self.observed is None else self.observed.unsqueeze(2)
+        self.softmax = Softmax(all_logits, grad, one_hot, observed)
+        residual = columns.residual.unflatten(1, (-1, n_spikes + 1))[:, :, -1]
+        numbers = columns._replace(
+            params=columns.params[1:],
+            grads=columns.grads[1:],
+            x=x[:, :, -1],
+            residual=residual,
+            observed=self.is_number,
+        )
+        self.numbers = NormalCost(numbers)
+
+    def forward(self) -> Tensor:
+        """Compute the cost of each row, summed over columns, in nats: (M, K, B)."""
+        self.logits_of_spikes.copy_(self.logit)
+        self.one_hot_of_spikes.copy_(self.spike)
+        torch.sum(self.spike, 2, out=self.is_number).neg_()
+        self.is_number.add_(1 if self.observed is None else self.observed)
+        return self.softmax.forward().add_(self.numbers.forward())
+
+    def backward(self, weight: Tensor) -> None:
+        """Write the gradients of the parameters, from that of the cost: (M, 1, K, B)."""
+        self.softmax.backward(weight)
+        self.grad_logit.copy_(self.grads_of_spikes)
+        self.numbers.backward(weight)
+
+
+class NormalCost:
+    """Cost of normal columns that are numbers in some rows, and the prior of their scales."""
+
+    def __init__(self, columns: Columns):
+        (self.loc, self.raw), (self.grad_loc, self.grad_raw) = columns.params, columns.grads
+        assert columns.observed is not None
+        self.x, self.is_number = columns.x, columns.observed
+        self.inverse_scale, self.standardised, self.square = (
+            empty_like(self.loc) for _ in range(3)
+        )
+        self.log_scale_bound = TanhBound(self.raw, LOG_SCALE_BOUND)
+        self.bound, self.tanh = self.log_scale_bound.bound, self.log_scale_bound.tanh
+        self.negative_bound, self.half = -self.bound, self.raw.new_tensor(0.5)
+        self.strength = columns.strength
+        if self.strength is not None:
+            self.pseudo_squares = self.strength * columns.residual.square()
+
+    def forward(self) -> Tensor:
+        """Compute the cost of each row, summed over columns, in nats: (M, K, B)."""
+        torch.mul(self.log_scale_bound.forward(), self.negative_bound, out=self.inverse_scale)
+        self.inverse_scale.exp_()
+        torch.sub(self.loc, self.x, out=self.standardised).mul_(self.inverse_scale)
+        self.standardised.mul_(self.is_number)
+        torch.mul(self.standardised, self.standardised, out=self.square)
+        log_scale = torch.mul(self.tanh, self.bound).add_(HALF_LOG_2PI).mul_(self.is_number)
+        return log_scale.addcmul_(self.square, self.half).sum(1)
+
+    def backward(self, weight: Tensor) -> None:
+        """Write the gradients of the parameters, from that of the cost: (M, 1, K, B)."""
+        torch.mul(self.standardised, self.inverse_scale, out=self.grad_loc).mul_(weight)
+        grad = torch.sub(self.is_number, self.square, out=self.square)
+        if self.strength is not None:
+            squares = self.inverse_scale.square_().mul_(self.pseudo_squares)
+            grad.add_(self.strength).sub_(squares)
+        aten.tanh_backward.grad_input(grad.mul_(weight), self.tanh, grad_input=self.grad_raw)
+
+
+class NegativeBinomialCost:
+    """Cost of overdispersed counts."""
+
+    def __init__(self, columns: Columns):
+        assert isinstance(columns.likelihood, NegativeBinomial)
+        (self.rate, self.shape), (self.grad_rate, self.grad_shape) = columns.params, columns.grads
+        self.x, self.observed, self.unit = columns.x, columns.observed, columns.likelihood.unit
+        self.log_rate_bound = TanhBound(self.rate, LOG_RATE_BOUND)
+        self.log_shape_bound = TanhBound(self.shape, LOG_SHAPE_BOUND)
+        self.log_square = 2 * math.log(self.unit)
+
+    def forward(self) -> Tensor:
+        """Compute the cost of each row, summed over columns, in nats: (M, K, B)."""
+        bounds = self.log_rate_bound, self.log_shape_bound
+        log_rate, log_shape = (bound.forward() * bound.bound for bound in bounds)
+        log_rate.add_(self.log_square)
+        counts = self.counts = (self.x * self.unit).square_().round_()
+        shape = self.shape_value = log_shape.exp()
+        log_sum = torch.logaddexp(log_rate, log_shape)
+        # log of s / (s + rate), and of rate / (s + rate)
+        self.log_failure = log_shape - log_sum
+        constant = torch.lgamma(shape) + torch.lgamma(counts + 1) - torch.lgamma(counts + shape)
+        cost = constant - shape * self.log_failure - counts * log_rate.sub_(log_sum)
+        return (cost if self.observed is None else cost.mul_(self.observed)).sum(1)
+
+    def backward(self, weight: Tensor) -> None:
+        """Write the gradients of the parameters, from that of the cost: (M, 1, K, B)."""
+        if self.observed is not None:
+            weight = weight * self.observed
+        shape, counts, failure = self.shape_value, self.counts, self.log_failure.exp()
+        # of the log-rate: (counts + s) rate / (s + rate) - counts
+        grad = (1 - failure).mul_(counts + shape).sub_(counts).mul_(weight)
+        tanh = self.log_rate_bound.tanh
+        aten.tanh_backward.grad_input(grad, tanh, grad_input=self.grad_rate)
+        digamma = torch.digamma(shape) - torch.digamma(counts + shape)
+        grad = (digamma - self.log_failure - 1 + failure) * shape + counts * failure
+        grad = grad.mul_(weight).sum_to_size(self.shape.shape)
+        self.grad_shape.copy_(grad * (1 - self.log_shape_bound.tanh.square()))
+
+
+COSTS: dict[type[Likelihood], Callable[[Columns], Cost]] = {
+    Bernoulli: BernoulliCost,
+    Categorical: CategoricalCost,
+    NegativeBinomial: NegativeBinomialCost,
+    ZeroInflated: ZeroInflatedCost,
+}
