@@ -351,16 +351,32 @@ class MixtureVAE(StackedModule):
         observed : Tensor of shape (M, B, d), bool, optional
             Mask of observed values; by default, none is missing.
         """
-        shift, log_scale, mix, params = self._decode(z, chosen)
+        return self.standardise_by(self._decode(z, chosen), white, chosen, observed)
+
+    def standardise_by(
+        self,
+        outputs: Sequence[Tensor],
+        white: Tensor,
+        chosen: Tensor,
+        observed: Tensor | None = None,
+    ) -> "Standardised":
+        """Rows as ``standardise`` has them, given the decoder's outputs: (M, ..., K, B) each."""
+        shift, raw, mix, params = outputs
+        log_scale = self._bounded_log_scale(raw, chosen)
         residual = white - shift
         standard = residual * (-log_scale).exp() + self._sheared(residual, mix)
         log_det = pick(self.log_det.unsqueeze(-1), chosen)
         if params.shape[1]:
-            params = self._bounded_params(params, pick(self.params.mT.unsqueeze(-1), chosen))
+            params = self.bounded_params(params, pick(self.params.mT.unsqueeze(-1), chosen))
         parts = Standardised(standard, log_scale, params, log_det)
         return parts if observed is None else self._marginal(parts, mix, chosen, observed)
 
-    def _bounded_params(self, added: Tensor, start: Tensor) -> Tensor:
+    def _bounded_log_scale(self, raw: Tensor, chosen: Tensor) -> Tensor:
+        """Log-scales in their component's coordinates, bounded below: (M, d, K, B)."""
+        log_scale, least = bounded(raw, LOG_SCALE_BOUND), self.least_log_scale
+        return log_scale if least is None else torch.maximum(log_scale, pick(least, chosen))
+
+    def bounded_params(self, added: Tensor, start: Tensor) -> Tensor:
         """Parameters of the other columns, whose scales are bounded below: (M, P, K, B)."""
         if not self.has_scale_param:
             return start + added
@@ -413,16 +429,12 @@ class MixtureVAE(StackedModule):
         return log_det + log_prob
 
     def _decode(self, z: Tensor, chosen: Tensor) -> tuple[Tensor, ...]:
-        """Shift, log-scale, weights of the shears, and other parameters: (M, ..., K, B) each."""
+        """Shift, raw scale, weights of the shears, and other parameters: (M, ..., K, B) each."""
         component = F.one_hot(chosen, self.architecture.n_mixture).to(z.dtype)
         inputs = torch.cat([z, component], dim=-1)
         # features lie first, as the decoder leaves them
         out = self.decoder(inputs.flatten(1, 2)).mT.unflatten(2, z.shape[1:3])
-        shift, raw, mix, params = out.split(self.splits, dim=1)
-        log_scale, least = bounded(raw, LOG_SCALE_BOUND), self.least_log_scale
-        if least is not None:
-            log_scale = torch.maximum(log_scale, pick(least, chosen))
-        return shift, log_scale, mix, params
+        return out.split(self.splits, dim=1)
 
     @property
     def least_log_scale(self) -> Tensor | None:
@@ -495,10 +507,11 @@ class MixtureVAE(StackedModule):
     def _first_member(self, z: Tensor, component: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Shift, root of the precision and other parameters, of codes (n, l), components (n,)."""
         chosen = component[None, None]
-        shift, log_scale, mix, params = self._decode(z[None, None], chosen)
+        shift, raw, mix, params = self._decode(z[None, None], chosen)
+        log_scale = self._bounded_log_scale(raw, chosen)
         if params.shape[1]:
             start = pick(self.params[:1].mT.unsqueeze(-1), chosen)
-            params = self._bounded_params(params, start)
+            params = self.bounded_params(params, start)
         shift, log_scale, mix, params = (
             part[0, :, 0].mT for part in (shift, log_scale, mix, params)
         )

@@ -103,10 +103,10 @@ def possible_values(kind, x):
     return x.abs().round() if isinstance(kind, NegativeBinomial) else x
 
 
-def with_missing_values(model, x):
+def with_missing_values(x, blocks):
     """A third of the values are missing, each with all of its numbers."""
-    observed = torch.rand(*x.shape[:2], sum(n for _, n in model.likelihood.blocks)) > 0.3
-    width = [kind.width for kind, n in model.likelihood.blocks for _ in range(n)]
+    observed = torch.rand(*x.shape[:2], sum(n for _, n in blocks)) > 0.3
+    width = [likelihood.width for likelihood, n in blocks for _ in range(n)]
     return torch.where(observed.repeat_interleave(torch.tensor(width), -1), x, torch.nan)
 
 
@@ -165,7 +165,7 @@ def test_missing_values_of_every_kind_of_column(name, n_members):
     model = disturbed(BLOCKS[name], n_members=n_members, n_factors=2)
     for n_draws, weighted in itertools.product((1, 4), (False, True)):
         x, *rest = batch(model, n_draws=n_draws, weighted=weighted)
-        x = with_missing_values(model, x)
+        x = with_missing_values(x, model.likelihood.blocks)
 
         assert x.isnan().any()
         assert_same_gradient(model, ELBO(), x, *rest, pseudo_observations=0.2)
@@ -175,7 +175,7 @@ def test_inputs_that_were_imputed_in_advance():
     """They take the place of those that the model computes from a batch."""
     model = disturbed(BLOCKS["bits, and both kinds of scale"], n_factors=2)
     x, weight, noise = batch(model)
-    x = with_missing_values(model, x)
+    x = with_missing_values(x, model.likelihood.blocks)
     gradient = find_gradient(model, ELBO(), LossState())(model, ELBO(), LossState(), 9, 1)
     with torch.no_grad():
         expected = gradient(Minibatch(x, weight, noise), torch.ones(1)).clone()
@@ -263,6 +263,7 @@ def disturbed_mixture(
     covariance_type="full",
     n_shears=2,
     steps=(),
+    has_missing=False,
 ):
     """A model in double precision, far from its start."""
     torch.manual_seed(0)
@@ -275,6 +276,7 @@ def disturbed_mixture(
         covariance_type=covariance_type,
         n_shears=n_shears,
         steps=steps,
+        has_missing=has_missing,
     )
     model = MixtureVAE(architecture, n_members).double()
     model.flatten()
@@ -283,7 +285,7 @@ def disturbed_mixture(
         model.loc.normal_()
         model.whiten.normal_(0, 0.5)
         root = model.whiten.diagonal(dim1=-2, dim2=-1) if model.whiten.ndim == 4 else model.whiten
-        root.abs_()
+        root.abs_().add_(0.3)
         model.log_det.normal_()
         model.params.normal_()
     return model
@@ -293,7 +295,14 @@ def mixture_batch(model, *, n_draws=5, shared=False, weighted=False, n_rows=9):
     """Rows, of which some lie farther out than the encoder sees, weights and noise."""
     n_members, n_columns = len(model.flat), model.architecture.n_columns
     x = 3 * torch.randn(n_members, n_rows, n_columns).double()
-    x[..., model.other_columns] = (x[..., model.other_columns] > 0).double()
+    parts = zip(
+        model.others.likelihoods, model.split(x).others.split(model.others.widths, -1), strict=True
+    )
+    x[..., model.other_columns] = torch.cat(
+        [x[..., :0], *(possible_values(likelihood, part) for likelihood, part in parts)], -1
+    )
+    if model.architecture.has_missing:
+        x = with_missing_values(x, model.architecture.blocks)
     shape = (1, n_draws, 1) if shared else (n_members, n_draws, n_rows)
     noise = torch.randn(*shape, model.architecture.n_noise).double()
     return x, torch.rand(n_members, n_rows).double() if weighted else None, noise
@@ -337,6 +346,46 @@ def test_the_mixtures_kinds_of_columns_and_components(covariance_type, blocks, n
     assert_same_gradient(model, IWAE(), *mixture_batch(model), beta=1.0, atol=1e-10)
 
 
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+@pytest.mark.parametrize("has_missing", [False, True])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_the_mixtures_likelihoods_and_missing_values(name, has_missing, covariance_type):
+    """Every likelihood beside real columns, with weights, some of whose values are missing."""
+    model = disturbed_mixture(
+        BLOCKS[name] + [(Gaussian("per_row"), 2)],
+        n_members=2,
+        covariance_type=covariance_type,
+        has_missing=has_missing,
+    )
+    with torch.no_grad():
+        model.flat.mul_(0.5)  # of well-conditioned covariances
+    rows = mixture_batch(model, weighted=True)
+    assert rows[0].isnan().any() == has_missing
+
+    assert_same_gradient(model, IWAE(), *rows, beta=1.0, atol=1e-10)
+
+
+def test_the_mixtures_complete_rows_among_incomplete_ones():
+    """A batch without missing values, by a model of rows that have some."""
+    model = disturbed_mixture(BLOCKS["point masses, and counts of several units"], has_missing=True)
+    x, weight, noise = mixture_batch(model)
+
+    assert_same_gradient(model, IWAE(), x.nan_to_num(), weight, noise, beta=1.0, atol=1e-10)
+
+
+def test_the_mixtures_least_scales_beside_point_masses():
+    """Nothing moves a scale that is the least one."""
+    blocks = [(ZeroInflated(2), 2), (StudentT("per_row"), 1)]
+    model = disturbed_mixture(blocks, n_shears=0, steps=(6.0, 0.0, 6.0))
+    with torch.no_grad():
+        added = torch.randn(1, model.others.n_params, 1, 60).double()
+        start = model.params.mT.unsqueeze(-1)[:, :, :1]
+        is_held = model.bounded_params(added, start) != start + added
+    assert 0.1 < is_held[:, model.is_scale_param].double().mean() < 0.9
+
+    assert_same_gradient(model, IWAE(), *mixture_batch(model), beta=1.0, atol=1e-10)
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("hidden", [(7,), (6, 5)])
 def test_the_mixtures_activations_and_depths(activation, hidden):
@@ -360,13 +409,14 @@ def test_the_mixtures_encoder_may_see_noise():
 def test_the_mixtures_least_scales(covariance_type, n_members):
     """Where a column's scale is the least that its recording step allows, nothing moves it."""
     model = disturbed_mixture(
-        n_members=n_members, covariance_type=covariance_type, steps=(0.0, 12.0, 12.0, 0.0, 0.0)
+        n_members=n_members, covariance_type=covariance_type, steps=(0.0, 6.0, 6.0, 0.0, 0.0)
     )
     rows = mixture_batch(model)
     z, chosen = torch.randn(n_members, 1, 60, 2).double(), torch.arange(60).view(1, 1, -1) % 3
     with torch.no_grad():
         chosen = chosen.expand(n_members, -1, -1)
-        _, log_scale, *_ = model._decode(z, chosen)  # (M, d, 1, 60)
+        _, raw, *_ = model._decode(z, chosen)
+        log_scale = model._bounded_log_scale(raw, chosen)  # (M, d, 1, 60)
         is_held = log_scale == pick(model.least_log_scale, chosen)
     assert not is_held[:, 0].any()
     assert 0.1 < is_held[:, 1:].double().mean() < 0.9

@@ -1,16 +1,16 @@
 """Hand-written gradient of the importance-weighted bound of ``VAEDensity``'s mixture."""
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from sklearn_vae.likelihoods import Bernoulli
 from sklearn_vae.models.mixture_vae import (
     LOG_SCALE_BOUND,
     MixtureVAE,
+    Row,
     Whitening,
     draw_components,
     pick,
@@ -20,6 +20,7 @@ from sklearn_vae.models.vae import INPUT_CLIP
 from sklearn_vae.objectives import IWAE, LossState, Minibatch, Objective
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import HALF_LOG_2PI, StandardNormal
+from sklearn_vae.training.gradients.columns import Columns, make_cost
 from sklearn_vae.training.gradients.layers import (
     GaussianSample,
     GradientBuffers,
@@ -73,10 +74,13 @@ class MixtureGradient:
             out.unflatten(2, (n_draws, n_rows)).split(model.splits, dim=1)
             for out in (self.decoder.out, self.grad_out)
         )
-        shift, raw, mix, logit = zip(params, grads, strict=True)
-        self.whitened = WhitenedColumns(model, shift, raw, mix, buffers)
-        self.bernoulli = BernoulliColumns(model, logit) if len(model.other_columns) else None
+        shift, raw, mix, other = zip(params, grads, strict=True)
+        self.has_missing = model.architecture.has_missing
+        whitened = IncompleteWhitenedColumns if self.has_missing else WhitenedColumns
+        self.whitened = whitened(model, shift, raw, mix, buffers)
+        self.others = OtherColumns(model, other) if len(model.other_columns) else None
         self.components = Components(model, one_hot, shift[0], buffers)
+        self.split = partial(model.split, is_complete=not self.has_missing)
         sizes = len(model.flat), n_draws, n_rows, objective.n_draws
         self.importance = ImportanceWeights(*sizes, like=model.flat)
 
@@ -85,8 +89,6 @@ class MixtureGradient:
         """Return whether every part of the model and the objective has a backward pass here."""
         return (
             isinstance(model, MixtureVAE)
-            and not model.architecture.has_missing
-            and all(type(likelihood) is Bernoulli for likelihood in model.others.likelihoods)
             and type(objective) is IWAE
             and not state.has_scale_prior
             and type(model.posterior) is DiagonalGaussian
@@ -111,23 +113,19 @@ class MixtureGradient:
         if batch.weight is not None:
             self.importance.set_weights(batch.weight)
         x, noise = batch.x, batch.noise
-        self.encoder.x.copy_(batch.encoder_input.mT)
-        if self.clips_input:
-            self.encoder.x.clamp_(-INPUT_CLIP, INPUT_CLIP)
+        self._set_encoder_input(batch.encoder_input)
         latent_noise = noise[..., :-1].permute(0, 3, 1, 2)  # (M or 1, l, K, B or 1)
         self.encoder.forward()
         self.latent.forward(latent_noise)
         components, importance = self.components, self.importance
-        components.forward(x, noise[..., -1])
+        row = self.split(x)
+        components.forward(row, noise[..., -1])
         self.decoder.forward()
 
-        torch.sub(
-            components.log_det,
-            self.whitened.forward(components.whitened_x, components.component),
-            out=importance.log_prob,
-        )
-        if self.bernoulli is not None:
-            importance.log_prob.sub_(self.bernoulli.forward(x, components.component))
+        cost = self.whitened.forward(components, row.real_observed)
+        if self.others is not None:
+            cost.add_(self.others.forward(row, components.component))
+        torch.neg(cost, out=importance.log_prob)
         latent_log_ratio = self.latent.log_ratio(latent_noise)
         torch.add(components.log_ratio, latent_log_ratio, out=importance.log_ratio)
         importance.forward()
@@ -135,12 +133,25 @@ class MixtureGradient:
         grad = importance.grad_log_weight
         components.backward(grad)
         self.whitened.backward(grad)
-        if self.bernoulli is not None:
-            self.bernoulli.backward(grad)
+        if self.others is not None:
+            self.others.backward(grad)
         self.decoder.backward(self.grad_out)
         self.encoder.backward(self.latent.backward(latent_noise, importance.weights, grad))
         self.buffers.flush()
         return importance.terms
+
+    def _set_encoder_input(self, rows: Tensor) -> None:
+        """Write rows (M, B, n_columns), with zeros for missing values and their mask."""
+        x, rows = self.encoder.x, rows.mT
+        if self.has_missing:
+            values, mask = x.chunk(2, dim=1)
+            mask.copy_(rows.isnan())
+            values.copy_(rows).nan_to_num_()
+            x = values
+        else:
+            x.copy_(rows)
+        if self.clips_input:
+            x.clamp_(-INPUT_CLIP, INPUT_CLIP)
 
 
 class ImportanceWeights:
@@ -247,13 +258,12 @@ class Components:
         self.logit, self.grad_logit = buffers.view(model.mixture_logit)
         self.log_det_by_component = model.log_det.unsqueeze(-1)  # (M, C, 1)
         self.whitening = Whitening(model, whitened_x.shape[-1])
-        self.split = partial(model.split, is_complete=True)
         self.whitened_x = empty_like(whitened_x)  # (M, d, K, B)
 
-    def forward(self, x: Tensor, noise: Tensor) -> None:
-        """Sample components for rows (M, B, n_columns) and write them into the decoder's input."""
+    def forward(self, row: Row, noise: Tensor) -> None:
+        """Sample components for rows and write them into the decoder's input."""
         log_pi = self.logit.log_softmax(-1).mT  # (M, C, 1)
-        whitened_x, log_density = self.whitening(self.split(x))
+        whitened_x, log_density = self.whitening(row)
         log_responsibility = log_density.add_(log_pi).log_softmax(1)  # (M, C, B)
         self.component = draw_components(log_responsibility.exp(), noise).contiguous()  # (M, K, B)
         self.one_hot.zero_().scatter_(1, self.component.flatten(1).unsqueeze(1), 1.0)
@@ -269,7 +279,7 @@ class Components:
 
 
 class WhitenedColumns:
-    """Negative log-density of a row whitened by its component."""
+    """Cost of the real columns of complete rows, whitened by their component."""
 
     def __init__(
         self,
@@ -296,8 +306,9 @@ class WhitenedColumns:
             Shears(value, grad, model.before, mix, self.residual) if len(value[0]) else None
         )
 
-    def forward(self, whitened_x: Tensor, component: Tensor) -> Tensor:
-        """Compute it in nats, without the component's log-determinant: (M, K, B)."""
+    def forward(self, components: "Components", observed: Tensor | None = None) -> Tensor:
+        """Compute the cost of each row in nats: (M, K, B)."""
+        whitened_x, component = components.whitened_x, components.component
         tanh = self.log_scale_bound.forward()
         if self.min_tanh_by_component is not None:
             min_tanh = pick(self.min_tanh_by_component, component, out=self.min_tanh)
@@ -311,7 +322,8 @@ class WhitenedColumns:
         else:
             self.shears.forward(self.scaled, self.standard)
         cost = torch.mul(self.standard, self.standard, out=self.buffer).mul_(self.half)
-        return cost.addcmul_(self.tanh, self.bound).sum(1).add_(self.constant)
+        cost = cost.addcmul_(self.tanh, self.bound).sum(1).add_(self.constant)
+        return cost.sub_(components.log_det)
 
     def backward(self, grad_log_weight: Tensor) -> None:
         """Write the gradients, from that of the log-density (M, K, B)."""
@@ -369,20 +381,95 @@ class Shears:
         grad_shift.add_(self.buffer.mul_(self.mix_by_column).sum(1))
 
 
-class BernoulliColumns:
-    """Cross-entropy of binary columns, whose logits are relative to their component's."""
+class IncompleteWhitenedColumns:
+    """Cost of the real columns of rows with missing values, with autograd's gradient."""
 
-    def __init__(self, model: MixtureVAE, params: tuple[Tensor, Tensor]):
-        (self.params, self.grad), self.columns = params, model.other_columns  # (M, e, K, B)
-        self.component_logit = model.params.mT.unsqueeze(-1)  # (M, e, C, 1)
+    def __init__(
+        self,
+        model: MixtureVAE,
+        shift: tuple[Tensor, Tensor],
+        raw: tuple[Tensor, Tensor],
+        mix: tuple[Tensor, Tensor],
+        buffers: GradientBuffers,
+    ):
+        self.model = model
+        outputs, grads = zip(shift, raw, mix, strict=True)
+        _, grad_shears = buffers.view(model.shears)
+        self.outputs, self.grads = outputs, (*grads, grad_shears)
 
-    def forward(self, x: Tensor, component: Tensor) -> Tensor:
-        """Compute it in nats for rows (M, B, n_columns): (M, K, B)."""
-        self.x = x[..., self.columns].mT.unsqueeze(2)  # (M, e, 1, B)
-        self.logit = pick(self.component_logit, component).add_(self.params)
-        return F.softplus(self.logit).addcmul_(self.x, self.logit, value=-1).sum(1)
+    def forward(self, components: "Components", observed: Tensor | None = None) -> Tensor:
+        """Compute the cost of each row in nats: (M, K, B)."""
+        model = self.model
+        with torch.enable_grad():
+            outputs = [output.detach().requires_grad_() for output in self.outputs]
+            no_params = outputs[0].detach()[:, :0]
+            parts = model.standardise_by(
+                [*outputs, no_params], components.whitened_x, components.component, observed
+            )
+            self.log_prob = model.log_prob_of(parts, no_params)
+        self.params = [*outputs, model.shears]
+        return -self.log_prob.detach()
 
     def backward(self, grad_log_weight: Tensor) -> None:
-        """Write the gradient, from that of the log-density (M, K, B)."""
-        grad = torch.sub(self.x, self.logit.sigmoid_(), out=self.grad)
-        grad.mul_(grad_log_weight.unsqueeze(1))
+        """Write the gradients, from that of the log-density (M, K, B)."""
+        gradients = torch.autograd.grad(
+            self.log_prob, self.params, grad_log_weight, materialize_grads=True
+        )
+        for buffer, gradient in zip(self.grads, gradients, strict=True):
+            buffer.copy_(gradient)
+
+
+class OtherColumns:
+    """Cost of the other columns, whose parameters are relative to their component's."""
+
+    def __init__(self, model: MixtureVAE, params: tuple[Tensor, Tensor]):
+        self.model, (self.added, self.grad) = model, params  # (M, P, K, B)
+        self.of_components = model.params.mT.unsqueeze(-1)  # (M, P, C, 1)
+        self.params, others = empty_like(self.added), model.others
+        n_members, _, _, n_rows = self.params.shape
+        self.x = self.params.new_empty(n_members, others.n_columns, 1, n_rows)
+        n_values = [n for _, n in others.blocks]
+        masks: Sequence[Tensor | None] = [None] * len(n_values)
+        self.observed: Tensor | None = None
+        if model.architecture.has_missing:
+            self.observed = self.params.new_ones(n_members, sum(n_values), 1, n_rows)
+            masks = self.observed.split(n_values, dim=1)
+        params_of, grads_of = (
+            [[part.movedim(-1, 1) for part in block] for block in blocks]
+            for blocks in (
+                others.split_params(tensor.movedim(1, -1)) for tensor in (self.params, self.grad)
+            )
+        )
+        blocks = zip(
+            others.likelihoods, params_of, grads_of, self._x_of_blocks(), masks, strict=True
+        )
+        self.costs = [
+            make_cost(Columns(likelihood, params, grads, x, x[..., :1], mask))
+            for likelihood, params, grads, x, mask in blocks
+        ]
+
+    def _x_of_blocks(self) -> list[Tensor]:
+        return [x.movedim(-1, 1) for x in self.model.others.split_blocks(self.x.movedim(1, -1))]
+
+    def forward(self, row: Row, component: Tensor) -> Tensor:
+        """Compute the cost of each row in nats: (M, K, B)."""
+        of_component = pick(self.of_components, component)
+        self.params.copy_(self.model.bounded_params(self.added, of_component))
+        if self.model.has_scale_param:
+            self.is_free = self.params == of_component + self.added
+        self.x.squeeze(2).copy_(row.others.mT)
+        if self.observed is not None:
+            if row.others_observed is None:
+                self.observed.fill_(1)
+            else:
+                self.observed.squeeze(2).copy_(row.others_observed.mT)
+        first, *rest = [cost.forward() for cost in self.costs]
+        return sum(rest, first)
+
+    def backward(self, grad_log_weight: Tensor) -> None:
+        """Write the gradients, from that of the log-density (M, K, B)."""
+        weight = -grad_log_weight.unsqueeze(1)
+        for cost in self.costs:
+            cost.backward(weight)
+        if self.model.has_scale_param:  # no gradient of a scale at its lower bound
+            self.grad.mul_(self.is_free)
