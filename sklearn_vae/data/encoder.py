@@ -20,6 +20,7 @@ from sklearn_vae.data.columns import (
     share_categories,
     share_scale,
 )
+from sklearn_vae.data.fields import Name
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_hashes
 from sklearn_vae.seeds import Stream, stream_seed
@@ -43,8 +44,8 @@ class TableEncoder:
 
     Attributes
     ----------
-    names : list of str or int
-        Names of the columns, or their indices if they have none.
+    names : list of str, int or tuple
+        Names of the columns, or their indices if they have none; tuples of a MultiIndex.
     groups : list of Columns
         Columns of one likelihood each, in the order of the model's input.
     log_unseen : float
@@ -58,7 +59,7 @@ class TableEncoder:
         Encoder of the columns of y, which come after those of X.
     """
 
-    names: list[str | int]
+    names: list[Name]
     groups: list[Columns]
     log_unseen: float
     has_missing: bool = False
@@ -71,7 +72,7 @@ class TableEncoder:
         X: np.ndarray,
         sample_weight: np.ndarray | None,
         likelihood: object,
-        names: Sequence[str | int] | None,
+        names: Sequence[Name] | None,
         column_hints: Sequence[ColumnHint] | None = None,
         *,
         point_masses: bool = True,
@@ -91,7 +92,7 @@ class TableEncoder:
             Sample weights.
         likelihood : str, Likelihood, list or dict
             The estimator's parameter.
-        names : sequence of str or None
+        names : sequence of str, int or tuple, or None
             Names of the columns, if they have any.
         column_hints : sequence of ColumnHint, optional
             Information from the columns' dtypes; none by default.
@@ -119,7 +120,7 @@ class TableEncoder:
         # not at the top: encoding needs no torch
         from sklearn_vae.data.infer import choose_likelihood, requested_likelihoods
 
-        column_names: list[str | int] = [*(range(X.shape[1]) if names is None else names)]
+        column_names: list[Name] = [*(range(X.shape[1]) if names is None else names)]
         hints = column_hints or [ColumnHint(name) for name in column_names]
         n_rows = float(len(X) if sample_weight is None else sample_weight.sum())
         has_missing, columns = False, []

@@ -21,7 +21,7 @@ NUMBERS = ("number", "integer")
 # Code of a category that the schema does not have.
 UNKNOWN = -1.0
 LOGICAL_TYPES = (*NUMBERS, "boolean", "category", "ordered")
-# Name of a column: a tuple where a head has two rows, an index where there is none.
+# Name of a column: a tuple in a MultiIndex, an index if columns have no names.
 Name = str | int | tuple
 # Bits of integers, and the largest length of the name of a dtype.
 BITS, LONGEST_TYPE = (8, 16, 32, 64, 128), 200
@@ -41,8 +41,8 @@ class Field:
 
     Attributes
     ----------
-    name : str or int
-        Name of the column, or its index if it has none.
+    name : str, int or tuple
+        Name of the column, or its index if it has none; a tuple of a MultiIndex.
     logical_type : {"number", "integer", "boolean", "category", "ordered"}
         Type of the values. Only data frames have integers: an array has one dtype for all
         columns. Dates, durations and decimals are numbers.

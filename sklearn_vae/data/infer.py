@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from numbers import Integral
 
 import numpy as np
 from scipy import stats
@@ -15,6 +14,7 @@ from sklearn_vae.data.columns import (
     find_point_masses,
     find_point_masses_of_reals,
 )
+from sklearn_vae.data.fields import Name
 from sklearn_vae.likelihoods import (
     LIKELIHOODS,
     Bernoulli,
@@ -48,13 +48,11 @@ Request = Likelihood | type[Likelihood]
 # -- the parameter -----------------------------------------------------------------------
 
 
-def requested_likelihoods(likelihood: object, names: Sequence[str | int]) -> list[Request | None]:
+def requested_likelihoods(likelihood: object, names: Sequence[Name]) -> list[Request | None]:
     """Split the parameter ``likelihood`` by column: a class, an object, or None for "auto"."""
     if isinstance(likelihood, Mapping):
         for key in likelihood:
-            is_index = isinstance(key, Integral) and not isinstance(key, bool)
-            is_name = isinstance(key, str) and key in names
-            if not (is_name or (is_index and 0 <= key < len(names))):
+            if isinstance(key, bool) or not (key in names or key in range(len(names))):
                 raise ValueError(
                     f"The 'likelihood' parameter names {key!r}, which is no column of X; its "
                     f"columns are {names}."
@@ -87,7 +85,7 @@ def _requested(likelihood: object) -> Request | None:
     )
 
 
-def check_requested_likelihood(fitted: Likelihood, requested: Request, name: str | int) -> None:
+def check_requested_likelihood(fitted: Likelihood, requested: Request, name: Name) -> None:
     """Refuse a request for another likelihood than the fitted one."""
     if not isinstance(requested, type):
         agrees = bool(fitted == requested)

@@ -21,6 +21,7 @@ from sklearn_vae._compat import check_sample_weight
 from sklearn_vae.data.arrays import as_array, has_missing_values
 from sklearn_vae.data.columns import ColumnHint
 from sklearn_vae.data.encoder import TableEncoder
+from sklearn_vae.data.fields import Name
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.device import resolve_device
 from sklearn_vae.estimators.callbacks import (
@@ -30,11 +31,11 @@ from sklearn_vae.estimators.callbacks import (
 )
 from sklearn_vae.estimators.checks import (
     CONSTRAINTS,
+    check_allows_missing,
     check_callbacks,
     check_checkpoint,
     check_random_state,
     check_row_lengths,
-    check_takes_gaps,
     restore_on_error,
 )
 from sklearn_vae.estimators.given import column_indices, given_row
@@ -45,7 +46,10 @@ from sklearn_vae.estimators.validation import (
     warn_of_identifiers,
     with_column_names,
 )
+from sklearn_vae.inference.class_marginal import ClassMarginal
+from sklearn_vae.inference.ensemble import EnsemblePredictor
 from sklearn_vae.inference.log_density import SCORE_DRAWS
+from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.inference.sample_given import sample_given
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import NETWORKS, Network, RowStructure
@@ -331,7 +335,7 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
         """Validate rows, and append the columns of their conditions, if the model has any."""
         return self._validate(X, reset=False)
 
-    def _column_names(self) -> list[Any] | None:
+    def _column_names(self) -> list[Name] | None:
         """Names of the columns; scikit-learn before 1.7 has none of polars' or pyarrow's."""
         if hasattr(self, "feature_names_in_"):
             return list(self.feature_names_in_)
@@ -353,7 +357,7 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
         self,
         rows: np.ndarray,
         weight: np.ndarray | None,
-        likelihood: Any,
+        likelihood: object,
         structure: RowStructure = FULLY_CONNECTED.row_structure,
         *,
         numbers: bool = False,
@@ -492,7 +496,7 @@ class DensityEstimator(TableEstimator):
 
     def _rows_and_model(
         self, X: Any, y: Any = None, columns: np.ndarray | None = None
-    ) -> tuple[np.ndarray, Any]:
+    ) -> tuple[np.ndarray, Predictor | EnsemblePredictor | ClassMarginal]:
         """Validate rows, or some of their columns, and return them with the model's density."""
         return self._validate(X, reset=False, columns=columns), self._fitted()
 
@@ -502,8 +506,8 @@ class DensityEstimator(TableEstimator):
         y: Any = None,
         n_draws: int = SCORE_DRAWS,
         return_std: bool = False,
-        columns: Iterable[Any] | None = None,
-        given: Iterable[Any] | None = None,
+        columns: Iterable[Name] | None = None,
+        given: Iterable[Name] | None = None,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Compute the log-density of each row, and its standard error over scramblings."""
         check_is_fitted(self)
@@ -523,12 +527,12 @@ class DensityEstimator(TableEstimator):
         X: Any,
         y: Any,
         n_draws: int,
-        columns: Iterable[Any] | None,
-        given: Iterable[Any] | None,
+        columns: Iterable[Name] | None,
+        given: Iterable[Name] | None,
     ) -> Callable[..., np.ndarray]:
         """Return a function (scrambling) of the log-density of columns given other columns."""
         caller = f"{type(self).__name__}.score_samples"
-        check_takes_gaps(self, "score_samples of some columns")
+        check_allows_missing(self, "score_samples of some columns")
         names = self._column_names() or range(self.n_features_in_)
         fixed = column_indices([] if given is None else given, names, "given", caller)
         scored = np.setdiff1d(np.arange(self.n_features_in_), fixed)
@@ -556,10 +560,10 @@ class DensityEstimator(TableEstimator):
 
     def _sample(
         self,
-        model: Any,
+        model: Predictor | EnsemblePredictor | ClassMarginal,
         n_samples: int,
         random_state: RandomState,
-        given: Mapping[Any, Any] | None,
+        given: Mapping[Name, Any] | None,
         rules: Sequence[Any] | None,
         y: np.ndarray | None = None,
     ) -> Any:
@@ -569,7 +573,7 @@ class DensityEstimator(TableEstimator):
         check_random_state(random_state, caller=caller)
         row: np.ndarray | None = None
         if given is not None and given != {}:
-            check_takes_gaps(self, "sample with given values")
+            check_allows_missing(self, "sample with given values")
             names = self._column_names() or range(self.n_features_in_)
             fields = None if self.schema_ is None else self.schema_.fields
             row = given_row(given, names, fields, self.columns_, caller).astype(self.dtype_)

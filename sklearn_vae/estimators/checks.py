@@ -92,8 +92,8 @@ def check_not_autoregressive(estimator: Any, method: str) -> None:
         )
 
 
-def check_takes_gaps(estimator: Any, method: str) -> None:
-    """Refuse a network whose rows cannot have missing values anywhere."""
+def check_allows_missing(estimator: Any, method: str) -> None:
+    """Refuse a network that does not allow missing values anywhere in a row."""
     check_not_autoregressive(estimator, method)
     network = estimator.architecture_.network
     if network.row_structure.variable_length:
@@ -170,6 +170,6 @@ def restore_on_error(estimator: BaseEstimator, *, keep: bool = False) -> Iterato
         raise
 
 
-def check_random_state(random_state: Any, caller: str) -> None:
+def check_random_state(random_state: object, caller: str) -> None:
     """Check a method's ``random_state`` as the constructor's parameter is checked."""
     validate_parameter_constraints(CONSTRAINTS, {"random_state": random_state}, caller)

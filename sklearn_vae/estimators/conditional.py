@@ -1,4 +1,4 @@
-"""Estimator of a conditional density p(x|y): encodes y beside the rows, and averages over it."""
+"""Base of an estimator of p(x|y): encodes y beside the rows, and averages over its classes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +11,7 @@ from sklearn_vae._compat import num_samples
 from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.conditions import ConditionEncoder, columns_of
 from sklearn_vae.data.encoder import TableEncoder
+from sklearn_vae.data.fields import Name
 from sklearn_vae.estimators.base import FULLY_CONNECTED, DensityEstimator
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.log_density import SCORE_DRAWS
@@ -122,8 +123,8 @@ class ConditionalDensityEstimator(DensityEstimator):
         X: Any,
         y: Any = None,
         *,
-        columns: Iterable[Any] | None = None,
-        given: Iterable[Any] | None = None,
+        columns: Iterable[Name] | None = None,
+        given: Iterable[Name] | None = None,
         n_draws: int = SCORE_DRAWS,
         return_std: bool = False,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
@@ -170,7 +171,7 @@ class ConditionalDensityEstimator(DensityEstimator):
         random_state: RandomState = None,
         *,
         y: Any = None,
-        given: Mapping[Any, Any] | None = None,
+        given: Mapping[Name, Any] | None = None,
         rules: Sequence[Any] | None = None,
     ) -> Any:
         """Draw rows from the model, with the decoder's noise.

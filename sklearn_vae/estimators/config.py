@@ -1,4 +1,4 @@
-"""Architecture and training configuration of a VAETransformer, from its parameters and table."""
+"""Architecture and training configuration of a VAETransformer, by its parameters and table."""
 
 from typing import Any
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
+from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae._compat import Interval, StrOptions
+from sklearn_vae.data.fields import Name
 from sklearn_vae.device import device_to_score_on
 from sklearn_vae.estimators.base import FEWEST_STEPS, ITERATIONS_OF_SMALL_TABLES, DensityEstimator
 from sklearn_vae.estimators.checks import CONSTRAINTS
@@ -22,7 +24,7 @@ from sklearn_vae.inference.ensemble import EnsemblePredictor
 from sklearn_vae.inference.log_density import SCORE_DRAWS
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.initialization.ppca import recording_steps
-from sklearn_vae.likelihoods import Gaussian
+from sklearn_vae.likelihoods import Gaussian, Likelihood
 from sklearn_vae.models.mixture_init import SMALLEST_VARIANCE, fit_mixture
 from sklearn_vae.models.mixture_vae import LOG_SCALE_BOUND, MixtureArchitecture
 from sklearn_vae.models.vae import build
@@ -229,26 +231,26 @@ class VAEDensity(DensityMixin, DensityEstimator):
         self,
         n_components: int = 4,
         *,
-        mixtures: Any = "auto",
-        hidden_layer_sizes: Any = (64, 64),
+        mixtures: str | Sequence[tuple[int, str]] = "auto",
+        hidden_layer_sizes: int | Sequence[int] | np.ndarray = (64, 64),
         activation: str = "silu",
-        likelihood: Any = "auto",
+        likelihood: str | Likelihood | Sequence[Any] | Mapping[Any, Any] = "auto",
         dequantize: bool = False,
         n_draws: int = 5,
         max_iter: int = 60,
         batch_size: int = 128,
         learning_rate: float = 1e-2,
         weight_decay: float = 0.0,
-        early_stopping: Any = "auto",
+        early_stopping: bool | str = "auto",
         validation_fraction: float = 0.15,
         n_iter_no_change: int = 10,
         tol: float = 1e-3,
         refit: bool = True,
-        callbacks: Any = None,
-        checkpoint: Any = None,
+        callbacks: Sequence[Any] | None = None,
+        checkpoint: str | PathLike[str] | None = None,
         device: str = "auto",
-        random_state: Any = None,
-        verbose: Any = False,
+        random_state: RandomState = None,
+        verbose: bool | int = False,
     ):
         self.n_components = n_components
         self.mixtures = mixtures
@@ -304,7 +306,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         self.dtype_ = rows.dtype
         table = self._encode(rows, weight)
         if self.dequantize:
-            table = replace(table, dequantization_widths=self._steps(table))
+            table = replace(table, dequantization_widths=self._dequantization_widths(table))
         n_valid = self._n_validation_rows(table)
         self.mixtures_ = self._mixtures(round(float(table.total_weight[0])) - n_valid)
         train, valid = self._split(table, n_valid)
@@ -420,15 +422,15 @@ class VAEDensity(DensityMixin, DensityEstimator):
         if any(result.diverged for result in results):
             self._warn_of_divergence(self.learning_rate)
 
-    def _steps(self, table: Dataset) -> torch.Tensor:
-        """Recording step of each real column in the model's units, 0 for others: (n_columns,)."""
+    def _dequantization_widths(self, table: Dataset) -> torch.Tensor:
+        """Recording steps of Gaussian columns in the model's units, 0 for others: (n_columns,)."""
         x, _ = table.arrays()
-        is_real = [
+        is_gaussian = [
             likelihood == Gaussian()
             for likelihood, n in self.columns_.blocks
             for _ in range(n * likelihood.width)
         ]
-        return torch.as_tensor(recording_steps(x) * is_real).to(table.x[:0])
+        return torch.as_tensor(recording_steps(x) * is_gaussian).to(table.x[:0])
 
     def _recording_steps(self, table: Dataset) -> np.ndarray:
         """Recording step of each column in the model's units, 0 for those without a scale: (n,)."""
@@ -444,7 +446,8 @@ class VAEDensity(DensityMixin, DensityEstimator):
         """Return the Gaussian mixtures that the members are initialized with, by number of rows."""
         if isinstance(self.mixtures, str):
             return self._default_mixtures(n_rows)
-        for pair in self.mixtures or [None]:
+        pairs: Sequence[Any] = self.mixtures or [None]
+        for pair in pairs:
             is_pair = isinstance(pair, Sequence) and len(pair) == 2
             is_number = is_pair and isinstance(pair[0], Integral) and not isinstance(pair[0], bool)
             if not is_number or not 1 <= pair[0] <= n_rows or pair[1] not in COVARIANCE_TYPES:
@@ -452,8 +455,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
                     f"The 'mixtures' parameter of VAEDensity must be 'auto' or hold pairs of a "
                     f"number of components, at least 1 and no more than the {n_rows} training "
                     f"rows, and a covariance type of {COVARIANCE_TYPES}, such as [(1, 'full'), "
-                    f"(8, 'diag')]. "
-                    f"Got {self.mixtures!r} instead."
+                    f"(8, 'diag')]. Got {self.mixtures!r} instead."
                 )
         return [(int(n), covariance_type) for n, covariance_type in self.mixtures]
 
@@ -519,8 +521,8 @@ class VAEDensity(DensityMixin, DensityEstimator):
         self,
         X: Any,
         *,
-        columns: Iterable[Any] | None = None,
-        given: Iterable[Any] | None = None,
+        columns: Iterable[Name] | None = None,
+        given: Iterable[Name] | None = None,
         n_draws: int = SCORE_DRAWS,
         return_std: bool = False,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
@@ -561,7 +563,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         n_samples: int = 1,
         random_state: RandomState = None,
         *,
-        given: Mapping[Any, Any] | None = None,
+        given: Mapping[Name, Any] | None = None,
         rules: Sequence[Any] | None = None,
     ) -> Any:
         """Draw rows from the model, with the decoder's noise.

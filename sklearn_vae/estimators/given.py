@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from sklearn_vae.data.encoder import TableEncoder
-from sklearn_vae.data.fields import Field, shorten, time_type
+from sklearn_vae.data.fields import Field, Name, shorten, time_type
 
 
 def column_indices(
-    columns: Iterable[Any], names: Sequence[Any], parameter: str, caller: str
+    columns: Iterable[Name], names: Sequence[Name], parameter: str, caller: str
 ) -> np.ndarray:
     """Find columns by name, or by position where they have no names.
 
@@ -56,8 +56,8 @@ def column_indices(
 
 
 def given_row(
-    given: Mapping[Any, Any],
-    names: Sequence[Any],
+    given: Mapping[Name, Any],
+    names: Sequence[Name],
     fields: Sequence[Field] | None,
     encoder: TableEncoder,
     caller: str,

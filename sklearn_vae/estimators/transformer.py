@@ -490,8 +490,9 @@ class VAETransformer(
             structure.check_missing(rows[:, : self.n_features_in_])
             cache = {} if cache is None else cache
             is_one_batch = len(rows) <= self.batch_size
-            encoding = repr(self.likelihood), self.conditional, structure, is_one_batch
-            key = (id(X), *encoding, self.device)
+            key = (
+                id(X), repr(self.likelihood), self.conditional, structure, is_one_batch, self.device
+            )  # fmt: skip
             if key not in cache:
                 self.columns_ = self._fit_encoder(rows, weight, self.likelihood, structure)
                 cache[key] = self.columns_, self._encode(rows, weight), {}

@@ -64,7 +64,7 @@ def with_column_names(error: ValueError, X: Any, names: Any = None) -> ValueErro
         return ValueError(f"{message} {RESHAPE_ADVICE}")
     if not message.startswith(VALUE_ERRORS) or (table := np.asarray(X)).ndim != 2:
         return error
-    counts = [_n_bad(column) for column in table.T]
+    counts = [_count_invalid(column) for column in table.T]
     columns = [
         f"column {name!r} ({n} {'value' if n == 1 else 'values'})"
         for name, n in zip(range(len(counts)) if names is None else names, counts, strict=True)
@@ -77,14 +77,14 @@ def with_column_names(error: ValueError, X: Any, names: Any = None) -> ValueErro
     return ValueError(f"{message.rstrip('.')}, in {', '.join(columns)}.")
 
 
-def _n_bad(column: np.ndarray) -> int:
+def _count_invalid(column: np.ndarray) -> int:
     """Count the values that are neither finite numbers nor missing."""
     if column.dtype.kind in "biuf":
         return int(np.isinf(column).sum())
-    return sum(not _is_good(value) for value in column)
+    return sum(not _is_valid(value) for value in column)
 
 
-def _is_good(value: Any) -> bool:
+def _is_valid(value: Any) -> bool:
     try:
         number = float(value)
         return not math.isinf(number)

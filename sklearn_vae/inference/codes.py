@@ -1,13 +1,11 @@
 """Codes of rows: means and modes of the posterior, the ELBO, reconstructions."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sklearn_vae.inference.laplace import newton
 from sklearn_vae.inference.log_density import JointDensity, Points, sample_posterior
 from sklearn_vae.models.vae import VAE
-from sklearn_vae.random import Stream, sobol_normal, stream_seed
 
 
 def posterior_mean(model: VAE, x: Tensor) -> Tensor:
@@ -40,12 +38,6 @@ def kl_per_dimension(model: VAE, x: Tensor) -> Tensor:
 def location_and_log_scale(model: VAE, x: Tensor) -> Tensor:
     """Parameters of the first member's q(z|x), side by side: (M, B, n) -> (B, 2 l)."""
     return torch.cat(model.posterior_params(x), -1)[0]
-
-
-def sobol_codes(loc: np.ndarray, log_scale: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
-    """Draws from normal distributions (n, l), each row with its own Sobol points: (K, n, l)."""
-    points = sobol_normal(n_draws * len(loc), loc.shape[1], stream_seed(seed, Stream.SCORE))
-    return loc + np.exp(log_scale) * points.reshape(n_draws, *loc.shape)
 
 
 def elbo_terms(model: VAE, x: Tensor, noise: Tensor, rows_per_chunk: int) -> Tensor:

@@ -22,7 +22,6 @@ from sklearn_vae.inference.codes import (
     location_and_log_scale,
     posterior_mean,
     posterior_mode,
-    sobol_codes,
 )
 from sklearn_vae.inference.conditionals import (
     conditional_cdf,
@@ -43,7 +42,7 @@ from sklearn_vae.likelihoods import Limits
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE, build
 from sklearn_vae.persistence.validation import check_array, check_integer
-from sklearn_vae.random import MOST_SEED, Stream, make_generator
+from sklearn_vae.random import MOST_SEED, Stream, make_generator, sobol_normal, stream_seed
 from sklearn_vae.warnings import warn
 
 # Numbers in the widest layer of a chunk of rows: they fit the cache.
@@ -243,11 +242,11 @@ class Predictor:
 
     def elbo_terms(self, X: np.ndarray, n_draws: int) -> tuple[np.ndarray, np.ndarray]:
         """Mean log p(x|z) in X's units and KL of q(z|x), in nats, per member: (M, n), (M, n)."""
-        noise, rows_per_chunk = (
-            self.noise(n_draws, X.dtype),
-            self.rows_per_chunk(n_draws * self.n_members),
+        function = partial(
+            elbo_terms,
+            noise=self.noise(n_draws, X.dtype),
+            rows_per_chunk=self.rows_per_chunk(n_draws * self.n_members),
         )
-        function = partial(elbo_terms, noise=noise, rows_per_chunk=rows_per_chunk)
         log_prob, kl = np.moveaxis(self.map(function, X), 0, 2)
         return log_prob + self.columns.log_abs_det_jacobian(X), kl
 
@@ -356,10 +355,14 @@ class Predictor:
     def sample_codes(
         self, X: np.ndarray, n_draws: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Draws from q(z|x), its location and its log-scale: (K, n, l), (n, l), (n, l)."""
+        """Draws from q(z|x), its location and its log-scale: (K, n, l), (n, l), (n, l).
+
+        Each row has its own Sobol points.
+        """
         params = self.map(location_and_log_scale, X, n_members=1).astype(np.float64)
         loc, log_scale = np.split(params, 2, axis=1)
-        return sobol_codes(loc, log_scale, n_draws, self.seed), loc, log_scale
+        noise = sobol_normal(n_draws * len(loc), loc.shape[1], stream_seed(self.seed, Stream.SCORE))
+        return loc + np.exp(log_scale) * noise.reshape(n_draws, *loc.shape), loc, log_scale
 
     # -- samples and missing values --------------------------------------------------
 

@@ -171,8 +171,8 @@ class SerializationMixin:
         schema = getattr(self, "schema_", None)
         if schema is not None and len(schema.fields) != n_features:
             raise ValueError(f"the schema has {len(schema.fields)} columns and not {n_features}")
-        names = getattr(self, "feature_names_in_", np.array(model.columns_.names))
-        if np.shape(names) != (n_features,):
+        names = getattr(self, "feature_names_in_", None)
+        if names is not None and np.shape(names) != (n_features,):
             raise ValueError(f"feature_names_in_ must have {n_features} names. Got {names!r:.100}.")
 
     def _check_wrapped(self, model: Any) -> None:

@@ -21,7 +21,12 @@ import numpy as np
 
 from sklearn_vae.persistence.file_format import NUMERIC_TYPES
 from sklearn_vae.persistence.registry import find, is_serializable
-from sklearn_vae.persistence.validation import check_annotations, check_array, matches
+from sklearn_vae.persistence.validation import (
+    check_annotations,
+    check_array,
+    check_hashes,
+    matches,
+)
 
 # A dict whose first key begins with this character is a tagged value, like {"@tuple": [...]}.
 TAG = "@"
@@ -378,8 +383,9 @@ def _tuple(items: object) -> tuple[Any, ...]:
 def _dict(pairs: object) -> dict[Any, Any]:
     items = [(deserialize(key), deserialize(value)) for key, value in map(_list, _list(pairs))]
     for key, _ in items:
-        if not isinstance(key, str) and not (matches(key, int) and abs(key) < MAX_KEY):
+        if not isinstance(key, str | tuple) and not (matches(key, int) and abs(key) < MAX_KEY):
             raise ValueError(f"{key!r:.100} is not a valid key")
+    check_hashes(key for key, _ in items)
     return dict(items)
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from sklearn_vae.data.fields import Name
 from sklearn_vae.persistence.validation import check_array
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class ColumnHint:
 
     Attributes
     ----------
-    name : str or int
+    name : str, int or tuple
         Name or index of the column.
     is_integer : bool, default=False
         Whether the dtype is one of integers.
@@ -47,7 +48,7 @@ class ColumnHint:
         Whether the categories are ordered.
     """
 
-    name: str | int
+    name: Name
     is_integer: bool = False
     n_classes: int | None = None
     is_ordered: bool = False
