@@ -27,9 +27,11 @@ OBSERVED_SHARE = 0.5
 WIDEST = 50.0  # bounds of the intercept
 
 
-def hide(X: np.ndarray, mechanism: str, share: float, generator: np.random.Generator) -> np.ndarray:
+def hide(
+    X: np.ndarray, mechanism: str, fraction: float, generator: np.random.Generator
+) -> np.ndarray:
     """Return the mask of hidden cells of min-max scaled rows."""
-    hidden = generator.random(X.shape) < share
+    hidden = generator.random(X.shape) < fraction
     if mechanism == "MCAR":
         return hidden
     n_columns = X.shape[1]
@@ -39,7 +41,7 @@ def hide(X: np.ndarray, mechanism: str, share: float, generator: np.random.Gener
     for column in others:
         score = X[:, inputs] @ generator.random(n_inputs)
         score /= score.std()
-        intercept = brentq(lambda b, s=score: expit(s + b).mean() - share, -WIDEST, WIDEST)
+        intercept = brentq(lambda b, s=score: expit(s + b).mean() - fraction, -WIDEST, WIDEST)
         hidden[:, column] = generator.random(len(X)) < expit(score + intercept)
     if mechanism == "MAR":
         hidden[:, inputs] = False

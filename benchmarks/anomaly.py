@@ -146,10 +146,10 @@ RIVALS: dict[str, Detector] = {
 
 
 class Ours:
-    """Our detector; the setting is the one thing it is told. The last fit serves all methods."""
+    """Our detector; only ``novelty`` depends on the setting. The last fit serves all methods."""
 
     def __init__(self, param: dict[str, Any], setting: str):
-        self.told = {"novelty": setting == "clean", **param}
+        self.params = {"novelty": setting == "clean", **param}
         self.rows: np.ndarray | None = None
 
     def by(self, method: str) -> Detector:
@@ -168,14 +168,14 @@ class Ours:
             return
         torch.set_num_threads(1)
         self.rows = train
-        self.fitted = VAEOutlierDetector(**{"random_state": seed, **self.told}).fit(train)
+        self.fitted = VAEOutlierDetector(**{"random_state": seed, **self.params}).fit(train)
 
     def _with(self, method: str) -> Any:
         """The detector that a fit with this method would have given, but for its threshold."""
         from sklearn_vae.anomaly.presets import METHODS
 
         if method != self.fitted.method:
-            scorer = METHODS[method][0 if self.told["novelty"] else 1]
+            scorer = METHODS[method][0 if self.params["novelty"] else 1]
             self.fitted.scorer_ = scorer.fit(self.fitted._reference_rows())
             self.fitted.method = method
         return self.fitted
@@ -217,9 +217,9 @@ def oddbench(
         y = np.concatenate([np.zeros(n_train, dtype=bool), file["test_labels"].astype(bool)])
     train, test = np.split(np.arange(len(y)), [n_train])
     if setting != "clean":
-        share = float(setting.partition("=")[2] or 0.1)
+        fraction = float(setting.partition("=")[2] or 0.1)
         anomalies = rng.permutation(np.flatnonzero(y))
-        n_moved = min(round(share / (1 - share) * n_train), len(anomalies) // 2)
+        n_moved = min(round(fraction / (1 - fraction) * n_train), len(anomalies) // 2)
         train = np.concatenate([train, anomalies[:n_moved]])
         test = np.setdiff1d(test, train)
     return X, y, train, test
@@ -240,17 +240,17 @@ def rows_of(
 
 
 def some_of(
-    rows: np.ndarray, y: np.ndarray, most: int, fewest: int, rng: np.random.Generator
+    rows: np.ndarray, y: np.ndarray, max_rows: int, fewest: int, rng: np.random.Generator
 ) -> np.ndarray:
     """At most so many of the rows, with their share of anomalies."""
     rows = rng.permutation(rows)
-    if len(rows) <= most:
+    if len(rows) <= max_rows:
         return rows
     anomalies, normal = rows[y[rows]], rows[~y[rows]]
-    share = round(most * len(anomalies) / len(rows))
-    n_anomalies = max(share, min(len(anomalies), fewest))
+    n_proportional = round(max_rows * len(anomalies) / len(rows))
+    n_anomalies = max(n_proportional, min(len(anomalies), fewest))
 
-    return np.concatenate([anomalies[:n_anomalies], normal[: most - n_anomalies]])
+    return np.concatenate([anomalies[:n_anomalies], normal[: max_rows - n_anomalies]])
 
 
 # Fitting and scoring
@@ -267,28 +267,28 @@ def run(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             for seed in args.seeds:
                 for name, detector in detectors.items():
                     keeps = not name.startswith(label) or bool(args.keep)
-                    place = (table, setting, seed, args.max_rows, args.fewest_anomalies)
-                    figures = result(name, detector, place, keeps=keeps)
+                    task = (table, setting, seed, args.max_rows, args.fewest_anomalies)
+                    figures = result(name, detector, task, keeps=keeps)
                     if figures is not None:
                         where = {"setting": setting, "table": table, "seed": seed}
                         yield {**where, "detector": name, **figures}
 
 
 def result(
-    name: str, detector: Detector, place: tuple[str, str, int, int, int], *, keeps: bool
+    name: str, detector: Detector, task: tuple[str, str, int, int, int], *, keeps: bool
 ) -> dict[str, float] | None:
     """Take a result from the cache, or compute it; None if its package is not there."""
-    usual = place[-1] == FEWEST_ANOMALIES
-    key = f"v{PROTOCOL}/{name}/" + "/".join(map(str, place[:-1] if usual else place))
+    has_default = task[-1] == FEWEST_ANOMALIES
+    key = f"v{PROTOCOL}/{name}/" + "/".join(map(str, task[:-1] if has_default else task))
     kept = json.loads(CACHE.read_text()) if CACHE.exists() else {}
     if keeps and key in kept:
         return kept[key]
-    train, test, is_anomaly = rows_of(*place)
+    train, test, is_anomaly = rows_of(*task)
     start = time.process_time()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            scores = detector(train, test, place[2])
+            scores = detector(train, test, task[2])
     except ImportError:
         return None
     seconds = time.process_time() - start
@@ -298,8 +298,8 @@ def result(
         "AP": 100 * float(average_precision_score(is_anomaly, scores)),
         "seconds": seconds,
     }
-    shown = " ".join(f"{value:7.2f}" for value in figures.values())
-    print(f"{place[1]:13}{place[0]:17}seed {place[2]} {name:17}{shown}", file=sys.stderr)
+    text = " ".join(f"{value:7.2f}" for value in figures.values())
+    print(f"{task[1]:13}{task[0]:17}seed {task[2]} {name:17}{text}", file=sys.stderr)
     if keeps:
         CACHE.parent.mkdir(exist_ok=True)
         beside = CACHE.with_suffix(".part")
@@ -314,15 +314,15 @@ def result(
 
 def report(records: pd.DataFrame, first: str) -> None:
     """Per setting: every table, means, ranks, wins, differences, seconds."""
-    for setting, own in records.groupby("setting", sort=False):
+    for setting, group in records.groupby("setting", sort=False):
         for measure in ("AUROC", "AP"):
-            means = own.pivot_table(index="table", columns="detector", values=measure, sort=False)
+            means = group.pivot_table(index="table", columns="detector", values=measure, sort=False)
             if len(means) <= MOST_TABLES_SHOWN:
                 print_table(f"{setting}, {measure}", with_mean(means))
             print_table(f"{setting}, {measure}", standing(means))
             if first in means:
                 print_table(f"{first} minus", differences(means, first))
-        seconds = own.groupby("detector", sort=False)["seconds"]
+        seconds = group.groupby("detector", sort=False)["seconds"]
         columns = {"median": seconds.median(), "longest": seconds.max()}
         print_table(f"{setting}, CPU seconds", pd.DataFrame(columns).map("{:.2f}".format))
 
@@ -356,17 +356,17 @@ def differences(means: pd.DataFrame, first: str) -> pd.DataFrame:
 
 def choose(records: pd.DataFrame, first: str) -> None:
     """Choose among methods on half of the tables and confirm on the other, many times."""
-    for setting, own in records.groupby("setting", sort=False):
+    for setting, group in records.groupby("setting", sort=False):
         for measure in ("AUROC", "AP"):
-            means = own.pivot_table(index="table", columns="detector", values=measure, sort=False)
+            means = group.pivot_table(index="table", columns="detector", values=measure, sort=False)
             is_ours = means.columns.str.startswith(first)
             methods, rivals = means.loc[:, is_ours], means.loc[:, ~is_ours]
             rng = np.random.default_rng(0)
-            found = pd.DataFrame(
+            halvings = pd.DataFrame(
                 halving(methods, rivals, first, rng.permutation(len(means)))
                 for _ in range(HALVINGS)
             )
-            leads = found.drop(columns=["chosen", "rival"])
+            leads = halvings.drop(columns=["chosen", "rival"])
             table = pd.DataFrame(
                 {
                     "mean": leads.mean().map("{:+.2f}".format),
@@ -379,8 +379,8 @@ def choose(records: pd.DataFrame, first: str) -> None:
             )
             print_table(f"{setting}, {measure}, on the halves not chosen on", table)
             for name in ("chosen", "rival"):
-                shares = found[name].value_counts(normalize=True).map("{:.0%}".format)
-                print_table(f"{setting}, {measure}: {name}", shares.to_frame("of halvings"))
+                frequencies = halvings[name].value_counts(normalize=True).map("{:.0%}".format)
+                print_table(f"{setting}, {measure}: {name}", frequencies.to_frame("of halvings"))
 
 
 def halving(
@@ -408,13 +408,13 @@ def halving(
 def main() -> None:
     parser = argparse.ArgumentParser(description="Anomalies found by a VAE and its rivals.")
     add = parser.add_argument
-    usual = ",".join(RIVALS)
+    default_detectors = ",".join(RIVALS)
     add("--settings", default="clean,contaminated", help="one of them or both: %(default)s")
     add("--tables", default=TABLES, help="names with commas between: %(default)s")
     add("--seeds", default="0,1,2", help="seeds of the splits and the detectors: %(default)s")
     add("--max-rows", default=1500, type=int, help="rows to train on, and to test: %(default)s")
     add("--quick", action="store_true", help=f"only {QUICK_TABLES}; only the first seed")
-    add("--detectors", default=usual, help="rivals: %(default)s")
+    add("--detectors", default=default_detectors, help="rivals: %(default)s")
     add("--methods", default="auto", help="ours, or all of them: %(default)s")
     add("--choose", action="store_true", help="choose on half of the tables, confirm on the other")
     add("--fewest-anomalies", default=FEWEST_ANOMALIES, type=int, help="in a part: %(default)s")

@@ -50,7 +50,7 @@ def log_p(X: np.ndarray) -> np.ndarray:
     """The known density, in nats."""
     first, *others = X.T
     curves = first**2, np.sin(2 * first)
-    parts = [stats.norm(own, 0.3).logpdf(x) for own, x in zip(curves, others, strict=True)]
+    parts = [stats.norm(loc, 0.3).logpdf(x) for loc, x in zip(curves, others, strict=True)]
     return stats.norm.logpdf(first) + sum(parts)
 
 
@@ -72,8 +72,8 @@ def resampled(X: np.ndarray, seed: int) -> list[Any]:
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(len(X), np.full(len(X), 1 / len(X)), size=N_MEMBERS)
     return [
-        VAETransformer(random_state=seed + k).fit(X, sample_weight=own)
-        for k, own in enumerate(weights.astype(float))
+        VAETransformer(random_state=seed + k).fit(X, sample_weight=sample_weight)
+        for k, sample_weight in enumerate(weights.astype(float))
     ]
 
 
@@ -85,14 +85,14 @@ def last_layer(X: np.ndarray, seed: int) -> list[Any]:
     generator = torch.Generator().manual_seed(seed)
     shape = 1, 1, len(X), vae.architecture_.n_components
     noise = torch.randn(shape, generator=generator, dtype=x.dtype)
-    squares = [torch.zeros_like(own) for own in params]
+    squares = [torch.zeros_like(param) for param in params]
     for row in range(len(X)):  # the empirical Fisher information, row by row
         log_prob, kl, _ = model.elbo_terms(x[:, [row]], noise[:, :, [row]])
-        found = torch.autograd.grad((log_prob - kl.sum(-1)).sum(), params)
-        squares = [own + grad.square() for own, grad in zip(squares, found, strict=True)]
+        gradient = torch.autograd.grad((log_prob - kl.sum(-1)).sum(), params)
+        squares = [square + grad.square() for square, grad in zip(squares, gradient, strict=True)]
     names = ["decoder.last", "decoder.linear.weight", "decoder.linear.bias"]
     rng = np.random.default_rng(seed)
-    weights = {name: np.repeat(own, N_MEMBERS, axis=0) for name, own in vae.state_dict_.items()}
+    weights = {name: np.repeat(array, N_MEMBERS, axis=0) for name, array in vae.state_dict_.items()}
     for name, square in zip(names, squares, strict=True):
         spread = 1 / np.sqrt(square.numpy() + PRIOR_PRECISION)
         weights[name] = weights[name] + spread * rng.normal(size=weights[name].shape)
@@ -102,7 +102,9 @@ def last_layer(X: np.ndarray, seed: int) -> list[Any]:
 
 def members_of(models: list[Any], X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Scores of all members, and of them together: (n_members, n), (n,)."""
-    scores = np.concatenate([own._fitted().log_density_per_member(X, N_DRAWS) for own in models])
+    scores = np.concatenate(
+        [model._fitted().log_density_per_member(X, N_DRAWS) for model in models]
+    )
     return scores, logsumexp(scores, axis=0) - np.log(len(scores))
 
 
@@ -113,8 +115,8 @@ def on_known_density(seed: int) -> Iterator[dict[str, Any]]:
     """Nats on fresh rows, and how the epistemic part ranks rows by the score's error."""
     X, fresh = curved(N_ROWS, seed), curved(N_FRESH, 100 + seed)
     spread = curved(N_FRESH, 200 + seed, SPREAD)
-    own = {"table": KNOWN, "seed": seed}
-    yield {**own, "kind": "truth", "nats": log_p(fresh).mean()}
+    record = {"table": KNOWN, "seed": seed}
+    yield {**record, "kind": "truth", "nats": log_p(fresh).mean()}
     for name, fit in KINDS.items():
         begin = time.process_time()
         models = fit(X, seed)
@@ -123,7 +125,7 @@ def on_known_density(seed: int) -> Iterator[dict[str, Any]]:
         epistemic, error = together - scores.mean(axis=0), np.abs(log_p(spread) - together)
         rank = stats.spearmanr(epistemic, error)[0] if len(scores) > 1 else np.nan
         nats = members_of(models, fresh)[1].mean()
-        yield {**own, "kind": name, "nats": nats, "rank": rank, "seconds": seconds}
+        yield {**record, "kind": name, "nats": nats, "rank": rank, "seconds": seconds}
 
 
 def on_table(table: Dataset, seed: int) -> Iterator[dict[str, Any]]:
@@ -154,8 +156,8 @@ def show(records: list[dict[str, Any]]) -> None:
     """Print means over seeds, a line per kind."""
     frame = pd.DataFrame(records)
     means = frame.groupby("kind", sort=False).mean(numeric_only=True).drop(columns="seed").round(2)
-    shown = means.map(lambda own: "" if np.isnan(own) else f"{own:.2f}")
-    print_table(str(frame["table"][0]), shown)
+    text = means.map(lambda value: "" if np.isnan(value) else f"{value:.2f}")
+    print_table(str(frame["table"][0]), text)
 
 
 if __name__ == "__main__":

@@ -78,9 +78,9 @@ def breast_cancer() -> tuple[np.ndarray, np.ndarray]:
 def mnist() -> tuple[np.ndarray, np.ndarray]:
     with np.load(DATA / "images" / "mnist.npz") as file:
         X, y = file["x_train"].reshape(-1, 784) / 255.0, file["y_train"]
-    some = np.random.default_rng(0).permutation(len(X))[:MNIST_ROWS]
+    rows = np.random.default_rng(0).permutation(len(X))[:MNIST_ROWS]
 
-    return X[some], y[some]
+    return X[rows], y[rows]
 
 
 LOADERS: dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {

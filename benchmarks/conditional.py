@@ -59,22 +59,22 @@ class PerClass:
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> "PerClass":
         self.classes = np.unique(y)
-        self.models = [self.make(X[y == own]) for own in self.classes]
-        self.log_share = np.log([np.mean(y == own) for own in self.classes])
+        self.models = [self.make(X[y == label]) for label in self.classes]
+        self.log_share = np.log([np.mean(y == label) for label in self.classes])
         return self
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        joint = np.stack([own.score_samples(X) for own in self.models], axis=1) + self.log_share
+        joint = np.stack([model.score_samples(X) for model in self.models], axis=1) + self.log_share
         return np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
 
 
 def best_mixture(X: np.ndarray, seed: int) -> GaussianMixture:
     tried = [
-        GaussianMixture(n, covariance_type=kind, reg_covar=1e-2, random_state=seed).fit(X)
+        GaussianMixture(n, covariance_type=covariance, reg_covar=1e-2, random_state=seed).fit(X)
         for n in (1, 2, 4)
-        for kind in ("full", "diag")
+        for covariance in ("full", "diag")
     ]
-    return min(tried, key=lambda own: own.bic(X))
+    return min(tried, key=lambda mixture: mixture.bic(X))
 
 
 def models(seed: int) -> dict[str, Any]:
@@ -149,10 +149,10 @@ def informed(n_rows: int, seed: int) -> tuple[float, float]:
     X = np.outer(y, slope) + rest
     marginal = covariance + np.outer(slope, slope)
     expected = 0.5 * (np.linalg.slogdet(marginal)[1] - np.linalg.slogdet(covariance)[1])
-    own, test = slice(n_rows), slice(n_rows, None)
-    without = VAETransformer(random_state=seed).fit(X[own]).score(X[test])
-    given = VAETransformer(conditional=True, random_state=seed).fit(X[own], y[own])
-    return expected, given.score(X[test], y[test]) - without
+    train, test = slice(n_rows), slice(n_rows, None)
+    marginal = VAETransformer(random_state=seed).fit(X[train]).score(X[test])
+    conditional = VAETransformer(conditional=True, random_state=seed).fit(X[train], y[train])
+    return expected, conditional.score(X[test], y[test]) - marginal
 
 
 def main() -> None:
@@ -167,11 +167,11 @@ def main() -> None:
         for figure in ("accuracy", "log loss", "CPU seconds"):
             means = records.pivot_table(figure, "table", "model", sort=False)
             print_table(figure, means.map("{:.3f}".format))
-        found = pd.DataFrame(
+        records = pd.DataFrame(
             [(f"{n}, seed {seed}", *informed(n, seed)) for n in ROWS for seed in seeds],
             columns=["rows", "mutual information", "found"],
         )
-    print_table("rows", found.set_index("rows").map("{:.2f}".format))
+    print_table("rows", records.set_index("rows").map("{:.2f}".format))
 
 
 if __name__ == "__main__":

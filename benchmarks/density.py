@@ -71,8 +71,8 @@ def gaussian_mixture(Z: np.ndarray, seed: int) -> GaussianMixture:
         fewest_rows = {"full": max(10, Z.shape[1] + 1), "tied": 10, "diag": 10, "spherical": 10}
         options = {"reg_covar": reg_covar, "random_state": seed}
         fitted = (
-            GaussianMixture(size, covariance_type=kind, **options).fit(Z)
-            for kind, fewest in fewest_rows.items()
+            GaussianMixture(size, covariance_type=covariance, **options).fit(Z)
+            for covariance, fewest in fewest_rows.items()
             for size in MIXTURE_SIZES
             if size == 1 or size * fewest <= len(Z)
         )

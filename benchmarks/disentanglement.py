@@ -75,18 +75,18 @@ def judged(Z: np.ndarray) -> float:
     """AUC of a classifier that separates codes from codes with permuted dimensions."""
     shuffled = np.random.default_rng(0).permuted(Z, axis=0)
     half = len(Z) // 2
-    halves = [(np.vstack([Z[own], shuffled[own]])) for own in (slice(half), slice(half, None))]
+    halves = [(np.vstack([Z[part], shuffled[part]])) for part in (slice(half), slice(half, None))]
     is_real = np.repeat([1, 0], half)
     judge = HistGradientBoostingClassifier(max_iter=60, random_state=0).fit(halves[0], is_real)
     return roc_auc_score(is_real, judge.predict_proba(halves[1])[:, 1])
 
 
-def at_equal_reconstruction(found: pd.DataFrame) -> pd.DataFrame:
+def at_equal_reconstruction(records: pd.DataFrame) -> pd.DataFrame:
     """For each weight and seed, its figures minus beta's at the same R²."""
     rows = []
-    for seed, own in found.groupby("seed"):
-        by_beta = own[own["objective"] == "elbo"].sort_values("R²")
-        for _, one in own[own["objective"] == "tc"].iterrows():
+    for seed, group in records.groupby("seed"):
+        by_beta = group[group["objective"] == "elbo"].sort_values("R²")
+        for _, one in group[group["objective"] == "tc"].iterrows():
             if not by_beta["R²"].iloc[0] <= one["R²"] <= by_beta["R²"].iloc[-1]:
                 continue
             row = {"weight": one["setting"], "seed": seed, "R²": one["R²"]}
@@ -105,36 +105,39 @@ def print_table(table: pd.DataFrame) -> None:
     print()
 
 
-def summary(found: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+def summary(records: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Mean ± standard deviation over the seeds."""
     rows = []
-    for keys, own in found.groupby(by, sort=False):
+    for keys, group in records.groupby(by, sort=False):
         means = {
-            name: f"{own[name].mean():.3f} ± {own[name].std(ddof=0):.3f}"
-            for name in own.columns
+            name: f"{group[name].mean():.3f} ± {group[name].std(ddof=0):.3f}"
+            for name in group.columns
             if name not in (*by, "seed", "seconds")
         }
-        rows.append({**dict(zip(by, keys, strict=True)), "seeds": len(own), **means})
+        rows.append({**dict(zip(by, keys, strict=True)), "seeds": len(group), **means})
     return pd.DataFrame(rows)
 
 
 def run(seeds: list[int], betas: tuple[float, ...], weights: tuple[float, ...], max_iter: int):
     """Fit and measure everything."""
-    asked: list[tuple[str, float, Callable[[], dict]]] = [
+    fits: list[tuple[str, float, Callable[[], dict]]] = [
         *(("elbo", beta, lambda beta=beta: {"beta": beta}) for beta in betas),
-        *(("tc", own, lambda own=own: {"objective": TotalCorrelation(own)}) for own in weights),
+        *(
+            ("tc", weight, lambda weight=weight: {"objective": TotalCorrelation(weight)})
+            for weight in weights
+        ),
     ]
     rows = []
     for seed in seeds:
         (X, _), (held_out, factors) = spots(N_TRAIN, 2 * seed), spots(N_TEST, 2 * seed + 1)
-        for objective, setting, parameters in asked:
+        for objective, setting, parameters in fits:
             vae = VAETransformer(**SETTINGS, max_iter=max_iter, random_state=seed, **parameters())
             start = time.process_time()
             vae.fit(X)
             seconds = time.process_time() - start
             figures = measure(vae, held_out, factors)
-            own = {"objective": objective, "setting": setting, "seed": seed, "seconds": seconds}
-            rows.append({**own, **figures})
+            where = {"objective": objective, "setting": setting, "seed": seed, "seconds": seconds}
+            rows.append({**where, **figures})
     return pd.DataFrame(rows)
 
 
@@ -144,16 +147,18 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--max-iter", type=int, default=40)
     parser.add_argument("--quick", action="store_true", help="one seed, two values of each")
-    asked = parser.parse_args()
-    seeds = [int(seed) for seed in asked.seeds.split(",")]
-    some = slice(0, None, 3) if asked.quick else slice(None)
+    args = parser.parse_args()
+    seeds = [int(seed) for seed in args.seeds.split(",")]
+    chosen = slice(0, None, 3) if args.quick else slice(None)
     start = time.process_time()
     with threadpool_limits(1):
-        found = run(seeds[:1] if asked.quick else seeds, BETAS[some], WEIGHTS[some], asked.max_iter)
-    print_table(summary(found, ["objective", "setting"]))
+        records = run(
+            seeds[:1] if args.quick else seeds, BETAS[chosen], WEIGHTS[chosen], args.max_iter
+        )
+    print_table(summary(records, ["objective", "setting"]))
     print("At equal reconstruction, by total correlation minus by beta:\n")
-    print_table(summary(at_equal_reconstruction(found), ["weight"]))
-    per_fit = found.groupby("objective")["seconds"].mean()
+    print_table(summary(at_equal_reconstruction(records), ["weight"]))
+    per_fit = records.groupby("objective")["seconds"].mean()
     print(f"CPU seconds per fit: {per_fit['elbo']:.1f} (elbo), {per_fit['tc']:.1f} (tc); ")
     print(f"of everything: {time.process_time() - start:.0f}")
 

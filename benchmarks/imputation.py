@@ -83,12 +83,12 @@ OUTSIDE = 0.1  # of the draws, half on either side
 Filler = Callable[[np.ndarray, int], np.ndarray]  # rows with holes and a seed -> rows without
 
 
-def timed(fill: Callable[..., Any], *given: Any) -> tuple[Any, float]:
+def timed(fill: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
     """Result and CPU seconds."""
     start = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        filled = fill(*given)
+        filled = fill(*arguments)
 
     return filled, time.process_time() - start
 
@@ -121,11 +121,14 @@ def gaussian_em(X: np.ndarray, _seed: int) -> np.ndarray:
     loc, covariance = np.nanmean(X, axis=0), np.eye(d)
     for _ in range(EM_STEPS):
         filled, left = np.where(there, X, 0.0), np.zeros((d, d))
-        for row, known in zip(filled, there, strict=True):
-            own, cross = covariance[np.ix_(known, known)], covariance[np.ix_(known, ~known)]
-            slopes = np.linalg.solve(own, cross)
-            row[~known] = loc[~known] + (row - loc)[known] @ slopes
-            left[np.ix_(~known, ~known)] += covariance[np.ix_(~known, ~known)] - cross.T @ slopes
+        for row, observed in zip(filled, there, strict=True):
+            cov = covariance[np.ix_(observed, observed)]
+            cross = covariance[np.ix_(observed, ~observed)]
+            slopes = np.linalg.solve(cov, cross)
+            row[~observed] = loc[~observed] + (row - loc)[observed] @ slopes
+            left[np.ix_(~observed, ~observed)] += (
+                covariance[np.ix_(~observed, ~observed)] - cross.T @ slopes
+            )
         loc = filled.mean(axis=0)
         centred = filled - loc
         covariance = (centred.T @ centred + left + EM_ROWS * np.eye(d)) / (n + EM_ROWS)
@@ -183,90 +186,90 @@ class Adult:
         folder = DATA / "hivae_adult"
         table = pd.read_csv(folder / "data.csv", header=None).iloc[:max_rows]
         types = pd.read_csv(folder / "data_types.csv")
-        self.kinds = types["type"].tolist()
+        self.types = types["type"].tolist()
         self.sizes = types["dim"].tolist()
         self.X = table.to_numpy(np.float64)
-        place = pd.read_csv(folder / f"Missing{mask}.csv", header=None).to_numpy() - 1
-        place = place[place[:, 0] < len(table)]
+        cells = pd.read_csv(folder / f"Missing{mask}.csv", header=None).to_numpy() - 1
+        cells = cells[cells[:, 0] < len(table)]
         hole = np.zeros(self.X.shape, bool)
-        hole[tuple(place.T)] = True
+        hole[tuple(cells.T)] = True
         self.holey = np.where(hole, np.nan, self.X)
-        self.asked = hole & ~np.isnan(self.X)
+        self.scored = hole & ~np.isnan(self.X)
         self.classes = [
-            np.unique(column[~np.isnan(column)]) if kind in ("cat", "ordinal") else None
-            for column, kind in zip(self.X.T, self.kinds, strict=True)
+            np.unique(column[~np.isnan(column)]) if type_ in ("cat", "ordinal") else None
+            for column, type_ in zip(self.X.T, self.types, strict=True)
         ]
 
     def frame(self) -> pd.DataFrame:
         """Give the table with holes as a data frame whose types say what its columns are."""
         columns = {}
-        for j, (kind, known) in enumerate(zip(self.kinds, self.classes, strict=True)):
+        for j, (type_, classes) in enumerate(zip(self.types, self.classes, strict=True)):
             column = self.holey[:, j]
             columns[f"c{j}"] = (
                 pd.array(column, dtype="Int64")
-                if known is None
-                else pd.Categorical(column, known, ordered=kind == "ordinal")
+                if classes is None
+                else pd.Categorical(column, classes, ordered=type_ == "ordinal")
             )
         return pd.DataFrame(columns)
 
     def spread(self) -> tuple[np.ndarray, list[slice]]:
         """Give the table with holes as numbers, classes as zeros with a one, standardised."""
-        parts, places, first = [], [], 0
-        for j, (kind, known) in enumerate(zip(self.kinds, self.classes, strict=True)):
+        parts, slices, first = [], [], 0
+        for j, (type_, classes) in enumerate(zip(self.types, self.classes, strict=True)):
             column = self.holey[:, [j]]
-            if kind == "cat":
-                column = np.where(np.isnan(column), np.nan, column == known)
+            if type_ == "cat":
+                column = np.where(np.isnan(column), np.nan, column == classes)
             parts.append(column)
-            places.append(slice(first, first := first + column.shape[1]))
-        return np.concatenate(parts, axis=1), places
+            slices.append(slice(first, first := first + column.shape[1]))
+        return np.concatenate(parts, axis=1), slices
 
-    def gathered(self, filled: np.ndarray, places: list[slice]) -> np.ndarray:
+    def gathered(self, filled: np.ndarray, slices: list[slice]) -> np.ndarray:
         """Undo ``spread``."""
         columns = [
-            known[filled[:, place].argmax(axis=1)] if kind == "cat" else filled[:, place.start]
-            for place, kind, known in zip(places, self.kinds, self.classes, strict=True)
+            classes[filled[:, part].argmax(axis=1)] if type_ == "cat" else filled[:, part.start]
+            for part, type_, classes in zip(slices, self.types, self.classes, strict=True)
         ]
         return self.rounded(np.column_stack(columns))
 
     def rounded(self, filled: np.ndarray) -> np.ndarray:
         """Put numbers on classes that there are."""
         filled = filled.copy()
-        for j, known in enumerate(self.classes):
-            if known is not None:
-                filled[:, j] = np.clip(np.rint(filled[:, j]), known[0], known[-1])
+        for j, classes in enumerate(self.classes):
+            if classes is not None:
+                filled[:, j] = np.clip(np.rint(filled[:, j]), classes[0], classes[-1])
         return filled
 
     def errors(self, filled: np.ndarray) -> list[float]:
         """One error per column, as the paper's code has them."""
-        found = []
-        for j, kind in enumerate(self.kinds):
-            asked = self.asked[:, j]
-            truth, guess = self.X[asked, j], filled[asked, j]
-            if kind == "cat":
-                found.append(np.mean(truth != guess))
-            elif kind == "ordinal":
-                found.append(np.abs(truth - guess).mean() / self.sizes[j])
+        errors = []
+        for j, type_ in enumerate(self.types):
+            scored = self.scored[:, j]
+            truth, guess = self.X[scored, j], filled[scored, j]
+            if type_ == "cat":
+                errors.append(np.mean(truth != guess))
+            elif type_ == "ordinal":
+                errors.append(np.abs(truth - guess).mean() / self.sizes[j])
             else:
                 span = np.nanmax(self.X[:, j]) - np.nanmin(self.X[:, j])
-                found.append(np.sqrt(np.square(truth - guess).mean()) / span)
-        return [float(error) for error in found]
+                errors.append(np.sqrt(np.square(truth - guess).mean()) / span)
+        return [float(error) for error in errors]
 
 
 def by_means(table: Adult, _args: argparse.Namespace, _seed: int) -> np.ndarray:
-    has_classes = np.array([known is not None for known in table.classes])
+    has_classes = np.array([classes is not None for classes in table.classes])
     filled = table.holey.copy()
-    for strategy, own in (("most_frequent", has_classes), ("mean", ~has_classes)):
-        filled[:, own] = SimpleImputer(strategy=strategy).fit_transform(filled[:, own])
+    for strategy, mask in (("most_frequent", has_classes), ("mean", ~has_classes)):
+        filled[:, mask] = SimpleImputer(strategy=strategy).fit_transform(filled[:, mask])
     return filled
 
 
 def by_neighbours(table: Adult, args: argparse.Namespace, seed: int) -> np.ndarray:
-    spread, places = table.spread()
+    spread, slices = table.spread()
     loc, scale = np.nanmean(spread, axis=0), np.nanstd(spread, axis=0)
     scaled = (spread - loc) / scale
-    some = np.random.default_rng(seed).permutation(len(scaled))[: args.knn_rows]
-    filled = KNNImputer().fit(scaled[some]).transform(scaled)
-    return table.gathered(filled * scale + loc, places)
+    sample = np.random.default_rng(seed).permutation(len(scaled))[: args.knn_rows]
+    filled = KNNImputer().fit(scaled[sample]).transform(scaled)
+    return table.gathered(filled * scale + loc, slices)
 
 
 def by_regression(table: Adult, _args: argparse.Namespace, seed: int) -> np.ndarray:
@@ -274,13 +277,13 @@ def by_regression(table: Adult, _args: argparse.Namespace, seed: int) -> np.ndar
 
 
 def by_boosting(table: Adult, _args: argparse.Namespace, seed: int) -> np.ndarray:
-    is_class = np.array([kind == "cat" for kind in table.kinds])
+    is_class = np.array([type_ == "cat" for type_ in table.types])
     filled = table.holey.copy()
-    for j, kind in enumerate(table.kinds):
+    for j, type_ in enumerate(table.types):
         others = np.delete(table.holey, j, axis=1)
         classes = np.flatnonzero(np.delete(is_class, j))
-        kinds = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)
-        model = kinds[kind != "cat"](categorical_features=classes, random_state=seed)
+        estimators = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)
+        model = estimators[type_ != "cat"](categorical_features=classes, random_state=seed)
         hole = np.isnan(table.holey[:, j])
         model.fit(others[~hole], table.holey[~hole, j])
         filled[hole, j] = model.predict(others[hole])
@@ -324,7 +327,7 @@ def adult(args: argparse.Namespace) -> None:
         rows, columns = {}, {}
         for name, fill in ADULT_FILLERS.items():
             filled, spent = timed(fill, table, args, seed)
-            errors = pd.Series(table.errors(filled), index=table.kinds)
+            errors = pd.Series(table.errors(filled), index=table.types)
             groups = errors.groupby(errors.index.map(GROUPS.get)).mean()
             figures = {**groups.loc[[*dict.fromkeys(GROUPS.values())]], "all": errors.mean()}
             rows[name] = {key: f"{value:.4f}" for key, value in figures.items()}
@@ -332,7 +335,7 @@ def adult(args: argparse.Namespace) -> None:
             columns[name] = [f"{error:.3f}" for error in errors]
             tell(f"adult {mask} {name:28}{rows[name]}")
         print_table(f"Adult, mask {mask}", pd.DataFrame(rows).T)
-        known_as = [f"{j + 1} ({kind})" for j, kind in enumerate(table.kinds)]
+        known_as = [f"{j + 1} ({type_})" for j, type_ in enumerate(table.types)]
         print_table(f"mask {mask}, by column", pd.DataFrame(columns, index=known_as))
 
 
@@ -375,26 +378,26 @@ class Linear:
                     holey
                 )
                 continue
-            own = self.covariance[np.ix_(~hole, ~hole)]
+            cov = self.covariance[np.ix_(~hole, ~hole)]
             cross = self.covariance[np.ix_(~hole, hole)]
-            slopes = np.linalg.solve(own, cross)
+            slopes = np.linalg.solve(cov, cross)
             mean[i, hole] = self.loc[hole] + (row - self.loc)[~hole] @ slopes
             left = self.covariance[np.ix_(hole, hole)] - cross.T @ slopes
             draws[:, i, hole] = self.rng.multivariate_normal(mean[i, hole], left, n_draws)
-            nats += stats.multivariate_normal(self.loc[~hole], own).logpdf(row[~hole]) / len(holey)
+            nats += stats.multivariate_normal(self.loc[~hole], cov).logpdf(row[~hole]) / len(holey)
         return mean, draws, nats
 
 
 def intervals(args: argparse.Namespace) -> None:
     """Errors, cover and width of 90 % intervals, log-densities of parts of rows."""
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for seed in args.seeds:
         linear = Linear(seed)
         (_, train), (X, holey) = linear.draw(N_ROWS), linear.draw(N_FRESH)
         exact, draws, nats = linear.completed(holey, args.draws)
         (model, *ours), spent = timed(vae_completed, train, holey, args, seed)
         theirs, spent_theirs = timed(iterative_completed, train, holey, args, seed)
-        known = {
+        imputers = {
             "exact": ((exact, draws), {"nats": 0.0, "CPU s": np.nan}),
             f"VAEImputer, {args.draws} draws": (
                 ours,
@@ -406,27 +409,27 @@ def intervals(args: argparse.Namespace) -> None:
             ),
         }
         hole = np.isnan(holey)
-        for name, ((mean, own), others) in known.items():
-            like = draws[: len(own), hole]
-            judged = judge(X[hole], mean[hole], own[:, hole], exact[hole], like)
-            found.append({"model": name, **judged, **others})
-            figures = {key: round(value, 3) for key, value in found[-1].items() if key != "model"}
+        for name, ((mean, imputed), others) in imputers.items():
+            like = draws[: len(imputed), hole]
+            judged = judge(X[hole], mean[hole], imputed[:, hole], exact[hole], like)
+            rows.append({"model": name, **judged, **others})
+            figures = {key: round(value, 3) for key, value in rows[-1].items() if key != "model"}
             tell(f"intervals seed {seed} {name:30}{figures}")
 
-    records = pd.DataFrame(found).groupby("model", sort=False)
+    records = pd.DataFrame(rows).groupby("model", sort=False)
     digits = {"RMSE": 3, "cover, %": 1, "width": 3, "nats": 3, "CPU s": 1}
-    shown = {
-        key: records[key].apply(lambda own, n=n: mean_and_spread(own, n))
+    columns = {
+        key: records[key].apply(lambda values, n=n: mean_and_spread(values, n))
         for key, n in digits.items()
     }
-    print_table("linear-Gaussian, 40 % hidden", pd.DataFrame(shown))
+    print_table("linear-Gaussian, 40 % hidden", pd.DataFrame(columns))
 
 
 def judge(
     truth: np.ndarray, mean: np.ndarray, draws: np.ndarray, exact: np.ndarray, like: np.ndarray
 ) -> dict[str, float]:
     """Compare what is said of hidden cells with the exact means and with draws like these."""
-    error, best = (np.sqrt(np.mean((own - truth) ** 2)) for own in (mean, exact))
+    error, best = (np.sqrt(np.mean((values - truth) ** 2)) for values in (mean, exact))
     (low, high), (exact_low, exact_high) = ends(draws), ends(like)
     return {
         "RMSE": error / best,
@@ -526,7 +529,7 @@ def scaled_table(name: str, most_rows: int, rng: np.random.Generator) -> np.ndar
 def tables(args: argparse.Namespace) -> None:
     """RMSE of each table and mechanism, on training and new rows."""
     for mechanism in args.mechanisms:
-        found: list[dict[str, Any]] = []
+        records: list[dict[str, Any]] = []
         for name, seed in itertools.product(args.tables, args.seeds):
             rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
             try:
@@ -547,7 +550,7 @@ def tables(args: argparse.Namespace) -> None:
                 if label == "VAEImputer":
                     draws = imputer.set_params(n_draws=args.draws).transform(incomplete[n_train:])
                     covered = cover(draws, X[n_train:], hidden[n_train:])
-                found.append(
+                records.append(
                     {
                         "table": name,
                         "imputer": label,
@@ -561,7 +564,7 @@ def tables(args: argparse.Namespace) -> None:
                     f"tables {mechanism} seed {seed} {name:12}{label:18}"
                     f"{train_rmse:.4f} {new_rmse:.4f} {covered:5.1f} % {spent:7.1f} s"
                 )
-        means = pd.DataFrame(found).groupby(["table", "imputer"], sort=False).mean().unstack()
+        means = pd.DataFrame(records).groupby(["table", "imputer"], sort=False).mean().unstack()
         for figure in ("train", "new"):
             errors = means[figure]
             best = errors.idxmin(axis=1)

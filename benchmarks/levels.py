@@ -144,9 +144,9 @@ def report_density(estimators: list[str], tables: list[str], seeds: list[int]) -
     rows = []
     for name in estimators:
         cls: Any = {"transformer": VAETransformer, "density": VAEDensity}[name]
-        for own in tables:
+        for dataset in tables:
             for seed in seeds:
-                parts = split(own, seed)
+                parts = split(dataset, seed)
                 if parts is None:
                     break
                 train, test, columns = parts
@@ -160,7 +160,7 @@ def report_density(estimators: list[str], tables: list[str], seeds: list[int]) -
                 gain = scores[0] - scores[1]
                 error = gain.std() / np.sqrt(len(gain))
                 means = [f"{score.mean():.3f}" for score in scores]
-                rows.append([name, own, str(seed), *means, f"{gain.mean():.3f} ± {error:.3f}"])
+                rows.append([name, dataset, str(seed), *means, f"{gain.mean():.3f} ± {error:.3f}"])
                 rows[-1] += seconds
     table(
         "Held-out log-density, nats per row",
@@ -180,17 +180,17 @@ def main() -> None:
     parser.add_argument("--max-iter", type=int, default=10)
     parser.add_argument("--tables", default=",".join(TABLES))
     parser.add_argument("--seeds", default="0,1,2")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    estimators = asked.estimators.split(",")
-    if "cost" in asked.parts:
-        levels = [int(n) for n in asked.levels.split(",")]
-        report_cost(estimators, levels, asked.rows, asked.max_iter)
-    if "density" in asked.parts:
+    estimators = args.estimators.split(",")
+    if "cost" in args.parts:
+        levels = [int(n) for n in args.levels.split(",")]
+        report_cost(estimators, levels, args.rows, args.max_iter)
+    if "density" in args.parts:
         densities = [name for name in estimators if name != "imputer"]
-        seeds = [int(seed) for seed in asked.seeds.split(",")]
-        report_density(densities, asked.tables.split(","), seeds)
+        seeds = [int(seed) for seed in args.seeds.split(",")]
+        report_density(densities, args.tables.split(","), seeds)
 
 
 if __name__ == "__main__":

@@ -120,13 +120,13 @@ def number(frame: pd.DataFrame, row: int, rng: np.random.Generator, label: str) 
     names = [n for n in frame if not is_class(frame[n]) and n != label]
     name = names[rng.integers(len(names))]
     values = frame[name].dropna()
-    own = frame.loc[frame[label] == frame[label].iloc[row], name].dropna()
-    low, high = own.quantile([(1 - CENTRAL) / 2, (1 + CENTRAL) / 2])
+    values_of_group = frame.loc[frame[label] == frame[label].iloc[row], name].dropna()
+    low, high = values_of_group.quantile([(1 - CENTRAL) / 2, (1 + CENTRAL) / 2])
     outside = values[(values < low) | (values > high)]
-    outside = outside[~outside.index.isin(own.index)]
+    outside = outside[~outside.index.isin(values_of_group.index)]
     if len(outside):
         return name, outside.iloc[rng.integers(len(outside))]
-    return name, own.max() + 0.5 * (own.max() - own.min())
+    return name, values_of_group.max() + 0.5 * (values_of_group.max() - values_of_group.min())
 
 
 def other_class(
@@ -145,13 +145,13 @@ FAULTS: dict[str, Callable[..., tuple[str, Any]]] = {
 
 
 def plant(
-    frame: pd.DataFrame, rows: np.ndarray, kind: str, label: str, rng: np.random.Generator
+    frame: pd.DataFrame, rows: np.ndarray, fault: str, label: str, rng: np.random.Generator
 ) -> pd.DataFrame:
     """Rows of the frame with one fault each."""
     faulty = frame.iloc[rows].reset_index(drop=True)
-    for place, row in enumerate(rows):
-        name, value = FAULTS[kind](frame, row, rng, label)
-        faulty[name] = replace_cell(faulty[name], place, value)
+    for index, row in enumerate(rows):
+        name, value = FAULTS[fault](frame, row, rng, label)
+        faulty[name] = replace_cell(faulty[name], index, value)
     return faulty
 
 
@@ -177,18 +177,20 @@ def rows_of(
     order = rng.permutation(np.flatnonzero(has_class))
     n_train = min(int(TRAIN_SHARE * len(order)), max_rows)
     rest = order[n_train:][: round(MOST_TEST_ROWS / (1 - len(FAULTS) * FAULTY / (1 - FAULTY)))]
-    n_kind = round(len(rest) * FAULTY / (1 - FAULTY) / (1 + len(FAULTS) * FAULTY / (1 - FAULTY)))
-    parts = [frame.iloc[rest[len(FAULTS) * n_kind :]]]
+    n_per_fault = round(
+        len(rest) * FAULTY / (1 - FAULTY) / (1 + len(FAULTS) * FAULTY / (1 - FAULTY))
+    )
+    parts = [frame.iloc[rest[len(FAULTS) * n_per_fault :]]]
     wrong = [""] * len(parts[0])
-    for k, kind in enumerate(FAULTS):
-        parts.append(plant(frame, rest[k * n_kind : (k + 1) * n_kind], kind, label, rng))
-        wrong += [kind] * n_kind
+    for k, fault in enumerate(FAULTS):
+        parts.append(plant(frame, rest[k * n_per_fault : (k + 1) * n_per_fault], fault, label, rng))
+        wrong += [fault] * n_per_fault
     train = frame.iloc[order[:n_train]]
     if setting == "contaminated":
         n_each = round(FAULTY * n_train / len(FAULTS))
         faulty = [
-            plant(frame, order[k * n_each : (k + 1) * n_each], kind, label, rng)
-            for k, kind in enumerate(FAULTS)
+            plant(frame, order[k * n_each : (k + 1) * n_each], fault, label, rng)
+            for k, fault in enumerate(FAULTS)
         ]
         train = pd.concat([*faulty, train.iloc[len(FAULTS) * n_each :]])
     test = pd.concat(parts)
@@ -252,45 +254,45 @@ def run(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for setting in args.settings:
         detectors = {name: RIVALS[name] for name in args.detectors}
         if not args.no_ours:
-            told = {"novelty": setting == "clean", **args.param}
-            detectors[label] = ours("VAEOutlierDetector", **told)
+            params = {"novelty": setting == "clean", **args.param}
+            detectors[label] = ours("VAEOutlierDetector", **params)
         for table in args.tables:
             for seed in args.seeds:
                 for name, detector in detectors.items():
                     keeps = name in RIVALS or bool(args.keep)
-                    place = table, setting, seed, args.max_rows
-                    figures = result(name, detector, place, keeps=keeps)
+                    task = table, setting, seed, args.max_rows
+                    figures = result(name, detector, task, keeps=keeps)
                     where = {"setting": setting, "table": table, "seed": seed, "detector": name}
-                    for kind in FAULTS if figures else ():
-                        yield {**where, "fault": kind, **figures[kind], **figures["cost"]}
+                    for fault in FAULTS if figures else ():
+                        yield {**where, "fault": fault, **figures[fault], **figures["cost"]}
 
 
 def result(
-    name: str, detector: FrameDetector, place: tuple[str, str, int, int], *, keeps: bool
+    name: str, detector: FrameDetector, task: tuple[str, str, int, int], *, keeps: bool
 ) -> dict[str, dict[str, float]] | None:
     """Take a result from the cache, or compute it; None if its package is not there."""
-    key = f"v{PROTOCOL}/{name}/" + "/".join(map(str, place))
+    key = f"v{PROTOCOL}/{name}/" + "/".join(map(str, task))
     kept = json.loads(CACHE.read_text()) if CACHE.exists() else {}
     if keeps and key in kept:
         return kept[key]
-    train, test, wrong = rows_of(*place)
+    train, test, wrong = rows_of(*task)
     start = time.process_time()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            scores = detector(train, test, place[2]).astype(np.float64)
+            scores = detector(train, test, task[2]).astype(np.float64)
     except ImportError:
         return None
     seconds = time.process_time() - start
     figures = {"cost": {"seconds": seconds}}
-    for kind in FAULTS:
-        rows = np.isin(wrong, ["", kind])
-        figures[kind] = {
-            "AUROC": 100 * float(roc_auc_score(wrong[rows] == kind, scores[rows])),
-            "AP": 100 * float(average_precision_score(wrong[rows] == kind, scores[rows])),
+    for fault in FAULTS:
+        rows = np.isin(wrong, ["", fault])
+        figures[fault] = {
+            "AUROC": 100 * float(roc_auc_score(wrong[rows] == fault, scores[rows])),
+            "AP": 100 * float(average_precision_score(wrong[rows] == fault, scores[rows])),
         }
-    shown = " ".join(f"{kind} {figures[kind]['AUROC']:5.1f}" for kind in FAULTS)
-    print(f"{place[1]:13}{place[0]:9} seed {place[2]} {name:16}{shown} {seconds:6.1f} s",
+    text = " ".join(f"{fault} {figures[fault]['AUROC']:5.1f}" for fault in FAULTS)
+    print(f"{task[1]:13}{task[0]:9} seed {task[2]} {name:16}{text} {seconds:6.1f} s",
           file=sys.stderr, flush=True)  # fmt: skip
     if keeps:
         CACHE.parent.mkdir(exist_ok=True)
@@ -307,17 +309,17 @@ def result(
 
 def report(records: pd.DataFrame) -> None:
     """Per setting: means of every table and of every kind of fault, ranks, seconds."""
-    for setting, own in records.groupby("setting", sort=False):
+    for setting, group in records.groupby("setting", sort=False):
         for measure in ("AUROC", "AP"):
             options = {"columns": "detector", "values": measure, "sort": False}
             for index in ("table", "fault"):
-                means = own.pivot_table(index=index, **options)
+                means = group.pivot_table(index=index, **options)
                 print_table(f"{setting}, {measure}", means.map("{:.2f}".format))
             print_table(
                 f"{setting}, {measure}",
-                standing(own.pivot_table(index=["table", "fault"], **options)),
+                standing(group.pivot_table(index=["table", "fault"], **options)),
             )
-        seconds = own.groupby("detector", sort=False)["seconds"]
+        seconds = group.groupby("detector", sort=False)["seconds"]
         columns = {"median": seconds.median(), "longest": seconds.max()}
         print_table(f"{setting}, CPU seconds", pd.DataFrame(columns).map("{:.2f}".format))
 

@@ -131,7 +131,7 @@ def prepare(frame: pd.DataFrame, n_rows: int) -> tuple[pd.DataFrame, dict[str, A
                 noise = rng.uniform(size=moves.sum()) - 0.5 * isinstance(likelihood, ZeroInflated)
                 values[moves] += noise * recording_steps(values[moves, None])[0]
             frame[name] = values
-    return frame, {name: own for name, own in likelihoods.items() if own is not None}
+    return frame, {name: value for name, value in likelihoods.items() if value is not None}
 
 
 # Fitting and scoring
@@ -183,7 +183,7 @@ def figures(
         warnings.simplefilter("ignore", UserWarning)
         scores = model.fit(train).score_samples(test)
     parts = zip(getattr(model, "mixtures_", []), getattr(model, "weights_", []), strict=True)
-    note = " ".join(f"{n}{kind[0]}:{weight:.2f}" for (n, kind), weight in parts)
+    note = " ".join(f"{n}{covariance[0]}:{weight:.2f}" for (n, covariance), weight in parts)
     return float(scores.mean()), time.process_time() - start, note
 
 
@@ -199,9 +199,9 @@ def report(records: pd.DataFrame) -> None:
     if {"start", "density"} <= set(models):
         by_split = records.pivot(index=["table", "seed"], columns="model", values="nats")
         gaps = by_split.drop(columns="density").rsub(by_split["density"], axis=0)
-        shown = {f"over {other}": f"{gap.mean():+.2f} (least {gap.min():+.2f})"
+        columns = {f"over {other}": f"{gap.mean():+.2f} (least {gap.min():+.2f})"
                  for other, gap in gaps.items()}  # fmt: skip
-        print_table("VAEDensity, all splits", pd.DataFrame(shown, index=["nats"]))
+        print_table("VAEDensity, all splits", pd.DataFrame(columns, index=["nats"]))
         by_table = gaps.groupby(level="table").agg(["mean", "min"]).loc[tables]
         by_table.columns = [f"over {model}, {what}" for model, what in by_table.columns]
         print_table("VAEDensity", by_table.map("{:+.2f}".format))

@@ -81,10 +81,10 @@ def load_rows(n_test: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def build(options: argparse.Namespace, progress: JobProgress, n_rows: int) -> VAETransformer:
     """The estimator that was asked for."""
-    kinds: dict[str, Any] = {"mixture": MixturePrior, "vamp": VampPrior}
+    priors: dict[str, Any] = {"mixture": MixturePrior, "vamp": VampPrior}
     prior: Any = options.prior
     if prior != "normal" and options.components:
-        prior = kinds[prior](options.components)
+        prior = priors[prior](options.components)
     objective: Any = options.objective
     if objective == "iwae":
         objective = IWAE(options.train_draws)

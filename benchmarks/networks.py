@@ -43,17 +43,17 @@ N_STEPS, SLOPE = 24, 0.8
 
 def size_of(architecture: Architecture) -> int:
     """Numbers that training learns."""
-    return sum(own.numel() for own in build(architecture, 1).parameters())
+    return sum(parameter.numel() for parameter in build(architecture, 1).parameters())
 
 
 def equal_widths(other: Architecture) -> tuple[int, ...]:
     """Widths of a perceptron of about as many parameters."""
     sizes = [(width, width // 2) for width in range(16, 513, 8)]
     perceptrons = [
-        replace(other, network=FullyConnected(), hidden_layer_sizes=own) for own in sizes
+        replace(other, network=FullyConnected(), hidden_layer_sizes=widths) for widths in sizes
     ]
-    wanted = size_of(other)
-    apart = [abs(size_of(own) - wanted) for own in perceptrons]
+    target = size_of(other)
+    apart = [abs(size_of(perceptron) - target) for perceptron in perceptrons]
     return sizes[int(np.argmin(apart))]
 
 
@@ -84,17 +84,17 @@ def compare(name: str, vae: VAETransformer, X: np.ndarray, test: np.ndarray) -> 
     """A network against a perceptron of the same size, for the same time."""
     seconds = timed(vae, X)
     label = "gru" if isinstance(vae.network, GRUNet) else "conv"
-    rows = [shown(name, label, vae, seconds, test)]
+    rows = [figures_of(name, label, vae, seconds, test)]
     widths = equal_widths(vae.architecture_)
-    asked = VAETransformer(**vae.get_params()).set_params(network="mlp", hidden_layer_sizes=widths)
-    rows.append(shown(name, "mlp", *for_as_long(asked, X, seconds), test))
+    mlp = VAETransformer(**vae.get_params()).set_params(network="mlp", hidden_layer_sizes=widths)
+    rows.append(figures_of(name, "mlp", *for_as_long(mlp, X, seconds), test))
     gain = rows[0] - rows[1]
     print(
         f"\n{label} is better by {gain.mean():.2f} nats (± {gain.std() / len(gain) ** 0.5:.2f})\n"
     )
 
 
-def shown(
+def figures_of(
     name: str, label: str, vae: VAETransformer, seconds: float, test: np.ndarray
 ) -> np.ndarray:
     """Scores of the test rows, and a line on how they came about."""
@@ -120,7 +120,7 @@ def images(options: argparse.Namespace) -> None:
     X = X[rng.permutation(len(X))[: options.rows]].astype(np.float32)
     test = test[rng.permutation(len(test))[:N_TEST]].astype(np.float32)
     print(HEAD)
-    compare("MNIST", usual(options, n_components=20, likelihood="bernoulli"), X, test)
+    compare("MNIST", make_vae(options, n_components=20, likelihood="bernoulli"), X, test)
 
 
 def faces(options: argparse.Namespace) -> None:
@@ -133,7 +133,7 @@ def faces(options: argparse.Namespace) -> None:
     network = ConvNet(image_shape=(28, 20), channels=(16, 32))
     print(HEAD)
     compare(
-        "faces", usual(options, n_components=20, network=network), X[order[400:]], X[order[:400]]
+        "faces", make_vae(options, n_components=20, network=network), X[order[400:]], X[order[:400]]
     )
 
 
@@ -143,7 +143,7 @@ def sequences(options: argparse.Namespace) -> None:
     for name, draw in (("AR(1)", autoregression), ("sines", sines)):
         X, test = (ended(draw(rng, n), rng).astype(np.float32) for n in (2_000, N_TEST))
         network = GRUNet(sequence_shape=(N_STEPS, 1), n_units=48)
-        vae = usual(options, n_components=4, network=network).set_params(max_iter=40)
+        vae = make_vae(options, n_components=4, network=network).set_params(max_iter=40)
         compare(name, vae, X, test)
         if name == "AR(1)":
             print(f"exact: {log_autoregression(test).mean():.2f}\n")
@@ -173,9 +173,11 @@ def sentences(options: argparse.Namespace) -> None:
         "both": (0.6, LinearWarmup(n_iter=20)),
     }
     print("| | CPU seconds | KL of other pieces | test nats |\n|---|---|---|---|")
-    for name, (share, beta) in ways.items():
-        network = GRUNet(n_units=64, word_dropout=share)
-        vae = usual(options, n_components=2, network=network, hidden_layer_sizes=(32,), beta=beta)
+    for name, (dropout, beta) in ways.items():
+        network = GRUNet(n_units=64, word_dropout=dropout)
+        vae = make_vae(
+            options, n_components=2, network=network, hidden_layer_sizes=(32,), beta=beta
+        )
         vae.set_params(max_iter=30, learning_rate=5e-3)
         seconds = timed(vae, X)
         kl = kl_per_dimension(vae, test).sum()
@@ -211,7 +213,7 @@ def ended(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.where(np.arange(N_STEPS) < lengths, x, np.nan)
 
 
-def usual(options: argparse.Namespace, **params: Any) -> VAETransformer:
+def make_vae(options: argparse.Namespace, **params: Any) -> VAETransformer:
     return VAETransformer(
         **{"network": "conv", "hidden_layer_sizes": (64,), **params},
         max_iter=options.iterations,

@@ -41,9 +41,9 @@ def regret(X: np.ndarray, seed: int) -> dict[str, float]:
         for params in ParameterGrid({name: GRID[name] for name in picked})
     }
     best, worst = max(nats.values()), min(nats.values())
-    own = nats[tuple(dict(sorted(picked.items())).values())]
+    chosen = nats[tuple(dict(sorted(picked.items())).values())]
     return {
-        "picked": own, "best": best, "lost": best - own, "worst": worst, "search s": seconds
+        "picked": chosen, "best": best, "lost": best - chosen, "worst": worst, "search s": seconds
     }  # fmt: skip
 
 

@@ -88,12 +88,12 @@ def compare_densities(names: list[str], seeds: list[int], size: int) -> None:
     print(f"| n_components={size} | " + " | ".join(titles) + " |")
     print("| " + " | ".join(["---"] * (1 + len(titles))) + " |")
     for name, X in tables:
-        found = np.array([[density(X, own, seed, size) for own in POSTERIORS] for seed in seeds])
-        mean, spread = found.mean(axis=0), found.std(axis=0, ddof=min(len(seeds) - 1, 1))
-        beside = (found[..., 0] - found[:, :1, 0]).mean(axis=0)
+        scores = np.array([[density(X, q, seed, size) for q in POSTERIORS] for seed in seeds])
+        mean, spread = scores.mean(axis=0), scores.std(axis=0, ddof=min(len(seeds) - 1, 1))
+        beside = (scores[..., 0] - scores[:, :1, 0]).mean(axis=0)
         scores = [f"{m:.2f} ± {s:.2f}" for m, s in zip(mean[:, 0], spread[:, 0], strict=True)]
         scores[1:] = [f"{s} ({b:+.2f})" for s, b in zip(scores[1:], beside[1:], strict=True)]
-        gaps = [f"{own:.2f}" for own in mean[:, 1]]
+        gaps = [f"{gap:.2f}" for gap in mean[:, 1]]
         print(f"| {name} | " + " | ".join([*scores, *gaps, *(f"{s:.0f}" for s in mean[:, 2])]), "|")
         sys.stdout.flush()
 
@@ -103,8 +103,8 @@ def digits(n_rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     if not path.exists():
         sys.exit(f"{path} is missing; the environment variable SKLEARN_VAE_DATA names its folder.")
     with np.load(path) as file:
-        own = np.random.default_rng(seed).permutation(len(file["x_train"]))[:n_rows]
-        return file["x_train"][own].reshape(len(own), -1), file["y_train"][own]
+        chosen = np.random.default_rng(seed).permutation(len(file["x_train"]))[:n_rows]
+        return file["x_train"][chosen].reshape(len(chosen), -1), file["y_train"][chosen]
 
 
 def cluster(rows: np.ndarray, n_numbers: int, seed: int) -> tuple[np.ndarray, float]:
@@ -127,21 +127,21 @@ def compare_clusters(n_rows: int, seeds: list[int], numbers: list[int]) -> None:
     titles += [f"10 classes, numbers: {n}" for n in numbers]
     print("| ARI | " + " | ".join(titles) + " |")
     print("| " + " | ".join(["---"] * (1 + len(titles))) + " |")
-    found, seconds = [], []
+    scores, seconds = [], []
     for seed in seeds:
-        grey, kind = digits(n_rows, seed)
+        grey, digit = digits(n_rows, seed)
         bits = (grey > 127).astype(np.float32)
-        own = []
+        row = []
         for rows in (grey / 255.0, bits):
             labels = KMeans(N_CLASSES, n_init=10, random_state=seed).fit_predict(rows)
-            own.append(adjusted_rand_score(kind, labels))
+            row.append(adjusted_rand_score(digit, labels))
         for n in (0, *numbers):
             labels, took = cluster(bits, n, seed)
-            own.append(adjusted_rand_score(kind, labels))
+            row.append(adjusted_rand_score(digit, labels))
             seconds.append(took)
-        print(f"| seed {seed} | " + " | ".join(f"{ari:.3f}" for ari in own) + " |", flush=True)
-        found.append(own)
-    print("| mean | " + " | ".join(f"{ari:.3f}" for ari in np.mean(found, axis=0)) + " |")
+        print(f"| seed {seed} | " + " | ".join(f"{ari:.3f}" for ari in row) + " |", flush=True)
+        scores.append(row)
+    print("| mean | " + " | ".join(f"{ari:.3f}" for ari in np.mean(scores, axis=0)) + " |")
     print(f"\n{n_rows} rows; CPU seconds of a fit {min(seconds):.0f} to {max(seconds):.0f}.")
 
 

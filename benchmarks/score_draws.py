@@ -57,7 +57,7 @@ class Error(NamedTuple):
     milliseconds: float
 
 
-class Kind(NamedTuple):
+class Sampler(NamedTuple):
     """A way to draw points."""
 
     name: str
@@ -65,10 +65,10 @@ class Kind(NamedTuple):
     wide: bool
 
 
-KINDS = (
-    Kind("Sobol, wider", sobol_normal, True),
-    Kind("Sobol", sobol_normal, False),
-    Kind("random", random_normal, False),
+SAMPLERS = (
+    Sampler("Sobol, wider", sobol_normal, True),
+    Sampler("Sobol", sobol_normal, False),
+    Sampler("random", random_normal, False),
 )
 
 
@@ -87,19 +87,19 @@ def scores(fitted: Predictor, X: np.ndarray, points: np.ndarray, wide: bool) -> 
 
 
 def repeated(
-    fitted: Predictor, X: np.ndarray, kind: Kind, n_draws: int, seeds: range
+    fitted: Predictor, X: np.ndarray, sampler: Sampler, n_draws: int, seeds: range
 ) -> np.ndarray:
     """Scores with an independent set of points per seed: (n_sets, n_rows)."""
     n_components = fitted.architecture.n_components
-    points = (kind.draw(n_draws, n_components, seed) for seed in seeds)
-    return np.array([scores(fitted, X, own, kind.wide) for own in points])
+    points = (sampler.draw(n_draws, n_components, seed) for seed in seeds)
+    return np.array([scores(fitted, X, noise, sampler.wide) for noise in points])
 
 
 def measure(
-    fitted: Predictor, X: np.ndarray, kind: Kind, n_draws: int, repeats: int, truth: float
+    fitted: Predictor, X: np.ndarray, sampler: Sampler, n_draws: int, repeats: int, truth: float
 ) -> Error:
     start = time.process_time()
-    sets = repeated(fitted, X, kind, n_draws, range(repeats))
+    sets = repeated(fitted, X, sampler, n_draws, range(repeats))
     seconds = time.process_time() - start
 
     return Error(
@@ -116,15 +116,15 @@ def report(name: str, n_components: int, X: np.ndarray, repeats: int) -> None:
     model = VAETransformer(n_components=n_components, random_state=0, device="cpu").fit(train)
     fitted = model._fitted()
     seeds = range(FIRST_REFERENCE_SEED, FIRST_REFERENCE_SEED + REFERENCE_SETS)
-    truth = repeated(fitted, test, KINDS[0], REFERENCE_DRAWS, seeds).mean()
+    truth = repeated(fitted, test, SAMPLERS[0], REFERENCE_DRAWS, seeds).mean()
 
     print(f"\n### {name}: {len(test)} rows × {X.shape[1]} columns, n_components={n_components}, ")
     print(f"{truth:.3f} nats at {REFERENCE_DRAWS} draws\n")
-    heads = " | ".join(f"{kind.name}: bias | of the mean | of a row" for kind in KINDS)
+    heads = " | ".join(f"{sampler.name}: bias | of the mean | of a row" for sampler in SAMPLERS)
     print(f"| draws | {heads} | ms per 1,000 rows |")
-    print("|" + "---|" * (3 * len(KINDS) + 2))
+    print("|" + "---|" * (3 * len(SAMPLERS) + 2))
     for n_draws in DRAWS:
-        errors = [measure(fitted, test, kind, n_draws, repeats, truth) for kind in KINDS]
+        errors = [measure(fitted, test, sampler, n_draws, repeats, truth) for sampler in SAMPLERS]
         cells = " | ".join(
             f"{error.bias:+.3f} | {error.noise_of_mean:.3f} | {error.noise_of_row:.3f}"
             for error in errors

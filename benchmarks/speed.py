@@ -56,53 +56,51 @@ from parts.inference import report_inference
 from parts.processes import report_memory, report_start, report_threads
 from peers import OURS, PACKAGES, SYSTEMS, WORKLOADS
 
-Asked = argparse.Namespace
 
-
-def fit(asked: Asked) -> None:
-    for name in asked.workloads or (["W1", "W3"] if asked.quick else WORKLOADS):
+def fit(args: argparse.Namespace) -> None:
+    for name in args.workloads or (["W1", "W3"] if args.quick else WORKLOADS):
         work = WORKLOADS[name]
         # a fit of W4 is long and steady
-        rounds = asked.rounds or (1 if asked.quick or name == "W4" else 2)
-        epochs = max(work.epochs // 3, 2) if asked.quick else work.epochs
-        report_fit(name, replace(work, epochs=epochs), asked.systems, rounds)
+        rounds = args.rounds or (1 if args.quick or name == "W4" else 2)
+        epochs = max(work.epochs // 3, 2) if args.quick else work.epochs
+        report_fit(name, replace(work, epochs=epochs), args.systems, rounds)
 
 
-def grid(asked: Asked) -> None:
-    for name, work in list(TABLES.items())[: 1 if asked.quick else None]:
-        own = replace(work, epochs=7) if asked.quick else work
-        report_grid(name, own, asked.rounds or 1, with_textbook="textbook" in asked.systems)
+def grid(args: argparse.Namespace) -> None:
+    for name, work in list(TABLES.items())[: 1 if args.quick else None]:
+        table = replace(work, epochs=7) if args.quick else work
+        report_grid(name, table, args.rounds or 1, with_textbook="textbook" in args.systems)
 
 
-def search(asked: Asked) -> None:
-    report_default_grid(REAL_TABLES[: 1 if asked.quick else None], asked.rounds or 1)
+def search(args: argparse.Namespace) -> None:
+    report_default_grid(REAL_TABLES[: 1 if args.quick else None], args.rounds or 1)
 
 
-def inference(asked: Asked) -> None:
-    n_rows = 10_000 if asked.quick else 200_000
-    report_inference(n_rows, asked.systems, asked.rounds or 1)
+def inference(args: argparse.Namespace) -> None:
+    n_rows = 10_000 if args.quick else 200_000
+    report_inference(n_rows, args.systems, args.rounds or 1)
 
 
-def frame(asked: Asked) -> None:
-    report_frame(asked.rounds or (1 if asked.quick else 5))
+def frame(args: argparse.Namespace) -> None:
+    report_frame(args.rounds or (1 if args.quick else 5))
 
 
-def growth(asked: Asked) -> None:
-    report_growth(asked.rounds or (1 if asked.quick else 2))
+def growth(args: argparse.Namespace) -> None:
+    report_growth(args.rounds or (1 if args.quick else 2))
 
 
-def memory(asked: Asked) -> None:
-    for name in asked.workloads or ["W1" if asked.quick else "W4"]:
-        report_memory(name, few(asked))
+def memory(args: argparse.Namespace) -> None:
+    for name in args.workloads or ["W1" if args.quick else "W4"]:
+        report_memory(name, few(args))
 
 
-def start(asked: Asked) -> None:
-    report_start(few(asked), runs=asked.rounds or (1 if asked.quick else 2))
+def start(args: argparse.Namespace) -> None:
+    report_start(few(args), runs=args.rounds or (1 if args.quick else 2))
 
 
-def threads(asked: Asked) -> None:
-    works = {"W2": 5} if asked.quick else {"W2": 20, "W4": 2}
-    report_threads(works, asked.rounds or (1 if asked.quick else 2))
+def threads(args: argparse.Namespace) -> None:
+    works = {"W2": 5} if args.quick else {"W2": 20, "W4": 2}
+    report_threads(works, args.rounds or (1 if args.quick else 2))
 
 
 PARTS = {
@@ -111,22 +109,22 @@ PARTS = {
 }
 
 
-def few(asked: Asked) -> list[str]:
+def few(args: argparse.Namespace) -> list[str]:
     """Return the systems that a quick run starts processes for."""
-    return [system for system in asked.systems if not asked.quick or system == OURS]
+    return [system for system in args.systems if not args.quick or system == OURS]
 
 
 def available(systems: list[str]) -> list[str]:
     """Return the installed systems; print their versions and name those left out."""
     packages = {system: PACKAGES.get(system, system) for system in systems}
-    found = [system for system in systems if importlib.util.find_spec(packages[system])]
-    for system in [system for system in systems if system not in found]:
+    installed = [system for system in systems if importlib.util.find_spec(packages[system])]
+    for system in [system for system in systems if system not in installed]:
         print(f"{system} is left out: {packages[system]} is not installed.")
-    peers = dict.fromkeys(["numpy", *(packages[s] for s in found if packages[s] != OURS)])
+    peers = dict.fromkeys(["numpy", *(packages[s] for s in installed if packages[s] != OURS)])
     versions = [f"{peer} {importlib.metadata.version(peer)}" for peer in peers]
     print(f"Python {platform.python_version()}, {', '.join(versions)}; one thread.")
 
-    return found
+    return installed
 
 
 def names(choices: dict) -> Callable[[str], list[str]]:
@@ -149,12 +147,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--workloads", type=names(WORKLOADS), help="of the parts fit and memory")
     parser.add_argument("--systems", type=names(SYSTEMS), default=list(SYSTEMS))
     parser.add_argument("--rounds", type=int, help="default: 1 to 5 (quick: 1)")
-    asked = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
 
     torch.set_num_threads(1)
-    asked.systems = available(asked.systems)
-    for part in asked.parts or [part for part in PARTS if part != "threads" or not asked.quick]:
-        PARTS[part](asked)
+    args.systems = available(args.systems)
+    for part in args.parts or [part for part in PARTS if part != "threads" or not args.quick]:
+        PARTS[part](args)
 
 
 if __name__ == "__main__":

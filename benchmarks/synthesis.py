@@ -267,10 +267,10 @@ def main() -> None:
     add("--quick", action="store_true", help=f"{QUICK_ROWS} rows, short training, no mle")
     args = parser.parse_args()
     for option, names in (("models", MODELS), ("tables", TABLES)):
-        wanted = getattr(args, option).split(",")
-        if unknown := set(wanted) - set(names):
+        chosen = getattr(args, option).split(",")
+        if unknown := set(chosen) - set(names):
             parser.error(f"unknown {option} {sorted(unknown)}: use some of {', '.join(names)}")
-        setattr(args, option, wanted)
+        setattr(args, option, chosen)
     args.seeds = [int(seed) for seed in args.seeds.split(",")]
     args.param = dict(args.param)
     if args.quick:

@@ -159,9 +159,9 @@ def draw(vae: Pipeline, X: np.ndarray, digit: np.ndarray) -> None:
 def draw_codes(axes: Axes, Z: np.ndarray, digit: np.ndarray) -> None:
     """Write each row's digit, in its colour, where the row's code is."""
     axes.scatter(*Z.T, s=0)  # so that the axes fit the codes
-    for (x, y), own in zip(Z, digit, strict=True):
-        colour = plt.colormaps["tab10"](own)
-        axes.text(x, y, str(own), color=colour, size=9, weight="bold", ha="center", va="center")
+    for (x, y), label in zip(Z, digit, strict=True):
+        colour = plt.colormaps["tab10"](label)
+        axes.text(x, y, str(label), color=colour, size=9, weight="bold", ha="center", va="center")
     axes.set(xlabel="first component", ylabel="second component")
     axes.set_title("Codes of held-out rows (no label was seen in training)", loc="left")
 

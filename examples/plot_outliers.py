@@ -29,10 +29,10 @@ table = load_breast_cancer()
 rng = np.random.default_rng(0)
 benign = rng.permutation(np.flatnonzero(table.target == 1))
 malignant = rng.permutation(np.flatnonzero(table.target == 0))
-known, fresh = table.data[benign[:178]], table.data[benign[178:]]
+train, fresh = table.data[benign[:178]], table.data[benign[178:]]
 sick = table.data[malignant]
 
-detector = VAEOutlierDetector(novelty=True, contamination=0.1, random_state=0).fit(known)
+detector = VAEOutlierDetector(novelty=True, contamination=0.1, random_state=0).fit(train)
 caught = (detector.predict(sick) == -1).mean()
 false_alarms = (detector.predict(fresh) == -1).mean()
 print(f"caught: {caught:.0%} of malignant samples; false alarms: {false_alarms:.0%} of benign ones")
@@ -67,16 +67,16 @@ def neighbour_scores(train, rows):
 
 
 def compare(detector, train, rows, is_sick):
-    found = {
+    scores = {
         "VAEOutlierDetector": -detector.score_samples(rows),
         "IsolationForest": forest_scores(train, rows),
         "ten nearest neighbours": neighbour_scores(train, rows),
     }
-    for name, anomaly_score in found.items():
+    for name, anomaly_score in scores.items():
         print(f"{name:23} AUROC {roc_auc_score(is_sick, anomaly_score):.3f}")
 
 
-compare(detector, known, np.vstack([fresh, sick]), np.repeat([0, 1], [len(fresh), len(sick)]))
+compare(detector, train, np.vstack([fresh, sick]), np.repeat([0, 1], [len(fresh), len(sick)]))
 
 # %%
 # Both have a higher AUROC here, the forest by .016. Malignant cells are larger in nearly all
@@ -111,7 +111,7 @@ print(f"sum of attributions {display.attributions.sum():.2f}, score {score:.2f}"
 # Now labels are unknown, and one training sample in ten is malignant. This is the default,
 # ``novelty=False``; new rows can be scored as well.
 
-mixed = np.vstack([known, sick[:20]])
+mixed = np.vstack([train, sick[:20]])
 detector = VAEOutlierDetector(contamination=0.1, random_state=0).fit(mixed)
 new = np.vstack([fresh, sick[20:]])
 compare(detector, mixed, new, np.repeat([0, 1], [len(fresh), len(sick) - 20]))

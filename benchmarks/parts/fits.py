@@ -143,8 +143,8 @@ def report_frame(rounds: int) -> None:
         fit_once(system, WORKLOADS["W3"])
         for epochs in (100, 25):
             work = replace(WORKLOADS["W3"], epochs=epochs)
-            shares = [100 * share_outside_steps(system, work) for _ in range(rounds)]
-            low, median, high = np.percentile(shares, [25, 50, 75])
+            percentages = [100 * share_outside_steps(system, work) for _ in range(rounds)]
+            low, median, high = np.percentile(percentages, [25, 50, 75])
             rows.append([system, f"{work.n_steps}", f"{median:.1f} ({low:.1f} to {high:.1f})"])
     table(
         f"W3: a fit's CPU time outside its gradient steps (fits: {rounds})",

@@ -70,7 +70,7 @@ def searches(work: Workload, with_textbook: bool) -> dict[str, Callable]:
     rows = fold.rows()
     n_ours = ours.fit(rows).n_steps_  # the warm-up, too
     options = {"cv": FOLDS, "refit": False, "n_jobs": None}
-    found = {
+    times = {
         TEXTBOOK: lambda: GridSearchCV(textbook, GRID, **options),
         ALONE: lambda: GridSearchCV(ours, GRID, **options),
         TOGETHER: lambda: VAESearchCV(ours, GRID, **options),
@@ -80,10 +80,10 @@ def searches(work: Workload, with_textbook: bool) -> dict[str, Callable]:
     if with_textbook:
         print(f", {textbook.fit(rows).n_steps_} of the textbook loop", end="")
     else:
-        del found[TEXTBOOK]
+        del times[TEXTBOOK]
     print(".", flush=True)
 
-    return found
+    return times
 
 
 def report_grid(name: str, work: Workload, rounds: int, *, with_textbook: bool) -> None:
@@ -99,9 +99,9 @@ def report_grid(name: str, work: Workload, rounds: int, *, with_textbook: bool) 
         f"{n_fits} fits on {name}: batch {work.batch_size}, widths {work.widths}, rounds: {rounds}",
         ["search", "CPU s", "speed, textbook's grid = 1", "GridSearchCV of VAETransformer = 1"],
         [
-            [search, f"{np.median(own):.2f}"]
-            + [ratio(seconds.get(TEXTBOOK), own), ratio(seconds[ALONE], own)]
-            for search, own in seconds.items()
+            [search, f"{np.median(times):.2f}"]
+            + [ratio(seconds.get(TEXTBOOK), times), ratio(seconds[ALONE], times)]
+            for search, times in seconds.items()
         ],
     )
 

@@ -85,12 +85,13 @@ def report_inference(n_rows: int, systems: list[str], rounds: int) -> None:
     """Print the cost of scores per row and draw, and that of codes per row."""
     work = replace(WORKLOADS["W1"], n_rows=n_rows)
     scores, codes = tasks(work.rows(), work, systems)
-    for what, own, base, unit in (
+    for what, runs, base, unit in (
         (f"Scores, {DRAWS} draws per row (PyOD: one)", scores, "pythae: get_nll", "row and draw"),
         ("Codes", codes, "textbook: DataLoader loop", "row"),
     ):
         seconds = alternate(
-            {name: lambda run=run, n=n: timed(run)[0] / n for name, (run, n) in own.items()}, rounds
+            {name: lambda run=run, n=n: timed(run)[0] / n for name, (run, n) in runs.items()},
+            rounds,
         )
         table(
             f"{what}: {n_rows} rows × {work.n_columns} columns, rounds: {rounds}",

@@ -107,13 +107,13 @@ def print_walls(name: str, epochs: int, rounds: int) -> None:
     from threadpoolctl import threadpool_limits
 
     work = replace(WORKLOADS[name], epochs=epochs)
-    X, usual = work.rows(), torch.get_num_threads()
+    X, n_threads = work.rows(), torch.get_num_threads()
 
     def on_one_thread() -> None:
         torch.set_num_threads(1)
         with threadpool_limits(1):
             fit_rows(X, work)
-        torch.set_num_threads(usual)
+        torch.set_num_threads(n_threads)
 
     def side_by_side(work: Workload) -> None:
         Parallel(n_jobs=2)(delayed(fit_rows)(X, work) for _ in range(2))
@@ -126,7 +126,7 @@ def print_walls(name: str, epochs: int, rounds: int) -> None:
         "two": partial(side_by_side, work),
     }
     clocked = {k: lambda run=run: timed(run, time.perf_counter)[0] for k, run in runs.items()}
-    print(json.dumps({"threads": usual, **alternate(clocked, rounds)}))
+    print(json.dumps({"threads": n_threads, **alternate(clocked, rounds)}))
 
 
 def report_threads(works: dict[str, int], rounds: int) -> None:
@@ -139,7 +139,7 @@ def report_threads(works: dict[str, int], rounds: int) -> None:
         one, default, two = (np.array(walls[k]) for k in ("one thread", "default", "two"))
         rows.append(
             [f"{name}, {epochs} passes", str(walls["threads"])]
-            + [f"{np.median(own):.2f}" for own in (one, default, two)]
+            + [f"{np.median(times):.2f}" for times in (one, default, two)]
             + [ratio(one, default), ratio(2 * default, two), ratio(2 * one, two)]
         )
     table(
