@@ -3,7 +3,7 @@
 Public names load on first use: ``import sklearn_vae`` imports neither torch nor scikit-learn.
 Parts are in ``sklearn_vae.likelihoods``, ``.priors``, ``.posteriors``, ``.objectives`` and
 ``.networks``; the search is in ``.model_selection``, diagnostics in ``.metrics``, displays in
-``.inspection``.
+``.inspection``, saved models without torch in ``.runtime``.
 """
 
 from importlib import import_module
@@ -31,7 +31,7 @@ _MODULE = {
 }
 _SUBPACKAGES = (
     "inspection", "likelihoods", "metrics", "model_selection", "networks", "objectives",
-    "onnx", "posteriors", "preprocessing", "priors",
+    "onnx", "posteriors", "preprocessing", "priors", "runtime",
 )  # fmt: skip
 
 __all__ = sorted(_MODULE)

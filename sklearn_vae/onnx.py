@@ -19,7 +19,7 @@ from sklearn_vae.data.bounds import ROUNDING
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.estimators.checks import check_not_autoregressive
 from sklearn_vae.estimators.transformer import VAETransformer
-from sklearn_vae.inference.decoder_correction import SMALLEST_SPREAD
+from sklearn_vae.inference.correction import SMALLEST_SPREAD
 from sklearn_vae.inference.log_density import SCORE_DRAWS
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Bernoulli, Gaussian

@@ -40,6 +40,7 @@ PUBLIC = {
         "FullCovarianceGaussian", "GaussianCategorical", "RelaxedCategorical",
     ],
     "preprocessing": ["FlattenImages"],
+    "runtime": ["Model", "load"],
     "priors": ["MixturePrior", "StandardNormal", "VampPrior"],
 }  # fmt: skip
 

@@ -4,13 +4,12 @@ import numpy as np
 import torch
 from sklearn.utils import gen_batches
 
+from sklearn_vae.inference.correction import SMALLEST_SPREAD
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.vae import VAE
 
 # Ridge penalties among which generalised cross-validation chooses, for codes of variance 1.
 PENALTIES = np.logspace(-6, 3, 28)
-# Lower bound of standard deviations and ranges of the codes.
-SMALLEST_SPREAD = 1e-6
 
 
 def fit_decoder_correction(
@@ -134,17 +133,3 @@ class DecoderCorrection:
             )
         slopes = axes @ (gain[error.argmin()][:, None] * rotated) / spread[:, None]
         return np.vstack([mean_residual - mean_code @ slopes, slopes])
-
-
-def decay(codes: np.ndarray, code_range: np.ndarray) -> np.ndarray:
-    """Factor of the correction: codes (n, l), their fitted range (2, l) -> (n, 1).
-
-    It is 1 within twice the range of the codes that the correction was fitted to. Beyond, it
-    falls with the square of the distance from the centre: a code far outside is not a mean of
-    q(z|x) of any row. The prior draws many such codes in an inactive dimension, whose means
-    hardly vary.
-    """
-    low, high = code_range
-    width = np.maximum(high - low, SMALLEST_SPREAD)
-    distance = np.abs(codes - (low + high) / 2) / width
-    return distance.max(axis=1, keepdims=True, initial=1.0) ** -2.0

@@ -29,7 +29,7 @@ from sklearn_vae.inference.conditionals import (
     marginal_cdf,
     randomized_pit,
 )
-from sklearn_vae.inference.decoder_correction import decay
+from sklearn_vae.inference.correction import correction_at
 from sklearn_vae.inference.log_density import (
     Points,
     log_evidence,
@@ -318,10 +318,7 @@ class Predictor:
             ]
         mean = torch.cat(chunks).cpu().numpy()
         if self.correction is not None:
-            added = self.correction[0].astype(z.dtype) + z @ self.correction[1:].astype(z.dtype)
-            if self.code_range is not None:
-                added *= decay(z, self.code_range.astype(z.dtype))
-            mean += added
+            mean += correction_at(z, self.correction, self.code_range)
         return self.columns.inverse_transform(mean)
 
     def reconstruct(

@@ -1,12 +1,15 @@
 """Registry of the classes and functions that files may contain."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from types import FunctionType
 from typing import Any, TypeVar
 
 T = TypeVar("T", bound=Callable[..., Any])
 
 _REGISTRY: dict[str, Any] = {}
+# Classes that replace registered ones of the same name while a file is read, as numpy's do torch's.
+SUBSTITUTES: ContextVar[Mapping[str, Any]] = ContextVar("substitutes", default={})  # noqa: B039
 
 
 def serializable(target: T) -> T:
@@ -44,6 +47,7 @@ def find(name: object) -> Any:
     ValueError
         If nothing is registered under the name.
     """
-    if not isinstance(name, str) or name not in _REGISTRY:
+    substitutes = SUBSTITUTES.get()
+    if not isinstance(name, str) or not (name in substitutes or name in _REGISTRY):
         raise ValueError(f"{name!r} is not registered in this version of sklearn_vae")
-    return _REGISTRY[name]
+    return substitutes[name] if name in substitutes else _REGISTRY[name]

@@ -1,0 +1,71 @@
+"""Time of a saved model without torch: import, load, and calls with one row and with a thousand.
+
+    python benchmarks/runtime.py
+
+The model is one of breast cancer (30 columns, default parameters), saved to a temporary file.
+Times are of the CPU with one thread: imports and loads in new processes, the fastest of five each;
+calls as medians.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from sklearn.datasets import load_breast_cancer
+
+import sklearn_vae
+from sklearn_vae import VAETransformer, runtime
+
+IMPORTS = {
+    "numpy": "import numpy",
+    "sklearn_vae.runtime": "import sklearn_vae.runtime",
+    "sklearn_vae.runtime, and load": "from sklearn_vae import runtime; runtime.load({path!r})",
+    "sklearn_vae.load": "import sklearn_vae; sklearn_vae.load({path!r})",
+}
+METHODS = ("transform", "score_samples", "inverse_transform")
+
+
+def import_seconds(statement):
+    """Fastest of five new processes, without the start of Python itself."""
+    code = f"import time; t = time.process_time(); {statement}; print(time.process_time() - t)"
+    run = [sys.executable, "-W", "ignore", "-c", code]
+    return min(float(subprocess.check_output(run, text=True)) for _ in range(5))
+
+
+def call_seconds(function, argument):
+    """Median of calls during a second or so."""
+    function(argument)
+    times, end = [], time.process_time() + 1
+    while time.process_time() < end or len(times) < 3:
+        start = time.process_time()
+        function(argument)
+        times.append(time.process_time() - start)
+    return np.median(times)
+
+
+def main():
+    X = load_breast_cancer().data
+    estimator = VAETransformer(max_iter=20, random_state=0).fit(X)
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder, "model.vae"))
+        estimator.save(path)
+        for name, statement in IMPORTS.items():
+            print(f"{name:32} {import_seconds(statement.format(path=path)):8.3f} s")
+        models = {"runtime": runtime.load(path), "estimator": sklearn_vae.load(path)}
+    thousand = np.tile(X, (2, 1))[:1000]
+    for n_rows in (1, 1000):
+        for method in METHODS:
+            times = []
+            for model in models.values():
+                rows = thousand[:n_rows]
+                rows = model.transform(rows) if method == "inverse_transform" else rows
+                times.append(call_seconds(getattr(model, method), rows) * 1e3)
+            line = ", ".join(f"{name} {t:8.2f} ms" for name, t in zip(models, times, strict=True))
+            print(f"{method:18} {n_rows:5} rows  {line}")
+
+
+if __name__ == "__main__":
+    main()

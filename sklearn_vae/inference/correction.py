@@ -1,0 +1,39 @@
+"""The decoder correction at codes: added to the decoder's mean."""
+
+import numpy as np
+
+# Lower bound of standard deviations and ranges of the codes.
+SMALLEST_SPREAD = 1e-6
+
+
+def correction_at(
+    codes: np.ndarray, correction: np.ndarray, code_range: np.ndarray | None
+) -> np.ndarray:
+    """Correction of the decoder's mean, in the dtype of the codes: (n, l) -> (n, n_columns).
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n, l)
+        Codes.
+    correction : ndarray of shape (1 + l, n_columns)
+        Offset and slopes.
+    code_range : ndarray of shape (2, l) or None
+        Minimum and maximum of the codes that the correction was fitted to.
+    """
+    correction = correction.astype(codes.dtype)
+    added = correction[0] + codes @ correction[1:]
+    return added if code_range is None else added * decay(codes, code_range.astype(codes.dtype))
+
+
+def decay(codes: np.ndarray, code_range: np.ndarray) -> np.ndarray:
+    """Factor of the correction: codes (n, l), their fitted range (2, l) -> (n, 1).
+
+    It is 1 within twice the range of the codes that the correction was fitted to. Beyond, it
+    falls with the square of the distance from the centre: a code far outside is not a mean of
+    q(z|x) of any row. The prior draws many such codes in an inactive dimension, whose means
+    hardly vary.
+    """
+    low, high = code_range
+    width = np.maximum(high - low, SMALLEST_SPREAD)
+    distance = np.abs(codes - (low + high) / 2) / width
+    return distance.max(axis=1, keepdims=True, initial=1.0) ** -2.0

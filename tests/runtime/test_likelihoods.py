@@ -1,0 +1,137 @@
+"""Likelihoods in numpy are those of torch."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import ks_2samp
+
+from sklearn_vae import likelihoods
+from sklearn_vae.likelihoods import (
+    Bernoulli,
+    Categorical,
+    Gaussian,
+    Limits,
+    LogNormal,
+    NegativeBinomial,
+    Ordinal,
+    Poisson,
+    StudentT,
+    ZeroInflated,
+)
+from sklearn_vae.networks import ACTIVATIONS
+from sklearn_vae.runtime import functions
+from sklearn_vae.runtime.likelihoods import LIKELIHOODS
+
+# Columns of one likelihood, members, draws of z, rows.
+N, MEMBERS, DRAWS, ROWS = 3, 2, 4, 5
+OBJECTS = [
+    Bernoulli(), Categorical(4), Gaussian(), Gaussian("per_column"), Gaussian(0.5), LogNormal(),
+    NegativeBinomial(), NegativeBinomial(4.0), Ordinal(2), Ordinal(5), Poisson(), Poisson(0.5),
+    StudentT(), StudentT("per_column"), ZeroInflated(1), ZeroInflated(3),
+]  # fmt: skip
+
+
+def in_numpy(likelihood):
+    """The counterpart of a likelihood."""
+    return LIKELIHOODS[type(likelihood).__name__](**vars(likelihood))
+
+
+def random_params(likelihood, n_rows=ROWS, seed=0):
+    """Parameters of N columns, as torch's tensors: (M, K, B, N * size), or shared by draws."""
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        torch.randn(
+            *((MEMBERS, DRAWS, n_rows) if depends else (MEMBERS, 1, 1)), N * size,
+            generator=generator, dtype=torch.float64,
+        )
+        for size, depends in zip(likelihood.param_sizes, likelihood.depends_on_z, strict=True)
+    ]  # fmt: skip
+
+
+def arrays(tensors):
+    return [tensor.numpy() for tensor in tensors]
+
+
+def assert_same_distribution(actual, expected):
+    """Columns of two samples (n, k), by the test of Kolmogorov and Smirnov."""
+    for one, other in zip(actual.T, expected.T, strict=True):
+        assert ks_2samp(one, other, method="asymp").pvalue > 1e-3
+
+
+def no_limits():
+    infinite = np.full(N, np.inf)
+    return -infinite, infinite, np.empty((N, 0)), np.zeros(N)
+
+
+def test_every_likelihood_has_a_counterpart():
+    assert {cls.__name__ for cls in likelihoods.LIKELIHOODS.values()} == set(LIKELIHOODS)
+
+
+@pytest.mark.parametrize("likelihood", OBJECTS, ids=repr)
+def test_log_densities_and_means_are_those_of_torch(likelihood):
+    """One formula in two libraries: each is the other's oracle, and torch's has its own tests."""
+    params, own = random_params(likelihood), in_numpy(likelihood)
+    x = likelihood.sample(params, torch.Generator().manual_seed(1))
+    weights = torch.rand(MEMBERS, DRAWS, ROWS, generator=torch.Generator().manual_seed(2)).double()
+    weights /= weights.sum((0, 1))
+
+    assert own.width == likelihood.width
+    assert own.param_sizes == likelihood.param_sizes
+    assert own.depends_on_z == likelihood.depends_on_z
+    for actual, expected in (
+        (own.log_prob(arrays(params), x.numpy()), likelihood.log_prob_per_column(params, x)),
+        (own.mean(arrays(params)), likelihood.mean(params)),
+        (
+            own.average(arrays(params), weights.numpy()),
+            likelihood.average_over_draws(params, weights),
+        ),
+    ):
+        np.testing.assert_allclose(actual, expected.numpy(), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("likelihood", OBJECTS, ids=repr)
+def test_samples_have_the_distribution_of_torch(likelihood):
+    """Other random numbers, the same distribution in every encoded column."""
+    params = [part[:1, :1] for part in random_params(likelihood, n_rows=1)]
+    params = [part.expand(1, 4000, 1, -1) for part in params]
+    expected = likelihood.sample(params, torch.Generator().manual_seed(1)).reshape(4000, -1)
+    actual = in_numpy(likelihood).sample(arrays(params), np.random.default_rng(1), no_limits())
+
+    assert_same_distribution(actual.reshape(4000, -1), expected.numpy())
+
+
+@pytest.mark.parametrize("likelihood", [Gaussian(), StudentT(), ZeroInflated(2)], ids=repr)
+def test_samples_keep_to_limits_as_those_of_torch(likelihood):
+    """Bounds, and values that are point masses."""
+    limits = (np.full(N, -1.0), np.full(N, 1.2), np.full((N, 1), 0.1), np.full(N, 0.05))
+    params = [0.3 * part[:1, :1] for part in random_params(likelihood, n_rows=1)]
+    params = [part.expand(1, 4000, 1, -1) for part in params]
+    in_torch = Limits(*map(torch.as_tensor, limits))
+    expected = likelihood.sample(params, torch.Generator().manual_seed(1), in_torch)
+    actual = in_numpy(likelihood).sample(arrays(params), np.random.default_rng(1), limits)
+    numbers = actual[..., likelihood.width - 1 :: likelihood.width]
+
+    assert numbers.min() >= -1.0
+    assert numbers.max() <= 1.2
+    assert not (np.abs(numbers - 0.1) <= 0.05).any()
+    assert_same_distribution(actual.reshape(4000, -1), expected.reshape(4000, -1).numpy())
+
+
+def test_activations_are_those_of_torch():
+    x = np.linspace(-40, 40, 401)
+    assert ACTIVATIONS.keys() == functions.ACTIVATIONS.keys()
+    for name, activation in functions.ACTIVATIONS.items():
+        expected = ACTIVATIONS[name](torch.as_tensor(x)).numpy()
+        np.testing.assert_allclose(activation(x), expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("n_dims", [1, 2, 5])
+def test_points_are_normal_and_more_even_than_random_ones(n_dims):
+    """The mean of a Latin hypercube sample errs less than that of independent draws."""
+    points = functions.normal_points(1 << 12, n_dims, np.random.default_rng(0))
+    few = [functions.normal_points(64, n_dims, np.random.default_rng(s)) for s in range(50)]
+
+    assert points.shape == (1 << 12, n_dims)
+    normal = np.random.default_rng(1).standard_normal(points.shape)
+    assert_same_distribution(points, normal)
+    assert np.mean([np.square(sample.mean(0)).mean() for sample in few]) < 0.5 / 64

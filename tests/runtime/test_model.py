@@ -1,0 +1,259 @@
+"""Saved models that numpy computes are those that torch computes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import sklearn_vae
+from sklearn_vae import VAEDensity, VAETransformer, runtime
+from sklearn_vae.inference.log_density import _first_proposals, sample_prior
+from sklearn_vae.likelihoods import Gaussian, StudentT
+from sklearn_vae.priors import MixturePrior, VampPrior
+
+pd = pytest.importorskip("pandas")
+
+GOLDEN = Path(__file__).parents[1] / "persistence" / "golden"
+SMALL = {"hidden_layer_sizes": (8, 6), "max_iter": 3, "random_state": 0}
+BY_COLUMN = [
+    "gaussian", "lognormal", "bernoulli", "categorical", "ordinal", "poisson",
+    "negative_binomial", "zero_inflated", "student_t", "auto",
+]  # fmt: skip
+N_ROWS = 150
+
+
+def rows(missing=0.0):
+    """A column for each likelihood, and a constant one: (n, 10)."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, N_ROWS))
+    X = np.column_stack([
+        a + 0.3 * rng.normal(size=N_ROWS), np.exp(b), a > 0, np.digitize(b, [-1, 0, 1]),
+        np.digitize(a, [-1, 0, 1]), rng.poisson(np.exp(a)), rng.poisson(3 * np.exp(b)),
+        np.where(a > 0.3, b, 0), a + rng.standard_t(2, size=N_ROWS), np.full(N_ROWS, 7.0),
+    ])  # fmt: skip
+    X[rng.random(X.shape) < missing] = np.nan
+    return X
+
+
+MODELS = {
+    "default": (VAETransformer(2, **SMALL), 0.0),
+    "all likelihoods": (VAETransformer(2, likelihood=BY_COLUMN, **SMALL), 0.0),
+    "missing values": (VAETransformer(2, likelihood=BY_COLUMN, **SMALL), 0.1),
+    "a scale per column": (
+        VAETransformer(
+            3,
+            likelihood={0: Gaussian("per_column"), 1: Gaussian(0.5), 8: StudentT("per_column")},
+            prior=MixturePrior(3),
+            activation="tanh",
+            **SMALL,
+        ),
+        0.0,
+    ),
+    "ensemble": (
+        VAETransformer(3, prior=VampPrior(4), n_init=2, ensemble=True, activation="gelu", **SMALL),
+        0.1,
+    ),
+    "linear": (VAETransformer(1, **SMALL | {"hidden_layer_sizes": ()}), 0.0),
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def saved(request, tmp_path_factory):
+    """A fitted estimator, its rows, and the model that is read from its file."""
+    estimator, missing = MODELS[request.param]
+    X = rows(missing)
+    estimator.fit(X)
+    path = tmp_path_factory.mktemp("saved") / "model.vae"
+    estimator.save(path)
+    return estimator, X, runtime.load(path)
+
+
+def test_codes_and_reconstructions_are_those_of_the_estimator(saved):
+    estimator, X, model = saved
+    Z = estimator.transform(X)
+
+    np.testing.assert_allclose(model.transform(X), Z, rtol=1e-6, atol=1e-6)
+    expected = estimator.inverse_transform(Z)
+    np.testing.assert_allclose(model.inverse_transform(Z), expected, rtol=1e-6, atol=1e-6)
+
+
+def torch_points(estimator, model, n_draws):
+    """Make the model use the estimator's Sobol points, and return the estimator's first draws."""
+    fitted = estimator._fitted()
+    module, points = fitted.module(np.dtype(float)), fitted.points(n_draws, np.dtype(float))
+    prior = sample_prior(module, points)
+    model._points = lambda n_draws: (points.encoder[0, :, 0].numpy(), prior.z[:, :, 0].numpy())
+    return module, points, prior
+
+
+def test_scores_are_those_of_the_estimator_given_its_points(saved, monkeypatch):
+    """Equal for rows whose first proposals are good; elsewhere equal to the first estimate."""
+    estimator, X, model = saved
+    monkeypatch.setattr(model, "_points", model._points)
+    module, points, prior = torch_points(estimator, model, 64)
+    fitted = estimator._fitted()
+    x = fitted.encode(X).expand(len(module.sizes), -1, -1)
+    with torch.no_grad():
+        sampler, is_poor = _first_proposals(module, module.encode(x), x, points, prior)
+        log_p = torch.logsumexp(sampler.log_evidence(), 0).numpy() - np.log(len(module.sizes))
+    actual, is_good = model.score_samples(X), ~is_poor.numpy()
+
+    expected = log_p + fitted.columns.log_abs_det_jacobian(X)
+    np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
+    final = estimator.score_samples(X)
+    np.testing.assert_allclose(actual[is_good], final[is_good], rtol=1e-6, atol=1e-6)
+    assert is_good.any()
+
+
+def test_own_points_give_nearly_the_same_scores(saved):
+    """The mean over the table differs by the error of importance sampling."""
+    estimator, X, model = saved
+    difference = model.score_samples(X) - estimator.score_samples(X)
+
+    assert abs(difference.mean()) < 0.1
+    assert np.median(np.abs(difference)) < 0.1
+
+
+def test_a_score_does_not_depend_on_the_other_rows(saved):
+    _, X, model = saved
+
+    np.testing.assert_allclose(model.score_samples(X)[7:9], model.score_samples(X[7:9]), rtol=1e-12)
+
+
+def test_imputed_means_are_those_of_the_estimator_given_its_points(saved, monkeypatch):
+    """An encoder that has learned from missing values is the estimator's proposal as well."""
+    estimator, X, model = saved
+    if not np.isnan(X).any():
+        pytest.skip("complete rows")
+    before = X.copy()
+    monkeypatch.setattr(model, "_points", model._points)
+    module, points, prior = torch_points(estimator, model, 128)
+    x = estimator._fitted().encode(X).expand(len(module.sizes), -1, -1)
+    with torch.no_grad():
+        _, is_poor = _first_proposals(
+            module, module.encode(x), x, points, prior, refines_incomplete=False
+        )
+    imputed, expected = model.impute(X), estimator.impute(X)
+
+    assert not np.isnan(imputed).any()
+    is_good = ~is_poor.numpy()
+    assert is_good.sum() > 0.8 * len(X)
+    np.testing.assert_allclose(imputed[is_good], expected[is_good], rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(X, before)
+
+
+def test_samples_have_the_density_of_the_model(saved):
+    """Mean log-density of samples of one library, in the other's model: their entropy."""
+    estimator, _, model = saved
+    own, expected = model.sample(2000, 1), estimator.sample(2000, random_state=1)
+
+    np.testing.assert_array_equal(own, model.sample(2000, 1))
+    scores = [model.score_samples(sample) for sample in (own, expected)]
+    error = np.hypot(*(score.std() / np.sqrt(2000) for score in scores))
+    assert abs(scores[0].mean() - scores[1].mean()) < 4 * error
+
+
+def test_mixed_tables_are_lists_of_their_values(tmp_path):
+    """Categories of a data frame go in and come out as themselves; unknown ones are unlikely."""
+    rng = np.random.default_rng(0)
+    size = rng.normal(size=120)
+    colour = np.where(size > 0, "red", np.where(rng.random(120) > 0.5, "blue", "green"))
+    frame = pd.DataFrame({"size": size, "colour": colour, "n": rng.poisson(3, 120)})
+    frame.loc[3, "size"], frame.loc[5, "colour"] = np.nan, None
+    estimator = VAETransformer(2, **SMALL).fit(frame)
+    estimator.save(tmp_path / "mixed.vae")
+    model = runtime.load(tmp_path / "mixed.vae")
+    table = [list(row) for row in frame.itertuples(index=False)]
+
+    np.testing.assert_allclose(model.transform(table), estimator.transform(frame), atol=1e-6)
+    Z = estimator.transform(frame)
+    expected = estimator.inverse_transform(Z)
+    decoded = pd.DataFrame(model.inverse_transform(Z), columns=frame.columns)
+    pd.testing.assert_frame_equal(decoded.astype(expected.dtypes), expected, rtol=1e-6)
+    assert set(model.sample(50)[:, 1]) <= {"red", "blue", "green"}
+    assert model.impute(table)[5, 1] in {"red", "blue", "green"}
+    known, unknown = model.score_samples([[0.5, "red", 3], [0.5, "black", 3]])
+    reference = estimator.score_samples(
+        pd.DataFrame({"size": [0.5], "colour": ["black"], "n": [3]})
+    )
+    assert unknown < known - 2
+    np.testing.assert_allclose(unknown, reference[0], atol=0.2)
+
+
+def test_unsupported_parts_are_named(tmp_path):
+    """A file that needs torch says so, and what of it does."""
+    X = rows()[:, [0, 1, 2]]
+    models = {
+        "VAEDensity": VAEDensity(1, max_iter=1, random_state=0),
+        "ResidualMLP": VAETransformer(2, network="residual", **SMALL),
+        "FullCovarianceGaussian": VAETransformer(2, posterior="full", **SMALL),
+    }
+    for name, estimator in models.items():
+        estimator.fit(X).save(tmp_path / "model.vae")
+        with pytest.raises(ValueError, match=f"runtime does not support {name}"):
+            runtime.load(tmp_path / "model.vae")
+    y = np.arange(N_ROWS) % 2
+    VAETransformer(2, conditional=True, **SMALL).fit(X, y).save(tmp_path / "model.vae")
+    with pytest.raises(ValueError, match="does not support conditional=True"):
+        runtime.load(tmp_path / "model.vae")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda model: model.transform([[1.0]]), r"X must be of shape \(n_samples, 4\)"),
+        (lambda model: model.transform(np.full((1, 4), np.inf)), "X contains infinity"),
+        (lambda model: model.transform(np.full((1, 4), np.nan)), "fitted to complete rows"),
+        (lambda model: model.inverse_transform([[1.0]]), "Z must be finite and of shape"),
+        (lambda model: model.score_samples(np.zeros((1, 4)), 0), "n_draws must be an integer"),
+    ],
+)
+def test_impossible_arguments_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(runtime.load(GOLDEN / "transformer-1.vae"))
+
+
+def test_other_files_are_refused(tmp_path):
+    """As ``sklearn_vae.load`` does."""
+    (tmp_path / "text").write_text("no model")
+    with pytest.raises(ValueError, match="not a file of sklearn_vae"):
+        runtime.load(tmp_path / "text")
+
+
+IN_A_BARE_PROCESS = """
+import sys
+sys.modules.update(dict.fromkeys(["torch", "scipy", "sklearn", "skorch", "narwhals", "pandas"]))
+import numpy as np
+from sklearn_vae import runtime
+model = runtime.load(sys.argv[1])
+X = np.loadtxt(sys.argv[2])
+Z = model.transform(X)
+np.savez(sys.argv[3], Z=Z, X=model.inverse_transform(Z), score=model.score_samples(X, 4096))
+assert model.sample(3).shape == X[:3].shape and (model.impute(X) == X).all()
+print(sorted({"torch", "scipy", "sklearn"} & {m for m in sys.modules if sys.modules[m]}))
+"""
+
+
+def test_golden_models_are_read_where_numpy_is_alone(tmp_path):
+    """No torch, scipy, scikit-learn or pandas: they cannot be imported in that process."""
+    path = GOLDEN / "transformer-1.vae"
+    estimator = sklearn_vae.load(path)
+    X = estimator.sample(20, random_state=0)
+    np.savetxt(tmp_path / "X", X)
+    run = subprocess.run(
+        [sys.executable, "-c", IN_A_BARE_PROCESS, path, tmp_path / "X", tmp_path / "results.npz"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = np.load(tmp_path / "results.npz")
+
+    assert run.stdout.strip() == "[]"
+    Z = estimator.transform(X)
+    np.testing.assert_allclose(found["Z"], Z, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(found["X"], estimator.inverse_transform(Z), rtol=1e-6, atol=1e-6)
+    # points of their own: equal up to the error of 8192 draws
+    np.testing.assert_allclose(found["score"], estimator.score_samples(X, n_draws=4096), atol=0.02)
