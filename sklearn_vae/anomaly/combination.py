@@ -1,11 +1,12 @@
 """Combination of anomaly scores: sum of negative log tail probabilities, in nats."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 
-from sklearn_vae.anomaly.scores import ScoredRows, Scorer, score_in_batches
+from sklearn_vae.anomaly.scores import ScoredRows, Scorer
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_number
 
@@ -71,7 +72,7 @@ class TailDistribution:
 
 @serializable
 @dataclass(frozen=True)
-class CombinedScore:
+class CombinedScore(Scorer):
     """Weighted sum of scores' negative log tail probabilities [1]_, in nats.
 
     Attributes
@@ -102,11 +103,20 @@ class CombinedScore:
 
     def fit(self, rows: ScoredRows) -> Self:
         """Return a scorer fitted to reference rows."""
-        scorers = tuple(scorer.fit(rows) for scorer in self.scorers)
-        scores = [rows.repeat(score_in_batches(scorer, rows)) for scorer in scorers]
-        return replace(self, scorers=scorers, tails=tuple(map(TailDistribution.fit, scores)))
+        return self.fit_score(rows)[0]
+
+    def fit_score(self, rows: ScoredRows) -> tuple[Self, np.ndarray]:
+        """Return a scorer fitted to reference rows, and their anomaly scores (n,)."""
+        scorers, scores = zip(*(scorer.fit_score(rows) for scorer in self.scorers), strict=True)
+        tails = tuple(TailDistribution.fit(rows.repeat(values)) for values in scores)
+        fitted = replace(self, scorers=scorers, tails=tails)
+        return fitted, fitted._combine(scores)
 
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row: (n,)."""
-        parts = zip(self.weights, self.scorers, self.tails, strict=True)
-        return np.sum([w * t.negative_log_survival(s.score(rows)) for w, s, t in parts], axis=0)
+        return self._combine([scorer.score(rows) for scorer in self.scorers])
+
+    def _combine(self, scores: Sequence[np.ndarray]) -> np.ndarray:
+        """Weighted sum of negative log tail probabilities: (n,)."""
+        parts = zip(self.weights, self.tails, scores, strict=True)
+        return np.sum([w * tail.negative_log_survival(s) for w, tail, s in parts], axis=0)

@@ -6,12 +6,13 @@ from types import FunctionType
 from typing import Literal, Self
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from sklearn import config_context
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import gen_batches
 
 from sklearn_vae.anomaly.reference import evenly_spaced
-from sklearn_vae.anomaly.scores import ScoredRows
+from sklearn_vae.anomaly.scores import ScoredRows, Scorer
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_integer
 
@@ -25,6 +26,8 @@ MAX_TREE_DIMENSIONS = 15
 MAX_FRACTION_REFERENCE = 2000
 # Ridge of the hyperplane, as a fraction of the neighbours' mean squared distance from their mean.
 RIDGE = 0.3
+# Names of the metrics in scipy.
+SCIPY_METRICS = {"euclidean": "euclidean", "manhattan": "cityblock"}
 
 Space = Callable[[ScoredRows], np.ndarray]  # rows -> (M, n, f)
 
@@ -50,7 +53,7 @@ def residuals_and_codes(rows: ScoredRows) -> np.ndarray:
 
 @serializable
 @dataclass(frozen=True)
-class NeighborDistance:
+class NeighborDistance(Scorer):
     """Mean distance to the k nearest reference rows, averaged over ensemble members.
 
     Attributes
@@ -122,9 +125,13 @@ class NeighborDistance:
 
     def _score_member(self, rows: ScoredRows, x: np.ndarray, reference: np.ndarray) -> np.ndarray:
         """Distance in one member's coordinates: (n, f) and (n_reference, f) to (n,)."""
-        counts = np.ones(len(reference), dtype=int) if self.counts is None else self.counts
-        k = self._n_neighbors(int(counts.sum()))
+        k = self._n_neighbors(len(reference) if self.counts is None else int(self.counts.sum()))
+        itself = self.index[rows.reference_indices]
         distances = np.empty(len(x))
+        if self.fraction:
+            for batch in gen_batches(len(x), max(MAX_BATCH_CELLS // len(reference), 1)):
+                distances[batch] = self._mean_distance(x[batch], itself[batch], reference, k)
+            return distances
         with config_context(array_api_dispatch=False):
             # by a tree, ties do not depend on the other rows of the query
             algorithm = "kd_tree" if x.shape[1] <= MAX_TREE_DIMENSIONS else "auto"
@@ -135,13 +142,28 @@ class NeighborDistance:
             batch_size = min(max(MAX_BATCH_CELLS // ((k + 1) * x.shape[1]), 1), MAX_BATCH_ROWS)
             for batch in gen_batches(len(x), batch_size):
                 neighbors = tree.kneighbors(x[batch], return_distance=False)
-                itself = neighbors == self.index[rows.reference_indices[batch], None]
-                # repeat neighbours by their counts, nearest first, until there are k
-                cumulative = (counts[neighbors] - itself).cumsum(axis=1)
-                n_copies = np.diff(np.minimum(cumulative, k), prepend=0)
-                nearest = np.repeat(neighbors.ravel(), n_copies.ravel()).reshape(-1, k)
+                nearest = self._repeat(neighbors, itself[batch], k)
                 distances[batch] = self.distance(x[batch], reference[nearest])
         return distances
+
+    def _mean_distance(
+        self, x: np.ndarray, itself: np.ndarray, reference: np.ndarray, k: int
+    ) -> np.ndarray:
+        """Mean distance of rows (n, f) to many neighbours, from all distances: (n,)."""
+        distances = cdist(x, reference, SCIPY_METRICS[self.metric])
+        if self.counts is not None:
+            nearest = self._repeat(distances.argsort(axis=1), itself, k)
+            return np.take_along_axis(distances, nearest, axis=1).mean(axis=1)
+        is_reference = np.flatnonzero(itself >= 0)
+        distances[is_reference, itself[is_reference]] = np.inf
+        return np.partition(distances, k - 1, axis=1)[:, :k].mean(axis=1)
+
+    def _repeat(self, neighbors: np.ndarray, itself: np.ndarray, k: int) -> np.ndarray:
+        """Repeat neighbours by their counts, nearest first, until there are k: (n, k)."""
+        counts = 1 if self.counts is None else self.counts[neighbors]
+        cumulative = (counts - (neighbors == itself[:, None])).cumsum(axis=1)
+        n_copies = np.diff(np.minimum(cumulative, k), prepend=0)
+        return np.repeat(neighbors.ravel(), n_copies.ravel()).reshape(-1, k)
 
     def distance(self, x: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
         """Mean distance of rows (n, f) to their neighbours (n, k, f): (n,)."""

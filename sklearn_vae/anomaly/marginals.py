@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sklearn_vae.anomaly.scores import ModelScorer, ScoredRows
+from sklearn_vae.anomaly.scores import ScoredRows, Scorer
 from sklearn_vae.persistence.registry import serializable
 
 
 @serializable
 @dataclass(frozen=True)
-class NegativeLogFrequency(ModelScorer):
+class NegativeLogFrequency(Scorer):
     """Negative log-frequencies of a row's values in their columns, summed over columns, in nats.
 
     Frequencies are smoothed by a pseudo-count, the Good-Turing estimate [1]_ of the probability

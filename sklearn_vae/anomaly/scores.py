@@ -182,7 +182,13 @@ class Scorer(Protocol):
     """Interface of anomaly scores."""
 
     def fit(self, rows: ScoredRows) -> Self:
-        """Return a scorer fitted to reference rows."""
+        """Return a scorer fitted to reference rows; by default the scorer, which needs none."""
+        return self
+
+    def fit_score(self, rows: ScoredRows) -> tuple[Self, np.ndarray]:
+        """Return a scorer fitted to reference rows, and their anomaly scores (n,)."""
+        fitted = self.fit(rows)
+        return fitted, score_in_batches(fitted, rows)
 
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row, higher is more anomalous: (n,)."""
@@ -197,17 +203,9 @@ def score_in_batches(scorer: Scorer, rows: ScoredRows) -> np.ndarray:
     return np.concatenate([scorer.score(rows.select(batch)) for batch in batches])
 
 
-class ModelScorer:
-    """Base of scorers without reference rows."""
-
-    def fit(self, rows: ScoredRows) -> Self:
-        """Return the scorer itself: the model is already fitted."""
-        return self
-
-
 @serializable
 @dataclass(frozen=True)
-class NegativeLogLikelihood(ModelScorer):
+class NegativeLogLikelihood(Scorer):
     """Negative log-density of the model, in nats and in X's units."""
 
     n_draws: int
@@ -225,7 +223,7 @@ class NegativeLogLikelihood(ModelScorer):
 
 @serializable
 @dataclass(frozen=True)
-class NegativeELBO(ModelScorer):
+class NegativeELBO(Scorer):
     """Negative evidence lower bound, or its reconstruction term alone, in nats and X's units.
 
     The reconstruction term is -log p(x|z) averaged over draws from q(z|x), the reconstruction
@@ -252,7 +250,7 @@ class NegativeELBO(ModelScorer):
 
 @serializable
 @dataclass(frozen=True)
-class ReconstructionError(ModelScorer):
+class ReconstructionError(Scorer):
     """Squared distance to the reconstruction, summed over standardised columns.
 
     The squared residual of a class is its deviance, -2 log p.
@@ -283,7 +281,7 @@ class ReconstructionError(ModelScorer):
 
 @serializable
 @dataclass(frozen=True)
-class MaskedReconstructionError(ModelScorer):
+class MaskedReconstructionError(Scorer):
     """Absolute error of each value predicted from its row's other values, summed over columns.
 
     The columns are divided into random groups, different for each member. Each group is masked

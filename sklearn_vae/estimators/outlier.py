@@ -54,9 +54,6 @@ MAX_REPEATED_FRACTION = 0.01
 # Largest number of reference rows after Ctrl-C, so that calibration takes little time.
 MAX_INTERRUPTED_ROWS = 250
 
-# The training rows, and the rows held out for conformal calibration if there are any.
-TrainingRows = tuple[CountedRows, CountedRows | None]
-
 
 @serializable
 class VAEOutlierDetector(OutlierMixin, TableEstimator):
@@ -88,9 +85,10 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     Parameters
     ----------
     contamination : float or "auto", default="auto"
-        Proportion of the training rows that ``predict`` labels -1, in (0, 0.5]. With
-        ``calibration="conformal"``, false positive rate among new rows from the distribution of
-        the rows held out. ``"auto"`` is 0.1, or 0.05 with ``novelty=True``.
+        Proportion of the training rows that ``predict`` labels -1, in (0, 0.5]; of more than
+        20,000 rows, of as many drawn at random. With ``calibration="conformal"``, false positive
+        rate among new rows from the distribution of the rows held out. ``"auto"`` is 0.1, or
+        0.05 with ``novelty=True``.
     novelty : bool, default=False
         If true, the training rows are assumed to be clean.
     method : str, default="auto"
@@ -317,7 +315,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
 
     def _make_jobs(
         self, X: Any, y: Any, sample_weight: Any
-    ) -> tuple[list[TrainingJob], TrainingRows]:
+    ) -> tuple[list[TrainingJob], CountedRows | None]:
         """Set the reference rows and make one job per autoencoder."""
         self._validate_params()
         X, weights = self._check_rows(X, sample_weight, reset=True)
@@ -358,7 +356,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
                 start_seeds(self.seed_, len(self.left_out_)), self.left_out_, strict=True
             )
         ]
-        return jobs, (train, calibration)
+        return jobs, calibration
 
     def _select(
         self, jobs: list[TrainingJob], results: list[TrainingResult], rows: Any
@@ -380,9 +378,12 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         return results, trimmed
 
     def _set_results(
-        self, jobs: list[TrainingJob], results: list[TrainingResult], rows: TrainingRows
+        self, jobs: list[TrainingJob], results: list[TrainingResult], rows: CountedRows | None
     ) -> None:
-        """Set the fitted attributes and calibrate the score, after Ctrl-C with few rows."""
+        """Set the fitted attributes and calibrate the score, after Ctrl-C with few rows.
+
+        ``rows`` are held out for conformal calibration.
+        """
         weights = [result.weights for result in results]
         self.state_dict_ = {name: np.concatenate([w[name] for w in weights]) for name in weights[0]}
         self.history_ = [
@@ -393,19 +394,16 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         self.n_iter_ = len(self.history_) // len(results)
         if any(result.diverged for result in results):
             self._warn_of_divergence(self._preset().learning_rate)
-        train, calibration = rows
         if self.interrupted_:
             seeds = start_seeds(self.seed_, len(self.left_out_))
             members = [seeds.index(job.config.seed) for job in jobs]
             reference = CountedRows(self.reference_samples_, self.counts_)
             indices = evenly_spaced(np.arange(len(reference.X)), MAX_INTERRUPTED_ROWS)
-            train = reference.select(indices)
-            self.reference_samples_, self.counts_ = train
+            self.reference_samples_, self.counts_ = reference.select(indices)
             self.left_out_ = self.left_out_[members][:, indices]
-            if calibration is not None:
-                n_calibration = min(len(calibration.X), MAX_INTERRUPTED_ROWS)
-                calibration = calibration.select(np.arange(n_calibration))
-        self._calibrate(train, calibration)
+            if rows is not None:
+                rows = rows.select(np.arange(min(len(rows.X), MAX_INTERRUPTED_ROWS)))
+        self._calibrate(rows)
 
     def _preset(self) -> Preset:
         """Values of the parameters, those of the setting's preset for "auto"."""
@@ -416,8 +414,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             params["hidden_layer_sizes"] = widths
         return replace(preset, **{k: v for k, v in params.items() if not isinstance(v, str)})
 
-    def _split_calibration(self, rows: CountedRows) -> TrainingRows:
-        """Hold out rows for conformal calibration."""
+    def _split_calibration(self, rows: CountedRows) -> tuple[CountedRows, CountedRows | None]:
+        """Hold out rows for conformal calibration: training rows, calibration rows."""
         if self.calibration is None:
             return rows, None
         n_rows = len(rows.X)
@@ -487,12 +485,13 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             input_mask=preset.mask_fraction,
         )
 
-    def _calibrate(self, train: CountedRows, calibration: CountedRows | None) -> None:
+    def _calibrate(self, calibration: CountedRows | None) -> None:
         """Fit the scorer, the threshold, the calibration scores and the attribution baseline."""
         clean, contaminated = METHODS[self.method]
         scorer = clean if self.novelty else contaminated
-        self.scorer_ = scorer.fit(self._reference_rows())
-        scores = -self._anomaly_scores(*train)
+        reference = self._reference_rows()
+        self.scorer_, anomaly_scores = scorer.fit_score(reference)
+        scores = -reference.repeat(anomaly_scores)
         contamination = self._preset().contamination
         if calibration is None:
             self.calibration_scores_ = np.sort(scores)
@@ -501,8 +500,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             scores_of_new = -self._anomaly_scores(*calibration, are_new=self._are_new)
             self.calibration_scores_ = np.sort(scores_of_new)
             self.offset_ = conformal_threshold(self.calibration_scores_, contamination)
-        reference = CountedRows(self.reference_samples_, self.counts_)
-        sample = reference.select(evenly_spaced(np.arange(len(reference.X)), MAX_BASELINE_ROWS))
+        rows = CountedRows(self.reference_samples_, self.counts_)
+        sample = rows.select(evenly_spaced(np.arange(len(rows.X)), MAX_BASELINE_ROWS))
         self.attribution_baseline_ = AttributionBaseline.fit(self._fitted(), *sample, -scores)
 
     # -- scores ------------------------------------------------------------------------

@@ -18,11 +18,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae import VAEOutlierDetector
-from sklearn_vae.anomaly import combination
 from sklearn_vae.anomaly.attribution import conditional_nll
 from sklearn_vae.anomaly.combination import TailDistribution
 from sklearn_vae.anomaly.presets import METHODS
-from sklearn_vae.anomaly.scores import ScoredRows
+from sklearn_vae.anomaly.scores import ScoredRows, score_in_batches
 
 pd = pytest.importorskip("pandas")
 
@@ -276,7 +275,7 @@ def test_scores_take_bounded_memory():
 @pytest.mark.parametrize("novelty", [False, True])
 def test_ctrl_c_during_calibration_restarts_it_with_few_rows(novelty, monkeypatch):
     """Which takes little time."""
-    score_in_batches, n_rows = combination.score_in_batches, []
+    n_rows = []
 
     def press_once(scorer, rows):
         n_rows.append(len(rows))
@@ -284,7 +283,7 @@ def test_ctrl_c_during_calibration_restarts_it_with_few_rows(novelty, monkeypatc
             os.kill(os.getpid(), signal.SIGINT)
         return score_in_batches(scorer, rows)
 
-    monkeypatch.setattr(combination, "score_in_batches", press_once)
+    monkeypatch.setattr("sklearn_vae.anomaly.scores.score_in_batches", press_once)
     X, _ = make_blobs(1200, 3, random_state=0)
     detector = VAEOutlierDetector(novelty=novelty, **QUICK)
     with (
@@ -491,13 +490,16 @@ def test_conformal_calibration_needs_enough_rows():
 
 
 def test_the_number_of_reference_rows_is_limited(monkeypatch):
-    """Training rows that are not reference rows are scored as new rows."""
-    monkeypatch.setattr("sklearn_vae.estimators.outlier.MAX_REFERENCE_ROWS", 100)
-    X, _ = make_blobs(400, 3, random_state=0)
+    """The threshold is that of the reference rows, and holds for the others."""
+    monkeypatch.setattr("sklearn_vae.estimators.outlier.MAX_REFERENCE_ROWS", 200)
+    X, _ = make_blobs(2200, 3, random_state=0)
     detector = VAEOutlierDetector(contamination=0.1, **QUICK).fit(X)
+    others = 2000  # 99 % of binomial noise, of the rows and of the threshold
+    noise = 2.58 * np.sqrt(0.1 * 0.9 * (1 / others + 1 / 200))
 
-    assert detector.reference_samples_.shape == (100, 3)
-    assert (detector.predict(X) == -1).sum() == 40
+    assert detector.reference_samples_.shape == (200, 3)
+    assert (detector.predict(detector.reference_samples_) == -1).sum() == 20
+    assert (detector.predict(X) == -1).mean() == pytest.approx(0.1, abs=noise)
 
 
 def test_a_table_too_large_to_encode_as_a_whole_is_encoded_batch_by_batch(wine, monkeypatch):
