@@ -183,7 +183,10 @@ class Ours:
 
 def ours(args: argparse.Namespace, setting: str) -> dict[str, Detector]:
     """Our detectors by label: the default has none but the one given."""
-    label, fits = args.keep or "ours", Ours(args.param, setting)
+    label, param = args.keep or "ours", args.param
+    if len(args.methods) > 1:
+        param = {"n_init": 4, **param}  # the default of scores of autoencoders
+    fits = Ours(param, setting)
     return {
         label if method == "auto" else f"{label}: {method}": fits.by(method)
         for method in args.methods

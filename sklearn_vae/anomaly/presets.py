@@ -1,6 +1,6 @@
 """Values of the detector's parameters set to "auto", and its scorers by name."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sklearn_vae.anomaly.combination import CombinedScore
 from sklearn_vae.anomaly.knn import (
@@ -109,18 +109,20 @@ def _knn(space: Space) -> Scorer:
     return NeighborDistance(space, MIN_NEIGHBORS, NEIGHBOR_FRACTION)
 
 
+# The scorers without autoencoders, for clean training rows and for contaminated ones.
+NEIGHBOR_SCORERS = (
+    CombinedScore(CLEAN_SCORES, CLEAN_WEIGHTS),
+    CombinedScore((_knn(inputs), _knn(normal_scores)), (1.0, 1.0)),
+)
 # By method: the scorer for clean training rows, and that for contaminated ones.
 METHODS: dict[str, tuple[Scorer, Scorer]] = {
     "auto": (
-        CombinedScore(CLEAN_SCORES, CLEAN_WEIGHTS),
+        NEIGHBOR_SCORERS[0],
         CombinedScore(
             (_knn(inputs), _knn(normal_scores), MaskedReconstructionError()), (0.5, 0.5, 1.0)
         ),
     ),
-    "knn": (
-        CombinedScore(CLEAN_SCORES, CLEAN_WEIGHTS),
-        CombinedScore((_knn(inputs), _knn(normal_scores)), (1.0, 1.0)),
-    ),
+    "knn": NEIGHBOR_SCORERS,
     "latent": (
         NeighborDistance(residuals_and_codes, 1),
         _knn(residuals_and_codes),
@@ -132,3 +134,14 @@ METHODS: dict[str, tuple[Scorer, Scorer]] = {
     "denoising": (ReconstructionError(DENOISING_NOISE),) * 2,
     "masked": (MaskedReconstructionError(),) * 2,
 }
+
+
+def preset_and_scorer(method: str, *, novelty: bool) -> tuple[Preset, Scorer]:
+    """Values of "auto" and the scorer of a method, for clean training rows or contaminated ones.
+
+    Where the score is not of autoencoders, there is one of them, on all rows, which explains it.
+    """
+    scorer = METHODS[method][0 if novelty else 1]
+    preset = CLEAN if novelty else CONTAMINATED
+    is_by_neighbors = any(scorer is neighbors for neighbors in NEIGHBOR_SCORERS)
+    return replace(preset, n_init=1) if is_by_neighbors else preset, scorer

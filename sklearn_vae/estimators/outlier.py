@@ -21,7 +21,7 @@ from sklearn_vae.anomaly.calibration import (
     out_of_fold_mask,
 )
 from sklearn_vae.anomaly.initialization import random_parameters
-from sklearn_vae.anomaly.presets import CLEAN, CONTAMINATED, METHODS, Preset
+from sklearn_vae.anomaly.presets import METHODS, Preset, preset_and_scorer
 from sklearn_vae.anomaly.reference import CountedRows, evenly_spaced
 from sklearn_vae.anomaly.scores import ScoredRows, Scorer, score_in_batches
 from sklearn_vae.device import device_to_score_on
@@ -45,8 +45,10 @@ MAX_COMPONENTS = 32
 MAX_REFERENCE_ROWS = 20_000
 # Number of pseudo-observations that keep the decoder's scales from collapsing.
 SCALE_PRIOR_STRENGTH = 30.0
-# Largest number of reference rows of which the attribution baseline is the average.
+# Largest number of reference rows of which the attribution baseline is the average, and of their
+# values if there are at least ten rows.
 MAX_BASELINE_ROWS = 100
+MAX_BASELINE_VALUES = 10_000
 # Largest number of factors by which missing values are imputed in the encoder's input.
 MAX_FACTORS = 4
 # Fraction of repeated training rows from which on a new row may well equal a training row.
@@ -136,7 +138,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     n_init : int or "auto", default="auto"
         Number of autoencoders, whose scores are averaged (cross-fitting). Each one is trained
         without one of ``n_init`` folds of the rows and scores this fold. A single autoencoder
-        is trained on all rows, so its threshold is biased by overfitting. ``"auto"`` is 4.
+        is trained on all rows, so the threshold of its score is biased by overfitting.
+        ``"auto"`` is 4, or 1 for scores without autoencoders, which it only explains.
     calibration : {None, "conformal"}, default=None
         Rows whose scores determine ``p_values`` and the threshold: by default the training
         rows, scored out of fold; with ``"conformal"``, rows held out of training. The error
@@ -407,7 +410,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
 
     def _preset(self) -> Preset:
         """Values of the parameters, those of the setting's preset for "auto"."""
-        preset = CLEAN if self.novelty else CONTAMINATED
+        preset, _ = preset_and_scorer(self.method, novelty=self.novelty)
         params = {field.name: getattr(self, field.name, "auto") for field in fields(preset)}
         if not isinstance(self.hidden_layer_sizes, str):
             widths = resolve_widths(self.hidden_layer_sizes, type(self).__name__)
@@ -487,8 +490,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
 
     def _calibrate(self, calibration: CountedRows | None) -> None:
         """Fit the scorer, the threshold, the calibration scores and the attribution baseline."""
-        clean, contaminated = METHODS[self.method]
-        scorer = clean if self.novelty else contaminated
+        _, scorer = preset_and_scorer(self.method, novelty=self.novelty)
         reference = self._reference_rows()
         self.scorer_, anomaly_scores = scorer.fit_score(reference)
         scores = -reference.repeat(anomaly_scores)
@@ -501,7 +503,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             self.calibration_scores_ = np.sort(scores_of_new)
             self.offset_ = conformal_threshold(self.calibration_scores_, contamination)
         rows = CountedRows(self.reference_samples_, self.counts_)
-        sample = rows.select(evenly_spaced(np.arange(len(rows.X)), MAX_BASELINE_ROWS))
+        n_rows = min(max(MAX_BASELINE_VALUES // self.n_features_in_, 10), MAX_BASELINE_ROWS)
+        sample = rows.select(evenly_spaced(np.arange(len(rows.X)), n_rows))
         self.attribution_baseline_ = AttributionBaseline.fit(self._fitted(), *sample, -scores)
 
     # -- scores ------------------------------------------------------------------------

@@ -20,6 +20,8 @@ class Columnwise:
     ----------
     limits : Limits or None
         Limits of the samples of all columns.
+    value_widths : list of int
+        Numbers that encode each value of a row.
     """
 
     limits: Limits | None = None
@@ -28,6 +30,7 @@ class Columnwise:
         self.blocks = tuple(blocks)
         self.likelihoods = [likelihood for likelihood, _ in self.blocks]
         self.widths = [n * likelihood.width for likelihood, n in self.blocks]
+        self.value_widths = [likelihood.width for likelihood, n in self.blocks for _ in range(n)]
         self.n_columns = sum(self.widths)
         # parameters that the decoder returns, and those that do not depend on z
         sizes = [
@@ -38,11 +41,6 @@ class Columnwise:
         self._decoder_sizes = [size for size, depends in sizes if depends]
         self._free_sizes = [size for size, depends in sizes if not depends]
         self.n_decoder_outputs, self.n_free = sum(self._decoder_sizes), sum(self._free_sizes)
-
-    @property
-    def value_widths(self) -> list[int]:
-        """Numbers that encode each value of a row: (n,)."""
-        return [likelihood.width for likelihood, n in self.blocks for _ in range(n)]
 
     @property
     def is_scale_output(self) -> list[bool]:

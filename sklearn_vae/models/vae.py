@@ -262,7 +262,7 @@ class VAE(StackedModule):
         They are missing for an imputation layer, and otherwise zeros.
         """
         widths = self.likelihood.value_widths
-        if any(width != 1 for width in widths):
+        if len(widths) != self.likelihood.n_columns:
             repeats = torch.as_tensor(widths, device=mask.device)
             mask = mask.repeat_interleave(repeats, dim=-1)
         return x.masked_fill(mask, 0 if self.filler is None else torch.nan)
