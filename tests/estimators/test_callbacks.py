@@ -113,6 +113,16 @@ def test_scoring_monitor_records_scores_without_y():
     assert len(monitor.get_logs().data) > 0
 
 
+def test_a_progress_bar_is_one_line_in_a_log(capsys):
+    """Where the output is no terminal, a bar is printed when the fit has ended."""
+    pytest.importorskip("rich")
+    VAETransformer(max_iter=2, random_state=0).set_callbacks(callback.ProgressBar()).fit(X)
+    (line,) = capsys.readouterr().out.splitlines()
+
+    assert line.startswith("VAETransformer - fit")
+    assert "100%" in line
+
+
 def test_progress_bars_show_search_pipeline_and_iterations(capsys):
     """One bar each for the search, its pipelines and their iterations."""
     pytest.importorskip("rich")
