@@ -44,9 +44,6 @@ from sklearn_vae.training import Dataset, TrainingConfig, TrainingJob, TrainingR
 EMA_DECAY = 0.98
 # Gradients are clipped at so many times their root mean square: longer ones are of extreme rows.
 MAX_GRAD_NORM_RATIO = 3.0
-# Iterations and learning rate of the training on all rows, as fractions of the first training's.
-REFIT_ITERATIONS = 0.2
-REFIT_RATE = 0.3
 # Mixtures of mixtures="auto", if there are enough rows for their components.
 MIXTURES: tuple[tuple[int, str], ...] = ((1, "full"), (1, "diag"), (8, "diag"), (16, "diag"))
 ROWS_PER_COMPONENT = 10
@@ -335,7 +332,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         if not self.refit or jobs[0].valid is None:
             return results, []
         next_jobs = [
-            _continue_on_all_rows(jobs[member], result, table)
+            jobs[member].continue_on(table, result)
             for member, result in zip(kept, results, strict=True)
         ]
         return results, next_jobs
@@ -598,17 +595,6 @@ class VAEDensity(DensityMixin, DensityEstimator):
         """
         check_is_fitted(self)
         return self._sample(self._fitted(), n_samples, random_state, given, rules)
-
-
-def _continue_on_all_rows(job: TrainingJob, result: TrainingResult, table: Dataset) -> TrainingJob:
-    """Make the job that trains a member further on all rows, for a fifth of its iterations."""
-    n_iter = math.ceil(REFIT_ITERATIONS * sum(result.n_iter_per_stage))
-    config = replace(
-        job.config,
-        learning_rate=REFIT_RATE * job.config.learning_rate,
-        n_iter_per_stage=(n_iter, 0, 0),
-    )
-    return job.resume(result, config=config, train=table, valid=None, is_refit=True)
 
 
 def stacking_weights(log_density: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray:

@@ -153,7 +153,7 @@ class VAETransformer(
     batch_size : int, default=256
         Rows in a gradient step. A table of no more rows is trained in full batches, in
         X's own precision, with draws of z that all rows share.
-    learning_rate : float, default=3e-3
+    learning_rate : float, default=1e-2
         Adam's initial learning rate.
     weight_decay : float, default=0.01
         Decoupled weight decay of the networks' matrices.
@@ -162,14 +162,14 @@ class VAETransformer(
         ``"auto"`` does so from 100 rows on; a smaller table is trained for one iteration.
     validation_fraction : float, default=0.15
         Fraction of the rows to hold out.
-    n_iter_no_change : int, default=10
-        Iterations without an improvement of ``tol`` after which the learning rate falls, and,
-        after its second fall, training stops.
+    n_iter_no_change : int, default=8
+        Iterations without an improvement of ``tol`` after which the learning rate falls. After
+        half as many it falls again, and after half as many more training stops.
     tol : float, default=1e-3
         Minimum improvement of the validation loss, in nats per row.
     refit : bool, default=True
-        Whether to train again on all rows, for the best number of iterations of the first
-        training.
+        Whether to train again on all rows: further with 0.3 of the learning rate, for a fifth of
+        the iterations that led to the best weights, or anew if these were fewer than 20.
     n_init : int or "auto", default="auto"
         Number of initializations, each with its own weights, batches and noise; they are
         trained together. The first is probabilistic PCA. If validation rows choose the best
@@ -302,11 +302,11 @@ class VAETransformer(
         scale_prior_strength: float = 30.0,
         max_iter: int = 200,
         batch_size: int = 256,
-        learning_rate: float = 3e-3,
+        learning_rate: float = 1e-2,
         weight_decay: float = 0.01,
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.15,
-        n_iter_no_change: int = 10,
+        n_iter_no_change: int = 8,
         tol: float = 1e-3,
         refit: bool = True,
         n_init: int | str = "auto",

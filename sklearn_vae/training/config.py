@@ -32,7 +32,8 @@ class TrainingConfig:
     beta : callable
         Weight of the KL divergence as a function of the epoch.
     patience : int
-        Number of epochs without improvement after which a stage ends.
+        Number of epochs without improvement after which the first stage ends; half of it ends a
+        later one.
     tol : float
         Minimum decrease of the validation loss, in nats, that counts as improvement.
     n_iter_per_stage : tuple of int, optional

@@ -11,14 +11,16 @@ from sklearn_vae.training.config import TrainingConfig
 STAGES = (1.0, 0.3, 0.1)
 # Maximum number of epochs of each stage, as a fraction of max_iter.
 STAGE_FRACTIONS = (0.5, 0.25, 0.25)
+# Epochs without improvement after which a stage ends, as a fraction of the patience.
+PATIENCE_FRACTIONS = (1.0, 0.5, 0.5)
 
 
 class StageScheduler:
     """Lowers each member's learning rate in stages and keeps its best parameters.
 
     A stage ends after its maximum number of epochs, when the validation loss has not improved
-    for ``patience`` epochs, or when the loss diverges. With validation rows, the next stage
-    starts from the best parameters so far.
+    for ``patience`` epochs (half of them after the first stage), or when the loss diverges. With
+    validation rows, the next stage starts from the best parameters so far.
 
     Parameters
     ----------
@@ -114,7 +116,8 @@ class StageScheduler:
         self.diverged |= has_diverged
         self.update_best(is_active & ~has_diverged, val_loss, params)
         self.patience_counter[np.broadcast_to(is_annealing, self.stage.shape)] = 0
-        is_out_of_patience = is_active & (self.patience_counter >= self.patience)
+        patience = np.ceil(self.patience * np.append(PATIENCE_FRACTIONS, 1.0)[self.stage])
+        is_out_of_patience = is_active & (self.patience_counter >= patience)
         ended = self._end_stages(has_diverged | is_out_of_patience)
         is_reset = ended if val_loss is not None else has_diverged
         params[is_reset] = self.best_params[is_reset]

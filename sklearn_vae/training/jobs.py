@@ -1,5 +1,6 @@
 """A training job is one model to train; a training result is the trained weights and the losses."""
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -7,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.objectives import Constant
 from sklearn_vae.training.config import TrainingConfig
 from sklearn_vae.training.dataset import Dataset, EncodedRows
 
@@ -15,6 +17,11 @@ from sklearn_vae.training.dataset import Dataset, EncodedRows
 VALIDATION_DRAWS = 4096
 VALIDATION_DRAWS_AT_A_TIME = 2048
 VALIDATION_NUMBERS = 1 << 20
+# Iterations and learning rate of further training on all rows, relative to the first training.
+# After fewer iterations a model is trained anew: its initialization gains more by all rows.
+REFIT_ITERATIONS = 0.2
+REFIT_RATE = 0.3
+FEWEST_ITERATIONS_TO_CONTINUE = 20
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,10 @@ class TrainingJob:
         return replace(self, weights=result.weights, previous=result, **changes)
 
     def refit(self, result: TrainingResult, rows: Dataset) -> Self:
-        """Make the job that trains anew on all rows, for the best number of iterations.
+        """Make the job that trains on all rows: further, or anew if the best weights came soon.
+
+        Objectives with annealing, whose loss depends on the epoch, are trained anew, and so are
+        models that are homoscedastic until the last stage.
 
         Parameters
         ----------
@@ -106,8 +116,22 @@ class TrainingJob:
         rows : Dataset
             Training and validation rows together.
         """
+        changes = self.config.objective.annealing_gap > 0 or self.config.is_homoscedastic
+        if sum(result.n_iter_per_stage) >= FEWEST_ITERATIONS_TO_CONTINUE and not changes:
+            return self.continue_on(rows, result)
         config = replace(self.config, n_iter_per_stage=result.n_iter_per_stage)
         return replace(self, config=config, train=rows, valid=None, is_refit=True, previous=result)
+
+    def continue_on(self, rows: Dataset, result: TrainingResult) -> Self:
+        """Make the job that trains a result further on all rows, for a share of its iterations."""
+        config, n_iter = self.config, sum(result.n_iter_per_stage)
+        config = replace(
+            config,
+            learning_rate=REFIT_RATE * config.learning_rate,
+            n_iter_per_stage=(math.ceil(REFIT_ITERATIONS * n_iter), 0, 0),
+            beta=Constant(config.beta(n_iter)),
+        )
+        return self.resume(result, config=config, train=rows, valid=None, is_refit=True)
 
     def finish(self, result: TrainingResult) -> TrainingResult:
         """Complete a trainer's result: number its iterations, add those of ``previous``.

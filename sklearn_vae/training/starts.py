@@ -11,6 +11,8 @@ from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.random import start_seeds
 from sklearn_vae.training.jobs import TrainingJob
 
+# Learning rate of random starts, relative to that of the first one.
+RANDOM_START_RATE = 0.15
 # Significance level of the test for light tails, and number of rows that it examines.
 SIGNIFICANCE = 0.001
 MAX_ROWS = 1 << 13
@@ -25,7 +27,7 @@ def make_starts(
     probabilistic PCA, training may stay near it, where small steps gain next to nothing.
     Every second one of the random starts has homoscedastic scales until the last stage:
     most tables do best if scales depend on z from the first step, and curved surfaces if
-    they do not.
+    they do not. Random networks have a smaller learning rate: they learn more in each step.
 
     Parameters
     ----------
@@ -48,6 +50,7 @@ def make_starts(
             job.config,
             seed=seed,
             validation_seed=job.config.seed,
+            learning_rate=job.config.learning_rate * (RANDOM_START_RATE if is_random else 1),
             is_homoscedastic=is_random and number % 2 == is_curved,
         )
         starts.append(replace(job, config=config, is_random=is_random))

@@ -45,7 +45,7 @@ OTHER = {
     "scale_prior_strength": 100.0,
     "max_iter": 3,
     "batch_size": 64,
-    "learning_rate": 1e-2,
+    "learning_rate": 3e-3,
     "weight_decay": 1.0,
     "early_stopping": False,
     "validation_fraction": 0.3,
@@ -460,4 +460,4 @@ def test_a_learning_rate_scheduler_callback_changes_the_history():
     scheduler = LRScheduler(policy="StepLR", step_size=1, gamma=0.5)
     history = fit(max_iter=3, early_stopping=False, callbacks=[scheduler]).history_
 
-    assert [row["learning_rate"] for row in history[:2]] == [3e-3, 1.5e-3]
+    assert [row["learning_rate"] for row in history[:2]] == [1e-2, 5e-3]

@@ -49,7 +49,8 @@ class Dies(Callback):
 SMALL = {"hidden_layer_sizes": (8,), "random_state": 0}
 FITS = {
     "two runs": VAETransformer(**SMALL, max_iter=5),
-    "stages": VAETransformer(**SMALL, max_iter=12, n_iter_no_change=1),
+    "stages": VAETransformer(**SMALL, max_iter=12, n_iter_no_change=2),
+    "trained further": VAETransformer(**SMALL, max_iter=30, learning_rate=1e-3),
     "starts that leave": VAETransformer(**SMALL, max_iter=8, n_iter_no_change=1, n_init=3),
     "all starts": VAETransformer(**SMALL, max_iter=4, n_init=2, ensemble=True),
     "one run": VAETransformer(**SMALL, max_iter=4, early_stopping=False),

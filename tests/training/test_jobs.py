@@ -7,8 +7,8 @@ import torch
 
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.objectives import Constant
-from sklearn_vae.training import Dataset, TrainingConfig, TrainingJob, train
+from sklearn_vae.objectives import CapacityELBO, Constant, LinearWarmup
+from sklearn_vae.training import Dataset, TrainingConfig, TrainingJob, TrainingResult, train
 
 CONFIG = TrainingConfig(
     seed=0,
@@ -59,6 +59,34 @@ def test_a_refit_trains_on_all_rows_for_the_best_number_of_iterations():
     assert all("val_loss" in record and not record["refit"] for record in first.history)
     assert all("val_loss" not in record and record["refit"] for record in second)
     assert result.n_steps == 4 * len(result.history)
+
+
+def test_a_long_training_goes_on_where_it_ended_on_all_rows():
+    """With its weights, a smaller learning rate and the last beta, for a fifth as long."""
+    rows = make_rows()
+    job = make_job(rows, max_iter=60, patience=60, learning_rate=1e-3, beta=LinearWarmup(2.0, 4))
+    (first,) = train([job], verbose=0)
+    n_iter = sum(first.n_iter_per_stage)
+    assert n_iter >= 20
+    refit = job.refit(first, rows)
+    second = train([refit], verbose=0)[0].history[len(first.history) :]
+
+    assert len(refit.train) == 60
+    assert len(second) == np.ceil(n_iter / 5)
+    assert {record["beta"] for record in second} == {2.0}
+    np.testing.assert_allclose([record["learning_rate"] for record in second], 3e-4)
+    np.testing.assert_equal(refit.weights, first.weights)
+
+
+def test_a_short_training_and_one_with_annealing_begin_anew_on_all_rows():
+    """The loss of capacity annealing depends on the number of the epoch, scales on the stage."""
+    rows, result = make_rows(), TrainingResult({}, n_iter_per_stage=(19, 0, 0))
+    long_result, annealed = replace(result, n_iter_per_stage=(10, 9, 1)), CapacityELBO(2.0)
+
+    assert make_job(rows).refit(result, rows).weights is None
+    assert make_job(rows, objective=annealed).refit(long_result, rows).weights is None
+    assert make_job(rows, is_homoscedastic=True).refit(long_result, rows).weights is None
+    assert make_job(rows).refit(long_result, rows).weights == {}
 
 
 def test_a_resumed_training_starts_at_the_weights_of_the_result():
