@@ -47,8 +47,8 @@ display.axes_[0].legend(frameon=False)
 plt.show()
 
 # %%
-# The weights at the black point are kept. With the default ``n_iter_no_change``, each stage ends
-# ten iterations after its best one.
+# The weights at the black point are kept. With the default ``n_iter_no_change``, the first stage
+# ends eight iterations after its best one, and later ones four.
 #
 # Warm-up
 # -------
