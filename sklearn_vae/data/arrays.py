@@ -6,7 +6,7 @@ import numpy as np
 
 
 def as_array(X: Any) -> Any:
-    """Bring a torch tensor back from its graph and device; leave all else as it is."""
+    """Convert a torch tensor to an array; return other types as they are."""
     import torch
 
     if isinstance(X, torch.Tensor):
@@ -16,7 +16,7 @@ def as_array(X: Any) -> Any:
 
 
 def as_row(x: Any) -> Any:
-    """Make one row a table of one, a pandas Series with the names that it has."""
+    """Convert one row to a table of one row; a pandas Series keeps its names."""
     x = as_array(x)
     if np.ndim(x) != 1:
         return x

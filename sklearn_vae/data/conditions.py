@@ -22,7 +22,7 @@ MAX_LISTED = 10
 @serializable
 @dataclass(eq=False)
 class ConditionEncoder:
-    """Encoder of y: classes become codes, numbers stay, and a table encoder does the rest.
+    """Encoder of y: classes to codes, which a table encoder encodes, with numbers as they are.
 
     A column of floating-point numbers holds numbers, which are standardised. Any other one
     (integers, booleans, strings, categories) holds classes, which are one-hot encoded.
@@ -43,7 +43,7 @@ class ConditionEncoder:
 
     @classmethod
     def fit(cls, y: Sequence[np.ndarray], sample_weight: np.ndarray | None) -> Self:
-        """Find the classes of the columns of y (n,), as ``columns_of`` returns them."""
+        """Find the classes of the columns of y (n,), as ``split_columns`` returns them."""
         categories = [None if column.dtype.kind == "f" else _classes(column) for column in y]
         codes = _codes(y, categories)
         names = [f"y[{j}]" for j in range(len(y))]
@@ -102,7 +102,7 @@ def _check_classes(classes: np.ndarray, codes: Sequence[float] | np.ndarray) -> 
         raise ValueError("a class of the conditions occurs twice")
 
 
-def columns_of(y: Any, n_rows: int) -> list[np.ndarray]:
+def split_columns(y: Any, n_rows: int) -> list[np.ndarray]:
     """Split y into columns of numbers, booleans or strings.
 
     Parameters

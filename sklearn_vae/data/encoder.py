@@ -273,17 +273,17 @@ class TableEncoder:
 
     @property
     def exponent(self) -> np.ndarray:
-        """Power of two by which columns are divided first: (n_features,)."""
+        """Exponent of the power of two by which each column is divided first: (n_features,)."""
         return self._units()[0].astype(int)
 
     @property
     def shift(self) -> np.ndarray:
-        """Location that is subtracted then: (n_features,)."""
+        """Location that is subtracted after this division: (n_features,)."""
         return self._units()[1]
 
     @property
     def scale(self) -> np.ndarray:
-        """Scale by which columns are divided last: (n_features,)."""
+        """Scale by which each column is divided at last: (n_features,)."""
         return self._units()[2]
 
     def _units(self) -> np.ndarray:
@@ -504,22 +504,22 @@ class TableEncoder:
 def _group_levels(columns: list[Columns], X: np.ndarray, weights: np.ndarray | None) -> None:
     """Group rare levels of columns that have many by their effects on the others, in place."""
     step = -(-len(X) // MOST_ROWS_OF_EFFECTS)
-    for one in columns:
-        if type(one) is CategoricalColumns and one.n_levels.any():
+    for column in columns:
+        if type(column) is CategoricalColumns and column.n_levels.any():
             others = (
                 values
                 for other in columns
-                if other is not one
+                if other is not column
                 for values in other.encode(X[::step, other.indices], allows_missing=True).T
             )
-            one.group_by_effects(X[:, one.indices[0]], weights, others, step)
+            column.group_by_effects(X[:, column.indices[0]], weights, others, step)
 
 
 def _group(columns: list[Columns]) -> list[Columns]:
     """Join columns of one likelihood, in the order of their first columns; constants last."""
     by_likelihood: dict[Likelihood | None, list[Columns]] = {}
-    for one in columns:
-        by_likelihood.setdefault(one.likelihood, []).append(one)
+    for column in columns:
+        by_likelihood.setdefault(column.likelihood, []).append(column)
     constants = by_likelihood.pop(None, None)
     groups = [*by_likelihood.values(), *([constants] if constants else [])]
     return [type(group[0]).concatenate(group) for group in groups]

@@ -150,20 +150,20 @@ class Field:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the schema in types of JSON."""
-        listed = None if self.categories is None else list(map(_to_json, self.categories))
-        name = _to_json(self.name)
+        categories = self.categories
         return {
-            "name": name,
+            "name": _to_json(self.name),
             "logical_type": self.logical_type,
-            "categories": listed,
+            "categories": None if categories is None else list(map(_to_json, categories)),
             "dtype": self.dtype,
         }
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> "Field":
         """Make a schema from the result of ``to_dict``."""
-        listed = state["categories"]
-        categories = None if listed is None else tuple(map(_from_json, listed))
+        categories = state["categories"]
+        if categories is not None:
+            categories = tuple(map(_from_json, categories))
         return cls(_from_json(state["name"]), state["logical_type"], categories, state["dtype"])
 
 

@@ -200,12 +200,12 @@ class _Polars(Library):
         if field.dtype == "Enum":
             return pl.Enum(field.categories or ())
         call: Any = ast.parse(field.dtype, mode="eval").body  # such as Datetime(time_unit='us')
-        made = getattr(pl, call.id if isinstance(call, ast.Name) else call.func.id)
-        if not (isinstance(made, type) and issubclass(made, pl.DataType)):
+        dtype = getattr(pl, call.id if isinstance(call, ast.Name) else call.func.id)
+        if not (isinstance(dtype, type) and issubclass(dtype, pl.DataType)):
             raise ValueError(f"{field.dtype!r} is no type of polars")  # and not called
         if isinstance(call, ast.Name):
-            return made
-        return made(**{str(part.arg): ast.literal_eval(part.value) for part in call.keywords})
+            return dtype
+        return dtype(**{str(part.arg): ast.literal_eval(part.value) for part in call.keywords})
 
 
 class _Arrow(Library):

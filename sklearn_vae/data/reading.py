@@ -37,7 +37,7 @@ class Column(ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def is_missing(self) -> bool:
+    def is_empty(self) -> bool:
         """Test whether all values are missing."""
 
     @abstractmethod
@@ -58,10 +58,8 @@ class Column(ABC):
         if self.logical_type == "boolean":
             categories = (False, True)
         elif self.logical_type not in NUMBERS:
-            declared_categories = self.declared_categories()
-            categories = tuple(
-                _sorted(self.codes()[1]) if declared_categories is None else declared_categories
-            )
+            declared = self.declared_categories()
+            categories = tuple(_sorted(self.codes()[1]) if declared is None else declared)
             self._check(categories)
         return Field(self.name, self.logical_type, categories, self.dtype)
 
@@ -84,7 +82,7 @@ class Column(ABC):
             return self.numbers()
         if fits:
             return field.recode(*self.codes(), handle_unknown)
-        if self.is_missing():
+        if self.is_empty():
             return np.full(len(self), np.nan)
         raise TypeError(
             f"Column {field.name!r} had the dtype {field.dtype} ({field.logical_type}) in fit, and "
@@ -109,7 +107,7 @@ class _ArrayColumn(Column):
     def __len__(self) -> int:
         return len(self.values)
 
-    def is_missing(self) -> bool:
+    def is_empty(self) -> bool:
         return all(map(_is_missing, self.values.tolist()))
 
     def numbers(self) -> np.ndarray:
@@ -141,7 +139,7 @@ class _FrameColumn(Column):
     def __len__(self) -> int:
         return len(self.series)
 
-    def is_missing(self) -> bool:
+    def is_empty(self) -> bool:
         return bool(self.series.is_null().all()) or (
             self.logical_type in NUMBERS and bool(np.isnan(self.numbers()).all())
         )

@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae._compat import num_samples
 from sklearn_vae.data.arrays import as_array
-from sklearn_vae.data.conditions import ConditionEncoder, columns_of
+from sklearn_vae.data.conditions import ConditionEncoder, split_columns
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Name
 from sklearn_vae.estimators.base import FULLY_CONNECTED, DensityEstimator
@@ -73,7 +73,7 @@ class ConditionalDensityEstimator(DensityEstimator):
                 f"{type(self).__name__} requires y to be passed, but the target y is None: with "
                 f"conditional=True it is a model of p(x|y)."
             )
-        return columns_of(y, n_rows)
+        return split_columns(y, n_rows)
 
     def _encode_conditions(self, y: Any, n_rows: int, dtype: np.dtype) -> np.ndarray | None:
         """Encode y as codes and numbers (n_rows, n_y); None for a model without conditions."""

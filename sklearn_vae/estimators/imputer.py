@@ -214,11 +214,11 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         if not len(patterns):
             generator = np.random.default_rng(stream_seed(mixture.seed_, Stream.INPUT))
             patterns = generator.random(rows.shape) < HIDDEN_SHARE
-        self.mixture_weight_ = self._weigh(mixture, rows[indices], counts, patterns)
+        self.mixture_weight_ = self._choose_weight(mixture, rows[indices], counts, patterns)
         if self.mixture_weight_ > 0:
             self.mixture_ = mixture
 
-    def _weigh(
+    def _choose_weight(
         self, mixture: VAEDensity, rows: np.ndarray, counts: np.ndarray, patterns: np.ndarray
     ) -> float:
         """Weight of the mixtures that imputes the observed cells of held-out rows best.
@@ -299,9 +299,9 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         seed = draw_seed(self.random_state)
         is_of_mixture = np.random.default_rng(seed).random(n_draws) < self.mixture_weight_
         imputed = np.empty((n_draws, *rows.shape), rows.dtype)
-        for each, chosen in ((model, ~is_of_mixture), (mixture, is_of_mixture)):
-            if chosen.any():
-                imputed[chosen] = each._impute(rows, int(chosen.sum()), seed)
+        for density, mask in ((model, ~is_of_mixture), (mixture, is_of_mixture)):
+            if mask.any():
+                imputed[mask] = density._impute(rows, int(mask.sum()), seed)
         return imputed
 
     def _validate_fitted(self) -> None:

@@ -653,6 +653,7 @@ class VAETransformer(
         return self._restore_table(self._fitted().decode((1 - t) * start + t * end, codes))
 
     def _validate_row(self, name: str, x: Any, y: Any) -> np.ndarray:
+        """Validate one row, with its condition: (1, n_features + n_y)."""
         try:
             row = self._validate_with_conditions(as_row(x), y)
         except ValueError as error:

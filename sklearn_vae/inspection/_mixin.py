@@ -1,5 +1,6 @@
 """Methods that the displays share: validation of estimators, axes and column names."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,7 +78,7 @@ class DisplayMixin:
 
     @classmethod
     def _two_components(
-        cls, components: Any, n_components: int, kl: np.ndarray | None
+        cls, components: Sequence[int] | None, n_components: int, kl: np.ndarray | None
     ) -> list[int]:
         """Return the components on the two axes; by default those of the largest KL."""
         if n_components == 1:
@@ -112,7 +113,9 @@ def check_axes(ax: Any) -> "Axes":
     return ax
 
 
-def fitted_names(estimator: Any, feature_names: Any) -> Any:
+def fitted_names(
+    estimator: Any, feature_names: Sequence[str] | np.ndarray | None
+) -> Sequence[str] | np.ndarray | None:
     """Feature names that were passed, or else those that the estimator was fitted with."""
     return getattr(estimator, "feature_names_in_", None) if feature_names is None else feature_names
 

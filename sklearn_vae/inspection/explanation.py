@@ -1,5 +1,6 @@
 """Bar chart of the feature attributions of an anomaly score."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -58,7 +59,7 @@ class ExplanationDisplay(DisplayMixin):
         self,
         *,
         attributions: np.ndarray,
-        feature_names: Any = None,
+        feature_names: Sequence[str] | np.ndarray | None = None,
         values: np.ndarray | None = None,
         unit: str = "nats",
     ) -> None:
@@ -73,7 +74,7 @@ class ExplanationDisplay(DisplayMixin):
         estimator: Any,
         X: Any,
         *,
-        feature_names: Any = None,
+        feature_names: Sequence[str] | np.ndarray | None = None,
         n_columns: int = 10,
         ax: "Axes | None" = None,
         **kwargs: Any,

@@ -1,5 +1,6 @@
 """Scatter plot of codes in two latent dimensions."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -56,7 +57,7 @@ class LatentSpaceDisplay(DisplayMixin):
     scatters_: "list[PathCollection]"
 
     def __init__(
-        self, *, codes: Any, components: Any = (0, 1), y: Any = None, kl: Any = None
+        self, *, codes: Any, components: Sequence[int] = (0, 1), y: Any = None, kl: Any = None
     ) -> None:
         self.codes = codes
         self.components = components
@@ -70,7 +71,7 @@ class LatentSpaceDisplay(DisplayMixin):
         X: Any,
         y: Any = None,
         *,
-        components: Any = None,
+        components: Sequence[int] | None = None,
         ax: "Axes | None" = None,
         **kwargs: Any,
     ) -> Self:

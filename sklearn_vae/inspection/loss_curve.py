@@ -73,7 +73,7 @@ class LossCurveDisplay(DisplayMixin):
         *,
         member: int = 0,
         terms: Sequence[str] = TERMS,
-        ax: Any = None,
+        ax: "Axes | Sequence[Axes] | np.ndarray | None" = None,
         **kwargs: Any,
     ) -> Self:
         """Draw the history of a fitted estimator.
@@ -106,7 +106,7 @@ class LossCurveDisplay(DisplayMixin):
         *,
         member: int = 0,
         terms: Sequence[str] = TERMS,
-        ax: Any = None,
+        ax: "Axes | Sequence[Axes] | np.ndarray | None" = None,
         **kwargs: Any,
     ) -> Self:
         """Draw a history, for instance one read from a file.
@@ -144,7 +144,13 @@ class LossCurveDisplay(DisplayMixin):
         display = cls(iterations=iterations, curves=curves, refit_from=refit_from)
         return display.plot(ax, terms=terms, **kwargs)
 
-    def plot(self, ax: Any = None, *, terms: Sequence[str] = TERMS, **kwargs: Any) -> Self:
+    def plot(
+        self,
+        ax: "Axes | Sequence[Axes] | np.ndarray | None" = None,
+        *,
+        terms: Sequence[str] = TERMS,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the curves, with a gap before the refit.
 
         Parameters
@@ -176,7 +182,7 @@ class LossCurveDisplay(DisplayMixin):
             self._annotate(panel)
         return self
 
-    def _panels(self, ax: Any, n_terms: int) -> np.ndarray:
+    def _panels(self, ax: "Axes | Sequence[Axes] | np.ndarray | None", n_terms: int) -> np.ndarray:
         """Return the axes of each term, as an array of objects."""
         if ax is None:
             figure = self._new_figure((WIDTH * n_terms, HEIGHT))

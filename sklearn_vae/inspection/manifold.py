@@ -1,5 +1,6 @@
 """Decoded images of a grid of codes in two latent dimensions."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -67,9 +68,9 @@ class ManifoldDisplay(DisplayMixin):
         *,
         rows: np.ndarray,
         values: np.ndarray,
-        image_shape: Any,
+        image_shape: Sequence[int],
         limits: tuple[float, float] | None = None,
-        components: Any = (0, 1),
+        components: Sequence[int] = (0, 1),
     ) -> None:
         self.rows = rows
         self.values = values
@@ -83,8 +84,8 @@ class ManifoldDisplay(DisplayMixin):
         estimator: Any,
         X: Any = None,
         *,
-        image_shape: Any,
-        components: Any = None,
+        image_shape: Sequence[int],
+        components: Sequence[int] | None = None,
         n_steps: int = 15,
         coverage: float = 0.96,
         ax: "Axes | None" = None,

@@ -1,6 +1,6 @@
 """Calibration plot of probability integral transforms (PIT), column by column."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -72,7 +72,9 @@ class PITCalibrationDisplay(DisplayMixin):
     lines_: "dict[int, Line2D]"
     band_: "Artist"
 
-    def __init__(self, *, pit: np.ndarray, feature_names: Any = None) -> None:
+    def __init__(
+        self, *, pit: np.ndarray, feature_names: Sequence[str] | np.ndarray | None = None
+    ) -> None:
         self.pit = pit
         self.feature_names = feature_names
 
@@ -84,7 +86,7 @@ class PITCalibrationDisplay(DisplayMixin):
         *,
         distribution: str = "marginal",
         n_draws: int = 4096,
-        feature_names: Any = None,
+        feature_names: Sequence[str] | np.ndarray | None = None,
         kind: str = "curve",
         ax: "Axes | None" = None,
         **kwargs: Any,

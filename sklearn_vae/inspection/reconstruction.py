@@ -1,5 +1,6 @@
 """Rows beside their reconstructions, as images or as lines."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -80,8 +81,8 @@ class ReconstructionDisplay(DisplayMixin):
         X: np.ndarray,
         X_reconstructed: np.ndarray,
         X_true: np.ndarray | None = None,
-        image_shape: Any = None,
-        feature_names: Any = None,
+        image_shape: Sequence[int] | None = None,
+        feature_names: Sequence[str] | np.ndarray | None = None,
     ) -> None:
         self.X = X
         self.X_reconstructed = X_reconstructed
@@ -96,8 +97,8 @@ class ReconstructionDisplay(DisplayMixin):
         X: Any,
         *,
         X_true: Any = None,
-        image_shape: Any = None,
-        feature_names: Any = None,
+        image_shape: Sequence[int] | None = None,
+        feature_names: Sequence[str] | np.ndarray | None = None,
         n_rows: int | None = None,
         ax: "Axes | None" = None,
         **kwargs: Any,
@@ -148,8 +149,8 @@ class ReconstructionDisplay(DisplayMixin):
         X_reconstructed: Any,
         *,
         X_true: Any = None,
-        image_shape: Any = None,
-        feature_names: Any = None,
+        image_shape: Sequence[int] | None = None,
+        feature_names: Sequence[str] | np.ndarray | None = None,
         n_rows: int | None = None,
         ax: "Axes | None" = None,
         **kwargs: Any,

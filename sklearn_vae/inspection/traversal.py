@@ -1,5 +1,6 @@
 """Latent traversals: decoded rows along single latent dimensions."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -96,8 +97,8 @@ class TraversalDisplay(DisplayMixin):
         kl: np.ndarray | None = None,
         limits: tuple[float, float] | None = None,
         scale: np.ndarray | None = None,
-        image_shape: Any = None,
-        feature_names: Any = None,
+        image_shape: Sequence[int] | None = None,
+        feature_names: Sequence[str] | np.ndarray | None = None,
     ) -> None:
         self.rows = rows
         self.values = values
@@ -116,11 +117,11 @@ class TraversalDisplay(DisplayMixin):
         X: Any,
         *,
         row: int | None = None,
-        components: Any = None,
+        components: int | Sequence[int] | None = None,
         n_steps: int = 9,
         coverage: float = 0.95,
-        image_shape: Any = None,
-        feature_names: Any = None,
+        image_shape: Sequence[int] | None = None,
+        feature_names: Sequence[str] | np.ndarray | None = None,
         ax: "Axes | None" = None,
         **kwargs: Any,
     ) -> Self:

@@ -1,5 +1,6 @@
 """Validation of the displays' arguments."""
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -50,7 +51,7 @@ def check_fraction(name: str, value: Any) -> None:
         raise ValueError(f"{name} must lie between 0 and 1. Got {value!r} instead.")
 
 
-def column_names(feature_names: Any, n_columns: int) -> list[str]:
+def column_names(feature_names: Sequence[str] | np.ndarray | None, n_columns: int) -> list[str]:
     """Feature names, or column numbers if there are none."""
     if feature_names is None:
         return [str(j) for j in range(n_columns)]

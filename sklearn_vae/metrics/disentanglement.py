@@ -11,6 +11,8 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_consistent_length, check_scalar
 from sklearn.utils.multiclass import type_of_target
 
+from sklearn_vae.seeds import RandomState
+
 # The random forests of DCI, and the fraction of the rows on which they are scored.
 N_TREES = 50
 MIN_SAMPLES_LEAF = 3
@@ -95,7 +97,9 @@ def mutual_information_gap(Z: Any, factors: Any, *, n_bins: int = 20) -> float:
     return float(np.mean(gaps))
 
 
-def disentanglement_scores(Z: Any, factors: Any, *, random_state: Any = 0) -> Disentanglement:
+def disentanglement_scores(
+    Z: Any, factors: Any, *, random_state: RandomState = 0
+) -> Disentanglement:
     r"""Disentanglement, completeness and informativeness of codes (DCI).
 
     A random forest predicts each factor from the codes; R are its feature importances. With
@@ -172,7 +176,9 @@ def _binned(column: np.ndarray, n_bins: int) -> np.ndarray:
     return np.searchsorted(edges, column, side="right")
 
 
-def _forest(Z: np.ndarray, factor: np.ndarray, random_state: Any) -> tuple[np.ndarray, float]:
+def _forest(
+    Z: np.ndarray, factor: np.ndarray, random_state: RandomState
+) -> tuple[np.ndarray, float]:
     """Importance of each dimension for a factor, and the forest's test score."""
     is_continuous = type_of_target(factor) == "continuous"
     cls = RandomForestRegressor if is_continuous else RandomForestClassifier

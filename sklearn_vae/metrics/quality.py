@@ -12,6 +12,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.neighbors import NearestNeighbors
 
 from sklearn_vae.data.schema import Schema
+from sklearn_vae.seeds import RandomState
 
 # Bins of numbers in contingency tables, by quantiles of the real table.
 N_BINS = 10
@@ -83,7 +84,7 @@ class QualityReport:
 
 
 def quality_report(
-    real: Any, sample: Any, *, held_out: Any = None, random_state: Any = 0
+    real: Any, sample: Any, *, held_out: Any = None, random_state: RandomState = 0
 ) -> QualityReport:
     """Quality of a sampled table, by comparison with a real one.
 
@@ -215,7 +216,7 @@ def _total_variation(X: np.ndarray, S: np.ndarray) -> float:
     return 0.5 * float(np.abs(np.subtract(*frequencies)).sum())
 
 
-def _c2st(X: np.ndarray, S: np.ndarray, is_class: np.ndarray, random_state: Any) -> float:
+def _c2st(X: np.ndarray, S: np.ndarray, is_class: np.ndarray, random_state: RandomState) -> float:
     """Classifier two-sample test of two tables: 1 if they cannot be distinguished."""
     rows, is_sample = np.vstack([X, S]), np.repeat([0, 1], [len(X), len(S)])
     n_codes = np.max(rows, axis=0, initial=-1, where=~np.isnan(rows)) + 1

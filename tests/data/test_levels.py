@@ -64,7 +64,7 @@ def test_pseudo_observations_maximise_the_dirichlet_multinomial_likelihood():
 
 def test_shares_are_smoothed_frequencies_in_a_class():
     counts = np.array([5.0, 0, 2, 7, 1, 0])
-    levels = Levels.of(np.arange(6.0), counts, np.array([2, 2, 0, 1, 0, 0]))
+    levels = Levels.from_groups(np.arange(6.0), counts, np.array([2, 2, 0, 1, 0, 0]))
     a = concentration(counts[[0, 1, 2, 4, 5]])
 
     assert levels.representatives.tolist() == [0, 2, 3]
@@ -78,7 +78,7 @@ def test_draws_have_the_shares_of_their_class():
     """20,000 draws of each class, by the chi-squared test."""
     rng = np.random.default_rng(0)
     counts, groups = rng.poisson(20, 60).astype(float), np.append(rng.integers(0, 5, 55), range(5))
-    levels = Levels.of(np.arange(60.0) * 3, counts, groups)
+    levels = Levels.from_groups(np.arange(60.0) * 3, counts, groups)
     for c in range(5):
         drawn = levels.index(levels.draw(np.full(20_000, c), rng))
         own = levels.classes == c
@@ -89,7 +89,7 @@ def test_draws_have_the_shares_of_their_class():
 
 
 def test_levels_are_looked_up_in_the_coarser_dtype():
-    levels = Levels.of(np.array([0.1, 0.2, 0.7]), np.ones(3), np.arange(3))
+    levels = Levels.from_groups(np.array([0.1, 0.2, 0.7]), np.ones(3), np.arange(3))
 
     assert levels.index(np.array([0.7, 0.1, np.nan, 0.3, 9], np.float32)).tolist() == [
         2,

@@ -77,7 +77,7 @@ class CategoricalColumns(Columns):
         counts = _count(column, values)
         groups = cls._group(counts, likelihood.n_classes)
         columns = cls(index, likelihood, values[None])
-        columns._set_levels(Levels.of(values, counts, groups))
+        columns._set_levels(Levels.from_groups(values, counts, groups))
         return columns
 
     def group_by_effects(
@@ -107,7 +107,8 @@ class CategoricalColumns(Columns):
             (other[chosen] for other in others),
         )
         if effects.shape[1]:
-            self._set_levels(Levels.of(self.levels, counts, group_by_effects(counts, effects)))
+            groups = group_by_effects(counts, effects)
+            self._set_levels(Levels.from_groups(self.levels, counts, groups))
 
     def _set_levels(self, levels: Levels) -> None:
         """Set the levels of a single column, and the number of classes."""

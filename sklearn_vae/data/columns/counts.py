@@ -60,7 +60,7 @@ class CountColumns(Columns):
     def decode(
         self, values: np.ndarray, *, rounds: bool = False, is_sample: bool = False
     ) -> np.ndarray:
-        """Square the roots, and round them if asked to: (n, k) -> (n, k)."""
+        """Square the roots; round counts with ``rounds``, and samples: (n, k) -> (n, k)."""
         with np.errstate(over="ignore"):
             counts = np.square(values * self.likelihood.unit)
         return np.rint(counts) if rounds or is_sample else counts

@@ -50,7 +50,7 @@ class Levels:
     shares: np.ndarray
 
     @classmethod
-    def of(cls, values: np.ndarray, counts: np.ndarray, groups: np.ndarray) -> Self:
+    def from_groups(cls, values: np.ndarray, counts: np.ndarray, groups: np.ndarray) -> Self:
         """Fit the shares of levels in groups, which are numbered by their most frequent levels.
 
         Parameters

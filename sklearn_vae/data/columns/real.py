@@ -49,8 +49,8 @@ class RealColumns(Columns):
     decimals : ndarray of shape (k,)
         Decimals of samples; -1 if they are not rounded.
     steps : ndarray of shape (k,)
-        Recording steps of samples, counted from the lower bound; 0 for columns without, and for
-        those that are not asked for an exact marginal distribution.
+        Recording steps of samples, counted from the lower bound; 0 for columns without, and if
+        no exact marginal distribution is requested.
     n_knots : ndarray of shape (k,)
         Number of knots of each column's normal scores; 0 for columns without.
     knots : ndarray of shape (n_knots.sum(), 2)

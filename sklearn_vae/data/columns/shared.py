@@ -16,19 +16,19 @@ def share_scale(columns: list[Columns]) -> None:
     All their values together have mean 0 and variance 1. Columns with point masses keep theirs.
     """
     real = [
-        one
-        for one in columns
-        if isinstance(one, RealColumns) and not isinstance(one, PointMassColumns)
+        column
+        for column in columns
+        if isinstance(column, RealColumns) and not isinstance(column, PointMassColumns)
     ]
     if not real:
         return
-    exponent = np.max([one.exponent for one in real])
-    means = np.concatenate([np.ldexp(one.shift, one.exponent - exponent) for one in real])
-    scales = np.concatenate([np.ldexp(one.scale, one.exponent - exponent) for one in real])
+    exponent = np.max([column.exponent for column in real])
+    means = np.concatenate([np.ldexp(column.shift, column.exponent - exponent) for column in real])
+    scales = np.concatenate([np.ldexp(column.scale, column.exponent - exponent) for column in real])
     scale = np.sqrt(np.mean(np.square(scales) + np.square(means - means.mean())))
-    for one in real:
-        one.exponent, one.shift = np.array([exponent]), np.array([means.mean()])
-        one.scale = np.array([scale])
+    for column in real:
+        column.exponent, column.shift = np.array([exponent]), np.array([means.mean()])
+        column.scale = np.array([scale])
 
 
 def share_categories(columns: list[Columns], is_coded: list[bool]) -> list[Columns]:
@@ -37,15 +37,15 @@ def share_categories(columns: list[Columns], is_coded: list[bool]) -> list[Colum
     Columns whose categories a schema has coded have one list already.
     """
     categories = {
-        j: one.categories
-        for j, (one, coded) in enumerate(zip(columns, is_coded, strict=True))
-        if (type(one) is CategoricalColumns and not coded) or type(one) is BinaryColumns
+        j: column.categories
+        for j, (column, has_codes) in enumerate(zip(columns, is_coded, strict=True))
+        if (type(column) is CategoricalColumns and not has_codes) or type(column) is BinaryColumns
     }
     if all(type(columns[j]) is BinaryColumns for j in categories):
         return columns
     shared = np.unique(np.concatenate([values.ravel() for values in categories.values()]))
     likelihood = find("Categorical")(len(shared))
     return [
-        CategoricalColumns(one.indices, likelihood, shared[None]) if j in categories else one
-        for j, one in enumerate(columns)
+        CategoricalColumns(column.indices, likelihood, shared[None]) if j in categories else column
+        for j, column in enumerate(columns)
     ]
