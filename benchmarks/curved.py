@@ -114,12 +114,19 @@ def perceptron(n_in: int, widths: tuple[int, ...], n_out: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(n_in, n_out))
 
 
+def textbook_of(X: np.ndarray, n_latent: int, seed: int, n_steps: int = 6_000) -> Textbook:
+    """Train the textbook's VAE on standardised rows."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Textbook(X.shape[1], n_latent).fit(X, n_steps)
+
+
 def textbook(train: np.ndarray, test: np.ndarray, n_latent: int, seed: int) -> float:
     """Nats of the textbook's VAE on standardised columns, in the rows' own units."""
     scaler = StandardScaler().fit(train)
+    model = textbook_of(scaler.transform(train), n_latent, seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = Textbook(train.shape[1], n_latent).fit(scaler.transform(train))
         return model.score(scaler.transform(test)) - float(np.log(scaler.scale_).sum())
 
 

@@ -1,0 +1,149 @@
+"""Held-out nats against CPU seconds: ours beside a Gaussian mixture and a textbook VAE.
+
+    python benchmarks/time_to_quality.py                                  # the numeric tables
+    python benchmarks/time_to_quality.py --tables wine,red_wine --seeds 0,1 --picture curve.png
+
+How each figure is obtained:
+
+- Rows come from tables.py, as in density.py: dequantised, split 80/20 by seed. A figure is the mean
+  of log p(x) over the test rows, in nats, in the table's own units. Scoring is not timed.
+- Every model is fitted with several budgets, one fit each: VAETransformer and VAEDensity with a
+  maximum number of iterations, the last of which is their default; GaussianMixture with one and
+  with eight components, and tuned as in density.py; the textbook's VAE of curved.py with a number
+  of gradient steps, for each of which its learning rate falls to zero, eight dimensions at most.
+- All fits of a table run in turns in one process on one thread. What a first fit imports is done
+  before.
+- The table of the best within a time counts the tables on which each model has the highest nats
+  among all fits that took at most so many seconds.
+"""
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from curved import textbook_of
+from density import gaussian_mixture, print_table
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+from sklearn.preprocessing import StandardScaler
+from tables import LOADERS, load_tables, split
+from threadpoolctl import threadpool_limits
+
+from sklearn_vae import VAEDensity, VAETransformer
+
+ITERATIONS = (2, 10, 200)
+STEPS = (100, 300, 1_000, 3_000)
+LIMITS = (0.5, 1.0, 2.0, 5.0, 10.0)
+MAX_LATENT = 8
+# Model, budget, and a fit of standardised rows with a seed, which returns a score of others.
+Fit = tuple[str, str, Callable[[np.ndarray, int], Callable[[np.ndarray], float]]]
+
+
+def fits() -> list[Fit]:
+    """Every model with each of its budgets."""
+    return [
+        *(of_sklearn(VAETransformer, max_iter=n) for n in ITERATIONS),
+        *(of_sklearn(VAEDensity, max_iter=n) for n in ITERATIONS),
+        *(of_sklearn(GaussianMixture, n_components=n) for n in (1, 8)),
+        ("GaussianMixture", "by BIC", lambda X, seed: gaussian_mixture(X, seed).score),
+        *(("textbook VAE", f"{n} steps", of_textbook(n)) for n in STEPS),
+    ]
+
+
+def of_sklearn(cls: type, **budget: int) -> Fit:
+    """An estimator with one parameter."""
+    label = ", ".join(f"{name}={value}" for name, value in budget.items())
+    return cls.__name__, label, lambda X, seed: cls(random_state=seed, **budget).fit(X).score
+
+
+def of_textbook(n_steps: int) -> Callable[[np.ndarray, int], Callable[[np.ndarray], float]]:
+    """The VAE of the textbook, trained for a number of steps."""
+    return lambda X, seed: textbook_of(X, min(MAX_LATENT, X.shape[1]), seed, n_steps).score
+
+
+def run(tables: list[str], seeds: list[int]) -> pd.DataFrame:
+    """Nats and CPU seconds of every fit: one row each."""
+    warm_up = np.random.default_rng(0).normal(size=(200, 3))
+    VAETransformer(max_iter=2).fit(warm_up).score(warm_up)
+    records: list[dict[str, Any]] = []
+    for table in load_tables(tables):
+        for seed in seeds:
+            train, test = split(table.X, seed)
+            scaler = StandardScaler().fit(train)
+            own_units = float(np.log(scaler.scale_).sum())
+            train, test = scaler.transform(train), scaler.transform(test)
+            for model, budget, fit in fits():
+                start = time.process_time()
+                score = fit(train, seed)
+                seconds = time.process_time() - start
+                record = {"table": table.name, "seed": seed, "model": model, "budget": budget}
+                records.append({**record, "seconds": seconds, "nats": score(test) - own_units})
+        print(f"{table.name}: done", flush=True)
+    return pd.DataFrame(records)
+
+
+def report(records: pd.DataFrame) -> None:
+    """Print nats and seconds by table, and the best within each time."""
+    means = records.groupby(["table", "model", "budget"], sort=False)[["nats", "seconds"]].mean()
+    cells = means["nats"].map("{:.2f}".format) + ", " + means["seconds"].map("{:.1f} s".format)
+    cells = cells.unstack("table", sort=False)
+    cells.index = cells.index.map(", ".join)
+    print_table("fit", cells)
+    best = {}
+    for limit in LIMITS:
+        within = means[means["seconds"] <= limit]["nats"].groupby(["table", "model"]).max()
+        best[f"{limit} s"] = within.unstack("model").idxmax(axis=1).value_counts()
+    print_table(
+        "tables on which it is best within", pd.DataFrame(best).fillna(0).astype(int).astype(str)
+    )
+
+
+def draw(records: pd.DataFrame, path: Path) -> None:
+    """Draw the best nats so far against seconds, one panel per table."""
+    import matplotlib.pyplot as plt
+
+    names = records["table"].unique()
+    n_columns = min(len(names), 4)
+    n_panels = -(-len(names) // n_columns)
+    size = (3.2 * n_columns, 2.6 * n_panels)
+    figure, axes = plt.subplots(n_panels, n_columns, figsize=size, squeeze=False)
+    for panel, name in zip(axes.flat, names, strict=False):
+        means = records[records["table"] == name].groupby(["model", "budget"], sort=False)
+        means = means[["seconds", "nats"]].mean().sort_values("seconds")
+        for model, points in means.groupby("model", sort=False):
+            panel.plot(points["seconds"], points["nats"].cummax(), marker="o", ms=3, label=model)
+        panel.set(title=name, xscale="log", xlabel="CPU seconds")
+        low, high = means["nats"].quantile(0.2), means["nats"].max()
+        panel.set_ylim(low - 0.3 * (high - low), high + 0.1 * (high - low))
+    for panel in axes.flat[len(names) :]:
+        panel.axis("off")
+    axes[0, 0].set_ylabel("held-out nats")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.set_layout_engine("constrained")
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tables", default=",".join(LOADERS), help="%(default)s")
+    parser.add_argument("--seeds", default="0", help="seeds of splits and fits: %(default)s")
+    parser.add_argument("--picture", type=Path, help="file for the curves")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        records = run(args.tables.split(","), [int(seed) for seed in args.seeds.split(",")])
+    report(records)
+    if args.picture:
+        draw(records, args.picture)
+
+
+if __name__ == "__main__":
+    main()
