@@ -108,8 +108,8 @@ class NeighborDistance(Scorer):
             indices = evenly_spaced(indices, MAX_FRACTION_REFERENCE)
         index = np.full(len(rows) + 1, -1)
         index[indices] = np.arange(len(indices))
-        reference = rows.select(indices)
-        return replace(self, index=index, reference=self.space(reference), counts=reference.counts)
+        counts = None if rows.counts is None else rows.counts[indices]
+        return replace(self, index=index, reference=self.space(rows)[:, indices], counts=counts)
 
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row: (n,)."""

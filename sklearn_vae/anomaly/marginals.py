@@ -33,5 +33,5 @@ class NegativeLogFrequency(Scorer):
             pseudo_count = ((counts == 1).sum() + 1) / (n_rows + 1)
             # a reference row does not count itself
             count = np.maximum(np.where(is_seen, counts[position], 0) - is_reference, 0)
-            score -= np.log((count + pseudo_count) / (n_rows + 1 - is_reference))
+            score -= np.log((count + pseudo_count) / (n_rows + 1))
         return score

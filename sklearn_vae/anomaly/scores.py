@@ -134,7 +134,9 @@ class ScoredRows:
 
         The normal score of a number is the standard normal quantile of its mid-rank [1]_ among the
         reference rows. It is linear between their values, and beyond them has the slope of the
-        standardised number. Scores are divided by their standard deviation.
+        standardised number. Scores are divided by their standard deviation. If the rows are not
+        the reference rows as a whole, those among them are ranked without themselves, as a new
+        row is.
 
         References
         ----------
@@ -142,22 +144,30 @@ class ScoredRows:
            of High Dimensional Undirected Graphs", JMLR 10, 2009.
         """
         scores = self.inputs.copy()
-        for column, (values, knots, scale) in self.reference.normal_score_knots.items():
+        is_itself = self is not self.reference and self.reference_indices >= 0
+        for column, (values, knots, left_out, scale) in self.reference.normal_score_knots.items():
             x = self.inputs[:, column]
-            beyond = x - np.clip(x, values[0], values[-1])
-            scores[:, column] = (np.interp(x, values, knots) + beyond) / scale
+            score = np.interp(x, values, knots) + x - np.clip(x, values[0], values[-1])
+            scores[:, column] = np.where(is_itself, np.interp(x, values, left_out), score) / scale
         return scores
 
     @cached_property
-    def normal_score_knots(self) -> dict[int, tuple[np.ndarray, np.ndarray, float]]:
-        """Numbers in ascending order, normal quantiles and their scale, by column of ``inputs``."""
+    def normal_score_knots(self) -> dict[int, tuple[np.ndarray, np.ndarray, np.ndarray, float]]:
+        """Numbers in ascending order, normal quantiles and their scale, by column of ``inputs``.
+
+        The third array has the quantile of each number that occurs once by those of the others.
+        """
         knots_of = {}
         for column in np.flatnonzero(self.predictor.architecture.is_real_column).tolist():
             values, counts = count_values(self.inputs[:, column], self.counts)
             frequency = counts / counts.sum()
             knots = ndtri(frequency.cumsum() - 0.5 * frequency)
             variance = frequency @ np.square(knots) - (frequency @ knots) ** 2
-            knots_of[column] = values, knots, float(np.sqrt(variance)) if variance > 0 else 1.0
+            scale = float(np.sqrt(variance)) if variance > 0 else 1.0
+            left_out = knots
+            if len(values) > 1:
+                left_out = np.where(counts > 1, knots, left_out_normal_scores(values, counts))
+            knots_of[column] = values, knots, left_out, scale
         return knots_of
 
     @cached_property
@@ -175,6 +185,21 @@ def count_values(x: np.ndarray, counts: np.ndarray | None) -> tuple[np.ndarray, 
     """Values in ascending order and how often they occur, NaN last: (n,) -> (m,), (m,)."""
     values, inverse = np.unique(x, return_inverse=True)
     return values, np.bincount(inverse, counts)
+
+
+def left_out_normal_scores(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Normal score of each of the ascending values among the other values: (m,), (m,) -> (m,).
+
+    It is interpolated between the adjacent values, or extrapolated with a slope of 1.
+    """
+    n_others = counts.sum() - 1
+    rank = counts.cumsum() - 0.5 * counts
+    below = ndtri(np.minimum(rank / n_others, 1))[:-2]
+    above = ndtri(np.maximum((rank - 1) / n_others, 0))[2:]
+    first = ndtri((rank[1] - 1) / n_others) - (values[1] - values[0])
+    last = ndtri(rank[-2] / n_others) + (values[-1] - values[-2])
+    fraction = (values[1:-1] - values[:-2]) / (values[2:] - values[:-2])
+    return np.concatenate([[first], below + fraction * (above - below), [last]])
 
 
 @runtime_checkable

@@ -40,12 +40,26 @@ def test_normal_scores_are_linear_between_and_beyond_the_reference_values(table,
     reference = ScoredRows(table, predictor)
     first, second = np.sort(table[:, 0])[[0, 1]]
     x = np.array([first - 2 * table[:, 0].std(), first, (first + second) / 2, second])
-    rows = ScoredRows(np.column_stack([x, np.full((4, 2), 3.0)]), predictor, reference)
+    rows = ScoredRows(np.column_stack([x, np.full((4, 2), 3.5)]), predictor, reference)
     beyond, low, middle, high = normal_scores(rows)[0][:, 0]
     sd = norm.ppf((np.arange(60) + 0.5) / 60).std()
 
     assert middle == pytest.approx((low + high) / 2)
     assert low - beyond == pytest.approx(2 / sd)
+
+
+def test_reference_rows_are_ranked_without_themselves(table, predictor):
+    """Their normal scores are those of new rows among the 59 others."""
+    reference = ScoredRows(table, predictor)
+    found = normal_scores(reference.select(slice(None)))[0][:, 0]
+    sd = norm.ppf((np.arange(60) + 0.5) / 60).std()
+    expected = []
+    for i, x in enumerate(reference.inputs[:, 0]):
+        others = np.sort(np.delete(reference.inputs[:, 0], i))
+        beyond = x - np.clip(x, others[0], others[-1])
+        expected.append(np.interp(x, others, norm.ppf((np.arange(59) + 0.5) / 59)) + beyond)
+
+    np.testing.assert_allclose(found, np.array(expected) / sd)
 
 
 def test_frequencies_are_those_of_a_counter(table, predictor):
@@ -58,7 +72,7 @@ def test_frequencies_are_those_of_a_counter(table, predictor):
         for value, column in zip(row, table.T, strict=True):
             counter = Counter(column.tolist())
             pseudo = (sum(c == 1 for c in counter.values()) + 1) / 61
-            nll -= np.log((max(counter[value] - n_own, 0) + pseudo) / (61 - n_own))
+            nll -= np.log((max(counter[value] - n_own, 0) + pseudo) / 61)
         return nll
 
     scorer = NegativeLogFrequency()

@@ -241,6 +241,22 @@ def test_the_false_positive_rate_among_new_rows_is_the_contamination(novelty, ta
     assert (detector.predict(train) == -1).mean() == pytest.approx(0.1, abs=1 / len(train))
 
 
+@pytest.mark.parametrize("n_columns", [2, 100])
+def test_the_false_positive_rate_of_few_rows_is_the_contamination(n_columns):
+    """Means of ten tables; with training rows ranked among themselves it is .2 in 100 columns."""
+    flagged = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        train, new = rng.normal(size=(80, n_columns)), rng.normal(size=(400, n_columns))
+        detector = VAEOutlierDetector(
+            contamination=0.1, novelty=True, max_iter=1, random_state=seed
+        ).fit(train)
+        flagged.append((detector.predict(new) == -1).mean())
+    chance = 0.3 * np.sqrt((1 / 80 + 1 / 400) / 10)
+
+    assert np.mean(flagged) == pytest.approx(0.1, abs=3 * chance)
+
+
 def test_training_rows_are_scored_out_of_fold(wine):
     """By the mean over the members that were not trained on them; new rows by all members."""
     X = np.unique(wine.to_numpy(), axis=0)  # in the order of reference_samples_
