@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -82,7 +81,7 @@ class Model:
         self.fields, self.handle_unknown = fields, handle_unknown
         self.n_features_in_ = columns.n_features
         self.n_components = vae.architecture.n_components
-        self._points = lru_cache(maxsize=4)(self._draw_points)
+        self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     # -- methods of the estimator -----------------------------------------------------
 
@@ -263,13 +262,21 @@ class Model:
         starts = range(0, max(len(rows), 1), step)
         return np.concatenate([function(rows[first : first + step]) for first in starts])
 
-    def _draw_points(self, n_draws: int) -> tuple[np.ndarray, np.ndarray]:
-        """Normal draws for the encoder's proposals (K, l), and draws from the prior (M, K, l)."""
+    def _points(self, n_draws: int) -> tuple[np.ndarray, np.ndarray]:
+        """Normal draws for the encoder's proposals (K, l), and draws from the prior (M, K, l).
+
+        Those of the default numbers are kept.
+        """
+        if n_draws in self._kept:
+            return self._kept[n_draws]
         generator = np.random.default_rng(stream_seed(self.seed, Stream.SCORE))
         noise, prior_noise = (
             normal_points(n_draws, self.n_components, generator) for _ in range(2)
         )
-        return noise, self.vae.prior.sample(prior_noise, generator)
+        points = noise, self.vae.prior.sample(prior_noise, generator)
+        if n_draws in (SCORE_DRAWS, IMPUTE_DRAWS):
+            self._kept[n_draws] = points
+        return points
 
 
 def load(path: file_format.PathLike) -> Model:
@@ -380,9 +387,14 @@ def _read_model(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Model:
     for name, value in weights.items():
         check_array(name, value, "f", (None,) * np.ndim(value))
         weights[name] = value.astype(np.float64)
+    architecture = fitted["architecture_"]
+    if architecture.blocks != columns.blocks:
+        raise ValueError("the model's columns are not those of the table")
+    if weights["encoder.linear.weight"].shape[-1:] != (2 * architecture.n_components,):
+        raise ValueError("the model's latent dimensions are not those of the weights")
     model = Model(
         columns,
-        VAE(fitted["architecture_"], weights, columns.limits()),
+        VAE(architecture, weights, columns.limits()),
         fitted["seed_"],
         fitted["decoder_correction_"],
         fitted["code_range_"],

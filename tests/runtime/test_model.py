@@ -1,5 +1,6 @@
 """Saved models that numpy computes are those that torch computes."""
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import sklearn_vae
 from sklearn_vae import VAEDensity, VAETransformer, runtime
 from sklearn_vae.inference.log_density import _first_proposals, sample_prior
 from sklearn_vae.likelihoods import Gaussian, StudentT
+from sklearn_vae.persistence import file_format
 from sklearn_vae.priors import MixturePrior, VampPrior
 
 pd = pytest.importorskip("pandas")
@@ -221,6 +223,36 @@ def test_other_files_are_refused(tmp_path):
     (tmp_path / "text").write_text("no model")
     with pytest.raises(ValueError, match="not a file of sklearn_vae"):
         runtime.load(tmp_path / "text")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("n_components", 10**9, "latent dimensions"),
+        ("n_components", -1, "latent dimensions"),
+        ("blocks", {"@tuple": []}, "columns"),
+        ("activation", "sine", "sine"),
+        ("hidden_layer_sizes", {"@tuple": [3, 3]}, "hidden.1"),
+        ("n_factors", 2, "filler"),
+    ],
+)
+def test_forged_files_are_refused(name, value, message, tmp_path):
+    """A valid checksum with impossible contents: an error before anything large is made."""
+    header, contents = file_format.read(GOLDEN / "transformer-1.vae")
+    header["fitted"]["architecture_"][name] = value
+    file_format.write(tmp_path / "forged.vae", header, contents)
+    with pytest.raises(ValueError, match=f"not hold a valid model.*{message}"):
+        runtime.load(tmp_path / "forged.vae")
+
+
+def test_a_model_can_be_sent_to_another_process():
+    """After scoring as well, when its points are kept."""
+    model, X = runtime.load(GOLDEN / "transformer-1.vae"), rows()[:, [0, 1, 2, 9]]
+    scores = model.score_samples(X)
+    again = pickle.loads(pickle.dumps(model))
+
+    np.testing.assert_array_equal(again.score_samples(X), scores)
+    np.testing.assert_array_equal(model.score_samples(X), scores)
 
 
 IN_A_BARE_PROCESS = """
