@@ -116,7 +116,8 @@ def draw(records: pd.DataFrame, path: Path) -> None:
     for panel, name in zip(axes.flat, names, strict=False):
         means = records[records["table"] == name].groupby(["model", "budget"], sort=False)
         means = means[["seconds", "nats"]].mean().sort_values("seconds")
-        for model, points in means.groupby("model", sort=False):
+        for model in records["model"].unique():
+            points = means.loc[model]
             panel.plot(points["seconds"], points["nats"].cummax(), marker="o", ms=3, label=model)
         panel.set(title=name, xscale="log", xlabel="CPU seconds")
         low, high = means["nats"].quantile(0.2), means["nats"].max()
@@ -127,7 +128,7 @@ def draw(records: pd.DataFrame, path: Path) -> None:
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     figure.set_layout_engine("constrained")
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=100)
 
 
 def main() -> None:
