@@ -332,7 +332,7 @@ def flagged(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         rows, _, _ = rows_of(table, setting, seed, args.max_rows, args.fewest_anomalies)
         train, fresh = np.array_split(np.random.default_rng(seed).permutation(rows), 2)
         fits = Ours(args.param, setting)
-        scores = -fits.by(fits.told.get("method", "auto"))(train, fresh, seed)
+        scores = -fits.by(fits.params.get("method", "auto"))(train, fresh, seed)
         calibration = fits.fitted.calibration_scores_
         n = len(calibration)
         record = {"setting": setting, "table": table, "rows": n, "columns": rows.shape[1]}
@@ -343,7 +343,7 @@ def flagged(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             record[f"flagged at {share}"] = n_flagged / len(fresh)
             record[f"above at {share}"] = counts.sf(n_flagged - 1) < LEVEL / 2
             record[f"below at {share}"] = counts.cdf(n_flagged) < LEVEL / 2
-        print(record, file=sys.stderr)
+        print(setting, table, file=sys.stderr)
         yield record
 
 
