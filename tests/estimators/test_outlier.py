@@ -102,11 +102,19 @@ def test_method_knn_equals_a_few_lines_of_scikit_learn(wine):
     """Mean distances to 20 other rows, among standardised rows and their normal quantiles."""
     X = np.unique(wine.to_numpy(), axis=0)
     detector = VAEOutlierDetector(method="knn", **QUICK).fit(X)
+    Z = StandardScaler().fit_transform(X)
     quantiles = norm.ppf((rankdata(X, axis=0) - 0.5) / len(X))
-    expected = 0.0
-    for Z in (X, quantiles):
-        Z = StandardScaler().fit_transform(Z)
-        distance = NearestNeighbors(n_neighbors=20).fit(Z).kneighbors()[0].mean(axis=1)
+    queries = quantiles.copy()  # values that occur once are ranked among the other rows
+    for i, j in np.argwhere((X[:, None] == X).sum(axis=1) == 1):
+        others = np.sort(np.delete(Z[:, j], i))
+        ranks = norm.ppf((rankdata(others) - 0.5) / len(others))
+        beyond = Z[i, j] - np.clip(Z[i, j], others[0], others[-1])
+        queries[i, j] = np.interp(Z[i, j], others, ranks) + beyond
+    scale, expected = quantiles.std(axis=0), 0.0
+    for rows, reference in ((Z, Z), (queries / scale, quantiles / scale)):
+        distances = np.linalg.norm(rows[:, None] - reference, axis=2)
+        np.fill_diagonal(distances, np.inf)
+        distance = np.sort(distances, axis=1)[:, :20].mean(axis=1)
         expected -= TailDistribution.fit(distance).negative_log_survival(distance)
 
     np.testing.assert_allclose(detector.score_samples(X), expected)
