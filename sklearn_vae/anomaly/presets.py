@@ -37,8 +37,7 @@ class Preset:
 
     Attributes
     ----------
-    n_init, hidden_layer_sizes, max_iter, learning_rate, input_noise, mask_fraction, \
-    trim_fraction, contamination
+    n_init, max_iter, learning_rate, trim_fraction, contamination
         The detector's parameters of these names.
     components_per_column : float
         Latent dimensions per column.
@@ -51,11 +50,8 @@ class Preset:
     """
 
     n_init: int
-    hidden_layer_sizes: tuple[int, ...]
     max_iter: int
     learning_rate: float
-    input_noise: float
-    mask_fraction: float
     trim_fraction: float
     components_per_column: float
     warmup_fraction: float
@@ -66,11 +62,8 @@ class Preset:
 
 CLEAN = Preset(
     n_init=4,
-    hidden_layer_sizes=(64, 32),
     max_iter=30,
     learning_rate=4e-3,
-    input_noise=0.0,
-    mask_fraction=0.3,
     trim_fraction=0.0,
     components_per_column=1.0,
     warmup_fraction=0.3,
@@ -80,11 +73,8 @@ CLEAN = Preset(
 )
 CONTAMINATED = Preset(
     n_init=4,
-    hidden_layer_sizes=(64, 32),
     max_iter=16,
     learning_rate=2e-3,
-    input_noise=0.0,
-    mask_fraction=0.3,
     trim_fraction=0.3,
     components_per_column=0.5,
     warmup_fraction=0.0,

@@ -112,8 +112,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     n_components : int or "auto", default="auto"
         Latent dimensions. ``"auto"`` is half the number of columns, or with ``novelty=True``
         that number, and at most 32.
-    hidden_layer_sizes : int, sequence of int or "auto", default="auto"
-        Widths of the encoder's hidden layers; the decoder mirrors them. ``"auto"`` is (64, 32).
+    hidden_layer_sizes : int or sequence of int, default=(64, 32)
+        Widths of the encoder's hidden layers; the decoder mirrors them.
     activation : {"identity", "logistic", "tanh", "relu", "silu", "gelu"}, default="silu"
         Activation function of the hidden layers.
     max_iter : int or "auto", default="auto"
@@ -126,12 +126,11 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         0.3 and 0.1 of its value after one half and three quarters of the iterations.
     weight_decay : float, default=0.0
         Decoupled weight decay of the networks' matrices.
-    input_noise : float or "auto", default="auto"
+    input_noise : float, default=0.0
         Standard deviation of the Gaussian noise added to the encoder's input in training, in
-        standard deviations of the columns. ``"auto"`` is 0.
-    mask_fraction : float or "auto", default="auto"
-        Fraction of the encoder's inputs that are masked in training, in [0, 1). ``"auto"`` is
-        0.3.
+        standard deviations of the columns.
+    mask_fraction : float, default=0.3
+        Fraction of the encoder's inputs that are masked in training, in [0, 1).
     trim_fraction : float or "auto", default="auto"
         Fraction of each batch, the rows with the largest loss, that the trimmed ELBO leaves
         out, in [0, 0.5]. ``"auto"`` is 0.3, or 0 with ``novelty=True``.
@@ -233,19 +232,19 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         **{
             name: CONSTRAINTS[name]
             for name in (
-                "n_components", "activation", "batch_size", "weight_decay", "callbacks",
-                "checkpoint", "device", "random_state", "verbose",
+                "n_components", "hidden_layer_sizes", "activation", "batch_size", "weight_decay",
+                "callbacks", "checkpoint", "device", "random_state", "verbose",
             )
         },
         **{
             name: [*CONSTRAINTS[name], StrOptions({"auto"})]
-            for name in ("hidden_layer_sizes", "max_iter", "learning_rate", "n_init")
+            for name in ("max_iter", "learning_rate", "n_init")
         },
         "contamination": [Interval(Real, 0, 0.5, closed="right"), StrOptions({"auto"})],
         "novelty": ["boolean"],
         "method": [StrOptions(set(METHODS))],
-        "input_noise": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
-        "mask_fraction": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
+        "input_noise": [Interval(Real, 0, None, closed="left")],
+        "mask_fraction": [Interval(Real, 0, 1, closed="left")],
         "trim_fraction": [Interval(Real, 0, 0.5, closed="both"), StrOptions({"auto"})],
         "calibration": [StrOptions({"conformal"}), None],
         "calibration_fraction": [Interval(Real, 0, 1, closed="neither")],
@@ -269,14 +268,14 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         novelty: bool = False,
         method: str = "auto",
         n_components: int | str = "auto",
-        hidden_layer_sizes: int | Sequence[int] | str = "auto",
+        hidden_layer_sizes: int | Sequence[int] = (64, 32),
         activation: str = "silu",
         max_iter: int | str = "auto",
         batch_size: int = 128,
         learning_rate: float | str = "auto",
         weight_decay: float = 0.0,
-        input_noise: float | str = "auto",
-        mask_fraction: float | str = "auto",
+        input_noise: float = 0.0,
+        mask_fraction: float = 0.3,
         trim_fraction: float | str = "auto",
         n_init: int | str = "auto",
         calibration: str | None = None,
@@ -412,9 +411,6 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         """Values of the parameters, those of the setting's preset for "auto"."""
         preset, _ = preset_and_scorer(self.method, novelty=self.novelty)
         params = {field.name: getattr(self, field.name, "auto") for field in fields(preset)}
-        if not isinstance(self.hidden_layer_sizes, str):
-            widths = resolve_widths(self.hidden_layer_sizes, type(self).__name__)
-            params["hidden_layer_sizes"] = widths
         return replace(preset, **{k: v for k, v in params.items() if not isinstance(v, str)})
 
     def _split_calibration(self, rows: CountedRows) -> tuple[CountedRows, CountedRows | None]:
@@ -448,7 +444,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         n_components = min(max(n_components, 1), MAX_COMPONENTS)
         return Architecture(
             n_components=n_components if self.n_components == "auto" else int(self.n_components),
-            hidden_layer_sizes=preset.hidden_layer_sizes,
+            hidden_layer_sizes=resolve_widths(self.hidden_layer_sizes, type(self).__name__),
             activation=self.activation,
             blocks=columns.blocks,
             n_factors=n_factors,
@@ -484,8 +480,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             patience=n_iter,
             tol=0.0,
             n_iter_per_stage=n_iter_per_stage,
-            input_noise=preset.input_noise,
-            input_mask=preset.mask_fraction,
+            input_noise=self.input_noise,
+            input_mask=self.mask_fraction,
         )
 
     def _calibrate(self, calibration: CountedRows | None) -> None:

@@ -313,7 +313,7 @@ def load(path: file_format.PathLike) -> Model:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     vae.save(pathlib.Path(folder, "iris.vae"))
     ...     model = sklearn_vae.runtime.load(pathlib.Path(folder, "iris.vae"))
-    >>> abs(model.transform(X) - vae.transform(X)).max() < 1e-6
+    >>> bool(abs(model.transform(X) - vae.transform(X)).max() < 1e-6)
     True
     """
     header, arrays = file_format.read(path)
