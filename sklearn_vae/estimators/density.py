@@ -332,7 +332,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         if not self.refit or jobs[0].valid is None:
             return results, []
         next_jobs = [
-            jobs[member].continue_on(table, result)
+            jobs[member].continue_on(result, table)
             for member, result in zip(kept, results, strict=True)
         ]
         return results, next_jobs

@@ -116,13 +116,13 @@ class TrainingJob:
         rows : Dataset
             Training and validation rows together.
         """
-        changes = self.config.objective.annealing_gap > 0 or self.config.is_homoscedastic
-        if sum(result.n_iter_per_stage) >= FEWEST_ITERATIONS_TO_CONTINUE and not changes:
-            return self.continue_on(rows, result)
+        is_staged = self.config.objective.annealing_gap > 0 or self.config.is_homoscedastic
+        if sum(result.n_iter_per_stage) >= FEWEST_ITERATIONS_TO_CONTINUE and not is_staged:
+            return self.continue_on(result, rows)
         config = replace(self.config, n_iter_per_stage=result.n_iter_per_stage)
         return replace(self, config=config, train=rows, valid=None, is_refit=True, previous=result)
 
-    def continue_on(self, rows: Dataset, result: TrainingResult) -> Self:
+    def continue_on(self, result: TrainingResult, rows: Dataset) -> Self:
         """Make the job that trains a result further on all rows, for a share of its iterations."""
         config, n_iter = self.config, sum(result.n_iter_per_stage)
         config = replace(

@@ -1,7 +1,7 @@
 """Costs of columns, -log p(x|z), with hand-written gradients of the likelihood's parameters."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -11,6 +11,7 @@ from sklearn_vae.likelihoods import (
     LOG_SCALE_BOUND,
     Bernoulli,
     Categorical,
+    Columnwise,
     Likelihood,
     NegativeBinomial,
     ZeroInflated,
@@ -18,6 +19,21 @@ from sklearn_vae.likelihoods import (
 from sklearn_vae.likelihoods.counts import LOG_RATE_BOUND, LOG_SHAPE_BOUND
 from sklearn_vae.priors import HALF_LOG_2PI
 from sklearn_vae.training.gradients.layers import TanhBound, aten, empty_like
+
+
+class ScalePrior(NamedTuple):
+    """Pseudo-observations of the scales of columns.
+
+    Attributes
+    ----------
+    residual : Tensor of shape (M, d, 1, 1)
+        Their residuals.
+    strength : Tensor of shape (M, 1, 1, 1)
+        Their number per row.
+    """
+
+    residual: Tensor
+    strength: Tensor
 
 
 class Columns(NamedTuple):
@@ -33,21 +49,62 @@ class Columns(NamedTuple):
         Its parameters, and where to write their gradients.
     x : Tensor of shape (M, d, 1, B)
         The rows.
-    residual : Tensor of shape (M, d, 1, 1)
-        Residuals of the pseudo-observations.
     observed : Tensor of shape (M, n, 1, B) or None
         Mask of observed values, 0 or 1; None if none is missing.
-    strength : Tensor of shape (M, 1, 1, 1) or None
-        Number of pseudo-observations per row, of columns with a scale; None for none at all.
+    prior : ScalePrior or None
+        Prior of the scales, of columns that have one.
     """
 
     likelihood: Likelihood
     params: list[Tensor]
     grads: list[Tensor]
     x: Tensor
-    residual: Tensor
     observed: Tensor | None
-    strength: Tensor | None = None
+    prior: ScalePrior | None
+
+
+def split_columns(
+    likelihood: Columnwise,
+    params: Sequence[Sequence[Tensor]],
+    grads: Sequence[Sequence[Tensor]],
+    x: Tensor,
+    observed: Tensor | None,
+    prior: ScalePrior | None = None,
+) -> list[Columns]:
+    """Split rows by likelihood.
+
+    Parameters
+    ----------
+    likelihood : Columnwise
+        Joint likelihood of the columns.
+    params, grads : sequence of Tensor of shape (M, K, B, d) or (M, 1, 1, d)
+        Parameters of each block and their gradients, as likelihoods have them: columns last.
+    x : Tensor of shape (M, n_columns, 1, B)
+        The rows; conditions behind the columns are left out.
+    observed : Tensor of shape (M, n, 1, B) or None
+        Mask of observed values.
+    prior : ScalePrior, optional
+        Prior of the scales of all columns.
+    """
+    n_values = [n for _, n in likelihood.blocks]
+    masks: Sequence[Tensor | None] = [None] * len(n_values)
+    if observed is not None:
+        masks = observed.split(n_values, dim=1)
+    priors: Sequence[ScalePrior | None] = [None] * len(n_values)
+    if prior is not None:
+        residuals = prior.residual.split(likelihood.widths, dim=1)
+        priors = [prior._replace(residual=residual) for residual in residuals]
+    rows = x[:, : likelihood.n_columns].split(likelihood.widths, dim=1)
+    blocks = zip(likelihood.likelihoods, params, grads, rows, masks, priors, strict=True)
+    return [
+        Columns(
+            part,
+            [param.movedim(-1, 1) for param in params_of_part],
+            [grad.movedim(-1, 1) for grad in grads_of_part],
+            *rest,
+        )
+        for part, params_of_part, grads_of_part, *rest in blocks
+    ]
 
 
 class Cost(Protocol):
@@ -76,10 +133,9 @@ class AutogradCost:
         self.columns = columns
         # columns last, as likelihoods have them
         self.x = columns.x.movedim(1, -1)
-        self.residual = columns.residual.movedim(1, -1)
         observed = columns.observed
         self.observed = None if observed is None else observed.movedim(1, -1)
-        self.strength = None if columns.strength is None else columns.strength[..., 0]
+        self.prior = columns.prior
 
     def forward(self) -> Tensor:
         """Compute the cost of each row, summed over columns, in nats: (M, K, B)."""
@@ -95,9 +151,10 @@ class AutogradCost:
                 per_column = likelihood.log_prob_per_column(self.params, self.x)
                 cost = -(per_column * self.observed).sum(-1)
             self.total = cost
-            if self.strength is not None:
-                prior = likelihood.log_prior(self.params, self.residual)
-                self.total = cost - self.strength * prior
+            if self.prior is not None:
+                residual, strength = self.prior
+                log_prior = likelihood.log_prior(self.params, residual.movedim(1, -1))
+                self.total = cost - strength[..., 0] * log_prior
         return cost.detach()
 
     def backward(self, weight: Tensor) -> None:
@@ -188,13 +245,16 @@ class ZeroInflatedCost:
         self.one_hot_of_spikes, self.is_number = one_hot[:, :, :-1], one_hot[:, :, -1]
         observed = None if self.observed is None else self.observed.unsqueeze(2)
         self.softmax = Softmax(all_logits, grad, one_hot, observed)
-        residual = columns.residual.unflatten(1, (-1, n_spikes + 1))[:, :, -1]
+        prior = columns.prior
+        if prior is not None:
+            residual = prior.residual.unflatten(1, (-1, n_spikes + 1))[:, :, -1]
+            prior = prior._replace(residual=residual)
         numbers = columns._replace(
             params=columns.params[1:],
             grads=columns.grads[1:],
             x=x[:, :, -1],
-            residual=residual,
             observed=self.is_number,
+            prior=prior,
         )
         self.numbers = NormalCost(numbers)
 
@@ -226,9 +286,9 @@ class NormalCost:
         self.log_scale_bound = TanhBound(self.raw, LOG_SCALE_BOUND)
         self.bound, self.tanh = self.log_scale_bound.bound, self.log_scale_bound.tanh
         self.negative_bound, self.half = -self.bound, self.raw.new_tensor(0.5)
-        self.strength = columns.strength
-        if self.strength is not None:
-            self.pseudo_squares = self.strength * columns.residual.square()
+        self.prior = columns.prior
+        if self.prior is not None:
+            self.pseudo_squares = self.prior.strength * self.prior.residual.square()
 
     def forward(self) -> Tensor:
         """Compute the cost of each row, summed over columns, in nats: (M, K, B)."""
@@ -244,9 +304,9 @@ class NormalCost:
         """Write the gradients of the parameters, from that of the cost: (M, 1, K, B)."""
         torch.mul(self.standardised, self.inverse_scale, out=self.grad_loc).mul_(weight)
         grad = torch.sub(self.is_number, self.square, out=self.square)
-        if self.strength is not None:
+        if self.prior is not None:
             squares = self.inverse_scale.square_().mul_(self.pseudo_squares)
-            grad.add_(self.strength).sub_(squares)
+            grad.add_(self.prior.strength).sub_(squares)
         aten.tanh_backward.grad_input(grad.mul_(weight), self.tanh, grad_input=self.grad_raw)
 
 

@@ -14,7 +14,7 @@ from sklearn_vae.networks import MLP
 from sklearn_vae.objectives import ELBO, LossState, Minibatch, Objective
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import HALF_LOG_2PI, StandardNormal
-from sklearn_vae.training.gradients.columns import Columns, make_cost
+from sklearn_vae.training.gradients.columns import Columns, ScalePrior, make_cost, split_columns
 from sklearn_vae.training.gradients.layers import (
     GaussianSample,
     GradientBuffers,
@@ -33,9 +33,8 @@ NORMAL_LIKELIHOODS = {
 class ELBOGradient:
     """The evidence lower bound and its gradient for batches of one shape.
 
-    All buffers, views and constants are allocated by the constructor. The backward pass of normal
-    and binary columns is written out; that of other columns, from the parameters of their
-    likelihood, is autograd's.
+    All buffers, views and constants are allocated by the constructor. Columns whose likelihood has
+    no hand-written backward pass have autograd's, down to the likelihood's parameters.
 
     Parameters
     ----------
@@ -109,31 +108,9 @@ class ELBOGradient:
                 (self.decoder.out, self.grad_out), self.buffers.view(model.free), strict=True
             )
         )
-        masks: Sequence[Tensor | None] = [None] * len(likelihood.blocks)
-        if self.observed is not None:
-            masks = self.observed.unsqueeze(2).split([n for _, n in likelihood.blocks], dim=1)
-        blocks = zip(
-            likelihood.likelihoods,
-            params,
-            grads,
-            likelihood.split_blocks(self.x.mT.unsqueeze(1)),
-            likelihood.split_blocks(model.residual),
-            masks,
-            strict=True,
-        )
-        strength = self._strength(model.residual)
-        parts = [
-            Columns(
-                likelihood,
-                [param.movedim(-1, 1) for param in params],
-                [grad.movedim(-1, 1) for grad in grads],
-                x.movedim(-1, 1),
-                residual.movedim(-1, 1),
-                mask,
-                strength,
-            )
-            for likelihood, params, grads, x, residual, mask in blocks
-        ]
+        observed = None if self.observed is None else self.observed.unsqueeze(2)
+        rows = self.x.unsqueeze(2)
+        parts = split_columns(likelihood, params, grads, rows, observed, self._scale_prior(model))
         return [
             (GaussianColumns if columns.likelihood in NORMAL_LIKELIHOODS else WeightedCost)(
                 columns, self.row_weights
@@ -141,12 +118,13 @@ class ELBOGradient:
             for columns in parts
         ]
 
-    def _strength(self, like: Tensor) -> Tensor | None:
-        """Pseudo-observations per row (M, 1, 1, 1), if there are any."""
+    def _scale_prior(self, model: VAE) -> ScalePrior | None:
+        """Return the prior of the scales, if there is one."""
         if not self.state.has_scale_prior:
             return None
-        strength = torch.as_tensor(self.state.pseudo_observations).to(like)
-        return strength.expand(len(like)).view(-1, 1, 1, 1)
+        residual = model.residual.movedim(-1, 1)
+        strength = torch.as_tensor(self.state.pseudo_observations).to(residual)
+        return ScalePrior(residual, strength.expand(len(residual)).view(-1, 1, 1, 1))
 
     def __call__(self, batch: Minibatch, beta: Tensor) -> Tensor:
         """Compute the loss terms of one batch and write their gradient into the model's.
@@ -270,31 +248,28 @@ class GaussianColumns:
     """Negative log-density of Gaussian columns, and the prior of their scales.
 
     The scale is a function of z or one number per column, for which the terms of the scale are
-    computed once and not for every row. The prior of each row's scale is that of ``strength``
-    pseudo-observations with standard deviation ``residual``.
+    computed once and not for every row.
     """
 
     def __init__(self, columns: Columns, row_weights: RowWeights):
         self.loc, self.raw = columns.params  # (M, d, K, B), and the same or (M, d, 1, 1)
         self.grad_loc, self.grad_raw = columns.grads
         self.x, self.row_weights, self.observed = columns.x, row_weights, columns.observed
-        residual = columns.residual
         self.is_per_row = self.raw.shape == self.loc.shape
         self.standardised, self.square = empty_like(self.loc), empty_like(self.loc)
         self.standardised_rows = self.standardised.flatten(2)
         self.square_rows = self.square.flatten(2)
         self.inverse_scale, self.squares = (empty_like(self.raw) for _ in range(2))
         # sum of squares of the pseudo-observations; number of all observations of a scale
-        strength = columns.strength
-        if strength is None:
-            strength = residual.new_zeros(len(residual), 1, 1, 1)
-        self.strength, self.pseudo_squares = strength, strength * residual.square()
-        self.n_observations = 1 + strength
+        zeros = self.loc.new_zeros(len(self.loc), 1, 1, 1)
+        residual, self.strength = columns.prior or ScalePrior(zeros, zeros)
+        self.pseudo_squares = self.strength * residual.square()
+        self.n_observations = 1 + self.strength
         self.log_scale_bound = TanhBound(self.raw, likelihoods.LOG_SCALE_BOUND)
         bound, self.tanh = self.log_scale_bound.bound, self.log_scale_bound.tanh
         self.twice_bound, self.neg_bound = 2 * bound, -bound
         self.constant = self.loc.shape[1] * HALF_LOG_2PI
-        self.per_column = residual.new_empty(len(residual), self.loc.shape[1], 1)
+        self.per_column = self.loc.new_empty(*self.loc.shape[:2], 1)
         self.per_column_by_draw = self.per_column.unsqueeze(3)
         self.total, self.total_by_draw = row_weights.total[:, 0, 0], row_weights.total.unsqueeze(1)
 

@@ -20,7 +20,7 @@ from sklearn_vae.models.vae import INPUT_CLIP
 from sklearn_vae.objectives import IWAE, LossState, Minibatch, Objective
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import HALF_LOG_2PI, StandardNormal
-from sklearn_vae.training.gradients.columns import Columns, make_cost
+from sklearn_vae.training.gradients.columns import make_cost, split_columns
 from sklearn_vae.training.gradients.layers import (
     GaussianSample,
     GradientBuffers,
@@ -74,12 +74,12 @@ class MixtureGradient:
             out.unflatten(2, (n_draws, n_rows)).split(model.splits, dim=1)
             for out in (self.decoder.out, self.grad_out)
         )
-        shift, raw, mix, other = zip(params, grads, strict=True)
+        *outputs, other = zip(params, grads, strict=True)
         self.has_missing = model.architecture.has_missing
         whitened = IncompleteWhitenedColumns if self.has_missing else WhitenedColumns
-        self.whitened = whitened(model, shift, raw, mix, buffers)
+        self.whitened = whitened(model, outputs, buffers)
         self.others = OtherColumns(model, other) if len(model.other_columns) else None
-        self.components = Components(model, one_hot, shift[0], buffers)
+        self.components = Components(model, one_hot, outputs[0][0], buffers)
         self.split = partial(model.split, is_complete=not self.has_missing)
         sizes = len(model.flat), n_draws, n_rows, objective.n_draws
         self.importance = ImportanceWeights(*sizes, like=model.flat)
@@ -122,7 +122,7 @@ class MixtureGradient:
         components.forward(row, noise[..., -1])
         self.decoder.forward()
 
-        cost = self.whitened.forward(components, row.real_observed)
+        cost = self.whitened.forward(components)
         if self.others is not None:
             cost.add_(self.others.forward(row, components.component))
         torch.neg(cost, out=importance.log_prob)
@@ -269,6 +269,7 @@ class Components:
         self.one_hot.zero_().scatter_(1, self.component.flatten(1).unsqueeze(1), 1.0)
         pick(whitened_x, self.component, out=self.whitened_x)
         self.log_det = pick(self.log_det_by_component, self.component)  # (M, K, B)
+        self.real_observed = row.real_observed
         self.log_ratio = pick(torch.sub(log_pi, log_responsibility), self.component)
 
     def backward(self, grad_log_weight: Tensor) -> None:
@@ -284,12 +285,11 @@ class WhitenedColumns:
     def __init__(
         self,
         model: MixtureVAE,
-        shift: tuple[Tensor, Tensor],
-        raw: tuple[Tensor, Tensor],
-        mix: tuple[Tensor, Tensor],
+        outputs: Sequence[tuple[Tensor, Tensor]],
         buffers: GradientBuffers,
     ):
-        (self.shift, self.grad_shift), (self.raw, self.grad_raw) = shift, raw  # (M, d, K, B)
+        # (M, d, K, B), and (M, S, K, B) for the shears
+        (self.shift, self.grad_shift), (self.raw, self.grad_raw), mix = outputs
         self.inverse_scale, self.residual, self.scaled, self.standard, self.buffer = (
             empty_like(self.shift) for _ in range(5)
         )
@@ -306,7 +306,7 @@ class WhitenedColumns:
             Shears(value, grad, model.before, mix, self.residual) if len(value[0]) else None
         )
 
-    def forward(self, components: "Components", observed: Tensor | None = None) -> Tensor:
+    def forward(self, components: Components) -> Tensor:
         """Compute the cost of each row in nats: (M, K, B)."""
         whitened_x, component = components.whitened_x, components.component
         tanh = self.log_scale_bound.forward()
@@ -387,24 +387,25 @@ class IncompleteWhitenedColumns:
     def __init__(
         self,
         model: MixtureVAE,
-        shift: tuple[Tensor, Tensor],
-        raw: tuple[Tensor, Tensor],
-        mix: tuple[Tensor, Tensor],
+        outputs: Sequence[tuple[Tensor, Tensor]],
         buffers: GradientBuffers,
     ):
         self.model = model
-        outputs, grads = zip(shift, raw, mix, strict=True)
+        self.outputs, grads = zip(*outputs, strict=True)
         _, grad_shears = buffers.view(model.shears)
-        self.outputs, self.grads = outputs, (*grads, grad_shears)
+        self.grads = (*grads, grad_shears)
 
-    def forward(self, components: "Components", observed: Tensor | None = None) -> Tensor:
+    def forward(self, components: Components) -> Tensor:
         """Compute the cost of each row in nats: (M, K, B)."""
         model = self.model
         with torch.enable_grad():
             outputs = [output.detach().requires_grad_() for output in self.outputs]
             no_params = outputs[0].detach()[:, :0]
             parts = model.standardise_by(
-                [*outputs, no_params], components.whitened_x, components.component, observed
+                [*outputs, no_params],
+                components.whitened_x,
+                components.component,
+                components.real_observed,
             )
             self.log_prob = model.log_prob_of(parts, no_params)
         self.params = [*outputs, model.shears]
@@ -428,28 +429,15 @@ class OtherColumns:
         self.params, others = empty_like(self.added), model.others
         n_members, _, _, n_rows = self.params.shape
         self.x = self.params.new_empty(n_members, others.n_columns, 1, n_rows)
-        n_values = [n for _, n in others.blocks]
-        masks: Sequence[Tensor | None] = [None] * len(n_values)
         self.observed: Tensor | None = None
         if model.architecture.has_missing:
-            self.observed = self.params.new_ones(n_members, sum(n_values), 1, n_rows)
-            masks = self.observed.split(n_values, dim=1)
+            n_values = sum(n for _, n in others.blocks)
+            self.observed = self.params.new_ones(n_members, n_values, 1, n_rows)
         params_of, grads_of = (
-            [[part.movedim(-1, 1) for part in block] for block in blocks]
-            for blocks in (
-                others.split_params(tensor.movedim(1, -1)) for tensor in (self.params, self.grad)
-            )
+            others.split_params(tensor.movedim(1, -1)) for tensor in (self.params, self.grad)
         )
-        blocks = zip(
-            others.likelihoods, params_of, grads_of, self._x_of_blocks(), masks, strict=True
-        )
-        self.costs = [
-            make_cost(Columns(likelihood, params, grads, x, x[..., :1], mask))
-            for likelihood, params, grads, x, mask in blocks
-        ]
-
-    def _x_of_blocks(self) -> list[Tensor]:
-        return [x.movedim(-1, 1) for x in self.model.others.split_blocks(self.x.movedim(1, -1))]
+        blocks = split_columns(others, params_of, grads_of, self.x, self.observed)
+        self.costs = [make_cost(columns) for columns in blocks]
 
     def forward(self, row: Row, component: Tensor) -> Tensor:
         """Compute the cost of each row in nats: (M, K, B)."""
