@@ -11,6 +11,7 @@ from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.posteriors import log_mean_exp
+from sklearn_vae.random import Stream, sobol_normal, stream_seed
 
 
 def pytest_collection_modifyitems(items):
@@ -41,6 +42,19 @@ def one_thread():
 def iwae_bound(model, x, noise, proposal_scale=1.0):
     """Importance-weighted bound on log p(x): (M, B, n) -> (M, B)."""
     return log_mean_exp(model.log_weights(x, noise, proposal_scale).log_weight, 1)
+
+
+def encoder_bound(vae, X):
+    """Importance-weighted bound on log p(x) by 64 Sobol points, which ``to_onnx`` exports."""
+    fitted = vae._fitted()
+    seed = stream_seed(fitted.seed, Stream.SCORE)
+    noise = torch.as_tensor(sobol_normal(64, fitted.architecture.n_noise, seed))[None, :, None]
+    x = torch.as_tensor(fitted.columns.transform(X)).expand(fitted.n_members, -1, -1)
+    bound = iwae_bound(
+        fitted.module(np.dtype(np.float64)), x, noise, fitted.architecture.proposal_scale
+    )
+    log_mean = torch.logsumexp(bound, 0).numpy() - np.log(fitted.n_members)
+    return log_mean + fitted.columns.log_abs_det_jacobian(X)
 
 
 @pytest.fixture

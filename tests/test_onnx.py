@@ -5,14 +5,12 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 from sklearn.exceptions import NotFittedError
 
 from sklearn_vae import VAEDensity, VAETransformer
 from sklearn_vae.onnx import to_onnx
 from sklearn_vae.priors import MixturePrior
-from sklearn_vae.random import Stream, sobol_normal, stream_seed
-from tests.conftest import iwae_bound
+from tests.conftest import encoder_bound
 
 runtime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -35,19 +33,6 @@ MODELS = {
     "plain": VAETransformer(2, **SMALL),
     "members": VAETransformer(2, **SMALL, n_init=2, ensemble=True, prior=MixturePrior(3)),
 }
-
-
-def encoder_bound(vae, X):
-    """The importance-weighted bound by 64 Sobol points."""
-    fitted = vae._fitted()
-    seed = stream_seed(fitted.seed, Stream.SCORE)
-    noise = torch.as_tensor(sobol_normal(64, 2, seed))[None, :, None]
-    x = torch.as_tensor(fitted.columns.transform(X)).expand(fitted.n_members, -1, -1)
-    bound = iwae_bound(
-        fitted.module(np.dtype(np.float64)), x, noise, fitted.architecture.proposal_scale
-    )
-    log_mean = torch.logsumexp(bound, 0).numpy() - np.log(fitted.n_members)
-    return log_mean + fitted.columns.log_abs_det_jacobian(X)
 
 
 @pytest.mark.slow
