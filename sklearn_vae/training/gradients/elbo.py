@@ -11,7 +11,7 @@ from sklearn_vae.likelihoods import Gaussian, LogNormal
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import INPUT_CLIP, VAE
 from sklearn_vae.networks import MLP
-from sklearn_vae.objectives import ELBO, LossState, Minibatch, Objective
+from sklearn_vae.objectives import ELBO, LossState, Minibatch, Objective, TrimmedELBO
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import HALF_LOG_2PI, StandardNormal
 from sklearn_vae.training.gradients.columns import Columns, ScalePrior, make_cost, split_columns
@@ -31,7 +31,7 @@ NORMAL_LIKELIHOODS = {
 
 
 class ELBOGradient:
-    """The evidence lower bound and its gradient for batches of one shape.
+    """The evidence lower bound, or the trimmed one, and its gradient for batches of one shape.
 
     All buffers, views and constants are allocated by the constructor. Columns whose likelihood has
     no hand-written backward pass have autograd's, down to the likelihood's parameters.
@@ -62,7 +62,7 @@ class ELBOGradient:
         clips_input: bool = True,
     ):
         n_members, like = len(model.flat), model.flat
-        self.model, self.state, self.mask = model, state, model.mask
+        self.model, self.objective, self.state, self.mask = model, objective, state, model.mask
         self.buffers = GradientBuffers(model)
         self.row_weights = RowWeights(n_members, n_rows, n_draws, like)
         self.encoder = ManualMLP(model.encoder, n_rows, self.buffers)
@@ -93,7 +93,7 @@ class ELBOGradient:
         """Return whether every part of the model and the objective has a backward pass here."""
         return (
             isinstance(model, VAE)
-            and type(objective) is ELBO  # not a subclass that changes it
+            and type(objective) in (ELBO, TrimmedELBO)  # not a subclass that changes it
             and type(model.posterior) is DiagonalGaussian
             and type(model.encoder) is type(model.decoder) is MLP
             and type(model.prior) is StandardNormal
@@ -141,8 +141,6 @@ class ELBOGradient:
         Tensor of shape (3, M)
             Loss, reconstruction loss and KL loss; valid until the next call.
         """
-        if batch.weight is not None:
-            self.row_weights.set_weights(batch.weight)
         if self.observed is not None:
             self._set_incomplete_rows(batch, self.observed)
         else:
@@ -156,10 +154,19 @@ class ELBOGradient:
         self.encoder.forward()
         self.latent.forward(noise)
         self.decoder.forward()
+        kl_rows = self.latent.kl_per_row()
+        for block in self.columns:
+            block.forward()
 
+        weight = batch.weight
+        if type(self.objective) is TrimmedELBO:
+            loss = sum((block.row_loss() for block in self.columns), self.loss.new_zeros(()))
+            weight = self.objective.row_weights(-loss, kl_rows.mT - 0.5, beta, weight)
+        if weight is not None:
+            self.row_weights.set_weights(weight)
         self.reconstruction.zero_()
         for block in self.columns:
-            self.reconstruction.add_(block.forward_backward())
+            self.reconstruction.add_(block.backward())
         self.decoder.backward(self.grad_out)
 
         kl_per_dimension = self.latent.kl(self.row_weights)  # (M, l)
@@ -208,12 +215,16 @@ class GaussianLatent(GaussianSample):
         super().__init__(params, z, grad_z, n_draws)
         self.variance, self.buffer = (empty_like(self.loc) for _ in range(2))
 
-    def kl(self, row_weights: RowWeights) -> Tensor:
-        """Compute the KL divergence per dimension, averaged over rows: (M, l)."""
+    def kl_per_row(self) -> Tensor:
+        """Compute the KL divergence per dimension and row, plus 0.5: (M, l, B)."""
         torch.mul(self.scale, self.scale, out=self.variance)
         rows = torch.addcmul(self.variance, self.loc, self.loc, out=self.buffer).mul_(self.half)
-        rows.sub_(self.log_scale)  # (M, l, B), the KL plus 0.5
-        return torch.baddbmm(row_weights.total, rows, row_weights.column, beta=-0.5).squeeze(2)
+        return rows.sub_(self.log_scale)
+
+    def kl(self, row_weights: RowWeights) -> Tensor:
+        """Average ``kl_per_row`` over rows, less 0.5: (M, l)."""
+        weight, total = row_weights.column, row_weights.total
+        return torch.baddbmm(total, self.buffer, weight, beta=-0.5).squeeze(2)
 
     def backward(self, noise: Tensor, kl_weight: Tensor) -> Tensor:
         """Return the gradient of the encoder's output, (M, 2 l, B), from those of z and KL."""
@@ -227,8 +238,14 @@ class GaussianLatent(GaussianSample):
 class ColumnsGradient(Protocol):
     """Loss of columns of one likelihood, and its gradient."""
 
-    def forward_backward(self) -> Tensor:
-        """Write the gradients of the parameters; return the loss: (M,)."""
+    def forward(self) -> None:
+        """Compute the rows' costs, or what they depend on."""
+
+    def row_loss(self) -> Tensor:
+        """Compute the loss of each row after ``forward``, averaged over draws: (M, B)."""
+
+    def backward(self) -> Tensor:
+        """Write the gradients of the parameters after ``forward``; return the loss: (M,)."""
 
 
 class WeightedCost:
@@ -237,11 +254,18 @@ class WeightedCost:
     def __init__(self, columns: Columns, row_weights: RowWeights):
         self.cost, self.weights = make_cost(columns), row_weights.draws  # (M, 1, K, B)
 
-    def forward_backward(self) -> Tensor:
-        """Write the gradients of the parameters; return the loss: (M,)."""
-        cost = self.cost.forward()
+    def forward(self) -> None:
+        """Compute the cost of each row and draw."""
+        self.row_cost = self.cost.forward()  # (M, K, B)
+
+    def row_loss(self) -> Tensor:
+        """Compute the loss of each row after ``forward``, averaged over draws: (M, B)."""
+        return self.row_cost.mean(1)
+
+    def backward(self) -> Tensor:
+        """Write the gradients of the parameters after ``forward``; return the loss: (M,)."""
         self.cost.backward(self.weights)
-        return cost.mul_(self.weights.squeeze(1)).sum((1, 2))
+        return self.row_cost.mul_(self.weights.squeeze(1)).sum((1, 2))
 
 
 class GaussianColumns:
@@ -273,14 +297,24 @@ class GaussianColumns:
         self.per_column_by_draw = self.per_column.unsqueeze(3)
         self.total, self.total_by_draw = row_weights.total[:, 0, 0], row_weights.total.unsqueeze(1)
 
-    def forward_backward(self) -> Tensor:
-        """Write the gradients of the parameters; return the loss: (M,)."""
-        row_weights = self.row_weights
+    def forward(self) -> None:
+        """Compute the standardised residuals and their squares."""
         torch.mul(self.log_scale_bound.forward(), self.neg_bound, out=self.inverse_scale).exp_()
         torch.sub(self.loc, self.x, out=self.standardised).mul_(self.inverse_scale)
         if self.observed is not None:
             self.standardised.mul_(self.observed)
         torch.mul(self.standardised, self.standardised, out=self.square)
+
+    def row_loss(self) -> Tensor:
+        """Compute the loss of each row after ``forward``, averaged over draws: (M, B)."""
+        twice = self.tanh * self.twice_bound + 2 * HALF_LOG_2PI
+        if self.observed is not None:
+            twice = twice * self.observed
+        return twice.add(self.square).sum(1).mean(1).mul_(0.5)
+
+    def backward(self) -> Tensor:
+        """Write the gradients of the parameters after ``forward``; return the loss: (M,)."""
+        row_weights = self.row_weights
         torch.mul(self.standardised, self.inverse_scale, out=self.grad_loc).mul_(row_weights.draws)
         if self.observed is not None:
             return self._backward_of_observed(self.observed)
