@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from inspect import signature
+from itertools import pairwise
 from os import PathLike
 from typing import Any, ClassVar, Self
 from weakref import WeakKeyDictionary
@@ -40,6 +41,7 @@ from sklearn_vae.estimators.checks import (
 )
 from sklearn_vae.estimators.given import column_indices, given_row
 from sklearn_vae.estimators.params import NestedParamsMixin
+from sklearn_vae.estimators.parts import resolve_widths
 from sklearn_vae.estimators.rules import sample_with_rules
 from sklearn_vae.estimators.validation import (
     fit_schema,
@@ -83,8 +85,11 @@ ITERATIONS_OF_SMALL_TABLES = 1
 MIN_MEAN_WEIGHT = 0.25
 # Scramblings of the Sobol points whose spread is the standard error.
 STD_SCRAMBLINGS = 8
-# A table of one batch and at most this many numbers is trained in X's precision.
-MOST_NUMBERS_IN_DOUBLE = 1 << 15
+# A sparse table of more numbers is made dense in single precision.
+MAX_SPARSE_IN_DOUBLE = 1 << 15
+# Products of all rows and weights, up to which double precision costs no time: the default
+# network has as many on 100 rows of 10 columns. Beyond, it costs almost twice as much.
+MAX_PRODUCTS_IN_DOUBLE = 1 << 20
 # A table of more numbers is encoded batch by batch during training.
 MOST_NUMBERS_ENCODED = 1 << 26
 # Numbers of X that are encoded at a time, so that temporary arrays are small.
@@ -111,6 +116,7 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
     checkpoint: str | PathLike[str] | None
     device: str
     early_stopping: bool | str
+    hidden_layer_sizes: int | Sequence[int] | np.ndarray
     handle_unknown: str = "infrequent"  # of estimators without this parameter
     random_state: RandomState
     validation_fraction: float
@@ -310,7 +316,7 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
                 X = self.schema_.transform_columns(X, columns, handle_unknown=self.handle_unknown)
             else:
                 validate_data(self, X, reset=reset, skip_check_array=True)
-                if issparse(X) and np.prod(X.shape) > MOST_NUMBERS_IN_DOUBLE:
+                if issparse(X) and np.prod(X.shape) > MAX_SPARSE_IN_DOUBLE:
                     X = X.astype(np.float32)  # it is made dense
                 X = self.schema_.transform(X, handle_unknown=self.handle_unknown)
         try:
@@ -401,9 +407,7 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
         # a later chunk may have values that the first one had not: training sees near ones
         encode = replace(self.columns_, allows_missing=False).transform
         counts = np.ones(len(X)) if weight is None else weight
-        # a table that is one small batch costs no more in double precision
-        exact = len(X) <= self.batch_size and X.size <= MOST_NUMBERS_IN_DOUBLE
-        dtype = X.dtype if exact else np.dtype(np.float32)
+        dtype = self._training_dtype(X)
         n_columns = self.columns_.n_columns + self.columns_.n_conditions
         is_large = len(X) * n_columns > MOST_NUMBERS_ENCODED
         encoded = np.empty((0 if is_large else len(X), n_columns), dtype)
@@ -422,6 +426,13 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
         return Dataset.from_x(
             x, relative, float(counts.sum()), float(offset[0]) if is_same else offset
         )
+
+    def _training_dtype(self, X: np.ndarray) -> np.dtype:
+        """Return the precision of training: X's own for few rows in a small network."""
+        hidden = resolve_widths(self.hidden_layer_sizes, type(self).__name__)
+        widths = X.shape[1], *hidden, X.shape[1]
+        n_products = len(X) * sum(a * b for a, b in pairwise(widths))
+        return X.dtype if n_products <= MAX_PRODUCTS_IN_DOUBLE else np.dtype(np.float32)
 
     # -- validation split ------------------------------------------------------------
 

@@ -489,10 +489,8 @@ class VAETransformer(
             structure = network.row_structure
             structure.check_missing(rows[:, : self.n_features_in_])
             cache = {} if cache is None else cache
-            is_one_batch = len(rows) <= self.batch_size
-            key = (
-                id(X), repr(self.likelihood), self.conditional, structure, is_one_batch, self.device
-            )  # fmt: skip
+            dtype = self._training_dtype(rows)
+            key = id(X), repr(self.likelihood), self.conditional, structure, dtype, self.device
             if key not in cache:
                 self.columns_ = self._fit_encoder(rows, weight, self.likelihood, structure)
                 cache[key] = self.columns_, self._encode(rows, weight), {}
