@@ -675,7 +675,7 @@ def conditional_step(root: Tensor, residual: Tensor, observed: Tensor) -> Tensor
     inverse = torch.linalg.solve_triangular(root, eye, upper=False)
     covariance = inverse @ inverse.mT
     both = observed.unsqueeze(-1) & observed.unsqueeze(-2)
-    lower = _cholesky(torch.where(both, covariance, eye))
+    lower = cholesky(torch.where(both, covariance, eye))
     return (covariance @ (torch.cholesky_solve(residual, lower) * observed.unsqueeze(-1))).squeeze(
         -1
     )
@@ -706,13 +706,13 @@ def marginal_of_normal(root: Tensor, standard: Tensor, observed: Tensor) -> tupl
     residual = (inverse @ standard.to(exact).unsqueeze(-1)) * observed.unsqueeze(-1)
     both = observed.unsqueeze(-1) & observed.unsqueeze(-2)
     eye = torch.eye(root.shape[-1], dtype=exact, device=root.device)
-    lower = _cholesky(torch.where(both, inverse @ inverse.mT, eye))
+    lower = cholesky(torch.where(both, inverse @ inverse.mT, eye))
     marginal = torch.linalg.solve_triangular(lower, residual, upper=False).squeeze(-1)
     log_scale = lower.diagonal(dim1=-2, dim2=-1).log()
     return marginal.to(standard), log_scale.to(standard)
 
 
-def _cholesky(covariance: Tensor) -> Tensor:
+def cholesky(covariance: Tensor) -> Tensor:
     """Lower triangular roots (..., d, d), NaN where a matrix is not positive definite."""
     lower, failed = torch.linalg.cholesky_ex(covariance)
     return lower.masked_fill((failed > 0)[..., None, None], math.nan)

@@ -7,11 +7,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from sklearn_vae.device import widest_dtype
 from sklearn_vae.models.mixture_vae import (
     LOG_SCALE_BOUND,
     MixtureVAE,
     Row,
     Whitening,
+    cholesky,
     draw_components,
     pick,
 )
@@ -76,8 +78,7 @@ class MixtureGradient:
         )
         *outputs, other = zip(params, grads, strict=True)
         self.has_missing = model.architecture.has_missing
-        whitened = IncompleteWhitenedColumns if self.has_missing else WhitenedColumns
-        self.whitened = whitened(model, outputs, buffers)
+        self.whitened = WhitenedColumns(model, outputs, buffers)
         self.others = OtherColumns(model, other) if len(model.other_columns) else None
         self.components = Components(model, one_hot, outputs[0][0], buffers)
         self.split = partial(model.split, is_complete=not self.has_missing)
@@ -280,7 +281,7 @@ class Components:
 
 
 class WhitenedColumns:
-    """Cost of the real columns of complete rows, whitened by their component."""
+    """Cost of the real columns, whitened by their component."""
 
     def __init__(
         self,
@@ -305,6 +306,9 @@ class WhitenedColumns:
         self.shears = (
             Shears(value, grad, model.before, mix, self.residual) if len(value[0]) else None
         )
+        self.missing = None
+        if model.architecture.has_missing:
+            self.missing = MissingColumns(model, self.shift, self.inverse_scale, self.shears)
 
     def forward(self, components: Components) -> Tensor:
         """Compute the cost of each row in nats: (M, K, B)."""
@@ -315,6 +319,8 @@ class WhitenedColumns:
             self.is_free = tanh > min_tanh
             torch.maximum(tanh, min_tanh, out=tanh)
         torch.mul(tanh, self.negative_bound, out=self.inverse_scale).exp_()
+        if self.missing is not None:
+            self.missing.forward(components)
         torch.sub(whitened_x, self.shift, out=self.residual)
         torch.mul(self.residual, self.inverse_scale, out=self.scaled)
         if self.shears is None:
@@ -323,7 +329,10 @@ class WhitenedColumns:
             self.shears.forward(self.scaled, self.standard)
         cost = torch.mul(self.standard, self.standard, out=self.buffer).mul_(self.half)
         cost = cost.addcmul_(self.tanh, self.bound).sum(1).add_(self.constant)
-        return cost.sub_(components.log_det)
+        cost.sub_(components.log_det)
+        if self.missing is not None:
+            cost[self.missing.member, :, self.missing.row] += self.missing.cost
+        return cost
 
     def backward(self, grad_log_weight: Tensor) -> None:
         """Write the gradients, from that of the log-density (M, K, B)."""
@@ -334,6 +343,8 @@ class WhitenedColumns:
         if self.shears is not None:
             self.shears.backward(grad_standard, self.grad_shift)
         grad_log_scale = self.scaled.mul_(grad_standard).sub_(grad_log_weight)
+        if self.missing is not None:
+            self.missing.backward(grad_log_weight.squeeze(1), grad_log_scale)
         if self.min_tanh_by_component is not None:
             grad_log_scale.mul_(self.is_free)
         aten.tanh_backward.grad_input(grad_log_scale, self.tanh, grad_input=self.grad_raw)
@@ -381,43 +392,64 @@ class Shears:
         grad_shift.add_(self.buffer.mul_(self.mix_by_column).sum(1))
 
 
-class IncompleteWhitenedColumns:
-    """Cost of the real columns of rows with missing values, with autograd's gradient."""
+class MissingColumns:
+    r"""Missing values of the real columns, which are integrated out.
+
+    Rows are completed by the conditional means of their missing values. The density of the
+    observed values then has the gradient of the complete row's, but for that of the missing
+    values' precision :math:`(R W)^T R W`: :math:`W` are their columns of the component's root, and
+    :math:`R` is the root that the scales and shears make.
+    """
 
     def __init__(
-        self,
-        model: MixtureVAE,
-        outputs: Sequence[tuple[Tensor, Tensor]],
-        buffers: GradientBuffers,
+        self, model: MixtureVAE, shift: Tensor, inverse_scale: Tensor, shears: Shears | None
     ):
-        self.model = model
-        self.outputs, grads = zip(*outputs, strict=True)
-        _, grad_shears = buffers.view(model.shears)
-        self.grads = (*grads, grad_shears)
+        self.whiten, self.shears = model.whiten, shears
+        self.shift, self.inverse_scale = shift, inverse_scale  # (M, d, K, B)
 
-    def forward(self, components: Components) -> Tensor:
-        """Compute the cost of each row in nats: (M, K, B)."""
-        model = self.model
-        with torch.enable_grad():
-            outputs = [output.detach().requires_grad_() for output in self.outputs]
-            no_params = outputs[0].detach()[:, :0]
-            parts = model.standardise_by(
-                [*outputs, no_params],
-                components.whitened_x,
-                components.component,
-                components.real_observed,
-            )
-            self.log_prob = model.log_prob_of(parts, no_params)
-        self.params = [*outputs, model.shears]
-        return -self.log_prob.detach()
+    def forward(self, components: Components) -> None:
+        """Complete the rows, and compute what their costs differ by: (I, K)."""
+        observed, white = components.real_observed, components.whitened_x
+        if observed is None:
+            observed = torch.ones_like(white[:, :, 0].mT, dtype=torch.bool)
+        self.member, self.row = (~observed.all(-1)).nonzero(as_tuple=True)  # of I incomplete rows
+        observed = observed[self.member, self.row].unsqueeze(1)  # (I, 1, d)
+        chosen = components.component[self.member, :, self.row]
+        whiten = self.whiten[self.member.unsqueeze(1), chosen].to(widest_dtype(white.device))
+        whiten = whiten if self.whiten.ndim == 4 else torch.diag_embed(whiten)
+        self.scale = self._of_rows(self.inverse_scale).to(whiten)
+        root = torch.diag_embed(self.scale)  # (I, K, d, d)
+        if self.shears is not None:
+            value = self.shears.value.unflatten(1, (-1, len(white[0])))
+            self.sheared = value.triu(1)[self.member].to(root)  # (I, S, d, d)
+            self.mix = self.shears.mix[self.member, :, :, self.row].to(root)  # (I, S, K)
+            root = root + torch.einsum("isk,isde->iked", self.mix, self.sheared)
+        whiten = whiten * ~observed.unsqueeze(2)
+        slope = root @ whiten
+        # 1 on the diagonal at observed values
+        precision = slope.mT @ slope + torch.diag_embed(observed.to(root))
+        lower = cholesky(precision)
+        self.gain = whiten @ torch.cholesky_solve(slope.mT, lower)  # (I, K, d, d)
+        residual = self._of_rows(white - self.shift).to(root).unsqueeze(-1)
+        white[self.member, :, :, self.row] -= (self.gain @ root @ residual).squeeze(-1).mT.to(white)
+        log_det = lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        self.cost = (log_det - HALF_LOG_2PI * (~observed).to(root).sum(-1)).to(white)
 
-    def backward(self, grad_log_weight: Tensor) -> None:
-        """Write the gradients, from that of the log-density (M, K, B)."""
-        gradients = torch.autograd.grad(
-            self.log_prob, self.params, grad_log_weight, materialize_grads=True
-        )
-        for buffer, gradient in zip(self.grads, gradients, strict=True):
-            buffer.copy_(gradient)
+    def backward(self, grad_log_weight: Tensor, grad_log_scale: Tensor) -> None:
+        """Add the gradients of the missing values' precisions."""
+        member, row = self.member, self.row
+        grad = grad_log_weight[member, :, row, None, None] * self.gain
+        diagonal = grad.diagonal(dim1=-2, dim2=-1) * self.scale
+        grad_log_scale[member, :, :, row] += diagonal.mT.to(grad_log_scale)
+        if self.shears is not None:
+            of_mix = torch.einsum("isde,ikde->isk", self.sheared, grad)
+            self.shears.grad_mix[member, :, :, row] -= of_mix.to(grad_log_scale)
+            of_value = torch.einsum("isk,ikde->isde", self.mix, grad).triu(1).flatten(1, 2)
+            self.shears.grad.index_add_(0, member, of_value.to(grad_log_scale), alpha=-1)
+
+    def _of_rows(self, values: Tensor) -> Tensor:
+        """Values of the incomplete rows: (M, d, K, B) -> (I, K, d)."""
+        return values[self.member, :, :, self.row].mT
 
 
 class OtherColumns:
