@@ -24,6 +24,7 @@ from sklearn_vae.data.columns import ColumnHint
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.schema import Schema
+from sklearn_vae.data.sources import DiskRows, as_source, windows
 from sklearn_vae.device import resolve_device
 from sklearn_vae.estimators.callbacks import (
     CallbackAdapter,
@@ -35,6 +36,7 @@ from sklearn_vae.estimators.checks import (
     check_allows_missing,
     check_callbacks,
     check_checkpoint,
+    check_is_table,
     check_random_state,
     check_row_lengths,
     restore_on_error,
@@ -65,6 +67,7 @@ from sklearn_vae.training import (
     Rows,
     TrainingJob,
     TrainingResult,
+    WindowedRows,
     checkpoint_at,
     train,
 )
@@ -90,6 +93,8 @@ MAX_SPARSE_IN_DOUBLE = 1 << 15
 # Products of all rows and weights, up to which double precision costs no time: the default
 # network has as many on 100 rows of 10 columns. Beyond, it costs almost twice as much.
 MAX_PRODUCTS_IN_DOUBLE = 1 << 20
+# Maximum number of validation rows of a source of batches.
+MOST_VALIDATION_ROWS = 1 << 15
 # A table of more numbers is encoded batch by batch during training.
 MOST_NUMBERS_ENCODED = 1 << 26
 # Numbers of X that are encoded at a time, so that temporary arrays are small.
@@ -154,7 +159,11 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training rows, in their own units.
+            Training rows, in their own units. Or a source of batches of rows that may exceed
+            memory: a path or list of paths of Parquet files, a ``pyarrow.dataset``, a dask
+            DataFrame or Array, a polars LazyFrame, or a callable that returns a new iterator of
+            arrays or data frames. It is read twice, and its rows are kept in a temporary file
+            during the fit.
         y : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
             Conditions of a conditional model: classes, or numbers of a floating-point type.
             Other models ignore it.
@@ -251,8 +260,16 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
 
     def _check_rows(
         self, X: Any, sample_weight: Any, network: Network = FULLY_CONNECTED, *, reset: bool
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Validate training rows, and leave out those of weight 0."""
+    ) -> tuple[Any, np.ndarray | None]:
+        """Validate training rows, and leave out those of weight 0.
+
+        Rows of a source of batches that do not fit into memory are written to disk.
+        """
+        source = as_source(X)
+        if source is not None:
+            if sample_weight is not None:
+                check_is_table(X, "sample_weight")
+            X, n_rows = source.sample()
         if reset:
             self.schema_ = fit_schema(X, network)
         X = self._validate(X, reset=reset, ensure_min_samples=FEWEST_ROWS)
@@ -265,6 +282,9 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
                 f"score, and the model is not fitted to them. Begin with rows of all values.",
                 UserWarning,
             )
+        if source is not None and n_rows > len(X):
+            to_numbers = partial(self._to_numbers, reset=False)
+            return source.write(to_numbers, n_rows, X), None
         if sample_weight is None:
             return X, None
         weight = check_sample_weight(
@@ -307,6 +327,28 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
         ensure_min_samples : int, default=1
             Minimum number of rows.
         """
+        rows = self._to_numbers(
+            X, reset=reset, columns=columns, ensure_min_samples=ensure_min_samples
+        )
+        if reset:
+            return rows
+        if self.handle_unknown != "infrequent":
+            is_missing = self.handle_unknown == "missing"
+            rows = self.columns_.check_values(rows, unknown_is_missing=is_missing)
+        check_row_lengths(self.architecture_, rows)
+        if columns is None:
+            return rows
+        return np.where(np.isin(np.arange(rows.shape[1]), columns), rows, np.nan)
+
+    def _to_numbers(
+        self,
+        X: Any,
+        *,
+        reset: bool,
+        columns: np.ndarray | None = None,
+        ensure_min_samples: int = 1,
+    ) -> np.ndarray:
+        """Convert rows to numbers by the schema, as ``_validate`` does."""
         X = as_array(X)
         if self.schema_ is None:
             check = partial(validate_data, self, reset=reset)
@@ -321,21 +363,12 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
                 X = self.schema_.transform(X, handle_unknown=self.handle_unknown)
         try:
             with np.errstate(invalid="ignore"):  # scikit-learn sums values of 1e308
-                rows = check(
+                return check(
                     X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan",
                     ensure_min_samples=ensure_min_samples,
                 )  # fmt: skip
         except ValueError as error:
             raise with_column_names(error, X, self._column_names()) from None
-        if reset:
-            return rows
-        if self.handle_unknown != "infrequent":
-            is_missing = self.handle_unknown == "missing"
-            rows = self.columns_.check_values(rows, unknown_is_missing=is_missing)
-        check_row_lengths(self.architecture_, rows)
-        if columns is None:
-            return rows
-        return np.where(np.isin(np.arange(rows.shape[1]), columns), rows, np.nan)
 
     def _validate_with_conditions(self, X: Any, y: Any = None) -> np.ndarray:
         """Validate rows, and append the columns of their conditions, if the model has any."""
@@ -361,7 +394,7 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
 
     def _fit_encoder(
         self,
-        rows: np.ndarray,
+        rows: Any,
         weight: np.ndarray | None,
         likelihood: object,
         structure: RowStructure = FULLY_CONNECTED.row_structure,
@@ -387,7 +420,7 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
                 for name, field in zip(names or (), self.schema_.fields, strict=True)
             ]
         encoder = TableEncoder.fit(
-            rows,
+            rows.sample if isinstance(rows, DiskRows) else rows,
             weight,
             likelihood,
             names,
@@ -399,16 +432,23 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
         )
         if encoder.is_empty.all():
             raise ValueError("Every cell of X is missing: there is nothing to learn from.")
+        if isinstance(rows, DiskRows):
+            has_missing = any(has_missing_values(window).any() for window in windows(rows))
+            return replace(encoder, has_missing=has_missing)
         return encoder
 
-    def _encode(self, X: np.ndarray, weight: np.ndarray | None) -> Dataset:
-        """Encode the rows and move them to the device, once."""
+    def _encode(self, X: Any, weight: np.ndarray | None) -> Dataset:
+        """Encode the rows and move them to the device, once; those on disk by windows."""
         device = resolve_device(self.device)
         # a later chunk may have values that the first one had not: training sees near ones
         encode = replace(self.columns_, allows_missing=False).transform
-        counts = np.ones(len(X)) if weight is None else weight
-        dtype = self._training_dtype(X)
         n_columns = self.columns_.n_columns + self.columns_.n_conditions
+        if isinstance(X, DiskRows):
+            log_abs_det = self.columns_.log_abs_det_jacobian
+            mean_offset = -sum(log_abs_det(window).sum() for window in windows(X)) / len(X)
+            encoded_rows = WindowedRows(X, encode, n_columns, torch.float32, device)
+            return Dataset.from_x(encoded_rows, None, float(len(X)), mean_offset)
+        dtype = self._training_dtype(X)
         is_large = len(X) * n_columns > MOST_NUMBERS_ENCODED
         encoded = np.empty((0 if is_large else len(X), n_columns), dtype)
         offset = np.empty(len(X))
@@ -422,10 +462,9 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
         x: Rows = torch.as_tensor(encoded).to(device)
         if is_large:
             x = EncodedRows(X, encode, n_columns, x.dtype, device)
+        total_weight = float(len(X) if weight is None else weight.sum())
         is_same = bool((offset == offset[0]).all())
-        return Dataset.from_x(
-            x, relative, float(counts.sum()), float(offset[0]) if is_same else offset
-        )
+        return Dataset.from_x(x, relative, total_weight, float(offset[0]) if is_same else offset)
 
     def _training_dtype(self, X: np.ndarray) -> np.dtype:
         """Return the precision of training: X's own for few rows in a small network."""
@@ -453,6 +492,8 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
         if not has_validation:
             return 0
         n_valid = max(round(self.validation_fraction * n_rows), 1)
+        if table.rows_per_window < len(table):  # they are in memory
+            n_valid = min(n_valid, MOST_VALIDATION_ROWS)
         if n_rows - n_valid < FEWEST_ROWS:
             raise ValueError(
                 f"early_stopping={self.early_stopping!r} with validation_fraction="

@@ -13,6 +13,7 @@ from sklearn_vae.data.conditions import ConditionEncoder, split_columns
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Name
 from sklearn_vae.estimators.base import FULLY_CONNECTED, DensityEstimator
+from sklearn_vae.estimators.checks import check_is_table
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.log_density import SCORE_DRAWS
 from sklearn_vae.inference.predictor import Predictor
@@ -39,6 +40,8 @@ class ConditionalDensityEstimator(DensityEstimator):
         reset: bool,
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Validate training rows, and append the columns of their conditions, if any."""
+        if self.conditional:
+            check_is_table(X, "conditional=True")
         rows, weight = super()._check_rows(X, sample_weight, network, reset=reset)
         if not reset and self.conditional != (self.condition_encoder_ is not None):
             raise ValueError(
@@ -58,12 +61,11 @@ class ConditionalDensityEstimator(DensityEstimator):
         return np.hstack([rows, codes]), weight
 
     def _fit_encoder(
-        self, rows: np.ndarray, weight: np.ndarray | None, *args: Any, **kwargs: Any
+        self, rows: Any, weight: np.ndarray | None, *args: Any, **kwargs: Any
     ) -> TableEncoder:
-        rows = rows[:, : self.n_features_in_]
-        encoder = super()._fit_encoder(rows, weight, *args, **kwargs)
         if self.condition_encoder_ is None:
-            return encoder
+            return super()._fit_encoder(rows, weight, *args, **kwargs)
+        encoder = super()._fit_encoder(rows[:, : self.n_features_in_], weight, *args, **kwargs)
         return replace(encoder, conditions=self.condition_encoder_.encoder)
 
     def _condition_columns(self, y: Any, n_rows: int) -> list[np.ndarray]:

@@ -12,9 +12,11 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from sklearn_vae.data.arrays import as_array, as_row
 from sklearn_vae.data.encoder import TableEncoder
+from sklearn_vae.data.sources import windows
 from sklearn_vae.device import device_to_score_on
 from sklearn_vae.estimators.checks import (
     CONSTRAINTS,
+    check_is_table,
     check_not_autoregressive,
     check_one_member,
     check_same_architecture,
@@ -394,7 +396,7 @@ class VAETransformer(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            A chunk of rows.
+            A chunk of rows, or a source of batches as in ``fit``.
         y : array-like of shape (n_samples,), default=None
             With ``conditional=True``, the conditions of the rows; the first chunk must have all
             classes. Otherwise ignored.
@@ -470,6 +472,7 @@ class VAETransformer(
             check_one_member(self)
         is_resumed = bool(warm_start) and hasattr(self, "state_dict_")
         if self.robust and validates and not is_resumed:
+            check_is_table(X, "robust=True")
             sample_weight = as_array(sample_weight)
             self.support_ = inlier_mask(self, X, y, sample_weight)
             counts = 1.0 if sample_weight is None else np.asarray(sample_weight)
@@ -483,11 +486,15 @@ class VAETransformer(
                 del self.support_
             check_same_architecture(self, parts, network, self.architecture_)
             table = self._encode(rows, weight)
-            if not self.architecture_.n_factors and self.columns_.is_incomplete(rows).any():
+            is_incomplete = any(
+                self.columns_.is_incomplete(window).any() for window in windows(rows)
+            )
+            if not self.architecture_.n_factors and is_incomplete:
                 self._add_mask_inputs(parts, table)
         else:
             structure = network.row_structure
-            structure.check_missing(rows[:, : self.n_features_in_])
+            for window in windows(rows):
+                structure.check_missing(window[:, : self.n_features_in_])
             cache = {} if cache is None else cache
             dtype = self._training_dtype(rows)
             key = id(X), repr(self.likelihood), self.conditional, structure, dtype, self.device

@@ -2,7 +2,7 @@
 
 from sklearn_vae.training.checkpoint import checkpoint_at
 from sklearn_vae.training.config import TrainingConfig
-from sklearn_vae.training.dataset import Dataset, EncodedRows, Rows
+from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.early_stopping import StageScheduler
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult
 from sklearn_vae.training.keyboard_interrupt import InterruptHandler
@@ -11,6 +11,7 @@ from sklearn_vae.training.mask_inputs import (
     add_mask_inputs,
     sample_complete_rows,
 )
+from sklearn_vae.training.rows import EncodedRows, Rows, WindowedRows
 from sklearn_vae.training.stacked import (
     group_jobs,
     make_trainer,
@@ -32,6 +33,7 @@ __all__ = [
     "TrainingConfig",
     "TrainingJob",
     "TrainingResult",
+    "WindowedRows",
     "add_mask_inputs",
     "checkpoint_at",
     "group_jobs",

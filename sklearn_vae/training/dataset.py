@@ -1,7 +1,7 @@
-"""Encoded rows of a table, in memory or encoded on access."""
+"""Datasets: encoded rows with sample weights, and subsets of them."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self, cast
 
@@ -9,98 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Rows that EncodedRows.aminmax encodes at a time.
-CHUNK_ROWS = 1 << 14
+from sklearn_vae.training.rows import EncodedArray, EncodedRows, Rows, WindowedRows
+
 # Relative difference below which sample weights are equal: some were in single precision.
 WEIGHT_RTOL = 1e-5
 # Rows of large integer weight are split into at most this many copies in total.
 MAX_COPIES = 1 << 22
-
-
-class EncodedRows:
-    """A matrix whose rows are encoded on access, for tables too large to encode as a whole.
-
-    It has the methods of a tensor that ``Dataset`` uses. The source may be a memory-mapped
-    file, of which each step reads one batch.
-
-    Parameters
-    ----------
-    source : ndarray of shape (n, n_features)
-        Raw rows.
-    encode : callable
-        Maps raw rows (B, n_features) to encoded rows (B, n_columns).
-    n_columns : int
-        Number of encoded columns.
-    dtype : torch.dtype
-        dtype of the encoded rows.
-    device : torch.device
-        Device of the encoded rows.
-    """
-
-    nbytes = 0  # memory in addition to the source
-
-    def __init__(
-        self,
-        source: np.ndarray,
-        encode: Callable[[np.ndarray], np.ndarray],
-        n_columns: int,
-        dtype: torch.dtype,
-        device: torch.device,
-    ):
-        self.source, self.encode = source, encode
-        self.shape = torch.Size([len(source), n_columns])
-        self.dtype, self.device = dtype, device
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def numel(self) -> int:
-        """Return the number of entries."""
-        return self.shape.numel()
-
-    def __getitem__(self, rows: Tensor | np.ndarray | slice) -> Tensor:
-        indices = rows.cpu().numpy() if isinstance(rows, Tensor) else rows
-        return torch.as_tensor(self.encode(self.source[indices])).to(self.device, self.dtype)
-
-    def index_select(self, dim: int, rows: Tensor) -> Tensor:
-        """Encode the rows with these indices; ``dim`` is 0."""
-        return self[rows]
-
-    def aminmax(self) -> tuple[Tensor, Tensor]:
-        """Return the minimum and the maximum of all observed entries."""
-        chunks = (self[first : first + CHUNK_ROWS] for first in range(0, len(self), CHUNK_ROWS))
-        extrema = [torch.stack(torch.aminmax(rows.nan_to_num())) for rows in chunks]
-        low, high = torch.stack(extrema).unbind(1)
-        return low.min(), high.max()
-
-
-Rows = Tensor | EncodedRows
-
-
-class EncodedArray:
-    """A read-only NumPy view of ``EncodedRows``, encoded on access.
-
-    Parameters
-    ----------
-    rows : EncodedRows
-        Rows of the whole table.
-    row_indices : Tensor or None
-        Indices of the rows in view; None for all.
-    """
-
-    def __init__(self, rows: EncodedRows, row_indices: Tensor | None):
-        self.rows = rows
-        self.row_indices = None if row_indices is None else row_indices.cpu().numpy()
-        n_rows = len(rows) if row_indices is None else len(row_indices)
-        self.shape = (n_rows, rows.shape[1])
-        self.dtype = torch.empty(0, dtype=rows.dtype).numpy().dtype
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        indices = rows if self.row_indices is None else self.row_indices[rows]
-        return self.rows[indices].cpu().numpy()
 
 
 @dataclass(frozen=True)
@@ -202,6 +116,11 @@ class Dataset:
     def __len__(self) -> int:
         return self.n_rows
 
+    @property
+    def rows_per_window(self) -> int:
+        """Number of neighbouring rows that an epoch shuffles: all, if they are in memory."""
+        return self.x.rows_per_window if isinstance(self.x, WindowedRows) else self.n_rows
+
     def indices(self) -> Tensor:
         """Return the indices of the rows in ``x``."""
         if self.row_indices is None:
@@ -235,9 +154,10 @@ class Dataset:
         if len(first_row) > 1:
             return selected
         block = slice(int(first_row), int(first_row) + self.n_rows)
+        has_block = self.row_indices is None and self.n_rows < len(self.x)
         return replace(
             selected,
-            x=self.x[block] if self.row_indices is None else self.x,
+            x=self.x[block] if has_block else self.x,
             row_indices=None if self.row_indices is None else self.row_indices[block],
             weight=None if self.weight is None else self.weight[block],
             first_row=torch.zeros_like(first_row),
@@ -246,7 +166,8 @@ class Dataset:
     def split(self, n_valid: int, generator: torch.Generator) -> tuple[Self, Self]:
         """Split a single member's rows at random into training and validation rows.
 
-        A row of integer weight k is k rows, which may be split between the two.
+        A row of integer weight k is k rows, which may be split between the two. Of rows in
+        random order, the first ones are for validation, and are then in memory.
 
         Parameters
         ----------
@@ -259,6 +180,13 @@ class Dataset:
         -------
         train, valid : Dataset
         """
+        if isinstance(self.x, WindowedRows):
+            parts = self.x.after(n_valid), self.x[:n_valid]
+            train, valid = (
+                replace(self, x=x, total_weight=np.array([float(len(x))]), n_rows=len(x))
+                for x in parts
+            )
+            return train, valid
         if self.weight is None:
             order = torch.randperm(len(self), generator=generator)
             return (

@@ -10,7 +10,8 @@ import numpy as np
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.objectives import Constant
 from sklearn_vae.training.config import TrainingConfig
-from sklearn_vae.training.dataset import Dataset, EncodedRows
+from sklearn_vae.training.dataset import Dataset
+from sklearn_vae.training.rows import EncodedRows
 
 # Draws of z for all validation rows together; draws that are computed at a time, and numbers in
 # the widest layer.

@@ -27,6 +27,7 @@ def iterate_batches(
     n_rows: int,
     n_components: int,
     like: Tensor,
+    rows_per_window: int | None = None,
 ) -> Iterator[Batch]:
     """Yield the batches of one epoch: passes over the rows, each in a new random order.
 
@@ -44,6 +45,9 @@ def iterate_batches(
         Number of rows of the dataset and of noise dimensions.
     like : Tensor
         Tensor with the dtype and the device of the noise.
+    rows_per_window : int, optional
+        Number of neighbouring rows that are shuffled; by default all rows. Windows keep their
+        order.
 
     Yields
     ------
@@ -51,14 +55,9 @@ def iterate_batches(
         Row indices and noise for each seed.
     """
     sizes = _batch_sizes(config, n_rows)
-    n_passes = -(-sum(sizes) // n_rows)
     generators = [make_generator(seed, Stream.ROWS, epoch) for seed in seeds]
-    orders = [
-        torch.cat([torch.randperm(n_rows, generator=generator) for _ in range(n_passes)])
-        for generator in generators
-    ]
-    rows = torch.stack(orders)[:, : sum(sizes)].to(like.device)  # (S, rows of all batches)
-    batch_rows = iter(rows.split(sizes, dim=1))
+    windows = _shuffled_windows(generators, n_rows, rows_per_window or n_rows, like.device)
+    batch_rows = _split_windows(windows, sizes)
     n_draws = config.n_draws(n_rows)
     batches_per_block = max(NOISE_ROWS // (config.batch_size * config.objective.n_draws), 1)
     for block, first in enumerate(range(0, len(sizes), batches_per_block)):
@@ -75,6 +74,27 @@ def iterate_batches(
         ).to(like.device)  # (S, draws of all batches, l)
         for draws in noise.split(lengths, dim=1):
             yield Batch(next(batch_rows), draws.unflatten(1, (n_draws, -1)))  # (S, K, B or 1, l)
+
+
+def _shuffled_windows(
+    generators: Sequence[torch.Generator], n_rows: int, rows_per_window: int, device: torch.device
+) -> Iterator[Tensor]:
+    """Yield the row indices of each window in random orders (S, window), pass after pass."""
+    while True:
+        for first in range(0, n_rows, rows_per_window):
+            size = min(rows_per_window, n_rows - first)
+            orders = [torch.randperm(size, generator=generator) for generator in generators]
+            yield (first + torch.stack(orders)).to(device)
+
+
+def _split_windows(windows: Iterator[Tensor], sizes: Sequence[int]) -> Iterator[Tensor]:
+    """Split the row indices of windows, one after the other, into batches (S, size)."""
+    rows = next(windows)
+    for size in sizes:
+        while rows.shape[1] < size:
+            rows = torch.cat([rows, next(windows)], dim=1)
+        yield rows[:, :size]
+        rows = rows[:, size:]
 
 
 def _batch_sizes(config: TrainingConfig, n_rows: int) -> list[int]:

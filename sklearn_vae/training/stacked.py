@@ -128,8 +128,8 @@ def _quantile_rows(job: TrainingJob, linear_model: LinearGaussian, n_rows: int) 
     """
     if n_rows == 0:
         return job.train.x[:0]
-    everything = torch.arange(len(job.train), device=job.train.x.device)
-    x, weight = job.train.take(everything.unsqueeze(0))
+    rows = torch.arange(min(len(job.train), job.train.rows_per_window), device=job.train.x.device)
+    x, weight = job.train.take(rows.unsqueeze(0))
     x = x.nan_to_num()
     along = torch.as_tensor(linear_model.posterior_weights[:, 0]).to(x)
     order = (x[0, :, : len(along)] @ along).argsort()

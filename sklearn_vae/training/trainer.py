@@ -296,7 +296,13 @@ class Trainer(NeuralNet):
         total = torch.zeros(len(REPORTED), len(flat), dtype=flat.dtype, device=flat.device)
         n_rows, n_noise = 0, self.module_.architecture.n_noise
         batches = iterate_batches(
-            self.configs[0], self._augmentation.seeds, epoch, len(train), n_noise, flat
+            self.configs[0],
+            self._augmentation.seeds,
+            epoch,
+            len(train),
+            n_noise,
+            flat,
+            train.rows_per_window,
         )
         with self._augmentation.epoch(epoch, self.module_):
             for batch in batches:

@@ -222,7 +222,7 @@ class CategoricalColumns(Columns):
         X = self.to_classes(self.replace_unseen(X, allows_missing=allows_missing))
         values = one_hot(X, self.categories, np.float64)
         values[np.isnan(X)] = np.nan
-        return values.reshape(len(X), -1)
+        return values.reshape(len(X), X.shape[1] * self.categories.shape[1])
 
     def decode(
         self, values: np.ndarray, *, rounds: bool = False, is_sample: bool = False

@@ -1,0 +1,298 @@
+"""Sources of batches: tables that are read batch by batch, more than once, and may exceed memory.
+
+Training reads rows many times and in random order. So the rows of a source are validated once,
+and kept as numbers in a temporary file, in random order: every contiguous part of it is a random
+sample of all rows, also where the source is sorted.
+"""
+
+import mmap
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from glob import glob
+from itertools import pairwise
+from os import PathLike, fspath
+from tempfile import TemporaryFile
+from typing import Any, Self
+
+import narwhals as nw
+import numpy as np
+from scipy.sparse import issparse, vstack
+from sklearn.utils import gen_batches
+
+from sklearn_vae.data.arrays import as_array
+
+# Numbers of the rows that are in memory at a time, and the least number of these rows.
+WINDOW_NUMBERS = 1 << 21
+FEWEST_WINDOW_ROWS = 1 << 14
+# Rows of a batch that is read from a file.
+ROWS_PER_BATCH = 1 << 16
+# Seed of the sample of rows and of the order of rows in the file.
+SEED = 0
+
+
+def as_source(X: Any) -> "BatchSource | None":
+    """Return the source of batches that X is, or None if X is a table.
+
+    Parameters
+    ----------
+    X : object
+        A path or list of paths of Parquet files, a ``pyarrow.dataset.Dataset``, a dask DataFrame
+        or Array, a polars LazyFrame, or a callable that returns a new iterator of batches.
+
+    Raises
+    ------
+    ValueError
+        If X is an iterator, which can be read only once.
+    """
+    for is_readable, read in READERS:
+        if is_readable(X):
+            return BatchSource(partial(read, X))
+    if isinstance(X, Iterator):
+        raise ValueError(
+            f"X is read more than once, and a {type(X).__name__} can be read only once: pass a "
+            f"callable that returns a new iterator of batches."
+        )
+    return None
+
+
+def window_rows(n_columns: int) -> int:
+    """Return the number of rows of so many columns that are in memory at a time."""
+    return max(WINDOW_NUMBERS // max(n_columns, 1), FEWEST_WINDOW_ROWS)
+
+
+@dataclass(frozen=True)
+class BatchSource:
+    """Batches of rows: arrays or data frames with the same columns.
+
+    Attributes
+    ----------
+    read : callable
+        Returns a new iterable of the batches.
+    """
+
+    read: Callable[[], Iterable[Any]]
+
+    def __iter__(self) -> Iterator[Any]:
+        """Read the batches that have rows; all batches must have the columns of the first."""
+        columns, n_batches = None, 0
+        for number, native in enumerate(self.read()):
+            batch = as_array(native)
+            batch = batch if hasattr(batch, "shape") else np.asarray(batch)
+            if len(batch.shape) != 2:
+                raise ValueError(
+                    f"Each batch of X must have two dimensions, rows and columns. Batch {number} "
+                    f"has the shape {tuple(batch.shape)}."
+                )
+            found = _columns(batch)
+            columns = found if columns is None else columns
+            if found != columns:
+                raise ValueError(
+                    f"All batches of X must have the same columns. The first batch has {columns}, "
+                    f"and batch {number} has {found}."
+                )
+            if batch.shape[0]:
+                n_batches += 1
+                yield batch
+        if not n_batches:
+            raise ValueError("X is a source of batches without any row.")
+
+    def sample(self) -> tuple[Any, int]:
+        """Draw a window of rows at random, in their order; all rows if they are no more.
+
+        Returns
+        -------
+        table : array or data frame
+            The rows, of the type of the batches.
+        n_rows : int
+            Number of rows of the source.
+        """
+        generator, n_rows, bound = np.random.default_rng(SEED), 0, 1.0
+        tables: list[Any] = []
+        keys = np.zeros(0)  # the rows with the smallest keys are the sample
+        for batch in self:
+            size, key = window_rows(batch.shape[1]), generator.random(batch.shape[0])
+            n_rows += len(key)
+            chosen = np.flatnonzero(key < bound)
+            if len(chosen):
+                tables.append(batch if len(chosen) == len(key) else _take(batch, chosen))
+                keys = np.append(keys, key[chosen])
+            if len(keys) > 2 * size:
+                tables, keys = _smallest(tables, keys, size)
+                bound = keys.max()
+        if len(keys) > size:
+            tables, keys = _smallest(tables, keys, size)
+        return _concat(tables), n_rows
+
+    def write(
+        self, to_numbers: Callable[[Any], np.ndarray], n_rows: int, sample: np.ndarray
+    ) -> "DiskRows":
+        """Write all rows to a temporary file, in random order.
+
+        Batches are dealt to windows row by row, like cards, and each window is then shuffled.
+
+        Parameters
+        ----------
+        to_numbers : callable
+            Validates a batch and converts it to numbers (B, n_columns).
+        n_rows : int
+            Number of rows of the source.
+        sample : ndarray of shape (n_sample, n_columns)
+            Numbers of a sample of the rows, whose dtype all have.
+        """
+        generator, n_written = np.random.default_rng(SEED), 0
+        n_windows = -(-n_rows // window_rows(sample.shape[1]))
+        sizes = [len(range(window, n_rows, n_windows)) for window in range(n_windows)]
+        starts = np.cumsum([0, *sizes]).tolist()
+        with TemporaryFile() as file:
+            for batch in self:
+                rows = generator.permutation(to_numbers(batch).astype(sample.dtype, copy=False))
+                for window, start in enumerate(starts[:-1]):
+                    first = (window - n_written) % n_windows
+                    position = start + (n_written + first) // n_windows
+                    file.seek(position * sample[0].nbytes)
+                    file.write(rows[first::n_windows].tobytes())
+                n_written += len(rows)
+            if n_written != n_rows:
+                raise ValueError(
+                    f"X gave {n_rows} rows when it was read first, and {n_written} rows when it "
+                    f"was read again: pass a callable that returns a new iterator of all batches."
+                )
+            file.flush()
+            mapping = mmap.mmap(file.fileno(), 0)
+        table = DiskRows(mapping, np.frombuffer(mapping, sample.dtype).reshape(n_rows, -1), sample)
+        for first, last in pairwise(starts):
+            table[first:last] = generator.permutation(table[first:last])
+        return table
+
+
+class DiskRows:
+    """Rows of numbers in random order in a temporary file, which is deleted with them.
+
+    Parameters
+    ----------
+    mapping : mmap
+        The file, mapped to memory.
+    rows : ndarray of shape (n, n_columns)
+        View of the rows in the file.
+    sample : ndarray of shape (n_sample, n_columns)
+        Random sample of the rows whose categories and types the schema has.
+    """
+
+    def __init__(self, mapping: mmap.mmap, rows: np.ndarray, sample: np.ndarray):
+        self._mapping, self._rows, self.sample = mapping, rows, sample
+        self.shape, self.dtype = rows.shape, rows.dtype
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        read = np.array(self._rows[rows])
+        self._release()
+        return read
+
+    def __setitem__(self, rows: Any, values: np.ndarray) -> None:
+        self._rows[rows] = values
+        self._release()
+
+    def after(self, n_rows: int) -> Self:
+        """Return all rows but the first ``n_rows``."""
+        return type(self)(self._mapping, self._rows[n_rows:], self.sample)
+
+    def _release(self) -> None:
+        """Free the memory of the rows that were read or written; they stay in the file."""
+        if hasattr(mmap, "MADV_DONTNEED"):  # elsewhere the system frees it where memory is short
+            self._mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def windows(X: np.ndarray | DiskRows) -> Iterator[np.ndarray]:
+    """Yield rows on disk window by window, each a random sample; all rows of an array at once."""
+    if not isinstance(X, DiskRows):
+        yield X
+        return
+    for rows in gen_batches(len(X), window_rows(X.shape[1])):
+        yield X[rows]
+
+
+def _is_path(X: Any) -> bool:
+    paths = X if isinstance(X, list | tuple) else [X]
+    return bool(paths) and all(isinstance(path, str | PathLike) for path in paths)
+
+
+def _read_parquet(X: Any) -> Iterator[Any]:
+    try:
+        from pyarrow.dataset import dataset
+    except ImportError as error:
+        raise ImportError("Parquet files are read by pyarrow: pip install pyarrow.") from error
+    paths = [fspath(path) for path in (X if isinstance(X, list | tuple) else [X])]
+    files = [file for path in paths for file in (sorted(glob(path)) if "*" in path else [path])]
+    if not files:
+        raise FileNotFoundError(f"There is no file {X!r}.")
+    return _read_arrow(dataset(files if len(files) > 1 else files[0], format="parquet"))
+
+
+def _is_arrow_dataset(X: Any) -> bool:
+    return type(X).__module__ == "pyarrow._dataset" and hasattr(X, "to_batches")
+
+
+def _read_arrow(X: Any) -> Iterator[Any]:
+    import pyarrow as pa
+
+    read_ahead = {"batch_readahead": 1, "fragment_readahead": 1}
+    for batch in X.to_batches(batch_size=ROWS_PER_BATCH, **read_ahead):
+        yield pa.Table.from_batches([batch])
+
+
+def _read_dask_frame(X: Any) -> Iterator[Any]:
+    return (partition.compute() for partition in X.partitions)
+
+
+def _is_dask_array(X: Any) -> bool:
+    return type(X).__module__.startswith("dask.array")
+
+
+def _read_dask_array(X: Any) -> Iterator[Any]:
+    X = X.rechunk({1: -1}) if X.ndim > 1 else X
+    return (X.blocks[number].compute() for number in range(X.numblocks[0]))
+
+
+def _read_polars(X: Any) -> Iterator[Any]:
+    return iter(X.collect_batches(chunk_size=ROWS_PER_BATCH, maintain_order=True))
+
+
+# Tests of X and functions that return its batches.
+READERS: tuple[tuple[Callable[[Any], bool], Callable[[Any], Iterable[Any]]], ...] = (
+    (_is_path, _read_parquet),
+    (_is_arrow_dataset, _read_arrow),
+    (nw.dependencies.is_dask_dataframe, _read_dask_frame),
+    (_is_dask_array, _read_dask_array),
+    (nw.dependencies.is_polars_lazyframe, _read_polars),
+    (callable, lambda X: X()),
+)
+
+
+def _columns(batch: Any) -> list[Any] | str:
+    """Return the columns' names, or their number where they have none."""
+    if nw.dependencies.is_into_dataframe(batch):
+        return list(nw.from_native(batch).columns)
+    return f"{batch.shape[1]} columns"
+
+
+def _smallest(tables: list[Any], keys: np.ndarray, size: int) -> tuple[list[Any], np.ndarray]:
+    """Return the rows with the smallest keys, in their order, as one table, and their keys."""
+    chosen = np.sort(np.argpartition(keys, size)[:size])
+    return [_take(_concat(tables), chosen)], keys[chosen]
+
+
+def _take(table: Any, rows: np.ndarray) -> Any:
+    if nw.dependencies.is_into_dataframe(table):
+        return nw.from_native(table, eager_only=True)[rows].to_native()
+    return table[rows]
+
+
+def _concat(tables: list[Any]) -> Any:
+    if len(tables) == 1:
+        return tables[0]
+    if nw.dependencies.is_into_dataframe(tables[0]):
+        return nw.concat([nw.from_native(table, eager_only=True) for table in tables]).to_native()
+    return vstack(tables, format="csr") if issparse(tables[0]) else np.concatenate(tables)

@@ -1,0 +1,167 @@
+"""Encoded rows of tables that are not encoded as a whole: by batches or by windows."""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sklearn_vae.data.sources import DiskRows, window_rows
+
+# Rows that EncodedRows.aminmax encodes at a time.
+CHUNK_ROWS = 1 << 14
+
+
+class EncodedRows:
+    """A matrix whose rows are encoded on access, for tables too large to encode as a whole.
+
+    It has the methods of a tensor that ``Dataset`` uses. The source may be a memory-mapped
+    file, of which each step reads one batch.
+
+    Parameters
+    ----------
+    source : ndarray or DiskRows of shape (n, n_features)
+        Raw rows.
+    encode : callable
+        Maps raw rows (B, n_features) to encoded rows (B, n_columns).
+    n_columns : int
+        Number of encoded columns.
+    dtype : torch.dtype
+        dtype of the encoded rows.
+    device : torch.device
+        Device of the encoded rows.
+    """
+
+    nbytes = 0  # memory in addition to the source
+
+    def __init__(
+        self,
+        source: np.ndarray | DiskRows,
+        encode: Callable[[np.ndarray], np.ndarray],
+        n_columns: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ):
+        self.source, self.encode = source, encode
+        self.shape = torch.Size([len(source), n_columns])
+        self.dtype, self.device = dtype, device
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def numel(self) -> int:
+        """Return the number of entries."""
+        return self.shape.numel()
+
+    def __getitem__(self, rows: Tensor | np.ndarray | slice) -> Tensor:
+        indices = rows.cpu().numpy() if isinstance(rows, Tensor) else rows
+        return torch.as_tensor(self.encode(self.source[indices])).to(self.device, self.dtype)
+
+    def index_select(self, dim: int, rows: Tensor) -> Tensor:
+        """Encode the rows with these indices; ``dim`` is 0."""
+        return self[rows]
+
+    def aminmax(self) -> tuple[Tensor, Tensor]:
+        """Return the minimum and the maximum of all observed entries."""
+        chunks = (self[first : first + CHUNK_ROWS] for first in range(0, len(self), CHUNK_ROWS))
+        extrema = [torch.stack(torch.aminmax(rows.nan_to_num())) for rows in chunks]
+        low, high = torch.stack(extrema).unbind(1)
+        return low.min(), high.max()
+
+
+class WindowedRows(EncodedRows):
+    """Rows of a file in random order, encoded window by window.
+
+    Training shuffles the rows of a window and passes over one window after the other. While it
+    trains on one, the next is read and encoded in the background: two are in memory.
+
+    Parameters
+    ----------
+    source : DiskRows of shape (n, n_features)
+        Raw rows.
+    encode, n_columns, dtype, device
+        As of ``EncodedRows``.
+
+    Attributes
+    ----------
+    rows_per_window : int
+        Number of rows of a window.
+    """
+
+    source: DiskRows
+
+    def __init__(
+        self,
+        source: DiskRows,
+        encode: Callable[[np.ndarray], np.ndarray],
+        n_columns: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ):
+        super().__init__(source, encode, n_columns, dtype, device)
+        self.rows_per_window = window_rows(n_columns)
+        self._executor = ThreadPoolExecutor(1)
+        self._windows: dict[int, Future[Tensor]] = {}
+
+    def after(self, n_rows: int) -> Self:
+        """Return all rows but the first ``n_rows``."""
+        source = self.source.after(n_rows)
+        return type(self)(source, self.encode, self.shape[1], self.dtype, self.device)
+
+    def index_select(self, dim: int, rows: Tensor) -> Tensor:
+        """Encode the rows with these indices, of one window or two neighbours; ``dim`` is 0."""
+        numbers = rows // self.rows_per_window
+        first, last = int(numbers.min()), int(numbers.max())
+        if last > first + 1:
+            return self[rows]
+        if last == first:
+            return self._window(first).index_select(0, rows - first * self.rows_per_window)
+        x = torch.empty(len(rows), self.shape[1], dtype=self.dtype, device=self.device)
+        for number in (first, last):
+            is_inside = numbers == number
+            x[is_inside] = self._window(number)[rows[is_inside] - number * self.rows_per_window]
+        return x
+
+    def _window(self, number: int) -> Tensor:
+        """Return the rows of a window, and begin to encode the next one."""
+        following = (number + 1) % -(-len(self) // self.rows_per_window)
+        self._windows = {
+            n: self._windows.get(n) or self._executor.submit(self._encode_window, n)
+            for n in (number, following)
+        }
+        return self._windows[number].result()
+
+    def _encode_window(self, number: int) -> Tensor:
+        first = number * self.rows_per_window
+        return self[first : first + self.rows_per_window]
+
+
+Rows = Tensor | EncodedRows
+
+
+class EncodedArray:
+    """A read-only NumPy view of ``EncodedRows``, encoded on access.
+
+    Parameters
+    ----------
+    rows : EncodedRows
+        Rows of the whole table.
+    row_indices : Tensor or None
+        Indices of the rows in view; None for all.
+    """
+
+    def __init__(self, rows: EncodedRows, row_indices: Tensor | None):
+        self.rows = rows
+        self.row_indices = None if row_indices is None else row_indices.cpu().numpy()
+        n_rows = len(rows) if row_indices is None else len(row_indices)
+        self.shape = (n_rows, rows.shape[1])
+        self.dtype = torch.empty(0, dtype=rows.dtype).numpy().dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        indices = rows if self.row_indices is None else self.row_indices[rows]
+        return self.rows[indices].cpu().numpy()

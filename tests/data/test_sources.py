@@ -1,0 +1,197 @@
+"""Sources of batches: what they read, sample and write."""
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+from scipy.stats import kstest
+
+from sklearn_vae.data import sources
+from sklearn_vae.data.sources import as_source, windows
+
+ROWS = np.arange(1000.0)[:, None] * [1, -1, 2]
+
+
+@pytest.fixture(autouse=True)
+def small_windows(monkeypatch):
+    """Windows of 100 rows of three columns."""
+    monkeypatch.setattr(sources, "WINDOW_NUMBERS", 300)
+    monkeypatch.setattr(sources, "FEWEST_WINDOW_ROWS", 1)
+
+
+def batches(X=ROWS, size=70):
+    return lambda: (X[first : first + size] for first in range(0, X.shape[0], size))
+
+
+def as_frames(library):
+    """Return the rows in a module's frames, batch by batch, and the source."""
+    names = ["a", "b", "c"]
+    if library == "pyarrow":
+        pa = pytest.importorskip("pyarrow")
+        return lambda: (pa.table(dict(zip(names, x.T, strict=True))) for x in batches()())
+    module = pytest.importorskip(library)
+    return lambda: (module.DataFrame(dict(zip(names, x.T, strict=True))) for x in batches()())
+
+
+def parquet(folder):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    for number, first in enumerate(range(0, 1000, 250)):
+        rows = ROWS[first : first + 250]
+        pq.write_table(
+            pa.table(dict(zip("abc", rows.T, strict=True))), folder / f"{number}.parquet"
+        )
+    return sorted(folder.glob("*.parquet"))
+
+
+def dask_array(folder):
+    return pytest.importorskip("dask.array").from_array(ROWS, chunks=(130, 2))
+
+
+def dask_frame(folder):
+    frame = pytest.importorskip("pandas").DataFrame(ROWS, columns=list("abc"))
+    return pytest.importorskip("dask.dataframe").from_pandas(frame, npartitions=4)
+
+
+def lazy_frame(folder):
+    return pytest.importorskip("polars").DataFrame(ROWS, schema=list("abc")).lazy()
+
+
+READ = {
+    "callable": lambda folder: batches(),
+    "list of paths": parquet,
+    "path of a folder": lambda folder: parquet(folder) and str(folder),
+    "pattern": lambda folder: parquet(folder) and folder / "*.parquet",
+    "pyarrow dataset": lambda folder: pytest.importorskip("pyarrow.dataset").dataset(
+        [str(path) for path in parquet(folder)]
+    ),
+    "dask array": dask_array,
+    "dask frame": dask_frame,
+    "polars": lazy_frame,
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_every_source_gives_all_rows_in_their_order_each_time(name, tmp_path):
+    """Each library reads its own files and graphs."""
+    source = as_source(READ[name](tmp_path))
+    for _ in range(2):
+        np.testing.assert_array_equal(ROWS, np.concatenate([np.asarray(b) for b in source]))
+
+
+@pytest.mark.parametrize(
+    "X", [ROWS, ROWS.tolist(), csr_matrix(ROWS), np.float64(1), None, ["a", 1.0], []]
+)
+def test_tables_and_other_objects_are_no_sources(X):
+    assert as_source(X) is None
+
+
+def test_frames_of_every_library_are_no_sources():
+    for library in ("pandas", "polars", "pyarrow"):
+        assert as_source(next(as_frames(library)())) is None
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_a_sample_is_a_frame_of_the_batches_library(library):
+    """Its rows are those of the sample of arrays."""
+    frame, n_rows = as_source(as_frames(library)).sample()
+
+    assert n_rows == 1000
+    assert type(frame).__module__.partition(".")[0] == library
+    np.testing.assert_array_equal(as_source(batches()).sample()[0], np.asarray(frame))
+
+
+def test_a_sample_of_sparse_batches_is_sparse():
+    table, _ = as_source(batches(csr_matrix(ROWS))).sample()
+
+    np.testing.assert_array_equal(as_source(batches()).sample()[0], table.toarray())
+
+
+@pytest.mark.parametrize("size", [1, 70, 1000])
+def test_a_sample_is_uniform(size):
+    """By the test of Kolmogorov and Smirnov; rows keep their order, and none occurs twice."""
+    table, _ = as_source(batches(size=size)).sample()
+    rows = table[:, 0]
+
+    assert len(rows) == 100
+    assert (np.diff(rows) > 0).all()
+    assert kstest(rows / 1000, "uniform").pvalue > 0.01
+
+
+def test_all_rows_are_the_sample_if_they_fit_into_memory(monkeypatch):
+    monkeypatch.setattr(sources, "WINDOW_NUMBERS", 3000)
+    table, n_rows = as_source(batches()).sample()
+
+    assert n_rows == 1000
+    np.testing.assert_array_equal(ROWS, table)
+
+
+def test_rows_on_disk_are_all_rows_in_random_order():
+    """Each window of a sorted source is a random sample of all of it."""
+    rows = as_source(batches()).write(np.asarray, 1000, ROWS[:9].astype(np.float32))
+    parts = list(windows(rows))
+
+    assert [len(part) for part in parts] == [100] * 10
+    assert parts[0].dtype == np.float32
+    np.testing.assert_array_equal(ROWS, np.sort(np.concatenate(parts), axis=0)[:, :1] * [1, -1, 2])
+    for part in parts:
+        assert kstest(part[:, 0] / 1000, "uniform").pvalue > 1e-3
+        assert abs(np.corrcoef(part[:, 0], np.arange(100))[0, 1]) < 0.4
+
+
+def test_rows_after_the_first_ones_share_the_file():
+    rows = as_source(batches()).write(np.asarray, 1000, ROWS[:9])
+    rest = rows.after(950)
+    rows[990] = 7.0
+
+    assert rest.shape == (50, 3)
+    np.testing.assert_array_equal(rest[:], rows[950:])
+    np.testing.assert_array_equal(rest[40], [7.0, 7.0, 7.0])
+
+
+def test_an_iterator_is_refused():
+    """It could be read only once."""
+    with pytest.raises(ValueError, match="pass a callable that returns a new iterator"):
+        as_source(batches()())
+
+
+def test_a_callable_that_returns_the_same_iterator_is_refused():
+    """The second pass finds it empty."""
+    generator = batches()()
+    source = as_source(lambda: generator)
+    source.sample()
+    with pytest.raises(ValueError, match="without any row"):
+        source.write(np.asarray, 1000, ROWS[:9])
+
+
+def test_a_source_that_changes_between_passes_is_refused():
+    sizes = iter([70, 10])
+    source = as_source(lambda: [ROWS[: next(sizes)]])
+    source.sample()
+    with pytest.raises(ValueError, match=r"70 rows .* 10 rows"):
+        source.write(np.asarray, 70, ROWS[:9])
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ([], "without any row"),
+        ([ROWS[:0]], "without any row"),
+        ([ROWS, ROWS[:, :2]], "3 columns, and batch 1 has 2 columns"),
+        ([ROWS, ROWS[0]], "Batch 1 has the shape"),
+    ],
+)
+def test_wrong_batches_are_refused(found, message):
+    with pytest.raises(ValueError, match=message):
+        as_source(lambda: found).sample()
+
+
+def test_frames_with_other_names_are_refused():
+    pd = pytest.importorskip("pandas")
+    frames = [pd.DataFrame({"a": [1.0], "b": [2.0]}), pd.DataFrame({"a": [1.0], "c": [2.0]})]
+    with pytest.raises(ValueError, match=r"\['a', 'b'\], and batch 1 has \['a', 'c'\]"):
+        as_source(lambda: frames).sample()
+
+
+def test_a_pattern_without_files_is_refused(tmp_path):
+    pytest.importorskip("pyarrow")
+    with pytest.raises(FileNotFoundError, match=r"no file .*\*\.parquet"):
+        as_source(tmp_path / "*.parquet").sample()
