@@ -440,6 +440,15 @@ class TableEncoder:
                     incomplete |= np.isnan(substituted).any(axis=1)
         return incomplete
 
+    def replace_unseen(self, X: np.ndarray) -> np.ndarray:
+        """Replace values that the likelihood gives no probability by similar ones, as encoded."""
+        replaced = X.copy()
+        for group in self.groups:
+            if group.has_unseen:
+                values = group.replace_unseen(group.take(X), allows_missing=False)
+                replaced[:, group.indices] = values
+        return replaced
+
     def check_values(self, X: np.ndarray, *, unknown_is_missing: bool = False) -> np.ndarray:
         """Refuse unseen values, or replace them by NaN: (n, n_features) -> (n, n_features)."""
         unseen = self.is_unseen(X)

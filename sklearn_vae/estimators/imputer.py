@@ -31,7 +31,7 @@ from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 from sklearn_vae.random import MOST_DRAWS, RandomState, Stream, draw_seed, stream_seed
 
-# Rows of tables whose model is averaged with mixtures, at most.
+# Rows of tables whose model is averaged with a mixture, at most.
 MOST_ROWS_TO_AVERAGE = 5_000
 # Patterns of missing cells that each held-out row gets, and their share of cells if the rows of
 # the fit are complete.
@@ -55,8 +55,9 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
     estimator : VAETransformer or VAEDensity, default=None
         Unfitted model. None is a VAETransformer with as many latent dimensions as there are
         columns, at most 20 and at most one for every 5 rows. From 100 to 5,000 rows it is
-        averaged with the shallow mixtures that VAEDensity starts at, where they impute numbers
-        of rows that they have not seen so well that the average is better.
+        averaged with a shallow mixture, the best one of those that VAEDensity starts at, where
+        the average imputes numbers of held-out rows, which neither of the two was fitted to,
+        better.
     n_draws : int, default=None
         Number of imputations to draw; None imputes means. One draw makes a table of
         X's shape; more make an array of shape (n_draws, n_samples, n_features), or a list
@@ -77,9 +78,10 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
     estimator_ : VAETransformer or VAEDensity
         Fitted model.
     mixture_ : VAEDensity or None
-        Fitted mixtures that the model is averaged with, if any.
+        Fitted mixture that the model is averaged with, if any. Draws of columns of few values
+        are rounded to the nearest of these values.
     mixture_weight_ : float
-        Weight of the mixtures' means, and share of the draws that are theirs.
+        Weight of the mixture's means, and share of the draws that are its own.
     indicated_ : ndarray of shape (n_indicators,)
         Indices of the columns with missing cells in ``fit``, with ``add_indicator=True``.
     n_features_in_ : int
@@ -194,7 +196,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         return model
 
     def _fit_mixture(self, X: Any, sample_weight: Any) -> None:
-        """Fit the mixtures, and keep them if they get a weight."""
+        """Fit the mixtures, keep the best one, and choose its weight."""
         self.mixture_, self.mixture_weight_ = None, 0.0
         if self.estimator is not None or not self._is_averaged.any():
             return
@@ -202,8 +204,14 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         n_rows = len(rows) if weight is None else round(weight.sum())
         if not FEWEST_ROWS_TO_VALIDATE <= n_rows <= MOST_ROWS_TO_AVERAGE:
             return
-        mixture = VAEDensity(max_iter=0, random_state=self.random_state)
+        # the same seed makes the same split: neither of the two has seen the held-out rows
+        model = clone(self.estimator_).set_params(refit=False, random_state=self.estimator_.seed_)
+        model.fit(X, sample_weight=sample_weight)
+        mixture = VAEDensity(max_iter=0, random_state=self.estimator_.seed_)
         mixture.fit(X, sample_weight=sample_weight)
+        # the best one only: one that overfits would explain the rows of the fit best
+        mixture.mixtures_, mixture.state_dict_ = mixture.mixtures_[:1], mixture.state_dict_[:1]
+        mixture.weights_ = np.ones(1)
         table = mixture._encode(rows, weight)
         _, held_out = mixture._split(table, mixture._n_validation_rows(table))
         if held_out is None:
@@ -214,14 +222,18 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         if not len(patterns):
             generator = np.random.default_rng(stream_seed(mixture.seed_, Stream.INPUT))
             patterns = generator.random(rows.shape) < HIDDEN_SHARE
-        self.mixture_weight_ = self._choose_weight(mixture, rows[indices], counts, patterns)
-        if self.mixture_weight_ > 0:
-            self.mixture_ = mixture
+        self.mixture_weight_ = self._choose_weight(model, mixture, rows[indices], counts, patterns)
+        self.mixture_ = mixture
 
     def _choose_weight(
-        self, mixture: VAEDensity, rows: np.ndarray, counts: np.ndarray, patterns: np.ndarray
+        self,
+        model: VAETransformer,
+        mixture: VAEDensity,
+        rows: np.ndarray,
+        counts: np.ndarray,
+        patterns: np.ndarray,
     ) -> float:
-        """Weight of the mixtures that imputes the observed cells of held-out rows best.
+        """Weight of the mixture that imputes the observed cells of held-out rows best.
 
         Those cells of a row are hidden that are missing in another one, drawn at random from
         the mask ``patterns`` (m, n_features). The errors are those of standardised columns,
@@ -232,7 +244,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         pattern = patterns[generator.integers(len(patterns), size=len(rows))]
         hidden = pattern & ~np.isnan(rows) & self._is_averaged
         incomplete = np.where(hidden, np.nan, rows)
-        model_mean = self.estimator_._impute(incomplete)[0]
+        model_mean = model._impute(incomplete)[0]
         with np.errstate(all="ignore"):  # numbers near the largest ones overflow
             residual, difference = rows - model_mean, mixture._impute(incomplete)[0] - model_mean
             cells = counts * ~np.isnan(rows)
@@ -289,7 +301,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
     def _impute(self, rows: np.ndarray) -> np.ndarray:
         """Impute missing cells of validated rows by all models: (n_draws or 1, n, n_features)."""
         model, mixture, n_draws = self.estimator_, self.mixture_, self.n_draws
-        if mixture is None:
+        if mixture is None or (n_draws is None and self.mixture_weight_ == 0):
             return model._impute(rows, n_draws, self.random_state)
         if n_draws is None:
             imputed, averaged = model._impute(rows), np.tile(self._is_averaged, (len(rows), 1))
@@ -302,14 +314,16 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         for density, mask in ((model, ~is_of_mixture), (mixture, is_of_mixture)):
             if mask.any():
                 imputed[mask] = density._impute(rows, int(mask.sum()), seed)
-        return imputed
+        # columns of few values, of which a model of real numbers draws others
+        possible = [mixture.columns_.replace_unseen(draw) for draw in imputed]
+        return np.where(np.isnan(rows), possible, imputed)
 
     def _validate_fitted(self) -> None:
         self._check_wrapped(self.estimator_)
         if self.mixture_ is not None:
             self._check_wrapped(self.mixture_)
         if not 0 <= self.mixture_weight_ <= 1:
-            raise ValueError("the weight of the mixtures must lie between 0 and 1")
+            raise ValueError("the weight of the mixture must lie between 0 and 1")
         check_array("indicated_", self.indicated_, "i", (None,))
         if not np.isin(self.indicated_, np.arange(self.estimator_.n_features_in_)).all():
             raise ValueError("an indicator is of a column that does not exist")

@@ -1,4 +1,4 @@
-"""VAEImputer's average of a model with shallow mixtures."""
+"""VAEImputer's average of a model with a shallow mixture."""
 
 import numpy as np
 import pytest
@@ -126,3 +126,51 @@ def test_classes_are_the_models_own_in_a_data_frame(clusters):
     numbers, classes = ["a", "b", "c"], ["d", "e"]
     pd.testing.assert_frame_equal(imputed[classes], imputer.estimator_.impute(table)[classes])
     pd.testing.assert_frame_equal(imputed[numbers], imputer.mixture_.impute(table)[numbers])
+
+
+@pytest.fixture(scope="module")
+def independent():
+    """Imputer of 20 independent columns, 30 % of the cells missing; and new rows of them."""
+    rng = np.random.default_rng(0)
+    X = rng.random((300, 20))
+    X[:, 0] = np.ceil(3 * X[:, 0])
+    incomplete = np.where(rng.random(X.shape) < 0.3, np.nan, X)
+    model = VAETransformer(20, max_iter=30, random_state=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VAEImputer, "_model", lambda *_: model)
+        return VAEImputer(n_draws=39, random_state=0).fit(incomplete[:200]), X, incomplete
+
+
+def test_the_average_is_chosen_on_rows_that_neither_model_was_fitted_to(independent):
+    """Column means are best; on rows of its fit, a model that overfits would seem to be better."""
+    imputer, X, incomplete = independent
+    hidden = np.isnan(incomplete[200:])
+
+    def error(imputed):
+        return np.sqrt(np.mean(np.square(imputed - X[200:])[hidden]))
+
+    assert error(np.nanmean(incomplete[:200], axis=0)) < error(
+        imputer.estimator_.impute(incomplete[200:])
+    )
+    assert imputer.mixture_weight_ > 0.8
+
+
+def test_draws_of_a_column_of_few_values_are_some_of_them(independent):
+    """The model's own draws are of real numbers; in other columns they stay as they are."""
+    imputer, _, incomplete = independent
+    draws = imputer.transform(incomplete)
+    by_model = imputer.estimator_.impute(incomplete, 3, random_state=0)
+
+    assert set(np.unique(draws[:, :, 0])) == {1, 2, 3}
+    assert len(np.unique(by_model[:, :, 0])) > 100
+    assert len(np.unique(draws[:, np.isnan(incomplete[:, 1]), 1])) > 1000
+
+
+def test_draws_of_new_rows_cover_hidden_cells(independent):
+    """Intervals of 35 of 39 draws cover nine of ten; three standard errors are six hundredths."""
+    imputer, X, incomplete = independent
+    hidden = np.isnan(incomplete[200:, 1:])
+    draws = np.sort(imputer.transform(incomplete[200:])[:, :, 1:][:, hidden], axis=0)
+    values = X[200:, 1:][hidden]
+
+    assert np.mean((draws[1] <= values) & (values <= draws[-2])) == pytest.approx(0.9, abs=0.06)
