@@ -31,7 +31,7 @@ bench: $(VENV)/.installed-bench
 docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
 
-check: lint docs $(VENV)/.installed-test versions
+check: lint docs $(VENV)/.installed-test $(VENV)/.installed-browser versions
 	$(BIN)/python -m pytest -q -m "" $(PYTEST_ARGS)
 
 # The tests with the oldest and the newest scikit-learn, numpy and skorch, each in an environment

@@ -42,8 +42,11 @@ html_theme_options = {
     "header_links_before_dropdown": 6,
 }
 html_sidebars = {"index": []}
+html_context = {"default_mode": "auto"}
+toc_object_entries_show_parents = "hide"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
+html_search_scorer = str(HERE / "scorer.js")
 
 
 def reachable(projects):
@@ -76,6 +79,7 @@ if any(EXAMPLES.glob("plot_*.py")):
         "filename_pattern": r"/plot_",
         "ignore_pattern": r"(^|/)(?!plot_)[^/]*$",
         "show_memory": False,
+        "write_computation_times": False,
         "backreferences_dir": "generated/backreferences",
         "doc_module": ("sklearn_vae",),
     }
