@@ -116,7 +116,6 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
     _max_components: ClassVar[int] = MOST_DIMS
 
-    batch_size: int
     callbacks: Sequence[Any] | None
     checkpoint: str | PathLike[str] | None
     device: str

@@ -21,6 +21,10 @@ from sklearn_vae.training import Dataset, TrainingConfig
 # Maximum of n_components="auto", in total and per row.
 MAX_AUTO_COMPONENTS = 8
 ROWS_PER_COMPONENT = 20
+# Rows of a batch with batch_size="auto": the smaller number for tables that it divides into at most
+# FEWEST_STEPS batches.
+SMALL_BATCH = 128
+LARGE_BATCH = 256
 # Rows by which the number of factors is chosen, at most.
 ROWS_FOR_FACTORS = 1 << 17
 
@@ -73,11 +77,14 @@ def make_config(vae: Any, parts: ModelParts, table: Dataset) -> TrainingConfig:
     if vae.early_stopping == "auto" and n_rows < FEWEST_ROWS_TO_VALIDATE:
         max_iter = min(max_iter, ITERATIONS_OF_SMALL_TABLES)
         beta = Constant(beta(vae.max_iter - 1))  # there is no time to warm up
+    batch_size = vae.batch_size
+    if batch_size == "auto":
+        batch_size = SMALL_BATCH if n_rows <= SMALL_BATCH * FEWEST_STEPS else LARGE_BATCH
     return TrainingConfig(
         seed=vae.seed_,
         max_iter=max_iter,
         min_steps_per_epoch=FEWEST_STEPS,
-        batch_size=vae.batch_size,
+        batch_size=batch_size,
         learning_rate=vae.learning_rate,
         weight_decay=vae.weight_decay,
         beta=beta,

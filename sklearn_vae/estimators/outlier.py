@@ -339,10 +339,6 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         self.left_out_ = out_of_fold_mask(n_rows, preset.n_init, FEWEST_ROWS, generator)
 
         table = self._encode(*reference)
-        if isinstance(table.x, torch.Tensor):
-            table = replace(table, x=table.x.float())
-        if table.weight is not None:
-            table = replace(table, weight=table.weight.float())
         self.architecture_ = self._architecture(preset, len(reference.X))
         imputation = self._imputation(table)
         config = self._training_config(preset, int((~self.left_out_[0]).sum()))
@@ -427,6 +423,9 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             )
         calibration, train = rows.split(n_calibration, make_generator(self.seed_, Stream.SPLIT))
         return train, calibration
+
+    def _training_dtype(self, X: np.ndarray) -> np.dtype:
+        return np.dtype(np.float32)
 
     def _likelihoods(self) -> list[Any]:
         """Likelihood of each column: numbers are normal, and the types of others decide."""

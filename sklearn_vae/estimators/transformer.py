@@ -10,6 +10,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, check_is_fitted
 
+from sklearn_vae._compat import StrOptions
 from sklearn_vae.data.arrays import as_array, as_row
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.sources import windows
@@ -152,9 +153,9 @@ class VAETransformer(
         iteration is one pass over the rows, or 25 gradient steps if a pass has
         fewer. The learning rate falls to 0.3 and 0.1 of ``learning_rate`` after one half
         and three quarters of them at the latest.
-    batch_size : int, default=256
-        Rows in a gradient step. A table of no more rows is trained in full batches, in
-        X's own precision, with draws of z that all rows share.
+    batch_size : int or "auto", default="auto"
+        Rows in a gradient step. "auto" is 128 for at most 3,200 rows, else 256. A table of no
+        more rows than a batch is trained in full batches, with draws of z that all rows share.
     learning_rate : float, default=1e-2
         Adam's initial learning rate.
     weight_decay : float, default=0.01
@@ -275,7 +276,10 @@ class VAETransformer(
     (3, 4)
     """
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **CONSTRAINTS,
+        "batch_size": [StrOptions({"auto"}), *CONSTRAINTS["batch_size"]],
+    }
 
     state_dict_: dict[str, np.ndarray]
     optimizer_state_: dict[str, np.ndarray] | None
@@ -303,7 +307,7 @@ class VAETransformer(
         free_bits: float = 0.0,
         scale_prior_strength: float = 30.0,
         max_iter: int = 200,
-        batch_size: int = 256,
+        batch_size: int | str = "auto",
         learning_rate: float = 1e-2,
         weight_decay: float = 0.01,
         early_stopping: bool | str = "auto",

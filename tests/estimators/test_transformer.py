@@ -338,8 +338,8 @@ def test_scores_of_an_ensemble_do_not_depend_on_chunks(monkeypatch):
 def test_codes_of_an_ensemble_are_the_best_members():
     """A mean of codes of different models would mean nothing."""
     X = moons()
-    every = starts(n_init=3, ensemble=True, random_state=2).fit(X)
-    best = starts(random_state=2).fit(X)  # this seed's first start is the best of the three
+    every = starts(n_init=3, ensemble=True, random_state=1).fit(X)
+    best = starts(random_state=1).fit(X)  # this seed's first start is the best of the three
     Z = best.transform(X)
 
     assert all(len(value) == 3 for value in every.state_dict_.values())
