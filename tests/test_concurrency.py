@@ -300,7 +300,7 @@ from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
 def now():
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
 
-X = np.random.default_rng(0).normal(size=(400_000, 20))
+X = np.random.default_rng(0).normal(size=(50_000, 20))
 models = [VAETransformer(max_iter=1, random_state=0),
           VAEDensity(2, max_iter=1, random_state=0, mixtures=[(1, "full"), (4, "diag")])]
 found = []
@@ -325,7 +325,7 @@ print(json.dumps(found))
 
 @pytest.mark.slow
 def test_scoring_a_long_table_adds_less_than_32_mib():
-    """400,000 rows of 20 columns: chunk by chunk, and 3 MiB of scores.
+    """50,000 rows of 20 columns: chunk by chunk. The draws of all rows at once would take 488 MiB.
 
     A chunk of the density's has more numbers per row and draw, and takes twice as much.
     """

@@ -31,6 +31,7 @@ from sklearn_vae.inference.conditionals import (
 )
 from sklearn_vae.inference.correction import correction_at
 from sklearn_vae.inference.log_density import (
+    SCORE_DRAWS,
     Points,
     log_evidence,
     log_sum_over_codes,
@@ -430,7 +431,7 @@ class Predictor:
             row = columns.inverse_transform(np.zeros((1, self.architecture.n_columns)))
             row = np.pad(row, [(0, 0), (0, columns.n_given)])
             y = row[:, columns.n_features :] if columns.n_given else None
-            self.log_density(row, 1)
+            self.log_density(row, SCORE_DRAWS)  # of fewer, weights are uneven, and are refined
             self.decode(self.codes(row), y)
             self.sample(1, self.seed, row.dtype, y)
 

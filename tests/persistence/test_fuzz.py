@@ -19,7 +19,7 @@ def read_mutants(n_files, files, path, seed):
         original, data = mutator.mutant(np.random.default_rng([seed, number]))
         path.write_bytes(data)
         try:
-            found[read(path, files[original][1])] += 1
+            found[read(path, files[original][1], number)] += 1
         except Exception as error:
             error.add_note(f"mutant {number} of seed {seed}")
             raise
