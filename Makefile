@@ -16,7 +16,7 @@ demo: $(VENV)/.installed-demo
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 8 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 8 --durations 30 $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff format --check

@@ -54,8 +54,8 @@ print(dict(Counter(result["status"] for result in results)))
     [
         VAETransformer(),
         VAEDensity(),
-        VAEOutlierDetector(max_iter=2),
-        VAEOutlierDetector(novelty=True, max_iter=2),
+        VAEOutlierDetector(max_iter=1, n_init=1),
+        VAEOutlierDetector(novelty=True, max_iter=1, n_init=1),
         VAETransformer(conditional=True),
         VAEClassifier(VAETransformer(2, conditional=True, max_iter=2)),
     ]

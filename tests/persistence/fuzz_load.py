@@ -61,7 +61,7 @@ TEXTS = [
     *("Decimal128(99)", "<f2", "O", "relu", "gaussian", "MT19937", "missing", "error"),
 ]
 EXTREMES = [np.nan, np.inf, -np.inf, 0, -1, 1, 2, 1e-320, 1e30, 1e308, 1e9, -1e9, 0.5, 255]
-METHODS = [
+MODEL_METHODS = [
     *("transform", "predict", "predict_proba", "p_values", "explain", "impute"),
     *("score_samples", "sample"),
 ]
@@ -318,7 +318,7 @@ def answers() -> Iterator[None]:
 
 def use(model: Any, X: Any, number: int | None = None) -> None:
     """Call all methods of a model, or the one that a number chooses."""
-    methods = [name for name in METHODS if hasattr(model, name)]
+    methods = [name for name in MODEL_METHODS if hasattr(model, name)]
     if number is not None:
         methods = [methods[number % len(methods)]]
     for name in methods:
@@ -561,7 +561,7 @@ def main() -> int:
             return 0
         for first in range(asked.first, asked.first + asked.count, BATCH):
             run.batch(range(first, min(first + BATCH, asked.first + asked.count)))
-            if first // BATCH % 20 == 0:
+            if first // BATCH % 4 == 0:
                 print(f"{first}: {dict(run.counts)} {run.worst}", flush=True)
     print(f"{asked.count} mutants of {len(run.originals)} files: {dict(run.counts)}")
     print(f"the worst: {run.worst}")
