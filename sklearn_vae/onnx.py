@@ -62,6 +62,11 @@ class TableEncoderModule(nn.Module):
                 f"to_onnx supports real, binary and constant columns. Got columns with the "
                 f"likelihoods {', '.join(unsupported)}."
             )
+        if columns.one_to_one:
+            names = [columns.names[pair.derived] for pair in columns.one_to_one]
+            raise ValueError(
+                f"to_onnx does not support columns that are derived from others: leave out {names}."
+            )
         if columns.has_missing:
             raise ValueError(
                 "to_onnx supports rows without missing values, and the model was fitted to rows "

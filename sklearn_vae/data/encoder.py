@@ -1,7 +1,7 @@
 """The encoder of a table: X in its own units to the model's input and back."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Self
 
@@ -21,6 +21,7 @@ from sklearn_vae.data.columns import (
     share_scale,
 )
 from sklearn_vae.data.fields import Name
+from sklearn_vae.data.one_to_one import OneToOne, find_one_to_one
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_hashes
 from sklearn_vae.seeds import Stream, stream_seed
@@ -57,6 +58,8 @@ class TableEncoder:
         otherwise the nearest possible ones.
     conditions : TableEncoder or None
         Encoder of the columns of y, which come after those of X.
+    one_to_one : list of OneToOne
+        Columns that are derived from others: their groups are those of constants.
     """
 
     names: list[Name]
@@ -65,6 +68,7 @@ class TableEncoder:
     has_missing: bool = False
     allows_missing: bool = True
     conditions: "TableEncoder | None" = None
+    one_to_one: list[OneToOne] = field(default_factory=list)
 
     @classmethod
     def fit(
@@ -80,6 +84,7 @@ class TableEncoder:
         allows_missing: bool = True,
         exact_marginals: bool = False,
         groups_levels: bool = True,
+        derives_columns: bool = False,
         conditions: "TableEncoder | None" = None,
     ) -> Self:
         """Choose the likelihood of each column, and fit its units.
@@ -109,6 +114,9 @@ class TableEncoder:
             scores are fitted where they improve the density.
         groups_levels : bool, default=True
             Whether many categories of a column share classes; they do not with a ``period``.
+        derives_columns : bool, default=False
+            Whether columns without a requested likelihood that are in one-to-one relation with a
+            column of classes are derived from it.
         conditions : TableEncoder or None, default=None
             Encoder of the columns of y.
 
@@ -123,8 +131,8 @@ class TableEncoder:
         column_names: list[Name] = [*(range(X.shape[1]) if names is None else names)]
         hints = column_hints or [ColumnHint(name) for name in column_names]
         n_rows = float(len(X) if sample_weight is None else sample_weight.sum())
-        has_missing, columns = False, []
-        for j, requested in enumerate(requested_likelihoods(likelihood, column_names)):
+        has_missing, columns, requests = False, [], requested_likelihoods(likelihood, column_names)
+        for j, requested in enumerate(requests):
             values, weights = X[:, j], sample_weight
             if (missing := np.isnan(values)).any():
                 has_missing, values = True, values[~missing]
@@ -146,10 +154,17 @@ class TableEncoder:
             share_scale(columns[first::period])
             is_coded = [hint.n_classes is not None for hint in hints[first::period]]
             columns[first::period] = share_categories(columns[first::period], is_coded)
+        pairs = _derive_columns(columns, X, requests) if derives_columns else []
         _group_levels(columns, X, sample_weight)
-        groups = _group(columns)
-        log_unseen = -float(np.log(n_rows + 2))
-        return cls(column_names, groups, log_unseen, has_missing, allows_missing, conditions)
+        return cls(
+            column_names,
+            groups=_group(columns),
+            log_unseen=-float(np.log(n_rows + 2)),
+            has_missing=has_missing,
+            allows_missing=allows_missing,
+            conditions=conditions,
+            one_to_one=pairs,
+        )
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file.
@@ -167,6 +182,14 @@ class TableEncoder:
         if not self.log_unseen < 0:
             raise ValueError("'log_unseen' must be a log-probability")
         check_hashes(self.names)
+        constants, derived = np.flatnonzero(self.is_constant), set()
+        for pair in self.one_to_one:
+            pair.check()
+            derived.add(pair.derived)
+            if pair.derived not in constants or pair.source in constants:
+                raise ValueError("derived columns must be constants, and their sources none")
+        if len(derived) < len(self.one_to_one):
+            raise ValueError("a column must be derived from one other column")
         if self.conditions is not None and self.conditions.conditions is not None:
             raise ValueError("conditions cannot have conditions")
 
@@ -189,12 +212,13 @@ class TableEncoder:
     @property
     def categories_(self) -> dict[int, np.ndarray]:
         """Categories, binary values or constants, by the index of the column."""
-        return {
+        categories = {
             j: group.values(column)
             for group in self.groups
             if isinstance(group, CategoricalColumns | BinaryColumns)
             for column, j in enumerate(group.indices.tolist())
         }
+        return categories | {pair.derived: np.sort(pair.derived_values) for pair in self.one_to_one}
 
     @property
     def blocks(self) -> "tuple[tuple[Likelihood, int], ...]":
@@ -312,6 +336,7 @@ class TableEncoder:
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Encode rows, in the dtype of X: (n, n_features + n_given) -> (n, n_inputs)."""
+        X = self._encode_derived(X)
         encoded = [
             group.encode(group.take(X), allows_missing=self.allows_missing) for group in self.groups
         ]
@@ -336,7 +361,7 @@ class TableEncoder:
         values = self.inverse_transform(encoded)
         if is_rounded.any():
             values = np.where(is_rounded, self.inverse_transform(encoded, rounds=True), values)
-        X = X[:, : self.n_features]
+        X = self._fill_one_to_one(X[:, : self.n_features])
         return np.where(np.isnan(X), values, X)
 
     def fill_missing_with_draws(self, X: np.ndarray, encoded: np.ndarray, seed: int) -> np.ndarray:
@@ -344,7 +369,7 @@ class TableEncoder:
         rows = encoded.reshape(-1, encoded.shape[2])
         draws = self.inverse_transform(rows, is_sample=True, seed=seed)
         draws = np.moveaxis(draws.reshape(*encoded.shape[:2], -1), 1, 0)
-        X = X[:, : self.n_features]
+        X = self._fill_one_to_one(X[:, : self.n_features])
         return np.where(np.isnan(X), draws, X)
 
     def inverse_transform(
@@ -382,6 +407,24 @@ class TableEncoder:
                     decoded = group.draw_levels(decoded, generator)
                 X[:, group.indices] = decoded
             first = last
+        for pair in self.one_to_one:
+            pair.decode(X)
+        return X
+
+    def _fill_one_to_one(self, X: np.ndarray) -> np.ndarray:
+        """Replace missing values that another column determines: (n, d) -> (n, d)."""
+        if self.one_to_one:
+            X = X.copy()
+            for pair in 2 * self.one_to_one:  # a source that is filled last fills the others
+                pair.fill(X)
+        return X
+
+    def _encode_derived(self, X: np.ndarray) -> np.ndarray:
+        """Replace derived columns by 0, or 1 for contradictions: (n, d) -> (n, d)."""
+        if self.one_to_one:
+            X = X.copy()
+            for pair in self.one_to_one:
+                pair.encode(X)
         return X
 
     def log_abs_det_jacobian(self, X: np.ndarray) -> np.ndarray:
@@ -392,7 +435,7 @@ class TableEncoder:
         of seen and unseen values in columns that are restricted to some values (see
         :mod:`sklearn_vae.data.columns`). A missing value contributes 0.
         """
-        log_det = np.zeros(len(X))
+        X, log_det = self._encode_derived(X), np.zeros(len(X))
         for group in self.groups:
             log_det += group.log_abs_det_jacobian(group.take(X), self.log_unseen)
         return log_det
@@ -423,7 +466,7 @@ class TableEncoder:
 
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
         """Find values that a column's likelihood gives no probability: (n, n_features)."""
-        unseen = np.zeros((len(X), self.n_features), dtype=bool)
+        X, unseen = self._encode_derived(X), np.zeros((len(X), self.n_features), dtype=bool)
         for group in self.groups:
             if group.has_unseen:
                 unseen[:, group.indices] = group.is_unseen(group.take(X))
@@ -431,7 +474,7 @@ class TableEncoder:
 
     def is_incomplete(self, X: np.ndarray) -> np.ndarray:
         """Find rows with missing values in the model's input: (n, n_features) -> (n,)."""
-        incomplete = has_missing_values(X)
+        incomplete, X = has_missing_values(X), self._encode_derived(X)
         for group in self.groups:
             if group.has_unseen:
                 values = group.take(X)
@@ -442,11 +485,14 @@ class TableEncoder:
 
     def replace_unseen(self, X: np.ndarray) -> np.ndarray:
         """Replace values that the likelihood gives no probability by similar ones, as encoded."""
-        replaced = X.copy()
+        encoded = self._encode_derived(X)
+        replaced = encoded.copy()
         for group in self.groups:
             if group.has_unseen:
-                values = group.replace_unseen(group.take(X), allows_missing=False)
+                values = group.replace_unseen(group.take(encoded), allows_missing=False)
                 replaced[:, group.indices] = values
+        for pair in self.one_to_one:
+            pair.decode(replaced)
         return replaced
 
     def check_values(self, X: np.ndarray, *, unknown_is_missing: bool = False) -> np.ndarray:
@@ -461,12 +507,18 @@ class TableEncoder:
     def describe_unseen(self, X: np.ndarray) -> list[str]:
         """Describe the first unseen value of each column that has any."""
         unseen = self.is_unseen(X)
-        descriptions = {}
+        descriptions, sources = {}, {pair.derived: pair.source for pair in self.one_to_one}
         for group in self.groups:
             for column, j in enumerate(group.indices.tolist()):
                 if not unseen[:, j].any():
                     continue
                 value = X[unseen[:, j], j][0].item()
+                if j in sources:
+                    descriptions[j] = (
+                        f"Column {self.names[j]!r} has the value {value!r}, which no row with its "
+                        f"value of column {self.names[sources[j]]!r} had in fit"
+                    )
+                    continue
                 name = "constant column"
                 if group.likelihood is not None:
                     name = f"column of {group.likelihood}"
@@ -501,13 +553,33 @@ class TableEncoder:
 
     def _rows(self) -> list[tuple[str, str]]:
         """Name and likelihood of each column, as text."""
-        return [
-            (
-                name if isinstance(name, str) else f"column {name}",
-                "constant" if likelihood is None else str(likelihood),
-            )
-            for name, likelihood in zip(self.names, self.likelihoods, strict=True)
+        names = [name if isinstance(name, str) else f"column {name}" for name in self.names]
+        texts = ["constant" if one is None else str(one) for one in self.likelihoods]
+        for pair in self.one_to_one:
+            texts[pair.derived] = f"one-to-one with {names[pair.source]}"
+        return list(zip(names, texts, strict=True))
+
+
+def _derive_columns(
+    columns: list[Columns], X: np.ndarray, requests: Sequence[object]
+) -> list[OneToOne]:
+    """Replace columns that are one-to-one with a column of classes by constants, in place."""
+    is_constant = np.array([isinstance(column, ConstantColumns) for column in columns])
+    is_class = np.array(
+        [
+            isinstance(column, BinaryColumns | CategoricalColumns | OrdinalColumns)
+            for column in columns
         ]
+    )
+    is_free = np.array([requested is None for requested in requests])
+    pairs = find_one_to_one(
+        X, np.flatnonzero(is_class & ~is_constant), np.flatnonzero(is_free & ~is_constant)
+    )
+    for pair in pairs:
+        columns[pair.derived] = ConstantColumns(
+            np.array([pair.derived]), None, np.zeros((1, 1), X.dtype)
+        )
+    return pairs
 
 
 def _group_levels(columns: list[Columns], X: np.ndarray, weights: np.ndarray | None) -> None:

@@ -428,6 +428,7 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
             period=structure.values_per_step if structure.shared_scale else None,
             allows_missing=not (structure.variable_length or structure.is_autoregressive),
             exact_marginals=exact_marginals,
+            derives_columns=not numbers and structure == FULLY_CONNECTED.row_structure,
         )
         if encoder.is_empty.all():
             raise ValueError("Every cell of X is missing: there is nothing to learn from.")

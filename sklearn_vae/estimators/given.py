@@ -101,6 +101,9 @@ def given_row(
         if encoder.is_unseen(value_alone).any():
             description = _describe_column(encoder, fields, int(j), value_alone)
             raise ValueError(f"{message}, which {description}")
+    if encoder.is_unseen(row[None]).any():
+        description = encoder.describe_unseen(row[None])[0]
+        raise ValueError(f"The 'given' parameter of {caller} contradicts itself: {description}.")
     return row
 
 

@@ -102,7 +102,8 @@ class VAETransformer(
         categories ordinal, and integers are counts if a distribution of counts fits them better
         than a normal one. In any table, a column of two values is Bernoulli (with fewer than
         10 rows, only one of 0 and 1), one of positive values over orders of magnitude is
-        log-normal, and any other Gaussian, with a standard deviation that depends on z.
+        log-normal, and any other Gaussian, with a standard deviation that depends on z. A column
+        that is one-to-one with a column of classes, such as its labels, is derived from it.
     handle_unknown : {"infrequent", "missing", "error"}, default="infrequent"
         Score of a value that no row had in ``fit`` and that its column's likelihood
         excludes: an unknown category, or a zero in a positive column. ``"infrequent"``: it has

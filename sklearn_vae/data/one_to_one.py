@@ -1,0 +1,134 @@
+"""Columns that determine each other, such as a code and its label."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from sklearn_vae.persistence.registry import serializable
+from sklearn_vae.persistence.validation import check_array
+
+# Rows that repeat an earlier value other than the most common one, at least: with fewer, columns
+# may agree by chance.
+FEWEST_REPEATS = 10
+# Rows that are compared first.
+SUBSAMPLE_SIZE = 1024
+# Encoding of a value that contradicts the source; that of one that agrees is 0.
+CONTRADICTION = 1.0
+
+
+@serializable
+@dataclass(frozen=True, eq=False)
+class OneToOne:
+    """A column with one value for each value of another column, its source, and the reverse.
+
+    Only the source has a likelihood. The derived column is a constant: its values are replaced
+    by 0 where they agree with the source, and by 1 where they contradict it.
+
+    Attributes
+    ----------
+    source, derived : int
+        Indices of the two columns in X.
+    source_values, derived_values : ndarray of shape (L,)
+        Their pairs of values, those of the source in order.
+    """
+
+    source: int
+    derived: int
+    source_values: np.ndarray
+    derived_values: np.ndarray
+
+    def check(self) -> None:
+        """Check the attributes, as after reading them from a file.
+
+        Raises
+        ------
+        ValueError
+            If they contradict each other.
+        """
+        check_array("source_values", self.source_values, "f", (None,))
+        check_array("derived_values", self.derived_values, "f", self.source_values.shape)
+        if len(self.source_values) < 2 or not (np.diff(self.source_values) > 0).all():
+            raise ValueError("'source_values' must be in order, and at least two")
+
+    def fill(self, X: np.ndarray) -> None:
+        """Replace missing values of either column by those of the other one, in place."""
+        for column, values, other, other_values in (
+            (self.source, self.source_values, self.derived, self.derived_values),
+            (self.derived, self.derived_values, self.source, self.source_values),
+        ):
+            code = _look_up(X[:, other], other_values)
+            is_filled = np.isnan(X[:, column]) & (code >= 0)
+            X[is_filled, column] = values[code[is_filled]]
+
+    def encode(self, X: np.ndarray) -> None:
+        """Fill in the source, and replace the derived values by 0 or 1, in place."""
+        is_missing = np.isnan(X[:, self.derived])
+        self.fill(X)
+        code = _look_up(X[:, self.derived], self.derived_values)
+        agrees = (code >= 0) & (code == _look_up(X[:, self.source], self.source_values))
+        X[:, self.derived] = np.where(agrees, 0, CONTRADICTION)
+        X[is_missing, self.derived] = np.nan
+
+    def decode(self, X: np.ndarray) -> None:
+        """Derive the column from the source, in place; linearly between two values."""
+        X[:, self.derived] = np.interp(X[:, self.source], self.source_values, self.derived_values)
+
+
+def find_one_to_one(X: np.ndarray, sources: np.ndarray, others: np.ndarray) -> list[OneToOne]:
+    """Find columns that determine each other in all rows, and are missing in the same ones.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+        Rows.
+    sources : ndarray of int
+        Indices of the columns that others may be derived from; the first one is, of several.
+    others : ndarray of int
+        Indices of the columns that may be derived.
+
+    Returns
+    -------
+    list of OneToOne
+        Pairs of columns.
+    """
+    pairs: list[OneToOne] = []
+    columns = np.union1d(sources, others).tolist() if len(sources) else []
+    for alike in _group_alike(X[:SUBSAMPLE_SIZE], columns):
+        for group in _group_alike(X, alike):
+            source = next((j for j in group if j in sources), None)
+            if source is None:
+                continue
+            values, first, counts = np.unique(X[:, source], return_index=True, return_counts=True)
+            is_value = ~np.isnan(values)
+            values, first, counts = values[is_value], first[is_value], counts[is_value]
+            if counts.sum() - counts.max() - (len(counts) - 1) < FEWEST_REPEATS:
+                continue
+            pairs += [
+                OneToOne(source, j, values, X[first, j])
+                for j in group
+                if j != source and j in others
+            ]
+    return pairs
+
+
+def _group_alike(X: np.ndarray, columns: Iterable[int]) -> list[list[int]]:
+    """Group columns whose values are equal in the same pairs of rows; groups of at least two."""
+    keys = {j: _codes(X[:, j]).tobytes() for j in columns}
+    groups = groupby(sorted(keys, key=lambda j: (keys[j], j)), key=keys.__getitem__)
+    return [alike for _, group in groups if len(alike := list(group)) > 1]
+
+
+def _codes(values: np.ndarray) -> np.ndarray:
+    """Number values by their first rows; -1 where they are missing: (n,) -> (n,)."""
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    return np.where(np.isnan(values), -1, np.argsort(np.argsort(first))[inverse])
+
+
+def _look_up(X: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Indices of X among values, compared in the coarser dtype; -1 for other X: (n,) -> (n,)."""
+    dtype = min(X.dtype, values.dtype, key=lambda dtype: dtype.itemsize)
+    X, values, order = X.astype(dtype), values.astype(dtype), np.argsort(values)
+    code = order[np.searchsorted(values, X, sorter=order).clip(max=len(values) - 1)]
+    return np.where(values[code] == X, code, -1)
