@@ -22,9 +22,12 @@ from sklearn.utils import gen_batches
 
 from sklearn_vae.data.arrays import as_array
 
-# Numbers of the rows that are in memory at a time, and the least number of these rows.
-WINDOW_NUMBERS = 1 << 21
-FEWEST_WINDOW_ROWS = 1 << 14
+# Numbers in the sample of a source, and least number of its rows.
+SAMPLE_NUMBERS = 1 << 21
+FEWEST_SAMPLE_ROWS = 1 << 14
+# Numbers in a window of training, and least number of its rows.
+WINDOW_NUMBERS = 1 << 18
+FEWEST_WINDOW_ROWS = 1 << 12
 # Rows of a batch that is read from a file.
 ROWS_PER_BATCH = 1 << 16
 # Seed of the sample of rows and of the order of rows in the file.
@@ -45,6 +48,8 @@ def as_source(X: Any) -> "BatchSource | None":
     ValueError
         If X is an iterator, which can be read only once.
     """
+    if isinstance(X, BatchSource):
+        return X
     for is_readable, read in READERS:
         if is_readable(X):
             return BatchSource(partial(read, X))
@@ -56,8 +61,13 @@ def as_source(X: Any) -> "BatchSource | None":
     return None
 
 
+def sample_rows(n_columns: int) -> int:
+    """Return the number of rows in the sample of a source of so many columns."""
+    return max(SAMPLE_NUMBERS // max(n_columns, 1), FEWEST_SAMPLE_ROWS)
+
+
 def window_rows(n_columns: int) -> int:
-    """Return the number of rows of so many columns that are in memory at a time."""
+    """Return the number of rows of so many columns that are encoded at a time."""
     return max(WINDOW_NUMBERS // max(n_columns, 1), FEWEST_WINDOW_ROWS)
 
 
@@ -97,8 +107,12 @@ class BatchSource:
         if not n_batches:
             raise ValueError("X is a source of batches without any row.")
 
+    def map(self, function: Callable[[Any], Any]) -> "BatchSource":
+        """Return the source of this one's batches after a function."""
+        return BatchSource(lambda: map(function, self))
+
     def sample(self) -> tuple[Any, int]:
-        """Draw a window of rows at random, in their order; all rows if they are no more.
+        """Draw rows at random, in their order; all rows if they are no more than the sample has.
 
         Returns
         -------
@@ -111,7 +125,7 @@ class BatchSource:
         tables: list[Any] = []
         keys = np.zeros(0)  # the rows with the smallest keys are the sample
         for batch in self:
-            size, key = window_rows(batch.shape[1]), generator.random(batch.shape[0])
+            size, key = sample_rows(batch.shape[1]), generator.random(batch.shape[0])
             n_rows += len(key)
             chosen = np.flatnonzero(key < bound)
             if len(chosen):
@@ -129,7 +143,8 @@ class BatchSource:
     ) -> "DiskRows":
         """Write all rows to a temporary file, in random order.
 
-        Batches are dealt to windows row by row, like cards, and each window is then shuffled.
+        Batches are dealt to parts of the file row by row, like cards, and each part is then
+        shuffled.
 
         Parameters
         ----------
@@ -141,17 +156,17 @@ class BatchSource:
             Numbers of a sample of the rows, whose dtype all have.
         """
         generator, n_written = np.random.default_rng(SEED), 0
-        n_windows = -(-n_rows // window_rows(sample.shape[1]))
-        sizes = [len(range(window, n_rows, n_windows)) for window in range(n_windows)]
+        n_parts = -(-n_rows // sample_rows(sample.shape[1]))
+        sizes = [len(range(part, n_rows, n_parts)) for part in range(n_parts)]
         starts = np.cumsum([0, *sizes]).tolist()
         with TemporaryFile() as file:
             for batch in self:
                 rows = generator.permutation(to_numbers(batch).astype(sample.dtype, copy=False))
-                for window, start in enumerate(starts[:-1]):
-                    first = (window - n_written) % n_windows
-                    position = start + (n_written + first) // n_windows
+                for part, start in enumerate(starts[:-1]):
+                    first = (part - n_written) % n_parts
+                    position = start + (n_written + first) // n_parts
                     file.seek(position * sample[0].nbytes)
-                    file.write(rows[first::n_windows].tobytes())
+                    file.write(rows[first::n_parts].tobytes())
                 n_written += len(rows)
             if n_written != n_rows:
                 raise ValueError(
@@ -238,9 +253,11 @@ def _is_arrow_dataset(X: Any) -> bool:
 def _read_arrow(X: Any) -> Iterator[Any]:
     import pyarrow as pa
 
-    read_ahead = {"batch_readahead": 1, "fragment_readahead": 1}
-    for batch in X.to_batches(batch_size=ROWS_PER_BATCH, **read_ahead):
+    # threads and batches that are read ahead double the memory
+    options = {"batch_readahead": 1, "fragment_readahead": 1, "use_threads": False}
+    for batch in X.to_batches(batch_size=ROWS_PER_BATCH, **options):
         yield pa.Table.from_batches([batch])
+    pa.default_memory_pool().release_unused()  # pyarrow keeps a hundred MB otherwise
 
 
 def _read_dask_frame(X: Any) -> Iterator[Any]:

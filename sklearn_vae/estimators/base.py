@@ -26,6 +26,7 @@ from sklearn_vae.data.fields import Name
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import DiskRows, as_source, windows
 from sklearn_vae.device import resolve_device
+from sklearn_vae.estimators.batches import over_batches
 from sklearn_vae.estimators.callbacks import (
     CallbackAdapter,
     CallbackSupportMixin,
@@ -348,6 +349,7 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
         ensure_min_samples: int = 1,
     ) -> np.ndarray:
         """Convert rows to numbers by the schema, as ``_validate`` does."""
+        check_is_table(X, "This method")
         X = as_array(X)
         if self.schema_ is None:
             check = partial(validate_data, self, reset=reset)
@@ -527,7 +529,7 @@ class DensityEstimator(TableEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows to score.
+            Rows to score, or a source of batches as in ``fit``.
         y : array-like of shape (n_samples,), default=None
             Conditions of a model with ``conditional=True``, as in ``score_samples``; otherwise
             ignored.
@@ -552,6 +554,7 @@ class DensityEstimator(TableEstimator):
         """Validate rows, or some of their columns, and return them with the model's density."""
         return self._validate(X, reset=False, columns=columns), self._fitted()
 
+    @over_batches
     def _score_samples(
         self,
         X: Any,

@@ -87,8 +87,8 @@ def check_is_table(X: Any, name: str) -> None:
     """Refuse a source of batches where all rows must be in memory."""
     if as_source(X) is not None:
         raise ValueError(
-            f"{name} needs a table in memory, and X is a source of batches. Fit to a random sample "
-            f"of its rows instead, or without {name}."
+            f"{name} needs a table in memory, and X is a source of batches: give a random sample "
+            f"of its rows, or each batch in turn."
         )
 
 

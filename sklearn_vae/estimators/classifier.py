@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from sklearn_vae._compat import Interval, num_samples
 from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.conditions import ConditionEncoder
+from sklearn_vae.estimators.batches import over_batches
 from sklearn_vae.estimators.checks import restore_on_error
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.class_marginal import ClassMarginal
@@ -171,6 +172,7 @@ class VAEClassifier(ClassifierMixin, SerializationMixin, BaseEstimator):
             )
         return priors
 
+    @over_batches
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Compute the logarithms of the class probabilities.
 

@@ -140,7 +140,7 @@ class ConditionalDensityEstimator(DensityEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows to score.
+            Rows to score, or a source of batches as in ``fit``.
         y : scalar or array-like of shape (n_samples,), default=None
             With ``conditional=True``, the condition of the rows: the score is then log p(x|y).
             Without y it is log p(x) of a model of classes: p(x|y) is averaged over the classes,

@@ -533,7 +533,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows to score.
+            Rows to score, or a source of batches as in ``fit``.
         columns : list of str or int, default=None
             Columns that are scored, by name, or by position if X has no names: the score is their
             marginal log-density, the other columns integrated out. A data frame X needs no

@@ -1,5 +1,6 @@
 """VAEImputer: missing cells imputed by a variational autoencoder, given the observed cells."""
 
+from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -20,8 +21,9 @@ from sklearn_vae._compat import (
     num_samples,
 )
 from sklearn_vae.data.arrays import as_array
+from sklearn_vae.data.sources import as_source
 from sklearn_vae.estimators.base import FEWEST_ROWS_TO_VALIDATE
-from sklearn_vae.estimators.checks import restore_on_error
+from sklearn_vae.estimators.checks import check_is_table, restore_on_error
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.initialization.factor_analysis import MAX_FACTORS, ROWS_PER_FACTOR
@@ -149,7 +151,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training rows.
+            Training rows, or a source of batches as ``VAETransformer.fit`` takes.
         y : None
             Ignored; here for scikit-learn's conventions.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -172,17 +174,25 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
                     f"The 'add_indicator' parameter of VAEImputer must be False with n_draws="
                     f"{self.n_draws}, which make several tables. Got True instead."
                 )
-            X = _replace_by_nan(as_array(X), self.missing_values)
-            model = self._model(X, sample_weight)
+            if sample_weight is not None:
+                check_is_table(X, "sample_weight")
+            X = table = _replace_by_nan(as_array(X), self.missing_values)
+            if (source := as_source(X)) is not None:
+                table, n_rows = source.sample()
+                X = table if table.shape[0] == n_rows else source
+            model = self._model(table, sample_weight)
             self.estimator_ = model.fit(X, sample_weight=sample_weight)
-            self._fit_mixture(X, sample_weight)
+            if X is table:
+                self._fit_mixture(X, sample_weight)
             self.n_features_in_ = model.n_features_in_
             if hasattr(model, "feature_names_in_"):
                 self.feature_names_in_ = model.feature_names_in_
             self.indicated_ = np.array([], dtype=int)
             if self.add_indicator:
-                rows = model._validate(X, reset=False)
-                self.indicated_ = np.flatnonzero(np.isnan(rows).any(axis=0))
+                batches = [table] if X is table else X
+                rows = (model._validate(batch, reset=False) for batch in batches)
+                is_missing = np.any([np.isnan(batch).any(axis=0) for batch in rows], axis=0)
+                self.indicated_ = np.flatnonzero(is_missing)
         return self
 
     def _model(self, X: Any, sample_weight: Any) -> VAETransformer | VAEDensity:
@@ -399,6 +409,8 @@ def _replace_by_nan(X: Any, missing_values: Any) -> Any:
     """Replace the value of missing cells by NaN, or by null in a data frame."""
     if missing_values is None or is_scalar_nan(missing_values) or is_pandas_na(missing_values):
         return X
+    if (source := as_source(X)) is not None:
+        return source.map(partial(_replace_by_nan, missing_values=missing_values))
     frame = nw.from_native(X, pass_through=True)
     if isinstance(frame, nw.DataFrame):
         return frame.with_columns(

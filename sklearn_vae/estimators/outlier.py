@@ -26,7 +26,8 @@ from sklearn_vae.anomaly.reference import CountedRows, evenly_spaced
 from sklearn_vae.anomaly.scores import ScoredRows, Scorer, score_in_batches
 from sklearn_vae.device import device_to_score_on
 from sklearn_vae.estimators.base import FEWEST_ROWS, FEWEST_STEPS, TableEstimator
-from sklearn_vae.estimators.checks import CONSTRAINTS
+from sklearn_vae.estimators.batches import over_batches
+from sklearn_vae.estimators.checks import CONSTRAINTS, check_is_table
 from sklearn_vae.estimators.parts import resolve_widths
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.initialization.factor_analysis import FactorModel, n_imputation_factors
@@ -320,6 +321,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     ) -> tuple[list[TrainingJob], CountedRows | None]:
         """Set the reference rows and make one job per autoencoder."""
         self._validate_params()
+        check_is_table(X, f"{type(self).__name__}.fit")
         X, weights = self._check_rows(X, sample_weight, reset=True)
         self.dtype_ = X.dtype
         self.seed_ = draw_seed(self.random_state)
@@ -504,6 +506,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
 
     # -- scores ------------------------------------------------------------------------
 
+    @over_batches
     def score_samples(self, X: Any) -> np.ndarray:
         """Normality score of each row: higher is more normal.
 
@@ -514,7 +517,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows, in the units of the training rows.
+            Rows, in the units of the training rows, or a source of batches as ``VAEDensity.fit``
+            takes.
 
         Returns
         -------

@@ -15,6 +15,7 @@ from sklearn_vae.data.arrays import as_array, as_row
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.sources import windows
 from sklearn_vae.device import device_to_score_on
+from sklearn_vae.estimators.batches import over_batches
 from sklearn_vae.estimators.checks import (
     CONSTRAINTS,
     check_is_table,
@@ -583,13 +584,14 @@ class VAETransformer(
 
     # -- codes -------------------------------------------------------------------------
 
+    @over_batches
     def transform(self, X: Any, y: Any = None) -> np.ndarray:
         """Encode rows as the means of their codes.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows, in the units of the training rows.
+            Rows, in the units of the training rows, or a source of batches as in ``fit``.
         y : scalar or array-like of shape (n_samples,), default=None
             With ``conditional=True``, the conditions of the rows. Without y, a model of classes
             averages the codes over the classes, weighted by p(y|x).

@@ -13,9 +13,10 @@ ROWS = np.arange(1000.0)[:, None] * [1, -1, 2]
 
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch):
-    """Windows of 100 rows of three columns."""
-    monkeypatch.setattr(sources, "WINDOW_NUMBERS", 300)
-    monkeypatch.setattr(sources, "FEWEST_WINDOW_ROWS", 1)
+    """Samples and windows of 100 rows of three columns."""
+    for name in ("SAMPLE", "WINDOW"):
+        monkeypatch.setattr(sources, f"{name}_NUMBERS", 300)
+        monkeypatch.setattr(sources, f"FEWEST_{name}_ROWS", 1)
 
 
 def batches(X=ROWS, size=70):
@@ -117,7 +118,7 @@ def test_a_sample_is_uniform(size):
 
 
 def test_all_rows_are_the_sample_if_they_fit_into_memory(monkeypatch):
-    monkeypatch.setattr(sources, "WINDOW_NUMBERS", 3000)
+    monkeypatch.setattr(sources, "SAMPLE_NUMBERS", 3000)
     table, n_rows = as_source(batches()).sample()
 
     assert n_rows == 1000

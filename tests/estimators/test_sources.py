@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sklearn_vae import VAEDensity, VAETransformer
+from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
 from sklearn_vae.data import sources
 
 RNG = np.random.default_rng(0)
@@ -15,7 +15,7 @@ def rows(n):
 
 
 TEST = rows(1000)
-TRAIN = rows(4000)
+TRAIN = rows(2400)
 TRAIN = TRAIN[np.argsort(TRAIN[:, 0])]  # batches in their order would be of few rows' kind
 
 
@@ -25,19 +25,27 @@ def batches(X=TRAIN, size=300):
 
 @pytest.fixture
 def on_disk(monkeypatch):
-    """Windows of 500 rows of six columns."""
-    monkeypatch.setattr(sources, "WINDOW_NUMBERS", 3000)
-    monkeypatch.setattr(sources, "FEWEST_WINDOW_ROWS", 1)
+    """Samples of 500 rows of six columns, and windows of 300."""
+    for name, numbers in (("SAMPLE", 3000), ("WINDOW", 1800)):
+        monkeypatch.setattr(sources, f"{name}_NUMBERS", numbers)
+        monkeypatch.setattr(sources, f"FEWEST_{name}_ROWS", 1)
 
 
 SMALL = {"random_state": 0, "max_iter": 3, "hidden_layer_sizes": (16,)}
 
 
+def small(cls, **params):
+    """Return a model of two dimensions that is fitted within a second."""
+    if cls is VAEDensity:
+        params = {"mixtures": [(4, "diag"), (1, "full")], **params}
+    return cls(2, **SMALL, **params)
+
+
 @pytest.mark.parametrize("cls", [VAETransformer, VAEDensity])
 def test_a_source_that_fits_into_memory_gives_the_table_s_model(cls):
     """Bit for bit: it is the table."""
-    table = cls(2, **SMALL).fit(TRAIN)
-    source = cls(2, **SMALL).fit(batches())
+    table = small(cls).fit(TRAIN)
+    source = small(cls).fit(batches())
 
     np.testing.assert_array_equal(table.score_samples(TEST), source.score_samples(TEST))
 
@@ -45,9 +53,9 @@ def test_a_source_that_fits_into_memory_gives_the_table_s_model(cls):
 @pytest.mark.parametrize("cls", [VAETransformer, VAEDensity])
 def test_a_model_of_rows_on_disk_is_as_good(cls, on_disk):
     """Other batches and validation rows: held-out nats differ by little."""
-    table = cls(2, **SMALL).fit(TRAIN)
-    source = cls(2, **SMALL).fit(batches())
-    again = cls(2, **SMALL).fit(batches(size=4000))
+    table = small(cls).fit(TRAIN)
+    source = small(cls).fit(batches())
+    again = small(cls).fit(batches(size=2400))
 
     assert abs(table.score(TEST) - source.score(TEST)) < 0.05
     assert abs(table.score(TEST) - again.score(TEST)) < 0.05
@@ -73,10 +81,10 @@ def test_options_of_the_training_work_with_rows_on_disk(params, on_disk):
 def test_missing_cells_after_the_first_window_are_imputed(cls, on_disk):
     """A single missing cell decides that the model takes missing ones."""
     X = TRAIN.copy()
-    X[3000, 1] = np.nan
+    X[2000, 1] = np.nan
     incomplete = TEST.copy()
     incomplete[:, 1] = np.nan
-    model = cls(2, **SMALL).fit(batches(X))
+    model = small(cls).fit(batches(X))
     error = np.square(model.impute(incomplete)[:, 1] - TEST[:, 1]).mean()
 
     assert model.columns_.has_missing
@@ -103,7 +111,7 @@ def test_frames_keep_names_types_and_categories(on_disk):
 def test_a_category_outside_the_sample_is_unseen(on_disk):
     """The fit passes over it, and its score is that of an unseen value."""
     pl = pytest.importorskip("polars")
-    x, color = TRAIN[:, 0], ["red", "blue"] * 2000
+    x, color = TRAIN[:, 0], ["red", "blue"] * 1200
     sampled, _ = sources.as_source(pl.LazyFrame({"x": x, "color": color})).sample()
     color[int(np.flatnonzero(~np.isin(x, sampled["x"].to_numpy()))[0])] = "green"
     vae = VAETransformer(1, **SMALL).fit(pl.LazyFrame({"x": x, "color": color}))
@@ -124,7 +132,7 @@ def test_a_fit_that_fails_leaves_the_old_model(on_disk):
     with pytest.raises(OSError, match="disk is gone"):
         vae.fit(broken)
     with pytest.raises(ValueError, match="infinity"):
-        vae.fit(batches(np.where(np.arange(4000)[:, None] == 3999, np.inf, TRAIN)))
+        vae.fit(batches(np.where(np.arange(2400)[:, None] == 2399, np.inf, TRAIN)))
     np.testing.assert_array_equal(before, vae.score_samples(TEST))
 
 
@@ -141,11 +149,110 @@ def test_partial_fit_and_warm_start_take_sources(on_disk):
 @pytest.mark.parametrize(
     ("params", "arguments", "name"),
     [
-        ({}, {"sample_weight": np.ones(4000)}, "sample_weight"),
-        ({"conditional": True}, {"y": np.zeros(4000)}, "conditional=True"),
+        ({}, {"sample_weight": np.ones(2400)}, "sample_weight"),
+        ({"conditional": True}, {"y": np.zeros(2400)}, "conditional=True"),
         ({"robust": True}, {}, "robust=True"),
     ],
 )
 def test_what_needs_a_table_in_memory_says_so(params, arguments, name):
     with pytest.raises(ValueError, match=f"{name} needs a table in memory"):
         VAETransformer(2, **SMALL, **params).fit(batches(), **arguments)
+
+
+def test_the_detector_names_the_way_out(on_disk):
+    with pytest.raises(ValueError, match=r"VAEOutlierDetector.fit needs .* a random sample"):
+        VAEOutlierDetector().fit(batches())
+
+
+# -- the imputer -----------------------------------------------------------------------
+
+
+def with_holes(X, seed=0):
+    return np.where(np.random.default_rng(seed).random(X.shape) < 0.2, np.nan, X)
+
+
+def test_an_imputer_s_source_that_fits_into_memory_gives_the_table_s_imputer():
+    """Mixtures and their weight are those of the table, too."""
+    X, test = with_holes(TRAIN[::10]), with_holes(TEST)
+    table, source = (VAEImputer(random_state=0).fit(data) for data in (X, batches(X, 90)))
+
+    assert source.mixture_weight_ == table.mixture_weight_
+    np.testing.assert_array_equal(table.transform(test), source.transform(test))
+
+
+@pytest.mark.parametrize("missing", [np.nan, -9.0])
+def test_an_imputer_fits_rows_on_disk(missing, on_disk):
+    """Better than the columns' means, and with indicators of the columns with missing cells."""
+    X, test = with_holes(TRAIN), with_holes(TEST)
+    X[:, 5] = TRAIN[:, 5]
+    imputer = VAEImputer(
+        VAETransformer(2, **SMALL), missing_values=missing, add_indicator=True
+    ).fit(batches(np.where(np.isnan(X), missing, X)))
+    hidden = np.isnan(test)
+    imputed = imputer.transform(np.where(hidden, missing, test))[:, :6]
+    means = np.broadcast_to(TRAIN.mean(axis=0), TEST.shape)
+
+    assert imputer.indicated_.tolist() == [0, 1, 2, 3, 4]
+    error, naive = (np.square(values - TEST)[hidden].mean() for values in (imputed, means))
+    assert error < 0.7 * naive
+
+
+# -- results of sources ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    X = TRAIN[::10]
+    return {
+        "transformer": VAETransformer(2, **SMALL).fit(X),
+        "density": small(VAEDensity).fit(X),
+        "detector": VAEOutlierDetector(max_iter=1, n_init=1, random_state=0).fit(X),
+        "classifier": VAEClassifier(VAETransformer(1, max_iter=1)).fit(X, X[:, 0] > 0),
+    }
+
+
+METHODS = [
+    ("transformer", "transform", {}),
+    ("transformer", "score_samples", {}),
+    ("transformer", "score_samples", {"columns": [0], "given": [1], "n_draws": 8}),
+    ("transformer", "score", {}),
+    ("density", "score_samples", {}),
+    ("density", "score", {}),
+    ("detector", "score_samples", {}),
+    ("detector", "predict", {}),
+    ("classifier", "predict_proba", {}),
+    ("classifier", "predict", {}),
+]
+
+
+@pytest.mark.parametrize(("name", "method", "options"), METHODS)
+def test_results_of_a_source_are_those_of_the_table(name, method, options, fitted):
+    """One array, in the order of the rows."""
+    function = getattr(fitted[name], method)
+
+    np.testing.assert_allclose(
+        function(batches(TEST[:90], 40), **options), function(TEST[:90], **options), rtol=1e-5
+    )
+
+
+def test_scores_of_a_source_have_standard_errors(fitted):
+    model = fitted["transformer"]
+    expected = model.score_samples(TEST[:90], return_std=True)
+    found = model.score_samples(batches(TEST[:90], 40), return_std=True)
+
+    for part, whole in zip(found, expected, strict=True):
+        np.testing.assert_allclose(part, whole, rtol=1e-4, atol=1e-6)
+
+
+def test_codes_of_a_source_have_names():
+    pytest.importorskip("pandas")
+    model = VAETransformer(2, **SMALL).fit(TRAIN[::10]).set_output(transform="pandas")
+
+    assert list(model.transform(batches(TEST)).columns) == ["vaetransformer0", "vaetransformer1"]
+
+
+def test_tables_are_imputed_batch_by_batch(fitted):
+    """A source has no single imputed table that fits into memory."""
+    model = fitted["transformer"]
+    with pytest.raises(ValueError, match="each batch in turn"):
+        model.impute(batches())

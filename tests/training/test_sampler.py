@@ -35,6 +35,22 @@ def test_each_pass_sees_each_row_once(n_rows, batch_size):
         assert sorted(seen.tolist()) == list(range(n_rows))
 
 
+@pytest.mark.parametrize("batch_size", [7, 25, 60, 103])
+def test_windows_keep_their_order_and_are_shuffled(batch_size):
+    """Rows 0 to 39 come first, then 40 to 79, then the rest, in each of two passes."""
+    config = replace(CONFIG, batch_size=batch_size, min_steps_per_epoch=2 * -(-103 // batch_size))
+    found = iterate_batches(config, [0, 1], 0, 103, 2, LIKE, rows_per_window=40)
+    rows = torch.cat([batch.rows for batch in found], dim=1)
+
+    assert rows.shape == (2, 206)
+    for seed in range(2):
+        for first in (0, 103):
+            for window in torch.arange(103).split(40):
+                seen = rows[seed, first:][window]
+                assert not torch.equal(seen, window)
+                assert torch.equal(seen.sort().values, window)
+
+
 @pytest.mark.parametrize("n_steps", [1, 4, 5, 12, 13])
 def test_an_epoch_has_its_number_of_steps(n_steps):
     """A pass of 4 at the least; also where it ends in the middle of a pass."""

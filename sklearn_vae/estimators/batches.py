@@ -1,0 +1,30 @@
+"""Methods of rows, whose results are arrays, over the batches of a source."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from sklearn_vae.data.sources import as_source
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def over_batches(method: Method) -> Method:
+    """Decorate a method of a table X so that it also takes a source of batches.
+
+    Its arrays (n, ...), or tuples of them, are those of all batches, one after the other.
+    """
+
+    @wraps(method)
+    def method_of_batches(self: Any, X: Any, *args: Any, **kwargs: Any) -> Any:
+        source = as_source(X)
+        if source is None:
+            return method(self, X, *args, **kwargs)
+        results = [method(self, batch, *args, **kwargs) for batch in source]
+        if isinstance(results[0], tuple):
+            return tuple(map(np.concatenate, zip(*results, strict=True)))
+        return np.concatenate(results)
+
+    return cast(Method, method_of_batches)
