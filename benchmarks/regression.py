@@ -508,7 +508,7 @@ def density_weights() -> Results:
 
 
 METHODS = (
-    "knn", "latent", "log_likelihood", "elbo", "reconstruction_probability", "reconstruction",
+    "latent", "log_likelihood", "elbo", "reconstruction_probability", "reconstruction",
     "denoising", "masked",
 )  # fmt: skip
 

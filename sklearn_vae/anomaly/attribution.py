@@ -80,6 +80,19 @@ def conditional_nll(predictor: Predictor, X: np.ndarray) -> np.ndarray:
     return np.nan_to_num(nll, nan=MAX_NLL, posinf=MAX_NLL, neginf=-MAX_NLL)
 
 
+def conditional_means(predictor: Predictor, X: np.ndarray, is_rounded: np.ndarray) -> np.ndarray:
+    """Mean, or likeliest class, of each value given the row's others: (n, n_features).
+
+    Means of the columns with mask ``is_rounded`` (n_features,) are rounded to possible values.
+    """
+    means = np.empty_like(X)
+    for column in range(X.shape[1]):
+        rows = X.copy()
+        rows[:, column] = np.nan
+        means[:, column] = predictor.impute(rows, N_DRAWS, is_rounded)[:, column]
+    return means
+
+
 def softplus_attribution(
     deviation: np.ndarray, excess: np.ndarray, missing: np.ndarray | None = None
 ) -> np.ndarray:

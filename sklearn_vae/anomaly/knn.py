@@ -45,6 +45,12 @@ def normal_scores(rows: ScoredRows) -> np.ndarray:
 
 
 @serializable
+def deviations(rows: ScoredRows) -> np.ndarray:
+    """Deviations from medians, in standard deviations or normal scores: (1, n, n_inputs)."""
+    return rows.deviations[None]
+
+
+@serializable
 def residuals_and_codes(rows: ScoredRows) -> np.ndarray:
     """Standardised residuals and codes of each member: (M, n, n_columns + l)."""
     codes, residuals = rows.codes_and_residuals

@@ -7,6 +7,7 @@ from sklearn_vae.anomaly.knn import (
     HyperplaneDistance,
     NeighborDistance,
     Space,
+    deviations,
     inputs,
     normal_scores,
     residuals_and_codes,
@@ -84,8 +85,7 @@ CONTAMINATED = Preset(
 )
 
 
-# Parts of the score of clean training rows, and their weights. Scores of the autoencoders did not
-# improve it on the tables that were tried (docs/defaults.md).
+# Parts of the default score of clean training rows, and their weights.
 CLEAN_SCORES: tuple[Scorer, ...] = (
     *(HyperplaneDistance(space, HYPERPLANE_NEIGHBORS) for space in (inputs, normal_scores)),
     *(NeighborDistance(space, 1, metric="manhattan") for space in (inputs, normal_scores)),
@@ -99,20 +99,13 @@ def _knn(space: Space) -> Scorer:
     return NeighborDistance(space, MIN_NEIGHBORS, NEIGHBOR_FRACTION)
 
 
-# The scorers without autoencoders, for clean training rows and for contaminated ones.
-NEIGHBOR_SCORERS = (
-    CombinedScore(CLEAN_SCORES, CLEAN_WEIGHTS),
-    CombinedScore((_knn(inputs), _knn(normal_scores)), (1.0, 1.0)),
-)
-# By method: the scorer for clean training rows, and that for contaminated ones.
+# By method: the scorer for clean training rows, and that for contaminated ones. Scores of the
+# autoencoders do not improve the defaults (docs/defaults.md).
 METHODS: dict[str, tuple[Scorer, Scorer]] = {
     "auto": (
-        NEIGHBOR_SCORERS[0],
-        CombinedScore(
-            (_knn(inputs), _knn(normal_scores), MaskedReconstructionError()), (0.5, 0.5, 1.0)
-        ),
+        CombinedScore(CLEAN_SCORES, CLEAN_WEIGHTS),
+        CombinedScore((_knn(inputs), _knn(deviations)), (1.0, 1.0)),
     ),
-    "knn": NEIGHBOR_SCORERS,
     "latent": (
         NeighborDistance(residuals_and_codes, 1),
         _knn(residuals_and_codes),
@@ -129,9 +122,8 @@ METHODS: dict[str, tuple[Scorer, Scorer]] = {
 def preset_and_scorer(method: str, *, novelty: bool) -> tuple[Preset, Scorer]:
     """Values of "auto" and the scorer of a method, for clean training rows or contaminated ones.
 
-    Where the score is not of autoencoders, there is one of them, on all rows, which explains it.
+    The default score is not of autoencoders: there is one of them, on all rows, which explains it.
     """
     scorer = METHODS[method][0 if novelty else 1]
     preset = CLEAN if novelty else CONTAMINATED
-    is_by_neighbors = any(scorer is neighbors for neighbors in NEIGHBOR_SCORERS)
-    return replace(preset, n_init=1) if is_by_neighbors else preset, scorer
+    return replace(preset, n_init=1) if method == "auto" else preset, scorer

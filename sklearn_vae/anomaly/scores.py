@@ -152,6 +152,22 @@ class ScoredRows:
         return scores
 
     @cached_property
+    def deviations(self) -> np.ndarray:
+        """Standardised rows with deviations from the median in place of numbers: (n, n_inputs).
+
+        They are in standard deviations or in normal scores, whichever is larger. Normal scores
+        are larger in the tails of bounded columns, and where a few extreme values make the
+        standard deviation large.
+        """
+        deviations = self.inputs.copy()
+        for column, (values, knots, _, scale) in self.reference.normal_score_knots.items():
+            median = np.abs(knots.round(9)).argmin()  # the first of two
+            x = self.inputs[:, column] - values[median]
+            score = self.normal_scores[:, column] - knots[median] / scale
+            deviations[:, column] = np.where(np.abs(x) > np.abs(score), x, score)
+        return deviations
+
+    @cached_property
     def normal_score_knots(self) -> dict[int, tuple[np.ndarray, np.ndarray, np.ndarray, float]]:
         """Numbers in ascending order, normal quantiles and their scale, by column of ``inputs``.
 

@@ -391,6 +391,15 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
         index = like.index if nw.dependencies.is_pandas_dataframe(like) else None
         return self.schema_.inverse_transform(X, index=index)
 
+    @property
+    def _is_rounded(self) -> np.ndarray:
+        """Mask of the columns whose dtype holds no means: all but those of real numbers."""
+        if self.schema_ is None:
+            return np.zeros(self.n_features_in_, dtype=bool)
+        fields = self.schema_.fields
+        is_real = [field.logical_type == "number" and field.is_numeric for field in fields]
+        return ~np.array(is_real, dtype=bool)
+
     # -- encoding --------------------------------------------------------------------
 
     def _fit_encoder(
@@ -645,15 +654,6 @@ class DensityEstimator(TableEstimator):
         return sample_with_rules(
             draw, self._restore_table, n_samples, seed, rules, is_exchangeable=y is None
         )
-
-    @property
-    def _is_rounded(self) -> np.ndarray:
-        """Mask of the columns whose dtype holds no means: all but those of real numbers."""
-        if self.schema_ is None:
-            return np.zeros(self.n_features_in_, dtype=bool)
-        fields = self.schema_.fields
-        is_real = [field.logical_type == "number" and field.is_numeric for field in fields]
-        return ~np.array(is_real, dtype=bool)
 
     def _impute_table(
         self, X: Any, rows: np.ndarray, n_draws: int | None, random_state: RandomState

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
 from sklearn_vae._compat import Interval, StrOptions
-from sklearn_vae.anomaly.attribution import AttributionBaseline
+from sklearn_vae.anomaly.attribution import AttributionBaseline, conditional_means
 from sklearn_vae.anomaly.calibration import (
     conformal_p_values,
     conformal_threshold,
@@ -62,19 +62,19 @@ MAX_INTERRUPTED_ROWS = 250
 class VAEOutlierDetector(OutlierMixin, TableEstimator):
     """Outlier and novelty detection by variational autoencoders and nearest neighbours.
 
-    In *outlier detection* (``novelty=False``) the training rows may contain outliers. The
-    autoencoders are trained with masked inputs and a trimmed ELBO, which leaves out the rows of
-    each batch with the largest loss. The anomaly score is a weighted sum of negative log tail
-    probabilities: of the mean distance to a tenth of the training rows, the nearest ones, among
-    standardised rows and among their normal scores [5]_, with half the weight each; and of the
-    distance between a row's values and their predictions from the row's other values.
+    In *outlier detection* (``novelty=False``) the training rows may contain outliers. The anomaly
+    score is a sum of negative log tail probabilities: of the mean distance to a tenth of the
+    training rows, the nearest ones, in standard deviations, and in standard deviations or normal
+    scores [5]_, whichever is larger. The autoencoders are trained with masked inputs and a
+    trimmed ELBO, which leaves out the rows of each batch with the largest loss.
 
     In *novelty detection* (``novelty=True``) the training rows are clean. The anomaly score is
     a weighted sum of negative log tail probabilities: of the Manhattan distance to the nearest
     training row, and of the distance to the hyperplane through the eight nearest training rows
     [1]_, both among standardised rows and among their normal scores [5]_; and, with half the
-    weight, of the frequencies of the row's values in their columns. The autoencoders explain the
-    score, and have scores of their own (``method``).
+    weight, of the frequencies of the row's values in their columns.
+
+    The autoencoders explain the score, and have scores of their own (``method``).
 
     New rows can be scored in both settings. The data do not show which setting applies.
 
@@ -98,7 +98,6 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         Score of ``score_samples``; higher is more normal.
 
         - ``"auto"``: the score described above, in nats;
-        - ``"knn"``: the same without the autoencoders;
         - ``"latent"``: minus the distance to nearest neighbours in standardised residuals and
           codes;
         - ``"log_likelihood"``: log p(x), in nats and X's units;
@@ -139,7 +138,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         Number of autoencoders, whose scores are averaged (cross-fitting). Each one is trained
         without one of ``n_init`` folds of the rows and scores this fold. A single autoencoder
         is trained on all rows, so the threshold of its score is biased by overfitting.
-        ``"auto"`` is 4, or 1 for scores without autoencoders, which it only explains.
+        ``"auto"`` is 4, or 1 with ``method="auto"``, whose score it only explains.
     calibration : {None, "conformal"}, default=None
         Rows whose scores determine ``p_values`` and the threshold: by default the training
         rows, scored out of fold; with ``"conformal"``, rows held out of training. The error
@@ -623,6 +622,27 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         X = self._validate(X, reset=False).astype(np.float64, copy=False)
         scores = self._anomaly_scores(X, are_new=self._are_new)
         return self.attribution_baseline_.attribute(self._fitted(), X, scores)
+
+    def expected_values(self, X: Any) -> Any:
+        """Expected value of each cell given the row's other cells.
+
+        It is the mean of p(x_j | the row's other columns), or the likeliest category, by the
+        autoencoders: what an anomalous value might have been.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows, in the units of the training rows.
+
+        Returns
+        -------
+        array-like of shape (n_samples, n_features)
+            Expected values, a data frame of the type that X had in ``fit``.
+        """
+        check_is_fitted(self)
+        rows = self._validate(X, reset=False).astype(np.float64, copy=False)
+        means = conditional_means(self._fitted(), rows, self._is_rounded)
+        return self._restore_table(means, like=X)
 
     def _anomaly_scores(
         self, X: np.ndarray, counts: np.ndarray | None = None, *, are_new: bool = False

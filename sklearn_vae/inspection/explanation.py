@@ -1,12 +1,14 @@
 """Bar chart of the feature attributions of an anomaly score."""
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from scipy.sparse import issparse
 
 from sklearn_vae.inspection._mixin import DisplayMixin, fitted_names
-from sklearn_vae.inspection.validation import as_numbers, column_names
+from sklearn_vae.inspection.validation import column_names
 from sklearn_vae.persistence.validation import check_count
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ class ExplanationDisplay(DisplayMixin):
         Names of the columns; by default their numbers.
     values : ndarray of shape (n_features,), default=None
         Values of the row, which are shown beside the names.
+    expected_values : ndarray of shape (n_features,), default=None
+        Expected value of each column given the row's other values, shown beside the values.
     unit : str, default="nats"
         Unit of the attributions.
 
@@ -61,11 +65,13 @@ class ExplanationDisplay(DisplayMixin):
         attributions: np.ndarray,
         feature_names: Sequence[str] | np.ndarray | None = None,
         values: np.ndarray | None = None,
+        expected_values: np.ndarray | None = None,
         unit: str = "nats",
     ) -> None:
         self.attributions = attributions
         self.feature_names = feature_names
         self.values = values
+        self.expected_values = expected_values
         self.unit = unit
 
     @classmethod
@@ -102,14 +108,18 @@ class ExplanationDisplay(DisplayMixin):
             The display.
         """
         detector, rows = cls._final_estimator(
-            estimator, X, requires=("explain",), such_as="VAEOutlierDetector"
+            estimator, X, requires=("explain", "expected_values"), such_as="VAEOutlierDetector"
         )
         attributions = detector.explain(rows)
+        values = expected_values = None
+        if len(attributions) == 1:
+            values, expected_values = first_row(rows), first_row(detector.expected_values(rows))
         is_distance = getattr(detector, "method", "auto") in DISTANCES
         display = cls(
             attributions=attributions.mean(axis=0),
             feature_names=fitted_names(detector, feature_names),
-            values=as_numbers("X", rows)[0] if len(attributions) == 1 else None,
+            values=values,
+            expected_values=expected_values,
             unit="units of the score" if is_distance else "nats",
         )
         return display.plot(ax, n_columns=n_columns, **kwargs)
@@ -152,6 +162,23 @@ class ExplanationDisplay(DisplayMixin):
 
     def _labels(self) -> list[str]:
         names = column_names(self.feature_names, len(self.attributions))
-        if self.values is None:
-            return names
-        return [f"{name} = {value:.4g}" for name, value in zip(names, self.values, strict=True)]
+        if self.values is not None:
+            values = map(format_value, self.values)
+            names = [f"{name} = {value}" for name, value in zip(names, values, strict=True)]
+        if self.expected_values is not None:
+            values = map(format_value, self.expected_values)
+            names = [f"{name} (expected {v})" for name, v in zip(names, values, strict=True)]
+        return names
+
+
+def first_row(X: Any) -> np.ndarray:
+    """Cells of the first row of an array, a sparse matrix or a data frame: (n_features,)."""
+    return np.asarray(X.toarray() if issparse(X) else X, dtype=object)[0]
+
+
+def format_value(value: Any) -> str:
+    """A cell as text: whole numbers in full, other numbers with four digits."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        return str(value)
+    number = float(value)
+    return str(int(number)) if number.is_integer() else f"{number:.4g}"

@@ -18,7 +18,7 @@ def wine():
 
 @pytest.fixture(scope="module")
 def predictor(wine):
-    return VAEOutlierDetector(max_iter=4, random_state=0).fit(wine)._fitted()
+    return VAEOutlierDetector(max_iter=4, n_init=4, random_state=0).fit(wine)._fitted()
 
 
 def test_the_elbo_is_that_of_torch_distributions(wine, predictor):

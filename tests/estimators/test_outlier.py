@@ -98,10 +98,10 @@ def test_the_proportion_of_outliers_is_the_contamination(wine, contamination, no
     )
 
 
-def test_method_knn_equals_a_few_lines_of_scikit_learn(wine):
-    """Mean distances to 20 other rows, among standardised rows and their normal quantiles."""
+def test_the_default_score_equals_a_few_lines_of_scikit_learn(wine):
+    """Mean distances to 20 other rows, in standard deviations and in the larger deviations."""
     X = np.unique(wine.to_numpy(), axis=0)
-    detector = VAEOutlierDetector(method="knn", **QUICK).fit(X)
+    detector = VAEOutlierDetector(**QUICK).fit(X)
     Z = StandardScaler().fit_transform(X)
     quantiles = norm.ppf((rankdata(X, axis=0) - 0.5) / len(X))
     queries = quantiles.copy()  # values that occur once are ranked among the other rows
@@ -110,8 +110,18 @@ def test_method_knn_equals_a_few_lines_of_scikit_learn(wine):
         ranks = norm.ppf((rankdata(others) - 0.5) / len(others))
         beyond = Z[i, j] - np.clip(Z[i, j], others[0], others[-1])
         queries[i, j] = np.interp(Z[i, j], others, ranks) + beyond
-    scale, expected = quantiles.std(axis=0), 0.0
-    for rows, reference in ((Z, Z), (queries / scale, quantiles / scale)):
+    scale, median = (
+        quantiles.std(axis=0),
+        (np.abs(quantiles + 1e-9).argmin(axis=0), range(X.shape[1])),
+    )
+    middle = quantiles[median]
+
+    def deviations(quantiles):
+        in_units, in_scores = Z - Z[median], (quantiles - middle) / scale
+        return np.where(np.abs(in_units) > np.abs(in_scores), in_units, in_scores)
+
+    expected = 0.0
+    for rows, reference in ((Z, Z), (deviations(queries), deviations(quantiles))):
         distances = np.linalg.norm(rows[:, None] - reference, axis=2)
         np.fill_diagonal(distances, np.inf)
         distance = np.sort(distances, axis=1)[:, :20].mean(axis=1)
@@ -323,7 +333,7 @@ def test_ctrl_c_during_calibration_restarts_it_with_few_rows(novelty, monkeypatc
     assert detector.left_out_.shape == (len(detector.state_dict_["encoder.last"]), 250)
 
 
-@pytest.mark.parametrize("method", ["auto", "knn", "latent", "log_likelihood"])
+@pytest.mark.parametrize("method", ["auto", "latent", "log_likelihood"])
 @pytest.mark.parametrize("novelty", [False, True])
 def test_integer_weights_equal_repeated_rows(wine, method, novelty):
     """In any order of the rows; rows of weight 0 are left out."""
@@ -344,7 +354,7 @@ def test_counts_are_multiplicities_of_neighbours():
     rng = np.random.default_rng(0)
     X, new = rng.normal(size=(60, 3)), rng.normal(size=(20, 3))
     weight = np.where(np.arange(60) % 7, 1, 13)
-    detector = VAEOutlierDetector(method="knn", novelty=False, **QUICK)
+    detector = VAEOutlierDetector(novelty=False, **QUICK)
     detector.fit(X, sample_weight=weight)
     near = detector.scorer_.scorers[0]
     kept = near.reference[0].repeat(near.counts, axis=0)
@@ -375,6 +385,19 @@ def test_explain_finds_the_column_that_breaks_the_relation(factors, novelty):
     largest = detector.explain(rows).argmax(axis=1)
 
     assert (largest == column).mean() >= 0.9
+
+
+@pytest.mark.parametrize("novelty", [False, True])
+def test_expected_values_are_those_of_the_exact_normal(factors, novelty):
+    """Means of each value given the row's others, by the precision matrix."""
+    train, rows = factors(1500), factors(60)
+    detector = VAEOutlierDetector(novelty=novelty, random_state=0).fit(train)
+    precision = np.linalg.inv(np.cov(train.T))
+    centred = rows - train.mean(axis=0)
+    expected = rows - centred @ precision / precision.diagonal()
+    error = (detector.expected_values(rows) - expected) / train.std(axis=0)
+
+    assert np.sqrt(np.square(error).mean()) < 0.25
 
 
 @pytest.mark.parametrize("method", ["auto", "log_likelihood", "reconstruction"])
@@ -546,7 +569,8 @@ def test_the_number_of_reference_rows_of_many_neighbours_is_limited(monkeypatch)
     assert (detector.predict(X) == -1).sum() == 40
 
 
-def test_history_has_records_of_each_member(fitted):
+def test_history_has_records_of_each_member(wine):
+    fitted = VAEOutlierDetector(method="masked", **QUICK).fit(wine)
     assert {row["member"] for row in fitted.history_} == {0, 1, 2, 3}
     assert [row["iteration"] for row in fitted.history_[:2]] == [1, 2]
     assert fitted.n_iter_ == 2

@@ -120,7 +120,7 @@ def test_classes_are_as_far_apart_as_numbers():
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"a": rng.normal(size=90), "b": ["x", "y", "z"] * 30, "c": [0, 1, 1] * 30})
     table["c"] = table["c"].astype(bool)
-    detector = VAEOutlierDetector(method="knn", **QUICK).fit(table)
+    detector = VAEOutlierDetector(**QUICK).fit(table)
     rows = detector._reference_rows()
     a = (table["a"] - table["a"].mean()) / table["a"].std(ddof=0)
     differ = (table["b"].to_numpy()[:, None] != table["b"].to_numpy()).astype(float)

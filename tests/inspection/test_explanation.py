@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_iris
 
 from sklearn_vae import VAEOutlierDetector
 from sklearn_vae.inspection import ExplanationDisplay
@@ -20,7 +21,9 @@ def test_bars_are_the_attributions_and_add_up(named):
 
     np.testing.assert_allclose(lengths[:2], attributions[shown])
     assert sum(lengths) == pytest.approx(attributions.sum())
-    assert names[0] == f"{table.columns[shown[0]]} = {table.iloc[4, shown[0]]:.4g}"
+    value, expected = table.iloc[4], detector.expected_values(table.iloc[[4]]).iloc[0]
+    largest = table.columns[shown[0]]
+    assert names[0] == f"{largest} = {value[largest]:.4g} (expected {expected[largest]:.4g})"
     assert names[2] == "3 other columns"
     assert "nats" in display.ax_.get_xlabel()
     assert display.ax_.yaxis_inverted()
@@ -35,3 +38,21 @@ def test_attributions_of_several_rows_are_averaged(named):
     np.testing.assert_allclose(display.attributions, detector.explain(table[:9]).mean(axis=0))
     assert sorted(t.get_text() for t in display.ax_.get_yticklabels()) == list("abcde")
     assert "units of the score" in display.ax_.get_xlabel()
+
+
+def test_labels_of_a_mixed_table():
+    """Categories are text and whole numbers are written in full, beside their expected values."""
+    flowers = load_iris(as_frame=True)
+    table = flowers.data.assign(
+        price=np.where(flowers.target == 0, 80_000.0, 120_000.0),
+        species=flowers.target_names[flowers.target],
+        is_rare=flowers.target == 0,
+    )
+    detector = VAEOutlierDetector(novelty=True, random_state=0).fit(table)
+    row = table[143:144].assign(species="setosa")
+    display = ExplanationDisplay.from_estimator(detector, row)
+    names = [label.get_text() for label in display.ax_.get_yticklabels()]
+
+    assert names[0] == "species = setosa (expected virginica)"
+    assert "is_rare = False (expected False)" in names
+    assert any(name.startswith("price = 120000 (expected 1") for name in names)
