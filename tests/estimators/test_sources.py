@@ -256,3 +256,50 @@ def test_tables_are_imputed_batch_by_batch(fitted):
     model = fitted["transformer"]
     with pytest.raises(ValueError, match="each batch in turn"):
         model.impute(batches())
+
+
+# -- imputed tables, as the guide writes them ------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def incomplete():
+    return with_holes(TRAIN[:90, :3])
+
+
+def small_imputer(X):
+    return VAEImputer(VAETransformer(1, max_iter=1, random_state=0)).fit(X)
+
+
+@pytest.mark.filterwarnings("ignore:The inplace keyword")  # of pandas, by dask
+def test_dask_writes_imputed_partitions(incomplete, tmp_path):
+    pytest.importorskip("pyarrow")
+    dd, pd = pytest.importorskip("dask.dataframe"), pytest.importorskip("pandas")
+    table = pd.DataFrame(incomplete, columns=list("abc"))
+    imputer, frame = small_imputer(table), dd.from_pandas(table, npartitions=3)
+    frame.map_partitions(imputer.transform, meta=frame._meta).to_parquet(tmp_path)
+
+    pd.testing.assert_frame_equal(imputer.transform(table), dd.read_parquet(tmp_path).compute())
+
+
+def test_polars_writes_imputed_batches(incomplete, tmp_path):
+    pl = pytest.importorskip("polars")
+    table = pl.DataFrame(incomplete, schema=list("abc"))
+    imputer = small_imputer(table)
+    for number, batch in enumerate(table.lazy().collect_batches(chunk_size=40)):
+        imputer.transform(batch).write_parquet(tmp_path / f"{number}.parquet")
+    found = pl.read_parquet(tmp_path / "*.parquet").to_numpy()
+
+    np.testing.assert_allclose(imputer.transform(table).to_numpy(), found, rtol=1e-5)
+
+
+def test_pyarrow_writes_imputed_batches(incomplete, tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = pa.table(dict(zip("abc", incomplete.T, strict=True)))
+    imputer, dataset = small_imputer(table), pytest.importorskip("pyarrow.dataset").dataset(table)
+    with pq.ParquetWriter(tmp_path / "imputed.parquet", dataset.schema) as writer:
+        for batch in dataset.to_batches(batch_size=40):
+            writer.write(imputer.transform(pa.table(batch)))
+    found = pq.read_table(tmp_path / "imputed.parquet")
+
+    for expected, column in zip(imputer.transform(table).columns, found.columns, strict=True):
+        np.testing.assert_allclose(expected.to_numpy(), column.to_numpy(), rtol=1e-5)
