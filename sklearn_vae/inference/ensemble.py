@@ -18,9 +18,9 @@ from sklearn_vae.random import Stream, make_generator, stream_seed
 
 # Rows of one chunk, at most.
 MAX_ROWS = 1 << 9
-# A score of a larger standard error, in nats, is computed again with so many times as many draws.
+# A score of a larger standard error, in nats, is computed again with 4 times as many draws, which
+# halve it, or 16 times if it is more than twice as large.
 LARGEST_ERROR = 0.03
-MORE_DRAWS = 16
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,26 @@ class EnsemblePredictor:
             and all(map(Predictor.is_same, self.members, other.members))
         )
 
-    def log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
+    def log_density(
+        self,
+        X: np.ndarray,
+        n_draws: int,
+        scrambling: int = 0,
+        largest_error: float = LARGEST_ERROR,
+    ) -> np.ndarray:
         """Log p(x) in nats, of the weighted mean of the members' densities: (n,).
 
         ``n_draws`` is the number of draws per row of all members together, ``scrambling`` the
-        index of the set of Sobol points.
+        index of the set of Sobol points. Rows whose standard error exceeds ``largest_error``, in
+        nats, get more draws.
         """
         log_p, error = self._map_models(log_density, X, n_draws, scrambling).T
-        poor = np.flatnonzero(~(error <= LARGEST_ERROR))
-        if len(poor):
-            more_draws = MORE_DRAWS * n_draws
-            log_p[poor] = self._map_models(log_density, X[poor], more_draws, scrambling)[:, 0]
+        more = np.select([error <= largest_error, error <= 2 * largest_error], [1, 4], 16)
+        for factor in (4, 16):
+            poor = np.flatnonzero(more == factor)
+            if len(poor):
+                again = self._map_models(log_density, X[poor], factor * n_draws, scrambling)
+                log_p[poor] = again[:, 0]
         for rows in gen_batches(len(X), self.members[0].rows_per_chunk()):
             log_p[rows] += self.columns.log_abs_det_jacobian(X[rows])
         return log_p

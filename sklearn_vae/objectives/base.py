@@ -55,8 +55,9 @@ class Minibatch(NamedTuple):
         likelihood is that of ``x``. None without corruption.
     decoder_input : Tensor of shape (M, B, n_columns) or None
         Rows with word dropout, an autoregressive decoder's input in place of ``x``.
-    imputed : Tensor of shape (M, B, n_inputs) or None
-        The encoder's input after imputation, where it was computed in advance.
+    precomputed : Tensor of shape (M, B, n_numbers) or None
+        What no weights change, computed in advance: the encoder's input after imputation, or the
+        rows in each component of a mixture.
     """
 
     x: Tensor
@@ -64,7 +65,7 @@ class Minibatch(NamedTuple):
     noise: Tensor
     corrupted: Tensor | None = None
     decoder_input: Tensor | None = None
-    imputed: Tensor | None = None
+    precomputed: Tensor | None = None
 
     @property
     def encoder_input(self) -> Tensor:

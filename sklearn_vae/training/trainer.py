@@ -26,10 +26,10 @@ from sklearn_vae.training.config import TrainingConfig
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.early_stopping import STAGES, StageScheduler
 from sklearn_vae.training.gradients import LossGradient
-from sklearn_vae.training.imputed_inputs import impute_inputs
 from sklearn_vae.training.jobs import TrainingResult, validation_draws, validation_rows
 from sklearn_vae.training.keyboard_interrupt import keyboard
 from sklearn_vae.training.optimizer import ExponentialMovingAverage, FlatAdam
+from sklearn_vae.training.precomputed import precompute
 from sklearn_vae.training.printing import PrintIterations
 from sklearn_vae.training.sampler import Batch, iterate_batches
 
@@ -155,7 +155,7 @@ class Trainer(NeuralNet):
         # with noise or masks, a row's input differs from step to step
         is_fixed = train.dequantization_widths is None and not self._augmentation.changes_inputs
         has_use = is_fixed and self._gradient.hand_written is not None
-        self.imputed_ = impute_inputs(model, train) if has_use else None
+        self.precomputed_ = precompute(model, train) if has_use else None
         self.beta_ = self.final_beta_
         decays = [config.ema_decay for config in configs]
         self.ema_ = ExponentialMovingAverage(model.flat, decays) if any(decays) else None
@@ -230,11 +230,12 @@ class Trainer(NeuralNet):
             self.loss_state_ = self.loss_state_.select(indices)
             self.train_ = self.train_.select(indices)
             self.valid_ = None if self.valid_ is None else self.valid_.select(indices)
-            self.imputed_ = None if self.imputed_ is None else self.imputed_.select(indices)
+            if self.precomputed_ is not None:
+                self.precomputed_ = self.precomputed_.select(indices)
             self.max_loss_ = self.max_loss_[remaining]
             self._update_members()
         else:  # the results hold all parameters: rows and buffers can be freed
-            del self.train_, self.valid_, self.imputed_
+            del self.train_, self.valid_, self.precomputed_
             self._gradient.by_shape.clear()
 
     @torch.no_grad()
@@ -326,9 +327,9 @@ class Trainer(NeuralNet):
             x = augmentation.dequantize(x, train.dequantization_widths)
         corrupted = augmentation.corrupt(x)
         decoder_input = augmentation.drop_words(x, model.decoder)
-        imputed = None if self.imputed_ is None else self.imputed_.take(rows)[0]
+        precomputed = None if self.precomputed_ is None else self.precomputed_.take(rows)[0]
         terms = self._gradient(
-            Minibatch(x, weight, noise, corrupted, decoder_input, imputed), self._epoch_state
+            Minibatch(x, weight, noise, corrupted, decoder_input, precomputed), self._epoch_state
         )
         if self._has_gradient_callbacks:
             named = list(model.named_parameters())

@@ -21,8 +21,10 @@ from sklearn_vae.models.vae import VAE
 from sklearn_vae.networks import ACTIVATIONS
 from sklearn_vae.objectives import ELBO, IWAE, LossState, Minibatch, TrimmedELBO
 from sklearn_vae.priors import MixturePrior
+from sklearn_vae.training import Dataset
 from sklearn_vae.training.gradients import find_gradient
 from sklearn_vae.training.gradients.layers import ACTIVATION_GRADIENTS, ACTIVATIONS_OUT
+from sklearn_vae.training.precomputed import whiten_rows
 
 # autograd into views of the flat gradient; said once in a process, by whichever test is first
 pytestmark = pytest.mark.filterwarnings("ignore:grad and param do not obey")
@@ -182,8 +184,8 @@ def test_inputs_that_were_imputed_in_advance():
     with torch.no_grad():
         expected = gradient(Minibatch(x, weight, noise), torch.ones(1)).clone()
         imputed = model.encoder_input(x)
-        actual = gradient(Minibatch(x, weight, noise, imputed=imputed), torch.ones(1)).clone()
-        others = gradient(Minibatch(x, weight, noise, imputed=imputed + 1), torch.ones(1))
+        actual = gradient(Minibatch(x, weight, noise, precomputed=imputed), torch.ones(1)).clone()
+        others = gradient(Minibatch(x, weight, noise, precomputed=imputed + 1), torch.ones(1))
 
     torch.testing.assert_close(actual, expected)
     assert not torch.allclose(others, expected)
@@ -310,6 +312,23 @@ def mixture_batch(model, *, n_draws=5, shared=False, weighted=False, n_rows=9):
     shape = (1, n_draws, 1) if shared else (n_members, n_draws, n_rows)
     noise = torch.randn(*shape, model.architecture.n_noise).double()
     return x, torch.rand(n_members, n_rows).double() if weighted else None, noise
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+def test_the_mixtures_rows_that_were_whitened_in_advance(covariance_type):
+    """They take the place of those that the model computes from a batch."""
+    model = disturbed_mixture(n_members=2, covariance_type=covariance_type, has_missing=True)
+    x, weight, noise = mixture_batch(model)
+    gradient = find_gradient(model, IWAE(), LossState())(model, IWAE(), LossState(), 9, 5)
+    rows = Dataset.stack([Dataset.from_x(own, None, 9, 0) for own in x])
+    precomputed = whiten_rows(model, rows).take(torch.arange(9).expand(2, -1))[0]
+    with torch.no_grad():
+        expected = gradient(Minibatch(x, weight, noise), torch.ones(2)).clone()
+        actual = gradient(Minibatch(x, weight, noise, precomputed=precomputed), torch.ones(2))
+        torch.testing.assert_close(actual, expected)
+        others = gradient(Minibatch(x, weight, noise, precomputed=-precomputed), torch.ones(2))
+
+    assert not torch.allclose(others, expected)
 
 
 @pytest.mark.parametrize("n_members", [1, 3])

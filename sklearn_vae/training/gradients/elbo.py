@@ -184,10 +184,10 @@ class ELBOGradient:
         """Write rows with zeros for missing values, their mask and the encoder's input."""
         self.x.copy_(batch.x.mT).nan_to_num_()
         observed.copy_(self.model.likelihood.observed(batch.x).mT)
-        imputed = batch.imputed
-        if imputed is None:
-            imputed = self.model.encoder_input(batch.encoder_input)
-        self.encoder.x.copy_(imputed.mT)
+        encoder_input = batch.precomputed
+        if encoder_input is None:
+            encoder_input = self.model.encoder_input(batch.encoder_input)
+        self.encoder.x.copy_(encoder_input.mT)
 
 
 class RowWeights:

@@ -120,7 +120,7 @@ class MixtureGradient:
         self.latent.forward(latent_noise)
         components, importance = self.components, self.importance
         row = self.split(x)
-        components.forward(row, noise[..., -1])
+        components.forward(row, noise[..., -1], batch.precomputed)
         self.decoder.forward()
 
         cost = self.whitened.forward(components)
@@ -261,11 +261,15 @@ class Components:
         self.whitening = Whitening(model, whitened_x.shape[-1])
         self.whitened_x = empty_like(whitened_x)  # (M, d, K, B)
 
-    def forward(self, row: Row, noise: Tensor) -> None:
+    def forward(self, row: Row, noise: Tensor, precomputed: Tensor | None = None) -> None:
         """Sample components for rows and write them into the decoder's input."""
         log_pi = self.logit.log_softmax(-1).mT  # (M, C, 1)
-        whitened_x, log_density = self.whitening(row)
-        log_responsibility = log_density.add_(log_pi).log_softmax(1)  # (M, C, B)
+        if precomputed is None:
+            whitened_x, log_density = self.whitening(row)
+        else:  # (M, B, C (1 + d))
+            both = precomputed.unflatten(2, (len(log_pi[0]), -1)).permute(0, 3, 2, 1)
+            log_density, whitened_x = both[:, 0], both[:, 1:]
+        log_responsibility = torch.add(log_density, log_pi).log_softmax(1)  # (M, C, B)
         self.component = draw_components(log_responsibility.exp(), noise).contiguous()  # (M, K, B)
         self.one_hot.zero_().scatter_(1, self.component.flatten(1).unsqueeze(1), 1.0)
         pick(whitened_x, self.component, out=self.whitened_x)

@@ -1,15 +1,15 @@
-"""Inputs of the encoder that are imputed before training."""
+"""Functions of the rows that are computed before training."""
 
 import numpy as np
 import pytest
 import torch
 
-from sklearn_vae import VAETransformer
+from sklearn_vae import VAEDensity, VAETransformer
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.training import Dataset, trainer
-from sklearn_vae.training.imputed_inputs import impute_inputs
+from sklearn_vae.training.precomputed import impute_inputs
 
 
 def incomplete_rows(n_rows=30, n_columns=4):
@@ -54,8 +54,18 @@ def test_training_is_the_same_as_by_imputation_at_every_step(params, monkeypatch
     X = incomplete_rows(200)
     vae = VAETransformer(2, max_iter=3, random_state=0, batch_size=64, **params)
     actual = vae.fit(X).state_dict_
-    monkeypatch.setattr(trainer, "impute_inputs", lambda *_: None)
+    monkeypatch.setattr(trainer, "precompute", lambda *_: None)
     expected = vae.fit(X).state_dict_
 
     for name, value in expected.items():
         np.testing.assert_allclose(actual[name], value, atol=1e-4, err_msg=name)
+
+
+def test_mixtures_are_trained_the_same_as_by_whitening_at_every_step(monkeypatch):
+    """No weights move the mixtures that VAEDensity starts at."""
+    X = incomplete_rows(200)
+    density = VAEDensity(2, max_iter=2, random_state=0, hidden_layer_sizes=8)
+    actual = density.fit(X).score_samples(X)
+    monkeypatch.setattr(trainer, "precompute", lambda *_: None)
+
+    np.testing.assert_allclose(actual, density.fit(X).score_samples(X), atol=1e-3)
