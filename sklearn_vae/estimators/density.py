@@ -44,6 +44,9 @@ from sklearn_vae.training import Dataset, TrainingConfig, TrainingJob, TrainingR
 EMA_DECAY = 0.98
 # Gradients are clipped at so many times their root mean square: longer ones are of extreme rows.
 MAX_GRAD_NORM_RATIO = 3.0
+# Height of the validation loss above its minimum, in nats, at which an iteration counts twice
+# towards n_iter_no_change.
+RISE = 0.1
 # Mixtures of mixtures="auto", if there are enough rows for their components.
 MIXTURES: tuple[tuple[int, str], ...] = ((1, "full"), (1, "diag"), (8, "diag"), (16, "diag"))
 ROWS_PER_COMPONENT = 10
@@ -129,7 +132,8 @@ class VAEDensity(DensityMixin, DensityEstimator):
     validation_fraction : float, default=0.15
         Fraction of the rows to hold out.
     n_iter_no_change : int, default=10
-        Iterations without an improvement of ``tol`` after which a member's training stops.
+        Iterations without an improvement of ``tol`` after which a member's training stops. One
+        whose loss lies .1 nats above the lowest counts as two, .2 nats as three, more as four.
     tol : float, default=1e-3
         Minimum improvement of the validation loss, in nats per row.
     refit : bool, default=True
@@ -383,6 +387,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
             beta=Constant(1.0),
             patience=self.n_iter_no_change,
             tol=self.tol,
+            rise=RISE,
             n_iter_per_stage=(max_iter, 0, 0),
             objective=IWAE(self.n_draws),
             ema_decay=EMA_DECAY,

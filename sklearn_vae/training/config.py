@@ -1,5 +1,6 @@
 """Hyperparameters of a training run."""
 
+import math
 from dataclasses import dataclass
 
 from sklearn_vae.objectives import OBJECTIVES, Objective, Schedule
@@ -36,6 +37,9 @@ class TrainingConfig:
         later one.
     tol : float
         Minimum decrease of the validation loss, in nats, that counts as improvement.
+    rise : float, default=inf
+        Height of the validation loss above its minimum, in nats, at which an epoch counts as two
+        without improvement; at twice this height it counts as three, and further up as four.
     n_iter_per_stage : tuple of int, optional
         Maximum number of epochs of each learning-rate stage; by default, fractions of
         ``max_iter``.
@@ -71,6 +75,7 @@ class TrainingConfig:
     patience: int
     tol: float
     n_iter_per_stage: tuple[int, ...] | None = None
+    rise: float = math.inf
     first_epoch: int = 0
     validation_seed: int | None = None
     objective: Objective = OBJECTIVES["elbo"]

@@ -11,6 +11,8 @@ from sklearn_vae.training.config import TrainingConfig
 STAGES = (1.0, 0.3, 0.1)
 # Maximum number of epochs of each stage, as a fraction of max_iter.
 STAGE_FRACTIONS = (0.5, 0.25, 0.25)
+# Epochs that one far above the lowest validation loss counts for, at most.
+MOST_EPOCHS_PER_EPOCH = 4
 # Epochs without improvement after which a stage ends, as a fraction of the patience.
 PATIENCE_FRACTIONS = (1.0, 0.5, 0.5)
 
@@ -51,13 +53,14 @@ class StageScheduler:
         self.initial_lr = np.array([config.learning_rate for config in configs])
         self.patience = np.array([config.patience for config in configs])
         self.tol = np.array([config.tol for config in configs])
+        self.rise = np.array([config.rise for config in configs])
         self.max_n_iter = np.array(
             [config.n_iter_per_stage or split_stages(config.max_iter) for config in configs]
         )
         self.stage = np.zeros(n_members, dtype=int)
         self.best_loss = np.full(n_members, np.inf)
         self.patience_loss = np.full(n_members, np.inf)  # lowest loss that reset the counter
-        self.patience_counter = np.zeros(n_members, dtype=int)
+        self.patience_counter = np.zeros(n_members)
         self.best_params = params.clone()
         self.n_iter = np.zeros((n_members, len(STAGES)), dtype=int)
         self.current_n_iter = self.n_iter.copy()  # epochs that lead to the current parameters
@@ -132,7 +135,10 @@ class StageScheduler:
             self.best_loss = np.where(is_best, val_loss, self.best_loss)
             has_improved = members & (val_loss < self.patience_loss - self.tol)
             self.patience_loss = np.where(has_improved, val_loss, self.patience_loss)
-            self.patience_counter = np.where(has_improved, 0, self.patience_counter + 1)
+            with np.errstate(invalid="ignore"):  # losses that are not finite count as one epoch
+                risen = np.nan_to_num((val_loss - self.best_loss) / self.rise)
+            n_epochs = np.minimum(1 + risen, MOST_EPOCHS_PER_EPOCH)
+            self.patience_counter = np.where(has_improved, 0, self.patience_counter + n_epochs)
         self.best_params[is_best] = params[is_best]
         self.best_n_iter[is_best] = self.current_n_iter[is_best]
 

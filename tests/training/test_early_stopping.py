@@ -98,6 +98,17 @@ def test_gains_below_the_tolerance_are_kept_but_try_the_patience():
     assert adding.stage.tolist() == [0]
 
 
+def test_epochs_far_above_the_lowest_loss_try_the_patience_more():
+    """.1 above is two epochs, .2 above three, and no epoch more than four."""
+    config = replace(CONFIG, patience=10, rise=0.1, n_iter_per_stage=(30, 0, 0))
+    lengths = []
+    for height in (0.0, 0.1, 0.2, 0.3, 5.0):
+        scheduler, _ = go(config, [1.0, *[1.0 + height] * 30])
+        lengths.append(int(scheduler.n_iter.sum()) - 1)
+
+    assert lengths == [10, 5, 4, 3, 3]
+
+
 def test_training_is_over_after_three_stages_without_gain():
     """The first iteration was the best; each stage waited in vain, later ones half as long."""
     scheduler, flat = go(replace(CONFIG, max_iter=100, patience=2), [1.0] + [2.0] * 50)
