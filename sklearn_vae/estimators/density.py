@@ -406,10 +406,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
             EnsemblePredictor((self._make_member(result.weights),), np.ones(1))
             for result in results
         ]
-        scores = [
-            predictor.log_density(rows, SCORE_DRAWS, largest_error=math.inf)
-            for predictor in predictors
-        ]
+        scores = [predictor.log_density(rows, SCORE_DRAWS) for predictor in predictors]
         return stacking_weights(np.stack(scores).astype(np.float64), weight)
 
     def _set_results(
@@ -550,7 +547,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
             Columns that the score is conditional on: it is log p(columns | given).
         n_draws : int, default=64
             Points in latent space per row; a power of two is best. Rows whose weights are so
-            uneven that the standard error may exceed 0.03 nats get 4 or 16 times as many.
+            uneven that the standard error may exceed 0.03 nats get 2 or 16 times as many.
         return_std : bool, default=False
             Whether to return the standard error of the scores, too: their spread over 8
             independent scramblings of the points, for 9 times the work.

@@ -18,9 +18,9 @@ from sklearn_vae.random import Stream, make_generator, stream_seed
 
 # Rows of one chunk, at most.
 MAX_ROWS = 1 << 9
-# A score of a larger standard error, in nats, is computed again with 4 times as many draws, or 16
-# times from 4 times this error on. Sobol points err by about half of it, and 4 times as many by a
-# fifth.
+# A score of a larger standard error, in nats, is computed again with twice as many draws, or 16
+# times if it is more than twice as large. Sobol points err by about half of it, and twice as many
+# by a third.
 LARGEST_ERROR = 0.03
 
 
@@ -52,22 +52,16 @@ class EnsemblePredictor:
             and all(map(Predictor.is_same, self.members, other.members))
         )
 
-    def log_density(
-        self,
-        X: np.ndarray,
-        n_draws: int,
-        scrambling: int = 0,
-        largest_error: float = LARGEST_ERROR,
-    ) -> np.ndarray:
+    def log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
         """Log p(x) in nats, of the weighted mean of the members' densities: (n,).
 
         ``n_draws`` is the number of draws per row of all members together, ``scrambling`` the
-        index of the set of Sobol points. Rows whose standard error exceeds ``largest_error``, in
-        nats, get more draws.
+        index of the set of Sobol points.
         """
         log_p, error = self._map_models(log_density, X, n_draws, scrambling).T
-        more = np.select([error <= largest_error, error <= 4 * largest_error], [1, 4], 16)
-        for factor in (4, 16):
+        ratio = error / LARGEST_ERROR
+        more = np.select([ratio <= 1, ratio <= 2], [1, 2], 16)
+        for factor in (2, 16):
             poor = np.flatnonzero(more == factor)
             if len(poor):
                 again = self._map_models(log_density, X[poor], factor * n_draws, scrambling)
