@@ -154,7 +154,8 @@ class VAEDensity(DensityMixin, DensityEstimator):
         Seed of the weights, batches, noise and Sobol points. The global random states are not
         used.
     verbose : bool or int, default=False
-        Whether to print a line per iteration.
+        If true, the progress of each training is printed in one line: iteration, loss, rate and
+        time left. Above 1, a table with a line per iteration is printed instead.
 
     Attributes
     ----------

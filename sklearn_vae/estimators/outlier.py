@@ -162,7 +162,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         Seed of initial parameters, batches, noise and Monte Carlo points. Global random states
         are not touched.
     verbose : bool or int, default=False
-        If true, each iteration prints a line.
+        If true, the progress of each training is printed in one line: iteration, loss, rate and
+        time left. Above 1, a table with a line per iteration is printed instead.
 
     Attributes
     ----------

@@ -205,7 +205,8 @@ class VAETransformer(
         Seed of the weights, batches, noise and Sobol points. The global random states are not
         used.
     verbose : bool or int, default=False
-        Whether to print a line per iteration, in one table for each training.
+        If true, the progress of each training is printed in one line: iteration, loss, rate and
+        time left. Above 1, a table with a line per iteration is printed instead.
 
     Attributes
     ----------

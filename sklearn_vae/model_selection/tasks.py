@@ -65,7 +65,7 @@ class FitTask:
 
 def train_tasks(tasks: Sequence[FitTask]) -> list[list[TrainingResult]]:
     """Train all tasks together, with their second trainings."""
-    return train_again(tasks, _train_nested([task.jobs for task in tasks]))
+    return train_again(tasks, _train_nested(tasks, [task.jobs for task in tasks]))
 
 
 def train_again(
@@ -76,13 +76,16 @@ def train_again(
         task.vae._select(task.jobs, first, task.rows)
         for task, first in zip(tasks, results, strict=True)
     ]
-    again = _train_nested([jobs for _, jobs in selected])
+    again = _train_nested(tasks, [jobs for _, jobs in selected])
     return [second or first for (first, _), second in zip(selected, again, strict=True)]
 
 
-def _train_nested(nested: Sequence[list[TrainingJob]]) -> list[list[TrainingResult]]:
-    """Train lists of jobs together."""
-    results = iter(train([job for jobs in nested for job in jobs], verbose=0))
+def _train_nested(
+    tasks: Sequence[FitTask], nested: Sequence[list[TrainingJob]]
+) -> list[list[TrainingResult]]:
+    """Train each task's list of jobs, all together, with the ``verbose`` of the estimators."""
+    verbose = max((int(task.vae.verbose) for task in tasks), default=0)
+    results = iter(train([job for jobs in nested for job in jobs], verbose=verbose))
     return [[next(results) for _ in jobs] for jobs in nested]
 
 

@@ -30,7 +30,7 @@ from sklearn_vae.training.jobs import TrainingResult, validation_draws, validati
 from sklearn_vae.training.keyboard_interrupt import keyboard
 from sklearn_vae.training.optimizer import ExponentialMovingAverage, FlatAdam
 from sklearn_vae.training.precomputed import precompute
-from sklearn_vae.training.printing import PrintIterations
+from sklearn_vae.training.printing import PrintIterations, ProgressLine
 from sklearn_vae.training.sampler import Batch, iterate_batches
 
 # Training has diverged if the loss of the first rows exceeds their initial loss by this many
@@ -88,6 +88,8 @@ class Trainer(NeuralNet):
     def _default_callbacks(self) -> list[tuple[str, Any]]:
         if not self.verbose:
             return []
+        if self.verbose == 1:
+            return [("progress_line", ProgressLine())]
         return [("epoch_timer", EpochTimer()), ("print_log", PrintIterations())]
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> "Trainer":

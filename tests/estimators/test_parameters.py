@@ -107,14 +107,25 @@ def test_warm_start_trains_the_last_weights_further(usual):
     assert again.history_[0]["loss"] < usual.history_[0]["loss"] - 0.2
 
 
-def test_verbose_prints_a_line_per_iteration(capsys):
-    """And nothing is printed without it."""
-    fit(max_iter=2, early_stopping=False)
+def test_verbose_prints_the_progress_of_each_training(capsys):
+    """One line for each in a log; nothing is printed without it."""
+    fit(max_iter=2)
     silence = capsys.readouterr().out
-    fit(max_iter=2, early_stopping=False, verbose=1)
-    title, header, _, *lines = capsys.readouterr().out.strip().splitlines()
+    fit(max_iter=2, verbose=True)
+    first, again = capsys.readouterr().out.splitlines()
 
     assert silence == ""
+    assert first.startswith("Training on 340 rows, validation on 60: iteration 2, loss ")
+    assert ", val_loss " in first
+    assert again.startswith("Refit on all 400 rows: iteration ")
+    assert again.endswith(" s")
+
+
+def test_verbose_above_one_prints_a_line_per_iteration(capsys):
+    """In a table with a title."""
+    fit(max_iter=2, early_stopping=False, verbose=2)
+    title, header, _, *lines = capsys.readouterr().out.strip().splitlines()
+
     assert title == "Training on 400 rows:"
     assert header.split()[0] == "iteration"
     assert [line.split()[0] for line in lines] == ["1", "2"]
@@ -122,7 +133,7 @@ def test_verbose_prints_a_line_per_iteration(capsys):
 
 def test_verbose_prints_one_table_per_training(capsys):
     """Two runs print two tables, and the second one begins at iteration 1 again."""
-    fit(max_iter=2, verbose=1)
+    fit(max_iter=2, verbose=2)
     titles = [line for line in capsys.readouterr().out.splitlines() if line.endswith(":")]
 
     assert titles == ["Training on 340 rows, validation on 60:", "Refit on all 400 rows:"]

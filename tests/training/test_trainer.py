@@ -1,5 +1,7 @@
 """The training loop: losses, best parameters, divergence, and skorch's callbacks."""
 
+import io
+import sys
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,7 +12,7 @@ from skorch.callbacks import Callback, EarlyStopping, EpochTimer, LRScheduler
 from sklearn_vae import VAETransformer
 from sklearn_vae.likelihoods import LogNormal
 from sklearn_vae.objectives import ELBO, Constant, LinearWarmup
-from sklearn_vae.training import Dataset, Trainer
+from sklearn_vae.training import Dataset, Trainer, printing
 from sklearn_vae.training.early_stopping import split_stages
 from tests.training.conftest import CONFIG, NO_STEPS, to_dataset
 
@@ -400,10 +402,10 @@ def test_skorchs_scheduler_schedules(bent, make_model):
 
 
 def test_a_line_is_printed_per_iteration_if_asked_for(bent, make_model, capsys):
-    """verbose=1, and silence otherwise."""
+    """verbose=2, and silence with 0."""
     run(make_model(bent), to_dataset(bent))
     silent = capsys.readouterr().out
-    run(make_model(bent), to_dataset(bent), verbose=1)
+    run(make_model(bent), to_dataset(bent), verbose=2)
     lines = capsys.readouterr().out.splitlines()
 
     assert silent == ""
@@ -411,6 +413,39 @@ def test_a_line_is_printed_per_iteration_if_asked_for(bent, make_model, capsys):
     assert title == "Training on 120 rows:"
     assert "reconstruction_loss" in header
     assert len(lines) == 3 + CONFIG.max_iter
+
+
+def test_the_line_of_progress_is_overwritten_in_a_terminal(bent, make_model, monkeypatch):
+    """With the rate and the time left; a shorter state erases the end of a longer one."""
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(printing, "LIVE_SECONDS", 0.0)
+    monkeypatch.setattr("sys.stdout", Terminal())
+    run(make_model(bent), to_dataset(bent), verbose=1)
+    _, *states = sys.stdout.getvalue().split("\r")
+    widths = [len(state.rstrip("\n")) for state in states]
+
+    assert len(states) == CONFIG.max_iter + 1
+    assert " per second, at most " in states[0]
+    assert states[0].startswith("Training on 120 rows: iteration 1, loss ")
+    assert states[-1].endswith("\n")
+    assert "\n" not in "".join(states[:-1])
+    assert all(new >= len(old.rstrip()) for new, old in zip(widths[1:], states, strict=False))
+
+
+def test_a_log_has_a_line_at_intervals_and_one_at_the_end(bent, make_model, monkeypatch, capsys):
+    """A line per state would fill it."""
+    run(make_model(bent), to_dataset(bent), verbose=1)
+    few = capsys.readouterr().out.splitlines()
+    monkeypatch.setattr(printing, "LOG_SECONDS", 0.0)
+    run(make_model(bent), to_dataset(bent), verbose=1)
+    many = capsys.readouterr().out.splitlines()
+
+    assert len(few) == 1
+    assert len(many) == CONFIG.max_iter + 1
 
 
 @pytest.mark.gpu
