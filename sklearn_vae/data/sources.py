@@ -6,7 +6,7 @@ sample of all rows, also where the source is sorted.
 """
 
 import mmap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from glob import glob
@@ -28,6 +28,8 @@ FEWEST_SAMPLE_ROWS = 1 << 14
 # Numbers in a window of training, and least number of its rows.
 WINDOW_NUMBERS = 1 << 18
 FEWEST_WINDOW_ROWS = 1 << 12
+# Rows that are read at a time where they are scattered: each takes 64 kB of memory until then.
+SCATTERED_ROWS = 1 << 8
 # Rows of a batch that is read from a file.
 ROWS_PER_BATCH = 1 << 16
 # Seed of the sample of rows and of the order of rows in the file.
@@ -201,12 +203,17 @@ class DiskRows:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        read = np.array(self._rows[rows])
-        self._release()
-        return read
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        parts: Sequence[slice | np.ndarray] = [rows]
+        if not isinstance(rows, slice):
+            parts = np.array_split(rows, -(-len(rows) // SCATTERED_ROWS) or 1)
+        read = []
+        for part in parts:
+            read.append(np.array(self._rows[part]))
+            self._release()
+        return read[0] if len(read) == 1 else np.concatenate(read)
 
-    def __setitem__(self, rows: Any, values: np.ndarray) -> None:
+    def __setitem__(self, rows: slice, values: np.ndarray) -> None:
         self._rows[rows] = values
         self._release()
 

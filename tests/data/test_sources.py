@@ -141,11 +141,20 @@ def test_rows_on_disk_are_all_rows_in_random_order():
 def test_rows_after_the_first_ones_share_the_file():
     rows = as_source(batches()).write(np.asarray, 1000, ROWS[:9])
     rest = rows.after(950)
-    rows[990] = 7.0
+    rows[990:991] = 7.0
 
     assert rest.shape == (50, 3)
     np.testing.assert_array_equal(rest[:], rows[950:])
-    np.testing.assert_array_equal(rest[40], [7.0, 7.0, 7.0])
+    np.testing.assert_array_equal(rest[40:41], [[7.0, 7.0, 7.0]])
+
+
+def test_scattered_rows_are_read_in_their_order():
+    """In several parts, whose memory is freed in between; none at all, too."""
+    rows = as_source(batches()).write(np.asarray, 1000, ROWS[:9])
+    indices = np.random.default_rng(0).integers(1000, size=700)
+
+    np.testing.assert_array_equal(rows[:][indices], rows[indices])
+    assert rows[indices[:0]].shape == (0, 3)
 
 
 def test_an_iterator_is_refused():
