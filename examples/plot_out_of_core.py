@@ -1,0 +1,56 @@
+"""
+Training in chunks
+==================
+
+A file that does not fit in memory is read in chunks: ``fit`` for the first, ``partial_fit`` for the
+others.
+"""
+
+# %%
+# A CSV file of 10,000 rows, written here for the example, is read in chunks of 500 rows. The first
+# chunk decides the types and units of the columns. Other rows measure the score after each chunk.
+
+import tempfile
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from sklearn_vae import VAETransformer
+
+rng = np.random.default_rng(0)
+
+
+def rows(n):
+    """Two factors, six measurements, and one class that depends on them."""
+    factors = rng.normal(size=(n, 2))
+    measured = np.sin(factors @ weights) + 0.2 * rng.normal(size=(n, 6))
+    table = pd.DataFrame(measured, columns=[f"m{i}" for i in range(6)])
+    table["site"] = np.where(factors[:, 0] + 0.3 * rng.normal(size=n) > 0, "north", "south")
+    return table
+
+
+weights = rng.normal(size=(2, 6))
+held_out = rows(1000)
+with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder, "measurements.csv")
+    rows(10_000).to_csv(path, index=False)
+
+    chunks = pd.read_csv(path, chunksize=500)
+    vae = VAETransformer(n_components=2, random_state=0).fit(next(chunks))
+    scores = [vae.score(held_out)]
+    vae.set_params(learning_rate=0.003)  # the steps of new chunks forget less
+    for chunk in chunks:
+        vae.partial_fit(chunk)
+        scores.append(vae.score(held_out))
+
+# %%
+# ``fit`` trains on the first chunk until the score no longer improves; ``partial_fit`` passes once
+# over each of the others. The first of these lower the score: their steps are larger than the last
+# ones of ``fit``. With more rows it rises beyond that of the first chunk.
+
+fig, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
+ax.plot(range(1, len(scores) + 1), scores, "o-")
+ax.set(xlabel="chunks of 500 rows", ylabel="held-out log p(x), nats per row")
+plt.show()
