@@ -48,8 +48,7 @@ ax.legend(frameon=False)
 plt.show()
 
 # %%
-# Less than nine intervals of ten cover the true value: with 442 rows the intervals are too narrow,
-# because the draws do not include the uncertainty of the weights.
+# Less than nine intervals of ten cover the true value: they are too narrow in this table.
 
 error = np.abs(median - true).mean()
 of_mean = np.abs(table["bmi"].mean() - true).mean()
