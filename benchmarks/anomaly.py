@@ -83,9 +83,9 @@ QUICK_TABLES = "Hepatitis,Ionosphere,WBC,glass,vowels,wine"
 EVERY_METHOD = (
     "auto,latent,masked,denoising,reconstruction,elbo,reconstruction_probability,log_likelihood"
 )
-FEWEST_ANOMALIES = 10
-MOST_TABLES_SHOWN = 40
-FEWEST_TO_HALVE = 6  # tables: a spread takes more than one or two
+MIN_ANOMALIES = 10
+MAX_TABLES_SHOWN = 40
+MIN_TO_HALVE = 6  # tables: a spread takes more than one or two
 TIE = 0.05
 LEVEL = 0.01
 CONTAMINATIONS = (0.05, 0.1)
@@ -291,7 +291,7 @@ def result(
     name: str, detector: Detector, task: tuple[str, str, int, int, int], *, keeps: bool
 ) -> dict[str, float] | None:
     """Take a result from the cache, or compute it; None if its package is not there."""
-    has_default = task[-1] == FEWEST_ANOMALIES
+    has_default = task[-1] == MIN_ANOMALIES
     key = f"v{PROTOCOL}/{name}/" + "/".join(map(str, task[:-1] if has_default else task))
     kept = json.loads(CACHE.read_text()) if CACHE.exists() else {}
     if keeps and key in kept:
@@ -365,7 +365,7 @@ def report(records: pd.DataFrame, first: str) -> None:
     for setting, group in records.groupby("setting", sort=False):
         for measure in ("AUROC", "AP"):
             means = group.pivot_table(index="table", columns="detector", values=measure, sort=False)
-            if len(means) <= MOST_TABLES_SHOWN:
+            if len(means) <= MAX_TABLES_SHOWN:
                 print_table(f"{setting}, {measure}", with_mean(means))
             print_table(f"{setting}, {measure}", standing(means))
             if first in means:
@@ -465,7 +465,7 @@ def main() -> None:
     add("--detectors", default=default_detectors, help="rivals: %(default)s")
     add("--methods", default="auto", help="ours, or all of them: %(default)s")
     add("--choose", action="store_true", help="choose on half of the tables, confirm on the other")
-    add("--fewest-anomalies", default=FEWEST_ANOMALIES, type=int, help="in a part: %(default)s")
+    add("--fewest-anomalies", default=MIN_ANOMALIES, type=int, help="in a part: %(default)s")
     add("--param", action="append", default=[], type=parameter, metavar="NAME=VALUE")
     add("--keep", metavar="LABEL", help="keep our results, or take them from the cache, by a name")
     add("--thresholds", action="store_true", help="shares of fresh rows that are flagged")
@@ -480,8 +480,8 @@ def main() -> None:
     args.detectors = [name for name in args.detectors.split(",") if name]
     args.methods = (EVERY_METHOD if args.methods == "all" else args.methods).split(",")
     args.param = dict(args.param)
-    if args.choose and len(args.tables) < FEWEST_TO_HALVE:
-        parser.error(f"--choose halves the tables, and takes {FEWEST_TO_HALVE} of them at least")
+    if args.choose and len(args.tables) < MIN_TO_HALVE:
+        parser.error(f"--choose halves the tables, and takes {MIN_TO_HALVE} of them at least")
 
     with threadpool_limits(1):
         records = pd.DataFrame(flagged(args) if args.thresholds else run(args))

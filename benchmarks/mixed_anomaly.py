@@ -69,7 +69,7 @@ CLASSES = {
     "shoppers": "Revenue",
 }
 TRAIN_SHARE = 0.6
-MOST_TEST_ROWS = 600
+MAX_TEST_ROWS = 600
 FAULTY = 1 / 10
 CENTRAL = 0.98
 
@@ -176,7 +176,7 @@ def rows_of(
     has_class = frame[label].notna().to_numpy()
     order = rng.permutation(np.flatnonzero(has_class))
     n_train = min(int(TRAIN_SHARE * len(order)), max_rows)
-    rest = order[n_train:][: round(MOST_TEST_ROWS / (1 - len(FAULTS) * FAULTY / (1 - FAULTY)))]
+    rest = order[n_train:][: round(MAX_TEST_ROWS / (1 - len(FAULTS) * FAULTY / (1 - FAULTY)))]
     n_per_fault = round(
         len(rest) * FAULTY / (1 - FAULTY) / (1 + len(FAULTS) * FAULTY / (1 - FAULTY))
     )

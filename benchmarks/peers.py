@@ -288,13 +288,13 @@ def vae_transformer(work: Workload, **options: Any) -> Any:
     to the others' steps.
     """
     from sklearn_vae import VAETransformer
-    from sklearn_vae.estimators.base import FEWEST_STEPS
+    from sklearn_vae.estimators.base import MIN_STEPS
 
     return VAETransformer(
         work.n_components,
         hidden_layer_sizes=work.widths,
         activation="relu",
-        max_iter=max(1, round(work.n_steps / max(work.steps_per_pass, FEWEST_STEPS))),
+        max_iter=max(1, round(work.n_steps / max(work.steps_per_pass, MIN_STEPS))),
         batch_size=work.batch_size,
         learning_rate=LEARNING_RATE,
         weight_decay=0.0,

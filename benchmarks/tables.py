@@ -29,7 +29,7 @@ BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 DATA = Path(os.environ.get("SKLEARN_VAE_DATA") or BESIDE)
 NOISE_SEED = 0
 TEST_SHARE = 0.2
-MOST_ROWS = 5_000
+MAX_ROWS = 5_000
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,11 @@ def concrete() -> np.ndarray:
 
 
 def adbench(name: str) -> np.ndarray:
-    """Normal rows of an ADBench table; of a long one, a fixed draw of MOST_ROWS of them."""
+    """Normal rows of an ADBench table; of a long one, a fixed draw of MAX_ROWS of them."""
     with np.load(DATA / "adbench" / f"{name}.npz") as file:
         X = file["X"][file["y"] == 0].astype(np.float64)
-    if len(X) > MOST_ROWS:
-        X = np.random.default_rng(NOISE_SEED).permutation(X)[:MOST_ROWS]
+    if len(X) > MAX_ROWS:
+        X = np.random.default_rng(NOISE_SEED).permutation(X)[:MAX_ROWS]
 
     return X
 

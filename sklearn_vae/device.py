@@ -12,7 +12,7 @@ from sklearn_vae.warnings import warn
 
 # Below so many multiplications a step ends before a second thread has joined in; and on a
 # busy machine, waiting for one can cost a hundred times the work.
-FEWEST_PRODUCTS_FOR_THREADS = 1 << 25
+MIN_PRODUCTS_FOR_THREADS = 1 << 25
 
 
 def _compute_on_one_thread() -> None:
@@ -109,7 +109,7 @@ def threads_for(n_products: int) -> Iterator[None]:
     n_products : int
         Multiplications in one pass through the networks.
     """
-    if torch.get_num_threads() == 1 or n_products >= FEWEST_PRODUCTS_FOR_THREADS:
+    if torch.get_num_threads() == 1 or n_products >= MIN_PRODUCTS_FOR_THREADS:
         yield
         return
     with _openmp().limit(limits=1):

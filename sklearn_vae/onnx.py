@@ -19,7 +19,7 @@ from sklearn_vae.data.bounds import ROUNDING
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.estimators.checks import check_not_autoregressive
 from sklearn_vae.estimators.transformer import VAETransformer
-from sklearn_vae.inference.correction import SMALLEST_SPREAD
+from sklearn_vae.inference.correction import MIN_SPREAD
 from sklearn_vae.inference.log_density import SCORE_DRAWS
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
@@ -157,7 +157,7 @@ class Decoder(nn.Module):
         """(n, n_components) -> (n, n_features)."""
         values, Z = self.model.reconstruct(Z.float()[None])[0].double(), Z.double()
         low, high = self.code_range
-        width = (high - low).clamp(min=SMALLEST_SPREAD)
+        width = (high - low).clamp(min=MIN_SPREAD)
         distance = ((Z - (low + high) / 2).abs() / width).amax(1, keepdim=True)
         correction = (self.correction[0] + Z @ self.correction[1:]) / distance.clamp(min=1).square()
         return self.columns.decode(values + correction)

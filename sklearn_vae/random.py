@@ -16,7 +16,7 @@ from scipy.special import ndtri
 from scipy.stats import qmc
 from torch import Tensor
 
-from sklearn_vae.seeds import MOST_SEED as MOST_SEED
+from sklearn_vae.seeds import MAX_SEED as MAX_SEED
 from sklearn_vae.seeds import RandomState as RandomState
 from sklearn_vae.seeds import Stream as Stream
 from sklearn_vae.seeds import draw_seed as draw_seed
@@ -24,9 +24,9 @@ from sklearn_vae.seeds import start_seeds as start_seeds
 from sklearn_vae.seeds import stream_seed as stream_seed
 
 # scipy's Sobol points have no more dimensions
-MOST_DIMS = qmc.Sobol.MAXDIM
+MAX_DIMS = qmc.Sobol.MAXDIM
 # Draws of a score at the most: Sobol points of them all exist at once
-MOST_DRAWS = 1 << 16
+MAX_DRAWS = 1 << 16
 # torch's vectorised normal draws fill blocks of 16 and redraw the last, incomplete one
 _BLOCK = 16
 
@@ -34,7 +34,7 @@ _BLOCK = 16
 _GLOBAL = Lock()
 
 # Sets of points of no more numbers are kept for the next call.
-MOST_NUMBERS_KEPT = 1 << 13
+MAX_NUMBERS_KEPT = 1 << 13
 
 
 def make_generator(seed: int, stream: Stream, *indices: int) -> torch.Generator:
@@ -91,7 +91,7 @@ def sobol_normal(n_draws: int, n_dims: int, seed: int) -> np.ndarray:
     n_draws : int
         Number of points; a power of two spreads most evenly.
     n_dims : int
-        Their dimension, at most ``MOST_DIMS``.
+        Their dimension, at most ``MAX_DIMS``.
     seed : int
         Decides the scrambling.
 
@@ -105,7 +105,7 @@ def sobol_normal(n_draws: int, n_dims: int, seed: int) -> np.ndarray:
     .. [1] A. B. Owen, "Scrambling Sobol' and Niederreiter-Xing points",
        Journal of Complexity 14, 1998.
     """
-    if n_draws * n_dims > MOST_NUMBERS_KEPT:
+    if n_draws * n_dims > MAX_NUMBERS_KEPT:
         return _sobol_normal.__wrapped__(n_draws, n_dims, seed)
     return _sobol_normal(n_draws, n_dims, seed).copy()
 

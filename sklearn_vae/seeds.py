@@ -9,7 +9,7 @@ import numpy as np
 RandomState = int | np.random.RandomState | None
 
 # The largest seed that scikit-learn takes
-MOST_SEED = (1 << 32) - 1
+MAX_SEED = (1 << 32) - 1
 
 
 class Stream(IntEnum):

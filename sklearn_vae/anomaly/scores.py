@@ -18,7 +18,7 @@ from sklearn.utils import gen_batches
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer, check_number
-from sklearn_vae.random import MOST_DRAWS, Stream, make_generator, sobol_normal, stream_seed
+from sklearn_vae.random import MAX_DRAWS, Stream, make_generator, sobol_normal, stream_seed
 
 # Noise draws of the denoising reconstruction error.
 N_NOISE_DRAWS = 16
@@ -253,7 +253,7 @@ class NegativeLogLikelihood(Scorer):
 
     def check(self) -> None:
         """Validate the fields of a loaded scorer."""
-        check_integer(self, "n_draws", self.n_draws, 1, MOST_DRAWS)
+        check_integer(self, "n_draws", self.n_draws, 1, MAX_DRAWS)
 
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row: (n,)."""
@@ -281,7 +281,7 @@ class NegativeELBO(Scorer):
 
     def check(self) -> None:
         """Validate the fields of a loaded scorer."""
-        check_integer(self, "n_draws", self.n_draws, 1, MOST_DRAWS)
+        check_integer(self, "n_draws", self.n_draws, 1, MAX_DRAWS)
 
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row: (n,)."""

@@ -7,27 +7,27 @@ import numpy as np
 # Values that differ by a smaller fraction of themselves are equal.
 ROUNDING = 8 * float(np.finfo(np.float64).eps)
 # Columns with fewer levels than this between minimum and maximum are coarsely recorded.
-FEWEST_LEVELS = 256
+MIN_LEVELS = 256
 # Size of the subsample that is tested first: few columns that are not rounded pass.
 SUBSAMPLE_SIZE = 1024
 # Largest number of decimals tried, and the largest recording step in standard deviations: to
 # round to a coarser one would add noise that is visible beside the scale.
-MOST_DECIMALS = 6
+MAX_DECIMALS = 6
 COARSEST_STEP = 0.1
 # Steps between minimum and maximum, and between any two values that are neighbours, at most;
 # distance from a multiple of the step, in steps, up to which it is due to rounding.
-MOST_STEPS = 1e6
-MOST_STEPS_IN_A_GAP = 10
+MAX_STEPS = 1e6
+MAX_STEPS_IN_A_GAP = 10
 LATTICE_TOLERANCE = 1e-3
 # Larger values have no recording step: sums of values and steps could overflow.
-LARGEST_RECORDED = 1e300
+MAX_RECORDED = 1e300
 # The minimum is a bound if a normal distribution would put more rows than this below it, or if
 # two rows have it; otherwise samples may exceed it by a fraction of its distance from the mean.
 ROWS_BEYOND = 5.0
 BEYOND = 0.1
 # If a normal distribution puts a larger fraction beyond the bound of a coarsely recorded column,
 # as of a pixel that is mostly 0, it is no model of the column: truncated, it would be a worse one.
-MOST_BEYOND = 0.35
+MAX_BEYOND = 0.35
 
 
 def equal_up_to_rounding(low: float, high: float) -> bool:
@@ -39,7 +39,7 @@ def equal_up_to_rounding(low: float, high: float) -> bool:
 def is_finely_recorded(unique: np.ndarray) -> bool:
     """Test whether sorted unique values have many possible values between them."""
     with np.errstate(over="ignore"):
-        return len(unique) > 1 and unique[-1] - unique[0] > FEWEST_LEVELS * np.diff(unique).min()
+        return len(unique) > 1 and unique[-1] - unique[0] > MIN_LEVELS * np.diff(unique).min()
 
 
 def sample_bounds(values: np.ndarray, weights: np.ndarray | None) -> tuple[float, float]:
@@ -54,7 +54,7 @@ def sample_bounds(values: np.ndarray, weights: np.ndarray | None) -> tuple[float
         beyond = float(stats.norm.sf(abs(extreme - mean) / std if std > 0 else 0.0))
         is_bound = weights.sum() * beyond > ROWS_BEYOND or weights[values == extreme].sum() >= 2
         bound = float(extreme if is_bound else extreme + BEYOND * (extreme - mean))
-        if beyond > MOST_BEYOND and not is_finely_recorded(np.unique(values)):
+        if beyond > MAX_BEYOND and not is_finely_recorded(np.unique(values)):
             bound = math.copysign(math.inf, extreme - mean)
         bounds.append(bound)
     return bounds[0], bounds[1]
@@ -68,17 +68,17 @@ def lattice_step(values: np.ndarray, weights: np.ndarray | None = None) -> float
     """
     unique = np.unique(values.astype(np.float64))
     n_rows = len(values) if weights is None else weights.sum()
-    if len(unique) >= n_rows or np.abs(unique).max() > LARGEST_RECORDED:
+    if len(unique) >= n_rows or np.abs(unique).max() > MAX_RECORDED:
         return 0.0
     gaps = np.diff(unique)
     gaps = gaps[gaps > ROUNDING * np.abs(unique).max()]
     if not len(gaps):
         return 0.0
-    for divisor in range(1, MOST_STEPS_IN_A_GAP + 1):
+    for divisor in range(1, MAX_STEPS_IN_A_GAP + 1):
         step = gaps.min() / divisor
         multiples = (unique - unique[0]) / step
         precision = np.abs(unique).max() * np.finfo(values.dtype).eps / step
-        if multiples[-1] > MOST_STEPS or precision > 0.25 * LATTICE_TOLERANCE:
+        if multiples[-1] > MAX_STEPS or precision > 0.25 * LATTICE_TOLERANCE:
             return 0.0
         if (np.abs(multiples - np.rint(multiples)) < LATTICE_TOLERANCE).all():
             return float((unique[-1] - unique[0]) / np.rint(multiples[-1]))
@@ -99,7 +99,7 @@ def recording_decimals(
     """
     if is_integer:
         return 0
-    for decimals in range(MOST_DECIMALS + 1):
+    for decimals in range(MAX_DECIMALS + 1):
         for rows in (values[:SUBSAMPLE_SIZE], values):
             with np.errstate(over="ignore", invalid="ignore"):
                 rounded = np.round(rows.astype(np.float64), decimals).astype(values.dtype)

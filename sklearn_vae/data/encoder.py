@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sklearn_vae.likelihoods import Likelihood
 
 # Rows from which levels' effects on other columns are estimated, at most.
-MOST_ROWS_OF_EFFECTS = 100_000
+MAX_ROWS_OF_EFFECTS = 100_000
 
 
 @serializable
@@ -584,7 +584,7 @@ def _derive_columns(
 
 def _group_levels(columns: list[Columns], X: np.ndarray, weights: np.ndarray | None) -> None:
     """Group rare levels of columns that have many by their effects on the others, in place."""
-    step = -(-len(X) // MOST_ROWS_OF_EFFECTS)
+    step = -(-len(X) // MAX_ROWS_OF_EFFECTS)
     for column in columns:
         if type(column) is CategoricalColumns and column.n_levels.any():
             others = (

@@ -30,7 +30,7 @@ from sklearn_vae.likelihoods import (
 )
 
 # A smaller table does not show that a column can only have two values, unless they are 0 and 1.
-FEWEST_ROWS_FOR_BINARY = 10
+MIN_ROWS_FOR_BINARY = 10
 
 # Nats per value by which a log-normal distribution must exceed a normal one: the values then span
 # orders of magnitude.
@@ -38,7 +38,7 @@ GAIN_OF_LOGS = 1.5
 # Nats per value by which a distribution of counts must exceed a rounded normal one.
 GAIN_OF_COUNTS = 0.05
 # Larger counts are modelled as real numbers.
-LARGEST_COUNT = 1000
+MAX_COUNT = 1000
 # Nats per value by which point masses must improve on the best distribution without them.
 GAIN_OF_POINT_MASSES = 0.1
 
@@ -145,7 +145,7 @@ def choose_likelihood(column: TrainingColumn, *, point_masses: bool = True) -> L
     low, high = values.min(), values.max()
     is_0_or_1 = low == 0 and high == 1
     has_two_values = bool(((values == low) | (values == high)).all())
-    if has_two_values and (is_0_or_1 or round(column.n_rows) >= FEWEST_ROWS_FOR_BINARY):
+    if has_two_values and (is_0_or_1 or round(column.n_rows) >= MIN_ROWS_FOR_BINARY):
         return Bernoulli()
     if column.exact_marginal and point_masses:
         common = find_common_values(column)
@@ -176,7 +176,7 @@ def _infer_of_integers(column: TrainingColumn) -> Likelihood:
     values, weights = column.values.astype(np.float64), column.weights
     likelihood: Likelihood = Gaussian()
     best = np.average(_log_rounded_normal(values, weights), weights=weights)
-    if values.min() >= 0 and values.max() <= LARGEST_COUNT:
+    if values.min() >= 0 and values.max() <= MAX_COUNT:
         counts, log_prob = _fit_counts(values, weights)
         log_prob_of_counts = np.average(log_prob, weights=weights)
         if log_prob_of_counts > best + GAIN_OF_COUNTS:

@@ -22,7 +22,7 @@ GAIN_OF_NORMAL_SCORES = 0.2
 # Rows that are looked at, at most.
 MAX_ROWS = 20_000
 # Knots are no nearer to each other, in standard deviations.
-SMALLEST_GAP = 1e-6
+MIN_GAP = 1e-6
 
 
 def fit_normal_scores(
@@ -107,7 +107,7 @@ def _fit_knots(cells: np.ndarray, weights: np.ndarray, n_knots: int) -> np.ndarr
         chosen = np.unique(np.searchsorted(cdf, levels).clip(max=len(cdf) - 1))
     keep = [0]
     for index in chosen[1:].tolist():
-        if values[index] - values[keep[-1]] > SMALLEST_GAP:
+        if values[index] - values[keep[-1]] > MIN_GAP:
             keep.append(index)
     if len(keep) < 2:
         return np.zeros((0, 2))

@@ -11,7 +11,7 @@ from sklearn_vae.persistence.validation import check_array
 
 # Rows that repeat an earlier value other than the most common one, at least: with fewer, columns
 # may agree by chance.
-FEWEST_REPEATS = 10
+MIN_REPEATS = 10
 # Rows that are compared first.
 SUBSAMPLE_SIZE = 1024
 # Encoding of a value that contradicts the source; that of one that agrees is 0.
@@ -103,7 +103,7 @@ def find_one_to_one(X: np.ndarray, sources: np.ndarray, others: np.ndarray) -> l
             values, first, counts = np.unique(X[:, source], return_index=True, return_counts=True)
             is_value = ~np.isnan(values)
             values, first, counts = values[is_value], first[is_value], counts[is_value]
-            if counts.sum() - counts.max() - (len(counts) - 1) < FEWEST_REPEATS:
+            if counts.sum() - counts.max() - (len(counts) - 1) < MIN_REPEATS:
                 continue
             pairs += [
                 OneToOne(source, j, values, X[first, j])

@@ -24,10 +24,10 @@ from sklearn_vae.data.arrays import as_array
 
 # Numbers in the sample of a source, and least number of its rows.
 SAMPLE_NUMBERS = 1 << 21
-FEWEST_SAMPLE_ROWS = 1 << 14
+MIN_SAMPLE_ROWS = 1 << 14
 # Numbers in a window of training, and least number of its rows.
 WINDOW_NUMBERS = 1 << 18
-FEWEST_WINDOW_ROWS = 1 << 12
+MIN_WINDOW_ROWS = 1 << 12
 # Rows that are read at a time where they are scattered: each takes 64 kB of memory until then.
 SCATTERED_ROWS = 1 << 8
 # Rows of a batch that is read from a file.
@@ -65,12 +65,12 @@ def as_source(X: Any) -> "BatchSource | None":
 
 def sample_rows(n_columns: int) -> int:
     """Return the number of rows in the sample of a source of so many columns."""
-    return max(SAMPLE_NUMBERS // max(n_columns, 1), FEWEST_SAMPLE_ROWS)
+    return max(SAMPLE_NUMBERS // max(n_columns, 1), MIN_SAMPLE_ROWS)
 
 
 def window_rows(n_columns: int) -> int:
     """Return the number of rows of so many columns that are encoded at a time."""
-    return max(WINDOW_NUMBERS // max(n_columns, 1), FEWEST_WINDOW_ROWS)
+    return max(WINDOW_NUMBERS // max(n_columns, 1), MIN_WINDOW_ROWS)
 
 
 @dataclass(frozen=True)

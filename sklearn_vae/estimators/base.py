@@ -60,7 +60,7 @@ from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import NETWORKS, Network, RowStructure
 from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.persistence.validation import check_count
-from sklearn_vae.random import MOST_DIMS, RandomState, Stream, draw_seed, make_generator
+from sklearn_vae.random import MAX_DIMS, RandomState, Stream, draw_seed, make_generator
 from sklearn_vae.training import (
     Dataset,
     EncodedRows,
@@ -77,11 +77,11 @@ from sklearn_vae.warnings import warn
 # The network of estimators that have no parameter ``network``; its rows have no structure.
 FULLY_CONNECTED: Network = NETWORKS["mlp"]
 # Minimum number of gradient steps in an iteration, which is one pass over the rows or several.
-FEWEST_STEPS = 25
+MIN_STEPS = 25
 # Columns of a single row have no variance.
-FEWEST_ROWS = 2
+MIN_ROWS = 2
 # Minimum number of rows for early_stopping="auto" to set validation rows aside.
-FEWEST_ROWS_TO_VALIDATE = 100
+MIN_ROWS_TO_VALIDATE = 100
 # Maximum number of iterations on a table without validation rows: more gain a tenth of a nat on
 # some tables and lose several on others (docs/defaults.md).
 ITERATIONS_OF_SMALL_TABLES = 1
@@ -95,9 +95,9 @@ MAX_SPARSE_IN_DOUBLE = 1 << 15
 # network has as many on 100 rows of 10 columns. Beyond, it costs almost twice as much.
 MAX_PRODUCTS_IN_DOUBLE = 1 << 20
 # Maximum number of validation rows of a source of batches.
-MOST_VALIDATION_ROWS = 1 << 15
+MAX_VALIDATION_ROWS = 1 << 15
 # A table of more numbers is encoded batch by batch during training.
-MOST_NUMBERS_ENCODED = 1 << 26
+MAX_NUMBERS_ENCODED = 1 << 26
 # Numbers of X that are encoded at a time, so that temporary arrays are small.
 ENCODED_AT_A_TIME = 1 << 20
 # Fitted models with their torch modules, of which neither pickles nor clones have a copy.
@@ -115,7 +115,7 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
-    _max_components: ClassVar[int] = MOST_DIMS
+    _max_components: ClassVar[int] = MAX_DIMS
 
     callbacks: Sequence[Any] | None
     checkpoint: str | PathLike[str] | None
@@ -272,7 +272,7 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
             X, n_rows = source.sample()
         if reset:
             self.schema_ = fit_schema(X, network)
-        X = self._validate(X, reset=reset, ensure_min_samples=FEWEST_ROWS)
+        X = self._validate(X, reset=reset, ensure_min_samples=MIN_ROWS)
         if reset and self.schema_ is not None:
             warn_of_identifiers(X, self.schema_)
         if not reset and (descriptions := self.columns_.describe_unseen(X)):
@@ -291,10 +291,10 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
             as_array(sample_weight), X, dtype=np.float64, ensure_non_negative=True
         )
         is_positive = weight > 0
-        if is_positive.sum() < FEWEST_ROWS:
+        if is_positive.sum() < MIN_ROWS:
             raise ValueError(
                 f"Too many sample weights are zero: {is_positive.sum()} of {len(weight)} rows have "
-                f"a weight above 0, and at least {FEWEST_ROWS} are needed."
+                f"a weight above 0, and at least {MIN_ROWS} are needed."
             )
         if weight.sum() < MIN_MEAN_WEIGHT * is_positive.sum():
             warn(
@@ -460,7 +460,7 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
             encoded_rows = WindowedRows(X, encode, n_columns, torch.float32, device)
             return Dataset.from_x(encoded_rows, None, float(len(X)), mean_offset)
         dtype = self._training_dtype(X)
-        is_large = len(X) * n_columns > MOST_NUMBERS_ENCODED
+        is_large = len(X) * n_columns > MAX_NUMBERS_ENCODED
         encoded = np.empty((0 if is_large else len(X), n_columns), dtype)
         offset = np.empty(len(X))
         for rows in gen_batches(len(X), max(ENCODED_AT_A_TIME // X.shape[1], 1)):
@@ -491,12 +491,12 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
         n_rows = round(float(table.total_weight[0]))
         has_validation = self.early_stopping
         if has_validation == "auto":
-            has_validation = n_rows >= FEWEST_ROWS_TO_VALIDATE
+            has_validation = n_rows >= MIN_ROWS_TO_VALIDATE
             default = signature(type(self)).parameters["max_iter"].default
             if not has_validation and self.max_iter > default:
                 warn(
                     f"max_iter={self.max_iter} is not reached: with early_stopping='auto', a table "
-                    f"of fewer than {FEWEST_ROWS_TO_VALIDATE} rows (here {n_rows}) gets "
+                    f"of fewer than {MIN_ROWS_TO_VALIDATE} rows (here {n_rows}) gets "
                     f"{ITERATIONS_OF_SMALL_TABLES} iteration. Set early_stopping=False to train "
                     f"for max_iter iterations, or True to set rows aside."
                 )
@@ -504,12 +504,12 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
             return 0
         n_valid = max(round(self.validation_fraction * n_rows), 1)
         if table.rows_per_window < len(table):  # they are in memory
-            n_valid = min(n_valid, MOST_VALIDATION_ROWS)
-        if n_rows - n_valid < FEWEST_ROWS:
+            n_valid = min(n_valid, MAX_VALIDATION_ROWS)
+        if n_rows - n_valid < MIN_ROWS:
             raise ValueError(
                 f"early_stopping={self.early_stopping!r} with validation_fraction="
                 f"{self.validation_fraction} leaves {n_rows - n_valid} of {n_rows} rows to train "
-                f"on; at least {FEWEST_ROWS} are needed."
+                f"on; at least {MIN_ROWS} are needed."
             )
         return n_valid
 

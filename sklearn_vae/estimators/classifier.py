@@ -21,7 +21,7 @@ from sklearn_vae.inference.log_density import SCORE_DRAWS
 from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_hashes
-from sklearn_vae.random import MOST_DRAWS, RandomState
+from sklearn_vae.random import MAX_DRAWS, RandomState
 
 
 @serializable
@@ -88,7 +88,7 @@ class VAEClassifier(ClassifierMixin, SerializationMixin, BaseEstimator):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "estimator": [VAETransformer, None],
         "priors": ["array-like", None],
-        "n_draws": [Interval(Integral, 1, MOST_DRAWS, closed="both")],
+        "n_draws": [Interval(Integral, 1, MAX_DRAWS, closed="both")],
         "random_state": ["random_state"],
     }
 

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from sklearn_vae.estimators.base import (
-    FEWEST_ROWS_TO_VALIDATE,
-    FEWEST_STEPS,
     ITERATIONS_OF_SMALL_TABLES,
+    MIN_ROWS_TO_VALIDATE,
+    MIN_STEPS,
 )
 from sklearn_vae.estimators.parts import ModelParts
 from sklearn_vae.initialization.factor_analysis import n_imputation_factors
@@ -22,7 +22,7 @@ from sklearn_vae.training import Dataset, TrainingConfig
 MAX_AUTO_COMPONENTS = 8
 ROWS_PER_COMPONENT = 20
 # Rows of a batch with batch_size="auto": the smaller number for tables that it divides into at most
-# FEWEST_STEPS batches.
+# MIN_STEPS batches.
 SMALL_BATCH = 128
 LARGE_BATCH = 256
 # Rows by which the number of factors is chosen, at most.
@@ -74,16 +74,16 @@ def make_config(vae: Any, parts: ModelParts, table: Dataset) -> TrainingConfig:
     """Make the configuration of a training on a table, with or without validation rows."""
     max_iter, beta = vae.max_iter, parts.beta
     n_rows = round(float(table.total_weight[0]))
-    if vae.early_stopping == "auto" and n_rows < FEWEST_ROWS_TO_VALIDATE:
+    if vae.early_stopping == "auto" and n_rows < MIN_ROWS_TO_VALIDATE:
         max_iter = min(max_iter, ITERATIONS_OF_SMALL_TABLES)
         beta = Constant(beta(vae.max_iter - 1))  # there is no time to warm up
     batch_size = vae.batch_size
     if batch_size == "auto":
-        batch_size = SMALL_BATCH if n_rows <= SMALL_BATCH * FEWEST_STEPS else LARGE_BATCH
+        batch_size = SMALL_BATCH if n_rows <= SMALL_BATCH * MIN_STEPS else LARGE_BATCH
     return TrainingConfig(
         seed=vae.seed_,
         max_iter=max_iter,
-        min_steps_per_epoch=FEWEST_STEPS,
+        min_steps_per_epoch=MIN_STEPS,
         batch_size=batch_size,
         learning_rate=vae.learning_rate,
         weight_decay=vae.weight_decay,

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_vae._compat import Interval, StrOptions
 from sklearn_vae.data.fields import Name
 from sklearn_vae.device import device_to_score_on
-from sklearn_vae.estimators.base import FEWEST_STEPS, ITERATIONS_OF_SMALL_TABLES, DensityEstimator
+from sklearn_vae.estimators.base import ITERATIONS_OF_SMALL_TABLES, MIN_STEPS, DensityEstimator
 from sklearn_vae.estimators.checks import CONSTRAINTS
 from sklearn_vae.estimators.parts import resolve_widths
 from sklearn_vae.inference.ensemble import EnsemblePredictor
@@ -25,13 +25,13 @@ from sklearn_vae.inference.log_density import SCORE_DRAWS
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.initialization.ppca import recording_steps
 from sklearn_vae.likelihoods import Gaussian, Likelihood
-from sklearn_vae.models.mixture_init import SMALLEST_VARIANCE, fit_mixture
+from sklearn_vae.models.mixture_init import MIN_VARIANCE, fit_mixture
 from sklearn_vae.models.mixture_vae import LOG_SCALE_BOUND, MixtureArchitecture
 from sklearn_vae.models.vae import build
 from sklearn_vae.objectives import IWAE, Constant
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.random import (
-    MOST_DIMS,
+    MAX_DIMS,
     RandomState,
     Stream,
     draw_seed,
@@ -51,16 +51,16 @@ RISE = 0.1
 MIXTURES: tuple[tuple[int, str], ...] = ((1, "full"), (1, "diag"), (8, "diag"), (16, "diag"))
 ROWS_PER_COMPONENT = 10
 # Maximum number of components, if not all columns have normal distributions.
-MOST_COMPONENTS = 64
+MAX_COMPONENTS = 64
 # Wider tables have diagonal covariances only, and still wider ones no shears.
-MOST_COLUMNS_FOR_FULL = 40
-MOST_COLUMNS_FOR_SHEARS = 100
+MAX_COLUMNS_FOR_FULL = 40
+MAX_COLUMNS_FOR_SHEARS = 100
 N_SHEARS = 4
 # Members with a smaller weight are left out.
-SMALLEST_WEIGHT = 1e-3
-MOST_EM_STEPS = 500
+MIN_WEIGHT = 1e-3
+MAX_EM_STEPS = 500
 # Finer recording steps, in standard deviations of their column, need no least scale.
-FINEST_STEP = math.sqrt(2 * math.pi * SMALLEST_VARIANCE) * math.exp(-LOG_SCALE_BOUND)
+FINEST_STEP = math.sqrt(2 * math.pi * MIN_VARIANCE) * math.exp(-LOG_SCALE_BOUND)
 
 COVARIANCE_TYPES = ("full", "diag")
 
@@ -222,7 +222,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         "n_draws": [Interval(Integral, 1, None, closed="left")],
     }  # fmt: skip
 
-    _max_components: ClassVar[int] = MOST_DIMS - 1  # one dimension more chooses the component
+    _max_components: ClassVar[int] = MAX_DIMS - 1  # one dimension more chooses the component
 
     seed_: int
     architecture_: MixtureArchitecture
@@ -331,7 +331,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         X, table, mixtures = rows
         weights = self._mixture_weights(jobs[0].valid, results, X)
         order = np.argsort(-weights, kind="stable")
-        kept = [member for member in order if weights[member] >= SMALLEST_WEIGHT]
+        kept = [member for member in order if weights[member] >= MIN_WEIGHT]
         self.mixtures_ = [mixtures[jobs[member].config.seed] for member in kept]
         self.weights_ = weights[kept] / weights[kept].sum()
         results = [results[member] for member in kept]
@@ -358,7 +358,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
             blocks=self.columns_.blocks,
             n_mixture=max(sizes),
             covariance_type="full" if "full" in types else "diag",
-            n_shears=N_SHEARS if 1 < n_real <= MOST_COLUMNS_FOR_SHEARS else 0,
+            n_shears=N_SHEARS if 1 < n_real <= MAX_COLUMNS_FOR_SHEARS else 0,
             steps=steps,
             has_missing=self.columns_.has_missing,
         )
@@ -381,7 +381,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         config = TrainingConfig(
             seed=seed,
             max_iter=max_iter,
-            min_steps_per_epoch=FEWEST_STEPS,
+            min_steps_per_epoch=MIN_STEPS,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
@@ -468,11 +468,11 @@ class VAEDensity(DensityMixin, DensityEstimator):
         is_real = self._is_real()
         mixtures = MIXTURES
         if not is_real.all():  # independent columns need many components
-            max_components = min(n_rows / ROWS_PER_COMPONENT, MOST_COMPONENTS)
+            max_components = min(n_rows / ROWS_PER_COMPONENT, MAX_COMPONENTS)
             largest = 2 ** int(math.log2(max(max_components, 1)))
             smaller = min(max(largest // 4, 8), largest)
             mixtures = ((1, "full"), (largest // 8, "full"), (smaller, "diag"), (largest, "diag"))
-        if is_real.sum() > MOST_COLUMNS_FOR_FULL:
+        if is_real.sum() > MAX_COLUMNS_FOR_FULL:
             mixtures = tuple(pair for pair in mixtures if pair[1] == "diag")
         unique = dict.fromkeys((max(n, 1), covariance_type) for n, covariance_type in mixtures)
         return [pair for pair in unique if pair[0] == 1 or pair[0] * ROWS_PER_COMPONENT <= n_rows]
@@ -612,7 +612,7 @@ def stacking_weights(log_density: np.ndarray, sample_weight: np.ndarray | None) 
     n_members, n_rows = log_density.shape
     sample_weight = np.ones(n_rows) if sample_weight is None else sample_weight
     weights = np.full(n_members, 1 / n_members)
-    for _ in range(MOST_EM_STEPS):
+    for _ in range(MAX_EM_STEPS):
         joint = np.log(weights)[:, None] + log_density
         counts = np.exp(joint - logsumexp(joint, axis=0)) @ sample_weight  # responsibilities
         previous, weights = weights, (counts + 1 / n_members) / (sample_weight.sum() + 1)

@@ -22,7 +22,7 @@ from sklearn_vae._compat import (
 )
 from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.sources import as_source
-from sklearn_vae.estimators.base import FEWEST_ROWS_TO_VALIDATE
+from sklearn_vae.estimators.base import MIN_ROWS_TO_VALIDATE
 from sklearn_vae.estimators.checks import check_is_table, restore_on_error
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.transformer import VAETransformer
@@ -31,10 +31,10 @@ from sklearn_vae.likelihoods import Bernoulli, Categorical, Ordinal
 from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
-from sklearn_vae.random import MOST_DRAWS, RandomState, Stream, draw_seed, stream_seed
+from sklearn_vae.random import MAX_DRAWS, RandomState, Stream, draw_seed, stream_seed
 
 # Rows of tables whose model is averaged with a mixture, at most.
-MOST_ROWS_TO_AVERAGE = 5_000
+MAX_ROWS_TO_AVERAGE = 5_000
 # Patterns of missing cells that each held-out row gets, and their share of cells if the rows of
 # the fit are complete.
 N_PATTERNS = 3
@@ -115,7 +115,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "estimator": [VAETransformer, VAEDensity, None],
-        "n_draws": [Interval(Integral, 1, MOST_DRAWS, closed="both"), None],
+        "n_draws": [Interval(Integral, 1, MAX_DRAWS, closed="both"), None],
         "missing_values": [MissingValues()],
         "add_indicator": ["boolean"],
         "keep_empty_features": ["boolean"],
@@ -212,7 +212,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             return
         rows, weight = self.estimator_._check_rows(X, sample_weight, reset=False)
         n_rows = len(rows) if weight is None else round(weight.sum())
-        if not FEWEST_ROWS_TO_VALIDATE <= n_rows <= MOST_ROWS_TO_AVERAGE:
+        if not MIN_ROWS_TO_VALIDATE <= n_rows <= MAX_ROWS_TO_AVERAGE:
             return
         # the same seed makes the same split: neither of the two has seen the held-out rows
         model = clone(self.estimator_).set_params(refit=False, random_state=self.estimator_.seed_)

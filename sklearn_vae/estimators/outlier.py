@@ -25,7 +25,7 @@ from sklearn_vae.anomaly.presets import METHODS, Preset, preset_and_scorer
 from sklearn_vae.anomaly.reference import CountedRows, evenly_spaced
 from sklearn_vae.anomaly.scores import ScoredRows, Scorer, score_in_batches
 from sklearn_vae.device import device_to_score_on
-from sklearn_vae.estimators.base import FEWEST_ROWS, FEWEST_STEPS, TableEstimator
+from sklearn_vae.estimators.base import MIN_ROWS, MIN_STEPS, TableEstimator
 from sklearn_vae.estimators.batches import over_batches
 from sklearn_vae.estimators.checks import CONSTRAINTS, check_is_table
 from sklearn_vae.estimators.parts import resolve_widths
@@ -327,7 +327,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         self.seed_ = draw_seed(self.random_state)
         preset = self._preset()
         X = X.astype(np.float64, copy=False)
-        rows = CountedRows.from_weights(X, weights, FEWEST_ROWS, MAX_REFERENCE_ROWS)
+        rows = CountedRows.from_weights(X, weights, MIN_ROWS, MAX_REFERENCE_ROWS)
         train, calibration = self._split_calibration(rows)
         if len(train.X) <= MAX_REFERENCE_ROWS:
             train = reference = train.unique()
@@ -338,7 +338,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         self.reference_samples_, self.counts_ = reference
         generator = make_generator(self.seed_, Stream.SPLIT, 2)
         n_rows = len(reference.X)
-        self.left_out_ = out_of_fold_mask(n_rows, preset.n_init, FEWEST_ROWS, generator)
+        self.left_out_ = out_of_fold_mask(n_rows, preset.n_init, MIN_ROWS, generator)
 
         table = self._encode(*reference)
         self.architecture_ = self._architecture(preset, len(reference.X))
@@ -417,11 +417,11 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             return rows, None
         n_rows = len(rows.X)
         n_calibration = max(round(self.calibration_fraction * n_rows), 1)
-        if n_rows - n_calibration < FEWEST_ROWS:
+        if n_rows - n_calibration < MIN_ROWS:
             raise ValueError(
                 f"calibration='conformal' with calibration_fraction={self.calibration_fraction} "
                 f"leaves {n_rows - n_calibration} of {n_rows} rows to train on; at least "
-                f"{FEWEST_ROWS} are needed."
+                f"{MIN_ROWS} are needed."
             )
         calibration, train = rows.split(n_calibration, make_generator(self.seed_, Stream.SPLIT))
         return train, calibration
@@ -464,8 +464,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         """Configuration of the training on so many rows, before the ELBO is trimmed."""
         # at least two batches: one batch of all rows would have the same noise for every row
         batch_size = min(self.batch_size, -(-n_rows // 2))
-        n_steps = max(-(-n_rows // batch_size), FEWEST_STEPS)
-        n_iter = max(round(preset.max_iter * FEWEST_STEPS / n_steps), 1)
+        n_steps = max(-(-n_rows // batch_size), MIN_STEPS)
+        n_iter = max(round(preset.max_iter * MIN_STEPS / n_steps), 1)
         n_warmup = round(preset.warmup_fraction * n_iter)
         n_iter_per_stage = None if preset.decays_learning_rate else (n_iter, 0, 0)
         if preset.trim_fraction:
@@ -473,7 +473,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         return TrainingConfig(
             seed=self.seed_,
             max_iter=n_iter,
-            min_steps_per_epoch=FEWEST_STEPS,
+            min_steps_per_epoch=MIN_STEPS,
             batch_size=batch_size,
             learning_rate=preset.learning_rate,
             weight_decay=self.weight_decay,
@@ -687,7 +687,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         if self.counts_ is not None:
             check_array("counts_", self.counts_, "i", (n_reference,))
             n_rows = int(self.counts_.sum()) if (self.counts_ > 0).all() else 0
-        if n_rows < FEWEST_ROWS:
+        if n_rows < MIN_ROWS:
             raise ValueError("there are too few reference rows")
         row = self.reference_samples_[:1]
         self.attribution_baseline_.attribute(fitted, row, self._anomaly_scores(row))

@@ -3,7 +3,7 @@
 import numpy as np
 
 # Lower bound of standard deviations and ranges of the codes.
-SMALLEST_SPREAD = 1e-6
+MIN_SPREAD = 1e-6
 
 
 def correction_at(
@@ -34,6 +34,6 @@ def decay(codes: np.ndarray, code_range: np.ndarray) -> np.ndarray:
     hardly vary.
     """
     low, high = code_range
-    width = np.maximum(high - low, SMALLEST_SPREAD)
+    width = np.maximum(high - low, MIN_SPREAD)
     distance = np.abs(codes - (low + high) / 2) / width
     return distance.max(axis=1, keepdims=True, initial=1.0) ** -2.0

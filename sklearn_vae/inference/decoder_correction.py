@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from sklearn.utils import gen_batches
 
-from sklearn_vae.inference.correction import SMALLEST_SPREAD
+from sklearn_vae.inference.correction import MIN_SPREAD
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.vae import VAE
 
@@ -115,7 +115,7 @@ class DecoderCorrection:
         mean_code, mean_residual = np.split(mean, [n_components])
         covariance = self.products / self.total - np.outer(mean_code, mean)
         code_covariance, cross = np.split(covariance, [n_components], axis=1)  # (l, l), (l, d)
-        spread = np.maximum(np.sqrt(np.maximum(np.diag(code_covariance), 0)), SMALLEST_SPREAD)
+        spread = np.maximum(np.sqrt(np.maximum(np.diag(code_covariance), 0)), MIN_SPREAD)
         variances, axes = np.linalg.eigh(code_covariance / np.outer(spread, spread))
         variances = np.maximum(variances, 0)
         rotated = axes.T @ (cross / spread[:, None])  # (l, d)

@@ -21,7 +21,7 @@ MAX_ROWS = 1 << 9
 # A score of a larger standard error, in nats, is computed again with twice as many draws, or 16
 # times if it is more than twice as large. Sobol points err by about half of it, and twice as many
 # by a third.
-LARGEST_ERROR = 0.03
+MAX_ERROR = 0.03
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class EnsemblePredictor:
         index of the set of Sobol points.
         """
         log_p, error = self._map_models(log_density, X, n_draws, scrambling).T
-        ratio = error / LARGEST_ERROR
+        ratio = error / MAX_ERROR
         more = np.select([ratio <= 1, ratio <= 2], [1, 2], 16)
         for factor in (2, 16):
             poor = np.flatnonzero(more == factor)

@@ -43,7 +43,7 @@ from sklearn_vae.likelihoods import Limits
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE, build
 from sklearn_vae.persistence.validation import check_array, check_integer
-from sklearn_vae.random import MOST_SEED, Stream, make_generator, sobol_normal, stream_seed
+from sklearn_vae.random import MAX_SEED, Stream, make_generator, sobol_normal, stream_seed
 from sklearn_vae.warnings import warn
 
 # Numbers in the widest layer of a chunk of rows: they fit the cache.
@@ -449,7 +449,7 @@ class Predictor:
         members = {value.shape[:1] for value in self.weights.values()}
         if len(members) != 1 or not min(members) or not self.n_members:
             raise ValueError("the weights are not those of the same members")
-        check_integer(self, "seed", self.seed, 0, MOST_SEED)
+        check_integer(self, "seed", self.seed, 0, MAX_SEED)
         architecture.check_sizes([value.size for value in self.weights.values()])
         if architecture.blocks != columns.blocks:
             raise ValueError("the model's columns are not those of the table")

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import softmax
 
 from sklearn_vae.initialization.ppca import (
-    SMALLEST_VARIANCE,
+    MIN_VARIANCE,
     CorrelationPCA,
     LinearGaussian,
     pseudo_observation_scale,
@@ -71,7 +71,7 @@ def kmeans_initialization(
         centres.append(variable_centres)
         labels.append(variable_labels)
         residual = residual - variable_centres[variable_labels]
-    floor = SMALLEST_VARIANCE * np.where(total_variance > 0, total_variance, 1.0)
+    floor = MIN_VARIANCE * np.where(total_variance > 0, total_variance, 1.0)
     variance = np.maximum(np.average(np.square(residual), axis=0, weights=weight), floor)
     logits = [_linear_discriminants(centred, means, variance, weight) for means in centres]
     coef = np.hstack([slopes for slopes, _ in logits])  # (d, classes of all variables)

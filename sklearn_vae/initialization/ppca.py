@@ -11,9 +11,9 @@ from scipy import linalg
 from sklearn_vae.initialization.regression import ConditionRegression
 
 # Minimum residual variance, as a fraction of the columns' variances: a standard deviation of 0.003.
-SMALLEST_VARIANCE = 1e-5
+MIN_VARIANCE = 1e-5
 # Columns with a smaller standard deviation are not standardised.
-SMALLEST_SCALE = 1e-6
+MIN_SCALE = 1e-6
 # Maximum size of a matrix of which all eigenvectors are computed.
 MAX_SIZE_OF_FULL_EIGH = 1024
 # Number of rows in which recording steps are estimated.
@@ -107,7 +107,7 @@ class CorrelationPCA:
     total_variance: float
     steps: np.ndarray
     regression: ConditionRegression | None = None
-    min_residual_variance: float = SMALLEST_VARIANCE
+    min_residual_variance: float = MIN_VARIANCE
 
     @classmethod
     def fit(
@@ -213,7 +213,7 @@ def recording_steps(x: np.ndarray) -> np.ndarray:
     gaps = np.diff(ordered, axis=0)  # NaN, sorted last, has no gaps
     # 0.1 + 0.2 and 0.3 are the same recorded value
     extent = np.fmax.reduce(ordered, axis=0) - ordered[0]
-    gaps[~(gaps > SMALLEST_SCALE * extent)] = np.inf
+    gaps[~(gaps > MIN_SCALE * extent)] = np.inf
     gaps.sort(axis=0)
     n_gaps = np.isfinite(gaps).sum(axis=0)
     steps = np.zeros(x.shape[1])
@@ -230,7 +230,7 @@ def _moments(x: np.ndarray, weight: np.ndarray) -> tuple[float, np.ndarray, np.n
         weight[rows] @ np.square(x[rows].astype(np.float64) - loc) for rows in _chunks(x)
     )
     scale = np.sqrt(variance / total)
-    scale[scale < SMALLEST_SCALE] = 1.0
+    scale[scale < MIN_SCALE] = 1.0
     return total, loc, scale
 
 

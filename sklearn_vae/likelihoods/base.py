@@ -17,7 +17,7 @@ MIN_PROBABILITY = 1e-3
 MAX_SLOPE = 3.0
 # A probability that is fitted to rows is at least so far from 0 and 1, and a variance so large.
 SMALLEST_PROBABILITY = 1e-6
-SMALLEST_VARIANCE = 1e-5
+MIN_VARIANCE = 1e-5
 # Bisections of an interval in the search of a parameter without a closed form.
 BISECTIONS = 28
 # Times that a sample beyond its limits is drawn again.
@@ -226,7 +226,7 @@ def weighted_moments(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     centre = weighted_mean(values, weights.new_ones(1, weights.shape[1]))  # no cancellation
     mean = weighted_mean(values - centre, weights)
     variance = weighted_mean((values - centre).square(), weights) - mean.square()
-    return mean + centre, variance.clamp(min=SMALLEST_VARIANCE).sqrt()
+    return mean + centre, variance.clamp(min=MIN_VARIANCE).sqrt()
 
 
 def bisect(function: Callable[[Tensor], Tensor], like: Tensor, bound: float) -> Tensor:

@@ -14,8 +14,8 @@ from sklearn_vae._compat import standard_gamma
 from sklearn_vae.likelihoods.base import (
     MAX_SLOPE,
     MIN_PROBABILITY,
+    MIN_VARIANCE,
     SMALLEST_PROBABILITY,
-    SMALLEST_VARIANCE,
     Likelihood,
     Limits,
     Parameters,
@@ -334,7 +334,7 @@ def _weighted_location_and_scale(
     cells = cells.nan_to_num()
     loc = (weighted * cells.T).sum(1) / weighted.sum(1)
     variance = (weighted * (cells - loc).square().T).sum(1) / weights.sum(1)
-    return loc.view(shape), variance.clamp(min=SMALLEST_VARIANCE).sqrt().view(shape)
+    return loc.view(shape), variance.clamp(min=MIN_VARIANCE).sqrt().view(shape)
 
 
 def _df_derivative(raw_df: Tensor, square: Tensor, weights: Tensor) -> Tensor:

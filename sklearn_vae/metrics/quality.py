@@ -19,7 +19,7 @@ N_BINS = 10
 # Folds of the classifier two-sample test.
 N_FOLDS = 5
 # Categories that gradient boosting splits into sets; more are taken as numbers.
-MOST_CATEGORIES = 254
+MAX_CATEGORIES = 254
 # Columns and pairs that the report names.
 N_NAMED = 3
 # Code of a missing cell.
@@ -222,7 +222,7 @@ def _c2st(X: np.ndarray, S: np.ndarray, is_class: np.ndarray, random_state: Rand
     n_codes = np.max(rows, axis=0, initial=-1, where=~np.isnan(rows)) + 1
     rows = np.where(is_class & (rows < 0), n_codes, rows)  # a class that is not in the real table
     classifier = HistGradientBoostingClassifier(
-        categorical_features=is_class & (n_codes < MOST_CATEGORIES), random_state=random_state
+        categorical_features=is_class & (n_codes < MAX_CATEGORIES), random_state=random_state
     )
     folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=random_state)
     probability = cross_val_predict(classifier, rows, is_sample, cv=folds, method="predict_proba")[

@@ -13,7 +13,7 @@ from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import matches
 from sklearn_vae.posteriors import POSTERIORS, DiagonalGaussian, Posterior
 from sklearn_vae.priors import PRIORS, Prior
-from sklearn_vae.random import MOST_DIMS
+from sklearn_vae.random import MAX_DIMS
 
 # With more categorical codes in front of real numbers, Laplace proposals are not made for each.
 MAX_CLASSES = 64
@@ -85,7 +85,7 @@ class Architecture:
         is_larger = max(*counts, self.n_columns) > n_weights or n_layers > len(weights)
         if least < 1 or min(counts) < 0 or is_larger:
             raise ValueError(f"{n_weights} weights cannot have the architecture's shapes")
-        if self.n_components > MOST_DIMS or self.activation not in ACTIVATIONS:
+        if self.n_components > MAX_DIMS or self.activation not in ACTIVATIONS:
             raise ValueError("the architecture is none that a model could have")
         codes = self.posterior.one_hot_block(self.n_components)
         if codes.width > self.n_components or (self.posterior.has_categorical and not codes.width):

@@ -27,7 +27,7 @@ from sklearn_vae.models.mixture_vae import MixtureArchitecture, MixtureInit
 from sklearn_vae.priors import HALF_LOG_2PI
 
 # Added to the components' variances, in units of the columns' own.
-SMALLEST_VARIANCE = 1e-5
+MIN_VARIANCE = 1e-5
 # A smallest scale is exceeded by this factor: below it, there is no gradient.
 ABOVE_LEAST = 1.001
 # Maximum number of rows to fit, drawn at random.
@@ -81,7 +81,7 @@ def fit_mixture(
     table = _Table.of(x, weight, architecture)
     mixture = EM(table, covariance_type).fit(_clusters(table, n_mixture, seed))
     real = table.real.numpy()
-    floor = np.maximum(np.square(recording_steps(real)) / 12 - SMALLEST_VARIANCE, 0)
+    floor = np.maximum(np.square(recording_steps(real)) / 12 - MIN_VARIANCE, 0)
     whiten = _whitening(mixture.covariance(shrinks=n_mixture == 1).numpy(), floor)
     least = architecture.least_scales[architecture.is_real_value]
     least_params = architecture.least_params + math.log(ABOVE_LEAST)
@@ -197,7 +197,7 @@ class EM:
             self._maximize_full(weights, total)
         else:
             loc, variance = _moments(self.filled * self.observed, self.observed, weights)
-            self._loc, self._covariance = loc, variance + SMALLEST_VARIANCE
+            self._loc, self._covariance = loc, variance + MIN_VARIANCE
         self.loc = self._loc.expand(len(weights), -1)
         # one pseudo-observation of the whole table: no class has probability 0
         pseudo = table.weight / table.weight.sum()
@@ -230,14 +230,14 @@ class EM:
             residual = rows[component % len(rows)] - self._loc[component]
             covariances.append((residual.T * weight) @ residual)
         self._covariance = (torch.stack(covariances) + extra) / total[:, None, None]
-        self._covariance.diagonal(dim1=-2, dim2=-1).add_(SMALLEST_VARIANCE)
+        self._covariance.diagonal(dim1=-2, dim2=-1).add_(MIN_VARIANCE)
         self.rows = rows
 
     def covariance(self, *, shrinks: bool = False) -> Tensor:
         """Covariances (C, d, d) or variances (C, d); a full one is shrunk if asked to."""
         if not (shrinks and self.is_full and self.filled.shape[1]):
             return self._covariance.expand(len(self.weight), *self._covariance.shape[1:])
-        smallest = SMALLEST_VARIANCE * torch.eye(self.filled.shape[1], dtype=self.filled.dtype)
+        smallest = MIN_VARIANCE * torch.eye(self.filled.shape[1], dtype=self.filled.dtype)
         covariance = self._covariance[0] - smallest
         residual = self.rows[0] - self._loc[0]
         return (_ledoit_wolf(covariance, residual, self.table.weight) + smallest)[None]

@@ -15,7 +15,7 @@ from sklearn_vae.persistence.registry import serializable
 
 # Numbers of channels that are tried if image_shape is None.
 DEFAULT_CHANNELS = (1, 3)
-SMALLEST_SIDE = 8
+MIN_SIDE = 8
 
 
 @serializable
@@ -85,10 +85,10 @@ class ConvNet(Network):
         if self.image_shape is None:
             return
         shape = check_positive_ints(self, "image_shape", self.image_shape)
-        if len(shape) not in (2, 3) or min(shape[:2]) < SMALLEST_SIDE:
+        if len(shape) not in (2, 3) or min(shape[:2]) < MIN_SIDE:
             raise ValueError(
                 f"The 'image_shape' parameter of ConvNet must be (height, width) or (height, "
-                f"width, channels), height and width at least {SMALLEST_SIDE}. "
+                f"width, channels), height and width at least {MIN_SIDE}. "
                 f"Got {self.image_shape!r} instead."
             )
         object.__setattr__(self, "image_shape", shape)
@@ -156,11 +156,11 @@ def _square(n_features: int) -> tuple[int, ...]:
     """Shape of square images of ``n_features`` numbers."""
     for n_channels in DEFAULT_CHANNELS:
         side = math.isqrt(n_features // n_channels)
-        if side >= SMALLEST_SIDE and side * side * n_channels == n_features:
+        if side >= MIN_SIDE and side * side * n_channels == n_features:
             return side, side, n_channels
     raise ValueError(
-        f"network='conv' needs rows that are square images of at least {SMALLEST_SIDE} x "
-        f"{SMALLEST_SIDE} pixels with one or three channels, and X has {n_features} columns. Set "
+        f"network='conv' needs rows that are square images of at least {MIN_SIDE} x "
+        f"{MIN_SIDE} pixels with one or three channels, and X has {n_features} columns. Set "
         f"the shape of the images: network=ConvNet(image_shape=(height, width, channels))."
     )
 

@@ -12,7 +12,7 @@ STAGES = (1.0, 0.3, 0.1)
 # Maximum number of epochs of each stage, as a fraction of max_iter.
 STAGE_FRACTIONS = (0.5, 0.25, 0.25)
 # Epochs that one far above the lowest validation loss counts for, at most.
-MOST_EPOCHS_PER_EPOCH = 4
+MAX_EPOCHS_PER_EPOCH = 4
 # Epochs without improvement after which a stage ends, as a fraction of the patience.
 PATIENCE_FRACTIONS = (1.0, 0.5, 0.5)
 
@@ -137,7 +137,7 @@ class StageScheduler:
             self.patience_loss = np.where(has_improved, val_loss, self.patience_loss)
             with np.errstate(invalid="ignore"):  # losses that are not finite count as one epoch
                 risen = np.nan_to_num((val_loss - self.best_loss) / self.rise)
-            n_epochs = np.minimum(1 + risen, MOST_EPOCHS_PER_EPOCH)
+            n_epochs = np.minimum(1 + risen, MAX_EPOCHS_PER_EPOCH)
             self.patience_counter = np.where(has_improved, 0, self.patience_counter + n_epochs)
         self.best_params[is_best] = params[is_best]
         self.best_n_iter[is_best] = self.current_n_iter[is_best]

@@ -22,7 +22,7 @@ VALIDATION_NUMBERS = 1 << 20
 # After fewer iterations a model is trained anew: its initialization gains more by all rows.
 REFIT_ITERATIONS = 0.2
 REFIT_RATE = 0.3
-FEWEST_ITERATIONS_TO_CONTINUE = 20
+MIN_ITERATIONS_TO_CONTINUE = 20
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class TrainingJob:
             Training and validation rows together.
         """
         is_staged = self.config.objective.annealing_gap > 0 or self.config.is_homoscedastic
-        if sum(result.n_iter_per_stage) >= FEWEST_ITERATIONS_TO_CONTINUE and not is_staged:
+        if sum(result.n_iter_per_stage) >= MIN_ITERATIONS_TO_CONTINUE and not is_staged:
             return self.continue_on(result, rows)
         config = replace(self.config, n_iter_per_stage=result.n_iter_per_stage)
         return replace(self, config=config, train=rows, valid=None, is_refit=True, previous=result)

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import norm
 
 from sklearn_vae.initialization.mardia import kurtosis_statistic
-from sklearn_vae.initialization.ppca import SMALLEST_VARIANCE, CorrelationPCA
+from sklearn_vae.initialization.ppca import MIN_VARIANCE, CorrelationPCA
 from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.random import start_seeds
 from sklearn_vae.training.jobs import TrainingJob
@@ -72,7 +72,7 @@ def has_light_tails(job: TrainingJob) -> bool:
     x = ConditionRegression.fit(x, weight, architecture.n_columns).residuals(x)
     x = x[:, architecture.is_real_column]
     pca = CorrelationPCA.fit(x, weight, architecture.n_components)
-    varies = pca.variances > SMALLEST_VARIANCE
+    varies = pca.variances > MIN_VARIANCE
     if not varies.any():
         return False
     z = (x - pca.loc) / pca.scale @ (pca.axes / np.sqrt(pca.variances))[:, varies]

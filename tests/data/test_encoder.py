@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae.data.encoder import TableEncoder
-from sklearn_vae.data.infer import FEWEST_ROWS_FOR_BINARY
+from sklearn_vae.data.infer import MIN_ROWS_FOR_BINARY
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 
 
@@ -62,8 +62,8 @@ def test_three_integers_of_an_array_are_gaussian():
 @pytest.mark.parametrize(
     ("values", "n_rows", "kind"),
     [
-        ((3.0, 7.0), FEWEST_ROWS_FOR_BINARY - 1, Gaussian()),
-        ((3.0, 7.0), FEWEST_ROWS_FOR_BINARY, Bernoulli()),
+        ((3.0, 7.0), MIN_ROWS_FOR_BINARY - 1, Gaussian()),
+        ((3.0, 7.0), MIN_ROWS_FOR_BINARY, Bernoulli()),
         ((0.0, 1.0), 2, Bernoulli()),
     ],
 )

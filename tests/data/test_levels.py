@@ -10,7 +10,7 @@ import sklearn_vae
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer
 from sklearn_vae.data.columns import CategoricalColumns, ColumnHint
 from sklearn_vae.data.columns.levels import (
-    MOST_CLASSES,
+    MAX_CLASSES,
     Levels,
     concentration,
     group_by_effects,
@@ -144,7 +144,7 @@ def test_rare_levels_are_grouped_by_their_effects():
     share = np.bincount(groups, kind * counts) / np.bincount(groups, counts)
     mixed = counts @ np.minimum(share, 1 - share)[groups]
 
-    assert len(share) <= MOST_CLASSES
+    assert len(share) <= MAX_CLASSES
     assert mixed < 0.002 * 20_000
 
 
@@ -159,8 +159,8 @@ def test_the_model_has_few_inputs_however_many_levels(n_levels, is_ordered):
     encoder = TableEncoder.fit(X, None, "auto", None, hints)
     encoded = encoder.transform(X)
 
-    assert encoded.shape[1] <= 1 + (1 if is_ordered else MOST_CLASSES)
-    assert encoder.likelihoods[1].n_classes <= MOST_CLASSES
+    assert encoded.shape[1] <= 1 + (1 if is_ordered else MAX_CLASSES)
+    assert encoder.likelihoods[1].n_classes <= MAX_CLASSES
     assert len(encoder.categories_[1]) == n_levels
     for group in encoder.groups:
         group.check()

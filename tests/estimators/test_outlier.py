@@ -552,7 +552,7 @@ def test_the_number_of_reference_rows_is_limited(monkeypatch):
 def test_a_table_too_large_to_encode_as_a_whole_is_encoded_batch_by_batch(wine, monkeypatch):
     """Its scores are those of the table encoded at once."""
     expected = VAEOutlierDetector(**QUICK).fit(wine).score_samples(wine)
-    monkeypatch.setattr("sklearn_vae.estimators.base.MOST_NUMBERS_ENCODED", 100)
+    monkeypatch.setattr("sklearn_vae.estimators.base.MAX_NUMBERS_ENCODED", 100)
     found = VAEOutlierDetector(**QUICK).fit(wine).score_samples(wine)
 
     np.testing.assert_allclose(found, expected, rtol=1e-4)

@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 from sklearn_vae import VAETransformer
 from sklearn_vae.initialization import ppca as module
 from sklearn_vae.initialization.ppca import (
-    SMALLEST_VARIANCE,
+    MIN_VARIANCE,
     CorrelationPCA,
     LinearGaussian,
     probabilistic_pca,
@@ -161,7 +161,7 @@ def test_rows_on_a_plane_keep_a_smallest_noise(rng):
     x = rng.standard_normal((50, 2)) @ rng.standard_normal((2, 5))
     start = probabilistic_pca(x, None, 2)
 
-    np.testing.assert_allclose((start.residual / x.std(axis=0)) ** 2, SMALLEST_VARIANCE, rtol=1e-9)
+    np.testing.assert_allclose((start.residual / x.std(axis=0)) ** 2, MIN_VARIANCE, rtol=1e-9)
     assert all(np.isfinite(getattr(start, field)).all() for field in FIELDS)
 
 

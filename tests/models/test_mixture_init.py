@@ -9,7 +9,7 @@ from sklearn.mixture import GaussianMixture
 
 from sklearn_vae.likelihoods import Bernoulli, Categorical, Gaussian, Ordinal, Poisson
 from sklearn_vae.models import mixture_init
-from sklearn_vae.models.mixture_init import EM, SMALLEST_VARIANCE, _clusters, _Table, fit_mixture
+from sklearn_vae.models.mixture_init import EM, MIN_VARIANCE, _clusters, _Table, fit_mixture
 from sklearn_vae.models.mixture_vae import MixtureArchitecture
 
 
@@ -36,7 +36,7 @@ def exact(monkeypatch):
 def test_numbers_are_fitted_as_scikit_learn_does(covariance_type, rng):
     """From the same clusters of k-means, the same mean log-likelihood."""
     X = rng.normal(size=(400, 3)) @ rng.normal(size=(3, 3)) + 4 * rng.integers(3, size=(400, 1))
-    options = {"covariance_type": covariance_type, "reg_covar": SMALLEST_VARIANCE}
+    options = {"covariance_type": covariance_type, "reg_covar": MIN_VARIANCE}
     oracle = GaussianMixture(3, random_state=0, **options).fit(X)
     log_density = fitted(table_of(X, (Gaussian(), 3)), 3, covariance_type).log_joint().logsumexp(0)
 
@@ -149,7 +149,7 @@ def test_every_step_raises_the_likelihood(covariance_type, rng):
 def test_a_single_full_covariance_is_ledoit_and_wolfs(rng):
     X = rng.normal(size=(30, 8)) @ rng.normal(size=(8, 8))
     mixture = fitted(table_of(X, (Gaussian(), 8)), 1, "full")
-    expected = LedoitWolf().fit(X).covariance_ + SMALLEST_VARIANCE * np.eye(8)
+    expected = LedoitWolf().fit(X).covariance_ + MIN_VARIANCE * np.eye(8)
 
     np.testing.assert_allclose(mixture.covariance(shrinks=True)[0], expected)
 

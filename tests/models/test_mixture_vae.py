@@ -23,7 +23,7 @@ from sklearn_vae.likelihoods import (
     StudentT,
     ZeroInflated,
 )
-from sklearn_vae.models.mixture_init import SMALLEST_VARIANCE, fit_mixture
+from sklearn_vae.models.mixture_init import MIN_VARIANCE, fit_mixture
 from sklearn_vae.models.mixture_vae import MixtureArchitecture, MixtureInit, draw_components
 from sklearn_vae.models.vae import build
 from sklearn_vae.posteriors import log_mean_exp
@@ -87,7 +87,7 @@ def test_before_the_first_step_it_is_the_gaussian_mixture(iris, n_mixture, covar
     rng = np.random.default_rng(0)
     X = iris + 0.01 * rng.random(iris.shape)  # nothing is recorded in steps
     oracle = GaussianMixture(
-        n_mixture, covariance_type=covariance_type, reg_covar=SMALLEST_VARIANCE, random_state=0
+        n_mixture, covariance_type=covariance_type, reg_covar=MIN_VARIANCE, random_state=0
     ).fit(X)
     model = make(anchors_of(X, n_mixture, covariance_type))
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # Standardised values are clipped here, so that their squares stay finite.
 INPUT_CLIP = {np.dtype(np.float64): 1e140, np.dtype(np.float32): 1e14}
 # Largest distance in the Cauchy density of unseen values, the square of which is finite.
-LARGEST_DISTANCE = 1e300
+MAX_DISTANCE = 1e300
 # Distance of rows that differ in the class of one column, in standard deviations of numbers: the
 # root mean square distance of two numbers.
 CLASS_DISTANCE = math.sqrt(2)
@@ -307,5 +307,5 @@ def cauchy_log_density(
     """Log-density of unseen numbers: (n, k) -> (n, k)."""
     with np.errstate(over="ignore"):
         distance = np.abs(X.astype(np.float64) / scale - location / scale)
-    distance = np.minimum(distance, LARGEST_DISTANCE)
+    distance = np.minimum(distance, MAX_DISTANCE)
     return log_unseen - np.log(np.pi * scale) - 2 * np.log(np.hypot(1, distance))

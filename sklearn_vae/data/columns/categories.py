@@ -12,7 +12,7 @@ import numpy as np
 
 from sklearn_vae.data.columns.base import CLASS_DISTANCE, Columns, TrainingColumn
 from sklearn_vae.data.columns.levels import (
-    MOST_CLASSES,
+    MAX_CLASSES,
     Levels,
     count_classes,
     group_by_effects,
@@ -146,7 +146,7 @@ class CategoricalColumns(Columns):
         n_classes = len(levels)
         if n_classes == 2:
             return find("Bernoulli")()
-        if n_classes > MOST_CLASSES and column.groups_levels:
+        if n_classes > MAX_CLASSES and column.groups_levels:
             requested = getattr(column.requested, "n_classes", None)
             n_classes = requested or cls._count_classes(_count(column, levels))
         return find(cls.likelihoods[0])(n_classes)
@@ -274,7 +274,7 @@ class OrdinalColumns(CategoricalColumns):
     @classmethod
     def _count_classes(cls, counts: np.ndarray) -> int:
         """Return the largest number of classes."""
-        return MOST_CLASSES
+        return MAX_CLASSES
 
     @property
     def distance_scale(self) -> float:

@@ -13,19 +13,19 @@ from typing import Self
 import numpy as np
 
 # Columns of more levels than these have so many classes.
-MOST_CLASSES = 128
+MAX_CLASSES = 128
 # Rows of a level from which on it may be a class of its own.
-FEWEST_ROWS_OF_CLASS = 10
+MIN_ROWS_OF_CLASS = 10
 # Groups of levels whose rows are alike, at most.
-MOST_GROUPS = 32
+MAX_GROUPS = 32
 # Effects of levels on other columns that are kept, at most, and how many standard errors they must
 # exceed those by chance.
-MOST_EFFECTS = 64
+MAX_EFFECTS = 64
 STANDARD_ERRORS = 3
 # Variance within levels is at least so much of a column's.
-LEAST_WITHIN = 1e-4
+MIN_WITHIN = 1e-4
 # Levels in k-means, at most, and its iterations.
-MOST_CLUSTERED = 10_000
+MAX_CLUSTERED = 10_000
 MAX_ITER = 30
 # Bounds of the logarithm of the pseudo-observations per level.
 LOG_CONCENTRATION = (-7.0, 7.0)
@@ -112,8 +112,8 @@ def concentration(counts: np.ndarray) -> float:
 
 def count_classes(counts: np.ndarray) -> int:
     """Choose the number of classes of levels without an order, of which there are many."""
-    n_frequent = int((counts >= FEWEST_ROWS_OF_CLASS).sum())
-    return max(min(n_frequent + 1, MOST_CLASSES), 2)
+    n_frequent = int((counts >= MIN_ROWS_OF_CLASS).sum())
+    return max(min(n_frequent + 1, MAX_CLASSES), 2)
 
 
 def group_by_frequency(counts: np.ndarray, n_classes: int) -> np.ndarray:
@@ -139,13 +139,13 @@ def group_by_effects(counts: np.ndarray, effects: np.ndarray) -> np.ndarray:
     from sklearn.exceptions import ConvergenceWarning
 
     order = np.argsort(-counts, kind="stable")
-    n_frequent = int((counts >= FEWEST_ROWS_OF_CLASS).sum())
-    n_alone = min(MOST_CLASSES - MOST_GROUPS, n_frequent)
+    n_frequent = int((counts >= MIN_ROWS_OF_CLASS).sum())
+    n_alone = min(MAX_CLASSES - MAX_GROUPS, n_frequent)
     rare = order[n_alone:]
-    kmeans = KMeans(MOST_GROUPS, n_init=1, max_iter=MAX_ITER, random_state=0)
+    kmeans = KMeans(MAX_GROUPS, n_init=1, max_iter=MAX_ITER, random_state=0)
     with warnings.catch_warnings(), config_context(array_api_dispatch=False):
         warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer distinct effects
-        common = rare[:MOST_CLUSTERED]
+        common = rare[:MAX_CLUSTERED]
         kmeans.fit(effects[common], sample_weight=counts[common] + 1e-6)
         clusters = kmeans.predict(effects[rare])
     groups = np.empty(len(counts), dtype=int)
@@ -182,7 +182,7 @@ def level_effects(
         if effect is not None:
             strengths.append(strength)
             effects.append(effect)
-            if len(effects) > MOST_EFFECTS:
+            if len(effects) > MAX_EFFECTS:
                 weakest = int(np.argmin(strengths))
                 del strengths[weakest], effects[weakest]
     return np.stack(effects, axis=1) if effects else np.zeros((n_levels, 0))
@@ -201,7 +201,7 @@ def _random_effect(
     values = values - np.average(values, weights=weights)
     means = np.bincount(index, weights * values, n_levels) / np.maximum(totals, 1e-12)
     total, between = weights @ np.square(values), totals @ np.square(means)
-    within = max((total - between) / n_within, LEAST_WITHIN * total / weights.sum())
+    within = max((total - between) / n_within, MIN_WITHIN * total / weights.sum())
     excess = between / n_between - within
     by_chance = STANDARD_ERRORS * within * np.sqrt(2 / n_between + 2 / n_within)
     if not excess > by_chance:

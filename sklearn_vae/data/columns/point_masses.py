@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
-from sklearn_vae.data.bounds import LARGEST_RECORDED, is_finely_recorded, lattice_step
+from sklearn_vae.data.bounds import MAX_RECORDED, is_finely_recorded, lattice_step
 from sklearn_vae.data.columns.base import TrainingColumn, cauchy_log_density
 from sklearn_vae.data.columns.one_hot import (
     check_order,
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 # Fraction of the rows from which on a value of an integer column is a point mass, and the largest
 # number of point masses.
 POINT_MASS_FROM = 0.02
-MOST_POINT_MASSES = 12
+MAX_POINT_MASSES = 12
 # If integers have no more unique values than these, all are point masses.
-FEWEST_UNIQUE = 24
+MIN_UNIQUE = 24
 # Among real numbers, the minimum and maximum are point masses from a larger fraction on (nothing
 # was paid, or the scale ended), other values from a third on, since they may be rounded; all from
 # a number of rows on. The column has to be finely recorded, or any value would be common.
 EXTREME_POINT_MASS_FROM = 0.1
 REAL_POINT_MASS_FROM = 1 / 3
-FEWEST_ROWS_OF_POINT_MASS = 10
+MIN_ROWS_OF_POINT_MASS = 10
 # For an exact marginal distribution, all values are point masses if they are so few, and have so
 # many rows on average. Otherwise those with so large a fraction of the rows, so many times the mean
 # fraction, are. If the others are not so few, but increase the log-density by so many nats per row
 # over a histogram of the recording steps that is smoothed over so many values, they are, too.
-MOST_VALUES = 50
-FEWEST_ROWS_PER_VALUE = 20
+MAX_VALUES = 50
+MIN_ROWS_PER_VALUE = 20
 COMMON_FROM = 0.002
 COMMON_TIMES_MEAN = 10
-MOST_UNEVEN_VALUES = 128
+MAX_UNEVEN_VALUES = 128
 GAIN_OF_UNEVEN_VALUES = 0.1
 SMOOTHED_VALUES = 5
 # Size of the subsample in which point masses of real numbers are searched for first.
@@ -81,7 +81,7 @@ class PointMassColumns(RealColumns):
         )
         if len(numbers.values):
             columns._fit_samples(numbers)
-        elif column.exact_marginal and np.abs(point_masses).max() <= LARGEST_RECORDED:
+        elif column.exact_marginal and np.abs(point_masses).max() <= MAX_RECORDED:
             columns.steps = np.array([np.diff(point_masses).min()])
         return columns
 
@@ -191,8 +191,8 @@ class PointMassColumns(RealColumns):
 def find_point_masses(column: TrainingColumn) -> np.ndarray:
     """Find common integers, in order: at least the most common one, and all if they are few."""
     unique, frequency = _frequencies(column.values, column.weights)
-    n_common = min(max(int((frequency >= POINT_MASS_FROM).sum()), 1), MOST_POINT_MASSES)
-    if len(unique) <= FEWEST_UNIQUE:
+    n_common = min(max(int((frequency >= POINT_MASS_FROM).sum()), 1), MAX_POINT_MASSES)
+    if len(unique) <= MIN_UNIQUE:
         n_common = len(unique)
     return np.sort(unique[np.argsort(-frequency, kind="stable")[:n_common]])
 
@@ -204,7 +204,7 @@ def find_point_masses_of_reals(column: TrainingColumn) -> np.ndarray:
     """
     values, weights = column.values, column.weights
     total = len(values) if weights is None else weights.sum()
-    least = max(EXTREME_POINT_MASS_FROM, FEWEST_ROWS_OF_POINT_MASS / total)
+    least = max(EXTREME_POINT_MASS_FROM, MIN_ROWS_OF_POINT_MASS / total)
     sample = values[:: max(len(values) // SUBSAMPLE_SIZE, 1)]
     if weights is None and _frequencies(sample, None)[1].max() < least / 2:
         return values[:0]
@@ -222,12 +222,12 @@ def find_common_values(column: TrainingColumn) -> np.ndarray:
     """
     n_rows = len(column.values) if column.weights is None else column.weights.sum()
     unique, frequency = _frequencies(column.values, column.weights)
-    most_values = n_rows // FEWEST_ROWS_PER_VALUE
-    if len(unique) <= min(MOST_VALUES, most_values):
+    most_values = n_rows // MIN_ROWS_PER_VALUE
+    if len(unique) <= min(MAX_VALUES, most_values):
         return unique
-    least = max(COMMON_FROM, COMMON_TIMES_MEAN / len(unique), FEWEST_ROWS_OF_POINT_MASS / n_rows)
+    least = max(COMMON_FROM, COMMON_TIMES_MEAN / len(unique), MIN_ROWS_OF_POINT_MASS / n_rows)
     is_common = frequency >= least
-    if len(unique) <= min(MOST_UNEVEN_VALUES, most_values):
+    if len(unique) <= min(MAX_UNEVEN_VALUES, most_values):
         step = lattice_step(column.values, column.weights)
         numbers = unique[~is_common], frequency[~is_common]
         if step and _gain_over_smooth(*numbers, step) > GAIN_OF_UNEVEN_VALUES:

@@ -8,7 +8,7 @@ import numpy as np
 
 from sklearn_vae.data.arrays import has_missing_values
 from sklearn_vae.data.bounds import (
-    MOST_DECIMALS,
+    MAX_DECIMALS,
     equal_up_to_rounding,
     lattice_step,
     recording_decimals,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sklearn_vae.likelihoods import Likelihood
 
 # Exponents of the largest and smallest numbers are smaller in absolute value.
-LARGEST_EXPONENT = 1100
+MAX_EXPONENT = 1100
 
 
 @serializable
@@ -175,12 +175,12 @@ class RealColumns(Columns):
             raise ValueError("'knots' must be in order")
         if not (self.steps >= 0).all():
             raise ValueError("'steps' must not be below 0")
-        if not (self.scale > 0).all() or (np.abs(self.exponent) > LARGEST_EXPONENT).any():
+        if not (self.scale > 0).all() or (np.abs(self.exponent) > MAX_EXPONENT).any():
             raise ValueError("'scale' must be above 0, and 'exponent' that of a number")
         if (self.bounds[:, 0] > self.bounds[:, 1]).any():
             raise ValueError("'bounds' must be in order")
-        if (np.abs(self.decimals) > MOST_DECIMALS).any():
-            raise ValueError(f"'decimals' must be at most {MOST_DECIMALS}")
+        if (np.abs(self.decimals) > MAX_DECIMALS).any():
+            raise ValueError(f"'decimals' must be at most {MAX_DECIMALS}")
 
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
         """Find values that the likelihood gives no probability: there is none."""
