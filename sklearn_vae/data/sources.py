@@ -52,6 +52,8 @@ def as_source(X: Any) -> "BatchSource | None":
     """
     if isinstance(X, BatchSource):
         return X
+    if isinstance(X, np.ndarray):  # the usual table, without the tests of the readers
+        return None
     for is_readable, read in READERS:
         if is_readable(X):
             return BatchSource(partial(read, X))
