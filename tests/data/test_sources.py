@@ -16,7 +16,7 @@ def small_windows(monkeypatch):
     """Samples and windows of 100 rows of three columns."""
     for name in ("SAMPLE", "WINDOW"):
         monkeypatch.setattr(sources, f"{name}_NUMBERS", 300)
-        monkeypatch.setattr(sources, f"FEWEST_{name}_ROWS", 1)
+        monkeypatch.setattr(sources, f"MIN_{name}_ROWS", 1)
 
 
 def batches(X=ROWS, size=70):

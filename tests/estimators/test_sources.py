@@ -28,7 +28,7 @@ def on_disk(monkeypatch):
     """Samples of 500 rows of six columns, and windows of 300."""
     for name, numbers in (("SAMPLE", 3000), ("WINDOW", 1800)):
         monkeypatch.setattr(sources, f"{name}_NUMBERS", numbers)
-        monkeypatch.setattr(sources, f"FEWEST_{name}_ROWS", 1)
+        monkeypatch.setattr(sources, f"MIN_{name}_ROWS", 1)
 
 
 SMALL = {"random_state": 0, "max_iter": 3, "hidden_layer_sizes": (16,)}

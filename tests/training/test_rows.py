@@ -16,7 +16,7 @@ def raw(monkeypatch):
     """Rows on disk, in windows of 100."""
     for name in ("SAMPLE", "WINDOW"):
         monkeypatch.setattr(sources, f"{name}_NUMBERS", 300)
-        monkeypatch.setattr(sources, f"FEWEST_{name}_ROWS", 1)
+        monkeypatch.setattr(sources, f"MIN_{name}_ROWS", 1)
     return BatchSource(lambda: [X]).write(np.asarray, 1000, X[:9])
 
 
