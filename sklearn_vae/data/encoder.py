@@ -154,7 +154,7 @@ class TableEncoder:
             share_scale(columns[first::period])
             is_coded = [hint.n_classes is not None for hint in hints[first::period]]
             columns[first::period] = share_categories(columns[first::period], is_coded)
-        pairs = _derive_columns(columns, X, requests) if derives_columns else []
+        pairs = _derive_columns(columns, X, sample_weight, requests) if derives_columns else []
         _group_levels(columns, X, sample_weight)
         return cls(
             column_names,
@@ -182,11 +182,12 @@ class TableEncoder:
         if not self.log_unseen < 0:
             raise ValueError("'log_unseen' must be a log-probability")
         check_hashes(self.names)
-        constants, derived = np.flatnonzero(self.is_constant), set()
+        is_constant, derived = self.is_constant, set()
+        constants, varying = np.flatnonzero(is_constant), np.flatnonzero(~is_constant)
         for pair in self.one_to_one:
             pair.check()
             derived.add(pair.derived)
-            if pair.derived not in constants or pair.source in constants:
+            if pair.source not in varying or pair.derived not in constants:
                 raise ValueError("derived columns must be constants, and their sources none")
         if len(derived) < len(self.one_to_one):
             raise ValueError("a column must be derived from one other column")
@@ -474,7 +475,8 @@ class TableEncoder:
 
     def is_incomplete(self, X: np.ndarray) -> np.ndarray:
         """Find rows with missing values in the model's input: (n, n_features) -> (n,)."""
-        incomplete, X = has_missing_values(X), self._encode_derived(X)
+        incomplete = has_missing_values(self._fill_one_to_one(X))
+        X = self._encode_derived(X)
         for group in self.groups:
             if group.has_unseen:
                 values = group.take(X)
@@ -561,20 +563,16 @@ class TableEncoder:
 
 
 def _derive_columns(
-    columns: list[Columns], X: np.ndarray, requests: Sequence[object]
+    columns: list[Columns], X: np.ndarray, weight: np.ndarray | None, requests: Sequence[object]
 ) -> list[OneToOne]:
     """Replace columns that are one-to-one with a column of classes by constants, in place."""
-    is_constant = np.array([isinstance(column, ConstantColumns) for column in columns])
-    is_class = np.array(
-        [
-            isinstance(column, BinaryColumns | CategoricalColumns | OrdinalColumns)
-            for column in columns
-        ]
-    )
-    is_free = np.array([requested is None for requested in requests])
-    pairs = find_one_to_one(
-        X, np.flatnonzero(is_class & ~is_constant), np.flatnonzero(is_free & ~is_constant)
-    )
+    classes = BinaryColumns, CategoricalColumns, OrdinalColumns
+    is_class = np.array([type(column) in classes for column in columns])
+    is_free = [
+        requested is None and not isinstance(column, ConstantColumns)
+        for column, requested in zip(columns, requests, strict=True)
+    ]
+    pairs = find_one_to_one(X, np.flatnonzero(is_class), np.flatnonzero(is_free), weight)
     for pair in pairs:
         columns[pair.derived] = ConstantColumns(
             np.array([pair.derived]), None, np.zeros((1, 1), X.dtype)

@@ -6,6 +6,7 @@ from itertools import groupby
 
 import numpy as np
 
+from sklearn_vae.data.bounds import ROUNDING
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 
@@ -76,7 +77,9 @@ class OneToOne:
         X[:, self.derived] = np.interp(X[:, self.source], self.source_values, self.derived_values)
 
 
-def find_one_to_one(X: np.ndarray, sources: np.ndarray, others: np.ndarray) -> list[OneToOne]:
+def find_one_to_one(
+    X: np.ndarray, sources: np.ndarray, others: np.ndarray, weight: np.ndarray | None = None
+) -> list[OneToOne]:
     """Find columns that determine each other in all rows, and are missing in the same ones.
 
     Parameters
@@ -87,6 +90,8 @@ def find_one_to_one(X: np.ndarray, sources: np.ndarray, others: np.ndarray) -> l
         Indices of the columns that others may be derived from; the first one is, of several.
     others : ndarray of int
         Indices of the columns that may be derived.
+    weight : ndarray of shape (n,), optional
+        Number of times that each row counts.
 
     Returns
     -------
@@ -96,11 +101,14 @@ def find_one_to_one(X: np.ndarray, sources: np.ndarray, others: np.ndarray) -> l
     pairs: list[OneToOne] = []
     columns = np.union1d(sources, others).tolist() if len(sources) else []
     for alike in _group_alike(X[:SUBSAMPLE_SIZE], columns):
+        if not np.isin(alike, sources).any():
+            continue
         for group in _group_alike(X, alike):
             source = next((j for j in group if j in sources), None)
             if source is None:
                 continue
-            values, first, counts = np.unique(X[:, source], return_index=True, return_counts=True)
+            values, first, codes = np.unique(X[:, source], return_index=True, return_inverse=True)
+            counts = np.bincount(codes, weight)
             is_value = ~np.isnan(values)
             values, first, counts = values[is_value], first[is_value], counts[is_value]
             if counts.sum() - counts.max() - (len(counts) - 1) < MIN_REPEATS:
@@ -127,8 +135,13 @@ def _codes(values: np.ndarray) -> np.ndarray:
 
 
 def _look_up(X: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Indices of X among values, compared in the coarser dtype; -1 for other X: (n,) -> (n,)."""
-    dtype = min(X.dtype, values.dtype, key=lambda dtype: dtype.itemsize)
-    X, values, order = X.astype(dtype), values.astype(dtype), np.argsort(values)
-    code = order[np.searchsorted(values, X, sorter=order).clip(max=len(values) - 1)]
-    return np.where(values[code] == X, code, -1)
+    """Indices of X among values, up to rounding errors; -1 for other X: (n,) -> (n,)."""
+    rounding = max(ROUNDING, np.finfo(X.dtype).eps, np.finfo(values.dtype).eps)
+    order = np.argsort(values)
+    X, ordered = X.astype(np.float64), values[order].astype(np.float64)
+    above = np.searchsorted(ordered, X).clip(1, len(ordered) - 1)
+    with np.errstate(over="ignore"):
+        nearest = above - (X - ordered[above - 1] < ordered[above] - X)
+        tolerance = np.minimum(rounding * np.abs(ordered[nearest]), np.diff(ordered).min() / 4)
+        is_near = np.abs(ordered[nearest] - X) <= tolerance
+    return np.where(is_near, order[nearest], -1)

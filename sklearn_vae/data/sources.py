@@ -238,6 +238,15 @@ def windows(X: np.ndarray | DiskRows) -> Iterator[np.ndarray]:
         yield X[rows]
 
 
+def map_windows(function: Callable[[np.ndarray], np.ndarray], X: Any) -> Any:
+    """Replace rows on disk by a function of them, window by window; those of an array at once."""
+    if not isinstance(X, DiskRows):
+        return function(X)
+    for rows in gen_batches(len(X), window_rows(X.shape[1])):
+        X[rows] = function(X[rows])
+    return X
+
+
 def _is_path(X: Any) -> bool:
     paths = X if isinstance(X, list | tuple) else [X]
     return bool(paths) and all(isinstance(path, str | PathLike) for path in paths)
@@ -319,6 +328,10 @@ def _take(table: Any, rows: np.ndarray) -> Any:
 def _concat(tables: list[Any]) -> Any:
     if len(tables) == 1:
         return tables[0]
+    if nw.dependencies.is_polars_dataframe(tables[0]):  # dtypes may differ, as in chunks of a file
+        import polars as pl
+
+        return pl.concat(tables, how="vertical_relaxed")
     if nw.dependencies.is_into_dataframe(tables[0]):
         return nw.concat([nw.from_native(table, eager_only=True) for table in tables]).to_native()
     return vstack(tables, format="csr") if issparse(tables[0]) else np.concatenate(tables)

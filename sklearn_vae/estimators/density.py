@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from numbers import Integral
 from os import PathLike
 from typing import Any, ClassVar
@@ -16,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae._compat import Interval, StrOptions
 from sklearn_vae.data.fields import Name
+from sklearn_vae.data.sources import map_windows
 from sklearn_vae.device import device_to_score_on
 from sklearn_vae.estimators.base import ITERATIONS_OF_SMALL_TABLES, MIN_STEPS, DensityEstimator
 from sklearn_vae.estimators.checks import CONSTRAINTS
@@ -133,7 +135,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         Fraction of the rows to hold out.
     n_iter_no_change : int, default=10
         Iterations without an improvement of ``tol`` after which a member's training stops. One
-        whose loss lies .1 nats above the lowest counts as two, .2 nats as three, more as four.
+        counts more by one for each .1 nats of its loss above the lowest one, and at most four.
     tol : float, default=1e-3
         Minimum improvement of the validation loss, in nats per row.
     refit : bool, default=True
@@ -299,7 +301,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
             exact_marginals=not self.dequantize,
         )
         generator = np.random.default_rng(stream_seed(self.seed_, Stream.DEQUANTIZE))
-        rows = self.columns_.dequantize(rows, generator)
+        rows = map_windows(partial(self.columns_.dequantize, generator=generator), rows)
         for likelihood in self.columns_.likelihoods:
             if isinstance(likelihood, Gaussian) and likelihood.scale != Gaussian().scale:
                 raise ValueError(

@@ -80,8 +80,8 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
     estimator_ : VAETransformer or VAEDensity
         Fitted model.
     mixture_ : VAEDensity or None
-        Fitted mixture that the model is averaged with, if any. Draws of columns of few values
-        are rounded to the nearest of these values.
+        Fitted mixture that the model is averaged with, if there are as many rows as it needs. It
+        also rounds draws of columns of few values to the nearest of these values.
     mixture_weight_ : float
         Weight of the mixture's means, and share of the draws that are its own.
     indicated_ : ndarray of shape (n_indicators,)

@@ -427,6 +427,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         return train, calibration
 
     def _training_dtype(self, X: np.ndarray) -> np.dtype:
+        # rows are in double precision here, whatever X is
         return np.dtype(np.float32)
 
     def _likelihoods(self) -> list[Any]:

@@ -177,8 +177,8 @@ def first_row(X: Any) -> np.ndarray:
 
 
 def format_value(value: Any) -> str:
-    """A cell as text: whole numbers in full, other numbers with four digits."""
+    """A cell as text: whole numbers below 10^15 in full, other numbers with four digits."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
         return str(value)
     number = float(value)
-    return str(int(number)) if number.is_integer() else f"{number:.4g}"
+    return str(int(number)) if number.is_integer() and abs(number) < 1e15 else f"{number:.4g}"

@@ -38,8 +38,8 @@ class TrainingConfig:
     tol : float
         Minimum decrease of the validation loss, in nats, that counts as improvement.
     rise : float, default=inf
-        Height of the validation loss above its minimum, in nats, at which an epoch counts as two
-        without improvement; at twice this height it counts as three, and further up as four.
+        Height of the validation loss above its minimum, in nats, for which an epoch without
+        improvement counts more by one; it counts at most four.
     n_iter_per_stage : tuple of int, optional
         Maximum number of epochs of each learning-rate stage; by default, fractions of
         ``max_iter``.

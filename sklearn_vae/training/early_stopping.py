@@ -136,7 +136,7 @@ class StageScheduler:
             has_improved = members & (val_loss < self.patience_loss - self.tol)
             self.patience_loss = np.where(has_improved, val_loss, self.patience_loss)
             with np.errstate(invalid="ignore"):  # losses that are not finite count as one epoch
-                risen = np.nan_to_num((val_loss - self.best_loss) / self.rise)
+                risen = np.nan_to_num((val_loss - self.best_loss) / self.rise, posinf=0.0)
             n_epochs = np.minimum(1 + risen, MAX_EPOCHS_PER_EPOCH)
             self.patience_counter = np.where(has_improved, 0, self.patience_counter + n_epochs)
         self.best_params[is_best] = params[is_best]

@@ -80,4 +80,5 @@ def _title(net: NeuralNet) -> str:
 
 def _overwrites(stream: Any) -> bool:
     """Return whether a carriage return begins the line again: in terminals and notebooks."""
-    return stream.isatty() or type(stream).__module__.startswith("ipykernel")
+    is_terminal = getattr(stream, "isatty", lambda: False)()
+    return is_terminal or type(stream).__module__.startswith("ipykernel")

@@ -1,5 +1,7 @@
 """Columns that determine each other: one is modelled, and the others are derived from it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -144,4 +146,42 @@ def test_saved_pairs(fitted, table, tmp_path):
     encoder = TableEncoder.fit(np.arange(8.0).reshape(4, 2), None, "auto", None)
     encoder.one_to_one = fitted.columns_.one_to_one[:1]
     with pytest.raises(ValueError, match="must be constants"):
+        encoder.check()
+
+
+def test_a_value_with_a_rounding_error_agrees():
+    """As a column of two values takes it for the value that it is next to."""
+    X = np.repeat([[0.3, 1.1], [0.7, 2.2]], 100, axis=0)
+    encoder = TableEncoder.fit(X, None, "auto", None, derives_columns=True)
+    rows = np.array([[0.1 + 0.2, 1.1], [0.3, np.nextafter(1.1, 2)], [0.3, 1.1001]])
+
+    assert encoder.one_to_one
+    np.testing.assert_array_equal(encoder.is_unseen(rows).any(axis=1), [False, False, True])
+
+
+def test_a_row_that_the_other_column_completes_is_complete():
+    X = np.repeat([[0.3, 1.1, 0.0], [0.7, 2.2, 0.5]], 100, axis=0)
+    X[:, 2] += np.random.default_rng(0).normal(size=200)
+    encoder = TableEncoder.fit(X, None, "auto", None, derives_columns=True)
+    rows = np.array([[0.3, np.nan, 1], [np.nan, 1.1, 1], [np.nan, np.nan, 1], [0.3, 1.1, 1]])
+
+    np.testing.assert_array_equal(encoder.is_incomplete(rows), [False, False, True, False])
+
+
+def test_weights_count_as_rows():
+    X = np.repeat([[1.0, 5.0], [2.0, 6.0]], 6, axis=0)
+    columns = np.array([0]), np.array([1])
+
+    assert not find_one_to_one(X, *columns)
+    assert len(find_one_to_one(X, *columns, np.full(12, 10.0))) == 1
+
+
+@pytest.mark.parametrize("source", [-1, 9])
+def test_a_source_must_be_a_column(source):
+    X = np.repeat([[0.3, 1.1], [0.7, 2.2]], 100, axis=0)
+    encoder = TableEncoder.fit(X, None, "auto", None, derives_columns=True)
+    (pair,) = encoder.one_to_one
+    encoder = replace(encoder, one_to_one=[replace(pair, source=source)])
+
+    with pytest.raises(ValueError, match="sources none"):
         encoder.check()

@@ -303,3 +303,14 @@ def test_pyarrow_writes_imputed_batches(incomplete, tmp_path):
 
     for expected, column in zip(imputer.transform(table).columns, found.columns, strict=True):
         np.testing.assert_allclose(expected.to_numpy(), column.to_numpy(), rtol=1e-5)
+
+
+def test_polars_batches_may_differ_in_dtype():
+    """As chunks of a file do: whole numbers in one, fractions in the next."""
+    pl = pytest.importorskip("polars")
+    rng = np.random.default_rng(0)
+    parts = [pl.DataFrame({"a": rng.integers(0, 9, 60), "b": rng.normal(size=60)})]
+    parts += [pl.DataFrame({"a": rng.normal(size=60), "b": rng.normal(size=60)})]
+    vae = VAETransformer(2, max_iter=1, random_state=0).fit(lambda: iter(parts))
+
+    assert np.isfinite(vae.score_samples(lambda: iter(parts))).all()

@@ -54,7 +54,7 @@ FITS = {
     "starts that leave": VAETransformer(**SMALL, max_iter=8, n_iter_no_change=1, n_init=3),
     "all starts": VAETransformer(**SMALL, max_iter=4, n_init=2, ensemble=True),
     "one run": VAETransformer(**SMALL, max_iter=4, early_stopping=False),
-    "importance weighted": VAETransformer(**SMALL, max_iter=3, objective=IWAE(2), prior="mixture"),
+    "importance weighted": VAETransformer(**SMALL, max_iter=5, objective=IWAE(2), prior="mixture"),
     "capacity": VAETransformer(**SMALL, max_iter=4, objective=CapacityELBO(2.0, n_iter=3)),
     "density": VAEDensity(**SMALL, max_iter=3, mixtures=[(1, "full"), (2, "diag")]),
     "detector": VAEOutlierDetector(**SMALL, max_iter=4),
