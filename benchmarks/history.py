@@ -142,6 +142,8 @@ def draw(record: list[dict[str, Any]], path: Path) -> None:
         for name in names:
             panel.plot(times[name], marker="o", ms=3, label=name)
         panel.set(title=title, yscale="log")
+        panel.yaxis.set_major_formatter("{x:g}")
+        panel.yaxis.set_minor_formatter("{x:g}")
         panel.set_xticks(range(len(labels)), labels, fontsize=6)
         panel.legend(fontsize=7, frameon=False)
     axes[0].set_ylabel("time over 1,000 matrix products")
