@@ -134,6 +134,7 @@ def git(*args: str) -> str:
 def draw(record: list[dict[str, Any]], path: Path) -> None:
     """Draw the times of all commits, one panel for each kind of call."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator
 
     times = pd.DataFrame([entry["times"] for entry in record])
     labels = [f"{entry['date'][5:]}\n{entry['commit']}" for entry in record]
@@ -143,7 +144,8 @@ def draw(record: list[dict[str, Any]], path: Path) -> None:
             panel.plot(times[name], marker="o", ms=3, label=name)
         panel.set(title=title, yscale="log")
         panel.yaxis.set_major_formatter("{x:g}")
-        panel.yaxis.set_minor_formatter("{x:g}")
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_minor_formatter("")
         panel.set_xticks(range(len(labels)), labels, fontsize=6)
         panel.legend(fontsize=7, frameon=False)
     axes[0].set_ylabel("time over 1,000 matrix products")
