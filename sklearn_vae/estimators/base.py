@@ -266,10 +266,10 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
 
         Rows of a source of batches that do not fit into memory are written to disk.
         """
+        if sample_weight is not None:
+            check_is_table(X, "sample_weight")
         source = as_source(X)
         if source is not None:
-            if sample_weight is not None:
-                check_is_table(X, "sample_weight")
             X, n_rows = source.sample()
         if reset:
             self.schema_ = fit_schema(X, network)

@@ -493,15 +493,15 @@ class VAETransformer(
                 del self.support_
             check_same_architecture(self, parts, network, self.architecture_)
             table = self._encode(rows, weight)
-            is_incomplete = any(
+            if not self.architecture_.n_factors and any(
                 self.columns_.is_incomplete(window).any() for window in windows(rows)
-            )
-            if not self.architecture_.n_factors and is_incomplete:
+            ):
                 self._add_mask_inputs(parts, table)
         else:
             structure = network.row_structure
-            for window in windows(rows):
-                structure.check_missing(window[:, : self.n_features_in_])
+            if structure.n_steps is not None:  # other rows on disk need not be read
+                for window in windows(rows):
+                    structure.check_missing(window[:, : self.n_features_in_])
             cache = {} if cache is None else cache
             dtype = self._training_dtype(rows)
             key = id(X), repr(self.likelihood), self.conditional, structure, dtype, self.device

@@ -34,7 +34,9 @@ def precompute(model: StackedModule, rows: Dataset) -> Dataset | None:
         The inputs of a ``VAE``'s encoder, by ``impute_inputs``, or the rows of a ``MixtureVAE``,
         by ``whiten_rows``.
     """
-    return whiten_rows(model, rows) if isinstance(model, MixtureVAE) else impute_inputs(model, rows)
+    if isinstance(model, MixtureVAE):
+        return whiten_rows(model, rows)
+    return impute_inputs(model, rows) if isinstance(model, VAE) else None
 
 
 def whiten_rows(model: MixtureVAE, rows: Dataset) -> Dataset | None:
@@ -56,23 +58,13 @@ def whiten_rows(model: MixtureVAE, rows: Dataset) -> Dataset | None:
     return replace(rows, x=x, row_indices=None, weight=None, first_row=first_row)
 
 
-def impute_inputs(model: StackedModule, rows: Dataset) -> Dataset | None:
-    """Impute all rows by the model's imputation layer, which training does not change.
+def impute_inputs(model: VAE, rows: Dataset) -> Dataset | None:
+    """Impute all rows by the imputation layer: inputs of the encoder in their place.
 
-    Parameters
-    ----------
-    model : StackedModule
-        Model of one or more members.
-    rows : Dataset
-        Encoded rows of all members.
-
-    Returns
-    -------
-    Dataset or None
-        Inputs of the encoder in place of the rows. None if the model has no imputation layer,
-        if its members have different ones, or if the inputs would not fit into memory.
+    None if the model has no imputation layer, if its members have different ones, or if the
+    inputs would not fit into memory.
     """
-    if not isinstance(model, VAE) or model.filler is None or not isinstance(rows.x, Tensor):
+    if model.filler is None or not isinstance(rows.x, Tensor):
         return None
     n_members = len(model.flat)
     is_shared = all(bool((buffer == buffer[:1]).all()) for buffer in model.filler.buffers())
