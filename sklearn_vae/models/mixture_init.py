@@ -118,10 +118,8 @@ class _Table:
     def of(
         cls, x: np.ndarray, weight: np.ndarray | None, architecture: MixtureArchitecture
     ) -> "_Table":
-        rows, is_real = (
-            torch.as_tensor(x[:].astype(np.float64)),
-            torch.as_tensor(architecture.is_real),
-        )
+        rows = torch.as_tensor(x[:].astype(np.float64))
+        is_real = torch.as_tensor(architecture.is_real)
         counts = torch.ones(len(x), dtype=rows.dtype)
         if weight is not None:
             counts = torch.as_tensor(weight.astype(np.float64))
