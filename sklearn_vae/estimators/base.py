@@ -60,6 +60,7 @@ from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import NETWORKS, Network, RowStructure
 from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.persistence.validation import check_count
+from sklearn_vae.progress import show_progress
 from sklearn_vae.random import MAX_DIMS, RandomState, Stream, draw_seed, make_generator
 from sklearn_vae.training import (
     Dataset,
@@ -650,11 +651,12 @@ class DensityEstimator(TableEstimator):
                 return sample_given(model, row, len(indices), seed, codes)
             return model.sample(len(indices), seed, self.dtype_, *([] if y is None else [codes]))
 
-        if not rules:
-            return self._restore_table(draw(np.arange(n_samples), seed))
-        return sample_with_rules(
-            draw, self._restore_table, n_samples, seed, rules, is_exchangeable=y is None
-        )
+        with show_progress("Sampling", n_samples, self.verbose):
+            if not rules:
+                return self._restore_table(draw(np.arange(n_samples), seed))
+            return sample_with_rules(
+                draw, self._restore_table, n_samples, seed, rules, is_exchangeable=y is None
+            )
 
     def _impute_table(
         self, X: Any, rows: np.ndarray, n_draws: int | None, random_state: RandomState
@@ -684,13 +686,13 @@ class DensityEstimator(TableEstimator):
         if not is_incomplete.any():
             return imputed
         incomplete = rows[is_incomplete]
-        if n_draws is None:
-            imputed[0, is_incomplete] = self._fitted().impute(
-                incomplete, MEAN_DRAWS, self._is_rounded
-            )
-            return imputed
-        seed = draw_seed(self.random_state if random_state is None else random_state)
-        imputed[:, is_incomplete] = self._fitted().sample_missing(
-            incomplete, n_draws, IMPUTE_DRAWS, seed
-        )
+        model = self._fitted()
+        with show_progress("Imputing", len(incomplete), self.verbose):
+            if n_draws is None:
+                imputed[0, is_incomplete] = model.impute(incomplete, MEAN_DRAWS, self._is_rounded)
+            else:
+                seed = draw_seed(self.random_state if random_state is None else random_state)
+                imputed[:, is_incomplete] = model.sample_missing(
+                    incomplete, n_draws, IMPUTE_DRAWS, seed
+                )
         return imputed

@@ -74,6 +74,9 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         than left out.
     random_state : int, RandomState instance or None, default=None
         Seed of the fit, unless ``estimator`` has one, and of the draws.
+    verbose : bool or int, default=False
+        ``verbose`` of the model that is fitted with ``estimator=None``: the progress of its
+        training is printed, and that of imputations of more than two seconds.
 
     Attributes
     ----------
@@ -120,6 +123,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         "add_indicator": ["boolean"],
         "keep_empty_features": ["boolean"],
         "random_state": ["random_state"],
+        "verbose": ["verbose"],
     }
 
     estimator_: VAETransformer | VAEDensity
@@ -137,6 +141,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         add_indicator: bool = False,
         keep_empty_features: bool = False,
         random_state: RandomState = None,
+        verbose: bool | int = False,
     ):
         self.estimator = estimator
         self.n_draws = n_draws
@@ -144,6 +149,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         self.add_indicator = add_indicator
         self.keep_empty_features = keep_empty_features
         self.random_state = random_state
+        self.verbose = verbose
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit the model to rows with missing cells.
@@ -199,7 +205,9 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         """Make the unfitted model."""
         if self.estimator is None:
             n_components = _default_n_components(X, sample_weight)
-            return VAETransformer(n_components=n_components, random_state=self.random_state)
+            return VAETransformer(
+                n_components=n_components, random_state=self.random_state, verbose=self.verbose
+            )
         model = clone(self.estimator)
         if model.random_state is None:
             model.set_params(random_state=self.random_state)
@@ -217,7 +225,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         # the same seed makes the same split: neither of the two has seen the held-out rows
         model = clone(self.estimator_).set_params(refit=False, random_state=self.estimator_.seed_)
         model.fit(X, sample_weight=sample_weight)
-        mixture = VAEDensity(max_iter=0, random_state=self.estimator_.seed_)
+        mixture = VAEDensity(max_iter=0, random_state=self.estimator_.seed_, verbose=self.verbose)
         mixture.fit(X, sample_weight=sample_weight)
         # the best one only: one that overfits would explain the rows of the fit best
         mixture.mixtures_, mixture.state_dict_ = mixture.mixtures_[:1], mixture.state_dict_[:1]

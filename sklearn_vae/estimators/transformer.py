@@ -206,7 +206,8 @@ class VAETransformer(
         used.
     verbose : bool or int, default=False
         If true, the progress of each training is printed in one line: iteration, loss, rate and
-        time left. Above 1, a table with a line per iteration is printed instead.
+        time left. Above 1, a table with a line per iteration is printed instead. ``impute`` and
+        ``sample`` print their progress if they take more than two seconds.
 
     Attributes
     ----------

@@ -43,6 +43,7 @@ from sklearn_vae.likelihoods import Limits
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE, build
 from sklearn_vae.persistence.validation import check_array, check_integer
+from sklearn_vae.progress import advance
 from sklearn_vae.random import MAX_SEED, Stream, make_generator, sobol_normal, stream_seed
 from sklearn_vae.warnings import warn
 
@@ -370,11 +371,12 @@ class Predictor:
         """Draw rows, given conditions y (n_samples, n_y) if any: (n_samples, n_features)."""
         model, generator = self.module(dtype), make_generator(seed, Stream.SAMPLE)
         x = None if y is None else self.encode_conditions(y, dtype)[0]
+        chunks = []
         with torch.no_grad():
-            chunks = [
-                model.sample(rows.stop - rows.start, generator, None if x is None else x[rows])
-                for rows in gen_batches(n_samples, self.rows_per_chunk())
-            ]
+            for rows in gen_batches(n_samples, self.rows_per_chunk()):
+                n_rows = rows.stop - rows.start
+                chunks.append(model.sample(n_rows, generator, None if x is None else x[rows]))
+                advance(n_rows)
         encoded = torch.cat(chunks).cpu().numpy()
         return self.columns.inverse_transform(encoded, is_sample=True, seed=seed)
 
@@ -494,6 +496,7 @@ def map_chunks(
             rows = chunks.pop()
             try:
                 results.append(function(rows))
+                advance(len(rows))
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise

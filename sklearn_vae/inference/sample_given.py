@@ -6,6 +6,7 @@ from sklearn.utils import gen_batches
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.ensemble import EnsemblePredictor
 from sklearn_vae.inference.predictor import Predictor
+from sklearn_vae.progress import advance, uncounted
 from sklearn_vae.random import Stream, stream_seed
 
 # Rows drawn from the same weighted draws of the latent variables, at most. There are as many
@@ -42,7 +43,8 @@ def sample_given(
         Rows.
     """
     if isinstance(model, ClassMarginal):
-        y = model.sample_classes(row[None], n_samples, seed)
+        with uncounted():
+            y = model.sample_classes(row[None], n_samples, seed)
         model = model.predictor
     observed, index = row[None], np.zeros(n_samples, dtype=int)
     if y is not None:
@@ -57,6 +59,8 @@ def sample_given(
             size = batch.stop - batch.start
             n_draws = max(1 << (size - 1).bit_length(), MIN_DRAWS)
             batch_seed = stream_seed(seed, Stream.CONDITIONAL, count, batch.start)
-            drawn = model.sample_missing(observed[rows], size, n_draws, batch_seed, batch_seed)
+            with uncounted():
+                drawn = model.sample_missing(observed[rows], size, n_draws, batch_seed, batch_seed)
+            advance(size * int(rows.sum()))
             X[order[first[rows] + np.arange(batch.start, batch.stop)[:, None]]] = drawn
     return X

@@ -4,7 +4,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from sklearn_vae.model_selection.tasks import FitTask, bisect_failures, train_again
+from sklearn_vae.model_selection.tasks import (
+    FitTask,
+    bisect_failures,
+    max_verbose,
+    train_again,
+)
 from sklearn_vae.training import (
     Trainer,
     TrainingJob,
@@ -17,10 +22,13 @@ from sklearn_vae.training import (
 
 
 class StackedGroup:
-    """The jobs of one stacked model, by their numbers among all jobs."""
+    """The jobs of one stacked model, by their numbers among all jobs.
 
-    def __init__(self, jobs: dict[int, TrainingJob]):
-        self.jobs = jobs
+    With ``verbose``, the progress of each rung is printed.
+    """
+
+    def __init__(self, jobs: dict[int, TrainingJob], verbose: int):
+        self.jobs, self.verbose = jobs, verbose
         self.members = {number: member for member, number in enumerate(jobs)}
         self.trainer: Trainer | None = None
 
@@ -29,10 +37,13 @@ class StackedGroup:
         jobs = list(self.jobs.values())
         with threads_for_jobs(jobs):
             if self.trainer is None:
-                trainer = make_trainer(jobs, verbose=0)
+                trainer = make_trainer(jobs, verbose=self.verbose)
                 trainer.begin(*stack_tables(jobs))
                 self.trainer = trainer
+            else:
+                self.trainer.notify("on_train_begin")
             self.trainer.train_epochs(n_iter)
+            self.trainer.notify("on_train_end")
 
     def results(self) -> dict[int, TrainingResult]:
         """Results so far, by job number."""
@@ -56,7 +67,8 @@ class StackedGroup:
         """Split into two untrained groups; a single job is dropped."""
         jobs = list(self.jobs.items())
         middle = len(jobs) // 2
-        return [StackedGroup(dict(half)) for half in (jobs[:middle], jobs[middle:]) if middle]
+        halves = (jobs[:middle], jobs[middle:]) if middle else ()
+        return [StackedGroup(dict(half), self.verbose) for half in halves]
 
 
 class SuccessiveHalving:
@@ -73,9 +85,9 @@ class SuccessiveHalving:
 
     def __init__(self, tasks: Sequence[FitTask]):
         self.tasks = dict(enumerate(tasks))
-        jobs = [job for task in tasks for job in task.jobs]
+        jobs, verbose = [job for task in tasks for job in task.jobs], max_verbose(tasks)
         self.groups = [
-            StackedGroup({number: jobs[number] for number in numbers})
+            StackedGroup({number: jobs[number] for number in numbers}, verbose)
             for numbers in group_jobs(jobs)
         ]
         ends = np.cumsum([len(task.jobs) for task in tasks]).tolist()

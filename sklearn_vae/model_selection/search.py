@@ -71,7 +71,8 @@ class VAESearchCV(BaseSearchCV):
     cv : int, cross-validation generator or iterable, default=None
         Folds; None for 5.
     verbose : int, default=0
-        If positive, the number of fits is printed.
+        If positive, the number of fits is printed, and with ``factor`` each rung. ``verbose`` of
+        the VAE prints the progress of the training.
     checkpoint : str or path-like, default=None
         File in which ``fit`` saves the results of each completed fold. The same ``fit`` in
         another process resumes from it; other rows, candidates, folds or scores are an error.
@@ -329,6 +330,11 @@ class VAESearchCV(BaseSearchCV):
             stacked = [task for task in rung_tasks if task in tasks]
             indices = [index[task] for task in stacked]
             n_iter = max(int(max_iter / factor ** (n_rungs - 1 - rung)), 1)
+            if self.verbose > 0:
+                print(  # noqa: T201
+                    f"Rung {rung + 1} of {n_rungs}: n_candidates={len(candidates)}, "
+                    f"n_resources={n_iter}"
+                )
             if is_final:
                 training_results = halving.finish(indices)
             else:

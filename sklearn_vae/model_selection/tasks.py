@@ -83,10 +83,15 @@ def train_again(
 def _train_nested(
     tasks: Sequence[FitTask], nested: Sequence[list[TrainingJob]]
 ) -> list[list[TrainingResult]]:
-    """Train each task's list of jobs, all together, with the ``verbose`` of the estimators."""
-    verbose = max((int(task.vae.verbose) for task in tasks), default=0)
-    results = iter(train([job for jobs in nested for job in jobs], verbose=verbose))
+    """Train each task's list of jobs, all together."""
+    jobs = [job for jobs in nested for job in jobs]
+    results = iter(train(jobs, verbose=max_verbose(tasks)))
     return [[next(results) for _ in jobs] for jobs in nested]
+
+
+def max_verbose(tasks: Sequence[FitTask]) -> int:
+    """Return the largest ``verbose`` of the estimators."""
+    return max((int(task.vae.verbose) for task in tasks), default=0)
 
 
 def bisect_failures(

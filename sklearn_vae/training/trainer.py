@@ -30,7 +30,7 @@ from sklearn_vae.training.jobs import TrainingResult, validation_draws, validati
 from sklearn_vae.training.keyboard_interrupt import keyboard
 from sklearn_vae.training.optimizer import ExponentialMovingAverage, FlatAdam
 from sklearn_vae.training.precomputed import precompute
-from sklearn_vae.training.printing import PrintIterations, ProgressLine
+from sklearn_vae.training.printing import PrintIterations, PrintProgress
 from sklearn_vae.training.sampler import Batch, iterate_batches
 
 # Training has diverged if the loss of the first rows exceeds their initial loss by this many
@@ -89,7 +89,7 @@ class Trainer(NeuralNet):
         if not self.verbose:
             return []
         if self.verbose == 1:
-            return [("progress_line", ProgressLine())]
+            return [("print_progress", PrintProgress())]
         return [("epoch_timer", EpochTimer()), ("print_log", PrintIterations())]
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> "Trainer":
@@ -175,6 +175,7 @@ class Trainer(NeuralNet):
 
     def train_epochs(self, n_epochs: int | None = None) -> None:
         """Train up to this total number of epochs, by default to the end."""
+        self.n_epochs_ = n_epochs or max(config.max_iter for config in self.configs)
         self.remove_finished(self.scheduler_.done)
         while len(self.members_) and (n_epochs is None or len(self.history) < n_epochs):
             if not self.train_epoch():

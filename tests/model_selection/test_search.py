@@ -1,6 +1,7 @@
 """VAESearchCV: equality with scikit-learn's searches, and successive halving."""
 
 import pickle
+import re
 import weakref
 from collections import Counter
 
@@ -30,7 +31,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from skorch.callbacks import Callback
 
-from sklearn_vae import VAETransformer
+from sklearn_vae import VAETransformer, progress
 from sklearn_vae.model_selection import VAESearchCV, tasks
 from sklearn_vae.objectives import IWAE, LinearWarmup
 from sklearn_vae.priors import MixturePrior
@@ -563,6 +564,32 @@ def test_verbose_prints_the_number_of_fits(capsys):
     assert capsys.readouterr().out == ""
     VAESearchCV(make_vae(max_iter=1), GRID, cv=2, verbose=1).fit(X)
     assert capsys.readouterr().out == "Fitting 2 folds for each of 4 candidates, totalling 8 fits\n"
+
+
+def test_verbose_prints_each_rung_and_the_progress_of_its_training(capsys):
+    """The rungs with that of the search, trainings with that of the VAE, as without a factor."""
+    vae = make_vae(max_iter=4, early_stopping=False, verbose=True)
+    VAESearchCV(vae, {"beta": [0.5, 1.0]}, factor=2, cv=2, refit=False, verbose=1).fit(X)
+    _, *lines = capsys.readouterr().out.splitlines()
+    title = rf"Training on {len(X) // 2} rows: iteration "
+
+    assert lines[::2] == [
+        "Rung 1 of 2: n_candidates=2, n_resources=2",
+        "Rung 2 of 2: n_candidates=1, n_resources=4",
+    ]
+    for line, iteration in zip(lines[1::2], (2, 4), strict=True):
+        assert re.fullmatch(rf"{title}{iteration}, loss -?\d+\.\d\d, \d+\.\d s", line)
+
+
+def test_the_time_left_is_that_of_the_rung(capsys, monkeypatch):
+    """Not that of all iterations, which few candidates get."""
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
+    vae = make_vae(max_iter=4, early_stopping=False, verbose=True)
+    VAESearchCV(vae, {"beta": [0.5, 1.0]}, factor=2, cv=2, refit=False).fit(X)
+    states = [line for line in capsys.readouterr().out.splitlines() if " left" in line]
+
+    assert len(states) == 4
+    assert all(state.endswith(" 0 s left") for state in states[1::2])
 
 
 # -- metadata routing ------------------------------------------------------------------------

@@ -9,10 +9,10 @@ import pytest
 import torch
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer, LRScheduler
 
-from sklearn_vae import VAETransformer
+from sklearn_vae import VAETransformer, progress
 from sklearn_vae.likelihoods import LogNormal
 from sklearn_vae.objectives import ELBO, Constant, LinearWarmup
-from sklearn_vae.training import Dataset, Trainer, printing
+from sklearn_vae.training import Dataset, Trainer
 from sklearn_vae.training.early_stopping import split_stages
 from tests.training.conftest import CONFIG, NO_STEPS, to_dataset
 
@@ -422,7 +422,7 @@ def test_the_line_of_progress_is_overwritten_in_a_terminal(bent, make_model, mon
         def isatty(self):
             return True
 
-    monkeypatch.setattr(printing, "LIVE_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "LIVE_SECONDS", 0.0)
     monkeypatch.setattr("sys.stdout", Terminal())
     run(make_model(bent), to_dataset(bent), verbose=1)
     _, *states = sys.stdout.getvalue().split("\r")
@@ -440,7 +440,7 @@ def test_a_log_has_a_line_at_intervals_and_one_at_the_end(bent, make_model, monk
     """A line per state would fill it."""
     run(make_model(bent), to_dataset(bent), verbose=1)
     few = capsys.readouterr().out.splitlines()
-    monkeypatch.setattr(printing, "LOG_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
     run(make_model(bent), to_dataset(bent), verbose=1)
     many = capsys.readouterr().out.splitlines()
 

@@ -1,0 +1,105 @@
+"""Lines of progress: of a training, and of rows that are imputed or sampled."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from time import perf_counter
+from typing import Any
+
+# Seconds between two states of a line, where it is overwritten and in a log.
+LIVE_SECONDS = 0.1
+LOG_SECONDS = 10.0
+# Seconds that imputation or sampling takes before its first line.
+QUIET_SECONDS = 2.0
+
+
+class ProgressLine:
+    """A line of the standard output with the state of a computation.
+
+    A terminal or a notebook overwrites the line. Any other output, such as a log, gets a line every
+    ``LOG_SECONDS``, and one at the end.
+    """
+
+    def __init__(self) -> None:
+        self.begin = self.printed = perf_counter()
+        self.is_live = _overwrites(sys.stdout)
+        self.width = 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the line was made."""
+        return perf_counter() - self.begin
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the last state is old enough for a new one."""
+        return perf_counter() - self.printed >= (LIVE_SECONDS if self.is_live else LOG_SECONDS)
+
+    def print(self, text: str, *, is_last: bool = False) -> None:
+        """Print a state."""
+        end = "\n"
+        if self.is_live:
+            # spaces erase the rest of a longer line
+            text, self.width = "\r" + text.ljust(self.width), len(text)
+            end = "\n" if is_last else ""
+        print(text, end=end, flush=True)  # noqa: T201
+        self.printed = perf_counter()
+
+
+class RowProgress:
+    """The progress of a computation on rows, printed if it takes more than ``QUIET_SECONDS``."""
+
+    def __init__(self, verb: str, n_rows: int):
+        self.title, self.n_rows = f"{verb} {n_rows} rows:", n_rows
+        self.n_done = 0
+        self.line = ProgressLine()
+
+    def advance(self, n_rows: int) -> None:
+        """Count rows that are done, and print the state if it is due."""
+        self.n_done += n_rows
+        if self.line.seconds >= QUIET_SECONDS and self.line.is_due:
+            rate = self.n_done / self.line.seconds
+            left = max(self.n_rows - self.n_done, 0) / rate
+            self.line.print(
+                f"{self.title} {self.n_done} done, {rate:.3g} per second, {left:.0f} s left"
+            )
+
+    def end(self) -> None:
+        """Print the last state."""
+        if self.line.seconds >= QUIET_SECONDS:
+            text = f"{self.title} {self.n_done} done, {self.line.seconds:.1f} s"
+            self.line.print(text, is_last=True)
+
+
+_shown: ContextVar[RowProgress | None] = ContextVar("shown", default=None)
+
+
+@contextmanager
+def show_progress(verb: str, n_rows: int, verbose: bool | int) -> Iterator[None]:
+    """Print the progress of the rows that ``advance`` counts, if ``verbose`` is true."""
+    progress = RowProgress(verb, n_rows) if verbose else None
+    token = _shown.set(progress)
+    try:
+        yield
+    finally:
+        _shown.reset(token)
+        if progress is not None:
+            progress.end()
+
+
+def uncounted() -> AbstractContextManager[None]:
+    """Return a context in which ``advance`` counts nothing."""
+    return show_progress("", 0, verbose=False)
+
+
+def advance(n_rows: int) -> None:
+    """Count rows that are done."""
+    if (progress := _shown.get()) is not None:
+        progress.advance(n_rows)
+
+
+def _overwrites(stream: Any) -> bool:
+    """Return whether a carriage return begins the line again: in terminals and notebooks."""
+    is_terminal = getattr(stream, "isatty", lambda: False)()
+    return is_terminal or type(stream).__module__.startswith("ipykernel")

@@ -1,0 +1,112 @@
+"""The progress of imputation and sampling."""
+
+import io
+import re
+import sys
+from contextlib import suppress
+from functools import partial
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+
+from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, progress
+from sklearn_vae.inference import predictor, sample_given
+
+X, Y = load_iris(return_X_y=True)
+INCOMPLETE = np.where(np.arange(4) == 1, np.nan, X)
+MODELS = {
+    "transformer": VAETransformer(2, max_iter=1, random_state=0, verbose=True),
+    "density": VAEDensity(2, max_iter=1, random_state=0, verbose=True),
+    "classes": VAETransformer(2, max_iter=1, random_state=0, verbose=True, conditional=True),
+}
+TASKS = {
+    "Sampling": lambda model: model.sample(150),
+    "Sampling given a value": lambda model: model.sample(150, given={0: 5.0}),
+    "Sampling with a rule": lambda model: model.sample(150, rules=[lambda rows: rows[:, 0] > 0]),
+    "Imputing": lambda model: model.impute(INCOMPLETE),
+    "Imputing draws": lambda model: model.impute(INCOMPLETE, 3),
+}
+CASES = [(model, task) for model in ("transformer", "density") for task in TASKS]
+CASES += [("classes", task) for task in list(TASKS)[:3]]
+
+
+@pytest.fixture(params=CASES, ids=" ".join)
+def task(request, capsys):
+    """A function of no arguments, and the word for it."""
+    model, name = request.param
+    fitted = MODELS[model].fit(X, Y if model == "classes" else None)
+    capsys.readouterr()
+    return partial(TASKS[name], fitted), name.split()[0]
+
+
+def test_every_row_is_counted_once(task, monkeypatch, capsys):
+    """Chunk by chunk, whatever computes them."""
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(predictor, "CHUNK_SIZE", 1 << 12)
+    monkeypatch.setattr(sample_given, "MAX_BATCH", 50)
+    call, verb = task
+    call()
+    *states, last = capsys.readouterr().out.splitlines()
+    pattern = rf"{verb} 150 rows: (\d+) done, \S+ per second, (\d+) s left"
+    counts = [int(re.fullmatch(pattern, state).group(1)) for state in states]
+
+    assert counts == sorted(set(counts))
+    assert counts[-1] == 150
+    assert re.fullmatch(rf"{verb} 150 rows: 150 done, \d+\.\d s", last)
+
+
+def test_nothing_is_printed_of_what_takes_a_moment(task, monkeypatch, capsys):
+    """At most so many seconds."""
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 600.0)
+    call, _ = task
+    call()
+
+    assert capsys.readouterr().out == ""
+
+
+def test_nothing_is_printed_without_verbose(monkeypatch, capsys):
+    """However long it takes."""
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
+    model = VAETransformer(2, max_iter=1, random_state=0).fit(X)
+    model.impute(INCOMPLETE)
+    model.sample(10)
+
+    assert capsys.readouterr().out == ""
+
+
+def test_the_line_is_overwritten_in_a_terminal(monkeypatch):
+    """It ends where the work ends, with an error, too."""
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(progress, "LIVE_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr("sys.stdout", Terminal())
+    with suppress(RuntimeError), progress.show_progress("Imputing", 20, verbose=True):
+        progress.advance(10)
+        progress.advance(5)
+        raise RuntimeError
+    progress.advance(5)
+    _, first, second, last = sys.stdout.getvalue().split("\r")
+
+    assert first.startswith("Imputing 20 rows: 10 done, ")
+    assert second.startswith("Imputing 20 rows: 15 done, ")
+    assert last.startswith("Imputing 20 rows: 15 done, ")
+    assert last.endswith("\n")
+    assert len(last) > len(first.rstrip())
+
+
+def test_the_imputer_shows_the_progress_of_its_default_model(monkeypatch, capsys):
+    """Of its trainings, and of its imputations."""
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
+    imputer = VAEImputer(random_state=0, verbose=True).fit(INCOMPLETE[:60])
+    of_fit = capsys.readouterr().out
+    imputer.transform(INCOMPLETE)
+    of_transform = capsys.readouterr().out
+
+    assert of_fit.startswith("Training on 60 rows: iteration ")
+    assert of_transform.startswith("Imputing 150 rows: 150 done, ")
