@@ -12,6 +12,7 @@ from sklearn.utils import gen_batches
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.inference.mixture_log_density import PosteriorDraws, log_density
 from sklearn_vae.inference.mixture_missing import conditional_mean, sample_given_observed
+from sklearn_vae.inference.mixture_posterior import PosteriorComponents
 from sklearn_vae.inference.predictor import MAX_NUMBERS, Predictor, map_chunks
 from sklearn_vae.models.mixture_vae import MixtureArchitecture, MixtureVAE
 from sklearn_vae.random import Stream, make_generator, stream_seed
@@ -99,7 +100,12 @@ class EnsemblePredictor:
         def evaluate(
             models: list[MixtureVAE], log_weight: torch.Tensor, x: torch.Tensor, noise: torch.Tensor
         ) -> torch.Tensor:
-            return function(models, PosteriorDraws(models, log_weight, x, noise), x)
+            posterior: PosteriorDraws | PosteriorComponents
+            if any(model.depends_on_code for model in models):
+                posterior = PosteriorDraws(models, log_weight, x, noise)
+            else:
+                posterior = PosteriorComponents(models, log_weight, x)
+            return function(models, posterior, x)
 
         return self._map_models(evaluate, X, n_draws, scrambling)
 

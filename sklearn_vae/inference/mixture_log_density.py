@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sklearn_vae.inference.mixture_posterior import PosteriorComponents
 from sklearn_vae.models.mixture_vae import (
     LOG_ZERO_WEIGHT,
     MixtureVAE,
@@ -342,9 +343,12 @@ def log_density(
 ) -> Tensor:
     """Log of the models' weighted mean density, in nats and units of x, and its error: (B, 2).
 
-    The error is the standard error of as many independent draws. The parameters are those of
-    ``PosteriorDraws``.
+    The error is the standard error of as many independent draws, and 0 for models that are still
+    mixtures. The parameters are those of ``PosteriorDraws``.
     """
+    if not any(model.depends_on_code for model in models):
+        exact = PosteriorComponents(models, log_weight, x).log_weight.logsumexp(0)
+        return torch.stack([exact, torch.zeros_like(exact)], dim=1)
     log_weights = PosteriorDraws(models, log_weight, x, noise).log_weight
     log_mean, log_mean_square = (log_mean_exp(k * log_weights, dim=0) for k in (1, 2))
     variance = (log_mean_square - 2 * log_mean).expm1().clamp(min=0)

@@ -7,10 +7,13 @@ from torch import Tensor
 
 from sklearn_vae.inference.missing import resample
 from sklearn_vae.inference.mixture_log_density import PosteriorDraws
+from sklearn_vae.inference.mixture_posterior import PosteriorComponents
 from sklearn_vae.models.mixture_vae import MixtureVAE, Row
 
 
-def conditional_mean(models: Sequence[MixtureVAE], draws: PosteriorDraws, x: Tensor) -> Tensor:
+def conditional_mean(
+    models: Sequence[MixtureVAE], draws: PosteriorDraws | PosteriorComponents, x: Tensor
+) -> Tensor:
     """Mean of every column of encoded rows given their observed values: (B, n_columns)."""
     weight = draws.log_weight.softmax(0)  # (K, B)
     model, (n_draws, n_rows) = models[0], weight.shape
@@ -31,7 +34,7 @@ def conditional_mean(models: Sequence[MixtureVAE], draws: PosteriorDraws, x: Ten
 
 def sample_given_observed(
     models: Sequence[MixtureVAE],
-    draws: PosteriorDraws,
+    draws: PosteriorDraws | PosteriorComponents,
     x: Tensor,
     n_draws: int,
     generator: torch.Generator,

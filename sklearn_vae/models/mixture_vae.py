@@ -594,6 +594,13 @@ class MixtureVAE(StackedModule):
     # -- members ---------------------------------------------------------------------
 
     @property
+    def depends_on_code(self) -> bool:
+        """Return whether p(x|z, c) depends on z: it does not before the first gradient step."""
+        of_code = self.decoder.linear.weight[:, : self.architecture.n_components]
+        last = self.decoder.matrices()[-1:]
+        return any(bool(weight.any()) for weight in (of_code, *last))
+
+    @property
     def mask(self) -> None:
         """All members have all latent dimensions."""
         return

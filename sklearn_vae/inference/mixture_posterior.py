@@ -1,0 +1,62 @@
+"""Exact posterior of the components of ``MixtureVAE`` models that are still mixtures.
+
+Until it is trained, p(x | z, c) does not depend on z: the posterior of member and component is
+a softmax over all of them, and neither draws of z nor proposals are needed.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sklearn_vae.models.mixture_vae import MixtureVAE, Whitening
+
+# Components of a smaller posterior probability do not count.
+MIN_PROBABILITY = 1e-7
+NO_MEMBER = -1
+
+
+class PosteriorComponents:
+    """Members and components of rows, with their joint log-densities.
+
+    Parameters
+    ----------
+    models : sequence of MixtureVAE
+        Models whose p(x | z, c) does not depend on z; only their first members are used.
+    log_weight : Tensor of shape (M,)
+        Log-weights of the models.
+    x : Tensor of shape (B, n_columns)
+        Encoded rows.
+
+    Attributes
+    ----------
+    log_weight : Tensor of shape (K, B)
+        Log p(x, component), for the K components of all models; their exponentials sum to p(x).
+    member, component : Tensor of shape (K, B)
+        Indices of the models and of their components; ``NO_MEMBER`` where the posterior
+        probability is negligible.
+    z : Tensor of shape (K, B, l)
+        Codes 0.
+    """
+
+    def __init__(self, models: Sequence[MixtureVAE], log_weight: Tensor, x: Tensor):
+        pairs = zip(models, log_weight, strict=True)
+        self.log_weight = torch.cat([_log_joint(model, x) + log for model, log in pairs])
+        sizes = [model.architecture.n_mixture for model in models]
+        indices = [(m, c) for m, size in enumerate(sizes) for c in range(size)]
+        member, component = torch.tensor(indices, device=x.device).T.unsqueeze(-1)
+        self.component = component.expand(self.log_weight.shape)
+        likely = self.log_weight.softmax(0) >= MIN_PROBABILITY
+        self.member = torch.where(likely, member, NO_MEMBER)
+        self.z = x.new_zeros(*self.log_weight.shape, models[0].architecture.n_components)
+
+
+def _log_joint(model: MixtureVAE, x: Tensor) -> Tensor:
+    """Log p(x, c) of the first member's components, in nats and units of x: (C, B)."""
+    row, n_mixture = model.split(x[None]), model.architecture.n_mixture
+    chosen = torch.arange(n_mixture, device=x.device).view(1, -1, 1).expand(1, -1, len(x))
+    z = x.new_zeros(1, n_mixture, len(x), model.architecture.n_components)
+    parts = model.standardise(Whitening(model)(row)[0][:1], z, chosen, row.real_observed)
+    others, observed = row.others.unsqueeze(1), row.others_observed
+    log_prob = model.log_prob_of(parts, others, None if observed is None else observed.unsqueeze(1))
+    return log_prob[0] + model.mixture_logit[0, 0].log_softmax(-1).unsqueeze(-1)
