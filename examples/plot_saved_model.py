@@ -36,9 +36,9 @@ print(f"largest difference of a code: {np.abs(model.transform(X) - vae.transform
 # Scores
 # ------
 # The model was fitted to two of three cultivars; the third one scores low. Both scores estimate
-# log p(x) by draws from the encoder and the prior, with different random numbers. The estimator
-# finds better proposals for rows where these are poor, mostly of the unknown cultivar, so its
-# scores of these are more exact.
+# log p(x) by the same draws from the encoder and the prior. The estimator finds better proposals
+# for rows where these are poor, mostly of the unknown cultivar, so its scores of these are more
+# exact.
 
 expected, scores = vae.score_samples(X), model.score_samples(X)
 

@@ -1,11 +1,15 @@
 """Conformal calibration of anomaly scores: cross-fitting folds, p-values and thresholds."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def out_of_fold_mask(
-    n_rows: int, n_members: int, min_rows: int, generator: torch.Generator
+    n_rows: int, n_members: int, min_rows: int, generator: "torch.Generator"
 ) -> np.ndarray:
     """Mask of the rows on which each ensemble member is not trained (cross-fitting).
 
@@ -17,6 +21,8 @@ def out_of_fold_mask(
     -------
     ndarray of shape (n_members, n_rows), bool
     """
+    import torch
+
     fold_size = -(-n_rows // n_members)
     mask = np.zeros((n_members, n_rows), dtype=bool)
     if n_rows - fold_size < min_rows:

@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 
-from sklearn_vae.anomaly.scores import ScoredRows, Scorer
+from sklearn_vae.anomaly.rows import ScoredRows, Scorer
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_number
 

@@ -6,13 +6,9 @@ from types import FunctionType
 from typing import Literal, Self
 
 import numpy as np
-from scipy.spatial.distance import cdist
-from sklearn import config_context
-from sklearn.neighbors import NearestNeighbors
-from sklearn.utils import gen_batches
 
 from sklearn_vae.anomaly.reference import evenly_spaced
-from sklearn_vae.anomaly.scores import ScoredRows, Scorer
+from sklearn_vae.anomaly.rows import ScoredRows, Scorer, batches
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_integer
 
@@ -30,6 +26,7 @@ RIDGE = 0.3
 SCIPY_METRICS = {"euclidean": "euclidean", "manhattan": "cityblock"}
 
 Space = Callable[[ScoredRows], np.ndarray]  # rows -> (M, n, f)
+Search = Callable[[np.ndarray], np.ndarray]  # (n, f) -> indices (n, n_neighbors), nearest first
 
 
 @serializable
@@ -135,28 +132,47 @@ class NeighborDistance(Scorer):
         itself = self.index[rows.reference_indices]
         distances = np.empty(len(x))
         if self.fraction:
-            for batch in gen_batches(len(x), max(MAX_BATCH_CELLS // len(reference), 1)):
+            for batch in batches(len(x), max(MAX_BATCH_CELLS // len(reference), 1)):
                 distances[batch] = self._mean_distance(x[batch], itself[batch], reference, k)
             return distances
+        find = self._search(reference, min(k + 1, len(reference)))
+        batch_size = min(max(MAX_BATCH_CELLS // ((k + 1) * x.shape[1]), 1), MAX_BATCH_ROWS)
+        for batch in batches(len(x), batch_size):
+            nearest = self._repeat(find(x[batch]), itself[batch], k)
+            distances[batch] = self.distance(x[batch], reference[nearest])
+        return distances
+
+    def _search(self, reference: np.ndarray, n_neighbors: int) -> Search:
+        """Return a search of the reference rows (n_reference, f) for the nearest ones."""
+        from sklearn import config_context
+        from sklearn.neighbors import NearestNeighbors
+
+        # by a tree, ties do not depend on the other rows of the query
+        algorithm = "kd_tree" if reference.shape[1] <= MAX_TREE_DIMENSIONS else "auto"
         with config_context(array_api_dispatch=False):
-            # by a tree, ties do not depend on the other rows of the query
-            algorithm = "kd_tree" if x.shape[1] <= MAX_TREE_DIMENSIONS else "auto"
-            n_neighbors = min(k + 1, len(reference))
             tree = NearestNeighbors(
                 n_neighbors=n_neighbors, metric=self.metric, algorithm=algorithm
             ).fit(reference)
-            batch_size = min(max(MAX_BATCH_CELLS // ((k + 1) * x.shape[1]), 1), MAX_BATCH_ROWS)
-            for batch in gen_batches(len(x), batch_size):
-                neighbors = tree.kneighbors(x[batch], return_distance=False)
-                nearest = self._repeat(neighbors, itself[batch], k)
-                distances[batch] = self.distance(x[batch], reference[nearest])
+
+        def find(x: np.ndarray) -> np.ndarray:
+            with config_context(array_api_dispatch=False):
+                indices: np.ndarray = tree.kneighbors(x, return_distance=False)
+            return indices
+
+        return find
+
+    def _pairwise_distances(self, x: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """Distances of rows to all reference rows: (n, f), (n_reference, f) -> (n, n_reference)."""
+        from scipy.spatial.distance import cdist
+
+        distances: np.ndarray = cdist(x, reference, SCIPY_METRICS[self.metric])
         return distances
 
     def _mean_distance(
         self, x: np.ndarray, itself: np.ndarray, reference: np.ndarray, k: int
     ) -> np.ndarray:
         """Mean distance of rows (n, f) to many neighbours, from all distances: (n,)."""
-        distances = cdist(x, reference, SCIPY_METRICS[self.metric])
+        distances = self._pairwise_distances(x, reference)
         if self.counts is not None:
             nearest = self._repeat(distances.argsort(axis=1), itself, k)
             return np.take_along_axis(distances, nearest, axis=1).mean(axis=1)

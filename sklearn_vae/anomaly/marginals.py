@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sklearn_vae.anomaly.scores import ScoredRows, Scorer
+from sklearn_vae.anomaly.rows import ScoredRows, Scorer
 from sklearn_vae.persistence.registry import serializable
 
 

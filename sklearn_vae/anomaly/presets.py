@@ -13,13 +13,9 @@ from sklearn_vae.anomaly.knn import (
     residuals_and_codes,
 )
 from sklearn_vae.anomaly.marginals import NegativeLogFrequency
-from sklearn_vae.anomaly.scores import (
-    MaskedReconstructionError,
-    NegativeELBO,
-    NegativeLogLikelihood,
-    ReconstructionError,
-    Scorer,
-)
+from sklearn_vae.anomaly.reconstruction import MaskedReconstructionError, ReconstructionError
+from sklearn_vae.anomaly.rows import Scorer
+from sklearn_vae.anomaly.scores import NegativeELBO, NegativeLogLikelihood
 from sklearn_vae.inference.log_density import SCORE_DRAWS
 
 # k of outlier detection, as a fraction of the reference rows and at least. It is to exceed the size

@@ -1,9 +1,11 @@
 """Reference rows: distinct rows with counts, from sample weights, and random subsets of them."""
 
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 class CountedRows(NamedTuple):
@@ -54,8 +56,10 @@ class CountedRows(NamedTuple):
         counts = None if self.counts is None else self.counts[indices]
         return type(self)(self.X[indices], counts)
 
-    def split(self, n_drawn: int, generator: torch.Generator) -> tuple[Self, Self]:
+    def split(self, n_drawn: int, generator: "torch.Generator") -> tuple[Self, Self]:
         """Split at random into ``n_drawn`` rows and all others, both in order."""
+        import torch
+
         order = torch.randperm(len(self.X), generator=generator).numpy()
         return self.select(np.sort(order[:n_drawn])), self.select(np.sort(order[n_drawn:]))
 

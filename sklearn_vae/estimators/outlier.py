@@ -23,7 +23,7 @@ from sklearn_vae.anomaly.calibration import (
 from sklearn_vae.anomaly.initialization import random_parameters
 from sklearn_vae.anomaly.presets import METHODS, Preset, preset_and_scorer
 from sklearn_vae.anomaly.reference import CountedRows, evenly_spaced
-from sklearn_vae.anomaly.scores import ScoredRows, Scorer, score_in_batches
+from sklearn_vae.anomaly.rows import ScoredRows, Scorer, score_in_batches
 from sklearn_vae.device import device_to_score_on
 from sklearn_vae.estimators.base import MIN_ROWS, MIN_STEPS, TableEstimator
 from sklearn_vae.estimators.batches import over_batches

@@ -1,5 +1,7 @@
 """Saved models without torch: scores, codes, imputed values and samples by numpy alone."""
 
-from sklearn_vae.runtime.model import Model, load
+from sklearn_vae.runtime.files import load
+from sklearn_vae.runtime.outlier import OutlierModel
+from sklearn_vae.runtime.transformer import TransformerModel
 
-__all__ = ["Model", "load"]
+__all__ = ["OutlierModel", "TransformerModel", "load"]

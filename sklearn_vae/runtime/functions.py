@@ -11,6 +11,16 @@ lgamma = np.vectorize(math.lgamma, otypes=[float])
 erf = np.vectorize(math.erf, otypes=[float])
 
 
+def ndtri(probability: np.ndarray) -> np.ndarray:
+    """Quantiles of the standard normal distribution."""
+    from statistics import NormalDist  # its import takes a while
+
+    inside = (probability > 0) & (probability < 1)
+    quantile = np.where(probability > 0, np.inf, -np.inf)
+    quantile[inside] = list(map(NormalDist().inv_cdf, probability[inside].tolist()))
+    return quantile
+
+
 def sigmoid(x: np.ndarray) -> np.ndarray:
     """Logistic function."""
     return 0.5 * (1 + np.tanh(0.5 * x))
@@ -46,22 +56,3 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "silu": lambda x: x * sigmoid(x),
     "gelu": lambda x: 0.5 * x * (1 + erf(x / math.sqrt(2))),
 }
-
-
-def normal_points(n_points: int, n_dims: int, generator: np.random.Generator) -> np.ndarray:
-    """Draw evenly spread standard normal points: a Latin hypercube sample, transformed.
-
-    Two uniform numbers become two normal ones, by Box and Muller's transform.
-
-    References
-    ----------
-    .. [1] M. D. McKay, R. J. Beckman and W. J. Conover, "A Comparison of Three Methods for
-       Selecting Values of Input Variables in the Analysis of Output from a Computer Code",
-       Technometrics 21, 1979.
-    """
-    n_pairs = -(-n_dims // 2)
-    cells = generator.permuted(np.tile(np.arange(n_points), (2 * n_pairs, 1)), axis=1).T
-    uniform = (cells + generator.random(cells.shape)) / n_points
-    radius = np.sqrt(-2 * np.log1p(-uniform[:, :n_pairs]))
-    angle = 2 * math.pi * uniform[:, n_pairs:]
-    return np.hstack([radius * np.cos(angle), radius * np.sin(angle)])[:, :n_dims]

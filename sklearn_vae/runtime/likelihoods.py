@@ -7,6 +7,7 @@ its formula and its parameters are documented. Shapes are those of that package.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -33,7 +34,15 @@ MAX_REDRAWS = 16
 
 
 class Likelihood:
-    """Base class: p(x|z) of columns of one kind."""
+    """Base class: p(x|z) of columns of one kind.
+
+    Attributes
+    ----------
+    scale_param : int or None
+        Index of the parameter that is a log-scale; None without one.
+    """
+
+    scale_param: ClassVar[int | None] = None
 
     @property
     def width(self) -> int:
@@ -54,6 +63,10 @@ class Likelihood:
         """Log-density of each value: (..., n width) -> (..., n)."""
         raise NotImplementedError
 
+    def residual(self, params: Parameters, x: np.ndarray) -> np.ndarray:
+        """Deviance residual of each value, sqrt(-2 log p): (..., n width) -> (..., n)."""
+        return np.sqrt(np.maximum(-2 * self.log_prob(params, x), 0))
+
     def mean(self, params: Parameters) -> np.ndarray:
         """Mean of p(x|z): (..., n width)."""
         raise NotImplementedError
@@ -73,6 +86,7 @@ class Likelihood:
 class Gaussian(Likelihood):
     """Real columns."""
 
+    scale_param: ClassVar[int] = 1
     scale: str | float = "per_row"
 
     @property
@@ -84,6 +98,10 @@ class Gaussian(Likelihood):
         """Log-density of each value."""
         loc, log_scale = params[0], bounded(params[1], LOG_SCALE_BOUND)
         return -0.5 * np.square((x - loc) * np.exp(-log_scale)) - log_scale - HALF_LOG_2PI
+
+    def residual(self, params: Parameters, x: np.ndarray) -> np.ndarray:
+        """Difference of each value from the mean."""
+        return x - params[0]
 
     def mean(self, params: Parameters) -> np.ndarray:
         """Mean."""
@@ -106,6 +124,7 @@ class LogNormal(Gaussian):
 class StudentT(Likelihood):
     """Real columns with heavy tails."""
 
+    scale_param: ClassVar[int] = 1
     scale: str = "per_row"
 
     @property
@@ -141,6 +160,7 @@ class StudentT(Likelihood):
 class ZeroInflated(Likelihood):
     """Real columns with point masses."""
 
+    scale_param: ClassVar[int] = 2
     n_spikes: int
 
     @property

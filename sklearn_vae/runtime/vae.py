@@ -18,6 +18,7 @@ from sklearn_vae.runtime.functions import (
     logsumexp,
 )
 from sklearn_vae.runtime.likelihoods import Likelihood, Limits, Parameters
+from sklearn_vae.runtime.torch_random import TorchGenerator
 
 # Bounds of the encoder's input and of log-scales of q(z|x), as in sklearn_vae.models and
 # sklearn_vae.posteriors.
@@ -76,6 +77,12 @@ class Architecture:
         """Columns of an encoded row."""
         return sum(n * likelihood.width for likelihood, n in self.blocks)
 
+    @property
+    def is_real_column(self) -> np.ndarray:
+        """Mask of the columns of x with a scale: (n_columns,)."""
+        is_real = [likelihood.scale_param is not None for likelihood, _ in self.blocks]
+        return np.repeat(is_real, [n * likelihood.width for likelihood, n in self.blocks])
+
 
 class NormalMixture:
     """Mixture of diagonal normal distributions: (M, C), (M, C, l), (M, C, l)."""
@@ -89,11 +96,13 @@ class NormalMixture:
         log_prob = normal_log_density(z[..., None, :], loc, log_scale)  # (M, K, B, C)
         return logsumexp(log_prob + self.log_weight[:, None, None], -1)
 
-    def sample(self, noise: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Codes of standard normal draws: (K, l) -> (M, K, l)."""
+    def sample(self, n_rows: int, generator: np.random.Generator | TorchGenerator) -> np.ndarray:
+        """Sample codes of each member: (M, n_rows, l)."""
+        n_members, _, n_components = self.loc.shape
+        noise = generator.standard_normal((n_members, n_rows, n_components))
         cumulative = np.exp(self.log_weight).cumsum(-1)[:, None, :-1]
-        component = (generator.random((len(self.loc), len(noise), 1)) >= cumulative).sum(-1)
-        member = np.arange(len(self.loc))[:, None]
+        component = (generator.random((n_members, n_rows, 1)) >= cumulative).sum(-1)
+        member = np.arange(n_members)[:, None]
         return self.loc[member, component] + np.exp(self.log_scale[member, component]) * noise
 
 
@@ -125,15 +134,20 @@ class VAE:
         if isinstance(self.architecture.prior, VampPrior):
             loc, log_scale = self.encode(self.weights["prior_weights.pseudo_input"])
             return NormalMixture(np.zeros(loc.shape[:2]), loc, log_scale)
-        zeros = np.zeros((len(self.weights["free"]), 1, self.architecture.n_components))
+        zeros = np.zeros((self.n_members, 1, self.architecture.n_components))
         return NormalMixture(zeros[..., 0], zeros, zeros)
+
+    @property
+    def n_members(self) -> int:
+        """Number of members."""
+        return len(self.weights["free"])
 
     def encode(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Location and log-scale of q(z|x): (M or 1, B, n_columns) -> (M, B, l), (M, B, l)."""
         x = np.clip(x, -INPUT_CLIP, INPUT_CLIP)
         if self.architecture.n_factors:
             observed = ~np.isnan(x)
-            mask = np.broadcast_to(observed, (len(self.weights["free"]), *observed.shape[1:]))
+            mask = np.broadcast_to(observed, (self.n_members, *observed.shape[1:]))
             x = np.concatenate([self._impute_inputs(x, observed), mask], axis=-1)
         loc, raw = np.split(self._network("encoder", x), 2, axis=-1)
         return loc, bounded(raw, LOG_SCALE_BOUND)
@@ -232,6 +246,14 @@ class VAE:
         log_weight = np.concatenate(log_prob, axis=1) + log_prior - log_mixture
         return z, np.where(np.isnan(log_weight), -np.inf, log_weight), log_prior, log_mixture
 
+    def fill_missing(self, x: np.ndarray) -> np.ndarray:
+        """Replace missing values as the first member's encoder input: (B, n_columns)."""
+        if not np.isnan(x).any():
+            return x
+        if self.architecture.n_factors:
+            return self._impute_inputs(x[None], ~np.isnan(x[None]))[0]
+        return self._fill(x[None])[0]
+
     def _fill(self, x: np.ndarray) -> np.ndarray:
         """Replace missing values by the mean of p(x|z=0), without an imputation layer."""
         if self.architecture.n_factors or not np.isnan(x).any():
@@ -248,6 +270,33 @@ class VAE:
         means = [likelihood.average(params, weight) for (likelihood, _), params in blocks]
         return np.concatenate(means, axis=-1)
 
+    def reconstruct(
+        self, x: np.ndarray, shift: np.ndarray | None = None, mask: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Codes (M, B, l) and residuals (M, B, n) of encoded rows (B, n_columns).
+
+        The encoder sees rows plus ``shift`` (n_columns,), without the values of ``mask`` (M, n).
+        Residuals of missing values are 0.
+        """
+        inputs = self._fill(x[None])
+        if shift is not None:
+            inputs = inputs + shift
+        if mask is not None:
+            widths = [
+                likelihood.width for likelihood, n in self.architecture.blocks for _ in range(n)
+            ]
+            masked = np.nan if self.architecture.n_factors else 0.0
+            inputs = np.where(np.repeat(mask, widths, axis=1)[:, None], masked, inputs)
+        z, _ = self.encode(inputs)
+        blocks, first = [], 0
+        for (likelihood, n), params in zip(
+            self.architecture.blocks, self.decode(z[:, None]), strict=True
+        ):
+            values = x[:, first : (first := first + n * likelihood.width)]
+            residual = likelihood.residual(params, np.nan_to_num(values))[:, 0]
+            blocks.append(residual * ~np.isnan(values[:, :: likelihood.width]))
+        return z, np.concatenate(blocks, axis=-1)
+
     def mean(self, z: np.ndarray) -> np.ndarray:
         """Mean of p(x|z): (B, l) -> (M, B, n_columns)."""
         blocks = zip(self.architecture.blocks, self.decode(z[None, None]), strict=True)
@@ -257,14 +306,13 @@ class VAE:
 
     def sample(self, n_rows: int, generator: np.random.Generator) -> np.ndarray:
         """Draw rows from p(x), each from a random member: (n_rows, n_columns)."""
-        noise = generator.standard_normal((n_rows, self.architecture.n_components))
-        params, rows, first = self.decode(self.prior.sample(noise, generator)[:, None]), [], 0
+        params, rows, first = self.decode(self.prior.sample(n_rows, generator)[:, None]), [], 0
         for (likelihood, n), block in zip(self.architecture.blocks, params, strict=True):
             low, high, excluded, radius = (limit[first : first + n] for limit in self.limits)
             draws = likelihood.sample(block, generator, (low, high, excluded, radius))
             rows.append(draws[:, 0])
             first += n
-        member = generator.integers(len(self.weights["free"]), size=n_rows)
+        member = generator.integers(self.n_members, size=n_rows)
         return np.concatenate(rows, axis=-1)[member, np.arange(n_rows)]
 
 

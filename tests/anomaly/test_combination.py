@@ -7,7 +7,7 @@ from scipy import stats
 from sklearn_vae import VAEOutlierDetector
 from sklearn_vae.anomaly.combination import CombinedScore, TailDistribution
 from sklearn_vae.anomaly.knn import NeighborDistance, inputs
-from sklearn_vae.anomaly.scores import ScoredRows
+from sklearn_vae.anomaly.rows import ScoredRows
 
 
 def test_the_survival_function_is_the_empirical_one_in_the_body():

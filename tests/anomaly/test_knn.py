@@ -10,7 +10,7 @@ from sklearn_vae.anomaly.knn import (
     NeighborDistance,
     inputs,
 )
-from sklearn_vae.anomaly.scores import ScoredRows
+from sklearn_vae.anomaly.rows import ScoredRows
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from scipy.stats import norm, rankdata
 from sklearn_vae import VAEOutlierDetector
 from sklearn_vae.anomaly.knn import normal_scores
 from sklearn_vae.anomaly.marginals import NegativeLogFrequency
-from sklearn_vae.anomaly.scores import ScoredRows
+from sklearn_vae.anomaly.rows import ScoredRows
 
 pd = pytest.importorskip("pandas")
 

@@ -8,7 +8,8 @@ from sklearn.preprocessing import StandardScaler
 from torch.distributions import Normal, kl_divergence
 
 from sklearn_vae import VAEOutlierDetector
-from sklearn_vae.anomaly.scores import MaskedReconstructionError, ScoredRows
+from sklearn_vae.anomaly.reconstruction import MaskedReconstructionError
+from sklearn_vae.anomaly.rows import ScoredRows
 
 
 @pytest.fixture(scope="module")

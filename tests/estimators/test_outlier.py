@@ -21,7 +21,7 @@ from sklearn_vae import VAEOutlierDetector
 from sklearn_vae.anomaly.attribution import conditional_nll
 from sklearn_vae.anomaly.combination import TailDistribution
 from sklearn_vae.anomaly.presets import METHODS
-from sklearn_vae.anomaly.scores import ScoredRows, score_in_batches
+from sklearn_vae.anomaly.rows import ScoredRows, score_in_batches
 
 pd = pytest.importorskip("pandas")
 
@@ -317,7 +317,7 @@ def test_ctrl_c_during_calibration_restarts_it_with_few_rows(novelty, monkeypatc
             os.kill(os.getpid(), signal.SIGINT)
         return score_in_batches(scorer, rows)
 
-    monkeypatch.setattr("sklearn_vae.anomaly.scores.score_in_batches", press_once)
+    monkeypatch.setattr("sklearn_vae.anomaly.rows.score_in_batches", press_once)
     X, _ = make_blobs(1200, 3, random_state=0)
     detector = VAEOutlierDetector(novelty=novelty, **QUICK)
     with (

@@ -116,6 +116,14 @@ def test_a_table_that_was_complete_may_have_missing_cells_later(method):
     assert detector.explain(holey)[3, 1] == 0
 
 
+def test_a_training_row_with_missing_cells_is_recognised_alone(fitted, train):
+    """Its imputed values are rounded otherwise than among other rows."""
+    incomplete = train[train.isna().any(axis=1)][:20]
+    alone = [fitted.score_samples(incomplete[i : i + 1])[0] for i in range(len(incomplete))]
+
+    np.testing.assert_allclose(alone, fitted.score_samples(train)[incomplete.index], rtol=1e-9)
+
+
 def test_classes_are_as_far_apart_as_numbers():
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"a": rng.normal(size=90), "b": ["x", "y", "z"] * 30, "c": [0, 1, 1] * 30})

@@ -81,6 +81,7 @@ def test_log_densities_and_means_are_those_of_torch(likelihood):
     for actual, expected in (
         (own.log_prob(arrays(params), x.numpy()), likelihood.log_prob_per_column(params, x)),
         (own.mean(arrays(params)), likelihood.mean(params)),
+        (own.residual(arrays(params), x.numpy()), likelihood.residual(params, x)),
         (
             own.average(arrays(params), weights.numpy()),
             likelihood.average_over_draws(params, weights),
@@ -123,15 +124,3 @@ def test_activations_are_those_of_torch():
     for name, activation in functions.ACTIVATIONS.items():
         expected = ACTIVATIONS[name](torch.as_tensor(x)).numpy()
         np.testing.assert_allclose(activation(x), expected, rtol=1e-12, atol=1e-14)
-
-
-@pytest.mark.parametrize("n_dims", [1, 2, 5])
-def test_points_are_normal_and_more_even_than_random_ones(n_dims):
-    """The mean of a Latin hypercube sample errs less than that of independent draws."""
-    points = functions.normal_points(1 << 12, n_dims, np.random.default_rng(0))
-    few = [functions.normal_points(64, n_dims, np.random.default_rng(s)) for s in range(50)]
-
-    assert points.shape == (1 << 12, n_dims)
-    normal = np.random.default_rng(1).standard_normal(points.shape)
-    assert_same_distribution(points, normal)
-    assert np.mean([np.square(sample.mean(0)).mean() for sample in few]) < 0.5 / 64

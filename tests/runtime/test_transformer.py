@@ -1,15 +1,12 @@
-"""Saved models that numpy computes are those that torch computes."""
+"""A saved VAETransformer that numpy computes is the one that torch computes."""
 
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-import sklearn_vae
 from sklearn_vae import VAEDensity, VAETransformer, runtime
 from sklearn_vae.inference.log_density import _first_proposals, sample_prior
 from sklearn_vae.likelihoods import Gaussian, StudentT
@@ -82,41 +79,29 @@ def test_codes_and_reconstructions_are_those_of_the_estimator(saved):
     np.testing.assert_allclose(model.inverse_transform(Z), expected, rtol=1e-6, atol=1e-6)
 
 
-def torch_points(estimator, model, n_draws):
-    """Make the model use the estimator's Sobol points, and return the estimator's first draws."""
+def first_estimate(estimator, X, n_draws, **options):
+    """Importance sampler of the estimator's first draws, and the mask of rows that get others."""
     fitted = estimator._fitted()
     module, points = fitted.module(np.dtype(float)), fitted.points(n_draws, np.dtype(float))
-    prior = sample_prior(module, points)
-    model._points = lambda n_draws: (points.encoder[0, :, 0].numpy(), prior.z[:, :, 0].numpy())
-    return module, points, prior
-
-
-def test_scores_are_those_of_the_estimator_given_its_points(saved, monkeypatch):
-    """Equal for rows whose first proposals are good; elsewhere equal to the first estimate."""
-    estimator, X, model = saved
-    monkeypatch.setattr(model, "_points", model._points)
-    module, points, prior = torch_points(estimator, model, 64)
-    fitted = estimator._fitted()
     x = fitted.encode(X).expand(len(module.sizes), -1, -1)
     with torch.no_grad():
-        sampler, is_poor = _first_proposals(module, module.encode(x), x, points, prior)
-        log_p = torch.logsumexp(sampler.log_evidence(), 0).numpy() - np.log(len(module.sizes))
+        prior = sample_prior(module, points)
+        return _first_proposals(module, module.encode(x), x, points, prior, **options)
+
+
+def test_scores_are_those_of_the_estimator(saved):
+    """Equal for rows whose first proposals are good; elsewhere equal to the first estimate."""
+    estimator, X, model = saved
+    sampler, is_poor = first_estimate(estimator, X, 64)
+    log_p = torch.logsumexp(sampler.log_evidence(), 0).numpy() - np.log(model.vae.n_members)
     actual, is_good = model.score_samples(X), ~is_poor.numpy()
 
-    expected = log_p + fitted.columns.log_abs_det_jacobian(X)
+    expected = log_p + estimator.columns_.log_abs_det_jacobian(X)
     np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
     final = estimator.score_samples(X)
     np.testing.assert_allclose(actual[is_good], final[is_good], rtol=1e-6, atol=1e-6)
     assert is_good.any()
-
-
-def test_own_points_give_nearly_the_same_scores(saved):
-    """The mean over the table differs by the error of importance sampling."""
-    estimator, X, model = saved
-    difference = model.score_samples(X) - estimator.score_samples(X)
-
-    assert abs(difference.mean()) < 0.1
-    assert np.median(np.abs(difference)) < 0.1
+    assert np.median(np.abs(actual - final)) < 0.1
 
 
 def test_a_score_does_not_depend_on_the_other_rows(saved):
@@ -125,19 +110,13 @@ def test_a_score_does_not_depend_on_the_other_rows(saved):
     np.testing.assert_allclose(model.score_samples(X)[7:9], model.score_samples(X[7:9]), rtol=1e-12)
 
 
-def test_imputed_means_are_those_of_the_estimator_given_its_points(saved, monkeypatch):
+def test_imputed_means_are_those_of_the_estimator(saved):
     """An encoder that has learned from missing values is the estimator's proposal as well."""
     estimator, X, model = saved
     if not np.isnan(X).any():
         pytest.skip("complete rows")
     before = X.copy()
-    monkeypatch.setattr(model, "_points", model._points)
-    module, points, prior = torch_points(estimator, model, 128)
-    x = estimator._fitted().encode(X).expand(len(module.sizes), -1, -1)
-    with torch.no_grad():
-        _, is_poor = _first_proposals(
-            module, module.encode(x), x, points, prior, refines_incomplete=False
-        )
+    _, is_poor = first_estimate(estimator, X, 128, refines_incomplete=False)
     imputed, expected = model.impute(X), estimator.impute(X)
 
     assert not np.isnan(imputed).any()
@@ -228,7 +207,7 @@ def test_other_files_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("n_components", 10**9, "latent dimensions"),
+        ("n_components", 999, "latent dimensions"),
         ("n_components", -1, "latent dimensions"),
         ("blocks", {"@tuple": []}, "columns"),
         ("activation", "sine", "sine"),
@@ -253,39 +232,3 @@ def test_a_model_can_be_sent_to_another_process():
 
     np.testing.assert_array_equal(again.score_samples(X), scores)
     np.testing.assert_array_equal(model.score_samples(X), scores)
-
-
-IN_A_BARE_PROCESS = """
-import sys
-sys.modules.update(dict.fromkeys(["torch", "scipy", "sklearn", "skorch", "narwhals", "pandas"]))
-import numpy as np
-from sklearn_vae import runtime
-model = runtime.load(sys.argv[1])
-X = np.loadtxt(sys.argv[2])
-Z = model.transform(X)
-np.savez(sys.argv[3], Z=Z, X=model.inverse_transform(Z), score=model.score_samples(X, 4096))
-assert model.sample(3).shape == X[:3].shape and (model.impute(X) == X).all()
-print(sorted({"torch", "scipy", "sklearn"} & {m for m in sys.modules if sys.modules[m]}))
-"""
-
-
-def test_golden_models_are_read_where_numpy_is_alone(tmp_path):
-    """No torch, scipy, scikit-learn or pandas: they cannot be imported in that process."""
-    path = GOLDEN / "transformer-1.vae"
-    estimator = sklearn_vae.load(path)
-    X = estimator.sample(20, random_state=0)
-    np.savetxt(tmp_path / "X", X)
-    run = subprocess.run(
-        [sys.executable, "-c", IN_A_BARE_PROCESS, path, tmp_path / "X", tmp_path / "results.npz"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = np.load(tmp_path / "results.npz")
-
-    assert run.stdout.strip() == "[]"
-    Z = estimator.transform(X)
-    np.testing.assert_allclose(found["Z"], Z, rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(found["X"], estimator.inverse_transform(Z), rtol=1e-6, atol=1e-6)
-    # points of their own: equal up to the error of 8192 draws
-    np.testing.assert_allclose(found["score"], estimator.score_samples(X, n_draws=4096), atol=0.02)

@@ -1,0 +1,260 @@
+"""Rows that are scored relative to reference rows, and the interface of anomaly scores.
+
+A scorer is fitted to reference rows and then scores any rows; a higher score is more anomalous.
+Scores are cross-fitted: a row that is itself a reference row is scored by the ensemble members
+that were not trained on it, and its neighbours exclude itself. So training rows and new rows
+have scores of the same distribution.
+
+torch, scipy and scikit-learn are not imported at the top: ``sklearn_vae.runtime`` needs none.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from sklearn_vae.inference.predictor import Predictor
+
+# Largest number of codes and residuals in memory at once.
+MAX_BATCH_CELLS = 1 << 20
+
+
+class ScoredRows:
+    """Rows with a fitted model's codes and residuals, computed lazily.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, n_features), float64
+        Rows in their own units.
+    predictor : Predictor
+        The fitted model.
+    reference : ScoredRows, optional
+        The reference rows; by default the rows themselves.
+    out_of_fold : ndarray of shape (M, n), bool, optional
+        Reference rows that each ensemble member was not trained on.
+    counts : ndarray of shape (n,), int, optional
+        Multiplicity of each row; one by default.
+    are_new : bool, default=False
+        Whether a row that equals a reference row is another row, not that one.
+    """
+
+    def __init__(
+        self,
+        X: np.ndarray,
+        predictor: "Predictor",
+        reference: Self | None = None,
+        out_of_fold: np.ndarray | None = None,
+        counts: np.ndarray | None = None,
+        *,
+        are_new: bool = False,
+    ):
+        self.X, self.predictor, self.are_new = X, predictor, are_new
+        self.reference = self if reference is None else reference
+        self.out_of_fold, self.counts = out_of_fold, counts
+
+    @staticmethod
+    def ndtri(probability: np.ndarray) -> np.ndarray:
+        """Quantiles of the standard normal distribution."""
+        from scipy.special import ndtri
+
+        quantiles: np.ndarray = ndtri(probability)
+        return quantiles
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def select(self, indices: np.ndarray | slice) -> Self:
+        """Rows at the indices, with the same reference."""
+        counts = None if self.counts is None else self.counts[indices]
+        return type(self)(
+            self.X[indices], self.predictor, self.reference, counts=counts, are_new=self.are_new
+        )
+
+    def repeat(self, values: np.ndarray) -> np.ndarray:
+        """Repeat each row's value by the row's multiplicity."""
+        return values if self.counts is None else np.repeat(values, self.counts)
+
+    @cached_property
+    def inputs(self) -> np.ndarray:
+        """Standardised rows: (n, n_inputs).
+
+        Classes are one-hot encoded, so that different ones have a distance of sqrt(2). Missing
+        values are replaced by their conditional means. Behind, a column that is constant or of
+        categories has a number that is 0, or 1 / sigma for an unseen value, where sigma is the
+        standard deviation of a column in which one value of n + 2 differs (Laplace's rule of
+        succession).
+        """
+        columns = self.predictor.columns
+        is_unseen = columns.is_unseen(self.X)[:, columns.has_unseen]
+        unseen = np.exp(-columns.log_unseen / 2) * is_unseen
+        values = self.predictor.filled_inputs(self.X) * columns.distance_scale
+        return np.hstack([values, unseen])
+
+    @cached_property
+    def reference_indices(self) -> np.ndarray:
+        """Index of each row among the reference rows, -1 for a new row: (n,)."""
+        if self.are_new:
+            return np.full(len(self), -1)
+        index_of = self.reference.index_of
+        return np.array([index_of.get(key, -1) for key in self._keys()], dtype=int)
+
+    @cached_property
+    def scoring_members(self) -> np.ndarray:
+        """Mask of the members that score each row, those not trained on it: (M, n).
+
+        A row that all members were trained on is scored by all of them.
+        """
+        out_of_fold = self.reference.out_of_fold
+        if out_of_fold is None:
+            return np.ones((self.predictor.n_members, len(self)), dtype=bool)
+        padded = np.pad(out_of_fold, [(0, 0), (0, 1)], constant_values=True)
+        mask = padded[:, self.reference_indices]
+        return mask | ~mask.any(axis=0)
+
+    def mean_over_members(self, values: np.ndarray) -> np.ndarray:
+        """Mean over the members that score each row: (M, n) -> (n,)."""
+        return np.mean(values, axis=0, where=self.scoring_members)
+
+    @cached_property
+    def codes_and_residuals(self) -> tuple[np.ndarray, np.ndarray]:
+        """Codes (M, n, l) and standardised residuals (M, n, n_values)."""
+        return self.predictor.reconstruct(self.X)
+
+    @cached_property
+    def residual_scale(self) -> np.ndarray:
+        """Root mean square of the residuals: (M, 1, n_values)."""
+        residuals = self.codes_and_residuals[1]
+        scale = np.sqrt(np.square(residuals).mean(axis=1, keepdims=True))
+        return np.where(scale > 0, scale, 1)
+
+    @cached_property
+    def normal_scores(self) -> np.ndarray:
+        """Standardised rows with normal scores in place of numbers: (n, n_inputs).
+
+        The normal score of a number is the standard normal quantile of its mid-rank [1]_ among the
+        reference rows. It is linear between their values, and beyond them has the slope of the
+        standardised number. Scores are divided by their standard deviation. If the rows are not
+        the reference rows as a whole, those among them are ranked without themselves, as a new
+        row is.
+
+        References
+        ----------
+        .. [1] H. Liu, J. Lafferty and L. Wasserman, "The Nonparanormal: Semiparametric Estimation
+           of High Dimensional Undirected Graphs", JMLR 10, 2009.
+        """
+        scores = self.inputs.copy()
+        is_itself = self is not self.reference and self.reference_indices >= 0
+        for column, (values, knots, left_out, scale) in self.reference.normal_score_knots.items():
+            x = self.inputs[:, column]
+            score = np.interp(x, values, knots) + x - np.clip(x, values[0], values[-1])
+            scores[:, column] = np.where(is_itself, np.interp(x, values, left_out), score) / scale
+        return scores
+
+    @cached_property
+    def deviations(self) -> np.ndarray:
+        """Standardised rows with deviations from the median in place of numbers: (n, n_inputs).
+
+        They are in standard deviations or in normal scores, whichever is larger. Normal scores
+        are larger in the tails of bounded columns, and where a few extreme values make the
+        standard deviation large.
+        """
+        deviations = self.inputs.copy()
+        for column, (values, knots, _, scale) in self.reference.normal_score_knots.items():
+            median = np.abs(knots.round(9)).argmin()  # the first of two
+            x = self.inputs[:, column] - values[median]
+            score = self.normal_scores[:, column] - knots[median] / scale
+            deviations[:, column] = np.where(np.abs(x) > np.abs(score), x, score)
+        return deviations
+
+    @cached_property
+    def normal_score_knots(self) -> dict[int, tuple[np.ndarray, np.ndarray, np.ndarray, float]]:
+        """Numbers in ascending order, normal quantiles and their scale, by column of ``inputs``.
+
+        The third array has the quantile of each number that occurs once by those of the others.
+        """
+        knots_of = {}
+        for column in np.flatnonzero(self.predictor.architecture.is_real_column).tolist():
+            values, counts = count_values(self.inputs[:, column], self.counts)
+            frequency = counts / counts.sum()
+            knots = self.ndtri(frequency.cumsum() - 0.5 * frequency)
+            variance = frequency @ np.square(knots) - (frequency @ knots) ** 2
+            scale = float(np.sqrt(variance)) if variance > 0 else 1.0
+            left_out = knots
+            if len(values) > 1:
+                alone = left_out_normal_scores(values, counts, self.ndtri)
+                left_out = np.where(counts > 1, knots, alone)
+            knots_of[column] = values, knots, left_out, scale
+        return knots_of
+
+    @cached_property
+    def value_counts(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Values of each column of X in ascending order, and their counts."""
+        return [count_values(x, self.counts) for x in self.X.T]
+
+    @cached_property
+    def index_of(self) -> dict[bytes, int]:
+        """Index of each row by its values; of duplicates, the first."""
+        return {key: i for i, key in reversed(list(enumerate(self._keys())))}
+
+    def _keys(self) -> list[bytes]:
+        """Values of each row as bytes; not of ``inputs``, which are imputed and so rounded."""
+        X = np.where(np.isnan(self.X), np.nan, self.X) + 0.0  # one NaN, no -0.0
+        return [row.tobytes() for row in X]
+
+
+def count_values(x: np.ndarray, counts: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Values in ascending order and how often they occur, NaN last: (n,) -> (m,), (m,)."""
+    values, inverse = np.unique(x, return_inverse=True)
+    return values, np.bincount(inverse, counts)
+
+
+def left_out_normal_scores(
+    values: np.ndarray, counts: np.ndarray, ndtri: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Normal score of each of the ascending values among the other values: (m,), (m,) -> (m,).
+
+    It is interpolated between the adjacent values, or extrapolated with a slope of 1. ``ndtri``
+    are the standard normal quantiles.
+    """
+    n_others = counts.sum() - 1
+    rank = counts.cumsum() - 0.5 * counts
+    below = ndtri(np.minimum(rank / n_others, 1))[:-2]
+    above = ndtri(np.maximum((rank - 1) / n_others, 0))[2:]
+    first = ndtri((rank[1] - 1) / n_others) - (values[1] - values[0])
+    last = ndtri(rank[-2] / n_others) + (values[-1] - values[-2])
+    fraction = (values[1:-1] - values[:-2]) / (values[2:] - values[:-2])
+    return np.concatenate([[first], below + fraction * (above - below), [last]])
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Interface of anomaly scores."""
+
+    def fit(self, rows: ScoredRows) -> Self:
+        """Return a scorer fitted to reference rows; by default the scorer, which needs none."""
+        return self
+
+    def fit_score(self, rows: ScoredRows) -> tuple[Self, np.ndarray]:
+        """Return a scorer fitted to reference rows, and their anomaly scores (n,)."""
+        fitted = self.fit(rows)
+        return fitted, score_in_batches(fitted, rows)
+
+    def score(self, rows: ScoredRows) -> np.ndarray:
+        """Anomaly score of each row, higher is more anomalous: (n,)."""
+
+
+def score_in_batches(scorer: Scorer, rows: ScoredRows) -> np.ndarray:
+    """Anomaly score of each row, computed in bounded memory: (n,)."""
+    predictor = rows.predictor
+    n_columns = max(rows.X.shape[1], predictor.columns.n_columns)
+    per_row = predictor.n_members * (n_columns + predictor.architecture.n_components)
+    batch_size = max(MAX_BATCH_CELLS // per_row, 1)
+    scores = [scorer.score(rows.select(batch)) for batch in batches(len(rows), batch_size)]
+    return np.concatenate(scores)
+
+
+def batches(n_rows: int, batch_size: int) -> Iterator[slice]:
+    """Slices of consecutive rows, of ``batch_size`` at most."""
+    return (slice(first, first + batch_size) for first in range(0, n_rows, batch_size))

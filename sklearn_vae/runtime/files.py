@@ -1,0 +1,231 @@
+"""Reading of saved models."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from sklearn_vae.data.fields import Field, time_type
+from sklearn_vae.persistence import file_format
+from sklearn_vae.persistence.registry import SUBSTITUTES
+from sklearn_vae.persistence.serialization import deserialize, insert_arrays, memory_budget
+from sklearn_vae.persistence.validation import check_array
+from sklearn_vae.runtime.likelihoods import LIKELIHOODS
+from sklearn_vae.runtime.outlier import SCORERS, OutlierModel
+from sklearn_vae.runtime.sobol import MAX_DIMS
+from sklearn_vae.runtime.transformer import TransformerModel
+from sklearn_vae.runtime.vae import (
+    VAE,
+    Architecture,
+    DiagonalGaussian,
+    FullyConnected,
+    MixturePrior,
+    StandardNormal,
+    VampPrior,
+)
+
+# Classes and functions of numpy, by their names in a file.
+PARTS: dict[str, Any] = (
+    LIKELIHOODS
+    | SCORERS
+    | {
+        cls.__name__: cls
+        for cls in (
+            Architecture,
+            DiagonalGaussian,
+            FullyConnected,
+            MixturePrior,
+            StandardNormal,
+            VampPrior,
+        )
+    }
+)
+# Containers of numbers, of those of a schema.
+ARRAYS = ("array", "sparse")
+
+
+def load(path: file_format.PathLike) -> Any:
+    """Read a saved estimator as a model that computes with numpy alone.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Path of a file that ``save`` has written.
+
+    Returns
+    -------
+    TransformerModel or OutlierModel
+        The model of a ``VAETransformer`` or of a ``VAEOutlierDetector``, with methods of the
+        estimator.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, or holds an estimator or a part that the runtime does not support.
+    OSError
+        If the file cannot be read.
+
+    See Also
+    --------
+    sklearn_vae.load : Read the estimator itself, which computes with torch.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib, sklearn_vae.runtime
+    >>> from sklearn.datasets import load_iris
+    >>> X = load_iris().data
+    >>> vae = sklearn_vae.VAETransformer(2, max_iter=2, random_state=0).fit(X)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     vae.save(pathlib.Path(folder, "iris.vae"))
+    ...     model = sklearn_vae.runtime.load(pathlib.Path(folder, "iris.vae"))
+    >>> bool(abs(model.transform(X) - vae.transform(X)).max() < 1e-6)
+    True
+    """
+    header, arrays = file_format.read(path)
+    if header.get("kind") != "model":
+        raise ValueError(f"{path}: the file holds no estimator, but a {header.get('kind')!r}.")
+    if unsupported := _unsupported(header):
+        raise ValueError(
+            f"{path}: the numpy runtime does not support {', '.join(sorted(unsupported))}. "
+            f"sklearn_vae.load reads the file."
+        )
+    try:
+        with memory_budget(os.path.getsize(path)), _classes_in_numpy():
+            model = _read_model(header, arrays)
+    except MemoryError:
+        raise
+    except Exception as error:
+        # with a valid checksum and invalid contents the file is forged: any statement may fail
+        raise ValueError(f"{path}: the file does not hold a valid model: {error!r:.300}") from error
+    return model
+
+
+@contextmanager
+def _classes_in_numpy() -> Iterator[None]:
+    """Replace classes of torch by those of numpy while a file is read."""
+    token = SUBSTITUTES.set(PARTS)
+    try:
+        yield
+    finally:
+        SUBSTITUTES.reset(token)
+
+
+def _unsupported(header: dict[str, Any]) -> set[str]:
+    """Return the parts of a file that the runtime does not have."""
+    if header["class"] not in READERS:
+        return {str(header["class"])}
+    fitted, parameters = header["fitted"], header["parameters"]
+    names = set(_part_names(fitted["architecture_"])) - set(PARTS)
+    if fitted.get("condition_encoder_") is not None:
+        names.add("conditional=True")
+    if fitted["architecture_"].get("n_components", 0) > MAX_DIMS:
+        names.add(f"more than {MAX_DIMS} latent dimensions")
+    if not set(_part_names(fitted.get("scorer_"))) <= set(PARTS):
+        names.add(f"method={parameters['method']!r}")
+    if any(time_type(field.dtype) for field in _fields(header) or ()):
+        names.add("dates and durations")
+    return names
+
+
+def _fields(header: dict[str, Any]) -> list[Field] | None:
+    """Types of the columns, if rows hold anything but real numbers."""
+    if (schema := header["fitted"]["schema_"]) is None or schema["state"]["container"] in ARRAYS:
+        return None
+    fields = [Field.from_dict(deserialize(field)) for field in schema["state"]["fields"]]
+    is_real = all(field.logical_type == "number" and field.is_numeric for field in fields)
+    return None if is_real else fields
+
+
+def _part_names(value: Any) -> Iterator[str]:
+    """Names of the classes of a header's objects, and of functions."""
+    if isinstance(value, dict):
+        if isinstance(name := value.get("@object", value.get("@function")), str):
+            yield name
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _part_names(item)
+
+
+def _read_model(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
+    """Construct the model of a file, and check that it computes."""
+    attributes, read = READERS[header["class"]]
+    fitted = {name: header["fitted"][name] for name in ("columns_", "architecture_", *attributes)}
+    fitted = deserialize(insert_arrays(fitted, arrays))
+    if fitted["architecture_"].blocks != fitted["columns_"].blocks:
+        raise ValueError("the model's columns are not those of the table")
+    return read(fitted, header["parameters"], _fields(header))
+
+
+def _read_vae(fitted: dict[str, Any]) -> VAE:
+    """Construct the networks."""
+    architecture, weights = fitted["architecture_"], fitted["state_dict_"]
+    for name, value in weights.items():
+        check_array(name, value, "f", (None,) * np.ndim(value))
+        weights[name] = value.astype(np.float64)
+    if weights["encoder.linear.weight"].shape[-1:] != (2 * architecture.n_components,):
+        raise ValueError("the model's latent dimensions are not those of the weights")
+    return VAE(architecture, weights, fitted["columns_"].limits())
+
+
+def _read_transformer(
+    fitted: dict[str, Any], parameters: dict[str, Any], fields: list[Field] | None
+) -> TransformerModel:
+    model = TransformerModel(
+        fitted["columns_"],
+        _read_vae(fitted),
+        fitted["seed_"],
+        fitted["decoder_correction_"],
+        fitted["code_range_"],
+        fields,
+        parameters["handle_unknown"],
+    )
+    row = model.inverse_transform(np.zeros((1, model.n_components)))
+    model.score_samples(row, 1)
+    model.sample(1)
+    return model
+
+
+def _read_outlier(
+    fitted: dict[str, Any], parameters: dict[str, Any], fields: list[Field] | None
+) -> OutlierModel:
+    columns, rows, counts = (fitted[name] for name in ("columns_", "reference_samples_", "counts_"))
+    vae, scores = _read_vae(fitted), fitted["calibration_scores_"]
+    check_array("reference_samples_", rows, "f", (None, columns.n_features), allows_nan=True)
+    check_array("calibration_scores_", scores, "f", (None,))
+    check_array("left_out_", fitted["left_out_"], "b", (vae.n_members, len(rows)))
+    if counts is not None:
+        check_array("counts_", counts, "i", (len(rows),))
+    model = OutlierModel(
+        columns,
+        vae,
+        fitted["seed_"],
+        fitted["scorer_"],
+        rows,
+        counts,
+        fitted["left_out_"],
+        scores,
+        fitted["offset_"],
+        fields,
+        bool(parameters["novelty"]),
+    )
+    model.score_rows(rows[:1])
+    return model
+
+
+# By class of the estimator: fitted attributes that a model needs, and its construction.
+READERS: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
+    "VAETransformer": (
+        ("state_dict_", "seed_", "decoder_correction_", "code_range_"),
+        _read_transformer,
+    ),
+    "VAEOutlierDetector": (
+        (
+            "state_dict_", "seed_", "scorer_", "offset_", "reference_samples_", "counts_",
+            "left_out_", "calibration_scores_",
+        ),
+        _read_outlier,
+    ),
+}  # fmt: skip

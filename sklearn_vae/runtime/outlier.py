@@ -1,0 +1,201 @@
+"""A fitted VAEOutlierDetector in numpy."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sklearn_vae.anomaly import reconstruction, rows
+from sklearn_vae.anomaly.calibration import conformal_p_values
+from sklearn_vae.anomaly.combination import CombinedScore, TailDistribution
+from sklearn_vae.anomaly.knn import deviations, inputs, normal_scores, residuals_and_codes
+from sklearn_vae.anomaly.marginals import NegativeLogFrequency
+from sklearn_vae.data.encoder import TableEncoder
+from sklearn_vae.data.fields import Field
+from sklearn_vae.runtime.functions import ndtri
+from sklearn_vae.runtime.neighbors import HyperplaneDistance, NeighborDistance
+from sklearn_vae.runtime.sobol import sobol_normal
+from sklearn_vae.runtime.table import TableModel
+from sklearn_vae.runtime.torch_random import TorchGenerator
+from sklearn_vae.runtime.vae import VAE, Architecture
+
+
+class MaskedReconstructionError(reconstruction.MaskedReconstructionError):
+    """Absolute error of each value predicted from its row's other values."""
+
+    @staticmethod
+    def _permutation(n_values: int, seed: int) -> np.ndarray:
+        return TorchGenerator(seed).permutation(n_values)
+
+
+class ReconstructionError(reconstruction.ReconstructionError):
+    """Squared distance to the reconstruction."""
+
+    _sobol_normal = staticmethod(sobol_normal)
+
+
+# Parts of scores, by their names in a file.
+SCORERS: dict[str, Any] = {
+    part.__name__: part
+    for part in (
+        CombinedScore,
+        HyperplaneDistance,
+        NegativeLogFrequency,
+        MaskedReconstructionError,
+        NeighborDistance,
+        ReconstructionError,
+        TailDistribution,
+        deviations,
+        inputs,
+        normal_scores,
+        residuals_and_codes,
+    )
+}
+# Fraction of repeated training rows from which on a new row may well equal a training row, as in
+# sklearn_vae.estimators.outlier.
+MAX_REPEATED_FRACTION = 0.01
+# Scores that are as near as this are equal, in nats.
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """What anomaly scores read of :class:`sklearn_vae.inference.predictor.Predictor`."""
+
+    columns: TableEncoder
+    vae: VAE
+    seed: int
+
+    @property
+    def architecture(self) -> Architecture:
+        """Shapes of the weights."""
+        return self.vae.architecture
+
+    @property
+    def n_members(self) -> int:
+        """Number of autoencoders."""
+        return self.vae.n_members
+
+    def filled_inputs(self, X: np.ndarray) -> np.ndarray:
+        """Encode rows, missing values imputed: (n, n_features) -> (n, n_columns)."""
+        return self.vae.fill_missing(self.columns.transform(X))
+
+    def reconstruct(
+        self, X: np.ndarray, shift: np.ndarray | None = None, mask: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Codes (M, n, l) and residuals (M, n, n_values) of each member, in encoded units."""
+        return self.vae.reconstruct(self.columns.transform(X), shift, mask)
+
+
+class ScoredRows(rows.ScoredRows):
+    """Rows that are scored relative to reference rows."""
+
+    ndtri = staticmethod(ndtri)
+
+
+class OutlierModel(TableModel):
+    """A fitted :class:`~sklearn_vae.VAEOutlierDetector` that computes with numpy; see :func:`load`.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of columns of X.
+    offset_ : float
+        Threshold of the score: ``predict`` labels rows with lower scores -1.
+    """
+
+    def __init__(
+        self,
+        columns: TableEncoder,
+        vae: VAE,
+        seed: int,
+        scorer: rows.Scorer,
+        reference_samples: np.ndarray,
+        counts: np.ndarray | None,
+        out_of_fold: np.ndarray,
+        calibration_scores: np.ndarray,
+        offset: float,
+        fields: Sequence[Field] | None,
+        novelty: bool,
+    ):
+        super().__init__(columns, fields)
+        self.scorer, self.offset_, self.calibration_scores = scorer, offset, calibration_scores
+        predictor: Any = Predictor(columns, vae, seed)
+        self.reference = ScoredRows(
+            reference_samples, predictor, out_of_fold=out_of_fold, counts=counts
+        )
+        self.are_new = False
+        if novelty and counts is not None:
+            n_repeated = counts[counts > 1].sum()
+            self.are_new = bool(n_repeated > MAX_REPEATED_FRACTION * counts.sum())
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """Normality score of each row, as ``VAEOutlierDetector.score_samples``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Scores in nats: higher is more normal.
+        """
+        return self.score_rows(self._read(X))
+
+    def score_rows(self, X: np.ndarray) -> np.ndarray:
+        """Normality score of rows of numbers, with codes for categories: (n,)."""
+        reference = self.reference
+        scored = ScoredRows(X, reference.predictor, reference, are_new=self.are_new)
+        scores = -rows.score_in_batches(self.scorer, scored)
+        # rounding is not to change a rank among the calibration scores, one of which is the offset
+        above = np.searchsorted(self.calibration_scores, scores - ROUNDING)
+        known = self.calibration_scores[above.clip(max=len(self.calibration_scores) - 1)]
+        return np.where(np.abs(scores - known) <= ROUNDING, known, scores)
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Score less the threshold ``offset_``: negative for outliers.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            ``score_samples(X) - offset_``.
+        """
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Label rows as outliers or inliers.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            -1 for outliers, 1 for inliers.
+        """
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def p_values(self, X: Any) -> np.ndarray:
+        """P-value of each row under the null hypothesis that it is an inlier.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            As ``VAEOutlierDetector.p_values``.
+        """
+        return conformal_p_values(self.score_samples(X), self.calibration_scores)

@@ -1,0 +1,47 @@
+"""Golden files where numpy is alone: no torch, scipy, scikit-learn or pandas can be imported."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sklearn_vae
+
+GOLDEN = Path(__file__).parents[1] / "persistence" / "golden"
+N_ROWS = 40
+METHODS = {
+    "transformer-1": ("transform", "score_samples"),
+    "detector-1": ("score_samples", "decision_function", "predict", "p_values"),
+    "novelty-1": ("score_samples", "decision_function", "predict", "p_values"),
+}
+
+IN_A_BARE_PROCESS = """
+import sys
+sys.modules.update(dict.fromkeys(["torch", "scipy", "sklearn", "skorch", "narwhals", "pandas"]))
+import numpy as np
+from sklearn_vae import runtime
+path, rows, results, *methods = sys.argv[1:]
+model, X = runtime.load(path), np.loadtxt(rows)
+np.savez(results, **{method: getattr(model, method)(X) for method in methods})
+print(sorted({"torch", "scipy", "sklearn"} & {m for m in sys.modules if sys.modules[m]}))
+"""
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_golden_models_compute_by_numpy_alone_what_they_compute_by_torch(name, tmp_path):
+    path, methods = GOLDEN / f"{name}.vae", METHODS[name]
+    estimator = sklearn_vae.load(path)
+    rows = sklearn_vae.load(GOLDEN / "transformer-1.vae").sample(N_ROWS, random_state=0)
+    np.savetxt(tmp_path / "rows", rows)
+    command = [sys.executable, "-c", IN_A_BARE_PROCESS, path, tmp_path / "rows"]
+    run = subprocess.run(
+        [*command, tmp_path / "results.npz", *methods], capture_output=True, text=True, check=True
+    )
+    results = np.load(tmp_path / "results.npz")
+
+    assert run.stdout.strip() == "[]"
+    for method in methods:
+        expected = getattr(estimator, method)(rows)
+        np.testing.assert_allclose(results[method], expected, rtol=1e-6, atol=1e-6, err_msg=method)

@@ -1,0 +1,127 @@
+"""A saved VAEOutlierDetector that numpy computes is the one that torch and scikit-learn compute."""
+
+import numpy as np
+import pytest
+
+from sklearn_vae import VAEOutlierDetector, runtime
+
+pd = pytest.importorskip("pandas")
+
+SMALL = {"hidden_layer_sizes": (6,), "max_iter": 2, "random_state": 0}
+
+
+def rows(n_rows=90, missing=0.0, seed=0):
+    """Real columns with heavy tails, a binary and a constant one: (n_rows, 5)."""
+    rng = np.random.default_rng(seed)
+    a, b = rng.normal(size=(2, n_rows))
+    X = np.column_stack([a, a + b, rng.standard_t(2, size=n_rows), b > 0, np.full(n_rows, 7.0)])
+    X[rng.random(X.shape) < missing] = np.nan
+    return X
+
+
+def new_rows(missing=0.0):
+    """Inliers, outliers, and values that were not in fit."""
+    X = rows(30, missing, seed=1)
+    return np.concatenate([X, 8 * X[:5], X[:5] + [0, 0, 0, 1, 0], X[:5] + [0, 0, 0, 0, 1]])
+
+
+def saved(estimator, path):
+    estimator.save(path / "model.vae")
+    return runtime.load(path / "model.vae")
+
+
+def assert_same(model, estimator, X, table=None):
+    """The four methods, of all rows and of one; ``table`` are the rows as the estimator's."""
+    table = X if table is None else table
+    for method in ("score_samples", "decision_function", "predict"):
+        actual, expected = getattr(model, method)(X), getattr(estimator, method)(table)
+        np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6, err_msg=method)
+    # by rounding, the estimator's score of a training row may be below its own
+    n_scores = len(estimator.calibration_scores_)
+    np.testing.assert_allclose(model.p_values(X), estimator.p_values(table), atol=3 / n_scores)
+    alone = [model.score_samples(X[i : i + 1])[0] for i in range(0, len(X), 7)]
+    np.testing.assert_allclose(alone, model.score_samples(X)[::7], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("novelty", [False, True])
+@pytest.mark.parametrize("missing", [0.0, 0.1])
+def test_scores_are_those_of_the_estimator(novelty, missing, tmp_path):
+    """Training rows, which are not their own neighbours, and new ones."""
+    X = rows(missing=missing)
+    estimator = VAEOutlierDetector(novelty=novelty, **SMALL).fit(X)
+    model = saved(estimator, tmp_path)
+
+    assert_same(model, estimator, X)
+    assert_same(model, estimator, new_rows(missing))
+
+
+@pytest.mark.parametrize("novelty", [False, True])
+@pytest.mark.parametrize("method", ["latent", "reconstruction", "denoising", "masked"])
+def test_scores_of_autoencoders_are_those_of_the_estimator(method, novelty, tmp_path):
+    """Each training row by the members that were not trained on it."""
+    X = rows(missing=0.1)
+    estimator = VAEOutlierDetector(method=method, novelty=novelty, n_init=2, **SMALL).fit(X)
+    model = saved(estimator, tmp_path)
+
+    assert_same(model, estimator, X)
+    assert_same(model, estimator, new_rows(0.1))
+
+
+@pytest.mark.parametrize("novelty", [False, True])
+def test_repeated_rows_count(novelty, tmp_path):
+    X = rows(70)
+    X = np.concatenate([X, X[:20], X[:4]])
+    estimator = VAEOutlierDetector(novelty=novelty, **SMALL).fit(X)
+    model = saved(estimator, tmp_path)
+
+    assert estimator.counts_ is not None
+    assert_same(model, estimator, X)
+    assert_same(model, estimator, new_rows())
+
+
+@pytest.mark.parametrize("novelty", [False, True])
+def test_mixed_tables_are_lists_of_their_values(novelty, tmp_path):
+    """Also an unknown category and missing cells."""
+    rng = np.random.default_rng(0)
+    size = rng.normal(size=100)
+    frame = pd.DataFrame(
+        {
+            "size": size,
+            "colour": np.where(size > 0, "red", np.where(rng.random(100) > 0.5, "blue", "green")),
+            "n": rng.poisson(30, 100),
+        }
+    )
+    frame.loc[3, "size"], frame.loc[5, "colour"] = np.nan, None
+    estimator = VAEOutlierDetector(novelty=novelty, **SMALL).fit(frame)
+    model = saved(estimator, tmp_path)
+    new = pd.concat([frame, pd.DataFrame({"size": [0.5], "colour": ["black"], "n": [3]})])
+
+    assert_same(model, estimator, np.array(new, dtype=object), new)
+
+
+def test_distances_are_computed_in_bounded_memory(tmp_path, monkeypatch):
+    """A row at a time gives the same scores."""
+    X = rows()
+    for novelty in (False, True):
+        model = saved(VAEOutlierDetector(novelty=novelty, **SMALL).fit(X), tmp_path)
+        expected = model.score_samples(new_rows())
+        with monkeypatch.context() as context:
+            context.setattr("sklearn_vae.runtime.neighbors.CHUNK_SIZE", 1)
+
+            np.testing.assert_allclose(model.score_samples(new_rows()), expected, rtol=1e-12)
+
+
+def test_a_training_row_has_its_own_rank(tmp_path):
+    """Rounding does not change it: p-values of the training rows are their ranks."""
+    X = rows()
+    model = saved(VAEOutlierDetector(method="latent", n_init=1, **SMALL).fit(X), tmp_path)
+
+    ranks = np.arange(2, len(X) + 2) / (len(X) + 1)
+    np.testing.assert_allclose(np.sort(model.p_values(X)), ranks, rtol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["log_likelihood", "elbo", "reconstruction_probability"])
+def test_scores_by_draws_are_refused(method, tmp_path):
+    estimator = VAEOutlierDetector(method=method, n_init=1, **SMALL).fit(rows())
+    with pytest.raises(ValueError, match=f"runtime does not support method='{method}'"):
+        saved(estimator, tmp_path)
