@@ -40,7 +40,7 @@ PUBLIC = {
         "FullCovarianceGaussian", "GaussianCategorical", "RelaxedCategorical",
     ],
     "preprocessing": ["FlattenImages"],
-    "runtime": ["Model", "load"],
+    "runtime": ["OutlierModel", "TransformerModel", "load"],
     "priors": ["MixturePrior", "StandardNormal", "VampPrior"],
 }  # fmt: skip
 
