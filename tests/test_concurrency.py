@@ -31,7 +31,12 @@ def rows(n=300, seed=0):
 
 def run_alone(code, *arguments, n_threads=1):
     """Run code in a process of its own; what it prints, as JSON."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(n_threads)}
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": str(n_threads),
+        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin for a busy processor take it from others
+    }
     run = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         env=env,
