@@ -13,6 +13,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -126,6 +127,36 @@ class _Table:
         return cls(rows[:, is_real], rows[:, ~is_real], architecture.others, counts)
 
 
+class _MissingBlock(NamedTuple):
+    """Blocks of precisions, of the at most M missing values of each of R patterns.
+
+    Given the observed values, missing ones are normal with this block as their precision. A
+    precision costs one inverse per component, and few values of a row are missing.
+
+    Attributes
+    ----------
+    columns : Tensor of shape (R, M)
+        Columns of the missing values; observed ones where a pattern has fewer.
+    is_missing : Tensor of shape (R, M)
+        Mask of those that are missing.
+    root : Tensor of shape (C, R, M, M)
+        Cholesky factors of the blocks, of the identity where values are observed.
+    residual : Tensor of shape (C, R, m, d)
+        Observed values of the m rows of each pattern minus their means, 0 where missing.
+    gradient : Tensor of shape (C, R, m, M)
+        Products of the precisions and the residuals, 0 where values are observed.
+    square : Tensor of shape (C, R, m)
+        Squared Mahalanobis distances of the residuals.
+    """
+
+    columns: Tensor
+    is_missing: Tensor
+    root: Tensor
+    residual: Tensor
+    gradient: Tensor
+    square: Tensor
+
+
 class EM:
     """Expectation-maximisation of a mixture.
 
@@ -165,7 +196,7 @@ class EM:
             self.rows_by_pattern = [rows for rows, c in zip(order, is_common, strict=True) if c]
             self.rare_rows = (~is_common[index]).nonzero()[:, 0]
         # without a fit, missing values have the columns' own moments
-        self._loc, self._covariance = mean, torch.diag_embed(variance)
+        self._loc, self._precision = mean, torch.diag_embed(1 / (variance + MIN_VARIANCE))
 
     def fit(self, responsibility: Tensor) -> "EM":
         """Fit the mixture from responsibilities (C, n)."""
@@ -206,29 +237,32 @@ class EM:
     def _maximize_full(self, weights: Tensor, total: Tensor) -> None:
         """Fit means and covariances, with conditional means and covariances of missing values."""
         n_mixture, n_real = len(weights), self.filled.shape[1]
-        rows, extra = self.filled[None], weights.new_zeros(n_mixture, n_real, n_real)
+        rows, extra = self.filled[None], weights.new_zeros(n_mixture, n_real**2)
         if not self.observed.all():
             rows = rows.repeat(n_mixture, 1, 1)
-            covariance = self._covariance.expand(n_mixture, -1, -1)
-            loc = self._loc.expand(n_mixture, -1)
             for mask, index in self._groups(n_mixture):
                 if mask.all():
                     continue
-                gain = _inverse_of_observed(covariance, mask) @ covariance.unsqueeze(1)
-                values = self.filled[index]  # (R, m, d)
-                residual = (values - loc[:, None, None]) * mask.unsqueeze(1)  # (C, R, m, d)
-                mean = loc[:, None, None] + residual @ gain
-                rows[:, index] = torch.where(mask.unsqueeze(1), values, mean)
-                conditional = covariance.unsqueeze(1) - covariance.unsqueeze(1) @ gain
-                conditional *= (~mask).unsqueeze(-1) & (~mask).unsqueeze(-2)
-                extra += torch.einsum("cr,crde->cde", weights[:, index].sum(-1), conditional)
+                block = self._missing_block(mask, index)
+                both = block.is_missing.unsqueeze(2) & block.is_missing.unsqueeze(1)
+                cells = (n_real * block.columns.unsqueeze(2) + block.columns.unsqueeze(1)).flatten()
+                conditional = torch.cholesky_inverse(block.root) * both
+                conditional = conditional * weights[:, index].sum(-1)[..., None, None]
+                extra.index_add_(1, cells, conditional.flatten(1))
+                step = torch.cholesky_solve(block.gradient.mT, block.root).mT  # (C, R, m, M)
+                columns = block.columns.unsqueeze(1).expand(step.shape)
+                mean = (self._loc[:, None, None] + block.residual).scatter_add(-1, columns, -step)
+                rows[:, index] = torch.where(mask.unsqueeze(1), self.filled[index], mean)
         self._loc = (weights.unsqueeze(1) @ rows).squeeze(1) / total.unsqueeze(1)
         covariances = []
         for component, weight in enumerate(weights):
             residual = rows[component % len(rows)] - self._loc[component]
             covariances.append((residual.T * weight) @ residual)
+        extra = extra.view(n_mixture, n_real, n_real)
         self._covariance = (torch.stack(covariances) + extra) / total[:, None, None]
         self._covariance.diagonal(dim1=-2, dim2=-1).add_(MIN_VARIANCE)
+        self._root = torch.linalg.cholesky(self._covariance)
+        self._precision = torch.cholesky_inverse(self._root)
         self.rows = rows
 
     def covariance(self, *, shrinks: bool = False) -> Tensor:
@@ -267,13 +301,34 @@ class EM:
             square = square - 2 * (self.loc * precision) @ x.T + precision @ x.square().T
             return -0.5 * (square + self._covariance.log() @ mask.T) - constant
         log_normal = self.filled.new_zeros(len(self.weight), len(self.filled))
+        half_log_det = self._root.diagonal(dim1=-2, dim2=-1).log().sum(-1)[:, None, None]
         for mask, index in self._groups(len(self.weight)):
-            lower = torch.linalg.cholesky(_where_observed(self._covariance, mask))  # (C, R, d, d)
-            residual = (self.filled[index] - self.loc[:, None, None]) * mask.unsqueeze(1)
-            standard = torch.linalg.solve_triangular(lower, residual.mT, upper=False)
-            log_det = lower.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)
-            log_normal[:, index] = -0.5 * standard.square().sum(-2) - log_det
+            block = self._missing_block(mask, index)
+            white = torch.linalg.solve_triangular(block.root, block.gradient.mT, upper=False)
+            square = block.square - white.square().sum(-2)
+            log_det = half_log_det + block.root.diagonal(dim1=-2, dim2=-1).log().sum(-1, True)
+            log_normal[:, index] = -0.5 * square - log_det
         return log_normal - constant
+
+    def _missing_block(self, mask: Tensor, index: Tensor) -> "_MissingBlock":
+        """Blocks of the precisions of patterns (R, d), and what they say of rows (R, m)."""
+        n_missing = int((~mask).sum(1).max())
+        columns = mask.to(torch.uint8).argsort(dim=1, stable=True)[:, :n_missing]
+        is_missing = ~mask.gather(1, columns)
+        both = is_missing.unsqueeze(2) & is_missing.unsqueeze(1)
+        precision = self._precision[:, columns.unsqueeze(2), columns.unsqueeze(1)]
+        eye = torch.eye(n_missing, dtype=precision.dtype)
+        residual = (self.filled[index] - self._loc[:, None, None]) * mask.unsqueeze(1)
+        scaled = (residual.flatten(1, 2) @ self._precision).view(residual.shape)
+        gradient = scaled.gather(-1, columns.unsqueeze(1).expand(*residual.shape[:3], -1))
+        return _MissingBlock(
+            columns=columns,
+            is_missing=is_missing,
+            root=torch.linalg.cholesky(torch.where(both, precision, eye)),
+            residual=residual,
+            gradient=gradient * is_missing.unsqueeze(1),
+            square=(residual * scaled).sum(-1),
+        )
 
     def _groups(self, n_mixture: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield masks of observed values (R, d), and the m rows that have each: (R, m)."""
@@ -290,19 +345,6 @@ def _moments(x: Tensor, observed: Tensor, weights: Tensor) -> tuple[Tensor, Tens
     mean = weights @ x / total
     variance = weights @ x.square() / total - mean.square()
     return mean, variance.clamp(min=0)
-
-
-def _where_observed(covariance: Tensor, mask: Tensor) -> Tensor:
-    """Covariances of observed columns, 1 and 0 elsewhere: (C, d, d), (R, d) -> (C, R, d, d)."""
-    eye = torch.eye(mask.shape[1], dtype=covariance.dtype)
-    both = mask.unsqueeze(-1) & mask.unsqueeze(-2)
-    return torch.where(both, covariance.unsqueeze(1), eye)
-
-
-def _inverse_of_observed(covariance: Tensor, mask: Tensor) -> Tensor:
-    """Inverses of the covariances of observed columns, zeros elsewhere: (C, R, d, d)."""
-    lower = torch.linalg.cholesky(_where_observed(covariance, mask))
-    return torch.cholesky_inverse(lower) * mask.unsqueeze(-1) * mask.unsqueeze(-2)
 
 
 def _ledoit_wolf(covariance: Tensor, residual: Tensor, weight: Tensor) -> Tensor:
