@@ -28,7 +28,7 @@ def discs(n):
     return (disc + rng.normal(scale=0.05, size=disc.shape)).reshape(n, -1).astype(np.float32)
 
 
-X_train, X_new = discs(1000), discs(200)
+X_train, X_new = discs(1000), discs(100)
 options = {"n_components": 3, "max_iter": 15, "refit": False, "n_init": 1, "random_state": 0}
 network = ConvNet(image_shape=(16, 16), channels=(8, 16))
 models = {

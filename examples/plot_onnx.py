@@ -40,7 +40,7 @@ print(f"{np.abs(encode(X) - vae.transform(X)).max():.0e}")
 
 def seconds(function, rows):
     times = []
-    for _ in range(7):
+    for _ in range(5):
         start = perf_counter()
         function(rows)
         times.append(perf_counter() - start)

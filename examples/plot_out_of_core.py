@@ -49,6 +49,10 @@ with tempfile.TemporaryDirectory() as folder:
 # ``fit`` trains on the first chunk until the score no longer improves; ``partial_fit`` passes once
 # over each of the others. The first of these lower the score: their steps are larger than the last
 # ones of ``fit``. With more rows it rises beyond that of the first chunk.
+#
+# ``fit`` takes all chunks at once, too, as a function that returns them:
+# ``fit(lambda: pd.read_csv(path, chunksize=500))`` keeps the rows in a temporary file, and passes
+# over them until the score no longer improves.
 
 fig, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
 ax.plot(range(1, len(scores) + 1), scores, "o-")

@@ -24,8 +24,8 @@ def series(n):
     return (signal + 0.1 * rng.normal(size=signal.shape)).astype(np.float32)
 
 
-X_train, X_new = series(800), series(200)
-options = {"n_components": 3, "max_iter": 20, "refit": False, "n_init": 1, "random_state": 0}
+X_train, X_new = series(600), series(100)
+options = {"n_components": 3, "max_iter": 16, "refit": False, "n_init": 1, "random_state": 0}
 network = GRUNet(sequence_shape=(24, 1), n_units=32)
 models = {
     "fully connected": VAETransformer(**options),
