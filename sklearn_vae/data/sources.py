@@ -292,6 +292,8 @@ def _read_dask_array(X: Any) -> Iterator[Any]:
 
 
 def _read_polars(X: Any) -> Iterator[Any]:
+    if not hasattr(X, "collect_batches"):
+        raise ImportError("A LazyFrame is read by polars 1.34 or later: pip install -U polars.")
     return iter(X.collect_batches(chunk_size=ROWS_PER_BATCH, maintain_order=True))
 
 

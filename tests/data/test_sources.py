@@ -53,7 +53,8 @@ def dask_frame(folder):
 
 
 def lazy_frame(folder):
-    return pytest.importorskip("polars").DataFrame(ROWS, schema=list("abc")).lazy()
+    pl = pytest.importorskip("polars", minversion="1.34")
+    return pl.DataFrame(ROWS, schema=list("abc")).lazy()
 
 
 READ = {
@@ -76,6 +77,14 @@ def test_every_source_gives_all_rows_in_their_order_each_time(name, tmp_path):
     source = as_source(READ[name](tmp_path))
     for _ in range(2):
         np.testing.assert_array_equal(ROWS, np.concatenate([np.asarray(b) for b in source]))
+
+
+def test_an_older_polars_is_told_which_version_reads_lazy_frames(monkeypatch):
+    pl = pytest.importorskip("polars")
+    monkeypatch.delattr(pl.LazyFrame, "collect_batches", raising=False)
+
+    with pytest.raises(ImportError, match=r"polars 1\.34"):
+        list(as_source(pl.LazyFrame({"a": [1.0, 2.0]})))
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def test_frames_keep_names_types_and_categories(on_disk):
 
 def test_a_category_outside_the_sample_is_unseen(on_disk):
     """The fit passes over it, and its score is that of an unseen value."""
-    pl = pytest.importorskip("polars")
+    pl = pytest.importorskip("polars", minversion="1.34")
     x, color = TRAIN[:, 0], ["red", "blue"] * 1200
     sampled, _ = sources.as_source(pl.LazyFrame({"x": x, "color": color})).sample()
     color[int(np.flatnonzero(~np.isin(x, sampled["x"].to_numpy()))[0])] = "green"
@@ -282,7 +282,7 @@ def test_dask_writes_imputed_partitions(incomplete, tmp_path):
 
 
 def test_polars_writes_imputed_batches(incomplete, tmp_path):
-    pl = pytest.importorskip("polars")
+    pl = pytest.importorskip("polars", minversion="1.34")
     table = pl.DataFrame(incomplete, schema=list("abc"))
     imputer = small_imputer(table)
     for number, batch in enumerate(table.lazy().collect_batches(chunk_size=40)):
