@@ -42,6 +42,7 @@ PUBLIC = {
     "preprocessing": ["FlattenImages"],
     "runtime": ["OutlierModel", "TransformerModel", "load"],
     "priors": ["MixturePrior", "StandardNormal", "VampPrior"],
+    "training": ["data_parallel"],
 }  # fmt: skip
 
 

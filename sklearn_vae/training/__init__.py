@@ -3,6 +3,7 @@
 from sklearn_vae.training.checkpoint import checkpoint_at
 from sklearn_vae.training.config import TrainingConfig
 from sklearn_vae.training.dataset import Dataset
+from sklearn_vae.training.distributed import data_parallel
 from sklearn_vae.training.early_stopping import StageScheduler
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult
 from sklearn_vae.training.keyboard_interrupt import InterruptHandler
@@ -36,6 +37,7 @@ __all__ = [
     "WindowedRows",
     "add_mask_inputs",
     "checkpoint_at",
+    "data_parallel",
     "group_jobs",
     "make_starts",
     "make_trainer",

@@ -24,6 +24,7 @@ from sklearn_vae.random import Stream, sobol_normal, stream_seed
 from sklearn_vae.training.augmentation import Augmentation
 from sklearn_vae.training.config import TrainingConfig
 from sklearn_vae.training.dataset import Dataset
+from sklearn_vae.training.distributed import Processes
 from sklearn_vae.training.early_stopping import STAGES, StageScheduler
 from sklearn_vae.training.gradients import LossGradient
 from sklearn_vae.training.jobs import TrainingResult, validation_draws, validation_rows
@@ -158,6 +159,9 @@ class Trainer(NeuralNet):
         is_fixed = train.dequantization_widths is None and not self._augmentation.changes_inputs
         has_use = is_fixed and self._gradient.hand_written is not None
         self.precomputed_ = precompute(model, train) if has_use else None
+        self.processes_ = None
+        if Processes.are_several():
+            self.processes_ = Processes(model, configs, self.criterion_, self.loss_state_)
         self.beta_ = self.final_beta_
         decays = [config.ema_decay for config in configs]
         self.ema_ = ExponentialMovingAverage(model.flat, decays) if any(decays) else None
@@ -331,9 +335,13 @@ class Trainer(NeuralNet):
         corrupted = augmentation.corrupt(x)
         decoder_input = augmentation.drop_words(x, model.decoder)
         precomputed = None if self.precomputed_ is None else self.precomputed_.take(rows)[0]
-        terms = self._gradient(
-            Minibatch(x, weight, noise, corrupted, decoder_input, precomputed), self._epoch_state
-        )
+        minibatch = Minibatch(x, weight, noise, corrupted, decoder_input, precomputed)
+        if self.processes_ is None:
+            terms = self._gradient(minibatch, self._epoch_state)
+        else:
+            own = self.processes_.share(minibatch)
+            terms = self._gradient(own, self._epoch_state)
+            terms = self.processes_.average(model, terms, own.x.shape[1] / x.shape[1])
         if self._has_gradient_callbacks:
             named = list(model.named_parameters())
             self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
