@@ -33,7 +33,7 @@ class ProgressLine:
 
     @property
     def is_due(self) -> bool:
-        """Whether the last state is old enough for a new one."""
+        """The last state is old enough for a new one."""
         return perf_counter() - self.printed >= (LIVE_SECONDS if self.is_live else LOG_SECONDS)
 
     def print(self, text: str, *, is_last: bool = False) -> None:
