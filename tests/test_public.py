@@ -40,7 +40,7 @@ PUBLIC = {
         "FullCovarianceGaussian", "GaussianCategorical", "RelaxedCategorical",
     ],
     "preprocessing": ["FlattenImages"],
-    "runtime": ["OutlierModel", "TransformerModel", "load"],
+    "runtime": ["DensityModel", "OutlierModel", "TransformerModel", "load"],
     "priors": ["MixturePrior", "StandardNormal", "VampPrior"],
     "training": ["data_parallel"],
 }  # fmt: skip

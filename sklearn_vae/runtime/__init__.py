@@ -1,7 +1,8 @@
 """Saved models without torch: scores, codes, imputed values and samples by numpy alone."""
 
+from sklearn_vae.runtime.density import DensityModel
 from sklearn_vae.runtime.files import load
 from sklearn_vae.runtime.outlier import OutlierModel
 from sklearn_vae.runtime.transformer import TransformerModel
 
-__all__ = ["OutlierModel", "TransformerModel", "load"]
+__all__ = ["DensityModel", "OutlierModel", "TransformerModel", "load"]

@@ -12,7 +12,9 @@ from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.registry import SUBSTITUTES
 from sklearn_vae.persistence.serialization import deserialize, insert_arrays, memory_budget
 from sklearn_vae.persistence.validation import check_array
+from sklearn_vae.runtime.density import DensityModel
 from sklearn_vae.runtime.likelihoods import LIKELIHOODS
+from sklearn_vae.runtime.mixture_vae import MixtureArchitecture, MixtureVAE
 from sklearn_vae.runtime.outlier import SCORERS, OutlierModel
 from sklearn_vae.runtime.sobol import MAX_DIMS
 from sklearn_vae.runtime.transformer import TransformerModel
@@ -36,6 +38,7 @@ PARTS: dict[str, Any] = (
             Architecture,
             DiagonalGaussian,
             FullyConnected,
+            MixtureArchitecture,
             MixturePrior,
             StandardNormal,
             VampPrior,
@@ -56,9 +59,9 @@ def load(path: file_format.PathLike) -> Any:
 
     Returns
     -------
-    TransformerModel or OutlierModel
-        The model of a ``VAETransformer`` or of a ``VAEOutlierDetector``, with methods of the
-        estimator.
+    TransformerModel, DensityModel or OutlierModel
+        The model of a ``VAETransformer``, a ``VAEDensity`` or a ``VAEOutlierDetector``, with
+        methods of the estimator.
 
     Raises
     ------
@@ -120,8 +123,8 @@ def _unsupported(header: dict[str, Any]) -> set[str]:
     names = set(_part_names(fitted["architecture_"])) - set(PARTS)
     if fitted.get("condition_encoder_") is not None:
         names.add("conditional=True")
-    if fitted["architecture_"].get("n_components", 0) > MAX_DIMS:
-        names.add(f"more than {MAX_DIMS} latent dimensions")
+    if fitted["architecture_"].get("n_components", 0) >= MAX_DIMS:
+        names.add(f"{MAX_DIMS} or more latent dimensions")
     if not set(_part_names(fitted.get("scorer_"))) <= set(PARTS):
         names.add(f"method={parameters['method']!r}")
     if any(time_type(field.dtype) for field in _fields(header) or ()):
@@ -159,15 +162,20 @@ def _read_model(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
     return read(fitted, header["parameters"], _fields(header))
 
 
-def _read_vae(fitted: dict[str, Any]) -> VAE:
-    """Construct the networks."""
-    architecture, weights = fitted["architecture_"], fitted["state_dict_"]
+def _read_weights(fitted: dict[str, Any], weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Check the parameters of the networks, and convert them to double precision."""
     for name, value in weights.items():
         check_array(name, value, "f", (None,) * np.ndim(value))
-        weights[name] = value.astype(np.float64)
-    if weights["encoder.linear.weight"].shape[-1:] != (2 * architecture.n_components,):
+    n_components = fitted["architecture_"].n_components
+    if weights["encoder.linear.weight"].shape[-1:] != (2 * n_components,):
         raise ValueError("the model's latent dimensions are not those of the weights")
-    return VAE(architecture, weights, fitted["columns_"].limits())
+    return {name: value.astype(np.float64) for name, value in weights.items()}
+
+
+def _read_vae(fitted: dict[str, Any]) -> VAE:
+    """Construct the networks."""
+    weights = _read_weights(fitted, fitted["state_dict_"])
+    return VAE(fitted["architecture_"], weights, fitted["columns_"].limits())
 
 
 def _read_transformer(
@@ -215,12 +223,27 @@ def _read_outlier(
     return model
 
 
+def _read_density(
+    fitted: dict[str, Any], _parameters: dict[str, Any], fields: list[Field] | None
+) -> DensityModel:
+    columns, weight = fitted["columns_"], fitted["weights_"]
+    check_array("weights_", weight, "f", (len(fitted["state_dict_"]),))
+    members = [
+        MixtureVAE(fitted["architecture_"], _read_weights(fitted, weights), columns.limits())
+        for weights in fitted["state_dict_"]
+    ]
+    model = DensityModel(columns, members, weight, fitted["seed_"], fields)
+    model.log_density(model.sample_encoded(1, 0), 1)
+    return model
+
+
 # By class of the estimator: fitted attributes that a model needs, and its construction.
 READERS: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
     "VAETransformer": (
         ("state_dict_", "seed_", "decoder_correction_", "code_range_"),
         _read_transformer,
     ),
+    "VAEDensity": (("state_dict_", "weights_", "seed_"), _read_density),
     "VAEOutlierDetector": (
         (
             "state_dict_", "seed_", "scorer_", "offset_", "reference_samples_", "counts_",

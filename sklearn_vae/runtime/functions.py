@@ -36,6 +36,11 @@ def bounded(raw: np.ndarray, bound: float) -> np.ndarray:
     return bound * np.tanh(raw / bound)
 
 
+def bounded_slope(raw: np.ndarray, bound: float) -> np.ndarray:
+    """Compute the derivative of ``bounded``."""
+    return 1 - np.square(np.tanh(raw / bound))
+
+
 def logsumexp(x: np.ndarray, axis: int) -> np.ndarray:
     """Log of a sum of exponentials along an axis; -inf where all terms are."""
     highest = np.maximum(x.max(axis, keepdims=True), np.finfo(np.float64).min)
@@ -56,3 +61,19 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "silu": lambda x: x * sigmoid(x),
     "gelu": lambda x: 0.5 * x * (1 + erf(x / math.sqrt(2))),
 }
+
+
+def perceptron(
+    weights: dict[str, np.ndarray], name: str, n_hidden: int, activation: str, x: np.ndarray
+) -> np.ndarray:
+    """Multilayer perceptron with a linear skip connection: (M, B, n_in) -> (M, B, n_out)."""
+
+    def dense(layer: str, x: np.ndarray) -> np.ndarray:
+        return x @ weights[f"{name}.{layer}.weight"] + weights[f"{name}.{layer}.bias"]
+
+    out = dense("linear", x)
+    if not n_hidden:
+        return out
+    for number in range(n_hidden):
+        x = ACTIVATIONS[activation](dense(f"hidden.{number}", x))
+    return out + x @ weights[f"{name}.last"]

@@ -14,6 +14,7 @@ import numpy as np
 from sklearn_vae.runtime.functions import (
     HALF_LOG_2PI,
     bounded,
+    bounded_slope,
     lgamma,
     log_softmax,
     logsumexp,
@@ -29,6 +30,8 @@ Limits = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 LOG_SCALE_BOUND, LOG_SHAPE_BOUND, LOG_RATE_BOUND = 7.0, 7.0, 12.0
 LOG_DF_CENTRE, LOG_DF_BOUND = 1.5, 4.5
 MIN_GAP = 1e-3
+# Distance of the finite differences of ordinal log-probabilities, as there.
+DIFFERENCE = 1e-3
 # Times that a sample beyond its limits is drawn again.
 MAX_REDRAWS = 16
 
@@ -75,6 +78,13 @@ class Likelihood:
         """Mean over weighted draws of z too: (M, K, B, ...), (M, K, B) -> (B, n width)."""
         return (weights[..., None] * self.mean(params)).sum((0, 1))
 
+    def fisher_features(self, params: Parameters, slopes: Parameters) -> np.ndarray:
+        """Features whose inner products are the Fisher information about z.
+
+        Parameters (..., n size) and their slopes (l, ..., n size) -> (l, ..., n, n_features).
+        """
+        raise NotImplementedError
+
     def sample(
         self, params: Parameters, generator: np.random.Generator, limits: Limits
     ) -> np.ndarray:
@@ -106,6 +116,13 @@ class Gaussian(Likelihood):
     def mean(self, params: Parameters) -> np.ndarray:
         """Mean."""
         return params[0]
+
+    def fisher_features(self, params: Parameters, slopes: Parameters) -> np.ndarray:
+        """A feature of the mean and one of the standard deviation."""
+        (_, raw), (loc_slope, raw_slope) = params, slopes
+        loc_slope = loc_slope * np.exp(-bounded(raw, LOG_SCALE_BOUND))
+        log_scale_slope = raw_slope * bounded_slope(raw, LOG_SCALE_BOUND)
+        return np.stack([loc_slope, math.sqrt(2) * log_scale_slope], axis=-1)
 
     def sample(
         self, params: Parameters, generator: np.random.Generator, limits: Limits
@@ -147,6 +164,13 @@ class StudentT(Likelihood):
     def mean(self, params: Parameters) -> np.ndarray:
         """Location."""
         return params[0]
+
+    def fisher_features(self, params: Parameters, slopes: Parameters) -> np.ndarray:
+        """A feature of the location and one of the scale."""
+        df = self._df(params[2])
+        number = Gaussian().fisher_features(params[:2], slopes[:2])
+        factors = [np.sqrt((df + 1) / (df + 3)), np.sqrt(df / (df + 3))]
+        return number * np.stack(factors, axis=-1)
 
     def sample(
         self, params: Parameters, generator: np.random.Generator, limits: Limits
@@ -206,6 +230,14 @@ class ZeroInflated(Likelihood):
         number = (joint[..., -1] * params[1]).sum((0, 1)) / np.maximum(weight[..., -1], 1e-30)
         return _flat(np.concatenate([weight[..., :-1], number[..., None]], axis=-1))
 
+    def fisher_features(self, params: Parameters, slopes: Parameters) -> np.ndarray:
+        """One feature per spike and for the density, and those of its mean and scale."""
+        log_weight, slope = self._log_weights(params), _cells(slopes[0], self.n_spikes)
+        slope = np.concatenate([slope, np.zeros((*slope.shape[:-1], 1))], axis=-1)
+        number = Gaussian().fisher_features(params[1:], slopes[1:])
+        number = np.exp(0.5 * log_weight[..., -1:]) * number
+        return np.concatenate([_fisher_features_of_classes(log_weight, slope), number], axis=-1)
+
     def sample(
         self, params: Parameters, generator: np.random.Generator, limits: Limits
     ) -> np.ndarray:
@@ -226,6 +258,11 @@ class Bernoulli(Likelihood):
     def mean(self, params: Parameters) -> np.ndarray:
         """Probability of a one."""
         return sigmoid(params[0])
+
+    def fisher_features(self, params: Parameters, slopes: Parameters) -> np.ndarray:
+        """One feature per column."""
+        probability = self.mean(params)
+        return (slopes[0] * np.sqrt(probability * (1 - probability)))[..., None]
 
     def sample(
         self, params: Parameters, generator: np.random.Generator, limits: Limits
@@ -259,6 +296,11 @@ class Categorical(Likelihood):
     def mean(self, params: Parameters) -> np.ndarray:
         """Probability of each class."""
         return _flat(np.exp(log_softmax(_cells(params[0], self.n_classes))))
+
+    def fisher_features(self, params: Parameters, slopes: Parameters) -> np.ndarray:
+        """One feature per class."""
+        log_probability = log_softmax(_cells(params[0], self.n_classes))
+        return _fisher_features_of_classes(log_probability, _cells(slopes[0], self.n_classes))
 
     def sample(
         self, params: Parameters, generator: np.random.Generator, limits: Limits
@@ -310,6 +352,13 @@ class Ordinal(Likelihood):
         probability = weights[..., None, None] * np.exp(self._log_probabilities(params))
         return probability.sum((0, 1)).argmax(-1) / (self.n_classes - 1)
 
+    def fisher_features(self, params: Parameters, slopes: Parameters) -> np.ndarray:
+        """One feature per class, by finite differences of the log-probabilities."""
+        log_probability = self._log_probabilities(params)
+        ahead = [part + DIFFERENCE * slope for part, slope in zip(params, slopes, strict=True)]
+        slope = (self._log_probabilities(ahead) - log_probability) / DIFFERENCE
+        return _fisher_features_of_classes(log_probability, slope)
+
     def sample(
         self, params: Parameters, generator: np.random.Generator, limits: Limits
     ) -> np.ndarray:
@@ -349,6 +398,11 @@ class Poisson(Counts):
         log_rate, counts = self._log_rate(params), self._counts(x)
         return counts * log_rate - np.exp(log_rate) - lgamma(counts + 1)
 
+    def fisher_features(self, params: Parameters, slopes: Parameters) -> np.ndarray:
+        """One feature per column."""
+        slope = slopes[0] * bounded_slope(params[0], LOG_RATE_BOUND)
+        return (slope * np.exp(0.5 * self._log_rate(params)))[..., None]
+
     def sample(
         self, params: Parameters, generator: np.random.Generator, limits: Limits
     ) -> np.ndarray:
@@ -374,6 +428,12 @@ class NegativeBinomial(Counts):
         shape, log_sum = np.exp(log_shape), np.logaddexp(log_rate, log_shape)
         log_coefficient = lgamma(counts + shape) - lgamma(shape) - lgamma(counts + 1)
         return log_coefficient + shape * (log_shape - log_sum) + counts * (log_rate - log_sum)
+
+    def fisher_features(self, params: Parameters, slopes: Parameters) -> np.ndarray:
+        """One feature per column, of the mean."""
+        log_rate, log_shape = self._log_rate(params), bounded(params[1], LOG_SHAPE_BOUND)
+        root = np.exp(0.5 * (log_rate - softplus(log_rate - log_shape)))
+        return (slopes[0] * bounded_slope(params[0], LOG_RATE_BOUND) * root)[..., None]
 
     def sample(
         self, params: Parameters, generator: np.random.Generator, limits: Limits
@@ -407,12 +467,21 @@ LIKELIHOODS = {
 
 def _cells(x: np.ndarray, width: int) -> np.ndarray:
     """Numbers of each value on an axis of their own: (..., n width) -> (..., n, width)."""
-    return x.reshape(*x.shape[:-1], -1, width) if width else x.reshape(*x.shape, 0)
+    return (
+        x.reshape(*x.shape[:-1], x.shape[-1] // width, width) if width else x.reshape(*x.shape, 0)
+    )
 
 
 def _flat(cells: np.ndarray) -> np.ndarray:
     """Undo ``_cells``: (..., n, width) -> (..., n width)."""
-    return cells.reshape(*cells.shape[:-2], -1)
+    return cells.reshape(*cells.shape[:-2], cells.shape[-2] * cells.shape[-1])
+
+
+def _fisher_features_of_classes(log_probability: np.ndarray, slope: np.ndarray) -> np.ndarray:
+    """Features of log-probabilities (..., K) and of the logits' slopes (l, ..., K)."""
+    probability = np.exp(log_probability)
+    mean = (probability * slope).sum(-1, keepdims=True)
+    return np.sqrt(probability) * (slope - mean)
 
 
 def _sample_classes(probability: np.ndarray, generator: np.random.Generator) -> np.ndarray:

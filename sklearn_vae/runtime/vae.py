@@ -11,11 +11,11 @@ from functools import cached_property
 import numpy as np
 
 from sklearn_vae.runtime.functions import (
-    ACTIVATIONS,
     HALF_LOG_2PI,
     bounded,
     log_softmax,
     logsumexp,
+    perceptron,
 )
 from sklearn_vae.runtime.likelihoods import Likelihood, Limits, Parameters
 from sklearn_vae.runtime.torch_random import TorchGenerator
@@ -163,16 +163,9 @@ class VAE:
         return np.where(observed, x, loc + factors @ loadings)
 
     def _network(self, name: str, x: np.ndarray) -> np.ndarray:
-        """Multilayer perceptron with a linear skip connection: (M, B, n_in) -> (M, B, n_out)."""
-        out = self._dense(f"{name}.linear", x)
-        if not (n_hidden := len(self.architecture.hidden_layer_sizes)):
-            return out
-        for number in range(n_hidden):
-            x = ACTIVATIONS[self.architecture.activation](self._dense(f"{name}.hidden.{number}", x))
-        return out + x @ self.weights[f"{name}.last"]
-
-    def _dense(self, name: str, x: np.ndarray) -> np.ndarray:
-        return x @ self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]
+        architecture = self.architecture
+        n_hidden = len(architecture.hidden_layer_sizes)
+        return perceptron(self.weights, name, n_hidden, architecture.activation, x)
 
     def decode(self, z: np.ndarray) -> list[Parameters]:
         """Parameters of p(x|z) by block: (M or 1, K, B, l) -> (M, K, B, k * size)."""

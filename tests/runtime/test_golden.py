@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 import sklearn_vae
+from sklearn_vae import runtime
 
 GOLDEN = Path(__file__).parents[1] / "persistence" / "golden"
 N_ROWS = 40
 METHODS = {
+    "density-1": ("score_samples",),
     "transformer-1": ("transform", "score_samples"),
     "detector-1": ("score_samples", "decision_function", "predict", "p_values"),
     "novelty-1": ("score_samples", "decision_function", "predict", "p_values"),
@@ -45,3 +47,8 @@ def test_golden_models_compute_by_numpy_alone_what_they_compute_by_torch(name, t
     for method in methods:
         expected = getattr(estimator, method)(rows)
         np.testing.assert_allclose(results[method], expected, rtol=1e-6, atol=1e-6, err_msg=method)
+
+
+def test_dates_of_a_golden_model_are_refused():
+    with pytest.raises(ValueError, match="runtime does not support dates and durations"):
+        runtime.load(GOLDEN / "mixed-1.vae")

@@ -18,8 +18,9 @@ from sklearn_vae.likelihoods import (
     StudentT,
     ZeroInflated,
 )
+from sklearn_vae.likelihoods.columnwise import Columnwise
 from sklearn_vae.networks import ACTIVATIONS
-from sklearn_vae.runtime import functions
+from sklearn_vae.runtime import columnwise, functions
 from sklearn_vae.runtime.likelihoods import LIKELIHOODS
 
 # Columns of one likelihood, members, draws of z, rows.
@@ -88,6 +89,29 @@ def test_log_densities_and_means_are_those_of_torch(likelihood):
         ),
     ):
         np.testing.assert_allclose(actual, expected.numpy(), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("likelihood", OBJECTS, ids=repr)
+def test_gradients_and_fisher_features_are_those_of_torch(likelihood):
+    """Of parameters that all depend on the row, as in a mixture."""
+    if getattr(likelihood, "scale", "per_row") != "per_row":
+        pytest.skip("a scale per row in every component")
+    columns, own = Columnwise([(likelihood, N)]), columnwise.Columnwise([(in_numpy(likelihood), N)])
+    generator = torch.Generator().manual_seed(3)
+    params = torch.randn(ROWS, columns.n_params, generator=generator, dtype=torch.float64)
+    slopes = torch.randn(2, *params.shape, generator=generator, dtype=torch.float64)
+    x = columns.sample(columns.split_params(params), generator)
+    params.requires_grad_()
+    log_prob = columns.log_prob(columns.split_params(params), x)
+    (gradient,) = torch.autograd.grad(log_prob.sum(), params)
+    params = params.detach()
+    blocks = columns.split_params(params), columns.split_params(slopes)
+    features = columns.fisher_features(*blocks).numpy()
+    params, slopes, x = params.numpy(), slopes.numpy(), x.numpy()
+
+    np.testing.assert_allclose(own.log_prob(params, x), log_prob.detach().numpy(), rtol=1e-9)
+    np.testing.assert_allclose(own.gradient(params, x), gradient.numpy(), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(own.fisher_features(params, slopes), features, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("likelihood", OBJECTS, ids=repr)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_vae import VAEDensity, VAETransformer, runtime
+from sklearn_vae import VAEImputer, VAETransformer, runtime
 from sklearn_vae.inference.log_density import _first_proposals, sample_prior
 from sklearn_vae.likelihoods import Gaussian, StudentT
 from sklearn_vae.persistence import file_format
@@ -168,7 +168,7 @@ def test_unsupported_parts_are_named(tmp_path):
     """A file that needs torch says so, and what of it does."""
     X = rows()[:, [0, 1, 2]]
     models = {
-        "VAEDensity": VAEDensity(1, max_iter=1, random_state=0),
+        "VAEImputer": VAEImputer(VAETransformer(2, **SMALL)),
         "ResidualMLP": VAETransformer(2, network="residual", **SMALL),
         "FullCovarianceGaussian": VAETransformer(2, posterior="full", **SMALL),
     }

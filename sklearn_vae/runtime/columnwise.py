@@ -1,0 +1,87 @@
+"""Joint likelihood of columns whose parameters all depend on the row, in numpy.
+
+It is the counterpart of :class:`sklearn_vae.likelihoods.columnwise.Columnwise`.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sklearn_vae.runtime.likelihoods import Likelihood, Limits, Parameters
+
+# Distance of the finite differences of log-densities.
+DIFFERENCE = 1e-5
+
+
+class Columnwise:
+    """Joint likelihood of columns with different likelihoods, independent given z.
+
+    Parameters
+    ----------
+    blocks : sequence of (likelihood, n)
+        Likelihoods, and the number of neighbouring columns of each.
+    """
+
+    def __init__(self, blocks: Sequence[tuple[Likelihood, int]]):
+        self.blocks = blocks
+        self.widths = [n * likelihood.width for likelihood, n in blocks]
+        self.sizes = [[n * size for size in likelihood.param_sizes] for likelihood, n in blocks]
+        self.n_params = sum(map(sum, self.sizes))
+
+    def split_params(self, params: np.ndarray) -> list[Parameters]:
+        """Split parameters (..., n_params) by block."""
+        ends = np.cumsum([size for sizes in self.sizes for size in sizes])
+        parts = iter(np.split(params, ends[:-1], axis=-1))
+        return [[next(parts) for _ in sizes] for sizes in self.sizes]
+
+    def split_blocks(self, x: np.ndarray) -> list[np.ndarray]:
+        """Split encoded rows (..., n_columns) by block."""
+        return np.split(x, np.cumsum(self.widths)[:-1], axis=-1)
+
+    def log_prob(self, params: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Log-density of rows: (N, n_params), (N, n_columns) -> (N,)."""
+        blocks = zip(self.blocks, self.split_params(params), self.split_blocks(x), strict=True)
+        total = np.zeros(len(x))
+        for (likelihood, _), block, values in blocks:
+            total += likelihood.log_prob(block, values).sum(-1)
+        return total
+
+    def gradient(self, params: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Gradient of the log-density in the parameters, by finite differences: (N, n_params)."""
+        gradient = np.empty_like(params)
+        blocks = zip(
+            self.blocks, self.split_params(params), self.split_params(gradient),
+            self.split_blocks(x), strict=True,
+        )  # fmt: skip
+        for (likelihood, _), block, slopes, values in blocks:
+            for number, size in enumerate(likelihood.param_sizes):
+                for k in range(size):  # of all columns at once, which are independent
+                    ahead, behind = (
+                        [part.copy() if i == number else part for i, part in enumerate(block)]
+                        for _ in range(2)
+                    )
+                    ahead[number][:, k::size] += DIFFERENCE
+                    behind[number][:, k::size] -= DIFFERENCE
+                    rise = likelihood.log_prob(ahead, values) - likelihood.log_prob(behind, values)
+                    slopes[number][:, k::size] = rise / (2 * DIFFERENCE)
+        return gradient
+
+    def fisher_features(self, params: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+        """Features whose inner products are the Fisher information about z.
+
+        Parameters (N, n_params) and their slopes (l, N, n_params) -> (l, N, F).
+        """
+        blocks = zip(self.blocks, self.split_params(params), self.split_params(slopes), strict=True)
+        features = [likelihood.fisher_features(*block) for (likelihood, _), *block in blocks]
+        return np.concatenate([part.reshape(*part.shape[:2], -1) for part in features], axis=-1)
+
+    def sample(
+        self, params: np.ndarray, generator: np.random.Generator, limits: Limits
+    ) -> np.ndarray:
+        """Sample rows from p(x|z), within limits: (N, n_columns)."""
+        rows, first = [], 0
+        for (likelihood, n), block in zip(self.blocks, self.split_params(params), strict=True):
+            low, high, excluded, radius = (limit[first : first + n] for limit in limits)
+            rows.append(likelihood.sample(block, generator, (low, high, excluded, radius)))
+            first += n
+        return np.concatenate(rows, axis=-1)

@@ -1,0 +1,142 @@
+"""A fitted VAEDensity in numpy."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sklearn_vae.data.encoder import TableEncoder
+from sklearn_vae.data.fields import Field
+from sklearn_vae.persistence.validation import check_count
+from sklearn_vae.runtime.mixture_log_density import log_density
+from sklearn_vae.runtime.mixture_vae import MixtureVAE
+from sklearn_vae.runtime.sobol import sobol_normal
+from sklearn_vae.runtime.table import TableModel
+from sklearn_vae.seeds import Stream, stream_seed
+
+# Draws for a score.
+SCORE_DRAWS = 64
+# A score of a larger standard error, in nats, is computed again with twice as many draws, or 16
+# times if it is more than twice as large, as in sklearn_vae.inference.ensemble.
+MAX_ERROR = 0.03
+# Numbers in the widest array of a chunk of rows.
+CHUNK_SIZE = 1 << 20
+
+
+class DensityModel(TableModel):
+    """A fitted :class:`~sklearn_vae.VAEDensity` that computes with numpy; see :func:`load`.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of columns of X.
+    """
+
+    def __init__(
+        self,
+        columns: TableEncoder,
+        members: Sequence[MixtureVAE],
+        weight: np.ndarray,
+        seed: int,
+        fields: Sequence[Field] | None,
+    ):
+        super().__init__(columns, fields)
+        self.members, self.weight, self.seed = members, weight, seed
+
+    def score_samples(self, X: Any, n_draws: int = SCORE_DRAWS) -> np.ndarray:
+        """Log-density of each row in nats and X's units, as ``VAEDensity.score_samples``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Complete rows.
+        n_draws : int, default=64
+            Draws per row; rows with uneven weights get 2 or 16 times as many.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Log-densities.
+
+        Raises
+        ------
+        ValueError
+            If values are missing.
+        """
+        n_draws, rows = check_count("n_draws", n_draws), self._read(X)
+        x = self.columns.transform(rows)
+        if np.isnan(x).any():
+            raise ValueError(
+                "The numpy runtime scores complete rows only by a VAEDensity, and X has missing or "
+                "unknown values; sklearn_vae.load reads the estimator that scores any."
+            )
+        log_p = self.log_density(x, n_draws)
+        return log_p + self.columns.log_abs_det_jacobian(rows)
+
+    def score(self, X: Any) -> float:
+        """Mean log-density of the rows, in nats and X's units.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Complete rows.
+
+        Returns
+        -------
+        float
+            Nats per row; higher is better.
+        """
+        return float(self.score_samples(X).mean())
+
+    def sample(self, n_samples: int = 1, random_state: int | None = None) -> np.ndarray:
+        """Draw rows from the model's density.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows.
+        random_state : int, default=None
+            Seed; None takes that of the fit.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+            Rows; objects if the model was fitted to categories.
+        """
+        seed = self.seed if random_state is None else random_state
+        x = self.sample_encoded(check_count("n_samples", n_samples), seed)
+        return self._write(self.columns.inverse_transform(x, is_sample=True, seed=seed))
+
+    def sample_encoded(self, n_samples: int, seed: int) -> np.ndarray:
+        """Draw encoded rows: (n_samples, n_columns)."""
+        generator = np.random.default_rng(stream_seed(seed, Stream.SAMPLE))
+        chosen = generator.choice(len(self.members), n_samples, p=self.weight)
+        x = np.empty((n_samples, self.columns.n_columns))
+        for index, member in enumerate(self.members):
+            rows = chosen == index
+            x[rows] = member.sample(int(rows.sum()), generator)
+        return x
+
+    def log_density(self, x: np.ndarray, n_draws: int) -> np.ndarray:
+        """Log-density of encoded rows (n, n_columns), in nats of their units: (n,)."""
+        log_p, error = self._log_density(x, n_draws)
+        for factor, low, high in ((2, MAX_ERROR, 2 * MAX_ERROR), (16, 2 * MAX_ERROR, np.inf)):
+            poor = (error > low) & (error <= high)
+            if poor.any():
+                log_p[poor], _ = self._log_density(x[poor], factor * n_draws)
+        return log_p
+
+    def _log_density(self, x: np.ndarray, n_draws: int) -> tuple[np.ndarray, np.ndarray]:
+        """Log-density of encoded rows, and its standard error: (n,), (n,)."""
+        architecture = self.members[0].architecture
+        n_dims = architecture.n_components + 1
+        noise = sobol_normal(n_draws, n_dims, stream_seed(self.seed, Stream.SCORE, 0, 0))
+        widest = max(*architecture.hidden_layer_sizes, architecture.n_columns, n_dims)
+        step = max(CHUNK_SIZE // (widest * max(n_draws, architecture.n_mixture)), 1)
+        starts = range(0, max(len(x), 1), step)
+        parts = [
+            log_density(self.members, np.log(self.weight), x[first : first + step], noise)
+            for first in starts
+        ]
+        log_p, error = map(np.concatenate, zip(*parts, strict=True))
+        return log_p, error

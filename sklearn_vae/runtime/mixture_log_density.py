@@ -1,0 +1,301 @@
+"""Log-density of ``MixtureVAE`` models in numpy, for complete rows.
+
+It is the counterpart of :mod:`sklearn_vae.inference.mixture_log_density`, where the method and its
+constants are documented. Rows lie first: N codes, B rows, C components.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from sklearn_vae.runtime.functions import HALF_LOG_2PI, logsumexp
+from sklearn_vae.runtime.mixture_vae import LOG_ZERO_WEIGHT, MixtureVAE, Standardised
+from sklearn_vae.runtime.sobol import sobol_normal
+
+MAX_STEPS = 8
+CONVERGED = 0.01
+BACKTRACKING = 0.25
+DIFFERENCE = 0.05
+MAX_FIRST_GAP = 12.0
+MAX_GAP = 5.0
+MAX_COMPONENTS = 3
+PROPOSAL_SCALE = 1.2
+PRIOR_SHARE = 1 / 8
+FAR = 10.0
+N_STARTS = 32
+START_SCALES = (1.0, 2.0, 4.0)
+FAR_COMPONENTS = 4
+FAR_STEPS = 20
+CODES_PER_CHUNK = 1 << 11
+
+
+class LocalExpansion(NamedTuple):
+    """Quadratic expansion of log p(x, z, c) around codes.
+
+    Attributes
+    ----------
+    log_joint : ndarray of shape (N,)
+        Its value in nats.
+    gradient : ndarray of shape (N, l)
+        Its gradient with respect to z.
+    precision : ndarray of shape (N, l, l)
+        Fisher information about z plus the prior's precision.
+    log_evidence : ndarray of shape (N,)
+        Laplace approximation of log p(x, c), -inf where the curvature overflows.
+    """
+
+    log_joint: np.ndarray
+    gradient: np.ndarray
+    precision: np.ndarray
+    log_evidence: np.ndarray
+
+
+class LaplaceProposal:
+    """Laplace approximations of p(z | x, c), for each component of a model and each row.
+
+    Parameters
+    ----------
+    model : MixtureVAE
+        The model.
+    x : ndarray of shape (B, n_columns)
+        Encoded rows.
+
+    Attributes
+    ----------
+    log_evidence : ndarray of shape (C, B)
+        Laplace approximations of log p(x, c), in nats.
+    loc : ndarray of shape (C, B, l)
+        Modes.
+    root, whiten : ndarray of shape (C, B, l, l)
+        Roots of the covariances, z = loc + root @ noise, and their inverses.
+    """
+
+    def __init__(self, model: MixtureVAE, x: np.ndarray):
+        self.model, self.x = model, x
+        self.log_weight = model.log_weight[model.log_weight > 0.5 * LOG_ZERO_WEIGHT]
+        self.white, self.others = model.whitened(x), x[:, ~model.is_real]
+        loc, log_scale = model.encode(x)
+        n_mixture, n_rows = len(self.log_weight), len(x)
+        component, row = (part.ravel() for part in np.indices((n_mixture, n_rows)))
+        self.loc = np.tile(loc, (n_mixture, 1, 1))
+        self.log_evidence = np.tile((log_scale + HALF_LOG_2PI).sum(-1), (n_mixture, 1))
+        if n_mixture > 1:
+            at_mean = self.log_joint(self.loc[component, row], component, row)
+            self.log_evidence += at_mean.reshape(n_mixture, n_rows)
+        eye = np.eye(loc.shape[1])
+        self.root = np.tile(np.exp(log_scale)[..., None] * eye, (n_mixture, 1, 1, 1))
+        self.whiten = np.tile(np.exp(-log_scale)[..., None] * eye, (n_mixture, 1, 1, 1))
+        best = _top(self.log_evidence, MAX_COMPONENTS)  # (T, B)
+        evidence = np.take_along_axis(self.log_evidence, best, axis=0)
+        rank, row = (evidence >= evidence[:1] - MAX_FIRST_GAP).nonzero()
+        self._fit(best[rank, row], row, MAX_STEPS)
+        self._search_far()
+
+    def _search_far(self) -> None:
+        """Search the modes of far rows from many starts: the encoder has not seen such rows."""
+        row, best = np.arange(len(self.x)), self.log_evidence.argmax(0)
+        z = self.loc[best, row]
+        standard = self._parts(z, best, row).standard
+        n_dims = standard.shape[1] + z.shape[1]
+        distance = np.square(standard).sum(1) + np.square(z).sum(1)
+        far = np.flatnonzero(distance > n_dims + FAR * math.sqrt(2 * n_dims))
+        if len(far) == 0:
+            return
+        normal = sobol_normal(N_STARTS, z.shape[1], 0)
+        starts = np.concatenate([scale * normal for scale in START_SCALES])
+        for component in range(len(self.log_weight)):
+            tiled = np.broadcast_to(starts[:, None], (len(starts), len(far), z.shape[1]))
+            codes = np.concatenate([self.loc[component, far][None], tiled])
+            rows = np.tile(far, len(codes))
+            components = np.full_like(rows, component)
+            log_joint = self.log_joint(codes.reshape(len(rows), -1), components, rows)
+            log_joint = np.nan_to_num(log_joint, nan=-np.inf).reshape(len(codes), -1)
+            chosen, index = log_joint.argmax(0), np.arange(len(far))
+            self.loc[component, far] = codes[chosen, index]
+            self.log_evidence[component, far] = log_joint[chosen, index]
+        likeliest = _top(self.log_evidence[:, far], FAR_COMPONENTS)
+        self._fit(likeliest.ravel(), np.tile(far, len(likeliest)), FAR_STEPS)
+
+    def _fit(self, component: np.ndarray, row: np.ndarray, max_steps: int) -> None:
+        """Find the modes of components and rows, (N,) each, by Fisher scoring with backtracking."""
+        z, size = self.loc[component, row], np.ones(len(row))
+        local, active = self._expand(z, component, row), np.arange(len(row))
+        for _ in range(max_steps):
+            gradient = local.gradient[active]
+            step = np.linalg.solve(local.precision[active], gradient[..., None])[..., 0]
+            decrement = (step * gradient).sum(-1)
+            best = np.full(len(self.x), -np.inf)
+            np.maximum.at(best, row, local.log_evidence)
+            attainable = local.log_evidence[active] + 0.5 * decrement
+            is_active = (decrement > CONVERGED) & (attainable > best[row[active]] - MAX_GAP)
+            active, step = active[is_active], step[is_active]
+            if len(active) == 0:
+                break
+            candidate = z[active] + size[active, None] * step
+            expansion = self._expand(candidate, component[active], row[active])
+            better = expansion.log_joint > local.log_joint[active]
+            size[active] = np.where(better, 1.0, BACKTRACKING * size[active])
+            z[active[better]] = candidate[better]
+            for old, new in zip(local, expansion, strict=True):
+                old[active[better]] = new[better]
+        eye = np.eye(z.shape[1])
+        lower = _cholesky(PROPOSAL_SCALE**-2 * (local.precision - eye) + eye)
+        good = np.isfinite(local.log_evidence) & ~np.isnan(lower).any((1, 2))
+        indices, whiten = (component[good], row[good]), lower[good].swapaxes(1, 2)
+        self.log_evidence[indices], self.loc[indices] = local.log_evidence[good], z[good]
+        self.whiten[indices], self.root[indices] = whiten, np.linalg.inv(whiten)
+
+    def _expand(self, z: np.ndarray, component: np.ndarray, row: np.ndarray) -> LocalExpansion:
+        """Expand log p(x, z, c) around codes (N, l), by finite differences of the decoder."""
+        n_codes, n_latent = z.shape
+        around = np.concatenate([z[None], z + DIFFERENCE * np.eye(n_latent)[:, None]])
+        repeated = np.tile(component, n_latent + 1), np.tile(row, n_latent + 1)
+        parts = self._parts(around.reshape(-1, n_latent), *repeated)
+        parts = Standardised(
+            *(part.reshape(n_latent + 1, n_codes, *part.shape[1:]) for part in parts)
+        )
+        here = Standardised(*(part[0] for part in parts))
+        standard, log_scale, params = ((part[1:] - part[0]) / DIFFERENCE for part in parts[:3])
+        gradient = -log_scale.sum(-1) - (standard * here.standard).sum(-1)  # (l, N)
+        features = [standard, log_scale]
+        if (others := self.model.others).blocks:
+            gradient += (params * others.gradient(here.params, self.others[row])).sum(-1)
+            features.append(others.fisher_features(here.params, params))
+        feature = np.concatenate(features, axis=-1).swapaxes(0, 1)  # (N, l, F)
+        precision = feature @ feature.swapaxes(1, 2) + np.eye(n_latent)
+        log_joint = self._log_joint(here, z, component, row)
+        log_det = np.log(_cholesky(precision).diagonal(axis1=1, axis2=2)).sum(-1)
+        log_evidence = log_joint - log_det + n_latent * HALF_LOG_2PI
+        log_evidence = np.nan_to_num(log_evidence, nan=-np.inf)
+        return LocalExpansion(log_joint, gradient.T - z, precision, log_evidence)
+
+    def log_joint(self, z: np.ndarray, component: np.ndarray, row: np.ndarray) -> np.ndarray:
+        """Log p(x, z, c) of codes (N, l), components (N,) and rows (N,): (N,)."""
+        log_joint = np.empty(len(z))
+        for first in range(0, len(z), CODES_PER_CHUNK):
+            codes = slice(first, first + CODES_PER_CHUNK)
+            part = z[codes], component[codes], row[codes]
+            log_joint[codes] = self._log_joint(self._parts(*part), *part)
+        return log_joint
+
+    def _log_joint(
+        self, parts: Standardised, z: np.ndarray, component: np.ndarray, row: np.ndarray
+    ) -> np.ndarray:
+        log_prob = self.model.log_prob_of(parts, self.others[row])
+        return log_prob + log_normal(z) + self.log_weight[component]
+
+    def _parts(self, z: np.ndarray, component: np.ndarray, row: np.ndarray) -> Standardised:
+        """Rows (N,) as seen by codes (N, l) and components (N,)."""
+        return self.model.standardise(self.white[component, row], z, component)
+
+    def draw(
+        self, component: np.ndarray, row: np.ndarray, noise: np.ndarray, from_prior: np.ndarray
+    ) -> np.ndarray:
+        """Draw codes with standard normal noise (N, l), some from the prior: (N, l)."""
+        scaled = (self.root[component, row] * noise[:, None]).sum(-1)
+        return np.where(from_prior[:, None], noise, self.loc[component, row] + scaled)
+
+    def log_prob(self, z: np.ndarray, component: np.ndarray, row: np.ndarray) -> np.ndarray:
+        """Log-density of codes (N, l) in the mixture of Laplace approximation and prior: (N,)."""
+        whiten = self.whiten[component, row]
+        standard = (whiten * (z - self.loc[component, row])[:, None]).sum(-1)
+        log_det = np.log(whiten.diagonal(axis1=1, axis2=2)).sum(-1)
+        log_proposal = log_det + log_normal(standard) + math.log1p(-PRIOR_SHARE)
+        return np.logaddexp(log_proposal, log_normal(z) + math.log(PRIOR_SHARE))
+
+
+def log_density(
+    models: Sequence[MixtureVAE], log_weight: np.ndarray, x: np.ndarray, noise: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log of the models' weighted mean density, in nats and units of x, and its error: (B,), (B,).
+
+    Parameters
+    ----------
+    models : sequence of MixtureVAE
+        Models.
+    log_weight : ndarray of shape (M,)
+        Log-weights of the models.
+    x : ndarray of shape (B, n_columns)
+        Encoded rows.
+    noise : ndarray of shape (K, l + 1)
+        Standard normal draws, shared by the rows; the last column chooses model and component.
+    """
+    if not any(model.depends_on_code for model in models):
+        parts = [_log_joint(model, x) + log for model, log in zip(models, log_weight, strict=True)]
+        return logsumexp(np.concatenate(parts), 0), np.zeros(len(x))
+    log_weights = _log_weights(models, log_weight, x, noise)
+    log_mean, log_mean_square = (
+        logsumexp(k * log_weights, 0) - math.log(len(noise)) for k in (1, 2)
+    )
+    variance = np.maximum(np.expm1(log_mean_square - 2 * log_mean), 0)
+    return log_mean, np.sqrt(variance / len(noise))
+
+
+def _log_weights(
+    models: Sequence[MixtureVAE], log_weight: np.ndarray, x: np.ndarray, noise: np.ndarray
+) -> np.ndarray:
+    """Log-weights of members, components and codes drawn given rows: (K, B)."""
+    proposals = [LaplaceProposal(model, x) for model in models]
+    log_evidence = np.concatenate(
+        [part.log_evidence + log for part, log in zip(proposals, log_weight, strict=True)]
+    )  # (T, B)
+    log_responsibility = log_evidence - logsumexp(log_evidence, 0)
+    chosen, from_prior = _draw_proposals(np.exp(log_responsibility), noise[:, -1])
+    log_ratio = np.empty(chosen.shape)  # (K, B)
+    first = 0  # index of the model's first component among those of all models
+    for proposal, log in zip(proposals, log_weight, strict=True):
+        end = first + len(proposal.log_evidence)
+        draw, row = ((chosen >= first) & (chosen < end)).nonzero()
+        component = chosen[draw, row] - first
+        z = proposal.draw(component, row, noise[draw, :-1], from_prior[draw, row])
+        log_q = proposal.log_prob(z, component, row)
+        log_ratio[draw, row] = proposal.log_joint(z, component, row) - log_q + log
+        first = end
+    return log_ratio - np.take_along_axis(log_responsibility, chosen, axis=0)
+
+
+def _log_joint(model: MixtureVAE, x: np.ndarray) -> np.ndarray:
+    """Log p(x, c) of a model whose p(x|z, c) does not depend on z: (C, B)."""
+    others, n_latent = x[:, ~model.is_real], model.architecture.n_components
+    z = np.zeros((len(x), n_latent))
+    log_prob = [
+        model.log_prob_of(model.standardise(white, z, np.full(len(x), component)), others)
+        for component, white in enumerate(model.whitened(x))
+    ]
+    return np.stack(log_prob) + model.log_weight[:, None]
+
+
+def _draw_proposals(probability: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Draw components (T, B), and whether their codes are from the prior: (K, B) each.
+
+    Consecutive draws are from the same proposal: systematic sampling, which the first of the
+    normal draws (K,) starts.
+    """
+    joint = np.stack([(1 - PRIOR_SHARE) * probability, PRIOR_SHARE * probability], axis=1)
+    cumulative = joint.reshape(-1, joint.shape[2]).cumsum(0)[:-1].T
+    start = 0.5 * math.erfc(-math.sqrt(0.5) * noise[0])
+    quantile = (np.arange(len(noise)) + start) / len(noise)
+    chosen = np.stack([np.searchsorted(row, quantile, "right") for row in cumulative], axis=1)
+    return chosen // 2, chosen % 2 == 1
+
+
+def log_normal(z: np.ndarray) -> np.ndarray:
+    """Standard normal log-density in nats: (..., l) -> (...)."""
+    return -(0.5 * np.square(z) + HALF_LOG_2PI).sum(-1)
+
+
+def _top(values: np.ndarray, n: int) -> np.ndarray:
+    """Indices of the n largest values along the first axis, in descending order."""
+    return np.argsort(-values, axis=0, kind="stable")[:n]
+
+
+def _cholesky(matrices: np.ndarray) -> np.ndarray:
+    """Lower triangular roots (N, l, l), NaN where a matrix is not positive definite."""
+    try:
+        return np.linalg.cholesky(matrices)
+    except np.linalg.LinAlgError:
+        if len(matrices) == 1:
+            return np.full_like(matrices, np.nan)
+        return np.concatenate([_cholesky(matrix[None]) for matrix in matrices])

@@ -1,0 +1,192 @@
+"""VAE of a Gaussian mixture in numpy.
+
+It is the counterpart of :class:`sklearn_vae.models.mixture_vae.MixtureVAE`, of one member and for
+complete rows. Rows lie first: N codes, or B rows, of d real columns.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from sklearn_vae.runtime.columnwise import Columnwise
+from sklearn_vae.runtime.functions import HALF_LOG_2PI, bounded, log_softmax, perceptron
+from sklearn_vae.runtime.likelihoods import LOG_SCALE_BOUND as MAX_LOG_SCALE
+from sklearn_vae.runtime.likelihoods import MAX_REDRAWS, Gaussian, Limits
+from sklearn_vae.runtime.vae import INPUT_CLIP, Architecture
+from sklearn_vae.runtime.vae import LOG_SCALE_BOUND as MAX_POSTERIOR_LOG_SCALE
+
+# As in sklearn_vae.models.mixture_vae.
+LOG_SCALE_BOUND = 3.0
+LOG_ZERO_WEIGHT = -1e4
+
+
+@dataclass(frozen=True)
+class MixtureArchitecture(Architecture):
+    """Shapes, with the fields of :class:`sklearn_vae.models.mixture_vae.MixtureArchitecture`."""
+
+    n_mixture: int = 1
+    covariance_type: str = "full"
+    n_shears: int = 0
+    steps: tuple[float, ...] = ()
+    has_missing: bool = False
+
+
+class Standardised(NamedTuple):
+    """Rows as seen by p(x|z, c), for draws of z and c.
+
+    Attributes
+    ----------
+    standard, log_scale : ndarray of shape (N, d)
+        Real columns standardised given those before them, and logarithms of their scales.
+    params : ndarray of shape (N, n_params)
+        Parameters of the other columns.
+    log_det : ndarray of shape (N,)
+        The rest of the log-determinant.
+    """
+
+    standard: np.ndarray
+    log_scale: np.ndarray
+    params: np.ndarray
+    log_det: np.ndarray
+
+
+class MixtureVAE:
+    """A variational autoencoder that is initialized as a mixture.
+
+    Parameters
+    ----------
+    architecture : MixtureArchitecture
+        Shapes.
+    weights : dict of ndarray
+        Parameters by name, with a member axis of length 1.
+    limits : tuple of ndarray
+        Limits of samples, see ``TableEncoder.limits``.
+    """
+
+    def __init__(
+        self, architecture: MixtureArchitecture, weights: dict[str, np.ndarray], limits: Limits
+    ):
+        self.architecture, self.weights = architecture, weights
+        self.loc, self.whiten, self.log_det, self.params = (
+            weights[name][0] for name in ("loc", "whiten", "log_det", "params")
+        )
+        self.log_weight = log_softmax(weights["mixture_logit"][0, 0])
+        blocks = [(isinstance(block[0], Gaussian), *block) for block in architecture.blocks]
+        self.others = Columnwise([block for is_real, *block in blocks if not is_real])  # type: ignore[misc]
+        is_real_value = np.repeat([block[0] for block in blocks], [block[2] for block in blocks])
+        widths = [likelihood.width * n for _, likelihood, n in blocks]
+        self.is_real = np.repeat([block[0] for block in blocks], widths)
+        self.limits, self.limits_of_others = (
+            tuple(limit[mask] for limit in limits) for mask in (is_real_value, ~is_real_value)
+        )
+        n_real, n_shears = self.loc.shape[1], architecture.n_shears
+        self.ends = np.cumsum([n_real, n_real, n_shears])
+        self.shears = np.triu(weights["shears"][0].reshape(n_shears, n_real, n_real), 1)
+        least = np.array(architecture.steps or np.zeros(len(is_real_value)))
+        least = least / math.sqrt(2 * math.pi)
+        is_full = self.whiten.ndim == 3
+        diagonal = self.whiten.diagonal(axis1=1, axis2=2) if is_full else self.whiten
+        with np.errstate(divide="ignore"):
+            self.least_log_scale = np.log(least[is_real_value] * diagonal)  # (C, d)
+            self._set_least_params(np.log(least[~is_real_value]))
+
+    def _set_least_params(self, least_log_scale: np.ndarray) -> None:
+        """Set the mask of scales among the other columns' parameters, and their bounds."""
+        bound = MAX_LOG_SCALE
+        raw = bound * np.arctanh(np.clip(least_log_scale / bound, -0.999, 0.999))
+        raw = np.where(np.isfinite(least_log_scale), raw, -np.inf)
+        masks, least, first = [np.zeros(0, bool)], [np.zeros(0)], 0
+        for likelihood, n in self.others.blocks:
+            for number, size in enumerate(likelihood.param_sizes):
+                is_scale = number == likelihood.scale_param
+                masks.append(np.full(n * size, is_scale))
+                least.append(raw[first : first + n] if is_scale else np.full(n * size, -np.inf))
+            first += n
+        self.is_scale_param, self.least_params = np.concatenate(masks), np.concatenate(least)
+
+    @property
+    def depends_on_code(self) -> bool:
+        """Whether p(x|z, c) depends on z: it does not before the first gradient step."""
+        matrices = [self.weights["decoder.linear.weight"][:, : self.architecture.n_components]]
+        if self.architecture.hidden_layer_sizes:
+            matrices.append(self.weights["decoder.last"])
+        return any(matrix.any() for matrix in matrices)
+
+    def encode(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Location and log-scale of q(z|x): (B, n_columns) -> (B, l), (B, l)."""
+        inputs = np.clip(x, -INPUT_CLIP, INPUT_CLIP)
+        if self.architecture.has_missing:
+            inputs = np.hstack([inputs, np.zeros_like(inputs)])
+        loc, raw = np.split(self._network("encoder", inputs), 2, axis=-1)
+        return loc, bounded(raw, MAX_POSTERIOR_LOG_SCALE)
+
+    def _network(self, name: str, x: np.ndarray) -> np.ndarray:
+        architecture = self.architecture
+        n_hidden = len(architecture.hidden_layer_sizes)
+        return perceptron(self.weights, name, n_hidden, architecture.activation, x[None])[0]
+
+    def whitened(self, x: np.ndarray) -> np.ndarray:
+        """Rows in each component's coordinates: (B, n_columns) -> (C, B, d)."""
+        residual = x[:, self.is_real] - self.loc[:, None]
+        if self.whiten.ndim == 2:
+            return residual * self.whiten[:, None]
+        return residual @ self.whiten.swapaxes(1, 2)
+
+    def decode(self, z: np.ndarray, component: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Shift, log-scale, weights of the shears and other parameters: (N, ...) each."""
+        one_hot = np.eye(self.architecture.n_mixture)[component]
+        out = self._network("decoder", np.hstack([z, one_hot]))
+        shift, raw, mix, params = np.split(out, self.ends, axis=-1)
+        log_scale = np.maximum(bounded(raw, LOG_SCALE_BOUND), self.least_log_scale[component])
+        added = np.where(self.is_scale_param, np.maximum(params, -LOG_SCALE_BOUND), params)
+        params = np.maximum(self.params[component] + added, self.least_params)
+        return shift, log_scale, mix, params
+
+    def standardise(self, white: np.ndarray, z: np.ndarray, component: np.ndarray) -> Standardised:
+        """Rows (N, d) in the coordinates where p(x|z, c) is standard normal."""
+        shift, log_scale, mix, params = self.decode(z, component)
+        residual = white - shift
+        standard = residual * np.exp(-log_scale)
+        for number, shear in enumerate(self.shears):
+            standard += mix[:, number, None] * (residual @ shear)
+        return Standardised(standard, log_scale, params, self.log_det[component])
+
+    def log_prob_of(self, parts: Standardised, others: np.ndarray) -> np.ndarray:
+        """Log p(x|z, c) in nats, of ``standardise``'s parts and the other columns: (N,)."""
+        standard, log_scale, params, log_det = parts
+        log_prob = log_det - (0.5 * np.square(standard) + log_scale + HALF_LOG_2PI).sum(-1)
+        return log_prob + self.others.log_prob(params, others) if self.others.blocks else log_prob
+
+    def sample(self, n_rows: int, generator: np.random.Generator) -> np.ndarray:
+        """Draw rows, again where beyond limits: (n_rows, n_columns)."""
+        low, high, excluded, radius = self.limits
+        rows = self._draw_rows(n_rows, generator)
+        for _ in range(MAX_REDRAWS):
+            real = rows[:, self.is_real]
+            is_excluded = (np.abs(real[..., None] - excluded) <= radius[:, None]).any(-1)
+            beyond = ((real < low) | (real > high) | is_excluded).any(-1)
+            if not beyond.any():
+                break
+            rows[beyond] = self._draw_rows(int(beyond.sum()), generator)
+        return rows
+
+    def _draw_rows(self, n_rows: int, generator: np.random.Generator) -> np.ndarray:
+        """Draw rows: (n_rows, n_columns)."""
+        z = generator.standard_normal((n_rows, self.architecture.n_components))
+        weight = np.exp(self.log_weight)
+        component = generator.choice(len(weight), n_rows, p=weight / weight.sum())
+        shift, log_scale, mix, params = self.decode(z, component)
+        eye = np.eye(shift.shape[1])
+        root = np.exp(-log_scale)[..., None] * eye + np.einsum("ns,sde->ned", mix, self.shears)
+        noise = generator.standard_normal((*shift.shape, 1))
+        white = np.linalg.solve(root, noise)[..., 0] + shift
+        whiten = self.whiten[component]
+        whiten = whiten if whiten.ndim == 3 else whiten[..., None] * eye
+        x = np.empty((n_rows, self.architecture.n_columns))
+        step = np.linalg.solve(whiten, white[..., None])[..., 0]
+        x[:, self.is_real] = self.loc[component] + step
+        if self.others.blocks:
+            x[:, ~self.is_real] = self.others.sample(params, generator, self.limits_of_others)
+        return x

@@ -1,0 +1,107 @@
+"""A saved VAEDensity that numpy computes is the one that torch computes."""
+
+import numpy as np
+import pytest
+
+from sklearn_vae import VAEDensity, runtime
+
+pd = pytest.importorskip("pandas")
+
+SMALL = {"hidden_layer_sizes": (8,), "max_iter": 2, "random_state": 0}
+BY_COLUMN = [
+    "gaussian", "lognormal", "bernoulli", "categorical", "ordinal", "poisson",
+    "negative_binomial", "zero_inflated", "student_t", "auto",
+]  # fmt: skip
+MIXTURES = [(3, "full"), (4, "diag")]
+
+
+def rows(n_rows=120, seed=0):
+    """A column for each likelihood, and a constant one: (n, 10)."""
+    rng = np.random.default_rng(seed)
+    a, b = rng.normal(size=(2, n_rows))
+    return np.column_stack([
+        a + 0.3 * rng.normal(size=n_rows), np.exp(b), a > 0, np.digitize(b, [-1, 0, 1]),
+        np.digitize(a, [-1, 0, 1]), rng.poisson(np.exp(a)), rng.poisson(3 * np.exp(b)),
+        np.where(a > 0.3, b, 0), a + rng.standard_t(2, size=n_rows), np.full(n_rows, 7.0),
+    ])  # fmt: skip
+
+
+def saved(estimator, path):
+    estimator.save(path / "model.vae")
+    return runtime.load(path / "model.vae")
+
+
+def outliers(X):
+    """Rows with larger real numbers, whose codes are searched from many starts."""
+    return X[:20] * np.where(np.isin(np.arange(X.shape[1]), [0, 1, 8]), 6, 1)
+
+
+@pytest.fixture(scope="module", params=["all likelihoods", "real", "rounded", "linear", "mixture"])
+def fitted(request):
+    """An estimator and its rows."""
+    X = rows()
+    if request.param == "all likelihoods":
+        return VAEDensity(2, mixtures=MIXTURES, likelihood=BY_COLUMN, **SMALL).fit(X), X
+    X = X[:, [0, 1, 8]]
+    if request.param == "rounded":  # scales are bounded below
+        return VAEDensity(2, mixtures=MIXTURES, **SMALL).fit(X.round(1)), X.round(1)
+    small = SMALL | {"hidden_layer_sizes": () if request.param == "linear" else (8,)}
+    estimator = VAEDensity(2, mixtures=MIXTURES, likelihood="gaussian", **small).fit(X)
+    if request.param == "mixture":  # its density does not depend on codes, and is exact
+        for weights in estimator.state_dict_:
+            weights["decoder.linear.weight"][:, :2], weights["decoder.last"][:] = 0, 0
+    return estimator, X
+
+
+def test_scores_are_those_of_the_estimator(fitted, tmp_path):
+    """Of training rows, of outliers and of one row, by the same draws."""
+    estimator, X = fitted
+    model = saved(estimator, tmp_path)
+    for table in (X, outliers(X)):
+        expected = estimator.score_samples(table)
+
+        np.testing.assert_allclose(model.score_samples(table), expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(model.score_samples(X[5:6]), model.score_samples(X)[5:6], rtol=1e-9)
+    np.testing.assert_allclose(model.score(X), estimator.score(X), rtol=1e-6)
+
+
+def test_samples_have_the_density_of_the_model(fitted, tmp_path):
+    """Mean log-density of samples of one library, in the other's model: their entropy."""
+    estimator, _ = fitted
+    model = saved(estimator, tmp_path)
+    own, expected = model.sample(1000, 1), estimator.sample(1000, random_state=1)
+
+    np.testing.assert_array_equal(own, model.sample(1000, 1))
+    scores = [model.score_samples(sample) for sample in (own, expected)]
+    error = np.hypot(*(score.std() / np.sqrt(1000) for score in scores))
+    assert abs(scores[0].mean() - scores[1].mean()) < 4 * error
+
+
+def test_rows_are_scored_in_bounded_memory(tmp_path, monkeypatch):
+    """A row at a time gives the same scores."""
+    X = rows()[:, [0, 1, 8]]
+    model = saved(VAEDensity(2, mixtures=MIXTURES, **SMALL).fit(X), tmp_path)
+    expected = model.score_samples(X)
+    monkeypatch.setattr("sklearn_vae.runtime.density.CHUNK_SIZE", 1)
+    monkeypatch.setattr("sklearn_vae.runtime.mixture_log_density.CODES_PER_CHUNK", 7)
+
+    np.testing.assert_allclose(model.score_samples(X), expected, rtol=1e-9)
+
+
+def test_mixed_tables_are_lists_of_their_values(tmp_path):
+    """A model that was fitted to missing cells scores complete rows, and refuses others."""
+    rng = np.random.default_rng(0)
+    size = rng.normal(size=120)
+    colour = np.where(size > 0, "red", np.where(rng.random(120) > 0.5, "blue", "green"))
+    frame = pd.DataFrame({"size": size, "colour": colour, "n": rng.poisson(3, 120)})
+    frame.loc[3, "size"], frame.loc[5, "colour"] = np.nan, None
+    estimator = VAEDensity(1, mixtures=MIXTURES, **SMALL).fit(frame)
+    model = saved(estimator, tmp_path)
+    complete = frame.dropna()
+
+    expected = estimator.score_samples(complete)
+    actual = model.score_samples(complete.to_numpy(dtype=object))
+    np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
+    assert set(model.sample(50)[:, 1]) <= {"red", "blue", "green"}
+    with pytest.raises(ValueError, match="scores complete rows only"):
+        model.score_samples(frame.to_numpy(dtype=object))
