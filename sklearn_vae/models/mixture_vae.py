@@ -390,7 +390,7 @@ class MixtureVAE(StackedModule):
     ) -> "Standardised":
         """Integrate out the missing values of rows: their density is that of the other values.
 
-        Missing values get the standardised value 0 and the log-scale 0.
+        The residuals are those of ``marginal_of_normal``, and so are the scales, in units of x.
         """
         standard, log_scale, params, log_det = parts
         member, row = (~observed.all(-1)).nonzero(as_tuple=True)  # of the I incomplete rows
@@ -404,8 +404,9 @@ class MixtureVAE(StackedModule):
             mixed = torch.einsum("isk,isde->iked", mix[member, :, :, row], shears)
             root = root + mixed
         whiten = self.whiten[member.unsqueeze(1), chosen[member, :, row]]
-        root = root @ (whiten if self.whiten.ndim == 4 else torch.diag_embed(whiten))
-        marginal = marginal_of_normal(root, standard[member, :, :, row].mT, mask)
+        if whiten.ndim == 3:
+            whiten = torch.diag_embed(whiten)
+        marginal = marginal_of_normal(whiten, standard[member, :, :, row].mT, mask, root)
         standard, log_scale, log_det = standard.clone(), log_scale.clone(), log_det.clone()
         standard[member, :, :, row], log_scale[member, :, :, row] = (part.mT for part in marginal)
         # the scales are now those of X, and ``log_prob_of`` subtracts a constant of all columns
@@ -553,10 +554,9 @@ class MixtureVAE(StackedModule):
         whiten = self.whiten[0, component]
         white = _solve(root, noise) + shift
         start = self.loc[0, component] + _solve(whiten, white)  # a draw, or the mean
-        square = [part if part.ndim == 3 else torch.diag_embed(part) for part in (root, whiten)]
-        exact = widest_dtype(z.device)
-        residual = torch.where(row.real_observed, row.real - start, 0).to(exact).unsqueeze(-1)
-        step = conditional_step((square[0] @ square[1]).to(exact), residual, row.real_observed)
+        square = [part if part.ndim == 3 else torch.diag_embed(part) for part in (whiten, root)]
+        residual = torch.where(row.real_observed, row.real - start, 0)
+        step = conditional_step(square[0], residual, row.real_observed, square[1])
         return torch.where(row.real_observed, row.real, start + step.to(start)), params
 
     def _root(self, log_scale: Tensor, mix: Tensor) -> Tensor:
@@ -672,24 +672,67 @@ class Whitening:
         return torch.where(observed.all(-1).unsqueeze(1), log_density, marginal)
 
 
-def conditional_step(root: Tensor, residual: Tensor, observed: Tensor) -> Tensor:
-    """Change of normal rows by the residuals of their observed values.
+class MissingBlock(NamedTuple):
+    """The missing values of normal rows given the observed ones, whose precision is a small block.
 
-    Root of the precision (..., d, d), residuals (..., d, 1), zeros where values are missing, and
-    mask of observed values (..., d) -> (..., d).
+    Attributes
+    ----------
+    columns : Tensor of shape (..., M)
+        Columns of the missing values; observed ones where a row has fewer than M.
+    root : Tensor of shape (..., d, M)
+        Columns of the root of the precision, 0 where values are observed.
+    lower : Tensor of shape (..., M, M)
+        Cholesky factor of the precision, of the identity where values are observed.
     """
-    eye = torch.eye(root.shape[-1], dtype=root.dtype, device=root.device)
-    inverse = torch.linalg.solve_triangular(root, eye, upper=False)
-    covariance = inverse @ inverse.mT
-    both = observed.unsqueeze(-1) & observed.unsqueeze(-2)
-    lower = cholesky(torch.where(both, covariance, eye))
-    return (covariance @ (torch.cholesky_solve(residual, lower) * observed.unsqueeze(-1))).squeeze(
-        -1
-    )
+
+    columns: Tensor
+    root: Tensor
+    lower: Tensor
+
+    @classmethod
+    def of(cls, root: Tensor, observed: Tensor, left: Tensor | None) -> "MissingBlock":
+        """Make it of roots of precisions (..., d, d) and masks of observed values (..., d).
+
+        A factor ``left`` (..., d, d) multiplies the roots from the left.
+        """
+        n_missing = int((~observed).sum(-1).max()) if len(observed) else 0
+        columns = observed.to(torch.uint8).argsort(dim=-1, stable=True)[..., :n_missing]
+        is_padding = observed.gather(-1, columns)
+        columns = columns.expand(*root.shape[:-2], -1)
+        of_missing = root.gather(-1, columns.unsqueeze(-2).expand(*root.shape[:-1], -1))
+        of_missing = of_missing if left is None else left @ of_missing
+        of_missing = of_missing.masked_fill(is_padding.unsqueeze(-2), 0)
+        of_missing = of_missing.to(widest_dtype(root.device))  # precisions are squares
+        precision = of_missing.mT @ of_missing + torch.diag_embed(is_padding.to(of_missing))
+        return cls(columns, of_missing, cholesky(precision))
+
+    def solve(self, standard: Tensor) -> Tensor:
+        """Least squares of the root's columns: (..., d) -> (..., M)."""
+        gradient = self.root.mT @ standard.to(self.root).unsqueeze(-1)
+        return torch.cholesky_solve(gradient, self.lower).squeeze(-1)
 
 
-def marginal_of_normal(root: Tensor, standard: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+def conditional_step(
+    root: Tensor, residual: Tensor, observed: Tensor, left: Tensor | None = None
+) -> Tensor:
+    """Change of the missing values of normal rows by the residuals of their observed values.
+
+    Root of the precision (..., d, d) and its factor on the left, residuals (..., d), zeros where
+    values are missing, and mask of observed values (..., d) -> (..., d), zeros where values are
+    observed.
+    """
+    block = MissingBlock.of(root, observed, left)
+    white = root @ residual.unsqueeze(-1)
+    change = block.solve((white if left is None else left @ white).squeeze(-1))
+    return torch.zeros_like(residual).scatter_add(-1, block.columns, -change.to(residual))
+
+
+def marginal_of_normal(
+    root: Tensor, standard: Tensor, observed: Tensor, left: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Standardise the observed values of normal rows, the other values integrated out.
+
+    The density of all values is divided by that of the missing ones given the others.
 
     Parameters
     ----------
@@ -699,24 +742,23 @@ def marginal_of_normal(root: Tensor, standard: Tensor, observed: Tensor) -> tupl
         Complete rows standardised by it, with any values where some are missing.
     observed : Tensor of shape (..., d), bool
         Mask of observed values.
+    left : Tensor of shape (..., d, d), optional
+        Lower triangular factor that multiplies the root from the left.
 
     Returns
     -------
     standard, log_scale : Tensor of shape (..., d)
-        Standardised values, and the logarithms of the scales that they were divided by; 0 for
-        missing values.
+        Residuals of the rows from the missing values that fit them best, and logarithms of
+        scales: minus half of the sum of squares and minus the sum are the log-density, but
+        for a constant.
     """
-    exact = widest_dtype(root.device)  # covariances are squares of roots
-    inverse = torch.linalg.solve_triangular(
-        root.to(exact), torch.eye(root.shape[-1], dtype=exact, device=root.device), upper=False
-    )
-    residual = (inverse @ standard.to(exact).unsqueeze(-1)) * observed.unsqueeze(-1)
-    both = observed.unsqueeze(-1) & observed.unsqueeze(-2)
-    eye = torch.eye(root.shape[-1], dtype=exact, device=root.device)
-    lower = cholesky(torch.where(both, inverse @ inverse.mT, eye))
-    marginal = torch.linalg.solve_triangular(lower, residual, upper=False).squeeze(-1)
-    log_scale = lower.diagonal(dim1=-2, dim2=-1).log()
-    return marginal.to(standard), log_scale.to(standard)
+    block = MissingBlock.of(root, observed, left)
+    residual = standard - (block.root @ block.solve(standard).unsqueeze(-1)).squeeze(-1)
+    log_scale = -root.diagonal(dim1=-2, dim2=-1).log()
+    if left is not None:
+        log_scale = log_scale - left.diagonal(dim1=-2, dim2=-1).log()
+    of_missing = block.lower.diagonal(dim1=-2, dim2=-1).log().to(log_scale)
+    return residual.to(standard), log_scale.scatter_add(-1, block.columns, of_missing)
 
 
 def cholesky(covariance: Tensor) -> Tensor:
