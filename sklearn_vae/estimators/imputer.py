@@ -1,5 +1,6 @@
 """VAEImputer: missing cells imputed by a variational autoencoder, given the observed cells."""
 
+from copy import copy
 from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar, Self
@@ -9,6 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
+from skorch.callbacks import Callback
 
 from sklearn_vae._compat import (
     Interval,
@@ -32,6 +34,7 @@ from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 from sklearn_vae.random import MAX_DRAWS, RandomState, Stream, draw_seed, stream_seed
+from sklearn_vae.training import Trainer
 
 # Rows of tables whose model is averaged with a mixture, at most.
 MAX_ROWS_TO_AVERAGE = 5_000
@@ -187,9 +190,15 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
                 table, n_rows = source.sample()
                 X = table if table.shape[0] == n_rows else source
             model = self._model(table, sample_weight)
+            first_weights = _FirstWeights()
+            if self.estimator is None:
+                model.set_params(callbacks=[first_weights])
             self.estimator_ = model.fit(X, sample_weight=sample_weight)
-            if X is table:
-                self._fit_mixture(X, sample_weight)
+            self.mixture_, self.mixture_weight_ = None, 0.0
+            if self.estimator is None:
+                model.set_params(callbacks=None)
+                if X is table and not model.interrupted_:
+                    self._fit_mixture(X, sample_weight, first_weights.best)
             self.n_features_in_ = model.n_features_in_
             if hasattr(model, "feature_names_in_"):
                 self.feature_names_in_ = model.feature_names_in_
@@ -213,18 +222,20 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             model.set_params(random_state=self.random_state)
         return model
 
-    def _fit_mixture(self, X: Any, sample_weight: Any) -> None:
-        """Fit the mixtures, keep the best one, and choose its weight."""
-        self.mixture_, self.mixture_weight_ = None, 0.0
-        if self.estimator is not None or not self._is_averaged.any():
+    def _fit_mixture(self, X: Any, sample_weight: Any, weights: dict[str, np.ndarray]) -> None:
+        """Fit the mixtures, keep the best one, and choose its weight.
+
+        ``weights`` are those of the model before the refit, which has not seen held-out rows.
+        """
+        if not self._is_averaged.any():
             return
         rows, weight = self.estimator_._check_rows(X, sample_weight, reset=False)
         n_rows = len(rows) if weight is None else round(weight.sum())
         if not MIN_ROWS_TO_VALIDATE <= n_rows <= MAX_ROWS_TO_AVERAGE:
             return
+        model = copy(self.estimator_)
+        model.state_dict_ = weights
         # the same seed makes the same split: neither of the two has seen the held-out rows
-        model = clone(self.estimator_).set_params(refit=False, random_state=self.estimator_.seed_)
-        model.fit(X, sample_weight=sample_weight)
         mixture = VAEDensity(max_iter=0, random_state=self.estimator_.seed_, verbose=self.verbose)
         mixture.fit(X, sample_weight=sample_weight)
         # the best one only: one that overfits would explain the rows of the fit best
@@ -401,6 +412,20 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         tags.input_tags.categorical = True
         tags.input_tags.sparse = True
         return tags
+
+
+class _FirstWeights(Callback):
+    """Keep the best weights of the trainings before the refit."""
+
+    def __init__(self) -> None:
+        self.best: dict[str, np.ndarray] = {}
+        self.loss = np.inf
+
+    def on_train_end(self, net: Trainer, **kwargs: Any) -> None:
+        """Keep the weights of the smallest loss."""
+        for result in () if net.is_refit else net.results_.values():
+            if not self.best or result.loss < self.loss:
+                self.best, self.loss = result.weights, result.loss
 
 
 def _default_n_components(X: Any, sample_weight: Any) -> int:
