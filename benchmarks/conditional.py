@@ -1,7 +1,8 @@
-"""Conditional models: accuracy beside Gaussian classifiers, and mutual information of X and y.
+"""Conditional models: densities, accuracy beside Gaussian classifiers, and mutual information.
 
     python benchmarks/conditional.py                          # every table, seeds 0,1,2
     python benchmarks/conditional.py --tables wine --seeds 0
+    python benchmarks/conditional.py --parts densities --tables wine,concrete
 
 How each figure is obtained:
 
@@ -14,6 +15,11 @@ How each figure is obtained:
   on digits; "mixture per class" is a GaussianMixture per class with 1, 2 or 4 full or diagonal
   components, chosen by BIC, with reg_covar=1e-2.
 - CPU seconds (`time.process_time`, one thread) are those of fit and predict_proba.
+- Densities: held-out log p(x|y) in nats per row, of tables with uniform noise of one recording step
+  in each column (fixed seed), at the models' defaults: VAEDensity and VAETransformer given y, one
+  VAEDensity for the rows of each class, and VAEDensity without y. In diabetes, concrete (without
+  duplicates) and abalone (its first 2,000 rows), y are numbers: the progression, the strength, the
+  rings.
 - Mutual information: rows follow a line in y with normal residuals of three factors, so that
   I(x; y) has a closed form. "found" is the difference of the held-out scores of a conditional and
   of an unconditional model, both at their defaults.
@@ -42,10 +48,10 @@ from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import train_test_split
 from sklearn.naive_bayes import GaussianNB
 from sklearn.preprocessing import StandardScaler
-from tables import DATA
+from tables import DATA, abalone, concrete, drop_duplicates, recording_steps
 from threadpoolctl import threadpool_limits
 
-from sklearn_vae import VAEClassifier, VAETransformer
+from sklearn_vae import VAEClassifier, VAEDensity, VAETransformer
 
 ROWS = (500, 2000)
 N_TEST = 5000
@@ -112,6 +118,57 @@ LOADERS = {
 }
 
 
+def last_column(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    table = dequantized(X)
+    return table[:, :-1], table[:, -1]
+
+
+NUMBERS = {
+    "diabetes": lambda: datasets.load_diabetes(return_X_y=True),
+    "concrete": lambda: last_column(drop_duplicates(concrete())),
+    "abalone": lambda: last_column(abalone()[:2000]),
+}
+
+
+def dequantized(X: np.ndarray) -> np.ndarray:
+    return X + recording_steps(X) * (np.random.default_rng(0).random(X.shape) - 0.5)
+
+
+def densities(names: list[str], seeds: list[int]) -> Iterator[dict[str, Any]]:
+    for name in names:
+        try:
+            X, y = {**LOADERS, **NUMBERS}[name]()
+        except OSError as error:
+            print(f"{name}: left out, {error}")
+            continue
+        X = X if name in ("concrete", "abalone") else dequantized(X)
+        for seed in seeds:
+            classes = None if name in NUMBERS else y
+            train, test, y_train, y_test = train_test_split(
+                X, y, random_state=seed, stratify=classes
+            )
+            for label, nats in scores(train, test, y_train, y_test, seed).items():
+                yield {"table": name, "seed": seed, "model": label, "nats": nats}
+
+
+def scores(
+    train: np.ndarray, test: np.ndarray, y_train: np.ndarray, y_test: np.ndarray, seed: int
+) -> dict[str, float]:
+    found = {
+        f"{model.__name__} given y": model(conditional=True, random_state=seed)
+        .fit(train, y_train)
+        .score(test, y_test)
+        for model in (VAEDensity, VAETransformer)
+    }
+    if y_train.dtype.kind != "f":
+        of_class = [
+            VAEDensity(random_state=seed).fit(train[y_train == k]).score_samples(test[y_test == k])
+            for k in np.unique(y_train)
+        ]
+        found["VAEDensity per class"] = float(np.concatenate(of_class).mean())
+    return {**found, "VAEDensity": VAEDensity(random_state=seed).fit(train).score(test)}
+
+
 def classified(names: list[str], seeds: list[int]) -> Iterator[dict[str, Any]]:
     for name in names:
         try:
@@ -158,20 +215,29 @@ def informed(n_rows: int, seed: int) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Conditional models, and classifiers of them.")
     add = parser.add_argument
-    add("--tables", default=",".join(LOADERS), help="names with commas between: %(default)s")
+    tables = ",".join([*LOADERS, *NUMBERS])
+    add("--tables", default=tables, help="names with commas between: %(default)s")
+    add("--parts", default="densities,classifiers,information", help="what: %(default)s")
     add("--seeds", default="0,1,2", help="seeds of the splits: %(default)s")
     args = parser.parse_args()
     seeds = [int(seed) for seed in args.seeds.split(",")]
+    names, parts = args.tables.split(","), args.parts.split(",")
     with threadpool_limits(1):
-        records = pd.DataFrame(classified(args.tables.split(","), seeds))
-        for figure in ("accuracy", "log loss", "CPU seconds"):
-            means = records.pivot_table(figure, "table", "model", sort=False)
-            print_table(figure, means.map("{:.3f}".format))
-        records = pd.DataFrame(
-            [(f"{n}, seed {seed}", *informed(n, seed)) for n in ROWS for seed in seeds],
-            columns=["rows", "mutual information", "found"],
-        )
-    print_table("rows", records.set_index("rows").map("{:.2f}".format))
+        if "densities" in parts:
+            records = pd.DataFrame(densities(names, seeds))
+            means = records.pivot_table("nats", "table", "model", sort=False)
+            print_table("nats", means.map("{:.2f}".format))
+        if "classifiers" in parts:
+            records = pd.DataFrame(classified([name for name in names if name in LOADERS], seeds))
+            for figure in ("accuracy", "log loss", "CPU seconds"):
+                means = records.pivot_table(figure, "table", "model", sort=False)
+                print_table(figure, means.map("{:.3f}".format))
+        if "information" in parts:
+            records = pd.DataFrame(
+                [(f"{n}, seed {seed}", *informed(n, seed)) for n in ROWS for seed in seeds],
+                columns=["rows", "mutual information", "found"],
+            )
+            print_table("rows", records.set_index("rows").map("{:.2f}".format))
 
 
 if __name__ == "__main__":

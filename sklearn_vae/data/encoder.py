@@ -1,7 +1,8 @@
 """The encoder of a table: X in its own units to the model's input and back."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Self
 
@@ -251,6 +252,22 @@ class TableEncoder:
     def n_conditions(self) -> int:
         """Number of the model's inputs of y."""
         return 0 if self.conditions is None else self.conditions.n_columns
+
+    @cached_property
+    def joint(self) -> "TableEncoder":
+        """Encoder of the columns of X and y as one table; itself without y."""
+        if self.conditions is None:
+            return self
+        groups = [
+            replace(group, indices=self.n_features + group.indices)
+            for group in self.conditions.groups
+        ]
+        return replace(
+            self,
+            names=[*self.names, *self.conditions.names],
+            groups=[*self.groups, *groups],
+            conditions=None,
+        )
 
     @property
     def is_binary(self) -> np.ndarray:

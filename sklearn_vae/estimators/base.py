@@ -638,11 +638,12 @@ class DensityEstimator(TableEstimator):
         caller = f"{type(self).__name__}.sample"
         check_random_state(random_state, caller=caller)
         row: np.ndarray | None = None
-        if given is not None and given != {}:
+        is_joint = isinstance(model, EnsemblePredictor)  # it draws given y as given columns
+        if (given is not None and given != {}) or (is_joint and y is not None):
             check_allows_missing(self, "sample with given values")
             names = self._column_names() or range(self.n_features_in_)
             fields = None if self.schema_ is None else self.schema_.fields
-            row = given_row(given, names, fields, self.columns_, caller).astype(self.dtype_)
+            row = given_row(given or {}, names, fields, self.columns_, caller).astype(self.dtype_)
         seed = draw_seed(self.random_state if random_state is None else random_state)
 
         def draw(indices: np.ndarray, seed: int) -> np.ndarray:

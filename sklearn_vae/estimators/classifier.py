@@ -15,6 +15,7 @@ from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.conditions import ConditionEncoder
 from sklearn_vae.estimators.batches import over_batches
 from sklearn_vae.estimators.checks import restore_on_error
+from sklearn_vae.estimators.conditional import ConditionalDensityEstimator
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.log_density import SCORE_DRAWS
@@ -39,7 +40,7 @@ class VAEClassifier(ClassifierMixin, SerializationMixin, BaseEstimator):
 
     Parameters
     ----------
-    estimator : VAETransformer, default=None
+    estimator : VAETransformer or VAEDensity, default=None
         Unfitted model, whose clone is fitted with ``conditional=True``. None is a
         VAETransformer with its default parameters.
     priors : array-like of shape (n_classes,), default=None
@@ -56,7 +57,7 @@ class VAEClassifier(ClassifierMixin, SerializationMixin, BaseEstimator):
         Sorted classes.
     priors_ : ndarray of shape (n_classes,)
         Probabilities of the classes.
-    estimator_ : VAETransformer
+    estimator_ : VAETransformer or VAEDensity
         Fitted model, whose y are indices of ``classes_``.
     n_features_in_ : int
         Number of columns of X.
@@ -86,20 +87,20 @@ class VAEClassifier(ClassifierMixin, SerializationMixin, BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "estimator": [VAETransformer, None],
+        "estimator": [ConditionalDensityEstimator, None],
         "priors": ["array-like", None],
         "n_draws": [Interval(Integral, 1, MAX_DRAWS, closed="both")],
         "random_state": ["random_state"],
     }
 
-    estimator_: VAETransformer
+    estimator_: ConditionalDensityEstimator
     n_features_in_: int
     classes_: np.ndarray
     priors_: np.ndarray
 
     def __init__(
         self,
-        estimator: VAETransformer | None = None,
+        estimator: ConditionalDensityEstimator | None = None,
         *,
         priors: Any = None,
         n_draws: int = SCORE_DRAWS,
@@ -151,9 +152,9 @@ class VAEClassifier(ClassifierMixin, SerializationMixin, BaseEstimator):
                 self.feature_names_in_ = model.feature_names_in_
         return self
 
-    def _model(self) -> VAETransformer:
+    def _model(self) -> ConditionalDensityEstimator:
         """Make the unfitted model."""
-        model = VAETransformer() if self.estimator is None else clone(self.estimator)
+        model: ConditionalDensityEstimator = clone(self.estimator or VAETransformer())
         model.set_params(conditional=True)
         if model.random_state is None:
             model.set_params(random_state=self.random_state)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae._compat import num_samples
@@ -16,7 +17,6 @@ from sklearn_vae.estimators.base import FULLY_CONNECTED, DensityEstimator
 from sklearn_vae.estimators.checks import check_is_table
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.log_density import SCORE_DRAWS
-from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.networks import Network
 from sklearn_vae.persistence.validation import check_count
 from sklearn_vae.random import RandomState
@@ -27,6 +27,12 @@ class ConditionalDensityEstimator(DensityEstimator):
 
     conditional: bool
     condition_encoder_: ConditionEncoder | None = None
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.categorical = True
+        tags.target_tags.required = bool(self.conditional)
+        return tags
 
     # -- conditions to numbers ---------------------------------------------------------
 
@@ -103,13 +109,13 @@ class ConditionalDensityEstimator(DensityEstimator):
 
     def _rows_and_model(
         self, X: Any, y: Any = None, columns: np.ndarray | None = None
-    ) -> tuple[np.ndarray, Predictor | ClassMarginal]:
+    ) -> tuple[np.ndarray, Any]:
         """Validate rows, and return them with the model of p(x|y), or of p(x) if y is None."""
         if self.condition_encoder_ is None or y is not None:
             return self._validate_with_conditions(X, y, columns), self._fitted()
-        return self._validate(X, reset=False, columns=columns), self._class_marginal()
+        return self._validate(X, reset=False, columns=columns), self._marginal_model()
 
-    def _class_marginal(self) -> ClassMarginal:
+    def _marginal_model(self) -> Any:
         """Return the model of p(x), averaged over the classes y."""
         encoder = self.condition_encoder_
         if encoder is None or not len(encoder.class_prior):
@@ -143,8 +149,8 @@ class ConditionalDensityEstimator(DensityEstimator):
             Rows to score, or a source of batches as in ``fit``.
         y : scalar or array-like of shape (n_samples,), default=None
             With ``conditional=True``, the condition of the rows: the score is then log p(x|y).
-            Without y it is log p(x) of a model of classes: p(x|y) is averaged over the classes,
-            weighted by their frequencies in ``fit``.
+            Without y it is log p(x): p(x|y) is averaged over the classes, weighted by their
+            frequencies in ``fit``, and VAEDensity integrates out classes and numbers.
         columns : list of str or int, default=None
             Columns that are scored, by name, or by position if X has no names: the score is their
             marginal log-density, the other columns integrated out. A data frame X needs no
@@ -152,8 +158,8 @@ class ConditionalDensityEstimator(DensityEstimator):
         given : list of str or int, default=None
             Columns that the score is conditional on: it is log p(columns | given).
         n_draws : int, default=64
-            Points in latent space per row; a power of two is best. Rows of which the encoder is
-            a poor proposal get more, from Laplace approximations of their posterior.
+            Points in latent space per row; a power of two is best. Rows whose importance weights
+            are uneven get more.
         return_std : bool, default=False
             Whether to return the standard error of the scores, too: their spread over 8
             independent scramblings of the points, for 9 times the work.
@@ -186,7 +192,7 @@ class ConditionalDensityEstimator(DensityEstimator):
             Seed of the draws; None takes the estimator's own.
         y : scalar or array-like of shape (n_samples,), default=None
             With ``conditional=True``, the condition: one value for all rows, or one for each.
-            Without y, the classes are drawn by their frequencies in ``fit``.
+            Without y, rows are drawn from p(x), of classes by their frequencies in ``fit``.
         given : dict, default=None
             Values by name of the column, or by position if X had no names in ``fit``: rows are
             drawn from the conditional distribution given these values. Dates without a time
@@ -215,6 +221,15 @@ class ConditionalDensityEstimator(DensityEstimator):
         if self.condition_encoder_ is None:
             return self._sample(self._fitted(), n_samples, random_state, given, rules)
         if y is None:
-            return self._sample(self._class_marginal(), n_samples, random_state, given, rules)
+            return self._sample(self._marginal_model(), n_samples, random_state, given, rules)
         codes = self._encode_conditions(y, n_samples, self.dtype_)
         return self._sample(self._fitted(), n_samples, random_state, given, rules, codes)
+
+    # -- fitted attributes -------------------------------------------------------------
+
+    def _validate_fitted(self) -> None:
+        super()._validate_fitted()
+        if self.condition_encoder_ is not None:
+            self.condition_encoder_.check()
+        elif self.columns_.n_conditions:
+            raise ValueError("there are conditions, and no encoder of y")

@@ -1,7 +1,7 @@
 """VAEDensity: a density of rows, by autoencoders that are initialized at mixtures."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from numbers import Integral
@@ -12,15 +12,14 @@ import numpy as np
 import torch
 from scipy.special import logsumexp
 from sklearn.base import DensityMixin
-from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae._compat import Interval, StrOptions
-from sklearn_vae.data.fields import Name
 from sklearn_vae.data.sources import map_windows
 from sklearn_vae.device import device_to_score_on
 from sklearn_vae.estimators.base import ITERATIONS_OF_SMALL_TABLES, MIN_STEPS, DensityEstimator
 from sklearn_vae.estimators.checks import CONSTRAINTS
+from sklearn_vae.estimators.conditional import ConditionalDensityEstimator
 from sklearn_vae.estimators.parts import resolve_widths
 from sklearn_vae.inference.ensemble import EnsemblePredictor
 from sklearn_vae.inference.log_density import SCORE_DRAWS
@@ -71,7 +70,7 @@ FittedRows = tuple[np.ndarray, Dataset, dict[int, tuple[int, str]]]
 
 
 @serializable
-class VAEDensity(DensityMixin, DensityEstimator):
+class VAEDensity(DensityMixin, ConditionalDensityEstimator):
     """Density of rows of any table: variational autoencoders initialized at mixtures.
 
     A member is a mixture model, fitted by expectation-maximisation, whose components a network
@@ -82,6 +81,10 @@ class VAEDensity(DensityMixin, DensityEstimator):
     never exceeds its mixture's. The density is the weighted mean of the members' densities; the
     weights maximise its likelihood on the validation rows (stacking [2]_). Missing cells are
     marginalised, in ``fit`` and in scores.
+
+    With ``conditional=True`` it is a model of log p(x|y) = log p(x, y) - log p(y): a density of
+    the table of X and y, whose y is given. Training, validation loss and weights of the members
+    are those of log p(x, y). Without y, the methods integrate it out.
 
     The estimator is for ``score_samples``. For codes, see :class:`VAETransformer`: here the
     mixture explains so much that codes may carry no information.
@@ -95,7 +98,8 @@ class VAEDensity(DensityMixin, DensityEstimator):
         covariance type of its real columns. For real columns alone, ``"auto"`` is one component
         of either type, and 8 and 16 diagonal ones if there are ten rows per component. For other
         tables it is 16 and 64 diagonal ones, or fewer if there are not ten rows per component,
-        and 1 and 8 full ones. From 41 real columns on, all are diagonal.
+        and 1 and 8 full ones. Given classes y, there are also members of one component per class,
+        of either type. From 41 real columns on, all are diagonal.
     hidden_layer_sizes : int or sequence of int, default=(64, 64)
         Widths of the encoder's hidden layers; the decoder mirrors them.
     activation : {"identity", "logistic", "tanh", "relu", "silu", "gelu"}, default="silu"
@@ -116,6 +120,10 @@ class VAEDensity(DensityMixin, DensityEstimator):
         can be compared on rows that have it; integers are then real numbers, and there are no
         point masses. If False, the scale of such a column is at least step / sqrt(2 π), so that
         the density of a recorded value is at most 1 per step, as a probability is.
+    conditional : bool, default=False
+        Whether ``fit(X, y)`` fits p(x|y), the density of rows given y: classes, or numbers if the
+        dtype of y is floating-point. ``score_samples``, ``score``, ``sample`` and ``impute``
+        then take y.
     n_draws : int, default=5
         Draws of code and component per row in each gradient step.
     max_iter : int, default=60
@@ -168,13 +176,16 @@ class VAEDensity(DensityMixin, DensityEstimator):
         Mixture at which each member was initialized, the one of the largest weight first.
     weights_ : ndarray of shape (n_members,)
         Weights of the members' densities, which sum to 1.
+    condition_encoder_ : ConditionEncoder or None
+        Encoder of y, with ``conditional=True``: its ``categories_`` and ``class_prior``.
     state_dict_ : list of dict of ndarray
         Each member's parameters, by name.
     history_ : list of dict
         One record per iteration of a member: ``member`` (its index in ``mixtures_``),
         ``iteration``, ``loss``, ``reconstruction_loss``, ``kl_loss``, ``learning_rate``, with
         validation rows also ``val_loss`` and its parts, and ``refit``. Losses are nats per
-        row in X's own units.
+        row in X's own units; with ``conditional=True`` they are those of log p(x, y), with y in
+        standardised units.
     n_iter_ : int
         Iterations of all members together.
     interrupted_ : bool
@@ -212,7 +223,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         **{
             name: CONSTRAINTS[name]
             for name in (
-                "hidden_layer_sizes", "activation", "likelihood", "batch_size",
+                "hidden_layer_sizes", "activation", "likelihood", "conditional", "batch_size",
                 "learning_rate", "weight_decay", "early_stopping", "validation_fraction",
                 "n_iter_no_change", "tol", "refit", "callbacks", "checkpoint", "device",
                 "random_state", "verbose",
@@ -242,6 +253,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         activation: str = "silu",
         likelihood: str | Likelihood | Sequence[Any] | Mapping[Any, Any] = "auto",
         dequantize: bool = False,
+        conditional: bool = False,
         n_draws: int = 5,
         max_iter: int = 60,
         batch_size: int = 128,
@@ -264,6 +276,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         self.activation = activation
         self.likelihood = likelihood
         self.dequantize = dequantize
+        self.conditional = conditional
         self.n_draws = n_draws
         self.max_iter = max_iter
         self.batch_size = batch_size
@@ -280,11 +293,6 @@ class VAEDensity(DensityMixin, DensityEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.categorical = True
-        return tags
-
     # -- fit -------------------------------------------------------------------------
 
     def _make_jobs(
@@ -292,7 +300,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
     ) -> tuple[list[TrainingJob], FittedRows]:
         """Make a job per mixture."""
         self._validate_params()
-        rows, weight = self._check_rows(X, sample_weight, reset=True)
+        rows, weight = self._check_rows(X, sample_weight, y=y, reset=True)
         self.seed_ = draw_seed(self.random_state)
         self.columns_ = self._fit_encoder(
             rows,
@@ -302,7 +310,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
             exact_marginals=not self.dequantize,
         )
         generator = np.random.default_rng(stream_seed(self.seed_, Stream.DEQUANTIZE))
-        rows = map_windows(partial(self.columns_.dequantize, generator=generator), rows)
+        rows = map_windows(partial(self.columns_.joint.dequantize, generator=generator), rows)
         for likelihood in self.columns_.likelihoods:
             if isinstance(likelihood, Gaussian) and likelihood.scale != Gaussian().scale:
                 raise ValueError(
@@ -358,7 +366,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
             n_components=self.n_components,
             hidden_layer_sizes=resolve_widths(self.hidden_layer_sizes, type(self).__name__),
             activation=self.activation,
-            blocks=self.columns_.blocks,
+            blocks=self.columns_.joint.blocks,
             n_mixture=max(sizes),
             covariance_type="full" if "full" in types else "diag",
             n_shears=N_SHEARS if 1 < n_real <= MAX_COLUMNS_FOR_SHEARS else 0,
@@ -375,9 +383,11 @@ class VAEDensity(DensityMixin, DensityEstimator):
         counts = None if weight is None else train.sample_weight()
         model = build(self.architecture_).double()
         model.reset_parameters(0, seed)
-        model.initialize(
-            0, fit_mixture(x, counts, self.architecture_, n_mixture, covariance_type, seed)
+        n_class_columns = self.columns_.n_conditions if self._n_classes else 0
+        init = fit_mixture(
+            x, counts, self.architecture_, n_mixture, covariance_type, seed, n_class_columns
         )
+        model.initialize(0, init)
         max_iter = self.max_iter
         if self.early_stopping == "auto" and valid is None:
             max_iter = min(max_iter, ITERATIONS_OF_SMALL_TABLES)
@@ -407,10 +417,10 @@ class VAEDensity(DensityMixin, DensityEstimator):
             return np.full(len(results), 1 / len(results))
         rows, (_, weight) = X[valid.indices().cpu().numpy()], valid.arrays()
         predictors = [
-            EnsemblePredictor((self._make_member(result.weights),), np.ones(1))
+            EnsemblePredictor(self.columns_, (self._make_member(result.weights),), np.ones(1))
             for result in results
         ]
-        scores = [predictor.log_density(rows, SCORE_DRAWS) for predictor in predictors]
+        scores = [predictor.joint_log_density(rows, SCORE_DRAWS) for predictor in predictors]
         return stacking_weights(np.stack(scores).astype(np.float64), weight)
 
     def _set_results(
@@ -434,7 +444,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
         x, _ = table.arrays()
         is_gaussian = [
             likelihood == Gaussian()
-            for likelihood, n in self.columns_.blocks
+            for likelihood, n in self.columns_.joint.blocks
             for _ in range(n * likelihood.width)
         ]
         return torch.as_tensor(recording_steps(x) * is_gaussian).to(table.x[:0])
@@ -442,7 +452,7 @@ class VAEDensity(DensityMixin, DensityEstimator):
     def _recording_steps(self, table: Dataset) -> np.ndarray:
         """Recording step of each column in the model's units, 0 for those without a scale: (n,)."""
         steps, per_block, first = recording_steps(table.arrays()[0]), [np.zeros(0)], 0
-        for likelihood, n in self.columns_.blocks:
+        for likelihood, n in self.columns_.joint.blocks:
             width, has_scale = likelihood.width, likelihood.scale_param is not None
             # the number comes after the point masses
             per_block.append(has_scale * steps[first + width - 1 : first + n * width : width])
@@ -475,20 +485,33 @@ class VAEDensity(DensityMixin, DensityEstimator):
             largest = 2 ** int(math.log2(max(max_components, 1)))
             smaller = min(max(largest // 4, 8), largest)
             mixtures = ((1, "full"), (largest // 8, "full"), (smaller, "diag"), (largest, "diag"))
+        if 0 < self._n_classes <= MAX_COMPONENTS:  # at least one component per class
+            mixtures = (*mixtures, (self._n_classes, "full"), (self._n_classes, "diag"))
         if is_real.sum() > MAX_COLUMNS_FOR_FULL:
             mixtures = tuple(pair for pair in mixtures if pair[1] == "diag")
         unique = dict.fromkeys((max(n, 1), covariance_type) for n, covariance_type in mixtures)
         return [pair for pair in unique if pair[0] == 1 or pair[0] * ROWS_PER_COMPONENT <= n_rows]
 
+    @property
+    def _n_classes(self) -> int:
+        """Number of classes of y; 0 if it is not one column of classes."""
+        return 0 if self.condition_encoder_ is None else len(self.condition_encoder_.class_prior)
+
     def _is_real(self) -> np.ndarray:
         """Mask of columns with a normal distribution, in the order of the model's input: (n,)."""
-        likelihoods = self.columns_.likelihoods
-        return np.array([isinstance(likelihoods[j], Gaussian) for j in self.columns_.order], bool)
+        columns = self.columns_.joint
+        likelihoods = columns.likelihoods
+        return np.array([isinstance(likelihoods[j], Gaussian) for j in columns.order], bool)
 
     # -- missing values ----------------------------------------------------------------
 
     def impute(
-        self, X: Any, n_draws: int | None = None, *, random_state: RandomState = None
+        self,
+        X: Any,
+        n_draws: int | None = None,
+        *,
+        random_state: RandomState = None,
+        y: Any = None,
     ) -> Any:
         """Impute missing cells, given the observed cells of their rows.
 
@@ -501,6 +524,9 @@ class VAEDensity(DensityMixin, DensityEstimator):
             multiple imputation. None imputes means, and in columns of classes the likeliest one.
         random_state : int, RandomState instance or None, default=None
             Seed of the draws; None takes the estimator's own.
+        y : scalar or array-like of shape (n_samples,), default=None
+            With ``conditional=True``, the conditions of the rows; without y, it is integrated
+            out.
 
         Returns
         -------
@@ -509,102 +535,26 @@ class VAEDensity(DensityMixin, DensityEstimator):
             array of shape (n_draws, n_samples, n_features), or a list of data frames.
         """
         check_is_fitted(self)
-        return self._impute_table(X, self._validate(X, reset=False), n_draws, random_state)
+        self._check_y_is_used(y, "impute")
+        rows, _ = self._rows_and_model(X, y)
+        return self._impute_table(X, rows, n_draws, random_state)
 
     # -- the fitted model ------------------------------------------------------------
 
     def _make_member(self, weights: dict[str, np.ndarray]) -> Predictor:
         device = device_to_score_on(self.device)
-        return Predictor(self.columns_, self.architecture_, dict(weights), self.seed_, device)
+        columns = self.columns_.joint
+        return Predictor(columns, self.architecture_, dict(weights), self.seed_, device)
 
     def _make_predictor(self) -> EnsemblePredictor:
         members = map(self._make_member, self.state_dict_)
-        return EnsemblePredictor(tuple(members), self.weights_)
+        return EnsemblePredictor(self.columns_, tuple(members), self.weights_)
+
+    def _marginal_model(self) -> EnsemblePredictor:
+        return self._fitted()
 
     # DensityMixin's score would come first, and returns None
     score = DensityEstimator.score
-
-    def score_samples(
-        self,
-        X: Any,
-        *,
-        columns: Iterable[Name] | None = None,
-        given: Iterable[Name] | None = None,
-        n_draws: int = SCORE_DRAWS,
-        return_std: bool = False,
-    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Log-density of each row, in nats and in X's own units.
-
-        It is log p(x) by importance sampling, so it can be compared between models, with
-        ``GaussianMixture``, ``KernelDensity`` and ``PCA``. All rows share the same Sobol points:
-        a row's score is deterministic and does not depend on the other rows.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows to score, or a source of batches as in ``fit``.
-        columns : list of str or int, default=None
-            Columns that are scored, by name, or by position if X has no names: the score is their
-            marginal log-density, the other columns integrated out. A data frame X needs no
-            others. By default, all columns that are not ``given``.
-        given : list of str or int, default=None
-            Columns that the score is conditional on: it is log p(columns | given).
-        n_draws : int, default=64
-            Points in latent space per row; a power of two is best. Rows whose weights are so
-            uneven that the standard error may exceed 0.03 nats get 2 or 16 times as many.
-        return_std : bool, default=False
-            Whether to return the standard error of the scores, too: their spread over 8
-            independent scramblings of the points, for 9 times the work.
-
-        Returns
-        -------
-        log_density : ndarray of shape (n_samples,)
-            Nats per row. Binary and constant columns count as probabilities.
-        std : ndarray of shape (n_samples,)
-            Only with ``return_std=True``.
-        """
-        return self._score_samples(X, None, n_draws, return_std, columns, given)
-
-    def sample(
-        self,
-        n_samples: int = 1,
-        random_state: RandomState = None,
-        *,
-        given: Mapping[Name, Any] | None = None,
-        rules: Sequence[Any] | None = None,
-    ) -> Any:
-        """Draw rows from the model, with the decoder's noise.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            Number of rows.
-        random_state : int, RandomState instance or None, default=None
-            Seed of the draws; None takes the estimator's own.
-        given : dict, default=None
-            Values by name of the column, or by position if X had no names in ``fit``: rows are
-            drawn from the conditional distribution given these values. Dates without a time
-            zone are in UTC.
-        rules : list of str or callable, default=None
-            Rules that all rows fulfil; rows that break one are drawn again. A rule is a
-            function of a table of samples that returns a boolean for each row, in pandas also an
-            expression of ``DataFrame.eval`` such as ``"tip <= total"``, and in polars an
-            expression.
-
-        Returns
-        -------
-        ndarray or DataFrame of shape (n_samples, n_features)
-            Rows in X's own units; a data frame, if X was one in ``fit``, with its columns,
-            types and categories.
-
-        Raises
-        ------
-        ValueError
-            If there is no such column, a column cannot have a given value, or too few of 100
-            draws per row (at least 16384 draws) fulfil the rules.
-        """
-        check_is_fitted(self)
-        return self._sample(self._fitted(), n_samples, random_state, given, rules)
 
 
 def stacking_weights(log_density: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray:

@@ -365,8 +365,6 @@ class VAETransformer(
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        tags.input_tags.categorical = True
-        tags.target_tags.required = bool(self.conditional)
         return tags
 
     # -- fit ---------------------------------------------------------------------------
@@ -748,10 +746,6 @@ class VAETransformer(
 
     def _validate_fitted(self) -> None:
         super()._validate_fitted()
-        if self.condition_encoder_ is not None:
-            self.condition_encoder_.check()
-        elif self.columns_.n_conditions:
-            raise ValueError("there are conditions, and no encoder of y")
         if self.optimizer_state_ is not None:
             n_weights = sum(w[0].size for w in self.state_dict_.values())
             if any(

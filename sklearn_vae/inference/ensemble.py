@@ -27,37 +27,53 @@ MAX_ERROR = 0.03
 
 @dataclass(frozen=True)
 class EnsemblePredictor:
-    """A weighted mixture of fitted ``MixtureVAE`` models.
+    """A weighted mixture of fitted ``MixtureVAE`` models of p(x), or of p(x, y).
+
+    Rows of X with the columns of y behind them are conditional on y; without these, y is
+    integrated out.
 
     Attributes
     ----------
+    columns : TableEncoder
+        Encoder and decoder of rows.
     members : tuple of Predictor
-        The models, which share the table encoder, the seed and the device.
+        The models, which share the joint encoder of X and y, the seed and the device.
     weight : ndarray of shape (n_members,)
         Mixture weights, which sum to 1.
     """
 
+    columns: TableEncoder
     members: tuple[Predictor, ...]
     weight: np.ndarray
-
-    @property
-    def columns(self) -> TableEncoder:
-        """Encoder and decoder of rows."""
-        return self.members[0].columns
 
     def is_same(self, other: "EnsemblePredictor") -> bool:
         """Compare with another predictor: True if both consist of the same objects."""
         return (
-            self.weight is other.weight
+            self.columns is other.columns
+            and self.weight is other.weight
             and len(self.members) == len(other.members)
             and all(map(Predictor.is_same, self.members, other.members))
         )
 
     def log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
-        """Log p(x) in nats, of the weighted mean of the members' densities: (n,).
+        """Log p(x) in nats, or log p(x|y) = log p(x, y) - log p(y) of rows with y: (n,).
 
-        ``n_draws`` is the number of draws per row of all members together, ``scrambling`` the
-        index of the set of Sobol points.
+        The parameters are those of ``joint_log_density``.
+        """
+        log_p = self.joint_log_density(X, n_draws, scrambling)
+        y = X[:, self.columns.n_features :]
+        if y.shape[1]:
+            unique, index = np.unique(y, axis=0, return_inverse=True)
+            missing = np.full((len(unique), self.columns.n_features), np.nan, X.dtype)
+            log_p_y = self.joint_log_density(np.hstack([missing, unique]), n_draws, scrambling)
+            log_p -= log_p_y[index.ravel()]
+        return log_p
+
+    def joint_log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
+        """Log p(x, y) in nats, of the weighted mean of the members' densities: (n,).
+
+        It is in the units of X, and in the model's units of y. ``n_draws`` is the number of draws
+        per row of all members together, ``scrambling`` the index of the set of Sobol points.
         """
         log_p, error = self._map_models(log_density, X, n_draws, scrambling).T
         ratio = error / MAX_ERROR
@@ -114,6 +130,9 @@ class EnsemblePredictor:
     ) -> np.ndarray:
         """Apply a function (models, log-weights, encoded rows, noise), chunk by chunk."""
         first = self.members[0]
+        if X.shape[1] < first.columns.n_features:  # y is integrated out
+            n_missing = first.columns.n_features - X.shape[1]
+            X = np.pad(X, [(0, 0), (0, n_missing)], constant_values=np.nan)
         models = cast(list[MixtureVAE], [member.module(X.dtype) for member in self.members])
         noise = first.noise(n_draws, X.dtype, scrambling)[0, :, 0]
         log_weight = torch.as_tensor(np.log(self.weight).astype(X.dtype)).to(first.device)
@@ -153,7 +172,8 @@ class EnsemblePredictor:
             rows = chosen == index
             if rows.any():
                 member_seed = stream_seed(seed, Stream.SAMPLE, index)
-                X[rows] = member.sample(int(rows.sum()), member_seed, dtype)
+                drawn = member.sample(int(rows.sum()), member_seed, dtype)
+                X[rows] = drawn[:, : self.columns.n_features]
         return X
 
     def check(self) -> None:
@@ -172,5 +192,5 @@ class EnsemblePredictor:
                 raise ValueError("a member is not a MixtureVAE")
             with np.errstate(all="ignore"):
                 row = member.columns.inverse_transform(np.zeros((1, member.architecture.n_columns)))
-                EnsemblePredictor((member,), np.ones(1)).log_density(row, 1)
+                EnsemblePredictor(self.columns, (member,), np.ones(1)).log_density(row, 1)
                 member.sample(1, member.seed, row.dtype)

@@ -51,7 +51,7 @@ def pit_calibration(
     ----------
     estimator : VAETransformer or VAEDensity
         A fitted estimator; an ensemble predicts the mixture of its members. VAEDensity has
-        marginal distributions only, estimated from ``n_draws`` samples.
+        marginal distributions only, whatever y, estimated from ``n_draws`` samples.
     X : array-like of shape (n_samples, n_features)
         Held-out rows, in the units of the training rows.
     y : scalar or array-like of shape (n_samples,), default=None

@@ -38,6 +38,8 @@ TOLERANCE = 1e-3
 MAX_ITER = 100
 # Rows with a pattern of missing values that fewer rows have are computed one by one, in batches.
 COMMON_PATTERN = 16
+# Distance of two classes in k-means, in standard deviations of a real column.
+CLASS_DISTANCE = 1e3
 # Numbers of one tensor of all rows in all components, at most.
 MAX_NUMBERS = 1 << 22
 
@@ -49,6 +51,7 @@ def fit_mixture(
     n_mixture: int,
     covariance_type: str,
     seed: int,
+    n_class_columns: int = 0,
 ) -> MixtureInit:
     """Fit a mixture by EM, from the clusters of k-means.
 
@@ -67,6 +70,9 @@ def fit_mixture(
         which is not singular where rows are few.
     seed : int
         Seed of k-means, and of the choice of rows.
+    n_class_columns : int, default=0
+        Last columns that encode classes: rows of different classes are in different clusters, if
+        there are as many clusters as classes.
 
     Returns
     -------
@@ -80,7 +86,7 @@ def fit_mixture(
     """
     x, weight = _subset(x, weight, np.random.default_rng(seed))
     table = _Table.of(x, weight, architecture)
-    mixture = EM(table, covariance_type).fit(_clusters(table, n_mixture, seed))
+    mixture = EM(table, covariance_type).fit(_clusters(table, n_mixture, seed, n_class_columns))
     real = table.real.numpy()
     floor = np.maximum(np.square(recording_steps(real)) / 12 - MIN_VARIANCE, 0)
     whiten = _whitening(mixture.covariance(shrinks=n_mixture == 1).numpy(), floor)
@@ -368,12 +374,13 @@ def _subset(
     return x[np.sort(generator.choice(len(x), MAX_ROWS, replace=weight is not None, p=p))], None
 
 
-def _clusters(table: _Table, n_mixture: int, seed: int) -> Tensor:
+def _clusters(table: _Table, n_mixture: int, seed: int, n_class_columns: int) -> Tensor:
     """Responsibilities (C, n) of k-means on rows whose missing values are the means."""
     x = torch.cat([table.real, table.others], dim=1)
     if n_mixture == 1 or not x.shape[1]:
         return torch.full((n_mixture, len(x)), 1 / n_mixture, dtype=x.dtype)
     x = torch.where(x.isnan(), x.nanmean(0), x)
+    x[:, x.shape[1] - n_class_columns :] *= CLASS_DISTANCE
     with warnings.catch_warnings(), config_context(array_api_dispatch=False):
         warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer distinct rows than clusters
         kmeans = KMeans(n_mixture, n_init=1, random_state=np.random.RandomState(seed))

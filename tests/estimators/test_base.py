@@ -38,6 +38,7 @@ FITS = {
         ({}, (ARRAY,)),
         ({"dequantize": True, "early_stopping": True}, (NAMED, None, WEIGHT)),
         ({"mixtures": [(1, "full")]}, (NAMED.astype("float32"),)),
+        ({"conditional": True}, (MIXED, CLASSES)),
     ],
     VAEOutlierDetector(**SMALL): [
         ({}, (ARRAY,)),

@@ -57,6 +57,7 @@ print(dict(Counter(result["status"] for result in results)))
         VAEOutlierDetector(max_iter=1, n_init=1),
         VAEOutlierDetector(novelty=True, max_iter=1, n_init=1),
         VAETransformer(conditional=True),
+        VAEDensity(mixtures=[(1, "diag")], conditional=True, max_iter=1),
         VAEClassifier(VAETransformer(2, conditional=True, max_iter=2)),
     ]
 )

@@ -1,0 +1,313 @@
+"""VAEDensity of rows given classes or numbers: log p(x|y) = log p(x, y) - log p(y)."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.special import logsumexp
+from sklearn.covariance import LedoitWolf
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LinearRegression
+from sklearn.mixture import GaussianMixture
+from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.preprocessing import StandardScaler
+
+import sklearn_vae
+from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer
+from sklearn_vae.metrics import pit_calibration
+
+pd = pytest.importorskip("pandas")
+
+SMALL = {
+    "mixtures": [(3, "full"), (4, "diag")],
+    "conditional": True,
+    "max_iter": 3,
+    "random_state": 0,
+}
+
+
+def rows_of_classes(n=600, seed=0):
+    """Normal rows of three classes with overlapping densities and covariances of their own."""
+    rng, fixed = np.random.default_rng(seed), np.random.default_rng(1)
+    loc, root = fixed.normal(size=(3, 2)), fixed.normal(size=(3, 2, 2))
+    y = rng.choice(3, size=n, p=[0.5, 0.3, 0.2])
+    return loc[y] + np.einsum("nij,nj->ni", root[y], rng.normal(size=(n, 2))), np.array([*"abc"])[y]
+
+
+def rows_of_numbers(n=600, seed=0):
+    """Rows that are normal around a line in y, the residuals' covariance, and the slope."""
+    rng = np.random.default_rng(seed)
+    slope, root = np.array([1.0, -2.0, 0.5]), np.random.default_rng(1).normal(size=(3, 3))
+    y = 10 + 3 * rng.normal(size=n)
+    return np.outer(y, slope) + rng.normal(size=(n, 3)) @ root.T, y, root @ root.T, slope
+
+
+@pytest.fixture(scope="module")
+def of_classes():
+    X, y = rows_of_classes()
+    return VAEDensity(**SMALL).fit(X, y), X, y
+
+
+@pytest.fixture(scope="module")
+def of_numbers():
+    X, y, *_ = rows_of_numbers()
+    return VAEDensity(**SMALL).fit(X, y), X, y
+
+
+def grid(X, n=41):
+    """Rows of a grid around two columns, and the area of a cell."""
+    low, high = X.min(axis=0) - 2 * X.std(axis=0), X.max(axis=0) + 2 * X.std(axis=0)
+    axes = [np.linspace(*ends, n) for ends in zip(low, high, strict=True)]
+    return np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, len(axes)), np.prod(
+        [axis[1] - axis[0] for axis in axes]
+    )
+
+
+# -- the density -----------------------------------------------------------------------
+
+
+def test_the_initial_score_given_classes_is_the_normal_density_of_each_class():
+    """With a component per class, EM keeps the classes apart: GaussianMixture is the oracle."""
+    X, y = rows_of_classes()
+    density = VAEDensity(
+        mixtures=[(3, "full")], conditional=True, max_iter=0, early_stopping=False, random_state=0
+    ).fit(X, y)
+
+    for label in "abc":
+        rows = X[y == label]
+        expected = GaussianMixture(1).fit(rows).score_samples(rows)
+        # a pseudo-observation of other classes per component lifts the density of far rows
+        assert np.abs(density.score_samples(rows, label) - expected).mean() < 0.02
+
+
+def test_the_initial_score_given_numbers_is_the_conditional_normal_density():
+    """One component is a joint normal distribution with scikit-learn's LedoitWolf covariance."""
+    X, y, *_ = rows_of_numbers()
+    Z = StandardScaler().fit_transform(np.column_stack([X, y]))
+    covariance = LedoitWolf(assume_centered=True).fit(Z).covariance_
+    joint = stats.multivariate_normal(np.zeros(4), covariance).logpdf(Z)
+    expected = joint - stats.norm(0, covariance[3, 3] ** 0.5).logpdf(Z[:, 3])
+
+    density = VAEDensity(
+        mixtures=[(1, "full")], conditional=True, max_iter=0, early_stopping=False, random_state=0
+    ).fit(X, y)
+
+    found = density.score_samples(X, y) + np.log(X.std(axis=0)).sum()
+    np.testing.assert_allclose(found, expected, atol=0.01)
+
+
+def test_the_density_given_y_integrates_to_one(of_classes):
+    """Numerical integration over x, for each class, after training."""
+    density, X, _ = of_classes
+    rows, area = grid(X)
+
+    for label in "abc":
+        total = area * np.exp(density.score_samples(rows, label)).sum()
+        assert total == pytest.approx(1, abs=0.01)
+
+
+def test_the_density_given_a_number_integrates_to_one():
+    """The same for numbers, with one column that curves with y."""
+    rng = np.random.default_rng(0)
+    y = rng.uniform(-2, 2, 500)
+    X = (y**2 + 0.3 * rng.normal(size=500))[:, None]
+    density = VAEDensity(**SMALL).fit(X, y)
+    rows, width = grid(X, 400)
+
+    for value in (-1.5, 0.2, 1.9):
+        total = width * np.exp(density.score_samples(rows, value)).sum()
+        assert total == pytest.approx(1, abs=0.01)
+
+
+def test_the_mean_score_given_y_is_higher_by_the_mutual_information():
+    """Given y the score is higher by I(x; y), which has a closed form for normal rows."""
+    X, y, covariance, slope = rows_of_numbers()
+    test, given, *_ = rows_of_numbers(1500, seed=5)
+    marginal = covariance + 9 * np.outer(slope, slope)
+    expected = 0.5 * (np.linalg.slogdet(marginal)[1] - np.linalg.slogdet(covariance)[1])
+
+    density = VAEDensity(conditional=True, mixtures=[(1, "full")], random_state=0).fit(X, y)
+
+    assert density.score(test, given) - density.score(test) == pytest.approx(expected, abs=0.05)
+
+
+def test_without_y_the_score_is_that_of_the_marginal(of_classes):
+    """Y is integrated out: p(x) is the mean of p(x|y) over the classes."""
+    density, X, y = of_classes
+    share = [np.mean(y == label) for label in "abc"]
+    given = np.stack([density.score_samples(X, label) for label in "abc"])
+
+    # the model's probabilities of classes differ a little from their frequencies
+    expected = logsumexp(given, b=np.array(share)[:, None], axis=0)
+    np.testing.assert_allclose(density.score_samples(X), expected, atol=0.1)
+    assert density.score(X) == pytest.approx(expected.mean(), abs=0.02)
+
+
+def test_without_y_numbers_are_integrated_out(of_numbers):
+    """The marginal of a normal joint distribution has a closed form."""
+    density, X, _ = of_numbers
+    expected = stats.multivariate_normal(X.mean(axis=0), np.cov(X.T)).logpdf(X)
+
+    assert density.score(X) == pytest.approx(expected.mean(), abs=0.1)
+
+
+def test_marginals_and_conditionals_of_columns_are_given_y(of_classes):
+    """The chain rule: p(a, b|y) = p(a|y) p(b|a, y)."""
+    density, X, y = of_classes
+
+    first = density.score_samples(X, y, columns=[0])
+    rest = density.score_samples(X, y, given=[0])
+
+    np.testing.assert_allclose(first + rest, density.score_samples(X, y), atol=1e-9)
+    expected = [stats.norm(*norm).logpdf(X[y == k, 0]).mean() for k in "abc"
+                for norm in [(X[y == k, 0].mean(), X[y == k, 0].std())]]  # fmt: skip
+    found = [first[y == label].mean() for label in "abc"]
+    np.testing.assert_allclose(found, expected, atol=0.15)
+
+
+# -- samples and missing values --------------------------------------------------------
+
+
+def test_samples_given_a_class_have_its_frequencies_and_moments():
+    """A column of categories and one of numbers, given each class, within binomial noise."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(2, size=2000)
+    colour = np.where(rng.random(2000) < np.array([0.2, 0.7])[y], "red", "blue")
+    table = pd.DataFrame({"colour": colour, "mass": rng.normal(5 + 4 * y, 1 + y)})
+    density = VAEDensity(**SMALL).fit(table, y == 1)
+
+    for label in (False, True):
+        rows, drawn = table[y == label], density.sample(2000, random_state=0, y=label)
+        assert drawn.dtypes.equals(table.dtypes)
+        assert np.mean(drawn.colour == "red") == pytest.approx(
+            np.mean(rows.colour == "red"), abs=0.05
+        )
+        assert drawn.mass.mean() == pytest.approx(rows.mass.mean(), abs=0.2)
+        assert drawn.mass.std() == pytest.approx(rows.mass.std(), rel=0.12)
+
+    mixed = density.sample(3, random_state=0, y=[True, False, True])
+    assert len(mixed) == 3
+    assert density.sample(2000, random_state=0).mass.mean() == pytest.approx(
+        table.mass.mean(), abs=0.25
+    )
+    reds = density.sample(50, random_state=0, y=True, given={"colour": "red"})
+    assert (reds.colour == "red").all()
+
+
+def test_each_row_is_sampled_given_its_own_number(of_numbers):
+    """A regression of the samples on y finds the slope of the rows."""
+    density, *_ = of_numbers
+    y = np.random.default_rng(1).normal(10, 3, 400)
+
+    drawn = density.sample(400, random_state=0, y=y)
+
+    found = LinearRegression().fit(y[:, None], drawn).coef_[:, 0]
+    np.testing.assert_allclose(found, [1.0, -2.0, 0.5], atol=0.2)
+
+
+def test_missing_values_are_imputed_given_y(of_numbers):
+    """Given y and no columns, the mean is the regression on y; without y it is the mean."""
+    density, X, y = of_numbers
+    missing = np.full((3, 3), np.nan)
+    expected = LinearRegression().fit(y[:, None], X).predict(np.array([[7.0], [10.0], [13.0]]))
+
+    np.testing.assert_allclose(density.impute(missing, y=[7.0, 10.0, 13.0]), expected, atol=0.5)
+    np.testing.assert_allclose(density.impute(missing), np.tile(X.mean(axis=0), (3, 1)), atol=0.5)
+    draws = density.impute(missing, n_draws=4, y=7.0)
+    assert draws.shape == (4, 3, 3)
+    holed = np.where(np.random.default_rng(0).random(X.shape) < 0.2, np.nan, X)
+    refitted = VAEDensity(**SMALL).fit(holed, y)
+    assert np.isfinite(refitted.score_samples(holed, y)).all()
+
+
+# -- what is refused -------------------------------------------------------------------
+
+
+def test_invalid_y_is_refused_with_a_message_that_names_y(of_classes, of_numbers):
+    """Each message says what y has to be."""
+    density, X, y = of_classes
+    with pytest.raises(ValueError, match="requires y to be passed"):
+        VAEDensity(conditional=True).fit(X)
+    with pytest.raises(ValueError, match=r"class 'd', which no row had"):
+        density.score_samples(X[:2], ["a", "d"])
+    with pytest.raises(ValueError, match=r"class 'd', which no row had"):
+        density.sample(2, y="d")
+    with pytest.raises(ValueError, match=r"as many rows as X.*3\. Got 2"):
+        density.sample(3, y=["a", "b"])
+    with pytest.raises(ValueError, match="must hold numbers, as in fit"):
+        of_numbers[0].score_samples(of_numbers[1][:2], ["a", "b"])
+    with pytest.raises(ValueError, match="requires y to be passed"):
+        VAEImputer(VAEDensity(conditional=True)).fit(X)
+    alone = VAEDensity(max_iter=0, random_state=0).fit(X, y)
+    for call in (lambda: alone.sample(2, y="a"), lambda: alone.impute(X, y=y)):
+        with pytest.raises(ValueError, match=r"VAEDensity\(conditional=True\)"):
+            call()
+
+
+# -- scikit-learn ----------------------------------------------------------------------
+
+
+def test_an_unconditional_density_ignores_y(of_classes):
+    """A Pipeline may pass y to any step."""
+    _, X, y = of_classes
+    alone, beside = (VAEDensity(max_iter=1, random_state=0).fit(X, given) for given in (None, y))
+
+    np.testing.assert_array_equal(alone.score_samples(X), beside.score_samples(X))
+    assert beside.condition_encoder_ is None
+
+
+def test_a_search_passes_y(of_classes):
+    """Conditional scores are higher than unconditional ones, and the search finds it."""
+    _, X, y = of_classes
+    density = VAEDensity(mixtures=[(3, "full")], max_iter=0, random_state=0)
+
+    search = GridSearchCV(density, {"conditional": [False, True]}, cv=2).fit(X, y)
+
+    assert search.best_params_ == {"conditional": True}
+    fold = search.best_estimator_.fit(X[300:], y[300:])
+    assert fold.score(X[:300], y[:300]) > fold.score(X[:300])
+
+
+def test_y_may_have_columns_of_classes_and_numbers():
+    """Several columns of y, each with a dtype of its own."""
+    rng = np.random.default_rng(0)
+    y = pd.DataFrame({"class": rng.choice(["a", "b"], 300), "dose": rng.normal(size=300)})
+    X = (y["dose"] + 3 * (y["class"] == "b")).to_numpy()[:, None] + 0.1 * rng.normal(size=(300, 1))
+
+    density = VAEDensity(**SMALL).fit(X, y)
+
+    assert density.score(X, y) > density.score(X) + 1
+    assert density.sample(300, random_state=0, y=y).shape == (300, 1)
+
+
+def test_a_loaded_density_has_equal_scores(tmp_path, of_classes, of_numbers):
+    """The file holds the encoder of y."""
+    for density, X, y in (of_classes, of_numbers):
+        density.save(tmp_path / "density.vae")
+        again = sklearn_vae.load(tmp_path / "density.vae")
+        np.testing.assert_array_equal(again.score_samples(X, y), density.score_samples(X, y))
+        np.testing.assert_array_equal(
+            again.sample(5, random_state=0, y=y[:5]), density.sample(5, random_state=0, y=y[:5])
+        )
+
+
+def test_marginal_pit_values_are_uniform(of_classes):
+    """Of the marginal distributions of the columns, whatever the class."""
+    density, X, y = of_classes
+
+    assert (pit_calibration(density, X, y, n_draws=512).statistic < 0.1).all()
+
+
+def test_the_classifier_applies_bayes_rule_to_it(tmp_path):
+    """Probabilities are those of the scores given each class, and most classes are right."""
+    X, y = load_iris(return_X_y=True)
+    train, test, y_train, y_test = train_test_split(X, y, random_state=0, stratify=y)
+    model = VAEClassifier(VAEDensity(max_iter=5), random_state=0).fit(train, y_train)
+    joint = np.stack([model.estimator_.score_samples(test, k) for k in range(3)], axis=1)
+    joint += np.log(model.priors_)
+
+    expected = np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
+    np.testing.assert_allclose(model.predict_proba(test), expected, atol=1e-9)
+    assert model.score(test, y_test) > 0.9
+    model.save(tmp_path / "model.vae")
+    again = sklearn_vae.load(tmp_path / "model.vae")
+    np.testing.assert_array_equal(again.predict_proba(test), model.predict_proba(test))
