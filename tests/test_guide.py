@@ -1,9 +1,11 @@
 """The pages of the guide: what they show is what comes out."""
 
+import ast
 import doctest
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sklearn_vae import VAETransformer
@@ -11,6 +13,7 @@ from sklearn_vae import VAETransformer
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGES = {page.name: page.read_text("utf-8") for page in sorted(DOCS.glob("*.md"))}
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+RESULT = re.compile(r"^(\S.*)  # → (.*)$", re.MULTILINE)
 BLOCKS = {
     name: [block for block in PYTHON.findall(text) if ">>> " not in block]
     for name, text in PAGES.items()
@@ -40,6 +43,10 @@ def test_the_blocks_of_a_page_run_one_after_the_other(page, monkeypatch, tmp_pat
     namespace: dict[str, object] = {"__name__": "page"}
     for number, block in enumerate(BLOCKS[page]):
         exec(compile(block, f"{page}, block {number}", "exec"), namespace)
+        for expression, result in RESULT.findall(block):
+            np.testing.assert_allclose(
+                eval(expression, namespace), ast.literal_eval(result), rtol=0.02, err_msg=expression
+            )
 
 
 def test_reliability_names_tests_that_exist():
