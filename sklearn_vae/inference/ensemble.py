@@ -10,7 +10,12 @@ import torch
 from sklearn.utils import gen_batches
 
 from sklearn_vae.data.encoder import TableEncoder
-from sklearn_vae.inference.mixture_log_density import PosteriorDraws, log_density
+from sklearn_vae.inference.mixture_log_density import (
+    MAX_FACTOR,
+    EnsembleProposal,
+    PosteriorDraws,
+    log_density,
+)
 from sklearn_vae.inference.mixture_missing import conditional_mean, sample_given_observed
 from sklearn_vae.inference.mixture_posterior import PosteriorComponents
 from sklearn_vae.inference.predictor import MAX_NUMBERS, Predictor, map_chunks
@@ -19,10 +24,6 @@ from sklearn_vae.random import Stream, make_generator, stream_seed
 
 # Rows of one chunk, at most.
 MAX_ROWS = 1 << 9
-# A score of a larger standard error, in nats, is computed again with twice as many draws, or 16
-# times if it is more than twice as large. Sobol points err by about half of it, and twice as many
-# by a third.
-MAX_ERROR = 0.03
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,8 @@ class EnsemblePredictor:
         It is in the units of X, and in the model's units of y. ``n_draws`` is the number of draws
         per row of all members together, ``scrambling`` the index of the set of Sobol points.
         """
-        log_p, error = self._map_models(log_density, X, n_draws, scrambling).T
-        ratio = error / MAX_ERROR
-        more = np.select([ratio <= 1, ratio <= 2], [1, 2], 16)
-        for factor in (2, 16):
-            poor = np.flatnonzero(more == factor)
-            if len(poor):
-                again = self._map_models(log_density, X[poor], factor * n_draws, scrambling)
-                log_p[poor] = again[:, 0]
+        function = partial(log_density, n_draws=n_draws)
+        log_p = self._map_models(function, X, n_draws, scrambling, MAX_FACTOR * n_draws)
         for rows in gen_batches(len(X), self.members[0].rows_per_chunk()):
             log_p[rows] += self.columns.log_abs_det_jacobian(X[rows])
         return log_p
@@ -118,7 +113,8 @@ class EnsemblePredictor:
         ) -> torch.Tensor:
             posterior: PosteriorDraws | PosteriorComponents
             if any(model.depends_on_code for model in models):
-                posterior = PosteriorDraws(models, log_weight, x, noise)
+                rows = torch.arange(len(x), device=x.device)
+                posterior = EnsembleProposal(models, log_weight, x).draw(noise, rows)
             else:
                 posterior = PosteriorComponents(models, log_weight, x)
             return function(models, posterior, x)
@@ -126,15 +122,23 @@ class EnsemblePredictor:
         return self._map_models(evaluate, X, n_draws, scrambling)
 
     def _map_models(
-        self, function: Callable[..., torch.Tensor], X: np.ndarray, n_draws: int, scrambling: int
+        self,
+        function: Callable[..., torch.Tensor],
+        X: np.ndarray,
+        n_draws: int,
+        scrambling: int,
+        n_points: int | None = None,
     ) -> np.ndarray:
-        """Apply a function (models, log-weights, encoded rows, noise), chunk by chunk."""
+        """Apply a function (models, log-weights, encoded rows, noise), chunk by chunk.
+
+        The noise is ``n_points`` points, by default as many as there are draws.
+        """
         first = self.members[0]
         if X.shape[1] < first.columns.n_features:  # y is integrated out
             n_missing = first.columns.n_features - X.shape[1]
             X = np.pad(X, [(0, 0), (0, n_missing)], constant_values=np.nan)
         models = cast(list[MixtureVAE], [member.module(X.dtype) for member in self.members])
-        noise = first.noise(n_draws, X.dtype, scrambling)[0, :, 0]
+        noise = first.noise(n_points or n_draws, X.dtype, scrambling)[0, :, 0]
         log_weight = torch.as_tensor(np.log(self.weight).astype(X.dtype)).to(first.device)
 
         def evaluate(rows: np.ndarray) -> np.ndarray:

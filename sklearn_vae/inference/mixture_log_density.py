@@ -59,6 +59,13 @@ FAR_COMPONENTS = 4
 FAR_STEPS = 20
 # Codes that are decoded at a time: they fit the cache.
 CODES_PER_CHUNK = 1 << 11
+# A score of a larger standard error, in nats, is computed again with twice as many draws, or
+# MAX_FACTOR times if it is more than twice as large. Sobol points err by about half of it, and
+# twice as many by a third.
+MAX_ERROR = 0.03
+MAX_FACTOR = 16
+# Draws that are made again at a time.
+MAX_DRAWS = 1 << 17
 
 
 class LocalExpansion(NamedTuple):
@@ -203,6 +210,13 @@ class LaplaceProposal:
         self.root[indices] = torch.linalg.solve_triangular(whiten, eye, upper=True)
 
     def _expand(self, z: Tensor, component: Tensor, row: Tensor) -> LocalExpansion:
+        """Expand log p(x, z, c) around codes (N, l)."""
+        n_codes = max(CODES_PER_CHUNK // (z.shape[1] + 1), 1)
+        chunks = zip(z.split(n_codes), component.split(n_codes), row.split(n_codes), strict=True)
+        parts = [self._expand_chunk(*chunk) for chunk in chunks]
+        return LocalExpansion(*map(torch.cat, zip(*parts, strict=True)))
+
+    def _expand_chunk(self, z: Tensor, component: Tensor, row: Tensor) -> LocalExpansion:
         """Expand log p(x, z, c) around codes (N, l), by finite differences of the decoder."""
         n_codes, n_latent = z.shape
         ahead = DIFFERENCE * torch.eye(n_latent, dtype=z.dtype, device=z.device)
@@ -287,19 +301,8 @@ class LaplaceProposal:
         return torch.logaddexp(log_normal + math.log1p(-PRIOR_SHARE), log_prior)
 
 
-class PosteriorDraws:
+class PosteriorDraws(NamedTuple):
     """Members, components and codes drawn given rows, with importance weights.
-
-    Parameters
-    ----------
-    models : sequence of MixtureVAE
-        Models; only their first members are used.
-    log_weight : Tensor of shape (M,)
-        Log-weights of the models.
-    x : Tensor of shape (B, n_columns)
-        Encoded rows.
-    noise : Tensor of shape (K, l + 1)
-        Standard normal draws, shared by the rows; the last column chooses model and component.
 
     Attributes
     ----------
@@ -311,48 +314,83 @@ class PosteriorDraws:
         Codes.
     """
 
-    def __init__(self, models: Sequence[MixtureVAE], log_weight: Tensor, x: Tensor, noise: Tensor):
-        proposals = [LaplaceProposal(model, x) for model in models]
-        log_evidence = torch.cat(
-            [
-                proposal.log_evidence + log
-                for proposal, log in zip(proposals, log_weight, strict=True)
-            ]
-        )  # (T, B)
-        log_responsibility = log_evidence.log_softmax(0)
+    log_weight: Tensor
+    member: Tensor
+    component: Tensor
+    z: Tensor
+
+
+class EnsembleProposal:
+    """Proposals of the members, components and codes of rows.
+
+    Parameters
+    ----------
+    models : sequence of MixtureVAE
+        Models; only their first members are used.
+    log_weight : Tensor of shape (M,)
+        Log-weights of the models.
+    x : Tensor of shape (B, n_columns)
+        Encoded rows.
+    """
+
+    def __init__(self, models: Sequence[MixtureVAE], log_weight: Tensor, x: Tensor):
+        self.log_weight = log_weight
+        self.proposals = [LaplaceProposal(model, x) for model in models]
+        pairs = zip(self.proposals, log_weight, strict=True)
+        log_evidence = torch.cat([proposal.log_evidence + log for proposal, log in pairs])
+        self.log_responsibility = log_evidence.log_softmax(0)  # (T, B)
+
+    def draw(self, noise: Tensor, rows: Tensor) -> PosteriorDraws:
+        """Draw for the rows with these indices (R,): their K draws share the normal noise.
+
+        The last column of the noise (K, l + 1) chooses model and component.
+        """
+        log_responsibility = self.log_responsibility[:, rows]
         chosen, from_prior = _draw_proposals(log_responsibility.exp(), noise[:, -1])
-        log_ratio = log_responsibility.new_empty(chosen.shape)  # (K, B)
-        self.member, self.component = torch.zeros_like(chosen), torch.zeros_like(chosen)
-        self.z = log_ratio.new_empty(*chosen.shape, noise.shape[1] - 1)
+        log_ratio = log_responsibility.new_empty(chosen.shape)  # (K, R)
+        member, component = torch.zeros_like(chosen), torch.zeros_like(chosen)
+        z = log_ratio.new_empty(*chosen.shape, noise.shape[1] - 1)
         first = 0  # index of the model's first component among those of all models
-        for member, (proposal, log) in enumerate(zip(proposals, log_weight, strict=True)):
+        for index, (proposal, log) in enumerate(zip(self.proposals, self.log_weight, strict=True)):
             end = first + len(proposal.log_evidence)
-            draw, row = ((chosen >= first) & (chosen < end)).nonzero().unbind(1)
-            component = chosen[draw, row] - first
-            z = proposal.draw(component, row, noise[draw, :-1], from_prior[draw, row])
-            log_q = proposal.log_prob(z, component, row)
-            log_ratio[draw, row] = proposal.log_joint(z, component, row) - log_q + log
-            self.member[draw, row], self.component[draw, row] = member, component
-            self.z[draw, row] = z
+            at = ((chosen >= first) & (chosen < end)).nonzero(as_tuple=True)
+            own, row = chosen[at] - first, rows[at[1]]
+            codes = proposal.draw(own, row, noise[at[0], :-1], from_prior[at])
+            log_q = proposal.log_prob(codes, own, row)
+            log_ratio[at] = proposal.log_joint(codes, own, row) - log_q + log
+            member[at], component[at], z[at] = index, own, codes
             first = end
-        self.log_weight = log_ratio - log_responsibility.gather(0, chosen)
+        log_weight = log_ratio - log_responsibility.gather(0, chosen)
+        return PosteriorDraws(log_weight, member, component, z)
 
 
 def log_density(
-    models: Sequence[MixtureVAE], log_weight: Tensor, x: Tensor, noise: Tensor
+    models: Sequence[MixtureVAE], log_weight: Tensor, x: Tensor, noise: Tensor, n_draws: int
 ) -> Tensor:
-    """Log of the models' weighted mean density, in nats and units of x, and its error: (B, 2).
+    """Log of the models' weighted mean density, in nats and units of x: (B,).
 
-    The error is the standard error of as many independent draws, and 0 for models that are still
-    mixtures. The parameters are those of ``PosteriorDraws``.
+    A row has ``n_draws`` draws, or 2 or 16 times as many if its weights are uneven: they are the
+    first points of the noise (K, l + 1). Models that are still mixtures need none. The other
+    parameters are those of ``EnsembleProposal``.
     """
     if not any(model.depends_on_code for model in models):
-        exact = PosteriorComponents(models, log_weight, x).log_weight.logsumexp(0)
-        return torch.stack([exact, torch.zeros_like(exact)], dim=1)
-    log_weights = PosteriorDraws(models, log_weight, x, noise).log_weight
-    log_mean, log_mean_square = (log_mean_exp(k * log_weights, dim=0) for k in (1, 2))
+        return PosteriorComponents(models, log_weight, x).log_weight.logsumexp(0)
+    proposal = EnsembleProposal(models, log_weight, x)
+    rows = torch.arange(len(x), device=x.device)
+    log_mean, error = _log_mean(proposal.draw(noise[:n_draws], rows).log_weight)
+    factor = torch.where(error > 2 * MAX_ERROR, MAX_FACTOR, 2) * (error > MAX_ERROR)
+    for more in (2, MAX_FACTOR):
+        points, uneven = noise[: more * n_draws], (factor == more).nonzero()[:, 0]
+        for part in uneven.split(max(MAX_DRAWS // len(points), 1)) if len(uneven) else ():
+            log_mean[part], _ = _log_mean(proposal.draw(points, part).log_weight)
+    return log_mean
+
+
+def _log_mean(log_weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Log of the mean of weights (K, B), and its error if draws were independent: (B,) each."""
+    log_mean, log_mean_square = (log_mean_exp(k * log_weight, dim=0) for k in (1, 2))
     variance = (log_mean_square - 2 * log_mean).expm1().clamp(min=0)
-    return torch.stack([log_mean, (variance / len(noise)).sqrt()], dim=1)
+    return log_mean, (variance / len(log_weight)).sqrt()
 
 
 def _draw_proposals(probability: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

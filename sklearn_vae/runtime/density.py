@@ -17,7 +17,7 @@ from sklearn_vae.seeds import Stream, stream_seed
 # Draws for a score.
 SCORE_DRAWS = 64
 # A score of a larger standard error, in nats, is computed again with twice as many draws, or 16
-# times if it is more than twice as large, as in sklearn_vae.inference.ensemble.
+# times if it is more than twice as large, as in sklearn_vae.inference.mixture_log_density.
 MAX_ERROR = 0.03
 # Numbers in the widest array of a chunk of rows.
 CHUNK_SIZE = 1 << 20
