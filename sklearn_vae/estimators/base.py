@@ -1,6 +1,6 @@
 """Base classes of the estimators: the template of ``fit``, validation and encoding of rows."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from inspect import signature
@@ -16,7 +16,7 @@ from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_array, gen_batches
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
 from sklearn_vae._compat import check_sample_weight
 from sklearn_vae.data.arrays import as_array, has_missing_values
@@ -26,7 +26,6 @@ from sklearn_vae.data.fields import Name
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import DiskRows, as_source, windows
 from sklearn_vae.device import resolve_device
-from sklearn_vae.estimators.batches import over_batches
 from sklearn_vae.estimators.callbacks import (
     CallbackAdapter,
     CallbackSupportMixin,
@@ -34,34 +33,23 @@ from sklearn_vae.estimators.callbacks import (
 )
 from sklearn_vae.estimators.checks import (
     CONSTRAINTS,
-    check_allows_missing,
     check_callbacks,
     check_checkpoint,
     check_is_table,
-    check_random_state,
     check_row_lengths,
     restore_on_error,
 )
-from sklearn_vae.estimators.given import column_indices, given_row
 from sklearn_vae.estimators.params import NestedParamsMixin
 from sklearn_vae.estimators.parts import resolve_widths
-from sklearn_vae.estimators.rules import sample_with_rules
 from sklearn_vae.estimators.validation import (
     fit_schema,
     warn_of_identifiers,
     with_column_names,
 )
-from sklearn_vae.inference.class_marginal import ClassMarginal
-from sklearn_vae.inference.ensemble import EnsemblePredictor
-from sklearn_vae.inference.log_density import SCORE_DRAWS
-from sklearn_vae.inference.predictor import Predictor
-from sklearn_vae.inference.sample_given import sample_given
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import NETWORKS, Network, RowStructure
 from sklearn_vae.persistence.estimators import SerializationMixin
-from sklearn_vae.persistence.validation import check_count
-from sklearn_vae.progress import show_progress
-from sklearn_vae.random import MAX_DIMS, RandomState, Stream, draw_seed, make_generator
+from sklearn_vae.random import MAX_DIMS, RandomState, Stream, make_generator
 from sklearn_vae.training import (
     Dataset,
     EncodedRows,
@@ -529,171 +517,3 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
             f"avoids this.",
             ConvergenceWarning,
         )
-
-
-class DensityEstimator(TableEstimator):
-    """An estimator of a density p(x)."""
-
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Mean log-density of the rows, in nats and in X's own units.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows to score, or a source of batches as in ``fit``.
-        y : array-like of shape (n_samples,), default=None
-            Conditions of a model with ``conditional=True``, as in ``score_samples``; otherwise
-            ignored.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Number of times that each row counts.
-
-        Returns
-        -------
-        float
-            Nats per row; higher is better.
-        """
-        log_density = self._score_samples(X, y)
-        if sample_weight is not None:
-            sample_weight = check_sample_weight(
-                as_array(sample_weight), log_density, ensure_non_negative=True
-            )
-        return float(np.average(log_density, weights=sample_weight))
-
-    def _rows_and_model(
-        self, X: Any, y: Any = None, columns: np.ndarray | None = None
-    ) -> tuple[np.ndarray, Predictor | EnsemblePredictor | ClassMarginal]:
-        """Validate rows, or some of their columns, and return them with the model's density."""
-        return self._validate(X, reset=False, columns=columns), self._fitted()
-
-    @over_batches
-    def _score_samples(
-        self,
-        X: Any,
-        y: Any = None,
-        n_draws: int = SCORE_DRAWS,
-        return_std: bool = False,
-        columns: Iterable[Name] | None = None,
-        given: Iterable[Name] | None = None,
-    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Compute the log-density of each row, and its standard error over scramblings."""
-        check_is_fitted(self)
-        n_draws = check_count("n_draws", n_draws)
-        if columns is None and given is None:
-            rows, model = self._rows_and_model(X, y)
-            log_density: Callable[..., np.ndarray] = partial(model.log_density, rows, n_draws)
-        else:
-            log_density = self._conditional_log_density(X, y, n_draws, columns, given)
-        if not return_std:
-            return log_density()
-        scrambled = [log_density(1 + s) for s in range(STD_SCRAMBLINGS)]
-        return log_density(), np.std(scrambled, axis=0, ddof=1)
-
-    def _conditional_log_density(
-        self,
-        X: Any,
-        y: Any,
-        n_draws: int,
-        columns: Iterable[Name] | None,
-        given: Iterable[Name] | None,
-    ) -> Callable[..., np.ndarray]:
-        """Return a function (scrambling) of the log-density of columns given other columns."""
-        caller = f"{type(self).__name__}.score_samples"
-        check_allows_missing(self, "score_samples of some columns")
-        names = self._column_names() or range(self.n_features_in_)
-        fixed = column_indices([] if given is None else given, names, "given", caller)
-        scored = np.setdiff1d(np.arange(self.n_features_in_), fixed)
-        if columns is not None:
-            scored = column_indices(columns, names, "columns", caller)
-        if not len(scored) or len(both := np.intersect1d(scored, fixed)):
-            problem = f"both have {names[both[0]]!r}" if len(scored) else "leave none to score"
-            raise ValueError(
-                f"The 'columns' and 'given' parameters of {caller} must be different columns, and "
-                f"{problem}. Got columns={columns!r} and given={given!r}."
-            )
-        used = np.union1d(scored, fixed)
-        rows, model = self._rows_and_model(X, y, used)
-        is_given = np.zeros(rows.shape[1], dtype=bool)
-        is_given[[*fixed, *range(self.n_features_in_, rows.shape[1])]] = True
-        conditions = np.where(is_given, rows, np.nan)
-
-        def log_density(scrambling: int = 0) -> np.ndarray:
-            joint = model.log_density(rows, n_draws, scrambling)
-            if not len(fixed):
-                return joint
-            return joint - model.log_density(conditions, n_draws, scrambling)
-
-        return log_density
-
-    def _sample(
-        self,
-        model: Predictor | EnsemblePredictor | ClassMarginal,
-        n_samples: int,
-        random_state: RandomState,
-        given: Mapping[Name, Any] | None,
-        rules: Sequence[Any] | None,
-        y: np.ndarray | None = None,
-    ) -> Any:
-        """Draw rows from a model, with encoded conditions y if any, and return them as a table."""
-        n_samples = check_count("n_samples", n_samples)
-        caller = f"{type(self).__name__}.sample"
-        check_random_state(random_state, caller=caller)
-        row: np.ndarray | None = None
-        is_joint = isinstance(model, EnsemblePredictor)  # it draws given y as given columns
-        if (given is not None and given != {}) or (is_joint and y is not None):
-            check_allows_missing(self, "sample with given values")
-            names = self._column_names() or range(self.n_features_in_)
-            fields = None if self.schema_ is None else self.schema_.fields
-            row = given_row(given or {}, names, fields, self.columns_, caller).astype(self.dtype_)
-        seed = draw_seed(self.random_state if random_state is None else random_state)
-
-        def draw(indices: np.ndarray, seed: int) -> np.ndarray:
-            codes = None if y is None else y[indices]
-            if row is not None:
-                return sample_given(model, row, len(indices), seed, codes)
-            return model.sample(len(indices), seed, self.dtype_, *([] if y is None else [codes]))
-
-        with show_progress("Sampling", n_samples, self.verbose):
-            if not rules:
-                return self._restore_table(draw(np.arange(n_samples), seed))
-            return sample_with_rules(
-                draw, self._restore_table, n_samples, seed, rules, is_exchangeable=y is None
-            )
-
-    def _impute_table(
-        self, X: Any, rows: np.ndarray, n_draws: int | None, random_state: RandomState
-    ) -> Any:
-        """Impute missing cells of X, whose validated rows are given: one table, or several."""
-        if n_draws is None:
-            return self._restore_table(self._impute(rows)[0], like=X)
-        n_draws = check_count("n_draws", n_draws)
-        check_random_state(random_state, caller=f"{type(self).__name__}.impute")
-        imputed = self._impute(rows, n_draws, random_state)
-        if self.schema_ is None:
-            return imputed
-        return [self._restore_table(table, like=X) for table in imputed]
-
-    def _impute(
-        self, rows: np.ndarray, n_draws: int | None = None, random_state: RandomState = None
-    ) -> np.ndarray:
-        """Impute missing cells of validated rows: (n_draws or 1, n, n_features)."""
-        if self.schema_ is not None:
-            # codes of categories that the schema does not have, which no table can hold
-            is_categorical = np.zeros(rows.shape[1], dtype=bool)
-            fields = self.schema_.fields
-            is_categorical[: len(fields)] = [field.categories is not None for field in fields]
-            rows = np.where(is_categorical & (rows < 0), np.nan, rows)
-        is_incomplete = has_missing_values(rows)
-        imputed = np.repeat(rows[None, :, : self.n_features_in_], n_draws or 1, axis=0)
-        if not is_incomplete.any():
-            return imputed
-        incomplete = rows[is_incomplete]
-        model = self._fitted()
-        with show_progress("Imputing", len(incomplete), self.verbose):
-            if n_draws is None:
-                imputed[0, is_incomplete] = model.impute(incomplete, MEAN_DRAWS, self._is_rounded)
-            else:
-                seed = draw_seed(self.random_state if random_state is None else random_state)
-                imputed[:, is_incomplete] = model.sample_missing(
-                    incomplete, n_draws, IMPUTE_DRAWS, seed
-                )
-        return imputed

@@ -15,7 +15,7 @@ from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.conditions import ConditionEncoder
 from sklearn_vae.estimators.batches import over_batches
 from sklearn_vae.estimators.checks import restore_on_error
-from sklearn_vae.estimators.conditional import ConditionalDensityEstimator
+from sklearn_vae.estimators.log_density import DensityEstimator
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.log_density import SCORE_DRAWS
@@ -87,20 +87,20 @@ class VAEClassifier(ClassifierMixin, SerializationMixin, BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "estimator": [ConditionalDensityEstimator, None],
+        "estimator": [DensityEstimator, None],
         "priors": ["array-like", None],
         "n_draws": [Interval(Integral, 1, MAX_DRAWS, closed="both")],
         "random_state": ["random_state"],
     }
 
-    estimator_: ConditionalDensityEstimator
+    estimator_: DensityEstimator
     n_features_in_: int
     classes_: np.ndarray
     priors_: np.ndarray
 
     def __init__(
         self,
-        estimator: ConditionalDensityEstimator | None = None,
+        estimator: DensityEstimator | None = None,
         *,
         priors: Any = None,
         n_draws: int = SCORE_DRAWS,
@@ -152,9 +152,9 @@ class VAEClassifier(ClassifierMixin, SerializationMixin, BaseEstimator):
                 self.feature_names_in_ = model.feature_names_in_
         return self
 
-    def _model(self) -> ConditionalDensityEstimator:
+    def _model(self) -> DensityEstimator:
         """Make the unfitted model."""
-        model: ConditionalDensityEstimator = clone(self.estimator or VAETransformer())
+        model: DensityEstimator = clone(self.estimator or VAETransformer())
         model.set_params(conditional=True)
         if model.random_state is None:
             model.set_params(random_state=self.random_state)

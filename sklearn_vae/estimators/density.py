@@ -12,14 +12,13 @@ import numpy as np
 import torch
 from scipy.special import logsumexp
 from sklearn.base import DensityMixin
-from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae._compat import Interval, StrOptions
 from sklearn_vae.data.sources import map_windows
 from sklearn_vae.device import device_to_score_on
-from sklearn_vae.estimators.base import ITERATIONS_OF_SMALL_TABLES, MIN_STEPS, DensityEstimator
+from sklearn_vae.estimators.base import ITERATIONS_OF_SMALL_TABLES, MIN_STEPS
 from sklearn_vae.estimators.checks import CONSTRAINTS
-from sklearn_vae.estimators.conditional import ConditionalDensityEstimator
+from sklearn_vae.estimators.log_density import DensityEstimator
 from sklearn_vae.estimators.parts import resolve_widths
 from sklearn_vae.inference.ensemble import EnsemblePredictor
 from sklearn_vae.inference.log_density import SCORE_DRAWS
@@ -70,7 +69,7 @@ FittedRows = tuple[np.ndarray, Dataset, dict[int, tuple[int, str]]]
 
 
 @serializable
-class VAEDensity(DensityMixin, ConditionalDensityEstimator):
+class VAEDensity(DensityMixin, DensityEstimator):
     """Density of rows of any table: variational autoencoders initialized at mixtures.
 
     A member is a mixture model, fitted by expectation-maximisation, whose components a network
@@ -219,6 +218,7 @@ class VAEDensity(DensityMixin, ConditionalDensityEstimator):
     (3, 4)
     """
 
+    _is_joint: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **{
             name: CONSTRAINTS[name]
@@ -503,42 +503,6 @@ class VAEDensity(DensityMixin, ConditionalDensityEstimator):
         likelihoods = columns.likelihoods
         return np.array([isinstance(likelihoods[j], Gaussian) for j in columns.order], bool)
 
-    # -- missing values ----------------------------------------------------------------
-
-    def impute(
-        self,
-        X: Any,
-        n_draws: int | None = None,
-        *,
-        random_state: RandomState = None,
-        y: Any = None,
-    ) -> Any:
-        """Impute missing cells, given the observed cells of their rows.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows, missing cells of which are NaN (or None, or ``pandas.NA``).
-        n_draws : int, default=None
-            Number of imputed tables to draw from p(missing cells | observed cells), as for
-            multiple imputation. None imputes means, and in columns of classes the likeliest one.
-        random_state : int, RandomState instance or None, default=None
-            Seed of the draws; None takes the estimator's own.
-        y : scalar or array-like of shape (n_samples,), default=None
-            With ``conditional=True``, the conditions of the rows; without y, it is integrated
-            out.
-
-        Returns
-        -------
-        ndarray or DataFrame of shape (n_samples, n_features)
-            X without missing cells, of the type that X had in ``fit``. With ``n_draws``, an
-            array of shape (n_draws, n_samples, n_features), or a list of data frames.
-        """
-        check_is_fitted(self)
-        self._check_y_is_used(y, "impute")
-        rows, _ = self._rows_and_model(X, y)
-        return self._impute_table(X, rows, n_draws, random_state)
-
     # -- the fitted model ------------------------------------------------------------
 
     def _make_member(self, weights: dict[str, np.ndarray]) -> Predictor:
@@ -549,9 +513,6 @@ class VAEDensity(DensityMixin, ConditionalDensityEstimator):
     def _make_predictor(self) -> EnsemblePredictor:
         members = map(self._make_member, self.state_dict_)
         return EnsemblePredictor(self.columns_, tuple(members), self.weights_)
-
-    def _marginal_model(self) -> EnsemblePredictor:
-        return self._fitted()
 
     # DensityMixin's score would come first, and returns None
     score = DensityEstimator.score

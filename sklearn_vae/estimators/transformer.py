@@ -24,8 +24,8 @@ from sklearn_vae.estimators.checks import (
     check_same_architecture,
     restore_on_error,
 )
-from sklearn_vae.estimators.conditional import ConditionalDensityEstimator
 from sklearn_vae.estimators.config import make_architecture, make_config
+from sklearn_vae.estimators.log_density import DensityEstimator
 from sklearn_vae.estimators.parts import ModelParts
 from sklearn_vae.estimators.robust import inlier_mask
 from sklearn_vae.inference.decoder_correction import fit_decoder_correction
@@ -57,9 +57,7 @@ Splits = dict[tuple[int, int], tuple[Dataset, Dataset | None]]
 
 
 @serializable
-class VAETransformer(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ConditionalDensityEstimator
-):
+class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityEstimator):
     r"""Variational autoencoder with the methods of PCA and GaussianMixture.
 
     The encoder maps a row to a distribution q(z|x) of its code, in a few latent dimensions; the
@@ -673,47 +671,6 @@ class VAETransformer(
         if len(row) != 1:
             raise ValueError(f"{name} must be one row. Got {len(row)} instead.")
         return row
-
-    # -- missing values ----------------------------------------------------------------
-
-    def impute(
-        self,
-        X: Any,
-        n_draws: int | None = None,
-        *,
-        random_state: RandomState = None,
-        y: Any = None,
-    ) -> Any:
-        """Impute missing cells, given the observed cells of their rows.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows, missing cells of which are NaN (or None, or ``pandas.NA``).
-        n_draws : int, default=None
-            Number of imputed tables to draw from p(missing cells | observed cells), as for
-            multiple imputation. None imputes means, and in columns of classes the likeliest one.
-            Means of integers and booleans of a data frame are rounded to possible values.
-        random_state : int, RandomState instance or None, default=None
-            Seed of the draws; None takes the estimator's own.
-        y : scalar or array-like of shape (n_samples,), default=None
-            With ``conditional=True``, the conditions of the rows.
-
-        Returns
-        -------
-        ndarray or DataFrame of shape (n_samples, n_features)
-            X without missing cells, of the type that X had in ``fit``. With ``n_draws``, an
-            array of shape (n_draws, n_samples, n_features), or a list of data frames.
-
-        References
-        ----------
-        .. [1] P.-A. Mattei and J. Frellsen, "MIWAE: Deep Generative Modelling and
-           Imputation of Incomplete Data Sets", ICML 2019.
-        """
-        check_is_fitted(self)
-        self._check_y_is_used(y, "impute")
-        rows = self._validate_with_conditions(X, y)
-        return self._impute_table(X, rows, n_draws, random_state)
 
     def _impute(
         self, rows: np.ndarray, n_draws: int | None = None, random_state: RandomState = None

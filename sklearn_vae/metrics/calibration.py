@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_vae.metrics.validation import check_has_codes
 
 if TYPE_CHECKING:
-    from sklearn_vae.estimators.base import DensityEstimator
+    from sklearn_vae.estimators.log_density import DensityEstimator
 
 
 class PITCalibration(NamedTuple):

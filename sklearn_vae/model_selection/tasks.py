@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 
 from sklearn_vae._compat import check_method_params, fit_and_score, safe_split, score_estimator
-from sklearn_vae.estimators.base import DensityEstimator
+from sklearn_vae.estimators.log_density import DensityEstimator
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.training import Dataset, TrainingJob, TrainingResult, train
 

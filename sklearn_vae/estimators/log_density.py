@@ -1,0 +1,459 @@
+"""Base of the estimators of a density: scores, samples and imputations of rows, given y if any."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_vae._compat import check_sample_weight, num_samples
+from sklearn_vae.data.arrays import as_array, has_missing_values
+from sklearn_vae.data.conditions import ConditionEncoder, split_columns
+from sklearn_vae.data.encoder import TableEncoder
+from sklearn_vae.data.fields import Name
+from sklearn_vae.estimators.base import FULLY_CONNECTED, TableEstimator
+from sklearn_vae.estimators.batches import over_batches
+from sklearn_vae.estimators.checks import check_allows_missing, check_is_table, check_random_state
+from sklearn_vae.estimators.given import column_indices, given_row
+from sklearn_vae.estimators.rules import sample_with_rules
+from sklearn_vae.inference.class_marginal import ClassMarginal
+from sklearn_vae.inference.ensemble import EnsemblePredictor
+from sklearn_vae.inference.log_density import SCORE_DRAWS
+from sklearn_vae.inference.predictor import Predictor
+from sklearn_vae.inference.sample_given import sample_given
+from sklearn_vae.networks import Network
+from sklearn_vae.persistence.validation import check_count
+from sklearn_vae.progress import show_progress
+from sklearn_vae.random import RandomState, draw_seed
+
+# Scramblings of the Sobol points whose spread is the standard error.
+STD_SCRAMBLINGS = 8
+# Weighted draws of the latent variables per row for imputation: a mean needs fewer of them than
+# several imputations do.
+MEAN_DRAWS = 128
+IMPUTE_DRAWS = 256
+
+
+class DensityEstimator(TableEstimator):
+    """Base of an estimator of p(x), or with ``conditional=True`` of p(x|y).
+
+    The codes of y are further columns of the rows.
+    """
+
+    # Whether the model is one of p(x, y), which integrates out y where it is not given.
+    _is_joint: ClassVar[bool] = False
+
+    conditional: bool
+    condition_encoder_: ConditionEncoder | None = None
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.categorical = True
+        tags.target_tags.required = bool(self.conditional)
+        return tags
+
+    # -- conditions to numbers ---------------------------------------------------------
+
+    def _check_rows(
+        self,
+        X: Any,
+        sample_weight: Any,
+        network: Network = FULLY_CONNECTED,
+        y: Any = None,
+        *,
+        reset: bool,
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Validate training rows, and append the columns of their conditions, if any."""
+        if self.conditional:
+            check_is_table(X, "conditional=True")
+        rows, weight = super()._check_rows(X, sample_weight, network, reset=reset)
+        if not reset and self.conditional != (self.condition_encoder_ is not None):
+            raise ValueError(
+                f"The 'conditional' parameter must be {not self.conditional}, as in the fit that "
+                f"this one goes on from. Got {self.conditional} instead."
+            )
+        if not self.conditional:
+            self.condition_encoder_ = None
+            return rows, weight
+        columns = self._condition_columns(y, num_samples(X))
+        if len(rows) < len(columns[0]):
+            is_positive = np.asarray(as_array(sample_weight)) > 0
+            columns = [column[is_positive] for column in columns]
+        if reset or self.condition_encoder_ is None:
+            self.condition_encoder_ = ConditionEncoder.fit(columns, weight)
+        codes = self.condition_encoder_.transform(columns).astype(rows.dtype)
+        return np.hstack([rows, codes]), weight
+
+    def _fit_encoder(
+        self, rows: Any, weight: np.ndarray | None, *args: Any, **kwargs: Any
+    ) -> TableEncoder:
+        if self.condition_encoder_ is None:
+            return super()._fit_encoder(rows, weight, *args, **kwargs)
+        encoder = super()._fit_encoder(rows[:, : self.n_features_in_], weight, *args, **kwargs)
+        return replace(encoder, conditions=self.condition_encoder_.encoder)
+
+    def _condition_columns(self, y: Any, n_rows: int) -> list[np.ndarray]:
+        """Split y into columns (n_rows,), and refuse None."""
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None: with "
+                f"conditional=True it is a model of p(x|y)."
+            )
+        return split_columns(y, n_rows)
+
+    def _encode_conditions(self, y: Any, n_rows: int, dtype: np.dtype) -> np.ndarray | None:
+        """Encode y as codes and numbers (n_rows, n_y); None for a model without conditions."""
+        if self.condition_encoder_ is None:
+            return None
+        columns = self._condition_columns(y, n_rows)
+        return self.condition_encoder_.transform(columns).astype(dtype)
+
+    def _check_y_is_used(self, y: Any, method: str) -> None:
+        """Refuse a y that the model would ignore."""
+        if y is not None and self.condition_encoder_ is None:
+            raise ValueError(
+                f"{method} takes y where the model is one of p(x|y), and this one was fitted with "
+                f"conditional=False. Fit {type(self).__name__}(conditional=True) to X and y."
+            )
+
+    def _validate_with_conditions(
+        self, X: Any, y: Any = None, columns: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Validate rows, and append the codes of y: a joint model needs none."""
+        rows = self._validate(X, reset=False, columns=columns)
+        if self._is_joint and y is None:
+            return rows
+        codes = self._encode_conditions(y, len(rows), rows.dtype)
+        return rows if codes is None else np.hstack([rows, codes])
+
+    # -- densities -----------------------------------------------------------------------
+
+    def _rows_and_model(
+        self, X: Any, y: Any = None, columns: np.ndarray | None = None
+    ) -> tuple[np.ndarray, Any]:
+        """Validate rows, and return them with the model of p(x|y), or of p(x) if y is None."""
+        if y is None and self._averages_classes:
+            return self._validate(X, reset=False, columns=columns), self._class_marginal()
+        return self._validate_with_conditions(X, y, columns), self._fitted()
+
+    @property
+    def _averages_classes(self) -> bool:
+        """Whether p(x) is an average of p(x|y) over classes."""
+        return self.condition_encoder_ is not None and not self._is_joint
+
+    def _class_marginal(self) -> ClassMarginal:
+        """Return the model of p(x), averaged over the classes y."""
+        encoder = self.condition_encoder_
+        if encoder is None or not len(encoder.class_prior):
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None: it was "
+                f"fitted to a y of numbers or of several columns, over which no mean can be taken. "
+                f"(A y of integers, strings or truth values is one of classes.)"
+            )
+        return ClassMarginal(self._fitted(), encoder.class_prior)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Mean log-density of the rows, in nats and in X's own units.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to score, or a source of batches as in ``fit``.
+        y : array-like of shape (n_samples,), default=None
+            Conditions of a model with ``conditional=True``, as in ``score_samples``; otherwise
+            ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Number of times that each row counts.
+
+        Returns
+        -------
+        float
+            Nats per row; higher is better.
+        """
+        log_density = self._score_samples(X, y)
+        if sample_weight is not None:
+            sample_weight = check_sample_weight(
+                as_array(sample_weight), log_density, ensure_non_negative=True
+            )
+        return float(np.average(log_density, weights=sample_weight))
+
+    def score_samples(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        columns: Iterable[Name] | None = None,
+        given: Iterable[Name] | None = None,
+        n_draws: int = SCORE_DRAWS,
+        return_std: bool = False,
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Log-density of each row, in nats and in X's own units.
+
+        It is log p(x) by importance sampling, whatever objective trained the model, so it can
+        be compared between models, with ``GaussianMixture``,
+        ``KernelDensity`` and ``PCA``. All rows share the same Sobol points: a
+        row's score is deterministic and does not depend on the other rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to score, or a source of batches as in ``fit``.
+        y : scalar or array-like of shape (n_samples,), default=None
+            With ``conditional=True``, the condition of the rows: the score is then log p(x|y).
+            Without y it is log p(x): p(x|y) is averaged over the classes, weighted by their
+            frequencies in ``fit``, and VAEDensity integrates out classes and numbers.
+        columns : list of str or int, default=None
+            Columns that are scored, by name, or by position if X has no names: the score is their
+            marginal log-density, the other columns integrated out. A data frame X needs no
+            others. By default, all columns that are not ``given``.
+        given : list of str or int, default=None
+            Columns that the score is conditional on: it is log p(columns | given).
+        n_draws : int, default=64
+            Points in latent space per row; a power of two is best. Rows whose importance weights
+            are uneven get more.
+        return_std : bool, default=False
+            Whether to return the standard error of the scores, too: their spread over 8
+            independent scramblings of the points, for 9 times the work.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+            Nats per row. Binary and constant columns count as probabilities.
+        std : ndarray of shape (n_samples,)
+            Only with ``return_std=True``.
+        """
+        return self._score_samples(X, y, n_draws, return_std, columns, given)
+
+    @over_batches
+    def _score_samples(
+        self,
+        X: Any,
+        y: Any = None,
+        n_draws: int = SCORE_DRAWS,
+        return_std: bool = False,
+        columns: Iterable[Name] | None = None,
+        given: Iterable[Name] | None = None,
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Compute the log-density of each row, and its standard error over scramblings."""
+        check_is_fitted(self)
+        n_draws = check_count("n_draws", n_draws)
+        if columns is None and given is None:
+            rows, model = self._rows_and_model(X, y)
+            log_density: Callable[..., np.ndarray] = partial(model.log_density, rows, n_draws)
+        else:
+            log_density = self._conditional_log_density(X, y, n_draws, columns, given)
+        if not return_std:
+            return log_density()
+        scrambled = [log_density(1 + s) for s in range(STD_SCRAMBLINGS)]
+        return log_density(), np.std(scrambled, axis=0, ddof=1)
+
+    def _conditional_log_density(
+        self,
+        X: Any,
+        y: Any,
+        n_draws: int,
+        columns: Iterable[Name] | None,
+        given: Iterable[Name] | None,
+    ) -> Callable[..., np.ndarray]:
+        """Return a function (scrambling) of the log-density of columns given other columns."""
+        caller = f"{type(self).__name__}.score_samples"
+        check_allows_missing(self, "score_samples of some columns")
+        names = self._column_names() or range(self.n_features_in_)
+        fixed = column_indices([] if given is None else given, names, "given", caller)
+        scored = np.setdiff1d(np.arange(self.n_features_in_), fixed)
+        if columns is not None:
+            scored = column_indices(columns, names, "columns", caller)
+        if not len(scored) or len(both := np.intersect1d(scored, fixed)):
+            problem = f"both have {names[both[0]]!r}" if len(scored) else "leave none to score"
+            raise ValueError(
+                f"The 'columns' and 'given' parameters of {caller} must be different columns, and "
+                f"{problem}. Got columns={columns!r} and given={given!r}."
+            )
+        used = np.union1d(scored, fixed)
+        rows, model = self._rows_and_model(X, y, used)
+        is_given = np.zeros(rows.shape[1], dtype=bool)
+        is_given[[*fixed, *range(self.n_features_in_, rows.shape[1])]] = True
+        conditions = np.where(is_given, rows, np.nan)
+
+        def log_density(scrambling: int = 0) -> np.ndarray:
+            joint = model.log_density(rows, n_draws, scrambling)
+            if not len(fixed):
+                return joint
+            return joint - model.log_density(conditions, n_draws, scrambling)
+
+        return log_density
+
+    # -- samples ---------------------------------------------------------------------------
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        random_state: RandomState = None,
+        *,
+        y: Any = None,
+        given: Mapping[Name, Any] | None = None,
+        rules: Sequence[Any] | None = None,
+    ) -> Any:
+        """Draw rows from the model, with the decoder's noise.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows.
+        random_state : int, RandomState instance or None, default=None
+            Seed of the draws; None takes the estimator's own.
+        y : scalar or array-like of shape (n_samples,), default=None
+            With ``conditional=True``, the condition: one value for all rows, or one for each.
+            Without y, rows are drawn from p(x), of classes by their frequencies in ``fit``.
+        given : dict, default=None
+            Values by name of the column, or by position if X had no names in ``fit``: rows are
+            drawn from the conditional distribution given these values. Dates without a time
+            zone are in UTC.
+        rules : list of str or callable, default=None
+            Rules that all rows fulfil; rows that break one are drawn again. A rule is a
+            function of a table of samples that returns a boolean for each row, in pandas also an
+            expression of ``DataFrame.eval`` such as ``"tip <= total"``, and in polars an
+            expression.
+
+        Returns
+        -------
+        ndarray or DataFrame of shape (n_samples, n_features)
+            Rows in X's own units; a data frame, if X was one in ``fit``, with its columns,
+            types and categories.
+
+        Raises
+        ------
+        ValueError
+            If there is no such column, a column cannot have a given value, or too few of 100
+            draws per row (at least 16384 draws) fulfil the rules.
+        """
+        check_is_fitted(self)
+        n_samples = check_count("n_samples", n_samples)
+        self._check_y_is_used(y, "sample")
+        if y is None:
+            model = self._class_marginal() if self._averages_classes else self._fitted()
+            return self._sample(model, n_samples, random_state, given, rules)
+        codes = self._encode_conditions(y, n_samples, self.dtype_)
+        return self._sample(self._fitted(), n_samples, random_state, given, rules, codes)
+
+    def _sample(
+        self,
+        model: Predictor | EnsemblePredictor | ClassMarginal,
+        n_samples: int,
+        random_state: RandomState,
+        given: Mapping[Name, Any] | None,
+        rules: Sequence[Any] | None,
+        y: np.ndarray | None = None,
+    ) -> Any:
+        """Draw rows from a model, with encoded conditions y if any, and return them as a table."""
+        n_samples = check_count("n_samples", n_samples)
+        caller = f"{type(self).__name__}.sample"
+        check_random_state(random_state, caller=caller)
+        row: np.ndarray | None = None
+        # a joint model draws given y as given columns
+        if (given is not None and given != {}) or (self._is_joint and y is not None):
+            check_allows_missing(self, "sample with given values")
+            names = self._column_names() or range(self.n_features_in_)
+            fields = None if self.schema_ is None else self.schema_.fields
+            row = given_row(given or {}, names, fields, self.columns_, caller).astype(self.dtype_)
+        seed = draw_seed(self.random_state if random_state is None else random_state)
+
+        def draw(indices: np.ndarray, seed: int) -> np.ndarray:
+            codes = None if y is None else y[indices]
+            if row is not None:
+                return sample_given(model, row, len(indices), seed, codes)
+            return model.sample(len(indices), seed, self.dtype_, *([] if y is None else [codes]))
+
+        with show_progress("Sampling", n_samples, self.verbose):
+            if not rules:
+                return self._restore_table(draw(np.arange(n_samples), seed))
+            return sample_with_rules(
+                draw, self._restore_table, n_samples, seed, rules, is_exchangeable=y is None
+            )
+
+    # -- missing values ----------------------------------------------------------------------
+
+    def impute(
+        self,
+        X: Any,
+        n_draws: int | None = None,
+        *,
+        random_state: RandomState = None,
+        y: Any = None,
+    ) -> Any:
+        """Impute missing cells, given the observed cells of their rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows, missing cells of which are NaN (or None, or ``pandas.NA``).
+        n_draws : int, default=None
+            Number of imputed tables to draw from p(missing cells | observed cells), as for
+            multiple imputation. None imputes means, and in columns of classes the likeliest one.
+            Means of integers and booleans of a data frame are rounded to possible values.
+        random_state : int, RandomState instance or None, default=None
+            Seed of the draws; None takes the estimator's own.
+        y : scalar or array-like of shape (n_samples,), default=None
+            With ``conditional=True``, the conditions of the rows. VAEDensity integrates y out
+            where it is not given; VAETransformer needs it.
+
+        Returns
+        -------
+        ndarray or DataFrame of shape (n_samples, n_features)
+            X without missing cells, of the type that X had in ``fit``. With ``n_draws``, an
+            array of shape (n_draws, n_samples, n_features), or a list of data frames.
+
+        References
+        ----------
+        .. [1] P.-A. Mattei and J. Frellsen, "MIWAE: Deep Generative Modelling and
+           Imputation of Incomplete Data Sets", ICML 2019.
+        """
+        check_is_fitted(self)
+        self._check_y_is_used(y, "impute")
+        rows = self._validate_with_conditions(X, y)
+        if n_draws is None:
+            return self._restore_table(self._impute(rows)[0], like=X)
+        n_draws = check_count("n_draws", n_draws)
+        check_random_state(random_state, caller=f"{type(self).__name__}.impute")
+        imputed = self._impute(rows, n_draws, random_state)
+        if self.schema_ is None:
+            return imputed
+        return [self._restore_table(table, like=X) for table in imputed]
+
+    def _impute(
+        self, rows: np.ndarray, n_draws: int | None = None, random_state: RandomState = None
+    ) -> np.ndarray:
+        """Impute missing cells of validated rows: (n_draws or 1, n, n_features)."""
+        if self.schema_ is not None:
+            # codes of categories that the schema does not have, which no table can hold
+            is_categorical = np.zeros(rows.shape[1], dtype=bool)
+            fields = self.schema_.fields
+            is_categorical[: len(fields)] = [field.categories is not None for field in fields]
+            rows = np.where(is_categorical & (rows < 0), np.nan, rows)
+        is_incomplete = has_missing_values(rows)
+        imputed = np.repeat(rows[None, :, : self.n_features_in_], n_draws or 1, axis=0)
+        if not is_incomplete.any():
+            return imputed
+        incomplete = rows[is_incomplete]
+        model = self._fitted()
+        with show_progress("Imputing", len(incomplete), self.verbose):
+            if n_draws is None:
+                imputed[0, is_incomplete] = model.impute(incomplete, MEAN_DRAWS, self._is_rounded)
+            else:
+                seed = draw_seed(self.random_state if random_state is None else random_state)
+                imputed[:, is_incomplete] = model.sample_missing(
+                    incomplete, n_draws, IMPUTE_DRAWS, seed
+                )
+        return imputed
+
+    # -- fitted attributes -------------------------------------------------------------
+
+    def _validate_fitted(self) -> None:
+        super()._validate_fitted()
+        if self.condition_encoder_ is not None:
+            self.condition_encoder_.check()
+        elif self.columns_.n_conditions:
+            raise ValueError("there are conditions, and no encoder of y")
