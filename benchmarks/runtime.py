@@ -1,10 +1,10 @@
-"""Time of a saved model without torch: import, load, and calls with one row and with a thousand.
+"""Time of saved models without torch: import, load, and calls with one row and with a thousand.
 
     python benchmarks/runtime.py
 
-The model is one of breast cancer (30 columns, default parameters), saved to a temporary file.
-Times are of the CPU with one thread: imports and loads in new processes, the fastest of five each;
-calls as medians.
+The models are of breast cancer (30 columns, default parameters), saved to temporary files. Times
+are of the CPU with one thread: imports and loads in new processes, the fastest of five each; calls
+as medians.
 """
 
 import subprocess
@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.datasets import load_breast_cancer
 
 import sklearn_vae
-from sklearn_vae import VAETransformer, runtime
+from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer, runtime
 
 IMPORTS = {
     "numpy": "import numpy",
@@ -25,7 +25,16 @@ IMPORTS = {
     "sklearn_vae.runtime, and load": "from sklearn_vae import runtime; runtime.load({path!r})",
     "sklearn_vae.load": "import sklearn_vae; sklearn_vae.load({path!r})",
 }
-METHODS = ("transform", "score_samples", "inverse_transform")
+MODELS = {
+    VAETransformer(max_iter=20, random_state=0): (
+        "transform",
+        "score_samples",
+        "inverse_transform",
+    ),
+    VAEOutlierDetector(random_state=0): ("score_samples",),
+    VAEOutlierDetector(novelty=True, random_state=0): ("score_samples",),
+    VAEDensity(max_iter=20, random_state=0): ("score_samples",),
+}
 
 
 def import_seconds(statement):
@@ -46,25 +55,32 @@ def call_seconds(function, argument):
     return np.median(times)
 
 
-def main():
-    X = load_breast_cancer().data
-    estimator = VAETransformer(max_iter=20, random_state=0).fit(X)
-    with tempfile.TemporaryDirectory() as folder:
-        path = str(Path(folder, "model.vae"))
-        estimator.save(path)
-        for name, statement in IMPORTS.items():
-            print(f"{name:32} {import_seconds(statement.format(path=path)):8.3f} s")
-        models = {"runtime": runtime.load(path), "estimator": sklearn_vae.load(path)}
+def compare(path, X, methods):
+    """Print the times of a model's imports and calls."""
+    models = {"runtime": runtime.load(path), "estimator": sklearn_vae.load(path)}
     thousand = np.tile(X, (2, 1))[:1000]
     for n_rows in (1, 1000):
-        for method in METHODS:
+        for method in methods:
             times = []
             for model in models.values():
                 rows = thousand[:n_rows]
                 rows = model.transform(rows) if method == "inverse_transform" else rows
                 times.append(call_seconds(getattr(model, method), rows) * 1e3)
             line = ", ".join(f"{name} {t:8.2f} ms" for name, t in zip(models, times, strict=True))
-            print(f"{method:18} {n_rows:5} rows  {line}")
+            print(f"{method:18} {n_rows:5} rows  {line}", flush=True)
+
+
+def main():
+    X = load_breast_cancer().data
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder, "model.vae"))
+        for number, (estimator, methods) in enumerate(MODELS.items()):
+            estimator.fit(X).save(path)
+            if number == 0:
+                for name, statement in IMPORTS.items():
+                    print(f"{name:32} {import_seconds(statement.format(path=path)):8.3f} s")
+            print(estimator)
+            compare(path, X, methods)
 
 
 if __name__ == "__main__":

@@ -18,10 +18,11 @@ BITS = 30
 MAX_DIMS = 1024
 
 
+@lru_cache(maxsize=8)
 def sobol_normal(n_draws: int, n_dims: int, seed: int) -> np.ndarray:
-    """Scrambled Sobol points, made standard normal: (n_draws, n_dims).
+    """Scrambled Sobol points, made standard normal: (n_draws, n_dims), read-only.
 
-    They are those of ``sklearn_vae.random.sobol_normal``.
+    They are those of ``sklearn_vae.random.sobol_normal``. The last ones are kept.
 
     References
     ----------
@@ -41,7 +42,9 @@ def sobol_normal(n_draws: int, n_dims: int, seed: int) -> np.ndarray:
     for column, numbers in enumerate(scrambled.T):
         points ^= (gray_code >> column & 1) * numbers
     smallest = np.finfo(np.float64).eps
-    return ndtri(np.clip(points / 2**BITS, smallest, 1 - smallest))
+    normal = ndtri(np.clip(points / 2**BITS, smallest, 1 - smallest))
+    normal.flags.writeable = False
+    return normal
 
 
 def _direction_numbers(n_dims: int, n_columns: int) -> np.ndarray:
