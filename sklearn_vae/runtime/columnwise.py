@@ -38,12 +38,20 @@ class Columnwise:
         """Split encoded rows (..., n_columns) by block."""
         return np.split(x, np.cumsum(self.widths)[:-1], axis=-1)
 
+    def observed(self, x: np.ndarray) -> list[np.ndarray]:
+        """Masks of the values that are not NaN, by block: (..., n_columns) -> (..., n) each."""
+        pairs = zip(self.blocks, self.split_blocks(x), strict=True)
+        return [~np.isnan(values[..., :: likelihood.width]) for (likelihood, _), values in pairs]
+
     def log_prob(self, params: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Log-density of rows: (N, n_params), (N, n_columns) -> (N,)."""
-        blocks = zip(self.blocks, self.split_params(params), self.split_blocks(x), strict=True)
+        """Log-density of the observed values of rows: (N, n_params), (N, n_columns) -> (N,)."""
+        blocks = zip(
+            self.blocks, self.split_params(params), self.split_blocks(np.nan_to_num(x)),
+            self.observed(x), strict=True,
+        )  # fmt: skip
         total = np.zeros(len(x))
-        for (likelihood, _), block, values in blocks:
-            total += likelihood.log_prob(block, values).sum(-1)
+        for (likelihood, _), block, values, observed in blocks:
+            total += (likelihood.log_prob(block, values) * observed).sum(-1)
         return total
 
     def gradient(self, params: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -51,9 +59,9 @@ class Columnwise:
         gradient = np.empty_like(params)
         blocks = zip(
             self.blocks, self.split_params(params), self.split_params(gradient),
-            self.split_blocks(x), strict=True,
+            self.split_blocks(np.nan_to_num(x)), self.observed(x), strict=True,
         )  # fmt: skip
-        for (likelihood, _), block, slopes, values in blocks:
+        for (likelihood, _), block, slopes, values, observed in blocks:
             for number, size in enumerate(likelihood.param_sizes):
                 for k in range(size):  # of all columns at once, which are independent
                     ahead, behind = (
@@ -63,17 +71,29 @@ class Columnwise:
                     ahead[number][:, k::size] += DIFFERENCE
                     behind[number][:, k::size] -= DIFFERENCE
                     rise = likelihood.log_prob(ahead, values) - likelihood.log_prob(behind, values)
-                    slopes[number][:, k::size] = rise / (2 * DIFFERENCE)
+                    slopes[number][:, k::size] = observed * rise / (2 * DIFFERENCE)
         return gradient
 
-    def fisher_features(self, params: np.ndarray, slopes: np.ndarray) -> np.ndarray:
-        """Features whose inner products are the Fisher information about z.
+    def fisher_features(self, params: np.ndarray, slopes: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Features whose inner products are the Fisher information about z, of observed values.
 
-        Parameters (N, n_params) and their slopes (l, N, n_params) -> (l, N, F).
+        Parameters (N, n_params), their slopes (l, N, n_params) and rows -> (l, N, F).
         """
-        blocks = zip(self.blocks, self.split_params(params), self.split_params(slopes), strict=True)
-        features = [likelihood.fisher_features(*block) for (likelihood, _), *block in blocks]
+        blocks = zip(
+            self.blocks, self.split_params(params), self.split_params(slopes), self.observed(x),
+            strict=True,
+        )  # fmt: skip
+        features = [
+            likelihood.fisher_features(block, slopes) * observed[..., None]
+            for (likelihood, _), block, slopes, observed in blocks
+        ]
         return np.concatenate([part.reshape(*part.shape[:2], -1) for part in features], axis=-1)
+
+    def average(self, params: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Mean over weighted draws: (K, B, n_params), (K, B) -> (B, n_columns)."""
+        blocks = zip(self.blocks, self.split_params(params[None]), strict=True)
+        means = [likelihood.average(block, weights[None]) for (likelihood, _), block in blocks]
+        return np.concatenate(means, axis=-1)
 
     def sample(
         self, params: np.ndarray, generator: np.random.Generator, limits: Limits

@@ -1,6 +1,6 @@
 """A fitted VAEDensity in numpy."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,14 +8,14 @@ import numpy as np
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field
 from sklearn_vae.persistence.validation import check_count
-from sklearn_vae.runtime.mixture_log_density import log_density
+from sklearn_vae.runtime.mixture_log_density import log_density, posterior_draws
 from sklearn_vae.runtime.mixture_vae import MixtureVAE
 from sklearn_vae.runtime.sobol import sobol_normal
 from sklearn_vae.runtime.table import TableModel
 from sklearn_vae.seeds import Stream, stream_seed
 
-# Draws for a score.
-SCORE_DRAWS = 64
+# Draws for a score, and for imputed means.
+SCORE_DRAWS, IMPUTE_DRAWS = 64, 128
 # A score of a larger standard error, in nats, is computed again with twice as many draws, or 16
 # times if it is more than twice as large, as in sklearn_vae.inference.mixture_log_density.
 MAX_ERROR = 0.03
@@ -49,7 +49,7 @@ class DensityModel(TableModel):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Complete rows.
+            Rows. A missing value is integrated out.
         n_draws : int, default=64
             Draws per row; rows with uneven weights get 2 or 16 times as many.
 
@@ -57,19 +57,9 @@ class DensityModel(TableModel):
         -------
         ndarray of shape (n_samples,)
             Log-densities.
-
-        Raises
-        ------
-        ValueError
-            If values are missing.
         """
         n_draws, rows = check_count("n_draws", n_draws), self._read(X)
         x = self.columns.transform(rows)
-        if np.isnan(x).any():
-            raise ValueError(
-                "The numpy runtime scores complete rows only by a VAEDensity, and X has missing or "
-                "unknown values; sklearn_vae.load reads the estimator that scores any."
-            )
         log_p = self.log_density(x, n_draws)
         return log_p + self.columns.log_abs_det_jacobian(rows)
 
@@ -79,7 +69,7 @@ class DensityModel(TableModel):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Complete rows.
+            Rows.
 
         Returns
         -------
@@ -87,6 +77,32 @@ class DensityModel(TableModel):
             Nats per row; higher is better.
         """
         return float(self.score_samples(X).mean())
+
+    def impute(self, X: Any) -> np.ndarray:
+        """Replace missing values by their means, or likeliest classes, given the observed ones.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+            Rows without missing values; objects if the model was fitted to categories.
+        """
+        log_weight, noise = np.log(self.weight), self._noise(IMPUTE_DRAWS)
+
+        def conditional_mean(x: np.ndarray) -> np.ndarray:
+            draws = [
+                posterior_draws(self.members, log_weight, chunk, noise).conditional_mean(
+                    self.members, chunk
+                )
+                for chunk in self._chunks(x, IMPUTE_DRAWS)
+            ]
+            return np.concatenate(draws)
+
+        return self._impute(X, conditional_mean)
 
     def sample(self, n_samples: int = 1, random_state: int | None = None) -> np.ndarray:
         """Draw rows from the model's density.
@@ -128,15 +144,22 @@ class DensityModel(TableModel):
 
     def _log_density(self, x: np.ndarray, n_draws: int) -> tuple[np.ndarray, np.ndarray]:
         """Log-density of encoded rows, and its standard error: (n,), (n,)."""
-        architecture = self.members[0].architecture
-        n_dims = architecture.n_components + 1
-        noise = sobol_normal(n_draws, n_dims, stream_seed(self.seed, Stream.SCORE, 0, 0))
-        widest = max(*architecture.hidden_layer_sizes, architecture.n_columns, n_dims)
-        step = max(CHUNK_SIZE // (widest * max(n_draws, architecture.n_mixture)), 1)
-        starts = range(0, max(len(x), 1), step)
-        parts = [
-            log_density(self.members, np.log(self.weight), x[first : first + step], noise)
-            for first in starts
-        ]
+        log_weight, noise = np.log(self.weight), self._noise(n_draws)
+        chunks = self._chunks(x, n_draws)
+        parts = [log_density(self.members, log_weight, chunk, noise) for chunk in chunks]
         log_p, error = map(np.concatenate, zip(*parts, strict=True))
         return log_p, error
+
+    def _noise(self, n_draws: int) -> np.ndarray:
+        """Sobol points as standard normal draws: (n_draws, l + 1)."""
+        n_dims = self.members[0].architecture.n_components + 1
+        return sobol_normal(n_draws, n_dims, stream_seed(self.seed, Stream.SCORE, 0, 0))
+
+    def _chunks(self, x: np.ndarray, n_draws: int) -> Iterator[np.ndarray]:
+        """Yield chunks of rows, whose draws fit in memory."""
+        architecture = self.members[0].architecture
+        widest = max(*architecture.hidden_layer_sizes, architecture.n_columns, 1)
+        if np.isnan(x).any():  # each draw of an incomplete row has a covariance
+            widest = max(widest, architecture.n_columns**2)
+        step = max(CHUNK_SIZE // (widest * max(n_draws, architecture.n_mixture)), 1)
+        return (x[first : first + step] for first in range(0, max(len(x), 1), step))

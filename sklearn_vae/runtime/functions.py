@@ -77,3 +77,13 @@ def perceptron(
     for number in range(n_hidden):
         x = ACTIVATIONS[activation](dense(f"hidden.{number}", x))
     return out + x @ weights[f"{name}.last"]
+
+
+def cholesky(matrices: np.ndarray) -> np.ndarray:
+    """Lower triangular roots (N, l, l), NaN where a matrix is not positive definite."""
+    try:
+        return np.linalg.cholesky(matrices)
+    except np.linalg.LinAlgError:
+        if len(matrices) == 1:
+            return np.full_like(matrices, np.nan)
+        return np.concatenate([cholesky(matrix[None]) for matrix in matrices])

@@ -1,4 +1,4 @@
-"""Log-density of ``MixtureVAE`` models in numpy, for complete rows.
+"""Log-density of ``MixtureVAE`` models in numpy.
 
 It is the counterpart of :mod:`sklearn_vae.inference.mixture_log_density`, where the method and its
 constants are documented. Rows lie first: N codes, B rows, C components.
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sklearn_vae.runtime.functions import HALF_LOG_2PI, logsumexp
+from sklearn_vae.runtime.functions import HALF_LOG_2PI, cholesky, logsumexp
 from sklearn_vae.runtime.mixture_vae import LOG_ZERO_WEIGHT, MixtureVAE, Standardised
 from sklearn_vae.runtime.sobol import sobol_normal
 
@@ -76,6 +76,7 @@ class LaplaceProposal:
         self.model, self.x = model, x
         self.log_weight = model.log_weight[model.log_weight > 0.5 * LOG_ZERO_WEIGHT]
         self.white, self.others = model.whitened(x), x[:, ~model.is_real]
+        self.observed = ~np.isnan(x[:, model.is_real])
         loc, log_scale = model.encode(x)
         n_mixture, n_rows = len(self.log_weight), len(x)
         component, row = (part.ravel() for part in np.indices((n_mixture, n_rows)))
@@ -141,7 +142,7 @@ class LaplaceProposal:
             for old, new in zip(local, expansion, strict=True):
                 old[active[better]] = new[better]
         eye = np.eye(z.shape[1])
-        lower = _cholesky(PROPOSAL_SCALE**-2 * (local.precision - eye) + eye)
+        lower = cholesky(PROPOSAL_SCALE**-2 * (local.precision - eye) + eye)
         good = np.isfinite(local.log_evidence) & ~np.isnan(lower).any((1, 2))
         indices, whiten = (component[good], row[good]), lower[good].swapaxes(1, 2)
         self.log_evidence[indices], self.loc[indices] = local.log_evidence[good], z[good]
@@ -161,12 +162,13 @@ class LaplaceProposal:
         gradient = -log_scale.sum(-1) - (standard * here.standard).sum(-1)  # (l, N)
         features = [standard, log_scale]
         if (others := self.model.others).blocks:
-            gradient += (params * others.gradient(here.params, self.others[row])).sum(-1)
-            features.append(others.fisher_features(here.params, params))
+            x = self.others[row]
+            gradient += (params * others.gradient(here.params, x)).sum(-1)
+            features.append(others.fisher_features(here.params, params, x))
         feature = np.concatenate(features, axis=-1).swapaxes(0, 1)  # (N, l, F)
         precision = feature @ feature.swapaxes(1, 2) + np.eye(n_latent)
         log_joint = self._log_joint(here, z, component, row)
-        log_det = np.log(_cholesky(precision).diagonal(axis1=1, axis2=2)).sum(-1)
+        log_det = np.log(cholesky(precision).diagonal(axis1=1, axis2=2)).sum(-1)
         log_evidence = log_joint - log_det + n_latent * HALF_LOG_2PI
         log_evidence = np.nan_to_num(log_evidence, nan=-np.inf)
         return LocalExpansion(log_joint, gradient.T - z, precision, log_evidence)
@@ -188,7 +190,8 @@ class LaplaceProposal:
 
     def _parts(self, z: np.ndarray, component: np.ndarray, row: np.ndarray) -> Standardised:
         """Rows (N,) as seen by codes (N, l) and components (N,)."""
-        return self.model.standardise(self.white[component, row], z, component)
+        white, observed = self.white[component, row], self.observed[row]
+        return self.model.standardise(white, z, component, observed)
 
     def draw(
         self, component: np.ndarray, row: np.ndarray, noise: np.ndarray, from_prior: np.ndarray
@@ -222,10 +225,9 @@ def log_density(
     noise : ndarray of shape (K, l + 1)
         Standard normal draws, shared by the rows; the last column chooses model and component.
     """
+    log_weights = posterior_draws(models, log_weight, x, noise).log_weight
     if not any(model.depends_on_code for model in models):
-        parts = [_log_joint(model, x) + log for model, log in zip(models, log_weight, strict=True)]
-        return logsumexp(np.concatenate(parts), 0), np.zeros(len(x))
-    log_weights = _log_weights(models, log_weight, x, noise)
+        return logsumexp(log_weights, 0), np.zeros(len(x))
     log_mean, log_mean_square = (
         logsumexp(k * log_weights, 0) - math.log(len(noise)) for k in (1, 2)
     )
@@ -233,10 +235,49 @@ def log_density(
     return log_mean, np.sqrt(variance / len(noise))
 
 
-def _log_weights(
+class PosteriorDraws(NamedTuple):
+    """Members, components and codes drawn given rows, with importance weights.
+
+    Attributes
+    ----------
+    log_weight : ndarray of shape (K, B)
+        Log-weights, whose exponentials have the mean p(x); or the sum p(x), if codes make no
+        difference and all components are here.
+    member, component : ndarray of shape (K, B)
+        Indices of the models and of their components.
+    z : ndarray of shape (K, B, l)
+        Codes.
+    """
+
+    log_weight: np.ndarray
+    member: np.ndarray
+    component: np.ndarray
+    z: np.ndarray
+
+    def conditional_mean(self, models: Sequence[MixtureVAE], x: np.ndarray) -> np.ndarray:
+        """Mean of every column of encoded rows given their observed values: (B, n_columns)."""
+        model, weight = models[0], np.exp(self.log_weight - logsumexp(self.log_weight, 0))
+        real = np.zeros((len(x), model.loc.shape[1]))
+        params = np.zeros((*weight.shape, model.others.n_params))
+        for index, mixture in enumerate(models):
+            draw, row = (self.member == index).nonzero()
+            mean, params[draw, row] = mixture.conditional(
+                x[row], self.z[draw, row], self.component[draw, row]
+            )
+            np.add.at(real, row, weight[draw, row, None] * mean)
+        filled = np.empty_like(x)
+        filled[:, model.is_real] = real
+        if model.others.blocks:
+            filled[:, ~model.is_real] = model.others.average(params, weight)
+        return filled
+
+
+def posterior_draws(
     models: Sequence[MixtureVAE], log_weight: np.ndarray, x: np.ndarray, noise: np.ndarray
-) -> np.ndarray:
-    """Log-weights of members, components and codes drawn given rows: (K, B)."""
+) -> PosteriorDraws:
+    """Draw given rows, with the parameters of ``log_density``."""
+    if not any(model.depends_on_code for model in models):
+        return _components(models, log_weight, x)
     proposals = [LaplaceProposal(model, x) for model in models]
     log_evidence = np.concatenate(
         [part.log_evidence + log for part, log in zip(proposals, log_weight, strict=True)]
@@ -244,26 +285,44 @@ def _log_weights(
     log_responsibility = log_evidence - logsumexp(log_evidence, 0)
     chosen, from_prior = _draw_proposals(np.exp(log_responsibility), noise[:, -1])
     log_ratio = np.empty(chosen.shape)  # (K, B)
+    members, components = np.zeros_like(chosen), np.zeros_like(chosen)
+    codes = np.empty((*chosen.shape, noise.shape[1] - 1))
     first = 0  # index of the model's first component among those of all models
-    for proposal, log in zip(proposals, log_weight, strict=True):
+    for member, (proposal, log) in enumerate(zip(proposals, log_weight, strict=True)):
         end = first + len(proposal.log_evidence)
         draw, row = ((chosen >= first) & (chosen < end)).nonzero()
         component = chosen[draw, row] - first
         z = proposal.draw(component, row, noise[draw, :-1], from_prior[draw, row])
         log_q = proposal.log_prob(z, component, row)
         log_ratio[draw, row] = proposal.log_joint(z, component, row) - log_q + log
+        members[draw, row], components[draw, row], codes[draw, row] = member, component, z
         first = end
-    return log_ratio - np.take_along_axis(log_responsibility, chosen, axis=0)
+    log_ratio -= np.take_along_axis(log_responsibility, chosen, axis=0)
+    return PosteriorDraws(log_ratio, members, components, codes)
+
+
+def _components(
+    models: Sequence[MixtureVAE], log_weight: np.ndarray, x: np.ndarray
+) -> PosteriorDraws:
+    """Return all components of models whose p(x|z, c) does not depend on z."""
+    parts = [_log_joint(model, x) + log for model, log in zip(models, log_weight, strict=True)]
+    pairs = [(m, c) for m, part in enumerate(parts) for c in range(len(part))]
+    member, component = np.array(pairs).T[..., None]
+    log_joint = np.concatenate(parts)
+    member, component = (np.broadcast_to(index, log_joint.shape) for index in (member, component))
+    codes = np.zeros((*log_joint.shape, models[0].architecture.n_components))
+    return PosteriorDraws(log_joint, member, component, codes)
 
 
 def _log_joint(model: MixtureVAE, x: np.ndarray) -> np.ndarray:
     """Log p(x, c) of a model whose p(x|z, c) does not depend on z: (C, B)."""
     others, n_latent = x[:, ~model.is_real], model.architecture.n_components
-    z = np.zeros((len(x), n_latent))
-    log_prob = [
-        model.log_prob_of(model.standardise(white, z, np.full(len(x), component)), others)
+    z, observed = np.zeros((len(x), n_latent)), ~np.isnan(x[:, model.is_real])
+    parts = [
+        model.standardise(white, z, np.full(len(x), component), observed)
         for component, white in enumerate(model.whitened(x))
     ]
+    log_prob = [model.log_prob_of(part, others) for part in parts]
     return np.stack(log_prob) + model.log_weight[:, None]
 
 
@@ -289,13 +348,3 @@ def log_normal(z: np.ndarray) -> np.ndarray:
 def _top(values: np.ndarray, n: int) -> np.ndarray:
     """Indices of the n largest values along the first axis, in descending order."""
     return np.argsort(-values, axis=0, kind="stable")[:n]
-
-
-def _cholesky(matrices: np.ndarray) -> np.ndarray:
-    """Lower triangular roots (N, l, l), NaN where a matrix is not positive definite."""
-    try:
-        return np.linalg.cholesky(matrices)
-    except np.linalg.LinAlgError:
-        if len(matrices) == 1:
-            return np.full_like(matrices, np.nan)
-        return np.concatenate([_cholesky(matrix[None]) for matrix in matrices])

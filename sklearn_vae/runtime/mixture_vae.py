@@ -1,7 +1,7 @@
 """VAE of a Gaussian mixture in numpy.
 
-It is the counterpart of :class:`sklearn_vae.models.mixture_vae.MixtureVAE`, of one member and for
-complete rows. Rows lie first: N codes, or B rows, of d real columns.
+It is the counterpart of :class:`sklearn_vae.models.mixture_vae.MixtureVAE`, of one member. Rows lie
+first: N codes, or B rows, of d real columns.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sklearn_vae.runtime.columnwise import Columnwise
-from sklearn_vae.runtime.functions import HALF_LOG_2PI, bounded, log_softmax, perceptron
+from sklearn_vae.runtime.functions import HALF_LOG_2PI, bounded, cholesky, log_softmax, perceptron
 from sklearn_vae.runtime.likelihoods import LOG_SCALE_BOUND as MAX_LOG_SCALE
 from sklearn_vae.runtime.likelihoods import MAX_REDRAWS, Gaussian, Limits
 from sklearn_vae.runtime.vae import INPUT_CLIP, Architecture
@@ -116,9 +116,9 @@ class MixtureVAE:
 
     def encode(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Location and log-scale of q(z|x): (B, n_columns) -> (B, l), (B, l)."""
-        inputs = np.clip(x, -INPUT_CLIP, INPUT_CLIP)
+        inputs = np.nan_to_num(np.clip(x, -INPUT_CLIP, INPUT_CLIP))
         if self.architecture.has_missing:
-            inputs = np.hstack([inputs, np.zeros_like(inputs)])
+            inputs = np.hstack([inputs, np.isnan(x)])
         loc, raw = np.split(self._network("encoder", inputs), 2, axis=-1)
         return loc, bounded(raw, MAX_POSTERIOR_LOG_SCALE)
 
@@ -128,8 +128,8 @@ class MixtureVAE:
         return perceptron(self.weights, name, n_hidden, architecture.activation, x[None])[0]
 
     def whitened(self, x: np.ndarray) -> np.ndarray:
-        """Rows in each component's coordinates: (B, n_columns) -> (C, B, d)."""
-        residual = x[:, self.is_real] - self.loc[:, None]
+        """Rows in each component's coordinates, zeros for NaN: (B, n_columns) -> (C, B, d)."""
+        residual = np.nan_to_num(x[:, self.is_real]) - self.loc[:, None]
         if self.whiten.ndim == 2:
             return residual * self.whiten[:, None]
         return residual @ self.whiten.swapaxes(1, 2)
@@ -144,20 +144,62 @@ class MixtureVAE:
         params = np.maximum(self.params[component] + added, self.least_params)
         return shift, log_scale, mix, params
 
-    def standardise(self, white: np.ndarray, z: np.ndarray, component: np.ndarray) -> Standardised:
-        """Rows (N, d) in the coordinates where p(x|z, c) is standard normal."""
+    def standardise(
+        self, white: np.ndarray, z: np.ndarray, component: np.ndarray, observed: np.ndarray
+    ) -> Standardised:
+        """Rows (N, d) in the coordinates where p(x|z, c) is standard normal.
+
+        Of missing values, those that are not ``observed`` (N, d), the density is integrated out.
+        """
         shift, log_scale, mix, params = self.decode(z, component)
         residual = white - shift
         standard = residual * np.exp(-log_scale)
         for number, shear in enumerate(self.shears):
             standard += mix[:, number, None] * (residual @ shear)
-        return Standardised(standard, log_scale, params, self.log_det[component])
+        log_det = self.log_det[component]
+        if len(incomplete := np.flatnonzero(~observed.all(-1))):
+            root = self._root(log_scale[incomplete], mix[incomplete])
+            root = root @ self._square(self.whiten[component[incomplete]])
+            mask = observed[incomplete]
+            marginal = marginal_of_normal(root, standard[incomplete], mask)
+            standard[incomplete], log_scale[incomplete] = marginal
+            # ``log_prob_of`` subtracts a constant of all columns
+            log_det[incomplete] = HALF_LOG_2PI * (~mask).sum(-1)
+        return Standardised(standard, log_scale, params, log_det)
+
+    def _root(self, log_scale: np.ndarray, mix: np.ndarray) -> np.ndarray:
+        """Lower triangular roots of the precisions: (N, d), (N, S) -> (N, d, d)."""
+        return self._square(np.exp(-log_scale)) + np.einsum("ns,sde->ned", mix, self.shears)
+
+    @staticmethod
+    def _square(roots: np.ndarray) -> np.ndarray:
+        """Matrices of diagonals: (N, d) or (N, d, d) -> (N, d, d)."""
+        return roots if roots.ndim == 3 else roots[..., None] * np.eye(roots.shape[1])
 
     def log_prob_of(self, parts: Standardised, others: np.ndarray) -> np.ndarray:
         """Log p(x|z, c) in nats, of ``standardise``'s parts and the other columns: (N,)."""
         standard, log_scale, params, log_det = parts
         log_prob = log_det - (0.5 * np.square(standard) + log_scale + HALF_LOG_2PI).sum(-1)
         return log_prob + self.others.log_prob(params, others) if self.others.blocks else log_prob
+
+    def conditional(
+        self, x: np.ndarray, z: np.ndarray, component: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Means of real columns given the observed ones, and parameters of the other columns.
+
+        Rows (N, n_columns), codes and components (N, ...) -> (N, d), (N, n_params).
+        """
+        shift, log_scale, mix, params = self.decode(z, component)
+        whiten, real = self._square(self.whiten[component]), x[:, self.is_real]
+        mean = self.loc[component] + np.linalg.solve(whiten, shift[..., None])[..., 0]
+        observed = ~np.isnan(real)
+        inverse = np.linalg.inv(self._root(log_scale, mix) @ whiten)
+        covariance = inverse @ inverse.swapaxes(1, 2)
+        both = observed[..., None] & observed[:, None]
+        of_observed = np.where(both, covariance, np.eye(real.shape[1]))
+        residual = np.where(observed, real - mean, 0)[..., None]
+        step = covariance @ (np.linalg.solve(of_observed, residual) * observed[..., None])
+        return np.where(observed, real, mean + step[..., 0]), params
 
     def sample(self, n_rows: int, generator: np.random.Generator) -> np.ndarray:
         """Draw rows, again where beyond limits: (n_rows, n_columns)."""
@@ -178,15 +220,41 @@ class MixtureVAE:
         weight = np.exp(self.log_weight)
         component = generator.choice(len(weight), n_rows, p=weight / weight.sum())
         shift, log_scale, mix, params = self.decode(z, component)
-        eye = np.eye(shift.shape[1])
-        root = np.exp(-log_scale)[..., None] * eye + np.einsum("ns,sde->ned", mix, self.shears)
         noise = generator.standard_normal((*shift.shape, 1))
-        white = np.linalg.solve(root, noise)[..., 0] + shift
-        whiten = self.whiten[component]
-        whiten = whiten if whiten.ndim == 3 else whiten[..., None] * eye
+        white = np.linalg.solve(self._root(log_scale, mix), noise)[..., 0] + shift
+        whiten = self._square(self.whiten[component])
         x = np.empty((n_rows, self.architecture.n_columns))
         step = np.linalg.solve(whiten, white[..., None])[..., 0]
         x[:, self.is_real] = self.loc[component] + step
         if self.others.blocks:
             x[:, ~self.is_real] = self.others.sample(params, generator, self.limits_of_others)
         return x
+
+
+def marginal_of_normal(
+    root: np.ndarray, standard: np.ndarray, observed: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Standardise the observed values of normal rows, the other values integrated out.
+
+    Parameters
+    ----------
+    root : ndarray of shape (N, d, d)
+        Lower triangular root of the precision.
+    standard : ndarray of shape (N, d)
+        Complete rows standardised by it, with any values where some are missing.
+    observed : ndarray of shape (N, d), bool
+        Mask of observed values.
+
+    Returns
+    -------
+    standard, log_scale : ndarray of shape (N, d)
+        Standardised values, and the logarithms of the scales that they were divided by; 0 for
+        missing values.
+    """
+    inverse = np.linalg.inv(root)
+    residual = inverse @ standard[..., None] * observed[..., None]
+    both = observed[..., None] & observed[:, None]
+    covariance = np.where(both, inverse @ inverse.swapaxes(1, 2), np.eye(root.shape[-1]))
+    lower = cholesky(covariance)
+    log_scale = np.log(lower.diagonal(axis1=1, axis2=2))
+    return np.linalg.solve(lower, residual)[..., 0], log_scale

@@ -1,10 +1,11 @@
 """Rows of a table as numbers, and back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from sklearn_vae.data.arrays import has_missing_values
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field
 
@@ -63,6 +64,20 @@ class TableModel:
                 codes = np.arange(len(values))
                 rows[~is_missing, j] = field.recode(codes, values, self.handle_unknown)
         return rows
+
+    def _impute(self, X: Any, conditional_mean: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Replace missing values by decoded means of encoded rows: (n, n_features)."""
+        rows, is_rounded = self._read(X).copy(), np.zeros(self.n_features_in_, dtype=bool)
+        if self.fields is not None:
+            is_rounded = np.array([field.logical_type != "number" for field in self.fields])
+            is_categorical = np.array([field.categories is not None for field in self.fields])
+            # unknown categories, which no table can hold
+            rows = np.where(is_categorical & (rows < 0), np.nan, rows)
+        incomplete = has_missing_values(rows)
+        if incomplete.any():
+            mean = conditional_mean(self.columns.transform(rows[incomplete]))
+            rows[incomplete] = self.columns.fill_missing(rows[incomplete], mean, is_rounded)
+        return self._write(rows)
 
     def _write(self, rows: np.ndarray) -> np.ndarray:
         """Convert numbers to values of the columns' types."""

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_vae.data.arrays import has_missing_values
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field
 from sklearn_vae.inference.correction import correction_at
@@ -142,22 +141,12 @@ class TransformerModel(TableModel):
         ndarray of shape (n_samples, n_features)
             Rows without missing values; objects if the model was fitted to categories.
         """
-        rows, points = self._read(X).copy(), self._points(IMPUTE_DRAWS)
-        if self.fields is not None:  # unknown categories, which no table can hold
-            is_categorical = np.array([field.categories is not None for field in self.fields])
-            rows = np.where(is_categorical & (rows < 0), np.nan, rows)
-        incomplete = has_missing_values(rows)
-        if incomplete.any():
-            some, is_rounded = rows[incomplete], np.zeros(self.n_features_in_, dtype=bool)
-            if self.fields is not None:
-                is_rounded = np.array([field.logical_type != "number" for field in self.fields])
-            mean = self._map(
-                lambda x: self.vae.conditional_mean(x, *points),
-                self.columns.transform(some),
-                2 * IMPUTE_DRAWS,
-            )
-            rows[incomplete] = self.columns.fill_missing(some, mean, is_rounded)
-        return self._write(rows)
+        points = self._points(IMPUTE_DRAWS)
+
+        def conditional_mean(x: np.ndarray) -> np.ndarray:
+            return self._map(lambda x: self.vae.conditional_mean(x, *points), x, 2 * IMPUTE_DRAWS)
+
+        return self._impute(X, conditional_mean)
 
     def sample(self, n_samples: int = 1, random_state: int | None = None) -> np.ndarray:
         """Draw rows from the model's density.

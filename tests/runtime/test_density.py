@@ -36,11 +36,16 @@ def outliers(X):
     return X[:20] * np.where(np.isin(np.arange(X.shape[1]), [0, 1, 8]), 6, 1)
 
 
-@pytest.fixture(scope="module", params=["all likelihoods", "real", "rounded", "linear", "mixture"])
+@pytest.fixture(
+    scope="module",
+    params=["all likelihoods", "missing values", "real", "rounded", "linear", "mixture"],
+)
 def fitted(request):
     """An estimator and its rows."""
     X = rows()
-    if request.param == "all likelihoods":
+    if request.param == "missing values":
+        X[np.random.default_rng(1).random(X.shape) < 0.1] = np.nan
+    if request.param in ("all likelihoods", "missing values"):
         return VAEDensity(2, mixtures=MIXTURES, likelihood=BY_COLUMN, **SMALL).fit(X), X
     X = X[:, [0, 1, 8]]
     if request.param == "rounded":  # scales are bounded below
@@ -57,12 +62,25 @@ def test_scores_are_those_of_the_estimator(fitted, tmp_path):
     """Of training rows, of outliers and of one row, by the same draws."""
     estimator, X = fitted
     model = saved(estimator, tmp_path)
-    for table in (X, outliers(X)):
+    incomplete = np.where(np.random.default_rng(2).random(X.shape) < 0.2, np.nan, X)
+    incomplete[0] = np.nan
+    for table in (X, outliers(X), incomplete):
         expected = estimator.score_samples(table)
 
         np.testing.assert_allclose(model.score_samples(table), expected, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(model.score_samples(X[5:6]), model.score_samples(X)[5:6], rtol=1e-9)
     np.testing.assert_allclose(model.score(X), estimator.score(X), rtol=1e-6)
+
+
+def test_imputed_means_are_those_of_the_estimator(fitted, tmp_path):
+    estimator, X = fitted
+    model = saved(estimator, tmp_path)
+    incomplete = np.where(np.random.default_rng(2).random(X.shape) < 0.2, np.nan, X)[:40]
+    incomplete[0] = np.nan
+    imputed = model.impute(incomplete)
+
+    assert not np.isnan(imputed).any()
+    np.testing.assert_allclose(imputed, estimator.impute(incomplete), rtol=1e-6, atol=1e-6)
 
 
 def test_samples_have_the_density_of_the_model(fitted, tmp_path):
@@ -89,7 +107,7 @@ def test_rows_are_scored_in_bounded_memory(tmp_path, monkeypatch):
 
 
 def test_mixed_tables_are_lists_of_their_values(tmp_path):
-    """A model that was fitted to missing cells scores complete rows, and refuses others."""
+    """Categories and missing cells as themselves; unknown categories are unlikely."""
     rng = np.random.default_rng(0)
     size = rng.normal(size=120)
     colour = np.where(size > 0, "red", np.where(rng.random(120) > 0.5, "blue", "green"))
@@ -97,11 +115,11 @@ def test_mixed_tables_are_lists_of_their_values(tmp_path):
     frame.loc[3, "size"], frame.loc[5, "colour"] = np.nan, None
     estimator = VAEDensity(1, mixtures=MIXTURES, **SMALL).fit(frame)
     model = saved(estimator, tmp_path)
-    complete = frame.dropna()
+    new = pd.concat([frame, pd.DataFrame({"size": [0.5], "colour": ["black"], "n": [3]})])
 
-    expected = estimator.score_samples(complete)
-    actual = model.score_samples(complete.to_numpy(dtype=object))
-    np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
+    actual = model.score_samples(new.to_numpy(dtype=object))
+    np.testing.assert_allclose(actual, estimator.score_samples(new), rtol=1e-6, atol=1e-6)
     assert set(model.sample(50)[:, 1]) <= {"red", "blue", "green"}
-    with pytest.raises(ValueError, match="scores complete rows only"):
-        model.score_samples(frame.to_numpy(dtype=object))
+    imputed = pd.DataFrame(model.impute(frame.to_numpy(dtype=object)), columns=frame.columns)
+    expected = estimator.impute(frame)
+    pd.testing.assert_frame_equal(imputed.astype(expected.dtypes), expected, rtol=1e-6)

@@ -111,7 +111,8 @@ def test_gradients_and_fisher_features_are_those_of_torch(likelihood):
 
     np.testing.assert_allclose(own.log_prob(params, x), log_prob.detach().numpy(), rtol=1e-9)
     np.testing.assert_allclose(own.gradient(params, x), gradient.numpy(), rtol=1e-6, atol=1e-7)
-    np.testing.assert_allclose(own.fisher_features(params, slopes), features, rtol=1e-8, atol=1e-8)
+    actual = own.fisher_features(params, slopes, x)
+    np.testing.assert_allclose(actual, features, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("likelihood", OBJECTS, ids=repr)
