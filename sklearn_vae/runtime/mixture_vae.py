@@ -193,12 +193,10 @@ class MixtureVAE:
         whiten, real = self._square(self.whiten[component]), x[:, self.is_real]
         mean = self.loc[component] + np.linalg.solve(whiten, shift[..., None])[..., 0]
         observed = ~np.isnan(real)
-        inverse = np.linalg.inv(self._root(log_scale, mix) @ whiten)
-        covariance = inverse @ inverse.swapaxes(1, 2)
-        both = observed[..., None] & observed[:, None]
-        of_observed = np.where(both, covariance, np.eye(real.shape[1]))
-        residual = np.where(observed, real - mean, 0)[..., None]
-        step = covariance @ (np.linalg.solve(of_observed, residual) * observed[..., None])
+        root = self._root(log_scale, mix) @ whiten
+        of_missing, precision = missing_block(root, observed)
+        residual = root @ np.where(observed, real - mean, 0)[..., None]
+        step = -np.linalg.solve(precision, of_missing.swapaxes(1, 2) @ residual)
         return np.where(observed, real, mean + step[..., 0]), params
 
     def sample(self, n_rows: int, generator: np.random.Generator) -> np.ndarray:
@@ -231,6 +229,18 @@ class MixtureVAE:
         return x
 
 
+def missing_block(root: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Precision of the missing values of normal rows given the observed ones.
+
+    Of the root of the precision (N, d, d) and the mask of observed values (N, d), return the root's
+    columns, 0 where values are observed, and the precision (N, d, d), of the identity there.
+    """
+    of_missing = root * ~observed[:, None]
+    return of_missing, of_missing.swapaxes(1, 2) @ of_missing + observed[..., None] * np.eye(
+        root.shape[1]
+    )
+
+
 def marginal_of_normal(
     root: np.ndarray, standard: np.ndarray, observed: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -248,13 +258,11 @@ def marginal_of_normal(
     Returns
     -------
     standard, log_scale : ndarray of shape (N, d)
-        Standardised values, and the logarithms of the scales that they were divided by; 0 for
-        missing values.
+        Residuals of the rows from the missing values that fit them best, and logarithms of
+        scales, as those of ``sklearn_vae.models.mixture_vae.marginal_of_normal``.
     """
-    inverse = np.linalg.inv(root)
-    residual = inverse @ standard[..., None] * observed[..., None]
-    both = observed[..., None] & observed[:, None]
-    covariance = np.where(both, inverse @ inverse.swapaxes(1, 2), np.eye(root.shape[-1]))
-    lower = cholesky(covariance)
-    log_scale = np.log(lower.diagonal(axis1=1, axis2=2))
-    return np.linalg.solve(lower, residual)[..., 0], log_scale
+    of_missing, precision = missing_block(root, observed)
+    lower = cholesky(precision)
+    fitted = np.linalg.solve(precision, of_missing.swapaxes(1, 2) @ standard[..., None])
+    log_scale = np.log(lower.diagonal(axis1=1, axis2=2)) - np.log(root.diagonal(axis1=1, axis2=2))
+    return standard - (of_missing @ fitted)[..., 0], log_scale

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_vae import VAEImputer, VAETransformer, runtime
+from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, runtime
 from sklearn_vae.inference.log_density import _first_proposals, sample_prior
 from sklearn_vae.likelihoods import Gaussian, StudentT
 from sklearn_vae.persistence import file_format
@@ -177,9 +177,13 @@ def test_unsupported_parts_are_named(tmp_path):
         with pytest.raises(ValueError, match=f"runtime does not support {name}"):
             runtime.load(tmp_path / "model.vae")
     y = np.arange(N_ROWS) % 2
-    VAETransformer(2, conditional=True, **SMALL).fit(X, y).save(tmp_path / "model.vae")
-    with pytest.raises(ValueError, match="does not support conditional=True"):
-        runtime.load(tmp_path / "model.vae")
+    for conditional in (
+        VAETransformer(2, conditional=True, **SMALL),
+        VAEDensity(1, conditional=True, mixtures=[(1, "full")], **SMALL),
+    ):
+        conditional.fit(X, y).save(tmp_path / "model.vae")
+        with pytest.raises(ValueError, match="does not support conditional=True"):
+            runtime.load(tmp_path / "model.vae")
 
 
 @pytest.mark.parametrize(
