@@ -22,6 +22,7 @@ from sklearn_vae.data.columns import (
     share_scale,
 )
 from sklearn_vae.data.fields import Name
+from sklearn_vae.data.missing_patterns import MissingPatterns
 from sklearn_vae.data.one_to_one import OneToOne, find_one_to_one
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_hashes
@@ -61,6 +62,8 @@ class TableEncoder:
         Encoder of the columns of y, which come after those of X.
     one_to_one : list of OneToOne
         Columns that are derived from others: their groups are those of constants.
+    missing_patterns : MissingPatterns or None
+        Patterns of missing values of the training rows, if any were missing.
     """
 
     names: list[Name]
@@ -70,6 +73,7 @@ class TableEncoder:
     allows_missing: bool = True
     conditions: "TableEncoder | None" = None
     one_to_one: list[OneToOne] = field(default_factory=list)
+    missing_patterns: MissingPatterns | None = None
 
     @classmethod
     def fit(
@@ -165,6 +169,7 @@ class TableEncoder:
             allows_missing=allows_missing,
             conditions=conditions,
             one_to_one=pairs,
+            missing_patterns=MissingPatterns.fit(X, sample_weight) if has_missing else None,
         )
 
     def check(self) -> None:
@@ -194,6 +199,9 @@ class TableEncoder:
             raise ValueError("a column must be derived from one other column")
         if self.conditions is not None and self.conditions.conditions is not None:
             raise ValueError("conditions cannot have conditions")
+        patterns = self.missing_patterns
+        if patterns is not None and patterns.masks.shape[1] != self.n_features:
+            raise ValueError("the patterns of missing values are of other columns")
 
     # -- columns ---------------------------------------------------------------------
 

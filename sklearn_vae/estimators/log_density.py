@@ -20,14 +20,12 @@ from sklearn_vae.estimators.checks import check_allows_missing, check_is_table, 
 from sklearn_vae.estimators.given import column_indices, given_row
 from sklearn_vae.estimators.rules import sample_with_rules
 from sklearn_vae.inference.class_marginal import ClassMarginal
-from sklearn_vae.inference.ensemble import EnsemblePredictor
 from sklearn_vae.inference.log_density import SCORE_DRAWS
-from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.inference.sample_given import sample_given
 from sklearn_vae.networks import Network
 from sklearn_vae.persistence.validation import check_count
 from sklearn_vae.progress import show_progress
-from sklearn_vae.random import RandomState, draw_seed
+from sklearn_vae.random import RandomState, Stream, draw_seed, stream_seed
 
 # Scramblings of the Sobol points whose spread is the standard error.
 STD_SCRAMBLINGS = 8
@@ -296,6 +294,7 @@ class DensityEstimator(TableEstimator):
         y: Any = None,
         given: Mapping[Name, Any] | None = None,
         rules: Sequence[Any] | None = None,
+        missing: bool = False,
     ) -> Any:
         """Draw rows from the model, with the decoder's noise.
 
@@ -317,6 +316,10 @@ class DensityEstimator(TableEstimator):
             function of a table of samples that returns a boolean for each row, in pandas also an
             expression of ``DataFrame.eval`` such as ``"tip <= total"``, and in polars an
             expression.
+        missing : bool, default=False
+            Whether cells are missing, as in the rows of ``fit``: every row has the pattern of
+            missing cells of a training row, drawn without regard to the row's values. Values
+            that are given are not missing, and rules see complete rows.
 
         Returns
         -------
@@ -332,47 +335,55 @@ class DensityEstimator(TableEstimator):
         """
         check_is_fitted(self)
         n_samples = check_count("n_samples", n_samples)
-        self._check_y_is_used(y, "sample")
-        if y is None:
-            model = self._class_marginal() if self._averages_classes else self._fitted()
-            return self._sample(model, n_samples, random_state, given, rules)
-        codes = self._encode_conditions(y, n_samples, self.dtype_)
-        return self._sample(self._fitted(), n_samples, random_state, given, rules, codes)
-
-    def _sample(
-        self,
-        model: Predictor | EnsemblePredictor | ClassMarginal,
-        n_samples: int,
-        random_state: RandomState,
-        given: Mapping[Name, Any] | None,
-        rules: Sequence[Any] | None,
-        y: np.ndarray | None = None,
-    ) -> Any:
-        """Draw rows from a model, with encoded conditions y if any, and return them as a table."""
-        n_samples = check_count("n_samples", n_samples)
         caller = f"{type(self).__name__}.sample"
         check_random_state(random_state, caller=caller)
-        row: np.ndarray | None = None
-        # a joint model draws given y as given columns
-        if (given is not None and given != {}) or (self._is_joint and y is not None):
-            check_allows_missing(self, "sample with given values")
-            names = self._column_names() or range(self.n_features_in_)
-            fields = None if self.schema_ is None else self.schema_.fields
-            row = given_row(given or {}, names, fields, self.columns_, caller).astype(self.dtype_)
-        seed = draw_seed(self.random_state if random_state is None else random_state)
-
-        def draw(indices: np.ndarray, seed: int) -> np.ndarray:
-            codes = None if y is None else y[indices]
-            if row is not None:
-                return sample_given(model, row, len(indices), seed, codes)
-            return model.sample(len(indices), seed, self.dtype_, *([] if y is None else [codes]))
-
-        with show_progress("Sampling", n_samples, self.verbose):
-            if not rules:
-                return self._restore_table(draw(np.arange(n_samples), seed))
-            return sample_with_rules(
-                draw, self._restore_table, n_samples, seed, rules, is_exchangeable=y is None
+        self._check_y_is_used(y, "sample")
+        if not isinstance(missing, bool | np.bool_):
+            raise ValueError(
+                f"The 'missing' parameter of {caller} must be True or False. "
+                f"Got {missing!r} instead."
             )
+        row = self._given_row(given, caller)
+        draw = self._draw_given(row, y, n_samples)
+        seed = draw_seed(self.random_state if random_state is None else random_state)
+        with show_progress("Sampling", n_samples, self.verbose):
+            if rules:
+                restore, is_exchangeable = self._restore_table, y is None
+                rows = sample_with_rules(
+                    draw, restore, n_samples, seed, rules, is_exchangeable=is_exchangeable
+                )
+            else:
+                rows = draw(np.arange(n_samples), seed)
+        patterns = self.columns_.missing_patterns
+        if missing and patterns is not None:
+            masks = patterns.draw(n_samples, np.random.default_rng(stream_seed(seed, Stream.MASK)))
+            rows = np.where(masks & np.isnan(row), np.nan, rows)
+        return self._restore_table(rows)
+
+    def _given_row(self, given: Mapping[Name, Any] | None, caller: str) -> np.ndarray:
+        """Convert given values to a row of numbers, NaN where nothing is given: (n_features,)."""
+        if given is None or given == {}:
+            return np.full(self.n_features_in_, np.nan, self.dtype_)
+        check_allows_missing(self, "sample with given values")
+        names = self._column_names() or range(self.n_features_in_)
+        fields = None if self.schema_ is None else self.schema_.fields
+        return given_row(given, names, fields, self.columns_, caller).astype(self.dtype_)
+
+    def _draw_given(
+        self, row: np.ndarray, y: Any, n_samples: int
+    ) -> Callable[[np.ndarray, int], np.ndarray]:
+        """Return a function (indices, seed) that draws rows of numbers, given values and y."""
+        codes = None if y is None else self._encode_conditions(y, n_samples, self.dtype_)
+        averages_classes = y is None and self._averages_classes
+        model: Any = self._class_marginal() if averages_classes else self._fitted()
+        # a joint model draws given y as given columns
+        if np.isnan(row).all() and not (self._is_joint and codes is not None):
+            return lambda indices, seed: model.sample(
+                len(indices), seed, self.dtype_, *([] if codes is None else [codes[indices]])
+            )
+        return lambda indices, seed: sample_given(
+            model, row, len(indices), seed, None if codes is None else codes[indices]
+        )
 
     # -- missing values ----------------------------------------------------------------------
 

@@ -27,8 +27,8 @@ def sample_with_rules(
     rules: Sequence[Any],
     *,
     is_exchangeable: bool,
-) -> Any:
-    """Draw a table whose rows fulfil all rules, by rejection.
+) -> np.ndarray:
+    """Draw rows that fulfil all rules, by rejection.
 
     Parameters
     ----------
@@ -47,8 +47,8 @@ def sample_with_rules(
 
     Returns
     -------
-    DataFrame or ndarray of shape (n_samples, n_features)
-        The table.
+    ndarray of shape (n_samples, n_features)
+        Rows of numbers.
 
     Raises
     ------
@@ -63,8 +63,6 @@ def sample_with_rules(
     rows = draw(np.arange(n_samples), seed)
     table = restore(rows)
     mask = fulfilled(table, rules)
-    if mask.all():
-        return table
     rejected = np.flatnonzero(~mask)
     n_drawn, n_fulfilled = n_samples, int(mask.sum())
     limit = max(MAX_DRAWS_PER_ROW * n_samples, FEWEST_MAX_DRAWS)
@@ -92,7 +90,7 @@ def sample_with_rules(
             good = good[first]
         rows[filled] = drawn[good]
         rejected = np.setdiff1d(rejected, filled)
-    return restore(rows)
+    return rows
 
 
 def fulfilled(table: Any, rules: Sequence[Any]) -> np.ndarray:

@@ -1,0 +1,93 @@
+"""Samples with missing cells: patterns of the training rows, in every container."""
+
+import numpy as np
+import pytest
+
+from sklearn_vae import VAEDensity, VAETransformer, load
+from sklearn_vae.data.missing_patterns import MAX_ROWS, MissingPatterns
+
+QUICK = {"max_iter": 1, "hidden_layer_sizes": (8,), "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Of 400 rows, 100 lack the second cell and 50 the second and the third."""
+    X = np.random.default_rng(0).normal(size=(400, 3))
+    X[:150, 1] = X[:50, 2] = np.nan
+    return X
+
+
+def test_frequencies_are_those_of_the_rows(rows):
+    patterns = MissingPatterns.fit(rows, None)
+    shares = {tuple(mask): share for mask, share in zip(*vars(patterns).values(), strict=True)}
+    weighted = MissingPatterns.fit(rows, np.repeat([2.0, 1.0], [50, 350]))
+
+    assert shares == pytest.approx(
+        {(False, True, True): 0.125, (False, True, False): 0.25, (False, False, False): 0.625}
+    )
+    assert weighted.probability.max() == pytest.approx(250 / 450)
+
+
+def test_few_rows_of_a_long_table_are_kept():
+    X = np.where(np.random.default_rng(0).random((50_000, 20)) < 0.3, np.nan, 0.0)
+    patterns = MissingPatterns.fit(X, None)
+
+    assert len(patterns.masks) <= MAX_ROWS
+    assert patterns.draw(10_000, np.random.default_rng(0)).mean() == pytest.approx(0.3, abs=0.01)
+
+
+@pytest.mark.parametrize("estimator", [VAETransformer(2, **QUICK), VAEDensity(2, **QUICK)])
+def test_samples_have_the_patterns_of_the_rows(rows, estimator, tmp_path):
+    vae = estimator.fit(rows)
+    vae.save(tmp_path / "vae")
+    sample = vae.sample(2000, random_state=0, missing=True)
+    hidden, whole = np.isnan(sample), vae.sample(2000, random_state=0)
+
+    assert hidden.mean(axis=0) == pytest.approx([0, 0.375, 0.125], abs=0.03)
+    assert not (hidden[:, 2] & ~hidden[:, 1]).any()
+    np.testing.assert_array_equal(sample[~hidden], whole[~hidden])
+    assert not np.isnan(whole).any()
+    again = load(tmp_path / "vae").sample(2000, random_state=0, missing=True)
+    np.testing.assert_array_equal(again, sample)
+
+
+def test_given_values_are_not_missing_and_rules_see_complete_rows(rows):
+    vae = VAETransformer(2, **QUICK).fit(rows)
+    given = vae.sample(200, given={1: 0.5}, missing=True, random_state=0)
+    ruled = vae.sample(200, rules=[lambda X: X[:, 1] > 0], missing=True, random_state=0)
+
+    assert (given[:, 1] == 0.5).all()
+    assert np.isnan(given[:, 2]).any()
+    assert np.isnan(ruled[:, 1]).any()
+    assert (ruled[~np.isnan(ruled[:, 1]), 1] > 0).all()
+
+
+def test_missing_is_true_or_false(rows):
+    with pytest.raises(ValueError, match=r"'missing' parameter .* Got 'yes'"):
+        VAETransformer(2, **QUICK).fit(rows).sample(missing="yes")
+
+
+def test_complete_rows_have_complete_samples(rows):
+    vae = VAETransformer(2, **QUICK).fit(rows[150:])
+
+    assert not np.isnan(vae.sample(200, missing=True)).any()
+
+
+def test_cells_of_a_data_frame_are_missing_by_its_own_values(rows):
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(
+        {
+            "number": rows[:, 1],
+            "class": pd.Series(np.where(np.isnan(rows[:, 2]), None, "a")).where(
+                rows[:, 0] < 1, "b"
+            ),
+            "count": pd.array(np.arange(400) % 7, dtype="Int64"),
+            "whole": np.arange(400) % 3,
+        }
+    )
+    frame.loc[::9, "count"] = pd.NA
+    sample = VAETransformer(2, **QUICK).fit(frame).sample(500, random_state=0, missing=True)
+
+    assert sample.dtypes.equals(frame.dtypes)
+    assert (sample.isna().mean() - frame.isna().mean()).abs().max() < 0.06
+    assert sample["class"].dropna().isin(["a", "b"]).all()
