@@ -20,13 +20,13 @@ class BruteForce:
         """Return a search of the reference rows (n_reference, f) for the nearest ones."""
 
         def find(x: np.ndarray) -> np.ndarray:
-            found = np.empty((len(x), n_neighbors), dtype=int)
+            indices = np.empty((len(x), n_neighbors), dtype=int)
             for batch in batches(len(x), max(CHUNK_SIZE // len(reference), 1)):
                 distances = self._pairwise_distances(x[batch], reference)
                 nearest = np.argpartition(distances, n_neighbors - 1)[:, :n_neighbors]
                 order = np.take_along_axis(distances, nearest, axis=1).argsort(axis=1)
-                found[batch] = np.take_along_axis(nearest, order, axis=1)
-            return found
+                indices[batch] = np.take_along_axis(nearest, order, axis=1)
+            return indices
 
         return find
 

@@ -152,8 +152,8 @@ class OutlierModel(TableModel):
         scores = -rows.score_in_batches(self.scorer, scored)
         # rounding is not to change a rank among the calibration scores, one of which is the offset
         above = np.searchsorted(self.calibration_scores, scores - ROUNDING)
-        known = self.calibration_scores[above.clip(max=len(self.calibration_scores) - 1)]
-        return np.where(np.abs(scores - known) <= ROUNDING, known, scores)
+        nearest = self.calibration_scores[above.clip(max=len(self.calibration_scores) - 1)]
+        return np.where(np.abs(scores - nearest) <= ROUNDING, nearest, scores)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Score less the threshold ``offset_``: negative for outliers.
