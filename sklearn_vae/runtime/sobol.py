@@ -2,7 +2,7 @@
 
 ``sobol.npz`` has the direction numbers of S. Joe and F. Y. Kuo, "Constructing Sobol Sequences with
 Better Two-Dimensional Projections", SIAM Journal on Scientific Computing 30, 2008 (the file
-new-joe-kuo-6, under the BSD licence) for the first 1,024 dimensions.
+new-joe-kuo-6; ``sobol-LICENSE.txt`` is its licence) for the first 1,024 dimensions.
 """
 
 from functools import lru_cache
