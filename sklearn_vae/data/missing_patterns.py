@@ -9,7 +9,7 @@ from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 
 # Training rows whose patterns are kept, evenly spaced.
-MAX_ROWS = 4096
+MAX_ROWS = 1024
 
 
 @serializable
