@@ -60,10 +60,10 @@ class RowProgress:
         self.n_done += n_rows
         if self.line.seconds >= QUIET_SECONDS and self.line.is_due:
             rate = self.n_done / self.line.seconds
-            left = max(self.n_rows - self.n_done, 0) / rate
-            self.line.print(
-                f"{self.title} {self.n_done} done, {rate:.3g} per second, {left:.0f} s left"
-            )
+            text = f"{self.title} {self.n_done} done, {rate:.3g} per second"
+            if self.n_done <= self.n_rows:  # rules may refuse rows
+                text += f", {(self.n_rows - self.n_done) / rate:.0f} s left"
+            self.line.print(text)
 
     def end(self) -> None:
         """Print the last state."""

@@ -76,8 +76,6 @@ MIN_ROWS_TO_VALIDATE = 100
 ITERATIONS_OF_SMALL_TABLES = 1
 # Weights of a smaller mean are hardly meant as numbers of copies.
 MIN_MEAN_WEIGHT = 0.25
-# Scramblings of the Sobol points whose spread is the standard error.
-STD_SCRAMBLINGS = 8
 # A sparse table of more numbers is made dense in single precision.
 MAX_SPARSE_IN_DOUBLE = 1 << 15
 # Products of all rows and weights, up to which double precision costs no time: the default
@@ -91,10 +89,6 @@ MAX_NUMBERS_ENCODED = 1 << 26
 ENCODED_AT_A_TIME = 1 << 20
 # Fitted models with their torch modules, of which neither pickles nor clones have a copy.
 _PREDICTORS: WeakKeyDictionary[BaseEstimator, Any] = WeakKeyDictionary()
-# Weighted draws of the latent variables per row for imputation: a mean needs fewer of them than
-# several imputations do.
-MEAN_DRAWS = 128
-IMPUTE_DRAWS = 256
 
 
 class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin, BaseEstimator):

@@ -22,6 +22,12 @@ def over_batches(method: Method) -> Method:
         source = as_source(X)
         if source is None:
             return method(self, X, *args, **kwargs)
+        y: Any = args[0] if args else kwargs.get("y")
+        if np.ndim(y) and getattr(self, "condition_encoder_", None) is not None:
+            raise ValueError(
+                "With a source of batches, y must be one value for all rows. Pass the rows of an "
+                "array y as a table."
+            )
         results = [method(self, batch, *args, **kwargs) for batch in source]
         if isinstance(results[0], tuple):
             return tuple(map(np.concatenate, zip(*results, strict=True)))

@@ -176,6 +176,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         ValueError
             If a parameter or X is invalid. The imputer is then as before.
         """
+        interruption: KeyboardInterrupt | None = None
         with restore_on_error(self):
             self._validate_params()
             if self.add_indicator and self.n_draws is not None and self.n_draws > 1:
@@ -193,12 +194,17 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             first_weights = _FirstWeights()
             if self.estimator is None:
                 model.set_params(callbacks=[first_weights])
-            self.estimator_ = model.fit(X, sample_weight=sample_weight)
-            self.mixture_, self.mixture_weight_ = None, 0.0
+            self.estimator_, self.mixture_, self.mixture_weight_ = model, None, 0.0
+            try:
+                model.fit(X, sample_weight=sample_weight)
+                if self.estimator is None and X is table:
+                    self._fit_mixture(X, sample_weight, first_weights.best)
+            except KeyboardInterrupt as error:
+                if not hasattr(model, "n_iter_"):
+                    raise
+                interruption = error  # the model is kept, as all estimators keep theirs
             if self.estimator is None:
                 model.set_params(callbacks=None)
-                if X is table and not model.interrupted_:
-                    self._fit_mixture(X, sample_weight, first_weights.best)
             self.n_features_in_ = model.n_features_in_
             if hasattr(model, "feature_names_in_"):
                 self.feature_names_in_ = model.feature_names_in_
@@ -208,6 +214,8 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
                 rows = (model._validate(batch, reset=False) for batch in batches)
                 is_missing = np.any([np.isnan(batch).any(axis=0) for batch in rows], axis=0)
                 self.indicated_ = np.flatnonzero(is_missing)
+        if interruption is not None:
+            raise interruption
         return self
 
     def _model(self, X: Any, sample_weight: Any) -> VAETransformer | VAEDensity:

@@ -45,7 +45,7 @@ MAX_FIRST_GAP = 12.0
 MAX_GAP = 5.0
 MAX_COMPONENTS = 3
 # Factor of the proposals' standard deviations, as far as the likelihood determines them. Where the
-# likelihood is flat, the proposal is the prior, and the estimate is exact.
+# likelihood is flat, the proposal of a fitted mode is the prior, and the estimate is exact.
 PROPOSAL_SCALE = 1.2
 # Share of the draws of z that are from the prior.
 PRIOR_SHARE = 1 / 8

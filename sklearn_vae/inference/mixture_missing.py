@@ -19,7 +19,8 @@ def conditional_mean(
     model, (n_draws, n_rows) = models[0], weight.shape
     real = x.new_zeros(n_rows, len(model.real_columns))
     params = x.new_zeros(n_draws, n_rows, model.others.n_params)
-    for mixture, part, (draw, row) in _by_member(models, draws.member, x):
+    member = torch.where(weight > 0, draws.member, -1)
+    for mixture, part, (draw, row) in _by_member(models, member, x):
         mean, params[draw, row] = mixture.conditional(
             part, draws.z[draw, row], draws.component[draw, row]
         )

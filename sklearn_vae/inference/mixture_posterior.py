@@ -9,11 +9,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sklearn_vae.models.mixture_vae import MixtureVAE, Whitening
+from sklearn_vae.models.mixture_vae import LOG_ZERO_WEIGHT, MixtureVAE, Whitening
 
-# Components of a smaller posterior probability do not count.
-MIN_PROBABILITY = 1e-7
-NO_MEMBER = -1
+# Components of a smaller posterior probability get none.
+MIN_PROBABILITY = 1e-9
 
 
 class PosteriorComponents:
@@ -32,23 +31,24 @@ class PosteriorComponents:
     ----------
     log_weight : Tensor of shape (K, B)
         Log p(x, component), for the K components of all models; their exponentials sum to p(x).
+        -inf where the posterior probability is negligible.
     member, component : Tensor of shape (K, B)
-        Indices of the models and of their components; ``NO_MEMBER`` where the posterior
-        probability is negligible.
+        Indices of the models and of their components.
     z : Tensor of shape (K, B, l)
         Codes 0.
     """
 
     def __init__(self, models: Sequence[MixtureVAE], log_weight: Tensor, x: Tensor):
         pairs = zip(models, log_weight, strict=True)
-        self.log_weight = torch.cat([_log_joint(model, x) + log for model, log in pairs])
+        log_joint = torch.cat([_log_joint(model, x) + log for model, log in pairs])
+        is_likely = log_joint.softmax(0) >= MIN_PROBABILITY
+        self.log_weight = log_joint.masked_fill(~is_likely, -torch.inf)
         sizes = [model.architecture.n_mixture for model in models]
         indices = [(m, c) for m, size in enumerate(sizes) for c in range(size)]
         member, component = torch.tensor(indices, device=x.device).T.unsqueeze(-1)
-        self.component = component.expand(self.log_weight.shape)
-        likely = self.log_weight.softmax(0) >= MIN_PROBABILITY
-        self.member = torch.where(likely, member, NO_MEMBER)
-        self.z = x.new_zeros(*self.log_weight.shape, models[0].architecture.n_components)
+        self.member = member.expand(log_joint.shape)
+        self.component = component.expand(log_joint.shape)
+        self.z = x.new_zeros(*log_joint.shape, models[0].architecture.n_components)
 
 
 def _log_joint(model: MixtureVAE, x: Tensor) -> Tensor:
@@ -59,4 +59,7 @@ def _log_joint(model: MixtureVAE, x: Tensor) -> Tensor:
     parts = model.standardise(Whitening(model)(row)[0][:1], z, chosen, row.real_observed)
     others, observed = row.others.unsqueeze(1), row.others_observed
     log_prob = model.log_prob_of(parts, others, None if observed is None else observed.unsqueeze(1))
-    return log_prob[0] + model.mixture_logit[0, 0].log_softmax(-1).unsqueeze(-1)
+    log_weight = model.mixture_logit[0, 0].log_softmax(-1)
+    # padding is no component, however far a row is from the others
+    log_weight = log_weight.masked_fill(log_weight <= 0.5 * LOG_ZERO_WEIGHT, -torch.inf)
+    return log_prob[0] + log_weight.unsqueeze(-1)

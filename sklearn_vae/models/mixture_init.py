@@ -133,7 +133,7 @@ class _Table:
         return cls(rows[:, is_real], rows[:, ~is_real], architecture.others, counts)
 
 
-class _MissingBlock(NamedTuple):
+class _PatternBlocks(NamedTuple):
     """Blocks of precisions, of the at most M missing values of each of R patterns.
 
     Given the observed values, missing ones are normal with this block as their precision. A
@@ -249,7 +249,7 @@ class EM:
             for mask, index in self._groups(n_mixture):
                 if mask.all():
                     continue
-                block = self._missing_block(mask, index)
+                block = self._pattern_blocks(mask, index)
                 both = block.is_missing.unsqueeze(2) & block.is_missing.unsqueeze(1)
                 cells = (n_real * block.columns.unsqueeze(2) + block.columns.unsqueeze(1)).flatten()
                 conditional = torch.cholesky_inverse(block.root) * both
@@ -309,14 +309,14 @@ class EM:
         log_normal = self.filled.new_zeros(len(self.weight), len(self.filled))
         half_log_det = self._root.diagonal(dim1=-2, dim2=-1).log().sum(-1)[:, None, None]
         for mask, index in self._groups(len(self.weight)):
-            block = self._missing_block(mask, index)
+            block = self._pattern_blocks(mask, index)
             white = torch.linalg.solve_triangular(block.root, block.gradient.mT, upper=False)
             square = block.square - white.square().sum(-2)
             log_det = half_log_det + block.root.diagonal(dim1=-2, dim2=-1).log().sum(-1, True)
             log_normal[:, index] = -0.5 * square - log_det
         return log_normal - constant
 
-    def _missing_block(self, mask: Tensor, index: Tensor) -> "_MissingBlock":
+    def _pattern_blocks(self, mask: Tensor, index: Tensor) -> "_PatternBlocks":
         """Blocks of the precisions of patterns (R, d), and what they say of rows (R, m)."""
         n_missing = int((~mask).sum(1).max())
         columns = mask.to(torch.uint8).argsort(dim=1, stable=True)[:, :n_missing]
@@ -327,7 +327,7 @@ class EM:
         residual = (self.filled[index] - self._loc[:, None, None]) * mask.unsqueeze(1)
         scaled = (residual.flatten(1, 2) @ self._precision).view(residual.shape)
         gradient = scaled.gather(-1, columns.unsqueeze(1).expand(*residual.shape[:3], -1))
-        return _MissingBlock(
+        return _PatternBlocks(
             columns=columns,
             is_missing=is_missing,
             root=torch.linalg.cholesky(torch.where(both, precision, eye)),

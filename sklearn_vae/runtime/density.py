@@ -15,7 +15,7 @@ from sklearn_vae.runtime.table import TableModel
 from sklearn_vae.seeds import Stream, stream_seed
 
 # Draws for a score, and for imputed means.
-SCORE_DRAWS, IMPUTE_DRAWS = 64, 128
+SCORE_DRAWS, MEAN_DRAWS = 64, 128
 # A score of a larger standard error, in nats, is computed again with twice as many draws, or 16
 # times if it is more than twice as large, as in sklearn_vae.inference.mixture_log_density.
 MAX_ERROR = 0.03
@@ -91,14 +91,14 @@ class DensityModel(TableModel):
         ndarray of shape (n_samples, n_features)
             Rows without missing values; objects if the model was fitted to categories.
         """
-        log_weight, noise = np.log(self.weight), self._noise(IMPUTE_DRAWS)
+        log_weight, noise = np.log(self.weight), self._noise(MEAN_DRAWS)
 
         def conditional_mean(x: np.ndarray) -> np.ndarray:
             draws = [
                 posterior_draws(self.members, log_weight, chunk, noise).conditional_mean(
                     self.members, chunk
                 )
-                for chunk in self._chunks(x, IMPUTE_DRAWS)
+                for chunk in self._chunks(x, MEAN_DRAWS)
             ]
             return np.concatenate(draws)
 
@@ -144,6 +144,8 @@ class DensityModel(TableModel):
 
     def _log_density(self, x: np.ndarray, n_draws: int) -> tuple[np.ndarray, np.ndarray]:
         """Log-density of encoded rows, and its standard error: (n,), (n,)."""
+        if not len(x):
+            return np.zeros(0), np.zeros(0)
         log_weight, noise = np.log(self.weight), self._noise(n_draws)
         chunks = self._chunks(x, n_draws)
         parts = [log_density(self.members, log_weight, chunk, noise) for chunk in chunks]

@@ -168,7 +168,9 @@ class LaplaceProposal:
         feature = np.concatenate(features, axis=-1).swapaxes(0, 1)  # (N, l, F)
         precision = feature @ feature.swapaxes(1, 2) + np.eye(n_latent)
         log_joint = self._log_joint(here, z, component, row)
-        log_det = np.log(cholesky(precision).diagonal(axis1=1, axis2=2)).sum(-1)
+        lower = cholesky(precision)
+        precision[np.isnan(lower).any((1, 2))] = np.nan  # it may be singular
+        log_det = np.log(lower.diagonal(axis1=1, axis2=2)).sum(-1)
         log_evidence = log_joint - log_det + n_latent * HALF_LOG_2PI
         log_evidence = np.nan_to_num(log_evidence, nan=-np.inf)
         return LocalExpansion(log_joint, gradient.T - z, precision, log_evidence)
@@ -323,7 +325,9 @@ def _log_joint(model: MixtureVAE, x: np.ndarray) -> np.ndarray:
         for component, white in enumerate(model.whitened(x))
     ]
     log_prob = [model.log_prob_of(part, others) for part in parts]
-    return np.stack(log_prob) + model.log_weight[:, None]
+    # padding is no component, however far a row is from the others
+    log_weight = np.where(model.log_weight > 0.5 * LOG_ZERO_WEIGHT, model.log_weight, -np.inf)
+    return np.stack(log_prob) + log_weight[:, None]
 
 
 def _draw_proposals(probability: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -333,7 +337,7 @@ def _draw_proposals(probability: np.ndarray, noise: np.ndarray) -> tuple[np.ndar
     normal draws (K,) starts.
     """
     joint = np.stack([(1 - PRIOR_SHARE) * probability, PRIOR_SHARE * probability], axis=1)
-    cumulative = joint.reshape(-1, joint.shape[2]).cumsum(0)[:-1].T
+    cumulative = joint.reshape(2 * len(probability), probability.shape[1]).cumsum(0)[:-1].T
     start = 0.5 * math.erfc(-math.sqrt(0.5) * noise[0])
     quantile = (np.arange(len(noise)) + start) / len(noise)
     chosen = np.stack([np.searchsorted(row, quantile, "right") for row in cumulative], axis=1)

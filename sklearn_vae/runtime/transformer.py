@@ -16,7 +16,7 @@ from sklearn_vae.runtime.vae import VAE, StandardNormal
 from sklearn_vae.seeds import Stream, stream_seed
 
 # Draws from each of the two proposals, for a score and for imputed means.
-SCORE_DRAWS, IMPUTE_DRAWS = 64, 128
+SCORE_DRAWS, MEAN_DRAWS = 64, 128
 # Numbers in the widest array of a chunk of rows.
 CHUNK_SIZE = 1 << 20
 
@@ -141,10 +141,10 @@ class TransformerModel(TableModel):
         ndarray of shape (n_samples, n_features)
             Rows without missing values; objects if the model was fitted to categories.
         """
-        points = self._points(IMPUTE_DRAWS)
+        points = self._points(MEAN_DRAWS)
 
         def conditional_mean(x: np.ndarray) -> np.ndarray:
-            return self._map(lambda x: self.vae.conditional_mean(x, *points), x, 2 * IMPUTE_DRAWS)
+            return self._map(lambda x: self.vae.conditional_mean(x, *points), x, 2 * MEAN_DRAWS)
 
         return self._impute(X, conditional_mean)
 
@@ -195,6 +195,6 @@ class TransformerModel(TableModel):
             generator = TorchGenerator(stream_seed(self.seed, Stream.PARTS, 0))
             z = self.vae.prior.sample(n_draws, generator)
         points = noise, z
-        if n_draws in (SCORE_DRAWS, IMPUTE_DRAWS):
+        if n_draws in (SCORE_DRAWS, MEAN_DRAWS):
             self._kept[n_draws] = points
         return points

@@ -1,9 +1,12 @@
 """VAEImputer's average of a model with a shallow mixture."""
 
+import signal
+
 import numpy as np
 import pytest
 
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, load
+from sklearn_vae.estimators.imputer import _FirstWeights
 
 pd = pytest.importorskip("pandas")
 
@@ -177,3 +180,27 @@ def test_draws_of_new_rows_cover_more_hidden_cells_than_the_models_own(independe
 
     by_model = cover(imputer.estimator_.impute(incomplete[200:], 39, random_state=0))
     assert by_model + 0.03 < cover(imputer.transform(incomplete[200:])) < 0.95
+
+
+def test_an_interrupted_fit_keeps_its_model():
+    """Ctrl-C during the training: the best weights so far, without a mixture."""
+
+    def press_ctrl_c(_, net, **kwargs):
+        if len(net.history) == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    X = np.random.default_rng(0).normal(size=(300, 4))
+    X[::5, 1] = np.nan
+    imputer, handler = VAEImputer(random_state=0), signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_FirstWeights, "on_epoch_end", press_ctrl_c)
+            with pytest.raises(KeyboardInterrupt):
+                imputer.fit(X)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+    assert imputer.mixture_ is None
+    assert imputer.estimator_.callbacks is None
+    assert not np.isnan(imputer.transform(X)).any()

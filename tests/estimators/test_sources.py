@@ -244,6 +244,15 @@ def test_scores_of_a_source_have_standard_errors(fitted):
         np.testing.assert_allclose(part, whole, rtol=1e-4, atol=1e-6)
 
 
+def test_an_array_y_with_a_source_is_refused():
+    """It would be that of every batch."""
+    model = VAETransformer(2, conditional=True, **SMALL).fit(TRAIN[:200], np.arange(200) % 2)
+
+    with pytest.raises(ValueError, match="y must be one value for all rows"):
+        model.score_samples(batches(TEST[:80], 40), np.arange(40) % 2)
+    assert model.score_samples(batches(TEST[:80], 40), 1).shape == (80,)
+
+
 def test_codes_of_a_source_have_names():
     pytest.importorskip("pandas")
     model = VAETransformer(2, **SMALL).fit(TRAIN[::10]).set_output(transform="pandas")

@@ -7,7 +7,7 @@ from scipy import stats
 from scipy.special import logsumexp
 
 from sklearn_vae import VAEDensity
-from sklearn_vae.inference.mixture_log_density import PosteriorDraws
+from sklearn_vae.inference.mixture_log_density import EnsembleProposal
 from sklearn_vae.inference.mixture_posterior import PosteriorComponents
 from sklearn_vae.posteriors import log_mean_exp
 
@@ -97,7 +97,8 @@ def test_importance_sampling_agrees(rows, mixture):
     noise = predictor.members[0].noise(512, rows.dtype, 0)[0, :, 0]
 
     exact = PosteriorComponents(models, log_weight, x).log_weight.logsumexp(0)
-    sampled = log_mean_exp(PosteriorDraws(models, log_weight, x, noise).log_weight, dim=0)
+    draws = EnsembleProposal(models, log_weight, x).draw(noise, torch.arange(len(x)))
+    sampled = log_mean_exp(draws.log_weight, dim=0)
     np.testing.assert_allclose(exact, sampled, atol=0.02)
 
 
@@ -106,3 +107,21 @@ def test_a_trained_density_depends_on_codes(rows, mixture):
 
     assert not any(m.module(rows.dtype).depends_on_code for m in mixture._fitted().members)
     assert all(m.module(rows.dtype).depends_on_code for m in trained._fitted().members)
+
+
+def test_far_rows_are_not_those_of_padding():
+    """Members are padded to the largest number of components by ones that do not exist."""
+    rng = np.random.default_rng(0)
+    t = rng.normal(size=(500, 1))
+    X = t * [1, 1, 2] + 0.05 * rng.normal(size=(500, 3))
+    mixtures = [(1, "full"), (4, "diag")]
+    density = VAEDensity(2, mixtures=mixtures, max_iter=0, random_state=0).fit(X)
+    alone = VAEDensity(2, mixtures=mixtures[:1], max_iter=0, random_state=0).fit(X)
+    density.mixtures_, density.state_dict_ = density.mixtures_[:1], density.state_dict_[:1]
+    density.weights_ = np.ones(1)
+    if density.mixtures_ != [(1, "full")]:
+        pytest.fail(f"the best mixture is {density.mixtures_}")
+    far = np.array([[1, 40.0, np.nan], [1, 1.0, 60.0]])
+
+    np.testing.assert_allclose(density.score_samples(far), alone.score_samples(far), rtol=1e-4)
+    np.testing.assert_allclose(density.impute(far), alone.impute(far), rtol=1e-4)

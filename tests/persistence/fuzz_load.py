@@ -392,7 +392,7 @@ def mixed_frame(n: int = 60) -> Any:
 
 def small() -> list[tuple[bytes, Any]]:
     """A few models that are fitted in a second, and the golden files."""
-    from sklearn_vae import VAEClassifier, VAEImputer, VAETransformer
+    from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAETransformer
 
     base = {"hidden_layer_sizes": (3,), "max_iter": 1, "random_state": 0}
     X = mixed_frame()
@@ -405,9 +405,11 @@ def small() -> list[tuple[bytes, Any]]:
         given = VAETransformer(2, conditional=True, **base)
         classifier = VAEClassifier(given, n_draws=8).fit(X, y)
         imputer = VAEImputer(VAETransformer(2, **base)).fit(X.iloc[:, :4])
+        density = VAEDensity(2, mixtures=[(2, "full")], conditional=True, **base)
+        density.fit(X.iloc[:, :4], y)
     some = X.iloc[SOME]
     return [*golden(), saved(vae, some), saved(classifier, some),
-            saved(imputer, some.iloc[:, :4])]  # fmt: skip
+            saved(imputer, some.iloc[:, :4]), saved(density, some.iloc[:, :4])]  # fmt: skip
 
 
 def many() -> list[tuple[bytes, Any]]:

@@ -123,3 +123,21 @@ def test_mixed_tables_are_lists_of_their_values(tmp_path):
     imputed = pd.DataFrame(model.impute(frame.to_numpy(dtype=object)), columns=frame.columns)
     expected = estimator.impute(frame)
     pd.testing.assert_frame_equal(imputed.astype(expected.dtypes), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("max_iter", [0, 2])
+def test_extreme_rows_and_no_rows(max_iter, tmp_path):
+    """Of rows whose curvature overflows, and of padding, which is no component of a far row."""
+    params = SMALL | {"max_iter": max_iter}
+    estimator = VAEDensity(2, mixtures=[(1, "full"), (4, "diag")], **params).fit(
+        rows()[:, [0, 1, 8]]
+    )
+    model = saved(estimator, tmp_path)
+    extreme = np.array([[1e20, 1e20, 0], [100, -100, 0], [0, 1, 2]])
+    incomplete = np.array([[np.nan, 1e20, 0], [np.nan, 100, 0]])
+
+    np.testing.assert_allclose(
+        model.score_samples(extreme), estimator.score_samples(extreme), rtol=1e-6
+    )
+    np.testing.assert_allclose(model.impute(incomplete), estimator.impute(incomplete), rtol=0.01)
+    assert model.score_samples(extreme[:0]).shape == (0,)
