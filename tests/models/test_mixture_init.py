@@ -22,7 +22,7 @@ def table_of(x, *blocks, weight=None):
 
 
 def fitted(table, n_mixture, covariance_type):
-    return EM(table, covariance_type).fit(_clusters(table, n_mixture, 0))
+    return EM(table, covariance_type).fit(_clusters(table, n_mixture, 0, 0))
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_every_step_raises_the_likelihood(covariance_type, rng):
         X, (Gaussian(), 2), (Ordinal(3), 1), (Categorical(3), 1), weight=rng.random(300)
     )
     em, bounds = EM(table, covariance_type), []
-    responsibility = _clusters(table, 4, 0)
+    responsibility = _clusters(table, 4, 0, 0)
     for _ in range(30):
         em._maximize(responsibility)
         log_joint = em.log_joint()
