@@ -121,7 +121,7 @@ class LaplaceProposal:
         log_weight = model.mixture_logit[0, 0].log_softmax(-1)
         self.log_weight = log_weight[log_weight > 0.5 * LOG_ZERO_WEIGHT]
         self.row = model.split(x[None])
-        self.white = Whitening(model)(self.row)[0][0]  # (d, C, B)
+        self.white = Whitening(model).coordinates(self.row)[0]  # (d, C, B)
         loc, log_scale = model.posterior.split(model.encode(x[None])[0])
         n_mixture, n_rows = len(self.log_weight), len(x)
         row = torch.arange(n_rows, device=x.device).repeat(n_mixture)

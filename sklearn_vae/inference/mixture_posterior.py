@@ -56,7 +56,7 @@ def _log_joint(model: MixtureVAE, x: Tensor) -> Tensor:
     row, n_mixture = model.split(x[None]), model.architecture.n_mixture
     chosen = torch.arange(n_mixture, device=x.device).view(1, -1, 1).expand(1, -1, len(x))
     z = x.new_zeros(1, n_mixture, len(x), model.architecture.n_components)
-    parts = model.standardise(Whitening(model)(row)[0][:1], z, chosen, row.real_observed)
+    parts = model.standardise(Whitening(model).coordinates(row)[:1], z, chosen, row.real_observed)
     others, observed = row.others.unsqueeze(1), row.others_observed
     log_prob = model.log_prob_of(parts, others, None if observed is None else observed.unsqueeze(1))
     log_weight = model.mixture_logit[0, 0].log_softmax(-1)

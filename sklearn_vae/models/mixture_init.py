@@ -24,7 +24,7 @@ from torch import Tensor
 
 from sklearn_vae.initialization.ppca import recording_steps
 from sklearn_vae.likelihoods import Columnwise
-from sklearn_vae.models.mixture_vae import MixtureArchitecture, MixtureInit
+from sklearn_vae.models.mixture_vae import MixtureArchitecture, MixtureInit, missing_columns
 from sklearn_vae.priors import HALF_LOG_2PI
 
 # Added to the components' variances, in units of the columns' own.
@@ -318,12 +318,11 @@ class EM:
 
     def _pattern_blocks(self, mask: Tensor, index: Tensor) -> "_PatternBlocks":
         """Blocks of the precisions of patterns (R, d), and what they say of rows (R, m)."""
-        n_missing = int((~mask).sum(1).max())
-        columns = mask.to(torch.uint8).argsort(dim=1, stable=True)[:, :n_missing]
-        is_missing = ~mask.gather(1, columns)
+        columns, is_padding = missing_columns(mask)
+        is_missing = ~is_padding
         both = is_missing.unsqueeze(2) & is_missing.unsqueeze(1)
         precision = self._precision[:, columns.unsqueeze(2), columns.unsqueeze(1)]
-        eye = torch.eye(n_missing, dtype=precision.dtype)
+        eye = torch.eye(columns.shape[1], dtype=precision.dtype)
         residual = (self.filled[index] - self._loc[:, None, None]) * mask.unsqueeze(1)
         scaled = (residual.flatten(1, 2) @ self._precision).view(residual.shape)
         gradient = scaled.gather(-1, columns.unsqueeze(1).expand(*residual.shape[:3], -1))

@@ -637,15 +637,18 @@ class Whitening:
         if n_rows is not None:
             self.white, self.square = (model.loc.new_empty(*shape, n_rows) for _ in range(2))
 
-    def __call__(self, row: "Row") -> tuple[Tensor, Tensor]:
-        """Rows -> (M, d, C, B), (M, C, B), but for a constant of each row in the latter."""
+    def coordinates(self, row: "Row") -> Tensor:
+        """Real columns of rows in each component's coordinates: (M, d, C, B)."""
         real = row.real.mT
         if self.is_full:
             out = None if self.white is None else self.white.flatten(1, 2)
             white = torch.baddbmm(self.loc, self.root, real, beta=-1, out=out)  # (M, d C, B)
-            white = white.unflatten(1, self.shape)
-        else:
-            white = torch.sub(real.unsqueeze(2), self.loc, out=self.white).mul_(self.root)
+            return white.unflatten(1, self.shape)
+        return torch.sub(real.unsqueeze(2), self.loc, out=self.white).mul_(self.root)
+
+    def __call__(self, row: "Row") -> tuple[Tensor, Tensor]:
+        """Rows -> (M, d, C, B), (M, C, B), but for a constant of each row in the latter."""
+        white = self.coordinates(row)
         square = torch.mul(white, white, out=self.square).sum(1)
         log_density = torch.add(self.log_det, square, alpha=-0.5)
         if row.real_observed is not None:
@@ -695,9 +698,7 @@ class MissingBlock(NamedTuple):
 
         A factor ``left`` (..., d, d) multiplies the roots from the left.
         """
-        n_missing = int((~observed).sum(-1).max()) if len(observed) else 0
-        columns = observed.to(torch.uint8).argsort(dim=-1, stable=True)[..., :n_missing]
-        is_padding = observed.gather(-1, columns)
+        columns, is_padding = missing_columns(observed)
         columns = columns.expand(*root.shape[:-2], -1)
         of_missing = root.gather(-1, columns.unsqueeze(-2).expand(*root.shape[:-1], -1))
         of_missing = of_missing if left is None else left @ of_missing
@@ -710,6 +711,17 @@ class MissingBlock(NamedTuple):
         """Least squares of the root's columns: (..., d) -> (..., M)."""
         gradient = self.root.mT @ standard.to(self.root).unsqueeze(-1)
         return torch.cholesky_solve(gradient, self.lower).squeeze(-1)
+
+
+def missing_columns(observed: Tensor) -> tuple[Tensor, Tensor]:
+    """Columns of the missing values of rows with these masks of observed values.
+
+    Masks (..., d) -> indices (..., M), where M is the largest number of missing values, and
+    whether each is padding: an observed column of a row with fewer, (..., M).
+    """
+    n_missing = int((~observed).sum(-1).max()) if len(observed) else 0
+    columns = observed.to(torch.uint8).argsort(dim=-1, stable=True)[..., :n_missing]
+    return columns, observed.gather(-1, columns)
 
 
 def conditional_step(
