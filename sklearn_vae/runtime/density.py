@@ -11,7 +11,7 @@ from sklearn_vae.persistence.validation import check_count
 from sklearn_vae.runtime.mixture_log_density import log_density, posterior_draws
 from sklearn_vae.runtime.mixture_vae import MixtureVAE
 from sklearn_vae.runtime.sobol import sobol_normal
-from sklearn_vae.runtime.table import TableModel
+from sklearn_vae.runtime.table import GenerativeModel
 from sklearn_vae.seeds import Stream, stream_seed
 
 # Draws for a score, and for imputed means.
@@ -23,7 +23,7 @@ MAX_ERROR = 0.03
 CHUNK_SIZE = 1 << 20
 
 
-class DensityModel(TableModel):
+class DensityModel(GenerativeModel):
     """A fitted :class:`~sklearn_vae.VAEDensity` that computes with numpy; see :func:`load`.
 
     Attributes
@@ -78,50 +78,16 @@ class DensityModel(TableModel):
         """
         return float(self.score_samples(X).mean())
 
-    def impute(self, X: Any) -> np.ndarray:
-        """Replace missing values by their means, or likeliest classes, given the observed ones.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_features)
-            Rows without missing values; objects if the model was fitted to categories.
-        """
+    def conditional_mean(self, x: np.ndarray) -> np.ndarray:
+        """Mean of every column of encoded rows given the observed values: (n, n_columns)."""
         log_weight, noise = np.log(self.weight), self._noise(MEAN_DRAWS)
-
-        def conditional_mean(x: np.ndarray) -> np.ndarray:
-            draws = [
-                posterior_draws(self.members, log_weight, chunk, noise).conditional_mean(
-                    self.members, chunk
-                )
-                for chunk in self._chunks(x, MEAN_DRAWS)
-            ]
-            return np.concatenate(draws)
-
-        return self._impute(X, conditional_mean)
-
-    def sample(self, n_samples: int = 1, random_state: int | None = None) -> np.ndarray:
-        """Draw rows from the model's density.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            Number of rows.
-        random_state : int, default=None
-            Seed; None takes that of the fit.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_features)
-            Rows; objects if the model was fitted to categories.
-        """
-        seed = self.seed if random_state is None else random_state
-        x = self.sample_encoded(check_count("n_samples", n_samples), seed)
-        return self._write(self.columns.inverse_transform(x, is_sample=True, seed=seed))
+        draws = [
+            posterior_draws(self.members, log_weight, chunk, noise).conditional_mean(
+                self.members, chunk
+            )
+            for chunk in self._chunks(x, MEAN_DRAWS)
+        ]
+        return np.concatenate(draws)
 
     def sample_encoded(self, n_samples: int, seed: int) -> np.ndarray:
         """Draw encoded rows: (n_samples, n_columns)."""

@@ -1,6 +1,6 @@
 """Rows of a table as numbers, and back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from sklearn_vae.data.arrays import has_missing_values
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field
+from sklearn_vae.persistence.validation import check_count
 
 
 class TableModel:
@@ -65,20 +66,6 @@ class TableModel:
                 rows[~is_missing, j] = field.recode(codes, values, self.handle_unknown)
         return rows
 
-    def _impute(self, X: Any, conditional_mean: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """Replace missing values by decoded means of encoded rows: (n, n_features)."""
-        rows, is_rounded = self._read(X).copy(), np.zeros(self.n_features_in_, dtype=bool)
-        if self.fields is not None:
-            is_rounded = np.array([field.logical_type != "number" for field in self.fields])
-            is_categorical = np.array([field.categories is not None for field in self.fields])
-            # unknown categories, which no table can hold
-            rows = np.where(is_categorical & (rows < 0), np.nan, rows)
-        incomplete = has_missing_values(rows)
-        if incomplete.any():
-            mean = conditional_mean(self.columns.transform(rows[incomplete]))
-            rows[incomplete] = self.columns.fill_missing(rows[incomplete], mean, is_rounded)
-        return self._write(rows)
-
     def _write(self, rows: np.ndarray) -> np.ndarray:
         """Convert numbers to values of the columns' types."""
         if self.fields is None:
@@ -87,3 +74,67 @@ class TableModel:
         for j, field in enumerate(self.fields):
             table[:, j] = field.decode(rows[:, j], missing=np.nan)
         return table
+
+
+class GenerativeModel(TableModel):
+    """Base class: a model that draws rows, and imputes missing values.
+
+    Attributes
+    ----------
+    seed : int
+        Seed of the fit.
+    """
+
+    seed: int
+
+    def impute(self, X: Any) -> np.ndarray:
+        """Replace missing values by their means, or likeliest classes, given the observed ones.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+            Rows without missing values; objects if the model was fitted to categories.
+        """
+        rows, is_rounded = self._read(X).copy(), np.zeros(self.n_features_in_, dtype=bool)
+        if self.fields is not None:
+            is_rounded = np.array([field.logical_type != "number" for field in self.fields])
+            is_categorical = np.array([field.categories is not None for field in self.fields])
+            # unknown categories, which no table can hold
+            rows = np.where(is_categorical & (rows < 0), np.nan, rows)
+        incomplete = has_missing_values(rows)
+        if incomplete.any():
+            mean = self.conditional_mean(self.columns.transform(rows[incomplete]))
+            rows[incomplete] = self.columns.fill_missing(rows[incomplete], mean, is_rounded)
+        return self._write(rows)
+
+    def sample(self, n_samples: int = 1, random_state: int | None = None) -> np.ndarray:
+        """Draw rows from the model's density.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows.
+        random_state : int, default=None
+            Seed; None takes that of the fit.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+            Rows; objects if the model was fitted to categories.
+        """
+        seed = self.seed if random_state is None else random_state
+        x = self.sample_encoded(check_count("n_samples", n_samples), seed)
+        return self._write(self.columns.inverse_transform(x, is_sample=True, seed=seed))
+
+    def conditional_mean(self, x: np.ndarray) -> np.ndarray:
+        """Mean of every column of encoded rows given the observed values: (n, n_columns)."""
+        raise NotImplementedError
+
+    def sample_encoded(self, n_samples: int, seed: int) -> np.ndarray:
+        """Draw encoded rows: (n_samples, n_columns)."""
+        raise NotImplementedError

@@ -10,7 +10,7 @@ from sklearn_vae.data.fields import Field
 from sklearn_vae.inference.correction import correction_at
 from sklearn_vae.persistence.validation import check_count
 from sklearn_vae.runtime.sobol import sobol_normal
-from sklearn_vae.runtime.table import TableModel
+from sklearn_vae.runtime.table import GenerativeModel
 from sklearn_vae.runtime.torch_random import TorchGenerator
 from sklearn_vae.runtime.vae import VAE, StandardNormal
 from sklearn_vae.seeds import Stream, stream_seed
@@ -21,7 +21,7 @@ SCORE_DRAWS, MEAN_DRAWS = 64, 128
 CHUNK_SIZE = 1 << 20
 
 
-class TransformerModel(TableModel):
+class TransformerModel(GenerativeModel):
     """A fitted :class:`~sklearn_vae.VAETransformer` that computes with numpy; see :func:`load`.
 
     Rows are arrays of numbers, with NaN for missing values. If the model was fitted to a data
@@ -128,45 +128,15 @@ class TransformerModel(TableModel):
         log_p = self._map(log_density, self.columns.transform(rows), 2 * n_draws)
         return log_p + self.columns.log_abs_det_jacobian(rows)
 
-    def impute(self, X: Any) -> np.ndarray:
-        """Replace missing values by their means, or likeliest classes, given the observed ones.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_features)
-            Rows without missing values; objects if the model was fitted to categories.
-        """
+    def conditional_mean(self, x: np.ndarray) -> np.ndarray:
+        """Mean of every column of encoded rows given the observed values: (n, n_columns)."""
         points = self._points(MEAN_DRAWS)
+        return self._map(lambda x: self.vae.conditional_mean(x, *points), x, 2 * MEAN_DRAWS)
 
-        def conditional_mean(x: np.ndarray) -> np.ndarray:
-            return self._map(lambda x: self.vae.conditional_mean(x, *points), x, 2 * MEAN_DRAWS)
-
-        return self._impute(X, conditional_mean)
-
-    def sample(self, n_samples: int = 1, random_state: int | None = None) -> np.ndarray:
-        """Draw rows from the model's density.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            Number of rows.
-        random_state : int, default=None
-            Seed; None takes that of the fit.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_features)
-            Rows; objects if the model was fitted to categories.
-        """
-        seed = self.seed if random_state is None else random_state
+    def sample_encoded(self, n_samples: int, seed: int) -> np.ndarray:
+        """Draw encoded rows: (n_samples, n_columns)."""
         generator = np.random.default_rng(stream_seed(seed, Stream.SAMPLE))
-        encoded = self.vae.sample(check_count("n_samples", n_samples), generator)
-        return self._write(self.columns.inverse_transform(encoded, is_sample=True, seed=seed))
+        return self.vae.sample(n_samples, generator)
 
     def _map(self, function: Any, rows: np.ndarray, n_draws: int) -> np.ndarray:
         """Apply a function to chunks of rows, with so many draws for each."""
