@@ -24,10 +24,11 @@ from sklearn_vae.anomaly.initialization import random_parameters
 from sklearn_vae.anomaly.presets import METHODS, Preset, preset_and_scorer
 from sklearn_vae.anomaly.reference import CountedRows, evenly_spaced
 from sklearn_vae.anomaly.rows import ScoredRows, Scorer, score_in_batches
+from sklearn_vae.data.sources import as_source
 from sklearn_vae.device import device_to_score_on
 from sklearn_vae.estimators.base import MIN_ROWS, MIN_STEPS, TableEstimator
 from sklearn_vae.estimators.batches import over_batches
-from sklearn_vae.estimators.checks import CONSTRAINTS, check_is_table
+from sklearn_vae.estimators.checks import CONSTRAINTS
 from sklearn_vae.estimators.parts import resolve_widths
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.initialization.factor_analysis import FactorModel, n_imputation_factors
@@ -321,7 +322,9 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
     ) -> tuple[list[TrainingJob], CountedRows | None]:
         """Set the reference rows and make one job per autoencoder."""
         self._validate_params()
-        check_is_table(X, f"{type(self).__name__}.fit")
+        source = as_source(X)
+        if source is not None and sample_weight is None:  # the reference rows are a sample anyway
+            X, _ = source.sample()
         X, weights = self._check_rows(X, sample_weight, reset=True)
         self.dtype_ = X.dtype
         self.seed_ = draw_seed(self.random_state)
@@ -518,8 +521,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows, in the units of the training rows, or a source of batches as ``VAEDensity.fit``
-            takes.
+            Rows, in the units of the training rows, or a source of batches as in ``fit``.
 
         Returns
         -------
@@ -577,8 +579,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             -1 for outliers, 1 for inliers.
         """
         self.fit(X, **params)
-        scores = -self._anomaly_scores(self._validate(X, reset=False))
-        return np.where(scores < self.offset_, -1, 1)
+        return np.where(self._training_scores(X) < self.offset_, -1, 1)
 
     def p_values(self, X: Any) -> np.ndarray:
         """P-value of each row under the null hypothesis that it is an inlier.
@@ -645,6 +646,11 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
         rows = self._validate(X, reset=False).astype(np.float64, copy=False)
         means = conditional_means(self._fitted(), rows, self._is_rounded)
         return self._restore_table(means, like=X)
+
+    @over_batches
+    def _training_scores(self, X: Any) -> np.ndarray:
+        """Normality score of each training row, out of fold for reference rows."""
+        return -self._anomaly_scores(self._validate(X, reset=False))
 
     def _anomaly_scores(
         self, X: np.ndarray, counts: np.ndarray | None = None, *, are_new: bool = False

@@ -159,9 +159,31 @@ def test_what_needs_a_table_in_memory_says_so(params, arguments, name):
         VAETransformer(2, **SMALL, **params).fit(batches(), **arguments)
 
 
-def test_the_detector_names_the_way_out(on_disk):
-    with pytest.raises(ValueError, match=r"VAEOutlierDetector.fit needs .* a random sample"):
-        VAEOutlierDetector().fit(batches())
+def test_a_detector_with_weights_needs_a_table_in_memory():
+    with pytest.raises(ValueError, match="sample_weight needs a table in memory"):
+        VAEOutlierDetector().fit(batches(), sample_weight=np.ones(2400))
+
+
+# -- the detector ----------------------------------------------------------------------
+
+
+def test_a_detector_s_source_that_fits_into_memory_gives_the_table_s_detector():
+    X, detector = TRAIN[::10], VAEOutlierDetector(max_iter=1, n_init=1, random_state=0)
+    labels = detector.fit_predict(X)
+    scores = detector.score_samples(TEST)
+
+    np.testing.assert_array_equal(detector.fit_predict(batches(X, 90)), labels)
+    np.testing.assert_array_equal(detector.score_samples(TEST), scores)
+
+
+def test_a_detector_of_a_longer_source_is_that_of_a_random_sample(on_disk):
+    detector = VAEOutlierDetector(max_iter=1, n_init=1, contamination=0.05, random_state=0)
+    detector.fit(batches())
+
+    sample = detector.reference_samples_
+    assert len(sample) == 500
+    np.testing.assert_allclose(sample.mean(axis=0), TRAIN.mean(axis=0), atol=0.2)
+    assert (detector.predict(np.full((1, 6), 30.0)) == -1).all()
 
 
 # -- the imputer -----------------------------------------------------------------------
