@@ -51,8 +51,9 @@ class NormalProposal(NamedTuple):
 
     def draw(self, noise: Tensor) -> Tensor:
         """Codes of standard normal draws: (M or 1, K, 1, l) -> (M, K, B, l)."""
-        scaled = noise * self.scale.unsqueeze(1)  # (M, K, B, l)
-        return self.loc.unsqueeze(1) + (self.axes @ scaled.movedim(1, -1)).movedim(-1, 1)
+        # the symmetric root: it does not depend on the axes' signs, nor on those of equal scales
+        root = (self.axes * self.scale.unsqueeze(-2)) @ self.axes.mT
+        return self.loc.unsqueeze(1) + (root @ noise.movedim(1, -1)).movedim(-1, 1)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density in nats of codes: (M, K, B, l) -> (M, K, B)."""

@@ -9,9 +9,6 @@ import numpy as np
 
 from sklearn_vae.runtime.likelihoods import Likelihood, Limits, Parameters
 
-# Distance of the finite differences of log-densities.
-DIFFERENCE = 1e-5
-
 
 class Columnwise:
     """Joint likelihood of columns with different likelihoods, independent given z.
@@ -55,24 +52,17 @@ class Columnwise:
         return total
 
     def gradient(self, params: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Gradient of the log-density in the parameters, by finite differences: (N, n_params)."""
-        gradient = np.empty_like(params)
+        """Gradient of the log-density in the parameters: (N, n_params), (N, n_columns)."""
         blocks = zip(
-            self.blocks, self.split_params(params), self.split_params(gradient),
-            self.split_blocks(np.nan_to_num(x)), self.observed(x), strict=True,
+            self.blocks, self.split_params(params), self.split_blocks(np.nan_to_num(x)),
+            self.observed(x), strict=True,
         )  # fmt: skip
-        for (likelihood, _), block, slopes, values, observed in blocks:
-            for number, size in enumerate(likelihood.param_sizes):
-                for k in range(size):  # of all columns at once, which are independent
-                    ahead, behind = (
-                        [part.copy() if i == number else part for i, part in enumerate(block)]
-                        for _ in range(2)
-                    )
-                    ahead[number][:, k::size] += DIFFERENCE
-                    behind[number][:, k::size] -= DIFFERENCE
-                    rise = likelihood.log_prob(ahead, values) - likelihood.log_prob(behind, values)
-                    slopes[number][:, k::size] = observed * rise / (2 * DIFFERENCE)
-        return gradient
+        slopes = [
+            likelihood.gradient(block, values, number) * np.repeat(observed, size, axis=-1)
+            for (likelihood, _), block, values, observed in blocks
+            for number, size in enumerate(likelihood.param_sizes)
+        ]
+        return np.concatenate(slopes, axis=-1)
 
     def fisher_features(self, params: np.ndarray, slopes: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Features whose inner products are the Fisher information about z, of observed values.

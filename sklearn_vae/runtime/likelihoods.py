@@ -32,6 +32,8 @@ LOG_DF_CENTRE, LOG_DF_BOUND = 1.5, 4.5
 MIN_GAP = 1e-3
 # Distance of the finite differences of ordinal log-probabilities, as there.
 DIFFERENCE = 1e-3
+# Distance of the finite differences of log-densities.
+GRADIENT_DIFFERENCE = 1e-5
 # Times that a sample beyond its limits is drawn again.
 MAX_REDRAWS = 16
 
@@ -65,6 +67,21 @@ class Likelihood:
     def log_prob(self, params: Parameters, x: np.ndarray) -> np.ndarray:
         """Log-density of each value: (..., n width) -> (..., n)."""
         raise NotImplementedError
+
+    def gradient(self, params: Parameters, x: np.ndarray, number: int) -> np.ndarray:
+        """Gradient of the log-densities in one parameter, by finite differences: (..., n size)."""
+        size = self.param_sizes[number]
+        gradient = np.empty_like(params[number])
+        for k in range(size):  # of all columns at once, which are independent
+            ahead, behind = (
+                [part.copy() if i == number else part for i, part in enumerate(params)]
+                for _ in range(2)
+            )
+            ahead[number][..., k::size] += GRADIENT_DIFFERENCE
+            behind[number][..., k::size] -= GRADIENT_DIFFERENCE
+            rise = self.log_prob(ahead, x) - self.log_prob(behind, x)
+            gradient[..., k::size] = rise / (2 * GRADIENT_DIFFERENCE)
+        return gradient
 
     def residual(self, params: Parameters, x: np.ndarray) -> np.ndarray:
         """Deviance residual of each value, sqrt(-2 log p): (..., n width) -> (..., n)."""
@@ -108,6 +125,14 @@ class Gaussian(Likelihood):
         """Log-density of each value."""
         loc, log_scale = params[0], bounded(params[1], LOG_SCALE_BOUND)
         return -0.5 * np.square((x - loc) * np.exp(-log_scale)) - log_scale - HALF_LOG_2PI
+
+    def gradient(self, params: Parameters, x: np.ndarray, number: int) -> np.ndarray:
+        """Gradient of the log-densities in the mean or the log-scale."""
+        inverse_scale = np.exp(-bounded(params[1], LOG_SCALE_BOUND))
+        residual = (x - params[0]) * inverse_scale
+        if number == 0:
+            return residual * inverse_scale
+        return (np.square(residual) - 1) * bounded_slope(params[1], LOG_SCALE_BOUND)
 
     def residual(self, params: Parameters, x: np.ndarray) -> np.ndarray:
         """Difference of each value from the mean."""

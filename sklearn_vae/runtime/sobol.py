@@ -18,7 +18,7 @@ BITS = 30
 MAX_DIMS = 1024
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def sobol_normal(n_draws: int, n_dims: int, seed: int) -> np.ndarray:
     """Scrambled Sobol points, made standard normal: (n_draws, n_dims), read-only.
 

@@ -1,10 +1,10 @@
-"""The variational autoencoder in numpy: encoder, decoder, prior, posterior, importance sampling.
+"""The variational autoencoder in numpy: encoder, decoder, prior, posterior.
 
 It is the counterpart of :class:`sklearn_vae.models.vae.VAE`, with its shapes: M members, K draws,
 B rows.
 """
 
-import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,6 +16,7 @@ from sklearn_vae.runtime.functions import (
     log_softmax,
     logsumexp,
     perceptron,
+    perceptron_gradient,
 )
 from sklearn_vae.runtime.likelihoods import Likelihood, Limits, Parameters
 from sklearn_vae.runtime.torch_random import TorchGenerator
@@ -23,9 +24,6 @@ from sklearn_vae.runtime.torch_random import TorchGenerator
 # Bounds of the encoder's input and of log-scales of q(z|x), as in sklearn_vae.models and
 # sklearn_vae.posteriors.
 INPUT_CLIP, LOG_SCALE_BOUND = 5.0, 12.0
-# The control variate changes an estimate by no more than this factor, as in
-# sklearn_vae.inference.importance_sampling.
-MAX_FACTOR = 1.5
 
 
 @dataclass(frozen=True)
@@ -96,6 +94,15 @@ class NormalMixture:
         log_prob = normal_log_density(z[..., None, :], loc, log_scale)  # (M, K, B, C)
         return logsumexp(log_prob + self.log_weight[:, None, None], -1)
 
+    def gradient(self, z: np.ndarray) -> np.ndarray:
+        """Gradient of the log-density: (M, K, B, l) -> (M, K, B, l)."""
+        loc, log_scale = (part[:, None, None] for part in (self.loc, self.log_scale))
+        log_prob = (
+            normal_log_density(z[..., None, :], loc, log_scale) + self.log_weight[:, None, None]
+        )
+        slope = (loc - z[..., None, :]) * np.exp(-2 * log_scale)  # (M, K, B, C, l)
+        return (np.exp(log_softmax(log_prob))[..., None] * slope).sum(-2)
+
     def sample(self, n_rows: int, generator: np.random.Generator | TorchGenerator) -> np.ndarray:
         """Sample codes of each member: (M, n_rows, l)."""
         n_members, _, n_components = self.loc.shape
@@ -143,18 +150,26 @@ class VAE:
         return len(self.weights["free"])
 
     def encode(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Location and log-scale of q(z|x): (M or 1, B, n_columns) -> (M, B, l), (M, B, l)."""
+        """Location and log-scale of q(z|x): (M or 1, B, n) -> (M, B, l), (M, B, l)."""
         x = np.clip(x, -INPUT_CLIP, INPUT_CLIP)
         if self.architecture.n_factors:
+            x, conditions = np.split(x, [self.architecture.n_columns], axis=-1)
             observed = ~np.isnan(x)
-            mask = np.broadcast_to(observed, (self.n_members, *observed.shape[1:]))
-            x = np.concatenate([self._impute_inputs(x, observed), mask], axis=-1)
+            parts = (self._impute_inputs(x, observed, conditions), observed, conditions)
+            shape = self.n_members, x.shape[1]
+            x = np.concatenate(
+                [np.broadcast_to(part, (*shape, part.shape[-1])) for part in parts], axis=-1
+            )
         loc, raw = np.split(self._network("encoder", x), 2, axis=-1)
         return loc, bounded(raw, LOG_SCALE_BOUND)
 
-    def _impute_inputs(self, x: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    def _impute_inputs(
+        self, x: np.ndarray, observed: np.ndarray, conditions: np.ndarray
+    ) -> np.ndarray:
         """Impute missing values by conditional means of the factor model: (M, B, n_columns)."""
         loc, loadings = self.weights["filler.loc"], self.weights["filler.loadings"]
+        if self.architecture.n_conditions:
+            loc = loc + conditions @ self.weights["filler.slopes"]
         precision = observed * self.weights["filler.precision"]  # (M, B, d)
         score = (np.where(observed, x - loc, 0) * precision) @ loadings.swapaxes(1, 2)
         information = np.einsum("mbd,mjd,mkd->mbjk", precision, loadings, loadings, optimize=True)
@@ -162,15 +177,28 @@ class VAE:
         factors = np.linalg.solve(information, score[..., None])[..., 0]
         return np.where(observed, x, loc + factors @ loadings)
 
-    def _network(self, name: str, x: np.ndarray) -> np.ndarray:
-        architecture = self.architecture
-        n_hidden = len(architecture.hidden_layer_sizes)
-        return perceptron(self.weights, name, n_hidden, architecture.activation, x)
+    @property
+    def _layers(self) -> tuple[int, str]:
+        """Number of hidden layers, and their activation."""
+        return len(self.architecture.hidden_layer_sizes), self.architecture.activation
 
-    def decode(self, z: np.ndarray) -> list[Parameters]:
-        """Parameters of p(x|z) by block: (M or 1, K, B, l) -> (M, K, B, k * size)."""
-        out = self._network("decoder", z.reshape(len(z), -1, z.shape[-1]))
-        decoded = out.reshape(len(out), *z.shape[1:-1], out.shape[-1])
+    def _network(self, name: str, x: np.ndarray) -> np.ndarray:
+        return perceptron(self.weights, name, *self._layers, x)
+
+    def _decoder_inputs(self, z: np.ndarray, x: np.ndarray | None) -> np.ndarray:
+        """Codes beside the conditions of rows: (M, K, B or 1, l), (B, n) -> (M, K, B or 1, n)."""
+        if x is None or not self.architecture.n_conditions:
+            return z
+        conditions = x[:, self.architecture.n_columns :]
+        shape = np.broadcast_shapes(z.shape[:-1], (len(x),))
+        parts = [np.broadcast_to(part, (*shape, part.shape[-1])) for part in (z, conditions)]
+        return np.concatenate(parts, axis=-1)
+
+    def decode(self, z: np.ndarray, x: np.ndarray | None = None) -> list[Parameters]:
+        """Parameters of p(x|z) by block: (M or 1, K, B, l), (B, n) -> (M, K, B, k * size)."""
+        inputs = self._decoder_inputs(z, x)
+        out = self._network("decoder", inputs.reshape(len(inputs), -1, inputs.shape[-1]))
+        decoded = out.reshape(len(out), *inputs.shape[1:-1], out.shape[-1])
         free, first, n_free = self.weights["free"][:, None], 0, 0
         params: list[Parameters] = []
         for likelihood, n in self.architecture.blocks:
@@ -183,85 +211,73 @@ class VAE:
             params.append(block)
         return params
 
-    def log_likelihood(self, x: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Log p(x|z) of observed values: (B, n_columns), (M, K, B or 1, l) -> (M, K, B)."""
-        total, first = np.zeros(()), 0
-        for (likelihood, n), params in zip(self.architecture.blocks, self.decode(z), strict=True):
+    def _blocks(
+        self, x: np.ndarray, params: list[Parameters]
+    ) -> Iterator[tuple[Likelihood, Parameters, np.ndarray, np.ndarray]]:
+        """Likelihood, parameters, values and mask of observed values of each block of rows."""
+        first = 0
+        for (likelihood, n), block in zip(self.architecture.blocks, params, strict=True):
             values = x[:, first : (first := first + n * likelihood.width)]
-            observed = ~np.isnan(values[:, :: likelihood.width])
-            log_prob = likelihood.log_prob(params, np.nan_to_num(values))
-            total = total + (log_prob * observed).sum(-1)
-        return total
+            yield (
+                likelihood,
+                block,
+                np.nan_to_num(values),
+                ~np.isnan(values[:, :: likelihood.width]),
+            )
 
-    def log_evidence(self, x: np.ndarray, noise: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Log p(x) in nats, by importance sampling from the encoder and the prior.
+    def log_likelihood(self, x: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """Log p(x|z) of observed values: (B, n), (M, K, B or 1, l) -> (M, K, B)."""
+        return sum(
+            (likelihood.log_prob(params, values) * observed).sum(-1)
+            for likelihood, params, values, observed in self._blocks(x, self.decode(z, x))
+        )
 
-        Parameters
-        ----------
-        x : ndarray of shape (B, n_columns)
-            Encoded rows; NaN is a missing value.
-        noise : ndarray of shape (K, l)
-            Standard normal draws of the encoder's proposals.
-        z : ndarray of shape (M, K, l)
-            Draws from the prior.
+    def gradient(self, x: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """Gradient of log p(x|z) in z: (B, n), (M, K, B, l) -> (M, K, B, l)."""
+        slopes = []
+        for likelihood, params, values, observed in self._blocks(x, self.decode(z, x)):
+            pairs = zip(likelihood.param_sizes, likelihood.depends_on_z, strict=True)
+            for number, (size, depends) in enumerate(pairs):
+                if depends:
+                    slope = likelihood.gradient(params, values, number)
+                    slopes.append(slope * np.repeat(observed, size, axis=-1))
+        inputs = self._decoder_inputs(z, x)
+        flat = (
+            part.reshape(len(z), -1, part.shape[-1])
+            for part in (inputs, np.concatenate(slopes, axis=-1))
+        )
+        back = perceptron_gradient(self.weights, "decoder", *self._layers, *flat)
+        return back[..., : z.shape[-1]].reshape(z.shape)
 
-        Returns
-        -------
-        ndarray of shape (M, B)
-            Log of the average weight, with the prior's weights as a control variate.
-        """
-        _, log_weight, log_prior, log_mixture = self._importance_sample(x, noise, z)
-        log_sum = logsumexp(log_weight, 1)
-        control = np.exp(log_prior - log_mixture)
-        centred = control - control.mean(1, keepdims=True)
-        with np.errstate(invalid="ignore"):
-            weight = np.exp(log_weight - log_sum[:, None])
-            slope = (centred * weight).sum(1) / np.square(centred).sum(1)
-        factor = 1 - slope * (control.sum(1) - 1)
-        is_good = (factor > 1 / MAX_FACTOR) & (factor < MAX_FACTOR)
-        return log_sum + np.log(np.where(is_good, factor, 1.0))
-
-    def _importance_sample(
-        self, x: np.ndarray, noise: np.ndarray, prior_draws: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Codes (M, 2 K, B, l), log-weights, log p(z), and the log of the proposals' mixture."""
-        loc, log_scale = self.encode(self._fill(x[None]))
-        # q(z|x) is widened, as in sklearn_vae.models.Architecture.proposal_scale
-        scale = math.sqrt(1 + 1 / math.sqrt(self.architecture.n_components))
-        loc, log_scale = loc[:, None], log_scale[:, None] + math.log(scale)  # (M, 1, B, l)
-        proposed = loc + np.exp(log_scale) * noise[:, None]
-        prior_draws = prior_draws[:, :, None]  # (M, K, 1, l), decoded once for all rows
-        log_prob = [self.log_likelihood(x, z) for z in (proposed, prior_draws)]
-        shape = (len(loc), prior_draws.shape[1], *loc.shape[2:])
-        z = np.concatenate([proposed, np.broadcast_to(prior_draws, shape)], axis=1)
-        log_prior, log_q = self.prior.log_prob(z), normal_log_density(z, loc, log_scale)
-        log_mixture = np.logaddexp(log_q, log_prior) + math.log(len(noise))
-        log_weight = np.concatenate(log_prob, axis=1) + log_prior - log_mixture
-        return z, np.where(np.isnan(log_weight), -np.inf, log_weight), log_prior, log_mixture
+    def average(self, z: np.ndarray, weight: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Mean over weighted codes: (M, K, B, l), (M, K, B), (B, n) -> (B, n_columns)."""
+        blocks = zip(self.architecture.blocks, self.decode(z, x), strict=True)
+        means = [likelihood.average(params, weight) for (likelihood, _), params in blocks]
+        return np.concatenate(means, axis=-1)
 
     def fill_missing(self, x: np.ndarray) -> np.ndarray:
         """Replace missing values as the first member's encoder input: (B, n_columns)."""
         if not np.isnan(x).any():
             return x
         if self.architecture.n_factors:
-            return self._impute_inputs(x[None], ~np.isnan(x[None]))[0]
-        return self._fill(x[None])[0]
+            return self._impute_inputs(x[None], ~np.isnan(x[None]), x[None, :, :0])[0]
+        return self.fill(x)[0]
 
-    def _fill(self, x: np.ndarray) -> np.ndarray:
-        """Replace missing values by the mean of p(x|z=0), without an imputation layer."""
+    def fill(self, x: np.ndarray) -> np.ndarray:
+        """Replace missing values by the mean of p(x|z=0): (B, n) -> (M or 1, B, n).
+
+        Not if there is an imputation layer, which replaces them by conditional means.
+        """
         if self.architecture.n_factors or not np.isnan(x).any():
-            return x
-        return np.where(np.isnan(x), self.mean(np.zeros((1, self.architecture.n_components))), x)
-
-    def conditional_mean(
-        self, x: np.ndarray, noise: np.ndarray, prior_draws: np.ndarray
-    ) -> np.ndarray:
-        """Mean of every column given the observed values: (B, n_columns)."""
-        z, log_weight, _, _ = self._importance_sample(x, noise, prior_draws)
-        weight = np.exp(log_weight - logsumexp(logsumexp(log_weight, 1), 0))
-        blocks = zip(self.architecture.blocks, self.decode(z), strict=True)
-        means = [likelihood.average(params, weight) for (likelihood, _), params in blocks]
-        return np.concatenate(means, axis=-1)
+            return x[None]
+        n_columns, centre = (
+            self.architecture.n_columns,
+            np.zeros((1, self.architecture.n_components)),
+        )
+        filled = np.tile(x, (self.n_members, 1, 1))
+        values = filled[..., :n_columns]
+        np.copyto(values, self.mean(centre, x), where=np.isnan(values))
+        return filled
 
     def reconstruct(
         self, x: np.ndarray, shift: np.ndarray | None = None, mask: np.ndarray | None = None
@@ -271,7 +287,7 @@ class VAE:
         The encoder sees rows plus ``shift`` (n_columns,), without the values of ``mask`` (M, n).
         Residuals of missing values are 0.
         """
-        inputs = self._fill(x[None])
+        inputs = self.fill(x)
         if shift is not None:
             inputs = inputs + shift
         if mask is not None:
@@ -281,18 +297,15 @@ class VAE:
             masked = np.nan if self.architecture.n_factors else 0.0
             inputs = np.where(np.repeat(mask, widths, axis=1)[:, None], masked, inputs)
         z, _ = self.encode(inputs)
-        blocks, first = [], 0
-        for (likelihood, n), params in zip(
-            self.architecture.blocks, self.decode(z[:, None]), strict=True
-        ):
-            values = x[:, first : (first := first + n * likelihood.width)]
-            residual = likelihood.residual(params, np.nan_to_num(values))[:, 0]
-            blocks.append(residual * ~np.isnan(values[:, :: likelihood.width]))
+        blocks = [
+            likelihood.residual(params, values)[:, 0] * observed
+            for likelihood, params, values, observed in self._blocks(x, self.decode(z[:, None]))
+        ]
         return z, np.concatenate(blocks, axis=-1)
 
-    def mean(self, z: np.ndarray) -> np.ndarray:
-        """Mean of p(x|z): (B, l) -> (M, B, n_columns)."""
-        blocks = zip(self.architecture.blocks, self.decode(z[None, None]), strict=True)
+    def mean(self, z: np.ndarray, x: np.ndarray | None = None) -> np.ndarray:
+        """Mean of p(x|z): (B or 1, l), (B, n) -> (M, B or 1, n_columns)."""
+        blocks = zip(self.architecture.blocks, self.decode(z[None, None], x), strict=True)
         return np.concatenate(
             [likelihood.mean(params)[:, 0] for (likelihood, _), params in blocks], axis=-1
         )

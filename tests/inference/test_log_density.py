@@ -6,9 +6,10 @@ import torch
 from scipy.special import logsumexp
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.model_selection import GridSearchCV
-from torch.distributions import Normal
+from torch.distributions import MultivariateNormal, Normal
 
 from sklearn_vae import VAETransformer
+from sklearn_vae.inference.laplace import NormalProposal
 from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.networks import ConvNet, GRUNet
 from sklearn_vae.posteriors import GaussianCategorical
@@ -209,3 +210,24 @@ def test_a_search_over_beta_picks_what_exact_scores_pick(table):
     np.testing.assert_allclose(
         ours.cv_results_["mean_test_score"], theirs.cv_results_["mean_test_score"], atol=1e-5
     )
+
+
+def test_draws_of_a_laplace_approximation_do_not_depend_on_the_signs_of_its_axes():
+    """LAPACK libraries differ in the signs of eigenvectors, and in those of equal eigenvalues."""
+    generator = torch.Generator().manual_seed(0)
+    loc, noise = (torch.randn(1, n, 3, generator=generator, dtype=torch.float64) for n in (1, 50))
+    axes, _ = torch.linalg.qr(torch.randn(1, 1, 3, 3, generator=generator, dtype=torch.float64))
+    scale = torch.tensor([[[0.5, 0.5, 2.0]]], dtype=torch.float64)
+    turned = axes.clone()
+    turned[..., :2] = axes[..., :2] @ torch.tensor([[0.6, -0.8], [0.8, 0.6]], dtype=torch.float64)
+    turned[..., 2] *= -1
+    z, again = (
+        NormalProposal(loc, basis, scale).draw(noise.unsqueeze(2)) for basis in (axes, turned)
+    )
+
+    torch.testing.assert_close(z, again)
+    covariance = axes @ torch.diag_embed(scale**2) @ axes.mT
+    normal = MultivariateNormal(loc[:, None], covariance)
+    torch.testing.assert_close(NormalProposal(loc, turned, scale).log_prob(z), normal.log_prob(z))
+    root = torch.linalg.lstsq(noise[0], (z - loc)[0, :, 0]).solution
+    torch.testing.assert_close(root.T @ root, covariance[0, 0])
