@@ -1,7 +1,7 @@
 """Architectures of networks: values that build the encoders and the decoders of a model."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice, pairwise
@@ -115,25 +115,22 @@ class Layout:
     @cached_property
     def inputs(self) -> np.ndarray:
         """Column of X and position within its encoding of each encoded number: (n_encoded, 2)."""
-        indices, pairs = self._columns(), []
-        for n, width, _ in self.blocks:
-            columns = list(islice(indices, n))
-            pairs += [(column, position) for column in columns for position in range(width)]
-        return np.array(pairs, dtype=int).reshape(-1, 2)
+        return self._positions([(n, [width]) for n, width, _ in self.blocks])
 
     @cached_property
     def outputs(self) -> np.ndarray:
         """Column of X and position among its parameters of each output: (n_out, 2)."""
-        indices, pairs = self._columns(), []
-        for n, _, sizes in self.blocks:
+        return self._positions([(n, sizes) for n, _, sizes in self.blocks])
+
+    def _positions(self, blocks: Sequence[tuple[int, Sequence[int]]]) -> np.ndarray:
+        """Columns of X, and positions among a column's numbers, which lie in parts by size."""
+        indices, pairs = iter(self.column_indices or range(sum(n for n, _ in blocks))), []
+        for n, sizes in blocks:
             columns, first = list(islice(indices, n)), 0
             for size in sizes:
                 pairs += [(column, first + k) for column in columns for k in range(size)]
                 first += size
         return np.array(pairs, dtype=int).reshape(-1, 2)
-
-    def _columns(self) -> Iterator[int]:
-        return iter(self.column_indices or range(sum(n for n, _, _ in self.blocks)))
 
 
 class Network(ABC):
