@@ -32,28 +32,23 @@ class Columnwise:
         self.widths = [n * likelihood.width for likelihood, n in self.blocks]
         self.value_widths = [likelihood.width for likelihood, n in self.blocks for _ in range(n)]
         self.n_columns = sum(self.widths)
-        # parameters that the decoder returns, and those that do not depend on z
-        sizes = [
-            (n * size, depends)
+        # of each parameter: its size, whether the decoder returns it, and whether it is a scale
+        self._params = [
+            (n * size, depends, number == likelihood.scale_param)
             for likelihood, n in self.blocks
-            for size, depends in zip(likelihood.param_sizes, likelihood.depends_on_z, strict=True)
+            for number, (size, depends) in enumerate(
+                zip(likelihood.param_sizes, likelihood.depends_on_z, strict=True)
+            )
         ]
-        self._decoder_sizes = [size for size, depends in sizes if depends]
-        self._free_sizes = [size for size, depends in sizes if not depends]
+        self._decoder_sizes = [size for size, depends, _ in self._params if depends]
+        self._free_sizes = [size for size, depends, _ in self._params if not depends]
         self.n_decoder_outputs, self.n_free = sum(self._decoder_sizes), sum(self._free_sizes)
 
     @property
     def is_scale_output(self) -> list[bool]:
         """Mask of the decoder outputs that are scales."""
-        return [
-            number == likelihood.scale_param
-            for likelihood, n in self.blocks
-            for number, (size, depends) in enumerate(
-                zip(likelihood.param_sizes, likelihood.depends_on_z, strict=True)
-            )
-            if depends
-            for _ in range(n * size)
-        ]
+        params = self._params
+        return [is_scale for size, depends, is_scale in params if depends for _ in range(size)]
 
     def split(self, outputs: Tensor, free: Tensor) -> list[list[Tensor]]:
         """Split decoder outputs and free parameters into the parameters of each block."""
@@ -72,17 +67,11 @@ class Columnwise:
     @property
     def is_scale_param(self) -> list[bool]:
         """Mask of the parameters of a row that are scales, in the order of ``split_params``."""
-        return [
-            number == likelihood.scale_param
-            for likelihood, n in self.blocks
-            for number, size in enumerate(likelihood.param_sizes)
-            for _ in range(n * size)
-        ]
+        return [is_scale for size, _, is_scale in self._params for _ in range(size)]
 
     def split_params(self, params: Tensor) -> list[list[Tensor]]:
         """Split parameters (..., n_params), all of which depend on the row, by block."""
-        sizes = [n * size for likelihood, n in self.blocks for size in likelihood.param_sizes]
-        parts = iter(params.split(sizes, dim=-1))
+        parts = iter(params.split([size for size, _, _ in self._params], dim=-1))
         return [[next(parts) for _ in likelihood.param_sizes] for likelihood in self.likelihoods]
 
     def split_blocks(self, x: Tensor) -> tuple[Tensor, ...]:
