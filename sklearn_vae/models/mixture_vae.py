@@ -8,7 +8,7 @@ mixture. Missing values are integrated out.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from sklearn_vae.device import widest_dtype
 from sklearn_vae.likelihoods import LOG_SCALE_BOUND as MAX_LOG_SCALE
-from sklearn_vae.likelihoods import MAX_REDRAWS, Columnwise, Gaussian, Likelihood, Limits
+from sklearn_vae.likelihoods import MAX_REDRAWS, Columnwise, Gaussian, Limits
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import INPUT_CLIP, Draws, build
@@ -85,25 +85,14 @@ class MixtureArchitecture(Architecture):
     @cached_property
     def is_real(self) -> np.ndarray:
         """Mask of the encoded columns that are real numbers with a normal distribution."""
-        return self._of_blocks(self.n_columns, lambda likelihood: likelihood.width)
+        is_gaussian = [isinstance(likelihood, Gaussian) for likelihood, _ in self.blocks]
+        return np.repeat(is_gaussian, [n * likelihood.width for likelihood, n in self.blocks])
 
     @cached_property
     def is_real_value(self) -> np.ndarray:
         """Mask of the same among the columns of X."""
-        return self._of_blocks(sum(n for _, n in self.blocks), lambda _: 1)
-
-    def _of_blocks(self, n_columns: int, width: Callable[[Likelihood], int]) -> np.ndarray:
-        mask = [
-            isinstance(likelihood, Gaussian)
-            for likelihood, n in self.blocks
-            for _ in range(n * width(likelihood))
-        ]
-        return np.array(mask, dtype=bool).reshape(n_columns)
-
-    @cached_property
-    def n_real(self) -> int:
-        """Number of real columns."""
-        return int(self.is_real.sum())
+        is_gaussian = [isinstance(likelihood, Gaussian) for likelihood, _ in self.blocks]
+        return np.repeat(is_gaussian, [n for _, n in self.blocks])
 
     @property
     def others(self) -> Columnwise:
@@ -142,7 +131,7 @@ class MixtureArchitecture(Architecture):
     @cached_property
     def widest(self) -> int:
         """Numbers per row and draw at the most."""
-        n_real = self.n_real
+        n_real = int(self.is_real.sum())
         return max(*self.hidden_layer_sizes, n_real * max(self.n_shears, 1), self.n_columns, 1)
 
     @cached_property
