@@ -53,9 +53,6 @@ class StackedModule(nn.Module):
         self.encoder.reset_parameters(member, seed, 0)
         self.decoder.reset_parameters(member, seed, 1, n_in=n_latent)
 
-    def begin_iteration(self, iteration: int) -> None:
-        """Update schedules; there are none here."""
-
     @torch.no_grad()
     def select(self, members: Tensor) -> None:
         """Keep these members only, by index or mask."""

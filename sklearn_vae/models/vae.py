@@ -19,7 +19,6 @@ from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.autoregressive import decode_autoregressively
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.networks import MLP
-from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import PriorDistribution
 
 # The encoder's input is clipped at so many standard deviations: otherwise a pixel that is inked in
@@ -65,6 +64,16 @@ class VAE(StackedModule):
         Latent dimensions of each member, if fewer than the architecture's. The parameters of
         the padding are zero, and stay zero if its noise is zero.
     """
+
+    # names of the parameters whose last axis is the latent dimensions, and of those whose rows are
+    _after_encoder = (
+        "encoder.linear.weight",
+        "encoder.linear.bias",
+        "encoder.last",
+        "prior_weights.loc",
+        "prior_weights.log_scale",
+    )
+    _before_decoder = "decoder.linear.weight", "decoder.hidden.0.weight"
 
     def __init__(
         self, architecture: Architecture, n_members: int = 1, sizes: Sequence[int] | None = None
@@ -331,10 +340,6 @@ class VAE(StackedModule):
         """Initialize one member's hidden layers at random."""
         self.reset_network_parameters(member, seed, int(self.sizes[member]) + self.n_conditions)
 
-    def begin_iteration(self, iteration: int) -> None:
-        """Update the posterior's temperature schedule."""
-        self.posterior.begin_iteration(iteration)
-
     @torch.no_grad()
     def initialize(self, member: int, start: LinearGaussian) -> None:
         """Initialize one member as a linear Gaussian model, exact for Gaussian columns."""
@@ -372,10 +377,7 @@ class VAE(StackedModule):
         The residual is each column's whole standard deviation, as in the textbook. Only for MLPs
         and a diagonal Gaussian posterior; any other model keeps its initialization.
         """
-        networks = (self.encoder, self.decoder)
-        if type(self.posterior) is not DiagonalGaussian or not all(
-            isinstance(network, MLP) and network.last is not None for network in networks
-        ):
+        if not self.architecture.supports_random_start:
             return
         residual = np.sqrt(np.square(start.residual) + np.square(start.loadings).sum(axis=0))
         at_prior = replace(
@@ -389,8 +391,8 @@ class VAE(StackedModule):
         self.initialize(member, at_prior)
         is_mean = self.architecture.layout.outputs[:, 1] == 0
         means = np.arange(self.sizes[member]), np.flatnonzero(is_mean)
-        for side, (network, columns) in enumerate(zip(networks, means, strict=True)):
-            cast(MLP, network).reset_last_layer(member, seed, side, columns)
+        for side, network in enumerate((self.encoder, self.decoder)):
+            cast(MLP, network).reset_last_layer(member, seed, side, means[side])
 
     @torch.no_grad()
     def initialize_prior(self, x: Tensor) -> None:
@@ -413,11 +415,7 @@ class VAE(StackedModule):
         return torch.as_tensor(has).to(self.free)
 
     def flat_parameters(self) -> list[nn.Parameter]:
-        """All parameters, in the order in which ``flat`` holds them.
-
-        A layer's bias follows its weights, and the linear path the last layer, so that each
-        layer is one block of rows.
-        """
+        """All parameters in the order of ``flat``."""
         networks = [*self.encoder.flat_parameters(), *self.decoder.flat_parameters()]
         return [*networks, self.free, *self.prior_weights.values()]
 
@@ -433,17 +431,6 @@ class VAE(StackedModule):
                 array = array[:, :size]
             state[name] = array.cpu().numpy().copy()
         return state
-
-    @property
-    def _after_encoder(self) -> list[str]:
-        """Names of the parameters whose last axis is the latent dimensions."""
-        encoder = ["encoder.linear.weight", "encoder.linear.bias", "encoder.last"]
-        return [*encoder, "prior_weights.loc", "prior_weights.log_scale"]
-
-    @property
-    def _before_decoder(self) -> list[str]:
-        """Names of the parameters whose rows are latent dimensions."""
-        return ["decoder.linear.weight", "decoder.hidden.0.weight"]
 
 
 @singledispatch
