@@ -31,6 +31,8 @@ class Augmentation:
         Distinct seeds of the members, S in number.
     seed_indices : Tensor of shape (M,)
         Index of each member's seed in ``seeds``.
+    changes_inputs : bool
+        Whether the encoder's input has noise or masks.
     """
 
     def __init__(self, configs: Sequence[TrainingConfig], model: StackedModule):
@@ -41,13 +43,9 @@ class Augmentation:
         noise = np.array([config.input_noise for config in configs]).reshape(-1, 1, 1)
         mask = np.array([config.input_mask for config in configs]).reshape(-1, 1, 1)
         self.has_noise, self.has_mask = bool(noise.any()), bool(mask.any())
+        self.changes_inputs = self.has_noise or self.has_mask
         self.noise_scale = torch.as_tensor(noise).to(like)  # (M, 1, 1)
         self.mask_probability = torch.as_tensor(mask).to(like)  # (M, 1, 1)
-
-    @property
-    def changes_inputs(self) -> bool:
-        """True if the encoder's input has noise or masks."""
-        return self.has_noise or self.has_mask
 
     def dequantize(self, x: Tensor, widths: Tensor) -> Tensor:
         """Add uniform noise of these widths (n_columns,) to rows (M, B, n_columns)."""

@@ -197,10 +197,11 @@ class TrainingJob:
     def memory(self) -> int:
         """Bytes in use between gradient steps or in validation, approximately."""
         n_rows = 0 if self.valid is None else len(self.valid)
-        n_draws = validation_draws(n_rows, self.config.objective.n_draws)
-        together = min(n_rows, validation_rows(n_draws, self.architecture.widest))
+        n_draws, n_together = validation_sizes(
+            n_rows, self.config.objective.n_draws, self.architecture.widest
+        )
         # the best weights and the mask of weight decay are kept beside the weights
-        return self.working_set + self._bytes(2, together * n_draws)
+        return self.working_set + self._bytes(2, min(n_rows, n_together) * n_draws)
 
     def _bytes(self, n_weights: int, n_values: int) -> int:
         """Bytes of ``n_weights`` numbers per weight and ``n_values`` per feature of each layer."""
@@ -209,13 +210,15 @@ class TrainingJob:
         return self.train.x.dtype.itemsize * n_numbers
 
 
-def validation_draws(n_rows: int, per_value: int, n_draws: int | None = None) -> int:
-    """Draws of z per validation row, a multiple of the draws of one bound (``per_value``)."""
+def validation_sizes(
+    n_rows: int, per_value: int, widest: int, n_draws: int | None = None
+) -> tuple[int, int]:
+    """Draws of z per validation row, and rows that are validated at a time.
+
+    The draws are a multiple of those of one bound (``per_value``); ``widest`` is the width of the
+    widest layer.
+    """
     default = 2 ** int(np.log2(np.clip(VALIDATION_DRAWS // max(n_rows, 1), 1, 16)))
-    return -(-(n_draws or default) // per_value) * per_value
-
-
-def validation_rows(n_draws: int, widest: int) -> int:
-    """Rows that are validated at a time, by their draws of z and the width of a layer."""
+    n_draws = -(-(n_draws or default) // per_value) * per_value
     at_a_time = min(VALIDATION_DRAWS_AT_A_TIME, VALIDATION_NUMBERS // widest)
-    return max(at_a_time // n_draws, 1)
+    return n_draws, max(at_a_time // n_draws, 1)

@@ -27,7 +27,7 @@ from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.distributed import Processes
 from sklearn_vae.training.early_stopping import STAGES, StageScheduler
 from sklearn_vae.training.gradients import LossGradient
-from sklearn_vae.training.jobs import TrainingResult, validation_draws, validation_rows
+from sklearn_vae.training.jobs import TrainingResult, validation_sizes
 from sklearn_vae.training.keyboard_interrupt import keyboard
 from sklearn_vae.training.optimizer import ExponentialMovingAverage, FlatAdam
 from sklearn_vae.training.precomputed import precompute
@@ -191,7 +191,7 @@ class Trainer(NeuralNet):
         self.notify("on_epoch_begin", dataset_train=train, dataset_valid=valid)
         epoch = self.configs[0].first_epoch + len(self.history) - 1
         self.beta_ = np.array([config.beta(epoch) for config in self._configs], dtype=float)
-        model.begin_iteration(epoch)
+        model.posterior.begin_iteration(epoch)
         is_last_stage = scheduler.stage == len(STAGES) - 1
         is_homoscedastic = np.array([config.is_homoscedastic for config in self._configs])
         self._gradient.freeze_scales(is_homoscedastic & ~is_last_stage)
@@ -374,7 +374,9 @@ class Trainer(NeuralNet):
         """
         model, objective, configs = self.module_, self.criterion_, self._configs
         n_rows = min(n_rows or len(valid), len(valid))
-        n_draws = validation_draws(n_rows, objective.n_draws, n_draws)
+        n_draws, n_together = validation_sizes(
+            n_rows, objective.n_draws, model.architecture.widest, n_draws
+        )
         noise = np.zeros((len(configs), n_draws, 1, model.architecture.n_noise))
         for member, (config, n_noise) in enumerate(zip(configs, model.sizes.tolist(), strict=True)):
             seed = config.seed if config.validation_seed is None else config.validation_seed
@@ -383,7 +385,7 @@ class Trainer(NeuralNet):
         draws = torch.as_tensor(noise).to(model.flat)
         state = replace(self.loss_state_, beta=torch.as_tensor(self.final_beta_).to(model.flat))
         rows = torch.arange(n_rows, device=model.flat.device)
-        chunks: Sequence[Tensor] = rows.split(validation_rows(n_draws, model.architecture.widest))
+        chunks: Sequence[Tensor] = rows.split(n_together)
         if objective.uses_aggregated_posterior:  # every chunk is then a sample of all rows
             chunks = [rows[first :: len(chunks)] for first in range(len(chunks))]
         total = np.zeros((len(REPORTED), len(configs)))
