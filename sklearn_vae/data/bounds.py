@@ -90,7 +90,7 @@ def recording_decimals(
     weights: np.ndarray | None = None,
     *,
     is_integer: bool,
-    coarsest: float = COARSEST_STEP,
+    coarsest: float,
 ) -> int:
     """Return the decimals to which values were recorded, as 2 for cents; -1 if there are more.
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from sklearn_vae.data.arrays import has_missing_values
 from sklearn_vae.data.bounds import (
+    COARSEST_STEP,
     MAX_DECIMALS,
     equal_up_to_rounding,
     lattice_step,
@@ -83,14 +84,19 @@ class RealColumns(Columns):
     def _with_units_of(
         cls, column: TrainingColumn, likelihood: "Likelihood | None", *point_masses: np.ndarray
     ) -> Self:
-        """Fit mean and standard deviation only; samples keep to nothing yet."""
-        exponent, mean, scale = cls._fit_units(column)
+        """Fit power of two, mean and standard deviation only; samples keep to nothing yet."""
+        values, weights = column.values, column.weights
+        is_linear = cls.link is np.positive  # logarithms do not overflow
+        largest = np.float64(max(values.max(), -values.min()))
+        exponent = int(np.frexp(largest)[1]) if is_linear else 0
+        linked = np.ldexp(cls.link(values.astype(np.float64)), -exponent)
+        mean = np.average(linked, weights=weights)
         return cls(
             np.array([column.index]),
             likelihood,
             np.array([exponent]),
             np.array([mean]),
-            np.array([scale]),
+            np.array([np.sqrt(np.average(np.square(linked - mean), weights=weights))]),
             np.full((1, 2), np.nan),
             np.array([-1]),
             np.zeros(1),
@@ -101,20 +107,20 @@ class RealColumns(Columns):
 
     def _fit_samples(self, column: TrainingColumn) -> None:
         """Fit what samples of a single column keep to, and its normal scores."""
-        bounds, decimals = self._fit_bounds(column, int(self.exponent[0]))
+        values, step, coarsest = column.values.astype(np.float64), 0.0, COARSEST_STEP
+        if column.exact_marginal:
+            bounds, step = (values.min(), values.max()), lattice_step(column.values, column.weights)
+            coarsest = np.inf if step else coarsest
+        else:
+            bounds = self._fit_bounds(values, column.weights)
+        is_integer = column.hint.is_integer
+        decimals = recording_decimals(
+            column.values, column.weights, is_integer=is_integer, coarsest=coarsest
+        )
         self.bounds, self.decimals = np.array([bounds]), np.array([decimals])
         if not column.exact_marginal:
             return
-        self.bounds = np.array([[column.values.min(), column.values.max()]], dtype=np.float64)
-        self.steps = np.array([lattice_step(column.values, column.weights)])
-        if self.steps[0]:
-            is_integer = column.hint.is_integer
-            decimals = recording_decimals(
-                column.values, column.weights, is_integer=is_integer, coarsest=np.inf
-            )
-            self.decimals = np.array([decimals])
-        values = column.values.astype(np.float64)
-        half = 0.5 * self.steps[0]
+        self.steps, half = np.array([step]), 0.5 * step
         cells = self.standardize(np.stack([values - half, values + half])[..., None])[..., 0]
         standardized = self.standardize(values[:, None])[:, 0]
         self.knots = fit_normal_scores(standardized, cells, column.weights)
@@ -125,26 +131,13 @@ class RealColumns(Columns):
         """Return what the column has instead of numbers; None if it has numbers."""
         return ("numbers", "categories without an order") if column.hint.is_nominal else None
 
-    @classmethod
-    def _fit_units(cls, column: TrainingColumn) -> tuple[int, np.floating, np.floating]:
-        """Fit the power of two, and mean and standard deviation after the link and the division."""
-        values, weights = column.values, column.weights
-        is_linear = cls.link is np.positive  # logarithms do not overflow
-        largest = np.float64(max(values.max(), -values.min()))
-        exponent = int(np.frexp(largest)[1]) if is_linear else 0
-        linked = np.ldexp(cls.link(values.astype(np.float64)), -exponent)
-        mean = np.average(linked, weights=weights)
-        return exponent, mean, np.sqrt(np.average(np.square(linked - mean), weights=weights))
-
-    @classmethod
-    def _fit_bounds(cls, column: TrainingColumn, exponent: int) -> tuple[tuple[float, float], int]:
-        """Bounds of samples in X's units, and their decimals."""
-        values = column.values.astype(np.float64)
+    def _fit_bounds(self, values: np.ndarray, weights: np.ndarray | None) -> tuple[float, float]:
+        """Bounds of samples of a single column in X's units."""
         minimum, maximum = values.min(), values.max()
         with np.errstate(over="ignore"):
-            linked = np.ldexp(cls.link(values), -exponent)
-            bounds = np.ldexp(sample_bounds(linked, column.weights), exponent)
-            low, high = cls.inverse_link(bounds)
+            linked = np.ldexp(self.link(values), -self.exponent[0])
+            bounds = np.ldexp(sample_bounds(linked, weights), self.exponent[0])
+            low, high = self.inverse_link(bounds)
         # they do not cross 0 if no value does
         low = 0.0 if minimum >= 0 > low > -np.inf else low
         high = 0.0 if maximum <= 0 < high < np.inf else high
@@ -153,9 +146,7 @@ class RealColumns(Columns):
         # exactly the extreme value, where they differ from it by rounding
         low = minimum if equal_up_to_rounding(low, minimum) else low
         high = maximum if equal_up_to_rounding(maximum, high) else high
-        is_integer = column.hint.is_integer
-        decimals = recording_decimals(column.values, column.weights, is_integer=is_integer)
-        return (low, high), decimals
+        return low, high
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
