@@ -255,10 +255,8 @@ class Predictor:
     def marginal_pit(self, X: np.ndarray, n_draws: int) -> np.ndarray:
         """PIT values under each column's marginal distribution: (n, n_columns)."""
         model, generator = self.module(X.dtype), make_generator(self.seed, Stream.CALIBRATION)
-        n_components = self.architecture.n_components
-        z = model.prior_distribution().sample(
-            self.n_members, n_draws, n_components, generator, model.dtype
-        )
+        shape = self.n_members, n_draws, self.architecture.n_components
+        z = model.prior_distribution().sample(shape, generator, model.dtype)
         n_numbers = n_draws * self.n_members * max(self.columns.n_columns, 1)
         function = partial(marginal_cdf, z=z.to(self.device))
         cdf = self.map(function, X, rows_per_chunk=max(MAX_NUMBERS // n_numbers, 1))

@@ -313,14 +313,13 @@ class VAE(StackedModule):
 
         Rows x (n_rows, n_columns + n_conditions) provide the conditions.
         """
-        n_members, n_components = len(self.free), self.architecture.n_components
+        n_members = len(self.free)
         member = torch.randint(n_members, (n_rows,), generator=generator)
         # each row's index among its member's rows: no member decodes more rows than it needs
         index = F.one_hot(member, n_members).cumsum(0)[torch.arange(n_rows), member] - 1
         n_each = int(index.max()) + 1
-        z = self.prior_distribution().sample(
-            n_members, n_each, n_components, generator, self.free.dtype
-        )
+        shape = n_members, n_each, self.architecture.n_components
+        z = self.prior_distribution().sample(shape, generator, self.free.dtype)
         if x is not None:
             rows = x.new_zeros(n_members, n_each, x.shape[1])
             rows[member.to(x.device), index.to(x.device)] = x

@@ -30,14 +30,9 @@ class PriorDistribution(Protocol):
         """Log-density in nats: (M, K, B, l) -> (M, K, B)."""
 
     def sample(
-        self,
-        n_members: int,
-        n_rows: int,
-        n_components: int,
-        generator: torch.Generator,
-        dtype: torch.dtype,
+        self, shape: tuple[int, int, int], generator: torch.Generator, dtype: torch.dtype
     ) -> Tensor:
-        """Sample codes of each member: (M, n_rows, l)."""
+        """Sample codes of each member, of the shape (M, n_rows, l)."""
 
 
 class Prior(ABC):

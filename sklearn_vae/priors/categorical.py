@@ -38,16 +38,13 @@ class UniformCategorical(Prior):
         return StandardNormal().log_prob(rest) - self.n_variables * math.log(self.n_classes)
 
     def sample(
-        self,
-        n_members: int,
-        n_rows: int,
-        n_components: int,
-        generator: torch.Generator,
-        dtype: torch.dtype,
+        self, shape: tuple[int, int, int], generator: torch.Generator, dtype: torch.dtype
     ) -> Tensor:
-        """Sample codes of each member: (M, n_rows, l)."""
-        shape = n_members, n_rows, self.n_variables
-        chosen = torch.randint(self.n_classes, shape, generator=generator)
+        """Sample codes of each member, of the shape (M, n_rows, l)."""
+        n_members, n_rows, n_components = shape
+        chosen = torch.randint(
+            self.n_classes, (n_members, n_rows, self.n_variables), generator=generator
+        )
         codes = one_hot(chosen, self.n_classes, dtype)
         rest = n_components - codes.shape[-1]
         normal = torch.randn(n_members, n_rows, rest, generator=generator, dtype=dtype)

@@ -118,20 +118,12 @@ class DiagonalMixture:
         return torch.logsumexp(log_joint, -1).unflatten(1, z.shape[1:3]).to(z.dtype)
 
     def sample(
-        self,
-        n_members: int,
-        n_rows: int,
-        n_components: int,
-        generator: torch.Generator,
-        dtype: torch.dtype,
+        self, shape: tuple[int, int, int], generator: torch.Generator, dtype: torch.dtype
     ) -> Tensor:
-        """Sample codes of each member: (M, n_rows, l)."""
-        shape = (n_members, n_rows)
-        noise = torch.randn(*shape, n_components, generator=generator, dtype=dtype)
-        uniform = torch.rand(shape, generator=generator, dtype=dtype).to(self.loc)
+        """Sample codes of each member, of the shape (M, n_rows, l)."""
+        noise = torch.randn(shape, generator=generator, dtype=dtype)
+        uniform = torch.rand(shape[:2], generator=generator, dtype=dtype).to(self.loc)
         cumulative = self.log_weight.exp().cumsum(-1)
-        component = (
-            sample_categorical(cumulative, uniform).unsqueeze(-1).expand(-1, -1, n_components)
-        )  # (M, n_rows, l)
+        component = sample_categorical(cumulative, uniform).unsqueeze(-1).expand(shape)
         loc, log_scale = self.loc.gather(1, component), self.log_scale.gather(1, component)
         return loc + log_scale.exp() * noise.to(loc)

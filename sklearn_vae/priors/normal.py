@@ -35,12 +35,7 @@ class StandardNormal(Prior):
         return (-0.5 * z.square() - HALF_LOG_2PI).sum(-1)
 
     def sample(
-        self,
-        n_members: int,
-        n_rows: int,
-        n_components: int,
-        generator: torch.Generator,
-        dtype: torch.dtype,
+        self, shape: tuple[int, int, int], generator: torch.Generator, dtype: torch.dtype
     ) -> Tensor:
-        """Sample codes of each member: (M, n_rows, l)."""
-        return torch.randn(n_members, n_rows, n_components, generator=generator, dtype=dtype)
+        """Sample codes of each member, of the shape (M, n_rows, l)."""
+        return torch.randn(shape, generator=generator, dtype=dtype)

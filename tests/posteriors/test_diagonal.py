@@ -121,7 +121,7 @@ def test_the_priors_log_prob_is_that_of_the_standard_normal(generator):
 
 def test_the_priors_draws_are_standard_normal(generator):
     """sample() begins here."""
-    z = StandardNormal().sample(3, 5000, 2, generator, torch.float64)
+    z = StandardNormal().sample((3, 5000, 2), generator, torch.float64)
 
     assert z.shape == (3, 5000, 2)
     z = z.flatten(0, 1)

@@ -58,7 +58,7 @@ def test_probabilities_of_uniform_codes_integrate_to_one():
 def test_samples_have_the_density(prior, generator):
     """In one dimension, by a Kolmogorov-Smirnov test against the integral of the density."""
     distribution = random_model(prior, n_components=1).prior_distribution()
-    z = distribution.sample(1, 5000, 1, generator, torch.float64)[0, :, 0].detach().numpy()
+    z = distribution.sample((1, 5000, 1), generator, torch.float64)[0, :, 0].detach().numpy()
     axis = torch.linspace(-15, 15, 6001).double()
     density = distribution.log_prob(axis[None, None, :, None])[0, 0].exp().detach().numpy()
     cdf = integrate.cumulative_simpson(density, x=axis.numpy(), initial=0)
@@ -68,7 +68,7 @@ def test_samples_have_the_density(prior, generator):
 
 def test_samples_of_uniform_codes_are_one_hot_and_uniform(generator):
     """With standard normal numbers behind the codes."""
-    z = UniformCategorical(2, 3).sample(2, 3000, 7, generator, torch.float64).numpy()
+    z = UniformCategorical(2, 3).sample((2, 3000, 7), generator, torch.float64).numpy()
     codes = z[..., :6].reshape(2, 3000, 2, 3)
 
     assert ((codes == 0) | (codes == 1)).all()
@@ -84,7 +84,7 @@ def test_shapes_are_those_of_members_draws_and_rows(prior, generator):
     z = torch.randn(2, 3, 4, 2, generator=generator).double()
 
     assert distribution.log_prob(z).shape == (2, 3, 4)
-    assert distribution.sample(2, 5, 2, generator, torch.float64).shape == (2, 5, 2)
+    assert distribution.sample((2, 5, 2), generator, torch.float64).shape == (2, 5, 2)
 
 
 @pytest.mark.parametrize("prior", ALL, ids=repr)

@@ -113,7 +113,7 @@ def test_a_vamp_prior_is_the_mean_of_the_posteriors_at_its_pseudo_inputs(generat
 def test_draws_of_a_mixture_have_its_moments_and_its_density(generator):
     """Mean and covariance by the law of total variance; the mean log-density by quadrature."""
     mixture = random_mixture(n_members=2)
-    z = mixture.sample(2, 200_000, 2, generator, torch.float64)
+    z = mixture.sample((2, 200_000, 2), generator, torch.float64)
     exact = by_torch(mixture)
     axis = torch.linspace(-24, 24, 1201).double()
     grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), dim=-1).unsqueeze(2)
@@ -132,7 +132,7 @@ def test_a_component_of_no_weight_is_never_drawn(generator):
     logit = torch.tensor([[-1e4, 0.0, -1e4]])
     loc = torch.tensor([[[-50.0], [0.0], [50.0]]])
     z = DiagonalMixture(logit, loc, torch.zeros(1, 3, 1)).sample(
-        1, 5000, 1, generator, torch.float32
+        (1, 5000, 1), generator, torch.float32
     )
 
     assert z.abs().max() < 10
