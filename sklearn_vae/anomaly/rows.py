@@ -175,7 +175,7 @@ class ScoredRows:
         The third array has the quantile of each number that occurs once by those of the others.
         """
         knots_of = {}
-        for column in np.flatnonzero(self.predictor.architecture.is_real_column).tolist():
+        for column in np.flatnonzero(self.predictor.architecture.has_scale).tolist():
             values, counts = count_values(self.inputs[:, column], self.counts)
             frequency = counts / counts.sum()
             knots = self.ndtri(frequency.cumsum() - 0.5 * frequency)

@@ -5,7 +5,6 @@ import torch
 from sklearn.utils import gen_batches
 
 from sklearn_vae.inference.correction import MIN_SPREAD
-from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.vae import VAE
 
 # Ridge penalties among which generalised cross-validation chooses, for codes of variance 1.
@@ -38,18 +37,14 @@ def fit_decoder_correction(
     if model.decoder.is_autoregressive:
         return None, None
     architecture = model.architecture
-    is_gaussian = np.repeat(
-        [isinstance(likelihood, Gaussian) for likelihood, _ in architecture.blocks],
-        [n * likelihood.width for likelihood, n in architecture.blocks],
-    ).astype(bool)
-    n_columns = len(is_gaussian)
+    n_columns = architecture.n_columns
     correction = DecoderCorrection(architecture.n_components, n_columns)
     with torch.no_grad():
         for chunk in gen_batches(len(x), rows_per_chunk):
             rows = torch.as_tensor(x[chunk]).to(model.device)[None]
             z = model.posterior.mean(model.encode(rows))
             residual = (rows[..., :n_columns] - model.reconstruct(z, rows))[0].cpu().numpy()
-            residual = np.where(is_gaussian, residual, 0)
+            residual = np.where(architecture.is_normal, residual, 0)
             correction.add(z[0].cpu().numpy(), residual, weight[chunk])
     return correction.solve(), correction.code_range
 

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from sklearn_vae.likelihoods import Likelihood
+from sklearn_vae.likelihoods import Gaussian, Likelihood
 from sklearn_vae.networks import ACTIVATIONS, NETWORKS, FullyConnected, Layout, Network
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import matches
@@ -107,10 +107,16 @@ class Architecture:
         return is_perceptron and type(self.posterior) is DiagonalGaussian
 
     @cached_property
-    def is_real_column(self) -> np.ndarray:
+    def has_scale(self) -> np.ndarray:
         """Mask of the columns of x with a scale: (n_columns,)."""
-        is_real = [likelihood.scale_param is not None for likelihood, _ in self.blocks]
-        return np.repeat(is_real, [n * likelihood.width for likelihood, n in self.blocks])
+        has_scale = [likelihood.scale_param is not None for likelihood, _ in self.blocks]
+        return np.repeat(has_scale, [n * likelihood.width for likelihood, n in self.blocks])
+
+    @cached_property
+    def is_normal(self) -> np.ndarray:
+        """Mask of the columns of x with a normal or log-normal distribution: (n_columns,)."""
+        is_normal = [isinstance(likelihood, Gaussian) for likelihood, _ in self.blocks]
+        return np.repeat(is_normal, [n * likelihood.width for likelihood, n in self.blocks])
 
     @cached_property
     def n_noise(self) -> int:

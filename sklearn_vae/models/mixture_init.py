@@ -126,7 +126,7 @@ class _Table:
         cls, x: np.ndarray, weight: np.ndarray | None, architecture: MixtureArchitecture
     ) -> "_Table":
         rows = torch.as_tensor(x[:].astype(np.float64))
-        is_real = torch.as_tensor(architecture.is_real)
+        is_real = torch.as_tensor(architecture.is_normal)
         counts = torch.ones(len(x), dtype=rows.dtype)
         if weight is not None:
             counts = torch.as_tensor(weight.astype(np.float64))

@@ -83,16 +83,10 @@ class MixtureArchitecture(Architecture):
             raise ValueError("'steps' must be those of the columns, and not below 0")
 
     @cached_property
-    def is_real(self) -> np.ndarray:
-        """Mask of the encoded columns that are real numbers with a normal distribution."""
-        is_gaussian = [isinstance(likelihood, Gaussian) for likelihood, _ in self.blocks]
-        return np.repeat(is_gaussian, [n * likelihood.width for likelihood, n in self.blocks])
-
-    @cached_property
     def is_real_value(self) -> np.ndarray:
-        """Mask of the same among the columns of X."""
-        is_gaussian = [isinstance(likelihood, Gaussian) for likelihood, _ in self.blocks]
-        return np.repeat(is_gaussian, [n for _, n in self.blocks])
+        """Mask of the columns of X that are real numbers with a normal distribution: (n,)."""
+        is_normal = [isinstance(likelihood, Gaussian) for likelihood, _ in self.blocks]
+        return np.repeat(is_normal, [n for _, n in self.blocks])
 
     @property
     def others(self) -> Columnwise:
@@ -131,7 +125,7 @@ class MixtureArchitecture(Architecture):
     @cached_property
     def widest(self) -> int:
         """Numbers per row and draw at the most."""
-        n_real = int(self.is_real.sum())
+        n_real = int(self.is_normal.sum())
         return max(*self.hidden_layer_sizes, n_real * max(self.n_shears, 1), self.n_columns, 1)
 
     @cached_property
@@ -229,7 +223,7 @@ class MixtureVAE(StackedModule):
     def __init__(self, architecture: MixtureArchitecture, n_members: int = 1):
         super().__init__(architecture, np.full(n_members, architecture.n_noise))
         self.posterior, self.prior = DiagonalGaussian(), StandardNormal()
-        is_real = torch.as_tensor(architecture.is_real)
+        is_real = torch.as_tensor(architecture.is_normal)
         # plain tensors, not parameters: the architecture determines them
         self.real_columns, self.other_columns = is_real.nonzero()[:, 0], (~is_real).nonzero()[:, 0]
         self.others = architecture.others
@@ -478,7 +472,7 @@ class MixtureVAE(StackedModule):
     def _draw_rows(self, n_rows: int, generator: torch.Generator) -> Tensor:
         """Rows drawn from the first member: (n_rows, n_columns)."""
         n_latent, dtype, device = self.architecture.n_components, self.dtype, self.device
-        z = self.prior.sample(1, n_rows, n_latent, generator, dtype).to(device)[None]
+        z = self.prior.sample((1, n_rows, n_latent), generator, dtype).to(device)[None]
         weights = self.mixture_logit[:1].softmax(-1)
         noise = torch.randn(1, 1, n_rows, generator=generator, dtype=dtype).to(device)
         chosen = draw_components(weights.mT.expand(-1, -1, n_rows), noise)  # (1, 1, n_rows)

@@ -44,10 +44,6 @@ class StackedModule(nn.Module):
         """All parameters in the order of ``flat``."""
         raise NotImplementedError
 
-    def matrices(self) -> list[nn.Parameter]:
-        """The networks' weight matrices, for weight decay."""
-        return [*self.encoder.matrices(), *self.decoder.matrices()]
-
     def reset_network_parameters(self, member: int, seed: int, n_latent: int | None = None) -> None:
         """Initialize one member's hidden layers; ``n_latent`` inputs of the decoder, or all."""
         self.encoder.reset_parameters(member, seed, 0)
@@ -75,7 +71,7 @@ class StackedModule(nn.Module):
         self.flat = torch.cat([param.detach().reshape(n_members, -1) for param in params], dim=1)
         self.flat_grad = torch.zeros_like(self.flat)
         self.decays = torch.zeros_like(self.flat[0])
-        matrices = {id(param) for param in self.matrices()}
+        matrices = {id(weight) for weight in self.encoder.matrices() + self.decoder.matrices()}
         self.offsets: dict[int, int] = {}
         position = 0
         for param in params:

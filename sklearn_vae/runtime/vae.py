@@ -76,7 +76,7 @@ class Architecture:
         return sum(n * likelihood.width for likelihood, n in self.blocks)
 
     @property
-    def is_real_column(self) -> np.ndarray:
+    def has_scale(self) -> np.ndarray:
         """Mask of the columns of x with a scale: (n_columns,)."""
         is_real = [likelihood.scale_param is not None for likelihood, _ in self.blocks]
         return np.repeat(is_real, [n * likelihood.width for likelihood, n in self.blocks])
