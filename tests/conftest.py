@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_vae.initialization.ppca import probabilistic_pca
+from sklearn_vae.initialization.ppca import CorrelationPCA
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE
@@ -87,7 +87,9 @@ def make_model():
         model.flatten()
         for member, x in enumerate(tables):
             model.reset_parameters(member, member if seeds is None else seeds[member])
-            model.initialize(member, probabilistic_pca(x, None, n_components))
+            model.initialize(
+                member, CorrelationPCA.fit(x, None, n_components).linear_gaussian(n_components)
+            )
         return model
 
     return make

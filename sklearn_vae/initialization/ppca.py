@@ -122,14 +122,24 @@ class CorrelationPCA:
         return cls(loc, scale, *components, recording_steps(x))
 
     def linear_gaussian(self, n_components: int, prior_rows: float = 0.0) -> LinearGaussian:
-        """Return probabilistic PCA with up to as many components as there are axes.
+        """Return probabilistic PCA of the standardised columns, by maximum likelihood [1]_.
 
         Parameters
         ----------
         n_components : int
-            Number of latent dimensions.
+            Number of latent dimensions; those beyond the axes have zero loadings.
         prior_rows : float, default=0.0
             Pseudo-observations per row in the prior of the scales.
+
+        Returns
+        -------
+        LinearGaussian
+            The model and its posterior in the units of the table.
+
+        References
+        ----------
+        .. [1] M. E. Tipping and C. M. Bishop, "Probabilistic Principal Component
+           Analysis", Journal of the Royal Statistical Society B 61, 1999.
         """
         n_columns = len(self.loc)
         n_axes = min(n_components, len(self.variances))
@@ -157,34 +167,6 @@ class CorrelationPCA:
             ),
             regression=self.regression,
         )
-
-
-def probabilistic_pca(
-    x: np.ndarray, weight: np.ndarray | None, n_components: int
-) -> LinearGaussian:
-    """Fit probabilistic PCA to the standardised columns, by maximum likelihood.
-
-    Parameters
-    ----------
-    x : ndarray of shape (n, d)
-        Rows.
-    weight : ndarray of shape (n,) or None
-        Sample weights.
-    n_components : int
-        Number of latent dimensions; those beyond the rank of x have zero loadings.
-
-    Returns
-    -------
-    LinearGaussian
-        The model and its posterior in the units of x. Its axes are PCA's, the largest
-        first.
-
-    References
-    ----------
-    .. [1] M. E. Tipping and C. M. Bishop, "Probabilistic Principal Component
-       Analysis", Journal of the Royal Statistical Society B 61, 1999.
-    """
-    return CorrelationPCA.fit(x, weight, n_components).linear_gaussian(n_components)
 
 
 def pseudo_observation_scale(

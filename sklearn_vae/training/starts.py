@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 from scipy.stats import norm
 
-from sklearn_vae.initialization.mardia import kurtosis_statistic
 from sklearn_vae.initialization.ppca import MIN_VARIANCE, CorrelationPCA
 from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.random import start_seeds
@@ -70,10 +69,45 @@ def has_light_tails(job: TrainingJob) -> bool:
     rows = np.unique(np.linspace(0, len(train) - 1, min(len(train), MAX_ROWS)).astype(int))
     x, weight = train.arrays()[0][rows].astype(np.float64), train.sample_weight()[rows]
     x = ConditionRegression.fit(x, weight, architecture.n_columns).residuals(x)
-    x = x[:, architecture.is_real_column]
+    x = x[:, architecture.has_scale]
     pca = CorrelationPCA.fit(x, weight, architecture.n_components)
     varies = pca.variances > MIN_VARIANCE
     if not varies.any():
         return False
     z = (x - pca.loc) / pca.scale @ (pca.axes / np.sqrt(pca.variances))[:, varies]
     return kurtosis_statistic(z, weight) < norm.ppf(SIGNIFICANCE)
+
+
+def kurtosis_statistic(z: np.ndarray, weight: np.ndarray) -> float:
+    r"""Compute Mardia's standardised multivariate kurtosis of rows [1]_.
+
+    The statistic is standard normal where rows are normal. It is negative where the distances of
+    rows from their mean vary less than those of normal rows do, as on a ring or a sphere.
+
+    .. math::
+
+        \sqrt{\frac{n}{8p(p+2)}} \Big(
+        \frac{1}{n} \sum_i \|z_i\|^4 - p(p+2)\frac{n-1}{n+1}\Big)
+
+    Parameters
+    ----------
+    z : ndarray of shape (n, p)
+        Rows with mean 0 and identity covariance.
+    weight : ndarray of shape (n,)
+        Sample weights, the sum of which is the number of rows.
+
+    Returns
+    -------
+    float
+        The statistic.
+
+    References
+    ----------
+    .. [1] K. V. Mardia, "Measures of Multivariate Skewness and Kurtosis with Applications",
+       Biometrika 57, 1970.
+    """
+    n_rows, n_columns = weight.sum(), z.shape[1]
+    moment = n_columns * (n_columns + 2)
+    kurtosis = weight @ np.square(np.square(z).sum(axis=1)) / n_rows
+    excess = kurtosis - moment * (n_rows - 1) / (n_rows + 1)
+    return float(excess * np.sqrt(n_rows / (8 * moment)))

@@ -12,12 +12,16 @@ from sklearn_vae.initialization.ppca import (
     MIN_VARIANCE,
     CorrelationPCA,
     LinearGaussian,
-    probabilistic_pca,
     recording_steps,
 )
 
 OPTIONAL = ("imputation", "regression", "intercept")
 FIELDS = [name for name in LinearGaussian.__dataclass_fields__ if name not in OPTIONAL]
+
+
+def probabilistic_pca(x, weight, n_components):
+    """The linear model of a table."""
+    return CorrelationPCA.fit(x, weight, n_components).linear_gaussian(n_components)
 
 
 def log_density(start, x):

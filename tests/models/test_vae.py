@@ -7,7 +7,7 @@ from scipy import integrate, special, stats
 from sklearn.decomposition import PCA
 from torch.distributions import Normal, kl_divergence
 
-from sklearn_vae.initialization.ppca import probabilistic_pca
+from sklearn_vae.initialization.ppca import CorrelationPCA
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import INPUT_CLIP, VAE
@@ -76,7 +76,7 @@ def test_the_start_of_many_columns_that_say_the_same_is_exact(rng, make_model):
     x = rng.standard_normal((60, 8)) @ rng.standard_normal((8, 400))
     x += 0.01 * rng.standard_normal(x.shape)
     x = (x - x.mean(axis=0)) / x.std(axis=0)
-    start = probabilistic_pca(x, None, 8)
+    start = CorrelationPCA.fit(x, None, 8).linear_gaussian(8)
     covariance = start.loadings.T @ start.loadings + np.diag(start.residual**2)
     expected = stats.multivariate_normal(start.loc, covariance).logpdf(x)
     model = make_model(x, n_components=8)
@@ -107,7 +107,7 @@ def test_elbo_terms_are_the_textbooks(table, make_model):
     z = q.loc[:, None] + q.scale[:, None] * noise
     ((mean, raw_scale),) = model.decode(z)
     p = Normal(mean, (7 * torch.tanh(raw_scale / 7)).exp())
-    residual = torch.as_tensor(probabilistic_pca(table, None, 2).residual)
+    residual = torch.as_tensor(CorrelationPCA.fit(table, None, 2).linear_gaussian(2).residual)
 
     torch.testing.assert_close(kl, kl_divergence(q, Normal(0.0, 1.0)), rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(log_prob, p.log_prob(x[:, None]).sum(-1).mean(1))
@@ -183,7 +183,7 @@ def test_rows_far_out_are_seen_at_the_farthest_input_but_scored_where_they_are(t
 
 def test_the_start_reconstructs_linearly(table, make_model):
     """The mean of p(x|z) is loc + z @ loadings."""
-    start = probabilistic_pca(table, None, 2)
+    start = CorrelationPCA.fit(table, None, 2).linear_gaussian(2)
     z = np.random.default_rng(1).standard_normal((7, 2))
     expected = start.loc + z @ start.loadings
 

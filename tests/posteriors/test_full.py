@@ -7,7 +7,7 @@ from scipy import stats
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from sklearn_vae import VAETransformer, load
-from sklearn_vae.initialization.ppca import LinearGaussian, probabilistic_pca
+from sklearn_vae.initialization.ppca import CorrelationPCA, LinearGaussian
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.metrics import kl_per_dimension
 from sklearn_vae.models.architecture import Architecture
@@ -145,7 +145,7 @@ def test_both_iwae_gradients_agree_on_average(table):
     model = VAE(architecture).double()
     model.flatten()
     model.reset_parameters(0, 0)
-    model.initialize(0, probabilistic_pca(table, None, 2))
+    model.initialize(0, CorrelationPCA.fit(table, None, 2).linear_gaussian(2))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():  # away from the exact posterior, where one of the gradients is 0
         model.flat += 0.2 * torch.randn(model.flat.shape, generator=generator)
@@ -163,7 +163,7 @@ def test_both_iwae_gradients_agree_on_average(table):
 
 def test_before_the_first_step_the_model_is_probabilistic_pca(table):
     """Its score is pPCA's exact log-density, whatever the posterior can do later."""
-    start = probabilistic_pca(table, None, 2)
+    start = CorrelationPCA.fit(table, None, 2).linear_gaussian(2)
     blocks = ((Gaussian("per_column"), 4),)
     model = VAE(Architecture(2, (6,), "tanh", blocks, posterior=FullCovarianceGaussian())).double()
     model.flatten()

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from sklearn_vae import VAETransformer
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
@@ -12,7 +13,7 @@ from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import ResidualMLP
 from sklearn_vae.posteriors import FullCovarianceGaussian
 from sklearn_vae.training import Dataset, TrainingJob, make_starts, train
-from sklearn_vae.training.starts import has_light_tails
+from sklearn_vae.training.starts import has_light_tails, kurtosis_statistic
 from tests.training.test_jobs import CONFIG, make_job, make_rows
 
 REAL = ((Gaussian("per_row"), 6),)
@@ -127,3 +128,39 @@ def test_the_same_fit_twice_is_the_same_and_partial_fit_has_one_start():
 
     np.testing.assert_array_equal(one.score_samples(ROWS), other.score_samples(ROWS))
     np.testing.assert_array_equal(chunk.score_samples(ROWS), linear.score_samples(ROWS))
+
+
+# -- Mardia's test of multivariate kurtosis ----------------------------------------------
+
+
+def whitened(x):
+    """Rows with mean 0 and identity covariance."""
+    x = x - x.mean(axis=0)
+    return x @ np.linalg.inv(np.linalg.cholesky(x.T @ x / len(x))).T
+
+
+def test_normal_rows_have_a_standard_normal_statistic(rng):
+    """Over many samples of 400 rows: mean and standard deviation."""
+    values = [kurtosis_statistic(whitened(rng.normal(size=(400, 3))), np.ones(400))
+              for _ in range(400)]  # fmt: skip
+
+    assert np.mean(values) == pytest.approx(0, abs=0.2)
+    assert np.std(values) == pytest.approx(1, abs=0.15)
+
+
+def test_one_column_is_the_kurtosis_of_scipy(rng):
+    """Which is the fourth moment of a standardised column."""
+    z = whitened(rng.uniform(size=(300, 1)))
+    expected = stats.kurtosis(z[:, 0], fisher=False) - 3 * 299 / 301
+
+    assert kurtosis_statistic(z, np.ones(300)) == pytest.approx(expected * np.sqrt(300 / 24))
+
+
+def test_weights_are_copies(rng):
+    """A row of weight 2 is two rows."""
+    weight = rng.integers(1, 4, 100)
+    z = rng.normal(size=(100, 2))
+
+    assert kurtosis_statistic(z, weight.astype(float)) == pytest.approx(
+        kurtosis_statistic(np.repeat(z, weight, axis=0), np.ones(weight.sum()))
+    )
