@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -106,11 +106,9 @@ class LossState:
 
     def select(self, members: Tensor) -> Self:
         """Keep some of the members."""
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        for name, value in values.items():
-            if isinstance(value, Tensor):
-                values[name] = value[members]
-        return replace(self, **values)
+        tensors = {name: v for name, v in vars(self).items() if isinstance(v, Tensor)}
+        selected: dict[str, Any] = {name: tensor[members] for name, tensor in tensors.items()}
+        return replace(self, **selected)
 
     @property
     def has_free_bits(self) -> bool:
@@ -151,11 +149,8 @@ class Objective(ABC):
     # Whether it estimates the aggregated posterior from a batch, which then has to be a random
     # sample of the table.
     uses_aggregated_posterior: ClassVar[bool] = False
-
-    @property
-    def n_draws(self) -> int:
-        """Number of draws of z per row in one bound; several bounds are averaged."""
-        return 1
+    # Number of draws of z per row in one bound; several bounds are averaged.
+    n_draws: int = 1
 
     @property
     def annealing_gap(self) -> float:

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 from sklearn_vae.persistence.registry import serializable
+from sklearn_vae.persistence.validation import check_integer, check_number
 
 Schedule = Callable[[int], float]
 
@@ -41,16 +42,8 @@ class LinearWarmup:
     n_iter: int = 10
 
     def __post_init__(self) -> None:
-        if not is_weight(self.beta):
-            raise ValueError(
-                f"The 'beta' parameter of LinearWarmup must be a finite number >= 0. "
-                f"Got {self.beta!r} instead."
-            )
-        if not isinstance(self.n_iter, Integral) or self.n_iter < 1:
-            raise ValueError(
-                f"The 'n_iter' parameter of LinearWarmup must be an integer >= 1. "
-                f"Got {self.n_iter!r} instead."
-            )
+        check_number(self, "beta", self.beta)
+        check_integer(self, "n_iter", self.n_iter)
 
     def __call__(self, iteration: int) -> float:
         """Weight in the iteration of this number, counted from 0."""

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.models.mixture_vae import MixtureVAE, Whitening
-from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.training.dataset import Dataset
 
@@ -18,12 +17,12 @@ CHUNK_ROWS = 1 << 12
 
 
 @torch.no_grad()
-def precompute(model: StackedModule, rows: Dataset) -> Dataset | None:
+def precompute(model: VAE | MixtureVAE, rows: Dataset) -> Dataset | None:
     """Compute what the loss needs of each row and no weights change; None if nothing is kept.
 
     Parameters
     ----------
-    model : StackedModule
+    model : VAE or MixtureVAE
         Model of one or more members.
     rows : Dataset
         Encoded rows of all members.
@@ -36,7 +35,7 @@ def precompute(model: StackedModule, rows: Dataset) -> Dataset | None:
     """
     if isinstance(model, MixtureVAE):
         return whiten_rows(model, rows)
-    return impute_inputs(model, rows) if isinstance(model, VAE) else None
+    return impute_inputs(model, rows)
 
 
 def whiten_rows(model: MixtureVAE, rows: Dataset) -> Dataset | None:

@@ -110,21 +110,18 @@ class ELBOGradient:
         )
         observed = None if self.observed is None else self.observed.unsqueeze(2)
         rows = self.x.unsqueeze(2)
-        parts = split_columns(likelihood, params, grads, rows, observed, self._scale_prior(model))
+        prior = None
+        if self.state.has_scale_prior:
+            residual = model.residual.movedim(-1, 1)
+            strength = torch.as_tensor(self.state.pseudo_observations).to(residual)
+            prior = ScalePrior(residual, strength.expand(len(residual)).view(-1, 1, 1, 1))
+        parts = split_columns(likelihood, params, grads, rows, observed, prior)
         return [
             (GaussianColumns if columns.likelihood in NORMAL_LIKELIHOODS else WeightedCost)(
                 columns, self.row_weights
             )
             for columns in parts
         ]
-
-    def _scale_prior(self, model: VAE) -> ScalePrior | None:
-        """Return the prior of the scales, if there is one."""
-        if not self.state.has_scale_prior:
-            return None
-        residual = model.residual.movedim(-1, 1)
-        strength = torch.as_tensor(self.state.pseudo_observations).to(residual)
-        return ScalePrior(residual, strength.expand(len(residual)).view(-1, 1, 1, 1))
 
     def __call__(self, batch: Minibatch, beta: Tensor) -> Tensor:
         """Compute the loss terms of one batch and write their gradient into the model's.
