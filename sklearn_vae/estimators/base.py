@@ -5,8 +5,9 @@ from dataclasses import replace
 from functools import partial
 from inspect import signature
 from itertools import pairwise
+from operator import is_not
 from os import PathLike
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Generic, Self, TypeVar
 from weakref import WeakKeyDictionary
 
 import narwhals as nw
@@ -25,7 +26,7 @@ from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import DiskRows, as_source, windows
-from sklearn_vae.device import resolve_device
+from sklearn_vae.device import device_to_score_on, resolve_device
 from sklearn_vae.estimators.callbacks import (
     CallbackAdapter,
     CallbackSupportMixin,
@@ -46,6 +47,8 @@ from sklearn_vae.estimators.validation import (
     warn_of_identifiers,
     with_column_names,
 )
+from sklearn_vae.inference.ensemble import EnsemblePredictor
+from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import NETWORKS, Network, RowStructure
 from sklearn_vae.persistence.estimators import SerializationMixin
@@ -87,14 +90,20 @@ MAX_VALIDATION_ROWS = 1 << 15
 MAX_NUMBERS_ENCODED = 1 << 26
 # Numbers of X that are encoded at a time, so that temporary arrays are small.
 ENCODED_AT_A_TIME = 1 << 20
-# Fitted models with their torch modules, of which neither pickles nor clones have a copy.
-_PREDICTORS: WeakKeyDictionary[BaseEstimator, Any] = WeakKeyDictionary()
+# Fitted models with their torch modules, of which neither pickles nor clones have a copy, and the
+# objects that they were made of.
+_PREDICTORS: WeakKeyDictionary[BaseEstimator, tuple[tuple[object, ...], Any]] = WeakKeyDictionary()
+
+PredictorT = TypeVar("PredictorT", bound=Predictor | EnsemblePredictor)
 
 
-class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin, BaseEstimator):
+class TableEstimator(
+    NestedParamsMixin, SerializationMixin, CallbackSupportMixin, BaseEstimator, Generic[PredictorT]
+):
     """Base of the estimators: validates and encodes a table, and trains models on it.
 
-    A subclass defines ``_make_jobs``, ``_select`` and ``_set_results``.
+    A subclass defines ``_make_jobs``, ``_select``, ``_set_results``, ``_model_parts`` and
+    ``_make_predictor``.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
@@ -121,15 +130,20 @@ class TableEstimator(NestedParamsMixin, SerializationMixin, CallbackSupportMixin
 
     # -- the fitted model ------------------------------------------------------------
 
-    def _fitted(self) -> Any:
-        """Return the fitted model, whose torch modules serve until a fitted attribute is set."""
-        predictor = self._make_predictor()
-        cached = _PREDICTORS.get(self)
-        if cached is None or not cached.is_same(predictor):
-            _PREDICTORS[self] = cached = predictor
-        return cached
+    def _fitted(self) -> PredictorT:
+        """Return the fitted model, whose torch modules serve until one of its parts is set."""
+        parts = self.device, *self._model_parts()
+        old_parts, predictor = _PREDICTORS.get(self, ((), None))
+        if len(parts) != len(old_parts) or any(map(is_not, parts, old_parts)):
+            predictor = self._make_predictor(device_to_score_on(self.device))
+            _PREDICTORS[self] = parts, predictor
+        return predictor
 
-    def _make_predictor(self) -> Any:
+    def _model_parts(self) -> tuple[object, ...]:
+        """Fitted attributes that the predictor is made of, and each array of the weights."""
+        raise NotImplementedError
+
+    def _make_predictor(self, device: torch.device) -> PredictorT:
         """Make a predictor of the fitted attributes."""
         raise NotImplementedError
 

@@ -15,7 +15,7 @@ from sklearn.base import DensityMixin
 
 from sklearn_vae._compat import Interval, StrOptions
 from sklearn_vae.data.sources import map_windows
-from sklearn_vae.device import device_to_score_on
+from sklearn_vae.device import resolve_device
 from sklearn_vae.estimators.base import ITERATIONS_OF_SMALL_TABLES, MIN_STEPS
 from sklearn_vae.estimators.checks import CONSTRAINTS
 from sklearn_vae.estimators.log_density import DensityEstimator
@@ -69,7 +69,7 @@ FittedRows = tuple[np.ndarray, Dataset, dict[int, tuple[int, str]]]
 
 
 @serializable
-class VAEDensity(DensityMixin, DensityEstimator):
+class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
     """Density of rows of any table: variational autoencoders initialized at mixtures.
 
     A member is a mixture model, fitted by expectation-maximisation, whose components a network
@@ -416,11 +416,14 @@ class VAEDensity(DensityMixin, DensityEstimator):
         if valid is None or len(results) == 1:
             return np.full(len(results), 1 / len(results))
         rows, (_, weight) = X[valid.indices().cpu().numpy()], valid.arrays()
-        predictors = [
-            EnsemblePredictor(self.columns_, (self._make_member(result.weights),), np.ones(1))
-            for result in results
+        device = resolve_device(self.device)
+        members = [self._make_member(result.weights, device) for result in results]
+        scores = [
+            EnsemblePredictor(self.columns_, (member,), np.ones(1)).joint_log_density(
+                rows, SCORE_DRAWS
+            )
+            for member in members
         ]
-        scores = [predictor.joint_log_density(rows, SCORE_DRAWS) for predictor in predictors]
         return stacking_weights(np.stack(scores).astype(np.float64), weight)
 
     def _set_results(
@@ -505,14 +508,17 @@ class VAEDensity(DensityMixin, DensityEstimator):
 
     # -- the fitted model ------------------------------------------------------------
 
-    def _make_member(self, weights: dict[str, np.ndarray]) -> Predictor:
-        device = device_to_score_on(self.device)
+    def _model_parts(self) -> tuple[object, ...]:
+        weights = [value for member in self.state_dict_ for value in member.values()]
+        return self.columns_, self.architecture_, self.seed_, self.weights_, *weights
+
+    def _make_predictor(self, device: torch.device) -> EnsemblePredictor:
+        members = [self._make_member(weights, device) for weights in self.state_dict_]
+        return EnsemblePredictor(self.columns_, tuple(members), self.weights_)
+
+    def _make_member(self, weights: dict[str, np.ndarray], device: torch.device) -> Predictor:
         columns = self.columns_.joint
         return Predictor(columns, self.architecture_, dict(weights), self.seed_, device)
-
-    def _make_predictor(self) -> EnsemblePredictor:
-        members = map(self._make_member, self.state_dict_)
-        return EnsemblePredictor(self.columns_, tuple(members), self.weights_)
 
     # DensityMixin's score would come first, and returns None
     score = DensityEstimator.score

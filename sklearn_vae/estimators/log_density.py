@@ -14,13 +14,14 @@ from sklearn_vae.data.arrays import as_array, has_missing_values
 from sklearn_vae.data.conditions import ConditionEncoder, split_columns
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Name
-from sklearn_vae.estimators.base import FULLY_CONNECTED, TableEstimator
+from sklearn_vae.estimators.base import FULLY_CONNECTED, PredictorT, TableEstimator
 from sklearn_vae.estimators.batches import over_batches
 from sklearn_vae.estimators.checks import check_allows_missing, check_is_table, check_random_state
 from sklearn_vae.estimators.given import column_indices, given_row
 from sklearn_vae.estimators.rules import sample_with_rules
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.log_density import SCORE_DRAWS
+from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.inference.sample_given import sample_given
 from sklearn_vae.networks import Network
 from sklearn_vae.persistence.validation import check_count
@@ -35,7 +36,7 @@ MEAN_DRAWS = 128
 IMPUTE_DRAWS = 256
 
 
-class DensityEstimator(TableEstimator):
+class DensityEstimator(TableEstimator[PredictorT]):
     """Base of an estimator of p(x), or with ``conditional=True`` of p(x|y).
 
     The codes of y are further columns of the rows.
@@ -131,27 +132,15 @@ class DensityEstimator(TableEstimator):
 
     def _rows_and_model(
         self, X: Any, y: Any = None, columns: np.ndarray | None = None
-    ) -> tuple[np.ndarray, Any]:
+    ) -> tuple[np.ndarray, PredictorT | ClassMarginal]:
         """Validate rows, and return them with the model of p(x|y), or of p(x) if y is None."""
-        if y is None and self._averages_classes:
-            return self._validate(X, reset=False, columns=columns), self._class_marginal()
+        if y is None:
+            return self._validate(X, reset=False, columns=columns), self._marginal()
         return self._validate_with_conditions(X, y, columns), self._fitted()
 
-    @property
-    def _averages_classes(self) -> bool:
-        """Whether p(x) is an average of p(x|y) over classes."""
-        return self.condition_encoder_ is not None and not self._is_joint
-
-    def _class_marginal(self) -> ClassMarginal:
-        """Return the model of p(x), averaged over the classes y."""
-        encoder = self.condition_encoder_
-        if encoder is None or not len(encoder.class_prior):
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None: it was "
-                f"fitted to a y of numbers or of several columns, over which no mean can be taken. "
-                f"(A y of integers, strings or truth values is one of classes.)"
-            )
-        return ClassMarginal(self._fitted(), encoder.class_prior)
+    def _marginal(self) -> PredictorT | ClassMarginal:
+        """Return the model of p(x)."""
+        return self._fitted()
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Mean log-density of the rows, in nats and in X's own units.
@@ -171,13 +160,14 @@ class DensityEstimator(TableEstimator):
         float
             Nats per row; higher is better.
         """
-        log_density = self._score_samples(X, y)
+        log_density = self.score_samples(X, y)
         if sample_weight is not None:
             sample_weight = check_sample_weight(
                 as_array(sample_weight), log_density, ensure_non_negative=True
             )
         return float(np.average(log_density, weights=sample_weight))
 
+    @over_batches
     def score_samples(
         self,
         X: Any,
@@ -223,19 +213,6 @@ class DensityEstimator(TableEstimator):
         std : ndarray of shape (n_samples,)
             Only with ``return_std=True``.
         """
-        return self._score_samples(X, y, n_draws, return_std, columns, given)
-
-    @over_batches
-    def _score_samples(
-        self,
-        X: Any,
-        y: Any = None,
-        n_draws: int = SCORE_DRAWS,
-        return_std: bool = False,
-        columns: Iterable[Name] | None = None,
-        given: Iterable[Name] | None = None,
-    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Compute the log-density of each row, and its standard error over scramblings."""
         check_is_fitted(self)
         n_draws = check_count("n_draws", n_draws)
         if columns is None and given is None:
@@ -373,14 +350,15 @@ class DensityEstimator(TableEstimator):
         self, row: np.ndarray, y: Any, n_samples: int
     ) -> Callable[[np.ndarray, int], np.ndarray]:
         """Return a function (indices, seed) that draws rows of numbers, given values and y."""
+        model = self._marginal() if y is None else self._fitted()
         codes = None if y is None else self._encode_conditions(y, n_samples, self.dtype_)
-        averages_classes = y is None and self._averages_classes
-        model: Any = self._class_marginal() if averages_classes else self._fitted()
-        # a joint model draws given y as given columns
-        if np.isnan(row).all() and not (self._is_joint and codes is not None):
-            return lambda indices, seed: model.sample(
-                len(indices), seed, self.dtype_, *([] if codes is None else [codes[indices]])
-            )
+        if np.isnan(row).all():
+            if codes is None:
+                return lambda indices, seed: model.sample(len(indices), seed, self.dtype_)
+            if isinstance(model, Predictor):  # a joint model draws given y as given columns
+                return lambda indices, seed: model.sample(
+                    len(indices), seed, self.dtype_, codes[indices]
+                )
         return lambda indices, seed: sample_given(
             model, row, len(indices), seed, None if codes is None else codes[indices]
         )

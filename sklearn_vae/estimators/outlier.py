@@ -25,7 +25,6 @@ from sklearn_vae.anomaly.presets import METHODS, Preset, preset_and_scorer
 from sklearn_vae.anomaly.reference import CountedRows, evenly_spaced
 from sklearn_vae.anomaly.rows import ScoredRows, Scorer, score_in_batches
 from sklearn_vae.data.sources import as_source
-from sklearn_vae.device import device_to_score_on
 from sklearn_vae.estimators.base import MIN_ROWS, MIN_STEPS, TableEstimator
 from sklearn_vae.estimators.batches import over_batches
 from sklearn_vae.estimators.checks import CONSTRAINTS
@@ -60,7 +59,7 @@ MAX_INTERRUPTED_ROWS = 250
 
 
 @serializable
-class VAEOutlierDetector(OutlierMixin, TableEstimator):
+class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
     """Outlier and novelty detection by variational autoencoders and nearest neighbours.
 
     In *outlier detection* (``novelty=False``) the training rows may contain outliers. The anomaly
@@ -674,8 +673,11 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):
             self.reference_samples_, self._fitted(), out_of_fold=self.left_out_, counts=self.counts_
         )
 
-    def _make_predictor(self) -> Predictor:
-        device, weights = device_to_score_on(self.device), dict(self.state_dict_)
+    def _model_parts(self) -> tuple[object, ...]:
+        return self.columns_, self.architecture_, self.seed_, *self.state_dict_.values()
+
+    def _make_predictor(self, device: torch.device) -> Predictor:
+        weights = dict(self.state_dict_)
         return Predictor(self.columns_, self.architecture_, weights, self.seed_, device)
 
     # -- persistence -------------------------------------------------------------------

@@ -6,6 +6,7 @@ from os import PathLike
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, check_is_fitted
@@ -14,7 +15,6 @@ from sklearn_vae._compat import StrOptions
 from sklearn_vae.data.arrays import as_array, as_row
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.sources import windows
-from sklearn_vae.device import device_to_score_on
 from sklearn_vae.estimators.batches import over_batches
 from sklearn_vae.estimators.checks import (
     CONSTRAINTS,
@@ -28,6 +28,7 @@ from sklearn_vae.estimators.config import make_architecture, make_config
 from sklearn_vae.estimators.log_density import DensityEstimator
 from sklearn_vae.estimators.parts import ModelParts
 from sklearn_vae.estimators.robust import inlier_mask
+from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.decoder_correction import fit_decoder_correction
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.initialization.factor_analysis import n_imputation_factors
@@ -57,7 +58,9 @@ Splits = dict[tuple[int, int], tuple[Dataset, Dataset | None]]
 
 
 @serializable
-class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityEstimator):
+class VAETransformer(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityEstimator[Predictor]
+):
     r"""Variational autoencoder with the methods of PCA and GaussianMixture.
 
     The encoder maps a row to a distribution q(z|x) of its code, in a few latent dimensions; the
@@ -686,13 +689,31 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityE
         check_is_fitted(self)
         return self._fitted().build_module(self.dtype_)
 
-    def _make_predictor(self) -> Predictor:
+    def _marginal(self) -> Predictor | ClassMarginal:
+        """Return the model of p(x), with conditions an average of p(x|y) over the classes y."""
+        encoder = self.condition_encoder_
+        if encoder is None:
+            return self._fitted()
+        if not len(encoder.class_prior):
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None: it was "
+                f"fitted to a y of numbers or of several columns, over which no mean can be taken. "
+                f"(A y of integers, strings or truth values is one of classes.)"
+            )
+        return ClassMarginal(self._fitted(), encoder.class_prior)
+
+    def _model_parts(self) -> tuple[object, ...]:
+        correction = self.decoder_correction_, self.code_range_
+        weights = self.state_dict_.values()
+        return self.columns_, self.architecture_, self.seed_, *correction, *weights
+
+    def _make_predictor(self, device: torch.device) -> Predictor:
         return Predictor(
             self.columns_,
             self.architecture_,
             dict(self.state_dict_),
             self.seed_,
-            device_to_score_on(self.device),
+            device,
             self.decoder_correction_,
             self.code_range_,
         )

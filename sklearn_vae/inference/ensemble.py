@@ -47,15 +47,6 @@ class EnsemblePredictor:
     members: tuple[Predictor, ...]
     weight: np.ndarray
 
-    def is_same(self, other: "EnsemblePredictor") -> bool:
-        """Compare with another predictor: True if both consist of the same objects."""
-        return (
-            self.columns is other.columns
-            and self.weight is other.weight
-            and len(self.members) == len(other.members)
-            and all(map(Predictor.is_same, self.members, other.members))
-        )
-
     def log_density(self, X: np.ndarray, n_draws: int, scrambling: int = 0) -> np.ndarray:
         """Log p(x) in nats, or log p(x|y) = log p(x, y) - log p(y) of rows with y: (n,).
 

@@ -95,16 +95,6 @@ class Predictor:
         """Number of models whose densities are averaged."""
         return len(next(iter(self.weights.values())))
 
-    def is_same(self, other: "Predictor") -> bool:
-        """Compare with another predictor: True if both consist of the same objects."""
-        names = ("columns", "architecture", "seed", "correction", "code_range")
-        return (
-            all(getattr(self, name) is getattr(other, name) for name in names)
-            and self.device == other.device
-            and self.weights.keys() == other.weights.keys()
-            and all(self.weights[name] is other.weights[name] for name in self.weights)
-        )
-
     # -- the torch module and the batched runner -------------------------------------
 
     def build_module(self, dtype: np.dtype, n_members: int | None = None) -> VAE:
