@@ -298,9 +298,13 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
     def _make_jobs(
         self, X: Any, y: Any, sample_weight: Any
     ) -> tuple[list[TrainingJob], FittedRows]:
-        """Make a job per mixture."""
         self._validate_params()
-        rows, weight = self._check_rows(X, sample_weight, y=y, reset=True)
+        return self._make_jobs_of_rows(*self._check_rows(X, sample_weight, y=y, reset=True))
+
+    def _make_jobs_of_rows(
+        self, rows: Any, weight: np.ndarray | None
+    ) -> tuple[list[TrainingJob], FittedRows]:
+        """Encode validated rows, and make a job per mixture."""
         self.seed_ = draw_seed(self.random_state)
         self.columns_ = self._fit_encoder(
             rows,

@@ -34,7 +34,7 @@ from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 from sklearn_vae.random import MAX_DRAWS, RandomState, Stream, draw_seed, stream_seed
-from sklearn_vae.training import Trainer
+from sklearn_vae.training import Trainer, train
 
 # Rows of tables whose model is averaged with a mixture, at most.
 MAX_ROWS_TO_AVERAGE = 5_000
@@ -198,7 +198,9 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             try:
                 model.fit(X, sample_weight=sample_weight)
                 if self.estimator is None and X is table:
-                    self._fit_mixture(X, sample_weight, first_weights.best)
+                    self._fit_mixture(
+                        model._validate(X, reset=False), sample_weight, first_weights.best
+                    )
             except KeyboardInterrupt as error:
                 if not hasattr(model, "n_iter_"):
                     raise
@@ -230,27 +232,35 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             model.set_params(random_state=self.random_state)
         return model
 
-    def _fit_mixture(self, X: Any, sample_weight: Any, weights: dict[str, np.ndarray]) -> None:
-        """Fit the mixtures, keep the best one, and choose its weight.
+    def _fit_mixture(
+        self, rows: np.ndarray, sample_weight: Any, weights: dict[str, np.ndarray]
+    ) -> None:
+        """Fit the mixtures to validated rows, keep the best one, and choose its weight.
 
         ``weights`` are those of the model before the refit, which has not seen held-out rows.
         """
-        if not self._is_averaged.any():
-            return
-        rows, weight = self.estimator_._check_rows(X, sample_weight, reset=False)
+        weight = None
+        if sample_weight is not None:
+            weight = check_sample_weight(as_array(sample_weight), rows, dtype=np.float64)
+            rows, weight = rows[weight > 0], weight[weight > 0]
         n_rows = len(rows) if weight is None else round(weight.sum())
-        if not MIN_ROWS_TO_VALIDATE <= n_rows <= MAX_ROWS_TO_AVERAGE:
+        is_small = n_rows <= MAX_ROWS_TO_AVERAGE
+        if not self._is_averaged.any() or not is_small or n_rows < MIN_ROWS_TO_VALIDATE:
             return
         model = copy(self.estimator_)
         model.state_dict_ = weights
         # the same seed makes the same split: neither of the two has seen the held-out rows
-        mixture = VAEDensity(max_iter=0, random_state=self.estimator_.seed_, verbose=self.verbose)
-        mixture.fit(X, sample_weight=sample_weight)
+        mixture = VAEDensity(max_iter=0, random_state=model.seed_, verbose=self.verbose)
+        for name in ("schema_", "n_features_in_", "feature_names_in_"):
+            if hasattr(model, name):
+                setattr(mixture, name, getattr(model, name))
+        jobs, fitted_rows = mixture._make_jobs_of_rows(rows, weight)
+        results, _ = mixture._select(jobs, train(jobs, verbose=int(self.verbose)), fitted_rows)
         # the best one only: one that overfits would explain the rows of the fit best
-        mixture.mixtures_, mixture.state_dict_ = mixture.mixtures_[:1], mixture.state_dict_[:1]
-        mixture.weights_ = np.ones(1)
-        table = mixture._encode(rows, weight)
-        _, held_out = mixture._split(table, mixture._n_validation_rows(table))
+        mixture._set_results(jobs, results[:1], fitted_rows)
+        mixture.mixtures_, mixture.weights_ = mixture.mixtures_[:1], np.ones(1)
+        mixture.interrupted_ = False
+        held_out = jobs[0].valid
         if held_out is None:
             return
         indices, counts = held_out.indices().cpu().numpy(), held_out.sample_weight()
