@@ -25,7 +25,7 @@ from sklearn_vae.data.columns import ColumnHint
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.schema import Schema
-from sklearn_vae.data.sources import DiskRows, as_source, windows
+from sklearn_vae.data.sources import DiskRows, as_source, sample_of, windows
 from sklearn_vae.device import device_to_score_on, resolve_device
 from sklearn_vae.estimators.callbacks import (
     CallbackAdapter,
@@ -428,7 +428,7 @@ class TableEstimator(
                 for name, field in zip(names or (), self.schema_.fields, strict=True)
             ]
         encoder = TableEncoder.fit(
-            rows.sample if isinstance(rows, DiskRows) else rows,
+            sample_of(rows),
             weight,
             likelihood,
             names,
@@ -441,10 +441,10 @@ class TableEstimator(
         )
         if encoder.is_empty.all():
             raise ValueError("Every cell of X is missing: there is nothing to learn from.")
-        if isinstance(rows, DiskRows):
-            has_missing = any(has_missing_values(window).any() for window in windows(rows))
-            return replace(encoder, has_missing=has_missing)
-        return encoder
+        has_missing = encoder.has_missing or any(  # outside the sample
+            has_missing_values(window).any() for window in windows(rows)
+        )
+        return replace(encoder, has_missing=has_missing)
 
     def _encode(self, X: Any, weight: np.ndarray | None) -> Dataset:
         """Encode the rows and move them to the device, once; those on disk by windows."""
