@@ -101,9 +101,15 @@ def given_row(
         if encoder.is_unseen(value_alone).any():
             description = _describe_column(encoder, fields, int(j), value_alone)
             raise ValueError(f"{message}, which {description}")
-    if encoder.is_unseen(row[None]).any():
-        description = encoder.describe_unseen(row[None])[0]
-        raise ValueError(f"The 'given' parameter of {caller} contradicts itself: {description}.")
+    is_unseen = encoder.is_unseen(row[None])[0]
+    for pair in encoder.one_to_one:
+        if is_unseen[pair.derived]:
+            column, source = names[pair.derived], names[pair.source]
+            raise ValueError(
+                f"The 'given' parameter of {caller} contradicts itself: column {column!r} has the "
+                f"value {given[column]!r}, which no row with its value of column {source!r} had in "
+                f"fit."
+            )
     return row
 
 

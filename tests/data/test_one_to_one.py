@@ -130,6 +130,16 @@ def test_given_values_fill_each_other_and_must_agree(fitted):
         fitted.sample(1, given={"code": 3, "name": "first"})
 
 
+def test_a_contradiction_names_the_category_and_not_its_code(table):
+    texts = table.assign(code=table["code"].map({1: "I", 2: "II", 3: "III"}))
+    model = density(texts)
+    (pair,) = model.columns_.one_to_one
+    given = {"code": "III", "name": "first"}
+    category = given[texts.columns[pair.derived]]
+    with pytest.raises(ValueError, match=f"contradicts itself.*has the value '{category}'"):
+        model.sample(1, given=given)
+
+
 def test_a_requested_likelihood_is_kept(table):
     """The user's word for a column comes first."""
     model = VAEDensity(likelihood={"code": "gaussian"}, max_iter=0, random_state=0).fit(table)
