@@ -383,7 +383,7 @@ def log_density(
         points, uneven = noise[: more * n_draws], (factor == more).nonzero()[:, 0]
         for part in uneven.split(max(MAX_DRAWS // len(points), 1)) if len(uneven) else ():
             log_mean[part], _ = _log_mean(proposal.draw(points, part).log_weight)
-    return log_mean
+    return log_mean.masked_fill(x.isnan().all(1), 0.0)  # nothing is observed, but draws err
 
 
 def _log_mean(log_weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -106,6 +106,7 @@ class DensityModel(GenerativeModel):
             poor = (error > low) & (error <= high)
             if poor.any():
                 log_p[poor], _ = self._log_density(x[poor], factor * n_draws)
+        log_p[np.isnan(x).all(axis=1)] = 0.0  # nothing is observed, but draws err
         return log_p
 
     def _log_density(self, x: np.ndarray, n_draws: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 """VAEImputer's average of a model with a shallow mixture."""
 
 import signal
+import warnings
 
 import numpy as np
 import pytest
@@ -23,12 +24,12 @@ def clusters():
     return X, np.where(missing, np.nan, X)
 
 
-def fit_briefly(X):
+def fit_briefly(X, sample_weight=None):
     """Fit an imputer whose model is the default one, but for its number of iterations."""
     with pytest.MonkeyPatch.context() as patch:
         model = VAETransformer(3, max_iter=20, random_state=0)
         patch.setattr(VAEImputer, "_model", lambda *_: model)
-        return VAEImputer(random_state=0).fit(X)
+        return VAEImputer(random_state=0).fit(X, sample_weight=sample_weight)
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +113,19 @@ def test_few_rows_have_no_mixtures(clusters):
 
     assert imputer.mixture_ is None
     assert imputer.mixture_weight_ == 0
+
+
+def test_a_fit_warns_once_of_texts_and_weights(clusters):
+    """The mixture is fitted to the rows and weights that the model has validated."""
+    table = pd.DataFrame(np.tile(clusters[1], (2, 1)), columns=["a", "b", "c"])
+    table["name"] = [f"name {row}" for row in range(600)]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        imputer = fit_briefly(table, np.full(600, 0.2))
+    messages = [str(warning.message) for warning in caught]
+
+    assert imputer.mixture_ is not None
+    assert [sum(text in m for m in messages) for text in ("sample_weight", "'name'")] == [1, 1]
 
 
 def test_classes_are_the_models_own_in_a_data_frame(clusters):

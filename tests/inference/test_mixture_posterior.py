@@ -109,6 +109,17 @@ def test_a_trained_density_depends_on_codes(rows, mixture):
     assert all(m.module(rows.dtype).depends_on_code for m in trained._fitted().members)
 
 
+def test_rows_and_columns_without_values_have_the_probability_1(rows):
+    """Also where codes are drawn."""
+    trained = VAEDensity(2, mixtures=[(3, "full")], max_iter=2, early_stopping=False).fit(rows)
+    X = np.full((2, 3), np.nan)
+    X[1, 0] = 1.0
+
+    assert trained.score_samples(X)[0] == 0
+    assert (trained.score_samples(X, columns=[1, 2]) == 0).all()
+    assert trained.score_samples(X)[1] != 0
+
+
 def test_far_rows_are_not_those_of_padding():
     """Members are padded to the largest number of components by ones that do not exist."""
     rng = np.random.default_rng(0)
