@@ -1,11 +1,9 @@
 """The pages of the guide: what they show is what comes out."""
 
-import ast
 import doctest
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from sklearn_vae import VAETransformer
@@ -13,11 +11,31 @@ from sklearn_vae import VAETransformer
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGES = {page.name: page.read_text("utf-8") for page in sorted(DOCS.glob("*.md"))}
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-RESULT = re.compile(r"^(\S.*)  # → (.*)$", re.MULTILINE)
+DECIMAL = re.compile(r"-?\d+\.(\d+)")
 BLOCKS = {
     name: [block for block in PYTHON.findall(text) if ">>> " not in block]
     for name, text in PAGES.items()
 }
+
+
+class Rounded(doctest.OutputChecker):
+    """Decimal numbers may differ by 2 %, or by one in the last digit shown."""
+
+    def check_output(self, want, got, optionflags):
+        pairs = list(zip(DECIMAL.finditer(want), DECIMAL.finditer(got), strict=False))
+        for expected, actual in reversed(pairs):
+            value, last_digit = float(expected[0]), 10 ** -len(expected[1])
+            if abs(value - float(actual[0])) < max(0.02 * abs(value), 1.01 * last_digit):
+                got = got[: actual.start()] + expected[0] + got[actual.end() :]
+        return super().check_output(want, got, optionflags)
+
+
+@pytest.mark.parametrize(
+    ("got", "passes"), [("-1.51 2.1", True), ("-1.56 2.0", False), ("-1.52 2", False)]
+)
+def test_shown_numbers_may_differ_a_little_only(got, passes):
+    """A checker that accepts anything would let the pages say anything."""
+    assert Rounded().check_output("-1.52 2.0", got, 0) is passes
 
 
 @pytest.mark.slow
@@ -25,11 +43,9 @@ BLOCKS = {
 def test_the_examples_of_a_page_run(page, monkeypatch, tmp_path):
     """A page whose examples fail teaches nothing."""
     monkeypatch.chdir(tmp_path)
+    examples = doctest.DocTestParser().get_doctest(PAGES[page], {}, page, page, 0)
     how = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
-    parser = doctest.DocTestParser()
-    found = doctest.testfile(
-        str(DOCS / page), module_relative=False, optionflags=how, parser=parser, encoding="utf-8"
-    )
+    found = doctest.DocTestRunner(Rounded(), optionflags=how).run(examples)
 
     assert found.attempted > 0
     assert found.failed == 0
@@ -43,10 +59,6 @@ def test_the_blocks_of_a_page_run_one_after_the_other(page, monkeypatch, tmp_pat
     namespace: dict[str, object] = {"__name__": "page"}
     for number, block in enumerate(BLOCKS[page]):
         exec(compile(block, f"{page}, block {number}", "exec"), namespace)
-        for expression, result in RESULT.findall(block):
-            np.testing.assert_allclose(
-                eval(expression, namespace), ast.literal_eval(result), rtol=0.02, err_msg=expression
-            )
 
 
 def test_reliability_names_tests_that_exist():
