@@ -168,7 +168,7 @@ def make_points(
         )
 
     encoder = noise(n_draws, 0)
-    width = architecture.posterior.one_hot_block(architecture.n_components).width
+    width = architecture.codes.width
     return Points(
         encoder=encoder,
         laplace=[noise(max(n_draws, MIN_DRAWS), 2 + k) for k in range(MAX_PROPOSALS)],

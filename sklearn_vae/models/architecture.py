@@ -11,7 +11,7 @@ from sklearn_vae.likelihoods import Gaussian, Likelihood
 from sklearn_vae.networks import ACTIVATIONS, NETWORKS, FullyConnected, Layout, Network
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import matches
-from sklearn_vae.posteriors import POSTERIORS, DiagonalGaussian, Posterior
+from sklearn_vae.posteriors import POSTERIORS, DiagonalGaussian, OneHotBlock, Posterior
 from sklearn_vae.priors import PRIORS, Prior
 from sklearn_vae.random import MAX_DIMS
 
@@ -87,8 +87,8 @@ class Architecture:
             raise ValueError(f"{n_weights} weights cannot have the architecture's shapes")
         if self.n_components > MAX_DIMS or self.activation not in ACTIVATIONS:
             raise ValueError("the architecture is none that a model could have")
-        codes = self.posterior.one_hot_block(self.n_components)
-        if codes.width > self.n_components or (self.posterior.has_categorical and not codes.width):
+        width = self.codes.width
+        if width > self.n_components or (self.posterior.has_categorical and not width):
             raise ValueError("the codes are wider than the latent space")
 
     @cached_property
@@ -121,7 +121,12 @@ class Architecture:
     @cached_property
     def n_noise(self) -> int:
         """Standard normal numbers per draw of z."""
-        return self.posterior.n_noise(self.n_components)
+        return self.n_components
+
+    @cached_property
+    def codes(self) -> OneHotBlock:
+        """Categorical codes in front of the real numbers of z."""
+        return self.posterior.one_hot_block(self.n_components)
 
     @cached_property
     def n_codes(self) -> int | None:
@@ -162,7 +167,7 @@ class Architecture:
         bound (benchmarks/score_draws.py). Its cost adds up over latent dimensions, so the factor
         falls with their number. It does not apply to categorical codes.
         """
-        n_real = self.n_components - self.posterior.one_hot_block(self.n_components).width
+        n_real = self.n_components - self.codes.width
         return math.sqrt(1 + 1 / math.sqrt(n_real)) if n_real else 1.0
 
     @cached_property
@@ -173,15 +178,14 @@ class Architecture:
     @cached_property
     def has_continuous_codes(self) -> bool:
         """True if p(z|x) is a density in at least one dimension."""
-        return self.n_components > self.posterior.one_hot_block(self.n_components).width
+        return self.n_components > self.codes.width
 
     @cached_property
     def n_classes(self) -> int | None:
         """Number of categorical codes in front of real numbers, if each gets proposals."""
-        codes = self.posterior.one_hot_block(self.n_components)
+        n_variables, n_classes = self.codes
         if self.has_density or not self.has_continuous_codes:
             return None
-        n_variables, n_classes = codes
         few = n_variables * math.log(max(n_classes, 1)) <= math.log(MAX_CLASSES)
         return n_classes**n_variables if few else None
 

@@ -260,7 +260,7 @@ class MixtureVAE(StackedModule):
             filled = torch.cat([filled, x.isnan()], dim=-1)
         return self.encoder(filled)
 
-    def split(self, x: Tensor, *, is_complete: bool = False) -> "Row":
+    def split(self, x: Tensor, *, is_complete: bool = False) -> Row:
         """Split rows (..., n_columns), and their masks of observed values."""
         if not len(self.other_columns):
             real, others = x, x[..., :0]
@@ -275,7 +275,6 @@ class MixtureVAE(StackedModule):
         self,
         x: Tensor,
         noise: Tensor,
-        proposal_scale: float = 1.0,
         *,
         stop_gradient: bool = False,
         encoder_input: Tensor | None = None,
@@ -291,8 +290,6 @@ class MixtureVAE(StackedModule):
         noise : Tensor of shape (M or 1, K, B or 1, l + 1)
             Standard normal draws, own or shared by the rows; the last one chooses the
             component.
-        proposal_scale : float, default=1.0
-            Factor of the standard deviations of q(z|x), from which z is drawn.
         stop_gradient : bool, default=False
             Whether to stop the gradient of log q(z|x) with respect to q's parameters.
         encoder_input : Tensor of shape (M, B, n_columns), optional
@@ -304,7 +301,7 @@ class MixtureVAE(StackedModule):
             With log p(x|z, c) and log p(z) pi_c / (q(z|x) q(c|x)) of each draw.
         """
         q = self.encode(x if encoder_input is None else encoder_input)
-        z = self.posterior.rsample(q, noise[..., :-1], proposal_scale)  # (M, K, B, l)
+        z = self.posterior.rsample(q, noise[..., :-1])  # (M, K, B, l)
         row = self.split(x)
         white, log_density = Whitening(self)(row)
         log_share = (log_density + self.mixture_logit.detach().log_softmax(-1).mT).log_softmax(1)
@@ -314,13 +311,13 @@ class MixtureVAE(StackedModule):
             row.others.unsqueeze(1),
             None if row.others_observed is None else row.others_observed.unsqueeze(1),
         )
-        log_q = self.posterior.log_prob(q.detach() if stop_gradient else q, z, proposal_scale)
+        log_q = self.posterior.log_prob(q, z, stop_gradient=stop_gradient)
         log_c = pick(self.mixture_logit.log_softmax(-1).mT - log_share, chosen)
         return Draws(z, log_prob, log_c + self.prior.log_prob(z) - log_q)
 
     def standardise(
         self, white: Tensor, z: Tensor, chosen: Tensor, observed: Tensor | None = None
-    ) -> "Standardised":
+    ) -> Standardised:
         """Rows in the coordinates where p(x|z, c) is standard normal, and its other parameters.
 
         Parameters
@@ -342,7 +339,7 @@ class MixtureVAE(StackedModule):
         white: Tensor,
         chosen: Tensor,
         observed: Tensor | None = None,
-    ) -> "Standardised":
+    ) -> Standardised:
         """Rows as ``standardise`` has them, given the decoder's outputs: (M, ..., K, B) each."""
         shift, raw, mix, params = outputs
         log_scale = self._bounded_log_scale(raw, chosen)
@@ -369,8 +366,8 @@ class MixtureVAE(StackedModule):
         return torch.where(is_scale, torch.maximum(bounded_sum, least), start + added)
 
     def _marginal(
-        self, parts: "Standardised", mix: Tensor, chosen: Tensor, observed: Tensor
-    ) -> "Standardised":
+        self, parts: Standardised, mix: Tensor, chosen: Tensor, observed: Tensor
+    ) -> Standardised:
         """Integrate out the missing values of rows: their density is that of the other values.
 
         The residuals are those of ``marginal_of_normal``, and so are the scales, in units of x.
@@ -399,7 +396,7 @@ class MixtureVAE(StackedModule):
         return Standardised(standard, log_scale, params, log_det)
 
     def log_prob_of(
-        self, parts: "Standardised", others: Tensor, observed: Tensor | None = None
+        self, parts: Standardised, others: Tensor, observed: Tensor | None = None
     ) -> Tensor:
         """Log p(x|z, c) in nats, of ``standardise``'s parts and the other columns of x: (M, K, B).
 
@@ -503,7 +500,7 @@ class MixtureVAE(StackedModule):
 
     def conditional(
         self,
-        row: "Row",
+        row: Row,
         z: Tensor,
         component: Tensor,
         generator: torch.Generator | None = None,
@@ -620,7 +617,7 @@ class Whitening:
         if n_rows is not None:
             self.white, self.square = (model.loc.new_empty(*shape, n_rows) for _ in range(2))
 
-    def coordinates(self, row: "Row") -> Tensor:
+    def coordinates(self, row: Row) -> Tensor:
         """Real columns of rows in each component's coordinates: (M, d, C, B)."""
         real = row.real.mT
         if self.is_full:
@@ -629,7 +626,7 @@ class Whitening:
             return white.unflatten(1, self.shape)
         return torch.sub(real.unsqueeze(2), self.loc, out=self.white).mul_(self.root)
 
-    def __call__(self, row: "Row") -> tuple[Tensor, Tensor]:
+    def __call__(self, row: Row) -> tuple[Tensor, Tensor]:
         """Rows -> (M, d, C, B), (M, C, B), but for a constant of each row in the latter."""
         white = self.coordinates(row)
         square = torch.mul(white, white, out=self.square).sum(1)

@@ -193,7 +193,7 @@ class VAE(StackedModule):
 
     def _sample_codes(self, q: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Codes (M, K, B, l), and the KL: exact (M, B, units), or by Monte Carlo (M, B, 1)."""
-        if self.architecture.posterior.has_closed_form_kl(self.prior):
+        if self.prior.has_closed_form_kl:
             return self.posterior.rsample(q, noise), self.posterior.kl(q)
         z, log_q = self.posterior.propose(q, noise)
         return z, (log_q - self.prior_distribution().log_prob(z)).mean(1).unsqueeze(-1)

@@ -62,7 +62,7 @@ class PosteriorDistribution(ABC):
 
     @abstractmethod
     def rsample(self, params: Tensor, noise: Tensor, proposal_scale: float = 1.0) -> Tensor:
-        """Reparameterised draws of z for noise (M or 1, K, B or 1, n_noise): (M, K, B, l)."""
+        """Reparameterised draws of z for noise (M or 1, K, B or 1, l): (M, K, B, l)."""
 
     @abstractmethod
     def log_prob(
@@ -88,7 +88,7 @@ class PosteriorDistribution(ABC):
 
     @abstractmethod
     def kl(self, params: Tensor) -> Tensor:
-        """KL in nats from the uninformative prior, by dimension: (..., n_params) -> (..., l)."""
+        """KL in nats from a prior with a closed form, by dimension: (..., n_params) -> (..., l)."""
 
 
 class Posterior(ABC):
@@ -108,10 +108,6 @@ class Posterior(ABC):
     def n_params(self, n_components: int) -> int:
         """Number of the encoder's outputs; the first ones are the location."""
 
-    def n_noise(self, n_components: int) -> int:
-        """Number of standard normal numbers per draw of z."""
-        return n_components
-
     def n_codes(self, n_components: int) -> int | None:
         """Number of one-hot codes, if it is small enough for an exact sum; else None."""
         return None
@@ -127,10 +123,6 @@ class Posterior(ABC):
     def resolve_prior(self, prior: Prior, n_components: int) -> Prior:
         """Prior p(z) of the model, for the parameter ``prior``."""
         return prior
-
-    def has_closed_form_kl(self, prior: Prior) -> bool:
-        """Return True if the distribution's ``kl`` is the KL from this prior."""
-        return prior.is_standard_normal
 
     @abstractmethod
     def distribution(self, n_components: int) -> PosteriorDistribution:

@@ -84,10 +84,6 @@ class CategoricalPosterior(Posterior):
         """Uniform prior of the categorical variables."""
         return UniformCategorical(*self.one_hot_block(n_components))
 
-    def has_closed_form_kl(self, prior: Prior) -> bool:
-        """The KL from the uniform prior, the only one."""
-        return isinstance(prior, UniformCategorical)
-
     def distribution(self, n_components: int) -> "RelaxedOneHotDistribution":
         """Make the distribution, whose temperature is annealed."""
         n_codes = self.n_codes(n_components)

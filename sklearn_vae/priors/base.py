@@ -45,6 +45,8 @@ class Prior(ABC):
     # Conditions on other parameters of an estimator, checked by sklearn_vae.compatibility.
     requirements: ClassVar[Sequence[Requirement]] = ()
     is_standard_normal: ClassVar[bool] = False
+    # Whether it has no parameters, and the posteriors have the KL from it in closed form.
+    has_closed_form_kl: ClassVar[bool] = False
 
     @property
     def n_rows(self) -> int:

@@ -23,6 +23,8 @@ class UniformCategorical(Prior):
         Number of categorical variables, and of classes of each.
     """
 
+    has_closed_form_kl = True
+
     n_variables: int
     n_classes: int
 

@@ -23,6 +23,7 @@ class StandardNormal(Prior):
     """
 
     is_standard_normal = True
+    has_closed_form_kl = True
 
     def distribution(
         self, params: Mapping[str, Tensor], encode: Encode, mask: Tensor | None

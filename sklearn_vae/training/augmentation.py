@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import VAE
-from sklearn_vae.networks import PerMember, SkipNetwork
+from sklearn_vae.networks import PerMember
 from sklearn_vae.random import Stream, make_generator
 from sklearn_vae.training.config import TrainingConfig
 
@@ -64,22 +64,23 @@ class Augmentation:
             corrupted = vae.mask_values(x if corrupted is None else corrupted, is_masked)
         return corrupted
 
-    def drop_words(self, x: Tensor, decoder: SkipNetwork) -> Tensor | None:
+    def drop_words(self, x: Tensor) -> Tensor | None:
         """Return rows (M, B, n_columns) with word dropout for the decoder, None without."""
+        decoder = self.model.decoder
         if not isinstance(decoder, PerMember) or not decoder.word_dropout:
             return None
         is_dropped = decoder.word_dropout_mask(self._draw(torch.rand, Stream.WORDS, x))
         return x.masked_fill(is_dropped, 0)
 
     @contextmanager
-    def epoch(self, number: int, model: StackedModule) -> Iterator[None]:
+    def epoch(self, number: int) -> Iterator[None]:
         """Start an epoch's random streams, which depend on the seed and its number only.
 
         Within the block, networks with dropout have a generator per member.
         """
         self.number = number
         self.generators: dict[Stream, list[torch.Generator]] = {}
-        networks = model.encoder, model.decoder
+        networks = self.model.encoder, self.model.decoder
         for side, network in enumerate(networks):
             if network.has_dropout:
                 network.dropout_generators = [

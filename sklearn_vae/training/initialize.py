@@ -30,8 +30,7 @@ def make_initializer(n_components: int) -> Callable[[TrainingJob], LinearGaussia
     clusters: dict[tuple[int, int, float], LinearGaussian] = {}
 
     def initialize(job: TrainingJob) -> LinearGaussian:
-        table, architecture = id(job.train), job.architecture
-        codes = architecture.posterior.one_hot_block(architecture.n_components)
+        table, architecture, codes = id(job.train), job.architecture, job.architecture.codes
         if table not in linear and (architecture.n_factors or not codes.n_variables):
             linear[table] = _linear_model(job, n_components)
         if not codes.n_variables:

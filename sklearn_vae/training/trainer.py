@@ -312,7 +312,7 @@ class Trainer(NeuralNet):
             flat,
             train.rows_per_window,
         )
-        with self._augmentation.epoch(epoch, self.module_):
+        with self._augmentation.epoch(epoch):
             for batch in batches:
                 batch_size = batch.rows.shape[1]
                 total.add_(self.train_step(train, batch), alpha=batch_size)
@@ -333,7 +333,7 @@ class Trainer(NeuralNet):
         if train.dequantization_widths is not None:
             x = augmentation.dequantize(x, train.dequantization_widths)
         corrupted = augmentation.corrupt(x)
-        decoder_input = augmentation.drop_words(x, model.decoder)
+        decoder_input = augmentation.drop_words(x)
         precomputed = None if self.precomputed_ is None else self.precomputed_.take(rows)[0]
         minibatch = Minibatch(x, weight, noise, corrupted, decoder_input, precomputed)
         if self.processes_ is None:
