@@ -16,7 +16,7 @@ def conditional_mean(model: VAE, x: Tensor, points: Points) -> Tensor:
     """Mean of every column given the observed values: (M, B, n) -> (B, n_columns)."""
     # a mean needs no more codes where the encoder has learned from rows with missing values
     codes = sample_posterior(model, x, points, refines_incomplete=model.filler is None)
-    params = model.decode(codes.z, x.nan_to_num())
+    params = model.decode(codes.z, x)
     return model.likelihood.average_over_draws(params, codes.weight)
 
 
@@ -31,7 +31,7 @@ def sample_given_observed(
     member, code = chosen.T // n_codes, chosen.T % n_codes  # (n_draws, B)
     row = torch.arange(n_rows, device=chosen.device)
     z = codes.z[member, code, row].unsqueeze(0).expand(n_members, -1, -1, -1)
-    params = model.decode(z, x.nan_to_num())
+    params = model.decode(z, x)
     rows = model.likelihood.sample(params, generator)  # (M, n_draws, B, n_columns)
     draw = torch.arange(n_draws, device=row.device).unsqueeze(1)
     return rows[member, draw, row].movedim(0, 1)

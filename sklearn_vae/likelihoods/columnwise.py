@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,10 +46,11 @@ class Columnwise:
         self.n_decoder_outputs, self.n_free = sum(self._decoder_sizes), sum(self._free_sizes)
 
     @property
-    def is_scale_output(self) -> list[bool]:
+    def is_scale_output(self) -> np.ndarray:
         """Mask of the decoder outputs that are scales."""
         params = self._params
-        return [is_scale for size, depends, is_scale in params if depends for _ in range(size)]
+        is_scale = [is_scale for size, depends, is_scale in params if depends for _ in range(size)]
+        return np.array(is_scale, dtype=bool)
 
     def split(self, outputs: Tensor, free: Tensor) -> list[list[Tensor]]:
         """Split decoder outputs and free parameters into the parameters of each block."""
@@ -65,9 +67,10 @@ class Columnwise:
         return self.n_decoder_outputs + self.n_free
 
     @property
-    def is_scale_param(self) -> list[bool]:
+    def is_scale_param(self) -> np.ndarray:
         """Mask of the parameters of a row that are scales, in the order of ``split_params``."""
-        return [is_scale for size, _, is_scale in self._params for _ in range(size)]
+        is_scale = [is_scale for size, _, is_scale in self._params for _ in range(size)]
+        return np.array(is_scale, dtype=bool)
 
     def split_params(self, params: Tensor) -> list[list[Tensor]]:
         """Split parameters (..., n_params), all of which depend on the row, by block."""

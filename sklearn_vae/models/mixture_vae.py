@@ -105,17 +105,13 @@ class MixtureArchitecture(Architecture):
     @cached_property
     def least_params(self) -> np.ndarray:
         """Smallest parameters of the other columns, -inf for all but scales: (n_params,)."""
-        least, others = self.least_scales[~self.is_real_value], self.others
-        parts, first = [np.zeros(0)], 0
-        for likelihood, n in others.blocks:
-            for number, size in enumerate(likelihood.param_sizes):
-                part = torch.full((n * size,), -math.inf, dtype=torch.double)
-                if number == likelihood.scale_param:
-                    scale = torch.as_tensor(least[first : first + n])
-                    part = torch.where(scale > 0, unbounded(scale.log(), MAX_LOG_SCALE), part)
-                parts.append(part.numpy())
-            first += n
-        return np.concatenate(parts)
+        others, params = self.others, np.full(self.others.n_params, -math.inf)
+        has_scale = [part.scale_param is not None for part, n in others.blocks for _ in range(n)]
+        least = self.least_scales[~self.is_real_value][np.array(has_scale, dtype=bool)]
+        scale = torch.as_tensor(least)
+        raw = torch.where(scale > 0, unbounded(scale.log(), MAX_LOG_SCALE), -math.inf)
+        params[others.is_scale_param] = raw.numpy()
+        return params
 
     @cached_property
     def n_noise(self) -> int:
@@ -227,7 +223,7 @@ class MixtureVAE(StackedModule):
         # plain tensors, not parameters: the architecture determines them
         self.real_columns, self.other_columns = is_real.nonzero()[:, 0], (~is_real).nonzero()[:, 0]
         self.others = architecture.others
-        self.is_scale_param = torch.tensor(self.others.is_scale_param, dtype=torch.bool)
+        self.is_scale_param = torch.as_tensor(self.others.is_scale_param)
         self.has_scale_param = bool(self.is_scale_param.any())
         self.least_params = torch.as_tensor(architecture.least_params)
         n_real, n_params = len(self.real_columns), self.others.n_params

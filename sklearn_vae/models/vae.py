@@ -16,7 +16,6 @@ from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.likelihoods import Columnwise, Limits
 from sklearn_vae.likelihoods.base import Parameters
 from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.models.autoregressive import decode_autoregressively
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.networks import MLP
 from sklearn_vae.priors import PriorDistribution
@@ -123,24 +122,18 @@ class VAE(StackedModule):
     def decode(self, z: Tensor, x: Tensor | None = None) -> list[list[Tensor]]:
         """Parameters of p(x|z): (M, K, B, l) -> tensors (M, K, B, columns of a block).
 
-        Rows x (M, B, n_columns + n_conditions) without NaN provide the conditions, and the
-        previous time steps of an autoregressive decoder.
+        Rows x (M, B, n_columns + n_conditions) provide the conditions, and the previous time steps
+        of an autoregressive decoder, in which NaN is 0.
         """
         inputs = [z]
         if x is not None and self.architecture.decodes_per_row:
-            rows = x.unsqueeze(1).expand(-1, z.shape[1], -1, -1)  # (M, K, B, n)
+            rows = x.nan_to_num().unsqueeze(1).expand(-1, z.shape[1], -1, -1)  # (M, K, B, n)
             n_columns = self.likelihood.n_columns
             inputs = [torch.cat([z, rows[..., n_columns:]], dim=-1)]
             if self.decoder.is_autoregressive:
                 inputs.append(rows[..., :n_columns])
         out = self.decoder(*(part.flatten(1, 2) for part in inputs))
         return self.likelihood.split(out.unflatten(1, z.shape[1:3]), self.free.unsqueeze(1))
-
-    def split_missing(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Rows with zeros for NaN, and the mask of observed values: None for complete rows."""
-        if self.filler is None:
-            return x, None
-        return x.nan_to_num(), self.likelihood.observed(x)
 
     def prior_distribution(self) -> PriorDistribution:
         """p(z), with ``log_prob`` and ``sample``."""
@@ -181,12 +174,9 @@ class VAE(StackedModule):
         log_prior : Tensor of shape (M, B)
             Log-density of a pseudo-observation at z, whose residual is the linear model's.
         """
-        z, kl = self._sample_codes(
-            self.encode(x if encoder_input is None else encoder_input), noise
-        )
-        params = self.decode(
-            z, self.split_missing(x if decoder_input is None else decoder_input)[0]
-        )
+        q = self.encode(x if encoder_input is None else encoder_input)
+        z, kl = self._sample_codes(q, noise)
+        params = self.decode(z, x if decoder_input is None else decoder_input)
         log_prob = self._log_prob(params, x).mean(1)  # (M, K, B) -> (M, B)
         log_prior = self.likelihood.log_prior(params, self.residual)  # (M, K or 1, B or 1)
         return log_prob, kl, log_prior.mean(1).expand_as(log_prob)
@@ -229,28 +219,25 @@ class VAE(StackedModule):
         Draws
             With the log-weights (M, K, B) as ``log_weight``.
         """
-        q, prior = (
-            self.encode(x if encoder_input is None else encoder_input),
-            self.prior_distribution(),
-        )
+        q = self.encode(x if encoder_input is None else encoder_input)
+        prior = self.prior_distribution()
         z, log_q = self.posterior.propose(q, noise, proposal_scale, stop_gradient=stop_gradient)
-        log_prob = self._log_prob(self.decode(z, self.split_missing(x)[0]), x)
+        log_prob = self._log_prob(self.decode(z, x), x)
         return Draws(z, log_prob, prior.log_prob(z) - log_q)
 
     def _log_prob(self, params: list[list[Tensor]], x: Tensor) -> Tensor:
         """Log p(x|z) of the observed values of rows (M, B, n_columns): (M, K, B)."""
-        x, observed = self.split_missing(x)
-        mask = None if observed is None else observed.unsqueeze(1)
-        return self.likelihood.log_prob(params, x.unsqueeze(1), mask)
+        x = x.unsqueeze(1)
+        if self.filler is None:  # no value is missing
+            return self.likelihood.log_prob(params, x)
+        return self.likelihood.log_prob(params, x.nan_to_num(), self.likelihood.observed(x))
 
     def log_prior_of_scales(self, z: Tensor, x: Tensor) -> Tensor:
         """Log-density of a pseudo-observation at z, whose residual is the linear model's.
 
         Codes (M, K, B, l) and rows (M, B, n_columns + n_conditions) -> (M, K, B).
         """
-        log_prior = self.likelihood.log_prior(
-            self.decode(z, self.split_missing(x)[0]), self.residual
-        )
+        log_prior = self.likelihood.log_prior(self.decode(z, x), self.residual)
         return log_prior.expand(z.shape[:-1])  # a scale per column is the same for all z
 
     def fill_missing(self, x: Tensor) -> Tensor:
@@ -291,16 +278,18 @@ class VAE(StackedModule):
     ) -> Tensor:
         """Function (mode or draw) of p(x|z): (M, B, l) -> (M, B, n_columns).
 
-        An autoregressive decoder appends the conditions of x.
+        An autoregressive decoder decodes time step by time step, each given the steps before it,
+        and appends the conditions of x.
         """
-        if not self.decoder.is_autoregressive:
-            return function(self.decode(z.unsqueeze(1), x))[:, 0]
-        if x is None:
-            x = z.new_zeros(*z.shape[:2], self.likelihood.n_columns)
-        time_steps = cast(list[Tensor], self.decoder.time_steps)
-        return decode_autoregressively(
-            lambda rows: self.decode(z.unsqueeze(1), rows), function, time_steps, x
-        )
+        z = z.unsqueeze(1)
+        if self.decoder.time_steps is None:
+            return function(self.decode(z, x))[:, 0]
+        rows = z.new_zeros(len(z), z.shape[2], self.likelihood.n_columns) if x is None else x
+        for time_step in self.decoder.time_steps:
+            columns = time_step.to(rows.device)
+            values = function(self.decode(z, rows))[:, 0].index_select(-1, columns)
+            rows = rows.index_copy(-1, columns, values.to(rows))
+        return rows
 
     def _conditions(self, x: Tensor | None) -> Tensor | None:
         """Rows of zeros with the conditions of x behind them; None without conditions."""

@@ -284,7 +284,9 @@ class RelaxedOneHotDistribution(PosteriorDistribution):
 
     def _rsample_relaxed(self, log_probs: Tensor, normal: Tensor) -> Tensor:
         """Sample by Gumbel-softmax: (M, B, V, C), (M or 1, K, B or 1, V, C) -> (M, K, B, V, C)."""
-        gumbel = -(-torch.special.log_ndtr(normal)).clamp_min(smallest(normal)).log()
+        # the smallest number that has a finite logarithm and gradient
+        tiny = torch.finfo(normal.dtype).tiny
+        gumbel = -(-torch.special.log_ndtr(normal)).clamp_min(tiny).log()
         return ((log_probs.unsqueeze(1) + gumbel) / self.temperature).softmax(-1)
 
     def _sample_one_hot(self, log_probs: Tensor, normal: Tensor) -> Tensor:
@@ -306,8 +308,3 @@ class RelaxedOneHotDistribution(PosteriorDistribution):
         return categorical + self.gaussian.log_prob(
             rest, z[..., self.block.width :], proposal_scale
         )
-
-
-def smallest(like: Tensor) -> float:
-    """Smallest number of a type that has a finite logarithm and gradient."""
-    return torch.finfo(like.dtype).tiny

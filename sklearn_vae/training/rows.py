@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from sklearn.utils import gen_batches
 from torch import Tensor
 
 from sklearn_vae.data.sources import DiskRows, window_rows
@@ -65,8 +66,10 @@ class EncodedRows:
 
     def aminmax(self) -> tuple[Tensor, Tensor]:
         """Return the minimum and the maximum of all observed entries."""
-        chunks = (self[first : first + CHUNK_ROWS] for first in range(0, len(self), CHUNK_ROWS))
-        extrema = [torch.stack(torch.aminmax(rows.nan_to_num())) for rows in chunks]
+        extrema = [
+            torch.stack(torch.aminmax(self[rows].nan_to_num()))
+            for rows in gen_batches(len(self), CHUNK_ROWS)
+        ]
         low, high = torch.stack(extrema).unbind(1)
         return low.min(), high.max()
 

@@ -86,8 +86,8 @@ class LossGradient:
         model = self.model
         if not members.any() or not isinstance(model, VAE) or type(model.decoder) is not MLP:
             return
-        is_scale = np.array(model.likelihood.is_scale_output, dtype=bool)
-        is_trained = torch.as_tensor(~(members[:, None, None] & is_scale)).to(model.flat)
+        is_frozen = members[:, None, None] & model.likelihood.is_scale_output
+        is_trained = torch.as_tensor(~is_frozen).to(model.flat)
         weights = [model.decoder.linear.weight, model.decoder.last]
         self.masks = [(cast(Tensor, w.grad), is_trained) for w in weights if w is not None]
 
