@@ -132,7 +132,7 @@ def _to_number(value: Any, field: Field | None, message: str) -> float:
         return _code(value, field, message)
     time = None if field is None else time_type(field.dtype)
     if time is not None:
-        return _seconds(value, time, message)
+        return seconds(value, time, message)
     if not isinstance(value, Real | Decimal) or isinstance(value, bool | np.bool_):
         raise ValueError(f"{message}, which holds numbers.")
     number = float(value)
@@ -153,7 +153,7 @@ def _code(value: Any, field: Field, message: str) -> float:
         ) from None
 
 
-def _seconds(value: Any, time: str, message: str) -> float:
+def seconds(value: Any, time: str, message: str) -> float:
     """Convert a date (in UTC, unless it has a time zone) or a duration to seconds."""
     types = (date, str, np.datetime64) if time == "date" else (timedelta, np.timedelta64)
     if not isinstance(value, types):

@@ -1,21 +1,19 @@
 """A fitted VAEDensity in numpy."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field
-from sklearn_vae.persistence.validation import check_count
 from sklearn_vae.runtime.mixture_log_density import log_density, posterior_draws
 from sklearn_vae.runtime.mixture_vae import MixtureVAE
 from sklearn_vae.runtime.sobol import sobol_normal
 from sklearn_vae.runtime.table import GenerativeModel
 from sklearn_vae.seeds import Stream, stream_seed
 
-# Draws for a score, and for imputed means.
-SCORE_DRAWS, MEAN_DRAWS = 64, 128
+# Draws for imputed means.
+MEAN_DRAWS = 128
 # A score of a larger standard error, in nats, is computed again with twice as many draws, or 16
 # times if it is more than twice as large, as in sklearn_vae.inference.mixture_log_density.
 MAX_ERROR = 0.03
@@ -43,41 +41,6 @@ class DensityModel(GenerativeModel):
         super().__init__(columns, fields)
         self.members, self.weight, self.seed = members, weight, seed
 
-    def score_samples(self, X: Any, n_draws: int = SCORE_DRAWS) -> np.ndarray:
-        """Log-density of each row in nats and X's units, as ``VAEDensity.score_samples``.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows. A missing value is integrated out.
-        n_draws : int, default=64
-            Draws per row; rows with uneven weights get 2 or 16 times as many.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            Log-densities.
-        """
-        n_draws, rows = check_count("n_draws", n_draws), self._read(X)
-        x = self.columns.transform(rows)
-        log_p = self.log_density(x, n_draws)
-        return log_p + self.columns.log_abs_det_jacobian(rows)
-
-    def score(self, X: Any) -> float:
-        """Mean log-density of the rows, in nats and X's units.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        float
-            Nats per row; higher is better.
-        """
-        return float(self.score_samples(X).mean())
-
     def conditional_mean(self, x: np.ndarray) -> np.ndarray:
         """Mean of every column of encoded rows given the observed values: (n, n_columns)."""
         log_weight, noise = np.log(self.weight), self._noise(MEAN_DRAWS)
@@ -99,8 +62,19 @@ class DensityModel(GenerativeModel):
             x[rows] = member.sample(int(rows.sum()), generator)
         return x
 
-    def log_density(self, x: np.ndarray, n_draws: int) -> np.ndarray:
-        """Log-density of encoded rows (n, n_columns), in nats of their units: (n,)."""
+    def log_density(self, rows: np.ndarray, n_draws: int) -> np.ndarray:
+        """Log p(x), or log p(x|y) = log p(x, y) - log p(y) of rows with codes of y: (n,)."""
+        log_p = self._joint_log_density(self.columns.joint.transform(rows), n_draws)
+        y = rows[:, self.n_features_in_ :]
+        if y.shape[1]:
+            unique, index = np.unique(y, axis=0, return_inverse=True)
+            only_y = np.pad(unique, [(0, 0), (self.n_features_in_, 0)], constant_values=np.nan)
+            log_p_y = self._joint_log_density(self.columns.joint.transform(only_y), n_draws)
+            log_p -= log_p_y[index.ravel()]
+        return log_p + self.columns.log_abs_det_jacobian(rows)
+
+    def _joint_log_density(self, x: np.ndarray, n_draws: int) -> np.ndarray:
+        """Log-density of encoded rows, in nats of their units: (n, n_columns) -> (n,)."""
         log_p, error = self._log_density(x, n_draws)
         for factor, low, high in ((2, MAX_ERROR, 2 * MAX_ERROR), (16, 2 * MAX_ERROR, np.inf)):
             poor = (error > low) & (error <= high)

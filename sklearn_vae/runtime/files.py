@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_vae.data.fields import Field, time_type
+from sklearn_vae.data.fields import Field
 from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.registry import SUBSTITUTES
 from sklearn_vae.persistence.serialization import deserialize, insert_arrays, memory_budget
 from sklearn_vae.persistence.validation import check_array
+from sklearn_vae.runtime.classifier import ClassifierModel
 from sklearn_vae.runtime.density import DensityModel
+from sklearn_vae.runtime.imputer import ImputerModel
 from sklearn_vae.runtime.likelihoods import LIKELIHOODS
 from sklearn_vae.runtime.mixture_vae import MixtureArchitecture, MixtureVAE
 from sklearn_vae.runtime.outlier import SCORERS, OutlierModel
@@ -59,9 +61,9 @@ def load(path: file_format.PathLike) -> Any:
 
     Returns
     -------
-    TransformerModel, DensityModel or OutlierModel
-        The model of a ``VAETransformer``, a ``VAEDensity`` or a ``VAEOutlierDetector``, with
-        methods of the estimator.
+    TransformerModel, DensityModel, OutlierModel, ImputerModel or ClassifierModel
+        The model of a ``VAETransformer``, ``VAEDensity``, ``VAEOutlierDetector``, ``VAEImputer``
+        or ``VAEClassifier``, with methods of the estimator.
 
     Raises
     ------
@@ -115,21 +117,28 @@ def _classes_in_numpy() -> Iterator[None]:
         SUBSTITUTES.reset(token)
 
 
-def _unsupported(header: dict[str, Any]) -> set[str]:
+def _unsupported(header: dict[str, Any], *, is_classifier: bool = False) -> set[str]:
     """Return the parts of a file that the runtime does not have."""
-    if header["class"] not in READERS:
-        return {str(header["class"])}
-    fitted, parameters = header["fitted"], header["parameters"]
+    name, fitted, parameters = header["class"], header["fitted"], header["parameters"]
+    if name not in READERS:
+        return {str(name)}
+    if name == "VAEImputer" and parameters["n_draws"] is not None:
+        return {f"n_draws={parameters['n_draws']!r}"}
+    if "estimator_" in fitted:
+        return _unsupported(_nested(fitted["estimator_"]), is_classifier=name == "VAEClassifier")
     names = set(_part_names(fitted["architecture_"])) - set(PARTS)
-    if fitted.get("condition_encoder_") is not None:
+    if fitted.get("condition_encoder_") is not None and not is_classifier:
         names.add("conditional=True")
     if fitted["architecture_"].get("n_components", 0) >= MAX_DIMS:
         names.add(f"{MAX_DIMS} or more latent dimensions")
     if not set(_part_names(fitted.get("scorer_"))) <= set(PARTS):
         names.add(f"method={parameters['method']!r}")
-    if any(time_type(field.dtype) for field in _fields(header) or ()):
-        names.add("dates and durations")
     return names
+
+
+def _nested(estimator: dict[str, Any]) -> dict[str, Any]:
+    """Header of an estimator that is an attribute of another one."""
+    return {"class": estimator["@estimator"], **estimator}
 
 
 def _fields(header: dict[str, Any]) -> list[Field] | None:
@@ -155,11 +164,17 @@ def _part_names(value: Any) -> Iterator[str]:
 def _read_model(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
     """Construct the model of a file, and check that it computes."""
     attributes, read = READERS[header["class"]]
-    fitted = {name: header["fitted"][name] for name in ("columns_", "architecture_", *attributes)}
-    fitted = deserialize(insert_arrays(fitted, arrays))
-    if fitted["architecture_"].blocks != fitted["columns_"].blocks:
+    values = insert_arrays({name: header["fitted"][name] for name in attributes}, arrays)
+    fitted: dict[str, Any] = {}
+    for name, value in values.items():
+        is_estimator = isinstance(value, dict) and "@estimator" in value
+        fitted[name] = _read_model(_nested(value), arrays) if is_estimator else deserialize(value)
+    if "columns_" in fitted and fitted["architecture_"].blocks not in (
+        fitted["columns_"].blocks,
+        fitted["columns_"].joint.blocks,
+    ):
         raise ValueError("the model's columns are not those of the table")
-    return read(fitted, header["parameters"], _fields(header))
+    return read(fitted, header["parameters"], _fields(header) if "columns_" in fitted else None)
 
 
 def _read_weights(fitted: dict[str, Any], weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -190,9 +205,10 @@ def _read_transformer(
         fields,
         parameters["handle_unknown"],
     )
-    row = model.inverse_transform(np.zeros((1, model.n_components)))
-    model.score_samples(row, 1)
-    model.sample(1)
+    if not model.columns.n_given:
+        row = model.inverse_transform(np.zeros((1, model.n_components)))
+        model.score_samples(row, 1)
+        model.sample(1)
     return model
 
 
@@ -229,26 +245,59 @@ def _read_density(
     columns, weight = fitted["columns_"], fitted["weights_"]
     check_array("weights_", weight, "f", (len(fitted["state_dict_"]),))
     members = [
-        MixtureVAE(fitted["architecture_"], _read_weights(fitted, weights), columns.limits())
+        MixtureVAE(fitted["architecture_"], _read_weights(fitted, weights), columns.joint.limits())
         for weights in fitted["state_dict_"]
     ]
     model = DensityModel(columns, members, weight, fitted["seed_"], fields)
-    model.log_density(model.sample_encoded(1, 0), 1)
+    if not columns.n_given:
+        model.score_samples(model.sample(1), 1)
     return model
 
 
+def _read_imputer(
+    fitted: dict[str, Any], parameters: dict[str, Any], _fields: list[Field] | None
+) -> ImputerModel:
+    model, weight, indicated = (
+        fitted[name] for name in ("estimator_", "mixture_weight_", "indicated_")
+    )
+    check_array("indicated_", indicated, "i", (None,))
+    imputer = ImputerModel(
+        model,
+        fitted["mixture_"],
+        float(weight),
+        indicated,
+        parameters["missing_values"],
+        bool(parameters["keep_empty_features"]),
+    )
+    imputer.transform(np.full((1, model.n_features_in_), np.nan))
+    return imputer
+
+
+def _read_classifier(
+    fitted: dict[str, Any], parameters: dict[str, Any], _fields: list[Field] | None
+) -> ClassifierModel:
+    model, classes, priors = (fitted[name] for name in ("estimator_", "classes_", "priors_"))
+    check_array("priors_", priors, "f", (len(classes),))
+    classifier = ClassifierModel(model, classes, priors, parameters["n_draws"])
+    classifier.log_probabilities(np.full((1, model.n_features_in_), np.nan))
+    return classifier
+
+
 # By class of the estimator: fitted attributes that a model needs, and its construction.
+MODEL = ("columns_", "architecture_", "state_dict_", "seed_")
 READERS: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
-    "VAETransformer": (
-        ("state_dict_", "seed_", "decoder_correction_", "code_range_"),
-        _read_transformer,
-    ),
-    "VAEDensity": (("state_dict_", "weights_", "seed_"), _read_density),
+    "VAETransformer": ((*MODEL, "decoder_correction_", "code_range_"), _read_transformer),
+    "VAEDensity": ((*MODEL, "weights_"), _read_density),
     "VAEOutlierDetector": (
         (
-            "state_dict_", "seed_", "scorer_", "offset_", "reference_samples_", "counts_",
-            "left_out_", "calibration_scores_",
+            *MODEL, "scorer_", "offset_", "reference_samples_", "counts_", "left_out_",
+            "calibration_scores_",
         ),
         _read_outlier,
     ),
+    "VAEImputer": (
+        ("estimator_", "mixture_", "mixture_weight_", "indicated_"),
+        _read_imputer,
+    ),
+    "VAEClassifier": (("estimator_", "classes_", "priors_"), _read_classifier),
 }  # fmt: skip

@@ -143,7 +143,7 @@ class OutlierModel(TableModel):
         ndarray of shape (n_samples,)
             Scores in nats: higher is more normal.
         """
-        return self.score_rows(self._read(X))
+        return self.score_rows(self.read(X))
 
     def score_rows(self, X: np.ndarray) -> np.ndarray:
         """Normality score of rows of numbers, with codes for categories: (n,)."""

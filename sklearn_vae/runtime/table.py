@@ -7,15 +7,19 @@ import numpy as np
 
 from sklearn_vae.data.arrays import has_missing_values
 from sklearn_vae.data.encoder import TableEncoder
-from sklearn_vae.data.fields import Field
+from sklearn_vae.data.fields import Field, time_type
+from sklearn_vae.estimators.given import seconds
 from sklearn_vae.persistence.validation import check_count
+
+# Draws for a score.
+SCORE_DRAWS = 64
 
 
 class TableModel:
     """Base class: a model of the columns of a table.
 
     Rows are arrays of numbers, with NaN for missing values. If the model was fitted to a data
-    frame with categories, rows are lists or object arrays, with the categories themselves.
+    frame with categories or dates, rows are lists or object arrays of these.
 
     Parameters
     ----------
@@ -36,7 +40,7 @@ class TableModel:
         self.columns, self.fields, self.handle_unknown = columns, fields, handle_unknown
         self.n_features_in_ = columns.n_features
 
-    def _read(self, X: Any) -> np.ndarray:
+    def read(self, X: Any) -> np.ndarray:
         """Convert rows to numbers, with codes for categories: (n, n_features)."""
         table = np.asarray(X, dtype=np.float64 if self.fields is None else object)
         if table.ndim != 2 or table.shape[1] != self.n_features_in_:
@@ -58,15 +62,16 @@ class TableModel:
         for j, (field, column) in enumerate(zip(fields, table.T, strict=True)):
             is_missing = np.array([value is None or value != value for value in column], dtype=bool)
             rows[is_missing, j] = np.nan
-            values = column[~is_missing].tolist()
-            if field.categories is None:
-                rows[~is_missing, j] = values
-            else:
-                codes = np.arange(len(values))
-                rows[~is_missing, j] = field.recode(codes, values, self.handle_unknown)
+            values, time = column[~is_missing].tolist(), time_type(field.dtype)
+            if field.categories is not None:
+                values = field.recode(np.arange(len(values)), values, self.handle_unknown)
+            elif time is not None:
+                message = f"X has the value {{!r}} in column {field.name!r}"
+                values = [seconds(value, time, message.format(value)) for value in values]
+            rows[~is_missing, j] = values
         return rows
 
-    def _write(self, rows: np.ndarray) -> np.ndarray:
+    def write(self, rows: np.ndarray) -> np.ndarray:
         """Convert numbers to values of the columns' types."""
         if self.fields is None:
             return rows
@@ -77,7 +82,7 @@ class TableModel:
 
 
 class GenerativeModel(TableModel):
-    """Base class: a model that draws rows, and imputes missing values.
+    """Base class: a model that scores and draws rows, and imputes missing values.
 
     Attributes
     ----------
@@ -86,6 +91,38 @@ class GenerativeModel(TableModel):
     """
 
     seed: int
+
+    def score_samples(self, X: Any, n_draws: int = SCORE_DRAWS) -> np.ndarray:
+        """Log-density of each row in nats and X's units, as the estimator's ``score_samples``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows. A missing value is integrated out.
+        n_draws : int, default=64
+            Draws per row; rows with uneven weights get more.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Log-densities.
+        """
+        return self.log_density(self.read(X), check_count("n_draws", n_draws))
+
+    def score(self, X: Any) -> float:
+        """Mean log-density of the rows, in nats and in X's units.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        float
+            Nats per row; higher is better.
+        """
+        return float(self.score_samples(X).mean())
 
     def impute(self, X: Any) -> np.ndarray:
         """Replace missing values by their means, or likeliest classes, given the observed ones.
@@ -100,17 +137,27 @@ class GenerativeModel(TableModel):
         ndarray of shape (n_samples, n_features)
             Rows without missing values; objects if the model was fitted to categories.
         """
-        rows, is_rounded = self._read(X).copy(), np.zeros(self.n_features_in_, dtype=bool)
+        return self.write(self.impute_rows(self.read(X)))
+
+    @property
+    def is_rounded(self) -> np.ndarray:
+        """Mask of the columns whose type holds no means: all but those of real numbers."""
+        if self.fields is None:
+            return np.zeros(self.n_features_in_, dtype=bool)
+        is_real = [field.logical_type == "number" and field.is_numeric for field in self.fields]
+        return ~np.array(is_real, dtype=bool)
+
+    def impute_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Impute rows of numbers, with codes for categories: (n, n_features)."""
         if self.fields is not None:
-            is_rounded = np.array([field.logical_type != "number" for field in self.fields])
             is_categorical = np.array([field.categories is not None for field in self.fields])
             # unknown categories, which no table can hold
             rows = np.where(is_categorical & (rows < 0), np.nan, rows)
-        incomplete = has_missing_values(rows)
+        rows, incomplete = rows.copy(), has_missing_values(rows)
         if incomplete.any():
             mean = self.conditional_mean(self.columns.transform(rows[incomplete]))
-            rows[incomplete] = self.columns.fill_missing(rows[incomplete], mean, is_rounded)
-        return self._write(rows)
+            rows[incomplete] = self.columns.fill_missing(rows[incomplete], mean, self.is_rounded)
+        return rows
 
     def sample(self, n_samples: int = 1, random_state: int | None = None) -> np.ndarray:
         """Draw rows from the model's density.
@@ -129,7 +176,14 @@ class GenerativeModel(TableModel):
         """
         seed = self.seed if random_state is None else random_state
         x = self.sample_encoded(check_count("n_samples", n_samples), seed)
-        return self._write(self.columns.inverse_transform(x, is_sample=True, seed=seed))
+        return self.write(self.columns.inverse_transform(x, is_sample=True, seed=seed))
+
+    def log_density(self, rows: np.ndarray, n_draws: int) -> np.ndarray:
+        """Log-density of rows of numbers, in nats of their units: (n,).
+
+        Of a model of p(x|y), codes of y come after the columns of X.
+        """
+        raise NotImplementedError
 
     def conditional_mean(self, x: np.ndarray) -> np.ndarray:
         """Mean of every column of encoded rows given the observed values: (n, n_columns)."""

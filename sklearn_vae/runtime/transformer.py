@@ -9,7 +9,6 @@ import numpy as np
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field
 from sklearn_vae.inference.correction import correction_at
-from sklearn_vae.persistence.validation import check_count
 from sklearn_vae.runtime.importance_sampling import (
     Points,
     conditional_mean,
@@ -17,12 +16,12 @@ from sklearn_vae.runtime.importance_sampling import (
     posterior_mean,
     posterior_mode,
 )
-from sklearn_vae.runtime.table import GenerativeModel
+from sklearn_vae.runtime.table import SCORE_DRAWS, GenerativeModel
 from sklearn_vae.runtime.vae import VAE
 from sklearn_vae.seeds import Stream, stream_seed
 
-# Draws from each of the two proposals, for a score and for imputed means.
-SCORE_DRAWS, MEAN_DRAWS = 64, 128
+# Draws from each of the first two proposals for imputed means.
+MEAN_DRAWS = 128
 # Numbers in the widest array of a chunk of rows.
 CHUNK_SIZE = 1 << 20
 
@@ -71,7 +70,7 @@ class TransformerModel(GenerativeModel):
             Codes.
 
         """
-        rows = self._read(X)
+        rows = self.read(X)
         x, z = self.columns.transform(rows), np.empty((len(rows), self.n_components))
         has_mode = self.columns.is_incomplete(rows) & (not self.vae.architecture.n_factors)
         for function, mask in ((posterior_mean, ~has_mode), (posterior_mode, has_mode)):
@@ -102,27 +101,11 @@ class TransformerModel(GenerativeModel):
         mean = self._map(lambda z: self.vae.mean(z)[0], z, 1)
         if self.correction is not None:
             mean = mean + correction_at(z, self.correction, self.code_range)
-        return self._write(self.columns.inverse_transform(mean))
+        return self.write(self.columns.inverse_transform(mean))
 
-    def score_samples(self, X: Any, n_draws: int = SCORE_DRAWS) -> np.ndarray:
-        """Log p(x) of each row in nats and X's units, by importance sampling.
-
-        Codes are drawn from the encoder and from the prior, and from Laplace approximations where
-        these are poor, with the same random numbers as by ``VAETransformer.score_samples``.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows. A missing value is integrated out.
-        n_draws : int, default=64
-            Draws from each of the first two.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            Log-densities.
-        """
-        rows, points = self._read(X), self._points(check_count("n_draws", n_draws))
+    def log_density(self, rows: np.ndarray, n_draws: int) -> np.ndarray:
+        """Log-density of rows of numbers, by importance sampling: (n,)."""
+        points = self._points(n_draws)
 
         def log_density(x: np.ndarray) -> np.ndarray:
             log_p = log_evidence(self.vae, x, points)

@@ -49,6 +49,18 @@ def test_golden_models_compute_by_numpy_alone_what_they_compute_by_torch(name, t
         np.testing.assert_allclose(results[method], expected, rtol=1e-6, atol=1e-6, err_msg=method)
 
 
-def test_dates_of_a_golden_model_are_refused():
-    with pytest.raises(ValueError, match="runtime does not support dates and durations"):
-        runtime.load(GOLDEN / "mixed-1.vae")
+def test_rows_of_a_golden_model_with_dates_are_lists_of_their_values():
+    """Scores, and rows drawn and imputed, of dates, categories and truth values."""
+    pd = pytest.importorskip("pandas")
+    estimator = sklearn_vae.load(GOLDEN / "mixed-1.vae")
+    model = runtime.load(GOLDEN / "mixed-1.vae")
+    frame = estimator.sample(N_ROWS, random_state=0)
+    frame.loc[:3, "colour"], frame.loc[2:5, "when"] = None, None
+    table = [[None if pd.isna(v) else v for v in row] for row in frame.itertuples(index=False)]
+
+    expected = estimator.score_samples(frame)
+    np.testing.assert_allclose(model.score_samples(table), expected, rtol=1e-6, atol=1e-6)
+    imputed = pd.DataFrame(model.impute(table), columns=frame.columns)
+    expected = estimator.impute(frame)
+    pd.testing.assert_frame_equal(imputed.astype(expected.dtypes), expected, rtol=1e-6)
+    assert all(day.year in range(2019, 2022) for day in model.sample(50)[:, 5])

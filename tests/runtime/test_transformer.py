@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, runtime
+from sklearn_vae import VAEDensity, VAETransformer, runtime
 from sklearn_vae.likelihoods import Gaussian, StudentT
 from sklearn_vae.persistence import file_format
 from sklearn_vae.priors import MixturePrior, VampPrior
@@ -154,7 +154,6 @@ def test_unsupported_parts_are_named(tmp_path):
     """A file that needs torch says so, and what of it does."""
     X = rows()[:, [0, 1, 2]]
     models = {
-        "VAEImputer": VAEImputer(VAETransformer(2, **SMALL)),
         "ResidualMLP": VAETransformer(2, network="residual", **SMALL),
         "FullCovarianceGaussian": VAETransformer(2, posterior="full", **SMALL),
     }

@@ -1,0 +1,79 @@
+"""A fitted VAEClassifier in numpy."""
+
+from typing import Any
+
+import numpy as np
+
+from sklearn_vae.runtime.functions import log_softmax
+from sklearn_vae.runtime.table import GenerativeModel
+
+
+class ClassifierModel:
+    """A fitted :class:`~sklearn_vae.VAEClassifier` that computes with numpy; see :func:`load`.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of columns of X.
+    classes_ : ndarray of shape (n_classes,)
+        Sorted classes.
+    """
+
+    def __init__(
+        self, model: GenerativeModel, classes: np.ndarray, priors: np.ndarray, n_draws: int
+    ):
+        self.model, self.classes_, self.priors, self.n_draws = model, classes, priors, n_draws
+        self.n_features_in_ = model.n_features_in_
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Compute the logarithms of the class probabilities, as the estimator.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``.
+        """
+        return self.log_probabilities(self.model.read(X))
+
+    def log_probabilities(self, rows: np.ndarray) -> np.ndarray:
+        """Log-probabilities of the classes of rows of numbers: (n, n_classes)."""
+        with np.errstate(divide="ignore"):
+            log_prior = np.log(self.priors)
+        codes = (np.full((len(rows), 1), float(code)) for code in range(len(log_prior)))
+        log_p = [self.model.log_density(np.hstack([rows, y]), self.n_draws) for y in codes]
+        return log_softmax(np.stack(log_p, axis=1) + log_prior)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Compute the class probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``.
+        """
+        return np.exp(self.predict_log_proba(X))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict the class of the highest probability.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Classes.
+        """
+        return self.classes_[self.predict_log_proba(X).argmax(axis=1)]

@@ -1,0 +1,86 @@
+"""A saved VAEImputer that numpy computes is the one that torch computes."""
+
+import numpy as np
+import pytest
+
+from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, runtime
+
+pd = pytest.importorskip("pandas")
+
+SMALL = {"hidden_layer_sizes": (6,), "max_iter": 2, "random_state": 0}
+
+
+def rows(n_rows=110):
+    """Real columns, one of classes and an empty one, with missing cells: (n, 6)."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n_rows, 2)) @ rng.normal(size=(2, 4)) + 0.1 * rng.normal(size=(n_rows, 4))
+    X = np.column_stack([X, X[:, 0] > 0, np.zeros(n_rows)])
+    X[rng.random(X.shape) < 0.15] = np.nan
+    X[:, 5] = np.nan
+    return X
+
+
+def saved(estimator, path):
+    estimator.save(path / "imputer.vae")
+    return runtime.load(path / "imputer.vae")
+
+
+@pytest.mark.parametrize(
+    "imputer",
+    [
+        VAEImputer(random_state=0),
+        VAEImputer(VAETransformer(2, **SMALL), add_indicator=True, keep_empty_features=True),
+        VAEImputer(VAEDensity(1, mixtures=[(2, "full")], **SMALL)),
+    ],
+    ids=["averaged with a mixture", "indicators", "density"],
+)
+def test_imputed_tables_are_those_of_the_estimator(imputer, tmp_path):
+    """With columns of indicators, and without empty columns unless they are kept."""
+    X = rows()
+    imputer.fit(X)
+    if imputer.estimator is None:
+        assert imputer.mixture_ is not None
+        imputer.mixture_weight_ = 0.4
+    imputed = saved(imputer, tmp_path).transform(X)
+
+    np.testing.assert_allclose(imputed, imputer.transform(X), rtol=1e-6, atol=1e-6)
+
+
+def test_values_that_mark_missing_cells_are_replaced(tmp_path):
+    X = rows()[:, :5]
+    marked = np.where(np.isnan(X), -999.0, X)
+    imputer = VAEImputer(VAETransformer(2, **SMALL), missing_values=-999.0).fit(marked)
+    model = saved(imputer, tmp_path)
+
+    np.testing.assert_allclose(model.transform(marked), imputer.transform(marked), rtol=1e-6)
+    np.testing.assert_array_equal(model.transform(X), model.transform(marked))
+
+
+def test_tables_of_dates_and_categories_are_lists_of_their_values(tmp_path):
+    """Dates are rounded to their unit; categories are the likeliest ones."""
+    rng = np.random.default_rng(0)
+    code = rng.normal(size=80)
+    frame = pd.DataFrame({
+        "real": code,
+        "day": pd.Timestamp("2020-01-01") + pd.to_timedelta((50 * code).astype(int), "D"),
+        "lasted": pd.to_timedelta(np.exp(code), "h"),
+        "colour": np.where(code > 0, "red", "blue"),
+    })  # fmt: skip
+    for j, name in enumerate(frame.columns):
+        frame.loc[5 * j : 5 * j + 4, name] = None
+    imputer = VAEImputer(VAETransformer(2, **SMALL)).fit(frame)
+    table = [[None if pd.isna(v) else v for v in row] for row in frame.itertuples(index=False)]
+    expected = imputer.transform(frame)
+    imputed = pd.DataFrame(saved(imputer, tmp_path).transform(table), columns=frame.columns)
+
+    assert imputed["colour"].tolist() == expected["colour"].tolist()
+    np.testing.assert_allclose(imputed["real"].astype(float), expected["real"], rtol=1e-6)
+    for name in ("day", "lasted"):
+        error = imputed[name].astype(expected[name].dtype) - expected[name]
+        assert error.abs().max() < pd.Timedelta("1ms")
+
+
+def test_draws_are_refused(tmp_path):
+    imputer = VAEImputer(VAETransformer(2, **SMALL), n_draws=5).fit(rows()[:, :3])
+    with pytest.raises(ValueError, match="runtime does not support n_draws=5"):
+        saved(imputer, tmp_path)
