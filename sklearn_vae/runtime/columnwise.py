@@ -21,45 +21,39 @@ class Columnwise:
 
     def __init__(self, blocks: Sequence[tuple[Likelihood, int]]):
         self.blocks = blocks
-        self.widths = [n * likelihood.width for likelihood, n in blocks]
-        self.sizes = [[n * size for size in likelihood.param_sizes] for likelihood, n in blocks]
-        self.n_params = sum(map(sum, self.sizes))
+        self._columns = _slices([n * likelihood.width for likelihood, n in blocks])
+        parts = _slices([n * size for likelihood, n in blocks for size in likelihood.param_sizes])
+        self.n_params, following = parts[-1].stop if parts else 0, iter(parts)
+        self._params = [[next(following) for _ in block.param_sizes] for block, _ in blocks]
 
     def split_params(self, params: np.ndarray) -> list[Parameters]:
         """Split parameters (..., n_params) by block."""
-        ends = np.cumsum([size for sizes in self.sizes for size in sizes])
-        parts = iter(np.split(params, ends[:-1], axis=-1))
-        return [[next(parts) for _ in sizes] for sizes in self.sizes]
+        return [[params[..., part] for part in block] for block in self._params]
 
-    def split_blocks(self, x: np.ndarray) -> list[np.ndarray]:
-        """Split encoded rows (..., n_columns) by block."""
-        return np.split(x, np.cumsum(self.widths)[:-1], axis=-1)
-
-    def observed(self, x: np.ndarray) -> list[np.ndarray]:
-        """Masks of the values that are not NaN, by block: (..., n_columns) -> (..., n) each."""
-        pairs = zip(self.blocks, self.split_blocks(x), strict=True)
-        return [~np.isnan(values[..., :: likelihood.width]) for (likelihood, _), values in pairs]
+    def split_rows(self, x: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Values of encoded rows (..., n_columns), 0 for NaN, and observed (..., n), by block."""
+        is_missing = np.isnan(x)
+        x = np.where(is_missing, 0.0, x)
+        blocks = zip(self.blocks, self._columns, strict=True)
+        return [
+            (x[..., part], ~is_missing[..., part][..., :: likelihood.width])
+            for (likelihood, _), part in blocks
+        ]
 
     def log_prob(self, params: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Log-density of the observed values of rows: (N, n_params), (N, n_columns) -> (N,)."""
-        blocks = zip(
-            self.blocks, self.split_params(params), self.split_blocks(np.nan_to_num(x)),
-            self.observed(x), strict=True,
-        )  # fmt: skip
+        blocks = zip(self.blocks, self.split_params(params), self.split_rows(x), strict=True)
         total = np.zeros(len(x))
-        for (likelihood, _), block, values, observed in blocks:
+        for (likelihood, _), block, (values, observed) in blocks:
             total += (likelihood.log_prob(block, values) * observed).sum(-1)
         return total
 
     def gradient(self, params: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Gradient of the log-density in the parameters: (N, n_params), (N, n_columns)."""
-        blocks = zip(
-            self.blocks, self.split_params(params), self.split_blocks(np.nan_to_num(x)),
-            self.observed(x), strict=True,
-        )  # fmt: skip
+        blocks = zip(self.blocks, self.split_params(params), self.split_rows(x), strict=True)
         slopes = [
             likelihood.gradient(block, values, number) * np.repeat(observed, size, axis=-1)
-            for (likelihood, _), block, values, observed in blocks
+            for (likelihood, _), block, (values, observed) in blocks
             for number, size in enumerate(likelihood.param_sizes)
         ]
         return np.concatenate(slopes, axis=-1)
@@ -70,12 +64,12 @@ class Columnwise:
         Parameters (N, n_params), their slopes (l, N, n_params) and rows -> (l, N, F).
         """
         blocks = zip(
-            self.blocks, self.split_params(params), self.split_params(slopes), self.observed(x),
+            self.blocks, self.split_params(params), self.split_params(slopes), self.split_rows(x),
             strict=True,
         )  # fmt: skip
         features = [
             likelihood.fisher_features(block, slopes) * observed[..., None]
-            for (likelihood, _), block, slopes, observed in blocks
+            for (likelihood, _), block, slopes, (_, observed) in blocks
         ]
         return np.concatenate([part.reshape(*part.shape[:2], -1) for part in features], axis=-1)
 
@@ -95,3 +89,9 @@ class Columnwise:
             rows.append(likelihood.sample(block, generator, (low, high, excluded, radius)))
             first += n
         return np.concatenate(rows, axis=-1)
+
+
+def _slices(sizes: Sequence[int]) -> list[slice]:
+    """Consecutive slices of these sizes."""
+    ends = np.cumsum([0, *sizes]).tolist()
+    return list(map(slice, ends, ends[1:]))

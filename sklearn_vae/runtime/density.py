@@ -6,7 +6,7 @@ import numpy as np
 
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field
-from sklearn_vae.runtime.mixture_log_density import log_density, posterior_draws
+from sklearn_vae.runtime.mixture_log_density import MAX_FACTOR, log_density, posterior_draws
 from sklearn_vae.runtime.mixture_vae import MixtureVAE
 from sklearn_vae.runtime.sobol import sobol_normal
 from sklearn_vae.runtime.table import GenerativeModel
@@ -14,9 +14,6 @@ from sklearn_vae.seeds import Stream, stream_seed
 
 # Draws for imputed means.
 MEAN_DRAWS = 128
-# A score of a larger standard error, in nats, is computed again with twice as many draws, or 16
-# times if it is more than twice as large, as in sklearn_vae.inference.mixture_log_density.
-MAX_ERROR = 0.03
 # Numbers in the widest array of a chunk of rows.
 CHUNK_SIZE = 1 << 20
 
@@ -75,23 +72,13 @@ class DensityModel(GenerativeModel):
 
     def _joint_log_density(self, x: np.ndarray, n_draws: int) -> np.ndarray:
         """Log-density of encoded rows, in nats of their units: (n, n_columns) -> (n,)."""
-        log_p, error = self._log_density(x, n_draws)
-        for factor, low, high in ((2, MAX_ERROR, 2 * MAX_ERROR), (16, 2 * MAX_ERROR, np.inf)):
-            poor = (error > low) & (error <= high)
-            if poor.any():
-                log_p[poor], _ = self._log_density(x[poor], factor * n_draws)
-        log_p[np.isnan(x).all(axis=1)] = 0.0  # nothing is observed, but draws err
-        return log_p
-
-    def _log_density(self, x: np.ndarray, n_draws: int) -> tuple[np.ndarray, np.ndarray]:
-        """Log-density of encoded rows, and its standard error: (n,), (n,)."""
-        if not len(x):
-            return np.zeros(0), np.zeros(0)
-        log_weight, noise = np.log(self.weight), self._noise(n_draws)
-        chunks = self._chunks(x, n_draws)
-        parts = [log_density(self.members, log_weight, chunk, noise) for chunk in chunks]
-        log_p, error = map(np.concatenate, zip(*parts, strict=True))
-        return log_p, error
+        log_weight, noise = np.log(self.weight), self._noise(MAX_FACTOR * n_draws)
+        parts = [
+            log_density(self.members, log_weight, chunk, noise, n_draws)
+            for chunk in self._chunks(x, n_draws)
+            if len(chunk)
+        ]
+        return np.concatenate([np.zeros(0), *parts])
 
     def _noise(self, n_draws: int) -> np.ndarray:
         """Sobol points as standard normal draws: (n_draws, l + 1)."""

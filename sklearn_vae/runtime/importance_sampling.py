@@ -61,10 +61,9 @@ class Points:
         self.prior = z  # (M, K, l)
         self.n_starts = max(MAX_START_DIMENSIONS // self.n_latent, n_starts)
 
-    def laplace(self) -> Iterator[np.ndarray]:
-        """Yield standard normal draws for each further proposal: (K', l)."""
-        n_draws = max(self.n_draws, MIN_DRAWS)
-        return (self._noise(n_draws, 2 + number) for number in range(MAX_PROPOSALS))
+    def laplace(self, number: int) -> np.ndarray:
+        """Standard normal draws for a further proposal: (K', l)."""
+        return self._noise(max(self.n_draws, MIN_DRAWS), 2 + number)
 
     def _noise(self, n_draws: int, proposal: int) -> np.ndarray:
         seed = stream_seed(self.seed, Stream.SCORE, 0, proposal)
@@ -288,11 +287,11 @@ def _refine(
     is_incomplete = np.isnan(sampler.target.x).any()
     n_starts = max(points.n_starts, MIN_STARTS) if is_incomplete else points.n_starts
     rows = np.arange(len(is_poor))
-    for number, noise in enumerate(points.laplace()):
+    for number in range(MAX_PROPOSALS):
         chosen = np.flatnonzero(is_poor)
         if not len(chosen):
             return
-        rows, sampler = rows[chosen], sampler.select(chosen)
+        rows, sampler, noise = rows[chosen], sampler.select(chosen), points.laplace(number)
         if number == 0:
             _add_modes(sampler, noise, points, n_starts)
         else:

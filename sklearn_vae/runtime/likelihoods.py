@@ -243,6 +243,14 @@ class ZeroInflated(Likelihood):
         density = log_weight[..., -1] + Gaussian().log_prob(params[1:], number)
         return np.where(spike.sum(-1) > 0.5, (spike * log_weight[..., :-1]).sum(-1), density)
 
+    def gradient(self, params: Parameters, x: np.ndarray, number: int) -> np.ndarray:
+        """Gradient of the log-densities in the logits, the location or the scale."""
+        spike, value = self._split(x)
+        if number == 0:
+            return _flat(spike - np.exp(self._log_weights(params))[..., :-1])
+        is_number = spike.sum(-1) <= 0.5
+        return is_number * Gaussian().gradient(params[1:], value, number - 1)
+
     def mean(self, params: Parameters) -> np.ndarray:
         """Probabilities of the spikes, and mean of the density."""
         weight = np.exp(self._log_weights(params))[..., :-1]

@@ -29,6 +29,7 @@ START_SCALES = (1.0, 2.0, 4.0)
 FAR_COMPONENTS = 4
 FAR_STEPS = 20
 CODES_PER_CHUNK = 1 << 11
+MAX_ERROR, MAX_FACTOR, MAX_DRAWS = 0.03, 16, 1 << 17
 
 
 class LocalExpansion(NamedTuple):
@@ -211,32 +212,6 @@ class LaplaceProposal:
         return np.logaddexp(log_proposal, log_normal(z) + math.log(PRIOR_SHARE))
 
 
-def log_density(
-    models: Sequence[MixtureVAE], log_weight: np.ndarray, x: np.ndarray, noise: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Log of the models' weighted mean density, in nats and units of x, and its error: (B,), (B,).
-
-    Parameters
-    ----------
-    models : sequence of MixtureVAE
-        Models.
-    log_weight : ndarray of shape (M,)
-        Log-weights of the models.
-    x : ndarray of shape (B, n_columns)
-        Encoded rows.
-    noise : ndarray of shape (K, l + 1)
-        Standard normal draws, shared by the rows; the last column chooses model and component.
-    """
-    log_weights = posterior_draws(models, log_weight, x, noise).log_weight
-    if not any(model.depends_on_code for model in models):
-        return logsumexp(log_weights, 0), np.zeros(len(x))
-    log_mean, log_mean_square = (
-        logsumexp(k * log_weights, 0) - math.log(len(noise)) for k in (1, 2)
-    )
-    variance = np.maximum(np.expm1(log_mean_square - 2 * log_mean), 0)
-    return log_mean, np.sqrt(variance / len(noise))
-
-
 class PosteriorDraws(NamedTuple):
     """Members, components and codes drawn given rows, with importance weights.
 
@@ -274,33 +249,103 @@ class PosteriorDraws(NamedTuple):
         return filled
 
 
+class EnsembleProposal:
+    """Proposals of the members, components and codes of rows.
+
+    Parameters
+    ----------
+    models : sequence of MixtureVAE
+        Models.
+    log_weight : ndarray of shape (M,)
+        Log-weights of the models.
+    x : ndarray of shape (B, n_columns)
+        Encoded rows.
+    """
+
+    def __init__(self, models: Sequence[MixtureVAE], log_weight: np.ndarray, x: np.ndarray):
+        self.log_weight = log_weight
+        self.proposals = [LaplaceProposal(model, x) for model in models]
+        pairs = zip(self.proposals, log_weight, strict=True)
+        log_evidence = np.concatenate([part.log_evidence + log for part, log in pairs])  # (T, B)
+        self.log_responsibility = log_evidence - logsumexp(log_evidence, 0)
+
+    def draw(self, noise: np.ndarray, rows: np.ndarray) -> PosteriorDraws:
+        """Draw for the rows with these indices (R,): their K draws share the normal noise.
+
+        The last column of the noise (K, l + 1) chooses model and component.
+        """
+        log_responsibility = self.log_responsibility[:, rows]
+        chosen, from_prior = _draw_proposals(np.exp(log_responsibility), noise[:, -1])
+        log_ratio = np.empty(chosen.shape)  # (K, R)
+        member, component = np.zeros_like(chosen), np.zeros_like(chosen)
+        z = np.empty((*chosen.shape, noise.shape[1] - 1))
+        first = 0  # index of the model's first component among those of all models
+        for index, (proposal, log) in enumerate(zip(self.proposals, self.log_weight, strict=True)):
+            end = first + len(proposal.log_evidence)
+            at = ((chosen >= first) & (chosen < end)).nonzero()
+            own, row = chosen[at] - first, rows[at[1]]
+            codes = proposal.draw(own, row, noise[at[0], :-1], from_prior[at])
+            log_q = proposal.log_prob(codes, own, row)
+            log_ratio[at] = proposal.log_joint(codes, own, row) - log_q + log
+            member[at], component[at], z[at] = index, own, codes
+            first = end
+        log_weight = log_ratio - np.take_along_axis(log_responsibility, chosen, axis=0)
+        return PosteriorDraws(log_weight, member, component, z)
+
+
 def posterior_draws(
     models: Sequence[MixtureVAE], log_weight: np.ndarray, x: np.ndarray, noise: np.ndarray
 ) -> PosteriorDraws:
-    """Draw given rows, with the parameters of ``log_density``."""
+    """Draw given rows; all components, if the density given these does not depend on codes.
+
+    The parameters are those of ``log_density``.
+    """
     if not any(model.depends_on_code for model in models):
         return _components(models, log_weight, x)
-    proposals = [LaplaceProposal(model, x) for model in models]
-    log_evidence = np.concatenate(
-        [part.log_evidence + log for part, log in zip(proposals, log_weight, strict=True)]
-    )  # (T, B)
-    log_responsibility = log_evidence - logsumexp(log_evidence, 0)
-    chosen, from_prior = _draw_proposals(np.exp(log_responsibility), noise[:, -1])
-    log_ratio = np.empty(chosen.shape)  # (K, B)
-    members, components = np.zeros_like(chosen), np.zeros_like(chosen)
-    codes = np.empty((*chosen.shape, noise.shape[1] - 1))
-    first = 0  # index of the model's first component among those of all models
-    for member, (proposal, log) in enumerate(zip(proposals, log_weight, strict=True)):
-        end = first + len(proposal.log_evidence)
-        draw, row = ((chosen >= first) & (chosen < end)).nonzero()
-        component = chosen[draw, row] - first
-        z = proposal.draw(component, row, noise[draw, :-1], from_prior[draw, row])
-        log_q = proposal.log_prob(z, component, row)
-        log_ratio[draw, row] = proposal.log_joint(z, component, row) - log_q + log
-        members[draw, row], components[draw, row], codes[draw, row] = member, component, z
-        first = end
-    log_ratio -= np.take_along_axis(log_responsibility, chosen, axis=0)
-    return PosteriorDraws(log_ratio, members, components, codes)
+    return EnsembleProposal(models, log_weight, x).draw(noise, np.arange(len(x)))
+
+
+def log_density(
+    models: Sequence[MixtureVAE],
+    log_weight: np.ndarray,
+    x: np.ndarray,
+    noise: np.ndarray,
+    n_draws: int,
+) -> np.ndarray:
+    """Log of the models' weighted mean density, in nats and units of x: (B,).
+
+    Parameters
+    ----------
+    models : sequence of MixtureVAE
+        Models.
+    log_weight : ndarray of shape (M,)
+        Log-weights of the models.
+    x : ndarray of shape (B, n_columns)
+        Encoded rows.
+    noise : ndarray of shape (MAX_FACTOR * n_draws, l + 1)
+        Standard normal draws, shared by the rows; the last column chooses model and component.
+    n_draws : int
+        Draws of a row: the first of these, or 2 or 16 times as many if its weights are uneven.
+    """
+    if not any(model.depends_on_code for model in models):
+        return logsumexp(_components(models, log_weight, x).log_weight, 0)
+    proposal = EnsembleProposal(models, log_weight, x)
+    log_mean, error = _log_mean(proposal.draw(noise[:n_draws], np.arange(len(x))).log_weight)
+    factor = np.where(error > 2 * MAX_ERROR, MAX_FACTOR, 2) * (error > MAX_ERROR)
+    for more in (2, MAX_FACTOR):
+        points, uneven = noise[: more * n_draws], np.flatnonzero(factor == more)
+        for start in range(0, len(uneven), step := max(MAX_DRAWS // len(points), 1)):
+            part = uneven[start : start + step]
+            log_mean[part], _ = _log_mean(proposal.draw(points, part).log_weight)
+    return np.where(np.isnan(x).all(1), 0.0, log_mean)  # nothing is observed, but draws err
+
+
+def _log_mean(log_weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Log of the mean of weights (K, B), and its error if draws were independent: (B,) each."""
+    n_draws = len(log_weight)
+    log_mean, log_mean_square = (logsumexp(k * log_weight, 0) - math.log(n_draws) for k in (1, 2))
+    variance = np.maximum(np.expm1(log_mean_square - 2 * log_mean), 0)
+    return log_mean, np.sqrt(variance / n_draws)
 
 
 def _components(

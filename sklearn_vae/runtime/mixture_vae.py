@@ -6,6 +6,7 @@ first: N codes, or B rows, of d real columns.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -106,7 +107,7 @@ class MixtureVAE:
             first += n
         self.is_scale_param, self.least_params = np.concatenate(masks), np.concatenate(least)
 
-    @property
+    @cached_property
     def depends_on_code(self) -> bool:
         """Whether p(x|z, c) depends on z: it does not before the first gradient step."""
         matrices = [self.weights["decoder.linear.weight"][:, : self.architecture.n_components]]

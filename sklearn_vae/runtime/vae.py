@@ -90,6 +90,8 @@ class NormalMixture:
 
     def log_prob(self, z: np.ndarray) -> np.ndarray:
         """Log-density in nats: (M, K, B, l) -> (M, K, B)."""
+        if self.loc.shape[1] == 1:
+            return normal_log_density(z, self.loc[:, :, None], self.log_scale[:, :, None])
         loc, log_scale = (part[:, None, None] for part in (self.loc, self.log_scale))
         log_prob = normal_log_density(z[..., None, :], loc, log_scale)  # (M, K, B, C)
         return logsumexp(log_prob + self.log_weight[:, None, None], -1)
@@ -218,12 +220,9 @@ class VAE:
         first = 0
         for (likelihood, n), block in zip(self.architecture.blocks, params, strict=True):
             values = x[:, first : (first := first + n * likelihood.width)]
-            yield (
-                likelihood,
-                block,
-                np.nan_to_num(values),
-                ~np.isnan(values[:, :: likelihood.width]),
-            )
+            is_missing = np.isnan(values)
+            observed = ~is_missing[:, :: likelihood.width]
+            yield likelihood, block, np.where(is_missing, 0.0, values), observed
 
     def log_likelihood(self, x: np.ndarray, z: np.ndarray) -> np.ndarray:
         """Log p(x|z) of observed values: (B, n), (M, K, B or 1, l) -> (M, K, B)."""
