@@ -8,7 +8,9 @@ from scipy.special import logsumexp
 from sklearn_vae.anomaly.rows import ScoredRows, Scorer
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
-from sklearn_vae.random import MAX_DRAWS
+
+# Maximum number of draws of a loaded scorer: the memory for a row grows with them.
+MAX_DRAWS = 1 << 12
 
 
 @serializable

@@ -10,6 +10,7 @@ from torch.distributions import Normal, kl_divergence
 from sklearn_vae import VAEOutlierDetector
 from sklearn_vae.anomaly.reconstruction import MaskedReconstructionError
 from sklearn_vae.anomaly.rows import ScoredRows
+from sklearn_vae.anomaly.scores import NegativeELBO, NegativeLogLikelihood
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +98,11 @@ def test_a_reference_row_is_scored_by_the_members_not_trained_on_it(wine, predic
     np.testing.assert_allclose(
         rows.mean_over_members(np.arange(16.0).reshape(4, 4)), [6.0, 1.0, 8.0, 9.0]
     )
+
+
+@pytest.mark.parametrize("cls", [NegativeLogLikelihood, NegativeELBO])
+def test_a_loaded_scorer_has_draws_for_which_a_row_takes_little_memory(cls):
+    """65,536 draws for one row took 74 MiB, beyond what reading a small file may take."""
+    cls(4096).check()
+    with pytest.raises(ValueError, match="n_draws"):
+        cls(65_536).check()
