@@ -312,12 +312,15 @@ class PosteriorDraws(NamedTuple):
         Indices of the models and of their components.
     z : Tensor of shape (K, B, l)
         Codes.
+    params : None
+        Parameters of the columns that are not real numbers: those of each draw differ.
     """
 
     log_weight: Tensor
     member: Tensor
     component: Tensor
     z: Tensor
+    params: None = None
 
 
 class EnsembleProposal:

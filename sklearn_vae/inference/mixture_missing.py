@@ -8,7 +8,7 @@ from torch import Tensor
 from sklearn_vae.inference.missing import resample
 from sklearn_vae.inference.mixture_log_density import PosteriorDraws
 from sklearn_vae.inference.mixture_posterior import PosteriorComponents
-from sklearn_vae.models.mixture_vae import MixtureVAE, Row
+from sklearn_vae.models.mixture_vae import MixtureVAE
 
 
 def conditional_mean(
@@ -18,13 +18,15 @@ def conditional_mean(
     weight = draws.log_weight.softmax(0)  # (K, B)
     model, (n_draws, n_rows) = models[0], weight.shape
     real = x.new_zeros(n_rows, len(model.real_columns))
-    params = x.new_zeros(n_draws, n_rows, model.others.n_params)
+    params = draws.params
+    if params is None:
+        params = x.new_zeros(n_draws, n_rows, model.others.n_params)
     member = torch.where(weight > 0, draws.member, -1)
     for mixture, part, (draw, row) in _by_member(models, member, x):
-        mean, params[draw, row] = mixture.conditional(
-            part, draws.z[draw, row], draws.component[draw, row]
-        )
+        mean, own = mixture.conditional(*part, draws.z[draw, row], draws.component[draw, row])
         real.index_add_(0, row, weight[draw, row].unsqueeze(1) * mean)
+        if draws.params is None:
+            params[draw, row] = own
     filled = torch.empty_like(x)
     filled[:, model.real_columns] = real
     if model.others.blocks:
@@ -49,7 +51,7 @@ def sample_given_observed(
         z = draws.z[chosen[draw, row], row]
         rows = x.new_empty(len(row), x.shape[1])
         rows[:, mixture.real_columns], params = mixture.conditional(
-            part, z, component[draw, row], generator
+            *part, z, component[draw, row], generator
         )
         if mixture.others.blocks:
             blocks = mixture.others.split_params(params)
@@ -60,9 +62,13 @@ def sample_given_observed(
 
 def _by_member(
     models: Sequence[MixtureVAE], member: Tensor, x: Tensor
-) -> Iterator[tuple[MixtureVAE, Row, tuple[Tensor, Tensor]]]:
-    """Yield each model that explains some draws, the rows of these, and indices of draw and row."""
+) -> Iterator[tuple[MixtureVAE, tuple[Tensor, Tensor | None], tuple[Tensor, Tensor]]]:
+    """Yield each model that explains some draws, and indices of draw and row.
+
+    Between them are the real columns of these rows, and the mask of their observed values.
+    """
     for index, model in enumerate(models):
         draw, row = (member == index).nonzero().unbind(1)
         if len(draw):
-            yield model, model.split(x[row]), (draw, row)
+            real, _, observed, _ = model.split(x)
+            yield model, (real[row], None if observed is None else observed[row]), (draw, row)

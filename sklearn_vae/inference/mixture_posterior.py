@@ -34,13 +34,16 @@ class PosteriorComponents:
         -inf where the posterior probability is negligible.
     member, component : Tensor of shape (K, B)
         Indices of the models and of their components.
+    params : Tensor of shape (K, 1, n_params)
+        Parameters of the columns that are not real numbers.
     z : Tensor of shape (K, B, l)
         Codes 0.
     """
 
     def __init__(self, models: Sequence[MixtureVAE], log_weight: Tensor, x: Tensor):
-        pairs = zip(models, log_weight, strict=True)
-        log_joint = torch.cat([_log_joint(model, x) + log for model, log in pairs])
+        joint, params = zip(*(_log_joint(model, x) for model in models), strict=True)
+        log_joint = torch.cat([part + log for part, log in zip(joint, log_weight, strict=True)])
+        self.params = torch.cat(params, dim=1).movedim(0, -1)
         is_likely = log_joint.softmax(0) >= MIN_PROBABILITY
         self.log_weight = log_joint.masked_fill(~is_likely, -torch.inf)
         sizes = [model.architecture.n_mixture for model in models]
@@ -51,15 +54,29 @@ class PosteriorComponents:
         self.z = x.new_zeros(*log_joint.shape, models[0].architecture.n_components)
 
 
-def _log_joint(model: MixtureVAE, x: Tensor) -> Tensor:
-    """Log p(x, c) of the first member's components, in nats and units of x: (C, B)."""
+def _log_joint(model: MixtureVAE, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Log p(x, c) of the first member's components, in nats and units of x, and its parameters.
+
+    They are of shape (C, B) and, of the columns that are not real numbers, (n_params, C, 1).
+    """
     row, n_mixture = model.split(x[None]), model.architecture.n_mixture
-    chosen = torch.arange(n_mixture, device=x.device).view(1, -1, 1).expand(1, -1, len(x))
-    z = x.new_zeros(1, n_mixture, len(x), model.architecture.n_components)
-    parts = model.standardise(Whitening(model).coordinates(row)[:1], z, chosen, row.real_observed)
-    others, observed = row.others.unsqueeze(1), row.others_observed
-    log_prob = model.log_prob_of(parts, others, None if observed is None else observed.unsqueeze(1))
+    chosen = torch.arange(n_mixture, device=x.device).view(1, -1, 1)
+    codes = x.new_zeros(1, n_mixture, 1, model.architecture.n_components)
+    *real, added = model.decode(codes, chosen)  # the same for all rows
+    params = model.bounded_params(added, model.params[:1].mT.unsqueeze(-1))
+    parts = model.standardise_by(
+        [part.expand(-1, -1, -1, len(x)) for part in (*real, added[:, :0])],
+        Whitening(model).coordinates(row)[:1],
+        chosen.expand(-1, -1, len(x)),
+        row.real_observed,
+    )
+    log_prob = model.log_prob_of(parts, row.others)
+    if model.others.blocks:
+        blocks = model.others.split_params(params[..., 0].mT)
+        log_prob = log_prob + model.others.log_prob_by_component(
+            blocks, row.others, row.others_observed
+        )
     log_weight = model.mixture_logit[0, 0].log_softmax(-1)
     # padding is no component, however far a row is from the others
     log_weight = log_weight.masked_fill(log_weight <= 0.5 * LOG_ZERO_WEIGHT, -torch.inf)
-    return log_prob[0] + log_weight.unsqueeze(-1)
+    return log_prob[0] + log_weight.unsqueeze(-1), params[0]

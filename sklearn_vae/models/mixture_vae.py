@@ -327,7 +327,7 @@ class MixtureVAE(StackedModule):
         observed : Tensor of shape (M, B, d), bool, optional
             Mask of observed values; by default, none is missing.
         """
-        return self.standardise_by(self._decode(z, chosen), white, chosen, observed)
+        return self.standardise_by(self.decode(z, chosen), white, chosen, observed)
 
     def standardise_by(
         self,
@@ -405,7 +405,7 @@ class MixtureVAE(StackedModule):
             log_prob = log_prob + self.others.log_prob(blocks, others, observed)
         return log_det + log_prob
 
-    def _decode(self, z: Tensor, chosen: Tensor) -> tuple[Tensor, ...]:
+    def decode(self, z: Tensor, chosen: Tensor) -> tuple[Tensor, ...]:
         """Shift, raw scale, weights of the shears, and other parameters: (M, ..., K, B) each."""
         component = F.one_hot(chosen, self.architecture.n_mixture).to(z.dtype)
         inputs = torch.cat([z, component], dim=-1)
@@ -483,8 +483,14 @@ class MixtureVAE(StackedModule):
 
     def _first_member(self, z: Tensor, component: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Shift, root of the precision and other parameters, of codes (n, l), components (n,)."""
+        if not self.depends_on_code and len(component) > self.architecture.n_mixture:
+            components = torch.arange(self.architecture.n_mixture, device=z.device)
+            shift, root, params = self._first_member(
+                z.new_zeros(len(components), z.shape[1]), components
+            )
+            return shift[component], root[component], params[component]
         chosen = component[None, None]
-        shift, raw, mix, params = self._decode(z[None, None], chosen)
+        shift, raw, mix, params = self.decode(z[None, None], chosen)
         log_scale = self._bounded_log_scale(raw, chosen)
         if params.shape[1]:
             start = pick(self.params[:1].mT.unsqueeze(-1), chosen)
@@ -496,7 +502,8 @@ class MixtureVAE(StackedModule):
 
     def conditional(
         self,
-        row: Row,
+        real: Tensor,
+        observed: Tensor | None,
         z: Tensor,
         component: Tensor,
         generator: torch.Generator | None = None,
@@ -505,8 +512,10 @@ class MixtureVAE(StackedModule):
 
         Parameters
         ----------
-        row : Row
-            Rows (n, ...), some values of which are missing.
+        real : Tensor of shape (n, d)
+            Real columns of the rows, with any number where a value is missing.
+        observed : Tensor of shape (n, d), bool, or None
+            Mask of observed values; None if none is missing in any column.
         z : Tensor of shape (n, l)
             Codes.
         component : Tensor of shape (n,)
@@ -522,8 +531,8 @@ class MixtureVAE(StackedModule):
             Parameters of the other columns.
         """
         shift, root, params = self._first_member(z, component)
-        if row.real_observed is None:
-            return row.real, params
+        if observed is None:
+            return real, params
         noise = torch.zeros_like(shift)
         if generator is not None:
             noise = torch.randn(shift.shape, generator=generator, dtype=z.dtype).to(z.device)
@@ -531,9 +540,9 @@ class MixtureVAE(StackedModule):
         white = _solve(root, noise) + shift
         start = self.loc[0, component] + _solve(whiten, white)  # a draw, or the mean
         square = [part if part.ndim == 3 else torch.diag_embed(part) for part in (whiten, root)]
-        residual = torch.where(row.real_observed, row.real - start, 0)
-        step = conditional_step(square[0], residual, row.real_observed, square[1])
-        return torch.where(row.real_observed, row.real, start + step.to(start)), params
+        residual = torch.where(observed, real - start, 0)
+        step = conditional_step(square[0], residual, observed, square[1])
+        return torch.where(observed, real, start + step.to(start)), params
 
     def _root(self, log_scale: Tensor, mix: Tensor) -> Tensor:
         """Root of the first member's precisions: (n, d) or lower triangular (n, d, d)."""

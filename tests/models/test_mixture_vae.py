@@ -396,7 +396,7 @@ def test_the_density_of_columns_recorded_in_steps_is_at_most_one_per_step(covari
     free, held = (make(anchors, steps=own, n_shears=0) for own in ((), steps))
     for model in (free, held):
         model.decoder.linear.bias[0, 0, 3:] = -50.0
-    _, log_scale, *_ = free._decode(torch.zeros(1, 1, 1, 2).double(), torch.zeros(1, 1, 1).long())
+    _, log_scale, *_ = free.decode(torch.zeros(1, 1, 1, 2).double(), torch.zeros(1, 1, 1).long())
     assert log_scale.exp().max() < 0.051
 
     mode = log_density(held, X.mean(axis=0)[None])[0]
