@@ -113,3 +113,26 @@ def recording_decimals(
                 std = np.sqrt(np.cov(values, ddof=0, aweights=weights))
             return decimals if is_exact and step <= coarsest * std else -1
     return -1
+
+
+def steps_beside_decimals(
+    values: np.ndarray,
+    weights: np.ndarray | None,
+    bounds: tuple[float, float],
+    decimals: int,
+) -> tuple[tuple[float, float], float]:
+    """Return the recording step of values that are not recorded in decimals, otherwise 0.
+
+    The bounds come first, moved inwards to whole steps from the values.
+    """
+    step = lattice_step(values, weights)
+    values = values.astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        std = np.sqrt(np.cov(values, ddof=0, aweights=weights))
+    least = 1.5 * 10.0**-decimals if decimals >= 0 else 0.0
+    if not least < step <= COARSEST_STEP * std < np.inf or not np.isfinite(bounds).all():
+        return bounds, 0.0
+    low, high = values.min(), values.max()
+    low -= np.floor((low - bounds[0]) / step) * step
+    high += np.floor((bounds[1] - high) / step) * step
+    return (float(low), float(high)), step

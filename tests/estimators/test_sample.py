@@ -146,3 +146,18 @@ def test_integers_of_few_values_are_sampled_from_these(rng):
 
     assert set(drawn["passengers"]) <= set(range(7))
     assert drawn["distance"].min() >= 0
+
+
+def test_samples_keep_recording_steps_that_are_no_decimals(rng):
+    """Whole days, which are seconds inside, and quarters; impute draws them, too."""
+    days = pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 365, 400), "D")
+    table = pd.DataFrame(
+        {"day": days, "quarters": (20 * rng.normal(size=400)).round() / 4, "free": rng.random(400)}
+    )
+    table.loc[:30, ["day", "quarters"]] = [pd.NaT, np.nan]
+    model = VAETransformer(2, **QUICK).fit(table)
+
+    for drawn in (model.sample(2000), model.impute(table.head(31), 20, random_state=0)[0]):
+        assert (drawn["day"] == drawn["day"].dt.normalize()).all()
+        assert (4 * drawn["quarters"] % 1 == 0).all()
+    assert np.isfinite(model.score_samples(model.sample(50))).all()

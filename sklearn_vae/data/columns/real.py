@@ -10,10 +10,12 @@ from sklearn_vae.data.arrays import has_missing_values
 from sklearn_vae.data.bounds import (
     COARSEST_STEP,
     MAX_DECIMALS,
+    SUBSAMPLE_SIZE,
     equal_up_to_rounding,
     lattice_step,
     recording_decimals,
     sample_bounds,
+    steps_beside_decimals,
 )
 from sklearn_vae.data.columns.base import (
     INPUT_CLIP,
@@ -50,8 +52,8 @@ class RealColumns(Columns):
     decimals : ndarray of shape (k,)
         Decimals of samples; -1 if they are not rounded.
     steps : ndarray of shape (k,)
-        Recording steps of samples, counted from the lower bound; 0 for columns without, and if
-        no exact marginal distribution is requested.
+        Recording steps of samples, counted from the lower bound; 0 for columns without. If no
+        exact marginal distribution is requested, only those that ``decimals`` cannot express.
     n_knots : ndarray of shape (k,)
         Number of knots of each column's normal scores; 0 for columns without.
     knots : ndarray of shape (n_knots.sum(), 2)
@@ -117,10 +119,13 @@ class RealColumns(Columns):
         decimals = recording_decimals(
             column.values, column.weights, is_integer=is_integer, coarsest=coarsest
         )
+        # few columns whose first rows have no step are searched as a whole
+        if not column.exact_marginal and lattice_step(column.values[:SUBSAMPLE_SIZE]):
+            bounds, step = steps_beside_decimals(column.values, column.weights, bounds, decimals)
         self.bounds, self.decimals = np.array([bounds]), np.array([decimals])
+        self.steps, half = np.array([step]), 0.5 * step
         if not column.exact_marginal:
             return
-        self.steps, half = np.array([step]), 0.5 * step
         cells = self.standardize(np.stack([values - half, values + half])[..., None])[..., 0]
         standardized = self.standardize(values[:, None])[:, 0]
         self.knots = fit_normal_scores(standardized, cells, column.weights)
@@ -245,7 +250,7 @@ class RealColumns(Columns):
             X[:, has_steps] = low + np.rint((X[:, has_steps] - low) / step) * step
         for decimals in np.unique(self.decimals[self.decimals >= 0]).tolist():
             columns = self.decimals == decimals
-            X[:, columns] = np.round(X[:, columns], decimals)
+            X[:, columns] = np.round(X[:, columns], decimals) + 0.0  # not -0.0
         return X
 
     def limits(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
