@@ -138,6 +138,8 @@ def _to_number(value: Any, field: Field | None, message: str) -> float:
     number = float(value)
     if not math.isfinite(number):
         raise ValueError(f"{message}; it must be finite. Leave out columns that are not given.")
+    if field is not None and field.logical_type == "integer" and not number.is_integer():
+        raise ValueError(f"{message}, which holds whole numbers.")
     return number
 
 

@@ -114,7 +114,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
         """Refuse a y that the model would ignore."""
         if y is not None and self.condition_encoder_ is None:
             raise ValueError(
-                f"{method} takes y where the model is one of p(x|y), and this one was fitted with "
+                f"{method} takes y if the model is conditional, and this one was fitted with "
                 f"conditional=False. Fit {type(self).__name__}(conditional=True) to X and y."
             )
 

@@ -38,7 +38,7 @@ def test_y_is_refused_by_methods_of_an_unconditional_model():
         lambda: vae.interpolate(X[0], X[1], y="a"),
         lambda: vae.impute(X, y=np.zeros(40)),
     ):
-        with pytest.raises(ValueError, match=r"takes y where.*conditional=True\) to X and y"):
+        with pytest.raises(ValueError, match=r"takes y if.*conditional=True\) to X and y"):
             call()
     assert vae.score(X, np.zeros(40)) == vae.score(X)  # as scikit-learn's Pipelines pass it
 

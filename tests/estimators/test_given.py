@@ -197,6 +197,7 @@ def test_a_table_is_sampled_given_values(passengers, of_passengers):
         ({"sex": ["male"]}, "column 'sex', whose categories were"),
         ({"age": "old"}, "'old' for column 'age', which holds numbers"),
         ({"age": np.nan}, "must be finite"),
+        ({"siblings": 1.5}, "1.5 for column 'siblings', which holds whole numbers"),
         ({"siblings": -1}, "-1 for column 'siblings', which a column of .* cannot have"),
         ({"born": 1890}, "which holds dates"),
         ({"born": "tomorrow"}, "which holds dates"),
