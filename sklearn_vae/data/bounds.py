@@ -133,6 +133,6 @@ def steps_beside_decimals(
     if not least < step <= COARSEST_STEP * std < np.inf or not np.isfinite(bounds).all():
         return bounds, 0.0
     low, high = values.min(), values.max()
-    low -= np.floor((low - bounds[0]) / step) * step
-    high += np.floor((bounds[1] - high) / step) * step
+    low -= np.floor((low - bounds[0]) / step + LATTICE_TOLERANCE) * step
+    high += np.floor((bounds[1] - high) / step + LATTICE_TOLERANCE) * step
     return (float(low), float(high)), step

@@ -160,7 +160,7 @@ class TableEstimator(
             memory: a path or list of paths of Parquet files, a ``pyarrow.dataset``, a dask
             DataFrame or Array, a polars LazyFrame, or a callable that returns a new iterator of
             arrays or data frames. It is read twice, and its rows are kept in a temporary file
-            during the fit; ``VAEOutlierDetector`` is fitted to a random sample of them.
+            during the fit; ``VAEOutlierDetector`` reads it once, and keeps a random sample.
             ``sample_weight``, ``conditional=True`` and ``robust=True`` need a table in memory.
         y : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
             Conditions of a conditional model: classes, or numbers of a floating-point type.

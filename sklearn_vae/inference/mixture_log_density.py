@@ -377,7 +377,8 @@ def log_density(
     parameters are those of ``EnsembleProposal``.
     """
     if not any(model.depends_on_code for model in models):
-        return PosteriorComponents(models, log_weight, x).log_weight.logsumexp(0)
+        log_p = PosteriorComponents(models, log_weight, x).log_weight.logsumexp(0)
+        return log_p.masked_fill(x.isnan().all(1), 0.0)  # negligible components are left out
     proposal = EnsembleProposal(models, log_weight, x)
     rows = torch.arange(len(x), device=x.device)
     log_mean, error = _log_mean(proposal.draw(noise[:n_draws], rows).log_weight)

@@ -61,10 +61,12 @@ class ImputerModel:
         missing = self.missing_values
         if missing is None or missing != missing:
             return X
-        table = np.array(X, dtype=object)
-        for cell, value in np.ndenumerate(table):
-            if not isinstance(value, bool | np.bool_) and value == missing:
-                table[cell] = np.nan
+        table, fields = np.array(X, dtype=object), self.model.fields
+        for (row, j), value in np.ndenumerate(table):
+            # a category that equals a number is none, and neither are True and False
+            may_hold = fields is None or fields[j].is_numeric != isinstance(missing, str)
+            if may_hold and not isinstance(value, bool | np.bool_) and value == missing:
+                table[row, j] = np.nan
         return table
 
     @property

@@ -328,7 +328,8 @@ def log_density(
         Draws of a row: the first of these, or 2 or 16 times as many if its weights are uneven.
     """
     if not any(model.depends_on_code for model in models):
-        return logsumexp(_components(models, log_weight, x).log_weight, 0)
+        log_p = logsumexp(_components(models, log_weight, x).log_weight, 0)
+        return np.where(np.isnan(x).all(1), 0.0, log_p)  # negligible components are left out
     proposal = EnsembleProposal(models, log_weight, x)
     log_mean, error = _log_mean(proposal.draw(noise[:n_draws], np.arange(len(x))).log_weight)
     factor = np.where(error > 2 * MAX_ERROR, MAX_FACTOR, 2) * (error > MAX_ERROR)

@@ -161,3 +161,13 @@ def test_samples_keep_recording_steps_that_are_no_decimals(rng):
         assert (drawn["day"] == drawn["day"].dt.normalize()).all()
         assert (4 * drawn["quarters"] % 1 == 0).all()
     assert np.isfinite(model.score_samples(model.sample(50))).all()
+
+
+def test_weights_are_copies_where_recording_steps_are_found(rng):
+    """Values that occur once have no step; those that count twice have."""
+    X = np.column_stack([rng.choice(4000, 200, replace=False) * 0.25, rng.normal(size=200)])
+    weighted = VAETransformer(1, **QUICK).fit(X, sample_weight=np.full(200, 2.0)).sample(500)
+    repeated = VAETransformer(1, **QUICK).fit(np.repeat(X, 2, axis=0)).sample(500)
+
+    assert (4 * weighted[:, 0] % 1 == 0).all()
+    assert (4 * repeated[:, 0] % 1 == 0).all()

@@ -56,6 +56,20 @@ def test_values_that_mark_missing_cells_are_replaced(tmp_path):
     np.testing.assert_array_equal(model.transform(X), model.transform(marked))
 
 
+def test_a_category_that_equals_the_mark_of_missing_cells_is_kept(tmp_path):
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {"real": rng.normal(size=80), "k": pd.Categorical(rng.choice([1, -1], 80))}
+    )
+    table.loc[:9, "real"] = -1
+    imputer = VAEImputer(VAETransformer(1, **SMALL), missing_values=-1).fit(table)
+    imputed = saved(imputer, tmp_path).transform(table.to_numpy(object))
+
+    np.testing.assert_array_equal(imputed[:, 1].astype(int), table["k"].astype(int))
+    expected = imputer.transform(table)["real"]
+    np.testing.assert_allclose(imputed[:, 0].astype(float), expected, rtol=1e-6)
+
+
 def test_tables_of_dates_and_categories_are_lists_of_their_values(tmp_path):
     """Dates are rounded to their unit; categories are the likeliest ones."""
     rng = np.random.default_rng(0)

@@ -439,7 +439,7 @@ def test_the_mixtures_least_scales(covariance_type, n_members):
     z, chosen = torch.randn(n_members, 1, 60, 2).double(), torch.arange(60).view(1, 1, -1) % 3
     with torch.no_grad():
         chosen = chosen.expand(n_members, -1, -1)
-        _, raw, *_ = model._decode(z, chosen)
+        _, raw, *_ = model.decode(z, chosen)
         log_scale = model._bounded_log_scale(raw, chosen)  # (M, d, 1, 60)
         is_held = log_scale == pick(model.least_log_scale, chosen)
     assert not is_held[:, 0].any()

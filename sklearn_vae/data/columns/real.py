@@ -119,8 +119,9 @@ class RealColumns(Columns):
         decimals = recording_decimals(
             column.values, column.weights, is_integer=is_integer, coarsest=coarsest
         )
-        # few columns whose first rows have no step are searched as a whole
-        if not column.exact_marginal and lattice_step(column.values[:SUBSAMPLE_SIZE]):
+        # all rows are searched only where the first ones have a step
+        first = None if column.weights is None else column.weights[:SUBSAMPLE_SIZE]
+        if not column.exact_marginal and lattice_step(column.values[:SUBSAMPLE_SIZE], first):
             bounds, step = steps_beside_decimals(column.values, column.weights, bounds, decimals)
         self.bounds, self.decimals = np.array([bounds]), np.array([decimals])
         self.steps, half = np.array([step]), 0.5 * step
