@@ -5,17 +5,12 @@ from typing import Self
 
 import numpy as np
 
-from sklearn_vae.anomaly.reference import CountedRows, evenly_spaced
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 
 # Draws of codes from which conditional densities are computed.
 N_DRAWS = 64
-# Largest number of rows that the baseline is the average of, and of their values if there are at
-# least ten rows.
-MAX_ROWS = 100
-MAX_VALUES = 10_000
 # Bound of conditional negative log-densities, in nats.
 MAX_NLL = 1e300
 
@@ -41,10 +36,10 @@ class AttributionBaseline:
         check_array("conditional_nll", self.conditional_nll, "f", (None,))
 
     @classmethod
-    def fit(cls, predictor: Predictor, rows: CountedRows, scores: np.ndarray) -> Self:
-        """Average over a sample of the rows, and over all rows' anomaly scores."""
-        n_rows = min(max(MAX_VALUES // rows.X.shape[1], 10), MAX_ROWS)
-        X, counts = rows.select(evenly_spaced(np.arange(len(rows.X)), n_rows))
+    def fit(
+        cls, predictor: Predictor, X: np.ndarray, counts: np.ndarray | None, scores: np.ndarray
+    ) -> Self:
+        """Average over rows (n, n_features) with counts, and over all rows' anomaly scores."""
         nll, observed = conditional_nll(predictor, X), ~np.isnan(X)
         if observed.all():
             return cls(np.average(nll, axis=0, weights=counts), float(scores.mean()))

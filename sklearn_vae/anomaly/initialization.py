@@ -5,12 +5,10 @@ from typing import cast
 import numpy as np
 import torch
 
-from sklearn_vae.initialization.factor_analysis import FactorModel
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import build
 from sklearn_vae.networks import MLP
 from sklearn_vae.random import Stream, make_generator
-from sklearn_vae.training import Dataset
 
 
 def random_parameters(
@@ -32,12 +30,3 @@ def random_parameters(
         values = torch.randn(matrix.shape, generator=generator) / matrix.shape[1] ** 0.5
         matrix.data.copy_(values)
     return model.weights()
-
-
-def fit_imputation(table: Dataset, n_factors: int) -> tuple[np.ndarray, ...] | None:
-    """Fit the imputation layer of so many factors to the rows; without any, there is none."""
-    if not n_factors:
-        return None
-    x, weight = table.arrays()
-    counts = None if weight is None else table.sample_weight()
-    return FactorModel.fit(x, counts, n_factors).linear_gaussian(1).imputation

@@ -203,7 +203,6 @@ class TableEstimator(
                 self.interrupted_ = True
                 results, _ = self._select(jobs, results, rows)
                 self._set_results(jobs, results, rows)
-            warn_of_divergence(jobs, results)
             adapter.end()
         return self
 
@@ -241,7 +240,6 @@ class TableEstimator(
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.input_tags.categorical = True
         tags.input_tags.sparse = True
         tags.input_tags.allow_nan = True
         return tags
@@ -519,11 +517,8 @@ class TableEstimator(
             return table, None
         return table.split(n_valid, make_generator(self.seed_, Stream.SPLIT))
 
-
-def warn_of_divergence(jobs: list[TrainingJob], results: list[TrainingResult]) -> None:
-    """Warn if the training loss of a job rose without bounds."""
-    if any(result.diverged for result in results):
-        learning_rate = max(job.config.learning_rate for job in jobs)
+    def _warn_of_divergence(self, learning_rate: float) -> None:
+        """Warn that the training loss rose without bounds."""
         warn(
             f"Training diverged (the loss rose without bounds) with learning_rate="
             f"{learning_rate}. The last good weights were kept; a smaller learning_rate "

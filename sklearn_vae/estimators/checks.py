@@ -21,7 +21,6 @@ from sklearn_vae.objectives import OBJECTIVES, TrimmedELBO
 from sklearn_vae.posteriors import POSTERIORS, GaussianCategorical
 from sklearn_vae.priors import PRIORS
 
-# Constraints of parameters that an estimator lacks are ignored by scikit-learn.
 CONSTRAINTS: dict[str, Any] = {
     "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
     "network": [StrOptions(set(NETWORKS)), HasMethods(["encoder", "decoder", "for_n_features"])],

@@ -220,13 +220,21 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
 
     _is_joint: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **CONSTRAINTS,
+        **{
+            name: CONSTRAINTS[name]
+            for name in (
+                "hidden_layer_sizes", "activation", "likelihood", "conditional", "batch_size",
+                "learning_rate", "weight_decay", "early_stopping", "validation_fraction",
+                "n_iter_no_change", "tol", "refit", "callbacks", "checkpoint", "device",
+                "random_state", "verbose",
+            )
+        },
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "mixtures": [StrOptions({"auto"}), list, tuple],
         "dequantize": ["boolean"],
         "n_draws": [Interval(Integral, 1, None, closed="left")],
-    }
+    }  # fmt: skip
 
     _max_components: ClassVar[int] = MAX_DIMS - 1  # one dimension more chooses the component
 
@@ -435,6 +443,8 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
             for record in result.history
         ]
         self.n_iter_ = len(self.history_)
+        if any(result.diverged for result in results):
+            self._warn_of_divergence(self.learning_rate)
 
     def _dequantization_widths(self, table: Dataset) -> torch.Tensor:
         """Recording steps of Gaussian columns in the model's units, 0 for others: (n_columns,)."""

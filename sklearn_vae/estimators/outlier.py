@@ -9,6 +9,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import torch
 from sklearn.base import OutlierMixin
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
@@ -19,7 +20,7 @@ from sklearn_vae.anomaly.calibration import (
     conformal_threshold,
     out_of_fold_mask,
 )
-from sklearn_vae.anomaly.initialization import fit_imputation, random_parameters
+from sklearn_vae.anomaly.initialization import random_parameters
 from sklearn_vae.anomaly.presets import METHODS, Preset, preset_and_scorer
 from sklearn_vae.anomaly.reference import CountedRows, evenly_spaced
 from sklearn_vae.anomaly.rows import ScoredRows, Scorer, score_in_batches
@@ -29,14 +30,14 @@ from sklearn_vae.estimators.batches import over_batches
 from sklearn_vae.estimators.checks import CONSTRAINTS
 from sklearn_vae.estimators.parts import resolve_widths
 from sklearn_vae.inference.predictor import Predictor
-from sklearn_vae.initialization.factor_analysis import n_imputation_factors
+from sklearn_vae.initialization.factor_analysis import FactorModel, n_imputation_factors
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.objectives import Constant, LinearWarmup, TrimmedELBO
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 from sklearn_vae.random import Stream, draw_seed, make_generator, start_seeds
-from sklearn_vae.training import TrainingConfig, TrainingJob, TrainingResult
+from sklearn_vae.training import Dataset, TrainingConfig, TrainingJob, TrainingResult
 
 # Largest n_components="auto".
 MAX_COMPONENTS = 32
@@ -45,6 +46,10 @@ MAX_COMPONENTS = 32
 MAX_REFERENCE_ROWS = 20_000
 # Number of pseudo-observations that keep the decoder's scales from collapsing.
 SCALE_PRIOR_STRENGTH = 30.0
+# Largest number of reference rows of which the attribution baseline is the average, and of their
+# values if there are at least ten rows.
+MAX_BASELINE_ROWS = 100
+MAX_BASELINE_VALUES = 10_000
 # Largest number of factors by which missing values are imputed in the encoder's input.
 MAX_FACTORS = 4
 # Fraction of repeated training rows from which on a new row may well equal a training row.
@@ -225,9 +230,17 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **CONSTRAINTS,
-        "max_iter": [*CONSTRAINTS["max_iter"], StrOptions({"auto"})],
-        "learning_rate": [*CONSTRAINTS["learning_rate"], StrOptions({"auto"})],
+        **{
+            name: CONSTRAINTS[name]
+            for name in (
+                "n_components", "hidden_layer_sizes", "activation", "batch_size", "weight_decay",
+                "callbacks", "checkpoint", "device", "random_state", "verbose",
+            )
+        },
+        **{
+            name: [*CONSTRAINTS[name], StrOptions({"auto"})]
+            for name in ("max_iter", "learning_rate", "n_init")
+        },
         "contamination": [Interval(Real, 0, 0.5, closed="right"), StrOptions({"auto"})],
         "novelty": ["boolean"],
         "method": [StrOptions(set(METHODS))],
@@ -236,7 +249,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
         "trim_fraction": [Interval(Real, 0, 0.5, closed="both"), StrOptions({"auto"})],
         "calibration": [StrOptions({"conformal"}), None],
         "calibration_fraction": [Interval(Real, 0, 1, closed="neither")],
-    }
+    }  # fmt: skip
 
     architecture_: Architecture
     calibration_scores_: np.ndarray
@@ -296,6 +309,11 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
         self.random_state = random_state
         self.verbose = verbose
 
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.categorical = True
+        return tags
+
     # -- fit -------------------------------------------------------------------------
 
     def _make_jobs(
@@ -326,7 +344,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
 
         table = self._encode(*reference)
         self.architecture_ = self._architecture(preset, len(reference.X))
-        imputation = fit_imputation(table, self.architecture_.n_factors)
+        imputation = self._imputation(table)
         config = self._training_config(preset, int((~self.left_out_[0]).sum()))
         jobs = [
             TrainingJob(
@@ -376,6 +394,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
             for record in result.history
         ]
         self.n_iter_ = len(self.history_) // len(results)
+        if any(result.diverged for result in results):
+            self._warn_of_divergence(self._preset().learning_rate)
         if self.interrupted_:
             seeds = start_seeds(self.seed_, len(self.left_out_))
             members = [seeds.index(job.config.seed) for job in jobs]
@@ -434,6 +454,15 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
             n_factors=n_factors,
         )
 
+    def _imputation(self, table: Dataset) -> tuple[np.ndarray, ...] | None:
+        """Fit the imputation layer, if the rows have missing cells."""
+        n_factors = self.architecture_.n_factors
+        if not n_factors:
+            return None
+        x, weight = table.arrays()
+        counts = None if weight is None else table.sample_weight()
+        return FactorModel.fit(x, counts, n_factors).linear_gaussian(1).imputation
+
     def _training_config(self, preset: Preset, n_rows: int) -> TrainingConfig:
         """Configuration of the training on so many rows, before the ELBO is trimmed."""
         # at least two batches: one batch of all rows would have the same noise for every row
@@ -474,7 +503,9 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
             self.calibration_scores_ = np.sort(scores_of_new)
             self.offset_ = conformal_threshold(self.calibration_scores_, contamination)
         rows = CountedRows(self.reference_samples_, self.counts_)
-        self.attribution_baseline_ = AttributionBaseline.fit(reference.predictor, rows, -scores)
+        n_rows = min(max(MAX_BASELINE_VALUES // self.n_features_in_, 10), MAX_BASELINE_ROWS)
+        sample = rows.select(evenly_spaced(np.arange(len(rows.X)), n_rows))
+        self.attribution_baseline_ = AttributionBaseline.fit(self._fitted(), *sample, -scores)
 
     # -- scores ------------------------------------------------------------------------
 

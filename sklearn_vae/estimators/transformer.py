@@ -15,7 +15,6 @@ from sklearn_vae._compat import StrOptions
 from sklearn_vae.data.arrays import as_array, as_row
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.sources import windows
-from sklearn_vae.estimators.base import warn_of_divergence
 from sklearn_vae.estimators.batches import over_batches
 from sklearn_vae.estimators.checks import (
     CONSTRAINTS,
@@ -440,7 +439,6 @@ class VAETransformer(
                 optimizer_state = self.optimizer_state_ if is_fitted else None
                 (result,) = trainer.train(job.train, optimizer_state=optimizer_state)
             self._set_results([job], [job.finish(result)], None)
-            warn_of_divergence([job], [result])
             if not result.diverged:  # moments of a training that diverged are large
                 self.optimizer_state_ = trainer.optimizer_.state_dict()
             self.interrupted_ = False
@@ -582,6 +580,8 @@ class VAETransformer(
         self.history_ = best.history
         self.n_iter_ = len(best.history)
         self.n_steps_ = best.n_steps
+        if any(result.diverged for result in results):
+            self._warn_of_divergence(self.learning_rate)
 
     # -- codes -------------------------------------------------------------------------
 
