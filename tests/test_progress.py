@@ -97,7 +97,7 @@ def test_the_line_is_overwritten_in_a_terminal(monkeypatch):
     assert second.startswith("Imputing 20 rows: 15 done, ")
     assert last.startswith("Imputing 20 rows: 15 done, ")
     assert last.endswith("\n")
-    assert len(last) > len(first.rstrip())
+    assert len(last) > len(second.rstrip())
 
 
 def test_the_imputer_shows_the_progress_of_its_default_model(monkeypatch, capsys):

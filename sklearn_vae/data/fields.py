@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from numbers import Real
 from typing import TYPE_CHECKING, Any, cast
@@ -172,6 +172,22 @@ def time_type(dtype: str) -> str | None:
     if dtype.lower().startswith(("date", "timestamp")):
         return "date"
     return "duration" if dtype.lower().startswith(("timedelta", "duration")) else None
+
+
+def seconds(value: Any, time: str, message: str) -> float:
+    """Convert a date (in UTC, unless it has a time zone) or a duration to seconds."""
+    types = (date, str, np.datetime64) if time == "date" else (timedelta, np.timedelta64)
+    if not isinstance(value, types):
+        raise ValueError(f"{message}, which holds {time}s.")
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        value = value.astimezone(UTC).replace(tzinfo=None)
+    try:
+        unit = np.datetime64(value, "us") if time == "date" else np.timedelta64(value, "us")
+    except ValueError:
+        raise ValueError(f"{message}, which holds {time}s.") from None
+    if np.isnat(unit):
+        raise ValueError(f"{message}; leave out columns that are not given.")
+    return float(unit.astype(np.int64)) / 1e6
 
 
 def _to_numpy_times(seconds: np.ndarray, dtype: str) -> np.ndarray:

@@ -427,8 +427,9 @@ class TableEstimator(
                 )
                 for name, field in zip(names or (), self.schema_.fields, strict=True)
             ]
+        sample = sample_of(rows)
         encoder = TableEncoder.fit(
-            sample_of(rows),
+            sample,
             weight,
             likelihood,
             names,
@@ -441,9 +442,9 @@ class TableEstimator(
         )
         if encoder.is_empty.all():
             raise ValueError("Every cell of X is missing: there is nothing to learn from.")
-        has_missing = encoder.has_missing or any(  # outside the sample
-            has_missing_values(window).any() for window in windows(rows)
-        )
+        if sample is rows or encoder.has_missing:
+            return encoder
+        has_missing = any(has_missing_values(window).any() for window in windows(rows))
         return replace(encoder, has_missing=has_missing)
 
     def _encode(self, X: Any, weight: np.ndarray | None) -> Dataset:

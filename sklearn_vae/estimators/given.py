@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from numbers import Real
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sklearn_vae.data.encoder import TableEncoder
-from sklearn_vae.data.fields import Field, Name, shorten, time_type
+from sklearn_vae.data.fields import Field, Name, seconds, shorten, time_type
 
 
 def column_indices(
@@ -153,19 +152,3 @@ def _code(value: Any, field: Field, message: str) -> float:
         raise ValueError(
             f"{message}, whose categories were {shorten(categories) or 'none'} in fit."
         ) from None
-
-
-def seconds(value: Any, time: str, message: str) -> float:
-    """Convert a date (in UTC, unless it has a time zone) or a duration to seconds."""
-    types = (date, str, np.datetime64) if time == "date" else (timedelta, np.timedelta64)
-    if not isinstance(value, types):
-        raise ValueError(f"{message}, which holds {time}s.")
-    if isinstance(value, datetime) and value.tzinfo is not None:
-        value = value.astimezone(UTC).replace(tzinfo=None)
-    try:
-        unit = np.datetime64(value, "us") if time == "date" else np.timedelta64(value, "us")
-    except ValueError:
-        raise ValueError(f"{message}, which holds {time}s.") from None
-    if np.isnat(unit):
-        raise ValueError(f"{message}; leave out columns that are not given.")
-    return float(unit.astype(np.int64)) / 1e6

@@ -244,8 +244,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             weight = check_sample_weight(as_array(sample_weight), rows, dtype=np.float64)
             rows, weight = rows[weight > 0], weight[weight > 0]
         n_rows = len(rows) if weight is None else round(weight.sum())
-        is_small = n_rows <= MAX_ROWS_TO_AVERAGE
-        if not self._is_averaged.any() or not is_small or n_rows < MIN_ROWS_TO_VALIDATE:
+        if not MIN_ROWS_TO_VALIDATE <= n_rows <= MAX_ROWS_TO_AVERAGE or not self._is_averaged.any():
             return
         model = copy(self.estimator_)
         model.state_dict_ = weights

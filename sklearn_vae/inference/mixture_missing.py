@@ -67,8 +67,8 @@ def _by_member(
 
     Between them are the real columns of these rows, and the mask of their observed values.
     """
+    real, _, observed, _ = models[0].split(x)  # all have the same columns
     for index, model in enumerate(models):
         draw, row = (member == index).nonzero().unbind(1)
         if len(draw):
-            real, _, observed, _ = model.split(x)
             yield model, (real[row], None if observed is None else observed[row]), (draw, row)

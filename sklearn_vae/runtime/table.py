@@ -7,8 +7,7 @@ import numpy as np
 
 from sklearn_vae.data.arrays import has_missing_values
 from sklearn_vae.data.encoder import TableEncoder
-from sklearn_vae.data.fields import Field, time_type
-from sklearn_vae.estimators.given import seconds
+from sklearn_vae.data.fields import Field, seconds, time_type
 from sklearn_vae.persistence.validation import check_count
 
 # Draws for a score.
