@@ -32,7 +32,7 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
 
 check: lint docs $(VENV)/.installed-test $(VENV)/.installed-browser versions
-	$(BIN)/python -m pytest -q -m "" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -m "" --numprocesses auto --maxprocesses 8 --durations 30 $(PYTEST_ARGS)
 
 # The tests with the oldest and the newest scikit-learn, numpy and skorch, each in an environment
 # of its own, with the pinned torch.
