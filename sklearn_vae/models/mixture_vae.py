@@ -9,9 +9,6 @@ mixture. Missing values are integrated out.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -19,14 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sklearn_vae.device import widest_dtype
-from sklearn_vae.likelihoods import LOG_SCALE_BOUND as MAX_LOG_SCALE
-from sklearn_vae.likelihoods import MAX_REDRAWS, Columnwise, Gaussian, Limits
-from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.likelihoods import MAX_REDRAWS, Limits
+from sklearn_vae.models.incomplete_normal import conditional_step, marginal_of_normal
+from sklearn_vae.models.mixture_architecture import MixtureArchitecture, MixtureInit
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import INPUT_CLIP, Draws, build
-from sklearn_vae.networks import MLP, bounded, unbounded
-from sklearn_vae.persistence.registry import serializable
+from sklearn_vae.networks import MLP, bounded
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import HALF_LOG_2PI, StandardNormal
 from sklearn_vae.random import Stream, make_generator, sample_categorical
@@ -40,126 +35,6 @@ LOG_ZERO_WEIGHT = -1e4
 GOLDEN_RATIO = 0.6180339887498949
 # Size of the shears' first values, in units of what one column gives another.
 FIRST_SHEAR = 0.1
-
-
-@serializable
-@dataclass(frozen=True)
-class MixtureArchitecture(Architecture):
-    """Everything that decides the shapes of a ``MixtureVAE``'s parameters.
-
-    Attributes
-    ----------
-    n_mixture : int, default=1
-        Components of the mixture.
-    covariance_type : {"full", "diag"}, default="full"
-        Their covariances.
-    n_shears : int, default=0
-        Learned triangular matrices of which each residual covariance is composed.
-    steps : tuple of float, default=()
-        Recording steps of the columns, which bound their scales from below: 0 for columns without
-        a scale, and empty for none at all.
-    has_missing : bool, default=False
-        Whether the encoder's input also has the mask of missing values.
-    """
-
-    n_mixture: int = 1
-    covariance_type: str = "full"
-    n_shears: int = 0
-    steps: tuple[float, ...] = ()
-    has_missing: bool = False
-
-    def check_sizes(self, weights: Sequence[int]) -> None:
-        """Check sizes, and that each column has a step or none has.
-
-        Raises
-        ------
-        ValueError
-            If arrays of such sizes cannot be its weights, or steps are none.
-        """
-        super().check_sizes(weights)
-        n_values = sum(n for _, n in self.blocks)
-        are_steps = all(0 <= step < math.inf for step in self.steps)
-        if len(self.steps) not in (0, n_values) or not are_steps:
-            raise ValueError("'steps' must be those of the columns, and not below 0")
-
-    @cached_property
-    def is_real_value(self) -> np.ndarray:
-        """Mask of the columns of X that are real numbers with a normal distribution: (n,)."""
-        is_normal = [isinstance(likelihood, Gaussian) for likelihood, _ in self.blocks]
-        return np.repeat(is_normal, [n for _, n in self.blocks])
-
-    @property
-    def others(self) -> Columnwise:
-        """Joint likelihood of the other columns."""
-        return Columnwise([block for block in self.blocks if not isinstance(block[0], Gaussian)])
-
-    @cached_property
-    def least_scales(self) -> np.ndarray:
-        """Smallest scale of each column of X, given those before it: (n,).
-
-        A normal density of this scale is nowhere above 1 per step, so that a recorded value
-        gets no more of it than a probability can be.
-        """
-        return np.array(self.steps or np.zeros(len(self.is_real_value))) / math.sqrt(2 * math.pi)
-
-    @cached_property
-    def least_params(self) -> np.ndarray:
-        """Smallest parameters of the other columns, -inf for all but scales: (n_params,)."""
-        others, params = self.others, np.full(self.others.n_params, -math.inf)
-        has_scale = [part.scale_param is not None for part, n in others.blocks for _ in range(n)]
-        least = self.least_scales[~self.is_real_value][np.array(has_scale, dtype=bool)]
-        scale = torch.as_tensor(least)
-        raw = torch.where(scale > 0, unbounded(scale.log(), MAX_LOG_SCALE), -math.inf)
-        params[others.is_scale_param] = raw.numpy()
-        return params
-
-    @cached_property
-    def n_noise(self) -> int:
-        """Standard normal numbers per draw: one per latent dimension, one for the component."""
-        return self.n_components + 1
-
-    @cached_property
-    def widest(self) -> int:
-        """Numbers per row and draw at the most."""
-        n_real = int(self.is_normal.sum())
-        return max(*self.hidden_layer_sizes, n_real * max(self.n_shears, 1), self.n_columns, 1)
-
-    @cached_property
-    def n_inputs(self) -> int:
-        """Width of the encoder's input."""
-        return self.n_columns * (1 + self.has_missing)
-
-    @cached_property
-    def layers(self) -> list[int]:
-        """Sizes of the weight matrices, roughly."""
-        n_columns, hidden = self.n_columns, self.hidden_layer_sizes
-        encoder = pairwise([self.n_inputs, *hidden, 2 * self.n_components])
-        decoder = pairwise([self.n_components + self.n_mixture, *hidden, 2 * n_columns])
-        return [*(a * b for a, b in encoder), *(a * b for a, b in decoder)]
-
-
-@dataclass(frozen=True)
-class MixtureInit:
-    """Initial mixture: Gaussian in the real columns, independent in the others."""
-
-    weight: np.ndarray  # (C,)
-    loc: np.ndarray  # (C, d)
-    whiten: np.ndarray  # (C, d, d), lower triangular, or (C, d): the precision's root
-    params: np.ndarray  # (C, n_params), of the other columns
-
-    def padded(self, n_mixture: int, covariance_type: str) -> "MixtureInit":
-        """Add components of weight 0, and turn variances into covariances if needed."""
-        more, n_real = n_mixture - len(self.weight), self.loc.shape[1]
-        is_full, whiten = covariance_type == "full", self.whiten
-        one = np.eye(n_real) if is_full else np.ones(n_real)
-        if is_full and whiten.ndim == 2:
-            whiten = whiten[:, None, :] * one
-        return MixtureInit(
-            np.pad(self.weight, (0, more)),
-            np.pad(self.loc, [(0, more), (0, 0)]),
-            np.concatenate([whiten, np.tile(one, (more, *one.ndim * [1]))]),
-            np.pad(self.params, [(0, more), (0, 0)]),
-        )
 
 
 class Row(NamedTuple):
@@ -658,110 +533,6 @@ class Whitening:
             parts = marginal_of_normal(root, standard, observed[member, row])
             marginal[member, component, row] = -(0.5 * parts[0].square() + parts[1]).sum(-1)
         return torch.where(observed.all(-1).unsqueeze(1), log_density, marginal)
-
-
-class MissingBlock(NamedTuple):
-    """The missing values of normal rows given the observed ones, whose precision is a small block.
-
-    Attributes
-    ----------
-    columns : Tensor of shape (..., M)
-        Columns of the missing values; observed ones where a row has fewer than M.
-    root : Tensor of shape (..., d, M)
-        Columns of the root of the precision, 0 where values are observed.
-    lower : Tensor of shape (..., M, M)
-        Cholesky factor of the precision, of the identity where values are observed.
-    """
-
-    columns: Tensor
-    root: Tensor
-    lower: Tensor
-
-    @classmethod
-    def of(cls, root: Tensor, observed: Tensor, left: Tensor | None) -> "MissingBlock":
-        """Make it of roots of precisions (..., d, d) and masks of observed values (..., d).
-
-        A factor ``left`` (..., d, d) multiplies the roots from the left.
-        """
-        columns, is_padding = missing_columns(observed)
-        columns = columns.expand(*root.shape[:-2], -1)
-        of_missing = root.gather(-1, columns.unsqueeze(-2).expand(*root.shape[:-1], -1))
-        of_missing = of_missing if left is None else left @ of_missing
-        of_missing = of_missing.masked_fill(is_padding.unsqueeze(-2), 0)
-        of_missing = of_missing.to(widest_dtype(root.device))  # precisions are squares
-        precision = of_missing.mT @ of_missing + torch.diag_embed(is_padding.to(of_missing))
-        return cls(columns, of_missing, cholesky(precision))
-
-    def solve(self, standard: Tensor) -> Tensor:
-        """Least squares of the root's columns: (..., d) -> (..., M)."""
-        gradient = self.root.mT @ standard.to(self.root).unsqueeze(-1)
-        return torch.cholesky_solve(gradient, self.lower).squeeze(-1)
-
-
-def missing_columns(observed: Tensor) -> tuple[Tensor, Tensor]:
-    """Columns of the missing values of rows with these masks of observed values.
-
-    Masks (..., d) -> indices (..., M), where M is the largest number of missing values, and
-    whether each is padding: an observed column of a row with fewer, (..., M).
-    """
-    n_missing = int((~observed).sum(-1).max()) if len(observed) else 0
-    columns = observed.to(torch.uint8).argsort(dim=-1, stable=True)[..., :n_missing]
-    return columns, observed.gather(-1, columns)
-
-
-def conditional_step(
-    root: Tensor, residual: Tensor, observed: Tensor, left: Tensor | None = None
-) -> Tensor:
-    """Change of the missing values of normal rows by the residuals of their observed values.
-
-    Root of the precision (..., d, d) and its factor on the left, residuals (..., d), zeros where
-    values are missing, and mask of observed values (..., d) -> (..., d), zeros where values are
-    observed.
-    """
-    block = MissingBlock.of(root, observed, left)
-    white = root @ residual.unsqueeze(-1)
-    change = block.solve((white if left is None else left @ white).squeeze(-1))
-    return torch.zeros_like(residual).scatter_add(-1, block.columns, -change.to(residual))
-
-
-def marginal_of_normal(
-    root: Tensor, standard: Tensor, observed: Tensor, left: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Standardise the observed values of normal rows, the other values integrated out.
-
-    The density of all values is divided by that of the missing ones given the others.
-
-    Parameters
-    ----------
-    root : Tensor of shape (..., d, d)
-        Lower triangular root of the precision.
-    standard : Tensor of shape (..., d)
-        Complete rows standardised by it, with any values where some are missing.
-    observed : Tensor of shape (..., d), bool
-        Mask of observed values.
-    left : Tensor of shape (..., d, d), optional
-        Lower triangular factor that multiplies the root from the left.
-
-    Returns
-    -------
-    standard, log_scale : Tensor of shape (..., d)
-        Residuals of the rows from the missing values that fit them best, and logarithms of
-        scales: minus half of the sum of squares and minus the sum are the log-density, but
-        for a constant.
-    """
-    block = MissingBlock.of(root, observed, left)
-    residual = standard - (block.root @ block.solve(standard).unsqueeze(-1)).squeeze(-1)
-    log_scale = -root.diagonal(dim1=-2, dim2=-1).log()
-    if left is not None:
-        log_scale = log_scale - left.diagonal(dim1=-2, dim2=-1).log()
-    of_missing = block.lower.diagonal(dim1=-2, dim2=-1).log().to(log_scale)
-    return residual.to(standard), log_scale.scatter_add(-1, block.columns, of_missing)
-
-
-def cholesky(covariance: Tensor) -> Tensor:
-    """Lower triangular roots (..., d, d), NaN where a matrix is not positive definite."""
-    lower, failed = torch.linalg.cholesky_ex(covariance)
-    return lower.masked_fill((failed > 0)[..., None, None], math.nan)
 
 
 def draw_components(probability: Tensor, noise: Tensor) -> Tensor:

@@ -23,8 +23,9 @@ from sklearn_vae.likelihoods import (
     StudentT,
     ZeroInflated,
 )
+from sklearn_vae.models.mixture_architecture import MixtureArchitecture, MixtureInit
 from sklearn_vae.models.mixture_init import MIN_VARIANCE, fit_mixture
-from sklearn_vae.models.mixture_vae import MixtureArchitecture, MixtureInit, draw_components
+from sklearn_vae.models.mixture_vae import draw_components
 from sklearn_vae.models.vae import build
 from sklearn_vae.posteriors import log_mean_exp
 from sklearn_vae.random import sobol_normal

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.device import widest_dtype
+from sklearn_vae.models.incomplete_normal import cholesky
 from sklearn_vae.models.mixture_vae import (
     LOG_SCALE_BOUND,
     MixtureVAE,
     Row,
     Whitening,
-    cholesky,
     draw_components,
     pick,
 )
