@@ -76,9 +76,8 @@ class DensityModel(GenerativeModel):
         parts = [
             log_density(self.members, log_weight, chunk, noise, n_draws)
             for chunk in self._chunks(x, n_draws)
-            if len(chunk)
         ]
-        return np.concatenate([np.zeros(0), *parts])
+        return np.concatenate(parts)
 
     def _noise(self, n_draws: int) -> np.ndarray:
         """Sobol points as standard normal draws: (n_draws, l + 1)."""
@@ -92,4 +91,4 @@ class DensityModel(GenerativeModel):
         if np.isnan(x).any():  # each draw of an incomplete row has a covariance
             widest = max(widest, architecture.n_columns**2)
         step = max(CHUNK_SIZE // (widest * max(n_draws, architecture.n_mixture)), 1)
-        return (x[first : first + step] for first in range(0, max(len(x), 1), step))
+        return (x[first : first + step] for first in range(0, len(x), step))

@@ -14,6 +14,15 @@ from sklearn_vae.persistence.validation import check_count
 SCORE_DRAWS = 64
 
 
+def check_shape(name: str, rows: np.ndarray, n_columns: int) -> None:
+    """Raise an error unless there are rows, of so many columns."""
+    if rows.ndim != 2 or rows.shape[1] != n_columns or not len(rows):
+        raise ValueError(
+            f"{name} must be of shape (n_samples, {n_columns}), with 1 sample or more. "
+            f"Got shape {rows.shape} instead."
+        )
+
+
 class TableModel:
     """Base class: a model of the columns of a table.
 
@@ -42,11 +51,7 @@ class TableModel:
     def read(self, X: Any) -> np.ndarray:
         """Convert rows to numbers, with codes for categories: (n, n_features)."""
         table = np.asarray(X, dtype=np.float64 if self.fields is None else object)
-        if table.ndim != 2 or table.shape[1] != self.n_features_in_:
-            raise ValueError(
-                f"X must be of shape (n_samples, {self.n_features_in_}). Got shape {table.shape} "
-                f"instead."
-            )
+        check_shape("X", table, self.n_features_in_)
         rows = table if self.fields is None else self._read_fields(table, self.fields)
         if np.isinf(rows).any():
             raise ValueError("X contains infinity.")

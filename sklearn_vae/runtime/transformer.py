@@ -16,7 +16,7 @@ from sklearn_vae.runtime.importance_sampling import (
     posterior_mean,
     posterior_mode,
 )
-from sklearn_vae.runtime.table import SCORE_DRAWS, GenerativeModel
+from sklearn_vae.runtime.table import SCORE_DRAWS, GenerativeModel, check_shape
 from sklearn_vae.runtime.vae import VAE
 from sklearn_vae.seeds import Stream, stream_seed
 
@@ -93,11 +93,9 @@ class TransformerModel(GenerativeModel):
             Rows; objects if the model was fitted to categories.
         """
         z = np.asarray(Z, dtype=np.float64)
-        if z.ndim != 2 or z.shape[1] != self.n_components or not np.isfinite(z).all():
-            raise ValueError(
-                f"Z must be finite and of shape (n_samples, {self.n_components}). "
-                f"Got shape {z.shape} instead."
-            )
+        check_shape("Z", z, self.n_components)
+        if not np.isfinite(z).all():
+            raise ValueError("Z contains NaN or infinity.")
         mean = self._map(lambda z: self.vae.mean(z)[0], z, 1)
         if self.correction is not None:
             mean = mean + correction_at(z, self.correction, self.code_range)
@@ -135,7 +133,7 @@ class TransformerModel(GenerativeModel):
         architecture = self.vae.architecture
         widest = max(*architecture.hidden_layer_sizes, architecture.n_columns, 1)
         step = max(CHUNK_SIZE // (widest * n_draws * self.vae.n_members), 1)
-        starts = range(0, max(len(rows), 1), step)
+        starts = range(0, len(rows), step)
         return np.concatenate([function(rows[first : first + step]) for first in starts])
 
     def _points(self, n_draws: int) -> Points:

