@@ -20,7 +20,7 @@ def as_row(x: Any) -> Any:
     x = as_array(x)
     if np.ndim(x) != 1:
         return x
-    return x.to_frame().T if hasattr(x, "iloc") else np.reshape(x, (1, -1))
+    return x.to_frame().T.infer_objects() if hasattr(x, "iloc") else np.reshape(x, (1, -1))
 
 
 def has_missing_values(X: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from sklearn_vae.data.columns import (
     share_categories,
     share_scale,
 )
-from sklearn_vae.data.fields import Name
+from sklearn_vae.data.fields import UNKNOWN, Field, Name, shorten
 from sklearn_vae.data.missing_patterns import MissingPatterns
 from sklearn_vae.data.one_to_one import OneToOne, find_one_to_one
 from sklearn_vae.persistence.registry import find, serializable
@@ -522,36 +522,45 @@ class TableEncoder:
             pair.decode(replaced)
         return replaced
 
-    def check_values(self, X: np.ndarray, *, unknown_is_missing: bool = False) -> np.ndarray:
+    def check_values(
+        self,
+        X: np.ndarray,
+        fields: Sequence[Field] | None = None,
+        *,
+        unknown_is_missing: bool = False,
+    ) -> np.ndarray:
         """Refuse unseen values, or replace them by NaN: (n, n_features) -> (n, n_features)."""
         unseen = self.is_unseen(X)
         if not unseen.any():
             return X
         if not unknown_is_missing:
-            raise ValueError(f"{self.describe_unseen(X)[0]}.")
+            raise ValueError(f"{self.describe_unseen(X, fields)[0]}.")
         return np.where(unseen, np.nan, X)
 
-    def describe_unseen(self, X: np.ndarray) -> list[str]:
-        """Describe the first unseen value of each column that has any."""
+    def describe_unseen(self, X: np.ndarray, fields: Sequence[Field] | None = None) -> list[str]:
+        """Describe the first unseen value of each column that has any, by the schema if given."""
         unseen = self.is_unseen(X)
         descriptions, sources = {}, {pair.derived: pair.source for pair in self.one_to_one}
         for group in self.groups:
             for column, j in enumerate(group.indices.tolist()):
                 if not unseen[:, j].any():
                     continue
-                value = X[unseen[:, j], j][0].item()
+                values = X[unseen[:, j], j]
+                field = None if fields is None or fields[j].is_numeric else fields[j]
+                text = f"Column {self.names[j]!r} has {_describe_value(values[0], field)}"
                 if j in sources:
                     descriptions[j] = (
-                        f"Column {self.names[j]!r} has the value {value!r}, which no row with its "
-                        f"value of column {self.names[sources[j]]!r} had in fit"
+                        f"{text}, which no row with its value of column "
+                        f"{self.names[sources[j]]!r} had in fit"
                     )
                     continue
-                name = "constant column"
+                name, possible = "constant column", group.describe_values(column)
                 if group.likelihood is not None:
                     name = f"column of {group.likelihood}"
+                if field is not None and isinstance(group, BinaryColumns | CategoricalColumns):
+                    possible = shorten(field.decode(group.values(column)).tolist())
                 descriptions[j] = (
-                    f"Column {self.names[j]!r} has the value {value!r}, which a {name} cannot "
-                    f"have; in fit its values were {group.describe_values(column)}"
+                    f"{text}, which a {name} cannot have; in fit its values were {possible}"
                 )
         return [descriptions[j] for j in sorted(descriptions)]
 
@@ -585,6 +594,15 @@ class TableEncoder:
         for pair in self.one_to_one:
             texts[pair.derived] = f"one-to-one with {names[pair.source]}"
         return list(zip(names, texts, strict=True))
+
+
+def _describe_value(value: np.floating, field: Field | None) -> str:
+    """Describe a number of a column, by its schema if the column holds no numbers."""
+    if field is None:
+        return f"the value {value.item()!r}"
+    if field.categories is not None and value == UNKNOWN:
+        return "an unknown category"
+    return f"the value {shorten(field.decode(np.array([value])).tolist())}"
 
 
 def _derive_columns(

@@ -88,6 +88,12 @@ class Field:
         """True if values are numbers and need no conversion."""
         return self.categories is None and time_type(self.dtype) is None
 
+    @property
+    def may_lose_digits(self) -> bool:
+        """True if the dtype has values that are no floating-point numbers in double precision."""
+        is_decimal = self.dtype.lower().startswith("decimal")
+        return self.logical_type == "integer" or time_type(self.dtype) is not None or is_decimal
+
     def recode(self, codes: np.ndarray, values: list, handle_unknown: str) -> np.ndarray:
         """Convert codes of other categories to codes of this column's.
 

@@ -154,6 +154,8 @@ class _FrameColumn(Column):
             return self.series.dt.total_microseconds().cast(nw.Float64).to_numpy() / 1e6
         if SINGLE.match(self.dtype):
             return self.series.cast(nw.Float32).to_numpy()
+        if self.logical_type == "integer":  # pyarrow casts no integers beyond 2**53
+            return self.series.to_numpy().astype(np.float64)
         return self.series.cast(nw.Float64).to_numpy()
 
     def codes(self) -> tuple[np.ndarray, list]:
@@ -217,7 +219,7 @@ class TableReader:
 def has_column_types(X: Any) -> bool:
     """Test whether a table has column dtypes and needs a schema: it is no array of numbers."""
     if isinstance(X, np.ndarray | list | tuple):
-        return np.asarray(X).dtype.kind in "USO"
+        return np.asarray(X).dtype.kind in "USOMm"
     return issparse(X) or isinstance(nw.from_native(X, pass_through=True), nw.DataFrame)
 
 

@@ -216,6 +216,33 @@ class Schema:
             return objects
         return LIBRARIES[self.container].frame(parts, len(values), index)
 
+    def keep_observed(self, table: Any, X: Any) -> Any:
+        """Replace the numbers of a table that are observed in X, with all their digits.
+
+        Parameters
+        ----------
+        table : DataFrame or ndarray of shape (n_samples, n_features)
+            Table of ``inverse_transform``.
+        X : DataFrame, array, sparse matrix or list of shape (n_samples, n_features)
+            Rows, missing cells of which are taken from ``table``, and all cells where X is of
+            another type or dtype.
+
+        Returns
+        -------
+        DataFrame or ndarray of shape (n_samples, n_features)
+            The table.
+        """
+        if type(table) is not type(X) or self.container not in LIBRARIES:
+            return table
+        frame, observed = nw.from_native(table), nw.from_native(X)
+        columns = []
+        for field in self.fields:
+            if field.may_lose_digits:
+                filled, cells = frame.get_column(field.name), observed.get_column(field.name)
+                if filled.dtype == cells.dtype:
+                    columns.append(cells.zip_with(~cells.is_null(), filled))
+        return frame.with_columns(columns).to_native()
+
     def to_dict(self) -> dict[str, Any]:
         """Return the schema in types of JSON."""
         return {

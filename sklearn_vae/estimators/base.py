@@ -20,10 +20,10 @@ from sklearn.utils import Tags, check_array, gen_batches
 from sklearn.utils.validation import validate_data
 
 from sklearn_vae._compat import check_sample_weight
-from sklearn_vae.data.arrays import as_array, has_missing_values
+from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.columns import ColumnHint
 from sklearn_vae.data.encoder import TableEncoder
-from sklearn_vae.data.fields import Name
+from sklearn_vae.data.fields import Field, Name
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import DiskRows, as_source, sample_of, windows
 from sklearn_vae.device import device_to_score_on, resolve_device
@@ -43,6 +43,7 @@ from sklearn_vae.estimators.checks import (
 from sklearn_vae.estimators.params import NestedParamsMixin
 from sklearn_vae.estimators.parts import resolve_widths
 from sklearn_vae.estimators.validation import (
+    check_column_order,
     fit_schema,
     warn_of_identifiers,
     with_column_names,
@@ -270,10 +271,11 @@ class TableEstimator(
             X, n_rows = source.sample()
         if reset:
             self.schema_ = fit_schema(X, network)
-        X = self._validate(X, reset=reset, ensure_min_samples=MIN_ROWS)
+        min_rows = MIN_ROWS if reset else 1
+        X = self._validate(X, reset=reset, ensure_min_samples=min_rows)
         if reset and self.schema_ is not None:
             warn_of_identifiers(X, self.schema_)
-        if not reset and (descriptions := self.columns_.describe_unseen(X)):
+        if not reset and (descriptions := self.columns_.describe_unseen(X, self._fields)):
             warn(
                 f"The columns' likelihoods were chosen by the rows of the first fit, and later "
                 f"rows have other values: {'; '.join(descriptions)}. These values keep a low "
@@ -289,10 +291,10 @@ class TableEstimator(
             as_array(sample_weight), X, dtype=np.float64, ensure_non_negative=True
         )
         is_positive = weight > 0
-        if is_positive.sum() < MIN_ROWS:
+        if is_positive.sum() < min_rows:
             raise ValueError(
                 f"Too many sample weights are zero: {is_positive.sum()} of {len(weight)} rows have "
-                f"a weight above 0, and at least {MIN_ROWS} are needed."
+                f"a weight above 0, and at least {min_rows} are needed."
             )
         if weight.sum() < MIN_MEAN_WEIGHT * is_positive.sum():
             warn(
@@ -332,7 +334,7 @@ class TableEstimator(
             return rows
         if self.handle_unknown != "infrequent":
             is_missing = self.handle_unknown == "missing"
-            rows = self.columns_.check_values(rows, unknown_is_missing=is_missing)
+            rows = self.columns_.check_values(rows, self._fields, unknown_is_missing=is_missing)
         check_row_lengths(self.architecture_, rows)
         if columns is None:
             return rows
@@ -357,6 +359,7 @@ class TableEstimator(
                 X = self.schema_.transform_columns(X, columns, handle_unknown=self.handle_unknown)
             else:
                 validate_data(self, X, reset=reset, skip_check_array=True)
+                check_column_order(X, self.schema_)
                 if issparse(X) and np.prod(X.shape) > MAX_SPARSE_IN_DOUBLE:
                     X = X.astype(np.float32)  # it is made dense
                 X = self.schema_.transform(X, handle_unknown=self.handle_unknown)
@@ -388,6 +391,16 @@ class TableEstimator(
             return X
         index = like.index if nw.dependencies.is_pandas_dataframe(like) else None
         return self.schema_.inverse_transform(X, index=index)
+
+    def _restore_imputed(self, X: np.ndarray, like: Any) -> Any:
+        """Convert imputed rows to a table as X was in ``fit``; observed cells are those of like."""
+        table = self._restore_table(X, like)
+        return table if self.schema_ is None else self.schema_.keep_observed(table, like)
+
+    @property
+    def _fields(self) -> tuple[Field, ...] | None:
+        """Schema of each column; None if X is an array of numbers."""
+        return None if self.schema_ is None else self.schema_.fields
 
     @property
     def _is_rounded(self) -> np.ndarray:
@@ -444,19 +457,20 @@ class TableEstimator(
             raise ValueError("Every cell of X is missing: there is nothing to learn from.")
         if sample is rows or encoder.has_missing:
             return encoder
-        has_missing = any(has_missing_values(window).any() for window in windows(rows))
+        # values that the sample lacks are missing, too
+        has_missing = any(encoder.is_incomplete(window).any() for window in windows(rows))
         return replace(encoder, has_missing=has_missing)
 
     def _encode(self, X: Any, weight: np.ndarray | None) -> Dataset:
         """Encode the rows and move them to the device, once; those on disk by windows."""
         device = resolve_device(self.device)
-        # a later chunk may have values that the first one had not: training sees near ones
-        encode = replace(self.columns_, allows_missing=False).transform
         n_columns = self.columns_.n_columns + self.columns_.n_conditions
         if isinstance(X, DiskRows):
             log_abs_det = self.columns_.log_abs_det_jacobian
             mean_offset = -sum(log_abs_det(window).sum() for window in windows(X)) / len(X)
-            encoded_rows = WindowedRows(X, encode, n_columns, torch.float32, device)
+            encoded_rows = WindowedRows(
+                X, self.columns_.transform, n_columns, torch.float32, device
+            )
             return Dataset.from_x(encoded_rows, None, float(len(X)), mean_offset)
         dtype = self._training_dtype(X)
         is_large = len(X) * n_columns > MAX_NUMBERS_ENCODED
@@ -464,14 +478,14 @@ class TableEstimator(
         offset = np.empty(len(X))
         for rows in gen_batches(len(X), max(ENCODED_AT_A_TIME // X.shape[1], 1)):
             if not is_large:
-                encoded[rows] = encode(X[rows])
+                encoded[rows] = self.columns_.transform(X[rows])
             offset[rows] = -self.columns_.log_abs_det_jacobian(X[rows])
         relative = None
         if weight is not None:
             relative = torch.as_tensor((weight / weight.mean()).astype(dtype)).to(device)
         x: Rows = torch.as_tensor(encoded).to(device)
         if is_large:
-            x = EncodedRows(X, encode, n_columns, x.dtype, device)
+            x = EncodedRows(X, self.columns_.transform, n_columns, x.dtype, device)
         total_weight = float(len(X) if weight is None else weight.sum())
         is_same = bool((offset == offset[0]).all())
         return Dataset.from_x(x, relative, total_weight, float(offset[0]) if is_same else offset)

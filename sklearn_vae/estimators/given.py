@@ -118,7 +118,7 @@ def _describe_column(
     """Describe the values that a column may have; ``row`` has another one."""
     categories = None if fields is None else fields[j].categories
     if categories is None:
-        description = encoder.describe_unseen(row)[0]
+        description = encoder.describe_unseen(row, fields)[0]
         return description[description.index("which") + len("which ") :] + "."
     codes = encoder.categories_[j]
     values = [categories[int(code)] for code in codes[np.isfinite(codes)]]

@@ -337,7 +337,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         imputed = self._impute(rows)
         imputed[:, :, self._is_empty] = 0.0
         tables = [
-            self._add_indicators(self._drop_empty(model._restore_table(table, like=X)), rows)
+            self._add_indicators(self._drop_empty(model._restore_imputed(table, X)), rows)
             for table in imputed
         ]
         if self.n_draws is None or self.n_draws == 1:

@@ -343,8 +343,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
             return np.full(self.n_features_in_, np.nan, self.dtype_)
         check_allows_missing(self, "sample with given values")
         names = self._column_names() or range(self.n_features_in_)
-        fields = None if self.schema_ is None else self.schema_.fields
-        return given_row(given, names, fields, self.columns_, caller).astype(self.dtype_)
+        return given_row(given, names, self._fields, self.columns_, caller).astype(self.dtype_)
 
     def _draw_given(
         self, row: np.ndarray, y: Any, n_samples: int
@@ -404,13 +403,13 @@ class DensityEstimator(TableEstimator[PredictorT]):
         self._check_y_is_used(y, "impute")
         rows = self._validate_with_conditions(X, y)
         if n_draws is None:
-            return self._restore_table(self._impute(rows)[0], like=X)
+            return self._restore_imputed(self._impute(rows)[0], X)
         n_draws = check_count("n_draws", n_draws)
         check_random_state(random_state, caller=f"{type(self).__name__}.impute")
         imputed = self._impute(rows, n_draws, random_state)
         if self.schema_ is None:
             return imputed
-        return [self._restore_table(table, like=X) for table in imputed]
+        return [self._restore_imputed(table, X) for table in imputed]
 
     def _impute(
         self, rows: np.ndarray, n_draws: int | None = None, random_state: RandomState = None

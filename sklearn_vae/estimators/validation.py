@@ -3,8 +3,10 @@
 import math
 from typing import Any
 
+import narwhals as nw
 import numpy as np
 
+from sklearn_vae.data.fields import shorten
 from sklearn_vae.data.reading import has_column_types
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.networks import Network
@@ -55,6 +57,18 @@ def fit_schema(X: Any, network: Network) -> Schema | None:
                 f"numbers (NaN where one is missing), or text alone for categories."
             )
     return schema
+
+
+def check_column_order(X: Any, schema: Schema) -> None:
+    """Refuse columns in another order than in fit; scikit-learn checks names of text only."""
+    names = [field.name for field in schema.fields]
+    if not nw.dependencies.is_into_dataframe(X) or (found := nw.from_native(X).columns) == names:
+        return
+    if sorted(map(repr, found)) == sorted(map(repr, names)):
+        raise ValueError(
+            f"The feature names should match those that were passed during fit.\n"
+            f"Feature names must be in the same order as they were in fit: {shorten(names)}."
+        )
 
 
 def with_column_names(error: ValueError, X: Any, names: Any = None) -> ValueError:

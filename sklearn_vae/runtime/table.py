@@ -58,7 +58,7 @@ class TableModel:
         if self.handle_unknown == "infrequent":
             return rows
         is_missing = self.handle_unknown == "missing"
-        return self.columns.check_values(rows, unknown_is_missing=is_missing)
+        return self.columns.check_values(rows, self.fields, unknown_is_missing=is_missing)
 
     def _read_fields(self, table: np.ndarray, fields: Sequence[Field]) -> np.ndarray:
         """Convert a table of objects to numbers: None and NaN are missing values."""

@@ -588,6 +588,24 @@ def test_integers_are_rounded_and_clipped(dtype, make):
     assert limits.max - 2048 < high <= limits.max  # the largest that is a float, too
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+@pytest.mark.parametrize("dtype", ["int64", "datetime64[ns]", "timedelta64[ns]", "decimal"])
+def test_imputed_tables_keep_observed_numbers_of_many_digits(dtype, library):
+    """Identifiers of 19 digits are no floating-point numbers, nor are nanoseconds."""
+    digits = pd.Series([2**60 + 1, 2**60 + 12345, 2**60 - 7])
+    decimal = pd.ArrowDtype(pa.decimal128(25, 2))
+    column = digits.astype("string").astype(decimal) if dtype == "decimal" else digits.astype(dtype)
+    frame = as_table(pd.DataFrame({"digits": column, "x": [1.0, nan, 2.0]}), library)
+    schema = Schema.fit(frame)
+
+    filled = schema.inverse_transform(np.nan_to_num(schema.transform(frame)))
+    kept = schema.keep_observed(filled, frame)
+
+    as_list = pa.ChunkedArray.to_pylist if library == "pyarrow" else list
+    assert as_list(kept["digits"]) == as_list(frame["digits"])
+    assert as_list(kept["x"]) == [1.0, 0.0, 2.0]
+
+
 def test_dates_and_durations_are_rounded_and_clipped():
     """To the unit of the type; dates to the years that Python has."""
     frame = pl.DataFrame(

@@ -251,6 +251,16 @@ def test_columns_of_a_frame_may_be_named_by_numbers(passengers):
     )
 
 
+@pytest.mark.parametrize("names", [[7, 5], [("a", 1), ("a", 0)]], ids=str)
+def test_columns_whose_names_are_no_text_keep_their_order(names):
+    """scikit-learn checks names of text only."""
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 2)), columns=pd.Index(names))
+    model = VAETransformer(1, max_iter=1, random_state=0).fit(frame)
+
+    with pytest.raises(ValueError, match="must be in the same order as they were in fit"):
+        model.score_samples(frame[frame.columns[::-1]])
+
+
 def test_the_error_of_a_conditional_score(passengers, of_passengers):
     """The score is that without return_std, and its error is small and not 0."""
     score, std = of_passengers.score_samples(passengers[:20], given=["age"], return_std=True)

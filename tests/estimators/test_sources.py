@@ -121,6 +121,21 @@ def test_a_category_outside_the_sample_is_unseen(on_disk):
     assert set(vae.sample(300)["color"]) == {"red", "blue"}
 
 
+@pytest.mark.parametrize("cls", [VAETransformer, VAEDensity])
+def test_categories_outside_the_sample_are_not_trained_as_others(cls, monkeypatch, on_disk):
+    """Half of the rows have colors that the sample lacks, and no other color gets them."""
+    frame = pytest.importorskip("pandas").DataFrame({"x": TRAIN[:, 0], "color": "red"})
+    frame.loc[::3, "color"] = "blue"
+    sampled, n_rows = sources.as_source(lambda: [frame]).sample()
+    frame.loc[frame.index.difference(sampled.index)[:1200], "color"] = "green"
+    monkeypatch.setattr(sources.BatchSource, "sample", lambda source: (sampled, n_rows))
+    model = small(cls).fit(lambda: [frame])
+    drawn = model.sample(2000)
+
+    assert set(drawn["color"]) == {"red", "blue"}
+    assert abs((drawn["color"] == "blue").mean() - 1 / 3) < 0.1
+
+
 def test_a_fit_that_fails_leaves_the_old_model(on_disk):
     vae = VAETransformer(2, **SMALL).fit(batches())
     before = vae.score_samples(TEST)

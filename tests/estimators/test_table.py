@@ -153,6 +153,12 @@ def test_an_invalid_table_is_refused_and_nothing_is_fitted(X, words):
     assert not [name for name in vars(vae) if name.endswith("_")]
 
 
+def test_an_array_of_dates_is_refused():
+    """As floating-point numbers, a missing date would be one of long ago."""
+    with pytest.raises(TypeError, match="dates and durations have to stand in a data frame"):
+        fit(np.full((20, 2), "2020-01-01", dtype="M8[D]"))
+
+
 BROKEN = np.where(NORMAL > [9, 1.5, 2], np.inf, NORMAL)
 COUNTS = np.isinf(BROKEN).sum(axis=0)
 

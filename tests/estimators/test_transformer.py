@@ -136,6 +136,20 @@ def test_partial_fit_on_chunks_lowers_the_loss():
         vae.partial_fit(X[:, :3])
 
 
+def test_a_later_chunk_may_be_one_row():
+    """The last chunk of a stream has the rows that are left, and weights may leave one."""
+    X = StandardScaler().fit_transform(load_breast_cancer().data[:71])
+    vae = VAETransformer(4, random_state=0)
+    for first in (0, 70):
+        vae.partial_fit(X[first : first + 70])
+    vae.partial_fit(X, sample_weight=np.eye(71)[0])
+
+    assert vae.n_iter_ == 3
+    assert np.isfinite(vae.score(X))
+    with pytest.raises(ValueError, match="1 sample"):
+        VAETransformer().partial_fit(X[:1])
+
+
 def test_partial_fit_has_no_validation_rows():
     """A chunk of two rows is a chunk, whatever early_stopping says of fits."""
     X = load_breast_cancer().data[:, :3]
@@ -254,6 +268,19 @@ def test_interpolation_takes_rows_of_any_kind(vae, digits):
     np.testing.assert_array_equal(vae.interpolate(a.tolist(), b[None], 3), expected)
     np.testing.assert_array_equal(
         vae.interpolate(a, torch.tensor(b, requires_grad=True), 3), expected
+    )
+
+
+def test_interpolation_takes_a_row_of_a_mixed_data_frame():
+    """pandas makes a Series of objects of it."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": rng.normal(size=60), "word": ["a", "b", "c"] * 20})
+    frame["day"] = pd.date_range("2024-01-01", periods=60)
+    vae = VAETransformer(1, max_iter=1, random_state=0).fit(frame)
+
+    pd.testing.assert_frame_equal(
+        vae.interpolate(frame.iloc[0], frame.iloc[1], 3),
+        vae.interpolate(frame.iloc[[0]], frame.iloc[[1]], 3),
     )
 
 
