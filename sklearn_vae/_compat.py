@@ -26,6 +26,7 @@ from sklearn.utils._param_validation import (
     StrOptions,
     validate_parameter_constraints,
 )
+from sklearn.utils._set_output import _get_output_config as get_output_config
 from sklearn.utils.metaestimators import _safe_split as safe_split
 from sklearn.utils.validation import (
     _check_feature_names_in as check_feature_names_in,
@@ -61,6 +62,7 @@ __all__ = [
     "check_sample_weight",
     "fit_and_score",
     "fused_adam_",
+    "get_output_config",
     "insert_error_scores",
     "is_pandas_na",
     "is_scalar_nan",

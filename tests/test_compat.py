@@ -26,6 +26,7 @@ PRIVATE = {
     "sklearn.utils._param_validation.MissingValues",
     "sklearn.utils._param_validation.StrOptions",
     "sklearn.utils._param_validation.validate_parameter_constraints",
+    "sklearn.utils._set_output._get_output_config",
     "sklearn.utils.metaestimators._safe_split",
     "sklearn.utils.validation._check_feature_names_in",
     "sklearn.utils.validation._check_method_params",

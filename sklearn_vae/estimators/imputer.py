@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 import narwhals as nw
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
@@ -17,6 +18,7 @@ from sklearn_vae._compat import (
     MissingValues,
     check_feature_names_in,
     check_sample_weight,
+    get_output_config,
     is_pandas_na,
     is_scalar_nan,
     num_features,
@@ -66,9 +68,10 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
     n_draws : int, default=None
         Number of imputations to draw; None imputes means. One draw makes a table of
         X's shape; more make an array of shape (n_draws, n_samples, n_features), or a list
-        of data frames.
+        of data frames, and do not go with ``set_output``.
     missing_values : int, float, str, None or pandas.NA, default=nan
-        Value of missing cells, in addition to NaN.
+        Value of missing cells, in addition to NaN. A number is not sought among booleans and
+        categories, nor a string among dates.
     add_indicator : bool, default=False
         Whether to add an indicator column of 0 and 1 for each column with missing cells in
         ``fit``, as scikit-learn's imputers do. Not with more than one draw.
@@ -331,6 +334,12 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             draw, an array of shape (n_draws, n_samples, n_features_out) or a list of data frames.
         """
         check_is_fitted(self)
+        is_one_table = self.n_draws is None or self.n_draws == 1
+        if not is_one_table and get_output_config("transform", self)["dense"] != "default":
+            raise ValueError(
+                f"The 'n_draws' parameter of VAEImputer must be 1 or None with set_output, which "
+                f"makes one table. Got {self.n_draws} instead."
+            )
         X = _replace_by_nan(as_array(X), self.missing_values)
         model = self.estimator_
         rows = model._validate(X, reset=False)
@@ -340,7 +349,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             self._add_indicators(self._drop_empty(model._restore_imputed(table, X)), rows)
             for table in imputed
         ]
-        if self.n_draws is None or self.n_draws == 1:
+        if is_one_table:
             return tables[0]
         return tables if model.schema_ is not None else np.stack(tables)
 
@@ -464,16 +473,29 @@ def _replace_by_nan(X: Any, missing_values: Any) -> Any:
     frame = nw.from_native(X, pass_through=True)
     if isinstance(frame, nw.DataFrame):
         return frame.with_columns(
-            nw.when(nw.col(name) != missing_values).then(nw.col(name)).alias(name)
+            nw.col(name).map_batches(lambda x: _replace_by_nan(x.to_numpy(), missing_values))
+            if dtype == nw.Object
+            else nw.when(nw.col(name) != missing_values).then(nw.col(name)).alias(name)
             for name, dtype in frame.schema.items()
             if _may_hold(dtype, missing_values)
         ).to_native()
-    X = np.asarray(X)
-    if X.dtype.kind in "iub":
-        X = X.astype(np.float64)
-    return np.where(missing_values == X, np.nan if X.dtype.kind == "f" else None, X)
+    values = X.toarray() if issparse(X) else np.asarray(X)
+    if values.dtype.kind in "USO":
+        values = np.array(X, dtype=object)  # numbers beside strings in a list stay numbers
+        values[np.vectorize(_is_equal, [bool])(values, missing_values)] = None
+        return values
+    if values.dtype.kind in "iub":
+        values = values.astype(np.float64)
+    return np.where(missing_values == values, np.nan, values)
 
 
 def _may_hold(dtype: nw.dtypes.DType, value: Any) -> bool:
     """Return whether a column of this dtype can hold the value."""
-    return dtype.is_numeric() != isinstance(value, str) and dtype != nw.Boolean
+    if isinstance(value, str):
+        return isinstance(dtype, nw.String | nw.Categorical | nw.Enum | nw.Object)
+    return dtype.is_numeric() or dtype == nw.Object
+
+
+def _is_equal(cell: Any, value: Any) -> bool:
+    """Return whether a Python object is this value: True is not 1, and ``pandas.NA`` not "?"."""
+    return not (isinstance(cell, bool | np.bool_) or is_pandas_na(cell)) and cell == value

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from scipy.sparse import csr_matrix
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer
@@ -404,6 +405,45 @@ def test_a_word_may_stand_for_a_missing_cell(frame):
     assert set(filled["c"]) == set(frame["c"].dropna())
 
 
+def table_of(container, mark):
+    """Build a table of words, numbers, dates or booleans, a cell of which has the mark."""
+    rng = np.random.default_rng(0)
+    words, numbers = rng.choice(["a", "b"], 60).tolist(), rng.normal(size=60).tolist()
+    words[3] = numbers[3] = mark
+    if container == "sparse":
+        return csr_matrix(np.column_stack([numbers, rng.normal(size=60)]))
+    if container == "objects of pandas":
+        flags = (rng.random(60) < 0.5).tolist()
+        return pd.DataFrame({"n": numbers, "f": flags}, range(5, 65), dtype=object)
+    numbers[3] = 0.5
+    if container == "polars":
+        polars = pytest.importorskip("polars")
+        days = (np.datetime64("2020-01-01") + np.arange(60)).tolist()
+        return polars.DataFrame({"w": words, "n": numbers, "d": days})
+    words[4] = words[4] if container == "list" else pd.NA
+    rows = [list(row) for row in zip(words, numbers, strict=True)]
+    return rows if container == "list" else np.array(rows, dtype=object)
+
+
+@pytest.mark.parametrize(
+    ("container", "mark", "missing"),
+    [
+        ("list", "?", None),
+        ("array of objects", "?", None),
+        ("polars", "?", None),
+        ("objects of pandas", 1, None),
+        ("sparse", -999.0, np.nan),
+    ],
+)
+def test_every_kind_of_table_may_have_marks(container, mark, missing):
+    """Beside words, numbers stay numbers; dates are no words; NA is no mark, and True is not 1."""
+    model = VAETransformer(1, max_iter=1, random_state=0)
+    filled = VAEImputer(model, missing_values=mark).fit_transform(table_of(container, mark))
+    expected = VAEImputer(model).fit_transform(table_of(container, missing))
+
+    np.testing.assert_array_equal(np.asarray(filled), np.asarray(expected))
+
+
 def test_indicators_say_where_holes_were(linear):
     """Columns of 0 and 1 behind the others, with names."""
     X = hide(linear.draw(150, 6), 0.2, np.random.default_rng(0))
@@ -451,6 +491,16 @@ def test_several_draws_and_indicators_do_not_go_together(linear):
     """The message names both."""
     with pytest.raises(ValueError, match=r"'add_indicator' .* must be False with n_draws=3"):
         VAEImputer(n_draws=3, add_indicator=True).fit(linear.draw(60, 0))
+
+
+def test_several_draws_do_not_go_with_one_container(linear):
+    """It would hold one table; they are drawn again without it."""
+    X = hide(linear.draw(60, 0), 0.2, np.random.default_rng(0))
+    imputer = VAEImputer(QUICK, n_draws=3).set_output(transform="pandas").fit(X)
+
+    with pytest.raises(ValueError, match=r"'n_draws' .* must be 1 or None with set_output"):
+        imputer.transform(X)
+    assert imputer.set_output(transform="default").transform(X).shape == (3, 60, 8)
 
 
 # -- rows that do not belong -------------------------------------------------------------
