@@ -7,6 +7,10 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+# Scores that differ by less, as a fraction or in their unit, are equal: rounding errors depend on
+# the other rows of a batch, and are not to break ties.
+ROUNDING = 1e-9
+
 
 def out_of_fold_mask(
     n_rows: int, n_members: int, min_rows: int, generator: "torch.Generator"
@@ -52,7 +56,8 @@ def conformal_p_values(scores: np.ndarray, calibration_scores: np.ndarray) -> np
     .. [1] V. Vovk, A. Gammerman and G. Shafer, "Algorithmic Learning in a Random World",
        Springer 2005.
     """
-    n_at_most = np.searchsorted(calibration_scores, scores, side="right")
+    tolerance = ROUNDING * np.maximum(np.abs(scores), 1)
+    n_at_most = np.searchsorted(calibration_scores, scores + tolerance, side="right")
     return (1 + n_at_most) / (1 + len(calibration_scores))
 
 
@@ -66,5 +71,12 @@ def conformal_threshold(calibration_scores: np.ndarray, alpha: float) -> float:
     alpha : float
         False-positive rate.
     """
-    rank = max(int(alpha * (len(calibration_scores) + 1)), 1)
+    rank = max(int(alpha * (len(calibration_scores) + 1) + ROUNDING), 1)
     return float(calibration_scores[rank - 1])
+
+
+def margins(scores: np.ndarray, threshold: float) -> np.ndarray:
+    """Scores less the threshold, 0 if they are equal but for rounding: (n,) -> (n,)."""
+    differences = scores - threshold
+    is_equal = np.abs(differences) <= ROUNDING * max(abs(threshold), 1)
+    return np.where(is_equal, 0.0, differences)

@@ -16,6 +16,8 @@ BODY_FRACTION = 0.8
 # scale of zero, and a score of zero has no logarithm.
 MIN_SCALE = 1e-2
 MIN_RELATIVE_SCORE = 1e-6
+# Smaller scores are rounding errors of zero: distances of equal rows, in standard deviations.
+ROUNDING = 1e-9
 
 
 @serializable
@@ -54,7 +56,9 @@ class TailDistribution:
     def fit(cls, scores: np.ndarray) -> Self:
         """Fit the distribution to non-negative scores of the reference rows: (n,)."""
         scores = np.sort(scores)
-        min_score = MIN_RELATIVE_SCORE * float(np.sqrt(np.square(scores).mean())) or 1.0
+        root_mean_square = float(np.sqrt(np.square(scores).mean()))
+        is_zero = root_mean_square < ROUNDING
+        min_score = 1.0 if is_zero else max(MIN_RELATIVE_SCORE * root_mean_square, ROUNDING)
         log_scores = np.log(np.maximum(scores, min_score))
         threshold = float(np.quantile(log_scores, BODY_FRACTION))
         excess = log_scores[log_scores > threshold] - threshold

@@ -21,8 +21,8 @@ NUMBERS = ("number", "integer")
 # Code of a category that the schema does not have.
 UNKNOWN = -1.0
 LOGICAL_TYPES = (*NUMBERS, "boolean", "category", "ordered")
-# Name of a column: a tuple in a MultiIndex, an index if columns have no names.
-Name = str | int | tuple
+# Name of a column: a number or a tuple in some data frames, an index if columns have no names.
+Name = str | int | float | tuple
 # Bits of integers, and the largest length of the name of a dtype.
 BITS, LONGEST_TYPE = (8, 16, 32, 64, 128), 200
 
@@ -41,7 +41,7 @@ class Field:
 
     Attributes
     ----------
-    name : str, int or tuple
+    name : str, int, float or tuple
         Name of the column, or its index if it has none; a tuple of a MultiIndex.
     logical_type : {"number", "integer", "boolean", "category", "ordered"}
         Type of the values. Only data frames have integers: an array has one dtype for all

@@ -24,6 +24,7 @@ from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.columns import ColumnHint
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field, Name
+from sklearn_vae.data.reading import read_table
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import DiskRows, as_source, sample_of, windows
 from sklearn_vae.device import device_to_score_on, resolve_device
@@ -358,6 +359,7 @@ class TableEstimator(
             if columns is not None and nw.dependencies.is_into_dataframe(X):
                 X = self.schema_.transform_columns(X, columns, handle_unknown=self.handle_unknown)
             else:
+                read_table(X)  # refuses what is no table, of which scikit-learn says less
                 validate_data(self, X, reset=reset, skip_check_array=True)
                 check_column_order(X, self.schema_)
                 if issparse(X) and np.prod(X.shape) > MAX_SPARSE_IN_DOUBLE:

@@ -18,6 +18,7 @@ from sklearn_vae.anomaly.attribution import AttributionBaseline, conditional_mea
 from sklearn_vae.anomaly.calibration import (
     conformal_p_values,
     conformal_threshold,
+    margins,
     out_of_fold_mask,
 )
 from sklearn_vae.anomaly.initialization import random_parameters
@@ -541,9 +542,9 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
         Returns
         -------
         ndarray of shape (n_samples,)
-            ``score_samples(X) - offset_``.
+            ``score_samples(X) - offset_``; 0 for rows that equal the threshold but for rounding.
         """
-        return self.score_samples(X) - self.offset_
+        return margins(self.score_samples(X), self.offset_)
 
     def predict(self, X: Any) -> np.ndarray:
         """Label rows as outliers or inliers.
@@ -578,7 +579,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
             -1 for outliers, 1 for inliers.
         """
         self.fit(X, **params)
-        return np.where(self._training_scores(X) < self.offset_, -1, 1)
+        return np.where(margins(self._training_scores(X), self.offset_) < 0, -1, 1)
 
     def p_values(self, X: Any) -> np.ndarray:
         """P-value of each row under the null hypothesis that it is an inlier.

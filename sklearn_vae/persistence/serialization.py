@@ -36,7 +36,7 @@ MIN_DEDUPLICATED_BYTES = 256
 BUDGET, BUDGET_PER_BYTE = 24 << 20, 10
 # Approximate bytes of a Python dict, of one of its entries, and of an ndarray's header.
 DICT_BYTES, ENTRY_BYTES, ARRAY_BYTES = 200, 50, 150
-# Integer keys of a dict are column indices.
+# Numbers that are keys of a dict are columns' indices or names.
 MAX_KEY = 1 << 31
 # Words in the state of numpy's Mersenne Twister.
 MT19937_WORDS = 624
@@ -383,7 +383,7 @@ def _tuple(items: object) -> tuple[Any, ...]:
 def _dict(pairs: object) -> dict[Any, Any]:
     items = [(deserialize(key), deserialize(value)) for key, value in map(_list, _list(pairs))]
     for key, _ in items:
-        if not isinstance(key, str | tuple) and not (matches(key, int) and abs(key) < MAX_KEY):
+        if not isinstance(key, str | tuple) and not (matches(key, float) and abs(key) < MAX_KEY):
             raise ValueError(f"{key!r:.100} is not a valid key")
     check_hashes(key for key, _ in items)
     return dict(items)

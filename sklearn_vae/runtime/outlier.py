@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sklearn_vae.anomaly import reconstruction, rows
-from sklearn_vae.anomaly.calibration import conformal_p_values
+from sklearn_vae.anomaly.calibration import conformal_p_values, margins
 from sklearn_vae.anomaly.combination import CombinedScore, TailDistribution
 from sklearn_vae.anomaly.knn import deviations, inputs, normal_scores, residuals_and_codes
 from sklearn_vae.anomaly.marginals import NegativeLogFrequency
@@ -55,8 +55,6 @@ SCORERS: dict[str, Any] = {
 # Fraction of repeated training rows from which on a new row may well equal a training row, as in
 # sklearn_vae.estimators.outlier.
 MAX_REPEATED_FRACTION = 0.01
-# Scores that are as near as this are equal, in nats.
-ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -149,11 +147,7 @@ class OutlierModel(TableModel):
         """Normality score of rows of numbers, with codes for categories: (n,)."""
         reference = self.reference
         scored = ScoredRows(X, reference.predictor, reference, are_new=self.are_new)
-        scores = -rows.score_in_batches(self.scorer, scored)
-        # rounding is not to change a rank among the calibration scores, one of which is the offset
-        above = np.searchsorted(self.calibration_scores, scores - ROUNDING)
-        nearest = self.calibration_scores[above.clip(max=len(self.calibration_scores) - 1)]
-        return np.where(np.abs(scores - nearest) <= ROUNDING, nearest, scores)
+        return -rows.score_in_batches(self.scorer, scored)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Score less the threshold ``offset_``: negative for outliers.
@@ -166,9 +160,9 @@ class OutlierModel(TableModel):
         Returns
         -------
         ndarray of shape (n_samples,)
-            ``score_samples(X) - offset_``.
+            ``score_samples(X) - offset_``; 0 for rows that equal the threshold but for rounding.
         """
-        return self.score_samples(X) - self.offset_
+        return margins(self.score_samples(X), self.offset_)
 
     def predict(self, X: Any) -> np.ndarray:
         """Label rows as outliers or inliers.

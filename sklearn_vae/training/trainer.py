@@ -264,7 +264,7 @@ class Trainer(NeuralNet):
         if not scheduler.best_params[index].isfinite().all():
             raise FloatingPointError("The weights that training started from are not finite.")
         history = [
-            {**row, **{name: values[position] for name, values in record.items()}}
+            {**row, **{name: values[position].item() for name, values in record.items()}}
             for row, (members, record) in zip(self.history, self.records_, strict=True)
             for position in np.flatnonzero(members == member)
         ]

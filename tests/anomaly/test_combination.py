@@ -41,6 +41,17 @@ def test_tied_scores_have_a_finite_negative_log_survival():
         assert (np.diff(found) >= 0).all()
 
 
+def test_rounding_errors_of_distances_of_zero_count_as_zero():
+    """The Pareto tail of distances of 1e-17 would give one of 1e-16 a score of 230 nats."""
+    errors = 1e-17 * np.arange(20)
+    exact, rounded = TailDistribution.fit(np.zeros(20)), TailDistribution.fit(errors)
+    scores = np.array([0.0, 1e-16, 0.5, 3.0])
+
+    np.testing.assert_array_equal(
+        rounded.negative_log_survival(scores), exact.negative_log_survival(scores)
+    )
+
+
 def test_a_combined_score_needs_one_tail_per_scorer():
     """As a loaded file might not have it."""
     with pytest.raises(ValueError, match="one tail distribution per scorer"):

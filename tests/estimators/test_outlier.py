@@ -214,6 +214,32 @@ def test_the_false_positive_rate_of_conformal_calibration_is_the_contamination(c
     assert (labels == -1).mean() < least + 3 * np.sqrt(least / 200)
 
 
+@pytest.mark.parametrize("novelty", [False, True])
+@pytest.mark.parametrize("method", ["auto", "elbo", "latent"])
+def test_a_row_has_the_same_p_value_and_label_alone_and_in_a_batch(method, novelty):
+    """Rows of few values have tied scores, whose rounding errors depend on the batch."""
+    X = (np.random.default_rng(0).random((150, 3)) < 0.3).astype(float)
+    X[::4, 2] = np.nan
+    rows = np.unique(X, axis=0)
+    detector = VAEOutlierDetector(method=method, novelty=novelty, n_init=2, **QUICK).fit(X)
+    for function in (detector.p_values, detector.predict):
+        alone = np.concatenate([function(row[None]) for row in rows])
+
+        np.testing.assert_array_equal(alone, function(rows))
+        np.testing.assert_array_equal(alone, function(np.repeat(rows, 30, axis=0))[::30])
+
+
+def test_scores_of_binary_columns_do_not_depend_on_their_order():
+    """All rows have equal ones, at a distance that is zero but for rounding."""
+    X = np.random.default_rng(0).random((200, 2)) < [0.4, 0.2]
+    scores, reordered = (
+        VAEOutlierDetector(novelty=True, **QUICK).fit(rows).score_samples(rows)
+        for rows in (X, X[:, ::-1])
+    )
+
+    np.testing.assert_allclose(scores, reordered, atol=1e-9)
+
+
 def halves(table):
     """Training rows and new rows from the same distribution."""
     rng = np.random.default_rng(0)

@@ -159,6 +159,23 @@ def test_an_array_of_dates_is_refused():
         fit(np.full((20, 2), "2020-01-01", dtype="M8[D]"))
 
 
+@pytest.mark.parametrize(
+    ("X", "words"),
+    [
+        (pd.Series(NORMAL[0]), "DataFrame containing a single row"),
+        (NORMAL[0], r"reshape\(1, -1\)"),
+        ({"a": 1.0}, "scalar array"),
+        ([], "1D array"),
+    ],
+    ids=["series", "array", "dict", "list"],
+)
+def test_what_is_no_table_is_refused_by_a_model_of_a_data_frame(X, words):
+    """With scikit-learn's advice on how to make a table of it."""
+    vae = fit(pd.DataFrame(NORMAL, columns=list("abc")))
+    with pytest.raises(ValueError, match=words):
+        vae.score_samples(X)
+
+
 BROKEN = np.where(NORMAL > [9, 1.5, 2], np.inf, NORMAL)
 COUNTS = np.isinf(BROKEN).sum(axis=0)
 

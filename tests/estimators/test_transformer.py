@@ -203,8 +203,10 @@ def test_partial_fit_trains_a_fitted_model_further():
 def test_the_history_is_a_table():
     """pandas reads it as it is."""
     X = load_digits().data[:300]
-    frame = pd.DataFrame(VAETransformer(max_iter=3, random_state=0).fit(X).history_)
+    history = VAETransformer(max_iter=3, random_state=0).fit(X).history_
+    frame = pd.DataFrame(history)
 
+    assert {type(value) for record in history for value in record.values()} == {int, float, bool}
     assert list(frame["iteration"]) == list(range(1, len(frame) + 1))
     assert {"loss", "reconstruction_loss", "kl_loss", "val_loss", "refit"} <= set(frame)
 

@@ -244,18 +244,22 @@ def test_an_attribute_that_cannot_be_serialized_is_named(tmp_path):
     assert path.read_bytes() == b"before"
 
 
-def test_columns_of_a_two_row_header_are_saved(tmp_path):
-    """Their names are tuples, by which likelihoods are requested and columns are scored."""
-    header = pd.MultiIndex.from_tuples([("iris", 1), ("iris", 2), ("leaf", 1)])
+@pytest.mark.parametrize(
+    "header",
+    [pd.MultiIndex.from_tuples([("iris", 1), ("iris", 2), ("leaf", 1)]), [400.0, 400.5, 401.0]],
+    ids=["two rows", "wavelengths"],
+)
+def test_columns_whose_names_are_no_strings_are_saved(header, tmp_path):
+    """Likelihoods are requested and columns are scored by them."""
     frame = pd.DataFrame(rows()[:, :3], columns=header)
-    vae = VAETransformer(**SMALL, likelihood={("leaf", 1): Gaussian(scale=0.5)}).fit(frame)
+    vae = VAETransformer(**SMALL, likelihood={header[2]: Gaussian(scale=0.5)}).fit(frame)
     vae.save(tmp_path / "model.vae")
     loaded = sklearn_vae.load(tmp_path / "model.vae")
 
     assert loaded.columns_.names == list(header)
     assert loaded.columns_.likelihoods[2] == Gaussian(scale=0.5)
     np.testing.assert_array_equal(loaded.score_samples(frame), vae.score_samples(frame))
-    assert loaded.score_samples(frame, columns=[("leaf", 1)]).shape == (len(frame),)
+    assert loaded.score_samples(frame, columns=[header[2]]).shape == (len(frame),)
 
 
 def test_callbacks_are_not_saved_and_a_warning_names_them(tmp_path):
