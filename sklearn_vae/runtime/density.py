@@ -7,7 +7,7 @@ import numpy as np
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field
 from sklearn_vae.runtime.mixture_log_density import MAX_FACTOR, log_density, posterior_draws
-from sklearn_vae.runtime.mixture_vae import MixtureVAE
+from sklearn_vae.runtime.mixture_vae import MixtureEnsemble
 from sklearn_vae.runtime.sobol import sobol_normal
 from sklearn_vae.runtime.table import GenerativeModel
 from sklearn_vae.seeds import Stream, stream_seed
@@ -30,21 +30,18 @@ class DensityModel(GenerativeModel):
     def __init__(
         self,
         columns: TableEncoder,
-        members: Sequence[MixtureVAE],
-        weight: np.ndarray,
+        model: MixtureEnsemble,
         seed: int,
         fields: Sequence[Field] | None,
     ):
         super().__init__(columns, fields)
-        self.members, self.weight, self.seed = members, weight, seed
+        self.model, self.seed = model, seed
 
     def conditional_mean(self, x: np.ndarray) -> np.ndarray:
         """Mean of every column of encoded rows given the observed values: (n, n_columns)."""
-        log_weight, noise = np.log(self.weight), self._noise(MEAN_DRAWS)
+        noise = self._noise(MEAN_DRAWS)
         draws = [
-            posterior_draws(self.members, log_weight, chunk, noise).conditional_mean(
-                self.members, chunk
-            )
+            posterior_draws(self.model, chunk, noise).conditional_mean(self.model, chunk)
             for chunk in self._chunks(x, MEAN_DRAWS)
         ]
         return np.concatenate(draws)
@@ -52,12 +49,7 @@ class DensityModel(GenerativeModel):
     def sample_encoded(self, n_samples: int, seed: int) -> np.ndarray:
         """Draw encoded rows: (n_samples, n_columns)."""
         generator = np.random.default_rng(stream_seed(seed, Stream.SAMPLE))
-        chosen = generator.choice(len(self.members), n_samples, p=self.weight)
-        x = np.empty((n_samples, self.columns.n_columns))
-        for index, member in enumerate(self.members):
-            rows = chosen == index
-            x[rows] = member.sample(int(rows.sum()), generator)
-        return x
+        return self.model.sample(n_samples, generator)
 
     def log_density(self, rows: np.ndarray, n_draws: int) -> np.ndarray:
         """Log p(x), or log p(x|y) = log p(x, y) - log p(y) of rows with codes of y: (n,)."""
@@ -72,23 +64,20 @@ class DensityModel(GenerativeModel):
 
     def _joint_log_density(self, x: np.ndarray, n_draws: int) -> np.ndarray:
         """Log-density of encoded rows, in nats of their units: (n, n_columns) -> (n,)."""
-        log_weight, noise = np.log(self.weight), self._noise(MAX_FACTOR * n_draws)
-        parts = [
-            log_density(self.members, log_weight, chunk, noise, n_draws)
-            for chunk in self._chunks(x, n_draws)
-        ]
-        return np.concatenate(parts)
+        noise = self._noise(MAX_FACTOR * n_draws)
+        chunks = self._chunks(x, n_draws)
+        return np.concatenate([log_density(self.model, chunk, noise, n_draws) for chunk in chunks])
 
     def _noise(self, n_draws: int) -> np.ndarray:
         """Sobol points as standard normal draws: (n_draws, l + 1)."""
-        n_dims = self.members[0].architecture.n_components + 1
+        n_dims = self.model.architecture.n_components + 1
         return sobol_normal(n_draws, n_dims, stream_seed(self.seed, Stream.SCORE, 0, 0))
 
     def _chunks(self, x: np.ndarray, n_draws: int) -> Iterator[np.ndarray]:
         """Yield chunks of rows, whose draws fit in memory."""
-        architecture = self.members[0].architecture
+        architecture = self.model.architecture
         widest = max(*architecture.hidden_layer_sizes, architecture.n_columns, 1)
         if np.isnan(x).any():  # each draw of an incomplete row has a covariance
             widest = max(widest, architecture.n_columns**2)
-        step = max(CHUNK_SIZE // (widest * max(n_draws, architecture.n_mixture)), 1)
+        step = max(CHUNK_SIZE // (widest * max(n_draws, len(self.model.log_weight))), 1)
         return (x[first : first + step] for first in range(0, len(x), step))

@@ -16,7 +16,7 @@ from sklearn_vae.runtime.classifier import ClassifierModel
 from sklearn_vae.runtime.density import DensityModel
 from sklearn_vae.runtime.imputer import ImputerModel
 from sklearn_vae.runtime.likelihoods import LIKELIHOODS
-from sklearn_vae.runtime.mixture_vae import MixtureArchitecture, MixtureVAE
+from sklearn_vae.runtime.mixture_vae import MixtureArchitecture, MixtureEnsemble
 from sklearn_vae.runtime.outlier import SCORERS, OutlierModel
 from sklearn_vae.runtime.sobol import MAX_DIMS
 from sklearn_vae.runtime.transformer import TransformerModel
@@ -244,11 +244,9 @@ def _read_density(
 ) -> DensityModel:
     columns, weight = fitted["columns_"], fitted["weights_"]
     check_array("weights_", weight, "f", (len(fitted["state_dict_"]),))
-    members = [
-        MixtureVAE(fitted["architecture_"], _read_weights(fitted, weights), columns.joint.limits())
-        for weights in fitted["state_dict_"]
-    ]
-    model = DensityModel(columns, members, weight, fitted["seed_"], fields)
+    members = [_read_weights(fitted, weights) for weights in fitted["state_dict_"]]
+    ensemble = MixtureEnsemble(fitted["architecture_"], members, weight, columns.joint.limits())
+    model = DensityModel(columns, ensemble, fitted["seed_"], fields)
     if not columns.n_given:
         model.score_samples(model.sample(1), 1)
     return model

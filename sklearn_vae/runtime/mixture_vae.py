@@ -1,12 +1,14 @@
-"""VAE of a Gaussian mixture in numpy.
+"""Ensemble of VAEs of Gaussian mixtures in numpy.
 
-It is the counterpart of :class:`sklearn_vae.models.mixture_vae.MixtureVAE`, of one member. Rows lie
-first: N codes, or B rows, of d real columns.
+It is the counterpart of :class:`sklearn_vae.models.mixture_vae.MixtureVAE`, of all members. Rows
+lie first: N codes, or B rows, of d real columns.
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -53,27 +55,45 @@ class Standardised(NamedTuple):
     log_det: np.ndarray
 
 
-class MixtureVAE:
-    """A variational autoencoder that is initialized as a mixture.
+class MixtureEnsemble:
+    """Variational autoencoders that are initialized as mixtures, as one mixture of all components.
+
+    Codes are in the order of their components' members.
 
     Parameters
     ----------
     architecture : MixtureArchitecture
-        Shapes.
-    weights : dict of ndarray
-        Parameters by name, with a member axis of length 1.
+        Shapes, of all members.
+    members : sequence of dict of ndarray
+        Parameters of each member by name, with an axis of length 1 in front.
+    weight : ndarray of shape (n_members,)
+        Weights of the members.
     limits : tuple of ndarray
         Limits of samples, see ``TableEncoder.limits``.
+
+    Attributes
+    ----------
+    member : ndarray of shape (C,)
+        Member of each component, in ascending order.
+    log_weight : ndarray of shape (C,)
+        Log-weight of each component.
     """
 
     def __init__(
-        self, architecture: MixtureArchitecture, weights: dict[str, np.ndarray], limits: Limits
+        self,
+        architecture: MixtureArchitecture,
+        members: Sequence[dict[str, np.ndarray]],
+        weight: np.ndarray,
+        limits: Limits,
     ):
-        self.architecture, self.weights = architecture, weights
+        self.architecture, self.members = architecture, members
+        log_weight = log_softmax(self._stacked("mixture_logit")[:, 0])
+        chosen = (log_weight > 0.5 * LOG_ZERO_WEIGHT).nonzero()  # the others are padding
+        self.member, self.log_weight = chosen[0], (log_weight + np.log(weight)[:, None])[chosen]
+        self.one_hot = np.eye(architecture.n_mixture)[chosen[1]]
         self.loc, self.whiten, self.log_det, self.params = (
-            weights[name][0] for name in ("loc", "whiten", "log_det", "params")
+            self._stacked(name)[chosen] for name in ("loc", "whiten", "log_det", "params")
         )
-        self.log_weight = log_softmax(weights["mixture_logit"][0, 0])
         blocks = [(isinstance(block[0], Gaussian), *block) for block in architecture.blocks]
         self.others = Columnwise([block for is_real, *block in blocks if not is_real])  # type: ignore[misc]
         is_real_value = np.repeat([block[0] for block in blocks], [block[2] for block in blocks])
@@ -84,7 +104,8 @@ class MixtureVAE:
         )
         n_real, n_shears = self.loc.shape[1], architecture.n_shears
         self.ends = np.cumsum([n_real, n_real, n_shears])
-        self.shears = np.triu(weights["shears"][0].reshape(n_shears, n_real, n_real), 1)
+        shears = self._stacked("shears").reshape(-1, n_shears, n_real, n_real)
+        self.shears = np.triu(shears, 1).swapaxes(1, 2).copy()  # (M, d, S, d)
         least = np.array(architecture.steps or np.zeros(len(is_real_value)))
         least = least / math.sqrt(2 * math.pi)
         is_full = self.whiten.ndim == 3
@@ -92,6 +113,10 @@ class MixtureVAE:
         with np.errstate(divide="ignore"):
             self.least_log_scale = np.log(least[is_real_value] * diagonal)  # (C, d)
             self._set_least_params(np.log(least[~is_real_value]))
+
+    def _stacked(self, name: str) -> np.ndarray:
+        """Parameters of all members: (M, ...)."""
+        return np.concatenate([weights[name] for weights in self.members])
 
     def _set_least_params(self, least_log_scale: np.ndarray) -> None:
         """Set the mask of scales among the other columns' parameters, and their bounds."""
@@ -110,23 +135,36 @@ class MixtureVAE:
     @cached_property
     def depends_on_code(self) -> bool:
         """Whether p(x|z, c) depends on z: it does not before the first gradient step."""
-        matrices = [self.weights["decoder.linear.weight"][:, : self.architecture.n_components]]
+        matrices = [self._stacked("decoder.linear.weight")[:, : self.architecture.n_components]]
         if self.architecture.hidden_layer_sizes:
-            matrices.append(self.weights["decoder.last"])
+            matrices.append(self._stacked("decoder.last"))
         return any(matrix.any() for matrix in matrices)
 
     def encode(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Location and log-scale of q(z|x): (B, n_columns) -> (B, l), (B, l)."""
+        """Location and log-scale of members' q(z|x): (B, n_columns) -> (M, B, l), (M, B, l)."""
         inputs = np.nan_to_num(np.clip(x, -INPUT_CLIP, INPUT_CLIP))
         if self.architecture.has_missing:
             inputs = np.hstack([inputs, np.isnan(x)])
-        loc, raw = np.split(self._network("encoder", inputs), 2, axis=-1)
+        out = [self._network("encoder", member, inputs) for member in range(len(self.members))]
+        loc, raw = np.split(np.stack(out), 2, axis=-1)
         return loc, bounded(raw, MAX_POSTERIOR_LOG_SCALE)
 
-    def _network(self, name: str, x: np.ndarray) -> np.ndarray:
-        architecture = self.architecture
+    def _network(self, name: str, member: int, x: np.ndarray) -> np.ndarray:
+        """Outputs of a member's network: (N, n_in) -> (N, n_out)."""
+        architecture, weights = self.architecture, self.members[member]
         n_hidden = len(architecture.hidden_layer_sizes)
-        return perceptron(self.weights, name, n_hidden, architecture.activation, x[None])[0]
+        return perceptron(weights, name, n_hidden, architecture.activation, x[None])[0]
+
+    def _by_member(
+        self,
+        function: Callable[[int, np.ndarray], np.ndarray],
+        component: np.ndarray,
+        x: np.ndarray,
+    ) -> np.ndarray:
+        """Apply a function of a member to the rows of its codes: (N, n_in) -> (N, ...)."""
+        ends = np.searchsorted(self.member[component], np.arange(len(self.members) + 1)).tolist()
+        parts = enumerate(pairwise(ends))
+        return np.concatenate([function(m, x[i:j]) for m, (i, j) in parts if i < j])
 
     def whitened(self, x: np.ndarray) -> np.ndarray:
         """Rows in each component's coordinates, zeros for NaN: (B, n_columns) -> (C, B, d)."""
@@ -137,8 +175,8 @@ class MixtureVAE:
 
     def decode(self, z: np.ndarray, component: np.ndarray) -> tuple[np.ndarray, ...]:
         """Shift, log-scale, weights of the shears and other parameters: (N, ...) each."""
-        one_hot = np.eye(self.architecture.n_mixture)[component]
-        out = self._network("decoder", np.hstack([z, one_hot]))
+        inputs = np.hstack([z, self.one_hot[component]])
+        out = self._by_member(partial(self._network, "decoder"), component, inputs)
         shift, raw, mix, params = np.split(out, self.ends, axis=-1)
         log_scale = np.maximum(bounded(raw, LOG_SCALE_BOUND), self.least_log_scale[component])
         added = np.where(self.is_scale_param, np.maximum(params, -LOG_SCALE_BOUND), params)
@@ -146,31 +184,46 @@ class MixtureVAE:
         return shift, log_scale, mix, params
 
     def standardise(
-        self, white: np.ndarray, z: np.ndarray, component: np.ndarray, observed: np.ndarray
+        self,
+        white: np.ndarray,
+        decoded: Sequence[np.ndarray],
+        component: np.ndarray,
+        observed: np.ndarray,
     ) -> Standardised:
         """Rows (N, d) in the coordinates where p(x|z, c) is standard normal.
 
         Of missing values, those that are not ``observed`` (N, d), the density is integrated out.
         """
-        shift, log_scale, mix, params = self.decode(z, component)
+        shift, log_scale, mix, params = decoded
         residual = white - shift
         standard = residual * np.exp(-log_scale)
-        for number, shear in enumerate(self.shears):
-            standard += mix[:, number, None] * (residual @ shear)
+        if self.shears.size:
+            sheared = self._by_member(self._shear, component, residual)
+            standard += np.einsum("ns,nsd->nd", mix, sheared)
         log_det = self.log_det[component]
-        if len(incomplete := np.flatnonzero(~observed.all(-1))):
-            root = self._root(log_scale[incomplete], mix[incomplete])
-            root = root @ self._square(self.whiten[component[incomplete]])
-            mask = observed[incomplete]
+        if not observed.all():
+            incomplete = np.flatnonzero(~observed.all(-1))
+            chosen, mask = component[incomplete], observed[incomplete]
+            root = self._root(log_scale[incomplete], mix[incomplete], chosen)
+            root = root @ self._square(self.whiten[chosen])
             marginal = marginal_of_normal(root, standard[incomplete], mask)
             standard[incomplete], log_scale[incomplete] = marginal
             # ``log_prob_of`` subtracts a constant of all columns
             log_det[incomplete] = HALF_LOG_2PI * (~mask).sum(-1)
         return Standardised(standard, log_scale, params, log_det)
 
-    def _root(self, log_scale: np.ndarray, mix: np.ndarray) -> np.ndarray:
-        """Lower triangular roots of the precisions: (N, d), (N, S) -> (N, d, d)."""
-        return self._square(np.exp(-log_scale)) + np.einsum("ns,sde->ned", mix, self.shears)
+    def _shear(self, member: int, residual: np.ndarray) -> np.ndarray:
+        """Residuals times each shear of a member: (N, d) -> (N, S, d)."""
+        n_real, n_shears = self.shears.shape[1:3]
+        sheared = residual @ self.shears[member].reshape(n_real, -1)
+        return sheared.reshape(-1, n_shears, n_real)
+
+    def _root(self, log_scale: np.ndarray, mix: np.ndarray, component: np.ndarray) -> np.ndarray:
+        """Lower triangular roots of the precisions: (N, d), (N, S), (N,) -> (N, d, d)."""
+        root = self._square(np.exp(-log_scale))
+        return root + self._by_member(
+            lambda member, mix: np.einsum("ns,dse->ned", mix, self.shears[member]), component, mix
+        )
 
     @staticmethod
     def _square(roots: np.ndarray) -> np.ndarray:
@@ -180,7 +233,8 @@ class MixtureVAE:
     def log_prob_of(self, parts: Standardised, others: np.ndarray) -> np.ndarray:
         """Log p(x|z, c) in nats, of ``standardise``'s parts and the other columns: (N,)."""
         standard, log_scale, params, log_det = parts
-        log_prob = log_det - (0.5 * np.square(standard) + log_scale + HALF_LOG_2PI).sum(-1)
+        log_prob = log_det - 0.5 * np.einsum("nd,nd->n", standard, standard) - log_scale.sum(-1)
+        log_prob -= standard.shape[1] * HALF_LOG_2PI
         return log_prob + self.others.log_prob(params, others) if self.others.blocks else log_prob
 
     def conditional(
@@ -194,7 +248,7 @@ class MixtureVAE:
         whiten, real = self._square(self.whiten[component]), x[:, self.is_real]
         mean = self.loc[component] + np.linalg.solve(whiten, shift[..., None])[..., 0]
         observed = ~np.isnan(real)
-        root = self._root(log_scale, mix) @ whiten
+        root = self._root(log_scale, mix, component) @ whiten
         of_missing, precision = missing_block(root, observed)
         residual = root @ np.where(observed, real - mean, 0)[..., None]
         step = -np.linalg.solve(precision, of_missing.swapaxes(1, 2) @ residual)
@@ -217,17 +271,17 @@ class MixtureVAE:
         """Draw rows: (n_rows, n_columns)."""
         z = generator.standard_normal((n_rows, self.architecture.n_components))
         weight = np.exp(self.log_weight)
-        component = generator.choice(len(weight), n_rows, p=weight / weight.sum())
+        component = np.sort(generator.choice(len(weight), n_rows, p=weight / weight.sum()))
         shift, log_scale, mix, params = self.decode(z, component)
         noise = generator.standard_normal((*shift.shape, 1))
-        white = np.linalg.solve(self._root(log_scale, mix), noise)[..., 0] + shift
+        white = np.linalg.solve(self._root(log_scale, mix, component), noise)[..., 0] + shift
         whiten = self._square(self.whiten[component])
         x = np.empty((n_rows, self.architecture.n_columns))
         step = np.linalg.solve(whiten, white[..., None])[..., 0]
         x[:, self.is_real] = self.loc[component] + step
         if self.others.blocks:
             x[:, ~self.is_real] = self.others.sample(params, generator, self.limits_of_others)
-        return x
+        return generator.permutation(x)
 
 
 def missing_block(root: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
