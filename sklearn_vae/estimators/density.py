@@ -420,7 +420,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         """Estimate the members' weights on the validation rows; equal ones without any."""
         if valid is None or len(results) == 1:
             return np.full(len(results), 1 / len(results))
-        rows, (_, weight) = X[valid.indices().cpu().numpy()], valid.arrays()
+        rows = X[valid.indices().cpu().numpy()]
         device = resolve_device(self.device)
         members = [self._make_member(result.weights, device) for result in results]
         scores = [
@@ -429,7 +429,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
             )
             for member in members
         ]
-        return stacking_weights(np.stack(scores).astype(np.float64), weight)
+        return stacking_weights(np.stack(scores).astype(np.float64), valid.sample_weight())
 
     def _set_results(
         self,

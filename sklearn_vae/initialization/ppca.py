@@ -242,7 +242,9 @@ def _leading_axes(
         axes = table.T @ axes
         axes /= np.maximum(np.linalg.norm(axes, axis=0), np.finfo(np.float64).tiny)
     if n_axes:
-        largest = np.abs(axes).argmax(axis=0)
+        # the first of those that differ by rounding only, as all do in a table of two columns
+        sizes = np.abs(axes)
+        largest = (sizes > (1 - MIN_SCALE) * sizes.max(axis=0)).argmax(axis=0)
         axes = axes * np.sign(axes[largest, np.arange(n_axes)])
     return variances, axes, total
 

@@ -379,7 +379,8 @@ def _clusters(table: _Table, n_mixture: int, seed: int, n_class_columns: int) ->
     x = torch.cat([table.real, table.others], dim=1)
     if n_mixture == 1 or not x.shape[1]:
         return torch.full((n_mixture, len(x)), 1 / n_mixture, dtype=x.dtype)
-    x = torch.where(x.isnan(), x.nanmean(0), x)
+    weight = torch.where(x.isnan(), 0.0, table.weight.unsqueeze(1))
+    x = torch.where(x.isnan(), (weight * x).nansum(0) / weight.sum(0), x)
     x[:, x.shape[1] - n_class_columns :] *= CLASS_DISTANCE
     with warnings.catch_warnings(), config_context(array_api_dispatch=False):
         warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer distinct rows than clusters

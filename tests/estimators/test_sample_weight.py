@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 from sklearn.base import clone
 
-from sklearn_vae import VAEClassifier, VAEImputer, VAETransformer
+from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAETransformer
 from sklearn_vae.estimators.robust import weighted_median
 from sklearn_vae.objectives import TrimmedELBO
 from sklearn_vae.priors import MixturePrior
@@ -34,6 +34,7 @@ CASES = {
     "missing cells": ({}, HOLEY),
     "missing cells and validation": ({"early_stopping": True}, HOLEY),
     "validation": ({"early_stopping": True, "refit": False}, X),
+    "two columns": ({}, X[:, 2:]),
     "light tails": ({"early_stopping": True}, np.sin(3 * X)),
     "several starts": ({"n_init": 2, "ensemble": True}, X),
     "a learned prior": ({"prior": MixturePrior(3)}, HOLEY),
@@ -51,7 +52,7 @@ def assert_copies(estimator, X, y=None, weight=WEIGHT, atol=1e-6):
     copied = clone(estimator).fit(
         np.repeat(X, weight, axis=0), None if y is None else np.repeat(y, weight)
     )
-    fresh = bent(20)[0]
+    fresh = bent(20)[0][:, : X.shape[1]]
 
     assert [len(own.history_) for own in (weighted, copied)] == [copied.n_iter_] * 2
     for one, other in zip(weighted.history_, copied.history_, strict=True):
@@ -68,6 +69,12 @@ def test_a_weighted_fit_is_the_fit_of_repeated_rows(name):
     estimator = VAETransformer(**{"n_components": 2, **BATCH, **params})
 
     assert_copies(estimator, rows, Y if params.get("conditional") else None)
+
+
+@pytest.mark.parametrize("rows", [X, HOLEY], ids=["whole rows", "missing cells"])
+def test_a_weighted_density_is_that_of_repeated_rows(rows):
+    """Its mixtures, the weights of its members, and their training."""
+    assert_copies(VAEDensity(2, mixtures=[(1, "full"), (8, "diag")], **BATCH), rows)
 
 
 def test_the_sum_of_weights_decides_about_validation_rows():
