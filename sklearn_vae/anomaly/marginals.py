@@ -25,12 +25,11 @@ class NegativeLogFrequency(Scorer):
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row: (n,)."""
         is_reference = rows.reference_indices >= 0
-        score = np.zeros(len(rows))
-        for x, (values, counts) in zip(rows.X.T, rows.reference.value_counts, strict=True):
-            position = np.searchsorted(values, x).clip(max=len(values) - 1)
+        score, columns = np.zeros(len(rows)), rows.reference.value_counts
+        n_rows = columns[0][1].sum()
+        for x, (values, counts, pseudo_count) in zip(rows.X.T, columns, strict=True):
+            position = np.minimum(values.searchsorted(x), len(values) - 1)
             is_seen = (values[position] == x) | (np.isnan(values[position]) & np.isnan(x))
-            n_rows = counts.sum()
-            pseudo_count = ((counts == 1).sum() + 1) / (n_rows + 1)
             # a reference row does not count itself
             count = np.maximum(np.where(is_seen, counts[position], 0) - is_reference, 0)
             score -= np.log((count + pseudo_count) / (n_rows + 1))

@@ -146,10 +146,14 @@ class ScoredRows:
         """
         scores = self.inputs.copy()
         is_itself = self is not self.reference and self.reference_indices >= 0
+        any_is_itself = np.any(is_itself)
         for column, (values, knots, left_out, scale) in self.reference.normal_score_knots.items():
             x = self.inputs[:, column]
-            score = np.interp(x, values, knots) + x - np.clip(x, values[0], values[-1])
-            scores[:, column] = np.where(is_itself, np.interp(x, values, left_out), score) / scale
+            inside = np.minimum(np.maximum(x, values[0]), values[-1])
+            score = np.interp(x, values, knots) + x - inside
+            if any_is_itself:
+                score = np.where(is_itself, np.interp(x, values, left_out), score)
+            scores[:, column] = score / scale
         return scores
 
     @cached_property
@@ -189,9 +193,10 @@ class ScoredRows:
         return knots_of
 
     @cached_property
-    def value_counts(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Values of each column of X in ascending order, and their counts."""
-        return [count_values(x, self.counts) for x in self.X.T]
+    def value_counts(self) -> list[tuple[np.ndarray, np.ndarray, float]]:
+        """Ascending values of each column of X, their counts, and a pseudo-count of new values."""
+        pairs = (count_values(x, self.counts) for x in self.X.T)
+        return [(x, n, ((n == 1).sum() + 1) / (n.sum() + 1)) for x, n in pairs]
 
     @cached_property
     def index_of(self) -> dict[bytes, int]:
