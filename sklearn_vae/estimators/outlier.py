@@ -23,7 +23,7 @@ from sklearn_vae.anomaly.calibration import (
 )
 from sklearn_vae.anomaly.initialization import random_parameters
 from sklearn_vae.anomaly.presets import METHODS, Preset, preset_and_scorer
-from sklearn_vae.anomaly.reference import CountedRows, evenly_spaced
+from sklearn_vae.anomaly.reference import CountedRows, evenly_spaced, in_one_precision
 from sklearn_vae.anomaly.rows import ScoredRows, Scorer, score_in_batches
 from sklearn_vae.data.sources import as_source
 from sklearn_vae.estimators.base import MIN_ROWS, MIN_STEPS, TableEstimator
@@ -529,7 +529,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
             Scores, in the units that ``method`` determines.
         """
         check_is_fitted(self)
-        return -self._anomaly_scores(self._validate(X, reset=False), are_new=self._are_new)
+        return -self._anomaly_scores(self._rows(X), are_new=self._are_new)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Score less the threshold ``offset_``: negative for outliers.
@@ -622,9 +622,9 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
             Attributions in the units of the score; the largest columns are the most anomalous.
         """
         check_is_fitted(self)
-        X = self._validate(X, reset=False).astype(np.float64, copy=False)
-        scores = self._anomaly_scores(X, are_new=self._are_new)
-        return self.attribution_baseline_.attribute(self._fitted(), X, scores)
+        rows = self._rows(X)
+        scores = self._anomaly_scores(rows, are_new=self._are_new)
+        return self.attribution_baseline_.attribute(self._fitted(), rows, scores)
 
     def expected_values(self, X: Any) -> Any:
         """Expected value of each cell given the row's other cells.
@@ -643,21 +643,24 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
             Expected values, a data frame of the type that X had in ``fit``.
         """
         check_is_fitted(self)
-        rows = self._validate(X, reset=False).astype(np.float64, copy=False)
-        means = conditional_means(self._fitted(), rows, self._is_rounded)
+        means = conditional_means(self._fitted(), self._rows(X), self._is_rounded)
         return self._restore_table(means, like=X)
 
     @over_batches
     def _training_scores(self, X: Any) -> np.ndarray:
         """Normality score of each training row, out of fold for reference rows."""
-        return -self._anomaly_scores(self._validate(X, reset=False))
+        return -self._anomaly_scores(self._rows(X))
+
+    def _rows(self, X: Any) -> np.ndarray:
+        """Validate rows, in double precision."""
+        rows = self._validate(X, reset=False).astype(np.float64, copy=False)
+        return in_one_precision(rows, self.reference_samples_)
 
     def _anomaly_scores(
         self, X: np.ndarray, counts: np.ndarray | None = None, *, are_new: bool = False
     ) -> np.ndarray:
         """Anomaly score of each row, repeated by its count: higher is more anomalous."""
         reference = self._reference_rows()
-        X = X.astype(np.float64, copy=False)
         rows = ScoredRows(X, reference.predictor, reference, counts=counts, are_new=are_new)
         return rows.repeat(score_in_batches(self.scorer_, rows))
 

@@ -229,6 +229,24 @@ def test_a_row_has_the_same_p_value_and_label_alone_and_in_a_batch(method, novel
         np.testing.assert_array_equal(alone, function(np.repeat(rows, 30, axis=0))[::30])
 
 
+@pytest.mark.parametrize("dtypes", [("f8", "f4"), ("f4", "f8")])
+@pytest.mark.parametrize("novelty", [False, True])
+def test_training_rows_are_known_again_in_another_precision(novelty, dtypes):
+    """0.1 is another number in single precision; frames may have one such column."""
+    X = np.random.default_rng(0).normal(size=(120, 3)).round(1)
+    X[:, 2] = np.where(X[:, 2] > 0, 0.7, 0.1)
+    X[0, 0] = np.nan
+    before, now = (X.astype(dtype) for dtype in dtypes)
+    detector = VAEOutlierDetector(novelty=novelty, **QUICK).fit(before)
+
+    np.testing.assert_array_equal(detector.score_samples(now), detector.score_samples(before))
+    np.testing.assert_array_equal(detector.explain(now), detector.explain(before))
+    frame = pd.DataFrame(X, columns=list("abc"))
+    detector.fit(frame.astype({"a": dtypes[0]}))
+    scores = [detector.score_samples(frame.astype({"a": dtype})) for dtype in dtypes]
+    np.testing.assert_array_equal(*scores)
+
+
 def test_scores_of_binary_columns_do_not_depend_on_their_order():
     """All rows have equal ones, at a distance that is zero but for rounding."""
     X = np.random.default_rng(0).random((200, 2)) < [0.4, 0.2]
