@@ -3,8 +3,8 @@ A report of anomalies in a mixed table
 ======================================
 
 New rows of a table with numbers, categories and missing cells are compared with rows that were
-checked. :class:`~sklearn_vae.VAEOutlierDetector` finds the rows with a wrong cell, names the cell,
-and gives the value that was to be expected.
+checked. :class:`~sklearn_vae.VAEOutlierDetector` finds rows with a wrong cell, names the cell, and
+gives the value that was to be expected.
 """
 
 # %%
@@ -72,7 +72,7 @@ report = pd.DataFrame(
     },
     index=flagged.index,
 )
-print(report)
+print(report.round(2))
 
 # %%
 # The bars of a row add up to its anomaly score less the mean score of the checked rows.
@@ -84,5 +84,6 @@ for ax, row in zip(axes.flat, errors, strict=True):
 plt.show()
 
 # %%
-# Three of the four rows are flagged. Row 393 is not: its scores are of distances between rows, in
-# which one category of eleven columns is little. Its wrong cell still has the largest attribution.
+# Three of the four rows are flagged, beside four false alarms in 96 rows without errors. Row 393 is
+# not flagged: its score is a sum of distances between rows, in which one category of eleven columns
+# is little. Its wrong cell still has the largest attribution.

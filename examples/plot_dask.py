@@ -32,8 +32,8 @@ with (
 print(search.best_params_)
 
 # %%
-# Each bar is one fit, with its score, on the worker that did it. Results are the same bits as
-# without dask.
+# Each bar is a task, of one fit with its score or of several short ones, on the worker that did it.
+# Results are the same bits as without dask.
 
 workers = sorted({task["worker"] for task in stream.data})
 start = min(piece["start"] for task in stream.data for piece in task["startstops"])
@@ -50,7 +50,7 @@ for number, task in enumerate(stream.data):
             )
 ax.set(xlabel="seconds", yticks=range(len(workers)))
 ax.set_yticklabels([f"worker {number}" for number in range(len(workers))])
-ax.set_title(f"{len(stream.data)} fits of a search")
+ax.set_title(f"{len(stream.data)} tasks of a search")
 plt.show()
 
 # %%

@@ -75,10 +75,11 @@ for detector, new in zip(detectors, new_rows, strict=True):
     order = new[np.argsort(detector.score_samples(X[new]))]
     anomalous.append(order[0])
     normal.append(order[-1])
-display = ReconstructionDisplay.from_predictions(
-    images[normal], images[anomalous], image_shape=(8, 8), cmap="gray_r"
+fig, ax = plt.subplots(figsize=(9, 2), layout="constrained")
+ReconstructionDisplay.from_predictions(
+    images[normal], images[anomalous], image_shape=(8, 8), cmap="gray_r", ax=ax
 )
-display.ax_.set_yticks([0, 1], ["most normal", "most anomalous"])
+ax.set_yticks([0, 1], ["most normal", "most anomalous"])
 plt.show()
 
 # %%

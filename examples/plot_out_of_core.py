@@ -56,5 +56,7 @@ with tempfile.TemporaryDirectory() as folder:
 
 fig, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
 ax.plot(range(1, len(scores) + 1), scores, "o-")
-ax.set(xlabel="chunks of 500 rows", ylabel="held-out log p(x), nats per row")
+ax.set(
+    xticks=range(0, 21, 5), xlabel="chunks of 500 rows", ylabel="held-out log p(x), nats per row"
+)
 plt.show()

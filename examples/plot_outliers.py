@@ -93,10 +93,11 @@ compare(detector, train, np.vstack([fresh, sick]), np.repeat([0, 1], [len(fresh)
 
 wrong = fresh[:1].copy()
 wrong[0, 3] = sick[:, 3].max()
+fig, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
 display = ExplanationDisplay.from_estimator(
-    detector, wrong, feature_names=table.feature_names, n_columns=8
+    detector, wrong, feature_names=table.feature_names, n_columns=8, ax=ax
 )
-display.ax_.set_title("mean area was changed")
+ax.set_title("mean area was changed")
 plt.show()
 
 # %%

@@ -9,9 +9,9 @@ The loss and its two terms during training, with early stopping, without it, and
 # Training, early stopping and refit
 # ----------------------------------
 # A fit holds out validation rows (``validation_fraction``) and trains on the others until the
-# validation loss no longer falls. Then it trains again from the start, on all rows, for the same
-# number of iterations: right of the dotted line. The loss is the sum of its terms, in nats per
-# row.
+# validation loss no longer falls. Then it trains the best weights further on all rows, for a fifth
+# of the iterations that led to them: right of the dotted line. The loss is the sum of its terms, in
+# nats per row.
 
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_digits
@@ -40,10 +40,11 @@ few = X[:400]
 endless = VAETransformer(
     n_components=8, n_iter_no_change=200, weight_decay=0.0, refit=False, random_state=0
 ).fit(few)
-display = LossCurveDisplay.from_estimator(endless, terms="loss")
+fig, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
+LossCurveDisplay.from_estimator(endless, terms="loss", ax=ax)
 best = min(endless.history_, key=lambda record: record["val_loss"])
-display.axes_[0].plot(best["iteration"], best["val_loss"], "ko", label="kept")
-display.axes_[0].legend(frameon=False)
+ax.plot(best["iteration"], best["val_loss"], "ko", label="best weights, kept")
+ax.legend(loc="center right", bbox_to_anchor=(1, 0.35), frameon=False)
 plt.show()
 
 # %%

@@ -25,9 +25,9 @@ ROWS_PER_BIN, MIN_BINS, MAX_BINS = 20, 5, 20
 
 
 class PITCalibrationDisplay(DisplayMixin):
-    """Probability integral transforms of held-out rows, which are uniform if calibrated [1]_.
+    """Probability integral transforms of held-out rows, which are uniform if calibrated.
 
-    Curves are the empirical distribution functions of the transforms. A curve above the
+    Curves are the empirical distribution functions of the transforms [1]_. A curve above the
     diagonal on the left and below it on the right has too many rows in both tails: the model is
     overconfident. The band contains the whole curve of a calibrated column with a probability
     of 95 % (Kolmogorov-Smirnov); in a histogram, each bar.
