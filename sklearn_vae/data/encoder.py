@@ -392,7 +392,7 @@ class TableEncoder:
 
     def fill_missing_with_draws(self, X: np.ndarray, encoded: np.ndarray, seed: int) -> np.ndarray:
         """Replace missing values by decoded draws: (n, K, n_columns) -> (K, n, n_features)."""
-        rows = encoded.reshape(-1, encoded.shape[2])
+        rows = encoded.reshape(len(encoded) * encoded.shape[1], encoded.shape[2])
         draws = self.inverse_transform(rows, is_sample=True, seed=seed)
         draws = np.moveaxis(draws.reshape(*encoded.shape[:2], -1), 1, 0)
         X = self._fill_one_to_one(X[:, : self.n_features])
