@@ -68,36 +68,3 @@ def evenly_spaced(indices: np.ndarray, max_size: int) -> np.ndarray:
     """At most ``max_size`` of the indices, evenly spaced."""
     positions = np.linspace(0, len(indices) - 1, min(len(indices), max_size)).astype(int)
     return indices[np.unique(positions)]
-
-
-def in_one_precision(X: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Rows with the values of reference rows that equal theirs in single precision.
-
-    They are replaced in columns where only one of the two tables has single precision: 0.1 is
-    another number there, and the same row would be a new one.
-
-    Parameters
-    ----------
-    X, reference : ndarray of shape (n, n_features), (n_reference, n_features)
-        Rows in double precision.
-    """
-    columns = np.flatnonzero(_is_single(X) != _is_single(reference))
-    X = X.copy() if len(columns) else X
-    for column in columns:
-        x, values = X[:, column], np.unique(reference[:, column])  # NaN last
-        position = np.searchsorted(values, x)
-        above = values[position.clip(max=len(values) - 1)]
-        below = values[(position - 1).clip(min=0)]
-        for nearest in (below, above):
-            X[:, column] = np.where(_single(nearest) == _single(x), nearest, X[:, column])
-    return X
-
-
-def _single(x: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        return x.astype(np.float32)
-
-
-def _is_single(X: np.ndarray) -> np.ndarray:
-    """Mask of the columns whose values single precision holds: (n, d) -> (d,)."""
-    return ((_single(X) == X) | np.isnan(X)).all(axis=0)

@@ -8,17 +8,21 @@ have scores of the same distribution.
 torch, scipy and scikit-learn are not imported at the top: ``sklearn_vae.runtime`` needs none.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 import numpy as np
+
+from sklearn_vae.data.fields import UNKNOWN, Field
 
 if TYPE_CHECKING:
     from sklearn_vae.inference.predictor import Predictor
 
 # Largest number of codes and residuals in memory at once.
 MAX_BATCH_CELLS = 1 << 20
+# Types of columns whose values are classes without an order.
+CLASS_TYPES = ("boolean", "category")
 
 
 class ScoredRows:
@@ -75,6 +79,34 @@ class ScoredRows:
     def repeat(self, values: np.ndarray) -> np.ndarray:
         """Repeat each row's value by the row's multiplicity."""
         return values if self.counts is None else np.repeat(values, self.counts)
+
+    def match(self, X: np.ndarray, fields: Sequence[Field] | None) -> np.ndarray:
+        """Replace values of other rows by those of these rows: (n, n_features) -> (n, n_features).
+
+        In a column where only one of the two tables has single precision, values that are equal
+        in it are replaced: 0.1 is another number there. Classes that these rows do not have are
+        ``UNKNOWN``, also if a dtype declares them. ``fields`` are the types of the columns, if
+        they are not all numbers.
+        """
+        is_inexact = (is_single(X) != self.is_single) & ~np.isnan(X).all(axis=0)
+        classes = [j for j, f in enumerate(fields or ()) if f.logical_type in CLASS_TYPES]
+        X = X.copy() if is_inexact.any() or classes else X
+        for j in np.flatnonzero(is_inexact).tolist():
+            x, values = X[:, j], self.value_counts[j][0]
+            position = values.searchsorted(x)
+            above = values[position.clip(max=len(values) - 1)]
+            below = values[(position - 1).clip(min=0)]
+            for nearest in (below, above):
+                X[:, j] = np.where(as_single(nearest) == as_single(x), nearest, X[:, j])
+        for j in classes:
+            is_seen = np.isin(X[:, j], self.value_counts[j][0]) | np.isnan(X[:, j])
+            X[~is_seen, j] = UNKNOWN
+        return X
+
+    @cached_property
+    def is_single(self) -> np.ndarray:
+        """Mask of the columns whose values single precision holds: (n_features,)."""
+        return is_single(self.X)
 
     @cached_property
     def inputs(self) -> np.ndarray:
@@ -207,6 +239,17 @@ class ScoredRows:
         """Values of each row as bytes; not of ``inputs``, which are imputed and so rounded."""
         X = np.where(np.isnan(self.X), np.nan, self.X) + 0.0  # one NaN, no -0.0
         return [row.tobytes() for row in X]
+
+
+def as_single(x: np.ndarray) -> np.ndarray:
+    """Round to single precision."""
+    with np.errstate(over="ignore"):
+        return x.astype(np.float32)
+
+
+def is_single(X: np.ndarray) -> np.ndarray:
+    """Mask of the columns whose values single precision holds: (n, d) -> (d,)."""
+    return np.all((as_single(X) == X) | np.isnan(X), axis=0)
 
 
 def count_values(x: np.ndarray, counts: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -23,7 +23,7 @@ from sklearn_vae.anomaly.calibration import (
 )
 from sklearn_vae.anomaly.initialization import random_parameters
 from sklearn_vae.anomaly.presets import METHODS, Preset, preset_and_scorer
-from sklearn_vae.anomaly.reference import CountedRows, evenly_spaced, in_one_precision
+from sklearn_vae.anomaly.reference import CountedRows, evenly_spaced
 from sklearn_vae.anomaly.rows import ScoredRows, Scorer, score_in_batches
 from sklearn_vae.data.sources import as_source
 from sklearn_vae.estimators.base import MIN_ROWS, MIN_STEPS, TableEstimator
@@ -500,7 +500,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
             self.calibration_scores_ = np.sort(scores)
             self.offset_ = float(np.quantile(scores, contamination))
         else:
-            scores_of_new = -self._anomaly_scores(*calibration, are_new=self._are_new)
+            X, counts = calibration
+            scores_of_new = -self._anomaly_scores(self._match(X), counts, are_new=self._are_new)
             self.calibration_scores_ = np.sort(scores_of_new)
             self.offset_ = conformal_threshold(self.calibration_scores_, contamination)
         rows = CountedRows(self.reference_samples_, self.counts_)
@@ -654,7 +655,11 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
     def _rows(self, X: Any) -> np.ndarray:
         """Validate rows, in double precision."""
         rows = self._validate(X, reset=False).astype(np.float64, copy=False)
-        return in_one_precision(rows, self.reference_samples_)
+        return self._match(rows)
+
+    def _match(self, X: np.ndarray) -> np.ndarray:
+        fields = None if self.schema_ is None else self.schema_.fields
+        return self._reference_rows().match(X, fields)
 
     def _anomaly_scores(
         self, X: np.ndarray, counts: np.ndarray | None = None, *, are_new: bool = False

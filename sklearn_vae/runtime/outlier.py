@@ -11,7 +11,6 @@ from sklearn_vae.anomaly.calibration import conformal_p_values, margins
 from sklearn_vae.anomaly.combination import CombinedScore, TailDistribution
 from sklearn_vae.anomaly.knn import deviations, inputs, normal_scores, residuals_and_codes
 from sklearn_vae.anomaly.marginals import NegativeLogFrequency
-from sklearn_vae.anomaly.reference import in_one_precision
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field
 from sklearn_vae.runtime.functions import ndtri
@@ -147,7 +146,7 @@ class OutlierModel(TableModel):
     def score_rows(self, X: np.ndarray) -> np.ndarray:
         """Normality score of rows of numbers, with codes for categories: (n,)."""
         reference = self.reference
-        X = in_one_precision(X, reference.X)
+        X = reference.match(X, self.fields)
         scored = ScoredRows(X, reference.predictor, reference, are_new=self.are_new)
         return -rows.score_in_batches(self.scorer, scored)
 

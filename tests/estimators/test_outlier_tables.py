@@ -91,6 +91,21 @@ def test_an_unseen_category_is_strange(fitted):
 
 
 @pytest.mark.parametrize("novelty", [True, False])
+def test_a_category_that_no_training_row_has_is_strange_though_the_dtype_declares_it(novelty):
+    """A filtered frame keeps the categories of the rows that it no longer has."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.normal(size=(150, 6)), columns=list("uvwxyz"))
+    table["kind"] = rng.choice(KINDS[:2], len(table))
+    horses = table.assign(kind="horse")
+    for kinds in (KINDS[:2], KINDS):
+        typed = table.astype({"kind": pd.CategoricalDtype(kinds)})
+        detector = VAEOutlierDetector(novelty=novelty, **QUICK).fit(typed)
+
+        assert (detector.predict(horses) == -1).all()
+        assert (detector.explain(horses).argmax(axis=1) == 6).mean() > 0.9
+
+
+@pytest.mark.parametrize("novelty", [True, False])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_scores_every_table(train, method, novelty):
     detector = VAEOutlierDetector(method=method, novelty=novelty, n_init=2, **QUICK).fit(train)
