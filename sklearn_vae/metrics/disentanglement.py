@@ -33,7 +33,7 @@ class Disentanglement(NamedTuple):
         Mean test score of the forests that predict the factors: accuracy, or R² of
         continuous factors.
     importance : ndarray of shape (n_components, n_factors)
-        Importance of each dimension for each factor; columns sum to 1.
+        Importance of each dimension for each factor; columns sum to 1, or to 0 for constant codes.
     """
 
     disentanglement: float
@@ -144,8 +144,9 @@ def disentanglement_scores(
     Z, factors = _check(Z, factors)
     importances, scores = zip(*(_forest(Z, f, random_state) for f in factors.T), strict=True)
     importance = np.column_stack(importances)  # (l, K)
+    weights = importance.sum(axis=1) + np.finfo(float).tiny  # equal if no dimension is important
     return Disentanglement(
-        float(np.average(_concentration(importance), weights=importance.sum(axis=1))),
+        float(np.average(_concentration(importance), weights=weights)),
         float(np.mean(_concentration(importance.T))),
         float(np.mean(scores)),
         importance,

@@ -87,6 +87,14 @@ def test_one_factor_or_one_dimension_scores_one(factors):
     assert single.completeness == 1
 
 
+def test_constant_codes_are_neither_disentangled_nor_complete(factors):
+    """As those of a posterior that has collapsed."""
+    scores = disentanglement_scores(np.zeros((1000, 3)), factors)
+
+    assert (scores.disentanglement, scores.completeness) == pytest.approx((0, 0))
+    assert (scores.importance == 0).all()
+
+
 def test_invalid_arguments_are_refused(factors):
     """The error names the argument."""
     with pytest.raises(ValueError, match=r"Factor 1 is 3\.0 in all rows"):
