@@ -3,6 +3,8 @@
 from pathlib import Path
 from urllib.request import urlopen
 
+from sphinx_gallery.sorting import ExplicitOrder
+
 import sklearn_vae
 
 HERE = Path(__file__).parent
@@ -22,6 +24,7 @@ extensions = [
     "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
+    "sphinx_copybutton",
     "sphinx_design",
 ]
 exclude_patterns = ["_build"]
@@ -29,6 +32,10 @@ templates_path = ["_templates"]
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+
+# Copied examples have neither prompts nor output.
+copybutton_prompt_text = r">>> |\.\.\. "
+copybutton_prompt_is_regexp = True
 
 autosummary_generate = True
 autodoc_typehints = "none"  # the docstrings say more
@@ -70,6 +77,15 @@ intersphinx_mapping = reachable(
     }
 )
 
+# The order of the gallery: codes, training, density, outliers, samples, networks, large tables,
+# files.
+GALLERY = [
+    "manifold", "reconstruction", "pca", "traversal", "interpolation", "denoising", "search",
+    "training_curves", "callbacks", "calibration", "ensemble", "outliers", "anomaly_report",
+    "digit_anomaly", "imputation", "synthetic_table", "conditional", "convolutions", "sequences",
+    "own_modules", "out_of_core", "dask", "saved_model", "onnx",
+]  # fmt: skip
+
 # A gallery is made of examples/plot_*.py, once there are any.
 if any(EXAMPLES.glob("plot_*.py")):
     extensions.append("sphinx_gallery.gen_gallery")
@@ -78,6 +94,7 @@ if any(EXAMPLES.glob("plot_*.py")):
         "gallery_dirs": "gallery",
         "filename_pattern": r"/plot_",
         "ignore_pattern": r"(^|/)(?!plot_)[^/]*$",
+        "within_subsection_order": ExplicitOrder([*(f"plot_{name}.py" for name in GALLERY), "*"]),
         "show_memory": False,
         "write_computation_times": False,
         "backreferences_dir": "generated/backreferences",
@@ -87,6 +104,8 @@ if any(EXAMPLES.glob("plot_*.py")):
 
 def skip_foreign(app, what, name, obj, skip, options):
     """Leave out what a class inherits from scikit-learn or torch: it is documented there."""
+    if name == "serialize":  # a hook of files
+        return True
     obj = getattr(obj, "fget", None) or obj
     origin = getattr(obj, "__module__", None) or ""
     if what in ("class", "method") and callable(obj) and not origin.startswith("sklearn_vae"):

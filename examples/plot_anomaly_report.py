@@ -72,7 +72,7 @@ report = pd.DataFrame(
     },
     index=flagged.index,
 )
-print(report.round(2))
+print(report.round(3))
 
 # %%
 # The bars of a row add up to its anomaly score less the mean score of the checked rows.

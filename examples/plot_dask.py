@@ -13,13 +13,13 @@ Search on a dask cluster
 import matplotlib.pyplot as plt
 from distributed import Client, get_task_stream
 from joblib import parallel_config
-from sklearn.datasets import load_wine
+from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import GridSearchCV, KFold
 
 from sklearn_vae import VAETransformer
 
 search = GridSearchCV(
-    VAETransformer(hidden_layer_sizes=(32,), max_iter=40, refit=False, random_state=0),
+    VAETransformer(max_iter=20, refit=False, random_state=0),
     {"n_components": [2, 4], "beta": [1.0, 2.0]},
     cv=KFold(2, shuffle=True, random_state=0),
 )
@@ -28,7 +28,7 @@ with (
     get_task_stream(client) as stream,
     parallel_config("dask"),
 ):
-    search.fit(load_wine().data)
+    search.fit(load_breast_cancer().data)
 print(search.best_params_)
 
 # %%
