@@ -1,6 +1,6 @@
 """Methods of rows, whose results are arrays, over the batches of a source."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any, TypeVar, cast
 
@@ -28,6 +28,8 @@ def over_batches(method: Method) -> Method:
                 "With a source of batches, y must be one value for all rows. Pass the rows of an "
                 "array y as a table."
             )
+        # columns of an iterator are those of all batches
+        kwargs = {k: [*v] if isinstance(v, Iterator) else v for k, v in kwargs.items()}
         results = [method(self, batch, *args, **kwargs) for batch in source]
         if isinstance(results[0], tuple):
             return tuple(map(np.concatenate, zip(*results, strict=True)))

@@ -281,6 +281,16 @@ def test_scores_of_a_source_have_standard_errors(fitted):
         np.testing.assert_allclose(part, whole, rtol=1e-4, atol=1e-6)
 
 
+def test_names_of_an_iterator_hold_for_all_batches(fitted):
+    """An iterator is used up by the first one."""
+    vae, names, source = fitted["transformer"], [0, 1], batches(TEST[:90], 40)
+
+    np.testing.assert_array_equal(
+        vae.score_samples(source, given=iter(names)),
+        vae.score_samples(source, given=names),
+    )
+
+
 def test_an_array_y_with_a_source_is_refused():
     """It would be that of every batch."""
     model = VAETransformer(2, conditional=True, **SMALL).fit(TRAIN[:200], np.arange(200) % 2)
