@@ -183,7 +183,7 @@ def _pyod(detector_class: type, work: Workload, **options: Any) -> Any:
     )
 
 
-def _train_pyod(detector: Any, X: np.ndarray, work: Workload) -> int:
+def train_pyod(detector: Any, X: np.ndarray, work: Workload) -> int:
     """Fit a PyOD network.
 
     It drops each pass's shorter batch, so its average step is up to 3% more work (W2, W3).
@@ -211,7 +211,7 @@ def pyod_vae_detector(work: Workload) -> Any:
 
 def pyod_vae(X: np.ndarray, work: Workload) -> Callable[[], int]:
     """PyOD's VAE. Its loss is squared error also for binary columns: less than a Bernoulli."""
-    return lambda: _train_pyod(pyod_vae_detector(work), X, work)
+    return lambda: train_pyod(pyod_vae_detector(work), X, work)
 
 
 def pyod_autoencoder(X: np.ndarray, work: Workload) -> Callable[[], int]:
@@ -220,7 +220,7 @@ def pyod_autoencoder(X: np.ndarray, work: Workload) -> Callable[[], int]:
 
     options = {"hidden_neuron_list": [*work.widths, work.n_components]}
 
-    return lambda: _train_pyod(_pyod(AutoEncoder, work, **options), X, work)
+    return lambda: train_pyod(_pyod(AutoEncoder, work, **options), X, work)
 
 
 def pythae_model(work: Workload) -> nn.Module:
@@ -252,8 +252,8 @@ def pythae_model(work: Workload) -> nn.Module:
     return VAE(config, encoder, decoder)
 
 
-def pythae(X: np.ndarray, work: Workload) -> Callable[[], int]:
-    """pythae's VAE under its BaseTrainer.
+def train_pythae(X: np.ndarray, work: Workload) -> nn.Module:
+    """Train pythae's VAE by its BaseTrainer.
 
     Writing the model to disk at the end and copying the best model after each epoch cannot be
     turned off and count as its fit; it writes to a folder that is removed again.
@@ -261,21 +261,27 @@ def pythae(X: np.ndarray, work: Workload) -> Callable[[], int]:
     from pythae.data.datasets import BaseDataset
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
 
-    def run() -> int:
-        data = BaseDataset(torch.from_numpy(X), torch.zeros(len(X)))
-        # its logs and progress bars cannot be turned off
-        logging.disable(logging.INFO)
-        quiet = contextlib.redirect_stderr(io.StringIO())
-        with quiet, tempfile.TemporaryDirectory() as folder:
-            config = BaseTrainerConfig(
-                output_dir=folder,
-                per_device_train_batch_size=work.batch_size,
-                num_epochs=work.epochs,
-                learning_rate=LEARNING_RATE,
-                no_cuda=True,
-            )
-            BaseTrainer(pythae_model(work), data, training_config=config).train()
+    data, model = BaseDataset(torch.from_numpy(X), torch.zeros(len(X))), pythae_model(work)
+    # its logs and progress bars cannot be turned off
+    logging.disable(logging.INFO)
+    quiet = contextlib.redirect_stderr(io.StringIO())
+    with quiet, tempfile.TemporaryDirectory() as folder:
+        config = BaseTrainerConfig(
+            output_dir=folder,
+            per_device_train_batch_size=work.batch_size,
+            num_epochs=work.epochs,
+            learning_rate=LEARNING_RATE,
+            no_cuda=True,
+        )
+        BaseTrainer(model, data, training_config=config).train()
+    return model
 
+
+def pythae(X: np.ndarray, work: Workload) -> Callable[[], int]:
+    """pythae's VAE under its BaseTrainer."""
+
+    def run() -> int:
+        train_pythae(X, work)
         return work.n_steps
 
     return run

@@ -1,4 +1,4 @@
-"""Held-out nats against CPU seconds: ours beside a Gaussian mixture and a textbook VAE.
+"""Held-out nats against CPU seconds: ours, Gaussian mixtures and other VAEs.
 
     python benchmarks/time_to_quality.py                                  # the numeric tables
     python benchmarks/time_to_quality.py --tables wine,red_wine --seeds 0,1 --picture curve.png
@@ -11,6 +11,10 @@ How each figure is obtained:
   maximum number of iterations, the last of which is their default; GaussianMixture with one and
   with eight components, and tuned as in density.py; the textbook's VAE of curved.py with a number
   of gradient steps, for each of which its learning rate falls to zero, eight dimensions at most.
+- PyOD's and pythae's VAE have at least as many steps, a constant learning rate of 1e-3, and the
+  textbook's layers and dimensions. Their decoders have a fixed scale in training. In their density
+  it is that of the residuals in each column, and the score is the textbook's. They are left out if
+  they are not installed (`pip install --group bench`).
 - All fits of a table run in turns in one process on one thread. What a first fit imports is done
   before.
 - The table of the best within a time counts the tables on which each model has the highest nats
@@ -18,22 +22,26 @@ How each figure is obtained:
 """
 
 import argparse
+import math
 import time
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from curved import textbook_of
+from curved import Textbook, textbook_of
 from density import gaussian_mixture, print_table
+from peers import Workload, pyod_vae_detector, train_pyod, train_pythae
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from sklearn.preprocessing import StandardScaler
 from tables import LOADERS, load_tables, split
 from threadpoolctl import threadpool_limits
+from torch import Tensor, nn
 
 from sklearn_vae import VAEDensity, VAETransformer
 
@@ -41,6 +49,7 @@ ITERATIONS = (2, 10, 200)
 STEPS = (100, 300, 1_000, 3_000)
 LIMITS = (0.5, 1.0, 2.0, 5.0, 10.0)
 MAX_LATENT = 8
+BATCH_SIZE, WIDTHS = 128, (128, 64)
 # Model, budget, and a fit of standardised rows with a seed, which returns a score of others.
 Fit = tuple[str, str, Callable[[np.ndarray, int], Callable[[np.ndarray], float]]]
 
@@ -53,6 +62,8 @@ def fits() -> list[Fit]:
         *(of_sklearn(GaussianMixture, n_components=n) for n in (1, 8)),
         ("GaussianMixture", "by BIC", lambda X, seed: gaussian_mixture(X, seed).score),
         *(("textbook VAE", f"{n} steps", of_textbook(n)) for n in STEPS),
+        *(("PyOD VAE", f"{n} steps", of_pyod(n)) for n in STEPS if find_spec("pyod")),
+        *(("pythae VAE", f"{n} steps", of_pythae(n)) for n in STEPS if find_spec("pythae")),
     ]
 
 
@@ -65,6 +76,75 @@ def of_sklearn(cls: type, **budget: int) -> Fit:
 def of_textbook(n_steps: int) -> Callable[[np.ndarray, int], Callable[[np.ndarray], float]]:
     """The VAE of the textbook, trained for a number of steps."""
     return lambda X, seed: textbook_of(X, min(MAX_LATENT, X.shape[1]), seed, n_steps).score
+
+
+def of_pyod(n_steps: int) -> Callable[[np.ndarray, int], Callable[[np.ndarray], float]]:
+    """PyOD's VAE with the clamp on its KL lifted."""
+
+    def fit(X: np.ndarray, seed: int) -> Callable[[np.ndarray], float]:
+        work = workload(X, n_steps)
+        detector = pyod_vae_detector(work).set_params(random_state=seed)
+        train_pyod(detector, X, work)
+        model = detector.model.eval()
+        return score_of(model.encode, model.decode, X)
+
+    return fit
+
+
+def of_pythae(n_steps: int) -> Callable[[np.ndarray, int], Callable[[np.ndarray], float]]:
+    """pythae's VAE, trained by its trainer."""
+
+    def fit(X: np.ndarray, seed: int) -> Callable[[np.ndarray], float]:
+        torch.manual_seed(seed)
+        model = train_pythae(X.astype(np.float32), workload(X, n_steps)).eval()
+
+        def encode(x: Tensor) -> tuple[Tensor, Tensor]:
+            output = model.encoder(x)
+            return output.embedding, output.log_covariance
+
+        return score_of(encode, lambda z: model.decoder(z).reconstruction, X)
+
+    return fit
+
+
+def workload(X: np.ndarray, n_steps: int) -> Workload:
+    """The training of a peer: as many passes as have at least so many steps."""
+    n_rows, n_columns = X.shape
+    batch_size = min(BATCH_SIZE, n_rows)
+    epochs = math.ceil(n_steps / (n_rows // batch_size))
+    return Workload(n_rows, n_columns, batch_size, WIDTHS, min(MAX_LATENT, n_columns), epochs)
+
+
+class Function(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+@torch.no_grad()
+def score_of(
+    encode: Callable[[Tensor], tuple[Tensor, Tensor]],
+    decode: Callable[[Tensor], Tensor],
+    X: np.ndarray,
+) -> Callable[[np.ndarray], float]:
+    """Score by an encoder (mean and log-variance) and a decoder, with the scales of residuals."""
+
+    def params(x: Tensor) -> Tensor:
+        loc, log_variance = encode(x)
+        return torch.cat([loc, 0.5 * log_variance], dim=-1)
+
+    x = torch.as_tensor(X, dtype=torch.float32)
+    loc, log_variance = encode(x)
+    z = loc + (0.5 * log_variance).exp() * torch.randn_like(loc)
+    model = Textbook(X.shape[1], loc.shape[1])
+    model.encoder, model.decoder = Function(params), Function(decode)  # type: ignore[assignment]
+    model.log_scale.copy_((x - decode(z)).square().mean(0).sqrt().log())
+    return model.score
 
 
 def run(tables: list[str], seeds: list[int]) -> pd.DataFrame:

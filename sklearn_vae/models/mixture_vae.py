@@ -439,17 +439,17 @@ class MixtureVAE(StackedModule):
             self.shears[member].copy_(size * torch.randn(shape, generator=generator))
 
     @torch.no_grad()
-    def initialize(self, member: int, anchors: MixtureInit) -> None:
+    def initialize(self, member: int, mixture: MixtureInit) -> None:
         """Initialize one member as the mixture."""
-        anchors = anchors.padded(self.architecture.n_mixture, self.architecture.covariance_type)
-        root = torch.as_tensor(anchors.whiten)
-        log_weight = torch.as_tensor(anchors.weight).log().clamp(min=LOG_ZERO_WEIGHT)
+        mixture = mixture.padded(self.architecture.n_mixture, self.architecture.covariance_type)
+        root = torch.as_tensor(mixture.whiten)
+        log_weight = torch.as_tensor(mixture.weight).log().clamp(min=LOG_ZERO_WEIGHT)
         diagonal = root.diagonal(dim1=-2, dim2=-1) if root.ndim == 3 else root
         self.mixture_logit[member, 0].copy_(log_weight)
-        self.loc[member].copy_(torch.as_tensor(anchors.loc))
+        self.loc[member].copy_(torch.as_tensor(mixture.loc))
         self.whiten[member].copy_(root)
         self.log_det[member].copy_(diagonal.log().sum(-1))
-        self.params[member].copy_(torch.as_tensor(anchors.params))
+        self.params[member].copy_(torch.as_tensor(mixture.params))
 
     # -- members ---------------------------------------------------------------------
 
