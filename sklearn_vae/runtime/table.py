@@ -50,9 +50,13 @@ class TableModel:
 
     def read(self, X: Any) -> np.ndarray:
         """Convert rows to numbers, with codes for categories: (n, n_features)."""
-        table = np.asarray(X, dtype=np.float64 if self.fields is None else object)
+        table = np.asarray(X, dtype=None if self.fields is None else object)
         check_shape("X", table, self.n_features_in_)
-        rows = table if self.fields is None else self._read_fields(table, self.fields)
+        if self.fields is not None:
+            rows = self._read_fields(table, self.fields)
+        else:
+            is_missing = _is_missing(table) if table.dtype == object else False
+            rows = np.where(is_missing, np.nan, table).astype(np.float64)
         if np.isinf(rows).any():
             raise ValueError("X contains infinity.")
         if self.handle_unknown == "infrequent":
@@ -61,10 +65,10 @@ class TableModel:
         return self.columns.check_values(rows, self.fields, unknown_is_missing=is_missing)
 
     def _read_fields(self, table: np.ndarray, fields: Sequence[Field]) -> np.ndarray:
-        """Convert a table of objects to numbers: None and NaN are missing values."""
+        """Convert a table of objects to numbers: None, NaN and pandas.NA are missing values."""
         rows = np.empty(table.shape)
         for j, (field, column) in enumerate(zip(fields, table.T, strict=True)):
-            is_missing = np.array([value is None or value != value for value in column], dtype=bool)
+            is_missing = _is_missing(column)
             rows[is_missing, j] = np.nan
             values, time = column[~is_missing].tolist(), time_type(field.dtype)
             if field.categories is not None:
@@ -196,3 +200,15 @@ class GenerativeModel(TableModel):
     def sample_encoded(self, n_samples: int, seed: int) -> np.ndarray:
         """Draw encoded rows: (n_samples, n_columns)."""
         raise NotImplementedError
+
+
+def _is_missing(values: np.ndarray) -> np.ndarray:
+    """Mask of objects that are None, NaN, NaT or pandas.NA."""
+
+    def test(value: Any) -> bool:
+        try:
+            return value is None or bool(value != value)
+        except TypeError:  # pandas.NA has no truth value
+            return True
+
+    return np.vectorize(test, [bool])(values)

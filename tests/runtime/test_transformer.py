@@ -220,3 +220,25 @@ def test_a_model_can_be_sent_to_another_process():
 
     np.testing.assert_array_equal(again.score_samples(X), scores)
     np.testing.assert_array_equal(model.score_samples(X), scores)
+
+
+@pytest.mark.parametrize("names", [["number"], ["number", "integer", "text", "truth"]])
+def test_pandas_na_is_a_missing_value(names, tmp_path):
+    """In data frames of numbers alone, and with columns of other types."""
+    rng = np.random.default_rng(0)
+    columns = {
+        "number": pd.array(rng.normal(size=60), dtype="Float32"),
+        "integer": pd.array(rng.integers(9, size=60), dtype="Int64"),
+        "text": pd.array(rng.choice(["a", "b"], 60), dtype="string"),
+        "truth": pd.array(rng.random(60) < 0.5, dtype="boolean"),
+    }
+    frame = pd.DataFrame({"real": rng.normal(size=60), **{name: columns[name] for name in names}})
+    for first, name in enumerate(names):
+        frame.loc[first::7, name] = pd.NA
+    estimator = VAETransformer(1, max_iter=1, random_state=0).fit(frame)
+    estimator.save(tmp_path / "model.vae")
+    model = runtime.load(tmp_path / "model.vae")
+
+    np.testing.assert_allclose(
+        model.score_samples(frame), estimator.score_samples(frame), rtol=1e-6
+    )
