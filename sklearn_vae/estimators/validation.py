@@ -61,10 +61,11 @@ def fit_schema(X: Any, network: Network) -> Schema | None:
 
 def check_column_order(X: Any, schema: Schema) -> None:
     """Refuse columns in another order than in fit; scikit-learn checks names of text only."""
-    names = [field.name for field in schema.fields]
-    if not nw.dependencies.is_into_dataframe(X) or (found := nw.from_native(X).columns) == names:
+    if not nw.dependencies.is_into_dataframe(X):
         return
-    if sorted(map(repr, found)) == sorted(map(repr, names)):
+    names = [field.name for field in schema.fields]
+    found, expected = list(map(repr, nw.from_native(X).columns)), list(map(repr, names))
+    if found != expected and sorted(found) == sorted(expected):  # NaN is not equal to itself
         raise ValueError(
             f"The feature names should match those that were passed during fit.\n"
             f"Feature names must be in the same order as they were in fit: {shorten(names)}."

@@ -148,9 +148,10 @@ class Serializer:
     def _(self, value: Mapping[Any, Any]) -> dict[str, Any]:
         if all(isinstance(key, str) and not key.startswith(TAG) for key in value):
             return {key: self.serialize(item) for key, item in value.items()}
-        return {
-            "@dict": [[self.serialize(key), self.serialize(item)] for key, item in value.items()]
-        }
+        return {"@dict": [[self._key(key), self.serialize(item)] for key, item in value.items()]}
+
+    def _key(self, key: Any) -> Any:
+        return self.serialize(key) if _is_key(key) else self._refuse(key)
 
     @serialize.register(list)
     def _(self, value: list[Any]) -> Any:
@@ -383,10 +384,16 @@ def _tuple(items: object) -> tuple[Any, ...]:
 def _dict(pairs: object) -> dict[Any, Any]:
     items = [(deserialize(key), deserialize(value)) for key, value in map(_list, _list(pairs))]
     for key, _ in items:
-        if not isinstance(key, str | tuple) and not (matches(key, float) and abs(key) < MAX_KEY):
+        if not _is_key(key):
             raise ValueError(f"{key!r:.100} is not a valid key")
     check_hashes(key for key, _ in items)
     return dict(items)
+
+
+def _is_key(key: Any) -> bool:
+    """Return whether a file may have the key: a text, a tuple, or a number that is not large."""
+    is_number = isinstance(key, Real) and not isinstance(key, bool)
+    return isinstance(key, str | tuple) or (is_number and abs(key) < MAX_KEY)
 
 
 # Deserializers by tag; ``estimators`` adds its own.

@@ -262,6 +262,16 @@ def test_columns_whose_names_are_no_strings_are_saved(header, tmp_path):
     assert loaded.score_samples(frame, columns=[header[2]]).shape == (len(frame),)
 
 
+def test_keys_that_no_file_may_have_are_refused_before_one_is_written(tmp_path):
+    """Large integers, which could be made to collide."""
+    frame = pd.DataFrame(rows()[:, :2], columns=[2**40, 1])
+    vae = VAETransformer(**SMALL, likelihood={2**40: "gaussian"}).fit(frame)
+    with pytest.raises(TypeError, match=r"parameter 'likelihood' is \{1099511627776"):
+        vae.save(tmp_path / "model.vae")
+
+    assert not list(tmp_path.iterdir())
+
+
 def test_callbacks_are_not_saved_and_a_warning_names_them(tmp_path):
     """They are code, which a fitted model does not need."""
     vae = VAETransformer(**SMALL, callbacks=[Callback()]).fit(rows())
