@@ -83,30 +83,28 @@ class ScoredRows:
     def match(self, X: np.ndarray, fields: Sequence[Field] | None) -> np.ndarray:
         """Replace values of other rows by those of these rows: (n, n_features) -> (n, n_features).
 
-        In a column where only one of the two tables has single precision, values that are equal
-        in it are replaced: 0.1 is another number there. Classes that these rows do not have are
-        ``UNKNOWN``, also if a dtype declares them. ``fields`` are the types of the columns, if
-        they are not all numbers.
+        A value of single precision and one of double precision that equals it when rounded are
+        one value, if single precision tells the values of the column apart: 0.1 is another number
+        there. Classes that these rows do not have are ``UNKNOWN``, also if a dtype declares them.
+        ``fields`` are the types of the columns, if they are not all numbers.
         """
-        is_inexact = (is_single(X) != self.is_single) & ~np.isnan(X).all(axis=0)
-        classes = [j for j, f in enumerate(fields or ()) if f.logical_type in CLASS_TYPES]
-        X = X.copy() if is_inexact.any() or classes else X
-        for j in np.flatnonzero(is_inexact).tolist():
-            x, values = X[:, j], self.value_counts[j][0]
+        X = X.copy()
+        for j, (values, _, _) in enumerate(self.value_counts):
+            x, rounded = X[:, j].copy(), as_single(values)
+            is_single = rounded == values
+            may_differ = np.where(as_single(x) == x, not is_single.all(), is_single.any())
+            if not may_differ.any() or len(np.unique(rounded)) < len(values):
+                continue
             position = values.searchsorted(x)
-            above = values[position.clip(max=len(values) - 1)]
-            below = values[(position - 1).clip(min=0)]
-            for nearest in (below, above):
-                X[:, j] = np.where(as_single(nearest) == as_single(x), nearest, X[:, j])
-        for j in classes:
+            for nearest in (position - 1, position):
+                nearest = nearest.clip(0, len(values) - 1)
+                is_equal = rounded[nearest] == as_single(x)
+                is_other = is_single[nearest] != (as_single(x) == x)
+                X[:, j] = np.where(is_equal & is_other, values[nearest], X[:, j])
+        for j in (j for j, f in enumerate(fields or ()) if f.logical_type in CLASS_TYPES):
             is_seen = np.isin(X[:, j], self.value_counts[j][0]) | np.isnan(X[:, j])
             X[~is_seen, j] = UNKNOWN
         return X
-
-    @cached_property
-    def is_single(self) -> np.ndarray:
-        """Mask of the columns whose values single precision holds: (n_features,)."""
-        return is_single(self.X)
 
     @cached_property
     def inputs(self) -> np.ndarray:
@@ -245,11 +243,6 @@ def as_single(x: np.ndarray) -> np.ndarray:
     """Round to single precision."""
     with np.errstate(over="ignore"):
         return x.astype(np.float32)
-
-
-def is_single(X: np.ndarray) -> np.ndarray:
-    """Mask of the columns whose values single precision holds: (n, d) -> (d,)."""
-    return np.all((as_single(X) == X) | np.isnan(X), axis=0)
 
 
 def count_values(x: np.ndarray, counts: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -154,7 +154,8 @@ class _FrameColumn(Column):
             return self.series.dt.total_microseconds().cast(nw.Float64).to_numpy() / 1e6
         if SINGLE.match(self.dtype):
             return self.series.cast(nw.Float32).to_numpy()
-        if self.logical_type == "integer":  # pyarrow casts no integers beyond 2**53
+        # pyarrow casts no integers beyond 2**53, and polars converts none of 128 bits to numpy's
+        if self.logical_type == "integer" and not self.series.implementation.is_polars():
             return self.series.to_numpy().astype(np.float64)
         return self.series.cast(nw.Float64).to_numpy()
 

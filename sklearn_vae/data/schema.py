@@ -216,7 +216,7 @@ class Schema:
             return objects
         return LIBRARIES[self.container].frame(parts, len(values), index)
 
-    def keep_observed(self, table: Any, X: Any) -> Any:
+    def keep_observed(self, table: Any, X: Any, missing: np.ndarray) -> Any:
         """Replace the numbers of a table that are observed in X, with all their digits.
 
         Parameters
@@ -224,8 +224,10 @@ class Schema:
         table : DataFrame or ndarray of shape (n_samples, n_features)
             Table of ``inverse_transform``.
         X : DataFrame, array, sparse matrix or list of shape (n_samples, n_features)
-            Rows, missing cells of which are taken from ``table``, and all cells where X is of
-            another type or dtype.
+            Rows. All cells are taken from ``table`` where X is of another type, has other
+            names, or its column another dtype.
+        missing : ndarray of shape (n_samples, n_features), bool
+            Mask of the cells that are taken from ``table``.
 
         Returns
         -------
@@ -235,12 +237,15 @@ class Schema:
         if type(table) is not type(X) or self.container not in LIBRARIES:
             return table
         frame, observed = nw.from_native(table), nw.from_native(X)
+        if frame.columns != observed.columns:
+            return table
         columns = []
-        for field in self.fields:
+        for field, is_missing in zip(self.fields, missing.T, strict=True):
             if field.may_lose_digits:
                 filled, cells = frame.get_column(field.name), observed.get_column(field.name)
                 if filled.dtype == cells.dtype:
-                    columns.append(cells.zip_with(~cells.is_null(), filled))
+                    mask = nw.new_series("", is_missing, nw.Boolean, backend=frame.implementation)
+                    columns.append(filled.zip_with(mask, cells))
         return frame.with_columns(columns).to_native()
 
     def to_dict(self) -> dict[str, Any]:

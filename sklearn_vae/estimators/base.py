@@ -394,10 +394,10 @@ class TableEstimator(
         index = like.index if nw.dependencies.is_pandas_dataframe(like) else None
         return self.schema_.inverse_transform(X, index=index)
 
-    def _restore_imputed(self, X: np.ndarray, like: Any) -> Any:
-        """Convert imputed rows to a table as X was in ``fit``; observed cells are those of like."""
-        table = self._restore_table(X, like)
-        return table if self.schema_ is None else self.schema_.keep_observed(table, like)
+    def _restore_imputed(self, imputed: np.ndarray, missing: np.ndarray, like: Any) -> Any:
+        """Convert imputed rows to a table as X was in ``fit``, with the other cells of ``like``."""
+        table = self._restore_table(imputed, like)
+        return table if self.schema_ is None else self.schema_.keep_observed(table, like, missing)
 
     @property
     def _fields(self) -> tuple[Field, ...] | None:

@@ -345,10 +345,9 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         rows = model._validate(X, reset=False)
         imputed = self._impute(rows)
         imputed[:, :, self._is_empty] = 0.0
-        tables = [
-            self._add_indicators(self._drop_empty(model._restore_imputed(table, X)), rows)
-            for table in imputed
-        ]
+        missing = np.isnan(rows) | self._is_empty
+        tables = [model._restore_imputed(table, missing, X) for table in imputed]
+        tables = [self._add_indicators(self._drop_empty(table), rows) for table in tables]
         if is_one_table:
             return tables[0]
         return tables if model.schema_ is not None else np.stack(tables)
@@ -480,6 +479,8 @@ def _replace_by_nan(X: Any, missing_values: Any) -> Any:
             if _may_hold(dtype, missing_values)
         ).to_native()
     values = X.toarray() if issparse(X) else np.asarray(X)
+    if values.dtype.kind in "mM":
+        return X
     if values.dtype.kind in "USO":
         values = np.array(X, dtype=object)  # numbers beside strings in a list stay numbers
         values[np.vectorize(_is_equal, [bool])(values, missing_values)] = None

@@ -402,14 +402,15 @@ class DensityEstimator(TableEstimator[PredictorT]):
         check_is_fitted(self)
         self._check_y_is_used(y, "impute")
         rows = self._validate_with_conditions(X, y)
+        missing = np.isnan(rows[:, : self.n_features_in_])
         if n_draws is None:
-            return self._restore_imputed(self._impute(rows)[0], X)
+            return self._restore_imputed(self._impute(rows)[0], missing, X)
         n_draws = check_count("n_draws", n_draws)
         check_random_state(random_state, caller=f"{type(self).__name__}.impute")
         imputed = self._impute(rows, n_draws, random_state)
         if self.schema_ is None:
             return imputed
-        return [self._restore_imputed(table, X) for table in imputed]
+        return [self._restore_imputed(table, missing, X) for table in imputed]
 
     def _impute(
         self, rows: np.ndarray, n_draws: int | None = None, random_state: RandomState = None

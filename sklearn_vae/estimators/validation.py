@@ -64,8 +64,11 @@ def check_column_order(X: Any, schema: Schema) -> None:
     if not nw.dependencies.is_into_dataframe(X):
         return
     names = [field.name for field in schema.fields]
-    found, expected = list(map(repr, nw.from_native(X).columns)), list(map(repr, names))
-    if found != expected and sorted(found) == sorted(expected):  # NaN is not equal to itself
+    found, expected = (
+        [None if isinstance(name, float) and name != name else name for name in columns]  # NaN
+        for columns in (nw.from_native(X).columns, names)
+    )
+    if found != expected and set(found) == set(expected):
         raise ValueError(
             f"The feature names should match those that were passed during fit.\n"
             f"Feature names must be in the same order as they were in fit: {shorten(names)}."

@@ -440,6 +440,8 @@ def insert_arrays(value: object, arrays: Mapping[str, np.ndarray]) -> Any:
         return [insert_arrays(item, arrays) for item in value]
     if isinstance(value, dict):
         if value.keys() == {"@array"}:
-            return arrays[value["@array"]]
+            array = arrays[value["@array"]]
+            _reserve(array.nbytes)  # a model that names one array often makes as many copies
+            return array
         return {key: insert_arrays(item, arrays) for key, item in value.items()}
     return value

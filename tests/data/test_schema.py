@@ -599,11 +599,18 @@ def test_imputed_tables_keep_observed_numbers_of_many_digits(dtype, library):
     schema = Schema.fit(frame)
 
     filled = schema.inverse_transform(np.nan_to_num(schema.transform(frame)))
-    kept = schema.keep_observed(filled, frame)
-
     as_list = pa.ChunkedArray.to_pylist if library == "pyarrow" else list
-    assert as_list(kept["digits"]) == as_list(frame["digits"])
-    assert as_list(kept["x"]) == [1.0, 0.0, 2.0]
+    observed, imputed = as_list(frame["digits"]), as_list(filled["digits"])
+
+    for missing in ([], [1], [0, 2]):
+        mask = np.isin(np.arange(3), missing)[:, None] & [True, False]
+        kept = as_list(schema.keep_observed(filled, frame, mask)["digits"])
+        expected = [
+            own if is_missing else cell
+            for own, cell, is_missing in zip(imputed, observed, mask[:, 0], strict=True)
+        ]
+        assert kept == expected
+    assert as_list(schema.keep_observed(filled, frame, mask)["x"]) == [1.0, 0.0, 2.0]
 
 
 def test_dates_and_durations_are_rounded_and_clipped():

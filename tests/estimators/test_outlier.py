@@ -618,3 +618,14 @@ def test_history_has_records_of_each_member(wine):
     assert {row["member"] for row in fitted.history_} == {0, 1, 2, 3}
     assert [row["iteration"] for row in fitted.history_[:2]] == [1, 2]
     assert fitted.n_iter_ == 2
+
+
+def test_numbers_that_single_precision_cannot_tell_apart_stay_apart():
+    """A row alone is not taken for another one."""
+    rng = np.random.default_rng(0)
+    X = np.column_stack([1e9 + rng.integers(0, 36, 200), rng.normal(size=200)])
+    rows = np.array([[1e9 + 64, 0.0], [1e9 + 1, 0.0]])
+    detector = VAEOutlierDetector(**QUICK).fit(X)
+
+    np.testing.assert_allclose(detector.score_samples(rows)[0], detector.score_samples(rows[:1])[0])
+    assert detector.predict(rows[:1]) == -1

@@ -258,3 +258,19 @@ def test_ctrl_c_restores_the_fitted_attributes():
         vae.set_params(beta=interrupt).fit(NORMAL)
 
     np.testing.assert_array_equal(vae.score_samples(NORMAL), before)
+
+
+def test_values_that_fit_had_not_are_imputed_in_columns_of_integers():
+    """As in other columns, with handle_unknown="missing"; observed ones are kept."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"bit": rng.integers(0, 2, 60), "x": rng.normal(size=60)})
+    frame = frame.astype({"bit": "Int64"})
+    frame.loc[::9, "bit"] = pd.NA
+    model = VAETransformer(1, max_iter=1, random_state=0, handle_unknown="missing").fit(frame)
+    new = pd.DataFrame(
+        {"bit": pd.array([7, 0, 1, pd.NA], dtype="Int64"), "x": [0.0, 1.0, 2.0, 3.0]}
+    )
+
+    for imputed in (model.impute(new), *model.impute(new, n_draws=2, random_state=0)):
+        assert imputed["bit"].isin([0, 1]).all()
+        assert imputed["bit"].tolist()[1:3] == [0, 1]

@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
 import sklearn_vae
-from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
+from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer, runtime
 from sklearn_vae.estimators.load import ESTIMATORS
 from sklearn_vae.estimators.outlier import METHODS
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
@@ -663,3 +663,20 @@ def test_a_model_is_loaded_in_a_new_process(fitted, tmp_path):
     X = pd.DataFrame(rows(9), columns=list("abcde"))
 
     np.testing.assert_array_equal(np.load(tmp_path / "s.npy"), fitted["detector"].score_samples(X))
+
+
+@pytest.mark.parametrize("load", [sklearn_vae.load, runtime.load])
+def test_a_file_whose_members_share_their_arrays_is_refused(load, tmp_path):
+    """Each member would have copies of them: hundreds of times the size of the file."""
+    path, n_members = tmp_path / "model.vae", 1_000
+    mixtures = [(1, "full")]
+    VAEDensity(1, mixtures=mixtures, max_iter=0, random_state=0).fit(rows()).save(path)
+
+    def share(header, arrays):
+        header["fitted"]["state_dict_"] *= n_members
+        header["fitted"]["mixtures_"] *= n_members
+        arrays["weights_"] = np.full(n_members, 1 / n_members)
+
+    changed(path, share)
+    with pytest.raises(ValueError, match="far more memory than the file"):
+        load(path)
