@@ -90,17 +90,16 @@ class ScoredRows:
         """
         X = X.copy()
         for j, (values, _, _) in enumerate(self.value_counts):
-            x, rounded = X[:, j].copy(), as_single(values)
-            is_single = rounded == values
-            may_differ = np.where(as_single(x) == x, not is_single.all(), is_single.any())
+            rounded, rounded_x = as_single(values), as_single(X[:, j])
+            is_single, x_is_single = rounded == values, rounded_x == X[:, j]
+            may_differ = np.where(x_is_single, not is_single.all(), is_single.any())
             if not may_differ.any() or len(np.unique(rounded)) < len(values):
                 continue
-            position = values.searchsorted(x)
+            position = values.searchsorted(X[:, j])
             for nearest in (position - 1, position):
                 nearest = nearest.clip(0, len(values) - 1)
-                is_equal = rounded[nearest] == as_single(x)
-                is_other = is_single[nearest] != (as_single(x) == x)
-                X[:, j] = np.where(is_equal & is_other, values[nearest], X[:, j])
+                is_equal = (rounded[nearest] == rounded_x) & (is_single[nearest] != x_is_single)
+                X[:, j] = np.where(is_equal, values[nearest], X[:, j])
         for j in (j for j, f in enumerate(fields or ()) if f.logical_type in CLASS_TYPES):
             is_seen = np.isin(X[:, j], self.value_counts[j][0]) | np.isnan(X[:, j])
             X[~is_seen, j] = UNKNOWN

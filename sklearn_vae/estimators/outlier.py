@@ -500,9 +500,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
             self.calibration_scores_ = np.sort(scores)
             self.offset_ = float(np.quantile(scores, contamination))
         else:
-            X, counts = calibration
-            scores_of_new = -self._anomaly_scores(self._match(X), counts, are_new=self._are_new)
-            self.calibration_scores_ = np.sort(scores_of_new)
+            rows_of_new = self._scored_rows(*calibration, are_new=self._are_new)
+            self.calibration_scores_ = np.sort(-self._anomaly_scores(rows_of_new))
             self.offset_ = conformal_threshold(self.calibration_scores_, contamination)
         rows = CountedRows(self.reference_samples_, self.counts_)
         n_rows = min(max(MAX_BASELINE_VALUES // self.n_features_in_, 10), MAX_BASELINE_ROWS)
@@ -530,7 +529,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
             Scores, in the units that ``method`` determines.
         """
         check_is_fitted(self)
-        return -self._anomaly_scores(self._rows(X), are_new=self._are_new)
+        rows = self._scored_rows(self._validate(X, reset=False), are_new=self._are_new)
+        return -self._anomaly_scores(rows)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Score less the threshold ``offset_``: negative for outliers.
@@ -623,9 +623,9 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
             Attributions in the units of the score; the largest columns are the most anomalous.
         """
         check_is_fitted(self)
-        rows = self._rows(X)
-        scores = self._anomaly_scores(rows, are_new=self._are_new)
-        return self.attribution_baseline_.attribute(self._fitted(), rows, scores)
+        rows = self._scored_rows(self._validate(X, reset=False), are_new=self._are_new)
+        scores = self._anomaly_scores(rows)
+        return self.attribution_baseline_.attribute(self._fitted(), rows.X, scores)
 
     def expected_values(self, X: Any) -> Any:
         """Expected value of each cell given the row's other cells.
@@ -644,29 +644,25 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
             Expected values, a data frame of the type that X had in ``fit``.
         """
         check_is_fitted(self)
-        means = conditional_means(self._fitted(), self._rows(X), self._is_rounded)
+        rows = self._scored_rows(self._validate(X, reset=False))
+        means = conditional_means(self._fitted(), rows.X, self._is_rounded)
         return self._restore_table(means, like=X)
 
     @over_batches
     def _training_scores(self, X: Any) -> np.ndarray:
         """Normality score of each training row, out of fold for reference rows."""
-        return -self._anomaly_scores(self._rows(X))
+        return -self._anomaly_scores(self._scored_rows(self._validate(X, reset=False)))
 
-    def _rows(self, X: Any) -> np.ndarray:
-        """Validate rows, in double precision."""
-        rows = self._validate(X, reset=False).astype(np.float64, copy=False)
-        return self._match(rows)
-
-    def _match(self, X: np.ndarray) -> np.ndarray:
-        fields = None if self.schema_ is None else self.schema_.fields
-        return self._reference_rows().match(X, fields)
-
-    def _anomaly_scores(
+    def _scored_rows(
         self, X: np.ndarray, counts: np.ndarray | None = None, *, are_new: bool = False
-    ) -> np.ndarray:
-        """Anomaly score of each row, repeated by its count: higher is more anomalous."""
+    ) -> ScoredRows:
+        """Validated rows in double precision, with the values of the reference rows."""
         reference = self._reference_rows()
-        rows = ScoredRows(X, reference.predictor, reference, counts=counts, are_new=are_new)
+        X = reference.match(X.astype(np.float64, copy=False), self._fields)
+        return ScoredRows(X, reference.predictor, reference, counts=counts, are_new=are_new)
+
+    def _anomaly_scores(self, rows: ScoredRows) -> np.ndarray:
+        """Anomaly score of each row, repeated by its count: higher is more anomalous."""
         return rows.repeat(score_in_batches(self.scorer_, rows))
 
     @property
@@ -707,5 +703,5 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
             n_rows = int(self.counts_.sum()) if (self.counts_ > 0).all() else 0
         if n_rows < MIN_ROWS:
             raise ValueError("there are too few reference rows")
-        row = self.reference_samples_[:1]
-        self.attribution_baseline_.attribute(fitted, row, self._anomaly_scores(row))
+        row = self._scored_rows(self.reference_samples_[:1])
+        self.attribution_baseline_.attribute(fitted, row.X, self._anomaly_scores(row))

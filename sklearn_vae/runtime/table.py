@@ -55,8 +55,9 @@ class TableModel:
         if self.fields is not None:
             rows = self._read_fields(table, self.fields)
         else:
-            is_missing = _is_missing(table) if table.dtype == object else False
-            rows = np.where(is_missing, np.nan, table).astype(np.float64)
+            if table.dtype == object:
+                table = np.where(_is_missing(table), np.nan, table)
+            rows = table.astype(np.float64, copy=False)
         if np.isinf(rows).any():
             raise ValueError("X contains infinity.")
         if self.handle_unknown == "infrequent":
