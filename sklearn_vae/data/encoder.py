@@ -26,6 +26,7 @@ from sklearn_vae.data.missing_patterns import MissingPatterns
 from sklearn_vae.data.one_to_one import OneToOne, find_one_to_one
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_hashes
+from sklearn_vae.persistence.values import to_json
 from sklearn_vae.seeds import Stream, stream_seed
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class TableEncoder:
 
     Attributes
     ----------
-    names : list of str, int or tuple
+    names : list of hashable
         Names of the columns, or their indices if they have none; tuples of a MultiIndex.
     groups : list of Columns
         Columns of one likelihood each, in the order of the model's input.
@@ -102,7 +103,7 @@ class TableEncoder:
             Sample weights.
         likelihood : str, Likelihood, list or dict
             The estimator's parameter.
-        names : sequence of str, int or tuple, or None
+        names : sequence of hashable, or None
             Names of the columns, if they have any.
         column_hints : sequence of ColumnHint, optional
             Information from the columns' dtypes; none by default.
@@ -188,6 +189,8 @@ class TableEncoder:
         if not self.log_unseen < 0:
             raise ValueError("'log_unseen' must be a log-probability")
         check_hashes(self.names)
+        for name in self.names:
+            to_json(name)  # refuses what is no name
         is_constant, derived = self.is_constant, set()
         constants, varying = np.flatnonzero(is_constant), np.flatnonzero(~is_constant)
         for pair in self.one_to_one:

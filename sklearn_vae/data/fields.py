@@ -1,19 +1,16 @@
 """The schema of one column: its type, categories and dtype, and conversion of its values."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 from numbers import Real
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import numpy as np
 
 from sklearn_vae.persistence.validation import check_hashes
-
-if TYPE_CHECKING:
-    import pandas as pd
+from sklearn_vae.persistence.values import LONGEST_TEXT, from_json, to_json
 
 # Categories and unknown values that messages list; beyond these, they give the number.
 MAX_LISTED = 5
@@ -21,10 +18,12 @@ NUMBERS = ("number", "integer")
 # Code of a category that the schema does not have.
 UNKNOWN = -1.0
 LOGICAL_TYPES = (*NUMBERS, "boolean", "category", "ordered")
-# Name of a column: a number or a tuple in some data frames, an index if columns have no names.
-Name = str | int | float | tuple
-# Bits of integers, and the largest length of the name of a dtype.
-BITS, LONGEST_TYPE = (8, 16, 32, 64, 128), 200
+# Name of a column: any value that can be one, as a date or NaN; an index if columns have no names.
+Name = Hashable
+# Deprecated codes of NumPy's dtypes of bytes.
+BYTES = re.compile(r"\s*\|?a\d*\s*")
+# Bits of integers.
+BITS = (8, 16, 32, 64, 128)
 
 # Units of time. A finer one than the microsecond is more than a float has digits for.
 MICROSECONDS = {"ns": 1.0, "us": 1.0, "ms": 1e3, "s": 1e6, "D": 86400e6}
@@ -41,7 +40,7 @@ class Field:
 
     Attributes
     ----------
-    name : str, int, float or tuple
+    name : hashable
         Name of the column, or its index if it has none; a tuple of a MultiIndex.
     logical_type : {"number", "integer", "boolean", "category", "ordered"}
         Type of the values. Only data frames have integers: an array has one dtype for all
@@ -73,8 +72,10 @@ class Field:
             raise ValueError(f"a column cannot have the logical type {self.logical_type!r:.100}")
         bits = "".join(filter(str.isdigit, self.dtype))
         has_bits = self.logical_type != "integer" or (len(bits) < 4 and bits and int(bits) in BITS)
-        # a time zone of dateutil may name any file
-        if len(self.dtype) > LONGEST_TYPE or "dateutil" in self.dtype or not has_bits:
+        # a time zone of dateutil may name any file, and NumPy warns of its code for bytes
+        is_warned_of = any(map(BYTES.fullmatch, self.dtype.split(",")))
+        is_refused = len(self.dtype) > LONGEST_TEXT or "dateutil" in self.dtype or is_warned_of
+        if is_refused or not has_bits:
             raise ValueError(f"a column cannot have the dtype {self.dtype!r:.100}")
         check_hashes(self.categories or ())
 
@@ -158,9 +159,9 @@ class Field:
         """Return the schema in types of JSON."""
         categories = self.categories
         return {
-            "name": _to_json(self.name),
+            "name": to_json(self.name),
             "logical_type": self.logical_type,
-            "categories": None if categories is None else list(map(_to_json, categories)),
+            "categories": None if categories is None else list(map(to_json, categories)),
             "dtype": self.dtype,
         }
 
@@ -169,8 +170,8 @@ class Field:
         """Make a schema from the result of ``to_dict``."""
         categories = state["categories"]
         if categories is not None:
-            categories = tuple(map(_from_json, categories))
-        return cls(_from_json(state["name"]), state["logical_type"], categories, state["dtype"])
+            categories = tuple(map(from_json, categories))
+        return cls(from_json(state["name"]), state["logical_type"], categories, state["dtype"])
 
 
 def time_type(dtype: str) -> str | None:
@@ -222,49 +223,3 @@ def shorten(values: Sequence) -> str:
     text = ", ".join(repr(v) if isinstance(v, str) else str(v) for v in values[:MAX_LISTED])
     rest = len(values) - MAX_LISTED
     return f"{text} and {rest} more" if rest > 0 else text
-
-
-def _to_json(value: object) -> object:
-    """Convert a name or a category to types of JSON, tagged where they are ambiguous."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    if isinstance(value, tuple):
-        return {"tuple": list(map(_to_json, value))}
-    name = type(value).__name__
-    if name in ("date", "datetime"):
-        return {name: cast(date, value).isoformat()}
-    if name == "Decimal":
-        return {name: str(value)}
-    if name == "Timestamp":
-        timestamp = cast("pd.Timestamp", value)
-        return {name: [timestamp.isoformat(), timestamp.unit]}
-    if name == "Interval":
-        interval = cast("pd.Interval", value)
-        return {name: [_to_json(interval.left), _to_json(interval.right), interval.closed]}
-    raise TypeError(f"{value!r}, a name or category of type {name}, cannot be written as JSON.")
-
-
-def _from_json(value: Any) -> Any:
-    """Return the name or the category that ``_to_json`` has converted."""
-    if not isinstance(value, dict):
-        return value
-    [(name, content)] = value.items()
-    if name == "tuple":
-        return tuple(map(_from_json, content))
-    texts = [text for text in (content, *content) if isinstance(text, str)]
-    if max(map(len, texts), default=0) > LONGEST_TYPE:
-        raise ValueError(f"{content!r:.100} is too long for a {name}")
-    if name in ("date", "datetime"):
-        return {"date": date, "datetime": datetime}[name].fromisoformat(content)
-    if name == "Decimal":
-        return Decimal(content)
-    if name not in ("Timestamp", "Interval"):
-        raise ValueError(f"{name!r:.100} is no type of a name or a category")
-    import pandas as pd
-
-    if name == "Timestamp":
-        return pd.Timestamp(content[0]).as_unit(content[1])
-    left, right, closed = content
-    return pd.Interval(_from_json(left), _from_json(right), closed)

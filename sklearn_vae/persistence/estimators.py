@@ -14,12 +14,12 @@ from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.registry import find, is_serializable
 from sklearn_vae.persistence.serialization import (
     DESERIALIZERS,
-    NotSerializableError,
     Serializer,
     deserialize,
     extract_arrays,
 )
 from sklearn_vae.persistence.validation import annotations_of, check_annotations
+from sklearn_vae.persistence.values import NotSerializableError
 from sklearn_vae.warnings import warn
 
 # Kind of a file that holds an estimator.
@@ -124,15 +124,14 @@ class SerializationMixin:
         try:
             return serializer.serialize(value)
         except NotSerializableError as error:
-            advice = (
-                f"A fitted model does not need it: replace it by set_params({name}=...), or "
-                f"pickle the model."
+            reason = (
+                f"is {value!r}, which a file of data cannot hold. A fitted model does not need it: "
+                f"replace it by set_params({name}=...), or pickle the model."
                 if noun == "parameter"
-                else "Pickle the model instead."
+                else f"holds what a file of data cannot: {error}. Pickle the model instead."
             )
             raise TypeError(
-                f"{type(self).__name__} cannot be saved: {noun} {name!r} is {value!r}, which a "
-                f"file of data cannot hold. {advice}"
+                f"{type(self).__name__} cannot be saved: {noun} {name!r} {reason}"
             ) from error
 
     def _split_state(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:

@@ -27,6 +27,7 @@ from sklearn_vae.persistence.validation import (
     check_hashes,
     matches,
 )
+from sklearn_vae.persistence.values import NotSerializableError, from_json, has_json, to_json
 
 # A dict whose first key begins with this character is a tagged value, like {"@tuple": [...]}.
 TAG = "@"
@@ -40,10 +41,6 @@ DICT_BYTES, ENTRY_BYTES, ARRAY_BYTES = 200, 50, 150
 MAX_KEY = 1 << 31
 # Words in the state of numpy's Mersenne Twister.
 MT19937_WORDS = 624
-
-
-class NotSerializableError(TypeError):
-    """A value that cannot be serialized."""
 
 
 class Serializer:
@@ -66,7 +63,7 @@ class Serializer:
         name = type(value).__name__
         if is_dataclass(value) and is_serializable(type(value)):
             if hasattr(value, "to_dict"):
-                return {"@from_dict": name, "state": self.serialize(value.to_dict())}
+                return self._from_dict(name, value)
             names = [field.name for field in fields(value) if field.init]
             return {
                 "@object": name,
@@ -74,7 +71,17 @@ class Serializer:
             }
         if hasattr(value, "serialize"):
             return value.serialize(self)
+        if has_json(value):
+            return {"@value": self.serialize(to_json(value))}
         return self._module(value, type(value))
+
+    def _from_dict(self, name: str, value: Any) -> Any:
+        try:
+            return {"@from_dict": name, "state": self.serialize(value.to_dict())}
+        except NotSerializableError:
+            if not self.keep_unserializable:
+                raise
+            return value
 
     def _refuse(self, value: object) -> Any:
         if self.keep_unserializable:
@@ -377,6 +384,10 @@ def _stack(stacked: dict[str, Any]) -> list[dict[str, np.ndarray]]:
     ]
 
 
+def _value(value: object) -> Any:
+    return from_json(deserialize(value))
+
+
 def _tuple(items: object) -> tuple[Any, ...]:
     return tuple(map(deserialize, _list(items)))
 
@@ -407,6 +418,7 @@ DESERIALIZERS: dict[str, Callable[..., Any]] = {
     "@random_state": _random_state,
     "@names": _names,
     "@text": _text,
+    "@value": _value,
     "@tuple": _tuple,
     "@dict": _dict,
     "@records": _records,

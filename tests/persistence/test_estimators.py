@@ -262,6 +262,42 @@ def test_columns_whose_names_are_no_strings_are_saved(header, tmp_path):
     assert loaded.score_samples(frame, columns=[header[2]]).shape == (len(frame),)
 
 
+UNUSUAL_NAMES = [
+    np.nan, np.inf, None, True, np.False_, 2**70, pd.NA, pd.NaT, pd.Timestamp("2020-02-29"),
+    pd.Period("2020-02", "M"), pd.Interval(0, 1), ("a", pd.Timestamp("2020-02-29")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNUSUAL_NAMES, ids=repr)
+def test_a_column_may_have_any_name_that_pandas_gives(name, tmp_path):
+    """Pivoted tables have columns of dates and of missing values; their files could not be read."""
+    header = pd.Index([name, 5, 7], dtype=object, tupleize_cols=False)
+    frame = pd.DataFrame(rows()[:, :3], columns=header)
+    vae = VAETransformer(**SMALL).fit(frame)
+    expected = vae.score_samples(frame)
+    vae.save(tmp_path / "model.vae")
+    loaded = sklearn_vae.load(tmp_path / "model.vae")
+
+    np.testing.assert_array_equal(loaded.score_samples(frame), expected)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(vae)).score_samples(frame), expected)
+    by_numpy = runtime.load(tmp_path / "model.vae")
+    np.testing.assert_allclose(by_numpy.score_samples(frame.to_numpy()), expected, atol=1e-6)
+    assert [*map(str, loaded.columns_.names)] == [*map(str, vae.columns_.names)]
+    pd.testing.assert_index_equal(loaded.sample(2).columns, vae.sample(2).columns)
+
+
+@pytest.mark.parametrize("name", [b"x", 3 + 2j], ids=repr)
+def test_other_names_are_refused_before_a_file_is_written(name, tmp_path):
+    """A pickle holds them."""
+    frame = pd.DataFrame(rows()[:, :2], columns=pd.Index([name, 1], dtype=object))
+    vae = VAETransformer(**SMALL).fit(frame)
+    with pytest.raises(TypeError, match=r"'schema_' holds what a file of data cannot: .* a name"):
+        vae.save(tmp_path / "model.vae")
+
+    assert not list(tmp_path.iterdir())
+    assert pickle.loads(pickle.dumps(vae)).score(frame) == vae.score(frame)
+
+
 def test_keys_that_no_file_may_have_are_refused_before_one_is_written(tmp_path):
     """Large integers, which could be made to collide."""
     frame = pd.DataFrame(rows()[:, :2], columns=[2**40, 1])
@@ -554,6 +590,10 @@ FORGERIES = {
     "many classes and no member": many_classes,
     "schema that calls": put("fitted", "schema_", value=schema("read_csv(source='x')")),
     "schema of many bits": put("fitted", "schema_", value=schema("int9999999999")),
+    "schema of bytes": put("fitted", "schema_", value=schema("a5")),
+    "name that is no name": put("fitted", "columns_", "names", value=[
+        {"@object": "Gaussian", "scale": "per_row"}, 1, 2, 3, 4
+    ]),
     "schema of a file": put("fitted", "schema_", value=schema("dateutil//etc/passwd")),
 }  # fmt: skip
 

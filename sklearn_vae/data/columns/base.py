@@ -38,7 +38,7 @@ class ColumnHint:
 
     Attributes
     ----------
-    name : str, int or tuple
+    name : hashable
         Name or index of the column.
     is_integer : bool, default=False
         Whether the dtype is one of integers.
