@@ -1,9 +1,11 @@
 """Devices and threads: the only module that queries the hardware."""
 
+import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 import torch
 from threadpoolctl import ThreadpoolController
@@ -112,11 +114,31 @@ def threads_for(n_products: int) -> Iterator[None]:
     if torch.get_num_threads() == 1 or n_products >= MIN_PRODUCTS_FOR_THREADS:
         yield
         return
+    set_mkl_threads = _mkl_threads_setter()
     with _openmp().limit(limits=1):
-        yield
+        before = set_mkl_threads(1)
+        try:
+            yield
+        finally:
+            set_mkl_threads(before)
 
 
 @cache
 def _openmp() -> ThreadpoolController:
     """Find the OpenMP libraries, whose numbers of threads belong to the calling thread."""
     return ThreadpoolController().select(user_api="openmp")
+
+
+@cache
+def _mkl_threads_setter() -> Callable[[int], int]:
+    """Find MKL's ``mkl_set_num_threads_local`` in torch's library.
+
+    It sets the number of threads of the calling thread and returns the one before. torch calls it
+    too, and MKL then ignores OpenMP's limit. Where torch has no MKL, there is nothing to set.
+    """
+    for path in (Path(torch.__file__).parent / "lib").glob("*torch_cpu*"):
+        try:
+            return ctypes.CDLL(str(path)).MKL_Set_Num_Threads_Local
+        except (AttributeError, OSError):
+            continue
+    return lambda n_threads: n_threads

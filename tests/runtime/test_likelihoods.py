@@ -54,8 +54,11 @@ def arrays(tensors):
 
 
 def assert_same_distribution(actual, expected):
-    """Columns of two samples (n, k), by the test of Kolmogorov and Smirnov."""
-    for one, other in zip(actual.T, expected.T, strict=True):
+    """Columns of two samples (n, k), by the test of Kolmogorov and Smirnov.
+
+    Rounded, for the roots of equal counts may differ in their last bit.
+    """
+    for one, other in zip(actual.T.round(9), expected.T.round(9), strict=True):
         assert ks_2samp(one, other, method="asymp").pvalue > 1e-3
 
 
