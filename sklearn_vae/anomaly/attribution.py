@@ -5,6 +5,7 @@ from typing import Self
 
 import numpy as np
 
+from sklearn_vae.anomaly.rows import MAX_BATCH_CELLS, batches
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
@@ -80,17 +81,23 @@ def conditional_nll(predictor: Predictor, X: np.ndarray) -> np.ndarray:
     return np.nan_to_num(nll, nan=MAX_NLL, posinf=MAX_NLL, neginf=-MAX_NLL)
 
 
-def conditional_means(predictor: Predictor, X: np.ndarray, is_rounded: np.ndarray) -> np.ndarray:
-    """Mean, or likeliest class, of each value given the row's others: (n, n_features).
+def conditional_means(
+    predictor: Predictor, X: np.ndarray, columns: np.ndarray, is_rounded: np.ndarray
+) -> np.ndarray:
+    """Mean, or likeliest class, of each value given the row's others: (n, n_selected).
 
-    Means of the columns with mask ``is_rounded`` (n_features,) are rounded to possible values.
+    ``columns`` (n_selected,) are the indices of the columns. Means of those with mask
+    ``is_rounded`` (n_features,) are rounded to possible values.
     """
-    means = np.empty_like(X)
-    for column in range(X.shape[1]):
-        rows = X.copy()
-        rows[:, column] = np.nan
-        means[:, column] = predictor.impute(rows, N_DRAWS, is_rounded)[:, column]
-    return means
+    n_cells = len(X) * len(columns)
+    means = np.empty(n_cells, X.dtype)
+    for batch in batches(n_cells, max(MAX_BATCH_CELLS // X.shape[1], 1)):
+        row, selected = np.divmod(np.arange(n_cells)[batch], len(columns))
+        cells = np.arange(len(row)), columns[selected]
+        rows = X[row]
+        rows[cells] = np.nan
+        means[batch] = predictor.impute(rows, N_DRAWS, is_rounded)[cells]
+    return means.reshape(len(X), len(columns))
 
 
 def softplus_attribution(

@@ -104,6 +104,10 @@ class Schema:
                 fields[j] = replace(fields[j], categories=tuple(sorted(union, key=str)))
         return replace(self, fields=tuple(fields))
 
+    def select(self, columns: np.ndarray) -> "Schema":
+        """Schema of the columns with these indices."""
+        return replace(self, fields=tuple(self.fields[j] for j in columns))
+
     def transform(self, X: Any, *, handle_unknown: str = "error") -> np.ndarray:
         """Convert a table to numbers: categories to codes, dates and durations to seconds.
 
@@ -160,14 +164,14 @@ class Schema:
         ValueError
             If X lacks a column, or as ``transform`` does.
         """
-        fields, frame = tuple(self.fields[j] for j in columns), nw.from_native(X, eager_only=True)
+        part, frame = self.select(columns), nw.from_native(X, eager_only=True)
         index_of = {name: index for index, name in enumerate(frame.columns)}
-        if absent := [field.name for field in fields if field.name not in index_of]:
+        if absent := [field.name for field in part.fields if field.name not in index_of]:
             raise ValueError(
                 f"X lacks the column {absent[0]!r}; its columns are {shorten(frame.columns)}."
             )
-        selected = frame[:, [index_of[field.name] for field in fields]].to_native()
-        values = replace(self, fields=fields).transform(selected, handle_unknown=handle_unknown)
+        selected = frame[:, [index_of[field.name] for field in part.fields]].to_native()
+        values = part.transform(selected, handle_unknown=handle_unknown)
         rows = np.full((len(values), len(self.fields)), np.nan, values.dtype)
         rows[:, columns] = values
         return rows

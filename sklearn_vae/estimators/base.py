@@ -384,15 +384,19 @@ class TableEstimator(
             return list(self.feature_names_in_)
         return None if self.schema_ is None else [field.name for field in self.schema_.fields]
 
-    def _restore_table(self, X: np.ndarray, like: Any = None) -> Any:
+    def _restore_table(
+        self, X: np.ndarray, like: Any = None, columns: np.ndarray | None = None
+    ) -> Any:
         """Convert rows of numbers to an array or data frame of the type that X had in ``fit``.
 
-        The rows of a pandas frame get the index of ``like``.
+        The rows of a pandas frame get the index of ``like``. ``columns`` are the indices of X's
+        columns, if they are not all.
         """
         if self.schema_ is None:
             return X
+        schema = self.schema_ if columns is None else self.schema_.select(columns)
         index = like.index if nw.dependencies.is_pandas_dataframe(like) else None
-        return self.schema_.inverse_transform(X, index=index)
+        return schema.inverse_transform(X, index=index)
 
     def _restore_imputed(self, imputed: np.ndarray, missing: np.ndarray, like: Any) -> Any:
         """Convert imputed rows to a table as X was in ``fit``, with the other cells of ``like``."""

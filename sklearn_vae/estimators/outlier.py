@@ -1,6 +1,6 @@
 """VAEOutlierDetector: outlier and novelty detection."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from numbers import Real
 from os import PathLike
@@ -25,10 +25,12 @@ from sklearn_vae.anomaly.initialization import random_parameters
 from sklearn_vae.anomaly.presets import METHODS, Preset, preset_and_scorer
 from sklearn_vae.anomaly.reference import CountedRows, evenly_spaced
 from sklearn_vae.anomaly.rows import ScoredRows, Scorer, score_in_batches
+from sklearn_vae.data.fields import Name
 from sklearn_vae.data.sources import as_source
 from sklearn_vae.estimators.base import MIN_ROWS, MIN_STEPS, TableEstimator
 from sklearn_vae.estimators.batches import over_batches
 from sklearn_vae.estimators.checks import CONSTRAINTS
+from sklearn_vae.estimators.given import column_indices
 from sklearn_vae.estimators.parts import resolve_widths
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.initialization.factor_analysis import FactorModel, n_imputation_factors
@@ -627,7 +629,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
         scores = self._anomaly_scores(rows)
         return self.attribution_baseline_.attribute(self._fitted(), rows.X, scores)
 
-    def expected_values(self, X: Any) -> Any:
+    def expected_values(self, X: Any, *, columns: Iterable[Name] | None = None) -> Any:
         """Expected value of each cell given the row's other cells.
 
         It is the mean of p(x_j | the row's other columns), or the likeliest category, by the
@@ -637,16 +639,25 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows, in the units of the training rows.
+        columns : list of str or int, default=None
+            Columns whose expected values are computed, by name, or by position if X has no
+            names. Time is proportional to their number. By default, all columns.
 
         Returns
         -------
-        array-like of shape (n_samples, n_features)
-            Expected values, a data frame of the type that X had in ``fit``.
+        array-like of shape (n_samples, n_columns)
+            Expected values of these columns, in the order that they have in X; a data frame of
+            the type that X had in ``fit``.
         """
         check_is_fitted(self)
+        indices = np.arange(self.n_features_in_)
+        if columns is not None:
+            names = self._column_names() or range(self.n_features_in_)
+            caller = f"{type(self).__name__}.expected_values"
+            indices = column_indices(columns, names, "columns", caller)
         rows = self._scored_rows(self._validate(X, reset=False))
-        means = conditional_means(self._fitted(), rows.X, self._is_rounded)
-        return self._restore_table(means, like=X)
+        means = conditional_means(self._fitted(), rows.X, indices, self._is_rounded)
+        return self._restore_table(means, like=X, columns=indices)
 
     @over_batches
     def _training_scores(self, X: Any) -> np.ndarray:

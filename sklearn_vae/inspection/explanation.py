@@ -34,7 +34,8 @@ class ExplanationDisplay(DisplayMixin):
     values : ndarray of shape (n_features,), default=None
         Values of the row, which are shown beside the names.
     expected_values : ndarray of shape (n_features,), default=None
-        Expected value of each column given the row's other values, shown beside the values.
+        Expected value of each column given the row's other values, shown beside the values; None
+        is not shown.
     unit : str, default="nats"
         Unit of the attributions.
 
@@ -113,7 +114,12 @@ class ExplanationDisplay(DisplayMixin):
         attributions = detector.explain(rows)
         values = expected_values = None
         if len(attributions) == 1:
-            values, expected_values = first_row(rows), first_row(detector.expected_values(rows))
+            values = first_row(rows)
+            shown = np.sort(by_size(attributions[0])[: check_count("n_columns", n_columns)])
+            names = detector._column_names() or range(len(values))
+            expected = detector.expected_values(rows, columns=[names[j] for j in shown])
+            expected_values = np.full(len(values), None)
+            expected_values[shown] = first_row(expected)
         is_distance = getattr(detector, "method", "auto") in DISTANCES
         display = cls(
             attributions=attributions.mean(axis=0),
@@ -142,7 +148,7 @@ class ExplanationDisplay(DisplayMixin):
             The display.
         """
         names = self._labels()
-        order = np.argsort(-np.abs(self.attributions), kind="stable")
+        order = by_size(self.attributions)
         largest, rest = np.split(order, [check_count("n_columns", n_columns)])
         largest = largest[np.argsort(-self.attributions[largest], kind="stable")]
         labels, lengths = [names[j] for j in largest], self.attributions[largest]
@@ -166,9 +172,16 @@ class ExplanationDisplay(DisplayMixin):
             values = map(format_value, self.values)
             names = [f"{name} = {value}" for name, value in zip(names, values, strict=True)]
         if self.expected_values is not None:
-            values = map(format_value, self.expected_values)
-            names = [f"{name} (expected {v})" for name, v in zip(names, values, strict=True)]
+            names = [
+                name if value is None else f"{name} (expected {format_value(value)})"
+                for name, value in zip(names, self.expected_values, strict=True)
+            ]
         return names
+
+
+def by_size(attributions: np.ndarray) -> np.ndarray:
+    """Indices of the columns in descending order of their absolute attributions."""
+    return np.argsort(-np.abs(attributions), kind="stable")
 
 
 def first_row(X: Any) -> np.ndarray:

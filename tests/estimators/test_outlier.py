@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae import VAEOutlierDetector
-from sklearn_vae.anomaly.attribution import conditional_nll
+from sklearn_vae.anomaly.attribution import N_DRAWS, conditional_nll
 from sklearn_vae.anomaly.combination import TailDistribution
 from sklearn_vae.anomaly.presets import METHODS
 from sklearn_vae.anomaly.rows import ScoredRows, score_in_batches
@@ -442,6 +442,19 @@ def test_expected_values_are_those_of_the_exact_normal(factors, novelty):
     error = (detector.expected_values(rows) - expected) / train.std(axis=0)
 
     assert np.sqrt(np.square(error).mean()) < 0.25
+
+
+def test_expected_values_are_each_cell_imputed_from_the_rows_others(fitted, wine):
+    """Cells of a row are computed together; of some columns, the others need no time."""
+    rows, predictor = wine.to_numpy()[:7], fitted._fitted()
+    expected = np.empty_like(rows)
+    for j in range(rows.shape[1]):
+        incomplete = np.where(np.arange(rows.shape[1]) == j, np.nan, rows)
+        expected[:, j] = predictor.impute(incomplete, N_DRAWS, fitted._is_rounded)[:, j]
+    some = fitted.expected_values(wine[:7], columns=["proline", "ash"])
+
+    np.testing.assert_allclose(fitted.expected_values(wine[:7]), expected, rtol=1e-9)
+    np.testing.assert_allclose(some, expected[:, [2, 12]], rtol=1e-9)
 
 
 @pytest.mark.parametrize("method", ["auto", "log_likelihood", "reconstruction"])

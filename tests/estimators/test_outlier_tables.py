@@ -199,3 +199,30 @@ def test_other_containers_have_the_same_scores(train):
     found = VAEOutlierDetector(**QUICK).fit(train).score_samples(new)
 
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("container", ["array", "pandas", "polars", "pyarrow"])
+def test_expected_values_of_some_columns_are_a_part_of_the_table(train, container):
+    """In the order of X, with its types and names; by position if it has none."""
+    X, names = train[:60], ["weight", "kind"]
+    if container == "array":
+        X, names = X[["kind", "size", "weight"]].to_numpy(), [2, 0]
+    elif container != "pandas":
+        X = X.astype({"size": str, "kind": object})
+        X = pytest.importorskip("pyarrow").Table.from_pandas(X, preserve_index=False)
+        X = pytest.importorskip("polars").from_arrow(X) if container == "polars" else X
+    detector = VAEOutlierDetector(**QUICK).fit(X)
+    every, some = detector.expected_values(X[:5]), detector.expected_values(X[:5], columns=names)
+
+    assert type(some) is type(every)
+    if container == "array":
+        every = every[:, [0, 2]]
+    elif container == "pyarrow":
+        every, some = every.select(["kind", "weight"]).to_pandas(), some.to_pandas()
+    else:
+        every = every[["kind", "weight"]]
+    if container == "polars":
+        every, some = every.to_pandas(), some.to_pandas()
+    pd.testing.assert_frame_equal(pd.DataFrame(some), pd.DataFrame(every))
+    with pytest.raises(ValueError, match=r"'columns' parameter of .*expected_values"):
+        detector.expected_values(X[:5], columns=["colour"])
