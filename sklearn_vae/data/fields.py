@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from numbers import Real
 from typing import Any
@@ -20,6 +20,9 @@ UNKNOWN = -1.0
 LOGICAL_TYPES = (*NUMBERS, "boolean", "category", "ordered")
 # Name of a column: any value that can be one, as a date or NaN; an index if columns have no names.
 Name = Hashable
+# Dtypes of text, and of categories that are numbers.
+TEXT = re.compile(r"str|object|^(Categorical|Enum)$", re.IGNORECASE)
+CODED_NUMBERS = re.compile(r"(category\[|dictionary<values=)(u?int|float|double)", re.IGNORECASE)
 # Deprecated codes of NumPy's dtypes of bytes.
 BYTES = re.compile(r"\s*\|?a\d*\s*")
 # Bits of integers.
@@ -134,6 +137,18 @@ class Field:
         missing = np.isnan(values) | (n_categories == 0)
         codes = np.clip(np.rint(values), 0, max(n_categories - 1, 0))
         return np.where(missing, -1, codes).astype(np.intp)
+
+    def for_values(self, values: np.ndarray) -> "Field":
+        """Return a column that can hold values, if it had none in ``fit``: (n,).
+
+        Its code 0 is ``"missing_value"``, as scikit-learn's imputers fill columns of text, or the
+        number 0.
+        """
+        if self.categories != () or np.isnan(values).all():
+            return self
+        if TEXT.search(self.dtype):
+            return replace(self, categories=("missing_value",))
+        return replace(self, categories=(0,)) if CODED_NUMBERS.match(self.dtype) else self
 
     def decode(self, values: np.ndarray, missing: float | None = None) -> np.ndarray:
         """Convert codes or numbers to the nearest values of the dtype: (n,) -> (n,).

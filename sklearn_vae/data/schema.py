@@ -209,9 +209,10 @@ class Schema:
             )
         if self.container in ("array", "sparse"):
             return values
+        columns = np.asarray(values, dtype=np.float64).T
         parts = [
-            (field, np.asarray(column, dtype=np.float64))
-            for field, column in zip(self.fields, np.asarray(values).T, strict=True)
+            (field.for_values(column), column)
+            for field, column in zip(self.fields, columns, strict=True)
         ]
         if self.container == "object":
             objects = np.empty(np.shape(values), dtype=object)

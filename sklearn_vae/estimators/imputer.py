@@ -77,7 +77,8 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         ``fit``, as scikit-learn's imputers do. Not with more than one draw.
     keep_empty_features : bool, default=False
         Whether columns without any observed cell in ``fit`` are kept and imputed by 0, rather
-        than left out.
+        than left out. For 0, columns of text get ``"missing_value"``, as from scikit-learn's
+        ``SimpleImputer``, booleans False, and declared categories the first one.
     random_state : int, RandomState instance or None, default=None
         Seed of the fit, unless ``estimator`` has one, and of the draws.
     verbose : bool or int, default=False

@@ -264,7 +264,7 @@ def _read_imputer(
         fitted["mixture_"],
         float(weight),
         indicated,
-        parameters["missing_values"],
+        deserialize(parameters["missing_values"]),
         bool(parameters["keep_empty_features"]),
     )
     imputer.transform(np.full((1, model.n_features_in_), np.nan))

@@ -6,7 +6,7 @@ import numpy as np
 
 from sklearn_vae.runtime.density import DensityModel
 from sklearn_vae.runtime.likelihoods import Bernoulli, Categorical, Ordinal
-from sklearn_vae.runtime.table import GenerativeModel
+from sklearn_vae.runtime.table import GenerativeModel, check_shape, is_missing
 
 
 class ImputerModel:
@@ -58,14 +58,16 @@ class ImputerModel:
 
     def _replace_by_nan(self, X: Any) -> Any:
         """Replace the value of missing cells by NaN."""
-        missing = self.missing_values
-        if missing is None or missing != missing:
+        missing, fields = self.missing_values, self.model.fields
+        if is_missing(missing):
             return X
-        table, fields = np.array(X, dtype=object), self.model.fields
+        table = np.array(X, dtype=object)
+        check_shape("X", table, self.n_features_in_)
         for (row, j), value in np.ndenumerate(table):
             # a category that equals a number is none, and neither are True and False
             may_hold = fields is None or fields[j].is_numeric != isinstance(missing, str)
-            if may_hold and not isinstance(value, bool | np.bool_) and value == missing:
+            may_equal = may_hold and not (isinstance(value, bool | np.bool_) or is_missing(value))
+            if may_equal and value == missing:
                 table[row, j] = np.nan
         return table
 

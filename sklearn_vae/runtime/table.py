@@ -56,28 +56,28 @@ class TableModel:
             rows = self._read_fields(table, self.fields)
         else:
             if table.dtype == object:
-                table = np.where(_is_missing(table), np.nan, table)
+                table = np.where(_are_missing(table), np.nan, table)
             rows = table.astype(np.float64, copy=False)
         if np.isinf(rows).any():
             raise ValueError("X contains infinity.")
         if self.handle_unknown == "infrequent":
             return rows
-        is_missing = self.handle_unknown == "missing"
-        return self.columns.check_values(rows, self.fields, unknown_is_missing=is_missing)
+        unknown_is_missing = self.handle_unknown == "missing"
+        return self.columns.check_values(rows, self.fields, unknown_is_missing=unknown_is_missing)
 
     def _read_fields(self, table: np.ndarray, fields: Sequence[Field]) -> np.ndarray:
         """Convert a table of objects to numbers: None, NaN and pandas.NA are missing values."""
         rows = np.empty(table.shape)
         for j, (field, column) in enumerate(zip(fields, table.T, strict=True)):
-            is_missing = _is_missing(column)
-            rows[is_missing, j] = np.nan
-            values, time = column[~is_missing].tolist(), time_type(field.dtype)
+            missing = _are_missing(column)
+            rows[missing, j] = np.nan
+            values, time = column[~missing].tolist(), time_type(field.dtype)
             if field.categories is not None:
                 values = field.recode(np.arange(len(values)), values, self.handle_unknown)
             elif time is not None:
                 message = f"X has the value {{!r}} in column {field.name!r}"
                 values = [seconds(value, time, message.format(value)) for value in values]
-            rows[~is_missing, j] = values
+            rows[~missing, j] = values
         return rows
 
     def write(self, rows: np.ndarray) -> np.ndarray:
@@ -86,7 +86,7 @@ class TableModel:
             return rows
         table = np.empty(rows.shape, dtype=object)
         for j, field in enumerate(self.fields):
-            table[:, j] = field.decode(rows[:, j], missing=np.nan)
+            table[:, j] = field.for_values(rows[:, j]).decode(rows[:, j], missing=np.nan)
         return table
 
 
@@ -203,13 +203,14 @@ class GenerativeModel(TableModel):
         raise NotImplementedError
 
 
-def _is_missing(values: np.ndarray) -> np.ndarray:
-    """Mask of objects that are None, NaN, NaT or pandas.NA."""
+def is_missing(value: Any) -> bool:
+    """Return whether an object is None, NaN, NaT or pandas.NA."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # pandas.NA has no truth value
+        return True
 
-    def test(value: Any) -> bool:
-        try:
-            return value is None or bool(value != value)
-        except TypeError:  # pandas.NA has no truth value
-            return True
 
-    return np.vectorize(test, [bool])(values)
+def _are_missing(values: np.ndarray) -> np.ndarray:
+    """Mask of objects that are missing values."""
+    return np.vectorize(is_missing, [bool])(values)

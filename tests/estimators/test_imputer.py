@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, load
+from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, load, runtime
 from sklearn_vae.estimators.imputer import _FirstWeights
 
 pd = pytest.importorskip("pandas")
@@ -194,6 +194,50 @@ def test_draws_of_new_rows_cover_more_hidden_cells_than_the_models_own(independe
 
     by_model = cover(imputer.estimator_.impute(incomplete[200:], 39, random_state=0))
     assert by_model + 0.03 < cover(imputer.transform(incomplete[200:])) < 0.95
+
+
+EMPTY = {
+    "pandas": [
+        ("string", "missing_value"), ("object", 0), ("boolean", False), ("Int64", 0),
+        (pd.CategoricalDtype(["x", "y"]), "x"),
+        (pd.CategoricalDtype(pd.Index([], dtype="int64")), 0),
+        (pd.CategoricalDtype(pd.Index([], dtype="str")), "missing_value"),
+    ],
+    "polars": [
+        ("String", "missing_value"), ("Categorical", "missing_value"), ("Int64", 0),
+        ("Boolean", False),
+    ],
+    "pyarrow": [("string", "missing_value"), ("int64", 0), ("bool_", False)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("library", EMPTY)
+def test_empty_columns_that_are_kept_have_no_missing_cells(library, tmp_path):
+    """Text is filled as by scikit-learn's SimpleImputer; it stayed missing."""
+    namespace = pytest.importorskip(library)
+    rng = np.random.default_rng(0)
+    for dtype, expected in EMPTY[library]:
+        if library == "pandas":
+            table = pd.DataFrame(
+                {"a": rng.normal(size=40), "b": pd.Series([None] * 40, dtype=dtype)}
+            )
+        elif library == "polars":
+            empty = namespace.Series([None] * 40, dtype=getattr(namespace, dtype))
+            table = namespace.DataFrame({"a": rng.normal(size=40), "b": empty})
+        else:
+            empty = namespace.array([None] * 40, getattr(namespace, dtype)())
+            table = namespace.table({"a": rng.normal(size=40), "b": empty})
+        model = VAETransformer(1, max_iter=1, random_state=0)
+        imputer = VAEImputer(model, keep_empty_features=True).fit(table)
+        imputer.save(tmp_path / "imputer.vae")
+        for each in (imputer, load(tmp_path / "imputer.vae")):
+            column = each.transform(table)["b"]
+
+            assert (column.to_pylist() if library == "pyarrow" else list(column)) == [expected] * 40
+        rows = np.column_stack([np.zeros(40), np.full(40, None)])
+        by_numpy = runtime.load(tmp_path / "imputer.vae").transform(rows)
+
+        assert by_numpy[:, 1].tolist() == [expected] * 40
 
 
 def test_an_interrupted_fit_keeps_its_model():
