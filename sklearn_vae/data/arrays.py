@@ -23,6 +23,14 @@ def as_row(x: Any) -> Any:
     return x.to_frame().T.infer_objects() if hasattr(x, "iloc") else np.reshape(x, (1, -1))
 
 
+def is_missing(value: Any) -> bool:
+    """Return whether an object is None, NaN, NaT or pandas.NA."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # pandas.NA has no truth value
+        return True
+
+
 def has_missing_values(X: np.ndarray) -> np.ndarray:
     """Find rows with missing values: (n, d) -> (n,)."""
     with np.errstate(over="ignore", invalid="ignore"):

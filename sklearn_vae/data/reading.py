@@ -15,6 +15,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import check_array
 
+from sklearn_vae.data.arrays import is_missing
 from sklearn_vae.data.fields import NUMBERS, Field, Name, time_type
 from sklearn_vae.data.libraries import LIBRARIES, Library
 
@@ -108,19 +109,19 @@ class _ArrayColumn(Column):
         return len(self.values)
 
     def is_empty(self) -> bool:
-        return all(map(_is_missing, self.values.tolist()))
+        return all(map(is_missing, self.values.tolist()))
 
     def numbers(self) -> np.ndarray:
         try:
             return self.values.astype(np.float64)
         except TypeError:  # pandas.NA is not None to numpy
-            cells = [None if _is_missing(value) else value for value in self.values]
+            cells = [None if is_missing(value) else value for value in self.values]
             return np.array(cells, dtype=np.float64)
 
     def codes(self) -> tuple[np.ndarray, list]:
         cells = self.values.tolist()
         unique = dict.fromkeys(cells)
-        values = [value for value in unique if not _is_missing(value)]
+        values = [value for value in unique if not is_missing(value)]
         code_of = {**dict.fromkeys(unique, -1), **{value: i for i, value in enumerate(values)}}
         items = [value.item() if isinstance(value, np.generic) else value for value in values]
         return np.fromiter(map(code_of.__getitem__, cells), np.intp, len(cells)), items
@@ -342,12 +343,8 @@ def _logical_type_of_array(values: np.ndarray, name: Name) -> str:
     booleans = types & {bool, np.bool_}
     if booleans and all(issubclass(cls, float | np.floating) for cls in types - booleans):
         numbers = (cell for cell in cells if type(cell) not in booleans)  # perhaps all are NaN
-        return "boolean" if all(map(_is_missing, numbers)) else "number"
+        return "boolean" if all(map(is_missing, numbers)) else "number"
     return "number"
-
-
-def _is_missing(value: object) -> bool:
-    return value is None or type(value).__name__ in MISSING or bool(value != value)
 
 
 def _codes_of_numbers(values: np.ndarray) -> tuple[np.ndarray, list]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from sklearn_vae.data.fields import Field, shorten
 from sklearn_vae.data.libraries import LIBRARIES
-from sklearn_vae.data.reading import read_table
+from sklearn_vae.data.reading import TableReader, read_table
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_annotations, check_hashes
 
@@ -117,7 +117,8 @@ class Schema:
         ----------
         X : DataFrame, array, sparse matrix or list of shape (n_samples, n_features)
             Columns of the same types in the same order, in any container. Floats are accepted
-            for integers, and a column without any value for every type.
+            for integers, and a column without any value for every type. Or the table that
+            ``read_table`` has made of it.
         handle_unknown : {"error", "infrequent", "missing"}, default="error"
             Treatment of a category that the schema does not have: raise an error, encode it as
             -1, or as a missing value.
@@ -140,7 +141,7 @@ class Schema:
                 f"handle_unknown must be 'error', 'infrequent' or 'missing'. "
                 f"Got {handle_unknown!r} instead."
             )
-        table = read_table(X)
+        table = X if isinstance(X, TableReader) else read_table(X)
         if table.shape[1] != len(self.fields):
             raise ValueError(
                 f"X has {table.shape[1]} features, but Schema is expecting {len(self.fields)} "

@@ -359,12 +359,12 @@ class TableEstimator(
             if columns is not None and nw.dependencies.is_into_dataframe(X):
                 X = self.schema_.transform_columns(X, columns, handle_unknown=self.handle_unknown)
             else:
-                read_table(X)  # refuses what is no table, of which scikit-learn says less
-                validate_data(self, X, reset=reset, skip_check_array=True)
-                check_column_order(X, self.schema_)
                 if issparse(X) and np.prod(X.shape) > MAX_SPARSE_IN_DOUBLE:
                     X = X.astype(np.float32)  # it is made dense
-                X = self.schema_.transform(X, handle_unknown=self.handle_unknown)
+                table = read_table(X)  # refuses what is no table, of which scikit-learn says less
+                validate_data(self, X, reset=reset, skip_check_array=True)
+                check_column_order(X, self.schema_)
+                X = self.schema_.transform(table, handle_unknown=self.handle_unknown)
         try:
             with np.errstate(invalid="ignore"):  # scikit-learn sums values of 1e308
                 return check(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from sklearn.utils import check_consistent_length, column_or_1d
 
+from sklearn_vae.data.arrays import is_missing
 from sklearn_vae.inspection._mixin import CODES, DisplayMixin, latent_kl
 from sklearn_vae.inspection.validation import as_numbers
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 MAX_CLASSES = 20
 TAB10_CLASSES = 10
 SIZE = (6.0, 5.0)
+# Colour of rows with a missing value.
+MISSING_COLOR = "lightgrey"
 
 
 class LatentSpaceDisplay(DisplayMixin):
@@ -32,6 +35,7 @@ class LatentSpaceDisplay(DisplayMixin):
         Numbers of the two latent dimensions.
     y : array-like of shape (n_samples,), default=None
         Colour of the rows: classes, with a legend, or continuous values, with a colour bar.
+        Rows with a missing value are grey.
     kl : array-like of shape (2,), default=None
         Mean KL of each of the two dimensions, in nats.
 
@@ -40,7 +44,8 @@ class LatentSpaceDisplay(DisplayMixin):
     ax_, figure_ : matplotlib axes, matplotlib figure
         Axes and figure of the drawing.
     scatters_ : list of PathCollection
-        One per class in sorted order, or a single one.
+        One per class in sorted order, or a single one; then one of the rows with a missing value
+        of ``y``, if there are any.
 
     Examples
     --------
@@ -124,42 +129,55 @@ class LatentSpaceDisplay(DisplayMixin):
         """
         ax = self._set_axes(ax, SIZE)
         style = {"s": 14, "linewidths": 0, **kwargs}
-        y = None if self.y is None else column_or_1d(self.y)
-        if y is None:
+        if self.y is None:
             self.scatters_ = [ax.scatter(*self.codes.T, **style)]
-        elif _are_classes(y):
-            self.scatters_ = self._scatter_classes(ax, y, style)
         else:
-            self.scatters_ = [ax.scatter(*self.codes.T, **{"c": y.astype(float), **style})]
-            ax.figure.colorbar(self.scatters_[0], ax=ax, label=getattr(self.y, "name", None))
+            self._scatter_values(ax, column_or_1d(self.y), style)
         ax.set(xlabel=self._label(0), ylabel=self._label(1))
         return self
 
+    def _scatter_values(self, ax: "Axes", y: np.ndarray, style: dict[str, Any]) -> None:
+        missing = np.fromiter(map(is_missing, y.tolist()), bool, len(y))
+        codes, y = self.codes[~missing], y[~missing]
+        if y.dtype == object:  # as beside None
+            y = np.array(y.tolist())
+        labels: list[str] = []
+        place: dict[str, Any] = {}
+        if _are_classes(y):
+            labels, self.scatters_ = self._scatter_classes(ax, codes, y, style)
+            # outside the axes, whose corners hold codes
+            place = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "frameon": False}
+        else:
+            self.scatters_ = [ax.scatter(*codes.T, **{"c": y.astype(float), **style})]
+            ax.figure.colorbar(self.scatters_[0], ax=ax, label=getattr(self.y, "name", None))
+        if missing.any():
+            grey = {"color": MISSING_COLOR, "zorder": 0.9, **style}  # behind the others
+            self.scatters_.append(ax.scatter(*self.codes[missing].T, **grey))
+            labels.append("missing")
+        if labels:
+            ax.legend(
+                self.scatters_[-len(labels) :],
+                labels,
+                title=getattr(self.y, "name", None) if place else None,
+                markerscale=1.8,
+                handletextpad=0.1,
+                ncols=1 + len(labels) // (MAX_CLASSES + 1),
+                **place,
+            )
+
     def _scatter_classes(
-        self, ax: "Axes", y: np.ndarray, style: dict[str, Any]
-    ) -> "list[PathCollection]":
+        self, ax: "Axes", codes: np.ndarray, y: np.ndarray, style: dict[str, Any]
+    ) -> "tuple[list[str], list[PathCollection]]":
         import matplotlib as mpl
 
         classes = np.unique(y)
         name = "tab10" if len(classes) <= TAB10_CLASSES else "tab20"
         colormap = mpl.colormaps[name]
         scatters = [
-            ax.scatter(*self.codes[y == label].T, **{"color": colormap(k % colormap.N), **style})
+            ax.scatter(*codes[y == label].T, **{"color": colormap(k % colormap.N), **style})
             for k, label in enumerate(classes)
         ]
-        # outside the axes, whose corners hold codes
-        ax.legend(
-            scatters,
-            [str(label) for label in classes],
-            title=getattr(self.y, "name", None),
-            loc="center left",
-            bbox_to_anchor=(1.01, 0.5),
-            frameon=False,
-            markerscale=1.8,
-            handletextpad=0.1,
-            ncols=1 + len(classes) // (MAX_CLASSES + 1),
-        )
-        return scatters
+        return list(map(str, classes)), scatters
 
     def _label(self, axis: int) -> str:
         name = f"component {self.components[axis]}"

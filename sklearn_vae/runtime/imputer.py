@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from sklearn_vae.data.arrays import is_missing
 from sklearn_vae.runtime.density import DensityModel
 from sklearn_vae.runtime.likelihoods import Bernoulli, Categorical, Ordinal
-from sklearn_vae.runtime.table import GenerativeModel, check_shape, is_missing
+from sklearn_vae.runtime.table import GenerativeModel, check_shape
 
 
 class ImputerModel:

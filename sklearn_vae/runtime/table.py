@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_vae.data.arrays import has_missing_values
+from sklearn_vae.data.arrays import has_missing_values, is_missing
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field, seconds, time_type
 from sklearn_vae.persistence.validation import check_count
@@ -201,14 +201,6 @@ class GenerativeModel(TableModel):
     def sample_encoded(self, n_samples: int, seed: int) -> np.ndarray:
         """Draw encoded rows: (n_samples, n_columns)."""
         raise NotImplementedError
-
-
-def is_missing(value: Any) -> bool:
-    """Return whether an object is None, NaN, NaT or pandas.NA."""
-    try:
-        return value is None or bool(value != value)
-    except TypeError:  # pandas.NA has no truth value
-        return True
 
 
 def _are_missing(values: np.ndarray) -> np.ndarray:

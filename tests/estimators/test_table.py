@@ -1,10 +1,12 @@
 """Odd tables work, or are refused in words that help."""
 
+import narwhals as nw
 import numpy as np
 import pytest
 import torch
 
 from sklearn_vae import VAETransformer
+from sklearn_vae.data.libraries import LIBRARIES
 
 pd = pytest.importorskip("pandas")
 pl = pytest.importorskip("polars")
@@ -274,3 +276,16 @@ def test_values_that_fit_had_not_are_imputed_in_columns_of_integers():
     for imputed in (model.impute(new), *model.impute(new, n_draws=2, random_state=0)):
         assert imputed["bit"].isin([0, 1]).all()
         assert imputed["bit"].tolist()[1:3] == [0, 1]
+
+
+def test_rows_of_other_libraries_are_converted_once(monkeypatch):
+    """Frames of libraries that are read by way of pandas; the conversion copies them."""
+    rng = np.random.default_rng(0)
+    frame = pl.DataFrame({"a": rng.normal(size=40), "b": rng.choice(["u", "v"], 40)})
+    model = VAETransformer(1, max_iter=1, random_state=0).fit(frame.to_pandas())
+    expected, convert, calls = model.transform(frame), nw.DataFrame.to_pandas, []
+    monkeypatch.setattr("sklearn_vae.data.reading.LIBRARIES", {"pandas": LIBRARIES["pandas"]})
+    monkeypatch.setattr(nw.DataFrame, "to_pandas", lambda x: calls.append(x) or convert(x))
+
+    np.testing.assert_array_equal(model.transform(frame), expected)
+    assert len(calls) == 1

@@ -64,3 +64,31 @@ def test_numbers_with_many_values_or_fractions_are_continuous(digits, y, ax):
     display = LatentSpaceDisplay.from_estimator(vae, X, y.reshape(-1, 1), ax=ax)
 
     np.testing.assert_array_equal(display.scatters_[0].get_array(), y)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA], ids=repr)
+@pytest.mark.parametrize("label", ["text", "integers"])
+def test_rows_without_a_label_are_grey(digits, missing, label):
+    """Labels of a survey have gaps; the others keep their colours."""
+    X, classes, vae = digits
+    y = pd.Series(classes.astype(str) if label == "text" else classes, dtype=object, name="digit")
+    y[10:60] = missing
+    display = LatentSpaceDisplay.from_estimator(vae, X, y)
+    texts = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+
+    assert texts == [*map(str, range(10)), "missing"]
+    np.testing.assert_allclose(display.scatters_[-1].get_offsets(), display.codes[10:60])
+    assert display.scatters_[-1].get_facecolor()[0, :3] == pytest.approx([0.827] * 3, abs=1e-3)
+    assert sum(len(scatter.get_offsets()) for scatter in display.scatters_) == len(X)
+
+
+def test_missing_continuous_values_are_grey(digits, ax):
+    """Points of no colour are not drawn at all."""
+    X, _, vae = digits
+    y = np.where(np.arange(300) < 10, np.nan, np.arange(300) / 7)
+    display = LatentSpaceDisplay.from_estimator(vae, X, y, ax=ax)
+    (values, grey) = display.scatters_
+
+    np.testing.assert_array_equal(values.get_array(), y[10:])
+    np.testing.assert_allclose(grey.get_offsets(), display.codes[:10])
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["missing"]
