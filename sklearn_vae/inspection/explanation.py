@@ -1,13 +1,14 @@
 """Bar chart of the feature attributions of an anomaly score."""
 
 from collections.abc import Sequence
-from numbers import Real
 from typing import TYPE_CHECKING, Any, Self
 
+import narwhals as nw
 import numpy as np
 from scipy.sparse import issparse
 
-from sklearn_vae.inspection._mixin import DisplayMixin, fitted_names
+from sklearn_vae.inspection._mixin import DisplayMixin, check_axes, fitted_names
+from sklearn_vae.inspection.labels import Part, fit_labels, format_value, text_size
 from sklearn_vae.inspection.validation import column_names
 from sklearn_vae.persistence.validation import check_count
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # Methods of the detector whose scores are distances.
 DISTANCES = ("latent", "masked", "denoising", "reconstruction")
+# Width of a figure in inches, without labels and at least.
+BAR_WIDTH, MIN_WIDTH = 3.5, 6.0
 POSITIVE, NEGATIVE = "tab:red", "tab:blue"
 
 
@@ -99,7 +102,8 @@ class ExplanationDisplay(DisplayMixin):
         n_columns : int, default=10
             Number of columns with a bar, those with the largest absolute attributions.
         ax : matplotlib axes, default=None
-            Axes to draw on; None makes a figure.
+            Axes to draw on; None makes a figure, as large as the labels need. A figure with
+            ``layout="constrained"`` has room for them, too.
         **kwargs : dict
             Passed to ``ax.barh``.
 
@@ -136,7 +140,8 @@ class ExplanationDisplay(DisplayMixin):
         Parameters
         ----------
         ax : matplotlib axes, default=None
-            Axes to draw on; None makes a figure.
+            Axes to draw on; None makes a figure, as large as the labels need. A figure with
+            ``layout="constrained"`` has room for them, too.
         n_columns : int, default=10
             Number of columns with a bar, those with the largest absolute attributions.
         **kwargs : dict
@@ -147,36 +152,48 @@ class ExplanationDisplay(DisplayMixin):
         ExplanationDisplay
             The display.
         """
-        names = self._labels()
+        self._check_matplotlib()
         order = by_size(self.attributions)
         largest, rest = np.split(order, [check_count("n_columns", n_columns)])
         largest = largest[np.argsort(-self.attributions[largest], kind="stable")]
-        labels, lengths = [names[j] for j in largest], self.attributions[largest]
+        parts, lengths = self._parts(), self.attributions[largest]
+        parts = [parts[j] for j in largest]
         if len(rest):
             # so that the bars add up to the anomaly score
-            labels.append(f"{len(rest)} other column{'s' * (len(rest) > 1)}")
+            parts.append([Part("", f"{len(rest)} other column{'s' * (len(rest) > 1)}", "")])
             lengths = np.append(lengths, self.attributions[rest].sum())
-        ax = self._set_axes(ax, (6.0, 0.3 * len(labels) + 1.2))
+        labels = fit_labels(parts, None if ax is None else check_axes(ax))
+        ax = self._set_axes(ax, figure_size(labels))
         colors = np.where(lengths > 0, POSITIVE, NEGATIVE).tolist()
         positions = np.arange(len(labels))
         self.bars_ = ax.barh(positions, lengths, **{"color": colors, **kwargs})
-        ax.set_yticks(positions, labels)
+        ax.set_yticks(positions, labels, parse_math=False)
         ax.set_ylim(len(labels) - 0.4, -0.6)
-        ax.axvline(0, color="0.3", linewidth=0.8)
+        ax.axvline(0, color=ax.spines["left"].get_edgecolor(), linewidth=0.8)
         ax.set_xlabel(f"attribution of the anomaly score ({self.unit})")
         return self
 
-    def _labels(self) -> list[str]:
+    def _parts(self) -> list[list[Part]]:
+        """Name of each column, its value and its expected value, as far as they are known."""
         names = column_names(self.feature_names, len(self.attributions))
-        if self.values is not None:
-            values = map(format_value, self.values)
-            names = [f"{name} = {value}" for name, value in zip(names, values, strict=True)]
-        if self.expected_values is not None:
-            names = [
-                name if value is None else f"{name} (expected {format_value(value)})"
-                for name, value in zip(names, self.expected_values, strict=True)
-            ]
-        return names
+        parts = [[Part("", " ".join(name.split()), "")] for name in names]
+        for values, before, after in (
+            (self.values, "= ", ""),
+            (self.expected_values, "(expected ", ")"),
+        ):
+            for label, value in zip(parts, () if values is None else values, strict=False):
+                if before == "= " or value is not None:
+                    label.append(Part(before, format_value(value), after))
+        return parts
+
+
+def figure_size(labels: list[str]) -> tuple[float, float]:
+    """Width and height in inches of a figure of bars with these labels."""
+    line_height, character_width = text_size()
+    n_lines = 1 + max(label.count("\n") for label in labels)
+    n_characters = max(len(line) for label in labels for line in label.split("\n"))
+    width = max(n_characters * character_width + BAR_WIDTH, MIN_WIDTH)
+    return width, len(labels) * (n_lines * line_height + 0.13) + 1.2
 
 
 def by_size(attributions: np.ndarray) -> np.ndarray:
@@ -186,12 +203,6 @@ def by_size(attributions: np.ndarray) -> np.ndarray:
 
 def first_row(X: Any) -> np.ndarray:
     """Cells of the first row of an array, a sparse matrix or a data frame: (n_features,)."""
+    if nw.dependencies.is_into_dataframe(X) and not nw.dependencies.is_pandas_dataframe(X):
+        return np.array(nw.from_native(X, eager_only=True).row(0), dtype=object)
     return np.asarray(X.toarray() if issparse(X) else X, dtype=object)[0]
-
-
-def format_value(value: Any) -> str:
-    """A cell as text: whole numbers below 10^15 in full, other numbers with four digits."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
-        return str(value)
-    number = float(value)
-    return str(int(number)) if number.is_integer() and abs(number) < 1e15 else f"{number:.4g}"

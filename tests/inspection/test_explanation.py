@@ -1,11 +1,22 @@
 """Feature attributions as bars."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 
 from sklearn_vae import VAEOutlierDetector
 from sklearn_vae.inspection import ExplanationDisplay
+from sklearn_vae.inspection.labels import format_value
+
+to_rgb = pytest.importorskip("matplotlib.colors").to_rgb
+plt = pytest.importorskip("matplotlib.pyplot")
+pd = pytest.importorskip("pandas")
+
+
+def label_texts(display):
+    return [label.get_text() for label in display.ax_.get_yticklabels()]
 
 
 def test_bars_are_the_attributions_and_add_up(named):
@@ -80,3 +91,71 @@ def test_expected_values_are_computed_of_the_columns_with_a_bar(monkeypatch):
         display.expected_values[is_shown].astype(float), all_expected[is_shown]
     )
     assert len(display.plot(n_columns=9).bars_) == 10
+
+
+@pytest.mark.parametrize("style", ["default", "dark_background"])
+@pytest.mark.parametrize("n_axes", [None, 1, 2])
+def test_labels_and_bars_have_room(style, n_axes):
+    """Long names and categories lose their middle; no label overlaps another or the edge."""
+    with plt.style.context(style):
+        ax = None
+        if n_axes:
+            _, axes = plt.subplots(
+                n_axes, n_axes, figsize=(5.5 * n_axes, 3 * n_axes), layout="constrained"
+            )
+            ax = np.ravel(axes)[-1]
+        display = ExplanationDisplay(
+            attributions=np.linspace(-1, 9, 9),
+            feature_names=[f"average cost of {'all ' * 12}trips ($, year {j})" for j in range(9)],
+            values=np.array([*["Briggs, Florence (Mrs. John Bradley)"] * 8, 1e-13], dtype=object),
+            expected_values=np.array(
+                [*["Heikkinen, Miss Laina\nof Turku"] * 8, 2e300], dtype=object
+            ),
+        ).plot(ax)
+        figure = display.figure_
+        figure.canvas.draw()
+        boxes = [label.get_window_extent() for label in display.ax_.get_yticklabels()]
+        (line,) = display.ax_.lines
+        background = display.ax_.get_facecolor()
+
+    assert display.ax_.get_window_extent().width > 1.2 * figure.dpi
+    assert min(box.x0 for box in boxes) >= 0
+    assert all(upper.y0 > lower.y1 - 2 for upper, lower in pairwise(boxes))
+    texts = label_texts(display)
+    assert all("…" in text and f"{8 - j})" in text for j, text in enumerate(texts))
+    assert "= 1e-13 (expected 2e+300)" in texts[0].replace("\n", " ")
+    contrast = np.subtract(to_rgb(line.get_color()), background[:3])
+    assert np.abs(contrast).min() > 0.5
+    plt.close(figure)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (pd.Timestamp("1912-04-10"), "1912-04-10"),
+        (pd.Timestamp("1912-04-10 11:08:22.898099"), "1912-04-10 11:08:22"),
+        (pd.NaT, "missing"),
+        (pd.NA, "missing"),
+        (None, "missing"),
+        (float("nan"), "missing"),
+        ("nan", "nan"),
+        ("two\nlines", "two lines"),
+        (True, "True"),
+        (1e14, "100000000000000"),
+        (np.float32(0.1), "0.1"),
+    ],
+)
+def test_values_as_text(value, text):
+    assert format_value(value) == text
+
+
+def test_a_polars_frame_with_dates_is_shown():
+    """Which numpy has no dtype for."""
+    pl = pytest.importorskip("polars")
+    days = pd.Timestamp("2020-01-01") + pd.to_timedelta(np.arange(60), "D")
+    table = pl.DataFrame({"day": list(days), "size": np.arange(60.0), "kind": ["a", "b"] * 30})
+    detector = VAEOutlierDetector(random_state=0, max_iter=2).fit(table)
+    labels = label_texts(ExplanationDisplay.from_estimator(detector, table[3:4]))
+
+    assert any(label.startswith("day = 2020-01-04 (expected 2020-0") for label in labels)
+    assert any(label.startswith("size = 3 (expected ") for label in labels)
