@@ -56,6 +56,7 @@ from sklearn_vae.networks import NETWORKS, Network, RowStructure
 from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.random import MAX_DIMS, RandomState, Stream, make_generator
 from sklearn_vae.training import (
+    Checkpoint,
     Dataset,
     EncodedRows,
     InterruptHandler,
@@ -63,7 +64,6 @@ from sklearn_vae.training import (
     TrainingJob,
     TrainingResult,
     WindowedRows,
-    checkpoint_at,
     train,
 )
 from sklearn_vae.warnings import warn
@@ -191,15 +191,15 @@ class TableEstimator(
             adapter.begin(X, y)
             self.interrupted_ = False
             try:
-                with checkpoint_at(self.checkpoint) as checkpoint:
-                    callbacks = [
-                        *(self.callbacks or []), *adapter.callbacks(), interrupt, *checkpoint
-                    ]  # fmt: skip
-                    options = {"callbacks": callbacks, "verbose": int(self.verbose)}
-                    results = train(jobs, **options)
-                    results, next_jobs = self._select(jobs, results, rows)
-                    results = train(next_jobs, **options) if next_jobs else results
-                    self._set_results(jobs, results, rows)
+                checkpoint = [] if self.checkpoint is None else [Checkpoint(self.checkpoint)]
+                callbacks = [*(self.callbacks or []), *adapter.callbacks(), interrupt, *checkpoint]
+                options = {"callbacks": callbacks, "verbose": int(self.verbose)}
+                results = train(jobs, **options)
+                results, next_jobs = self._select(jobs, results, rows)
+                results = train(next_jobs, **options) if next_jobs else results
+                self._set_results(jobs, results, rows)
+                for file in checkpoint:
+                    file.remove()
             except KeyboardInterrupt:
                 jobs, results = interrupt.results(jobs)
                 self.interrupted_ = True
@@ -248,8 +248,10 @@ class TableEstimator(
 
     def _validate_params(self) -> None:
         super()._validate_params()
-        check_callbacks(self)
-        check_checkpoint(self)
+        if self.callbacks:
+            check_callbacks(self)
+        if self.checkpoint is not None:
+            check_checkpoint(self)
         n_components: Any = getattr(self, "n_components", "auto")
         if n_components != "auto" and n_components > self._max_components:
             raise ValueError(
@@ -336,7 +338,8 @@ class TableEstimator(
         if self.handle_unknown != "infrequent":
             is_missing = self.handle_unknown == "missing"
             rows = self.columns_.check_values(rows, self._fields, unknown_is_missing=is_missing)
-        check_row_lengths(self.architecture_, rows)
+        if self.architecture_.network.row_structure.n_steps is not None:
+            check_row_lengths(self.architecture_, rows)
         if columns is None:
             return rows
         return np.where(np.isin(np.arange(rows.shape[1]), columns), rows, np.nan)
@@ -350,8 +353,9 @@ class TableEstimator(
         ensure_min_samples: int = 1,
     ) -> np.ndarray:
         """Convert rows to numbers by the schema, as ``_validate`` does."""
-        check_is_table(X, "This method")
-        X = as_array(X)
+        if not isinstance(X, np.ndarray):
+            check_is_table(X, "This method")
+            X = as_array(X)
         if self.schema_ is None:
             check = partial(validate_data, self, reset=reset)
         else:

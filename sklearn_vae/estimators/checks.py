@@ -64,7 +64,7 @@ CONSTRAINTS: dict[str, Any] = {
 
 def check_callbacks(estimator: Any) -> None:
     """Check that the callbacks are ones that skorch can call."""
-    for entry in estimator.callbacks or []:
+    for entry in estimator.callbacks:
         listener = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
         if not isinstance(listener, Callback):
             raise ValueError(
@@ -75,7 +75,7 @@ def check_callbacks(estimator: Any) -> None:
 
 def check_checkpoint(estimator: Any) -> None:
     """Refuse a checkpoint without a seed: another fit could not resume it."""
-    if estimator.checkpoint is not None and estimator.random_state is None:
+    if estimator.random_state is None:
         raise ValueError(
             f"The 'checkpoint' parameter of {type(estimator).__name__} needs a random_state: with "
             f"None every fit begins at other weights, and none could go on from another's. Got "

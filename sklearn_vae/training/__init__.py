@@ -1,6 +1,6 @@
 """Training: datasets, configurations, the training loop, checkpoints, and jobs."""
 
-from sklearn_vae.training.checkpoint import checkpoint_at
+from sklearn_vae.training.checkpoint import Checkpoint
 from sklearn_vae.training.config import TrainingConfig
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.distributed import data_parallel
@@ -25,6 +25,7 @@ from sklearn_vae.training.trainer import Trainer
 
 __all__ = [
     "ROWS_FOR_IMPUTATION",
+    "Checkpoint",
     "Dataset",
     "EncodedRows",
     "InterruptHandler",
@@ -36,7 +37,6 @@ __all__ = [
     "TrainingResult",
     "WindowedRows",
     "add_mask_inputs",
-    "checkpoint_at",
     "data_parallel",
     "group_jobs",
     "make_starts",

@@ -8,8 +8,7 @@ fit in another process initializes its models as before and then restores the sa
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from itertools import groupby
 from typing import Any
@@ -29,23 +28,6 @@ from sklearn_vae.training.trainer import Trainer
 KIND = "checkpoint"
 # Maximum fraction of the time spent on writing.
 MAX_WRITING_FRACTION = 0.05
-
-
-@contextmanager
-def checkpoint_at(path: PathLike | None) -> Iterator[list[Callback]]:
-    """Yield the callbacks that write a fit's checkpoint; remove the file after the fit.
-
-    Parameters
-    ----------
-    path : str, path-like or None
-        File to write; None for no checkpoint.
-    """
-    if path is None:
-        yield []
-        return
-    checkpoint = Checkpoint(path)
-    yield [checkpoint]
-    checkpoint.remove()
 
 
 class Checkpoint(Callback):
