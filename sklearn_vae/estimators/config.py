@@ -66,7 +66,8 @@ def _choose_n_factors(vae: Any, table: Dataset) -> int:
     x, weight = table.arrays()
     x = x[:ROWS_FOR_FACTORS]
     counts = None if weight is None else table.sample_weight()[:ROWS_FOR_FACTORS]
-    x = ConditionRegression.fit(x, counts, n_columns).residuals(x)
+    if vae.columns_.n_conditions:
+        x = ConditionRegression.fit(x, counts, n_columns).residuals(x)
     return n_factors(x.astype(np.float64), counts, max_factors) or max_factors
 
 

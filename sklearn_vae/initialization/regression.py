@@ -40,8 +40,6 @@ class ConditionRegression:
         n_columns : int
             Number of columns.
         """
-        if x.shape[1] == n_columns:
-            return cls(np.zeros(0), np.zeros((0, n_columns)))
         weight = np.ones(len(x)) if weight is None else weight
         mean, total = np.zeros(x.shape[1] - n_columns), weight.sum()
         for rows in _chunks(len(x)):
@@ -69,8 +67,6 @@ class ConditionRegression:
     def residuals(self, rows: np.ndarray) -> np.ndarray:
         """Return the residuals of rows: (n, d + n_conditions) -> (n, d)."""
         n_columns = self.coef.shape[1]
-        if len(self.mean) == 0:
-            return rows
         explained = (rows[:, n_columns:] - self.mean) @ self.coef
         return rows[:, :n_columns] - explained.astype(rows.dtype)
 

@@ -1,11 +1,11 @@
 """Training: datasets, configurations, the training loop, checkpoints, and jobs."""
 
 from sklearn_vae.training.checkpoint import Checkpoint
-from sklearn_vae.training.config import TrainingConfig
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.distributed import data_parallel
 from sklearn_vae.training.early_stopping import StageScheduler
-from sklearn_vae.training.jobs import TrainingJob, TrainingResult
+from sklearn_vae.training.initialize import make_starts
+from sklearn_vae.training.jobs import TrainingConfig, TrainingJob, TrainingResult
 from sklearn_vae.training.keyboard_interrupt import InterruptHandler
 from sklearn_vae.training.mask_inputs import (
     ROWS_FOR_IMPUTATION,
@@ -20,7 +20,6 @@ from sklearn_vae.training.stacked import (
     threads_for_jobs,
     train,
 )
-from sklearn_vae.training.starts import make_starts
 from sklearn_vae.training.trainer import Trainer
 
 __all__ = [

@@ -20,9 +20,8 @@ from torch import Tensor
 
 from sklearn_vae.persistence.checkpoint import read_checkpoint, write_checkpoint
 from sklearn_vae.persistence.file_format import PathLike
-from sklearn_vae.training.config import TrainingConfig
 from sklearn_vae.training.dataset import Dataset
-from sklearn_vae.training.jobs import TrainingResult
+from sklearn_vae.training.jobs import TrainingConfig, TrainingResult
 from sklearn_vae.training.trainer import Trainer
 
 KIND = "checkpoint"

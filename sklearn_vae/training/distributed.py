@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.objectives import ELBO, IWAE, LossState, Minibatch, Objective
-from sklearn_vae.training.config import TrainingConfig
+from sklearn_vae.training.jobs import TrainingConfig
 
 _is_data_parallel = ContextVar("is_data_parallel", default=False)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from sklearn_vae.training.config import TrainingConfig
+from sklearn_vae.training.jobs import TrainingConfig
 
 # Learning rate of each stage, as a factor of the first.
 STAGES = (1.0, 0.3, 0.1)

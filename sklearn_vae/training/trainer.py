@@ -21,18 +21,15 @@ from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import INPUT_CLIP
 from sklearn_vae.objectives import REPORTED, LossState, Minibatch, Objective
 from sklearn_vae.random import Stream, sobol_normal, stream_seed
-from sklearn_vae.training.augmentation import Augmentation
-from sklearn_vae.training.config import TrainingConfig
+from sklearn_vae.training.batches import Augmentation, Batch, iterate_batches
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.distributed import Processes
 from sklearn_vae.training.early_stopping import STAGES, StageScheduler
 from sklearn_vae.training.gradients import LossGradient
-from sklearn_vae.training.jobs import TrainingResult, validation_sizes
+from sklearn_vae.training.jobs import TrainingConfig, TrainingResult, validation_sizes
 from sklearn_vae.training.keyboard_interrupt import keyboard
 from sklearn_vae.training.optimizer import ExponentialMovingAverage, FlatAdam
-from sklearn_vae.training.precomputed import precompute
 from sklearn_vae.training.printing import PrintIterations, PrintProgress
-from sklearn_vae.training.sampler import Batch, iterate_batches
 
 # Training has diverged if the loss of the first rows exceeds their initial loss by this many
 # nats, plus so many per column.
@@ -157,8 +154,8 @@ class Trainer(NeuralNet):
         self._update_members()
         # with noise or masks, a row's input differs from step to step
         is_fixed = train.dequantization_widths is None and not self._augmentation.changes_inputs
-        has_use = is_fixed and self._gradient.hand_written is not None
-        self.precomputed_ = precompute(model, train) if has_use else None
+        gradient = self._gradient.hand_written if is_fixed else None
+        self.precomputed_ = None if gradient is None else gradient.precompute(model, train)
         self.processes_ = None
         if Processes.are_several():
             self.processes_ = Processes(model, configs, self.criterion_, self.loss_state_)
@@ -332,8 +329,8 @@ class Trainer(NeuralNet):
         x, weight = train.take(rows)
         if train.dequantization_widths is not None:
             x = augmentation.dequantize(x, train.dequantization_widths)
-        corrupted = augmentation.corrupt(x)
-        decoder_input = augmentation.drop_words(x)
+        corrupted = augmentation.corrupt(x) if augmentation.changes_inputs else None
+        decoder_input = augmentation.drop_words(x) if model.decoder.word_dropout else None
         precomputed = None if self.precomputed_ is None else self.precomputed_.take(rows)[0]
         minibatch = Minibatch(x, weight, noise, corrupted, decoder_input, precomputed)
         if self.processes_ is None:

@@ -24,7 +24,7 @@ from sklearn_vae.priors import MixturePrior
 from sklearn_vae.training import Dataset
 from sklearn_vae.training.gradients import find_gradient
 from sklearn_vae.training.gradients.layers import ACTIVATION_GRADIENTS, ACTIVATIONS_OUT
-from sklearn_vae.training.precomputed import whiten_rows
+from sklearn_vae.training.gradients.mixture import MixtureGradient
 
 # autograd into views of the flat gradient; said once in a process, by whichever test is first
 pytestmark = pytest.mark.filterwarnings("ignore:grad and param do not obey")
@@ -321,7 +321,7 @@ def test_the_mixtures_rows_that_were_whitened_in_advance(covariance_type):
     x, weight, noise = mixture_batch(model)
     gradient = find_gradient(model, IWAE(), LossState())(model, IWAE(), LossState(), 9, 5)
     rows = Dataset.stack([Dataset.from_x(own, None, 9, 0) for own in x])
-    precomputed = whiten_rows(model, rows).take(torch.arange(9).expand(2, -1))[0]
+    precomputed = MixtureGradient.precompute(model, rows).take(torch.arange(9).expand(2, -1))[0]
     with torch.no_grad():
         expected = gradient(Minibatch(x, weight, noise), torch.ones(2)).clone()
         actual = gradient(Minibatch(x, weight, noise, precomputed=precomputed), torch.ones(2))

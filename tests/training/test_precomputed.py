@@ -8,8 +8,9 @@ from sklearn_vae import VAEDensity, VAETransformer
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE
-from sklearn_vae.training import Dataset, trainer
-from sklearn_vae.training.precomputed import impute_inputs
+from sklearn_vae.training import Dataset
+from sklearn_vae.training.gradients.elbo import ELBOGradient
+from sklearn_vae.training.gradients.mixture import MixtureGradient
 
 
 def incomplete_rows(n_rows=30, n_columns=4):
@@ -36,7 +37,7 @@ def test_inputs_are_those_of_the_model(n_members):
     order = torch.tensor([[4, 0, 9]])
 
     expected = model.encoder_input(rows.take(order)[0].expand(n_members, -1, -1))[:1]
-    torch.testing.assert_close(impute_inputs(model, rows).take(order)[0], expected)
+    torch.testing.assert_close(ELBOGradient.precompute(model, rows).take(order)[0], expected)
 
 
 def test_members_with_different_imputations_have_no_common_inputs():
@@ -44,8 +45,8 @@ def test_members_with_different_imputations_have_no_common_inputs():
     model, rows = model_of(2), Dataset.from_x(torch.tensor(incomplete_rows()), None, 30, 0)
     model.filler.loc[1] += 1
 
-    assert impute_inputs(model, rows) is None
-    assert impute_inputs(model_of(1, n_factors=0), rows) is None
+    assert ELBOGradient.precompute(model, rows) is None
+    assert ELBOGradient.precompute(model_of(1, n_factors=0), rows) is None
 
 
 @pytest.mark.parametrize("params", [{}, {"n_init": 2, "ensemble": True}])
@@ -54,7 +55,7 @@ def test_training_is_the_same_as_by_imputation_at_every_step(params, monkeypatch
     X = incomplete_rows(200)
     vae = VAETransformer(2, max_iter=3, random_state=0, batch_size=64, **params)
     actual = vae.fit(X).state_dict_
-    monkeypatch.setattr(trainer, "precompute", lambda *_: None)
+    monkeypatch.setattr(ELBOGradient, "precompute", lambda *_: None)
     expected = vae.fit(X).state_dict_
 
     for name, value in expected.items():
@@ -66,6 +67,6 @@ def test_mixtures_are_trained_the_same_as_by_whitening_at_every_step(monkeypatch
     X = incomplete_rows(200)
     density = VAEDensity(2, max_iter=2, random_state=0, hidden_layer_sizes=8)
     actual = density.fit(X).score_samples(X)
-    monkeypatch.setattr(trainer, "precompute", lambda *_: None)
+    monkeypatch.setattr(MixtureGradient, "precompute", lambda *_: None)
 
     np.testing.assert_allclose(actual, density.fit(X).score_samples(X), atol=1e-3)

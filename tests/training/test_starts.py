@@ -13,7 +13,7 @@ from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import ResidualMLP
 from sklearn_vae.posteriors import FullCovarianceGaussian
 from sklearn_vae.training import Dataset, TrainingJob, make_starts, train
-from sklearn_vae.training.starts import has_light_tails, kurtosis_statistic
+from sklearn_vae.training.initialize import has_light_tails, kurtosis_statistic
 from tests.training.test_jobs import CONFIG, make_job, make_rows
 
 REAL = ((Gaussian("per_row"), 6),)

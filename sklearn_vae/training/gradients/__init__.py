@@ -16,6 +16,7 @@ from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.networks import MLP
 from sklearn_vae.objectives import LossState, Minibatch, Objective
+from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.gradients.elbo import ELBOGradient
 from sklearn_vae.training.gradients.mixture import MixtureGradient
 
@@ -37,6 +38,10 @@ class HandWrittenGradient(Protocol):
     @staticmethod
     def supports(model: StackedModule, objective: Objective, state: LossState) -> bool:
         """Return whether every part of the model and the objective has a backward pass here."""
+
+    @staticmethod
+    def precompute(model: Any, rows: Dataset) -> Dataset | None:
+        """Compute what the loss needs of each row and no weights change; None for nothing."""
 
     def __call__(self, batch: Minibatch, beta: Tensor) -> Tensor:
         """Write the gradient of one batch into the model's; return the loss terms (3, M)."""

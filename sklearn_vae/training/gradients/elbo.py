@@ -1,6 +1,7 @@
 """Hand-written gradient of the evidence lower bound."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -14,6 +15,7 @@ from sklearn_vae.networks import MLP
 from sklearn_vae.objectives import ELBO, LossState, Minibatch, Objective, TrimmedELBO
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import HALF_LOG_2PI, StandardNormal
+from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.gradients.columns import Columns, ScalePrior, make_cost, split_columns
 from sklearn_vae.training.gradients.layers import (
     GaussianSample,
@@ -28,6 +30,9 @@ from sklearn_vae.training.gradients.layers import (
 NORMAL_LIKELIHOODS = {
     cls(scale) for cls in (Gaussian, LogNormal) for scale in ("per_row", "per_column")
 }
+# Imputed inputs of the encoder that are kept for all rows, at most; rows imputed at a time.
+MAX_IMPUTED = 1 << 27
+CHUNK_ROWS = 1 << 12
 
 
 class ELBOGradient:
@@ -98,6 +103,24 @@ class ELBOGradient:
             and type(model.encoder) is type(model.decoder) is MLP
             and type(model.prior) is StandardNormal
         )
+
+    @staticmethod
+    @torch.no_grad()
+    def precompute(model: VAE, rows: Dataset) -> Dataset | None:
+        """Impute all rows by the imputation layer: inputs of the encoder in their place.
+
+        None if the model has no imputation layer, if its members have different ones, or if the
+        inputs would not fit into memory.
+        """
+        if model.filler is None or not isinstance(rows.x, Tensor):
+            return None
+        n_members = len(model.flat)
+        is_shared = all(bool((buffer == buffer[:1]).all()) for buffer in model.filler.buffers())
+        if not is_shared or len(rows.x) * model.architecture.layout.encoder_sizes[0] > MAX_IMPUTED:
+            return None
+        chunks = rows.x.split(CHUNK_ROWS)
+        inputs = [model.encoder_input(x.expand(n_members, -1, -1))[0] for x in chunks]
+        return replace(rows, x=torch.cat(inputs))
 
     def _columns(self, model: VAE) -> Sequence["ColumnsGradient"]:
         """Make a part for each block of columns, on views of the decoder's output."""

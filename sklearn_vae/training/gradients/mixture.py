@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -22,6 +23,7 @@ from sklearn_vae.models.vae import INPUT_CLIP
 from sklearn_vae.objectives import IWAE, LossState, Minibatch, Objective
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import HALF_LOG_2PI, StandardNormal
+from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.gradients.columns import make_cost, split_columns
 from sklearn_vae.training.gradients.layers import (
     GaussianSample,
@@ -31,6 +33,10 @@ from sklearn_vae.training.gradients.layers import (
     aten,
     empty_like,
 )
+
+# Numbers of whitened rows that are kept for all rows, at most; rows whitened at a time.
+MAX_WHITENED = 1 << 24
+CHUNK_ROWS = 1 << 12
 
 
 class MixtureGradient:
@@ -95,6 +101,26 @@ class MixtureGradient:
             and type(model.posterior) is DiagonalGaussian
             and type(model.prior) is StandardNormal
         )
+
+    @staticmethod
+    @torch.no_grad()
+    def precompute(model: MixtureVAE, rows: Dataset) -> Dataset | None:
+        """Compute log-densities and whitened rows in all components: C (1 + d) numbers per row.
+
+        The dataset has rows of its own for each member. None if they would not fit into memory.
+        """
+        n_members, n_mixture, n_real = model.loc.shape
+        if n_members * len(rows) * n_mixture * (1 + n_real) > MAX_WHITENED:
+            return None
+        whitening, parts = Whitening(model), []
+        for chunk in torch.arange(len(rows), device=model.device).split(CHUNK_ROWS):
+            x, _ = rows.take(chunk.expand(n_members, -1))
+            white, log_density = whitening(model.split(x))
+            both = torch.cat([log_density.unsqueeze(1), white], dim=1)  # (M, 1 + d, C, B)
+            parts.append(both.permute(0, 3, 2, 1).flatten(2))
+        first_row = len(rows) * torch.arange(n_members, device=model.device)
+        x = torch.cat(parts, dim=1).flatten(0, 1)
+        return replace(rows, x=x, row_indices=None, weight=None, first_row=first_row)
 
     def __call__(self, batch: Minibatch, beta: Tensor) -> Tensor:
         """Compute the loss terms of one batch and write their gradient into the model's.

@@ -7,9 +7,9 @@ import torch
 from scipy import stats
 
 from sklearn_vae.objectives import IWAE
-from sklearn_vae.training import sampler
-from sklearn_vae.training.config import SHARED_DRAWS
-from sklearn_vae.training.sampler import iterate_batches
+from sklearn_vae.training import batches
+from sklearn_vae.training.batches import iterate_batches
+from sklearn_vae.training.jobs import SHARED_DRAWS
 from tests.training.conftest import CONFIG, LIKE
 
 
@@ -82,7 +82,7 @@ def test_batches_depend_on_seed_and_epoch_only():
 @pytest.mark.parametrize("noise_rows", [1, 45, 1 << 16])
 def test_each_row_has_noise_of_its_own(noise_rows, monkeypatch):
     """Standard normal, independent between rows, steps and blocks of steps."""
-    monkeypatch.setattr(sampler, "NOISE_ROWS", noise_rows)
+    monkeypatch.setattr(batches, "NOISE_ROWS", noise_rows)
     found = steps(replace(CONFIG, min_steps_per_epoch=60))
     noise = torch.cat([step.noise[0, 0] for step in found])
 
@@ -103,7 +103,7 @@ def test_rows_share_their_draws_in_full_batch_training():
 @pytest.mark.parametrize("noise_rows", [1, 1 << 16])
 def test_each_row_has_as_many_draws_as_the_objective_asks_for(n_draws, noise_rows, monkeypatch):
     """Of its own, or shared: then in whole sets, and not fewer than the elbo has."""
-    monkeypatch.setattr(sampler, "NOISE_ROWS", noise_rows)
+    monkeypatch.setattr(batches, "NOISE_ROWS", noise_rows)
     own = steps(replace(CONFIG, min_steps_per_epoch=20, objective=IWAE(n_draws)))
     noise = torch.cat([step.noise.flatten() for step in own])
     (shared,) = {

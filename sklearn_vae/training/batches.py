@@ -1,0 +1,199 @@
+"""Batches of an epoch: row indices in random order, noise of the latent variables, augmentation."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sklearn_vae.models.stacked import StackedModule
+from sklearn_vae.models.vae import VAE
+from sklearn_vae.networks import PerMember
+from sklearn_vae.random import Stream, make_generator, normal_rows
+from sklearn_vae.training.jobs import TrainingConfig
+
+# Noise is drawn for about this many rows at a time.
+NOISE_ROWS = 1 << 14
+
+
+class Batch(NamedTuple):
+    """Row indices (S, B) of one batch and standard normal noise (S, K, B or 1, l)."""
+
+    rows: Tensor
+    noise: Tensor
+
+
+def iterate_batches(
+    config: TrainingConfig,
+    seeds: Sequence[int],
+    epoch: int,
+    n_rows: int,
+    n_components: int,
+    like: Tensor,
+    rows_per_window: int | None = None,
+) -> Iterator[Batch]:
+    """Yield the batches of one epoch: passes over the rows, each in a new random order.
+
+    The batches of a pass differ in size by one row at most, and none is dropped.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        Configuration of any member: batch sizes are equal for all.
+    seeds : sequence of int
+        Distinct seeds of the members, S in number.
+    epoch : int
+        Number of the epoch, which with the seed determines order and noise.
+    n_rows, n_components : int
+        Number of rows of the dataset and of noise dimensions.
+    like : Tensor
+        Tensor with the dtype and the device of the noise.
+    rows_per_window : int, optional
+        Number of neighbouring rows that are shuffled; by default all rows. Windows keep their
+        order.
+
+    Yields
+    ------
+    Batch
+        Row indices and noise for each seed.
+    """
+    sizes = _batch_sizes(config, n_rows)
+    generators = [make_generator(seed, Stream.ROWS, epoch) for seed in seeds]
+    windows = _shuffled_windows(generators, n_rows, rows_per_window or n_rows, like.device)
+    batch_rows = _split_windows(windows, sizes)
+    n_draws = config.n_draws(n_rows)
+    batches_per_block = max(NOISE_ROWS // (config.batch_size * config.objective.n_draws), 1)
+    for block, first in enumerate(range(0, len(sizes), batches_per_block)):
+        block_sizes = sizes[first : first + batches_per_block]
+        if config.is_full_batch(n_rows):
+            block_sizes = [1] * len(block_sizes)  # all rows share their draws
+        lengths = [n_draws * size for size in block_sizes]
+        generators = [make_generator(seed, Stream.NOISE, epoch, block) for seed in seeds]
+        noise = torch.stack(
+            [
+                normal_rows(n_components, sum(lengths), generator, like.dtype).T
+                for generator in generators
+            ]
+        ).to(like.device)  # (S, draws of all batches, l)
+        for draws in noise.split(lengths, dim=1):
+            yield Batch(next(batch_rows), draws.unflatten(1, (n_draws, -1)))  # (S, K, B or 1, l)
+
+
+def _shuffled_windows(
+    generators: Sequence[torch.Generator], n_rows: int, rows_per_window: int, device: torch.device
+) -> Iterator[Tensor]:
+    """Yield the row indices of each window in random orders (S, window), pass after pass."""
+    while True:
+        for first in range(0, n_rows, rows_per_window):
+            size = min(rows_per_window, n_rows - first)
+            orders = [torch.randperm(size, generator=generator) for generator in generators]
+            yield (first + torch.stack(orders)).to(device)
+
+
+def _split_windows(windows: Iterator[Tensor], sizes: Sequence[int]) -> Iterator[Tensor]:
+    """Split the row indices of windows, one after the other, into batches (S, size)."""
+    rows = next(windows)
+    for size in sizes:
+        while rows.shape[1] < size:
+            rows = torch.cat([rows, next(windows)], dim=1)
+        yield rows[:, :size]
+        rows = rows[:, size:]
+
+
+def _batch_sizes(config: TrainingConfig, n_rows: int) -> list[int]:
+    """Return the sizes of an epoch's batches; those of a pass differ by one at most."""
+    n_batches = -(-n_rows // config.batch_size)
+    size, n_larger = divmod(n_rows, n_batches)
+    one_pass = [size + 1] * n_larger + [size] * (n_batches - n_larger)
+    n_steps = config.n_steps(n_rows)
+    return (one_pass * -(-n_steps // n_batches))[:n_steps]
+
+
+class Augmentation:
+    """Adds random noise to the batches of all members; members with equal seeds share it.
+
+    Parameters
+    ----------
+    configs : sequence of TrainingConfig
+        Each member's configuration.
+    model : StackedModule
+        The model, which has the dtype and the device of the rows.
+
+    Attributes
+    ----------
+    seeds : list of int
+        Distinct seeds of the members, S in number.
+    seed_indices : Tensor of shape (M,)
+        Index of each member's seed in ``seeds``.
+    changes_inputs : bool
+        Whether the encoder's input has noise or masks.
+    """
+
+    def __init__(self, configs: Sequence[TrainingConfig], model: StackedModule):
+        like, self.model = model.flat, model
+        self.member_seeds = [config.seed for config in configs]
+        self.seeds = list(dict.fromkeys(self.member_seeds))
+        self.seed_indices = torch.tensor([self.seeds.index(seed) for seed in self.member_seeds])
+        noise = np.array([config.input_noise for config in configs]).reshape(-1, 1, 1)
+        mask = np.array([config.input_mask for config in configs]).reshape(-1, 1, 1)
+        self.has_noise, self.has_mask = bool(noise.any()), bool(mask.any())
+        self.changes_inputs = self.has_noise or self.has_mask
+        self.noise_scale = torch.as_tensor(noise).to(like)  # (M, 1, 1)
+        self.mask_probability = torch.as_tensor(mask).to(like)  # (M, 1, 1)
+
+    def dequantize(self, x: Tensor, widths: Tensor) -> Tensor:
+        """Add uniform noise of these widths (n_columns,) to rows (M, B, n_columns)."""
+        return x + widths * (self._draw(torch.rand, Stream.DEQUANTIZE, x) - 0.5)
+
+    def corrupt(self, x: Tensor) -> Tensor:
+        """Add noise and masking to rows (M, B, n_columns), for the encoder."""
+        corrupted = x
+        if self.has_noise:
+            noise = self._draw(torch.randn, Stream.INPUT, x)
+            corrupted = torch.addcmul(x, noise, self.noise_scale)
+        if self.has_mask:
+            vae = cast(VAE, self.model)
+            values = x[..., : len(vae.likelihood.value_widths)]
+            is_masked = self._draw(torch.rand, Stream.MASK, values) < self.mask_probability
+            corrupted = vae.mask_values(corrupted, is_masked)
+        return corrupted
+
+    def drop_words(self, x: Tensor) -> Tensor:
+        """Drop words of rows (M, B, n_columns), for a decoder with word dropout."""
+        decoder = cast(PerMember, self.model.decoder)
+        is_dropped = decoder.word_dropout_mask(self._draw(torch.rand, Stream.WORDS, x))
+        return x.masked_fill(is_dropped, 0)
+
+    @contextmanager
+    def epoch(self, number: int) -> Iterator[None]:
+        """Start an epoch's random streams, which depend on the seed and its number only.
+
+        Within the block, networks with dropout have a generator per member.
+        """
+        self.number = number
+        self.generators: dict[Stream, list[torch.Generator]] = {}
+        networks = self.model.encoder, self.model.decoder
+        for side, network in enumerate(networks):
+            if network.has_dropout:
+                network.dropout_generators = [
+                    make_generator(seed, Stream.DROPOUT, number, side) for seed in self.member_seeds
+                ]
+        try:
+            yield
+        finally:
+            for network in networks:
+                network.dropout_generators = None
+
+    def _draw(self, distribution: Callable[..., Tensor], stream: Stream, x: Tensor) -> Tensor:
+        """Draw random numbers of the shape of rows x (M, B, n_columns), one set per seed."""
+        if stream not in self.generators:
+            self.generators[stream] = [
+                make_generator(seed, stream, self.number) for seed in self.seeds
+            ]
+        draws = [
+            distribution(x.shape[1:], generator=generator, dtype=x.dtype)
+            for generator in self.generators[stream]
+        ]
+        return torch.stack(draws)[self.seed_indices].to(x.device)
