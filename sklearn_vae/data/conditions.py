@@ -4,15 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-import narwhals as nw
 import numpy as np
-from sklearn.utils import column_or_1d
 
 from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.columns import ColumnHint
 from sklearn_vae.data.encoder import TableEncoder
-from sklearn_vae.likelihoods import Gaussian
-from sklearn_vae.persistence.registry import serializable
+from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_array, check_hashes
 
 # Classes that an error message lists.
@@ -56,7 +53,8 @@ class ConditionEncoder:
             weights = np.ones(len(codes)) if sample_weight is None else sample_weight
             frequency = np.bincount(codes[:, 0].astype(int), weights, len(categories[0]))
             class_prior = frequency / weights.sum()
-        likelihood = [Gaussian() if classes is None else "categorical" for classes in categories]
+        gaussian = find("Gaussian")()
+        likelihood = [gaussian if classes is None else "categorical" for classes in categories]
         encoder = TableEncoder.fit(
             codes, sample_weight, likelihood, names, column_hints, groups_levels=False
         )
@@ -117,20 +115,30 @@ def split_columns(y: Any, n_rows: int) -> list[np.ndarray]:
     list of ndarray of shape (n_rows,)
         Columns of y.
     """
+    import narwhals as nw  # the numpy runtime does without
+
     y = as_array(y)
     frame = nw.from_native(y, pass_through=True, allow_series=True)
     if isinstance(frame, nw.DataFrame):
-        columns = [frame[name].to_numpy() for name in frame.columns]
-    else:
-        values = frame.to_numpy() if isinstance(frame, nw.Series) else np.asarray(y)
-        if values.ndim == 0:
-            values = np.full(n_rows, values)
-        if values.ndim not in (1, 2) or 0 in values.shape[1:]:
-            raise ValueError(
-                f"y must have the shape (n_samples,) or (n_samples, n_columns). Got an array of "
-                f"shape {values.shape} instead."
-            )
-        columns = [*values.T] if values.ndim == 2 else [values]
+        return _check_columns([frame[name].to_numpy() for name in frame.columns], n_rows)
+    return split_array(frame.to_numpy() if isinstance(frame, nw.Series) else y, n_rows)
+
+
+def split_array(y: Any, n_rows: int) -> list[np.ndarray]:
+    """Split an array or a list, as ``split_columns``."""
+    values = np.asarray(y)
+    if values.ndim == 0:
+        values = np.full(n_rows, values)
+    if values.ndim not in (1, 2) or 0 in values.shape[1:]:
+        raise ValueError(
+            f"y must have the shape (n_samples,) or (n_samples, n_columns). Got an array of "
+            f"shape {values.shape} instead."
+        )
+    return _check_columns([*values.T] if values.ndim == 2 else [values], n_rows)
+
+
+def _check_columns(columns: list[np.ndarray], n_rows: int) -> list[np.ndarray]:
+    """Convert columns to numbers, booleans or strings."""
     for column in columns:
         if len(column) != n_rows:
             raise ValueError(
@@ -157,7 +165,7 @@ def _values(values: np.ndarray) -> np.ndarray:
         )
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ValueError("Input y contains NaN or infinity: conditions cannot be missing.")
-    return column_or_1d(values)
+    return values
 
 
 def _classes(values: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from sklearn_vae.data.conditions import ConditionEncoder
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field
 from sklearn_vae.runtime.mixture_log_density import MAX_FACTOR, log_density, posterior_draws
@@ -14,6 +15,8 @@ from sklearn_vae.seeds import Stream, stream_seed
 
 # Draws for imputed means.
 MEAN_DRAWS = 128
+# Weighted draws that rows given y are drawn from: as many as rows of one y, within these bounds.
+MIN_DRAWS, MAX_DRAWS = 1 << 8, 1 << 12
 # Numbers in the widest array of a chunk of rows.
 CHUNK_SIZE = 1 << 20
 
@@ -33,9 +36,16 @@ class DensityModel(GenerativeModel):
         model: MixtureEnsemble,
         seed: int,
         fields: Sequence[Field] | None,
+        conditions: ConditionEncoder | None = None,
     ):
         super().__init__(columns, fields)
-        self.model, self.seed = model, seed
+        self.model, self.seed, self.conditions = model, seed, conditions
+
+    def encode(self, rows: np.ndarray) -> np.ndarray:
+        """Encode rows, with NaN for y where it is not given: it is integrated out."""
+        n_missing = self.n_features_in_ + self.columns.n_given - rows.shape[1]
+        padded = np.pad(rows, [(0, 0), (0, n_missing)], constant_values=np.nan)
+        return self.columns.joint.transform(padded)
 
     def conditional_mean(self, x: np.ndarray) -> np.ndarray:
         """Mean of every column of encoded rows given the observed values: (n, n_columns)."""
@@ -51,14 +61,37 @@ class DensityModel(GenerativeModel):
         generator = np.random.default_rng(stream_seed(seed, Stream.SAMPLE))
         return self.model.sample(n_samples, generator)
 
+    def sample_given(self, codes: np.ndarray, seed: int) -> np.ndarray:
+        """Draw encoded rows given codes of y, from weighted draws: (n, n_y) -> (n, n_columns)."""
+        unique, index = np.unique(codes, axis=0, return_inverse=True)
+        given, index = self._encode_conditions(unique), index.ravel()
+        most = int(np.bincount(index).max())
+        n_draws = min(max(1 << (most - 1).bit_length(), MIN_DRAWS), MAX_DRAWS)
+        noise = sobol_normal(
+            n_draws, self.model.architecture.n_components + 1, stream_seed(seed, Stream.CONDITIONAL)
+        )
+        generator = np.random.default_rng(stream_seed(seed, Stream.SAMPLE))
+        rows, first = np.empty((len(codes), self.model.architecture.n_columns)), 0
+        for chunk in self._chunks(given, n_draws):
+            chosen = np.flatnonzero((index >= first) & (index < first + len(chunk)))
+            draws = posterior_draws(self.model, chunk, noise)
+            rows[chosen] = draws.sample(self.model, chunk, index[chosen] - first, generator)
+            first += len(chunk)
+        return rows
+
+    def _encode_conditions(self, codes: np.ndarray) -> np.ndarray:
+        """Encode codes of y beside missing values: (n, n_y) -> (n, n_inputs)."""
+        return self.encode(
+            np.pad(codes, [(0, 0), (self.n_features_in_, 0)], constant_values=np.nan)
+        )
+
     def log_density(self, rows: np.ndarray, n_draws: int) -> np.ndarray:
         """Log p(x), or log p(x|y) = log p(x, y) - log p(y) of rows with codes of y: (n,)."""
-        log_p = self._joint_log_density(self.columns.joint.transform(rows), n_draws)
+        log_p = self._joint_log_density(self.encode(rows), n_draws)
         y = rows[:, self.n_features_in_ :]
         if y.shape[1]:
             unique, index = np.unique(y, axis=0, return_inverse=True)
-            only_y = np.pad(unique, [(0, 0), (self.n_features_in_, 0)], constant_values=np.nan)
-            log_p_y = self._joint_log_density(self.columns.joint.transform(only_y), n_draws)
+            log_p_y = self._joint_log_density(self._encode_conditions(unique), n_draws)
             log_p -= log_p_y[index.ravel()]
         return log_p + self.columns.log_abs_det_jacobian(rows)
 

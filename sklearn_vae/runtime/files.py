@@ -127,7 +127,8 @@ def _unsupported(header: dict[str, Any], *, is_classifier: bool = False) -> set[
     if "estimator_" in fitted:
         return _unsupported(_nested(fitted["estimator_"]), is_classifier=name == "VAEClassifier")
     names = set(_part_names(fitted["architecture_"])) - set(PARTS)
-    if fitted.get("condition_encoder_") is not None and not is_classifier:
+    is_conditional = fitted.get("condition_encoder_") is not None
+    if is_conditional and name == "VAETransformer" and not is_classifier:
         names.add("conditional=True")
     if fitted["architecture_"].get("n_components", 0) >= MAX_DIMS:
         names.add(f"{MAX_DIMS} or more latent dimensions")
@@ -164,7 +165,8 @@ def _part_names(value: Any) -> Iterator[str]:
 def _read_model(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
     """Construct the model of a file, and check that it computes."""
     attributes, read = READERS[header["class"]]
-    values = insert_arrays({name: header["fitted"][name] for name in attributes}, arrays)
+    saved = {"condition_encoder_": None} | header["fitted"]  # a model of p(x) may have none
+    values = insert_arrays({name: saved[name] for name in attributes}, arrays)
     fitted: dict[str, Any] = {}
     for name, value in values.items():
         is_estimator = isinstance(value, dict) and "@estimator" in value
@@ -207,7 +209,7 @@ def _read_transformer(
     )
     if not model.columns.n_given:
         row = model.inverse_transform(np.zeros((1, model.n_components)))
-        model.score_samples(row, 1)
+        model.score_samples(row, n_draws=1)
         model.sample(1)
     return model
 
@@ -246,9 +248,11 @@ def _read_density(
     check_array("weights_", weight, "f", (len(fitted["state_dict_"]),))
     members = [_read_weights(fitted, weights) for weights in fitted["state_dict_"]]
     ensemble = MixtureEnsemble(fitted["architecture_"], members, weight, columns.joint.limits())
-    model = DensityModel(columns, ensemble, fitted["seed_"], fields)
-    if not columns.n_given:
-        model.score_samples(model.sample(1), 1)
+    conditions = fitted["condition_encoder_"]
+    if (0 if conditions is None else conditions.encoder.n_features) != columns.n_given:
+        raise ValueError("the conditions are not those of the table")
+    model = DensityModel(columns, ensemble, fitted["seed_"], fields, conditions)
+    model.score_samples(model.sample(1), n_draws=1)
     return model
 
 
@@ -285,7 +289,7 @@ def _read_classifier(
 MODEL = ("columns_", "architecture_", "state_dict_", "seed_")
 READERS: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
     "VAETransformer": ((*MODEL, "decoder_correction_", "code_range_"), _read_transformer),
-    "VAEDensity": ((*MODEL, "weights_"), _read_density),
+    "VAEDensity": ((*MODEL, "weights_", "condition_encoder_"), _read_density),
     "VAEOutlierDetector": (
         (
             *MODEL, "scorer_", "offset_", "reference_samples_", "counts_", "left_out_",

@@ -275,6 +275,30 @@ class PosteriorDraws(NamedTuple):
             filled[:, ~model.is_real] = model.others.average(params, weight)
         return filled
 
+    def sample(
+        self,
+        model: MixtureEnsemble,
+        x: np.ndarray,
+        index: np.ndarray,
+        generator: np.random.Generator,
+    ) -> np.ndarray:
+        """Draw rows given the observed values of the encoded rows with these indices.
+
+        (B, n_columns), (n,) -> (n, n_columns).
+        """
+        cumulative = np.exp(self.log_weight - logsumexp(self.log_weight, 0)).cumsum(0)
+        uniform, draw = generator.random(len(index)), np.empty(len(index), dtype=int)
+        for row, total in enumerate(cumulative[-1]):
+            mask = index == row
+            draw[mask] = np.searchsorted(cumulative[:, row], total * uniform[mask], "right")
+        component, rows = self.component[draw, index], np.empty((len(index), x.shape[1]))
+        order = component.argsort(kind="stable")
+        for first in range(0, len(order), CODES_PER_CHUNK):
+            part = order[first : first + CODES_PER_CHUNK]
+            codes = self.z[draw[part], index[part]]
+            rows[part] = model.sample_given(x[index[part]], codes, component[part], generator)
+        return rows
+
 
 def posterior_draws(model: MixtureEnsemble, x: np.ndarray, noise: np.ndarray) -> PosteriorDraws:
     """Draw given rows; all components, if the density given these does not depend on codes.

@@ -238,11 +238,16 @@ class MixtureEnsemble:
         return log_prob + self.others.log_prob(params, others) if self.others.blocks else log_prob
 
     def conditional(
-        self, x: np.ndarray, z: np.ndarray, component: np.ndarray
+        self,
+        x: np.ndarray,
+        z: np.ndarray,
+        component: np.ndarray,
+        generator: np.random.Generator | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Means of real columns given the observed ones, and parameters of the other columns.
 
-        Rows (N, n_columns), codes and components (N, ...) -> (N, d), (N, n_params).
+        Or draws with a generator. Rows (N, n_columns), codes and components (N, ...) -> (N, d),
+        (N, n_params).
         """
         shift, log_scale, mix, params = self.decode(z, component)
         whiten, real = self._square(self.whiten[component]), x[:, self.is_real]
@@ -252,7 +257,20 @@ class MixtureEnsemble:
         of_missing, precision = missing_block(root, observed)
         residual = root @ np.where(observed, real - mean, 0)[..., None]
         step = -np.linalg.solve(precision, of_missing.swapaxes(1, 2) @ residual)
+        if generator is not None:
+            noise = generator.standard_normal(step.shape)
+            step += np.linalg.solve(cholesky(precision).swapaxes(1, 2), noise)
         return np.where(observed, real, mean + step[..., 0]), params
+
+    def sample_given(
+        self, x: np.ndarray, z: np.ndarray, component: np.ndarray, generator: np.random.Generator
+    ) -> np.ndarray:
+        """Draw rows given their observed real values, of codes and components: (N, n_columns)."""
+        rows = np.empty_like(x)
+        rows[:, self.is_real], params = self.conditional(x, z, component, generator)
+        if self.others.blocks:
+            rows[:, ~self.is_real] = self.others.sample(params, generator, self.limits_of_others)
+        return rows
 
     def sample(self, n_rows: int, generator: np.random.Generator) -> np.ndarray:
         """Draw rows, again where beyond limits: (n_rows, n_columns)."""

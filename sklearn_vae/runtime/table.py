@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from sklearn_vae.data.arrays import has_missing_values, is_missing
+from sklearn_vae.data.conditions import ConditionEncoder, split_array
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field, seconds, time_type
 from sklearn_vae.persistence.validation import check_count
@@ -97,17 +98,35 @@ class GenerativeModel(TableModel):
     ----------
     seed : int
         Seed of the fit.
+    conditions : ConditionEncoder or None
+        Encoder of y, of a model of p(x|y).
     """
 
     seed: int
+    conditions: ConditionEncoder | None = None
 
-    def score_samples(self, X: Any, n_draws: int = SCORE_DRAWS) -> np.ndarray:
+    def read_with_y(self, X: Any, y: Any) -> np.ndarray:
+        """Convert rows to numbers, with codes of y behind them if it is given: (n, n)."""
+        rows = self.read(X)
+        return rows if y is None else np.hstack([rows, self.codes_of(y, len(rows))])
+
+    def codes_of(self, y: Any, n_rows: int) -> np.ndarray:
+        """Encode y as codes of classes and numbers: (n_rows, n_y)."""
+        if self.conditions is None:
+            raise ValueError("y is given, and the model was fitted with conditional=False.")
+        # numbers beside strings stay numbers
+        y = y if isinstance(y, np.ndarray) else np.array(y, dtype=object)
+        return self.conditions.transform(split_array(y, n_rows))
+
+    def score_samples(self, X: Any, y: Any = None, n_draws: int = SCORE_DRAWS) -> np.ndarray:
         """Log-density of each row in nats and X's units, as the estimator's ``score_samples``.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows. A missing value is integrated out.
+        y : scalar or array-like of shape (n_samples,), default=None
+            With ``conditional=True``, the condition of the rows: the score is then log p(x|y).
         n_draws : int, default=64
             Draws per row; rows with uneven weights get more.
 
@@ -116,37 +135,41 @@ class GenerativeModel(TableModel):
         ndarray of shape (n_samples,)
             Log-densities.
         """
-        return self.log_density(self.read(X), check_count("n_draws", n_draws))
+        return self.log_density(self.read_with_y(X, y), check_count("n_draws", n_draws))
 
-    def score(self, X: Any) -> float:
+    def score(self, X: Any, y: Any = None) -> float:
         """Mean log-density of the rows, in nats and in X's units.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows.
+        y : scalar or array-like of shape (n_samples,), default=None
+            Conditions of a model with ``conditional=True``; otherwise ignored.
 
         Returns
         -------
         float
             Nats per row; higher is better.
         """
-        return float(self.score_samples(X).mean())
+        return float(self.score_samples(X, None if self.conditions is None else y).mean())
 
-    def impute(self, X: Any) -> np.ndarray:
+    def impute(self, X: Any, y: Any = None) -> np.ndarray:
         """Replace missing values by their means, or likeliest classes, given the observed ones.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows.
+        y : scalar or array-like of shape (n_samples,), default=None
+            With ``conditional=True``, the conditions of the rows.
 
         Returns
         -------
         ndarray of shape (n_samples, n_features)
             Rows without missing values; objects if the model was fitted to categories.
         """
-        return self.write(self.impute_rows(self.read(X)))
+        return self.write(self.impute_rows(self.read_with_y(X, y)))
 
     @property
     def is_rounded(self) -> np.ndarray:
@@ -157,18 +180,24 @@ class GenerativeModel(TableModel):
         return ~np.array(is_real, dtype=bool)
 
     def impute_rows(self, rows: np.ndarray) -> np.ndarray:
-        """Impute rows of numbers, with codes for categories: (n, n_features)."""
+        """Impute rows of numbers, with codes for categories: (n, n_features).
+
+        Codes of y may come after the columns of X.
+        """
+        X, y = np.split(rows, [self.n_features_in_], axis=1)
         if self.fields is not None:
             is_categorical = np.array([field.categories is not None for field in self.fields])
             # unknown categories, which no table can hold
-            rows = np.where(is_categorical & (rows < 0), np.nan, rows)
-        rows, incomplete = rows.copy(), has_missing_values(rows)
+            X = np.where(is_categorical & (X < 0), np.nan, X)
+        X, incomplete = X.copy(), has_missing_values(X)
         if incomplete.any():
-            mean = self.conditional_mean(self.columns.transform(rows[incomplete]))
-            rows[incomplete] = self.columns.fill_missing(rows[incomplete], mean, self.is_rounded)
-        return rows
+            mean = self.conditional_mean(self.encode(np.hstack([X, y])[incomplete]))
+            X[incomplete] = self.columns.fill_missing(X[incomplete], mean, self.is_rounded)
+        return X
 
-    def sample(self, n_samples: int = 1, random_state: int | None = None) -> np.ndarray:
+    def sample(
+        self, n_samples: int = 1, random_state: int | None = None, *, y: Any = None
+    ) -> np.ndarray:
         """Draw rows from the model's density.
 
         Parameters
@@ -177,6 +206,8 @@ class GenerativeModel(TableModel):
             Number of rows.
         random_state : int, default=None
             Seed; None takes that of the fit.
+        y : scalar or array-like of shape (n_samples,), default=None
+            With ``conditional=True``, the condition: one value for all rows, or one for each.
 
         Returns
         -------
@@ -184,8 +215,16 @@ class GenerativeModel(TableModel):
             Rows; objects if the model was fitted to categories.
         """
         seed = self.seed if random_state is None else random_state
-        x = self.sample_encoded(check_count("n_samples", n_samples), seed)
+        n_samples = check_count("n_samples", n_samples)
+        if y is None:
+            x = self.sample_encoded(n_samples, seed)
+        else:
+            x = self.sample_given(self.codes_of(y, n_samples), seed)
         return self.write(self.columns.inverse_transform(x, is_sample=True, seed=seed))
+
+    def encode(self, rows: np.ndarray) -> np.ndarray:
+        """Encode rows of numbers, of a model of p(x|y) with codes of y: (n, n_inputs)."""
+        return self.columns.transform(rows)
 
     def log_density(self, rows: np.ndarray, n_draws: int) -> np.ndarray:
         """Log-density of rows of numbers, in nats of their units: (n,).
@@ -200,6 +239,10 @@ class GenerativeModel(TableModel):
 
     def sample_encoded(self, n_samples: int, seed: int) -> np.ndarray:
         """Draw encoded rows: (n_samples, n_columns)."""
+        raise NotImplementedError
+
+    def sample_given(self, codes: np.ndarray, seed: int) -> np.ndarray:
+        """Draw encoded rows given codes of y: (n, n_y) -> (n, n_columns)."""
         raise NotImplementedError
 
 

@@ -142,3 +142,94 @@ def test_extreme_rows(max_iter, tmp_path):
     imputed, expected = model.impute(incomplete), estimator.impute(incomplete)
     np.testing.assert_allclose(imputed[0], expected[0], rtol=0.01, atol=1e16)  # beside 1e20
     np.testing.assert_allclose(imputed[1], expected[1], rtol=0.01)
+
+
+def conditions(kind):
+    """The condition of each of ``rows()``: classes, a number, or a data frame of both."""
+    X = rows()
+    classes = np.array(["high", "low", "middle"])[np.digitize(X[:, 0], [-0.5, 0.5])]
+    if kind == "classes":
+        return classes
+    number = X[:, 1] + 0.1 * np.random.default_rng(3).normal(size=len(X))
+    return number if kind == "number" else pd.DataFrame({"a": classes, "b": number})
+
+
+@pytest.fixture(scope="module", params=["classes", "number", "both", "mixture"])
+def conditional(request):
+    """An estimator of p(x|y), its rows with missing cells, and y."""
+    X, y = rows()[:, [0, 3, 5, 8]], conditions(request.param.replace("mixture", "both"))
+    X[np.random.default_rng(1).random(X.shape) < 0.1] = np.nan
+    small = SMALL | {"max_iter": 0 if request.param == "mixture" else 2}
+    return VAEDensity(2, mixtures=MIXTURES, conditional=True, **small).fit(X, y), X, y
+
+
+def as_lists(y):
+    """The condition as lists of Python's values, as of a request that a server has parsed."""
+    return y.to_numpy(object).tolist() if isinstance(y, pd.DataFrame) else y.tolist()
+
+
+def test_densities_given_y_are_those_of_the_estimator(conditional, tmp_path):
+    """And without y, which is then integrated out; of one condition for all rows, too."""
+    estimator, X, y = conditional
+    model = saved(estimator, tmp_path)
+    for table in (X, outliers(X)):
+        n = len(table)
+        expected = estimator.score_samples(table, y[:n])
+
+        np.testing.assert_allclose(
+            model.score_samples(table, as_lists(y[:n])), expected, rtol=1e-6, atol=1e-6
+        )
+        np.testing.assert_allclose(
+            model.score_samples(table), estimator.score_samples(table), rtol=1e-6, atol=1e-6
+        )
+    np.testing.assert_allclose(model.score(X, y), estimator.score(X, y), rtol=1e-6)
+    if isinstance(y, np.ndarray):
+        np.testing.assert_allclose(
+            model.score_samples(X[:9], y[0]), estimator.score_samples(X[:9], y[0]), rtol=1e-6
+        )
+
+
+def test_imputed_means_given_y_are_those_of_the_estimator(conditional, tmp_path):
+    estimator, X, y = conditional
+    model = saved(estimator, tmp_path)
+    X, y = X[:40].copy(), y[:40]
+    X[0] = np.nan
+    imputed = model.impute(X, y)
+
+    assert not np.isnan(imputed).any()
+    np.testing.assert_allclose(imputed, estimator.impute(X, y=y), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(model.impute(X), estimator.impute(X), rtol=1e-6, atol=1e-6)
+
+
+def test_samples_given_y_have_the_density_of_the_model(conditional, tmp_path):
+    """Mean log p(x|y) of samples of one library, in the other's model."""
+    estimator, _, y = conditional
+    model, y = saved(estimator, tmp_path), y[:5].repeat(400) if isinstance(y, np.ndarray) else y
+    y = y if isinstance(y, np.ndarray) else pd.concat([y[:5]] * 400)
+    own, expected = model.sample(2000, 1, y=y), estimator.sample(2000, 1, y=y)
+
+    np.testing.assert_array_equal(own, model.sample(2000, 1, y=y))
+    for given in (y, None):
+        scores = [estimator.score_samples(sample, given) for sample in (own, expected)]
+        error = np.hypot(*(score.std() / np.sqrt(2000) for score in scores))
+        assert abs(scores[0].mean() - scores[1].mean()) < 4 * error
+    assert model.sample(7, 1).shape == (7, 4)
+    if isinstance(y, np.ndarray):
+        assert model.sample(3, 1, y=y[0]).shape == (3, 4)
+
+
+def test_conditions_are_checked(tmp_path):
+    """In the words of the estimator."""
+    X, y = rows()[:, [0, 1]], conditions("classes")
+    small = {"mixtures": [(1, "full")], "max_iter": 0, "random_state": 0}
+    model = saved(VAEDensity(1, conditional=True, **small).fit(X, y), tmp_path)
+    with pytest.raises(ValueError, match="y has the class 'none', which no row had in fit"):
+        model.sample(2, y="none")
+    with pytest.raises(ValueError, match="as many rows as X"):
+        model.score_samples(X, y[:3])
+    with pytest.raises(ValueError, match="y must have 1 columns"):
+        model.impute(X, np.column_stack([y, y]))
+    other = saved(VAEDensity(1, **small).fit(X), tmp_path)
+    with pytest.raises(ValueError, match="fitted with conditional=False"):
+        other.score_samples(X, y)
+    assert other.score(X, y) == other.score(X)
