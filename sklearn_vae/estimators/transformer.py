@@ -140,6 +140,7 @@ class VAETransformer(
     robust : bool, default=False
         Whether to leave gross outliers out of the fit. A robust pre-fit maximises the ELBO of
         the best 70 % of each batch; rows whose score lies far below the median get weight 0.
+        ``partial_fit`` does not support it.
     beta : float or callable, default=1.0
         Weight of the KL, or a function of the iteration (counted from 0) that returns
         it, such as :class:`LinearWarmup`. It affects the training only: scores are
@@ -414,8 +415,18 @@ class VAETransformer(
         -------
         self : object
             The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or X is invalid, or with ``robust=True`` or ``ensemble=True``.
         """
         with restore_on_error(self, keep=True):
+            if self.robust:
+                raise ValueError(
+                    "partial_fit does not support robust=True, which looks for outliers in all "
+                    "rows together. Leave outliers out of the chunks, or set robust=False."
+                )
             is_fitted = hasattr(self, "state_dict_")
             seed = self.seed_ if is_fitted else None
             (job, *_), _ = self._make_jobs(
@@ -478,7 +489,9 @@ class VAETransformer(
         if warm_start:
             check_one_member(self)
         is_resumed = bool(warm_start) and hasattr(self, "state_dict_")
-        if self.robust and validates and not is_resumed:
+        if hasattr(self, "support_"):  # of the rows of the last fit
+            del self.support_
+        if self.robust:
             check_is_table(X, "robust=True")
             sample_weight = as_array(sample_weight)
             self.support_ = inlier_mask(self, X, y, sample_weight)
@@ -489,8 +502,6 @@ class VAETransformer(
         self.seed_ = draw_seed(self.random_state) if seed is None else seed
         splits: Splits = {}
         if is_resumed:
-            if hasattr(self, "support_"):  # of other rows
-                del self.support_
             check_same_architecture(self, parts, network, self.architecture_)
             table = self._encode(rows, weight)
             if not self.architecture_.n_factors and any(

@@ -116,10 +116,23 @@ def test_further_training_deletes_support_(method):
     """support_ is one truth value per row of the fit that found it."""
     vae = clone(VAE).set_params(robust=True, warm_start=True).fit(ARRAY)
     screened = vae.support_
-    getattr(vae, method)(ARRAY[:30])
+    getattr(vae.set_params(robust=False), method)(ARRAY[:30])
 
     assert len(screened) == 60
     assert not hasattr(vae, "support_")
+
+
+def test_a_warm_start_is_robust_too():
+    """The outliers of the new rows are left out; all were trained on, without a word."""
+    vae = clone(VAE).set_params(robust=True, warm_start=True, max_iter=20).fit(ARRAY)
+    new = np.vstack([ARRAY, [1e4 + ARRAY[0]]])
+    vae.fit(new)
+
+    assert vae.support_.shape == (61,)
+    assert not vae.support_[-1]
+    with pytest.raises(ValueError, match="partial_fit does not support robust=True"):
+        vae.partial_fit(ARRAY)
+    assert vae.support_.shape == (61,)
 
 
 def test_partial_fit_sets_interrupted_to_false():
