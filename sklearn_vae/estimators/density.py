@@ -15,13 +15,11 @@ from sklearn.base import DensityMixin
 
 from sklearn_vae._compat import Interval, StrOptions
 from sklearn_vae.data.sources import map_windows
-from sklearn_vae.device import resolve_device
 from sklearn_vae.estimators.base import ITERATIONS_OF_SMALL_TABLES, MIN_STEPS
 from sklearn_vae.estimators.checks import CONSTRAINTS
 from sklearn_vae.estimators.log_density import DensityEstimator
 from sklearn_vae.estimators.parts import resolve_widths
 from sklearn_vae.inference.ensemble import EnsemblePredictor
-from sklearn_vae.inference.log_density import SCORE_DRAWS
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.initialization.ppca import recording_steps
 from sklearn_vae.likelihoods import Gaussian, Likelihood
@@ -31,15 +29,18 @@ from sklearn_vae.models.mixture_vae import LOG_SCALE_BOUND
 from sklearn_vae.models.vae import build
 from sklearn_vae.objectives import IWAE, Constant
 from sklearn_vae.persistence.registry import serializable
+from sklearn_vae.posteriors import log_mean_exp
 from sklearn_vae.random import (
     MAX_DIMS,
     RandomState,
     Stream,
     draw_seed,
+    sobol_normal,
     start_seeds,
     stream_seed,
 )
 from sklearn_vae.training import Dataset, TrainingConfig, TrainingJob, TrainingResult
+from sklearn_vae.training.jobs import validation_sizes
 
 # Decay of the weights' exponential moving average, per step.
 EMA_DECAY = 0.98
@@ -57,16 +58,18 @@ MAX_COMPONENTS = 64
 MAX_COLUMNS_FOR_FULL = 40
 MAX_COLUMNS_FOR_SHEARS = 100
 N_SHEARS = 4
-# Members with a smaller weight are left out.
-MIN_WEIGHT = 1e-3
+# Draws of code and component per validation row, for the members' weights.
+WEIGHT_DRAWS = 64
+# Members whose weight is a smaller share of the largest one are left out.
+MIN_WEIGHT_RATIO = 0.05
 MAX_EM_STEPS = 500
 # Finer recording steps, in standard deviations of their column, need no least scale.
 FINEST_STEP = math.sqrt(2 * math.pi * MIN_VARIANCE) * math.exp(-LOG_SCALE_BOUND)
 
 COVARIANCE_TYPES = ("full", "diag")
 
-# Rows of X, their encoded table, and the members' mixtures by seed.
-FittedRows = tuple[np.ndarray, Dataset, dict[int, tuple[int, str]]]
+# Encoded rows, and the members' mixtures by seed.
+FittedRows = tuple[Dataset, dict[int, tuple[int, str]]]
 
 
 @serializable
@@ -79,8 +82,9 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
     its independent distributions of the other columns. The network's output is initialized at
     zero, so training starts at the mixture, and with validation rows a member's loss on them
     never exceeds its mixture's. The density is the weighted mean of the members' densities; the
-    weights maximise its likelihood on the validation rows (stacking [2]_). Missing cells are
-    marginalised, in ``fit`` and in scores.
+    weights maximise its likelihood on the validation rows (stacking [2]_). Members with less than
+    a twentieth of the largest weight are left out. Missing cells are marginalised, in ``fit`` and
+    in scores.
 
     With ``conditional=True`` it is a model of log p(x|y) = log p(x, y) - log p(y): a density of
     the table of X and y, whose y is given. Training, validation loss and weights of the members
@@ -335,7 +339,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
             self._job(mixture, seed, train, valid)
             for mixture, seed in zip(self.mixtures_, seeds, strict=True)
         ]
-        return jobs, (rows, table, dict(zip(seeds, self.mixtures_, strict=True)))
+        return jobs, (table, dict(zip(seeds, self.mixtures_, strict=True)))
 
     def _select(
         self,
@@ -344,10 +348,10 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         rows: FittedRows,
     ) -> tuple[list[TrainingResult], list[TrainingJob]]:
         """Fit the members' weights to the validation rows, and make jobs on all rows."""
-        X, table, mixtures = rows
-        weights = self._mixture_weights(jobs[0].valid, results, X)
+        table, mixtures = rows
+        weights = self._mixture_weights(jobs[0].valid, results)
         order = np.argsort(-weights, kind="stable")
-        kept = [member for member in order if weights[member] >= MIN_WEIGHT]
+        kept = order[weights[order] >= MIN_WEIGHT_RATIO * weights.max()].tolist()
         self.mixtures_ = [mixtures[jobs[member].config.seed] for member in kept]
         self.weights_ = weights[kept] / weights[kept].sum()
         results = [results[member] for member in kept]
@@ -414,22 +418,29 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         )
         return TrainingJob(self.architecture_, config, train, valid, weights=model.weights())
 
-    def _mixture_weights(
-        self, valid: Dataset | None, results: list[TrainingResult], X: np.ndarray
-    ) -> np.ndarray:
-        """Estimate the members' weights on the validation rows; equal ones without any."""
-        if valid is None or len(results) == 1:
-            return np.full(len(results), 1 / len(results))
-        rows = X[valid.indices().cpu().numpy()]
-        device = resolve_device(self.device)
-        members = [self._make_member(result.weights, device) for result in results]
-        scores = [
-            EnsemblePredictor(self.columns_, (member,), np.ones(1)).joint_log_density(
-                rows, SCORE_DRAWS
-            )
-            for member in members
-        ]
-        return stacking_weights(np.stack(scores).astype(np.float64), valid.sample_weight())
+    def _mixture_weights(self, valid: Dataset | None, results: list[TrainingResult]) -> np.ndarray:
+        """Estimate the members' weights on the validation rows; equal ones without any.
+
+        A member's log-density of a row is its importance-weighted bound, which takes a tenth of
+        the time of a score.
+        """
+        n_members = len(results)
+        if valid is None or n_members == 1:
+            return np.full(n_members, 1 / n_members)
+        model = build(self.architecture_, n_members).to(valid.x[:0]).requires_grad_(False)
+        for member, result in enumerate(results):
+            model.load(result.weights, member)
+        seed = stream_seed(self.seed_, Stream.SCORE)
+        points = sobol_normal(WEIGHT_DRAWS, self.architecture_.n_noise, seed)
+        noise = torch.as_tensor(points).to(valid.x[:0])[None, :, None]  # (1, K, 1, l + 1)
+        widest = self.architecture_.widest
+        _, n_together = validation_sizes(len(valid), 1, widest, WEIGHT_DRAWS)
+        bounds = []
+        for rows in torch.arange(len(valid), device=noise.device).split(n_together):
+            x, _ = valid.take(rows.expand(n_members, -1))
+            bounds.append(log_mean_exp(model.log_weights(x, noise).log_weight, 1))  # (M, B)
+        log_density = torch.cat(bounds, 1).cpu().numpy().astype(np.float64)
+        return stacking_weights(log_density, valid.sample_weight())
 
     def _set_results(
         self,

@@ -1,6 +1,7 @@
 """VAEDensity as its users meet it."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from skorch.callbacks import Callback
 
 import sklearn_vae
 from sklearn_vae import VAEDensity
+from sklearn_vae.estimators.density import stacking_weights
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.metrics import generalization_gap, kl_per_dimension, pit_calibration
 from sklearn_vae.model_selection import VAESearchCV
@@ -223,6 +225,29 @@ def test_the_history_tells_of_each_member(fitted):
     assert (np.diff(fitted.weights_) <= 0).all()
     first = next(row for row in fitted.history_ if "val_loss" in row)
     assert first["loss"] == pytest.approx(first["reconstruction_loss"] + first["kl_loss"], abs=1e-4)
+
+
+def test_members_are_weighted_by_their_log_densities_of_the_validation_rows():
+    """The weights come from bounds, which take a tenth of the time of the scores here."""
+    X, _ = make_moons(400, noise=0.1, random_state=0)
+    density = VAEDensity(mixtures=[(2, "full"), (8, "diag")], refit=False, **QUICK).fit(X)
+    jobs, _ = clone(density)._make_jobs(X, None, None)
+    rows = X[jobs[0].valid.indices().numpy()]
+    predictor = density._make_predictor(torch.device("cpu"))
+    members = [replace(predictor, members=(m,), weight=np.ones(1)) for m in predictor.members]
+    scores = np.stack([member.log_density(rows, n_draws=256) for member in members])
+
+    np.testing.assert_allclose(density.weights_, stacking_weights(scores, None), atol=0.02)
+
+
+def test_members_of_small_weight_are_left_out():
+    """They cost a second training and scores; a pseudo-observation gives each of them a weight."""
+    X = np.random.default_rng(0).normal(size=(400, 2))
+    X[:200] += 10
+    density = VAEDensity(mixtures=[(1, "diag"), (2, "diag")], max_iter=0, random_state=0).fit(X)
+
+    assert density.mixtures_ == [(2, "diag")]
+    np.testing.assert_array_equal(density.weights_, 1)
 
 
 def test_seeds_and_copies(wine, fitted):
