@@ -479,6 +479,11 @@ def _replace_by_nan(X: Any, missing_values: Any) -> Any:
             for name, dtype in frame.schema.items()
             if _may_hold(dtype, missing_values)
         ).to_native()
+    if issparse(X) and missing_values != 0:
+        X = X.tocsr() if X.format not in ("csr", "csc") else X.copy()
+        X.sum_duplicates()
+        X.data = _replace_by_nan(X.data, missing_values)
+        return X
     values = X.toarray() if issparse(X) else np.asarray(X)
     if values.dtype.kind in "mM":
         return X

@@ -489,8 +489,7 @@ class VAETransformer(
         if warm_start:
             check_one_member(self)
         is_resumed = bool(warm_start) and hasattr(self, "state_dict_")
-        if hasattr(self, "support_"):  # of the rows of the last fit
-            del self.support_
+        self.__dict__.pop("support_", None)  # of the rows of the last fit
         if self.robust:
             check_is_table(X, "robust=True")
             sample_weight = as_array(sample_weight)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, issparse, random_array
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer
@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, load
+from sklearn_vae.estimators.imputer import _replace_by_nan
 from sklearn_vae.initialization.factor_analysis import FactorModel, ImputationLayer
 from sklearn_vae.model_selection import VAESearchCV
 
@@ -442,6 +443,22 @@ def test_every_kind_of_table_may_have_marks(container, mark, missing):
     expected = VAEImputer(model).fit_transform(table_of(container, missing))
 
     np.testing.assert_array_equal(np.asarray(filled), np.asarray(expected))
+
+
+@pytest.mark.parametrize("container", ["csr", "csc", "coo"])
+def test_marks_in_a_sparse_table_are_replaced_among_its_stored_values(container):
+    """In the memory of these; the table was made dense. Zeros as marks are stored by none."""
+    X = random_array((60, 30), density=0.1, format=container, rng=0)
+    X.data[::7] = -1
+    before, expected = X.copy(), np.where(X.toarray() == -1, np.nan, X.toarray())
+    replaced = _replace_by_nan(X, -1)
+
+    assert issparse(replaced)
+    np.testing.assert_array_equal(replaced.toarray(), expected)
+    np.testing.assert_array_equal(X.toarray(), before.toarray())
+    np.testing.assert_array_equal(
+        _replace_by_nan(X, 0), np.where(X.toarray() == 0, np.nan, X.toarray())
+    )
 
 
 def test_indicators_say_where_holes_were(linear):
