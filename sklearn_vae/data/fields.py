@@ -4,6 +4,7 @@ import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from numbers import Real
 from typing import Any
 
@@ -23,6 +24,10 @@ Name = Hashable
 # Dtypes of text, and of categories that are numbers.
 TEXT = re.compile(r"str|object|^(Categorical|Enum)$", re.IGNORECASE)
 CODED_NUMBERS = re.compile(r"(category\[|dictionary<values=)(u?int|float|double)", re.IGNORECASE)
+# Decimals: numbers of digits and decimal places, and those of Python in a column of objects.
+DECIMAL = re.compile(r"decimal\d*\((?:precision=)?(\d+), (?:scale=)?(-?\d+)\)", re.IGNORECASE)
+DECIMAL_OBJECTS = re.compile(r"object\[Decimal\((\d\d?)\)\]")
+MAX_PLACES = 15
 # Deprecated codes of NumPy's dtypes of bytes.
 BYTES = re.compile(r"\s*\|?a\d*\s*")
 # Bits of integers.
@@ -53,7 +58,8 @@ class Field:
         index here. They are those of the dtype if it declares any, otherwise the unique
         values, sorted.
     dtype : str
-        Dtype of the values that ``inverse_transform`` returns.
+        Dtype of the values that ``inverse_transform`` returns; ``"object[Decimal(2)]"`` for
+        Python's decimals of two places.
     """
 
     name: Name
@@ -95,7 +101,7 @@ class Field:
     @property
     def may_lose_digits(self) -> bool:
         """True if the dtype has values that are no floating-point numbers in double precision."""
-        is_decimal = self.dtype.lower().startswith("decimal")
+        is_decimal = self.dtype.lower().startswith(("decimal", "object[decimal"))
         return self.logical_type == "integer" or time_type(self.dtype) is not None or is_decimal
 
     def recode(self, codes: np.ndarray, values: list, handle_unknown: str) -> np.ndarray:
@@ -162,10 +168,14 @@ class Field:
             choice[:-1] = self.categories
             choice[-1] = missing
             return choice[self.codes(values)]
-        if self.dtype.lower() == "object":
+        if self.dtype.lower().startswith("object"):
             objects = values.astype(object)
+            if match := DECIMAL_OBJECTS.fullmatch(self.dtype):
+                objects[:] = [Decimal(f"{value:.{match[1]}f}") for value in values.tolist()]
             objects[np.isnan(values)] = missing
             return objects
+        if match := DECIMAL.match(self.dtype):
+            return _clip_decimals(values, int(match[1]), int(match[2]))
         if time_type(self.dtype) is not None:
             return _to_numpy_times(values, self.dtype)
         return _round_integers(values, self.dtype) if self.logical_type == "integer" else values
@@ -231,6 +241,14 @@ def _round_integers(values: np.ndarray, dtype: str) -> np.ndarray:
     low, end = (0, 2**bits) if "u" in dtype.lower() else (-(2 ** (bits - 1)), 2 ** (bits - 1))
     # the largest integer may be no floating-point number, and the next one would not fit
     return np.clip(np.rint(values), low, min(float(end - 1), np.nextafter(float(end), 0)))
+
+
+def _clip_decimals(values: np.ndarray, n_digits: int, places: int) -> np.ndarray:
+    """Clip numbers to the range of a dtype of decimals."""
+    end = 10.0 ** (n_digits - places)
+    # the largest decimal may be no floating-point number, and the next one would not fit
+    limit = min(end - 10.0**-places, np.nextafter(end, 0))
+    return np.clip(values, -limit, limit)
 
 
 def shorten(values: Sequence) -> str:

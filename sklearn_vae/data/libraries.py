@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sklearn_vae.data.fields import Field
+from sklearn_vae.data.fields import DECIMAL_OBJECTS, Field
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,7 +138,7 @@ class _Pandas(Library):
             return pd.StringDtype(match[2])
         if text.endswith("[pyarrow]"):
             return pd.ArrowDtype(_Arrow.type(text.removesuffix("[pyarrow]")))
-        return pd.api.types.pandas_dtype(text)
+        return pd.api.types.pandas_dtype("object" if DECIMAL_OBJECTS.fullmatch(text) else text)
 
 
 class _Polars(Library):

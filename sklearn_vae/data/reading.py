@@ -16,7 +16,7 @@ from scipy.sparse import issparse
 from sklearn.utils import check_array
 
 from sklearn_vae.data.arrays import is_missing
-from sklearn_vae.data.fields import NUMBERS, Field, Name, time_type
+from sklearn_vae.data.fields import MAX_PLACES, NUMBERS, Field, Name, time_type
 from sklearn_vae.data.libraries import LIBRARIES, Library
 
 # Names of the types of missing values: pandas may not be installed.
@@ -102,8 +102,10 @@ class _ArrayColumn(Column):
     def __init__(self, name: Name, values: np.ndarray, dtype: str) -> None:
         self.name = name
         self.values = values
-        self.dtype = dtype
         self.logical_type = _logical_type_of_array(values, name)
+        is_decimal = dtype == "object" and self.logical_type == "number"
+        places = _decimal_places(values) if is_decimal else None
+        self.dtype = dtype if places is None else f"object[Decimal({places})]"
 
     def __len__(self) -> int:
         return len(self.values)
@@ -186,6 +188,8 @@ class TableReader:
         Dtypes of the columns, if all are NumPy's numbers.
     matrix : callable or None
         Returns the matrix of all columns in a floating-point dtype, if all are numbers.
+    level_names : tuple, default=()
+        Names of the levels of a pandas frame's columns, if they have any.
     """
 
     container: str
@@ -193,6 +197,7 @@ class TableReader:
     make_columns: Callable[[], list[Column]]
     dtypes: Set[np.dtype] = frozenset()
     matrix: Callable[[type], np.ndarray] | None = None
+    level_names: tuple = ()
 
     @cached_property
     def columns(self) -> list[Column]:
@@ -255,12 +260,14 @@ def _read_pandas(X: Any) -> TableReader:
         parts = zip(X.columns, series, strict=True)
         return [_column_of_series(name, part, LIBRARIES["pandas"]) for name, part in parts]
 
+    level_names = tuple(X.columns.names)
+    if all(name is None for name in level_names):
+        level_names = ()
+    reader = TableReader("pandas", X.shape, columns, level_names=level_names)
     dtypes = set(X.dtypes)
     if all(isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in dtypes):
-        return TableReader(
-            "pandas", X.shape, columns, dtypes, lambda dtype: X.to_numpy(dtype=dtype)
-        )
-    return TableReader("pandas", X.shape, columns)
+        reader.dtypes, reader.matrix = dtypes, lambda dtype: X.to_numpy(dtype=dtype)
+    return reader
 
 
 def _read_array(X: Any) -> TableReader:
@@ -345,6 +352,15 @@ def _logical_type_of_array(values: np.ndarray, name: Name) -> str:
         numbers = (cell for cell in cells if type(cell) not in booleans)  # perhaps all are NaN
         return "boolean" if all(map(is_missing, numbers)) else "number"
     return "number"
+
+
+def _decimal_places(values: np.ndarray) -> int | None:
+    """Largest number of decimal places, if all values are Python's decimals: (n,) -> scalar."""
+    cells = [value for value in values.tolist() if not is_missing(value)]
+    if not cells or any(type(value) is not Decimal for value in cells):
+        return None
+    exponents = [value.as_tuple().exponent for value in cells if value.is_finite()]
+    return min(max((-int(exponent) for exponent in exponents), default=0), MAX_PLACES)
 
 
 def _codes_of_numbers(values: np.ndarray) -> tuple[np.ndarray, list]:

@@ -12,6 +12,7 @@ from sklearn_vae.data.libraries import LIBRARIES
 from sklearn_vae.data.reading import TableReader, read_table
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_annotations, check_hashes
+from sklearn_vae.persistence.values import from_json, to_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +30,8 @@ class Schema:
     container : {"array", "object", "sparse", "pandas", "polars", "pyarrow"}
         Type of the table; ``"object"`` is an array or a list with strings, or an array of
         Python objects. Other data frames that narwhals supports are read as pandas'.
+    level_names : tuple, default=()
+        Names of the levels of a pandas frame's columns, if they have any.
 
     Examples
     --------
@@ -48,6 +51,7 @@ class Schema:
 
     fields: tuple[Field, ...]
     container: str
+    level_names: tuple = ()
 
     @classmethod
     def fit(cls, X: Any) -> "Schema":
@@ -73,7 +77,7 @@ class Schema:
             If X does not have two dimensions, or has complex numbers.
         """
         table = read_table(X)
-        return cls(table.fields(), table.container)
+        return cls(table.fields(), table.container, table.level_names)
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file, and make a table.
@@ -220,7 +224,12 @@ class Schema:
             for j, (field, column) in enumerate(parts):
                 objects[:, j] = field.decode(column, missing=np.nan)
             return objects
-        return LIBRARIES[self.container].frame(parts, len(values), index)
+        return self._with_level_names(LIBRARIES[self.container].frame(parts, len(values), index))
+
+    def _with_level_names(self, table: Any) -> Any:
+        if self.level_names and self.container == "pandas":
+            table.columns.names = self.level_names
+        return table
 
     def keep_observed(self, table: Any, X: Any, missing: np.ndarray) -> Any:
         """Replace the numbers of a table that are observed in X, with all their digits.
@@ -252,19 +261,24 @@ class Schema:
                 if filled.dtype == cells.dtype:
                     mask = nw.new_series("", is_missing, nw.Boolean, backend=frame.implementation)
                     columns.append(filled.zip_with(mask, cells))
-        return frame.with_columns(columns).to_native()
+        if not columns:
+            return table
+        return self._with_level_names(frame.with_columns(columns).to_native())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the schema in types of JSON."""
-        return {
+        state = {
             "container": self.container,
             "fields": [field.to_dict() for field in self.fields],
         }
+        names = {"level_names": list(map(to_json, self.level_names))} if self.level_names else {}
+        return state | names
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> "Schema":
         """Make a schema from the result of ``to_dict``."""
-        return cls(tuple(map(Field.from_dict, state["fields"])), state["container"])
+        level_names = tuple(map(from_json, state.get("level_names", ())))
+        return cls(tuple(map(Field.from_dict, state["fields"])), state["container"], level_names)
 
     def __str__(self) -> str:
         names = [

@@ -816,3 +816,74 @@ def test_the_adult_table_is_restored(library):
         pd.testing.assert_frame_equal(schema.inverse_transform(numbers), frame)
     else:
         pl.testing.assert_frame_equal(schema.inverse_transform(numbers), table)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        pd.Index(["a", "b"], name="sensor"),
+        pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["sensor", None]),
+        pd.period_range("2020-01", periods=2, freq="M", name=pd.Timestamp("2020-01-01")),
+    ],
+    ids=["one level", "two levels", "months"],
+)
+def test_names_of_the_levels_of_columns_are_restored(header):
+    """Pivoted tables have them; also where observed integers are put back."""
+    frame = pd.DataFrame({0: [1, 2], 1: [2.5, nan]}).set_axis(header, axis=1)
+    schema = Schema.fit(frame)
+    read = Schema.from_dict(json.loads(json.dumps(schema.to_dict())))
+    values = schema.transform(frame)
+    restored = read.inverse_transform(values)
+
+    assert read == schema
+    pd.testing.assert_frame_equal(restored, frame)
+    pd.testing.assert_frame_equal(read.keep_observed(restored, frame, np.isnan(values)), frame)
+
+
+def test_decimals_of_python_are_restored():
+    """With as many places as in fit at most, where they became floats; missing ones are NaN."""
+    amounts = pd.Series([Decimal("1.5"), Decimal("-20.25"), None, Decimal("3E+1")], dtype=object)
+    frame = pd.DataFrame({"amount": amounts, "mixed": [1.5, Decimal("2.5"), None, 3]}, dtype=object)
+    schema = Schema.fit(frame)
+    schema = Schema.from_dict(json.loads(json.dumps(schema.to_dict())))
+    values = schema.transform(frame)
+    restored = schema.inverse_transform(np.vstack([values, [2 / 3, 2 / 3]]))
+    kept = schema.keep_observed(restored[:4], frame, np.isnan(values))
+
+    expected = [Decimal("1.50"), Decimal("-20.25"), Decimal("30.00"), Decimal("0.67")]
+    assert restored["amount"].drop(2).tolist() == expected
+    assert {type(value) for value in restored["amount"].drop(2)} == {Decimal}
+    assert np.isnan(restored["amount"][2])
+    assert restored["mixed"].drop(2).tolist() == [1.5, 2.5, 3, 2 / 3]
+    assert list(map(str, kept["amount"].drop(2))) == ["1.5", "-20.25", "3E+1"]
+    objects = Schema.fit(frame.to_numpy()).inverse_transform(values)
+    assert objects[1, 0] == Decimal("-20.25")
+    assert isinstance(objects[0, 0], Decimal)
+
+
+def test_numbers_beyond_the_range_of_decimals_are_clipped():
+    """A model of such a column was saved to a file that could not be loaded."""
+    pairs = [(10, 2), (3, 0), (38, 4)]
+    frame = pl.DataFrame([pl.Series(str(p), [Decimal("1")], pl.Decimal(*p)) for p in pairs])
+    arrow = pa.table({str(p): pa.array([Decimal("1")], pa.decimal128(*p)) for p in pairs})
+    for table in (frame, arrow):
+        schema = Schema.fit(table)
+        schema.check()
+        restored = schema.inverse_transform(np.array([[1e9, -1e9, 1e40], [1.5, nan, -2.25]]))
+        (a, b, c) = (
+            (restored[str(p)].to_pylist() for p in pairs)
+            if table is arrow
+            else (restored[str(p)].to_list() for p in pairs)
+        )
+
+        assert a == [Decimal("99999999.99"), Decimal("1.50")]
+        assert b == [Decimal("-999"), None]
+        assert c[0] > Decimal("9.9e33")
+        assert c[1] == Decimal("-2.25")
+
+
+@pytest.mark.parametrize("places", ["999999999", "100", "-1"])
+def test_decimals_of_many_places_are_refused(places):
+    """Their text would fill the memory."""
+    with pytest.raises(TypeError):
+        Schema((Field("a", "number", None, f"object[Decimal({places})]"),), "pandas").check()
