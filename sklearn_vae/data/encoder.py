@@ -614,6 +614,8 @@ def _derive_columns(
     """Replace columns that are one-to-one with a column of classes by constants, in place."""
     classes = BinaryColumns, CategoricalColumns, OrdinalColumns
     is_class = np.array([type(column) in classes for column in columns])
+    if not is_class.any():
+        return []
     is_free = [
         requested is None and not isinstance(column, ConstantColumns)
         for column, requested in zip(columns, requests, strict=True)

@@ -99,7 +99,7 @@ def find_one_to_one(
         Pairs of columns.
     """
     pairs: list[OneToOne] = []
-    columns = np.union1d(sources, others).tolist() if len(sources) else []
+    columns = np.union1d(sources, others).tolist()
     for alike in _group_alike(X[:SUBSAMPLE_SIZE], columns):
         if not np.isin(alike, sources).any():
             continue

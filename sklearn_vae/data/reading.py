@@ -223,13 +223,6 @@ class TableReader:
         return np.float32 if single and numbers else np.float64
 
 
-def has_column_types(X: Any) -> bool:
-    """Test whether a table has column dtypes and needs a schema: it is no array of numbers."""
-    if isinstance(X, np.ndarray | list | tuple):
-        return np.asarray(X).dtype.kind in "USOMm"
-    return issparse(X) or isinstance(nw.from_native(X, pass_through=True), nw.DataFrame)
-
-
 def read_table(X: Any) -> TableReader:
     """Read a table of any library."""
     if nw.dependencies.is_pandas_dataframe(X):

@@ -229,11 +229,6 @@ class DiskRows:
             self._mapping.madvise(mmap.MADV_DONTNEED)
 
 
-def sample_of(X: np.ndarray | DiskRows) -> np.ndarray:
-    """Return the random sample of rows on disk whose types the schema has; an array as it is."""
-    return X.sample if isinstance(X, DiskRows) else X
-
-
 def windows(X: np.ndarray | DiskRows) -> Iterator[np.ndarray]:
     """Yield rows on disk window by window, each a random sample; all rows of an array at once."""
     if not isinstance(X, DiskRows):

@@ -26,7 +26,7 @@ from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field, Name
 from sklearn_vae.data.reading import read_table
 from sklearn_vae.data.schema import Schema
-from sklearn_vae.data.sources import DiskRows, as_source, sample_of, windows
+from sklearn_vae.data.sources import DiskRows, as_source, windows
 from sklearn_vae.device import device_to_score_on, resolve_device
 from sklearn_vae.estimators.callbacks import (
     CallbackAdapter,
@@ -37,18 +37,16 @@ from sklearn_vae.estimators.checks import (
     CONSTRAINTS,
     check_callbacks,
     check_checkpoint,
+    check_column_order,
     check_is_table,
     check_row_lengths,
-    restore_on_error,
-)
-from sklearn_vae.estimators.params import NestedParamsMixin
-from sklearn_vae.estimators.parts import resolve_widths
-from sklearn_vae.estimators.validation import (
-    check_column_order,
     fit_schema,
+    restore_on_error,
     warn_of_identifiers,
     with_column_names,
 )
+from sklearn_vae.estimators.params import NestedParamsMixin
+from sklearn_vae.estimators.parts import resolve_widths
 from sklearn_vae.inference.ensemble import EnsemblePredictor
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.models.architecture import Architecture
@@ -187,8 +185,7 @@ class TableEstimator(
             jobs, rows = self._make_jobs(X, y, sample_weight)
             max_iter = sum(job.config.max_iter for job in jobs)
             n_passes = 1 + bool(getattr(self, "refit", False))
-            adapter = CallbackAdapter(self, max_iterations=n_passes * max_iter)
-            adapter.begin(X, y)
+            adapter = CallbackAdapter(self, X, y, max_iterations=n_passes * max_iter)
             self.interrupted_ = False
             try:
                 checkpoint = [] if self.checkpoint is None else [Checkpoint(self.checkpoint)]
@@ -450,7 +447,7 @@ class TableEstimator(
                 )
                 for name, field in zip(names or (), self.schema_.fields, strict=True)
             ]
-        sample = sample_of(rows)
+        sample = rows.sample if isinstance(rows, DiskRows) else rows
         encoder = TableEncoder.fit(
             sample,
             weight,

@@ -32,26 +32,26 @@ def with_callbacks(fit: Method) -> Method:
 class CallbackAdapter:
     """Reports the iterations of a fit to scikit-learn's callbacks, if the estimator has any.
 
+    The fit's task begins with the adapter.
+
     Parameters
     ----------
-    estimator : estimator or None
-        The estimator that is fitted; None for no callbacks.
-    max_iterations : int, default=0
+    estimator : estimator
+        The estimator that is fitted.
+    X, y : array-like
+        The arguments of ``fit``.
+    max_iterations : int
         Largest number of iterations, or of other tasks within the fit.
     """
 
-    def __init__(self, estimator: Any, max_iterations: int = 0):
+    def __init__(self, estimator: Any, X: Any, y: Any, *, max_iterations: int):
         self.estimator = estimator
+        # X replaces a missing y: ScoringMonitor records nothing without one
+        self.data = {"X": X, "y": X if y is None else y}
         self.context: Any = None
         if hasattr(estimator, "_init_callback_context"):
             self.context = estimator._init_callback_context(max_subtasks=max_iterations)
-
-    def begin(self, X: Any, y: Any) -> None:
-        """Begin the fit's task."""
-        # X replaces a missing y: ScoringMonitor records nothing without one
-        self.data = {"X": X, "y": X if y is None else y}
-        if self.context is not None:
-            self.context.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+            self.context.call_on_fit_task_begin(estimator=estimator, **self.data)
 
     def end(self) -> None:
         """End the fit's task."""

@@ -212,8 +212,8 @@ class VAESearchCV(BaseSearchCV):
             X, y = indexable(X, y)
             params = check_method_params(X, params=params)
             routed = self._get_routed_params_for_fit(params)
-            adapter = CallbackAdapter(self, max_iterations=1)  # the refit is the only task
-            adapter.begin(X, y)
+            # the refit is the only task
+            adapter = CallbackAdapter(self, X, y, max_iterations=1)
             folds = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
             run = SearchRun(
                 self.estimator, X, y, list(folds.split(X, y, **routed.splitter.split)),

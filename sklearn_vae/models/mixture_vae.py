@@ -431,7 +431,7 @@ class MixtureVAE(StackedModule):
 
     def reset_parameters(self, member: int, seed: int) -> None:
         """Initialize one member's hidden layers and shears at random."""
-        self.reset_network_parameters(member, seed)
+        super().reset_parameters(member, seed)
         generator = make_generator(seed, Stream.WEIGHTS, 2, 0)
         shape = self.shears[member].shape
         size = FIRST_SHEAR / max(shape[1], 1) ** 0.5

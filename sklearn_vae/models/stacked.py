@@ -44,10 +44,10 @@ class StackedModule(nn.Module):
         """All parameters in the order of ``flat``."""
         raise NotImplementedError
 
-    def reset_network_parameters(self, member: int, seed: int, n_latent: int | None = None) -> None:
-        """Initialize one member's hidden layers; ``n_latent`` inputs of the decoder, or all."""
-        self.encoder.reset_parameters(member, seed, 0)
-        self.decoder.reset_parameters(member, seed, 1, n_in=n_latent)
+    def reset_parameters(self, member: int, seed: int) -> None:
+        """Initialize one member's hidden layers at random."""
+        self.encoder.reset_parameters(member, seed, side=0)
+        self.decoder.reset_parameters(member, seed, side=1)
 
     @torch.no_grad()
     def select(self, members: Tensor) -> None:

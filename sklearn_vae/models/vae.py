@@ -325,8 +325,10 @@ class VAE(StackedModule):
     # -- initialization ---------------------------------------------------------------
 
     def reset_parameters(self, member: int, seed: int) -> None:
-        """Initialize one member's hidden layers at random."""
-        self.reset_network_parameters(member, seed, int(self.sizes[member]) + self.n_conditions)
+        """Initialize one member's hidden layers at random, without inputs of the padding."""
+        n_inputs = int(self.sizes[member]) + self.n_conditions
+        self.encoder.reset_parameters(member, seed, side=0)
+        self.decoder.reset_parameters(member, seed, side=1, n_in=n_inputs)
 
     @torch.no_grad()
     def initialize(self, member: int, start: LinearGaussian) -> None:

@@ -127,10 +127,8 @@ class LossState:
         raised = torch.maximum(kl_per_dimension, self._free_bits(kl_per_dimension))
         return raised if mask is None else raised * mask
 
-    def exceeds_free_bits(self, kl_per_dimension: Tensor) -> Tensor | None:
-        """Mask of the dimensions whose KL is penalised: (M, l); None without free bits."""
-        if not self.has_free_bits:
-            return None
+    def exceeds_free_bits(self, kl_per_dimension: Tensor) -> Tensor:
+        """Mask of the dimensions whose KL is penalised: (M, l)."""
         return kl_per_dimension > self._free_bits(kl_per_dimension)
 
     def _free_bits(self, like: Tensor) -> Tensor:

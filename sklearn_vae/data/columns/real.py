@@ -208,14 +208,17 @@ class RealColumns(Columns):
     def normalize(self, X: np.ndarray) -> np.ndarray:
         """Standardise, and take normal scores where there are knots: (n, k) -> (n, k)."""
         values = self.standardize(X)
+        if not len(self.knots):
+            return values
         for column, knots in self._normal_scores():
             values[:, column] = to_normal_scores(values[:, column], knots)[0]
         return values
 
     def unnormalize(self, values: np.ndarray) -> np.ndarray:
         """Return standardised values of normal scores: (n, k) -> (n, k)."""
-        if len(self.knots):
-            values = values.copy()
+        if not len(self.knots):
+            return values
+        values = values.copy()
         for column, knots in self._normal_scores():
             values[:, column] = from_normal_scores(values[:, column], knots)
         return values

@@ -192,9 +192,8 @@ class ELBOGradient:
         kl_per_dimension = self.latent.kl(self.row_weights)  # (M, l)
         torch.sum(self.state.apply_free_bits(kl_per_dimension, self.mask), 1, out=self.kl)
         kl_weight = self.row_weights.row * beta.view(-1, 1, 1)  # (M, 1, B)
-        is_penalised = self.state.exceeds_free_bits(kl_per_dimension)
-        if is_penalised is not None:
-            kl_weight = kl_weight * is_penalised.unsqueeze(2)
+        if self.state.has_free_bits:
+            kl_weight = kl_weight * self.state.exceeds_free_bits(kl_per_dimension).unsqueeze(2)
         self.encoder.backward(self.latent.backward(noise, kl_weight))
         self.buffers.flush()
         torch.addcmul(self.reconstruction, self.kl, beta, out=self.loss)
