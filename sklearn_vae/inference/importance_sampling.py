@@ -10,12 +10,14 @@ References
 """
 
 import math
+from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
 
-from sklearn_vae.inference.laplace import Target
+from sklearn_vae.inference.laplace import NormalProposal, Target
 from sklearn_vae.posteriors import PosteriorDistribution
 from sklearn_vae.priors import PriorDistribution
 
@@ -166,23 +168,33 @@ class ImportanceSampler:
         return (self.log_joint - self.log_mixture).nan_to_num(nan=-math.inf)
 
     def log_evidence(self) -> Tensor:
-        """Log of the estimate of p(x) in nats: (M, B).
-
-        The prior's weights, whose sum should be 1, are a control variate: where the posterior is
-        the prior, the estimate is exact.
-        """
+        """Log of the estimate of p(x) in nats, with control variates: (M, B)."""
         log_weight = self.log_weight
         log_sum = torch.logsumexp(log_weight, dim=1)
+        weight = (log_weight - log_sum.unsqueeze(1)).exp()  # their sum is 1
+        factor = torch.ones_like(log_sum)
+        for control, expected in self._control_variates():
+            centred = control - control.mean(1, keepdim=True)
+            slope = (centred * weight).sum(1) / centred.square().sum(1)
+            factor = factor - slope * (control.sum(1) - expected)
+            weight = weight - slope.unsqueeze(1) * centred
+        is_good = (factor > 1 / MAX_FACTOR) & (factor < MAX_FACTOR)
+        return log_sum + torch.where(is_good, factor, 1.0).log()
+
+    def _control_variates(self) -> Iterator[tuple[Tensor, float]]:
+        """Yield functions of the codes (M, K, B) and the expectations of their sums over K.
+
+        With the weights of the prior, the estimate is exact where the posterior is the prior. With
+        squared distances from the first normal approximation, it does not depend on how far out
+        the draws that all rows share happen to be.
+        """
+        normals = (own for _, own in self.proposals if isinstance(own, NormalProposal))
         for _, proposal in self.proposals:
             if isinstance(proposal, PriorProposal):
-                weight = (log_weight - log_sum.unsqueeze(1)).exp()  # their sum is 1
-                control = (proposal.log_prob(self.z) - self.log_mixture).exp()
-                centred = control - control.mean(1, keepdim=True)
-                slope = (centred * weight).sum(1) / centred.square().sum(1)
-                factor = 1 - slope * (control.sum(1) - 1)
-                is_good = (factor > 1 / MAX_FACTOR) & (factor < MAX_FACTOR)
-                log_sum = log_sum + torch.where(is_good, factor, 1.0).log()
-        return log_sum
+                yield (proposal.log_prob(self.z) - self.log_mixture).exp(), 1.0
+        for normal in islice(normals, 1):
+            excess = normal.squared_distance(self.z) - self.z.shape[-1]
+            yield (normal.log_prob(self.z) - self.log_mixture).exp() * excess, 0.0
 
     def is_uneven(self) -> Tensor:
         """Mask of rows whose estimate of log p(x) is biased by more than ``TOLERANCE``: (M, B).

@@ -8,6 +8,7 @@ same draws. Shapes: M members, K draws, B rows.
 import math
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -175,16 +176,26 @@ class ImportanceSampler:
         return np.nan_to_num(self.log_joint - self.log_mixture, nan=-np.inf)
 
     def log_evidence(self) -> np.ndarray:
-        """Log of the estimate of p(x) in nats, with the prior as a control variate: (M, B)."""
+        """Log of the estimate of p(x) in nats, with control variates: (M, B)."""
         log_weight = self.log_weight
         log_sum = logsumexp(log_weight, 1)
         weight = np.exp(log_weight - log_sum[:, None])
-        control = np.exp(self.target.vae.prior.log_prob(self.z) - self.log_mixture)
-        centred = control - control.mean(1, keepdims=True)
-        slope = (centred * weight).sum(1) / np.square(centred).sum(1)
-        factor = 1 - slope * (control.sum(1) - 1)
+        factor = np.ones_like(log_sum)
+        for control, expected in self._control_variates():
+            centred = control - control.mean(1, keepdims=True)
+            slope = (centred * weight).sum(1) / np.square(centred).sum(1)
+            factor = factor - slope * (control.sum(1) - expected)
+            weight = weight - slope[:, None] * centred
         is_good = (factor > 1 / MAX_FACTOR) & (factor < MAX_FACTOR)
         return log_sum + np.log(np.where(is_good, factor, 1.0))
+
+    def _control_variates(self) -> Iterator[tuple[np.ndarray, float]]:
+        """Yield functions of the codes (M, K, B) and the expectations of their sums over K."""
+        normals = (own for _, own in self.proposals if isinstance(own, NormalProposal))
+        yield np.exp(self.target.vae.prior.log_prob(self.z) - self.log_mixture), 1.0
+        for normal in islice(normals, 1):
+            excess = normal.squared_distance(self.z) - self.z.shape[-1]
+            yield np.exp(normal.log_prob(self.z) - self.log_mixture) * excess, 0.0
 
     def is_uneven(self) -> np.ndarray:
         """Mask of rows whose estimate of log p(x) is biased by more than ``TOLERANCE``: (B,)."""
