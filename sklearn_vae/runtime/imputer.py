@@ -7,7 +7,7 @@ import numpy as np
 from sklearn_vae.data.arrays import is_missing
 from sklearn_vae.runtime.density import DensityModel
 from sklearn_vae.runtime.likelihoods import Bernoulli, Categorical, Ordinal
-from sklearn_vae.runtime.table import GenerativeModel, check_shape
+from sklearn_vae.runtime.table import GenerativeModel, as_rows, check_shape
 
 
 class ImputerModel:
@@ -62,7 +62,7 @@ class ImputerModel:
         missing, fields = self.missing_values, self.model.fields
         if is_missing(missing):
             return X
-        table = np.array(X, dtype=object)
+        table = np.array(as_rows(X), dtype=object)
         check_shape("X", table, self.n_features_in_)
         for (row, j), value in np.ndenumerate(table):
             # a category that equals a number is none, and neither are True and False

@@ -104,7 +104,7 @@ class MixtureEnsemble:
         )
         n_real, n_shears = self.loc.shape[1], architecture.n_shears
         self.ends = np.cumsum([n_real, n_real, n_shears])
-        shears = self._stacked("shears").reshape(-1, n_shears, n_real, n_real)
+        shears = self._stacked("shears").reshape(len(members), n_shears, n_real, n_real)
         self.shears = np.triu(shears, 1).swapaxes(1, 2).copy()  # (M, d, S, d)
         least = np.array(architecture.steps or np.zeros(len(is_real_value)))
         least = least / math.sqrt(2 * math.pi)

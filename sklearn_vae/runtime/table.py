@@ -24,11 +24,26 @@ def check_shape(name: str, rows: np.ndarray, n_columns: int) -> None:
         )
 
 
+def as_rows(X: Any) -> Any:
+    """Convert a table of polars, pyarrow or scipy to rows; return other tables as they are.
+
+    To numpy, dates of polars are numbers, missing categories of pyarrow other categories, and a
+    sparse matrix is one object. None of the libraries is imported.
+    """
+    if hasattr(X, "toarray"):
+        return X.toarray()
+    if hasattr(X, "iter_rows"):  # polars
+        return X.rows()
+    if hasattr(X, "to_pydict"):  # pyarrow
+        return list(zip(*(column.to_pylist() for column in X.columns), strict=True))
+    return X
+
+
 class TableModel:
     """Base class: a model of the columns of a table.
 
     Rows are arrays of numbers, with NaN for missing values. If the model was fitted to a data
-    frame with categories or dates, rows are lists or object arrays of these.
+    frame with categories or dates, rows are lists, object arrays or data frames of these.
 
     Parameters
     ----------
@@ -51,7 +66,7 @@ class TableModel:
 
     def read(self, X: Any) -> np.ndarray:
         """Convert rows to numbers, with codes for categories: (n, n_features)."""
-        table = np.asarray(X, dtype=None if self.fields is None else object)
+        table = np.asarray(as_rows(X), dtype=None if self.fields is None else object)
         check_shape("X", table, self.n_features_in_)
         if self.fields is not None:
             rows = self._read_fields(table, self.fields)

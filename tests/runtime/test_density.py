@@ -233,3 +233,13 @@ def test_conditions_are_checked(tmp_path):
     with pytest.raises(ValueError, match="fitted with conditional=False"):
         other.score_samples(X, y)
     assert other.score(X, y) == other.score(X)
+
+
+@pytest.mark.parametrize("columns", [[0], [2], [2, 3], [0, 2]])
+def test_tables_of_no_or_one_real_column(columns, tmp_path):
+    """They have no covariance; a file of such a model could not be loaded."""
+    X = rows()[:, columns]
+    estimator = VAEDensity(2, **SMALL).fit(X)
+    model = saved(estimator, tmp_path)
+
+    np.testing.assert_allclose(model.score_samples(X), estimator.score_samples(X), atol=1e-6)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from sklearn_vae import VAETransformer, runtime
 from sklearn_vae.likelihoods import Gaussian, StudentT
@@ -241,3 +242,40 @@ def test_pandas_na_is_a_missing_value(names, tmp_path):
     np.testing.assert_allclose(
         model.score_samples(frame), estimator.score_samples(frame), rtol=1e-6
     )
+
+
+def frames_of_other_libraries():
+    """Dates with a time zone, durations and classes with missing cells: polars and pyarrow."""
+    pl, pa = pytest.importorskip("polars"), pytest.importorskip("pyarrow")
+    rng = np.random.default_rng(0)
+    dates = pd.date_range("2024-01-01", periods=60, freq="5h").to_series()
+    frame = pl.DataFrame(
+        {
+            "a": rng.normal(size=60),
+            "date": pl.Series(dates.to_numpy()).dt.replace_time_zone("Asia/Tokyo"),
+            "duration": pl.Series(dates.to_numpy() - dates.to_numpy()[0]),
+            "color": pl.Series(["red", None, "blue"] * 20, dtype=pl.Categorical),
+        }
+    )
+    return {"polars": frame, "pyarrow": pa.table(frame.to_arrow())}
+
+
+@pytest.mark.parametrize("name", ["polars", "pyarrow"])
+def test_frames_of_other_libraries_are_read(name, tmp_path):
+    """numpy makes numbers of polars' dates, and other classes of pyarrow's missing ones."""
+    frame = frames_of_other_libraries()[name]
+    estimator = VAETransformer(1, max_iter=1, random_state=0).fit(frame)
+    estimator.save(tmp_path / "model.vae")
+    scores = runtime.load(tmp_path / "model.vae").score_samples(frame)
+
+    np.testing.assert_allclose(scores, estimator.score_samples(frame), rtol=1e-6)
+
+
+def test_sparse_matrices_are_read(tmp_path):
+    """To numpy a sparse matrix is one object."""
+    X = sparse.random_array((60, 4), density=0.4, rng=0, format="csr")
+    estimator = VAETransformer(1, max_iter=1, random_state=0).fit(X)
+    estimator.save(tmp_path / "model.vae")
+    scores = runtime.load(tmp_path / "model.vae").score_samples(X)
+
+    np.testing.assert_allclose(scores, estimator.score_samples(X), rtol=1e-6)
