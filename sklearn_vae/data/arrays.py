@@ -6,13 +6,26 @@ import numpy as np
 
 
 def as_array(X: Any) -> Any:
-    """Convert a torch tensor to an array; return other types as they are."""
+    """Convert a torch tensor or a masked array to an array; return other types as they are.
+
+    Masked cells are missing values.
+    """
     import torch
 
+    if isinstance(X, np.ma.MaskedArray):
+        return _fill(X)
     if isinstance(X, torch.Tensor):
         X = X.detach().cpu()
         return (X.float() if X.dtype == torch.bfloat16 else X).numpy()
     return X
+
+
+def _fill(X: np.ma.MaskedArray) -> np.ndarray:
+    """Replace masked cells by NaN, if there are any."""
+    if not np.ma.is_masked(X):
+        return X.data
+    cells = X.data if X.dtype.kind in "biuf" else X.data.astype(object)
+    return np.where(np.ma.getmaskarray(X), np.nan, cells)
 
 
 def as_row(x: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from sklearn_vae.data.arrays import as_array
+from sklearn_vae.data.arrays import as_array, is_missing
 from sklearn_vae.data.columns import ColumnHint
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.persistence.registry import find, serializable
@@ -127,6 +127,8 @@ def split_columns(y: Any, n_rows: int) -> list[np.ndarray]:
 def split_array(y: Any, n_rows: int) -> list[np.ndarray]:
     """Split an array or a list, as ``split_columns``."""
     values = np.asarray(y)
+    if values.dtype.kind in "US" and not isinstance(y, np.ndarray):
+        values = np.asarray(y, dtype=object)  # numbers and None beside strings are not text
     if values.ndim == 0:
         values = np.full(n_rows, values)
     if values.ndim not in (1, 2) or 0 in values.shape[1:]:
@@ -151,14 +153,17 @@ def _check_columns(columns: list[np.ndarray], n_rows: int) -> list[np.ndarray]:
 def _values(values: np.ndarray) -> np.ndarray:
     """Convert a column to numbers, booleans or strings; none may be missing."""
     if values.dtype.kind in "OT":
-        types = {type(value) for value in values}
+        cells = values.tolist()
+        if any(map(is_missing, cells)):
+            raise ValueError("Input y contains missing values: conditions cannot be missing.")
+        types = set(map(type, cells))
         is_text = [issubclass(cls, str) for cls in types]
         if any(is_text) and not all(is_text):
             raise ValueError(
-                f"y must hold strings, or numbers, and none may be missing. Got values of the "
+                f"y must hold strings, or numbers, and not both in one column. Got values of the "
                 f"types {', '.join(sorted(cls.__name__ for cls in types))} instead."
             )
-        values = np.array(values.tolist())
+        values = np.array(cells)
     if values.dtype.kind not in "biufU":
         raise ValueError(
             f"y must hold numbers, booleans or strings. Got the dtype {values.dtype} instead."

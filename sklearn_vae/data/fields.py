@@ -1,5 +1,6 @@
 """The schema of one column: its type, categories and dtype, and conversion of its values."""
 
+import math
 import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from sklearn_vae.data.arrays import is_missing
 from sklearn_vae.persistence.validation import check_hashes
 from sklearn_vae.persistence.values import LONGEST_TEXT, from_json, to_json
 
@@ -32,14 +34,16 @@ MAX_PLACES = 15
 BYTES = re.compile(r"\s*\|?a\d*\s*")
 # Bits of integers.
 BITS = (8, 16, 32, 64, 128)
+# Dtypes of single precision and less.
+SINGLE = re.compile(r"(float(16|32)?|halffloat)(\[pyarrow\])?$", re.IGNORECASE)
 
 # Units of time. A finer one than the microsecond is more than a float has digits for.
 MICROSECONDS = {"ns": 1.0, "us": 1.0, "ms": 1e3, "s": 1e6, "D": 86400e6}
 TIME_UNIT = re.compile(r"\b(ns|us|ms|s)\b")
-# Ranges of Python's dates, and of durations and nanoseconds in 64 bits, in microseconds.
-YEARS_1_TO_9999 = (-62135596800e6, 253402214400e6)
-LONGEST = 9.2e18
-NANOSECONDS = 9.2e15
+# Ranges of Python's dates, and of durations and nanoseconds in 64 bits, in seconds.
+YEARS_1_TO_9999 = (-62135596800.0, 253402214400.0)
+LONGEST = 9.2e12
+NANOSECONDS = 9.2e9
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,25 @@ class Field:
         is_decimal = self.dtype.lower().startswith(("decimal", "object[decimal"))
         return self.logical_type == "integer" or time_type(self.dtype) is not None or is_decimal
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Smallest and largest number of the dtype; of dates and durations in seconds."""
+        if self.logical_type == "integer":
+            return _limits_of_integers(self.dtype)
+        if (time := time_type(self.dtype)) is not None:
+            low, high = YEARS_1_TO_9999 if time == "date" else (-LONGEST, LONGEST)
+            if _time_unit(self.dtype) == "ns":
+                return max(low, -NANOSECONDS), min(high, NANOSECONDS)
+            return low, high
+        high = math.inf
+        if match := DECIMAL.match(self.dtype):
+            power = 10.0 ** int(match[1])
+            high = min(power - 1, math.nextafter(power, 0)) / 10.0 ** int(match[2])
+        elif match := SINGLE.match(self.dtype):
+            is_half = match[1].lower() in ("float16", "halffloat")
+            high = float(np.finfo(np.float16 if is_half else np.float32).max)
+        return -high, high
+
     def recode(self, codes: np.ndarray, values: list, handle_unknown: str) -> np.ndarray:
         """Convert codes of other categories to codes of this column's.
 
@@ -160,8 +183,8 @@ class Field:
         """Convert codes or numbers to the nearest values of the dtype: (n,) -> (n,).
 
         Categories and values of the dtype ``object`` become Python objects, with ``missing`` for
-        NaN; integers are rounded and clipped to the range of their dtype; dates and durations
-        become NumPy's, in microseconds.
+        NaN; numbers are clipped to the range of their dtype, and integers rounded; dates and
+        durations become NumPy's, in microseconds.
         """
         if self.categories is not None:
             choice = np.empty(len(self.categories) + 1, dtype=object)
@@ -174,11 +197,11 @@ class Field:
                 objects[:] = [Decimal(f"{value:.{match[1]}f}") for value in values.tolist()]
             objects[np.isnan(values)] = missing
             return objects
-        if match := DECIMAL.match(self.dtype):
-            return _clip_decimals(values, int(match[1]), int(match[2]))
+        low, high = self.limits
         if time_type(self.dtype) is not None:
-            return _to_numpy_times(values, self.dtype)
-        return _round_integers(values, self.dtype) if self.logical_type == "integer" else values
+            return _to_numpy_times(np.clip(values, low, high), self.dtype)
+        values = np.rint(values) if self.logical_type == "integer" else values
+        return values if high == np.inf else np.clip(values, low, high)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the schema in types of JSON."""
@@ -209,6 +232,8 @@ def time_type(dtype: str) -> str | None:
 def seconds(value: Any, time: str, message: str) -> float:
     """Convert a date (in UTC, unless it has a time zone) or a duration to seconds."""
     types = (date, str, np.datetime64) if time == "date" else (timedelta, np.timedelta64)
+    if is_missing(value):
+        raise ValueError(f"{message}; leave out columns that are not given.")
     if not isinstance(value, types):
         raise ValueError(f"{message}, which holds {time}s.")
     if isinstance(value, datetime) and value.tzinfo is not None:
@@ -217,38 +242,27 @@ def seconds(value: Any, time: str, message: str) -> float:
         unit = np.datetime64(value, "us") if time == "date" else np.timedelta64(value, "us")
     except ValueError:
         raise ValueError(f"{message}, which holds {time}s.") from None
-    if np.isnat(unit):
-        raise ValueError(f"{message}; leave out columns that are not given.")
     return float(unit.astype(np.int64)) / 1e6
 
 
 def _to_numpy_times(seconds: np.ndarray, dtype: str) -> np.ndarray:
-    is_date = time_type(dtype) == "date"
-    match = TIME_UNIT.search(dtype)
-    unit = match[0] if match else "D"
-    low, high = YEARS_1_TO_9999 if is_date else (-LONGEST, LONGEST)
-    if unit == "ns":
-        low, high = max(low, -NANOSECONDS), min(high, NANOSECONDS)
-    steps = np.rint(np.clip(seconds * 1e6, low, high) / MICROSECONDS[unit])
-    times = np.nan_to_num(steps * MICROSECONDS[unit]).astype(np.int64)
-    times = times.view("M8[us]" if is_date else "m8[us]")
+    unit = MICROSECONDS[_time_unit(dtype)]
+    times = np.nan_to_num(np.rint(seconds * 1e6 / unit) * unit).astype(np.int64)
+    times = times.view("M8[us]" if time_type(dtype) == "date" else "m8[us]")
     times[np.isnan(seconds)] = "NaT"
     return times
 
 
-def _round_integers(values: np.ndarray, dtype: str) -> np.ndarray:
+def _time_unit(dtype: str) -> str:
+    match = TIME_UNIT.search(dtype)
+    return match[0] if match else "D"
+
+
+def _limits_of_integers(dtype: str) -> tuple[float, float]:
     bits = int("".join(filter(str.isdigit, dtype)))
     low, end = (0, 2**bits) if "u" in dtype.lower() else (-(2 ** (bits - 1)), 2 ** (bits - 1))
     # the largest integer may be no floating-point number, and the next one would not fit
-    return np.clip(np.rint(values), low, min(float(end - 1), np.nextafter(float(end), 0)))
-
-
-def _clip_decimals(values: np.ndarray, n_digits: int, places: int) -> np.ndarray:
-    """Clip numbers to the range of a dtype of decimals."""
-    end = 10.0 ** (n_digits - places)
-    # the largest decimal may be no floating-point number, and the next one would not fit
-    limit = min(end - 10.0**-places, np.nextafter(end, 0))
-    return np.clip(values, -limit, limit)
+    return float(low), min(float(end - 1), math.nextafter(float(end), 0))
 
 
 def shorten(values: Sequence) -> str:

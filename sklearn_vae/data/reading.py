@@ -1,6 +1,5 @@
 """Reading of tables: columns as numbers, or as codes and unique values."""
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
@@ -16,15 +15,21 @@ from scipy.sparse import issparse
 from sklearn.utils import check_array
 
 from sklearn_vae.data.arrays import is_missing
-from sklearn_vae.data.fields import MAX_PLACES, NUMBERS, Field, Name, time_type
+from sklearn_vae.data.fields import (
+    DECIMAL,
+    MAX_PLACES,
+    NUMBERS,
+    SINGLE,
+    Field,
+    Name,
+    time_type,
+)
 from sklearn_vae.data.libraries import LIBRARIES, Library
 
 # Names of the types of missing values: pandas may not be installed.
 MISSING = ("NoneType", "NAType", "NaTType")
 # Types of categories, beside pandas' intervals.
 CATEGORY_TYPES = (str, Real, Decimal, np.bool_, date)
-# Names of dtypes of single precision and less.
-SINGLE = re.compile(r"(float(16|32)?|halffloat)(\[pyarrow\])?$", re.IGNORECASE)
 
 
 class Column(ABC):
@@ -155,6 +160,9 @@ class _FrameColumn(Column):
             return dates.dt.timestamp("us").cast(nw.Float64).to_numpy() / 1e6
         if time == "duration":
             return self.series.dt.total_microseconds().cast(nw.Float64).to_numpy() / 1e6
+        if DECIMAL.match(self.dtype):  # libraries' own conversions do not round to the nearest
+            cells = self.series.to_list()
+            return np.array([np.nan if is_missing(cell) else float(cell) for cell in cells])
         if SINGLE.match(self.dtype):
             return self.series.cast(nw.Float32).to_numpy()
         # pyarrow casts no integers beyond 2**53, and polars converts none of 128 bits to numpy's

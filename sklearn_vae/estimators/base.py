@@ -350,7 +350,7 @@ class TableEstimator(
         ensure_min_samples: int = 1,
     ) -> np.ndarray:
         """Convert rows to numbers by the schema, as ``_validate`` does."""
-        if not isinstance(X, np.ndarray):
+        if type(X) is not np.ndarray:
             check_is_table(X, "This method")
             X = as_array(X)
         if self.schema_ is None:

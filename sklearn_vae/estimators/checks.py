@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator
 from skorch.callbacks import Callback
 
 from sklearn_vae._compat import HasMethods, Interval, StrOptions, validate_parameter_constraints
+from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.fields import shorten
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import as_source
@@ -224,6 +225,7 @@ def warn_of_identifiers(X: np.ndarray, schema: Schema) -> None:
 
 def fit_schema(X: Any, network: Network) -> Schema | None:
     """Fit the schema of a table whose columns have types; refuse columns of numbers and text."""
+    X = as_array(X)
     if isinstance(X, np.ndarray | list | tuple):
         has_types = np.asarray(X).dtype.kind in "USOMm"
     else:

@@ -129,6 +129,14 @@ def _to_number(value: Any, field: Field | None, message: str) -> float:
     """Convert a value to the number that it has in the model's rows."""
     if field is not None and field.categories is not None:
         return _code(value, field, message)
+    number = _real_number(value, field, message)
+    if field is not None and not field.limits[0] <= number <= field.limits[1]:
+        raise ValueError(f"{message}, which is beyond the range of its dtype {field.dtype}.")
+    return number
+
+
+def _real_number(value: Any, field: Field | None, message: str) -> float:
+    """Convert a number, a date or a duration."""
     time = None if field is None else time_type(field.dtype)
     if time is not None:
         return seconds(value, time, message)

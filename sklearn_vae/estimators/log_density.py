@@ -77,6 +77,8 @@ class DensityEstimator(TableEstimator[PredictorT]):
         if not self.conditional:
             self.condition_encoder_ = None
             return rows, weight
+        if np.isscalar(y):
+            raise ValueError(f"y must have a value for each row of X in fit. Got {y!r} instead.")
         columns = self._condition_columns(y, num_samples(X))
         if len(rows) < len(columns[0]):
             is_positive = np.asarray(as_array(sample_weight)) > 0

@@ -613,6 +613,29 @@ def test_imputed_tables_keep_observed_numbers_of_many_digits(dtype, library):
     assert as_list(schema.keep_observed(filled, frame, mask)["x"]) == [1.0, 0.0, 2.0]
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+@pytest.mark.parametrize(("dtype", "largest"), [("float16", 65504.0), ("float32", 3.4028235e38)])
+def test_numbers_are_clipped_to_the_range_of_small_floats(dtype, largest, library):
+    """And do not become infinite."""
+    if (dtype, library) == ("float16", "polars"):
+        pytest.skip("as_table makes no half precision")
+    frame = as_table(pd.DataFrame({"a": np.array([0.5, 1], dtype=dtype)}), library)
+    values = Schema.fit(frame).inverse_transform(np.array([[1e39], [-1e39], [nan]]))
+    column = np.asarray(values["a"], dtype=float)
+
+    np.testing.assert_allclose(column, [largest, -largest, nan], rtol=1e-6)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_decimals_are_the_nearest_numbers(library):
+    """As they are in a column of objects: the detector knows training rows by their numbers."""
+    cells = [Decimal(i) / 10 for i in range(1000)]
+    column = pd.Series(cells, dtype=pd.ArrowDtype(pa.decimal128(10, 2)))
+    frame = as_table(pd.DataFrame({"a": column}), library)
+
+    np.testing.assert_array_equal(Schema.fit(frame).transform(frame)[:, 0], np.array(cells, float))
+
+
 def test_dates_and_durations_are_rounded_and_clipped():
     """To the unit of the type; dates to the years that Python has."""
     frame = pl.DataFrame(

@@ -364,8 +364,15 @@ def test_invalid_y_is_refused_with_a_message_that_names_y(of_classes, of_numbers
         VAEImputer(VAETransformer(conditional=True)).fit(X)
     with pytest.raises(ValueError, match="conditional=True"):
         to_onnx(vae)
-    with pytest.raises(ValueError, match="none may be missing"):
-        VAETransformer(conditional=True).fit(X[:2], ["a", None])
+    for missing in (["a", None], ["a", np.nan], [True, None], [1, None]):
+        with pytest.raises(ValueError, match="y contains missing values"):
+            VAETransformer(conditional=True).fit(X[:2], missing)
+    with pytest.raises(ValueError, match="y contains NaN"):
+        VAETransformer(conditional=True).fit(X[:2], np.ma.masked_array([1, 2], [True, False]))
+    with pytest.raises(ValueError, match=r"strings, or numbers, and not both.*types int, str"):
+        VAETransformer(conditional=True).fit(X[:2], ["a", 1])
+    with pytest.raises(ValueError, match=r"a value for each row of X in fit\. Got 'species'"):
+        VAETransformer(conditional=True).fit(X[:2], "species")
     with pytest.raises(ValueError, match="y contains NaN"):
         VAETransformer(conditional=True).fit(X[:2], [0.5, np.nan])
     with pytest.raises(ValueError, match=r"dtype datetime64"):
@@ -374,6 +381,21 @@ def test_invalid_y_is_refused_with_a_message_that_names_y(of_classes, of_numbers
         VAETransformer(conditional=True).fit(X[:2], np.zeros((1, 2, 1)))
     with pytest.raises(ValueError, match="must hold numbers, as in fit"):
         of_numbers[0].score_samples(X[:2], ["a", "b"])
+
+
+def test_numbers_beside_strings_in_lists_are_numbers():
+    """numpy would convert them to strings, and so to classes."""
+    X, y = rows_of_classes(40)
+    rows = [[label, float(x)] for label, x in zip(y, X[:, 0], strict=True)]
+    lists, array = (
+        VAETransformer(1, conditional=True, max_iter=1, random_state=0).fit(X[:, 1:], conditions)
+        for conditions in (rows, np.array(rows, dtype=object))
+    )
+
+    assert array.condition_encoder_.categories_[1] is None
+    np.testing.assert_array_equal(
+        lists.score_samples(X[:, 1:], rows), array.score_samples(X[:, 1:], rows)
+    )
 
 
 def test_warm_start_refuses_another_conditional_or_a_new_class(of_classes):

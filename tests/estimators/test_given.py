@@ -201,6 +201,11 @@ def test_a_table_is_sampled_given_values(passengers, of_passengers):
         ({"siblings": -1}, "-1 for column 'siblings', which a column of .* cannot have"),
         ({"born": 1890}, "which holds dates"),
         ({"born": "tomorrow"}, "which holds dates"),
+        ({"born": pd.NaT}, "leave out columns that are not given"),
+        (
+            {"siblings": 10**30},
+            r"1000* for column 'siblings', .* beyond the range of its dtype int64",
+        ),
         (["sex"], "must be a dict"),
     ],
 )

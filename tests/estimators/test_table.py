@@ -98,6 +98,19 @@ def test_torch_tensors_are_accepted_as_arrays():
     np.testing.assert_array_equal(fit(X).transform(X), fit(NORMAL).transform(NORMAL))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, object])
+def test_masked_cells_are_missing(dtype):
+    """numpy.ma keeps a value in a masked cell, which took part in the fit."""
+    rng = np.random.default_rng(0)
+    X, mask = rng.poisson(5, size=(60, 3)).astype(dtype), rng.random((60, 3)) < 0.1
+    missing = np.where(mask, np.nan, X)
+    masked = np.ma.masked_array(np.where(mask, 999, X).astype(dtype), mask)
+    own, expected = fit(masked), fit(missing)
+
+    np.testing.assert_allclose(own.score_samples(masked), expected.score_samples(missing))
+    np.testing.assert_array_equal(own.score_samples(X), own.score_samples(np.ma.masked_array(X)))
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_codes_and_sample_weights_may_be_tensors(dtype):
     """Whatever transform takes, inverse_transform and sample_weight take."""
