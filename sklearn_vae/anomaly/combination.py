@@ -61,7 +61,8 @@ class TailDistribution:
         min_score = 1.0 if is_zero else max(MIN_RELATIVE_SCORE * root_mean_square, ROUNDING)
         log_scores = np.log(np.maximum(scores, min_score))
         threshold = float(np.quantile(log_scores, BODY_FRACTION))
-        excess = log_scores[log_scores > threshold] - threshold
+        # of scores tied with the threshold, rounding would decide
+        excess = log_scores[log_scores > threshold + ROUNDING] - threshold
         scale = max(float(excess.mean()) if len(excess) else 0.0, MIN_SCALE)
         knots = np.unique(np.round(scores / min_score)) * min_score
         n_at_least = len(scores) - np.searchsorted(scores, knots - 0.5 * min_score)

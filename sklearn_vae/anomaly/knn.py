@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import FunctionType
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 
@@ -22,6 +22,8 @@ MAX_TREE_DIMENSIONS = 15
 MAX_FRACTION_REFERENCE = 2000
 # Ridge of the hyperplane, as a fraction of the neighbours' mean squared distance from their mean.
 RIDGE = 0.3
+# Distances that differ by less are equal but for rounding, in standard deviations and relative.
+ROUNDING = 1e-13
 # Names of the metrics in scipy.
 SCIPY_METRICS = {"euclidean": "euclidean", "manhattan": "cityblock"}
 
@@ -84,6 +86,8 @@ class NeighborDistance(Scorer):
     index: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=int), repr=False)
     reference: np.ndarray = field(default_factory=lambda: np.empty((0, 0, 0)), repr=False)
     counts: np.ndarray | None = field(default=None, repr=False)
+    # rows that are found beside the neighbours: one of them may be the row itself
+    _n_more: ClassVar[int] = 1
 
     def check(self) -> None:
         """Validate the fields of a loaded scorer."""
@@ -130,17 +134,31 @@ class NeighborDistance(Scorer):
         """Distance in one member's coordinates: (n, f) and (n_reference, f) to (n,)."""
         k = self._n_neighbors(len(reference) if self.counts is None else int(self.counts.sum()))
         itself = self.index[rows.reference_indices]
+        if not self.fraction:
+            return self._nearest_distance(x, itself, reference, k)
         distances = np.empty(len(x))
-        if self.fraction:
-            for batch in batches(len(x), max(MAX_BATCH_CELLS // len(reference), 1)):
-                distances[batch] = self._mean_distance(x[batch], itself[batch], reference, k)
-            return distances
-        find = self._search(reference, min(k + 1, len(reference)))
-        batch_size = min(max(MAX_BATCH_CELLS // ((k + 1) * x.shape[1]), 1), MAX_BATCH_ROWS)
-        for batch in batches(len(x), batch_size):
-            nearest = self._repeat(find(x[batch]), itself[batch], k)
-            distances[batch] = self.distance(x[batch], reference[nearest])
+        for batch in batches(len(x), max(MAX_BATCH_CELLS // len(reference), 1)):
+            distances[batch] = self._mean_distance(x[batch], itself[batch], reference, k)
         return distances
+
+    def _nearest_distance(
+        self, x: np.ndarray, itself: np.ndarray, reference: np.ndarray, k: int
+    ) -> np.ndarray:
+        """Distance of rows (n, f) to few neighbours: (n,)."""
+        distances = np.empty(len(x))
+        n_found = min(k + self._n_more, len(reference))
+        find = self._search(reference, n_found)
+        batch_size = min(max(MAX_BATCH_CELLS // (n_found * x.shape[1]), 1), MAX_BATCH_ROWS)
+        for batch in batches(len(x), batch_size):
+            neighbors = self._neighbors(x[batch], itself[batch], reference, find(x[batch]), k)
+            distances[batch] = self.distance(x[batch], neighbors)
+        return distances
+
+    def _neighbors(
+        self, x: np.ndarray, itself: np.ndarray, reference: np.ndarray, found: np.ndarray, k: int
+    ) -> np.ndarray:
+        """Coordinates of the k neighbours of rows, of those found: (n, f) -> (n, k, f)."""
+        return reference[self._repeat(found, itself, k)]
 
     def _search(self, reference: np.ndarray, n_neighbors: int) -> Search:
         """Return a search of the reference rows (n_reference, f) for the nearest ones."""
@@ -182,10 +200,14 @@ class NeighborDistance(Scorer):
 
     def _repeat(self, neighbors: np.ndarray, itself: np.ndarray, k: int) -> np.ndarray:
         """Repeat neighbours by their counts, nearest first, until there are k: (n, k)."""
-        counts = 1 if self.counts is None else self.counts[neighbors]
-        cumulative = (counts - (neighbors == itself[:, None])).cumsum(axis=1)
+        cumulative = self._count(neighbors, itself).cumsum(axis=1)
         n_copies = np.diff(np.minimum(cumulative, k), prepend=0)
         return np.repeat(neighbors.ravel(), n_copies.ravel()).reshape(-1, k)
+
+    def _count(self, neighbors: np.ndarray, itself: np.ndarray) -> np.ndarray:
+        """Multiplicity of each neighbour, without the row itself: (n, n_neighbors)."""
+        counts = 1 if self.counts is None else self.counts[neighbors]
+        return counts - (neighbors == itself[:, None])
 
     def distance(self, x: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
         """Mean distance of rows (n, f) to their neighbours (n, k, f): (n,)."""
@@ -201,7 +223,9 @@ class NeighborDistance(Scorer):
 class HyperplaneDistance(NeighborDistance):
     """Distance to the hyperplane through the k nearest reference rows [1]_, with a ridge.
 
-    The ridge penalises points of the hyperplane that are far from the neighbours' mean.
+    The ridge penalises points of the hyperplane that are far from the neighbours' mean. If more
+    reference rows are tied for the last of the k places than there are, all of them are taken, as
+    their mean in each of these places: the distance does not depend on the order of the rows.
 
     References
     ----------
@@ -209,13 +233,52 @@ class HyperplaneDistance(NeighborDistance):
        Neighbor Algorithms", NeurIPS 2001.
     """
 
+    _n_more: ClassVar[int] = 2  # the row itself, and one that may be tied with the last neighbour
+
+    def _neighbors(
+        self, x: np.ndarray, itself: np.ndarray, reference: np.ndarray, found: np.ndarray, k: int
+    ) -> np.ndarray:
+        """Coordinates of the k neighbours of rows, with tied ones as their mean: (n, k, f)."""
+        neighbors = super()._neighbors(x, itself, reference, found, k)
+        radius = np.linalg.norm(neighbors[:, -1] - x, axis=1)
+        excess = np.linalg.norm(reference[found] - x[:, None], axis=2) - radius[:, None]
+        margin = ROUNDING * (1 + radius[:, None])
+        count = self._count(found, itself)
+        is_at_radius = (np.abs(excess) <= margin) & (count > 0)
+        n_within = (count * (excess <= margin)).sum(axis=1)
+        is_tied = (is_at_radius.sum(axis=1) > 1) & (n_within > k) & (radius > ROUNDING)
+        rows = np.flatnonzero(is_tied)
+        for batch in batches(len(rows), max(MAX_BATCH_CELLS // len(reference), 1)):
+            tied = rows[batch]
+            mean, n_closer = self._mean_at(x[tied], itself[tied], reference, radius[tied])
+            is_closer = np.arange(k) < n_closer[:, None]
+            neighbors[tied] = np.where(is_closer[:, :, None], neighbors[tied], mean[:, None])
+        return neighbors
+
+    def _mean_at(
+        self, x: np.ndarray, itself: np.ndarray, reference: np.ndarray, radius: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mean of the reference rows at a distance, and the number of closer ones: (n, f), (n,)."""
+        # all squared distances by one product; their rounding errors are less than the margin
+        square, bound = np.square(x).sum(axis=1), np.square(radius)
+        excess = np.square(reference).sum(axis=1) - 2 * x @ reference.T
+        excess += (square - bound)[:, None]
+        margin = 4 * ROUNDING * (square + bound)[:, None]
+        counts = np.ones(len(reference)) if self.counts is None else self.counts.astype(float)
+        is_itself = np.arange(len(reference)) == itself[:, None]
+        weight = counts * (np.abs(excess) <= margin) * ~is_itself
+        n_closer = (excess < -margin) @ counts - (is_itself & (excess < -margin)).sum(axis=1)
+        return weight @ reference / weight.sum(axis=1, keepdims=True), n_closer
+
     def distance(self, x: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
         """Distance of rows (n, f) to the hyperplane through their neighbours (n, k, f): (n,)."""
         mean = neighbors.mean(axis=1)
         basis, residual = neighbors - mean[:, None], x - mean
         gram = basis @ basis.transpose(0, 2, 1)  # (n, k, k)
         ridge = RIDGE * np.trace(gram, axis1=1, axis2=2) / gram.shape[1]
-        ridge = np.where(ridge > 0, ridge, 1)  # identical neighbours span nothing
+        # identical neighbours span nothing, but for rounding errors of their mean
+        smallest = np.square(ROUNDING * (1 + np.linalg.norm(mean, axis=1)))
+        ridge = np.where(ridge > smallest, ridge, 1)
         gram += ridge[:, None, None] * np.eye(gram.shape[1])
         coefficients = np.linalg.solve(gram, basis @ residual[:, :, None])  # (n, k, 1)
         return np.linalg.norm(residual - (basis * coefficients).sum(axis=1), axis=1)

@@ -52,6 +52,18 @@ def test_rounding_errors_of_distances_of_zero_count_as_zero():
     )
 
 
+def test_rounding_errors_of_scores_tied_with_the_threshold_change_nothing():
+    """They are not in the tail, whether above or below by rounding."""
+    scores = np.repeat(np.arange(1.0, 8.0), 30)
+    signs = np.random.default_rng(0).choice([-1, 1], len(scores), p=[0.8, 0.2])
+    exact, rounded = TailDistribution.fit(scores), TailDistribution.fit(scores + 1e-14 * signs)
+    new = np.linspace(0, 20, 50)
+
+    np.testing.assert_allclose(
+        rounded.negative_log_survival(new), exact.negative_log_survival(new), atol=1e-6
+    )
+
+
 def test_a_combined_score_needs_one_tail_per_scorer():
     """As a loaded file might not have it."""
     with pytest.raises(ValueError, match="one tail distribution per scorer"):

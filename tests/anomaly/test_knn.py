@@ -1,5 +1,7 @@
 """Nearest-neighbour distances: scikit-learn and least squares as oracles."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
@@ -54,6 +56,40 @@ def test_the_hyperplane_distance_is_that_of_ridge_regression(rows):
 
     np.testing.assert_allclose(
         HyperplaneDistance(inputs, 5).fit(reference).score(new), expected, rtol=1e-6
+    )
+
+
+def test_neighbors_tied_for_the_last_places_are_their_mean():
+    """On a grid, by cases: more are tied than there are places, as many, and copies of one row."""
+    grid = np.stack(np.meshgrid(np.arange(5.0), np.arange(5.0)), axis=-1).reshape(-1, 2)
+    scorer = HyperplaneDistance(inputs, 6)
+    x, itself = np.array([[0.0, 0.0], [2.0, 2.0], [-1.0, 2.0]]), np.full(3, -1)
+    found = NearestNeighbors(n_neighbors=8).fit(grid).kneighbors(x, return_distance=False)
+    neighbors = scorer._neighbors(x, itself, grid, found, 6)
+    corner, middle, beside = (sorted(map(tuple, near)) for near in neighbors)
+
+    # 0, 1, 1, sqrt(2), 2, 2
+    assert corner == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2, 0)]
+    # 0, four times 1, and one of four at sqrt(2)
+    assert middle == [(1, 2), (2, 1), (2, 2), (2, 2), (2, 3), (3, 2)]
+    # 1, twice sqrt(2), 2, and two of four at sqrt(5)
+    assert beside == [(0, 1), (0, 2), (0, 3), (0.5, 2), (0.5, 2), (1, 2)]
+
+    repeated = replace(scorer, counts=np.where(grid.sum(axis=1) == 0, 3, 1))
+    corner = repeated._neighbors(x[:1], np.array([0]), grid, found[:1], 6)[0]
+    # its two copies, 1, 1, sqrt(2), and one of two at 2
+    assert sorted(map(tuple, corner)) == [(0, 0), (0, 0), (0, 1), (1, 0), (1, 1), (1, 1)]
+
+
+def test_copies_of_one_row_span_no_hyperplane():
+    """The distance is that to the row: rounding errors of the copies' mean are no direction."""
+    rng = np.random.default_rng(0)
+    x, copies = rng.normal(size=(200, 3)), rng.normal(size=(200, 1, 3)).repeat(8, axis=1)
+
+    np.testing.assert_allclose(
+        HyperplaneDistance(inputs, 8).distance(x, copies),
+        np.linalg.norm(x - copies[:, 0], axis=1),
+        rtol=1e-12,
     )
 
 

@@ -247,6 +247,27 @@ def test_training_rows_are_known_again_in_another_precision(novelty, dtypes):
     np.testing.assert_array_equal(*scores)
 
 
+@pytest.mark.parametrize("kind", ["counts", "rounded", "classes"])
+@pytest.mark.parametrize("novelty", [False, True])
+def test_scores_of_discrete_tables_do_not_depend_on_the_order(kind, novelty):
+    """Of rows and of columns, though many neighbours are tied and many rows are repeated."""
+    rng = np.random.default_rng(0)
+    codes = rng.normal(size=(400, 2)) @ rng.normal(size=(2, 6))
+    if kind == "counts":
+        table = pd.DataFrame(rng.poisson(np.exp(0.5 + 0.5 * codes)).astype(float))
+    else:
+        table = pd.DataFrame(np.round(codes + 0.5 * rng.normal(size=codes.shape)).clip(-2, 2))
+    table.columns = list("abcdef")
+    table = table.astype(str) if kind == "classes" else table
+    train, new = table[:300], table[300:]
+    shuffled = train.iloc[rng.permutation(300)][list("ebfdac")]
+    detector = VAEOutlierDetector(novelty=novelty, random_state=0, max_iter=1)
+    scores = clone(detector).fit(train).score_samples(new)
+    reordered = clone(detector).fit(shuffled).score_samples(new[shuffled.columns])
+
+    np.testing.assert_allclose(scores, reordered, rtol=1e-9)
+
+
 def test_scores_of_binary_columns_do_not_depend_on_their_order():
     """All rows have equal ones, at a distance that is zero but for rounding."""
     X = np.random.default_rng(0).random((200, 2)) < [0.4, 0.2]

@@ -80,6 +80,17 @@ def test_repeated_rows_count(novelty, tmp_path):
 
 
 @pytest.mark.parametrize("novelty", [False, True])
+def test_tied_neighbors_are_those_of_the_estimator(novelty, tmp_path):
+    """Of a table of counts."""
+    rng = np.random.default_rng(0)
+    X = rng.poisson(np.exp(0.5 * rng.normal(size=(200, 1)) + 0.5 * np.ones(4))).astype(float)
+    estimator = VAEOutlierDetector(novelty=novelty, **SMALL).fit(X[:150])
+    model = saved(estimator, tmp_path)
+
+    assert_same(model, estimator, X)
+
+
+@pytest.mark.parametrize("novelty", [False, True])
 def test_mixed_tables_are_lists_of_their_values(novelty, tmp_path):
     """Also an unknown category and missing cells."""
     rng = np.random.default_rng(0)
