@@ -228,7 +228,7 @@ def test_the_history_tells_of_each_member(fitted):
 
 
 def test_members_are_weighted_by_their_log_densities_of_the_validation_rows():
-    """The weights come from bounds, which take a tenth of the time of the scores here."""
+    """The weights come from bounds, which take a quarter of the time of scores."""
     X, _ = make_moons(400, noise=0.1, random_state=0)
     density = VAEDensity(mixtures=[(2, "full"), (8, "diag")], refit=False, **QUICK).fit(X)
     jobs, _ = clone(density)._make_jobs(X, None, None)
