@@ -7,6 +7,9 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+# Fraction of repeated training rows from which on a new row may well equal a training row.
+MAX_REPEATED_FRACTION = 0.01
+
 
 class CountedRows(NamedTuple):
     """Rows and the number of times that each one occurs.
@@ -62,6 +65,13 @@ class CountedRows(NamedTuple):
 
         order = torch.randperm(len(self.X), generator=generator).numpy()
         return self.select(np.sort(order[:n_drawn])), self.select(np.sort(order[n_drawn:]))
+
+
+def are_often_repeated(counts: np.ndarray | None) -> bool:
+    """Whether so many rows with these counts are repeated that a new row may well equal one."""
+    if counts is None:
+        return False
+    return bool(counts[counts > 1].sum() > MAX_REPEATED_FRACTION * counts.sum())
 
 
 def evenly_spaced(indices: np.ndarray, max_size: int) -> np.ndarray:

@@ -23,7 +23,7 @@ from sklearn_vae.anomaly.calibration import (
 )
 from sklearn_vae.anomaly.initialization import random_parameters
 from sklearn_vae.anomaly.presets import METHODS, Preset, preset_and_scorer
-from sklearn_vae.anomaly.reference import CountedRows, evenly_spaced
+from sklearn_vae.anomaly.reference import CountedRows, are_often_repeated, evenly_spaced
 from sklearn_vae.anomaly.rows import ScoredRows, Scorer, score_in_batches
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.sources import as_source
@@ -55,8 +55,6 @@ MAX_BASELINE_ROWS = 100
 MAX_BASELINE_VALUES = 10_000
 # Largest number of factors by which missing values are imputed in the encoder's input.
 MAX_FACTORS = 4
-# Fraction of repeated training rows from which on a new row may well equal a training row.
-MAX_REPEATED_FRACTION = 0.01
 # Largest number of reference rows after Ctrl-C, so that calibration takes little time.
 MAX_INTERRUPTED_ROWS = 250
 
@@ -679,10 +677,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
     @property
     def _are_new(self) -> bool:
         """Whether rows that equal reference rows are others: in novelty detection, they may be."""
-        if not self.novelty or self.counts_ is None:
-            return False
-        n_repeated = self.counts_[self.counts_ > 1].sum()
-        return bool(n_repeated > MAX_REPEATED_FRACTION * self.counts_.sum())
+        return bool(self.novelty) and are_often_repeated(self.counts_)
 
     def _reference_rows(self) -> ScoredRows:
         return ScoredRows(

@@ -11,6 +11,7 @@ from sklearn_vae.anomaly.calibration import conformal_p_values, margins
 from sklearn_vae.anomaly.combination import CombinedScore, TailDistribution
 from sklearn_vae.anomaly.knn import deviations, inputs, normal_scores, residuals_and_codes
 from sklearn_vae.anomaly.marginals import NegativeLogFrequency
+from sklearn_vae.anomaly.reference import are_often_repeated
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field
 from sklearn_vae.runtime.functions import ndtri
@@ -52,9 +53,6 @@ SCORERS: dict[str, Any] = {
         residuals_and_codes,
     )
 }
-# Fraction of repeated training rows from which on a new row may well equal a training row, as in
-# sklearn_vae.estimators.outlier.
-MAX_REPEATED_FRACTION = 0.01
 
 
 @dataclass(frozen=True)
@@ -123,10 +121,7 @@ class OutlierModel(TableModel):
         self.reference = ScoredRows(
             reference_samples, predictor, out_of_fold=out_of_fold, counts=counts
         )
-        self.are_new = False
-        if novelty and counts is not None:
-            n_repeated = counts[counts > 1].sum()
-            self.are_new = bool(n_repeated > MAX_REPEATED_FRACTION * counts.sum())
+        self.are_new = novelty and are_often_repeated(counts)
 
     def score_samples(self, X: Any) -> np.ndarray:
         """Normality score of each row, as ``VAEOutlierDetector.score_samples``.
