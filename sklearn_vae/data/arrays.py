@@ -13,14 +13,14 @@ def as_array(X: Any) -> Any:
     import torch
 
     if isinstance(X, np.ma.MaskedArray):
-        return _fill(X)
+        return fill_masked(X)
     if isinstance(X, torch.Tensor):
         X = X.detach().cpu()
         return (X.float() if X.dtype == torch.bfloat16 else X).numpy()
     return X
 
 
-def _fill(X: np.ma.MaskedArray) -> np.ndarray:
+def fill_masked(X: np.ma.MaskedArray) -> np.ndarray:
     """Replace masked cells by NaN, if there are any."""
     if not np.ma.is_masked(X):
         return X.data

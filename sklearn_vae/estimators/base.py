@@ -77,6 +77,8 @@ MIN_ROWS_TO_VALIDATE = 100
 # Maximum number of iterations on a table without validation rows: more gain a tenth of a nat on
 # some tables and lose several on others (docs/defaults.md).
 ITERATIONS_OF_SMALL_TABLES = 1
+# Largest sum of weights: the next number of copies is no floating-point number.
+MAX_TOTAL_WEIGHT = 2.0**53
 # Weights of a smaller mean are hardly meant as numbers of copies.
 MIN_MEAN_WEIGHT = 0.25
 # A sparse table of more numbers is made dense in single precision.
@@ -295,6 +297,12 @@ class TableEstimator(
             raise ValueError(
                 f"Too many sample weights are zero: {is_positive.sum()} of {len(weight)} rows have "
                 f"a weight above 0, and at least {min_rows} are needed."
+            )
+        if weight.sum() > MAX_TOTAL_WEIGHT:
+            raise ValueError(
+                f"sample_weight is the number of times that each row counts, and its sum must be "
+                f"at most {MAX_TOTAL_WEIGHT:.3g}. Got {weight.sum():.3g} instead; divide it by its "
+                f"mean to have each row count once on average."
             )
         if weight.sum() < MIN_MEAN_WEIGHT * is_positive.sum():
             warn(

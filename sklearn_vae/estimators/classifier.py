@@ -11,7 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from sklearn_vae._compat import Interval, num_samples
-from sklearn_vae.data.arrays import as_array
+from sklearn_vae.data.arrays import as_array, is_missing
 from sklearn_vae.data.conditions import ConditionEncoder
 from sklearn_vae.estimators.batches import over_batches
 from sklearn_vae.estimators.checks import restore_on_error
@@ -138,6 +138,9 @@ class VAEClassifier(ClassifierMixin, SerializationMixin, BaseEstimator):
             model = self._model()
             y = as_array(y)
             if y is not None:
+                labels = np.asarray(y)
+                if labels.dtype.kind == "O" and any(map(is_missing, labels.ravel())):
+                    raise ValueError("Input y contains missing values.")
                 assert_all_finite(y, input_name="y")
                 check_classification_targets(y)
                 y = column_or_1d(y, warn=True)
@@ -164,7 +167,10 @@ class VAEClassifier(ClassifierMixin, SerializationMixin, BaseEstimator):
         """Return the parameter ``priors``, or the classes' frequencies if it is None."""
         if self.priors is None:
             return frequency
-        priors = np.asarray(self.priors, dtype=np.float64)
+        try:
+            priors = np.asarray(self.priors, dtype=np.float64)
+        except (TypeError, ValueError):  # what are no numbers
+            priors = np.empty(0)
         is_valid = priors.shape == frequency.shape and (priors >= 0).all()
         if not is_valid or not np.isclose(priors.sum(), 1):
             raise ValueError(

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_vae.data.arrays import has_missing_values, is_missing
+from sklearn_vae.data.arrays import fill_masked, has_missing_values, is_missing
 from sklearn_vae.data.conditions import ConditionEncoder, split_array
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field, seconds, time_type
@@ -28,8 +28,10 @@ def as_rows(X: Any) -> Any:
     """Convert a table of polars, pyarrow or scipy to rows; return other tables as they are.
 
     To numpy, dates of polars are numbers, missing categories of pyarrow other categories, and a
-    sparse matrix is one object. None of the libraries is imported.
+    sparse matrix is one object. None of the libraries is imported. Masked cells are missing.
     """
+    if isinstance(X, np.ma.MaskedArray):
+        return fill_masked(X)
     if hasattr(X, "toarray"):
         return X.toarray()
     if hasattr(X, "iter_rows"):  # polars

@@ -563,6 +563,24 @@ def test_priors_of_another_number_of_classes_are_refused():
         VAEClassifier(inner, priors=[0.5, 0.5]).fit(X, y)
 
 
+@pytest.mark.parametrize("priors", [{0: 0.5, 1: 0.5}, ["a", "b"], [[0.5, 0.5]]])
+def test_priors_that_are_no_numbers_are_refused(priors):
+    """A dict by class is what a user may try first."""
+    X, y = load_iris(return_X_y=True)
+
+    with pytest.raises(ValueError, match=r"'priors' parameter.* 3 numbers of at least 0"):
+        VAEClassifier(VAETransformer(2, max_iter=1), priors=priors).fit(X, y)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+def test_missing_classes_are_refused(missing):
+    """numpy compares them with the others, and fails with a message about types."""
+    y = np.array(["a", missing] * 10, dtype=object)
+
+    with pytest.raises(ValueError, match="y contains missing values"):
+        VAEClassifier().fit(np.zeros((20, 2)), y)
+
+
 def test_the_classifier_fits_a_conditional_clone():
     """The copy that it fits is a model of p(x|y); the one that it was given stays as it is."""
     X, y = load_iris(return_X_y=True)

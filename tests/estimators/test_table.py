@@ -236,6 +236,13 @@ def test_many_columns_are_counted_and_not_named():
         fit(np.full((2, 1000), np.inf))
 
 
+def test_sample_weights_of_an_enormous_sum_are_refused():
+    """They are no numbers of copies, and overflowed."""
+    X = np.random.default_rng(0).normal(size=(30, 2))
+    with pytest.raises(ValueError, match=r"its sum must be at most 9\.01e\+15\. Got 3e\+301"):
+        VAETransformer(1).fit(X, sample_weight=np.full(30, 1e300))
+
+
 def test_sample_weights_that_sum_to_1_are_warned_of():
     """Weights that sum to 1 make a table of one row; copies of rows were hardly meant."""
     weight = RNG.random(len(NORMAL))

@@ -279,3 +279,14 @@ def test_sparse_matrices_are_read(tmp_path):
     scores = runtime.load(tmp_path / "model.vae").score_samples(X)
 
     np.testing.assert_allclose(scores, estimator.score_samples(X), rtol=1e-6)
+
+
+def test_masked_cells_are_missing(tmp_path):
+    """numpy drops the mask of an array."""
+    rng = np.random.default_rng(0)
+    X = np.ma.masked_array(rng.normal(size=(60, 3)), rng.random((60, 3)) < 0.2)
+    estimator = VAETransformer(1, max_iter=1, random_state=0).fit(X)
+    estimator.save(tmp_path / "model.vae")
+    scores = runtime.load(tmp_path / "model.vae").score_samples(X)
+
+    np.testing.assert_allclose(scores, estimator.score_samples(X), rtol=1e-6)
