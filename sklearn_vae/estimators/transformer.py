@@ -422,6 +422,7 @@ class VAETransformer(
             If a parameter or X is invalid, or with ``robust=True`` or ``ensemble=True``.
         """
         with restore_on_error(self, keep=True):
+            self._validate_params()
             if self.robust:
                 raise ValueError(
                     "partial_fit does not support robust=True, which looks for outliers in all "

@@ -27,8 +27,10 @@ def rows():
 @pytest.fixture(scope="module")
 def mixture(rows):
     """A mixture of two mixtures."""
-    mixtures = [(3, "full"), (2, "diag")]
-    return VAEDensity(2, mixtures=mixtures, max_iter=0, random_state=0).fit(rows)
+    mixtures = [(3, "full"), (2, "full")]
+    mixture = VAEDensity(2, mixtures=mixtures, max_iter=0, random_state=0).fit(rows)
+    assert len(mixture.mixtures_) == 2
+    return mixture
 
 
 class Components:

@@ -63,7 +63,7 @@ def test_each_ensemble_member_has_its_curves(named):
     """VAEDensity and the detector train ensembles."""
     table, _ = named
     X = table.drop(columns="e")
-    density = VAEDensity(max_iter=3, random_state=0).fit(X)
+    density = VAEDensity(mixtures=[(1, "full")] * 2, max_iter=3, random_state=0).fit(X)
     history = pd.DataFrame(density.history_)
     display = LossCurveDisplay.from_estimator(density, member=1)
     expected = history["loss"][history["member"] == 1]
