@@ -24,6 +24,8 @@ def fill_masked(X: np.ma.MaskedArray) -> np.ndarray:
     """Replace masked cells by NaN, if there are any."""
     if not np.ma.is_masked(X):
         return X.data
+    if X.dtype.kind in "mM":
+        return np.where(np.ma.getmaskarray(X), np.array("NaT", X.dtype), X.data)
     cells = X.data if X.dtype.kind in "biuf" else X.data.astype(object)
     return np.where(np.ma.getmaskarray(X), np.nan, cells)
 

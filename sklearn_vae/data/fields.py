@@ -43,7 +43,7 @@ TIME_UNIT = re.compile(r"\b(ns|us|ms|s)\b")
 # Ranges of Python's dates, and of durations and nanoseconds in 64 bits, in seconds.
 YEARS_1_TO_9999 = (-62135596800.0, 253402214400.0)
 LONGEST = 9.2e12
-NANOSECONDS = 9.2e9
+NANOSECONDS = 9223372036.0
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,9 @@ import numpy as np
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field, Name, seconds, shorten, time_type
 
+# Relative rounding error of the largest values of a dtype.
+ROUNDING = 1e-9
+
 
 def column_indices(
     columns: Iterable[Name], names: Sequence[Name], parameter: str, caller: str
@@ -130,7 +133,7 @@ def _to_number(value: Any, field: Field | None, message: str) -> float:
     if field is not None and field.categories is not None:
         return _code(value, field, message)
     number = _real_number(value, field, message)
-    if field is not None and not field.limits[0] <= number <= field.limits[1]:
+    if field is not None and not field.limits[0] <= number / (1 + ROUNDING) <= field.limits[1]:
         raise ValueError(f"{message}, which is beyond the range of its dtype {field.dtype}.")
     return number
 

@@ -23,7 +23,7 @@ from sklearn_vae.priors import PriorDistribution
 
 # Bias of the log of an average of weights, in nats, that needs no further proposal.
 TOLERANCE = 0.025
-# The control variate changes an estimate by no more than this factor.
+# Control variates change an estimate by no more than this factor.
 MAX_FACTOR = 1.5
 # A proposal is too narrow where the posterior has 1 / (1 - 0.5) = 2 times its variance.
 WIDTH_TOLERANCE = 0.5
@@ -176,10 +176,12 @@ class ImportanceSampler:
         for control, expected in self._control_variates():
             centred = control - control.mean(1, keepdim=True)
             slope = (centred * weight).sum(1) / centred.square().sum(1)
-            factor = factor - slope * (control.sum(1) - expected)
+            corrected = factor - slope * (control.sum(1) - expected)
+            is_good = (corrected > 1 / MAX_FACTOR) & (corrected < MAX_FACTOR)
+            factor = torch.where(is_good, corrected, factor)
+            slope = torch.where(is_good, slope, 0.0)
             weight = weight - slope.unsqueeze(1) * centred
-        is_good = (factor > 1 / MAX_FACTOR) & (factor < MAX_FACTOR)
-        return log_sum + torch.where(is_good, factor, 1.0).log()
+        return log_sum + factor.log()
 
     def _control_variates(self) -> Iterator[tuple[Tensor, float]]:
         """Yield functions of the codes (M, K, B) and the expectations of their sums over K.

@@ -177,13 +177,13 @@ class ExplanationDisplay(DisplayMixin):
         """Name of each column, its value and its expected value, as far as they are known."""
         names = column_names(self.feature_names, len(self.attributions))
         parts = [[Part("", " ".join(name.split()), "")] for name in names]
-        for values, before, after in (
-            (self.values, "= ", ""),
-            (self.expected_values, "(expected ", ")"),
-        ):
-            for label, value in zip(parts, () if values is None else values, strict=False):
-                if before == "= " or value is not None:
-                    label.append(Part(before, format_value(value), after))
+        if self.values is not None:
+            for label, value in zip(parts, self.values, strict=True):
+                label.append(Part("= ", format_value(value), ""))
+        if self.expected_values is not None:
+            for label, value in zip(parts, self.expected_values, strict=True):
+                if value is not None:
+                    label.append(Part("(expected ", format_value(value), ")"))
         return parts
 
 

@@ -20,6 +20,7 @@ TAB10_CLASSES = 10
 SIZE = (6.0, 5.0)
 # Colour of rows with a missing value.
 MISSING_COLOR = "lightgrey"
+COLORMAP_OPTIONS = ("c", "cmap", "norm", "vmin", "vmax")
 
 
 class LatentSpaceDisplay(DisplayMixin):
@@ -151,7 +152,9 @@ class LatentSpaceDisplay(DisplayMixin):
             self.scatters_ = [ax.scatter(*codes.T, **{"c": y.astype(float), **style})]
             ax.figure.colorbar(self.scatters_[0], ax=ax, label=getattr(self.y, "name", None))
         if missing.any():
-            grey = {"color": MISSING_COLOR, "zorder": 0.9, **style}  # behind the others
+            # behind the others, and without a colormap
+            grey = {name: style[name] for name in style if name not in COLORMAP_OPTIONS}
+            grey = {"color": MISSING_COLOR, "zorder": 0.9, **grey}
             self.scatters_.append(ax.scatter(*self.codes[missing].T, **grey))
             labels.append("missing")
         if labels:

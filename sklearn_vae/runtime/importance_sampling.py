@@ -184,10 +184,11 @@ class ImportanceSampler:
         for control, expected in self._control_variates():
             centred = control - control.mean(1, keepdims=True)
             slope = (centred * weight).sum(1) / np.square(centred).sum(1)
-            factor = factor - slope * (control.sum(1) - expected)
-            weight = weight - slope[:, None] * centred
-        is_good = (factor > 1 / MAX_FACTOR) & (factor < MAX_FACTOR)
-        return log_sum + np.log(np.where(is_good, factor, 1.0))
+            corrected = factor - slope * (control.sum(1) - expected)
+            is_good = (corrected > 1 / MAX_FACTOR) & (corrected < MAX_FACTOR)
+            factor = np.where(is_good, corrected, factor)
+            weight = weight - np.where(is_good, slope, 0.0)[:, None] * centred
+        return log_sum + np.log(factor)
 
     def _control_variates(self) -> Iterator[tuple[np.ndarray, float]]:
         """Yield functions of the codes (M, K, B) and the expectations of their sums over K."""

@@ -68,6 +68,7 @@ class TableModel:
 
     def read(self, X: Any) -> np.ndarray:
         """Convert rows to numbers, with codes for categories: (n, n_features)."""
+        self._check_names(X)
         table = np.asarray(as_rows(X), dtype=None if self.fields is None else object)
         check_shape("X", table, self.n_features_in_)
         if self.fields is not None:
@@ -82,6 +83,18 @@ class TableModel:
             return rows
         unknown_is_missing = self.handle_unknown == "missing"
         return self.columns.check_values(rows, self.fields, unknown_is_missing=unknown_is_missing)
+
+    def _check_names(self, X: Any) -> None:
+        """Raise an error if a data frame has other columns than in fit, or another order."""
+        found = getattr(X, "column_names", getattr(X, "columns", None))
+        names = self.columns.names
+        if found is None or names == list(range(len(names))):
+            return
+        if list(map(str, found)) != list(map(str, names)):  # NaN, a possible name, is not itself
+            raise ValueError(
+                "The feature names should match those that were passed during fit, in the same "
+                f"order: {names!r:.200}. Got {list(found)!r:.200} instead."
+            )
 
     def _read_fields(self, table: np.ndarray, fields: Sequence[Field]) -> np.ndarray:
         """Convert a table of objects to numbers: None, NaN and pandas.NA are missing values."""

@@ -658,7 +658,7 @@ def test_dates_and_durations_are_rounded_and_clipped():
         dt.timedelta(seconds=0.25),
     )
     assert restored[1][0] == dt.date(9999, 12, 31)
-    assert restored[1][1].year == 2261
+    assert restored[1][1].year == 2262
     assert restored[1][2] == dt.datetime(9999, 12, 31)
 
 

@@ -214,6 +214,24 @@ def test_given_values_that_cannot_be_are_named(of_passengers, given, message):
         of_passengers.sample(2, given=given)
 
 
+def test_the_ends_of_a_dtype_may_be_given():
+    """Marks of no end: the last moment of a dtype, and its largest integer."""
+    ends, largest = pd.Timestamp.max.floor("us"), 2**63 - 1
+    frame = pd.DataFrame(
+        {
+            "until": [pd.Timestamp("2024-01-01") + pd.Timedelta(k, "D") for k in range(119)]
+            + [ends],
+            "count": [*range(119), largest],
+        }
+    )
+    model = VAETransformer(1, max_iter=1, random_state=0).fit(frame)
+
+    until = model.sample(2, given={"until": ends})["until"]
+    assert (until - ends).abs().max() < pd.Timedelta(1, "s")
+    count = model.sample(2, given={"count": largest})["count"]
+    np.testing.assert_allclose(count.astype(float), largest, rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -111,6 +111,14 @@ def test_masked_cells_are_missing(dtype):
     np.testing.assert_array_equal(own.score_samples(X), own.score_samples(np.ma.masked_array(X)))
 
 
+def test_masked_dates_are_refused_as_others_are():
+    """Dates stand in data frames; an array of objects made nanoseconds of them."""
+    dates = np.arange("2024-01-01", "2024-03-01", dtype="M8[D]").astype("M8[ns]").reshape(30, 2)
+    for X in (dates, np.ma.masked_array(dates, np.eye(30, 2, dtype=bool))):
+        with pytest.raises(TypeError, match="data frame"):
+            fit(X)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_codes_and_sample_weights_may_be_tensors(dtype):
     """Whatever transform takes, inverse_transform and sample_weight take."""

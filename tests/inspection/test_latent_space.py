@@ -92,3 +92,4 @@ def test_missing_continuous_values_are_grey(digits, ax):
     np.testing.assert_array_equal(values.get_array(), y[10:])
     np.testing.assert_allclose(grey.get_offsets(), display.codes[:10])
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["missing"]
+    display.plot(cmap="magma", vmin=0, vmax=1)

@@ -290,3 +290,14 @@ def test_masked_cells_are_missing(tmp_path):
     scores = runtime.load(tmp_path / "model.vae").score_samples(X)
 
     np.testing.assert_allclose(scores, estimator.score_samples(X), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["polars", "pyarrow"])
+def test_columns_in_another_order_are_refused(name, tmp_path):
+    """As by the estimator: without names they would be read by position."""
+    frame = frames_of_other_libraries()[name]
+    VAETransformer(1, max_iter=1, random_state=0).fit(frame).save(tmp_path / "model.vae")
+    model = runtime.load(tmp_path / "model.vae")
+
+    with pytest.raises(ValueError, match=r"feature names should match.*in the same order"):
+        model.score_samples(frame.select(["date", "a", "duration", "color"]))
