@@ -249,15 +249,18 @@ class MixtureVAE(StackedModule):
         if len(member) == 0:
             return parts
         scales = log_scale[member, :, :, row].mT  # (I, K, d)
-        root = torch.diag_embed((-scales).exp())
-        if self.splits[2]:
-            shears = self.shears.unflatten(1, (self.splits[2], -1)).triu(1)[member]  # (I, S, d, d)
-            mixed = torch.einsum("isk,isde->iked", mix[member, :, :, row], shears)
-            root = root + mixed
         whiten = self.whiten[member.unsqueeze(1), chosen[member, :, row]]
-        if whiten.ndim == 3:
-            whiten = torch.diag_embed(whiten)
-        marginal = marginal_of_normal(whiten, standard[member, :, :, row].mT, mask, root)
+        residual = standard[member, :, :, row].mT
+        if whiten.ndim == 3 and not self.splits[2]:  # independent columns
+            marginal = residual.where(mask, 0.0), (scales - whiten.log()).where(mask, 0.0)
+        else:
+            root = torch.diag_embed((-scales).exp())
+            if self.splits[2]:
+                shears = self.shears.unflatten(1, (self.splits[2], -1)).triu(1)  # (M, S, d, d)
+                mixed = torch.einsum("isk,isde->iked", mix[member, :, :, row], shears[member])
+                root = root + mixed
+            whiten = torch.diag_embed(whiten) if whiten.ndim == 3 else whiten
+            marginal = marginal_of_normal(whiten, residual, mask, root)
         standard, log_scale, log_det = standard.clone(), log_scale.clone(), log_det.clone()
         standard[member, :, :, row], log_scale[member, :, :, row] = (part.mT for part in marginal)
         # the scales are now those of X, and ``log_prob_of`` subtracts a constant of all columns
@@ -414,6 +417,8 @@ class MixtureVAE(StackedModule):
         whiten = self.whiten[0, component]
         white = _solve(root, noise) + shift
         start = self.loc[0, component] + _solve(whiten, white)  # a draw, or the mean
+        if whiten.ndim == root.ndim == 2:  # independent columns
+            return torch.where(observed, real, start), params
         square = [part if part.ndim == 3 else torch.diag_embed(part) for part in (whiten, root)]
         residual = torch.where(observed, real - start, 0)
         step = conditional_step(square[0], residual, observed, square[1])

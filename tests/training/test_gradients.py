@@ -369,15 +369,16 @@ def test_the_mixtures_kinds_of_columns_and_components(covariance_type, blocks, n
     assert_same_gradient(model, IWAE(), *mixture_batch(model), beta=1.0, atol=1e-10)
 
 
-@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+@pytest.mark.parametrize(("covariance_type", "n_shears"), [("full", 2), ("diag", 2), ("diag", 0)])
 @pytest.mark.parametrize("has_missing", [False, True])
 @pytest.mark.parametrize("name", BLOCKS)
-def test_the_mixtures_likelihoods_and_missing_values(name, has_missing, covariance_type):
+def test_the_mixtures_likelihoods_and_missing_values(name, has_missing, covariance_type, n_shears):
     """Every likelihood beside real columns, with weights, some of whose values are missing."""
     model = disturbed_mixture(
         BLOCKS[name] + [(Gaussian("per_row"), 2)],
         n_members=2,
         covariance_type=covariance_type,
+        n_shears=n_shears,
         has_missing=has_missing,
     )
     with torch.no_grad():

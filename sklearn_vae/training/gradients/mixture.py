@@ -436,6 +436,8 @@ class MissingColumns:
     ):
         self.whiten, self.shears = model.whiten, shears
         self.shift, self.inverse_scale = shift, inverse_scale  # (M, d, K, B)
+        # columns that are independent in every component need no matrices
+        self.is_diagonal = model.whiten.ndim == 3 and shears is None
 
     def forward(self, components: Components) -> None:
         """Complete the rows, and compute what their costs differ by: (I, K)."""
@@ -446,8 +448,16 @@ class MissingColumns:
         observed = observed[self.member, self.row].unsqueeze(1)  # (I, 1, d)
         chosen = components.component[self.member, :, self.row]
         whiten = self.whiten[self.member.unsqueeze(1), chosen].to(widest_dtype(white.device))
-        whiten = whiten if self.whiten.ndim == 4 else torch.diag_embed(whiten)
         self.scale = self._of_rows(self.inverse_scale).to(whiten)
+        n_missing = (~observed).to(whiten).sum(-1)
+        residual = self._of_rows(white - self.shift).to(whiten)
+        if self.is_diagonal:
+            self.gain = (~observed).to(whiten) / self.scale  # (I, K, d)
+            white[self.member, :, :, self.row] -= (residual * ~observed).mT.to(white)
+            log_det = (self.scale * whiten).log().masked_fill(observed, 0).sum(-1)
+            self.cost = (log_det - HALF_LOG_2PI * n_missing).to(white)
+            return
+        whiten = whiten if self.whiten.ndim == 4 else torch.diag_embed(whiten)
         root = torch.diag_embed(self.scale)  # (I, K, d, d)
         if self.shears is not None:
             value = self.shears.value.unflatten(1, (-1, len(white[0])))
@@ -460,18 +470,19 @@ class MissingColumns:
         precision = slope.mT @ slope + torch.diag_embed(observed.to(root))
         lower = cholesky(precision)
         self.gain = whiten @ torch.cholesky_solve(slope.mT, lower)  # (I, K, d, d)
-        residual = self._of_rows(white - self.shift).to(root).unsqueeze(-1)
-        white[self.member, :, :, self.row] -= (self.gain @ root @ residual).squeeze(-1).mT.to(white)
+        change = (self.gain @ root @ residual.unsqueeze(-1)).squeeze(-1)
+        white[self.member, :, :, self.row] -= change.mT.to(white)
         log_det = lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        self.cost = (log_det - HALF_LOG_2PI * (~observed).to(root).sum(-1)).to(white)
+        self.cost = (log_det - HALF_LOG_2PI * n_missing).to(white)
 
     def backward(self, grad_log_weight: Tensor, grad_log_scale: Tensor) -> None:
         """Add the gradients of the missing values' precisions."""
         member, row = self.member, self.row
-        grad = grad_log_weight[member, :, row, None, None] * self.gain
-        diagonal = grad.diagonal(dim1=-2, dim2=-1) * self.scale
+        gain = self.gain if self.is_diagonal else self.gain.diagonal(dim1=-2, dim2=-1)
+        diagonal = grad_log_weight[member, :, row, None] * gain * self.scale
         grad_log_scale[member, :, :, row] += diagonal.mT.to(grad_log_scale)
         if self.shears is not None:
+            grad = grad_log_weight[member, :, row, None, None] * self.gain
             of_mix = torch.einsum("isde,ikde->isk", self.sheared, grad)
             self.shears.grad_mix[member, :, :, row] -= of_mix.to(grad_log_scale)
             of_value = torch.einsum("isk,ikde->isde", self.mix, grad).triu(1).flatten(1, 2)
