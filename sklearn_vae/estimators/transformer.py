@@ -422,12 +422,6 @@ class VAETransformer(
             If a parameter or X is invalid, or with ``robust=True`` or ``ensemble=True``.
         """
         with restore_on_error(self, keep=True):
-            self._validate_params()
-            if self.robust:
-                raise ValueError(
-                    "partial_fit does not support robust=True, which looks for outliers in all "
-                    "rows together. Leave outliers out of the chunks, or set robust=False."
-                )
             is_fitted = hasattr(self, "state_dict_")
             seed = self.seed_ if is_fitted else None
             (job, *_), _ = self._make_jobs(
@@ -489,6 +483,11 @@ class VAETransformer(
         parts = self._parts
         if warm_start:
             check_one_member(self)
+        if self.robust and not validates:
+            raise ValueError(
+                "partial_fit does not support robust=True, which looks for outliers in all rows "
+                "together. Leave outliers out of the chunks, or set robust=False."
+            )
         is_resumed = bool(warm_start) and hasattr(self, "state_dict_")
         self.__dict__.pop("support_", None)  # of the rows of the last fit
         if self.robust:

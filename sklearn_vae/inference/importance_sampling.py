@@ -11,7 +11,6 @@ References
 
 import math
 from collections.abc import Iterator
-from itertools import islice
 from typing import NamedTuple, Protocol, Self
 
 import torch
@@ -190,11 +189,12 @@ class ImportanceSampler:
         squared distances from the first normal approximation, it does not depend on how far out
         the draws that all rows share happen to be.
         """
-        normals = (own for _, own in self.proposals if isinstance(own, NormalProposal))
-        for _, proposal in self.proposals:
-            if isinstance(proposal, PriorProposal):
-                yield (proposal.log_prob(self.z) - self.log_mixture).exp(), 1.0
-        for normal in islice(normals, 1):
+        proposals = [proposal for _, proposal in self.proposals]
+        for prior in proposals:
+            if isinstance(prior, PriorProposal):
+                yield (prior.log_prob(self.z) - self.log_mixture).exp(), 1.0
+        normal = next((part for part in proposals if isinstance(part, NormalProposal)), None)
+        if normal is not None:
             excess = normal.squared_distance(self.z) - self.z.shape[-1]
             yield (normal.log_prob(self.z) - self.log_mixture).exp() * excess, 0.0
 

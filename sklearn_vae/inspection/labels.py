@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from sklearn_vae.data.arrays import is_missing
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -85,7 +87,7 @@ def format_value(value: Any) -> str:
     Whole numbers below 10^15 are written in full, other numbers with four digits, times to
     seconds, and dates without a time.
     """
-    if value is None or type(value).__name__ in ("NAType", "NaTType") or value is np.nan:
+    if is_missing(value):
         return "missing"
     if isinstance(value, datetime):
         text = value.isoformat(sep=" ", timespec="seconds")
@@ -93,6 +95,4 @@ def format_value(value: Any) -> str:
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
         return " ".join(str(value).split())
     number = float(value)
-    if np.isnan(number):
-        return "missing"
     return str(int(number)) if number.is_integer() and abs(number) < 1e15 else f"{number:.4g}"

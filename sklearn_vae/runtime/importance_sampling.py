@@ -8,7 +8,6 @@ same draws. Shapes: M members, K draws, B rows.
 import math
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import islice
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -192,9 +191,10 @@ class ImportanceSampler:
 
     def _control_variates(self) -> Iterator[tuple[np.ndarray, float]]:
         """Yield functions of the codes (M, K, B) and the expectations of their sums over K."""
-        normals = (own for _, own in self.proposals if isinstance(own, NormalProposal))
         yield np.exp(self.target.vae.prior.log_prob(self.z) - self.log_mixture), 1.0
-        for normal in islice(normals, 1):
+        proposals = (proposal for _, proposal in self.proposals)
+        normal = next((part for part in proposals if isinstance(part, NormalProposal)), None)
+        if normal is not None:
             excess = normal.squared_distance(self.z) - self.z.shape[-1]
             yield np.exp(normal.log_prob(self.z) - self.log_mixture) * excess, 0.0
 
