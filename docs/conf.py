@@ -1,5 +1,6 @@
 """Configuration of Sphinx. Without a network, links to other projects are left out."""
 
+import sys
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -16,13 +17,16 @@ author = "the sklearn_vae developers"
 copyright = "2026, the sklearn_vae developers"
 version = release = sklearn_vae.__version__
 
+sys.path.append(str(HERE / "_extensions"))
+
 extensions = [
+    "mathml",
     "myst_parser",
     "numpydoc",
+    "parameter_groups",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
-    "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinx_design",
@@ -36,6 +40,9 @@ myst_heading_anchors = 3
 # Copied examples have neither prompts nor output.
 copybutton_prompt_text = r">>> |\.\.\. "
 copybutton_prompt_is_regexp = True
+
+# doctest needs an empty line at the end of an example, a reader does not.
+highlight_options = {"python": {"stripnl": True}}
 
 autosummary_generate = True
 autodoc_typehints = "none"  # the docstrings say more
@@ -54,6 +61,7 @@ toc_object_entries_show_parents = "hide"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_search_scorer = str(HERE / "scorer.js")
+html_math_renderer = "mathml"
 
 
 def reachable(projects):
@@ -88,13 +96,14 @@ GALLERY = [
 
 # A gallery is made of examples/plot_*.py, once there are any.
 if any(EXAMPLES.glob("plot_*.py")):
-    extensions.append("sphinx_gallery.gen_gallery")
+    extensions += ["sphinx_gallery.gen_gallery", "thumbnails"]
     sphinx_gallery_conf = {
         "examples_dirs": str(EXAMPLES),
         "gallery_dirs": "gallery",
         "filename_pattern": r"/plot_",
         "ignore_pattern": r"(^|/)(?!plot_)[^/]*$",
         "within_subsection_order": ExplicitOrder([*(f"plot_{name}.py" for name in GALLERY), "*"]),
+        "remove_config_comments": True,
         "show_memory": False,
         "write_computation_times": False,
         "backreferences_dir": "generated/backreferences",

@@ -40,6 +40,7 @@ plt.show()
 # Each row of images varies one dimension, between low and high quantiles of the codes. The others
 # are fixed at the code of one image, a three.
 
+# sphinx_gallery_thumbnail_number = 2
 TraversalDisplay.from_estimator(vae, X, row=3, image_shape=(8, 8), cmap="gray_r")
 plt.show()
 

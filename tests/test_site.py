@@ -25,6 +25,9 @@ FACTS = """() => ({
             !/^(H[1-6]|SPAN)$/.test(child.tagName)
             && (child.textContent.trim() || child.matches("img") || child.querySelector("img"))))
         .map(section => section.id),
+    outside: [...document.querySelectorAll("script[src], link[rel=stylesheet], img")]
+        .map(e => e.src || e.href)
+        .filter(source => !source.startsWith(location.origin) && !source.startsWith("data:")),
     ids: [...document.querySelectorAll("[id], [name]")].map(e => e.id || e.name),
     links: [...document.querySelectorAll("a[href]")].map(a => a.href),
 })"""
@@ -94,6 +97,13 @@ def test_no_page_writes_an_error_to_the_console(site):
     _, errors = site
 
     assert errors == []
+
+
+def test_every_page_is_complete_without_a_network(site):
+    """Scripts, styles, pictures and formulas are part of the site."""
+    facts, _ = site
+
+    assert {name: fact["outside"] for name, fact in facts.items() if fact["outside"]} == {}
 
 
 def test_no_section_is_empty(site):

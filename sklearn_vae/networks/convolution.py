@@ -28,8 +28,8 @@ class ConvNet(Network):
     decoder mirrors it with transposed convolutions with 4 x 4 kernels, which overlap evenly and
     so leave no checkerboard artifacts.
 
-    .. math:: h^{(k+1)}_{c}(i, j) = \sigma\Big(b_c + \sum_{c', u, v} w_{c c'}(u, v) \,
-        h^{(k)}_{c'}(2 i + u, 2 j + v)\Big)
+    .. math:: h^{(k+1)}_{c}(i, j) = \sigma\Bigl(b_c + \sum_{c', u, v} w_{c c'}(u, v) \,
+        h^{(k)}_{c'}(2 i + u, 2 j + v)\Bigr)
 
     Gaussian pixels share one scale: dividing each by its own standard deviation would amplify
     the noise at the edges. Constant pixels are zeros in the network's input. Single precision is

@@ -80,7 +80,7 @@ class TotalCorrelation(PenalizedELBO):
 
     .. math::
         E_{q(z|x)}[\log p(x|z)] - \beta \, KL(q(z|x) \,\|\, p(z))
-        - w \, KL\Bigl(q(z) \,\Big\|\, \prod_d q(z_d)\Bigr),
+        - w \, KL\Bigl(q(z) \,\|\, \prod_d q(z_d)\Bigr),
         \qquad q(z) = \frac{1}{n} \sum_i q(z | x_i)
 
     The mean of the KL over rows is the mutual information of rows and codes, plus this total

@@ -1,0 +1,39 @@
+"""Thumbnails of the gallery: of a wide figure the first panels, so that they can be read."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+NUMBER = re.compile(r"sphinx_gallery_thumbnail_number = (\d+)")
+
+
+def first_panels(figure):
+    """Return the left part of a wide figure, up to the first gap beyond its height."""
+    width, height = figure.size
+    empty = np.asarray(figure.convert("L")) > 250
+    top = height // 8  # a legend or title over all panels
+    gaps = np.flatnonzero(empty[top:].all(axis=0))
+    gaps = gaps[(gaps > 0.95 * height) & (gaps < 0.97 * width)]
+    if width < 1.6 * height or not gaps.size:
+        return figure
+    crossed = not empty[:top, gaps[0]].all()
+    return figure.crop((0, top if crossed else 0, int(gaps[0]), height))
+
+
+def write_thumbnails(app):
+    """Replace the thumbnails of sphinx-gallery."""
+    gallery = Path(app.srcdir, app.config.sphinx_gallery_conf["gallery_dirs"], "images")
+    for example in Path(app.config.sphinx_gallery_conf["examples_dirs"]).glob("plot_*.py"):
+        number = int((NUMBER.search(example.read_text("utf-8")) or [0, 1])[1])
+        path = gallery / f"sphx_glr_{example.stem}_{number:03}.png"
+        if path.exists():  # the gallery was made with figures
+            picture = first_panels(Image.open(path).convert("RGB"))
+            picture.thumbnail((640, 448), Image.Resampling.LANCZOS)
+            picture.save(gallery / "thumb" / f"sphx_glr_{example.stem}_thumb.png")
+
+
+def setup(app):
+    app.connect("builder-inited", write_thumbnails, priority=900)  # after sphinx-gallery
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
