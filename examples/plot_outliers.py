@@ -12,7 +12,7 @@ novelty and for outlier detection, and a score is attributed to measurements.
 # ------------------------------------------
 # Half of the benign samples are the training rows. They are clean, so ``novelty=True``.
 # The other half and all malignant ones are new. ``contamination`` is then the rate of false alarms:
-# the threshold comes from samples that the autoencoders have not seen.
+# the threshold comes from scores of the training rows, each by its distances to the others.
 
 import matplotlib.pyplot as plt
 import numpy as np
