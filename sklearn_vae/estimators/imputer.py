@@ -28,7 +28,7 @@ from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.sources import as_source
 from sklearn_vae.estimators.base import MIN_ROWS_TO_VALIDATE
 from sklearn_vae.estimators.checks import check_is_table, restore_on_error
-from sklearn_vae.estimators.density import VAEDensity
+from sklearn_vae.estimators.density import VAEDensity, stacking_weights
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.initialization.factor_analysis import MAX_FACTORS, ROWS_PER_FACTOR
 from sklearn_vae.likelihoods import Bernoulli, Categorical, Ordinal
@@ -36,7 +36,7 @@ from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 from sklearn_vae.random import MAX_DRAWS, RandomState, Stream, draw_seed, stream_seed
-from sklearn_vae.training import Trainer, train
+from sklearn_vae.training import Trainer
 
 # Rows of tables whose model is averaged with a mixture, at most.
 MAX_ROWS_TO_AVERAGE = 5_000
@@ -90,8 +90,9 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
     estimator_ : VAETransformer or VAEDensity
         Fitted model.
     mixture_ : VAEDensity or None
-        Fitted mixture that the model is averaged with, if there are as many rows as it needs. It
-        also rounds draws of columns of few values to the nearest of these values.
+        Fitted mixture that the model is averaged with. It also rounds draws of columns of few
+        values to the nearest of these values. None for a given ``estimator``, for fewer than 100
+        and more than 5,000 rows, and where no column is imputed by its mean.
     mixture_weight_ : float
         Weight of the mixture's means, and share of the draws that are its own.
     indicated_ : ndarray of shape (n_indicators,)
@@ -257,16 +258,21 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         for name in ("schema_", "n_features_in_", "feature_names_in_"):
             if hasattr(model, name):
                 setattr(mixture, name, getattr(model, name))
-        jobs, fitted_rows = mixture._make_jobs_of_rows(rows, weight)
-        results, _ = mixture._select(jobs, train(jobs, verbose=int(self.verbose)), fitted_rows)
-        # the best one only: one that overfits would explain the rows of the fit best
-        mixture._set_results(jobs, results[:1], fitted_rows)
-        mixture.mixtures_, mixture.weights_ = mixture.mixtures_[:1], np.ones(1)
-        mixture.interrupted_ = False
+        jobs, _ = mixture._make_jobs_of_rows(rows, weight)
         held_out = jobs[0].valid
         if held_out is None:
             return
         indices, counts = held_out.indices().cpu().numpy(), held_out.sample_weight()
+        mixture.weights_, mixture.history_, mixture.n_iter_ = np.ones(1), [], 0
+        mixture.interrupted_ = False
+        log_density = []
+        for job in jobs:
+            mixture.state_dict_ = [job.weights or {}]
+            log_density.append(mixture._fitted().log_density(rows[indices], 1))
+        # the best one only: one that overfits would explain the rows of the fit best
+        best = int(np.argmax(stacking_weights(np.array(log_density), counts)))
+        mixture.mixtures_ = [mixture.mixtures_[best]]
+        mixture.state_dict_ = [jobs[best].weights or {}]
         patterns = np.isnan(rows)
         patterns = patterns[patterns.any(axis=1)]
         if not len(patterns):

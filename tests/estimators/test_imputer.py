@@ -115,6 +115,17 @@ def test_few_rows_have_no_mixtures(clusters):
     assert imputer.mixture_weight_ == 0
 
 
+def test_the_mixture_is_the_member_of_a_density_with_the_largest_weight(clusters):
+    """Its own densities of held-out rows are exact; the density's are those of draws."""
+    imputer = fit_briefly(clusters[1])
+    density = VAEDensity(max_iter=0, random_state=imputer.estimator_.seed_).fit(clusters[1])
+
+    assert len(density.mixtures_) > 1
+    assert imputer.mixture_.mixtures_ == density.mixtures_[:1]
+    for name, value in density.state_dict_[0].items():
+        np.testing.assert_allclose(imputer.mixture_.state_dict_[0][name], value, rtol=1e-5)
+
+
 def test_a_fit_warns_once_of_texts_and_weights(clusters):
     """The mixture is fitted to the rows and weights that the model has validated."""
     table = pd.DataFrame(np.tile(clusters[1], (2, 1)), columns=["a", "b", "c"])
