@@ -14,6 +14,7 @@ from sklearn_vae.data.columns import (
     find_point_masses,
     find_point_masses_of_reals,
 )
+from sklearn_vae.data.columns.point_masses import MIN_COUNT
 from sklearn_vae.data.fields import Name
 from sklearn_vae.likelihoods import (
     LIKELIHOODS,
@@ -37,6 +38,9 @@ MIN_ROWS_FOR_BINARY = 10
 GAIN_OF_LOGS = 1.5
 # Nats per value by which a distribution of counts must exceed a rounded normal one.
 GAIN_OF_COUNTS = 0.05
+# Standard deviation of integers from which on a density is their probability: probabilities are
+# differences, of which nothing is left from 1e15 on.
+SCALE_OF_DENSITIES = 1e6
 # Larger counts are modelled as real numbers.
 MAX_COUNT = 1000
 # Nats per value by which point masses must improve on the best distribution without them.
@@ -57,8 +61,10 @@ def requested_likelihoods(likelihood: object, names: Sequence[Name]) -> list[Req
                     f"The 'likelihood' parameter names {key!r}, which is no column of X; its "
                     f"columns are {names}."
                 )
+        # a number that names a column is not the index of another one
+        by_index = {key: value for key, value in likelihood.items() if key not in names}
         return [
-            _requested(likelihood.get(name, likelihood.get(j, "auto")))
+            _requested(likelihood.get(name, by_index.get(j, "auto")))
             for j, name in enumerate(names)
         ]
     if isinstance(likelihood, Sequence) and not isinstance(likelihood, str):
@@ -184,6 +190,8 @@ def _infer_of_integers(column: TrainingColumn) -> Likelihood:
     masses = find_point_masses(replace(column, values=values))
     with_masses = np.average(_log_with_point_masses(values, weights, masses), weights=weights)
     total = len(values) if weights is None else weights.sum()
+    if np.average(np.isin(values, masses), weights=weights) * total < MIN_COUNT * len(masses):
+        return likelihood  # values that do not occur again would be the only ones possible
     # each probability is a parameter: one nat per parameter, as Akaike's criterion
     if with_masses - len(masses) / total > best + GAIN_OF_POINT_MASSES:
         return ZeroInflated(len(masses))
@@ -194,7 +202,10 @@ def _log_rounded_normal(values: np.ndarray, weights: np.ndarray | None) -> np.nd
     """Log-probabilities by a rounded normal distribution with the moments of the values."""
     mean = np.average(values, weights=weights)
     variance = np.average(np.square(values - mean), weights=weights)
-    normal = stats.norm(mean, max(np.sqrt(variance), 0.5))
+    scale = max(np.sqrt(variance), 0.5)
+    normal = stats.norm(mean, scale)
+    if scale > SCALE_OF_DENSITIES:
+        return normal.logpdf(values)
     return np.log(np.maximum(normal.cdf(values + 0.5) - normal.cdf(values - 0.5), 1e-300))
 
 

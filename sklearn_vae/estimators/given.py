@@ -39,15 +39,18 @@ def column_indices(
     ValueError
         If X has no such column.
     """
-    if isinstance(columns, str) or not isinstance(columns, Iterable):
+    if isinstance(columns, str | Mapping) or not isinstance(columns, Iterable):
         raise ValueError(
             f"The '{parameter}' parameter of {caller} must be a list of columns of X. "
             f"Got {columns!r} instead."
         )
     index_of = {name: j for j, name in enumerate(names)}
+    has_names_of_truths = any(isinstance(name, bool) for name in names)
     indices = set()
     for column in columns:
         try:
+            if isinstance(column, bool | np.bool_) and not has_names_of_truths:
+                raise KeyError(column)  # a mask's True is not the column 1
             indices.add(index_of[column])
         except (KeyError, TypeError):
             raise ValueError(
@@ -63,6 +66,7 @@ def given_row(
     fields: Sequence[Field] | None,
     encoder: TableEncoder,
     caller: str,
+    dtype: np.dtype,
 ) -> np.ndarray:
     """Make a row of given values, in which all other columns are NaN.
 
@@ -78,6 +82,8 @@ def given_row(
         Encoder of the table.
     caller : str
         Name of the method for messages.
+    dtype : numpy.dtype
+        Precision of the row.
 
     Returns
     -------
@@ -99,6 +105,8 @@ def given_row(
         (j,) = column_indices([column], names, "given", caller)
         message = f"The 'given' parameter of {caller} has the value {value!r} for column {column!r}"
         row[j] = _to_number(value, None if fields is None else fields[j], message)
+        if abs(row[j]) > np.finfo(dtype).max:
+            raise ValueError(f"{message}, which is beyond the range of {dtype}.")
         value_alone = np.where(np.arange(len(names)) == j, row, np.nan)[None]
         if encoder.is_unseen(value_alone).any():
             description = _describe_column(encoder, fields, int(j), value_alone)
@@ -112,7 +120,7 @@ def given_row(
                 f"value {given[column]!r}, which no row with its value of column {source!r} had in "
                 f"fit."
             )
-    return row
+    return row.astype(dtype)
 
 
 def _describe_column(
@@ -145,7 +153,10 @@ def _real_number(value: Any, field: Field | None, message: str) -> float:
         return seconds(value, time, message)
     if not isinstance(value, Real | Decimal) or isinstance(value, bool | np.bool_):
         raise ValueError(f"{message}, which holds numbers.")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"{message}, which is beyond the range of float64.") from None
     if not math.isfinite(number):
         raise ValueError(f"{message}; it must be finite. Leave out columns that are not given.")
     if field is not None and field.logical_type == "integer" and not number.is_integer():

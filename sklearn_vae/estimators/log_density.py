@@ -345,7 +345,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
             return np.full(self.n_features_in_, np.nan, self.dtype_)
         check_allows_missing(self, "sample with given values")
         names = self._column_names() or range(self.n_features_in_)
-        return given_row(given, names, self._fields, self.columns_, caller).astype(self.dtype_)
+        return given_row(given, names, self._fields, self.columns_, caller, self.dtype_)
 
     def _draw_given(
         self, row: np.ndarray, y: Any, n_samples: int

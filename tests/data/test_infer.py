@@ -16,6 +16,7 @@ from sklearn_vae.likelihoods import (
     NegativeBinomial,
     Ordinal,
     Poisson,
+    StudentT,
     ZeroInflated,
 )
 
@@ -94,6 +95,22 @@ def test_values_over_orders_of_magnitude_are_log_normal(rng):
     assert infer(np.exp(2 * rng.standard_normal(500)) * 1e300 / 1e5) == LogNormal()
 
 
+def test_large_integers_have_point_masses_only_where_they_are_common(rng):
+    """Moments in nanoseconds: differences of their distribution function are no numbers."""
+    moments = 1.7e18 + 1e16 * rng.normal(size=200)
+
+    assert infer(moments.round(), is_integer=True) == Gaussian()
+    assert infer(np.where(rng.random(200) < 0.5, 0, moments.round()), is_integer=True) == (
+        ZeroInflated(1)
+    )
+
+
+@pytest.mark.parametrize("n_rows", [20, 40, 90])
+def test_integers_that_do_not_occur_again_are_no_point_masses(n_rows, rng):
+    """As salaries in a small table: every other value would be impossible."""
+    assert infer(rng.normal(50_000, 10_000, n_rows).round(), is_integer=True) == Gaussian()
+
+
 @pytest.mark.parametrize(
     ("likelihood", "values", "message"),
     [
@@ -117,6 +134,15 @@ def test_every_likelihood_can_be_requested_by_name(name):
 
     assert isinstance(infer(values, name), LIKELIHOODS[name])
     assert isinstance(infer(values, {"a": name}), LIKELIHOODS[name])
+
+
+def test_a_number_that_names_a_column_is_not_the_index_of_another(rng):
+    """As in a frame whose columns were selected in another order."""
+    X = rng.normal(size=(50, 3))
+
+    columns = TableEncoder.fit(X, None, {1: "student_t", 2: Gaussian("per_column")}, [1, 0, 7])
+
+    assert columns.likelihoods == [StudentT(), Gaussian(), Gaussian("per_column")]
 
 
 def test_numbers_are_classes_if_requested():

@@ -482,6 +482,14 @@ WRONG = {
         {"f": FRAME["t"]},
         r"Column 'f' had the dtype float64 \(number\) in fit, and has datetime64\[us\] \(number\)",
     ),
+    "text for truths": (
+        {"b": ["True", "False", None]},
+        r"Column 'b' had the dtype bool \(boolean\) in fit, and has (str|object) \(category\) now",
+    ),
+    "categories of numbers for text": (
+        {"s": pd.Categorical([1, 2, 3])},
+        r"Column 's' had the dtype (str|object) \(category\) in fit, and has category\[int64\]",
+    ),
     "lengths for dates": (
         {"t": pd.to_timedelta(["1s", "2s", "3s"])},
         r"Column 't' had the dtype datetime64\[us\] \(number\) in fit, and has timedelta64",
@@ -497,6 +505,16 @@ def test_a_column_of_another_type_is_refused_by_name(name, handle_unknown):
 
     with pytest.raises(TypeError, match=words):
         Schema.fit(FRAME).transform(FRAME.assign(**changed), handle_unknown=handle_unknown)
+
+
+@pytest.mark.parametrize("later", [["1", "2"], pd.Categorical(["1", "2"])])
+@pytest.mark.parametrize("handle_unknown", ["error", "infrequent", "missing"])
+def test_text_is_no_category_of_numbers(later, handle_unknown):
+    """A file that is read again may have text for them: that is no rare category."""
+    schema = Schema.fit(pd.DataFrame({"class": pd.Categorical([1, 2])}))
+
+    with pytest.raises(TypeError, match=r"Column 'class' had the dtype category\[int64\]"):
+        schema.transform(pd.DataFrame({"class": later}), handle_unknown=handle_unknown)
 
 
 def test_another_number_of_columns_is_refused():

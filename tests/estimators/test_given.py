@@ -206,6 +206,7 @@ def test_a_table_is_sampled_given_values(passengers, of_passengers):
             {"siblings": 10**30},
             r"1000* for column 'siblings', .* beyond the range of its dtype int64",
         ),
+        ({"age": 10**400}, "for column 'age', which is beyond the range of float64"),
         (["sex"], "must be a dict"),
     ],
 )
@@ -240,11 +241,32 @@ def test_the_ends_of_a_dtype_may_be_given():
         ({"columns": "age"}, "must be a list of columns"),
         ({"columns": ["age"], "given": ["age"]}, "both have 'age'"),
         ({"columns": []}, "leave none to score"),
+        ({"given": {"sex": "male"}}, "'given' parameter .* must be a list of columns"),
     ],
 )
 def test_columns_that_cannot_be_scored_are_named(passengers, of_passengers, options, message):
     with pytest.raises(ValueError, match=message):
         of_passengers.score_samples(passengers[:3], **options)
+
+
+def test_a_mask_names_no_columns(normal, of_normal):
+    """Its True would be taken for the column 1, and False for 0."""
+    X = normal[2][:3]
+    mask = np.arange(X.shape[1]) > 0
+
+    for options in ({"columns": mask}, {"given": mask.tolist()}):
+        with pytest.raises(ValueError, match=r"names the column (np.)?(True|False)_?, which X did"):
+            of_normal.score_samples(X, **options)
+    with pytest.raises(ValueError, match="names the column True, which X did not have"):
+        of_normal.sample(2, given={True: 1.0})
+
+
+def test_given_values_beyond_single_precision_are_named(rng):
+    """As infinity they would make every sampled number NaN."""
+    model = VAETransformer(1, max_iter=1, random_state=0).fit(rng.normal(size=(30, 2)).astype("f4"))
+
+    with pytest.raises(ValueError, match=r"1e\+300 for column 0, .* beyond the range of float32"):
+        model.sample(2, given={0: 1e300})
 
 
 def test_a_frame_needs_only_the_columns_that_are_used(passengers, of_passengers):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # Fraction of the rows from which on a value of an integer column is a point mass, and the largest
 # number of point masses.
 POINT_MASS_FROM = 0.02
+# A value of one row is not common, however few rows there are; 2, but for rounding errors.
+MIN_COUNT = 1.99
 MAX_POINT_MASSES = 12
 # If integers have no more unique values than these, all are point masses.
 MIN_UNIQUE = 24
@@ -191,7 +193,9 @@ class PointMassColumns(RealColumns):
 def find_point_masses(column: TrainingColumn) -> np.ndarray:
     """Find common integers, in order: at least the most common one, and all if they are few."""
     unique, frequency = _frequencies(column.values, column.weights)
-    n_common = min(max(int((frequency >= POINT_MASS_FROM).sum()), 1), MAX_POINT_MASSES)
+    total = len(column.values) if column.weights is None else column.weights.sum()
+    least = max(POINT_MASS_FROM, MIN_COUNT / total)
+    n_common = min(max(int((frequency >= least).sum()), 1), MAX_POINT_MASSES)
     if len(unique) <= MIN_UNIQUE:
         n_common = len(unique)
     return np.sort(unique[np.argsort(-frequency, kind="stable")[:n_common]])
