@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
+import narwhals as nw
 import numpy as np
 from scipy import stats
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -11,6 +12,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.neighbors import NearestNeighbors
 
+from sklearn_vae.data.fields import shorten
+from sklearn_vae.data.libraries import LIBRARIES
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.seeds import RandomState
 
@@ -127,11 +130,12 @@ def quality_report(
     schema = Schema.fit(real)
     names = [field.name for field in schema.fields]
     is_class = np.array([field.categories is not None for field in schema.fields])
-    tables = [
-        schema.transform(table, handle_unknown="infrequent").astype(np.float64)
-        for table in (real, sample, *([] if held_out is None else [held_out]))
-    ]
-    for name, table in zip(("real", "sample", "held_out"), tables, strict=False):
+    tables = []
+    given = {"real": real, "sample": sample} | ({} if held_out is None else {"held_out": held_out})
+    for name, rows in given.items():
+        _check_names(name, rows, schema)
+        table = schema.transform(rows, handle_unknown="infrequent").astype(np.float64)
+        tables.append(table)
         if len(table) < N_FOLDS:
             raise ValueError(f"{name} must have at least {N_FOLDS} rows. Got {len(table)} instead.")
         if np.isinf(table).any():
@@ -161,6 +165,20 @@ def quality_report(
         held_out_distance=held_out_distance,
         share_nearer=float(share_nearer),
     )
+
+
+def _check_names(parameter: str, table: Any, schema: Schema) -> None:
+    """Refuse a data frame with columns of other names than the real one, or in another order."""
+    has_names = schema.container in LIBRARIES and nw.dependencies.is_into_dataframe(table)
+    if not has_names:
+        return
+    names = [field.name for field in schema.fields]
+    found = list(nw.from_native(table).columns)
+    if list(map(str, found)) != list(map(str, names)):  # NaN, a possible name, is not itself
+        raise ValueError(
+            f"{parameter} must have the columns of real in their order, {shorten(names)}. "
+            f"Got {shorten(found)} instead."
+        )
 
 
 def _shape(x: np.ndarray, s: np.ndarray, *, is_class: bool) -> float:

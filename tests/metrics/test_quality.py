@@ -99,5 +99,16 @@ def test_missing_cells_count_as_values(real):
 def test_tables_that_cannot_be_compared_are_refused(real):
     with pytest.raises(ValueError, match="at least 5 rows"):
         quality_report(real, real[:3])
-    with pytest.raises(ValueError, match="features"):
+    with pytest.raises(ValueError, match="sample must have the columns of real"):
         quality_report(real, real[["size"]])
+
+
+def test_columns_in_another_order_are_refused(real):
+    """Numbers of one column would be compared with those of another."""
+    numbers = real[["size", "weight"]]
+
+    with pytest.raises(ValueError, match=r"held_out .* in their order, 'size', 'weight'. Got 'we"):
+        quality_report(numbers, numbers, held_out=numbers[["weight", "size"]])
+    with pytest.raises(ValueError, match="sample must have the columns of real"):
+        quality_report(numbers, numbers.rename(columns={"size": "length"}))
+    assert quality_report(numbers, numbers.to_numpy()).shape == 1
