@@ -37,7 +37,7 @@ def kl_per_dimension(model: VAE, x: Tensor) -> Tensor:
 
 def location_and_log_scale(model: VAE, x: Tensor) -> Tensor:
     """Parameters of the first member's q(z|x), side by side: (M, B, n) -> (B, 2 l)."""
-    return torch.cat(model.posterior_params(x), -1)[0]
+    return torch.cat(model.posterior_params(model.fill_missing(x)), -1)[0]
 
 
 def elbo_terms(model: VAE, x: Tensor, noise: Tensor, rows_per_chunk: int) -> Tensor:

@@ -239,6 +239,11 @@ def _c2st(X: np.ndarray, S: np.ndarray, is_class: np.ndarray, random_state: Rand
     rows, is_sample = np.vstack([X, S]), np.repeat([0, 1], [len(X), len(S)])
     n_codes = np.max(rows, axis=0, initial=-1, where=~np.isnan(rows)) + 1
     rows = np.where(is_class & (rows < 0), n_codes, rows)  # a class that is not in the real table
+    # the classifier takes no column whose values are all missing, as they may be in a fold
+    is_rare = (~np.isnan(rows)).sum(axis=0) <= len(rows) / N_FOLDS
+    least = np.min(rows, axis=0, initial=0, where=~np.isnan(rows))
+    filling = np.where(is_class, n_codes + 1, least - 1 - np.abs(least))
+    rows = np.where(np.isnan(rows) & is_rare, filling, rows)
     classifier = HistGradientBoostingClassifier(
         categorical_features=is_class & (n_codes < MAX_CATEGORIES), random_state=random_state
     )

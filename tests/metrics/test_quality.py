@@ -96,6 +96,19 @@ def test_missing_cells_count_as_values(real):
     assert report.shapes["size"] == pytest.approx(1 - real["size"].isna().mean(), abs=1e-9)
 
 
+def test_columns_of_few_values_are_compared(real):
+    """Where nobody answered, in the table or in a fold of the classifier; none is a difference."""
+    size = np.where(np.arange(len(real)) < 3, 5.0, np.nan)
+    color = pd.Categorical([None] * len(real), categories=["red"])
+    rare = real.assign(size=size, weight=np.nan, color=color)
+    full = rare.assign(weight=1.0)
+
+    report = quality_report(rare, rare.sample(frac=1, random_state=0), held_out=rare)
+    assert report.c2st > 0.85
+    assert report.shape == report.trend == 1
+    assert quality_report(rare, full).c2st < 0.01
+
+
 def test_tables_that_cannot_be_compared_are_refused(real):
     with pytest.raises(ValueError, match="at least 5 rows"):
         quality_report(real, real[:3])

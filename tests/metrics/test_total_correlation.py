@@ -36,6 +36,18 @@ def test_total_correlation_does_not_depend_on_the_batch_size(linear, monkeypatch
     assert total_correlation(vae, X[:100], n_draws=3) == pytest.approx(expected)
 
 
+def test_rows_with_missing_cells_have_a_total_correlation(linear):
+    """A model of complete rows shows its encoder the mean of the decoder, here of the column."""
+    X, _, vae = linear
+    hidden = np.random.default_rng(0).random((300, X.shape[1])) < 0.2
+    missing = np.where(hidden, np.nan, X[:300])
+    filled = np.where(hidden, X.mean(axis=0), X[:300])
+
+    assert total_correlation(vae, missing) == pytest.approx(
+        total_correlation(vae, filled), abs=0.02
+    )
+
+
 def test_n_draws_must_be_positive(linear):
     """The error names the parameter."""
     X, _, vae = linear
