@@ -42,11 +42,7 @@ class ClassifierModel:
 
     def log_probabilities(self, rows: np.ndarray) -> np.ndarray:
         """Log-probabilities of the classes of rows of numbers: (n, n_classes)."""
-        with np.errstate(divide="ignore"):
-            log_prior = np.log(self.priors)
-        codes = (np.full((len(rows), 1), float(code)) for code in range(len(log_prior)))
-        log_p = [self.model.log_density(np.hstack([rows, y]), self.n_draws) for y in codes]
-        return log_softmax(np.stack(log_p, axis=1) + log_prior)
+        return log_softmax(self.model.joint_log_density(rows, self.priors, self.n_draws))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Compute the class probabilities.

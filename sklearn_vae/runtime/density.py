@@ -64,7 +64,7 @@ class DensityModel(GenerativeModel):
     def sample_given(self, codes: np.ndarray, seed: int) -> np.ndarray:
         """Draw encoded rows given codes of y, from weighted draws: (n, n_y) -> (n, n_columns)."""
         unique, index = np.unique(codes, axis=0, return_inverse=True)
-        given, index = self._encode_conditions(unique), index.ravel()
+        given, index = self.encode_conditions(unique), index.ravel()
         most = int(np.bincount(index).max())
         n_draws = min(max(1 << (most - 1).bit_length(), MIN_DRAWS), MAX_DRAWS)
         noise = sobol_normal(
@@ -79,23 +79,17 @@ class DensityModel(GenerativeModel):
             first += len(chunk)
         return rows
 
-    def _encode_conditions(self, codes: np.ndarray) -> np.ndarray:
-        """Encode codes of y beside missing values: (n, n_y) -> (n, n_inputs)."""
-        return self.encode(
-            np.pad(codes, [(0, 0), (self.n_features_in_, 0)], constant_values=np.nan)
-        )
-
     def log_density(self, rows: np.ndarray, n_draws: int) -> np.ndarray:
         """Log p(x), or log p(x|y) = log p(x, y) - log p(y) of rows with codes of y: (n,)."""
-        log_p = self._joint_log_density(self.encode(rows), n_draws)
+        log_p = self._log_density(self.encode(rows), n_draws)
         y = rows[:, self.n_features_in_ :]
         if y.shape[1]:
             unique, index = np.unique(y, axis=0, return_inverse=True)
-            log_p_y = self._joint_log_density(self._encode_conditions(unique), n_draws)
+            log_p_y = self._log_density(self.encode_conditions(unique), n_draws)
             log_p -= log_p_y[index.ravel()]
         return log_p + self.columns.log_abs_det_jacobian(rows)
 
-    def _joint_log_density(self, x: np.ndarray, n_draws: int) -> np.ndarray:
+    def _log_density(self, x: np.ndarray, n_draws: int) -> np.ndarray:
         """Log-density of encoded rows, in nats of their units: (n, n_columns) -> (n,)."""
         noise = self._noise(MAX_FACTOR * n_draws)
         chunks = self._chunks(x, n_draws)
@@ -110,7 +104,8 @@ class DensityModel(GenerativeModel):
         """Yield chunks of rows, whose draws fit in memory."""
         architecture = self.model.architecture
         widest = max(*architecture.hidden_layer_sizes, architecture.n_columns, 1)
-        if np.isnan(x).any():  # each draw of an incomplete row has a covariance
+        # each draw of an incomplete row has a covariance
+        if np.isnan(x).any() and not self.model.is_diagonal:
             widest = max(widest, architecture.n_columns**2)
         step = max(CHUNK_SIZE // (widest * max(n_draws, len(self.model.log_weight))), 1)
         return (x[first : first + step] for first in range(0, len(x), step))

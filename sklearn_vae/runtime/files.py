@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sklearn_vae.data.conditions import ConditionEncoder
 from sklearn_vae.data.fields import Field
 from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.registry import SUBSTITUTES
@@ -117,7 +118,7 @@ def _classes_in_numpy() -> Iterator[None]:
         SUBSTITUTES.reset(token)
 
 
-def _unsupported(header: dict[str, Any], *, is_classifier: bool = False) -> set[str]:
+def _unsupported(header: dict[str, Any]) -> set[str]:
     """Return the parts of a file that the runtime does not have."""
     name, fitted, parameters = header["class"], header["fitted"], header["parameters"]
     if name not in READERS:
@@ -125,11 +126,8 @@ def _unsupported(header: dict[str, Any], *, is_classifier: bool = False) -> set[
     if name == "VAEImputer" and parameters["n_draws"] is not None:
         return {f"n_draws={parameters['n_draws']!r}"}
     if "estimator_" in fitted:
-        return _unsupported(_nested(fitted["estimator_"]), is_classifier=name == "VAEClassifier")
+        return _unsupported(_nested(fitted["estimator_"]))
     names = set(_part_names(fitted["architecture_"])) - set(PARTS)
-    is_conditional = fitted.get("condition_encoder_") is not None
-    if is_conditional and name == "VAETransformer" and not is_classifier:
-        names.add("conditional=True")
     if fitted["architecture_"].get("n_components", 0) >= MAX_DIMS:
         names.add(f"{MAX_DIMS} or more latent dimensions")
     if not set(_part_names(fitted.get("scorer_"))) <= set(PARTS):
@@ -206,12 +204,22 @@ def _read_transformer(
         fitted["code_range_"],
         fields,
         parameters["handle_unknown"],
+        _read_conditions(fitted),
     )
-    if not model.columns.n_given:
-        row = model.inverse_transform(np.zeros((1, model.n_components)))
-        model.score_samples(row, n_draws=1)
-        model.sample(1)
+    y = np.zeros((1, model.columns.n_given))
+    row = model.decode(np.zeros((1, model.n_components)), y)
+    model.read(model.write(row))
+    model.log_density(np.hstack([row, y]), 1)
+    model.sample_given(y, model.seed)
     return model
+
+
+def _read_conditions(fitted: dict[str, Any]) -> ConditionEncoder | None:
+    """Return the encoder of y, and check that the table has its columns."""
+    conditions: ConditionEncoder | None = fitted["condition_encoder_"]
+    if (0 if conditions is None else conditions.encoder.n_features) != fitted["columns_"].n_given:
+        raise ValueError("the conditions are not those of the table")
+    return conditions
 
 
 def _read_outlier(
@@ -248,9 +256,7 @@ def _read_density(
     check_array("weights_", weight, "f", (len(fitted["state_dict_"]),))
     members = [_read_weights(fitted, weights) for weights in fitted["state_dict_"]]
     ensemble = MixtureEnsemble(fitted["architecture_"], members, weight, columns.joint.limits())
-    conditions = fitted["condition_encoder_"]
-    if (0 if conditions is None else conditions.encoder.n_features) != columns.n_given:
-        raise ValueError("the conditions are not those of the table")
+    conditions = _read_conditions(fitted)
     model = DensityModel(columns, ensemble, fitted["seed_"], fields, conditions)
     model.score_samples(model.sample(1), n_draws=1)
     return model
@@ -288,7 +294,10 @@ def _read_classifier(
 # By class of the estimator: fitted attributes that a model needs, and its construction.
 MODEL = ("columns_", "architecture_", "state_dict_", "seed_")
 READERS: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
-    "VAETransformer": ((*MODEL, "decoder_correction_", "code_range_"), _read_transformer),
+    "VAETransformer": (
+        (*MODEL, "decoder_correction_", "code_range_", "condition_encoder_"),
+        _read_transformer,
+    ),
     "VAEDensity": ((*MODEL, "weights_", "condition_encoder_"), _read_density),
     "VAEOutlierDetector": (
         (

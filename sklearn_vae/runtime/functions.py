@@ -53,6 +53,17 @@ def log_softmax(x: np.ndarray) -> np.ndarray:
     return x - logsumexp(x, -1)[..., None]
 
 
+def resample(
+    log_weight: np.ndarray, index: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """Draw one of K, by the weights of the columns with these indices: (K, B), (n,) -> (n,)."""
+    weight = np.exp(log_weight - logsumexp(log_weight, 0))
+    # of all columns at once: that of column b is between b and b + 1
+    cumulative = (weight.cumsum(0) / weight.sum(0) + np.arange(weight.shape[1])).T.ravel()
+    drawn = np.searchsorted(cumulative, index + generator.random(len(index)), "right")
+    return np.clip(drawn - len(weight) * index, 0, len(weight) - 1)
+
+
 ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "identity": lambda x: x,
     "logistic": sigmoid,

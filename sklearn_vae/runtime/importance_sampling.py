@@ -269,12 +269,13 @@ def conditional_mean(vae: VAE, x: np.ndarray, points: Points) -> np.ndarray:
 
 def posterior_mean(vae: VAE, x: np.ndarray) -> np.ndarray:
     """Mean of the first member's q(z|x): (B, n) -> (B, l)."""
-    return vae.encode(x[None])[0][0]
+    return vae.first_member.encode(x[None])[0][0]
 
 
 @np.errstate(all="ignore")
 def posterior_mode(vae: VAE, x: np.ndarray) -> np.ndarray:
     """Mode of the first member's p(z|x), where NaN is a missing value: (B, n) -> (B, l)."""
+    vae = vae.first_member  # its steps do not depend on those of the others
     loc, _ = vae.encode(vae.fill(x))
     return newton(JointDensity(vae, x), loc).loc[0]
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sklearn_vae.runtime.functions import HALF_LOG_2PI, cholesky, logsumexp
-from sklearn_vae.runtime.mixture_vae import MixtureEnsemble, Standardised
+from sklearn_vae.runtime.functions import HALF_LOG_2PI, cholesky, logsumexp, resample
+from sklearn_vae.runtime.mixture_vae import CODES_PER_CHUNK, MixtureEnsemble, Standardised
 from sklearn_vae.runtime.sobol import sobol_normal
 
 MAX_STEPS = 8
@@ -27,7 +27,6 @@ N_STARTS = 32
 START_SCALES = (1.0, 2.0, 4.0)
 FAR_COMPONENTS = 4
 FAR_STEPS = 20
-CODES_PER_CHUNK = 1 << 8
 MAX_ERROR, MAX_FACTOR, MAX_DRAWS = 0.03, 16, 1 << 17
 
 
@@ -286,17 +285,10 @@ class PosteriorDraws(NamedTuple):
 
         (B, n_columns), (n,) -> (n, n_columns).
         """
-        cumulative = np.exp(self.log_weight - logsumexp(self.log_weight, 0)).cumsum(0)
-        uniform, draw = generator.random(len(index)), np.empty(len(index), dtype=int)
-        for row, total in enumerate(cumulative[-1]):
-            mask = index == row
-            draw[mask] = np.searchsorted(cumulative[:, row], total * uniform[mask], "right")
-        component, rows = self.component[draw, index], np.empty((len(index), x.shape[1]))
-        order = component.argsort(kind="stable")
-        for first in range(0, len(order), CODES_PER_CHUNK):
-            part = order[first : first + CODES_PER_CHUNK]
-            codes = self.z[draw[part], index[part]]
-            rows[part] = model.sample_given(x[index[part]], codes, component[part], generator)
+        draw = resample(self.log_weight, index, generator)
+        order = self.component[draw, index].argsort(kind="stable")
+        at, rows = (draw[order], index[order]), np.empty((len(index), x.shape[1]))
+        rows[order] = model.sample_given(x[at[1]], self.z[at], self.component[at], generator)
         return rows
 
 

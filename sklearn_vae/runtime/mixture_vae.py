@@ -23,6 +23,8 @@ from sklearn_vae.runtime.vae import LOG_SCALE_BOUND as MAX_POSTERIOR_LOG_SCALE
 # As in sklearn_vae.models.mixture_vae.
 LOG_SCALE_BOUND = 3.0
 LOG_ZERO_WEIGHT = -1e4
+# Codes that are decoded at a time: they fit the cache.
+CODES_PER_CHUNK = 1 << 8
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,11 @@ class MixtureEnsemble:
             first += n
         self.is_scale_param, self.least_params = np.concatenate(masks), np.concatenate(least)
 
+    @property
+    def is_diagonal(self) -> bool:
+        """Whether real columns are independent given component and code: no matrix is needed."""
+        return self.whiten.ndim == 2 and not self.shears.size
+
     @cached_property
     def depends_on_code(self) -> bool:
         """Whether p(x|z, c) depends on z: it does not before the first gradient step."""
@@ -204,9 +211,13 @@ class MixtureEnsemble:
         if not observed.all():
             incomplete = np.flatnonzero(~observed.all(-1))
             chosen, mask = component[incomplete], observed[incomplete]
-            root = self._root(log_scale[incomplete], mix[incomplete], chosen)
-            root = root @ self._square(self.whiten[chosen])
-            marginal = marginal_of_normal(root, standard[incomplete], mask)
+            whiten, scales = self.whiten[chosen], log_scale[incomplete]
+            if self.is_diagonal:
+                residual = standard[incomplete]
+                marginal = np.where(mask, residual, 0), np.where(mask, scales - np.log(whiten), 0)
+            else:
+                root = self._root(scales, mix[incomplete], chosen) @ self._square(whiten)
+                marginal = marginal_of_normal(root, standard[incomplete], mask)
             standard[incomplete], log_scale[incomplete] = marginal
             # ``log_prob_of`` subtracts a constant of all columns
             log_det[incomplete] = HALF_LOG_2PI * (~mask).sum(-1)
@@ -249,27 +260,33 @@ class MixtureEnsemble:
         Or draws with a generator. Rows (N, n_columns), codes and components (N, ...) -> (N, d),
         (N, n_params).
         """
-        shift, log_scale, mix, params = self.decode(z, component)
-        whiten, real = self._square(self.whiten[component]), x[:, self.is_real]
-        mean = self.loc[component] + np.linalg.solve(whiten, shift[..., None])[..., 0]
-        observed = ~np.isnan(real)
-        root = self._root(log_scale, mix, component) @ whiten
-        of_missing, precision = missing_block(root, observed)
-        residual = root @ np.where(observed, real - mean, 0)[..., None]
-        step = -np.linalg.solve(precision, of_missing.swapaxes(1, 2) @ residual)
+        white, log_scale, mix, params = self.decode(z, component)
+        whiten, real = self.whiten[component], x[:, self.is_real]
+        root = np.exp(-log_scale) if self.is_diagonal else self._root(log_scale, mix, component)
         if generator is not None:
-            noise = generator.standard_normal(step.shape)
-            step += np.linalg.solve(cholesky(precision).swapaxes(1, 2), noise)
-        return np.where(observed, real, mean + step[..., 0]), params
+            white = white + _solve(root, generator.standard_normal(white.shape))
+        start, observed = self.loc[component] + _solve(whiten, white), ~np.isnan(real)
+        if self.is_diagonal or not observed.any():
+            return np.where(observed, real, start), params
+        # the values that are missing move with those that are observed
+        root = root @ self._square(whiten)
+        of_missing, precision = missing_block(root, observed)
+        residual = root @ np.where(observed, real - start, 0)[..., None]
+        step = _solve(precision, (of_missing.swapaxes(1, 2) @ residual)[..., 0])
+        return np.where(observed, real, start - step), params
 
     def sample_given(
         self, x: np.ndarray, z: np.ndarray, component: np.ndarray, generator: np.random.Generator
     ) -> np.ndarray:
         """Draw rows given their observed real values, of codes and components: (N, n_columns)."""
         rows = np.empty_like(x)
-        rows[:, self.is_real], params = self.conditional(x, z, component, generator)
-        if self.others.blocks:
-            rows[:, ~self.is_real] = self.others.sample(params, generator, self.limits_of_others)
+        for first in range(0, len(x), CODES_PER_CHUNK):
+            part = slice(first, first + CODES_PER_CHUNK)
+            real, params = self.conditional(x[part], z[part], component[part], generator)
+            rows[part, self.is_real] = real
+            if self.others.blocks:
+                others = self.others.sample(params, generator, self.limits_of_others)
+                rows[part, ~self.is_real] = others
         return rows
 
     def sample(self, n_rows: int, generator: np.random.Generator) -> np.ndarray:
@@ -290,16 +307,13 @@ class MixtureEnsemble:
         z = generator.standard_normal((n_rows, self.architecture.n_components))
         weight = np.exp(self.log_weight)
         component = np.sort(generator.choice(len(weight), n_rows, p=weight / weight.sum()))
-        shift, log_scale, mix, params = self.decode(z, component)
-        noise = generator.standard_normal((*shift.shape, 1))
-        white = np.linalg.solve(self._root(log_scale, mix, component), noise)[..., 0] + shift
-        whiten = self._square(self.whiten[component])
-        x = np.empty((n_rows, self.architecture.n_columns))
-        step = np.linalg.solve(whiten, white[..., None])[..., 0]
-        x[:, self.is_real] = self.loc[component] + step
-        if self.others.blocks:
-            x[:, ~self.is_real] = self.others.sample(params, generator, self.limits_of_others)
-        return generator.permutation(x)
+        missing = np.full((n_rows, self.architecture.n_columns), np.nan)
+        return generator.permutation(self.sample_given(missing, z, component, generator))
+
+
+def _solve(root: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Solve systems of matrices (N, d, d), or of diagonals (N, d): (N, d) -> (N, d)."""
+    return x / root if root.ndim == 2 else np.linalg.solve(root, x[..., None])[..., 0]
 
 
 def missing_block(root: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

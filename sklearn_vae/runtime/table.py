@@ -144,9 +144,13 @@ class GenerativeModel(TableModel):
         """Encode y as codes of classes and numbers: (n_rows, n_y)."""
         if self.conditions is None:
             raise ValueError("y is given, and the model was fitted with conditional=False.")
-        # numbers beside strings stay numbers
-        y = y if isinstance(y, np.ndarray) else np.array(y, dtype=object)
-        return self.conditions.transform(split_array(y, n_rows))
+        return self.conditions.transform(split_array(as_rows(y), n_rows))
+
+    def encode_conditions(self, codes: np.ndarray) -> np.ndarray:
+        """Encode codes of y beside missing values: (n, n_y) -> (n, n_inputs)."""
+        return self.encode(
+            np.pad(codes, [(0, 0), (self.n_features_in_, 0)], constant_values=np.nan)
+        )
 
     def score_samples(self, X: Any, y: Any = None, n_draws: int = SCORE_DRAWS) -> np.ndarray:
         """Log-density of each row in nats and X's units, as the estimator's ``score_samples``.
@@ -157,6 +161,7 @@ class GenerativeModel(TableModel):
             Rows. A missing value is integrated out.
         y : scalar or array-like of shape (n_samples,), default=None
             With ``conditional=True``, the condition of the rows: the score is then log p(x|y).
+            Without y it is log p(x), as that of the estimator.
         n_draws : int, default=64
             Draws per row; rows with uneven weights get more.
 
@@ -263,6 +268,15 @@ class GenerativeModel(TableModel):
         """
         raise NotImplementedError
 
+    def joint_log_density(
+        self, rows: np.ndarray, class_prior: np.ndarray, n_draws: int
+    ) -> np.ndarray:
+        """Log p(x|y) + log p(y) of each class y: (n, n_features) -> (n, n_classes)."""
+        with np.errstate(divide="ignore"):
+            log_prior = np.log(class_prior)
+        log_p = self.log_density(with_classes(rows, len(log_prior)), n_draws)
+        return log_p.reshape(len(log_prior), len(rows)).T + log_prior
+
     def conditional_mean(self, x: np.ndarray) -> np.ndarray:
         """Mean of every column of encoded rows given the observed values: (n, n_columns)."""
         raise NotImplementedError
@@ -274,6 +288,12 @@ class GenerativeModel(TableModel):
     def sample_given(self, codes: np.ndarray, seed: int) -> np.ndarray:
         """Draw encoded rows given codes of y: (n, n_y) -> (n, n_columns)."""
         raise NotImplementedError
+
+
+def with_classes(rows: np.ndarray, n_classes: int) -> np.ndarray:
+    """Rows with the code of each class in turn: (n, d) -> (n_classes n, d + 1)."""
+    codes = np.repeat(np.arange(n_classes), len(rows))
+    return np.column_stack([np.tile(rows, (n_classes, 1)), codes])
 
 
 def _are_missing(values: np.ndarray) -> np.ndarray:

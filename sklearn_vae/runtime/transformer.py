@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from sklearn_vae.data.conditions import ConditionEncoder
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field
 from sklearn_vae.inference.correction import correction_at
+from sklearn_vae.runtime.functions import log_softmax, logsumexp
 from sklearn_vae.runtime.importance_sampling import (
     Points,
     conditional_mean,
@@ -16,7 +18,7 @@ from sklearn_vae.runtime.importance_sampling import (
     posterior_mean,
     posterior_mode,
 )
-from sklearn_vae.runtime.table import SCORE_DRAWS, GenerativeModel, check_shape
+from sklearn_vae.runtime.table import SCORE_DRAWS, GenerativeModel, check_shape, with_classes
 from sklearn_vae.runtime.vae import VAE
 from sklearn_vae.seeds import Stream, stream_seed
 
@@ -50,28 +52,57 @@ class TransformerModel(GenerativeModel):
         code_range: np.ndarray | None,
         fields: Sequence[Field] | None,
         handle_unknown: str,
+        conditions: ConditionEncoder | None = None,
     ):
         super().__init__(columns, fields, handle_unknown)
         self.vae, self.seed, self.correction, self.code_range = vae, seed, correction, code_range
+        self.conditions = conditions
         self.n_components = vae.architecture.n_components
         self._kept: dict[int, Points] = {}
 
-    def transform(self, X: Any) -> np.ndarray:
+    def transform(self, X: Any, y: Any = None) -> np.ndarray:
         """Encode rows: the mean of q(z|x), as ``VAETransformer.transform``.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows.
+        y : scalar or array-like of shape (n_samples,), default=None
+            With ``conditional=True``, the conditions of the rows. Without y, codes are averaged
+            over the classes.
 
         Returns
         -------
         ndarray of shape (n_samples, n_components)
             Codes.
-
         """
-        rows = self.read(X)
-        x, z = self.columns.transform(rows), np.empty((len(rows), self.n_components))
+        rows = self.read_with_y(X, y)
+        if not self._averages_classes(rows):
+            return self._codes(rows)
+        class_prior = self._class_prior
+        log_p = self.joint_log_density(rows, class_prior, SCORE_DRAWS)
+        z = self._codes(with_classes(rows, len(class_prior)))
+        z = z.reshape(len(class_prior), len(rows), self.n_components)
+        return np.einsum("nc,cnl->nl", np.exp(log_softmax(log_p)), z)
+
+    @property
+    def _class_prior(self) -> np.ndarray:
+        """Frequencies of the classes y; empty if there are no classes."""
+        return np.empty(0) if self.conditions is None else self.conditions.class_prior
+
+    def _averages_classes(self, rows: np.ndarray) -> bool:
+        """Return whether rows lack y, and the model has classes to average over."""
+        return rows.shape[1] == self.n_features_in_ and len(self._class_prior) > 0
+
+    def encode(self, rows: np.ndarray) -> np.ndarray:
+        """Encode rows, with codes of y if the model is one of p(x|y)."""
+        if rows.shape[1] < self.n_features_in_ + self.columns.n_given:
+            raise ValueError("y must be passed to a model that was fitted with conditional=True.")
+        return self.columns.transform(rows)
+
+    def _codes(self, rows: np.ndarray) -> np.ndarray:
+        """Codes of rows of numbers: (n, l)."""
+        x, z = self.encode(rows), np.empty((len(rows), self.n_components))
         has_mode = self.columns.is_incomplete(rows) & (not self.vae.architecture.n_factors)
         for function, mask in ((posterior_mean, ~has_mode), (posterior_mode, has_mode)):
             if mask.any():
@@ -79,13 +110,15 @@ class TransformerModel(GenerativeModel):
                 z[mask] = self._map(encode, x[mask], 4 * self.n_components)
         return z
 
-    def inverse_transform(self, Z: Any) -> np.ndarray:
+    def inverse_transform(self, Z: Any, y: Any = None) -> np.ndarray:
         """Decode codes: the mean of p(x|z), as ``VAETransformer.inverse_transform``.
 
         Parameters
         ----------
         Z : array-like of shape (n_samples, n_components)
             Codes.
+        y : scalar or array-like of shape (n_samples,), default=None
+            With ``conditional=True``, the conditions of the rows.
 
         Returns
         -------
@@ -96,20 +129,29 @@ class TransformerModel(GenerativeModel):
         check_shape("Z", z, self.n_components)
         if not np.isfinite(z).all():
             raise ValueError("Z contains NaN or infinity.")
-        mean = self._map(lambda z: self.vae.mean(z)[0], z, 1)
+        codes = np.empty((len(z), 0)) if y is None else self.codes_of(y, len(z))
+        return self.write(self.decode(z, codes))
+
+    def decode(self, z: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """Decode codes, given codes of y: (n, l), (n, n_y) -> (n, n_features)."""
+        rows = np.hstack([z, self.encode_conditions(codes)])
+        ends, vae = [self.n_components], self.vae.first_member
+        mean = self._map(lambda rows: vae.mean(*np.split(rows, ends, axis=1))[0], rows, 1)
         if self.correction is not None:
             mean = mean + correction_at(z, self.correction, self.code_range)
-        return self.write(self.columns.inverse_transform(mean))
+        return self.columns.inverse_transform(mean)
 
     def log_density(self, rows: np.ndarray, n_draws: int) -> np.ndarray:
-        """Log-density of rows of numbers, by importance sampling: (n,)."""
+        """Log p(x), or log p(x|y) of rows with codes of y, by importance sampling: (n,)."""
+        if self._averages_classes(rows):
+            return logsumexp(self.joint_log_density(rows, self._class_prior, n_draws), 1)
         points = self._points(n_draws)
 
         def log_density(x: np.ndarray) -> np.ndarray:
             log_p = log_evidence(self.vae, x, points)
             return np.logaddexp.reduce(log_p, axis=0) - np.log(len(log_p))
 
-        x, log_p = self.columns.transform(rows), self.columns.log_abs_det_jacobian(rows)
+        x, log_p = self.encode(rows), self.columns.log_abs_det_jacobian(rows)
         is_incomplete = self.columns.is_incomplete(rows)
         for mask in (~is_incomplete, is_incomplete):  # these get more starts of Newton's method
             if mask.any():
@@ -123,8 +165,16 @@ class TransformerModel(GenerativeModel):
 
     def sample_encoded(self, n_samples: int, seed: int) -> np.ndarray:
         """Draw encoded rows: (n_samples, n_columns)."""
+        codes = np.empty((n_samples, 0))
+        if len(prior := self._class_prior):
+            generator = np.random.default_rng(stream_seed(seed, Stream.CONDITIONAL))
+            codes = generator.choice(len(prior), (n_samples, 1), p=prior / prior.sum())
+        return self.sample_given(codes, seed)
+
+    def sample_given(self, codes: np.ndarray, seed: int) -> np.ndarray:
+        """Draw encoded rows given codes of y: (n, n_y) -> (n, n_columns)."""
         generator = np.random.default_rng(stream_seed(seed, Stream.SAMPLE))
-        return self.vae.sample(n_samples, generator)
+        return self.vae.sample(self.encode_conditions(codes.astype(np.float64)), generator)
 
     def _map(
         self, function: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, n_draws: int

@@ -5,7 +5,7 @@ B rows.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -179,6 +179,13 @@ class VAE:
         factors = np.linalg.solve(information, score[..., None])[..., 0]
         return np.where(observed, x, loc + factors @ loadings)
 
+    @cached_property
+    def first_member(self) -> "VAE":
+        """The first member alone."""
+        if self.n_members == 1:
+            return self
+        return replace(self, weights={name: value[:1] for name, value in self.weights.items()})
+
     @property
     def _layers(self) -> tuple[int, str]:
         """Number of hidden layers, and their activation."""
@@ -309,9 +316,13 @@ class VAE:
             [likelihood.mean(params)[:, 0] for (likelihood, _), params in blocks], axis=-1
         )
 
-    def sample(self, n_rows: int, generator: np.random.Generator) -> np.ndarray:
-        """Draw rows from p(x), each from a random member: (n_rows, n_columns)."""
-        params, rows, first = self.decode(self.prior.sample(n_rows, generator)[:, None]), [], 0
+    def sample(self, x: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Draw rows given the conditions of rows, each from a random member.
+
+        (n_rows, n) -> (n_rows, n_columns).
+        """
+        n_rows = len(x)
+        params, rows, first = self.decode(self.prior.sample(n_rows, generator)[:, None], x), [], 0
         for (likelihood, n), block in zip(self.architecture.blocks, params, strict=True):
             low, high, excluded, radius = (limit[first : first + n] for limit in self.limits)
             draws = likelihood.sample(block, generator, (low, high, excluded, radius))

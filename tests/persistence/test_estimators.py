@@ -159,7 +159,9 @@ def test_the_setting_of_set_output_is_saved(tmp_path):
     assert isinstance(kept(vae, tmp_path).transform(rows()), pd.DataFrame)
 
 
-@pytest.mark.parametrize("kind", ["transformer", "density", "detector", "novelty", "mixed"])
+@pytest.mark.parametrize(
+    "kind", ["transformer", "conditional", "density", "detector", "novelty", "mixed"]
+)
 def test_golden_files_have_the_recorded_scores(kind):
     """Files in format 1."""
     from tests.persistence.golden.make import ROWS

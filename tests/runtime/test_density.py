@@ -106,6 +106,23 @@ def test_rows_are_scored_in_bounded_memory(tmp_path, monkeypatch):
     np.testing.assert_allclose(model.score_samples(X), expected, rtol=1e-9)
 
 
+def test_independent_columns_need_no_matrices(tmp_path, monkeypatch):
+    """With missing cells: a matrix for each draw would exceed memory where columns are many."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 1)) + rng.normal(size=(60, 110))
+    X[rng.random(X.shape) < 0.2] = np.nan
+    estimator = VAEDensity(1, mixtures=[(2, "diag")], **SMALL).fit(X)
+    model = saved(estimator, tmp_path)
+    monkeypatch.setattr("sklearn_vae.runtime.mixture_vae.MixtureEnsemble._square", None)
+
+    assert model.model.depends_on_code
+    np.testing.assert_allclose(model.score_samples(X), estimator.score_samples(X), rtol=1e-6)
+    np.testing.assert_allclose(model.impute(X), estimator.impute(X), rtol=1e-6, atol=1e-6)
+    scores = [estimator.score_samples(draw.sample(1000, 1)) for draw in (model, estimator)]
+    error = np.hypot(*(score.std() / np.sqrt(1000) for score in scores))
+    assert abs(scores[0].mean() - scores[1].mean()) < 4 * error
+
+
 def test_mixed_tables_are_lists_of_their_values(tmp_path):
     """Categories and missing cells as themselves; unknown categories are unlikely."""
     rng = np.random.default_rng(0)

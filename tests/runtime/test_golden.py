@@ -15,6 +15,7 @@ N_ROWS = 40
 METHODS = {
     "density-1": ("score_samples",),
     "transformer-1": ("transform", "score_samples"),
+    "conditional-1": ("transform", "score_samples"),
     "detector-1": ("score_samples", "decision_function", "predict", "p_values"),
     "novelty-1": ("score_samples", "decision_function", "predict", "p_values"),
 }

@@ -124,6 +124,88 @@ def test_samples_have_the_density_of_the_model(saved):
     assert abs(scores[0].mean() - scores[1].mean()) < 4 * error
 
 
+CONDITIONAL = {
+    "classes": (VAETransformer(2, conditional=True, likelihood=BY_COLUMN, **SMALL), 0.0),
+    "missing values": (VAETransformer(2, conditional=True, prior=MixturePrior(2), **SMALL), 0.1),
+    "numbers": (
+        VAETransformer(3, conditional=True, prior=VampPrior(3), n_init=2, ensemble=True, **SMALL),
+        0.0,
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=CONDITIONAL)
+def conditional(request, tmp_path_factory):
+    """A fitted estimator of p(x|y), rows, y, and the model that is read from its file."""
+    estimator, missing = CONDITIONAL[request.param]
+    X = rows(missing)
+    y = np.array(["high", "low", "middle"])[np.digitize(rows()[:, 0], [-0.5, 0.5])]
+    if request.param == "numbers":
+        y = pd.DataFrame({"number": rows()[:, 1], "class": y})
+    estimator.fit(X, y)
+    path = tmp_path_factory.mktemp("saved") / "model.vae"
+    estimator.save(path)
+    return estimator, X, y, runtime.load(path)
+
+
+@pytest.mark.parametrize("change", ["none", "outliers", "missing values"])
+def test_scores_and_codes_given_y_are_those_of_the_estimator(conditional, change):
+    """And averages over classes without y."""
+    estimator, X, y, model = conditional
+    X, y = X[:40].copy(), y[:40]
+    if change == "outliers":
+        X[:, [0, 8]] *= 4
+    elif change == "missing values":
+        X[np.random.default_rng(1).random(X.shape) < 0.3] = np.nan
+    values = y if isinstance(y, np.ndarray) else y.to_numpy(object).tolist()
+    for method in ("score_samples", "transform"):
+        actual, expected = getattr(model, method), getattr(estimator, method)
+
+        np.testing.assert_allclose(actual(X, values), expected(X, y), rtol=1e-6, atol=1e-6)
+        if isinstance(y, np.ndarray):
+            np.testing.assert_allclose(actual(X), expected(X), rtol=1e-6, atol=1e-6)
+            np.testing.assert_allclose(actual(X, "low"), expected(X, "low"), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(model.score(X, y), estimator.score(X, y), rtol=1e-6)
+
+
+def test_rows_decoded_and_imputed_given_y_are_those_of_the_estimator(conditional):
+    estimator, X, y, model = conditional
+    X, y = X[:40].copy(), y[:40]
+    Z = estimator.transform(X, y)
+    X[np.random.default_rng(1).random(X.shape) < 0.2] = np.nan
+
+    expected = estimator.inverse_transform(Z, y)
+    np.testing.assert_allclose(model.inverse_transform(Z, y), expected, rtol=1e-6, atol=1e-6)
+    expected = estimator.impute(X, y=y)
+    np.testing.assert_allclose(model.impute(X, y=y), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_samples_given_y_have_the_density_of_the_model(conditional):
+    """Mean log p(x|y) of samples of one library, in the other's model, and log p(x) without y."""
+    estimator, _, y, model = conditional
+    y = np.tile(y[:5], 300) if isinstance(y, np.ndarray) else pd.concat([y[:5]] * 300)
+    for given in (y, None) if isinstance(y, np.ndarray) else (y,):
+        own = model.sample(1500, 1, y=given)
+        np.testing.assert_array_equal(own, model.sample(1500, 1, y=given))
+        samples = own, estimator.sample(1500, 1, y=given)
+        scores = [model.score_samples(sample, given) for sample in samples]
+
+        error = np.hypot(*(score.std() / np.sqrt(1500) for score in scores))
+        assert abs(scores[0].mean() - scores[1].mean()) < 4 * error
+
+
+def test_a_model_that_is_conditional_needs_y_where_the_estimator_does(conditional):
+    """Where no mean over y is defined, and to impute and to decode."""
+    _, X, y, model = conditional
+    calls = [lambda: model.impute(np.full((1, 10), np.nan)), lambda: model.inverse_transform(Z)]
+    Z = model.transform(X[:3], y[:3])
+    if not isinstance(y, np.ndarray):
+        calls += [lambda: model.score_samples(X), lambda: model.transform(X), model.sample]
+    for call in calls:
+        with pytest.raises(ValueError, match="y must be passed"):
+            call()
+
+
 def test_mixed_tables_are_lists_of_their_values(tmp_path):
     """Categories of a data frame go in and come out as themselves; unknown ones are unlikely."""
     rng = np.random.default_rng(0)
@@ -162,10 +244,6 @@ def test_unsupported_parts_are_named(tmp_path):
         estimator.fit(X).save(tmp_path / "model.vae")
         with pytest.raises(ValueError, match=f"runtime does not support {name}"):
             runtime.load(tmp_path / "model.vae")
-    conditional = VAETransformer(2, conditional=True, **SMALL).fit(X, np.arange(N_ROWS) % 2)
-    conditional.save(tmp_path / "model.vae")
-    with pytest.raises(ValueError, match="does not support conditional=True"):
-        runtime.load(tmp_path / "model.vae")
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,11 @@ def rows():
     return X
 
 
+def classes():
+    """A class for each row: (60,)."""
+    return np.tile(["a", "b", "c"], 20)
+
+
 def frame():
     """Columns of several kinds with missing cells: (60, 6)."""
     import pandas as pd
@@ -56,6 +61,9 @@ MODELS = {
         beta=LinearWarmup(1.0, 2),
         random_state=0,
     ),
+    "conditional": VAETransformer(
+        2, hidden_layer_sizes=(3,), max_iter=3, conditional=True, random_state=0
+    ),
     "density": VAEDensity(
         1, hidden_layer_sizes=(3,), max_iter=2, mixtures=[(1, "full"), (2, "diag")], random_state=0
     ),
@@ -80,7 +88,7 @@ if __name__ == "__main__":
     expected = json.loads(scores.read_text()) if scores.exists() else {}
     for name in MODELS.keys() - expected.keys():
         X = ROWS[name]()
-        model = MODELS[name].fit(X)
+        model = MODELS[name].fit(X, classes())  # of the conditional one
         model.save(HERE / f"{name}-{VERSION}.vae")
         expected[name] = model.score_samples(X[:5]).tolist()
     scores.write_text(json.dumps(expected, indent=1) + "\n")
