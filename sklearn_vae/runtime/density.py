@@ -10,15 +10,11 @@ from sklearn_vae.data.fields import Field
 from sklearn_vae.runtime.mixture_log_density import MAX_FACTOR, log_density, posterior_draws
 from sklearn_vae.runtime.mixture_vae import MixtureEnsemble
 from sklearn_vae.runtime.sobol import sobol_normal
-from sklearn_vae.runtime.table import GenerativeModel
+from sklearn_vae.runtime.table import CHUNK_SIZE, IMPUTE_DRAWS, MEAN_DRAWS, GenerativeModel
 from sklearn_vae.seeds import Stream, stream_seed
 
-# Draws for imputed means.
-MEAN_DRAWS = 128
 # Weighted draws that rows given y are drawn from: as many as rows of one y, within these bounds.
 MIN_DRAWS, MAX_DRAWS = 1 << 8, 1 << 12
-# Numbers in the widest array of a chunk of rows.
-CHUNK_SIZE = 1 << 20
 
 
 class DensityModel(GenerativeModel):
@@ -55,6 +51,16 @@ class DensityModel(GenerativeModel):
             for chunk in self._chunks(x, MEAN_DRAWS)
         ]
         return np.concatenate(draws)
+
+    def sample_missing(self, x: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
+        """Draw encoded rows given their observed values: (n, n_draws, n_columns)."""
+        noise, tables = self._noise(IMPUTE_DRAWS), []
+        generator = np.random.default_rng(stream_seed(seed, Stream.SAMPLE))
+        for chunk in self._chunks(x, IMPUTE_DRAWS):
+            index = np.repeat(np.arange(len(chunk)), n_draws)
+            draws = posterior_draws(self.model, chunk, noise)
+            tables.append(draws.sample(self.model, chunk, index, generator))
+        return np.concatenate(tables).reshape(len(x), n_draws, -1)
 
     def sample_encoded(self, n_samples: int, seed: int) -> np.ndarray:
         """Draw encoded rows: (n_samples, n_columns)."""

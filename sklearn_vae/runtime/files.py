@@ -12,7 +12,7 @@ from sklearn_vae.data.fields import Field
 from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.registry import SUBSTITUTES
 from sklearn_vae.persistence.serialization import deserialize, insert_arrays, memory_budget
-from sklearn_vae.persistence.validation import check_array
+from sklearn_vae.persistence.validation import check_array, check_count
 from sklearn_vae.runtime.classifier import ClassifierModel
 from sklearn_vae.runtime.density import DensityModel
 from sklearn_vae.runtime.imputer import ImputerModel
@@ -123,8 +123,6 @@ def _unsupported(header: dict[str, Any]) -> set[str]:
     name, fitted, parameters = header["class"], header["fitted"], header["parameters"]
     if name not in READERS:
         return {str(name)}
-    if name == "VAEImputer" and parameters["n_draws"] is not None:
-        return {f"n_draws={parameters['n_draws']!r}"}
     if "estimator_" in fitted:
         return _unsupported(_nested(fitted["estimator_"]))
     names = set(_part_names(fitted["architecture_"])) - set(PARTS)
@@ -269,6 +267,7 @@ def _read_imputer(
         fitted[name] for name in ("estimator_", "mixture_weight_", "indicated_")
     )
     check_array("indicated_", indicated, "i", (None,))
+    n_draws = parameters["n_draws"]
     imputer = ImputerModel(
         model,
         fitted["mixture_"],
@@ -276,8 +275,10 @@ def _read_imputer(
         indicated,
         deserialize(parameters["missing_values"]),
         bool(parameters["keep_empty_features"]),
+        None if n_draws is None else check_count("n_draws", n_draws),
+        deserialize(parameters["random_state"]),
     )
-    imputer.transform(np.full((1, model.n_features_in_), np.nan))
+    imputer.impute_rows(np.full((1, model.n_features_in_), np.nan), None if n_draws is None else 1)
     return imputer
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from sklearn_vae.runtime.functions import logsumexp
+from sklearn_vae.runtime.functions import logsumexp, resample
 from sklearn_vae.runtime.laplace import JointDensity, NormalProposal, laplace_approximation, newton
 from sklearn_vae.runtime.sobol import sobol_normal
 from sklearn_vae.runtime.torch_random import TorchGenerator
@@ -256,6 +256,28 @@ def conditional_mean(vae: VAE, x: np.ndarray, points: Points) -> np.ndarray:
     """Mean of every column given the observed values: (B, n) -> (B, n_columns)."""
     # an encoder that has learned from rows with missing values needs no more codes
     refines_incomplete = not vae.architecture.n_factors
+    z, log_weight = _weighted_codes(vae, x, points, refines_incomplete=refines_incomplete)
+    weight = np.exp(log_weight - logsumexp(logsumexp(log_weight, 1), 0))
+    return vae.average(z, weight, x)
+
+
+@np.errstate(all="ignore")
+def sample_given_observed(
+    vae: VAE, x: np.ndarray, points: Points, n_draws: int, generator: np.random.Generator
+) -> np.ndarray:
+    """Rows drawn given their observed values: (B, n) -> (B, n_draws, n_columns)."""
+    z, log_weight = _weighted_codes(vae, x, points, refines_incomplete=True)
+    row = np.repeat(np.arange(len(x)), n_draws)
+    chosen = resample(log_weight.reshape(-1, len(x)), row, generator)
+    member, code = np.divmod(chosen, z.shape[1])
+    rows = vae.sample_rows(z[member, code, row][None], x[row], generator)
+    return rows[member, np.arange(len(row))].reshape(len(x), n_draws, -1)
+
+
+def _weighted_codes(
+    vae: VAE, x: np.ndarray, points: Points, *, refines_incomplete: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Codes given rows (B, n), and the logarithms of their weights: (M, K, B, l), (M, K, B)."""
     sampler, is_poor = _first_proposals(vae, x, points, refines_incomplete=refines_incomplete)
     z, log_weight = sampler.z, sampler.log_weight
     for rows, refined in _refine(sampler, is_poor, points):
@@ -263,8 +285,7 @@ def conditional_mean(vae: VAE, x: np.ndarray, points: Points) -> np.ndarray:
         z = np.pad(z, ((0, 0), (0, n_more), (0, 0), (0, 0)))
         log_weight = np.pad(log_weight, ((0, 0), (0, n_more), (0, 0)), constant_values=-np.inf)
         z[:, :, rows], log_weight[:, :, rows] = refined.z, refined.log_weight
-    weight = np.exp(log_weight - logsumexp(logsumexp(log_weight, 1), 0))
-    return vae.average(z, weight, x)
+    return z, log_weight
 
 
 def posterior_mean(vae: VAE, x: np.ndarray) -> np.ndarray:

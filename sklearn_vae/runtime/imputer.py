@@ -8,6 +8,7 @@ from sklearn_vae.data.arrays import is_missing
 from sklearn_vae.runtime.density import DensityModel
 from sklearn_vae.runtime.likelihoods import Bernoulli, Categorical, Ordinal
 from sklearn_vae.runtime.table import GenerativeModel, as_rows, check_shape
+from sklearn_vae.seeds import RandomState, draw_seed
 
 
 class ImputerModel:
@@ -27,9 +28,12 @@ class ImputerModel:
         indicated: np.ndarray,
         missing_values: Any,
         keep_empty_features: bool,
+        n_draws: int | None,
+        random_state: RandomState,
     ):
         self.model, self.mixture, self.mixture_weight = model, mixture, mixture_weight
         self.indicated, self.missing_values = indicated, missing_values
+        self.n_draws, self.random_state = n_draws, random_state
         self.n_features_in_ = model.n_features_in_
         self.is_kept = keep_empty_features | ~model.columns.is_empty
 
@@ -45,17 +49,41 @@ class ImputerModel:
         -------
         ndarray of shape (n_samples, n_features_out)
             Rows without missing cells, then columns of indicators if there are any; objects if
-            the model was fitted to categories or dates.
+            the model was fitted to categories or dates. With ``n_draws`` above 1, an array of
+            shape (n_draws, n_samples, n_features_out).
         """
-        rows = self.model.read(self._replace_by_nan(X))
+        tables = self.impute_rows(self.model.read(self._replace_by_nan(X)), self.n_draws)
+        return tables[0] if self.n_draws in (None, 1) else tables
+
+    def impute_rows(self, rows: np.ndarray, n_draws: int | None) -> np.ndarray:
+        """Impute rows of numbers: (n_draws or 1, n, n_features_out)."""
+        imputed = self._means(rows) if n_draws is None else self._draws(rows, n_draws)
+        imputed[:, :, self.model.columns.is_empty] = 0.0
+        tables = np.stack([self.model.write(table)[:, self.is_kept] for table in imputed])
+        is_missing = np.isnan(rows[:, self.indicated]).astype(tables.dtype)
+        return np.concatenate([tables, np.tile(is_missing, (len(tables), 1, 1))], axis=2)
+
+    def _means(self, rows: np.ndarray) -> np.ndarray:
+        """Replace missing cells by the models' weighted means: (1, n, n_features)."""
         imputed = self.model.impute_rows(rows)
-        if self.mixture is not None and self.mixture_weight:
-            difference = self.mixture.impute_rows(rows) - imputed
-            mean = imputed + self.mixture_weight * difference
-            imputed = np.where(self._is_averaged & np.isnan(rows), mean, imputed)
-        imputed[:, self.model.columns.is_empty] = 0.0
-        table = self.model.write(imputed)[:, self.is_kept]
-        return np.hstack([table, np.isnan(rows[:, self.indicated]).astype(table.dtype)])
+        if self.mixture is None or not self.mixture_weight:
+            return imputed
+        mean = imputed + self.mixture_weight * (self.mixture.impute_rows(rows) - imputed)
+        return np.where(self._is_averaged & np.isnan(rows), mean, imputed)
+
+    def _draws(self, rows: np.ndarray, n_draws: int) -> np.ndarray:
+        """Replace missing cells by draws, of random models: (n_draws, n, n_features)."""
+        seed = draw_seed(self.random_state)
+        if self.mixture is None:
+            return self.model.impute_rows(rows, n_draws, seed)
+        imputed = np.empty((n_draws, *rows.shape))
+        is_of_mixture = np.random.default_rng(seed).random(n_draws) < self.mixture_weight
+        for model, mask in ((self.model, ~is_of_mixture), (self.mixture, is_of_mixture)):
+            if mask.any():
+                imputed[mask] = model.impute_rows(rows, int(mask.sum()), seed)
+        # columns of few values, of which a model of real numbers draws others
+        possible = [self.mixture.columns.replace_unseen(draw) for draw in imputed]
+        return np.where(np.isnan(rows), possible, imputed)
 
     def _replace_by_nan(self, X: Any) -> Any:
         """Replace the value of missing cells by NaN."""

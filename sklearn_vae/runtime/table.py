@@ -1,6 +1,6 @@
 """Rows of a table as numbers, and back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,10 @@ from sklearn_vae.persistence.validation import check_count
 
 # Draws for a score.
 SCORE_DRAWS = 64
+# Numbers in the widest array of a chunk of rows.
+CHUNK_SIZE = 1 << 20
+# Weighted draws of the codes for imputed means, and for draws of imputations.
+MEAN_DRAWS, IMPUTE_DRAWS = 128, 256
 
 
 def check_shape(name: str, rows: np.ndarray, n_columns: int) -> None:
@@ -189,22 +193,38 @@ class GenerativeModel(TableModel):
         """
         return float(self.score_samples(X, None if self.conditions is None else y).mean())
 
-    def impute(self, X: Any, y: Any = None) -> np.ndarray:
+    def impute(
+        self,
+        X: Any,
+        n_draws: int | None = None,
+        *,
+        random_state: int | None = None,
+        y: Any = None,
+    ) -> np.ndarray:
         """Replace missing values by their means, or likeliest classes, given the observed ones.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows.
+        n_draws : int, default=None
+            Number of imputed tables to draw in place of the table of means.
+        random_state : int, default=None
+            Seed of the draws; None takes that of the fit.
         y : scalar or array-like of shape (n_samples,), default=None
             With ``conditional=True``, the conditions of the rows.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features)
+        ndarray of shape (n_samples, n_features) or (n_draws, n_samples, n_features)
             Rows without missing values; objects if the model was fitted to categories.
         """
-        return self.write(self.impute_rows(self.read_with_y(X, y)))
+        rows = self.read_with_y(X, y)
+        if n_draws is None:
+            return self.write(self.impute_rows(rows)[0])
+        seed = self.seed if random_state is None else random_state
+        draws = self.impute_rows(rows, check_count("n_draws", n_draws), seed)
+        return np.stack([self.write(table) for table in draws])
 
     @property
     def is_rounded(self) -> np.ndarray:
@@ -214,8 +234,10 @@ class GenerativeModel(TableModel):
         is_real = [field.logical_type == "number" and field.is_numeric for field in self.fields]
         return ~np.array(is_real, dtype=bool)
 
-    def impute_rows(self, rows: np.ndarray) -> np.ndarray:
-        """Impute rows of numbers, with codes for categories: (n, n_features).
+    def impute_rows(
+        self, rows: np.ndarray, n_draws: int | None = None, seed: int = 0
+    ) -> np.ndarray:
+        """Impute rows of numbers, with codes for categories: (n_draws or 1, n, n_features).
 
         Codes of y may come after the columns of X.
         """
@@ -224,11 +246,18 @@ class GenerativeModel(TableModel):
             is_categorical = np.array([field.categories is not None for field in self.fields])
             # unknown categories, which no table can hold
             X = np.where(is_categorical & (X < 0), np.nan, X)
-        X, incomplete = X.copy(), has_missing_values(X)
-        if incomplete.any():
-            mean = self.conditional_mean(self.encode(np.hstack([X, y])[incomplete]))
-            X[incomplete] = self.columns.fill_missing(X[incomplete], mean, self.is_rounded)
-        return X
+        imputed, incomplete = np.repeat(X[None], n_draws or 1, axis=0), has_missing_values(X)
+        if not incomplete.any():
+            return imputed
+        X, x = X[incomplete], self.encode(np.hstack([X, y])[incomplete])
+        if n_draws is None:
+            imputed[0, incomplete] = self.columns.fill_missing(
+                X, self.conditional_mean(x), self.is_rounded
+            )
+        else:
+            draws = self.sample_missing(x, n_draws, seed)
+            imputed[:, incomplete] = self.columns.fill_missing_with_draws(X, draws, seed)
+        return imputed
 
     def sample(
         self, n_samples: int = 1, random_state: int | None = None, *, y: Any = None
@@ -274,11 +303,15 @@ class GenerativeModel(TableModel):
         """Log p(x|y) + log p(y) of each class y: (n, n_features) -> (n, n_classes)."""
         with np.errstate(divide="ignore"):
             log_prior = np.log(class_prior)
-        log_p = self.log_density(with_classes(rows, len(log_prior)), n_draws)
-        return log_p.reshape(len(log_prior), len(rows)).T + log_prior
+        log_p = map_classes(lambda rows: self.log_density(rows, n_draws), rows, len(log_prior))
+        return log_p + log_prior
 
     def conditional_mean(self, x: np.ndarray) -> np.ndarray:
         """Mean of every column of encoded rows given the observed values: (n, n_columns)."""
+        raise NotImplementedError
+
+    def sample_missing(self, x: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
+        """Draw encoded rows given their observed values: (n, n_draws, n_columns)."""
         raise NotImplementedError
 
     def sample_encoded(self, n_samples: int, seed: int) -> np.ndarray:
@@ -290,10 +323,17 @@ class GenerativeModel(TableModel):
         raise NotImplementedError
 
 
-def with_classes(rows: np.ndarray, n_classes: int) -> np.ndarray:
-    """Rows with the code of each class in turn: (n, d) -> (n_classes n, d + 1)."""
-    codes = np.repeat(np.arange(n_classes), len(rows))
-    return np.column_stack([np.tile(rows, (n_classes, 1)), codes])
+def map_classes(
+    function: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, n_classes: int
+) -> np.ndarray:
+    """Apply a function to rows with the code of each class: (n, d) -> (n, n_classes, ...)."""
+    step, results = max(CHUNK_SIZE // (n_classes * rows.shape[1]), 1), []
+    for first in range(0, len(rows), step):
+        repeated = np.repeat(rows[first : first + step], n_classes, axis=0)
+        codes = np.arange(len(repeated)) % n_classes
+        result = function(np.column_stack([repeated, codes]))
+        results.append(result.reshape(-1, n_classes, *result.shape[1:]))
+    return np.concatenate(results)
 
 
 def _are_missing(values: np.ndarray) -> np.ndarray:

@@ -17,15 +17,19 @@ from sklearn_vae.runtime.importance_sampling import (
     log_evidence,
     posterior_mean,
     posterior_mode,
+    sample_given_observed,
 )
-from sklearn_vae.runtime.table import SCORE_DRAWS, GenerativeModel, check_shape, with_classes
+from sklearn_vae.runtime.table import (
+    CHUNK_SIZE,
+    IMPUTE_DRAWS,
+    MEAN_DRAWS,
+    SCORE_DRAWS,
+    GenerativeModel,
+    check_shape,
+    map_classes,
+)
 from sklearn_vae.runtime.vae import VAE
 from sklearn_vae.seeds import Stream, stream_seed
-
-# Draws from each of the first two proposals for imputed means.
-MEAN_DRAWS = 128
-# Numbers in the widest array of a chunk of rows.
-CHUNK_SIZE = 1 << 20
 
 
 class TransformerModel(GenerativeModel):
@@ -81,9 +85,8 @@ class TransformerModel(GenerativeModel):
             return self._codes(rows)
         class_prior = self._class_prior
         log_p = self.joint_log_density(rows, class_prior, SCORE_DRAWS)
-        z = self._codes(with_classes(rows, len(class_prior)))
-        z = z.reshape(len(class_prior), len(rows), self.n_components)
-        return np.einsum("nc,cnl->nl", np.exp(log_softmax(log_p)), z)
+        z = map_classes(self._codes, rows, len(class_prior))
+        return np.einsum("nc,ncl->nl", np.exp(log_softmax(log_p)), z)
 
     @property
     def _class_prior(self) -> np.ndarray:
@@ -163,18 +166,28 @@ class TransformerModel(GenerativeModel):
         points = self._points(MEAN_DRAWS)
         return self._map(lambda x: conditional_mean(self.vae, x, points), x, 2 * MEAN_DRAWS)
 
+    def sample_missing(self, x: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
+        """Draw encoded rows given their observed values: (n, n_draws, n_columns)."""
+        points = self._points(IMPUTE_DRAWS)
+        generator = np.random.default_rng(stream_seed(seed, Stream.SAMPLE))
+
+        def draw(x: np.ndarray) -> np.ndarray:
+            return sample_given_observed(self.vae, x, points, n_draws, generator)
+
+        return self._map(draw, x, max(2 * IMPUTE_DRAWS, n_draws))
+
     def sample_encoded(self, n_samples: int, seed: int) -> np.ndarray:
         """Draw encoded rows: (n_samples, n_columns)."""
-        codes = np.empty((n_samples, 0))
-        if len(prior := self._class_prior):
-            generator = np.random.default_rng(stream_seed(seed, Stream.CONDITIONAL))
-            codes = generator.choice(len(prior), (n_samples, 1), p=prior / prior.sum())
-        return self.sample_given(codes, seed)
+        if not len(prior := self._class_prior):
+            return self.sample_given(np.empty((n_samples, 0)), seed)
+        generator = np.random.default_rng(stream_seed(seed, Stream.CONDITIONAL))
+        codes = generator.choice(len(prior), (n_samples, 1), p=prior / prior.sum())
+        return self.sample_given(codes.astype(np.float64), seed)
 
     def sample_given(self, codes: np.ndarray, seed: int) -> np.ndarray:
         """Draw encoded rows given codes of y: (n, n_y) -> (n, n_columns)."""
         generator = np.random.default_rng(stream_seed(seed, Stream.SAMPLE))
-        return self.vae.sample(self.encode_conditions(codes.astype(np.float64)), generator)
+        return self.vae.sample(self.encode_conditions(codes), generator)
 
     def _map(
         self, function: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, n_draws: int
@@ -189,6 +202,6 @@ class TransformerModel(GenerativeModel):
     def _points(self, n_draws: int) -> Points:
         """Random numbers of the proposals, those of the estimator; of the default numbers kept."""
         points = self._kept.get(n_draws) or Points(self.vae, n_draws, self.seed)
-        if n_draws in (SCORE_DRAWS, MEAN_DRAWS):
+        if n_draws in (SCORE_DRAWS, MEAN_DRAWS, IMPUTE_DRAWS):
             self._kept[n_draws] = points
         return points

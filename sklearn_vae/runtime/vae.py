@@ -321,15 +321,25 @@ class VAE:
 
         (n_rows, n) -> (n_rows, n_columns).
         """
-        n_rows = len(x)
-        params, rows, first = self.decode(self.prior.sample(n_rows, generator)[:, None], x), [], 0
-        for (likelihood, n), block in zip(self.architecture.blocks, params, strict=True):
+        rows = self.sample_rows(self.prior.sample(len(x), generator), x, generator)
+        member = generator.integers(self.n_members, size=len(x))
+        return rows[member, np.arange(len(x))]
+
+    def sample_rows(
+        self, z: np.ndarray, x: np.ndarray, generator: np.random.Generator
+    ) -> np.ndarray:
+        """Draw a row from p(x|z) of each member, given the conditions of rows.
+
+        (M or 1, n_rows, l), (n_rows, n) -> (M, n_rows, n_columns).
+        """
+        rows, first = [], 0
+        blocks = zip(self.architecture.blocks, self.decode(z[:, None], x), strict=True)
+        for (likelihood, n), params in blocks:
             low, high, excluded, radius = (limit[first : first + n] for limit in self.limits)
-            draws = likelihood.sample(block, generator, (low, high, excluded, radius))
+            draws = likelihood.sample(params, generator, (low, high, excluded, radius))
             rows.append(draws[:, 0])
             first += n
-        member = generator.integers(self.n_members, size=n_rows)
-        return np.concatenate(rows, axis=-1)[member, np.arange(n_rows)]
+        return np.concatenate(rows, axis=-1)
 
 
 def normal_log_density(z: np.ndarray, loc: np.ndarray, log_scale: np.ndarray) -> np.ndarray:

@@ -211,7 +211,7 @@ def test_imputed_means_given_y_are_those_of_the_estimator(conditional, tmp_path)
     model = saved(estimator, tmp_path)
     X, y = X[:40].copy(), y[:40]
     X[0] = np.nan
-    imputed = model.impute(X, y)
+    imputed = model.impute(X, y=y)
 
     assert not np.isnan(imputed).any()
     np.testing.assert_allclose(imputed, estimator.impute(X, y=y), rtol=1e-6, atol=1e-6)
@@ -245,7 +245,7 @@ def test_conditions_are_checked(tmp_path):
     with pytest.raises(ValueError, match="as many rows as X"):
         model.score_samples(X, y[:3])
     with pytest.raises(ValueError, match="y must have 1 columns"):
-        model.impute(X, np.column_stack([y, y]))
+        model.impute(X, y=np.column_stack([y, y]))
     other = saved(VAEDensity(1, **small).fit(X), tmp_path)
     with pytest.raises(ValueError, match="fitted with conditional=False"):
         other.score_samples(X, y)

@@ -113,7 +113,59 @@ def test_tables_of_dates_and_categories_are_lists_of_their_values(tmp_path):
         assert error.abs().max() < pd.Timedelta("1ms")
 
 
-def test_draws_are_refused(tmp_path):
-    imputer = VAEImputer(VAETransformer(2, **SMALL), n_draws=5).fit(rows()[:, :3])
-    with pytest.raises(ValueError, match="runtime does not support n_draws=5"):
-        saved(imputer, tmp_path)
+@pytest.mark.parametrize(
+    "model",
+    [
+        None,
+        VAETransformer(2, n_init=2, ensemble=True, **SMALL),
+        VAEDensity(1, mixtures=[(2, "full")], **SMALL),
+        VAEDensity(1, mixtures=[(3, "diag")], **SMALL | {"max_iter": 0}),
+    ],
+    ids=["averaged with a mixture", "transformer", "density", "mixture"],
+)
+def test_draws_have_the_distribution_of_the_estimators(model, tmp_path):
+    """Means and standard deviations of cells over 400 tables; the random numbers are others."""
+    imputer = VAEImputer(model, n_draws=400, random_state=0).fit(rows())
+    if model is None:
+        imputer.mixture_weight_ = 0.4
+    light, X = saved(imputer, tmp_path), rows()[:20]
+    draws, expected = light.transform(X), imputer.transform(X)
+
+    assert draws.shape == expected.shape
+    np.testing.assert_array_equal(draws, light.transform(X))
+    is_observed = ~np.isnan(X[:, :5])
+    np.testing.assert_array_equal(draws[:, is_observed], np.tile(X[:, :5][is_observed], (400, 1)))
+    own, other = draws[:, ~is_observed], expected[:, ~is_observed]
+    error = np.sqrt((own.var(axis=0) + other.var(axis=0) + 1e-6) / 400)
+    assert (abs(own.mean(axis=0) - other.mean(axis=0)) / error).max() < 5
+    scale = np.sqrt((own.var(axis=0) + 1e-6) / (other.var(axis=0) + 1e-6))
+    assert abs(np.log(scale).mean()) < 0.1
+
+
+def test_draws_of_categories_and_dates(tmp_path):
+    """One table, or several, of values of the columns; of the wrapped model, too."""
+    rng = np.random.default_rng(0)
+    day = np.datetime64("2020-01-01") + rng.integers(0, 99, 60).astype("timedelta64[D]")
+    frame = pd.DataFrame({"day": day, "colour": rng.choice(["red", "blue"], 60)})
+    frame.loc[:4, "day"], frame.loc[3:9, "colour"] = None, None
+    imputer = VAEImputer(VAETransformer(1, **SMALL), n_draws=1, random_state=0).fit(frame)
+    one = saved(imputer, tmp_path)
+    draws = saved(imputer.set_params(n_draws=3), tmp_path).transform(frame)
+
+    assert one.transform(frame).shape == (60, 2)
+    assert draws.shape == (3, 60, 2)
+    assert set(draws[:, :, 1].ravel()) == {"red", "blue"}
+    assert {value.year for value in draws[:, :, 0].ravel()} <= {2019, 2020}
+    tables = one.model.impute(frame, 2, random_state=1)
+    assert tables.shape == (2, 60, 2)
+    np.testing.assert_array_equal(tables, one.model.impute(frame, 2, random_state=1))
+    with pytest.raises(ValueError, match="n_draws must be an integer"):
+        one.model.impute(frame, 0)
+
+
+def test_draws_without_a_seed_differ(tmp_path):
+    """Each call takes new ones, as each call of the estimator does."""
+    imputer = VAEImputer(VAETransformer(1, **SMALL), n_draws=1).fit(rows()[:, :3])
+    light = saved(imputer, tmp_path)
+
+    assert (light.transform(rows()[:, :3]) != light.transform(rows()[:, :3])).any()
