@@ -27,10 +27,14 @@ class NegativeLogFrequency(Scorer):
         is_reference = rows.reference_indices >= 0
         score, columns = np.zeros(len(rows)), rows.reference.value_counts
         n_rows = columns[0][1].sum()
-        for x, (values, counts, pseudo_count) in zip(rows.X.T, columns, strict=True):
-            position = np.minimum(values.searchsorted(x), len(values) - 1)
-            is_seen = (values[position] == x) | (np.isnan(values[position]) & np.isnan(x))
-            # a reference row does not count itself
-            count = np.maximum(np.where(is_seen, counts[position], 0) - is_reference, 0)
-            score -= np.log((count + pseudo_count) / (n_rows + 1))
+        nearest, count = np.empty((2, *rows.X.T.shape))
+        for j, (values, counts, _) in enumerate(columns):
+            position = np.minimum(values.searchsorted(rows.X[:, j]), len(values) - 1)
+            nearest[j], count[j] = values[position], counts[position]
+        is_seen = (nearest == rows.X.T) | (np.isnan(nearest) & np.isnan(rows.X.T))
+        # a reference row does not count itself
+        count = np.maximum(np.where(is_seen, count, 0) - is_reference, 0)
+        pseudo_count = np.array([[pseudo_count] for _, _, pseudo_count in columns])
+        for log_frequency in np.log((count + pseudo_count) / (n_rows + 1)):
+            score -= log_frequency
         return score

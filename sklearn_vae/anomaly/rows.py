@@ -10,7 +10,7 @@ torch, scipy and scikit-learn are not imported at the top: ``sklearn_vae.runtime
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -88,18 +88,20 @@ class ScoredRows:
         there. Classes that these rows do not have are ``UNKNOWN``, also if a dtype declares them.
         ``fields`` are the types of the columns, if they are not all numbers.
         """
-        X = X.copy()
-        for j, (values, _, _) in enumerate(self.value_counts):
-            rounded, rounded_x = as_single(values), as_single(X[:, j])
-            is_single, x_is_single = rounded == values, rounded_x == X[:, j]
-            may_differ = np.where(x_is_single, not is_single.all(), is_single.any())
-            if not may_differ.any() or len(np.unique(rounded)) < len(values):
-                continue
+        X, rounded_x = X.copy(), as_single(X)
+        x_is_single = rounded_x == X
+        has_single, has_double = self.precisions
+        may_differ = np.where(x_is_single, has_double, has_single).any(axis=0)
+        for j in np.flatnonzero(may_differ).tolist():
+            values = self.value_counts[j][0]
             position = values.searchsorted(X[:, j])
-            for nearest in (position - 1, position):
-                nearest = nearest.clip(0, len(values) - 1)
-                is_equal = (rounded[nearest] == rounded_x) & (is_single[nearest] != x_is_single)
-                X[:, j] = np.where(is_equal, values[nearest], X[:, j])
+            for nearest in (np.maximum(position - 1, 0), np.minimum(position, len(values) - 1)):
+                candidate = values[nearest]
+                rounded = as_single(candidate)
+                is_other = (rounded == candidate) != x_is_single[:, j]
+                is_equal = is_other & (rounded == rounded_x[:, j])
+                if is_equal.any():
+                    X[is_equal, j] = candidate[is_equal]
         for j in (j for j, f in enumerate(fields or ()) if f.logical_type in CLASS_TYPES):
             is_seen = np.isin(X[:, j], self.value_counts[j][0]) | np.isnan(X[:, j])
             X[~is_seen, j] = UNKNOWN
@@ -173,16 +175,12 @@ class ScoredRows:
         .. [1] H. Liu, J. Lafferty and L. Wasserman, "The Nonparanormal: Semiparametric Estimation
            of High Dimensional Undirected Graphs", JMLR 10, 2009.
         """
-        scores = self.inputs.copy()
-        is_itself = self is not self.reference and self.reference_indices >= 0
-        any_is_itself = np.any(is_itself)
-        for column, (values, knots, left_out, scale) in self.reference.normal_score_knots.items():
-            x = self.inputs[:, column]
-            inside = np.minimum(np.maximum(x, values[0]), values[-1])
-            score = np.interp(x, values, knots) + x - inside
-            if any_is_itself:
-                score = np.where(is_itself, np.interp(x, values, left_out), score)
-            scores[:, column] = score / scale
+        scores, knots = self.inputs.copy(), self.reference.normal_score_knots
+        x = self.inputs[:, knots.columns]
+        score = knots.interpolate(x, knots.quantiles) + x - x.clip(*knots.bounds)
+        if self is not self.reference and (is_itself := self.reference_indices >= 0).any():
+            score = np.where(is_itself[:, None], knots.interpolate(x, knots.left_out), score)
+        scores[:, knots.columns] = score / knots.scale
         return scores
 
     @cached_property
@@ -193,39 +191,55 @@ class ScoredRows:
         are larger in the tails of bounded columns, and where a few extreme values make the
         standard deviation large.
         """
-        deviations = self.inputs.copy()
-        for column, (values, knots, _, scale) in self.reference.normal_score_knots.items():
-            median = np.abs(knots.round(9)).argmin()  # the first of two
-            x = self.inputs[:, column] - values[median]
-            score = self.normal_scores[:, column] - knots[median] / scale
-            deviations[:, column] = np.where(np.abs(x) > np.abs(score), x, score)
+        deviations, knots = self.inputs.copy(), self.reference.normal_score_knots
+        x = self.inputs[:, knots.columns] - knots.median[0]
+        score = self.normal_scores[:, knots.columns] - knots.median[1]
+        deviations[:, knots.columns] = np.where(np.abs(x) > np.abs(score), x, score)
         return deviations
 
     @cached_property
-    def normal_score_knots(self) -> dict[int, tuple[np.ndarray, np.ndarray, np.ndarray, float]]:
-        """Numbers in ascending order, normal quantiles and their scale, by column of ``inputs``.
-
-        The third array has the quantile of each number that occurs once by those of the others.
-        """
-        knots_of = {}
-        for column in np.flatnonzero(self.predictor.architecture.has_scale).tolist():
-            values, counts = count_values(self.inputs[:, column], self.counts)
+    def normal_score_knots(self) -> "NormalScoreKnots":
+        """Numbers of these rows and their normal quantiles, by column."""
+        columns = np.flatnonzero(self.predictor.architecture.has_scale).tolist()
+        values, quantiles, left_out = [], [], []
+        scale, median = np.ones(len(columns)), np.empty((2, len(columns)))
+        for j, column in enumerate(columns):
+            number, counts = count_values(self.inputs[:, column], self.counts)
             frequency = counts / counts.sum()
             knots = self.ndtri(frequency.cumsum() - 0.5 * frequency)
             variance = frequency @ np.square(knots) - (frequency @ knots) ** 2
-            scale = float(np.sqrt(variance)) if variance > 0 else 1.0
-            left_out = knots
-            if len(values) > 1:
-                alone = left_out_normal_scores(values, counts, self.ndtri)
-                left_out = np.where(counts > 1, knots, alone)
-            knots_of[column] = values, knots, left_out, scale
-        return knots_of
+            if variance > 0:
+                scale[j] = np.sqrt(variance)
+            alone = knots
+            if len(number) > 1:
+                alone = left_out_normal_scores(number, counts, self.ndtri)
+                alone = np.where(counts > 1, knots, alone)
+            middle = np.abs(knots.round(9)).argmin()  # the first of two
+            median[:, j] = number[middle], knots[middle] / scale[j]
+            values.append(number)
+            quantiles.append(knots)
+            left_out.append(alone)
+        return NormalScoreKnots(columns, values, quantiles, left_out, scale, median)
 
     @cached_property
     def value_counts(self) -> list[tuple[np.ndarray, np.ndarray, float]]:
         """Ascending values of each column of X, their counts, and a pseudo-count of new values."""
         pairs = (count_values(x, self.counts) for x in self.X.T)
         return [(x, n, ((n == 1).sum() + 1) / (n.sum() + 1)) for x, n in pairs]
+
+    @cached_property
+    def precisions(self) -> np.ndarray:
+        """Masks of columns with values of single precision, and with others: (2, n_features).
+
+        Columns whose values single precision does not tell apart are in neither.
+        """
+        masks = np.zeros((2, self.X.shape[1]), dtype=bool)
+        for j, (values, _, _) in enumerate(self.value_counts):
+            rounded = as_single(values)
+            if len(np.unique(rounded)) == len(values):
+                is_single = rounded == values
+                masks[:, j] = is_single.any(), not is_single.all()
+        return masks
 
     @cached_property
     def index_of(self) -> dict[bytes, int]:
@@ -236,6 +250,43 @@ class ScoredRows:
         """Values of each row as bytes; not of ``inputs``, which are imputed and so rounded."""
         X = np.where(np.isnan(self.X), np.nan, self.X) + 0.0  # one NaN, no -0.0
         return [row.tobytes() for row in X]
+
+
+class NormalScoreKnots(NamedTuple):
+    """Numbers and their normal scores, by column.
+
+    Attributes
+    ----------
+    columns : list of int
+        Indices of the k columns that have normal scores.
+    values, quantiles : list of ndarray
+        Numbers of each column in ascending order, and their normal quantiles.
+    left_out : list of ndarray
+        Quantiles by the other rows alone, of numbers that occur once.
+    scale : ndarray of shape (k,)
+        Standard deviation of the quantiles.
+    median : ndarray of shape (2, k)
+        Median of the numbers, and its normal score.
+    """
+
+    columns: list[int]
+    values: list[np.ndarray]
+    quantiles: list[np.ndarray]
+    left_out: list[np.ndarray]
+    scale: np.ndarray
+    median: np.ndarray
+
+    @property
+    def bounds(self) -> np.ndarray:
+        """Smallest and largest number: (2, k)."""
+        return np.array([(values[0], values[-1]) for values in self.values]).reshape(-1, 2).T
+
+    def interpolate(self, x: np.ndarray, quantiles: list[np.ndarray]) -> np.ndarray:
+        """Interpolate quantiles linearly at numbers: (n, k) -> (n, k)."""
+        scores = np.empty_like(x)
+        for j, (values, knots) in enumerate(zip(self.values, quantiles, strict=True)):
+            scores[:, j] = np.interp(x[:, j], values, knots)
+        return scores
 
 
 def as_single(x: np.ndarray) -> np.ndarray:

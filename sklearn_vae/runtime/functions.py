@@ -23,7 +23,10 @@ def ndtri(probability: np.ndarray) -> np.ndarray:
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
     """Logistic function."""
-    return 0.5 * (1 + np.tanh(0.5 * x))
+    value = np.tanh(0.5 * x)
+    value += 1
+    value *= 0.5
+    return value
 
 
 def softplus(x: np.ndarray) -> np.ndarray:
@@ -43,9 +46,10 @@ def bounded_slope(raw: np.ndarray, bound: float) -> np.ndarray:
 
 def logsumexp(x: np.ndarray, axis: int) -> np.ndarray:
     """Log of a sum of exponentials along an axis; -inf where all terms are."""
-    highest = np.maximum(x.max(axis, keepdims=True), np.finfo(np.float64).min)
+    x = np.ascontiguousarray(np.moveaxis(x, axis, 0))  # numpy is slow along short last axes
+    highest = np.maximum(x.max(0), np.finfo(np.float64).min)
     with np.errstate(divide="ignore"):
-        return np.log(np.exp(x - highest).sum(axis)) + highest.squeeze(axis)
+        return np.log(np.exp(x - highest).sum(0)) + highest
 
 
 def log_softmax(x: np.ndarray) -> np.ndarray:
@@ -118,7 +122,9 @@ def perceptron_gradient(
 
 
 def _dense(weights: dict[str, np.ndarray], layer: str, x: np.ndarray) -> np.ndarray:
-    return x @ weights[f"{layer}.weight"] + weights[f"{layer}.bias"]
+    out = x @ weights[f"{layer}.weight"]
+    out += weights[f"{layer}.bias"]
+    return out
 
 
 def cholesky(matrices: np.ndarray) -> np.ndarray:

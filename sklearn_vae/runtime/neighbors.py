@@ -24,8 +24,8 @@ class BruteForce:
             for batch in batches(len(x), max(CHUNK_SIZE // len(reference), 1)):
                 distances = self._pairwise_distances(x[batch], reference)
                 nearest = np.argpartition(distances, n_neighbors - 1)[:, :n_neighbors]
-                order = np.take_along_axis(distances, nearest, axis=1).argsort(axis=1)
-                indices[batch] = np.take_along_axis(nearest, order, axis=1)
+                row = np.arange(len(distances))[:, None]
+                indices[batch] = nearest[row, distances[row, nearest].argsort(axis=1)]
             return indices
 
         return find

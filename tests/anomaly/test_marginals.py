@@ -105,7 +105,7 @@ def test_a_missing_value_is_a_value_and_categories_have_no_normal_scores(passeng
 
     assert score[0] - score[2] == pytest.approx(np.log(n_alike / 20), abs=0.05)
     is_number = np.zeros(rows.inputs.shape[1], dtype=bool)
-    is_number[list(reference.normal_score_knots)] = True
+    is_number[reference.normal_score_knots.columns] = True
     assert is_number.sum() == 1
     np.testing.assert_array_equal(
         normal_scores(reference)[0][:, ~is_number], reference.inputs[:, ~is_number]
