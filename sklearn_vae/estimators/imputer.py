@@ -221,9 +221,21 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
                 rows = (model._validate(batch, reset=False) for batch in batches)
                 is_missing = np.any([np.isnan(batch).any(axis=0) for batch in rows], axis=0)
                 self.indicated_ = np.flatnonzero(is_missing)
+                self._check_indicator_names()
         if interruption is not None:
             raise interruption
         return self
+
+    def _check_indicator_names(self) -> None:
+        """Refuse indicators that would replace columns of their names."""
+        names = self.get_feature_names_out().tolist()
+        n_imputed = len(names) - len(self.indicated_)
+        if both := set(names[:n_imputed]) & set(names[n_imputed:]):
+            raise ValueError(
+                f"The 'add_indicator' parameter of VAEImputer must be False, or X have no column "
+                f"{min(both)!r}, which is the name of an indicator. Got True instead; rename the "
+                f"column."
+            )
 
     def _model(self, X: Any, sample_weight: Any) -> VAETransformer | VAEDensity:
         """Make the unfitted model."""

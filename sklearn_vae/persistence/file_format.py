@@ -14,6 +14,7 @@ No part of a file is executed. A file is refused before its contents are parsed 
 do not add up to its size, so a damaged file takes no more memory than its size.
 """
 
+import errno
 import hashlib
 import json
 import math
@@ -196,12 +197,17 @@ def replace_file(path: PathLike, parts: Iterable[bytes]) -> None:
     mode = None
     with suppress(FileNotFoundError):
         existing = os.stat(target).st_mode
-        if not stat.S_ISREG(existing) and not stat.S_ISDIR(existing):
+        if stat.S_ISDIR(existing):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+        if not stat.S_ISREG(existing):
             raise OSError(f"{path}: a device or a pipe, which a file cannot replace.")
         mode = stat.S_IMODE(existing)
     folder = os.path.dirname(target)
     temporary = os.path.join(folder, f".sklearn_vae-{os.urandom(8).hex()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except OSError as error:  # of the user's path, not of the temporary file's
+        raise type(error)(error.errno, error.strerror, os.fspath(path)) from None
     try:
         with os.fdopen(descriptor, "wb") as file:
             for part in parts:

@@ -273,3 +273,15 @@ def test_an_interrupted_fit_keeps_its_model():
     assert imputer.mixture_ is None
     assert imputer.estimator_.callbacks is None
     assert not np.isnan(imputer.transform(X)).any()
+
+
+def test_indicators_replace_no_columns():
+    """As those of another imputer before: the column would be lost."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(size=30), "missingindicator_a": rng.normal(size=30)})
+    frame.loc[::3, "a"] = np.nan
+    imputer = VAEImputer(VAETransformer(1, max_iter=1), add_indicator=True, random_state=0)
+
+    with pytest.raises(ValueError, match="have no column 'missingindicator_a'"):
+        imputer.fit(frame)
+    assert imputer.fit_transform(frame.assign(a=1.0)).shape == (30, 2)

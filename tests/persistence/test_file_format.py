@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pickle
+import re
 import resource
 import stat
 import struct
@@ -173,6 +174,10 @@ def test_pipes_devices_folders_and_missing_files_are_errors(tmp_path):
         file_format.read(tmp_path)
     with pytest.raises(FileNotFoundError):
         file_format.read(tmp_path / "nothing")
+    # a file that cannot be written is named, not the temporary one beside it
+    for place, error in ((tmp_path, IsADirectoryError), (tmp_path / "no" / "m", FileNotFoundError)):
+        with pytest.raises(error, match=re.escape(f"'{place}'")):
+            file_format.write(place, {}, {})
 
 
 def test_a_newer_format_is_refused_with_both_version_numbers(tmp_path):
