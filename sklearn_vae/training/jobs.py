@@ -275,14 +275,18 @@ class TrainingJob:
     @property
     def batch_rows(self) -> int:
         """Rows that pass through the decoder in a gradient step."""
-        n_rows = len(self.train)
-        return min(n_rows, self.config.batch_size) * self.config.n_draws(n_rows)
+        return self._batch_size * self.config.n_draws(len(self.train))
+
+    @property
+    def _batch_size(self) -> int:
+        """Rows that pass through the encoder in a gradient step."""
+        return min(len(self.train), self.config.batch_size)
 
     @property
     def working_set(self) -> int:
         """Bytes that a gradient step reads and writes, approximately."""
         # weights, gradients and two moments; values and gradients of every layer, twice
-        return self._bytes(4, 4 * self.batch_rows)
+        return self._bytes(4, 4 * (self._batch_size + self.batch_rows))
 
     @property
     def memory(self) -> int:
@@ -292,11 +296,11 @@ class TrainingJob:
             n_rows, self.config.objective.n_draws, self.architecture.widest
         )
         # the best weights and the mask of weight decay are kept beside the weights
-        return self.working_set + self._bytes(2, min(n_rows, n_together) * n_draws)
+        return self.working_set + self._bytes(2, min(n_rows, n_together) * (1 + n_draws))
 
     def _bytes(self, n_weights: int, n_values: int) -> int:
-        """Bytes of ``n_weights`` numbers per weight and ``n_values`` per feature of each layer."""
-        widths = 2 * sum(self.architecture.hidden_layer_sizes) + 4 * self.train.x.shape[1]
+        """Bytes of ``n_weights`` numbers per weight and ``n_values`` per feature of a network."""
+        widths = sum(self.architecture.hidden_layer_sizes) + 2 * self.train.x.shape[1]
         n_numbers = n_weights * sum(self.architecture.layers) + n_values * widths
         return self.train.x.dtype.itemsize * n_numbers
 

@@ -288,6 +288,15 @@ def test_a_stacked_model_fits_in_the_working_set(monkeypatch):
     assert [len(places) for places in group_jobs(runs)] == [3, 2, 2]
 
 
+def test_draws_add_to_the_decoders_rows_only():
+    """The encoder sees each row once, so several draws take less than several times the memory."""
+    one, three = (make_run(to_table(0), objective=IWAE(n_draws)) for n_draws in (1, 3))
+    n_weights = sum(one.architecture.layers)
+    values = one.working_set - 4 * n_weights * one.train.x.dtype.itemsize  # of both networks
+
+    assert three.working_set - one.working_set == values
+
+
 def test_a_stacked_model_fits_in_memory(monkeypatch):
     """Rows of several tables are copied to be side by side, which those of one are not."""
     tables = [to_table(seed, 4000) for seed in range(4)]
