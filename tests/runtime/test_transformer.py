@@ -168,6 +168,19 @@ def test_scores_and_codes_given_y_are_those_of_the_estimator(conditional, change
     np.testing.assert_allclose(model.score(X, y), estimator.score(X, y), rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["polars", "pyarrow"])
+def test_y_may_be_a_frame_of_another_library(name, tmp_path):
+    """To numpy, a table of pyarrow has numbers and text in one type."""
+    X = frames_of_other_libraries()[name]
+    y = X.select(["color", "a"]).fill_null("none") if name == "polars" else X.select(["a"])
+    estimator = VAETransformer(1, conditional=True, max_iter=1, random_state=0)
+    estimator.fit(X.select(["date", "duration"]), y).save(tmp_path / "model.vae")
+    model, X = runtime.load(tmp_path / "model.vae"), X.select(["date", "duration"])
+
+    expected = estimator.score_samples(X, y)
+    np.testing.assert_allclose(model.score_samples(X, y), expected, rtol=1e-6)
+
+
 def test_rows_decoded_and_imputed_given_y_are_those_of_the_estimator(conditional):
     estimator, X, y, model = conditional
     X, y = X[:40].copy(), y[:40]
