@@ -4,9 +4,11 @@ import re
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 NUMBER = re.compile(r"sphinx_gallery_thumbnail_number = (\d+)")
+SIZE = (640, 448)
+GAP = 4  # columns of pixels, more than between letters
 
 
 def first_panels(figure):
@@ -14,9 +16,10 @@ def first_panels(figure):
     width, height = figure.size
     empty = np.asarray(figure.convert("L")) > 250
     top = height // 8  # a legend or title over all panels
-    gaps = np.flatnonzero(empty[top:].all(axis=0))
-    gaps = gaps[(gaps > 0.95 * height) & (gaps < 0.97 * width)]
-    if width < 1.6 * height or not gaps.size:
+    blank = empty[top:].all(axis=0)
+    gaps = np.flatnonzero(np.lib.stride_tricks.sliding_window_view(blank, GAP).all(axis=1))
+    gaps = gaps[(gaps > 0.95 * height) & (gaps < 0.95 * width)] + GAP // 2
+    if width < 1.7 * height or not gaps.size:
         return figure
     crossed = not empty[:top, gaps[0]].all()
     return figure.crop((0, top if crossed else 0, int(gaps[0]), height))
@@ -30,7 +33,7 @@ def write_thumbnails(app):
         path = gallery / f"sphx_glr_{example.stem}_{number:03}.png"
         if path.exists():  # the gallery was made with figures
             picture = first_panels(Image.open(path).convert("RGB"))
-            picture.thumbnail((640, 448), Image.Resampling.LANCZOS)
+            picture = ImageOps.pad(picture, SIZE, Image.Resampling.LANCZOS, color="white")
             picture.save(gallery / "thumb" / f"sphx_glr_{example.stem}_thumb.png")
 
 

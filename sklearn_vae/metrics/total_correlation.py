@@ -22,7 +22,7 @@ def total_correlation(
     r"""Total correlation of the aggregated posterior.
 
     .. math::
-        KL\Bigl(q(z) \,\Big\|\, \prod_d q(z_d)\Bigr), \qquad q(z) = \frac{1}{n} \sum_i q(z | x_i)
+        KL\Bigl(q(z) \,\|\, \prod_d q(z_d)\Bigr), \qquad q(z) = \frac{1}{n} \sum_i q(z | x_i)
 
     It is 0 if the latent dimensions are independent. ``objective="tc"`` penalises it.
 
