@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sklearn_vae.anomaly.reference import CountedRows
+
 if TYPE_CHECKING:
     import torch
 
@@ -36,6 +38,21 @@ def out_of_fold_mask(
     for member, start in enumerate(starts):
         mask[member, order[start : start + fold_size]] = True
     return mask
+
+
+def split_calibration(
+    rows: CountedRows, fraction: float, min_rows: int, generator: "torch.Generator"
+) -> tuple[CountedRows, CountedRows]:
+    """Hold out a fraction of the rows for conformal calibration: calibration, training rows."""
+    n_rows = len(rows.X)
+    n_calibration = max(round(fraction * n_rows), 1)
+    if n_rows - n_calibration < min_rows:
+        raise ValueError(
+            f"calibration='conformal' with calibration_fraction={fraction} leaves "
+            f"{n_rows - n_calibration} of {n_rows} rows to train on; at least {min_rows} are "
+            f"needed."
+        )
+    return rows.split(n_calibration, generator)
 
 
 def conformal_p_values(scores: np.ndarray, calibration_scores: np.ndarray) -> np.ndarray:

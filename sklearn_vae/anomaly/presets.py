@@ -1,6 +1,7 @@
 """Values of the detector's parameters set to "auto", and its scorers by name."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sklearn_vae.anomaly.combination import CombinedScore
 from sklearn_vae.anomaly.knn import (
@@ -17,11 +18,15 @@ from sklearn_vae.anomaly.reconstruction import MaskedReconstructionError, Recons
 from sklearn_vae.anomaly.rows import Scorer
 from sklearn_vae.anomaly.scores import NegativeELBO, NegativeLogLikelihood
 from sklearn_vae.inference.log_density import SCORE_DRAWS
+from sklearn_vae.objectives import Constant, LinearWarmup
+from sklearn_vae.training import MIN_STEPS, TrainingConfig
 
 # k of outlier detection, as a fraction of the reference rows and at least. It is to exceed the size
 # of a group of outliers, which would be each other's neighbours.
 NEIGHBOR_FRACTION = 0.1
 MIN_NEIGHBORS = 20
+# Largest n_components="auto".
+MAX_COMPONENTS = 32
 # Noise of the denoising reconstruction error, in standard deviations.
 DENOISING_NOISE = 0.3
 # k of the hyperplane distance.
@@ -55,6 +60,34 @@ class Preset:
     untrimmed_fraction: float
     decays_learning_rate: bool
     contamination: float
+
+    def n_components(self, n_columns: int) -> int:
+        """Latent dimensions of ``n_components="auto"``."""
+        return min(max(round(self.components_per_column * n_columns), 1), MAX_COMPONENTS)
+
+    def training_config(self, n_rows: int, *, batch_size: int, **options: Any) -> TrainingConfig:
+        """Configuration of the training on so many rows, before the ELBO is trimmed.
+
+        ``options`` are further fields of the configuration.
+        """
+        # at least two batches: one batch of all rows would have the same noise for every row
+        batch_size = min(batch_size, -(-n_rows // 2))
+        n_steps = max(-(-n_rows // batch_size), MIN_STEPS)
+        n_iter = max(round(self.max_iter * MIN_STEPS / n_steps), 1)
+        n_warmup = round(self.warmup_fraction * n_iter)
+        n_iter_per_stage = None if self.decays_learning_rate else (n_iter, 0, 0)
+        if self.trim_fraction:
+            n_iter_per_stage = (round(self.untrimmed_fraction * n_iter), 0, 0)
+        return TrainingConfig(
+            max_iter=n_iter,
+            batch_size=batch_size,
+            learning_rate=self.learning_rate,
+            beta=LinearWarmup(1.0, n_warmup) if n_warmup > 1 else Constant(1.0),
+            patience=n_iter,
+            tol=0.0,
+            n_iter_per_stage=n_iter_per_stage,
+            **options,
+        )
 
 
 CLEAN = Preset(

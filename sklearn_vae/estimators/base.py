@@ -68,8 +68,6 @@ from sklearn_vae.warnings import warn
 
 # The network of estimators that have no parameter ``network``; its rows have no structure.
 FULLY_CONNECTED: Network = NETWORKS["mlp"]
-# Minimum number of gradient steps in an iteration, which is one pass over the rows or several.
-MIN_STEPS = 25
 # Columns of a single row have no variance.
 MIN_ROWS = 2
 # Minimum number of rows for early_stopping="auto" to set validation rows aside.

@@ -4,11 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_vae.estimators.base import (
-    ITERATIONS_OF_SMALL_TABLES,
-    MIN_ROWS_TO_VALIDATE,
-    MIN_STEPS,
-)
+from sklearn_vae.estimators.base import ITERATIONS_OF_SMALL_TABLES, MIN_ROWS_TO_VALIDATE
 from sklearn_vae.estimators.parts import ModelParts
 from sklearn_vae.initialization.factor_analysis import n_imputation_factors
 from sklearn_vae.initialization.n_factors import n_factors
@@ -16,7 +12,7 @@ from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import Network
 from sklearn_vae.objectives import Constant
-from sklearn_vae.training import Dataset, TrainingConfig
+from sklearn_vae.training import MIN_STEPS, Dataset, TrainingConfig
 
 # Maximum of n_components="auto", in total and per row.
 MAX_AUTO_COMPONENTS = 8
@@ -84,7 +80,6 @@ def make_config(vae: Any, parts: ModelParts, table: Dataset) -> TrainingConfig:
     return TrainingConfig(
         seed=vae.seed_,
         max_iter=max_iter,
-        min_steps_per_epoch=MIN_STEPS,
         batch_size=batch_size,
         learning_rate=vae.learning_rate,
         weight_decay=vae.weight_decay,

@@ -15,7 +15,7 @@ from sklearn.base import DensityMixin
 
 from sklearn_vae._compat import Interval, StrOptions
 from sklearn_vae.data.sources import map_windows
-from sklearn_vae.estimators.base import ITERATIONS_OF_SMALL_TABLES, MIN_STEPS
+from sklearn_vae.estimators.base import ITERATIONS_OF_SMALL_TABLES
 from sklearn_vae.estimators.checks import CONSTRAINTS
 from sklearn_vae.estimators.log_density import DensityEstimator
 from sklearn_vae.estimators.parts import resolve_widths
@@ -403,7 +403,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         config = TrainingConfig(
             seed=seed,
             max_iter=max_iter,
-            min_steps_per_epoch=MIN_STEPS,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,

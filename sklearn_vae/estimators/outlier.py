@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from numbers import Real
 from os import PathLike
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,40 +15,36 @@ from skorch.callbacks import Callback
 
 from sklearn_vae._compat import Interval, StrOptions
 from sklearn_vae.anomaly.attribution import AttributionBaseline, conditional_means
+from sklearn_vae.anomaly.autoencoders import make_jobs, trimmed_job
 from sklearn_vae.anomaly.calibration import (
     conformal_p_values,
     conformal_threshold,
     margins,
     out_of_fold_mask,
+    split_calibration,
 )
-from sklearn_vae.anomaly.initialization import random_parameters
 from sklearn_vae.anomaly.presets import METHODS, Preset, preset_and_scorer
 from sklearn_vae.anomaly.reference import CountedRows, are_often_repeated, evenly_spaced
 from sklearn_vae.anomaly.rows import ScoredRows, Scorer, score_in_batches
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.sources import as_source
-from sklearn_vae.estimators.base import MIN_ROWS, MIN_STEPS, TableEstimator
+from sklearn_vae.estimators.base import MIN_ROWS, TableEstimator
 from sklearn_vae.estimators.batches import over_batches
 from sklearn_vae.estimators.checks import CONSTRAINTS
 from sklearn_vae.estimators.given import column_indices
 from sklearn_vae.estimators.parts import resolve_widths
 from sklearn_vae.inference.predictor import Predictor
-from sklearn_vae.initialization.factor_analysis import FactorModel, n_imputation_factors
+from sklearn_vae.initialization.factor_analysis import n_imputation_factors
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.objectives import Constant, LinearWarmup, TrimmedELBO
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 from sklearn_vae.random import Stream, draw_seed, make_generator, start_seeds
-from sklearn_vae.training import Dataset, TrainingConfig, TrainingJob, TrainingResult
+from sklearn_vae.training import TrainingJob, TrainingResult
 
-# Largest n_components="auto".
-MAX_COMPONENTS = 32
 # Largest number of reference rows, on which the autoencoders are trained; of more training rows,
 # so many are drawn at random.
 MAX_REFERENCE_ROWS = 20_000
-# Number of pseudo-observations that keep the decoder's scales from collapsing.
-SCALE_PRIOR_STRENGTH = 30.0
 # Largest number of reference rows of which the attribution baseline is the average, and of their
 # values if there are at least ten rows.
 MAX_BASELINE_ROWS = 100
@@ -331,7 +327,12 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
         preset = self._preset()
         X = X.astype(np.float64, copy=False)
         rows = CountedRows.from_weights(X, weights, MIN_ROWS, MAX_REFERENCE_ROWS)
-        train, calibration = self._split_calibration(rows)
+        train, calibration = rows, None
+        if self.calibration is not None:
+            generator = make_generator(self.seed_, Stream.SPLIT)
+            calibration, train = split_calibration(
+                rows, self.calibration_fraction, MIN_ROWS, generator
+            )
         if len(train.X) <= MAX_REFERENCE_ROWS:
             train = reference = train.unique()
         else:
@@ -344,21 +345,16 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
         self.left_out_ = out_of_fold_mask(n_rows, preset.n_init, MIN_ROWS, generator)
 
         table = self._encode(*reference)
-        self.architecture_ = self._architecture(preset, len(reference.X))
-        imputation = self._imputation(table)
-        config = self._training_config(preset, int((~self.left_out_[0]).sum()))
-        jobs = [
-            TrainingJob(
-                self.architecture_,
-                replace(config, seed=seed),
-                table.subset(torch.as_tensor(np.flatnonzero(~left_out))),
-                scale_prior_strength=SCALE_PRIOR_STRENGTH,
-                weights=random_parameters(self.architecture_, seed, imputation),
-            )
-            for seed, left_out in zip(
-                start_seeds(self.seed_, len(self.left_out_)), self.left_out_, strict=True
-            )
-        ]
+        self.architecture_ = self._architecture(preset, n_rows)
+        config = preset.training_config(
+            int((~self.left_out_[0]).sum()),
+            seed=self.seed_,
+            batch_size=self.batch_size,
+            weight_decay=self.weight_decay,
+            input_noise=self.input_noise,
+            input_mask=self.mask_fraction,
+        )
+        jobs = make_jobs(self.architecture_, config, table, self.left_out_)
         return jobs, calibration
 
     def _select(
@@ -368,17 +364,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
         trim_fraction = float(self._preset().trim_fraction)
         if not trim_fraction:
             return results, []
-        trimmed = []
-        for job, result in zip(jobs, results, strict=True):
-            n_untrimmed, *_ = cast(tuple[int, ...], job.config.n_iter_per_stage)
-            config = replace(
-                job.config,
-                n_iter_per_stage=(job.config.max_iter - n_untrimmed, 0, 0),
-                first_epoch=n_untrimmed,
-                objective=TrimmedELBO(trim_fraction),
-            )
-            trimmed.append(job.resume(result, config=config))
-        return results, trimmed
+        pairs = zip(jobs, results, strict=True)
+        return results, [trimmed_job(job, result, trim_fraction) for job, result in pairs]
 
     def _set_results(
         self, jobs: list[TrainingJob], results: list[TrainingResult], rows: CountedRows | None
@@ -414,21 +401,6 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
         params = {field.name: getattr(self, field.name, "auto") for field in fields(preset)}
         return replace(preset, **{k: v for k, v in params.items() if not isinstance(v, str)})
 
-    def _split_calibration(self, rows: CountedRows) -> tuple[CountedRows, CountedRows | None]:
-        """Hold out rows for conformal calibration: training rows, calibration rows."""
-        if self.calibration is None:
-            return rows, None
-        n_rows = len(rows.X)
-        n_calibration = max(round(self.calibration_fraction * n_rows), 1)
-        if n_rows - n_calibration < MIN_ROWS:
-            raise ValueError(
-                f"calibration='conformal' with calibration_fraction={self.calibration_fraction} "
-                f"leaves {n_rows - n_calibration} of {n_rows} rows to train on; at least "
-                f"{MIN_ROWS} are needed."
-            )
-        calibration, train = rows.split(n_calibration, make_generator(self.seed_, Stream.SPLIT))
-        return train, calibration
-
     def _training_dtype(self, X: np.ndarray) -> np.dtype:
         # rows are in double precision here, whatever X is
         return np.dtype(np.float32)
@@ -441,52 +413,17 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
 
     def _architecture(self, preset: Preset, n_rows: int) -> Architecture:
         """Architecture of the autoencoders, for so many rows."""
-        columns = self.columns_
-        n_components = round(preset.components_per_column * columns.n_columns)
-        n_factors = 0
+        columns, n_components, n_factors = self.columns_, self.n_components, 0
+        if n_components == "auto":
+            n_components = preset.n_components(columns.n_columns)
         if columns.has_missing:
             n_factors = min(n_imputation_factors(n_rows, columns.n_columns), MAX_FACTORS)
-        n_components = min(max(n_components, 1), MAX_COMPONENTS)
         return Architecture(
-            n_components=n_components if self.n_components == "auto" else int(self.n_components),
+            n_components=int(n_components),
             hidden_layer_sizes=resolve_widths(self.hidden_layer_sizes, type(self).__name__),
             activation=self.activation,
             blocks=columns.blocks,
             n_factors=n_factors,
-        )
-
-    def _imputation(self, table: Dataset) -> tuple[np.ndarray, ...] | None:
-        """Fit the imputation layer, if the rows have missing cells."""
-        n_factors = self.architecture_.n_factors
-        if not n_factors:
-            return None
-        x, weight = table.arrays()
-        counts = None if weight is None else table.sample_weight()
-        return FactorModel.fit(x, counts, n_factors).linear_gaussian(1).imputation
-
-    def _training_config(self, preset: Preset, n_rows: int) -> TrainingConfig:
-        """Configuration of the training on so many rows, before the ELBO is trimmed."""
-        # at least two batches: one batch of all rows would have the same noise for every row
-        batch_size = min(self.batch_size, -(-n_rows // 2))
-        n_steps = max(-(-n_rows // batch_size), MIN_STEPS)
-        n_iter = max(round(preset.max_iter * MIN_STEPS / n_steps), 1)
-        n_warmup = round(preset.warmup_fraction * n_iter)
-        n_iter_per_stage = None if preset.decays_learning_rate else (n_iter, 0, 0)
-        if preset.trim_fraction:
-            n_iter_per_stage = (round(preset.untrimmed_fraction * n_iter), 0, 0)
-        return TrainingConfig(
-            seed=self.seed_,
-            max_iter=n_iter,
-            min_steps_per_epoch=MIN_STEPS,
-            batch_size=batch_size,
-            learning_rate=preset.learning_rate,
-            weight_decay=self.weight_decay,
-            beta=LinearWarmup(1.0, n_warmup) if n_warmup > 1 else Constant(1.0),
-            patience=n_iter,
-            tol=0.0,
-            n_iter_per_stage=n_iter_per_stage,
-            input_noise=self.input_noise,
-            input_mask=self.mask_fraction,
         )
 
     def _calibrate(self, calibration: CountedRows | None) -> None:

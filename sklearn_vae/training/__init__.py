@@ -5,7 +5,7 @@ from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.distributed import data_parallel
 from sklearn_vae.training.early_stopping import StageScheduler
 from sklearn_vae.training.initialize import make_starts
-from sklearn_vae.training.jobs import TrainingConfig, TrainingJob, TrainingResult
+from sklearn_vae.training.jobs import MIN_STEPS, TrainingConfig, TrainingJob, TrainingResult
 from sklearn_vae.training.keyboard_interrupt import InterruptHandler
 from sklearn_vae.training.mask_inputs import (
     ROWS_FOR_IMPUTATION,
@@ -23,6 +23,7 @@ from sklearn_vae.training.stacked import (
 from sklearn_vae.training.trainer import Trainer
 
 __all__ = [
+    "MIN_STEPS",
     "ROWS_FOR_IMPUTATION",
     "Checkpoint",
     "Dataset",

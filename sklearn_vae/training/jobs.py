@@ -12,6 +12,8 @@ from sklearn_vae.objectives import OBJECTIVES, Constant, Objective, Schedule
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.rows import EncodedRows
 
+# Minimum number of gradient steps in an epoch.
+MIN_STEPS = 25
 # Draws of z for all validation rows together; draws that are computed at a time, and numbers in
 # the widest layer.
 VALIDATION_DRAWS = 4096
@@ -38,9 +40,6 @@ class TrainingConfig:
         Seed of all random streams.
     max_iter : int
         Maximum number of epochs.
-    min_steps_per_epoch : int
-        Minimum number of gradient steps in an epoch. An epoch is one pass over the rows, or
-        several where a pass has fewer steps.
     batch_size : int
         Maximum number of rows in a batch.
     learning_rate : float
@@ -54,6 +53,9 @@ class TrainingConfig:
         later one.
     tol : float
         Minimum decrease of the validation loss, in nats, that counts as improvement.
+    min_steps_per_epoch : int, default=25
+        Minimum number of gradient steps in an epoch. An epoch is one pass over the rows, or
+        several where a pass has fewer steps.
     rise : float, default=inf
         Height of the validation loss above its minimum, in nats, for which an epoch without
         improvement counts more by one; it counts at most four.
@@ -84,13 +86,13 @@ class TrainingConfig:
 
     seed: int
     max_iter: int
-    min_steps_per_epoch: int
     batch_size: int
     learning_rate: float
     weight_decay: float
     beta: Schedule
     patience: int
     tol: float
+    min_steps_per_epoch: int = MIN_STEPS
     n_iter_per_stage: tuple[int, ...] | None = None
     rise: float = math.inf
     first_epoch: int = 0
