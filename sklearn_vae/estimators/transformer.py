@@ -55,6 +55,8 @@ from sklearn_vae.training import (
 
 # Training and validation rows by number of validation rows and seed.
 Splits = dict[tuple[int, int], tuple[Dataset, Dataset | None]]
+# Encoders, encoded tables and their splits, by the table and the parameters that they depend on.
+Cache = dict[Hashable, tuple[TableEncoder, Dataset, Splits]]
 
 
 @serializable
@@ -459,24 +461,13 @@ class VAETransformer(
         warm_start: bool | None = None,
         seed: int | None = None,
         validates: bool = True,
-        cache: dict[Hashable, tuple[TableEncoder, Dataset, Splits]] | None = None,
+        cache: Cache | None = None,
     ) -> tuple[list[TrainingJob], Dataset]:
         """Validate and encode the rows, and make a training job for each initialization.
 
-        Parameters
-        ----------
-        X, y, sample_weight : array-like
-            Rows, their conditions, and the number of times that each row counts.
-        warm_start : bool, optional
-            Whether to train the weights of the last fit further, if there is one; by default,
-            the parameter decides.
-        seed : int, optional
-            Seed of all draws; by default, ``random_state`` decides.
-        validates : bool, default=True
-            Whether rows may be set aside for validation.
-        cache : dict, optional
-            Encoded tables of this very X and their splits, by the parameters that they depend on;
-            several estimators may share it.
+        By default, the parameters decide about ``warm_start`` and ``seed``. Without
+        ``validates``, no rows are set aside for validation. ``cache`` has encoded tables of this
+        very X; several estimators may share it.
         """
         warm_start = self.warm_start if warm_start is None else warm_start
         self._validate_params()
@@ -491,34 +482,16 @@ class VAETransformer(
         is_resumed = bool(warm_start) and hasattr(self, "state_dict_")
         self.__dict__.pop("support_", None)  # of the rows of the last fit
         if self.robust:
-            check_is_table(X, "robust=True")
-            sample_weight = as_array(sample_weight)
-            self.support_ = inlier_mask(self, X, y, sample_weight)
-            counts = 1.0 if sample_weight is None else np.asarray(sample_weight)
-            sample_weight, cache = np.where(self.support_, counts, 0.0), None
+            sample_weight, cache = self._weights_of_inliers(X, y, sample_weight), None
         rows, weight = self._check_rows(X, sample_weight, parts.network, y, reset=not is_resumed)
         network = parts.network.for_n_features(self.n_features_in_)
         self.seed_ = draw_seed(self.random_state) if seed is None else seed
         splits: Splits = {}
         if is_resumed:
-            check_same_architecture(self, parts, network, self.architecture_)
-            table = self._encode(rows, weight)
-            if not self.architecture_.n_factors and any(
-                self.columns_.is_incomplete(window).any() for window in windows(rows)
-            ):
-                self._add_mask_inputs(parts, table)
+            table = self._encode_further_rows(rows, weight, parts, network)
         else:
-            structure = network.row_structure
-            if structure.n_steps is not None:  # other rows on disk need not be read
-                for window in windows(rows):
-                    structure.check_missing(window[:, : self.n_features_in_])
             cache = {} if cache is None else cache
-            dtype = self._training_dtype(rows)
-            key = id(X), repr(self.likelihood), self.conditional, structure, dtype, self.device
-            if key not in cache:
-                self.columns_ = self._fit_encoder(rows, weight, self.likelihood, structure)
-                cache[key] = self.columns_, self._encode(rows, weight), {}
-            self.columns_, table, splits = cache[key]
+            table, splits = self._encode_first_rows(rows, weight, network, id(X), cache)
             self.architecture_ = make_architecture(self, parts, network, table)
             self.dtype_ = rows.dtype
         n_valid = self._n_validation_rows(table) if validates else 0
@@ -536,6 +509,45 @@ class VAETransformer(
             weights={name: w[:1] for name, w in self.state_dict_.items()} if is_resumed else None,
         )
         return make_starts(job, 1 if is_resumed else self.n_init, ensemble=self.ensemble), table
+
+    def _weights_of_inliers(self, X: Any, y: Any, sample_weight: Any) -> np.ndarray:
+        """Set ``support_``, and return the rows' weights, 0 for outliers: (n,)."""
+        check_is_table(X, "robust=True")
+        sample_weight = as_array(sample_weight)
+        self.support_ = inlier_mask(self, X, y, sample_weight)
+        counts = 1.0 if sample_weight is None else np.asarray(sample_weight)
+        return np.where(self.support_, counts, 0.0)
+
+    def _encode_first_rows(
+        self, rows: Any, weight: np.ndarray | None, network: Network, table_id: int, cache: Cache
+    ) -> tuple[Dataset, Splits]:
+        """Fit the table encoder and encode the rows; return them and their splits, perhaps cached.
+
+        ``table_id`` distinguishes the tables of the cache.
+        """
+        structure = network.row_structure
+        if structure.n_steps is not None:  # other rows on disk need not be read
+            for window in windows(rows):
+                structure.check_missing(window[:, : self.n_features_in_])
+        dtype = self._training_dtype(rows)
+        key = table_id, repr(self.likelihood), self.conditional, structure, dtype, self.device
+        if key not in cache:
+            self.columns_ = self._fit_encoder(rows, weight, self.likelihood, structure)
+            cache[key] = self.columns_, self._encode(rows, weight), {}
+        self.columns_, table, splits = cache[key]
+        return table, splits
+
+    def _encode_further_rows(
+        self, rows: Any, weight: np.ndarray | None, parts: ModelParts, network: Network
+    ) -> Dataset:
+        """Encode rows to train a fitted model further, which gets mask inputs for missing cells."""
+        check_same_architecture(self, parts, network, self.architecture_)
+        table = self._encode(rows, weight)
+        if not self.architecture_.n_factors and any(
+            self.columns_.is_incomplete(window).any() for window in windows(rows)
+        ):
+            self._add_mask_inputs(parts, table)
+        return table
 
     @property
     def _parts(self) -> ModelParts:
