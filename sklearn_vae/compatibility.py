@@ -31,23 +31,10 @@ def check_compatible(
     resolved: Mapping[str, Any],
     params: Mapping[str, Any],
 ) -> None:
-    """Check the requirements of all parts.
+    """Check the requirements of all parts, by the parameter that each part is.
 
-    Parameters
-    ----------
-    caller : str
-        Name of the estimator's class, for the message.
-    parts : mapping of str to iterable of Requirement
-        Requirements of each part, by the parameter that it is.
-    resolved : mapping of str to object
-        Values of the parameters, with names replaced by the objects that they stand for.
-    params : mapping of str to object
-        Values of the parameters as the user passed them, for the message.
-
-    Raises
-    ------
-    ValueError
-        If a requirement is not met.
+    ``resolved`` are the values of the parameters, with names replaced by the objects that they
+    stand for, and ``params`` those that the user passed; they and ``caller`` are for the message.
     """
     for part, requirements in parts.items():
         for parameter, is_met, allowed, reason in requirements:

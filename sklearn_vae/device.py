@@ -29,21 +29,7 @@ if hasattr(os, "register_at_fork"):
 def resolve_device(device: str) -> torch.device:
     """Convert the ``device`` parameter to a torch device that exists.
 
-    Parameters
-    ----------
-    device : str
-        ``"auto"`` (the first CUDA device, or the CPU), or torch's name of a device:
-        ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
-
-    Returns
-    -------
-    torch.device
-        A device on which tensors can be made.
-
-    Raises
-    ------
-    ValueError
-        If the name is not one of torch's, or this machine has no such device.
+    ``"auto"`` is the first CUDA device, or the CPU; other names are torch's.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -104,12 +90,8 @@ def threads_for(n_products: int) -> Iterator[None]:
     """Compute on one thread while the steps are small.
 
     The limit is that of the calling Python thread. ``torch.set_num_threads`` would reach every
-    thread that starts meanwhile, and sums in more parts have other last bits.
-
-    Parameters
-    ----------
-    n_products : int
-        Multiplications in one pass through the networks.
+    thread that starts meanwhile, and sums in more parts have other last bits. ``n_products`` are
+    the multiplications in one pass through the networks.
     """
     if torch.get_num_threads() == 1 or n_products >= MIN_PRODUCTS_FOR_THREADS:
         yield

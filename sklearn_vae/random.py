@@ -54,22 +54,10 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def normal_rows(n_dims: int, n_rows: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
-    """Draw standard normal numbers dimension by dimension.
+    """Draw standard normal numbers dimension by dimension: (n_dims, n_rows).
 
-    Parameters
-    ----------
-    n_dims, n_rows : int
-        Shape of the result.
-    generator : torch.Generator
-        Where the numbers come from.
-    dtype : torch.dtype
-        Type of the result.
-
-    Returns
-    -------
-    Tensor of shape (n_dims, n_rows)
-        The first dimensions are the same however many dimensions follow, so a model
-        with few latent dimensions sees the numbers of one with many.
+    The first dimensions are the same however many dimensions follow, so a model with few latent
+    dimensions sees the numbers of one with many.
     """
     padded = -(-n_rows // _BLOCK) * _BLOCK
     return torch.randn(n_dims, padded, generator=generator, dtype=dtype)[:, :n_rows]
@@ -84,21 +72,10 @@ def sample_categorical(cdf: Tensor, uniform: Tensor) -> Tensor:
 
 
 def sobol_normal(n_draws: int, n_dims: int, seed: int) -> np.ndarray:
-    """Scrambled Sobol points, made standard normal.
+    """Scrambled Sobol points [1]_, made standard normal: (n_draws, n_dims), in double precision.
 
-    Parameters
-    ----------
-    n_draws : int
-        Number of points; a power of two spreads most evenly.
-    n_dims : int
-        Their dimension, at most ``MAX_DIMS``.
-    seed : int
-        Decides the scrambling.
-
-    Returns
-    -------
-    ndarray of shape (n_draws, n_dims), float64
-        Points whose averages err less than those of as many random ones.
+    Averages over them err less than those over as many random points, over a power of two the
+    least. The seed decides the scrambling.
 
     References
     ----------

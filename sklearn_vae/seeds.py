@@ -38,18 +38,10 @@ class Stream(IntEnum):
 
 
 def draw_seed(random_state: Any) -> int:
-    """Convert scikit-learn's ``random_state`` to the seed of all random streams.
+    """Convert scikit-learn's ``random_state`` to the seed of all random streams, below 2**32.
 
-    Parameters
-    ----------
-    random_state : None, int or numpy.random.RandomState
-        None takes fresh entropy from the operating system, an integer is used as it
-        is, and a RandomState gives its next integer.
-
-    Returns
-    -------
-    int
-        The seed, between 0 and 2**32 - 1.
+    None takes fresh entropy from the operating system, an integer is used as it is, and a
+    RandomState gives its next integer.
     """
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0])

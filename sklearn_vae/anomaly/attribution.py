@@ -49,22 +49,7 @@ class AttributionBaseline:
         return cls(baseline, float(scores.mean()))
 
     def attribute(self, predictor: Predictor, X: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """Attribute anomaly scores, less the baseline, to columns.
-
-        Parameters
-        ----------
-        predictor : Predictor
-            The fitted model.
-        X : ndarray of shape (n, n_features)
-            Rows in their own units.
-        scores : ndarray of shape (n,)
-            Their anomaly scores.
-
-        Returns
-        -------
-        ndarray of shape (n, n_features)
-            Attributions, which add up to ``scores - self.score``.
-        """
+        """Attribute scores (n,) less the baseline's score to columns: (n, n_features)."""
         excess = conditional_nll(predictor, X) - self.conditional_nll
         return softplus_attribution(scores - self.score, excess, np.isnan(X))
 
@@ -103,21 +88,12 @@ def conditional_means(
 def softplus_attribution(
     deviation: np.ndarray, excess: np.ndarray, missing: np.ndarray | None = None
 ) -> np.ndarray:
-    """Attributions that add up to the deviation, in the order of the excess.
+    """Attributions that add up to the deviation, in the order of the excess: (n, d).
 
-    The attribution of column j is the deviation times softplus(excess_j) / sum_k
-    softplus(excess_k); for a negative deviation, whose attributions are negative, with
-    softplus(-excess). So the column with the largest excess has the largest attribution in
-    both cases.
-
-    Parameters
-    ----------
-    deviation : ndarray of shape (n,)
-        Anomaly score less the baseline.
-    excess : ndarray of shape (n, d)
-        Conditional negative log-density less the column's baseline, in nats.
-    missing : ndarray of shape (n, d), bool, optional
-        Mask of values that get no attribution, unless a row has no others.
+    The deviation is (n,), the excess (n, d). The attribution of column j is the deviation times
+    softplus(excess_j) / sum_k softplus(excess_k); for a negative deviation, whose attributions are
+    negative, with softplus(-excess). So the column with the largest excess has the largest
+    attribution in both cases. Values that are missing get none, unless a row has no others.
     """
     sign = np.where(deviation < 0, -1.0, 1.0)[:, None]
     weights = np.logaddexp(0, sign * np.clip(excess, -MAX_NLL, MAX_NLL))

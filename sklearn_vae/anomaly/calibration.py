@@ -17,15 +17,11 @@ ROUNDING = 1e-9
 def out_of_fold_mask(
     n_rows: int, n_members: int, min_rows: int, generator: "torch.Generator"
 ) -> np.ndarray:
-    """Mask of the rows on which each ensemble member is not trained (cross-fitting).
+    """Mask (n_members, n_rows) of the rows on which each member is not trained (cross-fitting).
 
-    Members leave out equally many rows at random, and each row is left out by at least one
-    member. The mask is all False for a single member, and if fewer than ``min_rows`` training
-    rows would remain.
-
-    Returns
-    -------
-    ndarray of shape (n_members, n_rows), bool
+    Members leave out equally many rows at random, and each row is left out by at least one member.
+    The mask is all False for a single member, and if fewer than ``min_rows`` training rows would
+    remain.
     """
     import torch
 
@@ -59,14 +55,7 @@ def conformal_p_values(scores: np.ndarray, calibration_scores: np.ndarray) -> np
     """Conformal p-values of normality scores, low scores being anomalous: (n,) -> (n,).
 
     If a row and the calibration rows are exchangeable, P(p <= alpha) <= alpha for every alpha
-    [1]_.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (n,)
-        Scores of the rows.
-    calibration_scores : ndarray of shape (n_calibration,)
-        Scores of the calibration rows, in ascending order.
+    [1]_. The scores of the calibration rows are in ascending order.
 
     References
     ----------
@@ -81,12 +70,7 @@ def conformal_p_values(scores: np.ndarray, calibration_scores: np.ndarray) -> np
 def conformal_threshold(calibration_scores: np.ndarray, alpha: float) -> float:
     """Score below which conformal p-values are at most alpha, or 1 / (n + 1) if that is larger.
 
-    Parameters
-    ----------
-    calibration_scores : ndarray of shape (n,)
-        Scores of the calibration rows, in ascending order.
-    alpha : float
-        False-positive rate.
+    The calibration scores (n,) are in ascending order.
     """
     rank = max(int(alpha * (len(calibration_scores) + 1) + ROUNDING), 1)
     return float(calibration_scores[rank - 1])

@@ -61,13 +61,7 @@ class ConditionEncoder:
         return cls(categories, encoder, class_prior)
 
     def transform(self, y: Sequence[np.ndarray]) -> np.ndarray:
-        """Encode columns of y (n,) as codes of classes and numbers: (n, n_y).
-
-        Raises
-        ------
-        ValueError
-            If there is another number of columns, or a class that no row had in ``fit``.
-        """
+        """Encode columns of y (n,) as codes of classes and numbers: (n, n_y)."""
         if len(y) != len(self.categories_):
             raise ValueError(
                 f"y must have {len(self.categories_)} columns, as in fit. Got {len(y)} instead."
@@ -101,19 +95,10 @@ def _check_classes(classes: np.ndarray, codes: Sequence[float] | np.ndarray) -> 
 
 
 def split_columns(y: Any, n_rows: int) -> list[np.ndarray]:
-    """Split y into columns of numbers, booleans or strings.
+    """Split y into columns of numbers, booleans or strings, (n_rows,) each.
 
-    Parameters
-    ----------
-    y : scalar, array-like of shape (n_rows,) or (n_rows, n_y), or DataFrame
-        A scalar holds for all rows.
-    n_rows : int
-        Number of rows.
-
-    Returns
-    -------
-    list of ndarray of shape (n_rows,)
-        Columns of y.
+    It is a scalar, which holds for all rows, an array-like of one or two dimensions, or a data
+    frame.
     """
     import narwhals as nw  # the numpy runtime does without
 

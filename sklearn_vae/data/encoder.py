@@ -174,13 +174,7 @@ class TableEncoder:
         )
 
     def check(self) -> None:
-        """Check the attributes, as after reading them from a file.
-
-        Raises
-        ------
-        ValueError
-            If they contradict each other.
-        """
+        """Check the attributes, as after reading them from a file."""
         indices = np.concatenate([np.zeros(0, int), *(group.indices for group in self.groups)])
         if not np.array_equal(np.sort(indices), np.arange(self.n_features)):
             raise ValueError("the groups must hold each column once")
@@ -409,20 +403,12 @@ class TableEncoder:
         is_sample: bool = False,
         seed: int | None = None,
     ) -> np.ndarray:
-        """Decode rows, in their dtype: (n, n_columns) -> (n, n_features).
+        """Decode rows, means or samples, in their dtype: (n, n_columns) -> (n, n_features).
 
-        Parameters
-        ----------
-        values : ndarray of shape (n, n_columns)
-            Rows in the model's units: means or samples.
-        rounds : bool, default=False
-            Whether means of binary columns and counts are rounded to possible values; those of
-            categories always are.
-        is_sample : bool, default=False
-            Whether the rows are samples: they are rounded, and keep to the bounds and recording
-            steps of real columns.
-        seed : int or None, default=None
-            Seed of the draws of levels that share a class; without, each is the most frequent one.
+        With ``rounds``, means of binary columns and counts are rounded to possible values; those
+        of categories always are. Samples are rounded, and keep to the bounds and recording steps
+        of real columns. The seed draws levels that share a class; without one, each is the most
+        frequent.
         """
         X = np.empty((len(values), self.n_features), values.dtype)
         generator = np.random.default_rng(stream_seed(seed or 0, Stream.LEVELS))
@@ -470,16 +456,9 @@ class TableEncoder:
         return log_det
 
     def limits(self) -> tuple[np.ndarray, ...]:
-        """Return limits of samples in the model's units, for columns in its order.
+        """Return limits of samples as ``Columns.limits`` does, for columns in the model's order.
 
-        Returns
-        -------
-        low, high : ndarray of shape (n,)
-            Bounds; infinite where there are none.
-        point_masses : ndarray of shape (n, S)
-            Values that other samples must not have; NaN where there are fewer.
-        radius : ndarray of shape (n,)
-            Half the recording step: nearer numbers are rounded to the point mass.
+        Point masses are NaN where a column has fewer than others.
         """
         limits = [group.limits() for group in self.groups if group.likelihood is not None]
         n_masses = max((masses.shape[1] for _, _, masses, _ in limits), default=0)

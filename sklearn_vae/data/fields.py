@@ -72,13 +72,7 @@ class Field:
     dtype: str
 
     def check(self) -> None:
-        """Check the attributes, as after reading them from a file.
-
-        Raises
-        ------
-        ValueError
-            If type, dtype or categories are impossible.
-        """
+        """Check the attributes, as after reading them from a file."""
         if (self.categories is None) != (
             self.logical_type in NUMBERS
         ) or self.logical_type not in LOGICAL_TYPES:
@@ -128,22 +122,10 @@ class Field:
         return -high, high
 
     def recode(self, codes: np.ndarray, values: list, handle_unknown: str) -> np.ndarray:
-        """Convert codes of other categories to codes of this column's.
+        """Convert codes of other categories, which need not all occur, to codes of this column's.
 
-        Parameters
-        ----------
-        codes : ndarray of shape (n,)
-            Indices of ``values``, -1 for missing values.
-        values : list
-            Other categories, which need not all occur.
-        handle_unknown : {"error", "infrequent", "missing"}
-            Treatment of a value that is no category.
-
-        Returns
-        -------
-        ndarray of shape (n,)
-            Codes, NaN for missing values, and -1 for unknown ones with
-            ``handle_unknown="infrequent"``.
+        Codes (n,) are indices of ``values``, -1 for missing values. The result (n,) is NaN for
+        missing values, and -1 for unknown ones with ``handle_unknown="infrequent"``.
         """
         code_of = {category: code for code, category in enumerate(self.categories or ())}
         unknown_code = UNKNOWN if handle_unknown == "infrequent" else np.nan

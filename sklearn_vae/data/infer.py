@@ -129,17 +129,8 @@ def _likelihood_as_requested(column: TrainingColumn, requested: Request) -> Like
 def choose_likelihood(column: TrainingColumn, *, point_masses: bool = True) -> Likelihood | None:
     """Choose the likelihood of a column: as requested, or by the dtype and the values.
 
-    Parameters
-    ----------
-    column : TrainingColumn
-        Observed values of the column.
-    point_masses : bool, default=True
-        Whether real numbers may have point masses.
-
-    Returns
-    -------
-    Likelihood or None
-        None for a column of one value or none at all.
+    It is None for a column of one value or none at all. Without ``point_masses``, real numbers
+    have no point masses.
     """
     values, weights, hint = column.values, column.weights, column.hint
     if len(values) == 0 or equal_up_to_rounding(values.min(), values.max()):

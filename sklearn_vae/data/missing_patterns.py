@@ -41,13 +41,7 @@ class MissingPatterns:
         return self.masks[generator.choice(len(self.masks), n_rows, p=self.probability)]
 
     def check(self) -> None:
-        """Check the attributes, as after reading them from a file.
-
-        Raises
-        ------
-        ValueError
-            If they contradict each other.
-        """
+        """Check the attributes, as after reading them from a file."""
         check_array("masks", self.masks, "b", (None, None))
         check_array("probability", self.probability, "f", (len(self.masks),))
         if not (self.probability >= 0).all() or not abs(self.probability.sum() - 1) < 1e-6:

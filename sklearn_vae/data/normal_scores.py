@@ -30,21 +30,10 @@ def fit_normal_scores(
 ) -> np.ndarray:
     """Fit knots if they improve the log-density of values that they were not fitted to.
 
-    Parameters
-    ----------
-    values : ndarray of shape (n,)
-        Standardised values.
-    cells : ndarray of shape (2, n)
-        Bounds between which each value is spread evenly: half its recording step below and above
-        it, or the value itself.
-    weights : ndarray of shape (n,) or None
-        Sample weights.
-
-    Returns
-    -------
-    ndarray of shape (n_knots, 2)
-        Values and their normal scores, both increasing; no knots if a normal distribution is as
-        good. The first and the last segment extend to infinity.
+    Each standardised value (n,) is spread evenly over its cell (2, n): half its recording step
+    below and above it, or the value itself. Knots (n_knots, 2) are values and their normal scores,
+    both increasing; there are none if a normal distribution is as good. The first and the last
+    segment extend to infinity.
     """
     weights = np.ones(len(values)) if weights is None else weights
     # the order of the rows makes no difference

@@ -41,13 +41,7 @@ class OneToOne:
     derived_values: np.ndarray
 
     def check(self) -> None:
-        """Check the attributes, as after reading them from a file.
-
-        Raises
-        ------
-        ValueError
-            If they contradict each other.
-        """
+        """Check the attributes, as after reading them from a file."""
         check_array("source_values", self.source_values, "f", (None,))
         check_array("derived_values", self.derived_values, "f", self.source_values.shape)
         if len(self.source_values) < 2 or not (np.diff(self.source_values) > 0).all():
@@ -82,21 +76,8 @@ def find_one_to_one(
 ) -> list[OneToOne]:
     """Find columns that determine each other in all rows, and are missing in the same ones.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n, d)
-        Rows.
-    sources : ndarray of int
-        Indices of the columns that others may be derived from; the first one is, of several.
-    others : ndarray of int
-        Indices of the columns that may be derived.
-    weight : ndarray of shape (n,), optional
-        Number of times that each row counts.
-
-    Returns
-    -------
-    list of OneToOne
-        Pairs of columns.
+    Those with indices ``others`` may be derived from those with indices ``sources``; of several
+    sources, from the first one. The weight (n,) is the number of times that each row counts.
     """
     pairs: list[OneToOne] = []
     columns = np.union1d(sources, others).tolist()

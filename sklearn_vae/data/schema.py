@@ -55,38 +55,15 @@ class Schema:
 
     @classmethod
     def fit(cls, X: Any) -> "Schema":
-        """Read dtypes and categories from a table.
+        """Read dtypes and categories from a data frame, array, sparse matrix or list.
 
-        Parameters
-        ----------
-        X : DataFrame, array, sparse matrix or list of shape (n_samples, n_features)
-            A pandas or polars DataFrame, or a pyarrow Table or RecordBatch; other data frames are
-            converted to pandas.
-
-        Returns
-        -------
-        Schema
-            Fitted schema.
-
-        Raises
-        ------
-        TypeError
-            If a column holds values other than numbers, strings, booleans, categories, dates
-            and durations.
-        ValueError
-            If X does not have two dimensions, or has complex numbers.
+        Other data frames than those of pandas, polars and pyarrow are converted to pandas.
         """
         table = read_table(X)
         return cls(table.fields(), table.container, table.level_names)
 
     def check(self) -> None:
-        """Check the attributes, as after reading them from a file, and make a table.
-
-        Raises
-        ------
-        ValueError
-            If there is no table with this schema.
-        """
+        """Check the attributes, as after reading them from a file, and make a table."""
         if self.container not in ("array", "object", "sparse", *LIBRARIES):
             raise ValueError(f"{self.container!r:.100} is no type of table")
         for field in self.fields:
@@ -113,32 +90,16 @@ class Schema:
         return replace(self, fields=tuple(self.fields[j] for j in columns))
 
     def transform(self, X: Any, *, handle_unknown: str = "error") -> np.ndarray:
-        """Convert a table to numbers: categories to codes, dates and durations to seconds.
+        """Convert a table, or its reader, to numbers: categories to codes, times to seconds.
 
-        Names are not checked (scikit-learn's ``validate_data`` does), nor infinite values.
+        It has columns of the same types in the same order, in any container. Floats are accepted
+        for integers, and a column without any value for every type. Names are not checked
+        (scikit-learn's ``validate_data`` does), nor infinite values. A category that the schema
+        does not have is an error, or with ``handle_unknown="infrequent"`` -1, or with
+        ``"missing"`` NaN.
 
-        Parameters
-        ----------
-        X : DataFrame, array, sparse matrix or list of shape (n_samples, n_features)
-            Columns of the same types in the same order, in any container. Floats are accepted
-            for integers, and a column without any value for every type. Or the table that
-            ``read_table`` has made of it.
-        handle_unknown : {"error", "infrequent", "missing"}, default="error"
-            Treatment of a category that the schema does not have: raise an error, encode it as
-            -1, or as a missing value.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_features)
-            In single precision if no column needs double precision (and one is no boolean). It
-            may share memory with X, and is then perhaps read-only.
-
-        Raises
-        ------
-        TypeError
-            If a column has another type.
-        ValueError
-            If there are unknown categories, or another number of columns.
+        The result is in single precision if no column needs double precision (and one is no
+        boolean). It may share memory with X, and is then perhaps read-only.
         """
         if handle_unknown not in ("error", "infrequent", "missing"):
             raise ValueError(
@@ -163,11 +124,6 @@ class Schema:
 
         ``columns`` are indices in the schema. The frame has these columns in any order, and may
         lack the others.
-
-        Raises
-        ------
-        ValueError
-            If X lacks a column, or as ``transform`` does.
         """
         part, frame = self.select(columns), nw.from_native(X, eager_only=True)
         index_of = {name: index for index, name in enumerate(frame.columns)}
@@ -182,30 +138,13 @@ class Schema:
         return rows
 
     def inverse_transform(self, values: np.ndarray, *, index: "pd.Index | None" = None) -> Any:
-        """Convert numbers to a table like the one in ``fit``.
+        """Convert numbers (n, d) to a table like the one in ``fit``.
 
-        Integers are rounded and clipped to the range of their dtype, codes rounded to
-        categories. NaN becomes the table's missing value. A dtype without one is widened as
-        pandas does it: integers become float64, booleans object.
-
-        Parameters
-        ----------
-        values : ndarray of shape (n_samples, n_features)
-            Numbers as ``transform`` returns them.
-        index : pandas.Index, default=None
-            Index of a pandas DataFrame; 0 to n - 1 by default.
-
-        Returns
-        -------
-        DataFrame or ndarray of shape (n_samples, n_features)
-            With the names, order, dtypes and categories of ``fit``. An array has the dtype of
-            ``values``, or holds objects if it did in ``fit``, with NaN for missing values. A
-            sparse matrix becomes a dense array.
-
-        Raises
-        ------
-        ValueError
-            If ``values`` has another number of columns.
+        Integers are rounded and clipped to the range of their dtype, codes rounded to categories.
+        NaN becomes the table's missing value. A dtype without one is widened as pandas does it:
+        integers become float64, booleans object. An array has the dtype of ``values``, or holds
+        objects if it did in ``fit``; a sparse matrix becomes a dense array. The index of a pandas
+        frame is 0 to n - 1 by default.
         """
         if np.shape(values)[1:] != (len(self.fields),):
             raise ValueError(
@@ -234,20 +173,9 @@ class Schema:
     def keep_observed(self, table: Any, X: Any, missing: np.ndarray) -> Any:
         """Replace the numbers of a table that are observed in X, with all their digits.
 
-        Parameters
-        ----------
-        table : DataFrame or ndarray of shape (n_samples, n_features)
-            Table of ``inverse_transform``.
-        X : DataFrame, array, sparse matrix or list of shape (n_samples, n_features)
-            Rows. All cells are taken from ``table`` where X is of another type, has other
-            names, or its column another dtype.
-        missing : ndarray of shape (n_samples, n_features), bool
-            Mask of the cells that are taken from ``table``.
-
-        Returns
-        -------
-        DataFrame or ndarray of shape (n_samples, n_features)
-            The table.
+        ``table`` is a result of ``inverse_transform``. It keeps the cells of the mask ``missing``
+        (n, d), and all cells where X is of another type, has other names, or its column another
+        dtype.
         """
         if type(table) is not type(X) or self.container not in LIBRARIES:
             return table

@@ -39,16 +39,9 @@ SEED = 0
 def as_source(X: Any) -> "BatchSource | None":
     """Return the source of batches that X is, or None if X is a table.
 
-    Parameters
-    ----------
-    X : object
-        A path or list of paths of Parquet files, a ``pyarrow.dataset.Dataset``, a dask DataFrame
-        or Array, a polars LazyFrame, or a callable that returns a new iterator of batches.
-
-    Raises
-    ------
-    ValueError
-        If X is an iterator, which can be read only once.
+    Sources are a path or list of paths of Parquet files, a ``pyarrow.dataset.Dataset``, a dask
+    DataFrame or Array, a polars LazyFrame, or a callable that returns a new iterator of batches.
+    An iterator is refused: it can be read only once.
     """
     if isinstance(X, BatchSource):
         return X
@@ -118,12 +111,7 @@ class BatchSource:
     def sample(self) -> tuple[Any, int]:
         """Draw rows at random, in their order; all rows if they are no more than the sample has.
 
-        Returns
-        -------
-        table : array or data frame
-            The rows, of the type of the batches.
-        n_rows : int
-            Number of rows of the source.
+        Return them as a table of the type of the batches, and the number of rows of the source.
         """
         generator, n_rows, bound = np.random.default_rng(SEED), 0, 1.0
         tables: list[Any] = []
@@ -145,19 +133,11 @@ class BatchSource:
     def write(
         self, to_numbers: Callable[[Any], np.ndarray], n_rows: int, sample: np.ndarray
     ) -> "DiskRows":
-        """Write all rows to a temporary file, in random order.
+        """Write all ``n_rows`` rows to a temporary file, in random order.
 
         Batches are dealt to parts of the file row by row, like cards, and each part is then
-        shuffled.
-
-        Parameters
-        ----------
-        to_numbers : callable
-            Validates a batch and converts it to numbers (B, n_columns).
-        n_rows : int
-            Number of rows of the source.
-        sample : ndarray of shape (n_sample, n_columns)
-            Numbers of a sample of the rows, whose dtype all have.
+        shuffled. ``to_numbers`` validates a batch and converts it to numbers. All have the dtype
+        of the sample, which is numbers of some rows.
         """
         generator, n_written = np.random.default_rng(SEED), 0
         n_parts = -(-n_rows // sample_rows(sample.shape[1]))

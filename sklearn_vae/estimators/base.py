@@ -207,26 +207,16 @@ class TableEstimator(
     def _make_jobs(self, X: Any, y: Any, sample_weight: Any) -> tuple[list[TrainingJob], Any]:
         """Validate and encode the rows, and make the jobs of the first training.
 
-        Returns
-        -------
-        jobs : list of TrainingJob
-            One per member or initialization.
-        rows : object
-            Rows to pass to ``_select`` and ``_set_results``.
+        Return one job per member or initialization, and rows for ``_select`` and ``_set_results``.
         """
         raise NotImplementedError
 
     def _select(
         self, jobs: list[TrainingJob], results: list[TrainingResult], rows: Any
     ) -> tuple[list[TrainingResult], list[TrainingJob]]:
-        """Select the members to keep, and make the jobs of their second training.
+        """Select the members to keep; return their results and the jobs of their second training.
 
-        Returns
-        -------
-        results : list of TrainingResult
-            Results of the selected members.
-        jobs : list of TrainingJob
-            One per result; empty without a second training.
+        There is one job per result, or none at all without a second training.
         """
         raise NotImplementedError
 
@@ -320,17 +310,8 @@ class TableEstimator(
     ) -> np.ndarray:
         """Validate rows and convert them to numbers: categories to codes, missing cells to NaN.
 
-        Parameters
-        ----------
-        X : array-like of shape (n, n_features)
-            Rows.
-        reset : bool
-            Whether they are those of a first fit.
-        columns : ndarray of int, optional
-            Indices of columns; the others become missing, and a data frame may lack them. All
-            columns by default.
-        ensure_min_samples : int, default=1
-            Minimum number of rows.
+        ``reset`` is for the rows of a first fit. With ``columns`` (indices), the others become
+        missing, and a data frame may lack them.
         """
         rows = self._to_numbers(
             X, reset=reset, columns=columns, ensure_min_samples=ensure_min_samples

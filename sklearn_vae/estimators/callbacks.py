@@ -61,12 +61,8 @@ class CallbackAdapter:
     def end_task(self, task: Any, **attributes: Callable[[], Any]) -> bool:
         """End a task, and return whether a callback requests the end of the fit.
 
-        Parameters
-        ----------
-        task : sklearn.callback.CallbackContext
-            The context of the fit or of an iteration.
-        **attributes
-            Functions that return fitted attributes which the estimator does not have yet.
+        The task is the context of the fit or of an iteration. ``attributes`` are functions that
+        return fitted attributes which the estimator does not have yet.
         """
         return task.call_on_fit_task_end(
             estimator=self.estimator,

@@ -179,12 +179,7 @@ def check_same_architecture(
 def restore_on_error(estimator: BaseEstimator, *, keep: bool = False) -> Iterator[None]:
     """Delete the fitted attributes, and restore them if an error is raised.
 
-    Parameters
-    ----------
-    estimator : estimator
-        Estimator that is fitted in the context.
-    keep : bool, default=False
-        Whether to keep the attributes, for a fit that continues the last one.
+    With ``keep`` they are not deleted, for a fit that continues the last one.
     """
     before = {name: value for name, value in vars(estimator).items() if name.endswith("_")}
     for name in () if keep else before:

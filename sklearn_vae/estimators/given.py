@@ -18,26 +18,10 @@ ROUNDING = 1e-9
 def column_indices(
     columns: Iterable[Name], names: Sequence[Name], parameter: str, caller: str
 ) -> np.ndarray:
-    """Find columns by name, or by position where they have no names.
+    """Find columns by name, or by position where they have no names: sorted indices (n,).
 
-    Parameters
-    ----------
-    columns : iterable of str or int
-        Names or positions.
-    names : sequence
-        Names of all columns of X, or their positions.
-    parameter, caller : str
-        Names of parameter and method for messages.
-
-    Returns
-    -------
-    ndarray of shape (n,)
-        Sorted indices.
-
-    Raises
-    ------
-    ValueError
-        If X has no such column.
+    ``names`` are those of all columns of X, or their positions; ``parameter`` and ``caller`` are
+    for messages.
     """
     if isinstance(columns, str | Mapping) or not isinstance(columns, Iterable):
         raise ValueError(
@@ -68,32 +52,10 @@ def given_row(
     caller: str,
     dtype: np.dtype,
 ) -> np.ndarray:
-    """Make a row of given values, in which all other columns are NaN.
+    """Make a row (n_features,) of values by name or position, in which all other columns are NaN.
 
-    Parameters
-    ----------
-    given : mapping of str or int to object
-        Values by name or position of the column.
-    names : sequence
-        Names of all columns of X, or their positions.
-    fields : sequence of Field or None
-        Schema of each column; None if X is an array of numbers.
-    encoder : TableEncoder
-        Encoder of the table.
-    caller : str
-        Name of the method for messages.
-    dtype : numpy.dtype
-        Precision of the row.
-
-    Returns
-    -------
-    ndarray of shape (n_features,)
-        The row, with categories as codes.
-
-    Raises
-    ------
-    ValueError
-        If there is no such column, or it cannot have the value.
+    ``names`` are those of all columns of X, or their positions; ``fields`` are None if X is an
+    array of numbers. Categories become codes. ``caller`` is for messages.
     """
     if not isinstance(given, Mapping):
         raise ValueError(

@@ -38,13 +38,7 @@ def resolve(parameter: str, value: Any) -> Any:
 
 
 def resolve_widths(hidden_layer_sizes: Any, caller: str) -> tuple[int, ...]:
-    """Convert the parameter ``hidden_layer_sizes`` to a tuple of integers.
-
-    Raises
-    ------
-    ValueError
-        If a width is not an integer of at least 1.
-    """
+    """Convert the parameter ``hidden_layer_sizes`` to a tuple of integers >= 1."""
     is_one = isinstance(hidden_layer_sizes, Integral)
     widths = [hidden_layer_sizes] if is_one else list(hidden_layer_sizes)
     for width in widths:
@@ -87,18 +81,7 @@ class ModelParts:
     def from_params(cls, params: Mapping[str, Any], caller: str) -> Self:
         """Resolve a VAETransformer's parameters, and check that they go together.
 
-        Parameters
-        ----------
-        params : mapping of str to object
-            Parameters by name.
-        caller : str
-            Name of the estimator's class, for messages.
-
-        Raises
-        ------
-        ValueError
-            If a width is not a positive integer, if a custom module cannot be used, or if an
-            object requires another value of another parameter.
+        ``caller`` is the name of the estimator's class, for messages.
         """
         network = resolve("network", params["network"])
         modules = params["encoder"], params["decoder"]

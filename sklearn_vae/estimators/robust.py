@@ -18,21 +18,9 @@ MAD_TO_SD = 1.4826
 
 
 def inlier_mask(estimator: BaseEstimator, X: Any, y: Any, sample_weight: Any) -> np.ndarray:
-    """Mask of the rows whose log-density is not far below the median.
+    """Mask (n,) of the rows whose log-density is not far below the median.
 
     The log-density is that of a clone of the estimator that is trained with the trimmed ELBO.
-
-    Parameters
-    ----------
-    estimator : VAETransformer
-        The estimator to be fitted robustly.
-    X, y, sample_weight : array-like
-        Its training rows, conditions and sample weights.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,), bool
-        False for outliers.
     """
     trimmed = clone(estimator).set_params(
         objective=TrimmedELBO(TRIM_FRACTION),

@@ -28,32 +28,11 @@ def sample_with_rules(
     *,
     is_exchangeable: bool,
 ) -> np.ndarray:
-    """Draw rows that fulfil all rules, by rejection.
+    """Draw rows of numbers that fulfil all rules, by rejection: (n_samples, n_features).
 
-    Parameters
-    ----------
-    draw : callable
-        Draws rows of numbers by a seed, for rows of the sample by index.
-    restore : callable
-        Converts rows of numbers to a table.
-    n_samples : int
-        Number of rows.
-    seed : int
-        Seed of the draws.
-    rules : sequence of str, callable or polars expression
-        The rules.
-    is_exchangeable : bool
-        Whether all rows of the sample have the same distribution.
-
-    Returns
-    -------
-    ndarray of shape (n_samples, n_features)
-        Rows of numbers.
-
-    Raises
-    ------
-    ValueError
-        If too few rows fulfil the rules.
+    ``draw`` makes rows by a seed, for rows of the sample by index, and ``restore`` converts them
+    to a table. Rows are exchangeable if all have the same distribution. It is an error if too few
+    rows fulfil the rules.
     """
     if isinstance(rules, str) or not isinstance(rules, Sequence):
         raise ValueError(

@@ -40,23 +40,12 @@ def refine(
     """Yield indices of rows and their sampler with one more proposal, until all weights are even.
 
     The first proposal is a Laplace approximation at each mode of the posterior, any further one a
-    normal distribution near the draw of the largest weight.
+    normal distribution near the draw of the largest weight. The rows of the mask ``is_poor`` (B,)
+    need one. Each round has its standard normal draws (1, K, 1, l).
 
-    Parameters
-    ----------
-    sampler : ImportanceSampler
-        The draws so far.
-    is_poor : Tensor of shape (B,)
-        Mask of rows that need a further proposal.
-    points : sequence of Tensor of shape (1, K, 1, l)
-        Standard normal draws of each round.
-    proposal_scale : float, default=1.0
-        Factor of the Laplace approximations' standard deviations.
-    candidates : Tensor of shape (M, C, l), optional
-        Possible starting points of Newton's method. Without any, rows get more draws from the
-        first proposal, as categorical codes need, whose posterior has no Laplace approximation.
-    n_starts : int, default=1
-        Number of starting points.
+    Newton's method has ``n_starts`` starting points, some of them among the candidates (M, C, l).
+    Without candidates, rows get more draws from the first proposal, as categorical codes need,
+    whose posterior has no Laplace approximation.
     """
     rows = torch.arange(len(is_poor), device=is_poor.device)
     for number, noise in enumerate(points):
@@ -84,21 +73,9 @@ def add_modes(
 ) -> None:
     """Add Laplace approximations at the modes that Newton's method finds from several starts.
 
-    Most draws are from the mode with the largest part of p(x), a few from every other mode.
-
-    Parameters
-    ----------
-    sampler : ImportanceSampler
-        The draws so far.
-    noise : Tensor of shape (1, K, 1, l)
-        Standard normal draws.
-    proposal_scale : float
-        Factor of the Laplace approximations' standard deviations.
-    candidates : Tensor of shape (M, C, l)
-        Codes far from each other: starting points beside the likelier of the likeliest draw
-        and the draws' weighted mean.
-    n_starts : int
-        Number of starting points.
+    Most draws are from the mode with the largest part of p(x), a few from every other mode. The
+    candidates (M, C, l) are codes far from each other: starting points beside the likelier of the
+    likeliest draw and the draws' weighted mean. The noise is (1, K, 1, l).
     """
     log_joint = sampler.log_joint.nan_to_num(nan=-math.inf)
     z = sampler.z.take_along_dim(log_joint.argmax(1, keepdim=True).unsqueeze(-1), 1)  # (M, 1, B, l)

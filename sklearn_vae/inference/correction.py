@@ -11,14 +11,8 @@ def correction_at(
 ) -> np.ndarray:
     """Correction of the decoder's mean, in the dtype of the codes: (n, l) -> (n, n_columns).
 
-    Parameters
-    ----------
-    codes : ndarray of shape (n, l)
-        Codes.
-    correction : ndarray of shape (1 + l, n_columns)
-        Offset and slopes.
-    code_range : ndarray of shape (2, l) or None
-        Minimum and maximum of the codes that the correction was fitted to.
+    ``correction`` (1 + l, n_columns) is offset and slopes, ``code_range`` (2, l) minimum and
+    maximum of the codes that they were fitted to.
     """
     correction = correction.astype(codes.dtype)
     added = correction[0] + codes @ correction[1:]

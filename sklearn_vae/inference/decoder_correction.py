@@ -14,25 +14,10 @@ PENALTIES = np.logspace(-6, 3, 28)
 def fit_decoder_correction(
     model: VAE, x: np.ndarray, weight: np.ndarray, rows_per_chunk: int
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Fit the correction of a model's Gaussian columns to encoded rows.
+    """Fit the correction of a model's Gaussian columns to complete encoded rows, with weights (n,).
 
-    Parameters
-    ----------
-    model : VAE
-        A model with one member.
-    x : ndarray of shape (n, n_columns + n_conditions)
-        Encoded rows without missing values.
-    weight : ndarray of shape (n,)
-        Row weights.
-    rows_per_chunk : int
-        Rows that are encoded and decoded at a time.
-
-    Returns
-    -------
-    correction : ndarray of shape (1 + l, n_columns) or None
-        Offset and slopes; None for an autoregressive decoder, whose mean has no linear correction.
-    code_range : ndarray of shape (2, l) or None
-        Minimum and maximum of the codes.
+    Return offset and slopes (1 + l, n_columns), and the range of the codes (2, l); None for an
+    autoregressive decoder, whose mean has no linear correction. The model has one member.
     """
     if model.decoder.is_autoregressive:
         return None, None

@@ -173,13 +173,7 @@ class EnsemblePredictor:
         return X
 
     def check(self) -> None:
-        """Check that the arrays of a file are one model, and that each member scores and draws.
-
-        Raises
-        ------
-        ValueError
-            If shapes, columns or numbers contradict each other.
-        """
+        """Check that the arrays of a file are one model, and that each member scores and draws."""
         if self.weight.shape != (len(self.members),) or not abs(self.weight.sum() - 1) < 1e-6:
             raise ValueError("there are not as many mixture weights as members, which sum to 1")
         for member in self.members:

@@ -99,22 +99,11 @@ def newton(target: Target, z: Tensor) -> tuple[Tensor, NormalProposal]:
 
 
 def laplace_approximation(target: Target, guess: NormalProposal) -> tuple[NormalProposal, Tensor]:
-    """Laplace approximation of the posterior around a code, and the Newton step from there.
+    """Laplace approximation around a code, and the Newton step (M, B, l) from there.
 
-    Parameters
-    ----------
-    target : Target
-        p(x, z) as a function of z.
-    guess : NormalProposal
-        Its mean is the code. The Hessian is a finite difference of gradients along its axes, at
-        a distance in proportion to its scales.
-
-    Returns
-    -------
-    normal : NormalProposal
-        Normal distribution around the code, with the curvature of -log p(x, z) as its precision.
-    step : Tensor of shape (M, B, l)
-        Newton step from the code towards the mode.
+    The code is the mean of the guess. The precision is the curvature of the negative log-density
+    of x and z, a finite difference of gradients along the guess's axes, at a distance in
+    proportion to its scales.
     """
     n_latent = guess.loc.shape[-1]
     distance = (DIFFERENCE * guess.scale).clamp(max=1.0)

@@ -182,18 +182,9 @@ def make_points(
 
 
 def log_evidence(model: VAE, x: Tensor, points: Points, rows_per_chunk: int) -> Tensor:
-    """Log p(x) in nats by importance sampling, (M, B).
+    """Log p(x) in nats by importance sampling [1]_, of rows whose missing values are NaN: (M, B).
 
-    Parameters
-    ----------
-    model : VAE
-        The model.
-    x : Tensor of shape (M, B, n_columns + n_conditions)
-        Encoded rows; NaN is a missing value.
-    points : Points
-        Random numbers of the proposals.
-    rows_per_chunk : int
-        Rows that are decoded at a time, with all their draws.
+    ``rows_per_chunk`` rows are decoded at a time, with all their draws.
 
     References
     ----------

@@ -316,16 +316,9 @@ class Predictor:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Codes (M, n, l) and residuals (M, n, n_values) of each member, in the encoded units.
 
-        Residuals are those of ``Columnwise.residual``, and 0 where values are missing.
-
-        Parameters
-        ----------
-        X : ndarray of shape (n, n_features)
-            Rows.
-        shift : ndarray of shape (n_columns,), optional
-            Noise added to the encoder's input.
-        mask : ndarray of shape (M, n_values), bool, optional
-            Values that are masked in the input of each member's encoder.
+        Residuals are those of ``Columnwise.residual``, and 0 where values are missing. In the
+        encoder's input, noise ``shift`` (n_columns,) is added, and the values of ``mask`` (M,
+        n_values) are masked.
         """
         function = partial(
             codes_and_residuals,
@@ -408,13 +401,7 @@ class Predictor:
     # -- validation ------------------------------------------------------------------
 
     def check(self) -> None:
-        """Check that the arrays of a file are one model, and that it scores and draws a row.
-
-        Raises
-        ------
-        ValueError
-            If shapes, columns or numbers contradict each other.
-        """
+        """Check that the arrays of a file are one model, and that it scores and draws a row."""
         self.check_arrays()
         columns = self.columns
         with np.errstate(all="ignore"):
@@ -426,13 +413,7 @@ class Predictor:
             self.sample(1, self.seed, row.dtype, y)
 
     def check_arrays(self) -> None:
-        """Check the arrays' shapes and dtypes before the model is built.
-
-        Raises
-        ------
-        ValueError
-            If shapes, columns or numbers contradict each other.
-        """
+        """Check the arrays' shapes and dtypes before the model is built."""
         columns, architecture = self.columns, self.architecture
         for name, value in self.weights.items():
             check_array(name, value, "f", (None,) * np.ndim(value))

@@ -22,25 +22,9 @@ def sample_given(
     seed: int,
     y: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Draw rows given the values of one row that are not NaN.
+    """Draw rows given the values of one row (n_features,) that are not NaN.
 
-    Parameters
-    ----------
-    model : Predictor, EnsemblePredictor or ClassMarginal
-        The model.
-    row : ndarray of shape (n_features,)
-        The given values.
-    n_samples : int
-        Number of rows.
-    seed : int
-        Seed of the draws.
-    y : ndarray of shape (n_samples, n_y), optional
-        Codes and numbers of the rows' conditions, of a model that has any.
-
-    Returns
-    -------
-    ndarray of shape (n_samples, n_features)
-        Rows.
+    ``y`` (n_samples, n_y) are codes and numbers of the rows' conditions, of a model that has any.
     """
     if isinstance(model, ClassMarginal):
         with uncounted():

@@ -34,27 +34,13 @@ def kmeans_initialization(
 ) -> LinearGaussian:
     """Fit k-means for categorical latent variables, and probabilistic PCA to its residuals.
 
-    Parameters
-    ----------
-    x : ndarray of shape (n, d)
-        Rows. Missing values are NaN, and taken as the column's mean.
-    weight : ndarray of shape (n,) or None
-        Sample weights.
-    codes : tuple of (n_variables, n_classes)
-        Categorical variables; each clusters the residuals of the previous ones.
-    n_components : int
-        Latent dimensions: one per class of each variable, and continuous ones.
-    generator : numpy.random.Generator
-        Source of the random initial centres.
-    prior_rows : float, default=0.0
-        Pseudo-observations per row in the prior of the scales.
+    Missing values of x (n, d) are NaN, and taken as the column's mean. Of the categorical
+    variables ``codes`` (n_variables, n_classes), each clusters the residuals of the previous ones.
+    ``prior_rows`` are pseudo-observations per row in the prior of the scales.
 
-    Returns
-    -------
-    LinearGaussian
-        The first dimensions are the classes; their ``posterior_weights`` and ``intercept`` give
-        logits. These are the linear discriminants of spherical clusters, scaled down to a
-        maximum median confidence.
+    The first dimensions are the classes; their ``posterior_weights`` and ``intercept`` give
+    logits. These are the linear discriminants of spherical clusters, scaled down to a maximum
+    median confidence.
     """
     rows = np.unique(np.linspace(0, len(x) - 1, min(len(x), MAX_ROWS)).astype(int))
     subset = x[rows].astype(np.float64)

@@ -16,23 +16,10 @@ RIDGE = 1e-6
 
 
 def n_factors(x: np.ndarray, weight: np.ndarray | None, max_factors: int) -> int | None:
-    """Find the smallest number of factors that fits the correlations of x closely.
+    """Find the smallest number of factors that fits the correlations of x (n, d) closely.
 
-    Parameters
-    ----------
-    x : ndarray of shape (n, d)
-        Rows.
-    weight : ndarray of shape (n,) or None
-        Sample weights.
-    max_factors : int
-        Maximum number of factors.
-
-    Returns
-    -------
-    int or None
-        Number of factors. None if no number up to ``max_factors`` fits, as for most real
-        tables, or if so many are not identified; also None if no factor is needed, as
-        uncorrelated columns may still be dependent.
+    None if no number up to ``max_factors`` fits, as for most real tables, or if so many are not
+    identified; also None if no factor is needed, as uncorrelated columns may still be dependent.
 
     References
     ----------

@@ -124,17 +124,10 @@ class CorrelationPCA:
     def linear_gaussian(self, n_components: int, prior_rows: float = 0.0) -> LinearGaussian:
         """Return probabilistic PCA of the standardised columns, by maximum likelihood [1]_.
 
-        Parameters
-        ----------
-        n_components : int
-            Number of latent dimensions; those beyond the axes have zero loadings.
-        prior_rows : float, default=0.0
-            Pseudo-observations per row in the prior of the scales.
+        The model and its posterior are in the units of the table.
 
-        Returns
-        -------
-        LinearGaussian
-            The model and its posterior in the units of the table.
+        Latent dimensions beyond the axes have zero loadings. ``prior_rows`` are
+        pseudo-observations per row in the prior of the scales.
 
         References
         ----------

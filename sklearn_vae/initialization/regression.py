@@ -31,14 +31,7 @@ class ConditionRegression:
     def fit(cls, x: Any, weight: np.ndarray | None, n_columns: int) -> Self:
         """Fit by weighted ridge regression, for each column on the rows that have it.
 
-        Parameters
-        ----------
-        x : array of shape (n, n_columns + n_conditions)
-            Columns with missing cells as NaN, then conditions.
-        weight : ndarray of shape (n,) or None
-            Sample weights.
-        n_columns : int
-            Number of columns.
+        Rows x are ``n_columns`` columns, with missing cells as NaN, and then the conditions.
         """
         weight = np.ones(len(x)) if weight is None else weight
         mean, total = np.zeros(x.shape[1] - n_columns), weight.sum()

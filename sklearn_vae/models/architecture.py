@@ -61,13 +61,7 @@ class Architecture:
     places: tuple[int, ...] = ()
 
     def check_sizes(self, weights: Sequence[int]) -> None:
-        """Check that arrays of these sizes can be its parameters, before the model is built.
-
-        Raises
-        ------
-        ValueError
-            If a layer, the prior or the posterior is larger than the arrays.
-        """
+        """Check that arrays of these sizes can be its parameters, before the model is built."""
         counts = [
             size * n
             for likelihood, n in self.blocks

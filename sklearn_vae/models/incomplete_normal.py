@@ -78,25 +78,13 @@ def marginal_of_normal(
 ) -> tuple[Tensor, Tensor]:
     """Standardise the observed values of normal rows, the other values integrated out.
 
-    The density of all values is divided by that of the missing ones given the others.
+    The density of all values is divided by that of the missing ones given the others. The root of
+    the precision (..., d, d) is lower triangular, and so is a factor that multiplies it from the
+    left. Rows (..., d) are standardised by it, with any values where some are missing.
 
-    Parameters
-    ----------
-    root : Tensor of shape (..., d, d)
-        Lower triangular root of the precision.
-    standard : Tensor of shape (..., d)
-        Complete rows standardised by it, with any values where some are missing.
-    observed : Tensor of shape (..., d), bool
-        Mask of observed values.
-    left : Tensor of shape (..., d, d), optional
-        Lower triangular factor that multiplies the root from the left.
-
-    Returns
-    -------
-    standard, log_scale : Tensor of shape (..., d)
-        Residuals of the rows from the missing values that fit them best, and logarithms of
-        scales: minus half of the sum of squares and minus the sum are the log-density, but
-        for a constant.
+    Return residuals (..., d) of the rows from the missing values that fit them best, and
+    logarithms of scales (..., d): minus half of the sum of squares and minus the sum are the
+    log-density, but for a constant.
     """
     block = MissingBlock.of(root, observed, left)
     residual = standard - (block.root @ block.solve(standard).unsqueeze(-1)).squeeze(-1)

@@ -153,26 +153,14 @@ class VAE(StackedModule):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Reconstruction term and KL of the ELBO, and the scale prior, per row.
 
-        Parameters
-        ----------
-        x : Tensor of shape (M, B, n_columns)
-            Encoded rows.
-        noise : Tensor of shape (M or 1, K, B or 1, l)
-            Standard normal draws, per row or shared by the rows.
-        encoder_input : Tensor of shape (M, B, n_columns), optional
-            Corrupted rows for the encoder; x by default.
-        decoder_input : Tensor of shape (M, B, n_columns), optional
-            Corrupted rows for an autoregressive decoder (word dropout); x by default.
+        Rows x are (M, B, n_columns), the noise (M or 1, K, B or 1, l) standard normal draws, per
+        row or shared. The encoder's input may be corrupted, and an autoregressive decoder's too
+        (word dropout).
 
-        Returns
-        -------
-        log_prob : Tensor of shape (M, B)
-            log p(x|z) in nats, averaged over the K draws of z.
-        kl : Tensor of shape (M, B, units) or (M, B, 1)
-            KL of q(z|x) from the prior in nats: exact and per unit if it has a closed form, else
-            log q(z|x) - log p(z) averaged over the K draws.
-        log_prior : Tensor of shape (M, B)
-            Log-density of a pseudo-observation at z, whose residual is the linear model's.
+        Return log p(x|z) in nats, averaged over the K draws (M, B); the KL of q(z|x) from the
+        prior, exact and per unit if it has a closed form (M, B, units), else log q(z|x) - log p(z)
+        averaged over the draws (M, B, 1); and the log-density of a pseudo-observation at z, whose
+        residual is the linear model's (M, B).
         """
         q = self.encode(x if encoder_input is None else encoder_input)
         z, kl = self._sample_codes(q, noise)
@@ -199,25 +187,11 @@ class VAE(StackedModule):
     ) -> Draws:
         """Codes drawn from q(z|x), and log p(x|z) p(z) / q(z|x) of each.
 
-        Parameters
-        ----------
-        x : Tensor of shape (M, B, n_columns)
-            Encoded rows.
-        noise : Tensor of shape (M or 1, K, B or 1, l)
-            Standard normal draws, per row or shared by the rows.
-        proposal_scale : float, default=1.0
-            Factor of the standard deviations of q(z|x), from which z is drawn.
-        stop_gradient : bool, default=False
-            Whether to stop the gradient of log q(z|x) with respect to q's parameters, so that
-            only the path through z is left ("sticking the landing"), as the doubly
-            reparameterised gradient needs.
-        encoder_input : Tensor of shape (M, B, n_columns), optional
-            Corrupted rows for the encoder; x by default.
-
-        Returns
-        -------
-        Draws
-            With the log-weights (M, K, B) as ``log_weight``.
+        Rows x are (M, B, n_columns), the noise (M or 1, K, B or 1, l) standard normal draws, per
+        row or shared. ``proposal_scale`` is a factor of q's standard deviations. With
+        ``stop_gradient``, only the path through z is left in the gradient ("sticking the
+        landing"), as the doubly reparameterised gradient needs. The encoder's input may be
+        corrupted.
         """
         q = self.encode(x if encoder_input is None else encoder_input)
         prior = self.prior_distribution()

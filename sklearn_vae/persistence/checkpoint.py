@@ -26,13 +26,7 @@ def write_checkpoint(path: file_format.PathLike, kind: str, **values: Any) -> No
 
 
 def read_checkpoint(path: file_format.PathLike, kind: str) -> dict[str, Any]:
-    """Values of a checkpoint file by name.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged or of another kind.
-    """
+    """Values of a checkpoint file of this kind by name."""
     header, arrays = file_format.read(path)
     if header.pop("kind", None) != kind:
         raise ValueError(f"{path}: the file holds no {kind}, but other data.")

@@ -59,22 +59,10 @@ PathLike = str | os.PathLike[str]
 
 
 def write(path: PathLike, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    """Write a file atomically.
+    """Write a JSON header, without infinities, and arrays by name to a file, atomically.
 
-    Parameters
-    ----------
-    path : str or path-like
-        Path of the file. An existing file is replaced at once, and its mode is kept.
-    header : dict
-        JSON values, without infinities.
-    arrays : dict of ndarray
-        Arrays by name.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be written. An existing file is then unchanged, and no temporary
-        file remains.
+    An existing file is replaced at once, and its mode is kept. If the file cannot be written, an
+    existing one is unchanged, and no temporary file remains.
     """
     text = json.dumps(header, allow_nan=False, separators=(",", ":"))
     if len(text) > MAX_HEADER_BYTES or _has_too_many_containers(text):
@@ -90,26 +78,9 @@ def write(path: PathLike, header: dict[str, Any], arrays: dict[str, np.ndarray])
 
 
 def read(path: PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Read a file that ``write`` has written.
+    """Read the header and the arrays of a file that ``write`` has written.
 
-    Parameters
-    ----------
-    path : str or path-like
-        Path of the file.
-
-    Returns
-    -------
-    header : dict
-        JSON values.
-    arrays : dict of ndarray
-        Arrays by name.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged, of another kind, or in a newer format.
-    OSError
-        If the file cannot be read.
+    A file that is damaged, of another kind, or in a newer format is a ValueError.
     """
     path = os.fspath(path)
     data, n_header = _read_bytes(path)

@@ -40,13 +40,7 @@ def is_serializable(target: type | FunctionType) -> bool:
 
 
 def find(name: object) -> Any:
-    """Return the class or function that is registered under a name; nothing is imported.
-
-    Raises
-    ------
-    ValueError
-        If nothing is registered under the name.
-    """
+    """Return the class or function that is registered under a name; nothing is imported."""
     substitutes = SUBSTITUTES.get()
     if not isinstance(name, str) or not (name in substitutes or name in _REGISTRY):
         raise ValueError(f"{name!r} is not registered in this version of sklearn_vae")

@@ -237,13 +237,7 @@ def _reserve(n_bytes: int) -> None:
 
 
 def deserialize(value: object) -> Any:
-    """Undo ``Serializer.serialize``.
-
-    Raises
-    ------
-    ValueError
-        If a tag or a name is unknown.
-    """
+    """Undo ``Serializer.serialize``."""
     if isinstance(value, list):
         return [deserialize(item) for item in value]
     if not isinstance(value, dict):

@@ -93,13 +93,7 @@ def annotations_of(owner: type) -> dict[str, Any]:
 
 
 def check_annotations(owner: object, names: Iterable[str]) -> None:
-    """Refuse attributes whose types are not those of the annotations of the class.
-
-    Raises
-    ------
-    ValueError
-        If an attribute is missing or has another type.
-    """
+    """Refuse attributes whose types are not those of the annotations of the class."""
     cls: Any = type(owner)
     hints = annotations_of(cls)
     for name in names:
@@ -125,18 +119,8 @@ def check_array(
 ) -> None:
     """Refuse anything but an array of finite numbers of these dtypes and this shape.
 
-    Parameters
-    ----------
-    name : str
-        Name of the array, for the message.
-    value : object
-        The array.
-    kinds : str
-        Kinds of dtype: "f" for single and double precision, "i" for integers, "b" for bool.
-    shape : tuple of int or None
-        Its shape; None for any length.
-    allows_nan : bool, default=False
-        If true, NaN is allowed.
+    Kinds are "f" for single and double precision, "i" for integers, "b" for bool. None in the
+    shape is any length.
     """
     is_number = isinstance(value, np.ndarray) and value.dtype.kind in kinds
     if not is_number or (value.dtype.kind == "f" and value.dtype.itemsize not in (4, 8)):

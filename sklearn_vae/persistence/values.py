@@ -34,13 +34,7 @@ def has_json(value: object) -> bool:
 
 
 def to_json(value: object) -> Any:
-    """Convert a name or a category to types of JSON, tagged where they are ambiguous.
-
-    Raises
-    ------
-    NotSerializableError
-        If it has another type.
-    """
+    """Convert a name or a category to types of JSON, tagged where they are ambiguous."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, str | bool | int | float):

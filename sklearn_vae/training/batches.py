@@ -36,28 +36,11 @@ def iterate_batches(
 ) -> Iterator[Batch]:
     """Yield the batches of one epoch: passes over the rows, each in a new random order.
 
-    The batches of a pass differ in size by one row at most, and none is dropped.
-
-    Parameters
-    ----------
-    config : TrainingConfig
-        Configuration of any member: batch sizes are equal for all.
-    seeds : sequence of int
-        Distinct seeds of the members, S in number.
-    epoch : int
-        Number of the epoch, which with the seed determines order and noise.
-    n_rows, n_components : int
-        Number of rows of the dataset and of noise dimensions.
-    like : Tensor
-        Tensor with the dtype and the device of the noise.
-    rows_per_window : int, optional
-        Number of neighbouring rows that are shuffled; by default all rows. Windows keep their
-        order.
-
-    Yields
-    ------
-    Batch
-        Row indices and noise for each seed.
+    The batches of a pass differ in size by one row at most, and none is dropped. The configuration
+    is that of any member: batch sizes are equal for all. There is a batch for each of the S
+    distinct seeds, which with the number of the epoch determine order and noise. The noise has
+    ``n_components`` dimensions, and dtype and device of ``like``. ``rows_per_window`` neighbouring
+    rows are shuffled, by default all; windows keep their order.
     """
     sizes = _batch_sizes(config, n_rows)
     generators = [make_generator(seed, Stream.ROWS, epoch) for seed in seeds]

@@ -164,21 +164,11 @@ class Dataset:
         )
 
     def split(self, n_valid: int, generator: torch.Generator) -> tuple[Self, Self]:
-        """Split a single member's rows at random into training and validation rows.
+        """Split a single member's rows at random: training rows, validation rows.
 
-        A row of integer weight k is k rows, which may be split between the two. Of rows in
-        random order, the first ones are for validation, and are then in memory.
-
-        Parameters
-        ----------
-        n_valid : int
-            Total sample weight of the validation rows.
-        generator : torch.Generator
-            Source of the random order.
-
-        Returns
-        -------
-        train, valid : Dataset
+        The validation rows have the total weight ``n_valid``. A row of integer weight k is k rows,
+        which may be split between the two. Of rows in random order, the first ones are for
+        validation, and are then in memory.
         """
         if isinstance(self.x, WindowedRows):
             parts = self.x.after(n_valid), self.x[:n_valid]
@@ -202,14 +192,9 @@ class Dataset:
         return sides[0], sides[1]
 
     def subset(self, rows: Tensor, sample_weight: np.ndarray | None = None) -> Self:
-        """Return a single member's dataset of some rows.
+        """Return a single member's dataset of the rows with these indices.
 
-        Parameters
-        ----------
-        rows : Tensor of shape (n_subset,)
-            Positions of the rows in this dataset.
-        sample_weight : ndarray of shape (n,), optional
-            New sample weights of all rows of this dataset; by default, those they have.
+        ``sample_weight`` (n,) are new weights of all rows of this dataset.
         """
         rows = rows.to(self.x.device)
         row_indices, weight = self.indices()[rows], None

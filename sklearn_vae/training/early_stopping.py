@@ -91,25 +91,12 @@ class StageScheduler:
         *,
         is_annealing: np.ndarray | bool = False,
     ) -> np.ndarray:
-        """Update stages and best parameters after an epoch.
+        """Update stages and best parameters after an epoch; return whose stage ended: (M,).
 
-        Parameters
-        ----------
-        loss : ndarray of shape (M,)
-            Training loss; not finite for members that diverged.
-        val_loss : ndarray of shape (M,) or None
-            Validation loss.
-        params : Tensor of shape (M, P)
-            Current parameters. Those of members that diverged are reset to the best ones, with
-            validation rows also those of members whose stage ended.
-        is_annealing : ndarray of shape (M,) or bool, default=False
-            Whether the objective still changes from epoch to epoch: no epoch counts towards
-            the patience then.
-
-        Returns
-        -------
-        ndarray of shape (M,)
-            Whether each member's stage ended.
+        The training loss (M,) is not finite for members that diverged. Their parameters (M, P) are
+        reset to the best ones, with validation rows also those of members whose stage ended. While
+        the objective still changes from epoch to epoch (``is_annealing``), no epoch counts towards
+        the patience.
         """
         is_active = ~self.done
         members = np.flatnonzero(is_active)

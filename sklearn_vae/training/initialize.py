@@ -34,21 +34,13 @@ def make_starts(
 ) -> list[TrainingJob]:
     """Make one job per start; the first has the job's own seed and initialization.
 
-    The others are initialized at random where validation rows choose the best one: from
-    probabilistic PCA, training may stay near it, where small steps gain next to nothing.
-    Every second one of the random starts has homoscedastic scales until the last stage:
-    most tables do best if scales depend on z from the first step, and curved surfaces if
-    they do not. Random networks have a smaller learning rate: they learn more in each step.
-
-    Parameters
-    ----------
-    job : TrainingJob
-        The job.
-    n_init : int or "auto"
-        Number of starts. ``"auto"`` is one, and a second, random one with homoscedastic scales
-        for tables with light tails.
-    ensemble : bool, default=False
-        Whether the models of all starts are kept, and none is chosen.
+    The others are initialized at random where validation rows choose the best one, not in an
+    ensemble: from probabilistic PCA, training may stay near it, where small steps gain next to
+    nothing. Every second one of the random starts has homoscedastic scales until the last stage:
+    most tables do best if scales depend on z from the first step, and curved surfaces if they do
+    not. Random networks have a smaller learning rate: they learn more in each step.
+    ``n_init="auto"`` is one start, and a second, random one with homoscedastic scales for tables
+    with light tails.
     """
     chooses = job.valid is not None and not ensemble
     is_curved = n_init == "auto" and chooses and has_light_tails(job)
@@ -92,27 +84,16 @@ def has_light_tails(job: TrainingJob) -> bool:
 
 
 def kurtosis_statistic(z: np.ndarray, weight: np.ndarray) -> float:
-    r"""Compute Mardia's standardised multivariate kurtosis of rows [1]_.
+    r"""Compute Mardia's standardised multivariate kurtosis of rows (n, p) [1]_.
 
-    The statistic is standard normal where rows are normal. It is negative where the distances of
-    rows from their mean vary less than those of normal rows do, as on a ring or a sphere.
+    The rows have mean 0 and identity covariance, and the sum of their weights is their number. The
+    statistic is standard normal where rows are normal. It is negative where the distances of rows
+    from their mean vary less than those of normal rows do, as on a ring or a sphere.
 
     .. math::
 
         \sqrt{\frac{n}{8p(p+2)}} \Big(
         \frac{1}{n} \sum_i \|z_i\|^4 - p(p+2)\frac{n-1}{n+1}\Big)
-
-    Parameters
-    ----------
-    z : ndarray of shape (n, p)
-        Rows with mean 0 and identity covariance.
-    weight : ndarray of shape (n,)
-        Sample weights, the sum of which is the number of rows.
-
-    Returns
-    -------
-    float
-        The statistic.
 
     References
     ----------
@@ -129,10 +110,7 @@ def kurtosis_statistic(z: np.ndarray, weight: np.ndarray) -> float:
 def make_initializer(n_components: int) -> Callable[[TrainingJob], LinearGaussian]:
     """Make a function of jobs that fits their linear models; jobs on the same rows share them.
 
-    Parameters
-    ----------
-    n_components : int
-        Latent dimensions of the largest model.
+    ``n_components`` are those of the largest model.
     """
     linear: dict[int, CorrelationPCA | FactorModel] = {}
     clusters: dict[tuple[int, int, float], LinearGaussian] = {}

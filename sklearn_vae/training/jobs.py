@@ -186,15 +186,7 @@ class TrainingJob:
     previous: TrainingResult | None = None
 
     def resume(self, result: TrainingResult, **changes: Any) -> Self:
-        """Make the job that trains the weights of a result further.
-
-        Parameters
-        ----------
-        result : TrainingResult
-            Result of this job.
-        **changes
-            Fields of the job that differ.
-        """
+        """Make the job that trains the weights of a result further, with some other fields."""
         return replace(self, weights=result.weights, previous=result, **changes)
 
     def refit(self, result: TrainingResult, rows: Dataset) -> Self:
@@ -202,13 +194,6 @@ class TrainingJob:
 
         Objectives with annealing, whose loss depends on the epoch, are trained anew, and so are
         models that are homoscedastic until the last stage.
-
-        Parameters
-        ----------
-        result : TrainingResult
-            Result of this job.
-        rows : Dataset
-            Training and validation rows together.
         """
         is_staged = self.config.objective.annealing_gap > 0 or self.config.is_homoscedastic
         if sum(result.n_iter_per_stage) >= MIN_ITERATIONS_TO_CONTINUE and not is_staged:
@@ -230,10 +215,7 @@ class TrainingJob:
     def finish(self, result: TrainingResult) -> TrainingResult:
         """Complete a trainer's result: number its iterations, add those of ``previous``.
 
-        Parameters
-        ----------
-        result : TrainingResult
-            A member's result, whose history has skorch's own columns.
+        skorch's own columns of the history are left out.
         """
         previous = TrainingResult({}) if self.previous is None else self.previous
         skorchs_own = {"epoch", "batches"}

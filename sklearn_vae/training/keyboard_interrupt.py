@@ -83,20 +83,11 @@ class InterruptHandler(Callback):
     def results(
         self, jobs: Sequence[TrainingJob]
     ) -> tuple[list[TrainingJob], list[TrainingResult]]:
-        """Return the jobs that have finished an epoch, and their results so far.
+        """Return the first training's jobs that have finished an epoch, and their results.
 
-        A refit that was interrupted is left out: the result is that of the first training.
-
-        Parameters
-        ----------
-        jobs : sequence of TrainingJob
-            The jobs of the fit's first training.
-
-        Raises
-        ------
-        KeyboardInterrupt
-            If there is none, or the state of a trainer is inconsistent: the estimator is to
-            keep the attributes that it had before.
+        A refit that was interrupted is left out: the result is that of the first training. If
+        there is none, or the state of a trainer is inconsistent, ``KeyboardInterrupt`` is raised:
+        the estimator is to keep the attributes that it had before.
         """
         results: dict[int, TrainingResult] = {}
         job_of_seed = {job.config.seed: job for job in jobs}

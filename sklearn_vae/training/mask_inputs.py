@@ -16,18 +16,9 @@ ROWS_FOR_IMPUTATION = 2048
 
 
 def sample_complete_rows(model: VAE, table: Dataset, n_columns: int, seed: int) -> Dataset:
-    """Sample encoded rows from a fitted model, given the conditions of a table's rows.
+    """Sample encoded rows from a model of one member, given the conditions of a table's rows.
 
-    Parameters
-    ----------
-    model : VAE
-        The model, of one member.
-    table : Dataset
-        Encoded rows, whose conditions follow after ``n_columns`` columns.
-    n_columns : int
-        Number of columns that are not conditions.
-    seed : int
-        Seed of the draws.
+    The conditions follow after ``n_columns`` columns.
     """
     rows = torch.arange(ROWS_FOR_IMPUTATION, device=table.x.device) % len(table)
     conditions = table.x[rows][:, n_columns:]
@@ -44,24 +35,8 @@ def add_mask_inputs(job: TrainingJob, state_dict: dict[str, np.ndarray]) -> dict
     """Add the mask of observed cells to the inputs of a fitted model's encoder.
 
     The weights of the new inputs are zero, so that the model of complete rows is unchanged. The
-    encoder's imputation layer is a factor analysis of rows sampled from the model.
-
-    Parameters
-    ----------
-    job : TrainingJob
-        The architecture with mask inputs; its training rows are samples from the model.
-    state_dict : dict of ndarray
-        Parameters by name, with a member axis of length 1.
-
-    Returns
-    -------
-    dict of ndarray
-        Parameters of the architecture with mask inputs.
-
-    Raises
-    ------
-    ValueError
-        If the encoder is a user's module.
+    encoder's imputation layer is a factor analysis of the job's training rows, samples from the
+    model; the job has the architecture with mask inputs. A user's encoder is refused.
     """
     network, n_columns = job.architecture.network, job.architecture.n_columns
     if isinstance(network, EncoderDecoderPair) and network.custom_encoder is not None:

@@ -30,17 +30,8 @@ MEMORY = 256 << 20
 def train(jobs: Sequence[TrainingJob], **kwargs: Any) -> list[TrainingResult]:
     """Train all jobs, in as few stacked models as their shapes and the cache allow.
 
-    Parameters
-    ----------
-    jobs : sequence of TrainingJob
-        Models to train.
-    **kwargs
-        For the trainer: callbacks, verbose.
-
-    Returns
-    -------
-    list of TrainingResult
-        One per job, in their order. Each equals the result of the job alone, up to rounding.
+    Each result equals that of the job alone, up to rounding. Further arguments are for the
+    trainer: callbacks, verbose.
     """
     results: dict[int, TrainingResult] = {}
     for indices in group_jobs(jobs):

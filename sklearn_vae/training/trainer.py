@@ -108,21 +108,10 @@ class Trainer(NeuralNet):
         valid: Dataset | None = None,
         optimizer_state: dict[str, Any] | None = None,
     ) -> list[TrainingResult]:
-        """Train all members.
+        """Train all members, and return one result for each.
 
-        Parameters
-        ----------
-        train : Dataset
-            Training rows.
-        valid : Dataset, optional
-            Validation rows, for early stopping and the choice of the best parameters.
-        optimizer_state : dict, optional
-            State of the optimizer to resume from.
-
-        Returns
-        -------
-        list of TrainingResult
-            One per member.
+        Validation rows are for early stopping and the choice of the best parameters. The optimizer
+        may resume from a state.
         """
         self.begin(train, valid, optimizer_state)
         try:
@@ -351,23 +340,10 @@ class Trainer(NeuralNet):
     def validate(
         self, valid: Dataset, n_rows: int | None = None, n_draws: int | None = None
     ) -> np.ndarray:
-        """Compute each member's mean loss terms at the final beta.
+        """Compute each member's mean loss terms ``REPORTED`` at the final beta: (3, M).
 
-        All rows share the draws of z, Sobol points that depend on the seed only.
-
-        Parameters
-        ----------
-        valid : Dataset
-            Rows of all members.
-        n_rows : int, optional
-            Number of rows to use, the first ones; by default all.
-        n_draws : int, optional
-            Minimum number of draws of z per row.
-
-        Returns
-        -------
-        ndarray of shape (3, M)
-            Loss, reconstruction loss and KL divergence.
+        All rows share the draws of z, Sobol points that depend on the seed only. Only the first
+        ``n_rows`` are used, by default all, with at least ``n_draws`` draws each.
         """
         model, objective, configs = self.module_, self.criterion_, self._configs
         n_rows = min(n_rows or len(valid), len(valid))

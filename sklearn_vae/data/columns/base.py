@@ -154,13 +154,7 @@ class Columns(ABC):
         return cls(likelihood=columns[0].likelihood, **arrays)
 
     def check(self) -> None:
-        """Check the attributes, as after reading them from a file.
-
-        Raises
-        ------
-        ValueError
-            If arrays have wrong shapes, dtypes or values.
-        """
+        """Check the attributes, as after reading them from a file."""
         check_array("indices", self.indices, "i", (None,))
         if not len(self.indices) or type(self.likelihood).__name__ not in self.likelihoods:
             raise ValueError(f"{type(self).__name__} cannot have {self.likelihood!r}")
@@ -232,16 +226,9 @@ class Columns(ABC):
     ) -> np.ndarray:
         """Decode means or samples in X's units: (n, k * width) -> (n, k).
 
-        Parameters
-        ----------
-        values : ndarray of shape (n, k * width)
-            Model outputs, in double precision.
-        rounds : bool, default=False
-            Whether means of binary columns and counts are rounded to possible values. Those of
-            categorical and ordinal columns always are.
-        is_sample : bool, default=False
-            Whether the values are samples: they are rounded, and keep to the bounds and
-            recording steps of real columns.
+        With ``rounds``, means of binary columns and counts are rounded to possible values; those
+        of categorical and ordinal columns always are. Samples are rounded, and keep to the bounds
+        and recording steps of real columns.
         """
 
     def draw_levels(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -263,14 +250,9 @@ class Columns(ABC):
     def limits(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return limits of samples in the model's units.
 
-        Returns
-        -------
-        low, high : ndarray of shape (k,)
-            Bounds; infinite where there are none.
-        point_masses : ndarray of shape (k, S)
-            Values that other samples must not have.
-        radius : ndarray of shape (k,)
-            Half the recording step: nearer numbers are rounded to the point mass.
+        They are lower and upper bounds (k,), infinite where there are none; point masses (k, S),
+        which other samples must not have; and half the recording steps (k,): nearer numbers are
+        rounded to the point mass.
         """
         infinite = np.full(len(self.indices), np.inf)
         return -infinite, infinite, np.empty((len(infinite), 0)), np.zeros(len(infinite))

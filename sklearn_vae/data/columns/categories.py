@@ -83,18 +83,9 @@ class CategoricalColumns(Columns):
     def group_by_effects(
         self, x: np.ndarray, weights: np.ndarray | None, others: Iterable[np.ndarray], step: int
     ) -> None:
-        """Group rare levels of a single column by their effects on other columns.
+        """Group rare levels of a single column x (n,) by their effects on other columns.
 
-        Parameters
-        ----------
-        x : ndarray of shape (n,)
-            The column; NaN where values are missing.
-        weights : ndarray of shape (n,) or None
-            Sample weights.
-        others : iterable of ndarray of shape (m,)
-            Other columns, in evenly spaced rows; NaN where values are missing.
-        step : int
-            Distance of these rows.
+        Of the others, every ``step``-th row is given (m,). NaN is a missing value.
         """
         index, n_levels = np.searchsorted(self.levels, x), len(self.levels)
         weights, observed = np.ones(len(x)) if weights is None else weights, index < n_levels

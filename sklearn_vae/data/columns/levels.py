@@ -53,14 +53,8 @@ class Levels:
     def from_groups(cls, values: np.ndarray, counts: np.ndarray, groups: np.ndarray) -> Self:
         """Fit the shares of levels in groups, which are numbered by their most frequent levels.
 
-        Parameters
-        ----------
-        values : ndarray of shape (L,)
-            The levels, in order.
-        counts : ndarray of shape (L,)
-            Rows of each, by weight.
-        groups : ndarray of shape (L,)
-            Group of each level, in any numbering without gaps.
+        Levels (L,) are in order; ``counts`` (L,) are the rows of each, by weight, and ``groups``
+        (L,) have any numbering without gaps.
         """
         order = np.lexsort((-counts, groups))  # the most frequent level of a group comes first
         _, first = np.unique(groups[order], return_index=True)
@@ -127,12 +121,7 @@ def group_by_frequency(counts: np.ndarray, n_classes: int) -> np.ndarray:
 def group_by_effects(counts: np.ndarray, effects: np.ndarray) -> np.ndarray:
     """Make frequent levels classes of their own, and group others by their effects: (L,).
 
-    Parameters
-    ----------
-    counts : ndarray of shape (L,)
-        Rows of each level.
-    effects : ndarray of shape (L, p)
-        Effects of the levels on other columns, see ``level_effects``.
+    ``counts`` (L,) are the rows of each level, ``effects`` (L, p) those of ``level_effects``.
     """
     from sklearn import config_context
     from sklearn.cluster import KMeans
@@ -157,24 +146,11 @@ def group_by_effects(counts: np.ndarray, effects: np.ndarray) -> np.ndarray:
 def level_effects(
     index: np.ndarray, weights: np.ndarray, n_levels: int, others: Iterable[np.ndarray]
 ) -> np.ndarray:
-    """Estimate the effects of levels on the means of other columns, the strongest ones.
+    """Estimate the effects of levels on the means of other columns, the strongest ones: (L, p).
 
-    Parameters
-    ----------
-    index : ndarray of shape (n,)
-        Level of each row.
-    weights : ndarray of shape (n,)
-        Sample weights.
-    n_levels : int
-        Number of levels L.
-    others : iterable of ndarray of shape (n,)
-        Other columns; NaN where values are missing.
-
-    Returns
-    -------
-    ndarray of shape (L, p)
-        Effects in standard deviations within levels, shrunk towards 0 as the best linear
-        predictors of random effects are.
+    Rows have the levels ``index`` (n,), and other columns (n,) are NaN where values are missing.
+    Effects are in standard deviations within levels, shrunk towards 0 as the best linear
+    predictors of random effects are.
     """
     strengths, effects = [], []
     for values in others:

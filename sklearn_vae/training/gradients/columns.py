@@ -71,20 +71,10 @@ def split_columns(
     observed: Tensor | None,
     prior: ScalePrior | None = None,
 ) -> list[Columns]:
-    """Split rows by likelihood.
+    """Split rows (M, n_columns, 1, B) by likelihood; conditions behind the columns are left out.
 
-    Parameters
-    ----------
-    likelihood : Columnwise
-        Joint likelihood of the columns.
-    params, grads : sequence of Tensor of shape (M, K, B, d) or (M, 1, 1, d)
-        Parameters of each block and their gradients, as likelihoods have them: columns last.
-    x : Tensor of shape (M, n_columns, 1, B)
-        The rows; conditions behind the columns are left out.
-    observed : Tensor of shape (M, n, 1, B) or None
-        Mask of observed values.
-    prior : ScalePrior, optional
-        Prior of the scales of all columns.
+    Parameters of each block and their gradients are as likelihoods have them, columns last: (M, K,
+    B, d) or (M, 1, 1, d). The mask of observed values is (M, n, 1, B).
     """
     n_values = [n for _, n in likelihood.blocks]
     masks: Sequence[Tensor | None] = [None] * len(n_values)

@@ -147,19 +147,9 @@ class ELBOGradient:
         ]
 
     def __call__(self, batch: Minibatch, beta: Tensor) -> Tensor:
-        """Compute the loss terms of one batch and write their gradient into the model's.
+        """Compute the loss terms (3, M) of one batch and write their gradient into the model's.
 
-        Parameters
-        ----------
-        batch : Minibatch
-            Rows and noise; corrupted rows with ``clips_input`` only.
-        beta : Tensor of shape (M,)
-            Weight of the KL divergence.
-
-        Returns
-        -------
-        Tensor of shape (3, M)
-            Loss, reconstruction loss and KL loss; valid until the next call.
+        The terms are valid until the next call. Rows are corrupted with ``clips_input`` only.
         """
         if self.observed is not None:
             self._set_incomplete_rows(batch, self.observed)
