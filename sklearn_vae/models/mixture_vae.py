@@ -116,7 +116,8 @@ class MixtureVAE(StackedModule):
         self.whiten: Tensor
         self.log_det: Tensor
         self.params: Tensor
-        root = (n_real, n_real) if architecture.covariance_type == "full" else (n_real,)
+        self.is_full = architecture.covariance_type == "full"
+        root = (n_real, n_real) if self.is_full else (n_real,)
         self.register_buffer("loc", torch.zeros(n_members, n_mixture, n_real))
         self.register_buffer("whiten", torch.zeros(n_members, n_mixture, *root))
         self.register_buffer("log_det", torch.zeros(n_members, n_mixture))
@@ -251,7 +252,7 @@ class MixtureVAE(StackedModule):
         scales = log_scale[member, :, :, row].mT  # (I, K, d)
         whiten = self.whiten[member.unsqueeze(1), chosen[member, :, row]]
         residual = standard[member, :, :, row].mT
-        if whiten.ndim == 3 and not self.splits[2]:  # independent columns
+        if not (self.is_full or self.splits[2]):  # independent columns
             marginal = residual.where(mask, 0.0), (scales - whiten.log()).where(mask, 0.0)
         else:
             root = torch.diag_embed((-scales).exp())
@@ -259,7 +260,7 @@ class MixtureVAE(StackedModule):
                 shears = self.shears.unflatten(1, (self.splits[2], -1)).triu(1)  # (M, S, d, d)
                 mixed = torch.einsum("isk,isde->iked", mix[member, :, :, row], shears[member])
                 root = root + mixed
-            whiten = torch.diag_embed(whiten) if whiten.ndim == 3 else whiten
+            whiten = whiten if self.is_full else torch.diag_embed(whiten)
             marginal = marginal_of_normal(whiten, residual, mask, root)
         standard, log_scale, log_det = standard.clone(), log_scale.clone(), log_det.clone()
         standard[member, :, :, row], log_scale[member, :, :, row] = (part.mT for part in marginal)
@@ -298,8 +299,8 @@ class MixtureVAE(StackedModule):
         if not scales.any():
             return None
         least = torch.as_tensor(scales).to(self.whiten)
-        is_full = self.whiten.ndim == 4
-        root = self.whiten.diagonal(dim1=-2, dim2=-1) if is_full else self.whiten  # (M, C, d)
+        root = self.whiten  # (M, C, d) or (M, C, d, d)
+        root = root.diagonal(dim1=-2, dim2=-1) if self.is_full else root
         log_scale = (least * root).log().mT.unsqueeze(-1)
         return log_scale if (log_scale > -LOG_SCALE_BOUND).any() else None
 
@@ -488,7 +489,7 @@ class Whitening:
     """
 
     def __init__(self, model: MixtureVAE, n_rows: int | None = None):
-        self.is_full, self.log_det = model.whiten.ndim == 4, model.log_det.unsqueeze(-1)
+        self.is_full, self.log_det = model.is_full, model.log_det.unsqueeze(-1)
         self.root, self.loc = model.whiten.mT.unsqueeze(-1), model.loc.mT.unsqueeze(-1)
         if self.is_full:  # all components in one product
             root = model.whiten.transpose(1, 2)  # (M, d, C, d)

@@ -65,8 +65,8 @@ class AggregatedPosterior:
     def from_batch(cls, model: VAE, batch: Minibatch, state: LossState) -> Self:
         """Encode the rows of a batch and sample their posteriors."""
         q, noise, weight = model.encode(batch.encoder_input), batch.noise, batch.weight
-        if model.mask is not None:
-            noise = noise * model.mask[:, None, None]
+        if (mask := model.mask) is not None:
+            noise = noise * mask[:, None, None]
         weight = q.new_ones(1, q.shape[1]) if weight is None else weight
         # a batch of rows of weight 0: its term is any finite number, which has weight 0
         weight = weight.clamp(min=torch.finfo(weight.dtype).tiny)

@@ -313,8 +313,8 @@ class Trainer(NeuralNet):
             rows, noise = rows[augmentation.seed_indices], noise[augmentation.seed_indices]
         elif len(self.members_) > 1:
             rows = rows.expand(len(self.members_), -1)
-        if model.mask is not None:
-            noise = noise * model.mask[:, None, None]
+        if (mask := model.mask) is not None:
+            noise = noise * mask[:, None, None]
         x, weight = train.take(rows)
         if train.dequantization_widths is not None:
             x = augmentation.dequantize(x, train.dequantization_widths)

@@ -18,6 +18,7 @@ from sklearn_vae.priors import HALF_LOG_2PI, StandardNormal
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.gradients.columns import Columns, ScalePrior, make_cost, split_columns
 from sklearn_vae.training.gradients.layers import (
+    CHUNK_ROWS,
     GaussianSample,
     GradientBuffers,
     ManualMLP,
@@ -30,9 +31,8 @@ from sklearn_vae.training.gradients.layers import (
 NORMAL_LIKELIHOODS = {
     cls(scale) for cls in (Gaussian, LogNormal) for scale in ("per_row", "per_column")
 }
-# Imputed inputs of the encoder that are kept for all rows, at most; rows imputed at a time.
+# Imputed inputs of the encoder that are kept for all rows, at most.
 MAX_IMPUTED = 1 << 27
-CHUNK_ROWS = 1 << 12
 
 
 class ELBOGradient:

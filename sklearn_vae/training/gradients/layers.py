@@ -18,6 +18,9 @@ from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.networks import MLP, SkipNetwork
 from sklearn_vae.networks.matmul import bmm
 
+# Rows that are precomputed at a time.
+CHUNK_ROWS = 1 << 12
+
 aten = torch.ops.aten
 # A contiguous buffer of a tensor's shape, whatever the tensor's strides.
 empty_like = partial(torch.empty_like, memory_format=torch.contiguous_format)

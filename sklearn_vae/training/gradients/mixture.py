@@ -26,6 +26,7 @@ from sklearn_vae.priors import HALF_LOG_2PI, StandardNormal
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.gradients.columns import make_cost, split_columns
 from sklearn_vae.training.gradients.layers import (
+    CHUNK_ROWS,
     GaussianSample,
     GradientBuffers,
     ManualMLP,
@@ -34,9 +35,8 @@ from sklearn_vae.training.gradients.layers import (
     empty_like,
 )
 
-# Numbers of whitened rows that are kept for all rows, at most; rows whitened at a time.
+# Numbers of whitened rows that are kept for all rows, at most.
 MAX_WHITENED = 1 << 24
-CHUNK_ROWS = 1 << 12
 
 
 class MixtureGradient:
@@ -434,10 +434,10 @@ class MissingColumns:
     def __init__(
         self, model: MixtureVAE, shift: Tensor, inverse_scale: Tensor, shears: Shears | None
     ):
-        self.whiten, self.shears = model.whiten, shears
+        self.whiten, self.is_full, self.shears = model.whiten, model.is_full, shears
         self.shift, self.inverse_scale = shift, inverse_scale  # (M, d, K, B)
         # columns that are independent in every component need no matrices
-        self.is_diagonal = model.whiten.ndim == 3 and shears is None
+        self.is_diagonal = not model.is_full and shears is None
 
     def forward(self, components: Components) -> None:
         """Complete the rows, and compute what their costs differ by: (I, K)."""
@@ -457,7 +457,7 @@ class MissingColumns:
             log_det = (self.scale * whiten).log().masked_fill(observed, 0).sum(-1)
             self.cost = (log_det - HALF_LOG_2PI * n_missing).to(white)
             return
-        whiten = whiten if self.whiten.ndim == 4 else torch.diag_embed(whiten)
+        whiten = whiten if self.is_full else torch.diag_embed(whiten)
         root = torch.diag_embed(self.scale)  # (I, K, d, d)
         if self.shears is not None:
             value = self.shears.value.unflatten(1, (-1, len(white[0])))
