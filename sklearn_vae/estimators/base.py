@@ -19,7 +19,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_array, gen_batches
 from sklearn.utils.validation import validate_data
 
-from sklearn_vae._compat import check_sample_weight
 from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.columns import ColumnHint
 from sklearn_vae.data.encoder import TableEncoder
@@ -40,6 +39,7 @@ from sklearn_vae.estimators.checks import (
     check_column_order,
     check_is_table,
     check_row_lengths,
+    check_weights,
     fit_schema,
     restore_on_error,
     warn_of_identifiers,
@@ -74,10 +74,6 @@ MIN_ROWS_TO_VALIDATE = 100
 # Maximum number of iterations on a table without validation rows: more gain a tenth of a nat on
 # some tables and lose several on others (docs/defaults.md).
 ITERATIONS_OF_SMALL_TABLES = 1
-# Largest sum of weights: the next number of copies is no floating-point number.
-MAX_TOTAL_WEIGHT = 2.0**53
-# Weights of a smaller mean are hardly meant as numbers of copies.
-MIN_MEAN_WEIGHT = 0.25
 # A sparse table of more numbers is made dense in single precision.
 MAX_SPARSE_IN_DOUBLE = 1 << 15
 # Products of all rows and weights, up to which double precision costs no time: the default
@@ -276,28 +272,8 @@ class TableEstimator(
             return source.write(to_numbers, n_rows, X), None
         if sample_weight is None:
             return X, None
-        weight = check_sample_weight(
-            as_array(sample_weight), X, dtype=np.float64, ensure_non_negative=True
-        )
+        weight = check_weights(sample_weight, X, min_rows)
         is_positive = weight > 0
-        if is_positive.sum() < min_rows:
-            raise ValueError(
-                f"Too many sample weights are zero: {is_positive.sum()} of {len(weight)} rows have "
-                f"a weight above 0, and at least {min_rows} are needed."
-            )
-        if weight.sum() > MAX_TOTAL_WEIGHT:
-            raise ValueError(
-                f"sample_weight is the number of times that each row counts, and its sum must be "
-                f"at most {MAX_TOTAL_WEIGHT:.3g}. Got {weight.sum():.3g} instead; divide it by its "
-                f"mean to have each row count once on average."
-            )
-        if weight.sum() < MIN_MEAN_WEIGHT * is_positive.sum():
-            warn(
-                f"sample_weight is the number of times that each row counts, and its sum makes a "
-                f"table of {weight.sum():.3g} rows of the {is_positive.sum()} with a weight above "
-                f"0. Divide it by its mean to have each row count once on average.",
-                UserWarning,
-            )
         return (X, weight) if is_positive.all() else (X[is_positive], weight[is_positive])
 
     def _validate(

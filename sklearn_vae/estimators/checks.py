@@ -13,7 +13,13 @@ from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from skorch.callbacks import Callback
 
-from sklearn_vae._compat import HasMethods, Interval, StrOptions, validate_parameter_constraints
+from sklearn_vae._compat import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    check_sample_weight,
+    validate_parameter_constraints,
+)
 from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.fields import shorten
 from sklearn_vae.data.schema import Schema
@@ -40,6 +46,10 @@ MAX_COLUMNS_NAMED = 5
 # A text column is taken for row identifiers if it has more distinct values, in total and per row.
 MAX_CLASSES_UNCHECKED = 20
 MAX_CLASSES_PER_ROW = 0.5
+# Largest sum of weights: the next number of copies is no floating-point number.
+MAX_TOTAL_WEIGHT = 2.0**53
+# Weights of a smaller mean are hardly meant as numbers of copies.
+MIN_MEAN_WEIGHT = 0.25
 
 CONSTRAINTS: dict[str, Any] = {
     "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
@@ -239,6 +249,33 @@ def fit_schema(X: Any, network: Network) -> Schema | None:
                 f"numbers (NaN where one is missing), or text alone for categories."
             )
     return schema
+
+
+def check_weights(sample_weight: Any, X: np.ndarray, min_rows: int) -> np.ndarray:
+    """Check the numbers of times that rows count: (n,)."""
+    weight: np.ndarray = check_sample_weight(
+        as_array(sample_weight), X, dtype=np.float64, ensure_non_negative=True
+    )
+    total, n_positive = weight.sum(), (weight > 0).sum()
+    if n_positive < min_rows:
+        raise ValueError(
+            f"Too many sample weights are zero: {n_positive} of {len(weight)} rows have a weight "
+            f"above 0, and at least {min_rows} are needed."
+        )
+    if total > MAX_TOTAL_WEIGHT:
+        raise ValueError(
+            f"sample_weight is the number of times that each row counts, and its sum must be at "
+            f"most {MAX_TOTAL_WEIGHT:.3g}. Got {total:.3g} instead; divide it by its mean to have "
+            f"each row count once on average."
+        )
+    if total < MIN_MEAN_WEIGHT * n_positive:
+        warn(
+            f"sample_weight is the number of times that each row counts, and its sum makes a "
+            f"table of {total:.3g} rows of the {n_positive} with a weight above 0. Divide it by "
+            f"its mean to have each row count once on average.",
+            UserWarning,
+        )
+    return weight
 
 
 def check_column_order(X: Any, schema: Schema) -> None:
