@@ -87,9 +87,9 @@ class Likelihood(ABC):
         return 1
 
     @property
-    @abstractmethod
     def depends_on_z(self) -> tuple[bool, ...]:
-        """Mask of the parameters that depend on z."""
+        """Mask of the parameters that depend on z: by default one, which does."""
+        return (True,)
 
     @property
     def param_sizes(self) -> tuple[int, ...]:

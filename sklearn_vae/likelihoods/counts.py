@@ -98,11 +98,6 @@ class Poisson(Counts):
 
     unit: float = field(default=1.0, repr=False)
 
-    @property
-    def depends_on_z(self) -> tuple[bool, ...]:
-        """The rate depends on z."""
-        return (True,)
-
     def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
         """Log-probability of each value: (..., n) -> (..., n)."""
         log_rate, counts = self._log_rate(params), self._counts(x)

@@ -44,11 +44,6 @@ class Bernoulli(Likelihood):
     Bernoulli()
     """
 
-    @property
-    def depends_on_z(self) -> tuple[bool, ...]:
-        """The logit depends on z."""
-        return (True,)
-
     def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
         """Log-probability of each value: (..., n) -> (..., n)."""
         (logit,) = params
@@ -132,11 +127,6 @@ class Categorical(Likelihood):
     def width(self) -> int:
         """One number per class."""
         return self.n_classes
-
-    @property
-    def depends_on_z(self) -> tuple[bool, ...]:
-        """The logits depend on z."""
-        return (True,)
 
     @property
     def param_sizes(self) -> tuple[int, ...]:

@@ -63,9 +63,12 @@ class CategoricalColumns(Columns):
     level_shares: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     likelihoods: ClassVar[tuple[str, ...]] = ("Categorical",)
+    # by the frequencies of many levels (L,): the number of their classes, and their classes (L,)
+    _count_classes = staticmethod(count_classes)
+    _group = staticmethod(group_by_frequency)
 
     def __post_init__(self) -> None:
-        if not len(self.n_levels):  # as in files of earlier versions
+        if not len(self.n_levels):  # no column has many levels
             self.n_levels = np.zeros(len(self.indices), dtype=int)
 
     @classmethod
@@ -108,16 +111,6 @@ class CategoricalColumns(Columns):
         self.n_levels = np.array([len(levels.values)])
         self.levels, self.level_classes = levels.values, levels.classes
         self.level_shares = levels.shares
-
-    @classmethod
-    def _group(cls, counts: np.ndarray, n_classes: int) -> np.ndarray:
-        """Group levels (L,), given their frequencies, in classes: (L,)."""
-        return group_by_frequency(counts, n_classes)
-
-    @classmethod
-    def _count_classes(cls, counts: np.ndarray) -> int:
-        """Choose the number of classes of many levels, given their frequencies (L,)."""
-        return count_classes(counts)
 
     @classmethod
     def contradiction(cls, column: TrainingColumn) -> tuple[str, str] | None:
@@ -256,16 +249,8 @@ class OrdinalColumns(CategoricalColumns):
     """Categories with an order, encoded as evenly spaced numbers from 0 to 1."""
 
     likelihoods: ClassVar[tuple[str, ...]] = ("Ordinal",)
-
-    @classmethod
-    def _group(cls, counts: np.ndarray, n_classes: int) -> np.ndarray:
-        """Group adjacent levels (L,), given their frequencies, in classes: (L,)."""
-        return group_in_order(counts, n_classes)
-
-    @classmethod
-    def _count_classes(cls, counts: np.ndarray) -> int:
-        """Return the largest number of classes."""
-        return MAX_CLASSES
+    _count_classes = staticmethod(lambda counts: MAX_CLASSES)
+    _group = staticmethod(group_in_order)
 
     @property
     def distance_scale(self) -> float:
