@@ -178,18 +178,15 @@ class BernoulliCost:
             self.grad.mul_(self.observed)
 
 
-class CategoricalCost:
-    """Cross-entropy of classes."""
-
-    def __init__(self, columns: Columns):
-        assert isinstance(columns.likelihood, Categorical)
-        shape = (-1, columns.likelihood.n_classes)
-        logit, grad, x = (
-            tensor.unflatten(1, shape) for tensor in (*columns.params, *columns.grads, columns.x)
-        )
-        observed = columns.observed
-        self.softmax = Softmax(logit, grad, x, None if observed is None else observed.unsqueeze(2))
-        self.forward, self.backward = self.softmax.forward, self.softmax.backward
+def categorical_cost(columns: Columns) -> "Softmax":
+    """Cross-entropy of the classes of categorical columns."""
+    assert isinstance(columns.likelihood, Categorical)
+    shape = (-1, columns.likelihood.n_classes)
+    logit, grad, x = (
+        tensor.unflatten(1, shape) for tensor in (*columns.params, *columns.grads, columns.x)
+    )
+    observed = columns.observed
+    return Softmax(logit, grad, x, None if observed is None else observed.unsqueeze(2))
 
 
 class Softmax:
@@ -342,7 +339,7 @@ class NegativeBinomialCost:
 
 COSTS: dict[type[Likelihood], Callable[[Columns], Cost]] = {
     Bernoulli: BernoulliCost,
-    Categorical: CategoricalCost,
+    Categorical: categorical_cost,
     NegativeBinomial: NegativeBinomialCost,
     ZeroInflated: ZeroInflatedCost,
 }
