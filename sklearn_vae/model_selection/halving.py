@@ -6,6 +6,7 @@ import numpy as np
 
 from sklearn_vae.model_selection.tasks import (
     FitTask,
+    Task,
     bisect_failures,
     max_verbose,
     train_again,
@@ -79,25 +80,57 @@ class SuccessiveHalving:
 
     Parameters
     ----------
-    tasks : sequence of FitTask
-        Those that remain end with the results that they have alone.
+    tasks : dict of FitTask
+        Fits by candidate and fold. Those that remain end with the results that they have alone.
     """
 
-    def __init__(self, tasks: Sequence[FitTask]):
-        self.tasks = dict(enumerate(tasks))
-        jobs, verbose = [job for task in tasks for job in task.jobs], max_verbose(tasks)
+    def __init__(self, tasks: dict[Task, FitTask]):
+        self.tasks, fits = tasks, list(tasks.values())
+        jobs, verbose = [job for fit in fits for job in fit.jobs], max_verbose(fits)
         self.groups = [
             StackedGroup({number: jobs[number] for number in numbers}, verbose)
             for numbers in group_jobs(jobs)
         ]
-        ends = np.cumsum([len(task.jobs) for task in tasks]).tolist()
+        ends = np.cumsum([len(fit.jobs) for fit in fits]).tolist()
         self.job_numbers = {
-            index: range(end - len(task.jobs), end)
-            for index, (end, task) in enumerate(zip(ends, tasks, strict=True))
+            task: range(end - len(fit.jobs), end)
+            for end, (task, fit) in zip(ends, tasks.items(), strict=True)
         }
 
-    def train_until(self, n_iter: int | None = None) -> None:
-        """Train until ``n_iter`` iterations are done, all by default."""
+    def train_rung(self, n_iter: int | None = None) -> None:
+        """Train until ``n_iter`` iterations are done, and set the results.
+
+        By default, training is completed, with second trainings. A task whose training fails is
+        eliminated.
+        """
+        self._train_until(n_iter)
+        first = self._results()
+        pairs = [(self.tasks[task], results) for task, results in first.items()]
+        selected: Sequence[list[TrainingResult] | None]
+        if n_iter is None:
+            self.groups = []
+            selected = bisect_failures(_train_pairs, pairs)
+        else:
+            selected = [fit.vae._select(fit.jobs, results, fit.rows)[0] for fit, results in pairs]
+        is_final, succeeded = n_iter is None, set()
+        for task, results in zip(first, selected, strict=True):
+            if results is not None:
+                self.tasks[task].set_results(results, is_final=is_final)
+                succeeded.add(task)
+        self.eliminate([task for task in self.tasks if task not in succeeded])
+
+    def eliminate(self, tasks: Iterable[Task]) -> None:
+        """Remove tasks from the training, and free their memory."""
+        eliminated: set[int] = set()
+        for task in tasks:
+            del self.tasks[task]
+            eliminated.update(self.job_numbers.pop(task))
+        for group in self.groups:
+            group.eliminate(eliminated)
+        self.groups = [group for group in self.groups if group.jobs]
+
+    def _train_until(self, n_iter: int | None) -> None:
+        """Train until ``n_iter`` iterations are done, or all; halve groups whose training fails."""
         queue, self.groups = self.groups, []
         while queue:
             group = queue.pop()
@@ -108,46 +141,16 @@ class SuccessiveHalving:
             else:
                 self.groups.append(group)
 
-    def partial_results(self, indices: Sequence[int]) -> list[list[TrainingResult] | None]:
-        """Results so far, without second trainings; None for failed tasks."""
-        tasks = [self.tasks[index] for index in indices]
-        return [
-            None if results is None else task.vae._select(task.jobs, results, task.rows)[0]
-            for task, results in zip(tasks, self._results(indices), strict=True)
-        ]
-
-    def eliminate(self, indices: Iterable[int]) -> None:
-        """Remove tasks from the training, and free their memory."""
-        eliminated: set[int] = set()
-        for index in indices:
-            del self.tasks[index]
-            eliminated.update(self.job_numbers.pop(index))
-        for group in self.groups:
-            group.eliminate(eliminated)
-        self.groups = [group for group in self.groups if group.jobs]
-
-    def finish(self, indices: Sequence[int]) -> list[list[TrainingResult] | None]:
-        """Train some tasks to their end, with second trainings; None for failed tasks."""
-        self.train_until()
-        first = self._results(indices)
-        self.groups = []
-        pairs = [
-            (self.tasks[index], results)
-            for index, results in zip(indices, first, strict=True)
-            if results is not None
-        ]
-        finished = iter(bisect_failures(_train_pairs, pairs))
-        return [None if results is None else next(finished) for results in first]
-
-    def _results(self, indices: Sequence[int]) -> list[list[TrainingResult] | None]:
-        """Results of each task's jobs, or None if one of them failed."""
+    def _results(self) -> dict[Task, list[TrainingResult]]:
+        """Results of the tasks none of whose jobs failed."""
         results: dict[int, TrainingResult] = {}
         for group in self.groups:
             results |= group.results()
-        return [
-            [results[number] for number in numbers] if results.keys() >= set(numbers) else None
-            for numbers in (self.job_numbers[index] for index in indices)
-        ]
+        return {
+            task: [results[number] for number in numbers]
+            for task, numbers in self.job_numbers.items()
+            if results.keys() >= set(numbers)
+        }
 
 
 def _train_pairs(

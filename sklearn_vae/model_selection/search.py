@@ -315,8 +315,7 @@ class VAESearchCV(BaseSearchCV):
         # each task holds its own rows from here on, so that eliminated tasks free their memory
         run.tables.clear()
         run.steps.clear()
-        index = {task: number for number, task in enumerate(tasks)}
-        halving = SuccessiveHalving(list(tasks.values()))
+        halving = SuccessiveHalving(tasks)
         candidates = list(range(len(run.candidates)))
         n_rungs = 1 + math.floor(math.log(len(candidates), factor) + 1e-9)
         max_iter = max((task.jobs[0].config.max_iter for task in tasks.values()), default=1)
@@ -327,26 +326,16 @@ class VAESearchCV(BaseSearchCV):
         for rung in range(n_rungs):
             start, is_final = time.perf_counter(), rung == n_rungs - 1
             rung_tasks = list(product(candidates, range(len(run.splits))))
-            stacked = [task for task in rung_tasks if task in tasks]
-            indices = [index[task] for task in stacked]
+            n_stacked = len(halving.tasks)
             n_iter = max(int(max_iter / factor ** (n_rungs - 1 - rung)), 1)
             if self.verbose > 0:
                 print(  # noqa: T201
                     f"Rung {rung + 1} of {n_rungs}: n_candidates={len(candidates)}, "
                     f"n_resources={n_iter}"
                 )
-            if is_final:
-                training_results = halving.finish(indices)
-            else:
-                halving.train_until(n_iter)
-                training_results = halving.partial_results(indices)
-            for task, result in zip(stacked, training_results, strict=True):
-                if result is None:
-                    del tasks[task]
-                else:
-                    tasks[task].set_results(result, is_final=is_final)
-            fit_time = (time.perf_counter() - start) / max(len(stacked), 1)
-            results = [run.result(task, tasks, fit_time) for task in rung_tasks]
+            halving.train_rung(None if is_final else n_iter)
+            fit_time = (time.perf_counter() - start) / max(n_stacked, 1)
+            results = [run.result(task, halving.tasks, fit_time) for task in rung_tasks]
             all_results += results
             params += [run.candidates[candidate] for candidate in candidates]
             columns["iter"] += [rung] * len(candidates)
@@ -356,12 +345,7 @@ class VAESearchCV(BaseSearchCV):
             if not is_final:
                 n_best = math.ceil(len(candidates) / factor)
                 candidates = self._best_candidates(candidates, results, n_best)
-                eliminated = [
-                    task for task in stacked if task not in tasks or task[0] not in candidates
-                ]
-                halving.eliminate(index[task] for task in eliminated)
-                for task in eliminated:
-                    tasks.pop(task, None)
+                halving.eliminate([task for task in halving.tasks if task[0] not in candidates])
         return params, all_results, columns
 
     def _best_candidates(
