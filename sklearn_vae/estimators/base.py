@@ -224,6 +224,7 @@ class TableEstimator(
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
+        tags.input_tags.categorical = True
         tags.input_tags.sparse = True
         tags.input_tags.allow_nan = True
         return tags
@@ -501,11 +502,12 @@ class TableEstimator(
             return table, None
         return table.split(n_valid, make_generator(self.seed_, Stream.SPLIT))
 
-    def _warn_of_divergence(self, learning_rate: float) -> None:
-        """Warn that the training loss rose without bounds."""
-        warn(
-            f"Training diverged (the loss rose without bounds) with learning_rate="
-            f"{learning_rate}. The last good weights were kept; a smaller learning_rate "
-            f"avoids this.",
-            ConvergenceWarning,
-        )
+    def _warn_of_divergence(self, results: list[TrainingResult], learning_rate: float) -> None:
+        """Warn if the training loss of a member rose without bounds."""
+        if any(result.diverged for result in results):
+            warn(
+                f"Training diverged (the loss rose without bounds) with learning_rate="
+                f"{learning_rate}. The last good weights were kept; a smaller learning_rate "
+                f"avoids this.",
+                ConvergenceWarning,
+            )

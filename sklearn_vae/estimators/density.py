@@ -454,8 +454,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
             for record in result.history
         ]
         self.n_iter_ = len(self.history_)
-        if any(result.diverged for result in results):
-            self._warn_of_divergence(self.learning_rate)
+        self._warn_of_divergence(results, self.learning_rate)
 
     def _dequantization_widths(self, table: Dataset) -> torch.Tensor:
         """Recording steps of Gaussian columns in the model's units, 0 for others: (n_columns,)."""

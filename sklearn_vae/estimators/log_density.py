@@ -50,7 +50,6 @@ class DensityEstimator(TableEstimator[PredictorT]):
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.input_tags.categorical = True
         tags.target_tags.required = bool(self.conditional)
         return tags
 

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from sklearn.base import OutlierMixin
-from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
@@ -306,11 +305,6 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
         self.random_state = random_state
         self.verbose = verbose
 
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.categorical = True
-        return tags
-
     # -- fit -------------------------------------------------------------------------
 
     def _make_jobs(
@@ -382,8 +376,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
             for record in result.history
         ]
         self.n_iter_ = len(self.history_) // len(results)
-        if any(result.diverged for result in results):
-            self._warn_of_divergence(self._preset().learning_rate)
+        self._warn_of_divergence(results, self._preset().learning_rate)
         if self.interrupted_:
             seeds = start_seeds(self.seed_, len(self.left_out_))
             members = [seeds.index(job.config.seed) for job in jobs]

@@ -602,8 +602,7 @@ class VAETransformer(
         self.history_ = best.history
         self.n_iter_ = len(best.history)
         self.n_steps_ = best.n_steps
-        if any(result.diverged for result in results):
-            self._warn_of_divergence(self.learning_rate)
+        self._warn_of_divergence(results, self.learning_rate)
 
     # -- codes -------------------------------------------------------------------------
 

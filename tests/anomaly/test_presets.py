@@ -1,5 +1,7 @@
 """Presets of the detector and its scorers by name."""
 
+import pytest
+
 from sklearn_vae import VAEOutlierDetector
 from sklearn_vae.anomaly.presets import CLEAN, CONTAMINATED, METHODS
 from sklearn_vae.anomaly.rows import Scorer
@@ -17,3 +19,13 @@ def test_every_parameter_that_defaults_to_auto_has_a_value_in_both_presets():
 def test_every_method_has_a_scorer_for_clean_and_for_contaminated_rows():
     """All of them fulfil the protocol."""
     assert all(isinstance(scorer, Scorer) for pair in METHODS.values() for scorer in pair)
+
+
+@pytest.mark.parametrize("n_rows", [3, 100, 3_000, 20_000])
+def test_training_has_about_as_many_steps_on_every_table(n_rows):
+    """25 steps are an iteration; a long table has fewer epochs, of at least two batches."""
+    config = CLEAN.training_config(n_rows, seed=0, batch_size=128, weight_decay=0.0)
+
+    n_steps, expected = config.max_iter * config.n_steps(n_rows), 25 * CLEAN.max_iter
+    assert abs(n_steps - expected) <= config.n_steps(n_rows) / 2
+    assert config.batch_size < n_rows
