@@ -13,7 +13,7 @@ from sklearn_vae.initialization.ppca import (
     pseudo_observation_scale,
     recording_steps,
 )
-from sklearn_vae.initialization.regression import ConditionRegression
+from sklearn_vae.initialization.regression import ConditionRegression, chunks
 
 # Maximum number of factors, and minimum number of rows per factor.
 MAX_FACTORS = 20
@@ -244,8 +244,7 @@ def _posteriors(
     """Yield the factors' posterior means (n, k) and covariances (n, k, k), and their rows."""
     n_factors = len(loadings)
     products = (loadings[:, None] * loadings[None]).reshape(n_factors**2, -1)
-    for first in range(0, len(x), CHUNK_ROWS):
-        rows = slice(first, first + CHUNK_ROWS)
+    for rows in chunks(len(x), CHUNK_ROWS):
         precision = ~np.isnan(x[rows]) / noise
         information = (precision @ products.T).reshape(-1, n_factors, n_factors)
         covariance = np.linalg.inv(information + np.eye(n_factors))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from scipy import linalg
 
-from sklearn_vae.initialization.regression import ConditionRegression
+from sklearn_vae.initialization.regression import CHUNK_ROWS, ConditionRegression, chunks
 
 # Minimum residual variance, as a fraction of the columns' variances: a standard deviation of 0.003.
 MIN_VARIANCE = 1e-5
@@ -18,10 +18,9 @@ MIN_SCALE = 1e-6
 MAX_SIZE_OF_FULL_EIGH = 1024
 # Number of rows in which recording steps are estimated.
 ROWS_FOR_STEPS = 2048
-# Maximum numbers and rows per chunk. Chunks are converted to double precision; their sums may be
+# Maximum numbers per chunk. Chunks are converted to double precision; their sums may be
 # in single precision.
 CHUNK = 1 << 20
-CHUNK_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -258,7 +257,5 @@ def _leading_eigenvectors(gram: np.ndarray, n_axes: int) -> tuple[np.ndarray, np
 
 
 def _chunks(x: np.ndarray) -> Iterator[slice]:
-    """Yield slices of rows."""
-    n_rows = min(max(CHUNK // max(x.shape[1], 1), 1), CHUNK_ROWS)
-    for first in range(0, len(x), n_rows):
-        yield slice(first, first + n_rows)
+    """Slices of rows, of ``CHUNK`` numbers at most."""
+    return chunks(len(x), min(max(CHUNK // max(x.shape[1], 1), 1), CHUNK_ROWS))

@@ -35,12 +35,12 @@ class ConditionRegression:
         """
         weight = np.ones(len(x)) if weight is None else weight
         mean, total = np.zeros(x.shape[1] - n_columns), weight.sum()
-        for rows in _chunks(len(x)):
+        for rows in chunks(len(x)):
             mean += weight[rows] @ x[rows][:, n_columns:].astype(np.float64) / total
         n_features = len(mean) + 1  # the conditions, and a one for the intercept
         gram = np.zeros((n_columns, n_features, n_features))
         cross = np.zeros((n_columns, n_features))
-        for rows in _chunks(len(x)):
+        for rows in chunks(len(x)):
             chunk, chunk_weight = x[rows].astype(np.float64), weight[rows, None]
             columns = chunk[:, :n_columns]
             features = np.hstack([chunk[:, n_columns:] - mean, np.ones((len(chunk), 1))])
@@ -87,7 +87,6 @@ class Residuals:
         return self.regression.residuals(self.rows[rows])
 
 
-def _chunks(n_rows: int) -> Iterator[slice]:
-    """Yield slices of ``CHUNK_ROWS`` rows."""
-    for first in range(0, n_rows, CHUNK_ROWS):
-        yield slice(first, first + CHUNK_ROWS)
+def chunks(n_rows: int, size: int = CHUNK_ROWS) -> Iterator[slice]:
+    """Slices of ``size`` rows."""
+    return (slice(first, first + size) for first in range(0, n_rows, size))

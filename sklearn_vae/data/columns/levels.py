@@ -12,6 +12,8 @@ from typing import Self
 
 import numpy as np
 
+from sklearn_vae.data.columns.one_hot import in_coarser_dtype
+
 # Columns of more levels than these have so many classes.
 MAX_CLASSES = 128
 # Rows of a level from which on it may be a class of its own.
@@ -71,8 +73,7 @@ class Levels:
 
     def index(self, x: np.ndarray) -> np.ndarray:
         """Look up levels, compared in the coarser of the two dtypes, -1 for others: (n,)."""
-        dtype = min(x.dtype, self.values.dtype, key=lambda dtype: dtype.itemsize)
-        x, values = x.astype(dtype, copy=False), self.values.astype(dtype, copy=False)
+        x, values = in_coarser_dtype(x, self.values)
         index = np.searchsorted(values, x).clip(max=len(values) - 1)
         return np.where(values[index] == x, index, -1)
 

@@ -5,7 +5,7 @@ import numpy as np
 
 def one_hot(X: np.ndarray, categories: np.ndarray, dtype: type = bool) -> np.ndarray:
     """One-hot encode values, compared in the coarser of the two dtypes: (n, k) -> (n, k, C)."""
-    X, categories = _in_coarser_dtype(X, categories)
+    X, categories = in_coarser_dtype(X, categories)
     encoded = np.empty((*X.shape, categories.shape[1]), dtype)
     if len(X) < categories.shape[1]:
         return np.equal(X[..., None], categories, out=encoded)
@@ -16,7 +16,7 @@ def one_hot(X: np.ndarray, categories: np.ndarray, dtype: type = bool) -> np.nda
 
 def is_category(X: np.ndarray, categories: np.ndarray) -> np.ndarray:
     """Find values that are categories: (n, k) -> (n, k)."""
-    X, categories = _in_coarser_dtype(X, categories)
+    X, categories = in_coarser_dtype(X, categories)
     if len(X) < categories.shape[1]:
         return (X[..., None] == categories).any(axis=-1)
     mask = np.zeros(X.shape, dtype=bool)
@@ -41,6 +41,7 @@ def join(values: np.ndarray) -> str:
     return ", ".join(map(str, values.tolist()))
 
 
-def _in_coarser_dtype(X: np.ndarray, categories: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def in_coarser_dtype(X: np.ndarray, categories: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Convert values and categories to the dtype of the one that has fewer digits."""
     dtype = min(X.dtype, categories.dtype, key=lambda dtype: dtype.itemsize)
     return X.astype(dtype, copy=False), categories.astype(dtype, copy=False)
