@@ -31,7 +31,6 @@ from sklearn_vae.estimators.robust import inlier_mask
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.decoder_correction import fit_decoder_correction
 from sklearn_vae.inference.predictor import Predictor
-from sklearn_vae.initialization.factor_analysis import n_imputation_factors
 from sklearn_vae.likelihoods import Likelihood
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.networks import Network
@@ -42,14 +41,12 @@ from sklearn_vae.posteriors import Posterior
 from sklearn_vae.priors import Prior
 from sklearn_vae.random import RandomState, draw_seed
 from sklearn_vae.training import (
-    ROWS_FOR_IMPUTATION,
     Dataset,
     TrainingJob,
     TrainingResult,
     add_mask_inputs,
     make_starts,
     make_trainer,
-    sample_complete_rows,
     threads_for_jobs,
 )
 
@@ -542,31 +539,21 @@ class VAETransformer(
     ) -> Dataset:
         """Encode rows to train a fitted model further, which gets mask inputs for missing cells."""
         check_same_architecture(self, parts, network, self.architecture_)
-        table = self._encode(rows, weight)
-        if not self.architecture_.n_factors and any(
-            self.columns_.is_incomplete(window).any() for window in windows(rows)
-        ):
-            self._add_mask_inputs(parts, table)
+        table, columns = self._encode(rows, weight), self.columns_
+        is_complete = columns.n_columns > 0 and not self.architecture_.n_factors
+        if is_complete and any(columns.is_incomplete(window).any() for window in windows(rows)):
+            model, config = self._fitted().module(self.dtype_, 1), make_config(self, parts, table)
+            self.architecture_, self.state_dict_ = add_mask_inputs(
+                model, table, config, self.state_dict_
+            )
+            self.columns_ = replace(columns, has_missing=True)
+            self.optimizer_state_ = None
         return table
 
     @property
     def _parts(self) -> ModelParts:
         """Objects that the parameters stand for."""
         return ModelParts.from_params(self.get_params(deep=False), type(self).__name__)
-
-    def _add_mask_inputs(self, parts: ModelParts, table: Dataset) -> None:
-        """Add mask inputs to a model of complete rows, to train it further with missing cells."""
-        n_columns = self.columns_.n_columns
-        n_factors = n_imputation_factors(ROWS_FOR_IMPUTATION, n_columns)
-        if not n_factors:  # all columns are constant
-            return
-        model = self._fitted().module(self.dtype_, n_members=1)
-        rows = sample_complete_rows(model, table, n_columns, self.seed_)
-        self.architecture_ = replace(self.architecture_, n_factors=n_factors)
-        job = TrainingJob(self.architecture_, make_config(self, parts, rows), rows)
-        self.state_dict_ = add_mask_inputs(job, self.state_dict_)
-        self.columns_ = replace(self.columns_, has_missing=True)
-        self.optimizer_state_ = None
 
     def _select(
         self, jobs: list[TrainingJob], results: list[TrainingResult], rows: Dataset

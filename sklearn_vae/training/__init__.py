@@ -7,11 +7,7 @@ from sklearn_vae.training.early_stopping import StageScheduler
 from sklearn_vae.training.initialize import make_starts
 from sklearn_vae.training.jobs import MIN_STEPS, TrainingConfig, TrainingJob, TrainingResult
 from sklearn_vae.training.keyboard_interrupt import InterruptHandler
-from sklearn_vae.training.mask_inputs import (
-    ROWS_FOR_IMPUTATION,
-    add_mask_inputs,
-    sample_complete_rows,
-)
+from sklearn_vae.training.mask_inputs import add_mask_inputs
 from sklearn_vae.training.rows import EncodedRows, Rows, WindowedRows
 from sklearn_vae.training.stacked import (
     group_jobs,
@@ -24,7 +20,6 @@ from sklearn_vae.training.trainer import Trainer
 
 __all__ = [
     "MIN_STEPS",
-    "ROWS_FOR_IMPUTATION",
     "Checkpoint",
     "Dataset",
     "EncodedRows",
@@ -41,7 +36,6 @@ __all__ = [
     "group_jobs",
     "make_starts",
     "make_trainer",
-    "sample_complete_rows",
     "stack_tables",
     "threads_for_jobs",
     "train",
