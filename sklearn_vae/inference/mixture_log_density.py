@@ -228,25 +228,29 @@ class LaplaceProposal:
             (part.unflatten(-1, (n_latent + 1, n_codes))[:, 0, 1:] - value) / DIFFERENCE
             for part, value in zip(parts[:3], here, strict=False)
         ]  # (d, l, N)
-        standard = here[0][:, 0]
+        standard, _, params, _ = here
         grad_standard, grad_log_scale, _ = slopes
-        gradient = -grad_log_scale.sum(0) - (grad_standard * standard.unsqueeze(1)).sum(0)
+        gradient = -grad_log_scale.sum(0) - (grad_standard * standard).sum(0)
         blocks = [grad_standard.movedim(0, -1), grad_log_scale.movedim(0, -1)]  # (l, N, d)
-        if len(slopes[2]):
-            from_others, of_others = self._others(here[2][:, 0].T, slopes[2].permute(1, 2, 0), row)
-            gradient, blocks = gradient + from_others, [*blocks, of_others]
+        local = Standardised(*(part[None] for part in here))
+        log_joint = self._log_joint(local._replace(params=params[None, :0]), z, component, row)
+        if len(params):
+            log_prob, from_others, of_others = self._others(
+                params[:, 0].T, slopes[2].permute(1, 2, 0), row
+            )
+            log_joint, gradient = log_joint + log_prob, gradient + from_others
+            blocks.append(of_others)
         features = torch.cat(blocks, dim=-1).transpose(0, 1).contiguous()  # (N, l, F)
         precision = features @ features.mT
         precision.diagonal(dim1=-2, dim2=-1).add_(1)
         root, failed = torch.linalg.cholesky_ex(precision)
         root[failed > 0] = math.nan
-        local = Standardised(*(part[None] for part in here))
-        return LocalExpansion(self._log_joint(local, z, component, row), gradient.T - z, root)
+        return LocalExpansion(log_joint, gradient.T - z, root)
 
-    def _others(self, params: Tensor, slopes: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradient of the other columns' log-density and features of its Fisher information.
+    def _others(self, params: Tensor, slopes: Tensor, row: Tensor) -> tuple[Tensor, ...]:
+        """Log-density of the other columns, its gradient, and features of its Fisher information.
 
-        Parameters (N, n_params) and their slopes (l, N, n_params) -> (l, N), (l, N, F).
+        Parameters (N, n_params) and their slopes (l, N, n_params) -> (N,), (l, N), (l, N, F).
         """
         others, observed = self._other_columns(row)
         likelihood = self.model.others
@@ -255,7 +259,8 @@ class LaplaceProposal:
             log_prob = likelihood.log_prob(likelihood.split_params(params), others, observed)
             (gradient,) = torch.autograd.grad(log_prob.sum(), params)
         blocks = likelihood.split_params(params.detach()), likelihood.split_params(slopes)
-        return (slopes * gradient).sum(-1), likelihood.fisher_features(*blocks, observed)
+        features = likelihood.fisher_features(*blocks, observed)
+        return log_prob.detach(), (slopes * gradient).sum(-1), features
 
     def log_joint(self, z: Tensor, component: Tensor, row: Tensor) -> Tensor:
         """Log p(x, z, c) of codes (N, l), components (N,) and rows (N,): (N,)."""

@@ -98,10 +98,11 @@ class MixtureVAE(StackedModule):
         # plain tensors, not parameters: the architecture determines them
         self.real_columns, self.other_columns = is_real.nonzero()[:, 0], (~is_real).nonzero()[:, 0]
         self.others = architecture.others
-        self.is_scale_param = torch.as_tensor(self.others.is_scale_param)
-        self.has_scale_param = bool(self.is_scale_param.any())
-        self.least_params = torch.as_tensor(architecture.least_params)
+        self.scale_params = torch.as_tensor(self.others.is_scale_param).nonzero()[:, 0]
+        self.least_params = torch.as_tensor(architecture.least_params)[self.scale_params]
         n_real, n_params = len(self.real_columns), self.others.n_params
+        least_scales = architecture.least_scales[architecture.is_real_value]
+        self.least_scales = torch.as_tensor(least_scales) if least_scales.any() else None
         n_latent, n_mixture = architecture.n_components, architecture.n_mixture
         hidden, activation = architecture.hidden_layer_sizes, architecture.activation
         self.splits = [n_real, n_real, architecture.n_shears, n_params]
@@ -110,6 +111,8 @@ class MixtureVAE(StackedModule):
         self.decoder = MLP(
             n_members, n_latent + n_mixture, sum(self.splits), hidden[::-1], activation
         )
+        # 1 where the first column of a shear lies before the second, otherwise 0: (S d, d)
+        self.before = torch.ones(n_real, n_real).triu(1).repeat(architecture.n_shears, 1)
         self.shears = nn.Parameter(torch.zeros(n_members, architecture.n_shears * n_real, n_real))
         self.mixture_logit = nn.Parameter(torch.zeros(n_members, 1, n_mixture))
         self.loc: Tensor
@@ -230,12 +233,12 @@ class MixtureVAE(StackedModule):
 
     def bounded_params(self, added: Tensor, start: Tensor) -> Tensor:
         """Parameters of the other columns, whose scales are bounded below: (M, P, K, B)."""
-        if not self.has_scale_param:
-            return start + added
-        is_scale = self.is_scale_param.to(added.device).view(-1, 1, 1)
-        least = self.least_params.to(added).view(-1, 1, 1)
-        bounded_sum = start + added.clamp(min=-LOG_SCALE_BOUND)
-        return torch.where(is_scale, torch.maximum(bounded_sum, least), start + added)
+        params, scale = start + added, self.scale_params
+        if len(scale):
+            bounded_sum = start[:, scale] + added[:, scale].clamp(min=-LOG_SCALE_BOUND)
+            least = self.least_params.to(added).view(-1, 1, 1)
+            params[:, scale] = torch.maximum(bounded_sum, least)
+        return params
 
     def _marginal(
         self, parts: Standardised, mix: Tensor, chosen: Tensor, observed: Tensor
@@ -286,8 +289,8 @@ class MixtureVAE(StackedModule):
 
     def decode(self, z: Tensor, chosen: Tensor) -> tuple[Tensor, ...]:
         """Shift, raw scale, weights of the shears, and other parameters: (M, ..., K, B) each."""
-        component = F.one_hot(chosen, self.architecture.n_mixture).to(z.dtype)
-        inputs = torch.cat([z, component], dim=-1)
+        inputs = F.pad(z, (0, self.architecture.n_mixture))  # and the component, one-hot
+        inputs.scatter_(-1, chosen.unsqueeze(-1) + z.shape[-1], 1.0)
         # features lie first, as the decoder leaves them
         out = self.decoder(inputs.flatten(1, 2)).mT.unflatten(2, z.shape[1:3])
         return out.split(self.splits, dim=1)
@@ -295,10 +298,9 @@ class MixtureVAE(StackedModule):
     @property
     def least_log_scale(self) -> Tensor | None:
         """Least log-scale of each column in each component: (M, d, C, 1); None without need."""
-        scales = self.architecture.least_scales[self.architecture.is_real_value]
-        if not scales.any():
+        if self.least_scales is None:
             return None
-        least = torch.as_tensor(scales).to(self.whiten)
+        least = self.least_scales.to(self.whiten)
         root = self.whiten  # (M, C, d) or (M, C, d, d)
         root = root.diagonal(dim1=-2, dim2=-1) if self.is_full else root
         log_scale = (least * root).log().mT.unsqueeze(-1)
@@ -309,14 +311,8 @@ class MixtureVAE(StackedModule):
         if mix.shape[1] == 0:
             return residual.new_zeros(())
         parts = (mix.unsqueeze(2) * residual.unsqueeze(1)).flatten(1, 2)  # (M, S d, K, B)
-        shears = self.shears * self.before
+        shears = self.shears * self.before.to(self.shears)
         return (shears.mT @ parts.flatten(2)).unflatten(2, residual.shape[2:])
-
-    @property
-    def before(self) -> Tensor:
-        """1 where the first column of a shear lies before the second, otherwise 0: (S d, d)."""
-        n_shears, n_real = self.splits[2], self.splits[0]
-        return self.shears.new_ones(n_real, n_real).triu(1).repeat(n_shears, 1)
 
     # -- draws -----------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from sklearn.datasets import load_iris
 from sklearn.mixture import GaussianMixture
 
 from sklearn_vae.estimators.density import stacking_weights
+from sklearn_vae.inference.mixture_log_density import LaplaceProposal
 from sklearn_vae.inference.mixture_log_density import log_density as log_density_of
 from sklearn_vae.likelihoods import (
     Bernoulli,
@@ -407,6 +408,64 @@ def test_components_start_no_narrower_than_their_least_scales(covariance_type):
     assert (scale > least).all()
     np.testing.assert_allclose(scale[:, 1], 2.0, rtol=0.01)
     np.testing.assert_allclose(wide.whiten[:, ::2], was.whiten[:, ::2])  # wide enough before
+
+
+def mixed_model():
+    """A model of a column of each kind, far from its start, with scales that are held."""
+    blocks = ((Gaussian(), 2), (ZeroInflated(1), 2), (Categorical(3), 1), (StudentT("per_row"), 1))
+    generator = torch.Generator().manual_seed(0)
+    n_params = Columnwise(blocks[1:]).n_params
+    anchors = MixtureInit(
+        np.array([0.2, 0.3, 0.5]),
+        np.zeros((3, 2)),
+        np.ones((3, 2)),
+        torch.randn(3, n_params, generator=generator).numpy(),
+    )
+    steps = (0.0, 0.0, 4.0, 0.0, 0.0, 4.0)
+    return shaken(make(anchors, blocks=blocks, steps=steps), 1.0)
+
+
+def test_the_decoder_reads_a_code_and_the_component_one_hot():
+    model = mixed_model()
+    z, chosen = torch.randn(1, 4, 5, 2).double(), torch.arange(20).view(1, 4, 5) % 3
+    one_hot = torch.nn.functional.one_hot(chosen, 3)
+    outputs = torch.cat(model.decode(z, chosen), dim=1)  # (1, n_out, 4, 5)
+
+    expected = model.decoder(torch.cat([z, one_hot], dim=-1).flatten(1, 2))
+    torch.testing.assert_close(outputs.flatten(2).mT, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_scales_of_other_columns_are_bounded_and_no_other_parameters():
+    model, generator = mixed_model(), torch.Generator().manual_seed(1)
+    start, added = 6 * torch.randn(2, 1, model.others.n_params, 4, 5, generator=generator).double()
+    is_scale = torch.as_tensor(model.others.is_scale_param).view(-1, 1, 1)
+    least = torch.as_tensor(model.architecture.least_params).view(-1, 1, 1)
+    held = torch.maximum(start + added.clamp(min=-3), least)
+    found = model.bounded_params(added, start)
+
+    assert (found > start + added).any()
+    torch.testing.assert_close(found, torch.where(is_scale, held, start + added), rtol=0, atol=0)
+
+
+def test_the_search_of_codes_expands_the_density_that_draws_are_weighted_by(monkeypatch):
+    """Its value and its gradient at a code, with missing values."""
+    monkeypatch.setattr("sklearn_vae.inference.mixture_log_density.DIFFERENCE", 1e-6)
+    model, generator = mixed_model(), torch.Generator().manual_seed(2)
+    x = torch.randn(6, model.architecture.n_columns, generator=generator).double()
+    x[:, 2:6:2] = (x[:, 2:6:2] > 0).double()  # at the point mass
+    x[:, 6:9] = torch.eye(3).double().repeat(2, 1)
+    x[3:, [0, 5, 9]] = math.nan
+    proposal = LaplaceProposal(model, x)
+    z = torch.randn(18, 2, generator=generator).double()
+    component, row = torch.arange(18) % 3, torch.arange(18) // 3
+    expansion = proposal._expand(z, component, row)
+    with torch.enable_grad():
+        codes = z.clone().requires_grad_()
+        log_joint = proposal.log_joint(codes, component, row)
+        (gradient,) = torch.autograd.grad(log_joint.sum(), codes)
+
+    torch.testing.assert_close(expansion.log_joint, log_joint.detach(), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(expansion.gradient, gradient, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("covariance_type", ["full", "diag"])

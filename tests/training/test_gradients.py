@@ -406,7 +406,7 @@ def test_the_mixtures_least_scales_beside_point_masses():
         added = torch.randn(1, model.others.n_params, 1, 60).double()
         start = model.params.mT.unsqueeze(-1)[:, :, :1]
         is_held = model.bounded_params(added, start) != start + added
-    assert 0.1 < is_held[:, model.is_scale_param].double().mean() < 0.9
+    assert 0.1 < is_held[:, model.scale_params].double().mean() < 0.9
 
     assert_same_gradient(model, IWAE(), *mixture_batch(model), beta=1.0, atol=1e-10)
 

@@ -334,7 +334,9 @@ class WhitenedColumns:
         self.min_tanh = empty_like(self.shift)
         value, grad = buffers.view(model.shears)
         self.shears = (
-            Shears(value, grad, model.before, mix, self.residual) if len(value[0]) else None
+            Shears(value, grad, model.before.to(value), mix, self.residual)
+            if len(value[0])
+            else None
         )
         self.missing = None
         if model.architecture.has_missing:
@@ -515,9 +517,9 @@ class OtherColumns:
     def forward(self, row: Row, component: Tensor) -> Tensor:
         """Compute the cost of each row in nats: (M, K, B)."""
         of_component = pick(self.of_components, component)
-        self.params.copy_(self.model.bounded_params(self.added, of_component))
-        if self.model.has_scale_param:
-            self.is_free = self.params == of_component + self.added
+        params, scale = self.model.bounded_params(self.added, of_component), self.model.scale_params
+        self.params.copy_(params)
+        self.is_free = params[:, scale] == of_component[:, scale] + self.added[:, scale]
         self.x.squeeze(2).copy_(row.others.mT)
         if self.observed is not None:
             if row.others_observed is None:
@@ -532,5 +534,4 @@ class OtherColumns:
         weight = -grad_log_weight.unsqueeze(1)
         for cost in self.costs:
             cost.backward(weight)
-        if self.model.has_scale_param:  # no gradient of a scale at its lower bound
-            self.grad.mul_(self.is_free)
+        self.grad[:, self.model.scale_params] *= self.is_free  # of scales above their lower bound
