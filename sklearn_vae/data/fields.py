@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -202,6 +202,18 @@ class Field:
         if categories is not None:
             categories = tuple(map(from_json, categories))
         return cls(from_json(state["name"]), state["logical_type"], categories, state["dtype"])
+
+
+def kinds(categories: Iterable) -> set[str]:
+    """Return the kinds of categories: text, numbers, dates, and other types by their names."""
+    types = set(map(type, categories))
+    return {
+        "text" if issubclass(cls, str)
+        else "number" if issubclass(cls, Real | Decimal | np.bool_)
+        else "date" if issubclass(cls, date)
+        else cls.__name__
+        for cls in types
+    }  # fmt: skip
 
 
 def time_type(dtype: str) -> str | None:

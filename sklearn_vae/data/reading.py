@@ -22,6 +22,7 @@ from sklearn_vae.data.fields import (
     SINGLE,
     Field,
     Name,
+    kinds,
     time_type,
 )
 from sklearn_vae.data.libraries import LIBRARIES, Library
@@ -88,9 +89,9 @@ class Column(ABC):
             return self.numbers()
         if fits:
             codes, values = self.codes()
-            kinds = _kinds(field.categories or ())
+            expected = kinds(field.categories or ())
             # text that stands for numbers or truth values, or the reverse, has another dtype
-            if not kinds or not values or kinds & _kinds(values):
+            if not expected or not values or expected & kinds(values):
                 return field.recode(codes, values, handle_unknown)
         if self.is_empty():
             return np.full(len(self), np.nan)
@@ -357,18 +358,6 @@ def _logical_type_of_array(values: np.ndarray, name: Name) -> str:
         numbers = (cell for cell in cells if type(cell) not in booleans)  # perhaps all are NaN
         return "boolean" if all(map(is_missing, numbers)) else "number"
     return "number"
-
-
-def _kinds(categories: Iterable) -> set[str]:
-    """Return the kinds of categories: text, numbers, and other types by their names."""
-    types = set(map(type, categories))
-    return {
-        "text" if issubclass(cls, str)
-        else "number" if issubclass(cls, Real | Decimal | np.bool_)
-        else "date" if issubclass(cls, date)
-        else cls.__name__
-        for cls in types
-    }  # fmt: skip
 
 
 def _decimal_places(values: np.ndarray) -> int | None:

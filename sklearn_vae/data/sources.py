@@ -83,7 +83,13 @@ class BatchSource:
     def __iter__(self) -> Iterator[Any]:
         """Read the batches that have rows; all batches must have the columns of the first."""
         columns, n_batches = None, 0
-        for number, native in enumerate(self.read()):
+        batches = self.read()
+        if not isinstance(batches, Iterable):
+            raise ValueError(
+                f"X is a function, which must return an iterator of batches. "
+                f"It returned {batches!r} instead."
+            )
+        for number, native in enumerate(batches):
             batch = as_array(native)
             batch = batch if hasattr(batch, "shape") else np.asarray(batch)
             if len(batch.shape) != 2:
@@ -241,7 +247,23 @@ def _read_parquet(X: Any) -> Iterator[Any]:
     files = [file for path in paths for file in (sorted(glob(path)) if "*" in path else [path])]
     if not files:
         raise FileNotFoundError(f"There is no file {X!r}.")
-    return _read_arrow(dataset(files if len(files) > 1 else files[0], format="parquet"))
+    table = dataset(files if len(files) > 1 else files[0], format="parquet")
+    _check_same_columns(table)
+    return _read_arrow(table)
+
+
+def _check_same_columns(table: Any) -> None:
+    """Refuse files with other columns than the first: pyarrow would leave them out, or empty."""
+    first: Any = None
+    for file in table.get_fragments():
+        first = file if first is None else first
+        names, found = first.physical_schema.names, file.physical_schema.names
+        more = {name for name in found if not name.startswith("__index_level_")}  # pandas' index
+        if more - set(names) or set(names) - set(found):
+            raise ValueError(
+                f"All files of X must have the same columns. {first.path!r} has {names}, and "
+                f"{file.path!r} has {found}."
+            )
 
 
 def _is_arrow_dataset(X: Any) -> bool:

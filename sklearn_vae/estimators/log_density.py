@@ -340,7 +340,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
 
     def _given_row(self, given: Mapping[Name, Any] | None, caller: str) -> np.ndarray:
         """Convert given values to a row of numbers, NaN where nothing is given: (n_features,)."""
-        if given is None or given == {}:
+        if given is None or (type(given) is dict and not given):
             return np.full(self.n_features_in_, np.nan, self.dtype_)
         check_allows_missing(self, "sample with given values")
         names = self._column_names() or range(self.n_features_in_)

@@ -24,7 +24,7 @@ from sklearn_vae._compat import (
     warn_or_raise_about_fit_failures,
 )
 from sklearn_vae.estimators.callbacks import CallbackAdapter, with_callbacks
-from sklearn_vae.estimators.checks import restore_on_error
+from sklearn_vae.estimators.checks import check_is_table, restore_on_error
 from sklearn_vae.model_selection.checkpoint import SearchCheckpoint
 from sklearn_vae.model_selection.halving import SuccessiveHalving
 from sklearn_vae.model_selection.tasks import SearchRun, Task, evaluate
@@ -208,6 +208,7 @@ class VAESearchCV(BaseSearchCV):
                 f"factor={self.factor!r}. Got {self.checkpoint!r} instead."
             )
         with restore_on_error(self):
+            check_is_table(X, type(self).__name__)
             scorers, refit_metric = self._get_scorers()
             X, y = indexable(X, y)
             params = check_method_params(X, params=params)

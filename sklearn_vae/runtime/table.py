@@ -1,6 +1,7 @@
 """Rows of a table as numbers, and back."""
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from sklearn_vae.data.arrays import fill_masked, has_missing_values, is_missing
 from sklearn_vae.data.conditions import ConditionEncoder, split_array
 from sklearn_vae.data.encoder import TableEncoder
-from sklearn_vae.data.fields import Field, seconds, time_type
+from sklearn_vae.data.fields import Field, kinds, seconds, time_type
 from sklearn_vae.persistence.validation import check_count
 
 # Draws for a score.
@@ -108,11 +109,15 @@ class TableModel:
             rows[missing, j] = np.nan
             values, time = column[~missing].tolist(), time_type(field.dtype)
             if field.categories is not None:
+                _check_kinds(values, field)
                 values = field.recode(np.arange(len(values)), values, self.handle_unknown)
             elif time is not None:
                 message = f"X has the value {{!r}} in column {field.name!r}"
                 values = [seconds(value, time, message.format(value)) for value in values]
-            rows[~missing, j] = values
+            try:
+                rows[~missing, j] = values
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"Column {field.name!r} holds numbers: {error}.") from None
         return rows
 
     def write(self, rows: np.ndarray) -> np.ndarray:
@@ -278,7 +283,7 @@ class GenerativeModel(TableModel):
         ndarray of shape (n_samples, n_features)
             Rows; objects if the model was fitted to categories.
         """
-        seed = self.seed if random_state is None else random_state
+        seed = self.seed if random_state is None else check_seed(random_state)
         n_samples = check_count("n_samples", n_samples)
         if y is None:
             x = self.sample_encoded(n_samples, seed)
@@ -334,6 +339,27 @@ def map_classes(
         result = function(np.column_stack([repeated, codes]))
         results.append(result.reshape(-1, n_classes, *result.shape[1:]))
     return np.concatenate(results)
+
+
+def check_seed(random_state: Any) -> int:
+    """Raise an error unless this is a seed."""
+    is_integer = isinstance(random_state, Integral) and not isinstance(random_state, bool)
+    if not is_integer or not 0 <= random_state < 1 << 32:
+        raise ValueError(
+            f"random_state must be None or an integer from 0 to 2**32 - 1. Got {random_state!r} "
+            f"instead."
+        )
+    return int(random_state)
+
+
+def _check_kinds(values: list, field: Field) -> None:
+    """Raise an error if there is text where categories are numbers, or the reverse."""
+    expected, found = kinds(field.categories or ()), kinds(values)
+    if expected and found and not expected & found:
+        raise TypeError(
+            f"Column {field.name!r} had the dtype {field.dtype} ({field.logical_type}) in fit, and "
+            f"has values such as {values[0]!r} now."
+        )
 
 
 def _are_missing(values: np.ndarray) -> np.ndarray:

@@ -210,6 +210,30 @@ def test_frames_with_other_names_are_refused():
         as_source(lambda: frames).sample()
 
 
+def test_a_function_that_returns_no_batches_is_refused():
+    with pytest.raises(ValueError, match=r"must return an iterator of batches\. It returned None"):
+        as_source(lambda: None).sample()
+
+
+def test_files_with_other_columns_are_refused(tmp_path):
+    """Of the columns of the first one, pyarrow makes missing cells, and leaves out all others."""
+    pd, _ = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+    for number, names in enumerate((["a", "b"], ["b", "a"], ["a", "c"])):
+        frame = pd.DataFrame(ROWS[:9, :2], columns=names)
+        rows = frame[number % 2 :]  # of the second file with an index, which is a column there
+        rows.to_parquet(tmp_path / f"{number}.parquet")
+    files = sorted(tmp_path.glob("*.parquet"))
+
+    table, n_rows = as_source(files[:2]).sample()
+    assert n_rows == 17
+    assert table.column_names[:2] == ["a", "b"]
+    for source in (files, tmp_path, tmp_path / "*.parquet"):
+        with pytest.raises(
+            ValueError, match=r"0\.parquet' has \['a', 'b'\], and .*2\.parquet' has \['a', 'c'\]"
+        ):
+            as_source(source).sample()
+
+
 def test_a_pattern_without_files_is_refused(tmp_path):
     pytest.importorskip("pyarrow")
     with pytest.raises(FileNotFoundError, match=r"no file .*\*\.parquet"):

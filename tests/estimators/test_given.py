@@ -208,6 +208,7 @@ def test_a_table_is_sampled_given_values(passengers, of_passengers):
         ),
         ({"age": 10**400}, "for column 'age', which is beyond the range of float64"),
         (["sex"], "must be a dict"),
+        (pd.Series({"sex": "male"}), "must be a dict"),
     ],
 )
 def test_given_values_that_cannot_be_are_named(of_passengers, given, message):

@@ -392,3 +392,31 @@ def test_columns_in_another_order_are_refused(name, tmp_path):
 
     with pytest.raises(ValueError, match=r"feature names should match.*in the same order"):
         model.score_samples(frame.select(["date", "a", "duration", "color"]))
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"color": 1}, TypeError, r"Column 'color' had the dtype .* has values such as 1 now"),
+        ({"alive": "yes"}, TypeError, r"Column 'alive' had the dtype bool .* such as 'yes' now"),
+        ({"a": "many"}, ValueError, "Column 'a' holds numbers: .* 'many'"),
+    ],
+)
+def test_values_of_another_type_are_refused_by_column(changed, error, message, tmp_path):
+    """Text for truth values, or the reverse, would be unseen categories."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "a": rng.normal(size=40),
+            "color": rng.choice(["red", "blue", "green"], 40),
+            "alive": rng.random(40) < 0.5,
+        }
+    )
+    VAETransformer(1, max_iter=1, random_state=0).fit(frame).save(tmp_path / "model.vae")
+    model = runtime.load(tmp_path / "model.vae")
+
+    with pytest.raises(error, match=message):
+        model.score_samples(frame.assign(**changed))
+    for seed in (-1, "a", 2**32, np.random.RandomState(0)):
+        with pytest.raises(ValueError, match="random_state must be None or an integer from 0 to"):
+            model.sample(2, random_state=seed)
