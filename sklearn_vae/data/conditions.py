@@ -9,6 +9,7 @@ import numpy as np
 from sklearn_vae.data.arrays import as_array, is_missing
 from sklearn_vae.data.columns import ColumnHint
 from sklearn_vae.data.encoder import TableEncoder
+from sklearn_vae.data.fields import Name, shorten
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_array, check_hashes
 
@@ -39,11 +40,19 @@ class ConditionEncoder:
     class_prior: np.ndarray
 
     @classmethod
-    def fit(cls, y: Sequence[np.ndarray], sample_weight: np.ndarray | None) -> Self:
-        """Find the classes of the columns of y (n,), as ``split_columns`` returns them."""
+    def fit(
+        cls,
+        y: Sequence[np.ndarray],
+        sample_weight: np.ndarray | None,
+        names: Sequence[Name] | None = None,
+    ) -> Self:
+        """Find the classes of the columns of y (n,), as ``split_columns`` returns them.
+
+        ``names`` are those of the columns, if y is a data frame of several.
+        """
         categories = [None if column.dtype.kind == "f" else _classes(column) for column in y]
         codes = _codes(y, categories)
-        names = [f"y[{j}]" for j in range(len(y))]
+        names = [f"y[{j}]" for j in range(len(y))] if names is None else list(names)
         column_hints = [
             ColumnHint(name, n_classes=None if classes is None else len(classes))
             for name, classes in zip(names, categories, strict=True)
@@ -67,6 +76,15 @@ class ConditionEncoder:
                 f"y must have {len(self.categories_)} columns, as in fit. Got {len(y)} instead."
             )
         return _codes(y, self.categories_)
+
+    def check_names(self, names: Sequence[Name] | None) -> None:
+        """Refuse a data frame with other columns than in ``fit``, or in another order."""
+        expected, found = list(map(str, self.encoder.names)), list(map(str, names or ()))
+        if found and found != expected and expected[0] != "y[0]":
+            raise ValueError(
+                f"y must have the columns of y in fit, in their order: {shorten(expected)}. "
+                f"Got {shorten(found)} instead."
+            )
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
@@ -92,6 +110,16 @@ def _check_classes(classes: np.ndarray, codes: Sequence[float] | np.ndarray) -> 
     check_hashes(classes.tolist())
     if len(set(classes.tolist())) != len(classes):
         raise ValueError("a class of the conditions occurs twice")
+
+
+def column_names(y: Any) -> list[Name] | None:
+    """Return the names of the columns of y, if it is a data frame of several."""
+    import narwhals as nw  # the numpy runtime does without
+
+    if not nw.dependencies.is_into_dataframe(y):
+        return None
+    names = list(nw.from_native(y).columns)
+    return names if len(names) > 1 else None
 
 
 def split_columns(y: Any, n_rows: int) -> list[np.ndarray]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from sklearn.utils import Tags
@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae._compat import check_sample_weight, num_samples
 from sklearn_vae.data.arrays import as_array, has_missing_values
-from sklearn_vae.data.conditions import ConditionEncoder, split_columns
+from sklearn_vae.data.conditions import ConditionEncoder, column_names, split_columns
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Name
 from sklearn_vae.estimators.base import FULLY_CONNECTED, PredictorT, TableEstimator
@@ -83,9 +83,8 @@ class DensityEstimator(TableEstimator[PredictorT]):
             is_positive = np.asarray(as_array(sample_weight)) > 0
             columns = [column[is_positive] for column in columns]
         if reset or self.condition_encoder_ is None:
-            self.condition_encoder_ = ConditionEncoder.fit(columns, weight)
-        codes = self.condition_encoder_.transform(columns).astype(rows.dtype)
-        return np.hstack([rows, codes]), weight
+            self.condition_encoder_ = ConditionEncoder.fit(columns, weight, column_names(y))
+        return np.hstack([rows, self._codes_of_conditions(y, columns, rows.dtype)]), weight
 
     def _fit_encoder(
         self, rows: Any, weight: np.ndarray | None, *args: Any, **kwargs: Any
@@ -108,8 +107,22 @@ class DensityEstimator(TableEstimator[PredictorT]):
         """Encode y as codes and numbers (n_rows, n_y); None for a model without conditions."""
         if self.condition_encoder_ is None:
             return None
-        columns = self._condition_columns(y, n_rows)
-        return self.condition_encoder_.transform(columns).astype(dtype)
+        return self._codes_of_conditions(y, self._condition_columns(y, n_rows), dtype)
+
+    def _codes_of_conditions(
+        self, y: Any, columns: list[np.ndarray], dtype: np.dtype
+    ) -> np.ndarray:
+        """Encode the columns of y (n,) as codes and numbers: (n, n_y)."""
+        encoder = cast(ConditionEncoder, self.condition_encoder_)
+        encoder.check_names(column_names(y))
+        codes = encoder.transform(columns)
+        largest = float(np.abs(codes).max(initial=0))
+        if largest > float(np.finfo(dtype).max):
+            raise ValueError(
+                f"y has numbers up to {largest:.3g}, beyond the range of {dtype}, the precision of "
+                f"X in fit. Give X in double precision, or y in another unit."
+            )
+        return codes.astype(dtype)
 
     def _check_y_is_used(self, y: Any, method: str) -> None:
         """Refuse a y that the model would ignore."""

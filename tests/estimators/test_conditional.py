@@ -384,6 +384,32 @@ def test_invalid_y_is_refused_with_a_message_that_names_y(of_classes, of_numbers
         of_numbers[0].score_samples(X[:2], ["a", "b"])
 
 
+@pytest.mark.parametrize("cls", [VAETransformer, VAEDensity])
+def test_the_columns_of_y_are_known_by_name(cls, tmp_path):
+    """In another order they would be other conditions; a saved model knows them, too."""
+    X, _ = rows_of_classes(60)
+    y = pd.DataFrame({"length": X[:, 0], "width": X[:, 1]})
+    model = cls(conditional=True, max_iter=1, random_state=0).fit(X[:, 2:], y)
+    model.save(tmp_path / "model.vae")
+
+    for fitted in (model, sklearn_vae.load(tmp_path / "model.vae")):
+        with pytest.raises(ValueError, match=r"'length', 'width'\. Got 'width', 'length' instead"):
+            fitted.score_samples(X[:, 2:], y[["width", "length"]])
+        by_name = fitted.score_samples(X[:, 2:], y)
+        np.testing.assert_array_equal(by_name, fitted.score_samples(X[:, 2:], y.to_numpy()))
+
+
+def test_conditions_beyond_single_precision_are_refused():
+    """They would be infinite."""
+    X = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+    model = VAETransformer(1, conditional=True, **STILL)
+
+    with pytest.raises(ValueError, match=r"y has numbers up to .*e\+300, beyond .* float32"):
+        model.fit(X, 1e300 * X[:, 0].astype(float))
+    with pytest.raises(ValueError, match="beyond the range of float32"):
+        model.fit(X, X[:, 0]).sample(2, y=-1e300)
+
+
 def test_numbers_beside_strings_in_lists_are_numbers():
     """numpy would convert them to strings, and so to classes."""
     X, y = rows_of_classes(40)
