@@ -133,6 +133,7 @@ class VAEClassifier(ClassifierMixin, SerializationMixin, BaseEstimator):
         ValueError
             If a parameter, X or y is invalid. The classifier is then as before.
         """
+        interruption: KeyboardInterrupt | None = None
         with restore_on_error(self):
             self._validate_params()
             model = self._model()
@@ -146,13 +147,21 @@ class VAEClassifier(ClassifierMixin, SerializationMixin, BaseEstimator):
                 y = column_or_1d(y, warn=True)
                 if len(y) == num_samples(X):
                     classes, y = np.unique(y, return_inverse=True)
-            self.estimator_ = model.fit(X, y, sample_weight=sample_weight)
+            self.estimator_ = model
+            try:
+                model.fit(X, y, sample_weight=sample_weight)
+            except KeyboardInterrupt as error:
+                if not hasattr(model, "n_iter_"):
+                    raise
+                interruption = error  # the model is kept, as all estimators keep theirs
             encoder = cast(ConditionEncoder, self.estimator_.condition_encoder_)
             self.classes_ = classes[encoder.categories_[0]]  # classes of rows of positive weight
             self.priors_ = self._class_priors(encoder.class_prior)
             self.n_features_in_ = model.n_features_in_
             if hasattr(model, "feature_names_in_"):
                 self.feature_names_in_ = model.feature_names_in_
+        if interruption is not None:
+            raise interruption
         return self
 
     def _model(self) -> DensityEstimator:

@@ -1,6 +1,7 @@
 """Densities of rows given classes or numbers, and the classifier that follows from them."""
 
 import pickle
+import signal
 
 import numpy as np
 import pytest
@@ -10,11 +11,13 @@ from scipy.special import logsumexp
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
+from skorch.callbacks import Callback
 
 import sklearn_vae
 from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAETransformer
@@ -606,6 +609,31 @@ def test_missing_classes_are_refused(missing):
 
     with pytest.raises(ValueError, match="y contains missing values"):
         VAEClassifier().fit(np.zeros((20, 2)), y)
+
+
+class _Interrupt(Callback):
+    """Press Ctrl-C at the end of the first iteration."""
+
+    def on_epoch_end(self, net, **kwargs):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_keeps_the_classifier_so_far():
+    """As other estimators: training ends, and the classifier can predict."""
+    X, y = rows_of_classes(60)
+    model = VAEClassifier(VAETransformer(1, max_iter=50, random_state=0, callbacks=[_Interrupt()]))
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with (
+            pytest.warns(ConvergenceWarning, match="was interrupted"),
+            pytest.raises(KeyboardInterrupt),
+        ):
+            model.fit(X, y)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+    assert model.estimator_.interrupted_
+    assert model.score(X, y) > 0.8
 
 
 def test_the_classifier_fits_a_conditional_clone():
