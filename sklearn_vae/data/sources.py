@@ -249,7 +249,12 @@ def _read_parquet(X: Any) -> Iterator[Any]:
         raise FileNotFoundError(f"There is no file {X!r}.")
     table = dataset(files if len(files) > 1 else files[0], format="parquet")
     _check_same_columns(table)
-    return _read_arrow(table)
+    return _read_arrow(table, _without_index(table.schema))
+
+
+def _without_index(schema: Any) -> list[str]:
+    """Return the names of the columns, without those of an index that pandas has written."""
+    return [name for name in schema.names if not name.startswith("__index_level_")]
 
 
 def _check_same_columns(table: Any) -> None:
@@ -257,9 +262,8 @@ def _check_same_columns(table: Any) -> None:
     first: Any = None
     for file in table.get_fragments():
         first = file if first is None else first
-        names, found = first.physical_schema.names, file.physical_schema.names
-        more = {name for name in found if not name.startswith("__index_level_")}  # pandas' index
-        if more - set(names) or set(names) - set(found):
+        names, found = (_without_index(part.physical_schema) for part in (first, file))
+        if set(names) != set(found):
             raise ValueError(
                 f"All files of X must have the same columns. {first.path!r} has {names}, and "
                 f"{file.path!r} has {found}."
@@ -270,12 +274,12 @@ def _is_arrow_dataset(X: Any) -> bool:
     return type(X).__module__ == "pyarrow._dataset" and hasattr(X, "to_batches")
 
 
-def _read_arrow(X: Any) -> Iterator[Any]:
+def _read_arrow(X: Any, columns: list[str] | None = None) -> Iterator[Any]:
     import pyarrow as pa
 
     # threads and batches that are read ahead double the memory
     options = {"batch_readahead": 1, "fragment_readahead": 1, "use_threads": False}
-    for batch in X.to_batches(batch_size=ROWS_PER_BATCH, **options):
+    for batch in X.to_batches(columns=columns, batch_size=ROWS_PER_BATCH, **options):
         yield pa.Table.from_batches([batch])
     pa.default_memory_pool().release_unused()  # pyarrow keeps a hundred MB otherwise
 

@@ -220,13 +220,13 @@ def test_files_with_other_columns_are_refused(tmp_path):
     pd, _ = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
     for number, names in enumerate((["a", "b"], ["b", "a"], ["a", "c"])):
         frame = pd.DataFrame(ROWS[:9, :2], columns=names)
-        rows = frame[number % 2 :]  # of the second file with an index, which is a column there
+        rows = frame[1 - number % 2 :]  # with an index, which is a column of the file
         rows.to_parquet(tmp_path / f"{number}.parquet")
     files = sorted(tmp_path.glob("*.parquet"))
 
     table, n_rows = as_source(files[:2]).sample()
     assert n_rows == 17
-    assert table.column_names[:2] == ["a", "b"]
+    assert table.column_names == ["a", "b"]
     for source in (files, tmp_path, tmp_path / "*.parquet"):
         with pytest.raises(
             ValueError, match=r"0\.parquet' has \['a', 'b'\], and .*2\.parquet' has \['a', 'c'\]"
