@@ -1,13 +1,14 @@
 """Batched matrix products, each by the routine that is fastest for its size.
 
-torch computes products on the CPU by MKL, which on some processors stops at AVX2. oneDNN
-is faster there where products are large. torch's own switch between the two is one for the
+torch computes products on the CPU by MKL, which stops at AVX2 on processors that are not Intel's.
+oneDNN is faster there where products are large. torch's own switch between the two is one for the
 whole process, so a fit in another thread would change the bits of a score. Here the routine
-follows from shape, type and device of the operands alone.
+follows from the processor and from shape, type and device of the operands alone.
 """
 
 import platform
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -56,7 +57,15 @@ def _suits_onednn(a: Tensor, b: Tensor) -> bool:
 @cache
 def _has_onednn() -> bool:
     is_x86 = platform.machine() in ("x86_64", "AMD64")
-    return is_x86 and torch.backends.mkldnn.is_available()
+    return is_x86 and torch.backends.mkldnn.is_available() and not _is_intel()
+
+
+def _is_intel() -> bool:
+    try:
+        processor = Path("/proc/cpuinfo").read_text()
+    except OSError:  # not Linux
+        processor = platform.processor()
+    return "GenuineIntel" in processor
 
 
 def _onednn_product(a: Tensor, b: Tensor) -> Tensor:

@@ -3,10 +3,20 @@
 import pytest
 import torch
 
+from sklearn_vae.networks import matmul
 from sklearn_vae.networks.matmul import MIN_PRODUCTS_FOR_ONEDNN, baddbmm, bmm
 
 LARGE = {"one member": (1, 256, 300, 128), "three members": (3, 300, 200, 150)}
+HAS_ONEDNN = matmul._has_onednn
 SMALL = {"small": (2, 5, 7, 3), "no rows": (1, 5, 7, 0)}
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["MKL", "oneDNN"])
+def routine(request, monkeypatch):
+    """Whether oneDNN is faster for large products; tests of both hold on every processor."""
+    if request.param and not torch.backends.mkldnn.is_available():
+        pytest.skip("needs oneDNN")
+    monkeypatch.setattr(matmul, "_has_onednn", lambda: request.param)
 
 
 def factors(n_members, n, k, m):
@@ -39,6 +49,16 @@ def test_gradients_are_those_of_double_precision():
 
     for found, expected in zip((a, b), exact, strict=True):
         torch.testing.assert_close(found.grad.double(), expected.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_onednn_is_for_processors_on_which_mkl_is_slow(monkeypatch):
+    """On Intel's, MKL is faster at every size."""
+    has_onednn = HAS_ONEDNN.__wrapped__
+    monkeypatch.setattr(matmul.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(matmul.Path, "read_text", lambda path: "vendor_id\t: GenuineIntel")
+    assert not has_onednn()
+    monkeypatch.setattr(matmul.Path, "read_text", lambda path: "vendor_id\t: AuthenticAMD")
+    assert has_onednn() == torch.backends.mkldnn.is_available()
 
 
 def test_both_routines_are_compared():
