@@ -202,7 +202,7 @@ class ScoredRows:
         """Numbers of these rows and their normal quantiles, by column."""
         columns = np.flatnonzero(self.predictor.architecture.has_scale).tolist()
         values, quantiles, left_out = [], [], []
-        scale, median = np.ones(len(columns)), np.empty((2, len(columns)))
+        scale, (bounds, median) = np.ones(len(columns)), np.empty((2, 2, len(columns)))
         for j, column in enumerate(columns):
             number, counts = count_values(self.inputs[:, column], self.counts)
             frequency = counts / counts.sum()
@@ -216,10 +216,11 @@ class ScoredRows:
                 alone = np.where(counts > 1, knots, alone)
             middle = np.abs(knots.round(9)).argmin()  # the first of two
             median[:, j] = number[middle], knots[middle] / scale[j]
+            bounds[:, j] = number[0], number[-1]
             values.append(number)
             quantiles.append(knots)
             left_out.append(alone)
-        return NormalScoreKnots(columns, values, quantiles, left_out, scale, median)
+        return NormalScoreKnots(columns, values, quantiles, left_out, bounds, scale, median)
 
     @cached_property
     def value_counts(self) -> list[tuple[np.ndarray, np.ndarray, float]]:
@@ -263,6 +264,8 @@ class NormalScoreKnots(NamedTuple):
         Numbers of each column in ascending order, and their normal quantiles.
     left_out : list of ndarray
         Quantiles by the other rows alone, of numbers that occur once.
+    bounds : ndarray of shape (2, k)
+        Smallest and largest number.
     scale : ndarray of shape (k,)
         Standard deviation of the quantiles.
     median : ndarray of shape (2, k)
@@ -273,13 +276,9 @@ class NormalScoreKnots(NamedTuple):
     values: list[np.ndarray]
     quantiles: list[np.ndarray]
     left_out: list[np.ndarray]
+    bounds: np.ndarray
     scale: np.ndarray
     median: np.ndarray
-
-    @property
-    def bounds(self) -> np.ndarray:
-        """Smallest and largest number: (2, k)."""
-        return np.array([(values[0], values[-1]) for values in self.values]).reshape(-1, 2).T
 
     def interpolate(self, x: np.ndarray, quantiles: list[np.ndarray]) -> np.ndarray:
         """Interpolate quantiles linearly at numbers: (n, k) -> (n, k)."""

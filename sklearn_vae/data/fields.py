@@ -121,6 +121,14 @@ class Field:
             high = float(np.finfo(np.float16 if is_half else np.float32).max)
         return -high, high
 
+    def has_types_of(self, values: list) -> bool:
+        """Return whether a value has a type of the categories; text and numbers are two types.
+
+        Without values, or without categories, nothing contradicts.
+        """
+        expected, found = _types(self.categories or ()), _types(values)
+        return not expected or not found or bool(expected & found)
+
     def recode(self, codes: np.ndarray, values: list, handle_unknown: str) -> np.ndarray:
         """Convert codes of other categories, which need not all occur, to codes of this column's.
 
@@ -204,8 +212,8 @@ class Field:
         return cls(from_json(state["name"]), state["logical_type"], categories, state["dtype"])
 
 
-def kinds(categories: Iterable) -> set[str]:
-    """Return the kinds of categories: text, numbers, dates, and other types by their names."""
+def _types(categories: Iterable) -> set[str]:
+    """Return "text", "number" and "date", and other types of categories by their names."""
     types = set(map(type, categories))
     return {
         "text" if issubclass(cls, str)

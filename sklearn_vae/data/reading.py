@@ -22,7 +22,6 @@ from sklearn_vae.data.fields import (
     SINGLE,
     Field,
     Name,
-    kinds,
     time_type,
 )
 from sklearn_vae.data.libraries import LIBRARIES, Library
@@ -89,9 +88,8 @@ class Column(ABC):
             return self.numbers()
         if fits:
             codes, values = self.codes()
-            expected = kinds(field.categories or ())
             # text that stands for numbers or truth values, or the reverse, has another dtype
-            if not expected or not values or expected & kinds(values):
+            if field.has_types_of(values):
                 return field.recode(codes, values, handle_unknown)
         if self.is_empty():
             return np.full(len(self), np.nan)

@@ -301,8 +301,7 @@ class MixtureVAE(StackedModule):
         if self.least_scales is None:
             return None
         least = self.least_scales.to(self.whiten)
-        root = self.whiten  # (M, C, d) or (M, C, d, d)
-        root = root.diagonal(dim1=-2, dim2=-1) if self.is_full else root
+        root = self.whiten.diagonal(dim1=-2, dim2=-1) if self.is_full else self.whiten
         log_scale = (least * root).log().mT.unsqueeze(-1)
         return log_scale if (log_scale > -LOG_SCALE_BOUND).any() else None
 

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn_vae.data.arrays import fill_masked, has_missing_values, is_missing
 from sklearn_vae.data.conditions import ConditionEncoder, split_array
 from sklearn_vae.data.encoder import TableEncoder
-from sklearn_vae.data.fields import Field, kinds, seconds, time_type
+from sklearn_vae.data.fields import Field, seconds, time_type
 from sklearn_vae.persistence.validation import check_count
 
 # Draws for a score.
@@ -109,7 +109,11 @@ class TableModel:
             rows[missing, j] = np.nan
             values, time = column[~missing].tolist(), time_type(field.dtype)
             if field.categories is not None:
-                _check_kinds(values, field)
+                if not field.has_types_of(values):
+                    raise TypeError(
+                        f"Column {field.name!r} had the dtype {field.dtype} "
+                        f"({field.logical_type}) in fit, and has values such as {values[0]!r} now."
+                    )
                 values = field.recode(np.arange(len(values)), values, self.handle_unknown)
             elif time is not None:
                 message = f"X has the value {{!r}} in column {field.name!r}"
@@ -350,16 +354,6 @@ def check_seed(random_state: Any) -> int:
             f"instead."
         )
     return int(random_state)
-
-
-def _check_kinds(values: list, field: Field) -> None:
-    """Raise an error if there is text where categories are numbers, or the reverse."""
-    expected, found = kinds(field.categories or ()), kinds(values)
-    if expected and found and not expected & found:
-        raise TypeError(
-            f"Column {field.name!r} had the dtype {field.dtype} ({field.logical_type}) in fit, and "
-            f"has values such as {values[0]!r} now."
-        )
 
 
 def _are_missing(values: np.ndarray) -> np.ndarray:
