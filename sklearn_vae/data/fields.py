@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Hashable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -244,18 +245,27 @@ def has_time_zone(dtype: str) -> bool:
     return time_type(dtype) == "date" and TIME_ZONE.search(dtype) is not None
 
 
-def seconds(value: Any, time: str, message: str) -> float:
-    """Convert a date (in UTC, unless it has a time zone) or a duration to seconds."""
+def seconds(value: Any, field: Field, message: str) -> float:
+    """Convert a date or a duration to seconds; a date has a time zone if the column has one."""
+    time, is_zoned = time_type(field.dtype), has_time_zone(field.dtype)
     types = (date, str, np.datetime64) if time == "date" else (timedelta, np.timedelta64)
     if is_missing(value):
         raise ValueError(f"{message}; leave out columns that are not given.")
     if not isinstance(value, types):
         raise ValueError(f"{message}, which holds {time}s.")
-    if isinstance(value, datetime) and value.tzinfo is not None:
-        value = value.astimezone(UTC).replace(tzinfo=None)
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = datetime.fromisoformat(value)  # numpy warns of a time zone
+    if (getattr(value, "tzinfo", None) is not None) != is_zoned:
+        raise ValueError(
+            f"{message}, which had the dtype {field.dtype} in fit: give a date "
+            f"{'with' if is_zoned else 'without'} a time zone."
+        )
     try:
+        if is_zoned:
+            value = value.astimezone(UTC).replace(tzinfo=None)
         unit = np.datetime64(value, "us") if time == "date" else np.timedelta64(value, "us")
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ValueError(f"{message}, which holds {time}s.") from None
     return float(unit.astype(np.int64)) / 1e6
 

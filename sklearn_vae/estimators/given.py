@@ -110,9 +110,8 @@ def _to_number(value: Any, field: Field | None, message: str) -> float:
 
 def _real_number(value: Any, field: Field | None, message: str) -> float:
     """Convert a number, a date or a duration."""
-    time = None if field is None else time_type(field.dtype)
-    if time is not None:
-        return seconds(value, time, message)
+    if field is not None and time_type(field.dtype) is not None:
+        return seconds(value, field, message)
     if not isinstance(value, Real | Decimal) or isinstance(value, bool | np.bool_):
         raise ValueError(f"{message}, which holds numbers.")
     try:

@@ -296,8 +296,8 @@ class DensityEstimator(TableEstimator[PredictorT]):
             Without y, rows are drawn from p(x), of classes by their frequencies in ``fit``.
         given : dict, default=None
             Values by name of the column, or by position if X had no names in ``fit``: rows are
-            drawn from the conditional distribution given these values. Dates without a time
-            zone are in UTC.
+            drawn from the conditional distribution given these values. Dates have a time
+            zone if the column has one.
         rules : list of str or callable, default=None
             Rules that all rows fulfil; rows that break one are drawn again. A rule is a
             function of a table of samples that returns a boolean for each row, in pandas also an

@@ -1,6 +1,7 @@
 """Rows of a table as numbers, and back."""
 
 from collections.abc import Callable, Sequence
+from datetime import UTC
 from numbers import Integral
 from typing import Any
 
@@ -9,7 +10,13 @@ import numpy as np
 from sklearn_vae.data.arrays import fill_masked, find_objects, has_missing_values, is_missing
 from sklearn_vae.data.conditions import ConditionEncoder, split_array
 from sklearn_vae.data.encoder import TableEncoder
-from sklearn_vae.data.fields import Field, check_column_names, seconds, time_type
+from sklearn_vae.data.fields import (
+    Field,
+    check_column_names,
+    has_time_zone,
+    seconds,
+    time_type,
+)
 from sklearn_vae.inference.constants import SCORE_DRAWS
 from sklearn_vae.persistence.validation import check_count
 from sklearn_vae.seeds import MAX_DRAWS
@@ -104,7 +111,7 @@ class TableModel:
         for j, (field, column) in enumerate(zip(fields, table.T, strict=True)):
             missing = find_objects(is_missing, column)
             rows[missing, j] = np.nan
-            values, time = column[~missing].tolist(), time_type(field.dtype)
+            values = column[~missing].tolist()
             if field.categories is not None:
                 if not field.has_types_of(values):
                     raise TypeError(
@@ -112,9 +119,9 @@ class TableModel:
                         f"({field.logical_type}) in fit, and has values such as {values[0]!r} now."
                     )
                 values = field.recode(np.arange(len(values)), values, self.handle_unknown)
-            elif time is not None:
+            elif time_type(field.dtype) is not None:
                 message = f"X has the value {{!r}} in column {field.name!r}"
-                values = [seconds(value, time, message.format(value)) for value in values]
+                values = [seconds(value, field, message.format(value)) for value in values]
             try:
                 rows[~missing, j] = values
             except (TypeError, ValueError) as error:
@@ -122,12 +129,14 @@ class TableModel:
         return rows
 
     def write(self, rows: np.ndarray) -> np.ndarray:
-        """Convert numbers to values of the columns' types."""
+        """Convert numbers to values of the columns' types; dates with a time zone are in UTC."""
         if self.fields is None:
             return rows
         table = np.empty(rows.shape, dtype=object)
         for j, field in enumerate(self.fields):
             table[:, j] = field.for_values(rows[:, j]).decode(rows[:, j], missing=np.nan)
+            if has_time_zone(field.dtype):
+                table[:, j] = [date and date.replace(tzinfo=UTC) for date in table[:, j]]
         return table
 
     def write_imputed(self, imputed: np.ndarray, rows: np.ndarray, X: Any) -> np.ndarray:
