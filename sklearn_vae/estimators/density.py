@@ -23,9 +23,9 @@ from sklearn_vae.inference.ensemble import EnsemblePredictor
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.initialization.ppca import recording_steps
 from sklearn_vae.likelihoods import Gaussian, Likelihood
+from sklearn_vae.model_constants import COMPONENT_LOG_SCALE_BOUND
 from sklearn_vae.models.mixture_architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_init import MIN_VARIANCE, fit_mixture
-from sklearn_vae.models.mixture_vae import LOG_SCALE_BOUND
 from sklearn_vae.models.vae import build
 from sklearn_vae.objectives import IWAE, Constant
 from sklearn_vae.persistence.registry import serializable
@@ -66,7 +66,7 @@ WEIGHT_DRAWS = 256
 MIN_WEIGHT_RATIO = 0.05
 MAX_EM_STEPS = 500
 # Finer recording steps, in standard deviations of their column, need no least scale.
-FINEST_STEP = math.sqrt(2 * math.pi * MIN_VARIANCE) * math.exp(-LOG_SCALE_BOUND)
+FINEST_STEP = math.sqrt(2 * math.pi * MIN_VARIANCE) * math.exp(-COMPONENT_LOG_SCALE_BOUND)
 
 COVARIANCE_TYPES = ("full", "diag")
 

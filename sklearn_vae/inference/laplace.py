@@ -15,7 +15,7 @@ from sklearn_vae.inference.constants import (
     MAX_SCALE,
     STEP_LENGTHS,
 )
-from sklearn_vae.priors import HALF_LOG_2PI
+from sklearn_vae.model_constants import HALF_LOG_2PI
 
 
 class Target(Protocol):

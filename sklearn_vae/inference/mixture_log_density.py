@@ -40,14 +40,9 @@ from sklearn_vae.inference.mixture_constants import (
     START_SCALES,
 )
 from sklearn_vae.inference.mixture_posterior import PosteriorComponents
-from sklearn_vae.models.mixture_vae import (
-    LOG_ZERO_WEIGHT,
-    MixtureVAE,
-    Standardised,
-    Whitening,
-)
+from sklearn_vae.model_constants import HALF_LOG_2PI, LOG_ZERO_WEIGHT
+from sklearn_vae.models.mixture_vae import MixtureVAE, Standardised, Whitening
 from sklearn_vae.posteriors import log_mean_exp
-from sklearn_vae.priors import HALF_LOG_2PI
 from sklearn_vae.random import sample_categorical, sobol_normal
 
 # Codes that are decoded at a time: they fit the cache.

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sklearn_vae.models.mixture_vae import LOG_ZERO_WEIGHT, MixtureVAE, Whitening
+from sklearn_vae.model_constants import LOG_ZERO_WEIGHT
+from sklearn_vae.models.mixture_vae import MixtureVAE, Whitening
 
 # Components of a smaller posterior probability get none.
 MIN_PROBABILITY = 1e-9

@@ -3,22 +3,14 @@
 All have the methods of ``base.Likelihood``; ``Columnwise`` joins those of a row.
 """
 
-from sklearn_vae.likelihoods.base import MAX_REDRAWS, Likelihood, Limits, Parameters
+from sklearn_vae.likelihoods.base import Likelihood, Limits, Parameters
 from sklearn_vae.likelihoods.columnwise import Columnwise
 from sklearn_vae.likelihoods.counts import Counts, NegativeBinomial, Poisson
 from sklearn_vae.likelihoods.discrete import Bernoulli, Categorical, Ordinal
-from sklearn_vae.likelihoods.real import (
-    LOG_SCALE_BOUND,
-    Gaussian,
-    LogNormal,
-    StudentT,
-    ZeroInflated,
-)
+from sklearn_vae.likelihoods.real import Gaussian, LogNormal, StudentT, ZeroInflated
 
 __all__ = [
     "LIKELIHOODS",
-    "LOG_SCALE_BOUND",
-    "MAX_REDRAWS",
     "Bernoulli",
     "Categorical",
     "Columnwise",

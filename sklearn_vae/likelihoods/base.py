@@ -7,6 +7,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from sklearn_vae.model_constants import MAX_REDRAWS
 from sklearn_vae.random import sample_categorical
 
 Parameters = Sequence[Tensor]
@@ -20,8 +21,6 @@ SMALLEST_PROBABILITY = 1e-6
 MIN_VARIANCE = 1e-5
 # Bisections of an interval in the search of a parameter without a closed form.
 BISECTIONS = 28
-# Times that a sample beyond its limits is drawn again.
-MAX_REDRAWS = 16
 
 
 class Limits(NamedTuple):

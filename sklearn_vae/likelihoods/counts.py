@@ -19,16 +19,13 @@ from sklearn_vae.likelihoods.base import (
     bisect,
     weighted_mean,
 )
+from sklearn_vae.model_constants import LOG_RATE_BOUND, LOG_SHAPE_BOUND
 from sklearn_vae.networks import bounded, bounded_slope, unbounded
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_number
 
-# Rates lie between e^-12 and e^12 times the unit's square.
-LOG_RATE_BOUND = 12.0
 # Smallest root of a rate at initialization.
 MIN_ROOT = 0.1
-# The shape of a negative binomial lies between e^-7 and e^7.
-LOG_SHAPE_BOUND = 7.0
 INITIAL_LOG_SHAPE = math.log(10.0)
 
 

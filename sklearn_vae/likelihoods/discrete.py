@@ -19,15 +19,12 @@ from sklearn_vae.likelihoods.base import (
     uniform_like,
     weighted_mean,
 )
+from sklearn_vae.model_constants import MIN_THRESHOLD_GAP, ORDINAL_DIFFERENCE
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
 
 # Scale of the logistic distribution closest to the standard normal.
 LOGISTIC = 0.6
-# Smallest distance of neighbouring thresholds.
-MIN_GAP = 1e-3
-# Distance of finite differences.
-DIFFERENCE = 1e-3
 
 
 @serializable
@@ -232,7 +229,7 @@ class Ordinal(Likelihood):
         """Thresholds from the first one and raw gaps: (..., n (K-1)) -> (..., n, K-1)."""
         raw = raw.unflatten(-1, (-1, self.n_classes - 1))
         first, gaps = raw.split([1, self.n_classes - 2], dim=-1)
-        return torch.cat([first, F.softplus(gaps) + MIN_GAP], dim=-1).cumsum(-1)
+        return torch.cat([first, F.softplus(gaps) + MIN_THRESHOLD_GAP], dim=-1).cumsum(-1)
 
     def _log_probabilities(self, params: Parameters) -> Tensor:
         """Log-probability of each class: (..., n, K)."""
@@ -286,7 +283,7 @@ class Ordinal(Likelihood):
         logistic = LOGISTIC * scale
         middles = (torch.arange(self.n_classes - 1) + 0.5) / (self.n_classes - 1)
         thresholds = (middles.to(loc) - loc.unsqueeze(-1)) / logistic.unsqueeze(-1)  # (n, K-1)
-        gaps = torch.expm1(thresholds.diff(dim=-1).clamp(0.01, 20) - MIN_GAP).log()
+        gaps = torch.expm1(thresholds.diff(dim=-1).clamp(0.01, 20) - MIN_THRESHOLD_GAP).log()
         raw = torch.cat([thresholds[:, :1], gaps], dim=-1).flatten()
         slopes = (loadings / logistic).clamp(-MAX_SLOPE, MAX_SLOPE)
         return [
@@ -306,8 +303,10 @@ class Ordinal(Likelihood):
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Tensor:
         """One feature per class, by finite differences of the log-probabilities."""
         log_probability = self._log_probabilities(params)
-        ahead = [part + DIFFERENCE * slope for part, slope in zip(params, slopes, strict=True)]
-        slope = (self._log_probabilities(ahead) - log_probability) / DIFFERENCE
+        ahead = [
+            part + ORDINAL_DIFFERENCE * slope for part, slope in zip(params, slopes, strict=True)
+        ]
+        slope = (self._log_probabilities(ahead) - log_probability) / ORDINAL_DIFFERENCE
         return fisher_features_of_classes(log_probability, slope)
 
     def maximum_likelihood(self, x: Tensor, weights: Tensor) -> list[Tensor]:
@@ -318,6 +317,6 @@ class Ordinal(Likelihood):
         frequency = frequency.clamp(min=SMALLEST_PROBABILITY)  # (C, k, K)
         up_to, above = frequency.cumsum(-1), frequency.flip(-1).cumsum(-1).flip(-1)
         thresholds = (up_to[..., :-1] / above[..., 1:]).log()  # (C, k, K - 1)
-        gaps = (thresholds.diff(dim=-1) - MIN_GAP).clamp(min=SMALLEST_PROBABILITY)
+        gaps = (thresholds.diff(dim=-1) - MIN_THRESHOLD_GAP).clamp(min=SMALLEST_PROBABILITY)
         raw = torch.cat([thresholds[..., :1], gaps + torch.log(-torch.expm1(-gaps))], dim=-1)
         return [thresholds.new_zeros(thresholds.shape[:-1]), raw.flatten(-2)]

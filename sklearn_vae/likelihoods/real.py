@@ -27,17 +27,13 @@ from sklearn_vae.likelihoods.base import (
     weighted_mean,
     weighted_moments,
 )
+from sklearn_vae.model_constants import HALF_LOG_2PI, LOG_DF_BOUND, LOG_DF_CENTRE, LOG_SCALE_BOUND
 from sklearn_vae.networks import bounded, bounded_slope, unbounded
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
-from sklearn_vae.priors import HALF_LOG_2PI
 
-# Scales lie between 0.0009 and 1097 standard deviations of the column.
-LOG_SCALE_BOUND = 7.0
 # Smallest fixed scale; the largest is its inverse.
 MIN_FIXED_SCALE = 1e-3
-# Degrees of freedom between 0.05 and 403: from heavier tails than Cauchy's to nearly normal.
-LOG_DF_CENTRE, LOG_DF_BOUND = 1.5, 4.5
 INITIAL_LOG_DF = math.log(5.0)
 # Steps of EM by which a t distribution is fitted to rows.
 ECME_STEPS = 50

@@ -9,7 +9,8 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from sklearn_vae.likelihoods import LOG_SCALE_BOUND, Columnwise, Gaussian
+from sklearn_vae.likelihoods import Columnwise, Gaussian
+from sklearn_vae.model_constants import LOG_SCALE_BOUND
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import unbounded
 from sklearn_vae.persistence.registry import serializable

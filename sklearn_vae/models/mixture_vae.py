@@ -16,21 +16,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sklearn_vae.likelihoods import MAX_REDRAWS, Limits
+from sklearn_vae.likelihoods import Limits
+from sklearn_vae.model_constants import (
+    COMPONENT_LOG_SCALE_BOUND,
+    HALF_LOG_2PI,
+    INPUT_CLIP,
+    LOG_ZERO_WEIGHT,
+    MAX_REDRAWS,
+)
 from sklearn_vae.models.incomplete_normal import conditional_step, marginal_of_normal
 from sklearn_vae.models.mixture_architecture import MixtureArchitecture, MixtureInit
 from sklearn_vae.models.stacked import StackedModule
-from sklearn_vae.models.vae import INPUT_CLIP, Draws, build
+from sklearn_vae.models.vae import Draws, build
 from sklearn_vae.networks import MLP, bounded
 from sklearn_vae.posteriors import DiagonalGaussian
-from sklearn_vae.priors import HALF_LOG_2PI, StandardNormal
+from sklearn_vae.priors import StandardNormal
 from sklearn_vae.random import Stream, make_generator, sample_categorical
 
-# A whitened scale lies between 0.05 and 20 times the component's own. The bound keeps
-# the density of rounded numbers finite: nowhere is it e^3 times the mixture's per column.
-LOG_SCALE_BOUND = 3.0
-# Log-weight of padded components.
-LOG_ZERO_WEIGHT = -1e4
 # Every few draws in a row of this sequence spread evenly over the components.
 GOLDEN_RATIO = 0.6180339887498949
 # Size of the shears' first values, in units of what one column gives another.
@@ -228,14 +230,14 @@ class MixtureVAE(StackedModule):
 
     def _bounded_log_scale(self, raw: Tensor, chosen: Tensor) -> Tensor:
         """Log-scales in their component's coordinates, bounded below: (M, d, K, B)."""
-        log_scale, least = bounded(raw, LOG_SCALE_BOUND), self.least_log_scale
+        log_scale, least = bounded(raw, COMPONENT_LOG_SCALE_BOUND), self.least_log_scale
         return log_scale if least is None else torch.maximum(log_scale, pick(least, chosen))
 
     def bounded_params(self, added: Tensor, start: Tensor) -> Tensor:
         """Parameters of the other columns, whose scales are bounded below: (M, P, K, B)."""
         params, scale = start + added, self.scale_params
         if len(scale):
-            bounded_sum = start[:, scale] + added[:, scale].clamp(min=-LOG_SCALE_BOUND)
+            bounded_sum = start[:, scale] + added[:, scale].clamp(min=-COMPONENT_LOG_SCALE_BOUND)
             least = self.least_params.to(added).view(-1, 1, 1)
             params[:, scale] = torch.maximum(bounded_sum, least)
         return params
@@ -303,7 +305,7 @@ class MixtureVAE(StackedModule):
         least = self.least_scales.to(self.whiten)
         root = self.whiten.diagonal(dim1=-2, dim2=-1) if self.is_full else self.whiten
         log_scale = (least * root).log().mT.unsqueeze(-1)
-        return log_scale if (log_scale > -LOG_SCALE_BOUND).any() else None
+        return log_scale if (log_scale > -COMPONENT_LOG_SCALE_BOUND).any() else None
 
     def _sheared(self, residual: Tensor, mix: Tensor) -> Tensor:
         """Sum of the shears of each column by those before it: (M, d, K, B) -> (M, d, K, B)."""

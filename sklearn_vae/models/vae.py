@@ -15,14 +15,11 @@ from sklearn_vae.initialization.ppca import LinearGaussian
 from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.likelihoods import Columnwise, Limits
 from sklearn_vae.likelihoods.base import Parameters
+from sklearn_vae.model_constants import INPUT_CLIP
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.networks import MLP
 from sklearn_vae.priors import PriorDistribution
-
-# The encoder's input is clipped at so many standard deviations: otherwise a pixel that is inked in
-# one row of thousands would dominate the codes. The likelihood takes the values as they are.
-INPUT_CLIP = 5.0
 
 
 class Draws(NamedTuple):

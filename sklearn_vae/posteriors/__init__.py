@@ -1,12 +1,6 @@
 """Posteriors q(z|x): Gaussians, relaxed categorical variables, and both jointly."""
 
-from sklearn_vae.posteriors.base import (
-    LOG_SCALE_BOUND,
-    OneHotBlock,
-    Posterior,
-    PosteriorDistribution,
-    log_mean_exp,
-)
+from sklearn_vae.posteriors.base import OneHotBlock, Posterior, PosteriorDistribution, log_mean_exp
 from sklearn_vae.posteriors.categorical import RelaxedCategorical
 from sklearn_vae.posteriors.diagonal import DiagonalGaussian
 from sklearn_vae.posteriors.full import FullCovarianceGaussian
@@ -20,7 +14,6 @@ POSTERIORS: dict[str, Posterior] = {
 }
 
 __all__ = [
-    "LOG_SCALE_BOUND",
     "POSTERIORS",
     "DiagonalGaussian",
     "FullCovarianceGaussian",

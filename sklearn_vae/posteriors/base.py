@@ -11,10 +11,6 @@ from torch import Tensor
 from sklearn_vae.compatibility import Requirement
 from sklearn_vae.priors import Prior
 
-# Bound of log-scales, for scales between 6e-6 and 2e5: a thousand redundant columns determine z
-# to 1e-4.
-LOG_SCALE_BOUND = 12.0
-
 NO_FREE_BITS = Requirement(
     "free_bits",
     lambda free_bits: not free_bits,

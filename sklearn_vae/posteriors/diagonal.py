@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sklearn_vae.model_constants import HALF_LOG_2PI, POSTERIOR_LOG_SCALE_BOUND
 from sklearn_vae.networks import bounded, unbounded
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.posteriors.base import LOG_SCALE_BOUND, Posterior, PosteriorDistribution
-from sklearn_vae.priors import HALF_LOG_2PI
+from sklearn_vae.posteriors.base import Posterior, PosteriorDistribution
 
 
 @serializable
@@ -44,11 +44,11 @@ class DiagonalGaussian(Posterior, PosteriorDistribution):
     def split(self, params: Tensor) -> tuple[Tensor, Tensor]:
         """Location and log-scale: (..., 2 l) -> (..., l), (..., l)."""
         loc, raw = params.chunk(2, dim=-1)
-        return loc, bounded(raw, LOG_SCALE_BOUND)
+        return loc, bounded(raw, POSTERIOR_LOG_SCALE_BOUND)
 
     def initial_params(self, loc: Tensor, scale: Tensor) -> Tensor:
         """Parameters with this location and scale: (l), (l) -> (2 l)."""
-        return torch.cat([loc, unbounded(scale.log(), LOG_SCALE_BOUND)])
+        return torch.cat([loc, unbounded(scale.log(), POSTERIOR_LOG_SCALE_BOUND)])
 
     def mean(self, params: Tensor) -> Tensor:
         """Mean of z: (..., 2 l) -> (..., l)."""

@@ -6,15 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sklearn_vae.model_constants import HALF_LOG_2PI, POSTERIOR_LOG_SCALE_BOUND
 from sklearn_vae.networks import bounded, unbounded
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.posteriors.base import (
-    LOG_SCALE_BOUND,
-    NO_FREE_BITS,
-    Posterior,
-    PosteriorDistribution,
-)
-from sklearn_vae.priors import HALF_LOG_2PI
+from sklearn_vae.posteriors.base import NO_FREE_BITS, Posterior, PosteriorDistribution
 
 
 @serializable
@@ -57,7 +52,9 @@ class FullCovarianceGaussian(Posterior, PosteriorDistribution):
     def initial_params(self, loc: Tensor, scale: Tensor) -> Tensor:
         """Parameters of independent dimensions: (l), (l) -> (n_params)."""
         n_below = len(loc) * (len(loc) - 1) // 2
-        return torch.cat([loc, unbounded(scale.log(), LOG_SCALE_BOUND), loc.new_zeros(n_below)])
+        return torch.cat(
+            [loc, unbounded(scale.log(), POSTERIOR_LOG_SCALE_BOUND), loc.new_zeros(n_below)]
+        )
 
     def mean(self, params: Tensor) -> Tensor:
         """Mean of z: (..., n_params) -> (..., l)."""
@@ -106,4 +103,4 @@ class FullCovarianceGaussian(Posterior, PosteriorDistribution):
         unit = torch.eye(size, dtype=params.dtype, device=params.device)
         unit = unit.repeat(*params.shape[:-1], 1, 1)  # (..., l, l)
         unit[..., row, column] = below
-        return loc, bounded(raw, LOG_SCALE_BOUND), unit
+        return loc, bounded(raw, POSTERIOR_LOG_SCALE_BOUND), unit

@@ -1,13 +1,12 @@
 """Priors p(z): standard normal, a learned mixture, the VampPrior, and uniform categories."""
 
-from sklearn_vae.priors.base import HALF_LOG_2PI, Encode, Prior, PriorDistribution
+from sklearn_vae.priors.base import Encode, Prior, PriorDistribution
 from sklearn_vae.priors.categorical import UniformCategorical, one_hot
 from sklearn_vae.priors.mixture import DiagonalMixture, MixturePrior
 from sklearn_vae.priors.normal import StandardNormal
 from sklearn_vae.priors.vamp import VampPrior
 
 __all__ = [
-    "HALF_LOG_2PI",
     "PRIORS",
     "DiagonalMixture",
     "Encode",

@@ -1,6 +1,5 @@
 """Interface of the priors p(z)."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Protocol
@@ -9,8 +8,6 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.compatibility import Requirement
-
-HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 NO_FREE_BITS = Requirement(
     "free_bits",

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sklearn_vae.model_constants import HALF_LOG_2PI
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.priors.base import HALF_LOG_2PI, Encode, Prior
+from sklearn_vae.priors.base import Encode, Prior
 
 
 @serializable

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+from sklearn_vae.model_constants import HALF_LOG_2PI
 
 lgamma = np.vectorize(math.lgamma, otypes=[float])
 erf = np.vectorize(math.erf, otypes=[float])

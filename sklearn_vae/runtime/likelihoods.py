@@ -11,8 +11,18 @@ from typing import ClassVar
 
 import numpy as np
 
-from sklearn_vae.runtime.functions import (
+from sklearn_vae.model_constants import (
     HALF_LOG_2PI,
+    LOG_DF_BOUND,
+    LOG_DF_CENTRE,
+    LOG_RATE_BOUND,
+    LOG_SCALE_BOUND,
+    LOG_SHAPE_BOUND,
+    MAX_REDRAWS,
+    MIN_THRESHOLD_GAP,
+    ORDINAL_DIFFERENCE,
+)
+from sklearn_vae.runtime.functions import (
     bounded,
     bounded_slope,
     lgamma,
@@ -26,16 +36,8 @@ Parameters = Sequence[np.ndarray]
 # Bounds and recording steps of samples, see ``TableEncoder.limits``.
 Limits = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
-# Bounds of raw parameters, as in sklearn_vae.likelihoods.
-LOG_SCALE_BOUND, LOG_SHAPE_BOUND, LOG_RATE_BOUND = 7.0, 7.0, 12.0
-LOG_DF_CENTRE, LOG_DF_BOUND = 1.5, 4.5
-MIN_GAP = 1e-3
-# Distance of the finite differences of ordinal log-probabilities, as there.
-DIFFERENCE = 1e-3
 # Distance of the finite differences of log-densities.
 GRADIENT_DIFFERENCE = 1e-5
-# Times that a sample beyond its limits is drawn again.
-MAX_REDRAWS = 16
 
 
 class Likelihood:
@@ -362,7 +364,7 @@ class Ordinal(Likelihood):
     def _log_probabilities(self, params: Parameters) -> np.ndarray:
         """Log-probability of each class: (..., n, K)."""
         raw = _cells(params[1], self.n_classes - 1)
-        gaps = np.concatenate([raw[..., :1], softplus(raw[..., 1:]) + MIN_GAP], axis=-1)
+        gaps = np.concatenate([raw[..., :1], softplus(raw[..., 1:]) + MIN_THRESHOLD_GAP], axis=-1)
         distance = gaps.cumsum(-1) - params[0][..., None]
         zero = np.zeros((*distance.shape[:-1], 1))
         # s(b) - s(a) = s(b) s(-a) (1 - exp(a - b)), without cancellation
@@ -388,8 +390,10 @@ class Ordinal(Likelihood):
     def fisher_features(self, params: Parameters, slopes: Parameters) -> np.ndarray:
         """One feature per class, by finite differences of the log-probabilities."""
         log_probability = self._log_probabilities(params)
-        ahead = [part + DIFFERENCE * slope for part, slope in zip(params, slopes, strict=True)]
-        slope = (self._log_probabilities(ahead) - log_probability) / DIFFERENCE
+        ahead = [
+            part + ORDINAL_DIFFERENCE * slope for part, slope in zip(params, slopes, strict=True)
+        ]
+        slope = (self._log_probabilities(ahead) - log_probability) / ORDINAL_DIFFERENCE
         return _fisher_features_of_classes(log_probability, slope)
 
     def sample(

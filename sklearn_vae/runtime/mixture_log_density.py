@@ -28,7 +28,8 @@ from sklearn_vae.inference.mixture_constants import (
     PROPOSAL_SCALE,
     START_SCALES,
 )
-from sklearn_vae.runtime.functions import HALF_LOG_2PI, cholesky, logsumexp, resample
+from sklearn_vae.model_constants import HALF_LOG_2PI
+from sklearn_vae.runtime.functions import cholesky, logsumexp, resample
 from sklearn_vae.runtime.mixture_vae import CODES_PER_CHUNK, MixtureEnsemble, Standardised
 from sklearn_vae.runtime.sobol import sobol_normal
 

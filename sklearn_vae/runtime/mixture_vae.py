@@ -13,16 +13,20 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sklearn_vae.model_constants import (
+    COMPONENT_LOG_SCALE_BOUND,
+    HALF_LOG_2PI,
+    INPUT_CLIP,
+    LOG_SCALE_BOUND,
+    LOG_ZERO_WEIGHT,
+    MAX_REDRAWS,
+    POSTERIOR_LOG_SCALE_BOUND,
+)
 from sklearn_vae.runtime.columnwise import Columnwise
-from sklearn_vae.runtime.functions import HALF_LOG_2PI, bounded, cholesky, log_softmax, perceptron
-from sklearn_vae.runtime.likelihoods import LOG_SCALE_BOUND as MAX_LOG_SCALE
-from sklearn_vae.runtime.likelihoods import MAX_REDRAWS, Gaussian, Limits
-from sklearn_vae.runtime.vae import INPUT_CLIP, Architecture
-from sklearn_vae.runtime.vae import LOG_SCALE_BOUND as MAX_POSTERIOR_LOG_SCALE
+from sklearn_vae.runtime.functions import bounded, cholesky, log_softmax, perceptron
+from sklearn_vae.runtime.likelihoods import Gaussian, Limits
+from sklearn_vae.runtime.vae import Architecture
 
-# As in sklearn_vae.models.mixture_vae.
-LOG_SCALE_BOUND = 3.0
-LOG_ZERO_WEIGHT = -1e4
 # Codes that are decoded at a time: they fit the cache.
 CODES_PER_CHUNK = 1 << 8
 
@@ -122,7 +126,7 @@ class MixtureEnsemble:
 
     def _set_least_params(self, least_log_scale: np.ndarray) -> None:
         """Set the mask of scales among the other columns' parameters, and their bounds."""
-        bound = MAX_LOG_SCALE
+        bound = LOG_SCALE_BOUND
         raw = bound * np.arctanh(np.clip(least_log_scale / bound, -0.999, 0.999))
         raw = np.where(np.isfinite(least_log_scale), raw, -np.inf)
         masks, least, first = [np.zeros(0, bool)], [np.zeros(0)], 0
@@ -154,7 +158,7 @@ class MixtureEnsemble:
             inputs = np.hstack([inputs, np.isnan(x)])
         out = [self._network("encoder", member, inputs) for member in range(len(self.members))]
         loc, raw = np.split(np.stack(out), 2, axis=-1)
-        return loc, bounded(raw, MAX_POSTERIOR_LOG_SCALE)
+        return loc, bounded(raw, POSTERIOR_LOG_SCALE_BOUND)
 
     def _network(self, name: str, member: int, x: np.ndarray) -> np.ndarray:
         """Outputs of a member's network: (N, n_in) -> (N, n_out)."""
@@ -185,8 +189,12 @@ class MixtureEnsemble:
         inputs = np.hstack([z, self.one_hot[component]])
         out = self._by_member(partial(self._network, "decoder"), component, inputs)
         shift, raw, mix, params = np.split(out, self.ends, axis=-1)
-        log_scale = np.maximum(bounded(raw, LOG_SCALE_BOUND), self.least_log_scale[component])
-        added = np.where(self.is_scale_param, np.maximum(params, -LOG_SCALE_BOUND), params)
+        log_scale = np.maximum(
+            bounded(raw, COMPONENT_LOG_SCALE_BOUND), self.least_log_scale[component]
+        )
+        added = np.where(
+            self.is_scale_param, np.maximum(params, -COMPONENT_LOG_SCALE_BOUND), params
+        )
         params = np.maximum(self.params[component] + added, self.least_params)
         return shift, log_scale, mix, params
 

@@ -10,8 +10,8 @@ from functools import cached_property
 
 import numpy as np
 
+from sklearn_vae.model_constants import HALF_LOG_2PI, INPUT_CLIP, POSTERIOR_LOG_SCALE_BOUND
 from sklearn_vae.runtime.functions import (
-    HALF_LOG_2PI,
     bounded,
     log_softmax,
     logsumexp,
@@ -20,10 +20,6 @@ from sklearn_vae.runtime.functions import (
 )
 from sklearn_vae.runtime.likelihoods import Likelihood, Limits, Parameters
 from sklearn_vae.runtime.torch_random import TorchGenerator
-
-# Bounds of the encoder's input and of log-scales of q(z|x), as in sklearn_vae.models and
-# sklearn_vae.posteriors.
-INPUT_CLIP, LOG_SCALE_BOUND = 5.0, 12.0
 
 
 @dataclass(frozen=True)
@@ -163,7 +159,7 @@ class VAE:
                 [np.broadcast_to(part, (*shape, part.shape[-1])) for part in parts], axis=-1
             )
         loc, raw = np.split(self._network("encoder", x), 2, axis=-1)
-        return loc, bounded(raw, LOG_SCALE_BOUND)
+        return loc, bounded(raw, POSTERIOR_LOG_SCALE_BOUND)
 
     def _impute_inputs(
         self, x: np.ndarray, observed: np.ndarray, conditions: np.ndarray

@@ -17,8 +17,8 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EpochTimer
 from torch import Tensor
 
+from sklearn_vae.model_constants import INPUT_CLIP
 from sklearn_vae.models.stacked import StackedModule
-from sklearn_vae.models.vae import INPUT_CLIP
 from sklearn_vae.objectives import REPORTED, LossState, Minibatch, Objective
 from sklearn_vae.random import Stream, sobol_normal, stream_seed
 from sklearn_vae.training.batches import Augmentation, Batch, iterate_batches

@@ -9,8 +9,9 @@ from torch.distributions import Normal, kl_divergence
 
 from sklearn_vae.initialization.ppca import CorrelationPCA
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
+from sklearn_vae.model_constants import INPUT_CLIP
 from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.models.vae import INPUT_CLIP, VAE
+from sklearn_vae.models.vae import VAE
 from sklearn_vae.random import sobol_normal
 from tests.conftest import iwae_bound
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.likelihoods import (
-    LOG_SCALE_BOUND,
     Bernoulli,
     Categorical,
     Columnwise,
@@ -16,8 +15,12 @@ from sklearn_vae.likelihoods import (
     NegativeBinomial,
     ZeroInflated,
 )
-from sklearn_vae.likelihoods.counts import LOG_RATE_BOUND, LOG_SHAPE_BOUND
-from sklearn_vae.priors import HALF_LOG_2PI
+from sklearn_vae.model_constants import (
+    HALF_LOG_2PI,
+    LOG_RATE_BOUND,
+    LOG_SCALE_BOUND,
+    LOG_SHAPE_BOUND,
+)
 from sklearn_vae.training.gradients.layers import TanhBound, aten, empty_like
 
 

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.likelihoods import Gaussian, LogNormal
+from sklearn_vae.model_constants import HALF_LOG_2PI, INPUT_CLIP
 from sklearn_vae.models.stacked import StackedModule
-from sklearn_vae.models.vae import INPUT_CLIP, VAE
+from sklearn_vae.models.vae import VAE
 from sklearn_vae.networks import MLP
 from sklearn_vae.objectives import ELBO, LossState, Minibatch, Objective, TrimmedELBO
 from sklearn_vae.posteriors import DiagonalGaussian
-from sklearn_vae.priors import HALF_LOG_2PI, StandardNormal
+from sklearn_vae.priors import StandardNormal
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.gradients.columns import (
     Columns,

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from sklearn_vae import posteriors
+from sklearn_vae.model_constants import POSTERIOR_LOG_SCALE_BOUND
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.networks import MLP, SkipNetwork
 from sklearn_vae.networks.matmul import bmm
@@ -181,7 +181,7 @@ class GaussianSample:
             for gradient in per_draw
         )
         self.loc_per_draw, self.scale_per_draw = self.loc.unsqueeze(2), self.scale.unsqueeze(2)
-        self.log_scale_bound = TanhBound(self.raw, posteriors.LOG_SCALE_BOUND)
+        self.log_scale_bound = TanhBound(self.raw, POSTERIOR_LOG_SCALE_BOUND)
         self.bound, self.tanh = self.log_scale_bound.bound, self.log_scale_bound.tanh
         self.half = params.new_tensor(0.5)  # a Python number is converted at every call
 

@@ -9,20 +9,13 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.device import widest_dtype
+from sklearn_vae.model_constants import COMPONENT_LOG_SCALE_BOUND, HALF_LOG_2PI, INPUT_CLIP
 from sklearn_vae.models.incomplete_normal import cholesky
-from sklearn_vae.models.mixture_vae import (
-    LOG_SCALE_BOUND,
-    MixtureVAE,
-    Row,
-    Whitening,
-    draw_components,
-    pick,
-)
+from sklearn_vae.models.mixture_vae import MixtureVAE, Row, Whitening, draw_components, pick
 from sklearn_vae.models.stacked import StackedModule
-from sklearn_vae.models.vae import INPUT_CLIP
 from sklearn_vae.objectives import IWAE, LossState, Minibatch, Objective
 from sklearn_vae.posteriors import DiagonalGaussian
-from sklearn_vae.priors import HALF_LOG_2PI, StandardNormal
+from sklearn_vae.priors import StandardNormal
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.gradients.columns import make_cost, split_columns
 from sklearn_vae.training.gradients.layers import (
@@ -324,13 +317,13 @@ class WhitenedColumns:
         self.inverse_scale, self.residual, self.scaled, self.standard, self.buffer = (
             empty_like(self.shift) for _ in range(5)
         )
-        self.log_scale_bound = TanhBound(self.raw, LOG_SCALE_BOUND)
+        self.log_scale_bound = TanhBound(self.raw, COMPONENT_LOG_SCALE_BOUND)
         self.bound, self.tanh = self.log_scale_bound.bound, self.log_scale_bound.tanh
         self.negative_bound, self.half = -self.bound, self.raw.new_tensor(0.5)
         self.constant = self.shift.shape[1] * HALF_LOG_2PI
         self.min_tanh_by_component = None  # (M, d, C, 1)
         if model.least_log_scale is not None:
-            self.min_tanh_by_component = model.least_log_scale / LOG_SCALE_BOUND
+            self.min_tanh_by_component = model.least_log_scale / COMPONENT_LOG_SCALE_BOUND
         self.min_tanh = empty_like(self.shift)
         value, grad = buffers.view(model.shears)
         self.shears = (
