@@ -22,6 +22,10 @@ wall is said. How each part's figures are obtained:
   With ``factor=4`` candidates are given up on the way.
 - ``search``: GridSearchCV and VAESearchCV at the defaults of both and of VAETransformer, over 3
   latent sizes and 3 betas on real tables, refit included.
+- ``defaults``: fits of all estimators at their defaults on small tables, the mixed ones with their
+  missing cells. Beside them are the textbook loop and a mixture of eight components on imputed,
+  one-hot and standardised columns. The textbook loop has the widths, the latent size and the number
+  of steps of VAETransformer.
 - ``inference``: ``score_samples`` of 200,000 rows with 64 draws, per row and draw, beside
   pythae's ``get_nll`` on a few hundred rows; ``transform`` beside a DataLoader loop over the
   textbook's encoder. PyOD's score is of one draw per row. Networks and columns are W1's.
@@ -50,6 +54,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
+from parts.default_fits import report_defaults
 from parts.fits import report_fit, report_frame, report_growth
 from parts.grids import REAL_TABLES, TABLES, report_default_grid, report_grid
 from parts.inference import report_inference
@@ -74,6 +79,10 @@ def grid(args: argparse.Namespace) -> None:
 
 def search(args: argparse.Namespace) -> None:
     report_default_grid(REAL_TABLES[: 1 if args.quick else None], args.rounds or 1)
+
+
+def defaults(args: argparse.Namespace) -> None:
+    report_defaults(args.rounds or (1 if args.quick else 3))
 
 
 def inference(args: argparse.Namespace) -> None:
@@ -105,7 +114,7 @@ def threads(args: argparse.Namespace) -> None:
 
 PARTS = {
     part.__name__: part
-    for part in (fit, grid, search, inference, frame, growth, memory, start, threads)
+    for part in (fit, grid, search, defaults, inference, frame, growth, memory, start, threads)
 }
 
 
