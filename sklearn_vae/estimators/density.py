@@ -40,7 +40,7 @@ from sklearn_vae.random import (
     stream_seed,
 )
 from sklearn_vae.training import Dataset, TrainingConfig, TrainingJob, TrainingResult
-from sklearn_vae.training.jobs import validation_sizes
+from sklearn_vae.training.sizes import validation_sizes
 
 # Decay of the weights' exponential moving average, per step.
 EMA_DECAY = 0.98

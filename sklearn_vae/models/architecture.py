@@ -188,9 +188,10 @@ class Architecture:
     @cached_property
     def widest(self) -> int:
         """Width of the widest layer."""
-        return max(self.network.max_width(self.layout), self.n_columns, self.prior.n_rows, 1)
+        widths = [width for width, _ in self.network.layers(self.layout)]
+        return max(*widths, self.n_columns, self.prior.n_rows, 1)
 
     @cached_property
-    def layers(self) -> list[int]:
-        """Multiplications of each layer of encoder and decoder per row, roughly."""
-        return 2 * self.network.multiplications(self.layout)
+    def n_products(self) -> int:
+        """Multiplications in encoder and decoder per row, roughly."""
+        return 2 * sum(n_products for _, n_products in self.network.layers(self.layout))

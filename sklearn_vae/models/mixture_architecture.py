@@ -104,12 +104,12 @@ class MixtureArchitecture(Architecture):
         return self.n_columns * (1 + self.has_missing)
 
     @cached_property
-    def layers(self) -> list[int]:
-        """Sizes of the weight matrices, roughly."""
+    def n_products(self) -> int:
+        """Multiplications in encoder and decoder per row, roughly."""
         n_columns, hidden = self.n_columns, self.hidden_layer_sizes
         encoder = pairwise([self.n_inputs, *hidden, 2 * self.n_components])
         decoder = pairwise([self.n_components + self.n_mixture, *hidden, 2 * n_columns])
-        return [*(a * b for a, b in encoder), *(a * b for a, b in decoder)]
+        return sum(a * b for a, b in [*encoder, *decoder])
 
 
 @dataclass(frozen=True)

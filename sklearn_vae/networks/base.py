@@ -168,12 +168,8 @@ class Network(ABC):
         """Build decoders of the layout's ``decoder_sizes``: (M, B, n_in) -> (M, B, n_out)."""
 
     @abstractmethod
-    def multiplications(self, layout: Layout) -> list[int]:
-        """Count the multiplications per row of each layer of the encoder, roughly."""
-
-    @abstractmethod
-    def max_width(self, layout: Layout) -> int:
-        """Width of the widest hidden layer."""
+    def layers(self, layout: Layout) -> list[tuple[int, int]]:
+        """Width of each layer of the encoder and its multiplications per row, roughly."""
 
 
 @serializable
@@ -193,14 +189,11 @@ class FullyConnected(Network):
             n_members, *layout.decoder_sizes, layout.hidden_layer_sizes[::-1], layout.activation
         )
 
-    def multiplications(self, layout: Layout) -> list[int]:
-        """Count the multiplications per row of each layer of the encoder."""
-        widths = [layout.n_encoded, *layout.hidden_layer_sizes, layout.n_components]
-        return [*(a * b for a, b in pairwise(widths)), widths[0] * widths[-1]]
-
-    def max_width(self, layout: Layout) -> int:
-        """Width of the widest hidden layer."""
-        return max(layout.hidden_layer_sizes, default=1)
+    def layers(self, layout: Layout) -> list[tuple[int, int]]:
+        """Width of each layer of the encoder and its multiplications per row."""
+        n_encoded, n_components = layout.n_encoded, layout.n_components
+        widths = [n_encoded, *layout.hidden_layer_sizes, n_components]
+        return [(b, a * b) for a, b in [*pairwise(widths), (n_encoded, n_components)]]
 
 
 def check_positive_ints(owner: Any, name: str, values: Any) -> tuple[int, ...]:

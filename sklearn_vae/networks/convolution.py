@@ -134,22 +134,17 @@ class ConvNet(Network):
         make = partial(ConvDecoder, self, layout)
         return PerMember(n_members, *layout.decoder_sizes, make)
 
-    def multiplications(self, layout: Layout) -> list[int]:
-        """Count the multiplications per row of each layer of the encoder."""
+    def layers(self, layout: Layout) -> list[tuple[int, int]]:
+        """Width of each layer of the encoder and its multiplications per row."""
+        n_encoded, n_components = layout.n_encoded, layout.n_components
         areas = [height * width for height, width in self.sides[1:]]
-        channels = [self.n_image_channels, *self.channels]
+        channels = pairwise([self.n_image_channels, *self.channels])
         convolutions = [
-            9 * a * b * area for (a, b), area in zip(pairwise(channels), areas, strict=True)
+            (b * area, 9 * a * b * area) for (a, b), area in zip(channels, areas, strict=True)
         ]
-        widths = [self.channels[-1] * areas[-1], *layout.hidden_layer_sizes, layout.n_components]
-        dense = [a * b for a, b in pairwise(widths)]
-        return [*convolutions, *dense, layout.n_encoded * layout.n_components]
-
-    def max_width(self, layout: Layout) -> int:
-        """Width of the widest hidden layer."""
-        areas = (height * width for height, width in self.sides[1:])
-        sizes = [n * area for n, area in zip(self.channels, areas, strict=True)]
-        return max(*sizes, *layout.hidden_layer_sizes, 1)
+        widths = [self.channels[-1] * areas[-1], *layout.hidden_layer_sizes, n_components]
+        dense = [(b, a * b) for a, b in [*pairwise(widths), (n_encoded, n_components)]]
+        return [*convolutions, *dense]
 
 
 def _square(n_features: int) -> tuple[int, ...]:

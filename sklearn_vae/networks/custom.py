@@ -197,10 +197,6 @@ class EncoderDecoderPair(Network):
             return self.base.decoder(n_members, layout)
         return self.custom_decoder.build("decoder", n_members, *layout.decoder_sizes)
 
-    def multiplications(self, layout: Layout) -> list[int]:
-        """Count the multiplications as if neither side were custom."""
-        return self.base.multiplications(layout)
-
-    def max_width(self, layout: Layout) -> int:
-        """Width of the widest hidden layer as if neither side were custom."""
-        return self.base.max_width(layout)
+    def layers(self, layout: Layout) -> list[tuple[int, int]]:
+        """Widths and multiplications as if neither side were custom."""
+        return self.base.layers(layout)

@@ -144,16 +144,13 @@ class GRUNet(Network):
             n_members, *layout.decoder_sizes, make, step=step, word_dropout=float(self.word_dropout)
         )
 
-    def multiplications(self, layout: Layout) -> list[int]:
-        """Count the multiplications per row of each layer of the encoder."""
+    def layers(self, layout: Layout) -> list[tuple[int, int]]:
+        """Width of each layer of the encoder and its multiplications per row, roughly."""
         n_steps, units = self._shape[0], self.n_units
         n_encoded, n_components = layout.n_encoded, layout.n_components
-        dense = [units * width for width in (*layout.hidden_layer_sizes, n_components)]
-        return [3 * units * n_encoded, 3 * units**2 * n_steps, *dense, n_encoded * n_components]
-
-    def max_width(self, layout: Layout) -> int:
-        """Width of the widest hidden layer."""
-        return max(3 * self.n_units * self._shape[0], *layout.hidden_layer_sizes, 1)
+        gates = 3 * units * n_steps, 3 * units * (n_encoded + units * n_steps)
+        dense = [(width, units * width) for width in (*layout.hidden_layer_sizes, n_components)]
+        return [gates, *dense, (n_components, n_encoded * n_components)]
 
 
 class SequenceEncoder(nn.Module):

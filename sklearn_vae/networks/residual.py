@@ -78,16 +78,12 @@ class ResidualMLP(Network):
         make = partial(ResidualBlocks, n_in, n_out, self.n_units, widths, activation)
         return PerMember(n_members, n_in, n_out, make)
 
-    def multiplications(self, layout: Layout) -> list[int]:
-        """Count the multiplications per row of each layer of the encoder."""
-        n_encoded, n_components = layout.n_encoded, layout.n_components
-        blocks = [self.n_units * width for width in layout.hidden_layer_sizes for _ in range(2)]
-        ends = self.n_units * n_components, n_encoded * n_components
-        return [n_encoded * self.n_units, *blocks, *ends]
-
-    def max_width(self, layout: Layout) -> int:
-        """Width of the widest hidden layer."""
-        return max(self.n_units, *layout.hidden_layer_sizes, 1)
+    def layers(self, layout: Layout) -> list[tuple[int, int]]:
+        """Width of each layer of the encoder and its multiplications per row."""
+        n_units, n_encoded, n_components = self.n_units, layout.n_encoded, layout.n_components
+        blocks = [pair for width in layout.hidden_layer_sizes for pair in [(n_units, width)] * 2]
+        pairs = [(n_encoded, n_units), *blocks, (n_units, n_components), (n_encoded, n_components)]
+        return [(b, a * b) for a, b in pairs]
 
 
 class ResidualBlock(nn.Module):

@@ -9,13 +9,8 @@ from sklearn_vae.training.jobs import MIN_STEPS, TrainingConfig, TrainingJob, Tr
 from sklearn_vae.training.keyboard_interrupt import InterruptHandler
 from sklearn_vae.training.mask_inputs import add_mask_inputs
 from sklearn_vae.training.rows import EncodedRows, Rows, WindowedRows
-from sklearn_vae.training.stacked import (
-    group_jobs,
-    make_trainer,
-    stack_tables,
-    threads_for_jobs,
-    train,
-)
+from sklearn_vae.training.sizes import group_jobs, threads_for_jobs
+from sklearn_vae.training.stacked import make_trainer, stack_tables, train
 from sklearn_vae.training.trainer import Trainer
 
 __all__ = [

@@ -14,11 +14,6 @@ from sklearn_vae.training.rows import EncodedRows
 
 # Minimum number of gradient steps in an epoch.
 MIN_STEPS = 25
-# Draws of z for all validation rows together; draws that are computed at a time, and numbers in
-# the widest layer.
-VALIDATION_DRAWS = 4096
-VALIDATION_DRAWS_AT_A_TIME = 2048
-VALIDATION_NUMBERS = 1 << 20
 # Iterations and learning rate of further training on all rows, relative to the first training.
 # After fewer iterations a model is trained anew: its initialization gains more by all rows.
 REFIT_ITERATIONS = 0.2
@@ -255,49 +250,3 @@ class TrainingJob:
             id(self.train.x) if isinstance(self.train.x, EncodedRows) else None,
             None if self.weights is None else tuple(w.shape for w in self.weights.values()),
         )
-
-    @property
-    def batch_rows(self) -> int:
-        """Rows that pass through the decoder in a gradient step."""
-        return self._batch_size * self.config.n_draws(len(self.train))
-
-    @property
-    def _batch_size(self) -> int:
-        """Rows that pass through the encoder in a gradient step."""
-        return min(len(self.train), self.config.batch_size)
-
-    @property
-    def working_set(self) -> int:
-        """Bytes that a gradient step reads and writes, approximately."""
-        # weights, gradients and two moments; values and gradients of every layer, twice
-        return self._bytes(4, 4 * (self._batch_size + self.batch_rows))
-
-    @property
-    def memory(self) -> int:
-        """Bytes in use between gradient steps or in validation, approximately."""
-        n_rows = 0 if self.valid is None else len(self.valid)
-        n_draws, n_together = validation_sizes(
-            n_rows, self.config.objective.n_draws, self.architecture.widest
-        )
-        # the best weights and the mask of weight decay are kept beside the weights
-        return self.working_set + self._bytes(2, min(n_rows, n_together) * (1 + n_draws))
-
-    def _bytes(self, n_weights: int, n_values: int) -> int:
-        """Bytes of ``n_weights`` numbers per weight and ``n_values`` per feature of a network."""
-        widths = sum(self.architecture.hidden_layer_sizes) + 2 * self.train.x.shape[1]
-        n_numbers = n_weights * sum(self.architecture.layers) + n_values * widths
-        return self.train.x.dtype.itemsize * n_numbers
-
-
-def validation_sizes(
-    n_rows: int, per_value: int, widest: int, n_draws: int | None = None
-) -> tuple[int, int]:
-    """Draws of z per validation row, and rows that are validated at a time.
-
-    The draws are a multiple of those of one bound (``per_value``); ``widest`` is the width of the
-    widest layer.
-    """
-    default = 2 ** int(np.log2(np.clip(VALIDATION_DRAWS // max(n_rows, 1), 1, 16)))
-    n_draws = -(-(n_draws or default) // per_value) * per_value
-    at_a_time = min(VALIDATION_DRAWS_AT_A_TIME, VALIDATION_NUMBERS // widest)
-    return n_draws, max(at_a_time // n_draws, 1)

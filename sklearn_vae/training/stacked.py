@@ -4,14 +4,11 @@ Members differ in rows, seeds, latent sizes and hyperparameters. Jobs with other
 columns, lengths of tables, batch sizes or precision are trained as another stacked model.
 """
 
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
-from sklearn_vae.device import threads_for
 from sklearn_vae.initialization.ppca import LinearGaussian
 from sklearn_vae.models.vae import build
 from sklearn_vae.objectives import LossState
@@ -19,12 +16,8 @@ from sklearn_vae.random import Stream, make_generator, sample_categorical
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.initialize import make_initializer
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult
+from sklearn_vae.training.sizes import group_jobs, threads_for_jobs
 from sklearn_vae.training.trainer import Trainer
-
-# Bytes that a stacked model works on in a gradient step: they fit in the last cache.
-WORKING_SET = 16 << 20
-# Bytes that a stacked model may hold, beside rows that are in memory anyway.
-MEMORY = 256 << 20
 
 
 def train(jobs: Sequence[TrainingJob], **kwargs: Any) -> list[TrainingResult]:
@@ -40,31 +33,6 @@ def train(jobs: Sequence[TrainingJob], **kwargs: Any) -> list[TrainingResult]:
             outcomes = make_trainer(group, **kwargs).train(*stack_tables(group))
         results |= zip(indices, map(TrainingJob.finish, group, outcomes), strict=True)
     return [results[index] for index in range(len(jobs))]
-
-
-def group_jobs(jobs: Sequence[TrainingJob]) -> Iterator[list[int]]:
-    """Group jobs by shape, cache and memory; yield the indices of each group."""
-    alike: dict[Hashable, list[int]] = {}
-    for index, job in enumerate(jobs):
-        alike.setdefault(job.shape, []).append(index)
-    for indices in alike.values():
-        largest = max(WORKING_SET // max(jobs[index].working_set for index in indices), 1)
-        n_groups = -(-len(indices) // largest)
-        groups = [group.tolist() for group in np.array_split(indices, n_groups)][::-1]
-        while groups:
-            group = groups.pop()
-            if len(group) == 1 or memory_of_jobs([jobs[index] for index in group]) <= MEMORY:
-                yield group
-            else:
-                middle = len(group) // 2
-                groups += group[middle:], group[:middle]
-
-
-def memory_of_jobs(jobs: Sequence[TrainingJob]) -> int:
-    """Bytes that a group of jobs needs beside rows that are in memory anyway, approximately."""
-    train = Dataset.bytes_to_stack([job.train for job in jobs])
-    valid = Dataset.bytes_to_stack([job.valid for job in jobs if job.valid is not None])
-    return train + valid + sum(job.memory for job in jobs)
 
 
 def make_trainer(jobs: Sequence[TrainingJob], **kwargs: Any) -> Trainer:
@@ -100,11 +68,6 @@ def stack_tables(jobs: Sequence[TrainingJob]) -> tuple[Dataset, Dataset | None]:
     """Stack the training and validation rows of a group of jobs."""
     valid = [job.valid for job in jobs if job.valid is not None]
     return Dataset.stack([job.train for job in jobs]), Dataset.stack(valid) if valid else None
-
-
-def threads_for_jobs(jobs: Sequence[TrainingJob]) -> AbstractContextManager[None]:
-    """Set torch's number of threads for the gradient steps of a group of jobs."""
-    return threads_for(len(jobs) * jobs[0].batch_rows * sum(jobs[0].architecture.layers))
 
 
 def _per_member(values: list[float], like: torch.Tensor) -> float | torch.Tensor:

@@ -26,10 +26,11 @@ from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.distributed import Processes
 from sklearn_vae.training.early_stopping import STAGES, StageScheduler
 from sklearn_vae.training.gradients import LossGradient
-from sklearn_vae.training.jobs import TrainingConfig, TrainingResult, validation_sizes
+from sklearn_vae.training.jobs import TrainingConfig, TrainingResult
 from sklearn_vae.training.keyboard_interrupt import keyboard
 from sklearn_vae.training.optimizer import ExponentialMovingAverage, FlatAdam
 from sklearn_vae.training.printing import PrintIterations, PrintProgress
+from sklearn_vae.training.sizes import validation_sizes
 
 # Training has diverged if the loss of the first rows exceeds their initial loss by this many
 # nats, plus so many per column.

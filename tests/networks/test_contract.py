@@ -102,8 +102,9 @@ def test_encoders_and_decoders_have_the_widths_of_the_layout(network, has_missin
     assert encoder(torch.zeros(3, 7, layout.encoder_sizes[0])).shape == (3, 7, 4)
     assert decoder(torch.zeros(3, 7, 2 + n_conditions), *rows).shape == (3, 7, 144)
     assert decoder.is_autoregressive == network.row_structure.is_autoregressive
-    assert network.max_width(layout) >= 5
-    assert min(network.multiplications(layout)) > 0
+    widths, n_products = zip(*network.layers(layout), strict=True)
+    assert max(widths) >= 5
+    assert min(n_products) > 0
 
 
 @each
