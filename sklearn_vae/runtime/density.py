@@ -44,8 +44,9 @@ class DensityModel(GenerativeModel):
     def encode(self, rows: np.ndarray) -> np.ndarray:
         """Encode rows, with NaN for y where it is not given: it is integrated out."""
         n_missing = self.n_features_in_ + self.columns.n_given - rows.shape[1]
-        padded = np.pad(rows, [(0, 0), (0, n_missing)], constant_values=np.nan)
-        return self.columns.joint.transform(padded)
+        if n_missing:
+            rows = np.pad(rows, [(0, 0), (0, n_missing)], constant_values=np.nan)
+        return self.columns.joint.transform(rows)
 
     def conditional_mean(self, x: np.ndarray) -> np.ndarray:
         """Mean of every column of encoded rows given the observed values: (n, n_columns)."""

@@ -7,6 +7,8 @@ import numpy as np
 
 from sklearn_vae.model_constants import HALF_LOG_2PI
 
+LOWEST = np.finfo(np.float64).min
+
 lgamma = np.vectorize(math.lgamma, otypes=[float])
 erf = np.vectorize(math.erf, otypes=[float])
 
@@ -23,10 +25,18 @@ def ndtri(probability: np.ndarray) -> np.ndarray:
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
     """Logistic function."""
-    value = np.tanh(0.5 * x)
+    with np.errstate(over="ignore"):
+        value = np.exp(-x)
     value += 1
-    value *= 0.5
-    return value
+    return np.reciprocal(value, out=value)
+
+
+def silu(x: np.ndarray) -> np.ndarray:
+    """Compute x times its logistic function."""
+    with np.errstate(over="ignore"):
+        value = np.exp(-x)
+    value += 1
+    return np.divide(x, value, out=value)
 
 
 def softplus(x: np.ndarray) -> np.ndarray:
@@ -46,10 +56,13 @@ def bounded_slope(raw: np.ndarray, bound: float) -> np.ndarray:
 
 def logsumexp(x: np.ndarray, axis: int) -> np.ndarray:
     """Log of a sum of exponentials along an axis; -inf where all terms are."""
-    x = np.ascontiguousarray(np.moveaxis(x, axis, 0))  # numpy is slow along short last axes
-    highest = np.maximum(x.max(0), np.finfo(np.float64).min)
+    axes = [*range(x.ndim)]
+    x = np.ascontiguousarray(x.transpose(axes.pop(axis), *axes))  # short last axes are slow
+    highest = np.maximum(np.maximum.reduce(x), LOWEST)
     with np.errstate(divide="ignore"):
-        return np.log(np.exp(x - highest).sum(0)) + highest
+        value = np.log(np.add.reduce(np.exp(x - highest)))
+    value += highest
+    return value
 
 
 def log_softmax(x: np.ndarray) -> np.ndarray:
@@ -73,7 +86,7 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "logistic": sigmoid,
     "tanh": np.tanh,
     "relu": lambda x: np.maximum(x, 0),
-    "silu": lambda x: x * sigmoid(x),
+    "silu": silu,
     "gelu": lambda x: 0.5 * x * (1 + erf(x / math.sqrt(2))),
 }
 
@@ -94,11 +107,21 @@ def perceptron(
 ) -> np.ndarray:
     """Multilayer perceptron with a linear skip connection: (M, B, n_in) -> (M, B, n_out)."""
     out = _dense(weights, f"{name}.linear", x)
-    if not n_hidden:
-        return out
-    for number in range(n_hidden):
+    if n_hidden:
+        first = _dense(weights, f"{name}.hidden.0", x)
+        out += perceptron_after_first(weights, name, n_hidden, activation, first)
+    return out
+
+
+def perceptron_after_first(
+    weights: dict[str, np.ndarray], name: str, n_hidden: int, activation: str, first: np.ndarray
+) -> np.ndarray:
+    """Hidden layers of a perceptron after the first product: (M, B, n_hidden) -> (M, B, n_out)."""
+    x = ACTIVATIONS[activation](first)
+    for number in range(1, n_hidden):
         x = ACTIVATIONS[activation](_dense(weights, f"{name}.hidden.{number}", x))
-    return out + x @ weights[f"{name}.last"]
+    out: np.ndarray = x @ weights[f"{name}.last"]
+    return out
 
 
 def perceptron_gradient(

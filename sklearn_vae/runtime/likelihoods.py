@@ -290,6 +290,10 @@ class Bernoulli(Likelihood):
         """Log-probability of each value."""
         return x * params[0] - softplus(params[0])
 
+    def gradient(self, params: Parameters, x: np.ndarray, number: int) -> np.ndarray:
+        """Gradient of the log-probabilities in the logits."""
+        return x - self.mean(params)
+
     def mean(self, params: Parameters) -> np.ndarray:
         """Probability of a one."""
         return sigmoid(params[0])
@@ -327,6 +331,10 @@ class Categorical(Likelihood):
         """Log-probability of each value."""
         logit = _cells(params[0], self.n_classes)
         return (_cells(x, self.n_classes) * logit).sum(-1) - logsumexp(logit, -1)
+
+    def gradient(self, params: Parameters, x: np.ndarray, number: int) -> np.ndarray:
+        """Gradient of the log-probabilities in the logits."""
+        return x - self.mean(params)
 
     def mean(self, params: Parameters) -> np.ndarray:
         """Probability of each class."""
@@ -434,6 +442,11 @@ class Poisson(Counts):
         """Log-probability of each value."""
         log_rate, counts = self._log_rate(params), self._counts(x)
         return counts * log_rate - np.exp(log_rate) - lgamma(counts + 1)
+
+    def gradient(self, params: Parameters, x: np.ndarray, number: int) -> np.ndarray:
+        """Gradient of the log-probabilities in the raw rates."""
+        residual = self._counts(x) - np.exp(self._log_rate(params))
+        return residual * bounded_slope(params[0], LOG_RATE_BOUND)
 
     def fisher_features(self, params: Parameters, slopes: Parameters) -> np.ndarray:
         """One feature per column."""

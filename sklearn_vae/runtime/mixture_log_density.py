@@ -29,7 +29,7 @@ from sklearn_vae.inference.mixture_constants import (
     START_SCALES,
 )
 from sklearn_vae.model_constants import HALF_LOG_2PI
-from sklearn_vae.runtime.functions import cholesky, logsumexp, resample
+from sklearn_vae.runtime.functions import LOWEST, cholesky, logsumexp, resample
 from sklearn_vae.runtime.mixture_vae import CODES_PER_CHUNK, MixtureEnsemble, Standardised
 from sklearn_vae.runtime.sobol import sobol_normal
 
@@ -78,7 +78,8 @@ class LaplaceProposal:
     def __init__(self, model: MixtureEnsemble, x: np.ndarray):
         self.model, self.x = model, x
         self.white, self.others = model.whitened(x), x[:, ~model.is_real]
-        self.observed = ~np.isnan(x[:, model.is_real])
+        observed = ~np.isnan(x[:, model.is_real])
+        self.observed = None if observed.all() else observed
         self.loc, log_scale = (part[model.member] for part in model.encode(x))
         # the only component of a member gets steps in any case
         several = np.flatnonzero(np.bincount(model.member)[model.member] > 1)
@@ -163,25 +164,20 @@ class LaplaceProposal:
 
     def _expand(self, z: np.ndarray, component: np.ndarray, row: np.ndarray) -> LocalExpansion:
         """Expand log p(x, z, c) around codes (N, l), by finite differences of the decoder."""
-        n_codes, n_latent = z.shape
+        n_latent = z.shape[1]
         around = z[:, None] + DIFFERENCE * np.eye(n_latent + 1, n_latent, -1)  # (N, l + 1, l)
-        repeated = np.repeat(component, n_latent + 1), np.repeat(row, n_latent + 1)
+        repeated = component.repeat(n_latent + 1), row.repeat(n_latent + 1)
         parts = self._parts(around.reshape(-1, n_latent), *repeated)
-        parts = Standardised(
-            *(part.reshape(n_codes, n_latent + 1, *part.shape[1:]) for part in parts)
-        )
-        here = Standardised(*(part[:, 0] for part in parts))
-        standard, log_scale, params = (
-            (part[:, 1:] - part[:, :1]) / DIFFERENCE for part in parts[:3]
-        )  # (N, l, d)
-        gradient = -log_scale.sum(-1) - (standard @ here.standard[..., None])[..., 0]  # (N, l)
-        features = [standard, log_scale]
+        here = Standardised(*(part[:: n_latent + 1] for part in parts))
+        feature = self._slopes(np.hstack(parts[:2]), z.shape)  # (N, l, 2 d)
+        n_real = here.standard.shape[1]
+        gradient = -(feature[..., :n_real] @ here.standard[..., None])[..., 0]  # (N, l)
+        gradient -= feature[..., n_real:].sum(-1)
         if (others := self.model.others).blocks:
-            x = self.others[row]
+            x, params = self.others[row], self._slopes(parts.params, z.shape)
             gradient += (params @ others.gradient(here.params, x)[..., None])[..., 0]
             of_others = others.fisher_features(here.params, params.swapaxes(0, 1), x)
-            features.append(of_others.swapaxes(0, 1))
-        feature = np.concatenate(features, axis=-1)  # (N, l, F)
+            feature = np.concatenate([feature, of_others.swapaxes(0, 1)], axis=-1)
         precision = feature @ feature.swapaxes(1, 2) + np.eye(n_latent)
         log_joint = self._log_joint(here, z, component, row)
         lower = cholesky(precision)
@@ -190,6 +186,14 @@ class LaplaceProposal:
         log_evidence = log_joint - log_det + n_latent * HALF_LOG_2PI
         log_evidence = np.nan_to_num(log_evidence, nan=-np.inf)
         return LocalExpansion(log_joint, gradient - z, precision, log_evidence)
+
+    @staticmethod
+    def _slopes(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Finite differences of values at and around codes: (N (l + 1), n) -> (N, l, n)."""
+        values = values.reshape(shape[0], shape[1] + 1, values.shape[1])
+        slopes: np.ndarray = values[:, 1:] - values[:, :1]
+        slopes /= DIFFERENCE
+        return slopes
 
     def log_joint(self, z: np.ndarray, component: np.ndarray, row: np.ndarray) -> np.ndarray:
         """Log p(x, z, c) of codes (N, l), components (N,) and rows (N,): (N,)."""
@@ -209,9 +213,8 @@ class LaplaceProposal:
     def _parts(self, z: np.ndarray, component: np.ndarray, row: np.ndarray) -> Standardised:
         """Rows (N,) as seen by codes (N, l) and components (N,)."""
         decoded = self.model.decode(z, component)
-        return self.model.standardise(
-            self.white[component, row], decoded, component, self.observed[row]
-        )
+        observed = None if self.observed is None else self.observed[row]
+        return self.model.standardise(self.white[component, row], decoded, component, observed)
 
     def draw(self, noise: np.ndarray, rows: np.ndarray) -> "PosteriorDraws":
         """Draw for the rows with these indices (R,): their K draws share the normal noise.
@@ -339,9 +342,12 @@ def log_density(
 def _log_mean(log_weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Log of the mean of weights (K, B), and its error if draws were independent: (B,) each."""
     n_draws = len(log_weight)
-    log_mean, log_mean_square = (logsumexp(k * log_weight, 0) - math.log(n_draws) for k in (1, 2))
-    variance = np.maximum(np.expm1(log_mean_square - 2 * log_mean), 0)
-    return log_mean, np.sqrt(variance / n_draws)
+    highest = np.maximum(log_weight.max(0), LOWEST)
+    weight = np.exp(log_weight - highest)
+    mean, mean_square = weight.mean(0), np.square(weight).mean(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        variance = np.maximum(mean_square / np.square(mean) - 1, 0)
+        return np.log(mean) + highest, np.sqrt(variance / n_draws)
 
 
 def _components(model: MixtureEnsemble, x: np.ndarray) -> PosteriorDraws:

@@ -7,7 +7,7 @@ lie first: N codes, or B rows, of d real columns.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -23,7 +23,13 @@ from sklearn_vae.model_constants import (
     POSTERIOR_LOG_SCALE_BOUND,
 )
 from sklearn_vae.runtime.columnwise import Columnwise
-from sklearn_vae.runtime.functions import bounded, cholesky, log_softmax, perceptron
+from sklearn_vae.runtime.functions import (
+    bounded,
+    cholesky,
+    log_softmax,
+    perceptron,
+    perceptron_after_first,
+)
 from sklearn_vae.runtime.likelihoods import Gaussian, Limits
 from sklearn_vae.runtime.vae import Architecture
 
@@ -96,7 +102,11 @@ class MixtureEnsemble:
         log_weight = log_softmax(self._stacked("mixture_logit")[:, 0])
         chosen = (log_weight > 0.5 * LOG_ZERO_WEIGHT).nonzero()  # the others are padding
         self.member, self.log_weight = chosen[0], (log_weight + np.log(weight)[:, None])[chosen]
-        self.one_hot = np.eye(architecture.n_mixture)[chosen[1]]
+        self.first_component = np.searchsorted(self.member, np.arange(len(members) + 1))
+        self.first_layers = [
+            self._first_layer(f"decoder.{name}", chosen)
+            for name in ("linear", "hidden.0")[: 1 + bool(architecture.hidden_layer_sizes)]
+        ]
         self.loc, self.whiten, self.log_det, self.params = (
             self._stacked(name)[chosen] for name in ("loc", "whiten", "log_det", "params")
         )
@@ -109,7 +119,8 @@ class MixtureEnsemble:
             tuple(limit[mask] for limit in limits) for mask in (is_real_value, ~is_real_value)
         )
         n_real, n_shears = self.loc.shape[1], architecture.n_shears
-        self.ends = np.cumsum([n_real, n_real, n_shears])
+        ends = np.cumsum([0, n_real, n_real, n_shears, self.others.n_params]).tolist()
+        self.outputs = list(map(slice, ends, ends[1:]))
         shears = self._stacked("shears").reshape(len(members), n_shears, n_real, n_real)
         self.shears = np.triu(shears, 1).swapaxes(1, 2).copy()  # (M, d, S, d)
         least = np.array(architecture.steps or np.zeros(len(is_real_value)))
@@ -118,11 +129,20 @@ class MixtureEnsemble:
         diagonal = self.whiten.diagonal(axis1=1, axis2=2) if is_full else self.whiten
         with np.errstate(divide="ignore"):
             self.least_log_scale = np.log(least[is_real_value] * diagonal)  # (C, d)
+            self.has_least_scales = (self.least_log_scale > -COMPONENT_LOG_SCALE_BOUND).any()
             self._set_least_params(np.log(least[~is_real_value]))
 
     def _stacked(self, name: str) -> np.ndarray:
         """Parameters of all members: (M, ...)."""
         return np.concatenate([weights[name] for weights in self.members])
+
+    def _first_layer(
+        self, name: str, components: tuple[np.ndarray, ...]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Weights of codes (M, l, n) and biases of components (C, n): their inputs are one-hot."""
+        weight, n_latent = self._stacked(f"{name}.weight"), self.architecture.n_components
+        bias = self._stacked(f"{name}.bias")[components[0], 0]
+        return weight[:, :n_latent], bias + weight[:, n_latent:][components]
 
     def _set_least_params(self, least_log_scale: np.ndarray) -> None:
         """Set the mask of scales among the other columns' parameters, and their bounds."""
@@ -167,15 +187,18 @@ class MixtureEnsemble:
         return perceptron(weights, name, n_hidden, architecture.activation, x[None])[0]
 
     def _by_member(
-        self,
-        function: Callable[[int, np.ndarray], np.ndarray],
-        component: np.ndarray,
-        x: np.ndarray,
+        self, function: Callable[..., np.ndarray], component: np.ndarray, *arrays: np.ndarray
     ) -> np.ndarray:
-        """Apply a function of a member to the rows of its codes: (N, n_in) -> (N, ...)."""
-        ends = np.searchsorted(self.member[component], np.arange(len(self.members) + 1)).tolist()
-        parts = enumerate(pairwise(ends))
-        return np.concatenate([function(m, x[i:j]) for m, (i, j) in parts if i < j])
+        """Apply a function of a member to the rows of its codes: (N, ...) -> (N, ...)."""
+        if len(self.members) == 1:
+            return function(0, *arrays)
+        ends = component.searchsorted(self.first_component).tolist()
+        parts = [
+            function(member, *(array[i:j] for array in arrays))
+            for member, (i, j) in enumerate(pairwise(ends))
+            if i < j
+        ]
+        return np.concatenate(parts)
 
     def whitened(self, x: np.ndarray) -> np.ndarray:
         """Rows in each component's coordinates, zeros for NaN: (B, n_columns) -> (C, B, d)."""
@@ -186,28 +209,41 @@ class MixtureEnsemble:
 
     def decode(self, z: np.ndarray, component: np.ndarray) -> tuple[np.ndarray, ...]:
         """Shift, log-scale, weights of the shears and other parameters: (N, ...) each."""
-        inputs = np.hstack([z, self.one_hot[component]])
-        out = self._by_member(partial(self._network, "decoder"), component, inputs)
-        shift, raw, mix, params = np.split(out, self.ends, axis=-1)
-        log_scale = np.maximum(
-            bounded(raw, COMPONENT_LOG_SCALE_BOUND), self.least_log_scale[component]
-        )
-        added = np.where(
-            self.is_scale_param, np.maximum(params, -COMPONENT_LOG_SCALE_BOUND), params
-        )
-        params = np.maximum(self.params[component] + added, self.least_params)
+        out = self._by_member(self._decoder, component, z, component)
+        shift, raw, mix, params = (out[:, part] for part in self.outputs)
+        log_scale = bounded(raw, COMPONENT_LOG_SCALE_BOUND)
+        if self.has_least_scales:
+            log_scale = np.maximum(log_scale, self.least_log_scale[component])
+        if self.others.blocks:
+            added = np.where(
+                self.is_scale_param, np.maximum(params, -COMPONENT_LOG_SCALE_BOUND), params
+            )
+            params = np.maximum(self.params[component] + added, self.least_params)
         return shift, log_scale, mix, params
+
+    def _decoder(self, member: int, z: np.ndarray, component: np.ndarray) -> np.ndarray:
+        """Outputs of a member's decoder: (N, l), (N,) -> (N, n_out)."""
+        sums = []
+        for weight, bias in self.first_layers:
+            sums.append(bias[component])
+            sums[-1] += z @ weight[member]
+        architecture, weights = self.architecture, self.members[member]
+        if n_hidden := len(architecture.hidden_layer_sizes):
+            args = weights, "decoder", n_hidden, architecture.activation
+            sums[0] += perceptron_after_first(*args, sums[1][None])[0]
+        return sums[0]
 
     def standardise(
         self,
         white: np.ndarray,
         decoded: Sequence[np.ndarray],
         component: np.ndarray,
-        observed: np.ndarray,
+        observed: np.ndarray | None,
     ) -> Standardised:
         """Rows (N, d) in the coordinates where p(x|z, c) is standard normal.
 
         Of missing values, those that are not ``observed`` (N, d), the density is integrated out.
+        Without a mask, none is missing.
         """
         shift, log_scale, mix, params = decoded
         residual = white - shift
@@ -216,7 +252,7 @@ class MixtureEnsemble:
             sheared = self._by_member(self._shear, component, residual)
             standard += np.einsum("ns,nsd->nd", mix, sheared)
         log_det = self.log_det[component]
-        if not observed.all():
+        if observed is not None and not observed.all():
             incomplete = np.flatnonzero(~observed.all(-1))
             chosen, mask = component[incomplete], observed[incomplete]
             whiten, scales = self.whiten[chosen], log_scale[incomplete]
