@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-# Normal numbers are made in blocks of so many.
+# Normal numbers are made in blocks of so many, and fewer of them one by one.
 BLOCK = 16
 
 
@@ -19,6 +19,7 @@ class TorchGenerator:
 
     def __init__(self, seed: int):
         self.twister = np.random.RandomState(seed % (1 << 32))
+        self.next_normal: list[float] = []  # of few normal numbers, which are made in pairs
 
     def _integers(self, n: int) -> np.ndarray:
         """Integers of 32 bits: (n,)."""
@@ -38,14 +39,25 @@ class TorchGenerator:
         return ((high % (1 << 21) << 32 | low) / (1 << 53)).reshape(shape)
 
     def standard_normal(self, shape: tuple[int, ...]) -> np.ndarray:
-        """Standard normal numbers, as ``torch.randn`` of at least 16 numbers."""
+        """Standard normal numbers, as ``torch.randn``."""
         n = math.prod(shape)
+        if n < BLOCK:
+            return np.array([self._normal() for _ in range(n)]).reshape(shape)
         n_whole = n // BLOCK * BLOCK
         normal = _box_muller(self.random((n,))[:n_whole])
         if n_whole < n:  # the last block overlaps the one before
             last = _box_muller(self.random((BLOCK,)))
-            normal = np.concatenate([normal[: max(n - BLOCK, 0)], last])[:n]
+            normal = np.concatenate([normal[: n - BLOCK], last])
         return normal.reshape(shape)
+
+    def _normal(self) -> float:
+        """One of few standard normal numbers."""
+        if self.next_normal:
+            return self.next_normal.pop()
+        first, second = self.random((2,)).tolist()
+        radius, angle = math.sqrt(-2 * math.log1p(-second)), 2 * math.pi * first
+        self.next_normal.append(radius * math.sin(angle))
+        return radius * math.cos(angle)
 
 
 def _box_muller(uniform: np.ndarray) -> np.ndarray:
