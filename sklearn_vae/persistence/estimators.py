@@ -59,6 +59,8 @@ class SerializationMixin:
         TypeError
             If a parameter is neither a number, a string nor an object of this package, for
             example a user's function as ``beta``; or if the estimator is of a user's class.
+        ValueError
+            If a parameter that was set after ``fit`` is invalid.
         OSError
             If the file cannot be written.
 
@@ -85,6 +87,7 @@ class SerializationMixin:
             if parameters.get(parameter) is not default:
                 parameters[parameter] = default
                 others[parameter] = ()
+        self._check_can_be_read(parameters)
         serializer, arrays = Serializer(), dict[str, np.ndarray]()
         header = {
             "kind": MODEL,
@@ -114,11 +117,18 @@ class SerializationMixin:
             raise NotSerializableError(f"{self!r} cannot be serialized")
         parameters, fitted, _ = self._split_state()
         parameters |= {name: NOT_SAVED[name] for name in NOT_SAVED if name in parameters}
+        if not serializer.keep_unserializable:
+            self._check_can_be_read(parameters)
         return {
             "@estimator": name,
             "parameters": serializer.serialize(parameters),
             "fitted": serializer.serialize(fitted),
         }
+
+    def _check_can_be_read(self, parameters: dict[str, Any]) -> None:
+        """Refuse parameters that ``load`` would refuse, which were set after ``fit``."""
+        estimator: Any = type(self)(**parameters)
+        estimator._validate_params()
 
     def _serialized(self, serializer: Serializer, noun: str, name: str, value: object) -> Any:
         try:

@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
 import sklearn_vae
-from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer, runtime
+from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer, runtime
 from sklearn_vae.estimators.load import ESTIMATORS
 from sklearn_vae.estimators.outlier import METHODS
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
@@ -308,6 +308,23 @@ def test_keys_that_no_file_may_have_are_refused_before_one_is_written(tmp_path):
         vae.save(tmp_path / "model.vae")
 
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (VAETransformer(**SMALL), "max_iter"),
+        (VAEImputer(VAETransformer(**SMALL)), "estimator__max_iter"),
+    ],
+)
+def test_invalid_parameters_are_refused_before_a_file_is_written(model, name, tmp_path):
+    """Of the model, or of one that is its parameter: load would refuse them."""
+    model = clone(model).fit(rows()).set_params(**{name: -1})
+    with pytest.raises(ValueError, match=r"'max_iter' parameter .* Got -1 instead"):
+        model.save(tmp_path / "model.vae")
+
+    assert not list(tmp_path.iterdir())
+    assert pickle.loads(pickle.dumps(model)).get_params()[name] == -1
 
 
 def test_callbacks_are_not_saved_and_a_warning_names_them(tmp_path):
