@@ -14,7 +14,7 @@ from sklearn_vae._compat import Interval, num_samples
 from sklearn_vae.data.arrays import as_array, is_missing
 from sklearn_vae.data.conditions import ConditionEncoder
 from sklearn_vae.estimators.batches import over_batches
-from sklearn_vae.estimators.checks import restore_on_error
+from sklearn_vae.estimators.checks import check_is_table, restore_on_error
 from sklearn_vae.estimators.log_density import DensityEstimator
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.class_marginal import ClassMarginal
@@ -136,6 +136,7 @@ class VAEClassifier(ClassifierMixin, SerializationMixin, BaseEstimator):
         interruption: KeyboardInterrupt | None = None
         with restore_on_error(self):
             self._validate_params()
+            check_is_table(X, type(self).__name__)
             model = self._model()
             y = as_array(y)
             if y is not None:

@@ -325,6 +325,26 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             ]
         )
 
+    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
+        """Fit the model to rows with missing cells, and impute these cells.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows.
+        y : None
+            Ignored; here for scikit-learn's conventions.
+        **fit_params : dict
+            For ``fit``.
+
+        Returns
+        -------
+        ndarray or DataFrame of shape (n_samples, n_features_out)
+            Rows without missing cells, as of ``transform``.
+        """
+        check_is_table(X, "fit_transform")
+        return super().fit_transform(X, y, **fit_params)
+
     def transform(self, X: Any) -> Any:
         """Impute the missing cells of X.
 
@@ -355,7 +375,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         tables = [model._restore_imputed(table, missing, X) for table in imputed]
         tables = [self._add_indicators(self._drop_empty(table), rows) for table in tables]
         if is_one_table:
-            return tables[0]
+            return self._to_container(tables[0])
         return tables if model.schema_ is not None else np.stack(tables)
 
     def _impute(self, rows: np.ndarray) -> np.ndarray:
@@ -402,6 +422,12 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             return table[:, indices]
         frame = nw.from_native(table)
         return frame.select([frame.columns[j] for j in indices]).to_native()
+
+    def _to_container(self, table: Any) -> Any:
+        """Convert a frame to the library of ``set_output``, whose own conversion loses dtypes."""
+        frame = nw.from_native(table, pass_through=True)
+        is_pandas = get_output_config("transform", self)["dense"] == "pandas"
+        return frame.to_pandas() if is_pandas and isinstance(frame, nw.DataFrame) else table
 
     def _add_indicators(self, table: Any, rows: np.ndarray) -> Any:
         """Append the indicator columns of missing cells to an array or data frame."""
@@ -465,8 +491,9 @@ def _default_n_components(X: Any, sample_weight: Any) -> int:
         n_rows, n_columns = num_samples(X), num_features(X)
     except TypeError:  # not a table: the model's fit raises the error
         return 1
-    counts = check_sample_weight(as_array(sample_weight), np.empty(n_rows))
-    return max(min(MAX_FACTORS, n_columns, round(counts.sum()) // ROWS_PER_FACTOR), 1)
+    if sample_weight is not None:
+        n_rows = round(check_sample_weight(as_array(sample_weight), np.empty(n_rows)).sum())
+    return max(min(MAX_FACTORS, n_columns, n_rows // ROWS_PER_FACTOR), 1)
 
 
 def _replace_by_nan(X: Any, missing_values: Any) -> Any:

@@ -286,6 +286,25 @@ def test_an_interrupted_fit_keeps_its_model():
     assert not np.isnan(imputer.transform(X)).any()
 
 
+@pytest.mark.parametrize("library", ["polars", "pyarrow"])
+def test_set_output_keeps_the_dtypes_of_frames(library):
+    """scikit-learn makes columns of objects from a frame of another library."""
+    module = pytest.importorskip(library)
+    frame = {"number": [0.5, None, 2.5], "text": ["a", "b", None]}
+    table = module.table(frame) if library == "pyarrow" else module.DataFrame(frame)
+    model = VAETransformer(1, max_iter=1, random_state=0)
+    imputed = VAEImputer(model).set_output(transform="pandas").fit_transform(table)
+
+    assert isinstance(imputed, pd.DataFrame)
+    assert imputed["number"].dtype == float
+    assert imputed["text"].isin(["a", "b"]).all()
+
+
+def test_an_empty_table_is_refused():
+    with pytest.raises(ValueError, match=r"0 sample\(s\) .* while a minimum of 2"):
+        VAEImputer().fit(np.empty((0, 3)))
+
+
 def test_indicators_replace_no_columns():
     """As those of another imputer before: the column would be lost."""
     rng = np.random.default_rng(0)

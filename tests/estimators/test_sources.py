@@ -205,6 +205,15 @@ def test_what_needs_a_table_in_memory_says_so(params, arguments, name):
         VAETransformer(2, **SMALL, **params).fit(batches(), **arguments)
 
 
+@pytest.mark.parametrize(
+    "fit", [lambda X: VAEClassifier().fit(X, np.zeros(2400)), VAEImputer().fit_transform]
+)
+def test_a_table_in_memory_is_needed_before_the_fit(fit):
+    """The imputer's fit takes a source, but would be in vain."""
+    with pytest.raises(ValueError, match="needs a table in memory"):
+        fit(lambda: pytest.fail("the source is read"))
+
+
 def test_a_detector_with_weights_needs_a_table_in_memory():
     with pytest.raises(ValueError, match="sample_weight needs a table in memory"):
         VAEOutlierDetector().fit(batches(), sample_weight=np.ones(2400))
@@ -392,12 +401,15 @@ def test_pyarrow_writes_imputed_batches(incomplete, tmp_path):
         np.testing.assert_allclose(expected.to_numpy(), column.to_numpy(), rtol=1e-5)
 
 
-def test_polars_batches_may_differ_in_dtype():
-    """As chunks of a file do: whole numbers in one, fractions in the next."""
-    pl = pytest.importorskip("polars")
+@pytest.mark.parametrize(
+    ("library", "table"), [("pandas", "DataFrame"), ("polars", "DataFrame"), ("pyarrow", "table")]
+)
+def test_batches_may_differ_in_dtype(library, table):
+    """As chunks of a file do: whole numbers in one, fractions in the next, and no text yet."""
+    make = getattr(pytest.importorskip(library), table)
     rng = np.random.default_rng(0)
-    parts = [pl.DataFrame({"a": rng.integers(0, 9, 60), "b": rng.normal(size=60)})]
-    parts += [pl.DataFrame({"a": rng.normal(size=60), "b": rng.normal(size=60)})]
+    parts = [make({"a": rng.integers(0, 9, 60), "b": rng.normal(size=60), "c": [None] * 60})]
+    parts += [make({"a": rng.normal(size=60), "b": rng.normal(size=60), "c": ["x", "y"] * 30})]
     vae = VAETransformer(2, max_iter=1, random_state=0).fit(lambda: iter(parts))
 
     assert np.isfinite(vae.score_samples(lambda: iter(parts))).all()
