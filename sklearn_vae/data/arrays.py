@@ -1,5 +1,6 @@
 """Input of any array library as numpy arrays."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -7,9 +8,9 @@ import numpy as np
 
 
 def as_array(X: Any) -> Any:
-    """Convert a torch tensor or a masked array to an array; return other types as they are.
+    """Convert a torch tensor or a masked array to an array, and a record batch to a table.
 
-    Masked cells are missing values.
+    Masked cells are missing values. Other types are returned as they are.
     """
     import torch
 
@@ -18,7 +19,13 @@ def as_array(X: Any) -> Any:
     if isinstance(X, torch.Tensor):
         X = X.detach().cpu()
         return (X.float() if X.dtype == torch.bfloat16 else X).numpy()
-    return X
+    return as_arrow_table(X)
+
+
+def as_arrow_table(X: Any) -> Any:
+    """Convert a record batch of pyarrow, whose names others do not read, to a table."""
+    pa = sys.modules.get("pyarrow")
+    return pa.Table.from_batches([X]) if pa is not None and isinstance(X, pa.RecordBatch) else X
 
 
 def fill_masked(X: np.ma.MaskedArray) -> np.ndarray:

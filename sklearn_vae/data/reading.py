@@ -14,7 +14,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import check_array
 
-from sklearn_vae.data.arrays import is_missing
+from sklearn_vae.data.arrays import as_arrow_table, is_missing
 from sklearn_vae.data.fields import (
     DECIMAL,
     MAX_PLACES,
@@ -244,10 +244,7 @@ def read_table(X: Any) -> TableReader:
     """Read a table of any library."""
     if nw.dependencies.is_pandas_dataframe(X):
         return _read_pandas(X)
-    pa = nw.dependencies.get_pyarrow()
-    if pa is not None and isinstance(X, pa.RecordBatch):  # as datasets are read in chunks
-        X = pa.Table.from_batches([X])
-    frame = nw.from_native(X, pass_through=True)
+    frame = nw.from_native(as_arrow_table(X), pass_through=True)
     if isinstance(frame, nw.LazyFrame):
         raise TypeError("X is a lazy table; call collect() or compute() on it first.")
     if not isinstance(frame, nw.DataFrame):

@@ -82,23 +82,34 @@ class BatchSource:
 
     def __iter__(self) -> Iterator[Any]:
         """Read the batches that have rows; all batches must have the columns of the first."""
-        columns, n_batches = None, 0
-        batches = self.read()
-        if not isinstance(batches, Iterable):
+        columns, library, n_batches = None, None, 0
+        batches: Any = self.read()
+        if not isinstance(batches, Iterable) or nw.dependencies.is_into_dataframe(batches):
             raise ValueError(
                 f"X is a function, which must return an iterator of batches. "
-                f"It returned {batches!r} instead."
+                f"It returned {batches!r:.100} instead."
             )
         for number, native in enumerate(batches):
             batch = as_array(native)
-            batch = batch if hasattr(batch, "shape") else np.asarray(batch)
+            try:
+                batch = batch if hasattr(batch, "shape") else np.asarray(batch)
+            except ValueError as error:  # as of a pair of rows and classes
+                raise ValueError(
+                    f"Each batch of X must be one table, an array or data frame. Batch {number} is "
+                    f"a {type(native).__name__}: {error}"
+                ) from error
             if len(batch.shape) != 2:
                 raise ValueError(
                     f"Each batch of X must have two dimensions, rows and columns. Batch {number} "
                     f"has the shape {tuple(batch.shape)}."
                 )
-            names = _columns(batch)
-            columns = names if columns is None else columns
+            names, module = _columns(batch), _library(batch)
+            columns, library = (names, module) if columns is None else (columns, library)
+            if module != library:
+                raise ValueError(
+                    f"All batches of X must be tables of the same library. The first batch is one "
+                    f"of {library}, and batch {number} one of {module}."
+                )
             if names != columns:
                 raise ValueError(
                     f"All batches of X must have the same columns. The first batch has {columns}, "
@@ -321,6 +332,13 @@ def _columns(batch: Any) -> list[Any] | str:
     return f"{batch.shape[1]} columns"
 
 
+def _library(batch: Any) -> str:
+    """Return the name of the batch's library; sparse matrices are arrays of numpy, too."""
+    if nw.dependencies.is_into_dataframe(batch):
+        return str(nw.from_native(batch).implementation.value)
+    return "numpy"
+
+
 def _smallest(tables: list[Any], keys: np.ndarray, size: int) -> tuple[list[Any], np.ndarray]:
     """Return the rows with the smallest keys, in their order, as one table, and their keys."""
     chosen = np.sort(np.argpartition(keys, size)[:size])
@@ -336,10 +354,16 @@ def _take(table: Any, rows: np.ndarray) -> Any:
 def _concat(tables: list[Any]) -> Any:
     if len(tables) == 1:
         return tables[0]
-    if nw.dependencies.is_polars_dataframe(tables[0]):  # dtypes may differ, as in chunks of a file
+    # dtypes may differ, as in chunks of a file
+    if nw.dependencies.is_polars_dataframe(tables[0]):
         import polars as pl
 
         return pl.concat(tables, how="vertical_relaxed")
+    if nw.dependencies.is_pyarrow_table(tables[0]):
+        import pyarrow as pa
+
+        return pa.concat_tables(tables, promote_options="permissive")
     if nw.dependencies.is_into_dataframe(tables[0]):
         return nw.concat([nw.from_native(table, eager_only=True) for table in tables]).to_native()
-    return vstack(tables, format="csr") if issparse(tables[0]) else np.concatenate(tables)
+    is_sparse = any(map(issparse, tables))
+    return vstack(tables, format="csr") if is_sparse else np.concatenate(tables)

@@ -109,6 +109,14 @@ def test_a_sample_is_a_frame_of_the_batches_library(library):
     np.testing.assert_array_equal(as_source(batches()).sample()[0], np.asarray(frame))
 
 
+@pytest.mark.parametrize("convert", [(csr_matrix, np.asarray), (np.asarray, csr_matrix)])
+def test_sparse_and_dense_batches_are_one_table(convert):
+    table, n_rows = as_source(lambda: [as_type(ROWS[:30]) for as_type in convert]).sample()
+
+    assert n_rows == 60
+    np.testing.assert_array_equal(np.tile(ROWS[:30], (2, 1)), table.toarray())
+
+
 def test_a_sample_of_sparse_batches_is_sparse():
     table, _ = as_source(batches(csr_matrix(ROWS))).sample()
 
@@ -196,6 +204,7 @@ def test_a_source_that_changes_between_passes_is_refused():
         ([ROWS[:0]], "without any row"),
         ([ROWS, ROWS[:, :2]], "3 columns, and batch 1 has 2 columns"),
         ([ROWS, ROWS[0]], "Batch 1 has the shape"),
+        ([(ROWS, ROWS[:, 0])], "Batch 0 is a tuple"),
     ],
 )
 def test_wrong_batches_are_refused(found, message):
@@ -210,9 +219,25 @@ def test_frames_with_other_names_are_refused():
         as_source(lambda: frames).sample()
 
 
+@pytest.mark.parametrize("first", ["pandas", "polars"])
+def test_frames_of_other_libraries_are_refused(first):
+    pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    frames = [pd.DataFrame({"a": [1.0]}), pl.DataFrame({"a": [1.0]})]
+    frames = frames if first == "pandas" else frames[::-1]
+    with pytest.raises(ValueError, match=rf"first batch is one of {first}, and batch 1 one of p"):
+        as_source(lambda: frames).sample()
+
+
 def test_a_function_that_returns_no_batches_is_refused():
     with pytest.raises(ValueError, match=r"must return an iterator of batches\. It returned None"):
         as_source(lambda: None).sample()
+
+
+def test_a_function_that_returns_a_frame_is_refused():
+    """Its items are names."""
+    frame = pytest.importorskip("pandas").DataFrame({"a": [1.0]})
+    with pytest.raises(ValueError, match="must return an iterator of batches"):
+        as_source(lambda: frame).sample()
 
 
 def test_files_with_other_columns_are_refused(tmp_path):

@@ -386,6 +386,18 @@ def test_observed_texts_are_kept_in_rows_of_another_type(of_fit, of_rows):
     assert pd.DataFrame(imputed).iloc[:, 0].tolist() == ["new", "a"]
 
 
+def test_a_record_batch_is_a_table():
+    """With the names of its columns, which scikit-learn does not read, and their types."""
+    pa = pytest.importorskip("pyarrow")
+    table = pa.table({"a": np.arange(20.0), "c": ["x", "y"] * 10})
+    [batch] = table.to_batches()
+    vae = VAETransformer(1, max_iter=1, random_state=0).fit(batch)
+
+    assert vae.feature_names_in_.tolist() == ["a", "c"]
+    np.testing.assert_array_equal(vae.score_samples(table), vae.score_samples(batch))
+    assert vae.sample(2).column_names == ["a", "c"]
+
+
 def test_columns_without_names_are_read_by_position():
     """As an array's, which scikit-learn warns of; in another order they are refused."""
     frame = pd.DataFrame(RNG.normal(size=(40, 2)), columns=["a", "b"])
