@@ -1,5 +1,6 @@
 """Configuration of Sphinx. Without a network, links to other projects are left out."""
 
+import re
 import sys
 from pathlib import Path
 from urllib.request import urlopen
@@ -122,5 +123,11 @@ def skip_foreign(app, what, name, obj, skip, options):
     return None  # autodoc and autosummary decide
 
 
+def keep_initials(app, what, name, obj, options, lines):
+    """Escape the first initial of an author, which would otherwise begin an enumerated list."""
+    lines[:] = [re.sub(r"^(\s*\.\. \[\d+\] [A-Z])\. ", r"\1\\. ", line) for line in lines]
+
+
 def setup(app):
     app.connect("autodoc-skip-member", skip_foreign)
+    app.connect("autodoc-process-docstring", keep_initials, priority=400)  # before numpydoc

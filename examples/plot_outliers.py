@@ -1,6 +1,6 @@
 """
-Outlier and novelty detection
-=============================
+Outliers and novelties among tissue samples
+===========================================
 
 Wisconsin's breast cancer table holds 30 measurements of cell nuclei in 569 tissue samples, 357
 of them benign. :class:`~sklearn_vae.VAEOutlierDetector` is used for
@@ -79,7 +79,7 @@ def compare(detector, train, rows, is_sick):
 compare(detector, train, np.vstack([fresh, sick]), np.repeat([0, 1], [len(fresh), len(sick)]))
 
 # %%
-# Both have a higher AUROC here, the forest by .016. Malignant cells are larger in nearly all
+# Both have a higher AUROC here. Malignant cells are larger in nearly all
 # measurements, and a forest detects rows that are extreme in single columns. Over 22 tables the
 # order is reversed (see the guide's page on outliers), so compare detectors on your own table. The
 # simpler detectors have neither a guaranteed false positive rate, as above, nor feature

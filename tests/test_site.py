@@ -28,6 +28,7 @@ FACTS = """() => ({
     outside: [...document.querySelectorAll("script[src], link[rel=stylesheet], img")]
         .map(e => e.src || e.href)
         .filter(source => !source.startsWith(location.origin) && !source.startsWith("data:")),
+    initials: [...document.querySelectorAll(".citation ol")].map(list => list.innerText),
     ids: [...document.querySelectorAll("[id], [name]")].map(e => e.id || e.name),
     links: [...document.querySelectorAll("a[href]")].map(a => a.href),
 })"""
@@ -111,6 +112,13 @@ def test_no_section_is_empty(site):
     facts, _ = site
 
     assert {name: fact["empty"] for name, fact in facts.items() if fact["empty"]} == {}
+
+
+def test_references_begin_with_the_initials_of_an_author(site):
+    """reStructuredText reads "D. Kingma" as the fourth item of a list, and leaves out the D."""
+    facts, _ = site
+
+    assert {name: fact["initials"] for name, fact in facts.items() if fact["initials"]} == {}
 
 
 def test_no_internal_link_is_dead(site, address):
