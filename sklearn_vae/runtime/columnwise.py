@@ -30,9 +30,14 @@ class Columnwise:
         """Split parameters (..., n_params) by block."""
         return [[params[..., part] for part in block] for block in self._params]
 
-    def split_rows(self, x: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Values of encoded rows (..., n_columns), 0 for NaN, and observed (..., n), by block."""
+    def split_rows(self, x: np.ndarray) -> list[tuple[np.ndarray, np.ndarray | None]]:
+        """Values of encoded rows (..., n_columns), 0 for NaN, and observed (..., n), by block.
+
+        The masks are None if no value is missing.
+        """
         is_missing = np.isnan(x)
+        if not is_missing.any():
+            return [(x[..., part], None) for part in self._columns]
         x = np.where(is_missing, 0.0, x)
         blocks = zip(self.blocks, self._columns, strict=True)
         return [
@@ -41,18 +46,22 @@ class Columnwise:
         ]
 
     def log_prob(self, params: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Log-density of the observed values of rows: (N, n_params), (N, n_columns) -> (N,)."""
+        """Log-density of the observed values of N rows, or of one for all parameters: (N,).
+
+        Parameters (N, n_params) and rows (N or 1, n_columns), as in ``gradient`` and
+        ``fisher_features``.
+        """
         blocks = zip(self.blocks, self.split_params(params), self.split_rows(x), strict=True)
-        total = np.zeros(len(x))
+        total = np.zeros(len(params))
         for (likelihood, _), block, (values, observed) in blocks:
-            total += (likelihood.log_prob(block, values) * observed).sum(-1)
+            total += _observed(likelihood.log_prob(block, values), observed).sum(-1)
         return total
 
     def gradient(self, params: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Gradient of the log-density in the parameters: (N, n_params), (N, n_columns)."""
+        """Gradient of the log-density in the parameters: (N, n_params)."""
         blocks = zip(self.blocks, self.split_params(params), self.split_rows(x), strict=True)
         slopes = [
-            likelihood.gradient(block, values, number) * np.repeat(observed, size, axis=-1)
+            _observed(likelihood.gradient(block, values, number), observed, size)
             for (likelihood, _), block, (values, observed) in blocks
             for number, size in enumerate(likelihood.param_sizes)
         ]
@@ -61,17 +70,18 @@ class Columnwise:
     def fisher_features(self, params: np.ndarray, slopes: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Features whose inner products are the Fisher information about z, of observed values.
 
-        Parameters (N, n_params), their slopes (l, N, n_params) and rows -> (l, N, F).
+        Of slopes of the parameters (l, N, n_params): (l, N, F).
         """
         blocks = zip(
             self.blocks, self.split_params(params), self.split_params(slopes), self.split_rows(x),
             strict=True,
         )  # fmt: skip
-        features = [
-            likelihood.fisher_features(block, slopes) * observed[..., None]
-            for (likelihood, _), block, slopes, (_, observed) in blocks
-        ]
-        return np.concatenate([part.reshape(*part.shape[:2], -1) for part in features], axis=-1)
+        parts = []
+        for (likelihood, _), block, block_slopes, (_, observed) in blocks:
+            features = likelihood.fisher_features(block, block_slopes)  # (l, N, n, F)
+            flat = features.reshape(*features.shape[:2], -1)
+            parts.append(_observed(flat, observed, features.shape[-1]))
+        return np.concatenate(parts, axis=-1)
 
     def average(self, params: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Mean over weighted draws: (K, B, n_params), (K, B) -> (B, n_columns)."""
@@ -89,6 +99,11 @@ class Columnwise:
             rows.append(likelihood.sample(block, generator, (low, high, excluded, radius)))
             first += n
         return np.concatenate(rows, axis=-1)
+
+
+def _observed(values: np.ndarray, observed: np.ndarray | None, width: int = 1) -> np.ndarray:
+    """Values (..., n width) of observed cells (N, n), zeros for the others."""
+    return values if observed is None else values * observed.repeat(width, axis=-1)
 
 
 def _slices(sizes: Sequence[int]) -> list[slice]:

@@ -32,9 +32,8 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def silu(x: np.ndarray) -> np.ndarray:
-    """Compute x times its logistic function."""
-    with np.errstate(over="ignore"):
-        value = np.exp(-x)
+    """Compute x times its logistic function; the exponential may overflow."""
+    value = np.exp(-x)
     value += 1
     return np.divide(x, value, out=value)
 
@@ -117,9 +116,10 @@ def perceptron_after_first(
     weights: dict[str, np.ndarray], name: str, n_hidden: int, activation: str, first: np.ndarray
 ) -> np.ndarray:
     """Hidden layers of a perceptron after the first product: (M, B, n_hidden) -> (M, B, n_out)."""
-    x = ACTIVATIONS[activation](first)
-    for number in range(1, n_hidden):
-        x = ACTIVATIONS[activation](_dense(weights, f"{name}.hidden.{number}", x))
+    with np.errstate(over="ignore"):
+        x = ACTIVATIONS[activation](first)
+        for number in range(1, n_hidden):
+            x = ACTIVATIONS[activation](_dense(weights, f"{name}.hidden.{number}", x))
     out: np.ndarray = x @ weights[f"{name}.last"]
     return out
 
@@ -135,7 +135,8 @@ def perceptron_gradient(
     slopes = []
     for number in range(n_hidden):
         raw = _dense(weights, f"{name}.hidden.{number}", x)
-        x = ACTIVATIONS[activation](raw)
+        with np.errstate(over="ignore"):
+            x = ACTIVATIONS[activation](raw)
         slopes.append(SLOPES[activation](raw))
     gradient = gradient @ weights[f"{name}.last"].swapaxes(1, 2)
     for number in reversed(range(n_hidden)):

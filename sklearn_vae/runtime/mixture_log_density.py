@@ -174,7 +174,7 @@ class LaplaceProposal:
         gradient = -(feature[..., :n_real] @ here.standard[..., None])[..., 0]  # (N, l)
         gradient -= feature[..., n_real:].sum(-1)
         if (others := self.model.others).blocks:
-            x, params = self.others[row], self._slopes(parts.params, z.shape)
+            x, params = self._other_columns(row), self._slopes(parts.params, z.shape)
             gradient += (params @ others.gradient(here.params, x)[..., None])[..., 0]
             of_others = others.fisher_features(here.params, params.swapaxes(0, 1), x)
             feature = np.concatenate([feature, of_others.swapaxes(0, 1)], axis=-1)
@@ -207,7 +207,7 @@ class LaplaceProposal:
     def _log_joint(
         self, parts: Standardised, z: np.ndarray, component: np.ndarray, row: np.ndarray
     ) -> np.ndarray:
-        log_prob = self.model.log_prob_of(parts, self.others[row])
+        log_prob = self.model.log_prob_of(parts, self._other_columns(row))
         return log_prob + log_normal(z) + self.model.log_weight[component]
 
     def _parts(self, z: np.ndarray, component: np.ndarray, row: np.ndarray) -> Standardised:
@@ -215,6 +215,10 @@ class LaplaceProposal:
         decoded = self.model.decode(z, component)
         observed = None if self.observed is None else self.observed[row]
         return self.model.standardise(self.white[component, row], decoded, component, observed)
+
+    def _other_columns(self, row: np.ndarray) -> np.ndarray:
+        """Other columns of rows (N,): (N or 1, n)."""
+        return self.others if len(self.others) == 1 else self.others[row]
 
     def draw(self, noise: np.ndarray, rows: np.ndarray) -> "PosteriorDraws":
         """Draw for the rows with these indices (R,): their K draws share the normal noise.

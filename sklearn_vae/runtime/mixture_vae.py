@@ -34,7 +34,7 @@ from sklearn_vae.runtime.likelihoods import Gaussian, Limits
 from sklearn_vae.runtime.vae import Architecture
 
 # Codes that are decoded at a time: they fit the cache.
-CODES_PER_CHUNK = 1 << 8
+CODES_PER_CHUNK = 1 << 10
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,7 @@ class MixtureEnsemble:
         chosen = (log_weight > 0.5 * LOG_ZERO_WEIGHT).nonzero()  # the others are padding
         self.member, self.log_weight = chosen[0], (log_weight + np.log(weight)[:, None])[chosen]
         self.first_component = np.searchsorted(self.member, np.arange(len(members) + 1))
-        self.first_layers = [
-            self._first_layer(f"decoder.{name}", chosen)
-            for name in ("linear", "hidden.0")[: 1 + bool(architecture.hidden_layer_sizes)]
-        ]
+        self.of_code, self.of_component = self._first_layers(chosen)
         self.loc, self.whiten, self.log_det, self.params = (
             self._stacked(name)[chosen] for name in ("loc", "whiten", "log_det", "params")
         )
@@ -136,13 +133,19 @@ class MixtureEnsemble:
         """Parameters of all members: (M, ...)."""
         return np.concatenate([weights[name] for weights in self.members])
 
-    def _first_layer(
-        self, name: str, components: tuple[np.ndarray, ...]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Weights of codes (M, l, n) and biases of components (C, n): their inputs are one-hot."""
-        weight, n_latent = self._stacked(f"{name}.weight"), self.architecture.n_components
-        bias = self._stacked(f"{name}.bias")[components[0], 0]
-        return weight[:, :n_latent], bias + weight[:, n_latent:][components]
+    def _first_layers(self, components: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Weights of codes (M, l, n) and biases of components (C, n), whose inputs are one-hot.
+
+        Columns are those of the skip connection and of the first hidden layer.
+        """
+        names = ["linear", "hidden.0"][: 1 + bool(self.architecture.hidden_layer_sizes)]
+        weight, bias = (
+            np.concatenate([self._stacked(f"decoder.{name}.{part}") for name in names], axis=-1)
+            for part in ("weight", "bias")
+        )
+        n_latent = self.architecture.n_components
+        of_component = bias[components[0], 0] + weight[:, n_latent:][components]
+        return weight[:, :n_latent], of_component
 
     def _set_least_params(self, least_log_scale: np.ndarray) -> None:
         """Set the mask of scales among the other columns' parameters, and their bounds."""
@@ -223,15 +226,13 @@ class MixtureEnsemble:
 
     def _decoder(self, member: int, z: np.ndarray, component: np.ndarray) -> np.ndarray:
         """Outputs of a member's decoder: (N, l), (N,) -> (N, n_out)."""
-        sums = []
-        for weight, bias in self.first_layers:
-            sums.append(bias[component])
-            sums[-1] += z @ weight[member]
-        architecture, weights = self.architecture, self.members[member]
-        if n_hidden := len(architecture.hidden_layer_sizes):
-            args = weights, "decoder", n_hidden, architecture.activation
-            sums[0] += perceptron_after_first(*args, sums[1][None])[0]
-        return sums[0]
+        first = self.of_component[component]
+        first += z @ self.of_code[member]
+        if not (n_hidden := len(self.architecture.hidden_layer_sizes)):
+            return first
+        n_out = self.outputs[-1].stop
+        args = self.members[member], "decoder", n_hidden, self.architecture.activation
+        return first[:, :n_out] + perceptron_after_first(*args, first[None, :, n_out:])[0]
 
     def standardise(
         self,
