@@ -560,12 +560,12 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         return self.columns_, self.architecture_, self.seed_, self.weights_, *weights
 
     def _make_predictor(self, device: torch.device) -> EnsemblePredictor:
-        members = [self._make_member(weights, device) for weights in self.state_dict_]
-        return EnsemblePredictor(self.columns_, tuple(members), self.weights_)
-
-    def _make_member(self, weights: dict[str, np.ndarray], device: torch.device) -> Predictor:
         columns = self.columns_.joint
-        return Predictor(columns, self.architecture_, dict(weights), self.seed_, device)
+        members = [
+            Predictor(columns, self.architecture_, dict(weights), self.seed_, device)
+            for weights in self.state_dict_
+        ]
+        return EnsemblePredictor(self.columns_, tuple(members), self.weights_)
 
     # DensityMixin's score would come first, and returns None
     score = DensityEstimator.score

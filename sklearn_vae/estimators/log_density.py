@@ -16,7 +16,12 @@ from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Name
 from sklearn_vae.estimators.base import FULLY_CONNECTED, PredictorT, TableEstimator
 from sklearn_vae.estimators.batches import over_batches
-from sklearn_vae.estimators.checks import check_allows_missing, check_is_table, check_random_state
+from sklearn_vae.estimators.checks import (
+    check_allows_missing,
+    check_is_table,
+    check_not_autoregressive,
+    check_random_state,
+)
 from sklearn_vae.estimators.given import column_indices, given_row
 from sklearn_vae.estimators.rules import sample_with_rules
 from sklearn_vae.inference.class_marginal import ClassMarginal
@@ -427,6 +432,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
         self, rows: np.ndarray, n_draws: int | None = None, random_state: RandomState = None
     ) -> np.ndarray:
         """Impute missing cells of validated rows: (n_draws or 1, n, n_features)."""
+        check_not_autoregressive(self, "impute")
         if self.schema_ is not None:
             # codes of categories that the schema does not have, which no table can hold
             is_categorical = np.zeros(rows.shape[1], dtype=bool)

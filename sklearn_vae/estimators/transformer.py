@@ -19,7 +19,6 @@ from sklearn_vae.estimators.batches import over_batches
 from sklearn_vae.estimators.checks import (
     CONSTRAINTS,
     check_is_table,
-    check_not_autoregressive,
     check_one_member,
     check_same_architecture,
     restore_on_error,
@@ -684,12 +683,6 @@ class VAETransformer(
         if len(row) != 1:
             raise ValueError(f"{name} must be one row. Got {len(row)} instead.")
         return row
-
-    def _impute(
-        self, rows: np.ndarray, n_draws: int | None = None, random_state: RandomState = None
-    ) -> np.ndarray:
-        check_not_autoregressive(self, "impute")
-        return super()._impute(rows, n_draws, random_state)
 
     # -- fitted attributes -------------------------------------------------------------
 

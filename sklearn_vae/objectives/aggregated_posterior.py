@@ -11,6 +11,8 @@ from torch import Tensor
 from sklearn_vae.compatibility import Requirement
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.objectives.base import LossState, Minibatch
+from sklearn_vae.objectives.elbo import PenalizedELBO
+from sklearn_vae.persistence.validation import check_number
 
 # Largest number of pairs (draw, posterior) computed at once, per member: a whole table of 256
 # rows with 4 draws each, or 512 rows with one.
@@ -111,3 +113,26 @@ class AggregatedPosterior:
                 self.n_rows,
             )
             yield part, self.normalised_weight[:, rows].sum(1)
+
+
+@dataclass(frozen=True)
+class AggregatedPosteriorPenalty(PenalizedELBO):
+    """Base class of objectives that penalise a divergence of the aggregated posterior."""
+
+    uses_aggregated_posterior = True
+    requirements = FACTORIZED
+
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_number(self, "weight", self.weight)
+
+    def penalty(self, model: VAE, batch: Minibatch, state: LossState, kl_loss: Tensor) -> Tensor:
+        """Weighted divergence of the aggregated posterior: (M,)."""
+        parts = AggregatedPosterior.from_batch(model, batch, state).split()
+        values = [weight * self.divergence(part, model.mask) for part, weight in parts]
+        return self.weight * torch.stack(values).sum(0)
+
+    def divergence(self, q: AggregatedPosterior, mask: Tensor | None) -> Tensor:
+        """Compute the divergence of q(z), where mask (M, l) is 0 for padding dimensions: (M,)."""
+        raise NotImplementedError

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sklearn_vae.models.vae import VAE
-from sklearn_vae.objectives.aggregated_posterior import FACTORIZED, AggregatedPosterior
-from sklearn_vae.objectives.base import LossState, Minibatch
-from sklearn_vae.objectives.elbo import PenalizedELBO
+from sklearn_vae.objectives.aggregated_posterior import (
+    AggregatedPosterior,
+    AggregatedPosteriorPenalty,
+)
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_number
 
 # Variances of the kernels, per latent dimension: the second is about 1/e between two draws from
 # the prior, the first resolves local structure, the third reaches codes far from the origin.
@@ -64,7 +63,7 @@ def _mean_kernel(
 
 @serializable
 @dataclass(frozen=True)
-class MMD(PenalizedELBO):
+class MMD(AggregatedPosteriorPenalty):
     r"""The ELBO minus a weight times the MMD of q(z) from the prior (InfoVAE).
 
     .. math::
@@ -106,17 +105,8 @@ class MMD(PenalizedELBO):
     MMD(weight=50.0)
     """
 
-    uses_aggregated_posterior = True
-    requirements = FACTORIZED
-
     weight: float = 100.0
 
-    def __post_init__(self) -> None:
-        check_number(self, "weight", self.weight)
-
-    def penalty(self, model: VAE, batch: Minibatch, state: LossState, kl_loss: Tensor) -> Tensor:
-        """Weighted squared MMD of the aggregated posterior from the prior: (M,)."""
-        q = AggregatedPosterior.from_batch(model, batch, state)
-        mask = torch.ones_like(q.loc[:, 0]) if model.mask is None else model.mask
-        parts = [weight * squared_mmd(part, mask) for part, weight in q.split()]
-        return self.weight * torch.stack(parts).sum(0)
+    def divergence(self, q: AggregatedPosterior, mask: Tensor | None) -> Tensor:
+        """Compute the squared MMD of the aggregated posterior from the prior: (M,)."""
+        return squared_mmd(q, torch.ones_like(q.loc[:, 0]) if mask is None else mask)

@@ -6,12 +6,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from sklearn_vae.models.vae import VAE
-from sklearn_vae.objectives.aggregated_posterior import FACTORIZED, AggregatedPosterior
-from sklearn_vae.objectives.base import LossState, Minibatch
-from sklearn_vae.objectives.elbo import PenalizedELBO
+from sklearn_vae.objectives.aggregated_posterior import (
+    AggregatedPosterior,
+    AggregatedPosteriorPenalty,
+)
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_number
 
 
 class LogDensityRatio(torch.autograd.Function):
@@ -75,7 +74,7 @@ def total_correlation(q: AggregatedPosterior) -> Tensor:
 
 @serializable
 @dataclass(frozen=True)
-class TotalCorrelation(PenalizedELBO):
+class TotalCorrelation(AggregatedPosteriorPenalty):
     r"""The ELBO minus a weight times the total correlation of the codes (β-TCVAE).
 
     .. math::
@@ -116,16 +115,8 @@ class TotalCorrelation(PenalizedELBO):
     TotalCorrelation(weight=3.0)
     """
 
-    uses_aggregated_posterior = True
-    requirements = FACTORIZED
-
     weight: float = 5.0
 
-    def __post_init__(self) -> None:
-        check_number(self, "weight", self.weight)
-
-    def penalty(self, model: VAE, batch: Minibatch, state: LossState, kl_loss: Tensor) -> Tensor:
-        """Weighted total correlation of the aggregated posterior: (M,)."""
-        parts = AggregatedPosterior.from_batch(model, batch, state).split()
-        values = torch.stack([weight * total_correlation(part) for part, weight in parts])
-        return self.weight * values.sum(0)
+    def divergence(self, q: AggregatedPosterior, mask: Tensor | None) -> Tensor:
+        """Compute the total correlation of the aggregated posterior: (M,)."""
+        return total_correlation(q)

@@ -20,14 +20,7 @@ def check_integer(
     owner: object, name: str, value: Any, minimum: int = 1, maximum: int | None = None
 ) -> int:
     """Return a field of ``owner`` as an int; refuse anything but an integer in a range."""
-    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
-    if not is_integer or value < minimum or (maximum is not None and value > maximum):
-        allowed = f">= {minimum}" if maximum is None else f"between {minimum} and {maximum}"
-        raise ValueError(
-            f"The '{name}' parameter of {type(owner).__name__} must be an integer {allowed}. "
-            f"Got {value!r} instead."
-        )
-    return int(value)
+    return check_count(f"The '{name}' parameter of {type(owner).__name__}", value, minimum, maximum)
 
 
 def check_count(name: str, value: Any, minimum: int = 1, maximum: int | None = None) -> int:
