@@ -166,8 +166,14 @@ class Predictor:
         rows = np.zeros((len(y), self.columns.n_features))
         return self.encode(np.hstack([rows, y]).astype(dtype))
 
-    def rows_per_chunk(self, n_draws: int = 1) -> int:
-        """Rows whose widest layer fits the cache, with so many draws (or members) each."""
+    def rows_per_chunk(self, n_draws: int = 1, *, shares_draws: bool = False) -> int:
+        """Rows that are computed at a time, with so many draws (or members) each.
+
+        Their widest layer fits the cache. Draws that all rows share are decoded once per chunk, so
+        that only the densities of their columns have to fit in memory.
+        """
+        if shares_draws:
+            return max(MAX_NUMBERS // (n_draws * max(self.architecture.n_columns, 1)), 1)
         widest = max(self.architecture.widest, self.columns.n_features)
         return max(CHUNK_SIZE // (widest * n_draws), 1)
 
@@ -210,15 +216,15 @@ class Predictor:
         architecture = self.architecture
         # all rows of a chunk are encoded together, and decoded few at a time with all their draws
         n_codes = architecture.n_codes
-        decoded = self.rows_per_chunk((n_codes or n_draws) * self.n_members)
+        decoded = self.rows_per_chunk(
+            (n_codes or n_draws) * self.n_members,
+            shares_draws=n_codes is not None and not architecture.decodes_per_row,
+        )
         function: Callable[[VAE, Tensor], Tensor]
         if n_codes is None:
             points = self.points(n_draws, X.dtype, scrambling)
             function = partial(log_evidence, points=points, rows_per_chunk=decoded)
         else:
-            if not architecture.decodes_per_row:  # rows share the decoded codes
-                n_numbers = n_codes * self.n_members * architecture.n_columns
-                decoded = max(MAX_NUMBERS // n_numbers, 1)
             function = partial(log_sum_over_codes, rows_per_chunk=decoded)
         # rows with missing values get Laplace proposals: they are chunks of their own, unless the
         # encoder has learned from rows of variable length
@@ -247,29 +253,18 @@ class Predictor:
         model, generator = self.module(X.dtype), make_generator(self.seed, Stream.CALIBRATION)
         shape = self.n_members, n_draws, self.architecture.n_components
         z = model.prior_distribution().sample(shape, generator, model.dtype)
-        n_numbers = n_draws * self.n_members * max(self.columns.n_columns, 1)
         function = partial(marginal_cdf, z=z.to(self.device))
-        cdf = self.map(function, X, rows_per_chunk=max(MAX_NUMBERS // n_numbers, 1))
+        rows_per_chunk = self.rows_per_chunk(n_draws * self.n_members, shares_draws=True)
+        cdf = self.map(function, X, rows_per_chunk=rows_per_chunk)
         return randomized_pit(cdf, self.seed)
 
     def conditional_pit(self, X: np.ndarray, n_draws: int) -> np.ndarray:
         """PIT values given the row's other columns: (n, n_columns)."""
-        return randomized_pit(self._map_conditionals(conditional_cdf, X, n_draws), self.seed)
+        return randomized_pit(self._map_posterior(conditional_cdf, X, n_draws), self.seed)
 
     def log_conditionals(self, X: np.ndarray, n_draws: int) -> np.ndarray:
         """Log p(column | other columns) in nats of the encoded units: (n, n_columns)."""
-        return self._map_conditionals(conditional_log_prob, X, n_draws)
-
-    def _map_conditionals(
-        self, function: Callable[..., Tensor], X: np.ndarray, n_draws: int
-    ) -> np.ndarray:
-        widest = max(*self.architecture.hidden_layer_sizes, 1, X.shape[1])
-        n_numbers = (self.architecture.n_codes or n_draws) * self.n_members * widest
-        return self.map(
-            partial(function, points=self.points(n_draws, X.dtype)),
-            X,
-            rows_per_chunk=max(MAX_NUMBERS // n_numbers, 1),
-        )
+        return self._map_posterior(conditional_log_prob, X, n_draws)
 
     # -- codes -----------------------------------------------------------------------
 
@@ -291,7 +286,7 @@ class Predictor:
                 posterior_mode, X[is_incomplete], n_members=1, rows_per_chunk=rows_per_chunk
             )
         else:
-            z[is_incomplete] = self._map_incomplete(
+            z[is_incomplete] = self._map_posterior(
                 class_probabilities, X[is_incomplete], n_draws=1, n_members=1
             )
         return z
@@ -366,7 +361,7 @@ class Predictor:
 
         Means of the columns with mask ``is_rounded`` (n_features,) are rounded to possible values.
         """
-        encoded = self._map_incomplete(conditional_mean, X, n_draws)
+        encoded = self._map_posterior(conditional_mean, X, n_draws)
         return self.columns.fill_missing(X, encoded, is_rounded)
 
     def sample_missing(
@@ -378,10 +373,10 @@ class Predictor:
             n_draws=n_imputations,
             generator=make_generator(seed, Stream.SAMPLE),
         )
-        encoded = self._map_incomplete(function, X, n_draws, scrambling=scrambling)
+        encoded = self._map_posterior(function, X, n_draws, scrambling=scrambling)
         return self.columns.fill_missing_with_draws(X, encoded, seed)
 
-    def _map_incomplete(
+    def _map_posterior(
         self,
         function: Callable[..., Tensor],
         X: np.ndarray,
@@ -389,7 +384,7 @@ class Predictor:
         n_members: int | None = None,
         scrambling: int = 0,
     ) -> np.ndarray:
-        """Map a function (model, x, points) over rows with missing values."""
+        """Map a function (model, x, points) that draws from p(z|x) over rows."""
         n_codes = max(self.architecture.n_codes or n_draws, 4 * self.architecture.n_components)
         return self.map(
             partial(function, points=self.points(n_draws, X.dtype, scrambling)),
