@@ -4,9 +4,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy import stats
-from sklearn.utils.validation import check_is_fitted
 
-from sklearn_vae.metrics.validation import check_has_codes
+from sklearn_vae.metrics.validation import check_has_codes, check_is_model
 from sklearn_vae.persistence.validation import check_count
 from sklearn_vae.seeds import MAX_DRAWS
 
@@ -91,7 +90,7 @@ def pit_calibration(
     >>> pit_calibration(vae, X[1::2], n_draws=64).pit.shape
     (75, 4)
     """
-    check_is_fitted(estimator)
+    check_is_model(estimator, "pit_calibration")
     if distribution not in ("marginal", "conditional"):
         raise ValueError(
             f"distribution must be 'marginal' or 'conditional'. Got {distribution!r} instead."

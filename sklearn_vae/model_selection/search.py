@@ -272,7 +272,11 @@ class VAESearchCV(BaseSearchCV):
 
     def _candidates(self) -> ParameterGrid | ParameterSampler:
         if self.n_iter is None:
-            return ParameterGrid(self.param_grid)
+            try:
+                return ParameterGrid(self.param_grid)
+            except TypeError as error:
+                advice = "Distributions need n_iter, the number of candidates to draw."
+                raise TypeError(f"{error} {advice}") from None
         return ParameterSampler(self.param_grid, self.n_iter, random_state=self.random_state)
 
     def _evaluate(self, run: SearchRun, checkpoint: SearchCheckpoint) -> list[dict[str, Any]]:

@@ -6,6 +6,8 @@ import sys
 import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae import VAETransformer
 from sklearn_vae.metrics import (
@@ -36,6 +38,18 @@ def test_an_unfitted_estimator_is_refused(metric):
     arguments = [] if metric is generalization_gap else [np.ones((3, 2))]
     with pytest.raises(NotFittedError):
         metric(VAETransformer(), *arguments)
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [kl_per_dimension, active_units, total_correlation, decompose_uncertainty, pit_calibration],
+)
+def test_what_holds_a_model_is_refused(metric):
+    """A Pipeline or search scores other rows than those of its model."""
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    pipeline = make_pipeline(StandardScaler(), VAETransformer(1, max_iter=1, random_state=0))
+    with pytest.raises(TypeError, match=r"needs an estimator .* Got Pipeline instead"):
+        metric(pipeline.fit(X), X)
 
 
 def test_importing_metrics_does_not_import_torch():

@@ -826,6 +826,11 @@ class Unlucky:
         return 1.0 if iteration == 0 else float("nan")
 
 
+def test_distributions_need_a_number_of_candidates():
+    with pytest.raises(TypeError, match=r"for parameter 'beta' .* Distributions need n_iter"):
+        VAESearchCV(make_vae(), {"beta": loguniform(0.1, 1)}).fit(np.ones((9, 2)))
+
+
 @pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite")
 @pytest.mark.parametrize("n_jobs", [None, 2])
 def test_a_fit_that_fails_in_training_does_not_affect_other_fits(n_jobs):
