@@ -20,7 +20,7 @@ from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.estimators.checks import check_not_autoregressive
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.constants import SCORE_DRAWS
-from sklearn_vae.inference.correction import MIN_SPREAD
+from sklearn_vae.inference.decoder_correction import MIN_SPREAD
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.persistence.validation import check_count

@@ -28,8 +28,7 @@ from sklearn_vae.estimators.log_density import DensityEstimator
 from sklearn_vae.estimators.parts import ModelParts
 from sklearn_vae.estimators.robust import inlier_mask
 from sklearn_vae.inference.class_marginal import ClassMarginal
-from sklearn_vae.inference.correction import check_range
-from sklearn_vae.inference.decoder_correction import fit_decoder_correction
+from sklearn_vae.inference.decoder_correction import check_range, fit_decoder_correction
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Likelihood
 from sklearn_vae.models.vae import VAE

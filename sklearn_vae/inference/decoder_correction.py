@@ -1,31 +1,40 @@
-"""Decoder correction: ridge regression of the residuals of reconstructions on the codes."""
+"""Decoder correction: ridge regression of the residuals of reconstructions on the codes.
+
+It is added to the decoder's mean. torch is not imported at the top: ``sklearn_vae.runtime`` needs
+none.
+"""
+
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from sklearn.utils import gen_batches
 
-from sklearn_vae.inference.correction import MIN_SPREAD
-from sklearn_vae.models.vae import VAE
+if TYPE_CHECKING:
+    from sklearn_vae.models.vae import VAE
 
 # Ridge penalties among which generalised cross-validation chooses, for codes of variance 1.
 PENALTIES = np.logspace(-6, 3, 28)
+# Lower bound of standard deviations and ranges of the codes.
+MIN_SPREAD = 1e-6
 
 
 def fit_decoder_correction(
-    model: VAE, x: np.ndarray, weight: np.ndarray | None, rows_per_chunk: int
+    model: "VAE", x: np.ndarray, weight: np.ndarray | None, rows_per_chunk: int
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Fit the correction of a model's Gaussian columns to complete encoded rows, with weights (n,).
 
     Return offset and slopes (1 + l, n_columns), and the range of the codes (2, l); None for an
     autoregressive decoder, whose mean has no linear correction. The model has one member.
     """
+    import torch
+
     if model.decoder.is_autoregressive:
         return None, None
     architecture = model.architecture
     n_columns = architecture.n_columns
     correction = DecoderCorrection(architecture.n_components, n_columns)
     with torch.no_grad():
-        for chunk in gen_batches(len(x), rows_per_chunk):
+        for first in range(0, len(x), rows_per_chunk):
+            chunk = slice(first, first + rows_per_chunk)
             rows = torch.as_tensor(x[chunk]).to(model.device)[None]
             z = model.posterior.mean(model.encode(rows))
             residual = (rows[..., :n_columns] - model.reconstruct(z, rows))[0].cpu().numpy()
@@ -115,3 +124,42 @@ class DecoderCorrection:
             )
         slopes = axes @ (gain[error.argmin()][:, None] * rotated) / spread[:, None]
         return np.vstack([mean_residual - mean_code @ slopes, slopes])
+
+
+def correction_at(
+    codes: np.ndarray, correction: np.ndarray, code_range: np.ndarray | None
+) -> np.ndarray:
+    """Correction of the decoder's mean, in the dtype of the codes: (n, l) -> (n, n_columns).
+
+    ``correction`` (1 + l, n_columns) is offset and slopes, ``code_range`` (2, l) minimum and
+    maximum of the codes that they were fitted to.
+    """
+    correction = correction.astype(codes.dtype)
+    added = correction[0] + codes @ correction[1:]
+    return added if code_range is None else added * decay(codes, code_range.astype(codes.dtype))
+
+
+def check_range(codes: np.ndarray) -> None:
+    """Refuse codes whose products in the decoder may overflow: (n, l)."""
+    largest = float(np.abs(codes).max(initial=0))
+    limit = float(np.sqrt(np.finfo(codes.dtype).max))
+    if largest > limit:
+        raise ValueError(
+            f"Z must have codes between {-limit:.3g} and {limit:.3g}, in standard deviations of "
+            f"the prior, as products of larger ones overflow {codes.dtype}. Got codes up to "
+            f"{largest:.3g} instead."
+        )
+
+
+def decay(codes: np.ndarray, code_range: np.ndarray) -> np.ndarray:
+    """Factor of the correction: codes (n, l), their fitted range (2, l) -> (n, 1).
+
+    It is 1 within twice the range of the codes that the correction was fitted to. Beyond, it
+    falls with the square of the distance from the centre: a code far outside is not a mean of
+    q(z|x) of any row. The prior draws many such codes in an inactive dimension, whose means
+    hardly vary.
+    """
+    low, high = code_range
+    width = np.maximum(high - low, MIN_SPREAD)
+    distance = np.abs(codes - (low + high) / 2) / width
+    return distance.max(axis=1, keepdims=True, initial=1.0) ** -2.0

@@ -30,7 +30,7 @@ from sklearn_vae.inference.conditionals import (
     randomized_pit,
 )
 from sklearn_vae.inference.constants import SCORE_DRAWS
-from sklearn_vae.inference.correction import correction_at
+from sklearn_vae.inference.decoder_correction import correction_at
 from sklearn_vae.inference.log_density import (
     Points,
     log_evidence,

@@ -62,6 +62,11 @@ class MixtureArchitecture(Architecture):
         is_normal = [isinstance(likelihood, Gaussian) for likelihood, _ in self.blocks]
         return np.repeat(is_normal, [n for _, n in self.blocks])
 
+    @cached_property
+    def is_independent(self) -> bool:
+        """True if real columns are independent given the code and the component."""
+        return self.covariance_type != "full" and not self.n_shears
+
     @property
     def others(self) -> Columnwise:
         """Joint likelihood of the other columns."""

@@ -257,12 +257,12 @@ class MixtureVAE(StackedModule):
         scales = log_scale[member, :, :, row].mT  # (I, K, d)
         whiten = self.whiten[member.unsqueeze(1), chosen[member, :, row]]
         residual = standard[member, :, :, row].mT
-        if not (self.is_full or self.splits[2]):  # independent columns
+        if self.architecture.is_independent:
             marginal = residual.where(mask, 0.0), (scales - whiten.log()).where(mask, 0.0)
         else:
             root = torch.diag_embed((-scales).exp())
-            if self.splits[2]:
-                shears = self.shears.unflatten(1, (self.splits[2], -1)).triu(1)  # (M, S, d, d)
+            if n_shears := self.architecture.n_shears:
+                shears = self.shears.unflatten(1, (n_shears, -1)).triu(1)  # (M, S, d, d)
                 mixed = torch.einsum("isk,isde->iked", mix[member, :, :, row], shears[member])
                 root = root + mixed
             whiten = whiten if self.is_full else torch.diag_embed(whiten)
@@ -415,7 +415,7 @@ class MixtureVAE(StackedModule):
         whiten = self.whiten[0, component]
         white = _solve(root, noise) + shift
         start = self.loc[0, component] + _solve(whiten, white)  # a draw, or the mean
-        if whiten.ndim == root.ndim == 2:  # independent columns
+        if self.architecture.is_independent:
             return torch.where(observed, real, start), params
         square = [part if part.ndim == 3 else torch.diag_embed(part) for part in (whiten, root)]
         residual = torch.where(observed, real - start, 0)

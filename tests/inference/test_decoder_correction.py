@@ -10,8 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae import VAETransformer
 from sklearn_vae.inference import decoder_correction as module
-from sklearn_vae.inference.correction import decay
-from sklearn_vae.inference.decoder_correction import DecoderCorrection
+from sklearn_vae.inference.decoder_correction import DecoderCorrection, decay
 
 
 def solve(codes, residual, weight=None):

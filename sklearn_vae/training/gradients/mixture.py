@@ -431,8 +431,7 @@ class MissingColumns:
     ):
         self.whiten, self.is_full, self.shears = model.whiten, model.is_full, shears
         self.shift, self.inverse_scale = shift, inverse_scale  # (M, d, K, B)
-        # columns that are independent in every component need no matrices
-        self.is_diagonal = not model.is_full and shears is None
+        self.is_independent = model.architecture.is_independent  # without matrices
 
     def forward(self, components: Components) -> None:
         """Complete the rows, and compute what their costs differ by: (I, K)."""
@@ -446,7 +445,7 @@ class MissingColumns:
         self.scale = self._of_rows(self.inverse_scale).to(whiten)
         n_missing = (~observed).to(whiten).sum(-1)
         residual = self._of_rows(white - self.shift).to(whiten)
-        if self.is_diagonal:
+        if self.is_independent:
             self.gain = (~observed).to(whiten) / self.scale  # (I, K, d)
             white[self.member, :, :, self.row] -= (residual * ~observed).mT.to(white)
             log_det = (self.scale * whiten).log().masked_fill(observed, 0).sum(-1)
@@ -473,7 +472,7 @@ class MissingColumns:
     def backward(self, grad_log_weight: Tensor, grad_log_scale: Tensor) -> None:
         """Add the gradients of the missing values' precisions."""
         member, row = self.member, self.row
-        gain = self.gain if self.is_diagonal else self.gain.diagonal(dim1=-2, dim2=-1)
+        gain = self.gain if self.is_independent else self.gain.diagonal(dim1=-2, dim2=-1)
         diagonal = grad_log_weight[member, :, row, None] * gain * self.scale
         grad_log_scale[member, :, :, row] += diagonal.mT.to(grad_log_scale)
         if self.shears is not None:
