@@ -123,11 +123,13 @@ def fitted_names(
 def latent_kl(vae: Any, X: Any) -> np.ndarray:
     """KL per latent dimension in nats, averaged over the rows: (n_components,).
 
-    If the posterior's KL is not a sum over dimensions, it is approximated by that of a linear
-    Gaussian model with the same variances of the codes.
+    If the posterior's KL is not a sum over dimensions, or depends on classes y over which codes are
+    averaged, it is approximated by that of a linear Gaussian model with the same variances of the
+    codes.
     """
     posterior = vae.architecture_.posterior
-    if posterior.has_categorical or not posterior.has_per_dimension_kl:
+    is_sum = posterior.has_per_dimension_kl and not posterior.has_categorical
+    if not is_sum or vae.condition_encoder_ is not None:
         return -0.5 * np.log1p(-np.minimum(vae.transform(X).var(axis=0), MAX_VARIANCE))
     return kl_per_dimension(vae, X)
 

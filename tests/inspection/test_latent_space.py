@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from sklearn_vae import VAETransformer
 from sklearn_vae.inspection import LatentSpaceDisplay
 from sklearn_vae.metrics import kl_per_dimension
+from tests.inspection.conftest import QUICK
 
 pd = pytest.importorskip("pandas")
 
@@ -19,6 +21,16 @@ def test_codes_are_those_of_transform_in_the_two_components_of_largest_kl(digits
     np.testing.assert_allclose(display.scatters_[0].get_offsets(), vae.transform(X)[:, shown])
     assert display.ax_.get_xlabel() == f"component {shown[0]} (KL {kl[shown[0]]:.2f} nats)"
     assert display.ax_.get_ylabel() == f"component {shown[1]} (KL {kl[shown[1]]:.2f} nats)"
+
+
+def test_codes_of_a_conditional_model_are_averaged_over_the_classes(digits):
+    """As transform does without y; the y of the display is a colour."""
+    X, y, _ = digits
+    vae = VAETransformer(3, conditional=True, **QUICK).fit(X, y)
+    display = LatentSpaceDisplay.from_estimator(vae, X, y, components=(2, 0))
+
+    np.testing.assert_allclose(display.codes, vae.transform(X)[:, [2, 0]])
+    assert (display.kl > 0).all()
 
 
 def test_components_can_be_chosen(digits):
