@@ -29,7 +29,14 @@ from sklearn_vae.inference.mixture_constants import (
     START_SCALES,
 )
 from sklearn_vae.model_constants import HALF_LOG_2PI
-from sklearn_vae.runtime.functions import LOWEST, cholesky, logsumexp, resample
+from sklearn_vae.runtime.functions import (
+    LOWEST,
+    cholesky,
+    logsumexp,
+    nan_to_num,
+    resample,
+    sum_last,
+)
 from sklearn_vae.runtime.mixture_vae import CODES_PER_CHUNK, MixtureEnsemble, Standardised
 from sklearn_vae.runtime.sobol import sobol_normal
 
@@ -184,7 +191,7 @@ class LaplaceProposal:
         precision[np.isnan(lower).any((1, 2))] = np.nan  # it may be singular
         log_det = np.log(lower.diagonal(axis1=1, axis2=2)).sum(-1)
         log_evidence = log_joint - log_det + n_latent * HALF_LOG_2PI
-        log_evidence = np.nan_to_num(log_evidence, nan=-np.inf)
+        log_evidence = nan_to_num(log_evidence, -np.inf)
         return LocalExpansion(log_joint, gradient - z, precision, log_evidence)
 
     @staticmethod
@@ -248,7 +255,7 @@ class LaplaceProposal:
         """Log-density of codes (N, l) in the mixture of Laplace approximation and prior: (N,)."""
         whiten = self.whiten[component, row]
         standard = np.einsum("nij,nj->ni", whiten, z - self.loc[component, row])
-        log_det = np.log(whiten.diagonal(axis1=1, axis2=2)).sum(-1)
+        log_det = np.log(self.whiten.diagonal(axis1=2, axis2=3)).sum(-1)[component, row]
         log_proposal = log_det + log_normal(standard) + math.log1p(-PRIOR_SHARE)
         return np.logaddexp(log_proposal, log_normal(z) + math.log(PRIOR_SHARE))
 
@@ -348,7 +355,7 @@ def _log_mean(log_weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     n_draws = len(log_weight)
     highest = np.maximum(log_weight.max(0), LOWEST)
     weight = np.exp(log_weight - highest)
-    mean, mean_square = weight.mean(0), np.square(weight).mean(0)
+    mean, mean_square = (part.sum(0) / n_draws for part in (weight, np.square(weight)))
     with np.errstate(divide="ignore", invalid="ignore"):
         variance = np.maximum(mean_square / np.square(mean) - 1, 0)
         return np.log(mean) + highest, np.sqrt(variance / n_draws)
@@ -385,7 +392,7 @@ def _draw_proposals(probability: np.ndarray, noise: np.ndarray) -> tuple[np.ndar
 
 def log_normal(z: np.ndarray) -> np.ndarray:
     """Standard normal log-density in nats: (..., l) -> (...)."""
-    return -0.5 * np.einsum("...i,...i", z, z) - z.shape[-1] * HALF_LOG_2PI
+    return -0.5 * sum_last(np.square(z)) - z.shape[-1] * HALF_LOG_2PI
 
 
 def _in_order(component: np.ndarray) -> tuple[np.ndarray, ...]:

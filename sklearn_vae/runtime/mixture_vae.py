@@ -27,8 +27,10 @@ from sklearn_vae.runtime.functions import (
     bounded,
     cholesky,
     log_softmax,
+    nan_to_num,
     perceptron,
     perceptron_after_first,
+    sum_last,
 )
 from sklearn_vae.runtime.likelihoods import Gaussian, Limits
 from sklearn_vae.runtime.vae import Architecture
@@ -176,7 +178,7 @@ class MixtureEnsemble:
 
     def encode(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Location and log-scale of members' q(z|x): (B, n_columns) -> (M, B, l), (M, B, l)."""
-        inputs = np.nan_to_num(np.clip(x, -INPUT_CLIP, INPUT_CLIP))
+        inputs = nan_to_num(x.clip(-INPUT_CLIP, INPUT_CLIP))
         if self.architecture.has_missing:
             inputs = np.hstack([inputs, np.isnan(x)])
         out = [self._network("encoder", member, inputs) for member in range(len(self.members))]
@@ -205,7 +207,7 @@ class MixtureEnsemble:
 
     def whitened(self, x: np.ndarray) -> np.ndarray:
         """Rows in each component's coordinates, zeros for NaN: (B, n_columns) -> (C, B, d)."""
-        residual = np.nan_to_num(x[:, self.is_real]) - self.loc[:, None]
+        residual = nan_to_num(x[:, self.is_real]) - self.loc[:, None]
         if self.whiten.ndim == 2:
             return residual * self.whiten[:, None]
         return residual @ self.whiten.swapaxes(1, 2)
@@ -289,7 +291,7 @@ class MixtureEnsemble:
     def log_prob_of(self, parts: Standardised, others: np.ndarray) -> np.ndarray:
         """Log p(x|z, c) in nats, of ``standardise``'s parts and the other columns: (N,)."""
         standard, log_scale, params, log_det = parts
-        log_prob = log_det - 0.5 * np.einsum("nd,nd->n", standard, standard) - log_scale.sum(-1)
+        log_prob = log_det - sum_last(0.5 * np.square(standard) + log_scale)
         log_prob -= standard.shape[1] * HALF_LOG_2PI
         return log_prob + self.others.log_prob(params, others) if self.others.blocks else log_prob
 

@@ -120,8 +120,10 @@ class TableModel:
                     )
                 values = field.recode(np.arange(len(values)), values, self.handle_unknown)
             elif time_type(field.dtype) is not None:
-                message = f"X has the value {{!r}} in column {field.name!r}"
-                values = [seconds(value, field, message.format(value)) for value in values]
+                values = [
+                    seconds(value, field, f"X has the value {value!r} in column {field.name!r}")
+                    for value in values
+                ]
             try:
                 rows[~missing, j] = values
             except (TypeError, ValueError) as error:

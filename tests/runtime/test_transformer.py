@@ -399,27 +399,28 @@ def test_frames_of_other_libraries_are_read(name, tmp_path):
 def test_dates_have_a_time_zone_if_the_column_has_one(zone, tmp_path):
     """As for the estimator; rows that the model draws and imputes are rows that it reads."""
     days = pd.date_range("2024-01-01 03:00", periods=60, freq="5h", tz=zone)
-    frame = pd.DataFrame({"a": np.random.default_rng(0).normal(size=60), "when": days})
+    a = np.random.default_rng(0).normal(size=60)
+    frame = pd.DataFrame({"a": a, "{when}": days})  # a name that str.format would read
     estimator = VAETransformer(1, max_iter=1, random_state=0).fit(frame)
     estimator.save(tmp_path / "model.vae")
     model, naive = runtime.load(tmp_path / "model.vae"), dt.datetime(2024, 1, 5)
     aware, text = naive.replace(tzinfo=dt.UTC), "2024-01-05T09:00+09:00"
     good, bad = ([aware, text], [naive, "2024-01-05"]) if zone else ([naive], [aware, text])
-    expected = estimator.score_samples(pd.DataFrame({"a": [0.0], "when": [good[0]]}))
+    expected = estimator.score_samples(pd.DataFrame({"a": [0.0], "{when}": [good[0]]}))
 
     for when in good:
         np.testing.assert_allclose(model.score_samples([[0.0, when]]), expected, rtol=1e-6)
     for when in (*bad, np.datetime64("2024-01-05")) if zone else bad:
         with pytest.raises(
-            ValueError, match=rf"'when', .* give a date with{'' if zone else 'out'} "
+            ValueError, match=rf"'{{when}}', .* give a date with{'' if zone else 'out'} "
         ):
             model.score_samples([[0.0, when]])
     np.testing.assert_allclose(
         model.score_samples(model.impute(frame)), estimator.score_samples(frame), rtol=1e-6
     )
-    frame.loc[:3, "when"] = None
-    imputed = pd.Series(model.impute(frame)[:, 1].tolist()).astype(frame["when"].dtype)
-    error = imputed - estimator.impute(frame)["when"]
+    frame.loc[:3, "{when}"] = None
+    imputed = pd.Series(model.impute(frame)[:, 1].tolist()).astype(frame["{when}"].dtype)
+    error = imputed - estimator.impute(frame)["{when}"]
     assert error.abs().max() < pd.Timedelta("1ms")
     assert np.isfinite(model.score_samples(model.sample(9))).all()
 
