@@ -57,11 +57,13 @@ class VAESearchCV(BaseSearchCV):
         Number of candidates drawn from ``param_grid``; None for all combinations.
     factor : float, default=None
         Factor of successive halving [1]_: at each rung, the 1 / ``factor`` of the candidates
-        with the highest mean test scores are trained further, from where they are. The last
-        rung is at ``max_iter`` iterations, each earlier one at 1 / ``factor`` of the next. None
-        trains all candidates to the end. With a factor all fits must be stackable, in one
-        process; with several scores, ``refit`` names the one by which candidates are
-        eliminated.
+        with the highest mean test scores are trained further, from where they are. None trains
+        all candidates to the end. With a factor all fits must be stackable, in one process; with
+        several scores, ``refit`` names the one by which candidates are eliminated.
+    min_resources : int, default=4
+        Number of iterations of the first rung of successive halving. Each later rung is at
+        ``factor`` times as many, but at most at 1 / ``factor`` of the next one. The last rung is
+        at ``max_iter`` iterations, which early stopping may not need.
     scoring : str, callable, list, tuple or dict, default=None
         As in ``GridSearchCV``. None is the estimator's ``score``, the mean log-density in nats.
     n_jobs : int, default=None
@@ -138,6 +140,7 @@ class VAESearchCV(BaseSearchCV):
         "param_grid": [Mapping, list],
         "n_iter": [Interval(Integral, 1, None, closed="left"), None],
         "factor": [Interval(Real, 1, None, closed="neither"), None],
+        "min_resources": [Interval(Integral, 1, None, closed="left")],
         "checkpoint": [str, os.PathLike, None],
         "random_state": ["random_state"],
     }
@@ -149,6 +152,7 @@ class VAESearchCV(BaseSearchCV):
         *,
         n_iter: int | None = None,
         factor: float | None = None,
+        min_resources: int = 4,
         scoring: Any = None,
         n_jobs: int | None = None,
         refit: bool | str | Callable[..., int] = True,
@@ -174,6 +178,7 @@ class VAESearchCV(BaseSearchCV):
         self.param_grid = param_grid
         self.n_iter = n_iter
         self.factor = factor
+        self.min_resources = min_resources
         self.checkpoint = checkpoint
         self.random_state = random_state
 
@@ -333,6 +338,8 @@ class VAESearchCV(BaseSearchCV):
             rung_tasks = list(product(candidates, range(len(run.splits))))
             n_stacked = len(halving.tasks)
             n_iter = max(int(max_iter / factor ** (n_rungs - 1 - rung)), 1)
+            if not is_final:
+                n_iter = min(n_iter, int(self.min_resources * factor**rung))
             if self.verbose > 0:
                 print(  # noqa: T201
                     f"Rung {rung + 1} of {n_rungs}: n_candidates={len(candidates)}, "

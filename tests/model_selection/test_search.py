@@ -538,6 +538,7 @@ def test_a_source_of_batches_is_refused(tmp_path):
         ("n_iter", 0),
         ("factor", 1),
         ("factor", "two"),
+        ("min_resources", 0),
         ("scoring", 3),
         ("n_jobs", "all"),
         ("refit", 2),
@@ -764,6 +765,15 @@ def test_candidates_of_one_iteration_can_be_halved():
 
     assert ours.n_candidates_ == [4, 2, 1]
     assert ours.n_resources_ == [1, 1, 1]
+
+
+def test_early_rungs_are_at_few_iterations():
+    """Early stopping may end trainings long before a third of max_iter."""
+    vae = make_vae(max_iter=30)
+    search = VAESearchCV(vae, MANY, cv=2, factor=3, min_resources=2, refit=False).fit(X)
+
+    assert search.n_candidates_ == [9, 3, 1]
+    assert search.n_resources_ == [2, 6, 30]
 
 
 def test_candidates_may_have_different_max_iter():
