@@ -5,15 +5,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy.special import logsumexp
 
+from sklearn_vae.inference.constants import SCORE_DRAWS
 from sklearn_vae.metrics.validation import check_has_codes
 from sklearn_vae.persistence.validation import check_count
 from sklearn_vae.seeds import MAX_DRAWS
 
 if TYPE_CHECKING:
     from sklearn_vae.estimators.transformer import VAETransformer
-
-# Default number of points in latent space per row, as of score_samples.
-SCORE_DRAWS = 64
 
 
 class UncertaintyDecomposition(NamedTuple):
