@@ -7,10 +7,10 @@ from typing import ClassVar, Literal, Self
 
 import numpy as np
 
-from sklearn_vae.anomaly.reference import evenly_spaced
-from sklearn_vae.anomaly.rows import ScoredRows, Scorer, batches
+from sklearn_vae.anomaly.rows import ScoredRows, Scorer
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_integer
+from sklearn_vae.row_subsets import batches, evenly_spaced
 
 # Largest number of cells of neighbours in memory at once, and of rows per query: a query cannot
 # be interrupted.
@@ -112,7 +112,7 @@ class NeighborDistance(Scorer):
         """Return a scorer whose reference are the rows, or some of them with a fraction."""
         indices = np.arange(len(rows))
         if self.fraction:
-            indices = evenly_spaced(indices, MAX_FRACTION_REFERENCE)
+            indices = indices[evenly_spaced(len(indices), MAX_FRACTION_REFERENCE)]
         index = np.full(len(rows) + 1, -1)
         index[indices] = np.arange(len(indices))
         counts = None if rows.counts is None else rows.counts[indices]

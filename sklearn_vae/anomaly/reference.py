@@ -72,9 +72,3 @@ def are_often_repeated(counts: np.ndarray | None) -> bool:
     if counts is None:
         return False
     return bool(counts[counts > 1].sum() > MAX_REPEATED_FRACTION * counts.sum())
-
-
-def evenly_spaced(indices: np.ndarray, max_size: int) -> np.ndarray:
-    """At most ``max_size`` of the indices, evenly spaced."""
-    positions = np.linspace(0, len(indices) - 1, min(len(indices), max_size)).astype(int)
-    return indices[np.unique(positions)]

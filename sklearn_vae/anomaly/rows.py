@@ -8,13 +8,14 @@ have scores of the same distribution.
 torch, scipy and scikit-learn are not imported at the top: ``sklearn_vae.runtime`` needs none.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 
 from sklearn_vae.data.fields import UNKNOWN, Field
+from sklearn_vae.row_subsets import batches
 
 if TYPE_CHECKING:
     from sklearn_vae.inference.predictor import Predictor
@@ -344,8 +345,3 @@ def score_in_batches(scorer: Scorer, rows: ScoredRows) -> np.ndarray:
     batch_size = max(MAX_BATCH_CELLS // per_row, 1)
     scores = [scorer.score(rows.select(batch)) for batch in batches(len(rows), batch_size)]
     return np.concatenate(scores)
-
-
-def batches(n_rows: int, batch_size: int) -> Iterator[slice]:
-    """Slices of consecutive rows, of ``batch_size`` at most."""
-    return (slice(first, first + batch_size) for first in range(0, n_rows, batch_size))

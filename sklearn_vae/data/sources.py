@@ -18,9 +18,9 @@ from typing import Any, Self
 import narwhals as nw
 import numpy as np
 from scipy.sparse import issparse, vstack
-from sklearn.utils import gen_batches
 
 from sklearn_vae.data.arrays import as_array
+from sklearn_vae.row_subsets import batches
 
 # Numbers in the sample of a source, and least number of its rows.
 SAMPLE_NUMBERS = 1 << 21
@@ -231,7 +231,7 @@ def windows(X: np.ndarray | DiskRows) -> Iterator[np.ndarray]:
     if not isinstance(X, DiskRows):
         yield X
         return
-    for rows in gen_batches(len(X), window_rows(X.shape[1])):
+    for rows in batches(len(X), window_rows(X.shape[1])):
         yield X[rows]
 
 
@@ -239,7 +239,7 @@ def map_windows(function: Callable[[np.ndarray], np.ndarray], X: Any) -> Any:
     """Replace rows on disk by a function of them, window by window; those of an array at once."""
     if not isinstance(X, DiskRows):
         return function(X)
-    for rows in gen_batches(len(X), window_rows(X.shape[1])):
+    for rows in batches(len(X), window_rows(X.shape[1])):
         X[rows] = function(X[rows])
     return X
 

@@ -16,7 +16,7 @@ import torch
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import Tags, check_array, gen_batches
+from sklearn.utils import Tags, check_array
 from sklearn.utils.validation import validate_data
 
 from sklearn_vae.data.arrays import as_array
@@ -51,6 +51,7 @@ from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import NETWORKS, Network, RowStructure
 from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.random import MAX_DIMS, RandomState, Stream, make_generator
+from sklearn_vae.row_subsets import batches
 from sklearn_vae.training import (
     Checkpoint,
     Dataset,
@@ -449,7 +450,7 @@ class TableEstimator(
         is_large = len(X) * n_columns > MAX_NUMBERS_ENCODED
         encoded = np.empty((0 if is_large else len(X), n_columns), dtype)
         offset = np.empty(len(X))
-        for rows in gen_batches(len(X), max(ENCODED_AT_A_TIME // X.shape[1], 1)):
+        for rows in batches(len(X), max(ENCODED_AT_A_TIME // X.shape[1], 1)):
             if not is_large:
                 encoded[rows] = self.columns_.transform(X[rows])
             offset[rows] = -self.columns_.log_abs_det_jacobian(X[rows])

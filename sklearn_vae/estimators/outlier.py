@@ -23,7 +23,7 @@ from sklearn_vae.anomaly.calibration import (
     split_calibration,
 )
 from sklearn_vae.anomaly.presets import METHODS, Preset, preset_and_scorer
-from sklearn_vae.anomaly.reference import CountedRows, are_often_repeated, evenly_spaced
+from sklearn_vae.anomaly.reference import CountedRows, are_often_repeated
 from sklearn_vae.anomaly.rows import ScoredRows, Scorer, score_in_batches
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.sources import as_source
@@ -38,6 +38,7 @@ from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 from sklearn_vae.random import Stream, draw_seed, make_generator, start_seeds
+from sklearn_vae.row_subsets import evenly_spaced
 from sklearn_vae.training import TrainingJob, TrainingResult
 
 # Largest number of reference rows, on which the autoencoders are trained; of more training rows,
@@ -383,7 +384,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
             seeds = start_seeds(self.seed_, len(self.left_out_))
             members = [seeds.index(job.config.seed) for job in jobs]
             reference = CountedRows(self.reference_samples_, self.counts_)
-            indices = evenly_spaced(np.arange(len(reference.X)), MAX_INTERRUPTED_ROWS)
+            indices = evenly_spaced(len(reference.X), MAX_INTERRUPTED_ROWS)
             self.reference_samples_, self.counts_ = reference.select(indices)
             self.left_out_ = self.left_out_[members][:, indices]
             if rows is not None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sklearn_vae.row_subsets import batches
+
 if TYPE_CHECKING:
     from sklearn_vae.models.vae import VAE
 
@@ -33,8 +35,7 @@ def fit_decoder_correction(
     n_columns = architecture.n_columns
     correction = DecoderCorrection(architecture.n_components, n_columns)
     with torch.no_grad():
-        for first in range(0, len(x), rows_per_chunk):
-            chunk = slice(first, first + rows_per_chunk)
+        for chunk in batches(len(x), rows_per_chunk):
             rows = torch.as_tensor(x[chunk]).to(model.device)[None]
             z = model.posterior.mean(model.encode(rows))
             residual = (rows[..., :n_columns] - model.reconstruct(z, rows))[0].cpu().numpy()

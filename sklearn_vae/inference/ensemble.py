@@ -7,7 +7,6 @@ from typing import cast
 
 import numpy as np
 import torch
-from sklearn.utils import gen_batches
 
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.inference.mixture_constants import MAX_FACTOR
@@ -22,6 +21,7 @@ from sklearn_vae.inference.predictor import MAX_NUMBERS, Predictor, map_chunks
 from sklearn_vae.models.mixture_architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_vae import MixtureVAE
 from sklearn_vae.random import Stream, make_generator, stream_seed
+from sklearn_vae.row_subsets import batches
 
 # Rows of one chunk, at most.
 MAX_ROWS = 1 << 9
@@ -70,7 +70,7 @@ class EnsemblePredictor:
         """
         function = partial(log_density, n_draws=n_draws)
         log_p = self._map_models(function, X, n_draws, scrambling, MAX_FACTOR * n_draws)
-        for rows in gen_batches(len(X), self.members[0].rows_per_chunk()):
+        for rows in batches(len(X), self.members[0].rows_per_chunk()):
             log_p[rows] += self.columns.log_abs_det_jacobian(X[rows])
         return log_p
 

@@ -8,7 +8,6 @@ from functools import partial
 import numpy as np
 import torch
 from scipy.special import logsumexp
-from sklearn.utils import gen_batches
 from torch import Tensor
 
 from sklearn_vae.data.arrays import has_missing_values
@@ -45,6 +44,7 @@ from sklearn_vae.models.vae import VAE, build
 from sklearn_vae.persistence.validation import check_array, check_integer
 from sklearn_vae.progress import advance
 from sklearn_vae.random import MAX_SEED, Stream, make_generator, sobol_normal, stream_seed
+from sklearn_vae.row_subsets import batches
 from sklearn_vae.warnings import warn
 
 # Numbers in the widest layer of a chunk of rows: they fit the cache.
@@ -234,7 +234,7 @@ class Predictor:
         for rows in (~is_incomplete, is_incomplete):
             if rows.any():
                 log_p[rows] = self.map(lambda model, x: function(model, x).T, X[rows])
-        for chunk in gen_batches(len(X), self.rows_per_chunk()):
+        for chunk in batches(len(X), self.rows_per_chunk()):
             log_p[chunk] += self.columns.log_abs_det_jacobian(X[chunk])[:, None]
         return log_p.T
 
@@ -299,7 +299,7 @@ class Predictor:
         with torch.no_grad():
             chunks = [
                 model.reconstruct(codes[:, rows], None if x is None else x[:, rows])[0]
-                for rows in gen_batches(len(z), self.rows_per_chunk())
+                for rows in batches(len(z), self.rows_per_chunk())
             ]
         mean = torch.cat(chunks).cpu().numpy()
         if self.correction is not None:
@@ -349,7 +349,7 @@ class Predictor:
         x = None if y is None else self.encode_conditions(y, dtype)[0]
         chunks = []
         with torch.no_grad():
-            for rows in gen_batches(n_samples, self.rows_per_chunk()):
+            for rows in batches(n_samples, self.rows_per_chunk()):
                 n_rows = rows.stop - rows.start
                 chunks.append(model.sample(n_rows, generator, None if x is None else x[rows]))
                 advance(n_rows)
@@ -453,7 +453,7 @@ def map_chunks(
 
     While memory runs out, a chunk is halved.
     """
-    chunks = [X[rows] for rows in gen_batches(len(X), rows_per_chunk)]
+    chunks = [X[rows] for rows in batches(len(X), rows_per_chunk)]
     chunks.reverse()
     results = []
     with torch.no_grad():

@@ -1,7 +1,6 @@
 """Rows drawn from the conditional distribution given some of their values."""
 
 import numpy as np
-from sklearn.utils import gen_batches
 
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.constants import MAX_GIVEN_DRAWS, MIN_GIVEN_DRAWS
@@ -9,6 +8,7 @@ from sklearn_vae.inference.ensemble import EnsemblePredictor
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.progress import advance, uncounted
 from sklearn_vae.random import Stream, stream_seed
+from sklearn_vae.row_subsets import batches
 
 
 def sample_given(
@@ -35,7 +35,7 @@ def sample_given(
     X = np.empty((n_samples, len(row)), row.dtype)
     for count in np.unique(counts).tolist():
         rows = counts == count
-        for batch in gen_batches(count, MAX_GIVEN_DRAWS):
+        for batch in batches(count, MAX_GIVEN_DRAWS):
             size = batch.stop - batch.start
             n_draws = max(1 << (size - 1).bit_length(), MIN_GIVEN_DRAWS)
             batch_seed = stream_seed(seed, Stream.CONDITIONAL, count, batch.start)

@@ -13,7 +13,8 @@ from sklearn_vae.initialization.ppca import (
     pseudo_observation_scale,
     recording_steps,
 )
-from sklearn_vae.initialization.regression import ConditionRegression, chunks
+from sklearn_vae.initialization.regression import ConditionRegression
+from sklearn_vae.row_subsets import batches, evenly_spaced
 
 # Maximum number of factors, and minimum number of rows per factor.
 MAX_FACTORS = 20
@@ -166,8 +167,7 @@ class ImputationLayer(nn.Module):
 
 def _subset(x: np.ndarray) -> np.ndarray:
     """Return the indices of the rows for EM, evenly spread over a long table."""
-    n_rows = max(MAX_ENTRIES // max(x.shape[1], 1), MIN_ROWS)
-    return np.unique(np.linspace(0, len(x) - 1, min(len(x), n_rows)).astype(int))
+    return evenly_spaced(len(x), max(MAX_ENTRIES // max(x.shape[1], 1), MIN_ROWS))
 
 
 def _moments(x: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -244,7 +244,7 @@ def _posteriors(
     """Yield the factors' posterior means (n, k) and covariances (n, k, k), and their rows."""
     n_factors = len(loadings)
     products = (loadings[:, None] * loadings[None]).reshape(n_factors**2, -1)
-    for rows in chunks(len(x), CHUNK_ROWS):
+    for rows in batches(len(x), CHUNK_ROWS):
         precision = ~np.isnan(x[rows]) / noise
         information = (precision @ products.T).reshape(-1, n_factors, n_factors)
         covariance = np.linalg.inv(information + np.eye(n_factors))

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from scipy import linalg
 
-from sklearn_vae.initialization.regression import CHUNK_ROWS, ConditionRegression, chunks
+from sklearn_vae.initialization.regression import CHUNK_ROWS, ConditionRegression
+from sklearn_vae.row_subsets import batches
 
 # Minimum residual variance, as a fraction of the columns' variances: a standard deviation of 0.003.
 MIN_VARIANCE = 1e-5
@@ -265,6 +266,6 @@ def _weighted_chunks(
 
     Equal weights of a long table need no memory then.
     """
-    for rows in chunks(len(x), min(max(CHUNK // max(x.shape[1], 1), 1), CHUNK_ROWS)):
+    for rows in batches(len(x), min(max(CHUNK // max(x.shape[1], 1), 1), CHUNK_ROWS)):
         chunk = x[rows].astype(np.float64)
         yield chunk, np.ones(len(chunk)) if weight is None else weight[rows]

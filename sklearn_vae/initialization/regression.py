@@ -1,10 +1,11 @@
 """Linear regression of columns on conditions."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+
+from sklearn_vae.row_subsets import batches
 
 # Ridge penalty on the coefficients, in pseudo-observations: one-hot encoded classes without a
 # reference class are collinear, which leaves one coefficient undetermined.
@@ -35,12 +36,12 @@ class ConditionRegression:
         """
         weight = np.ones(len(x)) if weight is None else weight
         mean, total = np.zeros(x.shape[1] - n_columns), weight.sum()
-        for rows in chunks(len(x)):
+        for rows in batches(len(x), CHUNK_ROWS):
             mean += weight[rows] @ x[rows][:, n_columns:].astype(np.float64) / total
         n_features = len(mean) + 1  # the conditions, and a one for the intercept
         gram = np.zeros((n_columns, n_features, n_features))
         cross = np.zeros((n_columns, n_features))
-        for rows in chunks(len(x)):
+        for rows in batches(len(x), CHUNK_ROWS):
             chunk, chunk_weight = x[rows].astype(np.float64), weight[rows, None]
             columns = chunk[:, :n_columns]
             features = np.hstack([chunk[:, n_columns:] - mean, np.ones((len(chunk), 1))])
@@ -85,8 +86,3 @@ class Residuals:
 
     def __getitem__(self, rows: Any) -> np.ndarray:
         return self.regression.residuals(self.rows[rows])
-
-
-def chunks(n_rows: int, size: int = CHUNK_ROWS) -> Iterator[slice]:
-    """Slices of ``size`` rows."""
-    return (slice(first, first + size) for first in range(0, n_rows, size))

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import logsumexp
-from sklearn.utils import gen_batches
 
 from sklearn_vae.metrics.validation import check_has_codes
 from sklearn_vae.persistence.validation import check_count
+from sklearn_vae.row_subsets import batches
 from sklearn_vae.seeds import MAX_DRAWS
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def total_correlation(
     z, loc, log_scale = estimator._fitted().sample_codes(rows, n_draws)
     z = z.reshape(-1, z.shape[2])  # (K n, l)
     log_ratio = np.empty(len(z))
-    for batch in gen_batches(len(z), max(MAX_DENSITIES // loc.size, 1)):
+    for batch in batches(len(z), max(MAX_DENSITIES // loc.size, 1)):
         residual = (z[batch, None] - loc) * np.exp(-log_scale)
         # the normal densities' constants cancel; those of the mixture weights 1/n are added below
         log_prob = -0.5 * residual**2 - log_scale  # (batch, n, l)

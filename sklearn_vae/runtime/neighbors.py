@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 
 from sklearn_vae.anomaly import knn
-from sklearn_vae.anomaly.rows import batches
+from sklearn_vae.row_subsets import batches
 
 # Largest number of differences or distances in memory at once.
 CHUNK_SIZE = 1 << 20

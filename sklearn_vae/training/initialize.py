@@ -17,6 +17,7 @@ from sklearn_vae.initialization.ppca import (
 )
 from sklearn_vae.initialization.regression import ConditionRegression, Residuals
 from sklearn_vae.random import Stream, start_seeds, stream_seed
+from sklearn_vae.row_subsets import evenly_spaced
 from sklearn_vae.training.jobs import TrainingJob
 
 # Least standard deviation of a residual given the conditions: where conditions determine a column,
@@ -70,7 +71,7 @@ def has_light_tails(job: TrainingJob) -> bool:
     architecture, train = job.architecture, job.train
     if architecture.n_factors or not architecture.supports_random_start:
         return False
-    rows = np.unique(np.linspace(0, len(train) - 1, min(len(train), MAX_ROWS)).astype(int))
+    rows = evenly_spaced(len(train), MAX_ROWS)
     x, weight = train.arrays()[0][rows].astype(np.float64), np.ones(len(rows))
     if train.weight is not None:
         weight = train.sample_weight()[rows]

@@ -6,10 +6,10 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.utils import gen_batches
 from torch import Tensor
 
 from sklearn_vae.data.sources import DiskRows, window_rows
+from sklearn_vae.row_subsets import batches
 
 # Rows that EncodedRows.aminmax encodes at a time.
 CHUNK_ROWS = 1 << 14
@@ -67,7 +67,7 @@ class EncodedRows:
     def aminmax(self) -> tuple[Tensor, Tensor]:
         """Return the minimum and the maximum of all observed entries."""
         low, high = self[:0].new_tensor([np.inf, -np.inf]).unbind()
-        for rows in gen_batches(len(self), CHUNK_ROWS):
+        for rows in batches(len(self), CHUNK_ROWS):
             # a number kept per chunk would lie between the chunks, whose memory could not be freed
             chunk_low, chunk_high = torch.aminmax(self[rows].nan_to_num())
             low, high = torch.minimum(low, chunk_low), torch.maximum(high, chunk_high)

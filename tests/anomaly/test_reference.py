@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from sklearn_vae.anomaly.reference import CountedRows, evenly_spaced
+from sklearn_vae.anomaly.reference import CountedRows
 
 
 def test_counts_differ_from_fractional_weights_by_less_than_one():
@@ -43,9 +43,3 @@ def test_a_split_divides_the_rows_in_order_with_their_counts():
     assert all((np.diff(part.X[:, 0]) > 0).all() for part in parts)
     assert all((part.counts == part.X[:, 0] + 1).all() for part in parts)
     assert sorted(np.concatenate([part.X[:, 0] for part in parts])) == list(range(20))
-
-
-def test_evenly_spaced_indices_include_both_ends():
-    """And all of them if there are few."""
-    assert evenly_spaced(np.arange(5, 15), 4).tolist() == [5, 8, 11, 14]
-    assert evenly_spaced(np.arange(3), 4).tolist() == [0, 1, 2]
