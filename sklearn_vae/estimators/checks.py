@@ -92,7 +92,10 @@ CONSTRAINTS: dict[str, Any] = {
 
 
 def check_callbacks(estimator: Any) -> None:
-    """Check that the callbacks are ones that skorch can call."""
+    """Check that the callbacks are ones that skorch can call; warn of methods that are not called.
+
+    skorch's own callbacks have these methods for uses of theirs.
+    """
     for entry in estimator.callbacks:
         listener = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
         if not isinstance(listener, Callback):
@@ -100,6 +103,17 @@ def check_callbacks(estimator: Any) -> None:
                 f"The 'callbacks' parameter of {type(estimator).__name__} must hold skorch "
                 f"callbacks, or tuples of a name and one. Got {entry!r} instead."
             )
+        cls = type(listener)
+        for name in ("on_batch_begin", "on_batch_end"):
+            if (
+                getattr(cls, name) is not getattr(Callback, name)
+                and cls.__module__[:7] != "skorch."
+            ):
+                warn(
+                    f"{cls.__name__}.{name} is not called. on_grad_computed is called in each "
+                    f"gradient step, and on_epoch_end at the end of each iteration.",
+                    UserWarning,
+                )
 
 
 def check_checkpoint(estimator: Any) -> None:

@@ -458,6 +458,14 @@ def test_an_object_that_is_not_a_callback_is_refused():
         fit(callbacks=[3])
 
 
+@pytest.mark.parametrize("name", ["on_batch_begin", "on_batch_end"])
+def test_methods_of_callbacks_that_are_not_called_are_warned_of(name):
+    """skorch's own callbacks have them for uses of theirs."""
+    own = type("Own", (Callback,), {name: lambda *args, **kwargs: pytest.fail("it is called")})
+    with pytest.warns(UserWarning, match=rf"Own\.{name} is not called"):
+        fit(max_iter=1, callbacks=[("name", own())])
+
+
 def test_gradients_can_be_clipped_by_a_callback():
     """skorch's own: what it does to the gradients reaches the step."""
     plain = fit(max_iter=2, early_stopping=False)
