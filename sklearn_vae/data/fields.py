@@ -267,6 +267,8 @@ def seconds(value: Any, field: Field, message: str) -> float:
         unit = np.datetime64(value, "us") if time == "date" else np.timedelta64(value, "us")
     except (ValueError, OverflowError):
         raise ValueError(f"{message}, which holds {time}s.") from None
+    if np.isnat(unit):  # of the text "NaT"
+        raise ValueError(f"{message}, which holds {time}s.")
     return float(unit.astype(np.int64)) / 1e6
 
 

@@ -201,6 +201,7 @@ def test_a_table_is_sampled_given_values(passengers, of_passengers):
         ({"siblings": -1}, "-1 for column 'siblings', which a column of .* cannot have"),
         ({"born": 1890}, "which holds dates"),
         ({"born": "tomorrow"}, "which holds dates"),
+        ({"born": "NaT"}, "which holds dates"),
         ({"born": "1890-05-01T00:00+02:00"}, "give a date without a time zone"),
         ({"born": pd.NaT}, "leave out columns that are not given"),
         (

@@ -415,6 +415,9 @@ def test_dates_have_a_time_zone_if_the_column_has_one(zone, tmp_path):
             ValueError, match=rf"'{{when}}', .* give a date with{'' if zone else 'out'} "
         ):
             model.score_samples([[0.0, when]])
+    if not zone:
+        with pytest.raises(ValueError, match=r"'NaT' in column '\{when\}', which holds dates"):
+            model.score_samples([[0.0, "NaT"]])
     np.testing.assert_allclose(
         model.score_samples(model.impute(frame)), estimator.score_samples(frame), rtol=1e-6
     )
