@@ -37,7 +37,7 @@ from sklearn_vae.runtime.functions import (
     resample,
     sum_last,
 )
-from sklearn_vae.runtime.mixture_vae import CODES_PER_CHUNK, MixtureEnsemble, Standardised
+from sklearn_vae.runtime.mixture_vae import MixtureEnsemble, Standardised
 from sklearn_vae.runtime.sobol import sobol_normal
 
 
@@ -204,9 +204,10 @@ class LaplaceProposal:
 
     def log_joint(self, z: np.ndarray, component: np.ndarray, row: np.ndarray) -> np.ndarray:
         """Log p(x, z, c) of codes (N, l), components (N,) and rows (N,): (N,)."""
+        step = self.model.codes_per_chunk(is_complete=self.observed is None)
         log_joint = np.empty(len(z))
-        for first in range(0, len(z), CODES_PER_CHUNK):
-            codes = slice(first, first + CODES_PER_CHUNK)
+        for first in range(0, len(z), step):
+            codes = slice(first, first + step)
             part = z[codes], component[codes], row[codes]
             log_joint[codes] = self._log_joint(self._parts(*part), *part)
         return log_joint

@@ -37,6 +37,8 @@ from sklearn_vae.runtime.vae import Architecture
 
 # Codes that are decoded at a time: they fit the cache.
 CODES_PER_CHUNK = 1 << 10
+# Numbers in their matrices, if each needs one.
+MATRICES_PER_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,12 @@ class MixtureEnsemble:
     def is_diagonal(self) -> bool:
         """True if real columns are independent given component and code: no matrix is needed."""
         return self.whiten.ndim == 2 and not self.shears.size
+
+    def codes_per_chunk(self, *, is_complete: bool) -> int:
+        """Codes to decode at a time: each needs a matrix, unless rows are complete."""
+        if is_complete or self.is_diagonal:
+            return CODES_PER_CHUNK
+        return min(max(MATRICES_PER_CHUNK // max(self.loc.shape[1], 1) ** 2, 1), CODES_PER_CHUNK)
 
     @cached_property
     def depends_on_code(self) -> bool:
@@ -326,9 +334,9 @@ class MixtureEnsemble:
         self, x: np.ndarray, z: np.ndarray, component: np.ndarray, generator: np.random.Generator
     ) -> np.ndarray:
         """Draw rows given their observed real values, of codes and components: (N, n_columns)."""
-        rows = np.empty_like(x)
-        for first in range(0, len(x), CODES_PER_CHUNK):
-            part = slice(first, first + CODES_PER_CHUNK)
+        rows, step = np.empty_like(x), self.codes_per_chunk(is_complete=False)
+        for first in range(0, len(x), step):
+            part = slice(first, first + step)
             real, params = self.conditional(x[part], z[part], component[part], generator)
             rows[part, self.is_real] = real
             if self.others.blocks:

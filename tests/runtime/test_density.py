@@ -1,5 +1,7 @@
 """A saved VAEDensity that numpy computes is the one that torch computes."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -101,9 +103,21 @@ def test_rows_are_scored_in_bounded_memory(tmp_path, monkeypatch):
     model = saved(VAEDensity(2, mixtures=MIXTURES, **SMALL).fit(X), tmp_path)
     expected = model.score_samples(X)
     monkeypatch.setattr("sklearn_vae.runtime.density.CHUNK_SIZE", 1)
-    monkeypatch.setattr("sklearn_vae.runtime.mixture_log_density.CODES_PER_CHUNK", 7)
+    monkeypatch.setattr("sklearn_vae.runtime.mixture_vae.CODES_PER_CHUNK", 7)
 
     np.testing.assert_allclose(model.score_samples(X), expected, rtol=1e-9)
+
+
+def test_samples_of_many_columns_need_little_memory(tmp_path):
+    """A draw takes a matrix of 100 × 100 numbers; those of 1,024 draws would be 82 MB."""
+    X = np.random.default_rng(0).normal(size=(300, 100))
+    model = saved(VAEDensity(1, mixtures=[(1, "full")], **SMALL | {"max_iter": 0}).fit(X), tmp_path)
+    tracemalloc.start()
+    model.sample(1024)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 50e6
 
 
 def test_independent_columns_need_no_matrices(tmp_path, monkeypatch):
