@@ -4,6 +4,9 @@ Both libraries may move or change them in any release without notice. A public n
 private one here as soon as there is one, for the oldest supported version too.
 """
 
+from typing import TYPE_CHECKING
+
+import numpy as np
 import torch
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.model_selection._validation import (
@@ -48,6 +51,9 @@ from torch.nn.modules.batchnorm import _NormBase as NormBase
 from torch.nn.modules.dropout import _DropoutNd as DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm as InstanceNorm
 
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
 __all__ = [
     "BaseSearchCV",
     "DropoutNd",
@@ -57,6 +63,7 @@ __all__ = [
     "MissingValues",
     "NormBase",
     "StrOptions",
+    "boosted_trees",
     "check_feature_names_in",
     "check_method_params",
     "check_sample_weight",
@@ -78,6 +85,14 @@ __all__ = [
 
 # One fused step of Adam on lists of tensors, without the Python side of torch.optim.
 fused_adam_ = torch._fused_adam_
+
+
+def boosted_trees(
+    regressor: "HistGradientBoostingRegressor",
+) -> tuple[list[np.ndarray], float]:
+    """Return the nodes of a fitted regressor's trees, and the value that they are added to."""
+    nodes = [predictor.nodes for (predictor,) in regressor._predictors]
+    return nodes, float(np.ravel(regressor._baseline_prediction)[0])
 
 
 def standard_gamma(concentration: Tensor, generator: torch.Generator) -> Tensor:

@@ -3,7 +3,7 @@
 from copy import copy
 from functools import partial
 from numbers import Integral
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import narwhals as nw
 import numpy as np
@@ -25,14 +25,16 @@ from sklearn_vae._compat import (
     num_samples,
 )
 from sklearn_vae.data.arrays import as_array, find_objects
+from sklearn_vae.data.boosted_trees import BoostedTrees
 from sklearn_vae.data.libraries import LIBRARIES
 from sklearn_vae.data.sources import as_source
 from sklearn_vae.estimators.base import MIN_ROWS_TO_VALIDATE
+from sklearn_vae.estimators.boosting import fit_boosted_trees
 from sklearn_vae.estimators.checks import check_is_table, restore_on_error
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.initialization.factor_analysis import MAX_FACTORS, ROWS_PER_FACTOR
-from sklearn_vae.likelihoods import Bernoulli, Categorical, Ordinal
+from sklearn_vae.likelihoods import Bernoulli, Categorical, Gaussian, LogNormal, Ordinal, StudentT
 from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
@@ -45,6 +47,8 @@ MAX_ROWS_TO_AVERAGE = 5_000
 # the fit are complete.
 N_PATTERNS = 3
 HIDDEN_SHARE = 1 / 3
+# Smaller weights of training rows are rounding errors: all copies of the row are held out.
+MIN_WEIGHT = 1e-6
 
 
 @serializable
@@ -65,7 +69,8 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         columns, at most 20 and at most one for every 5 rows. From 100 to 5,000 rows it is
         averaged with a shallow mixture, the best one of those that VAEDensity starts at and of
         independent columns, where the average imputes numbers of held-out rows, which neither
-        of the two was fitted to, better.
+        of the two was fitted to, better; and the average is corrected by gradient-boosted trees,
+        with a weight that is chosen in the same way.
     n_draws : int, default=None
         Number of imputations to draw; None imputes means. One draw makes a table of
         X's shape; more make an array of shape (n_draws, n_samples, n_features), or a list
@@ -96,6 +101,11 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         and more than 5,000 rows, and where no column is imputed by its mean.
     mixture_weight_ : float
         Weight of the mixture's means, and share of the draws that are its own.
+    trees_ : BoostedTrees or None
+        scikit-learn's ``HistGradientBoostingRegressor`` of each column of numbers, on the other
+        columns, imputed by the average. None where there is no mixture, and for a weight of 0.
+    trees_weight_ : float
+        Weight of the trees' predictions. Draws of real columns are shifted as the means are.
     indicated_ : ndarray of shape (n_indicators,)
         Indices of the columns with missing cells in ``fit``, with ``add_indicator=True``.
     n_features_in_ : int
@@ -138,6 +148,8 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
     estimator_: VAETransformer | VAEDensity
     mixture_: VAEDensity | None = None  # files of earlier versions have none
     mixture_weight_: float = 0.0
+    trees_: BoostedTrees | None = None
+    trees_weight_: float = 0.0
     n_features_in_: int
     indicated_: np.ndarray
 
@@ -201,6 +213,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             if self.estimator is None:
                 model.set_params(callbacks=[first_weights])
             self.estimator_, self.mixture_, self.mixture_weight_ = model, None, 0.0
+            self.trees_, self.trees_weight_ = None, 0.0
             try:
                 model.fit(X, sample_weight=sample_weight)
                 if self.estimator is None and X is table:
@@ -271,46 +284,58 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         held_out = mixture._fit_mixture(rows, weight, model)
         if held_out is None:
             return
-        indices, counts = held_out.indices().cpu().numpy(), held_out.sample_weight()
-        patterns = np.isnan(rows)
-        patterns = patterns[patterns.any(axis=1)]
-        if not len(patterns):
-            generator = np.random.default_rng(stream_seed(mixture.seed_, Stream.INPUT))
-            patterns = generator.random(rows.shape) < HIDDEN_SHARE
-        self.mixture_weight_ = self._choose_weight(model, mixture, rows[indices], counts, patterns)
         self.mixture_ = mixture
+        indices, counts = held_out.indices().cpu().numpy(), held_out.sample_weight()
+        hidden_cells = self._hide_cells(rows, weight, indices, counts, mixture.seed_)
+        incomplete = hidden_cells.incomplete
+        mean = model._impute(incomplete)[0]
+        self.mixture_weight_ = hidden_cells.best_weight(mean, mixture._impute(incomplete)[0])
+        left = np.ones(len(rows)) if weight is None else weight.copy()
+        np.subtract.at(left, indices, counts)
+        is_left = left > MIN_WEIGHT
+        trees = self._fit_trees(model, rows[is_left], None if weight is None else left[is_left])
+        mean = self._average(model, incomplete)
+        predicted = trees.predict(mean, hidden_cells.hidden)
+        self.trees_weight_ = hidden_cells.best_weight(mean, predicted)
+        if self.trees_weight_:
+            self.trees_ = self._fit_trees(self.estimator_, rows, weight)
 
-    def _choose_weight(
+    def _hide_cells(
         self,
-        model: VAETransformer,
-        mixture: VAEDensity,
         rows: np.ndarray,
+        weight: np.ndarray | None,
+        indices: np.ndarray,
         counts: np.ndarray,
-        patterns: np.ndarray,
-    ) -> float:
-        """Weight of the mixture that imputes the observed cells of held-out rows best.
-
-        Those cells of a row are hidden that are missing in another one, drawn at random from
-        the mask ``patterns`` (m, n_features). The errors are those of standardised columns,
-        and the weight lies between 0 and 1.
-        """
-        generator = np.random.default_rng(stream_seed(mixture.seed_, Stream.MASK))
-        rows, counts = np.tile(rows, (N_PATTERNS, 1)), np.tile(counts, N_PATTERNS)[:, None]
-        pattern = patterns[generator.integers(len(patterns), size=len(rows))]
-        hidden = pattern & ~np.isnan(rows) & self._is_averaged
-        incomplete = np.where(hidden, np.nan, rows)
-        model_mean = model._impute(incomplete)[0]
+        seed: int,
+    ) -> "_HiddenCells":
+        """Hide those cells of held-out rows that are missing in other rows, drawn at random."""
         with np.errstate(all="ignore"):  # numbers near the largest ones overflow
-            residual, difference = rows - model_mean, mixture._impute(incomplete)[0] - model_mean
-            cells = counts * ~np.isnan(rows)
+            cells = np.where(np.isnan(rows), 0.0, 1.0 if weight is None else weight[:, None])
             total = np.maximum(cells.sum(axis=0), 1.0)
             mean = np.nansum(cells * rows, axis=0) / total
             variance = np.nansum(cells * np.square(rows - mean), axis=0) / total
+        patterns = np.isnan(rows)
+        patterns = patterns[patterns.any(axis=1)]
+        if not len(patterns):
+            generator = np.random.default_rng(stream_seed(seed, Stream.INPUT))
+            patterns = generator.random(rows.shape) < HIDDEN_SHARE
+        generator = np.random.default_rng(stream_seed(seed, Stream.MASK))
+        rows = np.tile(rows[indices], (N_PATTERNS, 1))
+        pattern = patterns[generator.integers(len(patterns), size=len(rows))]
+        hidden = pattern & ~np.isnan(rows) & self._is_averaged
+        counts = np.tile(counts, N_PATTERNS)[:, None]
+        with np.errstate(all="ignore"):
             precision = np.where(hidden & (variance > 0), counts / variance, 0.0)
-            weight = np.nansum(precision * difference * residual) / np.nansum(
-                precision * np.square(difference)
-            )
-        return float(np.clip(weight, 0.0, 1.0)) if np.isfinite(weight) else 0.0
+        return _HiddenCells(rows, hidden, precision)
+
+    def _fit_trees(
+        self, model: VAETransformer, rows: np.ndarray, weight: np.ndarray | None
+    ) -> BoostedTrees:
+        """Fit trees to the observed values of averaged columns, but those that get medians."""
+        likelihoods = self.estimator_.columns_.likelihoods
+        gets_mean = [not isinstance(likelihood, LogNormal) for likelihood in likelihoods]
+        columns = np.flatnonzero(self._is_averaged & gets_mean & ~np.isnan(rows).all(axis=0))
+        return fit_boosted_trees(self._average(model, rows), ~np.isnan(rows), columns, weight)
 
     @property
     def _is_averaged(self) -> np.ndarray:
@@ -344,6 +369,12 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         """
         check_is_table(X, "fit_transform")
         return super().fit_transform(X, y, **fit_params)
+
+    @property
+    def _is_real(self) -> np.ndarray:
+        """Mask of the columns of real numbers without point masses."""
+        likelihoods = self.estimator_.columns_.likelihoods
+        return np.array([type(likelihood) in (Gaussian, StudentT) for likelihood in likelihoods])
 
     def transform(self, X: Any) -> Any:
         """Impute the missing cells of X.
@@ -381,22 +412,45 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
     def _impute(self, rows: np.ndarray) -> np.ndarray:
         """Impute missing cells of validated rows by all models: (n_draws or 1, n, n_features)."""
         model, mixture, n_draws = self.estimator_, self.mixture_, self.n_draws
-        if mixture is None or (n_draws is None and self.mixture_weight_ == 0):
+        if mixture is None:
             return model._impute(rows, n_draws, self.random_state)
         if n_draws is None:
-            imputed, averaged = model._impute(rows), np.tile(self._is_averaged, (len(rows), 1))
-            difference = mixture._impute(rows) - imputed
-            averaged &= np.isnan(rows)  # observed cells keep their bits
-            return np.where(averaged, imputed + self.mixture_weight_ * difference, imputed)
+            imputed = self._average(model, rows)
+            return (imputed + self._correction(rows, imputed))[None]
         seed = draw_seed(self.random_state)
         is_of_mixture = np.random.default_rng(seed).random(n_draws) < self.mixture_weight_
         imputed = np.empty((n_draws, *rows.shape), rows.dtype)
         for density, mask in ((model, ~is_of_mixture), (mixture, is_of_mixture)):
             if mask.any():
                 imputed[mask] = density._impute(rows, int(mask.sum()), seed)
+        if self.trees_ is not None:
+            correction = self._correction(rows, self._average(model, rows))
+            imputed = np.array([self._shift(draw, correction) for draw in imputed])
         # columns of few values, of which a model of real numbers draws others
         possible = [mixture.columns_.replace_unseen(draw) for draw in imputed]
         return np.where(np.isnan(rows), possible, imputed)
+
+    def _average(self, model: VAETransformer | VAEDensity, rows: np.ndarray) -> np.ndarray:
+        """Impute missing cells by the weighted means of a model and the mixture."""
+        imputed = model._impute(rows)[0]
+        if self.mixture_ is None or self.mixture_weight_ == 0:
+            return imputed
+        difference = self.mixture_._impute(rows)[0] - imputed
+        averaged = self._is_averaged & np.isnan(rows)  # observed cells keep their bits
+        return np.where(averaged, imputed + self.mixture_weight_ * difference, imputed)
+
+    def _correction(self, rows: np.ndarray, imputed: np.ndarray) -> np.ndarray:
+        """Weighted difference of the trees' predictions from imputed means: (n, n_features)."""
+        if self.trees_ is None:
+            return np.zeros(imputed.shape)
+        return self.trees_weight_ * (self.trees_.predict(imputed, np.isnan(rows)) - imputed)
+
+    def _shift(self, draw: np.ndarray, correction: np.ndarray) -> np.ndarray:
+        """Shift draws of real columns by the correction of their means: (n, n_features)."""
+        columns, is_shifted = self.estimator_.columns_, self._is_real & (correction != 0)
+        encoded = columns.transform(np.where(is_shifted, draw + correction, draw))
+        # a shifted draw keeps to the bounds and recording steps of its column
+        return np.where(is_shifted, columns.inverse_transform(encoded, is_sample=True), draw)
 
     def _validate_fitted(self) -> None:
         self._check_wrapped(self.estimator_)
@@ -404,6 +458,10 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             self._check_wrapped(self.mixture_)
         if not 0 <= self.mixture_weight_ <= 1:
             raise ValueError("the weight of the mixture must lie between 0 and 1")
+        if not 0 <= self.trees_weight_ <= 1:
+            raise ValueError("the weight of the trees must lie between 0 and 1")
+        if self.trees_ is not None and self.trees_.n_features != self.estimator_.n_features_in_:
+            raise ValueError("the trees are those of another number of columns")
         check_array("indicated_", self.indicated_, "i", (None,))
         if not np.isin(self.indicated_, np.arange(self.estimator_.n_features_in_)).all():
             raise ValueError("an indicator is of a column that does not exist")
@@ -469,6 +527,41 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         tags.input_tags.categorical = True
         tags.input_tags.sparse = True
         return tags
+
+
+class _HiddenCells(NamedTuple):
+    """Observed cells of held-out rows that are hidden, to be imputed.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n, n_features)
+        Rows.
+    hidden : ndarray of shape (n, n_features)
+        Mask of the hidden cells.
+    precision : ndarray of shape (n, n_features)
+        Number of times that each row counts, over the column's variance; 0 for other cells.
+    """
+
+    rows: np.ndarray
+    hidden: np.ndarray
+    precision: np.ndarray
+
+    @property
+    def incomplete(self) -> np.ndarray:
+        """Rows without the hidden cells."""
+        return np.where(self.hidden, np.nan, self.rows)
+
+    def best_weight(self, imputed: np.ndarray, other: np.ndarray) -> float:
+        """Weight of the other of two imputations, for the least squared error of their average.
+
+        It lies between 0 and 1.
+        """
+        with np.errstate(all="ignore"):  # numbers near the largest ones overflow
+            residual, difference = self.rows - imputed, other - imputed
+            weight = np.nansum(self.precision * difference * residual) / np.nansum(
+                self.precision * np.square(difference)
+            )
+        return float(np.clip(weight, 0.0, 1.0)) if np.isfinite(weight) else 0.0
 
 
 class _FirstWeights(Callback):

@@ -161,7 +161,9 @@ def _part_names(value: Any) -> Iterator[str]:
 def _read_model(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
     """Construct the model of a file, and check that it computes."""
     attributes, read = READERS[header["class"]]
-    saved = {"condition_encoder_": None} | header["fitted"]  # a model of p(x) may have none
+    # a model of p(x) may have no conditions, and files of earlier versions no trees
+    absent = {"condition_encoder_": None, "trees_": None, "trees_weight_": 0.0}
+    saved = absent | header["fitted"]
     values = insert_arrays({name: saved[name] for name in attributes}, arrays)
     fitted: dict[str, Any] = {}
     for name, value in values.items():
@@ -272,6 +274,8 @@ def _read_imputer(
         model,
         fitted["mixture_"],
         float(weight),
+        fitted["trees_"],
+        float(fitted["trees_weight_"]),
         indicated,
         deserialize(parameters["missing_values"]),
         bool(parameters["keep_empty_features"]),
@@ -308,7 +312,9 @@ READERS: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
         _read_outlier,
     ),
     "VAEImputer": (
-        ("estimator_", "mixture_", "mixture_weight_", "indicated_"),
+        (
+            "estimator_", "mixture_", "mixture_weight_", "trees_", "trees_weight_", "indicated_",
+        ),
         _read_imputer,
     ),
     "VAEClassifier": (("estimator_", "classes_", "priors_"), _read_classifier),

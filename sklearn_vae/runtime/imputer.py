@@ -5,8 +5,16 @@ from typing import Any
 import numpy as np
 
 from sklearn_vae.data.arrays import is_missing
+from sklearn_vae.data.boosted_trees import BoostedTrees
 from sklearn_vae.runtime.density import DensityModel
-from sklearn_vae.runtime.likelihoods import Bernoulli, Categorical, Ordinal
+from sklearn_vae.runtime.likelihoods import (
+    Bernoulli,
+    Categorical,
+    Gaussian,
+    LogNormal,
+    Ordinal,
+    StudentT,
+)
 from sklearn_vae.runtime.table import GenerativeModel, as_rows, check_shape
 from sklearn_vae.seeds import RandomState, draw_seed
 
@@ -25,6 +33,8 @@ class ImputerModel:
         model: GenerativeModel,
         mixture: DensityModel | None,
         mixture_weight: float,
+        trees: BoostedTrees | None,
+        trees_weight: float,
         indicated: np.ndarray,
         missing_values: Any,
         keep_empty_features: bool,
@@ -32,6 +42,7 @@ class ImputerModel:
         random_state: RandomState,
     ):
         self.model, self.mixture, self.mixture_weight = model, mixture, mixture_weight
+        self.trees, self.trees_weight = trees, trees_weight
         self.indicated, self.missing_values = indicated, missing_values
         self.n_draws, self.random_state = n_draws, random_state
         self.n_features_in_ = model.n_features_in_
@@ -66,11 +77,34 @@ class ImputerModel:
 
     def _means(self, rows: np.ndarray) -> np.ndarray:
         """Replace missing cells by the models' weighted means: (1, n, n_features)."""
-        imputed = self.model.impute_rows(rows)
+        imputed = self._average(rows)
+        return (imputed + self._correction(rows, imputed))[None]
+
+    def _average(self, rows: np.ndarray) -> np.ndarray:
+        """Replace missing cells by the weighted means of model and mixture: (n, n_features)."""
+        imputed = self.model.impute_rows(rows)[0]
         if self.mixture is None or not self.mixture_weight:
             return imputed
-        mean = imputed + self.mixture_weight * (self.mixture.impute_rows(rows) - imputed)
+        mean = imputed + self.mixture_weight * (self.mixture.impute_rows(rows)[0] - imputed)
         return np.where(self._is_averaged & np.isnan(rows), mean, imputed)
+
+    def _correction(self, rows: np.ndarray, imputed: np.ndarray) -> np.ndarray:
+        """Weighted difference of the trees' predictions from imputed means: (n, n_features)."""
+        if self.trees is None:
+            return np.zeros(imputed.shape)
+        return self.trees_weight * (self.trees.predict(imputed, np.isnan(rows)) - imputed)
+
+    def _shift(self, draw: np.ndarray, correction: np.ndarray) -> np.ndarray:
+        """Shift draws of real columns by the correction of their means: (n, n_features)."""
+        columns = self.model.columns
+        is_real = [
+            isinstance(likelihood, Gaussian | StudentT) and not isinstance(likelihood, LogNormal)
+            for likelihood in columns.likelihoods
+        ]
+        is_shifted = np.array(is_real) & (correction != 0)
+        encoded = columns.transform(np.where(is_shifted, draw + correction, draw))
+        # a shifted draw keeps to the bounds and recording steps of its column
+        return np.where(is_shifted, columns.inverse_transform(encoded, is_sample=True), draw)
 
     def _draws(self, rows: np.ndarray, n_draws: int) -> np.ndarray:
         """Replace missing cells by draws, of random models: (n_draws, n, n_features)."""
@@ -82,6 +116,9 @@ class ImputerModel:
         for model, mask in ((self.model, ~is_of_mixture), (self.mixture, is_of_mixture)):
             if mask.any():
                 imputed[mask] = model.impute_rows(rows, int(mask.sum()), seed)
+        if self.trees is not None:
+            correction = self._correction(rows, self._average(rows))
+            imputed = np.array([self._shift(draw, correction) for draw in imputed])
         # columns of few values, of which a model of real numbers draws others
         possible = [self.mixture.columns.replace_unseen(draw) for draw in imputed]
         return np.where(np.isnan(rows), possible, imputed)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, load, runtime
+from sklearn_vae.estimators.boosting import fit_boosted_trees
 from sklearn_vae.estimators.imputer import _FirstWeights
 
 pd = pytest.importorskip("pandas")
@@ -49,10 +50,18 @@ def test_the_average_imputes_new_rows_better_than_the_model(imputer, clusters):
     assert error(imputer.transform(incomplete)) < 0.9 * error(imputer.estimator_.impute(incomplete))
 
 
+def with_fitted(imputer, *, n_draws=None, **attributes):
+    """Make an imputer with the attributes of a fitted one, and other values of some."""
+    same = VAEImputer(n_draws=n_draws, random_state=0)
+    vars(same).update({name: v for name, v in vars(imputer).items() if name.endswith("_")})
+    vars(same).update(attributes)
+    return same
+
+
 def test_means_are_averaged_by_weight(imputer, clusters):
     """Observed cells keep their bits."""
     incomplete, weight = clusters[1][240:], imputer.mixture_weight_
-    imputed = imputer.transform(incomplete)
+    imputed = with_fitted(imputer, trees_=None).transform(incomplete)
     by_model, by_mixture = (
         model.impute(incomplete) for model in (imputer.estimator_, imputer.mixture_)
     )
@@ -66,9 +75,7 @@ def test_means_are_averaged_by_weight(imputer, clusters):
 def test_draws_are_of_the_mixtures_by_weight(weight, imputer, clusters):
     """At the ends of its range, all or none of the draws are those of one model."""
     incomplete = clusters[1][240:]
-    same = VAEImputer(n_draws=3, random_state=0)
-    vars(same).update({name: v for name, v in vars(imputer).items() if name.endswith("_")})
-    same.mixture_weight_ = weight
+    same = with_fitted(imputer, n_draws=3, mixture_weight_=weight, trees_=None)
     model = imputer.mixture_ if weight else imputer.estimator_
 
     np.testing.assert_array_equal(
@@ -84,11 +91,10 @@ def test_the_mixtures_are_saved(imputer, clusters, tmp_path):
     np.testing.assert_array_equal(again.transform(clusters[1]), imputer.transform(clusters[1]))
 
 
-def test_an_invalid_weight_is_refused(imputer, tmp_path):
-    """The share of the mixtures' draws lies between 0 and 1."""
-    same = VAEImputer()
-    vars(same).update({name: v for name, v in vars(imputer).items() if name.endswith("_")})
-    same.mixture_weight_ = 1.5
+@pytest.mark.parametrize("name", ["mixture_weight_", "trees_weight_"])
+def test_an_invalid_weight_is_refused(name, imputer, tmp_path):
+    """The weights lie between 0 and 1."""
+    same = with_fitted(imputer, **{name: 1.5})
     same.save(tmp_path / "imputer.vae")
 
     with pytest.raises(ValueError, match="between 0 and 1"):
@@ -147,7 +153,7 @@ def test_classes_are_the_models_own_in_a_data_frame(clusters):
     table["e"] = pd.Series(np.arange(300) % 3).map({0: "x", 1: "y", 2: "z"}).astype("category")
     table.loc[::5, "e"] = None
     imputer = fit_briefly(table)
-    imputer.mixture_weight_ = 1.0
+    imputer.mixture_weight_, imputer.trees_ = 1.0, None
     imputer.mixture_ = imputer.mixture_ or VAEDensity(max_iter=0, random_state=0).fit(table)
     imputed = imputer.transform(table)
 
@@ -338,3 +344,72 @@ def test_the_value_of_missing_cells_is_no_category(library, ordered):
 
     assert set(draws.ravel().tolist()) == {"a", "b"}
     np.testing.assert_array_equal(draws[:, cells != "?"], np.tile(cells[cells != "?"], (40, 1)))
+
+
+@pytest.fixture(scope="module")
+def steps():
+    """Rows whose last column is a step function of the others; imputer of the first 400 rows."""
+    rng = np.random.default_rng(0)
+    X = rng.uniform(0, 4, size=(600, 3))
+    X[:, 2] = np.floor(X[:, 0]) * np.floor(X[:, 1]) % 3 + 0.1 * rng.normal(size=600)
+    incomplete = X.copy()
+    incomplete[rng.random(600) < 0.3, 2] = np.nan
+    return fit_briefly(incomplete[:400]), X[400:], incomplete[400:]
+
+
+def test_trees_impute_what_the_models_do_not_find(steps):
+    """Jumps along the columns are what trees are made of."""
+    imputer, X, incomplete = steps
+    hidden = np.isnan(incomplete)
+
+    def error(same):
+        return np.sqrt(np.mean(np.square(same.transform(incomplete) - X)[hidden]))
+
+    assert imputer.trees_weight_ > 0.5
+    assert error(imputer) < 0.9 * error(with_fitted(imputer, trees_=None))
+
+
+def test_a_missing_cell_is_moved_towards_the_prediction_of_the_trees(steps):
+    """By their weight; observed cells keep their bits."""
+    imputer, _, incomplete = steps
+    average = with_fitted(imputer, trees_=None).transform(incomplete)
+    predicted = with_fitted(imputer, trees_weight_=1.0).transform(incomplete)
+    weight = imputer.trees_weight_
+    imputed = imputer.transform(incomplete)
+
+    np.testing.assert_allclose(imputed, (1 - weight) * average + weight * predicted, rtol=1e-9)
+    observed = ~np.isnan(incomplete)
+    np.testing.assert_array_equal(imputed[observed], incomplete[observed])
+
+
+def test_draws_have_the_mean_that_is_imputed(steps):
+    """The trees shift them, and they stay within the bounds of their column."""
+    imputer, _, incomplete = steps
+    hidden = np.isnan(incomplete)
+    means = imputer.transform(incomplete)[hidden]
+
+    def distance(same):
+        return np.abs(same.transform(incomplete)[:, hidden].mean(axis=0) - means).mean()
+
+    shifted = with_fitted(imputer, n_draws=400)
+    assert distance(shifted) < 0.5 * distance(with_fitted(imputer, n_draws=400, trees_=None))
+    low, high = next(
+        group.bounds[group.indices.tolist().index(2)]
+        for group in imputer.estimator_.columns_.groups
+        if 2 in group.indices
+    )
+    draws = shifted.transform(incomplete)[:, hidden]
+    assert low <= draws.min() < draws.max() <= high
+
+
+def test_rows_of_no_weight_have_no_influence_on_the_trees():
+    """Their values are far from the predictions."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 3))
+    X[:, 2] += X[:, 0] > 0
+    weight = np.repeat([1.0, 0.0], 100)
+    X[100:, 2] = 9.0
+    trees = fit_boosted_trees(X, np.ones(X.shape, bool), np.array([2]), weight)
+    predicted = trees.predict(X, np.ones(X.shape, bool))
+
+    assert predicted[:, 2].max() < 5
