@@ -94,7 +94,7 @@ CONSTRAINTS: dict[str, Any] = {
 def check_callbacks(estimator: Any) -> None:
     """Check that the callbacks are ones that skorch can call; warn of methods that are not called.
 
-    skorch's own callbacks have these methods for uses of theirs.
+    Those of skorch's callbacks have other uses.
     """
     for entry in estimator.callbacks:
         listener = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
@@ -105,10 +105,7 @@ def check_callbacks(estimator: Any) -> None:
             )
         cls = type(listener)
         for name in ("on_batch_begin", "on_batch_end"):
-            if (
-                getattr(cls, name) is not getattr(Callback, name)
-                and cls.__module__[:7] != "skorch."
-            ):
+            if not getattr(cls, name).__module__.startswith("skorch."):
                 warn(
                     f"{cls.__name__}.{name} is not called. on_grad_computed is called in each "
                     f"gradient step, and on_epoch_end at the end of each iteration.",

@@ -460,10 +460,13 @@ def test_an_object_that_is_not_a_callback_is_refused():
 
 @pytest.mark.parametrize("name", ["on_batch_begin", "on_batch_end"])
 def test_methods_of_callbacks_that_are_not_called_are_warned_of(name):
-    """skorch's own callbacks have them for uses of theirs."""
+    """Those that a class inherits from skorch's callbacks are not."""
     own = type("Own", (Callback,), {name: lambda *args, **kwargs: pytest.fail("it is called")})
     with pytest.warns(UserWarning, match=rf"Own\.{name} is not called"):
         fit(max_iter=1, callbacks=[("name", own())])
+
+    inherits = type("Inherits", (LRScheduler,), {})
+    fit(max_iter=1, callbacks=[inherits("StepLR", step_size=1)])
 
 
 def test_gradients_can_be_clipped_by_a_callback():
