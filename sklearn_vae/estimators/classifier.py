@@ -139,15 +139,18 @@ class VAEClassifier(ClassifierMixin, SerializationMixin, BaseEstimator):
             check_is_table(X, type(self).__name__)
             model = self._model()
             y = as_array(y)
-            if y is not None:
-                labels = np.asarray(y)
-                if labels.dtype.kind == "O" and any(map(is_missing, labels.ravel())):
-                    raise ValueError("Input y contains missing values.")
-                assert_all_finite(y, input_name="y")
-                check_classification_targets(y)
-                y = column_or_1d(y, warn=True)
-                if len(y) == num_samples(X):
-                    classes, y = np.unique(y, return_inverse=True)
+            if y is None:
+                raise ValueError(
+                    f"{type(self).__name__} requires y to be passed, but the target y is None."
+                )
+            labels = np.asarray(y)
+            if labels.dtype.kind == "O" and any(map(is_missing, labels.ravel())):
+                raise ValueError("Input y contains missing values.")
+            assert_all_finite(y, input_name="y")
+            check_classification_targets(y)
+            y = column_or_1d(y, warn=True)
+            if len(y) == num_samples(X):
+                classes, y = np.unique(y, return_inverse=True)
             self.estimator_ = model
             try:
                 model.fit(X, y, sample_weight=sample_weight)

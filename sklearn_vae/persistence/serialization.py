@@ -357,6 +357,7 @@ def _records(groups: object) -> list[dict[str, Any]]:
 def _rows(dtypes: dict[str, str], constant: dict[str, Any], table: object) -> list[dict[str, Any]]:
     if not (isinstance(table, np.ndarray) and table.dtype.kind == "f" and table.ndim == 2):
         raise ValueError("the table of records is not a matrix of numbers")
+    constant = deserialize(constant)  # JSON has no NaN, such as the losses of a fit that diverged
     if not table.shape[1] or not all(isinstance(value, Real) for value in constant.values()):
         raise ValueError(f"the table of records has the shape {table.shape}")
     _reserve(len(table) * (DICT_BYTES + ENTRY_BYTES * len(dtypes)))

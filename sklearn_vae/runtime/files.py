@@ -203,7 +203,7 @@ def _read_transformer(
         fitted["decoder_correction_"],
         fitted["code_range_"],
         fields,
-        parameters["handle_unknown"],
+        "infrequent",  # the means of some columns are none of their values
         _read_conditions(fitted),
     )
     y = np.zeros((1, model.columns.n_given))
@@ -211,6 +211,7 @@ def _read_transformer(
     model.read(model.write(row))
     model.log_density(np.hstack([row, y]), 1)
     model.sample_given(y, model.seed)
+    model.handle_unknown = parameters["handle_unknown"]
     return model
 
 

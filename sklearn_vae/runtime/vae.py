@@ -4,6 +4,7 @@ It is the counterpart of :class:`sklearn_vae.models.vae.VAE`, with its shapes: M
 B rows.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -245,7 +246,7 @@ class VAE:
                     slopes.append(slope * np.repeat(observed, size, axis=-1))
         inputs = self._decoder_inputs(z, x)
         flat = (
-            part.reshape(len(z), -1, part.shape[-1])
+            part.reshape(len(z), math.prod(part.shape[1:-1]), part.shape[-1])
             for part in (inputs, np.concatenate(slopes, axis=-1))
         )
         back = perceptron_gradient(self.weights, "decoder", *self._layers, *flat)

@@ -29,7 +29,9 @@ def group_jobs(jobs: Sequence[TrainingJob]) -> Iterator[list[int]]:
     for index, job in enumerate(jobs):
         alike.setdefault(job.shape, []).append(index)
     for indices in alike.values():
-        largest = max(WORKING_SET // max(working_set(jobs[index]) for index in indices), 1)
+        # 0 bytes of a model without weights, as of a constant column
+        n_bytes = max(1, *(working_set(jobs[index]) for index in indices))
+        largest = max(WORKING_SET // n_bytes, 1)
         n_groups = -(-len(indices) // largest)
         groups = [group.tolist() for group in np.array_split(indices, n_groups)][::-1]
         while groups:

@@ -618,6 +618,11 @@ class _Interrupt(Callback):
         signal.raise_signal(signal.SIGINT)
 
 
+def test_a_classifier_without_y_names_itself():
+    with pytest.raises(ValueError, match="VAEClassifier requires y to be passed"):
+        VAEClassifier().fit(np.zeros((20, 2)), None)
+
+
 def test_ctrl_c_keeps_the_classifier_so_far():
     """As other estimators: training ends, and the classifier can predict."""
     X, y = rows_of_classes(60)

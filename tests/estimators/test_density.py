@@ -657,3 +657,12 @@ def test_missing_cells_of_every_kind_are_imputed(passengers, of_passengers):
     assert (imputed["class"][hidden] == truth).mean() > 0.6
     assert all(table.notna().all().all() for table in drawn)
     assert not drawn[0].equals(drawn[1])
+
+
+def test_a_constant_column_without_hidden_layers_is_fitted():
+    """The model has no weights."""
+    X = np.where(np.random.default_rng(0).random((40, 1)) < 0.3, np.nan, 1.0)
+    params = {"hidden_layer_sizes": (), "early_stopping": False, "max_iter": 1, "random_state": 0}
+    log_p = VAEDensity(likelihood="categorical", **params).fit(X).score_samples(X)
+
+    np.testing.assert_array_equal(log_p[np.isnan(X[:, 0])], 0)

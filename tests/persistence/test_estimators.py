@@ -143,6 +143,18 @@ def test_a_loaded_model_can_be_fitted_further_with_identical_results(fitted, nam
     np.testing.assert_array_equal(*(model.score_samples(rows(9)) for model in again))
 
 
+def test_losses_that_are_not_finite_are_saved(fitted, tmp_path):
+    """Those of a fit that diverged: JSON has no such numbers."""
+    model = copy.copy(fitted["transformer"])
+    losses = {"loss": np.nan, "val_loss": np.inf}
+    model.history_ = [{"iteration": k, **losses} for k in (1, 2)]
+    (first, second) = kept(model, tmp_path).history_
+
+    assert first["iteration"] == 1
+    assert np.isnan(second["loss"])
+    assert second["val_loss"] == np.inf
+
+
 def test_the_state_of_a_random_generator_is_saved(tmp_path):
     """Its next numbers are those of the original."""
     state = np.random.RandomState(3)

@@ -428,6 +428,31 @@ def test_dates_have_a_time_zone_if_the_column_has_one(zone, tmp_path):
     assert np.isfinite(model.score_samples(model.sample(9))).all()
 
 
+def test_a_model_that_refuses_unseen_values_is_read(tmp_path):
+    """Also where the mean of a column is none of its two values."""
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    X[:, 1] = np.where(X[:, 1] > 0, -5.5, 3.25)
+    vae = VAETransformer(1, handle_unknown="error", max_iter=1, random_state=0).fit(X)
+    vae.save(tmp_path / "model.vae")
+    by_numpy = runtime.load(tmp_path / "model.vae")
+
+    np.testing.assert_allclose(by_numpy.score_samples(X), vae.score_samples(X), atol=1e-6)
+    with pytest.raises(ValueError, match="Column 1 has the value 0"):
+        by_numpy.score_samples([[1.0, 0.0]])
+
+
+@pytest.mark.parametrize("hidden", [(), (4,)])
+def test_a_model_of_constant_columns_with_missing_cells_is_read(hidden, tmp_path):
+    """Its decoder has no output."""
+    X = np.where(np.random.default_rng(0).random((40, 2)) < 0.3, np.nan, 1.0)
+    vae = VAETransformer(1, hidden_layer_sizes=hidden, max_iter=1, random_state=0).fit(X)
+    vae.save(tmp_path / "model.vae")
+    by_numpy = runtime.load(tmp_path / "model.vae")
+
+    np.testing.assert_allclose(by_numpy.score_samples(X), vae.score_samples(X), atol=1e-6)
+    np.testing.assert_allclose(by_numpy.transform(X), vae.transform(X), atol=1e-6)
+
+
 def test_sparse_matrices_are_read(tmp_path):
     """To numpy a sparse matrix is one object."""
     X = sparse.random_array((60, 4), density=0.4, rng=0, format="csr")
