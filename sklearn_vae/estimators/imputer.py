@@ -43,6 +43,9 @@ from sklearn_vae.training import Trainer
 
 # Rows of tables whose model is averaged with a mixture, at most.
 MAX_ROWS_TO_AVERAGE = 5_000
+# Columns of tables whose imputations trees correct, at most: the time of their fit grows with the
+# square of the number of columns.
+MAX_COLUMNS_TO_CORRECT = 50
 # Patterns of missing cells that each held-out row gets, and their share of cells if the rows of
 # the fit are complete.
 N_PATTERNS = 3
@@ -69,8 +72,8 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         columns, at most 20 and at most one for every 5 rows. From 100 to 5,000 rows it is
         averaged with a shallow mixture, the best one of those that VAEDensity starts at and of
         independent columns, where the average imputes numbers of held-out rows, which neither
-        of the two was fitted to, better; and the average is corrected by gradient-boosted trees,
-        with a weight that is chosen in the same way.
+        of the two was fitted to, better. Up to 50 columns, the average is then corrected by
+        gradient-boosted trees, with a weight that is chosen in the same way.
     n_draws : int, default=None
         Number of imputations to draw; None imputes means. One draw makes a table of
         X's shape; more make an array of shape (n_draws, n_samples, n_features), or a list
@@ -103,7 +106,8 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         Weight of the mixture's means, and share of the draws that are its own.
     trees_ : BoostedTrees or None
         scikit-learn's ``HistGradientBoostingRegressor`` of each column of numbers, on the other
-        columns, imputed by the average. None where there is no mixture, and for a weight of 0.
+        columns, imputed by the average. None where there is no mixture, for more than 50 columns,
+        and for a weight of 0.
     trees_weight_ : float
         Weight of the trees' predictions. Draws of real columns are shifted as the means are.
     indicated_ : ndarray of shape (n_indicators,)
@@ -290,6 +294,8 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         incomplete = hidden_cells.incomplete
         mean = model._impute(incomplete)[0]
         self.mixture_weight_ = hidden_cells.best_weight(mean, mixture._impute(incomplete)[0])
+        if rows.shape[1] > MAX_COLUMNS_TO_CORRECT:
+            return
         left = np.ones(len(rows)) if weight is None else weight.copy()
         np.subtract.at(left, indices, counts)
         is_left = left > MIN_WEIGHT
@@ -442,7 +448,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
     def _correction(self, rows: np.ndarray, imputed: np.ndarray) -> np.ndarray:
         """Weighted difference of the trees' predictions from imputed means: (n, n_features)."""
         if self.trees_ is None:
-            return np.zeros(imputed.shape)
+            return np.zeros_like(imputed)
         return self.trees_weight_ * (self.trees_.predict(imputed, np.isnan(rows)) - imputed)
 
     def _shift(self, draw: np.ndarray, correction: np.ndarray) -> np.ndarray:

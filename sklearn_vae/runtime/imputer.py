@@ -91,7 +91,7 @@ class ImputerModel:
     def _correction(self, rows: np.ndarray, imputed: np.ndarray) -> np.ndarray:
         """Weighted difference of the trees' predictions from imputed means: (n, n_features)."""
         if self.trees is None:
-            return np.zeros(imputed.shape)
+            return np.zeros_like(imputed)
         return self.trees_weight * (self.trees.predict(imputed, np.isnan(rows)) - imputed)
 
     def _shift(self, draw: np.ndarray, correction: np.ndarray) -> np.ndarray:

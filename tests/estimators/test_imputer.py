@@ -413,3 +413,19 @@ def test_rows_of_no_weight_have_no_influence_on_the_trees():
     predicted = trees.predict(X, np.ones(X.shape, bool))
 
     assert predicted[:, 2].max() < 5
+
+
+def test_wide_tables_get_no_trees(steps, monkeypatch):
+    """Their fit would take a time that grows with the square of the number of columns."""
+    monkeypatch.setattr("sklearn_vae.estimators.imputer.MAX_COLUMNS_TO_CORRECT", 2)
+    wide = fit_briefly(steps[2])
+
+    assert wide.mixture_ is not None
+    assert (wide.trees_, wide.trees_weight_) == (None, 0.0)
+
+
+@pytest.mark.parametrize("attributes", [{}, {"trees_": None}])
+def test_single_precision_is_kept(steps, attributes):
+    rows = steps[2].astype(np.float32)
+
+    assert with_fitted(fit_briefly(rows), **attributes).transform(rows).dtype == np.float32
