@@ -142,6 +142,26 @@ def denoising_autoencoder(train: np.ndarray, test: np.ndarray, seed: int) -> Sco
     return ddae(train, test, seed)
 
 
+def denoising_autoencoder_of_normal_scores(
+    train: np.ndarray, test: np.ndarray, seed: int
+) -> Scores:
+    """DDAE that is trained and scored on normal scores of the columns."""
+    from parts.ddae import ddae_normal_scores
+
+    return ddae_normal_scores(train, test, seed)
+
+
+def among_normal_scores(detector: Detector) -> Detector:
+    """Return a detector of the columns' normal scores."""
+
+    def scores(train: np.ndarray, test: np.ndarray, seed: int) -> Scores:
+        from parts.ddae import normal_scores
+
+        return detector(*normal_scores(train, test), seed)
+
+    return scores
+
+
 RIVALS: dict[str, Detector] = {
     "kNN k=1": nearest(1),
     "kNN k=5": nearest(5),
@@ -160,6 +180,9 @@ RIVALS: dict[str, Detector] = {
     "PyOD AutoEncoder": pyod("auto_encoder", "AutoEncoder", seeded=True, verbose=0),
     "PyOD VAE": pyod("vae", "VAE", seeded=True, verbose=0),
     "DDAE": denoising_autoencoder,
+    "kNN k=1 (normal scores)": among_normal_scores(nearest(1)),
+    "DTE-NP (normal scores)": among_normal_scores(dte()),
+    "DDAE (normal scores)": denoising_autoencoder_of_normal_scores,
 }
 
 
