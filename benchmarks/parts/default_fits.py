@@ -79,7 +79,7 @@ def fits(X: Table) -> dict[str, Callable[[], object]]:
             name: lambda make=make: make(random_state=0).fit(X) for name, make in estimators.items()
         },
         TEXTBOOK: train,
-        MIXTURE: lambda: GaussianMixture(8, random_state=0).fit(rows),
+        MIXTURE: lambda: GaussianMixture(8, random_state=0).fit(rows.astype(np.float64)),
     }
 
 
