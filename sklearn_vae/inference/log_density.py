@@ -247,7 +247,8 @@ def sample_prior(model: VAE, points: Points) -> PriorProposal:
     if isinstance(prior, StandardNormal):
         return PriorProposal(prior, points.prior[:, :n_draws].expand(n_members, -1, -1, -1))
     n_components, generator = model.architecture.n_components, make_generator(*points.prior_seed)
-    z = prior.sample((n_members, n_draws, n_components), generator, model.dtype)
+    # in single precision torch draws other numbers, and rows of both would have other scores
+    z = prior.sample((n_members, n_draws, n_components), generator, torch.float64)
     return PriorProposal(prior, z.to(model.device).unsqueeze(2))
 
 

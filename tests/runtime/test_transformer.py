@@ -428,6 +428,21 @@ def test_dates_have_a_time_zone_if_the_column_has_one(zone, tmp_path):
     assert np.isfinite(model.score_samples(model.sample(9))).all()
 
 
+@pytest.mark.parametrize("prior", ["normal", "mixture", "vamp"])
+def test_single_precision_has_the_scores_of_double_precision(prior, tmp_path):
+    """The draws are the same, also those from a prior that is learned."""
+    X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    vae = VAETransformer(2, prior=prior, max_iter=1, random_state=0).fit(X)
+    vae.save(tmp_path / "model.vae")
+    scores = vae.score_samples(X)
+
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, vae.score_samples(X.astype(np.float64)), atol=1e-4)
+    np.testing.assert_allclose(
+        scores, runtime.load(tmp_path / "model.vae").score_samples(X), atol=1e-4
+    )
+
+
 def test_a_model_that_refuses_unseen_values_is_read(tmp_path):
     """Also where the mean of a column is none of its two values."""
     X = np.random.default_rng(0).normal(size=(40, 2))
