@@ -138,10 +138,11 @@ class FlatAdam(torch.optim.Optimizer):
         """Clip each member's gradient norm; the first step has no moments to compare with."""
         grad = self.model.flat_grad
         bias_correction = 1 - self.BETAS[1] ** self.count
-        root_mean_square = (self.square.sum(1) / bias_correction).sqrt()  # (M,)
+        root_mean_square = (self.square.sum(1) / bias_correction).sqrt()  # (M,), NaN at first
         max_norm, norm = self.max_grad_norm_ratio * root_mean_square, grad.norm(dim=1)
-        is_clipped = (self.count > 0) & (norm > max_norm)
-        grad.mul_(torch.where(is_clipped, max_norm / norm, 1.0).unsqueeze(1))
+        is_clipped = norm > max_norm
+        if grad.is_cuda or is_clipped.any():  # a GPU would have to wait for the answer
+            grad.mul_(torch.where(is_clipped, max_norm / norm, 1.0).unsqueeze(1))
 
     def _prepare_updates(self) -> None:
         """Group members by learning rate: one fused call each, on whole tensors if only one."""
