@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 # Largest number of codes and residuals in memory at once.
 MAX_BATCH_CELLS = 1 << 20
+# Decimals of means that replace missing values, in standard deviations. Rounding errors, which
+# depend on the other rows of a batch, are much smaller.
+MEAN_DECIMALS = 10
 # Types of columns whose values are classes without an order.
 CLASS_TYPES = ("boolean", "category")
 
@@ -113,7 +116,8 @@ class ScoredRows:
         """Standardised rows: (n, n_inputs).
 
         Classes are one-hot encoded, so that different ones have a distance of sqrt(2). Missing
-        values are replaced by their conditional means. Behind, a column that is constant or of
+        values are replaced by their conditional means, which are rounded: equal ones are ties
+        whatever the other rows of the batch are. Behind, a column that is constant or of
         categories has a number that is 0, or 1 / sigma for an unseen value, where sigma is the
         standard deviation of a column in which one value of n + 2 differs (Laplace's rule of
         succession).
@@ -122,6 +126,11 @@ class ScoredRows:
         is_unseen = columns.is_unseen(self.X)[:, columns.has_unseen]
         unseen = np.exp(-columns.log_unseen / 2) * is_unseen
         values = self.predictor.filled_inputs(self.X) * columns.distance_scale
+        incomplete = np.flatnonzero(np.isnan(self.X).any(axis=1))
+        if len(incomplete):
+            is_filled = np.isnan(columns.transform(self.X[incomplete]))
+            means = np.where(is_filled, values[incomplete], 0.0).round(MEAN_DECIMALS)
+            values[incomplete] = np.where(is_filled, means, values[incomplete])
         return np.hstack([values, unseen])
 
     @cached_property

@@ -131,6 +131,26 @@ def test_a_table_that_was_complete_may_have_missing_cells_later(method):
     assert detector.explain(holey)[3, 1] == 0
 
 
+@pytest.mark.filterwarnings("ignore:Column 'c' of X holds")
+def test_equal_means_of_missing_cells_are_ties_in_any_batch():
+    """Rounding errors of the batch would order them, and ranks and neighbours follow the order."""
+    rng = np.random.default_rng(1)
+    X = pd.DataFrame(
+        {
+            "a": rng.integers(-3, 9, 120).astype(float),
+            "b": np.array(list("abcde"))[rng.integers(0, 5, 120)],
+            "c": [f"k{i}" for i in rng.permutation(120) % 89],
+        }
+    )
+    X = X.mask(rng.random(X.shape) < 0.3)
+    detector = VAEOutlierDetector(max_iter=1, random_state=0).fit(X)
+
+    together = detector.score_samples(X)
+    alone = np.concatenate([detector.score_samples(X[i : i + 1]) for i in range(len(X))])
+
+    np.testing.assert_allclose(alone, together, rtol=0, atol=1e-9)
+
+
 def test_a_training_row_with_missing_cells_is_recognised_alone(fitted, train):
     """Its imputed values are rounded otherwise than among other rows."""
     incomplete = train[train.isna().any(axis=1)][:20]
