@@ -221,7 +221,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             try:
                 model.fit(X, sample_weight=sample_weight)
                 if self.estimator is None and X is table:
-                    self._fit_mixture(
+                    self._fit_average(
                         model._validate(X, reset=False), sample_weight, first_weights.best
                     )
             except KeyboardInterrupt as error:
@@ -267,10 +267,10 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             model.set_params(random_state=self.random_state)
         return model
 
-    def _fit_mixture(
+    def _fit_average(
         self, rows: np.ndarray, sample_weight: Any, weights: dict[str, np.ndarray]
     ) -> None:
-        """Fit the mixtures to validated rows, keep the best one, and choose its weight.
+        """Fit mixtures and trees to validated rows, and choose the weights in the average.
 
         ``weights`` are those of the model before the refit, which has not seen held-out rows.
         """
@@ -294,15 +294,15 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         incomplete = hidden_cells.incomplete
         mean = model._impute(incomplete)[0]
         self.mixture_weight_ = hidden_cells.best_weight(mean, mixture._impute(incomplete)[0])
-        if rows.shape[1] > MAX_COLUMNS_TO_CORRECT:
-            return
-        left = np.ones(len(rows)) if weight is None else weight.copy()
-        np.subtract.at(left, indices, counts)
-        is_left = left > MIN_WEIGHT
-        trees = self._fit_trees(model, rows[is_left], None if weight is None else left[is_left])
-        mean = self._average(model, incomplete)
-        predicted = trees.predict(mean, hidden_cells.hidden)
-        self.trees_weight_ = hidden_cells.best_weight(mean, predicted)
+        if rows.shape[1] <= MAX_COLUMNS_TO_CORRECT:
+            left = np.ones(len(rows)) if weight is None else weight.copy()
+            np.subtract.at(left, indices, counts)
+            is_left = left > MIN_WEIGHT
+            left_weight = None if weight is None else left[is_left]
+            trees = self._fit_trees(model, rows[is_left], left_weight)
+            mean = self._average(model, incomplete)
+            predicted = trees.predict(mean, hidden_cells.hidden)
+            self.trees_weight_ = hidden_cells.best_weight(mean, predicted)
         if self.trees_weight_:
             self.trees_ = self._fit_trees(self.estimator_, rows, weight)
 
