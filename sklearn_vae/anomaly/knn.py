@@ -110,9 +110,7 @@ class NeighborDistance(Scorer):
 
     def fit(self, rows: ScoredRows) -> Self:
         """Return a scorer whose reference are the rows, or some of them with a fraction."""
-        indices = np.arange(len(rows))
-        if self.fraction:
-            indices = indices[evenly_spaced(len(indices), MAX_FRACTION_REFERENCE)]
+        indices = evenly_spaced(len(rows), MAX_FRACTION_REFERENCE if self.fraction else len(rows))
         index = np.full(len(rows) + 1, -1)
         index[indices] = np.arange(len(indices))
         counts = None if rows.counts is None else rows.counts[indices]

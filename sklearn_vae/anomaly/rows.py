@@ -125,12 +125,9 @@ class ScoredRows:
         columns = self.predictor.columns
         is_unseen = columns.is_unseen(self.X)[:, columns.has_unseen]
         unseen = np.exp(-columns.log_unseen / 2) * is_unseen
-        values = self.predictor.filled_inputs(self.X) * columns.distance_scale
-        incomplete = np.flatnonzero(np.isnan(self.X).any(axis=1))
-        if len(incomplete):
-            is_filled = np.isnan(columns.transform(self.X[incomplete]))
-            means = np.where(is_filled, values[incomplete], 0.0).round(MEAN_DECIMALS)
-            values[incomplete] = np.where(is_filled, means, values[incomplete])
+        filled, is_missing = self.predictor.filled_inputs(self.X)
+        values = filled * columns.distance_scale
+        values[is_missing] = values[is_missing].round(MEAN_DECIMALS)
         return np.hstack([values, unseen])
 
     @cached_property

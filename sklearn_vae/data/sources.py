@@ -83,13 +83,13 @@ class BatchSource:
     def __iter__(self) -> Iterator[Any]:
         """Read the batches that have rows; all batches must have the columns of the first."""
         columns, library, n_batches = None, None, 0
-        batches: Any = self.read()
-        if not isinstance(batches, Iterable) or nw.dependencies.is_into_dataframe(batches):
+        tables: Any = self.read()
+        if not isinstance(tables, Iterable) or nw.dependencies.is_into_dataframe(tables):
             raise ValueError(
                 f"X is a function, which must return an iterator of batches. "
-                f"It returned {batches!r:.100} instead."
+                f"It returned {tables!r:.100} instead."
             )
-        for number, native in enumerate(batches):
+        for number, native in enumerate(tables):
             batch = as_array(native)
             try:
                 batch = batch if hasattr(batch, "shape") else np.asarray(batch)

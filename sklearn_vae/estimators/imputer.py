@@ -292,15 +292,15 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         indices, counts = held_out.indices().cpu().numpy(), held_out.sample_weight()
         hidden_cells = self._hide_cells(rows, weight, indices, counts, mixture.seed_)
         incomplete = hidden_cells.incomplete
-        mean = model._impute(incomplete)[0]
-        self.mixture_weight_ = hidden_cells.best_weight(mean, mixture._impute(incomplete)[0])
+        mean, of_mixture = model._impute(incomplete)[0], mixture._impute(incomplete)[0]
+        self.mixture_weight_ = hidden_cells.best_weight(mean, of_mixture)
         if rows.shape[1] <= MAX_COLUMNS_TO_CORRECT:
             left = np.ones(len(rows)) if weight is None else weight.copy()
             np.subtract.at(left, indices, counts)
             is_left = left > MIN_WEIGHT
             left_weight = None if weight is None else left[is_left]
             trees = self._fit_trees(model, rows[is_left], left_weight)
-            mean = self._average(model, incomplete)
+            mean = self._weighted_mean(incomplete, mean, of_mixture)
             predicted = trees.predict(mean, hidden_cells.hidden)
             self.trees_weight_ = hidden_cells.best_weight(mean, predicted)
         if self.trees_weight_:
@@ -441,9 +441,17 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         imputed = model._impute(rows)[0]
         if self.mixture_ is None or self.mixture_weight_ == 0:
             return imputed
-        difference = self.mixture_._impute(rows)[0] - imputed
+        return self._weighted_mean(rows, imputed, self.mixture_._impute(rows)[0])
+
+    def _weighted_mean(
+        self, rows: np.ndarray, imputed: np.ndarray, of_mixture: np.ndarray
+    ) -> np.ndarray:
+        """Average the imputations of a model and the mixture: (n, n_features)."""
+        if self.mixture_weight_ == 0:  # numbers near the largest ones overflow
+            return imputed
         averaged = self._is_averaged & np.isnan(rows)  # observed cells keep their bits
-        return np.where(averaged, imputed + self.mixture_weight_ * difference, imputed)
+        mean = imputed + self.mixture_weight_ * (of_mixture - imputed)
+        return np.where(averaged, mean, imputed)
 
     def _correction(self, rows: np.ndarray, imputed: np.ndarray) -> np.ndarray:
         """Weighted difference of the trees' predictions from imputed means: (n, n_features)."""

@@ -10,7 +10,6 @@ import torch
 from scipy.special import logsumexp
 from torch import Tensor
 
-from sklearn_vae.data.arrays import has_missing_values
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.device import is_out_of_memory
 from sklearn_vae.inference.codes import (
@@ -147,19 +146,20 @@ class Predictor:
         """Encode rows and move them to the device: (n, n_features) -> (1, n, n_columns)."""
         return torch.as_tensor(self.columns.transform(X)).to(self.device)[None]
 
-    def filled_inputs(self, X: np.ndarray) -> np.ndarray:
-        """Encode rows, missing values imputed: (n, n_features) -> (n, n_columns).
+    def filled_inputs(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Encode rows, missing values imputed, and a mask of these: (n, n_columns) each.
 
         By conditional means, or if the model was fitted to complete rows, by means.
         """
         encoded = self.columns.transform(X)
-        rows = np.flatnonzero(has_missing_values(encoded))
+        is_missing = np.isnan(encoded)
+        rows = np.flatnonzero(is_missing.any(axis=1))
         if len(rows):
             model, x = self.module(X.dtype, 1), torch.as_tensor(encoded[rows]).to(self.device)[None]
             observed = ~x.isnan()
             filled = model.fill_missing(x) if model.filler is None else model.filler(x, observed)
             encoded[rows] = filled[0].cpu().numpy()
-        return encoded
+        return encoded, is_missing
 
     def encode_conditions(self, y: np.ndarray, dtype: np.dtype) -> Tensor:
         """Encode conditions (n, n_y) beside rows of zeros: (1, n, n_columns + n_conditions)."""

@@ -73,9 +73,10 @@ class Predictor:
         """Number of autoencoders."""
         return self.vae.n_members
 
-    def filled_inputs(self, X: np.ndarray) -> np.ndarray:
-        """Encode rows, missing values imputed: (n, n_features) -> (n, n_columns)."""
-        return self.vae.fill_missing(self.columns.transform(X))
+    def filled_inputs(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Encode rows, missing values imputed, and a mask of these: (n, n_columns) each."""
+        encoded = self.columns.transform(X)
+        return self.vae.fill_missing(encoded), np.isnan(encoded)
 
     def reconstruct(
         self, X: np.ndarray, shift: np.ndarray | None = None, mask: np.ndarray | None = None
