@@ -7,6 +7,7 @@ follows from the processor and from shape, type and device of the operands alone
 """
 
 import platform
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -42,6 +43,11 @@ def bmm(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
 def baddbmm(bias: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Multiply matrices pairwise and add a bias, as ``torch.baddbmm``: -> (M, n, m)."""
     return bias + bmm(a, b) if _suits_onednn(a, b) else torch.baddbmm(bias, a, b)
+
+
+def bmm_for(a: Tensor, b: Tensor) -> Callable[..., Tensor]:
+    """Return ``bmm`` for factors of these shapes and types, without its tests of them."""
+    return bmm if _suits_onednn(a, b) else torch.bmm
 
 
 def _suits_onednn(a: Tensor, b: Tensor) -> bool:

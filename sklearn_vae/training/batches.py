@@ -61,7 +61,8 @@ def iterate_batches(
             ]
         ).to(like.device)  # (S, draws of all batches, l)
         for draws in noise.split(lengths, dim=1):
-            yield Batch(next(batch_rows), draws.unflatten(1, (n_draws, -1)))  # (S, K, B or 1, l)
+            by_draw = draws.view(len(seeds), n_draws, -1, n_components)
+            yield Batch(next(batch_rows), by_draw)  # (S, K, B or 1, l)
 
 
 def _shuffled_windows(
@@ -77,12 +78,12 @@ def _shuffled_windows(
 
 def _split_windows(windows: Iterator[Tensor], sizes: Sequence[int]) -> Iterator[Tensor]:
     """Split the row indices of windows, one after the other, into batches (S, size)."""
-    rows = next(windows)
+    rows, first = next(windows), 0
     for size in sizes:
-        while rows.shape[1] < size:
-            rows = torch.cat([rows, next(windows)], dim=1)
-        yield rows[:, :size]
-        rows = rows[:, size:]
+        while rows.shape[1] < first + size:
+            rows, first = torch.cat([rows[:, first:], next(windows)], dim=1), 0
+        yield rows.narrow(1, first, size)
+        first += size
 
 
 def _batch_sizes(config: TrainingConfig, n_rows: int) -> list[int]:

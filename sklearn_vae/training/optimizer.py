@@ -135,14 +135,15 @@ class FlatAdam(torch.optim.Optimizer):
             )
 
     def _clip_gradients(self) -> None:
-        """Clip each member's gradient norm; the first step has no moments to compare with."""
-        grad = self.model.flat_grad
-        bias_correction = 1 - self.BETAS[1] ** self.count
-        root_mean_square = (self.square.sum(1) / bias_correction).sqrt()  # (M,), NaN at first
-        max_norm, norm = self.max_grad_norm_ratio * root_mean_square, grad.norm(dim=1)
-        is_clipped = norm > max_norm
+        """Clip each member's gradient norm; the first step has no norms to compare with."""
+        grad, square = self.model.flat_grad, self._new_square
+        norm = torch.linalg.vector_norm(grad, dim=1)  # (M,)
+        is_clipped = torch.mul(norm, norm, out=square) * self._norm_weight > self._max_square
         if grad.is_cuda or is_clipped.any():  # a GPU would have to wait for the answer
-            grad.mul_(torch.where(is_clipped, max_norm / norm, 1.0).unsqueeze(1))
+            limit = self._max_square / self._norm_weight
+            grad.mul_(torch.where(is_clipped, (limit / square).sqrt(), 1.0).unsqueeze(1))
+            square.copy_(torch.where(is_clipped, limit, square))
+        torch.addcmul(self._new_norms, self._norms, self._beta, out=self._norms)
 
     def _prepare_updates(self) -> None:
         """Group members by learning rate: one fused call each, on whole tensors if only one."""
@@ -153,6 +154,7 @@ class FlatAdam(torch.optim.Optimizer):
         if len(decays) > 1:
             decays = torch.as_tensor(rates * self.weight_decay).to(self.mean)
         self._decay_factors = 1 - decays[:, None] * self.model.decays if decays.any() else None
+        self._prepare_clipping()
         self._updates = []
         tensors = [self.model.flat, self.model.flat_grad, self.mean, self.square]
         for lr in np.unique(rates[rates > 0]).tolist():
@@ -163,6 +165,22 @@ class FlatAdam(torch.optim.Optimizer):
                 parts = [[tensor[member] for member in members] for tensor in tensors]
                 counts = [self.count[member] for member in members]
             self._updates.append(FusedUpdate(lr, parts, counts))
+
+    def _prepare_clipping(self) -> None:
+        """Compute the sums that clipping compares with, from the second moments.
+
+        The sum of Adam's running means of squares is the running mean of squared norms. So a step
+        needs the norm of its gradient, and no pass over the moments.
+        """
+        beta, inverse_ratio = self.BETAS[1], self.max_grad_norm_ratio**-2
+        # in double precision: after few steps, the difference of both is small
+        weight = inverse_ratio * (1 - beta ** self.count.cpu().double())
+        # running sums of squared norms, and of weights 1 / ratio²: their quotient is the limit
+        self._norms = torch.stack([self.square.sum(1), weight.to(self.square)]).div_(1 - beta)
+        self._max_square, self._norm_weight = self._norms  # (M,)
+        self._new_norms = torch.full_like(self._norms, inverse_ratio)
+        self._new_square = self._new_norms[0]
+        self._beta = self.square.new_tensor(beta)  # a Python number is converted at every call
 
 
 class ExponentialMovingAverage:

@@ -270,6 +270,8 @@ class Trainer(NeuralNet):
         self._last_epochs = np.array([c.first_epoch + c.max_iter - 1 for c in self._configs])
         self.final_beta_ = np.array([config.beta(config.max_iter - 1) for config in self._configs])
         augmentation = self._augmentation = Augmentation(self._configs, self.module_)
+        mask = self.module_.mask
+        self._mask = None if mask is None else mask[:, None, None]  # (M, 1, 1, l)
         self._gradient = LossGradient(
             self.module_,
             self.criterion_,
@@ -314,8 +316,8 @@ class Trainer(NeuralNet):
             rows, noise = rows[augmentation.seed_indices], noise[augmentation.seed_indices]
         elif len(self.members_) > 1:
             rows = rows.expand(len(self.members_), -1)
-        if (mask := model.mask) is not None:
-            noise = noise * mask[:, None, None]
+        if self._mask is not None:
+            noise = noise * self._mask
         x, weight = train.take(rows)
         if train.dequantization_widths is not None:
             x = augmentation.dequantize(x, train.dequantization_widths)

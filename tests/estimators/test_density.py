@@ -425,22 +425,33 @@ def test_an_average_of_weights_is_what_is_kept():
 
 
 def test_a_gradient_far_longer_than_usual_is_cut():
-    """To three times the usual length, in its own direction; a shorter one is left."""
+    """To three times the root of the sum of Adam's second moments, in its own direction."""
     model = build(Architecture(2, (4,), "tanh", ((Gaussian(), 3),)), 2).double()
     model.flatten()
     adam = FlatAdam(model, 0.1, 0.0, max_grad_norm_ratio=3.0)
-    for size in [1e6, *[1.0] * 9, 2.0]:  # the first one is all that is known
-        model.flat_grad.fill_(size)
+    rng = np.random.default_rng(0)
+    square, n_steps, n_cut = np.zeros(model.flat.shape), np.zeros(2), np.zeros(2)
+    for step in range(40):
+        gradient = rng.normal(size=square.shape) * rng.choice([1, 2, 30], (2, 1), p=[0.5, 0.3, 0.2])
+        gradient[1] *= step != 25  # a gradient of zeros is not cut
+        if step == 20:
+            adam.reset(np.array([False, True]))
+            square[1] = n_steps[1] = 0
+        model.flat_grad.copy_(torch.from_numpy(gradient))
         adam.step()
-        adam.square.fill_(1 - 0.999 ** float(adam.count[0]))  # gradients of 1 are usual
-        torch.testing.assert_close(model.flat_grad, torch.full_like(model.flat_grad, size))
-    model.flat_grad[0].fill_(1000.0)
-    model.flat_grad[1].fill_(-2.5)
-    adam.step()
 
-    cut = torch.full_like(model.flat[0], 3.0)
-    torch.testing.assert_close(model.flat_grad[0], cut, rtol=1e-4, atol=0)
-    torch.testing.assert_close(model.flat_grad[1], torch.full_like(model.flat[0], -2.5))
+        for member in np.flatnonzero(n_steps):  # the first gradient is all that is known
+            limit = 3 * np.sqrt(square[member].sum() / (1 - 0.999 ** n_steps[member]))
+            norm = np.linalg.norm(gradient[member])
+            if norm > limit:
+                n_cut[member] += 1
+                gradient[member] *= limit / norm
+        n_steps += 1
+        square = 0.999 * square + 0.001 * gradient**2
+        np.testing.assert_allclose(model.flat_grad.numpy(), gradient, rtol=1e-5)
+    np.testing.assert_allclose(adam.square.numpy(), square, rtol=1e-5)
+
+    assert (n_cut > 1).all()
 
 
 def test_autograd_leads_to_the_same_density(monkeypatch, wine):

@@ -16,7 +16,7 @@ from torch import Tensor
 from sklearn_vae.model_constants import POSTERIOR_LOG_SCALE_BOUND
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.networks import MLP, SkipNetwork
-from sklearn_vae.networks.matmul import bmm
+from sklearn_vae.networks.matmul import bmm_for
 
 # Rows that are precomputed at a time.
 CHUNK_ROWS = 1 << 12
@@ -146,17 +146,22 @@ class ManualLinear:
         self.out = x.new_empty(n_members, weight.shape[2], n_rows)
         self.grad_x = x.new_empty(n_members, n_grad, n_rows)
         self.grad: Tensor | None = None
+        self.forward_bmm = bmm_for(self.weight_t, x)
+        self.weight_bmm = bmm_for(x, self.out.mT)
+        self.input_bmm = bmm_for(self.weight_with_grad, self.out)
 
     def forward(self) -> Tensor:
         """Compute the output: (M, n_in, rows) -> (M, n_out, rows)."""
-        return bmm(self.weight_t, self.x, out=self.out)
+        return self.forward_bmm(self.weight_t, self.x, out=self.out)
 
     def backward(self, grad: Tensor) -> Tensor:
         """Write the gradient of the weights; return that of the input's first features."""
         if grad is not self.grad:  # it is the same buffer every time
             self.grad, self.grad_t = grad, grad.mT
-        bmm(self.x, self.grad_t, out=self.grad_weight)
-        return bmm(self.weight_with_grad, grad, out=self.grad_x) if self.n_grad else self.grad_x
+        self.weight_bmm(self.x, self.grad_t, out=self.grad_weight)
+        if self.n_grad:
+            self.input_bmm(self.weight_with_grad, grad, out=self.grad_x)
+        return self.grad_x
 
 
 class GaussianSample:
@@ -208,10 +213,11 @@ class TanhBound:
     def __init__(self, raw: Tensor, bound: float):
         self.raw, self.tanh = raw, empty_like(raw)
         # tensors: a Python number is converted at every call
-        self.bound, self.twice_inverse, self.two = raw.new_tensor([bound, 2 / bound, 2.0]).unbind()
+        numbers = raw.new_tensor([bound, 2 / bound, 2.0, 1.0])
+        self.bound, self.twice_inverse, self.two, self.one = numbers.unbind()
 
     def forward(self) -> Tensor:
         """Compute ``tanh``, tanh(raw / bound)."""
         # by the sigmoid: torch.tanh is several times slower
         torch.mul(self.raw, self.twice_inverse, out=self.tanh).sigmoid_()
-        return self.tanh.mul_(self.two).sub_(1)
+        return self.tanh.mul_(self.two).sub_(self.one)
