@@ -8,7 +8,7 @@ import numpy as np
 
 
 def as_array(X: Any) -> Any:
-    """Convert a torch tensor or a masked array to an array, and a record batch to a table.
+    """Convert an array of another library or a masked one, and a record batch to a table.
 
     Masked cells are missing values. Other types are returned as they are.
     """
@@ -19,6 +19,8 @@ def as_array(X: Any) -> Any:
     if isinstance(X, torch.Tensor):
         X = X.detach().cpu()
         return (X.float() if X.dtype == torch.bfloat16 else X).numpy()
+    if hasattr(X, "__array_namespace__") and not isinstance(X, np.ndarray):
+        return np.asarray(X)
     return as_arrow_table(X)
 
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from functools import cached_property
 from numbers import Complex, Real
@@ -278,7 +278,13 @@ def _read_pandas(X: Any) -> TableReader:
 
 
 def _read_array(X: Any) -> TableReader:
-    if not issparse(X) and np.asarray(X).dtype.kind in "USO":
+    dtype = X.dtype if issparse(X) else np.asarray(X).dtype
+    if dtype.names:
+        raise TypeError(
+            f"X is a structured array of the fields {', '.join(map(repr, dtype.names))}. Give a "
+            f"data frame: pandas.DataFrame(X)."
+        )
+    if not issparse(X) and dtype.kind in "USOT":
         X = np.asarray(X, dtype=object)  # numpy would convert numbers beside strings to strings
     X = check_array(
         X,
@@ -350,7 +356,7 @@ def _logical_type_of_array(values: np.ndarray, name: Name) -> str:
         if not issubclass(cls, str | Real | Decimal | np.bool_):
             raise TypeError(
                 f"Column {name!r} of X holds values of type {cls.__name__}; each cell of this "
-                f"argument must be a string, a number or missing."
+                f"argument must be a string, a number or missing.{_advice(cls)}"
             )
     if any(issubclass(cls, str) for cls in types):
         return "category"
@@ -359,6 +365,14 @@ def _logical_type_of_array(values: np.ndarray, name: Name) -> str:
         numbers = (cell for cell in cells if type(cell) not in booleans)  # perhaps all are NaN
         return "boolean" if all(map(is_missing, numbers)) else "number"
     return "number"
+
+
+def _advice(cls: type) -> str:
+    """Return the advice on objects of a class that a dtype of data frames holds."""
+    for time, function in ((date, "to_datetime"), (timedelta, "to_timedelta")):
+        if issubclass(cls, time):
+            return f" Convert the column of a data frame by pandas.{function}."
+    return ""
 
 
 def _decimal_places(values: np.ndarray) -> int | None:

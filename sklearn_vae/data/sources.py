@@ -6,7 +6,7 @@ sample of all rows, also where the source is sorted.
 """
 
 import mmap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from glob import glob
@@ -41,7 +41,7 @@ def as_source(X: Any) -> "BatchSource | None":
 
     Sources are a path or list of paths of Parquet files, a ``pyarrow.dataset.Dataset``, a dask
     DataFrame or Array, a polars LazyFrame, or a callable that returns a new iterator of batches.
-    An iterator is refused: it can be read only once.
+    An iterator is refused, as it can be read only once, and so is a dict.
     """
     if isinstance(X, BatchSource):
         return X
@@ -50,6 +50,11 @@ def as_source(X: Any) -> "BatchSource | None":
     for is_readable, read in READERS:
         if is_readable(X):
             return BatchSource(partial(read, X))
+    if isinstance(X, Mapping):
+        raise TypeError(
+            f"X is a {type(X).__name__} of the keys {list(X)!r:.100}. Give a data frame, as of "
+            f"pandas.DataFrame(X)."
+        )
     if isinstance(X, Iterator):
         raise ValueError(
             f"X is read more than once, and a {type(X).__name__} can be read only once: pass a "

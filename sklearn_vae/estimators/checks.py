@@ -242,7 +242,7 @@ def fit_schema(X: Any, network: Network) -> Schema | None:
     """Fit the schema of a table whose columns have types; refuse columns of numbers and text."""
     X = as_array(X)
     if isinstance(X, np.ndarray | list | tuple):
-        has_types = np.asarray(X).dtype.kind in "USOMm"
+        has_types = np.asarray(X).dtype.kind in "USOTVMm"
     else:
         has_types = issparse(X) or isinstance(nw.from_native(X, pass_through=True), nw.DataFrame)
     if not has_types:  # an array of numbers

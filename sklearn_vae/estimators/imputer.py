@@ -627,7 +627,7 @@ def _replace_by_nan(X: Any, missing_values: Any) -> Any:
     values = X.toarray() if issparse(X) else np.asarray(X)
     if values.dtype.kind in "mM":
         return X
-    if values.dtype.kind in "USO":
+    if values.dtype.kind in "USOT":
         values = np.array(X, dtype=object)  # numbers beside strings in a list stay numbers
         values[find_objects(partial(_is_equal, value=missing_values), values)] = None
         return values

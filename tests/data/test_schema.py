@@ -763,6 +763,21 @@ REFUSED = {
         TypeError,
         r"X has the dtype datetime64\[D\]. Give an array of numbers, of strings or of objects",
     ),
+    "a structured array": (
+        np.array([(1.0, "a")], dtype=[("x", float), ("y", "U1")]),
+        TypeError,
+        r"structured array of the fields 'x', 'y'. Give a data frame: pandas.DataFrame\(X\)",
+    ),
+    "dates of Python": (
+        pd.DataFrame({"a": [dt.date(2020, 1, 1), None]}),
+        TypeError,
+        "Column 'a' of X holds values of type date; .* by pandas.to_datetime",
+    ),
+    "durations of Python": (
+        np.array([[dt.timedelta(1)]], dtype=object),
+        TypeError,
+        "Column 0 of X holds values of type timedelta; .* by pandas.to_timedelta",
+    ),
     "complex": (np.array([[1j]]), ValueError, "Complex data not supported"),
     "sparse complex": (csr_matrix([[1j]]), ValueError, "Complex data not supported"),
     "complex objects": (np.array([[1j, "a"]], object), ValueError, "Complex data not supported"),

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 from scipy import sparse
+from sklearn import config_context
 
-from sklearn_vae import VAEDensity, VAEImputer, VAETransformer
+from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAETransformer
 from sklearn_vae.data.libraries import LIBRARIES
 
 pd = pytest.importorskip("pandas")
@@ -216,16 +217,54 @@ def test_an_array_of_dates_is_refused():
     [
         (pd.Series(NORMAL[0]), "DataFrame containing a single row"),
         (NORMAL[0], r"reshape\(1, -1\)"),
-        ({"a": 1.0}, "scalar array"),
         ([], "1D array"),
     ],
-    ids=["series", "array", "dict", "list"],
+    ids=["series", "array", "list"],
 )
 def test_what_is_no_table_is_refused_by_a_model_of_a_data_frame(X, words):
     """With scikit-learn's advice on how to make a table of it."""
     vae = fit(pd.DataFrame(NORMAL, columns=list("abc")))
     with pytest.raises(ValueError, match=words):
         vae.score_samples(X)
+
+
+def test_a_dict_is_refused_with_advice():
+    """A newcomer's table; numpy makes a scalar of it, of which scikit-learn's messages speak."""
+    with pytest.raises(TypeError, match=r"X is a dict of the keys \['a'\].*pandas.DataFrame\(X\)"):
+        fit({"a": [1.0, 2.0]})
+
+
+def test_a_structured_array_is_refused_with_advice():
+    """It has one dimension, and advice to reshape it is wrong."""
+    with pytest.raises(TypeError, match="structured array of the fields 'a', 'b'"):
+        fit(np.array([(1.0, 2.0)] * 20, dtype=[("a", float), ("b", float)]))
+
+
+@pytest.mark.skipif(not hasattr(np.dtypes, "StringDType"), reason="numpy 2 has this dtype")
+def test_variable_width_strings_of_numpy_are_categories():
+    """As strings of a fixed width are."""
+    texts = np.array([["u", "v"], ["u", "w"], ["x", "w"]] * 10)
+    X = texts.astype(np.dtypes.StringDType())
+    vae = fit(X)
+
+    np.testing.assert_array_equal(vae.score_samples(X), fit(texts).score_samples(texts))
+    assert set(VAEImputer(missing_values="u").fit(X).transform(X)[:, 0]) == {"x"}
+
+
+@pytest.mark.parametrize("dispatch", [False, True])
+def test_arrays_of_the_array_api_are_accepted(dispatch, monkeypatch):
+    """Also where scikit-learn dispatches them to their own library."""
+    monkeypatch.setenv("SCIPY_ARRAY_API", "1")
+    xp = pytest.importorskip("array_api_strict")
+    y = (NORMAL[:, 0] > 0).astype(int)
+    with config_context(array_api_dispatch=dispatch):
+        own = VAEClassifier(random_state=0).fit(xp.asarray(NORMAL), xp.asarray(y))
+        codes = fit(xp.asarray(NORMAL)).transform(xp.asarray(NORMAL))
+        probabilities = own.predict_proba(xp.asarray(NORMAL))
+    expected = VAEClassifier(random_state=0).fit(NORMAL, y)
+
+    np.testing.assert_array_equal(probabilities, expected.predict_proba(NORMAL))
+    np.testing.assert_array_equal(codes, fit(NORMAL).transform(NORMAL))
 
 
 BROKEN = np.where(NORMAL > [9, 1.5, 2], np.inf, NORMAL)
