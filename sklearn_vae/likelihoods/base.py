@@ -215,8 +215,10 @@ def fisher_features_of_classes(log_probability: Tensor, slope: Tensor) -> Tensor
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     """Means of the values that are not NaN: (n, k), (C, n) -> (C, k)."""
-    is_observed = (~values.isnan()).to(weights)
-    total = (weights @ is_observed).clamp(min=torch.finfo(weights.dtype).tiny)
+    is_missing, smallest = values.isnan(), torch.finfo(weights.dtype).tiny
+    if not is_missing.any():
+        return weights @ values / weights.sum(1, keepdim=True).clamp(min=smallest)
+    total = (weights @ (~is_missing).to(weights)).clamp(min=smallest)
     return weights @ values.nan_to_num() / total
 
 

@@ -43,6 +43,8 @@ COMMON_PATTERN = 16
 CLASS_DISTANCE = 1e3
 # Numbers of one tensor of all rows in all components, at most.
 MAX_NUMBERS = 1 << 22
+# Rows of fewer values are computed in batches as small as theirs, which stay in the cache.
+MIN_VALUES = 64
 
 
 def fit_mixture(
@@ -202,6 +204,10 @@ class EM:
             order = index.argsort(stable=True).split(counts.tolist())
             self.rows_by_pattern = [rows for rows, c in zip(order, is_common, strict=True) if c]
             self.rare_rows = (~is_common[index]).nonzero()[:, 0]
+        # other columns with zeros for missing values, and their mask: None if none is missing
+        self.others: tuple[Tensor, Tensor | None] = (table.others, None)
+        if table.others.isnan().any():
+            self.others = table.others.nan_to_num(), table.likelihood.observed(table.others)
         # without a fit, missing values have the columns' own moments
         self._loc, self._precision = mean, torch.diag_embed(1 / (variance + MIN_VARIANCE))
 
@@ -290,13 +296,16 @@ class EM:
         if not table.likelihood.blocks:
             return log_joint
         params = table.likelihood.split_params(self.params[None])
-        observed = table.likelihood.observed(table.others)
-        n_rows = max(MAX_NUMBERS // (len(self.weight) * table.others.shape[1]), 1)
-        parts = [
-            table.likelihood.log_prob_by_component(params, x.nan_to_num()[None], mask[None])[0]
-            for x, mask in zip(table.others.split(n_rows), observed.split(n_rows), strict=True)
-        ]
-        return log_joint + torch.cat(parts, dim=1)
+        others, observed = self.others
+        n_values = max(len(table.likelihood.value_widths), MIN_VALUES)
+        n_rows = max(MAX_NUMBERS // (len(self.weight) * n_values), 1)
+        for first in range(0, len(others), n_rows):
+            rows = slice(first, first + n_rows)
+            mask = None if observed is None else observed[None, rows]
+            log_joint[:, rows] += table.likelihood.log_prob_by_component(
+                params, others[None, rows], mask
+            )[0]
+        return log_joint
 
     def _log_normal(self) -> Tensor:
         """Log-density of the real columns: (C, n)."""

@@ -88,8 +88,10 @@ def test_missing_numbers_are_integrated_out(covariance_type, rng, exact):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_the_density_of_incomplete_rows_is_the_marginal(rng):
-    """Against scipy, with numbers, classes and counts."""
+@pytest.mark.parametrize("max_numbers", [1 << 22, 1000])
+def test_the_density_of_incomplete_rows_is_the_marginal(max_numbers, rng, monkeypatch):
+    """Against scipy, with numbers, classes and counts, in one batch of rows or several."""
+    monkeypatch.setattr(mixture_init, "MAX_NUMBERS", max_numbers)
     X = np.column_stack(
         [
             rng.normal(size=(200, 3)) @ rng.normal(size=(3, 3)),
