@@ -126,11 +126,23 @@ def split_columns(y: Any, n_rows: int) -> list[np.ndarray]:
     """
     import narwhals as nw  # the numpy runtime does without
 
-    y = as_array(y)
+    y = as_dense(y)
     frame = nw.from_native(y, pass_through=True, allow_series=True)
     if isinstance(frame, nw.DataFrame):
         return _check_columns([frame.get_column(name).to_numpy() for name in frame.columns], n_rows)
     return split_array(frame.to_numpy() if isinstance(frame, nw.Series) else y, n_rows)
+
+
+def as_dense(y: Any) -> Any:
+    """Convert arrays of other libraries; refuse sparse ones, which numpy takes for one object."""
+    from scipy.sparse import issparse
+
+    if issparse(y):
+        raise TypeError(
+            f"y is a {type(y).__name__} of the shape {y.shape}, and must be dense. Give "
+            f"y.toarray().ravel() if it is one column, and else y.toarray()."
+        )
+    return as_array(y)
 
 
 def split_array(y: Any, n_rows: int) -> list[np.ndarray]:

@@ -41,7 +41,7 @@ def as_source(X: Any) -> "BatchSource | None":
 
     Sources are a path or list of paths of Parquet files, a ``pyarrow.dataset.Dataset``, a dask
     DataFrame or Array, a polars LazyFrame, or a callable that returns a new iterator of batches.
-    An iterator is refused, as it can be read only once, and so is a dict.
+    An iterator or a pyarrow Scanner is refused, as it may be readable only once, and so is a dict.
     """
     if isinstance(X, BatchSource):
         return X
@@ -55,9 +55,9 @@ def as_source(X: Any) -> "BatchSource | None":
             f"X is a {type(X).__name__} of the keys {list(X)!r:.100}. Give a data frame, as of "
             f"pandas.DataFrame(X)."
         )
-    if isinstance(X, Iterator):
+    if isinstance(X, Iterator) or _is_arrow(X, "to_batches"):
         raise ValueError(
-            f"X is read more than once, and a {type(X).__name__} can be read only once: pass a "
+            f"X is read more than once, and a {type(X).__name__} may be readable only once: pass a "
             f"callable that returns a new iterator of batches."
         )
     return None
@@ -286,8 +286,8 @@ def _check_same_columns(table: Any) -> None:
             )
 
 
-def _is_arrow_dataset(X: Any) -> bool:
-    return type(X).__module__ == "pyarrow._dataset" and hasattr(X, "to_batches")
+def _is_arrow(X: Any, method: str) -> bool:
+    return type(X).__module__ == "pyarrow._dataset" and hasattr(X, method)
 
 
 def _read_arrow(X: Any, columns: list[str] | None = None) -> Iterator[Any]:
@@ -322,7 +322,7 @@ def _read_polars(X: Any) -> Iterator[Any]:
 # Tests of X and functions that return its batches.
 READERS: tuple[tuple[Callable[[Any], bool], Callable[[Any], Iterable[Any]]], ...] = (
     (_is_path, _read_parquet),
-    (_is_arrow_dataset, _read_arrow),
+    (partial(_is_arrow, method="get_fragments"), _read_arrow),
     (nw.dependencies.is_dask_dataframe, _read_dask_frame),
     (_is_dask_array, _read_dask_array),
     (nw.dependencies.is_polars_lazyframe, _read_polars),

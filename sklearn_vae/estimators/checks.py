@@ -127,7 +127,7 @@ def check_is_table(X: Any, name: str) -> None:
     """Refuse a source of batches where all rows must be in memory."""
     if as_source(X) is not None:
         raise ValueError(
-            f"{name} needs a table in memory, and X is a source of batches: give a random sample "
+            f"{name} needs a table in memory, and got a source of batches: give a random sample "
             f"of its rows, or each batch in turn."
         )
 

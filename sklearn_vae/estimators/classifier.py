@@ -11,8 +11,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from sklearn_vae._compat import Interval, num_samples
-from sklearn_vae.data.arrays import as_array, is_missing
-from sklearn_vae.data.conditions import ConditionEncoder
+from sklearn_vae.data.arrays import is_missing
+from sklearn_vae.data.conditions import ConditionEncoder, as_dense
 from sklearn_vae.estimators.batches import over_batches
 from sklearn_vae.estimators.checks import check_is_table, restore_on_error
 from sklearn_vae.estimators.log_density import DensityEstimator
@@ -138,7 +138,7 @@ class VAEClassifier(ClassifierMixin, SerializationMixin, BaseEstimator):
             self._validate_params()
             check_is_table(X, type(self).__name__)
             model = self._model()
-            y = as_array(y)
+            y = as_dense(y)
             if y is None:
                 raise ValueError(
                     f"{type(self).__name__} requires y to be passed, but the target y is None."

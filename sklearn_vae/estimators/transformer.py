@@ -636,6 +636,7 @@ class VAETransformer(
         """
         check_is_fitted(self)
         self._check_y_is_used(y, "inverse_transform")
+        check_is_table(Z, "inverse_transform")
         Z = check_array(as_array(Z), dtype=[np.float64, np.float32], input_name="Z")
         n_components = self.architecture_.n_components
         if Z.shape[1] != n_components:

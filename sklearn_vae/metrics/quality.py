@@ -14,6 +14,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from sklearn_vae.data.fields import check_column_names
 from sklearn_vae.data.schema import Schema
+from sklearn_vae.estimators.checks import check_is_table
 from sklearn_vae.seeds import RandomState
 
 # Bins of numbers in contingency tables, by quantiles of the real table.
@@ -126,13 +127,15 @@ def quality_report(
     >>> report.c2st < 0.01
     True
     """
+    tables_by_name = {"real": real, "sample": sample} | (
+        {} if held_out is None else {"held_out": held_out}
+    )
+    for name, rows in tables_by_name.items():
+        check_is_table(rows, f"The '{name}' parameter of quality_report")
     schema = Schema.fit(real)
     names = [field.name for field in schema.fields]
     is_class = np.array([field.categories is not None for field in schema.fields])
     tables = []
-    tables_by_name = {"real": real, "sample": sample} | (
-        {} if held_out is None else {"held_out": held_out}
-    )
     for name, rows in tables_by_name.items():
         if nw.dependencies.is_into_dataframe(rows):
             check_column_names(name, nw.from_native(rows).columns, names, "real")

@@ -328,6 +328,12 @@ class VAESearchCV(BaseSearchCV):
         halving = SuccessiveHalving(tasks)
         candidates = list(range(len(run.candidates)))
         n_rungs = 1 + math.floor(math.log(len(candidates), factor) + 1e-9)
+        if n_rungs > len(candidates):
+            warn(
+                f"With factor={factor!r} there are {n_rungs} rungs of {len(candidates)} "
+                f"candidates, most of which eliminate none. With a factor of 2 or more, each does.",
+                UserWarning,
+            )
         max_iter = max((task.jobs[0].config.max_iter for task in tasks.values()), default=1)
         params: list[dict[str, Any]] = []
         all_results: list[dict[str, Any]] = []

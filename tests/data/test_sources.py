@@ -180,6 +180,16 @@ def test_an_iterator_is_refused():
         as_source(batches()())
 
 
+def test_a_scanner_is_refused():
+    """It cannot select columns, and one of an iterator can be read only once."""
+    dataset = pytest.importorskip("pyarrow.dataset")
+    table = pytest.importorskip("pyarrow").table({"a": [1.0, 2.0]})
+    scanner = dataset.dataset(table).scanner()
+    with pytest.raises(ValueError, match="a Scanner may be readable only once: pass a callable"):
+        as_source(scanner)
+    assert sum(len(batch) for batch in as_source(scanner.to_batches)) == 2
+
+
 def test_a_callable_that_returns_the_same_iterator_is_refused():
     """The second pass finds it empty."""
     generator = batches()()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from scipy.sparse import csr_array, csr_matrix
 from scipy.special import logsumexp
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
@@ -385,6 +386,17 @@ def test_invalid_y_is_refused_with_a_message_that_names_y(of_classes, of_numbers
         VAETransformer(conditional=True).fit(X[:2], np.zeros((1, 2, 1)))
     with pytest.raises(ValueError, match="must hold numbers, as in fit"):
         of_numbers[0].score_samples(X[:2], ["a", "b"])
+
+
+def test_a_sparse_y_is_refused(of_classes):
+    """numpy takes it for one object; the message says how to convert it."""
+    vae, X, _ = of_classes
+    for y in (csr_array(np.ones((2, 1))), csr_matrix(np.ones((2, 1)))):
+        for method in (VAETransformer(conditional=True).fit, VAEClassifier().fit, vae.transform):
+            with pytest.raises(TypeError, match=r"shape \(2, 1\), and must be dense.*toarray"):
+                method(X[:2], y)
+        with pytest.raises(TypeError, match="must be dense"):
+            vae.sample(2, y=y)
 
 
 @pytest.mark.parametrize("cls", [VAETransformer, VAEDensity])

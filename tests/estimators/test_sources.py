@@ -214,6 +214,12 @@ def test_a_table_in_memory_is_needed_before_the_fit(fit):
         fit(lambda: pytest.fail("the source is read"))
 
 
+def test_codes_to_decode_are_a_table_in_memory():
+    vae = small(VAETransformer).fit(TRAIN)
+    with pytest.raises(ValueError, match="inverse_transform needs a table in memory"):
+        vae.inverse_transform(batches(np.zeros((10, 2))))
+
+
 def test_a_detector_with_weights_needs_a_table_in_memory():
     with pytest.raises(ValueError, match="sample_weight needs a table in memory"):
         VAEOutlierDetector().fit(batches(), sample_weight=np.ones(2400))

@@ -116,6 +116,14 @@ def test_tables_that_cannot_be_compared_are_refused(real):
         quality_report(real, real[["size"]])
 
 
+def test_sources_of_batches_are_refused(real):
+    """Distances and ranks need all rows in memory; the message names the parameter."""
+    with pytest.raises(ValueError, match="'real' parameter of quality_report needs a table in mem"):
+        quality_report("a.parquet", real)
+    with pytest.raises(ValueError, match="'held_out' parameter of quality_report needs a table"):
+        quality_report(real, real, held_out="a.parquet")
+
+
 def test_columns_in_another_order_are_refused(real):
     """Numbers of one column would be compared with those of another."""
     numbers = real[["size", "weight"]]

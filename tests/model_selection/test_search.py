@@ -527,7 +527,7 @@ def test_a_fit_replaces_all_attributes_of_an_earlier_fit():
 
 def test_a_source_of_batches_is_refused(tmp_path):
     """The folds of a path would be those of its letters."""
-    with pytest.raises(ValueError, match="VAESearchCV needs a table in memory, and X is a source"):
+    with pytest.raises(ValueError, match="VAESearchCV needs a table in memory, and got a source"):
         VAESearchCV(make_vae(), GRID).fit(str(tmp_path / "rows.parquet"))
 
 
@@ -701,6 +701,14 @@ def test_results_at_the_last_rung_equal_those_without_halving(estimator, params)
 
     assert ours.n_candidates_ == [4, 2, 1]
     assert score == pytest.approx(scores[best], abs=1e-6)
+
+
+def test_a_factor_near_1_is_warned_of():
+    """As in HalvingGridSearchCV, the rungs are many and keep all candidates."""
+    grid = {"learning_rate": [3e-3, 3e-2]}
+    with pytest.warns(UserWarning, match=r"factor=1\.2 there are 4 rungs of 2 candidates"):
+        search = VAESearchCV(make_vae(max_iter=3), grid, cv=2, factor=1.2, refit=False).fit(X)
+    assert search.n_candidates_ == [2, 2, 2, 2]
 
 
 def test_scores_at_a_rung_are_those_of_the_current_parameters():
