@@ -42,3 +42,18 @@ def test_the_versions_of_the_installation_page_are_those_of_the_package():
     stated = dict(re.findall(r"^\| ([\w-]+) \| ([\d.]+) \|", table, re.MULTILINE))
 
     assert stated == {name.replace("torch", "PyTorch"): floor for name, floor in floors.items()}
+
+
+def test_the_architecture_page_names_what_exists():
+    """A reader who follows its table finds the definition in the file."""
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    section = page.partition("## Where to find")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| ([^|]+) \| (`[^|]+) \| (`[^|]+) \|$", section, re.MULTILINE)
+
+    assert len(rows) >= 18
+    for _, names, files in rows:
+        names_by_file = [re.findall("`(.+?)`", part) for part in names.split(";")]
+        for names_of_file, file in zip(names_by_file, re.findall("`(.+?)`", files), strict=True):
+            text = (ROOT / "sklearn_vae" / file).read_text("utf-8")
+            for part in (part for name in names_of_file for part in name.split(".")):
+                assert re.search(rf"^ *(class |def )?{part}\b[(:\[]", text, re.MULTILINE), part

@@ -2,6 +2,7 @@
 
 Means and draws are averages over p(z|observed values), by importance sampling from the encoder,
 the prior and Laplace proposals: an encoder has not learned from every pattern of missing values.
+``sample_posterior`` (``log_density.py``) chooses the proposals of each row.
 """
 
 import torch

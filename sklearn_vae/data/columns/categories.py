@@ -1,6 +1,6 @@
 """Columns of categories: one-hot encoding, and evenly spaced numbers for ordered ones.
 
-In a data frame, ``data/fields.py`` has replaced the categories by integer codes before.
+In a data frame, ``Column.read_as`` (``data/reading.py``) has replaced them by integer codes before.
 """
 
 import math
