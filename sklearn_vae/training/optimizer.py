@@ -72,6 +72,7 @@ class FlatAdam(torch.optim.Optimizer):
         self.square = torch.zeros_like(model.flat)
         self.count = torch.zeros(n_members, dtype=torch.float32, device=model.flat.device)
         self._prepared_for: tuple[np.ndarray | None, float] = (None, 0.0)
+        self.begin_epoch()
 
     @property
     def moments(self) -> dict[str, Tensor]:
@@ -111,6 +112,23 @@ class FlatAdam(torch.optim.Optimizer):
         for name, value in self.moments.items():
             setattr(self, name, value[members])
         self._prepared_for = (None, 0.0)
+
+    def begin_epoch(self) -> None:
+        """Compute the sums that clipping compares with, from the second moments.
+
+        The sum of Adam's running means of squares is the running mean of squared norms. So a step
+        needs the norm of its gradient, and no pass over the moments. A resumed training begins with
+        an epoch, so that it rounds as an uninterrupted one.
+        """
+        beta, inverse_ratio = self.BETAS[1], self.max_grad_norm_ratio**-2
+        # in double precision: after few steps, the difference of both is small
+        weight = inverse_ratio * (1 - beta ** self.count.cpu().double())
+        # running sums of squared norms, and of weights 1 / ratio²: their quotient is the limit
+        self._norms = torch.stack([self.square.sum(1), weight.to(self.square)]).div_(1 - beta)
+        self._max_square, self._norm_weight = self._norms  # (M,)
+        self._new_norms = torch.full_like(self._norms, inverse_ratio)
+        self._new_square = self._new_norms[0]
+        self._beta = self.square.new_tensor(beta)  # a Python number is converted at every call
 
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         """Update the parameters of every member whose learning rate is not 0."""
@@ -154,7 +172,6 @@ class FlatAdam(torch.optim.Optimizer):
         if len(decays) > 1:
             decays = torch.as_tensor(rates * self.weight_decay).to(self.mean)
         self._decay_factors = 1 - decays[:, None] * self.model.decays if decays.any() else None
-        self._prepare_clipping()
         self._updates = []
         tensors = [self.model.flat, self.model.flat_grad, self.mean, self.square]
         for lr in np.unique(rates[rates > 0]).tolist():
@@ -165,22 +182,6 @@ class FlatAdam(torch.optim.Optimizer):
                 parts = [[tensor[member] for member in members] for tensor in tensors]
                 counts = [self.count[member] for member in members]
             self._updates.append(FusedUpdate(lr, parts, counts))
-
-    def _prepare_clipping(self) -> None:
-        """Compute the sums that clipping compares with, from the second moments.
-
-        The sum of Adam's running means of squares is the running mean of squared norms. So a step
-        needs the norm of its gradient, and no pass over the moments.
-        """
-        beta, inverse_ratio = self.BETAS[1], self.max_grad_norm_ratio**-2
-        # in double precision: after few steps, the difference of both is small
-        weight = inverse_ratio * (1 - beta ** self.count.cpu().double())
-        # running sums of squared norms, and of weights 1 / ratio²: their quotient is the limit
-        self._norms = torch.stack([self.square.sum(1), weight.to(self.square)]).div_(1 - beta)
-        self._max_square, self._norm_weight = self._norms  # (M,)
-        self._new_norms = torch.full_like(self._norms, inverse_ratio)
-        self._new_square = self._new_norms[0]
-        self._beta = self.square.new_tensor(beta)  # a Python number is converted at every call
 
 
 class ExponentialMovingAverage:

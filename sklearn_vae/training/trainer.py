@@ -185,6 +185,7 @@ class Trainer(NeuralNet):
         rates = scheduler.learning_rates()
         if (rates != self.optimizer_.lrs).any():
             self.optimizer_.lrs = rates
+        self.optimizer_.begin_epoch()
         self.records_.append((self.members_, {}))
         self._record(beta=self.beta_, learning_rate=self.optimizer_.learning_rates())
         annealing = self.criterion_.annealing(epoch, self._last_epochs)

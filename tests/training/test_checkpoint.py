@@ -14,6 +14,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
+import sklearn_vae.estimators.density as density
 import sklearn_vae.training.checkpoint as checkpoint
 from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
 from sklearn_vae.model_selection import VAESearchCV
@@ -356,3 +357,26 @@ def test_results_come_from_several_processes(tmp_path):
 
     np.testing.assert_allclose(scores_of(found.fit(rows())), scores_of(alone.fit(rows())))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("after", [1, 3])
+def test_a_fit_that_dies_clips_the_same_gradients(after, monkeypatch, tmp_path):
+    """Few steps are below the limit, which follows from the gradients of the former ones."""
+    monkeypatch.setattr(density, "MAX_GRAD_NORM_RATIO", 1.0)
+    model, path = FITS["density"], tmp_path / "fit.ckpt"
+    model = clone(model).set_params(batch_size=20, max_iter=6)
+    expected = clone(model).fit(rows())
+    unclipped = clone(model)
+    with monkeypatch.context() as patch:
+        patch.setattr(density, "MAX_GRAD_NORM_RATIO", np.inf)
+        unclipped.fit(rows())
+    assert unclipped.history_ != expected.history_
+    while True:
+        trial = clone(model).set_params(checkpoint=path, callbacks=[Dies(after)])
+        try:
+            trial.fit(rows())
+            break
+        except SystemExit:
+            assert path.exists()
+
+    assert_equal(trial, expected)
