@@ -52,7 +52,7 @@ from torch.nn.modules.dropout import _DropoutNd as DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm as InstanceNorm
 
 if TYPE_CHECKING:
-    from sklearn.ensemble import HistGradientBoostingRegressor
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 __all__ = [
     "BaseSearchCV",
@@ -88,11 +88,13 @@ fused_adam_ = torch._fused_adam_
 
 
 def boosted_trees(
-    regressor: "HistGradientBoostingRegressor",
-) -> tuple[list[np.ndarray], float]:
-    """Return the nodes of a fitted regressor's trees, and the value that they are added to."""
-    nodes = [predictor.nodes for (predictor,) in regressor._predictors]
-    return nodes, float(np.ravel(regressor._baseline_prediction)[0])
+    model: "HistGradientBoostingClassifier | HistGradientBoostingRegressor",
+) -> list[tuple[float, list[np.ndarray]]]:
+    """Return the sums of a fitted model: values, and the nodes of the trees added to them."""
+    baselines = np.ravel(model._baseline_prediction).tolist()
+    trees = zip(*model._predictors, strict=True)
+    nodes = [[predictor.nodes for predictor in predictors] for predictors in trees]
+    return list(zip(baselines, nodes, strict=True))
 
 
 def standard_gamma(concentration: Tensor, generator: torch.Generator) -> Tensor:

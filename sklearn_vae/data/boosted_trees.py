@@ -1,6 +1,7 @@
-"""Gradient-boosted regression trees as arrays, which numpy alone computes."""
+"""Gradient-boosted trees as arrays, which numpy alone computes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -8,10 +9,23 @@ from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_count
 
 
+class Encoder(Protocol):
+    """Encoder of rows, as ``TableEncoder``."""
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """Encode rows."""
+
+    def inverse_transform(self, encoded: np.ndarray, *, is_sample: bool) -> np.ndarray:
+        """Decode rows; samples keep to the bounds and recording steps of their columns."""
+
+
 @serializable
 @dataclass(frozen=True, eq=False)
 class BoostedTrees:
-    """Sums of regression trees, which predict some columns of a table from the others.
+    """Sums of trees, which predict some columns of a table from the others.
+
+    A column of numbers has one sum. A column of classes has one for each class: its
+    log-probability, but for a term that is the same for all classes.
 
     The nodes of all trees are numbered from 0 on, parents before their children. A leaf is its
     own child.
@@ -20,20 +34,28 @@ class BoostedTrees:
     ----------
     n_features : int
         Number of columns of the table.
+    takes_missing : bool
+        Whether predictions are from rows with missing values, rather than from imputed ones.
+    is_real : ndarray of shape (n_features,)
+        Mask of the columns of real numbers, draws of which are shifted.
     columns : ndarray of shape (k,)
-        Predicted columns.
+        Column that each sum predicts.
+    classes : ndarray of shape (k,)
+        Class that each sum is for; NaN in columns of numbers.
     baselines : ndarray of shape (k,)
-        Values that the sums of trees are added to.
+        Values that the trees are added to.
     bounds : ndarray of shape (k, 2)
-        Smallest and largest prediction.
+        Smallest and largest prediction of a number; 0 for classes.
     targets : ndarray of shape (n_trees,)
-        Position in ``columns`` of the column that each tree is for.
+        Sum that each tree is a part of.
     roots : ndarray of shape (n_trees,)
         First node of each tree.
     features : ndarray of shape (n_nodes,)
         Column that each node splits by.
     thresholds : ndarray of shape (n_nodes,)
         Largest value of that column in the left child.
+    missing_left : ndarray of shape (n_nodes,)
+        Whether missing values of that column go to the left child.
     children : ndarray of shape (n_nodes, 2)
         Left and right child of each node.
     values : ndarray of shape (n_nodes,)
@@ -41,36 +63,98 @@ class BoostedTrees:
     """
 
     n_features: int
+    takes_missing: bool
+    is_real: np.ndarray
     columns: np.ndarray
+    classes: np.ndarray
     baselines: np.ndarray
     bounds: np.ndarray
     targets: np.ndarray
     roots: np.ndarray
     features: np.ndarray
     thresholds: np.ndarray
+    missing_left: np.ndarray
     children: np.ndarray
     values: np.ndarray
 
-    def predict(self, X: np.ndarray, missing: np.ndarray) -> np.ndarray:
-        """Replace the missing cells of the predicted columns: (n, n_features).
+    def select(self, columns: np.ndarray) -> Self:
+        """Return the trees of some of the columns."""
+        is_kept = np.isin(self.columns, columns)
+        position, is_used = np.cumsum(is_kept) - 1, is_kept[self.targets]
+        return replace(
+            self,
+            columns=self.columns[is_kept],
+            classes=self.classes[is_kept],
+            baselines=self.baselines[is_kept],
+            bounds=self.bounds[is_kept],
+            targets=position[self.targets[is_used]],
+            roots=self.roots[is_used],
+        )
 
-        X has no missing values: those cells, of the mask ``missing``, have been imputed.
+    def replaces(self, weight: float) -> np.ndarray:
+        """Mask of the columns whose imputations are predictions alone: (n_features,).
+
+        Numbers are averaged with other imputations, unless the trees' weight is 1.
         """
+        is_replaced = np.zeros(self.n_features, dtype=bool)
+        is_replaced[self.columns[~np.isnan(self.classes) | (weight == 1)]] = True
+        return is_replaced
+
+    def leaves_missing(self, rows: np.ndarray, weight: float) -> np.ndarray:
+        """Mask of the rows that another imputation is needed for: (n, n_features) -> (n,)."""
+        if not self.takes_missing:
+            return np.isnan(rows).any(axis=1)
+        return (np.isnan(rows) & ~self.replaces(weight)).any(axis=1)
+
+    def correct(self, rows: np.ndarray, imputed: np.ndarray, weight: float) -> np.ndarray:
+        """Average the imputed numbers of rows with predictions, and replace classes by them.
+
+        Numbers are moved by ``weight`` towards the predictions: (n, n_features).
+        """
+        predicted = self.predict(rows if self.takes_missing else imputed, np.isnan(rows))
+        # columns that are not predicted
+        predicted = np.where(np.isnan(predicted), imputed, predicted)
+        average = imputed + weight * (predicted - imputed)
+        return np.where(self.replaces(weight), predicted, average)
+
+    def shift(self, draw: np.ndarray, correction: np.ndarray, encoder: Encoder) -> np.ndarray:
+        """Shift draws of real columns by the correction of their means: (n, n_features)."""
+        is_shifted = self.is_real & (correction != 0)
+        encoded = encoder.transform(np.where(is_shifted, draw + correction, draw))
+        # a shifted draw keeps to the bounds and recording steps of its column
+        return np.where(is_shifted, encoder.inverse_transform(encoded, is_sample=True), draw)
+
+    def predict(self, X: np.ndarray, missing: np.ndarray) -> np.ndarray:
+        """Replace the cells of the mask ``missing`` in the predicted columns: (n, n_features)."""
         predicted = X.copy()
-        for k, column in enumerate(self.columns.tolist()):
+        for column in np.unique(self.columns).tolist():
             is_missing = missing[:, column]
             rows = X[is_missing]
-            total = np.full(len(rows), self.baselines[k])
-            for root in self.roots[self.targets == k].tolist():
-                total += self.values[self._leaves(rows, root)]
-            predicted[is_missing, column] = np.clip(total, *self.bounds[k])
+            sums = np.flatnonzero(self.columns == column).tolist()
+            total = np.array([self._sum(rows, k) for k in sums])  # (n_sums, n)
+            is_number = np.isnan(self.classes[sums[0]])
+            predicted[is_missing, column] = (
+                np.clip(total[0], *self.bounds[sums[0]])
+                if is_number
+                else self.classes[sums][total.argmax(axis=0)]
+            )
         return predicted
+
+    def _sum(self, rows: np.ndarray, k: int) -> np.ndarray:
+        """Sum of the trees of one target: (n, n_features) -> (n,)."""
+        total = np.full(len(rows), self.baselines[k])
+        for root in self.roots[self.targets == k].tolist():
+            total += self.values[self._leaves(rows, root)]
+        return total
 
     def _leaves(self, rows: np.ndarray, root: int) -> np.ndarray:
         """Leaf of each row in a tree: (n, n_features) -> (n,)."""
         node, index = np.full(len(rows), root), np.arange(len(rows))
         while True:
-            is_right = rows[index, self.features[node]] > self.thresholds[node]
+            value = rows[index, self.features[node]]
+            is_right = (value > self.thresholds[node]) | (
+                np.isnan(value) & ~self.missing_left[node]
+            )
             child = self.children[node, is_right.astype(int)]
             if (child == node).all():
                 return node
@@ -81,17 +165,20 @@ class BoostedTrees:
         check_count("n_features", self.n_features)
         n_trees, n_nodes = len(self.roots), len(self.values)
         for name, kind, shape in (
+            ("is_real", "b", (self.n_features,)),
             ("columns", "i", (None,)),
+            ("classes", "f", (len(self.columns),)),
             ("baselines", "f", (len(self.columns),)),
             ("bounds", "f", (len(self.columns), 2)),
             ("targets", "i", (n_trees,)),
             ("roots", "i", (n_trees,)),
             ("features", "i", (n_nodes,)),
             ("thresholds", "f", (n_nodes,)),
+            ("missing_left", "b", (n_nodes,)),
             ("children", "i", (n_nodes, 2)),
             ("values", "f", (n_nodes,)),
         ):
-            check_array(name, getattr(self, name), kind, shape)
+            check_array(name, getattr(self, name), kind, shape, allows_nan=name == "classes")
         nodes = np.arange(n_nodes)[:, None]
         is_leaf = (self.children == nodes).all(axis=1, keepdims=True)
         is_parent = ((self.children > nodes) & (self.children < n_nodes)).all(axis=1, keepdims=True)

@@ -1,6 +1,7 @@
 """VAEImputer: missing cells imputed by a variational autoencoder, given the observed cells."""
 
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar, NamedTuple, Self
@@ -46,10 +47,14 @@ MAX_ROWS_TO_AVERAGE = 5_000
 # Columns of tables whose imputations trees correct, at most: the time of their fit grows with the
 # square of the number of columns.
 MAX_COLUMNS_TO_CORRECT = 50
+# Classes of a column that trees predict, at most: each class has trees of its own.
+MAX_CLASSES_TO_CORRECT = 32
 # Patterns of missing cells that each held-out row gets, and their share of cells if the rows of
 # the fit are complete.
 N_PATTERNS = 3
 HIDDEN_SHARE = 1 / 3
+# Held-out rows with a pattern, at most: 256 are too few where columns have heavy tails.
+MAX_HELD_OUT = 3_000
 # Smaller weights of training rows are rounding errors: all copies of the row are held out.
 MIN_WEIGHT = 1e-6
 
@@ -73,7 +78,8 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         averaged with a shallow mixture, the best one of those that VAEDensity starts at and of
         independent columns, where the average imputes numbers of held-out rows, which neither
         of the two was fitted to, better. Up to 50 columns, the average is then corrected by
-        gradient-boosted trees, with a weight that is chosen in the same way.
+        gradient-boosted trees, with a weight that is chosen in the same way. In larger tables,
+        trees replace the model's imputations, of classes, too, where they are better.
     n_draws : int, default=None
         Number of imputations to draw; None imputes means. One draw makes a table of
         X's shape; more make an array of shape (n_draws, n_samples, n_features), or a list
@@ -106,10 +112,13 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         Weight of the mixture's means, and share of the draws that are its own.
     trees_ : BoostedTrees or None
         scikit-learn's ``HistGradientBoostingRegressor`` of each column of numbers, on the other
-        columns, imputed by the average. None where there is no mixture, for more than 50 columns,
-        and for a weight of 0.
+        columns, imputed by the average. Above 5,000 rows, the others have missing cells, and a
+        column of at most 32 classes has a ``HistGradientBoostingClassifier``. None for a given
+        ``estimator``, for fewer than 100 rows, for more than 50 columns, and where trees are not
+        better.
     trees_weight_ : float
-        Weight of the trees' predictions. Draws of real columns are shifted as the means are.
+        Weight of the trees' predictions of numbers, 0 or 1 above 5,000 rows. Draws of real
+        columns are shifted as the means are; classes are drawn from the model.
     indicated_ : ndarray of shape (n_indicators,)
         Indices of the columns with missing cells in ``fit``, with ``add_indicator=True``.
     n_features_in_ : int
@@ -258,9 +267,12 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
     def _model(self, X: Any, sample_weight: Any) -> VAETransformer | VAEDensity:
         """Make the unfitted model."""
         if self.estimator is None:
-            n_components = _default_n_components(X, sample_weight)
+            n_rows, n_columns = _shape(X, sample_weight)
             return VAETransformer(
-                n_components=n_components, random_state=self.random_state, verbose=self.verbose
+                max(min(MAX_FACTORS, n_columns, n_rows // ROWS_PER_FACTOR), 1),
+                refit=n_rows <= MAX_ROWS_TO_AVERAGE,  # a refit to more rows gains nothing
+                random_state=self.random_state,
+                verbose=self.verbose,
             )
         model = clone(self.estimator)
         if model.random_state is None:
@@ -279,32 +291,77 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             weight = check_sample_weight(as_array(sample_weight), rows, dtype=np.float64)
             rows, weight = rows[weight > 0], weight[weight > 0]
         n_rows = len(rows) if weight is None else round(weight.sum())
-        if not MIN_ROWS_TO_VALIDATE <= n_rows <= MAX_ROWS_TO_AVERAGE or not self._is_averaged.any():
+        is_large = n_rows > MAX_ROWS_TO_AVERAGE
+        has_trees = rows.shape[1] <= MAX_COLUMNS_TO_CORRECT
+        is_averaged = has_trees if is_large else self._is_averaged.any()
+        if n_rows < MIN_ROWS_TO_VALIDATE or not is_averaged:
             return
         model = copy(self.estimator_)
         model.state_dict_ = weights
-        # the same seed makes the same split: neither of the two has seen the held-out rows
-        mixture = VAEDensity(max_iter=0, random_state=model.seed_, verbose=self.verbose)
-        held_out = mixture._fit_mixture(rows, weight, model)
+        # the same seed makes the same split: no model has seen the held-out rows
+        table = model._encode(rows, weight)
+        held_out = model._split(table, model._n_validation_rows(table))[1]
         if held_out is None:
             return
-        self.mixture_ = mixture
         indices, counts = held_out.indices().cpu().numpy(), held_out.sample_weight()
-        hidden_cells = self._hide_cells(rows, weight, indices, counts, mixture.seed_)
+        hidden_cells = self._hide_cells(rows, weight, indices, counts, is_large=is_large)
         incomplete = hidden_cells.incomplete
-        mean, of_mixture = model._impute(incomplete)[0], mixture._impute(incomplete)[0]
-        self.mixture_weight_ = hidden_cells.best_weight(mean, of_mixture)
-        if rows.shape[1] <= MAX_COLUMNS_TO_CORRECT:
+        mean = model._impute(incomplete)[0]
+        if not is_large:
+            mixture = VAEDensity(max_iter=0, random_state=model.seed_, verbose=self.verbose)
+            if mixture._fit_mixture(rows, weight, model) is None:
+                return
+            of_mixture = mixture._impute(incomplete)[0]
+            self.mixture_ = mixture
+            self.mixture_weight_ = hidden_cells.best_weight(mean, of_mixture)
+            mean = self._weighted_mean(incomplete, mean, of_mixture)
+        if has_trees:
             left = np.ones(len(rows)) if weight is None else weight.copy()
             np.subtract.at(left, indices, counts)
-            is_left = left > MIN_WEIGHT
-            left_weight = None if weight is None else left[is_left]
-            trees = self._fit_trees(model, rows[is_left], left_weight)
-            mean = self._weighted_mean(incomplete, mean, of_mixture)
-            predicted = trees.predict(mean, hidden_cells.hidden)
-            self.trees_weight_ = hidden_cells.best_weight(mean, predicted)
-        if self.trees_weight_:
-            self.trees_ = self._fit_trees(self.estimator_, rows, weight)
+            self._fit_correction(model, rows, weight, left, hidden_cells, mean)
+
+    def _fit_correction(
+        self,
+        model: VAETransformer | VAEDensity,
+        rows: np.ndarray,
+        weight: np.ndarray | None,
+        left: np.ndarray,
+        hidden_cells: "_HiddenCells",
+        mean: np.ndarray,
+    ) -> None:
+        """Fit trees to the rows of weights ``left``, and choose their weight in the average.
+
+        ``model`` has not seen the hidden cells, which ``mean`` (n, n_features) imputes.
+        """
+        is_large, is_left = self.mixture_ is None, left > MIN_WEIGHT
+        columns = self._columns_of_trees(rows[is_left])
+        left_weight = None if weight is None else left[is_left]
+        trees = self._fit_trees(model, rows[is_left], left_weight, columns)
+        predicted = trees.correct(hidden_cells.incomplete, mean, 1.0)
+        self.trees_weight_ = hidden_cells.best_weight(mean, predicted)
+        if is_large:  # the better one of both alone: averages gain little, and take long
+            self.trees_weight_ = float(self.trees_weight_ > 0.5)
+        has_good_classes = hidden_cells.has_no_more_errors(predicted, mean)
+        is_used = np.where(self._has_classes, has_good_classes, self.trees_weight_ > 0)
+        if not is_used[columns].any():
+            return
+        if not is_large:
+            trees = self._fit_trees(self.estimator_, rows, weight, columns)
+        self.trees_ = trees.select(columns[is_used[columns]])
+
+    def _columns_of_trees(self, rows: np.ndarray) -> np.ndarray:
+        """Columns that trees may predict: numbers that get means, and classes of large tables."""
+        columns = []
+        for j, likelihood in enumerate(self.estimator_.columns_.likelihoods):
+            values = rows[~np.isnan(rows[:, j]), j]
+            if not len(values) or isinstance(likelihood, LogNormal):
+                continue
+            if self._has_classes[j] and (
+                self.mixture_ is not None or len(np.unique(values)) > MAX_CLASSES_TO_CORRECT
+            ):
+                continue
+            columns.append(j)
+        return np.array(columns, dtype=int)
 
     def _hide_cells(
         self,
@@ -312,9 +369,14 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         weight: np.ndarray | None,
         indices: np.ndarray,
         counts: np.ndarray,
-        seed: int,
+        *,
+        is_large: bool,
     ) -> "_HiddenCells":
-        """Hide those cells of held-out rows that are missing in other rows, drawn at random."""
+        """Hide those cells of held-out rows that are missing in other rows, drawn at random.
+
+        In large tables, a row gets no more missing cells than the other row has.
+        """
+        seed, is_averaged = self.estimator_.seed_, self._is_averaged
         with np.errstate(all="ignore"):  # numbers near the largest ones overflow
             cells = np.where(np.isnan(rows), 0.0, 1.0 if weight is None else weight[:, None])
             total = np.maximum(cells.sum(axis=0), 1.0)
@@ -326,22 +388,42 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             generator = np.random.default_rng(stream_seed(seed, Stream.INPUT))
             patterns = generator.random(rows.shape) < HIDDEN_SHARE
         generator = np.random.default_rng(stream_seed(seed, Stream.MASK))
-        rows = np.tile(rows[indices], (N_PATTERNS, 1))
+        indices, counts = np.tile(indices, N_PATTERNS), np.tile(counts, N_PATTERNS)
+        if len(indices) > MAX_HELD_OUT:
+            chosen = generator.permutation(len(indices))[:MAX_HELD_OUT]
+            indices, counts = indices[chosen], counts[chosen]
+        rows = rows[indices]
         pattern = patterns[generator.integers(len(patterns), size=len(rows))]
-        hidden = pattern & ~np.isnan(rows) & self._is_averaged
-        counts = np.tile(counts, N_PATTERNS)[:, None]
+        hidden = pattern & ~np.isnan(rows) & is_averaged
+        if is_large:
+            # trees have learned from as many missing cells as the table's rows have
+            hidden = pattern & ~np.isnan(rows) & (is_averaged | self._has_classes)
+            n_hidden = pattern.sum(axis=1) - np.isnan(rows).sum(axis=1)
+            order = np.where(hidden, generator.random(hidden.shape), 1.0)
+            hidden &= order.argsort(axis=1).argsort(axis=1) < n_hidden[:, None]
         with np.errstate(all="ignore"):
-            precision = np.where(hidden & (variance > 0), counts / variance, 0.0)
-        return _HiddenCells(rows, hidden, precision)
+            precision = np.where(
+                hidden & is_averaged & (variance > 0), counts[:, None] / variance, 0.0
+            )
+        weight = np.where(hidden & self._has_classes, counts[:, None], 0.0)
+        return _HiddenCells(rows, hidden, precision, weight)
 
     def _fit_trees(
-        self, model: VAETransformer, rows: np.ndarray, weight: np.ndarray | None
+        self,
+        model: VAETransformer | VAEDensity,
+        rows: np.ndarray,
+        weight: np.ndarray | None,
+        columns: np.ndarray,
     ) -> BoostedTrees:
-        """Fit trees to the observed values of averaged columns, but those that get medians."""
+        """Fit trees to the observed values of some columns.
+
+        The other columns are imputed if there is a mixture; rows of large tables are incomplete.
+        """
+        inputs = rows if self.mixture_ is None else self._average(model, rows)
         likelihoods = self.estimator_.columns_.likelihoods
-        gets_mean = [not isinstance(likelihood, LogNormal) for likelihood in likelihoods]
-        columns = np.flatnonzero(self._is_averaged & gets_mean & ~np.isnan(rows).all(axis=0))
-        return fit_boosted_trees(self._average(model, rows), ~np.isnan(rows), columns, weight)
+        is_real = np.array([type(likelihood) in (Gaussian, StudentT) for likelihood in likelihoods])
+        trees = fit_boosted_trees(inputs, ~np.isnan(rows), columns, weight, self._has_classes)
+        return replace(trees, is_real=is_real)
 
     @property
     def _is_averaged(self) -> np.ndarray:
@@ -355,6 +437,11 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
                 for likelihood, is_rounded in pairs
             ]
         )
+
+    @property
+    def _has_classes(self) -> np.ndarray:
+        """Mask of the columns that are imputed by classes or one of two values."""
+        return ~self._is_averaged & ~self._is_empty
 
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
         """Fit the model to rows with missing cells, and impute these cells.
@@ -375,12 +462,6 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         """
         check_is_table(X, "fit_transform")
         return super().fit_transform(X, y, **fit_params)
-
-    @property
-    def _is_real(self) -> np.ndarray:
-        """Mask of the columns of real numbers without point masses."""
-        likelihoods = self.estimator_.columns_.likelihoods
-        return np.array([type(likelihood) in (Gaussian, StudentT) for likelihood in likelihoods])
 
     def transform(self, X: Any) -> Any:
         """Impute the missing cells of X.
@@ -406,7 +487,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         X = _replace_by_nan(as_array(X), self.missing_values)
         model = self.estimator_
         rows = model._validate(X, reset=False)
-        imputed = self._impute(rows)
+        imputed = self._impute(model._without_unknown(rows))
         imputed[:, :, self._is_empty] = 0.0
         missing = np.isnan(rows) | self._is_empty
         tables = [model._restore_imputed(table, missing, X) for table in imputed]
@@ -418,23 +499,39 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
     def _impute(self, rows: np.ndarray) -> np.ndarray:
         """Impute missing cells of validated rows by all models: (n_draws or 1, n, n_features)."""
         model, mixture, n_draws = self.estimator_, self.mixture_, self.n_draws
-        if mixture is None:
-            return model._impute(rows, n_draws, self.random_state)
         if n_draws is None:
-            imputed = self._average(model, rows)
-            return (imputed + self._correction(rows, imputed))[None]
+            return self._means(rows)[None]
+        if mixture is None:
+            return self._shift(rows, model._impute(rows, n_draws, self.random_state))
         seed = draw_seed(self.random_state)
         is_of_mixture = np.random.default_rng(seed).random(n_draws) < self.mixture_weight_
         imputed = np.empty((n_draws, *rows.shape), rows.dtype)
         for density, mask in ((model, ~is_of_mixture), (mixture, is_of_mixture)):
             if mask.any():
                 imputed[mask] = density._impute(rows, int(mask.sum()), seed)
-        if self.trees_ is not None:
-            correction = self._correction(rows, self._average(model, rows))
-            imputed = np.array([self._shift(draw, correction) for draw in imputed])
+        imputed = self._shift(rows, imputed)
         # columns of few values, of which a model of real numbers draws others
         possible = [mixture.columns_.replace_unseen(draw) for draw in imputed]
         return np.where(np.isnan(rows), possible, imputed)
+
+    def _means(self, rows: np.ndarray) -> np.ndarray:
+        """Impute means by all models, and classes: (n, n_features)."""
+        model, trees = self.estimator_, self.trees_
+        if trees is None:
+            return self._average(model, rows)
+        is_left, imputed = trees.leaves_missing(rows, self.trees_weight_), rows.copy()
+        if is_left.any():
+            imputed[is_left] = self._average(model, rows[is_left])
+        return trees.correct(rows, imputed, self.trees_weight_)
+
+    def _shift(self, rows: np.ndarray, draws: np.ndarray) -> np.ndarray:
+        """Shift draws as the trees correct means: (n_draws, n, n_features)."""
+        trees, columns = self.trees_, self.estimator_.columns_
+        if trees is None:
+            return draws
+        mean = self._average(self.estimator_, rows)
+        correction = trees.correct(rows, mean, self.trees_weight_) - mean
+        return np.array([trees.shift(draw, correction, columns) for draw in draws])
 
     def _average(self, model: VAETransformer | VAEDensity, rows: np.ndarray) -> np.ndarray:
         """Impute missing cells by the weighted means of a model and the mixture."""
@@ -452,19 +549,6 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         averaged = self._is_averaged & np.isnan(rows)  # observed cells keep their bits
         mean = imputed + self.mixture_weight_ * (of_mixture - imputed)
         return np.where(averaged, mean, imputed)
-
-    def _correction(self, rows: np.ndarray, imputed: np.ndarray) -> np.ndarray:
-        """Weighted difference of the trees' predictions from imputed means: (n, n_features)."""
-        if self.trees_ is None:
-            return np.zeros_like(imputed)
-        return self.trees_weight_ * (self.trees_.predict(imputed, np.isnan(rows)) - imputed)
-
-    def _shift(self, draw: np.ndarray, correction: np.ndarray) -> np.ndarray:
-        """Shift draws of real columns by the correction of their means: (n, n_features)."""
-        columns, is_shifted = self.estimator_.columns_, self._is_real & (correction != 0)
-        encoded = columns.transform(np.where(is_shifted, draw + correction, draw))
-        # a shifted draw keeps to the bounds and recording steps of its column
-        return np.where(is_shifted, columns.inverse_transform(encoded, is_sample=True), draw)
 
     def _validate_fitted(self) -> None:
         self._check_wrapped(self.estimator_)
@@ -553,12 +637,16 @@ class _HiddenCells(NamedTuple):
     hidden : ndarray of shape (n, n_features)
         Mask of the hidden cells.
     precision : ndarray of shape (n, n_features)
-        Number of times that each row counts, over the column's variance; 0 for other cells.
+        Number of times that each row counts, over the column's variance; 0 for other cells and
+        for classes.
+    weight : ndarray of shape (n, n_features)
+        Number of times that each row counts; 0 for other cells and for numbers.
     """
 
     rows: np.ndarray
     hidden: np.ndarray
     precision: np.ndarray
+    weight: np.ndarray
 
     @property
     def incomplete(self) -> np.ndarray:
@@ -577,6 +665,15 @@ class _HiddenCells(NamedTuple):
             )
         return float(np.clip(weight, 0.0, 1.0)) if np.isfinite(weight) else 0.0
 
+    def has_no_more_errors(self, imputed: np.ndarray, other: np.ndarray) -> bool:
+        """Whether classes are wrong as often as in another imputation, or less often.
+
+        A difference of less than its standard error does not count.
+        """
+        is_wrong, is_other_wrong = imputed != self.rows, other != self.rows
+        difference = self.weight * (is_wrong.astype(float) - is_other_wrong)
+        return bool(difference.sum() <= np.sqrt(np.square(difference).sum()))
+
 
 class _FirstWeights(Callback):
     """Keep the best weights of the trainings before the refit."""
@@ -592,15 +689,15 @@ class _FirstWeights(Callback):
                 self.best, self.loss = result.weights, result.loss
 
 
-def _default_n_components(X: Any, sample_weight: Any) -> int:
-    """Choose the number of latent dimensions by the numbers of columns and of weighted rows."""
+def _shape(X: Any, sample_weight: Any) -> tuple[int, int]:
+    """Return the numbers of weighted rows and of columns of a table; 0 of anything else."""
     try:
         n_rows, n_columns = num_samples(X), num_features(X)
-    except TypeError:  # not a table: the model's fit raises the error
-        return 1
+    except TypeError:  # the model's fit raises the error
+        return 0, 0
     if sample_weight is not None:
         n_rows = round(check_sample_weight(as_array(sample_weight), np.empty(n_rows)).sum())
-    return max(min(MAX_FACTORS, n_columns, n_rows // ROWS_PER_FACTOR), 1)
+    return n_rows, n_columns
 
 
 def _replace_by_nan(X: Any, missing_values: Any) -> Any:

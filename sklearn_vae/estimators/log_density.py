@@ -433,12 +433,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
     ) -> np.ndarray:
         """Impute missing cells of validated rows: (n_draws or 1, n, n_features)."""
         check_not_autoregressive(self, "impute")
-        if self.schema_ is not None:
-            # codes of categories that the schema does not have, which no table can hold
-            is_categorical = np.zeros(rows.shape[1], dtype=bool)
-            fields = self.schema_.fields
-            is_categorical[: len(fields)] = [field.categories is not None for field in fields]
-            rows = np.where(is_categorical & (rows < 0), np.nan, rows)
+        rows = self._without_unknown(rows)
         is_incomplete = has_missing_values(rows)
         imputed = np.repeat(rows[None, :, : self.n_features_in_], n_draws or 1, axis=0)
         if not is_incomplete.any():
@@ -454,6 +449,15 @@ class DensityEstimator(TableEstimator[PredictorT]):
                     incomplete, n_draws, IMPUTE_DRAWS, seed
                 )
         return imputed
+
+    def _without_unknown(self, rows: np.ndarray) -> np.ndarray:
+        """Replace categories that the schema does not have, and no table can hold, by NaN."""
+        if self.schema_ is None:
+            return rows
+        is_categorical = np.zeros(rows.shape[1], dtype=bool)
+        fields = self.schema_.fields
+        is_categorical[: len(fields)] = [field.categories is not None for field in fields]
+        return np.where(is_categorical & (rows < 0), np.nan, rows)
 
     # -- fitted attributes -------------------------------------------------------------
 

@@ -10,10 +10,7 @@ from sklearn_vae.runtime.density import DensityModel
 from sklearn_vae.runtime.likelihoods import (
     Bernoulli,
     Categorical,
-    Gaussian,
-    LogNormal,
     Ordinal,
-    StudentT,
 )
 from sklearn_vae.runtime.table import GenerativeModel, as_rows, check_shape
 from sklearn_vae.seeds import RandomState, draw_seed
@@ -69,16 +66,21 @@ class ImputerModel:
 
     def impute_rows(self, rows: np.ndarray, n_draws: int | None, X: Any = None) -> np.ndarray:
         """Impute rows of numbers, those of X if it is given: (n_draws or 1, n, n_features_out)."""
-        imputed = self._means(rows) if n_draws is None else self._draws(rows, n_draws)
+        known = self.model.without_unknown(rows)
+        imputed = self._means(known)[None] if n_draws is None else self._draws(known, n_draws)
         imputed[:, :, self.model.columns.is_empty] = 0.0
         tables = self.model.write_imputed(imputed, rows, X)[:, :, self.is_kept]
         is_missing = np.isnan(rows[:, self.indicated]).astype(tables.dtype)
         return np.concatenate([tables, np.tile(is_missing, (len(tables), 1, 1))], axis=2)
 
     def _means(self, rows: np.ndarray) -> np.ndarray:
-        """Replace missing cells by the models' weighted means: (1, n, n_features)."""
-        imputed = self._average(rows)
-        return (imputed + self._correction(rows, imputed))[None]
+        """Replace missing cells by the models' weighted means: (n, n_features)."""
+        if self.trees is None:
+            return self._average(rows)
+        is_left = self.trees.leaves_missing(rows, self.trees_weight)
+        imputed = rows.copy()
+        imputed[is_left] = self._average(rows[is_left])
+        return self.trees.correct(rows, imputed, self.trees_weight)
 
     def _average(self, rows: np.ndarray) -> np.ndarray:
         """Replace missing cells by the weighted means of model and mixture: (n, n_features)."""
@@ -88,37 +90,21 @@ class ImputerModel:
         mean = imputed + self.mixture_weight * (self.mixture.impute_rows(rows)[0] - imputed)
         return np.where(self._is_averaged & np.isnan(rows), mean, imputed)
 
-    def _correction(self, rows: np.ndarray, imputed: np.ndarray) -> np.ndarray:
-        """Weighted difference of the trees' predictions from imputed means: (n, n_features)."""
-        if self.trees is None:
-            return np.zeros_like(imputed)
-        return self.trees_weight * (self.trees.predict(imputed, np.isnan(rows)) - imputed)
-
-    def _shift(self, draw: np.ndarray, correction: np.ndarray) -> np.ndarray:
-        """Shift draws of real columns by the correction of their means: (n, n_features)."""
-        columns = self.model.columns
-        is_real = [
-            isinstance(likelihood, Gaussian | StudentT) and not isinstance(likelihood, LogNormal)
-            for likelihood in columns.likelihoods
-        ]
-        is_shifted = np.array(is_real) & (correction != 0)
-        encoded = columns.transform(np.where(is_shifted, draw + correction, draw))
-        # a shifted draw keeps to the bounds and recording steps of its column
-        return np.where(is_shifted, columns.inverse_transform(encoded, is_sample=True), draw)
-
     def _draws(self, rows: np.ndarray, n_draws: int) -> np.ndarray:
         """Replace missing cells by draws, of random models: (n_draws, n, n_features)."""
         seed = draw_seed(self.random_state)
-        if self.mixture is None:
-            return self.model.impute_rows(rows, n_draws, seed)
         imputed = np.empty((n_draws, *rows.shape))
         is_of_mixture = np.random.default_rng(seed).random(n_draws) < self.mixture_weight
         for model, mask in ((self.model, ~is_of_mixture), (self.mixture, is_of_mixture)):
-            if mask.any():
+            if model is not None and mask.any():
                 imputed[mask] = model.impute_rows(rows, int(mask.sum()), seed)
         if self.trees is not None:
-            correction = self._correction(rows, self._average(rows))
-            imputed = np.array([self._shift(draw, correction) for draw in imputed])
+            mean = self._average(rows)
+            correction = self.trees.correct(rows, mean, self.trees_weight) - mean
+            columns = self.model.columns
+            imputed = np.array([self.trees.shift(draw, correction, columns) for draw in imputed])
+        if self.mixture is None:
+            return imputed
         # columns of few values, of which a model of real numbers draws others
         possible = [self.mixture.columns.replace_unseen(draw) for draw in imputed]
         return np.where(np.isnan(rows), possible, imputed)

@@ -272,10 +272,7 @@ class GenerativeModel(TableModel):
         Codes of y may come after the columns of X.
         """
         X, y = np.split(rows, [self.n_features_in_], axis=1)
-        if self.fields is not None:
-            is_categorical = np.array([field.categories is not None for field in self.fields])
-            # unknown categories, which no table can hold
-            X = np.where(is_categorical & (X < 0), np.nan, X)
+        X = self.without_unknown(X)
         imputed, incomplete = np.repeat(X[None], n_draws or 1, axis=0), has_missing_values(X)
         if not incomplete.any():
             return imputed
@@ -288,6 +285,13 @@ class GenerativeModel(TableModel):
             draws = self.sample_missing(x, n_draws, seed)
             imputed[:, incomplete] = self.columns.fill_missing_with_draws(X, draws, seed)
         return imputed
+
+    def without_unknown(self, X: np.ndarray) -> np.ndarray:
+        """Replace unknown categories, which no table can hold, by NaN: (n, n_features)."""
+        if self.fields is None:
+            return X
+        is_categorical = np.array([field.categories is not None for field in self.fields])
+        return np.where(is_categorical & (X < 0), np.nan, X)
 
     def sample(
         self, n_samples: int = 1, random_state: int | None = None, *, y: Any = None

@@ -4,9 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-from sklearn_vae.estimators.boosting import MIN_ROWS_PER_LEAF, N_TREES, fit_boosted_trees
+from sklearn_vae.estimators.boosting import (
+    MIN_ROWS_PER_LEAF,
+    N_TREES,
+    OF_INCOMPLETE_ROWS,
+    fit_boosted_trees,
+)
 
 
 def table(scale=1.0):
@@ -39,6 +44,86 @@ def test_predictions_are_those_of_scikit_learn(scale):
         np.testing.assert_allclose(predicted[missing, column], expected[missing], rtol=1e-9)
         np.testing.assert_array_equal(predicted[~missing, column], X[~missing, column])
     np.testing.assert_array_equal(predicted[:, [1, 3]], X[:, [1, 3]])
+
+
+def incomplete_table():
+    """Rows with missing values whose last columns are two classes, four and one: (n, 6)."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 6))
+    X[:, 2] += np.where(X[:, 0] > 0, 3.0, X[:, 1])
+    X[:, 3] = np.where(X[:, 0] + 0.3 * X[:, 3] > 0, 7.0, 3.0)
+    X[:, 4] = np.digitize(X[:, 0] + 0.5 * X[:, 1] * X[:, 4], [-1, 0, 1])
+    X[:, 5] = 2.0
+    X[rng.random(X.shape) < 0.2] = np.nan
+    X[::3, 0] = np.nan  # missing values that say something
+    X[::3, 2] = -9.0
+    return X
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_predictions_from_incomplete_rows_are_those_of_scikit_learn(weighted):
+    """Missing values take the side that they take there; classes are the likeliest ones."""
+    X = incomplete_table()
+    is_class = np.arange(6) > 2
+    weight = np.random.default_rng(1).uniform(size=600) if weighted else None
+    trees = fit_boosted_trees(
+        X[:400],
+        ~np.isnan(X[:400]),
+        np.arange(6),
+        None if weight is None else weight[:400],
+        is_class,
+    )
+    trees.check()
+    predicted = trees.predict(X, np.ones(X.shape, bool))
+
+    for column in (0, 2, 3, 4):
+        others, rows = np.arange(6) != column, ~np.isnan(X[:400, column])
+        y, loc, scale = X[:400][rows, column], 0.0, 1.0
+        kind = HistGradientBoostingClassifier if is_class[column] else HistGradientBoostingRegressor
+        if not is_class[column]:
+            loc, scale = y.mean(), y.std()
+        oracle = kind(max_iter=N_TREES, early_stopping=False, random_state=0, **OF_INCOMPLETE_ROWS)
+        of_rows = None if weight is None else weight[:400][rows]
+        oracle.fit(X[:400][rows][:, others], (y - loc) / scale, of_rows)
+        expected = np.clip(loc + scale * oracle.predict(X[:, others]), y.min(), y.max())
+        np.testing.assert_allclose(predicted[:, column], expected, rtol=1e-9)
+    assert trees.columns.tolist() == [0, 1, 2, 3, 3, 4, 4, 4, 4]
+    np.testing.assert_array_equal(predicted[:, 5], X[:, 5])
+
+
+def test_trees_of_some_columns_are_selected():
+    X = incomplete_table()
+    trees = fit_boosted_trees(X, ~np.isnan(X), np.arange(6), None, np.arange(6) > 2)
+    some = trees.select(np.array([2, 4]))
+    some.check()
+    everything = np.ones(X.shape, bool)
+    expected = X.copy()
+    expected[:, [2, 4]] = trees.predict(X, everything)[:, [2, 4]]
+
+    np.testing.assert_array_equal(some.predict(X, everything), expected)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
+def test_numbers_are_averaged_and_classes_replaced(weight):
+    """Observed cells keep their bits, and other columns their imputations."""
+    X = incomplete_table()
+    trees = fit_boosted_trees(X, ~np.isnan(X), np.arange(1, 6), None, np.arange(6) > 2)
+    missing, imputed = np.isnan(X), np.where(np.isnan(X), 5.0, X)
+    predicted = trees.predict(X, missing)
+    corrected = trees.correct(X, imputed, weight)
+
+    np.testing.assert_array_equal(corrected[~missing], X[~missing])
+    np.testing.assert_array_equal(corrected[:, [0, 5]], imputed[:, [0, 5]])
+    np.testing.assert_array_equal(corrected[:, 3:5], predicted[:, 3:5])
+    expected = (1 - weight) * imputed[:, 1:3] + weight * predicted[:, 1:3]
+    np.testing.assert_allclose(corrected[:, 1:3], expected, rtol=1e-12)
+    # rows without other imputations are complete where none is needed
+    is_left = trees.leaves_missing(X, weight)
+    np.testing.assert_array_equal(
+        is_left, missing[:, [0, 5] if weight == 1 else [0, 1, 2, 5]].any(axis=1)
+    )
+    alone = trees.correct(X, np.where(is_left[:, None], imputed, X), weight)
+    np.testing.assert_array_equal(alone, corrected)
 
 
 def test_columns_with_missing_values_are_not_used():
@@ -75,6 +160,9 @@ def test_without_other_columns_nothing_is_predicted(columns):
         ("values", lambda values: values[1:], "shape"),
         ("bounds", lambda bounds: -bounds, "'bounds'"),
         ("thresholds", lambda thresholds: thresholds + np.nan, "finite"),
+        ("classes", lambda classes: np.full(len(classes), np.inf), "finite"),
+        ("missing_left", lambda missing_left: missing_left[1:], "shape"),
+        ("is_real", lambda is_real: is_real[1:], "shape"),
     ],
 )
 def test_forged_trees_are_refused(name, change, message):

@@ -8,7 +8,7 @@ import pytest
 
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, load, runtime
 from sklearn_vae.estimators.boosting import fit_boosted_trees
-from sklearn_vae.estimators.imputer import _FirstWeights
+from sklearn_vae.estimators.imputer import _FirstWeights, _HiddenCells
 
 pd = pytest.importorskip("pandas")
 
@@ -429,3 +429,103 @@ def test_single_precision_is_kept(steps, attributes):
     rows = steps[2].astype(np.float32)
 
     assert with_fitted(fit_briefly(rows), **attributes).transform(rows).dtype == np.float32
+
+
+@pytest.fixture(scope="module")
+def large():
+    """Rows of two numbers and three classes by steps; imputer of the first 800, a large table."""
+    rng = np.random.default_rng(0)
+    X = rng.uniform(0, 4, size=(1_200, 2))
+    cell = np.floor(X)
+    label = (cell[:, 0] + 2 * cell[:, 1]) % 3
+    table = pd.DataFrame({
+        "a": X[:, 0],
+        "b": X[:, 1],
+        "c": cell[:, 0] * cell[:, 1] % 3 + 0.1 * rng.normal(size=1_200),
+        "label": np.array(["x", "y", "z"])[label.astype(int)],
+    })  # fmt: skip
+    incomplete = table.copy()
+    incomplete.loc[rng.random(1_200) < 0.3, "label"] = None
+    incomplete.loc[rng.random(1_200) < 0.3, "c"] = np.nan
+    incomplete.loc[rng.random(1_200) < 0.1, "a"] = np.nan
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sklearn_vae.estimators.imputer.MAX_ROWS_TO_AVERAGE", 799)
+        imputer = fit_briefly(incomplete[:800])
+    return imputer, table[800:], incomplete[800:]
+
+
+def test_trees_impute_classes_of_large_tables(large):
+    """And numbers; there is no mixture, and the trees take rows with missing cells."""
+    imputer, table, incomplete = large
+    hidden = incomplete["label"].isna()
+
+    def n_errors(same):
+        return (same.transform(incomplete)["label"] != table["label"])[hidden].sum()
+
+    assert imputer.mixture_ is None
+    assert imputer.trees_.takes_missing
+    assert imputer.trees_weight_ == 1
+    assert n_errors(imputer) < 0.8 * n_errors(with_fitted(imputer, trees_=None))
+    hidden = incomplete["c"].isna()
+    error, of_model = (
+        np.square(same.transform(incomplete)["c"] - table["c"])[hidden].mean()
+        for same in (imputer, with_fitted(imputer, trees_=None))
+    )
+    assert error < 0.8 * of_model
+
+
+def test_the_model_imputes_only_what_the_trees_leave(large, monkeypatch):
+    """With a weight of 1, no row needs the model."""
+    imputer, _, incomplete = large
+    alone = with_fitted(imputer, trees_weight_=1.0)
+    expected = imputer.trees_.predict(
+        imputer.estimator_._validate(incomplete, reset=False), np.ones((400, 4), bool)
+    )
+    monkeypatch.setattr(VAETransformer, "_impute", None)
+    hidden = incomplete["c"].isna()
+
+    np.testing.assert_allclose(alone.transform(incomplete)["c"][hidden], expected[hidden, 2])
+    with pytest.raises(TypeError, match="not callable"):
+        with_fitted(imputer, trees_weight_=0.5).transform(incomplete)
+
+
+@pytest.mark.parametrize("n_draws", [None, 300])
+def test_trees_of_large_tables_are_saved(large, n_draws, tmp_path):
+    """The runtime has the same means and classes, and draws of the same distribution."""
+    imputer, _, incomplete = large
+    imputer = with_fitted(imputer, n_draws=n_draws)
+    imputer.save(tmp_path / "imputer.vae")
+    imputed = imputer.transform(incomplete)
+    light = runtime.load(tmp_path / "imputer.vae").transform(incomplete.to_numpy(object))
+    again = load(tmp_path / "imputer.vae").transform(incomplete)
+    if n_draws is None:
+        assert again.equals(imputed)
+        assert light[:, 3].tolist() == imputed["label"].tolist()
+        np.testing.assert_allclose(light[:, :3].astype(float), imputed[["a", "b", "c"]], rtol=1e-6)
+        return
+    hidden = incomplete["c"].isna().to_numpy()
+    own = np.array([table["c"][hidden] for table in imputed])
+    other = light[:, hidden, 2].astype(float)
+    error = np.sqrt((own.var(axis=0) + other.var(axis=0)) / n_draws)
+    assert (abs(own.mean(axis=0) - other.mean(axis=0)) / error).max() < 5
+
+
+def test_unseen_categories_are_missing_for_trees(large):
+    """They keep their place, and other cells are imputed as if they were missing."""
+    imputer, _, incomplete = large
+    rows = incomplete[incomplete["c"].isna()][:20]
+    unseen, missing = rows.assign(label="w"), rows.assign(label=None)
+    expected = imputer.transform(missing)["c"].to_numpy()
+
+    imputed = imputer.transform(unseen)
+    np.testing.assert_array_equal(imputed["c"].to_numpy(), expected)
+
+
+def test_classes_of_trees_are_refused_where_they_are_clearly_worse():
+    truth = np.zeros((100, 1))
+    cells = _HiddenCells(truth, truth == 0, truth, truth + 1)
+    few, many = (np.arange(100) < n for n in (20, 60))
+
+    assert cells.has_no_more_errors(few[:, None], many[:, None])
+    assert not cells.has_no_more_errors(many[:, None], few[:, None])
+    assert cells.has_no_more_errors(truth + 1, truth + 1)
