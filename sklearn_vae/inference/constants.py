@@ -57,3 +57,5 @@ FIRST_DIFFERENCE = 1e-2
 DIFFERENCE = 0.3
 # Upper bound of the Laplace approximation's standard deviations.
 MAX_SCALE = 1.5
+# Gradients and curvatures are clipped to this share of the largest number, so that sums are finite.
+CLIP_SHARE = 1e-8

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sklearn_vae.device import widest_dtype
 from sklearn_vae.inference.constants import (
+    CLIP_SHARE,
     CONVERGED,
     DIFFERENCE,
     FIRST_DIFFERENCE,
@@ -111,12 +112,14 @@ def laplace_approximation(target: Target, guess: NormalProposal) -> tuple[Normal
         around = around.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(target.log_prob(around).sum(), around)
     exact = widest_dtype(z.device)
-    ahead, behind = gradient.nan_to_num().to(exact).split(n_latent, dim=1)  # (M, l, B, l) each
+    largest = CLIP_SHARE * torch.finfo(exact).max
+    gradient = gradient.nan_to_num().to(exact).clamp(-largest, largest)
+    ahead, behind = gradient.split(n_latent, dim=1)  # (M, l, B, l) each
     axes = guess.axes.to(exact)
     hessian = (behind - ahead).movedim(1, 2) / (2 * distance.to(exact)).unsqueeze(
         -1
     )  # (M, B, axis, l)
-    curvature = axes @ hessian  # (M, B, l, l)
+    curvature = (axes @ hessian).nan_to_num().clamp(-largest, largest)  # (M, B, l, l)
     precision, eigenvectors = torch.linalg.eigh(0.5 * (curvature + curvature.mT))
     precision = precision.clamp(min=MAX_SCALE**-2)
     mean_gradient = 0.5 * (ahead + behind).mean(1).unsqueeze(-1)  # (M, B, l, 1)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sklearn_vae.inference.constants import (
+    CLIP_SHARE,
     CONVERGED,
     DIFFERENCE,
     FIRST_DIFFERENCE,
@@ -101,9 +102,11 @@ def laplace_approximation(
     shift = np.moveaxis(guess.axes * distance[..., None, :], -1, 1)  # (M, l, B, l): one per axis
     z = guess.loc[:, None]
     gradient = np.nan_to_num(target.gradient(np.concatenate([z + shift, z - shift], axis=1)))
-    ahead, behind = np.split(gradient, 2, axis=1)
-    hessian = np.moveaxis(behind - ahead, 1, 2) / (2 * distance)[..., None]  # (M, B, axis, l)
-    curvature = guess.axes @ hessian
+    largest = CLIP_SHARE * np.finfo(np.float64).max
+    ahead, behind = np.split(np.clip(gradient, -largest, largest), 2, axis=1)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        hessian = np.moveaxis(behind - ahead, 1, 2) / (2 * distance)[..., None]  # (M, B, axis, l)
+        curvature = np.clip(np.nan_to_num(guess.axes @ hessian), -largest, largest)
     precision, axes = np.linalg.eigh(0.5 * (curvature + curvature.swapaxes(-1, -2)))
     precision = np.maximum(precision, MAX_SCALE**-2)
     mean_gradient = 0.5 * (ahead + behind).mean(1)[..., None]  # (M, B, l, 1)

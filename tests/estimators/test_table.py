@@ -179,6 +179,16 @@ def test_rows_of_1e300_have_finite_scores():
     assert np.isfinite(fit(NORMAL).score_samples(np.full((2, 3), 1e300))).all()
 
 
+def test_cells_of_1e300_beside_a_positive_column_have_finite_scores():
+    """Differences of their gradients are infinite, of which there are no eigenvalues."""
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.normal(size=(200, 3)), np.exp(rng.normal(size=200))])
+    far = X[:2].copy()
+    far[:, 0] = [1e200, 1e300]
+
+    assert np.isfinite(VAETransformer(random_state=0).fit(X).score_samples(far)).all()
+
+
 def test_an_outlier_has_the_lowest_score_at_an_offset_of_1e8():
     """Statistics and scaling are in double precision."""
     vae = fit(NORMAL + 1e8, max_iter=10)
