@@ -2,13 +2,11 @@
 
 from copy import copy
 from dataclasses import replace
-from functools import partial
 from numbers import Integral
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import narwhals as nw
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
@@ -20,26 +18,25 @@ from sklearn_vae._compat import (
     check_feature_names_in,
     check_sample_weight,
     get_output_config,
-    is_pandas_na,
-    is_scalar_nan,
     num_features,
     num_samples,
 )
-from sklearn_vae.data.arrays import as_array, find_objects
+from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.boosted_trees import BoostedTrees
-from sklearn_vae.data.libraries import LIBRARIES
+from sklearn_vae.data.missing_values import replace_by_nan
 from sklearn_vae.data.sources import as_source
 from sklearn_vae.estimators.base import MIN_ROWS_TO_VALIDATE
 from sklearn_vae.estimators.boosting import fit_boosted_trees
 from sklearn_vae.estimators.checks import check_is_table, restore_on_error
 from sklearn_vae.estimators.density import VAEDensity
+from sklearn_vae.estimators.hidden_cells import HiddenCells, hide_cells
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.initialization.factor_analysis import MAX_FACTORS, ROWS_PER_FACTOR
 from sklearn_vae.likelihoods import Bernoulli, Categorical, Gaussian, LogNormal, Ordinal, StudentT
 from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
-from sklearn_vae.random import MAX_DRAWS, RandomState, Stream, draw_seed, stream_seed
+from sklearn_vae.random import MAX_DRAWS, RandomState, draw_seed
 from sklearn_vae.training import Trainer
 
 # Rows of tables whose model is averaged with a mixture, at most.
@@ -49,12 +46,6 @@ MAX_ROWS_TO_AVERAGE = 5_000
 MAX_COLUMNS_TO_CORRECT = 50
 # Classes of a column that trees predict, at most: each class has trees of its own.
 MAX_CLASSES_TO_CORRECT = 32
-# Patterns of missing cells that each held-out row gets, and their share of cells if the rows of
-# the fit are complete.
-N_PATTERNS = 3
-HIDDEN_SHARE = 1 / 3
-# Held-out rows with a pattern, at most: 256 are too few where columns have heavy tails.
-MAX_HELD_OUT = 3_000
 # Smaller weights of training rows are rounding errors: all copies of the row are held out.
 MIN_WEIGHT = 1e-6
 
@@ -217,7 +208,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
                 )
             if sample_weight is not None:
                 check_is_table(X, "sample_weight")
-            X = table = _replace_by_nan(as_array(X), self.missing_values)
+            X = table = replace_by_nan(as_array(X), self.missing_values)
             if (source := as_source(X)) is not None:
                 table, n_rows = source.sample()
                 X = table if table.shape[0] == n_rows else source
@@ -304,7 +295,15 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         if held_out is None:
             return
         indices, counts = held_out.indices().cpu().numpy(), held_out.sample_weight()
-        hidden_cells = self._hide_cells(rows, weight, indices, counts, is_large=is_large)
+        hidden_cells = hide_cells(
+            rows,
+            weight,
+            indices,
+            counts,
+            model.seed_,
+            is_number=self._is_averaged,
+            is_class=self._has_classes if is_large else None,
+        )
         incomplete = hidden_cells.incomplete
         mean = model._impute(incomplete)[0]
         if not is_large:
@@ -326,7 +325,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         rows: np.ndarray,
         weight: np.ndarray | None,
         left: np.ndarray,
-        hidden_cells: "_HiddenCells",
+        hidden_cells: HiddenCells,
         mean: np.ndarray,
     ) -> None:
         """Fit trees to the rows of weights ``left``, and choose their weight in the average.
@@ -362,51 +361,6 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
                 continue
             columns.append(j)
         return np.array(columns, dtype=int)
-
-    def _hide_cells(
-        self,
-        rows: np.ndarray,
-        weight: np.ndarray | None,
-        indices: np.ndarray,
-        counts: np.ndarray,
-        *,
-        is_large: bool,
-    ) -> "_HiddenCells":
-        """Hide those cells of held-out rows that are missing in other rows, drawn at random.
-
-        In large tables, a row gets no more missing cells than the other row has.
-        """
-        seed, is_averaged = self.estimator_.seed_, self._is_averaged
-        with np.errstate(all="ignore"):  # numbers near the largest ones overflow
-            cells = np.where(np.isnan(rows), 0.0, 1.0 if weight is None else weight[:, None])
-            total = np.maximum(cells.sum(axis=0), 1.0)
-            mean = np.nansum(cells * rows, axis=0) / total
-            variance = np.nansum(cells * np.square(rows - mean), axis=0) / total
-        patterns = np.isnan(rows)
-        patterns = patterns[patterns.any(axis=1)]
-        if not len(patterns):
-            generator = np.random.default_rng(stream_seed(seed, Stream.INPUT))
-            patterns = generator.random(rows.shape) < HIDDEN_SHARE
-        generator = np.random.default_rng(stream_seed(seed, Stream.MASK))
-        indices, counts = np.tile(indices, N_PATTERNS), np.tile(counts, N_PATTERNS)
-        if len(indices) > MAX_HELD_OUT:
-            chosen = generator.permutation(len(indices))[:MAX_HELD_OUT]
-            indices, counts = indices[chosen], counts[chosen]
-        rows = rows[indices]
-        pattern = patterns[generator.integers(len(patterns), size=len(rows))]
-        hidden = pattern & ~np.isnan(rows) & is_averaged
-        if is_large:
-            # trees have learned from as many missing cells as the table's rows have
-            hidden = pattern & ~np.isnan(rows) & (is_averaged | self._has_classes)
-            n_hidden = pattern.sum(axis=1) - np.isnan(rows).sum(axis=1)
-            order = np.where(hidden, generator.random(hidden.shape), 1.0)
-            hidden &= order.argsort(axis=1).argsort(axis=1) < n_hidden[:, None]
-        with np.errstate(all="ignore"):
-            precision = np.where(
-                hidden & is_averaged & (variance > 0), counts[:, None] / variance, 0.0
-            )
-        weight = np.where(hidden & self._has_classes, counts[:, None], 0.0)
-        return _HiddenCells(rows, hidden, precision, weight)
 
     def _fit_trees(
         self,
@@ -484,7 +438,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
                 f"The 'n_draws' parameter of VAEImputer must be 1 or None with set_output, which "
                 f"makes one table. Got {self.n_draws} instead."
             )
-        X = _replace_by_nan(as_array(X), self.missing_values)
+        X = replace_by_nan(as_array(X), self.missing_values)
         model = self.estimator_
         rows = model._validate(X, reset=False)
         imputed = self._impute(model._without_unknown(rows))
@@ -627,54 +581,6 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         return tags
 
 
-class _HiddenCells(NamedTuple):
-    """Observed cells of held-out rows that are hidden, to be imputed.
-
-    Attributes
-    ----------
-    rows : ndarray of shape (n, n_features)
-        Rows.
-    hidden : ndarray of shape (n, n_features)
-        Mask of the hidden cells.
-    precision : ndarray of shape (n, n_features)
-        Number of times that each row counts, over the column's variance; 0 for other cells and
-        for classes.
-    weight : ndarray of shape (n, n_features)
-        Number of times that each row counts; 0 for other cells and for numbers.
-    """
-
-    rows: np.ndarray
-    hidden: np.ndarray
-    precision: np.ndarray
-    weight: np.ndarray
-
-    @property
-    def incomplete(self) -> np.ndarray:
-        """Rows without the hidden cells."""
-        return np.where(self.hidden, np.nan, self.rows)
-
-    def best_weight(self, imputed: np.ndarray, other: np.ndarray) -> float:
-        """Weight of the other of two imputations, for the least squared error of their average.
-
-        It lies between 0 and 1.
-        """
-        with np.errstate(all="ignore"):  # numbers near the largest ones overflow
-            residual, difference = self.rows - imputed, other - imputed
-            weight = np.nansum(self.precision * difference * residual) / np.nansum(
-                self.precision * np.square(difference)
-            )
-        return float(np.clip(weight, 0.0, 1.0)) if np.isfinite(weight) else 0.0
-
-    def has_no_more_errors(self, imputed: np.ndarray, other: np.ndarray) -> bool:
-        """Whether classes are wrong as often as in another imputation, or less often.
-
-        A difference of less than its standard error does not count.
-        """
-        is_wrong, is_other_wrong = imputed != self.rows, other != self.rows
-        difference = self.weight * (is_wrong.astype(float) - is_other_wrong)
-        return bool(difference.sum() <= np.sqrt(np.square(difference).sum()))
-
-
 class _FirstWeights(Callback):
     """Keep the best weights of the trainings before the refit."""
 
@@ -698,62 +604,3 @@ def _shape(X: Any, sample_weight: Any) -> tuple[int, int]:
     if sample_weight is not None:
         n_rows = round(check_sample_weight(as_array(sample_weight), np.empty(n_rows)).sum())
     return n_rows, n_columns
-
-
-def _replace_by_nan(X: Any, missing_values: Any) -> Any:
-    """Replace the value of missing cells by NaN, or by null in a data frame."""
-    if missing_values is None or is_scalar_nan(missing_values) or is_pandas_na(missing_values):
-        return X
-    if (source := as_source(X)) is not None:
-        return source.map(partial(_replace_by_nan, missing_values=missing_values))
-    frame = nw.from_native(X, pass_through=True)
-    if isinstance(frame, nw.DataFrame):
-        frame = _without_category(frame, missing_values)
-        return frame.with_columns(
-            nw.col(name).map_batches(lambda x: _replace_by_nan(x.to_numpy(), missing_values))
-            if dtype == nw.Object
-            else nw.when(nw.col(name) != missing_values).then(nw.col(name)).alias(name)
-            for name, dtype in frame.schema.items()
-            if _may_hold(dtype, missing_values)
-        ).to_native()
-    if issparse(X) and missing_values != 0:
-        X = X.tocsr() if X.format not in ("csr", "csc") else X.copy()
-        X.sum_duplicates()
-        X.data = _replace_by_nan(X.data, missing_values)
-        return X
-    values = X.toarray() if issparse(X) else np.asarray(X)
-    if values.dtype.kind in "mM":
-        return X
-    if values.dtype.kind in "USOT":
-        values = np.array(X, dtype=object)  # numbers beside strings in a list stay numbers
-        values[find_objects(partial(_is_equal, value=missing_values), values)] = None
-        return values
-    if values.dtype.kind in "iub":
-        values = values.astype(np.float64)
-    return np.where(missing_values == values, np.nan, values)
-
-
-def _without_category(frame: nw.DataFrame, value: Any) -> nw.DataFrame:
-    """Leave out the category of missing cells, which a dtype may declare: cells become null."""
-    library = LIBRARIES.get(str(frame.implementation.value))
-    if library is None or not isinstance(value, str):
-        return frame
-    columns = (frame.get_column(name) for name in frame.columns)
-    categories = [
-        nw.from_native(library.without_category(column.to_native(), value), series_only=True)
-        for column in columns
-        if column.dtype in (nw.Categorical, nw.Enum)
-    ]
-    return frame.with_columns(*categories) if categories else frame
-
-
-def _may_hold(dtype: nw.dtypes.DType, value: Any) -> bool:
-    """Return whether a column of this dtype can hold the value, which is no declared category."""
-    if isinstance(value, str):
-        return isinstance(dtype, nw.String | nw.Categorical | nw.Object)
-    return dtype.is_numeric() or dtype == nw.Object
-
-
-def _is_equal(cell: Any, value: Any) -> bool:
-    """Return whether a Python object is this value: True is not 1, and ``pandas.NA`` not "?"."""
-    return not (isinstance(cell, bool | np.bool_) or is_pandas_na(cell)) and cell == value

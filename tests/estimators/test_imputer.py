@@ -8,7 +8,7 @@ import pytest
 
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, load, runtime
 from sklearn_vae.estimators.boosting import fit_boosted_trees
-from sklearn_vae.estimators.imputer import _FirstWeights, _HiddenCells
+from sklearn_vae.estimators.imputer import _FirstWeights
 
 pd = pytest.importorskip("pandas")
 
@@ -519,13 +519,3 @@ def test_unseen_categories_are_missing_for_trees(large):
 
     imputed = imputer.transform(unseen)
     np.testing.assert_array_equal(imputed["c"].to_numpy(), expected)
-
-
-def test_classes_of_trees_are_refused_where_they_are_clearly_worse():
-    truth = np.zeros((100, 1))
-    cells = _HiddenCells(truth, truth == 0, truth, truth + 1)
-    few, many = (np.arange(100) < n for n in (20, 60))
-
-    assert cells.has_no_more_errors(few[:, None], many[:, None])
-    assert not cells.has_no_more_errors(many[:, None], few[:, None])
-    assert cells.has_no_more_errors(truth + 1, truth + 1)

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, load
-from sklearn_vae.estimators.imputer import _replace_by_nan
+from sklearn_vae.data.missing_values import replace_by_nan
 from sklearn_vae.initialization.factor_analysis import FactorModel, ImputationLayer
 from sklearn_vae.model_selection import VAESearchCV
 
@@ -451,13 +451,13 @@ def test_marks_in_a_sparse_table_are_replaced_among_its_stored_values(container)
     X = random_array((60, 30), density=0.1, format=container, rng=0)
     X.data[::7] = -1
     before, expected = X.copy(), np.where(X.toarray() == -1, np.nan, X.toarray())
-    replaced = _replace_by_nan(X, -1)
+    replaced = replace_by_nan(X, -1)
 
     assert issparse(replaced)
     np.testing.assert_array_equal(replaced.toarray(), expected)
     np.testing.assert_array_equal(X.toarray(), before.toarray())
     np.testing.assert_array_equal(
-        _replace_by_nan(X, 0), np.where(X.toarray() == 0, np.nan, X.toarray())
+        replace_by_nan(X, 0), np.where(X.toarray() == 0, np.nan, X.toarray())
     )
 
 

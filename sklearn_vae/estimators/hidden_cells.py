@@ -1,0 +1,109 @@
+"""Observed cells of held-out rows that are hidden: imputations are compared on them."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from sklearn_vae.random import Stream, stream_seed
+
+# Patterns of missing cells that each held-out row gets, and their share of cells if the rows of
+# the fit are complete.
+N_PATTERNS = 3
+HIDDEN_SHARE = 1 / 3
+# Held-out rows with a pattern, at most: 256 are too few where columns have heavy tails.
+MAX_HELD_OUT = 3_000
+
+
+class HiddenCells(NamedTuple):
+    """Observed cells of held-out rows that are hidden, to be imputed.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n, n_features)
+        Rows.
+    hidden : ndarray of shape (n, n_features)
+        Mask of the hidden cells.
+    precision : ndarray of shape (n, n_features)
+        Number of times that each row counts, over the column's variance; 0 for other cells and
+        for classes.
+    weight : ndarray of shape (n, n_features)
+        Number of times that each row counts; 0 for other cells and for numbers.
+    """
+
+    rows: np.ndarray
+    hidden: np.ndarray
+    precision: np.ndarray
+    weight: np.ndarray
+
+    @property
+    def incomplete(self) -> np.ndarray:
+        """Rows without the hidden cells."""
+        return np.where(self.hidden, np.nan, self.rows)
+
+    def best_weight(self, imputed: np.ndarray, other: np.ndarray) -> float:
+        """Weight of the other of two imputations, for the least squared error of their average.
+
+        It lies between 0 and 1.
+        """
+        with np.errstate(all="ignore"):  # numbers near the largest ones overflow
+            residual, difference = self.rows - imputed, other - imputed
+            weight = np.nansum(self.precision * difference * residual) / np.nansum(
+                self.precision * np.square(difference)
+            )
+        return float(np.clip(weight, 0.0, 1.0)) if np.isfinite(weight) else 0.0
+
+    def has_no_more_errors(self, imputed: np.ndarray, other: np.ndarray) -> bool:
+        """Whether classes are wrong as often as in another imputation, or less often.
+
+        A difference of less than its standard error does not count.
+        """
+        is_wrong, is_other_wrong = imputed != self.rows, other != self.rows
+        difference = self.weight * (is_wrong.astype(float) - is_other_wrong)
+        return bool(difference.sum() <= np.sqrt(np.square(difference).sum()))
+
+
+def hide_cells(
+    rows: np.ndarray,
+    weight: np.ndarray | None,
+    indices: np.ndarray,
+    counts: np.ndarray,
+    seed: int,
+    *,
+    is_number: np.ndarray,
+    is_class: np.ndarray | None,
+) -> HiddenCells:
+    """Hide those cells of held-out rows that are missing in other rows, drawn at random.
+
+    ``weight`` (n,) are those of all rows (n, n_features); ``indices`` (m,) are the held-out ones,
+    and ``counts`` (m,) their weights. Cells are hidden in the columns of the masks ``is_number``
+    and ``is_class`` (n_features,). With classes, a row gets no more missing cells than the other
+    row has: trees have learned from as many.
+    """
+    with np.errstate(all="ignore"):  # numbers near the largest ones overflow
+        cells = np.where(np.isnan(rows), 0.0, 1.0 if weight is None else weight[:, None])
+        total = np.maximum(cells.sum(axis=0), 1.0)
+        mean = np.nansum(cells * rows, axis=0) / total
+        variance = np.nansum(cells * np.square(rows - mean), axis=0) / total
+    patterns = np.isnan(rows)
+    patterns = patterns[patterns.any(axis=1)]
+    if not len(patterns):
+        generator = np.random.default_rng(stream_seed(seed, Stream.INPUT))
+        patterns = generator.random(rows.shape) < HIDDEN_SHARE
+    generator = np.random.default_rng(stream_seed(seed, Stream.MASK))
+    indices, counts = np.tile(indices, N_PATTERNS), np.tile(counts, N_PATTERNS)
+    if len(indices) > MAX_HELD_OUT:
+        chosen = generator.permutation(len(indices))[:MAX_HELD_OUT]
+        indices, counts = indices[chosen], counts[chosen]
+    rows = rows[indices]
+    pattern = patterns[generator.integers(len(patterns), size=len(rows))]
+    may_hide = is_number if is_class is None else is_number | is_class
+    hidden = pattern & ~np.isnan(rows) & may_hide
+    class_weight = np.zeros(rows.shape)
+    if is_class is not None:
+        n_hidden = pattern.sum(axis=1) - np.isnan(rows).sum(axis=1)
+        order = np.where(hidden, generator.random(hidden.shape), 1.0)
+        hidden &= order.argsort(axis=1).argsort(axis=1) < n_hidden[:, None]
+        class_weight = np.where(hidden & is_class, counts[:, None], 0.0)
+    with np.errstate(all="ignore"):
+        precision = np.where(hidden & is_number & (variance > 0), counts[:, None] / variance, 0.0)
+    return HiddenCells(rows, hidden, precision, class_weight)

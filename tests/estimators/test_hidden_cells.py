@@ -1,0 +1,40 @@
+"""Choices between two imputations by hidden cells."""
+
+import numpy as np
+import pytest
+
+from sklearn_vae.estimators.hidden_cells import HiddenCells, hide_cells
+
+
+def test_classes_of_trees_are_refused_where_they_are_clearly_worse():
+    truth = np.zeros((100, 1))
+    cells = HiddenCells(truth, truth == 0, truth, truth + 1)
+    few, many = (np.arange(100) < n for n in (20, 60))
+
+    assert cells.has_no_more_errors(few[:, None], many[:, None])
+    assert not cells.has_no_more_errors(many[:, None], few[:, None])
+    assert cells.has_no_more_errors(truth + 1, truth + 1)
+
+
+@pytest.mark.parametrize("has_classes", [False, True])
+def test_hidden_cells_are_observed_and_missing_in_another_row(has_classes):
+    rows = np.random.default_rng(0).normal(size=(40, 4))
+    rows[:10, :2], rows[10:20, 2], rows[20:24, 0] = np.nan, np.nan, np.nan
+    patterns = {tuple(row) for row in np.isnan(rows).tolist() if any(row)}
+    is_number, held_out = np.array([True, True, False, False]), np.arange(5, 40)
+    is_class = np.array([False, False, True, True]) if has_classes else None
+    cells = hide_cells(rows, None, held_out, np.ones(35), 0, is_number=is_number, is_class=is_class)
+
+    kinds = is_number if is_class is None else is_number | is_class
+    assert len(cells.rows) == 3 * len(held_out)
+    assert cells.hidden.any(axis=0).tolist() == [True, True, has_classes, False]
+    assert not np.isnan(cells.rows[cells.hidden]).any()
+    np.testing.assert_array_equal(cells.precision > 0, cells.hidden & is_number)
+    np.testing.assert_array_equal(cells.weight > 0, cells.hidden & ~is_number)
+    for row, hidden in zip(cells.rows, cells.hidden, strict=True):
+        missing = np.isnan(row)
+        assert not hidden.any() or any(
+            (hidden <= np.array(pattern) & kinds & ~missing).all()
+            and (not has_classes or (hidden | missing).sum() <= sum(pattern))
+            for pattern in patterns
+        )
