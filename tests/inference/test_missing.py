@@ -531,7 +531,7 @@ def test_gross_outliers_cost_clean_rows_little_with_robust(kind, linear):
     away = rng.normal(size=(200, 8)) if kind == "scattered" else np.ones(8)
     wrong = clean.mean(axis=0) + 10 * spread * away + spread * rng.normal(size=(200, 8))
     X, fresh = np.vstack([clean, wrong]), linear.draw(300, 3)
-    vae = VAETransformer(2, max_iter=20, random_state=0)
+    vae = VAETransformer(2, max_iter=60, random_state=0)
     best = vae.fit(clean).score(fresh)
     robust = clone(vae).set_params(robust=True).fit(X)
 
