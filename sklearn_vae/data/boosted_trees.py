@@ -114,7 +114,8 @@ class BoostedTrees:
         predicted = self.predict(rows if self.takes_missing else imputed, np.isnan(rows))
         # columns that are not predicted
         predicted = np.where(np.isnan(predicted), imputed, predicted)
-        average = imputed + weight * (predicted - imputed)
+        with np.errstate(over="ignore"):  # numbers near the largest ones
+            average = imputed + weight * (predicted - imputed)
         return np.where(self.replaces(weight), predicted, average)
 
     def shift(self, draw: np.ndarray, correction: np.ndarray, encoder: Encoder) -> np.ndarray:
@@ -184,6 +185,13 @@ class BoostedTrees:
         is_parent = ((self.children > nodes) & (self.children < n_nodes)).all(axis=1, keepdims=True)
         if not (is_leaf | is_parent).all():
             raise ValueError("parents of trees must come before their children")
+        # one sum for a column of numbers; one for each of several classes
+        has_classes = ~np.isnan(self.classes)
+        pairs = np.column_stack([self.columns, np.where(has_classes, self.classes, 0.0)])
+        if len(np.unique(pairs, axis=0)) < len(pairs):
+            raise ValueError("'classes' must differ")
+        if np.intersect1d(self.columns[has_classes], self.columns[~has_classes]).size:
+            raise ValueError("'classes' must be all NaN or all numbers in a column")
         if (self.bounds[:, 0] > self.bounds[:, 1]).any():
             raise ValueError("'bounds' must be in order")
         for name, limit in (

@@ -10,7 +10,7 @@ from sklearn_vae.data.boosted_trees import BoostedTrees
 
 N_TREES = 60
 MIN_ROWS_PER_LEAF = 10
-# Other parameters of trees that are fitted to rows with missing values, which are large tables.
+# Other parameters of trees that are fitted to rows with missing values, in large tables.
 OF_INCOMPLETE_ROWS = {"learning_rate": 0.07, "max_leaf_nodes": 15, "min_samples_leaf": 20}
 
 
@@ -59,7 +59,11 @@ def fit_boosted_trees(
     predicted, targets, roots, n_nodes = [], [], [], 0
     nodes = [(np.zeros(0, int), np.zeros(0), np.zeros(0, bool), np.zeros((0, 2), int), np.zeros(0))]
     for column in columns[[bool((used != column).any()) for column in columns]].tolist():
-        rows, others = observed[:, column], used[used != column]
+        rows = observed[:, column]
+        # columns that are never observed beside this one say nothing about it
+        others = used[~np.isnan(X[rows][:, used]).all(axis=0) & (used != column)]
+        if not len(others):
+            continue
         weight = None if sample_weight is None else sample_weight[rows]
         has_classes = is_class is not None and is_class[column]
         fit = _fit_classes if has_classes else _fit_numbers
@@ -131,12 +135,13 @@ def _fit_classes(
     if (y == y[0]).all():
         return []
     classifier = HistGradientBoostingClassifier(early_stopping=False, random_state=0, **params)
-    classifier.fit(X, y, weight)
+    labels, codes = np.unique(y, return_inverse=True)  # durations may be fractions of a second
+    with np.errstate(over="ignore"):
+        classifier.fit(X, codes, weight)
     sums = boosted_trees(classifier)
     if len(sums) == 1:  # the log-odds of the second class
         sums = [(0.0, []), *sums]
-    labels = classifier.classes_.tolist()
     return [
         _Sum(label, baseline, (0.0, 0.0), 1.0, trees)
-        for label, (baseline, trees) in zip(labels, sums, strict=True)
+        for label, (baseline, trees) in zip(labels.tolist(), sums, strict=True)
     ]

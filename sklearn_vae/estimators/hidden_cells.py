@@ -77,7 +77,7 @@ def hide_cells(
     ``weight`` (n,) are those of all rows (n, n_features); ``indices`` (m,) are the held-out ones,
     and ``counts`` (m,) their weights. Cells are hidden in the columns of the masks ``is_number``
     and ``is_class`` (n_features,). With classes, a row gets no more missing cells than the other
-    row has: trees have learned from as many.
+    row has, as trees have learned from as many, but one if all rows have equally many.
     """
     with np.errstate(all="ignore"):  # numbers near the largest ones overflow
         cells = np.where(np.isnan(rows), 0.0, 1.0 if weight is None else weight[:, None])
@@ -101,6 +101,8 @@ def hide_cells(
     class_weight = np.zeros(rows.shape)
     if is_class is not None:
         n_hidden = pattern.sum(axis=1) - np.isnan(rows).sum(axis=1)
+        if (n_hidden <= 0).all():  # every row has as many missing cells
+            n_hidden = np.ones_like(n_hidden)
         order = np.where(hidden, generator.random(hidden.shape), 1.0)
         hidden &= order.argsort(axis=1).argsort(axis=1) < n_hidden[:, None]
         class_weight = np.where(hidden & is_class, counts[:, None], 0.0)

@@ -70,7 +70,8 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         independent columns, where the average imputes numbers of held-out rows, which neither
         of the two was fitted to, better. Up to 50 columns, the average is then corrected by
         gradient-boosted trees, with a weight that is chosen in the same way. In larger tables,
-        trees replace the model's imputations, of classes, too, where they are better.
+        trees replace the model's numbers where they are better, and its classes where they
+        are not clearly worse.
     n_draws : int, default=None
         Number of imputations to draw; None imputes means. One draw makes a table of
         X's shape; more make an array of shape (n_draws, n_samples, n_features), or a list
@@ -356,7 +357,8 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             if not len(values) or isinstance(likelihood, LogNormal):
                 continue
             if self._has_classes[j] and (
-                self.mixture_ is not None or len(np.unique(values)) > MAX_CLASSES_TO_CORRECT
+                self.mixture_ is not None
+                or len(np.unique(values)) > min(MAX_CLASSES_TO_CORRECT, len(values) // 2)
             ):
                 continue
             columns.append(j)
@@ -473,7 +475,8 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         model, trees = self.estimator_, self.trees_
         if trees is None:
             return self._average(model, rows)
-        is_left, imputed = trees.leaves_missing(rows, self.trees_weight_), rows.copy()
+        known = np.where(self._is_empty, 0.0, rows)  # no model is needed for empty columns
+        is_left, imputed = trees.leaves_missing(known, self.trees_weight_), rows.copy()
         if is_left.any():
             imputed[is_left] = self._average(model, rows[is_left])
         return trees.correct(rows, imputed, self.trees_weight_)
@@ -481,7 +484,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
     def _shift(self, rows: np.ndarray, draws: np.ndarray) -> np.ndarray:
         """Shift draws as the trees correct means: (n_draws, n, n_features)."""
         trees, columns = self.trees_, self.estimator_.columns_
-        if trees is None:
+        if trees is None or not trees.is_real[trees.columns].any():
             return draws
         mean = self._average(self.estimator_, rows)
         correction = trees.correct(rows, mean, self.trees_weight_) - mean

@@ -77,7 +77,8 @@ class ImputerModel:
         """Replace missing cells by the models' weighted means: (n, n_features)."""
         if self.trees is None:
             return self._average(rows)
-        is_left = self.trees.leaves_missing(rows, self.trees_weight)
+        known = np.where(self.model.columns.is_empty, 0.0, rows)
+        is_left = self.trees.leaves_missing(known, self.trees_weight)
         imputed = rows.copy()
         imputed[is_left] = self._average(rows[is_left])
         return self.trees.correct(rows, imputed, self.trees_weight)
@@ -98,7 +99,7 @@ class ImputerModel:
         for model, mask in ((self.model, ~is_of_mixture), (self.mixture, is_of_mixture)):
             if model is not None and mask.any():
                 imputed[mask] = model.impute_rows(rows, int(mask.sum()), seed)
-        if self.trees is not None:
+        if self.trees is not None and self.trees.is_real[self.trees.columns].any():
             mean = self._average(rows)
             correction = self.trees.correct(rows, mean, self.trees_weight) - mean
             columns = self.model.columns

@@ -126,7 +126,7 @@ def test_numbers_are_averaged_and_classes_replaced(weight):
     np.testing.assert_array_equal(alone, corrected)
 
 
-def test_columns_with_missing_values_are_not_used():
+def test_empty_columns_are_not_used():
     """An empty column leaves the trees as they are."""
     X, observed = table()
     empty = np.full((150, 1), np.nan)
@@ -136,6 +136,32 @@ def test_columns_with_missing_values_are_not_used():
     predicted = beside.predict(np.hstack([X, empty]), np.hstack([~observed, empty == 0]))
 
     np.testing.assert_array_equal(predicted[:, :4], alone)
+
+
+def test_columns_that_are_never_observed_together_do_not_predict_each_other():
+    """scikit-learn cannot bin a column that is empty in the rows of a target."""
+    X = np.random.default_rng(0).normal(size=(200, 3))
+    X[:100, 0], X[100:, 1] = np.nan, np.nan
+    trees = fit_boosted_trees(X, ~np.isnan(X), np.arange(3), None)
+    changed = np.where(np.arange(3) == 1, 100.0, X)
+
+    predicted = trees.predict(X, np.ones(X.shape, bool))
+    np.testing.assert_array_equal(
+        trees.predict(changed, np.ones(X.shape, bool))[:, 0], predicted[:, 0]
+    )
+    alone = fit_boosted_trees(X[:, :2], ~np.isnan(X[:, :2]), np.arange(2), None)
+    assert len(alone.columns) == 0
+
+
+def test_classes_may_be_fractions():
+    """Durations of two values are counted in seconds, and scikit-learn takes them for numbers."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(100, 2))
+    X[:, 1] = np.where(X[:, 0] > 0, 2.25, 1.5)
+    trees = fit_boosted_trees(X, ~np.isnan(X), np.array([1]), None, np.array([False, True]))
+
+    predicted = trees.predict(X, np.ones(X.shape, bool))
+    np.testing.assert_array_equal(predicted[:, 1], X[:, 1])
 
 
 @pytest.mark.parametrize("columns", [[0], []])
@@ -161,6 +187,12 @@ def test_without_other_columns_nothing_is_predicted(columns):
         ("bounds", lambda bounds: -bounds, "'bounds'"),
         ("thresholds", lambda thresholds: thresholds + np.nan, "finite"),
         ("classes", lambda classes: np.full(len(classes), np.inf), "finite"),
+        (
+            "classes",
+            lambda classes: np.where(np.arange(len(classes)), classes[0], classes),
+            "differ",
+        ),
+        ("classes", lambda classes: np.where(np.arange(len(classes)), classes, np.nan), "all NaN"),
         ("missing_left", lambda missing_left: missing_left[1:], "shape"),
         ("is_real", lambda is_real: is_real[1:], "shape"),
     ],
@@ -168,7 +200,12 @@ def test_without_other_columns_nothing_is_predicted(columns):
 def test_forged_trees_are_refused(name, change, message):
     """No array of a file makes a loop that does not end, or reads beyond an array."""
     X, observed = table()
-    trees = fit_boosted_trees(X, observed, np.array([2]), None)
+    is_class = np.array([False, False, False, True]) if name == "classes" else None
+    if is_class is not None:
+        X[:, 3] = np.digitize(X[:, 0], [-0.5, 0.5])
+    trees = fit_boosted_trees(
+        X, observed, np.array([3 if name == "classes" else 2]), None, is_class
+    )
     forged = replace(trees, **{name: change(getattr(trees, name))})
 
     with pytest.raises(ValueError, match=message):

@@ -38,3 +38,16 @@ def test_hidden_cells_are_observed_and_missing_in_another_row(has_classes):
             and (not has_classes or (hidden | missing).sum() <= sum(pattern))
             for pattern in patterns
         )
+
+
+def test_a_cell_is_hidden_where_all_rows_have_equally_many_missing_ones():
+    """As in planned missingness, where no row has more of them than another."""
+    rows = np.random.default_rng(0).normal(size=(60, 3))
+    rows[np.arange(60), np.arange(60) % 3] = np.nan
+    is_number, is_class = np.array([True, True, False]), np.array([False, False, True])
+    cells = hide_cells(
+        rows, None, np.arange(60), np.ones(60), 0, is_number=is_number, is_class=is_class
+    )
+
+    assert cells.hidden.any(axis=0).all()
+    assert cells.hidden.sum(axis=1).max() == 1

@@ -519,3 +519,32 @@ def test_unseen_categories_are_missing_for_trees(large):
 
     imputed = imputer.transform(unseen)
     np.testing.assert_array_equal(imputed["c"].to_numpy(), expected)
+    assert (imputed["label"] == "w").all()
+
+
+def test_columns_of_many_classes_get_no_trees(monkeypatch):
+    """scikit-learn warns of them; an empty column does not need the model."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(150, 2))
+    X[rng.random(X.shape) < 0.2] = np.nan
+    names = np.array([f"k{i}" for i in range(30)], dtype=object)[np.arange(150) % 30]
+    names[40:] = None
+    table = pd.DataFrame({"a": X[:, 0], "b": X[:, 1], "name": names, "empty": np.nan})
+    monkeypatch.setattr("sklearn_vae.estimators.imputer.MAX_ROWS_TO_AVERAGE", 99)
+    imputer = fit_briefly(table)
+
+    assert imputer.mixture_ is None
+    assert imputer.trees_ is None or not np.isin(imputer.trees_.columns, [2, 3]).any()
+    assert not imputer.transform(table).isna().any(axis=None)
+
+
+def test_the_model_is_not_needed_for_empty_columns(large, monkeypatch):
+    """They are imputed by 0, or left out."""
+    imputer, table, incomplete = large
+    is_empty = np.array([False, True, False, False])
+    alone = with_fitted(imputer, trees_=imputer.trees_.select(np.array([2, 3])))
+    monkeypatch.setattr(type(alone), "_is_empty", is_empty)
+    monkeypatch.setattr(VAETransformer, "_impute", None)
+
+    rows = np.column_stack([table["a"], np.full(400, np.nan), incomplete["c"], np.zeros(400)])
+    np.testing.assert_array_equal(np.isnan(alone._means(rows)).any(axis=0), is_empty)
