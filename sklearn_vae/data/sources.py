@@ -63,6 +63,15 @@ def as_source(X: Any) -> "BatchSource | None":
     return None
 
 
+def check_is_table(X: Any, name: str) -> None:
+    """Refuse a source of batches where all rows must be in memory."""
+    if as_source(X) is not None:
+        raise ValueError(
+            f"{name} needs a table in memory, and got a source of batches: give a random sample "
+            f"of its rows, or each batch in turn."
+        )
+
+
 def sample_rows(n_columns: int) -> int:
     """Return the number of rows in the sample of a source of so many columns."""
     return max(SAMPLE_NUMBERS // max(n_columns, 1), MIN_SAMPLE_ROWS)

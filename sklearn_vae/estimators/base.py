@@ -25,7 +25,7 @@ from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field, Name, check_column_names
 from sklearn_vae.data.reading import read_table
 from sklearn_vae.data.schema import Schema
-from sklearn_vae.data.sources import DiskRows, as_source, windows
+from sklearn_vae.data.sources import DiskRows, as_source, check_is_table, windows
 from sklearn_vae.device import device_to_score_on, resolve_device
 from sklearn_vae.estimators.callbacks import (
     CallbackAdapter,
@@ -36,7 +36,6 @@ from sklearn_vae.estimators.checks import (
     CONSTRAINTS,
     check_callbacks,
     check_checkpoint,
-    check_is_table,
     check_row_lengths,
     check_weights,
     fit_schema,

@@ -22,7 +22,6 @@ from sklearn_vae._compat import (
 )
 from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.schema import Schema
-from sklearn_vae.data.sources import as_source
 from sklearn_vae.device import is_out_of_memory
 from sklearn_vae.estimators.parts import ModelParts
 from sklearn_vae.likelihoods import LIKELIHOODS
@@ -120,15 +119,6 @@ def check_checkpoint(estimator: Any) -> None:
             f"The 'checkpoint' parameter of {type(estimator).__name__} needs a random_state: with "
             f"None every fit begins at other weights, and none could go on from another's. Got "
             f"{estimator.checkpoint!r} and random_state=None instead."
-        )
-
-
-def check_is_table(X: Any, name: str) -> None:
-    """Refuse a source of batches where all rows must be in memory."""
-    if as_source(X) is not None:
-        raise ValueError(
-            f"{name} needs a table in memory, and got a source of batches: give a random sample "
-            f"of its rows, or each batch in turn."
         )
 
 

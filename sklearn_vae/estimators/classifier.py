@@ -13,8 +13,9 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from sklearn_vae._compat import Interval, num_samples
 from sklearn_vae.data.arrays import is_missing
 from sklearn_vae.data.conditions import ConditionEncoder, as_dense
+from sklearn_vae.data.sources import check_is_table
 from sklearn_vae.estimators.batches import over_batches
-from sklearn_vae.estimators.checks import check_is_table, restore_on_error
+from sklearn_vae.estimators.checks import restore_on_error
 from sklearn_vae.estimators.log_density import DensityEstimator
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.class_marginal import ClassMarginal

@@ -24,10 +24,10 @@ from sklearn_vae._compat import (
 from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.boosted_trees import BoostedTrees
 from sklearn_vae.data.missing_values import replace_by_nan
-from sklearn_vae.data.sources import as_source
+from sklearn_vae.data.sources import as_source, check_is_table
 from sklearn_vae.estimators.base import MIN_ROWS_TO_VALIDATE
 from sklearn_vae.estimators.boosting import fit_boosted_trees
-from sklearn_vae.estimators.checks import check_is_table, restore_on_error
+from sklearn_vae.estimators.checks import restore_on_error
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.hidden_cells import HiddenCells, hide_cells
 from sklearn_vae.estimators.transformer import VAETransformer

@@ -14,11 +14,11 @@ from sklearn_vae.data.arrays import as_array, has_missing_values
 from sklearn_vae.data.conditions import ConditionEncoder, column_names, split_columns
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Name
+from sklearn_vae.data.sources import check_is_table
 from sklearn_vae.estimators.base import FULLY_CONNECTED, PredictorT, TableEstimator
 from sklearn_vae.estimators.batches import over_batches
 from sklearn_vae.estimators.checks import (
     check_allows_missing,
-    check_is_table,
     check_not_autoregressive,
     check_random_state,
 )

@@ -14,11 +14,10 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from sklearn_vae._compat import StrOptions
 from sklearn_vae.data.arrays import as_array, as_row
 from sklearn_vae.data.encoder import TableEncoder
-from sklearn_vae.data.sources import windows
+from sklearn_vae.data.sources import check_is_table, windows
 from sklearn_vae.estimators.batches import over_batches
 from sklearn_vae.estimators.checks import (
     CONSTRAINTS,
-    check_is_table,
     check_one_member,
     check_same_architecture,
     restore_on_error,

@@ -14,7 +14,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from sklearn_vae.data.fields import check_column_names
 from sklearn_vae.data.schema import Schema
-from sklearn_vae.estimators.checks import check_is_table
+from sklearn_vae.data.sources import check_is_table
 from sklearn_vae.seeds import RandomState
 
 # Bins of numbers in contingency tables, by quantiles of the real table.

@@ -104,6 +104,7 @@ class FlatAdam(torch.optim.Optimizer):
         for value in self.moments.values():
             value[torch.as_tensor(members, device=value.device)] = 0
         self._prepared_for = (None, 0.0)
+        self.begin_epoch()
 
     def select(self, members: Tensor) -> None:
         """Remove all members except these, after the model has."""
@@ -112,6 +113,7 @@ class FlatAdam(torch.optim.Optimizer):
         for name, value in self.moments.items():
             setattr(self, name, value[members])
         self._prepared_for = (None, 0.0)
+        self.begin_epoch()
 
     def begin_epoch(self) -> None:
         """Compute the sums that clipping compares with, from the second moments.

@@ -326,8 +326,9 @@ def test_a_weight_is_a_number_of_copies(prior):
     weighted = VAETransformer(2, prior=prior, **settings).fit(X, sample_weight=weight)
     copies = VAETransformer(2, prior=prior, **settings).fit(np.repeat(X, weight, axis=0)[::-1])
 
-    # rounding decides whether a row at the limit gets further proposals, which is worth .01 nats
-    np.testing.assert_allclose(weighted.score_samples(X), copies.score_samples(X), atol=1e-2)
+    # rounding decides which further proposals a row gets, which is worth .03 nats with 64 draws
+    scores = (vae.score_samples(X, n_draws=1024) for vae in (weighted, copies))
+    np.testing.assert_allclose(*scores, atol=1e-2)
     np.testing.assert_allclose(weighted.transform(X), copies.transform(X), atol=1e-5)
 
 
