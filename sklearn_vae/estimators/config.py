@@ -6,8 +6,7 @@ import numpy as np
 
 from sklearn_vae.estimators.base import ITERATIONS_OF_SMALL_TABLES, MIN_ROWS_TO_VALIDATE
 from sklearn_vae.estimators.parts import ModelParts
-from sklearn_vae.initialization.factor_analysis import n_imputation_factors
-from sklearn_vae.initialization.n_factors import n_factors
+from sklearn_vae.initialization.factor_analysis import n_factors, n_imputation_factors
 from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import Network

@@ -24,7 +24,7 @@ from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.initialization.ppca import recording_steps
 from sklearn_vae.likelihoods import Gaussian, Likelihood
 from sklearn_vae.model_constants import COMPONENT_LOG_SCALE_BOUND
-from sklearn_vae.models.mixture_architecture import MixtureArchitecture
+from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_init import MIN_VARIANCE, fit_mixture
 from sklearn_vae.models.vae import build
 from sklearn_vae.objectives import IWAE, Constant

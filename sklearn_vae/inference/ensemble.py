@@ -18,7 +18,7 @@ from sklearn_vae.inference.mixture_log_density import (
 from sklearn_vae.inference.mixture_missing import conditional_mean, sample_given_observed
 from sklearn_vae.inference.mixture_posterior import PosteriorComponents
 from sklearn_vae.inference.predictor import MAX_NUMBERS, Predictor, map_chunks
-from sklearn_vae.models.mixture_architecture import MixtureArchitecture
+from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_vae import MixtureVAE
 from sklearn_vae.random import Stream, make_generator, stream_seed
 from sklearn_vae.row_subsets import batches

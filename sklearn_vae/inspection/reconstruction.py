@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from sklearn_vae.inspection._mixin import CODES, DisplayMixin, fitted_names, label_columns
+from sklearn_vae.inspection._mixin import (
+    CODES,
+    DisplayMixin,
+    as_numbers,
+    column_names,
+    fitted_names,
+    label_columns,
+)
 from sklearn_vae.inspection.image_grid import (
     as_images,
     aspect_ratio,
@@ -13,7 +20,6 @@ from sklearn_vae.inspection.image_grid import (
     draw_tiles,
     value_range,
 )
-from sklearn_vae.inspection.validation import as_numbers, column_names
 from sklearn_vae.persistence.validation import check_count
 
 if TYPE_CHECKING:

@@ -8,7 +8,12 @@ import numpy as np
 from sklearn_vae.inspection._mixin import (
     CODES,
     DisplayMixin,
+    as_numbers,
     by_kl,
+    check_components,
+    check_fraction,
+    check_row_index,
+    column_names,
     fitted_names,
     label_columns,
     latent_kl,
@@ -19,13 +24,6 @@ from sklearn_vae.inspection.image_grid import (
     check_image_shape,
     draw_tiles,
     value_range,
-)
-from sklearn_vae.inspection.validation import (
-    as_numbers,
-    check_components,
-    check_fraction,
-    check_row_index,
-    column_names,
 )
 from sklearn_vae.persistence.validation import check_count
 

@@ -25,8 +25,8 @@ from torch import Tensor
 from sklearn_vae.initialization.ppca import recording_steps
 from sklearn_vae.likelihoods import Columnwise
 from sklearn_vae.model_constants import HALF_LOG_2PI
+from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
 from sklearn_vae.models.incomplete_normal import missing_columns
-from sklearn_vae.models.mixture_architecture import MixtureArchitecture, MixtureInit
 
 # Added to the components' variances, in units of the columns' own.
 MIN_VARIANCE = 1e-5

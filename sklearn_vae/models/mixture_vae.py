@@ -24,8 +24,8 @@ from sklearn_vae.model_constants import (
     LOG_ZERO_WEIGHT,
     MAX_REDRAWS,
 )
+from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
 from sklearn_vae.models.incomplete_normal import conditional_step, marginal_of_normal
-from sklearn_vae.models.mixture_architecture import MixtureArchitecture, MixtureInit
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import Draws, build
 from sklearn_vae.networks import MLP, bounded

@@ -2,9 +2,8 @@
 
 from sklearn_vae.priors.base import Encode, Prior, PriorDistribution
 from sklearn_vae.priors.categorical import UniformCategorical, one_hot
-from sklearn_vae.priors.mixture import DiagonalMixture, MixturePrior
+from sklearn_vae.priors.mixture import DiagonalMixture, MixturePrior, VampPrior
 from sklearn_vae.priors.normal import StandardNormal
-from sklearn_vae.priors.vamp import VampPrior
 
 __all__ = [
     "PRIORS",

@@ -4,10 +4,9 @@ from sklearn_vae.training.checkpoint import Checkpoint
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.distributed import data_parallel
 from sklearn_vae.training.early_stopping import StageScheduler
-from sklearn_vae.training.initialize import make_starts
+from sklearn_vae.training.initialize import add_mask_inputs, make_starts
 from sklearn_vae.training.jobs import MIN_STEPS, TrainingConfig, TrainingJob, TrainingResult
 from sklearn_vae.training.keyboard_interrupt import InterruptHandler
-from sklearn_vae.training.mask_inputs import add_mask_inputs
 from sklearn_vae.training.rows import EncodedRows, Rows, WindowedRows
 from sklearn_vae.training.sizes import group_jobs, threads_for_jobs
 from sklearn_vae.training.stacked import make_trainer, stack_tables, train

@@ -8,7 +8,7 @@ from sklearn.datasets import load_iris
 
 from sklearn_vae import VAEOutlierDetector
 from sklearn_vae.inspection import ExplanationDisplay
-from sklearn_vae.inspection.labels import format_value
+from sklearn_vae.inspection.explanation import format_value
 
 to_rgb = pytest.importorskip("matplotlib.colors").to_rgb
 plt = pytest.importorskip("matplotlib.pyplot")

@@ -24,7 +24,7 @@ from sklearn_vae.likelihoods import (
     StudentT,
     ZeroInflated,
 )
-from sklearn_vae.models.mixture_architecture import MixtureArchitecture, MixtureInit
+from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
 from sklearn_vae.models.mixture_init import MIN_VARIANCE, fit_mixture
 from sklearn_vae.models.mixture_vae import draw_components
 from sklearn_vae.models.vae import build

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 
 from sklearn_vae.data.bounds import ROUNDING
-from sklearn_vae.data.columns.base import CLASS_DISTANCE, Columns, TrainingColumn
-from sklearn_vae.data.columns.one_hot import check_order, join
+from sklearn_vae.data.columns.base import CLASS_DISTANCE, Columns, TrainingColumn, check_order, join
 from sklearn_vae.data.fields import UNKNOWN
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array

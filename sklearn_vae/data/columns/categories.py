@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from sklearn_vae.data.columns.base import CLASS_DISTANCE, Columns, TrainingColumn
+from sklearn_vae.data.columns.base import (
+    CLASS_DISTANCE,
+    Columns,
+    TrainingColumn,
+    check_order,
+    is_category,
+    join,
+    one_hot,
+    take_categories,
+)
 from sklearn_vae.data.columns.levels import (
     MAX_CLASSES,
     Levels,
@@ -19,13 +28,6 @@ from sklearn_vae.data.columns.levels import (
     group_by_frequency,
     group_in_order,
     level_effects,
-)
-from sklearn_vae.data.columns.one_hot import (
-    check_order,
-    is_category,
-    join,
-    one_hot,
-    take_categories,
 )
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_array

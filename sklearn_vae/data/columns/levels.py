@@ -12,7 +12,7 @@ from typing import Self
 
 import numpy as np
 
-from sklearn_vae.data.columns.one_hot import in_coarser_dtype
+from sklearn_vae.data.columns.base import in_coarser_dtype
 
 # Columns of more levels than these have so many classes.
 MAX_CLASSES = 128

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 
 from sklearn_vae.data.bounds import MAX_RECORDED, is_finely_recorded, lattice_step
-from sklearn_vae.data.columns.base import TrainingColumn, cauchy_log_density
-from sklearn_vae.data.columns.one_hot import (
+from sklearn_vae.data.columns.base import (
+    TrainingColumn,
+    cauchy_log_density,
     check_order,
     is_category,
     join,

@@ -7,7 +7,7 @@ from sklearn.decomposition import FactorAnalysis
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae import VAETransformer
-from sklearn_vae.initialization.n_factors import MAX_COLUMNS, discrepancy, n_factors
+from sklearn_vae.initialization.factor_analysis import MAX_COLUMNS, discrepancy, n_factors
 from sklearn_vae.metrics import active_units
 
 
