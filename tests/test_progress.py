@@ -11,7 +11,8 @@ import pytest
 from sklearn.datasets import load_iris
 
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, progress
-from sklearn_vae.inference import predictor, sample_given
+from sklearn_vae.inference import sample_given
+from sklearn_vae.models import sizes
 
 X, Y = load_iris(return_X_y=True)
 INCOMPLETE = np.where(np.arange(4) == 1, np.nan, X)
@@ -44,7 +45,7 @@ def test_every_row_is_counted_once(task, monkeypatch, capsys):
     """Chunk by chunk, whatever computes them."""
     monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
     monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
-    monkeypatch.setattr(predictor, "CHUNK_SIZE", 1 << 12)
+    monkeypatch.setattr(sizes, "CACHED_NUMBERS", 1 << 12)
     monkeypatch.setattr(sample_given, "MAX_GIVEN_DRAWS", 50)
     call, verb = task
     call()

@@ -183,7 +183,7 @@ class TableEstimator(
             self.interrupted_ = False
             try:
                 checkpoint = [] if self.checkpoint is None else [Checkpoint(self.checkpoint)]
-                callbacks = [*(self.callbacks or []), *adapter.callbacks(), interrupt, *checkpoint]
+                callbacks = [*(self.callbacks or []), adapter, interrupt, *checkpoint]
                 options = {"callbacks": callbacks, "verbose": int(self.verbose)}
                 results = train(jobs, **options)
                 results, next_jobs = self._select(jobs, results, rows)

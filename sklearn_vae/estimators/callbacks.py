@@ -29,10 +29,10 @@ def with_callbacks(fit: Method) -> Method:
     return fit if _wrap is None else cast(Method, _wrap(fit))
 
 
-class CallbackAdapter:
-    """Reports the iterations of a fit to scikit-learn's callbacks, if the estimator has any.
+class CallbackAdapter(Callback):
+    """Skorch callback that reports a fit to scikit-learn's callbacks, if the estimator has any.
 
-    The fit's task begins with the adapter.
+    The fit's task begins with the adapter, and every iteration is a task within it.
 
     Parameters
     ----------
@@ -53,12 +53,25 @@ class CallbackAdapter:
             self.context = estimator._init_callback_context(max_subtasks=max_iterations)
             self.context.call_on_fit_task_begin(estimator=estimator, **self.data)
 
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Begin the iteration's task."""
+        if self.context is not None:
+            self.iteration = self.context.subcontext(task_name="iteration")
+            self.iteration.call_on_fit_task_begin(estimator=self.estimator)
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """End the iteration's task, and stop the training if a callback requests it."""
+        if self.context is not None and self._end_task(
+            self.iteration, state_dict_=net.module_.weights, decoder_correction_=lambda: None
+        ):
+            raise KeyboardInterrupt("a callback asked the fit to stop")
+
     def end(self) -> None:
         """End the fit's task."""
         if self.context is not None:
-            self.end_task(self.context)
+            self._end_task(self.context)
 
-    def end_task(self, task: Any, **attributes: Callable[[], Any]) -> bool:
+    def _end_task(self, task: Any, **attributes: Callable[[], Any]) -> bool:
         """End a task, and return whether a callback requests the end of the fit.
 
         The task is the context of the fit or of an iteration. ``attributes`` are functions that
@@ -84,26 +97,3 @@ class CallbackAdapter:
             task.call_on_fit_task_begin(estimator=self.estimator, **self.data)
             yield
         task.call_on_fit_task_end(estimator=self.estimator, **self.data)
-
-    def callbacks(self) -> list[Callback]:
-        """Skorch callbacks that report every iteration."""
-        return [] if self.context is None else [IterationTasks(self)]
-
-
-class IterationTasks(Callback):
-    """Skorch callback that makes every iteration a task of the fit."""
-
-    def __init__(self, adapter: CallbackAdapter):
-        self.adapter = adapter
-
-    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Begin the iteration's task."""
-        self.task_ = self.adapter.context.subcontext(task_name="iteration")
-        self.task_.call_on_fit_task_begin(estimator=self.adapter.estimator)
-
-    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """End the task, and stop the training if a callback requests it."""
-        if self.adapter.end_task(
-            self.task_, state_dict_=net.module_.weights, decoder_correction_=lambda: None
-        ):
-            raise KeyboardInterrupt("a callback asked the fit to stop")

@@ -26,6 +26,7 @@ from sklearn_vae.likelihoods import Gaussian, Likelihood
 from sklearn_vae.model_constants import COMPONENT_LOG_SCALE_BOUND
 from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_init import MIN_VARIANCE, fit_mixture
+from sklearn_vae.models.sizes import validation_sizes
 from sklearn_vae.models.vae import build
 from sklearn_vae.objectives import IWAE, Constant
 from sklearn_vae.persistence.registry import serializable
@@ -40,7 +41,6 @@ from sklearn_vae.random import (
     stream_seed,
 )
 from sklearn_vae.training import Dataset, TrainingConfig, TrainingJob, TrainingResult
-from sklearn_vae.training.sizes import validation_sizes
 
 # Decay of the weights' exponential moving average, per step.
 EMA_DECAY = 0.98

@@ -30,7 +30,8 @@ from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.decoder_correction import check_range, fit_decoder_correction
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Likelihood
-from sklearn_vae.models.vae import VAE
+from sklearn_vae.models.sizes import rows_in_cache
+from sklearn_vae.models.vae import VAE, build
 from sklearn_vae.networks import Network
 from sklearn_vae.objectives import Constant, Objective, Schedule
 from sklearn_vae.persistence.registry import serializable
@@ -575,13 +576,14 @@ class VAETransformer(
         self.decoder_correction_ = self.code_range_ = None
         # least squares need whole rows
         if rows is not None and not self.architecture_.n_factors:
+            model = build(self.architecture_).to(rows.x.device, rows.x.dtype)
+            model.load(best.weights)
             x, weight = rows.arrays()
-            predictor = self._fitted()
             self.decoder_correction_, self.code_range_ = fit_decoder_correction(
-                predictor.module(x.dtype, n_members=1),
+                model,
                 x,
                 None if weight is None else rows.sample_weight(),
-                predictor.rows_per_chunk(),
+                rows_in_cache(max(self.architecture_.widest, self.n_features_in_)),
             )
         self.optimizer_state_ = None  # partial_fit sets its own
         self.history_ = best.history

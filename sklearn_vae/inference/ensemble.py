@@ -17,9 +17,10 @@ from sklearn_vae.inference.mixture_log_density import (
 )
 from sklearn_vae.inference.mixture_missing import conditional_mean, sample_given_observed
 from sklearn_vae.inference.mixture_posterior import PosteriorComponents
-from sklearn_vae.inference.predictor import MAX_NUMBERS, Predictor, map_chunks
+from sklearn_vae.inference.predictor import Predictor, map_chunks
 from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_vae import MixtureVAE
+from sklearn_vae.models.sizes import rows_in_memory
 from sklearn_vae.random import Stream, make_generator, stream_seed
 from sklearn_vae.row_subsets import batches
 
@@ -136,13 +137,10 @@ class EnsemblePredictor:
         def evaluate(rows: np.ndarray) -> np.ndarray:
             return function(models, log_weight, first.encode(rows)[0], noise).cpu().numpy()
 
-        return map_chunks(evaluate, X, self._rows_per_chunk(n_draws))
-
-    def _rows_per_chunk(self, n_draws: int) -> int:
-        """Rows whose draws, and codes of each component, fit in memory."""
-        architecture = cast(MixtureArchitecture, self.members[0].architecture)
+        # rows whose draws, and codes of each component, fit in memory
+        architecture = cast(MixtureArchitecture, first.architecture)
         n_numbers = max(n_draws, architecture.n_mixture) * architecture.n_columns
-        return max(min(MAX_NUMBERS // max(n_numbers, 1), MAX_ROWS), 1)
+        return map_chunks(evaluate, X, min(rows_in_memory(n_numbers), MAX_ROWS))
 
     def marginal_pit(self, X: np.ndarray, n_draws: int) -> np.ndarray:
         """PIT values under each column's marginal distribution, by samples: (n, n_columns)."""

@@ -39,6 +39,7 @@ from sklearn_vae.inference.log_density import (
 from sklearn_vae.inference.missing import conditional_mean, sample_given_observed
 from sklearn_vae.likelihoods import Limits
 from sklearn_vae.models.architecture import Architecture
+from sklearn_vae.models.sizes import rows_in_cache, rows_in_memory
 from sklearn_vae.models.vae import VAE, build
 from sklearn_vae.persistence.validation import check_array, check_integer
 from sklearn_vae.progress import advance
@@ -46,10 +47,6 @@ from sklearn_vae.random import MAX_SEED, Stream, make_generator, sobol_normal, s
 from sklearn_vae.row_subsets import batches
 from sklearn_vae.warnings import warn
 
-# Numbers in the widest layer of a chunk of rows: they fit the cache.
-CHUNK_SIZE = 1 << 19
-# Numbers of one tensor with all draws of a chunk of rows, at most.
-MAX_NUMBERS = 1 << 22
 # Numbers of a torch module, or of Sobol points, that are kept between calls, at most: otherwise a
 # fitted model would hold a second copy of large weights.
 MAX_CACHED_NUMBERS = 1 << 20
@@ -173,9 +170,8 @@ class Predictor:
         that only the densities of their columns have to fit in memory.
         """
         if shares_draws:
-            return max(MAX_NUMBERS // (n_draws * max(self.architecture.n_columns, 1)), 1)
-        widest = max(self.architecture.widest, self.columns.n_features)
-        return max(CHUNK_SIZE // (widest * n_draws), 1)
+            return rows_in_memory(n_draws * max(self.architecture.n_columns, 1))
+        return rows_in_cache(max(self.architecture.widest, self.columns.n_features), n_draws)
 
     def noise(self, n_draws: int, dtype: np.dtype, scrambling: int = 0) -> Tensor:
         """Sobol points as standard normal draws: (1, K, 1, n_noise)."""

@@ -27,6 +27,7 @@ from sklearn_vae.likelihoods import Columnwise
 from sklearn_vae.model_constants import HALF_LOG_2PI
 from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
 from sklearn_vae.models.incomplete_normal import missing_columns
+from sklearn_vae.models.sizes import rows_in_memory
 
 # Added to the components' variances, in units of the columns' own.
 MIN_VARIANCE = 1e-5
@@ -41,8 +42,6 @@ MAX_ITER = 100
 COMMON_PATTERN = 16
 # Distance of two classes in k-means, in standard deviations of a real column.
 CLASS_DISTANCE = 1e3
-# Numbers of one tensor of all rows in all components, at most.
-MAX_NUMBERS = 1 << 22
 # Rows of fewer values are computed in batches as small as theirs, which stay in the cache.
 MIN_VALUES = 64
 
@@ -298,7 +297,7 @@ class EM:
         params = table.likelihood.split_params(self.params[None])
         others, observed = self.others
         n_values = max(len(table.likelihood.value_widths), MIN_VALUES)
-        n_rows = max(MAX_NUMBERS // (len(self.weight) * n_values), 1)
+        n_rows = rows_in_memory(len(self.weight) * n_values)
         for first in range(0, len(others), n_rows):
             rows = slice(first, first + n_rows)
             mask = None if observed is None else observed[None, rows]
@@ -349,7 +348,7 @@ class EM:
         """Yield masks of observed values (R, d), and the m rows that have each: (R, m)."""
         for rows in self.rows_by_pattern:
             yield self.observed[rows[:1]], rows[None]
-        n_rows = max(MAX_NUMBERS // (n_mixture * max(self.filled.shape[1], 1) ** 2), 1)
+        n_rows = rows_in_memory(n_mixture * self.filled.shape[1] ** 2)
         for rows in self.rare_rows.split(n_rows) if len(self.rare_rows) else ():
             yield self.observed[rows], rows[:, None]
 

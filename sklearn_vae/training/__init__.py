@@ -8,8 +8,13 @@ from sklearn_vae.training.initialize import add_mask_inputs, make_starts
 from sklearn_vae.training.jobs import MIN_STEPS, TrainingConfig, TrainingJob, TrainingResult
 from sklearn_vae.training.keyboard_interrupt import InterruptHandler
 from sklearn_vae.training.rows import EncodedRows, Rows, WindowedRows
-from sklearn_vae.training.sizes import group_jobs, threads_for_jobs
-from sklearn_vae.training.stacked import make_trainer, stack_tables, train
+from sklearn_vae.training.stacked import (
+    group_jobs,
+    make_trainer,
+    stack_tables,
+    threads_for_jobs,
+    train,
+)
 from sklearn_vae.training.trainer import Trainer
 
 __all__ = [

@@ -1,23 +1,32 @@
 """Stacked training: jobs whose models have one shape are trained as members of one model.
 
 Members differ in rows, seeds, latent sizes and hyperparameters. Jobs with other widths, kinds of
-columns, lengths of tables, batch sizes or precision are trained as another stacked model.
+columns, lengths of tables, batch sizes or precision are trained as another stacked model, and so
+are more members than fit in the cache. Bytes and multiplications are approximate.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
 import torch
 
+from sklearn_vae.device import threads_for
 from sklearn_vae.initialization.ppca import LinearGaussian
+from sklearn_vae.models.sizes import validation_sizes
 from sklearn_vae.models.vae import build
 from sklearn_vae.objectives import LossState
 from sklearn_vae.random import Stream, make_generator, sample_categorical
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.initialize import make_initializer
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult
-from sklearn_vae.training.sizes import group_jobs, threads_for_jobs
 from sklearn_vae.training.trainer import Trainer
+
+# Bytes that a stacked model works on in a gradient step: they fit in the last cache.
+WORKING_SET = 16 << 20
+# Bytes that a stacked model may hold, beside rows that are in memory anyway.
+MEMORY = 256 << 20
 
 
 def train(jobs: Sequence[TrainingJob], **kwargs: Any) -> list[TrainingResult]:
@@ -94,3 +103,62 @@ def _quantile_rows(job: TrainingJob, linear_model: LinearGaussian, n_rows: int) 
     quantiles = (torch.arange(n_rows) + chance) / n_rows * ends[-1]
     chosen = sample_categorical(ends, quantiles)
     return x[0, order[chosen.to(order.device)]]
+
+
+def group_jobs(jobs: Sequence[TrainingJob]) -> Iterator[list[int]]:
+    """Group jobs by shape, cache and memory; yield the indices of each group."""
+    alike: dict[Hashable, list[int]] = {}
+    for index, job in enumerate(jobs):
+        alike.setdefault(job.shape, []).append(index)
+    for indices in alike.values():
+        # 0 bytes of a model without weights, as of a constant column
+        n_bytes = max(1, *(working_set(jobs[index]) for index in indices))
+        largest = max(WORKING_SET // n_bytes, 1)
+        n_groups = -(-len(indices) // largest)
+        groups = [group.tolist() for group in np.array_split(indices, n_groups)][::-1]
+        while groups:
+            group = groups.pop()
+            if len(group) == 1 or memory_of_jobs([jobs[index] for index in group]) <= MEMORY:
+                yield group
+            else:
+                middle = len(group) // 2
+                groups += group[middle:], group[:middle]
+
+
+def threads_for_jobs(jobs: Sequence[TrainingJob]) -> AbstractContextManager[None]:
+    """Set torch's number of threads for the gradient steps of a group of jobs."""
+    _, n_decoded = _rows_per_step(jobs[0])
+    return threads_for(len(jobs) * n_decoded * jobs[0].architecture.n_products)
+
+
+def working_set(job: TrainingJob) -> int:
+    """Bytes that a gradient step of a job reads and writes."""
+    # weights, gradients and two moments; values and gradients of every layer, twice
+    return _bytes(job, 4, 4 * sum(_rows_per_step(job)))
+
+
+def memory_of_jobs(jobs: Sequence[TrainingJob]) -> int:
+    """Bytes of jobs in gradient steps or in validation, beside rows that are in memory anyway."""
+    valid = [job.valid for job in jobs if job.valid is not None]
+    memory = Dataset.bytes_to_stack([job.train for job in jobs]) + Dataset.bytes_to_stack(valid)
+    for job in jobs:
+        n_rows = 0 if job.valid is None else len(job.valid)
+        n_draws, n_together = validation_sizes(
+            n_rows, job.config.objective.n_draws, job.architecture.widest
+        )
+        # the best weights and the mask of weight decay are kept beside the weights
+        memory += working_set(job) + _bytes(job, 2, min(n_rows, n_together) * (1 + n_draws))
+    return memory
+
+
+def _rows_per_step(job: TrainingJob) -> tuple[int, int]:
+    """Rows that pass through the encoder in a gradient step, and through the decoder."""
+    n_rows = min(len(job.train), job.config.batch_size)
+    return n_rows, n_rows * job.config.n_draws(len(job.train))
+
+
+def _bytes(job: TrainingJob, n_weights: int, n_values: int) -> int:
+    """Bytes of ``n_weights`` numbers per weight and ``n_values`` per feature of a network."""
+    widths = sum(job.architecture.hidden_layer_sizes) + 2 * job.train.x.shape[1]
+    n_numbers = n_weights * job.architecture.n_products + n_values * widths
+    return job.train.x.dtype.itemsize * n_numbers

@@ -18,6 +18,7 @@ from skorch.callbacks import Callback, EpochTimer
 from torch import Tensor
 
 from sklearn_vae.model_constants import INPUT_CLIP
+from sklearn_vae.models.sizes import validation_sizes
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.objectives import REPORTED, LossState, Minibatch, Objective
 from sklearn_vae.random import Stream, sobol_normal, stream_seed
@@ -30,7 +31,6 @@ from sklearn_vae.training.jobs import TrainingConfig, TrainingResult
 from sklearn_vae.training.keyboard_interrupt import keyboard
 from sklearn_vae.training.optimizer import ExponentialMovingAverage, FlatAdam
 from sklearn_vae.training.printing import PrintIterations, PrintProgress
-from sklearn_vae.training.sizes import validation_sizes
 
 # Training has diverged if the loss of the first rows exceeds their initial loss by this many
 # nats, plus so many per column.

@@ -50,7 +50,7 @@ def test_every_iteration_is_a_task_with_an_estimator_that_can_score():
 
 def test_iterations_of_all_members_are_reported_if_they_are_not_stacked(monkeypatch):
     """Wide networks are trained one after the other, as they do not fit in the cache together."""
-    monkeypatch.setattr("sklearn_vae.training.sizes.WORKING_SET", 1)
+    monkeypatch.setattr("sklearn_vae.training.stacked.WORKING_SET", 1)
     recorder = Recorder()
     vae = VAETransformer(2, max_iter=2, n_init=3, refit=False, random_state=0)
     vae.set_callbacks(recorder).fit(X)
@@ -79,7 +79,7 @@ SHORT = {"max_iter": 3, "random_state": 0}
 )
 def test_the_number_of_iterations_is_at_most_max_subtasks(estimator, monkeypatch):
     """Even if every member is trained alone, as wide networks and wide tables are."""
-    monkeypatch.setattr("sklearn_vae.training.sizes.WORKING_SET", 1)
+    monkeypatch.setattr("sklearn_vae.training.stacked.WORKING_SET", 1)
     counts = []
 
     class Counter(Recorder):

@@ -379,7 +379,7 @@ def test_scores_of_an_ensemble_do_not_depend_on_chunks(monkeypatch):
     X = moons()
     vae = starts(n_init=2, ensemble=True).fit(X)
     expected = vae.score_samples(X)
-    monkeypatch.setattr("sklearn_vae.inference.predictor.CHUNK_SIZE", 1)
+    monkeypatch.setattr("sklearn_vae.models.sizes.CACHED_NUMBERS", 1)
 
     np.testing.assert_allclose(vae.score_samples(X[:9]), expected[:9], rtol=1e-7)
 

@@ -21,7 +21,6 @@ from sklearn_vae.objectives import (
 )
 from sklearn_vae.priors import PRIORS, MixturePrior, VampPrior
 from sklearn_vae.training import Dataset, TrainingConfig, TrainingJob, stacked
-from sklearn_vae.training.sizes import group_jobs
 
 PLAN = TrainingConfig(
     seed=0,
@@ -97,7 +96,7 @@ def test_a_stacked_member_equals_a_member_trained_alone(batch_size, weighted):
         replace(run, config=replace(run.config, batch_size=batch_size))
         for run in different_runs(weighted=weighted)
     ]
-    assert len(list(group_jobs(runs))) == 1
+    assert len(list(stacked.group_jobs(runs))) == 1
 
     for run, together in zip(runs, train(runs), strict=True):
         (alone,) = train([run])
@@ -132,7 +131,7 @@ def test_so_is_one_with_another_prior_or_objective(prior, objective, batch_size,
         )
         for run in different_runs(weighted=weighted)
     ]
-    assert len(list(group_jobs(runs))) == 1
+    assert len(list(stacked.group_jobs(runs))) == 1
 
     for run, together in zip(runs, train(runs), strict=True):
         (alone,) = train([run])
@@ -150,7 +149,7 @@ def test_so_is_one_that_starts_at_random(batch_size):
         )
         for place, run in enumerate(different_runs())
     ]
-    assert len(list(group_jobs(runs))) == 1
+    assert len(list(stacked.group_jobs(runs))) == 1
 
     for run, together in zip(runs, train(runs), strict=True):
         (alone,) = train([run])
@@ -276,7 +275,7 @@ def test_jobs_of_other_shapes_are_not_stacked():
     runs.append(make_run(table, objective=IWAE(3)))
     runs += different_runs()
 
-    together = sorted(map(sorted, group_jobs(runs)))
+    together = sorted(map(sorted, stacked.group_jobs(runs)))
     assert together == [[0], [1], [2], [3], [4], [5], [6, *range(10, 17)], [7], [8], [9]]
 
 
@@ -318,3 +317,52 @@ def test_autograd_trains_stacked_members(monkeypatch):
 
     for one, other in zip(expected, train(runs), strict=True):
         assert_same(one, other, rtol=1e-6, atol=1e-7)
+
+
+def test_a_stacked_model_fits_in_the_working_set(monkeypatch):
+    """What does not fit the cache goes in turn."""
+    runs = [make_run(to_table(seed)) for seed in range(7)]
+    monkeypatch.setattr(stacked, "WORKING_SET", 3 * stacked.working_set(runs[0]))
+
+    assert [len(places) for places in stacked.group_jobs(runs)] == [3, 2, 2]
+
+
+def test_draws_add_to_the_decoders_rows_only():
+    """The encoder sees each row once, so several draws take less than several times the memory."""
+    one, three = (make_run(to_table(0), objective=IWAE(n_draws)) for n_draws in (1, 3))
+    n_weights = one.architecture.n_products
+    values = (
+        stacked.working_set(one) - 4 * n_weights * one.train.x.dtype.itemsize
+    )  # of both networks
+
+    assert stacked.working_set(three) - stacked.working_set(one) == values
+
+
+def test_a_stacked_model_fits_in_memory(monkeypatch):
+    """Rows of several tables are copied to be side by side, which those of one are not."""
+    tables = [to_table(seed, 4000) for seed in range(4)]
+    apart = [make_run(table) for table in tables]
+    shared = [make_run(tables[0]) for _ in tables]
+    monkeypatch.setattr(stacked, "MEMORY", stacked.memory_of_jobs(shared))
+
+    assert [len(places) for places in stacked.group_jobs(shared)] == [4]
+    assert [len(places) for places in stacked.group_jobs(apart)] == [1, 1, 1, 1]
+    monkeypatch.setattr(stacked, "MEMORY", stacked.memory_of_jobs(apart))
+    assert [len(places) for places in stacked.group_jobs(apart)] == [4]
+
+
+def test_memory_grows_with_the_validation_rows():
+    """And with its weights, but with the rows of a table that is there anyway it does not."""
+    table, valid = to_table(0), to_table(1)
+    run = make_run(table, valid)
+    wide = replace(run, architecture=replace(run.architecture, hidden_layer_sizes=(50, 5)))
+
+    assert (
+        stacked.memory_of_jobs([make_run(table)])
+        < stacked.memory_of_jobs([run])
+        < stacked.memory_of_jobs([wide])
+    )
+    assert stacked.memory_of_jobs([run, run]) == 2 * stacked.memory_of_jobs([run])
+    assert stacked.memory_of_jobs([make_run(to_table(0, 120))]) == stacked.memory_of_jobs(
+        [make_run(table)]
+    )

@@ -1,0 +1,37 @@
+"""Numbers of rows that are computed at a time, so that layers fit the cache and tensors memory."""
+
+import numpy as np
+
+# Numbers in the widest layer of a chunk of rows: they fit the cache.
+CACHED_NUMBERS = 1 << 19
+# Numbers of one tensor, of all draws or all components of a chunk of rows, at most.
+MAX_NUMBERS = 1 << 22
+# Draws of z for all validation rows together; draws that are computed at a time, and numbers in
+# the widest layer.
+VALIDATION_DRAWS = 4096
+VALIDATION_DRAWS_AT_A_TIME = 2048
+VALIDATION_NUMBERS = 1 << 20
+
+
+def rows_in_cache(width: int, n_draws: int = 1) -> int:
+    """Rows whose widest layer, of this width, fits the cache with so many draws (or members)."""
+    return max(CACHED_NUMBERS // (width * n_draws), 1)
+
+
+def rows_in_memory(numbers_per_row: int) -> int:
+    """Rows whose largest tensor, of so many numbers per row, is not too large."""
+    return max(MAX_NUMBERS // max(numbers_per_row, 1), 1)
+
+
+def validation_sizes(
+    n_rows: int, per_value: int, widest: int, n_draws: int | None = None
+) -> tuple[int, int]:
+    """Draws of z per validation row, and rows that are validated at a time.
+
+    The draws are a multiple of those of one bound (``per_value``); ``widest`` is the width of the
+    widest layer.
+    """
+    default = 2 ** int(np.log2(np.clip(VALIDATION_DRAWS // max(n_rows, 1), 1, 16)))
+    n_draws = -(-(n_draws or default) // per_value) * per_value
+    at_a_time = min(VALIDATION_DRAWS_AT_A_TIME, VALIDATION_NUMBERS // widest)
+    return n_draws, max(at_a_time // n_draws, 1)
