@@ -10,20 +10,16 @@ import numpy as np
 
 from sklearn_vae.data.arrays import has_missing_values
 from sklearn_vae.data.columns import (
-    COLUMNS,
     BinaryColumns,
     CategoricalColumns,
     ColumnHint,
     Columns,
     ConstantColumns,
     OrdinalColumns,
-    TrainingColumn,
-    share_categories,
-    share_scale,
 )
 from sklearn_vae.data.fields import UNKNOWN, Field, Name, shorten
 from sklearn_vae.data.missing_patterns import MissingPatterns
-from sklearn_vae.data.one_to_one import OneToOne, find_one_to_one
+from sklearn_vae.data.one_to_one import OneToOne
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_hashes
 from sklearn_vae.persistence.values import to_json
@@ -31,9 +27,6 @@ from sklearn_vae.seeds import Stream, stream_seed
 
 if TYPE_CHECKING:
     from sklearn_vae.likelihoods import Likelihood
-
-# Rows from which levels' effects on other columns are estimated, at most.
-MAX_ROWS_OF_EFFECTS = 100_000
 
 
 @serializable
@@ -132,39 +125,26 @@ class TableEncoder:
             Fitted encoder.
         """
         # not at the top: encoding needs no torch
-        from sklearn_vae.data.infer import choose_likelihood, requested_likelihoods
+        from sklearn_vae.data.infer import fit_columns
 
         column_names: list[Name] = [*(range(X.shape[1]) if names is None else names)]
-        hints = column_hints or [ColumnHint(name) for name in column_names]
+        groups, pairs = fit_columns(
+            X,
+            sample_weight,
+            likelihood,
+            column_names,
+            column_hints or [ColumnHint(name) for name in column_names],
+            point_masses=point_masses,
+            period=period,
+            exact_marginals=exact_marginals,
+            groups_levels=groups_levels,
+            derives_columns=derives_columns,
+        )
         n_rows = float(len(X) if sample_weight is None else sample_weight.sum())
-        has_missing, columns, requests = False, [], requested_likelihoods(likelihood, column_names)
-        for j, requested in enumerate(requests):
-            values, weights = X[:, j], sample_weight
-            if (missing := np.isnan(values)).any():
-                has_missing, values = True, values[~missing]
-                weights = None if weights is None else weights[~missing]
-            is_exact = exact_marginals and requested is None
-            column = TrainingColumn(
-                j,
-                values,
-                weights,
-                n_rows,
-                hints[j],
-                requested,
-                exact_marginal=is_exact,
-                groups_levels=groups_levels and period is None,
-            )
-            chosen = choose_likelihood(column, point_masses=point_masses)
-            columns.append(COLUMNS[type(chosen).__name__].fit(column, chosen))
-        for first in range(period or 0):
-            share_scale(columns[first::period])
-            is_coded = [hint.n_classes is not None for hint in hints[first::period]]
-            columns[first::period] = share_categories(columns[first::period], is_coded)
-        pairs = _derive_columns(columns, X, sample_weight, requests) if derives_columns else []
-        _group_levels(columns, X, sample_weight)
+        has_missing = bool(has_missing_values(X).any())
         return cls(
             column_names,
-            groups=_group(columns),
+            groups=groups,
             log_unseen=-float(np.log(n_rows + 2)),
             has_missing=has_missing,
             allows_missing=allows_missing,
@@ -586,47 +566,3 @@ def _describe_value(value: np.floating, field: Field | None) -> str:
     if field.categories is not None and value == UNKNOWN:
         return "an unknown category"
     return f"the value {shorten(field.decode(np.array([value])).tolist())}"
-
-
-def _derive_columns(
-    columns: list[Columns], X: np.ndarray, weight: np.ndarray | None, requests: Sequence[object]
-) -> list[OneToOne]:
-    """Replace columns that are one-to-one with a column of classes by constants, in place."""
-    classes = BinaryColumns, CategoricalColumns, OrdinalColumns
-    is_class = np.array([type(column) in classes for column in columns])
-    if not is_class.any():
-        return []
-    is_free = [
-        requested is None and not isinstance(column, ConstantColumns)
-        for column, requested in zip(columns, requests, strict=True)
-    ]
-    pairs = find_one_to_one(X, np.flatnonzero(is_class), np.flatnonzero(is_free), weight)
-    for pair in pairs:
-        columns[pair.derived] = ConstantColumns(
-            np.array([pair.derived]), None, np.zeros((1, 1), X.dtype)
-        )
-    return pairs
-
-
-def _group_levels(columns: list[Columns], X: np.ndarray, weights: np.ndarray | None) -> None:
-    """Group rare levels of columns that have many by their effects on the others, in place."""
-    step = -(-len(X) // MAX_ROWS_OF_EFFECTS)
-    for column in columns:
-        if type(column) is CategoricalColumns and column.n_levels.any():
-            others = (
-                values
-                for other in columns
-                if other is not column
-                for values in other.encode(X[::step, other.indices], allows_missing=True).T
-            )
-            column.group_by_effects(X[:, column.indices[0]], weights, others, step)
-
-
-def _group(columns: list[Columns]) -> list[Columns]:
-    """Join columns of one likelihood, in the order of their first columns; constants last."""
-    by_likelihood: dict[Likelihood | None, list[Columns]] = {}
-    for column in columns:
-        by_likelihood.setdefault(column.likelihood, []).append(column)
-    constants = by_likelihood.pop(None, None)
-    groups = [*by_likelihood.values(), *([constants] if constants else [])]
-    return [type(group[0]).concatenate(group) for group in groups]

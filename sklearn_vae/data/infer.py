@@ -1,4 +1,4 @@
-"""Choice of a column's likelihood: requested by the parameter ``likelihood``, or inferred."""
+"""Choice of each column's likelihood, requested or inferred, and fit of the columns."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,13 +9,22 @@ from scipy import stats
 from sklearn_vae.data.bounds import equal_up_to_rounding, lattice_step
 from sklearn_vae.data.columns import (
     COLUMNS,
+    BinaryColumns,
+    CategoricalColumns,
+    ColumnHint,
+    Columns,
+    ConstantColumns,
+    OrdinalColumns,
     TrainingColumn,
     find_common_values,
     find_point_masses,
     find_point_masses_of_reals,
+    share_categories,
+    share_scale,
 )
 from sklearn_vae.data.columns.point_masses import MIN_COUNT
 from sklearn_vae.data.fields import Name
+from sklearn_vae.data.one_to_one import OneToOne, find_one_to_one
 from sklearn_vae.likelihoods import (
     LIKELIHOODS,
     Bernoulli,
@@ -45,6 +54,8 @@ SCALE_OF_DENSITIES = 1e6
 MAX_COUNT = 1000
 # Nats per value by which point masses must improve on the best distribution without them.
 GAIN_OF_POINT_MASSES = 0.1
+# Rows from which levels' effects on other columns are estimated, at most.
+MAX_ROWS_OF_EFFECTS = 100_000
 
 # A likelihood with its settings, or its class.
 Request = Likelihood | type[Likelihood]
@@ -231,3 +242,96 @@ def _log_with_point_masses(
             values[is_number], weights[is_number]
         )
     return log_prob
+
+
+# -- the columns -------------------------------------------------------------------------
+
+
+def fit_columns(
+    X: np.ndarray,
+    sample_weight: np.ndarray | None,
+    likelihood: object,
+    names: Sequence[Name],
+    hints: Sequence[ColumnHint],
+    *,
+    point_masses: bool,
+    period: int | None,
+    exact_marginals: bool,
+    groups_levels: bool,
+    derives_columns: bool,
+) -> tuple[list[Columns], list[OneToOne]]:
+    """Choose the likelihood of each column and fit its units, as ``TableEncoder.fit`` does.
+
+    Return the columns of each likelihood, and those that are derived from others.
+    """
+    n_rows = float(len(X) if sample_weight is None else sample_weight.sum())
+    columns: list[Columns] = []
+    requests = requested_likelihoods(likelihood, names)
+    for j, requested in enumerate(requests):
+        values, weights = X[:, j], sample_weight
+        if (missing := np.isnan(values)).any():
+            values = values[~missing]
+            weights = None if weights is None else weights[~missing]
+        column = TrainingColumn(
+            j,
+            values,
+            weights,
+            n_rows,
+            hints[j],
+            requested,
+            exact_marginal=exact_marginals and requested is None,
+            groups_levels=groups_levels and period is None,
+        )
+        chosen = choose_likelihood(column, point_masses=point_masses)
+        columns.append(COLUMNS[type(chosen).__name__].fit(column, chosen))
+    for first in range(period or 0):
+        share_scale(columns[first::period])
+        is_coded = [hint.n_classes is not None for hint in hints[first::period]]
+        columns[first::period] = share_categories(columns[first::period], is_coded)
+    pairs = _derive_columns(columns, X, sample_weight, requests) if derives_columns else []
+    _group_levels(columns, X, sample_weight)
+    return _group(columns), pairs
+
+
+def _derive_columns(
+    columns: list[Columns], X: np.ndarray, weight: np.ndarray | None, requests: Sequence[object]
+) -> list[OneToOne]:
+    """Replace columns that are one-to-one with a column of classes by constants, in place."""
+    classes = BinaryColumns, CategoricalColumns, OrdinalColumns
+    is_class = np.array([type(column) in classes for column in columns])
+    if not is_class.any():
+        return []
+    is_free = [
+        requested is None and not isinstance(column, ConstantColumns)
+        for column, requested in zip(columns, requests, strict=True)
+    ]
+    pairs = find_one_to_one(X, np.flatnonzero(is_class), np.flatnonzero(is_free), weight)
+    for pair in pairs:
+        columns[pair.derived] = ConstantColumns(
+            np.array([pair.derived]), None, np.zeros((1, 1), X.dtype)
+        )
+    return pairs
+
+
+def _group_levels(columns: list[Columns], X: np.ndarray, weights: np.ndarray | None) -> None:
+    """Group rare levels of columns that have many by their effects on the others, in place."""
+    step = -(-len(X) // MAX_ROWS_OF_EFFECTS)
+    for column in columns:
+        if type(column) is CategoricalColumns and column.n_levels.any():
+            others = (
+                values
+                for other in columns
+                if other is not column
+                for values in other.encode(X[::step, other.indices], allows_missing=True).T
+            )
+            column.group_by_effects(X[:, column.indices[0]], weights, others, step)
+
+
+def _group(columns: list[Columns]) -> list[Columns]:
+    """Join columns of one likelihood, in the order of their first columns; constants last."""
+    by_likelihood: dict[Likelihood | None, list[Columns]] = {}
+    for column in columns:
+        by_likelihood.setdefault(column.likelihood, []).append(column)
+    constants = by_likelihood.pop(None, None)
+    groups = [*by_likelihood.values(), *([constants] if constants else [])]
+    return [type(group[0]).concatenate(group) for group in groups]

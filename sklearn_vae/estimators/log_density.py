@@ -154,8 +154,17 @@ class DensityEstimator(TableEstimator[PredictorT]):
         return self._validate_with_conditions(X, y, columns), self._fitted()
 
     def _marginal(self) -> PredictorT | ClassMarginal:
-        """Return the model of p(x)."""
-        return self._fitted()
+        """Return the model of p(x), with conditions an average of p(x|y) over the classes y."""
+        encoder, model = self.condition_encoder_, self._fitted()
+        if encoder is None or self._is_joint:
+            return model
+        if not len(encoder.class_prior):
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None: it was "
+                f"fitted to a y of numbers or of several columns, over which no mean can be taken. "
+                f"(A y of integers, strings or truth values is one of classes.)"
+            )
+        return ClassMarginal(cast(Predictor, model), encoder.class_prior)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Mean log-density of the rows, in nats and in X's own units.

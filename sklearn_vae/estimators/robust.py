@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 
+from sklearn_vae.data.arrays import as_array
+from sklearn_vae.data.sources import check_is_table
 from sklearn_vae.objectives import TrimmedELBO
 
 # Fraction of each batch that the trimmed ELBO leaves out, and the largest number of iterations.
@@ -17,11 +19,16 @@ MAX_DEVIATIONS = 6.0
 MAD_TO_SD = 1.4826
 
 
-def inlier_mask(estimator: BaseEstimator, X: Any, y: Any, sample_weight: Any) -> np.ndarray:
-    """Mask (n,) of the rows whose log-density is not far below the median.
+def find_inliers(
+    estimator: BaseEstimator, X: Any, y: Any, sample_weight: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find rows whose log-density is not far below the median: mask (n,), weights (n,).
 
-    The log-density is that of a clone of the estimator that is trained with the trimmed ELBO.
+    The log-density is that of a clone of the estimator that is trained with the trimmed ELBO. The
+    weights are those of the inliers, and 0 for the others.
     """
+    check_is_table(X, "robust=True")
+    sample_weight = as_array(sample_weight)
     trimmed = clone(estimator).set_params(
         objective=TrimmedELBO(TRIM_FRACTION),
         robust=False,
@@ -37,7 +44,8 @@ def inlier_mask(estimator: BaseEstimator, X: Any, y: Any, sample_weight: Any) ->
     weights = np.ones(len(scores)) if sample_weight is None else np.asarray(sample_weight)
     median = weighted_median(scores, weights)
     scale = MAD_TO_SD * weighted_median(np.abs(scores - median), weights)
-    return scores >= median - MAX_DEVIATIONS * scale
+    is_inlier = scores >= median - MAX_DEVIATIONS * scale
+    return is_inlier, np.where(is_inlier, weights, 0.0)
 
 
 def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:

@@ -25,8 +25,7 @@ from sklearn_vae.estimators.checks import (
 from sklearn_vae.estimators.config import make_architecture, make_config
 from sklearn_vae.estimators.log_density import DensityEstimator
 from sklearn_vae.estimators.parts import ModelParts
-from sklearn_vae.estimators.robust import inlier_mask
-from sklearn_vae.inference.class_marginal import ClassMarginal
+from sklearn_vae.estimators.robust import find_inliers
 from sklearn_vae.inference.decoder_correction import check_range, fit_decoder_correction
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Likelihood
@@ -478,7 +477,8 @@ class VAETransformer(
         is_resumed = bool(warm_start) and hasattr(self, "state_dict_")
         self.__dict__.pop("support_", None)  # of the rows of the last fit
         if self.robust:
-            sample_weight, cache = self._weights_of_inliers(X, y, sample_weight), None
+            self.support_, sample_weight = find_inliers(self, X, y, sample_weight)
+            cache = None
         rows, weight = self._check_rows(X, sample_weight, parts.network, y, reset=not is_resumed)
         network = parts.network.for_n_features(self.n_features_in_)
         self.seed_ = draw_seed(self.random_state) if seed is None else seed
@@ -505,14 +505,6 @@ class VAETransformer(
             weights={name: w[:1] for name, w in self.state_dict_.items()} if is_resumed else None,
         )
         return make_starts(job, 1 if is_resumed else self.n_init, ensemble=self.ensemble), table
-
-    def _weights_of_inliers(self, X: Any, y: Any, sample_weight: Any) -> np.ndarray:
-        """Set ``support_``, and return the rows' weights, 0 for outliers: (n,)."""
-        check_is_table(X, "robust=True")
-        sample_weight = as_array(sample_weight)
-        self.support_ = inlier_mask(self, X, y, sample_weight)
-        counts = 1.0 if sample_weight is None else np.asarray(sample_weight)
-        return np.where(self.support_, counts, 0.0)
 
     def _encode_first_rows(
         self, rows: Any, weight: np.ndarray | None, network: Network, table_id: int, cache: Cache
@@ -692,19 +684,6 @@ class VAETransformer(
         """A new torch module with the fitted weights."""
         check_is_fitted(self)
         return self._fitted().build_module(self.dtype_)
-
-    def _marginal(self) -> Predictor | ClassMarginal:
-        """Return the model of p(x), with conditions an average of p(x|y) over the classes y."""
-        encoder = self.condition_encoder_
-        if encoder is None:
-            return self._fitted()
-        if not len(encoder.class_prior):
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None: it was "
-                f"fitted to a y of numbers or of several columns, over which no mean can be taken. "
-                f"(A y of integers, strings or truth values is one of classes.)"
-            )
-        return ClassMarginal(self._fitted(), encoder.class_prior)
 
     def _model_parts(self) -> tuple[object, ...]:
         correction = self.decoder_correction_, self.code_range_
