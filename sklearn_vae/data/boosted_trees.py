@@ -18,6 +18,9 @@ class Encoder(Protocol):
     def inverse_transform(self, encoded: np.ndarray, *, is_sample: bool) -> np.ndarray:
         """Decode rows; samples keep to the bounds and recording steps of their columns."""
 
+    def is_unseen(self, X: np.ndarray) -> np.ndarray:
+        """Find values that are none of their column: (n, n_features)."""
+
 
 @serializable
 @dataclass(frozen=True, eq=False)
@@ -144,8 +147,9 @@ class BoostedTrees:
     def _sum(self, rows: np.ndarray, k: int) -> np.ndarray:
         """Sum of the trees of one target: (n, n_features) -> (n,)."""
         total = np.full(len(rows), self.baselines[k])
-        for root in self.roots[self.targets == k].tolist():
-            total += self.values[self._leaves(rows, root)]
+        with np.errstate(over="ignore"):  # numbers near the largest ones keep to their bounds
+            for root in self.roots[self.targets == k].tolist():
+                total += self.values[self._leaves(rows, root)]
         return total
 
     def _leaves(self, rows: np.ndarray, root: int) -> np.ndarray:
@@ -202,3 +206,17 @@ class BoostedTrees:
         ):
             if not ((getattr(self, name) >= 0) & (getattr(self, name) < limit)).all():
                 raise ValueError(f"{name!r} must be at least 0 and less than {limit}")
+
+    def check_columns(self, encoder: Encoder, has_numbers: np.ndarray) -> None:
+        """Check that the trees are of the columns of a table, after reading both from a file.
+
+        Columns of the mask ``has_numbers`` (n_features,) are predicted by numbers, others by
+        classes.
+        """
+        if self.n_features != len(has_numbers):
+            raise ValueError("the trees are those of another number of columns")
+        has_class = ~np.isnan(self.classes)
+        rows = np.full((has_class.sum(), self.n_features), np.nan)
+        rows[np.arange(len(rows)), self.columns[has_class]] = self.classes[has_class]
+        if (has_class == has_numbers[self.columns]).any() or encoder.is_unseen(rows).any():
+            raise ValueError("the classes of the trees are not those of the columns")

@@ -55,6 +55,9 @@ def fit_boosted_trees(
     takes_missing = bool(np.isnan(X[:, used]).any())
     params: dict[str, Any] = {"max_iter": N_TREES, "min_samples_leaf": MIN_ROWS_PER_LEAF}
     params |= OF_INCOMPLETE_ROWS if takes_missing else {}
+    # scikit-learn adds neighbouring values, and none of its thresholds is above 1e300
+    exponents = np.frexp(np.nan_to_num(np.abs(X)).max(axis=0))[1]
+    scaled = np.ldexp(X, -exponents)
     sums: list[_Sum] = []
     predicted, targets, roots, n_nodes = [], [], [], 0
     nodes = [(np.zeros(0, int), np.zeros(0), np.zeros(0, bool), np.zeros((0, 2), int), np.zeros(0))]
@@ -67,15 +70,17 @@ def fit_boosted_trees(
         weight = None if sample_weight is None else sample_weight[rows]
         has_classes = is_class is not None and is_class[column]
         fit = _fit_classes if has_classes else _fit_numbers
-        for tree_sum in fit(X[rows][:, others], X[rows, column], weight, params):
+        for tree_sum in fit(scaled[rows][:, others], X[rows, column], weight, params):
             for tree in tree_sum.trees:
                 child = np.column_stack([tree["left"], tree["right"]]).astype(np.int64)
                 child[tree["is_leaf"] == 1] = np.flatnonzero(tree["is_leaf"])[:, None]
+                feature = others[tree["feature_idx"]]
+                threshold = np.ldexp(tree["num_threshold"], exponents[feature])
                 nodes.append(
                     (
-                        others[tree["feature_idx"]],
+                        feature,
                         # infinite where missing values alone go to the right
-                        np.minimum(tree["num_threshold"], np.finfo(float).max),
+                        np.minimum(threshold, np.finfo(float).max),
                         tree["missing_go_to_left"] == 1,
                         child + n_nodes,
                         tree_sum.unit * tree["value"] * tree["is_leaf"],
@@ -120,8 +125,7 @@ def _fit_numbers(
     y /= largest
     loc, scale = y.mean(), y.std() or 1.0
     regressor = HistGradientBoostingRegressor(early_stopping=False, random_state=0, **params)
-    with np.errstate(over="ignore"):
-        regressor.fit(X, (y - loc) / scale, weight)
+    regressor.fit(X, (y - loc) / scale, weight)
     ((baseline, trees),) = boosted_trees(regressor)
     return [_Sum(np.nan, largest * (loc + scale * baseline), bounds, largest * scale, trees)]
 
@@ -136,8 +140,7 @@ def _fit_classes(
         return []
     classifier = HistGradientBoostingClassifier(early_stopping=False, random_state=0, **params)
     labels, codes = np.unique(y, return_inverse=True)  # durations may be fractions of a second
-    with np.errstate(over="ignore"):
-        classifier.fit(X, codes, weight)
+    classifier.fit(X, codes, weight)
     sums = boosted_trees(classifier)
     if len(sums) == 1:  # the log-odds of the second class
         sums = [(0.0, []), *sums]

@@ -515,8 +515,8 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             raise ValueError("the weight of the mixture must lie between 0 and 1")
         if not 0 <= self.trees_weight_ <= 1:
             raise ValueError("the weight of the trees must lie between 0 and 1")
-        if self.trees_ is not None and self.trees_.n_features != self.estimator_.n_features_in_:
-            raise ValueError("the trees are those of another number of columns")
+        if self.trees_ is not None:
+            self.trees_.check_columns(self.estimator_.columns_, self._is_averaged)
         check_array("indicated_", self.indicated_, "i", (None,))
         if not np.isin(self.indicated_, np.arange(self.estimator_.n_features_in_)).all():
             raise ValueError("an indicator is of a column that does not exist")

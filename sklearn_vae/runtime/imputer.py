@@ -44,6 +44,8 @@ class ImputerModel:
         self.n_draws, self.random_state = n_draws, random_state
         self.n_features_in_ = model.n_features_in_
         self.is_kept = keep_empty_features | ~model.columns.is_empty
+        if trees is not None:
+            trees.check_columns(model.columns, self._is_averaged)
 
     def transform(self, X: Any) -> np.ndarray:
         """Impute the missing cells of X, as ``VAEImputer.transform``.

@@ -46,6 +46,18 @@ def test_predictions_are_those_of_scikit_learn(scale):
     np.testing.assert_array_equal(predicted[:, [1, 3]], X[:, [1, 3]])
 
 
+def test_numbers_near_the_largest_ones_are_split_as_others():
+    """A power of two changes no digit; scikit-learn's own thresholds are below 1e300."""
+    X, observed = table()
+    X = np.clip(X, -1.9, 1.9)
+    columns, missing = np.array([0, 2]), ~observed
+    expected = fit_boosted_trees(X, observed, columns, None).predict(X, missing)
+    largest = np.ldexp(X, 1023)
+    predicted = fit_boosted_trees(largest, observed, columns, None).predict(largest, missing)
+
+    np.testing.assert_array_equal(np.ldexp(predicted, -1023), expected)
+
+
 def incomplete_table():
     """Rows with missing values whose last columns are two classes, four and one: (n, 6)."""
     rng = np.random.default_rng(0)

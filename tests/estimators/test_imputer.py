@@ -2,6 +2,7 @@
 
 import signal
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -508,6 +509,28 @@ def test_trees_of_large_tables_are_saved(large, n_draws, tmp_path):
     other = light[:, hidden, 2].astype(float)
     error = np.sqrt((own.var(axis=0) + other.var(axis=0)) / n_draws)
     assert (abs(own.mean(axis=0) - other.mean(axis=0)) / error).max() < 5
+
+
+@pytest.mark.parametrize(
+    ("name", "forge", "message"),
+    [
+        ("classes", lambda classes: classes + 1, "the classes of the trees"),
+        ("columns", lambda columns: 3 - columns, "the classes of the trees"),
+        ("n_features", lambda n_features: n_features + 1, "another number of columns"),
+        ("is_real", lambda is_real: is_real[1:], "shape"),
+    ],
+)
+@pytest.mark.parametrize("load_file", [load, runtime.load])
+def test_trees_of_other_columns_are_refused(load_file, name, forge, message, large, tmp_path):
+    """Of classes that a column does not have, or of numbers in place of classes."""
+    trees = large[0].trees_
+    changes = {name: forge(getattr(trees, name))}
+    if name == "n_features":
+        changes["is_real"] = np.append(trees.is_real, False)
+    with_fitted(large[0], trees_=replace(trees, **changes)).save(tmp_path / "imputer.vae")
+
+    with pytest.raises(ValueError, match=message):
+        load_file(tmp_path / "imputer.vae")
 
 
 def test_unseen_categories_are_missing_for_trees(large):
