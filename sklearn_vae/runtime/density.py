@@ -16,7 +16,7 @@ from sklearn_vae.inference.constants import (
 from sklearn_vae.inference.mixture_constants import MAX_FACTOR
 from sklearn_vae.runtime.mixture_log_density import log_density, posterior_draws
 from sklearn_vae.runtime.mixture_vae import MixtureEnsemble
-from sklearn_vae.runtime.sobol import sobol_normal
+from sklearn_vae.runtime.random import sobol_normal
 from sklearn_vae.runtime.table import CHUNK_SIZE, GenerativeModel
 from sklearn_vae.seeds import Stream, stream_seed
 

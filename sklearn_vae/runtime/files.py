@@ -19,7 +19,7 @@ from sklearn_vae.runtime.imputer import ImputerModel
 from sklearn_vae.runtime.likelihoods import LIKELIHOODS
 from sklearn_vae.runtime.mixture_vae import MixtureArchitecture, MixtureEnsemble
 from sklearn_vae.runtime.outlier import SCORERS, OutlierModel
-from sklearn_vae.runtime.sobol import MAX_DIMS
+from sklearn_vae.runtime.random import MAX_DIMS
 from sklearn_vae.runtime.transformer import TransformerModel
 from sklearn_vae.runtime.vae import (
     VAE,

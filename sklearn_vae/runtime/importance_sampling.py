@@ -32,8 +32,7 @@ from sklearn_vae.inference.constants import (
 )
 from sklearn_vae.runtime.functions import logsumexp, resample
 from sklearn_vae.runtime.laplace import JointDensity, NormalProposal, laplace_approximation, newton
-from sklearn_vae.runtime.sobol import sobol_normal
-from sklearn_vae.runtime.torch_random import TorchGenerator
+from sklearn_vae.runtime.random import TorchGenerator, sobol_normal
 from sklearn_vae.runtime.vae import VAE, NormalMixture, StandardNormal, normal_log_density
 from sklearn_vae.seeds import Stream, stream_seed
 

@@ -38,7 +38,7 @@ from sklearn_vae.runtime.functions import (
     sum_last,
 )
 from sklearn_vae.runtime.mixture_vae import MixtureEnsemble, Standardised
-from sklearn_vae.runtime.sobol import sobol_normal
+from sklearn_vae.runtime.random import sobol_normal
 
 
 class LocalExpansion(NamedTuple):

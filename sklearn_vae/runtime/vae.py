@@ -20,7 +20,7 @@ from sklearn_vae.runtime.functions import (
     perceptron_gradient,
 )
 from sklearn_vae.runtime.likelihoods import Likelihood, Limits, Parameters
-from sklearn_vae.runtime.torch_random import TorchGenerator
+from sklearn_vae.runtime.random import TorchGenerator
 
 
 @dataclass(frozen=True)

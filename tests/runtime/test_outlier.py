@@ -117,7 +117,7 @@ def test_distances_are_computed_in_bounded_memory(tmp_path, monkeypatch):
         model = saved(VAEOutlierDetector(novelty=novelty, **SMALL).fit(X), tmp_path)
         expected = model.score_samples(new_rows())
         with monkeypatch.context() as context:
-            context.setattr("sklearn_vae.runtime.neighbors.CHUNK_SIZE", 1)
+            context.setattr("sklearn_vae.runtime.outlier.CHUNK_SIZE", 1)
 
             np.testing.assert_allclose(model.score_samples(new_rows()), expected, rtol=1e-12)
 

@@ -7,8 +7,7 @@ from scipy.special import ndtri
 
 from sklearn_vae import random
 from sklearn_vae.runtime import functions
-from sklearn_vae.runtime.sobol import MAX_DIMS, sobol_normal
-from sklearn_vae.runtime.torch_random import TorchGenerator
+from sklearn_vae.runtime.random import MAX_DIMS, TorchGenerator, sobol_normal
 
 SEEDS = [0, 7, (1 << 40) + 3]
 
