@@ -254,19 +254,21 @@ class TableEstimator(
         source = as_source(X)
         if source is not None:
             X, n_rows = source.sample()
+        min_rows = MIN_ROWS if reset else 1
         if reset:
             self.schema_ = fit_schema(X, network)
-        min_rows = MIN_ROWS if reset else 1
-        X = self._validate(X, reset=reset, ensure_min_samples=min_rows)
-        if reset and self.schema_ is not None:
-            warn_of_identifiers(X, self.schema_)
-        if not reset and (descriptions := self.columns_.describe_unseen(X, self._fields)):
-            warn(
-                f"The columns' likelihoods were chosen by the rows of the first fit, and later "
-                f"rows have other values: {'; '.join(descriptions)}. These values keep a low "
-                f"score, and the model is not fitted to them. Begin with rows of all values.",
-                UserWarning,
-            )
+            X = self._to_numbers(X, reset=True, ensure_min_samples=min_rows)
+            if self.schema_ is not None:
+                warn_of_identifiers(X, self.schema_)
+        else:
+            X = self._validate(X)
+            if descriptions := self.columns_.describe_unseen(X, self._fields):
+                warn(
+                    f"The columns' likelihoods were chosen by the rows of the first fit, and later "
+                    f"rows have other values: {'; '.join(descriptions)}. These values keep a low "
+                    f"score, and the model is not fitted to them. Begin with rows of all values.",
+                    UserWarning,
+                )
         if source is not None and n_rows > len(X):
             to_numbers = partial(self._to_numbers, reset=False)
             return source.write(to_numbers, n_rows, X), None
@@ -276,24 +278,12 @@ class TableEstimator(
         is_positive = weight > 0
         return (X, weight) if is_positive.all() else (X[is_positive], weight[is_positive])
 
-    def _validate(
-        self,
-        X: Any,
-        *,
-        reset: bool,
-        columns: np.ndarray | None = None,
-        ensure_min_samples: int = 1,
-    ) -> np.ndarray:
-        """Validate rows and convert them to numbers: categories to codes, missing cells to NaN.
+    def _validate(self, X: Any, columns: np.ndarray | None = None) -> np.ndarray:
+        """Validate rows for a fitted model, and convert them to numbers.
 
-        ``reset`` is for the rows of a first fit. With ``columns`` (indices), the others become
-        missing, and a data frame may lack them.
+        With ``columns`` (indices), the others become missing, and a data frame may lack them.
         """
-        rows = self._to_numbers(
-            X, reset=reset, columns=columns, ensure_min_samples=ensure_min_samples
-        )
-        if reset:
-            return rows
+        rows = self._to_numbers(X, reset=False, columns=columns)
         if self.handle_unknown != "infrequent":
             is_missing = self.handle_unknown == "missing"
             rows = self.columns_.check_values(rows, self._fields, unknown_is_missing=is_missing)
@@ -311,7 +301,10 @@ class TableEstimator(
         columns: np.ndarray | None = None,
         ensure_min_samples: int = 1,
     ) -> np.ndarray:
-        """Convert rows to numbers by the schema, as ``_validate`` does."""
+        """Convert rows to numbers by the schema: categories to codes, missing cells to NaN.
+
+        ``reset`` is for the rows of a first fit.
+        """
         if type(X) is not np.ndarray:
             check_is_table(X, "This method")
             X = as_array(X)
@@ -343,7 +336,7 @@ class TableEstimator(
 
     def _validate_with_conditions(self, X: Any, y: Any = None) -> np.ndarray:
         """Validate rows, and append the columns of their conditions, if the model has any."""
-        return self._validate(X, reset=False)
+        return self._validate(X)
 
     def _column_names(self) -> list[Name] | None:
         """Names of the columns; scikit-learn before 1.7 has none of polars' or pyarrow's."""

@@ -209,7 +209,7 @@ class VAEClassifier(ClassifierMixin, SerializationMixin, BaseEstimator):
         """
         check_is_fitted(self)
         model = self.estimator_
-        rows = model._validate(X, reset=False)
+        rows = model._validate(X)
         joint = ClassMarginal(model._fitted(), self.priors_).joint_log_density(rows, self.n_draws)
         return joint - logsumexp(joint, axis=1, keepdims=True)
 

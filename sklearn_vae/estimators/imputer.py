@@ -222,9 +222,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             try:
                 model.fit(X, sample_weight=sample_weight)
                 if self.estimator is None and X is table:
-                    self._fit_average(
-                        model._validate(X, reset=False), sample_weight, first_weights.best
-                    )
+                    self._fit_average(model._validate(X), sample_weight, first_weights.best)
             except KeyboardInterrupt as error:
                 if not hasattr(model, "n_iter_"):
                     raise
@@ -237,7 +235,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             self.indicated_ = np.array([], dtype=int)
             if self.add_indicator:
                 batches = [table] if X is table else X
-                rows = (model._validate(batch, reset=False) for batch in batches)
+                rows = (model._validate(batch) for batch in batches)
                 is_missing = np.any([np.isnan(batch).any(axis=0) for batch in rows], axis=0)
                 self.indicated_ = np.flatnonzero(is_missing)
                 self._check_indicator_names()
@@ -442,7 +440,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             )
         X = replace_by_nan(as_array(X), self.missing_values)
         model = self.estimator_
-        rows = model._validate(X, reset=False)
+        rows = model._validate(X)
         imputed = self._impute(model._without_unknown(rows))
         imputed[:, :, self._is_empty] = 0.0
         missing = np.isnan(rows) | self._is_empty

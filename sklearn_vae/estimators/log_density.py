@@ -137,7 +137,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
         self, X: Any, y: Any = None, columns: np.ndarray | None = None
     ) -> np.ndarray:
         """Validate rows, and append the codes of y: a joint model needs none."""
-        rows = self._validate(X, reset=False, columns=columns)
+        rows = self._validate(X, columns)
         if self._is_joint and y is None:
             return rows
         codes = self._encode_conditions(y, len(rows), rows.dtype)
@@ -150,7 +150,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
     ) -> tuple[np.ndarray, PredictorT | ClassMarginal]:
         """Validate rows, and return them with the model of p(x|y), or of p(x) if y is None."""
         if y is None:
-            return self._validate(X, reset=False, columns=columns), self._marginal()
+            return self._validate(X, columns), self._marginal()
         return self._validate_with_conditions(X, y, columns), self._fitted()
 
     def _marginal(self) -> PredictorT | ClassMarginal:

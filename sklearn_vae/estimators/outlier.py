@@ -445,7 +445,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
             Scores, in the units that ``method`` determines.
         """
         check_is_fitted(self)
-        rows = self._scored_rows(self._validate(X, reset=False), are_new=self._are_new)
+        rows = self._scored_rows(self._validate(X), are_new=self._are_new)
         return -self._anomaly_scores(rows)
 
     def decision_function(self, X: Any) -> np.ndarray:
@@ -539,7 +539,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
             Attributions in the units of the score; the largest columns are the most anomalous.
         """
         check_is_fitted(self)
-        rows = self._scored_rows(self._validate(X, reset=False), are_new=self._are_new)
+        rows = self._scored_rows(self._validate(X), are_new=self._are_new)
         scores = self._anomaly_scores(rows)
         return self.attribution_baseline_.attribute(self._fitted(), rows.X, scores)
 
@@ -569,14 +569,14 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
             names = self._column_names() or range(self.n_features_in_)
             caller = f"{type(self).__name__}.expected_values"
             indices = column_indices(columns, names, "columns", caller)
-        rows = self._scored_rows(self._validate(X, reset=False))
+        rows = self._scored_rows(self._validate(X))
         means = conditional_means(self._fitted(), rows.X, indices, self._is_rounded)
         return self._restore_table(means, like=X, columns=indices)
 
     @over_batches
     def _training_scores(self, X: Any) -> np.ndarray:
         """Normality score of each training row, out of fold for reference rows."""
-        return -self._anomaly_scores(self._scored_rows(self._validate(X, reset=False)))
+        return -self._anomaly_scores(self._scored_rows(self._validate(X)))
 
     def _scored_rows(
         self, X: np.ndarray, counts: np.ndarray | None = None, *, are_new: bool = False

@@ -1,4 +1,4 @@
-"""Codes of rows: means and modes of the posterior, the ELBO, reconstructions."""
+"""Codes of rows: modes of the posterior, classes, the ELBO, reconstructions."""
 
 import torch
 from torch import Tensor
@@ -6,11 +6,6 @@ from torch import Tensor
 from sklearn_vae.inference.laplace import newton
 from sklearn_vae.inference.log_density import JointDensity, Points, sample_posterior
 from sklearn_vae.models.vae import VAE
-
-
-def posterior_mean(model: VAE, x: Tensor) -> Tensor:
-    """Mean of the first member's q(z|x): (M, B, n) -> (B, l)."""
-    return model.posterior.mean(model.encode(x))[0]
 
 
 def posterior_mode(model: VAE, x: Tensor) -> Tensor:
@@ -28,16 +23,6 @@ def class_probabilities(model: VAE, x: Tensor, points: Points) -> Tensor:
         return model.posterior.mean(model.encode(model.fill_missing(x)))[0]
     codes = sample_posterior(model, x, points)
     return (codes.log_weight.softmax(1).unsqueeze(-1) * codes.z).sum(1)[0]
-
-
-def kl_per_dimension(model: VAE, x: Tensor) -> Tensor:
-    """KL in nats of the first member's q(z|x) from its standard prior: (M, B, n) -> (B, units)."""
-    return model.posterior.kl(model.encode(model.fill_missing(x)))[0]
-
-
-def location_and_log_scale(model: VAE, x: Tensor) -> Tensor:
-    """Parameters of the first member's q(z|x), side by side: (M, B, n) -> (B, 2 l)."""
-    return torch.cat(model.posterior_params(model.fill_missing(x)), -1)[0]
 
 
 def elbo_terms(model: VAE, x: Tensor, noise: Tensor, rows_per_chunk: int) -> Tensor:

@@ -16,9 +16,6 @@ from sklearn_vae.inference.codes import (
     class_probabilities,
     codes_and_residuals,
     elbo_terms,
-    kl_per_dimension,
-    location_and_log_scale,
-    posterior_mean,
     posterior_mode,
 )
 from sklearn_vae.inference.conditionals import (
@@ -272,7 +269,9 @@ class Predictor:
         """
         is_incomplete = self.columns.is_incomplete(X)
         if self.architecture.n_factors or not is_incomplete.any():
-            return self.map(posterior_mean, X, n_members=1)
+            return self.map(
+                lambda model, x: model.posterior.mean(model.encode(x))[0], X, n_members=1
+            )
         z = np.empty((len(X), self.architecture.n_components), X.dtype)
         if not is_incomplete.all():
             z[~is_incomplete] = self.codes(X[~is_incomplete])
@@ -321,7 +320,11 @@ class Predictor:
 
     def kl_per_dimension(self, X: np.ndarray) -> np.ndarray:
         """KL in nats of the first member's q(z|x): (n, n_features) -> (n, units)."""
-        return self.map(kl_per_dimension, X, n_members=1)
+        return self.map(
+            lambda model, x: model.posterior.kl(model.encode(model.fill_missing(x)))[0],
+            X,
+            n_members=1,
+        )
 
     def sample_codes(
         self, X: np.ndarray, n_draws: int
@@ -330,8 +333,12 @@ class Predictor:
 
         Each row has its own Sobol points.
         """
-        params = self.map(location_and_log_scale, X, n_members=1).astype(np.float64)
-        loc, log_scale = np.split(params, 2, axis=1)
+        params = self.map(
+            lambda model, x: torch.cat(model.posterior_params(model.fill_missing(x)), -1)[0],
+            X,
+            n_members=1,
+        )
+        loc, log_scale = np.split(params.astype(np.float64), 2, axis=1)
         noise = sobol_normal(n_draws * len(loc), loc.shape[1], stream_seed(self.seed, Stream.SCORE))
         return loc + np.exp(log_scale) * noise.reshape(n_draws, *loc.shape), loc, log_scale
 

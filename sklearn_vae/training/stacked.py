@@ -52,7 +52,7 @@ def make_trainer(jobs: Sequence[TrainingJob], **kwargs: Any) -> Trainer:
     model = build(largest.architecture, len(jobs), sizes).to(like)
     model.flatten()
     linear_model_of = make_initializer(max(sizes))
-    rows = []
+    n_rows, rows = model.prior.n_rows, []
     for member, job in enumerate(jobs):
         if job.weights is None:
             linear_model = linear_model_of(job)
@@ -60,10 +60,11 @@ def make_trainer(jobs: Sequence[TrainingJob], **kwargs: Any) -> Trainer:
             model.initialize(member, linear_model)
             if job.is_random:
                 model.initialize_at_prior(member, linear_model, job.config.seed)
-            rows.append(_quantile_rows(job, linear_model, model.prior.n_rows))
+            if n_rows:
+                rows.append(_quantile_rows(job, linear_model, n_rows))
         else:
             model.load(job.weights, member)
-    if rows and model.prior.n_rows:
+    if rows:
         model.initialize_prior(torch.stack(rows))
     state = LossState(
         free_bits=_per_member([job.free_bits for job in jobs], like),
@@ -89,8 +90,6 @@ def _quantile_rows(job: TrainingJob, linear_model: LinearGaussian, n_rows: int) 
 
     Quantiles are weighted: a row of weight 2 is as two rows.
     """
-    if n_rows == 0:
-        return job.train.x[:0]
     rows = torch.arange(min(len(job.train), job.train.rows_per_window), device=job.train.x.device)
     x, weight = job.train.take(rows.unsqueeze(0))
     x = x.nan_to_num()

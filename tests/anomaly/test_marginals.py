@@ -98,7 +98,7 @@ def test_a_missing_value_is_a_value_and_categories_have_no_normal_scores(passeng
     reference = detector._reference_rows()
     new = passengers.iloc[[0, 0, 59]].copy()
     new.loc[:, "fare"] = passengers["fare"].mean()
-    X = detector._validate(new, reset=False).astype(float)
+    X = detector._validate(new).astype(float)
     rows = ScoredRows(X, detector._fitted(), reference)
     score = NegativeLogFrequency().score(rows)
     n_alike = (passengers["port"] == passengers["port"].iloc[59]).sum()

@@ -480,7 +480,7 @@ def test_the_model_imputes_only_what_the_trees_leave(large, monkeypatch):
     imputer, _, incomplete = large
     alone = with_fitted(imputer, trees_weight_=1.0)
     expected = imputer.trees_.predict(
-        imputer.estimator_._validate(incomplete, reset=False), np.ones((400, 4), bool)
+        imputer.estimator_._validate(incomplete), np.ones((400, 4), bool)
     )
     monkeypatch.setattr(VAETransformer, "_impute", None)
     hidden = incomplete["c"].isna()
