@@ -11,7 +11,17 @@ from sklearn_vae.data.boosted_trees import BoostedTrees
 N_TREES = 60
 MIN_ROWS_PER_LEAF = 10
 # Other parameters of trees that are fitted to rows with missing values, in large tables.
-OF_INCOMPLETE_ROWS = {"learning_rate": 0.07, "max_leaf_nodes": 15, "min_samples_leaf": 20}
+OF_INCOMPLETE_ROWS = {
+    "learning_rate": 0.07,
+    "max_leaf_nodes": 15,
+    "min_samples_leaf": 20,
+    "l2_regularization": 10.0,
+}
+# Categories of a column, at most: scikit-learn takes no more.
+MAX_CATEGORIES = 255
+LARGEST = np.finfo(float).max
+# Children of a split by categories: the left and the right one of the tree.
+LEFT, RIGHT = -2, -1
 
 
 class _Sum(NamedTuple):
@@ -27,15 +37,31 @@ class _Sum(NamedTuple):
         Smallest and largest prediction.
     unit : float
         Factor of the leaves' values.
-    trees : sequence of ndarray
-        Nodes, as scikit-learn has them.
+    trees : sequence of tuple of ndarray
+        Nodes, and masks of the categories that splits have on the left, as scikit-learn has them.
     """
 
     label: float
     baseline: float
     bounds: tuple[float, float]
     unit: float
-    trees: Sequence[np.ndarray]
+    trees: Sequence[tuple[np.ndarray, np.ndarray]]
+
+
+class _Nodes(NamedTuple):
+    """Nodes of a tree, as of ``BoostedTrees``."""
+
+    features: np.ndarray
+    thresholds: np.ndarray
+    missing_left: np.ndarray
+    children: np.ndarray
+    values: np.ndarray
+
+
+# The nodes of no tree.
+NO_NODES = _Nodes(
+    np.zeros(0, int), np.zeros(0), np.zeros(0, bool), np.zeros((0, 2), int), np.zeros(0)
+)
 
 
 def fit_boosted_trees(
@@ -44,23 +70,28 @@ def fit_boosted_trees(
     columns: np.ndarray,
     sample_weight: np.ndarray | None,
     is_class: np.ndarray | None = None,
+    is_category: np.ndarray | None = None,
 ) -> BoostedTrees:
     """Fit scikit-learn's gradient boosting of some columns on the others.
 
     The targets are the observed values, of the mask ``observed`` (n, n_features). Missing values
     of X have been imputed, or are NaN. Columns of NaN alone are not used. Predicted numbers keep
-    to the range of the targets. Columns of the mask ``is_class`` (n_features,) hold classes.
+    to the range of the targets. Columns of the mask ``is_class`` (n_features,) hold classes;
+    the values of those of ``is_category`` (n_features,) have no order.
     """
     used = np.flatnonzero(~np.isnan(X).all(axis=0))
     takes_missing = bool(np.isnan(X[:, used]).any())
     params: dict[str, Any] = {"max_iter": N_TREES, "min_samples_leaf": MIN_ROWS_PER_LEAF}
     params |= OF_INCOMPLETE_ROWS if takes_missing else {}
+    levels = {} if is_category is None else _levels(X, used[is_category[used]])
+    # scikit-learn puts categories first
+    used = np.concatenate([np.array([*levels], dtype=int), np.setdiff1d(used, [*levels])])
     # scikit-learn adds neighbouring values, and none of its thresholds is above 1e300
     exponents = np.frexp(np.nan_to_num(np.abs(X)).max(axis=0))[1]
+    exponents[[*levels]] = 0
     scaled = np.ldexp(X, -exponents)
     sums: list[_Sum] = []
-    predicted, targets, roots, n_nodes = [], [], [], 0
-    nodes = [(np.zeros(0, int), np.zeros(0), np.zeros(0, bool), np.zeros((0, 2), int), np.zeros(0))]
+    nodes, predicted, targets, roots, n_nodes = [NO_NODES], [], [], [], 0
     for column in columns[[bool((used != column).any()) for column in columns]].tolist():
         rows = observed[:, column]
         # columns that are never observed beside this one say nothing about it
@@ -70,25 +101,27 @@ def fit_boosted_trees(
         weight = None if sample_weight is None else sample_weight[rows]
         has_classes = is_class is not None and is_class[column]
         fit = _fit_classes if has_classes else _fit_numbers
+        categorical = [other for other in others.tolist() if other in levels]
+        params["categorical_features"] = np.arange(len(categorical))
         for tree_sum in fit(scaled[rows][:, others], X[rows, column], weight, params):
+            categories = [(levels[k], np.isin(levels[k], X[rows, k])) for k in categorical]
             for tree in tree_sum.trees:
-                child = np.column_stack([tree["left"], tree["right"]]).astype(np.int64)
-                child[tree["is_leaf"] == 1] = np.flatnonzero(tree["is_leaf"])[:, None]
-                feature = others[tree["feature_idx"]]
-                threshold = np.ldexp(tree["num_threshold"], exponents[feature])
+                part = _to_thresholds(*tree, categories)
+                feature = others[part.features]
+                threshold = np.ldexp(part.thresholds, exponents[feature])
                 nodes.append(
-                    (
+                    _Nodes(
                         feature,
-                        # infinite where missing values alone go to the right
-                        np.minimum(threshold, np.finfo(float).max),
-                        tree["missing_go_to_left"] == 1,
-                        child + n_nodes,
-                        tree_sum.unit * tree["value"] * tree["is_leaf"],
+                        # infinite where missing values alone go to one side
+                        np.clip(threshold, -LARGEST, LARGEST),
+                        part.missing_left,
+                        part.children + n_nodes,
+                        tree_sum.unit * part.values,
                     )
                 )
                 targets.append(len(sums))
                 roots.append(n_nodes)
-                n_nodes += len(tree)
+                n_nodes += len(part.values)
             predicted.append(column)
             sums.append(tree_sum)
     features, thresholds, missing_left, children, values = (
@@ -110,6 +143,83 @@ def fit_boosted_trees(
         children=children,
         values=values,
     )
+
+
+def _levels(X: np.ndarray, columns: np.ndarray) -> dict[int, np.ndarray]:
+    """Return the values of columns of categories, but for those that have too many."""
+    levels = {}
+    for column in columns.tolist():
+        values = np.unique(X[~np.isnan(X[:, column]), column])
+        if len(values) <= MAX_CATEGORIES:
+            levels[column] = values
+    return levels
+
+
+def _to_thresholds(
+    tree: np.ndarray,
+    left_codes: np.ndarray,
+    categories: list[tuple[np.ndarray, np.ndarray]],
+) -> _Nodes:
+    """Replace splits by categories by thresholds between those of the left and the right child.
+
+    ``left_codes`` (n_splits, 256) are masks of codes. ``categories`` are the values (L,) of the
+    first columns and a mask (L,) of those that have codes; others go where missing values go.
+    """
+    is_leaf, is_split = tree["is_leaf"] == 1, tree["is_categorical"] == 1
+    parts = {}
+    for node in np.flatnonzero(is_split & ~is_leaf).tolist():
+        values, has_code = categories[tree["feature_idx"][node]]
+        missing_left = bool(tree["missing_go_to_left"][node])
+        is_left = np.full(len(values), missing_left)
+        is_left[has_code] = left_codes[tree["bitset_idx"][node], : has_code.sum()]
+        parts[node] = _split_categories(values, is_left, missing_left)
+    size = np.ones(len(tree), int)
+    size[[*parts]] = [len(part) for part in parts.values()]
+    first, source = np.cumsum(size) - size, np.repeat(np.arange(len(tree)), size)
+    child = first[np.column_stack([tree["left"], tree["right"]]).astype(int) * ~is_leaf[:, None]]
+    child[is_leaf] = first[is_leaf, None]
+    nodes = _Nodes(
+        tree["feature_idx"][source],
+        tree["num_threshold"][source],
+        tree["missing_go_to_left"][source] == 1,
+        child[source],
+        (tree["value"] * is_leaf)[source],
+    )
+    for node, part in parts.items():
+        for index, (threshold, missing_left, *children) in enumerate(part, first[node]):
+            nodes.thresholds[index], nodes.missing_left[index] = threshold, missing_left
+            nodes.children[index] = [
+                child[node, k - LEFT] if k < 0 else first[node] + k for k in children
+            ]
+    return nodes
+
+
+def _split_categories(
+    values: np.ndarray, is_left: np.ndarray, missing_left: bool
+) -> list[tuple[float, bool, int, int]]:
+    """Split categories, in order, by thresholds.
+
+    Returns a threshold, whether missing values are on the left, and the children of each node:
+    another one, LEFT or RIGHT.
+    """
+    last = np.flatnonzero(np.append(is_left[1:] != is_left[:-1], True))  # of each run on a side
+    if len(last) == 1:  # missing values are alone on the other side
+        return [(LARGEST if is_left[0] else -LARGEST, missing_left, LEFT, RIGHT)]
+    sides = is_left[last].tolist()
+    nodes: dict[int, tuple[float, bool, int, int]] = {}
+
+    def split(start: int, stop: int, index: int) -> int:
+        """Split the runs from ``start`` to ``stop``; return the node, whose index is free."""
+        if stop - start == 1:
+            return LEFT if sides[start] else RIGHT
+        middle = (start + stop) // 2
+        left = split(start, middle, index + 1)
+        right = split(middle, stop, index + middle - start)
+        nodes[index] = (values[last[middle - 1]], missing_left in sides[start:middle], left, right)
+        return index
+
+    split(0, len(sides), 0)
+    return [nodes[index] for index in range(len(nodes))]
 
 
 def _fit_numbers(

@@ -376,7 +376,10 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         inputs = rows if self.mixture_ is None else self._average(model, rows)
         likelihoods = self.estimator_.columns_.likelihoods
         is_real = np.array([type(likelihood) in (Gaussian, StudentT) for likelihood in likelihoods])
-        trees = fit_boosted_trees(inputs, ~np.isnan(rows), columns, weight, self._has_classes)
+        is_category = np.array([isinstance(likelihood, Categorical) for likelihood in likelihoods])
+        trees = fit_boosted_trees(
+            inputs, ~np.isnan(rows), columns, weight, self._has_classes, is_category
+        )
         return replace(trees, is_real=is_real)
 
     @property

@@ -103,6 +103,62 @@ def test_predictions_from_incomplete_rows_are_those_of_scikit_learn(weighted):
     np.testing.assert_array_equal(predicted[:, 5], X[:, 5])
 
 
+@pytest.mark.parametrize("kind", ["regressor", "classifier"])
+def test_splits_by_categories_are_those_of_scikit_learn(kind):
+    """Of values that are not 0, 1, ...; those that the target's rows lack go as missing ones."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1_500, 4))
+    levels = np.array([-2.5, 0.0, 1.0, 3.0, 7.0, 8.0, 9.0, 1e6])
+    codes = rng.integers(8, size=(1_500, 2))
+    X[:, [1, 3]] = levels[codes]
+    effects = np.array([[2.0, -1, 2, -1, 0, 2, -1, 2], [0, 0, 1, 1, 0, 0, 1, 1]])
+    X[:, 2] += effects[0, codes[:, 0]] + effects[1, codes[:, 1]] * X[:, 0]
+    if kind == "classifier":
+        X[:, 2] = np.digitize(X[:, 2], [0, 1])
+    X[rng.random(X.shape) < 0.2] = np.nan
+    X[X[:, 1] == 3, 2] = np.nan
+    train, new = np.split(X, [1_000])
+    is_category = np.array([False, True, False, True])
+    trees = fit_boosted_trees(
+        train,
+        ~np.isnan(train),
+        np.array([2]),
+        None,
+        np.arange(4) == (2 if kind == "classifier" else -1),
+        is_category,
+    )
+    trees.check()
+    predicted = trees.predict(new, np.ones(new.shape, bool))[:, 2]
+
+    others, rows = [1, 3, 0], ~np.isnan(train[:, 2])
+    y, loc, scale = train[rows, 2], 0.0, 1.0
+    if kind == "regressor":
+        loc, scale = y.mean(), y.std()
+    oracle = {"regressor": HistGradientBoostingRegressor}.get(kind, HistGradientBoostingClassifier)(
+        max_iter=N_TREES,
+        early_stopping=False,
+        random_state=0,
+        categorical_features=[0, 1],
+        **OF_INCOMPLETE_ROWS,
+    ).fit(train[rows][:, others], (y - loc) / scale)
+    expected = np.clip(loc + scale * oracle.predict(new[:, others]), y.min(), y.max())
+    assert (new[:, 1] == 3).any()
+    np.testing.assert_allclose(predicted, expected, rtol=1e-9)
+
+
+def test_columns_of_too_many_categories_are_numbers():
+    """scikit-learn takes 255 at most."""
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.permutation(300), rng.normal(size=300)])
+    missing, is_category = np.ones(X.shape, bool), np.array([True, False])
+    trees, of_numbers = (
+        fit_boosted_trees(X, missing, np.array([1]), None, None, mask)
+        for mask in (is_category, None)
+    )
+
+    np.testing.assert_array_equal(trees.predict(X, missing), of_numbers.predict(X, missing))
+
+
 def test_trees_of_some_columns_are_selected():
     X = incomplete_table()
     trees = fit_boosted_trees(X, ~np.isnan(X), np.arange(6), None, np.arange(6) > 2)
