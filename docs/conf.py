@@ -1,5 +1,6 @@
 """Configuration of Sphinx. Without a network, links to other projects are left out."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -56,8 +57,10 @@ html_theme_options = {
     "navigation_with_keys": False,
     "header_links_before_dropdown": 6,
 }
-html_sidebars = {"index": []}
-html_context = {"default_mode": "auto"}
+html_sidebars = {"index": [], "install": [], "404": []}
+html_additional_pages = {"404": "404.html"}
+html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", "")
+html_context = {"default_mode": "auto", "baseurl": html_baseurl}
 toc_object_entries_show_parents = "hide"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
