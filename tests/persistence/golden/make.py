@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
+from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
+from sklearn_vae.estimators import boosting
 from sklearn_vae.objectives import LinearWarmup
 from sklearn_vae.persistence.file_format import VERSION
 from sklearn_vae.priors import MixturePrior
@@ -23,6 +24,14 @@ def rows():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(60, 4)) @ rng.normal(size=(4, 4))
     X[:, 2], X[:, 3] = X[:, 2] > 0, 7.0
+    return X
+
+
+def incomplete():
+    """The same with three classes and missing cells in two columns: (60, 4)."""
+    X = rows()
+    X[:, 2] = np.digitize(X[:, 0], [-1, 1])
+    X[::7, 0], X[3::7, 2] = np.nan, np.nan
     return X
 
 
@@ -79,8 +88,29 @@ MODELS = {
         likelihood={"count": "poisson"},
         random_state=0,
     ),
+    "imputer": VAEImputer(
+        VAETransformer(
+            1,
+            hidden_layer_sizes=(3,),
+            max_iter=2,
+            likelihood={2: "categorical"},
+            random_state=0,
+        )
+    ),
 }
-ROWS = {name: frame if name == "mixed" else rows for name in MODELS}
+ROWS = {name: {"mixed": frame, "imputer": incomplete}.get(name, rows) for name in MODELS}
+
+
+def add_trees(imputer, X):
+    """Fit trees of numbers and classes, as in large tables."""
+    boosting.N_TREES = 2
+    imputer.trees_ = imputer._fit_trees(imputer.estimator_, X, None, np.arange(3))
+    imputer.trees_weight_ = 0.5
+
+
+def answers(model, X):
+    """Scores of rows, or the rows that an imputer makes."""
+    return (model.transform if isinstance(model, VAEImputer) else model.score_samples)(X)
 
 
 if __name__ == "__main__":
@@ -89,6 +119,8 @@ if __name__ == "__main__":
     for name in MODELS.keys() - expected.keys():
         X = ROWS[name]()
         model = MODELS[name].fit(X, classes())  # of the conditional one
+        if name == "imputer":
+            add_trees(model, X)
         model.save(HERE / f"{name}-{VERSION}.vae")
-        expected[name] = model.score_samples(X[:5]).tolist()
+        expected[name] = answers(model, X[:5]).tolist()
     scores.write_text(json.dumps(expected, indent=1) + "\n")
