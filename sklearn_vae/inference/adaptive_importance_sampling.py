@@ -21,6 +21,7 @@ from sklearn_vae.inference.constants import (
     OTHER_MODE_ONE_IN,
     SAME_MODE,
     WIDE_ONE_IN,
+    wide_scale,
 )
 from sklearn_vae.inference.importance_sampling import ImportanceSampler
 from sklearn_vae.inference.laplace import NormalProposal, Target, laplace_approximation, newton
@@ -125,8 +126,8 @@ def _add_normal(
     n_wide = noise.shape[1] // WIDE_ONE_IN
     sampler.add(normal._replace(scale=proposal_scale * normal.scale), noise[:, n_wide:])
     if n_wide:
-        wide_scale = (1 + 2 / math.sqrt(noise.shape[-1])) * normal.scale
-        sampler.add(normal._replace(scale=wide_scale), noise[:, :n_wide])
+        wide = normal._replace(scale=wide_scale(noise.shape[-1]) * normal.scale)
+        sampler.add(wide, noise[:, :n_wide])
 
 
 def _likeliest_per_cluster(target: Target, candidates: Tensor, n_best: int) -> Tensor:

@@ -1,5 +1,7 @@
 """Constants of importance sampling, which PyTorch's models and the numpy runtime share."""
 
+import math
+
 # Sobol points of the score; benchmarks/score_draws.py shows bias and noise by number.
 SCORE_DRAWS = 64
 # Weighted draws of the latent variables per row for imputation: a mean needs fewer of them than
@@ -59,3 +61,8 @@ DIFFERENCE = 0.3
 MAX_SCALE = 1.5
 # Gradients and curvatures are clipped to this share of the largest number, so that sums are finite.
 CLIP_SHARE = 1e-8
+
+
+def wide_scale(n_latent: int) -> float:
+    """Factor of the standard deviations of a wider Laplace approximation, for heavier tails."""
+    return 1 + 2 / math.sqrt(n_latent)

@@ -16,8 +16,9 @@ MAX_COMPONENTS = 3
 # Factor of the proposals' standard deviations, as far as the likelihood determines them. Where the
 # likelihood is flat, the proposal of a fitted mode is the prior, and the estimate is exact.
 PROPOSAL_SCALE = 1.2
-# Share of the draws of z that are from the prior.
-PRIOR_SHARE = 1 / 8
+# Shares of the draws of z that are from the Laplace approximation, from a wider one and from the
+# prior. The wider ones are for curved posteriors.
+PROPOSAL_SHARES = (5 / 8, 1 / 4, 1 / 8)
 # A row is far if its squared distance from the mode of its likeliest component is so many standard
 # deviations above the mean of a chi-squared distribution. Its code is searched once more, from the
 # best of N_STARTS normal codes of each of these scales, in FAR_COMPONENTS components.

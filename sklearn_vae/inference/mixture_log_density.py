@@ -3,10 +3,10 @@
 The latent variables of a row are the ensemble member, its component c and the code z. For each
 member and likely component, Fisher scoring finds the mode of p(z | x, c) and the curvature there:
 the Laplace approximation of p(z | x, c) and of the evidence p(x, c). Components are drawn in
-proportion to the evidences, codes from the Laplace approximations and from the prior. The weight
-of a draw is the joint density over the density of the proposals for its component, so the estimate
-of p(x) is unbiased. Draws are stratified [1]_: those from one proposal are consecutive Sobol
-points, which spread evenly.
+proportion to the evidences, codes from the Laplace approximations, from wider ones and from the
+prior. The weight of a draw is the joint density over the density of the proposals for its
+component, so the estimate of p(x) is unbiased. Draws are stratified [1]_: those from one proposal
+are consecutive Sobol points, which spread evenly.
 
 References
 ----------
@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sklearn_vae.inference.constants import wide_scale
 from sklearn_vae.inference.mixture_constants import (
     BACKTRACKING,
     CONVERGED,
@@ -35,8 +36,8 @@ from sklearn_vae.inference.mixture_constants import (
     MAX_GAP,
     MAX_STEPS,
     N_STARTS,
-    PRIOR_SHARE,
     PROPOSAL_SCALE,
+    PROPOSAL_SHARES,
     START_SCALES,
 )
 from sklearn_vae.inference.mixture_posterior import PosteriorComponents
@@ -91,9 +92,9 @@ class LaplaceProposal:
         Laplace approximations of log p(x, c), in nats.
     loc : Tensor of shape (C, B, l)
         Modes.
-    root : Tensor of shape (C, B, l, l)
-        Roots of the covariances: z = loc + root @ noise.
-    whiten : Tensor of shape (C, B, l, l)
+    root : Tensor of shape (2, C, B, l, l)
+        Roots of the covariances, and of the wider ones: z = loc + root @ noise.
+    whiten : Tensor of shape (2, C, B, l, l)
         Their inverses.
     """
 
@@ -115,8 +116,8 @@ class LaplaceProposal:
         if n_mixture > 1:
             at_mean = self.log_joint(self.loc.flatten(0, 1), component, row)
             self.log_evidence += at_mean.view(n_mixture, n_rows)
-        self.root = torch.diag_embed(log_scale.exp()).repeat(n_mixture, 1, 1, 1)
-        self.whiten = torch.diag_embed((-log_scale).exp()).repeat(n_mixture, 1, 1, 1)
+        self.root = torch.diag_embed(log_scale.exp()).repeat(2, n_mixture, 1, 1, 1)
+        self.whiten = torch.diag_embed((-log_scale).exp()).repeat(2, n_mixture, 1, 1, 1)
         component, row = self._likely_components()
         self._fit(component, row)
         self._search_far()
@@ -180,15 +181,16 @@ class LaplaceProposal:
                 old[active[better]] = new[better]
 
         eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
-        precision = PROPOSAL_SCALE**-2 * (local.root @ local.root.mT - eye) + eye
+        scale = torch.tensor([PROPOSAL_SCALE, wide_scale(z.shape[1])]).to(z).view(2, 1, 1, 1)
+        precision = (local.root @ local.root.mT - eye) / scale.square() + eye
         # in single precision, rounding can make the precision of an extreme row indefinite
-        lower, failed = torch.linalg.cholesky_ex(precision)
-        good = local.log_evidence.isfinite() & (failed == 0)
-        indices, whiten = (component[good], row[good]), lower[good].mT
-        self.log_evidence[indices] = local.log_evidence[good]
-        self.loc[indices] = z[good]
-        self.whiten[indices] = whiten
-        self.root[indices] = torch.linalg.solve_triangular(whiten, eye, upper=True)
+        lower, failed = torch.linalg.cholesky_ex(precision)  # (2, N, l, l)
+        good = local.log_evidence.isfinite() & (failed == 0).all(0)
+        component, row, whiten = component[good], row[good], lower[:, good].mT
+        self.log_evidence[component, row] = local.log_evidence[good]
+        self.loc[component, row] = z[good]
+        self.whiten[:, component, row] = whiten
+        self.root[:, component, row] = torch.linalg.solve_triangular(whiten, eye, upper=True)
 
     def _expand(self, z: Tensor, component: Tensor, row: Tensor) -> LocalExpansion:
         """Expand log p(x, z, c) around codes (N, l)."""
@@ -272,19 +274,24 @@ class LaplaceProposal:
         observed = self.row.others_observed
         return self.row.others[0, row], None if observed is None else observed[0, row]
 
-    def draw(self, component: Tensor, row: Tensor, noise: Tensor, from_prior: Tensor) -> Tensor:
-        """Draw codes with standard normal noise (N, l), some from the prior: (N, l)."""
-        scaled = (self.root[component, row] * noise.unsqueeze(1)).sum(-1)
-        return torch.where(from_prior[:, None], noise, self.loc[component, row] + scaled)
+    def draw(self, component: Tensor, row: Tensor, noise: Tensor, origin: Tensor) -> Tensor:
+        """Draw codes with standard normal noise (N, l): (N, l).
+
+        Their origins (N,) are 0, the Laplace approximation, 1, a wider one, or 2, the prior.
+        """
+        root = self.root[origin.clamp(max=1), component, row]
+        scaled = (root * noise.unsqueeze(1)).sum(-1)
+        return torch.where((origin == 2)[:, None], noise, self.loc[component, row] + scaled)
 
     def log_prob(self, z: Tensor, component: Tensor, row: Tensor) -> Tensor:
-        """Log-density of codes (N, l) in the mixture of Laplace approximation and prior: (N,)."""
-        whiten = self.whiten[component, row]
+        """Log-density of codes (N, l) in the mixture of the three proposals: (N,)."""
+        whiten = self.whiten[:, component, row]  # (2, N, l, l)
         standard = (whiten * (z - self.loc[component, row]).unsqueeze(1)).sum(-1)
         log_det = whiten.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         log_normal = log_det - (0.5 * standard.square() + HALF_LOG_2PI).sum(-1)
-        log_prior = self.model.prior.log_prob(z) + math.log(PRIOR_SHARE)
-        return torch.logaddexp(log_normal + math.log1p(-PRIOR_SHARE), log_prior)
+        log_probs = [*log_normal, self.model.prior.log_prob(z)]
+        pairs = zip(log_probs, PROPOSAL_SHARES, strict=True)
+        return torch.stack([log_prob + math.log(share) for log_prob, share in pairs]).logsumexp(0)
 
 
 class PosteriorDraws(NamedTuple):
@@ -335,7 +342,7 @@ class EnsembleProposal:
         The last column of the noise (K, l + 1) chooses model and component.
         """
         log_responsibility = self.log_responsibility[:, rows]
-        chosen, from_prior = _draw_proposals(log_responsibility.exp(), noise[:, -1])
+        chosen, origin = _draw_proposals(log_responsibility.exp(), noise[:, -1])
         log_ratio = log_responsibility.new_empty(chosen.shape)  # (K, R)
         member, component = torch.zeros_like(chosen), torch.zeros_like(chosen)
         z = log_ratio.new_empty(*chosen.shape, noise.shape[1] - 1)
@@ -344,7 +351,7 @@ class EnsembleProposal:
             end = first + len(proposal.log_evidence)
             at = ((chosen >= first) & (chosen < end)).nonzero(as_tuple=True)
             of_model, row = chosen[at] - first, rows[at[1]]
-            codes = proposal.draw(of_model, row, noise[at[0], :-1], from_prior[at])
+            codes = proposal.draw(of_model, row, noise[at[0], :-1], origin[at])
             log_q = proposal.log_prob(codes, of_model, row)
             log_ratio[at] = proposal.log_joint(codes, of_model, row) - log_q + log
             member[at], component[at], z[at] = index, of_model, codes
@@ -384,15 +391,15 @@ def _log_mean(log_weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _draw_proposals(probability: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Draw components (T, B), and whether their codes are from the prior: (K, B) each.
+    """Draw components (T, B), and which of their proposals codes are from: (K, B) each.
 
     Consecutive draws are from the same proposal: systematic sampling, which the first of the
     normal draws (K,) starts.
     """
-    n_draws = len(noise)
-    joint = torch.stack([(1 - PRIOR_SHARE) * probability, PRIOR_SHARE * probability], dim=1)
+    n_draws, n_proposals = len(noise), len(PROPOSAL_SHARES)
+    joint = torch.stack([share * probability for share in PROPOSAL_SHARES], dim=1)
     start = 0.5 * torch.erfc(-math.sqrt(0.5) * noise[:1])
     quantile = (torch.arange(n_draws, device=noise.device) + start) / n_draws
     quantile = quantile.expand(probability.shape[1], -1)  # (B, K)
     chosen = sample_categorical(joint.flatten(0, 1).cumsum(0).mT, quantile).mT
-    return chosen // 2, chosen % 2 == 1
+    return chosen // n_proposals, chosen % n_proposals

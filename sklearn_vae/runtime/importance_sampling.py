@@ -29,6 +29,7 @@ from sklearn_vae.inference.constants import (
     TOLERANCE,
     WIDE_ONE_IN,
     WIDTH_TOLERANCE,
+    wide_scale,
 )
 from sklearn_vae.runtime.functions import logsumexp, resample
 from sklearn_vae.runtime.laplace import JointDensity, NormalProposal, laplace_approximation, newton
@@ -397,8 +398,8 @@ def _add_normal(
     """Add a normal distribution, and a wider one with heavier tails for a few draws."""
     n_wide = len(noise) // WIDE_ONE_IN
     sampler.add(normal._replace(scale=proposal_scale * normal.scale), noise[n_wide:])
-    wide_scale = (1 + 2 / math.sqrt(noise.shape[-1])) * normal.scale
-    sampler.add(normal._replace(scale=wide_scale), noise[:n_wide])
+    wide = normal._replace(scale=wide_scale(noise.shape[-1]) * normal.scale)
+    sampler.add(wide, noise[:n_wide])
 
 
 def _likeliest_per_cluster(target: JointDensity, candidates: np.ndarray, n_best: int) -> np.ndarray:

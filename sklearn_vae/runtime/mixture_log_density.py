@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sklearn_vae.inference.constants import wide_scale
 from sklearn_vae.inference.mixture_constants import (
     BACKTRACKING,
     CONVERGED,
@@ -24,8 +25,8 @@ from sklearn_vae.inference.mixture_constants import (
     MAX_GAP,
     MAX_STEPS,
     N_STARTS,
-    PRIOR_SHARE,
     PROPOSAL_SCALE,
+    PROPOSAL_SHARES,
     START_SCALES,
 )
 from sklearn_vae.model_constants import HALF_LOG_2PI
@@ -78,7 +79,7 @@ class LaplaceProposal:
         Laplace approximations of log p(x, c), in nats.
     loc : ndarray of shape (C, B, l)
         Modes.
-    root, whiten : ndarray of shape (C, B, l, l)
+    root, whiten : ndarray of shape (2, C, B, l, l)
         Roots of the covariances, z = loc + root @ noise, and their inverses.
     """
 
@@ -95,7 +96,9 @@ class LaplaceProposal:
         at_mean[component, row] = self.log_joint(self.loc[component, row], component, row)
         self.log_evidence = at_mean + (log_scale + HALF_LOG_2PI).sum(-1)
         eye = np.eye(log_scale.shape[-1])
-        self.root, self.whiten = (np.exp(s * log_scale)[..., None] * eye for s in (1, -1))
+        self.root, self.whiten = (
+            np.stack(2 * [np.exp(sign * log_scale)[..., None] * eye]) for sign in (1, -1)
+        )
         self._fit(*self._likeliest(MAX_COMPONENTS, MAX_FIRST_GAP), MAX_STEPS)
         self._search_far()
 
@@ -163,11 +166,15 @@ class LaplaceProposal:
             for old, new in zip(local, expansion, strict=True):
                 old[active[better]] = new[better]
         eye = np.eye(z.shape[1])
-        lower = cholesky(PROPOSAL_SCALE**-2 * (local.precision - eye) + eye)
-        good = np.isfinite(local.log_evidence) & ~np.isnan(lower).any((1, 2))
-        indices, whiten = (component[good], row[good]), lower[good].swapaxes(1, 2)
-        self.log_evidence[indices], self.loc[indices] = local.log_evidence[good], z[good]
-        self.whiten[indices], self.root[indices] = whiten, np.linalg.inv(whiten)
+        scale = np.reshape([PROPOSAL_SCALE, wide_scale(z.shape[1])], (2, 1, 1, 1))
+        precision = (local.precision - eye) / np.square(scale) + eye  # (2, N, l, l)
+        lower = cholesky(precision.reshape(-1, *eye.shape)).reshape(precision.shape)
+        good = np.isfinite(local.log_evidence) & ~np.isnan(lower).any((0, 2, 3))
+        component, row, whiten = component[good], row[good], lower[:, good].swapaxes(2, 3)
+        self.log_evidence[component, row] = local.log_evidence[good]
+        self.loc[component, row] = z[good]
+        self.whiten[:, component, row] = whiten
+        self.root[:, component, row] = np.linalg.inv(whiten)
 
     def _expand(self, z: np.ndarray, component: np.ndarray, row: np.ndarray) -> LocalExpansion:
         """Expand log p(x, z, c) around codes (N, l), by finite differences of the decoder."""
@@ -235,10 +242,10 @@ class LaplaceProposal:
         """
         log_responsibility = self.log_evidence[:, rows]
         log_responsibility = log_responsibility - logsumexp(log_responsibility, 0)
-        chosen, from_prior = _draw_proposals(np.exp(log_responsibility), noise[:, -1])
+        chosen, origin = _draw_proposals(np.exp(log_responsibility), noise[:, -1])
         draw, index = _in_order(chosen)
         component, row = chosen[draw, index], rows[index]
-        codes = self._draw_codes(component, row, noise[draw, :-1], from_prior[draw, index])
+        codes = self._draw_codes(component, row, noise[draw, :-1], origin[draw, index])
         log_q = self.log_prob(codes, component, row) + log_responsibility[component, index]
         log_weight, z = np.empty(chosen.shape), np.empty((*chosen.shape, codes.shape[1]))
         log_weight[draw, index] = self.log_joint(codes, component, row) - log_q
@@ -246,19 +253,28 @@ class LaplaceProposal:
         return PosteriorDraws(log_weight, chosen, z)
 
     def _draw_codes(
-        self, component: np.ndarray, row: np.ndarray, noise: np.ndarray, from_prior: np.ndarray
+        self, component: np.ndarray, row: np.ndarray, noise: np.ndarray, origin: np.ndarray
     ) -> np.ndarray:
-        """Draw codes with standard normal noise (N, l), some from the prior: (N, l)."""
-        scaled = np.einsum("nij,nj->ni", self.root[component, row], noise)
-        return np.where(from_prior[:, None], noise, self.loc[component, row] + scaled)
+        """Draw codes with standard normal noise (N, l): (N, l).
+
+        Their origins (N,) are 0, the Laplace approximation, 1, a wider one, or 2, the prior.
+        """
+        root = self.root[origin.clip(max=1), component, row]
+        scaled = np.einsum("nij,nj->ni", root, noise)
+        return np.where((origin == 2)[:, None], noise, self.loc[component, row] + scaled)
 
     def log_prob(self, z: np.ndarray, component: np.ndarray, row: np.ndarray) -> np.ndarray:
-        """Log-density of codes (N, l) in the mixture of Laplace approximation and prior: (N,)."""
-        whiten = self.whiten[component, row]
-        standard = np.einsum("nij,nj->ni", whiten, z - self.loc[component, row])
-        log_det = np.log(self.whiten.diagonal(axis1=2, axis2=3)).sum(-1)[component, row]
-        log_proposal = log_det + log_normal(standard) + math.log1p(-PRIOR_SHARE)
-        return np.logaddexp(log_proposal, log_normal(z) + math.log(PRIOR_SHARE))
+        """Log-density of codes (N, l) in the mixture of the three proposals: (N,)."""
+        whiten = self.whiten[:, component, row]  # (2, N, l, l)
+        standard = np.einsum("pnij,nj->pni", whiten, z - self.loc[component, row])
+        log_det = np.log(self.whiten.diagonal(axis1=3, axis2=4)).sum(-1)[:, component, row]
+        laplace, wide, prior = (
+            log_prob + math.log(share)
+            for log_prob, share in zip(
+                [*(log_det + log_normal(standard)), log_normal(z)], PROPOSAL_SHARES, strict=True
+            )
+        )
+        return np.logaddexp(np.logaddexp(laplace, wide), prior)
 
 
 class PosteriorDraws(NamedTuple):
@@ -378,17 +394,18 @@ def _components(model: MixtureEnsemble, x: np.ndarray) -> PosteriorDraws:
 
 
 def _draw_proposals(probability: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Draw components (T, B), and whether their codes are from the prior: (K, B) each.
+    """Draw components (T, B), and which of their proposals codes are from: (K, B) each.
 
     Consecutive draws are from the same proposal: systematic sampling, which the first of the
     normal draws (K,) starts.
     """
-    joint = np.stack([(1 - PRIOR_SHARE) * probability, PRIOR_SHARE * probability], axis=1)
-    cumulative = joint.reshape(2 * len(probability), probability.shape[1]).cumsum(0)[:-1].T
+    n_proposals = len(PROPOSAL_SHARES)
+    joint = np.stack([share * probability for share in PROPOSAL_SHARES], axis=1)
+    cumulative = joint.reshape(-1, probability.shape[1]).cumsum(0)[:-1].T
     start = 0.5 * math.erfc(-math.sqrt(0.5) * noise[0])
     quantile = (np.arange(len(noise)) + start) / len(noise)
     chosen = np.stack([np.searchsorted(row, quantile, "right") for row in cumulative], axis=1)
-    return chosen // 2, chosen % 2 == 1
+    return chosen // n_proposals, chosen % n_proposals
 
 
 def log_normal(z: np.ndarray) -> np.ndarray:
