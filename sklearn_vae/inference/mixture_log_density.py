@@ -103,7 +103,8 @@ class LaplaceProposal:
         log_weight = model.mixture_logit[0, 0].log_softmax(-1)
         self.log_weight = log_weight[log_weight > 0.5 * LOG_ZERO_WEIGHT]
         self.row = model.split(x[None])
-        self.white = Whitening(model).coordinates(self.row)[0]  # (d, C, B)
+        white = Whitening(model).coordinates(self.row)[0]
+        self.white = white.flatten(1).T.contiguous()  # (C B, d)
         loc, log_scale = model.posterior.split(model.encode(x[None])[0])
         n_mixture, n_rows = len(self.log_weight), len(x)
         row = torch.arange(n_rows, device=x.device).repeat(n_mixture)
@@ -264,7 +265,8 @@ class LaplaceProposal:
 
     def _parts(self, z: Tensor, component: Tensor, row: Tensor) -> Standardised:
         """Rows (N,) as seen by codes (N, l) and components (N,): (1, ..., 1, N)."""
-        white = self.white[:, component, row][None, :, None]  # (1, d, 1, N)
+        white = self.white.index_select(0, component * len(self.x) + row)
+        white = white.T.contiguous()[None, :, None]  # (1, d, 1, N)
         observed = self.row.real_observed
         mask = None if observed is None else observed[:, row]
         return self.model.standardise(white, z[None, None], component[None, None], mask)
@@ -287,7 +289,7 @@ class LaplaceProposal:
         """Log-density of codes (N, l) in the mixture of the three proposals: (N,)."""
         whiten = self.whiten[:, component, row]  # (2, N, l, l)
         standard = (whiten * (z - self.loc[component, row]).unsqueeze(1)).sum(-1)
-        log_det = whiten.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        log_det = self.whiten.diagonal(dim1=-2, dim2=-1).log().sum(-1)[:, component, row]
         log_normal = log_det - (0.5 * standard.square() + HALF_LOG_2PI).sum(-1)
         log_probs = [*log_normal, self.model.prior.log_prob(z)]
         pairs = zip(log_probs, PROPOSAL_SHARES, strict=True)
@@ -343,13 +345,14 @@ class EnsembleProposal:
         """
         log_responsibility = self.log_responsibility[:, rows]
         chosen, origin = _draw_proposals(log_responsibility.exp(), noise[:, -1])
-        log_ratio = log_responsibility.new_empty(chosen.shape)  # (K, R)
+        log_ratio = torch.empty_like(chosen, dtype=noise.dtype)  # (K, R)
         member, component = torch.zeros_like(chosen), torch.zeros_like(chosen)
         z = log_ratio.new_empty(*chosen.shape, noise.shape[1] - 1)
         first = 0  # index of the model's first component among those of all models
         for index, (proposal, log) in enumerate(zip(self.proposals, self.log_weight, strict=True)):
             end = first + len(proposal.log_evidence)
-            at = ((chosen >= first) & (chosen < end)).nonzero(as_tuple=True)
+            # row by row: neighbouring draws are then from the same proposal
+            at = ((chosen >= first) & (chosen < end)).T.nonzero(as_tuple=True)[::-1]
             of_model, row = chosen[at] - first, rows[at[1]]
             codes = proposal.draw(of_model, row, noise[at[0], :-1], origin[at])
             log_q = proposal.log_prob(codes, of_model, row)

@@ -417,10 +417,11 @@ class ZeroInflated(Likelihood):
     def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
         """Log-density of each value: (..., n (S + 1)) -> (..., n)."""
         spike, number = self._split(x)
-        log_weight = self._log_weights(params)
-        density = log_weight[..., -1] + Gaussian().log_prob_per_column(params[1:], number)
-        mass = (spike * log_weight[..., :-1]).sum(-1)
-        return torch.where(spike.sum(-1) > 0.5, mass, density)
+        logits = params[0].unflatten(-1, (-1, self.n_spikes))
+        log_total = torch.logaddexp(logits.logsumexp(-1), logits.new_zeros(()))
+        density = Gaussian().log_prob_per_column(params[1:], number)
+        mass = (spike * logits).sum(-1)
+        return torch.where(spike.sum(-1) > 0.5, mass, density) - log_total
 
     def log_prior(self, params: Parameters, scale: Tensor) -> Tensor:
         """Log-density of a pseudo-observation at distance ``scale``, of the numbers alone."""

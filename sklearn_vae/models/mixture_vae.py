@@ -221,7 +221,7 @@ class MixtureVAE(StackedModule):
         shift, raw, mix, params = outputs
         log_scale = self._bounded_log_scale(raw, chosen)
         residual = white - shift
-        standard = residual * (-log_scale).exp() + self._sheared(residual, mix)
+        standard = torch.addcmul(self._sheared(residual, mix), residual, (-log_scale).exp())
         log_det = pick(self.log_det.unsqueeze(-1), chosen)
         if params.shape[1]:
             params = self.bounded_params(params, pick(self.params.mT.unsqueeze(-1), chosen))
@@ -283,7 +283,8 @@ class MixtureVAE(StackedModule):
         Other columns (M, 1 or K, B, n), and the mask of their observed values.
         """
         standard, log_scale, params, log_det = parts
-        log_prob = -(0.5 * standard.square() + log_scale + HALF_LOG_2PI).sum(1)
+        log_prob = -torch.addcmul(log_scale, standard, standard, value=0.5).sum(1)
+        log_prob = log_prob - standard.shape[1] * HALF_LOG_2PI
         if params.shape[1]:
             blocks = self.others.split_params(params.movedim(1, -1))
             log_prob = log_prob + self.others.log_prob(blocks, others, observed)

@@ -85,7 +85,8 @@ class _OneDNNProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, a: Tensor, b: Tensor) -> Tensor:
         ctx.save_for_backward(a, b)
-        return torch.stack([_onednn_product(left, right) for left, right in zip(a, b, strict=True)])
+        products = [_onednn_product(left, right) for left, right in zip(a, b, strict=True)]
+        return torch.stack(products) if len(products) > 1 else products[0].unsqueeze(0)
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor]:
