@@ -52,6 +52,13 @@ class HiddenCells(NamedTuple):
             )
         return float(np.clip(weight, 0.0, 1.0)) if np.isfinite(weight) else 0.0
 
+    def is_nearer(self, imputed: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """Mask of the columns of numbers with smaller mean absolute errors: (n_features,)."""
+        with np.errstate(all="ignore"):
+            errors = [np.abs(each - self.rows) for each in (imputed, other)]
+            gain = np.nansum(self.precision * (errors[1] - errors[0]), axis=0)
+        return gain > 0
+
     def has_no_more_errors(self, imputed: np.ndarray, other: np.ndarray) -> bool:
         """Whether classes are wrong as often as in another imputation, or less often.
 

@@ -16,6 +16,19 @@ def test_classes_of_trees_are_refused_where_they_are_clearly_worse():
     assert cells.has_no_more_errors(truth + 1, truth + 1)
 
 
+def test_an_imputation_is_nearer_by_its_absolute_errors():
+    """A few large errors decide squared ones; other cells and columns of classes do not count."""
+    truth = np.zeros((100, 3))
+    precision = np.tile([1.0, 1.0, 0.0], (100, 1))
+    precision[0] = 0
+    cells = HiddenCells(truth, precision > 0, precision, truth)
+    often, once = np.full((100, 3), 0.1), np.zeros((100, 3))
+    once[:2], often[0] = [5.0, 20.0, 0.0], -100
+
+    assert cells.is_nearer(once, often).tolist() == [True, False, False]
+    assert cells.is_nearer(often, once).tolist() == [False, True, False]
+
+
 @pytest.mark.parametrize("has_classes", [False, True])
 def test_hidden_cells_are_observed_and_missing_in_another_row(has_classes):
     rows = np.random.default_rng(0).normal(size=(40, 4))

@@ -9,6 +9,7 @@ import pytest
 
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, load, runtime
 from sklearn_vae.estimators.boosting import fit_boosted_trees
+from sklearn_vae.estimators.hidden_cells import HiddenCells
 from sklearn_vae.estimators.imputer import _FirstWeights
 
 pd = pytest.importorskip("pandas")
@@ -401,6 +402,20 @@ def test_draws_have_the_mean_that_is_imputed(steps):
     )
     draws = shifted.transform(incomplete)[:, hidden]
     assert low <= draws.min() < draws.max() <= high
+
+
+def test_draws_of_large_tables_are_the_models_own_where_trees_are_not_nearer(steps, monkeypatch):
+    """Means have the least squared error; draws are judged by absolute errors."""
+    _, X, incomplete = steps
+    monkeypatch.setattr("sklearn_vae.estimators.imputer.MAX_ROWS_TO_AVERAGE", 99)
+    monkeypatch.setattr(HiddenCells, "is_nearer", lambda *_: np.array([True, True, False]))
+    imputer = fit_briefly(np.vstack([incomplete, X])).set_params(n_draws=3)
+
+    assert 2 in imputer.trees_.columns
+    np.testing.assert_array_equal(
+        imputer.transform(incomplete),
+        with_fitted(imputer, n_draws=3, trees_=None).transform(incomplete),
+    )
 
 
 def test_rows_of_no_weight_have_no_influence_on_the_trees():
