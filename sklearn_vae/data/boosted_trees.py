@@ -214,9 +214,18 @@ class BoostedTrees:
         classes.
         """
         if self.n_features != len(has_numbers):
-            raise ValueError("the trees are those of another number of columns")
+            raise ValueError(
+                f"the trees are those of {self.n_features} columns, the table has "
+                f"{len(has_numbers)}"
+            )
         has_class = ~np.isnan(self.classes)
-        rows = np.full((has_class.sum(), self.n_features), np.nan)
-        rows[np.arange(len(rows)), self.columns[has_class]] = self.classes[has_class]
-        if (has_class == has_numbers[self.columns]).any() or encoder.is_unseen(rows).any():
-            raise ValueError("the classes of the trees are not those of the columns")
+        rows = np.full((len(has_class), self.n_features), np.nan)
+        rows[has_class, self.columns[has_class]] = self.classes[has_class]
+        is_wrong = (has_class == has_numbers[self.columns]) | encoder.is_unseen(rows).any(axis=1)
+        if is_wrong.any():
+            column, value = (part[is_wrong.argmax()] for part in (self.columns, self.classes))
+            predicted = "numbers" if np.isnan(value) else f"class {value:g}"
+            raise ValueError(f"the trees predict {predicted} in column {column} of other values")
+        if (self.is_real & ~has_numbers).any():
+            column = (self.is_real & ~has_numbers).argmax()
+            raise ValueError(f"'is_real' names column {column}, which has classes")

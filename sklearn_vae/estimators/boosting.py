@@ -20,6 +20,8 @@ OF_INCOMPLETE_ROWS = {
 # Categories of a column, at most: scikit-learn takes no more.
 MAX_CATEGORIES = 255
 LARGEST = np.finfo(float).max
+# Numbers of 2 to this power or more are scaled by a power of two.
+MAX_EXPONENT = 990
 # Children of a split by categories: the left and the right one of the tree.
 LEFT, RIGHT = -2, -1
 
@@ -87,9 +89,9 @@ def fit_boosted_trees(
     # scikit-learn puts categories first
     used = np.concatenate([np.array([*levels], dtype=int), np.setdiff1d(used, [*levels])])
     # scikit-learn adds neighbouring values, and none of its thresholds is above 1e300
-    exponents = np.frexp(np.nan_to_num(np.abs(X)).max(axis=0))[1]
+    exponents = np.maximum(np.frexp(np.nan_to_num(np.abs(X)).max(axis=0))[1] - MAX_EXPONENT, 0)
     exponents[[*levels]] = 0
-    scaled = np.ldexp(X, -exponents)
+    scaled = np.ldexp(X.astype(np.float64), -exponents)
     sums: list[_Sum] = []
     nodes, predicted, targets, roots, n_nodes = [NO_NODES], [], [], [], 0
     for column in columns[[bool((used != column).any()) for column in columns]].tolist():
@@ -215,7 +217,9 @@ def _split_categories(
         middle = (start + stop) // 2
         left = split(start, middle, index + 1)
         right = split(middle, stop, index + middle - start)
-        nodes[index] = (values[last[middle - 1]], missing_left in sides[start:middle], left, right)
+        below, above = values[last[middle - 1]], values[last[middle - 1] + 1]
+        threshold = 0.5 * float(below) + 0.5 * float(above)
+        nodes[index] = (threshold, missing_left in sides[start:middle], left, right)
         return index
 
     split(0, len(sides), 0)

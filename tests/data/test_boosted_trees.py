@@ -58,6 +58,31 @@ def test_numbers_near_the_largest_ones_are_split_as_others():
     np.testing.assert_array_equal(np.ldexp(predicted, -1023), expected)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_one_large_number_hides_no_others(dtype):
+    """Such as a forgotten code for missing values in a column of small numbers."""
+    rng = np.random.default_rng(0)
+    small = rng.uniform(1e-30, 2e-30, 1_000)
+    X = np.column_stack([small, np.where(small > 1.5e-30, 3.0, 0.0)]).astype(dtype)
+    X[0, 0] = 1e20
+    missing = np.tile([False, True], (1_000, 1))
+    trees = fit_boosted_trees(X, np.ones(X.shape, bool), np.array([1]), None)
+
+    assert abs(trees.predict(X, missing)[:, 1] - X[:, 1]).mean() < 0.05
+
+
+def test_categories_are_split_in_any_precision():
+    """Between neighbouring categories, so that rounding does not change the side."""
+    rng = np.random.default_rng(0)
+    code = rng.integers(0, 10, 600)
+    X = np.column_stack([0.1 + 0.1 * code, np.where(code % 3, 3.0, -2.0)])
+    missing, is_category = np.tile([False, True], (600, 1)), np.array([True, False])
+    observed, columns = np.ones(X.shape, bool), np.array([1])
+    trees = fit_boosted_trees(X.astype(np.float32), observed, columns, None, None, is_category)
+
+    assert abs(trees.predict(X, missing)[:, 1] - X[:, 1]).mean() < 0.05
+
+
 def incomplete_table():
     """Rows with missing values whose last columns are two classes, four and one: (n, 6)."""
     rng = np.random.default_rng(0)

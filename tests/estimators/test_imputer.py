@@ -529,10 +529,11 @@ def test_trees_of_large_tables_are_saved(large, n_draws, tmp_path):
 @pytest.mark.parametrize(
     ("name", "forge", "message"),
     [
-        ("classes", lambda classes: classes + 1, "the classes of the trees"),
-        ("columns", lambda columns: 3 - columns, "the classes of the trees"),
-        ("n_features", lambda n_features: n_features + 1, "another number of columns"),
+        ("classes", lambda classes: classes + 1, r"class \d in column \d"),
+        ("columns", lambda columns: 3 - columns, r"in column \d of other values"),
+        ("n_features", lambda n_features: n_features + 1, "of 5 columns, the table has 4"),
         ("is_real", lambda is_real: is_real[1:], "shape"),
+        ("is_real", lambda is_real: is_real | True, r"column \d, which has classes"),
     ],
 )
 @pytest.mark.parametrize("load_file", [load, runtime.load])
