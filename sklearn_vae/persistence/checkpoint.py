@@ -1,5 +1,6 @@
 """Checkpoint files: values by name."""
 
+import errno
 import os
 from typing import Any
 
@@ -13,6 +14,12 @@ from sklearn_vae.persistence.serialization import (
     insert_arrays,
     memory_budget,
 )
+
+
+def check_folder(path: str) -> None:
+    """Refuse a file in a folder that does not exist, before hours of work fail to be written."""
+    if not os.path.isdir(os.path.dirname(os.path.realpath(path))):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
 
 def write_checkpoint(path: file_format.PathLike, kind: str, **values: Any) -> None:

@@ -82,7 +82,7 @@ def read(path: PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
     A file that is damaged, of another kind, or in a newer format is a ValueError.
     """
-    path = os.fspath(path)
+    path = os.fsdecode(path)
     data, n_header = _read_bytes(path)
     start, end = _PREFIX.size + n_header, len(data) - _DIGEST_SIZE
     if hashlib.sha256(data[:end]).digest() != data[end:]:
@@ -164,12 +164,13 @@ def _has_too_many_arrays(body: bytes | memoryview) -> bool:
 
 def replace_file(path: PathLike, parts: Iterable[bytes]) -> None:
     """Write bytes to a temporary file and rename it to ``path``, atomically."""
+    path = os.fsdecode(path)
     target = os.path.realpath(path)
     mode = None
     with suppress(FileNotFoundError):
         existing = os.stat(target).st_mode
         if stat.S_ISDIR(existing):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         if not stat.S_ISREG(existing):
             raise OSError(f"{path}: a device or a pipe, which a file cannot replace.")
         mode = stat.S_IMODE(existing)
@@ -178,7 +179,7 @@ def replace_file(path: PathLike, parts: Iterable[bytes]) -> None:
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except OSError as error:  # of the user's path, not of the temporary file's
-        raise type(error)(error.errno, error.strerror, os.fspath(path)) from None
+        raise type(error)(error.errno, error.strerror, path) from None
     try:
         with os.fdopen(descriptor, "wb") as file:
             for part in parts:

@@ -161,6 +161,14 @@ def test_an_empty_file_and_a_text_are_refused(tmp_path):
         file_format.read(path)
 
 
+def test_paths_may_be_bytes(tmp_path):
+    """As in os.listdir of bytes, and for every function that opens a file."""
+    path = os.fsencode(tmp_path / "model.vae")
+    file_format.write(path, {"a": 1}, {})
+
+    assert file_format.read(path) == ({"a": 1}, {})
+
+
 def test_pipes_devices_folders_and_missing_files_are_errors(tmp_path):
     """Without waiting: a pipe would block, a device has no end."""
     os.mkfifo(tmp_path / "pipe")

@@ -184,6 +184,19 @@ def test_a_file_that_is_no_checkpoint_is_not_overwritten(tmp_path):
     assert before[:8] == file_format.MAGIC
 
 
+@pytest.mark.parametrize("in_a_search", [False, True])
+def test_a_checkpoint_in_a_missing_folder_is_refused_before_training(tmp_path, in_a_search):
+    """Its first write comes after an epoch, or in a search after the first fold."""
+    path = tmp_path / "no" / "f"
+    vae = VAETransformer(**SMALL, max_iter=1, callbacks=[Dies(after=0)])
+    if in_a_search:
+        model = VAESearchCV(vae, {"beta": [1.0]}, cv=2, checkpoint=path)
+    else:
+        model = vae.set_params(checkpoint=path)
+    with pytest.raises(FileNotFoundError, match=f"'{path}'"):
+        model.fit(rows())
+
+
 def test_a_checkpoint_takes_little_time(tmp_path, monkeypatch):
     """A twentieth of it: where an iteration and a write take a second each, one in 20 writes."""
     monkeypatch.undo()
