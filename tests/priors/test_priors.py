@@ -326,9 +326,10 @@ def test_a_weight_is_a_number_of_copies(prior):
     weighted = VAETransformer(2, prior=prior, **settings).fit(X, sample_weight=weight)
     copies = VAETransformer(2, prior=prior, **settings).fit(np.repeat(X, weight, axis=0)[::-1])
 
-    # rounding decides which further proposals a row gets, which is worth .03 nats with 64 draws
-    scores = (vae.score_samples(X, n_draws=1024) for vae in (weighted, copies))
-    np.testing.assert_allclose(*scores, atol=1e-2)
+    # not the scores: rounding decides which mode a row's draws come from, worth .01 nats
+    assert weighted.state_dict_.keys() == copies.state_dict_.keys()
+    for name, value in weighted.state_dict_.items():
+        np.testing.assert_allclose(value, copies.state_dict_[name], atol=1e-6, err_msg=name)
     np.testing.assert_allclose(weighted.transform(X), copies.transform(X), atol=1e-5)
 
 
