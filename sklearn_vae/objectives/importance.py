@@ -64,7 +64,7 @@ class IWAE(Objective):
     doubly_reparameterized: bool = True
 
     def __post_init__(self) -> None:
-        check_integer(self, "n_draws", self.n_draws)
+        object.__setattr__(self, "n_draws", check_integer(self, "n_draws", self.n_draws))
         if not isinstance(self.doubly_reparameterized, bool):
             raise ValueError(
                 f"The 'doubly_reparameterized' parameter of IWAE must be True or False. "

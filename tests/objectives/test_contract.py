@@ -183,6 +183,16 @@ def test_a_fitted_estimator_saves_its_objective(objective, table, tmp_path):
     np.testing.assert_array_equal(again.score_samples(table), vae.score_samples(table))
 
 
+def test_draws_may_be_counted_by_an_integer_of_numpy(table):
+    """As a grid of ``np.arange`` has them: torch's functions take Python's integers only."""
+    by_numpy, by_python = (
+        VAETransformer(1, objective=IWAE(n_draws), max_iter=1, random_state=0).fit(table)
+        for n_draws in (np.int64(2), 2)
+    )
+
+    np.testing.assert_array_equal(by_numpy.transform(table), by_python.transform(table))
+
+
 WRONG = [
     *((IWAE, "n_draws", n) for n in (0, -1, 2.5, True, "five", None)),
     (IWAE, "doubly_reparameterized", "yes"),
