@@ -168,19 +168,21 @@ def choose_likelihood(column: TrainingColumn, *, point_masses: bool = True) -> L
     elif point_masses and len(common := find_point_masses_of_reals(column)):
         return ZeroInflated(len(common))
     half = 0.5 * lattice_step(values, weights) if column.exact_marginal else 0
-    if low > half and _gain_of_logs(values, weights) > GAIN_OF_LOGS:
+    if low > half and _is_log_normal(values, weights):
         return LogNormal()
     return Gaussian()
 
 
-def _gain_of_logs(values: np.ndarray, weights: np.ndarray | None) -> float:
-    """Nats per value by which a log-normal distribution exceeds a normal one."""
+def _is_log_normal(values: np.ndarray, weights: np.ndarray | None) -> bool:
+    """Return whether a log-normal distribution exceeds a normal one by ``GAIN_OF_LOGS``."""
     logs = np.log(values.astype(np.float64))
+    if np.ptp(logs) <= GAIN_OF_LOGS:  # the gain is at most the range, which rounding makes 0
+        return False
     logs -= np.average(logs, weights=weights)
     relative = np.exp(np.clip(logs, None, 300))  # to the geometric mean: no square overflows
     relative -= np.average(relative, weights=weights)
     variances = (np.average(np.square(part), weights=weights) for part in (relative, logs))
-    return float(0.5 * np.subtract(*np.log([*variances])))
+    return bool(0.5 * np.subtract(*np.log([*variances])) > GAIN_OF_LOGS)
 
 
 def _infer_of_integers(column: TrainingColumn) -> Likelihood:

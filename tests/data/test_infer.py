@@ -95,6 +95,11 @@ def test_values_over_orders_of_magnitude_are_log_normal(rng):
     assert infer(np.exp(2 * rng.standard_normal(500)) * 1e300 / 1e5) == LogNormal()
 
 
+def test_close_numbers_are_normal_without_a_warning(rng):
+    """With an offset of 1e15 all logarithms are equal, and their variance is 0."""
+    assert infer(rng.normal(size=60) + 1e15) == Gaussian()
+
+
 def test_large_integers_have_point_masses_only_where_they_are_common(rng):
     """Moments in nanoseconds: differences of their distribution function are no numbers."""
     moments = 1.7e18 + 1e16 * rng.normal(size=200)
