@@ -52,6 +52,11 @@ class Library(ABC):
         """Leave out a category of a column of categories; its cells become missing."""
 
     @staticmethod
+    def nullable(series: Any) -> Any:
+        """Convert integers to a dtype that has missing values."""
+        return series
+
+    @staticmethod
     @abstractmethod
     def codes(series: Any) -> tuple[np.ndarray, list]:
         """Factorize a column: codes, -1 for missing values, and unique values."""
@@ -98,6 +103,12 @@ class _Pandas(Library):
     def without_category(series: "pd.Series", value: str) -> "pd.Series":
         if hasattr(series, "cat") and value in series.cat.categories.tolist():
             return series.cat.remove_categories([value])
+        return series
+
+    @staticmethod
+    def nullable(series: "pd.Series") -> "pd.Series":
+        if isinstance(series.dtype, np.dtype) and series.dtype.kind in "iu":
+            return series.astype(str(series.dtype).replace("int", "Int").replace("u", "U"))
         return series
 
     @staticmethod

@@ -22,6 +22,7 @@ def replace_by_nan(X: Any, missing_values: Any) -> Any:
     frame = nw.from_native(X, pass_through=True)
     if isinstance(frame, nw.DataFrame):
         frame = _without_category(frame, missing_values)
+        frame = _nullable(frame, missing_values)
         return frame.with_columns(
             nw.col(name).map_batches(lambda x: replace_by_nan(x.to_numpy(), missing_values))
             if dtype == nw.Object
@@ -58,6 +59,20 @@ def _without_category(frame: nw.DataFrame, value: Any) -> nw.DataFrame:
         if column.dtype in (nw.Categorical, nw.Enum)
     ]
     return frame.with_columns(*categories) if categories else frame
+
+
+def _nullable(frame: nw.DataFrame, value: Any) -> nw.DataFrame:
+    """Let columns of integers keep their type without the value: pandas would make floats."""
+    library = LIBRARIES.get(str(frame.implementation.value))
+    if library is None or isinstance(value, str):
+        return frame
+    columns = (frame.get_column(name) for name in frame.columns)
+    integers = [
+        nw.from_native(library.nullable(column.to_native()), series_only=True)
+        for column in columns
+        if column.dtype.is_integer() and (column == value).any()
+    ]
+    return frame.with_columns(*integers) if integers else frame
 
 
 def _may_hold(dtype: nw.dtypes.DType, value: Any) -> bool:

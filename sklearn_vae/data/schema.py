@@ -89,6 +89,20 @@ class Schema:
         """Schema of the columns with these indices."""
         return replace(self, fields=tuple(self.fields[j] for j in columns))
 
+    def with_integers_of(self, X: Any) -> "Schema":
+        """Give columns of integers the dtypes that they have in a data frame."""
+        frame = nw.from_native(X, pass_through=True)
+        if not isinstance(frame, nw.DataFrame) or self.container not in LIBRARIES:
+            return self
+        dtype = LIBRARIES[self.container].dtype
+        fields = (
+            replace(field, dtype=dtype(frame[:, j].to_native()))
+            if field.logical_type == "integer"
+            else field
+            for j, field in enumerate(self.fields)
+        )
+        return replace(self, fields=tuple(fields))
+
     def transform(self, X: Any, *, handle_unknown: str = "error") -> np.ndarray:
         """Convert a table, or its reader, to numbers: categories to codes, times to seconds.
 

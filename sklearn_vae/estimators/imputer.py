@@ -78,7 +78,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         of data frames, and do not go with ``set_output``.
     missing_values : int, float, str, None or pandas.NA, default=nan
         Value of missing cells, in addition to NaN. A number is not sought among booleans and
-        categories, nor a string among dates.
+        categories, nor a string among dates. Integers of a data frame stay integers.
     add_indicator : bool, default=False
         Whether to add an indicator column of 0 and 1 for each column with missing cells in
         ``fit``, as scikit-learn's imputers do. Not with more than one draw.
@@ -210,7 +210,8 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
                 )
             if sample_weight is not None:
                 check_is_table(X, "sample_weight")
-            X = table = replace_by_nan(as_array(X), self.missing_values)
+            marked = as_array(X)
+            X = table = replace_by_nan(marked, self.missing_values)
             if (source := as_source(X)) is not None:
                 table, n_rows = source.sample()
                 X = table if table.shape[0] == n_rows else source
@@ -230,6 +231,8 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
                 interruption = error  # the model is kept, as all estimators keep theirs
             if self.estimator is None:
                 model.set_params(callbacks=None)
+            if model.schema_ is not None:
+                model.schema_ = model.schema_.with_integers_of(marked)
             self.n_features_in_ = model.n_features_in_
             if hasattr(model, "feature_names_in_"):
                 self.feature_names_in_ = model.feature_names_in_
