@@ -91,5 +91,7 @@ def _sobol_normal(n_draws: int, n_dims: int, seed: int) -> np.ndarray:
     engine = qmc.Sobol(n_dims, scramble=True, rng=np.random.default_rng(seed))
     # a power of two is drawn and cut: Sobol points are balanced only in such blocks
     points = engine.random_base2(max(int(np.ceil(np.log2(n_draws))), 0))[:n_draws]
+    if points.size > n_dims and np.array_equal(points[0], points[1]):
+        raise KeyboardInterrupt  # Ctrl-C while scipy read its table, which it ignores
     smallest = np.finfo(np.float64).eps
     return ndtri(np.clip(points, smallest, 1 - smallest))

@@ -1,6 +1,8 @@
 """Random numbers: named streams, prefixes, evenly spread points, no global state."""
 
 import random
+import subprocess
+import sys
 from itertools import product
 
 import numpy as np
@@ -146,3 +148,27 @@ def test_global_seeds_decide_nothing():
     torch.set_rng_state(states[1])
 
     assert before == after
+
+
+INTERRUPTED = """
+import numpy as np
+from sklearn_vae.random import sobol_normal
+
+load = np.load
+def interrupt(*args, **kwargs):
+    raise KeyboardInterrupt
+np.load = interrupt
+try:
+    sobol_normal(4, 2, 0)
+except KeyboardInterrupt:
+    np.load = load
+    print(len(np.unique(sobol_normal(4, 2, 0))))
+"""
+
+
+def test_ctrl_c_while_scipy_reads_its_table_leaves_no_equal_points():
+    """scipy ignores it, and its points were all equal, also for later fits of the same seed."""
+    command = [sys.executable, "-c", INTERRUPTED]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert printed.split() == ["8"]
