@@ -473,18 +473,6 @@ class TableEncoder:
                     incomplete |= np.isnan(substituted).any(axis=1)
         return incomplete
 
-    def replace_unseen(self, X: np.ndarray) -> np.ndarray:
-        """Replace values that the likelihood gives no probability by similar ones, as encoded."""
-        encoded = self._encode_derived(X)
-        replaced = encoded.copy()
-        for group in self.groups:
-            if group.has_unseen:
-                values = group.replace_unseen(group.take(encoded), allows_missing=False)
-                replaced[:, group.indices] = values
-        for pair in self.one_to_one:
-            pair.decode(replaced)
-        return replaced
-
     def check_values(
         self,
         X: np.ndarray,

@@ -24,6 +24,7 @@ from sklearn_vae._compat import (
 from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.boosted_trees import BoostedTrees
 from sklearn_vae.data.missing_values import replace_by_nan
+from sklearn_vae.data.repeated_values import RepeatedValues
 from sklearn_vae.data.sources import as_source, check_is_table
 from sklearn_vae.estimators.base import MIN_ROWS_TO_VALIDATE
 from sklearn_vae.estimators.boosting import fit_boosted_trees
@@ -97,9 +98,8 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
     estimator_ : VAETransformer or VAEDensity
         Fitted model.
     mixture_ : VAEDensity or None
-        Fitted mixture that the model is averaged with. It also rounds draws of columns of few
-        values to the nearest of these values. None for a given ``estimator``, for fewer than 100
-        and more than 5,000 rows, and where no column is imputed by its mean.
+        Fitted mixture that the model is averaged with. None for a given ``estimator``, for fewer
+        than 100 and more than 5,000 rows, and where no column is imputed by its mean.
     mixture_weight_ : float
         Weight of the mixture's means, and share of the draws that are its own.
     trees_ : BoostedTrees or None
@@ -112,6 +112,10 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         Weight of the trees' predictions of numbers, 0 or 1 above 5,000 rows. Draws of real
         columns are shifted as the means are; above 5,000 rows, those where that lowers the mean
         absolute error of held-out cells. Classes are drawn from the model.
+    repeated_values_ : RepeatedValues or None
+        Values of the columns of numbers whose values repeat: at most 1,000 values, each in 4 rows
+        on average. Draws are rounded to the nearest of them. None for a given ``estimator`` and
+        for a source of batches.
     indicated_ : ndarray of shape (n_indicators,)
         Indices of the columns with missing cells in ``fit``, with ``add_indicator=True``.
     n_features_in_ : int
@@ -156,6 +160,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
     mixture_weight_: float = 0.0
     trees_: BoostedTrees | None = None
     trees_weight_: float = 0.0
+    repeated_values_: RepeatedValues | None = None
     n_features_in_: int
     indicated_: np.ndarray
 
@@ -220,7 +225,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             if self.estimator is None:
                 model.set_params(callbacks=[first_weights])
             self.estimator_, self.mixture_, self.mixture_weight_ = model, None, 0.0
-            self.trees_, self.trees_weight_ = None, 0.0
+            self.trees_, self.trees_weight_, self.repeated_values_ = None, 0.0, None
             try:
                 model.fit(X, sample_weight=sample_weight)
                 if self.estimator is None and X is table:
@@ -284,6 +289,7 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         if sample_weight is not None:
             weight = check_sample_weight(as_array(sample_weight), rows, dtype=np.float64)
             rows, weight = rows[weight > 0], weight[weight > 0]
+        self.repeated_values_ = RepeatedValues.fit(rows, weight, self._is_averaged)
         n_rows = len(rows) if weight is None else round(weight.sum())
         is_large = n_rows > MAX_ROWS_TO_AVERAGE
         has_trees = rows.shape[1] <= MAX_COLUMNS_TO_CORRECT
@@ -464,18 +470,17 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         model, mixture, n_draws = self.estimator_, self.mixture_, self.n_draws
         if n_draws is None:
             return self._means(rows)[None]
-        if mixture is None:
-            return self._shift(rows, model._impute(rows, n_draws, self.random_state))
         seed = draw_seed(self.random_state)
         is_of_mixture = np.random.default_rng(seed).random(n_draws) < self.mixture_weight_
         imputed = np.empty((n_draws, *rows.shape), rows.dtype)
         for density, mask in ((model, ~is_of_mixture), (mixture, is_of_mixture)):
-            if mask.any():
+            if density is not None and mask.any():
                 imputed[mask] = density._impute(rows, int(mask.sum()), seed)
         imputed = self._shift(rows, imputed)
-        # columns of few values, of which a model of real numbers draws others
-        possible = [mixture.columns_.replace_unseen(draw) for draw in imputed]
-        return np.where(np.isnan(rows), possible, imputed)
+        if self.repeated_values_ is None:
+            return imputed
+        # the model draws real numbers beside the values of a column
+        return np.where(np.isnan(rows), self.repeated_values_.round(imputed), imputed)
 
     def _means(self, rows: np.ndarray) -> np.ndarray:
         """Impute means by all models, and classes: (n, n_features)."""
@@ -524,6 +529,8 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             raise ValueError("the weight of the trees must lie between 0 and 1")
         if self.trees_ is not None:
             self.trees_.check_columns(self.estimator_.columns_, self._is_averaged)
+        if self.repeated_values_ is not None:
+            self.repeated_values_.check_columns(self.estimator_.n_features_in_)
         check_array("indicated_", self.indicated_, "i", (None,))
         if not np.isin(self.indicated_, np.arange(self.estimator_.n_features_in_)).all():
             raise ValueError("an indicator is of a column that does not exist")

@@ -277,6 +277,7 @@ def _read_imputer(
         float(weight),
         fitted["trees_"],
         float(fitted["trees_weight_"]),
+        fitted["repeated_values_"],
         indicated,
         deserialize(parameters["missing_values"]),
         bool(parameters["keep_empty_features"]),
@@ -314,7 +315,8 @@ READERS: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
     ),
     "VAEImputer": (
         (
-            "estimator_", "mixture_", "mixture_weight_", "trees_", "trees_weight_", "indicated_",
+            "estimator_", "mixture_", "mixture_weight_", "trees_", "trees_weight_",
+            "repeated_values_", "indicated_",
         ),
         _read_imputer,
     ),

@@ -6,6 +6,7 @@ import numpy as np
 
 from sklearn_vae.data.arrays import is_missing
 from sklearn_vae.data.boosted_trees import BoostedTrees
+from sklearn_vae.data.repeated_values import RepeatedValues
 from sklearn_vae.runtime.density import DensityModel
 from sklearn_vae.runtime.likelihoods import (
     Bernoulli,
@@ -32,6 +33,7 @@ class ImputerModel:
         mixture_weight: float,
         trees: BoostedTrees | None,
         trees_weight: float,
+        repeated_values: RepeatedValues | None,
         indicated: np.ndarray,
         missing_values: Any,
         keep_empty_features: bool,
@@ -40,12 +42,15 @@ class ImputerModel:
     ):
         self.model, self.mixture, self.mixture_weight = model, mixture, mixture_weight
         self.trees, self.trees_weight = trees, trees_weight
+        self.repeated_values = repeated_values
         self.indicated, self.missing_values = indicated, missing_values
         self.n_draws, self.random_state = n_draws, random_state
         self.n_features_in_ = model.n_features_in_
         self.is_kept = keep_empty_features | ~model.columns.is_empty
         if trees is not None:
             trees.check_columns(model.columns, self._is_averaged)
+        if repeated_values is not None:
+            repeated_values.check_columns(self.n_features_in_)
 
     def transform(self, X: Any) -> np.ndarray:
         """Impute the missing cells of X, as ``VAEImputer.transform``.
@@ -106,11 +111,10 @@ class ImputerModel:
             correction = self.trees.correct(rows, mean, self.trees_weight) - mean
             columns = self.model.columns
             imputed = np.array([self.trees.shift(draw, correction, columns) for draw in imputed])
-        if self.mixture is None:
+        if self.repeated_values is None:
             return imputed
-        # columns of few values, of which a model of real numbers draws others
-        possible = [self.mixture.columns.replace_unseen(draw) for draw in imputed]
-        return np.where(np.isnan(rows), possible, imputed)
+        # the model draws real numbers beside the values of a column
+        return np.where(np.isnan(rows), self.repeated_values.round(imputed), imputed)
 
     def _replace_by_nan(self, X: Any) -> Any:
         """Replace the value of missing cells by NaN."""

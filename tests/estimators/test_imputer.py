@@ -213,6 +213,57 @@ def test_draws_of_a_column_of_few_values_are_some_of_them(independent):
     assert len(np.unique(draws[:, np.isnan(incomplete[:, 1]), 1])) > 1000
 
 
+@pytest.fixture(scope="module")
+def ratings():
+    """Ratings of 0 in most rows, beside a number they depend on; their imputer, a large table."""
+    rng = np.random.default_rng(0)
+    number = rng.normal(size=600)
+    rating = np.clip(np.round(2 * (number + 0.5 * rng.normal(size=600))), 0, 3) / 5
+    X = np.column_stack([number, rating])
+    incomplete = X.copy()
+    incomplete[rng.random(600) < 0.3, 1] = np.nan
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sklearn_vae.estimators.imputer.MAX_ROWS_TO_AVERAGE", 399)
+        return fit_briefly(incomplete[:400]).set_params(n_draws=39), X, incomplete
+
+
+def test_draws_of_repeated_values_are_some_of_them(ratings):
+    """Real numbers beside the values leave hidden cells outside of their intervals."""
+    imputer, X, incomplete = ratings
+    hidden = np.isnan(incomplete[400:, 1])
+
+    def cover(imputer):
+        draws = imputer.transform(incomplete[400:])[:, hidden, 1]
+        low, high = np.sort(draws, axis=0)[[1, -2]]
+        return np.mean((low <= X[400:][hidden, 1]) & (X[400:][hidden, 1] <= high))
+
+    assert imputer.mixture_ is None
+    assert set(imputer.transform(incomplete)[:, :, 1].ravel()) <= set(X[:, 1])
+    own = with_fitted(imputer, n_draws=39, repeated_values_=None)
+    assert len(np.unique(own.transform(incomplete)[:, :, 1])) > 1000
+    assert cover(own) < 0.6
+    assert cover(imputer) > 0.85
+
+
+@pytest.mark.parametrize("load_file", [load, runtime.load])
+def test_repeated_values_are_saved(load_file, ratings, tmp_path):
+    imputer, X, incomplete = ratings
+    imputer.save(tmp_path / "imputer.vae")
+
+    draws = load_file(tmp_path / "imputer.vae").transform(incomplete[400:])
+    assert set(draws[:, :, 1].ravel()) <= set(X[:, 1])
+
+
+@pytest.mark.parametrize("load_file", [load, runtime.load])
+def test_repeated_values_of_columns_that_do_not_exist_are_refused(load_file, ratings, tmp_path):
+    imputer = ratings[0]
+    repeated = replace(imputer.repeated_values_, columns=np.array([2]))
+    with_fitted(imputer, repeated_values_=repeated).save(tmp_path / "imputer.vae")
+
+    with pytest.raises(ValueError, match="less than 2"):
+        load_file(tmp_path / "imputer.vae")
+
+
 def test_draws_of_new_rows_cover_more_hidden_cells_than_the_models_own(independent):
     """Of 90 % intervals; those of a model that overfits are too narrow."""
     imputer, X, incomplete = independent

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
+from sklearn_vae.data.repeated_values import RepeatedValues
 from sklearn_vae.estimators import boosting
 from sklearn_vae.objectives import LinearWarmup
 from sklearn_vae.persistence.file_format import VERSION
@@ -101,11 +102,12 @@ MODELS = {
 ROWS = {name: {"mixed": frame, "imputer": incomplete}.get(name, rows) for name in MODELS}
 
 
-def add_trees(imputer, X):
-    """Fit trees of numbers and classes, as in large tables."""
+def add_parts(imputer, X):
+    """Add trees of numbers and classes and repeated values, as in large tables."""
     boosting.N_TREES = 2
     imputer.trees_ = imputer._fit_trees(imputer.estimator_, X, None, np.arange(3))
     imputer.trees_weight_ = 0.5
+    imputer.repeated_values_ = RepeatedValues.fit(X.round(), None, np.arange(X.shape[1]) < 2)
 
 
 def answers(model, X):
@@ -120,7 +122,7 @@ if __name__ == "__main__":
         X = ROWS[name]()
         model = MODELS[name].fit(X, classes())  # of the conditional one
         if name == "imputer":
-            add_trees(model, X)
+            add_parts(model, X)
         model.save(HERE / f"{name}-{VERSION}.vae")
         expected[name] = answers(model, X[:5]).tolist()
     scores.write_text(json.dumps(expected, indent=1) + "\n")

@@ -1,0 +1,72 @@
+"""Values that repeat in columns of numbers, which draws are rounded to."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from sklearn_vae.persistence.registry import serializable
+from sklearn_vae.persistence.validation import check_array
+
+# Rows per value, at least, and values of a column, at most: with more, rounding changes little.
+MIN_ROWS_PER_VALUE = 4
+MAX_VALUES = 1000
+
+
+@serializable
+@dataclass(frozen=True, eq=False)
+class RepeatedValues:
+    """The values of columns whose values repeat, as those of a rating or of a rounded measurement.
+
+    Attributes
+    ----------
+    columns : ndarray of shape (k,)
+        Indices of the columns.
+    n_values : ndarray of shape (k,)
+        Number of values of each.
+    values : ndarray of shape (sum of n_values,)
+        The values of one column after the other, in order.
+    """
+
+    columns: np.ndarray
+    n_values: np.ndarray
+    values: np.ndarray
+
+    @classmethod
+    def fit(cls, X: np.ndarray, weight: np.ndarray | None, is_number: np.ndarray) -> Self:
+        """Find the columns of the mask ``is_number`` (n_features,) whose observed values repeat."""
+        columns, values = [], [X[:0, 0]]
+        for column in np.flatnonzero(is_number).tolist():
+            observed = ~np.isnan(X[:, column])
+            unique = np.unique(X[observed, column])
+            n_rows = observed.sum() if weight is None else weight[observed].sum()
+            if 0 < len(unique) <= min(MAX_VALUES, n_rows / MIN_ROWS_PER_VALUE):
+                columns.append(column)
+                values.append(unique)
+        n_values = np.array([len(part) for part in values[1:]], dtype=int)
+        return cls(np.array(columns, dtype=int), n_values, np.concatenate(values))
+
+    def round(self, X: np.ndarray) -> np.ndarray:
+        """Replace numbers of these columns by the nearest values: (..., n_features)."""
+        rounded = X.copy()
+        parts = np.split(self.values, np.cumsum(self.n_values)[:-1])
+        for column, values in zip(self.columns.tolist(), parts, strict=False):
+            midpoints = 0.5 * values[1:] + 0.5 * values[:-1]
+            rounded[..., column] = values[np.searchsorted(midpoints, X[..., column])]
+        return rounded
+
+    def check(self) -> None:
+        """Check the attributes, as after reading them from a file."""
+        check_array("columns", self.columns, "i", (None,))
+        check_array("n_values", self.n_values, "i", (len(self.columns),))
+        if (self.n_values < 1).any():
+            raise ValueError("'n_values' must be at least 1")
+        check_array("values", self.values, "f", (int(self.n_values.sum()),))
+        last = np.cumsum(self.n_values)[:-1] - 1
+        if (np.delete(np.diff(self.values), last) <= 0).any():
+            raise ValueError("'values' of a column must be in order")
+
+    def check_columns(self, n_features: int) -> None:
+        """Check that the columns are those of a table, after reading both from a file."""
+        if not ((self.columns >= 0) & (self.columns < n_features)).all():
+            raise ValueError(f"'columns' must be at least 0 and less than {n_features}")

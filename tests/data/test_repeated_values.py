@@ -1,0 +1,95 @@
+"""Values that repeat, which draws are rounded to."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sklearn_vae.data.repeated_values import RepeatedValues
+
+
+@pytest.fixture
+def X():
+    """A rating, a real number, a rating with missing cells, a column of zeros, an empty one."""
+    rng = np.random.default_rng(0)
+    X = np.column_stack(
+        [
+            rng.choice([1.0, 2.0, 4.0], 200),
+            rng.normal(size=200),
+            rng.choice([0.5, 9.0, np.nan], 200),
+            np.zeros(200),
+            np.full(200, np.nan),
+        ]
+    )
+    return X
+
+
+def fit(X, weight=None, without=()):
+    return RepeatedValues.fit(X, weight, ~np.isin(np.arange(X.shape[1]), without))
+
+
+def test_values_are_those_of_columns_whose_values_repeat(X):
+    repeated = fit(X)
+
+    assert repeated.columns.tolist() == [0, 2, 3]
+    assert repeated.n_values.tolist() == [3, 2, 1]
+    assert repeated.values.tolist() == [1, 2, 4, 0.5, 9, 0]
+    assert fit(X, without=[2]).columns.tolist() == [0, 3]
+
+
+def test_weights_are_copies(X):
+    weight = np.full(200, 4.0)
+    copies = fit(np.repeat(X, 4, axis=0))
+
+    assert copies.columns.tolist() == [0, 1, 2, 3]
+    assert fit(X, weight).columns.tolist() == copies.columns.tolist()
+    np.testing.assert_array_equal(fit(X, weight).values, copies.values)
+
+
+def test_numbers_are_rounded_to_the_nearest_value(X):
+    """Compared with all distances; ties may go to either side."""
+    rng = np.random.default_rng(1)
+    draws = rng.normal(2, 4, (3, 50, 5))
+    rounded = fit(X).round(draws)
+
+    np.testing.assert_array_equal(rounded[:, :, [1, 4]], draws[:, :, [1, 4]])
+    for column in (0, 2, 3):
+        values = np.unique(X[~np.isnan(X[:, column]), column])
+        distance = np.abs(draws[:, :, [column]] - values)
+        np.testing.assert_array_equal(rounded[:, :, column], values[distance.argmin(axis=-1)])
+
+
+def test_the_largest_numbers_are_rounded():
+    largest = np.finfo(float).max
+    X = np.repeat([[-largest], [largest]], 4, axis=0)
+
+    assert fit(X).round(np.array([[1e300], [-1e300]])).tolist() == [[largest], [-largest]]
+
+
+def test_a_table_of_real_numbers_stays_as_it_is(X):
+    repeated = fit(X[:, [1]])
+
+    assert len(repeated.columns) == 0
+    np.testing.assert_array_equal(repeated.round(X[:, [1]]), X[:, [1]])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("columns", np.array([0, 1]), "n_values"),
+        ("n_values", np.array([3, 0, 3]), "at least 1"),
+        ("n_values", np.array([3, 2, 2]), "values"),
+        ("values", np.array([1, 2, 2, 0.5, 9, 0]), "in order"),
+        ("values", np.array([1, np.nan, 4, 0.5, 9, 0]), "values"),
+    ],
+)
+def test_wrong_attributes_are_refused(X, field, value, message):
+    with pytest.raises(ValueError, match=message):
+        replace(fit(X), **{field: value}).check()
+
+
+def test_columns_that_the_table_lacks_are_refused(X):
+    fit(X).check()
+    fit(X).check_columns(4)
+    with pytest.raises(ValueError, match="less than 3"):
+        fit(X).check_columns(3)
