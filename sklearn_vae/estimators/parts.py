@@ -39,7 +39,7 @@ def resolve(parameter: str, value: Any) -> Any:
 
 def resolve_widths(hidden_layer_sizes: Any, caller: str) -> tuple[int, ...]:
     """Convert the parameter ``hidden_layer_sizes`` to a tuple of integers >= 1."""
-    is_one = isinstance(hidden_layer_sizes, Integral)
+    is_one = isinstance(hidden_layer_sizes, Integral) or getattr(hidden_layer_sizes, "ndim", 1) == 0
     widths = [hidden_layer_sizes] if is_one else list(hidden_layer_sizes)
     for width in widths:
         if not isinstance(width, Integral) or width < 1:

@@ -333,6 +333,7 @@ WRONG = [
     ("network", VAETransformer()),
     ("hidden_layer_sizes", 0),
     ("hidden_layer_sizes", (10, 0)),
+    ("hidden_layer_sizes", np.array(10)),
     ("hidden_layer_sizes", (10.5,)),
     ("activation", "swish"),
     ("likelihood", "cauchy"),
