@@ -470,12 +470,15 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
         model, mixture, n_draws = self.estimator_, self.mixture_, self.n_draws
         if n_draws is None:
             return self._means(rows)[None]
-        seed = draw_seed(self.random_state)
-        is_of_mixture = np.random.default_rng(seed).random(n_draws) < self.mixture_weight_
-        imputed = np.empty((n_draws, *rows.shape), rows.dtype)
-        for density, mask in ((model, ~is_of_mixture), (mixture, is_of_mixture)):
-            if density is not None and mask.any():
-                imputed[mask] = density._impute(rows, int(mask.sum()), seed)
+        if mixture is None:
+            imputed = model._impute(rows, n_draws, self.random_state)
+        else:
+            seed = draw_seed(self.random_state)
+            is_of_mixture = np.random.default_rng(seed).random(n_draws) < self.mixture_weight_
+            imputed = np.empty((n_draws, *rows.shape), rows.dtype)
+            for density, mask in ((model, ~is_of_mixture), (mixture, is_of_mixture)):
+                if mask.any():
+                    imputed[mask] = density._impute(rows, int(mask.sum()), seed)
         imputed = self._shift(rows, imputed)
         if self.repeated_values_ is None:
             return imputed

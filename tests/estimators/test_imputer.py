@@ -245,6 +245,16 @@ def test_draws_of_repeated_values_are_some_of_them(ratings):
     assert cover(imputer) > 0.85
 
 
+def test_draws_of_a_model_have_its_seed():
+    """The imputer's own seed is None by default."""
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    X[::3, 0] = np.nan
+    imputer = VAEImputer(VAETransformer(1, max_iter=1, random_state=0), n_draws=2).fit(X)
+
+    np.testing.assert_array_equal(imputer.transform(X), imputer.transform(X))
+    np.testing.assert_array_equal(imputer.transform(X), imputer.estimator_.impute(X, 2))
+
+
 @pytest.mark.parametrize("load_file", [load, runtime.load])
 def test_repeated_values_are_saved(load_file, ratings, tmp_path):
     imputer, X, incomplete = ratings
