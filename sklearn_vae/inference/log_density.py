@@ -1,7 +1,8 @@
 """Importance sampling of p(x), the evidence, and of the posterior p(z|x).
 
-All rows share the same Sobol points. Codes are drawn from a widened q(z|x) and from the prior;
-rows with uneven weights get Laplace proposals as well.
+All rows share the same Sobol points. Codes are drawn from a widened q(z|x) and from the prior.
+Rows with uneven weights get Laplace proposals as well. Rows with missing values do too, unless
+the encoder has learned from rows of variable length.
 """
 
 import math
