@@ -270,7 +270,8 @@ def fit_columns(
     columns: list[Columns] = []
     requests = requested_likelihoods(likelihood, names)
     for j, requested in enumerate(requests):
-        values, weights = X[:, j], sample_weight
+        # of rows in C order, a column is slow to read again and again
+        values, weights = np.ascontiguousarray(X[:, j]), sample_weight
         if (missing := np.isnan(values)).any():
             values = values[~missing]
             weights = None if weights is None else weights[~missing]

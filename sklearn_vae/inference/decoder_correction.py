@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sklearn_vae.row_subsets import batches
+from sklearn_vae.row_subsets import batches, evenly_spaced
 
 if TYPE_CHECKING:
     from sklearn_vae.models.vae import VAE
 
 # Ridge penalties among which generalised cross-validation chooses, for codes of variance 1.
 PENALTIES = np.logspace(-6, 3, 28)
+# Rows that the regression is fitted to, at most.
+MAX_ROWS = 10_000
 # Lower bound of standard deviations and ranges of the codes.
 MIN_SPREAD = 1e-6
 
@@ -24,21 +26,25 @@ def fit_decoder_correction(
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Fit the correction of a model's Gaussian columns to complete encoded rows, with weights (n,).
 
-    Return offset and slopes (1 + l, n_columns), and the range of the codes (2, l); None for an
-    autoregressive decoder, whose mean has no linear correction. The model has one member.
+    Return offset and slopes (1 + l, n_columns), and the range of the codes (2, l); None without
+    Gaussian columns, and for an autoregressive decoder, whose mean has no linear correction. The
+    model has one member. Of a long table, evenly spaced rows are used.
     """
     import torch
 
-    if model.decoder.is_autoregressive:
-        return None, None
     architecture = model.architecture
+    if model.decoder.is_autoregressive or not architecture.is_normal.any():
+        return None, None
+    if len(x) > MAX_ROWS:
+        rows = evenly_spaced(len(x), MAX_ROWS)
+        x, weight = x[rows], None if weight is None else weight[rows]
     n_columns = architecture.n_columns
     correction = DecoderCorrection(architecture.n_components, n_columns)
     with torch.no_grad():
         for chunk in batches(len(x), rows_per_chunk):
-            rows = torch.as_tensor(x[chunk]).to(model.device)[None]
-            z = model.posterior.mean(model.encode(rows))
-            residual = (rows[..., :n_columns] - model.reconstruct(z, rows))[0].cpu().numpy()
+            encoded = torch.as_tensor(x[chunk]).to(model.device)[None]
+            z = model.posterior.mean(model.encode(encoded))
+            residual = (encoded[..., :n_columns] - model.reconstruct(z, encoded))[0].cpu().numpy()
             residual = np.where(architecture.is_normal, residual, 0)
             codes = z[0].cpu().numpy()
             row_weight = np.ones(len(codes)) if weight is None else weight[chunk]

@@ -192,3 +192,30 @@ def test_the_density_knows_nothing_of_it(rng):
     np.testing.assert_array_equal(vae.sample(5), sample)
     assert np.abs(vae.inverse_transform(Z) - back).max() > 1e-3
     assert VAETransformer(2, random_state=0).partial_fit(X).decoder_correction_ is None
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_long_table_is_corrected_by_evenly_spaced_rows(rng, monkeypatch, weighted):
+    """Every fourth row of a table four times as long as the limit."""
+    monkeypatch.setattr(module, "MAX_ROWS", 50)
+    X = rng.normal(size=(197, 4)) @ rng.normal(size=(4, 4))
+    weight = rng.integers(1, 4, 197) / 2.0 if weighted else None
+    vae = VAETransformer(2, max_iter=2, early_stopping=False, random_state=0)
+    vae.fit(X, sample_weight=weight)
+    x = vae.columns_.transform(X[::4]).astype(vae.dtype_)
+    expected, code_range = module.fit_decoder_correction(
+        vae.module_, x, None if weight is None else weight[::4], 1000
+    )
+
+    np.testing.assert_allclose(vae.decoder_correction_, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(vae.code_range_, code_range, rtol=1e-5)
+
+
+def test_tables_without_gaussian_columns_have_no_correction(rng):
+    """Means of other likelihoods are kept, so nothing is encoded for it after training."""
+    X = (rng.normal(size=(60, 4)) > 0).astype(float)
+    vae = VAETransformer(2, max_iter=2, random_state=0).fit(X)
+
+    assert vae.decoder_correction_ is None
+    assert vae.code_range_ is None
+    assert vae.inverse_transform(vae.transform(X)).shape == X.shape
