@@ -24,10 +24,12 @@ from sklearn.model_selection._validation import (
 from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils._param_validation import (
     HasMethods,
-    Interval,
     MissingValues,
     StrOptions,
     validate_parameter_constraints,
+)
+from sklearn.utils._param_validation import (
+    Interval as AnyInterval,
 )
 from sklearn.utils._set_output import _get_output_config as get_output_config
 from sklearn.utils.metaestimators import _safe_split as safe_split
@@ -85,6 +87,14 @@ __all__ = [
 
 # One fused step of Adam on lists of tensors, without the Python side of torch.optim.
 fused_adam_ = torch._fused_adam_
+
+
+class Interval(AnyInterval):
+    """Constraint of a parameter to numbers in an interval, without True and False."""
+
+    def is_satisfied_by(self, val: object) -> bool:
+        """Test whether a value is a number in the interval."""
+        return not isinstance(val, bool) and super().is_satisfied_by(val)
 
 
 def boosted_trees(

@@ -74,7 +74,7 @@ def _exists(device: torch.device) -> bool:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """True if an error means that memory has run out, on any device."""
-    words = ("can't allocate memory", "out of memory")
+    words = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
     return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and any(text in str(error) for text in words)
     )

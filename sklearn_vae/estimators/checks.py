@@ -24,7 +24,7 @@ from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.device import is_out_of_memory
 from sklearn_vae.estimators.parts import ModelParts
-from sklearn_vae.likelihoods import LIKELIHOODS
+from sklearn_vae.likelihoods import LIKELIHOODS, Likelihood
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import ACTIVATIONS, NETWORKS, Network
 from sklearn_vae.objectives import OBJECTIVES, TrimmedELBO
@@ -56,9 +56,7 @@ CONSTRAINTS: dict[str, Any] = {
     "encoder": [callable, None],
     "decoder": [callable, None],
     "activation": [StrOptions(set(ACTIVATIONS))],
-    "likelihood": [
-        StrOptions({"auto", *LIKELIHOODS}), *LIKELIHOODS.values(), list, tuple, Mapping
-    ],
+    "likelihood": [StrOptions({"auto", *LIKELIHOODS}), Likelihood, list, tuple, Mapping],
     "handle_unknown": [StrOptions({"infrequent", "missing", "error"})],
     "conditional": ["boolean"],
     "prior": [StrOptions(set(PRIORS)), *map(type, PRIORS.values())],

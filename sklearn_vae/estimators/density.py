@@ -33,6 +33,7 @@ from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.posteriors import log_mean_exp
 from sklearn_vae.random import (
     MAX_DIMS,
+    MAX_DRAWS,
     RandomState,
     Stream,
     draw_seed,
@@ -240,7 +241,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "mixtures": [StrOptions({"auto"}), list, tuple],
         "dequantize": ["boolean"],
-        "n_draws": [Interval(Integral, 1, None, closed="left")],
+        "n_draws": [Interval(Integral, 1, MAX_DRAWS, closed="both")],
     }  # fmt: skip
 
     _max_components: ClassVar[int] = MAX_DIMS - 1  # one dimension more chooses the component

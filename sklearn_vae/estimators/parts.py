@@ -21,6 +21,8 @@ NAMED: dict[str, Mapping[str, Any]] = {
 }
 # Parameters that may be a user's modules.
 MODULES = ("encoder", "decoder")
+# Maximum width of a hidden layer, so that sizes of arrays are integers of 64 bits.
+MAX_WIDTH = 2**31 - 1
 # Requirements of an autoregressive decoder, whose scales depend on the steps before.
 AUTOREGRESSIVE = (
     Requirement(
@@ -38,14 +40,15 @@ def resolve(parameter: str, value: Any) -> Any:
 
 
 def resolve_widths(hidden_layer_sizes: Any, caller: str) -> tuple[int, ...]:
-    """Convert the parameter ``hidden_layer_sizes`` to a tuple of integers >= 1."""
+    """Convert the parameter ``hidden_layer_sizes`` to a tuple of integers in a range."""
     is_one = isinstance(hidden_layer_sizes, Integral) or getattr(hidden_layer_sizes, "ndim", 1) == 0
     widths = [hidden_layer_sizes] if is_one else list(hidden_layer_sizes)
     for width in widths:
-        if not isinstance(width, Integral) or width < 1:
+        is_integer = isinstance(width, Integral) and not isinstance(width, bool)
+        if not is_integer or not 1 <= width <= MAX_WIDTH:
             raise ValueError(
-                f"The 'hidden_layer_sizes' parameter of {caller} must hold integers >= 1. Got "
-                f"{hidden_layer_sizes!r} instead."
+                f"The 'hidden_layer_sizes' parameter of {caller} must hold integers between 1 and "
+                f"{MAX_WIDTH}. Got {hidden_layer_sizes!r} instead."
             )
     return tuple(int(width) for width in widths)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import joblib
 
-from sklearn_vae.persistence.checkpoint import check_folder, read_checkpoint, write_checkpoint
+from sklearn_vae.persistence.checkpoint import check_path, read_checkpoint, write_checkpoint
 from sklearn_vae.persistence.file_format import PathLike
 
 KIND = "search"
@@ -34,7 +34,7 @@ class SearchCheckpoint:
         if self.path is None:
             return
         self.origin = {name: _digest(name, value) for name, value in origin.items()}
-        check_folder(self.path)
+        check_path(self.path)
         if os.path.exists(self.path):
             saved = read_checkpoint(self.path, KIND)
             expected = saved["origin"]

@@ -16,8 +16,12 @@ from sklearn_vae.persistence.serialization import (
 )
 
 
-def check_folder(path: str) -> None:
-    """Refuse a file in a folder that does not exist, before hours of work fail to be written."""
+def check_path(path: str | bytes) -> None:
+    """Refuse a folder, or a file in a missing one, before hours of work fail to be written."""
+    if os.path.isdir(os.path.realpath(path)):
+        raise ValueError(
+            f"The 'checkpoint' parameter must be the path of a file. Got {path!r} instead."
+        )
     if not os.path.isdir(os.path.dirname(os.path.realpath(path))):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 

@@ -18,7 +18,7 @@ import torch
 from skorch.callbacks import Callback
 from torch import Tensor
 
-from sklearn_vae.persistence.checkpoint import check_folder, read_checkpoint, write_checkpoint
+from sklearn_vae.persistence.checkpoint import check_path, read_checkpoint, write_checkpoint
 from sklearn_vae.persistence.file_format import PathLike
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import TrainingConfig, TrainingResult
@@ -40,7 +40,7 @@ class Checkpoint(Callback):
 
     def __init__(self, path: PathLike):
         self.path = os.fspath(path)
-        check_folder(self.path)
+        check_path(self.path)
         self.saved: list[dict[str, Any]] = []
         if os.path.exists(self.path):
             self.saved = read_checkpoint(self.path, KIND)["trainers"]

@@ -58,6 +58,29 @@ def test_n_components_outside_its_range_is_refused(estimator):
             estimator.__class__(n_components=wrong).fit(X)
 
 
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda o: type(o).__name__)
+def test_true_is_no_number(estimator):
+    """True is an integer in Python, but not a number of latent dimensions or initializations."""
+    name = "n_init" if isinstance(estimator, VAEOutlierDetector) else "n_components"
+    with pytest.raises(ValueError, match=f"'{name}' parameter of .* must be .* Got True instead"):
+        estimator.__class__(**{name: True}).fit(X)
+
+
+def test_more_draws_than_sobol_points_are_refused():
+    """Of the importance-weighted objective, as of scores."""
+    with pytest.raises(ValueError, match=r"'n_draws' parameter of VAEDensity .* \[1, 65536\]"):
+        VAEDensity(n_draws=10**30).fit(X)
+
+
+def test_likelihoods_are_not_listed_by_class_in_a_message():
+    """The message had a line for each class."""
+    with pytest.raises(ValueError, match=r"'likelihood' parameter .* Got 3 instead") as error:
+        VAETransformer(likelihood=3).fit(X)
+
+    assert "base.Likelihood" in str(error.value)
+    assert "StudentT" not in str(error.value)
+
+
 def test_identifier_columns_are_warned_of():
     """A column of texts that hardly any two rows share is an identifier."""
     names = [f"person {i}" for i in range(40)]

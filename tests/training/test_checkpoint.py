@@ -197,6 +197,19 @@ def test_a_checkpoint_in_a_missing_folder_is_refused_before_training(tmp_path, i
         model.fit(rows())
 
 
+@pytest.mark.parametrize("in_a_search", [False, True])
+@pytest.mark.parametrize("path", ["", "."])
+def test_a_folder_is_refused_as_a_checkpoint(path, in_a_search):
+    """An empty path is the folder of the process."""
+    vae = VAETransformer(**SMALL, max_iter=1)
+    if in_a_search:
+        model = VAESearchCV(vae, {"beta": [1.0]}, cv=2, checkpoint=path)
+    else:
+        model = vae.set_params(checkpoint=path)
+    with pytest.raises(ValueError, match=f"'checkpoint' parameter must be .*Got '{path}' instead"):
+        model.fit(rows())
+
+
 def test_a_checkpoint_takes_little_time(tmp_path, monkeypatch):
     """A twentieth of it: where an iteration and a write take a second each, one in 20 writes."""
     monkeypatch.undo()

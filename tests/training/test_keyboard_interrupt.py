@@ -320,10 +320,11 @@ def out_of_memory():
     )
 
 
-def test_torchs_own_words_are_those():
+@pytest.mark.parametrize("shape", [(1 << 60,), (1 << 31, 1 << 33)])
+def test_torchs_own_words_are_those(shape):
     """What is recognised is what torch says."""
     with pytest.raises(RuntimeError) as error:
-        torch.empty(1 << 60, dtype=torch.int8)
+        torch.empty(shape, dtype=torch.int8)
 
     from sklearn_vae.device import is_out_of_memory
 
