@@ -237,7 +237,8 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             if self.estimator is None:
                 model.set_params(callbacks=None)
             if model.schema_ is not None:
-                model.schema_ = model.schema_.with_integers_of(marked)
+                first_batch = next(iter(as_source(marked) or [marked]))
+                model.schema_ = model.schema_.with_integers_of(first_batch)
             self.n_features_in_ = model.n_features_in_
             if hasattr(model, "feature_names_in_"):
                 self.feature_names_in_ = model.feature_names_in_

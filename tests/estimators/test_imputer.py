@@ -409,15 +409,17 @@ def test_the_value_of_missing_cells_is_no_category(library, ordered):
     np.testing.assert_array_equal(draws[:, cells != "?"], np.tile(cells[cells != "?"], (40, 1)))
 
 
+@pytest.mark.parametrize("in_batches", [False, True])
 @pytest.mark.parametrize("dtype", ["int64", "uint8", "Int64"])
-def test_integers_with_a_value_for_missing_cells_stay_integers(dtype):
+def test_integers_with_a_value_for_missing_cells_stay_integers(dtype, in_batches):
     """pandas makes floats of them, which were imputed by fractions such as 2.39."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=150)
     counts = pd.Series(1 + rng.poisson(np.exp(x))).mask(rng.random(150) < 0.3, 99).astype(dtype)
     frame = pd.DataFrame({"n": counts, "x": x})
     imputer = VAEImputer(VAETransformer(1, max_iter=1), missing_values=99, random_state=0)
-    imputed = imputer.fit_transform(frame)
+    imputer.fit((lambda: iter([frame[:60], frame[60:]])) if in_batches else frame)
+    imputed = imputer.transform(frame)
     nullable = frame.assign(n=counts.astype("Int64").mask(counts == 99))
     same = VAEImputer(VAETransformer(1, max_iter=1), random_state=0).fit_transform(nullable)
 
