@@ -8,7 +8,7 @@ import numpy as np
 
 
 def as_array(X: Any) -> Any:
-    """Convert an array of another library or a masked one, and a record batch to a table.
+    """Convert an array of another library or a masked one, or a data frame as ``as_frame`` does.
 
     Masked cells are missing values. Other types are returned as they are.
     """
@@ -21,13 +21,23 @@ def as_array(X: Any) -> Any:
         return (X.float() if X.dtype == torch.bfloat16 else X).numpy()
     if hasattr(X, "__array_namespace__") and not isinstance(X, np.ndarray):
         return np.asarray(X)
-    return as_arrow_table(X)
+    return as_frame(X)
 
 
-def as_arrow_table(X: Any) -> Any:
-    """Convert a record batch of pyarrow, whose names others do not read, to a table."""
-    pa = sys.modules.get("pyarrow")
-    return pa.Table.from_batches([X]) if pa is not None and isinstance(X, pa.RecordBatch) else X
+def as_frame(X: Any) -> Any:
+    """Convert what narwhals does not read: record batches of pyarrow, sparse columns of pandas."""
+    pa, pd = sys.modules.get("pyarrow"), sys.modules.get("pandas")
+    if pa is not None and isinstance(X, pa.RecordBatch):
+        return pa.Table.from_batches([X])
+    if pd is None or not isinstance(X, pd.DataFrame):
+        return X
+    sparse = [j for j, dtype in enumerate(X.dtypes) if isinstance(dtype, pd.SparseDtype)]
+    if not sparse:
+        return X
+    X = X.copy(deep=False)
+    for j in sparse:  # by index, since names may be duplicated
+        X.isetitem(j, X.iloc[:, j].sparse.to_dense())
+    return X
 
 
 def fill_masked(X: np.ma.MaskedArray) -> np.ndarray:

@@ -79,7 +79,7 @@ class _Pandas(Library):
             return f"category[{_Pandas.dtype(dtype.categories)}]"
         if isinstance(dtype, pd.StringDtype) and dtype != pd.api.types.pandas_dtype("str"):
             return f"{dtype}({dtype.storage})"  # str(dtype) omits the storage
-        return str(getattr(dtype, "subtype", dtype) if "Sparse" in str(dtype) else dtype)
+        return str(dtype)
 
     @staticmethod
     def in_utc(series: "pd.Series") -> "pd.Series":

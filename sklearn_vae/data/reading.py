@@ -14,7 +14,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import check_array
 
-from sklearn_vae.data.arrays import as_arrow_table, is_missing
+from sklearn_vae.data.arrays import as_frame, is_missing
 from sklearn_vae.data.fields import (
     DECIMAL,
     MAX_PLACES,
@@ -242,9 +242,10 @@ def _time(dtype: str) -> tuple[str | None, bool]:
 
 def read_table(X: Any) -> TableReader:
     """Read a table of any library."""
+    X = as_frame(X)
     if nw.dependencies.is_pandas_dataframe(X):
         return _read_pandas(X)
-    frame = nw.from_native(as_arrow_table(X), pass_through=True)
+    frame = nw.from_native(X, pass_through=True)
     if isinstance(frame, nw.LazyFrame):
         raise TypeError("X is a lazy table; call collect() or compute() on it first.")
     if not isinstance(frame, nw.DataFrame):
@@ -326,7 +327,7 @@ def _column_of_series(name: Name, series: nw.Series, library: type[Library]) -> 
 def _logical_type_of_series(
     series: nw.Series, library: type[Library], dtype: str, name: Name
 ) -> str:
-    # narwhals does not support half precision and sparse columns of pandas
+    # narwhals does not support half precision of pandas
     letter = getattr(getattr(series.to_native(), "dtype", None), "kind", "")
     if series.dtype in (nw.String, nw.Categorical, nw.Enum):
         return "ordered" if library.is_ordered(series.to_native()) else "category"

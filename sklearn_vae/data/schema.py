@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import narwhals as nw
 import numpy as np
 
+from sklearn_vae.data.arrays import as_frame
 from sklearn_vae.data.fields import Field, shorten
 from sklearn_vae.data.libraries import LIBRARIES
 from sklearn_vae.data.reading import TableReader, read_table
@@ -198,7 +199,7 @@ class Schema:
         if type(table) is not type(X) or self.container not in LIBRARIES:
             return table
         library = LIBRARIES[self.container]
-        frame, observed = nw.from_native(table), nw.from_native(X)
+        frame, observed = nw.from_native(table), nw.from_native(as_frame(X))
         if frame.columns != observed.columns:
             return table
         columns = []

@@ -3,6 +3,7 @@
 import signal
 import warnings
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -426,6 +427,30 @@ def test_integers_with_a_value_for_missing_cells_stay_integers(dtype, in_batches
     assert imputed.dtypes.tolist() == frame.dtypes.tolist()
     assert imputed["n"].tolist() == same["n"].tolist()
     assert imputed["n"][counts != 99].equals(counts[counts != 99])
+
+
+@pytest.mark.parametrize("missing_values", [-1, np.nan])
+def test_sparse_columns_of_pandas_are_imputed_as_dense_ones(missing_values):
+    """The number of missing cells was not sought in them, and whole numbers raised an error."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"n": rng.poisson(0.5, 80), "x": rng.normal(size=80).round(1)})
+    if missing_values == -1:
+        frame.loc[::7] = frame[::7].assign(n=-1)
+    frame.loc[::9, "x"] = missing_values
+    sparse = frame.astype({"n": "Sparse[int64, 0]", "x": pd.SparseDtype(float, 0.0)})
+    make = partial(VAEImputer, missing_values=missing_values, random_state=0)
+
+    pd.testing.assert_frame_equal(make().fit_transform(sparse), make().fit_transform(frame))
+
+
+def test_impute_takes_sparse_columns_of_pandas():
+    """pandas cannot merge whole numbers with sparse ones."""
+    frame = pd.DataFrame({"n": [1, 0, 2] * 20, "x": [np.nan, 2.0, 1.0] * 20})
+    vae = VAETransformer(1, max_iter=1, random_state=0).fit(frame)
+
+    pd.testing.assert_frame_equal(
+        vae.impute(frame.astype({"n": "Sparse[int64, 0]"})), vae.impute(frame)
+    )
 
 
 @pytest.fixture(scope="module")
