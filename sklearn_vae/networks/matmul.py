@@ -4,6 +4,8 @@ torch computes products on the CPU by MKL, which stops at AVX2 on processors tha
 oneDNN is faster there where products are large. torch's own switch between the two is one for the
 whole process, so a fit in another thread would change the bits of a score. Here the routine
 follows from the processor and from shape, type and device of the operands alone.
+
+Large products of gradients are computed in bfloat16 if the processor has instructions for it.
 """
 
 import platform
@@ -16,8 +18,8 @@ from torch import Tensor
 
 from sklearn_vae._compat import linear_pointwise
 
-# Multiplications from which on oneDNN is faster; smaller products lose by its overhead.
-MIN_PRODUCTS_FOR_ONEDNN = 1 << 23
+# Multiplications from which on oneDNN and bfloat16 are faster; smaller products lose by overhead.
+MIN_PRODUCTS = 1 << 23
 
 
 def bmm(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
@@ -50,28 +52,53 @@ def bmm_for(a: Tensor, b: Tensor) -> Callable[..., Tensor]:
     return bmm if _suits_onednn(a, b) else torch.bmm
 
 
+def gradient_bmm_for(a: Tensor, b: Tensor) -> Callable[..., Tensor]:
+    """Return ``bmm`` for factors of a gradient of these shapes and types, perhaps in bfloat16.
+
+    Losses are in single precision. Each factor of a gradient is rounded by at most 2**-9 of its
+    size, and sums are in single precision. That is little beside the differences between batches.
+    """
+    return _bfloat16_bmm if _is_large(a, b) and _has_bfloat16() else bmm_for(a, b)
+
+
+def _bfloat16_bmm(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
+    for left, right, buffer in zip(a, b, out, strict=True):
+        buffer.copy_(left.bfloat16() @ right.bfloat16())
+    return out
+
+
 def _suits_onednn(a: Tensor, b: Tensor) -> bool:
+    return _is_large(a, b) and _has_onednn()
+
+
+def _is_large(a: Tensor, b: Tensor) -> bool:
+    """Return whether the products of matrices in single precision are large ones of the CPU."""
     return (
         a.dtype == torch.float32
         and a.device.type == "cpu"
         and not torch.compiler.is_compiling()  # an exported graph holds standard operators
-        and a.shape[1] * a.shape[2] * b.shape[2] >= MIN_PRODUCTS_FOR_ONEDNN
-        and _has_onednn()
+        and a.shape[1] * a.shape[2] * b.shape[2] >= MIN_PRODUCTS
     )
 
 
 @cache
 def _has_onednn() -> bool:
     is_x86 = platform.machine() in ("x86_64", "AMD64")
-    return is_x86 and torch.backends.mkldnn.is_available() and not _is_intel()
+    is_intel = "GenuineIntel" in _processor()
+    return is_x86 and torch.backends.mkldnn.is_available() and not is_intel
 
 
-def _is_intel() -> bool:
+@cache
+def _has_bfloat16() -> bool:
+    return torch.backends.mkldnn.is_available() and "avx512_bf16" in _processor()
+
+
+def _processor() -> str:
+    """Return vendor and instruction sets of the processor."""
     try:
-        processor = Path("/proc/cpuinfo").read_text()
+        return Path("/proc/cpuinfo").read_text()
     except OSError:  # not Linux
-        processor = platform.processor()
-    return "GenuineIntel" in processor
+        return platform.processor()
 
 
 def _onednn_product(a: Tensor, b: Tensor) -> Tensor:

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from sklearn_vae.networks import matmul
-from sklearn_vae.networks.matmul import MIN_PRODUCTS_FOR_ONEDNN, baddbmm, bmm
+from sklearn_vae.networks.matmul import MIN_PRODUCTS, baddbmm, bmm, bmm_for, gradient_bmm_for
 
 LARGE = {"one member": (1, 256, 300, 128), "three members": (3, 300, 200, 150)}
 HAS_ONEDNN = matmul._has_onednn
+HAS_BFLOAT16 = matmul._has_bfloat16
 SMALL = {"small": (2, 5, 7, 3), "no rows": (1, 5, 7, 0)}
 
 
@@ -65,4 +66,38 @@ def test_both_routines_are_compared():
     """Or the tests above would test one of them twice."""
     sizes = [n * k * m for _, n, k, m in LARGE.values()]
 
-    assert min(sizes) >= MIN_PRODUCTS_FOR_ONEDNN > 5 * 7 * 3
+    assert min(sizes) >= MIN_PRODUCTS > 5 * 7 * 3
+
+
+@pytest.mark.parametrize("shape", LARGE.values(), ids=LARGE)
+def test_products_of_gradients_are_rounded_to_bfloat16(shape, monkeypatch):
+    """Half a unit in the last of 8 bits, for both factors and the product."""
+    a, b = factors(*shape)
+    exact = a.double() @ b.double()
+    bound = 2**-9 * (2 * a.abs().double() @ b.abs().double() + exact.abs()) * 1.01
+    out = torch.empty(exact.shape)
+    monkeypatch.setattr(matmul, "_has_bfloat16", lambda: True)
+
+    assert gradient_bmm_for(a, b)(a, b, out=out) is out
+    error = (out.double() - exact).abs()
+    assert (error <= bound).all()
+    assert error.square().mean() < (2**-8) ** 2 * exact.square().mean()
+    assert gradient_bmm_for(a.double(), b.double()) is torch.bmm
+    monkeypatch.setattr(matmul, "_has_bfloat16", lambda: False)
+    assert gradient_bmm_for(a, b) is bmm_for(a, b)
+
+
+def test_small_products_of_gradients_are_in_single_precision(monkeypatch):
+    """The processor's instructions change nothing for small networks."""
+    monkeypatch.setattr(matmul, "_has_bfloat16", lambda: True)
+    a, b = factors(*SMALL["small"])
+
+    assert gradient_bmm_for(a, b) is torch.bmm
+
+
+@pytest.mark.parametrize(("flags", "expected"), [("avx2 avx512_bf16", True), ("avx512f", False)])
+def test_bfloat16_is_for_processors_with_instructions_for_it(flags, expected, monkeypatch):
+    """Others emulate it, at several times the cost."""
+    monkeypatch.setattr(matmul.Path, "read_text", lambda path: f"flags\t: {flags}")
+
+    assert HAS_BFLOAT16.__wrapped__() == (expected and torch.backends.mkldnn.is_available())

@@ -18,7 +18,7 @@ from sklearn_vae.likelihoods import (
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.mixture_vae import MixtureArchitecture, MixtureVAE, pick
 from sklearn_vae.models.vae import VAE
-from sklearn_vae.networks import ACTIVATIONS
+from sklearn_vae.networks import ACTIVATIONS, matmul
 from sklearn_vae.objectives import ELBO, IWAE, LossState, Minibatch, TrimmedELBO
 from sklearn_vae.priors import MixturePrior
 from sklearn_vae.training import Dataset
@@ -447,3 +447,33 @@ def test_the_mixtures_least_scales(covariance_type, n_members):
     assert 0.1 < is_held[:, 1:].double().mean() < 0.9
 
     assert_same_gradient(model, IWAE(), *rows, beta=1.0, atol=1e-10)
+
+
+@pytest.mark.parametrize("n_members", [1, 2])
+def test_wide_layers_have_gradients_in_bfloat16_and_losses_in_single_precision(
+    n_members, monkeypatch
+):
+    """Autograd in double precision is the oracle; masked dimensions keep gradients of 0."""
+    monkeypatch.setattr(matmul, "_has_bfloat16", lambda: True)
+    blocks = [(Gaussian("per_column"), 200), (Bernoulli(), 100)]
+    model = disturbed(blocks, n_members=n_members, hidden=(300,))
+    with torch.no_grad():
+        model.flat.mul_(0.1)
+    x, _, noise = batch(model, n_rows=120)
+    state = LossState(torch.ones(n_members).double())
+    expected = ELBO()(model, Minibatch(x, None, noise), state)
+    expected.to_minimise.sum().backward()
+    gradient = model.flat_grad.clone()
+    single = disturbed(blocks, n_members=n_members, hidden=(300,)).float()
+    single.flatten()
+    with torch.no_grad():
+        single.flat.copy_(model.flat)
+        single.residual.copy_(model.residual)
+    state = LossState(torch.ones(n_members))
+    ours = find_gradient(single, ELBO(), state)(single, ELBO(), state, 120, 1)
+    terms = ours(Minibatch(x.float(), None, noise.float()), state.beta)
+
+    torch.testing.assert_close(terms.double(), expected.reported().double(), rtol=1e-5, atol=1e-4)
+    error = (single.flat_grad - gradient).norm(dim=1) / gradient.norm(dim=1)
+    assert (error < 2**-8).all()
+    assert (error > 1e-5).all()

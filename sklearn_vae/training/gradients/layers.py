@@ -16,7 +16,7 @@ from torch import Tensor
 from sklearn_vae.model_constants import POSTERIOR_LOG_SCALE_BOUND
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.networks import MLP, SkipNetwork
-from sklearn_vae.networks.matmul import bmm_for
+from sklearn_vae.networks.matmul import bmm_for, gradient_bmm_for
 
 # Rows that are precomputed at a time.
 CHUNK_ROWS = 1 << 12
@@ -147,8 +147,8 @@ class ManualLinear:
         self.grad_x = x.new_empty(n_members, n_grad, n_rows)
         self.grad: Tensor | None = None
         self.forward_bmm = bmm_for(self.weight_t, x)
-        self.weight_bmm = bmm_for(x, self.out.mT)
-        self.input_bmm = bmm_for(self.weight_with_grad, self.out)
+        self.weight_bmm = gradient_bmm_for(x, self.out.mT)
+        self.input_bmm = gradient_bmm_for(self.weight_with_grad, self.out)
 
     def forward(self) -> Tensor:
         """Compute the output: (M, n_in, rows) -> (M, n_out, rows)."""
