@@ -19,6 +19,8 @@ COARSEST_STEP = 0.1
 MAX_STEPS = 1e6
 MAX_STEPS_IN_A_GAP = 10
 LATTICE_TOLERANCE = 1e-3
+# Largest exponent of a power of two that values are multiplied by.
+MAX_POWER = 1000
 # Larger values have no recording step: sums of values and steps could overflow.
 MAX_RECORDED = 1e300
 # The minimum is a bound if a normal distribution would put more rows than this below it, or if
@@ -28,6 +30,13 @@ BEYOND = 0.1
 # If a normal distribution puts a larger fraction beyond the bound of a coarsely recorded column,
 # as of a pixel that is mostly 0, it is no model of the column: truncated, it would be a worse one.
 MAX_BEYOND = 0.35
+
+
+def times_power_of_two(values: np.ndarray, exponent: np.ndarray) -> np.ndarray:
+    """Multiply columns by powers of two, as ``np.ldexp`` and faster: (n, k), (k,) -> (n, k)."""
+    if (np.abs(exponent) > MAX_POWER).any():  # the power itself may overflow
+        return np.ldexp(values, exponent)
+    return values * np.ldexp(1.0, exponent)
 
 
 def equal_up_to_rounding(low: float, high: float) -> bool:

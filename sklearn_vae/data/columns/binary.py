@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
-from sklearn_vae.data.bounds import ROUNDING
+from sklearn_vae.data.bounds import ROUNDING, times_power_of_two
 from sklearn_vae.data.columns.base import CLASS_DISTANCE, Columns, TrainingColumn, check_order, join
 from sklearn_vae.data.fields import UNKNOWN
 from sklearn_vae.persistence.registry import serializable
@@ -114,7 +114,7 @@ class BinaryColumns(Columns):
         """Return means of the two values, or the nearer one: (n, k) -> (n, k)."""
         exponent, shift, scale = self.units()
         with np.errstate(over="ignore"):
-            X = np.ldexp(values * scale + shift, exponent)
+            X = times_power_of_two(values * scale + shift, exponent)
         if not (rounds or is_sample):
             return X
         low, high = self.categories.T.astype(np.float64)

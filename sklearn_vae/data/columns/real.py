@@ -16,6 +16,7 @@ from sklearn_vae.data.bounds import (
     recording_decimals,
     sample_bounds,
     steps_beside_decimals,
+    times_power_of_two,
 )
 from sklearn_vae.data.columns.base import (
     INPUT_CLIP,
@@ -195,7 +196,9 @@ class RealColumns(Columns):
     def standardize(self, X: np.ndarray) -> np.ndarray:
         """Divide by the power of two, subtract the mean, divide by the scale: (n, k) -> (n, k)."""
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            values = np.ldexp(self.link(X.astype(np.float64)), -self.exponent)
+            values = X.astype(np.float64)
+            self.link(values, out=values)
+            values = times_power_of_two(values, -self.exponent)
             values -= self.shift
             values /= self.scale
         return values
@@ -239,7 +242,8 @@ class RealColumns(Columns):
     def unstandardize(self, values: np.ndarray, *, is_sample: bool) -> np.ndarray:
         """Undo the standardisation; clip and round samples: (n, k) -> (n, k)."""
         with np.errstate(over="ignore"):
-            X = self.inverse_link(np.ldexp(values * self.scale + self.shift, self.exponent))
+            X = times_power_of_two(values * self.scale + self.shift, self.exponent)
+            X = self.inverse_link(X)
         if not is_sample:
             return X
         X = np.fmin(np.fmax(X, self.bounds[:, 0]), self.bounds[:, 1])
