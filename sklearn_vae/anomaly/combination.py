@@ -1,12 +1,11 @@
 """Combination of anomaly scores: sum of negative log tail probabilities, in nats."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 
-from sklearn_vae.anomaly.rows import ScoredRows, Scorer
+from sklearn_vae.anomaly.rows import ScoredRows, Scorer, score_in_batches
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_number
 
@@ -112,16 +111,21 @@ class CombinedScore(Scorer):
 
     def fit_score(self, rows: ScoredRows) -> tuple[Self, np.ndarray]:
         """Return a scorer fitted to reference rows, and their anomaly scores (n,)."""
-        scorers, scores = zip(*(scorer.fit_score(rows) for scorer in self.scorers), strict=True)
-        tails = tuple(TailDistribution.fit(rows.repeat(values)) for values in scores)
-        fitted = replace(self, scorers=scorers, tails=tails)
+        fitted = replace(self, scorers=tuple(scorer.fit(rows) for scorer in self.scorers))
+        # batch by batch, for all scorers share what they compute of a batch
+        scores = score_in_batches(fitted._scores, rows)
+        fitted = replace(fitted, tails=tuple(TailDistribution.fit(rows.repeat(s)) for s in scores))
         return fitted, fitted._combine(scores)
 
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row: (n,)."""
-        return self._combine([scorer.score(rows) for scorer in self.scorers])
+        return self._combine(self._scores(rows))
 
-    def _combine(self, scores: Sequence[np.ndarray]) -> np.ndarray:
-        """Weighted sum of negative log tail probabilities: (n,)."""
+    def _scores(self, rows: ScoredRows) -> np.ndarray:
+        """Score by each scorer: (n_scorers, n)."""
+        return np.stack([scorer.score(rows) for scorer in self.scorers])
+
+    def _combine(self, scores: np.ndarray) -> np.ndarray:
+        """Weighted sum of negative log tail probabilities, of scores (n_scorers, n): (n,)."""
         parts = zip(self.weights, self.tails, scores, strict=True)
         return np.sum([w * tail.negative_log_survival(s) for w, tail, s in parts], axis=0)

@@ -16,6 +16,8 @@ from sklearn_vae.row_subsets import batches, evenly_spaced
 # be interrupted.
 MAX_BATCH_CELLS = 1 << 20
 MAX_BATCH_ROWS = 1 << 10
+# Largest number of coordinates of reference rows that are compared with one row after the other.
+MAX_CACHED_NUMBERS = 1 << 16
 # Largest number of coordinates for which neighbours are searched by a tree, as by default.
 MAX_TREE_DIMENSIONS = 15
 # Largest number of reference rows of which a fraction are the neighbours.
@@ -163,8 +165,11 @@ class NeighborDistance(Scorer):
         from sklearn import config_context
         from sklearn.neighbors import NearestNeighbors
 
+        is_wide = reference.shape[1] > MAX_TREE_DIMENSIONS
+        if is_wide and self.metric == "manhattan":  # scikit-learn takes up to twice as long
+            return self._brute_force_search(reference, n_neighbors)
         # by a tree, ties do not depend on the other rows of the query
-        algorithm = "kd_tree" if reference.shape[1] <= MAX_TREE_DIMENSIONS else "auto"
+        algorithm = "auto" if is_wide else "kd_tree"
         with config_context(array_api_dispatch=False):
             tree = NearestNeighbors(
                 n_neighbors=n_neighbors, metric=self.metric, algorithm=algorithm
@@ -177,11 +182,27 @@ class NeighborDistance(Scorer):
 
         return find
 
+    def _brute_force_search(self, reference: np.ndarray, n_neighbors: int) -> Search:
+        """Return a search that computes all distances; of ties, the first rows are nearest."""
+
+        def find(x: np.ndarray) -> np.ndarray:
+            indices = np.empty((len(x), n_neighbors), dtype=int)
+            for batch in batches(len(x), max(MAX_BATCH_CELLS // len(reference), 1)):
+                distances = self._pairwise_distances(x[batch], reference)
+                for position in range(n_neighbors):
+                    nearest = indices[batch, position] = distances.argmin(axis=1)
+                    distances[np.arange(len(nearest)), nearest] = np.inf
+            return indices
+
+        return find
+
     def _pairwise_distances(self, x: np.ndarray, reference: np.ndarray) -> np.ndarray:
         """Distances of rows to all reference rows: (n, f), (n_reference, f) -> (n, n_reference)."""
         from scipy.spatial.distance import cdist
 
-        distances: np.ndarray = cdist(x, reference, SCIPY_METRICS[self.metric])
+        distances = np.empty((len(x), len(reference)))
+        for batch in batches(len(reference), max(MAX_CACHED_NUMBERS // reference.shape[1], 1)):
+            distances[:, batch] = cdist(x, reference[batch], SCIPY_METRICS[self.metric])
         return distances
 
     def _mean_distance(

@@ -337,17 +337,17 @@ class Scorer(Protocol):
     def fit_score(self, rows: ScoredRows) -> tuple[Self, np.ndarray]:
         """Return a scorer fitted to reference rows, and their anomaly scores (n,)."""
         fitted = self.fit(rows)
-        return fitted, score_in_batches(fitted, rows)
+        return fitted, score_in_batches(fitted.score, rows)
 
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row, higher is more anomalous: (n,)."""
 
 
-def score_in_batches(scorer: Scorer, rows: ScoredRows) -> np.ndarray:
-    """Anomaly score of each row, computed in bounded memory: (n,)."""
+def score_in_batches(score: Callable[[ScoredRows], np.ndarray], rows: ScoredRows) -> np.ndarray:
+    """Anomaly scores of rows by a function of a batch, computed in bounded memory: (..., n)."""
     predictor = rows.predictor
     n_columns = max(rows.X.shape[1], predictor.columns.n_columns)
     per_row = predictor.n_members * (n_columns + predictor.architecture.n_components)
     batch_size = max(MAX_BATCH_CELLS // per_row, 1)
-    scores = [scorer.score(rows.select(batch)) for batch in batches(len(rows), batch_size)]
-    return np.concatenate(scores)
+    scores = [score(rows.select(batch)) for batch in batches(len(rows), batch_size)]
+    return np.concatenate(scores, axis=-1)

@@ -588,7 +588,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
 
     def _anomaly_scores(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row, repeated by its count: higher is more anomalous."""
-        return rows.repeat(score_in_batches(self.scorer_, rows))
+        return rows.repeat(score_in_batches(self.scorer_.score, rows))
 
     @property
     def _are_new(self) -> bool:

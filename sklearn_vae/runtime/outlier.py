@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -24,24 +24,12 @@ from sklearn_vae.runtime.vae import VAE, Architecture
 CHUNK_SIZE = 1 << 20
 
 
-class BruteForce:
-    """Mixin: neighbours in numpy, where the estimator has those of scipy and scikit-learn."""
-
-    metric: Literal["euclidean", "manhattan"]
+class BruteForce(knn.NeighborDistance):
+    """Neighbours in numpy, where the estimator has those of scipy and scikit-learn."""
 
     def _search(self, reference: np.ndarray, n_neighbors: int) -> knn.Search:
         """Return a search of the reference rows (n_reference, f) for the nearest ones."""
-
-        def find(x: np.ndarray) -> np.ndarray:
-            indices = np.empty((len(x), n_neighbors), dtype=int)
-            for batch in batches(len(x), max(CHUNK_SIZE // len(reference), 1)):
-                distances = self._pairwise_distances(x[batch], reference)
-                nearest = np.argpartition(distances, n_neighbors - 1)[:, :n_neighbors]
-                row = np.arange(len(distances))[:, None]
-                indices[batch] = nearest[row, distances[row, nearest].argsort(axis=1)]
-            return indices
-
-        return find
+        return self._brute_force_search(reference, n_neighbors)
 
     def _pairwise_distances(self, x: np.ndarray, reference: np.ndarray) -> np.ndarray:
         """Distances of rows to all reference rows: (n, f), (n_reference, f) -> (n, n_reference)."""
@@ -55,7 +43,7 @@ class BruteForce:
         return distances
 
 
-class NeighborDistance(BruteForce, knn.NeighborDistance):
+class NeighborDistance(BruteForce):
     """Mean distance to the k nearest reference rows."""
 
 
@@ -185,7 +173,7 @@ class OutlierModel(TableModel):
         reference = self.reference
         X = reference.match(X, self.fields)
         scored = ScoredRows(X, reference.predictor, reference, are_new=self.are_new)
-        return -rows.score_in_batches(self.scorer, scored)
+        return -rows.score_in_batches(self.scorer.score, scored)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Score less the threshold ``offset_``: negative for outliers.

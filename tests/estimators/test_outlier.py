@@ -380,13 +380,13 @@ def test_ctrl_c_during_calibration_restarts_it_with_few_rows(novelty, monkeypatc
     """Which takes little time."""
     n_rows = []
 
-    def press_once(scorer, rows):
+    def press_once(score, rows):
         n_rows.append(len(rows))
         if len(n_rows) == 1:
             os.kill(os.getpid(), signal.SIGINT)
-        return score_in_batches(scorer, rows)
+        return score_in_batches(score, rows)
 
-    monkeypatch.setattr("sklearn_vae.anomaly.rows.score_in_batches", press_once)
+    monkeypatch.setattr("sklearn_vae.anomaly.combination.score_in_batches", press_once)
     X, _ = make_blobs(1200, 3, random_state=0)
     detector = VAEOutlierDetector(novelty=novelty, **QUICK)
     with (
