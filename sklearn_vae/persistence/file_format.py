@@ -189,9 +189,11 @@ def replace_file(path: PathLike, parts: Iterable[bytes]) -> None:
         if mode is not None:
             os.chmod(temporary, mode)
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, OSError):  # of the user's path, too
+            raise type(error)(error.errno, error.strerror, path) from None
         raise
     _sync_folder(folder)
 

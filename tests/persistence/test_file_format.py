@@ -310,7 +310,7 @@ def test_a_failure_leaves_the_existing_file_and_no_temporary_file(path, name, mo
             file_format.write(path, {"x": object()}, {})
     else:
         monkeypatch.setattr(os, name, fail)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match=re.escape(f"No space left on device: '{path}'")):
             file_format.write(path, {}, {})
 
     assert path.read_bytes() == before
@@ -323,7 +323,7 @@ def test_a_full_disk_leaves_the_existing_file(path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match=re.escape(f"'{path}'")):
             file_format.write(path, {}, {"x": np.random.default_rng(0).normal(size=10_000)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
