@@ -1,6 +1,5 @@
 """Disentanglement of codes with respect to known generative factors: MIG and DCI."""
 
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,9 +7,10 @@ from scipy import stats
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.metrics import mutual_info_score
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_array, check_consistent_length, check_scalar
+from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.multiclass import type_of_target
 
+from sklearn_vae.persistence.validation import check_count
 from sklearn_vae.seeds import RandomState
 
 # The random forests of DCI, and the fraction of the rows on which they are scored.
@@ -87,7 +87,7 @@ def mutual_information_gap(Z: Any, factors: Any, *, n_bins: int = 20) -> float:
     0.0
     """
     Z, factors = _check(Z, factors)
-    check_scalar(n_bins, "n_bins", Integral, min_val=2)
+    n_bins = check_count("n_bins", n_bins, minimum=2)
     codes = [_binned(column, n_bins) for column in Z.T]
     gaps = []
     for column in factors.T:
@@ -156,6 +156,8 @@ def disentanglement_scores(
 def _check(Z: Any, factors: Any) -> tuple[np.ndarray, np.ndarray]:
     """Validate codes and factors, as arrays: (n, l), (n, n_factors)."""
     Z = check_array(Z, input_name="Z")
+    if np.ndim(factors) == 0:
+        raise ValueError(f"factors must have a value for each row of Z. Got {factors!r} instead.")
     factors = check_array(factors, ensure_2d=False, input_name="factors")
     factors = factors.reshape(len(factors), -1)
     check_consistent_length(Z, factors)

@@ -99,8 +99,13 @@ def test_invalid_arguments_are_refused(factors):
     """The error names the argument."""
     with pytest.raises(ValueError, match=r"Factor 1 is 3\.0 in all rows"):
         disentanglement_scores(factors, np.c_[factors[:, 0], np.full(1000, 3.0)])
-    with pytest.raises(ValueError, match="n_bins"):
-        mutual_information_gap(factors, factors, n_bins=1)
+    for n_bins in (1, 2.5, None):
+        with pytest.raises(ValueError, match=f"n_bins must be .* >= 2. Got {n_bins} instead"):
+            mutual_information_gap(factors, factors, n_bins=n_bins)
+    with pytest.raises(
+        ValueError, match=r"factors must have a value for each row .* Got 3 instead"
+    ):
+        disentanglement_scores(factors, 3)
     with pytest.raises(ValueError, match="inconsistent numbers"):
         mutual_information_gap(factors, factors[:-1])
     with pytest.raises(ValueError, match="Z contains NaN"):
