@@ -183,10 +183,14 @@ class ScoredRows:
            of High Dimensional Undirected Graphs", JMLR 10, 2009.
         """
         scores, knots = self.inputs.copy(), self.reference.normal_score_knots
+        is_itself = np.zeros(len(self), dtype=bool)
+        if self is not self.reference:
+            is_itself = self.reference_indices >= 0
         x = self.inputs[:, knots.columns]
-        score = knots.interpolate(x, knots.quantiles) + x - x.clip(*knots.bounds)
-        if self is not self.reference and (is_itself := self.reference_indices >= 0).any():
-            score = np.where(is_itself[:, None], knots.interpolate(x, knots.left_out), score)
+        score = np.empty_like(x)
+        score[is_itself] = knots.interpolate(x[is_itself], knots.left_out)
+        x = x[~is_itself]
+        score[~is_itself] = knots.interpolate(x, knots.quantiles) + x - x.clip(*knots.bounds)
         scores[:, knots.columns] = score / knots.scale
         return scores
 

@@ -53,14 +53,14 @@ def is_finely_recorded(unique: np.ndarray) -> bool:
 
 def sample_bounds(values: np.ndarray, weights: np.ndarray | None) -> tuple[float, float]:
     """Return bounds of samples: the extreme values, or beyond them where they are no bounds."""
-    from scipy import stats
+    from scipy.special import ndtr
 
     weights = np.ones(len(values)) if weights is None else weights
     mean = np.average(values, weights=weights)
     std = np.sqrt(np.average(np.square(values - mean), weights=weights))
     bounds = []
     for extreme in (values.min(), values.max()):
-        beyond = float(stats.norm.sf(abs(extreme - mean) / std if std > 0 else 0.0))
+        beyond = float(ndtr(-abs(extreme - mean) / std if std > 0 else 0.0))
         is_bound = weights.sum() * beyond > ROWS_BEYOND or weights[values == extreme].sum() >= 2
         bound = float(extreme if is_bound else extreme + BEYOND * (extreme - mean))
         if beyond > MAX_BEYOND and not is_finely_recorded(np.unique(values)):

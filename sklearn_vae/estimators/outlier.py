@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from numbers import Real
+from operator import is_not
 from os import PathLike
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from sklearn.base import OutlierMixin
+from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
@@ -46,6 +48,10 @@ from sklearn_vae.training import TrainingJob, TrainingResult
 MAX_REFERENCE_ROWS = 20_000
 # Largest number of reference rows after Ctrl-C, so that calibration takes little time.
 MAX_INTERRUPTED_ROWS = 250
+# Reference rows of detectors, of which neither pickles nor clones have a copy, and their parts.
+_REFERENCES: WeakKeyDictionary[BaseEstimator, tuple[tuple[Any, ...], ScoredRows]] = (
+    WeakKeyDictionary()
+)
 
 
 @serializable
@@ -423,6 +429,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
             self.offset_ = conformal_threshold(self.calibration_scores_, contamination)
         rows = CountedRows(self.reference_samples_, self.counts_)
         self.attribution_baseline_ = AttributionBaseline.fit(self._fitted(), rows, -scores)
+        del _REFERENCES[self]  # which has coordinates that are in the scorer by now
 
     # -- scores ------------------------------------------------------------------------
 
@@ -596,9 +603,14 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
         return bool(self.novelty) and are_often_repeated(self.counts_)
 
     def _reference_rows(self) -> ScoredRows:
-        return ScoredRows(
-            self.reference_samples_, self._fitted(), out_of_fold=self.left_out_, counts=self.counts_
-        )
+        """Reference rows, which keep what is computed of them until one of their parts is set."""
+        parts = self.reference_samples_, self._fitted(), self.left_out_, self.counts_
+        old_parts, rows = _REFERENCES.get(self, (parts, None))
+        if rows is None or any(map(is_not, parts, old_parts)):
+            X, predictor, out_of_fold, counts = parts
+            rows = ScoredRows(X, predictor, out_of_fold=out_of_fold, counts=counts)
+            _REFERENCES[self] = parts, rows
+        return rows
 
     def _model_parts(self) -> tuple[object, ...]:
         return self.columns_, self.architecture_, self.seed_, *self.state_dict_.values()

@@ -687,3 +687,22 @@ def test_numbers_that_single_precision_cannot_tell_apart_stay_apart():
 
     np.testing.assert_allclose(detector.score_samples(rows)[0], detector.score_samples(rows[:1])[0])
     assert detector.predict(rows[:1]) == -1
+
+
+@pytest.mark.parametrize("novelty", [False, True])
+def test_what_is_computed_of_reference_rows_is_kept_until_they_are_set(wine, novelty):
+    detector = VAEOutlierDetector(novelty=novelty, max_iter=1, random_state=0).fit(wine[:90])
+    detector.predict(wine[:2])
+    rows = detector._reference_rows()
+    assert "value_counts" in vars(rows)
+    detector.predict(wine[:2])
+    assert detector._reference_rows() is rows
+
+    detector.fit(wine[60:])
+    fresh = VAEOutlierDetector(novelty=novelty, max_iter=1, random_state=0).fit(wine[60:])
+    np.testing.assert_array_equal(detector.score_samples(wine), fresh.score_samples(wine))
+
+    detector.predict(wine[:2])
+    detector.reference_samples_ = detector.reference_samples_ + 100
+    assert detector._reference_rows() is not rows
+    assert (detector.score_samples(wine[60:]) < fresh.score_samples(wine[60:])).any()
