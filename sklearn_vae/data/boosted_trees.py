@@ -121,12 +121,10 @@ class BoostedTrees:
             average = imputed + weight * (predicted - imputed)
         return np.where(self.replaces(weight), predicted, average)
 
-    def shift(self, draw: np.ndarray, correction: np.ndarray, encoder: Encoder) -> np.ndarray:
-        """Shift draws of real columns by the correction of their means: (n, n_features)."""
-        is_shifted = self.is_real & (correction != 0)
-        encoded = encoder.transform(np.where(is_shifted, draw + correction, draw))
-        # a shifted draw keeps to the bounds and recording steps of its column
-        return np.where(is_shifted, encoder.inverse_transform(encoded, is_sample=True), draw)
+    def shift(self, rows: np.ndarray, mean: np.ndarray) -> np.ndarray:
+        """Difference of predictions from the mean, 0 but in real columns: (n, n_features)."""
+        with np.errstate(over="ignore"):  # numbers near the largest ones
+            return np.where(self.is_real, self.correct(rows, mean, 1.0) - mean, 0.0)
 
     def predict(self, X: np.ndarray, missing: np.ndarray) -> np.ndarray:
         """Replace the cells of the mask ``missing`` in the predicted columns: (n, n_features)."""

@@ -12,6 +12,8 @@ N_PATTERNS = 3
 HIDDEN_SHARE = 1 / 3
 # Held-out rows with a pattern, at most: 256 are too few where columns have heavy tails.
 MAX_HELD_OUT = 3_000
+# Share of the hidden cells that intervals of draws should cover.
+COVER = 0.9
 
 
 class HiddenCells(NamedTuple):
@@ -28,12 +30,15 @@ class HiddenCells(NamedTuple):
         for classes.
     weight : ndarray of shape (n, n_features)
         Number of times that each row counts; 0 for other cells and for numbers.
+    counts : ndarray of shape (n,)
+        Number of times that each row counts.
     """
 
     rows: np.ndarray
     hidden: np.ndarray
     precision: np.ndarray
     weight: np.ndarray
+    counts: np.ndarray
 
     @property
     def incomplete(self) -> np.ndarray:
@@ -58,6 +63,22 @@ class HiddenCells(NamedTuple):
             errors = [np.abs(each - self.rows) for each in (imputed, other)]
             gain = np.nansum(self.precision * (errors[1] - errors[0]), axis=0)
         return gain > 0
+
+    def cover(self, draws: np.ndarray, columns: np.ndarray) -> float:
+        """Share of the hidden numbers within the 90 % intervals of 20 k - 1 draws.
+
+        They are in the columns of the mask ``columns`` (n_features,). A number that equals
+        draws has any of their ranks, each as likely.
+        """
+        cells = (self.precision > 0) & columns
+        draws, numbers = draws[:, cells], self.rows[cells]
+        lowest = (draws < numbers).sum(axis=0)
+        highest = lowest + (draws == numbers).sum(axis=0)
+        n_outside = round((1 - COVER) / 2 * (len(draws) + 1))
+        n_inside = np.minimum(highest, len(draws) - n_outside) - np.maximum(lowest, n_outside) + 1
+        is_inside = np.maximum(n_inside, 0) / (highest - lowest + 1)
+        counts = np.broadcast_to(self.counts[:, None], cells.shape)[cells]
+        return float(np.average(is_inside, weights=counts))
 
     def has_no_more_errors(self, imputed: np.ndarray, other: np.ndarray) -> bool:
         """Whether classes are wrong as often as in another imputation, or less often.
@@ -115,4 +136,4 @@ def hide_cells(
         class_weight = np.where(hidden & is_class, counts[:, None], 0.0)
     with np.errstate(all="ignore"):
         precision = np.where(hidden & is_number & (variance > 0), counts[:, None] / variance, 0.0)
-    return HiddenCells(rows, hidden, precision, class_weight)
+    return HiddenCells(rows, hidden, precision, class_weight, counts)

@@ -162,7 +162,9 @@ def _read_model(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
     """Construct the model of a file, and check that it computes."""
     attributes, read = READERS[header["class"]]
     # a model of p(x) may have no conditions, and files of earlier versions no trees
-    absent = {"condition_encoder_": None, "trees_": None, "trees_weight_": 0.0}
+    absent = {
+        "condition_encoder_": None, "trees_": None, "trees_weight_": 0.0, "spread_": None,
+    }  # fmt: skip
     saved = absent | header["fitted"]
     values = insert_arrays({name: saved[name] for name in attributes}, arrays)
     fitted: dict[str, Any] = {}
@@ -277,6 +279,7 @@ def _read_imputer(
         float(weight),
         fitted["trees_"],
         float(fitted["trees_weight_"]),
+        fitted["spread_"],
         fitted["repeated_values_"],
         indicated,
         deserialize(parameters["missing_values"]),
@@ -316,7 +319,7 @@ READERS: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
     "VAEImputer": (
         (
             "estimator_", "mixture_", "mixture_weight_", "trees_", "trees_weight_",
-            "repeated_values_", "indicated_",
+            "spread_", "repeated_values_", "indicated_",
         ),
         _read_imputer,
     ),

@@ -6,6 +6,7 @@ import numpy as np
 
 from sklearn_vae.data.arrays import is_missing
 from sklearn_vae.data.boosted_trees import BoostedTrees
+from sklearn_vae.data.imputed_draws import check_spread, correct_draws
 from sklearn_vae.data.repeated_values import RepeatedValues
 from sklearn_vae.runtime.density import DensityModel
 from sklearn_vae.runtime.likelihoods import (
@@ -33,6 +34,7 @@ class ImputerModel:
         mixture_weight: float,
         trees: BoostedTrees | None,
         trees_weight: float,
+        spread: np.ndarray | None,
         repeated_values: RepeatedValues | None,
         indicated: np.ndarray,
         missing_values: Any,
@@ -41,7 +43,7 @@ class ImputerModel:
         random_state: RandomState,
     ):
         self.model, self.mixture, self.mixture_weight = model, mixture, mixture_weight
-        self.trees, self.trees_weight = trees, trees_weight
+        self.trees, self.trees_weight, self.spread = trees, trees_weight, spread
         self.repeated_values = repeated_values
         self.indicated, self.missing_values = indicated, missing_values
         self.n_draws, self.random_state = n_draws, random_state
@@ -49,6 +51,8 @@ class ImputerModel:
         self.is_kept = keep_empty_features | ~model.columns.is_empty
         if trees is not None:
             trees.check_columns(model.columns, self._is_averaged)
+        if spread is not None:
+            check_spread(spread, self.n_features_in_)
         if repeated_values is not None:
             repeated_values.check_columns(self.n_features_in_)
 
@@ -106,11 +110,14 @@ class ImputerModel:
         for model, mask in ((self.model, ~is_of_mixture), (self.mixture, is_of_mixture)):
             if model is not None and mask.any():
                 imputed[mask] = model.impute_rows(rows, int(mask.sum()), seed)
-        if self.trees is not None and self.trees.is_real[self.trees.columns].any():
+        trees = self.trees
+        has_shift = trees is not None and trees.is_real[trees.columns].any()
+        if has_shift or self.spread is not None:
             mean = self._average(rows)
-            correction = self.trees.correct(rows, mean, self.trees_weight) - mean
-            columns = self.model.columns
-            imputed = np.array([self.trees.shift(draw, correction, columns) for draw in imputed])
+            shift = np.zeros(mean.shape) if trees is None else trees.shift(rows, mean)
+            imputed = correct_draws(
+                imputed, rows, mean, shift, self.trees_weight, self.spread, self.model.columns, seed
+            )
         if self.repeated_values is None:
             return imputed
         # the model draws real numbers beside the values of a column

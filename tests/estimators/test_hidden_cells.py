@@ -8,7 +8,7 @@ from sklearn_vae.estimators.hidden_cells import HiddenCells, hide_cells
 
 def test_classes_of_trees_are_refused_where_they_are_clearly_worse():
     truth = np.zeros((100, 1))
-    cells = HiddenCells(truth, truth == 0, truth, truth + 1)
+    cells = HiddenCells(truth, truth == 0, truth, truth + 1, np.ones(100))
     few, many = (np.arange(100) < n for n in (20, 60))
 
     assert cells.has_no_more_errors(few[:, None], many[:, None])
@@ -21,12 +21,37 @@ def test_an_imputation_is_nearer_by_its_absolute_errors():
     truth = np.zeros((100, 3))
     precision = np.tile([1.0, 1.0, 0.0], (100, 1))
     precision[0] = 0
-    cells = HiddenCells(truth, precision > 0, precision, truth)
+    cells = HiddenCells(truth, precision > 0, precision, truth, np.ones(100))
     often, once = np.full((100, 3), 0.1), np.zeros((100, 3))
     once[:2], often[0] = [5.0, 20.0, 0.0], -100
 
     assert cells.is_nearer(once, often).tolist() == [True, False, False]
     assert cells.is_nearer(often, once).tolist() == [False, True, False]
+
+
+def test_the_cover_of_draws_is_that_of_intervals_between_them():
+    """Weights count as copies of the rows do; the second column does not count."""
+    rng = np.random.default_rng(0)
+    truth, draws = rng.normal(size=(500, 2)), 0.7 * rng.normal(size=(39, 500, 2))
+    counts = rng.integers(1, 4, 500)
+    precision = np.where(rng.random(truth.shape) < 0.5, counts[:, None] / 7, 0.0)
+    cells = HiddenCells(truth, precision > 0, precision, 0 * truth, counts)
+    low, high = np.sort(draws[:, :, 0], axis=0)[[1, -2]]
+    is_inside = np.repeat((low <= truth[:, 0]) & (truth[:, 0] <= high), counts)
+
+    cover = cells.cover(draws, np.array([True, False]))
+    np.testing.assert_allclose(cover, is_inside[np.repeat(precision[:, 0] > 0, counts)].mean())
+    assert 0.6 < cover < 0.8
+
+
+def test_draws_of_few_values_cover_as_often_as_ranks_among_equal_ones():
+    """Of 40 ranks, 36 lie within the interval: all of them are as likely where all are equal."""
+    truth = np.array([[0.0], [0.0], [1.0]])
+    draws = np.zeros((39, 3, 1))
+    draws[:20, 1] = 1.0  # 20 of the 39 are above: ranks are 0 to 19, of which 18 lie within
+    cells = HiddenCells(truth, truth < 2, truth + 1, 0 * truth, np.ones(3))
+
+    np.testing.assert_allclose(cells.cover(draws, np.array([True])), (36 / 40 + 18 / 20 + 0) / 3)
 
 
 @pytest.mark.parametrize("has_classes", [False, True])

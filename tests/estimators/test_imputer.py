@@ -78,7 +78,7 @@ def test_means_are_averaged_by_weight(imputer, clusters):
 def test_draws_are_of_the_mixtures_by_weight(weight, imputer, clusters):
     """At the ends of its range, all or none of the draws are those of one model."""
     incomplete = clusters[1][240:]
-    same = with_fitted(imputer, n_draws=3, mixture_weight_=weight, trees_=None)
+    same = with_fitted(imputer, n_draws=3, mixture_weight_=weight, trees_=None, spread_=None)
     model = imputer.mixture_ if weight else imputer.estimator_
 
     np.testing.assert_array_equal(
@@ -507,6 +507,41 @@ def test_draws_have_the_mean_that_is_imputed(steps):
     )
     draws = shifted.transform(incomplete)[:, hidden]
     assert low <= draws.min() < draws.max() <= high
+
+
+@pytest.mark.parametrize(("too_wide_by", "factor"), [(1.25, 0.8), (0.9, 1 / 0.9), (0.5, 1.2)])
+def test_the_spread_of_draws_is_that_of_hidden_cells(too_wide_by, factor, steps, monkeypatch):
+    """Up to 1.2; all are normal, and have the same mean."""
+    rng = np.random.default_rng(0)
+    rows, hidden = np.full((4000, 3), 1.0), np.tile([False, False, True], (4000, 1))
+    rows[:, 2] += 0.1 * rng.normal(size=4000)
+    mean = np.ones(rows.shape)
+    draws = np.where(hidden, 1 + 0.1 * too_wide_by * rng.normal(size=(39, 4000, 3)), rows)
+    monkeypatch.setattr(VAEImputer, "_draw", lambda *_: draws)
+    imputer = with_fitted(steps[0], trees_weight_=0.0, spread_=None)
+    cells = HiddenCells(rows, hidden, hidden.astype(float), 0 * rows, np.ones(4000))
+    imputer._fit_spread(imputer.estimator_, cells, mean, None)
+
+    np.testing.assert_allclose(imputer.spread_, factor, atol=0.02)
+
+
+def test_the_spread_is_saved(steps, tmp_path):
+    imputer, _, incomplete = steps
+    imputer = with_fitted(imputer, n_draws=2)
+    imputer.save(tmp_path / "imputer.vae")
+
+    np.testing.assert_array_equal(
+        load(tmp_path / "imputer.vae").transform(incomplete), imputer.transform(incomplete)
+    )
+
+
+@pytest.mark.parametrize("load_file", [load, runtime.load])
+@pytest.mark.parametrize("spread", [np.ones(2), np.array([1.0, 0.0, 1.0])], ids=["shape", "zero"])
+def test_an_invalid_spread_is_refused(load_file, spread, steps, tmp_path):
+    with_fitted(steps[0], spread_=spread).save(tmp_path / "imputer.vae")
+
+    with pytest.raises(ValueError, match="'spread_' must"):
+        load_file(tmp_path / "imputer.vae")
 
 
 def test_draws_of_large_tables_are_the_models_own_where_trees_are_not_nearer(steps, monkeypatch):

@@ -52,6 +52,25 @@ def test_imputed_tables_are_those_of_the_estimator(imputer, tmp_path):
     np.testing.assert_allclose(imputed, imputer.transform(X), rtol=1e-6, atol=1e-6)
 
 
+def test_draws_are_shifted_and_spread_as_those_of_the_estimator(tmp_path):
+    """Both have means and standard deviations of 400 draws."""
+    X = rows()
+    imputer = VAEImputer(n_draws=400, random_state=0).fit(X)
+    set_weights(imputer)
+    imputer.spread_ = np.array([0.5, 0.5, 0.5, 0.5, 1.0, 1.0])
+    hidden = np.isnan(X[:30, :4])
+    draws, expected = (
+        each.transform(X[:30])[:, :, :4][:, hidden] for each in (saved(imputer, tmp_path), imputer)
+    )
+    imputer.spread_ = None
+    own = imputer.transform(X[:30])[:, :, :4][:, hidden]
+
+    spread = expected.std(axis=0)
+    np.testing.assert_array_less(abs(draws.mean(axis=0) - expected.mean(axis=0)), 0.3 * spread)
+    np.testing.assert_allclose(draws.std(axis=0).mean(), spread.mean(), rtol=0.05)
+    np.testing.assert_allclose(own.std(axis=0).mean(), 2 * spread.mean(), rtol=0.05)
+
+
 def test_values_that_mark_missing_cells_are_replaced(tmp_path):
     X = rows()[:, :5]
     marked = np.where(np.isnan(X), -999.0, X)

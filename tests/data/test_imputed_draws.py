@@ -1,0 +1,43 @@
+"""Draws of missing cells are moved to the trees' means, and spread around them."""
+
+import numpy as np
+
+from sklearn_vae.data.imputed_draws import correct_draws
+
+
+class Identity:
+    """Encoder of columns without bounds."""
+
+    def transform(self, X):
+        return X
+
+    def inverse_transform(self, encoded, *, is_sample):
+        return encoded
+
+
+def test_moved_draws_have_the_moments_of_a_mixture():
+    """Of two distributions, whose means differ by the shift; the spread multiplies deviations."""
+    rng = np.random.default_rng(0)
+    rows = np.array([[np.nan, np.nan, 1.0]] * 50)
+    mean = np.where(np.isnan(rows), [[2.0, 5.0, 0.0]], rows)
+    draws = np.where(np.isnan(rows), mean + rng.normal(size=(4000, 50, 3)), rows)
+    shift, share, spread = np.isnan(rows) * [[3.0, 0.0, 0.0]], 0.25, np.array([0.5, 1.0, 1.0])
+    moved = correct_draws(draws, rows, mean, shift, share, spread, Identity(), seed=0)
+
+    np.testing.assert_allclose(moved[:, :, 0].mean(), 2 + 0.25 * 3, atol=0.01)
+    # the law of total variance
+    variance = 0.5**2 * (1 + 0.25 * 0.75 * 3**2)
+    np.testing.assert_allclose(moved[:, :, 0].var(axis=0).mean(), variance, rtol=0.01)
+    np.testing.assert_array_equal(moved[:, :, 1:], draws[:, :, 1:])
+
+
+def test_the_share_of_moved_draws_is_as_near_as_whole_numbers_are():
+    """Seeds round it up or down, so that it is right on average."""
+    rows, draws = np.array([[np.nan]]), np.zeros((10, 1, 1))
+    counts = [
+        correct_draws(draws, rows, rows * 0, np.ones((1, 1)), 0.23, None, Identity(), seed).sum()
+        for seed in range(200)
+    ]
+
+    assert set(counts) == {2.0, 3.0}
+    assert 2.2 < np.mean(counts) < 2.4
