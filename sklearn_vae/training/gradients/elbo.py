@@ -114,18 +114,29 @@ class ELBOGradient:
     def precompute(model: VAE, rows: Dataset) -> Dataset | None:
         """Impute all rows by the imputation layer: inputs of the encoder in their place.
 
-        None if the model has no imputation layer, if its members have different ones, or if the
-        inputs would not fit into memory.
+        None if the model has no imputation layer, if members with the same rows have different
+        ones, or if the inputs would not fit into memory.
         """
         if model.filler is None or not isinstance(rows.x, Tensor):
             return None
-        n_members = len(model.flat)
-        is_shared = all(bool((buffer == buffer[:1]).all()) for buffer in model.filler.buffers())
-        if not is_shared or len(rows.x) * model.architecture.layout.encoder_sizes[0] > MAX_IMPUTED:
+        n_members, n_inputs = len(model.flat), model.architecture.layout.encoder_sizes[0]
+        first_rows, block = rows.first_row.unique(return_inverse=True)
+        # a member of each block of rows
+        member = torch.stack(
+            [(block == number).nonzero()[0, 0] for number in range(len(first_rows))]
+        )
+        is_shared = all(
+            bool((buffer == buffer[member[block]]).all()) for buffer in model.filler.buffers()
+        )
+        if not is_shared or len(first_rows) * rows.n_rows * n_inputs > MAX_IMPUTED:
             return None
-        chunks = rows.x.split(CHUNK_ROWS)
-        inputs = [model.encoder_input(x.expand(n_members, -1, -1))[0] for x in chunks]
-        return replace(rows, x=torch.cat(inputs))
+        positions = torch.arange(rows.n_rows, device=rows.x.device).expand(n_members, -1)
+        inputs = [
+            model.encoder_input(rows.take(chunk)[0])[member]
+            for chunk in positions.split(max(CHUNK_ROWS // n_members, 1), dim=1)
+        ]
+        x = torch.cat(inputs, dim=1).flatten(0, 1)
+        return replace(rows, x=x, row_indices=None, weight=None, first_row=block * rows.n_rows)
 
     def _columns(self, model: VAE) -> Sequence["ColumnsGradient"]:
         """Make a part for each block of columns, on views of the decoder's output."""
