@@ -77,12 +77,13 @@ class FlattenImages(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             If the shape of the images differs from that in ``fit``.
         """
         check_is_fitted(self)
-        X = self._validate(X, reset=False)
-        if X.shape[1:] != self.image_shape_:
+        shape = np.asarray(X).shape[1:]
+        if shape != self.image_shape_ and max(len(shape), len(self.image_shape_)) > 1:
             raise ValueError(
-                f"X holds images of shape {X.shape[1:]}, but this FlattenImages was fitted to "
-                f"images of shape {self.image_shape_}."
+                f"X holds images of shape {shape}, but this FlattenImages was fitted to images of "
+                f"shape {self.image_shape_}."
             )
+        X = self._validate(X, reset=False)
         return X.reshape(len(X), -1)
 
     def inverse_transform(self, X: Any) -> np.ndarray:

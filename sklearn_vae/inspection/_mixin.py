@@ -158,10 +158,10 @@ def label_columns(ax: "Axes", names: list[str]) -> None:
 def check_components(components: Any, n_components: int, length: int | None = None) -> list[int]:
     """Latent dimensions as a list of distinct integers, of the given length if any."""
     expected = "integers" if length is None else f"{length} integers"
-    is_scalar = isinstance(components, Integral) and not isinstance(components, bool)
-    indices = [components] if is_scalar else list(components)
+    indices = [components] if np.ndim(components) == 0 else list(components)
     is_length = length is None or len(indices) == length
-    if not is_length or not indices or not all(isinstance(i, Integral) for i in indices):
+    are_integers = all(isinstance(i, Integral) and not isinstance(i, bool) for i in indices)
+    if not is_length or not indices or not are_integers:
         raise ValueError(f"components must be {expected}, or None. Got {components!r} instead.")
     if unknown := [int(i) for i in indices if not 0 <= i < n_components]:
         raise ValueError(
@@ -201,9 +201,10 @@ def column_names(feature_names: Sequence[str] | np.ndarray | None, n_columns: in
     """Feature names, or column numbers if there are none."""
     if feature_names is None:
         return [str(j) for j in range(n_columns)]
-    if len(feature_names) != n_columns:
+    shape = np.shape(feature_names)
+    if shape != (n_columns,):
+        got = shape[0] if len(shape) == 1 else repr(feature_names)
         raise ValueError(
-            f"feature_names must have one name for each of {n_columns} columns. "
-            f"Got {len(feature_names)} instead."
+            f"feature_names must have one name for each of {n_columns} columns. Got {got} instead."
         )
     return [str(name) for name in feature_names]
