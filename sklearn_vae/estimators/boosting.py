@@ -17,6 +17,8 @@ OF_INCOMPLETE_ROWS = {
     "min_samples_leaf": 20,
     "l2_regularization": 10.0,
 }
+# Those of columns of numbers beside these.
+OF_INCOMPLETE_NUMBERS = {"max_iter": 100, "max_features": 0.5}
 # Categories of a column, at most: scikit-learn takes no more.
 MAX_CATEGORIES = 255
 LARGEST = np.finfo(float).max
@@ -104,8 +106,9 @@ def fit_boosted_trees(
         has_classes = is_class is not None and is_class[column]
         fit = _fit_classes if has_classes else _fit_numbers
         categorical = [other for other in others.tolist() if other in levels]
-        params["categorical_features"] = np.arange(len(categorical))
-        for tree_sum in fit(scaled[rows][:, others], X[rows, column], weight, params):
+        own: dict[str, Any] = {"categorical_features": np.arange(len(categorical))}
+        own |= OF_INCOMPLETE_NUMBERS if takes_missing and not has_classes else {}
+        for tree_sum in fit(scaled[rows][:, others], X[rows, column], weight, params | own):
             categories = [(levels[k], np.isin(levels[k], X[rows, k])) for k in categorical]
             for tree in tree_sum.trees:
                 part = _to_thresholds(*tree, categories)

@@ -9,6 +9,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn_vae.estimators.boosting import (
     MIN_ROWS_PER_LEAF,
     N_TREES,
+    OF_INCOMPLETE_NUMBERS,
     OF_INCOMPLETE_ROWS,
     fit_boosted_trees,
 )
@@ -119,7 +120,9 @@ def test_predictions_from_incomplete_rows_are_those_of_scikit_learn(weighted):
         kind = HistGradientBoostingClassifier if is_class[column] else HistGradientBoostingRegressor
         if not is_class[column]:
             loc, scale = y.mean(), y.std()
-        oracle = kind(max_iter=N_TREES, early_stopping=False, random_state=0, **OF_INCOMPLETE_ROWS)
+        params = {"max_iter": N_TREES} | OF_INCOMPLETE_ROWS
+        params |= {} if is_class[column] else OF_INCOMPLETE_NUMBERS
+        oracle = kind(early_stopping=False, random_state=0, **params)
         of_rows = None if weight is None else weight[:400][rows]
         oracle.fit(X[:400][rows][:, others], (y - loc) / scale, of_rows)
         expected = np.clip(loc + scale * oracle.predict(X[:, others]), y.min(), y.max())
@@ -159,12 +162,10 @@ def test_splits_by_categories_are_those_of_scikit_learn(kind):
     y, loc, scale = train[rows, 2], 0.0, 1.0
     if kind == "regressor":
         loc, scale = y.mean(), y.std()
+    params = {"max_iter": N_TREES} | OF_INCOMPLETE_ROWS
+    params |= OF_INCOMPLETE_NUMBERS if kind == "regressor" else {}
     oracle = {"regressor": HistGradientBoostingRegressor}.get(kind, HistGradientBoostingClassifier)(
-        max_iter=N_TREES,
-        early_stopping=False,
-        random_state=0,
-        categorical_features=[0, 1],
-        **OF_INCOMPLETE_ROWS,
+        early_stopping=False, random_state=0, categorical_features=[0, 1], **params
     ).fit(train[rows][:, others], (y - loc) / scale)
     expected = np.clip(loc + scale * oracle.predict(new[:, others]), y.min(), y.max())
     assert (new[:, 1] == 3).any()

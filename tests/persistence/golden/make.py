@@ -104,7 +104,7 @@ ROWS = {name: {"mixed": frame, "imputer": incomplete}.get(name, rows) for name i
 
 def add_parts(imputer, X):
     """Add trees of numbers and classes and repeated values, as in large tables."""
-    boosting.N_TREES = 2
+    boosting.N_TREES, boosting.OF_INCOMPLETE_NUMBERS = 2, {}
     imputer.trees_ = imputer._fit_trees(imputer.estimator_, X, None, np.arange(3))
     imputer.trees_weight_ = 0.5
     imputer.repeated_values_ = RepeatedValues.fit(X.round(), None, np.arange(X.shape[1]) < 2)
