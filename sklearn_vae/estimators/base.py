@@ -152,9 +152,10 @@ class TableEstimator(
         X : array-like of shape (n_samples, n_features)
             Training rows, in their own units. Or a source of batches of rows that may exceed
             memory: a path or list of paths of Parquet files, a ``pyarrow.dataset``, a dask
-            DataFrame or Array, a polars LazyFrame, or a callable that returns a new iterator of
-            arrays or data frames. It is read twice, and its rows are kept in a temporary file
-            during the fit; ``VAEOutlierDetector`` reads it once, and keeps a random sample.
+            DataFrame or Array, or a polars LazyFrame. A callable that returns a new iterator of
+            arrays or data frames is a source, too. A source is read twice, and its rows are kept
+            in a temporary file during the fit. ``VAEOutlierDetector`` reads it once, and keeps a
+            random sample.
             ``sample_weight``, ``conditional=True`` and ``robust=True`` need a table in memory.
         y : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
             Conditions of a conditional model: classes, or numbers of a floating-point type.

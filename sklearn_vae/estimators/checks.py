@@ -212,7 +212,7 @@ def check_random_state(random_state: object, caller: str) -> None:
 
 
 def warn_of_identifiers(X: np.ndarray, schema: Schema) -> None:
-    """Warn of text columns in which few values occur twice."""
+    """Warn of columns of strings in which few values occur twice."""
     for j, field in enumerate(schema.fields):
         texts = [value for value in field.categories or () if isinstance(value, str)]
         if len(texts) <= MAX_CLASSES_UNCHECKED:
@@ -220,9 +220,10 @@ def warn_of_identifiers(X: np.ndarray, schema: Schema) -> None:
         n_unique, n_rows = len(np.unique(X[:, j])), len(X)
         if n_unique > max(MAX_CLASSES_UNCHECKED, MAX_CLASSES_PER_ROW * n_rows):
             warn(
-                f"Column {field.name!r} of X holds {n_unique} different texts in {n_rows} rows, "
+                f"Column {field.name!r} of X holds {n_unique} different strings in {n_rows} rows, "
                 f"which are taken for classes. A model cannot learn from classes of one row each: "
-                f"leave the column out if it names the rows, or encode its meaning."
+                f"leave the column out if it names the rows, parse it if it holds dates or "
+                f"numbers, or encode its meaning."
             )
 
 

@@ -79,12 +79,12 @@ FittedRows = tuple[Dataset, dict[int, tuple[int, str]]]
 class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
     """Density of rows of any table: variational autoencoders initialized at mixtures.
 
-    A member is a mixture model, fitted by expectation-maximisation, whose components a network
-    of the code and the component refines: it shifts, scales and shears a component's normal
-    distribution of the real columns in its whitened coordinates, and adds to the parameters of
-    its independent distributions of the other columns. The network's output is initialized at
-    zero, so training starts at the mixture, and with validation rows a member's loss on them
-    never exceeds its mixture's. The density is the weighted mean of the members' densities; the
+    A member is a mixture model, fitted by expectation-maximisation and refined by a network of
+    the code and the component. For real columns, the network shifts, scales and shears the
+    component's normal distribution in its whitened coordinates. For other columns, it adds to the
+    parameters of their independent distributions. The network's output is initialized at zero,
+    so training starts at the mixture. With validation rows, a member's loss on them never exceeds
+    its mixture's. The density is the weighted mean of the members' densities; the
     weights maximise its likelihood on the validation rows (stacking [2]_). Members with less than
     a twentieth of the largest weight are left out. Missing cells are marginalised, in ``fit`` and
     in scores.

@@ -65,10 +65,11 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
     trimmed ELBO, which leaves out the rows of each batch with the largest loss.
 
     In *novelty detection* (``novelty=True``) the training rows are clean. The anomaly score is
-    a weighted sum of negative log tail probabilities: of the Manhattan distance to the nearest
-    training row, and of the distance to the hyperplane through the eight nearest training rows
-    [1]_, both among standardised rows and among their normal scores [5]_; and, with half the
-    weight, of the frequencies of the row's values in their columns.
+    a weighted sum of negative log tail probabilities of three quantities. Two are distances: the
+    Manhattan distance to the nearest training row, and the distance to the hyperplane through
+    the eight nearest training rows [1]_. Both are measured among standardised rows and among
+    their normal scores [5]_. The third, with half the weight, is the frequency of the row's
+    values in their columns.
 
     The autoencoders explain the score, and have scores of their own (``method``).
 

@@ -100,8 +100,8 @@ class VAETransformer(
         by dtypes and values. In a data frame, strings and categories are categorical, ordered
         categories ordinal, and integers are counts if a distribution of counts fits them better
         than a normal one. In any table, a column of two values is Bernoulli (with fewer than
-        10 rows, only one of 0 and 1), one of positive values over orders of magnitude is
-        log-normal, and any other Gaussian, with a standard deviation that depends on z. A column
+        10 rows, only one of 0 and 1). One of positive values over orders of magnitude is
+        log-normal. Any other is Gaussian, with a standard deviation that depends on z. A column
         that is one-to-one with a column of classes, such as its labels, is derived from it.
     handle_unknown : {"infrequent", "missing", "error"}, default="infrequent"
         Score of a value that no row had in ``fit`` and that its column's likelihood
@@ -128,11 +128,11 @@ class VAETransformer(
         Objective to maximise: the evidence lower bound (ELBO), or the importance-weighted bound
         with several draws of z per row, such as ``IWAE(n_draws=10)``, which needs
         ``beta=1`` and ``free_bits=0``. ``TrimmedELBO(trim_fraction=0.3)`` averages the largest
-        70 % of the ELBOs of each batch. The others subtract a weighted term from the ELBO: the
-        total correlation of the codes (``"tc"``, :class:`TotalCorrelation`), the maximum mean
-        discrepancy between codes and prior (``"mmd"``, :class:`MMD`), which both need the
-        standard normal prior, or the distance of the KL from a capacity (``"capacity"``,
-        :class:`CapacityELBO`), which needs ``free_bits=0``. Scores are log-densities, whatever
+        70 % of the ELBOs of each batch. The others subtract a weighted term from the ELBO.
+        ``"tc"`` (:class:`TotalCorrelation`) subtracts the total correlation of the codes, and
+        ``"mmd"`` (:class:`MMD`) the maximum mean discrepancy between codes and prior. Both need
+        the standard normal prior. ``"capacity"`` (:class:`CapacityELBO`) subtracts the distance
+        of the KL from a capacity, and needs ``free_bits=0``. Scores are log-densities, whatever
         the objective.
     robust : bool, default=False
         Whether to leave gross outliers out of the fit. A robust pre-fit maximises the ELBO of
@@ -172,13 +172,14 @@ class VAETransformer(
     tol : float, default=1e-3
         Minimum improvement of the validation loss, in nats per row.
     refit : bool, default=True
-        Whether to train again on all rows: further with 0.3 of the learning rate, for a fifth of
-        the iterations that led to the best weights, or anew if these were fewer than 20.
+        Whether to train again on all rows. Training goes on with 0.3 of the learning rate, for a
+        fifth of the iterations that led to the best weights. It starts anew if these were fewer
+        than 20.
     n_init : int or "auto", default="auto"
         Number of initializations, each with its own weights, batches and noise; they are
         trained together. The first is probabilistic PCA. If validation rows choose the best
         one, the networks of the others are random, and every second of these is homoscedastic
-        until its last stage: they find curved manifolds that training does not reach from a
+        until its last stage. They find curved manifolds that training does not reach from a
         linear model. ``"auto"`` is one, and a second, random and homoscedastic one for tables
         whose principal components have lighter tails than normal ones by Mardia's test of
         kurtosis, as on curved manifolds. ``partial_fit`` and ``warm_start`` have one.

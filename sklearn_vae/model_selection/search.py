@@ -43,8 +43,8 @@ class VAESearchCV(BaseSearchCV):
     objective or number of training rows are stacked separately. In a Pipeline, the steps before
     the VAE are fitted once per fold.
 
-    Fits that cannot be stacked are done one by one, with a warning that names the reason: the
-    last step is not a VAE or has its own ``fit``, the estimator has callbacks, or there are fit
+    Fits that cannot be stacked are done one by one, with a warning that names the reason. It may
+    be a last step that is not a VAE or has its own ``fit``, callbacks of the estimator, or fit
     parameters other than sample_weight.
 
     Parameters

@@ -77,7 +77,7 @@ class MMD(AggregatedPosteriorPenalty):
     MMD-VAE is ``beta=0``.
 
     The kernel is the mean of three Gaussian kernels, whose variances are 1/4, 1 and 4 times
-    the number of latent dimensions; the squared MMD lies between 0 and 2. q(z) is estimated
+    the number of latent dimensions. The squared MMD lies between 0 and 2. q(z) is estimated
     from the rows of a batch as for :class:`TotalCorrelation`. One code of each pair is drawn,
     the other is integrated in closed form.
 
