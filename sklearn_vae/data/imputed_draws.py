@@ -1,8 +1,10 @@
 """Draws of missing cells, moved by the trees and spread around their means."""
 
+from collections.abc import Callable
+
 import numpy as np
 
-from sklearn_vae.data.boosted_trees import Encoder
+from sklearn_vae.data.boosted_trees import BoostedTrees, Encoder
 from sklearn_vae.persistence.validation import check_array
 
 
@@ -14,6 +16,34 @@ def check_spread(spread: np.ndarray, n_features: int) -> None:
 
 
 def correct_draws(
+    draws: np.ndarray,
+    rows: np.ndarray,
+    average: Callable[[np.ndarray], np.ndarray],
+    trees: BoostedTrees | None,
+    share: float,
+    spread: np.ndarray | None,
+    encoder: Encoder,
+    seed: int,
+) -> np.ndarray:
+    """Move draws by the trees and the spread, if there are any: (n_draws, n, n_features).
+
+    ``average`` imputes rows by the mean of the draws before.
+    """
+    has_shift = trees is not None and trees.is_real[trees.columns].any()
+    if not has_shift and spread is None:
+        return draws
+    mean = average(rows)
+    return move_draws(
+        draws, rows, mean, find_shift(trees, rows, mean), share, spread, encoder, seed
+    )
+
+
+def find_shift(trees: BoostedTrees | None, rows: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Difference of the trees' predictions from the mean, 0 without trees: (n, n_features)."""
+    return np.zeros(mean.shape) if trees is None else trees.shift(rows, mean)
+
+
+def move_draws(
     draws: np.ndarray,
     rows: np.ndarray,
     mean: np.ndarray,

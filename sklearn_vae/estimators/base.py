@@ -1,6 +1,6 @@
 """Base classes of the estimators: the template of ``fit``, validation and encoding of rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from inspect import signature
@@ -84,11 +84,24 @@ MAX_VALIDATION_ROWS = 1 << 15
 MAX_NUMBERS_ENCODED = 1 << 26
 # Numbers of X that are encoded at a time, so that temporary arrays are small.
 ENCODED_AT_A_TIME = 1 << 20
-# Fitted models with their torch modules, of which neither pickles nor clones have a copy, and the
-# objects that they were made of.
-_PREDICTORS: WeakKeyDictionary[BaseEstimator, tuple[tuple[object, ...], Any]] = WeakKeyDictionary()
+# What is kept of estimators, and the objects that it was made of.
+Kept = WeakKeyDictionary[BaseEstimator, tuple[tuple[object, ...], Any]]
+
+# Fitted models with their torch modules, of which neither pickles nor clones have a copy.
+_PREDICTORS: Kept = WeakKeyDictionary()
 
 PredictorT = TypeVar("PredictorT", bound=Predictor | EnsemblePredictor)
+
+
+def keep(
+    kept: Kept, estimator: BaseEstimator, parts: tuple[object, ...], make: Callable[[], Any]
+) -> Any:
+    """Return what is kept of an estimator; make it anew if one of its parts is another object."""
+    old_parts, value = kept.get(estimator, ((), None))
+    if len(parts) != len(old_parts) or any(map(is_not, parts, old_parts)):
+        value = make()
+        kept[estimator] = parts, value
+    return value
 
 
 class TableEstimator(
@@ -127,10 +140,9 @@ class TableEstimator(
     def _fitted(self) -> PredictorT:
         """Return the fitted model, whose torch modules serve until one of its parts is set."""
         parts = self.device, *self._model_parts()
-        old_parts, predictor = _PREDICTORS.get(self, ((), None))
-        if len(parts) != len(old_parts) or any(map(is_not, parts, old_parts)):
-            predictor = self._make_predictor(device_to_score_on(self.device))
-            _PREDICTORS[self] = parts, predictor
+        predictor: PredictorT = keep(
+            _PREDICTORS, self, parts, lambda: self._make_predictor(device_to_score_on(self.device))
+        )
         return predictor
 
     def _model_parts(self) -> tuple[object, ...]:

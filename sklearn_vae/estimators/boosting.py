@@ -7,6 +7,7 @@ import numpy as np
 
 from sklearn_vae._compat import boosted_trees
 from sklearn_vae.data.boosted_trees import BoostedTrees
+from sklearn_vae.data.bounds import times_power_of_two
 
 N_TREES = 60
 MIN_ROWS_PER_LEAF = 10
@@ -93,7 +94,7 @@ def fit_boosted_trees(
     # scikit-learn adds neighbouring values, and none of its thresholds is above 1e300
     exponents = np.maximum(np.frexp(np.nan_to_num(np.abs(X)).max(axis=0))[1] - MAX_EXPONENT, 0)
     exponents[[*levels]] = 0
-    scaled = np.ldexp(X.astype(np.float64), -exponents)
+    scaled = times_power_of_two(X.astype(np.float64), -exponents)
     sums: list[_Sum] = []
     nodes, predicted, targets, roots, n_nodes = [NO_NODES], [], [], [], 0
     for column in columns[[bool((used != column).any()) for column in columns]].tolist():
@@ -106,9 +107,9 @@ def fit_boosted_trees(
         has_classes = is_class is not None and is_class[column]
         fit = _fit_classes if has_classes else _fit_numbers
         categorical = [other for other in others.tolist() if other in levels]
-        own: dict[str, Any] = {"categorical_features": np.arange(len(categorical))}
-        own |= OF_INCOMPLETE_NUMBERS if takes_missing and not has_classes else {}
-        for tree_sum in fit(scaled[rows][:, others], X[rows, column], weight, params | own):
+        options: dict[str, Any] = {"categorical_features": np.arange(len(categorical))}
+        options |= OF_INCOMPLETE_NUMBERS if takes_missing and not has_classes else {}
+        for tree_sum in fit(scaled[rows][:, others], X[rows, column], weight, params | options):
             categories = [(levels[k], np.isin(levels[k], X[rows, k])) for k in categorical]
             for tree in tree_sum.trees:
                 part = _to_thresholds(*tree, categories)

@@ -81,7 +81,7 @@ class HiddenCells(NamedTuple):
         return float(np.average(is_inside, weights=counts))
 
     def has_no_more_errors(self, imputed: np.ndarray, other: np.ndarray) -> bool:
-        """Whether classes are wrong as often as in another imputation, or less often.
+        """Test whether classes are wrong as often as in another imputation, or less often.
 
         A difference of less than its standard error does not count.
         """

@@ -2,6 +2,7 @@
 
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -23,7 +24,7 @@ from sklearn_vae._compat import (
 )
 from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.boosted_trees import BoostedTrees
-from sklearn_vae.data.imputed_draws import check_spread, correct_draws
+from sklearn_vae.data.imputed_draws import check_spread, correct_draws, find_shift, move_draws
 from sklearn_vae.data.missing_values import replace_by_nan
 from sklearn_vae.data.repeated_values import RepeatedValues
 from sklearn_vae.data.sources import as_source, check_is_table
@@ -393,13 +394,11 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             return
         rows, seed, columns = hidden_cells.incomplete, model.seed_, model.columns_
         draws = self._draw(model, rows, N_SPREAD_DRAWS, seed)
-        shift = np.zeros(mean.shape) if trees is None else trees.shift(rows, mean)
+        shift = find_shift(trees, rows, mean)
         covers = []
         for factor in SPREADS.tolist():
             spread = np.where(is_real, factor, 1.0)
-            moved = correct_draws(
-                draws, rows, mean, shift, self.trees_weight_, spread, columns, seed
-            )
+            moved = move_draws(draws, rows, mean, shift, self.trees_weight_, spread, columns, seed)
             covers.append(hidden_cells.cover(self._round(rows, moved), is_real))
         # the smallest one with this cover, or the largest one
         factor = np.interp(COVER, np.maximum.accumulate(covers), SPREADS)
@@ -525,14 +524,10 @@ class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
             return model._impute(rows, n_draws, self.random_state)
         seed = draw_seed(self.random_state)
         draws = self._draw(model, rows, n_draws, seed)
-        trees = self.trees_
-        has_shift = trees is not None and trees.is_real[trees.columns].any()
-        if has_shift or self.spread_ is not None:
-            mean = self._average(model, rows)
-            shift = np.zeros(mean.shape) if trees is None else trees.shift(rows, mean)
-            draws = correct_draws(
-                draws, rows, mean, shift, self.trees_weight_, self.spread_, model.columns_, seed
-            )
+        average, share = partial(self._average, model), self.trees_weight_
+        draws = correct_draws(
+            draws, rows, average, self.trees_, share, self.spread_, model.columns_, seed
+        )
         return self._round(rows, draws)
 
     def _draw(

@@ -3,14 +3,13 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from numbers import Real
-from operator import is_not
 from os import PathLike
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
@@ -29,7 +28,7 @@ from sklearn_vae.anomaly.reference import CountedRows, are_often_repeated
 from sklearn_vae.anomaly.rows import ScoredRows, Scorer, score_in_batches
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.sources import as_source
-from sklearn_vae.estimators.base import MIN_ROWS, TableEstimator
+from sklearn_vae.estimators.base import MIN_ROWS, Kept, TableEstimator, keep
 from sklearn_vae.estimators.batches import over_batches
 from sklearn_vae.estimators.checks import CONSTRAINTS
 from sklearn_vae.estimators.given import column_indices
@@ -48,10 +47,8 @@ from sklearn_vae.training import TrainingJob, TrainingResult
 MAX_REFERENCE_ROWS = 20_000
 # Largest number of reference rows after Ctrl-C, so that calibration takes little time.
 MAX_INTERRUPTED_ROWS = 250
-# Reference rows of detectors, of which neither pickles nor clones have a copy, and their parts.
-_REFERENCES: WeakKeyDictionary[BaseEstimator, tuple[tuple[Any, ...], ScoredRows]] = (
-    WeakKeyDictionary()
-)
+# Reference rows of detectors, of which neither pickles nor clones have a copy.
+_REFERENCES: Kept = WeakKeyDictionary()
 
 
 @serializable
@@ -605,12 +602,15 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
 
     def _reference_rows(self) -> ScoredRows:
         """Reference rows, which keep what is computed of them until one of their parts is set."""
-        parts = self.reference_samples_, self._fitted(), self.left_out_, self.counts_
-        old_parts, rows = _REFERENCES.get(self, (parts, None))
-        if rows is None or any(map(is_not, parts, old_parts)):
-            X, predictor, out_of_fold, counts = parts
-            rows = ScoredRows(X, predictor, out_of_fold=out_of_fold, counts=counts)
-            _REFERENCES[self] = parts, rows
+        parts = X, predictor, left_out, counts = (
+            self.reference_samples_, self._fitted(), self.left_out_, self.counts_,
+        )  # fmt: skip
+        rows: ScoredRows = keep(
+            _REFERENCES,
+            self,
+            parts,
+            lambda: ScoredRows(X, predictor, out_of_fold=left_out, counts=counts),
+        )
         return rows
 
     def _model_parts(self) -> tuple[object, ...]:

@@ -110,14 +110,10 @@ class ImputerModel:
         for model, mask in ((self.model, ~is_of_mixture), (self.mixture, is_of_mixture)):
             if model is not None and mask.any():
                 imputed[mask] = model.impute_rows(rows, int(mask.sum()), seed)
-        trees = self.trees
-        has_shift = trees is not None and trees.is_real[trees.columns].any()
-        if has_shift or self.spread is not None:
-            mean = self._average(rows)
-            shift = np.zeros(mean.shape) if trees is None else trees.shift(rows, mean)
-            imputed = correct_draws(
-                imputed, rows, mean, shift, self.trees_weight, self.spread, self.model.columns, seed
-            )
+        share, columns = self.trees_weight, self.model.columns
+        imputed = correct_draws(
+            imputed, rows, self._average, self.trees, share, self.spread, columns, seed
+        )
         if self.repeated_values is None:
             return imputed
         # the model draws real numbers beside the values of a column

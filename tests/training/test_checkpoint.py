@@ -184,15 +184,19 @@ def test_a_file_that_is_no_checkpoint_is_not_overwritten(tmp_path):
     assert before[:8] == file_format.MAGIC
 
 
+def with_checkpoint(vae, path, in_a_search):
+    """The estimator with a checkpoint, or a search of it."""
+    if in_a_search:
+        return VAESearchCV(vae, {"beta": [1.0]}, cv=2, checkpoint=path)
+    return vae.set_params(checkpoint=path)
+
+
 @pytest.mark.parametrize("in_a_search", [False, True])
 def test_a_checkpoint_in_a_missing_folder_is_refused_before_training(tmp_path, in_a_search):
     """Its first write comes after an epoch, or in a search after the first fold."""
     path = tmp_path / "no" / "f"
     vae = VAETransformer(**SMALL, max_iter=1, callbacks=[Dies(after=0)])
-    if in_a_search:
-        model = VAESearchCV(vae, {"beta": [1.0]}, cv=2, checkpoint=path)
-    else:
-        model = vae.set_params(checkpoint=path)
+    model = with_checkpoint(vae, path, in_a_search)
     with pytest.raises(FileNotFoundError, match=f"'{path}'"):
         model.fit(rows())
 
@@ -201,11 +205,7 @@ def test_a_checkpoint_in_a_missing_folder_is_refused_before_training(tmp_path, i
 @pytest.mark.parametrize("path", ["", "."])
 def test_a_folder_is_refused_as_a_checkpoint(path, in_a_search):
     """An empty path is the folder of the process."""
-    vae = VAETransformer(**SMALL, max_iter=1)
-    if in_a_search:
-        model = VAESearchCV(vae, {"beta": [1.0]}, cv=2, checkpoint=path)
-    else:
-        model = vae.set_params(checkpoint=path)
+    model = with_checkpoint(VAETransformer(**SMALL, max_iter=1), path, in_a_search)
     with pytest.raises(ValueError, match=f"'checkpoint' parameter must be .*Got '{path}' instead"):
         model.fit(rows())
 

@@ -121,10 +121,8 @@ class ELBOGradient:
             return None
         n_members, n_inputs = len(model.flat), model.architecture.layout.encoder_sizes[0]
         first_rows, block = rows.first_row.unique(return_inverse=True)
-        # a member of each block of rows
-        member = torch.stack(
-            [(block == number).nonzero()[0, 0] for number in range(len(first_rows))]
-        )
+        # the first member of each block of rows
+        member = (rows.first_row == first_rows.unsqueeze(1)).int().argmax(dim=1)
         is_shared = all(
             bool((buffer == buffer[member[block]]).all()) for buffer in model.filler.buffers()
         )
