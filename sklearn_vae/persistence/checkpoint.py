@@ -14,6 +14,7 @@ from sklearn_vae.persistence.serialization import (
     insert_arrays,
     memory_budget,
 )
+from sklearn_vae.warnings import warn
 
 
 def check_path(path: str | bytes) -> None:
@@ -27,13 +28,22 @@ def check_path(path: str | bytes) -> None:
 
 
 def write_checkpoint(path: file_format.PathLike, kind: str, **values: Any) -> None:
-    """Write values to a checkpoint file of this kind, atomically."""
+    """Write values to a checkpoint file of this kind, atomically.
+
+    If a later write fails, as on a full disk, the file keeps its last values: a warning says so,
+    and the work goes on. The first write raises its error.
+    """
     arrays: dict[str, np.ndarray] = {}
     header = {
         name: extract_arrays(Serializer().serialize(value), arrays, name)
         for name, value in values.items()
     }
-    file_format.write(path, {"kind": kind, **header}, arrays)
+    try:
+        file_format.write(path, {"kind": kind, **header}, arrays)
+    except OSError as error:
+        if not os.path.exists(path):
+            raise
+        warn(f"The checkpoint was not written, and {path!r} keeps an earlier state: {error}.")
 
 
 def read_checkpoint(path: file_format.PathLike, kind: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A fit that was killed goes on where it stood, and ends as one that was not."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -110,6 +111,58 @@ def test_iterations_that_were_done_are_not_done_again(tmp_path):
     model.set_params(callbacks=[Counts()]).fit(rows())
 
     assert done == [5, 6]
+
+
+class FullDisk:
+    """The disk of ``file_format.write`` is full for all but the first ``n_writes`` files."""
+
+    def __init__(self, monkeypatch, n_writes):
+        self.left, self.write = n_writes, file_format.write
+        monkeypatch.setattr(file_format, "write", self)
+
+    def __call__(self, path, *args):
+        if self.left == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        self.left -= 1
+        self.write(path, *args)
+
+
+@pytest.mark.parametrize("in_a_search", [False, True])
+def test_a_disk_that_fills_up_ends_no_fit(tmp_path, monkeypatch, in_a_search):
+    """The file keeps its first state, from which a fit resumes."""
+    path = tmp_path / "fit.ckpt"
+    model = VAETransformer(**SMALL, max_iter=6, early_stopping=False)
+    if in_a_search:
+        model = VAESearchCV(model, {"n_components": [1, 2]}, cv=2, n_jobs=1)
+    expected = clone(model).fit(rows())
+    FullDisk(monkeypatch, n_writes=1)
+    trial = clone(model).set_params(checkpoint=path)
+    with pytest.warns(UserWarning, match=r"checkpoint was not written, .* keeps .*No space left"):
+        trial.fit(rows())
+
+    np.testing.assert_array_equal(trial.transform(rows()), expected.transform(rows()))
+    assert not path.exists()
+
+
+def test_a_fit_resumes_from_what_a_full_disk_kept(tmp_path, monkeypatch):
+    path = tmp_path / "fit.ckpt"
+    model = VAETransformer(**SMALL, max_iter=6, early_stopping=False)
+    expected = clone(model).fit(rows())
+    model.set_params(checkpoint=path, callbacks=[Dies(4)])
+    with monkeypatch.context() as patch:
+        FullDisk(patch, n_writes=2)
+        with pytest.warns(UserWarning, match="not written"), pytest.raises(SystemExit):
+            model.fit(rows())
+
+    assert_equal(model.set_params(callbacks=None).fit(rows()), expected)
+
+
+def test_a_disk_that_is_full_from_the_start_is_an_error(tmp_path, monkeypatch):
+    FullDisk(monkeypatch, n_writes=0)
+    model = VAETransformer(**SMALL, max_iter=6, checkpoint=tmp_path / "fit.ckpt")
+    with pytest.raises(OSError, match="No space left"):
+        model.fit(rows())
+    assert not hasattr(model, "history_")
 
 
 @pytest.mark.parametrize(
