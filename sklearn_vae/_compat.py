@@ -4,6 +4,7 @@ Both libraries may move or change them in any release without notice. A public n
 private one here as soon as there is one, for the oldest supported version too.
 """
 
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -90,11 +91,12 @@ fused_adam_ = torch._fused_adam_
 
 
 class Interval(AnyInterval):
-    """Constraint of a parameter to numbers in an interval, without True and False."""
+    """Constraint of a parameter to numbers in an interval: no bool, no integer beyond 64 bits."""
 
     def is_satisfied_by(self, val: object) -> bool:
         """Test whether a value is a number in the interval."""
-        return not isinstance(val, bool) and super().is_satisfied_by(val)
+        is_long = isinstance(val, Integral) and abs(int(val)) >= 1 << 63
+        return not (isinstance(val, bool) or is_long) and super().is_satisfied_by(val)
 
 
 def boosted_trees(

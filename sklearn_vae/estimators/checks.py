@@ -28,6 +28,7 @@ from sklearn_vae.likelihoods import LIKELIHOODS, Likelihood
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import ACTIVATIONS, NETWORKS, Network
 from sklearn_vae.objectives import OBJECTIVES, TrimmedELBO
+from sklearn_vae.persistence.validation import MAX_COUNT
 from sklearn_vae.posteriors import POSTERIORS, GaussianCategorical
 from sklearn_vae.priors import PRIORS
 from sklearn_vae.warnings import warn
@@ -46,13 +47,15 @@ MAX_CLASSES_UNCHECKED = 20
 MAX_CLASSES_PER_ROW = 0.5
 # Largest sum of weights: the next number of copies is no floating-point number.
 MAX_TOTAL_WEIGHT = 2.0**53
+# Maximum of n_init: all initializations are in memory at once.
+MAX_STARTS = 1000
 # Weights of a smaller mean are hardly meant as numbers of copies.
 MIN_MEAN_WEIGHT = 0.25
 
 CONSTRAINTS: dict[str, Any] = {
-    "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+    "n_components": [Interval(Integral, 1, MAX_COUNT, closed="both"), StrOptions({"auto"})],
     "network": [StrOptions(set(NETWORKS)), HasMethods(["encoder", "decoder", "for_n_features"])],
-    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, MAX_COUNT, closed="both")],
     "encoder": [callable, None],
     "decoder": [callable, None],
     "activation": [StrOptions(set(ACTIVATIONS))],
@@ -68,16 +71,16 @@ CONSTRAINTS: dict[str, Any] = {
     "beta": [Interval(Real, 0, None, closed="left"), callable],
     "free_bits": [Interval(Real, 0, None, closed="left")],
     "scale_prior_strength": [Interval(Real, 0, None, closed="left")],
-    "max_iter": [Interval(Integral, 1, None, closed="left")],
-    "batch_size": [Interval(Integral, 1, None, closed="left")],
+    "max_iter": [Interval(Integral, 1, MAX_COUNT, closed="both")],
+    "batch_size": [Interval(Integral, 1, MAX_COUNT, closed="both")],
     "learning_rate": [Interval(Real, 0, None, closed="neither")],
     "weight_decay": [Interval(Real, 0, None, closed="left")],
     "early_stopping": [StrOptions({"auto"}), "boolean"],
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-    "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+    "n_iter_no_change": [Interval(Integral, 1, MAX_COUNT, closed="both")],
     "tol": [Interval(Real, 0, None, closed="left")],
     "refit": ["boolean"],
-    "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+    "n_init": [StrOptions({"auto"}), Interval(Integral, 1, MAX_STARTS, closed="both")],
     "ensemble": ["boolean"],
     "callbacks": [list, tuple, None],
     "checkpoint": [str, os.PathLike, None],

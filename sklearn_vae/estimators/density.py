@@ -30,6 +30,7 @@ from sklearn_vae.models.sizes import validation_sizes
 from sklearn_vae.models.vae import build
 from sklearn_vae.objectives import IWAE, Constant
 from sklearn_vae.persistence.registry import serializable
+from sklearn_vae.persistence.validation import MAX_COUNT
 from sklearn_vae.posteriors import log_mean_exp
 from sklearn_vae.random import (
     MAX_DIMS,
@@ -237,8 +238,8 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
                 "random_state", "verbose",
             )
         },
-        "n_components": [Interval(Integral, 1, None, closed="left")],
-        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "n_components": CONSTRAINTS["n_components"][:1],
+        "max_iter": [Interval(Integral, 0, MAX_COUNT, closed="both")],
         "mixtures": [StrOptions({"auto"}), list, tuple],
         "dequantize": ["boolean"],
         "n_draws": [Interval(Integral, 1, MAX_DRAWS, closed="both")],

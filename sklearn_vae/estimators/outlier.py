@@ -129,9 +129,9 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
         Fraction of each batch, the rows with the largest loss, that the trimmed ELBO leaves
         out, in [0, 0.5]. ``"auto"`` is 0.3, or 0 with ``novelty=True``.
     n_init : int or "auto", default="auto"
-        Number of autoencoders, whose scores are averaged (cross-fitting). Each one is trained
-        without one of ``n_init`` folds of the rows and scores this fold. A single autoencoder
-        is trained on all rows, so the threshold of its score is biased by overfitting.
+        Number of autoencoders (at most 1000), whose scores are averaged (cross-fitting). Each
+        one is trained without one of ``n_init`` folds of the rows and scores this fold. A single
+        autoencoder is trained on all rows, so the threshold of its score is biased by overfitting.
         ``"auto"`` is 4, or 1 with ``method="auto"``, whose score it only explains.
     calibration : {None, "conformal"}, default=None
         Rows whose scores determine ``p_values`` and the threshold: by default the training

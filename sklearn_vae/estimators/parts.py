@@ -9,6 +9,7 @@ from typing import Any, Self
 from sklearn_vae.compatibility import Requirement, check_compatible
 from sklearn_vae.networks import NETWORKS, CustomNetwork, EncoderDecoderPair, Network
 from sklearn_vae.objectives import OBJECTIVES, Checked, Constant, Objective, Schedule
+from sklearn_vae.persistence.validation import MAX_COUNT
 from sklearn_vae.posteriors import POSTERIORS, Posterior
 from sklearn_vae.priors import PRIORS, Prior
 
@@ -21,8 +22,6 @@ NAMED: dict[str, Mapping[str, Any]] = {
 }
 # Parameters that may be a user's modules.
 MODULES = ("encoder", "decoder")
-# Maximum width of a hidden layer, so that sizes of arrays are integers of 64 bits.
-MAX_WIDTH = 2**31 - 1
 # Requirements of an autoregressive decoder, whose scales depend on the steps before.
 AUTOREGRESSIVE = (
     Requirement(
@@ -45,10 +44,10 @@ def resolve_widths(hidden_layer_sizes: Any, caller: str) -> tuple[int, ...]:
     widths = [hidden_layer_sizes] if is_one else list(hidden_layer_sizes)
     for width in widths:
         is_integer = isinstance(width, Integral) and not isinstance(width, bool)
-        if not is_integer or not 1 <= width <= MAX_WIDTH:
+        if not is_integer or not 1 <= width <= MAX_COUNT:
             raise ValueError(
                 f"The 'hidden_layer_sizes' parameter of {caller} must hold integers between 1 and "
-                f"{MAX_WIDTH}. Got {hidden_layer_sizes!r} instead."
+                f"{MAX_COUNT}. Got {hidden_layer_sizes!r} instead."
             )
     return tuple(int(width) for width in widths)
 

@@ -176,13 +176,13 @@ class VAETransformer(
         fifth of the iterations that led to the best weights. It starts anew if these were fewer
         than 20.
     n_init : int or "auto", default="auto"
-        Number of initializations, each with its own weights, batches and noise; they are
-        trained together. The first is probabilistic PCA. If validation rows choose the best
-        one, the networks of the others are random, and every second of these is homoscedastic
-        until its last stage. They find curved manifolds that training does not reach from a
-        linear model. ``"auto"`` is one, and a second, random and homoscedastic one for tables
-        whose principal components have lighter tails than normal ones by Mardia's test of
-        kurtosis, as on curved manifolds. ``partial_fit`` and ``warm_start`` have one.
+        Number of initializations (at most 1000), each with its own weights, batches and noise;
+        they are trained together. The first is probabilistic PCA. If validation rows choose the
+        best one, the networks of the others are random, and every second of these is
+        homoscedastic until its last stage. They find curved manifolds that training does not
+        reach from a linear model. ``"auto"`` is one, and a second, random and homoscedastic one
+        for tables whose principal components have lighter tails than normal ones by Mardia's test
+        of kurtosis, as on curved manifolds. ``partial_fit`` and ``warm_start`` have one.
     ensemble : bool, default=False
         Whether to keep the models of all initializations, rather than the one of the lowest
         loss (validation loss, if there are validation rows). The density is then the mean of

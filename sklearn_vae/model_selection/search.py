@@ -30,6 +30,7 @@ from sklearn_vae.model_selection.checkpoint import SearchCheckpoint
 from sklearn_vae.model_selection.halving import SuccessiveHalving
 from sklearn_vae.model_selection.tasks import SearchRun, Task, evaluate
 from sklearn_vae.persistence.file_format import PathLike
+from sklearn_vae.persistence.validation import MAX_COUNT
 from sklearn_vae.warnings import warn
 
 
@@ -139,9 +140,9 @@ class VAESearchCV(BaseSearchCV):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseSearchCV._parameter_constraints,
         "param_grid": [Mapping, list],
-        "n_iter": [Interval(Integral, 1, None, closed="left"), None],
+        "n_iter": [Interval(Integral, 1, MAX_COUNT, closed="both"), None],
         "factor": [Interval(Real, 1, None, closed="neither"), None],
-        "min_resources": [Interval(Integral, 1, None, closed="left")],
+        "min_resources": [Interval(Integral, 1, MAX_COUNT, closed="both")],
         "checkpoint": [str, os.PathLike, None],
         "random_state": ["random_state"],
     }

@@ -11,6 +11,7 @@ from sklearn_vae.objectives.base import LossState, LossTerms, Minibatch, Objecti
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
 from sklearn_vae.posteriors import log_mean_exp
+from sklearn_vae.random import MAX_DRAWS
 
 NO_KL_TERM = "whose bound has no KL of its own"
 
@@ -39,7 +40,7 @@ class IWAE(Objective):
     Raises
     ------
     ValueError
-        If ``n_draws`` is not an integer >= 1 or ``doubly_reparameterized`` not a bool.
+        If ``n_draws`` is not an integer from 1 to 65,536 or ``doubly_reparameterized`` not a bool.
 
     References
     ----------
@@ -64,7 +65,8 @@ class IWAE(Objective):
     doubly_reparameterized: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "n_draws", check_integer(self, "n_draws", self.n_draws))
+        n_draws = check_integer(self, "n_draws", self.n_draws, 1, MAX_DRAWS)
+        object.__setattr__(self, "n_draws", n_draws)
         if not isinstance(self.doubly_reparameterized, bool):
             raise ValueError(
                 f"The 'doubly_reparameterized' parameter of IWAE must be True or False. "

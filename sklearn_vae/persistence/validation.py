@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type
 
 import numpy as np
 
+# Maximum of counts, so that sizes of arrays are integers of 64 bits.
+MAX_COUNT = 2**31 - 1
 # Bound on the absolute value of integers in files.
 MAX_INTEGER = 1 << 64
 # Largest number of values with the same hash; with more, a dict would take quadratic time.
@@ -17,18 +19,19 @@ MAX_HASH_COLLISIONS = 100
 
 
 def check_integer(
-    owner: object, name: str, value: Any, minimum: int = 1, maximum: int | None = None
+    owner: object, name: str, value: Any, minimum: int = 1, maximum: int = MAX_COUNT
 ) -> int:
     """Return a field of ``owner`` as an int; refuse anything but an integer in a range."""
     return check_count(f"The '{name}' parameter of {type(owner).__name__}", value, minimum, maximum)
 
 
-def check_count(name: str, value: Any, minimum: int = 1, maximum: int | None = None) -> int:
+def check_count(name: str, value: Any, minimum: int = 1, maximum: int = MAX_COUNT) -> int:
     """Return a function's argument as an int; refuse anything but an integer in a range."""
     is_integer = isinstance(value, Integral) and not isinstance(value, bool)
-    if not is_integer or value < minimum or (maximum is not None and value > maximum):
-        allowed = f">= {minimum}" if maximum is None else f"between {minimum} and {maximum}"
-        raise ValueError(f"{name} must be an integer {allowed}. Got {value!r} instead.")
+    if not is_integer or not minimum <= value <= maximum:
+        raise ValueError(
+            f"{name} must be an integer between {minimum} and {maximum}. Got {value!r} instead."
+        )
     return int(value)
 
 

@@ -601,7 +601,8 @@ def test_infinite_values_are_refused_and_the_previous_fit_is_kept(wine):
         ("contamination", 0.0), ("contamination", 0.6), ("contamination", "some"),
         ("method", "forest"), ("novelty", "yes"), ("input_noise", -0.1),
         ("trim_fraction", 0.7), ("mask_fraction", 1.0), ("calibration", "split"),
-        ("calibration_fraction", 1.0), ("n_init", 0), ("max_iter", 0), ("hidden_layer_sizes", [0]),
+        ("calibration_fraction", 1.0), ("n_init", 0), ("n_init", 10**30), ("max_iter", 10**30),
+        ("input_noise", 10**30), ("max_iter", 0), ("hidden_layer_sizes", [0]),
     ],
 )  # fmt: skip
 def test_invalid_parameters_are_named(wine, name, value):
