@@ -17,6 +17,7 @@ from sklearn_vae.data.sources import check_is_table
 from sklearn_vae.estimators.batches import over_batches
 from sklearn_vae.estimators.checks import restore_on_error
 from sklearn_vae.estimators.log_density import DensityEstimator
+from sklearn_vae.estimators.parts import NestedParamsMixin
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.constants import SCORE_DRAWS
@@ -27,7 +28,7 @@ from sklearn_vae.random import MAX_DRAWS, RandomState
 
 
 @serializable
-class VAEClassifier(ClassifierMixin, SerializationMixin, BaseEstimator):
+class VAEClassifier(ClassifierMixin, NestedParamsMixin, SerializationMixin, BaseEstimator):
     r"""Generative classifier: a conditional VAE and Bayes' rule.
 
     One model learns the density of rows given their class, log p(x|k), in which classes share

@@ -33,6 +33,7 @@ from sklearn_vae.estimators.boosting import fit_boosted_trees
 from sklearn_vae.estimators.checks import restore_on_error
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.hidden_cells import COVER, HiddenCells, hide_cells
+from sklearn_vae.estimators.parts import NestedParamsMixin
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.initialization.factor_analysis import MAX_FACTORS, ROWS_PER_FACTOR
 from sklearn_vae.likelihoods import Bernoulli, Categorical, Gaussian, LogNormal, Ordinal, StudentT
@@ -57,7 +58,7 @@ MIN_WEIGHT = 1e-6
 
 
 @serializable
-class VAEImputer(SerializationMixin, TransformerMixin, BaseEstimator):
+class VAEImputer(NestedParamsMixin, SerializationMixin, TransformerMixin, BaseEstimator):
     """Imputation by a variational autoencoder fitted to the incomplete rows.
 
     The fit marginalises the missing cells. A missing cell is imputed by its mean given the

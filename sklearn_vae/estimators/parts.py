@@ -22,6 +22,11 @@ NAMED: dict[str, Mapping[str, Any]] = {
 }
 # Parameters that may be a user's modules.
 MODULES = ("encoder", "decoder")
+# How None gets nested parameters.
+ADVICE = {
+    **{name: f" Set {name} to a module's class first." for name in MODULES},
+    "estimator": " Set estimator to an estimator first, such as VAETransformer().",
+}
 # Requirements of an autoregressive decoder, whose scales depend on the steps before.
 AUTOREGRESSIVE = (
     Requirement(
@@ -166,7 +171,8 @@ class NestedParamsMixin:
         nested: dict[str, dict[str, Any]] = defaultdict(dict)
         for key in list(params):
             name, separator, field = key.partition("__")
-            if separator and name in names and not hasattr(names[name], "set_params"):
+            value = params.get(name, names.get(name))
+            if separator and name in names and not hasattr(value, "set_params"):
                 nested[name][field] = params.pop(key)
         super().set_params(**params)  # type: ignore[misc]
         for name, changes in nested.items():
@@ -187,7 +193,7 @@ class NestedParamsMixin:
         arguments = list(_fields_of(name, value))
         for field in changes.keys() - set(arguments):
             has = f"has the arguments {arguments}" if arguments else "has no arguments"
-            advice = f" Set {name} to a module's class first." if name in MODULES else ""
+            advice = ADVICE.get(name, "") if value is None else ""
             raise ValueError(
                 f"Invalid parameter {name + '__' + field!r} for estimator {self}: "
                 f"{name}={value!r} {has}.{advice}"

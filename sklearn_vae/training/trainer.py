@@ -414,4 +414,8 @@ class Trainer(NeuralNet):
             if keyboard.was_pressed:
                 raise
             return False
+        except KeyError as error:  # skorch's callbacks look for its own names, as "valid_loss"
+            names = sorted(name for name in self.history[-1] if name != "batches")
+            error.add_note(f"Names in net.history[-1] are {', '.join(map(repr, names))}.")
+            raise
         return True

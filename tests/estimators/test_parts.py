@@ -7,7 +7,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_vae import VAEDensity, VAETransformer
+from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAETransformer
 from sklearn_vae.likelihoods import StudentT
 from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.networks import ConvNet
@@ -71,6 +71,15 @@ def test_unknown_fields_are_refused_by_name(params, said):
     """With those that there are."""
     with pytest.raises(ValueError, match=f"(?s){said}"):
         VAETransformer().set_params(**params)
+
+
+@pytest.mark.parametrize("cls", [VAEClassifier, VAEImputer])
+def test_parameters_of_a_default_estimator_are_refused_with_advice(cls):
+    """Until one is set, there is none to have them; it may be set together with them."""
+    with pytest.raises(ValueError, match=r"(?s)'estimator__beta'.*Set estimator to an estimator"):
+        cls().set_params(estimator__beta=2.0)
+
+    assert cls().set_params(estimator=VAETransformer(), estimator__beta=2.0).estimator.beta == 2.0
 
 
 def test_fields_of_a_likelihood_are_nested_parameters():

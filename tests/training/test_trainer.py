@@ -378,6 +378,14 @@ def test_skorchs_early_stopping_stops(bent, make_model):
     assert len(net.history) <= 4
 
 
+def test_a_name_that_the_history_lacks_is_answered_by_those_that_it_has(bent, make_model):
+    """skorch's default is "valid_loss"."""
+    with pytest.raises(KeyError, match="valid_loss") as caught:
+        run(make_model(bent), *halves(bent), callbacks=[EarlyStopping()])
+
+    assert "'val_loss'" in caught.value.__notes__[0]
+
+
 def test_skorchs_epoch_timer_times(bent, make_model):
     """Each record says how long its iteration took."""
     net = run(make_model(bent), to_dataset(bent), callbacks=[EpochTimer()])
