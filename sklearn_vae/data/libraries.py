@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import narwhals as nw
 import numpy as np
 
 from sklearn_vae.data.fields import DECIMAL_OBJECTS, Field
@@ -55,6 +56,12 @@ class Library(ABC):
     def nullable(series: Any) -> Any:
         """Convert integers to a dtype that has missing values."""
         return series
+
+    @staticmethod
+    def choose(mask: np.ndarray, first: nw.Series, second: nw.Series) -> nw.Series:
+        """Take the cells of one column where a mask (n,) is True, and else of another."""
+        is_first = nw.new_series("", mask, nw.Boolean, backend=first.implementation)
+        return first.zip_with(is_first, second)
 
     @staticmethod
     @abstractmethod
@@ -273,6 +280,14 @@ class _Arrow(Library):
         choice = pa.array([categories[code] for code in kept], series.type.value_type)
         column = pa.DictionaryArray.from_arrays(cells, choice, ordered=series.type.ordered)
         return pa.chunked_array([column])
+
+    @staticmethod
+    def choose(mask: np.ndarray, first: nw.Series, second: nw.Series) -> nw.Series:
+        dtype = first.to_native().type
+        text = "large_string" if str(dtype) == "string_view" else dtype  # no kernel takes views
+        parts = (part.to_native().cast(text) for part in (first, second))
+        chosen = Library.choose(mask, *(nw.from_native(part, series_only=True) for part in parts))
+        return nw.from_native(chosen.to_native().cast(dtype), series_only=True).alias(first.name)
 
     @staticmethod
     def codes(series: "pa.ChunkedArray") -> tuple[np.ndarray, list]:

@@ -209,8 +209,7 @@ class Schema:
                 dtypes = {library.dtype(series.to_native()) for series in (filled, cells)}
                 are_texts = field.holds_any_text and filled.dtype == cells.dtype == nw.String
                 if len(dtypes) == 1 or are_texts:
-                    mask = nw.new_series("", is_missing, nw.Boolean, backend=frame.implementation)
-                    columns.append(filled.zip_with(mask, cells))
+                    columns.append(library.choose(is_missing, filled, cells))
         if not columns:
             return table
         return self._with_level_names(frame.with_columns(columns).to_native())

@@ -462,6 +462,20 @@ def test_a_batch_of_pyarrow_is_a_table():
     np.testing.assert_array_equal(schema.transform(batch), schema.transform(table))
 
 
+@pytest.mark.parametrize("text", ["string", "string_view"])
+def test_text_of_a_polars_frame_in_pyarrow_is_kept(text):
+    """It is a string_view, which no kernel of pyarrow chooses cells of."""
+    fitted = pa.table(pl.DataFrame({"a": ["x", "y", "x"]}))
+    schema = Schema.fit(fitted)
+    filled = schema.inverse_transform(np.array([[0.0], [0.0], [1.0]]))
+    given = pa.table({"a": pa.array(["x", "new", None]).cast(text)})
+
+    kept = schema.keep_observed(filled, given, np.array([[False], [False], [True]]))
+
+    assert kept.schema.equals(fitted.schema)
+    assert kept.to_pydict() == {"a": ["x", "new", "y"]}
+
+
 def test_chunks_of_pyarrow_may_have_dictionaries_of_their_own():
     """As files that were written one after the other."""
     chunks = [pa.array(["b", None]).dictionary_encode(), pa.array(["c", "b"]).dictionary_encode()]
