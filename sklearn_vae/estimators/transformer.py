@@ -211,6 +211,8 @@ class VAETransformer(
 
     Attributes
     ----------
+    beta_ : float
+        Weight of the KL in the last iteration. Scores and imputation allow for it.
     columns_ : TableEncoder
         Encoder of the columns: likelihoods, units and scales; prints as a small table.
     condition_encoder_ : ConditionEncoder or None
@@ -286,6 +288,7 @@ class VAETransformer(
         "batch_size": [StrOptions({"auto"}), *CONSTRAINTS["batch_size"]],
     }
 
+    beta_: float
     state_dict_: dict[str, np.ndarray]
     optimizer_state_: dict[str, np.ndarray] | None
     decoder_correction_: np.ndarray | None = None  # in the middle of a fit there is none yet
@@ -581,6 +584,7 @@ class VAETransformer(
             )
         self.optimizer_state_ = None  # partial_fit sets its own
         self.history_ = best.history
+        self.beta_ = best.history[-1]["beta"] if best.history else 1.0
         self.n_iter_ = len(best.history)
         self.n_steps_ = best.n_steps
         self._warn_of_divergence(results, self.learning_rate)
@@ -690,7 +694,7 @@ class VAETransformer(
     def _model_parts(self) -> tuple[object, ...]:
         correction = self.decoder_correction_, self.code_range_
         weights = self.state_dict_.values()
-        return self.columns_, self.architecture_, self.seed_, *correction, *weights
+        return self.columns_, self.architecture_, self.seed_, self.beta_, *correction, *weights
 
     def _make_predictor(self, device: torch.device) -> Predictor:
         return Predictor(
@@ -701,6 +705,7 @@ class VAETransformer(
             device,
             self.decoder_correction_,
             self.code_range_,
+            self.beta_,
         )
 
     @property

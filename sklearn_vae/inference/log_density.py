@@ -186,7 +186,8 @@ def log_evidence(model: VAE, x: Tensor, points: Points, rows_per_chunk: int) -> 
     .. [1] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance Weighted Autoencoders",
        ICLR 2016.
     """
-    q, prior = model.encode(model.fill_missing(x)), sample_prior(model, points)
+    q = model.encode_proposal(model.fill_missing(x))
+    prior = sample_prior(model, points)
     chunks, masks = [], []
     for rows in torch.arange(x.shape[1], device=x.device).split(rows_per_chunk):
         sampler, is_poor = _first_proposals(model, q[:, rows], x[:, rows], points, prior)
@@ -225,7 +226,8 @@ def sample_posterior(
     if model.architecture.n_codes is not None:
         z = model.posterior.enumerate_codes(x).expand(len(x), -1, x.shape[1], -1)
         return WeightedCodes(z, JointDensity.from_rows(model, x).log_prob(z))
-    q, prior = model.encode(model.fill_missing(x)), sample_prior(model, points)
+    q = model.encode_proposal(model.fill_missing(x))
+    prior = sample_prior(model, points)
     sampler, is_poor = _first_proposals(
         model, q, x, points, prior, refines_incomplete=refines_incomplete
     )

@@ -69,6 +69,8 @@ class Predictor:
         Offset and slopes of the decoder correction.
     code_range : ndarray of shape (2, l) or None
         Minimum and maximum of the codes that the correction was fitted to.
+    beta : float
+        Weight of the KL in training.
     """
 
     columns: TableEncoder
@@ -78,6 +80,7 @@ class Predictor:
     device: torch.device
     correction: np.ndarray | None = None
     code_range: np.ndarray | None = None
+    beta: float = 1.0
     # torch's functional_call replaces a module's weights during a call: one module per thread
     _cache: threading.local = field(
         default_factory=threading.local, init=False, repr=False, compare=False
@@ -97,6 +100,7 @@ class Predictor:
             self.device, getattr(torch, np.dtype(dtype).name)
         )
         model.load({name: value[:n_members] for name, value in self.weights.items()})
+        model.beta = self.beta
         if (limits := self.columns.limits()) is not None:
             like = next(model.parameters())
             model.limit_draws(Limits._make(torch.as_tensor(limit).to(like) for limit in limits))

@@ -19,7 +19,7 @@ from sklearn_vae.model_constants import INPUT_CLIP
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.networks import MLP
-from sklearn_vae.priors import PriorDistribution
+from sklearn_vae.priors import PriorDistribution, StandardNormal
 
 
 class Draws(NamedTuple):
@@ -70,6 +70,8 @@ class VAE(StackedModule):
         "prior_weights.log_scale",
     )
     _before_decoder = "decoder.linear.weight", "decoder.hidden.0.weight"
+    # weight of the KL that a fitted model was trained with
+    beta: float = 1.0
 
     def __init__(
         self, architecture: Architecture, n_members: int = 1, sizes: Sequence[int] | None = None
@@ -106,6 +108,15 @@ class VAE(StackedModule):
         mask = self.mask
         # the padding is zero anyway; the mask cuts its gradient
         return params if mask is None else params * mask.repeat(1, 2).unsqueeze(1)
+
+    def encode_proposal(self, x: Tensor) -> Tensor:
+        """Parameters of q(z|x) as a proposal for p(z|x): (M, B, n) -> (M, B, 2 l).
+
+        A KL with a weight other than 1 makes q(z|x) too wide or too narrow, see ``temper``.
+        """
+        q = self.encode(x)
+        is_tempered = 0 < self.beta != 1 and isinstance(self.prior, StandardNormal)
+        return self.posterior.temper(q, self.beta) if is_tempered else q
 
     def encoder_input(self, x: Tensor) -> Tensor:
         """Clip rows, impute missing values and append the mask: (M, B, n) -> (M, B, n_inputs)."""
@@ -190,7 +201,7 @@ class VAE(StackedModule):
         landing"), as the doubly reparameterised gradient needs. The encoder's input may be
         corrupted.
         """
-        q = self.encode(x if encoder_input is None else encoder_input)
+        q = self.encode_proposal(x if encoder_input is None else encoder_input)
         prior = self.prior_distribution()
         z, log_q = self.posterior.propose(q, noise, proposal_scale, stop_gradient=stop_gradient)
         log_prob = self._log_prob(self.decode(z, x), x)

@@ -82,6 +82,13 @@ class PosteriorDistribution(ABC):
         z = self.rsample(params, noise, proposal_scale)
         return z, self.log_prob(params, z, proposal_scale, stop_gradient=stop_gradient)
 
+    def temper(self, params: Tensor, beta: float) -> Tensor:
+        """Parameters nearer to p(z|x) where the KL had the weight beta in training: by default q's.
+
+        The prior is a standard normal distribution.
+        """
+        return params
+
     @abstractmethod
     def kl(self, params: Tensor) -> Tensor:
         """KL in nats from a prior with a closed form, by dimension: (..., n_params) -> (..., l)."""

@@ -69,6 +69,24 @@ class DiagonalGaussian(Posterior, PosteriorDistribution):
         noise = (z - loc.unsqueeze(1)) * (-log_scale).exp().unsqueeze(1)
         return (-0.5 * noise.square() - log_scale.unsqueeze(1) - HALF_LOG_2PI).sum(-1)
 
+    def temper(self, params: Tensor, beta: float) -> Tensor:
+        r"""Parameters of :math:`q(z|x)^\beta p(z)^{1-\beta}`, normalised: (..., 2 l) -> (..., 2 l).
+
+        The best q(z|x) for a KL with weight :math:`\beta` is in proportion to
+        :math:`p(x|z)^{1/\beta} p(z)`, where the derivative of the objective is 0. If q is that,
+        the result is p(z|x). It is no wider than the wider one of q and the prior.
+        """
+        loc, log_scale = self.split(params)
+        precision = (-2 * log_scale).exp()
+        tempered = torch.maximum(1 + beta * (precision - 1), precision.clamp(max=1))
+        return torch.cat(
+            [
+                loc * beta * precision / tempered,
+                unbounded(-0.5 * tempered.log(), POSTERIOR_LOG_SCALE_BOUND),
+            ],
+            dim=-1,
+        )
+
     def kl(self, params: Tensor) -> Tensor:
         """KL in nats from the standard normal, per dimension: (..., 2 l) -> (..., l)."""
         loc, log_scale = self.split(params)

@@ -192,7 +192,8 @@ def _read_weights(fitted: dict[str, Any], weights: dict[str, np.ndarray]) -> dic
 def _read_vae(fitted: dict[str, Any]) -> VAE:
     """Construct the networks."""
     weights = _read_weights(fitted, fitted["state_dict_"])
-    return VAE(fitted["architecture_"], weights, fitted["columns_"].limits())
+    beta = float(fitted.get("beta_", 1.0))  # autoencoders of a detector have none
+    return VAE(fitted["architecture_"], weights, fitted["columns_"].limits(), beta)
 
 
 def _read_transformer(
@@ -305,7 +306,7 @@ def _read_classifier(
 MODEL = ("columns_", "architecture_", "state_dict_", "seed_")
 READERS: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
     "VAETransformer": (
-        (*MODEL, "decoder_correction_", "code_range_", "condition_encoder_"),
+        (*MODEL, "beta_", "decoder_correction_", "code_range_", "condition_encoder_"),
         _read_transformer,
     ),
     "VAEDensity": ((*MODEL, "weights_", "condition_encoder_"), _read_density),

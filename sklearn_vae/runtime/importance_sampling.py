@@ -316,7 +316,7 @@ def _first_proposals(
     vae: VAE, x: np.ndarray, points: Points, *, refines_incomplete: bool
 ) -> tuple[ImportanceSampler, np.ndarray]:
     """Draws from q(z|x) and the prior, and the mask of rows (B,) that need further proposals."""
-    loc, log_scale = vae.encode(vae.fill(x))
+    loc, log_scale = vae.encode_proposal(vae.fill(x))
     sampler = ImportanceSampler(JointDensity(vae, x))
     sampler.add(EncoderProposal(loc, log_scale + math.log(points.proposal_scale)), points.encoder)
     is_poor = points.width_check.is_narrow(sampler.log_weight)

@@ -124,11 +124,14 @@ class VAE:
         Parameters by name, with the member axis in front.
     limits : tuple of ndarray
         Limits of samples, see ``TableEncoder.limits``.
+    beta : float
+        Weight of the KL in training.
     """
 
     architecture: Architecture
     weights: dict[str, np.ndarray]
     limits: Limits
+    beta: float = 1.0
 
     @cached_property
     def prior(self) -> NormalMixture:
@@ -161,6 +164,15 @@ class VAE:
             )
         loc, raw = np.split(self._network("encoder", x), 2, axis=-1)
         return loc, bounded(raw, POSTERIOR_LOG_SCALE_BOUND)
+
+    def encode_proposal(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Location and log-scale of q(z|x) as a proposal for p(z|x): (M, B, l), (M, B, l)."""
+        loc, log_scale = self.encode(x)
+        if not 0 < self.beta != 1 or not isinstance(self.architecture.prior, StandardNormal):
+            return loc, log_scale
+        precision = np.exp(-2 * log_scale)
+        tempered = np.maximum(1 + self.beta * (precision - 1), np.minimum(precision, 1))
+        return loc * self.beta * precision / tempered, -0.5 * np.log(tempered)
 
     def _impute_inputs(
         self, x: np.ndarray, observed: np.ndarray, conditions: np.ndarray

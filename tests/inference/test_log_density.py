@@ -186,6 +186,23 @@ def test_the_score_is_log_p_of_every_model(table, how, beta):
     assert_is_log_p(VAETransformer(2, beta=beta, **fixed, **how).fit(train), test)
 
 
+@pytest.mark.parametrize("beta", [0.1, 0.5, 3.0])
+def test_draws_of_the_encoder_allow_for_beta(beta):
+    """Their effective sample size is larger than that of draws from q(z|x) itself."""
+    X, test = split("wine")
+    vae = VAETransformer(2, beta=beta, random_state=0).fit(X)
+    assert vae.beta_ == beta
+    rows = torch.as_tensor(vae.columns_.transform(test))[None]
+    noise = torch.randn(1, 4096, 1, 2, generator=torch.Generator().manual_seed(0)).double()
+    sizes = {}
+    for model in (vae.module_, vae.module_):
+        model.beta = beta if not sizes else 1.0
+        weight = model.log_weights(rows, noise, 1.1).log_weight.softmax(1)
+        sizes[model.beta] = (1 / weight.square().sum(1)).median().item()
+
+    assert sizes[beta] > 1.1 * sizes[1.0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("table", ["wine", "banana"])
 def test_a_search_over_beta_picks_what_exact_scores_pick(table):

@@ -40,6 +40,7 @@ def rows(missing=0.0):
 MODELS = {
     "default": (VAETransformer(2, **SMALL), 0.0),
     "all likelihoods": (VAETransformer(2, likelihood=BY_COLUMN, **SMALL), 0.0),
+    "beta": (VAETransformer(2, beta=4.0, **SMALL), 0.0),
     "missing values": (VAETransformer(2, likelihood=BY_COLUMN, **SMALL), 0.1),
     "a scale per column": (
         VAETransformer(
