@@ -236,7 +236,7 @@ def fit_schema(X: Any, network: Network) -> Schema | None:
     if isinstance(X, np.ndarray | list | tuple):
         has_types = np.asarray(X).dtype.kind in "USOTVMm"
     else:
-        has_types = issparse(X) or isinstance(nw.from_native(X, pass_through=True), nw.DataFrame)
+        has_types = issparse(X) or _is_frame(X)
     if not has_types:  # an array of numbers
         return None
     schema = Schema.fit(X)
@@ -251,6 +251,13 @@ def fit_schema(X: Any, network: Network) -> Schema | None:
                 f"numbers (NaN where one is missing), or text alone for categories."
             )
     return schema
+
+
+def _is_frame(X: Any) -> bool:
+    try:
+        return isinstance(nw.from_native(X, pass_through=True), nw.DataFrame)
+    except nw.exceptions.DuplicateError as error:
+        raise ValueError(f"X has several columns of one name. {error}") from error
 
 
 def check_weights(sample_weight: Any, X: np.ndarray, min_rows: int) -> np.ndarray:

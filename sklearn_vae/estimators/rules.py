@@ -41,7 +41,7 @@ def sample_with_rules(
         )
     rows = draw(np.arange(n_samples), seed)
     table = restore(rows)
-    mask = fulfilled(table, rules)
+    largest, mask = table, fulfilled(table, rules)
     rejected = np.flatnonzero(~mask)
     n_drawn, n_fulfilled = n_samples, int(mask.sum())
     limit = max(MAX_DRAWS_PER_ROW * n_samples, FEWEST_MAX_DRAWS)
@@ -50,7 +50,7 @@ def sample_with_rules(
         if n_drawn >= limit:
             raise ValueError(
                 f"{n_fulfilled} of {n_drawn} sampled rows fulfil the rules, too few for "
-                f"n_samples={n_samples}. {_rarest(table, rules)}"
+                f"n_samples={n_samples}. {_rarest(largest, rules)}"
             )
         attempt += 1
         acceptance_rate = max(n_fulfilled, 1) / n_drawn
@@ -59,6 +59,7 @@ def sample_with_rules(
         indices = np.tile(rejected, max(n_proposals // len(rejected), 1))
         drawn = draw(indices, stream_seed(seed, Stream.REJECTION, attempt))
         table = restore(drawn)
+        largest = max(largest, table, key=len)
         good = np.flatnonzero(fulfilled(table, rules))
         n_drawn, n_fulfilled = n_drawn + len(indices), n_fulfilled + len(good)
         if is_exchangeable:
@@ -102,7 +103,8 @@ def _evaluate(rule: Any, table: Any) -> np.ndarray:
         if is_polars and isinstance(rule, polars.Expr):
             return _as_mask(table.select(rule).to_series(), table)
     except Exception as error:
-        raise ValueError(f"The rule {rule!r} failed: {error}") from error
+        reason = repr(error) if isinstance(error, KeyError) else error
+        raise ValueError(f"The rule {rule!r} failed: {reason}") from error
     allowed = "a function"
     if is_pandas or is_polars:
         allowed = f"{'an' if is_pandas else 'a polars'} expression or a function"
@@ -130,4 +132,4 @@ def _rarest(table: Any, rules: Sequence[Any]) -> str:
     """Name the rule that the fewest rows of a table fulfil."""
     counts = [int(_evaluate(rule, table).sum()) for rule in rules]
     rule = int(np.argmin(counts))
-    return f"{rules[rule]!r} is fulfilled by {counts[rule]} of the last {len(table)}."
+    return f"{rules[rule]!r} is fulfilled by {counts[rule]} of {len(table)} of them."

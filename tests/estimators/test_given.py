@@ -429,6 +429,7 @@ def test_rules_keep_each_row_at_its_condition(passengers):
     [
         (["age > 30", "age > 1000"], r"0 of \d+ sampled rows .* 'age > 1000' is fulfilled by 0 of"),
         (["fare > 1", "age > 30"], "rule 'fare > 1' failed"),
+        ([lambda frame: frame["fare"] > 1], r"failed: KeyError\('fare'\)"),
         (["age"], "must give a boolean for each of 50 rows"),
         ([lambda frame: [True]], "must give a boolean for each"),
         ([3], "must be an expression or a function"),
@@ -438,6 +439,14 @@ def test_rules_keep_each_row_at_its_condition(passengers):
 def test_rules_that_cannot_be_kept_are_named(of_passengers, rules, message):
     with pytest.raises(ValueError, match=message):
         of_passengers.sample(50, rules=rules, random_state=0)
+
+
+def test_the_rule_at_fault_is_named_for_few_rows(of_passengers):
+    """The last rows drawn are as few as the sample; by chance, none fulfils the first rule."""
+    rules = ["age > 60", "age > 1000"]
+    for seed in range(3):
+        with pytest.raises(ValueError, match=r"'age > 1000' is fulfilled by 0 of \d{4}"):
+            of_passengers.sample(1, rules=rules, random_state=seed)
 
 
 def test_rules_of_arrays_and_polars(normal, of_normal, passengers):

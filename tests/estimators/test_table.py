@@ -457,6 +457,19 @@ def test_columns_without_names_are_read_by_position():
         np.testing.assert_array_equal(model.score_samples(numbered), model.score_samples(frame))
 
 
+@pytest.mark.parametrize("library", ["pandas", "pyarrow"])
+def test_columns_of_one_name_are_refused(library):
+    """As any table that cannot be fitted, by a ValueError."""
+    values = RNG.normal(size=40)
+    frame = pd.DataFrame(np.c_[values, values], columns=["a", "a"])
+    if library == "pyarrow":
+        pa = pytest.importorskip("pyarrow")
+        frame = pa.Table.from_arrays([pa.array(values)] * 2, names=["a", "a"])
+
+    with pytest.raises(ValueError, match=r"X has several columns of one name(?s:.*)'a'"):
+        VAETransformer(1).fit(frame)
+
+
 @pytest.mark.parametrize("names", [[0, 1], [2020, 2021], [1, 0]])
 def test_columns_of_y_with_numbers_for_names(names):
     """They are columns by name, and were taken for rows."""
