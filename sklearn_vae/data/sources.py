@@ -272,7 +272,13 @@ def _read_parquet(X: Any) -> Iterator[Any]:
     files = [file for path in paths for file in (sorted(glob(path)) if "*" in path else [path])]
     if not files:
         raise FileNotFoundError(f"There is no file {X!r}.")
-    table = dataset(files if len(files) > 1 else files[0], format="parquet")
+    try:
+        table = dataset(files if len(files) > 1 else files[0], format="parquet")
+    except ValueError as error:
+        raise ValueError(
+            f"X is the path {X!r}, which is no Parquet file. Read other files into a data frame, "
+            f"as with pandas.read_csv."
+        ) from error
     _check_same_columns(table)
     return _read_arrow(table, _without_index(table.schema))
 

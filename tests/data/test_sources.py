@@ -269,6 +269,14 @@ def test_files_with_other_columns_are_refused(tmp_path):
             as_source(source).sample()
 
 
+def test_a_file_of_another_format_is_refused_with_advice(tmp_path):
+    """A CSV file is read into a data frame first."""
+    pytest.importorskip("pyarrow")
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match=r"t\.csv', which is no Parquet file.*pandas\.read_csv"):
+        as_source(str(tmp_path / "t.csv")).sample()
+
+
 def test_a_pattern_without_files_is_refused(tmp_path):
     pytest.importorskip("pyarrow")
     with pytest.raises(FileNotFoundError, match=r"no file .*\*\.parquet"):
