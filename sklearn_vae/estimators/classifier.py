@@ -16,6 +16,7 @@ from sklearn_vae.data.conditions import ConditionEncoder, as_dense
 from sklearn_vae.data.sources import check_is_table
 from sklearn_vae.estimators.batches import over_batches
 from sklearn_vae.estimators.checks import restore_on_error
+from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.log_density import DensityEstimator
 from sklearn_vae.estimators.parts import NestedParamsMixin
 from sklearn_vae.estimators.transformer import VAETransformer
@@ -89,7 +90,7 @@ class VAEClassifier(ClassifierMixin, NestedParamsMixin, SerializationMixin, Base
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "estimator": [DensityEstimator, None],
+        "estimator": [VAETransformer, VAEDensity, None],
         "priors": ["array-like", None],
         "n_draws": [Interval(Integral, 1, MAX_DRAWS, closed="both")],
         "random_state": ["random_state"],

@@ -635,6 +635,13 @@ def test_a_classifier_without_y_names_itself():
         VAEClassifier().fit(np.zeros((20, 2)), None)
 
 
+def test_the_classifier_names_the_estimators_it_takes():
+    """By the names that users import."""
+    words = r"'estimator' parameter of VAEClassifier .*\.VAETransformer'.*\.VAEDensity' or None"
+    with pytest.raises(ValueError, match=words):
+        VAEClassifier(StandardScaler()).fit(np.zeros((20, 2)), np.arange(20) % 2)
+
+
 def test_ctrl_c_keeps_the_classifier_so_far():
     """As other estimators: training ends, and the classifier can predict."""
     X, y = rows_of_classes(60)
