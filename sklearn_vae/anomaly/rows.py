@@ -158,7 +158,7 @@ class ScoredRows:
     @cached_property
     def codes_and_residuals(self) -> tuple[np.ndarray, np.ndarray]:
         """Codes (M, n, l) and standardised residuals (M, n, n_values)."""
-        return self.predictor.reconstruct(self.X)
+        return self.predictor.codes_and_residuals(self.X)
 
     @cached_property
     def residual_scale(self) -> np.ndarray:

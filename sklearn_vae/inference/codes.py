@@ -33,7 +33,7 @@ def elbo_terms(model: VAE, x: Tensor, noise: Tensor, rows_per_chunk: int) -> Ten
     chunks = []
     for rows in x.split(rows_per_chunk, 1):
         if model.filler is None and rows.isnan().any():  # a model of complete rows
-            z, kl = model._sample_codes(model.encode(model.fill_missing(rows)), noise)
+            z, kl = model.codes_and_kl(model.encode(model.fill_missing(rows)), noise)
             log_prob = JointDensity.from_rows(model, rows).log_likelihood(z).mean(1)
         else:
             log_prob, kl, _ = model.elbo_terms(rows, noise)

@@ -305,7 +305,7 @@ class Predictor:
             mean += correction_at(z, self.correction, self.code_range)
         return self.columns.inverse_transform(mean)
 
-    def reconstruct(
+    def codes_and_residuals(
         self, X: np.ndarray, shift: np.ndarray | None = None, mask: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Codes (M, n, l) and residuals (M, n, n_values) of each member, in the encoded units.

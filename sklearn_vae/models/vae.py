@@ -171,13 +171,13 @@ class VAE(StackedModule):
         residual is the linear model's (M, B).
         """
         q = self.encode(x if encoder_input is None else encoder_input)
-        z, kl = self._sample_codes(q, noise)
+        z, kl = self.codes_and_kl(q, noise)
         params = self.decode(z, x if decoder_input is None else decoder_input)
         log_prob = self._log_prob(params, x).mean(1)  # (M, K, B) -> (M, B)
         log_prior = self.likelihood.log_prior(params, self.residual)  # (M, K or 1, B or 1)
         return log_prob, kl, log_prior.mean(1).expand_as(log_prob)
 
-    def _sample_codes(self, q: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def codes_and_kl(self, q: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Codes (M, K, B, l), and the KL: exact (M, B, units), or by Monte Carlo (M, B, 1)."""
         if self.prior.has_closed_form_kl:
             return self.posterior.rsample(q, noise), self.posterior.kl(q)

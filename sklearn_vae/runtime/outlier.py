@@ -107,11 +107,11 @@ class Predictor:
         encoded = self.columns.transform(X)
         return self.vae.fill_missing(encoded), np.isnan(encoded)
 
-    def reconstruct(
+    def codes_and_residuals(
         self, X: np.ndarray, shift: np.ndarray | None = None, mask: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Codes (M, n, l) and residuals (M, n, n_values) of each member, in encoded units."""
-        return self.vae.reconstruct(self.columns.transform(X), shift, mask)
+        return self.vae.codes_and_residuals(self.columns.transform(X), shift, mask)
 
 
 class ScoredRows(rows.ScoredRows):

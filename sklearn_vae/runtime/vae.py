@@ -294,7 +294,7 @@ class VAE:
         np.copyto(values, self.mean(centre, x), where=np.isnan(values))
         return filled
 
-    def reconstruct(
+    def codes_and_residuals(
         self, x: np.ndarray, shift: np.ndarray | None = None, mask: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Codes (M, B, l) and residuals (M, B, n) of encoded rows (B, n_columns).

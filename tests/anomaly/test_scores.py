@@ -73,15 +73,15 @@ def test_masked_columns_do_not_affect_reconstructions(wine, predictor):
     mask[:, 5] = mask[0, 7] = True
     changed = wine.copy()
     changed[:, 5] = changed[::-1, 5]
-    codes, residuals = predictor.reconstruct(wine, mask=mask)
-    changed_codes, changed_residuals = predictor.reconstruct(changed, mask=mask)
+    codes, residuals = predictor.codes_and_residuals(wine, mask=mask)
+    changed_codes, changed_residuals = predictor.codes_and_residuals(changed, mask=mask)
     other_columns = np.arange(13) != 5
 
     np.testing.assert_array_equal(codes, changed_codes)
     np.testing.assert_array_equal(
         residuals[..., other_columns], changed_residuals[..., other_columns]
     )
-    assert not np.array_equal(codes[0], predictor.reconstruct(wine)[0][0])
+    assert not np.array_equal(codes[0], predictor.codes_and_residuals(wine)[0][0])
 
 
 def test_a_reference_row_is_scored_by_the_members_not_trained_on_it(wine, predictor):
