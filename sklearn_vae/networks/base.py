@@ -11,7 +11,7 @@ import numpy as np
 
 from sklearn_vae.networks.mlp import MLP, SkipNetwork
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_integer
+from sklearn_vae.persistence.validation import check_count
 
 
 @dataclass(frozen=True)
@@ -203,4 +203,5 @@ def check_positive_ints(owner: Any, name: str, values: Any) -> tuple[int, ...]:
             f"The '{name}' parameter of {type(owner).__name__} must be a tuple of integers. "
             f"Got {values!r} instead."
         )
-    return tuple(check_integer(owner, name, value) for value in values)
+    what = f"Each number of the '{name}' parameter of {type(owner).__name__}"
+    return tuple(check_count(what, value) for value in values)

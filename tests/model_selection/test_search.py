@@ -394,7 +394,7 @@ class CustomPipeline(Pipeline):
 @pytest.mark.parametrize(
     ("estimator", "reason"),
     [
-        (make_vae(callbacks=[Callback()], max_iter=1), "it has callbacks of its own"),
+        (make_vae(callbacks=[Callback()], max_iter=1), "VAETransformer has callbacks of its own"),
         (Shifted(max_iter=1, random_state=0), "Shifted has a fit of its own"),
         (CustomPipeline([("vae", make_vae(max_iter=1))]), "is not a VAE"),
     ],
@@ -1108,7 +1108,7 @@ def test_callbacks_of_the_estimator_are_called_in_every_fit(where):
     recorder = Recorder()
     pipeline = in_pipeline(max_iter=1)
     (pipeline if where == "pipeline" else pipeline[-1]).set_callbacks(recorder)
-    with pytest.warns(UserWarning, match="it has callbacks of its own"):
+    with pytest.warns(UserWarning, match="VAETransformer has callbacks of its own"):
         VAESearchCV(pipeline, {"vae__beta": [1, 2]}, cv=2).fit(X)
 
     assert len([name for _, name in recorder.begun if name == "fit"]) == 5

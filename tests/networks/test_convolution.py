@@ -174,6 +174,12 @@ def test_rows_that_are_no_square_images_are_refused_with_what_to_give(n_columns)
         VAETransformer(network="conv").fit(X)
 
 
+def test_a_number_in_a_shape_is_named_as_one_of_several():
+    """The parameter itself is no integer."""
+    with pytest.raises(ValueError, match=r"Each number of the 'image_shape' parameter .* Got 8\.0"):
+        ConvNet((8.0, 8))
+
+
 def test_a_shape_of_another_size_is_refused_in_fit():
     """It must multiply to the number of columns."""
     with pytest.raises(ValueError, match=r"'image_shape' parameter.* 560 numbers, but X has 64"):
