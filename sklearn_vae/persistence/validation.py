@@ -38,7 +38,8 @@ def check_count(name: str, value: Any, minimum: int = 1, maximum: int = MAX_COUN
 def check_number(owner: object, name: str, value: Any, *, positive: bool = False) -> None:
     """Refuse a field of ``owner`` that is not a finite number >= 0, or > 0 if ``positive``."""
     is_number = isinstance(value, Real) and not isinstance(value, bool)
-    number = float(value) if is_number else math.nan
+    is_long = isinstance(value, Integral) and abs(int(value)) >= 1 << 63  # for torch
+    number = float(value) if is_number and not is_long else math.nan
     if not (0 < number < math.inf or (number == 0 and not positive)):
         raise ValueError(
             f"The '{name}' parameter of {type(owner).__name__} must be a finite number "

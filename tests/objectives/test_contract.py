@@ -200,7 +200,7 @@ WRONG = [
     *(
         (kind, name, weight)
         for kind, name in ((TotalCorrelation, "weight"), (MMD, "weight"), (CapacityELBO, "gamma"))
-        for weight in (-1.0, float("nan"), float("inf"), True, "much", None)
+        for weight in (-1.0, float("nan"), float("inf"), True, "much", None, 10**30)
     ),
     *((CapacityELBO, "capacity", nats) for nats in (-1.0, None)),
     *((CapacityELBO, "n_iter", n) for n in (0, 2.5)),
