@@ -95,8 +95,8 @@ class Column(ABC):
         if self.is_empty():
             return np.full(len(self), np.nan)
         raise TypeError(
-            f"Column {field.name!r} had the dtype {field.dtype} ({field.logical_type}) in fit, and "
-            f"has {self.dtype} ({self.logical_type}) now."
+            f"Column {field.name!r} had the dtype {_describe(field)} in fit, and has "
+            f"{_describe(self)} now."
         )
 
     @property
@@ -233,6 +233,12 @@ class TableReader:
             single = all(column.fits_float32 for column in self.columns)
             numbers = any(column.logical_type != "boolean" for column in self.columns)
         return np.float32 if single and numbers else np.float64
+
+
+def _describe(column: "Field | Column") -> str:
+    """Describe a column's dtype by its name, and unless it is one of time, by what it holds."""
+    is_time = time_type(column.dtype) is not None
+    return column.dtype if is_time else f"{column.dtype} ({column.logical_type})"
 
 
 def _time(dtype: str) -> tuple[str | None, bool]:

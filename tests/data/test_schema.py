@@ -498,7 +498,7 @@ WRONG = {
     ),
     "numbers for dates": (
         {"t": [1.0, 2, 3]},
-        r"Column 't' had the dtype datetime64\[us\] \(number\) in fit, and has float64 \(number\)",
+        r"Column 't' had the dtype datetime64\[us\] in fit, and has float64 \(number\)",
     ),
     "truths for strings": (
         {"s": [True, False, True]},
@@ -506,7 +506,7 @@ WRONG = {
     ),
     "dates for truths": (
         {"b": FRAME["t"]},
-        r"Column 'b' had the dtype bool \(boolean\) in fit, and has datetime64\[us\] \(number\)",
+        r"Column 'b' had the dtype bool \(boolean\) in fit, and has datetime64\[us\] now",
     ),
     "categories for numbers": (
         {"f": pd.Categorical([1, 2, 3])},
@@ -514,7 +514,7 @@ WRONG = {
     ),
     "dates for numbers": (
         {"f": FRAME["t"]},
-        r"Column 'f' had the dtype float64 \(number\) in fit, and has datetime64\[us\] \(number\)",
+        r"Column 'f' had the dtype float64 \(number\) in fit, and has datetime64\[us\] now",
     ),
     "text for truths": (
         {"b": ["True", "False", None]},
@@ -526,7 +526,7 @@ WRONG = {
     ),
     "lengths for dates": (
         {"t": pd.to_timedelta(["1s", "2s", "3s"])},
-        r"Column 't' had the dtype datetime64\[us\] \(number\) in fit, and has timedelta64",
+        r"Column 't' had the dtype datetime64\[us\] in fit, and has timedelta64",
     ),
 }
 
