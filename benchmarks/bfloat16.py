@@ -1,13 +1,13 @@
-"""Gradients of wide layers in bfloat16, beside single precision: held-out nats and CPU time.
+"""Training of wide layers in bfloat16, beside single precision: held-out nats and CPU time.
 
     python benchmarks/bfloat16.py                          # six tables, four seeds: 25 minutes
     python benchmarks/bfloat16.py --tables digits --seeds 2
 
 The processor must have instructions for bfloat16 (`avx512_bf16` in /proc/cpuinfo); on others the
 package does not use it. Both models have the same seed and the same number of iterations, without
-early stopping. They take turns, and differ in the products of the gradients alone. Printed are the
-difference of `score_samples` over test rows, its standard error over seeds, the standard deviation
-of the score over seeds, and the median ratio of the CPU times of whole fits.
+early stopping. They take turns, and differ in the products of gradients and hidden layers alone.
+Printed are the difference of `score_samples` over test rows, its standard error over seeds, the
+standard deviation of the score over seeds, and the median ratio of the CPU times of whole fits.
 """
 
 import argparse
@@ -72,7 +72,7 @@ TABLES: dict[str, tuple[Callable[[np.random.Generator], np.ndarray], dict[str, A
 
 @contextmanager
 def bfloat16(used: bool) -> Iterator[None]:
-    """Use bfloat16 for gradients, or single precision."""
+    """Use bfloat16 in training, or single precision."""
     found = matmul._has_bfloat16
     matmul._has_bfloat16 = lambda: used
     try:
@@ -115,7 +115,7 @@ def report(names: list[str], n_seeds: int) -> None:
         )
         print(lines[-1], flush=True)
     table(
-        f"Gradients in bfloat16 minus single precision, {MAX_ITER} iterations, {n_seeds} seeds",
+        f"Training in bfloat16 minus single precision, {MAX_ITER} iterations, {n_seeds} seeds",
         [
             "table",
             "nats, single",

@@ -115,7 +115,7 @@ class VAE(StackedModule):
         A KL with a weight other than 1 makes q(z|x) too wide or too narrow, see ``temper``.
         """
         q = self.encode(x)
-        is_tempered = 0 < self.beta != 1 and isinstance(self.prior, StandardNormal)
+        is_tempered = self.beta not in (0, 1) and isinstance(self.prior, StandardNormal)
         return self.posterior.temper(q, self.beta) if is_tempered else q
 
     def encoder_input(self, x: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ oneDNN is faster there where products are large. torch's own switch between the 
 whole process, so a fit in another thread would change the bits of a score. Here the routine
 follows from the processor and from shape, type and device of the operands alone.
 
-Large products of gradients are computed in bfloat16 if the processor has instructions for it.
+Large products of gradients and hidden layers in training are computed in bfloat16 if the processor
+has instructions for it.
 """
 
 import platform
@@ -52,11 +53,12 @@ def bmm_for(a: Tensor, b: Tensor) -> Callable[..., Tensor]:
     return bmm if _suits_onednn(a, b) else torch.bmm
 
 
-def gradient_bmm_for(a: Tensor, b: Tensor) -> Callable[..., Tensor]:
-    """Return ``bmm`` for factors of a gradient of these shapes and types, perhaps in bfloat16.
+def rounded_bmm_for(a: Tensor, b: Tensor) -> Callable[..., Tensor]:
+    """Return ``bmm`` for factors of these shapes and types, perhaps in bfloat16.
 
-    Losses are in single precision. Each factor of a gradient is rounded by at most 2**-9 of its
-    size, and sums are in single precision. That is little beside the differences between batches.
+    Each factor and the product are rounded by at most 2**-9 of their size, and sums are in single
+    precision. In gradients and hidden layers that is little beside the differences between
+    batches. Outputs are not rounded: a column may have a residual of .001 standard deviations.
     """
     return _bfloat16_bmm if _is_large(a, b) and _has_bfloat16() else bmm_for(a, b)
 

@@ -168,7 +168,7 @@ class VAE:
     def encode_proposal(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Location and log-scale of q(z|x) as a proposal for p(z|x): (M, B, l), (M, B, l)."""
         loc, log_scale = self.encode(x)
-        if not 0 < self.beta != 1 or not isinstance(self.architecture.prior, StandardNormal):
+        if self.beta in (0, 1) or not isinstance(self.architecture.prior, StandardNormal):
             return loc, log_scale
         precision = np.exp(-2 * log_scale)
         tempered = np.maximum(1 + self.beta * (precision - 1), np.minimum(precision, 1))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sklearn_vae.networks import matmul
-from sklearn_vae.networks.matmul import MIN_PRODUCTS, baddbmm, bmm, bmm_for, gradient_bmm_for
+from sklearn_vae.networks.matmul import MIN_PRODUCTS, baddbmm, bmm, bmm_for, rounded_bmm_for
 
 LARGE = {"one member": (1, 256, 300, 128), "three members": (3, 300, 200, 150)}
 HAS_ONEDNN = matmul._has_onednn
@@ -70,7 +70,7 @@ def test_both_routines_are_compared():
 
 
 @pytest.mark.parametrize("shape", LARGE.values(), ids=LARGE)
-def test_products_of_gradients_are_rounded_to_bfloat16(shape, monkeypatch):
+def test_large_products_are_rounded_to_bfloat16(shape, monkeypatch):
     """Half a unit in the last of 8 bits, for both factors and the product."""
     a, b = factors(*shape)
     exact = a.double() @ b.double()
@@ -78,21 +78,21 @@ def test_products_of_gradients_are_rounded_to_bfloat16(shape, monkeypatch):
     out = torch.empty(exact.shape)
     monkeypatch.setattr(matmul, "_has_bfloat16", lambda: True)
 
-    assert gradient_bmm_for(a, b)(a, b, out=out) is out
+    assert rounded_bmm_for(a, b)(a, b, out=out) is out
     error = (out.double() - exact).abs()
     assert (error <= bound).all()
     assert error.square().mean() < (2**-8) ** 2 * exact.square().mean()
-    assert gradient_bmm_for(a.double(), b.double()) is torch.bmm
+    assert rounded_bmm_for(a.double(), b.double()) is torch.bmm
     monkeypatch.setattr(matmul, "_has_bfloat16", lambda: False)
-    assert gradient_bmm_for(a, b) is bmm_for(a, b)
+    assert rounded_bmm_for(a, b) is bmm_for(a, b)
 
 
-def test_small_products_of_gradients_are_in_single_precision(monkeypatch):
+def test_small_products_are_not_rounded(monkeypatch):
     """The processor's instructions change nothing for small networks."""
     monkeypatch.setattr(matmul, "_has_bfloat16", lambda: True)
     a, b = factors(*SMALL["small"])
 
-    assert gradient_bmm_for(a, b) is torch.bmm
+    assert rounded_bmm_for(a, b) is torch.bmm
 
 
 @pytest.mark.parametrize(("flags", "expected"), [("avx2 avx512_bf16", True), ("avx512f", False)])

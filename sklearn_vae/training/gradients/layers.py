@@ -16,7 +16,7 @@ from torch import Tensor
 from sklearn_vae.model_constants import POSTERIOR_LOG_SCALE_BOUND
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.networks import MLP, SkipNetwork
-from sklearn_vae.networks.matmul import bmm_for, gradient_bmm_for
+from sklearn_vae.networks.matmul import bmm_for, rounded_bmm_for
 
 # Rows that are precomputed at a time.
 CHUNK_ROWS = 1 << 12
@@ -107,7 +107,8 @@ class ManualMLP:
         self.hidden: list[ManualLinear] = []
         layer_input, n_with_grad = self.last_input[:, n_last_hidden:], n_grad
         for dense, width in zip(network.hidden, widths, strict=True):
-            layer = ManualLinear(layer_input, n_with_grad, *buffers.view(dense.weight, dense.bias))
+            block = buffers.view(dense.weight, dense.bias)
+            layer = ManualLinear(layer_input, n_with_grad, *block, is_hidden=True)
             self.hidden.append(layer)
             layer_input, n_with_grad = self.last_input.new_ones(n_members, width + 1, n_rows), width
         # outputs of the hidden layers are views of the next layers' inputs
@@ -115,7 +116,8 @@ class ManualMLP:
         self.activations += [self.last_input[:, :n_last_hidden]] if widths else []
         last = [] if network.last is None else [network.last]
         block = buffers.view(*last, network.linear.weight, network.linear.bias)
-        self.last = ManualLinear(self.last_input, n_last_hidden + n_grad, *block)
+        n_with_grad = n_last_hidden + n_grad
+        self.last = ManualLinear(self.last_input, n_with_grad, *block, is_hidden=False)
         self.grad_last_hidden, self.grad_x = self.last.grad_x.split([n_last_hidden, n_grad], dim=1)
         self.out, self.n_grad = self.last.out, n_grad
 
@@ -138,7 +140,9 @@ class ManualMLP:
 class ManualLinear:
     """Linear layer ``weight.T @ x``; x has gradients for its first ``n_grad`` features."""
 
-    def __init__(self, x: Tensor, n_grad: int, weight: Tensor, grad_weight: Tensor):
+    def __init__(
+        self, x: Tensor, n_grad: int, weight: Tensor, grad_weight: Tensor, *, is_hidden: bool
+    ):
         n_members, _, n_rows = x.shape
         self.x, self.n_grad = x, n_grad
         self.weight_t, self.weight_with_grad = weight.mT, weight[:, :n_grad]
@@ -146,9 +150,9 @@ class ManualLinear:
         self.out = x.new_empty(n_members, weight.shape[2], n_rows)
         self.grad_x = x.new_empty(n_members, n_grad, n_rows)
         self.grad: Tensor | None = None
-        self.forward_bmm = bmm_for(self.weight_t, x)
-        self.weight_bmm = gradient_bmm_for(x, self.out.mT)
-        self.input_bmm = gradient_bmm_for(self.weight_with_grad, self.out)
+        self.forward_bmm = (rounded_bmm_for if is_hidden else bmm_for)(self.weight_t, x)
+        self.weight_bmm = rounded_bmm_for(x, self.out.mT)
+        self.input_bmm = rounded_bmm_for(self.weight_with_grad, self.out)
 
     def forward(self) -> Tensor:
         """Compute the output: (M, n_in, rows) -> (M, n_out, rows)."""
