@@ -14,11 +14,11 @@ from sklearn_vae._compat import Interval, num_samples
 from sklearn_vae.data.arrays import is_missing
 from sklearn_vae.data.conditions import ConditionEncoder, as_dense
 from sklearn_vae.data.sources import check_is_table
-from sklearn_vae.estimators.batches import over_batches
 from sklearn_vae.estimators.checks import restore_on_error
 from sklearn_vae.estimators.density import VAEDensity
-from sklearn_vae.estimators.log_density import DensityEstimator
+from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.parts import NestedParamsMixin
+from sklearn_vae.estimators.sources import accepts_source
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.constants import SCORE_DRAWS
@@ -195,7 +195,7 @@ class VAEClassifier(ClassifierMixin, NestedParamsMixin, SerializationMixin, Base
             )
         return priors
 
-    @over_batches
+    @accepts_source
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Compute the logarithms of the class probabilities.
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from sklearn_vae.estimators.base import ITERATIONS_OF_SMALL_TABLES, MIN_ROWS_TO_VALIDATE
+from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.parts import ModelParts
 from sklearn_vae.initialization.factor_analysis import n_factors, n_imputation_factors
 from sklearn_vae.initialization.regression import ConditionRegression
@@ -25,7 +26,7 @@ ROWS_FOR_FACTORS = 1 << 17
 
 
 def make_architecture(
-    vae: Any, parts: ModelParts, network: Network, table: Dataset
+    vae: DensityEstimator[Any], parts: ModelParts, network: Network, table: Dataset
 ) -> Architecture:
     """Make the architecture for a table; ``network`` is that of its number of columns."""
     columns = vae.columns_
@@ -48,7 +49,7 @@ def make_architecture(
     )
 
 
-def _choose_n_factors(vae: Any, table: Dataset) -> int:
+def _choose_n_factors(vae: DensityEstimator[Any], table: Dataset) -> int:
     """Choose the number of latent dimensions by a factor model, or by the table's shape."""
     n_columns = vae.columns_.n_columns
     max_factors = min(
@@ -66,7 +67,7 @@ def _choose_n_factors(vae: Any, table: Dataset) -> int:
     return n_factors(x.astype(np.float64), counts, max_factors) or max_factors
 
 
-def make_config(vae: Any, parts: ModelParts, table: Dataset) -> TrainingConfig:
+def make_config(vae: DensityEstimator[Any], parts: ModelParts, table: Dataset) -> TrainingConfig:
     """Make the configuration of a training on a table, with or without validation rows."""
     max_iter, beta = vae.max_iter, parts.beta
     n_rows = round(float(table.total_weight[0]))

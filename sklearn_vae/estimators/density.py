@@ -17,7 +17,7 @@ from sklearn_vae._compat import Interval, StrOptions
 from sklearn_vae.data.sources import map_windows
 from sklearn_vae.estimators.base import ITERATIONS_OF_SMALL_TABLES
 from sklearn_vae.estimators.checks import CONSTRAINTS
-from sklearn_vae.estimators.log_density import DensityEstimator
+from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.parts import resolve_widths
 from sklearn_vae.inference.ensemble import EnsemblePredictor
 from sklearn_vae.inference.predictor import Predictor

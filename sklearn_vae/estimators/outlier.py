@@ -29,10 +29,10 @@ from sklearn_vae.anomaly.rows import ScoredRows, Scorer, score_in_batches
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.sources import as_source
 from sklearn_vae.estimators.base import MIN_ROWS, Kept, TableEstimator, keep
-from sklearn_vae.estimators.batches import over_batches
 from sklearn_vae.estimators.checks import CONSTRAINTS
 from sklearn_vae.estimators.given import column_indices
 from sklearn_vae.estimators.parts import resolve_widths
+from sklearn_vae.estimators.sources import accepts_source
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.architecture import Architecture
@@ -431,7 +431,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
 
     # -- scores ------------------------------------------------------------------------
 
-    @over_batches
+    @accepts_source
     def score_samples(self, X: Any) -> np.ndarray:
         """Normality score of each row: higher is more normal.
 
@@ -578,7 +578,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
         means = conditional_means(self._fitted(), rows.X, indices, self._is_rounded)
         return self._restore_table(means, like=X, columns=indices)
 
-    @over_batches
+    @accepts_source
     def _training_scores(self, X: Any) -> np.ndarray:
         """Normality score of each training row, out of fold for reference rows."""
         return -self._anomaly_scores(self._scored_rows(self._validate(X)))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from sklearn_vae._compat import StrOptions
 from sklearn_vae.data.arrays import as_array, as_row
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.sources import check_is_table, windows
-from sklearn_vae.estimators.batches import over_batches
 from sklearn_vae.estimators.checks import (
     CONSTRAINTS,
     check_one_member,
@@ -23,9 +22,10 @@ from sklearn_vae.estimators.checks import (
     restore_on_error,
 )
 from sklearn_vae.estimators.config import make_architecture, make_config
-from sklearn_vae.estimators.log_density import DensityEstimator
+from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.parts import ModelParts
 from sklearn_vae.estimators.robust import find_inliers
+from sklearn_vae.estimators.sources import accepts_source
 from sklearn_vae.inference.decoder_correction import check_range, fit_decoder_correction
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Likelihood
@@ -50,8 +50,18 @@ from sklearn_vae.training import (
 
 # Training and validation rows by number of validation rows and seed.
 Splits = dict[tuple[int, int], tuple[Dataset, Dataset | None]]
-# Encoders, encoded tables and their splits, by the table and the parameters that they depend on.
-Cache = dict[Hashable, tuple[TableEncoder, Dataset, Splits]]
+
+
+class EncodedTable(NamedTuple):
+    """A table encoder, the rows of its table as a dataset, and splits of these."""
+
+    columns: TableEncoder
+    rows: Dataset
+    splits: Splits
+
+
+# Encoded tables by the table X and the parameters that they depend on.
+TableCache = dict[Hashable, EncodedTable]
 
 
 @serializable
@@ -461,7 +471,7 @@ class VAETransformer(
         warm_start: bool | None = None,
         seed: int | None = None,
         validates: bool = True,
-        cache: Cache | None = None,
+        cache: TableCache | None = None,
     ) -> tuple[list[TrainingJob], Dataset]:
         """Validate and encode the rows, and make a training job for each initialization.
 
@@ -492,7 +502,9 @@ class VAETransformer(
             table = self._encode_further_rows(rows, weight, parts, network)
         else:
             cache = {} if cache is None else cache
-            table, splits = self._encode_first_rows(rows, weight, network, id(X), cache)
+            self.columns_, table, splits = self._encode_first_rows(
+                rows, weight, network, id(X), cache
+            )
             self.architecture_ = make_architecture(self, parts, network, table)
             self.dtype_ = rows.dtype
         n_valid = self._n_validation_rows(table) if validates else 0
@@ -512,9 +524,14 @@ class VAETransformer(
         return make_starts(job, 1 if is_resumed else self.n_init, ensemble=self.ensemble), table
 
     def _encode_first_rows(
-        self, rows: Any, weight: np.ndarray | None, network: Network, table_id: int, cache: Cache
-    ) -> tuple[Dataset, Splits]:
-        """Fit the table encoder and encode the rows; return them and their splits, perhaps cached.
+        self,
+        rows: Any,
+        weight: np.ndarray | None,
+        network: Network,
+        table_id: int,
+        cache: TableCache,
+    ) -> EncodedTable:
+        """Fit the table encoder and encode the rows, unless the cache has them.
 
         ``table_id`` distinguishes the tables of the cache.
         """
@@ -526,9 +543,8 @@ class VAETransformer(
         key = table_id, repr(self.likelihood), self.conditional, structure, dtype, self.device
         if key not in cache:
             self.columns_ = self._fit_encoder(rows, weight, self.likelihood, structure)
-            cache[key] = self.columns_, self._encode(rows, weight), {}
-        self.columns_, table, splits = cache[key]
-        return table, splits
+            cache[key] = EncodedTable(self.columns_, self._encode(rows, weight), {})
+        return cache[key]
 
     def _encode_further_rows(
         self, rows: Any, weight: np.ndarray | None, parts: ModelParts, network: Network
@@ -591,7 +607,7 @@ class VAETransformer(
 
     # -- codes -------------------------------------------------------------------------
 
-    @over_batches
+    @accepts_source
     def transform(self, X: Any, y: Any = None) -> np.ndarray:
         """Encode rows as the means of their codes.
 

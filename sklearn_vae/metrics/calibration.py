@@ -10,7 +10,7 @@ from sklearn_vae.persistence.validation import check_count
 from sklearn_vae.seeds import MAX_DRAWS
 
 if TYPE_CHECKING:
-    from sklearn_vae.estimators.log_density import DensityEstimator
+    from sklearn_vae.estimators.density_estimator import DensityEstimator
 
 
 class PITCalibration(NamedTuple):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from sklearn.utils.validation import check_is_fitted
 
 if TYPE_CHECKING:
-    from sklearn_vae.estimators.log_density import DensityEstimator
+    from sklearn_vae.estimators.density_estimator import DensityEstimator
 
 
 def generalization_gap(

@@ -15,8 +15,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import process_routing
 
 from sklearn_vae._compat import check_method_params, fit_and_score, safe_split, score_estimator
-from sklearn_vae.estimators.log_density import DensityEstimator
-from sklearn_vae.estimators.transformer import VAETransformer
+from sklearn_vae.estimators.density_estimator import DensityEstimator
+from sklearn_vae.estimators.transformer import TableCache, VAETransformer
 from sklearn_vae.training import Dataset, TrainingJob, TrainingResult, train
 
 Item = TypeVar("Item")
@@ -128,7 +128,7 @@ class SearchRun:
     return_train_score: bool
     folds: dict[int, tuple[Any, Any, Any, Any]] = field(default_factory=dict)
     steps: dict[Hashable, tuple[list[Any], Any]] = field(default_factory=dict)
-    tables: dict[Hashable, Any] = field(default_factory=dict)
+    tables: TableCache = field(default_factory=dict)
 
     @property
     def tasks(self) -> list[Task]:
@@ -142,7 +142,7 @@ class SearchRun:
     @property
     def bytes_encoded(self) -> int:
         """Bytes of the encoded rows in the cache."""
-        return sum(table.x.nbytes for _, table, _ in self.tables.values())
+        return sum(table.rows.x.nbytes for table in self.tables.values())
 
     def prepare(self, tasks: Sequence[Task]) -> tuple[dict[Task, FitTask], Counter[str]]:
         """Prepare the fits that can be stacked; count the reasons of those that cannot."""

@@ -1,4 +1,4 @@
-"""Methods of rows, whose results are arrays, over the batches of a source."""
+"""Methods of rows that also take a source of batches."""
 
 from collections.abc import Callable, Iterator
 from functools import wraps
@@ -11,7 +11,7 @@ from sklearn_vae.data.sources import as_source
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def over_batches(method: Method) -> Method:
+def accepts_source(method: Method) -> Method:
     """Decorate a method of a table X so that it also takes a source of batches.
 
     Its arrays (n, ...), or tuples of them, are those of all batches, one after the other.

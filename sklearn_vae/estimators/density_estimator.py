@@ -16,7 +16,6 @@ from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.sources import check_is_table
 from sklearn_vae.estimators.base import FULLY_CONNECTED, PredictorT, TableEstimator
-from sklearn_vae.estimators.batches import over_batches
 from sklearn_vae.estimators.checks import (
     check_allows_missing,
     check_not_autoregressive,
@@ -24,6 +23,7 @@ from sklearn_vae.estimators.checks import (
 )
 from sklearn_vae.estimators.given import column_indices, given_row
 from sklearn_vae.estimators.rules import sample_with_rules
+from sklearn_vae.estimators.sources import accepts_source
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.constants import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DRAWS
 from sklearn_vae.inference.predictor import Predictor
@@ -191,7 +191,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
             )
         return float(np.average(log_density, weights=sample_weight))
 
-    @over_batches
+    @accepts_source
     def score_samples(
         self,
         X: Any,
