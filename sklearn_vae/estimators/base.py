@@ -84,23 +84,26 @@ MAX_VALIDATION_ROWS = 1 << 15
 MAX_NUMBERS_ENCODED = 1 << 26
 # Numbers of X that are encoded at a time, so that temporary arrays are small.
 ENCODED_AT_A_TIME = 1 << 20
-# What is kept of estimators, and the objects that it was made of.
-Kept = WeakKeyDictionary[BaseEstimator, tuple[tuple[object, ...], Any]]
+# Objects made of an estimator's attributes, and these attributes.
+Cache = WeakKeyDictionary[BaseEstimator, tuple[tuple[object, ...], Any]]
 
 # Fitted models with their torch modules, of which neither pickles nor clones have a copy.
-_PREDICTORS: Kept = WeakKeyDictionary()
+_PREDICTORS: Cache = WeakKeyDictionary()
 
 PredictorT = TypeVar("PredictorT", bound=Predictor | EnsemblePredictor)
 
 
-def keep(
-    kept: Kept, estimator: BaseEstimator, parts: tuple[object, ...], make: Callable[[], Any]
+def cached(
+    cache: Cache,
+    estimator: BaseEstimator,
+    attributes: tuple[object, ...],
+    make: Callable[[], Any],
 ) -> Any:
-    """Return what is kept of an estimator; make it anew if one of its parts is another object."""
-    old_parts, value = kept.get(estimator, ((), None))
-    if len(parts) != len(old_parts) or any(map(is_not, parts, old_parts)):
+    """Return an estimator's cached object; make it anew if an attribute is another object."""
+    old_attributes, value = cache.get(estimator, ((), None))
+    if len(attributes) != len(old_attributes) or any(map(is_not, attributes, old_attributes)):
         value = make()
-        kept[estimator] = parts, value
+        cache[estimator] = attributes, value
     return value
 
 
@@ -109,7 +112,7 @@ class TableEstimator(
 ):
     """Base of the estimators: validates and encodes a table, and trains models on it.
 
-    A subclass defines ``_make_jobs``, ``_select``, ``_set_results``, ``_model_parts`` and
+    A subclass defines ``_make_jobs``, ``_select``, ``_set_results``, ``_predictor_state`` and
     ``_make_predictor``.
     """
 
@@ -138,14 +141,17 @@ class TableEstimator(
     # -- the fitted model ------------------------------------------------------------
 
     def _fitted(self) -> PredictorT:
-        """Return the fitted model, whose torch modules serve until one of its parts is set."""
-        parts = self.device, *self._model_parts()
-        predictor: PredictorT = keep(
-            _PREDICTORS, self, parts, lambda: self._make_predictor(device_to_score_on(self.device))
+        """Return the fitted model, whose torch modules serve until an attribute is set."""
+        attributes = self.device, *self._predictor_state()
+        predictor: PredictorT = cached(
+            _PREDICTORS,
+            self,
+            attributes,
+            lambda: self._make_predictor(device_to_score_on(self.device)),
         )
         return predictor
 
-    def _model_parts(self) -> tuple[object, ...]:
+    def _predictor_state(self) -> tuple[object, ...]:
         """Fitted attributes that the predictor is made of, and each array of the weights."""
         raise NotImplementedError
 

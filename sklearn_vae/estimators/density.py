@@ -557,7 +557,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
 
     # -- the fitted model ------------------------------------------------------------
 
-    def _model_parts(self) -> tuple[object, ...]:
+    def _predictor_state(self) -> tuple[object, ...]:
         weights = [value for member in self.state_dict_ for value in member.values()]
         return self.columns_, self.architecture_, self.seed_, self.weights_, *weights
 

@@ -28,7 +28,7 @@ from sklearn_vae.anomaly.reference import CountedRows, are_often_repeated
 from sklearn_vae.anomaly.rows import ScoredRows, Scorer, score_in_batches
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.sources import as_source
-from sklearn_vae.estimators.base import MIN_ROWS, Kept, TableEstimator, keep
+from sklearn_vae.estimators.base import MIN_ROWS, Cache, TableEstimator, cached
 from sklearn_vae.estimators.checks import CONSTRAINTS
 from sklearn_vae.estimators.given import column_indices
 from sklearn_vae.estimators.parts import resolve_widths
@@ -48,7 +48,7 @@ MAX_REFERENCE_ROWS = 20_000
 # Largest number of reference rows after Ctrl-C, so that calibration takes little time.
 MAX_INTERRUPTED_ROWS = 250
 # Reference rows of detectors, of which neither pickles nor clones have a copy.
-_REFERENCES: Kept = WeakKeyDictionary()
+_REFERENCES: Cache = WeakKeyDictionary()
 
 
 @serializable
@@ -601,19 +601,19 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
         return bool(self.novelty) and are_often_repeated(self.counts_)
 
     def _reference_rows(self) -> ScoredRows:
-        """Reference rows, which keep what is computed of them until one of their parts is set."""
-        parts = X, predictor, left_out, counts = (
+        """Reference rows, which keep what is computed of them until an attribute is set."""
+        attributes = X, predictor, left_out, counts = (
             self.reference_samples_, self._fitted(), self.left_out_, self.counts_,
         )  # fmt: skip
-        rows: ScoredRows = keep(
+        rows: ScoredRows = cached(
             _REFERENCES,
             self,
-            parts,
+            attributes,
             lambda: ScoredRows(X, predictor, out_of_fold=left_out, counts=counts),
         )
         return rows
 
-    def _model_parts(self) -> tuple[object, ...]:
+    def _predictor_state(self) -> tuple[object, ...]:
         return self.columns_, self.architecture_, self.seed_, *self.state_dict_.values()
 
     def _make_predictor(self, device: torch.device) -> Predictor:

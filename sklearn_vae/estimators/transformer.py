@@ -707,7 +707,7 @@ class VAETransformer(
         check_is_fitted(self)
         return self._fitted().build_module(self.dtype_)
 
-    def _model_parts(self) -> tuple[object, ...]:
+    def _predictor_state(self) -> tuple[object, ...]:
         correction = self.decoder_correction_, self.code_range_
         weights = self.state_dict_.values()
         return self.columns_, self.architecture_, self.seed_, self.beta_, *correction, *weights
