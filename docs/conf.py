@@ -115,6 +115,10 @@ if any(EXAMPLES.glob("plot_*.py")):
     }
 
 
+CODE = re.compile(r'(?<=<span class="pre">)[^<]+')
+BREAK = re.compile(r"(?<=[._])(?=[A-Za-z])|(?<=[a-z])(?=[A-Z])")
+
+
 def skip_foreign(app, what, name, obj, skip, options):
     """Leave out what a class inherits from scikit-learn or torch: it is documented there."""
     if name == "serialize":  # a hook of files
@@ -131,6 +135,13 @@ def keep_initials(app, what, name, obj, options, lines):
     lines[:] = [re.sub(r"^(\s*\.\. \[\d+\] [A-Z])\. ", r"\1\\. ", line) for line in lines]
 
 
+def break_names(app, pagename, templatename, context, doctree):
+    """Let names in code be broken after dots and underscores, and between words."""
+    if "body" in context:
+        context["body"] = CODE.sub(lambda code: BREAK.sub("<wbr>", code[0]), context["body"])
+
+
 def setup(app):
+    app.connect("html-page-context", break_names)
     app.connect("autodoc-skip-member", skip_foreign)
     app.connect("autodoc-process-docstring", keep_initials, priority=400)  # before numpydoc

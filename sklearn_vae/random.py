@@ -1,8 +1,8 @@
 """The only source of randomness: an integer seed and named streams that follow from it.
 
-Every draw in the package comes from a stream that is named by what it is for and
-where it stands, so nothing depends on what was drawn before, and the global states
-of numpy, torch and python are never read or changed.
+Every draw in the package comes from a stream that is named by what it is for and where it stands.
+So nothing depends on what was drawn before. The global states of numpy, torch and python are never
+read or changed.
 """
 
 from collections.abc import Iterator

@@ -118,7 +118,7 @@ class ScoredRows:
         Classes are one-hot encoded, so that different ones have a distance of sqrt(2). Missing
         values are replaced by their conditional means, which are rounded: equal ones are ties
         whatever the other rows of the batch are. Behind, a column that is constant or of
-        categories has a number that is 0, or 1 / sigma for an unseen value, where sigma is the
+        categories has a number that is 0, or 1 / sigma for an unseen value. Here sigma is the
         standard deviation of a column in which one value of n + 2 differs (Laplace's rule of
         succession).
         """

@@ -40,7 +40,8 @@ def as_source(X: Any) -> "BatchSource | None":
     """Return the source of batches that X is, or None if X is a table.
 
     Sources are a path or list of paths of Parquet files, a ``pyarrow.dataset.Dataset``, a dask
-    DataFrame or Array, a polars LazyFrame, or a callable that returns a new iterator of batches.
+    DataFrame or Array, and a polars LazyFrame. So is a callable that returns a new iterator of
+    batches.
     An iterator or a pyarrow Scanner is refused, as it may be readable only once, and so is a dict.
     """
     if isinstance(X, BatchSource):

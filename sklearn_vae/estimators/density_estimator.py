@@ -314,8 +314,8 @@ class DensityEstimator(TableEstimator[PredictorT]):
             zone if the column has one.
         rules : list of str or callable, default=None
             Rules that all rows fulfil; rows that break one are drawn again. A rule is a
-            function of a table of samples that returns a boolean for each row, in pandas also an
-            expression of ``DataFrame.eval`` such as ``"tip <= total"``, and in polars an
+            function of a table of samples that returns a boolean for each row. In pandas it may
+            be an expression of ``DataFrame.eval`` such as ``"tip <= total"``, in polars an
             expression.
         missing : bool, default=False
             Whether cells are missing, as in the rows of ``fit``: every row has the pattern of

@@ -72,13 +72,13 @@ class VAEImputer(NestedParamsMixin, SerializationMixin, TransformerMixin, BaseEs
     ----------
     estimator : VAETransformer or VAEDensity, default=None
         Unfitted model. None is a VAETransformer with as many latent dimensions as there are
-        columns, at most 20 and at most one for every 5 rows. From 100 to 5,000 rows it is
-        averaged with a shallow mixture, the best one of those that VAEDensity starts at and of
-        independent columns, where the average imputes numbers of held-out rows, which neither
-        of the two was fitted to, better. Up to 50 columns, the average is then corrected by
+        columns, at most 20 and at most one for every 5 rows. From 100 to 5,000 rows it is averaged
+        with a shallow mixture, where the average imputes numbers of held-out rows better. Neither
+        was fitted to these rows. The mixture is the best one of independent columns and of those
+        that VAEDensity starts at. Up to 50 columns, the average is then corrected by
         gradient-boosted trees, with a weight that is chosen in the same way. In larger tables,
-        trees replace the model's numbers where they are better, and its classes where they
-        are not clearly worse.
+        trees replace the model's numbers where they are better, and its classes where they are not
+        clearly worse.
     n_draws : int, default=None
         Number of imputations to draw; None imputes means. One draw makes a table of
         X's shape; more make an array of shape (n_draws, n_samples, n_features), or a list

@@ -1,7 +1,7 @@
 """Multiple importance sampling of the posterior p(z|x), and of the evidence p(x).
 
-Codes z of a row are drawn from several proposals, and each draw is weighted by the mixture of all
-of them (the balance heuristic [1]_), so that a good proposal makes up for a bad one.
+Codes z of a row are drawn from several proposals. Each draw is weighted by the mixture of all of
+them (the balance heuristic [1]_), so that a good proposal makes up for a bad one.
 
 References
 ----------

@@ -28,8 +28,8 @@ MAX_HORIZONTAL_LENGTH, MAX_SLANTED, MAX_NAMED = 4, 20, 40
 class DisplayMixin:
     """Base of the displays, which import matplotlib when they draw.
 
-    ``from_estimator`` raises ImportError if matplotlib is not installed, NotFittedError or
-    TypeError if the estimator is not fitted or of the wrong type, and ValueError if another
+    ``from_estimator`` raises ImportError if matplotlib is not installed, and NotFittedError or
+    TypeError if the estimator is not fitted or of the wrong type. It raises ValueError if another
     argument is invalid.
     """
 
@@ -126,9 +126,8 @@ def fitted_names(
 def latent_kl(vae: Any, X: Any) -> np.ndarray:
     """KL per latent dimension in nats, averaged over the rows: (n_components,).
 
-    If the posterior's KL is not a sum over dimensions, or depends on classes y over which codes are
-    averaged, it is approximated by that of a linear Gaussian model with the same variances of the
-    codes.
+    The KL may not be a sum over dimensions, or depend on classes y over which codes are averaged.
+    It is then approximated by that of a linear Gaussian model with the same variances of the codes.
     """
     posterior = vae.architecture_.posterior
     is_sum = posterior.has_per_dimension_kl and not posterior.has_categorical

@@ -112,8 +112,8 @@ class VAESearchCV(BaseSearchCV):
     -----
     A stacked fit differs from a separate one by the order of floating-point sums only. Scores
     equal those of ``GridSearchCV`` with the same ``random_state`` to about 1e-3 nats in single
-    precision, where rounding errors grow over hundreds of steps, and to 1e-6 for small tables,
-    which are trained in double precision.
+    precision, where rounding errors grow over hundreds of steps. Those of small tables, which are
+    trained in double precision, are equal to 1e-6.
 
     References
     ----------

@@ -1,10 +1,10 @@
 """VAE of a Gaussian mixture, as which it is initialized, for M ensemble members at once.
 
-p(x) = sum_c pi_c ∫ N(z; 0, I) p(x|z, c) dz, where p(x|z, c) is the c-th component with its
-real columns shifted, scaled and sheared in the component's own whitened coordinates by a
-network of z and c, and its other columns independent with the component's parameters, to which
-the network adds. The network's last layer starts at zero, so before the first step p(x) is the
-mixture. Missing values are integrated out.
+p(x) = sum_c pi_c ∫ N(z; 0, I) p(x|z, c) dz. In p(x|z, c), a network of z and c shifts, scales and
+shears the real columns of the c-th component, in the component's own whitened coordinates. Other
+columns are independent given z: the network adds to the component's parameters. The network's last
+layer starts at zero, so before the first step p(x) is the mixture. Missing values are integrated
+out.
 """
 
 import math

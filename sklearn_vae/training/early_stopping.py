@@ -20,8 +20,9 @@ PATIENCE_FRACTIONS = (1.0, 0.5, 0.5)
 class StageScheduler:
     """Lowers each member's learning rate in stages and keeps its best parameters.
 
-    A stage ends after its maximum number of epochs, when the validation loss has not improved
-    for ``patience`` epochs (half of them after the first stage), or when the loss diverges. With
+    A stage ends after its maximum number of epochs or when the loss diverges. It also ends when
+    the validation loss has not improved for ``patience`` epochs, or half of them after the first
+    stage. With
     validation rows, the next stage starts from the best parameters so far.
 
     Parameters

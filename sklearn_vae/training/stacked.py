@@ -1,8 +1,8 @@
 """Stacked training: jobs whose models have one shape are trained as members of one model.
 
 Members differ in rows, seeds, latent sizes and hyperparameters. Jobs with other widths, kinds of
-columns, lengths of tables, batch sizes or precision are trained as another stacked model, and so
-are more members than fit in the cache. Bytes and multiplications are approximate.
+columns, lengths of tables, batch sizes or precision are trained as another stacked model. So are
+more members than fit in the cache. Bytes and multiplications are approximate.
 """
 
 from collections.abc import Hashable, Iterator, Sequence
