@@ -43,7 +43,8 @@ from sklearn_vae.estimators.checks import (
     warn_of_identifiers,
     with_column_names,
 )
-from sklearn_vae.estimators.parts import NestedParamsMixin, resolve_widths
+from sklearn_vae.estimators.nested_params import NestedParamsMixin
+from sklearn_vae.estimators.parts import resolve_widths
 from sklearn_vae.inference.ensemble import EnsemblePredictor
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.models.architecture import Architecture

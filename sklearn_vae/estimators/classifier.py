@@ -17,7 +17,7 @@ from sklearn_vae.data.sources import check_is_table
 from sklearn_vae.estimators.checks import restore_on_error
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.density_estimator import DensityEstimator
-from sklearn_vae.estimators.parts import NestedParamsMixin
+from sklearn_vae.estimators.nested_params import NestedParamsMixin
 from sklearn_vae.estimators.sources import accepts_source
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.class_marginal import ClassMarginal

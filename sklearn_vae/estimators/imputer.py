@@ -33,7 +33,7 @@ from sklearn_vae.estimators.boosting import fit_boosted_trees
 from sklearn_vae.estimators.checks import restore_on_error
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.hidden_cells import COVER, HiddenCells, hide_cells
-from sklearn_vae.estimators.parts import NestedParamsMixin
+from sklearn_vae.estimators.nested_params import NestedParamsMixin
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.initialization.factor_analysis import MAX_FACTORS, ROWS_PER_FACTOR
 from sklearn_vae.likelihoods import Bernoulli, Categorical, Gaussian, LogNormal, Ordinal, StudentT

@@ -1,8 +1,7 @@
-"""Objects that parameters name (network, prior, posterior, objective), and nested parameters."""
+"""Objects that parameters name: network, prior, posterior, objective."""
 
-from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, Self
 
@@ -19,13 +18,6 @@ NAMED: dict[str, Mapping[str, Any]] = {
     "prior": PRIORS,
     "posterior": POSTERIORS,
     "objective": OBJECTIVES,
-}
-# Parameters that may be a user's modules.
-MODULES = ("encoder", "decoder")
-# How None gets nested parameters.
-ADVICE = {
-    **{name: f" Set {name} to a module's class first." for name in MODULES},
-    "estimator": " Set estimator to an estimator first, such as VAETransformer().",
 }
 # Requirements of an autoregressive decoder, whose scales depend on the steps before.
 AUTOREGRESSIVE = (
@@ -116,95 +108,3 @@ class ModelParts:
         resolved = {**params, **{name: getattr(parts, name) for name in names}}
         check_compatible(caller, requirements, resolved, params)
         return parts
-
-
-class NestedParamsMixin:
-    """An estimator whose parameters may have nested parameters.
-
-    Fields of dataclasses and arguments of torch modules are parameters of the estimator, such as
-    ``prior__n_components`` or ``encoder__width``, as the parameters of a Pipeline's steps are.
-    Dataclasses are frozen: setting a field replaces the object.
-    """
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters by name.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            Whether to include fields of dataclasses and arguments of a user's modules.
-
-        Returns
-        -------
-        dict
-            Values by name.
-        """
-        params = super().get_params(deep)  # type: ignore[misc]
-        if not deep:
-            return params
-        nested = {
-            f"{name}__{field}": nested_value
-            for name, value in params.items()
-            for field, nested_value in _fields_of(name, value).items()
-        }
-        return {**params, **nested}
-
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters by name.
-
-        Parameters
-        ----------
-        **params
-            Values by name, those of fields as ``prior__n_components`` or ``encoder__width``.
-
-        Returns
-        -------
-        self : object
-            The estimator.
-
-        Raises
-        ------
-        ValueError
-            If there is no parameter of that name, or its object refuses the value.
-        """
-        names = super().get_params(deep=False)  # type: ignore[misc]
-        nested: dict[str, dict[str, Any]] = defaultdict(dict)
-        for key in list(params):
-            name, separator, field = key.partition("__")
-            value = params.get(name, names.get(name))
-            if separator and name in names and not hasattr(value, "set_params"):
-                nested[name][field] = params.pop(key)
-        super().set_params(**params)  # type: ignore[misc]
-        for name, changes in nested.items():
-            self._check_fields(name, changes)
-            value = getattr(self, name)
-            if name in MODULES:
-                value = CustomNetwork.from_param(value).with_arguments(changes)
-            else:
-                value = replace(resolve(name, value), **changes)
-            setattr(self, name, value)
-        return self
-
-    def _check_fields(self, name: str, changes: dict[str, Any]) -> None:
-        """Refuse fields that a parameter's value does not have."""
-        value = getattr(self, name)
-        if name in MODULES and value is not None:
-            return  # its arguments are checked when the module is built
-        arguments = list(_fields_of(name, value))
-        for field in changes.keys() - set(arguments):
-            has = f"has the arguments {arguments}" if arguments else "has no arguments"
-            advice = ADVICE.get(name, "") if value is None else ""
-            raise ValueError(
-                f"Invalid parameter {name + '__' + field!r} for estimator {self}: "
-                f"{name}={value!r} {has}.{advice}"
-            )
-
-
-def _fields_of(name: str, value: Any) -> dict[str, Any]:
-    """Nested parameters of a parameter's value, by name; empty for plain values."""
-    if name in MODULES:
-        return {} if value is None else CustomNetwork.from_param(value).defaults()
-    resolved = resolve(name, value)
-    if not is_dataclass(resolved) or isinstance(resolved, type):
-        return {}
-    return {field.name: getattr(resolved, field.name) for field in fields(resolved) if field.init}
