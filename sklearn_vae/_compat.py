@@ -4,7 +4,7 @@ Both libraries may move or change them in any release without notice. A public n
 private one here as soon as there is one, for the oldest supported version too.
 """
 
-from numbers import Integral
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -91,11 +91,11 @@ fused_adam_ = torch._fused_adam_
 
 
 class Interval(AnyInterval):
-    """Constraint of a parameter to numbers in an interval: no bool, no integer beyond 64 bits."""
+    """Constraint of a parameter to numbers in an interval: no bool, no float beyond 64 bits."""
 
     def is_satisfied_by(self, val: object) -> bool:
         """Test whether a value is a number in the interval."""
-        is_long = isinstance(val, Integral) and abs(int(val)) >= 1 << 63
+        is_long = self.type is Real and isinstance(val, Integral) and abs(int(val)) >= 1 << 63
         return not (isinstance(val, bool) or is_long) and super().is_satisfied_by(val)
 
 

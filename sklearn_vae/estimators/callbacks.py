@@ -62,7 +62,10 @@ class CallbackAdapter(Callback):
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """End the iteration's task, and stop the training if a callback requests it."""
         if self.context is not None and self._end_task(
-            self.iteration, state_dict_=net.module_.weights, decoder_correction_=lambda: None
+            self.iteration,
+            state_dict_=net.module_.weights,
+            beta_=lambda: net.history[-1]["beta"],
+            decoder_correction_=lambda: None,
         ):
             raise KeyboardInterrupt("a callback asked the fit to stop")
 

@@ -53,7 +53,7 @@ MAX_STARTS = 1000
 MIN_MEAN_WEIGHT = 0.25
 
 CONSTRAINTS: dict[str, Any] = {
-    "n_components": [Interval(Integral, 1, MAX_COUNT, closed="both"), StrOptions({"auto"})],
+    "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
     "network": [StrOptions(set(NETWORKS)), HasMethods(["encoder", "decoder", "for_n_features"])],
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, MAX_COUNT, closed="both")],
     "encoder": [callable, None],
