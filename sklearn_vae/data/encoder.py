@@ -1,4 +1,7 @@
-"""The encoder of a table: X in its own units to the model's input and back."""
+"""The encoder of a table: X in its own units to the model's input and back.
+
+In a data frame, the schema (``schema.py``) has replaced categories and dates by numbers before.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
