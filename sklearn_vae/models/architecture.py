@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from sklearn_vae.likelihoods import Columnwise, Gaussian, Likelihood
+from sklearn_vae.likelihoods import Bernoulli, Categorical, Columnwise, Gaussian, Likelihood
 from sklearn_vae.model_constants import LOG_SCALE_BOUND
 from sklearn_vae.networks import ACTIVATIONS, NETWORKS, FullyConnected, Layout, Network, unbounded
 from sklearn_vae.persistence.registry import serializable
@@ -110,6 +110,11 @@ class Architecture:
         """Mask of the columns of x with a scale: (n_columns,)."""
         has_scale = [likelihood.scale_param is not None for likelihood, _ in self.blocks]
         return np.repeat(has_scale, [n * likelihood.width for likelihood, n in self.blocks])
+
+    @cached_property
+    def has_classes_only(self) -> bool:
+        """True if all columns are binary or of categories."""
+        return all(isinstance(likelihood, Bernoulli | Categorical) for likelihood, _ in self.blocks)
 
     @cached_property
     def is_normal(self) -> np.ndarray:

@@ -5,8 +5,8 @@ oneDNN is faster there where products are large. torch's own switch between the 
 whole process, so a fit in another thread would change the bits of a score. Here the routine
 follows from the processor and from shape, type and device of the operands alone.
 
-Large products of gradients and hidden layers in training are computed in bfloat16 if the processor
-has instructions for it.
+Large products of gradients are computed in bfloat16 if the processor has instructions for it. In
+training on classes alone, those of hidden layers are, too.
 """
 
 import platform
@@ -57,8 +57,8 @@ def rounded_bmm_for(a: Tensor, b: Tensor) -> Callable[..., Tensor]:
     """Return ``bmm`` for factors of these shapes and types, perhaps in bfloat16.
 
     Each factor and the product are rounded by at most 2**-9 of their size, and sums are in single
-    precision. In gradients and hidden layers that is little beside the differences between
-    batches. Outputs are not rounded: a column may have a residual of .001 standard deviations.
+    precision. In gradients that is little beside the differences between batches. A column of
+    real numbers may have a residual of .001 standard deviations, so its outputs are not rounded.
     """
     return _bfloat16_bmm if _is_large(a, b) and _has_bfloat16() else bmm_for(a, b)
 

@@ -75,9 +75,11 @@ class ELBOGradient:
         self.model, self.objective, self.state, self.mask = model, objective, state, model.mask
         self.buffers = GradientBuffers(model)
         self.row_weights = RowWeights(n_members, n_rows, n_draws, like)
-        self.encoder = ManualMLP(model.encoder, n_rows, self.buffers)
-        n_latent = model.architecture.n_components
-        self.decoder = ManualMLP(model.decoder, n_draws * n_rows, self.buffers, n_latent)
+        n_latent, rounds = model.architecture.n_components, model.architecture.has_classes_only
+        self.encoder = ManualMLP(model.encoder, n_rows, self.buffers, rounds_hidden=rounds)
+        self.decoder = ManualMLP(
+            model.decoder, n_draws * n_rows, self.buffers, n_latent, rounds_hidden=rounds
+        )
         self.clips_input = clips_input
         self.observed: Tensor | None = None
         if model.filler is not None:

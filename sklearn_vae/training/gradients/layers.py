@@ -86,11 +86,18 @@ class ManualMLP:
 
     The last layer and the skip connection are one matrix product with the concatenation of the
     last hidden layer, the input, and a row of ones for the bias. The gradient of the input is
-    computed for its first ``n_grad`` features.
+    computed for its first ``n_grad`` features. With ``rounds_hidden``, products of wide hidden
+    layers may be in bfloat16.
     """
 
     def __init__(
-        self, network: SkipNetwork, n_rows: int, buffers: GradientBuffers, n_grad: int = 0
+        self,
+        network: SkipNetwork,
+        n_rows: int,
+        buffers: GradientBuffers,
+        n_grad: int = 0,
+        *,
+        rounds_hidden: bool = False,
     ):
         if not isinstance(network, MLP):
             raise TypeError(f"{type(network).__name__} has no hand-written gradient.")
@@ -108,7 +115,7 @@ class ManualMLP:
         layer_input, n_with_grad = self.last_input[:, n_last_hidden:], n_grad
         for dense, width in zip(network.hidden, widths, strict=True):
             block = buffers.view(dense.weight, dense.bias)
-            layer = ManualLinear(layer_input, n_with_grad, *block, is_hidden=True)
+            layer = ManualLinear(layer_input, n_with_grad, *block, rounds=rounds_hidden)
             self.hidden.append(layer)
             layer_input, n_with_grad = self.last_input.new_ones(n_members, width + 1, n_rows), width
         # outputs of the hidden layers are views of the next layers' inputs
@@ -117,7 +124,7 @@ class ManualMLP:
         last = [] if network.last is None else [network.last]
         block = buffers.view(*last, network.linear.weight, network.linear.bias)
         n_with_grad = n_last_hidden + n_grad
-        self.last = ManualLinear(self.last_input, n_with_grad, *block, is_hidden=False)
+        self.last = ManualLinear(self.last_input, n_with_grad, *block)
         self.grad_last_hidden, self.grad_x = self.last.grad_x.split([n_last_hidden, n_grad], dim=1)
         self.out, self.n_grad = self.last.out, n_grad
 
@@ -138,10 +145,13 @@ class ManualMLP:
 
 
 class ManualLinear:
-    """Linear layer ``weight.T @ x``; x has gradients for its first ``n_grad`` features."""
+    """Linear layer ``weight.T @ x``; x has gradients for its first ``n_grad`` features.
+
+    With ``rounds``, its output may be computed in bfloat16, as gradients may.
+    """
 
     def __init__(
-        self, x: Tensor, n_grad: int, weight: Tensor, grad_weight: Tensor, *, is_hidden: bool
+        self, x: Tensor, n_grad: int, weight: Tensor, grad_weight: Tensor, *, rounds: bool = False
     ):
         n_members, _, n_rows = x.shape
         self.x, self.n_grad = x, n_grad
@@ -150,7 +160,7 @@ class ManualLinear:
         self.out = x.new_empty(n_members, weight.shape[2], n_rows)
         self.grad_x = x.new_empty(n_members, n_grad, n_rows)
         self.grad: Tensor | None = None
-        self.forward_bmm = (rounded_bmm_for if is_hidden else bmm_for)(self.weight_t, x)
+        self.forward_bmm = (rounded_bmm_for if rounds else bmm_for)(self.weight_t, x)
         self.weight_bmm = rounded_bmm_for(x, self.out.mT)
         self.input_bmm = rounded_bmm_for(self.weight_with_grad, self.out)
 
