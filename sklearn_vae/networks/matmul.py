@@ -5,8 +5,7 @@ oneDNN is faster there where products are large. torch's own switch between the 
 whole process, so a fit in another thread would change the bits of a score. Here the routine
 follows from the processor and from shape, type and device of the operands alone.
 
-Large products of gradients are computed in bfloat16 if the processor has instructions for it. In
-training on classes alone, those of hidden layers are, too.
+Large products in training may be computed in bfloat16 if the processor has instructions for it.
 """
 
 import platform
@@ -53,20 +52,9 @@ def bmm_for(a: Tensor, b: Tensor) -> Callable[..., Tensor]:
     return bmm if _suits_onednn(a, b) else torch.bmm
 
 
-def rounded_bmm_for(a: Tensor, b: Tensor) -> Callable[..., Tensor]:
-    """Return ``bmm`` for factors of these shapes and types, perhaps in bfloat16.
-
-    Each factor and the product are rounded by at most 2**-9 of their size, and sums are in single
-    precision. In gradients that is little beside the differences between batches. A column of
-    real numbers may have a residual of .001 standard deviations, so its outputs are not rounded.
-    """
-    return _bfloat16_bmm if _is_large(a, b) and _has_bfloat16() else bmm_for(a, b)
-
-
-def _bfloat16_bmm(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
-    for left, right, buffer in zip(a, b, out, strict=True):
-        buffer.copy_(left.bfloat16() @ right.bfloat16())
-    return out
+def suits_bfloat16(a: Tensor, b: Tensor) -> bool:
+    """Return whether ``a @ b`` is large and the processor has instructions for bfloat16."""
+    return _is_large(a, b) and _has_bfloat16()
 
 
 def _suits_onednn(a: Tensor, b: Tensor) -> bool:

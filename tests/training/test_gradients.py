@@ -23,7 +23,11 @@ from sklearn_vae.objectives import ELBO, IWAE, LossState, Minibatch, TrimmedELBO
 from sklearn_vae.priors import MixturePrior
 from sklearn_vae.training import Dataset
 from sklearn_vae.training.gradients import find_gradient
-from sklearn_vae.training.gradients.layers import ACTIVATION_GRADIENTS, ACTIVATIONS_OUT
+from sklearn_vae.training.gradients.layers import (
+    ACTIVATION_GRADIENTS,
+    ACTIVATIONS_OUT,
+    BFloat16Linear,
+)
 from sklearn_vae.training.gradients.mixture import MixtureGradient
 
 # autograd into views of the flat gradient; said once in a process, by whichever test is first
@@ -451,7 +455,7 @@ def test_the_mixtures_least_scales(covariance_type, n_members):
 
 @pytest.mark.parametrize("n_members", [1, 2])
 @pytest.mark.parametrize("has_numbers", [False, True])
-def test_wide_layers_have_gradients_in_bfloat16_and_hidden_units_of_classes(
+def test_wide_layers_have_gradients_in_bfloat16_and_outputs_of_classes(
     has_numbers, n_members, monkeypatch
 ):
     """Autograd in double precision is the oracle; masked dimensions keep gradients of 0.
@@ -485,3 +489,38 @@ def test_wide_layers_have_gradients_in_bfloat16_and_hidden_units_of_classes(
     error = (single.flat_grad - gradient).norm(dim=1) / gradient.norm(dim=1)
     assert (error < 2**-8).all()
     assert (error > 1e-5).all()
+
+
+@pytest.mark.parametrize("rounds_output", [False, True])
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_rounding_errors_of_a_layer_in_bfloat16(n_members, rounds_output):
+    """Half a unit in the last of 8 bits, for both factors and the product."""
+    x, weight, grad = (torch.randn(n_members, *shape) for shape in [(50, 40), (50, 30), (30, 40)])
+    layer = BFloat16Linear(x, 20, weight, torch.empty_like(weight), rounds_output=rounds_output)
+    weight_t = weight.mT
+
+    for found, a, b in [
+        (layer.forward(), weight_t, x),
+        (layer.backward(grad), weight[:, :20], grad),
+        (layer.grad_weight, x, grad.mT),
+    ]:
+        exact = a.double() @ b.double()
+        bound = 2**-9 * (2 * a.abs().double() @ b.abs().double() + exact.abs()) * 1.01
+        error = (found.double() - exact).abs()
+        is_rounded = rounds_output or found is not layer.out
+        assert (error <= (bound if is_rounded else 2**-10 * bound)).all()
+        assert error.square().mean() < (2**-8) ** 2 * exact.square().mean()
+
+
+def test_layers_in_bfloat16_do_not_depend_on_other_members():
+    """Bit for bit."""
+    x, weight, grad = (torch.randn(3, *shape) for shape in [(50, 40), (50, 30), (30, 40)])
+
+    def results(members):
+        layer = BFloat16Linear(
+            x[members], 50, weight[members], torch.empty_like(weight[members]), rounds_output=True
+        )
+        return layer.forward(), layer.backward(grad[members]), layer.grad_weight
+
+    for alone, together in zip(results(slice(1, 2)), results(slice(0, 3)), strict=True):
+        assert torch.equal(alone[0], together[1])

@@ -76,9 +76,9 @@ class ELBOGradient:
         self.buffers = GradientBuffers(model)
         self.row_weights = RowWeights(n_members, n_rows, n_draws, like)
         n_latent, rounds = model.architecture.n_components, model.architecture.has_classes_only
-        self.encoder = ManualMLP(model.encoder, n_rows, self.buffers, rounds_hidden=rounds)
+        self.encoder = ManualMLP(model.encoder, n_rows, self.buffers, rounds_outputs=rounds)
         self.decoder = ManualMLP(
-            model.decoder, n_draws * n_rows, self.buffers, n_latent, rounds_hidden=rounds
+            model.decoder, n_draws * n_rows, self.buffers, n_latent, rounds_outputs=rounds
         )
         self.clips_input = clips_input
         self.observed: Tensor | None = None

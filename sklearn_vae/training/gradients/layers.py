@@ -16,7 +16,7 @@ from torch import Tensor
 from sklearn_vae.model_constants import POSTERIOR_LOG_SCALE_BOUND
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.networks import MLP, SkipNetwork
-from sklearn_vae.networks.matmul import bmm_for, rounded_bmm_for
+from sklearn_vae.networks.matmul import bmm_for, suits_bfloat16
 
 # Rows that are precomputed at a time.
 CHUNK_ROWS = 1 << 12
@@ -86,8 +86,8 @@ class ManualMLP:
 
     The last layer and the skip connection are one matrix product with the concatenation of the
     last hidden layer, the input, and a row of ones for the bias. The gradient of the input is
-    computed for its first ``n_grad`` features. With ``rounds_hidden``, products of wide hidden
-    layers may be in bfloat16.
+    computed for its first ``n_grad`` features. With ``rounds_outputs``, those of wide layers may be
+    in bfloat16, as their gradients may.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class ManualMLP:
         buffers: GradientBuffers,
         n_grad: int = 0,
         *,
-        rounds_hidden: bool = False,
+        rounds_outputs: bool = False,
     ):
         if not isinstance(network, MLP):
             raise TypeError(f"{type(network).__name__} has no hand-written gradient.")
@@ -115,7 +115,7 @@ class ManualMLP:
         layer_input, n_with_grad = self.last_input[:, n_last_hidden:], n_grad
         for dense, width in zip(network.hidden, widths, strict=True):
             block = buffers.view(dense.weight, dense.bias)
-            layer = ManualLinear(layer_input, n_with_grad, *block, rounds=rounds_hidden)
+            layer = make_linear(layer_input, n_with_grad, *block, rounds_output=rounds_outputs)
             self.hidden.append(layer)
             layer_input, n_with_grad = self.last_input.new_ones(n_members, width + 1, n_rows), width
         # outputs of the hidden layers are views of the next layers' inputs
@@ -124,7 +124,7 @@ class ManualMLP:
         last = [] if network.last is None else [network.last]
         block = buffers.view(*last, network.linear.weight, network.linear.bias)
         n_with_grad = n_last_hidden + n_grad
-        self.last = ManualLinear(self.last_input, n_with_grad, *block)
+        self.last = make_linear(self.last_input, n_with_grad, *block, rounds_output=rounds_outputs)
         self.grad_last_hidden, self.grad_x = self.last.grad_x.split([n_last_hidden, n_grad], dim=1)
         self.out, self.n_grad = self.last.out, n_grad
 
@@ -145,14 +145,9 @@ class ManualMLP:
 
 
 class ManualLinear:
-    """Linear layer ``weight.T @ x``; x has gradients for its first ``n_grad`` features.
+    """Linear layer ``weight.T @ x``; x has gradients for its first ``n_grad`` features."""
 
-    With ``rounds``, its output may be computed in bfloat16, as gradients may.
-    """
-
-    def __init__(
-        self, x: Tensor, n_grad: int, weight: Tensor, grad_weight: Tensor, *, rounds: bool = False
-    ):
+    def __init__(self, x: Tensor, n_grad: int, weight: Tensor, grad_weight: Tensor):
         n_members, _, n_rows = x.shape
         self.x, self.n_grad = x, n_grad
         self.weight_t, self.weight_with_grad = weight.mT, weight[:, :n_grad]
@@ -160,9 +155,9 @@ class ManualLinear:
         self.out = x.new_empty(n_members, weight.shape[2], n_rows)
         self.grad_x = x.new_empty(n_members, n_grad, n_rows)
         self.grad: Tensor | None = None
-        self.forward_bmm = (rounded_bmm_for if rounds else bmm_for)(self.weight_t, x)
-        self.weight_bmm = rounded_bmm_for(x, self.out.mT)
-        self.input_bmm = rounded_bmm_for(self.weight_with_grad, self.out)
+        self.forward_bmm = bmm_for(self.weight_t, x)
+        self.weight_bmm = bmm_for(x, self.out.mT)
+        self.input_bmm = bmm_for(self.weight_with_grad, self.out)
 
     def forward(self) -> Tensor:
         """Compute the output: (M, n_in, rows) -> (M, n_out, rows)."""
@@ -176,6 +171,67 @@ class ManualLinear:
         if self.n_grad:
             self.input_bmm(self.weight_with_grad, grad, out=self.grad_x)
         return self.grad_x
+
+
+class BFloat16Linear(ManualLinear):
+    """Linear layer whose gradients are computed in bfloat16; its output is with ``rounds_output``.
+
+    Each factor and product is rounded by at most 2**-9 of its size, and sums are in single
+    precision. In gradients that is little beside the differences between batches. A column of real
+    numbers may have a residual of .001 standard deviations, so its outputs are not rounded.
+    """
+
+    def __init__(
+        self, x: Tensor, n_grad: int, weight: Tensor, grad_weight: Tensor, *, rounds_output: bool
+    ):
+        super().__init__(x, n_grad, weight, grad_weight)
+        self.weight, self.rounds_output = weight, rounds_output
+        # rounded once a step; one buffer serves for the output and its gradient
+        self.rounded_x, self.rounded_weight, self.rounded_out, rounded_grad_x = (
+            empty_like(buffer, dtype=torch.bfloat16)
+            for buffer in (x, weight, self.out, self.grad_x)
+        )
+        rounded_grad_weight = torch.empty_like(self.rounded_weight)
+        self.rounded_gradients = rounded_grad_weight, rounded_grad_x
+        # one product per member, so that its bits do not depend on the others
+        buffers = self.rounded_x, self.rounded_weight, self.rounded_out, *self.rounded_gradients
+        members = list(zip(*buffers, strict=True))
+        self.products = [(weight.mT, x, out) for x, weight, out, *_ in members]
+        self.gradient_products = [
+            factors
+            for x, weight, grad, grad_weight, grad_x in members
+            for factors in ((x, grad.mT, grad_weight), (weight[:n_grad], grad, grad_x))
+        ]
+
+    def forward(self) -> Tensor:
+        """Compute the output: (M, n_in, rows) -> (M, n_out, rows)."""
+        self.rounded_x.copy_(self.x)
+        self.rounded_weight.copy_(self.weight)
+        if not self.rounds_output:
+            return super().forward()
+        for a, b, product in self.products:
+            torch.mm(a, b, out=product)
+        return self.out.copy_(self.rounded_out)
+
+    def backward(self, grad: Tensor) -> Tensor:
+        """Write the gradient of the weights; return that of the input's first features."""
+        self.rounded_out.copy_(grad)
+        for a, b, product in self.gradient_products:
+            torch.mm(a, b, out=product)
+        for rounded, gradient in zip(
+            self.rounded_gradients, (self.grad_weight, self.grad_x), strict=True
+        ):
+            gradient.copy_(rounded)
+        return self.grad_x
+
+
+def make_linear(
+    x: Tensor, n_grad: int, weight: Tensor, grad_weight: Tensor, *, rounds_output: bool
+) -> ManualLinear:
+    """Make a layer, whose large products may be in bfloat16."""
+    if suits_bfloat16(weight.mT, x):
+        return BFloat16Linear(x, n_grad, weight, grad_weight, rounds_output=rounds_output)
+    return ManualLinear(x, n_grad, weight, grad_weight)
 
 
 class GaussianSample:
