@@ -103,7 +103,7 @@ def last_layer(X: np.ndarray, seed: int) -> list[Any]:
 def members_of(models: list[Any], X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Scores of all members, and of them together: (n_members, n), (n,)."""
     scores = np.concatenate(
-        [model._fitted().log_density_per_member(X, N_DRAWS) for model in models]
+        [model._predictor().log_density_per_member(X, N_DRAWS) for model in models]
     )
     return scores, logsumexp(scores, axis=0) - np.log(len(scores))
 

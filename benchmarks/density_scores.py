@@ -48,7 +48,7 @@ def report(name: str, n_scramblings: int) -> None:
     train, test = train_test_split(rows_of(name), test_size=0.2, random_state=0)
     density = VAEDensity(random_state=0).fit(train)
     long_runs = [
-        density._fitted().log_density(density._validate(test), MANY_DRAWS, 1 + scrambling)
+        density._predictor().log_density(density._validate(test), MANY_DRAWS, 1 + scrambling)
         for scrambling in range(n_scramblings)
     ]
     truth = logsumexp(long_runs, axis=0) - np.log(n_scramblings)

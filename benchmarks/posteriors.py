@@ -75,7 +75,7 @@ def density(X: np.ndarray, posterior: str, seed: int, size: int) -> tuple[float,
     vae = VAETransformer(size, posterior=posterior, max_iter=40, random_state=seed)
     vae, seconds = timed(lambda: vae.fit(train))
     score = vae.score_samples(test, n_draws=1024).mean()
-    log_prob, kl = vae._fitted().elbo_terms(test, 256)
+    log_prob, kl = vae._predictor().elbo_terms(test, 256)
     return float(score), float(score - (log_prob - kl).mean()), seconds
 
 

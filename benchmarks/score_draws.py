@@ -114,7 +114,7 @@ def report(name: str, n_components: int, X: np.ndarray, repeats: int) -> None:
     """Fit one model and print its table."""
     train, test = split(X, seed=0)
     model = VAETransformer(n_components=n_components, random_state=0, device="cpu").fit(train)
-    fitted = model._fitted()
+    fitted = model._predictor()
     seeds = range(FIRST_REFERENCE_SEED, FIRST_REFERENCE_SEED + REFERENCE_SETS)
     truth = repeated(fitted, test, SAMPLERS[0], REFERENCE_DRAWS, seeds).mean()
 

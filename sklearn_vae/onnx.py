@@ -264,7 +264,7 @@ def to_onnx(
         raise ValueError(
             "to_onnx supports models of p(x), and this one was fitted with conditional=True."
         )
-    fitted = estimator._fitted()
+    fitted = estimator._predictor()
     if not isinstance(fitted.architecture.posterior, DiagonalGaussian):
         raise ValueError(
             f"to_onnx supports posterior='gaussian' only, and the model has "

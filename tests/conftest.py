@@ -46,7 +46,7 @@ def iwae_bound(model, x, noise, proposal_scale=1.0):
 
 def encoder_bound(vae, X):
     """Importance-weighted bound on log p(x) by 64 Sobol points, which ``to_onnx`` exports."""
-    fitted = vae._fitted()
+    fitted = vae._predictor()
     seed = stream_seed(fitted.seed, Stream.SCORE)
     noise = torch.as_tensor(sobol_normal(64, fitted.architecture.n_noise, seed))[None, :, None]
     x = torch.as_tensor(fitted.columns.transform(X)).expand(fitted.n_members, -1, -1)

@@ -141,7 +141,7 @@ class TableEstimator(
 
     # -- the fitted model ------------------------------------------------------------
 
-    def _fitted(self) -> PredictorT:
+    def _predictor(self) -> PredictorT:
         """Return the fitted model, whose torch modules serve until an attribute is set."""
         attributes = self.device, *self._predictor_state()
         predictor: PredictorT = cached(

@@ -18,7 +18,7 @@ from sklearn_vae.estimators.checks import restore_on_error
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.nested_params import NestedParamsMixin
-from sklearn_vae.estimators.sources import accepts_source
+from sklearn_vae.estimators.source_methods import accepts_source
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.constants import SCORE_DRAWS
@@ -212,7 +212,9 @@ class VAEClassifier(ClassifierMixin, NestedParamsMixin, SerializationMixin, Base
         check_is_fitted(self)
         model = self.estimator_
         rows = model._validate(X)
-        joint = ClassMarginal(model._fitted(), self.priors_).joint_log_density(rows, self.n_draws)
+        joint = ClassMarginal(model._predictor(), self.priors_).joint_log_density(
+            rows, self.n_draws
+        )
         return joint - logsumexp(joint, axis=1, keepdims=True)
 
     def predict_proba(self, X: Any) -> np.ndarray:

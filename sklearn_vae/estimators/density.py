@@ -369,7 +369,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         log_density = []
         for result in results:
             self._set_results(jobs, [result], table)
-            log_density.append(self._fitted().log_density(held_out_rows, 1))
+            log_density.append(self._predictor().log_density(held_out_rows, 1))
         # the best one only: one that overfits would explain the rows of the fit best
         best = int(np.argmax(stacking_weights(np.array(log_density), held_out.sample_weight())))
         self.mixtures_ = [self.mixtures_[best]]

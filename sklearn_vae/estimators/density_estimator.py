@@ -23,7 +23,7 @@ from sklearn_vae.estimators.checks import (
 )
 from sklearn_vae.estimators.given import column_indices, given_row
 from sklearn_vae.estimators.rules import sample_with_rules
-from sklearn_vae.estimators.sources import accepts_source
+from sklearn_vae.estimators.source_methods import accepts_source
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.constants import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DRAWS
 from sklearn_vae.inference.predictor import Predictor
@@ -151,11 +151,11 @@ class DensityEstimator(TableEstimator[PredictorT]):
         """Validate rows, and return them with the model of p(x|y), or of p(x) if y is None."""
         if y is None:
             return self._validate(X, columns), self._marginal()
-        return self._validate_with_conditions(X, y, columns), self._fitted()
+        return self._validate_with_conditions(X, y, columns), self._predictor()
 
     def _marginal(self) -> PredictorT | ClassMarginal:
         """Return the model of p(x), with conditions an average of p(x|y) over the classes y."""
-        encoder, model = self.condition_encoder_, self._fitted()
+        encoder, model = self.condition_encoder_, self._predictor()
         if encoder is None or self._is_joint:
             return model
         if not len(encoder.class_prior):
@@ -373,7 +373,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
         self, row: np.ndarray, y: Any, n_samples: int
     ) -> Callable[[np.ndarray, int], np.ndarray]:
         """Return a function (indices, seed) that draws rows of numbers, given values and y."""
-        model = self._marginal() if y is None else self._fitted()
+        model = self._marginal() if y is None else self._predictor()
         codes = None if y is None else self._encode_conditions(y, n_samples, self.dtype_)
         if np.isnan(row).all():
             if codes is None:
@@ -448,7 +448,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
         if not is_incomplete.any():
             return imputed
         incomplete = rows[is_incomplete]
-        model = self._fitted()
+        model = self._predictor()
         with show_progress("Imputing", len(incomplete), self.verbose):
             if n_draws is None:
                 imputed[0, is_incomplete] = model.impute(incomplete, MEAN_DRAWS, self._is_rounded)

@@ -32,7 +32,7 @@ from sklearn_vae.estimators.base import MIN_ROWS, Cache, TableEstimator, cached
 from sklearn_vae.estimators.checks import CONSTRAINTS
 from sklearn_vae.estimators.given import column_indices
 from sklearn_vae.estimators.parts import resolve_widths
-from sklearn_vae.estimators.sources import accepts_source
+from sklearn_vae.estimators.source_methods import accepts_source
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.architecture import Architecture
@@ -426,7 +426,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
             self.calibration_scores_ = np.sort(-self._anomaly_scores(rows_of_new))
             self.offset_ = conformal_threshold(self.calibration_scores_, contamination)
         rows = CountedRows(self.reference_samples_, self.counts_)
-        self.attribution_baseline_ = AttributionBaseline.fit(self._fitted(), rows, -scores)
+        self.attribution_baseline_ = AttributionBaseline.fit(self._predictor(), rows, -scores)
         del _REFERENCES[self]  # which has coordinates that are in the scorer by now
 
     # -- scores ------------------------------------------------------------------------
@@ -546,7 +546,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
         check_is_fitted(self)
         rows = self._scored_rows(self._validate(X), are_new=self._are_new)
         scores = self._anomaly_scores(rows)
-        return self.attribution_baseline_.attribute(self._fitted(), rows.X, scores)
+        return self.attribution_baseline_.attribute(self._predictor(), rows.X, scores)
 
     def expected_values(self, X: Any, *, columns: Iterable[Name] | None = None) -> Any:
         """Expected value of each cell given the row's other cells.
@@ -575,7 +575,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
             caller = f"{type(self).__name__}.expected_values"
             indices = column_indices(columns, names, "columns", caller)
         rows = self._scored_rows(self._validate(X))
-        means = conditional_means(self._fitted(), rows.X, indices, self._is_rounded)
+        means = conditional_means(self._predictor(), rows.X, indices, self._is_rounded)
         return self._restore_table(means, like=X, columns=indices)
 
     @accepts_source
@@ -603,7 +603,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
     def _reference_rows(self) -> ScoredRows:
         """Reference rows, which keep what is computed of them until an attribute is set."""
         attributes = X, predictor, left_out, counts = (
-            self.reference_samples_, self._fitted(), self.left_out_, self.counts_,
+            self.reference_samples_, self._predictor(), self.left_out_, self.counts_,
         )  # fmt: skip
         rows: ScoredRows = cached(
             _REFERENCES,
@@ -630,7 +630,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
         check_array("calibration_scores_", self.calibration_scores_, "f", (None,))
         baseline = self.attribution_baseline_.conditional_nll
         check_array("conditional_nll", baseline, "f", (self.n_features_in_,))
-        fitted = self._fitted()
+        fitted = self._predictor()
         check_array("left_out_", self.left_out_, "b", (fitted.n_members, n_reference))
         n_rows = n_reference
         if self.counts_ is not None:

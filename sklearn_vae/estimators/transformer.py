@@ -25,7 +25,7 @@ from sklearn_vae.estimators.config import make_architecture, make_config
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.parts import ModelParts
 from sklearn_vae.estimators.robust import find_inliers
-from sklearn_vae.estimators.sources import accepts_source
+from sklearn_vae.estimators.source_methods import accepts_source
 from sklearn_vae.inference.decoder_correction import check_range, fit_decoder_correction
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Likelihood
@@ -554,7 +554,10 @@ class VAETransformer(
         table, columns = self._encode(rows, weight), self.columns_
         is_complete = columns.n_columns > 0 and not self.architecture_.n_factors
         if is_complete and any(columns.is_incomplete(window).any() for window in windows(rows)):
-            model, config = self._fitted().module(self.dtype_, 1), make_config(self, parts, table)
+            model, config = (
+                self._predictor().module(self.dtype_, 1),
+                make_config(self, parts, table),
+            )
             self.architecture_, self.state_dict_ = add_mask_inputs(
                 model, table, config, self.state_dict_
             )
@@ -661,7 +664,7 @@ class VAETransformer(
             )
         check_range(Z)
         codes = self._encode_conditions(y, len(Z), Z.dtype)
-        return self._restore_table(self._fitted().decode(Z, codes))
+        return self._restore_table(self._predictor().decode(Z, codes))
 
     def interpolate(self, x0: Any, x1: Any, n_steps: int = 10, *, y: Any = None) -> np.ndarray:
         """Decode evenly spaced codes on the straight line between the codes of two rows.
@@ -684,10 +687,10 @@ class VAETransformer(
         n_steps = check_count("n_steps", n_steps)
         self._check_y_is_used(y, "interpolate")
         ends = np.vstack([self._validate_row("x0", x0, y), self._validate_row("x1", x1, y)])
-        start, end = self._fitted().codes(ends)
+        start, end = self._predictor().codes(ends)
         t = np.linspace(0, 1, n_steps, dtype=start.dtype)[:, None]
         codes = self._encode_conditions(y, n_steps, start.dtype)
-        return self._restore_table(self._fitted().decode((1 - t) * start + t * end, codes))
+        return self._restore_table(self._predictor().decode((1 - t) * start + t * end, codes))
 
     def _validate_row(self, name: str, x: Any, y: Any) -> np.ndarray:
         """Validate one row, with its condition: (1, n_features + n_y)."""
@@ -705,7 +708,7 @@ class VAETransformer(
     def module_(self) -> VAE:
         """A new torch module with the fitted weights."""
         check_is_fitted(self)
-        return self._fitted().build_module(self.dtype_)
+        return self._predictor().build_module(self.dtype_)
 
     def _predictor_state(self) -> tuple[object, ...]:
         correction = self.decoder_correction_, self.code_range_

@@ -104,7 +104,7 @@ def pit_calibration(
 
         check_not_autoregressive(estimator, "pit_calibration")
     rows = estimator._validate_with_conditions(X, y)
-    fitted = estimator._fitted()
+    fitted = estimator._predictor()
     marginal = distribution == "marginal"
     transform = fitted.marginal_pit if marginal else fitted.conditional_pit
     columns, n_features = fitted.columns.order, fitted.columns.n_features

@@ -58,7 +58,9 @@ def kl_per_dimension(estimator: "VAETransformer", X: Any, y: Any = None) -> np.n
             f"has a KL of its own. Use posterior='gaussian'."
         )
     return (
-        estimator._fitted().kl_per_dimension(estimator._validate_with_conditions(X, y)).mean(axis=0)
+        estimator._predictor()
+        .kl_per_dimension(estimator._validate_with_conditions(X, y))
+        .mean(axis=0)
     )
 
 

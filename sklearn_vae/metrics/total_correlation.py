@@ -75,7 +75,7 @@ def total_correlation(
         )
     n_draws = check_count("n_draws", n_draws, maximum=MAX_DRAWS)
     rows = estimator._validate_with_conditions(X, y)
-    z, loc, log_scale = estimator._fitted().sample_codes(rows, n_draws)
+    z, loc, log_scale = estimator._predictor().sample_codes(rows, n_draws)
     z = z.reshape(-1, z.shape[2])  # (K n, l)
     log_ratio = np.empty(len(z))
     for batch in batches(len(z), max(MAX_DENSITIES // loc.size, 1)):

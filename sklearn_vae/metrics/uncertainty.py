@@ -81,7 +81,7 @@ def decompose_uncertainty(
     """
     check_has_codes(estimator, "decompose_uncertainty")
     n_draws = check_count("n_draws", n_draws, maximum=MAX_DRAWS)
-    fitted = estimator._fitted()
+    fitted = estimator._predictor()
     if fitted.n_members < 2:
         raise ValueError(
             "decompose_uncertainty needs an ensemble, and this estimator has 1 member. Fit it with "

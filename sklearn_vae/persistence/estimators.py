@@ -173,7 +173,7 @@ class SerializationMixin:
         """Validate fitted attributes that were read from a file."""
         model: Any = self
         self._check_annotations()
-        model._fitted().check()
+        model._predictor().check()
         n_features = model.columns_.n_features
         if model.n_features_in_ != n_features or model.dtype_.kind != "f":
             raise ValueError(f"the model does not have {n_features} floating-point features")

@@ -74,7 +74,7 @@ def test_a_combined_score_needs_one_tail_per_scorer():
 def test_a_combined_score_is_the_weighted_sum_of_negative_log_survivals(weights):
     """Of the distances to the nearest neighbour in two metrics."""
     X = np.random.default_rng(0).normal(size=(60, 3))
-    predictor = VAEOutlierDetector(max_iter=1, n_init=1, random_state=0).fit(X)._fitted()
+    predictor = VAEOutlierDetector(max_iter=1, n_init=1, random_state=0).fit(X)._predictor()
     rows = ScoredRows(X, predictor)
     scorers = (NeighborDistance(inputs, 1), NeighborDistance(inputs, 1, metric="manhattan"))
     combined = CombinedScore(scorers, weights).fit(rows)

@@ -19,7 +19,7 @@ from sklearn_vae.anomaly.rows import ScoredRows
 def rows():
     """Reference rows, and new rows beside them."""
     X = np.random.default_rng(0).normal(size=(80, 3))
-    predictor = VAEOutlierDetector(max_iter=1, n_init=1, random_state=0).fit(X)._fitted()
+    predictor = VAEOutlierDetector(max_iter=1, n_init=1, random_state=0).fit(X)._predictor()
     reference = ScoredRows(X, predictor)
     return reference, ScoredRows(X[:30] * 1.1 + 0.05, predictor, reference)
 

@@ -23,7 +23,7 @@ def table():
 
 @pytest.fixture(scope="module")
 def predictor(table):
-    return VAEOutlierDetector(max_iter=1, n_init=1, random_state=0).fit(table)._fitted()
+    return VAEOutlierDetector(max_iter=1, n_init=1, random_state=0).fit(table)._predictor()
 
 
 def test_normal_scores_are_normal_quantiles_of_mid_ranks(table, predictor):
@@ -99,7 +99,7 @@ def test_a_missing_value_is_a_value_and_categories_have_no_normal_scores(passeng
     new = passengers.iloc[[0, 0, 59]].copy()
     new.loc[:, "fare"] = passengers["fare"].mean()
     X = detector._validate(new).astype(float)
-    rows = ScoredRows(X, detector._fitted(), reference)
+    rows = ScoredRows(X, detector._predictor(), reference)
     score = NegativeLogFrequency().score(rows)
     n_alike = (passengers["port"] == passengers["port"].iloc[59]).sum()
 

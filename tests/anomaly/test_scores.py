@@ -20,7 +20,7 @@ def wine():
 
 @pytest.fixture(scope="module")
 def predictor(wine):
-    return VAEOutlierDetector(max_iter=4, n_init=4, random_state=0).fit(wine)._fitted()
+    return VAEOutlierDetector(max_iter=4, n_init=4, random_state=0).fit(wine)._predictor()
 
 
 def test_the_elbo_is_that_of_torch_distributions(wine, predictor):
@@ -50,7 +50,7 @@ def test_the_elbo_is_the_reconstruction_probability_less_the_kl(wine):
         .score_samples(wine)
         for method in ("elbo", "reconstruction_probability", "log_likelihood")
     }
-    predictor = VAEOutlierDetector(max_iter=4, n_init=1, random_state=0).fit(wine)._fitted()
+    predictor = VAEOutlierDetector(max_iter=4, n_init=1, random_state=0).fit(wine)._predictor()
 
     np.testing.assert_allclose(
         scores["reconstruction_probability"] - scores["elbo"], predictor.elbo_terms(wine, 64)[1][0]
@@ -62,7 +62,7 @@ def test_a_model_of_zero_weights_predicts_column_means(wine):
     """Masked reconstruction errors are then distances from the column means."""
     model = VAEOutlierDetector(max_iter=1, random_state=0).fit(wine)
     model.state_dict_ = {name: np.zeros_like(value) for name, value in model.state_dict_.items()}
-    scores = MaskedReconstructionError().score(ScoredRows(wine, model._fitted()))
+    scores = MaskedReconstructionError().score(ScoredRows(wine, model._predictor()))
 
     np.testing.assert_allclose(scores, np.abs(StandardScaler().fit_transform(wine)).sum(axis=1))
 

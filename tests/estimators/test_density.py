@@ -88,7 +88,7 @@ def test_without_a_step_it_is_the_weighted_mean_of_its_mixtures(wine):
 def exact_log_density(density, X, most=9, n=1201):
     """By the trapezoidal rule over the one code of each member's components."""
     z = torch.linspace(-most, most, n, dtype=torch.double)
-    fitted = density._fitted()
+    fitted = density._predictor()
     scores = []
     for member in fitted.members:
         model = member.module(np.dtype("float64"))
@@ -541,7 +541,7 @@ def test_training_does_not_fall_below_the_mixture_that_it_starts_at(passengers):
     assert start.history_ == []
     assert start.n_iter_ == 0
     assert trained.score(passengers) > start.score(passengers) - 0.01
-    model = start._fitted().members[0].module(np.dtype("float64"))
+    model = start._predictor().members[0].module(np.dtype("float64"))
     assert all((part == 0).all() for part in (model.decoder.linear.weight, model.decoder.last))
     assert np.isfinite(start.score_samples(test)).all()
 

@@ -164,7 +164,7 @@ def test_an_unseen_value_of_a_constant_column_lowers_the_score(wine):
     later = table.assign(year=1991)
 
     assert detector.score_samples(later).max() < detector.score_samples(table).min()
-    fitted = detector._fitted()
+    fitted = detector._predictor()
     np.testing.assert_allclose(conditional_nll(fitted, later.to_numpy(float))[:, 13], np.log(180))
     assert (conditional_nll(fitted, table.to_numpy(float))[:, 13] == 0).all()
     assert (detector.explain(later)[:, 13] > detector.explain(table)[:, 13]).all()
@@ -348,7 +348,7 @@ def test_training_rows_are_scored_out_of_fold(wine):
     """By the mean over the members that were not trained on them; new rows by all members."""
     X = np.unique(wine.to_numpy(), axis=0)  # in the order of reference_samples_
     detector = VAEOutlierDetector(method="reconstruction", n_init=3, **QUICK).fit(X)
-    fitted, left_out = detector._fitted(), detector.left_out_
+    fitted, left_out = detector._predictor(), detector.left_out_
     per_member = -np.square(fitted.codes_and_residuals(X)[1]).sum(axis=2)
 
     assert left_out.sum(axis=0).min() == 1
@@ -429,7 +429,7 @@ def test_counts_are_multiplicities_of_neighbours():
     kept = near.reference[0].repeat(near.counts, axis=0)
     encoded = detector.columns_.transform(new)
     distance, _ = NearestNeighbors(n_neighbors=20).fit(kept).kneighbors(encoded)
-    rows = ScoredRows(new, detector._fitted(), detector._reference_rows())
+    rows = ScoredRows(new, detector._predictor(), detector._reference_rows())
 
     np.testing.assert_allclose(near.score(rows), distance.mean(axis=1))
 
@@ -471,7 +471,7 @@ def test_expected_values_are_those_of_the_exact_normal(factors, novelty):
 
 def test_expected_values_are_each_cell_imputed_from_the_rows_others(fitted, wine):
     """Cells of a row are computed together; of some columns, the others need no time."""
-    rows, predictor = wine.to_numpy()[:7], fitted._fitted()
+    rows, predictor = wine.to_numpy()[:7], fitted._predictor()
     expected = np.empty_like(rows)
     for j in range(rows.shape[1]):
         incomplete = np.where(np.arange(rows.shape[1]) == j, np.nan, rows)
@@ -516,7 +516,7 @@ def test_conditional_log_densities_are_those_of_the_exact_normal():
     precision = np.linalg.inv(covariance)
     exact = 0.5 * (new @ precision) ** 2 / np.diag(precision) - 0.5
     found = (
-        conditional_nll(detector._fitted(), new) - detector.attribution_baseline_.conditional_nll
+        conditional_nll(detector._predictor(), new) - detector.attribution_baseline_.conditional_nll
     )
 
     assert np.abs(found - exact).mean() < 0.15

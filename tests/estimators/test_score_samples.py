@@ -68,7 +68,7 @@ def test_the_score_is_the_exact_density_however_few_draws(factor_rows):
     mean = vae.columns_.inverse_transform(likelihood.decoder.linear.bias[0].numpy())[0]
     covariance = (loadings.T @ loadings + np.diag(np.exp(2 * scale))) * np.outer(sd, sd)
     exact = multivariate_normal(mean, covariance).logpdf(test).mean()
-    density = vae._fitted().log_density
+    density = vae._predictor().log_density
     by_draws = [
         np.mean([density(test, n, scrambling).mean() for scrambling in range(8)])
         for n in (1, 4, 16, 64, 256)
@@ -181,7 +181,7 @@ def by_a_grid_of_codes(vae, X, reach=9.0, n_points=901):
     """log p(x) of a model with two latent dimensions, integrated over a grid of codes."""
     axis = torch.linspace(-reach, reach, n_points, dtype=torch.float64)
     codes = torch.cartesian_prod(axis, axis)
-    fitted = vae._fitted()
+    fitted = vae._predictor()
     model = fitted.module(np.dtype(np.float64))
     rows = torch.as_tensor(fitted.columns.transform(X))[None, None]  # (1, 1, B, d)
     log_joint = []
@@ -213,7 +213,7 @@ def test_the_score_sums_over_all_of_many_categorical_codes(conditional):
         40, posterior=posterior, max_iter=10, conditional=conditional, random_state=0
     ).fit(X, y if conditional else None)
     given = (X[:20], y[:20]) if conditional else (X[:20],)
-    fitted = vae._fitted()
+    fitted = vae._predictor()
     model = fitted.module(np.dtype(np.float64))
     rows = torch.as_tensor(fitted.columns.transform(np.column_stack(given)))[None]
     one = torch.eye(20, dtype=torch.float64)

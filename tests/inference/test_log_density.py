@@ -52,7 +52,7 @@ def log_p_by_wide_draws(vae, X, n_draws=1 << 14):
     The mixture has the same number of draws from normals of several widths about the encoder's
     mean, and about the best code of a first round, and from one about zero that covers the prior.
     """
-    fitted = vae._fitted()
+    fitted = vae._predictor()
     model = fitted.module(np.dtype(np.float64))
     rows = torch.as_tensor(fitted.columns.transform(X))[None].expand(fitted.n_members, -1, -1)
     centre = model.posterior.mean(model.encode(rows)).unsqueeze(1)  # (M, 1, B, l)
@@ -101,7 +101,7 @@ def test_the_score_is_log_p(how):
 
 def log_p_by_class(vae, X, n_draws=1 << 9):
     """Log p(x) where a code is a class and numbers: the sum over classes of wide draws of these."""
-    fitted = vae._fitted()
+    fitted = vae._predictor()
     model = fitted.module(np.dtype(np.float64))
     rows = torch.as_tensor(fitted.columns.transform(X))[None]
     n_classes = vae.posterior.n_classes

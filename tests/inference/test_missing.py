@@ -682,7 +682,7 @@ def shares_by_a_grid(vae, rows):
     The model's own posterior of two latent dimensions, added up over a grid; values beyond the
     column's bounds are never drawn.
     """
-    fitted = vae._fitted()
+    fitted = vae._predictor()
     columns, model = fitted.columns, fitted.module(np.dtype(np.float64))
     x = torch.as_tensor(columns.transform(rows))[None]
     axis = torch.linspace(-8, 8, 321, dtype=torch.float64)

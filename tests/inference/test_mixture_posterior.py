@@ -94,7 +94,7 @@ def test_draws_of_missing_cells_have_the_moments_of_the_mixture(rows, mixture):
 
 def test_importance_sampling_agrees(rows, mixture):
     """It is unbiased for every mixture, so its mean over many draws is the exact density."""
-    predictor = mixture._fitted()
+    predictor = mixture._predictor()
     models = [member.module(rows.dtype) for member in predictor.members]
     x, log_weight = torch.as_tensor(mixture.columns_.transform(rows)), torch.tensor([-0.5, -1.0])
     noise = predictor.members[0].noise(512, rows.dtype, 0)[0, :, 0]
@@ -108,8 +108,8 @@ def test_importance_sampling_agrees(rows, mixture):
 def test_a_trained_density_depends_on_codes(rows, mixture):
     trained = VAEDensity(2, mixtures=[(1, "full")], max_iter=2, early_stopping=False).fit(rows)
 
-    assert not any(m.module(rows.dtype).depends_on_code for m in mixture._fitted().members)
-    assert all(m.module(rows.dtype).depends_on_code for m in trained._fitted().members)
+    assert not any(m.module(rows.dtype).depends_on_code for m in mixture._predictor().members)
+    assert all(m.module(rows.dtype).depends_on_code for m in trained._predictor().members)
 
 
 def test_rows_and_columns_without_values_have_the_probability_1(rows):
@@ -156,7 +156,7 @@ def test_importance_sampling_agrees_on_a_mixed_table():
     X[rng.random(X.shape) < 0.2] = np.nan
     kinds = ["gaussian", "poisson", "zero_inflated", "categorical"]
     density = VAEDensity(1, likelihood=kinds, mixtures=[(3, "full"), (6, "diag")], max_iter=0)
-    predictor = density.fit(X)._fitted()
+    predictor = density.fit(X)._predictor()
     models = [member.module(X.dtype) for member in predictor.members]
     x, log_weight = predictor.members[0].encode(X)[0], torch.as_tensor(np.log(density.weights_))
     noise = predictor.members[0].noise(2048, X.dtype, 0)[0, :, 0]

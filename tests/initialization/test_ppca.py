@@ -274,7 +274,7 @@ def test_a_random_start_finds_two_factors_in_a_ring_and_leaves_the_others_silent
     train, test = ring[:300], ring[300:]
     settings = {"n_components": 5, "refit": False, "random_state": 0}
     linear, best = (VAETransformer(n_init=n, **settings).fit(train) for n in (1, 2))
-    kl = best._fitted().kl_per_dimension(test).mean(axis=0)
+    kl = best._predictor().kl_per_dimension(test).mean(axis=0)
 
     assert (kl > 0.5).sum() == 2
     assert best.score(test) > max(linear.score(test), PCA(2).fit(train).score(test)) + 0.2

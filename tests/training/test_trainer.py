@@ -481,7 +481,7 @@ def test_validation_losses_are_in_the_units_of_the_validation_rows(monkeypatch, 
     vae = VAETransformer(
         1, max_iter=3, early_stopping=True, refit=False, tol=0.0, random_state=0
     ).fit(X)
-    log_prob, kl = vae._fitted().elbo_terms(X[asides[0]], 4096)
+    log_prob, kl = vae._predictor().elbo_terms(X[asides[0]], 4096)
     best = min(record["val_loss"] for record in vae.history_)
 
     assert vae.columns_.likelihoods == [LogNormal(), LogNormal()]
