@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
@@ -216,18 +216,21 @@ def check_random_state(random_state: object, caller: str) -> None:
 
 def warn_of_identifiers(X: np.ndarray, schema: Schema) -> None:
     """Warn of columns of strings in which few values occur twice."""
+    found, n_rows = [], len(X)
     for j, field in enumerate(schema.fields):
         texts = [value for value in field.categories or () if isinstance(value, str)]
         if len(texts) <= MAX_CLASSES_UNCHECKED:
             continue
-        n_unique, n_rows = len(np.unique(X[:, j])), len(X)
+        n_unique = len(np.unique(X[:, j]))
         if n_unique > max(MAX_CLASSES_UNCHECKED, MAX_CLASSES_PER_ROW * n_rows):
-            warn(
-                f"Column {field.name!r} of X holds {n_unique} different strings in {n_rows} rows, "
-                f"which are taken for classes. A model cannot learn from classes of one row each: "
-                f"leave the column out if it names the rows, parse it if it holds dates or "
-                f"numbers, or encode its meaning."
-            )
+            found.append(f"{field.name!r} ({n_unique})")
+    if found:
+        warn(
+            f"Columns of X hold a different string in most of the {n_rows} rows, which are taken "
+            f"for classes: {_first_of(found)}. A model cannot learn from classes of one row each. "
+            f"Leave a column out if it names the rows, parse it if it holds dates or numbers, or "
+            f"encode its meaning."
+        )
 
 
 def fit_schema(X: Any, network: Network) -> Schema | None:
@@ -302,9 +305,14 @@ def with_column_names(error: ValueError, X: Any, names: Any = None) -> ValueErro
     ]
     if not columns:
         return error
-    if len(columns) > MAX_COLUMNS_NAMED:
-        columns[MAX_COLUMNS_NAMED:] = [f"and {len(columns) - MAX_COLUMNS_NAMED} more"]
-    return ValueError(f"{message.rstrip('.')}, in {', '.join(columns)}.")
+    return ValueError(f"{message.rstrip('.')}, in {_first_of(columns)}.")
+
+
+def _first_of(columns: Sequence[str]) -> str:
+    """Name the first columns and the number of others."""
+    n_others = len(columns) - MAX_COLUMNS_NAMED
+    others = [f"and {n_others} more"] if n_others > 0 else []
+    return ", ".join([*columns[:MAX_COLUMNS_NAMED], *others])
 
 
 def _count_invalid(column: np.ndarray) -> int:

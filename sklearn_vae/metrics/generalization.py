@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_vae.metrics.validation import check_is_model
+
 if TYPE_CHECKING:
     from sklearn_vae.estimators.density_estimator import DensityEstimator
 
@@ -30,12 +32,16 @@ def generalization_gap(
 
     Raises
     ------
+    TypeError
+        If the estimator has no scores, as VAEOutlierDetector, or no ``history_``.
     ValueError
         If only one table is given, or none and ``history_`` has no validation loss.
     """
     check_is_fitted(estimator)
     if (X_train is None) != (X_valid is None):
         raise ValueError("X_train and X_valid must be given both or neither.")
+    if not hasattr(estimator, "history_" if X_train is None else "score"):
+        check_is_model(estimator, "generalization_gap")
     if X_train is not None:
         return estimator.score(X_train) - estimator.score(X_valid)
     records = [r for r in estimator.history_ if "val_loss" in r and not r.get("member")]

@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 def check_is_model(estimator: Any, metric: str, kind: str = "estimator of densities") -> None:
     """Raise an error unless the estimator is fitted, and a model rather than one that holds one."""
     check_is_fitted(estimator)
-    if not hasattr(estimator, "_predictor"):
+    if not hasattr(estimator, "_predictor") or not hasattr(estimator, "score"):
         raise TypeError(
             f"{metric} needs an {kind}, such as VAETransformer. Got {type(estimator).__name__} "
             f"instead. Of a search or Pipeline, give best_estimator_ or the last step."

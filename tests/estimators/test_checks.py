@@ -82,9 +82,15 @@ def test_likelihoods_are_not_listed_by_class_in_a_message():
 
 
 def test_identifier_columns_are_warned_of():
-    """A column of strings that hardly any two rows share is an identifier."""
+    """A column of strings that hardly any two rows share is an identifier; one warning for all."""
     names = [f"person {i}" for i in range(40)]
     frame = pd.DataFrame(X).rename(columns=str).assign(name=names, town=["a", "b"] * 20)
-    with pytest.warns(UserWarning, match="'name' of X holds 40 .*parse it if it holds dates"):
+    message = r"most of the 40 rows.*: 'name' \(40\)\. .*parse it if it holds dates"
+    with pytest.warns(UserWarning, match=message):
         VAETransformer(2, **SMALL).fit(frame)
     VAETransformer(2, **SMALL).fit(frame.drop(columns="name"))  # a warning would be an error
+
+    more = frame.assign(**{f"code {i}": names for i in range(6)})
+    with pytest.warns(UserWarning, match=r"'code 3' \(40\), and 2 more\.") as warnings:
+        VAETransformer(2, **SMALL).fit(more)
+    assert sum("different string" in str(warning.message) for warning in warnings) == 1

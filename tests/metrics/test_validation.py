@@ -9,7 +9,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_vae import VAETransformer
+from sklearn_vae import VAEOutlierDetector, VAETransformer
 from sklearn_vae.metrics import (
     active_units,
     check_posterior_collapse,
@@ -50,6 +50,15 @@ def test_what_holds_a_model_is_refused(metric):
     pipeline = make_pipeline(StandardScaler(), VAETransformer(1, max_iter=1, random_state=0))
     with pytest.raises(TypeError, match=r"needs an estimator .* Got Pipeline instead"):
         metric(pipeline.fit(X), X)
+
+
+@pytest.mark.parametrize("metric", [pit_calibration, generalization_gap])
+def test_a_detector_is_refused(metric):
+    """Its scores are no densities."""
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    detector = VAEOutlierDetector(max_iter=1, random_state=0).fit(X)
+    with pytest.raises(TypeError, match=r"needs an estimator .* Got VAEOutlierDetector instead"):
+        metric(detector, X, *[X] * (metric is generalization_gap))
 
 
 def test_importing_metrics_does_not_import_torch():
