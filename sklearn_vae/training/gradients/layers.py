@@ -187,14 +187,13 @@ class BFloat16Linear(ManualLinear):
         super().__init__(x, n_grad, weight, grad_weight)
         self.weight, self.rounds_output = weight, rounds_output
         # rounded once a step; one buffer serves for the output and its gradient
-        self.rounded_x, self.rounded_weight, self.rounded_out, rounded_grad_x = (
+        buffers = [
             empty_like(buffer, dtype=torch.bfloat16)
-            for buffer in (x, weight, self.out, self.grad_x)
-        )
-        rounded_grad_weight = torch.empty_like(self.rounded_weight)
-        self.rounded_gradients = rounded_grad_weight, rounded_grad_x
+            for buffer in (x, weight, self.out, grad_weight, self.grad_x)
+        ]
+        self.rounded_x, self.rounded_weight, self.rounded_out = buffers[:3]
+        self.rounded_grad_weight, self.rounded_grad_x = buffers[3:]
         # one product per member, so that its bits do not depend on the others
-        buffers = self.rounded_x, self.rounded_weight, self.rounded_out, *self.rounded_gradients
         members = list(zip(*buffers, strict=True))
         self.products = [(weight.mT, x, out) for x, weight, out, *_ in members]
         self.gradient_products = [
@@ -218,11 +217,8 @@ class BFloat16Linear(ManualLinear):
         self.rounded_out.copy_(grad)
         for a, b, product in self.gradient_products:
             torch.mm(a, b, out=product)
-        for rounded, gradient in zip(
-            self.rounded_gradients, (self.grad_weight, self.grad_x), strict=True
-        ):
-            gradient.copy_(rounded)
-        return self.grad_x
+        self.grad_weight.copy_(self.rounded_grad_weight)
+        return self.grad_x.copy_(self.rounded_grad_x)
 
 
 def make_linear(
