@@ -4,7 +4,7 @@ from copy import copy
 from dataclasses import replace
 from functools import partial
 from numbers import Integral
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import narwhals as nw
 import numpy as np
@@ -35,11 +35,13 @@ from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.hidden_cells import COVER, HiddenCells, hide_cells
 from sklearn_vae.estimators.nested_params import NestedParamsMixin
 from sklearn_vae.estimators.transformer import VAETransformer
+from sklearn_vae.inference.constants import MEAN_DRAWS
 from sklearn_vae.initialization.factor_analysis import MAX_FACTORS, ROWS_PER_FACTOR
 from sklearn_vae.likelihoods import Bernoulli, Categorical, Gaussian, LogNormal, Ordinal, StudentT
 from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
+from sklearn_vae.progress import show_progress
 from sklearn_vae.random import MAX_DRAWS, RandomState, draw_seed
 from sklearn_vae.training import Trainer
 
@@ -309,7 +311,7 @@ class VAEImputer(NestedParamsMixin, SerializationMixin, TransformerMixin, BaseEs
         is_averaged = has_trees if is_large else self._is_averaged.any()
         if n_rows < MIN_ROWS_TO_VALIDATE or not is_averaged:
             return
-        model = copy(self.estimator_)
+        model = copy(cast(VAETransformer, self.estimator_))  # as of estimator=None
         model.state_dict_ = weights
         # the same seed makes the same split: no model has seen the held-out rows
         table = model._encode(rows, weight)
@@ -327,8 +329,13 @@ class VAEImputer(NestedParamsMixin, SerializationMixin, TransformerMixin, BaseEs
             is_class=self._has_classes if is_large else None,
         )
         incomplete = hidden_cells.incomplete
-        mean = model._impute(incomplete)[0]
-        if not is_large:
+        if is_large:
+            mean = model._impute(incomplete)[0]
+        else:
+            with show_progress("Imputing", len(incomplete), self.verbose):
+                mean, draws = model._predictor().impute_and_sample(
+                    incomplete, N_SPREAD_DRAWS, MEAN_DRAWS, model._is_rounded, model.seed_
+                )
             mixture = VAEDensity(max_iter=0, random_state=model.seed_, verbose=self.verbose)
             if mixture._fit_mixture(rows, weight, model) is None:
                 return
@@ -342,7 +349,7 @@ class VAEImputer(NestedParamsMixin, SerializationMixin, TransformerMixin, BaseEs
             np.subtract.at(left, indices, counts)
             trees = self._fit_correction(model, rows, weight, left, hidden_cells, mean)
         if not is_large:
-            self._fit_spread(model, hidden_cells, mean, trees)
+            self._fit_spread(draws, hidden_cells, mean, trees, model.seed_)
 
     def _fit_correction(
         self,
@@ -380,21 +387,22 @@ class VAEImputer(NestedParamsMixin, SerializationMixin, TransformerMixin, BaseEs
 
     def _fit_spread(
         self,
-        model: VAETransformer | VAEDensity,
+        draws: np.ndarray,
         hidden_cells: HiddenCells,
         mean: np.ndarray,
         trees: BoostedTrees | None,
+        seed: int,
     ) -> None:
         """Choose the factor of the spread of draws, so that intervals cover hidden cells.
 
-        Neither ``model`` nor ``trees`` have seen these cells, which ``mean`` (n, n_features)
-        imputes.
+        ``draws`` (n_draws, n, n_features) of the model impute these cells, and ``mean``
+        (n, n_features) of model and mixture. Neither the model nor ``trees`` have seen them.
         """
         is_real = self._is_real
         if not (hidden_cells.precision > 0)[:, is_real].any():
             return
-        rows, seed, columns = hidden_cells.incomplete, model.seed_, model.columns_
-        draws = self._draw(model, rows, N_SPREAD_DRAWS, seed)
+        rows, columns = hidden_cells.incomplete, self.estimator_.columns_
+        draws = self._draw_mixture(draws, rows, seed)
         shift = find_shift(trees, rows, mean)
         covers = []
         for factor in SPREADS.tolist():
@@ -524,23 +532,31 @@ class VAEImputer(NestedParamsMixin, SerializationMixin, TransformerMixin, BaseEs
         if self.mixture_ is None and self.trees_ is None and self.repeated_values_ is None:
             return model._impute(rows, n_draws, self.random_state)
         seed = draw_seed(self.random_state)
-        draws = self._draw(model, rows, n_draws, seed)
+        draws = self._draw(rows, n_draws, seed)
         average, share = partial(self._average, model), self.trees_weight_
         draws = correct_draws(
             draws, rows, average, self.trees_, share, self.spread_, model.columns_, seed
         )
         return self._round(rows, draws)
 
-    def _draw(
-        self, model: VAETransformer | VAEDensity, rows: np.ndarray, n_draws: int, seed: int
-    ) -> np.ndarray:
-        """Draw missing cells from a model and the mixture, by weight."""
-        is_of_mixture = np.random.default_rng(seed).random(n_draws) < self.mixture_weight_
+    def _draw(self, rows: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
+        """Draw missing cells from the model and the mixture, by weight."""
+        is_of_model = ~self._is_of_mixture(n_draws, seed)
         draws = np.empty((n_draws, *rows.shape), rows.dtype)
-        for density, mask in ((model, ~is_of_mixture), (self.mixture_, is_of_mixture)):
-            if density is not None and mask.any():
-                draws[mask] = density._impute(rows, int(mask.sum()), seed)
+        if is_of_model.any():
+            draws[is_of_model] = self.estimator_._impute(rows, int(is_of_model.sum()), seed)
+        return self._draw_mixture(draws, rows, seed)
+
+    def _draw_mixture(self, draws: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
+        """Replace some of the draws of a model by draws from the mixture, by weight."""
+        is_of_mixture = self._is_of_mixture(len(draws), seed)
+        if self.mixture_ is not None and is_of_mixture.any():
+            draws[is_of_mixture] = self.mixture_._impute(rows, int(is_of_mixture.sum()), seed)
         return draws
+
+    def _is_of_mixture(self, n_draws: int, seed: int) -> np.ndarray:
+        """Mask of the draws that the mixture makes."""
+        return np.random.default_rng(seed).random(n_draws) < self.mixture_weight_
 
     def _round(self, rows: np.ndarray, draws: np.ndarray) -> np.ndarray:
         """Round draws to values that repeat; the model draws real numbers beside them."""

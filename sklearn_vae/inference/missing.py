@@ -8,7 +8,7 @@ the prior and Laplace proposals: an encoder has not learned from every pattern o
 import torch
 from torch import Tensor
 
-from sklearn_vae.inference.log_density import Points, sample_posterior
+from sklearn_vae.inference.log_density import Points, WeightedCodes, sample_posterior
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.random import sample_categorical
 
@@ -17,15 +17,34 @@ def conditional_mean(model: VAE, x: Tensor, points: Points) -> Tensor:
     """Mean of every column given the observed values: (M, B, n) -> (B, n_columns)."""
     # a mean needs no more codes where the encoder has learned from rows with missing values
     codes = sample_posterior(model, x, points, refines_incomplete=model.filler is None)
-    params = model.decode(codes.z, x)
-    return model.likelihood.average_over_draws(params, codes.weight)
+    return _average(model, x, codes)
 
 
 def sample_given_observed(
     model: VAE, x: Tensor, points: Points, n_draws: int, generator: torch.Generator
 ) -> Tensor:
     """Rows drawn given their observed values: (M, B, n) -> (B, n_draws, n_columns)."""
+    return _draw(model, x, sample_posterior(model, x, points), n_draws, generator)
+
+
+def mean_and_sample(
+    model: VAE, x: Tensor, points: Points, n_draws: int, generator: torch.Generator
+) -> Tensor:
+    """Mean given the observed values, then draws: (M, B, n) -> (B, 1 + n_draws, n_columns)."""
     codes = sample_posterior(model, x, points)
+    mean = _average(model, x, codes).unsqueeze(1)
+    return torch.cat([mean, _draw(model, x, codes, n_draws, generator)], dim=1)
+
+
+def _average(model: VAE, x: Tensor, codes: WeightedCodes) -> Tensor:
+    """Average the means of p(x|z) over codes: (B, n_columns)."""
+    return model.likelihood.average_over_draws(model.decode(codes.z, x), codes.weight)
+
+
+def _draw(
+    model: VAE, x: Tensor, codes: WeightedCodes, n_draws: int, generator: torch.Generator
+) -> Tensor:
+    """Draw rows from p(x|z) at codes that are drawn by weight: (B, n_draws, n_columns)."""
     n_members, n_codes, n_rows, _ = codes.z.shape
     weight = codes.weight.flatten(0, 1).T.contiguous()  # (B, M K)
     chosen = resample(weight, n_draws, generator)

@@ -33,7 +33,11 @@ from sklearn_vae.inference.log_density import (
     make_points,
     sobol_noise,
 )
-from sklearn_vae.inference.missing import conditional_mean, sample_given_observed
+from sklearn_vae.inference.missing import (
+    conditional_mean,
+    mean_and_sample,
+    sample_given_observed,
+)
 from sklearn_vae.likelihoods import Limits
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.sizes import rows_in_cache, rows_in_memory
@@ -382,6 +386,19 @@ class Predictor:
         )
         encoded = self._map_posterior(function, X, n_draws, scrambling=scrambling)
         return self.columns.fill_missing_with_draws(X, encoded, seed)
+
+    def impute_and_sample(
+        self, X: np.ndarray, n_imputations: int, n_draws: int, is_rounded: np.ndarray, seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Replace missing values by their mean, as ``impute``, and by draws from the same codes.
+
+        Returns arrays of shapes (n, n_features) and (n_imputations, n, n_features).
+        """
+        generator = make_generator(seed, Stream.SAMPLE)
+        function = partial(mean_and_sample, n_draws=n_imputations, generator=generator)
+        encoded = self._map_posterior(function, X, n_draws)
+        mean = self.columns.fill_missing(X, encoded[:, 0], is_rounded)
+        return mean, self.columns.fill_missing_with_draws(X, encoded[:, 1:], seed)
 
     def _map_posterior(
         self,

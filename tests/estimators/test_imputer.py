@@ -510,17 +510,16 @@ def test_draws_have_the_mean_that_is_imputed(steps):
 
 
 @pytest.mark.parametrize(("too_wide_by", "factor"), [(1.25, 0.8), (0.9, 1 / 0.9), (0.5, 1.2)])
-def test_the_spread_of_draws_is_that_of_hidden_cells(too_wide_by, factor, steps, monkeypatch):
+def test_the_spread_of_draws_is_that_of_hidden_cells(too_wide_by, factor, steps):
     """Up to 1.2; all are normal, and have the same mean."""
     rng = np.random.default_rng(0)
     rows, hidden = np.full((4000, 3), 1.0), np.tile([False, False, True], (4000, 1))
     rows[:, 2] += 0.1 * rng.normal(size=4000)
     mean = np.ones(rows.shape)
     draws = np.where(hidden, 1 + 0.1 * too_wide_by * rng.normal(size=(39, 4000, 3)), rows)
-    monkeypatch.setattr(VAEImputer, "_draw", lambda *_: draws)
-    imputer = with_fitted(steps[0], trees_weight_=0.0, spread_=None)
+    imputer = with_fitted(steps[0], mixture_weight_=0.0, trees_weight_=0.0, spread_=None)
     cells = HiddenCells(rows, hidden, hidden.astype(float), 0 * rows, np.ones(4000))
-    imputer._fit_spread(imputer.estimator_, cells, mean, None)
+    imputer._fit_spread(draws, cells, mean, None, 0)
 
     np.testing.assert_allclose(imputer.spread_, factor, atol=0.02)
 

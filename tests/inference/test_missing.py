@@ -182,6 +182,20 @@ def test_a_row_has_the_same_score_and_filling_alone(fitted, asked):
     )
 
 
+def test_means_and_draws_of_the_same_codes(fitted, asked):
+    """They are those of separate calls, where all rows get Laplace proposals for both."""
+    _, holey = asked
+    model, is_rounded = fitted._predictor(), np.zeros(holey.shape[1], dtype=bool)
+    mean, draws = model.impute_and_sample(holey, 5, 64, is_rounded, seed=3)
+
+    np.testing.assert_array_equal(draws, model.sample_missing(holey, 5, 64, seed=3))
+    apart = model.impute(holey, 64, is_rounded)
+    if fitted.architecture_.n_factors:  # the means of rows with even weights need none
+        assert np.abs(mean - apart).mean() < 0.01
+    else:
+        np.testing.assert_array_equal(mean, apart)
+
+
 def test_whole_rows_among_others_have_the_score_that_they_have_alone(fitted, asked):
     """A hole in one row changes no other."""
     X, holey = asked
