@@ -1,8 +1,6 @@
 """VAEImputer: missing cells imputed by a variational autoencoder, given the observed cells."""
 
-from copy import copy
 from dataclasses import replace
-from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar, Self, cast
 
@@ -24,39 +22,21 @@ from sklearn_vae._compat import (
 )
 from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.boosted_trees import BoostedTrees
-from sklearn_vae.data.imputed_draws import check_spread, correct_draws, find_shift, move_draws
+from sklearn_vae.data.imputation import AveragedImputation
 from sklearn_vae.data.missing_values import replace_by_nan
 from sklearn_vae.data.repeated_values import RepeatedValues
 from sklearn_vae.data.sources import as_source, check_is_table
-from sklearn_vae.estimators.base import MIN_ROWS_TO_VALIDATE
-from sklearn_vae.estimators.boosting import fit_boosted_trees
+from sklearn_vae.estimators.averaging import MAX_ROWS_TO_AVERAGE, AverageFitter, imputation_of
 from sklearn_vae.estimators.checks import restore_on_error
 from sklearn_vae.estimators.density import VAEDensity
-from sklearn_vae.estimators.hidden_cells import COVER, HiddenCells, hide_cells
 from sklearn_vae.estimators.nested_params import NestedParamsMixin
 from sklearn_vae.estimators.transformer import VAETransformer
-from sklearn_vae.inference.constants import MEAN_DRAWS
 from sklearn_vae.initialization.factor_analysis import MAX_FACTORS, ROWS_PER_FACTOR
-from sklearn_vae.likelihoods import Bernoulli, Categorical, Gaussian, LogNormal, Ordinal, StudentT
 from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
-from sklearn_vae.progress import show_progress
 from sklearn_vae.random import MAX_DRAWS, RandomState, draw_seed
 from sklearn_vae.training import Trainer
-
-# Rows of tables whose model is averaged with a mixture, at most.
-MAX_ROWS_TO_AVERAGE = 5_000
-# Columns of tables whose imputations trees correct, at most: the time of their fit grows with the
-# square of the number of columns.
-MAX_COLUMNS_TO_CORRECT = 50
-# Classes of a column that trees predict, at most: each class has trees of its own.
-MAX_CLASSES_TO_CORRECT = 32
-# Factors of the spread of draws that are tried on hidden cells, and the number of these draws.
-SPREADS = np.linspace(0.7, 1.2, 6)
-N_SPREAD_DRAWS = 39
-# Smaller weights of training rows are rounding errors: all copies of the row are held out.
-MIN_WEIGHT = 1e-6
 
 
 @serializable
@@ -294,182 +274,35 @@ class VAEImputer(NestedParamsMixin, SerializationMixin, TransformerMixin, BaseEs
         return model
 
     def _fit_average(
-        self, rows: np.ndarray, sample_weight: Any, weights: dict[str, np.ndarray]
+        self, rows: np.ndarray, sample_weight: Any, first_weights: dict[str, np.ndarray]
     ) -> None:
         """Fit mixtures and trees to validated rows, and choose the weights in the average.
 
-        ``weights`` are those of the model before the refit, which has not seen held-out rows.
+        ``first_weights`` are those of the model before the refit, which has not seen held-out rows.
         """
         weight = None
         if sample_weight is not None:
             weight = check_sample_weight(as_array(sample_weight), rows, dtype=np.float64)
             rows, weight = rows[weight > 0], weight[weight > 0]
-        self.repeated_values_ = RepeatedValues.fit(rows, weight, self._is_averaged)
-        n_rows = len(rows) if weight is None else round(weight.sum())
-        is_large = n_rows > MAX_ROWS_TO_AVERAGE
-        has_trees = rows.shape[1] <= MAX_COLUMNS_TO_CORRECT
-        is_averaged = has_trees if is_large else self._is_averaged.any()
-        if n_rows < MIN_ROWS_TO_VALIDATE or not is_averaged:
-            return
-        model = copy(cast(VAETransformer, self.estimator_))  # as of estimator=None
-        model.state_dict_ = weights
-        # the same seed makes the same split: no model has seen the held-out rows
-        table = model._encode(rows, weight)
-        held_out = model._split(table, model._n_validation_rows(table))[1]
-        if held_out is None:
-            return
-        indices, counts = held_out.indices().cpu().numpy(), held_out.sample_weight()
-        hidden_cells = hide_cells(
-            rows,
-            weight,
-            indices,
-            counts,
-            model.seed_,
-            is_number=self._is_averaged,
-            is_class=self._has_classes if is_large else None,
-        )
-        incomplete = hidden_cells.incomplete
-        if is_large:
-            mean = model._impute(incomplete)[0]
-        else:
-            with show_progress("Imputing", len(incomplete), self.verbose):
-                mean, draws = model._predictor().impute_and_sample(
-                    incomplete, N_SPREAD_DRAWS, MEAN_DRAWS, model._is_rounded, model.seed_
-                )
-            mixture = VAEDensity(max_iter=0, random_state=model.seed_, verbose=self.verbose)
-            if mixture._fit_mixture(rows, weight, model) is None:
-                return
-            of_mixture = mixture._impute(incomplete)[0]
-            self.mixture_ = mixture
-            self.mixture_weight_ = hidden_cells.best_weight(mean, of_mixture)
-            mean = self._weighted_mean(incomplete, mean, of_mixture)
-        trees = None
-        if has_trees:
-            left = np.ones(len(rows)) if weight is None else weight.copy()
-            np.subtract.at(left, indices, counts)
-            trees = self._fit_correction(model, rows, weight, left, hidden_cells, mean)
-        if not is_large:
-            self._fit_spread(draws, hidden_cells, mean, trees, model.seed_)
-
-    def _fit_correction(
-        self,
-        model: VAETransformer | VAEDensity,
-        rows: np.ndarray,
-        weight: np.ndarray | None,
-        left: np.ndarray,
-        hidden_cells: HiddenCells,
-        mean: np.ndarray,
-    ) -> BoostedTrees:
-        """Fit trees to the rows of weights ``left``, and choose their weight in the average.
-
-        ``model`` has not seen the hidden cells, which ``mean`` (n, n_features) imputes; neither
-        have the trees that are returned.
-        """
-        is_large, is_left = self.mixture_ is None, left > MIN_WEIGHT
-        columns = self._columns_of_trees(rows[is_left])
-        left_weight = None if weight is None else left[is_left]
-        trees = self._fit_trees(model, rows[is_left], left_weight, columns)
-        predicted = trees.correct(hidden_cells.incomplete, mean, 1.0)
-        self.trees_weight_ = hidden_cells.best_weight(mean, predicted)
-        if is_large:  # the better one of both alone: averages gain little, and take long
-            self.trees_weight_ = float(self.trees_weight_ > 0.5)
-        has_good_classes = hidden_cells.has_no_more_errors(predicted, mean)
-        is_used = np.where(self._has_classes, has_good_classes, self.trees_weight_ > 0)
-        if not is_used[columns].any():
-            return trees
-        if is_large:  # the mean absolute error follows the CRPS of draws
-            nearer = hidden_cells.is_nearer(predicted, mean)
-            fitted = replace(trees, is_real=trees.is_real & nearer)
-        else:
-            fitted = self._fit_trees(self.estimator_, rows, weight, columns)
-        self.trees_ = fitted.select(columns[is_used[columns]])
-        return trees
-
-    def _fit_spread(
-        self,
-        draws: np.ndarray,
-        hidden_cells: HiddenCells,
-        mean: np.ndarray,
-        trees: BoostedTrees | None,
-        seed: int,
-    ) -> None:
-        """Choose the factor of the spread of draws, so that intervals cover hidden cells.
-
-        ``draws`` (n_draws, n, n_features) of the model impute these cells, and ``mean``
-        (n, n_features) of model and mixture. Neither the model nor ``trees`` have seen them.
-        """
-        is_real = self._is_real
-        if not (hidden_cells.precision > 0)[:, is_real].any():
-            return
-        rows, columns = hidden_cells.incomplete, self.estimator_.columns_
-        draws = self._draw_mixture(draws, rows, seed)
-        shift = find_shift(trees, rows, mean)
-        covers = []
-        for factor in SPREADS.tolist():
-            spread = np.where(is_real, factor, 1.0)
-            moved = move_draws(draws, rows, mean, shift, self.trees_weight_, spread, columns, seed)
-            covers.append(hidden_cells.cover(self._round(rows, moved), is_real))
-        # the smallest one with this cover, or the largest one
-        factor = np.interp(COVER, np.maximum.accumulate(covers), SPREADS)
-        self.spread_ = np.where(is_real, factor, 1.0)
-
-    def _columns_of_trees(self, rows: np.ndarray) -> np.ndarray:
-        """Columns that trees may predict: numbers that get means, and classes of large tables."""
-        columns = []
-        for j, likelihood in enumerate(self.estimator_.columns_.likelihoods):
-            values = rows[~np.isnan(rows[:, j]), j]
-            if not len(values) or isinstance(likelihood, LogNormal):
-                continue
-            if self._has_classes[j] and (
-                self.mixture_ is not None
-                or len(np.unique(values)) > min(MAX_CLASSES_TO_CORRECT, len(values) // 2)
-            ):
-                continue
-            columns.append(j)
-        return np.array(columns, dtype=int)
-
-    def _fit_trees(
-        self,
-        model: VAETransformer | VAEDensity,
-        rows: np.ndarray,
-        weight: np.ndarray | None,
-        columns: np.ndarray,
-    ) -> BoostedTrees:
-        """Fit trees to the observed values of some columns.
-
-        The other columns are imputed if there is a mixture; rows of large tables are incomplete.
-        """
-        inputs = rows if self.mixture_ is None else self._average(model, rows)
-        likelihoods = self.estimator_.columns_.likelihoods
-        is_category = np.array([isinstance(likelihood, Categorical) for likelihood in likelihoods])
-        trees = fit_boosted_trees(
-            inputs, ~np.isnan(rows), columns, weight, self._has_classes, is_category
-        )
-        return replace(trees, is_real=self._is_real)
+        model = cast(VAETransformer, self.estimator_)  # as of estimator=None
+        fitter = AverageFitter(model, first_weights, rows, weight)
+        fitter.fit()
+        imputation, self.mixture_ = fitter.imputation, fitter.mixture
+        self.mixture_weight_ = imputation.mixture_weight
+        self.trees_, self.trees_weight_ = imputation.trees, imputation.trees_weight
+        self.spread_, self.repeated_values_ = imputation.spread, imputation.repeated_values
 
     @property
-    def _is_real(self) -> np.ndarray:
-        """Mask of the columns of real numbers, draws of which are moved."""
-        likelihoods = self.estimator_.columns_.likelihoods
-        return np.array([type(likelihood) in (Gaussian, StudentT) for likelihood in likelihoods])
-
-    @property
-    def _is_averaged(self) -> np.ndarray:
-        """Mask of the columns that are imputed by means, not by classes or one of two values."""
-        model = self.estimator_
-        pairs = zip(model.columns_.likelihoods, model._is_rounded, strict=True)
-        return np.array(
-            [
-                not isinstance(likelihood, Categorical | Ordinal | None)
-                and not (is_rounded and isinstance(likelihood, Bernoulli))
-                for likelihood, is_rounded in pairs
-            ]
+    def _imputation(self) -> AveragedImputation:
+        """Imputation by all models."""
+        return replace(
+            imputation_of(self.estimator_, self.mixture_),
+            mixture_weight=self.mixture_weight_,
+            trees=self.trees_,
+            trees_weight=self.trees_weight_,
+            spread=self.spread_,
+            repeated_values=self.repeated_values_,
         )
-
-    @property
-    def _has_classes(self) -> np.ndarray:
-        """Mask of the columns that are imputed by classes or one of two values."""
-        return ~self._is_averaged & ~self._is_empty
 
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
         """Fit the model to rows with missing cells, and impute these cells.
@@ -526,86 +359,18 @@ class VAEImputer(NestedParamsMixin, SerializationMixin, TransformerMixin, BaseEs
 
     def _impute(self, rows: np.ndarray) -> np.ndarray:
         """Impute missing cells of validated rows by all models: (n_draws or 1, n, n_features)."""
-        model, n_draws = self.estimator_, self.n_draws
-        if n_draws is None:
-            return self._means(rows)[None]
-        if self.mixture_ is None and self.trees_ is None and self.repeated_values_ is None:
-            return model._impute(rows, n_draws, self.random_state)
-        seed = draw_seed(self.random_state)
-        draws = self._draw(rows, n_draws, seed)
-        average, share = partial(self._average, model), self.trees_weight_
-        draws = correct_draws(
-            draws, rows, average, self.trees_, share, self.spread_, model.columns_, seed
-        )
-        return self._round(rows, draws)
-
-    def _draw(self, rows: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
-        """Draw missing cells from the model and the mixture, by weight."""
-        is_of_model = ~self._is_of_mixture(n_draws, seed)
-        draws = np.empty((n_draws, *rows.shape), rows.dtype)
-        if is_of_model.any():
-            draws[is_of_model] = self.estimator_._impute(rows, int(is_of_model.sum()), seed)
-        return self._draw_mixture(draws, rows, seed)
-
-    def _draw_mixture(self, draws: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
-        """Replace some of the draws of a model by draws from the mixture, by weight."""
-        is_of_mixture = self._is_of_mixture(len(draws), seed)
-        if self.mixture_ is not None and is_of_mixture.any():
-            draws[is_of_mixture] = self.mixture_._impute(rows, int(is_of_mixture.sum()), seed)
-        return draws
-
-    def _is_of_mixture(self, n_draws: int, seed: int) -> np.ndarray:
-        """Mask of the draws that the mixture makes."""
-        return np.random.default_rng(seed).random(n_draws) < self.mixture_weight_
-
-    def _round(self, rows: np.ndarray, draws: np.ndarray) -> np.ndarray:
-        """Round draws to values that repeat; the model draws real numbers beside them."""
-        if self.repeated_values_ is None:
-            return draws
-        return np.where(np.isnan(rows), self.repeated_values_.round(draws), draws)
-
-    def _means(self, rows: np.ndarray) -> np.ndarray:
-        """Impute means by all models, and classes: (n, n_features)."""
-        model, trees = self.estimator_, self.trees_
-        if trees is None:
-            return self._average(model, rows)
-        known = np.where(self._is_empty, 0.0, rows)  # no model is needed for empty columns
-        is_left, imputed = trees.leaves_missing(known, self.trees_weight_), rows.copy()
-        if is_left.any():
-            imputed[is_left] = self._average(model, rows[is_left])
-        return trees.correct(rows, imputed, self.trees_weight_)
-
-    def _average(self, model: VAETransformer | VAEDensity, rows: np.ndarray) -> np.ndarray:
-        """Impute missing cells by the weighted means of a model and the mixture."""
-        imputed = model._impute(rows)[0]
-        if self.mixture_ is None or self.mixture_weight_ == 0:
-            return imputed
-        return self._weighted_mean(rows, imputed, self.mixture_._impute(rows)[0])
-
-    def _weighted_mean(
-        self, rows: np.ndarray, imputed: np.ndarray, of_mixture: np.ndarray
-    ) -> np.ndarray:
-        """Average the imputations of a model and the mixture: (n, n_features)."""
-        if self.mixture_weight_ == 0:  # numbers near the largest ones overflow
-            return imputed
-        averaged = self._is_averaged & np.isnan(rows)  # observed cells keep their bits
-        mean = imputed + self.mixture_weight_ * (of_mixture - imputed)
-        return np.where(averaged, mean, imputed)
+        if self.n_draws is None:
+            return self._imputation.impute(rows)[None]
+        random_state = self.random_state
+        if random_state is None:
+            random_state = self.estimator_.random_state
+        return self._imputation.draw(rows, self.n_draws, draw_seed(random_state))
 
     def _validate_fitted(self) -> None:
         self._check_wrapped(self.estimator_)
         if self.mixture_ is not None:
             self._check_wrapped(self.mixture_)
-        if not 0 <= self.mixture_weight_ <= 1:
-            raise ValueError("the weight of the mixture must lie between 0 and 1")
-        if not 0 <= self.trees_weight_ <= 1:
-            raise ValueError("the weight of the trees must lie between 0 and 1")
-        if self.trees_ is not None:
-            self.trees_.check_columns(self.estimator_.columns_, self._is_averaged)
-        if self.spread_ is not None:
-            check_spread(self.spread_, self.estimator_.n_features_in_)
-        if self.repeated_values_ is not None:
-            self.repeated_values_.check_columns(self.estimator_.n_features_in_)
+        self._imputation.check()
         check_array("indicated_", self.indicated_, "i", (None,))
         if not np.isin(self.indicated_, np.arange(self.estimator_.n_features_in_)).all():
             raise ValueError("an indicator is of a column that does not exist")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, load, runtime
+from sklearn_vae.estimators.averaging import AverageFitter
 
 pd = pytest.importorskip("pandas")
 
@@ -23,7 +24,9 @@ def rows(n_rows=110):
 def set_weights(imputer):
     """Average all three imputations, whichever of them is the best one."""
     imputer.mixture_weight_, imputer.trees_weight_ = 0.4, 0.3
-    imputer.trees_ = imputer._fit_trees(imputer.estimator_, rows(), None, np.arange(4))
+    model = imputer.estimator_
+    fitter = AverageFitter(model, model.state_dict_, rows(), None)
+    imputer.trees_ = fitter._fit_trees(model, rows(), None, np.arange(4))
 
 
 def saved(estimator, path):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sklearn_vae.data.imputed_draws import move_draws
+from sklearn_vae.data.imputation import move_draws
 
 
 class Identity:

@@ -1,0 +1,237 @@
+"""Fit what VAEImputer averages its model with: a mixture and trees, weighted on hidden cells."""
+
+from copy import copy
+from dataclasses import replace
+
+import numpy as np
+
+from sklearn_vae.data.boosted_trees import BoostedTrees
+from sklearn_vae.data.imputation import AveragedImputation, find_shift
+from sklearn_vae.data.repeated_values import RepeatedValues
+from sklearn_vae.estimators.base import MIN_ROWS_TO_VALIDATE
+from sklearn_vae.estimators.boosting import fit_boosted_trees
+from sklearn_vae.estimators.density import VAEDensity
+from sklearn_vae.estimators.hidden_cells import COVER, HiddenCells, hide_cells
+from sklearn_vae.estimators.transformer import VAETransformer
+from sklearn_vae.inference.constants import MEAN_DRAWS
+from sklearn_vae.likelihoods import Bernoulli, Categorical, Gaussian, LogNormal, Ordinal, StudentT
+from sklearn_vae.progress import show_progress
+
+# Rows of tables whose model is averaged with a mixture, at most.
+MAX_ROWS_TO_AVERAGE = 5_000
+# Columns of tables whose imputations trees correct, at most: the time of their fit grows with the
+# square of the number of columns.
+MAX_COLUMNS_TO_CORRECT = 50
+# Classes of a column that trees predict, at most: each class has trees of its own.
+MAX_CLASSES_TO_CORRECT = 32
+# Factors of the spread of draws that are tried on hidden cells, and the number of these draws.
+SPREADS = np.linspace(0.7, 1.2, 6)
+N_SPREAD_DRAWS = 79
+# Smaller weights of training rows are rounding errors: all copies of the row are held out.
+MIN_WEIGHT = 1e-6
+
+
+def imputation_of(
+    model: VAETransformer | VAEDensity, mixture: VAEDensity | None = None
+) -> AveragedImputation:
+    """Return the imputation by a model, and by a mixture of weight 0."""
+    of_mixture = None if mixture is None else mixture._impute
+    columns = model.columns_
+    return AveragedImputation(
+        model._impute, of_mixture, columns, averaged_columns(model), columns.is_empty
+    )
+
+
+def averaged_columns(model: VAETransformer | VAEDensity) -> np.ndarray:
+    """Mask of the columns that are imputed by means, not by classes or one of two values."""
+    pairs = zip(model.columns_.likelihoods, model._is_rounded, strict=True)
+    return np.array(
+        [
+            not isinstance(likelihood, Categorical | Ordinal | None)
+            and not (is_rounded and isinstance(likelihood, Bernoulli))
+            for likelihood, is_rounded in pairs
+        ]
+    )
+
+
+class AverageFitter:
+    """Fits a mixture and trees to the rows that a model was fitted to.
+
+    Parameters
+    ----------
+    model : VAETransformer
+        Fitted model.
+    first_weights : dict of str to ndarray
+        Its weights before the refit, which has not seen held-out rows.
+    rows : ndarray of shape (n, n_features)
+        Validated rows.
+    weight : ndarray of shape (n,) or None
+        Their sample weights, above 0.
+
+    Attributes
+    ----------
+    mixture : VAEDensity or None
+        Fitted mixture, if there is one.
+    imputation : AveragedImputation
+        The imputation by all models.
+    """
+
+    def __init__(
+        self,
+        model: VAETransformer,
+        first_weights: dict[str, np.ndarray],
+        rows: np.ndarray,
+        weight: np.ndarray | None,
+    ):
+        self.model, self.rows, self.weight = model, rows, weight
+        self.first_model = copy(model)
+        self.first_model.state_dict_ = first_weights
+        self.likelihoods = model.columns_.likelihoods
+        self.is_number = averaged_columns(model)
+        self.has_classes = ~self.is_number & ~model.columns_.is_empty
+        self.is_real = np.array([type(each) in (Gaussian, StudentT) for each in self.likelihoods])
+        self.mixture: VAEDensity | None = None
+        repeated_values = RepeatedValues.fit(rows, weight, self.is_number)
+        self.imputation = replace(imputation_of(model), repeated_values=repeated_values)
+        n_rows = len(rows) if weight is None else round(weight.sum())
+        self.is_large = n_rows > MAX_ROWS_TO_AVERAGE
+        self.has_trees = rows.shape[1] <= MAX_COLUMNS_TO_CORRECT
+        is_averaged = self.has_trees if self.is_large else self.is_number.any()
+        self.is_needed = n_rows >= MIN_ROWS_TO_VALIDATE and is_averaged
+
+    def fit(self) -> None:
+        """Fit mixture and trees, and choose their weights."""
+        if not self.is_needed:
+            return
+        rows, weight, first_model = self.rows, self.weight, self.first_model
+        # the same seed makes the same split: no model has seen the held-out rows
+        table = first_model._encode(rows, weight)
+        held_out = first_model._split(table, first_model._n_validation_rows(table))[1]
+        if held_out is None:
+            return
+        indices, counts = held_out.indices().cpu().numpy(), held_out.sample_weight()
+        hidden_cells = hide_cells(
+            rows,
+            weight,
+            indices,
+            counts,
+            self.model.seed_,
+            is_number=self.is_number,
+            is_class=self.has_classes if self.is_large else None,
+        )
+        left = np.ones(len(rows)) if weight is None else weight.copy()
+        np.subtract.at(left, indices, counts)
+        if self.is_large:
+            mean = first_model._impute(hidden_cells.incomplete)[0]
+            if self.has_trees:
+                self._fit_correction(left, hidden_cells, mean)
+        else:
+            self._fit_mixture(left, hidden_cells)
+
+    def _fit_mixture(self, left: np.ndarray, hidden_cells: HiddenCells) -> None:
+        """Fit a mixture, then trees to the rows of weights ``left`` (n,), and the spread."""
+        model, seed, incomplete = self.first_model, self.model.seed_, hidden_cells.incomplete
+        with show_progress("Imputing", len(incomplete), model.verbose):
+            mean, draws = model._predictor().impute_and_sample(
+                incomplete, N_SPREAD_DRAWS, MEAN_DRAWS, model._is_rounded, seed
+            )
+        mixture = VAEDensity(max_iter=0, random_state=seed, verbose=model.verbose)
+        if mixture._fit_mixture(self.rows, self.weight, model) is None:
+            return
+        of_mixture = mixture._impute(incomplete)[0]
+        self.mixture = mixture
+        self.imputation = replace(
+            self.imputation,
+            mixture=mixture._impute,
+            mixture_weight=hidden_cells.best_weight(mean, of_mixture),
+        )
+        mean = self.imputation.weighted_mean(incomplete, mean, of_mixture)
+        trees = self._fit_correction(left, hidden_cells, mean) if self.has_trees else None
+        self._fit_spread(draws, hidden_cells, mean, trees)
+
+    def _fit_correction(
+        self, left: np.ndarray, hidden_cells: HiddenCells, mean: np.ndarray
+    ) -> BoostedTrees:
+        """Fit trees to the rows of weights ``left``, and choose their weight in the average.
+
+        The hidden cells are imputed by ``mean`` (n, n_features). The trees that are returned
+        have not seen them.
+        """
+        rows, weight, is_left = self.rows, self.weight, left > MIN_WEIGHT
+        columns = self._columns_of_trees(rows[is_left])
+        left_weight = None if weight is None else left[is_left]
+        trees = self._fit_trees(self.first_model, rows[is_left], left_weight, columns)
+        predicted = trees.correct(hidden_cells.incomplete, mean, 1.0)
+        trees_weight = hidden_cells.best_weight(mean, predicted)
+        if self.is_large:  # the better one of both alone: averages gain little, and take long
+            trees_weight = float(trees_weight > 0.5)
+        has_good_classes = hidden_cells.has_no_more_errors(predicted, mean)
+        is_used = np.where(self.has_classes, has_good_classes, trees_weight > 0)
+        fitted = None
+        if is_used[columns].any():
+            if self.is_large:  # the mean absolute error follows the CRPS of draws
+                nearer = hidden_cells.is_nearer(predicted, mean)
+                fitted = replace(trees, is_real=trees.is_real & nearer)
+            else:
+                fitted = self._fit_trees(self.model, rows, weight, columns)
+            fitted = fitted.select(columns[is_used[columns]])
+        self.imputation = replace(self.imputation, trees=fitted, trees_weight=trees_weight)
+        return trees
+
+    def _columns_of_trees(self, rows: np.ndarray) -> np.ndarray:
+        """Columns that trees may predict: numbers that get means, and classes of large tables."""
+        columns = []
+        for j, likelihood in enumerate(self.likelihoods):
+            values = rows[~np.isnan(rows[:, j]), j]
+            if not len(values) or isinstance(likelihood, LogNormal):
+                continue
+            max_classes = min(MAX_CLASSES_TO_CORRECT, len(values) // 2) if self.is_large else 0
+            if self.has_classes[j] and len(np.unique(values)) > max_classes:
+                continue
+            columns.append(j)
+        return np.array(columns, dtype=int)
+
+    def _fit_trees(
+        self,
+        model: VAETransformer,
+        rows: np.ndarray,
+        weight: np.ndarray | None,
+        columns: np.ndarray,
+    ) -> BoostedTrees:
+        """Fit trees to the observed values of some columns.
+
+        The other columns are imputed if there is a mixture; rows of large tables are incomplete.
+        """
+        average = replace(self.imputation, model=model._impute).average
+        inputs = rows if self.is_large else average(rows)
+        is_category = np.array([isinstance(each, Categorical) for each in self.likelihoods])
+        trees = fit_boosted_trees(
+            inputs, ~np.isnan(rows), columns, weight, self.has_classes, is_category
+        )
+        return replace(trees, is_real=self.is_real)
+
+    def _fit_spread(
+        self,
+        draws: np.ndarray,
+        hidden_cells: HiddenCells,
+        mean: np.ndarray,
+        trees: BoostedTrees | None,
+    ) -> None:
+        """Choose the factor of the spread of draws, so that intervals cover hidden cells.
+
+        ``draws`` (n_draws, n, n_features) of the model impute these cells, and ``mean``
+        (n, n_features) of model and mixture. Neither the model nor ``trees`` have seen them.
+        """
+        is_real, rows = self.is_real, hidden_cells.incomplete
+        if not (hidden_cells.precision > 0)[:, is_real].any():
+            return
+        draws = self.imputation.draw_mixture(draws, rows, self.model.seed_)
+        shift = find_shift(trees, rows, mean)
+        covers = []
+        for factor in SPREADS.tolist():
+            tried = replace(self.imputation, spread=np.where(is_real, factor, 1.0))
+            moved = tried.move(draws, rows, mean, shift, self.model.seed_)
+            covers.append(hidden_cells.cover(tried.round(rows, moved), is_real))
+        # the smallest one with this cover, or the largest one
+        factor = np.interp(COVER, np.maximum.accumulate(covers), SPREADS)
+        self.imputation = replace(self.imputation, spread=np.where(is_real, factor, 1.0))

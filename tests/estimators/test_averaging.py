@@ -1,0 +1,552 @@
+"""The average of VAEImputer: a model, a mixture and trees, weighted on hidden cells."""
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, load, runtime
+from sklearn_vae.estimators.averaging import AverageFitter
+from sklearn_vae.estimators.boosting import fit_boosted_trees
+from sklearn_vae.estimators.hidden_cells import HiddenCells
+
+pd = pytest.importorskip("pandas")
+
+
+@pytest.fixture(scope="module")
+def clusters():
+    """Rows of six separate clusters on a curve, 30 % of the cells missing; and all their values."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(6, size=300)
+    loc = np.array([[0, 0, 4], [1, 4, 0], [2, -2, 3], [3, 3, -3], [4, -4, -1], [5, 1, 1.0]])
+    X = loc[label] + 0.1 * rng.normal(size=(300, 3))
+    missing = rng.random(X.shape) < 0.3
+    missing[missing.all(axis=1), 0] = False
+    return X, np.where(missing, np.nan, X)
+
+
+def fit_briefly(X, sample_weight=None):
+    """Fit an imputer whose model is the default one, but for its number of iterations."""
+    with pytest.MonkeyPatch.context() as patch:
+        model = VAETransformer(3, max_iter=20, random_state=0)
+        patch.setattr(VAEImputer, "_model", lambda *_: model)
+        return VAEImputer(random_state=0).fit(X, sample_weight=sample_weight)
+
+
+@pytest.fixture(scope="module")
+def imputer(clusters):
+    """Fitted to the first 240 rows."""
+    return fit_briefly(clusters[1][:240])
+
+
+def test_the_average_imputes_new_rows_better_than_the_model(imputer, clusters):
+    """A mixture is the truth here, and a tenth of the error remains to be gained."""
+    X, incomplete = (rows[240:] for rows in clusters)
+
+    def error(imputed):
+        return np.sqrt(np.mean(np.square(imputed - X)[np.isnan(incomplete)]))
+
+    assert imputer.mixture_weight_ > 0.2
+    assert error(imputer.transform(incomplete)) < 0.9 * error(imputer.estimator_.impute(incomplete))
+
+
+def with_fitted(imputer, *, n_draws=None, **attributes):
+    """Make an imputer with the attributes of a fitted one, and other values of some."""
+    same = VAEImputer(n_draws=n_draws, random_state=0)
+    vars(same).update({name: v for name, v in vars(imputer).items() if name.endswith("_")})
+    vars(same).update(attributes)
+    return same
+
+
+def test_means_are_averaged_by_weight(imputer, clusters):
+    """Observed cells keep their bits."""
+    incomplete, weight = clusters[1][240:], imputer.mixture_weight_
+    imputed = with_fitted(imputer, trees_=None).transform(incomplete)
+    by_model, by_mixture = (
+        model.impute(incomplete) for model in (imputer.estimator_, imputer.mixture_)
+    )
+
+    np.testing.assert_allclose(imputed, (1 - weight) * by_model + weight * by_mixture, rtol=1e-12)
+    observed = ~np.isnan(incomplete)
+    np.testing.assert_array_equal(imputed[observed], incomplete[observed])
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_draws_are_of_the_mixtures_by_weight(weight, imputer, clusters):
+    """At the ends of its range, all or none of the draws are those of one model."""
+    incomplete = clusters[1][240:]
+    same = with_fitted(imputer, n_draws=3, mixture_weight_=weight, trees_=None, spread_=None)
+    model = imputer.mixture_ if weight else imputer.estimator_
+
+    np.testing.assert_array_equal(
+        same.transform(incomplete), model.impute(incomplete, 3, random_state=0)
+    )
+
+
+def test_the_mixtures_are_saved(imputer, clusters, tmp_path):
+    """A file has both models and the weight."""
+    imputer.save(tmp_path / "imputer.vae")
+    again = load(tmp_path / "imputer.vae")
+
+    np.testing.assert_array_equal(again.transform(clusters[1]), imputer.transform(clusters[1]))
+
+
+@pytest.mark.parametrize("name", ["mixture_weight_", "trees_weight_"])
+def test_an_invalid_weight_is_refused(name, imputer, tmp_path):
+    """The weights lie between 0 and 1."""
+    same = with_fitted(imputer, **{name: 1.5})
+    same.save(tmp_path / "imputer.vae")
+
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        load(tmp_path / "imputer.vae")
+
+
+@pytest.mark.parametrize("estimator", [VAETransformer(2, max_iter=1), VAEDensity(max_iter=0)])
+def test_a_given_model_is_not_averaged(estimator, clusters):
+    """It imputes as it does alone."""
+    incomplete = clusters[1]
+    imputer = VAEImputer(estimator, random_state=0).fit(incomplete)
+
+    assert imputer.mixture_ is None
+    np.testing.assert_array_equal(
+        imputer.transform(incomplete), imputer.estimator_.impute(incomplete)
+    )
+
+
+def test_few_rows_have_no_mixtures(clusters):
+    """There are no held-out rows to weigh them by."""
+    imputer = fit_briefly(clusters[1][:90])
+
+    assert imputer.mixture_ is None
+    assert imputer.mixture_weight_ == 0
+
+
+def test_the_mixture_is_the_member_of_a_density_with_the_largest_weight(clusters):
+    """Its own densities of held-out rows are exact; the density's are those of draws."""
+    imputer = fit_briefly(clusters[1])
+    density = VAEDensity(max_iter=0, random_state=imputer.estimator_.seed_).fit(clusters[1])
+
+    assert len(density.mixtures_) > 1
+    assert imputer.mixture_.mixtures_ == density.mixtures_[:1]
+    for name, value in density.state_dict_[0].items():
+        np.testing.assert_allclose(imputer.mixture_.state_dict_[0][name], value, rtol=1e-5)
+
+
+def test_a_fit_warns_once_of_texts_and_weights(clusters):
+    """The mixture is fitted to the rows and weights that the model has validated."""
+    table = pd.DataFrame(np.tile(clusters[1], (2, 1)), columns=["a", "b", "c"])
+    table["name"] = [f"name {row}" for row in range(600)]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        imputer = fit_briefly(table, np.full(600, 0.2))
+    messages = [str(warning.message) for warning in caught]
+
+    assert imputer.mixture_ is not None
+    assert [sum(text in m for m in messages) for text in ("sample_weight", "'name'")] == [1, 1]
+
+
+def test_classes_are_the_models_own_in_a_data_frame(clusters):
+    """Numbers are averaged; of two classes or of more, the likeliest one is imputed."""
+    X, incomplete = clusters
+    table = pd.DataFrame(incomplete, columns=["a", "b", "c"])
+    table["d"] = pd.Series(np.where(X[:, 2] > 0, "high", "low")).mask(np.arange(300) % 4 == 0)
+    table["e"] = pd.Series(np.arange(300) % 3).map({0: "x", 1: "y", 2: "z"}).astype("category")
+    table.loc[::5, "e"] = None
+    imputer = fit_briefly(table)
+    imputer.mixture_weight_, imputer.trees_ = 1.0, None
+    imputer.mixture_ = imputer.mixture_ or VAEDensity(max_iter=0, random_state=0).fit(table)
+    imputed = imputer.transform(table)
+
+    numbers, classes = ["a", "b", "c"], ["d", "e"]
+    pd.testing.assert_frame_equal(imputed[classes], imputer.estimator_.impute(table)[classes])
+    pd.testing.assert_frame_equal(imputed[numbers], imputer.mixture_.impute(table)[numbers])
+
+
+@pytest.fixture(scope="module")
+def independent():
+    """Imputer of 20 independent columns, 30 % of the cells missing; and new rows of them."""
+    rng = np.random.default_rng(0)
+    X = rng.random((300, 20))
+    X[:, 0] = np.ceil(3 * X[:, 0])
+    incomplete = np.where(rng.random(X.shape) < 0.3, np.nan, X)
+    model = VAETransformer(20, max_iter=30, random_state=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VAEImputer, "_model", lambda *_: model)
+        return VAEImputer(n_draws=39, random_state=0).fit(incomplete[:200]), X, incomplete
+
+
+def test_the_average_is_chosen_on_rows_that_neither_model_was_fitted_to(independent):
+    """Column means are best; on rows of its fit, a model that overfits would seem to be better."""
+    imputer, X, incomplete = independent
+    hidden = np.isnan(incomplete[200:])
+
+    def error(imputed):
+        return np.sqrt(np.mean(np.square(imputed - X[200:])[hidden]))
+
+    assert error(np.nanmean(incomplete[:200], axis=0)) < error(
+        imputer.estimator_.impute(incomplete[200:])
+    )
+    assert imputer.mixture_weight_ > 0.8
+
+
+def test_independent_columns_are_among_the_mixtures_of_mixed_tables(independent):
+    """They impute column means; a full covariance matrix of 20 columns overfits 200 rows."""
+    imputer, _, incomplete = independent
+    means = np.nanmean(incomplete[:200, 1:], axis=0)
+
+    assert imputer.mixture_.mixtures_ == [(1, "diag")]
+    np.testing.assert_allclose(
+        imputer.mixture_.impute(np.full((1, 20), np.nan))[0, 1:], means, atol=0.05
+    )
+
+
+def test_draws_of_a_column_of_few_values_are_some_of_them(independent):
+    """The model's own draws are of real numbers; in other columns they stay as they are."""
+    imputer, _, incomplete = independent
+    draws = imputer.transform(incomplete)
+    by_model = imputer.estimator_.impute(incomplete, 3, random_state=0)
+
+    assert set(np.unique(draws[:, :, 0])) == {1, 2, 3}
+    assert len(np.unique(by_model[:, :, 0])) > 100
+    assert len(np.unique(draws[:, np.isnan(incomplete[:, 1]), 1])) > 1000
+
+
+@pytest.fixture(scope="module")
+def ratings():
+    """Ratings of 0 in most rows, beside a number they depend on; their imputer, a large table."""
+    rng = np.random.default_rng(0)
+    number = rng.normal(size=600)
+    rating = np.clip(np.round(2 * (number + 0.5 * rng.normal(size=600))), 0, 3) / 5
+    X = np.column_stack([number, rating])
+    incomplete = X.copy()
+    incomplete[rng.random(600) < 0.3, 1] = np.nan
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sklearn_vae.estimators.averaging.MAX_ROWS_TO_AVERAGE", 399)
+        return fit_briefly(incomplete[:400]).set_params(n_draws=39), X, incomplete
+
+
+def test_draws_of_repeated_values_are_some_of_them(ratings):
+    """Real numbers beside the values leave hidden cells outside of their intervals."""
+    imputer, X, incomplete = ratings
+    hidden = np.isnan(incomplete[400:, 1])
+
+    def cover(imputer):
+        draws = imputer.transform(incomplete[400:])[:, hidden, 1]
+        low, high = np.sort(draws, axis=0)[[1, -2]]
+        return np.mean((low <= X[400:][hidden, 1]) & (X[400:][hidden, 1] <= high))
+
+    assert imputer.mixture_ is None
+    assert set(imputer.transform(incomplete)[:, :, 1].ravel()) <= set(X[:, 1])
+    own = with_fitted(imputer, n_draws=39, repeated_values_=None)
+    assert len(np.unique(own.transform(incomplete)[:, :, 1])) > 1000
+    assert cover(own) < 0.6
+    assert cover(imputer) > 0.85
+
+
+@pytest.mark.parametrize("load_file", [load, runtime.load])
+def test_repeated_values_are_saved(load_file, ratings, tmp_path):
+    imputer, X, incomplete = ratings
+    imputer.save(tmp_path / "imputer.vae")
+
+    draws = load_file(tmp_path / "imputer.vae").transform(incomplete[400:])
+    assert set(draws[:, :, 1].ravel()) <= set(X[:, 1])
+
+
+@pytest.mark.parametrize("load_file", [load, runtime.load])
+def test_repeated_values_of_columns_that_do_not_exist_are_refused(load_file, ratings, tmp_path):
+    imputer = ratings[0]
+    repeated = replace(imputer.repeated_values_, columns=np.array([2]))
+    with_fitted(imputer, repeated_values_=repeated).save(tmp_path / "imputer.vae")
+
+    with pytest.raises(ValueError, match="less than 2"):
+        load_file(tmp_path / "imputer.vae")
+
+
+def test_draws_of_new_rows_cover_more_hidden_cells_than_the_models_own(independent):
+    """Of 90 % intervals; those of a model that overfits are too narrow."""
+    imputer, X, incomplete = independent
+    hidden = np.isnan(incomplete[200:, 1:])
+
+    def cover(draws):
+        ordered, values = np.sort(draws[:, :, 1:][:, hidden], axis=0), X[200:, 1:][hidden]
+        return np.mean((ordered[1] <= values) & (values <= ordered[-2]))
+
+    by_model = cover(imputer.estimator_.impute(incomplete[200:], 39, random_state=0))
+    assert by_model + 0.03 < cover(imputer.transform(incomplete[200:])) < 0.95
+
+
+@pytest.fixture(scope="module")
+def steps():
+    """Rows whose last column is a step function of the others; imputer of the first 400 rows."""
+    rng = np.random.default_rng(0)
+    X = rng.uniform(0, 4, size=(600, 3))
+    X[:, 2] = np.floor(X[:, 0]) * np.floor(X[:, 1]) % 3 + 0.1 * rng.normal(size=600)
+    incomplete = X.copy()
+    incomplete[rng.random(600) < 0.3, 2] = np.nan
+    return fit_briefly(incomplete[:400]), X[400:], incomplete[400:]
+
+
+def test_trees_impute_what_the_models_do_not_find(steps):
+    """Jumps along the columns are what trees are made of."""
+    imputer, X, incomplete = steps
+    hidden = np.isnan(incomplete)
+
+    def error(same):
+        return np.sqrt(np.mean(np.square(same.transform(incomplete) - X)[hidden]))
+
+    assert imputer.trees_weight_ > 0.5
+    assert error(imputer) < 0.9 * error(with_fitted(imputer, trees_=None))
+
+
+def test_a_missing_cell_is_moved_towards_the_prediction_of_the_trees(steps):
+    """By their weight; observed cells keep their bits."""
+    imputer, _, incomplete = steps
+    average = with_fitted(imputer, trees_=None).transform(incomplete)
+    predicted = with_fitted(imputer, trees_weight_=1.0).transform(incomplete)
+    weight = imputer.trees_weight_
+    imputed = imputer.transform(incomplete)
+
+    np.testing.assert_allclose(imputed, (1 - weight) * average + weight * predicted, rtol=1e-9)
+    observed = ~np.isnan(incomplete)
+    np.testing.assert_array_equal(imputed[observed], incomplete[observed])
+
+
+def test_draws_have_the_mean_that_is_imputed(steps):
+    """The trees shift them, and they stay within the bounds of their column."""
+    imputer, _, incomplete = steps
+    hidden = np.isnan(incomplete)
+    means = imputer.transform(incomplete)[hidden]
+
+    def distance(same):
+        return np.abs(same.transform(incomplete)[:, hidden].mean(axis=0) - means).mean()
+
+    shifted = with_fitted(imputer, n_draws=400)
+    assert distance(shifted) < 0.5 * distance(with_fitted(imputer, n_draws=400, trees_=None))
+    low, high = next(
+        group.bounds[group.indices.tolist().index(2)]
+        for group in imputer.estimator_.columns_.groups
+        if 2 in group.indices
+    )
+    draws = shifted.transform(incomplete)[:, hidden]
+    assert low <= draws.min() < draws.max() <= high
+
+
+@pytest.mark.parametrize(("too_wide_by", "factor"), [(1.25, 0.8), (0.9, 1 / 0.9), (0.5, 1.2)])
+def test_the_spread_of_draws_is_that_of_hidden_cells(too_wide_by, factor, steps):
+    """Up to 1.2; all are normal, and have the same mean."""
+    rng = np.random.default_rng(0)
+    rows, hidden = np.full((4000, 3), 1.0), np.tile([False, False, True], (4000, 1))
+    rows[:, 2] += 0.1 * rng.normal(size=4000)
+    mean = np.ones(rows.shape)
+    draws = np.where(hidden, 1 + 0.1 * too_wide_by * rng.normal(size=(39, 4000, 3)), rows)
+    model = steps[0].estimator_
+    fitter = AverageFitter(model, model.state_dict_, rows, None)
+    cells = HiddenCells(rows, hidden, hidden.astype(float), 0 * rows, np.ones(4000))
+    fitter._fit_spread(draws, cells, mean, None)
+
+    np.testing.assert_allclose(fitter.imputation.spread, factor, atol=0.02)
+
+
+def test_the_spread_is_saved(steps, tmp_path):
+    imputer, _, incomplete = steps
+    imputer = with_fitted(imputer, n_draws=2)
+    imputer.save(tmp_path / "imputer.vae")
+
+    np.testing.assert_array_equal(
+        load(tmp_path / "imputer.vae").transform(incomplete), imputer.transform(incomplete)
+    )
+
+
+@pytest.mark.parametrize("load_file", [load, runtime.load])
+@pytest.mark.parametrize("spread", [np.ones(2), np.array([1.0, 0.0, 1.0])], ids=["shape", "zero"])
+def test_an_invalid_spread_is_refused(load_file, spread, steps, tmp_path):
+    with_fitted(steps[0], spread_=spread).save(tmp_path / "imputer.vae")
+
+    with pytest.raises(ValueError, match="'spread_' must"):
+        load_file(tmp_path / "imputer.vae")
+
+
+def test_draws_of_large_tables_are_the_models_own_where_trees_are_not_nearer(steps, monkeypatch):
+    """Means have the least squared error; draws are judged by absolute errors."""
+    _, X, incomplete = steps
+    monkeypatch.setattr("sklearn_vae.estimators.averaging.MAX_ROWS_TO_AVERAGE", 99)
+    monkeypatch.setattr(HiddenCells, "is_nearer", lambda *_: np.array([True, True, False]))
+    imputer = fit_briefly(np.vstack([incomplete, X])).set_params(n_draws=3)
+
+    assert 2 in imputer.trees_.columns
+    np.testing.assert_array_equal(
+        imputer.transform(incomplete),
+        with_fitted(imputer, n_draws=3, trees_=None).transform(incomplete),
+    )
+
+
+def test_rows_of_no_weight_have_no_influence_on_the_trees():
+    """Their values are far from the predictions."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 3))
+    X[:, 2] += X[:, 0] > 0
+    weight = np.repeat([1.0, 0.0], 100)
+    X[100:, 2] = 9.0
+    trees = fit_boosted_trees(X, np.ones(X.shape, bool), np.array([2]), weight)
+    predicted = trees.predict(X, np.ones(X.shape, bool))
+
+    assert predicted[:, 2].max() < 5
+
+
+def test_wide_tables_get_no_trees(steps, monkeypatch):
+    """Their fit would take a time that grows with the square of the number of columns."""
+    monkeypatch.setattr("sklearn_vae.estimators.averaging.MAX_COLUMNS_TO_CORRECT", 2)
+    wide = fit_briefly(steps[2])
+
+    assert wide.mixture_ is not None
+    assert (wide.trees_, wide.trees_weight_) == (None, 0.0)
+
+
+@pytest.mark.parametrize("attributes", [{}, {"trees_": None}])
+def test_single_precision_is_kept(steps, attributes):
+    rows = steps[2].astype(np.float32)
+
+    assert with_fitted(fit_briefly(rows), **attributes).transform(rows).dtype == np.float32
+
+
+@pytest.fixture(scope="module")
+def large():
+    """Rows of two numbers and three classes by steps; imputer of the first 800, a large table."""
+    rng = np.random.default_rng(0)
+    X = rng.uniform(0, 4, size=(1_200, 2))
+    cell = np.floor(X)
+    label = (cell[:, 0] + 2 * cell[:, 1]) % 3
+    table = pd.DataFrame({
+        "a": X[:, 0],
+        "b": X[:, 1],
+        "c": cell[:, 0] * cell[:, 1] % 3 + 0.1 * rng.normal(size=1_200),
+        "label": np.array(["x", "y", "z"])[label.astype(int)],
+    })  # fmt: skip
+    incomplete = table.copy()
+    incomplete.loc[rng.random(1_200) < 0.3, "label"] = None
+    incomplete.loc[rng.random(1_200) < 0.3, "c"] = np.nan
+    incomplete.loc[rng.random(1_200) < 0.1, "a"] = np.nan
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sklearn_vae.estimators.averaging.MAX_ROWS_TO_AVERAGE", 799)
+        imputer = fit_briefly(incomplete[:800])
+    return imputer, table[800:], incomplete[800:]
+
+
+def test_trees_impute_classes_of_large_tables(large):
+    """And numbers; there is no mixture, and the trees take rows with missing cells."""
+    imputer, table, incomplete = large
+    hidden = incomplete["label"].isna()
+
+    def n_errors(same):
+        return (same.transform(incomplete)["label"] != table["label"])[hidden].sum()
+
+    assert imputer.mixture_ is None
+    assert imputer.trees_.takes_missing
+    assert imputer.trees_weight_ == 1
+    assert n_errors(imputer) < 0.8 * n_errors(with_fitted(imputer, trees_=None))
+    hidden = incomplete["c"].isna()
+    error, of_model = (
+        np.square(same.transform(incomplete)["c"] - table["c"])[hidden].mean()
+        for same in (imputer, with_fitted(imputer, trees_=None))
+    )
+    assert error < 0.8 * of_model
+
+
+def test_the_model_imputes_only_what_the_trees_leave(large, monkeypatch):
+    """With a weight of 1, no row needs the model."""
+    imputer, _, incomplete = large
+    alone = with_fitted(imputer, trees_weight_=1.0)
+    expected = imputer.trees_.predict(
+        imputer.estimator_._validate(incomplete), np.ones((400, 4), bool)
+    )
+    monkeypatch.setattr(VAETransformer, "_impute", None)
+    hidden = incomplete["c"].isna()
+
+    np.testing.assert_allclose(alone.transform(incomplete)["c"][hidden], expected[hidden, 2])
+    with pytest.raises(TypeError, match="not callable"):
+        with_fitted(imputer, trees_weight_=0.5).transform(incomplete)
+
+
+@pytest.mark.parametrize("n_draws", [None, 300])
+def test_trees_of_large_tables_are_saved(large, n_draws, tmp_path):
+    """The runtime has the same means and classes, and draws of the same distribution."""
+    imputer, _, incomplete = large
+    imputer = with_fitted(imputer, n_draws=n_draws)
+    imputer.save(tmp_path / "imputer.vae")
+    imputed = imputer.transform(incomplete)
+    light = runtime.load(tmp_path / "imputer.vae").transform(incomplete.to_numpy(object))
+    again = load(tmp_path / "imputer.vae").transform(incomplete)
+    if n_draws is None:
+        assert again.equals(imputed)
+        assert light[:, 3].tolist() == imputed["label"].tolist()
+        np.testing.assert_allclose(light[:, :3].astype(float), imputed[["a", "b", "c"]], rtol=1e-6)
+        return
+    hidden = incomplete["c"].isna().to_numpy()
+    own = np.array([table["c"][hidden] for table in imputed])
+    other = light[:, hidden, 2].astype(float)
+    error = np.sqrt((own.var(axis=0) + other.var(axis=0)) / n_draws)
+    assert (abs(own.mean(axis=0) - other.mean(axis=0)) / error).max() < 5
+
+
+@pytest.mark.parametrize(
+    ("name", "forge", "message"),
+    [
+        ("classes", lambda classes: classes + 1, r"class \d in column \d"),
+        ("columns", lambda columns: 3 - columns, r"in column \d of other values"),
+        ("n_features", lambda n_features: n_features + 1, "of 5 columns, the table has 4"),
+        ("is_real", lambda is_real: is_real[1:], "shape"),
+        ("is_real", lambda is_real: is_real | True, r"column \d, which has classes"),
+    ],
+)
+@pytest.mark.parametrize("load_file", [load, runtime.load])
+def test_trees_of_other_columns_are_refused(load_file, name, forge, message, large, tmp_path):
+    """Of classes that a column does not have, or of numbers in place of classes."""
+    trees = large[0].trees_
+    changes = {name: forge(getattr(trees, name))}
+    if name == "n_features":
+        changes["is_real"] = np.append(trees.is_real, False)
+    with_fitted(large[0], trees_=replace(trees, **changes)).save(tmp_path / "imputer.vae")
+
+    with pytest.raises(ValueError, match=message):
+        load_file(tmp_path / "imputer.vae")
+
+
+def test_unseen_categories_are_missing_for_trees(large):
+    """They keep their place, and other cells are imputed as if they were missing."""
+    imputer, _, incomplete = large
+    rows = incomplete[incomplete["c"].isna()][:20]
+    unseen, missing = rows.assign(label="w"), rows.assign(label=None)
+    expected = imputer.transform(missing)["c"].to_numpy()
+
+    imputed = imputer.transform(unseen)
+    np.testing.assert_array_equal(imputed["c"].to_numpy(), expected)
+    assert (imputed["label"] == "w").all()
+
+
+def test_columns_of_many_classes_get_no_trees(monkeypatch):
+    """scikit-learn warns of them; an empty column does not need the model."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(150, 2))
+    X[rng.random(X.shape) < 0.2] = np.nan
+    names = np.array([f"k{i}" for i in range(30)], dtype=object)[np.arange(150) % 30]
+    names[40:] = None
+    table = pd.DataFrame({"a": X[:, 0], "b": X[:, 1], "name": names, "empty": np.nan})
+    monkeypatch.setattr("sklearn_vae.estimators.averaging.MAX_ROWS_TO_AVERAGE", 99)
+    imputer = fit_briefly(table)
+
+    assert imputer.mixture_ is None
+    assert imputer.trees_ is None or not np.isin(imputer.trees_.columns, [2, 3]).any()
+    assert not imputer.transform(table).isna().any(axis=None)
+
+
+def test_the_model_is_not_needed_for_empty_columns(large, monkeypatch):
+    """They are imputed by 0, or left out."""
+    imputer, table, incomplete = large
+    is_empty = np.array([False, True, False, False])
+    alone = with_fitted(imputer, trees_=imputer.trees_.select(np.array([2, 3])))
+    monkeypatch.setattr(type(alone.estimator_.columns_), "is_empty", is_empty)
+    monkeypatch.setattr(VAETransformer, "_impute", None)
+
+    rows = np.column_stack([table["a"], np.full(400, np.nan), incomplete["c"], np.zeros(400)])
+    np.testing.assert_array_equal(np.isnan(alone._impute(rows)[0]).any(axis=0), is_empty)
