@@ -240,7 +240,12 @@ class DensityEstimator(TableEstimator[PredictorT]):
         check_is_fitted(self)
         n_draws = check_count("n_draws", n_draws, maximum=MAX_DRAWS)
         if columns is None and given is None:
-            rows, model = self._rows_and_model(X, y)
+            try:
+                rows, model = self._rows_and_model(X, y)
+            except ValueError as error:
+                if "yet now missing" in str(error):  # scikit-learn's, of a data frame
+                    error.add_note("The density of some columns is scored with columns=[...].")
+                raise
             log_density: Callable[..., np.ndarray] = partial(model.log_density, rows, n_draws)
         else:
             log_density = self._conditional_log_density(X, y, n_draws, columns, given)

@@ -283,8 +283,9 @@ def test_a_frame_needs_only_the_columns_that_are_used(passengers, of_passengers)
     np.testing.assert_allclose(asked, of_passengers.score_samples(hidden), atol=1e-9)
     with pytest.raises(ValueError, match="lacks the column 'sex'"):
         of_passengers.score_samples(passengers[["age"]], columns=["age", "sex"])
-    with pytest.raises(ValueError, match="now missing"):
+    with pytest.raises(ValueError, match="now missing") as caught:
         of_passengers.score_samples(passengers[["age", "sex"]])
+    assert "columns=[...]" in caught.value.__notes__[0]
 
 
 def test_columns_of_a_frame_may_be_named_by_numbers(passengers):
