@@ -14,8 +14,9 @@ SUBSAMPLE_SIZE = 1024
 # round to a coarser one would add noise that is visible beside the scale.
 MAX_DECIMALS = 6
 COARSEST_STEP = 0.1
-# Steps between minimum and maximum, and between any two values that are neighbours, at most;
-# distance from a multiple of the step, in steps, up to which it is due to rounding.
+# Steps between minimum and maximum or from them to a bound, and between any two values that are
+# neighbours, at most; distance from a multiple of the step, in steps, up to which it is due to
+# rounding.
 MAX_STEPS = 1e6
 MAX_STEPS_IN_A_GAP = 10
 LATTICE_TOLERANCE = 1e-3
@@ -142,6 +143,7 @@ def steps_beside_decimals(
     if not least < step <= COARSEST_STEP * std < np.inf or not np.isfinite(bounds).all():
         return bounds, 0.0
     low, high = values.min(), values.max()
-    low -= np.floor((low - bounds[0]) / step + LATTICE_TOLERANCE) * step
-    high += np.floor((bounds[1] - high) / step + LATTICE_TOLERANCE) * step
+    with np.errstate(over="ignore"):  # the largest numbers bound columns that have no bounds
+        n_steps = np.array([low - bounds[0], bounds[1] - high]) / step + LATTICE_TOLERANCE
+    low, high = np.array([low, high]) + [-1, 1] * np.floor(np.minimum(n_steps, MAX_STEPS)) * step
     return (float(low), float(high)), step

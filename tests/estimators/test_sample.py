@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sklearn_vae import VAETransformer
+from sklearn_vae import VAETransformer, load
 
 pd = pytest.importorskip("pandas")
 hypothesis = pytest.importorskip("hypothesis")
@@ -161,6 +161,18 @@ def test_samples_keep_recording_steps_that_are_no_decimals(rng):
         assert (drawn["day"] == drawn["day"].dt.normalize()).all()
         assert (4 * drawn["quarters"] % 1 == 0).all()
     assert np.isfinite(model.score_samples(model.sample(50))).all()
+
+
+def test_recording_steps_of_a_column_without_bounds(tmp_path, rng):
+    """It is mostly 0, so that a normal distribution truncated there would be no model of it."""
+    some = np.r_[rng.choice([0.25, 1, 2, 3, 3.75, 4, 5, 6], 52), 60, 60, 61]
+    X = np.column_stack([rng.permutation(np.r_[np.zeros(260), some]), rng.normal(size=315)])
+    model = VAETransformer(1, **QUICK).fit(X)
+    model.save(tmp_path / "model.vae")
+
+    for drawn in (model.sample(500), load(tmp_path / "model.vae").impute([[np.nan, 0.0]], 500)[0]):
+        assert (4 * drawn[:, 0] % 1 == 0).all()
+        assert drawn[:, 0].min() < 0
 
 
 def test_weights_are_copies_where_recording_steps_are_found(rng):
