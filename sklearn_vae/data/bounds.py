@@ -142,8 +142,8 @@ def steps_beside_decimals(
     least = 1.5 * 10.0**-decimals if decimals >= 0 else 0.0
     if not least < step <= COARSEST_STEP * std < np.inf or not np.isfinite(bounds).all():
         return bounds, 0.0
-    low, high = values.min(), values.max()
+    extremes = np.array([values.min(), values.max()])
     with np.errstate(over="ignore"):  # the largest numbers bound columns that have no bounds
-        n_steps = np.array([low - bounds[0], bounds[1] - high]) / step + LATTICE_TOLERANCE
-    low, high = np.array([low, high]) + [-1, 1] * np.floor(np.minimum(n_steps, MAX_STEPS)) * step
+        n_steps = np.abs(bounds - extremes) / step + LATTICE_TOLERANCE
+    low, high = extremes + np.array([-step, step]) * np.floor(np.minimum(n_steps, MAX_STEPS))
     return (float(low), float(high)), step
