@@ -244,7 +244,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
                 rows, model = self._rows_and_model(X, y)
             except ValueError as error:
                 if "yet now missing" in str(error):  # scikit-learn's, of a data frame
-                    error.add_note("The density of some columns is scored with columns=[...].")
+                    error.add_note("Pass columns=[...] for the density of some of the columns.")
                 raise
             log_density: Callable[..., np.ndarray] = partial(model.log_density, rows, n_draws)
         else:
