@@ -16,12 +16,14 @@ Impute = Callable[..., np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class AveragedImputation:
-    """Imputation by a model and what it is averaged with, as :class:`~sklearn_vae.VAEImputer`.
+    """Imputation by a model averaged with a mixture, corrected by trees; see ``VAEImputer``.
 
     Attributes
     ----------
-    model, mixture : callable
-        Their imputations of rows. There may be no mixture.
+    model : callable
+        Its imputations of rows.
+    mixture : callable or None
+        Those of the mixture.
     encoder : Encoder
         Encoder of rows.
     is_averaged : ndarray of shape (n_features,)
@@ -29,7 +31,7 @@ class AveragedImputation:
     is_empty : ndarray of shape (n_features,)
         Mask of the columns without any observed cell.
     mixture_weight : float
-        Weight of the mixture's means, and share of its draws.
+        Weight of the mixture's means, and its share of the draws.
     trees : BoostedTrees or None
         Trees that correct the average.
     trees_weight : float
@@ -56,9 +58,10 @@ class AveragedImputation:
         if self.trees is None:
             return self.average(rows)
         known = np.where(self.is_empty, 0.0, rows)  # no model is needed for empty columns
-        is_left, imputed = self.trees.leaves_missing(known, self.trees_weight), rows.copy()
-        if is_left.any():
-            imputed[is_left] = self.average(rows[is_left])
+        needs_average = self.trees.leaves_missing(known, self.trees_weight)
+        imputed = rows.copy()
+        if needs_average.any():
+            imputed[needs_average] = self.average(rows[needs_average])
         return self.trees.correct(rows, imputed, self.trees_weight)
 
     def average(self, rows: np.ndarray) -> np.ndarray:
@@ -122,6 +125,8 @@ class AveragedImputation:
         for name, weight in (("mixture", self.mixture_weight), ("trees", self.trees_weight)):
             if not 0 <= weight <= 1:
                 raise ValueError(f"the weight of the {name} must lie between 0 and 1")
+        if self.mixture is None and self.mixture_weight:
+            raise ValueError("the weight of the mixture must be 0 without a mixture")
         if self.trees is not None:
             self.trees.check_columns(self.encoder, self.is_averaged)
         if self.spread is not None:

@@ -96,8 +96,8 @@ class AverageFitter:
         n_rows = len(rows) if weight is None else round(weight.sum())
         self.is_large = n_rows > MAX_ROWS_TO_AVERAGE
         self.has_trees = rows.shape[1] <= MAX_COLUMNS_TO_CORRECT
-        is_averaged = self.has_trees if self.is_large else self.is_number.any()
-        self.is_needed = n_rows >= MIN_ROWS_TO_VALIDATE and is_averaged
+        has_columns = self.has_trees if self.is_large else self.is_number.any()
+        self.is_needed = n_rows >= MIN_ROWS_TO_VALIDATE and has_columns
 
     def fit(self) -> None:
         """Fit mixture and trees, and choose their weights."""
@@ -131,10 +131,14 @@ class AverageFitter:
     def _fit_mixture(self, left: np.ndarray, hidden_cells: HiddenCells) -> None:
         """Fit a mixture, then trees to the rows of weights ``left`` (n,), and the spread."""
         model, seed, incomplete = self.first_model, self.model.seed_, hidden_cells.incomplete
-        with show_progress("Imputing", len(incomplete), model.verbose):
-            mean, draws = model._predictor().impute_and_sample(
-                incomplete, N_SPREAD_DRAWS, MEAN_DRAWS, model._is_rounded, seed
-            )
+        draws = None
+        if (hidden_cells.precision > 0)[:, self.is_real].any():
+            with show_progress("Imputing", len(incomplete), model.verbose):
+                mean, draws = model._predictor().impute_and_sample(
+                    incomplete, N_SPREAD_DRAWS, MEAN_DRAWS, model._is_rounded, seed
+                )
+        else:
+            mean = model._impute(incomplete)[0]
         mixture = VAEDensity(max_iter=0, random_state=seed, verbose=model.verbose)
         if mixture._fit_mixture(self.rows, self.weight, model) is None:
             return
@@ -147,7 +151,8 @@ class AverageFitter:
         )
         mean = self.imputation.weighted_mean(incomplete, mean, of_mixture)
         trees = self._fit_correction(left, hidden_cells, mean) if self.has_trees else None
-        self._fit_spread(draws, hidden_cells, mean, trees)
+        if draws is not None:
+            self._fit_spread(draws, hidden_cells, mean, trees)
 
     def _fit_correction(
         self, left: np.ndarray, hidden_cells: HiddenCells, mean: np.ndarray
@@ -223,8 +228,6 @@ class AverageFitter:
         (n, n_features) of model and mixture. Neither the model nor ``trees`` have seen them.
         """
         is_real, rows = self.is_real, hidden_cells.incomplete
-        if not (hidden_cells.precision > 0)[:, is_real].any():
-            return
         draws = self.imputation.draw_mixture(draws, rows, self.model.seed_)
         shift = find_shift(trees, rows, mean)
         covers = []

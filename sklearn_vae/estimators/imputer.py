@@ -76,7 +76,8 @@ class VAEImputer(NestedParamsMixin, SerializationMixin, TransformerMixin, BaseEs
         than left out. For 0, columns of text get ``"missing_value"``, as from scikit-learn's
         ``SimpleImputer``, booleans False, and declared categories the first one.
     random_state : int, RandomState instance or None, default=None
-        Seed of the fit, unless ``estimator`` has one, and of the draws.
+        Seed of the fit, unless ``estimator`` has one, and of the draws; None takes the seed of
+        ``estimator_``.
     verbose : bool or int, default=False
         ``verbose`` of the model that is fitted with ``estimator=None``: the progress of its
         training is printed, and that of imputations of more than two seconds.
@@ -284,13 +285,15 @@ class VAEImputer(NestedParamsMixin, SerializationMixin, TransformerMixin, BaseEs
         if sample_weight is not None:
             weight = check_sample_weight(as_array(sample_weight), rows, dtype=np.float64)
             rows, weight = rows[weight > 0], weight[weight > 0]
-        model = cast(VAETransformer, self.estimator_)  # as of estimator=None
+        model = cast(VAETransformer, self.estimator_)  # the estimator is None here
         fitter = AverageFitter(model, first_weights, rows, weight)
-        fitter.fit()
-        imputation, self.mixture_ = fitter.imputation, fitter.mixture
-        self.mixture_weight_ = imputation.mixture_weight
-        self.trees_, self.trees_weight_ = imputation.trees, imputation.trees_weight
-        self.spread_, self.repeated_values_ = imputation.spread, imputation.repeated_values
+        try:
+            fitter.fit()
+        finally:  # an interrupted fit keeps what is complete
+            imputation, self.mixture_ = fitter.imputation, fitter.mixture
+            self.mixture_weight_ = imputation.mixture_weight
+            self.trees_, self.trees_weight_ = imputation.trees, imputation.trees_weight
+            self.spread_, self.repeated_values_ = imputation.spread, imputation.repeated_values
 
     @property
     def _imputation(self) -> AveragedImputation:

@@ -390,7 +390,7 @@ class Predictor:
     def impute_and_sample(
         self, X: np.ndarray, n_imputations: int, n_draws: int, is_rounded: np.ndarray, seed: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Replace missing values by their mean, as ``impute``, and by draws from the same codes.
+        """Replace missing values by their mean and by draws, both from codes of ``sample_missing``.
 
         Returns arrays of shapes (n, n_features) and (n_imputations, n, n_features).
         """

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae.metrics.validation import check_is_model
@@ -33,14 +34,16 @@ def generalization_gap(
     Raises
     ------
     TypeError
-        If the estimator has no scores, as VAEOutlierDetector, or no ``history_``.
+        With tables, if the estimator does not score rows alone, as VAEOutlierDetector and
+        VAEClassifier; without, if it has no ``history_``.
     ValueError
         If only one table is given, or none and ``history_`` has no validation loss.
     """
     check_is_fitted(estimator)
     if (X_train is None) != (X_valid is None):
         raise ValueError("X_train and X_valid must be given both or neither.")
-    if not hasattr(estimator, "history_" if X_train is None else "score"):
+    is_refused = X_train is not None and is_classifier(estimator)
+    if is_refused or not hasattr(estimator, "history_" if X_train is None else "score"):
         check_is_model(estimator, "generalization_gap")
     if X_train is not None:
         return estimator.score(X_train) - estimator.score(X_valid)

@@ -92,6 +92,33 @@ def test_the_mixtures_are_saved(imputer, clusters, tmp_path):
     np.testing.assert_array_equal(again.transform(clusters[1]), imputer.transform(clusters[1]))
 
 
+def test_an_interrupted_choice_of_the_spread_keeps_mixture_and_trees(clusters, monkeypatch):
+    """Ctrl-C after the training: what is complete by then."""
+
+    def press_ctrl_c(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(HiddenCells, "cover", press_ctrl_c)
+    model = VAETransformer(3, max_iter=20, random_state=0)
+    monkeypatch.setattr(VAEImputer, "_model", lambda *_: model)
+    imputer = VAEImputer(random_state=0)
+    with pytest.raises(KeyboardInterrupt):
+        imputer.fit(clusters[1])
+
+    assert imputer.mixture_weight_ > 0.2
+    assert imputer.repeated_values_ is not None
+    assert imputer.spread_ is None
+    assert not np.isnan(imputer.transform(clusters[1])).any()
+
+
+@pytest.mark.parametrize("load_file", [load, runtime.load])
+def test_a_weight_without_a_mixture_is_refused(load_file, imputer, tmp_path):
+    with_fitted(imputer, mixture_=None, mixture_weight_=0.5).save(tmp_path / "imputer.vae")
+
+    with pytest.raises(ValueError, match="without a mixture"):
+        load_file(tmp_path / "imputer.vae")
+
+
 @pytest.mark.parametrize("name", ["mixture_weight_", "trees_weight_"])
 def test_an_invalid_weight_is_refused(name, imputer, tmp_path):
     """The weights lie between 0 and 1."""

@@ -9,7 +9,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_vae import VAEOutlierDetector, VAETransformer
+from sklearn_vae import VAEClassifier, VAEOutlierDetector, VAETransformer
 from sklearn_vae.metrics import (
     active_units,
     check_posterior_collapse,
@@ -50,6 +50,15 @@ def test_what_holds_a_model_is_refused(metric):
     pipeline = make_pipeline(StandardScaler(), VAETransformer(1, max_iter=1, random_state=0))
     with pytest.raises(TypeError, match=r"needs an estimator .* Got Pipeline instead"):
         metric(pipeline.fit(X), X)
+
+
+def test_the_gap_of_a_classifier_is_refused():
+    """Its score needs classes."""
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    model = VAETransformer(1, conditional=True, max_iter=1, random_state=0)
+    classifier = VAEClassifier(model).fit(X, X[:, 0] > 0)
+    with pytest.raises(TypeError, match=r"needs an estimator .* Got VAEClassifier instead"):
+        generalization_gap(classifier, X, X)
 
 
 @pytest.mark.parametrize("metric", [pit_calibration, generalization_gap])

@@ -86,8 +86,8 @@ class ManualMLP:
 
     The last layer and the skip connection are one matrix product with the concatenation of the
     last hidden layer, the input, and a row of ones for the bias. The gradient of the input is
-    computed for its first ``n_grad`` features. With ``rounds_outputs``, those of wide layers may be
-    in bfloat16, as their gradients may.
+    computed for its first ``n_grad`` features. With ``rounds_outputs``, outputs of wide layers
+    may be in bfloat16, as their gradients may.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class ManualLinear:
 
 
 class BFloat16Linear(ManualLinear):
-    """Linear layer whose gradients are computed in bfloat16; its output is with ``rounds_output``.
+    """Linear layer whose gradients, and with ``rounds_output`` its output, are in bfloat16.
 
     Each factor and product is rounded by at most 2**-9 of its size, and sums are in single
     precision. In gradients that is little beside the differences between batches. A column of real
