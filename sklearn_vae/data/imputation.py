@@ -108,10 +108,29 @@ class AveragedImputation:
     def move(
         self, draws: np.ndarray, rows: np.ndarray, mean: np.ndarray, shift: np.ndarray, seed: int
     ) -> np.ndarray:
-        """Shift the trees' share of the draws, and spread all: (n_draws, n, n_features)."""
-        return move_draws(
-            draws, rows, mean, shift, self.trees_weight, self.spread, self.encoder, seed
-        )
+        """Move draws of real columns: (n_draws, n, n_features).
+
+        Missing cells of ``rows`` (n, n_features) have been imputed by ``draws``, and by their
+        mean, ``mean``. The trees' share of the draws is moved by ``shift`` (n, n_features).
+        Distances from the mean of all draws are then multiplied by ``spread``.
+        """
+        n_draws, share, spread = len(draws), self.trees_weight, self.spread
+        generator = np.random.default_rng((seed, 1))  # the seed alone chooses the mixture's draws
+        # as near to the share as whole numbers are
+        is_shifted = generator.permutation(n_draws) + generator.random() < share * n_draws
+        moved = draws.copy()
+        for draw, has_shift in zip(moved, is_shifted, strict=True):
+            with np.errstate(all="ignore"):  # numbers near the largest ones overflow
+                target = draw + shift if has_shift else draw
+                if spread is not None:
+                    center = mean + share * shift
+                    target = np.where(spread == 1, target, center + spread * (target - center))
+            is_moved = np.isnan(rows) & (target != draw) & np.isfinite(target)
+            encoded = self.encoder.transform(np.where(is_moved, target, draw))
+            # moved draws keep to the bounds and recording steps of their columns
+            kept = self.encoder.inverse_transform(encoded, is_sample=True)
+            draw[is_moved] = kept[is_moved]
+        return moved
 
     def round(self, rows: np.ndarray, draws: np.ndarray) -> np.ndarray:
         """Round draws to values that repeat; the model draws real numbers beside them."""
@@ -140,38 +159,3 @@ class AveragedImputation:
 def find_shift(trees: BoostedTrees | None, rows: np.ndarray, mean: np.ndarray) -> np.ndarray:
     """Difference of the trees' predictions from the mean, 0 without trees: (n, n_features)."""
     return np.zeros(mean.shape) if trees is None else trees.shift(rows, mean)
-
-
-def move_draws(
-    draws: np.ndarray,
-    rows: np.ndarray,
-    mean: np.ndarray,
-    shift: np.ndarray,
-    share: float,
-    spread: np.ndarray | None,
-    encoder: Encoder,
-    seed: int,
-) -> np.ndarray:
-    """Move draws of real columns: (n_draws, n, n_features).
-
-    Missing cells of ``rows`` (n, n_features) have been imputed by ``draws``, and by their mean,
-    ``mean``. A share of the draws is moved by ``shift`` (n, n_features). Distances from the mean
-    of all draws are then multiplied by ``spread`` (n_features,).
-    """
-    n_draws = len(draws)
-    generator = np.random.default_rng((seed, 1))  # the seed alone chooses draws of the mixture
-    # as near to the share as whole numbers are
-    is_shifted = generator.permutation(n_draws) + generator.random() < share * n_draws
-    moved = draws.copy()
-    for draw, has_shift in zip(moved, is_shifted, strict=True):
-        with np.errstate(all="ignore"):  # numbers near the largest ones overflow
-            target = draw + shift if has_shift else draw
-            if spread is not None:
-                center = mean + share * shift
-                target = np.where(spread == 1, target, center + spread * (target - center))
-        is_moved = np.isnan(rows) & (target != draw) & np.isfinite(target)
-        encoded = encoder.transform(np.where(is_moved, target, draw))
-        # moved draws keep to the bounds and recording steps of their columns
-        kept = encoder.inverse_transform(encoded, is_sample=True)
-        draw[is_moved] = kept[is_moved]
-    return moved

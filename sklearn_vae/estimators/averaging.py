@@ -87,12 +87,13 @@ class AverageFitter:
         self.first_model = copy(model)
         self.first_model.state_dict_ = first_weights
         self.likelihoods = model.columns_.likelihoods
-        self.is_number = averaged_columns(model)
-        self.has_classes = ~self.is_number & ~model.columns_.is_empty
+        imputation = imputation_of(model)
+        self.is_number = imputation.is_averaged
+        self.has_classes = ~self.is_number & ~imputation.is_empty
         self.is_real = np.array([type(each) in (Gaussian, StudentT) for each in self.likelihoods])
         self.mixture: VAEDensity | None = None
         repeated_values = RepeatedValues.fit(rows, weight, self.is_number)
-        self.imputation = replace(imputation_of(model), repeated_values=repeated_values)
+        self.imputation = replace(imputation, repeated_values=repeated_values)
         n_rows = len(rows) if weight is None else round(weight.sum())
         self.is_large = n_rows > MAX_ROWS_TO_AVERAGE
         self.has_trees = rows.shape[1] <= MAX_COLUMNS_TO_CORRECT

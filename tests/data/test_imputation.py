@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sklearn_vae.data.imputation import move_draws
+from sklearn_vae.data.imputation import AveragedImputation
 
 
 class Identity:
@@ -15,6 +15,12 @@ class Identity:
         return encoded
 
 
+def imputation(n_features, **attributes):
+    """Make an imputation of real columns, whose draws are given."""
+    mask = np.ones(n_features, dtype=bool)
+    return AveragedImputation(None, None, Identity(), mask, ~mask, **attributes)
+
+
 def test_moved_draws_have_the_moments_of_a_mixture():
     """Of two distributions, whose means differ by the shift; the spread multiplies deviations."""
     rng = np.random.default_rng(0)
@@ -22,7 +28,7 @@ def test_moved_draws_have_the_moments_of_a_mixture():
     mean = np.where(np.isnan(rows), [[2.0, 5.0, 0.0]], rows)
     draws = np.where(np.isnan(rows), mean + rng.normal(size=(4000, 50, 3)), rows)
     shift, share, spread = np.isnan(rows) * [[3.0, 0.0, 0.0]], 0.25, np.array([0.5, 1.0, 1.0])
-    moved = move_draws(draws, rows, mean, shift, share, spread, Identity(), seed=0)
+    moved = imputation(3, trees_weight=share, spread=spread).move(draws, rows, mean, shift, seed=0)
 
     np.testing.assert_allclose(moved[:, :, 0].mean(), 2 + 0.25 * 3, atol=0.01)
     # the law of total variance
@@ -35,7 +41,7 @@ def test_the_share_of_moved_draws_is_as_near_as_whole_numbers_are():
     """Seeds round it up or down, so that it is right on average."""
     rows, draws = np.array([[np.nan]]), np.zeros((10, 1, 1))
     counts = [
-        move_draws(draws, rows, rows * 0, np.ones((1, 1)), 0.23, None, Identity(), seed).sum()
+        imputation(1, trees_weight=0.23).move(draws, rows, rows * 0, np.ones((1, 1)), seed).sum()
         for seed in range(200)
     ]
 
