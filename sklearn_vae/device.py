@@ -1,29 +1,8 @@
-"""Devices and threads: the only module that queries the hardware."""
-
-import ctypes
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
+"""Devices: names become torch devices that exist."""
 
 import torch
-from threadpoolctl import ThreadpoolController
 
 from sklearn_vae.warnings import warn
-
-# Below so many multiplications a step ends before a second thread has joined in; and on a
-# busy machine, waiting for one can cost a hundred times the work.
-MIN_PRODUCTS_FOR_THREADS = 1 << 25
-
-
-def _compute_on_one_thread() -> None:
-    """Have a forked process not wait for threads that only its parent has."""
-    torch.set_num_threads(1)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_compute_on_one_thread)
 
 
 def resolve_device(device: str) -> torch.device:
@@ -83,44 +62,3 @@ def is_out_of_memory(error: BaseException) -> bool:
 def widest_dtype(device: torch.device) -> torch.dtype:
     """Return the device's most precise floating-point dtype: Apple's GPUs have no doubles."""
     return torch.float32 if device.type == "mps" else torch.float64
-
-
-@contextmanager
-def threads_for(n_products: int) -> Iterator[None]:
-    """Compute on one thread while the steps are small.
-
-    The limit is that of the calling Python thread. ``torch.set_num_threads`` would reach every
-    thread that starts meanwhile, and sums in more parts have other last bits. ``n_products`` are
-    the multiplications in one pass through the networks.
-    """
-    if torch.get_num_threads() == 1 or n_products >= MIN_PRODUCTS_FOR_THREADS:
-        yield
-        return
-    set_mkl_threads = _mkl_threads_setter()
-    with _openmp().limit(limits=1):
-        before = set_mkl_threads(1)
-        try:
-            yield
-        finally:
-            set_mkl_threads(before)
-
-
-@cache
-def _openmp() -> ThreadpoolController:
-    """Find the OpenMP libraries, whose numbers of threads belong to the calling thread."""
-    return ThreadpoolController().select(user_api="openmp")
-
-
-@cache
-def _mkl_threads_setter() -> Callable[[int], int]:
-    """Find MKL's ``mkl_set_num_threads_local`` in torch's library.
-
-    It sets the number of threads of the calling thread and returns the one before. torch calls it
-    too, and MKL then ignores OpenMP's limit. Where torch has no MKL, there is nothing to set.
-    """
-    for path in (Path(torch.__file__).parent / "lib").glob("*torch_cpu*"):
-        try:
-            return ctypes.CDLL(str(path)).MKL_Set_Num_Threads_Local
-        except (AttributeError, OSError):
-            continue
-    return lambda n_threads: n_threads

@@ -1,11 +1,9 @@
 """Devices: names become devices that exist, or an error that says which do."""
 
-import threading
-
 import pytest
 import torch
 
-from sklearn_vae.device import resolve_device, threads_for
+from sklearn_vae.device import resolve_device
 
 
 def pretend(monkeypatch, n_gpus):
@@ -81,20 +79,3 @@ def test_tensors_can_be_made_on_the_gpu(name):
 
     assert tensor.device.type == "cuda"
     assert tensor.sum().item() == 3
-
-
-def test_small_steps_limit_the_threads_of_their_own_thread_only():
-    """A thread that starts meanwhile computes on as many as it would have: the same bits."""
-    before, seen = torch.get_num_threads(), {}
-    torch.set_num_threads(2)
-    try:
-        with threads_for(1):
-            seen["here"] = torch.get_num_threads()
-            other = threading.Thread(target=lambda: seen.update(there=torch.get_num_threads()))
-            other.start()
-            other.join()
-        seen["after"] = torch.get_num_threads()
-    finally:
-        torch.set_num_threads(before)
-
-    assert seen == {"here": 1, "there": 2, "after": 2}

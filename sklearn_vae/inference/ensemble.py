@@ -20,12 +20,12 @@ from sklearn_vae.inference.mixture_posterior import PosteriorComponents
 from sklearn_vae.inference.predictor import Predictor, map_chunks
 from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_vae import MixtureVAE
-from sklearn_vae.models.sizes import rows_in_memory
-from sklearn_vae.random import Stream, make_generator, stream_seed
+from sklearn_vae.models.sizes import rows_in_memory, spread_rows
+from sklearn_vae.random import Stream, stream_seed
 from sklearn_vae.row_subsets import batches
 
 # Rows of one chunk, at most.
-MAX_ROWS = 1 << 9
+MAX_ROWS = 1 << 8
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,8 @@ class EnsemblePredictor:
         self, X: np.ndarray, n_imputations: int, n_draws: int, seed: int, scrambling: int = 0
     ) -> np.ndarray:
         """Replace missing values by draws: (n_imputations, n, n_features)."""
-        generator = make_generator(seed, Stream.SAMPLE)
-        function = partial(sample_given_observed, n_draws=n_imputations, generator=generator)
-        encoded = self._map_draws(function, X, n_draws, scrambling)
+        function = partial(sample_given_observed, n_draws=n_imputations)
+        encoded = self._map_draws(function, X, n_draws, scrambling, seed)
         return self.columns.fill_missing_with_draws(X, encoded, seed)
 
     def _map_draws(
@@ -98,11 +97,19 @@ class EnsemblePredictor:
         X: np.ndarray,
         n_draws: int,
         scrambling: int = 0,
+        seed: int | None = None,
     ) -> np.ndarray:
-        """Apply a function of the models, draws given rows and encoded rows, chunk by chunk."""
+        """Apply a function (models, draws given rows, encoded rows), chunk by chunk.
+
+        With ``seed``, its last argument is a generator of the chunk.
+        """
 
         def evaluate(
-            models: list[MixtureVAE], log_weight: torch.Tensor, x: torch.Tensor, noise: torch.Tensor
+            models: list[MixtureVAE],
+            log_weight: torch.Tensor,
+            x: torch.Tensor,
+            noise: torch.Tensor,
+            *generator: torch.Generator,
         ) -> torch.Tensor:
             posterior: PosteriorDraws | PosteriorComponents
             if any(model.depends_on_code for model in models):
@@ -110,9 +117,9 @@ class EnsemblePredictor:
                 posterior = EnsembleProposal(models, log_weight, x).draw(noise, rows)
             else:
                 posterior = PosteriorComponents(models, log_weight, x)
-            return function(models, posterior, x)
+            return function(models, posterior, x, *generator)
 
-        return self._map_models(evaluate, X, n_draws, scrambling)
+        return self._map_models(evaluate, X, n_draws, scrambling, seed=seed)
 
     def _map_models(
         self,
@@ -121,10 +128,12 @@ class EnsemblePredictor:
         n_draws: int,
         scrambling: int,
         n_points: int | None = None,
+        seed: int | None = None,
     ) -> np.ndarray:
         """Apply a function (models, log-weights, encoded rows, noise), chunk by chunk.
 
-        The noise is ``n_points`` points, by default as many as there are draws.
+        The noise is ``n_points`` points, by default as many as there are draws. With ``seed``, the
+        last argument is a generator of the chunk.
         """
         first = self.members[0]
         if X.shape[1] < first.columns.n_features:  # y is integrated out
@@ -134,13 +143,16 @@ class EnsemblePredictor:
         noise = first.noise(n_points or n_draws, X.dtype, scrambling)[0, :, 0]
         log_weight = torch.as_tensor(np.log(self.weight).astype(X.dtype)).to(first.device)
 
-        def evaluate(rows: np.ndarray) -> np.ndarray:
-            return function(models, log_weight, first.encode(rows)[0], noise).cpu().numpy()
+        def evaluate(rows: np.ndarray, *generator: torch.Generator) -> np.ndarray:
+            x = first.encode(rows)[0]
+            return function(models, log_weight, x, noise, *generator).cpu().numpy()
 
         # rows whose draws, and codes of each component, fit in memory
         architecture = cast(MixtureArchitecture, first.architecture)
         n_numbers = max(n_draws, architecture.n_mixture) * architecture.n_columns
-        return map_chunks(evaluate, X, min(rows_in_memory(n_numbers), MAX_ROWS))
+        n_rows = spread_rows(len(X), min(rows_in_memory(n_numbers), MAX_ROWS))
+        on_threads = first.device.type == "cpu"
+        return map_chunks(evaluate, X, n_rows, on_threads=on_threads, seed=seed)
 
     def marginal_pit(self, X: np.ndarray, n_draws: int) -> np.ndarray:
         """PIT values under each column's marginal distribution, by samples: (n, n_columns)."""

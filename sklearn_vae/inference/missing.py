@@ -21,14 +21,14 @@ def conditional_mean(model: VAE, x: Tensor, points: Points) -> Tensor:
 
 
 def sample_given_observed(
-    model: VAE, x: Tensor, points: Points, n_draws: int, generator: torch.Generator
+    model: VAE, x: Tensor, generator: torch.Generator, points: Points, n_draws: int
 ) -> Tensor:
     """Rows drawn given their observed values: (M, B, n) -> (B, n_draws, n_columns)."""
     return _draw(model, x, sample_posterior(model, x, points), n_draws, generator)
 
 
 def mean_and_sample(
-    model: VAE, x: Tensor, points: Points, n_draws: int, generator: torch.Generator
+    model: VAE, x: Tensor, generator: torch.Generator, points: Points, n_draws: int
 ) -> Tensor:
     """Mean given the observed values, then draws: (M, B, n) -> (B, 1 + n_draws, n_columns)."""
     codes = sample_posterior(model, x, points)

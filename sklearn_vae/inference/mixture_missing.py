@@ -39,8 +39,8 @@ def sample_given_observed(
     models: Sequence[MixtureVAE],
     draws: PosteriorDraws | PosteriorComponents,
     x: Tensor,
-    n_draws: int,
     generator: torch.Generator,
+    n_draws: int,
 ) -> Tensor:
     """Encoded rows drawn given their observed values: (B, n_draws, n_columns)."""
     weight = draws.log_weight.softmax(0).T.contiguous()  # (B, K)

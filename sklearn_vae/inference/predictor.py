@@ -1,9 +1,10 @@
 """A fitted model as arrays, and its batched evaluation on rows in X's own units."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,12 +41,14 @@ from sklearn_vae.inference.missing import (
 )
 from sklearn_vae.likelihoods import Limits
 from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.models.sizes import rows_in_cache, rows_in_memory
+from sklearn_vae.models.sizes import rows_in_cache, rows_in_memory, spread_rows
 from sklearn_vae.models.vae import VAE, build
+from sklearn_vae.networks import FullyConnected
 from sklearn_vae.persistence.validation import check_array, check_integer
 from sklearn_vae.progress import advance
 from sklearn_vae.random import MAX_SEED, Stream, make_generator, sobol_normal, stream_seed
 from sklearn_vae.row_subsets import batches
+from sklearn_vae.threads import map_on_threads
 from sklearn_vae.warnings import warn
 
 # Numbers of a torch module, or of Sobol points, that are kept between calls, at most: otherwise a
@@ -85,8 +88,9 @@ class Predictor:
     correction: np.ndarray | None = None
     code_range: np.ndarray | None = None
     beta: float = 1.0
+    _cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     # torch's functional_call replaces a module's weights during a call: one module per thread
-    _cache: threading.local = field(
+    _cache_of_thread: threading.local = field(
         default_factory=threading.local, init=False, repr=False, compare=False
     )
 
@@ -94,6 +98,11 @@ class Predictor:
     def n_members(self) -> int:
         """Number of models whose densities are averaged."""
         return len(next(iter(self.weights.values())))
+
+    @property
+    def is_thread_safe(self) -> bool:
+        """Whether threads can share the torch module: one that is not called by functional_call."""
+        return isinstance(self.architecture.network, FullyConnected)
 
     # -- the torch module and the batched runner -------------------------------------
 
@@ -111,11 +120,12 @@ class Predictor:
         return model.requires_grad_(False)
 
     def module(self, dtype: np.dtype, n_members: int | None = None) -> VAE:
-        """Return the torch module, which is built at the thread's first call.
+        """Return the torch module, which is built at the first call.
 
         The arrays of the weights become read-only: a change would not reach the module.
         """
-        modules: dict[tuple[str, int], VAE] = vars(self._cache).setdefault("modules", {})
+        cache = self._cache if self.is_thread_safe else vars(self._cache_of_thread)
+        modules: dict[tuple[str, int], VAE] = cache.setdefault("modules", {})
         key = np.dtype(dtype).name, n_members or self.n_members
         if key not in modules:
             model = self.build_module(dtype, n_members)
@@ -128,21 +138,26 @@ class Predictor:
 
     def map(
         self,
-        function: Callable[[VAE, Tensor], Tensor],
+        function: Callable[..., Tensor],
         X: np.ndarray,
         *,
         n_members: int | None = None,
         rows_per_chunk: int | None = None,
+        seed: int | None = None,
     ) -> np.ndarray:
-        """Apply a function of the model and encoded rows (M, B, n) to X, chunk by chunk."""
+        """Apply a function of the model and encoded rows (M, B, n) to X, chunk by chunk.
+
+        With ``seed``, its third argument is a generator of the chunk.
+        """
         model = self.module(X.dtype, n_members)
 
-        def evaluate(rows: np.ndarray) -> np.ndarray:
+        def evaluate(rows: np.ndarray, *generator: torch.Generator) -> np.ndarray:
             x = self.encode(rows).expand(len(model.sizes), -1, -1)
-            return function(model, x).cpu().numpy()
+            return function(model, x, *generator).cpu().numpy()
 
         rows_per_chunk = rows_per_chunk or self.rows_per_chunk(len(model.sizes))
-        return map_chunks(evaluate, X, rows_per_chunk)
+        on_threads = self.is_thread_safe and self.device.type == "cpu"
+        return map_chunks(evaluate, X, rows_per_chunk, on_threads=on_threads, seed=seed)
 
     def encode(self, X: np.ndarray) -> Tensor:
         """Encode rows and move them to the device: (n, n_features) -> (1, n, n_columns)."""
@@ -186,10 +201,10 @@ class Predictor:
 
     def points(self, n_draws: int, dtype: np.dtype, scrambling: int = 0) -> Points:
         """Sobol points of all proposals of importance sampling; the last ones are kept."""
-        architecture, cache = self.architecture, vars(self._cache)
+        architecture, cache = self.architecture, self._cache
         key = n_draws, np.dtype(dtype).name
-        if scrambling == 0 and key in cache.get("points", ()):
-            kept: Points = cache["points"][key]
+        kept: Points | None = cache.get("points", {}).get(key)
+        if scrambling == 0 and kept is not None:
             return kept
         points = make_points(architecture, n_draws, self.seed, dtype, self.device, scrambling)
         n_numbers = sum(noise.numel() for noise in (points.encoder, points.prior, *points.laplace))
@@ -234,7 +249,10 @@ class Predictor:
         log_p = np.empty((len(X), self.n_members), X.dtype)
         for rows in (~is_incomplete, is_incomplete):
             if rows.any():
-                log_p[rows] = self.map(lambda model, x: function(model, x).T, X[rows])
+                n_rows = spread_rows(int(rows.sum()), self.rows_per_chunk(self.n_members))
+                log_p[rows] = self.map(
+                    lambda model, x: function(model, x).T, X[rows], rows_per_chunk=n_rows
+                )
         for chunk in batches(len(X), self.rows_per_chunk()):
             log_p[chunk] += self.columns.log_abs_det_jacobian(X[chunk])[:, None]
         return log_p.T
@@ -379,12 +397,8 @@ class Predictor:
         self, X: np.ndarray, n_imputations: int, n_draws: int, seed: int, scrambling: int = 0
     ) -> np.ndarray:
         """Replace missing values by draws: (n_imputations, n, n_features)."""
-        function = partial(
-            sample_given_observed,
-            n_draws=n_imputations,
-            generator=make_generator(seed, Stream.SAMPLE),
-        )
-        encoded = self._map_posterior(function, X, n_draws, scrambling=scrambling)
+        function = partial(sample_given_observed, n_draws=n_imputations)
+        encoded = self._map_posterior(function, X, n_draws, scrambling=scrambling, seed=seed)
         return self.columns.fill_missing_with_draws(X, encoded, seed)
 
     def impute_and_sample(
@@ -394,9 +408,8 @@ class Predictor:
 
         Returns arrays of shapes (n, n_features) and (n_imputations, n, n_features).
         """
-        generator = make_generator(seed, Stream.SAMPLE)
-        function = partial(mean_and_sample, n_draws=n_imputations, generator=generator)
-        encoded = self._map_posterior(function, X, n_draws)
+        function = partial(mean_and_sample, n_draws=n_imputations)
+        encoded = self._map_posterior(function, X, n_draws, seed=seed)
         mean = self.columns.fill_missing(X, encoded[:, 0], is_rounded)
         return mean, self.columns.fill_missing_with_draws(X, encoded[:, 1:], seed)
 
@@ -407,14 +420,16 @@ class Predictor:
         n_draws: int,
         n_members: int | None = None,
         scrambling: int = 0,
+        seed: int | None = None,
     ) -> np.ndarray:
-        """Map a function (model, x, points) that draws from p(z|x) over rows."""
+        """Map a function (model, x, generator if any, points) that draws from p(z|x) over rows."""
         n_codes = max(self.architecture.n_codes or n_draws, 4 * self.architecture.n_components)
         return self.map(
             partial(function, points=self.points(n_draws, X.dtype, scrambling)),
             X,
             n_members=n_members,
             rows_per_chunk=self.rows_per_chunk(n_codes * (n_members or self.n_members)),
+            seed=seed,
         )
 
     # -- validation ------------------------------------------------------------------
@@ -471,30 +486,48 @@ class Predictor:
 
 
 def map_chunks(
-    function: Callable[[np.ndarray], np.ndarray], X: np.ndarray, rows_per_chunk: int
+    function: Callable[..., np.ndarray],
+    X: np.ndarray,
+    rows_per_chunk: int,
+    *,
+    on_threads: bool,
+    seed: int | None = None,
 ) -> np.ndarray:
     """Apply a function to chunks of rows without gradients; concatenate along the first axis.
 
-    While memory runs out, a chunk is halved.
+    With ``seed``, its second argument is a generator of the chunk. With ``on_threads``, chunks are
+    computed at the same time, each on one thread. While memory runs out, a chunk is halved.
     """
-    chunks = [X[rows] for rows in batches(len(X), rows_per_chunk)]
-    chunks.reverse()
-    results = []
-    with torch.no_grad():
-        while chunks:
-            rows = chunks.pop()
-            try:
-                results.append(function(rows))
-                advance(len(rows))
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                if len(rows) == 1:
-                    raise MemoryError(f"There is no memory for one row: {error}") from error
-                if len(rows) == min(len(X), rows_per_chunk):
-                    warn(
-                        "Memory has run out: half as many rows are computed at a time.", UserWarning
-                    )
-                middle = len(rows) // 2
-                chunks += [rows[middle:], rows[:middle]]
+
+    @torch.no_grad()
+    def evaluate(rows: slice) -> np.ndarray | Exception:
+        generator = () if seed is None else (make_generator(seed, Stream.SAMPLE, rows.start),)
+        try:
+            return function(X[rows], *generator)
+        except (MemoryError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                return error.with_traceback(None)  # whose frames hold the memory
+            raise
+
+    def halve(rows: slice, error: Exception) -> Iterator[np.ndarray]:
+        if rows.stop - rows.start == 1:
+            raise MemoryError(f"There is no memory for one row: {error}") from error
+        middle = (rows.start + rows.stop) // 2
+        for half in (slice(rows.start, middle), slice(middle, rows.stop)):
+            result = evaluate(half)
+            yield from halve(half, result) if isinstance(result, Exception) else [result]
+
+    chunks = list(batches(len(X), rows_per_chunk))
+    evaluated = map_on_threads(evaluate, chunks) if on_threads else map(evaluate, chunks)
+    results: list[np.ndarray] = []
+    has_warned = False
+    for rows, result in zip(chunks, evaluated, strict=True):
+        if isinstance(result, Exception):
+            if not has_warned and rows.stop - rows.start > 1:
+                warn("Memory has run out: half as many rows are computed at a time.", UserWarning)
+            has_warned = True
+            results += halve(rows, result)
+        else:
+            results.append(result)
+        advance(rows.stop - rows.start)
     return np.concatenate(results)

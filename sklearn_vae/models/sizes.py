@@ -6,6 +6,9 @@ import numpy as np
 CACHED_NUMBERS = 1 << 19
 # Numbers of one tensor, of all draws or all components of a chunk of rows, at most.
 MAX_NUMBERS = 1 << 22
+# Chunks that rows are spread over, for any number of threads, and rows of such a chunk at least.
+N_CHUNKS = 8
+MIN_ROWS = 64
 # Draws of z for all validation rows together; draws that are computed at a time, and numbers in
 # the widest layer.
 VALIDATION_DRAWS = 4096
@@ -21,6 +24,11 @@ def rows_in_cache(width: int, n_draws: int = 1) -> int:
 def rows_in_memory(numbers_per_row: int) -> int:
     """Rows whose largest tensor, of so many numbers per row, is not too large."""
     return max(MAX_NUMBERS // max(numbers_per_row, 1), 1)
+
+
+def spread_rows(n_rows: int, max_rows: int) -> int:
+    """Rows of a chunk, so that every thread has some: fewer than ``max_rows`` in short tables."""
+    return min(max(-(-n_rows // N_CHUNKS), MIN_ROWS), max_rows)
 
 
 def validation_sizes(

@@ -1,0 +1,97 @@
+"""Threads: how many compute a step of a training, or the rows of a table."""
+
+import ctypes
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from threadpoolctl import ThreadpoolController
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Below so many multiplications a step ends before a second thread has joined in; and on a
+# busy machine, waiting for one can cost a hundred times the work.
+MIN_PRODUCTS_FOR_THREADS = 1 << 25
+
+
+def _compute_on_one_thread() -> None:
+    """Have a forked process not wait for threads that only its parent has."""
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_compute_on_one_thread)
+
+
+@contextmanager
+def threads_for(n_products: int) -> Iterator[None]:
+    """Compute on one thread while the steps are small.
+
+    The limit is that of the calling Python thread. ``torch.set_num_threads`` would reach every
+    thread that starts meanwhile, and sums in more parts have other last bits. ``n_products`` are
+    the multiplications in one pass through the networks.
+    """
+    if torch.get_num_threads() == 1 or n_products >= MIN_PRODUCTS_FOR_THREADS:
+        yield
+        return
+    set_mkl_threads = _mkl_threads_setter()
+    with _openmp().limit(limits=1):
+        before = set_mkl_threads(1)
+        try:
+            yield
+        finally:
+            set_mkl_threads(before)
+
+
+def map_on_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """Yield the results of a function in the order of the items.
+
+    Items are computed at the same time, each on one of torch's threads. Threads that share the
+    small operations of one item wait for each other at the end of each, on a busy machine for
+    longer than it takes. So a result has the same bits, whatever the number of threads.
+    """
+    n_threads = min(torch.get_num_threads(), len(items))
+
+    def compute(item: Item) -> Result:
+        with threads_for(1):
+            return function(item)
+
+    if n_threads <= 1:
+        yield from map(compute, items)
+        return
+    executor = ThreadPoolExecutor(n_threads)
+    try:
+        # settings of the calling thread, such as numpy's errors
+        futures = [executor.submit(copy_context().run, compute, item) for item in items]
+        for future in futures:
+            yield future.result()
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+@cache
+def _openmp() -> ThreadpoolController:
+    """Find the OpenMP libraries, whose numbers of threads belong to the calling thread."""
+    return ThreadpoolController().select(user_api="openmp")
+
+
+@cache
+def _mkl_threads_setter() -> Callable[[int], int]:
+    """Find MKL's ``mkl_set_num_threads_local`` in torch's library.
+
+    It sets the number of threads of the calling thread and returns the one before. torch calls it
+    too, and MKL then ignores OpenMP's limit. Where torch has no MKL, there is nothing to set.
+    """
+    for path in (Path(torch.__file__).parent / "lib").glob("*torch_cpu*"):
+        try:
+            return ctypes.CDLL(str(path)).MKL_Set_Num_Threads_Local
+        except (AttributeError, OSError):
+            continue
+    return lambda n_threads: n_threads
