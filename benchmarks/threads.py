@@ -37,7 +37,7 @@ OTHER_WORK = "import torch; torch.set_num_threads(1); a = torch.randn(512, 512)\
 def shared_operations() -> Iterator[None]:
     """Let torch's threads share the operations of chunks that are as large as the cache allows."""
     with (
-        mock.patch.object(predictor, "map_on_threads", map),
+        mock.patch.object(predictor, "map_on_threads", lambda f, rows, **_: map(f, rows)),
         mock.patch.object(sizes, "N_CHUNKS", 1),
         mock.patch.object(ensemble, "MAX_ROWS", 512),
     ):

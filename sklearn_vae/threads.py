@@ -50,13 +50,19 @@ def threads_for(n_products: int) -> Iterator[None]:
             set_mkl_threads(before)
 
 
-def map_on_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+def map_on_threads(
+    function: Callable[[Item], Result], items: Sequence[Item], *, is_thread_safe: bool = True
+) -> Iterator[Result]:
     """Yield the results of a function in the order of the items.
 
     Items are computed at the same time, each on one of torch's threads. Threads that share the
     small operations of one item wait for each other at the end of each, on a busy machine for
-    longer than it takes. So a result has the same bits, whatever the number of threads.
+    longer than it takes. So a result has the same bits, whatever the number of threads. A function
+    that is not thread-safe has one item at a time, and all threads for it.
     """
+    if not is_thread_safe:
+        yield from map(function, items)
+        return
     n_threads = min(torch.get_num_threads(), len(items))
 
     def compute(item: Item) -> Result:

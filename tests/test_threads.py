@@ -89,3 +89,12 @@ def test_an_error_is_raised_and_the_items_behind_it_are_not_computed():
 
     assert len(computed) < 1000
     assert threading.active_count() == before
+
+
+def test_items_of_a_function_that_is_not_thread_safe_have_all_threads_each():
+    """They are computed one after the other, by the calling thread."""
+    results = map_on_threads(
+        lambda _: (threading.get_ident(), torch.get_num_threads()), range(3), is_thread_safe=False
+    )
+
+    assert set(results) == {(threading.get_ident(), 2)}

@@ -42,6 +42,7 @@ from sklearn_vae.random import (
     start_seeds,
     stream_seed,
 )
+from sklearn_vae.threads import map_on_threads, threads_for
 from sklearn_vae.training import Dataset, TrainingConfig, TrainingJob, TrainingResult
 
 # Decay of the weights' exponential moving average, per step.
@@ -428,9 +429,10 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         model = build(self.architecture_).double()
         model.reset_parameters(0, seed)
         n_class_columns = self.columns_.n_conditions if self._n_classes else 0
-        init = fit_mixture(
-            x, counts, self.architecture_, n_mixture, covariance_type, seed, n_class_columns
-        )
+        with threads_for(len(x) * x.shape[1] * n_mixture):
+            init = fit_mixture(
+                x, counts, self.architecture_, n_mixture, covariance_type, seed, n_class_columns
+            )
         model.initialize(0, init)
         max_iter = self.max_iter
         if self.early_stopping == "auto" and valid is None:
@@ -469,11 +471,15 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         noise = torch.as_tensor(points).to(valid.x[:0])[None, :, None]  # (1, K, 1, l + 1)
         widest = self.architecture_.widest
         _, n_together = validation_sizes(len(valid), 1, widest, WEIGHT_DRAWS)
-        bounds = []
-        for rows in torch.arange(len(valid), device=noise.device).split(n_together):
+
+        @torch.no_grad()
+        def bound(rows: torch.Tensor) -> torch.Tensor:
             x, _ = valid.take(rows.expand(n_members, -1))
-            bounds.append(log_mean_exp(model.log_weights(x, noise).log_weight, 1))  # (M, B)
-        log_density = torch.cat(bounds, 1).cpu().numpy().astype(np.float64)
+            return log_mean_exp(model.log_weights(x, noise).log_weight, 1)  # (M, B)
+
+        chunks = torch.arange(len(valid), device=noise.device).split(n_together)
+        bounds = map_on_threads(bound, chunks, is_thread_safe=valid.is_thread_safe)
+        log_density = torch.cat(list(bounds), 1).cpu().numpy().astype(np.float64)
         return stacking_weights(log_density, valid.sample_weight())
 
     def _set_results(

@@ -151,8 +151,8 @@ class EnsemblePredictor:
         architecture = cast(MixtureArchitecture, first.architecture)
         n_numbers = max(n_draws, architecture.n_mixture) * architecture.n_columns
         n_rows = spread_rows(len(X), min(rows_in_memory(n_numbers), MAX_ROWS))
-        on_threads = first.device.type == "cpu"
-        return map_chunks(evaluate, X, n_rows, on_threads=on_threads, seed=seed)
+        is_on_cpu = first.device.type == "cpu"
+        return map_chunks(evaluate, X, n_rows, is_thread_safe=is_on_cpu, seed=seed)
 
     def marginal_pit(self, X: np.ndarray, n_draws: int) -> np.ndarray:
         """PIT values under each column's marginal distribution, by samples: (n, n_columns)."""

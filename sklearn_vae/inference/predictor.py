@@ -43,7 +43,6 @@ from sklearn_vae.likelihoods import Limits
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.sizes import rows_in_cache, rows_in_memory, spread_rows
 from sklearn_vae.models.vae import VAE, build
-from sklearn_vae.networks import FullyConnected
 from sklearn_vae.persistence.validation import check_array, check_integer
 from sklearn_vae.progress import advance
 from sklearn_vae.random import MAX_SEED, Stream, make_generator, sobol_normal, stream_seed
@@ -89,7 +88,7 @@ class Predictor:
     code_range: np.ndarray | None = None
     beta: float = 1.0
     _cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
-    # torch's functional_call replaces a module's weights during a call: one module per thread
+    # modules that threads cannot share
     _cache_of_thread: threading.local = field(
         default_factory=threading.local, init=False, repr=False, compare=False
     )
@@ -98,11 +97,6 @@ class Predictor:
     def n_members(self) -> int:
         """Number of models whose densities are averaged."""
         return len(next(iter(self.weights.values())))
-
-    @property
-    def is_thread_safe(self) -> bool:
-        """Whether threads can share the torch module: one that is not called by functional_call."""
-        return isinstance(self.architecture.network, FullyConnected)
 
     # -- the torch module and the batched runner -------------------------------------
 
@@ -124,7 +118,7 @@ class Predictor:
 
         The arrays of the weights become read-only: a change would not reach the module.
         """
-        cache = self._cache if self.is_thread_safe else vars(self._cache_of_thread)
+        cache = self._cache if self.architecture.is_thread_safe else vars(self._cache_of_thread)
         modules: dict[tuple[str, int], VAE] = cache.setdefault("modules", {})
         key = np.dtype(dtype).name, n_members or self.n_members
         if key not in modules:
@@ -156,8 +150,8 @@ class Predictor:
             return function(model, x, *generator).cpu().numpy()
 
         rows_per_chunk = rows_per_chunk or self.rows_per_chunk(len(model.sizes))
-        on_threads = self.is_thread_safe and self.device.type == "cpu"
-        return map_chunks(evaluate, X, rows_per_chunk, on_threads=on_threads, seed=seed)
+        is_thread_safe = self.architecture.is_thread_safe and self.device.type == "cpu"
+        return map_chunks(evaluate, X, rows_per_chunk, is_thread_safe=is_thread_safe, seed=seed)
 
     def encode(self, X: np.ndarray) -> Tensor:
         """Encode rows and move them to the device: (n, n_features) -> (1, n, n_columns)."""
@@ -490,13 +484,14 @@ def map_chunks(
     X: np.ndarray,
     rows_per_chunk: int,
     *,
-    on_threads: bool,
+    is_thread_safe: bool,
     seed: int | None = None,
 ) -> np.ndarray:
     """Apply a function to chunks of rows without gradients; concatenate along the first axis.
 
-    With ``seed``, its second argument is a generator of the chunk. With ``on_threads``, chunks are
-    computed at the same time, each on one thread. While memory runs out, a chunk is halved.
+    With ``seed``, its second argument is a generator of the chunk. Chunks are computed at the same
+    time, each on one thread, if the function is thread-safe. While memory runs out, a chunk is
+    halved.
     """
 
     @torch.no_grad()
@@ -518,7 +513,7 @@ def map_chunks(
             yield from halve(half, result) if isinstance(result, Exception) else [result]
 
     chunks = list(batches(len(X), rows_per_chunk))
-    evaluated = map_on_threads(evaluate, chunks) if on_threads else map(evaluate, chunks)
+    evaluated = map_on_threads(evaluate, chunks, is_thread_safe=is_thread_safe)
     results: list[np.ndarray] = []
     has_warned = False
     for rows, result in zip(chunks, evaluated, strict=True):

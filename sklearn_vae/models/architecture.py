@@ -100,6 +100,11 @@ class Architecture:
         )
 
     @cached_property
+    def is_thread_safe(self) -> bool:
+        """True if threads can share a module: in others, ``functional_call`` replaces weights."""
+        return isinstance(self.network, FullyConnected)
+
+    @cached_property
     def supports_random_start(self) -> bool:
         """True if random initialization is supported: multilayer perceptrons, diagonal q(z|x)."""
         is_perceptron = type(self.network) is FullyConnected and bool(self.hidden_layer_sizes)

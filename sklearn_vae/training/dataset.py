@@ -127,6 +127,11 @@ class Dataset:
             return torch.arange(len(self.x), device=self.x.device)
         return self.row_indices
 
+    @property
+    def is_thread_safe(self) -> bool:
+        """Whether threads can take rows and compute with them at the same time: on the CPU."""
+        return isinstance(self.x, Tensor) and self.x.device.type == "cpu"
+
     def arrays(self) -> tuple[Any, np.ndarray | None]:
         """Return a single member's rows and relative weights as arrays (lazy for EncodedRows)."""
         weight = None if self.weight is None else self.weight.cpu().numpy()

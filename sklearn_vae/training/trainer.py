@@ -22,6 +22,7 @@ from sklearn_vae.models.sizes import validation_sizes
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.objectives import REPORTED, LossState, Minibatch, Objective
 from sklearn_vae.random import Stream, sobol_normal, stream_seed
+from sklearn_vae.threads import map_on_threads, threads_for
 from sklearn_vae.training.batches import Augmentation, Batch, iterate_batches
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.distributed import Processes
@@ -302,7 +303,10 @@ class Trainer(NeuralNet):
             flat,
             train.rows_per_window,
         )
-        with self._augmentation.epoch(epoch):
+        config, n_products = self.configs[0], self.module_.architecture.n_products
+        n_decoded = min(config.batch_size, len(train)) * config.n_draws(len(train))
+        threads = threads_for(len(flat) * n_decoded * n_products)
+        with self._augmentation.epoch(epoch), threads:
             for batch in batches:
                 batch_size = batch.rows.shape[1]
                 total.add_(self.train_step(train, batch), alpha=batch_size)
@@ -365,11 +369,17 @@ class Trainer(NeuralNet):
         chunks: Sequence[Tensor] = rows.split(n_together)
         if objective.uses_aggregated_posterior:  # every chunk is then a sample of all rows
             chunks = [rows[first :: len(chunks)] for first in range(len(chunks))]
-        total = np.zeros((len(REPORTED), len(configs)))
-        for chunk in chunks:
+
+        @torch.no_grad()
+        def evaluate(chunk: Tensor) -> np.ndarray:
             x, weight = valid.take(chunk.expand(len(configs), -1))
             terms = objective(model, Minibatch(x, weight, draws), state)
-            total += terms.reported().cpu().numpy() * (len(chunk) / n_rows)
+            return terms.reported().cpu().numpy() * (len(chunk) / n_rows)
+
+        is_thread_safe = valid.is_thread_safe and model.architecture.is_thread_safe
+        total = np.zeros((len(REPORTED), len(configs)))
+        for terms in map_on_threads(evaluate, chunks, is_thread_safe=is_thread_safe):
+            total += terms
         return total
 
     def _has_diverged(self, loss: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The torch module of a fitted model: built once per thread, and never out of date."""
+"""The torch module of a fitted model: built once, and never out of date."""
 
 import gc
 import pickle
@@ -196,3 +196,33 @@ def test_four_threads_score_as_one_does(options, X):
     )
 
     assert all((a == b).all() for a, b in zip(scores, expected, strict=True))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_predictions_have_the_same_bits_with_any_number_of_threads(name, X):
+    """Chunks of rows do not depend on the number, and each is computed on one thread."""
+    model = clone(MODELS[name]).fit(X)
+    rows = np.tile(X, (6, 1))
+    incomplete = np.where(np.random.default_rng(1).random(rows.shape) < 0.2, np.nan, rows)
+    calls = {
+        "score_samples": (rows,),
+        "transform": (rows,),
+        "impute": (incomplete, 2),
+    }
+    results, before = [], torch.get_num_threads()
+    try:
+        for n_threads in (1, 2, 5):
+            torch.set_num_threads(n_threads)
+            results.append(
+                [
+                    getattr(model, call)(*args)
+                    for call, args in calls.items()
+                    if hasattr(model, call)
+                ]
+            )
+    finally:
+        torch.set_num_threads(before)
+
+    for others in results[1:]:
+        for one, other in zip(results[0], others, strict=True):
+            np.testing.assert_array_equal(one, other)

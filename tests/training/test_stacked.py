@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from sklearn_vae import threads
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.objectives import (
@@ -20,7 +21,7 @@ from sklearn_vae.objectives import (
     TrimmedELBO,
 )
 from sklearn_vae.priors import PRIORS, MixturePrior, VampPrior
-from sklearn_vae.training import Dataset, TrainingConfig, TrainingJob, stacked
+from sklearn_vae.training import Dataset, Trainer, TrainingConfig, TrainingJob, stacked
 
 PLAN = TrainingConfig(
     seed=0,
@@ -366,3 +367,28 @@ def test_memory_grows_with_the_validation_rows():
     assert stacked.memory_of_jobs([make_run(to_table(0, 120))]) == stacked.memory_of_jobs(
         [make_run(table)]
     )
+
+
+def test_the_members_that_remain_decide_the_number_of_threads(monkeypatch):
+    """Steps of all members use torch's threads; those of the last one are small, and use one."""
+    table = to_table(0)
+    runs = [make_run(table, max_iter=n_iter, seed=n_iter) for n_iter in (2, 4)]
+    n_products = runs[0].architecture.n_products * runs[0].config.batch_size
+    monkeypatch.setattr(threads, "MIN_PRODUCTS_FOR_THREADS", 2 * n_products)
+    used = []
+    step = Trainer.train_step
+    monkeypatch.setattr(
+        Trainer,
+        "train_step",
+        lambda self, *args: (
+            used.append((len(self.members_), torch.get_num_threads())) or step(self, *args)
+        ),
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        train(runs)
+    finally:
+        torch.set_num_threads(before)
+
+    assert set(used) == {(2, 2), (1, 1)}
