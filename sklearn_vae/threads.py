@@ -2,14 +2,15 @@
 
 import ctypes
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
 from threadpoolctl import ThreadpoolController
 
@@ -19,6 +20,17 @@ Result = TypeVar("Result")
 # Below so many multiplications a step ends before a second thread has joined in; and on a
 # busy machine, waiting for one can cost a hundred times the work.
 MIN_PRODUCTS_FOR_THREADS = 1 << 25
+# Items that are computed at the same time, at most: each needs memory.
+MAX_THREADS = 16
+
+
+def _free_mkl_buffers() -> None:
+    """Free what MKL keeps for threads that have ended: a forked process may wait for it forever.
+
+    Buffers in use are not freed.
+    """
+    if (free := _mkl_function("mkl_serv_free_buffers")) is not None:
+        free()
 
 
 def _compute_on_one_thread() -> None:
@@ -27,7 +39,7 @@ def _compute_on_one_thread() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_compute_on_one_thread)
+    os.register_at_fork(before=_free_mkl_buffers, after_in_child=_compute_on_one_thread)
 
 
 @contextmanager
@@ -41,32 +53,37 @@ def threads_for(n_products: int) -> Iterator[None]:
     if torch.get_num_threads() == 1 or n_products >= MIN_PRODUCTS_FOR_THREADS:
         yield
         return
-    set_mkl_threads = _mkl_threads_setter()
+    # torch sets MKL's own number of threads, too, and MKL then ignores OpenMP's limit
+    set_mkl_threads = _mkl_function("MKL_Set_Num_Threads_Local")
     with _openmp().limit(limits=1):
-        before = set_mkl_threads(1)
+        before = None if set_mkl_threads is None else set_mkl_threads(1)
         try:
             yield
         finally:
-            set_mkl_threads(before)
+            if set_mkl_threads is not None:
+                set_mkl_threads(before)
 
 
 def map_on_threads(
     function: Callable[[Item], Result], items: Sequence[Item], *, is_thread_safe: bool = True
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield the results of a function in the order of the items.
 
     Items are computed at the same time, each on one of torch's threads. Threads that share the
     small operations of one item wait for each other at the end of each, on a busy machine for
     longer than it takes. So a result has the same bits, whatever the number of threads. A function
     that is not thread-safe has one item at a time, and all threads for it.
+
+    Items are computed ahead of the results that were taken. Close the generator to end it early.
     """
     if not is_thread_safe:
         yield from map(function, items)
         return
-    n_threads = min(torch.get_num_threads(), len(items))
+    n_threads = min(torch.get_num_threads(), len(items), MAX_THREADS)
+    errors = np.geterr()  # of the calling thread; part of the context from numpy 2 on only
 
     def compute(item: Item) -> Result:
-        with threads_for(1):
+        with np.errstate(**errors), threads_for(1):
             return function(item)
 
     if n_threads <= 1:
@@ -74,7 +91,7 @@ def map_on_threads(
         return
     executor = ThreadPoolExecutor(n_threads)
     try:
-        # settings of the calling thread, such as numpy's errors
+        # with the context variables of the calling thread
         futures = [executor.submit(copy_context().run, compute, item) for item in items]
         for future in futures:
             yield future.result()
@@ -89,15 +106,11 @@ def _openmp() -> ThreadpoolController:
 
 
 @cache
-def _mkl_threads_setter() -> Callable[[int], int]:
-    """Find MKL's ``mkl_set_num_threads_local`` in torch's library.
-
-    It sets the number of threads of the calling thread and returns the one before. torch calls it
-    too, and MKL then ignores OpenMP's limit. Where torch has no MKL, there is nothing to set.
-    """
+def _mkl_function(name: str) -> Callable[..., Any] | None:
+    """Find a function of MKL in torch's library; None where torch has no MKL."""
     for path in (Path(torch.__file__).parent / "lib").glob("*torch_cpu*"):
         try:
-            return ctypes.CDLL(str(path)).MKL_Set_Num_Threads_Local
+            return cast(Callable[..., Any], getattr(ctypes.CDLL(str(path)), name))
         except (AttributeError, OSError):
             continue
-    return lambda n_threads: n_threads
+    return None

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -490,8 +491,8 @@ def map_chunks(
     """Apply a function to chunks of rows without gradients; concatenate along the first axis.
 
     With ``seed``, its second argument is a generator of the chunk. Chunks are computed at the same
-    time, each on one thread, if the function is thread-safe. While memory runs out, a chunk is
-    halved.
+    time, each on one thread, if the function is thread-safe. Where memory runs out, a chunk is
+    halved, and its halves are computed when no others are.
     """
 
     @torch.no_grad()
@@ -504,25 +505,33 @@ def map_chunks(
                 return error.with_traceback(None)  # whose frames hold the memory
             raise
 
-    def halve(rows: slice, error: Exception) -> Iterator[np.ndarray]:
-        if rows.stop - rows.start == 1:
-            raise MemoryError(f"There is no memory for one row: {error}") from error
+    def halve(rows: slice) -> Iterator[np.ndarray]:
         middle = (rows.start + rows.stop) // 2
         for half in (slice(rows.start, middle), slice(middle, rows.stop)):
-            result = evaluate(half)
-            yield from halve(half, result) if isinstance(result, Exception) else [result]
+            if half.start == half.stop:  # of one row
+                continue
+            for result in map_on_threads(evaluate, [half], is_thread_safe=is_thread_safe):
+                if not isinstance(result, Exception):
+                    yield result
+                elif half.stop - half.start > 1:
+                    yield from halve(half)
+                else:
+                    raise MemoryError(f"There is no memory for one row: {result}") from result
 
     chunks = list(batches(len(X), rows_per_chunk))
-    evaluated = map_on_threads(evaluate, chunks, is_thread_safe=is_thread_safe)
-    results: list[np.ndarray] = []
-    has_warned = False
-    for rows, result in zip(chunks, evaluated, strict=True):
-        if isinstance(result, Exception):
-            if not has_warned and rows.stop - rows.start > 1:
-                warn("Memory has run out: half as many rows are computed at a time.", UserWarning)
-            has_warned = True
-            results += halve(rows, result)
-        else:
+    results: list[np.ndarray | Exception] = []
+    with closing(map_on_threads(evaluate, chunks, is_thread_safe=is_thread_safe)) as evaluated:
+        for rows, result in zip(chunks, evaluated, strict=True):
             results.append(result)
-        advance(rows.stop - rows.start)
-    return np.concatenate(results)
+            if not isinstance(result, Exception):
+                advance(rows.stop - rows.start)
+    if any(isinstance(result, Exception) for result in results):
+        warn("Memory has run out: half as many rows are computed at a time.", UserWarning)
+    parts: list[np.ndarray] = []
+    for rows, result in zip(chunks, results, strict=True):
+        if isinstance(result, Exception):
+            parts += halve(rows)
+            advance(rows.stop - rows.start)
+        else:
+            parts.append(result)
+    return np.concatenate(parts)

@@ -6,7 +6,7 @@ import numpy as np
 CACHED_NUMBERS = 1 << 19
 # Numbers of one tensor, of all draws or all components of a chunk of rows, at most.
 MAX_NUMBERS = 1 << 22
-# Chunks that rows are spread over, for any number of threads, and rows of such a chunk at least.
+# Chunks that a short table is spread over, for any number of threads; rows of a chunk at least.
 N_CHUNKS = 8
 MIN_ROWS = 64
 # Draws of z for all validation rows together; draws that are computed at a time, and numbers in
@@ -27,7 +27,7 @@ def rows_in_memory(numbers_per_row: int) -> int:
 
 
 def spread_rows(n_rows: int, max_rows: int) -> int:
-    """Rows of a chunk, so that every thread has some: fewer than ``max_rows`` in short tables."""
+    """Rows of a chunk: few enough that short tables, too, have chunks for several threads."""
     return min(max(-(-n_rows // N_CHUNKS), MIN_ROWS), max_rows)
 
 

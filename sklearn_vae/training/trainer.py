@@ -378,7 +378,7 @@ class Trainer(NeuralNet):
 
         is_thread_safe = valid.is_thread_safe and model.architecture.is_thread_safe
         total = np.zeros((len(REPORTED), len(configs)))
-        for terms in map_on_threads(evaluate, chunks, is_thread_safe=is_thread_safe):
+        for terms in list(map_on_threads(evaluate, chunks, is_thread_safe=is_thread_safe)):
             total += terms
         return total
 
