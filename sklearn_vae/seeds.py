@@ -37,6 +37,7 @@ class Stream(IntEnum):
     CONDITIONAL = 17
     REJECTION = 18
     LEVELS = 19
+    RATIO = 20
 
 
 def draw_seed(random_state: Any) -> int:

@@ -5,6 +5,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from sklearn_vae.initialization.ppca import CorrelationPCA
 from sklearn_vae.likelihoods import Gaussian
@@ -32,10 +33,14 @@ def interruptible():
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """Compute on one thread: tensors are tiny, and threads that wait for a busy core cost most."""
+    """Compute on one thread: tensors are tiny, and threads that wait for a busy core cost most.
+
+    So do threads of BLAS: a step of scipy's L-BFGS took milliseconds in place of microseconds.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with threadpool_limits(1):
+        yield
     torch.set_num_threads(before)
 
 

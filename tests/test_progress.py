@@ -4,7 +4,7 @@ import io
 import re
 import sys
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -32,11 +32,16 @@ CASES = [(model, task) for model in ("transformer", "density") for task in TASKS
 CASES += [("classes", task) for task in list(TASKS)[:3]]
 
 
+@cache
+def fit(model):
+    return MODELS[model].fit(X, Y if model == "classes" else None)
+
+
 @pytest.fixture(params=CASES, ids=" ".join)
 def task(request, capsys):
     """A function of no arguments, and the word for it."""
     model, name = request.param
-    fitted = MODELS[model].fit(X, Y if model == "classes" else None)
+    fitted = fit(model)
     capsys.readouterr()
     return partial(TASKS[name], fitted), name.split()[0]
 

@@ -100,7 +100,7 @@ def test_the_code_in_the_readme_runs(tmp_path):
         [sys.executable, "-W", "error", "-c", block],
         cwd=tmp_path,
         check=True,
-        env={"PYTHONPATH": str(ROOT)},
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )
 
 

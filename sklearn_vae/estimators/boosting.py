@@ -8,6 +8,7 @@ import numpy as np
 from sklearn_vae._compat import boosted_trees
 from sklearn_vae.data.boosted_trees import BoostedTrees
 from sklearn_vae.data.bounds import times_power_of_two
+from sklearn_vae.threads import one_openmp_thread
 
 N_TREES = 60
 MIN_ROWS_PER_LEAF = 10
@@ -243,7 +244,8 @@ def _fit_numbers(
     y /= largest
     loc, scale = y.mean(), y.std() or 1.0
     regressor = HistGradientBoostingRegressor(early_stopping=False, random_state=0, **params)
-    regressor.fit(X, (y - loc) / scale, weight)
+    with one_openmp_thread():
+        regressor.fit(X, (y - loc) / scale, weight)
     ((baseline, trees),) = boosted_trees(regressor)
     return [_Sum(np.nan, largest * (loc + scale * baseline), bounds, largest * scale, trees)]
 
@@ -258,7 +260,8 @@ def _fit_classes(
         return []
     classifier = HistGradientBoostingClassifier(early_stopping=False, random_state=0, **params)
     labels, codes = np.unique(y, return_inverse=True)  # durations may be fractions of a second
-    classifier.fit(X, codes, weight)
+    with one_openmp_thread():
+        classifier.fit(X, codes, weight)
     sums = boosted_trees(classifier)
     if len(sums) == 1:  # the log-odds of the second class
         sums = [(0.0, []), *sums]

@@ -21,13 +21,21 @@ from sklearn_vae.estimators.checks import (
     check_not_autoregressive,
     check_random_state,
 )
+from sklearn_vae.estimators.density_ratio import (
+    DRAWS_PER_ROW,
+    MAX_ROWS,
+    MIN_ROWS,
+    N_DRAWS_OF_MAXIMUM,
+    DensityRatio,
+)
 from sklearn_vae.estimators.given import column_indices, given_row
-from sklearn_vae.estimators.rules import sample_with_rules
+from sklearn_vae.estimators.rules import Draw, sample_with_rules
 from sklearn_vae.estimators.source_methods import accepts_source
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.constants import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DRAWS
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.inference.sample_given import sample_given
+from sklearn_vae.likelihoods import Categorical
 from sklearn_vae.networks import Network
 from sklearn_vae.persistence.validation import check_count
 from sklearn_vae.progress import show_progress
@@ -301,6 +309,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
         given: Mapping[Name, Any] | None = None,
         rules: Sequence[Any] | None = None,
         missing: bool = False,
+        reference: Any = None,
     ) -> Any:
         """Draw rows from the model, with the decoder's noise.
 
@@ -326,6 +335,13 @@ class DensityEstimator(TableEstimator[PredictorT]):
             Whether cells are missing, as in the rows of ``fit``: every row has the pattern of
             missing cells of a training row, drawn without regard to the row's values. Values
             that are given are not missing, and rules see complete rows.
+        reference : array-like of shape (n_reference, n_features), default=None
+            At least 100 rows that samples shall be like, such as those of ``fit``. A classifier
+            estimates the ratio of their density to the model's, and a draw is kept with a
+            probability proportional to it [1]_. Samples are then harder to tell from these rows,
+            and no longer distributed as ``score_samples`` says. Missing cells of the rows are
+            imputed by draws. It takes the time of some fits of gradient boosting, and several
+            draws per row. Not with ``conditional=True``.
 
         Returns
         -------
@@ -338,6 +354,11 @@ class DensityEstimator(TableEstimator[PredictorT]):
         ValueError
             If there is no such column, a column cannot have a given value, or too few of 100
             draws per row (at least 16384 draws) fulfil the rules.
+
+        References
+        ----------
+        .. [1] A. Grover et al., "Bias Correction of Learned Generative Models using
+           Likelihood-Free Importance Weighting", NeurIPS 2019.
         """
         check_is_fitted(self)
         n_samples = check_count("n_samples", n_samples)
@@ -352,11 +373,19 @@ class DensityEstimator(TableEstimator[PredictorT]):
         row = self._given_row(given, caller)
         draw = self._draw_given(row, y, n_samples)
         seed = draw_seed(self.random_state if random_state is None else random_state)
+        accepts = None
+        if reference is not None:
+            accepts = self._fit_density_ratio(reference, draw, seed, caller).accepts
         with show_progress("Sampling", n_samples, self.verbose):
-            if rules:
-                restore, is_exchangeable = self._restore_table, y is None
+            if rules or accepts is not None:
                 rows = sample_with_rules(
-                    draw, restore, n_samples, seed, rules, is_exchangeable=is_exchangeable
+                    draw,
+                    self._restore_table,
+                    n_samples,
+                    seed,
+                    [] if rules is None else rules,
+                    accepts,
+                    is_exchangeable=y is None,
                 )
             else:
                 rows = draw(np.arange(n_samples), seed)
@@ -374,9 +403,38 @@ class DensityEstimator(TableEstimator[PredictorT]):
         names = self._column_names() or range(self.n_features_in_)
         return given_row(given, names, self._fields, self.columns_, caller, self.dtype_)
 
-    def _draw_given(
-        self, row: np.ndarray, y: Any, n_samples: int
-    ) -> Callable[[np.ndarray, int], np.ndarray]:
+    def _fit_density_ratio(
+        self, reference: Any, draw: Draw, seed: int, caller: str
+    ) -> DensityRatio:
+        """Estimate the ratio of the density of reference rows to that of samples by ``draw``."""
+        if self.condition_encoder_ is not None:
+            raise ValueError(
+                f"The 'reference' parameter of {caller} must be None with conditional=True. "
+                f"Got {type(reference).__name__} instead."
+            )
+        check_is_table(reference, f"The 'reference' parameter of {caller}")
+        try:
+            rows = self._without_unknown(self._validate(reference))
+        except ValueError as error:
+            error.add_note(f"X is the 'reference' parameter of {caller} here.")
+            raise
+        if len(rows) < MIN_ROWS:
+            raise ValueError(
+                f"The 'reference' parameter of {caller} must have at least {MIN_ROWS} rows. "
+                f"Got {len(rows)} instead."
+            )
+        ratio_seed, maximum_seed = (stream_seed(seed, Stream.RATIO, k) for k in range(2))
+        chosen = np.random.default_rng(ratio_seed).permutation(len(rows))[:MAX_ROWS]
+        rows = self._impute(rows[chosen], 1, ratio_seed)[0]
+        n_draws = DRAWS_PER_ROW * len(rows)
+        is_category = [isinstance(each, Categorical) for each in self.columns_.likelihoods]
+        with show_progress("Sampling", n_draws + N_DRAWS_OF_MAXIMUM, self.verbose):
+            draws = self._marginal().sample(n_draws, ratio_seed, self.dtype_)
+            ratio = DensityRatio(rows, draws, np.array(is_category), ratio_seed)
+            ratio.fit_maximum(draw(np.zeros(N_DRAWS_OF_MAXIMUM, dtype=int), maximum_seed))
+        return ratio
+
+    def _draw_given(self, row: np.ndarray, y: Any, n_samples: int) -> Draw:
         """Return a function (indices, seed) that draws rows of numbers, given values and y."""
         model = self._marginal() if y is None else self._predictor()
         codes = None if y is None else self._encode_conditions(y, n_samples, self.dtype_)

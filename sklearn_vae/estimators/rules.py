@@ -17,6 +17,8 @@ MAX_BATCH = 1 << 16
 
 # Draws rows of numbers by a seed, for rows of the sample by index: (n,), seed -> (n, n_features).
 Draw = Callable[[np.ndarray, int], np.ndarray]
+# Accepts rows of numbers at random, by a seed: (n, n_features), seed -> (n,).
+Accepts = Callable[[np.ndarray, int], np.ndarray]
 
 
 def sample_with_rules(
@@ -25,42 +27,53 @@ def sample_with_rules(
     n_samples: int,
     seed: int,
     rules: Sequence[Any],
+    accepts: Accepts | None = None,
     *,
     is_exchangeable: bool,
 ) -> np.ndarray:
     """Draw rows of numbers that fulfil all rules, by rejection: (n_samples, n_features).
 
-    ``draw`` makes rows by a seed, for rows of the sample by index, and ``restore`` converts them
-    to a table. Rows are exchangeable if all have the same distribution. It is an error if too few
-    rows fulfil the rules.
+    ``draw`` makes rows by a seed, for rows of the sample by index, ``restore`` converts them
+    to a table, and ``accepts`` may reject some of them, too. Rows are exchangeable if all have
+    the same distribution. It is an error if too few rows fulfil the rules.
     """
     if isinstance(rules, str) or not isinstance(rules, Sequence):
         raise ValueError(
             f"The 'rules' parameter of sample must be a list of expressions or functions. "
             f"Got {rules!r} instead."
         )
+
+    def judge(rows: np.ndarray, seed: int) -> tuple[Any, np.ndarray]:
+        """Restore rows as a table, and find those that are kept."""
+        table = restore(rows)
+        mask = fulfilled(table, rules)
+        return table, mask if accepts is None else mask & accepts(rows, seed)
+
     rows = draw(np.arange(n_samples), seed)
-    table = restore(rows)
-    largest, mask = table, fulfilled(table, rules)
+    largest, mask = judge(rows, seed)
     rejected = np.flatnonzero(~mask)
     n_drawn, n_fulfilled = n_samples, int(mask.sum())
     limit = max(MAX_DRAWS_PER_ROW * n_samples, FEWEST_MAX_DRAWS)
     attempt = 0
     while len(rejected):
         if n_drawn >= limit:
+            what = "fulfil the rules"
+            if accepts is not None:
+                what = f"{what} and are like 'reference'" if rules else "are like 'reference'"
             raise ValueError(
-                f"{n_fulfilled} of {n_drawn} sampled rows fulfil the rules, too few for "
-                f"n_samples={n_samples}. {_rarest(largest, rules)}"
+                f"{n_fulfilled} of {n_drawn} sampled rows {what}, too few for "
+                f"n_samples={n_samples}. {_rarest(largest, rules) if rules else ''}".rstrip()
             )
         attempt += 1
         acceptance_rate = max(n_fulfilled, 1) / n_drawn
         n_needed = math.ceil(1.1 * len(rejected) / acceptance_rate)
         n_proposals = min(n_needed, limit - n_drawn, MAX_BATCH)
         indices = np.tile(rejected, max(n_proposals // len(rejected), 1))
-        drawn = draw(indices, stream_seed(seed, Stream.REJECTION, attempt))
-        table = restore(drawn)
+        attempt_seed = stream_seed(seed, Stream.REJECTION, attempt)
+        drawn = draw(indices, attempt_seed)
+        table, mask = judge(drawn, attempt_seed)
         largest = max(largest, table, key=len)
-        good = np.flatnonzero(fulfilled(table, rules))
+        good = np.flatnonzero(mask)
         n_drawn, n_fulfilled = n_drawn + len(indices), n_fulfilled + len(good)
         if is_exchangeable:
             good = good[: len(rejected)]

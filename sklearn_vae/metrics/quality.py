@@ -227,6 +227,8 @@ def _total_variation(X: np.ndarray, S: np.ndarray) -> float:
 
 def _c2st(X: np.ndarray, S: np.ndarray, is_class: np.ndarray, random_state: RandomState) -> float:
     """Classifier two-sample test of two tables: 1 if they cannot be distinguished."""
+    from sklearn_vae.threads import one_openmp_thread  # imports PyTorch
+
     rows, is_sample = np.vstack([X, S]), np.repeat([0, 1], [len(X), len(S)])
     n_codes = np.max(rows, axis=0, initial=-1, where=~np.isnan(rows)) + 1
     rows = np.where(is_class & (rows < 0), n_codes, rows)  # a class that is not in the real table
@@ -239,9 +241,10 @@ def _c2st(X: np.ndarray, S: np.ndarray, is_class: np.ndarray, random_state: Rand
         categorical_features=is_class & (n_codes < MAX_CATEGORIES), random_state=random_state
     )
     folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=random_state)
-    probability = cross_val_predict(classifier, rows, is_sample, cv=folds, method="predict_proba")[
-        :, 1
-    ]
+    with one_openmp_thread():
+        probability = cross_val_predict(
+            classifier, rows, is_sample, cv=folds, method="predict_proba"
+        )[:, 1]
     return 1 - (2 * max(float(roc_auc_score(is_sample, probability)), 0.5) - 1)
 
 

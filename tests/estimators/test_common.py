@@ -56,9 +56,9 @@ print(dict(Counter(result["status"] for result in results)))
         VAEDensity(),
         VAEOutlierDetector(max_iter=1, n_init=1),
         VAEOutlierDetector(novelty=True, max_iter=1, n_init=1),
-        VAETransformer(conditional=True),
+        VAETransformer(conditional=True, hidden_layer_sizes=(8,), max_iter=2),
         VAEDensity(mixtures=[(1, "diag")], conditional=True, max_iter=1),
-        VAEClassifier(VAETransformer(2, conditional=True, max_iter=2)),
+        VAEClassifier(VAETransformer(2, conditional=True, hidden_layer_sizes=(8,), max_iter=2)),
     ]
 )
 def test_every_check_of_scikit_learn_passes(estimator, check):

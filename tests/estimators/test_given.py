@@ -46,14 +46,14 @@ def column(kind, group, rng):
 def grid(kind):
     """All values of a column and the log-weights of their sum: (K,), (K,)."""
     if kind == "positive":
-        log = np.linspace(-5, 7, 121)
+        log = np.linspace(-5, 7, 61)
         return np.exp(log), log + np.log(log[1] - log[0])
     if kind == "count":
         return np.arange(60), np.zeros(60)
     if kind in ("category", "ordinal", "binary"):
         values = {"category": list("abc"), "ordinal": list("wxyz"), "binary": [False, True]}[kind]
         return np.array(values), np.zeros(len(values))
-    real = np.linspace(-9, 15, 121)
+    real = np.linspace(-9, 15, 61)
     log_weight = np.full(len(real), np.log(real[1] - real[0]))
     if kind == "point mass":  # the point has a probability, its neighbours a density
         real = np.delete(real, np.abs(real) < 1e-9)

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from scipy import integrate
 from scipy.stats import multivariate_normal
 from sklearn.decomposition import PCA, FactorAnalysis
 from sklearn.preprocessing import StandardScaler
@@ -38,7 +37,7 @@ def factor_rows():
 
 def test_the_initial_score_is_that_of_probabilistic_pca(factor_rows):
     """The start is probabilistic PCA of the standardised columns, within the score's own noise."""
-    train, test, _ = factor_rows
+    train, test = factor_rows[0], factor_rows[1][:100]
     scaler = StandardScaler().fit(train)
     expected = PCA(2).fit(scaler.transform(train)).score(scaler.transform(test))
     vae = VAETransformer(2, learning_rate=1e-12, max_iter=1, early_stopping=False, random_state=0)
@@ -97,10 +96,9 @@ def test_the_density_integrates_to_one_on_a_plane():
     a = rng.normal(size=1000)
     X = np.column_stack([a, a**2 + 0.3 * rng.normal(size=1000)])
     vae = VAETransformer(2, hidden_layer_sizes=(32,), max_iter=40, random_state=0).fit(X)
-    x, y = np.linspace(-9, 9, 91), np.linspace(-8, 25, 121)
-    grid = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1).reshape(-1, 2)
-    density = np.exp(vae.score_samples(grid, n_draws=512)).reshape(len(x), len(y))
-    total = integrate.simpson(integrate.simpson(density, x=y), x=x)
+    x, y = np.linspace(-9, 9, 46), np.linspace(-8, 25, 76)
+    grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    total = np.exp(vae.score_samples(grid, n_draws=128)).sum() * (x[1] - x[0]) * (y[1] - y[0])
 
     assert total == pytest.approx(1, abs=0.03)
 
@@ -152,10 +150,10 @@ def test_a_mean_with_negative_weights_is_refused(factor_rows):
 
 def test_the_standard_error_has_the_size_of_the_error(factor_rows):
     """return_std is of the size of the distance to a score with many draws."""
-    train, test, _ = factor_rows
+    train, test = factor_rows[0], factor_rows[1][:100]
     vae = VAETransformer(2, max_iter=30, random_state=0).fit(train)
     score, std = vae.score_samples(test, n_draws=16, return_std=True)
-    error = score - vae.score_samples(test, n_draws=4096)
+    error = score - vae.score_samples(test, n_draws=1024)
 
     assert 0.3 < np.sqrt(np.mean(error**2)) / np.sqrt(np.mean(std**2)) < 3
 
@@ -177,7 +175,7 @@ def bent_cloud(n, seed=0):
     return np.column_stack([a, a**2 + 0.3 * rng.normal(size=n)])
 
 
-def by_a_grid_of_codes(vae, X, reach=9.0, n_points=901):
+def by_a_grid_of_codes(vae, X, reach=9.0, n_points=361):
     """log p(x) of a model with two latent dimensions, integrated over a grid of codes."""
     axis = torch.linspace(-reach, reach, n_points, dtype=torch.float64)
     codes = torch.cartesian_prod(axis, axis)

@@ -231,8 +231,8 @@ def test_the_density_of_one_column_integrates_to_one(prior, rng):
     X = np.repeat([[-2.0, -2.0, 1.0], [2.0, 1.0, -1.0]], 150, axis=0)
     X += 0.3 * rng.standard_normal(X.shape)
     vae = VAETransformer(2, prior=prior, max_iter=20, random_state=0).fit(X)
-    grid = np.full((301, 3), np.nan)
-    grid[:, 1] = np.linspace(-5, 5, 301)
+    grid = np.full((101, 3), np.nan)
+    grid[:, 1] = np.linspace(-5, 5, 101)
     density = np.exp(vae.score_samples(grid, n_draws=512))
 
     assert density.sum() * (grid[1, 1] - grid[0, 1]) == pytest.approx(1, abs=0.04)
@@ -550,7 +550,7 @@ def test_gross_outliers_cost_clean_rows_little_with_robust(kind, linear):
     robust = clone(vae).set_params(robust=True).fit(X)
 
     assert robust.score(fresh) > best - 0.5
-    assert vae.fit(X).score(fresh) < best - 0.5 or kind == "together"
+    assert kind == "together" or vae.fit(X).score(fresh) < best - 0.5
     assert robust.support_[:800].mean() > 0.98
     if kind == "scattered":  # many of one kind may be a small group of their own
         assert not robust.support_[800:].any()

@@ -37,7 +37,7 @@ def found():
 
 def test_grid_search_selects_the_best_density_of_new_rows(found):
     """By the mean log-density, without a scorer."""
-    fresh = bent_rows(2000, seed=1)
+    fresh = bent_rows(600, seed=1)
     scores = {}
     for n_components in (1, 2):
         for beta in (0.5, 1, 5):

@@ -141,7 +141,7 @@ def test_priors_and_objectives_are_searched():
         {"prior": ["vamp", MixturePrior(3)], "n_components": [1, 3]},
         {"prior": ["normal", "mixture"], "objective": [IWAE(2)]},
     ]
-    ours, theirs = both(make_vae(), grid)
+    ours, theirs = both(make_vae(max_iter=1), grid)
 
     assert len(set(ours.cv_results_["mean_test_score"])) == 6
     np.testing.assert_array_equal(ours.score_samples(X), theirs.score_samples(X))
@@ -678,10 +678,18 @@ def test_cv_results_have_a_row_per_candidate_and_rung(halved):
 
 
 @pytest.mark.parametrize(
-    "params",
-    [{}, {"early_stopping": False}, {"n_init": 2, "ensemble": True}, {"n_iter_no_change": 1}],
+    ("estimator", "params"),
+    [
+        (make_vae, {}),
+        (make_vae, {"early_stopping": False}),
+        (make_vae, {"n_init": 2, "ensemble": True}),
+        (make_vae, {"n_iter_no_change": 1}),
+        (in_pipeline, {}),
+        pytest.param(in_pipeline, {"early_stopping": False}, marks=pytest.mark.slow),
+        pytest.param(in_pipeline, {"n_init": 2, "ensemble": True}, marks=pytest.mark.slow),
+        pytest.param(in_pipeline, {"n_iter_no_change": 1}, marks=pytest.mark.slow),
+    ],
 )
-@pytest.mark.parametrize("estimator", [make_vae, in_pipeline])
 def test_results_at_the_last_rung_equal_those_without_halving(estimator, params):
     """Training continues between rungs and does not restart."""
     grid = {"n_components": [1, 2], "learning_rate": [1e-5, 1e-2]}

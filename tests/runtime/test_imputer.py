@@ -1,5 +1,7 @@
 """A saved VAEImputer that numpy computes is the one that torch computes."""
 
+from copy import copy
+
 import numpy as np
 import pytest
 
@@ -21,12 +23,16 @@ def rows(n_rows=110):
     return X
 
 
-def set_weights(imputer):
-    """Average all three imputations, whichever of them is the best one."""
+@pytest.fixture(scope="module")
+def averaged():
+    """An imputer that averages all three imputations, whichever of them is the best one."""
+    imputer = VAEImputer(random_state=0).fit(rows())
+    assert imputer.mixture_ is not None
     imputer.mixture_weight_, imputer.trees_weight_ = 0.4, 0.3
     model = imputer.estimator_
     fitter = AverageFitter(model, model.state_dict_, rows(), None)
     imputer.trees_ = fitter._fit_trees(model, rows(), None, np.arange(4))
+    return imputer
 
 
 def saved(estimator, path):
@@ -37,29 +43,25 @@ def saved(estimator, path):
 @pytest.mark.parametrize(
     "imputer",
     [
-        VAEImputer(random_state=0),
+        None,
         VAEImputer(VAETransformer(2, **SMALL), add_indicator=True, keep_empty_features=True),
         VAEImputer(VAEDensity(1, mixtures=[(2, "full")], **SMALL)),
     ],
     ids=["averaged with a mixture", "indicators", "density"],
 )
-def test_imputed_tables_are_those_of_the_estimator(imputer, tmp_path):
+def test_imputed_tables_are_those_of_the_estimator(imputer, averaged, tmp_path):
     """With columns of indicators, and without empty columns unless they are kept."""
     X = rows()
-    imputer.fit(X)
-    if imputer.estimator is None:
-        assert imputer.mixture_ is not None
-        set_weights(imputer)
+    imputer = averaged if imputer is None else imputer.fit(X)
     imputed = saved(imputer, tmp_path).transform(X)
 
     np.testing.assert_allclose(imputed, imputer.transform(X), rtol=1e-6, atol=1e-6)
 
 
-def test_draws_are_shifted_and_spread_as_those_of_the_estimator(tmp_path):
+def test_draws_are_shifted_and_spread_as_those_of_the_estimator(averaged, tmp_path):
     """Both have means and standard deviations of 400 draws."""
     X = rows()
-    imputer = VAEImputer(n_draws=400, random_state=0).fit(X)
-    set_weights(imputer)
+    imputer = copy(averaged).set_params(n_draws=400)
     imputer.spread_ = np.array([0.5, 0.5, 0.5, 0.5, 1.0, 1.0])
     hidden = np.isnan(X[:30, :4])
     draws, expected = (
@@ -151,11 +153,11 @@ def test_tables_of_dates_and_categories_are_lists_of_their_values(tmp_path):
     ],
     ids=["averaged with a mixture", "transformer", "density", "mixture"],
 )
-def test_draws_have_the_distribution_of_the_estimators(model, tmp_path):
+def test_draws_have_the_distribution_of_the_estimators(model, averaged, tmp_path):
     """Means and standard deviations of cells over 400 tables; the random numbers are others."""
-    imputer = VAEImputer(model, n_draws=400, random_state=0).fit(rows())
-    if model is None:
-        set_weights(imputer)
+    imputer = copy(averaged).set_params(n_draws=400)
+    if model is not None:
+        imputer = VAEImputer(model, n_draws=400, random_state=0).fit(rows())
     light, X = saved(imputer, tmp_path), rows()[:20]
     draws, expected = light.transform(X), imputer.transform(X)
 

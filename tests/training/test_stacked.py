@@ -104,8 +104,15 @@ def test_a_stacked_member_equals_a_member_trained_alone(batch_size, weighted):
         assert_same(alone, together, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("batch_size", [16, 100])
+@pytest.mark.parametrize(
+    ("batch_size", "weighted"),
+    [
+        (16, True),
+        (100, False),
+        pytest.param(16, False, marks=pytest.mark.slow),
+        pytest.param(100, True, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize(
     ("prior", "objective"),
     [

@@ -1,0 +1,93 @@
+"""Ratio of the densities of reference rows and of a model's draws, by a classifier."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sklearn_vae.random import Stream, stream_seed
+from sklearn_vae.threads import one_openmp_thread
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+# Reference rows that the classifier is fitted to, and draws for each of them, at most.
+MAX_ROWS = 50_000
+DRAWS_PER_ROW = 3
+# Fewer rows say too little about a ratio.
+MIN_ROWS = 100
+# Draws whose ratios give the largest one, and the quantile of these that it is: a few larger ones
+# would let almost all draws be rejected.
+N_DRAWS_OF_MAXIMUM = 10_000
+QUANTILE_OF_MAXIMUM = 0.99
+# Values of a column of categories, at most: scikit-learn takes no more.
+MAX_CATEGORIES = 255
+# scikit-learn adds two neighbouring values.
+LARGEST = 1e300
+
+
+class DensityRatio:
+    """Ratio of the density of reference rows to that of draws, as a rejection rule [1]_, [2]_.
+
+    A classifier separates both kinds of rows. The log-odds of its probabilities are the
+    log-ratio.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n, n_features)
+        Reference rows, complete but for columns that are empty in the draws, too.
+    draws : ndarray of shape (m, n_features)
+        Draws of the model.
+    is_category : ndarray of shape (n_features,)
+        Mask of the columns whose values have no order.
+    seed : int
+        Seed of the split into training and validation rows.
+
+    References
+    ----------
+    .. [1] A. Grover et al., "Bias Correction of Learned Generative Models using Likelihood-Free
+       Importance Weighting", NeurIPS 2019.
+    .. [2] S. Azadi et al., "Discriminator Rejection Sampling", ICLR 2019.
+    """
+
+    def __init__(self, rows: np.ndarray, draws: np.ndarray, is_category: np.ndarray, seed: int):
+        X = _inputs(np.concatenate([rows, draws]))
+        has_codes = is_category & (X.max(axis=0) < MAX_CATEGORIES)
+        is_reference = np.repeat([1, 0], [len(rows), len(draws)])
+        # both kinds of rows weigh the same, so the odds of equal densities are 1
+        weight = np.where(is_reference, len(draws) / len(rows), 1.0)
+        with one_openmp_thread():
+            self._classifier = _classifier(has_codes, seed).fit(X, is_reference, weight)
+        self._log_maximum = 0.0
+
+    def fit_maximum(self, draws: np.ndarray) -> None:
+        """Take the largest ratio from draws that the classifier has not seen: (n, n_features)."""
+        self._log_maximum = float(np.quantile(self.log_ratio(draws), QUANTILE_OF_MAXIMUM))
+
+    def log_ratio(self, rows: np.ndarray) -> np.ndarray:
+        """Log-ratio of the densities, in nats: (n, n_features) -> (n,)."""
+        with one_openmp_thread():
+            log_odds: np.ndarray = self._classifier.decision_function(_inputs(rows))
+        return log_odds
+
+    def accepts(self, rows: np.ndarray, seed: int) -> np.ndarray:
+        """Accept draws with probabilities proportional to their ratios: (n, n_features) -> (n,)."""
+        generator = np.random.default_rng(stream_seed(seed, Stream.RATIO, 2))
+        return self.log_ratio(rows) - self._log_maximum > -generator.exponential(size=len(rows))
+
+
+def _classifier(has_codes: np.ndarray, seed: int) -> "HistGradientBoostingClassifier":
+    from sklearn.ensemble import HistGradientBoostingClassifier  # its import takes a while
+
+    return HistGradientBoostingClassifier(
+        max_iter=2_000,
+        l2_regularization=100.0,
+        early_stopping=True,
+        n_iter_no_change=15,
+        categorical_features=has_codes,
+        random_state=seed,
+    )
+
+
+def _inputs(rows: np.ndarray) -> np.ndarray:
+    """Replace empty columns by 0, and the largest numbers: (n, n_features)."""
+    return np.clip(np.nan_to_num(rows.astype(np.float64), nan=0.0), -LARGEST, LARGEST)
