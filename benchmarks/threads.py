@@ -1,4 +1,4 @@
-"""Time by the clock of predictions whose chunks of rows are computed on threads of their own.
+"""Time by the clock of predictions whose chunks of rows have threads of their own, and of trees.
 
     python benchmarks/threads.py
     python benchmarks/threads.py --rounds 5 --rows 4000
@@ -9,9 +9,9 @@ How each figure is obtained:
   Imputed rows lack a fifth of their cells.
 - Each call is made in two ways, which take turns. In the first, torch's threads share every
   operation on large chunks of rows. In the second, the package's way, each thread has chunks of
-  its own.
-- A figure is the median over the rounds of the ratio of both ways: above 1, threads of their own
-  take less time. Seconds by the clock and CPU seconds are compared.
+  its own. Gradient boosting is on all of OpenMP's threads in the first way, on one in the second.
+- A figure is the median over the rounds of the ratio of both ways: above 1, the second way
+  takes less time. Seconds by the clock and CPU seconds are compared.
 - "Busy": another process computes on one core all the while.
 """
 
@@ -20,13 +20,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from unittest import mock
 
 import numpy as np
 import torch
 
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer
+from sklearn_vae.estimators import boosting
 from sklearn_vae.inference import ensemble, predictor
 from sklearn_vae.models import sizes
 
@@ -40,6 +41,7 @@ def shared_operations() -> Iterator[None]:
         mock.patch.object(predictor, "map_on_threads", lambda f, rows, **_: map(f, rows)),
         mock.patch.object(sizes, "N_CHUNKS", 1),
         mock.patch.object(ensemble, "MAX_ROWS", 512),
+        mock.patch.object(boosting, "one_openmp_thread", nullcontext),
     ):
         yield
 
@@ -83,6 +85,7 @@ def main() -> None:
     incomplete = np.where(np.random.default_rng(1).random(X.shape) < 0.2, np.nan, X)
     vae, density = (model(random_state=0).fit(train) for model in (VAETransformer, VAEDensity))
     imputer = VAEImputer(random_state=0).fit(np.where(np.isnan(incomplete[:1000]), np.nan, train))
+    complete, observed, four = imputer.transform(incomplete), ~np.isnan(incomplete), np.arange(4)
     many = np.tile(X, (-(-50_000 // len(X)), 1))
     calls = {
         "VAETransformer.transform, 50,000 rows": lambda: vae.transform(many),
@@ -91,6 +94,7 @@ def main() -> None:
         "VAEDensity.score_samples": lambda: density.score_samples(X),
         "VAEDensity.impute": lambda: density.impute(incomplete),
         "VAEImputer.transform": lambda: imputer.transform(incomplete),
+        "trees of 4 columns": lambda: boosting.fit_boosted_trees(complete, observed, four, None),
     }
     print(f"{torch.get_num_threads()} threads")
     print("| call | quiet: clock | CPU | busy: clock | CPU |\n|---|---|---|---|---|")

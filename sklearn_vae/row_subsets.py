@@ -1,4 +1,4 @@
-"""Rows of long tables: a batch at a time, and some that are evenly spaced."""
+"""Rows of long tables: a batch at a time, and some from all parts."""
 
 from collections.abc import Iterator
 
@@ -11,6 +11,14 @@ def batches(n_rows: int, batch_size: int) -> Iterator[slice]:
         yield slice(first, min(first + batch_size, n_rows))
 
 
-def evenly_spaced(n_rows: int, max_rows: int) -> np.ndarray:
-    """Indices of at most ``max_rows`` rows, evenly spaced from the first to the last."""
-    return np.unique(np.linspace(0, n_rows - 1, min(n_rows, max_rows)).astype(int))
+def spread_out(n_rows: int, max_rows: int) -> np.ndarray:
+    """Indices of at most ``max_rows`` rows, one of each of equal parts of a table, in order.
+
+    Which one is random, by a fixed seed: of rows at equal distances, a table that alternates
+    between two sources could lose one.
+    """
+    if n_rows <= max_rows:
+        return np.arange(n_rows)
+    ends = np.linspace(0, n_rows, max_rows + 1).astype(int)
+    position = np.random.default_rng(0).random(max_rows)
+    return ends[:-1] + (position * np.diff(ends)).astype(int)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from joblib import Parallel, delayed
 
-from sklearn_vae import VAETransformer
+from sklearn_vae import VAEDensity, VAETransformer
 
 
 def rows(n, d=4, seed=0):
@@ -33,6 +33,20 @@ def test_the_same_seed_gives_the_same_bits(n):
     assert (a.transform(X) == b.transform(X)).all()
     assert (a.score_samples(X) == b.score_samples(X)).all()
     assert (a.sample(5) == b.sample(5)).all()
+
+
+@pytest.mark.parametrize("estimator", [VAETransformer, VAEDensity])
+def test_torch_s_default_dtype_changes_no_fit(estimator):
+    """Initial weights are drawn in single precision."""
+    X = rows(60)
+    expected = estimator(max_iter=2, random_state=0).fit(X).score_samples(X)
+    torch.set_default_dtype(torch.float64)
+    try:
+        scores = estimator(max_iter=2, random_state=0).fit(X).score_samples(X)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+    np.testing.assert_allclose(scores, expected, atol=1e-6)
 
 
 def test_another_seed_gives_another_model():

@@ -10,7 +10,7 @@ from sklearn_vae.anomaly.rows import MAX_BATCH_CELLS
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
-from sklearn_vae.row_subsets import batches, evenly_spaced
+from sklearn_vae.row_subsets import batches, spread_out
 
 # Draws of codes from which conditional densities are computed.
 N_DRAWS = 64
@@ -46,7 +46,7 @@ class AttributionBaseline:
     def fit(cls, predictor: Predictor, rows: CountedRows, scores: np.ndarray) -> Self:
         """Average over some of the rows (n, n_features), and over the anomaly scores of all."""
         n_rows = min(max(MAX_BASELINE_VALUES // rows.X.shape[1], 10), MAX_BASELINE_ROWS)
-        X, counts = rows.select(evenly_spaced(len(rows.X), n_rows))
+        X, counts = rows.select(spread_out(len(rows.X), n_rows))
         nll, observed = conditional_nll(predictor, X), ~np.isnan(X)
         if observed.all():
             return cls(np.average(nll, axis=0, weights=counts), float(scores.mean()))

@@ -90,6 +90,6 @@ def random_parameters(
     for side, network in enumerate(cast(list[MLP], [model.encoder, model.decoder])):
         matrix = network.linear.weight if network.last is None else network.last
         generator = make_generator(seed, Stream.WEIGHTS, side, len(network.hidden))
-        values = torch.randn(matrix.shape, generator=generator) / matrix.shape[1] ** 0.5
-        matrix.data.copy_(values)
+        values = torch.randn(matrix.shape, generator=generator, dtype=torch.float)
+        matrix.data.copy_(values / matrix.shape[1] ** 0.5)
     return model.weights()

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn_vae.anomaly.rows import ScoredRows, Scorer
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_integer
-from sklearn_vae.row_subsets import batches, evenly_spaced
+from sklearn_vae.row_subsets import batches, spread_out
 
 # Largest number of cells of neighbours in memory at once, and of rows per query: a query cannot
 # be interrupted.
@@ -112,7 +112,7 @@ class NeighborDistance(Scorer):
 
     def fit(self, rows: ScoredRows) -> Self:
         """Return a scorer whose reference are the rows, or some of them with a fraction."""
-        indices = evenly_spaced(len(rows), MAX_FRACTION_REFERENCE if self.fraction else len(rows))
+        indices = spread_out(len(rows), MAX_FRACTION_REFERENCE if self.fraction else len(rows))
         index = np.full(len(rows) + 1, -1)
         index[indices] = np.arange(len(indices))
         counts = None if rows.counts is None else rows.counts[indices]

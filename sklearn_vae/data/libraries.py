@@ -38,6 +38,11 @@ class Library(ABC):
         return series
 
     @staticmethod
+    def microseconds(series: Any) -> np.ndarray | None:
+        """Convert durations where narwhals does it inexactly: (n,)."""
+        return None
+
+    @staticmethod
     @abstractmethod
     def is_ordered(series: Any) -> bool:
         """Test whether the categories are ordered."""
@@ -97,6 +102,12 @@ class _Pandas(Library):
             return series.astype("timestamp[ms][pyarrow]")
         has_zone = isinstance(series.dtype, pd.DatetimeTZDtype) or "tz=" in str(series.dtype)
         return series.dt.tz_convert("UTC") if has_zone else series
+
+    @staticmethod
+    def microseconds(series: "pd.Series") -> np.ndarray:
+        # narwhals truncates seconds that are multiplied by 1e6
+        values = series.to_numpy(dtype="timedelta64[us]")
+        return np.where(np.isnat(values), np.nan, values.astype(np.int64))
 
     @staticmethod
     def is_ordered(series: "pd.Series") -> bool:

@@ -7,9 +7,9 @@ import numpy as np
 
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
-from sklearn_vae.row_subsets import evenly_spaced
+from sklearn_vae.row_subsets import spread_out
 
-# Training rows whose patterns are kept, evenly spaced.
+# Training rows whose patterns are kept, from all parts of the table.
 MAX_ROWS = 1024
 
 
@@ -32,7 +32,7 @@ class MissingPatterns:
     @classmethod
     def fit(cls, X: np.ndarray, sample_weight: np.ndarray | None) -> Self:
         """Find the patterns of rows (n, n_features)."""
-        rows = evenly_spaced(len(X), MAX_ROWS)
+        rows = spread_out(len(X), MAX_ROWS)
         masks, pattern = np.unique(np.isnan(X[rows]), axis=0, return_inverse=True)
         weight = np.ones(len(rows)) if sample_weight is None else sample_weight[rows]
         return cls(masks, np.bincount(pattern.ravel(), weight) / weight.sum())

@@ -163,7 +163,10 @@ class _FrameColumn(Column):
             dates = nw.from_native(native, series_only=True)
             return dates.dt.timestamp("us").cast(nw.Float64).to_numpy() / 1e6
         if time == "duration":
-            return self.series.dt.total_microseconds().cast(nw.Float64).to_numpy() / 1e6
+            microseconds = self.library.microseconds(self.series.to_native())
+            if microseconds is None:
+                microseconds = self.series.dt.total_microseconds().cast(nw.Float64).to_numpy()
+            return microseconds / 1e6
         if DECIMAL.match(self.dtype):  # libraries' own conversions do not round to the nearest
             cells = self.series.to_list()
             return np.array([np.nan if is_missing(cell) else float(cell) for cell in cells])
@@ -388,7 +391,7 @@ def _decimal_places(values: np.ndarray) -> int | None:
     if not cells or any(type(value) is not Decimal for value in cells):
         return None
     exponents = [value.as_tuple().exponent for value in cells if value.is_finite()]
-    return min(max((-int(exponent) for exponent in exponents), default=0), MAX_PLACES)
+    return min(max([0, *(-int(exponent) for exponent in exponents)]), MAX_PLACES)
 
 
 def _codes_of_numbers(values: np.ndarray) -> tuple[np.ndarray, list]:

@@ -18,6 +18,9 @@ from sklearn_vae.persistence.values import from_json, to_json
 if TYPE_CHECKING:
     import pandas as pd
 
+# Numbers that differ by no more were rounded to single precision.
+RELATIVE_ROUNDING = 1e-6
+
 
 @serializable
 @dataclass(frozen=True)
@@ -190,22 +193,28 @@ class Schema:
 
         Numbers keep all their digits, and texts that ``fit`` did not see stay. ``table`` is a
         result of ``inverse_transform``. It keeps the cells of the mask ``missing`` (n, d). A data
-        frame keeps all cells where X is of another type, has other names, or its column another
-        dtype, unless both hold texts.
+        frame keeps all cells where X is of another type or has other names, or its column another
+        dtype, unless both hold texts. A column of numbers that its dtype cannot hold, such as a
+        fraction among integers, becomes one of float64.
         """
         if self.container == "object":
             is_text = np.array([field.holds_any_text for field in self.fields])
             return np.where(missing | ~is_text, table, np.asarray(X, dtype=object))
-        if type(table) is not type(X) or self.container not in LIBRARIES:
+        if self.container not in LIBRARIES:
             return table
-        library = LIBRARIES[self.container]
-        frame, observed = nw.from_native(table), nw.from_native(as_frame(X))
-        if frame.columns != observed.columns:
+        library, is_alike = LIBRARIES[self.container], type(table) is type(X)
+        frame = nw.from_native(table)
+        observed = nw.from_native(as_frame(X), pass_through=True)
+        if not isinstance(observed, nw.DataFrame) or frame.columns != observed.columns:
             return table
         columns = []
-        for field, is_missing in zip(self.fields, missing.T, strict=True):
-            if field.may_lose_digits or field.holds_any_text:
-                filled, cells = frame.get_column(field.name), observed.get_column(field.name)
+        pairs = zip(frame.iter_columns(), observed.iter_columns(), strict=True)
+        for field, (filled, cells), is_missing in zip(self.fields, pairs, missing.T, strict=True):
+            if _loses_numbers(filled, cells, is_missing):
+                values = [series.cast(nw.Float64).to_numpy() for series in (filled, cells)]
+                kept = np.where(is_missing, *values)
+                columns.append(nw.new_series(filled.name, kept, backend=frame.implementation))
+            elif is_alike and (field.may_lose_digits or field.holds_any_text):
                 dtypes = {library.dtype(series.to_native()) for series in (filled, cells)}
                 are_texts = field.holds_any_text and filled.dtype == cells.dtype == nw.String
                 if len(dtypes) == 1 or are_texts:
@@ -239,3 +248,11 @@ class Schema:
             f"{name:<{width}}  {field.logical_type:<8}  {shorten(field.categories or ())}".rstrip()
             for name, field in zip(names, self.fields, strict=True)
         )
+
+
+def _loses_numbers(filled: nw.Series, cells: nw.Series, is_missing: np.ndarray) -> bool:
+    """Test whether numbers were rounded or clipped to the dtype of a column: (n,), (n,), (n,)."""
+    if filled.dtype == cells.dtype or not (filled.dtype.is_numeric() and cells.dtype.is_numeric()):
+        return False
+    before, after = (series.cast(nw.Float64).to_numpy()[~is_missing] for series in (cells, filled))
+    return not np.allclose(before, after, rtol=RELATIVE_ROUNDING, atol=0, equal_nan=True)

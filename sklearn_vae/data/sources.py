@@ -51,7 +51,7 @@ def as_source(X: Any) -> "BatchSource | None":
     for is_readable, read in READERS:
         if is_readable(X):
             return BatchSource(partial(read, X))
-    if isinstance(X, Mapping):
+    if isinstance(X, Mapping) and not issparse(X):
         raise TypeError(
             f"X is a {type(X).__name__} of the keys {list(X)!r:.100}. Give a data frame, as of "
             f"pandas.DataFrame(X)."

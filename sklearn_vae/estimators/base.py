@@ -42,6 +42,7 @@ from sklearn_vae.estimators.checks import (
     restore_on_error,
     warn_of_identifiers,
     with_column_names,
+    without_weight_0,
 )
 from sklearn_vae.estimators.nested_params import NestedParamsMixin
 from sklearn_vae.estimators.parts import resolve_widths
@@ -269,12 +270,13 @@ class TableEstimator(
 
         Rows of a source of batches that do not fit into memory are written to disk.
         """
+        min_rows = MIN_ROWS if reset else 1
         if sample_weight is not None:
             check_is_table(X, "sample_weight")
+            X, sample_weight = without_weight_0(X, sample_weight, min_rows)
         source = as_source(X)
         if source is not None:
             X, n_rows = source.sample()
-        min_rows = MIN_ROWS if reset else 1
         if reset:
             self.schema_ = fit_schema(X, network)
             X = self._to_numbers(X, reset=True, ensure_min_samples=min_rows)
@@ -295,7 +297,7 @@ class TableEstimator(
         if sample_weight is None:
             return X, None
         weight = check_weights(sample_weight, X, min_rows)
-        is_positive = weight > 0
+        is_positive = weight > 0  # of a list or sparse matrix, some may still be 0
         return (X, weight) if is_positive.all() else (X[is_positive], weight[is_positive])
 
     def _validate(self, X: Any, columns: np.ndarray | None = None) -> np.ndarray:

@@ -18,6 +18,7 @@ from sklearn_vae._compat import (
     Interval,
     StrOptions,
     check_sample_weight,
+    num_samples,
     validate_parameter_constraints,
 )
 from sklearn_vae.data.arrays import as_array
@@ -288,6 +289,26 @@ def check_weights(sample_weight: Any, X: np.ndarray, min_rows: int) -> np.ndarra
             UserWarning,
         )
     return weight
+
+
+def without_weight_0(X: Any, sample_weight: Any, min_rows: int) -> tuple[Any, Any]:
+    """Leave rows of weight 0 out of a data frame or array, whose categories do not count, either.
+
+    Invalid weights, and those of too few rows, are left as they are: ``check_weights`` refuses
+    them.
+    """
+    weight = np.asarray(as_array(sample_weight))
+    is_array = isinstance(X, np.ndarray) and X.ndim == 2
+    if weight.ndim != 1 or weight.dtype.kind not in "buif" or not (is_array or _is_frame(X)):
+        return X, sample_weight
+    is_positive = weight > 0
+    is_valid = len(weight) == num_samples(X) and (weight >= 0).all()
+    if not is_valid or is_positive.all() or is_positive.sum() < min_rows:
+        return X, sample_weight
+    if is_array:
+        return X[is_positive], weight[is_positive]
+    frame = nw.from_native(X, eager_only=True).filter(is_positive.tolist())
+    return frame.to_native(), weight[is_positive]
 
 
 def with_column_names(error: ValueError, X: Any, names: Any = None) -> ValueError:

@@ -163,7 +163,9 @@ class VAEClassifier(ClassifierMixin, NestedParamsMixin, SerializationMixin, Base
                 interruption = error  # the model is kept, as all estimators keep theirs
             encoder = cast(ConditionEncoder, self.estimator_.condition_encoder_)
             self.classes_ = classes[encoder.categories_[0]]  # classes of rows of positive weight
-            self.priors_ = self._class_priors(encoder.class_prior)
+            self.priors_ = encoder.class_prior
+            if self.priors is not None:
+                self.priors_ = self._check_priors("priors", self.priors)
             self.n_features_in_ = model.n_features_in_
             if hasattr(model, "feature_names_in_"):
                 self.feature_names_in_ = model.feature_names_in_
@@ -179,19 +181,21 @@ class VAEClassifier(ClassifierMixin, NestedParamsMixin, SerializationMixin, Base
             model.set_params(random_state=self.random_state)
         return model
 
-    def _class_priors(self, frequency: np.ndarray) -> np.ndarray:
-        """Return the parameter ``priors``, or the classes' frequencies if it is None."""
-        if self.priors is None:
-            return frequency
+    def _check_settable(self) -> None:
+        self.priors_ = self._check_priors("priors_", self.priors_)
+
+    def _check_priors(self, name: str, value: Any) -> np.ndarray:
+        """Check and convert the priors of a parameter or attribute."""
         try:
-            priors = np.asarray(self.priors, dtype=np.float64)
+            priors = np.asarray(value, dtype=np.float64)
         except (TypeError, ValueError):  # what are no numbers
             priors = np.empty(0)
-        is_valid = priors.shape == frequency.shape and (priors >= 0).all()
+        is_valid = priors.shape == self.classes_.shape and (priors >= 0).all()
         if not is_valid or not np.isclose(priors.sum(), 1):
             raise ValueError(
-                f"The 'priors' parameter of VAEClassifier must be {len(frequency)} numbers of at "
-                f"least 0 that sum to 1, one for each class. Got {self.priors!r} instead."
+                f"The '{name}' {'attribute' if name[-1] == '_' else 'parameter'} of VAEClassifier "
+                f"must be {len(self.classes_)} numbers of at least 0 that sum to 1, one for each "
+                f"class. Got {value!r} instead."
             )
         return priors
 
@@ -212,6 +216,7 @@ class VAEClassifier(ClassifierMixin, NestedParamsMixin, SerializationMixin, Base
         check_is_fitted(self)
         model = self.estimator_
         rows = model._validate(X)
+        self._check_settable()
         joint = ClassMarginal(model._predictor(), self.priors_).joint_log_density(
             rows, self.n_draws
         )
@@ -255,6 +260,7 @@ class VAEClassifier(ClassifierMixin, NestedParamsMixin, SerializationMixin, Base
         if encoder is None or shapes != {np.shape(encoder.class_prior)}:
             raise ValueError("the classes are not those of the model")
         check_array("priors_", self.priors_, "f", (None,))
+        self._check_settable()
         check_hashes(self.classes_.tolist())
 
     def __sklearn_tags__(self) -> Tags:

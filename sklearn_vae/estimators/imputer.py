@@ -352,8 +352,8 @@ class VAEImputer(NestedParamsMixin, SerializationMixin, TransformerMixin, BaseEs
         model = self.estimator_
         rows = model._validate(X)
         imputed = self._impute(model._without_unknown(rows))
-        imputed[:, :, self._is_empty] = 0.0
-        missing = np.isnan(rows) | self._is_empty
+        missing = np.isnan(rows)
+        imputed[:, missing & self._is_empty] = 0.0
         tables = [model._restore_imputed(table, missing, X) for table in imputed]
         tables = [self._add_indicators(self._drop_empty(table), rows) for table in tables]
         if is_one_table:
@@ -406,8 +406,10 @@ class VAEImputer(NestedParamsMixin, SerializationMixin, TransformerMixin, BaseEs
         is_missing = np.isnan(rows[:, self.indicated_])
         if isinstance(table, np.ndarray):
             return np.hstack([table, is_missing.astype(table.dtype)])
-        names = self.get_feature_names_out().tolist()[-len(self.indicated_) :]
-        frame = nw.from_native(table)
+        names = self.get_feature_names_out().tolist()
+        if not all(isinstance(name, str) for name in table.columns):  # of pandas
+            table = table.set_axis(names[: table.shape[1]], axis=1)
+        names, frame = names[-len(self.indicated_) :], nw.from_native(table)
         indicators = [
             nw.new_series(name, is_missing[:, j], backend=frame.implementation)
             for j, name in enumerate(names)

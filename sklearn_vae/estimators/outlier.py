@@ -39,7 +39,7 @@ from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 from sklearn_vae.random import Stream, draw_seed, make_generator, start_seeds
-from sklearn_vae.row_subsets import evenly_spaced
+from sklearn_vae.row_subsets import spread_out
 from sklearn_vae.training import TrainingJob, TrainingResult
 
 # Largest number of reference rows, on which the autoencoders are trained; of more training rows,
@@ -388,7 +388,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
             seeds = start_seeds(self.seed_, len(self.left_out_))
             members = [seeds.index(job.config.seed) for job in jobs]
             reference = CountedRows(self.reference_samples_, self.counts_)
-            indices = evenly_spaced(len(reference.X), MAX_INTERRUPTED_ROWS)
+            indices = spread_out(len(reference.X), MAX_INTERRUPTED_ROWS)
             self.reference_samples_, self.counts_ = reference.select(indices)
             self.left_out_ = self.left_out_[members][:, indices]
             if rows is not None:

@@ -38,6 +38,7 @@ def find_inliers(
         n_init=1,
         ensemble=False,
         callbacks=None,
+        checkpoint=None,  # the file is that of the training on the inliers
         verbose=False,
     )
     scores = np.asarray(trimmed.fit(X, y, sample_weight=sample_weight).score_samples(X, y))

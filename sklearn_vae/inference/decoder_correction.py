@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sklearn_vae.row_subsets import batches, evenly_spaced
+from sklearn_vae.row_subsets import batches, spread_out
 
 if TYPE_CHECKING:
     from sklearn_vae.models.vae import VAE
@@ -28,7 +28,7 @@ def fit_decoder_correction(
 
     Return offset and slopes (1 + l, n_columns), and the range of the codes (2, l); None without
     Gaussian columns, and for an autoregressive decoder, whose mean has no linear correction. The
-    model has one member. Of a long table, evenly spaced rows are used.
+    model has one member. Of a long table, rows of all parts are used.
     """
     import torch
 
@@ -36,7 +36,7 @@ def fit_decoder_correction(
     if model.decoder.is_autoregressive or not architecture.is_normal.any():
         return None, None
     if len(x) > MAX_ROWS:
-        rows = evenly_spaced(len(x), MAX_ROWS)
+        rows = spread_out(len(x), MAX_ROWS)
         x, weight = x[rows], None if weight is None else weight[rows]
     n_columns = architecture.n_columns
     correction = DecoderCorrection(architecture.n_components, n_columns)

@@ -66,5 +66,5 @@ def resample(weight: Tensor, n_draws: int, generator: torch.Generator) -> Tensor
     cumulative = weight.cumsum(1)
     chosen = sample_categorical(cumulative, position.to(cumulative) * cumulative[:, -1:])
     # in random order: every draw has the same distribution
-    order = torch.rand(n_rows, n_draws, generator=generator).argsort(1)
+    order = torch.rand(n_rows, n_draws, generator=generator, dtype=torch.float).argsort(1)
     return chosen.gather(1, order.to(chosen.device))

@@ -18,7 +18,7 @@ from sklearn_vae.initialization.ppca import (
     recording_steps,
 )
 from sklearn_vae.initialization.regression import ConditionRegression
-from sklearn_vae.row_subsets import batches, evenly_spaced
+from sklearn_vae.row_subsets import batches, spread_out
 
 # Maximum number of factors, and minimum number of rows per factor.
 MAX_FACTORS = 20
@@ -179,7 +179,7 @@ class ImputationLayer(nn.Module):
 
 def _subset(x: np.ndarray) -> np.ndarray:
     """Return the indices of the rows for EM, evenly spread over a long table."""
-    return evenly_spaced(len(x), max(MAX_ENTRIES // max(x.shape[1], 1), MIN_ROWS))
+    return spread_out(len(x), max(MAX_ENTRIES // max(x.shape[1], 1), MIN_ROWS))
 
 
 def _moments(x: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from sklearn_vae.initialization.ppca import (
     pseudo_observation_scale,
     recording_steps,
 )
-from sklearn_vae.row_subsets import evenly_spaced
+from sklearn_vae.row_subsets import spread_out
 
 # Maximum number of rows to cluster, evenly spread over a longer table.
 MAX_ROWS = 1 << 13
@@ -43,7 +43,7 @@ def kmeans_initialization(
     logits. These are the linear discriminants of spherical clusters, scaled down to a maximum
     median confidence.
     """
-    rows = evenly_spaced(len(x), MAX_ROWS)
+    rows = spread_out(len(x), MAX_ROWS)
     subset = x[rows].astype(np.float64)
     weight = np.ones(len(rows)) if weight is None else weight[rows].astype(np.float64)
     observed = ~np.isnan(subset)

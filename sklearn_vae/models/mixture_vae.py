@@ -440,7 +440,8 @@ class MixtureVAE(StackedModule):
         shape = self.shears[member].shape
         size = FIRST_SHEAR / max(shape[1], 1) ** 0.5
         with torch.no_grad():
-            self.shears[member].copy_(size * torch.randn(shape, generator=generator))
+            normal = torch.randn(shape, generator=generator, dtype=torch.float)
+            self.shears[member].copy_(size * normal)
 
     @torch.no_grad()
     def initialize(self, member: int, mixture: MixtureInit) -> None:

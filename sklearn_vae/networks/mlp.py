@@ -72,7 +72,8 @@ class Dense(nn.Module):
         n_in, n_out = n_in or self.weight.shape[1], self.weight.shape[2]
         bound = 1 / math.sqrt(max(n_in, 1))
         # row by row, weights before biases: a narrower input draws a prefix of the same numbers
-        uniform = torch.rand(n_out + n_in * n_out, generator=generator).mul_(2).sub_(1)
+        n_numbers = n_out + n_in * n_out
+        uniform = 2 * torch.rand(n_numbers, generator=generator, dtype=torch.float) - 1
         self.bias[member, 0].copy_(uniform[:n_out] * bound)
         self.weight[member, :n_in] = uniform[n_out:].view(n_in, n_out) * (math.sqrt(3) * bound)
 
@@ -195,5 +196,6 @@ class MLP(SkipNetwork):
         n_in = last.shape[1]
         generator = make_generator(seed, Stream.WEIGHTS, side, len(self.hidden))
         # column by column: fewer of them are a prefix of the same numbers
-        uniform = torch.rand(len(columns), n_in, generator=generator).mul_(2).sub_(1)
+        shape = len(columns), n_in
+        uniform = 2 * torch.rand(shape, generator=generator, dtype=torch.float) - 1
         last[member][:, columns] = uniform.T.to(last) / math.sqrt(n_in)

@@ -60,7 +60,7 @@ class SerializationMixin:
             If a parameter is neither a number, a string nor an object of this package, for
             example a user's function as ``beta``; or if the estimator is of a user's class.
         ValueError
-            If a parameter that was set after ``fit`` is invalid.
+            If a parameter or attribute that was set after ``fit`` is invalid.
         OSError
             If the file cannot be written.
 
@@ -80,6 +80,7 @@ class SerializationMixin:
                 f"save supports the estimators of sklearn_vae only, and {name} is a user's class. "
                 f"Save an estimator of sklearn_vae, or pickle it."
             )
+        self._check_settable()
         parameters, fitted, others = self._split_state()
         if OUTPUT_CONFIG in others:
             fitted[OUTPUT_CONFIG] = others.pop(OUTPUT_CONFIG)
@@ -143,6 +144,9 @@ class SerializationMixin:
             raise TypeError(
                 f"{type(self).__name__} cannot be saved: {noun} {name!r} {reason}"
             ) from error
+
+    def _check_settable(self) -> None:
+        """Check fitted attributes that the documentation allows users to set."""
 
     def _split_state(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Parameters, fitted attributes, and other attributes."""

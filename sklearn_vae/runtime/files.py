@@ -161,11 +161,7 @@ def _part_names(value: Any) -> Iterator[str]:
 def _read_model(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
     """Construct the model of a file, and check that it computes."""
     attributes, read = READERS[header["class"]]
-    # a model of p(x) may have no conditions, and files of earlier versions no trees
-    absent = {
-        "condition_encoder_": None, "trees_": None, "trees_weight_": 0.0, "spread_": None,
-    }  # fmt: skip
-    saved = absent | header["fitted"]
+    saved = {"condition_encoder_": None} | header["fitted"]  # a model of p(x) may have none
     values = insert_arrays({name: saved[name] for name in attributes}, arrays)
     fitted: dict[str, Any] = {}
     for name, value in values.items():

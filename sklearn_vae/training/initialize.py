@@ -25,7 +25,7 @@ from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE, build
 from sklearn_vae.networks import EncoderDecoderPair
 from sklearn_vae.random import Stream, make_generator, start_seeds, stream_seed
-from sklearn_vae.row_subsets import evenly_spaced
+from sklearn_vae.row_subsets import spread_out
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import TrainingConfig, TrainingJob
 
@@ -82,7 +82,7 @@ def has_light_tails(job: TrainingJob) -> bool:
     architecture, train = job.architecture, job.train
     if architecture.n_factors or not architecture.supports_random_start:
         return False
-    rows = evenly_spaced(len(train), MAX_ROWS)
+    rows = spread_out(len(train), MAX_ROWS)
     x, weight = train.arrays()[0][rows].astype(np.float64), np.ones(len(rows))
     if train.weight is not None:
         weight = train.sample_weight()[rows]

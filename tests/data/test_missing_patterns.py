@@ -36,6 +36,14 @@ def test_few_rows_of_a_long_table_are_kept():
     assert patterns.draw(10_000, np.random.default_rng(0)).mean() == pytest.approx(0.3, abs=0.01)
 
 
+def test_a_long_table_that_alternates_keeps_its_patterns():
+    """Of rows at equal distances, all could be of one kind."""
+    X = np.zeros((2_048, 2))
+    X[1::2, 0] = np.nan
+
+    assert MissingPatterns.fit(X, None).probability == pytest.approx([0.5, 0.5], abs=0.05)
+
+
 @pytest.mark.parametrize("estimator", [VAETransformer(2, **QUICK), VAEDensity(2, **QUICK)])
 def test_samples_have_the_patterns_of_the_rows(rows, estimator, tmp_path):
     vae = estimator.fit(rows)

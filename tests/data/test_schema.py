@@ -131,6 +131,40 @@ def test_every_type_of_pyarrow_is_restored(column):
     assert_round_trip(pa.table({"a": column}), assert_arrow_equal)
 
 
+@pytest.mark.parametrize("dtype", ["timedelta64[ns]", "timedelta64[us]", "duration[us][pyarrow]"])
+def test_durations_of_pandas_are_read_to_the_microsecond(dtype):
+    """narwhals truncates some of them."""
+    microseconds = np.random.default_rng(0).integers(-(10**10), 10**10, 5_000)
+    column = pd.Series(microseconds.astype("timedelta64[us]"), name="a").astype(dtype)
+    column[7] = None
+    numbers = Schema.fit(column.to_frame()).transform(column.to_frame())[:, 0]
+
+    assert np.isnan(numbers[7])
+    np.testing.assert_array_equal(np.delete(numbers, 7), np.delete(microseconds, 7) / 1e6)
+
+
+def test_decimals_without_places_are_restored():
+    """``Decimal(100).normalize()`` has two of them less than none."""
+    frame = pd.DataFrame({"a": [Decimal("1E+2"), Decimal("3E+2")]})
+
+    assert_round_trip(frame, pd.testing.assert_frame_equal)
+
+
+def test_observed_numbers_that_a_dtype_cannot_hold_are_kept():
+    """A column of whole numbers in ``fit`` may have fractions later, or larger ones."""
+    frame = pd.DataFrame({"a": [0, 3], "b": np.array([0, 200], dtype="uint8"), "c": [0.5, 1]})
+    schema = Schema.fit(frame)
+    for make in (pd.DataFrame, pl.DataFrame):
+        new = make({"a": [0.5, 2.75], "b": [300, -5], "c": [np.nan, 0.1]})
+        missing = np.isnan(schema.transform(new))
+        table = schema.inverse_transform(np.where(missing, 7, schema.transform(new)))
+        kept = schema.keep_observed(table, new, missing)
+        np.testing.assert_array_equal(kept.to_numpy(), [[0.5, 300, 7], [2.75, -5, 0.1]])
+
+    same = schema.keep_observed(frame, frame.astype("float64"), np.zeros((2, 3), dtype=bool))
+    pd.testing.assert_frame_equal(same, frame)
+
+
 def test_a_frame_of_all_dtypes_is_restored_in_its_order():
     """Columns of one table do not mix, and names are the user's, whatever they are."""
     columns = list(pandas_columns())

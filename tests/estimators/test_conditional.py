@@ -21,7 +21,7 @@ from sklearn.svm import SVC
 from skorch.callbacks import Callback
 
 import sklearn_vae
-from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAETransformer
+from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAETransformer, load
 from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.metrics import (
@@ -612,6 +612,26 @@ def test_priors_that_are_no_numbers_are_refused(priors):
 
     with pytest.raises(ValueError, match=r"'priors' parameter.* 3 numbers of at least 0"):
         VAEClassifier(VAETransformer(2, max_iter=1), priors=priors).fit(X, y)
+
+
+def test_priors_may_be_set_after_the_fit(tmp_path):
+    """And are checked at use, and before a file is written that could not be read."""
+    X, y = load_iris(return_X_y=True)
+    model = VAEClassifier(VAETransformer(2, max_iter=1), random_state=0).fit(X, y)
+    model.save(tmp_path / "model.vae")
+    model.priors_ = [1, 0, 0]
+    assert (model.predict(X) == 0).all()
+    model.priors_ = [0, 1, 0]
+    model.save(tmp_path / "other.vae")
+    assert (load(tmp_path / "other.vae").predict(X) == 1).all()
+    for priors in (np.array([0.5, 0.5]), np.array([-1.0, 1.0, 1.0]), "abc"):
+        model.priors_ = priors
+        with pytest.raises(ValueError, match=r"'priors_' attribute .* 3 numbers of at least 0"):
+            model.predict(X)
+        with pytest.raises(ValueError, match="'priors_' attribute"):
+            model.save(tmp_path / "model.vae")
+
+    assert (load(tmp_path / "model.vae").predict(X) != 0).any()
 
 
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA])

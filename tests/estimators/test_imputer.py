@@ -5,6 +5,8 @@ from functools import partial
 
 import numpy as np
 import pytest
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae import VAEImputer, VAETransformer, load, runtime
 from sklearn_vae.estimators.imputer import _FirstWeights
@@ -185,3 +187,22 @@ def test_impute_takes_sparse_columns_of_pandas():
     pd.testing.assert_frame_equal(
         vae.impute(frame.astype({"n": "Sparse[int64, 0]"})), vae.impute(frame)
     )
+
+
+def test_observed_cells_of_an_empty_column_are_kept():
+    """As scikit-learn's imputers keep them."""
+    X = np.random.default_rng(0).normal(size=(30, 2))
+    X[:, 1] = np.nan
+    imputer = VAEImputer(VAETransformer(1, max_iter=1), keep_empty_features=True).fit(X)
+
+    np.testing.assert_array_equal(imputer.transform([[1.0, 5.0], [2.0, np.nan]])[:, 1], [5, 0])
+
+
+def test_indicators_of_columns_named_by_numbers_have_names_of_text():
+    """scikit-learn refuses names of several types in the next step of a pipeline."""
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(30, 2)))
+    X.iloc[::5, 1] = np.nan
+    imputer = VAEImputer(VAETransformer(1, max_iter=1), add_indicator=True)
+    names = make_pipeline(imputer, StandardScaler()).fit(X)[-1].feature_names_in_
+
+    assert names.tolist() == ["x0", "x1", "missingindicator_x1"]

@@ -6,12 +6,20 @@ import torch
 from scipy import stats
 from sklearn.base import clone
 
-from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAETransformer
+from sklearn_vae import (
+    VAEClassifier,
+    VAEDensity,
+    VAEImputer,
+    VAEOutlierDetector,
+    VAETransformer,
+)
 from sklearn_vae.estimators.robust import weighted_median
 from sklearn_vae.objectives import TrimmedELBO
 from sklearn_vae.priors import MixturePrior
 from sklearn_vae.random import Stream, make_generator
 from sklearn_vae.training import Dataset
+
+pd = pytest.importorskip("pandas")
 
 RNG = np.random.default_rng(0)
 # as many copies as fit one batch, in which every row has the same noise
@@ -182,3 +190,25 @@ def test_a_row_of_enormous_weight_is_split_into_few_copies():
 
     assert valid.total_weight[0] == pytest.approx(3e11, rel=1e-3)
     np.testing.assert_allclose(train.sample_weight(), [8.5e11, 8.5e11], rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        VAETransformer(1, **BATCH),
+        VAEDensity(max_iter=0, random_state=0),
+        VAEOutlierDetector(random_state=0),
+    ],
+    ids=repr,
+)
+def test_categories_of_rows_of_weight_0_do_not_count(estimator):
+    """They are not seen, as any other value of such a row."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"x": rng.normal(size=60), "kind": rng.choice(["a", "b"], 60)})
+    table.loc[[0, 30], "kind"] = "z"
+    weight = np.where(table["kind"] == "z", 0.0, 1.0)
+    rest = table[weight > 0]
+    weighted = clone(estimator).fit(table, sample_weight=weight)
+    without = clone(estimator).fit(rest)
+
+    np.testing.assert_array_equal(weighted.score_samples(table), without.score_samples(table))

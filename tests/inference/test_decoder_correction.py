@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn_vae import VAETransformer
 from sklearn_vae.inference import decoder_correction as module
 from sklearn_vae.inference.decoder_correction import DecoderCorrection, decay
+from sklearn_vae.row_subsets import spread_out
 
 
 def solve(codes, residual, weight=None):
@@ -195,16 +196,17 @@ def test_the_density_knows_nothing_of_it(rng):
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_a_long_table_is_corrected_by_evenly_spaced_rows(rng, monkeypatch, weighted):
-    """Every fourth row of a table four times as long as the limit."""
+def test_a_long_table_is_corrected_by_spread_out_rows(rng, monkeypatch, weighted):
+    """50 rows of a table four times as long."""
     monkeypatch.setattr(module, "MAX_ROWS", 50)
     X = rng.normal(size=(197, 4)) @ rng.normal(size=(4, 4))
     weight = rng.integers(1, 4, 197) / 2.0 if weighted else None
     vae = VAETransformer(2, max_iter=2, early_stopping=False, random_state=0)
     vae.fit(X, sample_weight=weight)
-    x = vae.columns_.transform(X[::4]).astype(vae.dtype_)
+    rows = spread_out(197, 50)
+    x = vae.columns_.transform(X[rows]).astype(vae.dtype_)
     expected, code_range = module.fit_decoder_correction(
-        vae.module_, x, None if weight is None else weight[::4], 1000
+        vae.module_, x, None if weight is None else weight[rows], 1000
     )
 
     np.testing.assert_allclose(vae.decoder_correction_, expected, rtol=1e-4, atol=1e-6)

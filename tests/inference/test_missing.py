@@ -14,6 +14,7 @@ from sklearn.decomposition import FactorAnalysis
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
 from torch import nn
 
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, load
@@ -554,6 +555,24 @@ def test_gross_outliers_cost_clean_rows_little_with_robust(kind, linear):
     assert robust.support_[:800].mean() > 0.98
     if kind == "scattered":  # many of one kind may be a small group of their own
         assert not robust.support_[800:].any()
+
+
+def test_an_interrupted_robust_fit_goes_on_from_its_checkpoint(tmp_path):
+    """The file is that of the training on the inliers, not of the one that finds them."""
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    params = {"hidden_layer_sizes": 4, "max_iter": 4, "early_stopping": False, "robust": True}
+    vae = VAETransformer(1, checkpoint=tmp_path / "fit", random_state=0, **params)
+
+    class Stop(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            if len(net.history) == 2:
+                raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        clone(vae).set_params(callbacks=[Stop()]).fit(X)
+    at_once = clone(vae).set_params(checkpoint=None).fit(X)
+
+    assert vae.fit(X).score(X) == pytest.approx(at_once.score(X), abs=1e-9)
 
 
 def test_a_search_knows_robust():

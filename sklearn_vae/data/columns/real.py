@@ -315,9 +315,8 @@ class PositiveColumns(RealColumns):
         return np.exp(self.shift)
 
     def log_unseen_density(self, X: np.ndarray, log_unseen: float) -> np.ndarray:
-        """Log-density of values of 0 or less: (n, k) -> (n, k)."""
-        median = np.exp(self.shift)
-        return cauchy_log_density(X, log_unseen, median, median)
+        """Log-density of values of 0 or less, one half of a Cauchy density: (n, k) -> (n, k)."""
+        return cauchy_log_density(X, log_unseen + np.log(2), 0.0, np.exp(self.shift))
 
     def describe_values(self, column: int) -> str:
         """Describe the possible values."""
