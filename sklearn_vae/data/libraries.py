@@ -106,8 +106,14 @@ class _Pandas(Library):
     @staticmethod
     def microseconds(series: "pd.Series") -> np.ndarray:
         # narwhals truncates seconds that are multiplied by 1e6
-        values = series.to_numpy(dtype="timedelta64[us]")
-        return np.where(np.isnat(values), np.nan, values.astype(np.int64))
+        values = series.to_numpy()
+        if values.dtype.kind != "m":  # of pyarrow
+            values = series.to_numpy(dtype="timedelta64[ns]")
+        per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[
+            np.datetime_data(values.dtype)[0]
+        ]
+        microseconds = values.astype(np.int64) * (1e6 / per_second)
+        return np.where(np.isnat(values), np.nan, microseconds)
 
     @staticmethod
     def is_ordered(series: "pd.Series") -> bool:

@@ -18,8 +18,8 @@ from sklearn_vae.persistence.values import from_json, to_json
 if TYPE_CHECKING:
     import pandas as pd
 
-# Numbers that differ by no more were rounded to single precision.
-RELATIVE_ROUNDING = 1e-6
+# Floats that differ by no more were rounded to another precision.
+RELATIVE_ROUNDING = 1e-2
 
 
 @serializable
@@ -252,7 +252,9 @@ class Schema:
 
 def _loses_numbers(filled: nw.Series, cells: nw.Series, is_missing: np.ndarray) -> bool:
     """Test whether numbers were rounded or clipped to the dtype of a column: (n,), (n,), (n,)."""
-    if filled.dtype == cells.dtype or not (filled.dtype.is_numeric() and cells.dtype.is_numeric()):
+    dtypes = filled.dtype, cells.dtype
+    if dtypes[0] == dtypes[1] or not all(each.is_integer() or each.is_float() for each in dtypes):
         return False
     before, after = (series.cast(nw.Float64).to_numpy()[~is_missing] for series in (cells, filled))
-    return not np.allclose(before, after, rtol=RELATIVE_ROUNDING, atol=0, equal_nan=True)
+    rounding = RELATIVE_ROUNDING if dtypes[0].is_float() else 0
+    return not np.allclose(before, after, rtol=rounding, atol=0, equal_nan=True)

@@ -489,7 +489,7 @@ class TableEstimator(
 
     def _n_validation_rows(self, table: Dataset) -> int:
         """Return the number of validation rows, by weight; 0 if all rows are trained on."""
-        n_rows = round(float(table.total_weight[0]))
+        n_rows = table.n_weighted_rows
         has_validation = self.early_stopping
         if has_validation == "auto":
             has_validation = n_rows >= MIN_ROWS_TO_VALIDATE

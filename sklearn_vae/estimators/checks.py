@@ -297,9 +297,12 @@ def without_weight_0(X: Any, sample_weight: Any, min_rows: int) -> tuple[Any, An
     Invalid weights, and those of too few rows, are left as they are: ``check_weights`` refuses
     them.
     """
-    weight = np.asarray(as_array(sample_weight))
+    try:
+        weight = np.asarray(as_array(sample_weight), dtype=np.float64)
+    except (TypeError, ValueError):
+        return X, sample_weight
     is_array = isinstance(X, np.ndarray) and X.ndim == 2
-    if weight.ndim != 1 or weight.dtype.kind not in "buif" or not (is_array or _is_frame(X)):
+    if weight.ndim != 1 or not (is_array or isinstance(X, list) or _is_frame(X)):
         return X, sample_weight
     is_positive = weight > 0
     is_valid = len(weight) == num_samples(X) and (weight >= 0).all()
@@ -307,6 +310,8 @@ def without_weight_0(X: Any, sample_weight: Any, min_rows: int) -> tuple[Any, An
         return X, sample_weight
     if is_array:
         return X[is_positive], weight[is_positive]
+    if isinstance(X, list):
+        return [row for row, kept in zip(X, is_positive, strict=True) if kept], weight[is_positive]
     frame = nw.from_native(X, eager_only=True).filter(is_positive.tolist())
     return frame.to_native(), weight[is_positive]
 

@@ -33,7 +33,7 @@ def make_architecture(
     n_components = vae.n_components
     if n_components == "auto":
         n_components = parts.posterior.default_n_components(_choose_n_factors(vae, table))
-    n_rows = round(float(table.total_weight[0]))
+    n_rows = table.n_weighted_rows
     has_shared_scale = network.row_structure.shared_scale
     return Architecture(
         n_components=int(n_components),
@@ -55,7 +55,7 @@ def _choose_n_factors(vae: DensityEstimator[Any], table: Dataset) -> int:
     max_factors = min(
         MAX_AUTO_COMPONENTS,
         max(n_columns, 1),
-        max(2, round(float(table.total_weight[0])) // ROWS_PER_COMPONENT),
+        max(2, table.n_weighted_rows // ROWS_PER_COMPONENT),
     )
     if vae.columns_.has_missing:
         return max_factors
@@ -70,7 +70,7 @@ def _choose_n_factors(vae: DensityEstimator[Any], table: Dataset) -> int:
 def make_config(vae: DensityEstimator[Any], parts: ModelParts, table: Dataset) -> TrainingConfig:
     """Make the configuration of a training on a table, with or without validation rows."""
     max_iter, beta = vae.max_iter, parts.beta
-    n_rows = round(float(table.total_weight[0]))
+    n_rows = table.n_weighted_rows
     if vae.early_stopping == "auto" and n_rows < MIN_ROWS_TO_VALIDATE:
         max_iter = min(max_iter, ITERATIONS_OF_SMALL_TABLES)
         beta = Constant(beta(vae.max_iter - 1))  # there is no time to warm up

@@ -336,7 +336,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         if self.dequantize:
             table = replace(table, dequantization_widths=self._dequantization_widths(table))
         n_valid = self._n_validation_rows(table)
-        self.mixtures_ = self._mixtures(round(float(table.total_weight[0])) - n_valid)
+        self.mixtures_ = self._mixtures(table.n_weighted_rows - n_valid)
         train, valid = self._split(table, n_valid)
         self.architecture_ = self._architecture(train)
         seeds = start_seeds(self.seed_, len(self.mixtures_))

@@ -29,7 +29,7 @@ from sklearn_vae.estimators.density_ratio import (
     DensityRatio,
 )
 from sklearn_vae.estimators.given import column_indices, given_row
-from sklearn_vae.estimators.rules import Draw, sample_with_rules
+from sklearn_vae.estimators.rules import Draw, check_rules, sample_with_rules
 from sklearn_vae.estimators.source_methods import accepts_source
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.constants import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DRAWS
@@ -338,10 +338,10 @@ class DensityEstimator(TableEstimator[PredictorT]):
         reference : array-like of shape (n_reference, n_features), default=None
             At least 100 rows that samples shall be like, such as those of ``fit``. A classifier
             estimates the ratio of their density to the model's, and a draw is kept with a
-            probability proportional to it [1]_. Samples are then harder to tell from these rows,
-            and no longer distributed as ``score_samples`` says. Missing cells of the rows are
-            imputed by draws. It takes the time of some fits of gradient boosting, and several
-            draws per row. Not with ``conditional=True``.
+            probability proportional to it, up to a largest ratio [1]_. Samples are then harder to
+            tell from these rows, and no longer distributed as ``score_samples`` says. Missing
+            cells of the rows are imputed by draws. It takes the time of some fits of gradient
+            boosting, and several draws per row. Not with ``conditional=True``.
 
         Returns
         -------
@@ -374,6 +374,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
         draw = self._draw_given(row, y, n_samples)
         seed = draw_seed(self.random_state if random_state is None else random_state)
         accepts = None
+        check_rules(rules)
         if reference is not None:
             accepts = self._fit_density_ratio(reference, draw, seed, caller).accepts
         with show_progress("Sampling", n_samples, self.verbose):
@@ -425,7 +426,9 @@ class DensityEstimator(TableEstimator[PredictorT]):
             )
         ratio_seed, maximum_seed = (stream_seed(seed, Stream.RATIO, k) for k in range(2))
         chosen = np.random.default_rng(ratio_seed).permutation(len(rows))[:MAX_ROWS]
-        rows = self._impute(rows[chosen], 1, ratio_seed)[0]
+        rows = rows[chosen]
+        if has_missing_values(rows).any():
+            rows = self._impute(rows, 1, ratio_seed)[0]
         n_draws = DRAWS_PER_ROW * len(rows)
         is_category = [isinstance(each, Categorical) for each in self.columns_.likelihoods]
         with show_progress("Sampling", n_draws + N_DRAWS_OF_MAXIMUM, self.verbose):

@@ -15,10 +15,12 @@ MAX_ROWS = 50_000
 DRAWS_PER_ROW = 3
 # Fewer rows say too little about a ratio.
 MIN_ROWS = 100
-# Draws whose ratios give the largest one, and the quantile of these that it is: a few larger ones
-# would let almost all draws be rejected.
+# Draws whose ratios give the largest one. Larger ones count as this one, so that not almost all
+# draws are rejected: fractions of the rows that are lost by this, at most, and of the draws that
+# are accepted, at least.
 N_DRAWS_OF_MAXIMUM = 10_000
-QUANTILE_OF_MAXIMUM = 0.99
+MAX_LOST = 0.005
+MIN_ACCEPTED = 0.02
 # Values of a column of categories, at most: scikit-learn takes no more.
 MAX_CATEGORIES = 255
 # scikit-learn adds two neighbouring values.
@@ -61,7 +63,12 @@ class DensityRatio:
 
     def fit_maximum(self, draws: np.ndarray) -> None:
         """Take the largest ratio from draws that the classifier has not seen: (n, n_features)."""
-        self._log_maximum = float(np.quantile(self.log_ratio(draws), QUANTILE_OF_MAXIMUM))
+        log_ratio = np.sort(self.log_ratio(draws))[::-1]
+        ratio = np.exp(log_ratio - log_ratio[0])
+        lost = (np.cumsum(ratio) - ratio * np.arange(1, len(ratio) + 1)) / ratio.sum()
+        maximum = ratio[np.flatnonzero(lost <= MAX_LOST)[-1]]
+        maximum = min(maximum, ratio.mean() / MIN_ACCEPTED)
+        self._log_maximum = float(log_ratio[0] + np.log(maximum))
 
     def log_ratio(self, rows: np.ndarray) -> np.ndarray:
         """Log-ratio of the densities, in nats: (n, n_features) -> (n,)."""

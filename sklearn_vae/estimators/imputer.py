@@ -27,7 +27,7 @@ from sklearn_vae.data.missing_values import replace_by_nan
 from sklearn_vae.data.repeated_values import RepeatedValues
 from sklearn_vae.data.sources import as_source, check_is_table
 from sklearn_vae.estimators.averaging import MAX_ROWS_TO_AVERAGE, AverageFitter, imputation_of
-from sklearn_vae.estimators.checks import restore_on_error
+from sklearn_vae.estimators.checks import restore_on_error, without_weight_0
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.nested_params import NestedParamsMixin
 from sklearn_vae.estimators.transformer import VAETransformer
@@ -240,6 +240,8 @@ class VAEImputer(NestedParamsMixin, SerializationMixin, TransformerMixin, BaseEs
             self.indicated_ = np.array([], dtype=int)
             if self.add_indicator:
                 batches = [table] if X is table else X
+                if sample_weight is not None:
+                    batches = [without_weight_0(table, sample_weight, 1)[0]]
                 rows = (model._validate(batch) for batch in batches)
                 is_missing = np.any([np.isnan(batch).any(axis=0) for batch in rows], axis=0)
                 self.indicated_ = np.flatnonzero(is_missing)
@@ -407,7 +409,8 @@ class VAEImputer(NestedParamsMixin, SerializationMixin, TransformerMixin, BaseEs
         if isinstance(table, np.ndarray):
             return np.hstack([table, is_missing.astype(table.dtype)])
         names = self.get_feature_names_out().tolist()
-        if not all(isinstance(name, str) for name in table.columns):  # of pandas
+        is_pandas = nw.dependencies.is_pandas_dataframe(table)
+        if is_pandas and not all(isinstance(name, str) for name in table.columns):
             table = table.set_axis(names[: table.shape[1]], axis=1)
         names, frame = names[-len(self.indicated_) :], nw.from_native(table)
         indicators = [

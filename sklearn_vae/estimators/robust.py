@@ -38,6 +38,7 @@ def find_inliers(
         n_init=1,
         ensemble=False,
         callbacks=None,
+        handle_unknown="infrequent",
         checkpoint=None,  # the file is that of the training on the inliers
         verbose=False,
     )

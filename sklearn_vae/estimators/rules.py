@@ -21,6 +21,15 @@ Draw = Callable[[np.ndarray, int], np.ndarray]
 Accepts = Callable[[np.ndarray, int], np.ndarray]
 
 
+def check_rules(rules: Any) -> None:
+    """Check that rules are a list, if there are any."""
+    if rules and (isinstance(rules, str) or not isinstance(rules, Sequence)):
+        raise ValueError(
+            f"The 'rules' parameter of sample must be a list of expressions or functions. "
+            f"Got {rules!r} instead."
+        )
+
+
 def sample_with_rules(
     draw: Draw,
     restore: Callable[[np.ndarray], Any],
@@ -37,15 +46,10 @@ def sample_with_rules(
     to a table, and ``accepts`` may reject some of them, too. Rows are exchangeable if all have
     the same distribution. It is an error if too few rows fulfil the rules.
     """
-    if isinstance(rules, str) or not isinstance(rules, Sequence):
-        raise ValueError(
-            f"The 'rules' parameter of sample must be a list of expressions or functions. "
-            f"Got {rules!r} instead."
-        )
 
     def judge(rows: np.ndarray, seed: int) -> tuple[Any, np.ndarray]:
         """Restore rows as a table, and find those that are kept."""
-        table = restore(rows)
+        table = restore(rows) if rules else rows
         mask = fulfilled(table, rules)
         return table, mask if accepts is None else mask & accepts(rows, seed)
 

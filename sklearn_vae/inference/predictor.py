@@ -109,9 +109,8 @@ class Predictor:
         )
         model.load({name: value[:n_members] for name, value in self.weights.items()})
         model.beta = self.beta
-        if (limits := self.columns.limits()) is not None:
-            like = next(model.parameters())
-            model.limit_draws(Limits._make(torch.as_tensor(limit).to(like) for limit in limits))
+        like, limits = next(model.parameters()), self.columns.limits()
+        model.limit_draws(Limits._make(torch.as_tensor(limit).to(like) for limit in limits))
         return model.requires_grad_(False)
 
     def module(self, dtype: np.dtype, n_members: int | None = None) -> VAE:

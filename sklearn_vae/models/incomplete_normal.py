@@ -58,9 +58,7 @@ def missing_columns(observed: Tensor) -> tuple[Tensor, Tensor]:
     return columns, observed.gather(-1, columns)
 
 
-def conditional_step(
-    root: Tensor, residual: Tensor, observed: Tensor, left: Tensor | None = None
-) -> Tensor:
+def conditional_step(root: Tensor, residual: Tensor, observed: Tensor, left: Tensor) -> Tensor:
     """Change of the missing values of normal rows by the residuals of their observed values.
 
     Root of the precision (..., d, d) and its factor on the left, residuals (..., d), zeros where
@@ -68,8 +66,7 @@ def conditional_step(
     observed.
     """
     block = MissingBlock.of(root, observed, left)
-    white = root @ residual.unsqueeze(-1)
-    change = block.solve((white if left is None else left @ white).squeeze(-1))
+    change = block.solve((left @ (root @ residual.unsqueeze(-1))).squeeze(-1))
     return torch.zeros_like(residual).scatter_add(-1, block.columns, -change.to(residual))
 
 

@@ -87,7 +87,7 @@ class ImputerModel:
             imputed = self.imputation.impute(known)[None]
         else:
             imputed = self.imputation.draw(known, n_draws, draw_seed(self.random_state))
-        imputed[:, :, self.model.columns.is_empty] = 0.0
+        imputed[:, np.isnan(rows) & self.model.columns.is_empty] = 0.0
         tables = self.model.write_imputed(imputed, rows, X)[:, :, self.is_kept]
         is_missing = np.isnan(rows[:, self.indicated]).astype(tables.dtype)
         return np.concatenate([tables, np.tile(is_missing, (len(tables), 1, 1))], axis=2)

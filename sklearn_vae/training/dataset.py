@@ -140,6 +140,11 @@ class Dataset:
         x = self.x if self.row_indices is None else self.x[self.row_indices]
         return x.cpu().numpy(), weight
 
+    @property
+    def n_weighted_rows(self) -> int:
+        """Number of a single member's rows by weight."""
+        return round(float(self.total_weight[0]))
+
     def sample_weight(self) -> np.ndarray:
         """Return a single member's sample weights, which sum to ``total_weight``: (n,)."""
         if self.weight is None:

@@ -22,8 +22,7 @@ class StageScheduler:
 
     A stage ends after its maximum number of epochs or when the loss diverges. It also ends when
     the validation loss has not improved for ``patience`` epochs, or half of them after the first
-    stage. With
-    validation rows, the next stage starts from the best parameters so far.
+    stage. With validation rows, the next stage starts from the best parameters so far.
 
     Parameters
     ----------

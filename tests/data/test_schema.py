@@ -139,6 +139,8 @@ def test_durations_of_pandas_are_read_to_the_microsecond(dtype):
     column[7] = None
     numbers = Schema.fit(column.to_frame()).transform(column.to_frame())[:, 0]
 
+    seconds = pd.DataFrame({"a": np.array([10**14, 1], dtype="timedelta64[s]")})
+    assert Schema.fit(seconds).transform(seconds)[:, 0].tolist() == [1e14, 1.0]
     assert np.isnan(numbers[7])
     np.testing.assert_array_equal(np.delete(numbers, 7), np.delete(microseconds, 7) / 1e6)
 

@@ -71,6 +71,16 @@ def test_samples_are_as_the_reference_where_the_model_is_not(table, density):
     assert abs((corrected["kind"] == "a").mean() - 0.3) < 0.05
 
 
+def test_a_rare_class_that_is_seldom_drawn_right_keeps_its_share():
+    """Its ratios are the largest ones, and most of its draws are rejected."""
+    rng = np.random.default_rng(0)
+    kind = rng.choice(["a", "b"], 3_000, p=[0.05, 0.95])
+    rows = pd.DataFrame({"kind": kind, "x": 3.0 * (kind == "a") + 0.5 * rng.normal(size=3_000)})
+    sample = independent(rows).sample(2_000, reference=rows)
+
+    assert (sample["kind"] == "a").mean() == pytest.approx((kind == "a").mean(), abs=0.02)
+
+
 def test_samples_given_a_value_have_the_conditional_distribution(table, density):
     given = density.sample(1_000, given={"kind": "a"}, reference=table)
     assert (given["kind"] == "a").all()

@@ -189,13 +189,25 @@ def test_impute_takes_sparse_columns_of_pandas():
     )
 
 
-def test_observed_cells_of_an_empty_column_are_kept():
+def test_observed_cells_of_an_empty_column_are_kept(tmp_path):
     """As scikit-learn's imputers keep them."""
     X = np.random.default_rng(0).normal(size=(30, 2))
     X[:, 1] = np.nan
     imputer = VAEImputer(VAETransformer(1, max_iter=1), keep_empty_features=True).fit(X)
+    imputer.save(tmp_path / "imputer.vae")
 
-    np.testing.assert_array_equal(imputer.transform([[1.0, 5.0], [2.0, np.nan]])[:, 1], [5, 0])
+    for model in (imputer, runtime.load(tmp_path / "imputer.vae")):
+        imputed = model.transform(np.array([[1.0, 5.0], [2.0, np.nan]]))
+        np.testing.assert_array_equal(imputed[:, 1], [5, 0])
+
+
+@pytest.mark.parametrize(("library", "make"), [("polars", "DataFrame"), ("pyarrow", "table")])
+def test_indicators_are_columns_of_every_library(library, make):
+    x = np.random.default_rng(0).normal(size=30)
+    table = getattr(pytest.importorskip(library), make)({"a": x, "b": [None, *x[1:]]})
+    imputed = VAEImputer(VAETransformer(1, max_iter=1), add_indicator=True).fit_transform(table)
+
+    assert imputed.shape == (30, 3)
 
 
 def test_indicators_of_columns_named_by_numbers_have_names_of_text():

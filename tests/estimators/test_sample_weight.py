@@ -212,3 +212,20 @@ def test_categories_of_rows_of_weight_0_do_not_count(estimator):
     without = clone(estimator).fit(rest)
 
     np.testing.assert_array_equal(weighted.score_samples(table), without.score_samples(table))
+
+
+def test_rows_of_weight_0_with_other_categories_raise_no_error():
+    """Where unseen categories are errors, a robust fit scores all rows, and indicators see them."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"x": rng.normal(size=60), "kind": rng.choice(["a", "b"], 60)})
+    table.loc[3, ["x", "kind"]] = np.nan, "z"
+    weight = np.where(table["kind"] == "z", 0.0, 1.0)
+    model = VAETransformer(1, handle_unknown="error", **BATCH)
+    robust = clone(model).set_params(robust=True).fit(table, sample_weight=weight)
+    imputer = VAEImputer(model, add_indicator=True).fit(table, sample_weight=weight)
+    rows = table.astype(object).values.tolist()
+    of_list = clone(model).fit(rows, sample_weight=pd.Series(weight, dtype=object))
+
+    assert robust.schema_.fields[1].categories == ("a", "b")
+    assert imputer.indicated_.tolist() == []
+    assert of_list.schema_.fields[1].categories == ("a", "b")

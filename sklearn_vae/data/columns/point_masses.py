@@ -98,10 +98,6 @@ class PointMassColumns(RealColumns):
         return find_point_masses(column)
 
     @classmethod
-    def contradiction(cls, column: TrainingColumn) -> None:
-        """Return None: any values may be common."""
-
-    @classmethod
     def resolve(cls, column: TrainingColumn) -> "Likelihood":
         """Return the likelihood with the column's number of point masses."""
         return find("ZeroInflated")(len(find_point_masses(column)))
