@@ -55,7 +55,7 @@ def test_accepted_draws_have_the_distribution_of_the_reference():
     ratio.fit_maximum(draws)
     accepted = draws[ratio.accepts(draws, 0)]
     assert len(accepted) > 2_000
-    assert stats.kstest(accepted[:, 0], stats.norm(0.5, 0.8).cdf).statistic < 0.03
+    assert stats.kstest(accepted[:, 0], stats.norm(0.5, 0.8).cdf).statistic < 0.05
 
 
 def test_samples_are_as_the_reference_where_the_model_is_not(table, density):
