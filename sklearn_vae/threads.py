@@ -55,7 +55,7 @@ def threads_for(n_products: int) -> Iterator[None]:
         return
     # torch sets MKL's own number of threads, too, and MKL then ignores OpenMP's limit
     set_mkl_threads = _mkl_function("MKL_Set_Num_Threads_Local")
-    with _openmp().limit(limits=1):
+    with one_openmp_thread():
         before = None if set_mkl_threads is None else set_mkl_threads(1)
         try:
             yield

@@ -38,9 +38,11 @@ class Library(ABC):
         return series
 
     @staticmethod
-    def microseconds(series: Any) -> np.ndarray | None:
-        """Convert durations where narwhals does it inexactly: (n,)."""
-        return None
+    def microseconds(series: Any) -> np.ndarray:
+        """Convert durations: (n,)."""
+        durations = nw.from_native(series, series_only=True)
+        microseconds: np.ndarray = durations.dt.total_microseconds().cast(nw.Float64).to_numpy()
+        return microseconds
 
     @staticmethod
     @abstractmethod
@@ -109,9 +111,8 @@ class _Pandas(Library):
         values = series.to_numpy()
         if values.dtype.kind != "m":  # of pyarrow
             values = series.to_numpy(dtype="timedelta64[ns]")
-        per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[
-            np.datetime_data(values.dtype)[0]
-        ]
+        unit = np.datetime_data(values.dtype)[0]
+        per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
         microseconds = values.astype(np.int64) * (1e6 / per_second)
         return np.where(np.isnat(values), np.nan, microseconds)
 

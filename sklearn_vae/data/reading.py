@@ -163,10 +163,7 @@ class _FrameColumn(Column):
             dates = nw.from_native(native, series_only=True)
             return dates.dt.timestamp("us").cast(nw.Float64).to_numpy() / 1e6
         if time == "duration":
-            microseconds = self.library.microseconds(self.series.to_native())
-            if microseconds is None:
-                microseconds = self.series.dt.total_microseconds().cast(nw.Float64).to_numpy()
-            return microseconds / 1e6
+            return self.library.microseconds(self.series.to_native()) / 1e6
         if DECIMAL.match(self.dtype):  # libraries' own conversions do not round to the nearest
             cells = self.series.to_list()
             return np.array([np.nan if is_missing(cell) else float(cell) for cell in cells])

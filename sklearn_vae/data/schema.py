@@ -210,10 +210,9 @@ class Schema:
         columns = []
         pairs = zip(frame.iter_columns(), observed.iter_columns(), strict=True)
         for field, (filled, cells), is_missing in zip(self.fields, pairs, missing.T, strict=True):
-            if _loses_numbers(filled, cells, is_missing):
-                values = [series.cast(nw.Float64).to_numpy() for series in (filled, cells)]
-                kept = np.where(is_missing, *values)
-                columns.append(nw.new_series(filled.name, kept, backend=frame.implementation))
+            numbers = _lost_numbers(filled, cells, is_missing)
+            if numbers is not None:
+                columns.append(nw.new_series(filled.name, numbers, backend=frame.implementation))
             elif is_alike and (field.may_lose_digits or field.holds_any_text):
                 dtypes = {library.dtype(series.to_native()) for series in (filled, cells)}
                 are_texts = field.holds_any_text and filled.dtype == cells.dtype == nw.String
@@ -250,11 +249,16 @@ class Schema:
         )
 
 
-def _loses_numbers(filled: nw.Series, cells: nw.Series, is_missing: np.ndarray) -> bool:
-    """Test whether numbers were rounded or clipped to the dtype of a column: (n,), (n,), (n,)."""
+def _lost_numbers(filled: nw.Series, cells: nw.Series, is_missing: np.ndarray) -> np.ndarray | None:
+    """Return a column's numbers before they were rounded or clipped to its dtype: (n,) -> (n,).
+
+    Missing cells are those of ``filled``. None if the dtype holds all numbers.
+    """
     dtypes = filled.dtype, cells.dtype
     if dtypes[0] == dtypes[1] or not all(each.is_integer() or each.is_float() for each in dtypes):
-        return False
-    before, after = (series.cast(nw.Float64).to_numpy()[~is_missing] for series in (cells, filled))
+        return None
+    after, before = (series.cast(nw.Float64).to_numpy() for series in (filled, cells))
+    numbers = np.where(is_missing, after, before)
     rounding = RELATIVE_ROUNDING if dtypes[0].is_float() else 0
-    return not np.allclose(before, after, rtol=rounding, atol=0, equal_nan=True)
+    is_held = np.allclose(numbers, after, rtol=rounding, atol=0, equal_nan=True)
+    return None if is_held else numbers

@@ -378,18 +378,15 @@ class DensityEstimator(TableEstimator[PredictorT]):
         if reference is not None:
             accepts = self._fit_density_ratio(reference, draw, seed, caller).accepts
         with show_progress("Sampling", n_samples, self.verbose):
-            if rules or accepts is not None:
-                rows = sample_with_rules(
-                    draw,
-                    self._restore_table,
-                    n_samples,
-                    seed,
-                    [] if rules is None else rules,
-                    accepts,
-                    is_exchangeable=y is None,
-                )
-            else:
-                rows = draw(np.arange(n_samples), seed)
+            rows = sample_with_rules(
+                draw,
+                self._restore_table,
+                n_samples,
+                seed,
+                rules or [],
+                accepts,
+                is_exchangeable=y is None,
+            )
         patterns = self.columns_.missing_patterns
         if missing and patterns is not None:
             masks = patterns.draw(n_samples, np.random.default_rng(stream_seed(seed, Stream.MASK)))

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sklearn_vae.estimators.boosting import MAX_CATEGORIES
 from sklearn_vae.random import Stream, stream_seed
 from sklearn_vae.threads import one_openmp_thread
 
@@ -21,8 +22,6 @@ MIN_ROWS = 100
 N_DRAWS_OF_MAXIMUM = 10_000
 MAX_LOST = 0.005
 MIN_ACCEPTED = 0.02
-# Values of a column of categories, at most: scikit-learn takes no more.
-MAX_CATEGORIES = 255
 # scikit-learn adds two neighbouring values.
 LARGEST = 1e300
 

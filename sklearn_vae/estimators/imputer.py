@@ -27,6 +27,7 @@ from sklearn_vae.data.missing_values import replace_by_nan
 from sklearn_vae.data.repeated_values import RepeatedValues
 from sklearn_vae.data.sources import as_source, check_is_table
 from sklearn_vae.estimators.averaging import MAX_ROWS_TO_AVERAGE, AverageFitter, imputation_of
+from sklearn_vae.estimators.base import MIN_ROWS
 from sklearn_vae.estimators.checks import restore_on_error, without_weight_0
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.nested_params import NestedParamsMixin
@@ -210,7 +211,10 @@ class VAEImputer(NestedParamsMixin, SerializationMixin, TransformerMixin, BaseEs
             if sample_weight is not None:
                 check_is_table(X, "sample_weight")
             marked = as_array(X)
-            X = table = replace_by_nan(marked, self.missing_values)
+            X = replace_by_nan(marked, self.missing_values)
+            if sample_weight is not None:
+                X, sample_weight = without_weight_0(X, sample_weight, MIN_ROWS)
+            table = X
             if (source := as_source(X)) is not None:
                 table, n_rows = source.sample()
                 X = table if table.shape[0] == n_rows else source
@@ -240,8 +244,6 @@ class VAEImputer(NestedParamsMixin, SerializationMixin, TransformerMixin, BaseEs
             self.indicated_ = np.array([], dtype=int)
             if self.add_indicator:
                 batches = [table] if X is table else X
-                if sample_weight is not None:
-                    batches = [without_weight_0(table, sample_weight, 1)[0]]
                 rows = (model._validate(batch) for batch in batches)
                 is_missing = np.any([np.isnan(batch).any(axis=0) for batch in rows], axis=0)
                 self.indicated_ = np.flatnonzero(is_missing)

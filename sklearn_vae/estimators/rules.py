@@ -43,29 +43,30 @@ def sample_with_rules(
     """Draw rows of numbers that fulfil all rules, by rejection: (n_samples, n_features).
 
     ``draw`` makes rows by a seed, for rows of the sample by index, ``restore`` converts them
-    to a table, and ``accepts`` may reject some of them, too. Rows are exchangeable if all have
-    the same distribution. It is an error if too few rows fulfil the rules.
+    to a table, and ``accepts`` may reject some of them, too. Without both, all rows are kept.
+    Rows are exchangeable if all have the same distribution. It is an error if too few rows fulfil
+    the rules.
     """
 
-    def judge(rows: np.ndarray, seed: int) -> tuple[Any, np.ndarray]:
-        """Restore rows as a table, and find those that are kept."""
+    def find_fulfilled(rows: np.ndarray, seed: int) -> tuple[Any, np.ndarray]:
+        """Restore rows as a table, and find those that are not rejected."""
         table = restore(rows) if rules else rows
         mask = fulfilled(table, rules)
         return table, mask if accepts is None else mask & accepts(rows, seed)
 
     rows = draw(np.arange(n_samples), seed)
-    largest, mask = judge(rows, seed)
+    largest, mask = find_fulfilled(rows, seed)
     rejected = np.flatnonzero(~mask)
     n_drawn, n_fulfilled = n_samples, int(mask.sum())
     limit = max(MAX_DRAWS_PER_ROW * n_samples, FEWEST_MAX_DRAWS)
     attempt = 0
     while len(rejected):
         if n_drawn >= limit:
-            what = "fulfil the rules"
+            conditions = ["fulfil the rules"] if rules else []
             if accepts is not None:
-                what = f"{what} and are like 'reference'" if rules else "are like 'reference'"
+                conditions.append("are like 'reference'")
             raise ValueError(
-                f"{n_fulfilled} of {n_drawn} sampled rows {what}, too few for "
+                f"{n_fulfilled} of {n_drawn} sampled rows {' and '.join(conditions)}, too few for "
                 f"n_samples={n_samples}. {_rarest(largest, rules) if rules else ''}".rstrip()
             )
         attempt += 1
@@ -75,7 +76,7 @@ def sample_with_rules(
         indices = np.tile(rejected, max(n_proposals // len(rejected), 1))
         attempt_seed = stream_seed(seed, Stream.REJECTION, attempt)
         drawn = draw(indices, attempt_seed)
-        table, mask = judge(drawn, attempt_seed)
+        table, mask = find_fulfilled(drawn, attempt_seed)
         largest = max(largest, table, key=len)
         good = np.flatnonzero(mask)
         n_drawn, n_fulfilled = n_drawn + len(indices), n_fulfilled + len(good)

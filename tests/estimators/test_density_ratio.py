@@ -21,9 +21,11 @@ def clusters(n_rows, seed=0):
     return pd.DataFrame({"kind": kind, "x": np.where(kind == "a", -2, 1) + rng.normal(size=n_rows)})
 
 
-def independent(X, **params):
-    """Fit a model whose columns are independent."""
-    return VAEDensity(mixtures=[(1, "diag")], max_iter=0, random_state=0, **params).fit(X)
+def independent(X, y=None):
+    """Fit a model whose columns are independent, or are so given y."""
+    conditional = y is not None
+    model = VAEDensity(mixtures=[(1, "diag")], max_iter=0, conditional=conditional, random_state=0)
+    return model.fit(X, y)
 
 
 @pytest.fixture(scope="module")
@@ -139,11 +141,6 @@ def test_unlike_references_are_refused():
     with pytest.raises(ValueError, match="3 features") as error:
         model.sample(reference=np.hstack([X, X[:, :1]]))
     assert "'reference' parameter of VAEDensity.sample" in error.value.__notes__[0]
-    conditional = independent_conditional(X)
+    conditional = independent(X, X[:, 0] > 0)
     with pytest.raises(ValueError, match=r"'reference' parameter .* None with conditional=True"):
         conditional.sample(reference=X)
-
-
-def independent_conditional(X):
-    model = VAEDensity(conditional=True, mixtures=[(1, "diag")], max_iter=0, random_state=0)
-    return model.fit(X, X[:, 0] > 0)
