@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 from joblib import Parallel, delayed
+from sklearn.base import clone
 
-from sklearn_vae import VAEDensity, VAETransformer
+from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
 
 
 def rows(n, d=4, seed=0):
@@ -47,6 +48,27 @@ def test_torch_s_default_dtype_changes_no_fit(estimator):
         torch.set_default_dtype(torch.float32)
 
     np.testing.assert_allclose(scores, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        VAETransformer(prior="mixture", max_iter=2, random_state=0),
+        VAEDensity(max_iter=2, random_state=0),
+        VAEOutlierDetector(max_iter=2, random_state=0),
+    ],
+)
+def test_inference_mode_of_torch_changes_nothing(estimator):
+    """Models that are fitted or first used within it score the same, and go on to work outside."""
+    X = rows(60)
+    fitted = clone(estimator).fit(X)
+    expected = clone(estimator).fit(X).score_samples(X)
+    with torch.inference_mode():
+        refitted = clone(estimator).fit(X)
+        scores = [refitted.score_samples(X), fitted.score_samples(X)]
+    scores.append(fitted.score_samples(X))
+
+    np.testing.assert_array_equal(scores, [expected] * 3)
 
 
 def test_another_seed_gives_another_model():

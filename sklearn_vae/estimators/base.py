@@ -196,7 +196,11 @@ class TableEstimator(
         """
         interrupt = InterruptHandler()
         warm_start = bool(getattr(self, "warm_start", False))
-        with interrupt.watch(self), restore_on_error(self, keep=warm_start):
+        with (
+            torch.inference_mode(False),
+            interrupt.watch(self),
+            restore_on_error(self, keep=warm_start),
+        ):
             jobs, rows = self._make_jobs(X, y, sample_weight)
             max_iter = sum(job.config.max_iter for job in jobs)
             n_passes = 1 + bool(getattr(self, "refit", False))

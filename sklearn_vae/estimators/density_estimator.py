@@ -28,7 +28,7 @@ from sklearn_vae.estimators.density_ratio import (
     N_DRAWS_OF_MAXIMUM,
     DensityRatio,
 )
-from sklearn_vae.estimators.given import column_indices, given_row
+from sklearn_vae.estimators.given import column_indices, given_row, keep_integers
 from sklearn_vae.estimators.rules import Draw, check_rules, sample_with_rules
 from sklearn_vae.estimators.source_methods import accepts_source
 from sklearn_vae.inference.class_marginal import ClassMarginal
@@ -375,12 +375,16 @@ class DensityEstimator(TableEstimator[PredictorT]):
         seed = draw_seed(self.random_state if random_state is None else random_state)
         accepts = None
         check_rules(rules)
+
+        def restore(rows: np.ndarray) -> Any:
+            return keep_integers(self._restore_table(rows), given or {})
+
         if reference is not None:
             accepts = self._fit_density_ratio(reference, draw, seed, caller).accepts
         with show_progress("Sampling", n_samples, self.verbose):
             rows = sample_with_rules(
                 draw,
-                self._restore_table,
+                restore,
                 n_samples,
                 seed,
                 rules or [],
@@ -391,7 +395,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
         if missing and patterns is not None:
             masks = patterns.draw(n_samples, np.random.default_rng(stream_seed(seed, Stream.MASK)))
             rows = np.where(masks & np.isnan(row), np.nan, rows)
-        return self._restore_table(rows)
+        return restore(rows)
 
     def _given_row(self, given: Mapping[Name, Any] | None, caller: str) -> np.ndarray:
         """Convert given values to a row of numbers, NaN where nothing is given: (n_features,)."""

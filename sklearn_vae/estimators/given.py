@@ -3,9 +3,10 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
+import narwhals as nw
 import numpy as np
 
 from sklearn_vae.data.encoder import TableEncoder
@@ -13,6 +14,8 @@ from sklearn_vae.data.fields import Field, Name, seconds, shorten, time_type
 
 # Relative rounding error of the largest values of a dtype.
 ROUNDING = 1e-9
+# Float64 holds all integers up to this one.
+LARGEST_EXACT = 2**53
 
 
 def column_indices(
@@ -83,6 +86,22 @@ def given_row(
                 f"fit."
             )
     return row.astype(dtype)
+
+
+def keep_integers(table: Any, given: Mapping[Name, Any]) -> Any:
+    """Write given integers that float64 does not hold into the data frame of samples."""
+    integers = {name: int(v) for name, v in given.items() if isinstance(v, Integral)}
+    large = {name: v for name, v in integers.items() if abs(v) > LARGEST_EXACT}
+    if not large or isinstance(table, np.ndarray):
+        return table
+    frame = nw.from_native(table)
+    indices = list(range(len(frame)))
+    columns = [
+        column.scatter(indices, [large[column.name]] * len(frame))
+        for column in frame.iter_columns()
+        if column.name in large and column.dtype.is_integer()
+    ]
+    return frame.with_columns(*columns).to_native()
 
 
 def _describe_column(

@@ -17,6 +17,9 @@ MAX_ITER = 40
 MAX_DEVIATIONS = 6.0
 # Standard deviation of a normal distribution divided by its median absolute deviation.
 MAD_TO_SD = 1.4826
+# Smallest standard deviation of log-densities, in nats: less means that most rows have the same
+# values. It is .4 or more in tables of real numbers.
+MIN_SCALE = 0.1
 
 
 def find_inliers(
@@ -25,7 +28,8 @@ def find_inliers(
     """Find rows whose log-density is not far below the median: mask (n,), weights (n,).
 
     The log-density is that of a clone of the estimator that is trained with the trimmed ELBO. The
-    weights are those of the inliers, and 0 for the others.
+    weights are those of the inliers, and 0 for the others. It is an error if most rows have the
+    same log-density, or more are outliers than the trimmed ELBO leaves out.
     """
     check_is_table(X, "robust=True")
     sample_weight = as_array(sample_weight)
@@ -47,6 +51,14 @@ def find_inliers(
     median = weighted_median(scores, weights)
     scale = MAD_TO_SD * weighted_median(np.abs(scores - median), weights)
     is_inlier = scores >= median - MAX_DEVIATIONS * scale
+    outlier_fraction = np.average(~is_inlier, weights=weights)
+    if scale < MIN_SCALE or outlier_fraction > TRIM_FRACTION:
+        raise ValueError(
+            f"The 'robust' parameter of {type(estimator).__name__} must be False for this table: "
+            f"{outlier_fraction:.0%} of its rows would be left out. Where most rows have the same "
+            f"values, rarer ones are not to be told from outliers. Robust fits need columns of "
+            f"real numbers, and at most {TRIM_FRACTION:.0%} of outliers."
+        )
     return is_inlier, np.where(is_inlier, weights, 0.0)
 
 

@@ -147,6 +147,7 @@ class VAETransformer(
     robust : bool, default=False
         Whether to leave gross outliers out of the fit. A robust pre-fit maximises the ELBO of
         the best 70 % of each batch; rows whose score lies far below the median get weight 0.
+        It is for tables of real numbers: rows of rare classes or counts may be left out, too.
         ``partial_fit`` does not support it.
     beta : float or callable, default=1.0
         Weight of the KL, or a function of the iteration (counted from 0) that returns
@@ -433,7 +434,7 @@ class VAETransformer(
         ValueError
             If a parameter or X is invalid, or with ``robust=True`` or ``ensemble=True``.
         """
-        with restore_on_error(self, keep=True):
+        with torch.inference_mode(False), restore_on_error(self, keep=True):
             is_fitted = hasattr(self, "state_dict_")
             seed = self.seed_ if is_fitted else None
             (job, *_), _ = self._make_jobs(

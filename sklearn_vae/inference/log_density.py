@@ -252,7 +252,7 @@ def sample_prior(model: VAE, points: Points) -> PriorProposal:
     n_components, generator = model.architecture.n_components, make_generator(*points.prior_seed)
     # in single precision torch draws other numbers, and rows of both would have other scores
     z = prior.sample((n_members, n_draws, n_components), generator, torch.float64)
-    return PriorProposal(prior, z.to(model.device).unsqueeze(2))
+    return PriorProposal(prior, z.to(points.encoder).unsqueeze(2))
 
 
 def _first_proposals(

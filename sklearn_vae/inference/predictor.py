@@ -113,6 +113,7 @@ class Predictor:
         model.limit_draws(Limits._make(torch.as_tensor(limit).to(like) for limit in limits))
         return model.requires_grad_(False)
 
+    @torch.inference_mode(False)  # its tensors serve other calls, too
     def module(self, dtype: np.dtype, n_members: int | None = None) -> VAE:
         """Return the torch module, which is built at the first call.
 
@@ -193,6 +194,7 @@ class Predictor:
             self.architecture, n_draws, self.seed, dtype, self.device, scrambling=scrambling
         )
 
+    @torch.inference_mode(False)
     def points(self, n_draws: int, dtype: np.dtype, scrambling: int = 0) -> Points:
         """Sobol points of all proposals of importance sampling; the last ones are kept."""
         architecture, cache = self.architecture, self._cache
@@ -494,6 +496,7 @@ def map_chunks(
     halved, and its halves are computed when no others are.
     """
 
+    @torch.inference_mode(False)  # where the modes of a row are searched by gradients
     @torch.no_grad()
     def evaluate(rows: slice) -> np.ndarray | Exception:
         generator = () if seed is None else (make_generator(seed, Stream.SAMPLE, rows.start),)

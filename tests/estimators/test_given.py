@@ -1,5 +1,6 @@
 """Marginal and conditional densities, and samples given values or rules, by names of columns."""
 
+import narwhals as nw
 import numpy as np
 import pytest
 from scipy import stats
@@ -234,6 +235,25 @@ def test_the_ends_of_a_dtype_may_be_given():
     assert (until - ends).abs().max() < pd.Timedelta(1, "s")
     count = model.sample(2, given={"count": largest})["count"]
     np.testing.assert_allclose(count.astype(float), largest, rtol=1e-12)
+
+
+@pytest.mark.parametrize("library", ["pandas", "nullable", "polars", "pyarrow"])
+def test_given_integers_keep_all_their_digits(library):
+    """Float64 does not hold them; other columns and dtypes are as without."""
+    large = 2**60 + np.arange(100) ** 3
+    frame = pd.DataFrame({"key": large, "x": np.random.default_rng(0).normal(size=100)})
+    if library == "nullable":
+        frame = frame.convert_dtypes()
+    elif library != "pandas":
+        nw_frame = nw.from_native(frame)
+        frame = nw_frame.to_polars() if library == "polars" else nw_frame.to_arrow()
+    model = VAETransformer(1, max_iter=1, random_state=0).fit(frame)
+    of_rule = {} if library in ("polars", "pyarrow") else {"rules": ["key % 2 == 1"]}
+
+    drawn = model.sample(3, given={"key": large[7]}, random_state=0, **of_rule)
+    assert nw.from_native(drawn)["key"].to_list() == [large[7]] * 3
+    assert nw.from_native(drawn).schema == nw.from_native(frame).schema
+    assert type(drawn) is type(frame)
 
 
 @pytest.mark.parametrize(

@@ -304,6 +304,18 @@ def test_many_codes_are_drawn_and_not_summed_over():
     assert np.isfinite(many)
 
 
+@pytest.mark.parametrize("kind", [GaussianCategorical(2), RelaxedCategorical(n_variables=8)])
+def test_draws_from_the_prior_have_the_precision_of_the_rows(kind):
+    """They are drawn in double precision, and rows of single precision have about its scores."""
+    X = BLOBS[:60].astype(np.float32)
+    n_components = 3 if isinstance(kind, GaussianCategorical) else 32
+    own = VAETransformer(n_components, posterior=kind, max_iter=1, random_state=0).fit(X)
+
+    scores = own.score_samples(X)
+    np.testing.assert_allclose(scores, own.score_samples(X.astype(float)), atol=1e-3)
+    assert own.sample(2, given={0: float(X[0, 0])}).dtype == X.dtype
+
+
 def test_samples_are_of_all_classes_in_equal_parts(vae):
     """p(z) is uniform over them."""
     drawn = vae.sample(2000, random_state=0)

@@ -1,0 +1,38 @@
+"""Robust fits: tables in which outliers cannot be told from other rows."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sklearn_vae import VAETransformer
+from sklearn_vae.estimators.robust import weighted_median
+
+
+@pytest.mark.parametrize("n_columns", [1, 2])
+def test_tables_of_rare_classes_are_refused(n_columns, rng):
+    """Most rows are the same one, and those with a rarer class would all be left out."""
+    X = pd.DataFrame({f"c{j}": rng.random(200) < 0.2 for j in range(n_columns)})
+    robust = VAETransformer(1, hidden_layer_sizes=8, max_iter=5, robust=True, random_state=0)
+
+    with pytest.raises(ValueError, match=r"'robust' parameter of VAETransformer .* rarer ones"):
+        robust.fit(X)
+    assert not hasattr(robust, "support_")
+
+
+def test_numbers_keep_rare_classes_beside_them(rng):
+    """Almost all rows are kept, those of the rarer class as well."""
+    numbers = rng.normal(size=(300, 2)) @ rng.normal(size=(2, 5)) + 0.3 * rng.normal(size=(300, 5))
+    X = pd.DataFrame(numbers, columns=list("abcde")).assign(c=rng.random(300) < 0.2)
+    robust = VAETransformer(2, max_iter=20, robust=True, random_state=0).fit(X)
+
+    assert robust.support_.mean() > 0.95
+    assert robust.support_[X.c].mean() > 0.8
+
+
+def test_a_weighted_median_is_that_of_repeated_values(rng):
+    """Numpy's, for whole weights of an even and of an odd sum."""
+    values, weights = rng.normal(size=8), np.array([1, 3, 2, 2, 1, 4, 1, 2])
+
+    for n in (7, 8):
+        expected = np.median(np.repeat(values[:n], weights[:n]))
+        assert weighted_median(values[:n], weights[:n]) == expected
