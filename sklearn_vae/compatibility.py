@@ -25,6 +25,11 @@ class Requirement(NamedTuple):
     reason: str
 
 
+def no_free_bits(reason: str) -> Requirement:
+    """Return the condition that there are no free bits."""
+    return Requirement("free_bits", lambda free_bits: not free_bits, "0", reason)
+
+
 def check_compatible(
     caller: str,
     parts: Mapping[str, Iterable[Requirement]],

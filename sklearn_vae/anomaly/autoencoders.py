@@ -45,9 +45,7 @@ def make_jobs(
     """Make one job per autoencoder, without the rows of the table that it leaves out (M, n)."""
     imputation = None
     if architecture.n_factors:
-        x, weight = table.arrays()
-        counts = None if weight is None else table.sample_weight()
-        factors = FactorModel.fit(x, counts, architecture.n_factors)
+        factors = FactorModel.fit(*table.arrays(), architecture.n_factors)
         imputation = factors.linear_gaussian(1).imputation
     seeds = start_seeds(config.seed, len(left_out))
     return [

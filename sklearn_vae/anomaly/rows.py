@@ -8,9 +8,10 @@ have scores of the same distribution.
 torch, scipy and scikit-learn are not imported at the top: ``sklearn_vae.runtime`` needs none.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
@@ -330,8 +331,7 @@ def left_out_normal_scores(
     return np.concatenate([[first], below + fraction * (above - below), [last]])
 
 
-@runtime_checkable
-class Scorer(Protocol):
+class Scorer(ABC):
     """Interface of anomaly scores."""
 
     def fit(self, rows: ScoredRows) -> Self:
@@ -343,6 +343,7 @@ class Scorer(Protocol):
         fitted = self.fit(rows)
         return fitted, score_in_batches(fitted.score, rows)
 
+    @abstractmethod
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row, higher is more anomalous: (n,)."""
 

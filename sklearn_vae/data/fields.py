@@ -106,6 +106,11 @@ class Field:
         return self.categories is None and time_type(self.dtype) is None
 
     @property
+    def is_real(self) -> bool:
+        """True if values are real numbers, of which a mean is one, too."""
+        return self.logical_type == "number" and self.is_numeric
+
+    @property
     def may_lose_digits(self) -> bool:
         """True if the dtype has values that are no floating-point numbers in double precision."""
         is_decimal = self.dtype.lower().startswith(("decimal", "object[decimal"))
@@ -290,6 +295,23 @@ def _limits_of_integers(dtype: str) -> tuple[float, float]:
     low, end = (0, 2**bits) if "u" in dtype.lower() else (-(2 ** (bits - 1)), 2 ** (bits - 1))
     # the largest integer may be no floating-point number, and the next one would not fit
     return float(low), min(float(end - 1), math.nextafter(float(end), 0))
+
+
+def rounded_columns(fields: Sequence[Field] | None, n_features: int) -> np.ndarray:
+    """Mask of the columns whose dtype holds no means: all but those of real numbers."""
+    if fields is None:
+        return np.zeros(n_features, dtype=bool)
+    return np.array([not field.is_real for field in fields], dtype=bool)
+
+
+def without_unknown(rows: np.ndarray, fields: Sequence[Field] | None) -> np.ndarray:
+    """Replace categories that the schema does not have, and no table can hold, by NaN.
+
+    Codes of y may come after the columns of the fields.
+    """
+    is_categorical = np.zeros(rows.shape[1], dtype=bool)
+    is_categorical[: len(fields or ())] = [field.categories is not None for field in fields or ()]
+    return np.where(is_categorical & (rows < 0), np.nan, rows) if is_categorical.any() else rows
 
 
 def check_column_names(

@@ -1,7 +1,8 @@
 """Imputations of a model, averaged with a mixture's and corrected by trees, in numpy alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -154,6 +155,13 @@ class AveragedImputation:
                 raise ValueError("'spread_' must be positive")
         if self.repeated_values is not None:
             self.repeated_values.check_columns(n_features)
+
+
+def averaged_columns(likelihoods: Sequence[Any], is_rounded: np.ndarray) -> np.ndarray:
+    """Mask of the columns that are imputed by means, not by classes or one of two values."""
+    names = np.array([type(likelihood).__name__ for likelihood in likelihoods])
+    has_classes = np.isin(names, ("Categorical", "Ordinal", "NoneType"))
+    return ~(has_classes | (is_rounded & (names == "Bernoulli")))
 
 
 def find_shift(trees: BoostedTrees | None, rows: np.ndarray, mean: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from sklearn_vae.data.boosted_trees import BoostedTrees
-from sklearn_vae.data.imputation import AveragedImputation, find_shift
+from sklearn_vae.data.imputation import AveragedImputation, averaged_columns, find_shift
 from sklearn_vae.data.repeated_values import RepeatedValues
 from sklearn_vae.estimators.base import MIN_ROWS_TO_VALIDATE
 from sklearn_vae.estimators.boosting import fit_boosted_trees
@@ -14,7 +14,7 @@ from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.hidden_cells import COVER, HiddenCells, hide_cells
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.constants import MEAN_DRAWS
-from sklearn_vae.likelihoods import Bernoulli, Categorical, Gaussian, LogNormal, Ordinal, StudentT
+from sklearn_vae.likelihoods import Categorical, Gaussian, LogNormal, StudentT
 from sklearn_vae.progress import show_progress
 
 # Rows of tables whose model is averaged with a mixture, at most.
@@ -38,19 +38,11 @@ def imputation_of(
     of_mixture = None if mixture is None else mixture._impute
     columns = model.columns_
     return AveragedImputation(
-        model._impute, of_mixture, columns, averaged_columns(model), columns.is_empty
-    )
-
-
-def averaged_columns(model: VAETransformer | VAEDensity) -> np.ndarray:
-    """Mask of the columns that are imputed by means, not by classes or one of two values."""
-    pairs = zip(model.columns_.likelihoods, model._is_rounded, strict=True)
-    return np.array(
-        [
-            not isinstance(likelihood, Categorical | Ordinal | None)
-            and not (is_rounded and isinstance(likelihood, Bernoulli))
-            for likelihood, is_rounded in pairs
-        ]
+        model._impute,
+        of_mixture,
+        columns,
+        averaged_columns(columns.likelihoods, model._is_rounded),
+        columns.is_empty,
     )
 
 

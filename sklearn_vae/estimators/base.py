@@ -16,13 +16,13 @@ import torch
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import Tags, check_array
+from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
 from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.columns import ColumnHint
 from sklearn_vae.data.encoder import TableEncoder
-from sklearn_vae.data.fields import Field, Name, check_column_names
+from sklearn_vae.data.fields import Field, Name, check_column_names, rounded_columns
 from sklearn_vae.data.reading import read_table
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import DiskRows, as_source, check_is_table, windows
@@ -44,7 +44,7 @@ from sklearn_vae.estimators.checks import (
     with_column_names,
     without_weight_0,
 )
-from sklearn_vae.estimators.nested_params import NestedParamsMixin
+from sklearn_vae.estimators.nested_params import NestedParamsMixin, TableTagsMixin
 from sklearn_vae.estimators.parts import resolve_widths
 from sklearn_vae.inference.ensemble import EnsemblePredictor
 from sklearn_vae.inference.predictor import Predictor
@@ -110,7 +110,12 @@ def cached(
 
 
 class TableEstimator(
-    NestedParamsMixin, SerializationMixin, CallbackSupportMixin, BaseEstimator, Generic[PredictorT]
+    TableTagsMixin,
+    NestedParamsMixin,
+    SerializationMixin,
+    CallbackSupportMixin,
+    BaseEstimator,
+    Generic[PredictorT],
 ):
     """Base of the estimators: validates and encodes a table, and trains models on it.
 
@@ -246,13 +251,6 @@ class TableEstimator(
         """Set the fitted attributes; ``jobs`` are those of the first training."""
         raise NotImplementedError
 
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.categorical = True
-        tags.input_tags.sparse = True
-        tags.input_tags.allow_nan = True
-        return tags
-
     def _validate_params(self) -> None:
         super()._validate_params()
         if self.callbacks:
@@ -360,10 +358,6 @@ class TableEstimator(
         except ValueError as error:
             raise with_column_names(error, X, self._column_names()) from None
 
-    def _validate_with_conditions(self, X: Any, y: Any = None) -> np.ndarray:
-        """Validate rows, and append the columns of their conditions, if the model has any."""
-        return self._validate(X)
-
     def _column_names(self) -> list[Name] | None:
         """Names of the columns; scikit-learn before 1.7 has none of polars' or pyarrow's."""
         if hasattr(self, "feature_names_in_"):
@@ -397,11 +391,7 @@ class TableEstimator(
     @property
     def _is_rounded(self) -> np.ndarray:
         """Mask of the columns whose dtype holds no means: all but those of real numbers."""
-        if self.schema_ is None:
-            return np.zeros(self.n_features_in_, dtype=bool)
-        fields = self.schema_.fields
-        is_real = [field.logical_type == "number" and field.is_numeric for field in fields]
-        return ~np.array(is_real, dtype=bool)
+        return rounded_columns(self._fields, self.n_features_in_)
 
     # -- encoding --------------------------------------------------------------------
 

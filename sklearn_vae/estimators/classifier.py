@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self, cast
 import numpy as np
 from scipy.special import logsumexp
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.utils import Tags, assert_all_finite
+from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
@@ -17,7 +17,7 @@ from sklearn_vae.data.sources import check_is_table
 from sklearn_vae.estimators.checks import restore_on_error
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.density_estimator import DensityEstimator
-from sklearn_vae.estimators.nested_params import NestedParamsMixin
+from sklearn_vae.estimators.nested_params import NestedParamsMixin, TableTagsMixin
 from sklearn_vae.estimators.source_methods import accepts_source
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.class_marginal import ClassMarginal
@@ -29,7 +29,9 @@ from sklearn_vae.random import MAX_DRAWS, RandomState
 
 
 @serializable
-class VAEClassifier(ClassifierMixin, NestedParamsMixin, SerializationMixin, BaseEstimator):
+class VAEClassifier(
+    ClassifierMixin, TableTagsMixin, NestedParamsMixin, SerializationMixin, BaseEstimator
+):
     r"""Generative classifier: a conditional VAE and Bayes' rule.
 
     One model learns the density of rows given their class, log p(x|k), in which classes share
@@ -262,10 +264,3 @@ class VAEClassifier(ClassifierMixin, NestedParamsMixin, SerializationMixin, Base
         check_array("priors_", self.priors_, "f", (None,))
         self._check_settable()
         check_hashes(self.classes_.tolist())
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        tags.input_tags.categorical = True
-        tags.input_tags.sparse = True
-        return tags

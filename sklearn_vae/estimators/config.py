@@ -60,11 +60,10 @@ def _choose_n_factors(vae: DensityEstimator[Any], table: Dataset) -> int:
     if vae.columns_.has_missing:
         return max_factors
     x, weight = table.arrays()
-    x = x[:ROWS_FOR_FACTORS]
-    counts = None if weight is None else table.sample_weight()[:ROWS_FOR_FACTORS]
+    x, weight = x[:ROWS_FOR_FACTORS], None if weight is None else weight[:ROWS_FOR_FACTORS]
     if vae.columns_.n_conditions:
-        x = ConditionRegression.fit(x, counts, n_columns).residuals(x)
-    return n_factors(x.astype(np.float64), counts, max_factors) or max_factors
+        x = ConditionRegression.fit(x, weight, n_columns).residuals(x)
+    return n_factors(x.astype(np.float64), weight, max_factors) or max_factors
 
 
 def make_config(vae: DensityEstimator[Any], parts: ModelParts, table: Dataset) -> TrainingConfig:

@@ -425,13 +425,12 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         """Make a member's job, which is initialized at its Gaussian mixture."""
         n_mixture, covariance_type = mixture
         x, weight = train.arrays()
-        counts = None if weight is None else train.sample_weight()
         model = build(self.architecture_).double()
         model.reset_parameters(0, seed)
         n_class_columns = self.columns_.n_conditions if self._n_classes else 0
         with threads_for(len(x) * x.shape[1] * n_mixture):
             init = fit_mixture(
-                x, counts, self.architecture_, n_mixture, covariance_type, seed, n_class_columns
+                x, weight, self.architecture_, n_mixture, covariance_type, seed, n_class_columns
             )
         model.initialize(0, init)
         max_iter = self.max_iter

@@ -13,7 +13,7 @@ from sklearn_vae._compat import check_sample_weight, num_samples
 from sklearn_vae.data.arrays import as_array, has_missing_values
 from sklearn_vae.data.conditions import ConditionEncoder, column_names, split_columns
 from sklearn_vae.data.encoder import TableEncoder
-from sklearn_vae.data.fields import Name
+from sklearn_vae.data.fields import Name, without_unknown
 from sklearn_vae.data.sources import check_is_table
 from sklearn_vae.estimators.base import FULLY_CONNECTED, PredictorT, TableEstimator
 from sklearn_vae.estimators.checks import (
@@ -416,7 +416,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
             )
         check_is_table(reference, f"The 'reference' parameter of {caller}")
         try:
-            rows = self._without_unknown(self._validate(reference))
+            rows = without_unknown(self._validate(reference), self._fields)
         except ValueError as error:
             error.add_note(f"X is the 'reference' parameter of {caller} here.")
             raise
@@ -509,7 +509,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
     ) -> np.ndarray:
         """Impute missing cells of validated rows: (n_draws or 1, n, n_features)."""
         check_not_autoregressive(self, "impute")
-        rows = self._without_unknown(rows)
+        rows = without_unknown(rows, self._fields)
         is_incomplete = has_missing_values(rows)
         imputed = np.repeat(rows[None, :, : self.n_features_in_], n_draws or 1, axis=0)
         if not is_incomplete.any():
@@ -525,15 +525,6 @@ class DensityEstimator(TableEstimator[PredictorT]):
                     incomplete, n_draws, IMPUTE_DRAWS, seed
                 )
         return imputed
-
-    def _without_unknown(self, rows: np.ndarray) -> np.ndarray:
-        """Replace categories that the schema does not have, and no table can hold, by NaN."""
-        if self.schema_ is None:
-            return rows
-        is_categorical = np.zeros(rows.shape[1], dtype=bool)
-        fields = self.schema_.fields
-        is_categorical[: len(fields)] = [field.categories is not None for field in fields]
-        return np.where(is_categorical & (rows < 0), np.nan, rows)
 
     # -- fitted attributes -------------------------------------------------------------
 

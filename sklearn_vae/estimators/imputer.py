@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Self, cast
 import narwhals as nw
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, clone
-from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
@@ -22,6 +21,7 @@ from sklearn_vae._compat import (
 )
 from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.boosted_trees import BoostedTrees
+from sklearn_vae.data.fields import without_unknown
 from sklearn_vae.data.imputation import AveragedImputation
 from sklearn_vae.data.missing_values import replace_by_nan
 from sklearn_vae.data.repeated_values import RepeatedValues
@@ -30,7 +30,7 @@ from sklearn_vae.estimators.averaging import MAX_ROWS_TO_AVERAGE, AverageFitter,
 from sklearn_vae.estimators.base import MIN_ROWS
 from sklearn_vae.estimators.checks import restore_on_error, without_weight_0
 from sklearn_vae.estimators.density import VAEDensity
-from sklearn_vae.estimators.nested_params import NestedParamsMixin
+from sklearn_vae.estimators.nested_params import NestedParamsMixin, TableTagsMixin
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.initialization.factor_analysis import MAX_FACTORS, ROWS_PER_FACTOR
 from sklearn_vae.persistence.estimators import SerializationMixin
@@ -41,7 +41,9 @@ from sklearn_vae.training import Trainer
 
 
 @serializable
-class VAEImputer(NestedParamsMixin, SerializationMixin, TransformerMixin, BaseEstimator):
+class VAEImputer(
+    TableTagsMixin, NestedParamsMixin, SerializationMixin, TransformerMixin, BaseEstimator
+):
     """Imputation by a variational autoencoder fitted to the incomplete rows.
 
     The fit marginalises the missing cells. A missing cell is imputed by its mean given the
@@ -355,7 +357,7 @@ class VAEImputer(NestedParamsMixin, SerializationMixin, TransformerMixin, BaseEs
         X = replace_by_nan(as_array(X), self.missing_values)
         model = self.estimator_
         rows = model._validate(X)
-        imputed = self._impute(model._without_unknown(rows))
+        imputed = self._impute(without_unknown(rows, model._fields))
         missing = np.isnan(rows)
         imputed[:, missing & self._is_empty] = 0.0
         tables = [model._restore_imputed(table, missing, X) for table in imputed]
@@ -439,13 +441,6 @@ class VAEImputer(NestedParamsMixin, SerializationMixin, TransformerMixin, BaseEs
         imputed = names if self.keep_empty_features else names[~self._is_empty]
         indicators = [f"missingindicator_{name}" for name in names[self.indicated_]]
         return np.array([*imputed, *indicators], dtype=object)
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        tags.input_tags.categorical = True
-        tags.input_tags.sparse = True
-        return tags
 
 
 class _FirstWeights(Callback):

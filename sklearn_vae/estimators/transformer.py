@@ -596,11 +596,9 @@ class VAETransformer(
             model = build(self.architecture_).to(rows.x.device, rows.x.dtype)
             model.load(best.weights)
             x, weight = rows.arrays()
+            n_rows = rows_in_cache(max(self.architecture_.widest, self.n_features_in_))
             self.decoder_correction_, self.code_range_ = fit_decoder_correction(
-                model,
-                x,
-                None if weight is None else rows.sample_weight(),
-                rows_in_cache(max(self.architecture_.widest, self.n_features_in_)),
+                model, x, weight, n_rows
             )
         self.optimizer_state_ = None  # partial_fit sets its own
         self.history_ = best.history

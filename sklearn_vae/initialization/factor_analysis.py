@@ -79,7 +79,7 @@ class FactorModel:
     @classmethod
     def fit(cls, x: np.ndarray, weight: np.ndarray | None, n_factors: int) -> Self:
         """Fit by parameter-expanded EM to rows (n, d), missing values of which are NaN."""
-        rows = _subset(x)
+        rows = spread_out(len(x), max(MAX_ENTRIES // max(x.shape[1], 1), MIN_ROWS))
         subset = x[rows].astype(np.float64)
         subset_weight = np.ones(len(rows)) if weight is None else weight[rows]
         loc, variance = _moments(subset, subset_weight)
@@ -175,11 +175,6 @@ class ImputationLayer(nn.Module):
         buffers += [] if self.slopes is None else [self.slopes]
         for buffer, value in zip(buffers, imputation, strict=True):
             buffer[member] = torch.as_tensor(value)
-
-
-def _subset(x: np.ndarray) -> np.ndarray:
-    """Return the indices of the rows for EM, evenly spread over a long table."""
-    return spread_out(len(x), max(MAX_ENTRIES // max(x.shape[1], 1), MIN_ROWS))
 
 
 def _moments(x: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

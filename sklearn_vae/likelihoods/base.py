@@ -71,13 +71,10 @@ class Likelihood(ABC):
 
     Attributes
     ----------
-    link : {"identity", "log", "root"}
-        Transform of values of X before they are standardised.
     scale_param : int or None
         Index of the parameter that is a scale, if one is.
     """
 
-    link: ClassVar[str] = "identity"
     scale_param: ClassVar[int | None] = None
 
     @property

@@ -1,6 +1,7 @@
 """Joint likelihood of the columns of a row."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ class Columnwise:
         self.likelihoods = [likelihood for likelihood, _ in self.blocks]
         self.widths = [n * likelihood.width for likelihood, n in self.blocks]
         self.value_widths = [likelihood.width for likelihood, n in self.blocks for _ in range(n)]
-        self.n_columns = sum(self.widths)
+        self.n_columns, self.n_values = sum(self.widths), len(self.value_widths)
         # of each parameter: its size, whether the decoder returns it, and whether it is a scale
         self._params = [
             (n * size, depends, number == likelihood.scale_param)
@@ -81,6 +82,12 @@ class Columnwise:
         """Split encoded rows into blocks; conditions behind them are left out."""
         return x[..., : self.n_columns].split(self.widths, dim=-1)
 
+    def split_mask(self, observed: Tensor | None, dim: int = -1) -> Sequence[Any]:
+        """Split the mask of observed values into blocks; None for each without a mask."""
+        if observed is None:
+            return [None] * len(self.blocks)
+        return observed.split([n for _, n in self.blocks], dim=dim)
+
     def observed(self, x: Tensor) -> Tensor:
         """Mask of the values that are not NaN: (..., n_columns) -> (..., n)."""
         # all numbers of a value are missing, or none is
@@ -104,9 +111,7 @@ class Columnwise:
         self, params: Sequence[Parameters], x: Tensor, observed: Tensor | None = None
     ) -> Tensor:
         """Log-density of rows in components: (M, C, ...), (M, B, n_columns) -> (M, C, B)."""
-        masks: Sequence[Tensor | None] = [None] * len(self.blocks)
-        if observed is not None:
-            masks = observed.split([n for _, n in self.blocks], dim=-1)
+        masks = self.split_mask(observed)
         blocks = zip(self.likelihoods, params, self.split_blocks(x), masks, strict=True)
         first, *rest = [p.log_prob_by_component(params, x, mask) for p, params, x, mask in blocks]
         return sum(rest, first)
@@ -124,10 +129,8 @@ class Columnwise:
         blocks = zip(self.likelihoods, params, slopes, strict=True)
         features = [likelihood.fisher_features(*block) for likelihood, *block in blocks]
         if observed is not None:
-            masks = observed.split([n for _, n in self.blocks], dim=-1)
-            features = [
-                part * mask.unsqueeze(-1) for part, mask in zip(features, masks, strict=True)
-            ]
+            pairs = zip(features, self.split_mask(observed), strict=True)
+            features = [part * mask.unsqueeze(-1) for part, mask in pairs]
         return torch.cat([part.flatten(-2) for part in features], dim=-1)
 
     def maximum_likelihood(self, x: Tensor, weights: Tensor) -> Tensor:

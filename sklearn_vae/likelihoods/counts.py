@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -35,8 +34,6 @@ class Counts(Likelihood):
     The root of a count has about the same variance whatever its mean. Roots are divided by
     ``unit``, a power of two, from which the counts are decoded exactly.
     """
-
-    link: ClassVar[str] = "root"
 
     unit: float
 

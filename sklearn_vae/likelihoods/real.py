@@ -7,6 +7,7 @@ from numbers import Real
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from scipy import special
 from torch import Tensor
 
@@ -184,8 +185,6 @@ class LogNormal(Gaussian):
     >>> LogNormal()
     LogNormal(scale='per_row')
     """
-
-    link: ClassVar[str] = "log"
 
 
 @serializable
@@ -412,7 +411,7 @@ class ZeroInflated(Likelihood):
     def _log_weights(self, params: Parameters) -> Tensor:
         """Log-probabilities of the spikes and, last, of the density: (..., n, S + 1)."""
         logits = params[0].unflatten(-1, (-1, self.n_spikes))
-        return torch.nn.functional.pad(logits, (0, 1)).log_softmax(-1)
+        return F.pad(logits, (0, 1)).log_softmax(-1)
 
     def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
         """Log-density of each value: (..., n (S + 1)) -> (..., n)."""
@@ -453,7 +452,7 @@ class ZeroInflated(Likelihood):
     ) -> Tensor:
         """Sample rows from p(x|z): (..., n (S + 1))."""
         index = sample_classes(self._log_weights(params).exp(), generator)
-        one_hot = torch.nn.functional.one_hot(index, self.width).to(params[1].dtype)
+        one_hot = F.one_hot(index, self.width).to(params[1].dtype)
         number = Gaussian().sample(params[1:], generator, limits) * one_hot[..., -1]
         return torch.cat([one_hot[..., :-1], number.unsqueeze(-1)], dim=-1).flatten(-2)
 
@@ -495,7 +494,7 @@ class ZeroInflated(Likelihood):
         """One feature per spike and for the density, and those of its mean and scale."""
         log_weight = self._log_weights(params)
         slope = slopes[0].unflatten(-1, (-1, self.n_spikes))
-        classes = fisher_features_of_classes(log_weight, torch.nn.functional.pad(slope, (0, 1)))
+        classes = fisher_features_of_classes(log_weight, F.pad(slope, (0, 1)))
         number = Gaussian().fisher_features(params[1:], slopes[1:])
         return torch.cat([classes, (0.5 * log_weight[..., -1:]).exp() * number], dim=-1)
 

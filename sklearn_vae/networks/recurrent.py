@@ -103,14 +103,15 @@ class GRUNet(Network):
         object.__setattr__(self, "sequence_shape", shape)
 
     @property
-    def _shape(self) -> tuple[int, int]:
+    def shape(self) -> tuple[int, int]:
+        """Number of steps, and of values per step."""
         n_steps, values_per_step = self.sequence_shape or (1, 1)
         return n_steps, values_per_step
 
     @property
     def row_structure(self) -> RowStructure:
         """A sequence of variable length, read by an autoregressive decoder if asked for."""
-        n_steps, values_per_step = self._shape
+        n_steps, values_per_step = self.shape
         return RowStructure(
             shared_scale=True,
             n_steps=n_steps,
@@ -123,7 +124,7 @@ class GRUNet(Network):
         """Return the network with the shape of sequences of ``n_features`` numbers."""
         if self.sequence_shape is None:
             return replace(self, sequence_shape=(n_features, 1))
-        n_steps, values_per_step = self._shape
+        n_steps, values_per_step = self.shape
         if n_steps * values_per_step != n_features:
             raise ValueError(
                 f"The 'sequence_shape' parameter of GRUNet is {self.sequence_shape}, which are "
@@ -139,14 +140,14 @@ class GRUNet(Network):
     def decoder(self, n_members: int, layout: Layout) -> PerMember:
         """Build decoders."""
         make = partial(SequenceDecoder, self, layout)
-        step = layout.inputs[:, 0] // self._shape[1] if self.autoregressive else None
+        step = layout.inputs[:, 0] // self.shape[1] if self.autoregressive else None
         return PerMember(
             n_members, *layout.decoder_sizes, make, step=step, word_dropout=float(self.word_dropout)
         )
 
     def layers(self, layout: Layout) -> list[tuple[int, int]]:
         """Width of each layer of the encoder and its multiplications per row, roughly."""
-        n_steps, units = self._shape[0], self.n_units
+        n_steps, units = self.shape[0], self.n_units
         n_encoded, n_components = layout.n_encoded, layout.n_components
         gates = 3 * units * n_steps, 3 * units * (n_encoded + units * n_steps)
         dense = [(width, units * width) for width in (*layout.hidden_layer_sizes, n_components)]
@@ -158,7 +159,7 @@ class SequenceEncoder(nn.Module):
 
     def __init__(self, network: GRUNet, layout: Layout):
         super().__init__()
-        self.shape, self.has_missing = network._shape, layout.has_missing
+        self.shape, self.has_missing = network.shape, layout.has_missing
         n_steps, values_per_step = self.shape
         self.scatter = Scatter(layout, n_steps * values_per_step)
         n_in = values_per_step * self.scatter.n_channels
@@ -186,7 +187,7 @@ class SequenceDecoder(nn.Module):
 
     def __init__(self, network: GRUNet, layout: Layout):
         super().__init__()
-        self.shape, self.gather = network._shape, Gather(layout)
+        self.shape, self.gather = network.shape, Gather(layout)
         n_steps, values_per_step = self.shape
         widths = [layout.decoder_sizes[0], *layout.hidden_layer_sizes[::-1]]
         self.dense, n_in = fully_connected(widths, layout.activation), widths[-1]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from sklearn_vae.compatibility import Requirement
+from sklearn_vae.compatibility import no_free_bits
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.objectives.base import LossState, Minibatch
 from sklearn_vae.objectives.elbo import PenalizedELBO
@@ -58,11 +58,7 @@ class CapacityELBO(PenalizedELBO):
     CapacityELBO(capacity=5.0, gamma=30.0, n_iter=20)
     """
 
-    requirements = (
-        Requirement(
-            "free_bits", lambda free_bits: not free_bits, "0", "which itself determines the KL"
-        ),
-    )
+    requirements = (no_free_bits("which itself determines the KL"),)
 
     capacity: float = 10.0
     gamma: float = 30.0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from sklearn_vae.compatibility import Requirement
+from sklearn_vae.compatibility import Requirement, no_free_bits
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.objectives.base import LossState, LossTerms, Minibatch, Objective
 from sklearn_vae.persistence.registry import serializable
@@ -58,7 +58,7 @@ class IWAE(Objective):
 
     requirements = (
         Requirement("beta", lambda beta: not callable(beta) and beta == 1, "1", NO_KL_TERM),
-        Requirement("free_bits", lambda free_bits: not free_bits, "0", NO_KL_TERM),
+        no_free_bits(NO_KL_TERM),
     )
 
     n_draws: int = 5

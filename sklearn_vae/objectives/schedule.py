@@ -77,11 +77,6 @@ class Checked:
             beta = self.schedule(iteration)
         except TypeError as error:
             raise ValueError(f"{message} failed in iteration {iteration}: {error}") from error
-        if not is_weight(beta):
+        if not isinstance(beta, Real) or not 0 <= float(beta) < math.inf:
             raise ValueError(f"{message} gave {beta!r} in iteration {iteration}.")
         return float(beta)
-
-
-def is_weight(value: object) -> bool:
-    """Return True for a finite number >= 0."""
-    return isinstance(value, Real) and 0 <= float(value) < math.inf

@@ -3,20 +3,15 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from sklearn_vae.compatibility import Requirement
+from sklearn_vae.compatibility import Requirement, no_free_bits
 from sklearn_vae.priors import Prior
 
-NO_FREE_BITS = Requirement(
-    "free_bits",
-    lambda free_bits: not free_bits,
-    "0",
-    "whose KL is not a sum over latent dimensions",
-)
+NO_FREE_BITS = no_free_bits("whose KL is not a sum over latent dimensions")
 
 
 class OneHotBlock(NamedTuple):
@@ -127,9 +122,9 @@ class Posterior(ABC):
         """Prior p(z) of the model, for the parameter ``prior``."""
         return prior
 
-    @abstractmethod
     def distribution(self, n_components: int) -> PosteriorDistribution:
-        """Make q(z|x)."""
+        """Make q(z|x), by default the posterior itself."""
+        return cast(PosteriorDistribution, self)
 
 
 def log_mean_exp(values: Tensor, dim: int) -> Tensor:

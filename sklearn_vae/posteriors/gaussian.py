@@ -37,10 +37,6 @@ class DiagonalGaussian(Posterior, PosteriorDistribution):
         """A location and a log-scale per dimension."""
         return 2 * n_components
 
-    def distribution(self, n_components: int) -> "DiagonalGaussian":
-        """Return the posterior itself."""
-        return self
-
     def split(self, params: Tensor) -> tuple[Tensor, Tensor]:
         """Location and log-scale: (..., 2 l) -> (..., l), (..., l)."""
         loc, raw = params.chunk(2, dim=-1)
@@ -125,10 +121,6 @@ class FullCovarianceGaussian(Posterior, PosteriorDistribution):
     def n_params(self, n_components: int) -> int:
         """A location and a log-scale per dimension, and the entries below the diagonal."""
         return 2 * n_components + n_components * (n_components - 1) // 2
-
-    def distribution(self, n_components: int) -> "FullCovarianceGaussian":
-        """Return the posterior itself."""
-        return self
 
     def initial_params(self, loc: Tensor, scale: Tensor) -> Tensor:
         """Parameters of independent dimensions: (l), (l) -> (n_params)."""

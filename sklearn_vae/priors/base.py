@@ -7,14 +7,9 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from sklearn_vae.compatibility import Requirement
+from sklearn_vae.compatibility import Requirement, no_free_bits
 
-NO_FREE_BITS = Requirement(
-    "free_bits",
-    lambda free_bits: not free_bits,
-    "0",
-    "from which the KL is not a sum over latent dimensions",
-)
+NO_FREE_BITS = no_free_bits("from which the KL is not a sum over latent dimensions")
 
 # Encoder: rows (M, B, n_columns) to location and log-scale of q(z|x), both (M, B, l).
 Encode = Callable[[Tensor], tuple[Tensor, Tensor]]

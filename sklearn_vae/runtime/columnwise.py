@@ -1,4 +1,4 @@
-"""Joint likelihood of columns whose parameters all depend on the row, in numpy.
+"""Joint likelihood of the columns of a row, in numpy.
 
 It is the counterpart of :class:`sklearn_vae.likelihoods.columnwise.Columnwise`.
 """
@@ -45,37 +45,49 @@ class Columnwise:
             for (likelihood, _), part in blocks
         ]
 
-    def log_prob(self, params: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Log-density of the observed values of N rows, or of one for all parameters: (N,).
+    def log_prob(self, params: Sequence[Parameters], x: np.ndarray) -> np.ndarray:
+        """Log-density of the observed values of rows, in nats: (..., n_columns) -> (...)."""
+        blocks = zip(self.blocks, params, self.split_rows(x), strict=True)
+        return sum(
+            _observed(likelihood.log_prob(block, values), observed).sum(-1)
+            for (likelihood, _), block, (values, observed) in blocks
+        )
 
-        Parameters (N, n_params) and rows (N or 1, n_columns), as in ``gradient`` and
-        ``fisher_features``.
-        """
-        blocks = zip(self.blocks, self.split_params(params), self.split_rows(x), strict=True)
-        total = np.zeros(len(params))
-        for (likelihood, _), block, (values, observed) in blocks:
-            total += _observed(likelihood.log_prob(block, values), observed).sum(-1)
-        return total
-
-    def gradient(self, params: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Gradient of the log-density in the parameters: (N, n_params)."""
-        blocks = zip(self.blocks, self.split_params(params), self.split_rows(x), strict=True)
+    def gradient(
+        self, params: Sequence[Parameters], x: np.ndarray, *, decoded: bool = False
+    ) -> np.ndarray:
+        """Gradient of the log-density in the parameters, or in those that depend on z."""
+        blocks = zip(self.blocks, params, self.split_rows(x), strict=True)
         slopes = [
             _observed(likelihood.gradient(block, values, number), observed, size)
             for (likelihood, _), block, (values, observed) in blocks
             for number, size in enumerate(likelihood.param_sizes)
+            if likelihood.depends_on_z[number] or not decoded
         ]
         return np.concatenate(slopes, axis=-1)
 
-    def fisher_features(self, params: np.ndarray, slopes: np.ndarray, x: np.ndarray) -> np.ndarray:
+    def mean(self, params: Sequence[Parameters]) -> np.ndarray:
+        """Mean of p(x|z): (..., n_columns)."""
+        blocks = zip(self.blocks, params, strict=True)
+        return np.concatenate([part.mean(block) for (part, _), block in blocks], axis=-1)
+
+    def residual(self, params: Sequence[Parameters], x: np.ndarray) -> np.ndarray:
+        """Residual of each value, 0 if it is missing: (..., n_columns) -> (..., n)."""
+        blocks = zip(self.blocks, params, self.split_rows(x), strict=True)
+        parts = [
+            _observed(likelihood.residual(block, values), observed)
+            for (likelihood, _), block, (values, observed) in blocks
+        ]
+        return np.concatenate(parts, axis=-1)
+
+    def fisher_features(
+        self, params: Sequence[Parameters], slopes: Sequence[Parameters], x: np.ndarray
+    ) -> np.ndarray:
         """Features whose inner products are the Fisher information about z, of observed values.
 
         Of slopes of the parameters (l, N, n_params): (l, N, F).
         """
-        blocks = zip(
-            self.blocks, self.split_params(params), self.split_params(slopes), self.split_rows(x),
-            strict=True,
-        )  # fmt: skip
+        blocks = zip(self.blocks, params, slopes, self.split_rows(x), strict=True)
         parts = []
         for (likelihood, _), block, block_slopes, (_, observed) in blocks:
             features = likelihood.fisher_features(block, block_slopes)  # (l, N, n, F)
@@ -83,18 +95,17 @@ class Columnwise:
             parts.append(_observed(flat, observed, features.shape[-1]))
         return np.concatenate(parts, axis=-1)
 
-    def average(self, params: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Mean over weighted draws: (K, B, n_params), (K, B) -> (B, n_columns)."""
-        blocks = zip(self.blocks, self.split_params(params[None]), strict=True)
-        means = [likelihood.average(block, weights[None]) for (likelihood, _), block in blocks]
-        return np.concatenate(means, axis=-1)
+    def average(self, params: Sequence[Parameters], weights: np.ndarray) -> np.ndarray:
+        """Mean over weighted draws: (M, K, B) -> (B, n_columns)."""
+        blocks = zip(self.blocks, params, strict=True)
+        return np.concatenate([part.average(block, weights) for (part, _), block in blocks], -1)
 
     def sample(
-        self, params: np.ndarray, generator: np.random.Generator, limits: Limits
+        self, params: Sequence[Parameters], generator: np.random.Generator, limits: Limits
     ) -> np.ndarray:
-        """Sample rows from p(x|z), within limits: (N, n_columns)."""
+        """Sample rows from p(x|z), within limits: (..., n_columns)."""
         rows, first = [], 0
-        for (likelihood, n), block in zip(self.blocks, self.split_params(params), strict=True):
+        for (likelihood, n), block in zip(self.blocks, params, strict=True):
             low, high, excluded, radius = (limit[first : first + n] for limit in limits)
             rows.append(likelihood.sample(block, generator, (low, high, excluded, radius)))
             first += n

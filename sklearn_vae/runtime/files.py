@@ -143,7 +143,7 @@ def _fields(header: dict[str, Any]) -> list[Field] | None:
     if (schema := header["fitted"]["schema_"]) is None or schema["state"]["container"] in ARRAYS:
         return None
     fields = [Field.from_dict(deserialize(field)) for field in schema["state"]["fields"]]
-    is_real = all(field.logical_type == "number" and field.is_numeric for field in fields)
+    is_real = all(field.is_real for field in fields)
     return None if is_real else fields
 
 

@@ -6,14 +6,10 @@ import numpy as np
 
 from sklearn_vae.data.arrays import is_missing
 from sklearn_vae.data.boosted_trees import BoostedTrees
-from sklearn_vae.data.imputation import AveragedImputation
+from sklearn_vae.data.fields import without_unknown
+from sklearn_vae.data.imputation import AveragedImputation, averaged_columns
 from sklearn_vae.data.repeated_values import RepeatedValues
 from sklearn_vae.runtime.density import DensityModel
-from sklearn_vae.runtime.likelihoods import (
-    Bernoulli,
-    Categorical,
-    Ordinal,
-)
 from sklearn_vae.runtime.table import GenerativeModel, as_rows, check_shape
 from sklearn_vae.seeds import RandomState, draw_seed
 
@@ -47,7 +43,7 @@ class ImputerModel:
             model.impute_rows,
             None if mixture is None else mixture.impute_rows,
             model.columns,
-            self._is_averaged,
+            averaged_columns(model.columns.likelihoods, model.is_rounded),
             model.columns.is_empty,
             mixture_weight,
             trees,
@@ -82,7 +78,7 @@ class ImputerModel:
 
     def impute_rows(self, rows: np.ndarray, n_draws: int | None, X: Any = None) -> np.ndarray:
         """Impute rows of numbers, those of X if it is given: (n_draws or 1, n, n_features_out)."""
-        known = self.model.without_unknown(rows)
+        known = without_unknown(rows, self.model.fields)
         if n_draws is None:
             imputed = self.imputation.impute(known)[None]
         else:
@@ -106,15 +102,3 @@ class ImputerModel:
             if may_equal and value == missing:
                 table[row, j] = np.nan
         return table
-
-    @property
-    def _is_averaged(self) -> np.ndarray:
-        """Mask of the columns that are imputed by means, not by classes or one of two values."""
-        pairs = zip(self.model.columns.likelihoods, self.model.is_rounded, strict=True)
-        return np.array(
-            [
-                not isinstance(likelihood, Categorical | Ordinal | None)
-                and not (is_rounded and isinstance(likelihood, Bernoulli))
-                for likelihood, is_rounded in pairs
-            ]
-        )

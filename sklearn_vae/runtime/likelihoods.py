@@ -540,14 +540,19 @@ def _sample_classes(probability: np.ndarray, generator: np.random.Generator) -> 
     return (uniform >= probability.cumsum(-1)[..., :-1]).sum(-1)
 
 
+def exceeded(value: np.ndarray, limits: Limits) -> np.ndarray:
+    """Mask of the values beyond limits: (..., n) -> (..., n)."""
+    low, high, excluded, radius = limits
+    is_excluded = (np.abs(value[..., None] - excluded) <= radius[:, None]).any(-1)
+    return (value < low) | (value > high) | is_excluded
+
+
 def _truncated(draw: Callable[[], np.ndarray], limits: Limits) -> np.ndarray:
     """Sample (..., n) by rejection of values beyond the limits, and at last by clipping."""
-    low, high, excluded, radius = limits
     value = draw()
     for _ in range(MAX_REDRAWS):
-        is_excluded = (np.abs(value[..., None] - excluded) <= radius[:, None]).any(-1)
-        is_beyond = (value < low) | (value > high) | is_excluded
+        is_beyond = exceeded(value, limits)
         if not is_beyond.any():
             return value
         value = np.where(is_beyond, draw(), value)
-    return value.clip(low, high)
+    return value.clip(*limits[:2])

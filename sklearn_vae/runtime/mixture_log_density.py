@@ -189,8 +189,9 @@ class LaplaceProposal:
         gradient -= feature[..., n_real:].sum(-1)
         if (others := self.model.others).blocks:
             x, params = self._other_columns(row), self._slopes(parts.params, z.shape)
-            gradient += (params @ others.gradient(here.params, x)[..., None])[..., 0]
-            of_others = others.fisher_features(here.params, params.swapaxes(0, 1), x)
+            blocks, slopes = map(others.split_params, (here.params, params.swapaxes(0, 1)))
+            gradient += (params @ others.gradient(blocks, x)[..., None])[..., 0]
+            of_others = others.fisher_features(blocks, slopes, x)
             feature = np.concatenate([feature, of_others.swapaxes(0, 1)], axis=-1)
         precision = feature @ feature.swapaxes(1, 2) + np.eye(n_latent)
         log_joint = self._log_joint(here, z, component, row)
@@ -306,7 +307,9 @@ class PosteriorDraws(NamedTuple):
         filled = np.empty_like(x)
         filled[:, model.is_real] = (weight[..., None] * real).sum(0)
         if model.others.blocks:
-            filled[:, ~model.is_real] = model.others.average(params, weight)
+            filled[:, ~model.is_real] = model.others.average(
+                model.others.split_params(params[None]), weight[None]
+            )
         return filled
 
     def sample(

@@ -32,7 +32,7 @@ from sklearn_vae.runtime.functions import (
     perceptron_after_first,
     sum_last,
 )
-from sklearn_vae.runtime.likelihoods import Gaussian, Limits
+from sklearn_vae.runtime.likelihoods import Gaussian, Limits, exceeded
 from sklearn_vae.runtime.vae import Architecture
 
 # Codes that are decoded at a time: they fit the cache.
@@ -301,7 +301,9 @@ class MixtureEnsemble:
         standard, log_scale, params, log_det = parts
         log_prob = log_det - sum_last(0.5 * np.square(standard) + log_scale)
         log_prob -= standard.shape[1] * HALF_LOG_2PI
-        return log_prob + self.others.log_prob(params, others) if self.others.blocks else log_prob
+        if not self.others.blocks:
+            return log_prob
+        return log_prob + self.others.log_prob(self.others.split_params(params), others)
 
     def conditional(
         self,
@@ -340,18 +342,17 @@ class MixtureEnsemble:
             real, params = self.conditional(x[part], z[part], component[part], generator)
             rows[part, self.is_real] = real
             if self.others.blocks:
-                others = self.others.sample(params, generator, self.limits_of_others)
-                rows[part, ~self.is_real] = others
+                blocks = self.others.split_params(params)
+                rows[part, ~self.is_real] = self.others.sample(
+                    blocks, generator, self.limits_of_others
+                )
         return rows
 
     def sample(self, n_rows: int, generator: np.random.Generator) -> np.ndarray:
         """Draw rows, again where beyond limits: (n_rows, n_columns)."""
-        low, high, excluded, radius = self.limits
         rows = self._draw_rows(n_rows, generator)
         for _ in range(MAX_REDRAWS):
-            real = rows[:, self.is_real]
-            is_excluded = (np.abs(real[..., None] - excluded) <= radius[:, None]).any(-1)
-            beyond = ((real < low) | (real > high) | is_excluded).any(-1)
+            beyond = exceeded(rows[:, self.is_real], self.limits).any(-1)
             if not beyond.any():
                 break
             rows[beyond] = self._draw_rows(int(beyond.sum()), generator)

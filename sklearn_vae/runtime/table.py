@@ -14,8 +14,10 @@ from sklearn_vae.data.fields import (
     Field,
     check_column_names,
     has_time_zone,
+    rounded_columns,
     seconds,
     time_type,
+    without_unknown,
 )
 from sklearn_vae.inference.constants import SCORE_DRAWS
 from sklearn_vae.persistence.validation import check_count
@@ -259,10 +261,7 @@ class GenerativeModel(TableModel):
     @property
     def is_rounded(self) -> np.ndarray:
         """Mask of the columns whose type holds no means: all but those of real numbers."""
-        if self.fields is None:
-            return np.zeros(self.n_features_in_, dtype=bool)
-        is_real = [field.logical_type == "number" and field.is_numeric for field in self.fields]
-        return ~np.array(is_real, dtype=bool)
+        return rounded_columns(self.fields, self.n_features_in_)
 
     def impute_rows(
         self, rows: np.ndarray, n_draws: int | None = None, seed: int = 0
@@ -272,7 +271,7 @@ class GenerativeModel(TableModel):
         Codes of y may come after the columns of X.
         """
         X, y = np.split(rows, [self.n_features_in_], axis=1)
-        X = self.without_unknown(X)
+        X = without_unknown(X, self.fields)
         imputed, incomplete = np.repeat(X[None], n_draws or 1, axis=0), has_missing_values(X)
         if not incomplete.any():
             return imputed
@@ -285,13 +284,6 @@ class GenerativeModel(TableModel):
             draws = self.sample_missing(x, n_draws, seed)
             imputed[:, incomplete] = self.columns.fill_missing_with_draws(X, draws, seed)
         return imputed
-
-    def without_unknown(self, X: np.ndarray) -> np.ndarray:
-        """Replace unknown categories, which no table can hold, by NaN: (n, n_features)."""
-        if self.fields is None:
-            return X
-        is_categorical = np.array([field.categories is not None for field in self.fields])
-        return np.where(is_categorical & (X < 0), np.nan, X)
 
     def sample(
         self, n_samples: int = 1, random_state: int | None = None, *, y: Any = None

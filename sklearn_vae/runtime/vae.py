@@ -5,13 +5,13 @@ B rows.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from sklearn_vae.model_constants import HALF_LOG_2PI, INPUT_CLIP, POSTERIOR_LOG_SCALE_BOUND
+from sklearn_vae.runtime.columnwise import Columnwise
 from sklearn_vae.runtime.functions import (
     bounded,
     log_softmax,
@@ -229,46 +229,29 @@ class VAE:
             params.append(block)
         return params
 
-    def _blocks(
-        self, x: np.ndarray, params: list[Parameters]
-    ) -> Iterator[tuple[Likelihood, Parameters, np.ndarray, np.ndarray]]:
-        """Likelihood, parameters, values and mask of observed values of each block of rows."""
-        first = 0
-        for (likelihood, n), block in zip(self.architecture.blocks, params, strict=True):
-            values = x[:, first : (first := first + n * likelihood.width)]
-            is_missing = np.isnan(values)
-            observed = ~is_missing[:, :: likelihood.width]
-            yield likelihood, block, np.where(is_missing, 0.0, values), observed
+    @cached_property
+    def likelihood(self) -> Columnwise:
+        """Joint likelihood of the columns."""
+        return Columnwise(self.architecture.blocks)
 
     def log_likelihood(self, x: np.ndarray, z: np.ndarray) -> np.ndarray:
         """Log p(x|z) of observed values: (B, n), (M, K, B or 1, l) -> (M, K, B)."""
-        return sum(
-            (likelihood.log_prob(params, values) * observed).sum(-1)
-            for likelihood, params, values, observed in self._blocks(x, self.decode(z, x))
-        )
+        return self.likelihood.log_prob(self.decode(z, x), x)
 
     def gradient(self, x: np.ndarray, z: np.ndarray) -> np.ndarray:
         """Gradient of log p(x|z) in z: (B, n), (M, K, B, l) -> (M, K, B, l)."""
-        slopes = []
-        for likelihood, params, values, observed in self._blocks(x, self.decode(z, x)):
-            pairs = zip(likelihood.param_sizes, likelihood.depends_on_z, strict=True)
-            for number, (size, depends) in enumerate(pairs):
-                if depends:
-                    slope = likelihood.gradient(params, values, number)
-                    slopes.append(slope * np.repeat(observed, size, axis=-1))
+        slopes = self.likelihood.gradient(self.decode(z, x), x, decoded=True)
         inputs = self._decoder_inputs(z, x)
         flat = (
             part.reshape(len(z), math.prod(part.shape[1:-1]), part.shape[-1])
-            for part in (inputs, np.concatenate(slopes, axis=-1))
+            for part in (inputs, slopes)
         )
         back = perceptron_gradient(self.weights, "decoder", *self._layers, *flat)
         return back[..., : z.shape[-1]].reshape(z.shape)
 
     def average(self, z: np.ndarray, weight: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Mean over weighted codes: (M, K, B, l), (M, K, B), (B, n) -> (B, n_columns)."""
-        blocks = zip(self.architecture.blocks, self.decode(z, x), strict=True)
-        means = [likelihood.average(params, weight) for (likelihood, _), params in blocks]
-        return np.concatenate(means, axis=-1)
+        return self.likelihood.average(self.decode(z, x), weight)
 
     def fill_missing(self, x: np.ndarray) -> np.ndarray:
         """Replace missing values as the first member's encoder input: (B, n_columns)."""
@@ -312,18 +295,11 @@ class VAE:
             masked = np.nan if self.architecture.n_factors else 0.0
             inputs = np.where(np.repeat(mask, widths, axis=1)[:, None], masked, inputs)
         z, _ = self.encode(inputs)
-        blocks = [
-            likelihood.residual(params, values)[:, 0] * observed
-            for likelihood, params, values, observed in self._blocks(x, self.decode(z[:, None]))
-        ]
-        return z, np.concatenate(blocks, axis=-1)
+        return z, self.likelihood.residual(self.decode(z[:, None]), x)[:, 0]
 
     def mean(self, z: np.ndarray, x: np.ndarray | None = None) -> np.ndarray:
         """Mean of p(x|z): (B or 1, l), (B, n) -> (M, B or 1, n_columns)."""
-        blocks = zip(self.architecture.blocks, self.decode(z[None, None], x), strict=True)
-        return np.concatenate(
-            [likelihood.mean(params)[:, 0] for (likelihood, _), params in blocks], axis=-1
-        )
+        return self.likelihood.mean(self.decode(z[None, None], x))[:, 0]
 
     def sample(self, x: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Draw rows given the conditions of rows, each from a random member.
@@ -341,14 +317,7 @@ class VAE:
 
         (M or 1, n_rows, l), (n_rows, n) -> (M, n_rows, n_columns).
         """
-        rows, first = [], 0
-        blocks = zip(self.architecture.blocks, self.decode(z[:, None], x), strict=True)
-        for (likelihood, n), params in blocks:
-            low, high, excluded, radius = (limit[first : first + n] for limit in self.limits)
-            draws = likelihood.sample(params, generator, (low, high, excluded, radius))
-            rows.append(draws[:, 0])
-            first += n
-        return np.concatenate(rows, axis=-1)
+        return self.likelihood.sample(self.decode(z[:, None], x), generator, self.limits)[:, 0]
 
 
 def normal_log_density(z: np.ndarray, loc: np.ndarray, log_scale: np.ndarray) -> np.ndarray:

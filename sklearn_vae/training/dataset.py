@@ -133,8 +133,8 @@ class Dataset:
         return isinstance(self.x, Tensor) and self.x.device.type == "cpu"
 
     def arrays(self) -> tuple[Any, np.ndarray | None]:
-        """Return a single member's rows and relative weights as arrays (lazy for EncodedRows)."""
-        weight = None if self.weight is None else self.weight.cpu().numpy()
+        """Return a single member's rows (lazy for EncodedRows) and sample weights, if any."""
+        weight = None if self.weight is None else self.sample_weight()
         if isinstance(self.x, EncodedRows):
             return EncodedArray(self.x, self.row_indices), weight
         x = self.x if self.row_indices is None else self.x[self.row_indices]

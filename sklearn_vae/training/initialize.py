@@ -154,7 +154,6 @@ def make_initializer(n_components: int) -> Callable[[TrainingJob], LinearGaussia
 def _residuals(job: TrainingJob) -> tuple[Any, np.ndarray | None, ConditionRegression | None]:
     """Regress a job's training rows on their conditions: residuals, weights, regression."""
     rows, weight = job.train.arrays()
-    weight = None if weight is None else job.train.sample_weight()
     if not job.architecture.n_conditions:
         return rows, weight, None
     regression = ConditionRegression.fit(

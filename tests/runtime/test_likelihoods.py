@@ -110,7 +110,8 @@ def test_gradients_and_fisher_features_are_those_of_torch(likelihood):
     params = params.detach()
     blocks = columns.split_params(params), columns.split_params(slopes)
     features = columns.fisher_features(*blocks).numpy()
-    params, slopes, x = params.numpy(), slopes.numpy(), x.numpy()
+    params, slopes = (own.split_params(part.numpy()) for part in (params, slopes))
+    x = x.numpy()
 
     np.testing.assert_allclose(own.log_prob(params, x), log_prob.detach().numpy(), rtol=1e-9)
     np.testing.assert_allclose(own.gradient(params, x), gradient.numpy(), rtol=1e-6, atol=1e-7)

@@ -79,11 +79,8 @@ def split_columns(
     Parameters of each block and their gradients are as likelihoods have them, columns last: (M, K,
     B, d) or (M, 1, 1, d). The mask of observed values is (M, n, 1, B).
     """
-    n_values = [n for _, n in likelihood.blocks]
-    masks: Sequence[Tensor | None] = [None] * len(n_values)
-    if observed is not None:
-        masks = observed.split(n_values, dim=1)
-    priors: Sequence[ScalePrior | None] = [None] * len(n_values)
+    masks = likelihood.split_mask(observed, dim=1)
+    priors: Sequence[ScalePrior | None] = [None] * len(masks)
     if prior is not None:
         residuals = prior.residual.split(likelihood.widths, dim=1)
         priors = [prior._replace(residual=residual) for residual in residuals]

@@ -83,8 +83,7 @@ class ELBOGradient:
         self.clips_input = clips_input
         self.observed: Tensor | None = None
         if model.filler is not None:
-            n_values = sum(n for _, n in model.likelihood.blocks)
-            self.observed = like.new_ones(n_members, n_values, n_rows)
+            self.observed = like.new_ones(n_members, model.likelihood.n_values, n_rows)
             n_inputs = model.likelihood.n_columns + model.n_conditions
             self.x = like.new_empty(n_members, n_inputs, n_rows)
         else:

@@ -498,8 +498,7 @@ class OtherColumns:
         self.x = self.params.new_empty(n_members, others.n_columns, 1, n_rows)
         self.observed: Tensor | None = None
         if model.architecture.has_missing:
-            n_values = sum(n for _, n in others.blocks)
-            self.observed = self.params.new_ones(n_members, n_values, 1, n_rows)
+            self.observed = self.params.new_ones(n_members, others.n_values, 1, n_rows)
         params_of, grads_of = (
             others.split_params(tensor.movedim(1, -1)) for tensor in (self.params, self.grad)
         )
