@@ -1,7 +1,8 @@
-"""Private names of scikit-learn and PyTorch that this package uses, and nowhere else.
+"""Private names of scikit-learn and PyTorch that this package imports, and nowhere else.
 
 Both libraries may move or change them in any release without notice. A public name replaces a
-private one here as soon as there is one, for the oldest supported version too.
+private one here as soon as there is one, for the oldest supported version too. Private methods of
+their base classes are called where a subclass needs them, as in ``model_selection/search.py``.
 """
 
 from numbers import Integral, Real

@@ -123,29 +123,33 @@ class TableEncoderModule(nn.Module):
         return (values - value).abs() <= tolerance
 
 
-class Encoder(nn.Module):
-    """Encoder network with input in X's units, as ``transform``."""
+class Part(nn.Module):
+    """Part of a model, whose inputs and outputs are in X's units."""
+
+    n_members: int | None = 1
 
     def __init__(self, fitted: Predictor, n_draws: int):
         super().__init__()
         self.columns = TableEncoderModule(fitted.columns)
-        self.model = fitted.build_module(np.dtype(np.float32), n_members=1)
+        self.model = fitted.build_module(np.dtype(np.float32), self.n_members)
+
+
+class Encoder(Part):
+    """Encoder network, as ``transform``."""
 
     def forward(self, X: Tensor) -> Tensor:
         """(n, n_features) -> (n, n_components)."""
         return self.model.posterior.mean(self.model.encode(self.columns.encode(X)))[0].double()
 
 
-class Decoder(nn.Module):
-    """Decoder network with output in X's units, as ``inverse_transform``."""
+class Decoder(Part):
+    """Decoder network, as ``inverse_transform``."""
 
     correction: Tensor
     code_range: Tensor
 
     def __init__(self, fitted: Predictor, n_draws: int):
-        super().__init__()
-        self.columns = TableEncoderModule(fitted.columns)
-        self.model = fitted.build_module(np.dtype(np.float32), n_members=1)
+        super().__init__(fitted, n_draws)
         shape = (1 + fitted.architecture.n_components, fitted.architecture.n_columns)
         correction = np.zeros(shape) if fitted.correction is None else fitted.correction
         self.register_buffer("correction", torch.as_tensor(correction), persistent=False)
@@ -163,15 +167,14 @@ class Decoder(nn.Module):
         return self.columns.decode(values + correction)
 
 
-class Score(nn.Module):
+class Score(Part):
     """Importance-weighted bound on log p(x), with the encoder as the proposal."""
 
+    n_members = None
     noise: Tensor
 
     def __init__(self, fitted: Predictor, n_draws: int):
-        super().__init__()
-        self.columns = TableEncoderModule(fitted.columns)
-        self.model = fitted.build_module(np.dtype(np.float32))
+        super().__init__(fitted, n_draws)
         self.proposal_scale = fitted.architecture.proposal_scale
         seed = stream_seed(fitted.seed, Stream.SCORE)
         points = sobol_normal(n_draws, fitted.architecture.n_noise, seed)

@@ -5,8 +5,8 @@ from typing import Self
 
 import numpy as np
 
+from sklearn_vae.anomaly.base import MAX_BATCH_CELLS
 from sklearn_vae.anomaly.reference import CountedRows
-from sklearn_vae.anomaly.rows import MAX_BATCH_CELLS
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array

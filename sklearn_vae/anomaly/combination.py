@@ -5,7 +5,8 @@ from typing import Self
 
 import numpy as np
 
-from sklearn_vae.anomaly.rows import ScoredRows, Scorer, score_in_batches
+from sklearn_vae.anomaly.base import Scorer, score_in_batches
+from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_number
 

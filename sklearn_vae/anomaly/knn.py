@@ -7,14 +7,13 @@ from typing import ClassVar, Literal, Self
 
 import numpy as np
 
-from sklearn_vae.anomaly.rows import ScoredRows, Scorer
+from sklearn_vae.anomaly.base import MAX_BATCH_CELLS, Scorer
+from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_integer
 from sklearn_vae.row_subsets import batches, spread_out
 
-# Largest number of cells of neighbours in memory at once, and of rows per query: a query cannot
-# be interrupted.
-MAX_BATCH_CELLS = 1 << 20
+# Largest number of rows per query, which cannot be interrupted.
 MAX_BATCH_ROWS = 1 << 10
 # Largest number of coordinates of reference rows that are compared with one row after the other.
 MAX_CACHED_NUMBERS = 1 << 16

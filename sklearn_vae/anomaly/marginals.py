@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sklearn_vae.anomaly.rows import ScoredRows, Scorer
+from sklearn_vae.anomaly.base import Scorer
+from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.persistence.registry import serializable
 
 

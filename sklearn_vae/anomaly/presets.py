@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sklearn_vae.anomaly.base import Scorer
 from sklearn_vae.anomaly.combination import CombinedScore
 from sklearn_vae.anomaly.knn import (
     HyperplaneDistance,
@@ -15,7 +16,6 @@ from sklearn_vae.anomaly.knn import (
 )
 from sklearn_vae.anomaly.marginals import NegativeLogFrequency
 from sklearn_vae.anomaly.reconstruction import MaskedReconstructionError, ReconstructionError
-from sklearn_vae.anomaly.rows import Scorer
 from sklearn_vae.anomaly.scores import NegativeELBO, NegativeLogLikelihood
 from sklearn_vae.inference.constants import SCORE_DRAWS
 from sklearn_vae.objectives import Constant, LinearWarmup

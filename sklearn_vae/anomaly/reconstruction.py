@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sklearn_vae.anomaly.rows import ScoredRows, Scorer
+from sklearn_vae.anomaly.base import Scorer
+from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_number
 from sklearn_vae.seeds import Stream, stream_seed

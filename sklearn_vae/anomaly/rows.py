@@ -1,6 +1,5 @@
-"""Rows that are scored relative to reference rows, and the interface of anomaly scores.
+"""Rows that are scored relative to reference rows.
 
-A scorer is fitted to reference rows and then scores any rows; a higher score is more anomalous.
 Scores are cross-fitted: a row that is itself a reference row is scored by the ensemble members
 that were not trained on it, and its neighbours exclude itself. So training rows and new rows
 have scores of the same distribution.
@@ -8,7 +7,6 @@ have scores of the same distribution.
 torch, scipy and scikit-learn are not imported at the top: ``sklearn_vae.runtime`` needs none.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -16,13 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 
 from sklearn_vae.data.fields import UNKNOWN, Field
-from sklearn_vae.row_subsets import batches
 
 if TYPE_CHECKING:
     from sklearn_vae.inference.predictor import Predictor
 
-# Largest number of codes and residuals in memory at once.
-MAX_BATCH_CELLS = 1 << 20
 # Decimals of means that replace missing values, in standard deviations. Rounding errors, which
 # depend on the other rows of a batch, are much smaller.
 MEAN_DECIMALS = 10
@@ -329,30 +324,3 @@ def left_out_normal_scores(
     last = ndtri(rank[-2] / n_others) + (values[-1] - values[-2])
     fraction = (values[1:-1] - values[:-2]) / (values[2:] - values[:-2])
     return np.concatenate([[first], below + fraction * (above - below), [last]])
-
-
-class Scorer(ABC):
-    """Interface of anomaly scores."""
-
-    def fit(self, rows: ScoredRows) -> Self:
-        """Return a scorer fitted to reference rows; by default the scorer, which needs none."""
-        return self
-
-    def fit_score(self, rows: ScoredRows) -> tuple[Self, np.ndarray]:
-        """Return a scorer fitted to reference rows, and their anomaly scores (n,)."""
-        fitted = self.fit(rows)
-        return fitted, score_in_batches(fitted.score, rows)
-
-    @abstractmethod
-    def score(self, rows: ScoredRows) -> np.ndarray:
-        """Anomaly score of each row, higher is more anomalous: (n,)."""
-
-
-def score_in_batches(score: Callable[[ScoredRows], np.ndarray], rows: ScoredRows) -> np.ndarray:
-    """Anomaly scores of rows by a function of a batch, computed in bounded memory: (..., n)."""
-    predictor = rows.predictor
-    n_columns = max(rows.X.shape[1], predictor.columns.n_columns)
-    per_row = predictor.n_members * (n_columns + predictor.architecture.n_components)
-    batch_size = max(MAX_BATCH_CELLS // per_row, 1)
-    scores = [score(rows.select(batch)) for batch in batches(len(rows), batch_size)]
-    return np.concatenate(scores, axis=-1)

@@ -5,24 +5,30 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import logsumexp
 
-from sklearn_vae.anomaly.rows import ScoredRows, Scorer
+from sklearn_vae.anomaly.base import Scorer
+from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
 
 # Maximum number of draws of a loaded scorer: the memory for a row grows with them.
-MAX_DRAWS = 1 << 12
+MAX_LOADED_DRAWS = 1 << 12
 
 
-@serializable
 @dataclass(frozen=True)
-class NegativeLogLikelihood(Scorer):
-    """Negative log-density of the model, in nats and in X's units."""
+class _ScoreByDraws(Scorer):
+    """Score that is a mean over draws of z."""
 
     n_draws: int
 
     def check(self) -> None:
         """Validate the fields of a loaded scorer."""
-        check_integer(self, "n_draws", self.n_draws, 1, MAX_DRAWS)
+        check_integer(self, "n_draws", self.n_draws, 1, MAX_LOADED_DRAWS)
+
+
+@serializable
+@dataclass(frozen=True)
+class NegativeLogLikelihood(_ScoreByDraws):
+    """Negative log-density of the model, in nats and in X's units."""
 
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row: (n,)."""
@@ -33,7 +39,7 @@ class NegativeLogLikelihood(Scorer):
 
 @serializable
 @dataclass(frozen=True)
-class NegativeELBO(Scorer):
+class NegativeELBO(_ScoreByDraws):
     """Negative evidence lower bound, or its reconstruction term alone, in nats and X's units.
 
     The reconstruction term is -log p(x|z) averaged over draws from q(z|x), the reconstruction
@@ -45,12 +51,7 @@ class NegativeELBO(Scorer):
        Reconstruction Probability", SNU Data Mining Center, 2015.
     """
 
-    n_draws: int
     with_kl: bool = True
-
-    def check(self) -> None:
-        """Validate the fields of a loaded scorer."""
-        check_integer(self, "n_draws", self.n_draws, 1, MAX_DRAWS)
 
     def score(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row: (n,)."""

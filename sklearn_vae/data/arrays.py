@@ -81,3 +81,9 @@ def has_missing_values(X: np.ndarray) -> np.ndarray:
     rows = np.flatnonzero(may_have)
     may_have[rows] = np.isnan(X[rows]).any(axis=1)
     return may_have
+
+
+def weighted_moments(x: np.ndarray, weights: np.ndarray | None) -> tuple[float, float]:
+    """Mean and variance of values, with weights if any: (n,), (n,)."""
+    mean = np.average(x, weights=weights)
+    return mean, np.average(np.square(x - mean), weights=weights)

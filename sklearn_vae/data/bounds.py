@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from sklearn_vae.data.arrays import weighted_moments
+
 # Values that differ by a smaller fraction of themselves are equal.
 ROUNDING = 8 * float(np.finfo(np.float64).eps)
 # Columns with fewer levels than this between minimum and maximum are coarsely recorded.
@@ -57,8 +59,8 @@ def sample_bounds(values: np.ndarray, weights: np.ndarray | None) -> tuple[float
     from scipy.special import ndtr
 
     weights = np.ones(len(values)) if weights is None else weights
-    mean = np.average(values, weights=weights)
-    std = np.sqrt(np.average(np.square(values - mean), weights=weights))
+    mean, variance = weighted_moments(values, weights)
+    std = np.sqrt(variance)
     bounds = []
     for extreme in (values.min(), values.max()):
         beyond = float(ndtr(-abs(extreme - mean) / std if std > 0 else 0.0))

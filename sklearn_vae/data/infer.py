@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import stats
 
+from sklearn_vae.data.arrays import weighted_moments
 from sklearn_vae.data.bounds import equal_up_to_rounding, lattice_step
 from sklearn_vae.data.columns import (
     COLUMNS,
@@ -208,8 +209,7 @@ def _infer_of_integers(column: TrainingColumn) -> Likelihood:
 
 def _log_rounded_normal(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     """Log-probabilities by a rounded normal distribution with the moments of the values."""
-    mean = np.average(values, weights=weights)
-    variance = np.average(np.square(values - mean), weights=weights)
+    mean, variance = weighted_moments(values, weights)
     scale = max(np.sqrt(variance), 0.5)
     normal = stats.norm(mean, scale)
     if scale > SCALE_OF_DENSITIES:
@@ -219,8 +219,8 @@ def _log_rounded_normal(values: np.ndarray, weights: np.ndarray | None) -> np.nd
 
 def _fit_counts(values: np.ndarray, weights: np.ndarray | None) -> tuple[Likelihood, np.ndarray]:
     """Fit a distribution of counts by the method of moments; return it and log-probabilities."""
-    mean = np.average(values, weights=weights)
-    overdispersion = np.average(np.square(values - mean), weights=weights) - mean
+    mean, variance = weighted_moments(values, weights)
+    overdispersion = variance - mean
     # a variance that exceeds Poisson's by a tenth may do so by chance
     if overdispersion > 0.1 * mean:
         shape = mean**2 / overdispersion

@@ -12,6 +12,7 @@ References
 
 import numpy as np
 
+from sklearn_vae.data.arrays import weighted_moments
 from sklearn_vae.data.bounds import ROUNDING
 
 # Numbers of knots that are tried, and the smallest number of rows for each knot.
@@ -73,8 +74,7 @@ def _held_out_gain(
     for fold in (0, 1):
         fit, held_out = np.arange(fold, len(values), 2), np.arange(1 - fold, len(values), 2)
         knots = _fit_knots(cells[:, fit], weights[fit], n_knots)
-        mean = np.average(values[fit], weights=weights[fit])
-        variance = np.average(np.square(values[fit] - mean), weights=weights[fit])
+        mean, variance = weighted_moments(values[fit], weights[fit])
         if not len(knots) or variance == 0:
             return -np.inf
         scores, slope = to_normal_scores(values[held_out], knots)

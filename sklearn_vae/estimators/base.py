@@ -498,7 +498,7 @@ class TableEstimator(
         if not has_validation:
             return 0
         n_valid = max(round(self.validation_fraction * n_rows), 1)
-        if table.rows_per_window < len(table):  # they are in memory
+        if table.rows_per_window < len(table):  # of rows on disk, these are held in memory
             n_valid = min(n_valid, MAX_VALIDATION_ROWS)
         if n_rows - n_valid < MIN_ROWS:
             raise ValueError(

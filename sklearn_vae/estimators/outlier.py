@@ -16,6 +16,7 @@ from skorch.callbacks import Callback
 from sklearn_vae._compat import Interval, StrOptions
 from sklearn_vae.anomaly.attribution import AttributionBaseline, conditional_means
 from sklearn_vae.anomaly.autoencoders import make_architecture, make_jobs, trimmed_job
+from sklearn_vae.anomaly.base import Scorer, score_in_batches
 from sklearn_vae.anomaly.calibration import (
     conformal_p_values,
     conformal_threshold,
@@ -25,7 +26,7 @@ from sklearn_vae.anomaly.calibration import (
 )
 from sklearn_vae.anomaly.presets import METHODS, Preset, preset_and_scorer
 from sklearn_vae.anomaly.reference import CountedRows, are_often_repeated
-from sklearn_vae.anomaly.rows import ScoredRows, Scorer, score_in_batches
+from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.sources import as_source
 from sklearn_vae.estimators.base import MIN_ROWS, Cache, TableEstimator, cached

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.sparse import issparse
 
 from sklearn_vae.data.arrays import is_missing
-from sklearn_vae.inspection._mixin import DisplayMixin, check_axes, column_names, fitted_names
+from sklearn_vae.inspection.base import DisplayMixin, check_axes, column_names, fitted_names
 from sklearn_vae.persistence.validation import check_count
 
 if TYPE_CHECKING:

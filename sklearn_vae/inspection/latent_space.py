@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.utils import check_consistent_length, column_or_1d
 
 from sklearn_vae.data.arrays import find_objects, is_missing
-from sklearn_vae.inspection._mixin import CODES, DisplayMixin, as_numbers, latent_kl
+from sklearn_vae.inspection.base import CODES, DisplayMixin, as_numbers, latent_kl
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

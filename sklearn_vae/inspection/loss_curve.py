@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from sklearn_vae.inspection._mixin import DisplayMixin, check_axes
+from sklearn_vae.inspection.base import DisplayMixin, check_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

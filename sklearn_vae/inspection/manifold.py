@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from scipy.special import ndtri
 
-from sklearn_vae.inspection._mixin import CODES, DisplayMixin, as_numbers, check_fraction, latent_kl
+from sklearn_vae.inspection.base import CODES, DisplayMixin, as_numbers, check_fraction, latent_kl
 from sklearn_vae.inspection.image_grid import as_images, check_image_shape, draw_tiles, value_range
 from sklearn_vae.persistence.validation import check_count
 

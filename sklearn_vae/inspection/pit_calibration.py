@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from scipy import stats
 
-from sklearn_vae.inspection._mixin import DisplayMixin, column_names, fitted_names
+from sklearn_vae.inspection.base import DisplayMixin, column_names, fitted_names
 from sklearn_vae.metrics import pit_calibration
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from sklearn_vae.inspection._mixin import (
+from sklearn_vae.inspection.base import (
     CODES,
     DisplayMixin,
     as_numbers,

@@ -122,7 +122,7 @@ class Gaussian(Likelihood):
     def cdf(self, params: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
         """P(X < x) and P(X = x) of each value: (..., n) -> (..., n), (..., n)."""
         loc, raw = params
-        below = torch.special.ndtr((x - loc) * (-bounded(raw, LOG_SCALE_BOUND)).exp())
+        below = torch.special.ndtr((x - loc) * (-self._log_scale(raw)).exp())
         return below, torch.zeros_like(below)
 
     def sample(
@@ -130,7 +130,7 @@ class Gaussian(Likelihood):
     ) -> Tensor:
         """Sample rows from p(x|z): (..., n)."""
         loc, raw = params
-        scale = bounded(raw, LOG_SCALE_BOUND).exp()
+        scale = self._log_scale(raw).exp()
 
         def draw() -> Tensor:
             noise = torch.randn(loc.shape, generator=generator, dtype=loc.dtype)

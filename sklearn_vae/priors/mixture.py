@@ -19,9 +19,24 @@ from sklearn_vae.random import sample_categorical
 INITIAL_SPREAD = 0.5
 
 
+@dataclass(frozen=True)
+class _Mixture(Prior):
+    """Prior of several components, each initialised at one row."""
+
+    n_components: int
+
+    def __post_init__(self) -> None:
+        check_integer(self, "n_components", self.n_components)
+
+    @property
+    def n_rows(self) -> int:
+        """One row per component."""
+        return self.n_components
+
+
 @serializable
 @dataclass(frozen=True)
-class MixturePrior(Prior):
+class MixturePrior(_Mixture):
     r"""A learned mixture, :math:`p(z) = \sum_c \pi_c \, \mathcal{N}(z | \mu_c, \sigma_c^2)`.
 
     Weights, locations and scales of its components (with independent dimensions) are
@@ -54,14 +69,6 @@ class MixturePrior(Prior):
     requirements = (NO_FREE_BITS,)
 
     n_components: int = 10
-
-    def __post_init__(self) -> None:
-        check_integer(self, "n_components", self.n_components)
-
-    @property
-    def n_rows(self) -> int:
-        """One row per component."""
-        return self.n_components
 
     def param_shapes(self, n_components: int, n_columns: int) -> dict[str, tuple[int, int]]:
         """Shapes of one member's parameters, by name."""
@@ -133,7 +140,7 @@ class DiagonalMixture:
 
 @serializable
 @dataclass(frozen=True)
-class VampPrior(Prior):
+class VampPrior(_Mixture):
     r"""A mixture of the encoder's posteriors, :math:`p(z) = \frac{1}{C} \sum_c q(z | u_c)`.
 
     The pseudo-inputs u are learned: rows as the encoder sees them, whose posteriors are the
@@ -172,14 +179,6 @@ class VampPrior(Prior):
     )
 
     n_components: int = 50
-
-    def __post_init__(self) -> None:
-        check_integer(self, "n_components", self.n_components)
-
-    @property
-    def n_rows(self) -> int:
-        """One row per pseudo-input."""
-        return self.n_components
 
     def param_shapes(self, n_components: int, n_columns: int) -> dict[str, tuple[int, int]]:
         """Shapes of one member's parameters, by name."""

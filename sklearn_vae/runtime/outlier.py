@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from sklearn_vae.anomaly import knn, reconstruction, rows
+from sklearn_vae.anomaly.base import Scorer, score_in_batches
 from sklearn_vae.anomaly.calibration import conformal_p_values, margins
 from sklearn_vae.anomaly.combination import CombinedScore, TailDistribution
 from sklearn_vae.anomaly.knn import deviations, inputs, normal_scores, residuals_and_codes
@@ -136,7 +137,7 @@ class OutlierModel(TableModel):
         columns: TableEncoder,
         vae: VAE,
         seed: int,
-        scorer: rows.Scorer,
+        scorer: Scorer,
         reference_samples: np.ndarray,
         counts: np.ndarray | None,
         out_of_fold: np.ndarray,
@@ -173,7 +174,7 @@ class OutlierModel(TableModel):
         reference = self.reference
         X = reference.match(X, self.fields)
         scored = ScoredRows(X, reference.predictor, reference, are_new=self.are_new)
-        return -rows.score_in_batches(self.scorer.score, scored)
+        return -score_in_batches(self.scorer.score, scored)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Score less the threshold ``offset_``: negative for outliers.

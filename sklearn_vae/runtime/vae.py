@@ -54,7 +54,7 @@ class VampPrior:
 
 @dataclass(frozen=True)
 class Architecture:
-    """Shapes of a model's weights, with the fields of :class:`sklearn_vae.models.Architecture`."""
+    """Shapes, with the fields of :class:`sklearn_vae.models.architecture.Architecture`."""
 
     n_components: int
     hidden_layer_sizes: tuple[int, ...]

@@ -20,8 +20,8 @@ REFIT_ITERATIONS = 0.2
 REFIT_RATE = 0.3
 MIN_ITERATIONS_TO_CONTINUE = 20
 # Draws of z per step that all rows share in full-batch training: with draws of its own, a row of
-# weight 2 would not equal two rows. Antithetic draws cancel the gradients at the initialization
-# up to rounding errors, which Adam amplifies.
+# weight 2 would not equal two rows. They are no antithetic pairs, which cancel the gradients at the
+# initialization up to rounding errors, and Adam amplifies these.
 SHARED_DRAWS = 4
 
 

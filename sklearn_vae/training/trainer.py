@@ -23,7 +23,8 @@ from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.objectives import REPORTED, LossState, Minibatch, Objective
 from sklearn_vae.random import Stream, sobol_normal, stream_seed
 from sklearn_vae.threads import map_on_threads, threads_for
-from sklearn_vae.training.batches import Augmentation, Batch, iterate_batches
+from sklearn_vae.training.augmentation import Augmentation
+from sklearn_vae.training.batches import Batch, iterate_batches
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.distributed import Processes
 from sklearn_vae.training.early_stopping import STAGES, StageScheduler

@@ -3,8 +3,8 @@
 import pytest
 
 from sklearn_vae import VAEOutlierDetector
+from sklearn_vae.anomaly.base import Scorer
 from sklearn_vae.anomaly.presets import CLEAN, CONTAMINATED, METHODS
-from sklearn_vae.anomaly.rows import Scorer
 
 
 def test_every_parameter_that_defaults_to_auto_has_a_value_in_both_presets():

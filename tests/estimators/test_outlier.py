@@ -19,9 +19,10 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae import VAEOutlierDetector
 from sklearn_vae.anomaly.attribution import N_DRAWS, conditional_nll
+from sklearn_vae.anomaly.base import score_in_batches
 from sklearn_vae.anomaly.combination import TailDistribution
 from sklearn_vae.anomaly.presets import METHODS
-from sklearn_vae.anomaly.rows import ScoredRows, score_in_batches
+from sklearn_vae.anomaly.rows import ScoredRows
 
 pd = pytest.importorskip("pandas")
 

@@ -36,14 +36,15 @@ MIN_UNIQUE = 24
 EXTREME_POINT_MASS_FROM = 0.1
 REAL_POINT_MASS_FROM = 1 / 3
 MIN_ROWS_OF_POINT_MASS = 10
-# For an exact marginal distribution, all values are point masses if they are so few, and have so
-# many rows on average. Otherwise those with so large a fraction of the rows, so many times the mean
-# fraction, are. If the others are not so few, but increase the log-density by so many nats per row
-# over a histogram of the recording steps that is smoothed over so many values, they are, too.
+# For an exact marginal distribution, all values are point masses if there are at most MAX_VALUES
+# of them, each with MIN_ROWS_PER_VALUE rows on average.
 MAX_VALUES = 50
 MIN_ROWS_PER_VALUE = 20
+# Otherwise those are that have this fraction of the rows, and this multiple of the mean fraction.
 COMMON_FROM = 0.002
 COMMON_TIMES_MEAN = 10
+# Up to so many others are point masses, too, if they increase the log-density by so many nats per
+# row over a histogram of the recording steps, smoothed over so many neighbouring values.
 MAX_UNEVEN_VALUES = 128
 GAIN_OF_UNEVEN_VALUES = 0.1
 SMOOTHED_VALUES = 5

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
-from sklearn_vae.data.arrays import has_missing_values
+from sklearn_vae.data.arrays import has_missing_values, weighted_moments
 from sklearn_vae.data.bounds import (
     COARSEST_STEP,
     MAX_DECIMALS,
@@ -93,13 +93,13 @@ class RealColumns(Columns):
         largest = np.float64(max(values.max(), -values.min()))
         exponent = int(np.frexp(largest)[1]) if is_linear else 0
         linked = np.ldexp(cls.link(values.astype(np.float64)), -exponent)
-        mean = np.average(linked, weights=weights)
+        mean, variance = weighted_moments(linked, weights)
         return cls(
             np.array([column.index]),
             likelihood,
             np.array([exponent]),
             np.array([mean]),
-            np.array([np.sqrt(np.average(np.square(linked - mean), weights=weights))]),
+            np.array([np.sqrt(variance)]),
             np.full((1, 2), np.nan),
             np.array([-1]),
             np.zeros(1),

@@ -1,4 +1,4 @@
-"""Methods that the displays share: validation of estimators, axes and column names."""
+"""Base of the displays: validation of estimators, axes and column names."""
 
 from collections.abc import Sequence
 from numbers import Integral, Real
