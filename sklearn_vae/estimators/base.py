@@ -219,8 +219,8 @@ class TableEstimator(
                 results, next_jobs = self._select(jobs, results, rows)
                 results = train(next_jobs, **options) if next_jobs else results
                 self._set_results(jobs, results, rows)
-                for file in checkpoint:
-                    file.remove()
+                for callback in checkpoint:
+                    callback.file.remove()
             except KeyboardInterrupt:
                 jobs, results = interrupt.results(jobs)
                 self.interrupted_ = True

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,39 +18,71 @@ from sklearn_vae.persistence.serialization import (
 from sklearn_vae.warnings import warn
 
 
-def check_path(path: str | bytes) -> None:
-    """Refuse a folder, or a file in a missing one, before hours of work fail to be written."""
-    if os.path.isdir(os.path.realpath(path)):
-        raise ValueError(
-            f"The 'checkpoint' parameter must be the path of a file. Got {path!r} instead."
-        )
-    if not os.path.isdir(os.path.dirname(os.path.realpath(path))):
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+class CheckpointFile:
+    """File of a work that goes on from it, named by an estimator's parameter ``checkpoint``.
 
-
-def write_checkpoint(path: file_format.PathLike, kind: str, **values: Any) -> None:
-    """Write values to a checkpoint file of this kind, atomically.
-
-    If a later write fails, as on a full disk, the file keeps its last values: a warning says so,
-    and the work goes on. The first write raises its error.
+    Parameters
+    ----------
+    path : str or path-like
+        The file, which need not exist yet.
+    kind : {"fit", "search"}
+        The work. A file of another kind is refused.
     """
-    arrays: dict[str, np.ndarray] = {}
-    header = {
-        name: extract_arrays(Serializer().serialize(value), arrays, name)
-        for name, value in values.items()
-    }
-    try:
-        file_format.write(path, {"kind": kind, **header}, arrays)
-    except OSError as error:
-        if not os.path.exists(path):
-            raise
-        warn(f"The checkpoint was not written, and {path!r} keeps an earlier state: {error}.")
 
+    def __init__(self, path: file_format.PathLike, kind: str):
+        self.path, self.kind = os.fspath(path), kind
+        # before hours of work fail to be written
+        if os.path.isdir(os.path.realpath(self.path)):
+            raise ValueError(
+                f"The 'checkpoint' parameter must be the path of a file. Got {self.path!r} instead."
+            )
+        if not os.path.isdir(os.path.dirname(os.path.realpath(self.path))):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.path)
 
-def read_checkpoint(path: file_format.PathLike, kind: str) -> dict[str, Any]:
-    """Values of a checkpoint file of this kind by name."""
-    header, arrays = file_format.read(path)
-    if header.pop("kind", None) != kind:
-        raise ValueError(f"{path}: the file holds no {kind}, but other data.")
-    with memory_budget(os.path.getsize(path)):
-        return {name: deserialize(insert_arrays(value, arrays)) for name, value in header.items()}
+    def read(self) -> dict[str, Any]:
+        """Values by name; none if there is no file."""
+        if not os.path.exists(self.path):
+            return {}
+        header, arrays = file_format.read(self.path)
+        if header.pop("kind", None) != self.kind:
+            raise ValueError(f"{self.path}: the file holds no checkpoint of a {self.kind}.")
+        with memory_budget(os.path.getsize(self.path)):
+            return {
+                name: deserialize(insert_arrays(value, arrays)) for name, value in header.items()
+            }
+
+    def check_digests(self, actual: Mapping[str, str], saved: Mapping[str, str]) -> None:
+        """Refuse a file whose digests differ from those of the present work."""
+        differing = [name for name, digest in actual.items() if saved.get(name) != digest]
+        if differing:
+            raise ValueError(
+                f"The file of the 'checkpoint' parameter, {self.path!r}, belongs to another "
+                f"{self.kind}, with other {' and other '.join(differing)}. Remove the file to "
+                f"start a new {self.kind}, or use another file."
+            )
+
+    def write(self, **values: Any) -> None:
+        """Write values, atomically.
+
+        If a later write fails, as on a full disk, the file keeps its last values: a warning says
+        so, and the work goes on. The first write raises its error.
+        """
+        arrays: dict[str, np.ndarray] = {}
+        header = {
+            name: extract_arrays(Serializer().serialize(value), arrays, name)
+            for name, value in values.items()
+        }
+        try:
+            file_format.write(self.path, {"kind": self.kind, **header}, arrays)
+        except OSError as error:
+            if not os.path.exists(self.path):
+                raise
+            warn(
+                f"The checkpoint was not written, and {self.path!r} keeps an earlier state: "
+                f"{error}."
+            )
+
+    def remove(self) -> None:
+        """Remove the file at the end of the work, if there is one."""
+        if os.path.exists(self.path):
+            os.unlink(self.path)

@@ -127,7 +127,7 @@ class RelaxedCategorical(CategoricalPosterior):
     is a one-hot code, which does not depend on the temperature. The prior is uniform, and the
     KL from it has a closed form. With at most 4,096 codes the score sums over all of them and
     is log p(x) itself; with more it samples. ``transform`` returns the probabilities of the
-    classes. The model is initialised by k-means of the rows.
+    classes. The model is initialized by k-means of the rows.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ class Prior(ABC):
 
     @property
     def n_rows(self) -> int:
-        """Number of training rows that the parameters are initialised from; 0 without any."""
+        """Number of training rows that the parameters are initialized from; 0 without any."""
         return 0
 
     def param_shapes(self, n_components: int, n_columns: int) -> dict[str, tuple[int, int]]:

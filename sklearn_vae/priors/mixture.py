@@ -21,7 +21,7 @@ INITIAL_SPREAD = 0.5
 
 @dataclass(frozen=True)
 class _Mixture(Prior):
-    """Prior of several components, each initialised at one row."""
+    """Prior of several components, each initialized at one row."""
 
     n_components: int
 
@@ -40,7 +40,7 @@ class MixturePrior(_Mixture):
     r"""A learned mixture, :math:`p(z) = \sum_c \pi_c \, \mathcal{N}(z | \mu_c, \sigma_c^2)`.
 
     Weights, locations and scales of its components (with independent dimensions) are
-    trained with the networks. It is initialised near the standard normal, with locations at
+    trained with the networks. It is initialized near the standard normal, with locations at
     half the codes that probabilistic PCA gives to some training rows.
 
     Parameters
@@ -76,7 +76,7 @@ class MixturePrior(_Mixture):
         return {"logit": (1, self.n_components), "loc": shape, "log_scale": shape}
 
     def initial_params(self, x: Tensor, encode: Encode) -> dict[str, Tensor]:
-        """Initialise with the standard normal's variance, from rows (M, C, n_columns)."""
+        """Initialize with the standard normal's variance, from rows (M, C, n_columns)."""
         loc, log_scale = encode(x)  # (M, C, l)
         # the variance of probabilistic PCA's codes is 1 minus that of their posteriors
         variance = INITIAL_SPREAD**2 * (1 - (2 * log_scale).exp()).clamp(min=0)
@@ -144,7 +144,7 @@ class VampPrior(_Mixture):
     r"""A mixture of the encoder's posteriors, :math:`p(z) = \frac{1}{C} \sum_c q(z | u_c)`.
 
     The pseudo-inputs u are learned: rows as the encoder sees them, whose posteriors are the
-    components of the mixture. They are initialised at random training rows, with repetition
+    components of the mixture. They are initialized at random training rows, with repetition
     if the table has fewer rows.
 
     Parameters
@@ -185,7 +185,7 @@ class VampPrior(_Mixture):
         return {"pseudo_input": (self.n_components, n_columns)}
 
     def initial_params(self, x: Tensor, encode: Encode) -> dict[str, Tensor]:
-        """Initialise at the rows (M, C, n_columns)."""
+        """Initialize at the rows (M, C, n_columns)."""
         return {"pseudo_input": x}
 
     def distribution(

@@ -6,7 +6,6 @@ fit in another process initializes its models as before and then restores the sa
 """
 
 import hashlib
-import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
@@ -18,13 +17,12 @@ import torch
 from skorch.callbacks import Callback
 from torch import Tensor
 
-from sklearn_vae.persistence.checkpoint import check_path, read_checkpoint, write_checkpoint
+from sklearn_vae.persistence.checkpoint import CheckpointFile
 from sklearn_vae.persistence.file_format import PathLike
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import TrainingConfig, TrainingResult
 from sklearn_vae.training.trainer import Trainer
 
-KIND = "checkpoint"
 # Maximum fraction of the time spent on writing.
 MAX_WRITING_FRACTION = 0.05
 
@@ -39,11 +37,8 @@ class Checkpoint(Callback):
     """
 
     def __init__(self, path: PathLike):
-        self.path = os.fspath(path)
-        check_path(self.path)
-        self.saved: list[dict[str, Any]] = []
-        if os.path.exists(self.path):
-            self.saved = read_checkpoint(self.path, KIND)["trainers"]
+        self.file = CheckpointFile(path, "fit")
+        self.saved: list[dict[str, Any]] = self.file.read().get("trainers", [])
         self.trainers: list[dict[str, Any]] = []
         self.next_write = 0.0
 
@@ -54,18 +49,9 @@ class Checkpoint(Callback):
         self.trainers.append({"fingerprint": fingerprint})
         if index < len(self.saved):
             saved = self.saved[index]
-            self._check_fingerprint(fingerprint, saved["fingerprint"])
+            self.file.check_digests(fingerprint, saved["fingerprint"])
             restore(net, saved)
             self.trainers[-1] |= saved
-
-    def _check_fingerprint(self, actual: dict[str, str], expected: dict[str, str]) -> None:
-        differing = [name for name, digest in expected.items() if actual[name] != digest]
-        if differing:
-            raise ValueError(
-                f"The file of the 'checkpoint' parameter, {self.path!r}, belongs to another fit, "
-                f"with other {' and other '.join(differing)}. Remove the file to start a new fit, "
-                f"or use another file."
-            )
 
     def on_epoch_end(self, net: Trainer, **kwargs: Any) -> None:
         """Write the file, unless that would take too large a fraction of the time."""
@@ -73,7 +59,7 @@ class Checkpoint(Callback):
         if started < self.next_write:
             return
         self.trainers[-1] |= state_of(net)
-        self._write()
+        self.file.write(trainers=self.trainers)
         finished = time.monotonic()
         self.next_write = started + (finished - started) / MAX_WRITING_FRACTION
 
@@ -81,15 +67,7 @@ class Checkpoint(Callback):
         """Write the results of a trainer that has finished."""
         if len(net.results_) == len(net.configs):
             self.trainers[-1] |= {"results": _results(net), "state": None}
-            self._write()
-
-    def _write(self) -> None:
-        write_checkpoint(self.path, KIND, trainers=self.trainers)
-
-    def remove(self) -> None:
-        """Remove the file."""
-        if os.path.exists(self.path):
-            os.unlink(self.path)
+            self.file.write(trainers=self.trainers)
 
 
 def state_of(net: Trainer) -> dict[str, Any]:
