@@ -128,9 +128,16 @@ def split_columns(y: Any, n_rows: int) -> list[np.ndarray]:
 
     y = as_dense(y)
     frame = nw.from_native(y, pass_through=True, allow_series=True)
-    if isinstance(frame, nw.DataFrame):
-        return _check_columns([frame.get_column(name).to_numpy() for name in frame.columns], n_rows)
-    return split_array(frame.to_numpy() if isinstance(frame, nw.Series) else y, n_rows)
+    if not isinstance(frame, nw.DataFrame | nw.Series):
+        return split_array(y, n_rows)
+    columns = [frame] if isinstance(frame, nw.Series) else list(frame.iter_columns())
+    values = _check_columns([column.to_numpy() for column in columns], n_rows)
+    # categories are classes, also if they are floating-point numbers
+    is_category = [column.dtype in (nw.Categorical, nw.Enum) for column in columns]
+    return [
+        value.astype(object) if category and value.dtype.kind == "f" else value
+        for value, category in zip(values, is_category, strict=True)
+    ]
 
 
 def as_dense(y: Any) -> Any:
@@ -196,6 +203,8 @@ def _values(values: np.ndarray) -> np.ndarray:
 
 def _classes(values: np.ndarray) -> np.ndarray:
     classes = np.unique(values)
+    if classes.dtype.kind == "O":  # categories that are floating-point numbers
+        return np.array(classes.tolist())
     return classes.astype(object) if classes.dtype.kind == "U" else classes
 
 

@@ -113,8 +113,8 @@ class Field:
     @property
     def may_lose_digits(self) -> bool:
         """True if the dtype has values that are no floating-point numbers in double precision."""
-        is_decimal = self.dtype.lower().startswith(("decimal", "object[decimal"))
-        return self.logical_type == "integer" or time_type(self.dtype) is not None or is_decimal
+        holds_more = self.dtype.lower().startswith(("decimal", "object")) and not self.categories
+        return self.logical_type == "integer" or time_type(self.dtype) is not None or holds_more
 
     @property
     def limits(self) -> tuple[float, float]:

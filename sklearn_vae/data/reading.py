@@ -29,6 +29,8 @@ from sklearn_vae.data.libraries import LIBRARIES, Library
 
 # Names of the types of missing values: pandas may not be installed.
 MISSING = ("NoneType", "NAType", "NaTType")
+# Dtypes of columns without values, in lower case.
+NULL = ("null", "null[pyarrow]")
 # Types of categories, beside pandas' intervals.
 CATEGORY_TYPES = (str, Real, Decimal, np.bool_, date)
 
@@ -342,7 +344,7 @@ def _logical_type_of_series(
     if series.dtype.is_integer() or letter in ("i", "u"):
         return "integer"
     is_number = series.dtype.is_numeric() or letter == "f"
-    if is_number or time_type(dtype) is not None or dtype.lower() == "null":
+    if is_number or time_type(dtype) is not None or dtype.lower() in NULL:
         return "number"
     if letter == "c":
         raise ValueError(f"Complex data not supported\ncolumn {name!r}: {dtype}\n")

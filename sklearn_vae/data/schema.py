@@ -198,8 +198,8 @@ class Schema:
         fraction among integers, becomes one of float64.
         """
         if self.container == "object":
-            is_text = np.array([field.holds_any_text for field in self.fields])
-            return np.where(missing | ~is_text, table, np.asarray(X, dtype=object))
+            is_kept = [field.holds_any_text or field.may_lose_digits for field in self.fields]
+            return np.where(missing | ~np.array(is_kept), table, np.asarray(X, dtype=object))
         if self.container not in LIBRARIES:
             return table
         library, is_alike = LIBRARIES[self.container], type(table) is type(X)

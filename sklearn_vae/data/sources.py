@@ -12,6 +12,7 @@ from functools import partial
 from glob import glob
 from itertools import pairwise
 from os import PathLike, fspath
+from os.path import basename
 from tempfile import TemporaryFile
 from typing import Any, Self
 
@@ -107,7 +108,7 @@ class BatchSource:
         for number, native in enumerate(tables):
             batch = as_array(native)
             try:
-                batch = batch if hasattr(batch, "shape") else np.asarray(batch)
+                batch = batch if hasattr(batch, "shape") else _array_of_list(batch)
             except ValueError as error:  # as of a pair of rows and classes
                 raise ValueError(
                     f"Each batch of X must be one table, an array or data frame. Batch {number} is "
@@ -266,40 +267,82 @@ def _is_path(X: Any) -> bool:
 
 def _read_parquet(X: Any) -> Iterator[Any]:
     try:
-        from pyarrow.dataset import dataset
+        from pyarrow.dataset import FileSystemDataset
     except ImportError as error:
         raise ImportError("Parquet files are read by pyarrow: pip install pyarrow.") from error
     paths = [fspath(path) for path in (X if isinstance(X, list | tuple) else [X])]
-    files = [file for path in paths for file in (sorted(glob(path)) if "*" in path else [path])]
+    files = [file for path in paths for file in (_matching(path) if "*" in path else [path])]
     if not files:
         raise FileNotFoundError(f"There is no file {X!r}.")
+    parts = [_open_parquet(file) for file in files]
+    schema = _unify_schemas(parts)
+    fragments = [fragment for part in parts for fragment in part.get_fragments()]
+    table = FileSystemDataset(fragments, schema, parts[0].format, parts[0].filesystem)
+    return _read_arrow(table, _without_index(schema))
+
+
+def _matching(pattern: str) -> list[str]:
+    """Return the files and folders of a pattern in order, without those that hold no rows."""
+    return [path for path in sorted(glob(pattern)) if basename(path)[0] not in "._"]
+
+
+def _open_parquet(path: str) -> Any:
+    """Open a file, or a folder, whose subfolders may be named by the value of a column."""
+    from pyarrow.dataset import HivePartitioning, dataset
+
     try:
-        table = dataset(files if len(files) > 1 else files[0], format="parquet")
+        partitioning = HivePartitioning.discover(infer_dictionary=True)  # categories, as of pandas
+        return dataset(path, format="parquet", partitioning=partitioning)
     except ValueError as error:
         raise ValueError(
-            f"X is the path {X!r}, which is no Parquet file. Read other files into a data frame, "
-            f"as with pandas.read_csv."
+            f"X is or has the path {path!r}, which is no Parquet file. Read other files into a "
+            f"data frame, as with pandas.read_csv."
         ) from error
-    _check_same_columns(table)
-    return _read_arrow(table, _without_index(table.schema))
 
 
 def _without_index(schema: Any) -> list[str]:
     """Return the names of the columns, without those of an index that pandas has written."""
-    return [name for name in schema.names if not name.startswith("__index_level_")]
+    index = (schema.pandas_metadata or {}).get("index_columns", [])
+    return [n for n in schema.names if n not in index and not n.startswith("__index_level_")]
 
 
-def _check_same_columns(table: Any) -> None:
-    """Refuse files with other columns than the first: pyarrow would leave them out, or empty."""
-    first: Any = None
-    for file in table.get_fragments():
-        first = file if first is None else first
-        expected, names = (_without_index(part.physical_schema) for part in (first, file))
-        if set(names) != set(expected):
-            raise ValueError(
-                f"All files of X must have the same columns. {first.path!r} has {expected}, and "
-                f"{file.path!r} has {names}."
-            )
+def _unify_schemas(parts: list[Any]) -> Any:
+    """Return the types of the columns of all files, such as numbers of the widest type.
+
+    Other columns than those of the first file, or types of different kinds, are refused: pyarrow
+    would leave them out, or convert values to the type of the first file.
+    """
+    import pyarrow as pa
+
+    unified: Any = None
+    for part in parts:
+        for file in part.get_fragments():
+            schema = file.physical_schema
+            if unified is None:
+                unified, first = schema, file.path
+            expected, names = _without_index(unified), _without_index(schema)
+            if set(names) != set(expected):
+                raise ValueError(
+                    f"All files of X must have the same columns. {first!r} has {expected}, and "
+                    f"{file.path!r} has {names}."
+                )
+            for name in names:
+                types = unified.field(name).type, schema.field(name).type
+                try:
+                    fields = (pa.schema([(name, type_)]) for type_ in types)
+                    field = pa.unify_schemas(fields, promote_options="permissive").field(0)
+                except pa.ArrowException as error:
+                    raise ValueError(
+                        f"Column {name!r} of X must have the same type in all files. It is "
+                        f"{types[0]} in {first!r} and files after it, and {types[1]} in "
+                        f"{file.path!r}."
+                    ) from error
+                unified = unified.set(unified.get_field_index(name), field)
+    for part in parts:  # columns that are names of folders
+        for field in part.schema:
+            if field.name not in unified.names:
+                unified = unified.append(field)
+    return unified
 
 
 def _is_arrow(X: Any, method: str) -> bool:
@@ -346,10 +389,19 @@ READERS: tuple[tuple[Callable[[Any], bool], Callable[[Any], Iterable[Any]]], ...
 )
 
 
+def _array_of_list(rows: Any) -> np.ndarray:
+    """Convert a list of rows; numbers beside text stay numbers."""
+    array = np.asarray(rows)
+    return np.asarray(rows, dtype=object) if array.dtype.kind in "US" else array
+
+
 def _columns(batch: Any) -> list[Any] | str:
     """Return the columns' names, or their number where they have none."""
     if nw.dependencies.is_into_dataframe(batch):
-        return list(nw.from_native(batch).columns)
+        try:
+            return list(nw.from_native(batch).columns)
+        except nw.exceptions.DuplicateError as error:
+            raise ValueError(f"X has several columns of one name. {error}") from error
     return f"{batch.shape[1]} columns"
 
 
@@ -373,9 +425,18 @@ def _take(table: Any, rows: np.ndarray) -> Any:
 
 
 def _concat(tables: list[Any]) -> Any:
+    """Join tables, of which dtypes may differ, as in chunks of a file."""
     if len(tables) == 1:
         return tables[0]
-    # dtypes may differ, as in chunks of a file
+    try:
+        return _join(tables)
+    except MemoryError:
+        raise
+    except Exception as error:  # each library has its own
+        raise ValueError(f"The batches of X have columns of different types: {error}") from error
+
+
+def _join(tables: list[Any]) -> Any:
     if nw.dependencies.is_polars_dataframe(tables[0]):
         import polars as pl
 

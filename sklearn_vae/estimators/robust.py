@@ -1,9 +1,11 @@
 """Detection of outliers among the training rows, which a robust fit leaves out."""
 
+import warnings
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.sources import check_is_table
@@ -33,20 +35,26 @@ def find_inliers(
     """
     check_is_table(X, "robust=True")
     sample_weight = as_array(sample_weight)
-    trimmed = clone(estimator).set_params(
-        objective=TrimmedELBO(TRIM_FRACTION),
-        robust=False,
-        beta=1.0,
-        refit=False,
-        max_iter=min(estimator.max_iter, MAX_ITER),
-        n_init=1,
-        ensemble=False,
-        callbacks=None,
-        handle_unknown="infrequent",
-        checkpoint=None,  # the file is that of the training on the inliers
-        verbose=False,
-    )
-    scores = np.asarray(trimmed.fit(X, y, sample_weight=sample_weight).score_samples(X, y))
+    params = {
+        **estimator.get_params(deep=False),
+        "objective": TrimmedELBO(TRIM_FRACTION),
+        "robust": False,
+        "beta": 1.0,
+        "refit": False,
+        "max_iter": min(estimator.max_iter, MAX_ITER),
+        "n_init": 1,
+        "ensemble": False,
+        "callbacks": None,
+        "handle_unknown": "infrequent",
+        "checkpoint": None,  # the file is that of the training on the inliers
+        "verbose": False,
+    }
+    # callbacks are not cloned: those of scikit-learn would be called here, too
+    trimmed = type(estimator)(**{k: clone(value, safe=False) for k, value in params.items()})
+    with warnings.catch_warnings():  # an interrupted fit of outliers is not the estimator's
+        warnings.filterwarnings("ignore", ".* was interrupted", ConvergenceWarning)
+        trimmed.fit(X, y, sample_weight=sample_weight)
+    scores = np.asarray(trimmed.score_samples(X, y))
     weights = np.ones(len(scores)) if sample_weight is None else np.asarray(sample_weight)
     median = weighted_median(scores, weights)
     scale = MAD_TO_SD * weighted_median(np.abs(scores - median), weights)

@@ -44,6 +44,13 @@ class CustomNetwork:
     made_by: Any
     arguments: tuple[tuple[str, Any], ...] = ()
 
+    def __repr__(self) -> str:
+        """Show the callable by its name: checkpoints compare it with that of another process."""
+        made_by = self.made_by
+        if not isinstance(made_by, nn.Module):
+            made_by = f"{made_by.__module__}.{made_by.__qualname__}"
+        return f"CustomNetwork({made_by}, {self.arguments})"
+
     @classmethod
     def from_param(cls, value: Any) -> "CustomNetwork":
         """Make it from a value of the parameter ``encoder`` or ``decoder``."""

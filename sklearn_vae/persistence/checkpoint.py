@@ -37,7 +37,8 @@ class CheckpointFile:
                 f"The 'checkpoint' parameter must be the path of a file. Got {self.path!r} instead."
             )
         if not os.path.isdir(os.path.dirname(os.path.realpath(self.path))):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.path)
+            message = "The 'checkpoint' parameter must be a path in an existing folder"
+            raise FileNotFoundError(errno.ENOENT, message, self.path)
 
     def read(self) -> dict[str, Any]:
         """Values by name; none if there is no file."""

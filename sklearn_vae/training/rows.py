@@ -11,7 +11,7 @@ from torch import Tensor
 from sklearn_vae.data.sources import DiskRows, window_rows
 from sklearn_vae.row_subsets import batches
 
-# Rows that EncodedRows.aminmax encodes at a time.
+# Rows that are encoded at a time where all are read.
 CHUNK_ROWS = 1 << 14
 
 

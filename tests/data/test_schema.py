@@ -678,7 +678,9 @@ def test_integers_are_rounded_and_clipped(dtype, make):
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
-@pytest.mark.parametrize("dtype", ["int64", "datetime64[ns]", "timedelta64[ns]", "decimal"])
+@pytest.mark.parametrize(
+    "dtype", ["int64", "object", "datetime64[ns]", "timedelta64[ns]", "decimal"]
+)
 def test_imputed_tables_keep_observed_numbers_of_many_digits(dtype, library):
     """Identifiers of 19 digits are no floating-point numbers, nor are nanoseconds."""
     digits = pd.Series([2**60 + 1, 2**60 + 12345, 2**60 - 7])

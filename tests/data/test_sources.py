@@ -281,3 +281,85 @@ def test_a_pattern_without_files_is_refused(tmp_path):
     pytest.importorskip("pyarrow")
     with pytest.raises(FileNotFoundError, match=r"no file .*\*\.parquet"):
         as_source(tmp_path / "*.parquet").sample()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        (np.float32, np.float64, "double"),
+        (np.int64, np.float64, "double"),
+        (np.int32, np.int64, "int64"),
+        ("datetime64[ms]", "datetime64[us]", "timestamp[us]"),
+        (None, np.float64, "double"),
+    ],
+)
+def test_files_of_different_types_have_the_wider_one(first, second, expected, tmp_path):
+    """Pyarrow would round the values of later files to the type of the first, or fail."""
+    pd, _ = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+    values = np.arange(9) + (1.6e9 + 0.25 * (second is np.float64))
+    for number, dtype in enumerate((first, second)):
+        column = [None] * 9 if dtype is None else values.astype("int64" if number == 0 else dtype)
+        series = pd.Series(column) if dtype is None else pd.Series(column).astype(dtype)
+        pd.DataFrame({"a": series, "b": 0.0}).to_parquet(tmp_path / f"{number}.parquet")
+
+    table, n_rows = as_source(tmp_path).sample()
+    assert n_rows == 18
+    assert str(table.schema.field("a").type) == expected
+    numbers = {float(v) for v in table["a"].cast("float64" if expected == "double" else "int64")
+               .drop_null().to_numpy()}  # fmt: skip
+    assert {float(v) for v in pd.Series(values).astype(second).astype(
+        "float64" if expected == "double" else "int64")} <= numbers  # fmt: skip
+
+
+@pytest.mark.parametrize("kinds", [("bool", "int64"), ("str", "int64"), ("int64", "str")])
+def test_files_whose_types_do_not_agree_are_refused(kinds, tmp_path):
+    """A number is no truth value, and no text."""
+    pd, _ = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+    for number, dtype in enumerate(kinds):
+        frame = pd.DataFrame({"a": pd.Series(range(9)).astype(dtype)})
+        frame.to_parquet(tmp_path / f"{number}.parquet")
+
+    with pytest.raises(
+        ValueError, match=r"Column 'a' .* same type.* in .*0\.parquet'.*1\.parquet'"
+    ):
+        as_source(tmp_path).sample()
+
+
+def test_folders_named_by_the_value_of_a_column_have_it(tmp_path):
+    """As of pandas.read_parquet, which knows the index, too."""
+    pd, _ = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+    frame = pd.DataFrame({"a": ROWS[:20, 0], "year": np.repeat([2020, 2021], 10)})
+    frame.set_index(pd.Index(range(20), name="id")).to_parquet(
+        tmp_path / "t", partition_cols=["year"]
+    )
+    (tmp_path / "t" / "_SUCCESS").touch()
+
+    table, n_rows = as_source(str(tmp_path / "t")).sample()
+    assert n_rows == 20
+    assert table.column_names == list(pd.read_parquet(tmp_path / "t").columns)
+    assert sorted(table["year"].to_pylist()) == frame["year"].tolist()
+    for source in ([tmp_path / "t" / "year=2020", tmp_path / "t" / "year=2021"], tmp_path / "t/*"):
+        assert as_source(source).sample()[1] == 20
+
+
+def test_lists_of_numbers_and_text_keep_the_numbers():
+    """Numpy alone would make all of them text."""
+    batches = [[[1.5, "x"], [2.5, "y"]], [[3.5, "x"]]]
+    table, _ = as_source(lambda: iter(batches)).sample()
+    assert sorted(table.tolist()) == [[1.5, "x"], [2.5, "y"], [3.5, "x"]]
+
+
+@pytest.mark.parametrize("library", ["polars", "pyarrow"])
+def test_batches_that_cannot_be_joined_are_refused(library):
+    """With a ValueError, whatever the library raises."""
+    module = pytest.importorskip(library)
+    if library == "polars":
+        columns = [
+            module.Series("a", values, dtype=module.Enum(values))
+            for values in (["a", "b"], ["a", "c"])
+        ]
+        tables = [module.DataFrame({"a": column}) for column in columns]
+    else:
+        tables = [module.table({"a": [1, 2]}), module.table({"a": ["x", "y"]})]
+    with pytest.raises(ValueError, match="batches of X have columns of different types"):
+        as_source(lambda: iter(tables)).sample()

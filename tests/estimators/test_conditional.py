@@ -440,6 +440,22 @@ def test_numbers_beside_strings_in_lists_are_numbers():
     )
 
 
+def test_categories_that_are_numbers_are_classes(tmp_path):
+    """A dtype of categories says so, also of floating-point numbers."""
+    pd = pytest.importorskip("pandas")
+    X, y = rows_of_classes(40)
+    rates = pd.Series(np.where(y == y[0], 0.5, 1.5)).astype("category")
+    vae = VAETransformer(1, conditional=True, max_iter=1, random_state=0).fit(X, rates)
+    vae.save(tmp_path / "vae")
+
+    assert vae.condition_encoder_.categories_[0].tolist() == [0.5, 1.5]
+    assert np.isfinite(vae.score(X))  # averaged over the classes
+    assert vae.sample(2, y=0.5).shape == (2, X.shape[1])
+    assert load(tmp_path / "vae").score(X, rates) == vae.score(X, rates)
+    with pytest.raises(ValueError, match=r"class 1\.0, which no row had"):
+        vae.score(X, np.ones(40))
+
+
 def test_warm_start_refuses_another_conditional_or_a_new_class(of_classes):
     """A model of p(x) cannot become one of p(x|y) on the way, nor have another class."""
     vae, X, y = of_classes

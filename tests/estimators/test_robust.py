@@ -1,8 +1,13 @@
 """Robust fits: tables in which outliers cannot be told from other rows."""
 
+import signal
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
+from skorch.callbacks import Callback
+from torch import nn
 
 from sklearn_vae import VAETransformer
 from sklearn_vae.estimators.robust import weighted_median
@@ -36,3 +41,45 @@ def test_a_weighted_median_is_that_of_repeated_values(rng):
     for n in (7, 8):
         expected = np.median(np.repeat(values[:n], weights[:n]))
         assert weighted_median(values[:n], weights[:n]) == expected
+
+
+def test_callbacks_are_called_in_the_fit_only(rng):
+    """They need not be copied, either."""
+
+    class Count(Callback):
+        def __init__(self, file):
+            self.file, self.n_calls = file, 0
+
+        def on_train_begin(self, net, **kwargs):
+            self.n_calls += 1
+
+    X = rng.normal(size=(60, 2))
+    counts = [Count(sys.stdout), Count(sys.stdout)]
+    for count, robust in zip(counts, (False, True), strict=True):
+        vae = VAETransformer(1, hidden_layer_sizes=4, max_iter=1, robust=robust, random_state=0)
+        vae.set_params(callbacks=[count]).fit(X)
+    assert counts[0].n_calls == counts[1].n_calls
+
+
+def test_ctrl_c_while_outliers_are_searched_for_leaves_no_model(rng, recwarn):
+    """And no word of one."""
+    vae = VAETransformer(1, encoder=PressesCtrlC, max_iter=9, robust=True, random_state=0)
+    vae.set_params(early_stopping=False)  # more iterations than one
+    PressesCtrlC.n_left = 60
+    with pytest.raises(KeyboardInterrupt):
+        vae.fit(rng.normal(size=(60, 2)))
+
+    assert not hasattr(vae, "n_iter_")
+    assert not [warning for warning in recwarn if "interrupted" in str(warning.message)]
+
+
+class PressesCtrlC(nn.Linear):
+    """An encoder during one of whose calls Ctrl-C is pressed."""
+
+    n_left = 0
+
+    def forward(self, x):
+        PressesCtrlC.n_left -= 1
+        if PressesCtrlC.n_left == 0:
+            signal.raise_signal(signal.SIGINT)
+        return super().forward(x)

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
@@ -14,11 +15,15 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
+from torch import nn
 
+import sklearn_vae.data.sources as sources
+import sklearn_vae.estimators.base as base
 import sklearn_vae.estimators.density as density
 import sklearn_vae.training.checkpoint as checkpoint
 from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
 from sklearn_vae.model_selection import VAESearchCV
+from sklearn_vae.networks.custom import CustomNetwork
 from sklearn_vae.objectives import IWAE, CapacityELBO
 from sklearn_vae.persistence import file_format
 
@@ -202,6 +207,40 @@ def test_a_checkpoint_of_other_rows_is_refused(place, tmp_path):
     X[place, 0] += 1e-3
     with pytest.raises(ValueError, match=r"belongs to another fit.*rows"):
         model.set_params(callbacks=None).fit(X)
+
+
+@pytest.mark.parametrize("kind", ["source", "large table"])
+def test_a_table_that_is_encoded_in_parts_is_compared_by_its_values(kind, tmp_path, monkeypatch):
+    """Its rows are an object, which differs in another process."""
+    module, name = (
+        (sources, "MIN_SAMPLE_ROWS") if kind == "source" else (base, "MAX_NUMBERS_ENCODED")
+    )
+    monkeypatch.setattr(module, name, 100)
+    monkeypatch.setattr(sources, "SAMPLE_NUMBERS", 100)
+    X = rows()
+    table = X if kind == "large table" else lambda: iter(np.array_split(X, 3))
+    model = VAETransformer(**SMALL, max_iter=5)
+    expected = clone(model).fit(table)
+    model.set_params(checkpoint=tmp_path / "f", callbacks=[Dies(3)])
+    with pytest.raises(SystemExit):
+        model.fit(table)
+    other = np.vstack([X[:-1], X[-1:] + 1e-3])
+    model.set_params(callbacks=None)
+    with pytest.raises(ValueError, match="belongs to another fit, with other rows"):
+        clone(model).fit(other if kind == "large table" else lambda: iter(np.array_split(other, 3)))
+
+    assert_equal(model.fit(table), expected)
+
+
+def test_functions_that_make_networks_are_compared_by_name():
+    """In another process they have another address."""
+    network = CustomNetwork.from_param(partial(make_network, width=3))
+    assert repr(network) == f"CustomNetwork({__name__}.make_network, (('width', 3),))"
+
+
+def make_network(n_in, n_out, width):
+    """An encoder of a user."""
+    return nn.Sequential(nn.Linear(n_in, width), nn.Linear(width, n_out))
 
 
 def test_a_users_schedule_is_compared_by_its_values(tmp_path):
