@@ -21,7 +21,7 @@ SCALE_PRIOR_STRENGTH = 30.0
 MAX_FACTORS = 4
 
 
-def make_architecture(
+def make_autoencoder_architecture(
     columns: TableEncoder,
     n_rows: int,
     n_components: int,

@@ -119,7 +119,7 @@ class ScoredRows:
         succession).
         """
         columns = self.predictor.columns
-        is_unseen = columns.is_unseen(self.X)[:, columns.has_unseen]
+        is_unseen = columns.is_unseen(self.X)[:, columns.has_discrete_values]
         unseen = np.exp(-columns.log_unseen / 2) * is_unseen
         filled, is_missing = self.predictor.filled_inputs(self.X)
         values = filled * columns.distance_scale

@@ -1,25 +1,13 @@
 """Gradient-boosted trees as arrays, which numpy alone computes."""
 
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 
+from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array, check_count
-
-
-class Encoder(Protocol):
-    """Encoder of rows, as ``TableEncoder``."""
-
-    def transform(self, X: np.ndarray) -> np.ndarray:
-        """Encode rows."""
-
-    def inverse_transform(self, encoded: np.ndarray, *, is_sample: bool) -> np.ndarray:
-        """Decode rows; samples keep to the bounds and recording steps of their columns."""
-
-    def is_unseen(self, X: np.ndarray) -> np.ndarray:
-        """Find values that are none of their column: (n, n_features)."""
 
 
 @serializable
@@ -205,7 +193,7 @@ class BoostedTrees:
             if not ((getattr(self, name) >= 0) & (getattr(self, name) < limit)).all():
                 raise ValueError(f"{name!r} must be at least 0 and less than {limit}")
 
-    def check_columns(self, encoder: Encoder, has_numbers: np.ndarray) -> None:
+    def check_columns(self, encoder: TableEncoder, has_numbers: np.ndarray) -> None:
         """Check that the trees are of the columns of a table, after reading both from a file.
 
         Columns of the mask ``has_numbers`` (n_features,) are predicted by numbers, others by

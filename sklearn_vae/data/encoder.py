@@ -232,7 +232,7 @@ class TableEncoder:
         return sum(group.width * len(group.indices) for group in self.groups)
 
     @property
-    def n_given(self) -> int:
+    def n_condition_columns(self) -> int:
         """Number of columns of y."""
         return 0 if self.conditions is None else self.conditions.n_features
 
@@ -268,7 +268,7 @@ class TableEncoder:
         return self._mask(ConstantColumns)
 
     @property
-    def has_unseen(self) -> np.ndarray:
+    def has_discrete_values(self) -> np.ndarray:
         """Mask of columns in which a new value has only the rule of succession's probability.
 
         Those are columns of one value, of two, or of categories. (n_features,).
@@ -341,7 +341,7 @@ class TableEncoder:
         return noisy
 
     def transform(self, X: np.ndarray) -> np.ndarray:
-        """Encode rows, in the dtype of X: (n, n_features + n_given) -> (n, n_inputs)."""
+        """Encode rows (and y), in the dtype of X: (n, n_features + n_y) -> (n, n_inputs)."""
         X = self._encode_derived(X)
         encoded = [
             group.encode(group.take(X), allows_missing=self.allows_missing) for group in self.groups

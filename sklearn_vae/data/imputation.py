@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_vae.data.boosted_trees import BoostedTrees, Encoder
+from sklearn_vae.data.boosted_trees import BoostedTrees
+from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.repeated_values import RepeatedValues
 from sklearn_vae.persistence.validation import check_array
 
@@ -25,7 +26,7 @@ class AveragedImputation:
         Its imputations of rows.
     mixture : callable or None
         Those of the mixture.
-    encoder : Encoder
+    encoder : TableEncoder
         Encoder of rows.
     is_averaged : ndarray of shape (n_features,)
         Mask of the columns that are imputed by means, not by classes or one of two values.
@@ -45,7 +46,7 @@ class AveragedImputation:
 
     model: Impute
     mixture: Impute | None
-    encoder: Encoder
+    encoder: TableEncoder
     is_averaged: np.ndarray
     is_empty: np.ndarray
     mixture_weight: float = 0.0

@@ -364,6 +364,10 @@ class TableEstimator(
             return list(self.feature_names_in_)
         return None if self.schema_ is None else [field.name for field in self.schema_.fields]
 
+    def _names_or_indices(self) -> Sequence[Name]:
+        """Names of the columns, by which users give values; indices if they have none."""
+        return self._column_names() or range(self.n_features_in_)
+
     def _restore_table(
         self, X: np.ndarray, like: Any = None, columns: np.ndarray | None = None
     ) -> Any:

@@ -23,8 +23,8 @@ from sklearn_vae.estimators.checks import (
 )
 from sklearn_vae.estimators.density_ratio import (
     DRAWS_PER_ROW,
-    MAX_ROWS,
-    MIN_ROWS,
+    MAX_REFERENCE_ROWS,
+    MIN_REFERENCE_ROWS,
     N_DRAWS_OF_MAXIMUM,
     DensityRatio,
 )
@@ -273,7 +273,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
         """Return a function (scrambling) of the log-density of columns given other columns."""
         caller = f"{type(self).__name__}.score_samples"
         check_allows_missing(self, "score_samples of some columns")
-        names = self._column_names() or range(self.n_features_in_)
+        names = self._names_or_indices()
         fixed = column_indices([] if given is None else given, names, "given", caller)
         scored = np.setdiff1d(np.arange(self.n_features_in_), fixed)
         if columns is not None:
@@ -402,7 +402,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
         if given is None or (type(given) is dict and not given):
             return np.full(self.n_features_in_, np.nan, self.dtype_)
         check_allows_missing(self, "sample with given values")
-        names = self._column_names() or range(self.n_features_in_)
+        names = self._names_or_indices()
         return given_row(given, names, self._fields, self.columns_, caller, self.dtype_)
 
     def _fit_density_ratio(
@@ -420,13 +420,13 @@ class DensityEstimator(TableEstimator[PredictorT]):
         except ValueError as error:
             error.add_note(f"X is the 'reference' parameter of {caller} here.")
             raise
-        if len(rows) < MIN_ROWS:
+        if len(rows) < MIN_REFERENCE_ROWS:
             raise ValueError(
-                f"The 'reference' parameter of {caller} must have at least {MIN_ROWS} rows. "
-                f"Got {len(rows)} instead."
+                f"The 'reference' parameter of {caller} must have at least "
+                f"{MIN_REFERENCE_ROWS} rows. Got {len(rows)} instead."
             )
         ratio_seed, maximum_seed = (stream_seed(seed, Stream.RATIO, k) for k in range(2))
-        chosen = np.random.default_rng(ratio_seed).permutation(len(rows))[:MAX_ROWS]
+        chosen = np.random.default_rng(ratio_seed).permutation(len(rows))[:MAX_REFERENCE_ROWS]
         rows = rows[chosen]
         if has_missing_values(rows).any():
             rows = self._impute(rows, 1, ratio_seed)[0]

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
 # Reference rows that the classifier is fitted to, and draws for each of them, at most.
-MAX_ROWS = 50_000
+MAX_REFERENCE_ROWS = 50_000
 DRAWS_PER_ROW = 3
 # Fewer rows say too little about a ratio.
-MIN_ROWS = 100
+MIN_REFERENCE_ROWS = 100
 # Draws whose ratios give the largest one. Larger ones count as this one, so that not almost all
 # draws are rejected: fractions of the rows that are lost by this, at most, and of the draws that
 # are accepted, at least.

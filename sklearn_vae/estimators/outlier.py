@@ -15,7 +15,7 @@ from skorch.callbacks import Callback
 
 from sklearn_vae._compat import Interval, StrOptions
 from sklearn_vae.anomaly.attribution import AttributionBaseline, conditional_means
-from sklearn_vae.anomaly.autoencoders import make_architecture, make_jobs, trimmed_job
+from sklearn_vae.anomaly.autoencoders import make_autoencoder_architecture, make_jobs, trimmed_job
 from sklearn_vae.anomaly.base import Scorer, score_in_batches
 from sklearn_vae.anomaly.calibration import (
     conformal_p_values,
@@ -341,7 +341,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
         n_components = self.n_components
         if n_components == "auto":
             n_components = preset.n_components(self.columns_.n_columns)
-        self.architecture_ = make_architecture(
+        self.architecture_ = make_autoencoder_architecture(
             self.columns_,
             n_rows,
             int(n_components),
@@ -572,7 +572,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
         check_is_fitted(self)
         indices = np.arange(self.n_features_in_)
         if columns is not None:
-            names = self._column_names() or range(self.n_features_in_)
+            names = self._names_or_indices()
             caller = f"{type(self).__name__}.expected_values"
             indices = column_indices(columns, names, "columns", caller)
         rows = self._scored_rows(self._validate(X))

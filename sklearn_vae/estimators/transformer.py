@@ -662,8 +662,8 @@ class VAETransformer(
                 f"n_components={n_components}."
             )
         check_range(Z)
-        codes = self._encode_conditions(y, len(Z), Z.dtype)
-        return self._restore_table(self._predictor().decode(Z, codes))
+        conditions = self._encode_conditions(y, len(Z), Z.dtype)
+        return self._restore_table(self._predictor().decode(Z, conditions))
 
     def interpolate(self, x0: Any, x1: Any, n_steps: int = 10, *, y: Any = None) -> np.ndarray:
         """Decode evenly spaced codes on the straight line between the codes of two rows.

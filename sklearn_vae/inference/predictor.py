@@ -436,8 +436,8 @@ class Predictor:
         columns = self.columns
         with np.errstate(all="ignore"):
             row = columns.inverse_transform(np.zeros((1, self.architecture.n_columns)))
-            row = np.pad(row, [(0, 0), (0, columns.n_given)])
-            y = row[:, columns.n_features :] if columns.n_given else None
+            row = np.pad(row, [(0, 0), (0, columns.n_condition_columns)])
+            y = row[:, columns.n_features :] if columns.n_condition_columns else None
             self.log_density(row, SCORE_DRAWS)  # of fewer, weights are uneven, and are refined
             self.decode(self.codes(row), y)
             self.sample(1, self.seed, row.dtype, y)

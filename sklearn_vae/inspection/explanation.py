@@ -130,7 +130,7 @@ class ExplanationDisplay(DisplayMixin):
         if len(attributions) == 1:
             values = first_row(rows)
             largest = np.sort(by_size(attributions[0])[: check_count("n_columns", n_columns)])
-            names = detector._column_names() or range(len(values))
+            names = detector._names_or_indices()
             expected = detector.expected_values(rows, columns=[names[j] for j in largest])
             expected_values = np.full(len(values), None)
             expected_values[largest] = first_row(expected)

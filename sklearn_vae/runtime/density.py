@@ -43,7 +43,7 @@ class DensityModel(GenerativeModel):
 
     def encode(self, rows: np.ndarray) -> np.ndarray:
         """Encode rows, with NaN for y where it is not given: it is integrated out."""
-        n_missing = self.n_features_in_ + self.columns.n_given - rows.shape[1]
+        n_missing = self.n_features_in_ + self.columns.n_condition_columns - rows.shape[1]
         if n_missing:
             rows = np.pad(rows, [(0, 0), (0, n_missing)], constant_values=np.nan)
         return self.columns.joint.transform(rows)

@@ -205,7 +205,7 @@ def _read_transformer(
         "infrequent",  # the means of some columns are none of their values
         _read_conditions(fitted),
     )
-    y = np.zeros((1, model.columns.n_given))
+    y = np.zeros((1, model.columns.n_condition_columns))
     row = model.decode(np.zeros((1, model.n_components)), y)
     model.read(model.write(row))
     model.log_density(np.hstack([row, y]), 1)
@@ -217,7 +217,9 @@ def _read_transformer(
 def _read_conditions(fitted: dict[str, Any]) -> ConditionEncoder | None:
     """Return the encoder of y, and check that the table has its columns."""
     conditions: ConditionEncoder | None = fitted["condition_encoder_"]
-    if (0 if conditions is None else conditions.encoder.n_features) != fitted["columns_"].n_given:
+    if (0 if conditions is None else conditions.encoder.n_features) != fitted[
+        "columns_"
+    ].n_condition_columns:
         raise ValueError("the conditions are not those of the table")
     return conditions
 

@@ -92,7 +92,7 @@ class TransformerModel(GenerativeModel):
 
     def encode(self, rows: np.ndarray) -> np.ndarray:
         """Encode rows, with codes of y if the model is one of p(x|y)."""
-        if rows.shape[1] < self.n_features_in_ + self.columns.n_given:
+        if rows.shape[1] < self.n_features_in_ + self.columns.n_condition_columns:
             raise ValueError("y must be passed to a model that was fitted with conditional=True.")
         return self.columns.transform(rows)
 
@@ -126,12 +126,12 @@ class TransformerModel(GenerativeModel):
         if not np.isfinite(z).all():
             raise ValueError("Z contains NaN or infinity.")
         check_range(z)
-        codes = np.empty((len(z), 0)) if y is None else self.codes_of(y, len(z))
-        return self.write(self.decode(z, codes))
+        conditions = np.empty((len(z), 0)) if y is None else self.codes_of(y, len(z))
+        return self.write(self.decode(z, conditions))
 
-    def decode(self, z: np.ndarray, codes: np.ndarray) -> np.ndarray:
-        """Decode codes, given codes of y: (n, l), (n, n_y) -> (n, n_features)."""
-        rows = np.hstack([z, self.encode_conditions(codes)])
+    def decode(self, z: np.ndarray, conditions: np.ndarray) -> np.ndarray:
+        """Decode codes, given conditions: (n, l), (n, n_y) -> (n, n_features)."""
+        rows = np.hstack([z, self.encode_conditions(conditions)])
         ends, vae = [self.n_components], self.vae.first_member
         mean = self._map(lambda rows: vae.mean(*np.split(rows, ends, axis=1))[0], rows, 1)
         if self.correction is not None:

@@ -39,8 +39,8 @@ class ScalePrior(NamedTuple):
     strength: Tensor
 
 
-class Columns(NamedTuple):
-    """Columns of one likelihood: views of the parameters, their gradients and the rows.
+class ColumnViews(NamedTuple):
+    """ColumnViews of one likelihood: views of the parameters, their gradients and the rows.
 
     Features lie behind the members; a parameter that does not depend on z has one draw and row.
 
@@ -73,7 +73,7 @@ def split_columns(
     x: Tensor,
     observed: Tensor | None,
     prior: ScalePrior | None = None,
-) -> list[Columns]:
+) -> list[ColumnViews]:
     """Split rows (M, n_columns, 1, B) by likelihood; conditions behind the columns are left out.
 
     Parameters of each block and their gradients are as likelihoods have them, columns last: (M, K,
@@ -87,7 +87,7 @@ def split_columns(
     rows = x[:, : likelihood.n_columns].split(likelihood.widths, dim=1)
     blocks = zip(likelihood.likelihoods, params, grads, rows, masks, priors, strict=True)
     return [
-        Columns(
+        ColumnViews(
             part,
             [param.movedim(-1, 1) for param in params_of_part],
             [grad.movedim(-1, 1) for grad in grads_of_part],
@@ -110,7 +110,7 @@ class Cost(Protocol):
         """
 
 
-def make_cost(columns: Columns) -> Cost:
+def make_cost(columns: ColumnViews) -> Cost:
     """Make the cost of some columns; without a hand-written gradient, it is autograd's."""
     cost = COSTS.get(type(columns.likelihood), AutogradCost)
     return cost(columns)
@@ -119,7 +119,7 @@ def make_cost(columns: Columns) -> Cost:
 class AutogradCost:
     """Cost of columns of any likelihood, with autograd's gradient."""
 
-    def __init__(self, columns: Columns):
+    def __init__(self, columns: ColumnViews):
         self.columns = columns
         # columns last, as likelihoods have them
         self.x = columns.x.movedim(1, -1)
@@ -158,7 +158,7 @@ class AutogradCost:
 class BernoulliCost:
     """Cross-entropy of binary columns."""
 
-    def __init__(self, columns: Columns):
+    def __init__(self, columns: ColumnViews):
         (self.logit,), (self.grad,) = columns.params, columns.grads
         self.x, self.observed = columns.x, columns.observed
         self.cross_entropy = empty_like(self.logit)
@@ -178,7 +178,7 @@ class BernoulliCost:
             self.grad.mul_(self.observed)
 
 
-def categorical_cost(columns: Columns) -> "Softmax":
+def categorical_cost(columns: ColumnViews) -> "Softmax":
     """Cross-entropy of the classes of categorical columns."""
     assert isinstance(columns.likelihood, Categorical)
     shape = (-1, columns.likelihood.n_classes)
@@ -216,7 +216,7 @@ class Softmax:
 class ZeroInflatedCost:
     """Cost of real columns with point masses: cross-entropy of the spikes, and that of numbers."""
 
-    def __init__(self, columns: Columns):
+    def __init__(self, columns: ColumnViews):
         assert isinstance(columns.likelihood, ZeroInflated)
         n_spikes, self.observed = columns.likelihood.n_spikes, columns.observed
         x = columns.x.unflatten(1, (-1, n_spikes + 1))  # (M, d, S + 1, 1, B)
@@ -266,7 +266,7 @@ class NormalColumns:
     The scale is a function of z or one number per column.
     """
 
-    def __init__(self, columns: Columns):
+    def __init__(self, columns: ColumnViews):
         self.loc, self.raw = columns.params  # (M, d, K, B), and the same or (M, d, 1, 1)
         self.grad_loc, self.grad_raw = columns.grads
         self.x, self.observed = columns.x, columns.observed
@@ -296,7 +296,7 @@ class NormalColumns:
 class NormalCost(NormalColumns):
     """Cost of normal columns that are numbers in some rows; their scale is a function of z."""
 
-    def __init__(self, columns: Columns):
+    def __init__(self, columns: ColumnViews):
         assert columns.observed is not None
         super().__init__(columns)
         self.is_number, self.has_prior = columns.observed, columns.prior is not None
@@ -321,7 +321,7 @@ class NormalCost(NormalColumns):
 class NegativeBinomialCost:
     """Cost of overdispersed counts."""
 
-    def __init__(self, columns: Columns):
+    def __init__(self, columns: ColumnViews):
         assert isinstance(columns.likelihood, NegativeBinomial)
         (self.rate, self.shape), (self.grad_rate, self.grad_shape) = columns.params, columns.grads
         self.x, self.observed, self.unit = columns.x, columns.observed, columns.likelihood.unit
@@ -358,7 +358,7 @@ class NegativeBinomialCost:
         self.grad_shape.copy_(grad * (1 - self.log_shape_bound.tanh.square()))
 
 
-COSTS: dict[type[Likelihood], Callable[[Columns], Cost]] = {
+COSTS: dict[type[Likelihood], Callable[[ColumnViews], Cost]] = {
     Bernoulli: BernoulliCost,
     Categorical: categorical_cost,
     NegativeBinomial: NegativeBinomialCost,

@@ -17,7 +17,7 @@ from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import StandardNormal
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.gradients.columns import (
-    Columns,
+    ColumnViews,
     NormalColumns,
     ScalePrior,
     make_cost,
@@ -275,7 +275,7 @@ class ColumnsGradient(Protocol):
 class WeightedCost:
     """Cost of columns, averaged over rows with their weights."""
 
-    def __init__(self, columns: Columns, row_weights: RowWeights):
+    def __init__(self, columns: ColumnViews, row_weights: RowWeights):
         self.cost, self.weights = make_cost(columns), row_weights.draws  # (M, 1, K, B)
 
     def forward(self) -> None:
@@ -298,7 +298,7 @@ class GaussianColumns(NormalColumns):
     Terms of a scale that is one number per column are computed once and not for every row.
     """
 
-    def __init__(self, columns: Columns, row_weights: RowWeights):
+    def __init__(self, columns: ColumnViews, row_weights: RowWeights):
         super().__init__(columns)
         self.row_weights = row_weights
         self.is_per_row = self.raw.shape == self.loc.shape
