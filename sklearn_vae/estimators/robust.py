@@ -20,8 +20,8 @@ MAX_DEVIATIONS = 6.0
 # Standard deviation of a normal distribution divided by its median absolute deviation.
 MAD_TO_SD = 1.4826
 # Smallest standard deviation of log-densities, in nats: less means that most rows have the same
-# values. It is .4 or more in tables of real numbers.
-MIN_SCALE = 0.1
+# values. In tables of real numbers it is .05 or more, also after a few iterations.
+MIN_SCALE = 1e-3
 
 
 def find_inliers(

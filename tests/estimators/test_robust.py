@@ -4,13 +4,14 @@ import signal
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 from skorch.callbacks import Callback
 from torch import nn
 
 from sklearn_vae import VAETransformer
 from sklearn_vae.estimators.robust import weighted_median
+
+pd = pytest.importorskip("pandas")
 
 
 @pytest.mark.parametrize("n_columns", [1, 2])
