@@ -272,11 +272,14 @@ def _read_parquet(X: Any) -> Iterator[Any]:
         raise ImportError("Parquet files are read by pyarrow: pip install pyarrow.") from error
     paths = [fspath(path) for path in (X if isinstance(X, list | tuple) else [X])]
     files = [file for path in paths for file in (_matching(path) if "*" in path else [path])]
-    if not files:
-        raise FileNotFoundError(f"There is no file {X!r}.")
     parts = [_open_parquet(file) for file in files]
-    schema = _unify_schemas(parts)
     fragments = [fragment for part in parts for fragment in part.get_fragments()]
+    if not fragments:
+        raise FileNotFoundError(f"There is no file {X!r}.")
+    schema = _unify_schemas(fragments)
+    for part in parts:  # columns that are names of folders
+        for field in part.schema:
+            schema = schema if field.name in schema.names else schema.append(field)
     table = FileSystemDataset(fragments, schema, parts[0].format, parts[0].filesystem)
     return _read_arrow(table, _without_index(schema))
 
@@ -306,7 +309,7 @@ def _without_index(schema: Any) -> list[str]:
     return [n for n in schema.names if n not in index and not n.startswith("__index_level_")]
 
 
-def _unify_schemas(parts: list[Any]) -> Any:
+def _unify_schemas(files: list[Any]) -> Any:
     """Return the types of the columns of all files, such as numbers of the widest type.
 
     Other columns than those of the first file, or types of different kinds, are refused: pyarrow
@@ -314,34 +317,28 @@ def _unify_schemas(parts: list[Any]) -> Any:
     """
     import pyarrow as pa
 
-    unified: Any = None
-    for part in parts:
-        for file in part.get_fragments():
-            schema = file.physical_schema
-            if unified is None:
-                unified, first = schema, file.path
-            expected, names = _without_index(unified), _without_index(schema)
-            if set(names) != set(expected):
+    first, unified = files[0].path, files[0].physical_schema
+    for file in files[1:]:
+        schema = file.physical_schema
+        expected, names = _without_index(unified), _without_index(schema)
+        if set(names) != set(expected):
+            raise ValueError(
+                f"All files of X must have the same columns. {first!r} has {expected}, and "
+                f"{file.path!r} has {names}."
+            )
+        for name in names:
+            types = unified.field(name).type, schema.field(name).type
+            if types[0] == types[1]:
+                continue
+            try:
+                parts = (pa.schema([(name, type_)]) for type_ in types)
+                field = pa.unify_schemas(parts, promote_options="permissive").field(0)
+            except pa.ArrowException as error:
                 raise ValueError(
-                    f"All files of X must have the same columns. {first!r} has {expected}, and "
-                    f"{file.path!r} has {names}."
-                )
-            for name in names:
-                types = unified.field(name).type, schema.field(name).type
-                try:
-                    fields = (pa.schema([(name, type_)]) for type_ in types)
-                    field = pa.unify_schemas(fields, promote_options="permissive").field(0)
-                except pa.ArrowException as error:
-                    raise ValueError(
-                        f"Column {name!r} of X must have the same type in all files. It is "
-                        f"{types[0]} in {first!r} and files after it, and {types[1]} in "
-                        f"{file.path!r}."
-                    ) from error
-                unified = unified.set(unified.get_field_index(name), field)
-    for part in parts:  # columns that are names of folders
-        for field in part.schema:
-            if field.name not in unified.names:
-                unified = unified.append(field)
+                    f"Column {name!r} of X must have the same type in all files. It is {types[0]} "
+                    f"in {first!r} and files after it, and {types[1]} in {file.path!r}."
+                ) from error
+            unified = unified.set(unified.get_field_index(name), field)
     return unified
 
 
