@@ -14,20 +14,20 @@ from sklearn_vae import VAETransformer
 pd = pytest.importorskip("pandas")
 
 
-def bent_rows(n=300, seed=0):
+def bent_rows(n=240, seed=0):
     rng = np.random.default_rng(seed)
     z = rng.normal(size=(n, 2))
     return np.hstack([z, z**2, z[:, :1] * z[:, 1:]]) + 0.2 * rng.normal(size=(n, 5))
 
 
 X = bent_rows()
-GRID = {"vaetransformer__n_components": [1, 2], "vaetransformer__beta": [0.5, 1, 5]}
+GRID = {"vaetransformer__n_components": [1, 2], "vaetransformer__beta": [0.5, 5]}
 
 
 def search(n_jobs=None, **params):
-    params = {"max_iter": 6, "hidden_layer_sizes": (16,), "random_state": 0, **params}
+    params = {"max_iter": 4, "hidden_layer_sizes": (16,), "random_state": 0, **params}
     pipeline = make_pipeline(StandardScaler(), VAETransformer(**params))
-    return GridSearchCV(pipeline, GRID, cv=3, n_jobs=n_jobs)
+    return GridSearchCV(pipeline, GRID, cv=2, n_jobs=n_jobs)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_grid_search_selects_the_best_density_of_new_rows(found):
     fresh = bent_rows(600, seed=1)
     scores = {}
     for n_components in (1, 2):
-        for beta in (0.5, 1, 5):
+        for beta in (0.5, 5):
             candidate = found.estimator.set_params(
                 vaetransformer__n_components=n_components, vaetransformer__beta=beta
             )
@@ -84,10 +84,10 @@ def test_sample_weights_are_routed_to_fit_and_score():
     """With metadata routing."""
     weight = np.random.default_rng(0).random(len(X))
     with sklearn.config_context(enable_metadata_routing=True):
-        vae = VAETransformer(max_iter=2, random_state=0)
+        vae = VAETransformer(max_iter=1, random_state=0)
         vae.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
         pipeline = make_pipeline(StandardScaler().set_fit_request(sample_weight=True), vae)
-        grid = GridSearchCV(pipeline, {"vaetransformer__n_components": [1, 2]}, cv=3)
+        grid = GridSearchCV(pipeline, {"vaetransformer__n_components": [1, 2]}, cv=2)
         try:
             grid.fit(X, sample_weight=weight)
         except UnsetMetadataPassedError:
@@ -99,12 +99,12 @@ def test_sample_weights_are_routed_to_fit_and_score():
 def test_halving_grid_search_cv_allocates_max_iter():
     """As its resource."""
     search = HalvingGridSearchCV(
-        VAETransformer(random_state=0),
+        VAETransformer(hidden_layer_sizes=(16,), random_state=0),
         {"n_components": [1, 2, 3]},
         resource="max_iter",
         min_resources=2,
         max_resources=6,
-        cv=3,
+        cv=2,
     )
 
     assert np.isfinite(search.fit(X).cv_results_["mean_test_score"]).all()
