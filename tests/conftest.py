@@ -1,5 +1,6 @@
 """What several test files share: small tables and models at a known start."""
 
+import os
 import signal
 
 import numpy as np
@@ -36,10 +37,13 @@ def one_thread():
     """Compute on one thread: tensors are tiny, and threads that wait for a busy core cost most.
 
     So do threads of BLAS: a step of scipy's L-BFGS took milliseconds in place of microseconds.
+    Processes that tests start inherit it as a variable of their environment.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    with threadpool_limits(1):
+    with threadpool_limits(1), pytest.MonkeyPatch.context() as patch:
+        if "OMP_NUM_THREADS" not in os.environ:
+            patch.setenv("OMP_NUM_THREADS", "1")
         yield
     torch.set_num_threads(before)
 
