@@ -160,7 +160,7 @@ def test_the_density_integrates_to_one_and_samples_follow_it(covariance_type):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 2)) @ [[1, 0.7], [0, 0.4]] + 3 * rng.integers(2, size=(300, 1))
     model = shaken(make(anchors_of(X, 2, covariance_type)), 0.15)
-    axis = np.linspace(-8, 11, 64)
+    axis = np.linspace(-8, 11, 48)
     step = axis[1] - axis[0]
     grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
     parts = [log_density(model, part, 128) for part in np.array_split(grid, 8)]
@@ -222,7 +222,7 @@ def values_of(likelihood):
 
 
 TAILS = np.linspace(-9, 9, 80)  # arsinh of the values: a t distribution's tails are long
-AXIS = np.linspace(-8, 8, 31)
+AXIS = np.linspace(-8, 8, 25)
 
 
 def grid_of(likelihood, n_real):
@@ -234,8 +234,22 @@ def grid_of(likelihood, n_real):
     return rows, np.repeat(volume, len(mesh)) + step
 
 
-@pytest.mark.parametrize("likelihood", OTHERS, ids=repr)
-@pytest.mark.parametrize(("n_mixture", "covariance_type"), [(1, "full"), (3, "diag")])
+def cases(of_three, of_one, *quick):
+    """Each likelihood with three components, and with one, where all but a few are slow tests."""
+    found = []
+    for likelihood in OTHERS:
+        marks = [] if isinstance(likelihood, quick) else [pytest.mark.slow]
+        found += [
+            pytest.param(likelihood, 3, of_three, id=f"3-{of_three}-{likelihood!r}"),
+            pytest.param(likelihood, 1, of_one, id=f"1-{of_one}-{likelihood!r}", marks=marks),
+        ]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "n_mixture", "covariance_type"),
+    cases("diag", "full", Bernoulli, Ordinal, NegativeBinomial),
+)
 def test_the_density_of_mixed_columns_integrates_to_one(likelihood, n_mixture, covariance_type):
     model = mixed(likelihood, n_mixture, covariance_type, n_real=1)
     rows, volume = grid_of(likelihood, 1)
@@ -244,8 +258,10 @@ def test_the_density_of_mixed_columns_integrates_to_one(likelihood, n_mixture, c
     assert mass.sum() == pytest.approx(1, abs=0.01)
 
 
-@pytest.mark.parametrize("likelihood", OTHERS, ids=repr)
-@pytest.mark.parametrize(("n_mixture", "covariance_type"), [(1, "diag"), (3, "full")])
+@pytest.mark.parametrize(
+    ("likelihood", "n_mixture", "covariance_type"),
+    cases("full", "diag", Categorical, StudentT, ZeroInflated),
+)
 def test_missing_cells_are_integrated_out(likelihood, n_mixture, covariance_type):
     """The density of rows without one column, or more, against sums over all their values."""
     n_real = 2 if len(values_of(likelihood)[0]) < 5 else 1

@@ -287,7 +287,11 @@ def clusters(n, rng):
     return X, lambda X: np.log(np.mean([part.pdf(X) for part in parts], axis=0))
 
 
-@pytest.mark.parametrize("prior", [MixturePrior(6), VampPrior(20), "normal"], ids=repr)
+@pytest.mark.parametrize(
+    "prior",
+    [MixturePrior(6), pytest.param(VampPrior(20), marks=pytest.mark.slow), "normal"],
+    ids=repr,
+)
 def test_a_linear_model_with_a_learned_prior_finds_clusters(prior):
     """A linear decoder can only have them from p(z): it comes near to the true density."""
     rng = np.random.default_rng(0)
@@ -341,7 +345,7 @@ def test_fits_go_on_with_the_prior_that_they_have(prior):
     vae = VAETransformer(2, prior=prior, max_iter=3, warm_start=True, random_state=0).fit(X)
     first = vae.history_[0]["loss"]
     stream = VAETransformer(2, prior=prior, random_state=0)
-    for _ in range(20):
+    for _ in range(10):
         stream.partial_fit(X)
 
     assert vae.fit(X).history_[0]["loss"] < first - 0.3

@@ -73,6 +73,7 @@ def saved(request, tmp_path_factory):
 
 def test_codes_and_reconstructions_are_those_of_the_estimator(saved):
     estimator, X, model = saved
+    X = X[:60]
     Z = estimator.transform(X)
 
     np.testing.assert_allclose(model.transform(X), Z, rtol=1e-6, atol=1e-6)
@@ -84,7 +85,7 @@ def test_codes_and_reconstructions_are_those_of_the_estimator(saved):
 def test_scores_are_those_of_the_estimator(saved, change):
     """Of rows that get Laplace proposals as well: the draws are the same."""
     estimator, X, model = saved
-    X = X[:60].copy()
+    X = X[:40].copy()
     if change == "outliers":
         X[:, [0, 8]] *= 4
     elif change == "missing values":
@@ -97,6 +98,7 @@ def test_scores_are_those_of_the_estimator(saved, change):
 
 def test_a_score_does_not_depend_on_the_other_rows(saved):
     _, X, model = saved
+    X = X[:20]
 
     np.testing.assert_allclose(model.score_samples(X)[7:9], model.score_samples(X[7:9]), rtol=1e-12)
 
@@ -104,7 +106,7 @@ def test_a_score_does_not_depend_on_the_other_rows(saved):
 def test_rows_with_missing_values_are_encoded_and_imputed_as_by_the_estimator(saved):
     """Also by an encoder that has not learned from missing values."""
     estimator, X, model = saved
-    X = X[:60].copy()
+    X = X[:40].copy()
     X[np.random.default_rng(1).random(X.shape) < 0.2] = np.nan
     before = X.copy()
     imputed = model.impute(X)
@@ -167,7 +169,7 @@ def test_scores_and_codes_given_y_are_those_of_the_estimator(conditional, change
         if isinstance(y, np.ndarray):
             np.testing.assert_allclose(actual(X), expected(X), rtol=1e-6, atol=1e-6)
             np.testing.assert_allclose(actual(X, "low"), expected(X, "low"), rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(model.score(X, y), estimator.score(X, y), rtol=1e-6)
+    np.testing.assert_allclose(model.score(X[:9], y[:9]), estimator.score(X[:9], y[:9]), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["polars", "pyarrow"])

@@ -134,7 +134,7 @@ def test_so_is_one_with_another_prior_or_objective(prior, objective, batch_size,
         replace(
             run,
             architecture=replace(run.architecture, prior=prior),
-            config=replace(run.config, batch_size=batch_size, objective=objective, max_iter=4),
+            config=replace(run.config, batch_size=batch_size, objective=objective, max_iter=3),
             free_bits=0.0,
         )
         for run in different_runs(weighted=weighted)
