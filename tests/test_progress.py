@@ -50,7 +50,7 @@ def test_every_row_is_counted_once(task, monkeypatch, capsys):
     """Chunk by chunk, whatever computes them."""
     monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
     monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
-    monkeypatch.setattr(sizes, "CACHED_NUMBERS", 1 << 12)
+    monkeypatch.setattr(sizes, "CACHED_NUMBERS", 1 << 14)
     monkeypatch.setattr(sample_given, "MAX_GIVEN_DRAWS", 50)
     call, verb = task
     call()

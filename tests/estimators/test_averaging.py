@@ -29,7 +29,7 @@ def clusters():
 def fit_briefly(X, sample_weight=None):
     """Fit an imputer whose model is the default one, but for its number of iterations."""
     with pytest.MonkeyPatch.context() as patch:
-        model = VAETransformer(3, max_iter=20, random_state=0)
+        model = VAETransformer(3, max_iter=8, random_state=0)
         patch.setattr(VAEImputer, "_model", lambda *_: model)
         return VAEImputer(random_state=0).fit(X, sample_weight=sample_weight)
 
@@ -99,7 +99,7 @@ def test_an_interrupted_choice_of_the_spread_keeps_mixture_and_trees(clusters, m
         raise KeyboardInterrupt
 
     monkeypatch.setattr(HiddenCells, "cover", press_ctrl_c)
-    model = VAETransformer(3, max_iter=20, random_state=0)
+    model = VAETransformer(3, max_iter=8, random_state=0)
     monkeypatch.setattr(VAEImputer, "_model", lambda *_: model)
     imputer = VAEImputer(random_state=0)
     with pytest.raises(KeyboardInterrupt):

@@ -12,7 +12,7 @@ from sklearn_vae import VAEDensity, VAETransformer
 pd = pytest.importorskip("pandas")
 
 ESTIMATORS = [
-    VAETransformer(2, max_iter=8, random_state=0),
+    VAETransformer(2, max_iter=4, random_state=0),
     VAEDensity(2, mixtures=[(1, "full"), (4, "diag")], max_iter=3, random_state=0),
 ]
 NAMES = ["transformer", "density"]
@@ -65,7 +65,7 @@ def grid(kind):
 def fitted_pair(estimator, kind):
     """A model of two columns that depend on a group, and its rows."""
     rng = np.random.default_rng(0)
-    group = rng.integers(3, size=N)
+    group = rng.integers(3, size=150)
     values, likelihood = column(kind, group, rng)
     frame = pd.DataFrame({"asked": rng.normal(2 * group, 0.8), "other": values})
     requested = {"asked": "gaussian"} | ({} if likelihood == "auto" else {"other": likelihood})

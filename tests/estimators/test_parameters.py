@@ -74,7 +74,7 @@ ELSEWHERE = {"robust", "conditional"}
 
 # long enough for the rules about stopping to be met; others show at once
 LONG = {"max_iter": 60, "n_iter_no_change": 3}
-BRIEF = {"max_iter": 4}
+BRIEF = {"max_iter": 2}
 STOPPING = {"early_stopping", "n_iter_no_change", "tol", "validation_fraction"}
 
 
@@ -100,7 +100,7 @@ def test_every_parameter_changes_the_fitted_model(usual, name):
     usual = fit(**params, **beside) if beside else usual[length]
     other = fit(**{**params, **beside, name: OTHER[name]})
 
-    assert not np.array_equal(usual.score_samples(X), other.score_samples(X))
+    assert not np.array_equal(usual.score_samples(X[:50]), other.score_samples(X[:50]))
 
 
 def test_warm_start_trains_the_last_weights_further(usual):
@@ -214,7 +214,7 @@ def test_the_loss_of_the_history_includes_the_capacity_term(beta):
 
 def test_the_kl_ends_at_the_capacity():
     """From both sides, where the loss would put it elsewhere."""
-    settings = {"early_stopping": False, "max_iter": 15}
+    settings = {"early_stopping": False, "max_iter": 10}
     plain = fit(**settings).history_[-1]["kl_loss"]
     ends = {
         nats: fit(objective=CapacityELBO(nats, n_iter=5), **settings).history_[-1]["kl_loss"]
@@ -259,9 +259,9 @@ def test_total_correlation_falls_with_its_weight():
 
 def test_a_term_of_weight_0_leaves_the_elbo():
     """As autograd has it; the usual gradient is written out and rounds elsewhere."""
-    usual = fit(max_iter=3, early_stopping=False)
+    usual = fit(max_iter=2, early_stopping=False)
     for objective in (TotalCorrelation(0.0), MMD(0.0), CapacityELBO(gamma=0.0)):
-        own = fit(objective=objective, max_iter=3, early_stopping=False)
+        own = fit(objective=objective, max_iter=2, early_stopping=False)
 
         np.testing.assert_allclose(own.transform(X), usual.transform(X), rtol=0, atol=1e-4)
 
@@ -277,10 +277,10 @@ def test_mmd_draws_the_aggregated_posterior_to_the_prior():
 
 
 def test_more_importance_weighted_draws_have_a_smaller_loss():
-    """The bound of fifty draws lies nearer to log p(x) than that of one."""
+    """The bound of twenty draws lies nearer to log p(x) than that of one."""
     few, many = (
-        fit(objective=IWAE(n), early_stopping=False, max_iter=4).history_[-1]["loss"]
-        for n in (1, 50)
+        fit(objective=IWAE(n), early_stopping=False, max_iter=3).history_[-1]["loss"]
+        for n in (1, 20)
     )
 
     assert many < few - 0.05
@@ -323,7 +323,7 @@ def test_early_stopping_keeps_probabilistic_pca_on_noise():
     noise = np.random.default_rng(0).normal(size=(300, 5))
     vae = VAETransformer(random_state=0).fit(noise)
     start = VAETransformer(learning_rate=1e-12, max_iter=1, random_state=0).fit(noise)
-    fresh = np.random.default_rng(1).normal(size=(2000, 5))
+    fresh = np.random.default_rng(1).normal(size=(500, 5))
 
     assert vae.score(fresh) > start.score(fresh) - 0.05
 

@@ -27,7 +27,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def vae(digits):
-    return VAETransformer(4, max_iter=30, random_state=0).fit(digits[0])
+    return VAETransformer(4, max_iter=12, random_state=0).fit(digits[0])
 
 
 def test_reconstructions_of_digits_are_better_than_those_of_pca(vae, digits):
@@ -212,12 +212,12 @@ def test_partial_fit_trains_a_fitted_model_further():
     """Fit, then more rows as they come."""
     X = load_digits().data
     vae = VAETransformer(2, max_iter=2, random_state=0).fit(X[:500])
-    before = vae.score(X[500:])
+    before = vae.score(X[500:700])
     with pytest.warns(UserWarning, match="later rows have other values"):  # of three pixels
-        vae.partial_fit(X[500:])
+        vae.partial_fit(X[500:1000])
 
     assert vae.n_iter_ == len(vae.history_)
-    assert vae.score(X[500:]) > before - 5
+    assert vae.score(X[500:700]) > before - 5
 
 
 def test_the_history_is_a_table():
@@ -348,7 +348,7 @@ def test_the_initialization_of_the_lowest_validation_loss_is_kept():
         history = starts(n_init=n_init, refit=False, max_iter=80).fit(X).history_
         return min(row["val_loss"] for row in history)
 
-    bests = [best(n_init) for n_init in (1, 2, 4, 12)]
+    bests = [best(n_init) for n_init in (1, 4, 8)]
 
     assert bests == sorted(bests, reverse=True)
     assert bests[-1] < bests[0]

@@ -75,13 +75,13 @@ X = bent_rows()
 
 
 def vae(**params):
-    return VAETransformer(**{"n_components": 2, "max_iter": 8, "random_state": 0, **params})
+    return VAETransformer(**{"n_components": 2, "max_iter": 3, "random_state": 0, **params})
 
 
 def test_a_users_module_is_trained():
     """What it is for: its weights have moved, and the density is better than the linear one."""
-    own = vae(encoder=Wide, decoder=partial(Wide, width=32), max_iter=30).fit(X)
-    linear = vae(hidden_layer_sizes=(), max_iter=30).fit(X)
+    own = vae(encoder=Wide, decoder=partial(Wide, width=32), max_iter=15).fit(X)
+    linear = vae(hidden_layer_sizes=(), max_iter=15).fit(X)
 
     assert own.score(bent_rows(seed=1)) > linear.score(bent_rows(seed=1)) + 0.1
     assert (own.state_dict_["decoder.gate"] != 0).all()
