@@ -52,8 +52,8 @@ print(dict(Counter(result["status"] for result in results)))
 
 @parametrize_with_checks(
     [
-        VAETransformer(max_iter=3),
-        VAEDensity(max_iter=3),
+        VAETransformer(),
+        VAEDensity(),
         VAEOutlierDetector(max_iter=1, n_init=1),
         VAEOutlierDetector(novelty=True, max_iter=1, n_init=1),
         VAEDensity(mixtures=[(1, "diag")], conditional=True, max_iter=1),
@@ -92,8 +92,6 @@ def test_every_check_passes_with_other_models(estimator, check):
 @pytest.mark.parametrize(
     "estimator",
     [
-        VAETransformer(),
-        VAEDensity(),
         VAEOutlierDetector(),
         VAEOutlierDetector(novelty=True),
         VAEImputer(),
@@ -103,7 +101,7 @@ def test_every_check_passes_with_other_models(estimator, check):
     ids=str,
 )
 def test_checks_pass_with_default_parameters(estimator):
-    """As users get them."""
+    """As users get them, which the checks above do for the first two of their estimators."""
     results = estimator_checks.check_estimator(estimator, on_fail=None, on_skip=None)
 
     bad = {r["check_name"]: r["exception"] for r in results if r["status"] not in PASSED}
