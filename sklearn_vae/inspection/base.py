@@ -80,6 +80,15 @@ class DisplayMixin:
         return final, X
 
     @classmethod
+    def _check_decodes_codes_alone(cls, model: Any) -> None:
+        """Refuse a conditional model, which decodes codes given y."""
+        if getattr(model, "condition_encoder_", None) is not None:
+            raise ValueError(
+                f"{cls.__name__}.from_estimator decodes codes without y, and this "
+                f"{type(model).__name__} was fitted with conditional=True: it decodes them given y."
+            )
+
+    @classmethod
     def _two_components(
         cls, components: Sequence[int] | None, n_components: int, kl: np.ndarray | None
     ) -> list[int]:

@@ -121,6 +121,7 @@ class ManifoldDisplay(DisplayMixin):
         needs_kl = X is not None and components is None
         requires = (*CODES, "history_") if needs_kl else CODES
         vae, rows = cls._final_estimator(estimator, X, requires=requires, such_as="VAETransformer")
+        cls._check_decodes_codes_alone(vae)
         check_count("n_steps", n_steps, minimum=2)
         check_fraction("coverage", coverage)
         n_components = len(vae.get_feature_names_out())

@@ -136,7 +136,8 @@ class ReconstructionDisplay(DisplayMixin):
         ReconstructionDisplay
             The display.
         """
-        cls._final_estimator(estimator, requires=CODES, such_as="VAETransformer")
+        vae, _ = cls._final_estimator(estimator, requires=CODES, such_as="VAETransformer")
+        cls._check_decodes_codes_alone(vae)
         return cls.from_predictions(
             X,
             estimator.inverse_transform(estimator.transform(X)),

@@ -161,6 +161,7 @@ class TraversalDisplay(DisplayMixin):
         check_fraction("coverage", coverage)
         requires = (*CODES, "history_")
         vae, rows = cls._final_estimator(estimator, X, requires=requires, such_as="VAETransformer")
+        cls._check_decodes_codes_alone(vae)
         kl = latent_kl(vae, rows)
         codes = as_numbers("transform(X)", vae.transform(rows))
         dimensions = by_kl(kl)[:MAX_COMPONENTS]

@@ -19,19 +19,19 @@ from sklearn_vae.warnings import warn
 
 
 class CheckpointFile:
-    """File of a work that goes on from it, named by an estimator's parameter ``checkpoint``.
+    """File from which a fit or a search resumes, of the parameter ``checkpoint``.
 
     Parameters
     ----------
     path : str or path-like
         The file, which need not exist yet.
-    kind : {"fit", "search"}
-        The work. A file of another kind is refused.
+    task : {"fit", "search"}
+        Task that resumes. A file of the other task is refused.
     """
 
-    def __init__(self, path: file_format.PathLike, kind: str):
-        self.path, self.kind = os.fspath(path), kind
-        # before hours of work fail to be written
+    def __init__(self, path: file_format.PathLike, task: str):
+        self.path, self.task = os.fspath(path), task
+        # an error here comes before hours of training
         if os.path.isdir(os.path.realpath(self.path)):
             raise ValueError(
                 f"The 'checkpoint' parameter must be the path of a file. Got {self.path!r} instead."
@@ -45,28 +45,28 @@ class CheckpointFile:
         if not os.path.exists(self.path):
             return {}
         header, arrays = file_format.read(self.path)
-        if header.pop("kind", None) != self.kind:
-            raise ValueError(f"{self.path}: the file holds no checkpoint of a {self.kind}.")
+        if header.pop("task", None) != self.task:
+            raise ValueError(f"{self.path}: the file holds no checkpoint of a {self.task}.")
         with memory_budget(os.path.getsize(self.path)):
             return {
                 name: deserialize(insert_arrays(value, arrays)) for name, value in header.items()
             }
 
     def check_digests(self, actual: Mapping[str, str], saved: Mapping[str, str]) -> None:
-        """Refuse a file whose digests differ from those of the present work."""
+        """Refuse a file whose digests differ from those of the present task."""
         differing = [name for name, digest in actual.items() if saved.get(name) != digest]
         if differing:
             raise ValueError(
                 f"The file of the 'checkpoint' parameter, {self.path!r}, belongs to another "
-                f"{self.kind}, with other {' and other '.join(differing)}. Remove the file to "
-                f"start a new {self.kind}, or use another file."
+                f"{self.task}, with other {' and other '.join(differing)}. Remove the file to "
+                f"start a new {self.task}, or use another file."
             )
 
     def write(self, **values: Any) -> None:
         """Write values, atomically.
 
         If a later write fails, as on a full disk, the file keeps its last values: a warning says
-        so, and the work goes on. The first write raises its error.
+        so, and the task goes on. The first write raises its error.
         """
         arrays: dict[str, np.ndarray] = {}
         header = {
@@ -74,7 +74,7 @@ class CheckpointFile:
             for name, value in values.items()
         }
         try:
-            file_format.write(self.path, {"kind": self.kind, **header}, arrays)
+            file_format.write(self.path, {"task": self.task, **header}, arrays)
         except OSError as error:
             if not os.path.exists(self.path):
                 raise
@@ -84,6 +84,6 @@ class CheckpointFile:
             )
 
     def remove(self) -> None:
-        """Remove the file at the end of the work, if there is one."""
+        """Remove the file at the end of the task, if there is one."""
         if os.path.exists(self.path):
             os.unlink(self.path)

@@ -129,7 +129,7 @@ class Dataset:
 
     @property
     def is_thread_safe(self) -> bool:
-        """Whether threads can take rows and compute with them at the same time: on the CPU."""
+        """True if threads can take rows and compute with them at the same time: on the CPU."""
         return isinstance(self.x, Tensor) and self.x.device.type == "cpu"
 
     def arrays(self) -> tuple[Any, np.ndarray | None]:

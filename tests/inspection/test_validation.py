@@ -84,3 +84,20 @@ def test_categories_are_refused(named):
     vae = VAETransformer(2, **QUICK).fit(mixed)
     with pytest.raises(ValueError, match="X must be a table of numbers to be drawn"):
         ReconstructionDisplay.from_estimator(vae, mixed)
+
+
+@pytest.mark.parametrize(
+    ("display", "options"),
+    [
+        (ReconstructionDisplay, {}),
+        (TraversalDisplay, {}),
+        (ManifoldDisplay, {"image_shape": (8, 8)}),
+    ],
+)
+def test_displays_that_decode_codes_refuse_conditional_models(display, options, digits):
+    """Its decoder needs y, which they do not take."""
+    X, y = (part[:60] for part in digits[:2])
+    vae = VAETransformer(2, conditional=True, **QUICK).fit(X, y)
+
+    with pytest.raises(ValueError, match=rf"{display.__name__}.*without y.*conditional=True"):
+        display.from_estimator(vae, X, **options)
