@@ -82,11 +82,17 @@ def test_encoding_a_table_needs_numpy_alone():
 
 
 def test_the_first_fit_imports_no_pictures_and_no_compiler():
-    """torch's compiler costs a second in every new process; nothing here needs it."""
+    """torch's compiler costs a second in every new process; nothing here needs it.
+
+    Nor its symbolic shapes, also where the gradient is autograd's.
+    """
     code = (
         "import sys, numpy as np; from sklearn_vae import VAETransformer;"
-        "VAETransformer(max_iter=1).fit(np.random.rand(150, 3));"
-        "print([m for m in ('matplotlib', 'polars', 'torch._dynamo') if m in sys.modules])"
+        "X = np.random.default_rng(0).integers(0, 4, (150, 3));"
+        "VAETransformer(max_iter=1).fit(X + np.random.rand(150, 3));"
+        "likelihood = ['ordinal', 'poisson', 'student_t'];"
+        "VAETransformer(1, likelihood=likelihood, max_iter=1).fit(X).score(X);"
+        "print([m for m in ('matplotlib', 'polars', 'torch._dynamo', 'sympy') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

@@ -149,8 +149,10 @@ class AutogradCost:
 
     def backward(self, weight: Tensor) -> None:
         """Write the gradients of the parameters, from that of the cost: (M, 1, K, B)."""
-        weight = weight.squeeze(1)
-        gradients = torch.autograd.grad(self.total, self.params, weight, materialize_grads=True)
+        # for an output that is not a scalar, torch imports symbolic shapes, which takes a second
+        with torch.enable_grad():
+            total = (weight.squeeze(1) * self.total).sum()
+        gradients = torch.autograd.grad(total, self.params, materialize_grads=True)
         for buffer, gradient in zip(self.columns.grads, gradients, strict=True):
             buffer.copy_(gradient.movedim(-1, 1))
 
