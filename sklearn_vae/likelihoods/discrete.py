@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -246,8 +247,12 @@ class Ordinal(Likelihood):
 
     def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
         """Log-probability of each value: (..., n) -> (..., n)."""
+        log_probability = self._log_probabilities(params)
         index = self._class_of(x).unsqueeze(-1)
-        return self._log_probabilities(params).take_along_dim(index, -1).squeeze(-1)
+        # torch's function of this name imports its symbolic shapes, which takes half a second
+        shape = np.broadcast_shapes(log_probability.shape[:-1], index.shape[:-1])
+        index, log_probability = index.expand(*shape, 1), log_probability.expand(*shape, -1)
+        return log_probability.gather(-1, index).squeeze(-1)
 
     def mean(self, params: Parameters) -> Tensor:
         """Mean of the evenly spaced numbers: (..., n)."""
