@@ -24,6 +24,12 @@ def as_array(X: Any) -> Any:
     return as_frame(X)
 
 
+def array_of_list(values: Any) -> np.ndarray:
+    """Convert a list, or a list of rows; numbers and None beside strings are not text."""
+    array = np.asarray(values)
+    return np.asarray(values, dtype=object) if array.dtype.kind in "US" else array
+
+
 def as_frame(X: Any) -> Any:
     """Convert what narwhals does not read: record batches of pyarrow, sparse columns of pandas."""
     pa, pd = sys.modules.get("pyarrow"), sys.modules.get("pandas")

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from sklearn_vae.data.arrays import as_array, is_missing
+from sklearn_vae.data.arrays import array_of_list, as_array, is_missing
 from sklearn_vae.data.columns import ColumnHint
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Name, check_column_names
@@ -154,9 +154,7 @@ def as_dense(y: Any) -> Any:
 
 def split_array(y: Any, n_rows: int) -> list[np.ndarray]:
     """Split an array or a list, as ``split_columns``."""
-    values = np.asarray(y)
-    if values.dtype.kind in "US" and not isinstance(y, np.ndarray):
-        values = np.asarray(y, dtype=object)  # numbers and None beside strings are not text
+    values = np.asarray(y) if isinstance(y, np.ndarray) else array_of_list(y)
     if values.ndim == 0:
         values = np.full(n_rows, values)
     if values.ndim not in (1, 2) or 0 in values.shape[1:]:

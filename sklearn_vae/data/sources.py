@@ -20,7 +20,7 @@ import narwhals as nw
 import numpy as np
 from scipy.sparse import issparse, vstack
 
-from sklearn_vae.data.arrays import as_array
+from sklearn_vae.data.arrays import array_of_list, as_array
 from sklearn_vae.row_subsets import batches
 
 # Numbers in the sample of a source, and least number of its rows.
@@ -63,6 +63,14 @@ def as_source(X: Any) -> "BatchSource | None":
             f"callable that returns a new iterator of batches."
         )
     return None
+
+
+def as_narwhals(X: Any) -> Any:
+    """Wrap a data frame, whose columns must have different names; return all else as it is."""
+    try:
+        return nw.from_native(X, pass_through=True)
+    except nw.exceptions.DuplicateError as error:
+        raise ValueError(f"X has several columns of one name. {error}") from error
 
 
 def check_is_table(X: Any, name: str) -> None:
@@ -108,7 +116,7 @@ class BatchSource:
         for number, native in enumerate(tables):
             batch = as_array(native)
             try:
-                batch = batch if hasattr(batch, "shape") else _array_of_list(batch)
+                batch = batch if hasattr(batch, "shape") else array_of_list(batch)
             except ValueError as error:  # as of a pair of rows and classes
                 raise ValueError(
                     f"Each batch of X must be one table, an array or data frame. Batch {number} is "
@@ -318,9 +326,10 @@ def _unify_schemas(files: list[Any]) -> Any:
     import pyarrow as pa
 
     first, unified = files[0].path, files[0].physical_schema
+    expected = _without_index(unified)
     for file in files[1:]:
         schema = file.physical_schema
-        expected, names = _without_index(unified), _without_index(schema)
+        names = _without_index(schema)
         if set(names) != set(expected):
             raise ValueError(
                 f"All files of X must have the same columns. {first!r} has {expected}, and "
@@ -386,20 +395,10 @@ READERS: tuple[tuple[Callable[[Any], bool], Callable[[Any], Iterable[Any]]], ...
 )
 
 
-def _array_of_list(rows: Any) -> np.ndarray:
-    """Convert a list of rows; numbers beside text stay numbers."""
-    array = np.asarray(rows)
-    return np.asarray(rows, dtype=object) if array.dtype.kind in "US" else array
-
-
 def _columns(batch: Any) -> list[Any] | str:
     """Return the columns' names, or their number where they have none."""
-    if nw.dependencies.is_into_dataframe(batch):
-        try:
-            return list(nw.from_native(batch).columns)
-        except nw.exceptions.DuplicateError as error:
-            raise ValueError(f"X has several columns of one name. {error}") from error
-    return f"{batch.shape[1]} columns"
+    frame = as_narwhals(batch)
+    return list(frame.columns) if isinstance(frame, nw.DataFrame) else f"{batch.shape[1]} columns"
 
 
 def _library(batch: Any) -> str:

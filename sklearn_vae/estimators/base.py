@@ -44,8 +44,9 @@ from sklearn_vae.estimators.checks import (
     with_column_names,
     without_weight_0,
 )
-from sklearn_vae.estimators.nested_params import NestedParamsMixin, TableTagsMixin
+from sklearn_vae.estimators.nested_params import NestedParamsMixin
 from sklearn_vae.estimators.parts import resolve_widths
+from sklearn_vae.estimators.tags import TableTagsMixin
 from sklearn_vae.inference.ensemble import EnsemblePredictor
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.models.architecture import Architecture

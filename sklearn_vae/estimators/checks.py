@@ -23,6 +23,7 @@ from sklearn_vae._compat import (
 )
 from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.schema import Schema
+from sklearn_vae.data.sources import as_narwhals
 from sklearn_vae.device import is_out_of_memory
 from sklearn_vae.estimators.parts import ModelParts
 from sklearn_vae.likelihoods import LIKELIHOODS, Likelihood
@@ -240,7 +241,7 @@ def fit_schema(X: Any, network: Network) -> Schema | None:
     if isinstance(X, np.ndarray | list | tuple):
         has_types = np.asarray(X).dtype.kind in "USOTVMm"
     else:
-        has_types = issparse(X) or _is_frame(X)
+        has_types = issparse(X) or isinstance(as_narwhals(X), nw.DataFrame)
     if not has_types:  # an array of numbers
         return None
     schema = Schema.fit(X)
@@ -255,13 +256,6 @@ def fit_schema(X: Any, network: Network) -> Schema | None:
                 f"numbers (NaN where one is missing), or text alone for categories."
             )
     return schema
-
-
-def _is_frame(X: Any) -> bool:
-    try:
-        return isinstance(nw.from_native(X, pass_through=True), nw.DataFrame)
-    except nw.exceptions.DuplicateError as error:
-        raise ValueError(f"X has several columns of one name. {error}") from error
 
 
 def check_weights(sample_weight: Any, X: np.ndarray, min_rows: int) -> np.ndarray:
@@ -302,7 +296,8 @@ def without_weight_0(X: Any, sample_weight: Any, min_rows: int) -> tuple[Any, An
     except (TypeError, ValueError):
         return X, sample_weight
     is_array = isinstance(X, np.ndarray) and X.ndim == 2
-    if weight.ndim != 1 or not (is_array or isinstance(X, list) or _is_frame(X)):
+    frame = as_narwhals(X)
+    if weight.ndim != 1 or not (is_array or isinstance(frame, list | nw.DataFrame)):
         return X, sample_weight
     is_positive = weight > 0
     is_valid = len(weight) == num_samples(X) and (weight >= 0).all()
@@ -312,8 +307,7 @@ def without_weight_0(X: Any, sample_weight: Any, min_rows: int) -> tuple[Any, An
         return X[is_positive], weight[is_positive]
     if isinstance(X, list):
         return [row for row, kept in zip(X, is_positive, strict=True) if kept], weight[is_positive]
-    frame = nw.from_native(X, eager_only=True).filter(is_positive.tolist())
-    return frame.to_native(), weight[is_positive]
+    return frame.filter(is_positive.tolist()).to_native(), weight[is_positive]
 
 
 def with_column_names(error: ValueError, X: Any, names: Any = None) -> ValueError:

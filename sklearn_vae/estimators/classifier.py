@@ -17,8 +17,9 @@ from sklearn_vae.data.sources import check_is_table
 from sklearn_vae.estimators.checks import restore_on_error
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.density_estimator import DensityEstimator
-from sklearn_vae.estimators.nested_params import NestedParamsMixin, TableTagsMixin
+from sklearn_vae.estimators.nested_params import NestedParamsMixin
 from sklearn_vae.estimators.source_methods import accepts_source
+from sklearn_vae.estimators.tags import TableTagsMixin
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.constants import SCORE_DRAWS

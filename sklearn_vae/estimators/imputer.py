@@ -30,7 +30,8 @@ from sklearn_vae.estimators.averaging import MAX_ROWS_TO_AVERAGE, AverageFitter,
 from sklearn_vae.estimators.base import MIN_ROWS
 from sklearn_vae.estimators.checks import restore_on_error, without_weight_0
 from sklearn_vae.estimators.density import VAEDensity
-from sklearn_vae.estimators.nested_params import NestedParamsMixin, TableTagsMixin
+from sklearn_vae.estimators.nested_params import NestedParamsMixin
+from sklearn_vae.estimators.tags import TableTagsMixin
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.initialization.factor_analysis import MAX_FACTORS, ROWS_PER_FACTOR
 from sklearn_vae.persistence.estimators import SerializationMixin

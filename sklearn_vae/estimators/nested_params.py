@@ -4,8 +4,6 @@ from collections import defaultdict
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Self
 
-from sklearn.utils import Tags
-
 from sklearn_vae.estimators.parts import resolve
 from sklearn_vae.networks import CustomNetwork
 
@@ -16,17 +14,6 @@ ADVICE = {
     **{name: f" Set {name} to a module's class first." for name in MODULES},
     "estimator": " Set estimator to an estimator first, such as VAETransformer().",
 }
-
-
-class TableTagsMixin:
-    """An estimator of tables with categories and missing values, or of sparse matrices."""
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()  # type: ignore[misc]
-        tags.input_tags.categorical = True
-        tags.input_tags.sparse = True
-        tags.input_tags.allow_nan = True
-        return tags
 
 
 class NestedParamsMixin:

@@ -217,9 +217,8 @@ def _read_transformer(
 def _read_conditions(fitted: dict[str, Any]) -> ConditionEncoder | None:
     """Return the encoder of y, and check that the table has its columns."""
     conditions: ConditionEncoder | None = fitted["condition_encoder_"]
-    if (0 if conditions is None else conditions.encoder.n_features) != fitted[
-        "columns_"
-    ].n_condition_columns:
+    n_columns = 0 if conditions is None else conditions.encoder.n_features
+    if n_columns != fitted["columns_"].n_condition_columns:
         raise ValueError("the conditions are not those of the table")
     return conditions
 

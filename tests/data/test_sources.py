@@ -305,10 +305,9 @@ def test_files_of_different_types_have_the_wider_one(first, second, expected, tm
     table, n_rows = as_source(tmp_path).sample()
     assert n_rows == 18
     assert str(table.schema.field("a").type) == expected
-    numbers = {float(v) for v in table["a"].cast("float64" if expected == "double" else "int64")
-               .drop_null().to_numpy()}  # fmt: skip
-    assert {float(v) for v in pd.Series(values).astype(second).astype(
-        "float64" if expected == "double" else "int64")} <= numbers  # fmt: skip
+    dtype = "float64" if expected == "double" else "int64"
+    numbers = set(table["a"].cast(dtype).drop_null().to_pylist())
+    assert set(pd.Series(values).astype(second).astype(dtype)) <= numbers
 
 
 @pytest.mark.parametrize("kinds", [("bool", "int64"), ("str", "int64"), ("int64", "str")])

@@ -40,7 +40,7 @@ class ScalePrior(NamedTuple):
 
 
 class ColumnViews(NamedTuple):
-    """ColumnViews of one likelihood: views of the parameters, their gradients and the rows.
+    """Columns of one likelihood: views of the parameters, their gradients and the rows.
 
     Features lie behind the members; a parameter that does not depend on z has one draw and row.
 
@@ -149,7 +149,7 @@ class AutogradCost:
 
     def backward(self, weight: Tensor) -> None:
         """Write the gradients of the parameters, from that of the cost: (M, 1, K, B)."""
-        # for an output that is not a scalar, torch imports symbolic shapes, which takes a second
+        # for an output that is no scalar, torch imports its symbolic shapes, in half a second
         with torch.enable_grad():
             total = (weight.squeeze(1) * self.total).sum()
         gradients = torch.autograd.grad(total, self.params, materialize_grads=True)
