@@ -156,21 +156,21 @@ class VAE(StackedModule):
         self,
         x: Tensor,
         noise: Tensor,
-        encoder_input: Tensor | None = None,
+        q: Tensor | None = None,
         decoder_input: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Reconstruction term and KL of the ELBO, and the scale prior, per row.
 
         Rows x are (M, B, n_columns), the noise (M or 1, K, B or 1, l) standard normal draws, per
-        row or shared. The encoder's input may be corrupted, and an autoregressive decoder's too
-        (word dropout).
+        row or shared. The parameters q (M, B, 2 l) of q(z|x) may be those of corrupted rows, and
+        an autoregressive decoder's input may be corrupted, too (word dropout).
 
         Return log p(x|z) in nats, averaged over the K draws (M, B); the KL of q(z|x) from the
         prior, exact and per unit if it has a closed form (M, B, units), else log q(z|x) - log p(z)
         averaged over the draws (M, B, 1); and the log-density of a pseudo-observation at z, whose
         residual is the linear model's (M, B).
         """
-        q = self.encode(x if encoder_input is None else encoder_input)
+        q = self.encode(x) if q is None else q
         z, kl = self.codes_and_kl(q, noise)
         params = self.decode(z, x if decoder_input is None else decoder_input)
         log_prob = self._log_prob(params, x).mean(1)  # (M, K, B) -> (M, B)

@@ -64,9 +64,9 @@ class AggregatedPosterior:
     n_rows: float
 
     @classmethod
-    def from_batch(cls, model: VAE, batch: Minibatch, state: LossState) -> Self:
-        """Encode the rows of a batch and sample their posteriors."""
-        q, noise, weight = model.encode(batch.encoder_input), batch.noise, batch.weight
+    def from_batch(cls, model: VAE, q: Tensor, batch: Minibatch, state: LossState) -> Self:
+        """Sample the posteriors q (M, B, 2 l) of the rows of a batch."""
+        noise, weight = batch.noise, batch.weight
         if (mask := model.mask) is not None:
             noise = noise * mask[:, None, None]
         weight = q.new_ones(1, q.shape[1]) if weight is None else weight
@@ -127,9 +127,11 @@ class AggregatedPosteriorPenalty(PenalizedELBO):
     def __post_init__(self) -> None:
         check_number(self, "weight", self.weight)
 
-    def penalty(self, model: VAE, batch: Minibatch, state: LossState, kl_loss: Tensor) -> Tensor:
+    def penalty(
+        self, model: VAE, q: Tensor, batch: Minibatch, state: LossState, kl_loss: Tensor
+    ) -> Tensor:
         """Weighted divergence of the aggregated posterior: (M,)."""
-        parts = AggregatedPosterior.from_batch(model, batch, state).split()
+        parts = AggregatedPosterior.from_batch(model, q, batch, state).split()
         values = [weight * self.divergence(part, model.mask) for part, weight in parts]
         return self.weight * torch.stack(values).sum(0)
 

@@ -78,6 +78,8 @@ class CapacityELBO(PenalizedELBO):
         """Fraction of the capacity in an iteration; 1 in the last one at the latest: (M,)."""
         return np.minimum((iteration + 1) / np.minimum(self.n_iter, last + 1), 1.0)
 
-    def penalty(self, model: VAE, batch: Minibatch, state: LossState, kl_loss: Tensor) -> Tensor:
+    def penalty(
+        self, model: VAE, q: Tensor, batch: Minibatch, state: LossState, kl_loss: Tensor
+    ) -> Tensor:
         """Weighted distance of the batch's KL from the capacity: (M,)."""
         return self.gamma * (kl_loss - self.capacity * state.annealing).abs()

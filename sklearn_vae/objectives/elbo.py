@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from numbers import Real
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -27,12 +28,12 @@ class ELBO(Objective):
 
     supports_autoregressive = True
     supports_relaxed_draws = True
+    has_penalty: ClassVar[bool] = False
 
     def __call__(self, model: VAE, batch: Minibatch, state: LossState) -> LossTerms:
         """Compute the negative ELBO of a batch."""
-        log_prob, kl, log_prior = model.elbo_terms(
-            batch.x, batch.noise, batch.corrupted, batch.decoder_input
-        )
+        q = model.encode(batch.encoder_input)
+        log_prob, kl, log_prior = model.elbo_terms(batch.x, batch.noise, q, batch.decoder_input)
         weight = self.row_weights(log_prob, kl, state.beta, batch.weight)
         if weight is not None:
             log_prob, log_prior = log_prob * weight, log_prior * weight
@@ -42,6 +43,8 @@ class ELBO(Objective):
         kl_loss = state.apply_free_bits(kl_per_dimension, model.mask).sum(-1)
         scale_penalty = -state.pseudo_observations * log_prior.mean(1)
         loss = reconstruction + state.beta * kl_loss
+        if self.has_penalty:
+            loss = loss + self.penalty(model, q, batch, state, kl_loss)
         return LossTerms(loss, reconstruction, kl_loss, scale_penalty)
 
     def row_weights(
@@ -49,6 +52,12 @@ class ELBO(Objective):
     ) -> Tensor | None:
         """Weights of the rows, given their terms: (M, B), (M, B, l) -> (M, B)."""
         return weight
+
+    def penalty(
+        self, model: VAE, q: Tensor, batch: Minibatch, state: LossState, kl_loss: Tensor
+    ) -> Tensor:
+        """Compute the weighted penalty of q (M, B, 2 l), whose KL is kl_loss (M,): (M,)."""
+        raise NotImplementedError
 
 
 @serializable
@@ -119,12 +128,4 @@ class PenalizedELBO(ELBO):
 
     supports_autoregressive = False
     supports_relaxed_draws = False
-
-    def __call__(self, model: VAE, batch: Minibatch, state: LossState) -> LossTerms:
-        """Compute the negative ELBO of a batch plus the penalty."""
-        terms = super().__call__(model, batch, state)
-        return terms._replace(loss=terms.loss + self.penalty(model, batch, state, terms.kl_loss))
-
-    def penalty(self, model: VAE, batch: Minibatch, state: LossState, kl_loss: Tensor) -> Tensor:
-        """Compute the weighted penalty, given the KL (M,) of the batch: (M,)."""
-        raise NotImplementedError
+    has_penalty = True

@@ -507,7 +507,13 @@ def test_a_large_batch_is_divided_into_parts_as_mixed_as_it_is(measure, model, x
     """Rows in turn, so that a sorted table's parts are like it; each part counts by its rows."""
     weight = torch.linspace(0.5, 1.5, 80).double()[None]
     noise = shared_noise()
-    q = AggregatedPosterior.from_batch(model, Minibatch(x, weight, noise), LossState(n_rows=400))
+
+    def aggregated(rows):
+        batch = Minibatch(x[:, rows], weight[:, rows], noise)
+        q = model.encode(batch.encoder_input)
+        return AggregatedPosterior.from_batch(model, q, batch, LossState(n_rows=400))
+
+    q = aggregated(slice(None))
     monkeypatch.setattr(aggregated_posterior, "MAX_PAIRS", 3 * 30**2)
     groups = list(q.split())
     compute = {
@@ -517,13 +523,7 @@ def test_a_large_batch_is_divided_into_parts_as_mixed_as_it_is(measure, model, x
     objective = {"total_correlation": TotalCorrelation, "mmd": MMD}[measure](2.0)
     terms = loss(objective, model, x, weight, noise, n_rows=400)
     expected = sum(
-        compute(
-            AggregatedPosterior.from_batch(
-                model, Minibatch(x[:, own::3], weight[:, own::3], noise), LossState(n_rows=400)
-            )
-        )
-        * weight[:, own::3].sum(1)
-        for own in range(3)
+        compute(aggregated(slice(own, None, 3))) * weight[:, own::3].sum(1) for own in range(3)
     )
 
     assert [own.loc.shape[1] for own, _ in groups] == [27, 27, 26]

@@ -19,8 +19,18 @@ from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.mixture_vae import MixtureArchitecture, MixtureVAE, pick
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.networks import ACTIVATIONS, matmul
-from sklearn_vae.objectives import ELBO, IWAE, LossState, Minibatch, TrimmedELBO
-from sklearn_vae.priors import MixturePrior
+from sklearn_vae.objectives import (
+    ELBO,
+    IWAE,
+    MMD,
+    CapacityELBO,
+    LossState,
+    Minibatch,
+    TotalCorrelation,
+    TrimmedELBO,
+)
+from sklearn_vae.posteriors import FullCovarianceGaussian
+from sklearn_vae.priors import PRIORS, MixturePrior, VampPrior
 from sklearn_vae.training import Dataset
 from sklearn_vae.training.gradients import find_gradient
 from sklearn_vae.training.gradients.layers import (
@@ -69,11 +79,18 @@ def disturbed(
     sizes=None,
     n_factors=0,
     n_conditions=0,
+    prior=PRIORS["normal"],
 ):
     """A model in double precision with weights of all sizes."""
     torch.manual_seed(0)
     architecture = Architecture(
-        2, hidden, activation, tuple(blocks), n_factors=n_factors, n_conditions=n_conditions
+        2,
+        hidden,
+        activation,
+        tuple(blocks),
+        n_factors=n_factors,
+        n_conditions=n_conditions,
+        prior=prior,
     )
     model = VAE(architecture, n_members, sizes).double()
     model.flatten()
@@ -86,7 +103,7 @@ def disturbed(
         for member, size in enumerate(model.sizes):
             for name, value in model.named_parameters():
                 if name in model._after_encoder:
-                    value[member].unflatten(-1, (2, 2))[..., size:] = 0
+                    value[member].unflatten(-1, (-1, 2))[..., size:] = 0
                 if name in model._before_decoder:
                     value[member, size:] = 0
     return model
@@ -143,8 +160,8 @@ def assert_same_gradient(
     kind = find_gradient(model, objective, state)
     ours = kind(model, objective, state, x.shape[1], noise.shape[1])
     with torch.no_grad():
-        ours(Minibatch(x.flip(1), weight, noise), beta)  # nor does the batch before
-        actual = ours(Minibatch(x, weight, noise, shown), beta)
+        ours(Minibatch(x.flip(1), weight, noise), state)  # nor does the batch before
+        actual = ours(Minibatch(x, weight, noise, shown), state)
 
     scale = gradient.abs().max().clamp(min=1e-12)
     torch.testing.assert_close(model.flat_grad / scale, gradient / scale, rtol=1e-6, atol=atol)
@@ -179,6 +196,59 @@ def test_missing_values_of_every_kind_of_column(name, n_members, objective):
         assert_same_gradient(model, objective, x, *rest, pseudo_observations=0.2)
 
 
+LEARNED_PRIORS = [MixturePrior(3), VampPrior(4)]
+
+
+@pytest.mark.parametrize("objective", [ELBO(), TrimmedELBO(0.4)])
+@pytest.mark.parametrize("prior", LEARNED_PRIORS)
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_learned_priors(prior, n_members, objective):
+    """The KL is by Monte Carlo; the VampPrior's components have the encoder's gradient, too."""
+    blocks = BLOCKS["bits, and both kinds of scale"]
+    model = disturbed(blocks, n_members=n_members, prior=prior)
+    for n_draws, shared, weighted in itertools.product((1, 4), (False, True), (False, True)):
+        rows = batch(model, n_draws=n_draws, shared=shared, weighted=weighted)
+
+        assert_same_gradient(model, objective, *rows, pseudo_observations=0.2)
+    assert all(param.grad.any() for param in model.prior_weights.values())
+
+
+@pytest.mark.parametrize("prior", LEARNED_PRIORS)
+def test_learned_priors_of_incomplete_rows_and_members_of_several_sizes(prior):
+    """Dimensions that a member has not have no gradient."""
+    blocks = BLOCKS["bits, and both kinds of scale"]
+    model = disturbed(blocks, n_members=3, sizes=[2, 1, 2], n_factors=2, prior=prior)
+    x, weight, noise = batch(model, n_draws=4, weighted=True)
+    x, noise = with_missing_values(x, blocks), noise * model.mask[:, None, None]
+
+    beta = torch.tensor([0.5, 1.0, 2.0]).double()
+    assert_same_gradient(model, ELBO(), x, weight, noise, beta)
+    assert model.decoder.linear.weight.grad[1, 0].any()
+    assert not model.encoder.last.grad[1, :, [1, 3]].any()
+
+
+@pytest.mark.parametrize("objective", [CapacityELBO(2.0), MMD(3.0), TotalCorrelation(2.0)])
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_penalties_on_the_codes(objective, n_members):
+    """Half of the capacity, rows of a larger table, weights, and members of several sizes."""
+    sizes = [2, 1, 2][:n_members]
+    model = disturbed(BLOCKS["bits, and both kinds of scale"], n_members=n_members, sizes=sizes)
+    for n_draws, shared, weighted in itertools.product((1, 4), (False, True), (False, True)):
+        x, weight, noise = batch(model, n_draws=n_draws, shared=shared, weighted=weighted)
+        if model.mask is not None:
+            noise = noise * model.mask[:, None, None]
+
+        assert_same_gradient(model, objective, x, weight, noise, annealing=0.5, n_rows=40)
+
+
+@pytest.mark.parametrize("prior", LEARNED_PRIORS)
+def test_capacity_of_the_kl_from_a_learned_prior(prior):
+    """It is one number per row."""
+    model = disturbed(BLOCKS["bits, and both kinds of scale"], prior=prior)
+
+    assert_same_gradient(model, CapacityELBO(2.0), *batch(model, n_draws=4, weighted=True))
+
+
 def test_inputs_that_were_imputed_in_advance():
     """They take the place of those that the model computes from a batch."""
     model = disturbed(BLOCKS["bits, and both kinds of scale"], n_factors=2)
@@ -186,10 +256,11 @@ def test_inputs_that_were_imputed_in_advance():
     x = with_missing_values(x, model.likelihood.blocks)
     gradient = find_gradient(model, ELBO(), LossState())(model, ELBO(), LossState(), 9, 1)
     with torch.no_grad():
-        expected = gradient(Minibatch(x, weight, noise), torch.ones(1)).clone()
+        state = LossState(torch.ones(1))
+        expected = gradient(Minibatch(x, weight, noise), state).clone()
         imputed = model.encoder_input(x)
-        actual = gradient(Minibatch(x, weight, noise, precomputed=imputed), torch.ones(1)).clone()
-        others = gradient(Minibatch(x, weight, noise, precomputed=imputed + 1), torch.ones(1))
+        actual = gradient(Minibatch(x, weight, noise, precomputed=imputed), state).clone()
+        others = gradient(Minibatch(x, weight, noise, precomputed=imputed + 1), state)
 
     torch.testing.assert_close(actual, expected)
     assert not torch.allclose(others, expected)
@@ -228,7 +299,7 @@ def test_members_differ_in_size_beta_free_bits_and_prior(weighted):
 
 
 def test_what_has_no_gradient_here_is_left_to_autograd():
-    """Another objective, prior or model."""
+    """Another objective, posterior or model."""
     model, mixture = disturbed(BLOCKS["no column at all"]), disturbed_mixture()
 
     class Other(ELBO):
@@ -245,7 +316,7 @@ def test_what_has_no_gradient_here_is_left_to_autograd():
     assert not is_written_out(mixture, ELBO())
     # a prior of scales, which the mixture's model has none of
     assert not is_written_out(mixture, IWAE(), pseudo_observations=torch.ones(1))
-    model.prior = MixturePrior()
+    model.posterior = FullCovarianceGaussian().distribution(2)
     assert not is_written_out(model, ELBO())
 
 
@@ -480,7 +551,7 @@ def test_wide_layers_have_gradients_in_bfloat16_and_outputs_of_classes(
         single.residual.copy_(model.residual)
     state = LossState(torch.ones(n_members))
     ours = find_gradient(single, ELBO(), state)(single, ELBO(), state, 120, 1)
-    terms = ours(Minibatch(x.float(), None, noise.float()), state.beta)
+    terms = ours(Minibatch(x.float(), None, noise.float()), state)
 
     losses = expected.reported().double()
     rtol = 1e-5 if has_numbers else 2**-9

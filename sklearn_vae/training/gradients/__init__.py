@@ -43,7 +43,7 @@ class HandWrittenGradient(Protocol):
     def precompute(model: Any, rows: Dataset) -> Dataset | None:
         """Compute what the loss needs of each row and no weights change; None for nothing."""
 
-    def __call__(self, batch: Minibatch, beta: Tensor) -> Tensor:
+    def __call__(self, batch: Minibatch, state: LossState) -> Tensor:
         """Write the gradient of one batch into the model's; return the loss terms (3, M)."""
 
 
@@ -106,7 +106,7 @@ class LossGradient:
                 self.by_shape[shape] = self.hand_written(
                     self.model, self.objective, self.state, *shape, clips_input=self.clips_input
                 )
-            terms = self.by_shape[shape](batch, cast(Tensor, state.beta))
+            terms = self.by_shape[shape](batch, state)
         for gradient, is_trained in self.masks:
             gradient.mul_(is_trained)
         return terms

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -12,9 +12,17 @@ from sklearn_vae.model_constants import HALF_LOG_2PI, INPUT_CLIP
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.networks import MLP
-from sklearn_vae.objectives import ELBO, LossState, Minibatch, Objective, TrimmedELBO
+from sklearn_vae.objectives import (
+    ELBO,
+    MMD,
+    CapacityELBO,
+    LossState,
+    Minibatch,
+    Objective,
+    TotalCorrelation,
+    TrimmedELBO,
+)
 from sklearn_vae.posteriors import DiagonalGaussian
-from sklearn_vae.priors import StandardNormal
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.gradients.columns import (
     ColumnViews,
@@ -36,6 +44,8 @@ from sklearn_vae.training.gradients.layers import (
 NORMAL_LIKELIHOODS = {
     cls(scale) for cls in (Gaussian, LogNormal) for scale in ("per_row", "per_column")
 }
+# Objectives with one, but for their penalty, whose gradient is autograd's.
+OBJECTIVES = (ELBO, TrimmedELBO, CapacityELBO, MMD, TotalCorrelation)
 # Imputed inputs of the encoder that are kept for all rows, at most.
 MAX_IMPUTED = 1 << 27
 
@@ -44,7 +54,8 @@ class ELBOGradient:
     """The evidence lower bound, or the trimmed one, and its gradient for batches of one shape.
 
     All buffers, views and constants are allocated by the constructor. Columns whose likelihood has
-    no hand-written backward pass have autograd's, down to the likelihood's parameters.
+    no hand-written backward pass have autograd's, down to the likelihood's parameters; so have
+    learned priors, down to z.
 
     Parameters
     ----------
@@ -89,13 +100,16 @@ class ELBOGradient:
         else:
             self.x = empty_like(self.encoder.x) if clips_input else self.encoder.x
         z, conditions = self.decoder.x.tensor_split([n_latent], dim=1)
-        self.latent = GaussianLatent(self.encoder.out, z, self.decoder.grad_x, n_draws)
+        latent = GaussianLatent if model.prior.is_standard_normal else LearnedPriorLatent
+        self.latent = latent(model, self.encoder.out, z, self.decoder.grad_x, n_draws)
         # the conditions are the last columns of x, and follow z in the decoder's input
         self.decoder_conditions = conditions.unflatten(2, (n_draws, -1))  # (M, n_cond, K, B)
         self.conditions = self.x[:, self.x.shape[1] - conditions.shape[1] :].unsqueeze(2)
         self.has_conditions = conditions.shape[1] > 0
         self.grad_out = torch.empty_like(self.decoder.out)
         self.columns = self._columns(model)
+        for param in model.prior_weights.values():
+            self.buffers.view(param)
         self.terms = like.new_zeros(3, n_members)
         self.loss, self.reconstruction, self.kl = self.terms.unbind()
 
@@ -104,10 +118,10 @@ class ELBOGradient:
         """Return whether every part of the model and the objective has a backward pass here."""
         return (
             isinstance(model, VAE)
-            and type(objective) in (ELBO, TrimmedELBO)  # not a subclass that changes it
+            and type(objective) in OBJECTIVES  # not a subclass that changes it
             and type(model.posterior) is DiagonalGaussian
             and type(model.encoder) is type(model.decoder) is MLP
-            and type(model.prior) is StandardNormal
+            and (model.prior.is_standard_normal or not model.prior.has_closed_form_kl)
         )
 
     @staticmethod
@@ -161,7 +175,7 @@ class ELBOGradient:
             for columns in parts
         ]
 
-    def __call__(self, batch: Minibatch, beta: Tensor) -> Tensor:
+    def __call__(self, batch: Minibatch, state: LossState) -> Tensor:
         """Compute the loss terms (3, M) of one batch and write their gradient into the model's.
 
         The terms are valid until the next call. Rows are corrupted with ``clips_input`` only.
@@ -183,10 +197,11 @@ class ELBOGradient:
         for block in self.columns:
             block.forward()
 
-        weight = batch.weight
+        beta, weight = cast(Tensor, state.beta), batch.weight
         if type(self.objective) is TrimmedELBO:
             loss = sum((block.row_loss() for block in self.columns), self.loss.new_zeros(()))
-            weight = self.objective.row_weights(-loss, kl_rows.mT - 0.5, beta, weight)
+            kl_rows = kl_rows.mT - self.latent.kl_offset
+            weight = self.objective.row_weights(-loss, kl_rows, beta, weight)
         if weight is not None:
             self.row_weights.set_weights(weight)
         self.reconstruction.zero_()
@@ -194,15 +209,32 @@ class ELBOGradient:
             self.reconstruction.add_(block.backward())
         self.decoder.backward(self.grad_out)
 
-        kl_per_dimension = self.latent.kl(self.row_weights)  # (M, l)
+        kl_per_dimension = self.latent.kl(self.row_weights)  # (M, l or 1)
         torch.sum(self.state.apply_free_bits(kl_per_dimension, self.mask), 1, out=self.kl)
+        torch.addcmul(self.reconstruction, self.kl, beta, out=self.loss)
+        grad_q = None
+        if self.objective.has_penalty:
+            penalty, grad_q, grad_kl = self._penalty(batch, state)
+            self.loss.add_(penalty)
+            beta = beta + grad_kl
         kl_weight = self.row_weights.row * beta.view(-1, 1, 1)  # (M, 1, B)
         if self.state.has_free_bits:
             kl_weight = kl_weight * self.state.exceeds_free_bits(kl_per_dimension).unsqueeze(2)
-        self.encoder.backward(self.latent.backward(noise, kl_weight))
+        grad = self.latent.backward(noise, kl_weight)
+        self.encoder.backward(grad if grad_q is None else grad.add_(grad_q.mT))
         self.buffers.flush()
-        torch.addcmul(self.reconstruction, self.kl, beta, out=self.loss)
+        self.latent.write_prior_gradient()
         return self.terms
+
+    def _penalty(self, batch: Minibatch, state: LossState) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute the penalty (M,), and its gradients for q(z|x) and the KL by autograd."""
+        with torch.enable_grad():
+            q, kl = self.encoder.out.mT.clone().requires_grad_(), self.kl.clone().requires_grad_()
+            masked = q if self.mask is None else q * self.mask.repeat(1, 2).unsqueeze(1)
+            penalty = self.objective.penalty(self.model, masked, batch, state, kl)
+        ones = torch.ones_like(penalty)
+        grad_q, grad_kl = torch.autograd.grad(penalty, (q, kl), ones, materialize_grads=True)
+        return penalty.detach(), grad_q, grad_kl
 
     def _set_incomplete_rows(self, batch: Minibatch, observed: Tensor) -> None:
         """Write rows with zeros for missing values, their mask and the encoder's input."""
@@ -235,20 +267,22 @@ class RowWeights:
 class GaussianLatent(GaussianSample):
     """Reparameterised samples of z, and the KL divergence from the standard normal prior."""
 
-    def __init__(self, params: Tensor, z: Tensor, grad_z: Tensor, n_draws: int):
+    kl_offset = 0.5  # of kl_per_row
+
+    def __init__(self, model: VAE, params: Tensor, z: Tensor, grad_z: Tensor, n_draws: int):
         super().__init__(params, z, grad_z, n_draws)
         self.variance, self.buffer = (empty_like(self.loc) for _ in range(2))
 
     def kl_per_row(self) -> Tensor:
-        """Compute the KL divergence per dimension and row, plus 0.5: (M, l, B)."""
+        """Compute the KL divergence per dimension and row, plus ``kl_offset``: (M, l, B)."""
         torch.mul(self.scale, self.scale, out=self.variance)
         rows = torch.addcmul(self.variance, self.loc, self.loc, out=self.buffer).mul_(self.half)
         return rows.sub_(self.log_scale)
 
     def kl(self, row_weights: RowWeights) -> Tensor:
-        """Average ``kl_per_row`` over rows, less 0.5: (M, l)."""
+        """Average ``kl_per_row`` over rows, less ``kl_offset``: (M, l)."""
         weight, total = row_weights.column, row_weights.total
-        return torch.baddbmm(total, self.buffer, weight, beta=-0.5).squeeze(2)
+        return torch.baddbmm(total, self.buffer, weight, beta=-self.kl_offset).squeeze(2)
 
     def backward(self, noise: Tensor, kl_weight: Tensor) -> Tensor:
         """Return the gradient of the encoder's output, (M, 2 l, B), from those of z and KL."""
@@ -257,6 +291,66 @@ class GaussianLatent(GaussianSample):
         grad = self.grad_scale.mul_(self.scale).addcmul_(kl_weight, self.variance).sub_(kl_weight)
         aten.tanh_backward.grad_input(grad, self.tanh, grad_input=self.grad_raw)
         return self.grad_params
+
+    def write_prior_gradient(self) -> None:
+        """Do nothing: the prior has no parameters."""
+
+
+class LearnedPriorLatent(GaussianSample):
+    """Reparameterised samples of z, and a Monte Carlo KL divergence from a learned prior.
+
+    The gradient of log p(z) is autograd's.
+    """
+
+    kl_offset = 0.0
+
+    def __init__(self, model: VAE, params: Tensor, z: Tensor, grad_z: Tensor, n_draws: int):
+        super().__init__(params, z, grad_z, n_draws)
+        self.model, self.n_draws = model, n_draws
+        self.prior_params = list(model.prior_weights.values())
+        self.encoder_params = model.encoder.flat_parameters()  # the VampPrior encodes its inputs
+        self.mask = None if model.mask is None else model.mask.repeat(1, 2).unsqueeze(2)
+
+    def forward(self, noise: Tensor) -> None:
+        """Compute ``z`` (M, l, K, B) from standard normal noise, and log p(z)."""
+        super().forward(noise)
+        self.log_noise = -noise.square().mul(self.half).add(HALF_LOG_2PI).sum(1)  # (M or 1, K, B)
+        with torch.enable_grad():
+            self.leaf = self.z.movedim(1, -1).contiguous().requires_grad_()  # (M, K, B, l)
+            self.log_prior = self.model.prior_distribution().log_prob(self.leaf)
+
+    def kl_per_row(self) -> Tensor:
+        """Average log q(z|x) - log p(z) over draws: (M, 1, B)."""
+        kl = (self.log_noise - self.log_prior.detach()).mean(1, keepdim=True)
+        self.row_kl = kl.sub_(self.log_scale.sum(1, keepdim=True))
+        return self.row_kl
+
+    def kl(self, row_weights: RowWeights) -> Tensor:
+        """Average ``kl_per_row`` over rows: (M, 1)."""
+        return torch.bmm(self.row_kl, row_weights.column).squeeze(2)
+
+    def backward(self, noise: Tensor, kl_weight: Tensor) -> Tensor:
+        """Return the gradient of the encoder's output, (M, 2 l, B), from those of z and KL."""
+        leaves = [self.leaf, *self.prior_params, *self.encoder_params]
+        weight = (-kl_weight / self.n_draws).expand(self.log_prior.shape)
+        grad_z, *self.prior_grads = torch.autograd.grad(
+            self.log_prior, leaves, weight, allow_unused=True
+        )
+        self.grad_z.add_(grad_z.movedim(-1, 1))
+        self.sum_over_draws(noise)
+        self.grad_loc.copy_(self.grad_loc_sum)
+        grad = self.grad_scale.mul_(self.scale).sub_(kl_weight)
+        aten.tanh_backward.grad_input(grad, self.tanh, grad_input=self.grad_raw)
+        return self.grad_params if self.mask is None else self.grad_params.mul_(self.mask)
+
+    def write_prior_gradient(self) -> None:
+        """Write the gradient of log p(z) into the model's, beside that of the networks."""
+        n_prior = len(self.prior_params)
+        for param, gradient in zip(self.prior_params, self.prior_grads, strict=False):
+            cast(Tensor, param.grad).copy_(gradient)
+        for param, gradient in zip(self.encoder_params, self.prior_grads[n_prior:], strict=True):
+            if gradient is not None:
+                cast(Tensor, param.grad).add_(gradient)
 
 
 class ColumnsGradient(Protocol):

@@ -115,15 +115,15 @@ class MixtureGradient:
         x = torch.cat(parts, dim=1).flatten(0, 1)
         return replace(rows, x=x, row_indices=None, weight=None, first_row=first_row)
 
-    def __call__(self, batch: Minibatch, beta: Tensor) -> Tensor:
+    def __call__(self, batch: Minibatch, state: LossState) -> Tensor:
         """Compute the loss terms of one batch and write their gradient into the model's.
 
         Parameters
         ----------
         batch : Minibatch
             Rows and noise; corrupted rows with ``clips_input`` only.
-        beta : Tensor of shape (M,)
-            Weight of the KL divergence; 1 for this objective.
+        state : LossState
+            Not read: the weight of the KL divergence is 1 for this objective.
 
         Returns
         -------
