@@ -175,3 +175,13 @@ def test_an_estimator_whose_arrays_are_read_only_scores_in_silence(fitted, tmp_p
 
     assert not mapped.state_dict_["free"].flags.writeable
     assert mapped.score(X) == fitted.score(X)
+
+
+def test_an_estimator_whose_arrays_are_read_only_is_trained_further_in_silence(tmp_path):
+    """Moments of the optimizer are copied, too."""
+    X = rows(50)
+    vae = VAETransformer(random_state=0).partial_fit(X)
+    joblib.dump(vae, tmp_path / "vae.joblib")
+    mapped = joblib.load(tmp_path / "vae.joblib", mmap_mode="r")
+
+    assert mapped.partial_fit(X).score(X) == vae.partial_fit(X).score(X)

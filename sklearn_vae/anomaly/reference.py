@@ -39,8 +39,7 @@ class CountedRows(NamedTuple):
             return cls(X, None)
         n_rows = np.clip(np.round(weights.sum()), min_rows, max(len(X), max_rows))
         ends = np.round(weights.cumsum() * (n_rows / weights.sum())).astype(int)
-        counts = np.diff(ends, prepend=0)
-        return cls(X, counts).select(np.flatnonzero(counts))
+        return cls(X, None)._counted(np.diff(ends, prepend=0))
 
     def unique(self) -> Self:
         """Distinct rows in lexicographic order, with their counts."""
@@ -51,8 +50,7 @@ class CountedRows(NamedTuple):
             X = X[first]
         else:
             X, inverse = np.unique(X, axis=0, return_inverse=True)
-        counts = np.bincount(inverse.ravel(), self.counts).astype(int)
-        return type(self)(X, None if (counts == 1).all() else counts)
+        return type(self)(X, None)._counted(np.bincount(inverse.ravel(), self.counts).astype(int))
 
     def select(self, indices: np.ndarray) -> Self:
         """Rows at the indices, with their counts."""
@@ -60,11 +58,22 @@ class CountedRows(NamedTuple):
         return type(self)(self.X[indices], counts)
 
     def split(self, n_drawn: int, generator: "torch.Generator") -> tuple[Self, Self]:
-        """Split at random into ``n_drawn`` rows and all others, both in order."""
+        """Split at random into ``n_drawn`` rows, by their counts, and all others, both in order."""
         import torch
 
-        order = torch.randperm(len(self.X), generator=generator).numpy()
-        return self.select(np.sort(order[:n_drawn])), self.select(np.sort(order[n_drawn:]))
+        index = np.repeat(np.arange(len(self.X)), 1 if self.counts is None else self.counts)
+        order = torch.randperm(len(index), generator=generator).numpy()
+        drawn, left = (
+            np.bincount(index[part], minlength=len(self.X))
+            for part in (order[:n_drawn], order[n_drawn:])
+        )
+        return self._counted(drawn), self._counted(left)
+
+    def _counted(self, counts: np.ndarray) -> Self:
+        """Rows with other counts, without those of count 0."""
+        is_kept = counts > 0
+        has_counts = (counts > 1).any()
+        return type(self)(self.X[is_kept], counts[is_kept] if has_counts else None)
 
 
 def are_often_repeated(counts: np.ndarray | None) -> bool:

@@ -65,12 +65,12 @@ def as_source(X: Any) -> "BatchSource | None":
     return None
 
 
-def as_narwhals(X: Any) -> Any:
+def as_narwhals(X: Any, name: str = "X") -> Any:
     """Wrap a data frame, whose columns must have different names; return all else as it is."""
     try:
         return nw.from_native(X, pass_through=True)
     except nw.exceptions.DuplicateError as error:
-        raise ValueError(f"X has several columns of one name. {error}") from error
+        raise ValueError(f"{name} has several columns of one name. {error}") from error
 
 
 def check_is_table(X: Any, name: str) -> None:

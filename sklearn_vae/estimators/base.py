@@ -459,7 +459,7 @@ class TableEstimator(
                 X, self.columns_.transform, n_columns, torch.float32, device
             )
             return Dataset.from_x(encoded_rows, None, float(len(X)), mean_offset)
-        dtype = self._training_dtype(X)
+        dtype = self._training_dtype(X, weight)
         is_large = len(X) * n_columns > MAX_NUMBERS_ENCODED
         encoded = np.empty((0 if is_large else len(X), n_columns), dtype)
         offset = np.empty(len(X))
@@ -477,11 +477,13 @@ class TableEstimator(
         is_same = bool((offset == offset[0]).all())
         return Dataset.from_x(x, relative, total_weight, float(offset[0]) if is_same else offset)
 
-    def _training_dtype(self, X: np.ndarray) -> np.dtype:
+    def _training_dtype(self, X: np.ndarray, weight: np.ndarray | None) -> np.dtype:
         """Return the precision of training: X's own for few rows in a small network."""
         hidden = resolve_widths(self.hidden_layer_sizes, type(self).__name__)
         widths = X.shape[1], *hidden, X.shape[1]
-        n_products = len(X) * sum(a * b for a, b in pairwise(widths))
+        # a row of weight k trains as k rows; weights that are no counts may sum to less
+        n_rows = len(X) if weight is None else max(len(X), float(weight.sum()))
+        n_products = n_rows * sum(a * b for a, b in pairwise(widths))
         return X.dtype if n_products <= MAX_PRODUCTS_IN_DOUBLE else np.dtype(np.float32)
 
     # -- validation split ------------------------------------------------------------

@@ -320,6 +320,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
         preset = self._preset()
         X = X.astype(np.float64, copy=False)
         rows = CountedRows.from_weights(X, weights, MIN_ROWS, MAX_REFERENCE_ROWS)
+        if len(rows.X) <= MAX_REFERENCE_ROWS:  # in one order, whatever the order of X
+            rows = rows.unique()
         train, calibration = rows, None
         if self.calibration is not None:
             generator = make_generator(self.seed_, Stream.SPLIT)
@@ -393,7 +395,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
             self.reference_samples_, self.counts_ = reference.select(indices)
             self.left_out_ = self.left_out_[members][:, indices]
             if rows is not None:
-                rows = rows.select(np.arange(min(len(rows.X), MAX_INTERRUPTED_ROWS)))
+                rows = rows.select(spread_out(len(rows.X), MAX_INTERRUPTED_ROWS))
         self._calibrate(rows)
 
     def _preset(self) -> Preset:
@@ -402,7 +404,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
         params = {field.name: getattr(self, field.name, "auto") for field in fields(preset)}
         return replace(preset, **{k: v for k, v in params.items() if not isinstance(v, str)})
 
-    def _training_dtype(self, X: np.ndarray) -> np.dtype:
+    def _training_dtype(self, X: np.ndarray, weight: np.ndarray | None) -> np.dtype:
         # rows are in double precision here, whatever X is
         return np.dtype(np.float32)
 

@@ -55,7 +55,7 @@ def find_inliers(
         warnings.filterwarnings("ignore", ".* was interrupted", ConvergenceWarning)
         trimmed.fit(X, y, sample_weight=sample_weight)
     scores = np.asarray(trimmed.score_samples(X, y))
-    weights = np.ones(len(scores)) if sample_weight is None else np.asarray(sample_weight)
+    weights = np.broadcast_to(1.0 if sample_weight is None else sample_weight, scores.shape)
     median = weighted_median(scores, weights)
     scale = MAD_TO_SD * weighted_median(np.abs(scores - median), weights)
     is_inlier = scores >= median - MAX_DEVIATIONS * scale

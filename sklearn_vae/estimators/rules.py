@@ -134,6 +134,10 @@ def _evaluate(rule: Any, table: Any) -> np.ndarray:
 
 def _as_mask(result: Any, table: Any) -> np.ndarray:
     """Convert the result of a rule to a mask of rows; a missing result is no."""
+    if nw.dependencies.is_pandas_series(result) and len(result) == len(table):
+        if not result.index.isin(table.index).all():
+            raise ValueError("it must give a Series with the index of the rows that it was given.")
+        result = result.reindex(table.index)
     series = nw.from_native(result, series_only=True, pass_through=True, allow_series=True)
     if isinstance(series, nw.Series):
         result = series.fill_null(False).to_numpy()

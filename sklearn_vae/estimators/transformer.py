@@ -540,7 +540,7 @@ class VAETransformer(
         if structure.n_steps is not None:  # other rows on disk need not be read
             for window in windows(rows):
                 structure.check_missing(window[:, : self.n_features_in_])
-        dtype = self._training_dtype(rows)
+        dtype = self._training_dtype(rows, weight)
         key = table_id, repr(self.likelihood), self.conditional, structure, dtype, self.device
         if key not in cache:
             self.columns_ = self._fit_encoder(rows, weight, self.likelihood, structure)
@@ -630,17 +630,17 @@ class VAETransformer(
         rows, model = self._rows_and_model(X, y)
         return model.codes(rows)
 
-    def inverse_transform(self, Z: Any, y: Any = None) -> np.ndarray:
+    def inverse_transform(self, X: Any, y: Any = None) -> np.ndarray:
         """Decode codes to rows, in X's own units.
 
         A code of ``transform`` is a posterior mean, which is shrunk towards 0. The decoder
         correction, fitted by least squares to the training rows, is added to the mean of p(x|z)
         and compensates for it; after ``partial_fit`` there is none, as the rows are not kept.
-        So Z should hold codes of ``transform`` or codes between them; ``sample`` draws new rows.
+        So X should hold codes of ``transform`` or codes between them; ``sample`` draws new rows.
 
         Parameters
         ----------
-        Z : array-like of shape (n_samples, n_components)
+        X : array-like of shape (n_samples, n_components)
             Codes.
         y : scalar or array-like of shape (n_samples,), default=None
             With ``conditional=True``, the conditions of the rows.
@@ -653,12 +653,12 @@ class VAETransformer(
         """
         check_is_fitted(self)
         self._check_y_is_used(y, "inverse_transform")
-        check_is_table(Z, "inverse_transform")
-        Z = check_array(as_array(Z), dtype=[np.float64, np.float32], input_name="Z")
+        check_is_table(X, "inverse_transform")
+        Z = check_array(as_array(X), dtype=[np.float64, np.float32], input_name="X")
         n_components = self.architecture_.n_components
         if Z.shape[1] != n_components:
             raise ValueError(
-                f"Z has {Z.shape[1]} columns, but this {type(self).__name__} was fitted with "
+                f"X has {Z.shape[1]} columns, but this {type(self).__name__} was fitted with "
                 f"n_components={n_components}."
             )
         check_range(Z)

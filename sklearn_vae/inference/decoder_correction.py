@@ -152,7 +152,7 @@ def check_range(codes: np.ndarray) -> None:
     limit = float(np.sqrt(np.finfo(codes.dtype).max))
     if largest > limit:
         raise ValueError(
-            f"Z must have codes between {-limit:.3g} and {limit:.3g}, in standard deviations of "
+            f"X must have codes between {-limit:.3g} and {limit:.3g}, in standard deviations of "
             f"the prior, as products of larger ones overflow {codes.dtype}. Got codes up to "
             f"{largest:.3g} instead."
         )

@@ -187,7 +187,9 @@ class Likelihood(ABC):
         """
 
     @abstractmethod
-    def maximum_likelihood(self, x: Tensor, weights: Tensor) -> list[Tensor]:
+    def maximum_likelihood(
+        self, x: Tensor, weights: Tensor, start: Parameters | None = None
+    ) -> list[Tensor]:
         """Fit the parameters to weighted rows, once per set of weights.
 
         Parameters
@@ -196,6 +198,8 @@ class Likelihood(ABC):
             Encoded values of k columns; NaN where they are missing.
         weights : Tensor of shape (C, n)
             Weights of the rows, above 0 for some observed value of each column.
+        start : sequence of Tensor, optional
+            Parameters that were fitted to similar weights, of which iterations take few to go on.
 
         Returns
         -------

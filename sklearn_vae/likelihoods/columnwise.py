@@ -133,10 +133,14 @@ class Columnwise:
             features = [part * mask.unsqueeze(-1) for part, mask in pairs]
         return torch.cat([part.flatten(-2) for part in features], dim=-1)
 
-    def maximum_likelihood(self, x: Tensor, weights: Tensor) -> Tensor:
-        """Fit the parameters to rows with weights (C, n): (n, n_columns) -> (C, n_params)."""
-        blocks = zip(self.likelihoods, self.split_blocks(x), strict=True)
-        params = [likelihood.maximum_likelihood(x, weights) for likelihood, x in blocks]
+    def maximum_likelihood(self, x: Tensor, weights: Tensor, start: Tensor | None = None) -> Tensor:
+        """Fit the parameters to rows with weights (C, n): (n, n_columns) -> (C, n_params).
+
+        Iterations go on from the parameters ``start`` (C, n_params), if given.
+        """
+        starts = [None] * len(self.blocks) if start is None else self.split_params(start)
+        blocks = zip(self.likelihoods, self.split_blocks(x), starts, strict=True)
+        params = [part.maximum_likelihood(x, weights, start) for part, x, start in blocks]
         return torch.cat([part for block in params for part in block], dim=-1)
 
     def log_prob_per_column(self, params: Sequence[Parameters], x: Tensor) -> Tensor:

@@ -132,7 +132,9 @@ class Poisson(Counts):
         root = (0.5 * self._log_rate(params)).exp()
         return (self._log_rate_slope(params, slopes) * root).unsqueeze(-1)
 
-    def maximum_likelihood(self, x: Tensor, weights: Tensor) -> list[Tensor]:
+    def maximum_likelihood(
+        self, x: Tensor, weights: Tensor, start: Parameters | None = None
+    ) -> list[Tensor]:
         """The mean counts."""
         return [self._raw_rate(self._mean_count(x, weights))]
 
@@ -235,7 +237,9 @@ class NegativeBinomial(Counts):
         root = (0.5 * (log_rate + F.logsigmoid(log_shape - log_rate))).exp()
         return (self._log_rate_slope(params, slopes) * root).unsqueeze(-1)
 
-    def maximum_likelihood(self, x: Tensor, weights: Tensor) -> list[Tensor]:
+    def maximum_likelihood(
+        self, x: Tensor, weights: Tensor, start: Parameters | None = None
+    ) -> list[Tensor]:
         """The mean counts, and the shapes at which the likelihood's derivative is 0."""
         rate, log_shape = self._mean_count(x, weights), []
         for counts, mean in zip(self._counts(x).T, rate.T, strict=True):  # (n,), (C,)

@@ -92,7 +92,9 @@ class Bernoulli(Likelihood):
         probability = self.mean(params)
         return (slopes[0] * (probability * (1 - probability)).sqrt()).unsqueeze(-1)
 
-    def maximum_likelihood(self, x: Tensor, weights: Tensor) -> list[Tensor]:
+    def maximum_likelihood(
+        self, x: Tensor, weights: Tensor, start: Parameters | None = None
+    ) -> list[Tensor]:
         """Logits of the frequencies of ones."""
         return [torch.logit(weighted_mean(x, weights), eps=SMALLEST_PROBABILITY)]
 
@@ -181,7 +183,9 @@ class Categorical(Likelihood):
         log_probability = self._classes(params[0]).log_softmax(-1)
         return fisher_features_of_classes(log_probability, self._classes(slopes[0]))
 
-    def maximum_likelihood(self, x: Tensor, weights: Tensor) -> list[Tensor]:
+    def maximum_likelihood(
+        self, x: Tensor, weights: Tensor, start: Parameters | None = None
+    ) -> list[Tensor]:
         """Logarithms of the classes' frequencies."""
         return [weighted_mean(x, weights).clamp(min=SMALLEST_PROBABILITY).log()]
 
@@ -311,7 +315,9 @@ class Ordinal(Likelihood):
         slope = (self._log_probabilities(ahead) - log_probability) / ORDINAL_DIFFERENCE
         return fisher_features_of_classes(log_probability, slope)
 
-    def maximum_likelihood(self, x: Tensor, weights: Tensor) -> list[Tensor]:
+    def maximum_likelihood(
+        self, x: Tensor, weights: Tensor, start: Parameters | None = None
+    ) -> list[Tensor]:
         """Thresholds at the logits of the classes' cumulative frequencies, and a location of 0."""
         one_hot = F.one_hot(self._class_of(x.nan_to_num()), self.n_classes).to(x)
         one_hot[x.isnan()] = torch.nan

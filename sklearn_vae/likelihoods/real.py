@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from numbers import Real
 from typing import ClassVar
 
@@ -20,7 +19,6 @@ from sklearn_vae.likelihoods.base import (
     Likelihood,
     Limits,
     Parameters,
-    bisect,
     class_cdf,
     fisher_features_of_classes,
     sample_classes,
@@ -36,8 +34,9 @@ from sklearn_vae.persistence.validation import check_integer
 # Smallest fixed scale; the largest is its inverse.
 MIN_FIXED_SCALE = 1e-3
 INITIAL_LOG_DF = math.log(5.0)
-# Steps of EM by which a t distribution is fitted to rows.
+# Iterations by which a t distribution is fitted to rows, and those from similar parameters.
 ECME_STEPS = 50
+ECME_STEPS_FROM_START = 2
 
 
 @serializable
@@ -156,7 +155,9 @@ class Gaussian(Likelihood):
         mean_slope = mean_slope * (-self._log_scale(raw)).exp()
         return torch.stack([mean_slope, math.sqrt(2) * log_scale_slope], dim=-1)
 
-    def maximum_likelihood(self, x: Tensor, weights: Tensor) -> list[Tensor]:
+    def maximum_likelihood(
+        self, x: Tensor, weights: Tensor, start: Parameters | None = None
+    ) -> list[Tensor]:
         """Means and standard deviations, unless the scale is fixed."""
         mean, scale = weighted_moments(x, weights)
         if isinstance(self.scale, Real):
@@ -296,51 +297,54 @@ class StudentT(Likelihood):
         log_scale_slope = raw_slope * bounded_slope(raw, LOG_SCALE_BOUND)
         return torch.stack([loc_slope, (2 * df / (df + 3)).sqrt() * log_scale_slope], dim=-1)
 
-    def maximum_likelihood(self, x: Tensor, weights: Tensor) -> list[Tensor]:
+    def maximum_likelihood(
+        self, x: Tensor, weights: Tensor, start: Parameters | None = None
+    ) -> list[Tensor]:
         """Locations, scales and degrees of freedom by EM (ECME [1]_).
+
+        The degrees of freedom take one step of Fisher scoring in each iteration.
 
         References
         ----------
         .. [1] C. Liu and D. B. Rubin, "The ECME Algorithm: A Simple Extension of EM and ECM
            with Faster Monotone Convergence", Biometrika 81, 1994.
         """
-        loc, scale = weighted_moments(x, weights)
-        raw_df = torch.full_like(loc, INITIAL_LOG_DF - LOG_DF_CENTRE)
-        cells = x.unsqueeze(1).expand(-1, len(weights), -1).flatten(1)  # (n, C k)
-        weights = weights.repeat_interleave(x.shape[1], dim=0)  # (C k, n)
-        for _ in range(ECME_STEPS):
-            df = (LOG_DF_CENTRE + raw_df).exp()
-            square = ((cells - loc.flatten()) / scale.flatten()).square()
-            precision = (df.flatten() + 1) / (df.flatten() + square)  # (n, C k)
-            loc, scale = _weighted_location_and_scale(cells, precision, weights, loc.shape)
-            square = ((cells - loc.flatten()) / scale.flatten()).square()
-            derivative = partial(_df_derivative, square=square, weights=weights)
-            raw_df = bisect(derivative, raw_df, 0.99 * LOG_DF_BOUND)
-        log_scale = unbounded(scale.log(), LOG_SCALE_BOUND)
-        return [loc, log_scale, unbounded(raw_df, LOG_DF_BOUND)]
+        if start is None:
+            loc, scale = weighted_moments(x, weights)
+            log_df, n_steps = torch.full_like(loc, INITIAL_LOG_DF), ECME_STEPS
+        else:
+            loc, scale = start[0], bounded(start[1], LOG_SCALE_BOUND).exp()
+            log_df, n_steps = self._df(start[2]).log(), ECME_STEPS_FROM_START
+        values, weights = x.T.nan_to_num(), weights.unsqueeze(1) * ~x.T.isnan()  # (k, n), (C, k, n)
+        total, limit = weights.sum(-1), 0.99 * LOG_DF_BOUND
+        square = ((values - loc.unsqueeze(-1)) / scale.unsqueeze(-1)).square()  # (C, k, n)
+        for _ in range(n_steps):
+            df = log_df.exp().unsqueeze(-1)
+            weighted = weights * (df + 1) / (df + square)
+            loc = (weighted * values).sum(-1) / weighted.sum(-1)
+            residual = values - loc.unsqueeze(-1)
+            variance = (weighted * residual.square()).sum(-1) / total
+            scale = variance.clamp(min=MIN_VARIANCE).sqrt()
+            square = (residual / scale.unsqueeze(-1)).square()
+            log_df = log_df + _scoring_step(log_df.exp(), square, weights / total.unsqueeze(-1))
+            log_df = log_df.clamp(LOG_DF_CENTRE - limit, LOG_DF_CENTRE + limit)
+        raw_df = unbounded(log_df - LOG_DF_CENTRE, LOG_DF_BOUND)
+        return [loc, unbounded(scale.log(), LOG_SCALE_BOUND), raw_df]
 
 
-def _weighted_location_and_scale(
-    cells: Tensor, precision: Tensor, weights: Tensor, shape: torch.Size
-) -> tuple[Tensor, Tensor]:
-    """Location and scale of cells (n, C k) with precisions (n, C k), by weights (C k, n)."""
-    weights = weights * (~cells.isnan()).T
-    weighted = weights * precision.nan_to_num().T
-    cells = cells.nan_to_num()
-    loc = (weighted * cells.T).sum(1) / weighted.sum(1)
-    variance = (weighted * (cells - loc).square().T).sum(1) / weights.sum(1)
-    return loc.view(shape), variance.clamp(min=MIN_VARIANCE).sqrt().view(shape)
+def _scoring_step(df: Tensor, square: Tensor, weights: Tensor) -> Tensor:
+    """Step of Fisher scoring for the logarithms of the degrees of freedom, at most 1.
 
-
-def _df_derivative(raw_df: Tensor, square: Tensor, weights: Tensor) -> Tensor:
-    """Derivative of the likelihood in the degrees of freedom, up to a positive factor.
-
-    Raw degrees of freedom (C, k), squared residuals (n, C k), weights (C k, n) -> (C, k).
+    Degrees of freedom (C, k), squared residuals and normalised weights (C, k, n) -> (C, k). The
+    information is that of Lange et al. (1989).
     """
-    df = (LOG_DF_CENTRE + raw_df).exp().flatten()
+    cell_df = df.unsqueeze(-1)
+    per_cell = (cell_df + 1) * square / (cell_df * (cell_df + square)) - (square / cell_df).log1p()
     constant = torch.digamma(0.5 * (df + 1)) - torch.digamma(0.5 * df) - 1 / df
-    per_cell = constant - torch.log1p(square / df) + (df + 1) * square / (df * (df + square))
-    return (weights * per_cell.nan_to_num().T * (~square.isnan()).T).sum(1).view(raw_df.shape)
+    slope = 0.5 * ((weights * per_cell).sum(-1) + constant)
+    trigammas = torch.polygamma(1, 0.5 * df) - torch.polygamma(1, 0.5 * (df + 1))
+    information = 0.25 * trigammas - 0.5 * (df + 5) / (df * (df + 1) * (df + 3))
+    return (slope / (df * information)).clamp(-1, 1)
 
 
 def _log_one_plus_square(value: Tensor) -> Tensor:
@@ -498,7 +502,9 @@ class ZeroInflated(Likelihood):
         number = Gaussian().fisher_features(params[1:], slopes[1:])
         return torch.cat([classes, (0.5 * log_weight[..., -1:]).exp() * number], dim=-1)
 
-    def maximum_likelihood(self, x: Tensor, weights: Tensor) -> list[Tensor]:
+    def maximum_likelihood(
+        self, x: Tensor, weights: Tensor, start: Parameters | None = None
+    ) -> list[Tensor]:
         """Frequencies of the spikes, and mean and standard deviation of the other numbers."""
         spike, number = self._split(x)
         frequency = weighted_mean(spike.flatten(-2), weights).unflatten(-1, spike.shape[-2:])

@@ -93,6 +93,7 @@ def active_units(
     .. [1] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance Weighted
        Autoencoders", ICLR 2016.
     """
+    check_has_codes(estimator, "active_units")
     return kl_per_dimension(estimator, X, y) > threshold
 
 
@@ -122,6 +123,7 @@ def check_posterior_collapse(
     ConvergenceWarning
         If no dimension is active, or fewer than half of them.
     """
+    check_has_codes(estimator, "check_posterior_collapse")
     active = active_units(estimator, X, y, threshold=threshold)
     n_active, n_components = int(active.sum()), len(active)
     if n_active >= MIN_ACTIVE_FRACTION * n_components:

@@ -175,8 +175,12 @@ def _binned(column: np.ndarray, n_bins: int) -> np.ndarray:
     values, index = np.unique(column, return_inverse=True)
     if len(values) <= n_bins:
         return index
-    edges = np.quantile(column, np.arange(1, n_bins) / n_bins)
-    return np.searchsorted(edges, column, side="right")
+    quantiles = np.quantile(column, np.arange(1, n_bins) / n_bins)
+    edges, counts = np.unique(quantiles, return_counts=True)
+    bins = np.searchsorted(edges, column, side="right")
+    # a value of more rows than a bin has a bin of its own
+    is_repeated = np.isin(column, edges[counts > 1])
+    return np.where(is_repeated, bins + n_bins, bins)
 
 
 def _forest(

@@ -49,9 +49,10 @@ def generalization_gap(
         return estimator.score(X_train) - estimator.score(X_valid)
     records = [r for r in estimator.history_ if "val_loss" in r and not r.get("member")]
     if not records:
+        advice = "Pass X_train and X_valid, or fit with early_stopping=True."
         raise ValueError(
-            "The fit had no validation rows, so history_ has no 'val_loss'. Pass X_train and "
-            "X_valid, or fit with early_stopping=True."
+            "The fit had no validation rows, so history_ has no 'val_loss'."
+            + f" {advice}" * hasattr(estimator, "score")
         )
     best = min(records, key=lambda record: record["val_loss"])
     return float(best["val_loss"] - best["loss"])

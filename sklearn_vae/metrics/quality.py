@@ -14,7 +14,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from sklearn_vae.data.fields import check_column_names
 from sklearn_vae.data.schema import Schema
-from sklearn_vae.data.sources import check_is_table
+from sklearn_vae.data.sources import as_narwhals, check_is_table
 from sklearn_vae.seeds import RandomState
 
 # Bins of numbers in contingency tables, by quantiles of the real table.
@@ -132,6 +132,7 @@ def quality_report(
     )
     for name, rows in tables_by_name.items():
         check_is_table(rows, f"The '{name}' parameter of quality_report")
+        as_narwhals(rows, name)
     schema = Schema.fit(real)
     names = [field.name for field in schema.fields]
     is_class = np.array([field.categories is not None for field in schema.fields])
@@ -139,6 +140,10 @@ def quality_report(
     for name, rows in tables_by_name.items():
         if nw.dependencies.is_into_dataframe(rows):
             check_column_names(name, nw.from_native(rows).columns, names, "real")
+        if np.shape(rows)[1:] != (len(names),):
+            raise ValueError(
+                f"{name} must have the {len(names)} columns of real. Got {np.shape(rows)} values."
+            )
         table = schema.transform(rows, handle_unknown="infrequent").astype(np.float64)
         tables.append(table)
         if len(table) < N_FOLDS:

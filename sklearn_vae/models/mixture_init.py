@@ -220,7 +220,7 @@ class EM:
             log_joint = self.log_joint()
             log_density = log_joint.logsumexp(0)
             bound = float((log_density @ self.table.weight) / self.table.weight.sum())
-            self._maximize((log_joint - log_density).exp())
+            self._maximize((log_joint - log_density).exp(), self.params)
             if abs(bound - before) < TOLERANCE:
                 break
             before = bound
@@ -228,8 +228,8 @@ class EM:
 
     # -- maximisation ----------------------------------------------------------------
 
-    def _maximize(self, responsibility: Tensor) -> None:
-        """Fit the components to rows with responsibilities (C, n)."""
+    def _maximize(self, responsibility: Tensor, start: Tensor | None = None) -> None:
+        """Fit the components to rows with responsibilities (C, n), from parameters of others."""
         table = self.table
         weights = responsibility * table.weight
         total = weights.sum(1) + 10 * torch.finfo(weights.dtype).eps
@@ -244,7 +244,8 @@ class EM:
         pseudo = table.weight / table.weight.sum()
         self.params = weights.new_zeros(len(weights), 0)
         if table.likelihood.blocks:
-            self.params = table.likelihood.maximum_likelihood(table.others, weights + pseudo)
+            weights = weights + pseudo
+            self.params = table.likelihood.maximum_likelihood(table.others, weights, start)
 
     def _maximize_full(self, weights: Tensor, total: Tensor) -> None:
         """Fit means and covariances, with conditional means and covariances of missing values."""
@@ -390,10 +391,15 @@ def _clusters(table: _Table, n_mixture: int, seed: int, n_class_columns: int) ->
     weight = torch.where(x.isnan(), 0.0, table.weight.unsqueeze(1))
     x = torch.where(x.isnan(), (weight * x).nansum(0) / weight.sum(0), x)
     x[:, x.shape[1] - n_class_columns :] *= CLASS_DISTANCE
+    # k-means needs as many rows as clusters: fewer, of larger weight, are repeated
+    n_copies = -(-n_mixture // len(x))
+    rows, weights = (
+        np.repeat(tensor.numpy(), n_copies, axis=0) for tensor in (x, table.weight / n_copies)
+    )
     with warnings.catch_warnings(), config_context(array_api_dispatch=False):
         warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer distinct rows than clusters
         kmeans = KMeans(n_mixture, n_init=1, random_state=np.random.RandomState(seed))
-        labels = kmeans.fit(x.numpy(), sample_weight=table.weight.numpy()).labels_
+        labels = kmeans.fit(rows, sample_weight=weights).labels_[::n_copies]
     return torch.as_tensor(np.eye(n_mixture)[labels].T.copy())
 
 

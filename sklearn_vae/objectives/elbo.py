@@ -1,6 +1,5 @@
 """The evidence lower bound (ELBO), of all rows or of the rows with the smallest losses."""
 
-import math
 from dataclasses import dataclass
 from numbers import Real
 from typing import ClassVar
@@ -101,18 +100,13 @@ class TrimmedELBO(ELBO):
     def row_weights(
         self, log_prob: Tensor, kl: Tensor, beta: float | Tensor, weight: Tensor | None
     ) -> Tensor:
-        """Set the weights of the rows with the largest losses to 0, and scale up the rest."""
+        """Set the weights of the rows with the largest losses to 0, and scale up the rest.
+
+        The row at the limit keeps a part of its weight.
+        """
         beta = torch.as_tensor(beta, dtype=kl.dtype, device=kl.device).view(-1, 1)
         row_loss = (beta * kl.sum(-1) - log_prob).detach()  # (M, B)
-        if weight is not None:
-            return self._trim_by_weight(row_loss, weight)
-        n_rows = row_loss.shape[1]
-        n_kept = max(math.ceil((1 - self.trim_fraction) * n_rows), 1)
-        kept = row_loss.topk(n_kept, dim=1, largest=False).indices
-        return torch.zeros_like(row_loss).scatter_(1, kept, n_rows / n_kept)
-
-    def _trim_by_weight(self, row_loss: Tensor, weight: Tensor) -> Tensor:
-        """Trim the largest losses by weight; the row at the limit keeps a part of its weight."""
+        weight = torch.ones_like(row_loss) if weight is None else weight
         total = weight.sum(1, keepdim=True)
         order = row_loss.argsort(dim=1)
         sizes = weight.expand_as(row_loss).gather(1, order)

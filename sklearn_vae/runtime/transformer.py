@@ -106,12 +106,12 @@ class TransformerModel(GenerativeModel):
                 z[mask] = self._map(encode, x[mask], 4 * self.n_components)
         return z
 
-    def inverse_transform(self, Z: Any, y: Any = None) -> np.ndarray:
+    def inverse_transform(self, X: Any, y: Any = None) -> np.ndarray:
         """Decode codes: the mean of p(x|z), as ``VAETransformer.inverse_transform``.
 
         Parameters
         ----------
-        Z : array-like of shape (n_samples, n_components)
+        X : array-like of shape (n_samples, n_components)
             Codes.
         y : scalar or array-like of shape (n_samples,), default=None
             With ``conditional=True``, the conditions of the rows.
@@ -121,10 +121,10 @@ class TransformerModel(GenerativeModel):
         ndarray of shape (n_samples, n_features)
             Rows; objects if the model was fitted to categories.
         """
-        z = np.asarray(Z, dtype=np.float64)
-        check_shape("Z", z, self.n_components)
+        z = np.asarray(X, dtype=np.float64)
+        check_shape("X", z, self.n_components)
         if not np.isfinite(z).all():
-            raise ValueError("Z contains NaN or infinity.")
+            raise ValueError("X contains NaN or infinity.")
         check_range(z)
         conditions = np.empty((len(z), 0)) if y is None else self.codes_of(y, len(z))
         return self.write(self.decode(z, conditions))

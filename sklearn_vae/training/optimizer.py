@@ -86,7 +86,7 @@ class FlatAdam(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load the moments that ``state_dict`` returned."""
         for name, value in self.moments.items():
-            value.copy_(torch.as_tensor(state_dict[name]))
+            value.copy_(torch.tensor(state_dict[name]))  # of a file, it may be read-only
         self._prepared_for = (None, 0.0)
 
     def zero_grad(self, set_to_none: bool = False) -> None:

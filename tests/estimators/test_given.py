@@ -416,6 +416,18 @@ def test_rows_that_break_a_rule_are_drawn_again(passengers, of_passengers):
     pd.testing.assert_frame_equal(drawn, of_passengers.sample(2000, random_state=0, rules=rules))
 
 
+def test_the_result_of_a_rule_is_aligned_by_its_index(of_passengers):
+    """As in pandas' own selections; an index of other labels is refused."""
+
+    def sorted_first(frame):
+        return frame.sort_values("age")["sex"] == "male"
+
+    drawn = of_passengers.sample(200, random_state=0, rules=[sorted_first])
+    assert (drawn["sex"] == "male").all()
+    with pytest.raises(ValueError, match="Series with the index of the rows"):
+        of_passengers.sample(5, rules=[lambda frame: frame.set_index("sex")["age"] > 0])
+
+
 def test_rules_that_all_rows_fulfil_change_nothing(of_passengers):
     """A hundred of them."""
     rules = [f"age < {1000 + k}" for k in range(100)]

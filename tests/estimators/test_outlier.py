@@ -403,14 +403,17 @@ def test_ctrl_c_during_calibration_restarts_it_with_few_rows(novelty, monkeypatc
     assert detector.left_out_.shape == (len(detector.state_dict_["encoder.last"]), 250)
 
 
-@pytest.mark.parametrize("method", ["auto", "latent", "log_likelihood"])
+@pytest.mark.parametrize(
+    ("method", "calibration"),
+    [("auto", None), ("auto", "conformal"), ("latent", None), ("log_likelihood", None)],
+)
 @pytest.mark.parametrize("novelty", [False, True])
-def test_integer_weights_equal_repeated_rows(wine, method, novelty):
+def test_integer_weights_equal_repeated_rows(wine, method, calibration, novelty):
     """In any order of the rows; rows of weight 0 are left out."""
     rng = np.random.default_rng(0)
     weight = rng.integers(4, size=len(wine))
     X = wine.to_numpy()
-    detector = VAEOutlierDetector(method=method, novelty=novelty, **QUICK)
+    detector = VAEOutlierDetector(method=method, calibration=calibration, novelty=novelty, **QUICK)
     weighted = clone(detector).fit(X, sample_weight=weight)
     repeated = clone(detector).fit(rng.permutation(X.repeat(weight, axis=0)))
 

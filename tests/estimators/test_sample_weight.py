@@ -85,6 +85,31 @@ def test_a_weighted_density_is_that_of_repeated_rows(rows):
     assert_copies(VAEDensity(2, mixtures=[(1, "full"), (8, "diag")], **BATCH), rows)
 
 
+def test_a_density_of_fewer_rows_than_components_is_that_of_repeated_rows():
+    """Weights decide on the number of components, of which k-means finds only the distinct."""
+    table, counts = pd.DataFrame({"a": list("xxyy"), "b": list("uvuv")}), [400, 100, 50, 300]
+    density = VAEDensity(max_iter=0, random_state=0)
+    weighted = clone(density).fit(table, sample_weight=counts)
+    copied = clone(density).fit(table.loc[np.repeat(table.index, counts)])
+
+    np.testing.assert_allclose(
+        weighted.score_samples(table), copied.score_samples(table), atol=1e-6
+    )
+
+
+def test_the_sum_of_weights_decides_on_the_precision():
+    """The copies are too many for double precision, the rows are not."""
+    curve = np.c_[X[:70], X[:70] ** 2]
+    vae = VAETransformer(2, max_iter=1, batch_size=1000, random_state=0)
+    weighted = clone(vae).fit(curve, sample_weight=np.full(70, 2))
+    copied = clone(vae).fit(np.repeat(curve, 2, axis=0))
+
+    assert weighted._training_dtype(curve, None) == np.float64
+    np.testing.assert_allclose(
+        weighted.score_samples(curve), copied.score_samples(curve), atol=0.05
+    )
+
+
 def test_the_sum_of_weights_decides_about_validation_rows():
     """60 rows of weight 2 are 120 rows, of which some are set aside by default."""
     vae = VAETransformer(2, **BATCH)
@@ -125,6 +150,25 @@ def test_the_inlier_mask_of_weighted_rows_is_that_of_repeated_rows():
     np.testing.assert_array_equal(np.repeat(weighted.support_, weight), copied.support_)
 
 
+def test_weights_of_1_and_0_make_no_difference_to_a_robust_fit():
+    """Rows of weight 0 are left out, where .7 of a batch is no whole number."""
+    rows = X.copy()
+    rows[:5] += 30
+    vae = VAETransformer(2, robust=True, **BATCH)
+    expected = clone(vae).fit(rows[:91])
+    for weight in (np.ones(91), 1.0):
+        np.testing.assert_allclose(
+            clone(vae).fit(rows[:91], sample_weight=weight).score_samples(X),
+            expected.score_samples(X),
+            atol=1e-6,
+        )
+    kept = np.arange(120) < 91
+    padded = clone(vae).fit(rows, sample_weight=kept)
+
+    np.testing.assert_array_equal(padded.support_[:91], expected.support_)
+    np.testing.assert_allclose(padded.score_samples(X), expected.score_samples(X), atol=1e-6)
+
+
 def test_the_weighted_median_is_the_median_of_repeated_values():
     """As computed by numpy."""
     values = RNG.normal(size=30)
@@ -132,11 +176,12 @@ def test_the_weighted_median_is_the_median_of_repeated_values():
         assert weighted_median(values, weight) == np.median(np.repeat(values, weight))
 
 
-def test_the_trimmed_elbo_of_weighted_rows_is_that_of_repeated_rows():
-    """Where the share is a whole number of copies."""
+@pytest.mark.parametrize("share", [0.4, 0.25])
+def test_the_trimmed_elbo_of_weighted_rows_is_that_of_repeated_rows(share):
+    """A part of a copy may be left out."""
     weight = torch.tensor([3.0, 1, 2, 4])
     log_prob = torch.tensor([[-5.0, -1, -4, -2]])
-    objective = TrimmedELBO(0.4)
+    objective = TrimmedELBO(share)
     kl = torch.zeros(1, 4, 1)
     found = objective.row_weights(log_prob, kl, 1.0, (weight / weight.mean()).unsqueeze(0))
     n = weight.int()

@@ -118,7 +118,7 @@ def test_codes_whose_decoding_overflows_are_refused(vae, dtype):
 
     assert np.isfinite(vae.inverse_transform(Z)).all()
     Z[1, 0] = -largest
-    with pytest.raises(ValueError, match="Z must have codes between"):
+    with pytest.raises(ValueError, match="X must have codes between"):
         vae.inverse_transform(Z)
 
 
@@ -136,7 +136,7 @@ def test_the_random_state_of_samples_is_checked_like_the_estimators(vae, random_
 
 def test_codes_of_another_number_of_columns_are_refused(vae):
     """The message names both widths."""
-    with pytest.raises(ValueError, match=r"Z has 3 columns.*n_components=4"):
+    with pytest.raises(ValueError, match=r"X has 3 columns.*n_components=4"):
         vae.inverse_transform(np.zeros((2, 3)))
 
 
@@ -206,6 +206,14 @@ def test_partial_fit_warns_of_divergence():
 
     with pytest.warns(ConvergenceWarning, match="smaller learning_rate"):
         vae.partial_fit(X)
+
+
+def test_codes_are_decoded_by_the_name_of_pca_s_argument(vae):
+    """So that nothing but y is asked for by metadata routing."""
+    codes = np.zeros((2, vae.architecture_.n_components))
+
+    assert vae.inverse_transform(X=codes).shape == (2, vae.n_features_in_)
+    assert not hasattr(vae, "set_inverse_transform_request")
 
 
 def test_partial_fit_trains_a_fitted_model_further():

@@ -467,6 +467,25 @@ def test_maximum_likelihood_is_a_maximum(likelihood, rng):
 
 
 @each
+def test_fits_that_go_on_from_another_reach_the_maximum(likelihood, rng):
+    """As those of EM do, whose weights change little from step to step."""
+    x = encode(likelihood, draw_values(likelihood, (300,), rng))
+    weights = torch.as_tensor(rng.random((2, 300)))
+    expected = likelihood.maximum_likelihood(x, weights)
+    params = likelihood.maximum_likelihood(x, weights.flip(0))
+    for _ in range(40):
+        params = likelihood.maximum_likelihood(x, weights, params)
+
+    shape = 2, 300, -1
+    found, best = (
+        likelihood.log_prob_per_column([p.unsqueeze(1).expand(shape) for p in each], x)
+        for each in (params, expected)
+    )
+    total = weights.unsqueeze(-1)
+    torch.testing.assert_close((total * found).sum(1), (total * best).sum(1), rtol=0, atol=1e-3)
+
+
+@each
 def test_a_row_of_weight_two_is_two_rows(likelihood, rng):
     """In the fit by maximum likelihood."""
     x = encode(likelihood, draw_values(likelihood, (60,), rng))

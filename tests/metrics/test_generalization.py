@@ -2,7 +2,7 @@
 
 import pytest
 
-from sklearn_vae import VAETransformer
+from sklearn_vae import VAEOutlierDetector, VAETransformer
 from sklearn_vae.metrics import generalization_gap
 
 
@@ -25,3 +25,6 @@ def test_a_gap_without_validation_rows_is_refused(linear):
         generalization_gap(vae)
     with pytest.raises(ValueError, match="both or neither"):
         generalization_gap(vae, X)
+    detector = VAEOutlierDetector(max_iter=1, random_state=0).fit(X)
+    with pytest.raises(ValueError, match=r"no 'val_loss'.$"):  # nor scores of two tables
+        generalization_gap(detector)

@@ -114,6 +114,12 @@ def test_tables_that_cannot_be_compared_are_refused(real):
         quality_report(real, real[:3])
     with pytest.raises(ValueError, match="sample must have the columns of real"):
         quality_report(real, real[["size"]])
+    numbers = real[["size", "weight"]].to_numpy()
+    with pytest.raises(ValueError, match="sample must have the 2 columns of real"):
+        quality_report(numbers, numbers[:, :1])
+    doubled = real.set_axis(["size"] * real.shape[1], axis=1)
+    with pytest.raises(ValueError, match="sample has several columns of one name"):
+        quality_report(real, doubled)
 
 
 def test_sources_of_batches_are_refused(real):

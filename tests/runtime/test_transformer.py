@@ -288,7 +288,7 @@ def test_unsupported_parts_are_named(tmp_path):
     [
         (lambda model: model.transform([[1.0]]), r"X must be of shape \(n_samples, 4\)"),
         (lambda model: model.transform(np.full((1, 4), np.inf)), "X contains infinity"),
-        (lambda model: model.inverse_transform([[1.0]]), r"Z must be of shape \(n_samples, \d\)"),
+        (lambda model: model.inverse_transform([[1.0]]), r"X must be of shape \(n_samples, \d\)"),
         (
             lambda model: model.score_samples(np.zeros((1, 4)), n_draws=0),
             "n_draws must be an integer",
@@ -303,7 +303,7 @@ def test_unsupported_parts_are_named(tmp_path):
         ),
         (
             lambda model: model.inverse_transform(np.full((1, model.n_components), -1e308)),
-            "Z must have codes between",
+            "X must have codes between",
         ),
     ],
 )

@@ -2,9 +2,12 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 
+from sklearn_vae import VAETransformer
 from sklearn_vae.likelihoods import (
     Bernoulli,
     Categorical,
@@ -31,7 +34,7 @@ from sklearn_vae.objectives import (
 )
 from sklearn_vae.posteriors import FullCovarianceGaussian
 from sklearn_vae.priors import PRIORS, MixturePrior, VampPrior
-from sklearn_vae.training import Dataset
+from sklearn_vae.training import Dataset, gradients
 from sklearn_vae.training.gradients import find_gradient
 from sklearn_vae.training.gradients.layers import (
     ACTIVATION_GRADIENTS,
@@ -225,6 +228,26 @@ def test_learned_priors_of_incomplete_rows_and_members_of_several_sizes(prior):
     assert_same_gradient(model, ELBO(), x, weight, noise, beta)
     assert model.decoder.linear.weight.grad[1, 0].any()
     assert not model.encoder.last.grad[1, :, [1, 3]].any()
+
+
+@pytest.mark.parametrize("prior", LEARNED_PRIORS)
+@pytest.mark.parametrize(("n_components", "batch_size"), [(1, 40), (2, 1)])
+def test_learned_priors_of_one_dimension_or_one_row(prior, n_components, batch_size, monkeypatch):
+    """As by autograd: the codes have the same layout with either axis first."""
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    vae = VAETransformer(
+        n_components,
+        prior=prior,
+        hidden_layer_sizes=(4,),
+        batch_size=batch_size,
+        max_iter=1,
+        early_stopping=False,
+        random_state=0,
+    )
+    ours = clone(vae).fit(X)
+    monkeypatch.setattr(gradients, "HAND_WRITTEN", ())
+
+    np.testing.assert_allclose(ours.score_samples(X), vae.fit(X).score_samples(X), atol=1e-5)
 
 
 @pytest.mark.parametrize("objective", [CapacityELBO(2.0), MMD(3.0), TotalCorrelation(2.0)])

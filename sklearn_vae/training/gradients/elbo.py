@@ -316,7 +316,8 @@ class LearnedPriorLatent(GaussianSample):
         super().forward(noise)
         self.log_noise = -noise.square().mul(self.half).add(HALF_LOG_2PI).sum(1)  # (M or 1, K, B)
         with torch.enable_grad():
-            self.leaf = self.z.movedim(1, -1).contiguous().requires_grad_()  # (M, K, B, l)
+            z = self.z.movedim(1, -1).clone(memory_format=torch.contiguous_format)
+            self.leaf = z.requires_grad_()  # (M, K, B, l)
             self.log_prior = self.model.prior_distribution().log_prob(self.leaf)
 
     def kl_per_row(self) -> Tensor:
