@@ -40,7 +40,7 @@ def split_calibration(
     rows: CountedRows, fraction: float, min_rows: int, generator: "torch.Generator"
 ) -> tuple[CountedRows, CountedRows]:
     """Hold out a fraction of the rows for conformal calibration: calibration, training rows."""
-    n_rows = len(rows.X) if rows.counts is None else int(rows.counts.sum())
+    n_rows = rows.n_rows
     n_calibration = max(round(fraction * n_rows), 1)
     if n_rows - n_calibration < min_rows:
         raise ValueError(

@@ -25,6 +25,11 @@ class CountedRows(NamedTuple):
     X: np.ndarray
     counts: np.ndarray | None
 
+    @property
+    def n_rows(self) -> int:
+        """Number of rows, each as often as it occurs."""
+        return len(self.X) if self.counts is None else int(self.counts.sum())
+
     @classmethod
     def from_weights(
         cls, X: np.ndarray, weights: np.ndarray | None, min_rows: int, max_rows: int
