@@ -320,6 +320,8 @@ def _without_index(schema: Any) -> list[str]:
 def _unify_schemas(files: list[Any]) -> Any:
     """Return the types of the columns of all files, such as numbers of the widest type.
 
+    A column of categories in some files and of text in others has text.
+
     Other columns than those of the first file, or types of different kinds, are refused: pyarrow
     would leave them out, or convert values to the type of the first file.
     """
@@ -339,8 +341,11 @@ def _unify_schemas(files: list[Any]) -> Any:
             types = unified.field(name).type, schema.field(name).type
             if types[0] == types[1]:
                 continue
+            read_as = types
+            if sum(map(pa.types.is_dictionary, types)) == 1:
+                read_as = tuple(map(_text_of_categories, types))
             try:
-                parts = (pa.schema([(name, type_)]) for type_ in types)
+                parts = (pa.schema([(name, type_)]) for type_ in read_as)
                 field = pa.unify_schemas(parts, promote_options="permissive").field(0)
             except pa.ArrowException as error:
                 raise ValueError(
@@ -349,6 +354,14 @@ def _unify_schemas(files: list[Any]) -> Any:
                 ) from error
             unified = unified.set(unified.get_field_index(name), field)
     return unified
+
+
+def _text_of_categories(type_: Any) -> Any:
+    """Return the type of the values of a column whose categories are text."""
+    import pyarrow as pa
+
+    is_text = pa.types.is_dictionary(type_) and str(type_.value_type) in ("string", "large_string")
+    return type_.value_type if is_text else type_
 
 
 def _is_arrow(X: Any, method: str) -> bool:

@@ -310,6 +310,19 @@ def test_files_of_different_types_have_the_wider_one(first, second, expected, tm
     assert set(pd.Series(values).astype(second).astype(dtype)) <= numbers
 
 
+@pytest.mark.parametrize("kinds", [("category", "str"), ("str", "category")])
+def test_files_of_categories_and_of_text_have_text(kinds, tmp_path):
+    pd, _ = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+    for number, dtype in enumerate(kinds):
+        text = pd.Series(["x", "y", None] if number else ["y", "z", "y"])
+        pd.DataFrame({"a": text.astype(dtype)}).to_parquet(tmp_path / f"{number}.parquet")
+
+    table, n_rows = as_source(tmp_path).sample()
+    assert n_rows == 6
+    assert "string" in str(table.schema.field("a").type)
+    assert sorted(map(str, table["a"].to_pylist())) == sorted(["x", "y", "None", "y", "z", "y"])
+
+
 @pytest.mark.parametrize("kinds", [("bool", "int64"), ("str", "int64"), ("int64", "str")])
 def test_files_whose_types_do_not_agree_are_refused(kinds, tmp_path):
     """A number is no truth value, and no text."""

@@ -44,8 +44,8 @@ from sklearn_vae.training.gradients.layers import (
 NORMAL_LIKELIHOODS = {
     cls(scale) for cls in (Gaussian, LogNormal) for scale in ("per_row", "per_column")
 }
-# Objectives with one, but for their penalty, whose gradient is autograd's.
-OBJECTIVES = (ELBO, TrimmedELBO, CapacityELBO, MMD, TotalCorrelation)
+# Objectives with a hand-written backward pass; penalties have autograd's.
+SUPPORTED_OBJECTIVES = (ELBO, TrimmedELBO, CapacityELBO, MMD, TotalCorrelation)
 # Imputed inputs of the encoder that are kept for all rows, at most.
 MAX_IMPUTED = 1 << 27
 
@@ -118,7 +118,7 @@ class ELBOGradient:
         """Return whether every part of the model and the objective has a backward pass here."""
         return (
             isinstance(model, VAE)
-            and type(objective) in OBJECTIVES  # not a subclass that changes it
+            and type(objective) in SUPPORTED_OBJECTIVES  # not a subclass that changes it
             and type(model.posterior) is DiagonalGaussian
             and type(model.encoder) is type(model.decoder) is MLP
             and (model.prior.is_standard_normal or not model.prior.has_closed_form_kl)
