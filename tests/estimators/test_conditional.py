@@ -290,7 +290,7 @@ def test_conditional_models_work_with_every_other_parameter(params):
 
 
 @pytest.mark.parametrize("n_draws", [1, 3])
-def test_the_analytic_gradient_with_conditions_is_autograds(n_draws, rng):
+def test_the_hand_written_gradient_with_conditions_is_autograds(n_draws, rng):
     """Conditions reach the decoder in every draw, and have no gradient themselves."""
     architecture = Architecture(2, (6, 5), "silu", ((Gaussian(), 4),), n_conditions=3)
     model = VAE(architecture, 2).double()
@@ -306,7 +306,7 @@ def test_the_analytic_gradient_with_conditions_is_autograds(n_draws, rng):
 
     assert ELBOGradient.supports(model, ELBO(), state)
     with torch.no_grad():
-        ELBOGradient(model, ELBO(), state, 9, n_draws)(Minibatch(x, None, noise), state.beta)
+        ELBOGradient(model, ELBO(), state, 9, n_draws)(Minibatch(x, None, noise), state)
 
     for param, gradient in zip(model.flat_parameters(), expected, strict=True):
         torch.testing.assert_close(param.grad, gradient, rtol=1e-9, atol=1e-11)

@@ -35,7 +35,7 @@ from sklearn_vae.training.gradients.layers import (
     CHUNK_ROWS,
     GaussianSample,
     GradientBuffers,
-    ManualMLP,
+    HandWrittenMLP,
     aten,
     empty_like,
 )
@@ -87,8 +87,8 @@ class ELBOGradient:
         self.buffers = GradientBuffers(model)
         self.row_weights = RowWeights(n_members, n_rows, n_draws, like)
         n_latent, rounds = model.architecture.n_components, model.architecture.has_classes_only
-        self.encoder = ManualMLP(model.encoder, n_rows, self.buffers, rounds_outputs=rounds)
-        self.decoder = ManualMLP(
+        self.encoder = HandWrittenMLP(model.encoder, n_rows, self.buffers, rounds_outputs=rounds)
+        self.decoder = HandWrittenMLP(
             model.decoder, n_draws * n_rows, self.buffers, n_latent, rounds_outputs=rounds
         )
         self.clips_input = clips_input

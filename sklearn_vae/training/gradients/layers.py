@@ -81,7 +81,7 @@ class GradientBuffers:
             torch.cat(self.blocks, dim=1, out=self.model.flat_grad)
 
 
-class ManualMLP:
+class HandWrittenMLP:
     """Forward and backward pass of an MLP with a linear skip connection.
 
     The last layer and the skip connection are one matrix product with the concatenation of the
@@ -111,7 +111,7 @@ class ManualMLP:
         self.activation = ACTIVATIONS_OUT[network.activation_name]
         self.activation_backward = ACTIVATION_GRADIENTS[network.activation_name]
 
-        self.hidden: list[ManualLinear] = []
+        self.hidden: list[HandWrittenLinear] = []
         layer_input, n_with_grad = self.last_input[:, n_last_hidden:], n_grad
         for dense, width in zip(network.hidden, widths, strict=True):
             block = buffers.view(dense.weight, dense.bias)
@@ -144,7 +144,7 @@ class ManualMLP:
             self.grad_x.add_(grad)
 
 
-class ManualLinear:
+class HandWrittenLinear:
     """Linear layer ``weight.T @ x``; x has gradients for its first ``n_grad`` features."""
 
     def __init__(self, x: Tensor, n_grad: int, weight: Tensor, grad_weight: Tensor):
@@ -173,7 +173,7 @@ class ManualLinear:
         return self.grad_x
 
 
-class BFloat16Linear(ManualLinear):
+class BFloat16Linear(HandWrittenLinear):
     """Linear layer whose gradients, and with ``rounds_output`` its output, are in bfloat16.
 
     Each factor and product is rounded by at most 2**-9 of its size, and sums are in single
@@ -223,11 +223,11 @@ class BFloat16Linear(ManualLinear):
 
 def make_linear(
     x: Tensor, n_grad: int, weight: Tensor, grad_weight: Tensor, *, rounds_output: bool
-) -> ManualLinear:
+) -> HandWrittenLinear:
     """Make a layer, whose large products may be in bfloat16."""
     if suits_bfloat16(weight.mT, x):
         return BFloat16Linear(x, n_grad, weight, grad_weight, rounds_output=rounds_output)
-    return ManualLinear(x, n_grad, weight, grad_weight)
+    return HandWrittenLinear(x, n_grad, weight, grad_weight)
 
 
 class GaussianSample:

@@ -22,7 +22,7 @@ from sklearn_vae.training.gradients.layers import (
     CHUNK_ROWS,
     GaussianSample,
     GradientBuffers,
-    ManualMLP,
+    HandWrittenMLP,
     TanhBound,
     aten,
     empty_like,
@@ -64,8 +64,8 @@ class MixtureGradient:
     ):
         self.clips_input, n_latent = clips_input, model.architecture.n_components
         buffers = self.buffers = GradientBuffers(model)
-        self.encoder = ManualMLP(model.encoder, n_rows, buffers)
-        self.decoder = ManualMLP(model.decoder, n_draws * n_rows, buffers, n_latent)
+        self.encoder = HandWrittenMLP(model.encoder, n_rows, buffers)
+        self.decoder = HandWrittenMLP(model.decoder, n_draws * n_rows, buffers, n_latent)
         z, one_hot = self.decoder.x.tensor_split([n_latent], dim=1)
         posterior = self.encoder.out, z, self.decoder.grad_x, n_draws
         is_double = objective.doubly_reparameterized
