@@ -320,10 +320,10 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
         preset = self._preset()
         X = X.astype(np.float64, copy=False)
         rows = CountedRows.from_weights(X, weights, MIN_ROWS, MAX_REFERENCE_ROWS)
-        if len(rows.X) <= MAX_REFERENCE_ROWS:  # in one order, whatever the order of X
-            rows = rows.unique()
         train, calibration = rows, None
         if self.calibration is not None:
+            if len(rows.X) <= MAX_REFERENCE_ROWS:  # in one order, whatever the order of X
+                rows = rows.unique()
             generator = make_generator(self.seed_, Stream.SPLIT)
             calibration, train = split_calibration(
                 rows, self.calibration_fraction, MIN_ROWS, generator

@@ -199,7 +199,7 @@ class Likelihood(ABC):
         weights : Tensor of shape (C, n)
             Weights of the rows, above 0 for some observed value of each column.
         start : sequence of Tensor, optional
-            Parameters that were fitted to similar weights, of which iterations take few to go on.
+            Parameters that were fitted to similar weights. A fit by iterations takes few from them.
 
         Returns
         -------

@@ -315,33 +315,34 @@ class StudentT(Likelihood):
         else:
             loc, scale = start[0], bounded(start[1], LOG_SCALE_BOUND).exp()
             log_df, n_steps = self._df(start[2]).log(), ECME_STEPS_FROM_START
+        loc, scale, log_df = (param.unsqueeze(-1) for param in (loc, scale, log_df))  # (C, k, 1)
         values, weights = x.T.nan_to_num(), weights.unsqueeze(1) * ~x.T.isnan()  # (k, n), (C, k, n)
-        total, limit = weights.sum(-1), 0.99 * LOG_DF_BOUND
-        square = ((values - loc.unsqueeze(-1)) / scale.unsqueeze(-1)).square()  # (C, k, n)
+        weights, limit = weights / weights.sum(-1, keepdim=True), 0.99 * LOG_DF_BOUND
+        square = ((values - loc) / scale).square()  # (C, k, n)
         for _ in range(n_steps):
-            df = log_df.exp().unsqueeze(-1)
+            df = log_df.exp()
             weighted = weights * (df + 1) / (df + square)
-            loc = (weighted * values).sum(-1) / weighted.sum(-1)
-            residual = values - loc.unsqueeze(-1)
-            variance = (weighted * residual.square()).sum(-1) / total
+            loc = (weighted * values).sum(-1, keepdim=True) / weighted.sum(-1, keepdim=True)
+            residual = values - loc
+            variance = (weighted * residual.square()).sum(-1, keepdim=True)
             scale = variance.clamp(min=MIN_VARIANCE).sqrt()
-            square = (residual / scale.unsqueeze(-1)).square()
-            log_df = log_df + _scoring_step(log_df.exp(), square, weights / total.unsqueeze(-1))
+            square = (residual / scale).square()
+            log_df = log_df + _scoring_step(df, square, weights)
             log_df = log_df.clamp(LOG_DF_CENTRE - limit, LOG_DF_CENTRE + limit)
+        raw = unbounded(scale.log(), LOG_SCALE_BOUND)
         raw_df = unbounded(log_df - LOG_DF_CENTRE, LOG_DF_BOUND)
-        return [loc, unbounded(scale.log(), LOG_SCALE_BOUND), raw_df]
+        return [param.squeeze(-1) for param in (loc, raw, raw_df)]
 
 
 def _scoring_step(df: Tensor, square: Tensor, weights: Tensor) -> Tensor:
     """Step of Fisher scoring for the logarithms of the degrees of freedom, at most 1.
 
-    Degrees of freedom (C, k), squared residuals and normalised weights (C, k, n) -> (C, k). The
-    information is that of Lange et al. (1989).
+    Degrees of freedom (C, k, 1), squared residuals and normalised weights (C, k, n) -> (C, k, 1).
+    The information is that of Lange et al. (1989).
     """
-    cell_df = df.unsqueeze(-1)
-    per_cell = (cell_df + 1) * square / (cell_df * (cell_df + square)) - (square / cell_df).log1p()
+    per_cell = (df + 1) * square / (df * (df + square)) - (square / df).log1p()
     constant = torch.digamma(0.5 * (df + 1)) - torch.digamma(0.5 * df) - 1 / df
-    slope = 0.5 * ((weights * per_cell).sum(-1) + constant)
+    slope = 0.5 * ((weights * per_cell).sum(-1, keepdim=True) + constant)
     trigammas = torch.polygamma(1, 0.5 * df) - torch.polygamma(1, 0.5 * (df + 1))
     information = 0.25 * trigammas - 0.5 * (df + 5) / (df * (df + 1) * (df + 3))
     return (slope / (df * information)).clamp(-1, 1)

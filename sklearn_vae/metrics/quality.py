@@ -132,14 +132,14 @@ def quality_report(
     )
     for name, rows in tables_by_name.items():
         check_is_table(rows, f"The '{name}' parameter of quality_report")
-        as_narwhals(rows, name)
+    frames = {name: as_narwhals(rows, name) for name, rows in tables_by_name.items()}
     schema = Schema.fit(real)
     names = [field.name for field in schema.fields]
     is_class = np.array([field.categories is not None for field in schema.fields])
     tables = []
     for name, rows in tables_by_name.items():
-        if nw.dependencies.is_into_dataframe(rows):
-            check_column_names(name, nw.from_native(rows).columns, names, "real")
+        if isinstance(frames[name], nw.DataFrame):
+            check_column_names(name, frames[name].columns, names, "real")
         if np.shape(rows)[1:] != (len(names),):
             raise ValueError(
                 f"{name} must have the {len(names)} columns of real. Got {np.shape(rows)} values."

@@ -83,7 +83,7 @@ class ELBOGradient:
         clips_input: bool = True,
     ):
         n_members, like = len(model.flat), model.flat
-        self.model, self.objective, self.state, self.mask = model, objective, state, model.mask
+        self.model, self.objective, self.mask = model, objective, model.mask
         self.buffers = GradientBuffers(model)
         self.row_weights = RowWeights(n_members, n_rows, n_draws, like)
         n_latent, rounds = model.architecture.n_components, model.architecture.has_classes_only
@@ -107,9 +107,9 @@ class ELBOGradient:
         self.conditions = self.x[:, self.x.shape[1] - conditions.shape[1] :].unsqueeze(2)
         self.has_conditions = conditions.shape[1] > 0
         self.grad_out = torch.empty_like(self.decoder.out)
-        self.columns = self._columns(model)
+        self.columns = self._columns(model, state)
         for param in model.prior_weights.values():
-            self.buffers.view(param)
+            self.buffers.view(param)  # its gradient is written after those of the networks
         self.terms = like.new_zeros(3, n_members)
         self.loss, self.reconstruction, self.kl = self.terms.unbind()
 
@@ -151,7 +151,7 @@ class ELBOGradient:
         x = torch.cat(inputs, dim=1).flatten(0, 1)
         return replace(rows, x=x, row_indices=None, weight=None, first_row=block * rows.n_rows)
 
-    def _columns(self, model: VAE) -> Sequence["ColumnsGradient"]:
+    def _columns(self, model: VAE, state: LossState) -> Sequence["ColumnsGradient"]:
         """Make a part for each block of columns, on views of the decoder's output."""
         likelihood, shape = model.likelihood, (self.row_weights.n_draws, self.row_weights.n_rows)
         params, grads = (
@@ -163,9 +163,9 @@ class ELBOGradient:
         observed = None if self.observed is None else self.observed.unsqueeze(2)
         rows = self.x.unsqueeze(2)
         prior = None
-        if self.state.has_scale_prior:
+        if state.has_scale_prior:
             residual = model.residual.movedim(-1, 1)
-            strength = torch.as_tensor(self.state.pseudo_observations).to(residual)
+            strength = torch.as_tensor(state.pseudo_observations).to(residual)
             prior = ScalePrior(residual, strength.expand(len(residual)).view(-1, 1, 1, 1))
         parts = split_columns(likelihood, params, grads, rows, observed, prior)
         return [
@@ -210,7 +210,7 @@ class ELBOGradient:
         self.decoder.backward(self.grad_out)
 
         kl_per_dimension = self.latent.kl(self.row_weights)  # (M, l or 1)
-        torch.sum(self.state.apply_free_bits(kl_per_dimension, self.mask), 1, out=self.kl)
+        torch.sum(state.apply_free_bits(kl_per_dimension, self.mask), 1, out=self.kl)
         torch.addcmul(self.reconstruction, self.kl, beta, out=self.loss)
         grad_q = None
         if self.objective.has_penalty:
@@ -218,10 +218,14 @@ class ELBOGradient:
             self.loss.add_(penalty)
             beta = beta + grad_kl
         kl_weight = self.row_weights.row * beta.view(-1, 1, 1)  # (M, 1, B)
-        if self.state.has_free_bits:
-            kl_weight = kl_weight * self.state.exceeds_free_bits(kl_per_dimension).unsqueeze(2)
+        if state.has_free_bits:
+            kl_weight = kl_weight * state.exceeds_free_bits(kl_per_dimension).unsqueeze(2)
         grad = self.latent.backward(noise, kl_weight)
-        self.encoder.backward(grad if grad_q is None else grad.add_(grad_q.mT))
+        if grad_q is not None:
+            grad.add_(grad_q.mT)
+        if self.mask is not None:  # the padding of a smaller member is not trained
+            grad.unflatten(1, (2, -1)).mul_(self.mask[:, None, :, None])
+        self.encoder.backward(grad)
         self.buffers.flush()
         self.latent.write_prior_gradient()
         return self.terms
@@ -230,8 +234,7 @@ class ELBOGradient:
         """Compute the penalty (M,), and its gradients for q(z|x) and the KL by autograd."""
         with torch.enable_grad():
             q, kl = self.encoder.out.mT.clone().requires_grad_(), self.kl.clone().requires_grad_()
-            masked = q if self.mask is None else q * self.mask.repeat(1, 2).unsqueeze(1)
-            penalty = self.objective.penalty(self.model, masked, batch, state, kl)
+            penalty = self.objective.penalty(self.model, q, batch, state, kl)
         ones = torch.ones_like(penalty)
         grad_q, grad_kl = torch.autograd.grad(penalty, (q, kl), ones, materialize_grads=True)
         return penalty.detach(), grad_q, grad_kl
@@ -309,7 +312,6 @@ class LearnedPriorLatent(GaussianSample):
         self.model, self.n_draws = model, n_draws
         self.prior_params = list(model.prior_weights.values())
         self.encoder_params = model.encoder.flat_parameters()  # the VampPrior encodes its inputs
-        self.mask = None if model.mask is None else model.mask.repeat(1, 2).unsqueeze(2)
 
     def forward(self, noise: Tensor) -> None:
         """Compute ``z`` (M, l, K, B) from standard normal noise, and log p(z)."""
@@ -334,22 +336,21 @@ class LearnedPriorLatent(GaussianSample):
         """Return the gradient of the encoder's output, (M, 2 l, B), from those of z and KL."""
         leaves = [self.leaf, *self.prior_params, *self.encoder_params]
         weight = (-kl_weight / self.n_draws).expand(self.log_prior.shape)
-        grad_z, *self.prior_grads = torch.autograd.grad(
-            self.log_prior, leaves, weight, allow_unused=True
-        )
+        grad_z, *grads = torch.autograd.grad(self.log_prior, leaves, weight, allow_unused=True)
+        self.prior_grads = grads[: len(self.prior_params)]
+        self.encoder_grads = grads[len(self.prior_params) :]
         self.grad_z.add_(grad_z.movedim(-1, 1))
         self.sum_over_draws(noise)
         self.grad_loc.copy_(self.grad_loc_sum)
         grad = self.grad_scale.mul_(self.scale).sub_(kl_weight)
         aten.tanh_backward.grad_input(grad, self.tanh, grad_input=self.grad_raw)
-        return self.grad_params if self.mask is None else self.grad_params.mul_(self.mask)
+        return self.grad_params
 
     def write_prior_gradient(self) -> None:
         """Write the gradient of log p(z) into the model's, beside that of the networks."""
-        n_prior = len(self.prior_params)
-        for param, gradient in zip(self.prior_params, self.prior_grads, strict=False):
+        for param, gradient in zip(self.prior_params, self.prior_grads, strict=True):
             cast(Tensor, param.grad).copy_(gradient)
-        for param, gradient in zip(self.encoder_params, self.prior_grads[n_prior:], strict=True):
+        for param, gradient in zip(self.encoder_params, self.encoder_grads, strict=True):
             if gradient is not None:
                 cast(Tensor, param.grad).add_(gradient)
 
