@@ -37,15 +37,17 @@ from sklearn_vae.estimators.checks import (
     check_callbacks,
     check_checkpoint,
     check_row_lengths,
+)
+from sklearn_vae.estimators.nested_params import NestedParamsMixin
+from sklearn_vae.estimators.parts import resolve_widths
+from sklearn_vae.estimators.restore import restore_on_error
+from sklearn_vae.estimators.table_checks import (
     check_weights,
     fit_schema,
-    restore_on_error,
     warn_of_identifiers,
     with_column_names,
     without_weight_0,
 )
-from sklearn_vae.estimators.nested_params import NestedParamsMixin
-from sklearn_vae.estimators.parts import resolve_widths
 from sklearn_vae.estimators.tags import TableTagsMixin
 from sklearn_vae.inference.ensemble import EnsemblePredictor
 from sklearn_vae.inference.predictor import Predictor

@@ -1,30 +1,19 @@
-"""Checks of parameters, of the methods' arguments and of tables; schemas of tables."""
+"""Checks of parameters and of the methods' arguments."""
 
-import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
-import narwhals as nw
 import numpy as np
-from scipy.sparse import issparse
-from sklearn.base import BaseEstimator
 from skorch.callbacks import Callback
 
 from sklearn_vae._compat import (
     HasMethods,
     Interval,
     StrOptions,
-    check_sample_weight,
-    num_samples,
     validate_parameter_constraints,
 )
-from sklearn_vae.data.arrays import as_array
-from sklearn_vae.data.schema import Schema
-from sklearn_vae.data.sources import as_narwhals
-from sklearn_vae.device import is_out_of_memory
 from sklearn_vae.estimators.parts import ModelParts
 from sklearn_vae.likelihoods import LIKELIHOODS, Likelihood
 from sklearn_vae.models.architecture import Architecture
@@ -35,24 +24,8 @@ from sklearn_vae.posteriors import POSTERIORS, GaussianCategorical
 from sklearn_vae.priors import PRIORS
 from sklearn_vae.warnings import warn
 
-# Beginnings of scikit-learn's messages about the values of a table.
-VALUE_ERRORS = ("Input X contains", "could not convert")
-# Advice for tables of more than two dimensions.
-RESHAPE_ADVICE = (
-    "Make each sample a row: FlattenImages() does it in a Pipeline, for images, and "
-    "X.reshape(len(X), -1) for sequences."
-)
-# Columns that a message names, at most.
-MAX_COLUMNS_NAMED = 5
-# A text column is taken for row identifiers if it has more distinct values, in total and per row.
-MAX_CLASSES_UNCHECKED = 20
-MAX_CLASSES_PER_ROW = 0.5
-# Largest sum of weights: the next number of copies is no floating-point number.
-MAX_TOTAL_WEIGHT = 2.0**53
 # Maximum of n_init: all initializations are in memory at once.
 MAX_STARTS = 1000
-# Weights of a smaller mean are hardly meant as numbers of copies.
-MIN_MEAN_WEIGHT = 0.25
 
 CONSTRAINTS: dict[str, Any] = {
     "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
@@ -188,163 +161,6 @@ def check_same_architecture(
             )
 
 
-@contextmanager
-def restore_on_error(estimator: BaseEstimator, *, keep: bool = False) -> Iterator[None]:
-    """Delete the fitted attributes, and restore them if an error is raised.
-
-    With ``keep`` they are not deleted, for a fit that continues the last one.
-    """
-    before = {name: value for name, value in vars(estimator).items() if name.endswith("_")}
-    for name in () if keep else before:
-        delattr(estimator, name)
-    try:
-        yield
-    except BaseException as error:
-        for name in [name for name in vars(estimator) if name.endswith("_")]:
-            delattr(estimator, name)
-        vars(estimator).update(before)
-        if is_out_of_memory(error) and not isinstance(error, MemoryError):
-            raise MemoryError(str(error)) from error
-        raise
-
-
 def check_random_state(random_state: object, caller: str) -> None:
     """Check a method's ``random_state`` as the constructor's parameter is checked."""
     validate_parameter_constraints(CONSTRAINTS, {"random_state": random_state}, caller)
-
-
-# -- tables ------------------------------------------------------------------------------
-
-
-def warn_of_identifiers(X: np.ndarray, schema: Schema) -> None:
-    """Warn of columns of strings in which few values occur twice."""
-    found, n_rows = [], len(X)
-    for j, field in enumerate(schema.fields):
-        texts = [value for value in field.categories or () if isinstance(value, str)]
-        if len(texts) <= MAX_CLASSES_UNCHECKED:
-            continue
-        n_unique = len(np.unique(X[:, j]))
-        if n_unique > max(MAX_CLASSES_UNCHECKED, MAX_CLASSES_PER_ROW * n_rows):
-            found.append(f"{field.name!r} ({n_unique})")
-    if found:
-        warn(
-            f"Columns of X hold a different string in most of the {n_rows} rows, which are taken "
-            f"for classes: {_first_of(found)}. A model cannot learn from classes of one row each. "
-            f"Leave a column out if it names the rows, parse it if it holds dates or numbers, or "
-            f"encode its meaning."
-        )
-
-
-def fit_schema(X: Any, network: Network) -> Schema | None:
-    """Fit the schema of a table whose columns have types; refuse columns of numbers and text."""
-    X = as_array(X)
-    if isinstance(X, np.ndarray | list | tuple):
-        has_types = np.asarray(X).dtype.kind in "USOTVMm"
-    else:
-        has_types = issparse(X) or isinstance(as_narwhals(X), nw.DataFrame)
-    if not has_types:  # an array of numbers
-        return None
-    schema = Schema.fit(X)
-    structure = network.for_n_features(len(schema.fields)).row_structure
-    if structure.shared_scale:
-        schema = schema.shared_categories(structure.values_per_step)
-    for field in schema.fields:
-        texts = [value for value in field.categories or () if isinstance(value, str)]
-        if texts and len(texts) < len(field.categories or ()):
-            raise ValueError(
-                f"Column {field.name!r} of X holds text, such as {texts[0]!r}, and numbers. Give "
-                f"numbers (NaN where one is missing), or text alone for categories."
-            )
-    return schema
-
-
-def check_weights(sample_weight: Any, X: np.ndarray, min_rows: int) -> np.ndarray:
-    """Check the numbers of times that rows count: (n,)."""
-    weight: np.ndarray = check_sample_weight(
-        as_array(sample_weight), X, dtype=np.float64, ensure_non_negative=True
-    )
-    total, n_positive = weight.sum(), (weight > 0).sum()
-    if n_positive < min_rows:
-        raise ValueError(
-            f"Too many sample weights are zero: {n_positive} of {len(weight)} rows have a weight "
-            f"above 0, and at least {min_rows} are needed."
-        )
-    if total > MAX_TOTAL_WEIGHT:
-        raise ValueError(
-            f"sample_weight is the number of times that each row counts, and its sum must be at "
-            f"most {MAX_TOTAL_WEIGHT:.3g}. Got {total:.3g} instead; divide it by its mean to have "
-            f"each row count once on average."
-        )
-    if total < MIN_MEAN_WEIGHT * n_positive:
-        warn(
-            f"sample_weight is the number of times that each row counts, and its sum makes a "
-            f"table of {total:.3g} rows of the {n_positive} with a weight above 0. Divide it by "
-            f"its mean to have each row count once on average.",
-            UserWarning,
-        )
-    return weight
-
-
-def without_weight_0(X: Any, sample_weight: Any, min_rows: int) -> tuple[Any, Any]:
-    """Leave rows of weight 0 out of a data frame or array, whose categories do not count, either.
-
-    Invalid weights, and those of too few rows, are left as they are: ``check_weights`` refuses
-    them.
-    """
-    try:
-        weight = np.asarray(as_array(sample_weight), dtype=np.float64)
-    except (TypeError, ValueError):
-        return X, sample_weight
-    is_array = isinstance(X, np.ndarray) and X.ndim == 2
-    frame = as_narwhals(X)
-    if weight.ndim != 1 or not (is_array or isinstance(frame, list | nw.DataFrame)):
-        return X, sample_weight
-    is_positive = weight > 0
-    is_valid = len(weight) == num_samples(X) and (weight >= 0).all()
-    if not is_valid or is_positive.all() or is_positive.sum() < min_rows:
-        return X, sample_weight
-    if is_array:
-        return X[is_positive], weight[is_positive]
-    if isinstance(X, list):
-        return [row for row, kept in zip(X, is_positive, strict=True) if kept], weight[is_positive]
-    return frame.filter(is_positive.tolist()).to_native(), weight[is_positive]
-
-
-def with_column_names(error: ValueError, X: Any, names: Any = None) -> ValueError:
-    """Add to scikit-learn's error the columns at fault, and advice."""
-    message = str(error).partition("\n")[0]  # what follows is advice on other estimators
-    if message.startswith("Found array with dim"):
-        return ValueError(f"{message} {RESHAPE_ADVICE}")
-    if not message.startswith(VALUE_ERRORS) or (table := np.asarray(X)).ndim != 2:
-        return error
-    counts = [_count_invalid(column) for column in table.T]
-    columns = [
-        f"column {name!r} ({n} {'value' if n == 1 else 'values'})"
-        for name, n in zip(range(len(counts)) if names is None else names, counts, strict=True)
-        if n > 0
-    ]
-    if not columns:
-        return error
-    return ValueError(f"{message.rstrip('.')}, in {_first_of(columns)}.")
-
-
-def _first_of(columns: Sequence[str]) -> str:
-    """Name the first columns and the number of others."""
-    n_others = len(columns) - MAX_COLUMNS_NAMED
-    others = [f"and {n_others} more"] if n_others > 0 else []
-    return ", ".join([*columns[:MAX_COLUMNS_NAMED], *others])
-
-
-def _count_invalid(column: np.ndarray) -> int:
-    """Count the values that are neither finite numbers nor missing."""
-    if column.dtype.kind in "biuf":
-        return int(np.isinf(column).sum())
-    return sum(not _is_valid(value) for value in column)
-
-
-def _is_valid(value: Any) -> bool:
-    try:
-        number = float(value)
-        return not math.isinf(number)
-    except (TypeError, ValueError, OverflowError):
-        return False

@@ -14,10 +14,10 @@ from sklearn_vae._compat import Interval, num_samples
 from sklearn_vae.data.arrays import is_missing
 from sklearn_vae.data.conditions import ConditionEncoder, as_dense
 from sklearn_vae.data.sources import check_is_table
-from sklearn_vae.estimators.checks import restore_on_error
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.nested_params import NestedParamsMixin
+from sklearn_vae.estimators.restore import restore_on_error
 from sklearn_vae.estimators.source_methods import accepts_source
 from sklearn_vae.estimators.tags import TableTagsMixin
 from sklearn_vae.estimators.transformer import VAETransformer

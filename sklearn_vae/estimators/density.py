@@ -19,6 +19,7 @@ from sklearn_vae.estimators.base import ITERATIONS_OF_SMALL_TABLES
 from sklearn_vae.estimators.checks import CONSTRAINTS
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.parts import resolve_widths
+from sklearn_vae.functional import log_mean_exp
 from sklearn_vae.inference.ensemble import EnsemblePredictor
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.initialization.ppca import recording_steps
@@ -31,7 +32,6 @@ from sklearn_vae.models.vae import build
 from sklearn_vae.objectives import IWAE, Constant
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import MAX_COUNT
-from sklearn_vae.posteriors import log_mean_exp
 from sklearn_vae.random import (
     MAX_DIMS,
     MAX_DRAWS,

@@ -28,9 +28,10 @@ from sklearn_vae.data.repeated_values import RepeatedValues
 from sklearn_vae.data.sources import as_source, check_is_table
 from sklearn_vae.estimators.averaging import MAX_ROWS_TO_AVERAGE, AverageFitter, imputation_of
 from sklearn_vae.estimators.base import MIN_ROWS
-from sklearn_vae.estimators.checks import restore_on_error, without_weight_0
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.nested_params import NestedParamsMixin
+from sklearn_vae.estimators.restore import restore_on_error
+from sklearn_vae.estimators.table_checks import without_weight_0
 from sklearn_vae.estimators.tags import TableTagsMixin
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.initialization.factor_analysis import MAX_FACTORS, ROWS_PER_FACTOR

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, Self
 
-from sklearn_vae.compatibility import Requirement, check_compatible
 from sklearn_vae.networks import NETWORKS, CustomNetwork, EncoderDecoderPair, Network
 from sklearn_vae.objectives import OBJECTIVES, Checked, Constant, Objective, Schedule
 from sklearn_vae.persistence.validation import MAX_COUNT
 from sklearn_vae.posteriors import POSTERIORS, Posterior
 from sklearn_vae.priors import PRIORS, Prior
+from sklearn_vae.requirements import Requirement, check_requirements
 
 # Objects by parameter and by the name that a user may pass instead.
 NAMED: dict[str, Mapping[str, Any]] = {
@@ -106,5 +106,5 @@ class ModelParts:
         }
         names = "objective", "posterior", "prior"
         resolved = {**params, **{name: getattr(parts, name) for name in names}}
-        check_compatible(caller, requirements, resolved, params)
+        check_requirements(caller, requirements, resolved, params)
         return parts

@@ -15,15 +15,11 @@ from sklearn_vae._compat import StrOptions
 from sklearn_vae.data.arrays import as_array, as_row
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.sources import check_is_table, windows
-from sklearn_vae.estimators.checks import (
-    CONSTRAINTS,
-    check_one_member,
-    check_same_architecture,
-    restore_on_error,
-)
+from sklearn_vae.estimators.checks import CONSTRAINTS, check_one_member, check_same_architecture
 from sklearn_vae.estimators.config import make_architecture, make_config
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.parts import ModelParts
+from sklearn_vae.estimators.restore import restore_on_error
 from sklearn_vae.estimators.robust import find_inliers
 from sklearn_vae.estimators.source_methods import accepts_source
 from sklearn_vae.inference.decoder_correction import check_range, fit_decoder_correction

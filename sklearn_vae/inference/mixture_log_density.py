@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sklearn_vae.functional import log_mean_exp
 from sklearn_vae.inference.constants import wide_scale
 from sklearn_vae.inference.mixture_constants import (
     BACKTRACKING,
@@ -43,7 +44,6 @@ from sklearn_vae.inference.mixture_constants import (
 from sklearn_vae.inference.mixture_posterior import PosteriorComponents
 from sklearn_vae.model_constants import HALF_LOG_2PI, LOG_ZERO_WEIGHT
 from sklearn_vae.models.mixture_vae import MixtureVAE, Standardised, Whitening
-from sklearn_vae.posteriors import log_mean_exp
 from sklearn_vae.random import sample_categorical, sobol_normal
 
 # Codes that are decoded at a time: they fit the cache.

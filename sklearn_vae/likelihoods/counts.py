@@ -10,6 +10,7 @@ from scipy import special
 from torch import Tensor
 
 from sklearn_vae._compat import standard_gamma
+from sklearn_vae.functional import bounded, bounded_slope, unbounded
 from sklearn_vae.likelihoods.base import (
     MAX_SLOPE,
     Likelihood,
@@ -19,7 +20,6 @@ from sklearn_vae.likelihoods.base import (
     weighted_mean,
 )
 from sklearn_vae.model_constants import LOG_RATE_BOUND, LOG_SHAPE_BOUND
-from sklearn_vae.networks import bounded, bounded_slope, unbounded
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_number
 

@@ -11,6 +11,7 @@ from scipy import special
 from torch import Tensor
 
 from sklearn_vae._compat import standard_gamma
+from sklearn_vae.functional import bounded, bounded_slope, unbounded
 from sklearn_vae.likelihoods.base import (
     MAX_SLOPE,
     MIN_PROBABILITY,
@@ -27,7 +28,6 @@ from sklearn_vae.likelihoods.base import (
     weighted_moments,
 )
 from sklearn_vae.model_constants import HALF_LOG_2PI, LOG_DF_BOUND, LOG_DF_CENTRE, LOG_SCALE_BOUND
-from sklearn_vae.networks import bounded, bounded_slope, unbounded
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
 

@@ -25,7 +25,7 @@ from sklearn_vae._compat import (
 )
 from sklearn_vae.data.sources import check_is_table
 from sklearn_vae.estimators.callbacks import CallbackAdapter, with_callbacks
-from sklearn_vae.estimators.checks import restore_on_error
+from sklearn_vae.estimators.restore import restore_on_error
 from sklearn_vae.model_selection.checkpoint import SearchCheckpoint
 from sklearn_vae.model_selection.halving import SuccessiveHalving
 from sklearn_vae.model_selection.tasks import SearchRun, Task, evaluate

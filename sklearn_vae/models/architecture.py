@@ -9,9 +9,10 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from sklearn_vae.functional import unbounded
 from sklearn_vae.likelihoods import Bernoulli, Categorical, Columnwise, Gaussian, Likelihood
 from sklearn_vae.model_constants import LOG_SCALE_BOUND
-from sklearn_vae.networks import ACTIVATIONS, NETWORKS, FullyConnected, Layout, Network, unbounded
+from sklearn_vae.networks import ACTIVATIONS, NETWORKS, FullyConnected, Layout, Network
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import matches
 from sklearn_vae.posteriors import POSTERIORS, DiagonalGaussian, OneHotBlock, Posterior

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sklearn_vae.functional import bounded
 from sklearn_vae.likelihoods import Limits
 from sklearn_vae.model_constants import (
     COMPONENT_LOG_SCALE_BOUND,
@@ -28,7 +29,7 @@ from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
 from sklearn_vae.models.incomplete_normal import conditional_step, marginal_of_normal
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import Draws, build
-from sklearn_vae.networks import MLP, bounded
+from sklearn_vae.networks import MLP
 from sklearn_vae.posteriors import DiagonalGaussian
 from sklearn_vae.priors import StandardNormal
 from sklearn_vae.random import Stream, make_generator, sample_categorical

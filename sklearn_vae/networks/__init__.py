@@ -7,15 +7,7 @@ A ``Network`` is an architecture without weights; its ``encoder`` and ``decoder`
 from sklearn_vae.networks.base import FullyConnected, Layout, Network, RowStructure
 from sklearn_vae.networks.convolution import ConvNet
 from sklearn_vae.networks.custom import CustomNetwork, EncoderDecoderPair
-from sklearn_vae.networks.mlp import (
-    ACTIVATIONS,
-    MLP,
-    Dense,
-    SkipNetwork,
-    bounded,
-    bounded_slope,
-    unbounded,
-)
+from sklearn_vae.networks.mlp import ACTIVATIONS, MLP, Dense, SkipNetwork
 from sklearn_vae.networks.per_member import PerMember
 from sklearn_vae.networks.recurrent import GRUNet
 from sklearn_vae.networks.residual import ResidualMLP
@@ -43,7 +35,4 @@ __all__ = [
     "ResidualMLP",
     "RowStructure",
     "SkipNetwork",
-    "bounded",
-    "bounded_slope",
-    "unbounded",
 ]

@@ -27,22 +27,6 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def bounded(raw: Tensor, bound: float) -> Tensor:
-    """Map a raw log-scale into (-bound, bound), by tanh."""
-    # tanh(a) = 2 sigmoid(2 a) - 1: torch's tanh takes three times as long
-    return 2 * bound * torch.sigmoid(raw * (2 / bound)) - bound
-
-
-def bounded_slope(raw: Tensor, bound: float) -> Tensor:
-    """Compute the derivative of ``bounded``."""
-    return 1 - torch.tanh(raw / bound).square()
-
-
-def unbounded(log_scale: Tensor, bound: float) -> Tensor:
-    """Invert ``bounded``: the raw value of ``log_scale``."""
-    return bound * torch.atanh((log_scale / bound).clamp(-0.999, 0.999))
-
-
 class Dense(nn.Module):
     """A fully connected layer per member, zero until ``reset_parameters``.
 

@@ -8,11 +8,11 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from sklearn_vae.compatibility import Requirement
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.objectives.base import LossState, Minibatch
 from sklearn_vae.objectives.elbo import PenalizedELBO
 from sklearn_vae.persistence.validation import check_number
+from sklearn_vae.requirements import Requirement
 
 # Largest number of pairs (draw, posterior) computed at once, per member: a whole table of 256
 # rows with 4 draws each, or 512 rows with one.

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_vae.compatibility import Requirement
 from sklearn_vae.models.vae import VAE
+from sklearn_vae.requirements import Requirement
 
 # the terms that a history records
 REPORTED = ("loss", "reconstruction_loss", "kl_loss")
@@ -138,7 +138,7 @@ class LossState:
 class Objective(ABC):
     """Base class of the objectives: frozen dataclasses that compute the loss of a batch."""
 
-    # Conditions on other parameters of an estimator, checked by sklearn_vae.compatibility.
+    # Conditions on other parameters of an estimator, checked by sklearn_vae.requirements.
     requirements: ClassVar[Sequence[Requirement]] = ()
     # Whether it supports autoregressive decoders, and relaxed draws of categorical codes, which
     # have no importance weights.

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from sklearn_vae.compatibility import no_free_bits
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.objectives.base import LossState, Minibatch
 from sklearn_vae.objectives.elbo import PenalizedELBO
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer, check_number
+from sklearn_vae.requirements import no_free_bits
 
 
 @serializable

@@ -1,6 +1,6 @@
 """Posteriors q(z|x): Gaussians, relaxed categorical variables, and both jointly."""
 
-from sklearn_vae.posteriors.base import OneHotBlock, Posterior, PosteriorDistribution, log_mean_exp
+from sklearn_vae.posteriors.base import OneHotBlock, Posterior, PosteriorDistribution
 from sklearn_vae.posteriors.categorical import GaussianCategorical, RelaxedCategorical
 from sklearn_vae.posteriors.gaussian import DiagonalGaussian, FullCovarianceGaussian
 
@@ -20,5 +20,4 @@ __all__ = [
     "Posterior",
     "PosteriorDistribution",
     "RelaxedCategorical",
-    "log_mean_exp",
 ]

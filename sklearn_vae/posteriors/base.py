@@ -1,15 +1,13 @@
 """Interface of the posteriors q(z|x)."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple, cast
 
-import torch
 from torch import Tensor
 
-from sklearn_vae.compatibility import Requirement, no_free_bits
 from sklearn_vae.priors import Prior
+from sklearn_vae.requirements import Requirement, no_free_bits
 
 NO_FREE_BITS = no_free_bits("whose KL is not a sum over latent dimensions")
 
@@ -92,7 +90,7 @@ class PosteriorDistribution(ABC):
 class Posterior(ABC):
     """Base class of the posteriors: frozen dataclasses of hyperparameters."""
 
-    # Conditions on other parameters of an estimator, checked by sklearn_vae.compatibility.
+    # Conditions on other parameters of an estimator, checked by sklearn_vae.requirements.
     requirements: Sequence[Requirement] = ()
     is_diagonal_gaussian: ClassVar[bool] = False
     # Whether some dimensions of z are one-hot codes of categorical variables.
@@ -125,8 +123,3 @@ class Posterior(ABC):
     def distribution(self, n_components: int) -> PosteriorDistribution:
         """Make q(z|x), by default the posterior itself."""
         return cast(PosteriorDistribution, self)
-
-
-def log_mean_exp(values: Tensor, dim: int) -> Tensor:
-    """Log of the mean of exp(values) along one dimension."""
-    return torch.logsumexp(values, dim) - math.log(values.shape[dim])

@@ -12,12 +12,13 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from sklearn_vae.compatibility import Requirement
+from sklearn_vae.functional import one_hot
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer, check_number
 from sklearn_vae.posteriors.base import OneHotBlock, Posterior, PosteriorDistribution
 from sklearn_vae.posteriors.gaussian import DiagonalGaussian
-from sklearn_vae.priors import Prior, UniformCategorical, one_hot
+from sklearn_vae.priors import Prior, UniformCategorical
+from sklearn_vae.requirements import Requirement
 
 # Largest number of codes that a score sums over; with more codes it samples.
 MAX_CODES = 4096

@@ -1,7 +1,7 @@
 """Priors p(z): standard normal, a learned mixture, the VampPrior, and uniform categories."""
 
 from sklearn_vae.priors.base import Encode, Prior, PriorDistribution
-from sklearn_vae.priors.categorical import UniformCategorical, one_hot
+from sklearn_vae.priors.categorical import UniformCategorical
 from sklearn_vae.priors.mixture import DiagonalMixture, MixturePrior, VampPrior
 from sklearn_vae.priors.normal import StandardNormal
 
@@ -15,7 +15,6 @@ __all__ = [
     "StandardNormal",
     "UniformCategorical",
     "VampPrior",
-    "one_hot",
 ]
 
 # Names of the parameter ``prior``.

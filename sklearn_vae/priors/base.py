@@ -7,7 +7,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from sklearn_vae.compatibility import Requirement, no_free_bits
+from sklearn_vae.requirements import Requirement, no_free_bits
 
 NO_FREE_BITS = no_free_bits("from which the KL is not a sum over latent dimensions")
 
@@ -34,7 +34,7 @@ class Prior(ABC):
     networks, and makes p(z) from them. By default there are no parameters.
     """
 
-    # Conditions on other parameters of an estimator, checked by sklearn_vae.compatibility.
+    # Conditions on other parameters of an estimator, checked by sklearn_vae.requirements.
     requirements: ClassVar[Sequence[Requirement]] = ()
     is_standard_normal: ClassVar[bool] = False
     # Whether it has no parameters, and the posteriors have the KL from it in closed form.

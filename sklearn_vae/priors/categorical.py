@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sklearn_vae.functional import one_hot
 from sklearn_vae.priors.base import Encode, Prior
 from sklearn_vae.priors.normal import StandardNormal
 
@@ -51,9 +52,3 @@ class UniformCategorical(Prior):
         rest = n_components - codes.shape[-1]
         normal = torch.randn(n_members, n_rows, rest, generator=generator, dtype=dtype)
         return torch.cat([codes, normal], dim=-1)
-
-
-def one_hot(chosen: Tensor, n_classes: int, dtype: torch.dtype, *, flat: bool = True) -> Tensor:
-    """One-hot encode classes (..., V): (..., V C), or (..., V, C) if not ``flat``."""
-    codes = (chosen.unsqueeze(-1) == torch.arange(n_classes, device=chosen.device)).to(dtype)
-    return codes.flatten(-2) if flat else codes

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sklearn_vae.compatibility import Requirement
 from sklearn_vae.device import widest_dtype
 from sklearn_vae.model_constants import HALF_LOG_2PI
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
 from sklearn_vae.priors.base import NO_FREE_BITS, Encode, Prior
 from sklearn_vae.random import sample_categorical
+from sklearn_vae.requirements import Requirement
 
 # Spread of the initial locations, relative to the codes. Of 0.1, 0.5 and 0.9 it was the best or
 # within 0.05 nats of it on each of three tables; 0.9 starts too far from probabilistic PCA.

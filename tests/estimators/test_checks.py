@@ -6,26 +6,9 @@ from sklearn.datasets import load_digits
 
 from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
 
-pd = pytest.importorskip("pandas")
-
 SMALL = {"hidden_layer_sizes": (4,), "max_iter": 1, "random_state": 0}
 X = np.random.default_rng(0).normal(size=(40, 3))
 ESTIMATORS = [VAETransformer(), VAEDensity(2, **SMALL), VAEOutlierDetector(**SMALL)]
-
-
-def test_the_message_about_infinity_does_not_advise_an_imputer():
-    """No imputer helps there."""
-    with pytest.raises(ValueError, match="infinity") as caught:
-        VAEDensity(**SMALL).fit(np.where(X > 2, np.inf, X))
-
-    assert "VAEImputer" not in str(caught.value)
-
-
-@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda o: type(o).__name__)
-def test_three_dimensional_arrays_are_refused_with_advice(estimator):
-    """Three dimensions are one too many, and there is a transformer that folds them."""
-    with pytest.raises(ValueError, match=r"dim 3.*FlattenImages\(\).*X\.reshape\(len\(X\), -1\)"):
-        estimator.fit(load_digits().images)
 
 
 def test_y_is_refused_by_methods_of_an_unconditional_model():
@@ -79,18 +62,3 @@ def test_likelihoods_are_not_listed_by_class_in_a_message():
 
     assert "base.Likelihood" in str(error.value)
     assert "StudentT" not in str(error.value)
-
-
-def test_identifier_columns_are_warned_of():
-    """A column of strings that hardly any two rows share is an identifier; one warning for all."""
-    names = [f"person {i}" for i in range(40)]
-    frame = pd.DataFrame(X).rename(columns=str).assign(name=names, town=["a", "b"] * 20)
-    message = r"most of the 40 rows.*: 'name' \(40\)\. .*parse it if it holds dates"
-    with pytest.warns(UserWarning, match=message):
-        VAETransformer(2, **SMALL).fit(frame)
-    VAETransformer(2, **SMALL).fit(frame.drop(columns="name"))  # a warning would be an error
-
-    more = frame.assign(**{f"code {i}": names for i in range(6)})
-    with pytest.warns(UserWarning, match=r"'code 3' \(40\), and 2 more\.") as warnings:
-        VAETransformer(2, **SMALL).fit(more)
-    assert sum("different string" in str(warning.message) for warning in warnings) == 1

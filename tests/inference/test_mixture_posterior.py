@@ -7,10 +7,10 @@ from scipy import stats
 from scipy.special import logsumexp
 
 from sklearn_vae import VAEDensity
+from sklearn_vae.functional import log_mean_exp
 from sklearn_vae.inference.mixture_log_density import EnsembleProposal
 from sklearn_vae.inference.mixture_missing import conditional_mean
 from sklearn_vae.inference.mixture_posterior import PosteriorComponents
-from sklearn_vae.posteriors import log_mean_exp
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from sklearn.datasets import load_iris
 from sklearn.mixture import GaussianMixture
 
 from sklearn_vae.estimators.density import stacking_weights
+from sklearn_vae.functional import log_mean_exp
 from sklearn_vae.inference.mixture_log_density import LaplaceProposal
 from sklearn_vae.inference.mixture_log_density import log_density as log_density_of
 from sklearn_vae.likelihoods import (
@@ -28,7 +29,6 @@ from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
 from sklearn_vae.models.mixture_init import MIN_VARIANCE, fit_mixture
 from sklearn_vae.models.mixture_vae import draw_components
 from sklearn_vae.models.vae import build
-from sklearn_vae.posteriors import log_mean_exp
 from sklearn_vae.random import sobol_normal
 
 

@@ -2,12 +2,11 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from sklearn_vae.networks import ACTIVATIONS, MLP, Dense, PerMember, bounded, unbounded
+from sklearn_vae.networks import ACTIVATIONS, MLP, Dense, PerMember
 
 TORCH_ACTIVATIONS = {
     "identity": nn.Identity(),
@@ -166,30 +165,3 @@ def test_modules_are_drawn_from_a_seed_and_global_states_are_left_alone():
     assert (torch.get_rng_state() == before).all()
     assert (first == same).all()
     assert (first != other).any()
-
-
-def test_bounded_log_scales_stay_within_the_bound():
-    """An unbounded log-variance is the most reported fault of VAEs: exp of it is infinite."""
-    raw = torch.tensor([-1e30, -1e3, 0.0, 1e3, 1e30])
-    expected = torch.tensor([-7.0, -7.0, 0.0, 7.0, 7.0])
-
-    torch.testing.assert_close(bounded(raw, 7.0), expected)
-
-
-def test_bounded_is_almost_the_identity_where_scales_usually_are():
-    """The bound must not slow the learning of ordinary scales."""
-    raw = torch.linspace(-1, 1, 21, dtype=torch.float64, requires_grad=True)
-    (slope,) = torch.autograd.grad(bounded(raw, 7.0).sum(), raw)
-
-    torch.testing.assert_close(bounded(raw, 7.0), 7 * (raw / 7).tanh())
-    assert (slope > 0.97).all()
-
-
-def test_unbounded_finds_the_raw_value_of_a_log_scale():
-    """A start in closed form needs the inverse, finite at the bounds too."""
-    log_scale = torch.linspace(-6.9, 6.9, 31, dtype=torch.float64)
-    expected = 7 * np.arctanh(log_scale.numpy() / 7)
-
-    np.testing.assert_allclose(unbounded(log_scale, 7.0).numpy(), expected)
-    torch.testing.assert_close(bounded(unbounded(log_scale, 7.0), 7.0), log_scale)
-    assert unbounded(torch.tensor([-100.0, 100.0]), 7.0).isfinite().all()

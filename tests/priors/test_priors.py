@@ -8,10 +8,10 @@ from sklearn.mixture import GaussianMixture
 from torch import distributions
 
 from sklearn_vae import VAETransformer
+from sklearn_vae.functional import log_mean_exp
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE
-from sklearn_vae.posteriors import log_mean_exp
 from sklearn_vae.priors import PRIORS, DiagonalMixture, MixturePrior, StandardNormal, VampPrior
 from sklearn_vae.random import sobol_normal
 from tests.conftest import iwae_bound

@@ -30,7 +30,7 @@ def no_free_bits(reason: str) -> Requirement:
     return Requirement("free_bits", lambda free_bits: not free_bits, "0", reason)
 
 
-def check_compatible(
+def check_requirements(
     caller: str,
     parts: Mapping[str, Iterable[Requirement]],
     resolved: Mapping[str, Any],
