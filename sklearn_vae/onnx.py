@@ -184,6 +184,8 @@ class Score(Part):
 
     def forward(self, X: Tensor) -> Tensor:
         """(n, n_features) -> (n,)."""
+        if not self.model.likelihood.n_columns:  # all columns are constant
+            return self.columns.log_abs_det_jacobian(X)
         x = self.columns.encode(X).expand(len(self.model.sizes), -1, -1)
         draws = self.model.log_weights(x, self.noise, self.proposal_scale)
         scores = log_mean_exp(log_mean_exp(draws.log_weight, dim=1), 0)
@@ -238,7 +240,7 @@ def to_onnx(
     onnx.ModelProto
         Model with one input, ``X`` of shape (n_samples, n_features) or ``Z`` of shape
         (n_samples, n_components), and one output, both of dtype ``dtype``. The number of rows
-        is dynamic.
+        is dynamic, and at least 1.
 
     Raises
     ------
@@ -302,13 +304,15 @@ def _torch_dtype(dtype: DTypeLike) -> torch.dtype:
 
 @contextmanager
 def _ignore_exporter_warnings() -> Iterator[None]:
-    """Silence torch's ONNX exporter, whose warnings are about its internals."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Silence PyTorch's ONNX exporter and its optimizer, whose warnings are about its internals."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral
 from typing import Any, Self
 
@@ -83,11 +84,8 @@ class ModelParts:
         ``caller`` is the name of the estimator's class, for messages.
         """
         network = resolve("network", params["network"])
-        modules = params["encoder"], params["decoder"]
-        if modules != (None, None):
-            custom = [
-                None if module is None else CustomNetwork.from_param(module) for module in modules
-            ]
+        custom = [_custom_network(name, params[name], caller) for name in ("encoder", "decoder")]
+        if custom != [None, None]:
             network = EncoderDecoderPair(network, *custom)
         beta = params["beta"]
         parts = cls(
@@ -108,3 +106,14 @@ class ModelParts:
         resolved = {**params, **{name: getattr(parts, name) for name in names}}
         check_requirements(caller, requirements, resolved, params)
         return parts
+
+
+def _custom_network(name: str, value: Any, caller: str) -> CustomNetwork | None:
+    """Make the network of the parameter ``encoder`` or ``decoder``; a module is copied."""
+    if isinstance(value, partial) and value.args:
+        raise ValueError(
+            f"The {name!r} parameter of {caller} is called with the widths of its input and "
+            f"output, so functools.partial must give its other arguments by name. Got {value!r} "
+            f"instead."
+        )
+    return None if value is None else CustomNetwork.from_param(value).copied()

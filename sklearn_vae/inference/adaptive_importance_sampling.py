@@ -137,7 +137,10 @@ def _likeliest_per_cluster(target: Target, candidates: Tensor, n_best: int) -> T
     """
     log_joint = target.log_prob(candidates.unsqueeze(2)).nan_to_num(nan=-math.inf)  # (M, C, B)
     n_clusters = min(CLUSTERS_PER_START * n_best, candidates.shape[1])
-    cluster = torch.cdist(candidates, candidates[:, :n_clusters]).argmin(-1)  # (M, C)
+    # exact: codes that are equal are in one cluster
+    mode = "donot_use_mm_for_euclid_dist"
+    centres = candidates[:, :n_clusters]
+    cluster = torch.cdist(candidates, centres, compute_mode=mode).argmin(-1)  # (M, C)
     likeliest = [
         log_joint.masked_fill((cluster != number).unsqueeze(-1), -math.inf).max(1)
         for number in range(n_clusters)

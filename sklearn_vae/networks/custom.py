@@ -15,6 +15,7 @@ from sklearn_vae.networks.base import Layout, Network, RowStructure
 from sklearn_vae.networks.mlp import SkipNetwork
 from sklearn_vae.networks.per_member import PerMember
 from sklearn_vae.persistence.registry import serializable
+from sklearn_vae.random import seeded
 
 WIDTHS = (
     "(The input of an encoder has a number for each column of X that is not constant, for each "
@@ -24,7 +25,7 @@ OTHER_ROWS = (
     "depends on the other rows of a batch. Use LayerNorm or weight_decay; the running statistics "
     "of a module that is an instance, trained already, are used as they are."
 )
-# Rows of zeros with which a new module is called once, to check its output.
+# Rows with which a new module is called, to check its output.
 N_TEST_ROWS = 2
 
 
@@ -48,8 +49,32 @@ class CustomNetwork:
         """Show the callable by its name: checkpoints compare it with that of another process."""
         made_by = self.made_by
         if not isinstance(made_by, nn.Module):
-            made_by = f"{made_by.__module__}.{made_by.__qualname__}"
+            named = made_by if hasattr(made_by, "__qualname__") else type(made_by)
+            made_by = f"{named.__module__}.{named.__qualname__}"
         return f"CustomNetwork({made_by}, {self.arguments})"
+
+    def __eq__(self, other: object) -> bool:
+        """Compare modules by their class, layers and state, not by where they lie in memory."""
+        if not isinstance(other, CustomNetwork):
+            return NotImplemented
+        made_by = self.made_by, other.made_by
+        if all(isinstance(module, nn.Module) for module in made_by):
+            return self.arguments == other.arguments and _is_same_module(*made_by)
+        return (self.made_by, self.arguments) == (other.made_by, other.arguments)
+
+    def __hash__(self) -> int:
+        """Hash the class of a module, which is compared by its state."""
+        made_by = self.made_by
+        return hash((type(made_by) if isinstance(made_by, nn.Module) else made_by, self.arguments))
+
+    def copied(self) -> "CustomNetwork":
+        """Copy a module, which remains the user's to change."""
+        return replace(self, made_by=copy.deepcopy(self.made_by)) if self.is_module else self
+
+    @property
+    def is_module(self) -> bool:
+        """True if the module is made already."""
+        return isinstance(self.made_by, nn.Module)
 
     @classmethod
     def from_param(cls, value: Any) -> "CustomNetwork":
@@ -66,7 +91,7 @@ class CustomNetwork:
         ValueError
             If the parameter is a module, or a callable without these arguments.
         """
-        if isinstance(self.made_by, nn.Module):
+        if self.is_module:
             raise ValueError(
                 f"{type(self.made_by).__name__} is a module that is made already, so its "
                 f"{', '.join(map(repr, arguments))} cannot be set. Give its class instead."
@@ -85,7 +110,7 @@ class CustomNetwork:
     def defaults(self) -> dict[str, Any]:
         """Return the arguments after the two widths that have a value."""
         # an invalid parameter is refused in fit, not before
-        if isinstance(self.made_by, nn.Module) or not callable(self.made_by):
+        if self.is_module or not callable(self.made_by):
             return {}
         params = list(inspect.signature(self.made_by).parameters.values())[2:]
         values = {param.name: param.default for param in params if param.default is not param.empty}
@@ -97,15 +122,21 @@ class CustomNetwork:
         Raises
         ------
         ValueError
-            If it cannot be built, draws random numbers, or its output has another shape.
+            If it cannot be built, draws random numbers, its output depends on other rows, or has
+            another shape.
         """
         parameter = f"The '{parameter}' parameter"
+        rows = torch.linspace(-1, 1, N_TEST_ROWS * n_in).view(N_TEST_ROWS, n_in)
         try:
             network = PerMember(n_members, n_in, n_out, self._maker(n_in, n_out), gated=True)
             if not n_members:  # without weights, for their shapes alone
                 return network
             module = network.module
-            out = module(torch.zeros(N_TEST_ROWS, n_in))
+            with seeded(0):
+                before = torch.get_rng_state()
+                out = module(rows)
+                is_random = not torch.equal(torch.get_rng_state(), before)
+                alone = [module(row) for row in rows.split(1)]
         except Exception as error:
             raise ValueError(
                 f"{parameter} must make a module of the widths of its input and output, here "
@@ -124,6 +155,12 @@ class CustomNetwork:
                     f"{parameter} must be a function of the row alone, and {type(part).__name__} "
                     f"({name or 'the module itself'}) {reason}"
                 )
+        if is_random or not _is_close(out, torch.cat(alone)):
+            reason = "draws from torch's global generator" if is_random else "differs with others"
+            raise ValueError(
+                f"{parameter} must be a function of the row alone, and the output of "
+                f"{_name(self.made_by)} for a row {reason}."
+            )
         return network
 
     def _obstacle(self, part: nn.Module) -> str | None:
@@ -132,15 +169,34 @@ class CustomNetwork:
             return "draws what it drops by torch's global generator. Take nn.Dropout."
         if not isinstance(part, NormBase):
             return None
-        is_trained = isinstance(self.made_by, nn.Module)
         if not part.track_running_stats:
             return None if isinstance(part, InstanceNorm) else OTHER_ROWS
-        return None if is_trained else OTHER_ROWS
+        return None if self.is_module else OTHER_ROWS
 
     def _maker(self, n_in: int, n_out: int) -> Callable[[], nn.Module]:
-        if isinstance(self.made_by, nn.Module):
+        if self.is_module:
             return lambda: copy.deepcopy(self.made_by)
         return lambda: self.made_by(n_in, n_out, **dict(self.arguments))
+
+
+def _is_same_module(first: nn.Module, second: nn.Module) -> bool:
+    """Return whether modules have the same class, layers, parameters and buffers."""
+    if first is second:
+        return True
+    if type(first) is not type(second) or repr(first) != repr(second):
+        return False
+    states = [
+        {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        for module in (first, second)
+    ]
+    return states[0].keys() == states[1].keys() and all(
+        torch.equal(value, states[1][name]) for name, value in states[0].items()
+    )
+
+
+def _is_close(first: torch.Tensor, second: torch.Tensor) -> bool:
+    """Return whether outputs agree up to rounding; NaN is NaN."""
+    return torch.allclose(first, second, rtol=1e-3, atol=1e-5, equal_nan=True)
 
 
 def _describe(out: Any) -> str:

@@ -89,15 +89,20 @@ class PerMember(SkipNetwork):
             self._first_of_step = torch.as_tensor(first[inverse])
         # without members no weight takes any memory, whatever shapes a file states
         with seeded(0), torch.device("cpu" if n_members else "meta"):
-            module = make().eval().requires_grad_(False)
+            module = make().eval()
+        names = [name for name, weight in module.named_parameters() if weight.requires_grad]
+        module.requires_grad_(False)
         self._dropouts = tuple(_replace_dropout(module))
         self.has_dropout = bool(self._dropouts)
         # in a tuple, so that torch does not count its weights among the parameters
         self._module = (module,)
+        params = dict(module.named_parameters())
+        # names in the module by those of the weights; frozen parameters are not trained
+        self._names = {name.replace(".", "/"): name for name in names}
         self.weights = nn.ParameterDict(
             {
-                name.replace(".", "/"): nn.Parameter(torch.zeros(n_members, *weight.shape))
-                for name, weight in module.named_parameters()
+                key: nn.Parameter(torch.zeros(n_members, *params[name].shape))
+                for key, name in self._names.items()
             }
         )
         self.gate = nn.Parameter(torch.zeros(n_members, 1, 1)) if gated else None
@@ -111,16 +116,16 @@ class PerMember(SkipNetwork):
     def forward(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
         """Map (M, rows, n_in), and rows (M, rows, n_columns) if autoregressive, to outputs."""
         n_members = len(x)
-        names = [name.replace("/", ".") for name in self.weights]
         inputs = (x,) if rows is None else (x, rows)
         outputs = []
         for m in range(n_members):
             for part in self._dropouts:
                 part.generator = self.dropout_generators[m] if self.dropout_generators else None
-            weights = zip(names, (weight[m] for weight in self.weights.values()), strict=True)
+            weights = {self._names[key]: weight[m] for key, weight in self.weights.items()}
             args = tuple(tensor[m] for tensor in inputs)
-            outputs.append(functional_call(self.module, dict(weights), args))
+            outputs.append(functional_call(self.module, weights, args))
         out = outputs[0].unsqueeze(0) if n_members == 1 else torch.stack(outputs)
+        out = out.to(x.dtype)
         if self.gate is not None:
             out = GATE_SPEED * self.gate * out
         return self.linear(x.mT).mT + out
@@ -148,8 +153,8 @@ class PerMember(SkipNetwork):
         """Draw one member's module: side 0 is the encoder, 1 the decoder."""
         with seeded(stream_seed(seed, Stream.WEIGHTS, side)):
             fresh = dict(self.make().named_parameters())
-        for name, weight in self.weights.items():
-            weight[member] = fresh[name.replace("/", ".")].detach()
+        for key, weight in self.weights.items():
+            weight[member] = fresh[self._names[key]].detach()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PerMember":
         self.module._apply(fn, recurse)  # its buffers move with the weights

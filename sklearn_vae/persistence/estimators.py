@@ -96,8 +96,8 @@ class SerializationMixin:
             "versions": {name: str(import_module(name).__version__) for name in VERSIONED},
         }
         for section, noun, values in (
-            ("parameters", "parameter", parameters),
             ("fitted", "attribute", fitted),
+            ("parameters", "parameter", parameters),
         ):
             header[section] = {
                 key: extract_arrays(self._serialized(serializer, noun, key, value), arrays, key)

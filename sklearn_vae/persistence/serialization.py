@@ -5,6 +5,7 @@ of its class and its fields. Only registered classes and functions are deseriali
 ``registry``.
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -116,15 +117,19 @@ class Serializer:
 
     @serialize.register(partial)
     def _(self, value: partial[Any]) -> Any:
-        if self.keep_unserializable:
-            return value
+        if self.keep_unserializable or value.args:
+            return self._refuse(value)
         return {"@partial": self.serialize(value.func), "arguments": self.serialize(value.keywords)}
 
     def _module(self, value: object, cls: type) -> Any:
-        """Serialize a user's torch module as the name of its class."""
+        """Serialize a user's torch module as the name of its class, with what is not trained."""
         if self.keep_unserializable or not hasattr(cls, "state_dict"):
             return self._refuse(value)
-        return {"@module": qualified_name(cls)}
+        state = None
+        if value is not cls:
+            untrained = untrained_state(value)
+            state = {name: tensor.numpy(force=True) for name, tensor in untrained.items()}
+        return {"@module": qualified_name(cls), "state": self.serialize(state)}
 
     @serialize.register(np.dtype)
     def _(self, value: np.dtype) -> Any:
@@ -309,13 +314,38 @@ def qualified_name(module: object) -> str:
 MODULES: ContextVar[dict[str, Any]] = ContextVar("modules", default={})  # noqa: B039
 
 
-def _module(name: str) -> Any:
+def untrained_state(module: Any) -> dict[str, Any]:
+    """Return the buffers and frozen parameters of a torch module, by name."""
+    frozen = {name: w for name, w in module.named_parameters() if not w.requires_grad}
+    return {**dict(module.named_buffers()), **frozen}
+
+
+def _module(name: str, state: Any) -> Any:
     if name not in MODULES.get():
         raise ValueError(
             f"it needs the module {name}, which a file cannot hold: pass it as load(path, "
             f"modules=[...])"
         )
-    return MODULES.get()[name]
+    module = MODULES.get()[name]
+    state = {} if state is None else dict[str, Any](deserialize(state))
+    if not state or isinstance(module, type):
+        if state:
+            raise ValueError(
+                f"it has an instance of {name}, whose {', '.join(state)} are not trained: pass an "
+                f"instance as load(path, modules=[{name.rpartition('.')[2]}(...)])"
+            )
+        return module
+    module = copy.deepcopy(module)
+    values = untrained_state(module)
+    shapes = {key: np.shape(value) for key, value in state.items()}
+    if shapes != {key: tuple(value.shape) for key, value in values.items()}:
+        raise ValueError(
+            f"the buffers and frozen parameters of {name} are {shapes}, and those of the module "
+            f"in load(path, modules=[...]) are not"
+        )
+    for key, value in state.items():
+        values[key].data.copy_(values[key].new_tensor(value))
+    return module
 
 
 def _partial(function: object, arguments: object) -> Any:

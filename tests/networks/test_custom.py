@@ -266,3 +266,110 @@ def test_batch_normalisation_that_has_learned_its_statistics_is_a_layer():
 
     np.testing.assert_allclose(fitted.transform(X[:3]), fitted.transform(X)[:3], atol=1e-5)
     assert torch.equal(mine[1].running_mean, kept)
+
+
+class Shifted(nn.Module):
+    """A module with a buffer, which training does not change."""
+
+    def __init__(self, n_in, n_out):
+        super().__init__()
+        self.layer = nn.Linear(n_in, n_out)
+        self.register_buffer("shift", torch.zeros(n_in))
+
+    def forward(self, x):
+        return self.layer(torch.tanh(x - self.shift))
+
+
+def test_an_instance_may_change_after_fit():
+    """The model has a copy of it, with its buffers."""
+    mine = Shifted(3, 4)
+    fitted = vae(encoder=mine, early_stopping=False).fit(X)
+    codes = fitted.transform(X)
+    mine.shift += 2
+
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).transform(X), codes)
+    with pytest.raises(ValueError, match="encoder or decoder"):
+        fitted.partial_fit(X)
+
+
+def test_a_file_has_the_buffers_of_an_instance(tmp_path):
+    mine = Shifted(3, 4)
+    mine.shift += 2
+    fitted = vae(encoder=mine, early_stopping=False).fit(X)
+    fitted.save(tmp_path / "own.vae")
+    again = sklearn_vae.load(tmp_path / "own.vae", modules=[Shifted(3, 4)])
+
+    np.testing.assert_array_equal(again.transform(X), fitted.transform(X))
+    assert again.partial_fit(X).n_iter_ > 0
+    with pytest.raises(ValueError, match=r"instance of .*Shifted, whose shift are not trained"):
+        sklearn_vae.load(tmp_path / "own.vae", modules=[Shifted])
+
+
+def test_frozen_weights_are_not_trained():
+    mine = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 4))
+    mine[0].requires_grad_(False)
+    fitted = vae(encoder=mine, early_stopping=False).fit(X)
+
+    assert not any(name.startswith("encoder.weights.0/") for name in fitted.state_dict_)
+    assert "encoder.weights.2/weight" in fitted.state_dict_
+
+
+class Slash(nn.Module):
+    """A module with a slash in the names of its weights."""
+
+    def __init__(self, n_in, n_out):
+        super().__init__()
+        self.parts = nn.ModuleDict({"a/b": nn.Linear(n_in, n_out)})
+
+    def forward(self, x):
+        return self.parts["a/b"](x).double()
+
+
+def test_names_with_slashes_and_other_dtypes_are_allowed():
+    fitted = vae(encoder=Slash).fit(X.astype(np.float32))
+
+    assert np.isfinite(fitted.score(X.astype(np.float32)))
+
+
+class Maker:
+    """A callable without a name."""
+
+    def __call__(self, n_in, n_out):
+        return nn.Linear(n_in, n_out)
+
+
+def test_callable_objects_and_functions_say_what_they_cannot(tmp_path):
+    fitted = vae(encoder=Maker(), checkpoint=tmp_path / "fit").fit(X)
+
+    assert "test_custom.Maker" in repr(fitted.architecture_)
+    with pytest.raises(TypeError, match=r"'architecture_' holds.*Pickle the model instead"):
+        vae(encoder=dropping).fit(X).save(tmp_path / "own.vae")
+
+
+class FromOthers(nn.Linear):
+    """A module whose output depends on the other rows."""
+
+    def forward(self, x):
+        return super().forward(x - x.mean(0))
+
+
+class Noisy(nn.Linear):
+    """A module that draws in its forward pass."""
+
+    def forward(self, x):
+        return super().forward(x + torch.randn_like(x))
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        (FromOthers, "output of FromOthers for a row differs with others"),
+        (Noisy, "output of Noisy for a row draws from torch's global generator"),
+        (partial(dropping, 0.5), "'encoder' parameter.*other arguments by name"),
+    ],
+)
+def test_functions_of_other_things_than_the_row_are_refused(own, said):
+    before = torch.get_rng_state()
+    with pytest.raises(ValueError, match=f"(?s){said}"):
+        vae(encoder=own).fit(X)
+    assert torch.equal(torch.get_rng_state(), before)
