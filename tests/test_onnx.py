@@ -92,3 +92,13 @@ def test_invalid_arguments_are_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ImportError, match=r"pip install 'sklearn-vae\[onnx\]'"):
         to_onnx(vae)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_scores_of_constant_columns_are_exported():
+    X = np.ones((20, 2))
+    vae = VAETransformer(2, **SMALL).fit(X)
+    model = runtime.InferenceSession(to_onnx(vae, "score").SerializeToString())
+    (found,) = model.run(None, {"X": X})
+
+    np.testing.assert_allclose(found, encoder_bound(vae, X))

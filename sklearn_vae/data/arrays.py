@@ -58,6 +58,8 @@ def fill_masked(X: np.ma.MaskedArray) -> np.ndarray:
 
 def as_row(x: Any) -> Any:
     """Convert one row to a table of one row; a pandas Series keeps its names."""
+    if isinstance(x, list | tuple) and not any(map(np.ndim, x)):
+        return [list(x)]
     x = as_array(x)
     if np.ndim(x) != 1:
         return x

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self, cast
 import narwhals as nw
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
@@ -40,6 +41,7 @@ from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 from sklearn_vae.random import MAX_DRAWS, RandomState, draw_seed
 from sklearn_vae.training import Trainer
+from sklearn_vae.warnings import warn
 
 
 @serializable
@@ -237,6 +239,13 @@ class VAEImputer(
                 if not hasattr(model, "n_iter_"):
                     raise
                 interruption = error  # the model is kept, as all estimators keep theirs
+                if not model.interrupted_:
+                    model.interrupted_ = True
+                    warn(
+                        "VAEImputer.fit was interrupted. Its model is kept, without what it would "
+                        "have been averaged with.",
+                        ConvergenceWarning,
+                    )
             if self.estimator is None:
                 model.set_params(callbacks=None)
             if model.schema_ is not None:
@@ -399,7 +408,7 @@ class VAEImputer(
         if isinstance(table, np.ndarray):
             return table[:, indices]
         frame = nw.from_native(table)
-        return frame.select([frame.columns[j] for j in indices]).to_native()
+        return frame.select(nw.nth(*indices)).to_native()  # by position: a name may be no text
 
     def _to_container(self, table: Any) -> Any:
         """Convert a frame to the library of ``set_output``, whose own conversion loses dtypes."""

@@ -508,9 +508,11 @@ class VAETransformer(
         if (n_valid, self.seed_) not in splits:
             splits[n_valid, self.seed_] = self._split(table, n_valid)
         train, valid = splits[n_valid, self.seed_]
+        # weights that a refit trained on the validation rows have too low a loss there
+        keeps_initial = not (is_resumed and self.refit)
         job = TrainingJob(
             architecture=self.architecture_,
-            config=make_config(self, parts, table),
+            config=replace(make_config(self, parts, table), keeps_initial=keeps_initial),
             train=train,
             valid=valid,
             free_bits=self.free_bits,

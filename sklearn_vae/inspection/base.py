@@ -1,5 +1,6 @@
 """Base of the displays: validation of estimators, axes and column names."""
 
+import warnings
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
@@ -141,7 +142,8 @@ def latent_kl(vae: Any, X: Any) -> np.ndarray:
     posterior = vae.architecture_.posterior
     is_sum = posterior.has_per_dimension_kl and not posterior.has_categorical
     if not is_sum or vae.condition_encoder_ is not None:
-        return -0.5 * np.log1p(-np.minimum(vae.transform(X).var(axis=0), MAX_VARIANCE))
+        variance = as_numbers("transform(X)", vae.transform(X)).var(axis=0)
+        return -0.5 * np.log1p(-np.minimum(variance, MAX_VARIANCE))
     return kl_per_dimension(vae, X)
 
 
@@ -188,6 +190,13 @@ def as_numbers(name: str, X: Any) -> np.ndarray:
         return check_array(X, dtype=np.float64, ensure_all_finite="allow-nan", input_name=name)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be a table of numbers to be drawn: {error}") from error
+
+
+def column_moments(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each column's values; NaN where there is none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of columns without values
+        return np.nanmean(X, axis=0), np.nanstd(X, axis=0)
 
 
 def check_row_index(row: Any, n_rows: int) -> int:

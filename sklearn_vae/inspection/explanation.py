@@ -1,7 +1,7 @@
 """Bar chart of the feature attributions of an anomaly score, and the labels of its bars."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, time
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -286,8 +286,8 @@ def format_value(value: Any) -> str:
     if is_missing(value):
         return "missing"
     if isinstance(value, datetime):
-        text = value.isoformat(sep=" ", timespec="seconds")
-        return text.removesuffix(" 00:00:00")
+        is_day = value.time() == time()
+        return value.date().isoformat() if is_day else value.isoformat(sep=" ", timespec="seconds")
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
         return " ".join(str(value).split())
     number = float(value)

@@ -122,6 +122,11 @@ class ManifoldDisplay(DisplayMixin):
         requires = (*CODES, "history_") if needs_kl else CODES
         vae, rows = cls._final_estimator(estimator, X, requires=requires, such_as="VAETransformer")
         cls._check_decodes_codes_alone(vae)
+        if vae.architecture_.posterior.has_categorical:
+            raise ValueError(
+                f"ManifoldDisplay draws codes that are real numbers, and some of those of "
+                f"posterior={vae.architecture_.posterior!r} are classes."
+            )
         check_count("n_steps", n_steps, minimum=2)
         check_fraction("coverage", coverage)
         n_components = len(vae.get_feature_names_out())

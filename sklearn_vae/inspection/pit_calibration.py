@@ -83,6 +83,7 @@ class PITCalibrationDisplay(DisplayMixin):
         estimator: Any,
         X: Any,
         *,
+        y: Any = None,
         distribution: str = "marginal",
         n_draws: int = 4096,
         feature_names: Sequence[str] | np.ndarray | None = None,
@@ -98,6 +99,8 @@ class PITCalibrationDisplay(DisplayMixin):
             A fitted estimator, or a pipeline or a search that ends in one.
         X : array-like of shape (n_samples, n_features)
             Held-out rows, in the units of the training rows.
+        y : array-like of shape (n_samples,), default=None
+            Conditions of a conditional model.
         distribution : {"marginal", "conditional"}, default="marginal"
             Predicted distribution of a value, as in
             :func:`~sklearn_vae.metrics.pit_calibration`.
@@ -119,7 +122,7 @@ class PITCalibrationDisplay(DisplayMixin):
         """
         requires = ("sample", "history_")
         vae, rows = cls._final_estimator(estimator, X, requires=requires, such_as="VAETransformer")
-        calibration = pit_calibration(vae, rows, distribution=distribution, n_draws=n_draws)
+        calibration = pit_calibration(vae, rows, y, distribution=distribution, n_draws=n_draws)
         display = cls(pit=calibration.pit, feature_names=fitted_names(vae, feature_names))
         return display.plot(ax, kind=kind, **kwargs)
 

@@ -9,6 +9,7 @@ from sklearn_vae.inspection.base import (
     CODES,
     DisplayMixin,
     as_numbers,
+    column_moments,
     column_names,
     fitted_names,
     label_columns,
@@ -249,7 +250,7 @@ class ReconstructionDisplay(DisplayMixin):
         ax = self._set_axes(ax, TABLE_SIZE)
         names = column_names(self.feature_names, self.X.shape[1])
         true = self.X if self.X_true is None else self.X_true
-        mean, scale = np.nanmean(true, axis=0), np.nanstd(true, axis=0)
+        mean, scale = column_moments(true)
         scale[scale == 0] = 1.0
         self.lines_ = np.empty((len(layers), len(layers["input"])), dtype=object)
         for i, (name, rows) in enumerate(layers.items()):

@@ -13,6 +13,7 @@ from sklearn_vae.inspection.base import (
     check_components,
     check_fraction,
     check_row_index,
+    column_moments,
     column_names,
     fitted_names,
     label_columns,
@@ -179,7 +180,7 @@ class TraversalDisplay(DisplayMixin):
             components=dimensions,
             kl=kl[dimensions],
             limits=value_range(X),
-            scale=np.nanstd(X, axis=0),
+            scale=column_moments(X)[1],
             image_shape=image_shape,
             feature_names=fitted_names(estimator, feature_names),
         )
@@ -224,7 +225,7 @@ class TraversalDisplay(DisplayMixin):
         size = (0.3 * min(n_columns, 30) + 3.2, max(0.9 * n_components + 1.5, 4.0))
         ax = self._set_axes(ax, size)
         changes = self._changes()
-        largest = float(np.abs(changes).max()) or 1.0
+        largest = float(np.nanmax(np.abs(changes), initial=0.0)) or 1.0  # NaN in empty columns
         style = {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest, "aspect": "auto", **style}
         self.images_ = np.empty((n_components, 1), dtype=object)
         for i, change in enumerate(changes):

@@ -23,7 +23,7 @@ from sklearn_vae.initialization.ppca import (
 from sklearn_vae.initialization.regression import ConditionRegression, Residuals
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE, build
-from sklearn_vae.networks import EncoderDecoderPair
+from sklearn_vae.networks import ConvNet, EncoderDecoderPair
 from sklearn_vae.random import Stream, make_generator, start_seeds, stream_seed
 from sklearn_vae.row_subsets import spread_out
 from sklearn_vae.training.dataset import Dataset
@@ -206,8 +206,14 @@ def add_mask_inputs(
     for name, initial in model.weights().items():
         value = state_dict.get(name, initial)
         for axis in np.flatnonzero(np.not_equal(value.shape, initial.shape)):
-            # the inputs are columns, mask and conditions
-            value = np.insert(value, [n_columns] * n_columns, 0, axis=axis)
+            # the inputs are columns, mask and conditions, or of a convolution the values and the
+            # mask of each channel of the image
+            n_new = initial.shape[axis] - value.shape[axis]
+            width = n_columns
+            if isinstance(network, ConvNet) and n_new != n_columns:
+                width = n_new // network.n_image_channels
+            places = np.repeat(np.arange(width, n_new + 1, width), width)
+            value = np.insert(value, places, 0, axis=axis)
         params[name] = value
     return architecture, params
 

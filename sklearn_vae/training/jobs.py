@@ -77,6 +77,8 @@ class TrainingConfig:
     is_homoscedastic : bool, default=False
         Whether the decoder's scales do not depend on z before the last stage. On a curved
         manifold they would otherwise fit single rows before the means fit the manifold.
+    keeps_initial : bool, default=True
+        Whether the initial parameters are the result if no epoch has a lower validation loss.
     """
 
     seed: int
@@ -98,6 +100,7 @@ class TrainingConfig:
     input_noise: float = 0.0
     input_mask: float = 0.0
     is_homoscedastic: bool = False
+    keeps_initial: bool = True
 
     def n_steps(self, n_rows: int) -> int:
         """Return the number of gradient steps in an epoch over ``n_rows`` rows."""

@@ -161,6 +161,7 @@ class Trainer(NeuralNet):
         if valid is not None:
             is_active = ~self.scheduler_.done
             self.scheduler_.update_best(is_active, self.validate(valid)[0], model.flat)
+            self.scheduler_.forget_loss(np.array([not config.keeps_initial for config in configs]))
         per_column = DIVERGENCE_MARGIN_PER_COLUMN * model.architecture.n_columns
         margin = DIVERGENCE_MARGIN + per_column + self.criterion_.annealing_gap
         self.max_loss_ = self._loss_of_first_rows() + margin

@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -218,3 +219,31 @@ def test_indicators_of_columns_named_by_numbers_have_names_of_text():
     names = make_pipeline(imputer, StandardScaler()).fit(X)[-1].feature_names_in_
 
     assert names.tolist() == ["x0", "x1", "missingindicator_x1"]
+
+
+def test_empty_columns_of_any_name_are_left_out():
+    """Names that are numbers, too."""
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    frame = pd.DataFrame(np.c_[X, np.full(60, np.nan)])
+    filled = VAEImputer(VAETransformer(1, max_iter=1), random_state=0).fit_transform(frame)
+
+    assert filled.columns.tolist() == [0, 1, 2]
+
+
+def test_an_interruption_after_the_model_is_told(monkeypatch):
+    """The model is kept without mixture and trees."""
+
+    def interrupt(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sklearn_vae.estimators.averaging.AverageFitter.fit", interrupt)
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    imputer = VAEImputer(random_state=0)
+    with (
+        pytest.warns(ConvergenceWarning, match=r"VAEImputer\.fit was interrupted"),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        imputer.fit(X)
+
+    assert imputer.estimator_.interrupted_
+    assert imputer.transform(X).shape == X.shape

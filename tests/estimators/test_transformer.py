@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import special
-from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import train_test_split
@@ -479,3 +479,27 @@ def test_the_best_member_of_an_ensemble_is_trained_further(method, warm_start):
 
     assert len(every.state_dict_["free"]) == 1
     np.testing.assert_allclose(every.transform(X), best.transform(X), rtol=1e-6, atol=1e-8)
+
+
+def test_a_warm_start_goes_on_from_refitted_weights():
+    """They have seen the validation rows, and their loss there was never beaten."""
+    X = load_wine().data
+    vae = VAETransformer(4, warm_start=True, max_iter=4, random_state=0).fit(X)
+    before = vae.state_dict_
+    scores = [vae.score(X), vae.fit(X).score(X)]
+
+    assert any((vae.state_dict_[name] != value).any() for name, value in before.items())
+    assert scores[1] > scores[0]
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_rows_of_a_mixed_table_are_interpolated(kind):
+    a = np.random.default_rng(0).normal(size=60)
+    frame = pd.DataFrame({"a": a, "k": np.where(a > 0, "u", "v")})
+    rows = frame.to_numpy(dtype=object).tolist()
+    vae = VAETransformer(1, max_iter=2, random_state=0).fit(rows)
+    expected = vae.interpolate(rows[:1], rows[1:2], 3)
+
+    found = vae.interpolate(kind(rows[0]), kind(rows[1]), 3)
+
+    pd.testing.assert_frame_equal(pd.DataFrame(found), pd.DataFrame(expected))

@@ -134,6 +134,7 @@ def test_labels_and_bars_have_room(style, n_axes):
     [
         (pd.Timestamp("1912-04-10"), "1912-04-10"),
         (pd.Timestamp("1912-04-10 11:08:22.898099"), "1912-04-10 11:08:22"),
+        (pd.Timestamp("1912-04-10", tz="UTC"), "1912-04-10"),
         (pd.NaT, "missing"),
         (pd.NA, "missing"),
         (None, "missing"),

@@ -136,3 +136,12 @@ def test_a_legend_of_many_classes_stays_in_the_figure(digits, n_missing):
     assert box.y1 <= figure.y1
     assert box.x1 <= figure.x1
     assert display.ax_.get_window_extent().width > 0.4 * figure.width
+
+
+@pytest.mark.parametrize("params", [{"posterior": "full"}, {"conditional": True}])
+def test_codes_may_be_frames(digits, params):
+    X, y, _ = digits
+    vae = VAETransformer(3, **QUICK, **params).set_output(transform="pandas").fit(X[:60], y[:60])
+    display = LatentSpaceDisplay.from_estimator(vae, X[:60])
+
+    assert display.scatters_[0].get_offsets().shape == (60, 2)

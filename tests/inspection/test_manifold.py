@@ -1,8 +1,10 @@
 """Grids of decoded images."""
 
 import numpy as np
+import pytest
 from scipy import stats
 
+from sklearn_vae import VAETransformer
 from sklearn_vae.inspection import ManifoldDisplay
 from sklearn_vae.metrics import kl_per_dimension
 
@@ -36,3 +38,10 @@ def test_the_grid_spans_the_components_of_largest_kl(digits):
 
     assert chosen.components == np.argsort(-kl_per_dimension(vae, X))[:2].tolist()
     assert first.components == [0, 1]
+
+
+def test_codes_that_are_classes_are_refused():
+    X = np.random.default_rng(0).normal(size=(60, 4))
+    vae = VAETransformer(3, posterior="categorical", max_iter=1, random_state=0).fit(X)
+    with pytest.raises(ValueError, match=r"real numbers, and some .* are classes"):
+        ManifoldDisplay.from_estimator(vae, image_shape=(2, 2))

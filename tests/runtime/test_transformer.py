@@ -541,3 +541,15 @@ def test_values_of_another_type_are_refused_by_column(changed, error, message, t
     for seed in (-1, "a", 2**32, np.random.RandomState(0)):
         with pytest.raises(ValueError, match="random_state must be None or an integer from 0 to"):
             model.sample(2, random_state=seed)
+
+
+@pytest.mark.parametrize("seed", [0, 2, 5])
+def test_equal_pseudo_inputs_are_in_one_cluster(seed, tmp_path):
+    """Of a VampPrior, whose scores differed by up to .01 nats."""
+    rng = np.random.default_rng(seed)
+    X = pd.DataFrame({c: rng.choice(list("abc"), 60) for c in "xy"}).mask(rng.random((60, 2)) < 0.2)
+    vae = VAETransformer(2, prior="vamp", max_iter=2, random_state=0).fit(X)
+    vae.save(tmp_path / "vamp.vae")
+    light = runtime.load(tmp_path / "vamp.vae")
+
+    np.testing.assert_allclose(light.score_samples(X), vae.score_samples(X), atol=1e-8)
