@@ -48,7 +48,8 @@ ax.legend(frameon=False)
 plt.show()
 
 # %%
-# Less than nine intervals of ten cover the true value: they are too narrow in this table.
+# Less than nine intervals of ten cover the true value. With other hidden cells, 80 to 94 % are
+# covered.
 
 error = np.abs(median - true).mean()
 of_mean = np.abs(table["bmi"].mean() - true).mean()

@@ -82,14 +82,14 @@ compare(detector, train, np.vstack([fresh, sick]), np.repeat([0, 1], [len(fresh)
 # Both have a higher AUROC here. Malignant cells are larger in nearly all
 # measurements, and a forest detects rows that are extreme in single columns. Over 22 tables the
 # order is reversed (see the guide's page on outliers), so compare detectors on your own table. The
-# simpler detectors have neither a guaranteed false positive rate, as above, nor feature
+# simpler detectors have neither a threshold of a known false positive rate nor feature
 # attributions, as below.
 
 # %%
 # Feature attribution
 # -------------------
 # ``explain`` attributes the anomaly score to columns. Here one measurement of a benign sample is
-# wrong: its mean area is that of another sample, an ordinary value by itself.
+# wrong: its mean area is replaced by the largest one of a malignant sample.
 
 wrong = fresh[:1].copy()
 wrong[0, 3] = sick[:, 3].max()

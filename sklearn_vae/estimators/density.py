@@ -152,7 +152,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         Fraction of the rows to hold out.
     n_iter_no_change : int, default=10
         Iterations without an improvement of ``tol`` after which a member's training stops. One
-        counts more by one for each .1 nats of its loss above the lowest one, and at most four.
+        with a loss .1 nats above the lowest one counts as two, .2 nats as three, more as four.
     tol : float, default=1e-3
         Minimum improvement of the validation loss, in nats per row.
     refit : bool, default=True

@@ -242,8 +242,8 @@ class VAEImputer(
                 if not model.interrupted_:
                     model.interrupted_ = True
                     warn(
-                        "VAEImputer.fit was interrupted. Its model is kept, without what it would "
-                        "have been averaged with.",
+                        "VAEImputer.fit was interrupted. Its model is kept, and of the mixture, "
+                        "the trees and the spread those that were fitted by then.",
                         ConvergenceWarning,
                     )
             if self.estimator is None:

@@ -192,7 +192,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
 
     See Also
     --------
-    VAEDensity : Density estimation; rows of low density are outliers.
+    VAEDensity : Density estimation; new rows of low density are outliers.
     sklearn.ensemble.IsolationForest : Outliers by random splits.
     sklearn.neighbors.LocalOutlierFactor : Outliers by density relative to neighbours.
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, load, runtime
 from sklearn_vae.estimators.averaging import AverageFitter
@@ -102,7 +103,10 @@ def test_an_interrupted_choice_of_the_spread_keeps_mixture_and_trees(clusters, m
     model = VAETransformer(3, max_iter=8, random_state=0)
     monkeypatch.setattr(VAEImputer, "_model", lambda *_: model)
     imputer = VAEImputer(random_state=0)
-    with pytest.raises(KeyboardInterrupt):
+    with (
+        pytest.warns(ConvergenceWarning, match=r"VAEImputer\.fit was interrupted"),
+        pytest.raises(KeyboardInterrupt),
+    ):
         imputer.fit(clusters[1])
 
     assert imputer.mixture_weight_ > 0.2
