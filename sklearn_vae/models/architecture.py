@@ -11,7 +11,7 @@ import torch
 
 from sklearn_vae.functional import unbounded
 from sklearn_vae.likelihoods import Bernoulli, Categorical, Columnwise, Gaussian, Likelihood
-from sklearn_vae.model_constants import LOG_SCALE_BOUND
+from sklearn_vae.model_constants import COMPONENT_LOG_SCALE_BOUND, LOG_SCALE_BOUND
 from sklearn_vae.networks import ACTIVATIONS, NETWORKS, FullyConnected, Layout, Network
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import matches
@@ -320,6 +320,7 @@ class MixtureInit:
     loc: np.ndarray  # (C, d)
     whiten: np.ndarray  # (C, d, d), lower triangular, or (C, d): the precision's root
     params: np.ndarray  # (C, n_params), of the other columns
+    min_log_scale: np.ndarray  # (C,), of the real columns in the component's coordinates
 
     def padded(self, n_mixture: int, covariance_type: str) -> "MixtureInit":
         """Add components of weight 0, and turn variances into covariances if needed."""
@@ -333,4 +334,5 @@ class MixtureInit:
             np.pad(self.loc, [(0, more), (0, 0)]),
             np.concatenate([whiten, np.tile(one, (more, *one.ndim * [1]))]),
             np.pad(self.params, [(0, more), (0, 0)]),
+            np.pad(self.min_log_scale, (0, more), constant_values=-COMPONENT_LOG_SCALE_BOUND),
         )

@@ -24,13 +24,15 @@ from torch import Tensor
 
 from sklearn_vae.initialization.ppca import recording_steps
 from sklearn_vae.likelihoods import Columnwise
-from sklearn_vae.model_constants import HALF_LOG_2PI
+from sklearn_vae.model_constants import COMPONENT_LOG_SCALE_BOUND, HALF_LOG_2PI
 from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
 from sklearn_vae.models.incomplete_normal import missing_columns
 from sklearn_vae.models.sizes import rows_in_memory
 
 # Added to the components' variances, in units of the columns' own.
 MIN_VARIANCE = 1e-5
+# A component of fewer rows is completed to as many, by rows of the table's variances.
+MIN_ROWS = 5
 # A smallest scale is exceeded by this factor: below it, there is no gradient.
 ABOVE_LEAST = 1.001
 # Maximum number of rows to fit, drawn at random.
@@ -99,6 +101,9 @@ def fit_mixture(
         loc=mixture.loc.numpy(),
         whiten=_widened(whiten, ABOVE_LEAST * least),
         params=np.maximum(mixture.params.numpy(), least_params),
+        min_log_scale=np.where(
+            mixture.is_small, -math.log(ABOVE_LEAST), -COMPONENT_LOG_SCALE_BOUND
+        ),
     )
 
 
@@ -195,6 +200,7 @@ class EM:
         self.observed = ~real.isnan()
         mean, variance = _moments(real.nan_to_num(), self.observed, table.weight[None])
         self.filled = torch.where(self.observed, real, mean)
+        self._table_variance = variance[0]
         self.rows_by_pattern: list[Tensor] = []  # of common patterns of observed values
         self.rare_rows = torch.zeros(0, dtype=torch.long)
         if real.shape[1]:
@@ -238,6 +244,8 @@ class EM:
             self._maximize_full(weights, total)
         else:
             loc, variance = _moments(self.filled * self.observed, self.observed, weights)
+            counts = weights @ self.observed.to(weights)
+            variance = _completed(variance, counts, self._table_variance)
             self._loc, self._covariance = loc, variance + MIN_VARIANCE
         self.loc = self._loc.expand(len(weights), -1)
         # one pseudo-observation of the whole table: no class has probability 0
@@ -272,11 +280,18 @@ class EM:
             residual = rows[component % len(rows)] - self._loc[component]
             covariances.append((residual.T * weight) @ residual)
         extra = extra.view(n_mixture, n_real, n_real)
-        self._covariance = (torch.stack(covariances) + extra) / total[:, None, None]
+        covariance = (torch.stack(covariances) + extra) / total[:, None, None]
+        table_covariance = torch.diag(self._table_variance)
+        self._covariance = _completed(covariance, total[:, None, None], table_covariance)
         self._covariance.diagonal(dim1=-2, dim2=-1).add_(MIN_VARIANCE)
         self._root = torch.linalg.cholesky(self._covariance)
         self._precision = torch.cholesky_inverse(self._root)
         self.rows = rows
+
+    @property
+    def is_small(self) -> Tensor:
+        """Mask of components of fewer than ``MIN_ROWS`` rows: (C,)."""
+        return self.weight * self.table.weight.sum() < MIN_ROWS
 
     def covariance(self, *, shrinks: bool = False) -> Tensor:
         """Covariances (C, d, d) or variances (C, d); a full one is shrunk if asked to."""
@@ -360,6 +375,17 @@ def _moments(x: Tensor, observed: Tensor, weights: Tensor) -> tuple[Tensor, Tens
     mean = weights @ x / total
     variance = weights @ x.square() / total - mean.square()
     return mean, variance.clamp(min=0)
+
+
+def _completed(variance: Tensor, counts: Tensor, table_variance: Tensor) -> Tensor:
+    """Complete components of few rows to ``MIN_ROWS`` by rows of the table's variances: (C, ...).
+
+    Without them, a component of one outlier would have a variance of 0, and the outlier the
+    highest density of all rows.
+    """
+    missing = (MIN_ROWS - counts).clamp(min=0)
+    completed = (counts * variance + missing * table_variance) / (counts + missing)
+    return torch.where(missing > 0, completed, variance)
 
 
 def _ledoit_wolf(covariance: Tensor, residual: Tensor, weight: Tensor) -> Tensor:

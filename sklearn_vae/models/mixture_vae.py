@@ -105,7 +105,7 @@ class MixtureVAE(StackedModule):
         self.least_params = torch.as_tensor(architecture.least_params)[self.scale_params]
         n_real, n_params = len(self.real_columns), self.others.n_params
         least_scales = architecture.least_scales[architecture.is_real_value]
-        self.least_scales = torch.as_tensor(least_scales) if least_scales.any() else None
+        self.least_scales = torch.as_tensor(least_scales)
         n_latent, n_mixture = architecture.n_components, architecture.n_mixture
         hidden, activation = architecture.hidden_layer_sizes, architecture.activation
         self.splits = [n_real, n_real, architecture.n_shears, n_params]
@@ -122,12 +122,15 @@ class MixtureVAE(StackedModule):
         self.whiten: Tensor
         self.log_det: Tensor
         self.params: Tensor
+        self.min_log_scale: Tensor
         self.is_full = architecture.covariance_type == "full"
         root = (n_real, n_real) if self.is_full else (n_real,)
         self.register_buffer("loc", torch.zeros(n_members, n_mixture, n_real))
         self.register_buffer("whiten", torch.zeros(n_members, n_mixture, *root))
         self.register_buffer("log_det", torch.zeros(n_members, n_mixture))
         self.register_buffer("params", torch.zeros(n_members, n_mixture, n_params))
+        min_log_scale = torch.full((n_members, n_mixture), -COMPONENT_LOG_SCALE_BOUND)
+        self.register_buffer("min_log_scale", min_log_scale)
 
     # -- density ---------------------------------------------------------------------
 
@@ -301,13 +304,14 @@ class MixtureVAE(StackedModule):
 
     @property
     def least_log_scale(self) -> Tensor | None:
-        """Least log-scale of each column in each component: (M, d, C, 1); None without need."""
-        if self.least_scales is None:
-            return None
-        least = self.least_scales.to(self.whiten)
+        """Least log-scale of each column in each component: (M, d, C, 1); None without need.
+
+        A component of few rows does not become narrower: it would suit these rows alone.
+        """
         root = self.whiten.diagonal(dim1=-2, dim2=-1) if self.is_full else self.whiten
-        log_scale = (least * root).log().mT.unsqueeze(-1)
-        return log_scale if (log_scale > -COMPONENT_LOG_SCALE_BOUND).any() else None
+        least = (self.least_scales.to(root) * root).log()
+        least = torch.maximum(least, self.min_log_scale.unsqueeze(-1))
+        return least.mT.unsqueeze(-1) if (least > -COMPONENT_LOG_SCALE_BOUND).any() else None
 
     def _sheared(self, residual: Tensor, mix: Tensor) -> Tensor:
         """Sum of the shears of each column by those before it: (M, d, K, B) -> (M, d, K, B)."""
@@ -456,6 +460,7 @@ class MixtureVAE(StackedModule):
         self.whiten[member].copy_(root)
         self.log_det[member].copy_(diagonal.log().sum(-1))
         self.params[member].copy_(torch.as_tensor(mixture.params))
+        self.min_log_scale[member].copy_(torch.as_tensor(mixture.min_log_scale))
 
     # -- members ---------------------------------------------------------------------
 

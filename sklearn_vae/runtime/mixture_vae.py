@@ -129,7 +129,9 @@ class MixtureEnsemble:
         is_full = self.whiten.ndim == 3
         diagonal = self.whiten.diagonal(axis1=1, axis2=2) if is_full else self.whiten
         with np.errstate(divide="ignore"):
-            self.least_log_scale = np.log(least[is_real_value] * diagonal)  # (C, d)
+            least_log_scale = np.log(least[is_real_value] * diagonal)  # (C, d)
+            min_log_scale = self._stacked("min_log_scale")[chosen][:, None]
+            self.least_log_scale = np.maximum(least_log_scale, min_log_scale)
             self.has_least_scales = (self.least_log_scale > -COMPONENT_LOG_SCALE_BOUND).any()
             self._set_least_params(np.log(least[~is_real_value]))
 

@@ -331,6 +331,19 @@ def test_far_rows_are_finite_and_ordered(wine, fitted):
     assert (np.diff(scores) < 0).all()
 
 
+@pytest.mark.parametrize("mixtures", [[(2, "full")], [(8, "diag")]])
+@pytest.mark.parametrize("max_iter", [0, 15])
+def test_an_outlier_among_the_training_rows_has_a_low_score(mixtures, max_iter, wine):
+    """A component of its own is as wide as the table, and training does not narrow it."""
+    X = np.array(wine)
+    X[20, 3] = 100 * X[:, 3].max()
+    scores = (
+        VAEDensity(mixtures=mixtures, max_iter=max_iter, random_state=0).fit(X).score_samples(X)
+    )
+
+    assert (scores < scores[20]).mean() < 0.05
+
+
 def test_names_are_checked(wine, fitted):
     with pytest.raises(ValueError, match="feature names"):
         fitted.score_samples(pd.DataFrame(wine).rename(columns={"alcohol": "spirit"}))

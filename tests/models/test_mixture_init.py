@@ -156,6 +156,20 @@ def test_a_single_full_covariance_is_ledoit_and_wolfs(rng):
     np.testing.assert_allclose(mixture.covariance(shrinks=True)[0], expected)
 
 
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+def test_a_component_of_few_rows_is_completed_by_the_variances_of_the_table(covariance_type, rng):
+    """One far row is a component: four more rows have the table's variances, around it."""
+    X = np.vstack([rng.normal(size=(60, 2)), [[50.0, 50.0]]])
+    found = fit_mixture(X, None, architecture_of((Gaussian(), 2)), 2, covariance_type, 0)
+    order = np.argsort(found.weight)
+    variance = 0.8 * X.var(axis=0) + MIN_VARIANCE
+    whiten = found.whiten if covariance_type == "diag" else [np.diag(r) for r in found.whiten]
+
+    np.testing.assert_allclose(found.weight[order], np.array([1, 60]) / 61)
+    np.testing.assert_allclose(np.square(whiten)[order[0]], 1 / variance, rtol=1e-6)
+    np.testing.assert_allclose(found.min_log_scale[order], [0, -3], atol=2e-3)
+
+
 def test_no_class_has_probability_0(rng):
     """Though a component has no row of it."""
     X = np.column_stack([np.repeat([-5.0, 5.0], 100), np.eye(3)[np.repeat([0, 1], 100)]])

@@ -198,6 +198,7 @@ def mixed(likelihood, n_mixture, covariance_type, *, n_real=2, seed=0):
         rng.normal(size=(n_mixture, n_real)),
         root if covariance_type == "full" else 1 + rng.random((n_mixture, n_real)),
         rng.normal(size=(n_mixture, Columnwise(blocks[:1]).n_params)),
+        np.full(n_mixture, -np.inf),
     )
     return shaken(make(anchors, blocks=blocks), 0.15, seed)
 
@@ -298,7 +299,7 @@ def test_independent_columns_need_no_matrices():
     weight, loc = rng.dirichlet(np.ones(3)), rng.normal(size=(3, 5))
     scale, params = 1 + rng.random((3, 5)), np.empty((3, 0))
     diagonal, full = (
-        shaken(make(MixtureInit(weight, loc, root, params), n_shears=0), 0.3)
+        shaken(make(MixtureInit(weight, loc, root, params, np.full(3, -np.inf)), n_shears=0), 0.3)
         for root in (scale, np.stack([np.diag(row) for row in scale]))
     )
     X = rng.normal(size=(40, 5))
@@ -435,6 +436,7 @@ def mixed_model():
         np.zeros((3, 2)),
         np.ones((3, 2)),
         torch.randn(3, n_params, generator=generator).numpy(),
+        np.full(3, -np.inf),
     )
     steps = (0.0, 0.0, 4.0, 0.0, 0.0, 4.0)
     return shaken(make(anchors, blocks=blocks, steps=steps), 1.0)
@@ -544,7 +546,9 @@ def test_shares_are_the_most_likely_ones():
 
 
 def test_anchors_keep_their_type():
-    anchors = MixtureInit(np.ones(1), np.zeros((1, 2)), np.ones((1, 2)), np.zeros((1, 0)))
+    anchors = MixtureInit(
+        np.ones(1), np.zeros((1, 2)), np.ones((1, 2)), np.zeros((1, 0)), np.zeros(1)
+    )
 
     assert anchors.padded(3, "full").whiten.shape == (3, 2, 2)
     np.testing.assert_array_equal(anchors.padded(1, "full").whiten[0], np.eye(2))

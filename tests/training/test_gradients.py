@@ -547,6 +547,18 @@ def test_the_mixtures_least_scales(covariance_type, n_members):
     assert_same_gradient(model, IWAE(), *rows, beta=1.0, atol=1e-10)
 
 
+def test_the_mixtures_small_components():
+    """Their scales are not lowered."""
+    model = disturbed_mixture()
+    model.min_log_scale[:, 1] = -0.001
+    z, chosen = torch.randn(1, 1, 60, 2).double(), (torch.arange(60) % 3).view(1, 1, -1)
+    log_scale = model._bounded_log_scale(model.decode(z, chosen)[1], chosen)[0, :, 0]  # (d, 60)
+    assert (log_scale[:, 1::3] >= -0.001).all()
+    assert (log_scale < -0.001).any()
+
+    assert_same_gradient(model, IWAE(), *mixture_batch(model), beta=1.0, atol=1e-10)
+
+
 @pytest.mark.parametrize("n_members", [1, 2])
 @pytest.mark.parametrize("has_numbers", [False, True])
 def test_wide_layers_have_gradients_in_bfloat16_and_outputs_of_classes(
