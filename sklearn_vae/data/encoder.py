@@ -19,6 +19,7 @@ from sklearn_vae.data.columns import (
     Columns,
     ConstantColumns,
     OrdinalColumns,
+    PositiveColumns,
 )
 from sklearn_vae.data.fields import UNKNOWN, Field, Name, shorten
 from sklearn_vae.data.missing_patterns import MissingPatterns
@@ -261,6 +262,11 @@ class TableEncoder:
     def is_binary(self) -> np.ndarray:
         """Mask of binary columns: (n_features,)."""
         return self._mask(BinaryColumns)
+
+    @property
+    def is_positive(self) -> np.ndarray:
+        """Mask of columns of positive numbers: (n_features,)."""
+        return self._mask(PositiveColumns)
 
     @property
     def is_constant(self) -> np.ndarray:

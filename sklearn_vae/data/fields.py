@@ -5,10 +5,11 @@ import re
 from collections.abc import Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from numbers import Real
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
@@ -42,7 +43,10 @@ SINGLE = re.compile(r"(float(16|32)?|halffloat)(\[pyarrow\])?$", re.IGNORECASE)
 MICROSECONDS = {"ns": 1.0, "us": 1.0, "ms": 1e3, "s": 1e6, "D": 86400e6}
 TIME_UNIT = re.compile(r"\b(ns|us|ms|s)\b")
 # Time zones of pandas, pyarrow and polars.
-TIME_ZONE = re.compile(r"\[\w+, |time_zone='")
+TIME_ZONE = re.compile(r"(?:\[\w+, (?:tz=)?|time_zone=')([^\]']+)")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+DAY = 86400.0
+HALF_DAY = timedelta(hours=12)
 # Ranges of Python's dates, and of durations and nanoseconds in 64 bits, in seconds.
 YEARS_1_TO_9999 = (-62135596800.0, 253402214400.0)
 LONGEST = 9.2e12
@@ -67,12 +71,15 @@ class Field:
     dtype : str
         Dtype of the values that ``inverse_transform`` returns; ``"object[Decimal(2)]"`` for
         Python's decimals of two places.
+    has_whole_days : bool, default=False
+        Whether all values in ``fit`` were midnights, in their time zone if they have one.
     """
 
     name: Name
     logical_type: str
     categories: tuple | None
     dtype: str
+    has_whole_days: bool = False
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
@@ -131,9 +138,20 @@ class Field:
             power = 10.0 ** int(match[1])
             high = min(power - 1, math.nextafter(power, 0)) / 10.0 ** int(match[2])
         elif match := SINGLE.match(self.dtype):
-            is_half = match[1].lower() in ("float16", "halffloat")
-            high = float(np.finfo(np.float16 if is_half else np.float32).max)
+            high = float(_precision(match).max)
         return -high, high
+
+    @property
+    def smallest_positive(self) -> float:
+        """Smallest number above 0 of the dtype, of durations in seconds; 0 in double precision."""
+        if self.logical_type == "integer":
+            return 1.0
+        if time_type(self.dtype) is not None:
+            return MICROSECONDS[_time_unit(self.dtype)] / 1e6
+        if match := DECIMAL.match(self.dtype) or DECIMAL_OBJECTS.fullmatch(self.dtype):
+            return 10.0 ** -int(match[match.lastindex or 0])
+        match = SINGLE.match(self.dtype)
+        return float(_precision(match).smallest_subnormal) if match else 0.0
 
     def has_types_of(self, values: list) -> bool:
         """Return whether a value has a type of the categories; text and numbers are two types.
@@ -215,6 +233,7 @@ class Field:
             "logical_type": self.logical_type,
             "categories": None if categories is None else list(map(to_json, categories)),
             "dtype": self.dtype,
+            "has_whole_days": self.has_whole_days,
         }
 
     @classmethod
@@ -223,7 +242,8 @@ class Field:
         categories = state["categories"]
         if categories is not None:
             categories = tuple(map(from_json, categories))
-        return cls(from_json(state["name"]), state["logical_type"], categories, state["dtype"])
+        name, has_whole_days = from_json(state["name"]), state.get("has_whole_days", False)
+        return cls(name, state["logical_type"], categories, state["dtype"], has_whole_days)
 
 
 def _types(categories: Iterable) -> set[str]:
@@ -288,6 +308,59 @@ def _to_numpy_times(seconds: np.ndarray, dtype: str) -> np.ndarray:
 def _time_unit(dtype: str) -> str:
     match = TIME_UNIT.search(dtype)
     return match[0] if match and not dtype.startswith("date64") else "D"
+
+
+def nearest_midnights(seconds: np.ndarray, dtype: str) -> np.ndarray:
+    """Round dates to whole days of their time zone, if its rules are known: (n,) -> (n,)."""
+    if not (match := TIME_ZONE.search(dtype)):
+        return np.rint(seconds / DAY) * DAY
+    if (zone := _time_zone(match[1])) is None:
+        return seconds
+    low, high = YEARS_1_TO_9999
+    is_date, midnights = ~np.isnan(seconds), seconds.copy()
+    hours = np.rint(np.clip(seconds[is_date], low + 2 * DAY, high - 2 * DAY) / 3600)
+    unique, index = np.unique(hours, return_inverse=True)
+    later = [
+        (EPOCH + timedelta(hours=hour)).astimezone(zone) + HALF_DAY for hour in unique.tolist()
+    ]
+    days = [datetime(each.year, each.month, each.day, tzinfo=zone) for each in later]
+    midnights[is_date] = np.array([day.timestamp() for day in days])[index]
+    return midnights
+
+
+def _time_zone(name: str) -> tzinfo | None:
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, KeyError):
+        with suppress(ValueError):
+            return datetime.strptime(name[-6:], "%z").tzinfo  # such as UTC+01:00
+    return None
+
+
+def nearest_possible(
+    rows: np.ndarray,
+    fields: Sequence[Field],
+    is_positive: np.ndarray,
+    observed: np.ndarray | bool = False,
+) -> np.ndarray:
+    """Move computed values to those that their columns can have: (n, d) -> (n, d).
+
+    Dates of whole days become midnights, and numbers of the mask ``is_positive`` (d,) do not
+    become 0 in their dtype. Cells of the mask ``observed`` (n, d) stay as they are.
+    """
+    possible = rows.copy()
+    for j, field in enumerate(fields):
+        values = possible[:, j]
+        if field.has_whole_days:
+            values[:] = nearest_midnights(values, field.dtype)
+        if is_positive[j]:
+            np.maximum(values, field.smallest_positive, out=values)
+    return np.where(observed, rows, possible)
+
+
+def _precision(match: re.Match) -> np.finfo:
+    is_half = match[1].lower() in ("float16", "halffloat")
+    return np.finfo(np.float16 if is_half else np.float32)
 
 
 def _limits_of_integers(dtype: str) -> tuple[float, float]:

@@ -23,6 +23,7 @@ from sklearn_vae.data.fields import (
     Field,
     Name,
     has_time_zone,
+    nearest_midnights,
     time_type,
 )
 from sklearn_vae.data.libraries import LIBRARIES, Library
@@ -70,7 +71,14 @@ class Column(ABC):
             declared = self.declared_categories()
             categories = tuple(_sorted(self.codes()[1]) if declared is None else declared)
             self._check(categories)
-        return Field(self.name, self.logical_type, categories, self.dtype)
+        return Field(self.name, self.logical_type, categories, self.dtype, self._has_whole_days())
+
+    def _has_whole_days(self) -> bool:
+        if time_type(self.dtype) != "date":
+            return False
+        dates = self.numbers()
+        dates = dates[~np.isnan(dates)]
+        return bool((nearest_midnights(dates, self.dtype) == dates).all())
 
     def _check(self, categories: tuple) -> None:
         for cls in set(map(type, categories)):

@@ -71,7 +71,7 @@ class Schema:
         if self.container not in ("array", "object", "sparse", *LIBRARIES):
             raise ValueError(f"{self.container!r:.100} is no type of table")
         for field in self.fields:
-            check_annotations(field, ("logical_type", "categories", "dtype"))
+            check_annotations(field, ("logical_type", "categories", "dtype", "has_whole_days"))
             field.check()
         check_hashes(field.name for field in self.fields)
         rows = np.array([[0.0], [np.nan], [1e9]]) + np.zeros(len(self.fields))

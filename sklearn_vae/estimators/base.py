@@ -22,7 +22,13 @@ from sklearn.utils.validation import validate_data
 from sklearn_vae.data.arrays import as_array
 from sklearn_vae.data.columns import ColumnHint
 from sklearn_vae.data.encoder import TableEncoder
-from sklearn_vae.data.fields import Field, Name, check_column_names, rounded_columns
+from sklearn_vae.data.fields import (
+    Field,
+    Name,
+    check_column_names,
+    nearest_possible,
+    rounded_columns,
+)
 from sklearn_vae.data.reading import read_table
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import DiskRows, as_source, check_is_table, windows
@@ -372,22 +378,28 @@ class TableEstimator(
         return self._column_names() or range(self.n_features_in_)
 
     def _restore_table(
-        self, X: np.ndarray, like: Any = None, columns: np.ndarray | None = None
+        self,
+        X: np.ndarray,
+        like: Any = None,
+        columns: np.ndarray | None = None,
+        observed: np.ndarray | bool = False,
     ) -> Any:
         """Convert rows of numbers to an array or data frame of the type that X had in ``fit``.
 
         The rows of a pandas frame get the index of ``like``. ``columns`` are the indices of X's
-        columns, if they are not all.
+        columns, if they are not all. Cells of the mask ``observed`` are not computed.
         """
         if self.schema_ is None:
             return X
-        schema = self.schema_ if columns is None else self.schema_.select(columns)
+        columns = np.arange(self.n_features_in_) if columns is None else columns
+        schema, is_positive = self.schema_.select(columns), self.columns_.is_positive[columns]
+        X = nearest_possible(X, schema.fields, is_positive, observed)
         index = like.index if nw.dependencies.is_pandas_dataframe(like) else None
         return schema.inverse_transform(X, index=index)
 
     def _restore_imputed(self, imputed: np.ndarray, missing: np.ndarray, like: Any) -> Any:
         """Convert imputed rows to a table as X was in ``fit``, with the other cells of ``like``."""
-        table = self._restore_table(imputed, like)
+        table = self._restore_table(imputed, like, observed=~missing)
         return table if self.schema_ is None else self.schema_.keep_observed(table, like, missing)
 
     @property

@@ -377,7 +377,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
         check_rules(rules)
 
         def restore(rows: np.ndarray) -> Any:
-            return keep_integers(self._restore_table(rows), given or {})
+            return keep_integers(self._restore_table(rows, observed=~np.isnan(row)), given or {})
 
         if reference is not None:
             accepts = self._fit_density_ratio(reference, draw, seed, caller).accepts

@@ -14,6 +14,7 @@ from sklearn_vae.data.fields import (
     Field,
     check_column_names,
     has_time_zone,
+    nearest_possible,
     rounded_columns,
     seconds,
     time_type,
@@ -132,10 +133,14 @@ class TableModel:
                 raise ValueError(f"Column {field.name!r} holds numbers: {error}.") from None
         return rows
 
-    def write(self, rows: np.ndarray) -> np.ndarray:
-        """Convert numbers to values of the columns' types; dates with a time zone are in UTC."""
+    def write(self, rows: np.ndarray, observed: np.ndarray | bool = False) -> np.ndarray:
+        """Convert numbers to values of the columns' types; dates with a time zone are in UTC.
+
+        Cells of the mask ``observed`` are not computed.
+        """
         if self.fields is None:
             return rows
+        rows = nearest_possible(rows, self.fields, self.columns.is_positive, observed)
         table = np.empty(rows.shape, dtype=object)
         for j, field in enumerate(self.fields):
             table[:, j] = field.for_values(rows[:, j]).decode(rows[:, j], missing=np.nan)
@@ -145,7 +150,8 @@ class TableModel:
 
     def write_imputed(self, imputed: np.ndarray, rows: np.ndarray, X: Any) -> np.ndarray:
         """Convert k tables (k, n, n_features), with texts of X that were not in fit."""
-        tables = np.stack([self.write(table) for table in imputed])
+        observed = ~np.isnan(rows[:, : self.n_features_in_])
+        tables = np.stack([self.write(table, observed) for table in imputed])
         is_text = np.array([field.holds_any_text for field in self.fields or ()], dtype=bool)
         is_unknown = is_text & (rows[:, : len(is_text)] < 0)
         if is_unknown.any():

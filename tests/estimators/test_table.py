@@ -9,7 +9,7 @@ import torch
 from scipy import sparse
 from sklearn import config_context
 
-from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAETransformer
+from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAETransformer, runtime
 from sklearn_vae.data.libraries import LIBRARIES
 
 pd = pytest.importorskip("pandas")
@@ -510,3 +510,63 @@ def test_rows_of_other_libraries_are_converted_once(monkeypatch):
 
     np.testing.assert_array_equal(model.transform(frame), expected)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin", "Asia/Kolkata", "UTC+05:30"])
+@pytest.mark.parametrize("convert", [
+    lambda frame: frame,
+    lambda frame: frame.astype({"day": frame["day"].dtype.name.replace("us", "ns")}),
+    lambda frame: pytest.importorskip("pyarrow").Table.from_pandas(frame),
+], ids=["us", "ns", "pyarrow"])  # fmt: skip
+def test_computed_dates_of_whole_days_are_midnights_of_their_time_zone(convert, zone, tmp_path):
+    """Means had a time of day, and so had draws in a zone with summer time."""
+    rng = np.random.default_rng(0)
+    days = pd.Timestamp("2015-01-01") + pd.to_timedelta(rng.integers(0, 900, 120), "D")
+    frame = pd.DataFrame({"day": days.tz_localize(zone), "x": rng.normal(size=120)})
+    hidden = convert(frame.assign(day=frame["day"].mask(rng.random(120) < 0.3)))
+    model = VAETransformer(1, max_iter=1, random_state=0).fit(convert(frame))
+    imputer = VAEImputer(model).fit(hidden)
+    imputer.save(tmp_path / "imputer.vae")
+    computed = [
+        model.inverse_transform(np.array([[-50.0], [0.1], [3.0]])),
+        model.impute(hidden),
+        imputer.transform(hidden),
+        *model.impute(hidden, n_draws=2, random_state=0),
+        model.sample(500, random_state=0),
+    ]
+    by_runtime = runtime.load(tmp_path / "imputer.vae").transform(hidden)[:, 0]
+
+    for dates in [*(nw.from_native(table)["day"].to_list() for table in computed), by_runtime]:
+        local = pd.to_datetime(pd.Series([*dates], dtype=object), utc=True).dt.tz_convert(zone)
+        assert (local == local.dt.normalize()).all()
+
+
+def test_observed_and_given_times_of_day_are_kept_in_a_column_of_whole_days():
+    """The user's values stay; all that the model computes are whole days."""
+    rng = np.random.default_rng(0)
+    days = pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 90, 60), "D")
+    noon = pd.Timestamp("2024-02-01 12:00")
+    new = pd.DataFrame({"day": [noon, pd.NaT], "x": [np.nan, 0.0]})
+    model = VAETransformer(1, max_iter=1, random_state=0)
+    model.fit(pd.DataFrame({"day": days, "x": rng.normal(size=60)}))
+
+    assert model.impute(new)["day"][0] == noon
+    assert model.impute(pl.from_pandas(new))["day"][0] == noon
+    assert (model.sample(2, given={"day": noon})["day"] == noon).all()
+
+
+@pytest.mark.parametrize("dtype", ["int64", "Int16", "float32", "float16", "decimal", "duration"])
+def test_decoded_numbers_of_a_positive_column_are_positive_in_its_dtype(dtype):
+    """A number of 0 would have hardly any probability in its own model."""
+    pa = pytest.importorskip("pyarrow")
+    rng = np.random.default_rng(0)
+    dtype = {
+        "decimal": pd.ArrowDtype(pa.decimal128(10, 2)), "duration": "timedelta64[s]"
+    }.get(dtype, dtype)  # fmt: skip
+    positive = np.clip(np.rint(np.exp(2 * rng.normal(size=100))), 1, 1000)
+    frame = pd.DataFrame({"p": pd.Series(positive).astype(dtype), "x": rng.normal(size=100)})
+    model = VAETransformer(1, max_iter=1, likelihood={"p": "lognormal"}, random_state=0).fit(frame)
+    decoded = model.inverse_transform(np.array([[-1e3], [1e3]]))
+
+    assert decoded["p"].dtype == dtype
+    assert (decoded["p"] > type(decoded["p"].iloc[0])(0)).all()

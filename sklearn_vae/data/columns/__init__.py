@@ -24,6 +24,7 @@ __all__ = [
     "Columns",
     "ConstantColumns",
     "OrdinalColumns",
+    "PositiveColumns",
     "TrainingColumn",
     "find_common_values",
     "find_point_masses",
