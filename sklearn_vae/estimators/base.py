@@ -536,8 +536,15 @@ class TableEstimator(
         return table.split(n_valid, make_generator(self.seed_, Stream.SPLIT))
 
     def _warn_of_divergence(self, results: list[TrainingResult], learning_rate: float) -> None:
-        """Warn if the training loss of a member rose without bounds."""
-        if any(result.diverged for result in results):
+        """Warn if the training loss of a member rose without bounds, or was never finite."""
+        diverged = [result for result in results if result.diverged]
+        if not all(result.starts_finite for result in diverged):
+            warn(
+                "Training had no effect, as the loss was not finite before its first step. Causes "
+                "may be a huge beta, or a module of your own that returns NaN.",
+                ConvergenceWarning,
+            )
+        elif diverged:
             warn(
                 f"Training diverged (the loss rose without bounds) with learning_rate="
                 f"{learning_rate}. The last good weights were kept; a smaller learning_rate "

@@ -132,6 +132,8 @@ class TrainingResult:
         One record per iteration.
     diverged : bool
         Whether a loss was ever not finite or far above its start.
+    starts_finite : bool
+        Whether the loss was finite before the first step.
     n_steps : int
         Gradient steps of the iterations in ``history``.
     """
@@ -141,6 +143,7 @@ class TrainingResult:
     loss: float = np.inf
     history: list[dict[str, Any]] = field(default_factory=list)
     diverged: bool = False
+    starts_finite: bool = True
     n_steps: int = 0
 
 

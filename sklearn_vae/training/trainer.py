@@ -266,6 +266,7 @@ class Trainer(NeuralNet):
             loss=float(last_loss if self.valid_ is None else scheduler.best_loss[index]),
             history=history,
             diverged=bool(scheduler.diverged[index]),
+            starts_finite=bool(np.isfinite(self.max_loss_[index])),
         )
 
     def _update_members(self) -> None:

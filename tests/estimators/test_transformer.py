@@ -187,6 +187,28 @@ def test_partial_fit_records_what_fit_records():
     assert pieces.history_[0].keys() == whole.history_[0].keys()
 
 
+class GivesNaN(torch.nn.Linear):
+    """A decoder of four columns that divides 0 by 0."""
+
+    def __init__(self):
+        super().__init__(2, 8)
+
+    def forward(self, z):
+        return super().forward(z) * 0 / 0
+
+
+@pytest.mark.parametrize("params", [{"beta": 1e300}, {"decoder": GivesNaN()}])
+def test_a_loss_that_is_never_finite_is_no_matter_of_the_learning_rate(params):
+    """The advice of a smaller one led nowhere."""
+    X = np.random.default_rng(0).normal(size=(120, 4))
+    with pytest.warns(ConvergenceWarning) as warnings:
+        VAETransformer(2, max_iter=2, random_state=0, **params).fit(X)
+    [message] = [str(warning.message) for warning in warnings]
+
+    assert "not finite before its first step" in message
+    assert "learning_rate" not in message
+
+
 @pytest.mark.filterwarnings("ignore:Training diverged")
 def test_partial_fit_recovers_from_a_chunk_that_diverged():
     """Moments that are not finite would make every later step so."""
