@@ -164,7 +164,7 @@ class _Pandas(Library):
             return pd.Series(pd.Categorical.from_codes(field.codes(values), dtype=dtype), index)
         if isinstance(dtype, pd.ArrowDtype):
             cells = _Arrow.array(field, values, dtype.pyarrow_dtype)
-            return pd.Series(pd.array(cells, dtype=dtype), index)
+            return pd.Series(pd.array(cells, dtype=pd.ArrowDtype(cells.type)), index)
         series = pd.Series(field.decode(values, missing=np.nan), index)
         if isinstance(dtype, np.dtype) and dtype.kind in "biu" and np.isnan(values).any():
             return series  # widened: the dtype has no missing value

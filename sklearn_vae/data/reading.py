@@ -351,7 +351,7 @@ def _logical_type_of_series(
         return "boolean"
     if series.dtype.is_integer() or letter in ("i", "u"):
         return "integer"
-    is_number = series.dtype.is_numeric() or letter == "f"
+    is_number = series.dtype.is_numeric() or letter == "f" or DECIMAL.match(dtype) is not None
     if is_number or time_type(dtype) is not None or dtype.lower() in NULL:
         return "number"
     if letter == "c":

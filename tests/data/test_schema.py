@@ -11,6 +11,7 @@ import sys
 from decimal import Decimal
 from pathlib import Path
 
+import narwhals as nw
 import numpy as np
 import pytest
 from scipy.sparse import csc_array, csr_matrix, random_array
@@ -67,7 +68,10 @@ def pandas_columns():
     yield arrow([NOON, None, LONG_AGO], pa.timestamp("us", "America/New_York"))
     yield from (arrow([NOON.date(), None, LONG_AGO.date()], t) for t in (pa.date32(), pa.date64()))
     yield arrow([dt.timedelta(2), None, dt.timedelta(0, 1.5)], pa.duration("ms"))
-    yield arrow([Decimal("1.5"), None, Decimal("-2.25")], pa.decimal128(9, 2))
+    decimals = [pa.decimal128(9, 2), pa.decimal256(40, 2)]
+    decimals += [pa.decimal32(9, 2)] if hasattr(pa, "decimal32") else []
+    yield from (arrow([Decimal("1.5"), None, Decimal("-2.25")], kind) for kind in decimals)
+    yield arrow([None, None, None], pa.null())
 
 
 def polars_columns():
@@ -725,6 +729,18 @@ def test_decimals_are_the_nearest_numbers(library):
     frame = as_table(pd.DataFrame({"a": column}), library)
 
     np.testing.assert_array_equal(Schema.fit(frame).transform(frame)[:, 0], np.array(cells, float))
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_a_column_of_no_type_may_get_numbers(library):
+    """As imputers fill one that was empty in ``fit``."""
+    frame = pa.table({"a": pa.nulls(3), "b": [1, 2, 3]})
+    if library == "pandas":
+        frame = frame.to_pandas(types_mapper=pd.ArrowDtype)
+    schema = Schema.fit(pl.from_arrow(frame) if library == "polars" else frame)
+    table = nw.from_native(schema.inverse_transform(np.array([[0.0, 1.0], [nan, 2.0]])))
+
+    assert table["a"].to_list()[0] == 0
 
 
 def test_dates_and_durations_are_rounded_and_clipped():
