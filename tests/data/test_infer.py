@@ -150,6 +150,17 @@ def test_a_number_that_names_a_column_is_not_the_index_of_another(rng):
     assert columns.likelihoods == [StudentT(), Gaussian(), Gaussian("per_column")]
 
 
+def test_columns_may_be_named_by_truth_values(rng):
+    """A pivoted table has such names, and the message said that they name no column."""
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(rng.normal(size=(20, 2)), columns=[False, True])
+    columns = VAETransformer(likelihood={True: "student_t"}, max_iter=1).fit(frame).columns_
+
+    assert [str(each).partition("(")[0] for each in columns.likelihoods] == ["Gaussian", "StudentT"]
+    with pytest.raises(ValueError, match="names True"):
+        VAETransformer(likelihood={True: "student_t"}).fit(frame.to_numpy())
+
+
 def test_numbers_are_classes_if_requested():
     """Their values are kept, whatever they are, and others refused."""
     X = np.array([[10.0], [20.0], [40.0]] * 5)
