@@ -5,7 +5,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby, product
+from itertools import groupby, pairwise, product
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
@@ -32,6 +32,9 @@ from sklearn_vae.model_selection.tasks import SearchRun, Task, evaluate
 from sklearn_vae.persistence.file_format import PathLike
 from sklearn_vae.persistence.validation import MAX_COUNT
 from sklearn_vae.warnings import warn
+
+# Scores that differ by less, relatively or in their unit, are equal but for rounding.
+ROUNDING = 1e-12
 
 
 class VAESearchCV(BaseSearchCV):
@@ -387,14 +390,24 @@ class VAESearchCV(BaseSearchCV):
         order = np.argsort(np.where(np.isnan(means), np.inf, -means), kind="stable")
         return sorted(candidates[i] for i in order[:n_best])
 
+    def _format_results(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """``cv_results_``, in which scores that are equal but for rounding share a rank."""
+        results: dict[str, Any] = super()._format_results(*args, **kwargs)
+        for key in [key for key in results if key.startswith("rank_test_")]:
+            ranks, means = results[key], results[f"mean_{key.removeprefix('rank_')}"]
+            order = np.argsort(ranks, kind="stable")
+            for better, worse in pairwise(order):
+                if np.isclose(means[better], means[worse], rtol=ROUNDING, atol=ROUNDING):
+                    ranks[worse] = ranks[better]
+        return results
+
     @staticmethod
     def _select_best_index(refit: Any, refit_metric: Any, results: dict[str, Any]) -> int:
         """Index of the best candidate; in successive halving, of those at the last rung."""
         if "iter" not in results or callable(refit):
             return BaseSearchCV._select_best_index(refit, refit_metric, results)
         last = np.flatnonzero(results["iter"] == np.max(results["iter"]))
-        scores = results[f"mean_test_{refit_metric}"][last]
-        return int(last[0 if np.isnan(scores).all() else np.nanargmax(scores)])
+        return int(last[results[f"rank_test_{refit_metric}"][last].argmin()])
 
     def _refit(self, X: Any, y: Any, fit_params: dict[str, Any], adapter: CallbackAdapter) -> None:
         """Fit the best candidate on all rows."""

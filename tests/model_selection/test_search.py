@@ -136,6 +136,25 @@ def test_candidates_in_one_stacked_model_may_differ():
     both(make_vae(), grid, X=VALIDATED)
 
 
+@pytest.mark.parametrize("factor", [None, 100.0])
+def test_scores_that_are_equal_but_for_rounding_share_a_rank(factor):
+    """Members of one stacked model differ in last bits; as in other ties, the first is best."""
+    scores = {1: 0.3, 2: 0.1 + 0.2, 3: 0.2, 4: np.nan}
+    search = VAESearchCV(
+        make_vae(),
+        {"n_components": list(scores)},
+        scoring=lambda vae, _X, _y=None: scores[vae.n_components],
+        cv=2,
+        factor=factor,
+    )
+    with pytest.warns(UserWarning, match="non-finite"):
+        search.fit(X)
+
+    assert scores[2] > scores[1]
+    assert search.cv_results_["rank_test_score"].tolist() == [1, 1, 3, 4]
+    assert search.best_index_ == 0
+
+
 def test_priors_and_objectives_are_searched():
     """Each combination is one stacked model, whose members have different latent dimensions."""
     grid = [
