@@ -172,7 +172,11 @@ def _read_model(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
         fitted["columns_"].joint.blocks,
     ):
         raise ValueError("the model's columns are not those of the table")
-    return read(fitted, header["parameters"], _fields(header) if "columns_" in fitted else None)
+    parameters = header["parameters"]
+    if "estimator_" in values and parameters["random_state"] is None:  # that of a given model
+        of_model = values["estimator_"]["parameters"]["random_state"]
+        parameters = parameters | {"random_state": of_model}
+    return read(fitted, parameters, _fields(header) if "columns_" in fitted else None)
 
 
 def _read_weights(fitted: dict[str, Any], weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
