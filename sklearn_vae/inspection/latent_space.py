@@ -107,6 +107,14 @@ class LatentSpaceDisplay(DisplayMixin):
         """
         requires = (*CODES, "history_")
         vae, rows = cls._final_estimator(estimator, X, requires=requires, such_as="VAETransformer")
+        encoder = vae.condition_encoder_
+        if encoder is not None and not len(encoder.class_prior):
+            raise ValueError(
+                f"{cls.__name__}.from_estimator encodes rows without their conditions, and this "
+                f"{type(vae).__name__} was fitted to a y of numbers or of several columns, over "
+                f"which no mean can be taken. Draw {cls.__name__}(codes=Z).plot() with two columns "
+                f"of Z = transform(X, y)."
+            )
         kl = latent_kl(vae, rows)
         dimensions = cls._two_components(components, len(kl), kl)
         if y is not None:

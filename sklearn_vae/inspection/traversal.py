@@ -31,6 +31,8 @@ from sklearn_vae.persistence.validation import check_count
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from sklearn_vae.posteriors.base import OneHotBlock
+
 # Default number of latent dimensions.
 MAX_COMPONENTS = 6
 TILE = 0.75  # inches
@@ -137,7 +139,8 @@ class TraversalDisplay(DisplayMixin):
             quantiles.
         row : int, default=None
             Index of the row in X whose code is used in all other dimensions; by default their
-            codes are 0, the mean of the prior.
+            codes are 0, and those of classes equal probabilities. Along the probability of a
+            class, those of the other classes of its variable are in proportion to their own.
         components : int or sequence of int, default=None
             Latent dimensions to traverse; by default the six with the largest KL.
         n_steps : int, default=9
@@ -168,10 +171,14 @@ class TraversalDisplay(DisplayMixin):
         dimensions = by_kl(kl)[:MAX_COMPONENTS]
         if components is not None:
             dimensions = check_components(components, len(kl))
-        origin = np.zeros(len(kl)) if row is None else codes[check_row_index(row, len(codes))]
+        block = vae.architecture_.posterior.one_hot_block(len(kl))
+        origin = np.zeros(len(kl))
+        origin[: block.width] = 1 / max(block.n_classes, 1)
+        if row is not None:
+            origin = codes[check_row_index(row, len(codes))]
         quantiles = 0.5 + coverage * np.linspace(-0.5, 0.5, n_steps)
         values = np.quantile(codes[:, dimensions], quantiles, axis=0).T  # (n_components, n_steps)
-        decoded = estimator.inverse_transform(_traverse(origin, values, dimensions))
+        decoded = estimator.inverse_transform(_traverse(origin, values, dimensions, block))
         X = as_numbers("X", X)
         display = cls(
             rows=as_numbers("inverse_transform(Z)", decoded).reshape(len(dimensions), n_steps, -1),
@@ -255,10 +262,17 @@ class TraversalDisplay(DisplayMixin):
         return [f"{name}\nKL {kl:.2f} nats" for name, kl in zip(names, self.kl, strict=True)]
 
 
-def _traverse(origin: np.ndarray, values: np.ndarray, components: list[int]) -> np.ndarray:
+def _traverse(
+    origin: np.ndarray, values: np.ndarray, components: list[int], block: "OneHotBlock"
+) -> np.ndarray:
     """Codes along each component in turn: (n_traversed * n_steps, n_components)."""
     codes = np.tile(origin, (*values.shape, 1))
     for k, component in enumerate(components):
+        if component < block.width:  # the other classes have the rest of the probability
+            first = component - component % block.n_classes
+            others = [j for j in range(first, first + block.n_classes) if j != component]
+            weights = np.maximum(origin[others], np.finfo(float).tiny)
+            codes[k][:, others] = (1 - values[k])[:, None] * weights / weights.sum()
         codes[k, :, component] = values[k]
     return codes.reshape(-1, len(origin))
 

@@ -1,11 +1,13 @@
 """Latent traversals."""
 
 import numpy as np
+import pytest
 
 from sklearn_vae import VAETransformer
 from sklearn_vae.inspection import TraversalDisplay
 from sklearn_vae.metrics import kl_per_dimension
-from tests.inspection.conftest import pixels
+from sklearn_vae.posteriors import GaussianCategorical, RelaxedCategorical
+from tests.inspection.conftest import QUICK, pixels
 
 
 def test_a_traversal_changes_one_component_and_keeps_the_row_s_other_codes(digits):
@@ -64,3 +66,26 @@ def test_columns_without_values_have_no_colour():
 
     assert low == -high
     assert high == max(changes)
+
+
+@pytest.mark.parametrize("row", [None, 3])
+@pytest.mark.parametrize(
+    ("posterior", "component", "others"),
+    [(RelaxedCategorical(n_variables=2), 4, [3, 5]), (GaussianCategorical(n_classes=3), 1, [0, 2])],
+    ids=["classes", "classes beside numbers"],
+)
+def test_probabilities_of_classes_add_up_to_one_along_a_traversal(
+    posterior, component, others, row, digits
+):
+    """The other classes share the rest; without a row, classes are as probable as in the prior."""
+    X, _, _ = digits
+    vae = VAETransformer(6, posterior=posterior, **QUICK).fit(X)
+    is_class = np.arange(6) < posterior.one_hot_block(6).width
+    code = np.where(is_class, 1 / 3, 0.0) if row is None else vae.transform(X)[row]
+    display = TraversalDisplay.from_estimator(vae, X, row=row, components=component, n_steps=3)
+    codes, p = np.tile(code, (3, 1)), display.values[0]
+    codes[:, others] = (1 - p)[:, None] * code[others] / code[others].sum()
+    codes[:, component] = p
+
+    np.testing.assert_allclose(codes[:, [component, *others]].sum(axis=1), 1)
+    np.testing.assert_allclose(display.rows[0], vae.inverse_transform(codes))
