@@ -166,6 +166,7 @@ class VAEClassifier(
                 interruption = error  # the model is kept, as all estimators keep theirs
             encoder = cast(ConditionEncoder, self.estimator_.condition_encoder_)
             self.classes_ = classes[encoder.categories_[0]]  # classes of rows of positive weight
+            encoder.categories_[0] = np.arange(len(self.classes_))  # the model's y
             self.priors_ = encoder.class_prior
             if self.priors is not None:
                 self.priors_ = self._check_priors("priors", self.priors)

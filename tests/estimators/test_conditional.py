@@ -601,6 +601,17 @@ def test_class_probabilities_follow_bayes_rule():
     np.testing.assert_array_equal(usual.predict(X), LETTERS[usual.predict_proba(X).argmax(axis=1)])
 
 
+def test_the_classifiers_model_has_the_indices_of_the_classes_as_y():
+    """Also where a class has rows of weight 0 alone, and is none."""
+    X, y = load_iris(return_X_y=True)
+    model = VAEClassifier(VAETransformer(2, max_iter=1), random_state=0)
+    model.fit(X, y, sample_weight=(y != 1).astype(float))
+    joint = [model.estimator_.score_samples(X, y=k) for k in range(2)]
+
+    assert model.classes_.tolist() == [0, 2]
+    np.testing.assert_array_equal(model.predict(X), model.classes_[np.argmax(joint, axis=0)])
+
+
 def test_a_loaded_classifier_has_equal_probabilities(tmp_path):
     """To the last bit, with classes of strings."""
     X, y = rows_of_classes(60)
