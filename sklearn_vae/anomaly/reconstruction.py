@@ -44,7 +44,7 @@ class ReconstructionError(Scorer):
         else:
             seed = stream_seed(rows.predictor.seed, Stream.INPUT)
             noise = self.noise * self._sobol_normal(N_NOISE_DRAWS, n_columns, seed)
-            residuals = (rows.predictor.codes_and_residuals(rows.X, draw)[1] for draw in noise)
+            residuals = (rows.predictor.codes_and_residuals(rows.as_new, draw)[1] for draw in noise)
             errors = sum(np.square(r).sum(axis=2) for r in residuals) / N_NOISE_DRAWS
         unseen_errors = np.square(rows.inputs[:, n_columns:]).sum(axis=1)
         return rows.mean_over_members(errors) + unseen_errors
@@ -78,7 +78,7 @@ class MaskedReconstructionError(Scorer):
         errors = np.abs(rows.inputs[:, predictor.columns.n_columns :]).sum(axis=1)
         for group in range(n_groups):
             mask = groups == group
-            residuals = predictor.codes_and_residuals(rows.X, mask=mask)[1]  # (M, n, n_values)
+            residuals = predictor.codes_and_residuals(rows.as_new, mask=mask)[1]  # (M, n, n_values)
             errors += rows.mean_over_members((np.abs(residuals) * mask[:, None]).sum(axis=2))
         return errors
 

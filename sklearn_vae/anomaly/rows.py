@@ -116,15 +116,32 @@ class ScoredRows:
         whatever the other rows of the batch are. Behind, a column that is constant or of
         categories has a number that is 0, or 1 / sigma for an unseen value. Here sigma is the
         standard deviation of a column in which one value of n + 2 differs (Laplace's rule of
-        succession).
+        succession), and one more for each class that a single reference row has (Good-Turing).
+        In this row itself such a class is an unseen value.
         """
         columns = self.predictor.columns
-        is_unseen = columns.is_unseen(self.X)[:, columns.has_discrete_values]
-        unseen = np.exp(-columns.log_unseen / 2) * is_unseen
-        filled, is_missing = self.predictor.filled_inputs(self.X)
+        n_new = np.ones(self.X.shape[1])  # expected in n + 2 rows
+        for j, classes in self.reference.unique_classes.items():
+            n_new[j] += len(classes)
+        unseen = np.exp(-columns.log_unseen / 2) / np.sqrt(n_new) * columns.is_unseen(self.as_new)
+        unseen = unseen[:, columns.has_discrete_values]
+        filled, is_missing = self.predictor.filled_inputs(self.as_new)
         values = filled * columns.distance_scale
         values[is_missing] = values[is_missing].round(MEAN_DECIMALS)
         return np.hstack([values, unseen])
+
+    @cached_property
+    def as_new(self) -> np.ndarray:
+        """Rows as if they were new: a class that no other reference row has is ``UNKNOWN``.
+
+        The reference rows as a whole are not changed.
+        """
+        if self is self.reference:
+            return self.X
+        X, is_reference = self.X.copy(), self.reference_indices >= 0
+        for j, classes in self.reference.unique_classes.items():
+            X[is_reference & np.isin(X[:, j], classes), j] = UNKNOWN
+        return X
 
     @cached_property
     def reference_indices(self) -> np.ndarray:
@@ -154,7 +171,7 @@ class ScoredRows:
     @cached_property
     def codes_and_residuals(self) -> tuple[np.ndarray, np.ndarray]:
         """Codes (M, n, l) and standardised residuals (M, n, n_values)."""
-        return self.predictor.codes_and_residuals(self.X)
+        return self.predictor.codes_and_residuals(self.as_new)
 
     @cached_property
     def residual_scale(self) -> np.ndarray:
@@ -235,6 +252,13 @@ class ScoredRows:
         """Ascending values of each column of X, their counts, and a pseudo-count of new values."""
         pairs = (count_values(x, self.counts) for x in self.X.T)
         return [(x, n, ((n == 1).sum() + 1) / (n.sum() + 1)) for x, n in pairs]
+
+    @cached_property
+    def unique_classes(self) -> dict[int, np.ndarray]:
+        """Classes that one row alone has, by the index of a column of three or more classes."""
+        columns = np.flatnonzero(self.predictor.columns.is_categorical).tolist()
+        values_and_counts = ((j, *self.value_counts[j][:2]) for j in columns)
+        return {j: x[(counts == 1) & ~np.isnan(x)] for j, x, counts in values_and_counts}
 
     @cached_property
     def precisions(self) -> np.ndarray:

@@ -282,6 +282,11 @@ class TableEncoder:
         return self._mask(BinaryColumns, ConstantColumns, CategoricalColumns, OrdinalColumns)
 
     @property
+    def is_categorical(self) -> np.ndarray:
+        """Mask of columns of three or more categories without an order: (n_features,)."""
+        return self._mask(CategoricalColumns)
+
+    @property
     def distance_scale(self) -> np.ndarray:
         """Factor of the model's inputs in distances between rows: (n_columns,).
 

@@ -246,3 +246,32 @@ def test_expected_values_of_some_columns_are_a_part_of_the_table(train, containe
     pd.testing.assert_frame_equal(pd.DataFrame(some), pd.DataFrame(every))
     with pytest.raises(ValueError, match=r"'columns' parameter of .*expected_values"):
         detector.expected_values(X[:5], columns=["colour"])
+
+
+@pytest.mark.parametrize("novelty", [True, False])
+@pytest.mark.parametrize("method", ["auto", "masked", "reconstruction"])
+def test_new_rows_of_new_categories_are_flagged_at_the_contamination(method, novelty):
+    """A fifth of the new rows has one, and of the training rows one that no other row has."""
+    rng = np.random.default_rng(0)
+    zone = np.floor(150 ** rng.random(3000)).astype(int).astype(str)
+    table = pd.DataFrame({"zone": zone, "x": rng.normal(size=3000)})
+    params = QUICK | {"contamination": 0.05, "novelty": novelty, "method": method}
+    rates = []
+    for seed in range(3):
+        train = table.iloc[1000 * seed : 1000 * seed + 150]
+        new = table.drop(train.index)
+        assert 0.1 < (~new["zone"].isin(train["zone"])).mean() < 0.4
+        rates.append((VAEOutlierDetector(**params).fit(train).predict(new) == -1).mean())
+
+    assert 0.02 < np.mean(rates) < 0.08
+
+
+@pytest.mark.parametrize("novelty", [True, False])
+def test_a_category_that_is_misspelt_once_is_found(novelty):
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.normal(size=(300, 4)), columns=list("uvxy"))
+    table["kind"] = rng.choice(KINDS, len(table))
+    table.loc[7, "kind"] = "hrse"
+    detector = VAEOutlierDetector(novelty=novelty, **QUICK).fit(table)
+
+    assert detector.score_samples(table).argmin() == 7
