@@ -1,5 +1,6 @@
 """Values that stand for missing cells, replaced by NaN or null."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -52,13 +53,10 @@ def _without_category(frame: nw.DataFrame, value: Any) -> nw.DataFrame:
     library = LIBRARIES.get(str(frame.implementation.value))
     if library is None or not isinstance(value, str):
         return frame
-    columns = (frame.get_column(name) for name in frame.columns)
-    categories = [
-        nw.from_native(library.without_category(column.to_native(), value), series_only=True)
-        for column in columns
-        if column.dtype in (nw.Categorical, nw.Enum)
+    columns = [
+        column for column in frame.iter_columns() if column.dtype in (nw.Categorical, nw.Enum)
     ]
-    return frame.with_columns(*categories) if categories else frame
+    return _with_columns(frame, columns, partial(library.without_category, value=value))
 
 
 def _nullable(frame: nw.DataFrame, value: Any) -> nw.DataFrame:
@@ -66,13 +64,18 @@ def _nullable(frame: nw.DataFrame, value: Any) -> nw.DataFrame:
     library = LIBRARIES.get(str(frame.implementation.value))
     if library is None or isinstance(value, str):
         return frame
-    columns = (frame.get_column(name) for name in frame.columns)
-    integers = [
-        nw.from_native(library.nullable(column.to_native()), series_only=True)
-        for column in columns
-        if column.dtype.is_integer() and (column == value).any()
-    ]
-    return frame.with_columns(*integers) if integers else frame
+    integers = (column for column in frame.iter_columns() if column.dtype.is_integer())
+    return _with_columns(frame, [x for x in integers if (x == value).any()], library.nullable)
+
+
+def _with_columns(
+    frame: nw.DataFrame, columns: list[nw.Series], change: Callable[[Any], Any]
+) -> nw.DataFrame:
+    """Replace columns by what a function makes of the library's own; pyarrow's have no names."""
+    if not columns:
+        return frame
+    changed = (nw.from_native(change(x.to_native()), series_only=True) for x in columns)
+    return frame.with_columns(y.alias(x.name) for x, y in zip(columns, changed, strict=True))
 
 
 def _may_hold(dtype: nw.dtypes.DType, value: Any) -> bool:

@@ -3,6 +3,7 @@
 import signal
 from functools import partial
 
+import narwhals as nw
 import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
@@ -164,6 +165,20 @@ def test_integers_with_a_value_for_missing_cells_stay_integers(dtype, in_batches
     assert imputed.dtypes.tolist() == frame.dtypes.tolist()
     assert imputed["n"].tolist() == same["n"].tolist()
     assert imputed["n"][counts != 99].equals(counts[counts != 99])
+
+
+@pytest.mark.parametrize(("library", "make"), [("polars", "DataFrame"), ("pyarrow", "table")])
+def test_a_number_for_missing_cells_is_replaced_in_every_library(library, make):
+    """Columns of pyarrow have no names of their own: a column more was an error."""
+    x = np.random.default_rng(0).normal(size=40)
+    cells = [3, *range(4, 43)]
+    table = getattr(pytest.importorskip(library), make)({"n": cells, "x": x})
+    imputer = VAEImputer(VAETransformer(1, max_iter=1), missing_values=3, random_state=0)
+    imputed = nw.from_native(imputer.fit_transform(table))
+
+    assert imputed.columns == ["n", "x"]
+    assert imputed["n"].to_list()[1:] == cells[1:]
+    assert imputed["n"].to_list()[0] >= 4
 
 
 @pytest.mark.parametrize("missing_values", [-1, np.nan])
