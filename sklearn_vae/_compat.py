@@ -13,41 +13,25 @@ import torch
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.model_selection._validation import (
     _fit_and_score as fit_and_score,
-)
-from sklearn.model_selection._validation import (
     _insert_error_scores as insert_error_scores,
-)
-from sklearn.model_selection._validation import (
     _score as score_estimator,
-)
-from sklearn.model_selection._validation import (
     _warn_or_raise_about_fit_failures as warn_or_raise_about_fit_failures,
 )
 from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils._param_validation import (
     HasMethods,
+    Interval as AnyInterval,
     MissingValues,
     StrOptions,
     validate_parameter_constraints,
-)
-from sklearn.utils._param_validation import (
-    Interval as AnyInterval,
 )
 from sklearn.utils._set_output import _get_output_config as get_output_config
 from sklearn.utils.metaestimators import _safe_split as safe_split
 from sklearn.utils.validation import (
     _check_feature_names_in as check_feature_names_in,
-)
-from sklearn.utils.validation import (
     _check_method_params as check_method_params,
-)
-from sklearn.utils.validation import (
     _check_sample_weight as check_sample_weight,
-)
-from sklearn.utils.validation import (
     _num_features as num_features,
-)
-from sklearn.utils.validation import (
     _num_samples as num_samples,
 )
 from torch import Tensor

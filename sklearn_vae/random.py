@@ -16,13 +16,15 @@ from scipy.special import ndtri
 from scipy.stats import qmc
 from torch import Tensor
 
-from sklearn_vae.seeds import MAX_DRAWS as MAX_DRAWS
-from sklearn_vae.seeds import MAX_SEED as MAX_SEED
-from sklearn_vae.seeds import RandomState as RandomState
-from sklearn_vae.seeds import Stream as Stream
-from sklearn_vae.seeds import draw_seed as draw_seed
-from sklearn_vae.seeds import start_seeds as start_seeds
-from sklearn_vae.seeds import stream_seed as stream_seed
+from sklearn_vae.seeds import (
+    MAX_DRAWS as MAX_DRAWS,
+    MAX_SEED as MAX_SEED,
+    RandomState as RandomState,
+    Stream as Stream,
+    draw_seed as draw_seed,
+    start_seeds as start_seeds,
+    stream_seed as stream_seed,
+)
 
 # scipy's Sobol points have no more dimensions
 MAX_DIMS = qmc.Sobol.MAXDIM

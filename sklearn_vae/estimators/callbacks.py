@@ -8,8 +8,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 
 try:
-    from sklearn.callback import CallbackSupportMixin
-    from sklearn.callback import with_callbacks as _wrap
+    from sklearn.callback import CallbackSupportMixin, with_callbacks as _wrap
 except ImportError:  # scikit-learn < 1.9
     _wrap = None
 

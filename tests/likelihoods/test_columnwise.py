@@ -1,8 +1,7 @@
 """Columns of several likelihoods side by side."""
 
 import torch
-from torch.distributions import Bernoulli as TorchBernoulli
-from torch.distributions import Normal
+from torch.distributions import Bernoulli as TorchBernoulli, Normal
 
 from sklearn_vae.likelihoods import Bernoulli, Categorical, Columnwise, Gaussian, Poisson
 

@@ -12,8 +12,7 @@ from sklearn.mixture import GaussianMixture
 
 from sklearn_vae.estimators.density import stacking_weights
 from sklearn_vae.functional import log_mean_exp
-from sklearn_vae.inference.mixture_log_density import LaplaceProposal
-from sklearn_vae.inference.mixture_log_density import log_density as log_density_of
+from sklearn_vae.inference.mixture_log_density import LaplaceProposal, log_density as log_density_of
 from sklearn_vae.likelihoods import (
     Bernoulli,
     Categorical,
