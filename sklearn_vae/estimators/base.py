@@ -60,6 +60,7 @@ from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import NETWORKS, Network, RowStructure
 from sklearn_vae.persistence.estimators import SerializationMixin
+from sklearn_vae.persistence.validation import invalid_parameter
 from sklearn_vae.random import MAX_DIMS, RandomState, Stream, make_generator
 from sklearn_vae.row_subsets import batches
 from sklearn_vae.training import (
@@ -268,11 +269,11 @@ class TableEstimator(
             check_checkpoint(self)
         n_components: Any = getattr(self, "n_components", "auto")
         if n_components != "auto" and n_components > self._max_components:
-            raise ValueError(
-                f"The 'n_components' parameter of {type(self).__name__} must be at most "
-                f"{self._max_components}, the number of dimensions of Sobol's sequence, whose "
-                f"points scores use. Got {n_components!r} instead."
+            expected = (
+                f"be at most {self._max_components}, the number of dimensions of Sobol's sequence, "
+                f"whose points scores use"
             )
+            raise invalid_parameter(self, "n_components", expected, n_components)
 
     def _check_rows(
         self, X: Any, sample_weight: Any, network: Network = FULLY_CONNECTED, *, reset: bool

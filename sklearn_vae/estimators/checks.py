@@ -19,7 +19,7 @@ from sklearn_vae.likelihoods import LIKELIHOODS, Likelihood
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import ACTIVATIONS, NETWORKS, Network
 from sklearn_vae.objectives import OBJECTIVES, TrimmedELBO
-from sklearn_vae.persistence.validation import MAX_COUNT
+from sklearn_vae.persistence.validation import MAX_COUNT, invalid_parameter
 from sklearn_vae.posteriors import POSTERIORS, GaussianCategorical
 from sklearn_vae.priors import PRIORS
 from sklearn_vae.warnings import warn
@@ -74,10 +74,8 @@ def check_callbacks(estimator: Any) -> None:
     for entry in estimator.callbacks:
         listener = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
         if not isinstance(listener, Callback):
-            raise ValueError(
-                f"The 'callbacks' parameter of {type(estimator).__name__} must hold skorch "
-                f"callbacks, or tuples of a name and one. Got {entry!r} instead."
-            )
+            expected = "hold skorch callbacks, or tuples of a name and one"
+            raise invalid_parameter(estimator, "callbacks", expected, entry)
         cls = type(listener)
         for name in ("on_batch_begin", "on_batch_end"):
             if not getattr(cls, name).__module__.startswith("skorch."):
@@ -134,10 +132,8 @@ def check_row_lengths(architecture: Architecture, X: np.ndarray) -> None:
 def check_one_member(estimator: Any) -> None:
     """Refuse to train an ensemble further."""
     if estimator.ensemble:
-        raise ValueError(
-            f"The 'ensemble' parameter of {type(estimator).__name__} must be False with warm_start "
-            f"and in partial_fit, which train one model further. Got True instead."
-        )
+        expected = "be False with warm_start and in partial_fit, which train one model further"
+        raise invalid_parameter(estimator, "ensemble", expected, value=True)
 
 
 def check_same_architecture(

@@ -37,7 +37,7 @@ from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.inference.sample_given import sample_given
 from sklearn_vae.likelihoods import Categorical
 from sklearn_vae.networks import Network
-from sklearn_vae.persistence.validation import check_count
+from sklearn_vae.persistence.validation import check_count, invalid_parameter
 from sklearn_vae.progress import show_progress
 from sklearn_vae.random import MAX_DRAWS, RandomState, Stream, draw_seed, stream_seed
 
@@ -366,10 +366,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
         check_random_state(random_state, caller=caller)
         self._check_y_is_used(y, "sample")
         if not isinstance(missing, bool | np.bool_):
-            raise ValueError(
-                f"The 'missing' parameter of {caller} must be True or False. "
-                f"Got {missing!r} instead."
-            )
+            raise invalid_parameter(caller, "missing", "be True or False", missing)
         row = self._given_row(given, caller)
         draw = self._draw_given(row, y, n_samples)
         seed = draw_seed(self.random_state if random_state is None else random_state)
@@ -421,10 +418,8 @@ class DensityEstimator(TableEstimator[PredictorT]):
             error.add_note(f"X is the 'reference' parameter of {caller} here.")
             raise
         if len(rows) < MIN_REFERENCE_ROWS:
-            raise ValueError(
-                f"The 'reference' parameter of {caller} must have at least "
-                f"{MIN_REFERENCE_ROWS} rows. Got {len(rows)} instead."
-            )
+            expected = f"have at least {MIN_REFERENCE_ROWS} rows"
+            raise invalid_parameter(caller, "reference", expected, len(rows))
         ratio_seed, maximum_seed = (stream_seed(seed, Stream.RATIO, k) for k in range(2))
         chosen = np.random.default_rng(ratio_seed).permutation(len(rows))[:MAX_REFERENCE_ROWS]
         rows = rows[chosen]

@@ -11,6 +11,7 @@ import numpy as np
 
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field, Name, seconds, shorten, time_type
+from sklearn_vae.persistence.validation import invalid_parameter
 
 # Relative rounding error of the largest values of a dtype.
 ROUNDING = 1e-9
@@ -27,10 +28,7 @@ def column_indices(
     for messages.
     """
     if isinstance(columns, str | Mapping) or not isinstance(columns, Iterable):
-        raise ValueError(
-            f"The '{parameter}' parameter of {caller} must be a list of columns of X. "
-            f"Got {columns!r} instead."
-        )
+        raise invalid_parameter(caller, parameter, "be a list of columns of X", columns)
     index_of = {name: j for j, name in enumerate(names)}
     has_names_of_truths = any(isinstance(name, bool) for name in names)
     indices = set()
@@ -61,10 +59,8 @@ def given_row(
     array of numbers. Categories become codes. ``caller`` is for messages.
     """
     if not isinstance(given, Mapping):
-        raise ValueError(
-            f"The 'given' parameter of {caller} must be a dict of values by column, such as "
-            f"{{{names[0]!r}: value}}. Got {given!r} instead."
-        )
+        expected = f"be a dict of values by column, such as {{{names[0]!r}: value}}"
+        raise invalid_parameter(caller, "given", expected, given)
     row = np.full(len(names), np.nan)
     for column, value in given.items():
         (j,) = column_indices([column], names, "given", caller)

@@ -38,7 +38,7 @@ from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.initialization.factor_analysis import MAX_FACTORS, ROWS_PER_FACTOR
 from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_array
+from sklearn_vae.persistence.validation import check_array, invalid_parameter
 from sklearn_vae.random import MAX_DRAWS, RandomState, draw_seed
 from sklearn_vae.training import Trainer
 from sklearn_vae.warnings import warn
@@ -210,10 +210,8 @@ class VAEImputer(
         with restore_on_error(self):
             self._validate_params()
             if self.add_indicator and self.n_draws is not None and self.n_draws > 1:
-                raise ValueError(
-                    f"The 'add_indicator' parameter of VAEImputer must be False with n_draws="
-                    f"{self.n_draws}, which make several tables. Got True instead."
-                )
+                expected = f"be False with n_draws={self.n_draws}, which make several tables"
+                raise invalid_parameter(self, "add_indicator", expected, value=True)
             if sample_weight is not None:
                 check_is_table(X, "sample_weight")
             marked = as_array(X)
@@ -361,10 +359,8 @@ class VAEImputer(
         check_is_fitted(self)
         is_one_table = self.n_draws is None or self.n_draws == 1
         if not is_one_table and get_output_config("transform", self)["dense"] != "default":
-            raise ValueError(
-                f"The 'n_draws' parameter of VAEImputer must be 1 or None with set_output, which "
-                f"makes one table. Got {self.n_draws} instead."
-            )
+            expected = "be 1 or None with set_output, which makes one table"
+            raise invalid_parameter(self, "n_draws", expected, self.n_draws)
         X = replace_by_nan(as_array(X), self.missing_values)
         model = self.estimator_
         rows = model._validate(X)

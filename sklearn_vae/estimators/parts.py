@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from sklearn_vae.networks import NETWORKS, CustomNetwork, EncoderDecoderPair, Network
 from sklearn_vae.objectives import OBJECTIVES, Checked, Constant, Objective, Schedule
-from sklearn_vae.persistence.validation import MAX_COUNT
+from sklearn_vae.persistence.validation import MAX_COUNT, invalid_parameter
 from sklearn_vae.posteriors import POSTERIORS, Posterior
 from sklearn_vae.priors import PRIORS, Prior
 from sklearn_vae.requirements import Requirement, check_requirements
@@ -43,10 +43,8 @@ def resolve_widths(hidden_layer_sizes: Any, caller: str) -> tuple[int, ...]:
     for width in widths:
         is_integer = isinstance(width, Integral) and not isinstance(width, bool)
         if not is_integer or not 1 <= width <= MAX_COUNT:
-            raise ValueError(
-                f"The 'hidden_layer_sizes' parameter of {caller} must hold integers between 1 and "
-                f"{MAX_COUNT}. Got {hidden_layer_sizes!r} instead."
-            )
+            expected = f"hold integers between 1 and {MAX_COUNT}"
+            raise invalid_parameter(caller, "hidden_layer_sizes", expected, hidden_layer_sizes)
     return tuple(int(width) for width in widths)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 
+from sklearn_vae.persistence.validation import invalid_parameter
 from sklearn_vae.random import Stream, stream_seed
 
 # Rows that are drawn at most, for each row of the sample and in total.
@@ -24,10 +25,7 @@ Accepts = Callable[[np.ndarray, int], np.ndarray]
 def check_rules(rules: Any) -> None:
     """Check that rules are a list, if there are any."""
     if rules and (isinstance(rules, str) or not isinstance(rules, Sequence)):
-        raise ValueError(
-            f"The 'rules' parameter of sample must be a list of expressions or functions. "
-            f"Got {rules!r} instead."
-        )
+        raise invalid_parameter("sample", "rules", "be a list of expressions or functions", rules)
 
 
 def sample_with_rules(

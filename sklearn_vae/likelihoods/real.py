@@ -29,7 +29,7 @@ from sklearn_vae.likelihoods.base import (
 )
 from sklearn_vae.model_constants import HALF_LOG_2PI, LOG_DF_BOUND, LOG_DF_CENTRE, LOG_SCALE_BOUND
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_integer
+from sklearn_vae.persistence.validation import check_integer, invalid_parameter
 
 # Smallest fixed scale; the largest is its inverse.
 MIN_FIXED_SCALE = 1e-3
@@ -71,11 +71,9 @@ class Gaussian(Likelihood):
         if self.scale not in ("per_row", "per_column") and not (
             is_number and MIN_FIXED_SCALE <= float(self.scale) <= 1 / MIN_FIXED_SCALE
         ):
-            raise ValueError(
-                f"The 'scale' parameter of {type(self).__name__} must be 'per_row', 'per_column' "
-                f"or a number between {MIN_FIXED_SCALE} and {1 / MIN_FIXED_SCALE:.0f}. "
-                f"Got {self.scale!r} instead."
-            )
+            numbers = f"a number between {MIN_FIXED_SCALE} and {1 / MIN_FIXED_SCALE:.0f}"
+            expected = f"be 'per_row', 'per_column' or {numbers}"
+            raise invalid_parameter(self, "scale", expected, self.scale)
 
     @property
     def is_fixed(self) -> bool:
@@ -219,10 +217,7 @@ class StudentT(Likelihood):
 
     def __post_init__(self) -> None:
         if self.scale not in ("per_row", "per_column"):
-            raise ValueError(
-                f"The 'scale' parameter of StudentT must be 'per_row' or 'per_column'. "
-                f"Got {self.scale!r} instead."
-            )
+            raise invalid_parameter(self, "scale", "be 'per_row' or 'per_column'", self.scale)
 
     @property
     def depends_on_z(self) -> tuple[bool, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from sklearn_vae.networks.mlp import MLP, SkipNetwork
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_count
+from sklearn_vae.persistence.validation import check_count, invalid_parameter
 
 
 @dataclass(frozen=True)
@@ -199,9 +199,6 @@ class FullyConnected(Network):
 def check_positive_ints(owner: Any, name: str, values: Any) -> tuple[int, ...]:
     """Check that a network's parameter is a sequence of integers >= 1."""
     if not isinstance(values, Sequence) or isinstance(values, str):
-        raise ValueError(
-            f"The '{name}' parameter of {type(owner).__name__} must be a tuple of integers. "
-            f"Got {values!r} instead."
-        )
+        raise invalid_parameter(owner, name, "be a tuple of integers", values)
     what = f"Each number of the '{name}' parameter of {type(owner).__name__}"
     return tuple(check_count(what, value) for value in values)

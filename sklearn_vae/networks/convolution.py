@@ -12,6 +12,7 @@ from sklearn_vae.networks.base import Layout, Network, RowStructure, check_posit
 from sklearn_vae.networks.layers import Activation, Gather, Scatter, fully_connected, zero_init_
 from sklearn_vae.networks.per_member import PerMember
 from sklearn_vae.persistence.registry import serializable
+from sklearn_vae.persistence.validation import invalid_parameter
 
 # Numbers of channels that are tried if image_shape is None.
 DEFAULT_CHANNELS = (1, 3)
@@ -78,19 +79,16 @@ class ConvNet(Network):
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", check_positive_ints(self, "channels", self.channels))
         if not self.channels:
-            raise ValueError(
-                "The 'channels' parameter of ConvNet must hold at least one number. "
-                f"Got {self.channels!r} instead."
-            )
+            raise invalid_parameter(self, "channels", "hold at least one number", self.channels)
         if self.image_shape is None:
             return
         shape = check_positive_ints(self, "image_shape", self.image_shape)
         if len(shape) not in (2, 3) or min(shape[:2]) < MIN_SIDE:
-            raise ValueError(
-                f"The 'image_shape' parameter of ConvNet must be (height, width) or (height, "
-                f"width, channels), height and width at least {MIN_SIDE}. "
-                f"Got {self.image_shape!r} instead."
+            expected = (
+                f"be (height, width) or (height, width, channels), height and width at least "
+                f"{MIN_SIDE}"
             )
+            raise invalid_parameter(self, "image_shape", expected, self.image_shape)
         object.__setattr__(self, "image_shape", shape)
 
     def for_n_features(self, n_features: int) -> "ConvNet":

@@ -12,7 +12,7 @@ from sklearn_vae.networks.base import Layout, Network, RowStructure, check_posit
 from sklearn_vae.networks.layers import Gather, Scatter, fully_connected, zero_init_
 from sklearn_vae.networks.per_member import PerMember
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_integer
+from sklearn_vae.persistence.validation import check_bool, check_integer, invalid_parameter
 
 
 @serializable
@@ -81,25 +81,17 @@ class GRUNet(Network):
 
     def __post_init__(self) -> None:
         check_integer(self, "n_units", self.n_units)
-        if not isinstance(self.autoregressive, bool):
-            raise ValueError(
-                "The 'autoregressive' parameter of GRUNet must be True or False. "
-                f"Got {self.autoregressive!r} instead."
-            )
+        check_bool(self, "autoregressive", self.autoregressive)
         is_rate = isinstance(self.word_dropout, Real) and 0 <= float(self.word_dropout) <= 1
         if not is_rate or (self.word_dropout and not self.autoregressive):
-            raise ValueError(
-                "The 'word_dropout' parameter of GRUNet must be a number from 0 to 1, and 0 "
-                f"with autoregressive=False. Got {self.word_dropout!r} instead."
-            )
+            expected = "be a number from 0 to 1, and 0 with autoregressive=False"
+            raise invalid_parameter(self, "word_dropout", expected, self.word_dropout)
         if self.sequence_shape is None:
             return
         shape = check_positive_ints(self, "sequence_shape", self.sequence_shape)
         if len(shape) != 2:
-            raise ValueError(
-                "The 'sequence_shape' parameter of GRUNet must be (steps, values per step). "
-                f"Got {self.sequence_shape!r} instead."
-            )
+            expected = "be (steps, values per step)"
+            raise invalid_parameter(self, "sequence_shape", expected, self.sequence_shape)
         object.__setattr__(self, "sequence_shape", shape)
 
     @property

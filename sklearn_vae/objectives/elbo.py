@@ -10,6 +10,7 @@ from torch import Tensor
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.objectives.base import LossState, LossTerms, Minibatch, Objective
 from sklearn_vae.persistence.registry import serializable
+from sklearn_vae.persistence.validation import invalid_parameter
 
 
 @serializable
@@ -92,10 +93,8 @@ class TrimmedELBO(ELBO):
 
     def __post_init__(self) -> None:
         if not isinstance(self.trim_fraction, Real) or not 0 <= float(self.trim_fraction) < 1:
-            raise ValueError(
-                f"The 'trim_fraction' parameter of TrimmedELBO must be a number of at least 0 "
-                f"and less than 1. Got {self.trim_fraction!r} instead."
-            )
+            expected = "be a number of at least 0 and less than 1"
+            raise invalid_parameter(self, "trim_fraction", expected, self.trim_fraction)
 
     def row_weights(
         self, log_prob: Tensor, kl: Tensor, beta: float | Tensor, weight: Tensor | None

@@ -9,7 +9,7 @@ from sklearn_vae.functional import log_mean_exp
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.objectives.base import LossState, LossTerms, Minibatch, Objective
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.persistence.validation import check_integer
+from sklearn_vae.persistence.validation import check_bool, check_integer
 from sklearn_vae.random import MAX_DRAWS
 from sklearn_vae.requirements import Requirement, no_free_bits
 
@@ -67,11 +67,7 @@ class IWAE(Objective):
     def __post_init__(self) -> None:
         n_draws = check_integer(self, "n_draws", self.n_draws, 1, MAX_DRAWS)
         object.__setattr__(self, "n_draws", n_draws)
-        if not isinstance(self.doubly_reparameterized, bool):
-            raise ValueError(
-                f"The 'doubly_reparameterized' parameter of IWAE must be True or False. "
-                f"Got {self.doubly_reparameterized!r} instead."
-            )
+        check_bool(self, "doubly_reparameterized", self.doubly_reparameterized)
 
     def __call__(self, model: VAE, batch: Minibatch, state: LossState) -> LossTerms:
         """Compute the negative bound of a batch, whose K draws are K / n_draws sets.

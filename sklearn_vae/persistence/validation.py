@@ -35,16 +35,26 @@ def check_count(name: str, value: Any, minimum: int = 1, maximum: int = MAX_COUN
     return int(value)
 
 
+def invalid_parameter(owner: object, name: str, expected: str, value: object) -> ValueError:
+    """Return the error of a parameter of an object, or of a function by its name."""
+    caller = owner if isinstance(owner, str) else type(owner).__name__
+    return ValueError(f"The '{name}' parameter of {caller} must {expected}. Got {value!r} instead.")
+
+
+def check_bool(owner: object, name: str, value: object) -> None:
+    """Refuse a parameter of ``owner`` that is not True or False."""
+    if not isinstance(value, bool):
+        raise invalid_parameter(owner, name, "be True or False", value)
+
+
 def check_number(owner: object, name: str, value: Any, *, positive: bool = False) -> None:
     """Refuse a field of ``owner`` that is not a finite number >= 0, or > 0 if ``positive``."""
     is_number = isinstance(value, Real) and not isinstance(value, bool)
     is_long = isinstance(value, Integral) and abs(int(value)) >= 1 << 63  # for torch
     number = float(value) if is_number and not is_long else math.nan
     if not (0 < number < math.inf or (number == 0 and not positive)):
-        raise ValueError(
-            f"The '{name}' parameter of {type(owner).__name__} must be a finite number "
-            f"{'> 0' if positive else '>= 0'}. Got {value!r} instead."
-        )
+        limit = "> 0" if positive else ">= 0"
+        raise invalid_parameter(owner, name, f"be a finite number {limit}", value)
 
 
 # -- annotations -------------------------------------------------------------------------
