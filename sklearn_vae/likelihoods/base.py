@@ -11,6 +11,8 @@ from sklearn_vae.model_constants import MAX_REDRAWS
 from sklearn_vae.random import sample_categorical
 
 Parameters = Sequence[Tensor]
+# Of each parameter: its slope in z, and its value at z = 0.
+LinearParameters = list[tuple[Tensor, Tensor]]
 
 # At initialization, probabilities are at least this far from 0 and 1, and slopes of logits and
 # log-rates in a latent dimension at most this steep.
@@ -164,9 +166,7 @@ class Likelihood(ABC):
         """Sample rows from p(x|z), real numbers within limits: (..., n width)."""
 
     @abstractmethod
-    def initialize(
-        self, loadings: Tensor, loc: Tensor, scale: Tensor
-    ) -> list[tuple[Tensor, Tensor]]:
+    def initialize(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> LinearParameters:
         """Slope in z and offset of each parameter, from the linear model x = loc + z @ loadings."""
 
     @abstractmethod

@@ -15,6 +15,7 @@ from sklearn_vae.likelihoods.base import (
     MAX_SLOPE,
     Likelihood,
     Limits,
+    LinearParameters,
     Parameters,
     bisect,
     weighted_mean,
@@ -111,9 +112,7 @@ class Poisson(Counts):
         rate = self._log_rate(params).exp()
         return self._roots(torch.poisson(rate.cpu(), generator=generator).to(rate.device))
 
-    def initialize(
-        self, loadings: Tensor, loc: Tensor, scale: Tensor
-    ) -> list[tuple[Tensor, Tensor]]:
+    def initialize(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> LinearParameters:
         """Rates whose roots and their slopes at z = 0 are the linear model's."""
         return [self._initial_log_rate(loadings, loc)]
 
@@ -201,9 +200,7 @@ class NegativeBinomial(Counts):
         mixed_rate = standard_gamma(shape, generator) * (rate.cpu() / shape)
         return self._roots(torch.poisson(mixed_rate, generator=generator).to(rate.device))
 
-    def initialize(
-        self, loadings: Tensor, loc: Tensor, scale: Tensor
-    ) -> list[tuple[Tensor, Tensor]]:
+    def initialize(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> LinearParameters:
         """Rates whose roots and their slopes are the linear model's, and a shape of 10."""
         raw = unbounded(torch.full_like(loc, INITIAL_LOG_SHAPE), LOG_SHAPE_BOUND)
         return [self._initial_log_rate(loadings, loc), (torch.zeros_like(loadings), raw)]

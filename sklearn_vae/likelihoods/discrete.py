@@ -13,6 +13,7 @@ from sklearn_vae.likelihoods.base import (
     SMALLEST_PROBABILITY,
     Likelihood,
     Limits,
+    LinearParameters,
     Parameters,
     class_cdf,
     fisher_features_of_classes,
@@ -68,9 +69,7 @@ class Bernoulli(Likelihood):
         probability = self.mean(params)
         return (uniform_like(probability, generator) < probability).to(probability.dtype)
 
-    def initialize(
-        self, loadings: Tensor, loc: Tensor, scale: Tensor
-    ) -> list[tuple[Tensor, Tensor]]:
+    def initialize(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> LinearParameters:
         """Logits whose probability and its slope at z = 0 are the linear model's."""
         probability = loc.clamp(MIN_PROBABILITY, 1 - MIN_PROBABILITY)
         slope = loadings / (probability * (1 - probability))
@@ -164,9 +163,7 @@ class Categorical(Likelihood):
         probability = self._classes(params[0]).softmax(-1)
         return self._one_hot(sample_classes(probability, generator)).to(probability.dtype)
 
-    def initialize(
-        self, loadings: Tensor, loc: Tensor, scale: Tensor
-    ) -> list[tuple[Tensor, Tensor]]:
+    def initialize(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> LinearParameters:
         """Logits whose probabilities and their slopes at z = 0 are the linear model's."""
         probability = loc.clamp(MIN_PROBABILITY, 1 - MIN_PROBABILITY)
         return [((loadings / probability).clamp(-MAX_SLOPE, MAX_SLOPE), probability.log())]
@@ -282,9 +279,7 @@ class Ordinal(Likelihood):
         probability = self._log_probabilities(params).exp()
         return sample_classes(probability, generator).to(probability.dtype) / (self.n_classes - 1)
 
-    def initialize(
-        self, loadings: Tensor, loc: Tensor, scale: Tensor
-    ) -> list[tuple[Tensor, Tensor]]:
+    def initialize(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> LinearParameters:
         """Thresholds at which the linear model of the evenly spaced numbers rounds to classes."""
         logistic = LOGISTIC * scale
         middles = (torch.arange(self.n_classes - 1) + 0.5) / (self.n_classes - 1)

@@ -19,6 +19,7 @@ from sklearn_vae.likelihoods.base import (
     SMALLEST_PROBABILITY,
     Likelihood,
     Limits,
+    LinearParameters,
     Parameters,
     class_cdf,
     fisher_features_of_classes,
@@ -135,9 +136,7 @@ class Gaussian(Likelihood):
 
         return sample_truncated(draw, limits)
 
-    def initialize(
-        self, loadings: Tensor, loc: Tensor, scale: Tensor
-    ) -> list[tuple[Tensor, Tensor]]:
+    def initialize(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> LinearParameters:
         """The linear Gaussian model itself, but for a fixed scale."""
         if isinstance(self.scale, Real):
             scale = torch.full_like(scale, float(self.scale))
@@ -271,9 +270,7 @@ class StudentT(Likelihood):
 
         return sample_truncated(draw, limits)
 
-    def initialize(
-        self, loadings: Tensor, loc: Tensor, scale: Tensor
-    ) -> list[tuple[Tensor, Tensor]]:
+    def initialize(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> LinearParameters:
         """The linear Gaussian model with five degrees of freedom."""
         raw_df = torch.full_like(loc, INITIAL_LOG_DF - LOG_DF_CENTRE)
         return [
@@ -456,9 +453,7 @@ class ZeroInflated(Likelihood):
         number = Gaussian().sample(params[1:], generator, limits) * one_hot[..., -1]
         return torch.cat([one_hot[..., :-1], number.unsqueeze(-1)], dim=-1).flatten(-2)
 
-    def initialize(
-        self, loadings: Tensor, loc: Tensor, scale: Tensor
-    ) -> list[tuple[Tensor, Tensor]]:
+    def initialize(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> LinearParameters:
         """Frequencies of the spikes, and mean and scale of the other numbers."""
         (spike, number), (_, scale) = self._split(loc), self._split(scale)
         slope, number_slope = self._split(loadings)  # (l, n, S), (l, n)

@@ -6,6 +6,7 @@ It is the counterpart of :class:`sklearn_vae.likelihoods.columnwise.Columnwise`.
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.random import Generator
 
 from sklearn_vae.runtime.likelihoods import Likelihood, Limits, Parameters
 
@@ -101,7 +102,7 @@ class Columnwise:
         return np.concatenate([part.average(block, weights) for (part, _), block in blocks], -1)
 
     def sample(
-        self, params: Sequence[Parameters], generator: np.random.Generator, limits: Limits
+        self, params: Sequence[Parameters], generator: Generator, limits: Limits
     ) -> np.ndarray:
         """Sample rows from p(x|z), within limits: (..., n_columns)."""
         rows, first = [], 0

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from numpy.random import Generator
 
 from sklearn_vae.model_constants import HALF_LOG_2PI
 
@@ -80,9 +81,7 @@ def log_softmax(x: np.ndarray) -> np.ndarray:
     return x - logsumexp(x, -1)[..., None]
 
 
-def resample(
-    log_weight: np.ndarray, index: np.ndarray, generator: np.random.Generator
-) -> np.ndarray:
+def resample(log_weight: np.ndarray, index: np.ndarray, generator: Generator) -> np.ndarray:
     """Draw one of K, by the weights of the columns with these indices: (K, B), (n,) -> (n,)."""
     weight = np.exp(log_weight - logsumexp(log_weight, 0))
     # of all columns at once: that of column b is between b and b + 1

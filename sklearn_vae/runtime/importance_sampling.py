@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from numpy.random import Generator
 
 from sklearn_vae.inference.constants import (
     CLUSTERS_PER_START,
@@ -274,7 +275,7 @@ def conditional_mean(vae: VAE, x: np.ndarray, points: Points) -> np.ndarray:
 
 @np.errstate(all="ignore")
 def sample_given_observed(
-    vae: VAE, x: np.ndarray, points: Points, n_draws: int, generator: np.random.Generator
+    vae: VAE, x: np.ndarray, points: Points, n_draws: int, generator: Generator
 ) -> np.ndarray:
     """Rows drawn given their observed values: (B, n) -> (B, n_draws, n_columns)."""
     z, log_weight = _weighted_codes(vae, x, points, refines_incomplete=True)

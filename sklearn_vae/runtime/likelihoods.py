@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.random import Generator
 
 from sklearn_vae.model_constants import (
     HALF_LOG_2PI,
@@ -104,9 +105,7 @@ class Likelihood:
         """
         raise NotImplementedError
 
-    def sample(
-        self, params: Parameters, generator: np.random.Generator, limits: Limits
-    ) -> np.ndarray:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits) -> np.ndarray:
         """Sample rows from p(x|z), real numbers within limits: (..., n width)."""
         raise NotImplementedError
 
@@ -151,9 +150,7 @@ class Gaussian(Likelihood):
         log_scale_slope = raw_slope * bounded_slope(raw, LOG_SCALE_BOUND)
         return np.stack([loc_slope, math.sqrt(2) * log_scale_slope], axis=-1)
 
-    def sample(
-        self, params: Parameters, generator: np.random.Generator, limits: Limits
-    ) -> np.ndarray:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits) -> np.ndarray:
         """Sample from the truncated normal distribution."""
         loc, scale = params[0], np.exp(bounded(params[1], LOG_SCALE_BOUND))
         return _truncated(lambda: loc + scale * generator.standard_normal(loc.shape), limits)
@@ -199,9 +196,7 @@ class StudentT(Likelihood):
         factors = [np.sqrt((df + 1) / (df + 3)), np.sqrt(df / (df + 3))]
         return number * np.stack(factors, axis=-1)
 
-    def sample(
-        self, params: Parameters, generator: np.random.Generator, limits: Limits
-    ) -> np.ndarray:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits) -> np.ndarray:
         """Sample from the truncated t distribution."""
         loc, scale, df = params[0], np.exp(bounded(params[1], LOG_SCALE_BOUND)), self._df(params[2])
         return _truncated(lambda: loc + scale * generator.standard_t(df, loc.shape), limits)
@@ -273,9 +268,7 @@ class ZeroInflated(Likelihood):
         number = np.exp(0.5 * log_weight[..., -1:]) * number
         return np.concatenate([_fisher_features_of_classes(log_weight, slope), number], axis=-1)
 
-    def sample(
-        self, params: Parameters, generator: np.random.Generator, limits: Limits
-    ) -> np.ndarray:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits) -> np.ndarray:
         """Sample a spike, or a number from the truncated normal distribution."""
         classes = np.eye(self.width)[_sample_classes(np.exp(self._log_weights(params)), generator)]
         classes[..., -1] *= Gaussian().sample(params[1:], generator, limits)
@@ -303,9 +296,7 @@ class Bernoulli(Likelihood):
         probability = self.mean(params)
         return (slopes[0] * np.sqrt(probability * (1 - probability)))[..., None]
 
-    def sample(
-        self, params: Parameters, generator: np.random.Generator, limits: Limits
-    ) -> np.ndarray:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits) -> np.ndarray:
         """Sample zeros and ones."""
         probability = self.mean(params)
         return (generator.random(probability.shape) < probability).astype(np.float64)
@@ -345,9 +336,7 @@ class Categorical(Likelihood):
         log_probability = log_softmax(_cells(params[0], self.n_classes))
         return _fisher_features_of_classes(log_probability, _cells(slopes[0], self.n_classes))
 
-    def sample(
-        self, params: Parameters, generator: np.random.Generator, limits: Limits
-    ) -> np.ndarray:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits) -> np.ndarray:
         """Sample classes, one-hot encoded."""
         probability = _cells(self.mean(params), self.n_classes)
         return _flat(np.eye(self.n_classes)[_sample_classes(probability, generator)])
@@ -404,9 +393,7 @@ class Ordinal(Likelihood):
         slope = (self._log_probabilities(ahead) - log_probability) / ORDINAL_DIFFERENCE
         return _fisher_features_of_classes(log_probability, slope)
 
-    def sample(
-        self, params: Parameters, generator: np.random.Generator, limits: Limits
-    ) -> np.ndarray:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits) -> np.ndarray:
         """Sample classes."""
         probability = np.exp(self._log_probabilities(params))
         return _sample_classes(probability, generator) / (self.n_classes - 1)
@@ -453,9 +440,7 @@ class Poisson(Counts):
         slope = slopes[0] * bounded_slope(params[0], LOG_RATE_BOUND)
         return (slope * np.exp(0.5 * self._log_rate(params)))[..., None]
 
-    def sample(
-        self, params: Parameters, generator: np.random.Generator, limits: Limits
-    ) -> np.ndarray:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits) -> np.ndarray:
         """Sample counts."""
         return np.sqrt(generator.poisson(np.exp(self._log_rate(params)))) / self.unit
 
@@ -485,9 +470,7 @@ class NegativeBinomial(Counts):
         root = np.exp(0.5 * (log_rate - softplus(log_rate - log_shape)))
         return (slopes[0] * bounded_slope(params[0], LOG_RATE_BOUND) * root)[..., None]
 
-    def sample(
-        self, params: Parameters, generator: np.random.Generator, limits: Limits
-    ) -> np.ndarray:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits) -> np.ndarray:
         """Sample Poisson variables whose rates are gamma distributed."""
         rate, shape = (
             np.exp(self._log_rate(params)),
@@ -534,7 +517,7 @@ def _fisher_features_of_classes(log_probability: np.ndarray, slope: np.ndarray) 
     return np.sqrt(probability) * (slope - mean)
 
 
-def _sample_classes(probability: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def _sample_classes(probability: np.ndarray, generator: Generator) -> np.ndarray:
     """Sample classes with the given probabilities: (..., K) -> (...)."""
     uniform = generator.random((*probability.shape[:-1], 1))
     return (uniform >= probability.cumsum(-1)[..., :-1]).sum(-1)

@@ -8,6 +8,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numpy.random import Generator
 
 from sklearn_vae.inference.constants import wide_scale
 from sklearn_vae.inference.mixture_constants import (
@@ -317,7 +318,7 @@ class PosteriorDraws(NamedTuple):
         model: MixtureEnsemble,
         x: np.ndarray,
         index: np.ndarray,
-        generator: np.random.Generator,
+        generator: Generator,
     ) -> np.ndarray:
         """Draw rows given the observed values of the encoded rows with these indices.
 

@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+from numpy.random import Generator
 
 from sklearn_vae.model_constants import (
     COMPONENT_LOG_SCALE_BOUND,
@@ -312,7 +313,7 @@ class MixtureEnsemble:
         x: np.ndarray,
         z: np.ndarray,
         component: np.ndarray,
-        generator: np.random.Generator | None = None,
+        generator: Generator | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Means of real columns given the observed ones, and parameters of the other columns.
 
@@ -335,7 +336,7 @@ class MixtureEnsemble:
         return np.where(observed, real, start - step), params
 
     def sample_given(
-        self, x: np.ndarray, z: np.ndarray, component: np.ndarray, generator: np.random.Generator
+        self, x: np.ndarray, z: np.ndarray, component: np.ndarray, generator: Generator
     ) -> np.ndarray:
         """Draw rows given their observed real values, of codes and components: (N, n_columns)."""
         rows, step = np.empty_like(x), self.codes_per_chunk(is_complete=False)
@@ -350,7 +351,7 @@ class MixtureEnsemble:
                 )
         return rows
 
-    def sample(self, n_rows: int, generator: np.random.Generator) -> np.ndarray:
+    def sample(self, n_rows: int, generator: Generator) -> np.ndarray:
         """Draw rows, again where beyond limits: (n_rows, n_columns)."""
         rows = self._draw_rows(n_rows, generator)
         for _ in range(MAX_REDRAWS):
@@ -360,7 +361,7 @@ class MixtureEnsemble:
             rows[beyond] = self._draw_rows(int(beyond.sum()), generator)
         return rows
 
-    def _draw_rows(self, n_rows: int, generator: np.random.Generator) -> np.ndarray:
+    def _draw_rows(self, n_rows: int, generator: Generator) -> np.ndarray:
         """Draw rows: (n_rows, n_columns)."""
         z = generator.standard_normal((n_rows, self.architecture.n_components))
         weight = np.exp(self.log_weight)

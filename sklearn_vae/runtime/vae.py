@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.random import Generator
 
 from sklearn_vae.model_constants import HALF_LOG_2PI, INPUT_CLIP, POSTERIOR_LOG_SCALE_BOUND
 from sklearn_vae.runtime.columnwise import Columnwise
@@ -102,7 +103,7 @@ class NormalMixture:
         slope = (loc - z[..., None, :]) * np.exp(-2 * log_scale)  # (M, K, B, C, l)
         return (np.exp(log_softmax(log_prob))[..., None] * slope).sum(-2)
 
-    def sample(self, n_rows: int, generator: np.random.Generator | TorchGenerator) -> np.ndarray:
+    def sample(self, n_rows: int, generator: Generator | TorchGenerator) -> np.ndarray:
         """Sample codes of each member: (M, n_rows, l)."""
         n_members, _, n_components = self.loc.shape
         noise = generator.standard_normal((n_members, n_rows, n_components))
@@ -301,7 +302,7 @@ class VAE:
         """Mean of p(x|z): (B or 1, l), (B, n) -> (M, B or 1, n_columns)."""
         return self.likelihood.mean(self.decode(z[None, None], x))[:, 0]
 
-    def sample(self, x: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    def sample(self, x: np.ndarray, generator: Generator) -> np.ndarray:
         """Draw rows given the conditions of rows, each from a random member.
 
         (n_rows, n) -> (n_rows, n_columns).
@@ -310,9 +311,7 @@ class VAE:
         member = generator.integers(self.n_members, size=len(x))
         return rows[member, np.arange(len(x))]
 
-    def sample_rows(
-        self, z: np.ndarray, x: np.ndarray, generator: np.random.Generator
-    ) -> np.ndarray:
+    def sample_rows(self, z: np.ndarray, x: np.ndarray, generator: Generator) -> np.ndarray:
         """Draw a row from p(x|z) of each member, given the conditions of rows.
 
         (M or 1, n_rows, l), (n_rows, n) -> (M, n_rows, n_columns).

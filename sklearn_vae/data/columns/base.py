@@ -222,9 +222,7 @@ class Columns(ABC):
         """Encode values in the model's units, in double precision: (n, k) -> (n, k * width)."""
 
     @abstractmethod
-    def decode(
-        self, values: np.ndarray, *, rounds: bool = False, is_sample: bool = False
-    ) -> np.ndarray:
+    def decode(self, values: np.ndarray, *, rounds: bool, is_sample: bool) -> np.ndarray:
         """Decode means or samples in X's units: (n, k * width) -> (n, k).
 
         With ``rounds``, means of binary columns and counts are rounded to possible values; those

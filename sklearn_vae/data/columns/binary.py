@@ -108,9 +108,7 @@ class BinaryColumns(Columns):
         X = self.replace_unseen(X, allows_missing=allows_missing)
         return np.where(np.isnan(X), np.nan, X.astype(np.float64) > self._middle())
 
-    def decode(
-        self, values: np.ndarray, *, rounds: bool = False, is_sample: bool = False
-    ) -> np.ndarray:
+    def decode(self, values: np.ndarray, *, rounds: bool, is_sample: bool) -> np.ndarray:
         """Return means of the two values, or the nearer one: (n, k) -> (n, k)."""
         exponent, shift, scale = self.units()
         with np.errstate(over="ignore"):
@@ -145,8 +143,6 @@ class ConstantColumns(BinaryColumns):
         """Encode nothing: (n, k) -> (n, 0)."""
         return np.empty((len(X), 0))
 
-    def decode(
-        self, values: np.ndarray, *, rounds: bool = False, is_sample: bool = False
-    ) -> np.ndarray:
+    def decode(self, values: np.ndarray, *, rounds: bool, is_sample: bool) -> np.ndarray:
         """Return the constants: (n, 0) -> (n, k)."""
         return np.repeat(self.categories.T, len(values), axis=0)

@@ -212,9 +212,7 @@ class CategoricalColumns(Columns):
         values[np.isnan(X)] = np.nan
         return values.reshape(len(X), X.shape[1] * self.categories.shape[1])
 
-    def decode(
-        self, values: np.ndarray, *, rounds: bool = False, is_sample: bool = False
-    ) -> np.ndarray:
+    def decode(self, values: np.ndarray, *, rounds: bool, is_sample: bool) -> np.ndarray:
         """Return the most probable categories: (n, k * C) -> (n, k)."""
         probability = values.reshape(len(values), *self.categories.shape)
         if self.n_levels.any():  # of categories, not of their classes
@@ -271,9 +269,7 @@ class OrdinalColumns(CategoricalColumns):
         codes = one_hot(X, self.categories).argmax(axis=-1)
         return np.where(np.isnan(X), np.nan, codes / (self.likelihood.n_classes - 1))
 
-    def decode(
-        self, values: np.ndarray, *, rounds: bool = False, is_sample: bool = False
-    ) -> np.ndarray:
+    def decode(self, values: np.ndarray, *, rounds: bool, is_sample: bool) -> np.ndarray:
         """Return the nearest categories: (n, k) -> (n, k)."""
         missing = np.isnan(values)
         codes = np.where(missing, 0, values).clip(0, 1) * (self.likelihood.n_classes - 1)

@@ -57,9 +57,7 @@ class CountColumns(Columns):
         roots = np.sqrt(np.maximum(X.astype(np.float64), 0)) / self.likelihood.unit
         return np.clip(roots, -limit, limit, out=roots)
 
-    def decode(
-        self, values: np.ndarray, *, rounds: bool = False, is_sample: bool = False
-    ) -> np.ndarray:
+    def decode(self, values: np.ndarray, *, rounds: bool, is_sample: bool) -> np.ndarray:
         """Square the roots; round counts with ``rounds``, and samples: (n, k) -> (n, k)."""
         with np.errstate(over="ignore"):
             counts = np.square(values * self.likelihood.unit)

@@ -233,9 +233,7 @@ class RealColumns(Columns):
         values, limit = self.normalize(X), INPUT_CLIP[X.dtype]
         return np.clip(values, -limit, limit, out=values)
 
-    def decode(
-        self, values: np.ndarray, *, rounds: bool = False, is_sample: bool = False
-    ) -> np.ndarray:
+    def decode(self, values: np.ndarray, *, rounds: bool, is_sample: bool) -> np.ndarray:
         """Undo the encoding; clip and round samples: (n, k) -> (n, k)."""
         return self.unstandardize(self.unnormalize(values), is_sample=is_sample)
 
