@@ -182,7 +182,7 @@ class MixtureVAE(StackedModule):
             With log p(x|z, c) and log p(z) pi_c / (q(z|x) q(c|x)) of each draw.
         """
         q = self.encode(x if encoder_input is None else encoder_input)
-        z = self.posterior.rsample(q, noise[..., :-1])  # (M, K, B, l)
+        z, log_q = self.posterior.propose(q, noise[..., :-1], stop_gradient=stop_gradient)
         row = self.split(x)
         white, log_density = Whitening(self)(row)
         log_share = (log_density + self.mixture_logit.detach().log_softmax(-1).mT).log_softmax(1)
@@ -192,7 +192,6 @@ class MixtureVAE(StackedModule):
             row.others.unsqueeze(1),
             None if row.others_observed is None else row.others_observed.unsqueeze(1),
         )
-        log_q = self.posterior.log_prob(q, z, stop_gradient=stop_gradient)
         log_c = pick(self.mixture_logit.log_softmax(-1).mT - log_share, chosen)
         return Draws(z, log_prob, log_c + self.prior.log_prob(z) - log_q)
 

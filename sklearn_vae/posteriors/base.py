@@ -54,14 +54,8 @@ class PosteriorDistribution(ABC):
         """Reparameterised draws of z for noise (M or 1, K, B or 1, l): (M, K, B, l)."""
 
     @abstractmethod
-    def log_prob(
-        self, params: Tensor, z: Tensor, proposal_scale: float = 1.0, *, stop_gradient: bool = False
-    ) -> Tensor:
-        """Log-density in nats of z: (M, B, n_params), (M, K, B, l) -> (M, K, B).
-
-        With ``stop_gradient`` the parameters are detached, so that the gradient is that
-        through z alone (sticking the landing, DReG).
-        """
+    def log_prob(self, params: Tensor, z: Tensor, proposal_scale: float = 1.0) -> Tensor:
+        """Log-density in nats of z: (M, B, n_params), (M, K, B, l) -> (M, K, B)."""
 
     def propose(
         self,
@@ -71,9 +65,13 @@ class PosteriorDistribution(ABC):
         *,
         stop_gradient: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """Importance-sampling draws (M, K, B, l), and their log-density (M, K, B)."""
+        """Importance-sampling draws (M, K, B, l), and their log-density (M, K, B).
+
+        With ``stop_gradient`` the gradient of the density is that through z alone, not through
+        the parameters (sticking the landing, DReG).
+        """
         z = self.rsample(params, noise, proposal_scale)
-        return z, self.log_prob(params, z, proposal_scale, stop_gradient=stop_gradient)
+        return z, self.log_prob(params.detach() if stop_gradient else params, z, proposal_scale)
 
     def temper(self, params: Tensor, beta: float) -> Tensor:
         """Parameters nearer to p(z|x) where the KL had the weight beta in training: by default q's.

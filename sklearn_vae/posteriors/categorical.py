@@ -233,11 +233,9 @@ class RelaxedOneHotDistribution(PosteriorDistribution):
             codes = self._sample_one_hot(log_probs, for_classes)
         return self._join(codes, self.gaussian.rsample(rest, for_rest, proposal_scale))
 
-    def log_prob(
-        self, params: Tensor, z: Tensor, proposal_scale: float = 1.0, *, stop_gradient: bool = False
-    ) -> Tensor:
+    def log_prob(self, params: Tensor, z: Tensor, proposal_scale: float = 1.0) -> Tensor:
         """Log-probability of one-hot codes, and log-density of the rest: (M, K, B)."""
-        log_probs, rest = self._split(params.detach() if stop_gradient else params)
+        log_probs, rest = self._split(params)
         return self._log_prob(log_probs, rest, z, proposal_scale)
 
     def propose(

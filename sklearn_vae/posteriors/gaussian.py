@@ -56,11 +56,9 @@ class DiagonalGaussian(Posterior, PosteriorDistribution):
         log_scale = log_scale + math.log(proposal_scale)
         return loc.unsqueeze(1) + log_scale.exp().unsqueeze(1) * noise  # (M, K, B, l)
 
-    def log_prob(
-        self, params: Tensor, z: Tensor, proposal_scale: float = 1.0, *, stop_gradient: bool = False
-    ) -> Tensor:
+    def log_prob(self, params: Tensor, z: Tensor, proposal_scale: float = 1.0) -> Tensor:
         """Log-density in nats of draws z: (M, B, 2 l), (M, K, B, l) -> (M, K, B)."""
-        loc, log_scale = self.split(params.detach() if stop_gradient else params)
+        loc, log_scale = self.split(params)
         log_scale = log_scale + math.log(proposal_scale)
         noise = (z - loc.unsqueeze(1)) * (-log_scale).exp().unsqueeze(1)
         return (-0.5 * noise.square() - log_scale.unsqueeze(1) - HALF_LOG_2PI).sum(-1)
@@ -144,11 +142,9 @@ class FullCovarianceGaussian(Posterior, PosteriorDistribution):
         correlated = (unit.unsqueeze(1) @ noise.unsqueeze(-1)).squeeze(-1)  # (M, K, B, l)
         return loc.unsqueeze(1) + (proposal_scale * log_scale.exp()).unsqueeze(1) * correlated
 
-    def log_prob(
-        self, params: Tensor, z: Tensor, proposal_scale: float = 1.0, *, stop_gradient: bool = False
-    ) -> Tensor:
+    def log_prob(self, params: Tensor, z: Tensor, proposal_scale: float = 1.0) -> Tensor:
         """Log-density in nats of draws z: (M, B, n_params), (M, K, B, l) -> (M, K, B)."""
-        loc, log_scale, unit = self._factor(params.detach() if stop_gradient else params)
+        loc, log_scale, unit = self._factor(params)
         log_scale = log_scale + math.log(proposal_scale)
         standardised = (z - loc.unsqueeze(1)) * (-log_scale).exp().unsqueeze(1)  # (M, K, B, l)
         noise = torch.linalg.solve_triangular(
