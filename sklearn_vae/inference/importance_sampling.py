@@ -11,7 +11,7 @@ References
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -27,19 +27,6 @@ from sklearn_vae.inference.constants import (
 from sklearn_vae.inference.laplace import NormalProposal, Target
 from sklearn_vae.posteriors import PosteriorDistribution
 from sklearn_vae.priors import PriorDistribution
-
-
-class Proposal(Protocol):
-    """A distribution of codes for each of B rows."""
-
-    def draw(self, noise: Tensor) -> Tensor:
-        """Codes of standard normal draws (1, K, 1, n_noise): (M, K, B or 1, l)."""
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        """Log-density in nats of codes: (M, K, B, l) -> (M, K, B)."""
-
-    def select(self, rows: Tensor) -> "Proposal":
-        """Index-select the rows."""
 
 
 class PriorProposal(NamedTuple):
@@ -97,6 +84,10 @@ class EncoderProposal(NamedTuple):
     def select(self, rows: Tensor) -> "EncoderProposal":
         """Index-select the rows."""
         return self._replace(params=self.params.index_select(1, rows))
+
+
+# A distribution of codes for each of B rows.
+Proposal = EncoderProposal | PriorProposal | NormalProposal
 
 
 class ImportanceSampler:

@@ -8,7 +8,7 @@ Shapes: M members, K draws, B rows.
 import math
 from collections.abc import Iterator
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
@@ -87,19 +87,6 @@ class Points:
         return WidthCheck(self.encoder)
 
 
-class Proposal(Protocol):
-    """A distribution of codes for each of B rows."""
-
-    def draw(self, noise: np.ndarray) -> np.ndarray:
-        """Codes of standard normal draws: (K, l) -> (M, K, B or 1, l)."""
-
-    def log_prob(self, z: np.ndarray) -> np.ndarray:
-        """Log-density in nats of codes: (M, K, B, l) -> (M, K, B)."""
-
-    def select(self, rows: np.ndarray) -> "Proposal":
-        """Index-select the rows."""
-
-
 class PriorProposal(NamedTuple):
     """The prior, and codes drawn from it (M, K, l), which all rows share."""
 
@@ -136,6 +123,10 @@ class EncoderProposal(NamedTuple):
     def select(self, rows: np.ndarray) -> "EncoderProposal":
         """Index-select the rows."""
         return EncoderProposal(self.loc[:, rows], self.log_scale[:, rows])
+
+
+# A distribution of codes for each of B rows.
+Proposal = EncoderProposal | PriorProposal | NormalProposal
 
 
 class ImportanceSampler:

@@ -6,7 +6,7 @@ times (the mixture of ``VAEDensity``). Models and objectives without one use aut
 also the oracle in the tests.
 """
 
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,38 +16,11 @@ from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.networks import MLP
 from sklearn_vae.objectives import LossState, Minibatch, Objective
-from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.gradients.elbo import ELBOGradient
 from sklearn_vae.training.gradients.mixture import MixtureGradient
 
-
-class HandWrittenGradient(Protocol):
-    """A loss and its hand-written backward pass for batches of one shape."""
-
-    def __init__(
-        self,
-        model: Any,
-        objective: Any,
-        state: LossState,
-        n_rows: int,
-        n_draws: int,
-        *,
-        clips_input: bool = True,
-    ): ...
-
-    @staticmethod
-    def supports(model: StackedModule, objective: Objective, state: LossState) -> bool:
-        """Return whether every part of the model and the objective has a backward pass here."""
-
-    @staticmethod
-    def precompute(model: Any, rows: Dataset) -> Dataset | None:
-        """Compute what the loss needs of each row and no weights change; None for nothing."""
-
-    def __call__(self, batch: Minibatch, state: LossState) -> Tensor:
-        """Write the gradient of one batch into the model's; return the loss terms (3, M)."""
-
-
-HAND_WRITTEN: tuple[type[HandWrittenGradient], ...] = (ELBOGradient, MixtureGradient)
+HandWrittenGradient = ELBOGradient | MixtureGradient
+HAND_WRITTEN = ELBOGradient, MixtureGradient
 
 
 def find_gradient(
@@ -78,7 +51,7 @@ class LossGradient:
     ):
         self.model, self.objective, self.state = model, objective, state
         self.clips_input = clips_input
-        self.hand_written = find_gradient(model, objective, state)
+        self.hand_written: Any = find_gradient(model, objective, state)
         self.by_shape: dict[tuple[int, int], HandWrittenGradient] = {}
         self.masks: list[tuple[Tensor, Tensor]] = []
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -95,25 +95,6 @@ def split_columns(
         )
         for part, params_of_part, grads_of_part, *rest in blocks
     ]
-
-
-class Cost(Protocol):
-    """Cost of columns of one likelihood, and its gradient."""
-
-    def forward(self) -> Tensor:
-        """Compute the cost of each row, summed over columns, in nats: (M, K, B)."""
-
-    def backward(self, weight: Tensor) -> None:
-        """Write the gradients of the parameters, from that of the cost: (M, 1, K, B).
-
-        That of the pseudo-observations is added, which the cost itself does not contain.
-        """
-
-
-def make_cost(columns: ColumnViews) -> Cost:
-    """Make the cost of some columns; without a hand-written gradient, it is autograd's."""
-    cost = COSTS.get(type(columns.likelihood), AutogradCost)
-    return cost(columns)
 
 
 class AutogradCost:
@@ -360,9 +341,19 @@ class NegativeBinomialCost:
         self.grad_shape.copy_(grad * (1 - self.log_shape_bound.tanh.square()))
 
 
+Cost = AutogradCost | BernoulliCost | Softmax | ZeroInflatedCost | NegativeBinomialCost
 COSTS: dict[type[Likelihood], Callable[[ColumnViews], Cost]] = {
     Bernoulli: BernoulliCost,
     Categorical: categorical_cost,
     NegativeBinomial: NegativeBinomialCost,
     ZeroInflated: ZeroInflatedCost,
 }
+
+
+def make_cost(columns: ColumnViews) -> Cost:
+    """Make the cost of some columns; without a hand-written gradient, it is autograd's.
+
+    The gradient contains that of the pseudo-observations, which the cost itself does not.
+    """
+    cost = COSTS.get(type(columns.likelihood), AutogradCost)
+    return cost(columns)

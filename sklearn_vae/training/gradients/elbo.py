@@ -1,8 +1,7 @@
 """Hand-written gradient of the evidence lower bound."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -151,7 +150,7 @@ class ELBOGradient:
         x = torch.cat(inputs, dim=1).flatten(0, 1)
         return replace(rows, x=x, row_indices=None, weight=None, first_row=block * rows.n_rows)
 
-    def _columns(self, model: VAE, state: LossState) -> Sequence["ColumnsGradient"]:
+    def _columns(self, model: VAE, state: LossState) -> "list[WeightedCost | GaussianColumns]":
         """Make a part for each block of columns, on views of the decoder's output."""
         likelihood, shape = model.likelihood, (self.row_weights.n_draws, self.row_weights.n_rows)
         params, grads = (
@@ -355,19 +354,6 @@ class LearnedPriorLatent(GaussianSample):
                 cast(Tensor, param.grad).add_(gradient)
 
 
-class ColumnsGradient(Protocol):
-    """Loss of columns of one likelihood, and its gradient."""
-
-    def forward(self) -> None:
-        """Compute the rows' costs, or what they depend on."""
-
-    def row_loss(self) -> Tensor:
-        """Compute the loss of each row after ``forward``, averaged over draws: (M, B)."""
-
-    def backward(self) -> Tensor:
-        """Write the gradients of the parameters after ``forward``; return the loss: (M,)."""
-
-
 class WeightedCost:
     """Cost of columns, averaged over rows with their weights."""
 
@@ -419,43 +405,35 @@ class GaussianColumns(NormalColumns):
 
     def backward(self) -> Tensor:
         """Write the gradients of the parameters after ``forward``; return the loss: (M,)."""
-        row_weights = self.row_weights
+        row_weights, observed = self.row_weights, self.observed
         self.backward_loc(row_weights.draws)
-        if self.observed is not None:
-            return self._backward_of_observed(self.observed)
+        # weights of the observations of a column, and observations of a scale in one row
+        count, n_observations = row_weights.total, self.n_observations
+        if observed is not None:
+            count = torch.bmm(observed.squeeze(2), row_weights.column)  # (M, d, 1)
+            n_observations = self.strength
 
         # gradient of the log-scale: number of observations minus their sum of squares over scale²
         squares = torch.mul(self.inverse_scale, self.inverse_scale, out=self.squares)
         squares.mul_(self.pseudo_squares)
         if self.is_per_row:
-            torch.mul(self.tanh, self.twice_bound, out=self.standardised).add_(self.square)
-            loss = torch.bmm(self.standardised_rows, row_weights.draws_column, out=self.per_column)
+            torch.mul(self.tanh, self.twice_bound, out=self.standardised)
             squares.add_(self.square)
-            grad = torch.sub(self.n_observations, squares, out=squares).mul_(row_weights.draws)
-        else:
-            loss = torch.bmm(self.square_rows, row_weights.draws_column, out=self.per_column)
-            grad = torch.sub(self.n_observations, squares, out=squares).mul_(self.total_by_draw)
-            grad.sub_(self.per_column_by_draw)
-            loss.addcmul_(row_weights.total * self.twice_bound, self.tanh.squeeze(3))
-        aten.tanh_backward.grad_input(grad, self.tanh, grad_input=self.grad_raw)
-        return loss.sum((1, 2)).mul_(0.5).add_(self.total, alpha=self.constant)
-
-    def _backward_of_observed(self, observed: Tensor) -> Tensor:
-        """Write the gradients of the scales where values are missing; return the loss: (M,)."""
-        row_weights = self.row_weights
-        count = torch.bmm(observed.squeeze(2), row_weights.column)  # (M, d, 1)
-        squares = torch.mul(self.inverse_scale, self.inverse_scale, out=self.squares)
-        squares.mul_(self.pseudo_squares)
-        if self.is_per_row:
-            torch.mul(self.tanh, self.twice_bound, out=self.standardised).mul_(observed)
+            if observed is not None:
+                self.standardised.mul_(observed)
+                squares.sub_(observed)
             self.standardised.add_(self.square)
             loss = torch.bmm(self.standardised_rows, row_weights.draws_column, out=self.per_column)
-            squares.add_(self.square).sub_(observed)
-            grad = torch.sub(self.strength, squares, out=squares).mul_(row_weights.draws)
+            grad = torch.sub(n_observations, squares, out=squares).mul_(row_weights.draws)
         else:
             loss = torch.bmm(self.square_rows, row_weights.draws_column, out=self.per_column)
-            grad = torch.sub(self.strength, squares, out=squares).mul_(self.total_by_draw)
-            grad.sub_(self.per_column_by_draw).add_(count.unsqueeze(3))
+            grad = torch.sub(n_observations, squares, out=squares).mul_(self.total_by_draw)
+            grad.sub_(self.per_column_by_draw)
+            if observed is not None:
+                grad.add_(count.unsqueeze(3))
             loss.addcmul_(count * self.twice_bound, self.tanh.squeeze(3))
         aten.tanh_backward.grad_input(grad, self.tanh, grad_input=self.grad_raw)
-        return loss.sum((1, 2)).mul_(0.5).add_(count.sum((1, 2)), alpha=HALF_LOG_2PI)
+        loss = loss.sum((1, 2)).mul_(0.5)
+        if observed is None:
+            return loss.add_(self.total, alpha=self.constant)
+        return loss.add_(count.sum((1, 2)), alpha=HALF_LOG_2PI)
