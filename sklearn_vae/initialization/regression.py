@@ -63,26 +63,3 @@ class ConditionRegression:
         n_columns = self.coef.shape[1]
         explained = (rows[:, n_columns:] - self.mean) @ self.coef
         return rows[:, :n_columns] - explained.astype(rows.dtype)
-
-
-class Residuals:
-    """A read-only array of a table's residuals, computed on access.
-
-    Parameters
-    ----------
-    rows : array of shape (n, d + n_conditions)
-        Columns and conditions, an ndarray or an array-like with slices.
-    regression : ConditionRegression
-        The fitted regression.
-    """
-
-    def __init__(self, rows: Any, regression: ConditionRegression):
-        self.rows, self.regression = rows, regression
-        self.shape = (len(rows), regression.coef.shape[1])
-        self.dtype = rows.dtype
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        return self.regression.residuals(self.rows[rows])

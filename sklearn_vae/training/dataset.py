@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_vae.training.rows import EncodedArray, EncodedRows, Rows, WindowedRows
+from sklearn_vae.training.rows import EncodedRows, Rows, WindowedRows
 
 # Relative difference below which sample weights are equal: some were in single precision.
 WEIGHT_RTOL = 1e-5
@@ -136,7 +136,7 @@ class Dataset:
         """Return a single member's rows (lazy for EncodedRows) and sample weights, if any."""
         weight = None if self.weight is None else self.sample_weight()
         if isinstance(self.x, EncodedRows):
-            return EncodedArray(self.x, self.row_indices), weight
+            return self.x.view(self.row_indices), weight
         x = self.x if self.row_indices is None else self.x[self.row_indices]
         return x.cpu().numpy(), weight
 

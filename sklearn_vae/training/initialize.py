@@ -20,12 +20,12 @@ from sklearn_vae.initialization.ppca import (
     LinearGaussian,
     recording_steps,
 )
-from sklearn_vae.initialization.regression import ConditionRegression, Residuals
+from sklearn_vae.initialization.regression import ConditionRegression
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE, build
 from sklearn_vae.networks import ConvNet, EncoderDecoderPair
 from sklearn_vae.random import Stream, make_generator, start_seeds, stream_seed
-from sklearn_vae.row_subsets import spread_out
+from sklearn_vae.row_subsets import LazyRows, spread_out
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import TrainingConfig, TrainingJob
 
@@ -156,26 +156,27 @@ def _residuals(job: TrainingJob) -> tuple[Any, np.ndarray | None, ConditionRegre
     rows, weight = job.train.arrays()
     if not job.architecture.n_conditions:
         return rows, weight, None
-    regression = ConditionRegression.fit(
-        rows, job.train.sample_weight(), job.architecture.n_columns
+    n_columns = job.architecture.n_columns
+    regression = ConditionRegression.fit(rows, job.train.sample_weight(), n_columns)
+    residuals = LazyRows(
+        lambda index: regression.residuals(rows[index]), (len(rows), n_columns), rows.dtype
     )
-    return Residuals(rows, regression), weight, regression
+    return residuals, weight, regression
 
 
 def _linear_model(job: TrainingJob, n_components: int) -> CorrelationPCA | FactorModel:
     """Fit the linear model of a job's training rows, given their conditions if there are any."""
     (x, weight, regression), n_factors = _residuals(job), job.architecture.n_factors
-    if regression is None:
-        if n_factors:
-            return FactorModel.fit(x, weight, n_factors)
-        return CorrelationPCA.fit(x, weight, n_components)
+    min_residual = 0.0 if regression is None else MIN_RESIDUAL
     model: CorrelationPCA | FactorModel
     if n_factors:
         model = FactorModel.fit(x, weight, n_factors)
-        model = replace(model, residual=np.maximum(model.residual, MIN_RESIDUAL))
+        model = replace(model, residual=np.maximum(model.residual, min_residual))
     else:
-        model = CorrelationPCA.fit(x, weight, n_components, MIN_RESIDUAL)
-        model = replace(model, min_residual_variance=MIN_RESIDUAL**2)
+        model = CorrelationPCA.fit(x, weight, n_components, min_residual)
+        model = replace(model, min_residual_variance=max(min_residual**2, MIN_VARIANCE))
+    if regression is None:
+        return model
     # columns were recorded in steps, residuals were not
     steps = recording_steps(job.train.arrays()[0])[: job.architecture.n_columns]
     return replace(model, regression=regression, steps=steps)

@@ -2,19 +2,21 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sklearn_vae.data.sources import DiskRows, window_rows
-from sklearn_vae.row_subsets import batches
+from sklearn_vae.row_subsets import LazyRows, batches
 
 # Rows that are encoded at a time where all are read.
 CHUNK_ROWS = 1 << 14
 
 
+@dataclass(eq=False)
 class EncodedRows:
     """A matrix whose rows are encoded on access, for tables too large to encode as a whole.
 
@@ -35,22 +37,21 @@ class EncodedRows:
         Device of the encoded rows.
     """
 
-    nbytes = 0  # memory in addition to the source
+    source: np.ndarray | DiskRows
+    encode: Callable[[np.ndarray], np.ndarray]
+    n_columns: int
+    dtype: torch.dtype
+    device: torch.device
 
-    def __init__(
-        self,
-        source: np.ndarray | DiskRows,
-        encode: Callable[[np.ndarray], np.ndarray],
-        n_columns: int,
-        dtype: torch.dtype,
-        device: torch.device,
-    ):
-        self.source, self.encode = source, encode
-        self.shape = torch.Size([len(source), n_columns])
-        self.dtype, self.device = dtype, device
+    nbytes: ClassVar[int] = 0  # memory in addition to the source
 
     def __len__(self) -> int:
-        return self.shape[0]
+        return len(self.source)
+
+    @property
+    def shape(self) -> torch.Size:
+        """Numbers of rows and columns."""
+        return torch.Size([len(self), self.n_columns])
 
     def numel(self) -> int:
         """Return the number of entries."""
@@ -64,6 +65,17 @@ class EncodedRows:
         """Encode the rows with these indices; ``dim`` is 0."""
         return self[rows]
 
+    def view(self, row_indices: Tensor | None) -> LazyRows:
+        """Return an array of the rows with these indices, of all for None."""
+        indices = None if row_indices is None else row_indices.cpu().numpy()
+        n_rows = len(self) if indices is None else len(indices)
+
+        def encode(rows: Any) -> np.ndarray:
+            return self[rows if indices is None else indices[rows]].cpu().numpy()
+
+        dtype = torch.empty(0, dtype=self.dtype).numpy().dtype
+        return LazyRows(encode, (n_rows, self.n_columns), dtype)
+
     def aminmax(self) -> tuple[Tensor, Tensor]:
         """Return the minimum and the maximum of all observed entries."""
         low, high = self[:0].new_tensor([np.inf, -np.inf]).unbind()
@@ -74,6 +86,7 @@ class EncodedRows:
         return low, high
 
 
+@dataclass(eq=False)
 class WindowedRows(EncodedRows):
     """Rows of a file in random order, encoded window by window.
 
@@ -95,23 +108,14 @@ class WindowedRows(EncodedRows):
 
     source: DiskRows
 
-    def __init__(
-        self,
-        source: DiskRows,
-        encode: Callable[[np.ndarray], np.ndarray],
-        n_columns: int,
-        dtype: torch.dtype,
-        device: torch.device,
-    ):
-        super().__init__(source, encode, n_columns, dtype, device)
-        self.rows_per_window = window_rows(n_columns)
+    def __post_init__(self) -> None:
+        self.rows_per_window = window_rows(self.n_columns)
         self._executor = ThreadPoolExecutor(1)
         self._windows: dict[int, Future[Tensor]] = {}
 
     def after(self, n_rows: int) -> Self:
         """Return all rows but the first ``n_rows``."""
-        source = self.source.after(n_rows)
-        return type(self)(source, self.encode, self.shape[1], self.dtype, self.device)
+        return replace(self, source=self.source.after(n_rows))
 
     def index_select(self, dim: int, rows: Tensor) -> Tensor:
         """Encode the rows with these indices, of one window or two neighbours; ``dim`` is 0."""
@@ -121,7 +125,7 @@ class WindowedRows(EncodedRows):
             return self[rows]
         if last == first:
             return self._window(first).index_select(0, rows - first * self.rows_per_window)
-        x = torch.empty(len(rows), self.shape[1], dtype=self.dtype, device=self.device)
+        x = torch.empty(len(rows), self.n_columns, dtype=self.dtype, device=self.device)
         for number in (first, last):
             is_inside = numbers == number
             x[is_inside] = self._window(number)[rows[is_inside] - number * self.rows_per_window]
@@ -142,29 +146,3 @@ class WindowedRows(EncodedRows):
 
 
 Rows = Tensor | EncodedRows
-
-
-class EncodedArray:
-    """A read-only NumPy view of ``EncodedRows``, encoded on access.
-
-    Parameters
-    ----------
-    rows : EncodedRows
-        Rows of the whole table.
-    row_indices : Tensor or None
-        Indices of the rows in view; None for all.
-    """
-
-    def __init__(self, rows: EncodedRows, row_indices: Tensor | None):
-        self.rows = rows
-        self.row_indices = None if row_indices is None else row_indices.cpu().numpy()
-        n_rows = len(rows) if row_indices is None else len(row_indices)
-        self.shape = (n_rows, rows.shape[1])
-        self.dtype = torch.empty(0, dtype=rows.dtype).numpy().dtype
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        indices = rows if self.row_indices is None else self.row_indices[rows]
-        return self.rows[indices].cpu().numpy()
