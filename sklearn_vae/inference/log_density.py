@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,9 +17,7 @@ from sklearn_vae.inference.adaptive_importance_sampling import refine
 from sklearn_vae.inference.class_sampling import ClassSampler, ClassTarget
 from sklearn_vae.inference.constants import (
     FAR_START,
-    MAX_PROPOSALS,
     MAX_START_DIMENSIONS,
-    MIN_DRAWS,
     MIN_STARTS,
     PRIOR_ONE_IN,
 )
@@ -30,10 +27,9 @@ from sklearn_vae.inference.importance_sampling import (
     PriorProposal,
     WidthCheck,
 )
-from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.priors import DiagonalMixture, PriorDistribution, StandardNormal
-from sklearn_vae.random import Stream, make_generator, sobol_normal, stream_seed
+from sklearn_vae.random import Stream, make_generator
 
 
 class Points(NamedTuple):
@@ -128,52 +124,6 @@ class WeightedCodes(NamedTuple):
         """Weights that sum to 1 over the codes of all members: (M, K, B)."""
         shape = self.log_weight.shape[:2]
         return self.log_weight.flatten(0, 1).softmax(0).unflatten(0, shape)
-
-
-def sobol_noise(
-    architecture: Architecture,
-    n_draws: int,
-    seed: int,
-    dtype: np.dtype,
-    device: torch.device,
-    *,
-    scrambling: int = 0,
-    proposal: int = 0,
-) -> Tensor:
-    """Sobol points of one proposal as standard normal draws: (1, K, 1, n_noise)."""
-    points = sobol_normal(
-        n_draws, architecture.n_noise, stream_seed(seed, Stream.SCORE, scrambling, proposal)
-    )
-    return torch.as_tensor(points.astype(dtype)).to(device)[None, :, None, :]
-
-
-def make_points(
-    architecture: Architecture,
-    n_draws: int,
-    seed: int,
-    dtype: np.dtype,
-    device: torch.device,
-    scrambling: int = 0,
-) -> Points:
-    """Draw the points of all proposals; ``scrambling`` is the index of an independent set."""
-
-    def noise(n_points: int, proposal: int) -> Tensor:
-        return sobol_noise(
-            architecture, n_points, seed, dtype, device, scrambling=scrambling, proposal=proposal
-        )
-
-    encoder = noise(n_draws, 0)
-    width = architecture.codes.width
-    return Points(
-        encoder=encoder,
-        laplace=[noise(max(n_draws, MIN_DRAWS), 2 + k) for k in range(MAX_PROPOSALS)],
-        prior=noise(n_draws, 1),
-        prior_seed=(seed, Stream.PARTS, scrambling),
-        proposal_scale=architecture.proposal_scale,
-        width_check=WidthCheck(
-            encoder[..., width:] if architecture.has_continuous_codes else encoder
-        ),
-    )
 
 
 def log_evidence(model: VAE, x: Tensor, points: Points, rows_per_chunk: int) -> Tensor:

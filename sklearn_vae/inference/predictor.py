@@ -26,14 +26,13 @@ from sklearn_vae.inference.conditionals import (
     marginal_cdf,
     randomized_pit,
 )
-from sklearn_vae.inference.constants import SCORE_DRAWS
+from sklearn_vae.inference.constants import MAX_PROPOSALS, MIN_DRAWS, SCORE_DRAWS
 from sklearn_vae.inference.decoder_correction import correction_at
+from sklearn_vae.inference.importance_sampling import WidthCheck
 from sklearn_vae.inference.log_density import (
     Points,
     log_evidence,
     log_sum_over_codes,
-    make_points,
-    sobol_noise,
 )
 from sklearn_vae.inference.missing import (
     conditional_mean,
@@ -188,25 +187,47 @@ class Predictor:
             return rows_in_memory(n_draws * max(self.architecture.n_columns, 1))
         return rows_in_cache(max(self.architecture.widest, self.columns.n_features), n_draws)
 
-    def noise(self, n_draws: int, dtype: np.dtype, scrambling: int = 0) -> Tensor:
-        """Sobol points as standard normal draws: (1, K, 1, n_noise)."""
-        return sobol_noise(
-            self.architecture, n_draws, self.seed, dtype, self.device, scrambling=scrambling
-        )
+    def noise(
+        self, n_draws: int, dtype: np.dtype, scrambling: int = 0, proposal: int = 0
+    ) -> Tensor:
+        """Sobol points of a proposal as standard normal draws: (1, K, 1, n_noise).
+
+        ``scrambling`` is the index of an independent set of them.
+        """
+        seed = stream_seed(self.seed, Stream.SCORE, scrambling, proposal)
+        points = sobol_normal(n_draws, self.architecture.n_noise, seed)
+        return torch.as_tensor(points.astype(dtype)).to(self.device)[None, :, None, :]
 
     @torch.inference_mode(False)
     def points(self, n_draws: int, dtype: np.dtype, scrambling: int = 0) -> Points:
         """Sobol points of all proposals of importance sampling; the last ones are kept."""
-        architecture, cache = self.architecture, self._cache
+        cache = self._cache
         key = n_draws, np.dtype(dtype).name
         kept: Points | None = cache.get("points", {}).get(key)
         if scrambling == 0 and kept is not None:
             return kept
-        points = make_points(architecture, n_draws, self.seed, dtype, self.device, scrambling)
+        points = self._make_points(n_draws, dtype, scrambling)
         n_numbers = sum(noise.numel() for noise in (points.encoder, points.prior, *points.laplace))
         if scrambling == 0 and n_numbers <= MAX_CACHED_NUMBERS:
             cache["points"] = {key: points}
         return points
+
+    def _make_points(self, n_draws: int, dtype: np.dtype, scrambling: int) -> Points:
+        """Draw the points of all proposals."""
+        architecture = self.architecture
+        encoder, prior, *laplace = (
+            self.noise(n_draws if k < 2 else max(n_draws, MIN_DRAWS), dtype, scrambling, k)
+            for k in range(2 + MAX_PROPOSALS)
+        )
+        first = architecture.codes.width if architecture.has_continuous_codes else 0
+        return Points(
+            encoder=encoder,
+            laplace=laplace,
+            prior=prior,
+            prior_seed=(self.seed, Stream.PARTS, scrambling),
+            proposal_scale=architecture.proposal_scale,
+            width_check=WidthCheck(encoder[..., first:]),
+        )
 
     # -- densities -------------------------------------------------------------------
 
