@@ -16,14 +16,16 @@ from sklearn_vae.data.columns import (
     Columns,
     ConstantColumns,
     OrdinalColumns,
+    PointMassColumns,
+    RealColumns,
     TrainingColumn,
+)
+from sklearn_vae.data.columns.point_masses import (
+    MIN_COUNT,
     find_common_values,
     find_point_masses,
     find_point_masses_of_reals,
-    share_categories,
-    share_scale,
 )
-from sklearn_vae.data.columns.point_masses import MIN_COUNT
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.one_to_one import OneToOne, find_one_to_one
 from sklearn_vae.likelihoods import (
@@ -290,12 +292,53 @@ def fit_columns(
         chosen = choose_likelihood(column, point_masses=point_masses)
         columns.append(COLUMNS[type(chosen).__name__].fit(column, chosen))
     for first in range(period or 0):
-        share_scale(columns[first::period])
+        _share_scale(columns[first::period])
         is_coded = [hint.n_classes is not None for hint in hints[first::period]]
-        columns[first::period] = share_categories(columns[first::period], is_coded)
+        columns[first::period] = _share_categories(columns[first::period], is_coded)
     pairs = _derive_columns(columns, X, sample_weight, requests) if derives_columns else []
     _group_levels(columns, X, sample_weight)
     return _group(columns), pairs
+
+
+def _share_scale(columns: list[Columns]) -> None:
+    """Give real columns their common mean and scale, in place.
+
+    All their values together have mean 0 and variance 1. Columns with point masses keep theirs.
+    """
+    real = [
+        column
+        for column in columns
+        if isinstance(column, RealColumns) and not isinstance(column, PointMassColumns)
+    ]
+    if not real:
+        return
+    exponent = np.max([column.exponent for column in real])
+    means = np.concatenate([np.ldexp(column.shift, column.exponent - exponent) for column in real])
+    scales = np.concatenate([np.ldexp(column.scale, column.exponent - exponent) for column in real])
+    scale = np.sqrt(np.mean(np.square(scales) + np.square(means - means.mean())))
+    for column in real:
+        column.exponent, column.shift = np.array([exponent]), np.array([means.mean()])
+        column.scale = np.array([scale])
+
+
+def _share_categories(columns: list[Columns], is_coded: list[bool]) -> list[Columns]:
+    """Give categorical columns, and binary ones beside them, the categories of all.
+
+    Columns whose categories a schema has coded have one list already.
+    """
+    categories = {
+        j: column.categories
+        for j, (column, has_codes) in enumerate(zip(columns, is_coded, strict=True))
+        if (type(column) is CategoricalColumns and not has_codes) or type(column) is BinaryColumns
+    }
+    if all(type(columns[j]) is BinaryColumns for j in categories):
+        return columns
+    shared = np.unique(np.concatenate([values.ravel() for values in categories.values()]))
+    likelihood = Categorical(len(shared))
+    return [
+        CategoricalColumns(column.indices, likelihood, shared[None]) if j in categories else column
+        for j, column in enumerate(columns)
+    ]
 
 
 def _derive_columns(

@@ -1,11 +1,10 @@
 """Interface of the priors p(z)."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, cast
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from sklearn_vae.requirements import Requirement, no_free_bits
 
@@ -13,6 +12,10 @@ NO_FREE_BITS = no_free_bits("from which the KL is not a sum over latent dimensio
 
 # Encoder: rows (M, B, n_columns) to location and log-scale of q(z|x), both (M, B, l).
 Encode = Callable[[Tensor], tuple[Tensor, Tensor]]
+# Parameters by name, with a member axis.
+Params = Mapping[str, Tensor]
+# Shape of codes: members, rows, latent dimensions.
+Shape = tuple[int, int, int]
 
 
 class PriorDistribution(Protocol):
@@ -21,13 +24,11 @@ class PriorDistribution(Protocol):
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density in nats: (M, K, B, l) -> (M, K, B)."""
 
-    def sample(
-        self, shape: tuple[int, int, int], generator: torch.Generator, dtype: torch.dtype
-    ) -> Tensor:
+    def sample(self, shape: Shape, generator: Generator, dtype: torch.dtype) -> Tensor:
         """Sample codes of each member, of the shape (M, n_rows, l)."""
 
 
-class Prior(ABC):
+class Prior:
     """Base class of the priors: frozen dataclasses of hyperparameters.
 
     A prior states the shapes of its parameters, which the model holds and trains with the
@@ -53,8 +54,11 @@ class Prior(ABC):
         """Initial values of the parameters, from rows (M, n_rows, n_columns)."""
         return {}
 
-    @abstractmethod
     def distribution(
-        self, params: Mapping[str, Tensor], encode: Encode, mask: Tensor | None
+        self, params: Params, encode: Encode, mask: Tensor | None
     ) -> PriorDistribution:
-        """Make p(z) of parameters with a member axis; mask (M, l) is 0 where dimensions pad."""
+        """Make p(z) of parameters, by default the prior itself.
+
+        The mask (M, l) is 0 where dimensions pad.
+        """
+        return cast(PriorDistribution, self)

@@ -1,14 +1,13 @@
 """The uniform prior of categorical codes, with standard normal dimensions behind them."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from sklearn_vae.functional import one_hot
-from sklearn_vae.priors.base import Encode, Prior
+from sklearn_vae.priors.base import Prior, Shape
 from sklearn_vae.priors.normal import StandardNormal
 
 
@@ -29,20 +28,12 @@ class UniformCategorical(Prior):
     n_variables: int
     n_classes: int
 
-    def distribution(
-        self, params: Mapping[str, Tensor], encode: Encode, mask: Tensor | None
-    ) -> "UniformCategorical":
-        """Return the prior itself, which has no parameters."""
-        return self
-
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-probability of the one-hot codes plus log-density of the rest: (..., l) -> (...)."""
         rest = z[..., self.n_variables * self.n_classes :]
         return StandardNormal().log_prob(rest) - self.n_variables * math.log(self.n_classes)
 
-    def sample(
-        self, shape: tuple[int, int, int], generator: torch.Generator, dtype: torch.dtype
-    ) -> Tensor:
+    def sample(self, shape: Shape, generator: Generator, dtype: torch.dtype) -> Tensor:
         """Sample codes of each member, of the shape (M, n_rows, l)."""
         n_members, n_rows, n_components = shape
         chosen = torch.randint(

@@ -1,16 +1,15 @@
 """Mixture priors: of Gaussians, or of the encoder's posteriors at pseudo-inputs (VampPrior)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from sklearn_vae.device import widest_dtype
 from sklearn_vae.model_constants import HALF_LOG_2PI
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_integer
-from sklearn_vae.priors.base import NO_FREE_BITS, Encode, Prior
+from sklearn_vae.priors.base import NO_FREE_BITS, Encode, Params, Prior, Shape
 from sklearn_vae.random import sample_categorical
 from sklearn_vae.requirements import Requirement
 
@@ -87,7 +86,7 @@ class MixturePrior(_Mixture):
         }
 
     def distribution(
-        self, params: Mapping[str, Tensor], encode: Encode, mask: Tensor | None
+        self, params: Params, encode: Encode, mask: Tensor | None
     ) -> "DiagonalMixture":
         """Make the mixture; padding dimensions are standard normal and have no gradient."""
         loc, log_scale = params["loc"], params["log_scale"]
@@ -126,9 +125,7 @@ class DiagonalMixture:
         log_joint = torch.baddbmm(offset, powers, coefs.mT)  # (M, K B, C)
         return torch.logsumexp(log_joint, -1).unflatten(1, z.shape[1:3]).to(z.dtype)
 
-    def sample(
-        self, shape: tuple[int, int, int], generator: torch.Generator, dtype: torch.dtype
-    ) -> Tensor:
+    def sample(self, shape: Shape, generator: Generator, dtype: torch.dtype) -> Tensor:
         """Sample codes of each member, of the shape (M, n_rows, l)."""
         noise = torch.randn(shape, generator=generator, dtype=dtype)
         uniform = torch.rand(shape[:2], generator=generator, dtype=dtype).to(self.loc)
@@ -188,9 +185,7 @@ class VampPrior(_Mixture):
         """Initialize at the rows (M, C, n_columns)."""
         return {"pseudo_input": x}
 
-    def distribution(
-        self, params: Mapping[str, Tensor], encode: Encode, mask: Tensor | None
-    ) -> DiagonalMixture:
+    def distribution(self, params: Params, encode: Encode, mask: Tensor | None) -> DiagonalMixture:
         """Make the mixture of posteriors; the encoder applies the mask."""
         loc, log_scale = encode(params["pseudo_input"])
         return DiagonalMixture(loc.new_zeros(loc.shape[:2]), loc, log_scale)

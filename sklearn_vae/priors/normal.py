@@ -1,14 +1,13 @@
 """The standard normal prior."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from sklearn_vae.model_constants import HALF_LOG_2PI
 from sklearn_vae.persistence.registry import serializable
-from sklearn_vae.priors.base import Encode, Prior
+from sklearn_vae.priors.base import Prior, Shape
 
 
 @serializable
@@ -26,18 +25,10 @@ class StandardNormal(Prior):
     is_standard_normal = True
     has_closed_form_kl = True
 
-    def distribution(
-        self, params: Mapping[str, Tensor], encode: Encode, mask: Tensor | None
-    ) -> "StandardNormal":
-        """Return the prior itself, which has no parameters."""
-        return self
-
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density in nats: (..., l) -> (...)."""
         return (-0.5 * z.square() - HALF_LOG_2PI).sum(-1)
 
-    def sample(
-        self, shape: tuple[int, int, int], generator: torch.Generator, dtype: torch.dtype
-    ) -> Tensor:
+    def sample(self, shape: Shape, generator: Generator, dtype: torch.dtype) -> Tensor:
         """Sample codes of each member, of the shape (M, n_rows, l)."""
         return torch.randn(shape, generator=generator, dtype=dtype)

@@ -7,14 +7,8 @@ from sklearn_vae.data.columns.base import ColumnHint, Columns, TrainingColumn
 from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
 from sklearn_vae.data.columns.counts import CountColumns
-from sklearn_vae.data.columns.point_masses import (
-    PointMassColumns,
-    find_common_values,
-    find_point_masses,
-    find_point_masses_of_reals,
-)
+from sklearn_vae.data.columns.point_masses import PointMassColumns
 from sklearn_vae.data.columns.real import PositiveColumns, RealColumns
-from sklearn_vae.data.columns.shared import share_categories, share_scale
 
 __all__ = [
     "COLUMNS",
@@ -24,13 +18,10 @@ __all__ = [
     "Columns",
     "ConstantColumns",
     "OrdinalColumns",
+    "PointMassColumns",
     "PositiveColumns",
+    "RealColumns",
     "TrainingColumn",
-    "find_common_values",
-    "find_point_masses",
-    "find_point_masses_of_reals",
-    "share_categories",
-    "share_scale",
 ]
 
 # Classes of columns by the name of their likelihood's class.
