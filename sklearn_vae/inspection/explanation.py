@@ -1,6 +1,7 @@
 """Bar chart of the feature attributions of an anomaly score, and the labels of its bars."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, time
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -33,6 +34,7 @@ RELATIVE_LENGTH = 0.75
 CHARACTER_WIDTH, LINE_HEIGHT = 0.6, 1.2
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ExplanationDisplay(DisplayMixin):
     """Feature attributions of an anomaly score, as bars.
 
@@ -71,22 +73,12 @@ class ExplanationDisplay(DisplayMixin):
     (13, 6)
     """
 
-    bars_: "BarContainer"
-
-    def __init__(
-        self,
-        *,
-        attributions: np.ndarray,
-        feature_names: Sequence[str] | np.ndarray | None = None,
-        values: np.ndarray | None = None,
-        expected_values: np.ndarray | None = None,
-        unit: str = "nats",
-    ) -> None:
-        self.attributions = attributions
-        self.feature_names = feature_names
-        self.values = values
-        self.expected_values = expected_values
-        self.unit = unit
+    attributions: np.ndarray
+    feature_names: Sequence[str] | np.ndarray | None = None
+    values: np.ndarray | None = None
+    expected_values: np.ndarray | None = None
+    unit: str = "nats"
+    bars_: "BarContainer" = field(init=False)
 
     @classmethod
     def from_estimator(

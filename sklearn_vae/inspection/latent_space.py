@@ -1,6 +1,7 @@
 """Scatter plot of codes in two latent dimensions."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -24,6 +25,7 @@ MISSING_COLOR = "lightgrey"
 COLORMAP_OPTIONS = ("c", "cmap", "norm", "vmin", "vmax")
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class LatentSpaceDisplay(DisplayMixin):
     """Scatter plot of the codes of rows in two latent dimensions.
 
@@ -61,15 +63,11 @@ class LatentSpaceDisplay(DisplayMixin):
     ((150, 2), 3)
     """
 
-    scatters_: "list[PathCollection]"
-
-    def __init__(
-        self, *, codes: Any, components: Sequence[int] = (0, 1), y: Any = None, kl: Any = None
-    ) -> None:
-        self.codes = codes
-        self.components = components
-        self.y = y
-        self.kl = kl
+    codes: Any
+    components: Sequence[int] = (0, 1)
+    y: Any = None
+    kl: Any = None
+    scatters_: "list[PathCollection]" = field(init=False)
 
     @classmethod
     def from_estimator(

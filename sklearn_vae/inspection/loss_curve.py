@@ -1,6 +1,7 @@
 """Learning curves: training and validation losses by iteration."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -16,6 +17,7 @@ SPLITS = {"": ("training rows", "tab:blue"), "val_": ("validation rows", "tab:re
 WIDTH, HEIGHT = 3.8, 3.2  # inches of one panel
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class LossCurveDisplay(DisplayMixin):
     """Learning curves: the losses of ``history_`` by iteration.
 
@@ -52,19 +54,11 @@ class LossCurveDisplay(DisplayMixin):
     ['kl_loss', 'loss']
     """
 
-    axes_: np.ndarray
-    lines_: "dict[str, Line2D]"
-
-    def __init__(
-        self,
-        *,
-        iterations: np.ndarray,
-        curves: Mapping[str, np.ndarray],
-        refit_from: int | None = None,
-    ) -> None:
-        self.iterations = iterations
-        self.curves = curves
-        self.refit_from = refit_from
+    iterations: np.ndarray
+    curves: Mapping[str, np.ndarray]
+    refit_from: int | None = None
+    axes_: np.ndarray = field(init=False)
+    lines_: "dict[str, Line2D]" = field(init=False)
 
     @classmethod
     def from_estimator(

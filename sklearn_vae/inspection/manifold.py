@@ -1,6 +1,7 @@
 """Decoded images of a grid of codes in two latent dimensions."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -17,6 +18,7 @@ SIZE = (6.5, 6.5)
 MAX_TICKS = 9
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ManifoldDisplay(DisplayMixin):
     """Decoded images of a grid of codes, at quantiles of the standard normal prior.
 
@@ -60,22 +62,12 @@ class ManifoldDisplay(DisplayMixin):
     (5, 5, 64)
     """
 
-    images_: np.ndarray
-
-    def __init__(
-        self,
-        *,
-        rows: np.ndarray,
-        values: np.ndarray,
-        image_shape: Sequence[int],
-        limits: tuple[float, float] | None = None,
-        components: Sequence[int] = (0, 1),
-    ) -> None:
-        self.rows = rows
-        self.values = values
-        self.image_shape = image_shape
-        self.limits = limits
-        self.components = components
+    rows: np.ndarray
+    values: np.ndarray
+    image_shape: Sequence[int]
+    limits: tuple[float, float] | None = None
+    components: Sequence[int] = (0, 1)
+    images_: np.ndarray = field(init=False)
 
     @classmethod
     def from_estimator(

@@ -1,6 +1,7 @@
 """Calibration plot of probability integral transforms (PIT), column by column."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -23,6 +24,7 @@ MAX_NAMED = 6
 ROWS_PER_BIN, MIN_BINS, MAX_BINS = 20, 5, 20
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class PITCalibrationDisplay(DisplayMixin):
     """Probability integral transforms of held-out rows, which are uniform if calibrated.
 
@@ -68,14 +70,10 @@ class PITCalibrationDisplay(DisplayMixin):
     [0, 1, 2, 3]
     """
 
-    lines_: "dict[int, Line2D]"
-    band_: "Artist"
-
-    def __init__(
-        self, *, pit: np.ndarray, feature_names: Sequence[str] | np.ndarray | None = None
-    ) -> None:
-        self.pit = pit
-        self.feature_names = feature_names
+    pit: np.ndarray
+    feature_names: Sequence[str] | np.ndarray | None = None
+    lines_: "dict[int, Line2D]" = field(init=False)
+    band_: "Artist" = field(init=False)
 
     @classmethod
     def from_estimator(

@@ -1,6 +1,7 @@
 """Rows beside their reconstructions, as images or as lines."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -36,6 +37,7 @@ STYLES: dict[str, dict[str, Any]] = {
 }
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ReconstructionDisplay(DisplayMixin):
     """Rows above their reconstructions, as images or as lines over the columns.
 
@@ -79,23 +81,13 @@ class ReconstructionDisplay(DisplayMixin):
     (2, 5)
     """
 
-    images_: np.ndarray
-    lines_: np.ndarray
-
-    def __init__(
-        self,
-        *,
-        X: np.ndarray,
-        X_reconstructed: np.ndarray,
-        X_true: np.ndarray | None = None,
-        image_shape: Sequence[int] | None = None,
-        feature_names: Sequence[str] | np.ndarray | None = None,
-    ) -> None:
-        self.X = X
-        self.X_reconstructed = X_reconstructed
-        self.X_true = X_true
-        self.image_shape = image_shape
-        self.feature_names = feature_names
+    X: np.ndarray
+    X_reconstructed: np.ndarray
+    X_true: np.ndarray | None = None
+    image_shape: Sequence[int] | None = None
+    feature_names: Sequence[str] | np.ndarray | None = None
+    images_: np.ndarray = field(init=False)
+    lines_: np.ndarray = field(init=False)
 
     @classmethod
     def from_estimator(

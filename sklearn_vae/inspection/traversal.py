@@ -1,6 +1,7 @@
 """Latent traversals: decoded rows along single latent dimensions."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -38,6 +39,7 @@ MAX_COMPONENTS = 6
 TILE = 0.75  # inches
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class TraversalDisplay(DisplayMixin):
     """Decoded rows along single latent dimensions, as images or as a heat map of changes.
 
@@ -86,30 +88,16 @@ class TraversalDisplay(DisplayMixin):
     (3, 7, 64)
     """
 
-    images_: np.ndarray
-
-    def __init__(
-        self,
-        *,
-        rows: np.ndarray,
-        values: np.ndarray,
-        quantiles: np.ndarray,
-        components: list[int],
-        kl: np.ndarray | None = None,
-        limits: tuple[float, float] | None = None,
-        scale: np.ndarray | None = None,
-        image_shape: Sequence[int] | None = None,
-        feature_names: Sequence[str] | np.ndarray | None = None,
-    ) -> None:
-        self.rows = rows
-        self.values = values
-        self.quantiles = quantiles
-        self.components = components
-        self.kl = kl
-        self.limits = limits
-        self.scale = scale
-        self.image_shape = image_shape
-        self.feature_names = feature_names
+    rows: np.ndarray
+    values: np.ndarray
+    quantiles: np.ndarray
+    components: list[int]
+    kl: np.ndarray | None = None
+    limits: tuple[float, float] | None = None
+    scale: np.ndarray | None = None
+    image_shape: Sequence[int] | None = None
+    feature_names: Sequence[str] | np.ndarray | None = None
+    images_: np.ndarray = field(init=False)
 
     @classmethod
     def from_estimator(
