@@ -50,6 +50,8 @@ class ConditionEncoder:
 
         ``names`` are those of the columns, if y is a data frame of several.
         """
+        from sklearn_vae.data.fit import fit_encoder  # not at the top: encoding needs no torch
+
         categories = [None if column.dtype.kind == "f" else _classes(column) for column in y]
         codes = _codes(y, categories)
         names = [f"y[{j}]" for j in range(len(y))] if names is None else list(names)
@@ -64,7 +66,7 @@ class ConditionEncoder:
             class_prior = frequency / weights.sum()
         gaussian = find("Gaussian")()
         likelihood = [gaussian if classes is None else "categorical" for classes in categories]
-        encoder = TableEncoder.fit(
+        encoder = fit_encoder(
             codes, sample_weight, likelihood, names, column_hints, groups_levels=False
         )
         return cls(categories, encoder, class_prior)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from sklearn_vae.data.arrays import has_missing_values
 from sklearn_vae.data.columns import (
     BinaryColumns,
     CategoricalColumns,
-    ColumnHint,
     Columns,
     ConstantColumns,
     OrdinalColumns,
@@ -72,90 +71,6 @@ class TableEncoder:
     conditions: "TableEncoder | None" = None
     one_to_one: list[OneToOne] = field(default_factory=list)
     missing_patterns: MissingPatterns | None = None
-
-    @classmethod
-    def fit(
-        cls,
-        X: np.ndarray,
-        sample_weight: np.ndarray | None,
-        likelihood: object,
-        names: Sequence[Name] | None,
-        column_hints: Sequence[ColumnHint] | None = None,
-        *,
-        point_masses: bool = True,
-        period: int | None = None,
-        allows_missing: bool = True,
-        exact_marginals: bool = False,
-        groups_levels: bool = True,
-        derives_columns: bool = False,
-        conditions: "TableEncoder | None" = None,
-    ) -> Self:
-        """Choose the likelihood of each column, and fit its units.
-
-        Parameters
-        ----------
-        X : ndarray of shape (n, n_features)
-            Rows, finite or NaN; categories as codes.
-        sample_weight : ndarray of shape (n,) or None
-            Sample weights.
-        likelihood : str, Likelihood, list or dict
-            The estimator's parameter.
-        names : sequence of hashable, or None
-            Names of the columns, if they have any.
-        column_hints : sequence of ColumnHint, optional
-            Information from the columns' dtypes; none by default.
-        point_masses : bool, default=True
-            Whether real numbers may have point masses.
-        period : int or None, default=None
-            Every ``period``-th column has the same scale and the same categories, as pixels of
-            one channel and time steps of one variable.
-        allows_missing : bool, default=True
-            Whether the model takes missing values.
-        exact_marginals : bool, default=False
-            Whether the encoding of columns without a requested likelihood follows the
-            distribution of their values: few or common values are point masses, and normal
-            scores are fitted where they improve the density.
-        groups_levels : bool, default=True
-            Whether many categories of a column share classes; they do not with a ``period``.
-        derives_columns : bool, default=False
-            Whether columns without a requested likelihood that are in one-to-one relation with a
-            column of classes are derived from it.
-        conditions : TableEncoder or None, default=None
-            Encoder of the columns of y.
-
-        Returns
-        -------
-        TableEncoder
-            Fitted encoder.
-        """
-        # not at the top: encoding needs no torch
-        from sklearn_vae.data.infer import fit_columns
-
-        column_names: list[Name] = [*(range(X.shape[1]) if names is None else names)]
-        groups, pairs = fit_columns(
-            X,
-            sample_weight,
-            likelihood,
-            column_names,
-            column_hints or [ColumnHint(name) for name in column_names],
-            point_masses=point_masses,
-            period=period,
-            exact_marginals=exact_marginals,
-            groups_levels=groups_levels,
-            derives_columns=derives_columns,
-        )
-        n_rows = float(len(X) if sample_weight is None else sample_weight.sum())
-        has_missing = bool(has_missing_values(X).any())
-        return cls(
-            column_names,
-            groups=groups,
-            log_unseen=-float(np.log(n_rows + 2)),
-            has_missing=has_missing,
-            allows_missing=allows_missing,
-            conditions=conditions,
-            one_to_one=pairs,
-            missing_patterns=MissingPatterns.fit(X, sample_weight) if has_missing else None,
-        )
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
@@ -528,15 +443,6 @@ class TableEncoder:
                     f"{text}, which a {name} cannot have; in fit its values were {possible}"
                 )
         return [descriptions[j] for j in sorted(descriptions)]
-
-    def check_requested_likelihoods(self, likelihood: object) -> None:
-        """Refuse a parameter that requests other likelihoods than the fitted ones."""
-        from sklearn_vae.data.infer import check_requested_likelihood, requested_likelihoods
-
-        requests = requested_likelihoods(likelihood, self.names)
-        for name, requested, fitted in zip(self.names, requests, self.likelihoods, strict=True):
-            if requested is not None and fitted is not None:
-                check_requested_likelihood(fitted, requested, name)
 
     # -- display ---------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Choice of each column's likelihood, requested or inferred, and fit of the columns."""
+"""Choice of each column's likelihood, requested or inferred."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,14 +10,6 @@ from sklearn_vae.data.arrays import weighted_moments
 from sklearn_vae.data.bounds import equal_up_to_rounding, lattice_step
 from sklearn_vae.data.columns import (
     COLUMNS,
-    BinaryColumns,
-    CategoricalColumns,
-    ColumnHint,
-    Columns,
-    ConstantColumns,
-    OrdinalColumns,
-    PointMassColumns,
-    RealColumns,
     TrainingColumn,
 )
 from sklearn_vae.data.columns.point_masses import (
@@ -27,12 +19,10 @@ from sklearn_vae.data.columns.point_masses import (
     find_point_masses_of_reals,
 )
 from sklearn_vae.data.fields import Name
-from sklearn_vae.data.one_to_one import OneToOne, find_one_to_one
 from sklearn_vae.likelihoods import (
     LIKELIHOODS,
     Bernoulli,
     Categorical,
-    Counts,
     Gaussian,
     Likelihood,
     LogNormal,
@@ -57,13 +47,9 @@ SCALE_OF_DENSITIES = 1e6
 MAX_COUNT = 1000
 # Nats per value by which point masses must improve on the best distribution without them.
 GAIN_OF_POINT_MASSES = 0.1
-# Rows from which levels' effects on other columns are estimated, at most.
-MAX_ROWS_OF_EFFECTS = 100_000
 
 # A likelihood with its settings, or its class.
 Request = Likelihood | type[Likelihood]
-
-# -- the parameter -----------------------------------------------------------------------
 
 
 def requested_likelihoods(likelihood: object, names: Sequence[Name]) -> list[Request | None]:
@@ -107,24 +93,6 @@ def _requested(likelihood: object) -> Request | None:
     )
 
 
-def check_requested_likelihood(fitted: Likelihood, requested: Request, name: Name) -> None:
-    """Refuse a request for another likelihood than the fitted one."""
-    if not isinstance(requested, type):
-        agrees = bool(fitted == requested)
-    elif issubclass(requested, Categorical | Ordinal):  # two classes are binary
-        agrees = isinstance(fitted, requested | Bernoulli)
-    elif issubclass(requested, ZeroInflated | Counts):
-        agrees = isinstance(fitted, requested)
-    else:
-        agrees = bool(fitted == requested())
-    if not agrees:
-        got = requested.__name__ if isinstance(requested, type) else repr(requested)
-        raise ValueError(
-            f"The 'likelihood' parameter must be {fitted} or 'auto' for column {name!r}, as "
-            f"in the fit that this one goes on from. Got {got} instead."
-        )
-
-
 def _likelihood_as_requested(column: TrainingColumn, requested: Request) -> Likelihood | None:
     """Return the requested likelihood, with the sizes of the column; refuse a contradiction."""
     likelihood = requested if isinstance(requested, type) else type(requested)
@@ -141,9 +109,6 @@ def _likelihood_as_requested(column: TrainingColumn, requested: Request) -> Like
             f"but it has {contradiction[1]}; use {alternative} for it."
         )
     return columns.resolve(column)
-
-
-# -- inference ---------------------------------------------------------------------------
 
 
 def choose_likelihood(column: TrainingColumn, *, point_masses: bool = True) -> Likelihood | None:
@@ -248,138 +213,3 @@ def _log_with_point_masses(
             values[is_number], weights[is_number]
         )
     return log_prob
-
-
-# -- the columns -------------------------------------------------------------------------
-
-
-def fit_columns(
-    X: np.ndarray,
-    sample_weight: np.ndarray | None,
-    likelihood: object,
-    names: Sequence[Name],
-    hints: Sequence[ColumnHint],
-    *,
-    point_masses: bool,
-    period: int | None,
-    exact_marginals: bool,
-    groups_levels: bool,
-    derives_columns: bool,
-) -> tuple[list[Columns], list[OneToOne]]:
-    """Choose the likelihood of each column and fit its units, as ``TableEncoder.fit`` does.
-
-    Return the columns of each likelihood, and those that are derived from others.
-    """
-    n_rows = float(len(X) if sample_weight is None else sample_weight.sum())
-    columns: list[Columns] = []
-    requests = requested_likelihoods(likelihood, names)
-    for j, requested in enumerate(requests):
-        # of rows in C order, a column is slow to read again and again
-        values, weights = np.ascontiguousarray(X[:, j]), sample_weight
-        if (missing := np.isnan(values)).any():
-            values = values[~missing]
-            weights = None if weights is None else weights[~missing]
-        column = TrainingColumn(
-            j,
-            values,
-            weights,
-            n_rows,
-            hints[j],
-            requested,
-            exact_marginal=exact_marginals and requested is None,
-            groups_levels=groups_levels and period is None,
-        )
-        chosen = choose_likelihood(column, point_masses=point_masses)
-        columns.append(COLUMNS[type(chosen).__name__].fit(column, chosen))
-    for first in range(period or 0):
-        _share_scale(columns[first::period])
-        is_coded = [hint.n_classes is not None for hint in hints[first::period]]
-        columns[first::period] = _share_categories(columns[first::period], is_coded)
-    pairs = _derive_columns(columns, X, sample_weight, requests) if derives_columns else []
-    _group_levels(columns, X, sample_weight)
-    return _group(columns), pairs
-
-
-def _share_scale(columns: list[Columns]) -> None:
-    """Give real columns their common mean and scale, in place.
-
-    All their values together have mean 0 and variance 1. Columns with point masses keep theirs.
-    """
-    real = [
-        column
-        for column in columns
-        if isinstance(column, RealColumns) and not isinstance(column, PointMassColumns)
-    ]
-    if not real:
-        return
-    exponent = np.max([column.exponent for column in real])
-    means = np.concatenate([np.ldexp(column.shift, column.exponent - exponent) for column in real])
-    scales = np.concatenate([np.ldexp(column.scale, column.exponent - exponent) for column in real])
-    scale = np.sqrt(np.mean(np.square(scales) + np.square(means - means.mean())))
-    for column in real:
-        column.exponent, column.shift = np.array([exponent]), np.array([means.mean()])
-        column.scale = np.array([scale])
-
-
-def _share_categories(columns: list[Columns], is_coded: list[bool]) -> list[Columns]:
-    """Give categorical columns, and binary ones beside them, the categories of all.
-
-    Columns whose categories a schema has coded have one list already.
-    """
-    categories = {
-        j: column.categories
-        for j, (column, has_codes) in enumerate(zip(columns, is_coded, strict=True))
-        if (type(column) is CategoricalColumns and not has_codes) or type(column) is BinaryColumns
-    }
-    if all(type(columns[j]) is BinaryColumns for j in categories):
-        return columns
-    shared = np.unique(np.concatenate([values.ravel() for values in categories.values()]))
-    likelihood = Categorical(len(shared))
-    return [
-        CategoricalColumns(column.indices, likelihood, shared[None]) if j in categories else column
-        for j, column in enumerate(columns)
-    ]
-
-
-def _derive_columns(
-    columns: list[Columns], X: np.ndarray, weight: np.ndarray | None, requests: Sequence[object]
-) -> list[OneToOne]:
-    """Replace columns that are one-to-one with a column of classes by constants, in place."""
-    classes = BinaryColumns, CategoricalColumns, OrdinalColumns
-    is_class = np.array([type(column) in classes for column in columns])
-    if not is_class.any():
-        return []
-    is_free = [
-        requested is None and not isinstance(column, ConstantColumns)
-        for column, requested in zip(columns, requests, strict=True)
-    ]
-    pairs = find_one_to_one(X, np.flatnonzero(is_class), np.flatnonzero(is_free), weight)
-    for pair in pairs:
-        columns[pair.derived] = ConstantColumns(
-            np.array([pair.derived]), None, np.zeros((1, 1), X.dtype)
-        )
-    return pairs
-
-
-def _group_levels(columns: list[Columns], X: np.ndarray, weights: np.ndarray | None) -> None:
-    """Group rare levels of columns that have many by their effects on the others, in place."""
-    step = -(-len(X) // MAX_ROWS_OF_EFFECTS)
-    for column in columns:
-        if type(column) is CategoricalColumns and column.n_levels.any():
-            others = (
-                values
-                for other in columns
-                if other is not column
-                for values in other.encode(X[::step, other.indices], allows_missing=True).T
-            )
-            column.group_by_effects(X[:, column.indices[0]], weights, others, step)
-
-
-def _group(columns: list[Columns]) -> list[Columns]:
-    """Join columns of one likelihood, in the order of their first columns; constants last."""
-    by_likelihood: dict[Likelihood | None, list[Columns]] = {}
-    for column in columns:
-        by_likelihood.setdefault(column.likelihood, []).append(column)
-    constants = by_likelihood.pop(None, None)
-    groups = [*by_likelihood.values(), *([constants] if constants else [])]
-    return [type(group[0]).concatenate(group) for group in groups]

@@ -29,6 +29,7 @@ from sklearn_vae.data.fields import (
     nearest_possible,
     rounded_columns,
 )
+from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.data.reading import read_table
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import DiskRows, as_source, check_is_table, windows
@@ -443,7 +444,7 @@ class TableEstimator(
                 for name, field in zip(names or (), self.schema_.fields, strict=True)
             ]
         sample = rows.sample if isinstance(rows, DiskRows) else rows
-        encoder = TableEncoder.fit(
+        encoder = fit_encoder(
             sample,
             weight,
             likelihood,

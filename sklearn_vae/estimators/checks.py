@@ -14,6 +14,7 @@ from sklearn_vae._compat import (
     StrOptions,
     validate_parameter_constraints,
 )
+from sklearn_vae.data.fit import check_requested_likelihoods
 from sklearn_vae.estimators.parts import ModelParts
 from sklearn_vae.likelihoods import LIKELIHOODS, Likelihood
 from sklearn_vae.models.architecture import Architecture
@@ -140,7 +141,7 @@ def check_same_architecture(
     estimator: Any, parts: ModelParts, network: Network, fitted: Architecture
 ) -> None:
     """Refuse parameters that do not fit the shapes of the weights to train further."""
-    estimator.columns_.check_requested_likelihoods(estimator.likelihood)
+    check_requested_likelihoods(estimator.columns_, estimator.likelihood)
     parameters = {
         "n_components": (estimator.n_components, fitted.n_components),
         "hidden_layer_sizes": (parts.hidden_layer_sizes, fitted.hidden_layer_sizes),

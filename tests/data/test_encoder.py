@@ -7,14 +7,14 @@ import pytest
 from scipy import stats
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_vae.data.encoder import TableEncoder
+from sklearn_vae.data.fit import check_requested_likelihoods, fit_encoder
 from sklearn_vae.data.infer import MIN_ROWS_FOR_BINARY
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 
 
-def fit_encoder(X, likelihood="auto", weight=None, names=None):
+def fit(X, likelihood="auto", weight=None, names=None):
     """Fit an encoder to X."""
-    return TableEncoder.fit(X, weight, likelihood, names)
+    return fit_encoder(X, weight, likelihood, names)
 
 
 @pytest.fixture
@@ -33,20 +33,20 @@ def mixed(rng):
 
 def test_auto_infers_likelihoods_from_values(mixed):
     """likelihood='auto' takes two values as binary, more as real, one as constant."""
-    assert fit_encoder(mixed).likelihoods == [
+    assert fit(mixed).likelihoods == [
         None,
         Gaussian(),
         Bernoulli(),
         Gaussian(),
         Bernoulli(),
     ]
-    assert fit_encoder(mixed).is_constant.tolist() == [True, False, False, False, False]
-    assert fit_encoder(mixed).is_binary.tolist() == [False, False, True, False, True]
+    assert fit(mixed).is_constant.tolist() == [True, False, False, False, False]
+    assert fit(mixed).is_binary.tolist() == [False, False, True, False, True]
 
 
 def test_columns_of_one_likelihood_are_adjacent(mixed):
     """The model computes a block at a time."""
-    columns = fit_encoder(mixed, ["auto", "auto", "auto", Gaussian("per_column"), "auto"])
+    columns = fit(mixed, ["auto", "auto", "auto", Gaussian("per_column"), "auto"])
 
     assert columns.order.tolist() == [1, 2, 4, 3]
     assert columns.blocks == ((Gaussian(), 1), (Bernoulli(), 2), (Gaussian("per_column"), 1))
@@ -56,7 +56,7 @@ def test_three_integers_of_an_array_are_gaussian():
     """Three values are not two."""
     X = np.array([[0.0], [1.0], [2.0]] * 5)
 
-    assert fit_encoder(X).likelihoods == [Gaussian()]
+    assert fit(X).likelihoods == [Gaussian()]
 
 
 @pytest.mark.parametrize(
@@ -69,29 +69,22 @@ def test_three_integers_of_an_array_are_gaussian():
 )
 def test_two_values_are_binary_from_ten_rows_on_or_if_they_are_0_and_1(values, n_rows, kind):
     """Two rows always have two values; 0 and 1 are binary in any table."""
-    assert fit_encoder(np.resize(values, (n_rows, 1))).likelihoods == [kind]
+    assert fit(np.resize(values, (n_rows, 1))).likelihoods == [kind]
 
 
 def test_the_number_of_rows_for_binary_columns_is_the_sum_of_weights():
     """Six rows of weight 2 are twelve rows."""
     X = np.resize([3.0, 7.0], (6, 1))
 
-    assert (
-        fit_encoder(X, weight=np.full(6, 2.0)).likelihoods
-        == fit_encoder(np.repeat(X, 2, axis=0)).likelihoods
-    )
-    assert (
-        fit_encoder(X, weight=np.full(6, 1.0)).likelihoods
-        == fit_encoder(X).likelihoods
-        == [Gaussian()]
-    )
+    assert fit(X, weight=np.full(6, 2.0)).likelihoods == fit(np.repeat(X, 2, axis=0)).likelihoods
+    assert fit(X, weight=np.full(6, 1.0)).likelihoods == fit(X).likelihoods == [Gaussian()]
 
 
 def test_the_sum_of_weights_is_rounded_to_a_number_of_rows():
     """weight / weight.mean() sums to 9.999999999999998 or so."""
     X = np.resize([3.0, 7.0], (10, 1))
 
-    assert fit_encoder(X, weight=np.full(10, np.nextafter(1, 0))).likelihoods == [Bernoulli()]
+    assert fit(X, weight=np.full(10, np.nextafter(1, 0))).likelihoods == [Bernoulli()]
 
 
 @pytest.mark.parametrize("value", [0.0, -3.5, 1e300, 5e-324])
@@ -100,17 +93,17 @@ def test_a_column_of_one_value_is_constant_for_any_requested_likelihood(value):
     X = np.full((12, 1), value)
 
     for likelihood in ("auto", "gaussian", "bernoulli"):
-        assert fit_encoder(X, likelihood).likelihoods == [None]
-    assert fit_encoder(X).blocks == ((Gaussian(), 0),)
-    assert fit_encoder(X).transform(X).shape == (12, 0)
-    assert fit_encoder(X).inverse_transform(np.empty((12, 0))).tolist() == X.tolist()
+        assert fit(X, likelihood).likelihoods == [None]
+    assert fit(X).blocks == ((Gaussian(), 0),)
+    assert fit(X).transform(X).shape == (12, 0)
+    assert fit(X).inverse_transform(np.empty((12, 0))).tolist() == X.tolist()
 
 
 def test_a_column_whose_values_differ_by_rounding_is_constant():
     """As 0.1 + 0.2 and 0.3."""
     X = np.array([[0.3], [0.1 + 0.2]] * 6)
 
-    assert fit_encoder(X).likelihoods == [None]
+    assert fit(X).likelihoods == [None]
 
 
 # -- units -------------------------------------------------------------------------------
@@ -123,7 +116,7 @@ def test_real_columns_are_standardised(weighted, mixed, rng):
     expected = StandardScaler().fit_transform(mixed[:, [1, 3]], sample_weight=weight)
 
     np.testing.assert_allclose(
-        fit_encoder(mixed, weight=weight).transform(mixed)[:, :2], expected, atol=1e-9
+        fit(mixed, weight=weight).transform(mixed)[:, :2], expected, atol=1e-9
     )
 
 
@@ -131,7 +124,7 @@ def test_binary_columns_are_encoded_as_0_and_1(mixed):
     """Whatever their two values are."""
     expected = np.column_stack([mixed[:, 2] == 7, mixed[:, 4] == 1])
 
-    np.testing.assert_array_equal(fit_encoder(mixed).transform(mixed)[:, 2:], expected)
+    np.testing.assert_array_equal(fit(mixed).transform(mixed)[:, 2:], expected)
 
 
 def test_an_unseen_value_of_a_binary_column_is_encoded_as_the_nearer_one(mixed):
@@ -139,7 +132,7 @@ def test_an_unseen_value_of_a_binary_column_is_encoded_as_the_nearer_one(mixed):
     X = mixed[:5].copy()
     X[:, 2] = [-100.0, 4.9, 5.1, 7.5, 1e300]
 
-    assert fit_encoder(mixed).transform(X)[:, 2].tolist() == [0, 0, 1, 1, 1]
+    assert fit(mixed).transform(X)[:, 2].tolist() == [0, 0, 1, 1, 1]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -147,7 +140,7 @@ def test_encoding_keeps_the_dtype_and_does_not_change_x(dtype, mixed):
     """What came in as float32 is computed in float32, and X is the user's."""
     X = mixed.astype(dtype)
     before = X.copy()
-    columns = fit_encoder(X)
+    columns = fit(X)
 
     assert columns.transform(X).dtype == dtype
     assert columns.inverse_transform(columns.transform(X)).dtype == dtype
@@ -175,7 +168,7 @@ def test_decoding_inverts_encoding_in_any_unit(scale, offset, rtol, rng):
     X = np.column_stack(
         [rng.standard_normal(50), offset + scale * rng.standard_normal(50), rng.standard_normal(50)]
     )
-    columns = fit_encoder(X)
+    columns = fit(X)
     again = columns.inverse_transform(columns.transform(X))
     # next to the largest value of its column
     tolerance = rtol * np.abs(X).max(axis=0)
@@ -187,7 +180,7 @@ def test_encoded_values_do_not_depend_on_powers_of_two_in_the_unit(rng):
     """1e300 and 1e-300 in one table are, in units of their own, the same numbers."""
     x = rng.standard_normal((50, 1))
     X = x * np.array([1.0, 2.0**1000, 2.0**-1000])
-    encoded = fit_encoder(X).transform(X)
+    encoded = fit(X).transform(X)
 
     np.testing.assert_array_equal(encoded[:, [0]], encoded[:, [1]])
     np.testing.assert_array_equal(encoded[:, [0]], encoded[:, [2]])
@@ -198,7 +191,7 @@ def test_squares_of_encoded_values_are_finite(dtype, rng):
     """A new row may be anything that validation lets through."""
     X = rng.standard_normal((20, 3)).astype(dtype)
     far = np.full((1, 3), np.finfo(dtype).max, dtype)
-    encoded = fit_encoder(X).transform(np.vstack([far, -far]))
+    encoded = fit(X).transform(np.vstack([far, -far]))
 
     assert np.isfinite(np.square(encoded)).all()
     assert (encoded[0] > 1e13).all()
@@ -210,7 +203,7 @@ def test_decoded_values_beyond_the_largest_number_are_this_number_without_a_warn
     """A sample of a column near the end of its type is no reason for a warning."""
     largest = np.finfo(dtype).max
     X = largest * np.array([[1.0], [-1.0], [0.5], [0.1]], dtype)
-    decoded = fit_encoder(X).inverse_transform(np.array([[3.0], [-3.0]], dtype))
+    decoded = fit(X).inverse_transform(np.array([[3.0], [-3.0]], dtype))
 
     np.testing.assert_array_equal(decoded, [[largest], [-largest]])
 
@@ -221,7 +214,7 @@ def test_decoded_values_beyond_the_largest_number_are_this_number_without_a_warn
 def test_log_abs_det_jacobian_is_the_change_of_variables(rng):
     """A normal density in the model's units plus log|det| is the normal density of X."""
     X = rng.standard_normal((40, 3)) * [1e-3, 1.0, 1e5] + [0, 50, -1e6]
-    columns = fit_encoder(X)
+    columns = fit(X)
     expected = stats.norm(X.mean(axis=0), X.std(axis=0)).logpdf(X).sum(axis=1)
     inside = stats.norm.logpdf(columns.transform(X)).sum(axis=1)
 
@@ -233,30 +226,26 @@ def test_another_unit_changes_the_log_density_by_its_logarithm(exponent, rng):
     """A density per metre is 1/1000 of the density per kilometre, at 1e-300 too."""
     X = rng.standard_normal((40, 2))
     other = X * np.array([1.0, 2.0**exponent])
-    expected = fit_encoder(X).log_abs_det_jacobian(X) - exponent * np.log(2)
+    expected = fit(X).log_abs_det_jacobian(X) - exponent * np.log(2)
 
-    np.testing.assert_allclose(fit_encoder(other).log_abs_det_jacobian(other), expected, rtol=1e-12)
+    np.testing.assert_allclose(fit(other).log_abs_det_jacobian(other), expected, rtol=1e-12)
 
 
 def test_binary_columns_have_no_jacobian_but_the_probability_of_seen_values(mixed):
     """1/(n + 2) is left for unseen values."""
-    expected = fit_encoder(mixed[:, [1, 3]]).log_abs_det_jacobian(mixed[:, [1, 3]]) + 2 * np.log(
-        31 / 32
-    )
+    expected = fit(mixed[:, [1, 3]]).log_abs_det_jacobian(mixed[:, [1, 3]]) + 2 * np.log(31 / 32)
 
-    np.testing.assert_allclose(
-        fit_encoder(mixed[:, 1:]).log_abs_det_jacobian(mixed[:, 1:]), expected
-    )
+    np.testing.assert_allclose(fit(mixed[:, 1:]).log_abs_det_jacobian(mixed[:, 1:]), expected)
 
 
 @pytest.mark.parametrize("weight", [None, np.full(30, 2.5)])
 def test_a_constant_value_has_the_probability_of_the_rule_of_succession(weight, mixed):
     """After n rows of one value, the next has it with probability (n + 1) / (n + 2)."""
     n_rows = 30 if weight is None else 75
-    rest = fit_encoder(mixed[:, 1:], weight=weight).log_abs_det_jacobian(mixed[:, 1:])
-    seen = fit_encoder(mixed, weight=weight).log_abs_det_jacobian(mixed)
+    rest = fit(mixed[:, 1:], weight=weight).log_abs_det_jacobian(mixed[:, 1:])
+    seen = fit(mixed, weight=weight).log_abs_det_jacobian(mixed)
     other = mixed + np.array([1e-3, 0, 0, 0, 0])
-    unseen = fit_encoder(mixed, weight=weight).log_abs_det_jacobian(other)
+    unseen = fit(mixed, weight=weight).log_abs_det_jacobian(other)
 
     np.testing.assert_allclose(seen - rest, np.log((n_rows + 1) / (n_rows + 2)), rtol=1e-6)
     np.testing.assert_allclose(unseen - rest, np.log(1 / (n_rows + 2)), rtol=1e-6)
@@ -267,7 +256,7 @@ def test_an_unseen_value_of_a_binary_column_has_probability_1_in_n_plus_2(value,
     """An unseen value is unlikely, not impossible, and never as good as a seen one."""
     other = mixed.copy()
     other[:, 2] = value
-    columns = fit_encoder(mixed)
+    columns = fit(mixed)
     cost = columns.log_abs_det_jacobian(mixed) - columns.log_abs_det_jacobian(other)
 
     np.testing.assert_allclose(cost, np.log(31 / 32) - np.log(1 / 32), rtol=1e-9)
@@ -278,7 +267,7 @@ def test_a_copy_in_single_precision_has_no_unseen_values(mixed):
     X = mixed.copy()
     X[:, 2] = np.where(X[:, 2] == 7, 0.3, 0.1)
     X[:, 0] = 0.7
-    columns = fit_encoder(X)
+    columns = fit(X)
 
     np.testing.assert_allclose(
         columns.log_abs_det_jacobian(X.astype(np.float32)),
@@ -292,7 +281,7 @@ def test_values_are_equal_up_to_the_rounding_of_the_coarser_precision(dtypes):
     """A value that is further away is unseen."""
     before, now = dtypes
     X = np.resize([0.1, 0.3], (20, 1))
-    columns = fit_encoder(X.astype(before))
+    columns = fit(X.astype(before))
     cost = columns.log_abs_det_jacobian(
         (X * (1 + 5e-7)).astype(now)
     ) - columns.log_abs_det_jacobian(X.astype(now))
@@ -305,7 +294,7 @@ def test_values_are_equal_up_to_the_rounding_of_the_coarser_precision(dtypes):
 def test_unseen_values_of_a_constant_column_of_large_numbers(other):
     """A time stamp 500 seconds later is another one."""
     X = np.full((20, 1), 1.7e9)
-    columns = fit_encoder(X)
+    columns = fit(X)
 
     np.testing.assert_allclose(columns.log_abs_det_jacobian(X + other), -np.log(22))
 
@@ -313,7 +302,7 @@ def test_unseen_values_of_a_constant_column_of_large_numbers(other):
 def test_a_value_between_two_near_binary_values_is_unseen():
     """Single precision blurs more than the distance of the two values, but not all of it."""
     X = np.resize([1.7e9, 1.7e9 + 4], (20, 1))
-    columns = fit_encoder(X)
+    columns = fit(X)
 
     np.testing.assert_allclose(columns.log_abs_det_jacobian(X), np.log(21 / 22))
     np.testing.assert_allclose(
@@ -337,7 +326,7 @@ NAMES = ["a", "b", "c", "d", "e"]
 )
 def test_one_likelihood_holds_for_all_columns(likelihood, kind, mixed):
     """Binary columns too, if the user requests it."""
-    assert fit_encoder(mixed, likelihood).likelihoods == [None, *[kind] * 4]
+    assert fit(mixed, likelihood).likelihoods == [None, *[kind] * 4]
 
 
 @pytest.mark.parametrize(
@@ -355,7 +344,7 @@ def test_a_list_or_a_dict_sets_the_likelihood_by_column(likelihood, mixed):
     """Columns that a dict does not name are inferred."""
     expected = [None, Gaussian("per_column"), Gaussian(), Gaussian(), Bernoulli()]
 
-    assert fit_encoder(mixed, likelihood, names=NAMES).likelihoods == expected
+    assert fit(mixed, likelihood, names=NAMES).likelihoods == expected
 
 
 @pytest.mark.parametrize("value", ["gausian", "", 3, None, Gaussian, 1.0])
@@ -363,7 +352,7 @@ def test_an_unknown_likelihood_is_refused(value, mixed):
     """The message holds the value and what is allowed, in a list or alone."""
     for likelihood in (value, [value] * 5, {0: value}):
         with pytest.raises(ValueError, match=r"must be 'auto', one of \['bernoulli', 'cat") as e:
-            fit_encoder(mixed, likelihood)
+            fit(mixed, likelihood)
 
         assert repr(value) in str(e.value)
 
@@ -372,14 +361,14 @@ def test_an_unknown_likelihood_is_refused(value, mixed):
 def test_a_list_of_another_length_is_refused(likelihood, mixed):
     """A list has one likelihood per column."""
     with pytest.raises(ValueError, match=f"list of {len(likelihood)}, but X has 5 columns"):
-        fit_encoder(mixed, likelihood)
+        fit(mixed, likelihood)
 
 
 @pytest.mark.parametrize("key", ["f", 5, -1, 1.5, True])
 def test_a_dict_that_names_no_column_is_refused(key, mixed):
     """A typing error in a column's name would silently leave it to 'auto'."""
     with pytest.raises(ValueError, match="is no column of X; its columns are") as e:
-        fit_encoder(mixed, {"a": "auto", key: "gaussian"}, names=NAMES)
+        fit(mixed, {"a": "auto", key: "gaussian"}, names=NAMES)
 
     assert repr(key) in str(e.value)
     assert str(NAMES) in str(e.value)
@@ -389,7 +378,7 @@ def test_a_dict_that_names_no_column_is_refused(key, mixed):
 def test_the_message_lists_indices_of_columns_without_names(key, mixed):
     """What the message offers is what works."""
     with pytest.raises(ValueError, match=r"its columns are \[0, 1, 2, 3, 4\]"):
-        fit_encoder(mixed, {key: "gaussian"})
+        fit(mixed, {key: "gaussian"})
 
 
 @pytest.mark.parametrize(("names", "column"), [(None, "column 1"), (NAMES, "column 'b'")])
@@ -399,7 +388,7 @@ def test_bernoulli_for_more_than_two_values_is_refused(names, column, mixed):
     X[:, 1] = np.resize([0.0, 4.0, 9.0], 30)
 
     with pytest.raises(ValueError, match=rf"needs {column} to have two values") as e:
-        fit_encoder(X, "bernoulli", names=names)
+        fit(X, "bernoulli", names=names)
 
     assert "it has 0.0, 4.0 and 9.0; use 'gaussian' or 'auto'" in str(e.value)
 
@@ -409,13 +398,13 @@ def test_the_fitted_likelihoods_may_be_requested(likelihood):
     """By name, by column or as "auto"; a constant column agrees with any request."""
     X = np.column_stack([np.full(20, 3.0), np.arange(20), np.arange(20) ** 2])
 
-    fit_encoder(X).check_requested_likelihoods(likelihood)
+    check_requested_likelihoods(fit(X), likelihood)
 
 
 def test_a_request_for_another_likelihood_than_the_fitted_one_is_refused(mixed):
     """warm_start and partial_fit keep the likelihoods of the first fit."""
     with pytest.raises(ValueError, match=r"must be Bernoulli\(\) or 'auto' for column 'c'") as e:
-        fit_encoder(mixed, names=NAMES).check_requested_likelihoods("gaussian")
+        check_requested_likelihoods(fit(mixed, names=NAMES), "gaussian")
 
     assert "Got Gaussian instead" in str(e.value)
 
@@ -434,7 +423,7 @@ def test_columns_print_as_a_table(mixed):
         "smokes  Bernoulli()",
     ]
 
-    columns = fit_encoder(mixed, {"t": Gaussian("per_column")}, names=names)
+    columns = fit(mixed, {"t": Gaussian("per_column")}, names=names)
 
     assert str(columns).splitlines() == expected
     assert repr(columns) == str(columns)
@@ -442,7 +431,7 @@ def test_columns_print_as_a_table(mixed):
 
 def test_the_html_table_has_the_same_rows(mixed):
     """As HTML, in which a name like "a<b" is text."""
-    columns = fit_encoder(mixed, names=["a<b", "b", "c", "d", "e"])
+    columns = fit(mixed, names=["a<b", "b", "c", "d", "e"])
     rows = [[cell.text for cell in row] for row in ET.fromstring(columns._repr_html_())]
 
     assert rows[0] == ["a<b", "constant"]
@@ -451,5 +440,5 @@ def test_the_html_table_has_the_same_rows(mixed):
 
 def test_columns_without_names_are_numbered(mixed):
     """As they are in X, from 0."""
-    assert fit_encoder(mixed).names == [0, 1, 2, 3, 4]
-    assert str(fit_encoder(mixed)).startswith("column 0  constant\ncolumn 1  Gaussian")
+    assert fit(mixed).names == [0, 1, 2, 3, 4]
+    assert str(fit(mixed)).startswith("column 0  constant\ncolumn 1  Gaussian")

@@ -6,7 +6,7 @@ from scipy import integrate, stats
 
 from sklearn_vae import VAETransformer
 from sklearn_vae.data.columns import ColumnHint
-from sklearn_vae.data.encoder import TableEncoder
+from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.likelihoods import (
     LIKELIHOODS,
     Bernoulli,
@@ -33,7 +33,7 @@ def test_point_masses_of_integers_are_inferred_and_decoded(rng):
     X = np.column_stack([hours, gains, rng.normal(40, 12, 500).round()])
     X[::9, 0] = np.nan
     hints = [ColumnHint(j, is_integer=True) for j in range(3)]
-    columns = TableEncoder.fit(X, None, "auto", None, hints)
+    columns = fit_encoder(X, None, "auto", None, hints)
     encoded = columns.transform(X)
 
     assert [type(kind) for kind in columns.likelihoods] == [ZeroInflated, ZeroInflated, Gaussian]
@@ -41,7 +41,7 @@ def test_point_masses_of_integers_are_inferred_and_decoded(rng):
     assert 40 in hours_group.point_masses[0]
     assert gains_group.point_masses.tolist() == [[0]]
     # without a type, hours are a scale of a few levels, and gains are amounts
-    assert TableEncoder.fit(X, None, "auto", None).likelihoods == [
+    assert fit_encoder(X, None, "auto", None).likelihoods == [
         Gaussian(),
         ZeroInflated(1),
         Gaussian(),
@@ -69,7 +69,7 @@ def test_the_decoded_mean_of_a_zero_inflated_column_is_the_mean_of_its_rows(rng)
 def infer(values, likelihood="auto", **hint):
     """Infer the likelihood of one column."""
     X = np.asarray(values, dtype=float).reshape(-1, 1)
-    return TableEncoder.fit(X, None, likelihood, ["a"], [ColumnHint("a", **hint)]).likelihoods[0]
+    return fit_encoder(X, None, likelihood, ["a"], [ColumnHint("a", **hint)]).likelihoods[0]
 
 
 def test_dtypes_decide_between_classes_ordered_classes_and_integers(rng):
@@ -145,7 +145,7 @@ def test_a_number_that_names_a_column_is_not_the_index_of_another(rng):
     """As in a frame whose columns were selected in another order."""
     X = rng.normal(size=(50, 3))
 
-    columns = TableEncoder.fit(X, None, {1: "student_t", 2: Gaussian("per_column")}, [1, 0, 7])
+    columns = fit_encoder(X, None, {1: "student_t", 2: Gaussian("per_column")}, [1, 0, 7])
 
     assert columns.likelihoods == [StudentT(), Gaussian(), Gaussian("per_column")]
 
@@ -164,7 +164,7 @@ def test_columns_may_be_named_by_truth_values(rng):
 def test_numbers_are_classes_if_requested():
     """Their values are kept, whatever they are, and others refused."""
     X = np.array([[10.0], [20.0], [40.0]] * 5)
-    columns = TableEncoder.fit(X, None, "categorical", None)
+    columns = fit_encoder(X, None, "categorical", None)
 
     assert columns.likelihoods == [Categorical(3)]
     assert columns.transform(X[:3]).tolist() == np.eye(3).tolist()
@@ -201,7 +201,7 @@ KINDS_OF_TABLE = ["gaussian", "auto", "categorical", "ordinal", "poisson", "auto
 
 def test_decoding_inverts_encoding_for_each_likelihood(table):
     """Missing values stay missing, integers stay integers."""
-    columns = TableEncoder.fit(table, None, KINDS_OF_TABLE, None)
+    columns = fit_encoder(table, None, KINDS_OF_TABLE, None)
     encoded = columns.transform(table)
 
     assert encoded.shape == (60, columns.n_columns) == (60, 8)
@@ -214,7 +214,7 @@ def test_decoding_inverts_encoding_for_each_likelihood(table):
 
 def test_units_are_fitted_to_observed_values(table):
     """numpy's nanmean and nanstd are the oracle."""
-    columns = TableEncoder.fit(table, None, KINDS_OF_TABLE, None)
+    columns = fit_encoder(table, None, KINDS_OF_TABLE, None)
     encoded = columns.transform(table)
 
     np.testing.assert_allclose(np.nanmean(encoded[:, :2], axis=0), 0, atol=1e-12)
@@ -223,7 +223,7 @@ def test_units_are_fitted_to_observed_values(table):
 
 def test_log_abs_det_jacobian_is_that_of_observed_values(table):
     """The scales of standardised columns, and the derivative of logarithms."""
-    columns = TableEncoder.fit(table, None, KINDS_OF_TABLE, None)
+    columns = fit_encoder(table, None, KINDS_OF_TABLE, None)
     scale = columns.scale * 2.0**columns.exponent
     there = ~np.isnan(table)
     expected = -np.log(scale[0]) * there[:, 0]
@@ -239,7 +239,7 @@ def test_a_column_without_observed_values_is_constant(rng):
     """It stays missing after decoding."""
     X = rng.standard_normal((20, 2))
     X[:, 1] = np.nan
-    columns = TableEncoder.fit(X, None, "auto", None)
+    columns = fit_encoder(X, None, "auto", None)
 
     assert columns.likelihoods == [Gaussian(), None]
     assert np.isnan(columns.inverse_transform(columns.transform(X))[:, 1]).all()

@@ -17,7 +17,7 @@ from sklearn_vae.data.columns.levels import (
     group_in_order,
     level_effects,
 )
-from sklearn_vae.data.encoder import TableEncoder
+from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.likelihoods import Categorical
 from sklearn_vae.model_selection import VAESearchCV
 
@@ -158,7 +158,7 @@ def test_rare_levels_are_grouped_by_their_effects():
 def test_the_model_has_few_inputs_however_many_levels(n_levels, is_ordered):
     X = np.column_stack([np.random.default_rng(0).normal(size=2000), zipf(n_levels, 2000)])
     hints = [ColumnHint(0), ColumnHint(1, n_classes=n_levels, is_ordered=is_ordered)]
-    encoder = TableEncoder.fit(X, None, "auto", None, hints)
+    encoder = fit_encoder(X, None, "auto", None, hints)
     encoded = encoder.transform(X)
 
     assert encoded.shape[1] <= 1 + (1 if is_ordered else MAX_CLASSES)
@@ -173,8 +173,8 @@ def test_weights_are_repetitions():
     X[:, 1] += X[:, 0] % 2
     weight = np.random.default_rng(1).integers(1, 4, 3000)
     hints = [ColumnHint(0, n_classes=300), ColumnHint(1)]
-    weighted = TableEncoder.fit(X, weight.astype(float), "auto", None, hints).groups[0]
-    repeated = TableEncoder.fit(np.repeat(X, weight, axis=0), None, "auto", None, hints).groups[0]
+    weighted = fit_encoder(X, weight.astype(float), "auto", None, hints).groups[0]
+    repeated = fit_encoder(np.repeat(X, weight, axis=0), None, "auto", None, hints).groups[0]
 
     assert weighted.likelihood == repeated.likelihood
     np.testing.assert_array_equal(weighted.categories, repeated.categories)
@@ -185,7 +185,7 @@ def test_all_levels_are_classes_if_their_number_is_requested():
     X = np.column_stack([zipf(300, 3000), np.random.default_rng(0).normal(size=3000)])
     hints = [ColumnHint(0, n_classes=300), ColumnHint(1)]
 
-    assert TableEncoder.fit(X, None, {0: Categorical(300)}, None, hints).n_columns == 301
+    assert fit_encoder(X, None, {0: Categorical(300)}, None, hints).n_columns == 301
 
 
 def test_a_column_without_levels_is_as_in_files_of_earlier_versions():
@@ -211,7 +211,7 @@ def test_a_column_without_levels_is_as_in_files_of_earlier_versions():
 )
 def test_contradicting_levels_are_refused(name, value):
     hints = [ColumnHint(0, n_classes=300)]
-    [columns] = TableEncoder.fit(
+    [columns] = fit_encoder(
         zipf(300, 3000)[:, None].astype(float), None, "auto", None, hints
     ).groups
     array = getattr(columns, name).copy()

@@ -6,7 +6,7 @@ from scipy import stats
 
 from sklearn_vae.data.bounds import lattice_step
 from sklearn_vae.data.columns import ColumnHint
-from sklearn_vae.data.encoder import TableEncoder
+from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.likelihoods import Gaussian, LogNormal, ZeroInflated
 
 
@@ -14,7 +14,7 @@ def fit(values, *, weight=None, is_integer=False, likelihood="auto"):
     """Encoder of one column, or of several, with exact marginal distributions."""
     X = values.reshape(len(values), -1)
     hints = [ColumnHint(j, is_integer=is_integer) for j in range(X.shape[1])]
-    return TableEncoder.fit(X, weight, likelihood, None, hints, exact_marginals=True)
+    return fit_encoder(X, weight, likelihood, None, hints, exact_marginals=True)
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_well_behaved_columns_keep_their_encoding(rng):
     assert columns.likelihoods == [Gaussian(), LogNormal()]
     assert all(not group.n_knots.any() for group in columns.groups)
     np.testing.assert_array_equal(
-        columns.transform(X), TableEncoder.fit(X, None, "auto", None).transform(X)
+        columns.transform(X), fit_encoder(X, None, "auto", None).transform(X)
     )
     squared = fit(X[:, 1:] ** 2, likelihood="gaussian")
     assert squared.likelihoods == [Gaussian()]
@@ -233,7 +233,7 @@ def test_exact_marginals_take_weights_as_copies(values):
     X = np.array(values, dtype=float)[:, None]
     weight = np.arange(len(X)) % 5 + 20.0
     fits = [
-        TableEncoder.fit(rows, weights, "auto", None, exact_marginals=True)
+        fit_encoder(rows, weights, "auto", None, exact_marginals=True)
         for rows, weights in ((X, weight), (np.repeat(X, weight.astype(int), axis=0), None))
     ]
     weighted, repeated = (encoder.groups[0] for encoder in fits)

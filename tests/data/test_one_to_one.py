@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sklearn_vae import VAEDensity, VAETransformer, load
-from sklearn_vae.data.encoder import TableEncoder
+from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.data.one_to_one import find_one_to_one
 
 pd = pytest.importorskip("pandas")
@@ -153,7 +153,7 @@ def test_saved_pairs(fitted, table, tmp_path):
     again = load(tmp_path / "model.vae")
 
     np.testing.assert_array_equal(again.score_samples(table), fitted.score_samples(table))
-    encoder = TableEncoder.fit(np.arange(8.0).reshape(4, 2), None, "auto", None)
+    encoder = fit_encoder(np.arange(8.0).reshape(4, 2), None, "auto", None)
     encoder.one_to_one = fitted.columns_.one_to_one[:1]
     with pytest.raises(ValueError, match="must be constants"):
         encoder.check()
@@ -162,7 +162,7 @@ def test_saved_pairs(fitted, table, tmp_path):
 def test_a_value_with_a_rounding_error_agrees():
     """As a column of two values takes it for the value that it is next to."""
     X = np.repeat([[0.3, 1.1], [0.7, 2.2]], 100, axis=0)
-    encoder = TableEncoder.fit(X, None, "auto", None, derives_columns=True)
+    encoder = fit_encoder(X, None, "auto", None, derives_columns=True)
     rows = np.array([[0.1 + 0.2, 1.1], [0.3, np.nextafter(1.1, 2)], [0.3, 1.1001]])
 
     assert encoder.one_to_one
@@ -172,7 +172,7 @@ def test_a_value_with_a_rounding_error_agrees():
 def test_a_row_that_the_other_column_completes_is_complete():
     X = np.repeat([[0.3, 1.1, 0.0], [0.7, 2.2, 0.5]], 100, axis=0)
     X[:, 2] += np.random.default_rng(0).normal(size=200)
-    encoder = TableEncoder.fit(X, None, "auto", None, derives_columns=True)
+    encoder = fit_encoder(X, None, "auto", None, derives_columns=True)
     rows = np.array([[0.3, np.nan, 1], [np.nan, 1.1, 1], [np.nan, np.nan, 1], [0.3, 1.1, 1]])
 
     np.testing.assert_array_equal(encoder.is_incomplete(rows), [False, False, True, False])
@@ -189,7 +189,7 @@ def test_weights_count_as_rows():
 @pytest.mark.parametrize("source", [-1, 9])
 def test_a_source_must_be_a_column(source):
     X = np.repeat([[0.3, 1.1], [0.7, 2.2]], 100, axis=0)
-    encoder = TableEncoder.fit(X, None, "auto", None, derives_columns=True)
+    encoder = fit_encoder(X, None, "auto", None, derives_columns=True)
     (pair,) = encoder.one_to_one
     encoder = replace(encoder, one_to_one=[replace(pair, source=source)])
 

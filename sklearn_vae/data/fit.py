@@ -1,0 +1,235 @@
+"""Fit of a table encoder: the likelihood and the units of each column."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sklearn_vae.data.arrays import has_missing_values
+from sklearn_vae.data.columns import (
+    COLUMNS,
+    BinaryColumns,
+    CategoricalColumns,
+    ColumnHint,
+    Columns,
+    ConstantColumns,
+    OrdinalColumns,
+    PointMassColumns,
+    RealColumns,
+    TrainingColumn,
+)
+from sklearn_vae.data.encoder import TableEncoder
+from sklearn_vae.data.fields import Name
+from sklearn_vae.data.infer import Request, choose_likelihood, requested_likelihoods
+from sklearn_vae.data.missing_patterns import MissingPatterns
+from sklearn_vae.data.one_to_one import OneToOne, find_one_to_one
+from sklearn_vae.likelihoods import (
+    Bernoulli,
+    Categorical,
+    Counts,
+    Likelihood,
+    Ordinal,
+    ZeroInflated,
+)
+
+# Rows from which levels' effects on other columns are estimated, at most.
+MAX_ROWS_OF_EFFECTS = 100_000
+
+
+def fit_encoder(
+    X: np.ndarray,
+    sample_weight: np.ndarray | None,
+    likelihood: object,
+    names: Sequence[Name] | None = None,
+    column_hints: Sequence[ColumnHint] | None = None,
+    *,
+    point_masses: bool = True,
+    period: int | None = None,
+    allows_missing: bool = True,
+    exact_marginals: bool = False,
+    groups_levels: bool = True,
+    derives_columns: bool = False,
+) -> TableEncoder:
+    """Choose the likelihood of each column, and fit its units.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, n_features)
+        Rows, finite or NaN; categories as codes.
+    sample_weight : ndarray of shape (n,) or None
+        Sample weights.
+    likelihood : str, Likelihood, list or dict
+        The estimator's parameter.
+    names : sequence of hashable, optional
+        Names of the columns, if they have any.
+    column_hints : sequence of ColumnHint, optional
+        Information from the columns' dtypes; none by default.
+    point_masses : bool, default=True
+        Whether real numbers may have point masses.
+    period : int or None, default=None
+        Every ``period``-th column has the same scale and the same categories, as pixels of one
+        channel and time steps of one variable.
+    allows_missing : bool, default=True
+        Whether the model takes missing values.
+    exact_marginals : bool, default=False
+        Whether the encoding of columns without a requested likelihood follows the distribution of
+        their values: few or common values are point masses, and normal scores are fitted where
+        they improve the density.
+    groups_levels : bool, default=True
+        Whether many categories of a column share classes; they do not with a ``period``.
+    derives_columns : bool, default=False
+        Whether columns without a requested likelihood that are in one-to-one relation with a
+        column of classes are derived from it.
+
+    Returns
+    -------
+    TableEncoder
+        Fitted encoder.
+    """
+    column_names: list[Name] = [*(range(X.shape[1]) if names is None else names)]
+    hints = column_hints or [ColumnHint(name) for name in column_names]
+    requests = requested_likelihoods(likelihood, column_names)
+    n_rows = float(len(X) if sample_weight is None else sample_weight.sum())
+    columns: list[Columns] = []
+    for j, requested in enumerate(requests):
+        # of rows in C order, a column is slow to read again and again
+        values, weights = np.ascontiguousarray(X[:, j]), sample_weight
+        if (missing := np.isnan(values)).any():
+            values = values[~missing]
+            weights = None if weights is None else weights[~missing]
+        column = TrainingColumn(
+            j,
+            values,
+            weights,
+            n_rows,
+            hints[j],
+            requested,
+            exact_marginal=exact_marginals and requested is None,
+            groups_levels=groups_levels and period is None,
+        )
+        chosen = choose_likelihood(column, point_masses=point_masses)
+        columns.append(COLUMNS[type(chosen).__name__].fit(column, chosen))
+    for first in range(period or 0):
+        _share_scale(columns[first::period])
+        is_coded = [hint.n_classes is not None for hint in hints[first::period]]
+        columns[first::period] = _share_categories(columns[first::period], is_coded)
+    pairs = _derive_columns(columns, X, sample_weight, requests) if derives_columns else []
+    _group_levels(columns, X, sample_weight)
+    has_missing = bool(has_missing_values(X).any())
+    return TableEncoder(
+        column_names,
+        groups=_group(columns),
+        log_unseen=-float(np.log(n_rows + 2)),
+        has_missing=has_missing,
+        allows_missing=allows_missing,
+        one_to_one=pairs,
+        missing_patterns=MissingPatterns.fit(X, sample_weight) if has_missing else None,
+    )
+
+
+def check_requested_likelihoods(encoder: TableEncoder, likelihood: object) -> None:
+    """Refuse a parameter that requests other likelihoods than the fitted ones."""
+    requests = requested_likelihoods(likelihood, encoder.names)
+    for name, requested, fitted in zip(encoder.names, requests, encoder.likelihoods, strict=True):
+        if requested is None or fitted is None or _agrees(fitted, requested):
+            continue
+        got = requested.__name__ if isinstance(requested, type) else repr(requested)
+        raise ValueError(
+            f"The 'likelihood' parameter must be {fitted} or 'auto' for column {name!r}, as "
+            f"in the fit that this one goes on from. Got {got} instead."
+        )
+
+
+def _agrees(fitted: Likelihood, requested: Request) -> bool:
+    """Return whether the fitted likelihood may be that of the request."""
+    if not isinstance(requested, type):
+        return bool(fitted == requested)
+    if issubclass(requested, Categorical | Ordinal):  # two classes are binary
+        return isinstance(fitted, requested | Bernoulli)
+    if issubclass(requested, ZeroInflated | Counts):
+        return isinstance(fitted, requested)
+    return bool(fitted == requested())
+
+
+def _share_scale(columns: list[Columns]) -> None:
+    """Give real columns their common mean and scale, in place.
+
+    All their values together have mean 0 and variance 1. Columns with point masses keep theirs.
+    """
+    real = [
+        column
+        for column in columns
+        if isinstance(column, RealColumns) and not isinstance(column, PointMassColumns)
+    ]
+    if not real:
+        return
+    exponent = np.max([column.exponent for column in real])
+    means = np.concatenate([np.ldexp(column.shift, column.exponent - exponent) for column in real])
+    scales = np.concatenate([np.ldexp(column.scale, column.exponent - exponent) for column in real])
+    scale = np.sqrt(np.mean(np.square(scales) + np.square(means - means.mean())))
+    for column in real:
+        column.exponent, column.shift = np.array([exponent]), np.array([means.mean()])
+        column.scale = np.array([scale])
+
+
+def _share_categories(columns: list[Columns], is_coded: list[bool]) -> list[Columns]:
+    """Give categorical columns, and binary ones beside them, the categories of all.
+
+    Columns whose categories a schema has coded have one list already.
+    """
+    categories = {
+        j: column.categories
+        for j, (column, has_codes) in enumerate(zip(columns, is_coded, strict=True))
+        if (type(column) is CategoricalColumns and not has_codes) or type(column) is BinaryColumns
+    }
+    if all(type(columns[j]) is BinaryColumns for j in categories):
+        return columns
+    shared = np.unique(np.concatenate([values.ravel() for values in categories.values()]))
+    likelihood = Categorical(len(shared))
+    return [
+        CategoricalColumns(column.indices, likelihood, shared[None]) if j in categories else column
+        for j, column in enumerate(columns)
+    ]
+
+
+def _derive_columns(
+    columns: list[Columns], X: np.ndarray, weight: np.ndarray | None, requests: Sequence[object]
+) -> list[OneToOne]:
+    """Replace columns that are one-to-one with a column of classes by constants, in place."""
+    classes = BinaryColumns, CategoricalColumns, OrdinalColumns
+    is_class = np.array([type(column) in classes for column in columns])
+    if not is_class.any():
+        return []
+    is_free = [
+        requested is None and not isinstance(column, ConstantColumns)
+        for column, requested in zip(columns, requests, strict=True)
+    ]
+    pairs = find_one_to_one(X, np.flatnonzero(is_class), np.flatnonzero(is_free), weight)
+    for pair in pairs:
+        columns[pair.derived] = ConstantColumns(
+            np.array([pair.derived]), None, np.zeros((1, 1), X.dtype)
+        )
+    return pairs
+
+
+def _group_levels(columns: list[Columns], X: np.ndarray, weights: np.ndarray | None) -> None:
+    """Group rare levels of columns that have many by their effects on the others, in place."""
+    step = -(-len(X) // MAX_ROWS_OF_EFFECTS)
+    for column in columns:
+        if type(column) is CategoricalColumns and column.n_levels.any():
+            others = (
+                values
+                for other in columns
+                if other is not column
+                for values in other.encode(X[::step, other.indices], allows_missing=True).T
+            )
+            column.group_by_effects(X[:, column.indices[0]], weights, others, step)
+
+
+def _group(columns: list[Columns]) -> list[Columns]:
+    """Join columns of one likelihood, in the order of their first columns; constants last."""
+    by_likelihood: dict[Likelihood | None, list[Columns]] = {}
+    for column in columns:
+        by_likelihood.setdefault(column.likelihood, []).append(column)
+    constants = by_likelihood.pop(None, None)
+    groups = [*by_likelihood.values(), *([constants] if constants else [])]
+    return [type(group[0]).concatenate(group) for group in groups]
