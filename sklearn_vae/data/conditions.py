@@ -9,7 +9,7 @@ import numpy as np
 from sklearn_vae.data.arrays import array_of_list, as_array, is_missing
 from sklearn_vae.data.columns import ColumnHint
 from sklearn_vae.data.encoder import TableEncoder
-from sklearn_vae.data.fields import Name, check_column_names
+from sklearn_vae.data.fields import Name, check_column_names, shorten
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_array, check_hashes
 
@@ -229,11 +229,9 @@ def _class_codes(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
     unique, inverse = np.unique(values, return_inverse=True)
     unknown = [value for value in unique.tolist() if value not in code_of]
     if unknown:
-        text = ", ".join(map(repr, classes.tolist()[:MAX_LISTED]))
-        rest = len(classes) - MAX_LISTED
         raise ValueError(
             f"y has the class {unknown[0]!r}, which no row had in fit; the classes were then "
-            f"{text}{f' and {rest} more' if rest > 0 else ''}. Leave such rows out, or fit with "
-            f"rows of this class."
+            f"{shorten(classes.tolist(), MAX_LISTED)}. Leave such rows out, or fit with rows of "
+            f"this class."
         )
     return np.array([code_of[value] for value in unique.tolist()], dtype=np.float64)[inverse]

@@ -412,8 +412,8 @@ def _are_numbered(names: Sequence[Name]) -> bool:
     )
 
 
-def shorten(values: Sequence) -> str:
+def shorten(values: Sequence, n_listed: int = MAX_LISTED) -> str:
     """List the first values, and the number of further ones."""
-    text = ", ".join(repr(v) if isinstance(v, str) else str(v) for v in values[:MAX_LISTED])
-    rest = len(values) - MAX_LISTED
+    text = ", ".join(repr(v) if isinstance(v, str) else str(v) for v in values[:n_listed])
+    rest = len(values) - n_listed
     return f"{text} and {rest} more" if rest > 0 else text

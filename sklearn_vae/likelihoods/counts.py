@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -244,34 +245,22 @@ class NegativeBinomial(Counts):
             values, index = counts[is_observed].unique(return_inverse=True)
             frequency = weights.new_zeros(len(weights), len(values))
             frequency.index_add_(1, index, weights[:, is_observed])
-            log_shape.append(
-                bisect(_ShapeDerivative(values, frequency, mean), mean, LOG_SHAPE_BOUND)
+            derivative = partial(
+                _derivative_in_shape, values=values, frequency=frequency, mean=mean
             )
+            log_shape.append(bisect(derivative, mean, LOG_SHAPE_BOUND))
         raw = unbounded(torch.stack(log_shape, dim=-1), LOG_SHAPE_BOUND)
         return [self._raw_rate(rate), raw]
 
 
-@dataclass(frozen=True)
-class _ShapeDerivative:
-    """Derivative of a negative binomial likelihood in the shape, at the mean of the counts.
+def _derivative_in_shape(
+    log_shape: Tensor, values: Tensor, frequency: Tensor, mean: Tensor
+) -> Tensor:
+    """Derivative of a negative binomial likelihood in the shape (C,), up to a positive factor.
 
-    Attributes
-    ----------
-    values : Tensor of shape (U,)
-        Distinct counts.
-    frequency : Tensor of shape (C, U)
-        Weight of the rows with each.
-    mean : Tensor of shape (C,)
-        Mean counts.
+    It is at the mean counts (C,), and of distinct counts (U,) with their weights (C, U).
     """
-
-    values: Tensor
-    frequency: Tensor
-    mean: Tensor
-
-    def __call__(self, log_shape: Tensor) -> Tensor:
-        """Derivatives at shapes (C,), up to a positive factor: (C,)."""
-        shape = log_shape.exp().unsqueeze(-1)
-        per_value = torch.digamma(self.values + shape) - torch.digamma(shape)
-        constant = (shape / (shape + self.mean.unsqueeze(-1))).log()
-        return (self.frequency * (per_value + constant)).sum(-1)
+    shape = log_shape.exp().unsqueeze(-1)
+    per_value = torch.digamma(values + shape) - torch.digamma(shape)
+    constant = (shape / (shape + mean.unsqueeze(-1))).log()
+    return (frequency * (per_value + constant)).sum(-1)
