@@ -66,6 +66,29 @@ def encoder_bound(vae, X):
     return log_mean + fitted.columns.log_abs_det_jacobian(X)
 
 
+def bent_rows(n=300, seed=0):
+    """Rows about a curve in three dimensions."""
+    rng = np.random.default_rng(seed)
+    a = rng.normal(size=(n, 1))
+    return np.hstack([a, a**2, np.sin(2 * a)]) + 0.2 * rng.normal(size=(n, 3))
+
+
+def bent_cloud(n=500, seed=0):
+    """Rows about a parabola in the plane."""
+    rng = np.random.default_rng(seed)
+    a = rng.normal(size=n)
+    return np.column_stack([a, a**2 + 0.3 * rng.normal(size=n)])
+
+
+@pytest.fixture
+def two_threads():
+    """Two threads of torch, whatever the machine has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def rng():
     """numpy's generator with a fixed seed."""

@@ -8,14 +8,7 @@ import torch
 
 from sklearn_vae.threads import map_on_threads, threads_for
 
-
-@pytest.fixture(autouse=True)
-def two_threads():
-    """Let torch compute on two threads, whatever the machine has."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("two_threads")
 
 
 def test_small_steps_limit_the_threads_of_their_own_thread_only():

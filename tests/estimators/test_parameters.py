@@ -12,15 +12,9 @@ from sklearn_vae.metrics import total_correlation
 from sklearn_vae.objectives import IWAE, MMD, CapacityELBO, LinearWarmup, TotalCorrelation
 from sklearn_vae.posteriors import RelaxedCategorical
 from sklearn_vae.priors import MixturePrior
+from tests.conftest import bent_rows
 
-
-def bent_rows(n=400, seed=0):
-    rng = np.random.default_rng(seed)
-    a = rng.normal(size=(n, 1))
-    return np.hstack([a, a**2, np.sin(2 * a)]) + 0.2 * rng.normal(size=(n, 3))
-
-
-X = bent_rows()
+X = bent_rows(400)
 
 
 def own_module(n_in, n_out):

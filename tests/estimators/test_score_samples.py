@@ -10,6 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn_vae import VAETransformer
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.posteriors import RelaxedCategorical
+from tests.conftest import bent_cloud
 
 
 def linear_gaussian(n, rng, n_columns=6, n_factors=2):
@@ -166,13 +167,6 @@ def test_scores_in_chunks_equal_scores_of_single_rows(monkeypatch, factor_rows):
     monkeypatch.setattr("sklearn_vae.models.sizes.CACHED_NUMBERS", 1)
 
     np.testing.assert_allclose(vae.score_samples(test[:20]), expected[:20], rtol=1e-7)
-
-
-def bent_cloud(n, seed=0):
-    """Rows about a parabola in the plane."""
-    rng = np.random.default_rng(seed)
-    a = rng.normal(size=n)
-    return np.column_stack([a, a**2 + 0.3 * rng.normal(size=n)])
 
 
 def by_a_grid_of_codes(vae, X, reach=9.0, n_points=361):

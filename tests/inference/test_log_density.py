@@ -13,17 +13,11 @@ from sklearn_vae.inference.laplace import NormalProposal
 from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.networks import ConvNet, GRUNet
 from sklearn_vae.posteriors import GaussianCategorical
+from tests.conftest import bent_cloud
 
 # Standard deviations of the proposals about codes of a row, and of the one about zero.
 WIDTHS = (0.03, 0.1, 0.3, 1.0)
 WIDE = 1.3
-
-
-def bent_cloud(n=500, seed=0):
-    """Rows about a parabola in the plane."""
-    rng = np.random.default_rng(seed)
-    a = rng.normal(size=n)
-    return np.column_stack([a, a**2 + 0.3 * rng.normal(size=n)])
 
 
 def walks(n=300, n_steps=5):

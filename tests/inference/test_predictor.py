@@ -229,15 +229,6 @@ def test_predictions_have_the_same_bits_with_any_number_of_threads(name, X):
             np.testing.assert_array_equal(one, other)
 
 
-@pytest.fixture
-def two_threads():
-    """Two threads of torch, whatever the machine has."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_an_error_between_chunks_ends_the_chunks_that_wait(two_threads, monkeypatch):
     """Also while the error is kept, as notebooks do with the last one."""
     computed, n_threads = [], threading.active_count()

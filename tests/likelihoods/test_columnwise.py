@@ -4,14 +4,9 @@ import torch
 from torch.distributions import Bernoulli as TorchBernoulli, Normal
 
 from sklearn_vae.likelihoods import Bernoulli, Categorical, Columnwise, Gaussian, Poisson
+from tests.likelihoods.conftest import draw
 
 MIXED = Columnwise([(Gaussian("per_column"), 2), (Bernoulli(), 3), (Gaussian("per_row"), 1)])
-
-
-def draw(*shape, seed=0):
-    """Random numbers in float64."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
 def normal(loc, raw):

@@ -24,6 +24,7 @@ from sklearn_vae.likelihoods import (
     ZeroInflated,
 )
 from sklearn_vae.likelihoods.counts import Counts
+from tests.likelihoods.conftest import draw
 
 EXAMPLES = [
     Gaussian(),
@@ -43,12 +44,6 @@ N = 3  # columns
 SPIKE = 100.0  # values 100 and 101 are the first and the second spike of a zero-inflated column
 
 each = pytest.mark.parametrize("likelihood", EXAMPLES, ids=repr)
-
-
-def draw(*shape, seed=0):
-    """Random numbers in double precision."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
 def draw_params(likelihood, *shape):

@@ -5,12 +5,7 @@ import torch
 from torch.distributions import Bernoulli as TorchBernoulli
 
 from sklearn_vae.likelihoods import Bernoulli
-
-
-def draw(*shape, seed=0):
-    """Random numbers in float64."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
+from tests.likelihoods.conftest import draw
 
 
 @pytest.mark.parametrize("logit", [-1e4, -50.0, 50.0, 1e4])

@@ -8,15 +8,10 @@ from torch.distributions import Normal
 
 from sklearn_vae import VAETransformer
 from sklearn_vae.likelihoods import Bernoulli, Gaussian, StudentT
+from tests.likelihoods.conftest import draw
 
 LIKELIHOODS = [Gaussian(), Gaussian(scale="per_column")]
 each_likelihood = pytest.mark.parametrize("likelihood", LIKELIHOODS, ids=repr)
-
-
-def draw(*shape, seed=0):
-    """Random numbers in float64."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
 def draw_params(likelihood, *shape):

@@ -15,6 +15,7 @@ from torch import nn
 
 import sklearn_vae
 from sklearn_vae import VAETransformer
+from tests.conftest import bent_rows
 
 
 class Wide(nn.Module):
@@ -63,12 +64,6 @@ class Narrow(nn.Module):
 
     def forward(self, x):
         return self.layer(x)
-
-
-def bent_rows(n=300, seed=0):
-    rng = np.random.default_rng(seed)
-    a = rng.normal(size=(n, 1))
-    return np.hstack([a, a**2, np.sin(2 * a)]) + 0.2 * rng.normal(size=(n, 3))
 
 
 X = bent_rows()

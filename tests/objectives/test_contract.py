@@ -27,15 +27,6 @@ NAMESPACE = {type(objective).__name__: type(objective) for objective in ALL}
 
 
 @pytest.fixture
-def model(table, make_model):
-    """A model of two dimensions whose every weight has been moved."""
-    model = make_model(table)
-    generator = torch.Generator().manual_seed(7)
-    model.flat += 0.2 * torch.randn(model.flat.shape, generator=generator, dtype=torch.float64)
-    return model
-
-
-@pytest.fixture
 def batch(table):
     """The rows of the table, and 15 draws that they share: sets of 3 and of 5."""
     noise = torch.randn(1, 15, 1, 2, generator=torch.Generator().manual_seed(0)).double()

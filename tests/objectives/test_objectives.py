@@ -43,15 +43,6 @@ def shared_noise(seed=0):
 
 
 @pytest.fixture
-def model(table, make_model):
-    """A model of two dimensions whose every weight has been moved."""
-    model = make_model(table)
-    generator = torch.Generator().manual_seed(7)
-    model.flat += 0.2 * torch.randn(model.flat.shape, generator=generator, dtype=torch.float64)
-    return model
-
-
-@pytest.fixture
 def x(table):
     """The table's rows with a member axis."""
     return torch.as_tensor(table)[None]

@@ -370,22 +370,6 @@ def test_rows_with_missing_values_are_fitted():
     assert adjusted_rand_score(KIND, own.transform(rows).argmax(axis=1)) > 0.8
 
 
-@pytest.mark.parametrize("kind", ["categorical", GaussianCategorical(3)], ids=str)
-def test_stacked_members_equal_members_trained_alone(kind):
-    """Each start has its own clusters, by its own seed."""
-    how = {"posterior": kind, "max_iter": 2, "refit": False}
-    several = VAETransformer(5, n_init=3, ensemble=True, random_state=0, **how).fit(BLOBS[:60])
-    alone = VAETransformer(5, random_state=0, **how).fit(BLOBS[:60])
-
-    def is_there(member):
-        return all(
-            np.allclose(several.state_dict_[name][member], value[0], rtol=1e-9, atol=1e-9)
-            for name, value in alone.state_dict_.items()
-        )
-
-    assert sum(map(is_there, range(3))) == 1
-
-
 def test_binary_and_counted_columns_have_classes_as_well():
     """Whatever the columns are, a class is a cluster of rows."""
     rng = np.random.default_rng(0)

@@ -140,6 +140,22 @@ def test_initial_parameters_have_the_location_and_scale(posterior, generator):
 
 
 @pytest.mark.parametrize("posterior", ALL, ids=repr)
+def test_stacked_members_equal_members_trained_alone(posterior, table):
+    """Starts are trained side by side; one of them alone leads to the same."""
+    how = {"posterior": posterior, "max_iter": 2, "refit": False, "random_state": 0}
+    several = VAETransformer(L, n_init=3, ensemble=True, **how).fit(table)
+    alone = VAETransformer(L, **how).fit(table)
+
+    def is_there(member):
+        return all(
+            np.allclose(several.state_dict_[name][member], value[0], rtol=1e-9, atol=1e-9)
+            for name, value in alone.state_dict_.items()
+        )
+
+    assert sum(map(is_there, range(3))) == 1
+
+
+@pytest.mark.parametrize("posterior", ALL, ids=repr)
 def test_posteriors_are_values(posterior):
     """Estimators' parameters are compared, hashed, printed, copied, pickled and cloned."""
     assert eval(repr(posterior), NAMESPACE) == posterior

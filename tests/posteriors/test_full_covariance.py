@@ -218,18 +218,3 @@ def test_a_kl_that_is_no_sum_over_dimensions_is_refused():
         kl_per_dimension(vae, X)
     with pytest.raises(ValueError, match="to_onnx supports"):
         to_onnx(vae)
-
-
-def test_stacked_members_equal_members_trained_alone():
-    """Starts are trained side by side; the second one alone leads to the same."""
-    how = {"posterior": "full", "max_iter": 2, "refit": False}
-    several = VAETransformer(2, n_init=3, ensemble=True, random_state=0, **how).fit(X[:60])
-    alone = VAETransformer(2, random_state=0, **how).fit(X[:60])
-
-    def is_there(member):
-        return all(
-            np.allclose(several.state_dict_[name][member], value[0], rtol=1e-9, atol=1e-9)
-            for name, value in alone.state_dict_.items()
-        )
-
-    assert sum(map(is_there, range(3))) == 1

@@ -10,22 +10,11 @@ from scipy import integrate, stats
 from sklearn.base import clone
 
 from sklearn_vae import VAETransformer, load
-from sklearn_vae.likelihoods import Gaussian
-from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.models.vae import VAE
 from sklearn_vae.priors import MixturePrior, StandardNormal, UniformCategorical, VampPrior
+from tests.priors.conftest import random_model
 
 ALL = [StandardNormal(), MixturePrior(4), VampPrior(5)]
 NAMESPACE = {type(prior).__name__: type(prior) for prior in [*ALL, UniformCategorical(1, 3)]}
-
-
-def random_model(prior, *, n_components=2, n_members=1):
-    """A model of four columns in double precision with random weights."""
-    architecture = Architecture(n_components, (6, 5), "tanh", ((Gaussian(), 4),), prior)
-    model = VAE(architecture, n_members).double()
-    model.flatten()
-    model.flat.normal_(0, 0.4, generator=torch.Generator().manual_seed(3))
-    return model
 
 
 @pytest.mark.parametrize("prior", ALL, ids=repr)

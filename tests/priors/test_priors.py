@@ -15,17 +15,9 @@ from sklearn_vae.models.vae import VAE
 from sklearn_vae.priors import PRIORS, DiagonalMixture, MixturePrior, StandardNormal, VampPrior
 from sklearn_vae.random import sobol_normal
 from tests.conftest import iwae_bound
+from tests.priors.conftest import random_model
 
 LEARNED = [MixturePrior(4), VampPrior(5)]
-
-
-def random_model(prior, *, n_components=2, n_members=1, sizes=None, size=0.4):
-    """A model of four columns in double precision whose every weight is random."""
-    architecture = Architecture(n_components, (6, 5), "tanh", ((Gaussian(), 4),), prior)
-    model = VAE(architecture, n_members, sizes).double()
-    model.flatten()
-    model.flat.normal_(0, size, generator=torch.Generator().manual_seed(3))
-    return model
 
 
 def random_mixture(n_members=1, n_parts=3, n_components=2):

@@ -5,32 +5,13 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from sklearn_vae import VAEDensity, runtime
+from sklearn_vae import VAEDensity
+from tests.runtime.conftest import BY_COLUMN, rows, saved
 
 pd = pytest.importorskip("pandas")
 
 SMALL = {"hidden_layer_sizes": (8,), "max_iter": 2, "random_state": 0}
-BY_COLUMN = [
-    "gaussian", "lognormal", "bernoulli", "categorical", "ordinal", "poisson",
-    "negative_binomial", "zero_inflated", "student_t", "auto",
-]  # fmt: skip
 MIXTURES = [(3, "full"), (4, "diag")]
-
-
-def rows(n_rows=120, seed=0):
-    """A column for each likelihood, and a constant one: (n, 10)."""
-    rng = np.random.default_rng(seed)
-    a, b = rng.normal(size=(2, n_rows))
-    return np.column_stack([
-        a + 0.3 * rng.normal(size=n_rows), np.exp(b), a > 0, np.digitize(b, [-1, 0, 1]),
-        np.digitize(a, [-1, 0, 1]), rng.poisson(np.exp(a)), rng.poisson(3 * np.exp(b)),
-        np.where(a > 0.3, b, 0), a + rng.standard_t(2, size=n_rows), np.full(n_rows, 7.0),
-    ])  # fmt: skip
-
-
-def saved(estimator, path):
-    estimator.save(path / "model.vae")
-    return runtime.load(path / "model.vae")
 
 
 def outliers(X):
@@ -44,7 +25,7 @@ def outliers(X):
 )
 def fitted(request):
     """An estimator and its rows."""
-    X = rows()
+    X = rows(120)
     if request.param == "missing values":
         X[np.random.default_rng(1).random(X.shape) < 0.1] = np.nan
     if request.param in ("all likelihoods", "missing values"):
@@ -99,7 +80,7 @@ def test_samples_have_the_density_of_the_model(fitted, tmp_path):
 
 def test_rows_are_scored_in_bounded_memory(tmp_path, monkeypatch):
     """A row at a time gives the same scores."""
-    X = rows()[:, [0, 1, 8]]
+    X = rows(120)[:, [0, 1, 8]]
     model = saved(VAEDensity(2, mixtures=MIXTURES, **SMALL).fit(X), tmp_path)
     expected = model.score_samples(X)
     monkeypatch.setattr("sklearn_vae.runtime.density.CHUNK_SIZE", 1)
@@ -161,7 +142,7 @@ def test_extreme_rows(max_iter, tmp_path):
     """Of rows whose curvature overflows, and of padding, which is no component of a far row."""
     params = SMALL | {"max_iter": max_iter}
     estimator = VAEDensity(2, mixtures=[(1, "full"), (4, "diag")], **params).fit(
-        rows()[:, [0, 1, 8]]
+        rows(120)[:, [0, 1, 8]]
     )
     model = saved(estimator, tmp_path)
     extreme = np.array([[1e20, 1e20, 0], [100, -100, 0], [0, 1, 2]])
@@ -176,8 +157,8 @@ def test_extreme_rows(max_iter, tmp_path):
 
 
 def conditions(kind):
-    """The condition of each of ``rows()``: classes, a number, or a data frame of both."""
-    X = rows()
+    """The condition of each of ``rows(120)``: classes, a number, or a data frame of both."""
+    X = rows(120)
     classes = np.array(["high", "low", "middle"])[np.digitize(X[:, 0], [-0.5, 0.5])]
     if kind == "classes":
         return classes
@@ -188,7 +169,7 @@ def conditions(kind):
 @pytest.fixture(scope="module", params=["classes", "number", "both", "mixture"])
 def conditional(request):
     """An estimator of p(x|y), its rows with missing cells, and y."""
-    X, y = rows()[:, [0, 3, 5, 8]], conditions(request.param.replace("mixture", "both"))
+    X, y = rows(120)[:, [0, 3, 5, 8]], conditions(request.param.replace("mixture", "both"))
     X[np.random.default_rng(1).random(X.shape) < 0.1] = np.nan
     small = SMALL | {"max_iter": 0 if request.param == "mixture" else 2}
     return VAEDensity(2, mixtures=MIXTURES, conditional=True, **small).fit(X, y), X, y
@@ -251,7 +232,7 @@ def test_samples_given_y_have_the_density_of_the_model(conditional, tmp_path):
 
 def test_conditions_are_checked(tmp_path):
     """In the words of the estimator."""
-    X, y = rows()[:, [0, 1]], conditions("classes")
+    X, y = rows(120)[:, [0, 1]], conditions("classes")
     small = {"mixtures": [(1, "full")], "max_iter": 0, "random_state": 0}
     model = saved(VAEDensity(1, conditional=True, **small).fit(X, y), tmp_path)
     with pytest.raises(ValueError, match="y has the class 'none', which no row had in fit"):
@@ -269,7 +250,7 @@ def test_conditions_are_checked(tmp_path):
 @pytest.mark.parametrize("columns", [[0], [2], [2, 3], [0, 2]])
 def test_tables_of_no_or_one_real_column(columns, tmp_path):
     """They have no covariance; a file of such a model could not be loaded."""
-    X = rows()[:, columns]
+    X = rows(120)[:, columns]
     estimator = VAEDensity(2, **SMALL).fit(X)
     model = saved(estimator, tmp_path)
 

@@ -7,6 +7,7 @@ import pytest
 
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, load, runtime
 from sklearn_vae.estimators.averaging import AverageFitter
+from tests.runtime.conftest import saved
 
 pd = pytest.importorskip("pandas")
 
@@ -33,11 +34,6 @@ def averaged():
     fitter = AverageFitter(model, model.state_dict_, rows(), None)
     imputer.trees_ = fitter._fit_trees(model, rows(), None, np.arange(4))
     return imputer
-
-
-def saved(estimator, path):
-    estimator.save(path / "imputer.vae")
-    return runtime.load(path / "imputer.vae")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +122,7 @@ def test_cells_of_pandas_na_are_missing_beside_those_of_the_mark(missing_values,
     imputed = saved(imputer, tmp_path).transform(table.to_numpy(object))
     expected = imputer.transform(table)
 
-    assert load(tmp_path / "imputer.vae").transform(table).equals(expected)
+    assert load(tmp_path / "model.vae").transform(table).equals(expected)
     assert imputed[:, 1].tolist() == expected["k"].tolist()
     np.testing.assert_allclose(imputed[:, 0].astype(float), expected["real"].astype(float))
 

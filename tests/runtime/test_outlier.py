@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from sklearn_vae import VAEOutlierDetector, runtime
+from sklearn_vae import VAEOutlierDetector
+from tests.runtime.conftest import saved
 
 pd = pytest.importorskip("pandas")
 
@@ -23,11 +24,6 @@ def new_rows(missing=0.0):
     """Inliers, outliers, and values that were not in fit."""
     X = rows(30, missing, seed=1)
     return np.concatenate([X, 8 * X[:5], X[:5] + [0, 0, 0, 1, 0], X[:5] + [0, 0, 0, 0, 1]])
-
-
-def saved(estimator, path):
-    estimator.save(path / "model.vae")
-    return runtime.load(path / "model.vae")
 
 
 def assert_same(model, estimator, X, table=None):

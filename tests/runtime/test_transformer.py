@@ -12,31 +12,12 @@ from sklearn_vae import VAETransformer, runtime
 from sklearn_vae.likelihoods import Gaussian, StudentT
 from sklearn_vae.persistence import file_format
 from sklearn_vae.priors import MixturePrior, VampPrior
+from tests.runtime.conftest import BY_COLUMN, rows
 
 pd = pytest.importorskip("pandas")
 
 GOLDEN = Path(__file__).parents[1] / "persistence" / "golden"
 SMALL = {"hidden_layer_sizes": (8, 6), "max_iter": 3, "random_state": 0}
-BY_COLUMN = [
-    "gaussian", "lognormal", "bernoulli", "categorical", "ordinal", "poisson",
-    "negative_binomial", "zero_inflated", "student_t", "auto",
-]  # fmt: skip
-N_ROWS = 150
-
-
-def rows(missing=0.0):
-    """A column for each likelihood, and a constant one: (n, 10)."""
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(size=(2, N_ROWS))
-    X = np.column_stack([
-        a + 0.3 * rng.normal(size=N_ROWS), np.exp(b), a > 0, np.digitize(b, [-1, 0, 1]),
-        np.digitize(a, [-1, 0, 1]), rng.poisson(np.exp(a)), rng.poisson(3 * np.exp(b)),
-        np.where(a > 0.3, b, 0), a + rng.standard_t(2, size=N_ROWS), np.full(N_ROWS, 7.0),
-    ])  # fmt: skip
-    X[rng.random(X.shape) < missing] = np.nan
-    return X
-
-
 MODELS = {
     "default": (VAETransformer(2, **SMALL), 0.0),
     "all likelihoods": (VAETransformer(2, likelihood=BY_COLUMN, **SMALL), 0.0),
@@ -64,7 +45,7 @@ MODELS = {
 def saved(request, tmp_path_factory):
     """A fitted estimator, its rows, and the model that is read from its file."""
     estimator, missing = MODELS[request.param]
-    X = rows(missing)
+    X = rows(missing=missing)
     estimator.fit(X)
     path = tmp_path_factory.mktemp("saved") / "model.vae"
     estimator.save(path)
@@ -142,7 +123,7 @@ CONDITIONAL = {
 def conditional(request, tmp_path_factory):
     """A fitted estimator of p(x|y), rows, y, and the model that is read from its file."""
     estimator, missing = CONDITIONAL[request.param]
-    X = rows(missing)
+    X = rows(missing=missing)
     y = np.array(["high", "low", "middle"])[np.digitize(rows()[:, 0], [-0.5, 0.5])]
     if request.param == "numbers":
         y = pd.DataFrame({"number": rows()[:, 1], "class": y})

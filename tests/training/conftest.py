@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.objectives import Constant
 from sklearn_vae.training import Dataset, TrainingConfig
 
@@ -20,7 +21,9 @@ CONFIG = TrainingConfig(
     patience=3,
     tol=1e-3,
 )
+PLAN = replace(CONFIG, batch_size=16, patience=2)
 NO_STEPS = replace(CONFIG, n_iter_per_stage=(0, 0, 0))
+BLOCKS = ((Gaussian("per_row"), 2), (Gaussian("per_column"), 1), (Bernoulli(), 1))
 LIKE = torch.zeros(0, dtype=torch.float64)
 
 
@@ -28,6 +31,16 @@ def to_dataset(x, weight=None, offset=0.0):
     """Rows in memory."""
     weight = None if weight is None else torch.as_tensor(weight / weight.mean())
     return Dataset.from_x(torch.as_tensor(x), weight, float(len(x)), offset)
+
+
+def make_rows(seed=0, n_rows=60, *, dtype=torch.float64, weighted=False, far=1.0):
+    """Rows on a bent sheet, the last column binary."""
+    rng = np.random.default_rng(seed)
+    u = rng.standard_normal((n_rows, 2))
+    x = np.column_stack([u[:, 0], u[:, 0] ** 2 - 1, u[:, 1] * far, u[:, 1] > 0.3])
+    x[:, :3] += 0.2 * rng.standard_normal((n_rows, 3))
+    weight = torch.as_tensor(rng.integers(1, 4, n_rows) / 2.0).to(dtype) if weighted else None
+    return Dataset.from_x(torch.as_tensor(x).to(dtype), weight, float(n_rows), seed)
 
 
 @pytest.fixture

@@ -5,40 +5,16 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.objectives import CapacityELBO, Constant, LinearWarmup
-from sklearn_vae.training import Dataset, TrainingConfig, TrainingJob, TrainingResult, train
-
-CONFIG = TrainingConfig(
-    seed=0,
-    max_iter=8,
-    min_steps_per_epoch=4,
-    batch_size=16,
-    learning_rate=1e-2,
-    weight_decay=0.01,
-    beta=Constant(1.0),
-    patience=2,
-    tol=1e-3,
-)
-BLOCKS = ((Gaussian("per_row"), 2), (Gaussian("per_column"), 1), (Bernoulli(), 1))
-
-
-def make_rows(seed=0, n_rows=60):
-    """Rows on a bent sheet, the last column binary."""
-    rng = np.random.default_rng(seed)
-    u = rng.standard_normal((n_rows, 2))
-    x = np.column_stack([u[:, 0], u[:, 0] ** 2 - 1, u[:, 1], u[:, 1] > 0.3])
-    x[:, :3] += 0.2 * rng.standard_normal((n_rows, 3))
-    return Dataset.from_x(torch.as_tensor(x), None, float(n_rows), seed)
+from sklearn_vae.objectives import CapacityELBO, LinearWarmup
+from sklearn_vae.training import TrainingJob, TrainingResult, train
+from tests.training.conftest import BLOCKS, PLAN, make_rows
 
 
 def make_job(rows, *, n_valid=15, **config):
     architecture = Architecture(2, (6, 5), "silu", BLOCKS)
     rows, valid = rows.split(n_valid, torch.Generator().manual_seed(0)) if n_valid else (rows, None)
-    return TrainingJob(
-        architecture, replace(CONFIG, **config), rows, valid, scale_prior_strength=3.0
-    )
+    return TrainingJob(architecture, replace(PLAN, **config), rows, valid, scale_prior_strength=3.0)
 
 
 def test_a_refit_trains_on_all_rows_for_the_best_number_of_iterations():

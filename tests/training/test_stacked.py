@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from sklearn_vae import threads
-from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.objectives import (
     IWAE,
@@ -21,35 +20,13 @@ from sklearn_vae.objectives import (
     TrimmedELBO,
 )
 from sklearn_vae.priors import PRIORS, MixturePrior, VampPrior
-from sklearn_vae.training import Dataset, Trainer, TrainingConfig, TrainingJob, stacked
-
-PLAN = TrainingConfig(
-    seed=0,
-    max_iter=8,
-    min_steps_per_epoch=4,
-    batch_size=16,
-    learning_rate=1e-2,
-    weight_decay=0.01,
-    beta=Constant(1.0),
-    patience=2,
-    tol=1e-3,
-)
-BLOCKS = ((Gaussian("per_row"), 2), (Gaussian("per_column"), 1), (Bernoulli(), 1))
+from sklearn_vae.training import Dataset, Trainer, TrainingJob, stacked
+from tests.training.conftest import BLOCKS, PLAN, make_rows
 
 
 def train(runs):
     """In silence."""
     return stacked.train(runs, verbose=0)
-
-
-def to_table(seed, n_rows=60, *, dtype=torch.float64, weighted=False, far=1.0):
-    """Rows on a bent sheet, the last column binary."""
-    rng = np.random.default_rng(seed)
-    u = rng.standard_normal((n_rows, 2))
-    x = np.column_stack([u[:, 0], u[:, 0] ** 2 - 1, u[:, 1] * far, u[:, 1] > 0.3])
-    x[:, :3] += 0.2 * rng.standard_normal((n_rows, 3))
-    weight = torch.as_tensor(rng.integers(1, 4, n_rows) / 2.0).to(dtype) if weighted else None
-    return Dataset.from_x(torch.as_tensor(x).to(dtype), weight, float(n_rows), seed)
 
 
 def make_run(
@@ -62,8 +39,8 @@ def make_run(
 
 def different_runs(**table):
     """Members that differ in everything that may differ in one stacked."""
-    a, b = to_table(0, **table), to_table(1, **table)
-    va, vb = to_table(2, 20, **table), to_table(3, 20, **table)
+    a, b = make_rows(0, **table), make_rows(1, **table)
+    va, vb = make_rows(2, 20, **table), make_rows(3, 20, **table)
     return [
         make_run(a, va),
         make_run(b, vb, seed=5),
@@ -167,7 +144,7 @@ def test_so_is_one_that_starts_at_random(batch_size):
 @pytest.mark.parametrize("objective", [OBJECTIVES["elbo"], IWAE(3)], ids=repr)
 def test_scales_that_are_held_depend_on_z_in_the_last_stage(objective):
     """Before it each column has one scale, which is learned; other members' are free."""
-    table, scales = to_table(0), slice(2, 4)  # after the means of the first two columns
+    table, scales = make_rows(0), slice(2, 4)  # after the means of the first two columns
 
     def slopes(*lengths, is_homoscedastic=True):
         """Weights by which the scales depend on z, and their offsets, before and after."""
@@ -231,7 +208,7 @@ def test_finished_members_are_removed(monkeypatch):
         return step(self, *arguments)
 
     monkeypatch.setattr(stacked.Trainer, "train_step", counted)
-    table = to_table(0)
+    table = make_rows(0)
     train([make_run(table, n_iter_per_stage=(n, 0, 0)) for n in (1, 3, 3)])
 
     assert seen == [3] * 4 + [2] * 8
@@ -240,7 +217,7 @@ def test_finished_members_are_removed(monkeypatch):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_last_remaining_member_trains_on_its_rows(weighted):
     """When all others have left, the second table is still the second one."""
-    a, b = to_table(0, weighted=weighted), to_table(1, weighted=weighted)
+    a, b = make_rows(0, weighted=weighted), make_rows(1, weighted=weighted)
     runs = [make_run(a, n_iter_per_stage=(1, 0, 0)), make_run(b, n_iter_per_stage=(3, 0, 0))]
     for run, together in zip(runs, train(runs), strict=True):
         (alone,) = train([run])
@@ -250,7 +227,7 @@ def test_the_last_remaining_member_trains_on_its_rows(weighted):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_parts_of_one_table_share_its_rows(weighted):
     """A grid whose fits each set other rows aside holds the rows once."""
-    whole, other = to_table(0, weighted=weighted), to_table(1, weighted=weighted)
+    whole, other = make_rows(0, weighted=weighted), make_rows(1, weighted=weighted)
     parts = [
         table.split(15, torch.Generator().manual_seed(seed))[0]
         for seed, table in enumerate([whole, whole, other])
@@ -273,12 +250,12 @@ def test_parts_of_one_table_share_its_rows(weighted):
 
 def test_jobs_of_other_shapes_are_not_stacked():
     """Widths, kinds of columns, lengths, batches, precision, prior, objective; nothing else."""
-    table = to_table(0)
-    runs = [make_run(table), make_run(table, batch_size=32), make_run(to_table(0, 61))]
-    runs.append(make_run(to_table(0, dtype=torch.float32)))
+    table = make_rows(0)
+    runs = [make_run(table), make_run(table, batch_size=32), make_run(make_rows(0, 61))]
+    runs.append(make_run(make_rows(0, dtype=torch.float32)))
     runs.append(replace(runs[0], architecture=replace(runs[0].architecture, activation="relu")))
     runs.append(replace(runs[0], architecture=Architecture(2, (6,), "silu", BLOCKS)))
-    runs.append(make_run(table, to_table(2, 20)))
+    runs.append(make_run(table, make_rows(2, 20)))
     runs.append(make_run(table, prior="mixture"))
     runs.append(make_run(table, prior=MixturePrior(3)))
     runs.append(make_run(table, objective=IWAE(3)))
@@ -292,7 +269,7 @@ def test_jobs_of_other_shapes_are_not_stacked():
 @pytest.mark.parametrize("seeds", [(0,), (0, 0, 0), (0, 1, 1)])
 def test_bytes_to_stack_equals_the_allocated_bytes(seeds, splits):
     """What ``stack`` makes anew, and nothing that is there before."""
-    tables = [to_table(seed) for seed in dict.fromkeys(seeds)]
+    tables = [make_rows(seed) for seed in dict.fromkeys(seeds)]
     if splits:
         tables = [
             table.split(15, torch.Generator().manual_seed(part))[0]
@@ -308,7 +285,7 @@ def test_bytes_to_stack_equals_the_allocated_bytes(seeds, splits):
 
 def test_a_run_that_is_over_holds_no_rows():
     """Its outcome is all that is asked for later."""
-    table = to_table(0)
+    table = make_rows(0)
     trainer = stacked.make_trainer([make_run(table)], verbose=0)
     (outcome,) = trainer.train(table)
     rows = weakref.ref(table)
@@ -330,7 +307,7 @@ def test_autograd_trains_stacked_members(monkeypatch):
 
 def test_a_stacked_model_fits_in_the_working_set(monkeypatch):
     """What does not fit the cache goes in turn."""
-    runs = [make_run(to_table(seed)) for seed in range(7)]
+    runs = [make_run(make_rows(seed)) for seed in range(7)]
     monkeypatch.setattr(stacked, "WORKING_SET", 3 * stacked.working_set(runs[0]))
 
     assert [len(places) for places in stacked.group_jobs(runs)] == [3, 2, 2]
@@ -338,7 +315,7 @@ def test_a_stacked_model_fits_in_the_working_set(monkeypatch):
 
 def test_draws_add_to_the_decoders_rows_only():
     """The encoder sees each row once, so several draws take less than several times the memory."""
-    one, three = (make_run(to_table(0), objective=IWAE(n_draws)) for n_draws in (1, 3))
+    one, three = (make_run(make_rows(0), objective=IWAE(n_draws)) for n_draws in (1, 3))
     n_weights = one.architecture.n_products
     values = (
         stacked.working_set(one) - 4 * n_weights * one.train.x.dtype.itemsize
@@ -349,7 +326,7 @@ def test_draws_add_to_the_decoders_rows_only():
 
 def test_a_stacked_model_fits_in_memory(monkeypatch):
     """Rows of several tables are copied to be side by side, which those of one are not."""
-    tables = [to_table(seed, 4000) for seed in range(4)]
+    tables = [make_rows(seed, 4000) for seed in range(4)]
     apart = [make_run(table) for table in tables]
     shared = [make_run(tables[0]) for _ in tables]
     monkeypatch.setattr(stacked, "MEMORY", stacked.memory_of_jobs(shared))
@@ -362,7 +339,7 @@ def test_a_stacked_model_fits_in_memory(monkeypatch):
 
 def test_memory_grows_with_the_validation_rows():
     """And with its weights, but with the rows of a table that is there anyway it does not."""
-    table, valid = to_table(0), to_table(1)
+    table, valid = make_rows(0), make_rows(1)
     run = make_run(table, valid)
     wide = replace(run, architecture=replace(run.architecture, hidden_layer_sizes=(50, 5)))
 
@@ -372,14 +349,14 @@ def test_memory_grows_with_the_validation_rows():
         < stacked.memory_of_jobs([wide])
     )
     assert stacked.memory_of_jobs([run, run]) == 2 * stacked.memory_of_jobs([run])
-    assert stacked.memory_of_jobs([make_run(to_table(0, 120))]) == stacked.memory_of_jobs(
+    assert stacked.memory_of_jobs([make_run(make_rows(0, 120))]) == stacked.memory_of_jobs(
         [make_run(table)]
     )
 
 
 def test_the_members_that_remain_decide_the_number_of_threads(monkeypatch):
     """Steps of all members use torch's threads; those of the last one are small, and use one."""
-    table = to_table(0)
+    table = make_rows(0)
     runs = [make_run(table, max_iter=n_iter, seed=n_iter) for n_iter in (2, 4)]
     n_products = runs[0].architecture.n_products * runs[0].config.batch_size
     monkeypatch.setattr(threads, "MIN_PRODUCTS_FOR_THREADS", 2 * n_products)

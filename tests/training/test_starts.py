@@ -14,7 +14,8 @@ from sklearn_vae.networks import ResidualMLP
 from sklearn_vae.posteriors import FullCovarianceGaussian
 from sklearn_vae.training import Dataset, TrainingJob, make_starts, train
 from sklearn_vae.training.initialize import has_light_tails, kurtosis_statistic
-from tests.training.test_jobs import CONFIG, make_job, make_rows
+from tests.training.conftest import PLAN, make_rows
+from tests.training.test_jobs import make_job
 
 REAL = ((Gaussian("per_row"), 6),)
 COLUMNS = np.arange(6)
@@ -35,7 +36,7 @@ def job_on(x, weight=None, *, n_valid=60, blocks=REAL, **architecture):
     rows = Dataset.from_x(torch.as_tensor(x), weight, float(n_rows), 0.0)
     rows, valid = rows.split(n_valid, torch.Generator().manual_seed(0)) if n_valid else (rows, None)
     shapes = Architecture(2, (6, 5), "silu", blocks)
-    return TrainingJob(replace(shapes, **architecture), CONFIG, rows, valid)
+    return TrainingJob(replace(shapes, **architecture), PLAN, rows, valid)
 
 
 def test_starts_are_compared_with_the_same_draws():
