@@ -34,11 +34,27 @@ from threadpoolctl import threadpool_limits
 import sklearn_vae
 
 RECORD = Path(__file__).with_name("history.json")
-# Panels of the picture, and the names of the runs in each.
+# Panels of the picture, and the runs in each with their labels.
 PANELS = {
-    "fit of VAETransformer": ("wine", "breast_cancer", "digits", "1000x20", "mixed"),
-    "fit of other estimators": ("density", "detector", "detector, novelty", "imputer", "search"),
-    "predictions": ("transform", "score_samples", "score_samples of the density"),
+    "fits of VAETransformer, by table": {
+        "wine": "wine",
+        "breast_cancer": "breast cancer",
+        "digits": "digits",
+        "1000x20": "1,000 × 20, curved",
+        "mixed": "wine, mixed columns",
+    },
+    "fits of other estimators": {
+        "density": "VAEDensity",
+        "detector": "VAEOutlierDetector",
+        "detector, novelty": "VAEOutlierDetector(novelty=True)",
+        "imputer": "VAEImputer",
+        "search": "VAESearchCV",
+    },
+    "predictions": {
+        "transform": "VAETransformer.transform",
+        "score_samples": "VAETransformer.score_samples",
+        "score_samples of the density": "VAEDensity.score_samples",
+    },
 }
 
 
@@ -138,19 +154,21 @@ def draw(record: list[dict[str, Any]], path: Path) -> None:
 
     times = pd.DataFrame([entry["times"] for entry in record])
     labels = [f"{entry['date'][5:]}\n{entry['commit']}" for entry in record]
-    figure, axes = plt.subplots(1, len(PANELS), figsize=(4.2 * len(PANELS), 3.4))
+    figure, axes = plt.subplots(len(PANELS), 1, figsize=(8.4, 2.7 * len(PANELS)), sharex=True)
     for panel, (title, names) in zip(axes, PANELS.items(), strict=True):
-        for name in names:
-            panel.plot(times[name], marker="o", ms=3, label=name)
-        panel.set(title=title, yscale="log")
+        for name in times[list(names)].iloc[-1].sort_values(ascending=False).index:
+            panel.plot(times[name], marker="o", ms=4, label=names[name])
+        panel.set_yscale("log")
+        panel.set_title(title, loc="left")
         panel.yaxis.set_major_formatter("{x:g}")
         panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.yaxis.set_minor_formatter("")
-        panel.set_xticks(range(len(labels)), labels, fontsize=6)
-        panel.legend(fontsize=7, frameon=False)
-    axes[0].set_ylabel("time over 1,000 matrix products")
+        panel.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    axes[-1].set_xticks(range(len(labels)), labels)
+    axes[-1].set_xlabel("date and commit")
+    figure.supylabel("time over 1,000 matrix products", fontsize="medium")
     figure.set_layout_engine("constrained")
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=120)
 
 
 def main() -> None:
