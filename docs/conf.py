@@ -56,8 +56,10 @@ html_theme_options = {
     "show_prev_next": False,
     "navigation_with_keys": False,
     "header_links_before_dropdown": 6,
+    "secondary_sidebar_items": {"**": ["page-toc"], "gallery/index": []},
 }
-html_sidebars = {"index": [], "install": [], "404": []}
+html_sidebars = {"index": [], "install": [], "404": [], "gallery/index": []}
+html_show_sourcelink = False
 html_additional_pages = {"404": "404.html"}
 html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", "")
 html_context = {"default_mode": "auto", "baseurl": html_baseurl}

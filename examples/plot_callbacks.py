@@ -32,7 +32,7 @@ vae = VAETransformer(n_components=2, early_stopping=False, max_iter=60, random_s
 vae.set_callbacks(ProgressBar(), monitor).fit(X)
 records = [record for record in monitor.get_logs().data if record["task_name"] == "iteration"]
 
-fig, ax = plt.subplots(figsize=(6, 3.8), layout="constrained")
+fig, ax = plt.subplots(figsize=(5.6, 3.6), layout="constrained")
 ax.plot([record["log_density"] for record in records], label="log p(x), by ScoringMonitor")
 ax.plot([-record["loss"] for record in vae.history_], label="ELBO, from history_")
 ax.set(xlabel="iteration", ylabel="nats per row")

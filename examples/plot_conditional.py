@@ -23,7 +23,7 @@ samples = {label: vae.sample(200, y=label, random_state=0) for label in range(3)
 
 names = ["flavanoids", "color_intensity"]
 grid = np.stack(np.meshgrid(np.linspace(0, 5.5, 80), np.linspace(0, 14, 80)))
-fig, ax = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
+fig, ax = plt.subplots(figsize=(5.8, 4.2), layout="constrained")
 for label, rows in samples.items():
     points = rows[names].to_numpy().T
     kde = gaussian_kde(points)

@@ -39,7 +39,7 @@ models = {
 # %%
 # New images, and their reconstructions from three numbers.
 
-fig, axes = plt.subplots(2, 1, figsize=(9, 4.6), layout="constrained")
+fig, axes = plt.subplots(2, 1, figsize=(8, 4.2), layout="constrained")
 for ax, (name, model) in zip(axes, models.items(), strict=True):
     display = ReconstructionDisplay.from_estimator(
         model.fit(X_train), X_new, image_shape=(16, 16), ax=ax, cmap="gray_r", vmin=0, vmax=1

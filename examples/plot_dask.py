@@ -37,7 +37,7 @@ print(search.best_params_)
 
 workers = sorted({task["worker"] for task in stream.data})
 start = min(piece["start"] for task in stream.data for piece in task["startstops"])
-fig, ax = plt.subplots(figsize=(8, 2.8), layout="constrained")
+fig, ax = plt.subplots(figsize=(6, 2.8), layout="constrained")
 for number, task in enumerate(stream.data):
     for piece in task["startstops"]:
         if piece["action"] == "compute":

@@ -50,7 +50,7 @@ for digit in range(10):
 # Nearly all other digits are found. The lowest AUROC is that of ones by the detector of eights:
 # they lie within an eight's strokes.
 
-fig, ax = plt.subplots(figsize=(6.5, 5.4), layout="constrained")
+fig, ax = plt.subplots(figsize=(5.8, 4.8), layout="constrained")
 image = ax.imshow(auroc, cmap="viridis", vmin=np.nanmin(auroc), vmax=1)
 for digit, other in np.argwhere(~np.isnan(auroc)):
     value = auroc[digit, other]
@@ -75,7 +75,7 @@ for detector, new in zip(detectors, new_rows, strict=True):
     order = new[np.argsort(detector.score_samples(X[new]))]
     anomalous.append(order[0])
     normal.append(order[-1])
-fig, ax = plt.subplots(figsize=(9, 2), layout="constrained")
+fig, ax = plt.subplots(figsize=(8, 1.9), layout="constrained")
 ReconstructionDisplay.from_predictions(
     images[normal], images[anomalous], image_shape=(8, 8), cmap="gray_r", ax=ax
 )
@@ -91,7 +91,7 @@ plt.show()
 attributions = np.array(
     [detector.explain(X[[row]])[0] for detector, row in zip(detectors, anomalous, strict=True)]
 )
-fig, axes = plt.subplots(2, 10, figsize=(9, 2.2), layout="constrained")
+fig, axes = plt.subplots(2, 10, figsize=(8, 2), layout="constrained")
 for digit, row in enumerate(anomalous):
     axes[0, digit].imshow(images[row].reshape(8, 8), cmap="gray_r")
     largest = np.abs(attributions[digit]).max()

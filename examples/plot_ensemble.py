@@ -22,28 +22,29 @@ X = np.stack([a, a**2 + 0.3 * rng.normal(size=200)], axis=1)
 vae = VAETransformer(n_components=2, n_init=5, ensemble=True, random_state=0).fit(X)
 
 # %%
-# Left, the score over the plane. Right, the epistemic part: the mean density's logarithm minus the
-# mean of the members' logarithms. It is 0 where the members agree, and grows with the distance to
-# the points. A low score with a small epistemic part is a row that all members find unlikely; with
-# a large one, the members do not know. Colours end at one nat.
+# Left, the disagreement of the members over the plane: the logarithm of their mean density minus
+# the mean of their log-densities, the *epistemic* part of the score. It is 0 where they agree, and
+# grows with the distance to the points. Right, the score. A low score with little disagreement is a
+# row that all members find unlikely; with much disagreement, the members do not know. The colours
+# end at one nat of disagreement.
 
-x, y = np.meshgrid(np.linspace(-4, 4, 15), np.linspace(-2, 10, 15))
+x, y = np.meshgrid(np.linspace(-4, 4, 21), np.linspace(-2, 10, 21))
 grid = np.stack([x.ravel(), y.ravel()], axis=1)
 parts = decompose_uncertainty(vae, grid)
 panels = {
-    "score: log p(x), nats": (parts.expected + parts.epistemic).clip(-15),
-    "epistemic part, nats": parts.epistemic.clip(0, 1),
+    "disagreement (nats)": (parts.epistemic.clip(0, 1), "Reds"),
+    "score: log p(x) (nats)": ((parts.expected + parts.epistemic).clip(-15), "Blues"),
 }
 
-fig, axes = plt.subplots(1, 2, figsize=(9.5, 4), layout="constrained", sharey=True)
-for ax, (title, values), cmap in zip(axes, panels.items(), ["viridis", "magma"], strict=True):
+fig, axes = plt.subplots(1, 2, figsize=(8.6, 3.8), layout="constrained", sharey=True)
+for ax, (title, (values, cmap)) in zip(axes, panels.items(), strict=True):
     image = ax.pcolormesh(x, y, values.reshape(x.shape), cmap=cmap, shading="gouraud")
-    ax.plot(*X.T, ".", color="white", markersize=3)
+    ax.plot(*X.T, ".", color="black", markersize=3)
     ax.set_title(title)
     ax.set(xlim=(-4, 4), ylim=(-2, 10))
     fig.colorbar(image, ax=ax)
 plt.show()
 
 at_rows = decompose_uncertainty(vae, X).epistemic
-print(f"epistemic part: median {np.median(at_rows):.2f} at the points, ", end="")
+print(f"disagreement: median {np.median(at_rows):.2f} nats at the points, ", end="")
 print(f"{np.median(parts.epistemic):.2f} over the plane")

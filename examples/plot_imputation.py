@@ -36,7 +36,7 @@ lower, median, upper = np.percentile(bmi, [5, 50, 95], axis=0)
 order = np.argsort(median)
 covered = (lower <= true) & (true <= upper)
 
-fig, ax = plt.subplots(figsize=(8, 4.5), layout="constrained")
+fig, ax = plt.subplots(figsize=(6.6, 4.2), layout="constrained")
 places = np.arange(len(order))
 ax.vlines(places, lower[order], upper[order], color="C0", alpha=0.35, lw=3)
 ax.plot(places, median[order], color="C0", label="median and 90 % interval of the draws")

@@ -38,7 +38,7 @@ def mixed(start, end):
 # The upper row of each pair interpolates pixels, the lower one codes.
 
 pairs = [(0, 6), (1, 4), (3, 8)]
-fig, axes = plt.subplots(len(pairs), 1, figsize=(8, 6.2), layout="constrained")
+fig, axes = plt.subplots(len(pairs), 1, figsize=(7, 5.6), layout="constrained")
 for ax, (start, end) in zip(axes, pairs, strict=True):
     ReconstructionDisplay.from_predictions(
         mixed(first(start), first(end)),
@@ -66,7 +66,7 @@ for start, end in rng.choice(10, size=(60, 2)):
     nats["codes"].append(vae.score_samples(walk))
     nats["pixels"].append(vae.score_samples(mixed(walk[0], walk[-1])))
 
-fig, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
+fig, ax = plt.subplots(figsize=(5.6, 3.6), layout="constrained")
 for name, scores in nats.items():
     ax.plot(weight, np.mean(scores, axis=0), marker="o", label=f"{name} mixed")
 ax.set(xlabel="weight of the second digit", ylabel="log p(x) (nats), mean over pairs")

@@ -32,10 +32,10 @@ for name, model in {"Poisson": vae, "Gaussian": real}.items():
 # probability. Both plots show the same plane: a cluster of zeros on the left corresponds to zeros
 # on the right. Between two clusters one digit changes into another; these images are no digits.
 
-fig, axes = plt.subplots(1, 2, figsize=(13, 6), layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(9.6, 4.5), layout="constrained")
 LatentSpaceDisplay.from_estimator(vae, X, y, ax=axes[0])
 ManifoldDisplay.from_estimator(
-    vae, X, image_shape=(8, 8), n_steps=17, ax=axes[1], gap=0.15, cmap="gray_r"
+    vae, X, image_shape=(8, 8), n_steps=15, ax=axes[1], gap=0.15, cmap="gray_r"
 )
 axes[0].set_title("codes of images, coloured by class")
 axes[1].set_title("images decoded from a grid of codes")

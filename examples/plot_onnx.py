@@ -49,11 +49,12 @@ def seconds(function, rows):
 
 sizes = [1, 10, 100, 1000, 10_000]
 tables = [np.resize(X, (n, X.shape[1])) for n in sizes]
-fig, ax = plt.subplots(figsize=(6, 4), layout="constrained")
+fig, ax = plt.subplots(figsize=(5.6, 3.7), layout="constrained")
 for label, function in {"VAETransformer.transform": vae.transform, "ONNX Runtime": encode}.items():
     times = [seconds(function, rows) for rows in tables]
     ax.loglog(sizes, times, "o-", label=label)
     print(f"{label}: {times[0] * 1e6:.0f} µs for one row, {times[-1] * 1e3:.1f} ms for 10,000")
 ax.set(xlabel="rows", ylabel="seconds per call")
+ax.xaxis.set_major_formatter("{x:,.0f}")
 ax.legend(frameon=False)
 plt.show()

@@ -54,7 +54,7 @@ with tempfile.TemporaryDirectory() as folder:
 # ``fit(lambda: pd.read_csv(path, chunksize=500))`` keeps the rows in a temporary file, and passes
 # over them until the score no longer improves.
 
-fig, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
+fig, ax = plt.subplots(figsize=(5.6, 3.7), layout="constrained")
 ax.plot(range(1, len(scores) + 1), scores, "o-")
 ax.set(
     xticks=range(0, 21, 5), xlabel="chunks of 500 rows", ylabel="held-out log p(x), nats per row"

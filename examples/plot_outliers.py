@@ -43,7 +43,7 @@ print(f"caught: {caught:.0%} of malignant samples; false alarms: {false_alarms:.
 
 scores = [detector.score_samples(rows) for rows in (fresh, sick)]
 bins = np.linspace(min(map(np.min, scores)), max(map(np.max, scores)), 40)
-fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+fig, ax = plt.subplots(figsize=(5.8, 3.6), layout="constrained")
 ax.hist(scores[0], bins, alpha=0.7, label="benign, new")
 ax.hist(scores[1], bins, alpha=0.7, label="malignant")
 ax.axvline(detector.offset_, color="black", linestyle="--", label="offset_")

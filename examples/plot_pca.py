@@ -22,7 +22,7 @@ from sklearn_vae import VAETransformer
 
 components = [1, 2, 4, 8]
 tables = {"wine": load_wine, "breast cancer": load_breast_cancer}
-fig, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(8, 3.5), layout="constrained")
 for ax, (name, load) in zip(axes, tables.items(), strict=True):
     train, test = train_test_split(load().data, random_state=0)
     scaler = StandardScaler().fit(train)

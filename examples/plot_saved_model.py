@@ -41,7 +41,7 @@ print(f"largest difference of a code: {np.abs(model.transform(X) - vae.transform
 
 expected, scores = vae.score_samples(X), model.score_samples(X)
 
-fig, ax = plt.subplots(figsize=(5.4, 4.6), layout="constrained")
+fig, ax = plt.subplots(figsize=(4.8, 4.1), layout="constrained")
 for label, rows in {"known cultivars": y < 2, "unknown cultivar": y == 2}.items():
     ax.scatter(expected[rows], scores[rows], s=18, alpha=0.8, label=label)
 ends = [min(expected.min(), scores.min()), max(expected.max(), scores.max())]

@@ -30,7 +30,7 @@ print(search.best_params_)
 results = pd.DataFrame(search.cv_results_)
 grid = results.pivot(index="param_beta", columns="param_n_components", values="mean_test_score")
 
-fig, ax = plt.subplots(figsize=(6, 4.2), layout="constrained")
+fig, ax = plt.subplots(figsize=(5.4, 3.8), layout="constrained")
 image = ax.imshow(grid, cmap="viridis", aspect="auto")
 for row, scores in enumerate(grid.to_numpy()):
     for column, score in enumerate(scores):

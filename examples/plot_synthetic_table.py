@@ -32,9 +32,9 @@ print(samples.head())
 # ----------------------
 # Real and synthetic rows, for each pair of numeric columns, and the histograms of the columns.
 
-names = ["age", "bmi", "bp", "target"]
+names = ["age", "bmi", "target"]
 tables = {"real": train, "synthetic": samples}
-fig, axes = plt.subplots(4, 4, figsize=(7.5, 7.5), layout="constrained")
+fig, axes = plt.subplots(3, 3, figsize=(6.4, 6.4), layout="constrained")
 for i, below in enumerate(names):
     for j, left in enumerate(names):
         ax = axes[i, j]
@@ -45,7 +45,7 @@ for i, below in enumerate(names):
                 ax.plot(rows[left], rows[below], ".", markersize=3, alpha=0.7)
         ax.set_yticks([])
         ax.set_xticks([])
-        if i == 3:
+        if i == 2:
             ax.set_xlabel(left)
         if j == 0:
             ax.set_ylabel(below)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 TERMS = ("loss", "reconstruction_loss", "kl_loss")
 SPLITS = {"": ("training rows", "tab:blue"), "val_": ("validation rows", "tab:red")}
-WIDTH, HEIGHT = 3.8, 3.2  # inches of one panel
+WIDTH, HEIGHT = 3.2, 3.0  # inches of one panel
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -215,5 +215,5 @@ class LossCurveDisplay(DisplayMixin):
             ax.axvline(at, color="0.5", linewidth=0.8, linestyle=":")
             style: dict[str, Any] = {"color": "0.4", "size": "small", "ha": "right", "va": "bottom"}
             ax.text(1.0, 1.0, "refit on all rows", transform=ax.transAxes, **style)
-        if ax is self.axes_[-1] and len(self.lines_) > 1:
+        if ax is self.axes_[0] and len(self.lines_) > 1:
             ax.legend(frameon=False, fontsize="small")
