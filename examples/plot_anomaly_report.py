@@ -77,7 +77,7 @@ print(report.round(3))
 # %%
 # The bars of a row add up to its anomaly score less the mean score of the checked rows.
 
-fig, axes = plt.subplots(2, 2, figsize=(9, 5), layout="constrained")
+fig, axes = plt.subplots(2, 2, figsize=(9.4, 4.6), layout="constrained")
 for ax, row in zip(axes.flat, errors, strict=True):
     ExplanationDisplay.from_estimator(detector, new.loc[[row]], n_columns=3, ax=ax)
     ax.set(title=f"row {row}", xlabel="nats")

@@ -43,7 +43,7 @@ for name, rows in denoised.items():
 # %%
 # Three new curves. PCA with eight components has room for the shapes, and for noise.
 
-fig, axes = plt.subplots(1, 3, figsize=(8.6, 3.4), layout="constrained", sharey=True)
+fig, axes = plt.subplots(1, 3, figsize=(8.6, 3.1), layout="constrained", sharey=True)
 for ax, row in zip(axes, [0, 1, 2], strict=True):
     ax.plot(time, noisy[row], ".", color="silver", label="noisy")
     ax.plot(time, clean[row], color="black", lw=4, alpha=0.3, label="true")

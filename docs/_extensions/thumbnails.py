@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 NUMBER = re.compile(r"sphinx_gallery_thumbnail_number = (\d+)")
-SIZE = (640, 448)
+SIZE = (600, 480)
 GAP = 4  # columns of pixels, more than between letters
 
 
