@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sklearn_vae import VAETransformer
+from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGES = {page.name: page.read_text("utf-8") for page in sorted(DOCS.glob("*.md"))}
@@ -76,12 +76,12 @@ def test_reliability_names_tests_that_exist():
             assert any(test.startswith(name) if suffix else test == name for test in defined), name
 
 
-def test_every_parameter_of_the_transformer_is_in_one_group():
-    """The reference page groups the parameters; a new one needs its place there."""
-    section = (
-        PAGES["api.md"].split("### Parameters of VAETransformer by group")[1].split("\n## ")[0]
-    )
+@pytest.mark.parametrize("estimator", [VAETransformer, VAEDensity, VAEOutlierDetector])
+def test_every_parameter_is_in_one_group(estimator):
+    """The reference pages group the parameters; a new one needs its place there."""
+    title = f"### Parameters of {estimator.__name__} by group\n"
+    section = PAGES["api.md"].split(title)[1].split("\n##")[0]
     rows = [line for line in section.splitlines() if line.startswith("|")]
     grouped = re.findall(r"`(\w+)`", "".join(rows))
 
-    assert sorted(grouped) == sorted(VAETransformer().get_params(deep=False))
+    assert sorted(grouped) == sorted(estimator().get_params(deep=False))

@@ -1,24 +1,26 @@
-"""The parameters of VAETransformer on its page, in the groups of the table in api.md."""
+"""The parameters of estimators on their pages, in the groups of the tables in api.md."""
 
 import re
 from itertools import pairwise
 from pathlib import Path
 
 API = Path(__file__).parents[1] / "api.md"
-TITLE = "### Parameters of VAETransformer by group"
+TITLE = "### Parameters of {} by group\n"
 ROW = re.compile(r"^\| (\w+) \| (`.*) \|$", re.MULTILINE)
 ENTRY = re.compile(r"^ +\*\*(\w+(?:, \w+)*)\*\* : ")  # as numpydoc writes a parameter
 
 
-def read_groups():
-    """Return the names of each group's parameters."""
-    table = API.read_text("utf-8").split(TITLE)[1].split("\n## ")[0]
+def read_groups(estimator):
+    """Return the names of each group's parameters; none if the page has no table of them."""
+    _, _, section = API.read_text("utf-8").partition(TITLE.format(estimator))
+    table = section.split("\n##")[0]
     return {group: re.findall(r"`(\w+)`", names) for group, names in ROW.findall(table)}
 
 
 def group_parameters(app, what, name, obj, options, lines):
     """Put the parameters, as numpydoc has written them, below the title of their group."""
-    if name != "sklearn_vae.VAETransformer":
+    groups = read_groups(name.removeprefix("sklearn_vae."))
+    if what != "class" or not groups:
         return
     first = lines.index(":Parameters:") + 2
     last = next(i for i in range(first, len(lines)) if lines[i].startswith(":"))
@@ -28,7 +30,7 @@ def group_parameters(app, what, name, obj, options, lines):
         for start, end in pairwise([*starts, last])
     }
     grouped = []
-    for group, names in read_groups().items():
+    for group, names in groups.items():
         grouped += [f"    .. rubric:: {group.capitalize()}", "       :class: group", ""]
         grouped += [line for parameter in names for line in entries.pop(parameter, [])]
     if entries:

@@ -9,6 +9,7 @@ from PIL import Image, ImageOps
 NUMBER = re.compile(r"sphinx_gallery_thumbnail_number = (\d+)")
 SIZE = (600, 480)
 GAP = 4  # columns of pixels, more than between letters
+LETTER = 10  # its width, in pixels
 
 
 def first_panels(figure):
@@ -21,7 +22,7 @@ def first_panels(figure):
     gaps = gaps[(gaps > 0.95 * height) & (gaps < 0.95 * width)] + GAP // 2
     if width < 1.5 * height or not gaps.size:
         return figure
-    crossed = not empty[:top, gaps[0]].all()
+    crossed = not empty[:top, gaps[0] - LETTER : gaps[0] + LETTER].all()
     return figure.crop((0, top if crossed else 0, int(gaps[0]), height))
 
 

@@ -82,8 +82,8 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
     """Density of rows of any table: variational autoencoders initialized at mixtures.
 
     A member is a mixture model, fitted by expectation-maximisation and refined by a network of
-    the code and the component. For real columns, the network shifts, scales and shears the
-    component's normal distribution in its whitened coordinates. For other columns, it adds to the
+    the code and the component. For real columns, the network computes a shift, scales and a
+    triangular matrix for the component's normal distribution. For other columns, it adds to the
     parameters of their independent distributions. The network's output is initialized at zero,
     so training starts at the mixture. With validation rows, a member's loss on them never exceeds
     its mixture's. The density is the weighted mean of the members' densities; the
