@@ -24,7 +24,7 @@ search = GridSearchCV(
     cv=KFold(2, shuffle=True, random_state=0),
 )
 with (
-    Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None) as client,
+    Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=":0") as client,
     get_task_stream(client) as stream,
     parallel_config("dask"),
 ):

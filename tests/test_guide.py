@@ -76,6 +76,20 @@ def test_reliability_names_tests_that_exist():
             assert any(test.startswith(name) if suffix else test == name for test in defined), name
 
 
+def test_no_code_is_wider_than_the_page():
+    """A desktop shows 100 columns beside both sidebars; a longer line has to be scrolled."""
+    block = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+    wide = [
+        (name, line)
+        for name, text in PAGES.items()
+        for language, code in block.findall(text)
+        for line in code.splitlines()
+        if language in ("", "python") and len(line) > 100
+    ]
+
+    assert wide == []
+
+
 @pytest.mark.parametrize("estimator", [VAETransformer, VAEDensity, VAEOutlierDetector])
 def test_every_parameter_is_in_one_group(estimator):
     """The reference pages group the parameters; a new one needs its place there."""
