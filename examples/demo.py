@@ -173,8 +173,9 @@ def draw_history(axes: Axes, history: pd.DataFrame, lines: Lines, title: str) ->
     for name, (label, colour) in lines.items():
         axes.plot(history[name].where(~refit), color=colour)
         axes.plot(history[name].where(refit), color=colour)
-        options = {"color": colour, "ha": "right", "textcoords": "offset points"}
-        axes.annotate(label, (last, history[name][last]), (0, 11), **options)
+        first = 1 + last // 4  # from here on a curve falls below its label
+        options = {"color": colour, "textcoords": "offset points"}
+        axes.annotate(label, (first, history[name][first]), (4, 10), **options)
     axes.axvline(last + 0.5, color=GREY, linewidth=0.8, linestyle=":")
     above = {"transform": axes.get_xaxis_transform(), "ha": "right"}
     axes.text(last, 1.02, "then on all rows →", color=GREY, **above)
