@@ -9,7 +9,6 @@ from PIL import Image, ImageOps
 NUMBER = re.compile(r"sphinx_gallery_thumbnail_number = (\d+)")
 SIZE = (600, 480)
 GAP = 4  # columns of pixels, more than between letters
-LETTER = 10  # its width, in pixels
 
 
 def first_panels(figure):
@@ -19,11 +18,13 @@ def first_panels(figure):
     top = height // 8  # a legend or title over all panels
     blank = empty[top:].all(axis=0)
     gaps = np.flatnonzero(np.lib.stride_tricks.sliding_window_view(blank, GAP).all(axis=1))
-    gaps = gaps[(gaps > 0.95 * height) & (gaps < 0.95 * width)] + GAP // 2
+    gaps = gaps[(gaps > 0.95 * height) & (gaps < 0.95 * width)]
     if width < 1.5 * height or not gaps.size:
         return figure
-    crossed = not empty[:top, gaps[0] - LETTER : gaps[0] + LETTER].all()
-    return figure.crop((0, top if crossed else 0, int(gaps[0]), height))
+    start = int(gaps[0])
+    end = start + int(np.argmin(blank[start:]))
+    crossed = not empty[:top, start:end].all()
+    return figure.crop((0, top if crossed else 0, start + GAP // 2, height))
 
 
 def write_thumbnails(app):
