@@ -80,7 +80,7 @@ def test_draws_have_the_seed_of_a_given_model(seed, tmp_path):
     draws = model.transform(rows()[:9])
 
     assert np.array_equal(model.transform(rows()[:9]), draws) == (seed == 0)
-    again = runtime.load(tmp_path / "imputer.vae").transform(rows()[:9])
+    again = runtime.load(tmp_path / "model.vae").transform(rows()[:9])
     assert np.array_equal(again, draws) == (seed is not None)
 
 
