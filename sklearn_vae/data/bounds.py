@@ -98,11 +98,7 @@ def lattice_step(values: np.ndarray, weights: np.ndarray | None = None) -> float
 
 
 def recording_decimals(
-    values: np.ndarray,
-    weights: np.ndarray | None = None,
-    *,
-    is_integer: bool,
-    coarsest: float,
+    values: np.ndarray, weights: np.ndarray | None = None, *, is_integer: bool, coarsest: float
 ) -> int:
     """Return the decimals to which values were recorded, as 2 for cents; -1 if there are more.
 
@@ -128,10 +124,7 @@ def recording_decimals(
 
 
 def steps_beside_decimals(
-    values: np.ndarray,
-    weights: np.ndarray | None,
-    bounds: tuple[float, float],
-    decimals: int,
+    values: np.ndarray, weights: np.ndarray | None, bounds: tuple[float, float], decimals: int
 ) -> tuple[tuple[float, float], float]:
     """Return the recording step of values that are not recorded in decimals, otherwise 0.
 

@@ -8,10 +8,7 @@ from scipy import stats
 
 from sklearn_vae.data.arrays import weighted_moments
 from sklearn_vae.data.bounds import equal_up_to_rounding, lattice_step
-from sklearn_vae.data.columns import (
-    COLUMNS,
-    TrainingColumn,
-)
+from sklearn_vae.data.columns import COLUMNS, TrainingColumn
 from sklearn_vae.data.columns.point_masses import (
     MIN_COUNT,
     find_common_values,

@@ -224,10 +224,7 @@ class Schema:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the schema in types of JSON."""
-        state = {
-            "container": self.container,
-            "fields": [field.to_dict() for field in self.fields],
-        }
+        state = {"container": self.container, "fields": [field.to_dict() for field in self.fields]}
         names = {"level_names": list(map(to_json, self.level_names))} if self.level_names else {}
         return state | names
 

@@ -34,11 +34,7 @@ from sklearn_vae.data.reading import read_table
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import DiskRows, as_source, check_is_table, windows
 from sklearn_vae.device import device_to_score_on, resolve_device
-from sklearn_vae.estimators.callbacks import (
-    CallbackAdapter,
-    CallbackSupportMixin,
-    with_callbacks,
-)
+from sklearn_vae.estimators.callbacks import CallbackAdapter, CallbackSupportMixin, with_callbacks
 from sklearn_vae.estimators.checks import (
     CONSTRAINTS,
     check_callbacks,
@@ -107,10 +103,7 @@ PredictorT = TypeVar("PredictorT", bound=Predictor | EnsemblePredictor)
 
 
 def cached(
-    cache: Cache,
-    estimator: BaseEstimator,
-    attributes: tuple[object, ...],
-    make: Callable[[], Any],
+    cache: Cache, estimator: BaseEstimator, attributes: tuple[object, ...], make: Callable[[], Any]
 ) -> Any:
     """Return an estimator's cached object; make it anew if an attribute is another object."""
     old_attributes, value = cache.get(estimator, ((), None))
@@ -329,12 +322,7 @@ class TableEstimator(
         return np.where(np.isin(np.arange(rows.shape[1]), columns), rows, np.nan)
 
     def _to_numbers(
-        self,
-        X: Any,
-        *,
-        reset: bool,
-        columns: np.ndarray | None = None,
-        ensure_min_samples: int = 1,
+        self, X: Any, *, reset: bool, columns: np.ndarray | None = None, ensure_min_samples: int = 1
     ) -> np.ndarray:
         """Convert rows to numbers by the schema: categories to codes, missing cells to NaN.
 

@@ -163,9 +163,7 @@ def _levels(X: np.ndarray, columns: np.ndarray) -> dict[int, np.ndarray]:
 
 
 def _to_thresholds(
-    tree: np.ndarray,
-    left_codes: np.ndarray,
-    categories: list[tuple[np.ndarray, np.ndarray]],
+    tree: np.ndarray, left_codes: np.ndarray, categories: list[tuple[np.ndarray, np.ndarray]]
 ) -> _Nodes:
     """Replace splits by categories by thresholds between those of the left and the right child.
 

@@ -53,9 +53,7 @@ def _choose_n_factors(vae: DensityEstimator[Any], table: Dataset) -> int:
     """Choose the number of latent dimensions by a factor model, or by the table's shape."""
     n_columns = vae.columns_.n_columns
     max_factors = min(
-        MAX_AUTO_COMPONENTS,
-        max(n_columns, 1),
-        max(2, table.n_weighted_rows // ROWS_PER_COMPONENT),
+        MAX_AUTO_COMPONENTS, max(n_columns, 1), max(2, table.n_weighted_rows // ROWS_PER_COMPONENT)
     )
     if vae.columns_.has_missing:
         return max_factors

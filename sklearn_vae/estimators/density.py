@@ -378,10 +378,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         return held_out
 
     def _select(
-        self,
-        jobs: list[TrainingJob],
-        results: list[TrainingResult],
-        rows: FittedRows,
+        self, jobs: list[TrainingJob], results: list[TrainingResult], rows: FittedRows
     ) -> tuple[list[TrainingResult], list[TrainingJob]]:
         """Fit the members' weights to the validation rows, and make jobs on all rows."""
         table, mixtures = rows
@@ -482,10 +479,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         return stacking_weights(log_density, valid.sample_weight())
 
     def _set_results(
-        self,
-        jobs: list[TrainingJob],
-        results: list[TrainingResult],
-        rows: FittedRows,
+        self, jobs: list[TrainingJob], results: list[TrainingResult], rows: FittedRows
     ) -> None:
         self.state_dict_ = [result.weights for result in results]
         self.history_ = [

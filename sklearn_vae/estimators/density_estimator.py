@@ -380,13 +380,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
             accepts = self._fit_density_ratio(reference, draw, seed, caller).accepts
         with show_progress("Sampling", n_samples, self.verbose):
             rows = sample_with_rules(
-                draw,
-                restore,
-                n_samples,
-                seed,
-                rules or [],
-                accepts,
-                is_exchangeable=y is None,
+                draw, restore, n_samples, seed, rules or [], accepts, is_exchangeable=y is None
             )
         patterns = self.columns_.missing_patterns
         if missing and patterns is not None:
@@ -451,12 +445,7 @@ class DensityEstimator(TableEstimator[PredictorT]):
     # -- missing values ----------------------------------------------------------------------
 
     def impute(
-        self,
-        X: Any,
-        n_draws: int | None = None,
-        *,
-        random_state: RandomState = None,
-        y: Any = None,
+        self, X: Any, n_draws: int | None = None, *, random_state: RandomState = None, y: Any = None
     ) -> Any:
         """Impute missing cells, given the observed cells of their rows.
 

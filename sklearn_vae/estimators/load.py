@@ -12,12 +12,7 @@ from sklearn_vae.estimators.imputer import VAEImputer
 from sklearn_vae.estimators.outlier import VAEOutlierDetector
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.persistence import file_format
-from sklearn_vae.persistence.estimators import (
-    MODEL,
-    build_estimator,
-    on_cpu,
-    warn_if_other_version,
-)
+from sklearn_vae.persistence.estimators import MODEL, build_estimator, on_cpu, warn_if_other_version
 from sklearn_vae.persistence.serialization import (
     MODULES,
     deserialize,

@@ -10,11 +10,7 @@ import torch
 
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.inference.mixture_constants import MAX_FACTOR
-from sklearn_vae.inference.mixture_log_density import (
-    EnsembleProposal,
-    PosteriorDraws,
-    log_density,
-)
+from sklearn_vae.inference.mixture_log_density import EnsembleProposal, PosteriorDraws, log_density
 from sklearn_vae.inference.mixture_missing import conditional_mean, sample_given_observed
 from sklearn_vae.inference.mixture_posterior import PosteriorComponents
 from sklearn_vae.inference.predictor import Predictor, map_chunks

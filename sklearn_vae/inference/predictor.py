@@ -29,16 +29,8 @@ from sklearn_vae.inference.conditionals import (
 from sklearn_vae.inference.constants import MAX_PROPOSALS, MIN_DRAWS, SCORE_DRAWS
 from sklearn_vae.inference.decoder_correction import correction_at
 from sklearn_vae.inference.importance_sampling import WidthCheck
-from sklearn_vae.inference.log_density import (
-    Points,
-    log_evidence,
-    log_sum_over_codes,
-)
-from sklearn_vae.inference.missing import (
-    conditional_mean,
-    mean_and_sample,
-    sample_given_observed,
-)
+from sklearn_vae.inference.log_density import Points, log_evidence, log_sum_over_codes
+from sklearn_vae.inference.missing import conditional_mean, mean_and_sample, sample_given_observed
 from sklearn_vae.likelihoods import Limits
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.sizes import rows_in_cache, rows_in_memory, spread_rows

@@ -153,11 +153,7 @@ class VAE(StackedModule):
         return self.posterior.split(self.encode(x))
 
     def elbo_terms(
-        self,
-        x: Tensor,
-        noise: Tensor,
-        q: Tensor | None = None,
-        decoder_input: Tensor | None = None,
+        self, x: Tensor, noise: Tensor, q: Tensor | None = None, decoder_input: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Reconstruction term and KL of the ELBO, and the scale prior, per row.
 

@@ -249,5 +249,5 @@ def warn_if_other_version(name: str, written_by: str) -> None:
                 estimator_name=name,
                 current_sklearn_version=f"{__version__} of sklearn_vae",
                 original_sklearn_version=f"{written_by} of sklearn_vae",
-            ),
+            )
         )

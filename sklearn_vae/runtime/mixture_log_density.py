@@ -314,11 +314,7 @@ class PosteriorDraws(NamedTuple):
         return filled
 
     def sample(
-        self,
-        model: MixtureEnsemble,
-        x: np.ndarray,
-        index: np.ndarray,
-        generator: Generator,
+        self, model: MixtureEnsemble, x: np.ndarray, index: np.ndarray, generator: Generator
     ) -> np.ndarray:
         """Draw rows given the observed values of the encoded rows with these indices.
 

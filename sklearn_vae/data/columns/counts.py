@@ -5,12 +5,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from sklearn_vae.data.columns.base import (
-    INPUT_CLIP,
-    Columns,
-    TrainingColumn,
-    cauchy_log_density,
-)
+from sklearn_vae.data.columns.base import INPUT_CLIP, Columns, TrainingColumn, cauchy_log_density
 from sklearn_vae.persistence.registry import serializable
 
 

@@ -18,17 +18,8 @@ from sklearn_vae.data.bounds import (
     steps_beside_decimals,
     times_power_of_two,
 )
-from sklearn_vae.data.columns.base import (
-    INPUT_CLIP,
-    Columns,
-    TrainingColumn,
-    cauchy_log_density,
-)
-from sklearn_vae.data.normal_scores import (
-    fit_normal_scores,
-    from_normal_scores,
-    to_normal_scores,
-)
+from sklearn_vae.data.columns.base import INPUT_CLIP, Columns, TrainingColumn, cauchy_log_density
+from sklearn_vae.data.normal_scores import fit_normal_scores, from_normal_scores, to_normal_scores
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 

@@ -307,10 +307,7 @@ class WhitenedColumns:
     """Cost of the real columns, whitened by their component."""
 
     def __init__(
-        self,
-        model: MixtureVAE,
-        outputs: Sequence[tuple[Tensor, Tensor]],
-        buffers: GradientBuffers,
+        self, model: MixtureVAE, outputs: Sequence[tuple[Tensor, Tensor]], buffers: GradientBuffers
     ):
         # (M, d, K, B), and (M, S, K, B) for the shears
         (self.shift, self.grad_shift), (self.raw, self.grad_raw), mix = outputs
