@@ -1,6 +1,6 @@
 """Conformal calibration of anomaly scores: cross-fitting folds, p-values and thresholds."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -49,6 +49,77 @@ def split_calibration(
             f"needed."
         )
     return rows.split(n_calibration, generator)
+
+
+class ScoreLabels:
+    """Labels and p-values of rows by their scores, of an estimator and of its numpy counterpart.
+
+    Attributes
+    ----------
+    offset_ : float
+        Threshold of the score.
+    calibration_scores_ : ndarray of shape (n_calibration,)
+        Scores of the calibration rows in ascending order.
+    """
+
+    offset_: float
+    calibration_scores_: np.ndarray
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """Normality score of each row: higher is more normal."""
+        raise NotImplementedError
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Score less the threshold ``offset_``: negative for outliers.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows, in the units of the training rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            ``score_samples(X) - offset_``; 0 for rows that equal the threshold but for rounding.
+        """
+        return margins(self.score_samples(X), self.offset_)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Label rows as outliers or inliers.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows, in the units of the training rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            -1 for outliers, 1 for inliers.
+        """
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def p_values(self, X: Any) -> np.ndarray:
+        """P-value of each row under the null hypothesis that it is an inlier.
+
+        With ``calibration="conformal"``, the calibration rows and a new row from the same
+        distribution are exchangeable. Its p-value is then at most alpha with a probability of
+        at most alpha, for any model (Vovk et al., 2005). By default the out-of-fold scores of the
+        training rows are used, for which this holds approximately. Outliers among the calibration
+        rows make p-values too large.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows, in the units of the training rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Fraction of the calibration rows and the row itself whose score is at most the row's,
+            between 1 / (n_calibration + 1) and 1.
+        """
+        return conformal_p_values(self.score_samples(X), self.calibration_scores_)
 
 
 def conformal_p_values(scores: np.ndarray, calibration_scores: np.ndarray) -> np.ndarray:

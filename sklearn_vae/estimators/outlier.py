@@ -18,7 +18,7 @@ from sklearn_vae.anomaly.attribution import AttributionBaseline, conditional_mea
 from sklearn_vae.anomaly.autoencoders import make_autoencoder_architecture, make_jobs, trimmed_job
 from sklearn_vae.anomaly.base import Scorer, score_in_batches
 from sklearn_vae.anomaly.calibration import (
-    conformal_p_values,
+    ScoreLabels,
     conformal_threshold,
     margins,
     out_of_fold_mask,
@@ -53,7 +53,7 @@ _REFERENCES: Cache = WeakKeyDictionary()
 
 
 @serializable
-class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
+class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
     """Outlier and novelty detection by variational autoencoders and nearest neighbours.
 
     In *outlier detection* (``novelty=False``) the training rows may contain outliers. The anomaly
@@ -247,11 +247,9 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
     }  # fmt: skip
 
     architecture_: Architecture
-    calibration_scores_: np.ndarray
     left_out_: np.ndarray
     counts_: np.ndarray | None = None
     scorer_: Scorer
-    offset_: float
     reference_samples_: np.ndarray
     seed_: int
     attribution_baseline_: AttributionBaseline
@@ -456,36 +454,6 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
         rows = self._scored_rows(self._validate(X), are_new=self._are_new)
         return -self._anomaly_scores(rows)
 
-    def decision_function(self, X: Any) -> np.ndarray:
-        """Score less the threshold ``offset_``: negative for outliers.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows, in the units of the training rows.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            ``score_samples(X) - offset_``; 0 for rows that equal the threshold but for rounding.
-        """
-        return margins(self.score_samples(X), self.offset_)
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Label rows as outliers or inliers.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows, in the units of the training rows.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            -1 for outliers, 1 for inliers.
-        """
-        return np.where(self.decision_function(X) < 0, -1, 1)
-
     def fit_predict(self, X: Any, y: Any = None, **params: Any) -> np.ndarray:
         """Fit the model, and label its training rows by their out-of-fold scores.
 
@@ -505,28 +473,6 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator[Predictor]):
         """
         self.fit(X, **params)
         return np.where(margins(self._training_scores(X), self.offset_) < 0, -1, 1)
-
-    def p_values(self, X: Any) -> np.ndarray:
-        """P-value of each row under the null hypothesis that it is an inlier.
-
-        With ``calibration="conformal"``, the calibration rows and a new row from the same
-        distribution are exchangeable. Its p-value is then at most alpha with a probability of
-        at most alpha, for any model (Vovk et al., 2005). By default the out-of-fold scores of the
-        training rows are used, for which this holds approximately. Outliers among the calibration
-        rows make p-values too large.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows, in the units of the training rows.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            Fraction of the calibration rows and the row itself whose score is at most the row's,
-            between 1 / (n_calibration + 1) and 1.
-        """
-        return conformal_p_values(self.score_samples(X), self.calibration_scores_)
 
     def explain(self, X: Any) -> np.ndarray:
         """Attribute the anomaly scores of rows to columns.

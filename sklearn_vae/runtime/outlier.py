@@ -8,7 +8,7 @@ import numpy as np
 
 from sklearn_vae.anomaly import knn, reconstruction, rows
 from sklearn_vae.anomaly.base import Scorer, score_in_batches
-from sklearn_vae.anomaly.calibration import conformal_p_values, margins
+from sklearn_vae.anomaly.calibration import ScoreLabels
 from sklearn_vae.anomaly.combination import CombinedScore, TailDistribution
 from sklearn_vae.anomaly.knn import deviations, inputs, normal_scores, residuals_and_codes
 from sklearn_vae.anomaly.marginals import NegativeLogFrequency
@@ -121,7 +121,7 @@ class ScoredRows(rows.ScoredRows):
     ndtri = staticmethod(ndtri)
 
 
-class OutlierModel(TableModel):
+class OutlierModel(ScoreLabels, TableModel):
     """A fitted :class:`~sklearn_vae.VAEOutlierDetector` that computes with numpy; see :func:`load`.
 
     Attributes
@@ -147,7 +147,7 @@ class OutlierModel(TableModel):
         novelty: bool,
     ):
         super().__init__(columns, fields)
-        self.scorer, self.offset_, self.calibration_scores = scorer, offset, calibration_scores
+        self.scorer, self.offset_, self.calibration_scores_ = scorer, offset, calibration_scores
         predictor: Any = Predictor(columns, vae, seed)
         self.reference = ScoredRows(
             reference_samples, predictor, out_of_fold=out_of_fold, counts=counts
@@ -175,48 +175,3 @@ class OutlierModel(TableModel):
         X = reference.match(X, self.fields)
         scored = ScoredRows(X, reference.predictor, reference, are_new=self.are_new)
         return -score_in_batches(self.scorer.score, scored)
-
-    def decision_function(self, X: Any) -> np.ndarray:
-        """Score less the threshold ``offset_``: negative for outliers.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            ``score_samples(X) - offset_``; 0 for rows that equal the threshold but for rounding.
-        """
-        return margins(self.score_samples(X), self.offset_)
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Label rows as outliers or inliers.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            -1 for outliers, 1 for inliers.
-        """
-        return np.where(self.decision_function(X) < 0, -1, 1)
-
-    def p_values(self, X: Any) -> np.ndarray:
-        """P-value of each row under the null hypothesis that it is an inlier.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            As ``VAEOutlierDetector.p_values``.
-        """
-        return conformal_p_values(self.score_samples(X), self.calibration_scores)
