@@ -1,13 +1,11 @@
 """Importance sampling of codes that are a class and real numbers, class by class."""
 
-import math
 from typing import NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from sklearn_vae.inference.importance_sampling import ImportanceSampler
+from sklearn_vae.inference.importance_sampling import ImportanceSampler, WeightedCodes
 from sklearn_vae.inference.laplace import Target
 
 
@@ -61,30 +59,28 @@ class ClassSampler:
     def __init__(self, sampler: ImportanceSampler, n_classes: int):
         self.n_classes = n_classes
         target = cast(ClassTarget, sampler.target)
-        self._z, self._log_weight = target.codes(sampler.z), sampler.log_weight
+        self._codes = WeightedCodes(target.codes(sampler.z), sampler.log_weight)
         self._log_evidence = sampler.log_evidence()
 
     def replace(self, rows: Tensor, sampler: ImportanceSampler) -> None:
         """Replace the draws of pairs of row and class, by index."""
-        target = cast(ClassTarget, sampler.target)
-        n_more = max(sampler.z.shape[1] - self._z.shape[1], 0)
-        self._z = F.pad(self._z, (0, 0, 0, 0, 0, n_more))
-        # padding has weight 0
-        self._log_weight = F.pad(self._log_weight, (0, 0, 0, n_more), value=-math.inf)
-        self._z[:, :, rows] = target.codes(sampler.z)
-        self._log_weight[:, :, rows] = sampler.log_weight
+        z = cast(ClassTarget, sampler.target).codes(sampler.z)
+        self._codes = self._codes.replaced(rows, z, sampler.log_weight)
         self._log_evidence[:, rows] = sampler.log_evidence()
 
     @property
     def z(self) -> Tensor:
         """The codes: (M, K, B, l)."""
-        z = self._z.unflatten(2, (-1, self.n_classes))
-        return z.movedim(3, 2).flatten(1, 2)
+        return self._by_row(self._codes.z)
 
     @property
     def log_weight(self) -> Tensor:
         """Logarithms of weights whose sum is an estimate of p(x): (M, K, B)."""
-        return self._log_weight.unflatten(2, (-1, self.n_classes)).movedim(3, 2).flatten(1, 2)
+        return self._by_row(self._codes.log_weight)
+
+    def _by_row(self, values: Tensor) -> Tensor:
+        """Join the draws of all classes of a row: (M, K, B C, ...) -> (M, C K, B, ...)."""
+        return values.unflatten(2, (-1, self.n_classes)).movedim(3, 2).flatten(1, 2)
 
     def log_evidence(self) -> Tensor:
         """Log of the estimate of p(x) in nats: (M, B)."""

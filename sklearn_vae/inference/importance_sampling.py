@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sklearn_vae.inference.constants import (
@@ -88,6 +89,35 @@ class EncoderProposal(NamedTuple):
 
 # A distribution of codes for each of B rows.
 Proposal = EncoderProposal | PriorProposal | NormalProposal
+
+
+class WeightedCodes(NamedTuple):
+    """Codes of rows with importance weights.
+
+    Attributes
+    ----------
+    z : Tensor of shape (M, K, B, l)
+        The codes.
+    log_weight : Tensor of shape (M, K, B)
+        Logarithms of weights whose sum is an estimate of p(x).
+    """
+
+    z: Tensor
+    log_weight: Tensor
+
+    @property
+    def weight(self) -> Tensor:
+        """Weights that sum to 1 over the codes of all members: (M, K, B)."""
+        shape = self.log_weight.shape[:2]
+        return self.log_weight.flatten(0, 1).softmax(0).unflatten(0, shape)
+
+    def replaced(self, rows: Tensor, z: Tensor, log_weight: Tensor) -> "WeightedCodes":
+        """Replace the codes of some rows by as many or more: the other rows get weights of 0."""
+        n_more = z.shape[1] - self.z.shape[1]
+        all_z = F.pad(self.z, (0, 0, 0, 0, 0, n_more))
+        all_log_weight = F.pad(self.log_weight, (0, 0, 0, n_more), value=-math.inf)
+        all_z[:, :, rows], all_log_weight[:, :, rows] = z, log_weight
+        return WeightedCodes(all_z, all_log_weight)
 
 
 class ImportanceSampler:

@@ -5,12 +5,10 @@ Rows with uneven weights get Laplace proposals as well. Rows with missing values
 the encoder has learned from rows of variable length.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sklearn_vae.inference.adaptive_importance_sampling import refine
@@ -25,6 +23,7 @@ from sklearn_vae.inference.importance_sampling import (
     EncoderProposal,
     ImportanceSampler,
     PriorProposal,
+    WeightedCodes,
     WidthCheck,
 )
 from sklearn_vae.models.vae import VAE
@@ -105,27 +104,6 @@ class JointDensity(NamedTuple):
         return self._replace(x=self.x.index_select(1, rows), observed=observed)
 
 
-class WeightedCodes(NamedTuple):
-    """Codes with importance weights: a sample of p(z|x).
-
-    Attributes
-    ----------
-    z : Tensor of shape (M, K, B, l)
-        The codes.
-    log_weight : Tensor of shape (M, K, B)
-        Log-weights in nats, whose logsumexp over K estimates log p(x).
-    """
-
-    z: Tensor
-    log_weight: Tensor
-
-    @property
-    def weight(self) -> Tensor:
-        """Weights that sum to 1 over the codes of all members: (M, K, B)."""
-        shape = self.log_weight.shape[:2]
-        return self.log_weight.flatten(0, 1).softmax(0).unflatten(0, shape)
-
-
 def log_evidence(model: VAE, x: Tensor, points: Points, rows_per_chunk: int) -> Tensor:
     """Log p(x) in nats by importance sampling [1]_, of rows whose missing values are NaN: (M, B).
 
@@ -181,14 +159,10 @@ def sample_posterior(
     sampler, is_poor = _first_proposals(
         model, q, x, points, prior, refines_incomplete=refines_incomplete
     )
-    z, log_weight = sampler.z.clone(), sampler.log_weight
+    codes = WeightedCodes(sampler.z, sampler.log_weight)
     for rows, refined in _further_proposals(model, sampler, is_poor, points):
-        n_more = refined.z.shape[1] - z.shape[1]
-        z = F.pad(z, (0, 0, 0, 0, 0, n_more))
-        log_weight = F.pad(log_weight, (0, 0, 0, n_more), value=-math.inf)  # padding has weight 0
-        z[:, :, rows] = refined.z
-        log_weight[:, :, rows] = refined.log_weight
-    return WeightedCodes(z, log_weight)
+        codes = codes.replaced(rows, refined.z, refined.log_weight)
+    return codes
 
 
 def sample_prior(model: VAE, points: Points) -> PriorProposal:

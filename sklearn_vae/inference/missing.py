@@ -8,7 +8,8 @@ the prior and Laplace proposals: an encoder has not learned from every pattern o
 import torch
 from torch import Tensor
 
-from sklearn_vae.inference.log_density import Points, WeightedCodes, sample_posterior
+from sklearn_vae.inference.importance_sampling import WeightedCodes
+from sklearn_vae.inference.log_density import Points, sample_posterior
 from sklearn_vae.models.vae import VAE
 from sklearn_vae.random import sample_categorical
 
