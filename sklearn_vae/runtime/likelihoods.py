@@ -472,7 +472,7 @@ class NegativeBinomial(Counts):
 
     def sample(self, params: Parameters, generator: Generator, limits: Limits) -> np.ndarray:
         """Sample Poisson variables whose rates are gamma distributed."""
-        rate, shape = (np.exp(self._log_rate(params)), np.exp(bounded(params[1], LOG_SHAPE_BOUND)))
+        rate, shape = np.exp(self._log_rate(params)), np.exp(bounded(params[1], LOG_SHAPE_BOUND))
         counts = generator.poisson(
             generator.gamma(np.broadcast_to(shape, rate.shape)) * rate / shape
         )

@@ -7,11 +7,7 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from sklearn_vae import VAEOutlierDetector
-from sklearn_vae.anomaly.knn import (
-    HyperplaneDistance,
-    NeighborDistance,
-    inputs,
-)
+from sklearn_vae.anomaly.knn import HyperplaneDistance, NeighborDistance, inputs
 from sklearn_vae.anomaly.rows import ScoredRows
 
 

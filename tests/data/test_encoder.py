@@ -33,13 +33,7 @@ def mixed(rng):
 
 def test_auto_infers_likelihoods_from_values(mixed):
     """likelihood='auto' takes two values as binary, more as real, one as constant."""
-    assert fit(mixed).likelihoods == [
-        None,
-        Gaussian(),
-        Bernoulli(),
-        Gaussian(),
-        Bernoulli(),
-    ]
+    assert fit(mixed).likelihoods == [None, Gaussian(), Bernoulli(), Gaussian(), Bernoulli()]
     assert fit(mixed).is_constant.tolist() == [True, False, False, False, False]
     assert fit(mixed).is_binary.tolist() == [False, False, True, False, True]
 

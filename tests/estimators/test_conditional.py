@@ -738,11 +738,7 @@ def test_a_support_vector_machine_recognises_sampled_digits():
 
 @pytest.mark.parametrize(
     "network",
-    [
-        "residual",
-        ConvNet((8, 8), channels=(4,)),
-        GRUNet((8, 8), n_units=6, word_dropout=0.3),
-    ],
+    ["residual", ConvNet((8, 8), channels=(4,)), GRUNet((8, 8), n_units=6, word_dropout=0.3)],
     ids=["residual", "conv", "gru"],
 )
 def test_every_network_decodes_given_the_conditions(network, rng):

@@ -53,14 +53,7 @@ OTHER = {
 # with one start there is nothing to choose from
 BESIDE = {"ensemble": {"n_init": 2}, "n_init": {"ensemble": True}}
 # these say where the work is done and who is told, not what is learned
-BESIDE_THE_MODEL = {
-    "callbacks",
-    "checkpoint",
-    "device",
-    "handle_unknown",
-    "verbose",
-    "warm_start",
-}
+BESIDE_THE_MODEL = {"callbacks", "checkpoint", "device", "handle_unknown", "verbose", "warm_start"}
 # what they change shows on tables with outliers, in test_holes, and on rows that something is
 # given with, in test_conditional
 ELSEWHERE = {"robust", "conditional"}

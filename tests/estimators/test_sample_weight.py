@@ -6,13 +6,7 @@ import torch
 from scipy import stats
 from sklearn.base import clone
 
-from sklearn_vae import (
-    VAEClassifier,
-    VAEDensity,
-    VAEImputer,
-    VAEOutlierDetector,
-    VAETransformer,
-)
+from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
 from sklearn_vae.estimators.robust import weighted_median
 from sklearn_vae.objectives import TrimmedELBO
 from sklearn_vae.priors import MixturePrior

@@ -332,8 +332,7 @@ def test_names_of_an_iterator_hold_for_all_batches(fitted):
     vae, names, source = fitted["transformer"], [0, 1], batches(TEST[:90], 40)
 
     np.testing.assert_array_equal(
-        vae.score_samples(source, given=iter(names)),
-        vae.score_samples(source, given=names),
+        vae.score_samples(source, given=iter(names)), vae.score_samples(source, given=names)
     )
 
 

@@ -205,11 +205,7 @@ def test_predictions_have_the_same_bits_with_any_number_of_threads(name, X):
     model = clone(MODELS[name]).fit(X)
     rows = np.tile(X, (3, 1))
     incomplete = np.where(np.random.default_rng(1).random(rows.shape) < 0.2, np.nan, rows)
-    calls = {
-        "score_samples": (rows,),
-        "transform": (rows,),
-        "impute": (incomplete, 2),
-    }
+    calls = {"score_samples": (rows,), "transform": (rows,), "impute": (incomplete, 2)}
     results, before = [], torch.get_num_threads()
     try:
         for n_threads in (1, 2, 5):

@@ -79,10 +79,7 @@ def test_any_image_goes_down_and_up_again(shape, has_missing):
     n = int(np.prod(shape))
     network = ConvNet(shape, channels=(3, 4, 5)).for_n_features(n)
     layout = layout_of([(Gaussian(), n)], range(n), has_missing=has_missing, n_conditions=1)
-    encoder, decoder = (
-        network.encoder(2, layout),
-        network.decoder(2, layout),
-    )
+    encoder, decoder = network.encoder(2, layout), network.decoder(2, layout)
     q = encoder(torch.randn(2, 7, layout.encoder_sizes[0]))
     p = decoder(torch.randn(2, 7, layout.decoder_sizes[0]))
 

@@ -278,10 +278,7 @@ def test_unsupported_parts_are_named(tmp_path):
             lambda model: model.score_samples(np.zeros((1, 4)), n_draws=1 << 20),
             "n_draws must be an integer between 1 and 65536",
         ),
-        (
-            lambda model: model.impute(np.zeros((1, 4)), 1, random_state="0"),
-            "random_state must be",
-        ),
+        (lambda model: model.impute(np.zeros((1, 4)), 1, random_state="0"), "random_state must be"),
         (
             lambda model: model.inverse_transform(np.full((1, model.n_components), -1e308)),
             "X must have codes between",

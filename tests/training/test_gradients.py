@@ -457,11 +457,7 @@ def test_the_mixtures_bound(n_members, doubly_reparameterized, n_draws):
 def test_the_mixtures_kinds_of_columns_and_components(covariance_type, blocks, n_shears, n_mixture):
     """Full and diagonal covariances, with and without shears and bits, for several members."""
     model = disturbed_mixture(
-        blocks,
-        n_members=2,
-        n_mixture=n_mixture,
-        covariance_type=covariance_type,
-        n_shears=n_shears,
+        blocks, n_members=2, n_mixture=n_mixture, covariance_type=covariance_type, n_shears=n_shears
     )
 
     assert_same_gradient(model, IWAE(), *mixture_batch(model), beta=1.0, atol=1e-10)

@@ -148,11 +148,7 @@ def test_scales_that_are_held_depend_on_z_in_the_last_stage(objective):
 
     def slopes(*lengths, is_homoscedastic=True):
         """Weights by which the scales depend on z, and their offsets, before and after."""
-        config = {
-            "objective": objective,
-            "patience": 9,
-            "is_homoscedastic": is_homoscedastic,
-        }
+        config = {"objective": objective, "patience": 9, "is_homoscedastic": is_homoscedastic}
         run = make_run(table, n_iter_per_stage=lengths, **config)
         other = replace(run, config=replace(run.config, seed=1, is_homoscedastic=False))
         outcome, _ = train([run, other])

@@ -135,10 +135,7 @@ def test_a_validation_weight_is_a_number_of_copies(bent, rng, make_model):
     copies = to_dataset(np.repeat(bent[1::2], weight, axis=0))
     first, second = (
         run(make_model(bent), train, valid).history[:, "val_loss"]
-        for valid in (
-            copies,
-            to_dataset(bent[1::2], weight),
-        )
+        for valid in (copies, to_dataset(bent[1::2], weight))
     )
 
     np.testing.assert_allclose(second, first, rtol=1e-9)

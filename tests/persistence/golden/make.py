@@ -92,11 +92,7 @@ MODELS = {
     ),
     "imputer": VAEImputer(
         VAETransformer(
-            1,
-            hidden_layer_sizes=(3,),
-            max_iter=2,
-            likelihood={2: "categorical"},
-            random_state=0,
+            1, hidden_layer_sizes=(3,), max_iter=2, likelihood={2: "categorical"}, random_state=0
         )
     ),
 }
