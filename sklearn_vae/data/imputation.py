@@ -1,8 +1,8 @@
 """Imputations of a model, averaged with a mixture's and corrected by trees, in numpy alone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -54,6 +54,24 @@ class AveragedImputation:
     trees_weight: float = 0.0
     spread: np.ndarray | None = None
     repeated_values: RepeatedValues | None = None
+
+    @classmethod
+    def of_columns(
+        cls,
+        model: Impute,
+        mixture: Impute | None,
+        encoder: TableEncoder,
+        is_rounded: np.ndarray,
+        **parts: Any,
+    ) -> Self:
+        """Make the imputation of an encoder's columns; columns of the mask hold no means.
+
+        ``parts`` are the attributes from ``mixture_weight`` on.
+        """
+        names = np.array([type(likelihood).__name__ for likelihood in encoder.likelihoods])
+        has_classes = np.isin(names, ("Categorical", "Ordinal", "NoneType"))
+        is_averaged = ~(has_classes | (is_rounded & (names == "Bernoulli")))
+        return cls(model, mixture, encoder, is_averaged, encoder.is_empty, **parts)
 
     def impute(self, rows: np.ndarray) -> np.ndarray:
         """Impute means, and classes: (n, n_features)."""
@@ -156,13 +174,6 @@ class AveragedImputation:
                 raise ValueError("'spread_' must be positive")
         if self.repeated_values is not None:
             self.repeated_values.check_columns(n_features)
-
-
-def averaged_columns(likelihoods: Sequence[Any], is_rounded: np.ndarray) -> np.ndarray:
-    """Mask of the columns that are imputed by means, not by classes or one of two values."""
-    names = np.array([type(likelihood).__name__ for likelihood in likelihoods])
-    has_classes = np.isin(names, ("Categorical", "Ordinal", "NoneType"))
-    return ~(has_classes | (is_rounded & (names == "Bernoulli")))
 
 
 def find_shift(trees: BoostedTrees | None, rows: np.ndarray, mean: np.ndarray) -> np.ndarray:

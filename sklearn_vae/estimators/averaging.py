@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from sklearn_vae.data.boosted_trees import BoostedTrees
-from sklearn_vae.data.imputation import AveragedImputation, averaged_columns, find_shift
+from sklearn_vae.data.imputation import AveragedImputation, find_shift
 from sklearn_vae.data.repeated_values import RepeatedValues
 from sklearn_vae.estimators.base import MIN_ROWS_TO_VALIDATE
 from sklearn_vae.estimators.boosting import fit_boosted_trees
@@ -29,21 +29,6 @@ SPREADS = np.linspace(0.7, 1.2, 6)
 N_SPREAD_DRAWS = 79
 # Smaller weights of training rows are rounding errors: all copies of the row are held out.
 MIN_WEIGHT = 1e-6
-
-
-def imputation_of(
-    model: VAETransformer | VAEDensity, mixture: VAEDensity | None = None
-) -> AveragedImputation:
-    """Return the imputation by a model, and by a mixture of weight 0."""
-    of_mixture = None if mixture is None else mixture._impute
-    columns = model.columns_
-    return AveragedImputation(
-        model._impute,
-        of_mixture,
-        columns,
-        averaged_columns(columns.likelihoods, model._is_rounded),
-        columns.is_empty,
-    )
 
 
 class AverageFitter:
@@ -78,8 +63,9 @@ class AverageFitter:
         self.model, self.rows, self.weight = model, rows, weight
         self.first_model = copy(model)
         self.first_model.state_dict_ = first_weights
-        self.likelihoods = model.columns_.likelihoods
-        imputation = imputation_of(model)
+        columns = model.columns_
+        self.likelihoods = columns.likelihoods
+        imputation = AveragedImputation.of_columns(model._impute, None, columns, model._is_rounded)
         self.is_number = imputation.is_averaged
         self.has_classes = ~self.is_number & ~imputation.is_empty
         self.is_real = np.array([type(each) in (Gaussian, StudentT) for each in self.likelihoods])

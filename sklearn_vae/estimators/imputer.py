@@ -1,6 +1,5 @@
 """VAEImputer: missing cells imputed by a variational autoencoder, given the observed cells."""
 
-from dataclasses import replace
 from numbers import Integral
 from typing import Any, ClassVar, Self, cast
 
@@ -27,7 +26,7 @@ from sklearn_vae.data.imputation import AveragedImputation
 from sklearn_vae.data.missing_values import replace_by_nan
 from sklearn_vae.data.repeated_values import RepeatedValues
 from sklearn_vae.data.sources import as_source, check_is_table
-from sklearn_vae.estimators.averaging import MAX_ROWS_TO_AVERAGE, AverageFitter, imputation_of
+from sklearn_vae.estimators.averaging import MAX_ROWS_TO_AVERAGE, AverageFitter
 from sklearn_vae.estimators.base import MIN_ROWS
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.nested_params import NestedParamsMixin
@@ -313,8 +312,12 @@ class VAEImputer(
     @property
     def _imputation(self) -> AveragedImputation:
         """Imputation by all models."""
-        return replace(
-            imputation_of(self.estimator_, self.mixture_),
+        model, mixture = self.estimator_, self.mixture_
+        return AveragedImputation.of_columns(
+            model._impute,
+            None if mixture is None else mixture._impute,
+            model.columns_,
+            model._is_rounded,
             mixture_weight=self.mixture_weight_,
             trees=self.trees_,
             trees_weight=self.trees_weight_,

@@ -208,10 +208,10 @@ def check_row_index(row: Any, n_rows: int) -> int:
     return int(row)
 
 
-def check_fraction(name: str, value: Any) -> None:
-    """Raise an error unless the value lies between 0 and 1, exclusive."""
-    if not isinstance(value, Real) or not 0 < float(value) < 1:
-        raise ValueError(f"{name} must lie between 0 and 1. Got {value!r} instead.")
+def check_coverage(coverage: Any) -> None:
+    """Raise an error unless it lies between 0 and 1, exclusive."""
+    if not isinstance(coverage, Real) or not 0 < float(coverage) < 1:
+        raise ValueError(f"coverage must lie between 0 and 1. Got {coverage!r} instead.")
 
 
 def column_names(feature_names: Sequence[str] | np.ndarray | None, n_columns: int) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from scipy.special import ndtri
 
-from sklearn_vae.inspection.base import CODES, DisplayMixin, as_numbers, check_fraction, latent_kl
+from sklearn_vae.inspection.base import CODES, DisplayMixin, as_numbers, check_coverage, latent_kl
 from sklearn_vae.inspection.image_grid import as_images, check_image_shape, draw_tiles, value_range
 from sklearn_vae.persistence.validation import check_count
 
@@ -120,7 +120,7 @@ class ManifoldDisplay(DisplayMixin):
                 f"posterior={vae.architecture_.posterior!r} are classes."
             )
         check_count("n_steps", n_steps, minimum=2)
-        check_fraction("coverage", coverage)
+        check_coverage(coverage)
         n_components = len(vae.get_feature_names_out())
         kl = latent_kl(vae, rows) if needs_kl else None
         dimensions = cls._two_components(components, n_components, kl)

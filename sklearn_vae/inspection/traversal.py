@@ -12,7 +12,7 @@ from sklearn_vae.inspection.base import (
     as_numbers,
     by_kl,
     check_components,
-    check_fraction,
+    check_coverage,
     check_row_index,
     column_moments,
     column_names,
@@ -150,7 +150,7 @@ class TraversalDisplay(DisplayMixin):
             The display.
         """
         check_count("n_steps", n_steps, minimum=2)
-        check_fraction("coverage", coverage)
+        check_coverage(coverage)
         requires = (*CODES, "history_")
         vae, rows = cls._final_estimator(estimator, X, requires=requires, such_as="VAETransformer")
         cls._check_decodes_codes_alone(vae)

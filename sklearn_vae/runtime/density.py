@@ -36,7 +36,7 @@ class DensityModel(GenerativeModel):
         model: MixtureEnsemble,
         seed: int,
         fields: Sequence[Field] | None,
-        conditions: ConditionEncoder | None = None,
+        conditions: ConditionEncoder | None,
     ):
         super().__init__(columns, fields)
         self.model, self.seed, self.conditions = model, seed, conditions

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from sklearn_vae.anomaly.reference import are_often_repeated
 from sklearn_vae.data.conditions import ConditionEncoder
 from sklearn_vae.data.fields import Field
+from sklearn_vae.data.imputation import AveragedImputation
 from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.registry import SUBSTITUTES
 from sklearn_vae.persistence.serialization import deserialize, insert_arrays, memory_budget
@@ -18,7 +20,7 @@ from sklearn_vae.runtime.density import DensityModel
 from sklearn_vae.runtime.imputer import ImputerModel
 from sklearn_vae.runtime.likelihoods import LIKELIHOODS
 from sklearn_vae.runtime.mixture_vae import MixtureArchitecture, MixtureEnsemble
-from sklearn_vae.runtime.outlier import SCORERS, OutlierModel
+from sklearn_vae.runtime.outlier import SCORERS, OutlierModel, Predictor, ScoredRows
 from sklearn_vae.runtime.random import MAX_DIMS
 from sklearn_vae.runtime.transformer import TransformerModel
 from sklearn_vae.runtime.vae import (
@@ -199,21 +201,17 @@ def _read_vae(fitted: dict[str, Any]) -> VAE:
 def _read_transformer(
     fitted: dict[str, Any], parameters: dict[str, Any], fields: list[Field] | None
 ) -> TransformerModel:
-    model = TransformerModel(
-        fitted["columns_"],
-        _read_vae(fitted),
-        fitted["seed_"],
-        fitted["decoder_correction_"],
-        fitted["code_range_"],
-        fields,
-        "infrequent",  # the means of some columns are none of their values
-        _read_conditions(fitted),
+    columns, seed, correction, code_range = (
+        fitted[name] for name in ("columns_", "seed_", "decoder_correction_", "code_range_")
     )
+    vae, conditions = _read_vae(fitted), _read_conditions(fitted)
+    model = TransformerModel(columns, vae, seed, correction, code_range, fields, conditions)
     y = np.zeros((1, model.columns.n_condition_columns))
     row = model.decode(np.zeros((1, model.n_components)), y)
     model.read(model.write(row))
     model.log_density(np.hstack([row, y]), 1)
     model.sample_given(y, model.seed)
+    # not before: the means of some columns are none of their values
     model.handle_unknown = parameters["handle_unknown"]
     return model
 
@@ -237,19 +235,11 @@ def _read_outlier(
     check_array("left_out_", fitted["left_out_"], "b", (vae.n_members, len(rows)))
     if counts is not None:
         check_array("counts_", counts, "i", (len(rows),))
-    model = OutlierModel(
-        columns,
-        vae,
-        fitted["seed_"],
-        fitted["scorer_"],
-        rows,
-        counts,
-        fitted["left_out_"],
-        scores,
-        fitted["offset_"],
-        fields,
-        bool(parameters["novelty"]),
-    )
+    predictor: Any = Predictor(columns, vae, fitted["seed_"])
+    reference = ScoredRows(rows, predictor, out_of_fold=fitted["left_out_"], counts=counts)
+    are_new = bool(parameters["novelty"]) and are_often_repeated(counts)
+    scorer, offset = fitted["scorer_"], fitted["offset_"]
+    model = OutlierModel(columns, fields, scorer, reference, scores, offset, are_new=are_new)
     model.score_rows(rows[:1])
     return model
 
@@ -270,22 +260,27 @@ def _read_density(
 def _read_imputer(
     fitted: dict[str, Any], parameters: dict[str, Any], _fields: list[Field] | None
 ) -> ImputerModel:
-    model, weight, indicated = (
-        fitted[name] for name in ("estimator_", "mixture_weight_", "indicated_")
-    )
+    model, mixture, indicated = (fitted[name] for name in ("estimator_", "mixture_", "indicated_"))
     check_array("indicated_", indicated, "i", (None,))
+    imputation = AveragedImputation.of_columns(
+        model.impute_rows,
+        None if mixture is None else mixture.impute_rows,
+        model.columns,
+        model.is_rounded,
+        mixture_weight=float(fitted["mixture_weight_"]),
+        trees=fitted["trees_"],
+        trees_weight=float(fitted["trees_weight_"]),
+        spread=fitted["spread_"],
+        repeated_values=fitted["repeated_values_"],
+    )
+    imputation.check()
     n_draws = parameters["n_draws"]
     imputer = ImputerModel(
         model,
-        fitted["mixture_"],
-        float(weight),
-        fitted["trees_"],
-        float(fitted["trees_weight_"]),
-        fitted["spread_"],
-        fitted["repeated_values_"],
+        imputation,
         indicated,
+        bool(parameters["keep_empty_features"]) | ~model.columns.is_empty,
         deserialize(parameters["missing_values"]),
-        bool(parameters["keep_empty_features"]),
         None if n_draws is None else check_count("n_draws", n_draws),
         deserialize(parameters["random_state"]),
     )

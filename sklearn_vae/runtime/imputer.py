@@ -1,61 +1,33 @@
 """A fitted VAEImputer in numpy."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from sklearn_vae.data.arrays import is_missing
-from sklearn_vae.data.boosted_trees import BoostedTrees
 from sklearn_vae.data.fields import without_unknown
-from sklearn_vae.data.imputation import AveragedImputation, averaged_columns
-from sklearn_vae.data.repeated_values import RepeatedValues
-from sklearn_vae.runtime.density import DensityModel
+from sklearn_vae.data.imputation import AveragedImputation
 from sklearn_vae.runtime.table import GenerativeModel, as_rows, check_shape
 from sklearn_vae.seeds import RandomState, draw_seed
 
 
+@dataclass(eq=False)
 class ImputerModel:
-    """A fitted :class:`~sklearn_vae.VAEImputer` that computes with numpy; see :func:`load`.
+    """A fitted :class:`~sklearn_vae.VAEImputer` that computes with numpy; see :func:`load`."""
 
-    Attributes
-    ----------
-    n_features_in_ : int
-        Number of columns of X.
-    """
+    model: GenerativeModel
+    imputation: AveragedImputation
+    indicated: np.ndarray
+    is_kept: np.ndarray  # mask of the columns that are not left out
+    missing_values: Any
+    n_draws: int | None
+    random_state: RandomState
 
-    def __init__(
-        self,
-        model: GenerativeModel,
-        mixture: DensityModel | None,
-        mixture_weight: float,
-        trees: BoostedTrees | None,
-        trees_weight: float,
-        spread: np.ndarray | None,
-        repeated_values: RepeatedValues | None,
-        indicated: np.ndarray,
-        missing_values: Any,
-        keep_empty_features: bool,
-        n_draws: int | None,
-        random_state: RandomState,
-    ):
-        self.model = model
-        self.imputation = AveragedImputation(
-            model.impute_rows,
-            None if mixture is None else mixture.impute_rows,
-            model.columns,
-            averaged_columns(model.columns.likelihoods, model.is_rounded),
-            model.columns.is_empty,
-            mixture_weight,
-            trees,
-            trees_weight,
-            spread,
-            repeated_values,
-        )
-        self.imputation.check()
-        self.indicated, self.missing_values = indicated, missing_values
-        self.n_draws, self.random_state = n_draws, random_state
-        self.n_features_in_ = model.n_features_in_
-        self.is_kept = keep_empty_features | ~model.columns.is_empty
+    @property
+    def n_features_in_(self) -> int:
+        """Number of columns of X."""
+        return self.model.n_features_in_
 
     def transform(self, X: Any) -> np.ndarray:
         """Impute the missing cells of X, as ``VAEImputer.transform``.
@@ -94,7 +66,7 @@ class ImputerModel:
         if is_missing(missing):
             return X
         table = np.array(as_rows(X), dtype=object)
-        check_shape("X", table, self.n_features_in_)
+        check_shape(table, self.n_features_in_)
         for (row, j), value in np.ndenumerate(table):
             # a category that equals a number is none, and neither are True and False
             may_hold = fields is None or fields[j].is_numeric != isinstance(missing, str)

@@ -12,7 +12,6 @@ from sklearn_vae.anomaly.calibration import ScoreLabels
 from sklearn_vae.anomaly.combination import CombinedScore, TailDistribution
 from sklearn_vae.anomaly.knn import deviations, inputs, normal_scores, residuals_and_codes
 from sklearn_vae.anomaly.marginals import NegativeLogFrequency
-from sklearn_vae.anomaly.reference import are_often_repeated
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field
 from sklearn_vae.row_subsets import batches
@@ -135,24 +134,17 @@ class OutlierModel(ScoreLabels, TableModel):
     def __init__(
         self,
         columns: TableEncoder,
-        vae: VAE,
-        seed: int,
+        fields: Sequence[Field] | None,
         scorer: Scorer,
-        reference_samples: np.ndarray,
-        counts: np.ndarray | None,
-        out_of_fold: np.ndarray,
+        reference: ScoredRows,
         calibration_scores: np.ndarray,
         offset: float,
-        fields: Sequence[Field] | None,
-        novelty: bool,
+        *,
+        are_new: bool,
     ):
         super().__init__(columns, fields)
-        self.scorer, self.offset_, self.calibration_scores_ = scorer, offset, calibration_scores
-        predictor: Any = Predictor(columns, vae, seed)
-        self.reference = ScoredRows(
-            reference_samples, predictor, out_of_fold=out_of_fold, counts=counts
-        )
-        self.are_new = novelty and are_often_repeated(counts)
+        self.scorer, self.reference, self.are_new = scorer, reference, are_new
+        self.calibration_scores_, self.offset_ = calibration_scores, offset
 
     def score_samples(self, X: Any) -> np.ndarray:
         """Normality score of each row, as ``VAEOutlierDetector.score_samples``.

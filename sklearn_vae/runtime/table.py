@@ -28,11 +28,11 @@ from sklearn_vae.seeds import MAX_DRAWS
 CHUNK_SIZE = 1 << 20
 
 
-def check_shape(name: str, rows: np.ndarray, n_columns: int) -> None:
+def check_shape(rows: np.ndarray, n_columns: int) -> None:
     """Raise an error unless there are rows, of so many columns."""
     if rows.ndim != 2 or rows.shape[1] != n_columns or not len(rows):
         raise ValueError(
-            f"{name} must be of shape (n_samples, {n_columns}), with 1 sample or more. "
+            f"X must be of shape (n_samples, {n_columns}), with 1 sample or more. "
             f"Got shape {rows.shape} instead."
         )
 
@@ -72,24 +72,24 @@ class TableModel:
         Encoder and decoder of rows.
     fields : sequence of Field or None
         Types of the columns, if rows hold anything but real numbers.
+
+    Attributes
+    ----------
     handle_unknown : {"error", "infrequent", "missing"}
         Treatment of values that the model gives no probability.
     """
 
-    def __init__(
-        self,
-        columns: TableEncoder,
-        fields: Sequence[Field] | None,
-        handle_unknown: str = "infrequent",
-    ):
-        self.columns, self.fields, self.handle_unknown = columns, fields, handle_unknown
+    handle_unknown: str = "infrequent"
+
+    def __init__(self, columns: TableEncoder, fields: Sequence[Field] | None):
+        self.columns, self.fields = columns, fields
         self.n_features_in_ = columns.n_features
 
     def read(self, X: Any) -> np.ndarray:
         """Convert rows to numbers, with codes for categories: (n, n_features)."""
         self._check_names(X)
         table = np.asarray(as_rows(X), dtype=None if self.fields is None else object)
-        check_shape("X", table, self.n_features_in_)
+        check_shape(table, self.n_features_in_)
         if self.fields is not None:
             rows = self._read_fields(table, self.fields)
         else:

@@ -48,10 +48,9 @@ class TransformerModel(GenerativeModel):
         correction: np.ndarray | None,
         code_range: np.ndarray | None,
         fields: Sequence[Field] | None,
-        handle_unknown: str,
-        conditions: ConditionEncoder | None = None,
+        conditions: ConditionEncoder | None,
     ):
-        super().__init__(columns, fields, handle_unknown)
+        super().__init__(columns, fields)
         self.vae, self.seed, self.correction, self.code_range = vae, seed, correction, code_range
         self.conditions = conditions
         self.n_components = vae.architecture.n_components
@@ -122,7 +121,7 @@ class TransformerModel(GenerativeModel):
             Rows; objects if the model was fitted to categories.
         """
         z = np.asarray(X, dtype=np.float64)
-        check_shape("X", z, self.n_components)
+        check_shape(z, self.n_components)
         if not np.isfinite(z).all():
             raise ValueError("X contains NaN or infinity.")
         check_range(z)
