@@ -123,12 +123,13 @@ class TableEstimator(
 ):
     """Base of the estimators: validates and encodes a table, and trains models on it.
 
-    A subclass defines ``_make_jobs``, ``_select``, ``_set_results``, ``_predictor_state`` and
-    ``_make_predictor``.
+    A subclass defines ``_make_jobs``, ``_select``, ``_set_results`` and ``_make_predictor``.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
     _max_components: ClassVar[int] = MAX_DIMS
+    # Fitted attributes that the predictor is made of, beside the weights.
+    _predictor_attributes: ClassVar[tuple[str, ...]] = ("columns_", "architecture_", "seed_")
 
     callbacks: Sequence[Any] | None
     checkpoint: str | PathLike[str] | None
@@ -153,18 +154,19 @@ class TableEstimator(
 
     def _predictor(self) -> PredictorT:
         """Return the fitted model, whose torch modules serve until an attribute is set."""
-        attributes = self.device, *self._predictor_state()
+        models: Any = self.state_dict_
+        models = models if isinstance(models, list) else [models]
         predictor: PredictorT = cached(
             _PREDICTORS,
             self,
-            attributes,
+            (
+                self.device,
+                *(getattr(self, name) for name in self._predictor_attributes),
+                *(weight for weights in models for weight in weights.values()),
+            ),
             lambda: self._make_predictor(device_to_score_on(self.device)),
         )
         return predictor
-
-    def _predictor_state(self) -> tuple[object, ...]:
-        """Fitted attributes that the predictor is made of, and each array of the weights."""
-        raise NotImplementedError
 
     def _make_predictor(self, device: torch.device) -> PredictorT:
         """Make a predictor of the fitted attributes."""

@@ -247,6 +247,10 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
     }  # fmt: skip
 
     _max_components: ClassVar[int] = MAX_DIMS - 1  # one dimension more chooses the component
+    _predictor_attributes: ClassVar[tuple[str, ...]] = (
+        *DensityEstimator._predictor_attributes,
+        "weights_",
+    )
 
     seed_: int
     architecture_: MixtureArchitecture
@@ -555,10 +559,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         return np.array([isinstance(likelihoods[j], Gaussian) for j in columns.order], bool)
 
     # -- the fitted model ------------------------------------------------------------
-
-    def _predictor_state(self) -> tuple[object, ...]:
-        weights = [value for member in self.state_dict_ for value in member.values()]
-        return self.columns_, self.architecture_, self.seed_, self.weights_, *weights
 
     def _make_predictor(self, device: torch.device) -> EnsemblePredictor:
         columns = self.columns_.joint

@@ -562,9 +562,6 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
         )
         return rows
 
-    def _predictor_state(self) -> tuple[object, ...]:
-        return self.columns_, self.architecture_, self.seed_, *self.state_dict_.values()
-
     def _make_predictor(self, device: torch.device) -> Predictor:
         weights = dict(self.state_dict_)
         return Predictor(self.columns_, self.architecture_, weights, self.seed_, device)

@@ -295,6 +295,13 @@ class VAETransformer(
         "batch_size": [StrOptions({"auto"}), *CONSTRAINTS["batch_size"]],
     }
 
+    _predictor_attributes: ClassVar[tuple[str, ...]] = (
+        *DensityEstimator._predictor_attributes,
+        "beta_",
+        "decoder_correction_",
+        "code_range_",
+    )
+
     beta_: float
     state_dict_: dict[str, np.ndarray]
     optimizer_state_: dict[str, np.ndarray] | None
@@ -706,11 +713,6 @@ class VAETransformer(
         """A new torch module with the fitted weights."""
         check_is_fitted(self)
         return self._predictor().build_module(self.dtype_)
-
-    def _predictor_state(self) -> tuple[object, ...]:
-        correction = self.decoder_correction_, self.code_range_
-        weights = self.state_dict_.values()
-        return self.columns_, self.architecture_, self.seed_, self.beta_, *correction, *weights
 
     def _make_predictor(self, device: torch.device) -> Predictor:
         return Predictor(

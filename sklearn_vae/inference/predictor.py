@@ -193,26 +193,17 @@ class Predictor:
     @torch.inference_mode(False)
     def points(self, n_draws: int, dtype: np.dtype, scrambling: int = 0) -> Points:
         """Sobol points of all proposals of importance sampling; the last ones are kept."""
-        cache = self._cache
         key = n_draws, np.dtype(dtype).name
-        kept: Points | None = cache.get("points", {}).get(key)
+        kept: Points | None = self._cache.get("points", {}).get(key)
         if scrambling == 0 and kept is not None:
             return kept
-        points = self._make_points(n_draws, dtype, scrambling)
-        n_numbers = sum(noise.numel() for noise in (points.encoder, points.prior, *points.laplace))
-        if scrambling == 0 and n_numbers <= MAX_CACHED_NUMBERS:
-            cache["points"] = {key: points}
-        return points
-
-    def _make_points(self, n_draws: int, dtype: np.dtype, scrambling: int) -> Points:
-        """Draw the points of all proposals."""
         architecture = self.architecture
         encoder, prior, *laplace = (
             self.noise(n_draws if k < 2 else max(n_draws, MIN_DRAWS), dtype, scrambling, k)
             for k in range(2 + MAX_PROPOSALS)
         )
         first = architecture.codes.width if architecture.has_continuous_codes else 0
-        return Points(
+        points = Points(
             encoder=encoder,
             laplace=laplace,
             prior=prior,
@@ -220,6 +211,10 @@ class Predictor:
             proposal_scale=architecture.proposal_scale,
             width_check=WidthCheck(encoder[..., first:]),
         )
+        n_numbers = sum(noise.numel() for noise in (encoder, prior, *laplace))
+        if scrambling == 0 and n_numbers <= MAX_CACHED_NUMBERS:
+            self._cache["points"] = {key: points}
+        return points
 
     # -- densities -------------------------------------------------------------------
 

@@ -109,7 +109,7 @@ class SuccessiveHalving:
         selected: Sequence[list[TrainingResult] | None]
         if n_iter is None:
             self.groups = []
-            selected = bisect_failures(_train_pairs, pairs)
+            selected = bisect_failures(train_again, pairs)
         else:
             selected = [fit.vae._select(fit.jobs, results, fit.rows)[0] for fit, results in pairs]
         is_final, succeeded = n_iter is None, set()
@@ -151,9 +151,3 @@ class SuccessiveHalving:
             for task, numbers in self.job_numbers.items()
             if results.keys() >= set(numbers)
         }
-
-
-def _train_pairs(
-    pairs: Sequence[tuple[FitTask, list[TrainingResult]]],
-) -> list[list[TrainingResult]]:
-    return train_again([task for task, _ in pairs], [results for _, results in pairs])

@@ -67,18 +67,16 @@ class FitTask:
 
 def train_tasks(tasks: Sequence[FitTask]) -> list[list[TrainingResult]]:
     """Train all tasks together, with their second trainings."""
-    return train_again(tasks, _train_nested(tasks, [task.jobs for task in tasks]))
+    results = _train_nested(tasks, [task.jobs for task in tasks])
+    return train_again(list(zip(tasks, results, strict=True)))
 
 
 def train_again(
-    tasks: Sequence[FitTask], results: Sequence[list[TrainingResult]]
+    pairs: Sequence[tuple[FitTask, list[TrainingResult]]],
 ) -> list[list[TrainingResult]]:
-    """Select the members of each task, and do all second trainings together."""
-    selected = [
-        task.vae._select(task.jobs, first, task.rows)
-        for task, first in zip(tasks, results, strict=True)
-    ]
-    again = _train_nested(tasks, [jobs for _, jobs in selected])
+    """Select the members of each task by its results, and do all second trainings together."""
+    selected = [task.vae._select(task.jobs, first, task.rows) for task, first in pairs]
+    again = _train_nested([task for task, _ in pairs], [jobs for _, jobs in selected])
     return [second or first for (first, _), second in zip(selected, again, strict=True)]
 
 
@@ -138,11 +136,6 @@ class SearchRun:
     def without_caches(self) -> Self:
         """Return a copy with empty caches."""
         return replace(self, folds={}, steps={}, tables={})
-
-    @property
-    def bytes_encoded(self) -> int:
-        """Bytes of the encoded rows in the cache."""
-        return sum(table.rows.x.nbytes for table in self.tables.values())
 
     def prepare(self, tasks: Sequence[Task]) -> tuple[dict[Task, FitTask], Counter[str]]:
         """Prepare the fits that can be stacked; count the reasons of those that cannot."""
@@ -294,7 +287,7 @@ def _evaluate_folds(run: SearchRun, folds: list[list[Task]]) -> tuple[Results, C
     tasks: list[Task] = []
     prepared: dict[Task, FitTask] = {}
     reasons: Counter[str] = Counter()
-    while folds and run.bytes_encoded < MAX_TABLE_BYTES:
+    while folds and sum(t.rows.x.nbytes for t in run.tables.values()) < MAX_TABLE_BYTES:
         tasks += (fold := folds.pop(0))
         fit_tasks, more = run.prepare(fold)
         prepared |= fit_tasks
