@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from sklearn_vae import VAEDensity
-from tests.runtime.conftest import BY_COLUMN, rows, saved
+from tests.runtime.conftest import (
+    BY_COLUMN,
+    assert_samples_have_the_density,
+    mixed_frame,
+    rows,
+    saved,
+)
 
 pd = pytest.importorskip("pandas")
 
@@ -41,13 +47,18 @@ def fitted(request):
     return estimator, X
 
 
+def with_missing_cells(X):
+    """Forty rows, the first without any value."""
+    incomplete = np.where(np.random.default_rng(2).random(X.shape) < 0.2, np.nan, X)[:40]
+    incomplete[0] = np.nan
+    return incomplete
+
+
 def test_scores_are_those_of_the_estimator(fitted, tmp_path):
     """Of training rows, of outliers and of one row, by the same draws."""
     estimator, X = fitted
     model = saved(estimator, tmp_path)
-    incomplete = np.where(np.random.default_rng(2).random(X.shape) < 0.2, np.nan, X)[:40]
-    incomplete[0] = np.nan
-    for table in (X[:60], outliers(X), incomplete):
+    for table in (X[:60], outliers(X), with_missing_cells(X)):
         expected, actual = estimator.score_samples(table), model.score_samples(table)
 
         np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
@@ -58,8 +69,7 @@ def test_scores_are_those_of_the_estimator(fitted, tmp_path):
 def test_imputed_means_are_those_of_the_estimator(fitted, tmp_path):
     estimator, X = fitted
     model = saved(estimator, tmp_path)
-    incomplete = np.where(np.random.default_rng(2).random(X.shape) < 0.2, np.nan, X)[:40]
-    incomplete[0] = np.nan
+    incomplete = with_missing_cells(X)
     imputed = model.impute(incomplete)
 
     assert not np.isnan(imputed).any()
@@ -70,12 +80,8 @@ def test_samples_have_the_density_of_the_model(fitted, tmp_path):
     """Mean log-density of samples of one library, in the other's model: their entropy."""
     estimator, _ = fitted
     model = saved(estimator, tmp_path)
-    own, expected = model.sample(1000, 1), estimator.sample(1000, random_state=1)
 
-    np.testing.assert_array_equal(own, model.sample(1000, 1))
-    scores = [model.score_samples(sample) for sample in (own, expected)]
-    error = np.hypot(*(score.std() / np.sqrt(1000) for score in scores))
-    assert abs(scores[0].mean() - scores[1].mean()) < 4 * error
+    assert_samples_have_the_density(model, estimator, 4)
 
 
 def test_rows_are_scored_in_bounded_memory(tmp_path, monkeypatch):
@@ -113,18 +119,12 @@ def test_independent_columns_need_no_matrices(tmp_path, monkeypatch):
     assert model.model.depends_on_code
     np.testing.assert_allclose(model.score_samples(X), estimator.score_samples(X), rtol=1e-6)
     np.testing.assert_allclose(model.impute(X), estimator.impute(X), rtol=1e-6, atol=1e-6)
-    scores = [estimator.score_samples(draw.sample(1000, 1)) for draw in (model, estimator)]
-    error = np.hypot(*(score.std() / np.sqrt(1000) for score in scores))
-    assert abs(scores[0].mean() - scores[1].mean()) < 4 * error
+    assert_samples_have_the_density(model, estimator, 4)
 
 
 def test_mixed_tables_are_lists_of_their_values(tmp_path):
     """Categories and missing cells as themselves; unknown categories are unlikely."""
-    rng = np.random.default_rng(0)
-    size = rng.normal(size=120)
-    colour = np.where(size > 0, "red", np.where(rng.random(120) > 0.5, "blue", "green"))
-    frame = pd.DataFrame({"size": size, "colour": colour, "n": rng.poisson(3, 120)})
-    frame.loc[3, "size"], frame.loc[5, "colour"] = np.nan, None
+    frame = mixed_frame()
     estimator = VAEDensity(1, mixtures=MIXTURES, **SMALL).fit(frame)
     model = saved(estimator, tmp_path)
     new = pd.concat([frame, pd.DataFrame({"size": [0.5], "colour": ["black"], "n": [3]})])

@@ -12,7 +12,7 @@ from sklearn_vae import VAETransformer, runtime
 from sklearn_vae.likelihoods import Gaussian, StudentT
 from sklearn_vae.persistence import file_format
 from sklearn_vae.priors import MixturePrior, VampPrior
-from tests.runtime.conftest import BY_COLUMN, rows
+from tests.runtime.conftest import BY_COLUMN, assert_samples_have_the_density, mixed_frame, rows
 
 pd = pytest.importorskip("pandas")
 
@@ -101,12 +101,8 @@ def test_rows_with_missing_values_are_encoded_and_imputed_as_by_the_estimator(sa
 def test_samples_have_the_density_of_the_model(saved):
     """Mean log-density of samples of one library, in the other's model: their entropy."""
     estimator, _, model = saved
-    own, expected = model.sample(1000, 1), estimator.sample(1000, random_state=1)
 
-    np.testing.assert_array_equal(own, model.sample(1000, 1))
-    scores = [model.score_samples(sample) for sample in (own, expected)]
-    error = np.hypot(*(score.std() / np.sqrt(1000) for score in scores))
-    assert abs(scores[0].mean() - scores[1].mean()) < 2.8 * error
+    assert_samples_have_the_density(model, estimator, 2.8)
 
 
 CONDITIONAL = {
@@ -226,11 +222,7 @@ def test_a_model_that_is_conditional_needs_y_where_the_estimator_does(conditiona
 
 def test_mixed_tables_are_lists_of_their_values(tmp_path):
     """Categories of a data frame go in and come out as themselves; unknown ones are unlikely."""
-    rng = np.random.default_rng(0)
-    size = rng.normal(size=120)
-    colour = np.where(size > 0, "red", np.where(rng.random(120) > 0.5, "blue", "green"))
-    frame = pd.DataFrame({"size": size, "colour": colour, "n": rng.poisson(3, 120)})
-    frame.loc[3, "size"], frame.loc[5, "colour"] = np.nan, None
+    frame = mixed_frame()
     estimator = VAETransformer(2, **SMALL).fit(frame)
     estimator.save(tmp_path / "mixed.vae")
     model = runtime.load(tmp_path / "mixed.vae")

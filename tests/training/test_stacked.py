@@ -66,6 +66,13 @@ def assert_same(one, other, **tolerance):
         )
 
 
+def assert_equal_to_each_alone(runs):
+    assert len(list(stacked.group_jobs(runs))) == 1
+    for run, together in zip(runs, train(runs), strict=True):
+        (alone,) = train([run])
+        assert_same(alone, together, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("batch_size", [16, 100])
 def test_a_stacked_member_equals_a_member_trained_alone(batch_size, weighted):
@@ -74,11 +81,8 @@ def test_a_stacked_member_equals_a_member_trained_alone(batch_size, weighted):
         replace(run, config=replace(run.config, batch_size=batch_size))
         for run in different_runs(weighted=weighted)
     ]
-    assert len(list(stacked.group_jobs(runs))) == 1
 
-    for run, together in zip(runs, train(runs), strict=True):
-        (alone,) = train([run])
-        assert_same(alone, together, rtol=1e-9, atol=1e-9)
+    assert_equal_to_each_alone(runs)
 
 
 @pytest.mark.parametrize(
@@ -116,11 +120,8 @@ def test_so_is_one_with_another_prior_or_objective(prior, objective, batch_size,
         )
         for run in different_runs(weighted=weighted)
     ]
-    assert len(list(stacked.group_jobs(runs))) == 1
 
-    for run, together in zip(runs, train(runs), strict=True):
-        (alone,) = train([run])
-        assert_same(alone, together, rtol=1e-9, atol=1e-9)
+    assert_equal_to_each_alone(runs)
 
 
 @pytest.mark.parametrize("batch_size", [16, 100])
@@ -134,11 +135,8 @@ def test_so_is_one_that_starts_at_random(batch_size):
         )
         for place, run in enumerate(different_runs())
     ]
-    assert len(list(stacked.group_jobs(runs))) == 1
 
-    for run, together in zip(runs, train(runs), strict=True):
-        (alone,) = train([run])
-        assert_same(alone, together, rtol=1e-9, atol=1e-9)
+    assert_equal_to_each_alone(runs)
 
 
 @pytest.mark.parametrize("objective", [OBJECTIVES["elbo"], IWAE(3)], ids=repr)
