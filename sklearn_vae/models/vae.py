@@ -210,14 +210,6 @@ class VAE(StackedModule):
             return self.likelihood.log_prob(params, x)
         return self.likelihood.log_prob(params, x.nan_to_num(), self.likelihood.observed(x))
 
-    def log_prior_of_scales(self, z: Tensor, x: Tensor) -> Tensor:
-        """Log-density of a pseudo-observation at z, whose residual is the linear model's.
-
-        Codes (M, K, B, l) and rows (M, B, n_columns + n_conditions) -> (M, K, B).
-        """
-        log_prior = self.likelihood.log_prior(self.decode(z, x), self.residual)
-        return log_prior.expand(z.shape[:-1])  # a scale per column is the same for all z
-
     def fill_missing(self, x: Tensor) -> Tensor:
         """Replace missing values in the encoder's input by the mean of p(x|z) at the prior's mean.
 

@@ -124,13 +124,11 @@ class ConvNet(Network):
 
     def encoder(self, n_members: int, layout: Layout) -> PerMember:
         """Build encoders."""
-        make = partial(ConvEncoder, self, layout)
-        return PerMember(n_members, *layout.encoder_sizes, make)
+        return PerMember(n_members, *layout.encoder_sizes, partial(ConvEncoder, self, layout))
 
     def decoder(self, n_members: int, layout: Layout) -> PerMember:
         """Build decoders, which mirror the encoders."""
-        make = partial(ConvDecoder, self, layout)
-        return PerMember(n_members, *layout.decoder_sizes, make)
+        return PerMember(n_members, *layout.decoder_sizes, partial(ConvDecoder, self, layout))
 
     def layers(self, layout: Layout) -> list[tuple[int, int]]:
         """Width of each layer of the encoder and its multiplications per row."""

@@ -126,8 +126,7 @@ class GRUNet(Network):
 
     def encoder(self, n_members: int, layout: Layout) -> PerMember:
         """Build encoders."""
-        make = partial(SequenceEncoder, self, layout)
-        return PerMember(n_members, *layout.encoder_sizes, make)
+        return PerMember(n_members, *layout.encoder_sizes, partial(SequenceEncoder, self, layout))
 
     def decoder(self, n_members: int, layout: Layout) -> PerMember:
         """Build decoders."""

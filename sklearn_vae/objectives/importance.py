@@ -108,10 +108,12 @@ class IWAE(Objective):
         return values.unflatten(1, (-1, self.n_draws))
 
     def _log_scale_prior(self, model: VAE, z: Tensor, x: Tensor, state: LossState) -> Tensor:
-        """Log-prior of the scales at one draw of each set: (M, K, B, l) -> (M, B).
+        """Log-density of a pseudo-observation at one draw of each set: (M, K, B, l) -> (M, B).
 
         The draws are detached: the scale prior has no gradient in the encoder.
         """
         if not state.has_scale_prior:
             return z.new_zeros(z.shape[0], z.shape[2])
-        return model.log_prior_of_scales(z.detach()[:, :: self.n_draws], x).mean(1)
+        z = z.detach()[:, :: self.n_draws]
+        log_prior = model.likelihood.log_prior(model.decode(z, x), model.residual)
+        return log_prior.expand(z.shape[:-1]).mean(1)  # a scale per column is one for all z
