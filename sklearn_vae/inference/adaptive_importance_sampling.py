@@ -85,8 +85,8 @@ def add_modes(
     n_starts, n_rows = z.shape[1:3]
     rows = torch.arange(n_rows, device=z.device).repeat(n_starts)
     target = sampler.target.select(rows)
-    mode, normal = newton(target, z.flatten(1, 2))
-    log_mass = target.log_prob(mode.unsqueeze(1))[:, 0] + normal.scale.log().sum(-1)  # (M, S B)
+    normal = newton(target, z.flatten(1, 2))
+    log_mass = target.log_prob(normal.loc.unsqueeze(1))[:, 0] + normal.scale.log().sum(-1)  # (M, S B)
     best = log_mass.nan_to_num(nan=-math.inf).unflatten(1, (n_starts, n_rows)).argmax(1)
     per_start = [part.unflatten(1, (n_starts, n_rows)) for part in normal]
     row = torch.arange(n_rows, device=best.device)
@@ -110,7 +110,8 @@ def add_normal_at_largest_weight(
     """
     largest = sampler.log_weight.argmax(1, keepdim=True).unsqueeze(-1)  # (M, 1, B, 1)
     z = sampler.z.take_along_dim(largest, 1).squeeze(1)
-    mode, guess = newton(sampler.target, z)
+    guess = newton(sampler.target, z)
+    mode = guess.loc
     for _, proposal in sampler.proposals:
         if isinstance(proposal, NormalProposal):
             distance = proposal.squared_distance(mode.unsqueeze(1)).squeeze(1) / z.shape[-1]

@@ -11,7 +11,7 @@ from sklearn_vae.models.vae import VAE
 def posterior_mode(model: VAE, x: Tensor) -> Tensor:
     """Mode of the first member's p(z|x), where NaN is a missing value: (M, B, n) -> (B, l)."""
     z = model.posterior.mean(model.encode(model.fill_missing(x)))
-    return newton(JointDensity.from_rows(model, x), z)[0][0]
+    return newton(JointDensity.from_rows(model, x), z).loc[0]
 
 
 def class_probabilities(model: VAE, x: Tensor, points: Points) -> Tensor:

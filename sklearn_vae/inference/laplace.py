@@ -69,11 +69,11 @@ class NormalProposal(NamedTuple):
         return NormalProposal(*(part.index_select(1, rows) for part in self))
 
 
-def newton(target: Target, z: Tensor) -> tuple[Tensor, NormalProposal]:
+def newton(target: Target, z: Tensor) -> NormalProposal:
     """Find the posterior's mode by Newton's method with a line search, from codes (M, B, l).
 
-    Returns the mode and its Laplace approximation, whose curvature is that before the last step.
-    Converged rows take no further steps.
+    Return the Laplace approximation at the mode, with the curvature before the last step. Converged
+    rows take no further steps.
     """
     n_latent = z.shape[-1]
     axes = torch.eye(n_latent, dtype=z.dtype, device=z.device).expand(*z.shape, n_latent)
@@ -92,7 +92,7 @@ def newton(target: Target, z: Tensor) -> tuple[Tensor, NormalProposal]:
         rows = rows[~(size < CONVERGED**2).all(0)]
         if not len(rows):
             break
-    return normal.loc, normal
+    return normal
 
 
 def laplace_approximation(target: Target, guess: NormalProposal) -> tuple[NormalProposal, Tensor]:
