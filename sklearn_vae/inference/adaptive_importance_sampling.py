@@ -86,7 +86,8 @@ def add_modes(
     rows = torch.arange(n_rows, device=z.device).repeat(n_starts)
     target = sampler.target.select(rows)
     normal = newton(target, z.flatten(1, 2))
-    log_mass = target.log_prob(normal.loc.unsqueeze(1))[:, 0] + normal.scale.log().sum(-1)  # (M, S B)
+    at_modes = target.log_prob(normal.loc.unsqueeze(1))[:, 0]
+    log_mass = at_modes + normal.scale.log().sum(-1)  # (M, S B)
     best = log_mass.nan_to_num(nan=-math.inf).unflatten(1, (n_starts, n_rows)).argmax(1)
     per_start = [part.unflatten(1, (n_starts, n_rows)) for part in normal]
     row = torch.arange(n_rows, device=best.device)
