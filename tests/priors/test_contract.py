@@ -1,20 +1,14 @@
-"""The contract of every prior: a normalised density, samples from it, gradients, and values."""
-
-import copy
-import pickle
+"""The contract of every prior: a normalised density, samples from it and gradients."""
 
 import numpy as np
 import pytest
 import torch
 from scipy import integrate, stats
-from sklearn.base import clone
 
-from sklearn_vae import VAETransformer, load
 from sklearn_vae.priors import MixturePrior, StandardNormal, UniformCategorical, VampPrior
 from tests.priors.conftest import random_model
 
 ALL = [StandardNormal(), MixturePrior(4), VampPrior(5)]
-NAMESPACE = {type(prior).__name__: type(prior) for prior in [*ALL, UniformCategorical(1, 3)]}
 
 
 @pytest.mark.parametrize("prior", ALL, ids=repr)
@@ -98,40 +92,3 @@ def test_the_gradient_reaches_every_parameter(prior, generator):
     gradients = torch.autograd.grad(model.prior_distribution().log_prob(z).sum(), [z, *params])
 
     assert all(gradient.ne(0).all() for gradient in gradients)
-
-
-# -- values ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("prior", [*ALL, UniformCategorical(2, 3)], ids=repr)
-def test_priors_are_values(prior):
-    """Estimators' parameters are compared, hashed, printed, copied, pickled and cloned."""
-    assert eval(repr(prior), NAMESPACE) == prior
-    for again in (copy.deepcopy(prior), pickle.loads(pickle.dumps(prior))):
-        assert again == prior
-        assert hash(again) == hash(prior)
-    assert clone(VAETransformer(prior=prior)).prior == prior
-    assert sum(prior == other for other in ALL) == (prior in ALL)
-
-
-@pytest.mark.parametrize("prior", ALL, ids=repr)
-def test_a_fitted_estimator_saves_its_prior(prior, table, tmp_path):
-    """In a file that holds data only; its fields are parameters of the estimator."""
-    vae = VAETransformer(2, prior=prior, max_iter=1, refit=False, random_state=0)
-    vae.fit(table).save(tmp_path / "own.vae")
-    again = load(tmp_path / "own.vae")
-
-    assert again.prior == prior
-    np.testing.assert_array_equal(again.score_samples(table), vae.score_samples(table))
-    for name, value in vars(prior).items():
-        assert again.get_params()[f"prior__{name}"] == value
-
-
-@pytest.mark.parametrize("kind", [MixturePrior, VampPrior])
-@pytest.mark.parametrize("number", [0, -1, 2.5, True, "ten", None])
-def test_a_number_of_components_out_of_range_is_refused(kind, number):
-    """When the prior is made, by the parameter's name."""
-    with pytest.raises(ValueError, match=f"'n_components' parameter of {kind.__name__}") as caught:
-        kind(number)
-
-    assert f"Got {number!r} instead" in str(caught.value)
