@@ -39,28 +39,23 @@ def assert_same(model, estimator, X, table=None):
     np.testing.assert_allclose(alone, model.score_samples(X)[::7], rtol=1e-9, atol=1e-9)
 
 
+AUTOENCODERS = ["latent", "reconstruction", "denoising", "masked"]
+
+
 @pytest.mark.parametrize("novelty", [False, True])
-@pytest.mark.parametrize("missing", [0.0, 0.1])
-def test_scores_are_those_of_the_estimator(novelty, missing, tmp_path):
-    """Training rows, which are not their own neighbours, and new ones."""
+@pytest.mark.parametrize(
+    ("missing", "options"),
+    [(0.0, {}), (0.1, {}), *((0.1, {"method": name, "n_init": 2}) for name in AUTOENCODERS)],
+    ids=str,
+)
+def test_scores_are_those_of_the_estimator(missing, options, novelty, tmp_path):
+    """Training rows, which are not their own neighbours and have own members, and new ones."""
     X = rows(missing=missing)
-    estimator = VAEOutlierDetector(novelty=novelty, **SMALL).fit(X)
+    estimator = VAEOutlierDetector(novelty=novelty, **options, **SMALL).fit(X)
     model = saved(estimator, tmp_path)
 
     assert_same(model, estimator, X)
     assert_same(model, estimator, new_rows(missing))
-
-
-@pytest.mark.parametrize("novelty", [False, True])
-@pytest.mark.parametrize("method", ["latent", "reconstruction", "denoising", "masked"])
-def test_scores_of_autoencoders_are_those_of_the_estimator(method, novelty, tmp_path):
-    """Each training row by the members that were not trained on it."""
-    X = rows(missing=0.1)
-    estimator = VAEOutlierDetector(method=method, novelty=novelty, n_init=2, **SMALL).fit(X)
-    model = saved(estimator, tmp_path)
-
-    assert_same(model, estimator, X)
-    assert_same(model, estimator, new_rows(0.1))
 
 
 @pytest.mark.parametrize("novelty", [False, True])
