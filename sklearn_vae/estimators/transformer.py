@@ -142,9 +142,9 @@ class VAETransformer(
         the objective.
     robust : bool, default=False
         Whether to leave gross outliers out of the fit. A robust pre-fit maximises the ELBO of
-        the best 70 % of each batch; rows whose score lies far below the median get weight 0.
-        It is for tables of real numbers: rows of rare classes or counts may be left out, too.
-        ``partial_fit`` does not support it.
+        the best 70 % of each batch; rows whose log-density, in the columns that are not classes,
+        lies far below the median get weight 0. It is for tables with real numbers: rows of rare
+        counts may be left out, too. ``partial_fit`` does not support it.
     beta : float or callable, default=1.0
         Weight of the KL, or a function of the iteration (counted from 0) that returns
         it, such as :class:`LinearWarmup`. It affects the training only: scores are

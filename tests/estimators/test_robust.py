@@ -13,6 +13,8 @@ from sklearn_vae.estimators.robust import weighted_median
 
 pd = pytest.importorskip("pandas")
 
+RARE = [0.6, 0.25, 0.1, 0.05]  # probabilities of four classes
+
 
 @pytest.mark.parametrize("n_columns", [1, 2])
 def test_tables_of_rare_classes_are_refused(n_columns, rng):
@@ -33,6 +35,17 @@ def test_numbers_keep_rare_classes_beside_them(rng):
 
     assert robust.support_.mean() > 0.95
     assert robust.support_[X.c].mean() > 0.8
+
+
+def test_rare_classes_are_no_outliers_beside_a_single_number(rng):
+    """Nor are rare values of a normal column, but those far away."""
+    X = pd.DataFrame({"x": rng.normal(size=500), "c": rng.choice(list("abcd"), 500, p=RARE)})
+    X.loc[:9, "x"] += 20
+    robust = VAETransformer(1, max_iter=20, robust=True, random_state=0).fit(X)
+
+    assert not robust.support_[:10].any()
+    assert robust.support_[10:].mean() > 0.95
+    assert robust.support_[10:][X.c[10:] == "d"].mean() > 0.9
 
 
 def test_a_weighted_median_is_that_of_repeated_values(rng):
