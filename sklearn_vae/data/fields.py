@@ -399,9 +399,13 @@ def check_column_names(
     if is_numbered and sorted(texts) != sorted(expected_texts):
         return
     if texts != expected_texts:
+        missing = [name for name in expected if str(name) not in texts]
+        others = [name for name in names if str(name) not in expected_texts]
+        difference = f"Missing: {shorten(missing)}. " if missing else ""
+        difference += f"Unexpected: {shorten(others)}. " if others else ""
         raise ValueError(
             f"{parameter} must have the columns of {source}, in their order: {shorten(expected)}. "
-            f"Got {shorten(names)} instead."
+            + (difference.rstrip() or f"Got {shorten(names)} instead.")
         )
 
 

@@ -350,7 +350,7 @@ def test_columns_whose_names_are_no_text_keep_their_names():
     model = VAETransformer(1, max_iter=1, random_state=0)
 
     model.fit(pd.DataFrame(X, columns=[2020, 2021]))
-    with pytest.raises(ValueError, match=r"in their order: 2020, 2021\. Got 2020, 2022"):
+    with pytest.raises(ValueError, match=r"order: 2020, 2021\. Missing: 2021\. Unexpected: 2022\."):
         model.score_samples(pd.DataFrame(X, columns=[2020, 2022]))
 
     model.fit(pd.DataFrame(X))

@@ -473,6 +473,16 @@ def test_columns_in_another_order_are_refused(name, tmp_path):
         model.score_samples(frame.select(["date", "a", "duration", "color"]))
 
 
+def test_the_error_names_the_columns_that_differ(tmp_path):
+    """In a wide table the first names are mostly the same."""
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 9)), columns=list("abcdefghi"))
+    VAETransformer(1, max_iter=1, random_state=0).fit(frame).save(tmp_path / "model.vae")
+    model = runtime.load(tmp_path / "model.vae")
+
+    with pytest.raises(ValueError, match=r"Missing: 'h'\. Unexpected: 'id', 'day'\.$"):
+        model.score_samples(frame.drop(columns="h").assign(id=1, day=2))
+
+
 def test_numbered_columns_in_another_order_are_refused(tmp_path):
     """As by the estimator; other names than numbers are read by position."""
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 2)))
