@@ -654,7 +654,8 @@ class VAETransformer(
         -------
         ndarray of shape (n_samples, n_features)
             Rows; in a binary column, the lower value plus the probability of the upper
-            one times their distance.
+            one times their distance. A data frame, if one was fitted, with the index of X if
+            X is a pandas data frame.
         """
         check_is_fitted(self)
         self._check_y_is_used(y, "inverse_transform")
@@ -668,7 +669,7 @@ class VAETransformer(
             )
         check_range(Z)
         conditions = self._encode_conditions(y, len(Z), Z.dtype)
-        return self._restore_table(self._predictor().decode(Z, conditions))
+        return self._restore_table(self._predictor().decode(Z, conditions), like=X)
 
     def interpolate(self, x0: Any, x1: Any, n_steps: int = 10, *, y: Any = None) -> np.ndarray:
         """Decode evenly spaced codes on the straight line between the codes of two rows.

@@ -269,6 +269,17 @@ def test_module_is_the_torch_model(vae, digits):
     np.testing.assert_allclose(codes, vae.transform(digits[1]), rtol=1e-6, atol=1e-9)
 
 
+def test_reconstructions_keep_the_index_of_codes():
+    """pandas aligns by index: X minus a reconstruction numbered from 0 would be NaN."""
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(120, 3)), columns=list("abc"))
+    frame.index = [f"row {i}" for i in range(120)]
+    vae = VAETransformer(max_iter=1, random_state=0).set_output(transform="pandas").fit(frame)
+    codes = vae.transform(frame[5:8])
+
+    assert list(vae.inverse_transform(codes).index) == ["row 5", "row 6", "row 7"]
+    assert list(vae.inverse_transform(codes.to_numpy()).index) == [0, 1, 2]
+
+
 def test_set_output_and_feature_names_change_no_other_method():
     """Interpolated rows stay arrays, and no method warns of feature names."""
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(120, 3)), columns=list("abc"))
