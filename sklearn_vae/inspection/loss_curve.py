@@ -210,6 +210,7 @@ class LossCurveDisplay(DisplayMixin):
 
     def _annotate(self, ax: "Axes") -> None:
         ax.set(xlabel="iteration", ylabel="nats per row")
+        ax.locator_params(axis="x", integer=True)
         if self.refit_from is not None:
             at = self.refit_from - 0.5
             ax.axvline(at, color="0.5", linewidth=0.8, linestyle=":")

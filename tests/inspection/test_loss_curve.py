@@ -31,6 +31,15 @@ def test_curves_are_the_history_with_a_gap_before_the_refit(digits):
     assert "refit on all rows" in [text.get_text() for text in display.axes_[0].texts]
 
 
+def test_iterations_are_whole_numbers():
+    """A short history would have ticks at 2.5 and 7.5."""
+    terms = {"loss": 1.0, "reconstruction_loss": 1.0, "kl_loss": 0.0}
+    display = LossCurveDisplay.from_history([{"iteration": i} | terms for i in range(1, 15)])
+    ticks = display.axes_[0].get_xticks()
+
+    np.testing.assert_array_equal(ticks, ticks.round())
+
+
 def test_the_first_panel_has_the_legend(digits):
     """A reader begins on the left."""
     display = LossCurveDisplay.from_estimator(digits[2])
