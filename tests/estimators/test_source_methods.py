@@ -7,6 +7,7 @@ import pytest
 
 from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
 from sklearn_vae.data import sources
+from sklearn_vae.likelihoods import ZeroInflated
 from sklearn_vae.models import mixture_init
 
 RNG = np.random.default_rng(0)
@@ -137,6 +138,15 @@ def test_frames_keep_names_types_and_categories(on_disk):
     assert list(vae.feature_names_in_) == list(frame.columns)
     assert set(drawn["color"]) == {"red", "blue"}
     assert abs((drawn["color"] == "red").mean() - (frame["color"] == "red").mean()) < 0.15
+
+
+def test_rows_on_disk_may_have_point_masses(on_disk):
+    """The trainer asks for no rows of them first, to see their type."""
+    X = np.column_stack([np.maximum(TRAIN[:, 0], 0), TRAIN[:, 1]])
+    vae = VAETransformer(1, **SMALL).fit(batches(X))
+
+    assert vae.columns_.likelihoods[0] == ZeroInflated(1)
+    assert abs((vae.sample(1000)[:, 0] == 0).mean() - (X[:, 0] == 0).mean()) < 0.1
 
 
 def test_a_category_outside_the_sample_is_unseen(on_disk):

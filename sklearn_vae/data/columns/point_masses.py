@@ -144,7 +144,7 @@ class PointMassColumns(RealColumns):
         numbers = super().encode(X, allows_missing=allows_missing)
         values[..., -1] = np.where(is_category(X, self.point_masses), 0, numbers)
         values[np.isnan(X)] = np.nan
-        return values.reshape(len(X), -1)
+        return values.reshape(len(X), X.shape[1] * self.width)
 
     def decode(self, values: np.ndarray, *, rounds: bool, is_sample: bool) -> np.ndarray:
         """Return means over point masses and numbers, or samples: (n, k * (S + 1)) -> (n, k)."""
