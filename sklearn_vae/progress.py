@@ -1,5 +1,6 @@
 """Lines of progress: of a training, and of rows that are imputed or sampled."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -40,6 +41,10 @@ class ProgressLine:
         """Print a state."""
         end = "\n"
         if self.is_live:
+            if (
+                0 < (width := _width(sys.stdout)) <= len(text)
+            ):  # only an unbroken line is overwritten
+                text = "..." + text[len(text) - width + 4 :]
             # spaces erase the rest of a longer line
             text, self.width = "\r" + text.ljust(self.width), len(text)
             end = "\n" if is_last else ""
@@ -51,7 +56,8 @@ class RowProgress:
     """The progress of a computation on rows, printed if it takes more than ``QUIET_SECONDS``."""
 
     def __init__(self, verb: str, n_rows: int):
-        self.title, self.n_rows = f"{verb} {n_rows} rows:", n_rows
+        self.title = f"{verb} {n_rows} rows:" if n_rows else f"{verb} rows:"
+        self.n_rows = n_rows
         self.n_done = 0
         self.line = ProgressLine()
 
@@ -77,7 +83,10 @@ _shown: ContextVar[RowProgress | None] = ContextVar("shown", default=None)
 
 @contextmanager
 def show_progress(verb: str, n_rows: int, verbose: bool | int) -> Iterator[None]:
-    """Print the progress of the rows that ``advance`` counts, if ``verbose`` is true."""
+    """Print the progress of the rows that ``advance`` counts, if ``verbose`` is true.
+
+    Their number ``n_rows`` is 0 if it is unknown.
+    """
     progress = RowProgress(verb, n_rows) if verbose else None
     token = _shown.set(progress)
     try:
@@ -97,6 +106,14 @@ def advance(n_rows: int) -> None:
     """Count rows that are done."""
     if (progress := _shown.get()) is not None:
         progress.advance(n_rows)
+
+
+def _width(stream: Any) -> int:
+    """Return the characters in a line of the terminal, 0 if there is none."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns
+    except (AttributeError, OSError, ValueError):
+        return 0
 
 
 def _overwrites(stream: Any) -> bool:

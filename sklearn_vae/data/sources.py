@@ -21,6 +21,7 @@ import numpy as np
 from scipy.sparse import issparse, vstack
 
 from sklearn_vae.data.arrays import array_of_list, as_array
+from sklearn_vae.progress import advance
 from sklearn_vae.row_subsets import batches
 
 # Numbers in the sample of a source, and least number of its rows.
@@ -160,6 +161,7 @@ class BatchSource:
         for batch in self:
             size, key = sample_rows(batch.shape[1]), generator.random(batch.shape[0])
             n_rows += len(key)
+            advance(len(key))
             chosen = np.flatnonzero(key < bound)
             if len(chosen):
                 tables.append(batch if len(chosen) == len(key) else _take(batch, chosen))
@@ -193,6 +195,7 @@ class BatchSource:
                     file.seek(position * sample[0].nbytes)
                     file.write(rows[first::n_parts].tobytes())
                 n_written += len(rows)
+                advance(len(rows))
             if n_written != n_rows:
                 raise ValueError(
                     f"X gave {n_rows} rows when it was read first, and {n_written} rows when it "

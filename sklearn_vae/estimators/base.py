@@ -58,6 +58,7 @@ from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import NETWORKS, Network, RowStructure
 from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.persistence.validation import invalid_parameter
+from sklearn_vae.progress import show_progress
 from sklearn_vae.random import MAX_DIMS, RandomState, Stream, make_generator
 from sklearn_vae.row_subsets import batches
 from sklearn_vae.training import (
@@ -284,7 +285,8 @@ class TableEstimator(
             X, sample_weight = without_weight_0(X, sample_weight, min_rows)
         source = as_source(X)
         if source is not None:
-            X, n_rows = source.sample()
+            with show_progress("Reading", 0, self.verbose):
+                X, n_rows = source.sample()
         if reset:
             self.schema_ = fit_schema(X, network)
             X = self._to_numbers(X, reset=True, ensure_min_samples=min_rows)
@@ -301,7 +303,8 @@ class TableEstimator(
                 )
         if source is not None and n_rows > len(X):
             to_numbers = partial(self._to_numbers, reset=False)
-            return source.write(to_numbers, n_rows, X), None
+            with show_progress("Writing", n_rows, self.verbose):
+                return source.write(to_numbers, n_rows, X), None
         if sample_weight is None:
             return X, None
         weight = check_weights(sample_weight, X, min_rows)

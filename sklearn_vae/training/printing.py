@@ -24,7 +24,7 @@ class PrintProgress(Callback):
         if self.line_.is_due:
             rate = self.n_iter_ / self.line_.seconds
             left = (net.n_epochs_ - len(net.history)) / rate
-            self._print(net, f"{rate:.3g} per second, at most {left:.0f} s left")
+            self._print(net, f"{rate:.3g} iterations per second, at most {left:.0f} s left")
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Print the last state."""
@@ -32,10 +32,10 @@ class PrintProgress(Callback):
             self._print(net, f"{self.line_.seconds:.1f} s", is_last=True)
 
     def _print(self, net: NeuralNet, time: str, *, is_last: bool = False) -> None:
-        row = net.history[-1]
-        losses = ", ".join(f"{key} {row[key]:.2f}" for key in ("loss", "val_loss") if key in row)
-        text = f"{self.title_} iteration {row['epoch']}, {losses}, {time}"
-        self.line_.print(text, is_last=is_last)
+        row = net.history[-1]  # without losses, if it was interrupted
+        losses = [f"{key} {row[key]:.2f}" for key in ("loss", "val_loss") if key in row]
+        text = ", ".join([f"iteration {row['epoch']}", *(losses or ["interrupted"]), time])
+        self.line_.print(f"{self.title_} {text}", is_last=is_last)
 
 
 class PrintIterations(PrintLog):

@@ -5,7 +5,14 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
+from sklearn_vae import (
+    VAEClassifier,
+    VAEDensity,
+    VAEImputer,
+    VAEOutlierDetector,
+    VAETransformer,
+    progress,
+)
 from sklearn_vae.data import sources
 from sklearn_vae.likelihoods import ZeroInflated
 from sklearn_vae.models import mixture_init
@@ -147,6 +154,21 @@ def test_rows_on_disk_may_have_point_masses(on_disk):
 
     assert vae.columns_.likelihoods[0] == ZeroInflated(1)
     assert abs((vae.sample(1000)[:, 0] == 0).mean() - (X[:, 0] == 0).mean()) < 0.1
+
+
+def test_progress_of_reading_and_writing(on_disk, monkeypatch, capsys):
+    """It may take longer than the first iteration."""
+    for name in ("LOG_SECONDS", "QUIET_SECONDS"):
+        monkeypatch.setattr(progress, name, 0.0)
+    VAETransformer(2, **SMALL, verbose=True).fit(batches())
+    lines = capsys.readouterr().out.splitlines()
+
+    assert [line.split(",")[0] for line in lines[6:9]] == [
+        "Reading rows: 2100 done",
+        "Reading rows: 2400 done",
+        "Reading rows: 2400 done",
+    ]
+    assert lines[9].startswith("Writing 2400 rows: 300 done, ")
 
 
 def test_a_category_outside_the_sample_is_unseen(on_disk):

@@ -1,6 +1,7 @@
 """The training loop: losses, best parameters, divergence, and skorch's callbacks."""
 
 import io
+import os
 import sys
 from dataclasses import dataclass, field, replace
 
@@ -451,6 +452,39 @@ def test_a_log_has_a_line_at_intervals_and_one_at_the_end(bent, make_model, monk
 
     assert len(few) == 1
     assert len(many) == CONFIG.max_iter + 1
+
+
+def test_the_last_line_says_that_the_training_was_interrupted(bent, make_model, capsys):
+    """An iteration that was not finished has no losses."""
+
+    class Stop(Callback):
+        def on_grad_computed(self, net, **kwargs):
+            if len(net.history) == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(make_model(bent), to_dataset(bent), verbose=1, callbacks=[Stop()])
+
+    assert capsys.readouterr().out.startswith("Training on 120 rows: iteration 2, interrupted, ")
+
+
+def test_a_line_is_cut_at_the_width_of_the_terminal(monkeypatch):
+    """A broken line would not be overwritten; the end, with the time left, is kept."""
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+        def fileno(self):
+            return 1
+
+    monkeypatch.setattr("os.get_terminal_size", lambda _: os.terminal_size((20, 24)))
+    monkeypatch.setattr("sys.stdout", Terminal())
+    line = progress.ProgressLine()
+    line.print("a line that is too long, 3 s left")
+    line.print("short", is_last=True)
+
+    assert sys.stdout.getvalue() == "\r...o long, 3 s left\rshort              \n"
 
 
 @pytest.mark.gpu
