@@ -76,13 +76,15 @@ class QualityReport:
         lines = [
             f"shape of columns  {self.shape:.3f}{_lowest(self.shapes)}",
             f"trend of pairs    {self.trend:.3f}{_lowest(self.trends)}",
-            f"c2st              {self.c2st:.3f}",
+            f"c2st              {self.c2st:.3f}  1 if no classifier tells samples from real rows",
         ]
         if self.distance is not None:
-            lines.append(
-                f"nearest real row  {self.distance:.3g}, of held-out rows "
-                f"{self.held_out_distance:.3g}; {self.share_nearer:.1%} nearer than these"
-            )
+            lines += [
+                f"distance          {self.distance:.3f}  of a sample to the nearest real row; "
+                f"of a held-out row {self.held_out_distance:.3f}",
+                f"share_nearer      {self.share_nearer:.3f}  nearer than held-out rows; "
+                f"far above 0.5 if samples are copies",
+            ]
         return "\n".join(lines)
 
 

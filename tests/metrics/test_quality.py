@@ -39,6 +39,8 @@ def test_a_table_of_the_same_distribution_cannot_be_told_apart(real):
     assert report.c2st > 0.85
     assert report.share_nearer == pytest.approx(0.5, abs=0.08)
     assert report.distance == pytest.approx(report.held_out_distance, rel=0.15)
+    lines = [line.split()[0] for line in repr(report).splitlines()]
+    assert lines == ["shape", "trend", "c2st", "distance", "share_nearer"]
 
 
 def test_columns_shuffled_one_by_one_have_shapes_and_no_trends(real):
