@@ -1,6 +1,7 @@
 """Checks of tables and of the weights of their rows; schemas of tables."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ MAX_COLUMNS_NAMED = 5
 # A text column is taken for row identifiers if it has more distinct values, in total and per row.
 MAX_CLASSES_UNCHECKED = 20
 MAX_CLASSES_PER_ROW = 0.5
+# Text that is a date, with or without a time.
+DATE = re.compile(r"(\d{4}([-/.])\d\d?\2\d\d?|\d\d?([-/.])\d\d?\3\d{4})([T ].*)?")
 # Largest sum of weights: the next number of copies is no floating-point number.
 MAX_TOTAL_WEIGHT = 2.0**53
 # Weights of a smaller mean are hardly meant as numbers of copies.
@@ -34,15 +37,23 @@ MIN_MEAN_WEIGHT = 0.25
 
 
 def warn_of_identifiers(X: np.ndarray, schema: Schema) -> None:
-    """Warn of columns of strings in which few values occur twice."""
-    found, n_rows = [], len(X)
+    """Warn of columns of strings that are dates, or in which few values occur twice."""
+    dates, found, n_rows = [], [], len(X)
     for j, field in enumerate(schema.fields):
         texts = [value for value in field.categories or () if isinstance(value, str)]
         if len(texts) <= MAX_CLASSES_UNCHECKED:
             continue
+        if all(map(DATE.fullmatch, texts)):
+            dates.append(repr(field.name))
+            continue
         n_unique = len(np.unique(X[:, j]))
         if n_unique > max(MAX_CLASSES_UNCHECKED, MAX_CLASSES_PER_ROW * n_rows):
             found.append(f"{field.name!r} ({n_unique})")
+    if dates:
+        warn(
+            f"Columns of X hold dates as strings, which are taken for classes: {_first_of(dates)}. "
+            f"Convert them, as by parse_dates of pandas.read_csv or by pandas.to_datetime."
+        )
     if found:
         warn(
             f"Columns of X hold a different string in most of the {n_rows} rows, which are taken "

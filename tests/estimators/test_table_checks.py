@@ -41,3 +41,15 @@ def test_identifier_columns_are_warned_of():
     with pytest.warns(UserWarning, match=r"'code 3' \(40\), and 2 more\.") as warnings:
         VAETransformer(2, **SMALL).fit(more)
     assert sum("different string" in str(warning.message) for warning in warnings) == 1
+
+
+@pytest.mark.parametrize("form", ["%Y-%m-%d", "%d.%m.%Y", "%m/%d/%Y %H:%M:%S"])
+def test_dates_as_strings_are_warned_of(form):
+    """As classes they have no order; read_csv leaves them as strings. Longer codes are classes."""
+    days = pd.Series(pd.date_range("2024-01-01", periods=60))
+    table = pd.DataFrame({"day": days.dt.strftime(form), "x": np.arange(60.0) % 7})
+    table["machine"] = [f"2024-{i % 25}-{i % 25}-{i % 25}" for i in range(60)]
+    with pytest.warns(UserWarning, match=r"dates as strings, .*: 'day'\. Convert"):
+        VAETransformer(1, **SMALL).fit(table)
+
+    VAETransformer(1, **SMALL).fit(table.assign(day=days))
