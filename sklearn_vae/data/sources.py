@@ -44,7 +44,8 @@ def as_source(X: Any) -> "BatchSource | None":
     Sources are a path or list of paths of Parquet files, a ``pyarrow.dataset.Dataset``, a dask
     DataFrame or Array, and a polars LazyFrame. So is a callable that returns a new iterator of
     batches.
-    An iterator or a pyarrow Scanner is refused, as it may be readable only once, and so is a dict.
+    An iterator or a pyarrow Scanner is refused, as it may be readable only once, and so are a dict
+    and a list of data frames.
     """
     if isinstance(X, BatchSource):
         return X
@@ -57,6 +58,11 @@ def as_source(X: Any) -> "BatchSource | None":
         raise TypeError(
             f"X is a {type(X).__name__} of the keys {list(X)!r:.100}. Give a data frame, as of "
             f"pandas.DataFrame(X)."
+        )
+    if isinstance(X, list | tuple) and X and hasattr(X[0], "columns"):
+        raise TypeError(
+            f"X is a {type(X).__name__} of data frames. Join them, as by pandas.concat, or pass a "
+            f"callable that returns an iterator of them."
         )
     if isinstance(X, Iterator) or _is_arrow(X, "to_batches"):
         raise ValueError(
@@ -310,7 +316,8 @@ def _open_parquet(path: str) -> Any:
     except ValueError as error:
         raise ValueError(
             f"X is or has the path {path!r}, which is no Parquet file. Read other files into a "
-            f"data frame, as with pandas.read_csv."
+            f"data frame, as with pandas.read_csv, or pass a callable that reads them in chunks, "
+            f"as lambda: pandas.read_csv(path, chunksize=100_000)."
         ) from error
 
 

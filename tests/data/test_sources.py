@@ -180,6 +180,14 @@ def test_an_iterator_is_refused():
         as_source(batches()())
 
 
+def test_a_list_of_data_frames_is_refused():
+    """As an array it would have three dimensions, or none."""
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"a": [1.0, 2.0]})
+    with pytest.raises(TypeError, match=r"list of data frames\. Join them"):
+        as_source([frame, frame])
+
+
 def test_a_scanner_is_refused():
     """It cannot select columns, and one of an iterator can be read only once."""
     dataset = pytest.importorskip("pyarrow.dataset")
