@@ -209,8 +209,10 @@ class LossCurveDisplay(DisplayMixin):
         return np.insert(iterations, at, self.refit_from - 0.5), np.insert(losses, at, np.nan)
 
     def _annotate(self, ax: "Axes") -> None:
+        from matplotlib.ticker import MaxNLocator
+
         ax.set(xlabel="iteration", ylabel="nats per row")
-        ax.locator_params(axis="x", integer=True)
+        ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         if self.refit_from is not None:
             at = self.refit_from - 0.5
             ax.axvline(at, color="0.5", linewidth=0.8, linestyle=":")
