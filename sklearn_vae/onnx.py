@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from sklearn_vae.data.bounds import ROUNDING
+from sklearn_vae.data.columns import BinaryColumns
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.estimators.checks import check_not_autoregressive
 from sklearn_vae.estimators.transformer import VAETransformer
@@ -88,6 +89,9 @@ class TableEncoderModule(nn.Module):
         for name, value in buffers.items():
             self.register_buffer(name, torch.as_tensor(np.array(value)), persistent=False)
         self.n_constant = int(columns.is_constant.sum())
+        # discrete values are compared in the coarser one of the dtypes of X and of fit
+        discrete = [group for group in columns.groups if isinstance(group, BinaryColumns)]
+        self.rounding = max([ROUNDING, *(np.finfo(each.categories.dtype).eps for each in discrete)])
         self.log_unseen = columns.log_unseen
         self.log_seen = float(np.log1p(-np.exp(columns.log_unseen)))
         real = ~(columns.is_binary | columns.is_constant)
@@ -109,7 +113,9 @@ class TableEncoderModule(nn.Module):
     def log_abs_det_jacobian(self, X: Tensor) -> Tensor:
         """Log-abs-determinant of the scaling plus log-probability of discrete columns: (n,)."""
         values, low, high = self._reduced(X), self.shift, self.shift + self.scale
-        is_seen = self._is_near(values, low) | (self.is_binary & self._is_near(values, high))
+        rounding = max(self.rounding, torch.finfo(X.dtype).eps)
+        is_seen = self._is_near(values, low, rounding)
+        is_seen = is_seen | (self.is_binary & self._is_near(values, high, rounding))
         is_discrete = self.is_binary | self.is_constant
         log_seen = torch.full_like(values, self.log_seen)
         discrete = torch.where(is_seen, log_seen, self.log_unseen) * is_discrete
@@ -119,8 +125,8 @@ class TableEncoderModule(nn.Module):
         """X divided by two to the column's exponent."""
         return X.double() * self.divide[0] * self.divide[1]
 
-    def _is_near(self, values: Tensor, value: Tensor) -> Tensor:
-        tolerance = torch.minimum(value.abs() * ROUNDING, self.scale / 4)
+    def _is_near(self, values: Tensor, value: Tensor, rounding: float) -> Tensor:
+        tolerance = torch.minimum(value.abs() * rounding, self.scale / 4)
         return (values - value).abs() <= tolerance
 
 
@@ -201,7 +207,7 @@ class CastToInput(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Output of the module, in the dtype of the rows."""
-        return self.module(rows.double()).to(rows.dtype)
+        return self.module(rows).to(rows.dtype)
 
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}

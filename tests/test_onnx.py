@@ -75,6 +75,21 @@ def test_the_input_has_the_requested_dtype_and_nothing_is_printed(dtype, trained
     assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
 
 
+@pytest.mark.parametrize(
+    ("trained", "dtype"),
+    [("float64", "float32"), pytest.param("float32", "float64", marks=pytest.mark.slow)],
+)
+def test_discrete_values_are_those_of_fit_in_another_dtype(trained, dtype):
+    """0.1 in single precision is no unseen value of a column of 0.1 in double precision."""
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    X[:, 1], X[:, 2] = np.where(X[:, 0] > 0, 0.1, 0.7), 0.3
+    vae = VAETransformer(2, **SMALL).fit(X.astype(trained))
+    model = runtime.InferenceSession(to_onnx(vae, "score", dtype=dtype).SerializeToString())
+    (found,) = model.run(None, {"X": X.astype(dtype)})
+
+    np.testing.assert_allclose(found, encoder_bound(vae, X), rtol=0, atol=1e-4)
+
+
 def test_invalid_arguments_are_refused(monkeypatch):
     """The message names the allowed values or the packages to install."""
     vae = VAETransformer(2, **SMALL)
