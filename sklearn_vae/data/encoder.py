@@ -18,6 +18,7 @@ from sklearn_vae.data.columns import (
     Columns,
     ConstantColumns,
     OrdinalColumns,
+    PointMassColumns,
     PositiveColumns,
 )
 from sklearn_vae.data.fields import UNKNOWN, Field, Name, shorten
@@ -381,6 +382,23 @@ class TableEncoder:
         return tuple(np.concatenate(parts) for parts in zip(empty, *padded, strict=True))
 
     # -- unseen and missing values ---------------------------------------------------
+
+    def restore_rounded(self, X: np.ndarray) -> np.ndarray:
+        """Replace classes and point masses that were rounded to single precision: (n, n_features).
+
+        Encoding compares values in the coarser of two dtypes. X is in double precision again.
+        """
+        values_by_column = self.categories_
+        for group in self.groups:
+            if isinstance(group, PointMassColumns):
+                values_by_column |= zip(group.indices.tolist(), group.point_masses, strict=True)
+        X = X.copy()
+        for j, values in values_by_column.items():
+            with np.errstate(over="ignore"):
+                rounded = values.astype(np.float32)
+            index = np.searchsorted(rounded, X[:, j]).clip(max=len(values) - 1)
+            X[:, j] = np.where(rounded[index] == X[:, j], values[index], X[:, j])
+        return X
 
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
         """Find values that a column's likelihood gives no probability: (n, n_features)."""

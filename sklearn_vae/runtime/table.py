@@ -98,6 +98,8 @@ class TableModel:
             rows = table.astype(np.float64, copy=False)
         if np.isinf(rows).any():
             raise ValueError("X contains infinity.")
+        if table.dtype == np.float32:
+            rows = self.columns.restore_rounded(rows)
         if self.handle_unknown == "infrequent":
             return rows
         unknown_is_missing = self.handle_unknown == "missing"

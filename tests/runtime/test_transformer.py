@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sklearn_vae import VAETransformer, runtime
+from sklearn_vae import VAEDensity, VAETransformer, runtime
 from sklearn_vae.likelihoods import Gaussian, StudentT
 from sklearn_vae.persistence import file_format
 from sklearn_vae.priors import MixturePrior, VampPrior
@@ -414,6 +414,25 @@ def test_single_precision_has_the_scores_of_double_precision(prior, tmp_path):
     np.testing.assert_allclose(
         scores, runtime.load(tmp_path / "model.vae").score_samples(X), atol=1e-4
     )
+
+
+@pytest.mark.parametrize("cls", [VAETransformer, VAEDensity])
+def test_discrete_values_are_those_of_fit_in_single_precision(cls, tmp_path):
+    """0.1 in single precision is the class or the point mass 0.1, and no unseen value."""
+    rng = np.random.default_rng(0)
+    X = rng.choice([0.1, 0.2, 0.7], size=(120, 4))
+    X[:, 0], X[:, 2] = np.where(rng.random(120) < 0.5, 0.1, rng.normal(size=120)), 0.1
+    X[:, 3] = np.where(X[:, 3] == 0.7, 0.2, X[:, 3])
+    vae = cls(2, likelihood={1: "categorical"}, max_iter=1, random_state=0).fit(X)
+    vae.save(tmp_path / "model.vae")
+    model, new = runtime.load(tmp_path / "model.vae"), X[:20].astype(np.float32)
+    assert [type(kind).__name__ for kind in vae.columns_.likelihoods] == [
+        "ZeroInflated", "Categorical", "NoneType", "Bernoulli"
+    ]  # fmt: skip
+
+    np.testing.assert_allclose(model.score_samples(new), vae.score_samples(new), atol=1e-4)
+    new[:, 0] = np.nan
+    np.testing.assert_allclose(model.impute(new), vae.impute(new), atol=1e-4)
 
 
 def test_a_model_that_refuses_unseen_values_is_read(tmp_path):
