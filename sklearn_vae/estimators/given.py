@@ -10,7 +10,7 @@ import narwhals as nw
 import numpy as np
 
 from sklearn_vae.data.encoder import TableEncoder
-from sklearn_vae.data.fields import Field, Name, seconds, shorten, time_type
+from sklearn_vae.data.fields import SINGLE, Field, Name, seconds, shorten, time_type
 from sklearn_vae.persistence.validation import invalid_parameter
 
 # Relative rounding error of the largest values of a dtype.
@@ -120,6 +120,9 @@ def _to_number(value: Any, field: Field | None, message: str) -> float:
     number = _real_number(value, field, message)
     if field is not None and not field.limits[0] <= number / (1 + ROUNDING) <= field.limits[1]:
         raise ValueError(f"{message}, which is beyond the range of its dtype {field.dtype}.")
+    if field is not None and SINGLE.match(field.dtype):
+        with np.errstate(over="ignore"):
+            return float(np.float32(number))  # as the column's own numbers were rounded
     return number
 
 

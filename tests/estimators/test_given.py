@@ -237,6 +237,15 @@ def test_the_ends_of_a_dtype_may_be_given():
     np.testing.assert_allclose(count.astype(float), largest, rtol=1e-12)
 
 
+def test_given_numbers_are_rounded_as_their_column_was():
+    """0.1 is a value of a column of single precision that holds 0.1, beside text."""
+    x = np.random.default_rng(0).choice([0.1, 0.7], size=30).astype(np.float32)
+    frame = pd.DataFrame({"x": x, "k": np.where(x > 0.5, "a", "b")})
+    vae = VAETransformer(1, likelihood={"x": "bernoulli"}, max_iter=1).fit(frame)
+
+    assert (vae.sample(5, given={"x": 0.1})["x"] == np.float32(0.1)).all()
+
+
 @pytest.mark.parametrize("library", ["pandas", "nullable", "polars", "pyarrow"])
 def test_given_integers_keep_all_their_digits(library):
     """Float64 does not hold them; other columns and dtypes are as without."""
