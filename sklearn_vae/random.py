@@ -47,11 +47,17 @@ def make_generator(seed: int, stream: Stream, *indices: int) -> torch.Generator:
 def seeded(seed: int) -> Iterator[None]:
     """Seed torch's global generator for modules that draw from it, and put it back.
 
+    They are made in single precision, whose draws are others than those of torch's default type.
     One thread at a time; nothing else in the package draws from it.
     """
     with _GLOBAL, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        yield
+        dtype = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
 
 
 def normal_rows(n_dims: int, n_rows: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:

@@ -36,18 +36,30 @@ def test_the_same_seed_gives_the_same_bits(n):
     assert (a.sample(5) == b.sample(5)).all()
 
 
-@pytest.mark.parametrize("estimator", [VAETransformer, VAEDensity])
-def test_torch_s_default_dtype_changes_no_fit(estimator):
-    """Initial weights are drawn in single precision."""
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        VAETransformer(max_iter=2, random_state=0),
+        VAETransformer(network="residual", max_iter=2, random_state=0),
+        VAETransformer(network="gru", max_iter=2, random_state=0),
+        VAETransformer(encoder=torch.nn.Linear, max_iter=2, random_state=0),
+        VAEDensity(max_iter=2, random_state=0),
+        VAEOutlierDetector(max_iter=2, random_state=0),
+    ],
+)
+def test_torch_s_default_dtype_changes_no_fit(estimator, dtype):
+    """Initial weights are drawn, and constants rounded, in single precision."""
     X = rows(60)
-    expected = estimator(max_iter=2, random_state=0).fit(X).score_samples(X)
-    torch.set_default_dtype(torch.float64)
+    expected = clone(estimator).fit(X).score_samples(X)
+    torch.set_default_dtype(dtype)
     try:
-        scores = estimator(max_iter=2, random_state=0).fit(X).score_samples(X)
+        scores = clone(estimator).fit(X).score_samples(X)
+        assert torch.get_default_dtype() == dtype
     finally:
         torch.set_default_dtype(torch.float32)
 
-    np.testing.assert_allclose(scores, expected, atol=1e-6)
+    np.testing.assert_array_equal(scores, expected)
 
 
 @pytest.mark.parametrize(

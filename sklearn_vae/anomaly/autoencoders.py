@@ -81,7 +81,7 @@ def random_parameters(
     rows would have principal axes of their own and be reconstructed well. ``imputation`` are the
     parameters of an imputation layer.
     """
-    model = build(architecture)
+    model = build(architecture).float()
     model.reset_parameters(0, seed)
     if imputation is not None:
         model.filler.initialize(0, imputation)

@@ -182,7 +182,8 @@ class LaplaceProposal:
                 old[active[better]] = new[better]
 
         eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
-        scale = torch.tensor([PROPOSAL_SCALE, wide_scale(z.shape[1])]).to(z).view(2, 1, 1, 1)
+        scales = torch.tensor([PROPOSAL_SCALE, wide_scale(z.shape[1])], dtype=torch.float)
+        scale = scales.to(z).view(2, 1, 1, 1)
         precision = (local.root @ local.root.mT - eye) / scale.square() + eye
         # in single precision, rounding can make the precision of an extreme row indefinite
         lower, failed = torch.linalg.cholesky_ex(precision)  # (2, N, l, l)

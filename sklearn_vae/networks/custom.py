@@ -126,12 +126,13 @@ class CustomNetwork:
             another shape.
         """
         parameter = f"The '{parameter}' parameter"
-        rows = torch.linspace(-1, 1, N_TEST_ROWS * n_in).view(N_TEST_ROWS, n_in)
+        rows = torch.linspace(-1, 1, N_TEST_ROWS * n_in, dtype=torch.float).view(N_TEST_ROWS, n_in)
         try:
             network = PerMember(n_members, n_in, n_out, self._maker(n_in, n_out), gated=True)
             if not n_members:  # without weights, for their shapes alone
                 return network
             module = network.module
+            rows = rows.to(next(module.parameters(), rows))
             with seeded(0):
                 before = torch.get_rng_state()
                 out = module(rows)

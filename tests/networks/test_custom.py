@@ -326,6 +326,13 @@ def test_names_with_slashes_and_other_dtypes_are_allowed():
     assert np.isfinite(fitted.score(X.astype(np.float32)))
 
 
+def test_an_instance_in_double_precision_is_taken():
+    """Its buffers and weights move to the precision of training."""
+    own = vae(encoder=nn.Linear(3, 4).double()).fit(X)
+
+    assert np.isfinite(own.score(X))
+
+
 class Maker:
     """A callable without a name."""
 
