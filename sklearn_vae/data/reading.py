@@ -135,9 +135,14 @@ class _ArrayColumn(Column):
     def numbers(self) -> np.ndarray:
         try:
             return self.values.astype(np.float64)
-        except TypeError:  # pandas.NA is not None to numpy
+        except (TypeError, OverflowError):  # pandas.NA is not None to numpy
             cells = [None if is_missing(value) else value for value in self.values]
+        try:
             return np.array(cells, dtype=np.float64)
+        except OverflowError as error:
+            raise ValueError(
+                f"Column {self.name!r} of X has a number beyond the range of double precision."
+            ) from error
 
     def codes(self) -> tuple[np.ndarray, list]:
         cells = self.values.tolist()

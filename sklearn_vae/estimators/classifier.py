@@ -192,7 +192,7 @@ class VAEClassifier(
         """Check and convert the priors of a parameter or attribute."""
         try:
             priors = np.asarray(value, dtype=np.float64)
-        except (TypeError, ValueError):  # what are no numbers
+        except (TypeError, ValueError, OverflowError):  # what are no numbers
             priors = np.empty(0)
         is_valid = priors.shape == self.classes_.shape and (priors >= 0).all()
         if not is_valid or not np.isclose(priors.sum(), 1):

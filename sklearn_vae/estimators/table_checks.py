@@ -123,6 +123,8 @@ def without_weight_0(X: Any, sample_weight: Any, min_rows: int) -> tuple[Any, An
         weight = np.asarray(as_array(sample_weight), dtype=np.float64)
     except (TypeError, ValueError):
         return X, sample_weight
+    except OverflowError as error:
+        raise ValueError("sample_weight has a number beyond double precision's range.") from error
     is_array = isinstance(X, np.ndarray) and X.ndim == 2
     frame = as_narwhals(X)
     if weight.ndim != 1 or not (is_array or isinstance(frame, list | nw.DataFrame)):

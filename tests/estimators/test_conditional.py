@@ -632,7 +632,7 @@ def test_priors_of_another_number_of_classes_are_refused():
         VAEClassifier(inner, priors=[0.5, 0.5]).fit(X, y)
 
 
-@pytest.mark.parametrize("priors", [{0: 0.5, 1: 0.5}, ["a", "b"], [[0.5, 0.5]]])
+@pytest.mark.parametrize("priors", [{0: 0.5, 1: 0.5}, ["a", "b"], [[0.5, 0.5]], [10**400]])
 def test_priors_that_are_no_numbers_are_refused(priors):
     """A dict by class is what a user may try first."""
     X, y = load_iris(return_X_y=True)

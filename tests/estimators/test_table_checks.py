@@ -21,6 +21,16 @@ def test_the_message_about_infinity_does_not_advise_an_imputer():
     assert "VAEImputer" not in str(caught.value)
 
 
+@pytest.mark.parametrize("missing", [0, None])
+def test_integers_beyond_floating_point_numbers_are_named(missing):
+    """Python's integers have no largest one, and its own error says nothing of where it is."""
+    frame = pd.DataFrame({"size": pd.Series([missing, 10**400] * 20, dtype=object), "x": X[:, 0]})
+    with pytest.raises(ValueError, match="Column 'size' of X has a number beyond the range"):
+        VAETransformer(2, **SMALL).fit(frame)
+    with pytest.raises(ValueError, match="sample_weight has a number beyond"):
+        VAETransformer(2, **SMALL).fit(X, sample_weight=[10**400] * 40)
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda o: type(o).__name__)
 def test_three_dimensional_arrays_are_refused_with_advice(estimator):
     """Three dimensions are one too many, and there is a transformer that folds them."""
