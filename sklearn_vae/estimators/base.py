@@ -503,8 +503,9 @@ class TableEstimator(
         has_validation = self.early_stopping
         if has_validation == "auto":
             has_validation = n_rows >= MIN_ROWS_TO_VALIDATE
-            default = signature(type(self)).parameters["max_iter"].default
-            if not has_validation and self.max_iter > default:
+            parameter = signature(type(self)).parameters.get("max_iter")  # a subclass may lack it
+            is_requested = parameter is not None and self.max_iter > parameter.default
+            if not has_validation and is_requested:
                 warn(
                     f"max_iter={self.max_iter} is not reached: with early_stopping='auto', a table "
                     f"of fewer than {MIN_ROWS_TO_VALIDATE} rows (here {n_rows}) gets "

@@ -574,7 +574,8 @@ class VAETransformer(
     @property
     def _parts(self) -> ModelParts:
         """Objects that the parameters stand for."""
-        return ModelParts.from_params(self.get_params(deep=False), type(self).__name__)
+        # a subclass may have fewer parameters, and sets the others itself
+        return ModelParts.from_params(vars(self), type(self).__name__)
 
     def _select(
         self, jobs: list[TrainingJob], results: list[TrainingResult], rows: Dataset

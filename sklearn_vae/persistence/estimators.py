@@ -82,8 +82,6 @@ class SerializationMixin:
             )
         self._check_settable()
         parameters, fitted, others = self._split_state()
-        if OUTPUT_CONFIG in others:
-            fitted[OUTPUT_CONFIG] = others.pop(OUTPUT_CONFIG)
         for parameter, default in NOT_SAVED.items():
             if parameters.get(parameter) is not default:
                 parameters[parameter] = default
@@ -111,15 +109,16 @@ class SerializationMixin:
                 UserWarning,
             )
 
-    def serialize(self, serializer: Serializer) -> dict[str, Any]:
-        """Serialize an estimator that is an attribute of another one."""
+    def serialize(self, serializer: Serializer) -> Any:
+        """Serialize an estimator that is an attribute of another one; a pickle holds itself."""
+        if serializer.keep_unserializable:
+            return self
         name = type(self).__name__
         if not is_serializable(type(self)):
             raise NotSerializableError(f"{self!r} cannot be serialized")
         parameters, fitted, _ = self._split_state()
         parameters |= {name: NOT_SAVED[name] for name in NOT_SAVED if name in parameters}
-        if not serializer.keep_unserializable:
-            self._check_can_be_read(parameters)
+        self._check_can_be_read(parameters)
         return {
             "@estimator": name,
             "parameters": serializer.serialize(parameters),
@@ -149,11 +148,12 @@ class SerializationMixin:
         """Check fitted attributes that the documentation allows users to set."""
 
     def _split_state(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """Parameters, fitted attributes, and other attributes."""
+        """Parameters, fitted attributes with the setting of ``set_output``, and others."""
         others = dict(vars(self))
         names = self.get_params(deep=False)  # type: ignore[attr-defined]
         parameters = {name: others.pop(name) for name in names}
-        fitted = {name: others.pop(name) for name in list(others) if name.endswith("_")}
+        is_fitted = [name for name in others if name.endswith("_") or name == OUTPUT_CONFIG]
+        fitted = {name: others.pop(name) for name in is_fitted}
         return parameters, fitted, others
 
     def __getstate__(self) -> dict[str, Any]:

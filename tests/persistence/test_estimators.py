@@ -171,6 +171,34 @@ def test_the_setting_of_set_output_is_saved(tmp_path):
     assert isinstance(kept(vae, tmp_path).transform(rows()), pd.DataFrame)
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_the_setting_of_set_output_of_a_wrapped_model_is_kept(way, tmp_path):
+    """It decides what ``estimator_`` returns."""
+    inner = VAETransformer(**SMALL).set_output(transform="pandas")
+    again = WAYS[way](VAEImputer(inner).fit(rows()), tmp_path)
+
+    assert isinstance(again.estimator_.transform(rows()), pd.DataFrame)
+
+
+class Own(VAETransformer):
+    """A user's class."""
+
+    def __init__(self, random_state=0):
+        super().__init__(2, **{**SMALL, "random_state": random_state})
+
+
+@pytest.mark.parametrize("way", ["pickle", "deepcopy"])
+def test_a_wrapped_model_of_a_users_class_is_pickled(way, tmp_path):
+    """As processes of joblib need; a file cannot hold it, and the error advises a pickle."""
+    imputer = VAEImputer(Own()).fit(rows())
+    again = WAYS[way](imputer, tmp_path)
+
+    np.testing.assert_array_equal(again.transform(rows()), imputer.transform(rows()))
+    assert type(again.estimator_) is Own
+    with pytest.raises(TypeError, match=r"'estimator_' .* Pickle the model instead"):
+        imputer.save(tmp_path / "model.vae")
+
+
 @pytest.mark.parametrize(
     "kind", ["transformer", "conditional", "density", "detector", "novelty", "mixed", "imputer"]
 )
