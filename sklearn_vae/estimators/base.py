@@ -173,6 +173,10 @@ class TableEstimator(
         """Make a predictor of the fitted attributes."""
         raise NotImplementedError
 
+    def _attributes_of(self, weights: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Return the fitted attributes of one member, for callbacks in the middle of a fit."""
+        return {"state_dict_": weights}
+
     # -- fit -------------------------------------------------------------------------
 
     @with_callbacks

@@ -62,9 +62,11 @@ class CallbackAdapter(Callback):
         """End the iteration's task, and stop the training if a callback requests it."""
         if self.context is not None and self._end_task(
             self.iteration,
-            state_dict_=net.module_.weights,
-            beta_=lambda: net.history[-1]["beta"],
-            decoder_correction_=lambda: None,
+            lambda: {
+                **self.estimator._attributes_of(net.module_.weights()),
+                "beta_": net.history[-1]["beta"],
+                "decoder_correction_": None,
+            },
         ):
             raise KeyboardInterrupt("a callback asked the fit to stop")
 
@@ -73,17 +75,17 @@ class CallbackAdapter(Callback):
         if self.context is not None:
             self._end_task(self.context)
 
-    def _end_task(self, task: Any, **attributes: Callable[[], Any]) -> bool:
+    def _end_task(self, task: Any, attributes: Callable[[], dict[str, Any]] = dict) -> bool:
         """End a task, and return whether a callback requests the end of the fit.
 
-        The task is the context of the fit or of an iteration. ``attributes`` are functions that
-        return fitted attributes which the estimator does not have yet.
+        The task is the context of the fit or of an iteration. ``attributes`` returns fitted
+        attributes which the estimator does not have yet.
         """
         return task.call_on_fit_task_end(
             estimator=self.estimator,
             reconstruction_attributes=lambda: {
                 **{name: value for name, value in vars(self.estimator).items() if name[-1] == "_"},
-                **{name: value() for name, value in attributes.items()},
+                **attributes(),
             },
             **self.data,
         )

@@ -113,6 +113,16 @@ def test_scoring_monitor_records_scores_without_y():
     assert len(monitor.get_logs().data) > 0
 
 
+@pytest.mark.parametrize("conditional", [False, True])
+def test_scoring_monitor_records_scores_of_a_density_in_the_middle_of_its_fit(conditional):
+    """They are those of one member; the weights of all are chosen at the end."""
+    monitor = callback.ScoringMonitor(scoring={"nats": lambda vae, X, y: vae.score(X)})
+    density = VAEDensity(2, conditional=conditional, **SHORT).set_callbacks(monitor)
+    density.fit(X, (X[:, 0] > 0).astype(int))
+
+    assert len(monitor.get_logs().data) > 1
+
+
 def test_a_progress_bar_is_one_line_in_a_log(capsys):
     """Where the output is no terminal, a bar is printed when the fit has ended."""
     pytest.importorskip("rich")
