@@ -180,9 +180,9 @@ class VAEClassifier(
     def _model(self) -> DensityEstimator:
         """Make the unfitted model."""
         model: DensityEstimator = clone(self.estimator or VAETransformer())
-        model.set_params(conditional=True)
+        model.conditional = True  # a subclass may have fewer parameters
         if model.random_state is None:
-            model.set_params(random_state=self.random_state)
+            model.random_state = self.random_state
         return model
 
     def _check_settable(self) -> None:

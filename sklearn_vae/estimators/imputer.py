@@ -285,7 +285,7 @@ class VAEImputer(
             )
         model = clone(self.estimator)
         if model.random_state is None:
-            model.set_params(random_state=self.random_state)
+            model.random_state = self.random_state  # a subclass may have fewer parameters
         return model
 
     def _fit_average(

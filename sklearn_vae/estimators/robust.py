@@ -37,8 +37,7 @@ def find_inliers(
     """
     check_is_table(X, "robust=True")
     sample_weight = as_array(sample_weight)
-    params = {
-        **estimator.get_params(deep=False),
+    changes = {
         "objective": TrimmedELBO(TRIM_FRACTION),
         "robust": False,
         "beta": 1.0,
@@ -52,7 +51,13 @@ def find_inliers(
         "verbose": False,
     }
     # callbacks are not cloned: those of scikit-learn would be called here, too
-    trimmed = type(estimator)(**{k: clone(value, safe=False) for k, value in params.items()})
+    params = {
+        name: clone(value, safe=False)
+        for name, value in vars(estimator).items()
+        if name not in changes and not name.startswith("_") and not name.endswith("_")
+    }
+    trimmed = estimator.__class__.__new__(estimator.__class__)  # a subclass sets some in __init__
+    vars(trimmed).update(params | changes)
     with warnings.catch_warnings():  # an interrupted fit of outliers is not the estimator's
         warnings.filterwarnings("ignore", ".* was interrupted", ConvergenceWarning)
         trimmed.fit(X, y, sample_weight=sample_weight)

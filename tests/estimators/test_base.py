@@ -165,3 +165,20 @@ def test_a_subclass_may_have_fewer_parameters(cls):
     expected = cls.__base__(2, **SMALL).fit(ARRAY).score_samples(ARRAY)
 
     np.testing.assert_array_equal(clone(cls()).fit(ARRAY).score_samples(ARRAY), expected)
+
+
+class OwnRobust(VAETransformer):
+    """A user's class without a seed among its parameters."""
+
+    def __init__(self, n_components=2):
+        super().__init__(n_components, **{**SMALL, "random_state": None, "robust": True})
+
+
+@pytest.mark.parametrize("cls", [VAEImputer, VAEClassifier])
+def test_a_subclass_of_fewer_parameters_may_be_wrapped(cls):
+    """What is set of its clone, as the seed, need not be a parameter; robust fits clone it, too."""
+    model = cls(OwnRobust(), random_state=0).fit(ARRAY, CLASSES)
+    expected = cls(VAETransformer(2, robust=True, **SMALL)).fit(ARRAY, CLASSES)
+
+    found, scores = (each.estimator_.score_samples(ARRAY) for each in (model, expected))
+    np.testing.assert_array_equal(found, scores)
