@@ -39,6 +39,7 @@ class CheckpointFile:
         if not os.path.isdir(os.path.dirname(os.path.realpath(self.path))):
             message = "The 'checkpoint' parameter must be a path in an existing folder"
             raise FileNotFoundError(errno.ENOENT, message, self.path)
+        self.path = os.path.abspath(self.path)  # a callback may change the folder
 
     def read(self) -> dict[str, Any]:
         """Values by name; none if there is no file."""

@@ -302,6 +302,32 @@ def test_a_folder_is_refused_as_a_checkpoint(path, in_a_search):
         model.fit(rows())
 
 
+class ChangesFolder(Callback):
+    """Look for a file at the beginning of an iteration, and go to a folder at its end."""
+
+    def __init__(self, file, folder):
+        self.file, self.folder, self.found = file, folder, []
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.found.append(self.file.exists())
+
+    def on_epoch_end(self, net, **kwargs):
+        os.chdir(self.folder)
+
+
+def test_a_relative_path_is_one_file_where_a_callback_changes_the_folder(tmp_path, monkeypatch):
+    """It is written, and removed at the end, where the fit began."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
+    callback = ChangesFolder(tmp_path / "fit.ckpt", tmp_path / "other")
+    options = {"checkpoint": "fit.ckpt", "callbacks": [callback], "random_state": 0}
+    VAETransformer(2, max_iter=4, **options).fit(rows())
+
+    assert any(callback.found)
+    assert os.listdir(tmp_path) == ["other"]
+    assert not os.listdir(tmp_path / "other")
+
+
 def test_a_checkpoint_takes_little_time(tmp_path, monkeypatch):
     """A twentieth of it: where an iteration and a write take a second each, one in 20 writes."""
     monkeypatch.undo()
