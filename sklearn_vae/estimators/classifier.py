@@ -169,7 +169,7 @@ class VAEClassifier(
             encoder.categories_[0] = np.arange(len(self.classes_))  # the model's y
             self.priors_ = encoder.class_prior
             if self.priors is not None:
-                self.priors_ = self._check_priors("priors", self.priors)
+                self.priors_ = self._check_priors("priors", self.priors).copy()
             self.n_features_in_ = model.n_features_in_
             if hasattr(model, "feature_names_in_"):
                 self.feature_names_in_ = model.feature_names_in_

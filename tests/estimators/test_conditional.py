@@ -641,6 +641,16 @@ def test_priors_that_are_no_numbers_are_refused(priors):
         VAEClassifier(VAETransformer(2, max_iter=1), priors=priors).fit(X, y)
 
 
+def test_the_fit_has_priors_of_its_own():
+    """An array that is changed later does not change the classifier."""
+    X, y = load_iris(return_X_y=True)
+    priors = np.array([0.2, 0.2, 0.6])
+    model = VAEClassifier(VAETransformer(2, max_iter=1), priors=priors).fit(X, y)
+    priors[:] = 1 / 3
+
+    np.testing.assert_array_equal(model.priors_, [0.2, 0.2, 0.6])
+
+
 def test_priors_may_be_set_after_the_fit(tmp_path):
     """And are checked at use, and before a file is written that could not be read."""
     X, y = load_iris(return_X_y=True)
