@@ -17,8 +17,7 @@ def as_array(X: Any) -> Any:
     if isinstance(X, np.ma.MaskedArray):
         return fill_masked(X)
     if isinstance(X, torch.Tensor):
-        X = X.detach().cpu()
-        return (X.float() if X.dtype == torch.bfloat16 else X).numpy()
+        return (X.float() if X.dtype == torch.bfloat16 else X).numpy(force=True)
     if hasattr(X, "__array_namespace__") and not isinstance(X, np.ndarray):
         return np.asarray(X)
     return as_frame(X)

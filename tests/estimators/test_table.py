@@ -95,10 +95,16 @@ def test_every_method_keeps_the_dtype(dtype):
     assert {output.dtype for output in [*outputs, vae.score_samples(X)]} == {np.dtype(dtype)}
 
 
-def test_torch_tensors_are_accepted_as_arrays():
-    """Even those that want a gradient."""
-    X = torch.as_tensor(NORMAL).requires_grad_()
-
+@pytest.mark.parametrize(
+    "X",
+    [
+        torch.tensor(NORMAL, requires_grad=True),
+        torch.complex(torch.zeros(NORMAL.shape).double(), -torch.tensor(NORMAL)).conj().imag,
+    ],
+    ids=["gradient", "negative"],
+)
+def test_torch_tensors_are_accepted_as_arrays(X):
+    """Even those that want a gradient, or whose sign is in their view."""
     np.testing.assert_array_equal(fit(X).transform(X), fit(NORMAL).transform(NORMAL))
 
 
