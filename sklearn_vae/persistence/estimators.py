@@ -81,11 +81,7 @@ class SerializationMixin:
                 f"Save an estimator of sklearn_vae, or pickle it."
             )
         self._check_settable()
-        parameters, fitted, others = self._split_state()
-        for parameter, default in NOT_SAVED.items():
-            if parameters.get(parameter) is not default:
-                parameters[parameter] = default
-                others[parameter] = ()
+        parameters, fitted = self._state_of_file()
         self._check_can_be_read(parameters)
         serializer, arrays = Serializer(), dict[str, np.ndarray]()
         header = {
@@ -102,12 +98,6 @@ class SerializationMixin:
                 for key, value in values.items()
             }
         file_format.write(path, header, arrays)
-        if others:
-            warn(
-                f"{name}.save left out {', '.join(sorted(others))}: a file of data cannot hold "
-                f"them, and a fitted model does not need them.",
-                UserWarning,
-            )
 
     def serialize(self, serializer: Serializer) -> Any:
         """Serialize an estimator that is an attribute of another one; a pickle holds itself."""
@@ -116,14 +106,28 @@ class SerializationMixin:
         name = type(self).__name__
         if not is_serializable(type(self)):
             raise NotSerializableError(f"{self!r} cannot be serialized")
-        parameters, fitted, _ = self._split_state()
-        parameters |= {name: NOT_SAVED[name] for name in NOT_SAVED if name in parameters}
+        parameters, fitted = self._state_of_file()
         self._check_can_be_read(parameters)
         return {
             "@estimator": name,
             "parameters": serializer.serialize(parameters),
             "fitted": serializer.serialize(fitted),
         }
+
+    def _state_of_file(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Parameters and fitted attributes that a file holds; warn of what it cannot hold."""
+        parameters, fitted, others = self._split_state()
+        for parameter, default in NOT_SAVED.items():
+            if parameters.get(parameter) is not default:
+                parameters[parameter] = default
+                others[parameter] = ()
+        if others:
+            warn(
+                f"{type(self).__name__}.save left out {', '.join(sorted(others))}: a file of data "
+                f"cannot hold them, and a fitted model does not need them.",
+                UserWarning,
+            )
+        return parameters, fitted
 
     def _check_can_be_read(self, parameters: dict[str, Any]) -> None:
         """Refuse parameters that ``load`` would refuse, which were set after ``fit``."""

@@ -386,6 +386,15 @@ def test_callbacks_are_not_saved_and_a_warning_names_them(tmp_path):
     assert len(vae.callbacks) == 1
 
 
+def test_callbacks_of_a_wrapped_model_are_not_saved_and_a_warning_names_them(tmp_path):
+    """As those of a model alone."""
+    imputer = VAEImputer(VAETransformer(**SMALL, callbacks=[Callback()])).fit(rows())
+    with pytest.warns(UserWarning, match=r"VAETransformer\.save left out callbacks"):
+        imputer.save(tmp_path / "f")
+
+    assert sklearn_vae.load(tmp_path / "f").estimator_.callbacks is None
+
+
 # -- pickles -----------------------------------------------------------------------------
 
 
