@@ -23,8 +23,8 @@ def generalization_gap(
     X_train, X_valid : array-like of shape (n_samples, n_features), default=None
         Training rows and held-out rows, whose scores are compared. By default the losses in
         ``history_`` are compared, at the lowest validation loss; there ``loss`` is an average
-        over an iteration's steps, and all validation rows share few draws, so the difference
-        may be off by a nat. Of VAEDensity's members the one with the largest weight is
+        over an iteration's steps, and up to 256 validation rows share few draws, so the difference
+        may be off by .3 nats. Of VAEDensity's members the one with the largest weight is
         taken.
 
     Returns

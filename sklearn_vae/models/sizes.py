@@ -9,9 +9,10 @@ MAX_NUMBERS = 1 << 22
 # Chunks that a short table is spread over, for any number of threads; rows of a chunk at least.
 N_CHUNKS = 8
 MIN_ROWS = 64
-# Draws of z for all validation rows together; draws that are computed at a time, and numbers in
-# the widest layer.
+# Draws of z for all validation rows together, and for one row at most; draws that are computed at a
+# time, and numbers in the widest layer.
 VALIDATION_DRAWS = 4096
+MAX_VALIDATION_DRAWS = 16
 VALIDATION_DRAWS_AT_A_TIME = 2048
 VALIDATION_NUMBERS = 1 << 20
 
@@ -39,7 +40,9 @@ def validation_sizes(
     The draws are a multiple of those of one bound (``per_value``); ``widest`` is the width of the
     widest layer.
     """
-    default = 2 ** int(np.log2(np.clip(VALIDATION_DRAWS // max(n_rows, 1), 1, 16)))
+    default = 2 ** int(
+        np.log2(np.clip(VALIDATION_DRAWS // max(n_rows, 1), 1, MAX_VALIDATION_DRAWS))
+    )
     n_draws = -(-(n_draws or default) // per_value) * per_value
     at_a_time = min(VALIDATION_DRAWS_AT_A_TIME, VALIDATION_NUMBERS // widest)
     return n_draws, max(at_a_time // n_draws, 1)

@@ -18,7 +18,7 @@ from skorch.callbacks import Callback, EpochTimer
 from torch import Tensor
 
 from sklearn_vae.model_constants import INPUT_CLIP
-from sklearn_vae.models.sizes import validation_sizes
+from sklearn_vae.models.sizes import MAX_VALIDATION_DRAWS, VALIDATION_DRAWS, validation_sizes
 from sklearn_vae.models.stacked import StackedModule
 from sklearn_vae.objectives import REPORTED, LossState, Minibatch, Objective
 from sklearn_vae.random import Stream, sobol_normal, stream_seed
@@ -136,6 +136,7 @@ class Trainer(NeuralNet):
             self.optimizer_.load_state_dict(optimizer_state)
         model, configs = self.module_, self.configs
         self.train_, self.valid_ = train, valid
+        self.validation_noise_: dict[tuple[int, ...], Tensor] = {}
         self.loss_state_ = replace(self.loss_state, n_rows=len(train))
         self.members_ = np.arange(len(configs))
         self.results_: dict[int, TrainingResult] = {}
@@ -353,20 +354,22 @@ class Trainer(NeuralNet):
     ) -> np.ndarray:
         """Compute each member's mean loss terms ``REPORTED`` at the final beta: (3, M).
 
-        All rows share the draws of z, Sobol points that depend on the seed only. Only the first
-        ``n_rows`` are used, by default all, with at least ``n_draws`` draws each.
+        The draws of z are Sobol points that depend on the seed only. Where rows are few, all share
+        the same ones, so that a weight is a number of copies. Where they are many, each has a few
+        of its own, whose errors average out. Only the first ``n_rows`` are used, by default all,
+        with at least ``n_draws`` draws each.
         """
         model, objective, configs = self.module_, self.criterion_, self._configs
         n_rows = min(n_rows or len(valid), len(valid))
         n_draws, n_together = validation_sizes(
             n_rows, objective.n_draws, model.architecture.widest, n_draws
         )
-        noise = np.zeros((len(configs), n_draws, 1, model.architecture.n_noise))
-        for member, (config, n_noise) in enumerate(zip(configs, model.sizes.tolist(), strict=True)):
-            seed = config.seed if config.validation_seed is None else config.validation_seed
-            points = sobol_normal(n_draws, n_noise, stream_seed(seed, Stream.VALIDATION))
-            noise[member, :, 0, :n_noise] = points
-        draws = torch.as_tensor(noise).to(model.flat)
+        are_shared = n_draws >= MAX_VALIDATION_DRAWS
+        n_points = 1 if are_shared else min(n_rows, VALIDATION_DRAWS // n_draws)
+        noise = [
+            self._validation_noise(config, n_noise, n_draws, n_points)
+            for config, n_noise in zip(configs, model.sizes.tolist(), strict=True)
+        ]
         state = replace(self.loss_state_, beta=torch.as_tensor(self.final_beta_).to(model.flat))
         rows = torch.arange(n_rows, device=model.flat.device)
         chunks: Sequence[Tensor] = rows.split(n_together)
@@ -376,6 +379,7 @@ class Trainer(NeuralNet):
         @torch.no_grad()
         def evaluate(chunk: Tensor) -> np.ndarray:
             x, weight = valid.take(chunk.expand(len(configs), -1))
+            draws = torch.stack([points[:, chunk % n_points] for points in noise])
             terms = objective(model, Minibatch(x, weight, draws), state)
             return terms.reported().cpu().numpy() * (len(chunk) / n_rows)
 
@@ -384,6 +388,19 @@ class Trainer(NeuralNet):
         for terms in list(map_on_threads(evaluate, chunks, is_thread_safe=is_thread_safe)):
             total += terms
         return total
+
+    def _validation_noise(
+        self, config: TrainingConfig, n_noise: int, n_draws: int, n_points: int
+    ) -> Tensor:
+        """Sobol points of a member, for rows in turn: (n_draws, n_points, n_noise of the model)."""
+        seed = config.seed if config.validation_seed is None else config.validation_seed
+        key = seed, n_noise, n_draws, n_points
+        if key not in self.validation_noise_:
+            points = sobol_normal(n_points * n_draws, n_noise, stream_seed(seed, Stream.VALIDATION))
+            noise = np.zeros((n_points, n_draws, self.module_.architecture.n_noise))
+            noise[..., :n_noise] = points.reshape(n_points, n_draws, n_noise)
+            self.validation_noise_[key] = torch.as_tensor(noise).to(self.module_.flat).movedim(1, 0)
+        return self.validation_noise_[key]
 
     def _has_diverged(self, loss: np.ndarray) -> np.ndarray:
         """Return a mask of the members that have diverged: (M,).

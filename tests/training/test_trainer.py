@@ -142,6 +142,18 @@ def test_a_validation_weight_is_a_number_of_copies(bent, rng, make_model):
     np.testing.assert_allclose(second, first, rtol=1e-9)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_errors_of_the_draws_of_many_rows_average_out(seed, rng, make_model):
+    """A single draw for all rows had an error that did not, and chose worse weights."""
+    x = rng.normal(size=(3000, 2))
+    x[:, 1] += x[:, 0] ** 2
+    net = Trainer(make_model(x), [replace(CONFIG, seed=seed)], ELBO(), verbose=0)
+    net.begin(to_dataset(x))
+    loss, precise = (net.validate(to_dataset(x), n_draws=n)[0, 0] for n in (None, 256))
+
+    assert loss == pytest.approx(precise, abs=0.02)
+
+
 def test_validation_in_chunks_is_validation(bent, make_model, monkeypatch):
     """A large table is validated some rows at a time."""
     expected = run(make_model(bent), *halves(bent)).history[:, "val_loss"]
