@@ -39,7 +39,7 @@ class FlatAdam(torch.optim.Optimizer):
         Initial learning rates.
     weight_decay : float or ndarray of shape (M,)
         Coefficient of the decoupled weight decay.
-    max_grad_norm_ratio : float, default=inf
+    max_grad_norm_ratio : float or ndarray of shape (M,), default=inf
         Gradient clipping: maximum ratio of a gradient's norm to its running root mean square,
         the root of the sum of Adam's second moments.
 
@@ -57,12 +57,13 @@ class FlatAdam(torch.optim.Optimizer):
         model: StackedModule,
         lr: float | np.ndarray,
         weight_decay: float | np.ndarray,
-        max_grad_norm_ratio: float = math.inf,
+        max_grad_norm_ratio: float | np.ndarray = math.inf,
     ):
-        self.model, self.max_grad_norm_ratio = model, max_grad_norm_ratio
+        self.model = model
         n_members = len(model.flat)
         self.lrs = np.broadcast_to(lr, n_members).astype(float)
         self.weight_decay = np.broadcast_to(weight_decay, n_members).astype(float)
+        self.max_grad_norm_ratio = np.broadcast_to(max_grad_norm_ratio, n_members).astype(float)
         self.defaults = {
             "lr": float(self.lrs.max()),
             "weight_decay": float(self.weight_decay.max()),
@@ -110,6 +111,7 @@ class FlatAdam(torch.optim.Optimizer):
         """Remove all members except these, after the model has."""
         indices = members.cpu().numpy()
         self.lrs, self.weight_decay = self.lrs[indices], self.weight_decay[indices]
+        self.max_grad_norm_ratio = self.max_grad_norm_ratio[indices]
         for name, value in self.moments.items():
             setattr(self, name, value[members])
         self._prepared_for = (None, 0.0)
@@ -122,14 +124,15 @@ class FlatAdam(torch.optim.Optimizer):
         needs the norm of its gradient, and no pass over the moments. A resumed training begins with
         an epoch, so that it rounds as an uninterrupted one.
         """
-        beta, inverse_ratio = self.BETAS[1], self.max_grad_norm_ratio**-2
+        beta, inverse_ratio = self.BETAS[1], torch.from_numpy(self.max_grad_norm_ratio**-2)
         # in double precision: after few steps, the difference of both is small
         weight = inverse_ratio * (1 - beta ** self.count.cpu().double())
         # running sums of squared norms, and of weights 1 / ratio²: their quotient is the limit
         self._norms = torch.stack([self.square.sum(1), weight.to(self.square)]).div_(1 - beta)
         self._max_square, self._norm_weight = self._norms  # (M,)
-        self._new_norms = torch.full_like(self._norms, inverse_ratio)
+        self._new_norms = inverse_ratio.to(self._norms).repeat(2, 1)
         self._new_square = self._new_norms[0]
+        self._clips = bool((self.max_grad_norm_ratio < math.inf).any())
         self._beta = self.square.new_tensor(beta)  # a Python number is converted at every call
 
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
@@ -137,7 +140,7 @@ class FlatAdam(torch.optim.Optimizer):
         lrs, lr = self._prepared_for
         if lrs is not self.lrs or lr != self.param_groups[0]["lr"]:
             self._prepare_updates()
-        if self.max_grad_norm_ratio < math.inf:
+        if self._clips:
             self._clip_gradients()
         self.count.add_(self._is_active)
         if self._decay_factors is not None:

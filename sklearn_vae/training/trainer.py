@@ -99,7 +99,7 @@ class Trainer(NeuralNet):
             self.module_,
             np.array([config.learning_rate for config in self.configs]),
             np.array([config.weight_decay for config in self.configs]),
-            min(config.max_grad_norm_ratio for config in self.configs),
+            np.array([config.max_grad_norm_ratio for config in self.configs]),
         )
         return self
 

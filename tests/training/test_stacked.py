@@ -1,7 +1,7 @@
 """Stacked training: jobs that are trained together have the results that each has alone."""
 
 import weakref
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from sklearn_vae.objectives import (
     TrimmedELBO,
 )
 from sklearn_vae.priors import PRIORS, MixturePrior, VampPrior
-from sklearn_vae.training import Dataset, Trainer, TrainingJob, stacked
+from sklearn_vae.training import Dataset, Trainer, TrainingConfig, TrainingJob, stacked
 from tests.training.conftest import BLOCKS, PLAN, make_rows
 
 
@@ -122,6 +122,53 @@ def test_so_is_one_with_another_prior_or_objective(prior, objective, batch_size,
     ]
 
     assert_equal_to_each_alone(runs)
+
+
+# another value of each field of TrainingConfig
+OTHER_SETTINGS = {
+    "seed": 5,
+    "max_iter": 3,
+    "batch_size": 32,
+    "learning_rate": 3e-3,
+    "weight_decay": 1.0,
+    "beta": Constant(0.3),
+    "patience": 1,
+    "tol": 0.5,
+    "min_steps_per_epoch": 6,
+    "n_iter_per_stage": (2, 1, 0),
+    "rise": 1e-3,
+    "first_epoch": 3,
+    "validation_seed": 7,
+    "objective": IWAE(3),
+    "ema_decay": 0.5,
+    "max_grad_norm_ratio": 0.5,
+    "input_noise": 0.5,
+    "input_mask": 0.5,
+    "is_homoscedastic": True,
+    "keeps_initial": False,
+}
+# two of them matter only if losses rise, as with these learning rates
+BESIDE = {
+    "rise": {"learning_rate": 0.5, "patience": 6, "max_iter": 16},
+    "keeps_initial": {"learning_rate": 0.5},
+}
+
+
+def test_every_setting_has_a_case_here():
+    """A new setting belongs to each member, or to ``TrainingJob.shape``."""
+    assert set(OTHER_SETTINGS) == {field.name for field in fields(TrainingConfig)}
+
+
+@pytest.mark.parametrize("name", OTHER_SETTINGS)
+def test_a_setting_of_one_member_changes_no_other(name):
+    """In a search, candidates would otherwise be compared by settings that are not theirs."""
+    run = make_run(make_rows(0), make_rows(2, 20), **BESIDE.get(name, {}))
+    other = replace(run, config=replace(run.config, **{name: OTHER_SETTINGS[name]}))
+    alone = [train([job])[0] for job in (run, other)]
+    for one, together in zip(alone, train([run, other]), strict=True):
+        assert_same(one, together, rtol=1e-9, atol=1e-9)
+    with pytest.raises(AssertionError):
+        assert_same(*alone, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("batch_size", [16, 100])
