@@ -1,6 +1,7 @@
 """The public surface, and what importing it costs."""
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
@@ -9,50 +10,99 @@ from pathlib import Path
 import pytest
 
 import sklearn_vae
+from sklearn_vae import VAEOutlierDetector, VAETransformer
+from sklearn_vae.anomaly.presets import METHODS
+from sklearn_vae.likelihoods import LIKELIHOODS
+from sklearn_vae.networks import ACTIVATIONS, NETWORKS
+from sklearn_vae.objectives import OBJECTIVES
+from sklearn_vae.posteriors import POSTERIORS
+from sklearn_vae.priors import PRIORS
 
 ROOT = Path(__file__).parents[1]
 
 
-PUBLIC = {
-    "": [
-        "VAEClassifier", "VAEDensity", "VAEImputer", "VAEOutlierDetector", "VAETransformer", "load",
-    ],
-    "inspection": [
-        "ExplanationDisplay", "LatentSpaceDisplay", "LossCurveDisplay", "ManifoldDisplay",
-        "PITCalibrationDisplay", "ReconstructionDisplay", "TraversalDisplay",
-    ],
-    "likelihoods": [
-        "Bernoulli", "Categorical", "Gaussian", "LogNormal", "NegativeBinomial", "Ordinal",
-        "Poisson", "StudentT", "ZeroInflated",
-    ],
-    "metrics": [
-        "active_units", "check_posterior_collapse", "decompose_uncertainty",
-        "disentanglement_scores", "generalization_gap", "kl_per_dimension",
-        "mutual_information_gap", "pit_calibration", "quality_report", "total_correlation",
-    ],
-    "model_selection": ["VAESearchCV"],
-    "networks": ["ConvNet", "GRUNet", "ResidualMLP"],
-    "objectives": [
-        "ELBO", "IWAE", "MMD", "CapacityELBO", "LinearWarmup", "TotalCorrelation", "TrimmedELBO",
-    ],
-    "onnx": ["to_onnx"],
-    "posteriors": [
-        "FullCovarianceGaussian", "GaussianCategorical", "RelaxedCategorical",
-    ],
-    "preprocessing": ["FlattenImages"],
-    "runtime": ["DensityModel", "OutlierModel", "TransformerModel", "load"],
-    "priors": ["MixturePrior", "StandardNormal", "VampPrior"],
-    "training": ["data_parallel"],
-}  # fmt: skip
+def public_names():
+    """Names of the API reference by module, those of the package itself under an empty name."""
+    page = (ROOT / "docs" / "api.md").read_text("utf-8")
+    names = {}
+    for block in re.findall(r"^```{eval-rst}\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
+        for name in re.findall(r"^   ([\w.]+)$", block, re.MULTILINE):
+            module, _, last = name.rpartition(".")
+            names.setdefault(module, []).append(last)
+    return names
 
 
-def test_the_public_names_are_these():
+PUBLIC = public_names()
+# names of parameters by module; the defaults are classes that are not public
+REGISTRIES = {
+    "likelihoods": LIKELIHOODS,
+    "networks": {name: part for name, part in NETWORKS.items() if name != "mlp"},
+    "objectives": OBJECTIVES,
+    "posteriors": {name: part for name, part in POSTERIORS.items() if name != "gaussian"},
+    "priors": PRIORS,
+}
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_the_public_names_are_those_of_the_reference(module):
     """A name that comes or goes is a decision."""
-    for module, names in PUBLIC.items():
-        home = getattr(sklearn_vae, module) if module else sklearn_vae
-        assert set(names) <= set(dir(home))
-        assert all(getattr(home, name).__name__ == name for name in names)
-    assert sklearn_vae.__all__ == PUBLIC[""]
+    home = getattr(sklearn_vae, module) if module else sklearn_vae
+    assert {*PUBLIC[module]} <= {*dir(home)}
+    assert all(getattr(home, name).__name__ == name for name in PUBLIC[module])
+
+
+@pytest.mark.parametrize("module", ["", "inspection", "metrics", "model_selection", "runtime"])
+def test_the_reference_has_all_names_of_a_module(module):
+    """Other modules also have names that the package alone uses."""
+    home = getattr(sklearn_vae, module) if module else sklearn_vae
+    assert sorted(home.__all__) == sorted(PUBLIC[module])
+
+
+@pytest.mark.parametrize("module", REGISTRIES)
+def test_the_reference_has_the_class_of_every_name(module):
+    """A likelihood, prior, network, posterior or objective can be given as an object, too."""
+    parts = REGISTRIES[module].values()
+    assert {getattr(part, "__name__", type(part).__name__) for part in parts} <= {*PUBLIC[module]}
+
+
+@pytest.mark.parametrize(
+    ("estimator", "parameter", "names"),
+    [
+        (VAETransformer, "likelihood", LIKELIHOODS),
+        (VAETransformer, "network", NETWORKS),
+        (VAETransformer, "activation", ACTIVATIONS),
+        (VAETransformer, "prior", PRIORS),
+        (VAETransformer, "posterior", POSTERIORS),
+        (VAETransformer, "objective", OBJECTIVES),
+        (VAEOutlierDetector, "method", METHODS),
+    ],
+)
+def test_a_parameters_description_has_all_its_names(estimator, parameter, names):
+    """What fit takes can be read there."""
+    text = inspect.cleandoc(estimator.__doc__)
+    pattern = rf"^{parameter} : .*?(?=^\S)"
+    (described,) = re.findall(pattern, text, re.DOTALL | re.MULTILINE)
+    assert [name for name in names if f'"{name}"' not in described] == []
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("columns.md", LIKELIHOODS),
+        ("objectives.md", OBJECTIVES),
+        ("outliers.md", METHODS),
+        ("posteriors.md", POSTERIORS),
+    ],
+)
+def test_a_table_of_the_guide_has_all_names(page, names):
+    """They are compared there."""
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    rows = "".join(line for line in text.splitlines() if line.startswith("| "))
+    assert [name for name in names if f'`"{name}"`' not in rows] == []
+
+
+def test_internal_classes_are_no_attributes_of_the_package():
+    """They have modules."""
     with pytest.raises(AttributeError, match="no attribute 'VAE'"):
         _ = sklearn_vae.VAE
 

@@ -100,7 +100,7 @@ class VAETransformer(
         random, except for ``nn.Dropout`` in training.
     likelihood : str, likelihood, list or dict, default="auto"
         Distributions of the columns: ``"gaussian"``, ``"student_t"``, ``"lognormal"``,
-        ``"bernoulli"``, ``"categorical"``, ``"ordinal"``, ``"poisson"``,
+        ``"zero_inflated"``, ``"bernoulli"``, ``"categorical"``, ``"ordinal"``, ``"poisson"``,
         ``"negative_binomial"``, an object such as ``Gaussian(scale="per_column")``, or one of
         these per column in a list or in a dict by column name or index. ``"auto"`` chooses
         by dtypes and values. In a data frame, strings and categories are categorical, ordered

@@ -68,7 +68,9 @@ def no_limits():
 
 
 def test_every_likelihood_has_a_counterpart():
+    """Which is compared with it."""
     assert {cls.__name__ for cls in likelihoods.LIKELIHOODS.values()} == set(LIKELIHOODS)
+    assert {type(likelihood).__name__ for likelihood in OBJECTS} == set(LIKELIHOODS)
 
 
 @pytest.mark.parametrize("likelihood", OBJECTS, ids=repr)
