@@ -81,7 +81,7 @@ def _requested(likelihood: object) -> Request | None:
         return None
     if isinstance(likelihood, str) and likelihood in LIKELIHOODS:
         return LIKELIHOODS[likelihood]
-    if isinstance(likelihood, Likelihood) and type(likelihood).__name__ in COLUMNS:
+    if isinstance(likelihood, Likelihood):
         return likelihood
     raise ValueError(
         f"The 'likelihood' parameter must be 'auto', one of {sorted(LIKELIHOODS)}, a likelihood "
@@ -93,6 +93,12 @@ def _requested(likelihood: object) -> Request | None:
 def _likelihood_as_requested(column: TrainingColumn, requested: Request) -> Likelihood | None:
     """Return the requested likelihood, with the sizes of the column; refuse a contradiction."""
     likelihood = requested if isinstance(requested, type) else type(requested)
+    if likelihood.__name__ not in COLUMNS:
+        raise ValueError(
+            f"The 'likelihood' parameter has {likelihood.__name__} for column "
+            f"{column.hint.name!r}, and no class of columns in sklearn_vae.data.columns.COLUMNS "
+            f"encodes values for it."
+        )
     columns = COLUMNS[likelihood.__name__]
     contradiction, is_nominal = columns.contradiction(column), column.hint.is_nominal
     if is_nominal and not issubclass(likelihood, Bernoulli | Categorical | Ordinal):

@@ -132,6 +132,16 @@ def test_a_requested_likelihood_that_values_contradict_is_refused(likelihood, va
         infer(values, likelihood)
 
 
+def test_a_likelihood_without_a_class_of_columns_is_refused():
+    """Whoever adds one reads what is left to do."""
+
+    class Half(Gaussian):
+        pass
+
+    with pytest.raises(ValueError, match=r"Half for column 'a', and no class of columns in .*COLU"):
+        infer([1.0, 2.0, 3.0], Half())
+
+
 @pytest.mark.parametrize("name", sorted(LIKELIHOODS))
 def test_every_likelihood_can_be_requested_by_name(name):
     """likelihood='poisson' and so on, and in a dict by column."""
