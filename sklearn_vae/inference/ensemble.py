@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from sklearn_vae.data.encoder import TableEncoder
+from sklearn_vae.inference.chunks import map_chunks
 from sklearn_vae.inference.mixture_constants import MAX_FACTOR
 from sklearn_vae.inference.mixture_log_density import EnsembleProposal, PosteriorDraws, log_density
 from sklearn_vae.inference.mixture_missing import conditional_mean, sample_given_observed
 from sklearn_vae.inference.mixture_posterior import PosteriorComponents
-from sklearn_vae.inference.predictor import Predictor, map_chunks
+from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_vae import MixtureVAE
 from sklearn_vae.models.sizes import rows_in_memory, spread_rows

@@ -1,8 +1,7 @@
 """A fitted model as arrays, and its batched evaluation on rows in X's own units."""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,7 +12,7 @@ from scipy.special import logsumexp
 from torch import Tensor
 
 from sklearn_vae.data.encoder import TableEncoder
-from sklearn_vae.device import is_out_of_memory
+from sklearn_vae.inference.chunks import map_chunks
 from sklearn_vae.inference.codes import (
     class_probabilities,
     codes_and_residuals,
@@ -39,8 +38,6 @@ from sklearn_vae.persistence.validation import check_array, check_integer
 from sklearn_vae.progress import advance
 from sklearn_vae.random import MAX_SEED, Stream, make_generator, sobol_normal, stream_seed
 from sklearn_vae.row_subsets import batches
-from sklearn_vae.threads import map_on_threads
-from sklearn_vae.warnings import warn
 
 # Numbers of a torch module, or of Sobol points, that are kept between calls, at most: otherwise a
 # fitted model would hold a second copy of large weights.
@@ -487,61 +484,3 @@ class Predictor:
         if self.code_range is not None:
             shape = (2, architecture.n_components)
             check_array("range of the codes", self.code_range, "f", shape)
-
-
-def map_chunks(
-    function: Callable[..., np.ndarray],
-    X: np.ndarray,
-    rows_per_chunk: int,
-    *,
-    is_thread_safe: bool,
-    seed: int | None = None,
-) -> np.ndarray:
-    """Apply a function to chunks of rows without gradients; concatenate along the first axis.
-
-    With ``seed``, its second argument is a generator of the chunk. Chunks are computed at the same
-    time, each on one thread, if the function is thread-safe. Where memory runs out, a chunk is
-    halved, and its halves are computed when no others are.
-    """
-
-    @torch.inference_mode(False)  # where the modes of a row are searched by gradients
-    @torch.no_grad()
-    def evaluate(rows: slice) -> np.ndarray | Exception:
-        generator = () if seed is None else (make_generator(seed, Stream.SAMPLE, rows.start),)
-        try:
-            return function(X[rows], *generator)
-        except (MemoryError, RuntimeError) as error:
-            if is_out_of_memory(error):
-                return error.with_traceback(None)  # whose frames hold the memory
-            raise
-
-    def halve(rows: slice) -> Iterator[np.ndarray]:
-        middle = (rows.start + rows.stop) // 2
-        for half in (slice(rows.start, middle), slice(middle, rows.stop)):
-            if half.start == half.stop:  # of one row
-                continue
-            for result in map_on_threads(evaluate, [half], is_thread_safe=is_thread_safe):
-                if not isinstance(result, Exception):
-                    yield result
-                elif half.stop - half.start > 1:
-                    yield from halve(half)
-                else:
-                    raise MemoryError(f"There is no memory for one row: {result}") from result
-
-    chunks = list(batches(len(X), rows_per_chunk))
-    results: list[np.ndarray | Exception] = []
-    with closing(map_on_threads(evaluate, chunks, is_thread_safe=is_thread_safe)) as evaluated:
-        for rows, result in zip(chunks, evaluated, strict=True):
-            results.append(result)
-            if not isinstance(result, Exception):
-                advance(rows.stop - rows.start)
-    if any(isinstance(result, Exception) for result in results):
-        warn("Memory has run out: half as many rows are computed at a time.", UserWarning)
-    parts: list[np.ndarray] = []
-    for rows, result in zip(chunks, results, strict=True):
-        if isinstance(result, Exception):
-            parts += halve(rows)
-            advance(rows.stop - rows.start)
-        else:
-            parts.append(result)
-    return np.concatenate(parts)

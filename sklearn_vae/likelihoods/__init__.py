@@ -7,7 +7,8 @@ from sklearn_vae.likelihoods.base import Likelihood, Limits, Parameters
 from sklearn_vae.likelihoods.columnwise import Columnwise
 from sklearn_vae.likelihoods.counts import Counts, NegativeBinomial, Poisson
 from sklearn_vae.likelihoods.discrete import Bernoulli, Categorical, Ordinal
-from sklearn_vae.likelihoods.real import Gaussian, LogNormal, StudentT, ZeroInflated
+from sklearn_vae.likelihoods.point_masses import ZeroInflated
+from sklearn_vae.likelihoods.real import Gaussian, LogNormal, StudentT
 
 __all__ = [
     "LIKELIHOODS",
