@@ -96,8 +96,8 @@ def fit_boosted_trees(
     exponents = np.maximum(np.frexp(np.nan_to_num(np.abs(X)).max(axis=0))[1] - MAX_EXPONENT, 0)
     exponents[[*levels]] = 0
     scaled = times_power_of_two(X.astype(np.float64), -exponents)
-    sums: list[_Sum] = []
-    nodes, predicted, targets, roots, n_nodes = [NO_NODES], [], [], [], 0
+    sums: list[tuple[int, _Sum]] = []
+    trees: list[tuple[int, _Nodes]] = []
     for column in columns[[bool((used != column).any()) for column in columns]].tolist():
         rows = observed[:, column]
         # columns that are never observed beside this one say nothing about it
@@ -113,42 +113,51 @@ def fit_boosted_trees(
         for tree_sum in fit(scaled[rows][:, others], X[rows, column], weight, params | options):
             categories = [(levels[k], np.isin(levels[k], X[rows, k])) for k in categorical]
             for tree in tree_sum.trees:
-                part = _to_thresholds(*tree, categories)
-                feature = others[part.features]
-                threshold = np.ldexp(part.thresholds, exponents[feature])
-                nodes.append(
-                    _Nodes(
-                        feature,
-                        # infinite where missing values alone go to one side
-                        np.clip(threshold, -LARGEST, LARGEST),
-                        part.missing_left,
-                        part.children + n_nodes,
-                        tree_sum.unit * part.values,
-                    )
-                )
-                targets.append(len(sums))
-                roots.append(n_nodes)
-                n_nodes += len(part.values)
-            predicted.append(column)
-            sums.append(tree_sum)
-    features, thresholds, missing_left, children, values = (
-        np.concatenate(parts) for parts in zip(*nodes, strict=True)
-    )
-    return BoostedTrees(
-        n_features=X.shape[1],
-        takes_missing=takes_missing,
-        is_real=np.zeros(X.shape[1], dtype=bool),
-        columns=np.array(predicted, dtype=int),
-        classes=np.array([tree_sum.label for tree_sum in sums], dtype=float),
-        baselines=np.array([tree_sum.baseline for tree_sum in sums], dtype=float),
-        bounds=np.reshape([tree_sum.bounds for tree_sum in sums], (-1, 2)).astype(float),
-        targets=np.array(targets, dtype=int),
-        roots=np.array(roots, dtype=int),
+                nodes = _to_thresholds(*tree, categories)
+                trees.append((len(sums), _in_units(nodes, others, exponents, tree_sum.unit)))
+            sums.append((column, tree_sum))
+    return _join(sums, trees, n_features=X.shape[1], takes_missing=takes_missing)
+
+
+def _in_units(nodes: _Nodes, others: np.ndarray, exponents: np.ndarray, unit: float) -> _Nodes:
+    """Nodes of a tree of the columns ``others``, with X's own indices and units."""
+    features = others[nodes.features]
+    thresholds = np.ldexp(nodes.thresholds, exponents[features])
+    return nodes._replace(
         features=features,
-        thresholds=thresholds,
-        missing_left=missing_left,
-        children=children,
-        values=values,
+        # infinite where missing values alone go to one side
+        thresholds=np.clip(thresholds, -LARGEST, LARGEST),
+        values=unit * nodes.values,
+    )
+
+
+def _join(
+    sums: Sequence[tuple[int, _Sum]],
+    trees: Sequence[tuple[int, _Nodes]],
+    *,
+    n_features: int,
+    takes_missing: bool,
+) -> BoostedTrees:
+    """Join sums, each with its column, and trees, each with the index of its sum."""
+    parts = [NO_NODES, *(nodes for _, nodes in trees)]
+    n_before = np.cumsum([len(nodes.values) for nodes in parts])[:-1].tolist()
+    children = [NO_NODES.children]
+    children += [nodes.children + n for nodes, n in zip(parts[1:], n_before, strict=True)]
+    return BoostedTrees(
+        n_features=n_features,
+        takes_missing=takes_missing,
+        is_real=np.zeros(n_features, dtype=bool),
+        columns=np.array([column for column, _ in sums], dtype=int),
+        classes=np.array([tree_sum.label for _, tree_sum in sums], dtype=float),
+        baselines=np.array([tree_sum.baseline for _, tree_sum in sums], dtype=float),
+        bounds=np.reshape([tree_sum.bounds for _, tree_sum in sums], (-1, 2)).astype(float),
+        targets=np.array([target for target, _ in trees], dtype=int),
+        roots=np.array(n_before, dtype=int),
+        features=np.concatenate([nodes.features for nodes in parts]),
+        thresholds=np.concatenate([nodes.thresholds for nodes in parts]),
+        missing_left=np.concatenate([nodes.missing_left for nodes in parts]),
+        children=np.concatenate(children),
+        values=np.concatenate([nodes.values for nodes in parts]),
     )
 
 
