@@ -82,7 +82,8 @@ class Serializer:
     def _refuse(self, value: object) -> Any:
         if self.keep_unserializable:
             return value
-        raise NotSerializableError(f"{value!r} cannot be serialized")
+        reason = ", as its class has no @serializable" if is_dataclass(value) else ""
+        raise NotSerializableError(f"{value!r} cannot be serialized{reason}")
 
     @serialize.register(type(None))
     @serialize.register(str)

@@ -277,6 +277,17 @@ class CustomNetwork(VAETransformer):
     """A user's own class."""
 
 
+def test_a_class_without_its_decorator_is_refused_with_what_is_missing(tmp_path):
+    """Whoever adds a part reads what is left to do."""
+
+    class Own(StandardNormal):
+        pass
+
+    vae = VAETransformer(**SMALL, prior=Own()).fit(rows())
+    with pytest.raises(TypeError, match=r"Own\(\) cannot be .*, as its class has no @serializable"):
+        vae.save(tmp_path / "model.vae")
+
+
 def test_an_attribute_that_cannot_be_serialized_is_named(tmp_path):
     """And an existing file is unchanged."""
     path = tmp_path / "model.vae"
