@@ -30,7 +30,8 @@ class EnsemblePredictor:
     """A weighted mixture of fitted ``MixtureVAE`` models of p(x), or of p(x, y).
 
     Rows of X with the columns of y behind them are conditional on y; without these, y is
-    integrated out.
+    integrated out. (The ensemble of a ``VAETransformer`` is one ``Predictor``, whose weights have
+    several members.)
 
     Attributes
     ----------

@@ -25,6 +25,9 @@ class StageScheduler:
     the validation loss has not improved for ``patience`` epochs, or half of them after the first
     stage. With validation rows, the next stage starts from the best parameters so far.
 
+    Every attribute has a member axis in front: members are removed from all of them, and
+    checkpoints hold all of them.
+
     Parameters
     ----------
     configs : sequence of TrainingConfig
@@ -38,6 +41,10 @@ class StageScheduler:
         Index of the current stage, ``len(STAGES)`` when training has finished.
     best_loss : ndarray of shape (M,)
         Lowest validation loss so far.
+    patience_loss : ndarray of shape (M,)
+        Lowest validation loss that reset the counter: later ones are lower by ``tol`` at least.
+    patience_counter : ndarray of shape (M,)
+        Number of epochs since then; one with a far higher loss counts for up to four.
     best_params : Tensor of shape (M, P)
         Parameters with the lowest validation loss; without validation rows, the last finite
         ones.
@@ -60,7 +67,7 @@ class StageScheduler:
         )
         self.stage = np.zeros(n_members, dtype=int)
         self.best_loss = np.full(n_members, np.inf)
-        self.patience_loss = np.full(n_members, np.inf)  # lowest loss that reset the counter
+        self.patience_loss = np.full(n_members, np.inf)
         self.patience_counter = np.zeros(n_members)
         self.best_params = params.clone()
         self.n_iter = np.zeros((n_members, len(STAGES)), dtype=int)

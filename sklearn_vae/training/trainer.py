@@ -51,7 +51,7 @@ class Trainer(NeuralNet):
     module : StackedModule
         The model, with its initial parameters.
     configs : sequence of TrainingConfig
-        Each member's configuration. Batch sizes and steps per epoch agree.
+        Each member's configuration. Those in ``TrainingJob.shape`` agree, as batch sizes do.
     objective : Objective
         Objective, which computes the loss to minimise.
     loss_state : LossState, default=LossState()
