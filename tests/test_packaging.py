@@ -57,3 +57,14 @@ def test_the_architecture_page_names_what_exists():
             text = (ROOT / "sklearn_vae" / file).read_text("utf-8")
             for part in (part for name in names_of_file for part in name.split(".")):
                 assert re.search(rf"^ *(class |def )?{part}\b[(:\[]", text, re.MULTILINE), part
+
+
+def test_the_contributing_page_names_files_that_exist():
+    """Its recipes go from file to file; some are named by the end of their path."""
+    page = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    named = set(re.findall(r"`([\w./-]+\.(?:md|py|toml|txt|yaml|yml))`", page))
+    missing = [name for name in named if not (ROOT / name).exists()]
+    inside = [path for folder in ("sklearn_vae", "tests") for path in (ROOT / folder).rglob("*.py")]
+
+    assert len(named) > 40
+    assert [n for n in missing if not any(p.as_posix().endswith(f"/{n}") for p in inside)] == []
