@@ -47,6 +47,16 @@ def people():
 # -- total mass --------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("likelihood", ["gaussian", "student_t", "lognormal", "poisson"])
+def test_columns_without_unseen_values_keep_no_probability_for_them(likelihood, positive):
+    """A kind of column says it once, by ``has_unseen``: any number has a density, say."""
+    (columns,) = fitted(positive.round() + 1, likelihood).columns_.groups
+    log_density = columns.log_prob_of_range(np.ones((1, 1)), np.log(0.01))
+
+    assert columns.has_unseen == (likelihood in ("lognormal", "poisson"))
+    assert log_density == pytest.approx(np.log(0.99) if columns.has_unseen else 0)
+
+
 @pytest.mark.parametrize(
     ("name", "values"),
     [

@@ -181,7 +181,7 @@ class Columns(ABC):
     @property
     def is_restricted(self) -> np.ndarray:
         """Mask of columns that can have unseen values: (k,)."""
-        return np.ones(len(self.indices), dtype=bool)
+        return np.full(len(self.indices), self.has_unseen)
 
     @abstractmethod
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
