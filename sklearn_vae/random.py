@@ -79,10 +79,10 @@ def sample_categorical(cdf: Tensor, uniform: Tensor) -> Tensor:
 
 
 def sobol_normal(n_draws: int, n_dims: int, seed: int) -> np.ndarray:
-    """Scrambled Sobol points [1]_, made standard normal: (n_draws, n_dims), in double precision.
+    """Scrambled Sobol points [1]_ (quasi-Monte Carlo), made standard normal: (n_draws, n_dims).
 
-    Averages over them err less than those over as many random points, over a power of two the
-    least. The seed decides the scrambling.
+    In double precision. Averages over them err less than those over as many random points, over
+    a power of two the least. The seed decides the scrambling.
 
     References
     ----------

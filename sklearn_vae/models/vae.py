@@ -194,7 +194,7 @@ class VAE(StackedModule):
         Rows x are (M, B, n_columns), the noise (M or 1, K, B or 1, l) standard normal draws, per
         row or shared. ``proposal_scale`` is a factor of q's standard deviations. With
         ``stop_gradient``, only the path through z is left in the gradient ("sticking the
-        landing"), as the doubly reparameterised gradient needs. The encoder's input may be
+        landing"), as the doubly reparameterized gradient needs. The encoder's input may be
         corrupted.
         """
         q = self.encode_proposal(x if encoder_input is None else encoder_input)

@@ -44,7 +44,8 @@ class GRUNet(Network):
     n_units : int, default=64
         Width of the state.
     autoregressive : bool, default=True
-        Whether the decoder reads the steps before. If not, steps are independent given the code.
+        Whether the decoder reads the steps before, in training those of the row (teacher forcing).
+        If not, steps are independent given the code.
     word_dropout : float, default=0.0
         Probability that training hides a time step from the decoder. Without word dropout, the
         decoder of text often ignores the code (posterior collapse) [2]_. The other remedy is to

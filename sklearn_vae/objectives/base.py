@@ -40,7 +40,7 @@ class LossTerms(NamedTuple):
 
 
 class Minibatch(NamedTuple):
-    """Encoded rows of each member, their weights, and the noise for the reparameterisation.
+    """Encoded rows of each member, their weights, and the noise for the reparameterization.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""The importance-weighted bound (IWAE), with the doubly reparameterised gradient (DReG)."""
+"""The importance-weighted bound (IWAE), with the doubly reparameterized gradient (DReG)."""
 
 import math
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class IWAE(Objective):
     n_draws : int, default=5
         Draws of z per row in each step.
     doubly_reparameterized : bool, default=True
-        Whether the encoder's gradient is the doubly reparameterised one (DReG) [2]_. Both are
+        Whether the encoder's gradient is the doubly reparameterized one (DReG) [2]_. Both are
         unbiased. Near the true posterior the plain gradient's signal-to-noise ratio falls with
         the number of draws, that of DReG does not.
 

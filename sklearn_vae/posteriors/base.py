@@ -51,7 +51,7 @@ class PosteriorDistribution(ABC):
 
     @abstractmethod
     def rsample(self, params: Tensor, noise: Tensor, proposal_scale: float = 1.0) -> Tensor:
-        """Reparameterised draws of z for noise (M or 1, K, B or 1, l): (M, K, B, l)."""
+        """Reparameterized draws of z for noise (M or 1, K, B or 1, l): (M, K, B, l)."""
 
     @abstractmethod
     def log_prob(self, params: Tensor, z: Tensor, proposal_scale: float = 1.0) -> Tensor:

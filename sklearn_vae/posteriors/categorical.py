@@ -118,7 +118,7 @@ class RelaxedCategorical(CategoricalPosterior):
         z = \mathrm{softmax}\left( (\log q(z | x) + g) / \tau \right),
         \qquad g = -\log(-\log \Phi(\epsilon)),
 
-    with standard Gumbel noise g: a reparameterisation that tends to one-hot codes as the
+    with standard Gumbel noise g: a reparameterization that tends to one-hot codes as the
     temperature :math:`\tau` goes to 0. The temperature is annealed geometrically,
 
     .. math::

@@ -1,4 +1,4 @@
-"""Gaussian posteriors, with diagonal or full covariance: reparameterisation, closed-form KL."""
+"""Gaussian posteriors, with diagonal or full covariance: reparameterization, closed-form KL."""
 
 import math
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class DiagonalGaussian(Posterior, PosteriorDistribution):
     r"""A diagonal Gaussian, :math:`q(z | x) = \mathcal{N}(z | \mu(x), \sigma^2(x))`.
 
     The encoder's output holds the locations and the raw log-scales; the log-scales are bounded
-    smoothly by tanh, so that no step can make the KL infinite. The reparameterisation is
+    smoothly by tanh, so that no step can make the KL infinite. The reparameterization is
     :math:`z = \mu + \sigma \epsilon`, and the KL from the standard normal has the closed form
 
     .. math::
@@ -51,7 +51,7 @@ class DiagonalGaussian(Posterior, PosteriorDistribution):
         return params.chunk(2, dim=-1)[0]
 
     def rsample(self, params: Tensor, noise: Tensor, proposal_scale: float = 1.0) -> Tensor:
-        """Reparameterised draws z = loc + scale * noise: (M, K, B, l)."""
+        """Reparameterized draws z = loc + scale * noise: (M, K, B, l)."""
         loc, log_scale = self.split(params)
         log_scale = log_scale + math.log(proposal_scale)
         return loc.unsqueeze(1) + log_scale.exp().unsqueeze(1) * noise  # (M, K, B, l)
@@ -137,7 +137,7 @@ class FullCovarianceGaussian(Posterior, PosteriorDistribution):
         return loc, log_scale + 0.5 * unit.square().sum(-1).log()
 
     def rsample(self, params: Tensor, noise: Tensor, proposal_scale: float = 1.0) -> Tensor:
-        """Reparameterised draws z = loc + L noise: (M, K, B, l)."""
+        """Reparameterized draws z = loc + L noise: (M, K, B, l)."""
         loc, log_scale, unit = self._factor(params)
         correlated = (unit.unsqueeze(1) @ noise.unsqueeze(-1)).squeeze(-1)  # (M, K, B, l)
         return loc.unsqueeze(1) + (proposal_scale * log_scale.exp()).unsqueeze(1) * correlated

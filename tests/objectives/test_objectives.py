@@ -191,7 +191,7 @@ def test_with_many_draws_the_bound_is_the_exact_density(table, x, make_model):
 
 
 @pytest.mark.parametrize("n_draws", [1, 2, 6])
-def test_the_doubly_reparameterised_gradient_is_unbiased(n_draws, model, x):
+def test_the_doubly_reparameterized_gradient_is_unbiased(n_draws, model, x):
     """On average over many draws, it is the plain gradient of the encoder."""
     own = slice(encoders_share(model))
     noise = sets_of_draws(8192, n_draws)
@@ -204,7 +204,7 @@ def test_the_doubly_reparameterised_gradient_is_unbiased(n_draws, model, x):
     assert (double - plain).norm() < squared_alone
 
 
-def test_the_doubly_reparameterised_gradient_has_less_noise(table, x, make_model):
+def test_the_doubly_reparameterized_gradient_has_less_noise(table, x, make_model):
     """Ever less beside the plain one as the draws grow in number, near a good encoder."""
     model = with_a_wrong_encoder(make_model(table))
     own = slice(encoders_share(model))
@@ -242,7 +242,7 @@ def test_the_decoders_gradient_is_the_same_for_both(n_draws, model, x):
     assert not torch.allclose(found[0], found[1])
 
 
-def test_at_the_exact_posterior_the_doubly_reparameterised_gradient_has_no_noise(
+def test_at_the_exact_posterior_the_doubly_reparameterized_gradient_has_no_noise(
     table, x, make_model
 ):
     """Every weight is p(x) there, and the encoder has nothing to learn from any draw."""

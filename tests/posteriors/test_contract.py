@@ -46,7 +46,7 @@ def test_shapes_are_those_of_members_draws_and_rows(posterior, shared, generator
 
 @pytest.mark.parametrize("posterior", ALL, ids=repr)
 def test_the_gradient_reaches_every_parameter(posterior, generator):
-    """Through the reparameterised draws, to all of the encoder's outputs."""
+    """Through the reparameterized draws, to all of the encoder's outputs."""
     distribution, params = make(posterior, generator)
     params.requires_grad_()
     noise = torch.randn(2, 5, 3, L, generator=generator).double()

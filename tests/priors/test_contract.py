@@ -85,7 +85,7 @@ def test_initial_parameters_have_the_shapes_that_the_prior_states(prior, generat
 
 @pytest.mark.parametrize("prior", ALL[1:], ids=repr)
 def test_the_gradient_reaches_every_parameter(prior, generator):
-    """And the draws, for the reparameterised encoder."""
+    """And the draws, for the reparameterized encoder."""
     model = random_model(prior)
     z = torch.randn(1, 3, 4, 2, generator=generator).double().requires_grad_()
     params = list(model.prior_weights.values())

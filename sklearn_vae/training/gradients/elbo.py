@@ -267,7 +267,7 @@ class RowWeights:
 
 
 class GaussianLatent(GaussianSample):
-    """Reparameterised samples of z, and the KL divergence from the standard normal prior."""
+    """Reparameterized samples of z, and the KL divergence from the standard normal prior."""
 
     kl_offset = 0.5  # of kl_per_row
 
@@ -299,7 +299,7 @@ class GaussianLatent(GaussianSample):
 
 
 class LearnedPriorLatent(GaussianSample):
-    """Reparameterised samples of z, and a Monte Carlo KL divergence from a learned prior.
+    """Reparameterized samples of z, and a Monte Carlo KL divergence from a learned prior.
 
     The gradient of log p(z) is autograd's.
     """

@@ -231,7 +231,7 @@ def make_linear(
 
 
 class GaussianSample:
-    """Reparameterised samples z = loc + scale * noise of a diagonal Gaussian posterior.
+    """Reparameterized samples z = loc + scale * noise of a diagonal Gaussian posterior.
 
     The encoder's output ``params`` (M, 2 l, B) is the location and the unbounded log-scale.
     """

@@ -218,9 +218,9 @@ class ImportanceWeights:
 
 
 class WeightedGaussianSample(GaussianSample):
-    """Reparameterised samples of z with log p(z) - log q(z|x).
+    """Reparameterized samples of z with log p(z) - log q(z|x).
 
-    The gradient is the usual or the doubly reparameterised one [1]_.
+    The gradient is the usual or the doubly reparameterized one [1]_.
 
     References
     ----------
@@ -250,7 +250,7 @@ class WeightedGaussianSample(GaussianSample):
     def backward(self, noise: Tensor, weights: Tensor, grad_log_weight: Tensor) -> Tensor:
         """Return the gradient of the encoder's output, (M, 2 l, B), from that of z.
 
-        The doubly reparameterised one differentiates log q(z|x) with respect to z only, and
+        The doubly reparameterized one differentiates log q(z|x) with respect to z only, and
         multiplies the gradient of z by the normalised weights once more.
         """
         grad_log_weight = grad_log_weight.unsqueeze(1)  # (M, 1, K, B)
