@@ -6,7 +6,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
 from torch import nn
 
-from sklearn_vae import VAETransformer
+from sklearn_vae import VAEDensity, VAETransformer
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.metrics import total_correlation
 from sklearn_vae.objectives import IWAE, MMD, CapacityELBO, LinearWarmup, TotalCorrelation
@@ -88,6 +88,53 @@ def test_every_parameter_changes_the_fitted_model(usual, name):
     other = fit(**{**params, **beside, name: OTHER[name]})
 
     assert not np.array_equal(usual.score_samples(X[:50]), other.score_samples(X[:50]))
+
+
+# another value for each parameter of VAEDensity, of a fit that is short
+OTHER_OF_DENSITY = {
+    "n_components": 1,
+    "mixtures": [(3, "diag")],
+    "hidden_layer_sizes": (16,),
+    "activation": "tanh",
+    "likelihood": "student_t",
+    "dequantize": True,
+    "n_draws": 9,
+    "max_iter": 2,
+    "batch_size": 32,
+    "learning_rate": 1e-3,
+    "weight_decay": 1.0,
+    "early_stopping": False,
+    "validation_fraction": 0.4,
+    "n_iter_no_change": 1,
+    "tol": 10.0,
+    "refit": False,
+    "random_state": 1,
+}
+
+
+def fit_density(**params):
+    short = {"max_iter": 16, "n_iter_no_change": 3, "early_stopping": True, "random_state": 0}
+    small = {"mixtures": [(1, "full"), (2, "diag")], "hidden_layer_sizes": (8,)}
+    return VAEDensity(**{**short, **small, **params}).fit(X[:150].round(2))
+
+
+@pytest.fixture(scope="module")
+def usual_density():
+    return fit_density()
+
+
+def test_every_parameter_of_a_density_has_a_case_here():
+    """As those of VAETransformer."""
+    beside = (BESIDE_THE_MODEL | ELSEWHERE) & {*VAEDensity().get_params()}
+    assert set(VAEDensity().get_params()) == set(OTHER_OF_DENSITY) | beside
+
+
+@pytest.mark.parametrize("name", OTHER_OF_DENSITY)
+def test_every_parameter_changes_the_fitted_density(usual_density, name):
+    """Its members' jobs are made by another function than VAETransformer's."""
+    other = fit_density(**{name: OTHER_OF_DENSITY[name]})
+
+    assert not np.array_equal(usual_density.score_samples(X[:50]), other.score_samples(X[:50]))
 
 
 def test_warm_start_trains_the_last_weights_further(usual):
