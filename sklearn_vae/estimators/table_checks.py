@@ -120,7 +120,10 @@ def without_weight_0(X: Any, sample_weight: Any, min_rows: int) -> tuple[Any, An
     them.
     """
     try:
-        weight = np.asarray(as_array(sample_weight), dtype=np.float64)
+        weight = np.asarray(as_array(sample_weight))
+        if np.iscomplexobj(weight):  # numpy would warn that it drops the imaginary part
+            return X, sample_weight
+        weight = weight.astype(np.float64)
     except (TypeError, ValueError):
         return X, sample_weight
     except OverflowError as error:

@@ -32,6 +32,13 @@ def test_integers_beyond_floating_point_numbers_are_named(missing):
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda o: type(o).__name__)
+def test_complex_weights_are_refused_without_a_warning(estimator):
+    """numpy warns where it drops the imaginary part, and warnings are errors here."""
+    with pytest.raises(ValueError, match="Complex data not supported"):
+        estimator.fit(X, sample_weight=np.full(len(X), 1j))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda o: type(o).__name__)
 def test_three_dimensional_arrays_are_refused_with_advice(estimator):
     """Three dimensions are one too many, and there is a transformer that folds them."""
     with pytest.raises(ValueError, match=r"dim 3.*FlattenImages\(\).*X\.reshape\(len\(X\), -1\)"):
