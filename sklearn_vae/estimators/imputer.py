@@ -31,7 +31,7 @@ from sklearn_vae.estimators.base import MIN_ROWS
 from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.nested_params import NestedParamsMixin
 from sklearn_vae.estimators.restore import restore_on_error
-from sklearn_vae.estimators.table_checks import without_weight_0
+from sklearn_vae.estimators.table_checks import MAX_TOTAL_WEIGHT, without_weight_0
 from sklearn_vae.estimators.tags import TableTagsMixin
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.initialization.factor_analysis import MAX_FACTORS, ROWS_PER_FACTOR
@@ -474,5 +474,6 @@ def _shape(X: Any, sample_weight: Any) -> tuple[int, int]:
     except TypeError:  # the model's fit raises the error
         return 0, 0
     if sample_weight is not None:
-        n_rows = round(check_sample_weight(as_array(sample_weight), np.empty(n_rows)).sum())
+        weight = check_sample_weight(as_array(sample_weight), np.empty(n_rows))
+        n_rows = round(np.minimum(weight, MAX_TOTAL_WEIGHT).sum())  # a larger sum is refused later
     return n_rows, n_columns

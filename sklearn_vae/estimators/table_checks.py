@@ -30,8 +30,10 @@ MAX_CLASSES_UNCHECKED = 20
 MAX_CLASSES_PER_ROW = 0.5
 # Text that is a date, with or without a time.
 DATE = re.compile(r"(\d{4}([-/.])\d\d?\2\d\d?|\d\d?([-/.])\d\d?\3\d{4})([T ].*)?")
-# Largest sum of weights: the next number of copies is no floating-point number.
+# Largest sum of weights: the next number of copies is no floating-point number. A sum below the
+# smallest one is nothing beside one row.
 MAX_TOTAL_WEIGHT = 2.0**53
+MIN_TOTAL_WEIGHT = 2.0**-53
 # Weights of a smaller mean are hardly meant as numbers of copies.
 MIN_MEAN_WEIGHT = 0.25
 
@@ -91,17 +93,18 @@ def check_weights(sample_weight: Any, X: np.ndarray, min_rows: int) -> np.ndarra
     weight: np.ndarray = check_sample_weight(
         as_array(sample_weight), X, dtype=np.float64, ensure_non_negative=True
     )
-    total, n_positive = weight.sum(), (weight > 0).sum()
+    with np.errstate(over="ignore"):
+        total, n_positive = weight.sum(), (weight > 0).sum()
     if n_positive < min_rows:
         raise ValueError(
             f"Too many sample weights are zero: {n_positive} of {len(weight)} rows have a weight "
             f"above 0, and at least {min_rows} are needed."
         )
-    if total > MAX_TOTAL_WEIGHT:
+    if not MIN_TOTAL_WEIGHT <= total <= MAX_TOTAL_WEIGHT:
         raise ValueError(
-            f"sample_weight is the number of times that each row counts, and its sum must be at "
-            f"most {MAX_TOTAL_WEIGHT:.3g}. Got {total:.3g} instead; divide it by its mean to have "
-            f"each row count once on average."
+            f"sample_weight is the number of times that each row counts, and its sum must be "
+            f"between {MIN_TOTAL_WEIGHT:.3g} and {MAX_TOTAL_WEIGHT:.3g}. Got {total:.3g} instead; "
+            f"divide it by its mean to have each row count once on average."
         )
     if total < MIN_MEAN_WEIGHT * n_positive:
         warn(

@@ -9,7 +9,14 @@ import torch
 from scipy import sparse
 from sklearn import config_context
 
-from sklearn_vae import VAEClassifier, VAEDensity, VAEImputer, VAETransformer, runtime
+from sklearn_vae import (
+    VAEClassifier,
+    VAEDensity,
+    VAEImputer,
+    VAEOutlierDetector,
+    VAETransformer,
+    runtime,
+)
 from sklearn_vae.data.libraries import LIBRARIES
 
 pd = pytest.importorskip("pandas")
@@ -330,11 +337,13 @@ def test_many_columns_are_counted_and_not_named():
         fit(np.full((2, 1000), np.inf))
 
 
-def test_sample_weights_of_an_enormous_sum_are_refused():
-    """They are no numbers of copies, and overflowed."""
+@pytest.mark.parametrize("estimator", [VAETransformer(1), VAEOutlierDetector(), VAEImputer()])
+@pytest.mark.parametrize("weight", [5e-324, 1e-20, 1e300, 1e308])
+def test_sample_weights_of_an_enormous_or_tiny_sum_are_refused(estimator, weight):
+    """They are no numbers of copies, and overflowed, as did the reciprocals of tiny ones."""
     X = np.random.default_rng(0).normal(size=(30, 2))
-    with pytest.raises(ValueError, match=r"its sum must be at most 9\.01e\+15\. Got 3e\+301"):
-        VAETransformer(1).fit(X, sample_weight=np.full(30, 1e300))
+    with pytest.raises(ValueError, match=r"its sum must be between 1\.11e-16 and 9\.01e\+15\. Got"):
+        estimator.fit(X, sample_weight=np.full(30, weight))
 
 
 def test_sample_weights_that_sum_to_1_are_warned_of():
