@@ -143,15 +143,22 @@ def split_columns(y: Any, n_rows: int) -> list[np.ndarray]:
 
 
 def as_dense(y: Any) -> Any:
-    """Convert arrays of other libraries; refuse sparse ones, which numpy takes for one object."""
+    """Convert arrays of other libraries; refuse sparse ones, which numpy takes for one object.
+
+    A data frame with several columns of one name is refused, too.
+    """
     from scipy.sparse import issparse
+
+    from sklearn_vae.data.sources import as_narwhals  # the numpy runtime does without
 
     if issparse(y):
         raise TypeError(
             f"y is a {type(y).__name__} of the shape {y.shape}, and must be dense. Give "
             f"y.toarray().ravel() if it is one column, and else y.toarray()."
         )
-    return as_array(y)
+    y = as_array(y)
+    as_narwhals(y, "y")  # refuses columns of one name
+    return y
 
 
 def split_array(y: Any, n_rows: int) -> list[np.ndarray]:

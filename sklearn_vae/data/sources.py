@@ -44,8 +44,8 @@ def as_source(X: Any) -> "BatchSource | None":
     Sources are a path or list of paths of Parquet files, a ``pyarrow.dataset.Dataset``, a dask
     DataFrame or Array, and a polars LazyFrame. So is a callable that returns a new iterator of
     batches.
-    An iterator or a pyarrow Scanner is refused, as it may be readable only once, and so are a dict
-    and a list of data frames.
+    An iterator or a pyarrow Scanner is refused, as it may be readable only once, and so are a dict,
+    a list of data frames, and a data frame with several columns of one name.
     """
     if isinstance(X, BatchSource):
         return X
@@ -69,6 +69,7 @@ def as_source(X: Any) -> "BatchSource | None":
             f"X is read more than once, and a {type(X).__name__} may be readable only once: pass a "
             f"callable that returns a new iterator of batches."
         )
+    as_narwhals(X)  # refuses columns of one name
     return None
 
 

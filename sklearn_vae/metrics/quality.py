@@ -132,9 +132,9 @@ def quality_report(
     tables_by_name = {"real": real, "sample": sample} | (
         {} if held_out is None else {"held_out": held_out}
     )
+    frames = {name: as_narwhals(rows, name) for name, rows in tables_by_name.items()}
     for name, rows in tables_by_name.items():
         check_is_table(rows, f"The '{name}' parameter of quality_report")
-    frames = {name: as_narwhals(rows, name) for name, rows in tables_by_name.items()}
     schema = Schema.fit(real)
     names = [field.name for field in schema.fields]
     is_class = np.array([field.categories is not None for field in schema.fields])

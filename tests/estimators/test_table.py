@@ -474,6 +474,32 @@ def test_columns_of_one_name_are_refused(library):
         VAETransformer(1).fit(frame)
 
 
+@pytest.mark.parametrize("library", ["pandas", "pyarrow"])
+def test_columns_of_one_name_are_refused_after_fit_and_in_y(library):
+    """The error of scikit-learn or narwhals says neither X nor y."""
+    frame = pd.DataFrame(RNG.normal(size=(40, 3)), columns=["a", "b", "c"])
+    doubled = frame.set_axis(["a", "b", "a"], axis=1)
+    if library == "pyarrow":
+        pa = pytest.importorskip("pyarrow")
+        doubled = pa.Table.from_arrays([pa.array(frame["a"])] * 3, names=["a", "b", "a"])
+    vae = VAETransformer(1, max_iter=1, conditional=True, random_state=0).fit(frame, frame)
+    of_x = r"X has several columns of one name(?s:.*)'a'"
+    of_y = r"y has several columns of one name(?s:.*)'a'"
+
+    with pytest.raises(ValueError, match=of_x):
+        vae.transform(doubled, frame)
+    with pytest.raises(ValueError, match=of_x):
+        vae.score_samples(doubled, frame, columns=["a"])
+    with pytest.raises(ValueError, match=of_x):
+        VAEImputer(missing_values=-1).fit(doubled)
+    with pytest.raises(ValueError, match=of_y):
+        vae.score_samples(frame, doubled)
+    with pytest.raises(ValueError, match=of_y):
+        VAEDensity(2, max_iter=1, conditional=True).fit(frame, doubled)
+    with pytest.raises(ValueError, match=of_y):
+        VAEClassifier().fit(frame, doubled)
+
+
 @pytest.mark.parametrize("names", [[0, 1], [2020, 2021], [1, 0]])
 def test_columns_of_y_with_numbers_for_names(names):
     """They are columns by name, and were taken for rows."""
