@@ -69,6 +69,9 @@ def given_row(
         if abs(row[j]) > np.finfo(dtype).max:
             raise ValueError(f"{message}, which is beyond the range of {dtype}.")
         value_alone = np.where(np.arange(len(names)) == j, row, np.nan)[None]
+        if isinstance(value, np.float32):
+            value_alone = encoder.restore_rounded(value_alone)
+            row[j] = value_alone[0, j]
         if encoder.is_unseen(value_alone).any():
             description = _describe_column(encoder, fields, int(j), value_alone)
             raise ValueError(f"{message}, which {description}")

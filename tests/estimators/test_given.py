@@ -246,6 +246,24 @@ def test_given_numbers_are_rounded_as_their_column_was():
     assert (vae.sample(5, given={"x": 0.1})["x"] == np.float32(0.1)).all()
 
 
+@pytest.mark.parametrize(
+    ("estimator", "values"),
+    [(VAETransformer(1, max_iter=1), [0.1, 0.7]), (VAEDensity(1, max_iter=1), [0.1, 0.3, 0.7])],
+)
+def test_a_given_number_of_single_precision_is_the_value_that_it_was_rounded_from(
+    estimator, values
+):
+    """As a row of scores is; numpy.float32(0.1) is 1e-9 above 0.1, and was refused."""
+    rng = np.random.default_rng(0)
+    X = np.c_[rng.normal(size=60), rng.choice(values, size=60)]
+    model = estimator.set_params(random_state=0).fit(X)
+    single, double = (model.sample(5, given={1: kind(0.1)}) for kind in (np.float32, float))
+
+    np.testing.assert_array_equal(single, double)
+    with pytest.raises(ValueError, match=r"has the value .*0\.2.* for column 1"):
+        model.sample(5, given={1: np.float32(0.2)})
+
+
 @pytest.mark.parametrize("library", ["pandas", "nullable", "polars", "pyarrow"])
 def test_given_integers_keep_all_their_digits(library):
     """Float64 does not hold them; other columns and dtypes are as without."""
