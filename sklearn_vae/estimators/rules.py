@@ -1,6 +1,7 @@
 """Rules that sampled rows fulfil: evaluation, and rejection of rows that break them."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,9 @@ MAX_DRAWS_PER_ROW = 100
 FEWEST_MAX_DRAWS = 1 << 14
 # Rows that are drawn at a time after the first attempt.
 MAX_BATCH = 1 << 16
+
+# A single equals sign, as in "size = 'small'".
+ASSIGNMENT = re.compile(r"[^=!<>]=[^=]")
 
 # Draws rows of numbers by a seed, for rows of the sample by index: (n,), seed -> (n, n_features).
 Draw = Callable[[np.ndarray, int], np.ndarray]
@@ -120,7 +124,10 @@ def _evaluate(rule: Any, table: Any) -> np.ndarray:
             return _as_mask(table.select(rule).to_series(), table)
     except Exception as error:
         reason = repr(error) if isinstance(error, KeyError) else error
-        raise ValueError(f"The rule {rule!r} failed: {reason}") from error
+        hint = ""
+        if isinstance(rule, str) and ASSIGNMENT.search(rule):
+            hint = " Values are compared by '=='; '=' assigns them."
+        raise ValueError(f"The rule {rule!r} failed: {reason}{hint}") from error
     allowed = "a function"
     if is_pandas or is_polars:
         allowed = f"{'an' if is_pandas else 'a polars'} expression or a function"

@@ -488,7 +488,9 @@ def test_rules_keep_each_row_at_its_condition(passengers):
     ("rules", "message"),
     [
         (["age > 30", "age > 1000"], r"0 of \d+ sampled rows .* 'age > 1000' is fulfilled by 0 of"),
-        (["fare > 1", "age > 30"], "rule 'fare > 1' failed"),
+        (["fare > 1", "age > 30"], r"rule 'fare > 1' failed: name 'fare' is not defined$"),
+        (["sex = 'male'"], r"compared by '=='; '=' assigns them\.$"),
+        (["age > 30 and sex = 'male'"], r"compared by '=='; '=' assigns them\.$"),
         ([lambda frame: frame["fare"] > 1], r"failed: KeyError\('fare'\)"),
         (["age"], "must give a boolean for each of 50 rows"),
         ([lambda frame: [True]], "must give a boolean for each"),
@@ -497,6 +499,7 @@ def test_rules_keep_each_row_at_its_condition(passengers):
     ],
 )
 def test_rules_that_cannot_be_kept_are_named(of_passengers, rules, message):
+    """With a hint at the way out: the error of an assignment was about the shape of a table."""
     with pytest.raises(ValueError, match=message):
         of_passengers.sample(50, rules=rules, random_state=0)
 
