@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 
 from sklearn_vae.runtime.functions import log_softmax
-from sklearn_vae.runtime.table import GenerativeModel
+from sklearn_vae.runtime.table import GenerativeModel, Model
 
 
-class ClassifierModel:
+class ClassifierModel(Model):
     """A fitted :class:`~sklearn_vae.VAEClassifier` that computes with numpy; see :func:`load`.
 
     Attributes

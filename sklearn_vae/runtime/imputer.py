@@ -8,12 +8,12 @@ import numpy as np
 from sklearn_vae.data.arrays import is_missing
 from sklearn_vae.data.fields import without_unknown
 from sklearn_vae.data.imputation import AveragedImputation
-from sklearn_vae.runtime.table import GenerativeModel, as_rows, check_shape
+from sklearn_vae.runtime.table import GenerativeModel, Model, as_rows, check_shape
 from sklearn_vae.seeds import RandomState, draw_seed
 
 
-@dataclass(eq=False)
-class ImputerModel:
+@dataclass(eq=False, repr=False)
+class ImputerModel(Model):
     """A fitted :class:`~sklearn_vae.VAEImputer` that computes with numpy; see :func:`load`."""
 
     model: GenerativeModel
@@ -25,7 +25,7 @@ class ImputerModel:
     random_state: RandomState
 
     @property
-    def n_features_in_(self) -> int:
+    def n_features_in_(self) -> int:  # type: ignore[override]
         """Number of columns of X."""
         return self.model.n_features_in_
 

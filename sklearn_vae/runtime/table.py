@@ -60,7 +60,16 @@ def column_names(X: Any) -> list[Any] | None:
     return None if names is None else list(names)
 
 
-class TableModel:
+class Model:
+    """Base class: a model in numpy, of a file."""
+
+    n_features_in_: int
+
+    def __repr__(self) -> str:
+        return f"<sklearn_vae.runtime.{type(self).__name__} of {self.n_features_in_} columns>"
+
+
+class TableModel(Model):
     """Base class: a model of the columns of a table.
 
     Rows are arrays of numbers, with NaN for missing values. If the model was fitted to a data
