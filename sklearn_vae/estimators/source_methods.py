@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from sklearn_vae.data.sources import as_source
+from sklearn_vae.progress import advance, show_progress, uncounted
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -30,7 +31,12 @@ def accepts_source(method: Method) -> Method:
             )
         # columns of an iterator are those of all batches
         kwargs = {k: [*v] if isinstance(v, Iterator) else v for k, v in kwargs.items()}
-        results = [method(self, batch, *args, **kwargs) for batch in source]
+        results = []
+        with show_progress("Computing", 0, getattr(self, "verbose", False)):
+            for batch in source:
+                with uncounted():  # a row may be computed more than once
+                    results.append(method(self, batch, *args, **kwargs))
+                advance(batch.shape[0])
         if isinstance(results[0], tuple):
             return tuple(map(np.concatenate, zip(*results, strict=True)))
         return np.concatenate(results)

@@ -171,6 +171,20 @@ def test_progress_of_reading_and_writing(on_disk, monkeypatch, capsys):
     assert lines[9].startswith("Writing 2400 rows: 300 done, ")
 
 
+@pytest.mark.parametrize("method", ["transform", "score_samples"])
+def test_progress_of_the_methods_of_a_source(method, monkeypatch, capsys):
+    """Scores of millions of rows take longer than a fit to them."""
+    for name in ("LOG_SECONDS", "QUIET_SECONDS"):
+        monkeypatch.setattr(progress, name, 0.0)
+    vae = VAETransformer(2, **SMALL).fit(TEST).set_params(verbose=True)
+    getattr(vae, method)(batches(TEST, 400))
+    lines = capsys.readouterr().out.splitlines()
+
+    assert [line.split(" done")[0] for line in lines] == [
+        f"Computing rows: {n}" for n in (400, 800, 1000, 1000)
+    ]
+
+
 def test_a_category_outside_the_sample_is_unseen(on_disk):
     """The fit passes over it, and its score is that of an unseen value."""
     pl = pytest.importorskip("polars", minversion="1.34")
