@@ -1,8 +1,21 @@
 """Devices: names become torch devices that exist."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
 import torch
 
 from sklearn_vae.warnings import warn
+
+
+@contextmanager
+def default_modes() -> Iterator[None]:
+    """Compute as without the user's inference mode, automatic mixed precision or default device."""
+    cpu = torch.device("cpu")
+    on_cpu = nullcontext() if torch.empty(0).device == cpu else cpu
+    autocasts = (torch.autocast(device, enabled=False) for device in ("cpu", "cuda"))
+    with torch.inference_mode(False), next(autocasts), next(autocasts), on_cpu:
+        yield
 
 
 def resolve_device(device: str) -> torch.device:

@@ -4,6 +4,7 @@ import os
 import pickle
 import random
 import warnings
+from functools import partial
 
 import joblib
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 from joblib import Parallel, delayed
 from sklearn.base import clone
 
-from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
+from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer
+from sklearn_vae.model_selection import VAESearchCV
 
 
 def rows(n, d=4, seed=0):
@@ -62,25 +64,66 @@ def test_torch_s_default_dtype_changes_no_fit(estimator, dtype):
     np.testing.assert_array_equal(scores, expected)
 
 
+MODES = {
+    "inference": torch.inference_mode,
+    "autocast": partial(torch.autocast, "cpu"),
+    "default device": partial(torch.device, "meta"),  # as "cuda" where there is a GPU
+}
+
+
+def results(estimator, X):
+    """Scores, then samples or what else the estimator returns."""
+    if isinstance(estimator, VAEImputer):
+        return [estimator.transform(X)]
+    methods = {
+        "sample": lambda: estimator.sample(5, given={0: 0.5}, random_state=0),
+        "inverse_transform": lambda: estimator.inverse_transform(estimator.transform(X)),
+        "explain": lambda: estimator.explain(X[:5]),
+    }
+    scores = estimator.score_samples(X)
+    return [scores, *(call() for name, call in methods.items() if hasattr(estimator, name))]
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
     "estimator",
     [
         VAETransformer(prior="mixture", max_iter=2, random_state=0),
+        VAETransformer(objective="tc", max_iter=2, random_state=0),
         VAEDensity(max_iter=2, random_state=0),
         VAEOutlierDetector(max_iter=2, random_state=0),
+        VAEOutlierDetector(method="masked", max_iter=2, random_state=0),
+        VAEImputer(random_state=0),
     ],
 )
-def test_inference_mode_of_torch_changes_nothing(estimator):
-    """Models that are fitted or first used within it score the same, and go on to work outside."""
-    X = rows(60)
+def test_modes_of_torch_change_nothing(estimator, mode):
+    """Models that are fitted or first used within one score the same, and go on to work outside."""
+    X = rows(60).astype(np.float32)
+    X[::7, 1] = np.nan
     fitted = clone(estimator).fit(X)
-    expected = clone(estimator).fit(X).score_samples(X)
-    with torch.inference_mode():
+    expected = results(clone(estimator).fit(X), X)
+    with MODES[mode]():
         refitted = clone(estimator).fit(X)
-        scores = [refitted.score_samples(X), fitted.score_samples(X)]
-    scores.append(fitted.score_samples(X))
+        found = [results(refitted, X), results(fitted, X)]
+    found.append(results(fitted, X))
 
-    np.testing.assert_array_equal(scores, [expected] * 3)
+    for each in found:
+        for array, expected_array in zip(each, expected, strict=True):
+            np.testing.assert_array_equal(array, expected_array)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("factor", [None, 2])
+def test_modes_of_torch_change_no_search(factor, mode):
+    """Fits that failed together were done again one by one, for all iterations."""
+    vae = VAETransformer(2, objective="tc", max_iter=4, early_stopping=False, random_state=0)
+    search = VAESearchCV(vae, {"beta": [0.5, 1.0]}, cv=2, factor=factor)
+    X = rows(60).astype(np.float32)
+    expected = clone(search).fit(X).cv_results_["mean_test_score"]
+    with MODES[mode]():
+        found = clone(search).fit(X).cv_results_["mean_test_score"]
+
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_another_seed_gives_another_model():

@@ -88,4 +88,4 @@ class MaskedReconstructionError(Scorer):
         import torch
 
         generator = torch.Generator().manual_seed(seed)
-        return torch.randperm(n_values, generator=generator).numpy()
+        return torch.randperm(n_values, generator=generator, device="cpu").numpy()

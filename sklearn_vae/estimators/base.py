@@ -33,7 +33,7 @@ from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.data.reading import read_table
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import DiskRows, as_source, check_is_table, windows
-from sklearn_vae.device import device_to_score_on, resolve_device
+from sklearn_vae.device import default_modes, device_to_score_on, resolve_device
 from sklearn_vae.estimators.callbacks import CallbackAdapter, CallbackSupportMixin, with_callbacks
 from sklearn_vae.estimators.checks import (
     CONSTRAINTS,
@@ -213,7 +213,7 @@ class TableEstimator(
         interrupt = InterruptHandler()
         warm_start = bool(getattr(self, "warm_start", False))
         with (
-            torch.inference_mode(False),
+            default_modes(),
             interrupt.watch(self),
             restore_on_error(self, keep=warm_start),
         ):

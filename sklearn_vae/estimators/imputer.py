@@ -26,6 +26,7 @@ from sklearn_vae.data.imputation import AveragedImputation
 from sklearn_vae.data.missing_values import replace_by_nan
 from sklearn_vae.data.repeated_values import RepeatedValues
 from sklearn_vae.data.sources import as_source, check_is_table
+from sklearn_vae.device import default_modes
 from sklearn_vae.estimators.averaging import MAX_ROWS_TO_AVERAGE, AverageFitter
 from sklearn_vae.estimators.base import MIN_ROWS
 from sklearn_vae.estimators.density import VAEDensity
@@ -206,7 +207,7 @@ class VAEImputer(
             If a parameter or X is invalid. The imputer is then as before.
         """
         interruption: KeyboardInterrupt | None = None
-        with restore_on_error(self):
+        with default_modes(), restore_on_error(self):
             self._validate_params()
             if self.add_indicator and self.n_draws is not None and self.n_draws > 1:
                 expected = f"be False with n_draws={self.n_draws}, which make several tables"

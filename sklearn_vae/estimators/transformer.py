@@ -15,6 +15,7 @@ from sklearn_vae._compat import StrOptions
 from sklearn_vae.data.arrays import as_array, as_row
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.sources import check_is_table, windows
+from sklearn_vae.device import default_modes
 from sklearn_vae.estimators.checks import CONSTRAINTS, check_one_member, check_same_architecture
 from sklearn_vae.estimators.config import make_architecture, make_config
 from sklearn_vae.estimators.density_estimator import DensityEstimator
@@ -437,7 +438,7 @@ class VAETransformer(
         ValueError
             If a parameter or X is invalid, or with ``robust=True`` or ``ensemble=True``.
         """
-        with torch.inference_mode(False), restore_on_error(self, keep=True):
+        with default_modes(), restore_on_error(self, keep=True):
             is_fitted = hasattr(self, "state_dict_")
             seed = self.seed_ if is_fitted else None
             (job, *_), _ = self._make_jobs(

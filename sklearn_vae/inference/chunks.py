@@ -6,7 +6,7 @@ from contextlib import closing
 import numpy as np
 import torch
 
-from sklearn_vae.device import is_out_of_memory
+from sklearn_vae.device import default_modes, is_out_of_memory
 from sklearn_vae.progress import advance
 from sklearn_vae.random import Stream, make_generator
 from sklearn_vae.row_subsets import batches
@@ -29,7 +29,7 @@ def map_chunks(
     halved, and its halves are computed when no others are.
     """
 
-    @torch.inference_mode(False)  # where the modes of a row are searched by gradients
+    @default_modes()  # where the modes of a row are searched by gradients
     @torch.no_grad()
     def evaluate(rows: slice) -> np.ndarray | Exception:
         generator = () if seed is None else (make_generator(seed, Stream.SAMPLE, rows.start),)

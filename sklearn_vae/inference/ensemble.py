@@ -139,7 +139,7 @@ class EnsemblePredictor:
             X = np.pad(X, [(0, 0), (0, n_missing)], constant_values=np.nan)
         models = cast(list[MixtureVAE], [member.module(X.dtype) for member in self.members])
         noise = first.noise(n_points or n_draws, X.dtype, scrambling)[0, :, 0]
-        log_weight = torch.as_tensor(np.log(self.weight).astype(X.dtype)).to(first.device)
+        log_weight = torch.from_numpy(np.log(self.weight).astype(X.dtype)).to(first.device)
 
         def evaluate(rows: np.ndarray, *generator: torch.Generator) -> np.ndarray:
             x = first.encode(rows)[0]

@@ -12,6 +12,7 @@ from scipy.special import logsumexp
 from torch import Tensor
 
 from sklearn_vae.data.encoder import TableEncoder
+from sklearn_vae.device import default_modes
 from sklearn_vae.inference.chunks import map_chunks
 from sklearn_vae.inference.codes import (
     class_probabilities,
@@ -101,7 +102,7 @@ class Predictor:
         model.limit_draws(Limits._make(torch.as_tensor(limit).to(like) for limit in limits))
         return model.requires_grad_(False)
 
-    @torch.inference_mode(False)  # its tensors serve other calls, too
+    @default_modes()  # its tensors serve other calls, too
     def module(self, dtype: np.dtype, n_members: int | None = None) -> VAE:
         """Return the torch module, which is built at the first call.
 
@@ -144,8 +145,9 @@ class Predictor:
 
     def encode(self, X: np.ndarray) -> Tensor:
         """Encode rows and move them to the device: (n, n_features) -> (1, n, n_columns)."""
-        return torch.as_tensor(self.columns.transform(X)).to(self.device)[None]
+        return torch.from_numpy(self.columns.transform(X)).to(self.device)[None]
 
+    @default_modes()
     def filled_inputs(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Encode rows, missing values imputed, and a mask of these: (n, n_columns) each.
 
@@ -185,9 +187,9 @@ class Predictor:
         """
         seed = stream_seed(self.seed, Stream.SCORE, scrambling, proposal)
         points = sobol_normal(n_draws, self.architecture.n_noise, seed)
-        return torch.as_tensor(points.astype(dtype)).to(self.device)[None, :, None, :]
+        return torch.from_numpy(points.astype(dtype)).to(self.device)[None, :, None, :]
 
-    @torch.inference_mode(False)
+    @default_modes()
     def points(self, n_draws: int, dtype: np.dtype, scrambling: int = 0) -> Points:
         """Sobol points of all proposals of importance sampling; the last ones are kept."""
         key = n_draws, np.dtype(dtype).name
@@ -313,6 +315,7 @@ class Predictor:
             )
         return z
 
+    @default_modes()
     def decode(self, z: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
         """Corrected mean of p(x|z) given conditions y (n, n_y): (n, l) -> (n, n_features)."""
         model = self.module(z.dtype, n_members=1)
@@ -339,8 +342,10 @@ class Predictor:
         """
         function = partial(
             codes_and_residuals,
-            shift=None if shift is None else torch.as_tensor(shift.astype(X.dtype)).to(self.device),
-            mask=None if mask is None else torch.as_tensor(mask[:, None]).to(self.device),
+            shift=None
+            if shift is None
+            else torch.from_numpy(shift.astype(X.dtype)).to(self.device),
+            mask=None if mask is None else torch.from_numpy(mask[:, None]).to(self.device),
         )
         z, residual = np.split(self.map(function, X), [self.architecture.n_components], axis=2)
         return z.swapaxes(0, 1), residual.swapaxes(0, 1)
@@ -371,6 +376,7 @@ class Predictor:
 
     # -- samples and missing values --------------------------------------------------
 
+    @default_modes()
     def sample(
         self, n_samples: int, seed: int, dtype: np.dtype, y: np.ndarray | None = None
     ) -> np.ndarray:

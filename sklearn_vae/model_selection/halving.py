@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from sklearn_vae.device import default_modes
 from sklearn_vae.model_selection.tasks import (
     FitTask,
     Task,
@@ -97,6 +98,7 @@ class SuccessiveHalving:
             for end, (task, fit) in zip(ends, tasks.items(), strict=True)
         }
 
+    @default_modes()
     def train_rung(self, n_iter: int | None = None) -> None:
         """Train until ``n_iter`` iterations are done, and set the results.
 
@@ -119,6 +121,7 @@ class SuccessiveHalving:
                 succeeded.add(task)
         self.eliminate([task for task in self.tasks if task not in succeeded])
 
+    @default_modes()
     def eliminate(self, tasks: Iterable[Task]) -> None:
         """Remove tasks from the training, and free their memory."""
         eliminated: set[int] = set()

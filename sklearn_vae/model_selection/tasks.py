@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import process_routing
 
 from sklearn_vae._compat import check_method_params, fit_and_score, safe_split, score_estimator
+from sklearn_vae.device import default_modes
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.transformer import TableCache, VAETransformer
 from sklearn_vae.training import Dataset, TrainingJob, TrainingResult, train
@@ -58,6 +59,7 @@ class FitTask:
     rows: Dataset
     split: int
 
+    @default_modes()
     def set_results(self, results: list[TrainingResult], *, is_final: bool = True) -> None:
         """Set the fitted attributes; warnings of divergence are for final results only."""
         if not is_final:
@@ -65,6 +67,7 @@ class FitTask:
         self.vae._set_results(self.jobs, results, self.rows)
 
 
+@default_modes()
 def train_tasks(tasks: Sequence[FitTask]) -> list[list[TrainingResult]]:
     """Train all tasks together, with their second trainings."""
     results = _train_nested(tasks, [task.jobs for task in tasks])
@@ -179,7 +182,8 @@ class SearchRun:
             steps, X = self._fitted_steps(estimator, candidate, split)
             estimator.steps = [*steps, (name, vae)]
         weights = check_method_params(self.X, params, self.splits[split][0])
-        jobs, rows = vae._make_jobs(X, y, weights.get(weight_name), cache=self.tables)
+        with default_modes():
+            jobs, rows = vae._make_jobs(X, y, weights.get(weight_name), cache=self.tables)
         return FitTask(estimator, vae, jobs, rows, split)
 
     def _fold(self, split: int) -> tuple[Any, Any, Any, Any]:
