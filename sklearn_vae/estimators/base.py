@@ -173,8 +173,11 @@ class TableEstimator(
         """Make a predictor of the fitted attributes."""
         raise NotImplementedError
 
-    def _attributes_of(self, weights: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Return the fitted attributes of one member, for callbacks in the middle of a fit."""
+    def _attributes_of(self, weights: dict[str, np.ndarray]) -> dict[str, Any] | None:
+        """Return the fitted attributes of one member, for callbacks in the middle of a fit.
+
+        None if only the end of the fit makes a model that scores rows.
+        """
         return {"state_dict_": weights}
 
     # -- fit -------------------------------------------------------------------------

@@ -60,14 +60,7 @@ class CallbackAdapter(Callback):
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """End the iteration's task, and stop the training if a callback requests it."""
-        if self.context is not None and self._end_task(
-            self.iteration,
-            lambda: {
-                **self.estimator._attributes_of(net.module_.weights()),
-                "beta_": net.history[-1]["beta"],
-                "decoder_correction_": None,
-            },
-        ):
+        if self.context is not None and self._end_task(self.iteration, net):
             raise KeyboardInterrupt("a callback asked the fit to stop")
 
     def end(self) -> None:
@@ -75,20 +68,28 @@ class CallbackAdapter(Callback):
         if self.context is not None:
             self._end_task(self.context)
 
-    def _end_task(self, task: Any, attributes: Callable[[], dict[str, Any]] = dict) -> bool:
+    def _end_task(self, task: Any, net: NeuralNet | None = None) -> bool:
         """End a task, and return whether a callback requests the end of the fit.
 
-        The task is the context of the fit or of an iteration. ``attributes`` returns fitted
-        attributes which the estimator does not have yet.
+        The task is the context of the fit or of an iteration, which has the net in training.
         """
         return task.call_on_fit_task_end(
             estimator=self.estimator,
-            reconstruction_attributes=lambda: {
-                **{name: value for name, value in vars(self.estimator).items() if name[-1] == "_"},
-                **attributes(),
-            },
+            reconstruction_attributes=lambda: self._fitted_attributes(net),
             **self.data,
         )
+
+    def _fitted_attributes(self, net: NeuralNet | None) -> dict[str, Any] | None:
+        """Return the fitted attributes, with those of a net in training if one is given.
+
+        None if the estimator cannot score rows in the middle of a fit.
+        """
+        fitted = {name: value for name, value in vars(self.estimator).items() if name[-1] == "_"}
+        if net is None:
+            return fitted
+        if (of_member := self.estimator._attributes_of(net.module_.weights())) is None:
+            return None
+        return fitted | of_member | {"beta_": net.history[-1]["beta"], "decoder_correction_": None}
 
     @contextmanager
     def task(self, name: str, estimator: Any) -> Iterator[None]:

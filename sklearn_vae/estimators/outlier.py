@@ -396,6 +396,9 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
                 rows = rows.select(spread_out(len(rows.X), MAX_INTERRUPTED_ROWS))
         self._calibrate(rows)
 
+    def _attributes_of(self, weights: dict[str, np.ndarray]) -> None:
+        return None  # the scorer and its calibration need all autoencoders
+
     def _preset(self) -> Preset:
         """Values of the parameters, those of the setting's preset for "auto"."""
         preset, _ = preset_and_scorer(self.method, novelty=self.novelty)

@@ -123,6 +123,16 @@ def test_scoring_monitor_records_scores_of_a_density_in_the_middle_of_its_fit(co
     assert len(monitor.get_logs().data) > 1
 
 
+@pytest.mark.parametrize("novelty", [False, True])
+def test_scoring_monitor_records_the_score_of_a_detector_at_the_end_of_its_fit(novelty):
+    """Its scores are calibrated there. Before, the first iteration ended with an AttributeError."""
+    monitor = callback.ScoringMonitor(scoring={"s": lambda vae, X, y: vae.score_samples(X).mean()})
+    detector = VAEOutlierDetector(novelty=novelty, **SHORT).set_callbacks(monitor).fit(X)
+    (record,) = monitor.get_logs().data
+
+    assert record["s"] == detector.score_samples(X).mean()
+
+
 def test_a_progress_bar_is_one_line_in_a_log(capsys):
     """Where the output is no terminal, a bar is printed when the fit has ended."""
     pytest.importorskip("rich")
