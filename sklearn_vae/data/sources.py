@@ -466,6 +466,11 @@ def _join(tables: list[Any]) -> Any:
 
         return pa.concat_tables(tables, promote_options="permissive")
     if nw.dependencies.is_into_dataframe(tables[0]):
-        return nw.concat([nw.from_native(table, eager_only=True) for table in tables]).to_native()
+        joined = nw.concat([nw.from_native(table, eager_only=True) for table in tables]).to_native()
+        if nw.dependencies.is_pandas_dataframe(joined):
+            # a column without values in a batch made objects of the dates of another
+            mixed = [name for name in joined if len({table[name].dtype for table in tables}) > 1]
+            joined[mixed] = joined[mixed].infer_objects()
+        return joined
     is_sparse = any(map(issparse, tables))
     return vstack(tables, format="csr") if is_sparse else np.concatenate(tables)

@@ -185,6 +185,28 @@ def test_progress_of_the_methods_of_a_source(method, monkeypatch, capsys):
     ]
 
 
+@pytest.mark.parametrize("kind", ["dates", "durations", "numbers"])
+@pytest.mark.parametrize("n_rows", [200, 1000])
+def test_a_batch_without_values_in_a_column_does_not_change_its_type(kind, n_rows, on_disk):
+    """As in Parquet files; pandas joins None and dates as objects, which were refused."""
+    pd = pytest.importorskip("pandas")
+    values = pd.Series(TEST[:n_rows, 1])
+    if kind != "numbers":
+        values = pd.to_timedelta(np.arange(n_rows), "D").to_series(range(n_rows))
+    values = values + pd.Timestamp("2024-01-01") if kind == "dates" else values
+    frame = pd.DataFrame({"x": TEST[:n_rows, 0], "value": values})
+    half = n_rows // 2
+    empty = frame[:half].assign(value=pd.Series([None] * half, dtype=object))
+
+    def source():
+        return iter([empty, frame[half:]])
+
+    vae = small(VAETransformer).fit(source)
+
+    assert vae.schema_.fields[1].dtype.startswith(values.dtype.name.partition("[")[0])
+    assert len(vae.score_samples(source)) == n_rows
+
+
 def test_a_category_outside_the_sample_is_unseen(on_disk):
     """The fit passes over it, and its score is that of an unseen value."""
     pl = pytest.importorskip("polars", minversion="1.34")
