@@ -137,7 +137,7 @@ class SerializationMixin:
     def _serialized(self, serializer: Serializer, noun: str, name: str, value: object) -> Any:
         try:
             return serializer.serialize(value)
-        except NotSerializableError as error:
+        except (NotSerializableError, RecursionError) as error:  # the second of what holds itself
             reason = (
                 f"is {value!r}, which a file of data cannot hold. A fitted model does not need it: "
                 f"replace it by set_params({name}=...), or pickle the model."

@@ -302,6 +302,9 @@ def test_an_attribute_that_cannot_be_serialized_is_named(tmp_path):
     schedule.extra_ = object()
     with pytest.raises(TypeError, match="attribute 'extra_'"):
         schedule.set_params(beta=1.0).save(path)
+    schedule.extra_ = schedule
+    with pytest.raises(TypeError, match="attribute 'extra_'.*recursion.*Pickle the model"):
+        schedule.save(path)
 
     assert path.read_bytes() == b"before"
 
