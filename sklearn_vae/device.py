@@ -1,7 +1,7 @@
 """Devices: names become torch devices that exist."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 
 import torch
 
@@ -12,9 +12,14 @@ from sklearn_vae.warnings import warn
 def default_modes() -> Iterator[None]:
     """Compute as without the user's inference mode, automatic mixed precision or default device."""
     cpu = torch.device("cpu")
-    on_cpu = nullcontext() if torch.empty(0).device == cpu else cpu
-    autocasts = (torch.autocast(device, enabled=False) for device in ("cpu", "cuda"))
-    with torch.inference_mode(False), next(autocasts), next(autocasts), on_cpu:
+    with ExitStack() as stack:  # each mode takes time to enter
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        if torch.empty(0).device != cpu:
+            stack.enter_context(cpu)
         yield
 
 

@@ -303,7 +303,7 @@ def test_an_attribute_that_cannot_be_serialized_is_named(tmp_path):
     with pytest.raises(TypeError, match="attribute 'extra_'"):
         schedule.set_params(beta=1.0).save(path)
     schedule.extra_ = schedule
-    with pytest.raises(TypeError, match="attribute 'extra_'.*recursion.*Pickle the model"):
+    with pytest.raises(TypeError, match=r"attribute 'extra_'.*recursion.*Pickle the model"):
         schedule.save(path)
 
     assert path.read_bytes() == b"before"
