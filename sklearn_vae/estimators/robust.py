@@ -1,6 +1,7 @@
 """Detection of outliers among the training rows, which a robust fit leaves out."""
 
 import warnings
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,7 @@ def _columns_of_numbers(estimator: Any) -> list | None:
     structure = estimator.architecture_.network.row_structure
     if is_number.all() or not is_number.any() or structure.n_steps is not None:
         return None
-    return np.array(estimator._names_or_indices(), dtype=object)[is_number].tolist()
+    return list(compress(estimator._names_or_indices(), is_number))
 
 
 def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:

@@ -48,6 +48,14 @@ def test_rare_classes_are_no_outliers_beside_a_single_number(rng):
     assert robust.support_[10:][X.c[10:] == "d"].mean() > 0.9
 
 
+def test_columns_may_have_names_of_several_levels(rng):
+    """They are tuples, of which numpy makes a matrix."""
+    X = pd.DataFrame({("a", "x"): rng.normal(size=150), ("a", "c"): rng.random(150) < 0.3})
+    robust = VAETransformer(1, max_iter=1, robust=True, random_state=0).fit(X)
+
+    assert robust.support_.mean() > 0.9
+
+
 def test_a_weighted_median_is_that_of_repeated_values(rng):
     """Numpy's, for whole weights of an even and of an odd sum."""
     values, weights = rng.normal(size=8), np.array([1, 3, 2, 2, 1, 4, 1, 2])
