@@ -41,9 +41,8 @@ class ProgressLine:
         """Print a state."""
         end = "\n"
         if self.is_live:
-            if (
-                0 < (width := _width(sys.stdout)) <= len(text)
-            ):  # only an unbroken line is overwritten
+            width = _width(sys.stdout)
+            if 0 < width <= len(text):  # only an unbroken line is overwritten
                 text = "..." + text[len(text) - width + 4 :]
             # spaces erase the rest of a longer line
             text, self.width = "\r" + text.ljust(self.width), len(text)

@@ -136,7 +136,7 @@ class ScoredRows:
 
         The reference rows as a whole are not changed.
         """
-        if self is self.reference:
+        if self is self.reference or not self.reference.unique_classes:
             return self.X
         X, is_reference = self.X.copy(), self.reference_indices >= 0
         for j, classes in self.reference.unique_classes.items():
@@ -258,7 +258,8 @@ class ScoredRows:
         """Classes that one row alone has, by the index of a column of three or more classes."""
         columns = np.flatnonzero(self.predictor.columns.is_categorical).tolist()
         values_and_counts = ((j, *self.value_counts[j][:2]) for j in columns)
-        return {j: x[(counts == 1) & ~np.isnan(x)] for j, x, counts in values_and_counts}
+        unique = {j: x[(counts == 1) & ~np.isnan(x)] for j, x, counts in values_and_counts}
+        return {j: classes for j, classes in unique.items() if len(classes)}
 
     @cached_property
     def precisions(self) -> np.ndarray:

@@ -379,7 +379,8 @@ class Trainer(NeuralNet):
         @torch.no_grad()
         def evaluate(chunk: Tensor) -> np.ndarray:
             x, weight = valid.take(chunk.expand(len(configs), -1))
-            draws = torch.stack([points[:, chunk % n_points] for points in noise])
+            index = slice(None) if are_shared else chunk % n_points
+            draws = torch.stack([points[:, index] for points in noise])
             terms = objective(model, Minibatch(x, weight, draws), state)
             return terms.reported().cpu().numpy() * (len(chunk) / n_rows)
 
