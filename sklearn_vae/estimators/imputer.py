@@ -156,12 +156,12 @@ class VAEImputer(
     }
 
     estimator_: VAETransformer | VAEDensity
-    mixture_: VAEDensity | None = None  # files of earlier versions have none
-    mixture_weight_: float = 0.0
-    trees_: BoostedTrees | None = None
-    trees_weight_: float = 0.0
-    spread_: np.ndarray | None = None
-    repeated_values_: RepeatedValues | None = None
+    mixture_: VAEDensity | None
+    mixture_weight_: float
+    trees_: BoostedTrees | None
+    trees_weight_: float
+    spread_: np.ndarray | None
+    repeated_values_: RepeatedValues | None
     n_features_in_: int
     indicated_: np.ndarray
 
