@@ -87,7 +87,8 @@ class AveragedImputation:
     def average(self, rows: np.ndarray) -> np.ndarray:
         """Impute the weighted means of model and mixture, without trees: (n, n_features)."""
         imputed = self.model(rows)[0]
-        if self.mixture is None or self.mixture_weight == 0:
+        has_average = self.mixture_weight > 0 and self.is_averaged.any()
+        if self.mixture is None or not has_average:
             return imputed
         return self.weighted_mean(rows, imputed, self.mixture(rows)[0])
 

@@ -24,9 +24,10 @@ MAX_ROWS_TO_AVERAGE = 5_000
 MAX_COLUMNS_TO_CORRECT = 50
 # Classes of a column that trees predict, at most: each class has trees of its own.
 MAX_CLASSES_TO_CORRECT = 32
-# Factors of the spread of draws that are tried on hidden cells, and the number of these draws.
+# Factors of the spread of draws that are tried on hidden cells.
 SPREADS = np.linspace(0.7, 1.2, 6)
-N_SPREAD_DRAWS = 79
+# Draws of these cells.
+N_DRAWS = 79
 # Smaller weights of training rows are rounding errors: all copies of the row are held out.
 MIN_WEIGHT = 1e-6
 
@@ -75,8 +76,8 @@ class AverageFitter:
         n_rows = len(rows) if weight is None else round(weight.sum())
         self.is_large = n_rows > MAX_ROWS_TO_AVERAGE
         self.has_trees = rows.shape[1] <= MAX_COLUMNS_TO_CORRECT
-        has_columns = self.has_trees if self.is_large else self.is_number.any()
-        self.is_needed = n_rows >= MIN_ROWS_TO_VALIDATE and has_columns
+        self.has_numbers = bool(self.is_number.any())
+        self.is_needed = n_rows >= MIN_ROWS_TO_VALIDATE and (self.has_trees or not self.is_large)
 
     def fit(self) -> None:
         """Fit mixture and trees, and choose their weights."""
@@ -96,7 +97,7 @@ class AverageFitter:
             counts,
             self.model.seed_,
             is_number=self.is_number,
-            is_class=self.has_classes if self.is_large else None,
+            is_class=self.has_classes if self.is_large or not self.has_numbers else None,
         )
         left = np.ones(len(rows)) if weight is None else weight.copy()
         np.subtract.at(left, indices, counts)
@@ -108,26 +109,37 @@ class AverageFitter:
             self._fit_mixture(left, hidden_cells)
 
     def _fit_mixture(self, left: np.ndarray, hidden_cells: HiddenCells) -> None:
-        """Fit a mixture, then trees to the rows of weights ``left`` (n,), and the spread."""
+        """Fit a mixture, and what depends on it; ``left`` are weights without held-out rows."""
+        model, seed = self.first_model, self.model.seed_
+        mixture = VAEDensity(max_iter=0, random_state=seed, verbose=model.verbose)
+        if mixture._fit_mixture(self.rows, self.weight, model) is None:
+            return
+        self.mixture = mixture
+        self.imputation = replace(self.imputation, mixture=mixture._impute)
+        if self.has_numbers:
+            self._fit_numbers(mixture, left, hidden_cells)
+        else:
+            incomplete = hidden_cells.incomplete
+            draws = [each._impute(incomplete, N_DRAWS, seed) for each in (model, mixture)]
+            weight = hidden_cells.best_share(*draws)
+            self.imputation = replace(self.imputation, mixture_weight=weight)
+
+    def _fit_numbers(
+        self, mixture: VAEDensity, left: np.ndarray, hidden_cells: HiddenCells
+    ) -> None:
+        """Choose the mixture's weight and the spread; fit trees to the rows of weights ``left``."""
         model, seed, incomplete = self.first_model, self.model.seed_, hidden_cells.incomplete
         draws = None
         if (hidden_cells.precision > 0)[:, self.is_real].any():
             with show_progress("Imputing", len(incomplete), model.verbose):
                 mean, draws = model._predictor().impute_and_sample(
-                    incomplete, N_SPREAD_DRAWS, MEAN_DRAWS, model._is_rounded, seed
+                    incomplete, N_DRAWS, MEAN_DRAWS, model._is_rounded, seed
                 )
         else:
             mean = model._impute(incomplete)[0]
-        mixture = VAEDensity(max_iter=0, random_state=seed, verbose=model.verbose)
-        if mixture._fit_mixture(self.rows, self.weight, model) is None:
-            return
         of_mixture = mixture._impute(incomplete)[0]
-        self.mixture = mixture
-        self.imputation = replace(
-            self.imputation,
-            mixture=mixture._impute,
-            mixture_weight=hidden_cells.best_weight(mean, of_mixture),
-        )
+        weight = hidden_cells.best_weight(mean, of_mixture)
+        self.imputation = replace(self.imputation, mixture_weight=weight)
         mean = self.imputation.weighted_mean(incomplete, mean, of_mixture)
         trees = self._fit_correction(left, hidden_cells, mean) if self.has_trees else None
         if draws is not None:

@@ -62,7 +62,7 @@ class VAEImputer(
     estimator : VAETransformer or VAEDensity, default=None
         Unfitted model. None is a VAETransformer with as many latent dimensions as there are
         columns, at most 20 and at most one for every 5 rows. From 100 to 5,000 rows it is averaged
-        with a shallow mixture, where the average imputes numbers of held-out rows better. Neither
+        with a shallow mixture, where the average imputes held-out rows better. Neither
         was fitted to these rows. The mixture is the best one of independent columns and of those
         that VAEDensity starts at. Up to 50 columns, the average is then corrected by
         gradient-boosted trees, with a weight that is chosen in the same way. In larger tables,
@@ -94,10 +94,11 @@ class VAEImputer(
     estimator_ : VAETransformer or VAEDensity
         Fitted model.
     mixture_ : VAEDensity or None
-        Fitted mixture that the model is averaged with. None for a given ``estimator``, for fewer
-        than 100 and more than 5,000 rows, and where no column is imputed by its mean.
+        Fitted mixture that the model is averaged with. None for a given ``estimator``, and for
+        fewer than 100 and more than 5,000 rows.
     mixture_weight_ : float
-        Weight of the mixture's means, and share of the draws that are its own.
+        Weight of the mixture's means, and share of the draws that are its own. In tables of
+        classes alone, it is the share with the least Brier score of held-out rows.
     trees_ : BoostedTrees or None
         scikit-learn's ``HistGradientBoostingRegressor`` of each column of numbers, on the other
         columns, imputed by the average. Above 5,000 rows, the others have missing cells, and a

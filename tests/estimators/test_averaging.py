@@ -194,6 +194,26 @@ def test_classes_are_the_models_own_in_a_data_frame(clusters):
     pd.testing.assert_frame_equal(imputed[numbers], imputer.mixture_.impute(table)[numbers])
 
 
+def test_draws_of_a_table_of_classes_have_their_conditional_distribution():
+    """The model's own are too uncertain; its most probable classes are imputed as they are."""
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(4, size=(2, 1_200))
+    c = np.where(rng.random(1_200) < 0.8, (a + b) % 4, rng.integers(4, size=1_200))
+    table = pd.DataFrame(np.array(["w", "x", "y", "z"])[[a, b, c]].T, columns=["a", "b", "c"])
+    incomplete = table.mask(rng.random(table.shape) < 0.2)
+    imputer = VAEImputer(n_draws=99, random_state=0).fit(incomplete)
+    rows = table[:200].assign(c=None)
+    matches = np.array(["w", "x", "y", "z"])[(a + b) % 4][:200]
+
+    def share_of_matches(draws):
+        return np.mean([draw["c"] == matches for draw in draws])
+
+    own = imputer.estimator_.impute(rows, 99, random_state=0)
+    assert share_of_matches(own) < 0.75
+    np.testing.assert_allclose(share_of_matches(imputer.transform(rows)), 0.85, atol=0.05)
+    assert imputer.set_params(n_draws=None).transform(rows).equals(imputer.estimator_.impute(rows))
+
+
 @pytest.fixture(scope="module")
 def independent():
     """Imputer of 20 independent columns, 30 % of the cells missing; and new rows of them."""
