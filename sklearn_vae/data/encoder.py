@@ -21,7 +21,7 @@ from sklearn_vae.data.columns import (
     PointMassColumns,
     PositiveColumns,
 )
-from sklearn_vae.data.fields import UNKNOWN, Field, Name, shorten
+from sklearn_vae.data.fields import UNKNOWN, Field, Name, precision, shorten
 from sklearn_vae.data.missing_patterns import MissingPatterns
 from sklearn_vae.data.one_to_one import OneToOne
 from sklearn_vae.persistence.registry import find, serializable
@@ -383,21 +383,35 @@ class TableEncoder:
 
     # -- unseen and missing values ---------------------------------------------------
 
-    def restore_rounded(self, X: np.ndarray) -> np.ndarray:
-        """Replace classes and point masses that were rounded to single precision: (n, n_features).
+    def restore_rounded(
+        self, X: np.ndarray, dtypes: Sequence[np.dtype], fields: Sequence[Field] | None
+    ) -> np.ndarray:
+        """Replace classes and point masses of another precision than in ``fit``: (n, n_features).
 
-        Encoding compares values in the coarser of two dtypes. X is in double precision again.
+        ``dtypes`` are the precisions that the columns of X had before they became one array, and
+        ``fields`` the types of the columns in ``fit``. Values are compared in the coarser one.
         """
+        coarser = {}
+        for j, dtype in enumerate(dtypes):
+            if fields is None or fields[j].is_numeric:
+                before = precision("" if fields is None else fields[j].dtype)
+                smaller = min(dtype, before, key=lambda each: each.itemsize)
+                # encoding compares in the coarser of the dtypes of X and of the rows in fit
+                if dtype != before and smaller.itemsize < X.itemsize:
+                    coarser[j] = smaller
+        if not coarser:
+            return X
         values_by_column = self.categories_
         for group in self.groups:
             if isinstance(group, PointMassColumns):
                 values_by_column |= zip(group.indices.tolist(), group.point_masses, strict=True)
         X = X.copy()
-        for j, values in values_by_column.items():
+        for j in coarser.keys() & values_by_column.keys():
+            values = values_by_column[j]
             with np.errstate(over="ignore"):
-                rounded = values.astype(np.float32)
-            index = np.searchsorted(rounded, X[:, j]).clip(max=len(values) - 1)
-            X[:, j] = np.where(rounded[index] == X[:, j], values[index], X[:, j])
+                rounded, x = values.astype(coarser[j]), X[:, j].astype(coarser[j])
+            index = np.searchsorted(rounded, x).clip(max=len(values) - 1)
+            X[:, j] = np.where(rounded[index] == x, values[index], X[:, j])
         return X
 
     def is_unseen(self, X: np.ndarray) -> np.ndarray:

@@ -137,8 +137,8 @@ class Field:
         if match := DECIMAL.match(self.dtype):
             power = 10.0 ** int(match[1])
             high = min(power - 1, math.nextafter(power, 0)) / 10.0 ** int(match[2])
-        elif match := SINGLE.match(self.dtype):
-            high = float(_precision(match).max)
+        elif SINGLE.match(self.dtype):
+            high = float(np.finfo(precision(self.dtype)).max)
         return -high, high
 
     @property
@@ -150,8 +150,8 @@ class Field:
             return MICROSECONDS[_time_unit(self.dtype)] / 1e6
         if match := DECIMAL.match(self.dtype) or DECIMAL_OBJECTS.fullmatch(self.dtype):
             return 10.0 ** -int(match[match.lastindex or 0])
-        match = SINGLE.match(self.dtype)
-        return float(_precision(match).smallest_subnormal) if match else 0.0
+        is_single = SINGLE.match(self.dtype) is not None
+        return float(np.finfo(precision(self.dtype)).smallest_subnormal) if is_single else 0.0
 
     def has_types_of(self, values: list) -> bool:
         """Return whether a value has a type of the categories; text and numbers are two types.
@@ -358,9 +358,25 @@ def nearest_possible(
     return np.where(observed, rows, possible)
 
 
-def _precision(match: re.Match) -> np.finfo:
-    is_half = match[1].lower() in ("float16", "halffloat")
-    return np.finfo(np.float16 if is_half else np.float32)
+def precision(dtype: str) -> np.dtype:
+    """Return the precision of a dtype's numbers: half, single or double."""
+    if (match := SINGLE.match(dtype)) is None:
+        return np.dtype(np.float64)
+    return np.dtype(np.float16 if match[1].lower() in ("float16", "halffloat") else np.float32)
+
+
+def precisions(X: Any, names: Sequence[Name]) -> list[np.dtype]:
+    """Return the precisions of a table's columns; double for those that it lacks.
+
+    None of the libraries of data frames is imported.
+    """
+    if hasattr(X, "to_pydict"):  # pyarrow
+        dtypes = dict(zip(X.column_names, X.schema.types, strict=True))
+    elif hasattr(X, "dtypes"):  # pandas and polars
+        dtypes = dict(zip(X.columns, X.dtypes, strict=True))
+    else:
+        return [precision(str(getattr(X, "dtype", "")))] * len(names)
+    return [precision(str(dtypes.get(name, ""))) for name in names]
 
 
 def _limits_of_integers(dtype: str) -> tuple[float, float]:

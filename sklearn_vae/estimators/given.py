@@ -10,7 +10,7 @@ import narwhals as nw
 import numpy as np
 
 from sklearn_vae.data.encoder import TableEncoder
-from sklearn_vae.data.fields import SINGLE, Field, Name, seconds, shorten, time_type
+from sklearn_vae.data.fields import Field, Name, precision, seconds, shorten, time_type
 from sklearn_vae.persistence.validation import invalid_parameter
 
 # Relative rounding error of the largest values of a dtype.
@@ -69,8 +69,9 @@ def given_row(
         if abs(row[j]) > np.finfo(dtype).max:
             raise ValueError(f"{message}, which is beyond the range of {dtype}.")
         value_alone = np.where(np.arange(len(names)) == j, row, np.nan)[None]
-        if isinstance(value, np.float32):
-            value_alone = encoder.restore_rounded(value_alone)
+        if isinstance(value, np.floating):
+            dtypes = [precision(str(value.dtype))] * len(names)
+            value_alone = encoder.restore_rounded(value_alone, dtypes, fields)
             row[j] = value_alone[0, j]
         if encoder.is_unseen(value_alone).any():
             description = _describe_column(encoder, fields, int(j), value_alone)
@@ -123,10 +124,10 @@ def _to_number(value: Any, field: Field | None, message: str) -> float:
     number = _real_number(value, field, message)
     if field is not None and not field.limits[0] <= number / (1 + ROUNDING) <= field.limits[1]:
         raise ValueError(f"{message}, which is beyond the range of its dtype {field.dtype}.")
-    if field is not None and SINGLE.match(field.dtype):
-        with np.errstate(over="ignore"):
-            return float(np.float32(number))  # as the column's own numbers were rounded
-    return number
+    if field is None:
+        return number
+    with np.errstate(over="ignore"):
+        return float(precision(field.dtype).type(number))  # as the column's own were rounded
 
 
 def _real_number(value: Any, field: Field | None, message: str) -> float:

@@ -141,12 +141,10 @@ def _nested(estimator: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fields(header: dict[str, Any]) -> list[Field] | None:
-    """Types of the columns, if rows hold anything but real numbers."""
+    """Types of the columns of a data frame, or of an array of objects."""
     if (schema := header["fitted"]["schema_"]) is None or schema["state"]["container"] in ARRAYS:
         return None
-    fields = [Field.from_dict(deserialize(field)) for field in schema["state"]["fields"]]
-    is_real = all(field.is_real for field in fields)
-    return None if is_real else fields
+    return [Field.from_dict(deserialize(field)) for field in schema["state"]["fields"]]
 
 
 def _part_names(value: Any) -> Iterator[str]:

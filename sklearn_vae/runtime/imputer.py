@@ -62,7 +62,8 @@ class ImputerModel(Model):
 
     def _replace_by_nan(self, X: Any) -> Any:
         """Replace the value of missing cells by NaN."""
-        missing, fields = self.missing_values, self.model.fields
+        missing, model = self.missing_values, self.model
+        fields = model.fields if model.holds_objects else None
         if is_missing(missing):
             return X
         table = np.array(as_rows(X), dtype=object)

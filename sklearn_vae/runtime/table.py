@@ -15,6 +15,7 @@ from sklearn_vae.data.fields import (
     check_column_names,
     has_time_zone,
     nearest_possible,
+    precisions,
     rounded_columns,
     seconds,
     time_type,
@@ -80,10 +81,12 @@ class TableModel(Model):
     columns : TableEncoder
         Encoder and decoder of rows.
     fields : sequence of Field or None
-        Types of the columns, if rows hold anything but real numbers.
+        Types of the columns, if the model was fitted to a data frame or to objects.
 
     Attributes
     ----------
+    holds_objects : bool
+        Whether rows hold anything but real numbers.
     handle_unknown : {"error", "infrequent", "missing"}
         Treatment of values that the model gives no probability.
     """
@@ -93,13 +96,14 @@ class TableModel(Model):
     def __init__(self, columns: TableEncoder, fields: Sequence[Field] | None):
         self.columns, self.fields = columns, fields
         self.n_features_in_ = columns.n_features
+        self.holds_objects = not all(field.is_real for field in fields or ())
 
     def read(self, X: Any) -> np.ndarray:
         """Convert rows to numbers, with codes for categories: (n, n_features)."""
         self._check_names(X)
-        table = np.asarray(as_rows(X), dtype=None if self.fields is None else object)
+        table = np.asarray(as_rows(X), dtype=object if self.holds_objects else None)
         check_shape(table, self.n_features_in_)
-        if self.fields is not None:
+        if self.fields and self.holds_objects:
             rows = self._read_fields(table, self.fields)
         else:
             if table.dtype == object:
@@ -107,8 +111,8 @@ class TableModel(Model):
             rows = table.astype(np.float64, copy=False)
         if np.isinf(rows).any():
             raise ValueError("X contains infinity.")
-        if table.dtype == np.float32:
-            rows = self.columns.restore_rounded(rows)
+        dtypes = precisions(X, self.columns.names)
+        rows = self.columns.restore_rounded(rows, dtypes, self.fields)
         if self.handle_unknown == "infrequent":
             return rows
         unknown_is_missing = self.handle_unknown == "missing"
@@ -149,7 +153,7 @@ class TableModel(Model):
 
         Cells of the mask ``observed`` are not computed.
         """
-        if self.fields is None:
+        if not self.fields or not self.holds_objects:
             return rows
         rows = nearest_possible(rows, self.fields, self.columns.is_positive, observed)
         table = np.empty(rows.shape, dtype=object)
