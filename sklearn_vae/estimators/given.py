@@ -149,10 +149,13 @@ def _real_number(value: Any, field: Field | None, message: str) -> float:
 
 def _code(value: Any, field: Field, message: str) -> float:
     """Look up the code of a category."""
-    categories = field.categories or ()
+    categories: Sequence[Any] = field.categories or ()
+    keys = categories
+    if isinstance(value, np.floating):  # compare in its precision, if it is the coarser one
+        keys = [type(value)(each) if isinstance(each, float) else each for each in categories]
     value = value.item() if isinstance(value, np.generic) else value
     try:
-        return float({category: code for code, category in enumerate(categories)}[value])
+        return float({key: code for code, key in enumerate(keys)}[value])
     except (KeyError, TypeError):
         raise ValueError(
             f"{message}, whose categories were {shorten(categories) or 'none'} in fit."

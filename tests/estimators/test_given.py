@@ -257,11 +257,28 @@ def test_a_given_number_of_single_precision_is_the_value_that_it_was_rounded_fro
     rng = np.random.default_rng(0)
     X = np.c_[rng.normal(size=60), rng.choice(values, size=60)]
     model = estimator.set_params(random_state=0).fit(X)
-    single, double = (model.sample(5, given={1: kind(0.1)}) for kind in (np.float32, float))
+    half, single, double = (
+        model.sample(5, given={1: kind(0.1)}) for kind in (np.float16, np.float32, float)
+    )
 
+    np.testing.assert_array_equal(half, double)
     np.testing.assert_array_equal(single, double)
     with pytest.raises(ValueError, match=r"has the value .*0\.2.* for column 1"):
         model.sample(5, given={1: np.float32(0.2)})
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+@pytest.mark.parametrize("column", ["category", "float16", "float32", "float64"])
+def test_a_given_number_of_less_precision_is_a_class_or_value_of_a_frame(column, kind):
+    """Categories that are numbers were refused, and columns of half precision took none."""
+    x = np.random.default_rng(0).choice([0.1, 0.7], size=30)
+    frame = pd.DataFrame({"x": pd.Series(x).astype(column), "k": np.where(x > 0.5, "a", "b")})
+    vae = VAETransformer(1, likelihood={"x": "bernoulli"}, max_iter=1, random_state=0).fit(frame)
+    drawn, expected = (vae.sample(5, given={"x": value}) for value in (kind(0.1), 0.1))
+
+    pd.testing.assert_frame_equal(drawn, expected)
+    with pytest.raises(ValueError, match=r"has the value .*0\.2.* for column 'x'"):
+        vae.sample(5, given={"x": kind(0.2)})
 
 
 @pytest.mark.parametrize("library", ["pandas", "nullable", "polars", "pyarrow"])
