@@ -40,6 +40,7 @@ class _Keyboard:
             yield
         finally:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            self.was_pressed = False  # fits in threads do not listen
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.was_pressed = True

@@ -190,18 +190,33 @@ def test_warnings_that_are_errors_do_not_keep_a_search_going():
         model.fit(rows())
 
 
+class Stops(Callback):
+    """Ends a training as skorch's callbacks do."""
+
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 2:
+            raise KeyboardInterrupt
+
+
 def test_a_callback_that_stops_a_run_is_no_ctrl_c():
     """It is skorch's way to end one, and the fit goes on."""
-
-    class Stops(Callback):
-        def on_epoch_end(self, net, **kwargs):
-            if len(net.history) == 2:
-                raise KeyboardInterrupt
-
     model = VAETransformer(**SMALL, max_iter=5, callbacks=[Stops()]).fit(rows())
 
     assert not model.interrupted_
     assert model.n_iter_ >= 2
+
+
+def test_ctrl_c_does_not_outlast_its_fit():
+    """A callback's stop in a thread, whose fits record no Ctrl-C, was taken for an earlier one."""
+    interrupted = VAETransformer(**LONG, callbacks=[Presses(3, 0.0)])
+    with pytest.warns(ConvergenceWarning, match="interrupted"), pytest.raises(KeyboardInterrupt):
+        interrupted.fit(rows())
+    model = VAETransformer(**SMALL, max_iter=5, callbacks=[Stops()])
+    thread = threading.Thread(target=model.fit, args=(rows(),))
+    thread.start()
+    thread.join()
+
+    assert model.interrupted_ is False
 
 
 def test_a_thread_fits_without_a_handler():
