@@ -1,6 +1,7 @@
 """Columns of counts: 0, 1, 2 and so on."""
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -11,6 +12,7 @@ from scipy import special
 from torch import Tensor
 
 from sklearn_vae._compat import standard_gamma
+from sklearn_vae.device import widest_dtype
 from sklearn_vae.functional import bounded, bounded_slope, unbounded
 from sklearn_vae.likelihoods.base import (
     MAX_SLOPE,
@@ -41,6 +43,21 @@ class Counts(Likelihood):
 
     def __post_init__(self) -> None:
         check_number(self, "unit", self.unit, positive=True)
+
+    def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
+        """Log-probability of each value: (..., n) -> (..., n).
+
+        It is a small difference of terms of the size of the count, and computed in double
+        precision. Gradients have no such terms: training keeps its precision.
+        """
+        if any(part.requires_grad for part in params):
+            return self._log_prob(params, x)
+        dtype = widest_dtype(x.device)
+        return self._log_prob([part.to(dtype) for part in params], x.to(dtype)).to(x.dtype)
+
+    @abstractmethod
+    def _log_prob(self, params: Parameters, x: Tensor) -> Tensor:
+        """Log-probability of each value, in its precision: (..., n) -> (..., n)."""
 
     def _log_rate(self, params: Parameters) -> Tensor:
         return bounded(params[0], LOG_RATE_BOUND) + 2 * math.log(self.unit)
@@ -94,8 +111,7 @@ class Poisson(Counts):
 
     unit: float = field(default=1.0, repr=False)
 
-    def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
-        """Log-probability of each value: (..., n) -> (..., n)."""
+    def _log_prob(self, params: Parameters, x: Tensor) -> Tensor:
         log_rate, counts = self._log_rate(params), self._counts(x)
         return counts * log_rate - log_rate.exp() - torch.lgamma(counts + 1)
 
@@ -168,8 +184,7 @@ class NegativeBinomial(Counts):
     def _log_shape(raw: Tensor) -> Tensor:
         return bounded(raw, LOG_SHAPE_BOUND)
 
-    def log_prob_per_column(self, params: Parameters, x: Tensor) -> Tensor:
-        """Log-probability of each value: (..., n) -> (..., n)."""
+    def _log_prob(self, params: Parameters, x: Tensor) -> Tensor:
         log_rate, counts = self._log_rate(params), self._counts(x)
         log_shape = self._log_shape(params[1])
         shape = log_shape.exp()

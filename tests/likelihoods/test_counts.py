@@ -1,7 +1,11 @@
 """Counts: probabilities that sum to one."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from sklearn_vae.likelihoods import LIKELIHOODS, Counts
 
@@ -17,3 +21,20 @@ def test_probabilities_of_counts_sum_to_one(kind):
     assert kind.log_prob_per_column(params, counts.sqrt()).exp().sum().item() == pytest.approx(
         1, abs=1e-6
     )
+
+
+@pytest.mark.parametrize("rate", [3.0, 1e4, 1e6])
+@pytest.mark.parametrize("kind", ["poisson", "negative_binomial"])
+def test_log_probabilities_of_large_counts_are_exact_in_single_precision(kind, rate):
+    """They are differences of terms of the size of the count: scores were off by 1 nat at 1e6."""
+    unit = 2.0 ** round(math.log2(math.sqrt(rate)))
+    likelihood = LIKELIHOODS[kind](unit)
+    params = [torch.zeros(1, 1)] * len(likelihood.depends_on_z)  # a rate of unit², a shape of 1
+    counts = torch.arange(0.5 * rate, 1.5 * rate, rate / 10).round().unsqueeze(1)
+    n, mean = counts[:, 0].double().numpy(), unit**2
+    oracle = stats.poisson(mean) if kind == "poisson" else stats.nbinom(1, 1 / (1 + mean))
+
+    x = counts.double().sqrt().div(unit).float()
+    log_prob = likelihood.log_prob_per_column(params, x)[:, 0]
+    assert log_prob.dtype == torch.float32
+    np.testing.assert_allclose(log_prob.numpy(), oracle.logpmf(n), rtol=1e-6)
