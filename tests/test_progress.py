@@ -12,6 +12,7 @@ from sklearn.datasets import load_iris
 
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer, progress
 from sklearn_vae.inference import sample_given
+from sklearn_vae.metrics import pit_calibration
 from sklearn_vae.models import sizes
 
 X, Y = load_iris(return_X_y=True)
@@ -27,8 +28,13 @@ TASKS = {
     "Sampling with a rule": lambda model: model.sample(150, rules=[lambda rows: rows[:, 0] > 0]),
     "Imputing": lambda model: model.impute(INCOMPLETE),
     "Imputing draws": lambda model: model.impute(INCOMPLETE, 3),
+    "Computing marginals": lambda model: pit_calibration(model, X, n_draws=64),
+    "Computing conditionals": lambda model: pit_calibration(
+        model, X, distribution="conditional", n_draws=64
+    ),
 }
 CASES = [(model, task) for model in ("transformer", "density") for task in TASKS]
+CASES.remove(("density", "Computing conditionals"))  # it has marginal distributions only
 CASES += [("classes", task) for task in list(TASKS)[:3]]
 
 

@@ -32,7 +32,8 @@ def accepts_source(method: Method) -> Method:
         # columns of an iterator are those of all batches
         kwargs = {k: [*v] if isinstance(v, Iterator) else v for k, v in kwargs.items()}
         results = []
-        with show_progress("Computing", 0, getattr(self, "verbose", False)):
+        model = getattr(self, "estimator_", self)  # a classifier's, which has the parameter
+        with show_progress("Computing", 0, getattr(model, "verbose", False)):
             for batch in source:
                 with uncounted():  # a row may be computed more than once
                     results.append(method(self, batch, *args, **kwargs))

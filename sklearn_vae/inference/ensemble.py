@@ -18,6 +18,7 @@ from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_vae import MixtureVAE
 from sklearn_vae.models.sizes import rows_in_memory, spread_rows
+from sklearn_vae.progress import advance, uncounted
 from sklearn_vae.random import Stream, stream_seed
 from sklearn_vae.row_subsets import batches
 
@@ -155,7 +156,8 @@ class EnsemblePredictor:
     def marginal_pit(self, X: np.ndarray, n_draws: int) -> np.ndarray:
         """PIT values under each column's marginal distribution, by samples: (n, n_columns)."""
         seed, order = self.members[0].seed, self.columns.order
-        samples = np.sort(self.sample(n_draws, seed, X.dtype)[:, order], axis=0)
+        with uncounted():  # samples are no rows of X
+            samples = np.sort(self.sample(n_draws, seed, X.dtype)[:, order], axis=0)
         uniform = np.random.default_rng(stream_seed(seed, Stream.CALIBRATION)).random(
             (len(X), len(order))
         )
@@ -165,6 +167,7 @@ class EnsemblePredictor:
             up_to = np.searchsorted(samples[:, j], values, "right")
             # the rank of the value among the samples and itself
             pit[:, j] = (below + uniform[:, j] * (up_to - below + 1)) / (n_draws + 1)
+        advance(len(X))
         return pit
 
     def sample(self, n_samples: int, seed: int, dtype: np.dtype) -> np.ndarray:

@@ -7,6 +7,7 @@ from scipy import stats
 
 from sklearn_vae.metrics.validation import check_has_codes, check_is_model
 from sklearn_vae.persistence.validation import check_count
+from sklearn_vae.progress import show_progress
 from sklearn_vae.seeds import MAX_DRAWS
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ def pit_calibration(
     transform = fitted.marginal_pit if marginal else fitted.conditional_pit
     columns, n_features = fitted.columns.order, fitted.columns.n_features
     pit = np.full((len(rows), n_features), np.nan)
-    pit[:, columns] = transform(rows, n_draws)
+    with show_progress("Computing", len(rows), estimator.verbose):
+        pit[:, columns] = transform(rows, n_draws)
     pit[np.isnan(rows[:, :n_features])] = np.nan
     statistic, pvalue = np.full((2, n_features), np.nan)
     for column in columns:

@@ -185,6 +185,21 @@ def test_progress_of_the_methods_of_a_source(method, monkeypatch, capsys):
     ]
 
 
+def test_progress_of_a_classifier_of_a_source(monkeypatch, capsys):
+    """Its model has the parameter ``verbose``."""
+    for name in ("LOG_SECONDS", "QUIET_SECONDS"):
+        monkeypatch.setattr(progress, name, 0.0)
+    model = VAETransformer(2, conditional=True, **SMALL)
+    classifier = VAEClassifier(model).fit(TEST, TEST[:, 0] > 0)
+    classifier.estimator_.set_params(verbose=True)
+    classifier.predict_proba(batches(TEST, 400))
+    lines = capsys.readouterr().out.splitlines()
+
+    assert [line.split(" done")[0] for line in lines] == [
+        f"Computing rows: {n}" for n in (400, 800, 1000, 1000)
+    ]
+
+
 @pytest.mark.parametrize("kind", ["dates", "durations", "numbers"])
 @pytest.mark.parametrize("n_rows", [200, 1000])
 def test_a_batch_without_values_in_a_column_does_not_change_its_type(kind, n_rows, on_disk):
