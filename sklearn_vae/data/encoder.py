@@ -21,7 +21,7 @@ from sklearn_vae.data.columns import (
     PointMassColumns,
     PositiveColumns,
 )
-from sklearn_vae.data.fields import UNKNOWN, Field, Name, precision, shorten
+from sklearn_vae.data.fields import DOUBLE, UNKNOWN, Field, Name, precision, shorten
 from sklearn_vae.data.missing_patterns import MissingPatterns
 from sklearn_vae.data.one_to_one import OneToOne
 from sklearn_vae.persistence.registry import find, serializable
@@ -384,21 +384,23 @@ class TableEncoder:
     # -- unseen and missing values ---------------------------------------------------
 
     def restore_rounded(
-        self, X: np.ndarray, dtypes: Sequence[np.dtype], fields: Sequence[Field] | None
+        self, X: np.ndarray, dtypes: list[np.dtype], fields: Sequence[Field] | None
     ) -> np.ndarray:
         """Replace classes and point masses of another precision than in ``fit``: (n, n_features).
 
         ``dtypes`` are the precisions that the columns of X had before they became one array, and
         ``fields`` the types of the columns in ``fit``. Values are compared in the coarser one.
         """
-        coarser = {}
-        for j, dtype in enumerate(dtypes):
-            if fields is None or fields[j].is_numeric:
-                before = precision("" if fields is None else fields[j].dtype)
-                smaller = min(dtype, before, key=lambda each: each.itemsize)
-                # encoding compares in the coarser of the dtypes of X and of the rows in fit
-                if dtype != before and smaller.itemsize < X.itemsize:
-                    coarser[j] = smaller
+        fit_dtypes = [precision(field.dtype) for field in fields or ()] or [DOUBLE] * len(dtypes)
+        if dtypes == fit_dtypes:
+            return X
+        coarser = {
+            j: min(pair, key=lambda dtype: dtype.itemsize)
+            for j, pair in enumerate(zip(dtypes, fit_dtypes, strict=True))
+            if pair[0] != pair[1] and (fields is None or fields[j].is_numeric)
+        }
+        # encoding itself compares in the coarser of the dtypes of X and of the rows in fit
+        coarser = {j: dtype for j, dtype in coarser.items() if dtype.itemsize < X.itemsize}
         if not coarser:
             return X
         values_by_column = self.categories_

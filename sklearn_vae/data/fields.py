@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
+from functools import lru_cache
 from numbers import Real
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -36,6 +37,7 @@ MAX_PLACES = 15
 BYTES = re.compile(r"\s*\|?a\d*\s*")
 # Bits of integers.
 BITS = (8, 16, 32, 64, 128)
+DOUBLE = np.dtype(np.float64)
 # Dtypes of single precision and less.
 SINGLE = re.compile(r"(float(16|32)?|halffloat)(\[pyarrow\])?$", re.IGNORECASE)
 
@@ -358,25 +360,30 @@ def nearest_possible(
     return np.where(observed, rows, possible)
 
 
-def precision(dtype: str) -> np.dtype:
+@lru_cache
+def precision(dtype: str | np.dtype) -> np.dtype:
     """Return the precision of a dtype's numbers: half, single or double."""
-    if (match := SINGLE.match(dtype)) is None:
-        return np.dtype(np.float64)
+    if (match := SINGLE.match(str(dtype))) is None:
+        return DOUBLE
     return np.dtype(np.float16 if match[1].lower() in ("float16", "halffloat") else np.float32)
 
 
-def precisions(X: Any, names: Sequence[Name]) -> list[np.dtype]:
-    """Return the precisions of a table's columns; double for those that it lacks.
+def precisions(X: Any, n_columns: int, names: Sequence[Name] | None = None) -> list[np.dtype]:
+    """Return the precisions of a table's columns, or of those with ``names``.
 
-    None of the libraries of data frames is imported.
+    It is double for names that the table lacks. No library of data frames is imported.
     """
     if hasattr(X, "to_pydict"):  # pyarrow
-        dtypes = dict(zip(X.column_names, X.schema.types, strict=True))
+        columns, dtypes = X.column_names, X.schema.types
     elif hasattr(X, "dtypes"):  # pandas and polars
-        dtypes = dict(zip(X.columns, X.dtypes, strict=True))
+        columns, dtypes = X.columns, X.dtypes
     else:
-        return [precision(str(getattr(X, "dtype", "")))] * len(names)
-    return [precision(str(dtypes.get(name, ""))) for name in names]
+        return [precision(getattr(X, "dtype", DOUBLE))] * n_columns
+    if names is not None:
+        dtype_of_name = dict(zip(columns, dtypes, strict=True))
+        dtypes = [dtype_of_name.get(name, DOUBLE) for name in names]
+    # numpy's names of dtypes take a while, and others may not have a hash
+    return [precision(each if isinstance(each, np.dtype) else str(each)) for each in dtypes]
 
 
 def _limits_of_integers(dtype: str) -> tuple[float, float]:

@@ -325,7 +325,8 @@ class TableEstimator(
         With ``columns`` (indices), the others become missing, and a data frame may lack them.
         """
         rows = self._to_numbers(X, reset=False, columns=columns)
-        dtypes = precisions(X, self.columns_.names)
+        names = None if columns is None else self.columns_.names
+        dtypes = precisions(X, self.n_features_in_, names)
         rows = self.columns_.restore_rounded(rows, dtypes, self._fields)
         if self.handle_unknown != "infrequent":
             is_missing = self.handle_unknown == "missing"

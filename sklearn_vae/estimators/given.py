@@ -70,7 +70,7 @@ def given_row(
             raise ValueError(f"{message}, which is beyond the range of {dtype}.")
         value_alone = np.where(np.arange(len(names)) == j, row, np.nan)[None]
         if isinstance(value, np.floating):
-            dtypes = [precision(str(value.dtype))] * len(names)
+            dtypes = [precision(value.dtype)] * len(names)
             value_alone = encoder.restore_rounded(value_alone, dtypes, fields)
             row[j] = value_alone[0, j]
         if encoder.is_unseen(value_alone).any():

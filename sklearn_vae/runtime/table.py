@@ -111,7 +111,7 @@ class TableModel(Model):
             rows = table.astype(np.float64, copy=False)
         if np.isinf(rows).any():
             raise ValueError("X contains infinity.")
-        dtypes = precisions(X, self.columns.names)
+        dtypes = precisions(X, self.n_features_in_)
         rows = self.columns.restore_rounded(rows, dtypes, self.fields)
         if self.handle_unknown == "infrequent":
             return rows
