@@ -27,8 +27,8 @@ from sklearn_vae.model_constants import LOG_RATE_BOUND, LOG_SHAPE_BOUND
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_number
 
-# Smallest root of a rate at initialization.
-MIN_ROOT = 0.1
+# Smallest rate at initialization, in squares of the unit.
+MIN_RATE = 0.01
 INITIAL_LOG_SHAPE = math.log(10.0)
 
 
@@ -80,10 +80,13 @@ class Counts(Likelihood):
         """Derivatives of the log-rate: (l, ..., n)."""
         return slopes[0] * bounded_slope(params[0], LOG_RATE_BOUND)
 
-    def _initial_log_rate(self, loadings: Tensor, loc: Tensor) -> tuple[Tensor, Tensor]:
-        root = loc.clamp(min=MIN_ROOT)
-        slope = (2 * loadings / root).clamp(-MAX_SLOPE, MAX_SLOPE)
-        return slope, unbounded(2 * root.log(), LOG_RATE_BOUND)
+    def _initial_log_rate(
+        self, loadings: Tensor, loc: Tensor, scale: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        # the mean of a squared root: the root of a rare count is 0 or 1, and its mean the count's
+        rate = (loc.square() + scale.square()).clamp(min=MIN_RATE)
+        slope = (2 * loc * loadings / rate).clamp(-MAX_SLOPE, MAX_SLOPE)
+        return slope, unbounded(rate.log(), LOG_RATE_BOUND)
 
     def _mean_count(self, x: Tensor, weights: Tensor) -> Tensor:
         """Means of the counts, at least the smallest rate: (n, k), (C, n) -> (C, k)."""
@@ -130,8 +133,8 @@ class Poisson(Counts):
         return self._roots(torch.poisson(rate.cpu(), generator=generator).to(rate.device))
 
     def initialize(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> LinearParameters:
-        """Rates whose roots and their slopes at z = 0 are the linear model's."""
-        return [self._initial_log_rate(loadings, loc)]
+        """Rates that are the linear model's mean counts at z = 0, and have their slopes."""
+        return [self._initial_log_rate(loadings, loc, scale)]
 
     def log_prob_by_component(
         self, params: Parameters, x: Tensor, observed: Tensor | None = None
@@ -217,9 +220,9 @@ class NegativeBinomial(Counts):
         return self._roots(torch.poisson(mixed_rate, generator=generator).to(rate.device))
 
     def initialize(self, loadings: Tensor, loc: Tensor, scale: Tensor) -> LinearParameters:
-        """Rates whose roots and their slopes are the linear model's, and a shape of 10."""
+        """Rates as of :class:`Poisson`, and a shape of 10."""
         raw = unbounded(torch.full_like(loc, INITIAL_LOG_SHAPE), LOG_SHAPE_BOUND)
-        return [self._initial_log_rate(loadings, loc), (torch.zeros_like(loadings), raw)]
+        return [self._initial_log_rate(loadings, loc, scale), (torch.zeros_like(loadings), raw)]
 
     def log_prob_by_component(
         self, params: Parameters, x: Tensor, observed: Tensor | None = None

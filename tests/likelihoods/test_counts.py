@@ -1,4 +1,4 @@
-"""Counts: probabilities that sum to one."""
+"""Counts: probabilities that sum to one, and the start of their training."""
 
 import math
 
@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
+from sklearn_vae import VAETransformer
 from sklearn_vae.likelihoods import LIKELIHOODS, Counts
 
 KINDS = [kind() for kind in LIKELIHOODS.values() if issubclass(kind, Counts)]
@@ -38,3 +39,19 @@ def test_log_probabilities_of_large_counts_are_exact_in_single_precision(kind, r
     log_prob = likelihood.log_prob_per_column(params, x)[:, 0]
     assert log_prob.dtype == torch.float32
     np.testing.assert_allclose(log_prob.numpy(), oracle.logpmf(n), rtol=1e-6)
+
+
+@pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial"])
+def test_training_on_sparse_counts_starts_near_their_means(likelihood):
+    """Rates of rare counts started at a tenth of their means, and at thousands for some codes."""
+    rng = np.random.default_rng(0)
+    topics, shares = rng.gamma(0.3, 0.5, (3, 100)), rng.dirichlet([0.5] * 3, 150)
+    counts = rng.poisson(shares @ topics).astype(np.float32)
+    options = {"max_iter": 1, "learning_rate": 1e-9, "refit": False, "random_state": 0}
+    vae = VAETransformer(4, likelihood=likelihood, **options)
+    vae.fit(counts)
+    rows, decoded = vae.sample(1000, random_state=0), vae.inverse_transform(vae.transform(counts))
+
+    assert (counts == 0).mean() > 0.8
+    assert rows.mean() == pytest.approx(counts.mean(), rel=0.2)
+    assert decoded.max() < 3 * counts.max()
