@@ -42,6 +42,7 @@ from sklearn_vae.persistence.validation import check_array
 from sklearn_vae.random import Stream, draw_seed, make_generator, start_seeds
 from sklearn_vae.row_subsets import spread_out
 from sklearn_vae.training import TrainingJob, TrainingResult
+from sklearn_vae.warnings import warn
 
 # Largest number of reference rows, on which the autoencoders are trained; of more training rows,
 # so many are drawn at random.
@@ -428,6 +429,13 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
         else:
             rows_of_new = self._scored_rows(*calibration, are_new=self._are_new)
             self.calibration_scores_ = np.sort(-self._anomaly_scores(rows_of_new))
+            n_rows = len(self.calibration_scores_)
+            if self.contamination != "auto" and contamination * (n_rows + 1) < 1:
+                warn(
+                    f"contamination={contamination} is less than the smallest false positive rate "
+                    f"of {n_rows} calibration rows, which predict has: 1 / (1 + {n_rows}) = "
+                    f"{1 / (1 + n_rows):.2g}. More rows or a larger calibration_fraction lower it."
+                )
             self.offset_ = conformal_threshold(self.calibration_scores_, contamination)
         rows = CountedRows(self.reference_samples_, self.counts_)
         self.attribution_baseline_ = AttributionBaseline.fit(self._predictor(), rows, -scores)

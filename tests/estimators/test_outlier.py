@@ -199,6 +199,7 @@ def test_conformal_p_values_are_valid():
         assert np.mean(rates) > alpha - 3 * error
 
 
+@pytest.mark.filterwarnings("ignore:contamination=0.001:UserWarning")  # the rate is 1 / 200
 @pytest.mark.parametrize("contamination", [0.001, 0.05, 0.1, 0.3])
 def test_the_false_positive_rate_of_conformal_calibration_is_the_contamination(contamination):
     """A row is an outlier if its p-value is at most this rate; the smallest rate is 1 / 200."""
@@ -729,3 +730,14 @@ def test_what_is_computed_of_reference_rows_is_kept_until_they_are_set(wine, nov
     detector.reference_samples_ = detector.reference_samples_ + 100
     assert detector._reference_rows() is not rows
     assert (detector.score_samples(wine[60:]) < fresh.score_samples(wine[60:])).any()
+
+
+def test_a_false_positive_rate_that_calibration_rows_cannot_give_is_named():
+    """Below 1 / (1 + m) no threshold has the requested rate, and predict flags more new rows."""
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    detector = VAEOutlierDetector(calibration="conformal", random_state=0)
+
+    with pytest.warns(UserWarning, match=r"contamination=0\.05 .* 8 calibration rows.* 0\.11"):
+        detector.set_params(contamination=0.05).fit(X)
+    detector.set_params(contamination=0.12).fit(X)
+    detector.set_params(contamination="auto", novelty=True).fit(X)
