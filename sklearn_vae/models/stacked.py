@@ -7,6 +7,10 @@ from torch import Tensor, nn
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import SkipNetwork
 
+# Inputs of an encoder above which their weights have a lower learning rate. A step of Adam moves
+# each weight by about the learning rate, and an output by the sum of these changes over the inputs.
+MAX_INPUTS_AT_FULL_RATE = 128
+
 
 class StackedModule(nn.Module):
     """An encoder and a decoder whose parameters and buffers have a member axis in front.
@@ -63,7 +67,8 @@ class StackedModule(nn.Module):
         """Move all parameters into one tensor ``flat`` and their gradients into another.
 
         A layer's bias follows its weights, and the skip connection the last layer, so that each
-        layer is one block of rows. ``decays`` is the mask of numbers with weight decay. Call it
+        layer is one block of rows. ``decays`` is the mask of numbers with weight decay, and
+        ``lr_spans`` has the parts of ``flat`` by the factors of their learning rates. Call it
         again after moving the module to another device or dtype.
         """
         params = self.flat_parameters()
@@ -72,15 +77,29 @@ class StackedModule(nn.Module):
         self.flat_grad = torch.zeros_like(self.flat)
         self.decays = torch.zeros_like(self.flat[0])
         matrices = {id(weight) for weight in self.encoder.matrices() + self.decoder.matrices()}
+        inputs = {id(weight) for weight in self.encoder.input_weights()}
+        input_factor = self._input_factor()
+        self.lr_spans: dict[float, list[slice]] = {}
         self.offsets: dict[int, int] = {}
         position = 0
         for param in params:
             end = position + param[0].numel()
             self.offsets[id(param)] = position
             self.decays[position:end] = id(param) in matrices
+            spans = self.lr_spans.setdefault(input_factor if id(param) in inputs else 1.0, [])
+            is_next = bool(spans) and spans[-1].stop == position
+            spans.append(slice(spans.pop().start if is_next else position, end))
             param.data = self.flat[:, position:end].view(param.shape)
             param.grad = self.flat_grad[:, position:end].view(param.shape)
             position = end
+
+    def _input_factor(self) -> float:
+        """Factor of the learning rate of the encoder's input weights."""
+        # of a one-hot code, a row has one number that is not 0
+        blocks = self.architecture.blocks
+        n_zeros = sum(n * (likelihood.width - 1) for likelihood, n in blocks)
+        n_inputs = self.encoder.linear.weight.shape[1] - n_zeros
+        return min(1.0, MAX_INPUTS_AT_FULL_RATE / max(n_inputs, 1))
 
     def weights(self, member: int = 0) -> dict[str, np.ndarray]:
         """Copy one member's parameters, by name, with a member axis of 1."""

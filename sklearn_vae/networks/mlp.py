@@ -96,6 +96,10 @@ class SkipNetwork(nn.Module):
         """Weights that weight decay shrinks."""
         raise NotImplementedError
 
+    def input_weights(self) -> list[nn.Parameter]:
+        """Dense weights of the input, whose learning rate is lower where it is wide."""
+        return [self.linear.weight]
+
     def flat_parameters(self) -> list[nn.Parameter]:
         """All parameters, in the order in which they lie in memory."""
         raise NotImplementedError
@@ -159,6 +163,10 @@ class MLP(SkipNetwork):
         """Weights of the hidden layers and the last one."""
         last = [] if self.last is None else [self.last]
         return [*(layer.weight for layer in self.hidden), *last]
+
+    def input_weights(self) -> list[nn.Parameter]:
+        """Weights of the skip connection and of the first hidden layer."""
+        return [*super().input_weights(), *(layer.weight for layer in self.hidden[:1])]
 
     def flat_parameters(self) -> list[nn.Parameter]:
         """All parameters: layer by layer, weights before biases, the skip connection at the end."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,9 +24,9 @@ class FusedUpdate(NamedTuple):
 class FlatAdam(torch.optim.Optimizer):
     """Adam with decoupled weight decay, one fused call per learning rate.
 
-    Each member has its own learning rate. Weight decay applies to the networks' weight
-    matrices, neither to biases nor to the skip connection, which holds the linear
-    initialization.
+    Each member has its own learning rate; that of the weights of a wide input is a fraction of it
+    (``StackedModule.lr_spans``). Weight decay applies to the networks' weight matrices, neither to
+    biases nor to the skip connection, which holds the linear initialization.
 
     It has the attributes of a torch optimizer that callbacks use. It does not call the
     constructor of ``torch.optim.Optimizer``, which imports torch's compiler: one second per
@@ -179,14 +180,19 @@ class FlatAdam(torch.optim.Optimizer):
         self._decay_factors = 1 - decays[:, None] * self.model.decays if decays.any() else None
         self._updates = []
         tensors = [self.model.flat, self.model.flat_grad, self.mean, self.square]
+        spans = self.model.lr_spans
         for lr in np.unique(rates[rates > 0]).tolist():
             members = np.flatnonzero(rates == lr).tolist()
-            if len(members) == len(rates) and bool((self.count == self.count[0]).all()):
-                parts, counts = [[tensor.view(-1)] for tensor in tensors], [self.count[0]]
-            else:
-                parts = [[tensor[member] for member in members] for tensor in tensors]
-                counts = [self.count[member] for member in members]
-            self._updates.append(FusedUpdate(lr, parts, counts))
+            are_all = len(members) == len(rates) and bool((self.count == self.count[0]).all())
+            if are_all and len(spans) == 1:
+                parts = [[tensor.view(-1)] for tensor in tensors]
+                self._updates.append(FusedUpdate(lr, parts, [self.count[0]]))
+                continue
+            for factor, slices in spans.items():
+                where = list(product(members, slices))
+                parts = [[tensor[index] for index in where] for tensor in tensors]
+                counts = [self.count[member] for member, _ in where]
+                self._updates.append(FusedUpdate(lr * factor, parts, counts))
 
 
 class ExponentialMovingAverage:

@@ -250,6 +250,16 @@ def test_partial_fit_trains_a_fitted_model_further():
     assert vae.score(X[500:700]) > before - 5
 
 
+@pytest.mark.parametrize("likelihood", ["gaussian", "poisson"])
+def test_the_first_steps_on_a_wide_table_do_not_overshoot(likelihood, rng):
+    """A loss of 1e13 would hide all others in a plot, and the weights would have diverged."""
+    X = rng.normal(size=(120, 3)) @ rng.normal(size=(3, 1000)) + rng.normal(size=(120, 1000))
+    X = X if likelihood == "gaussian" else rng.poisson(np.exp(X / 2))
+    vae = VAETransformer(4, likelihood=likelihood, max_iter=2, refit=False, random_state=0).fit(X)
+
+    assert vae.history_[0]["loss"] < 3 * -vae.score(X[:5])
+
+
 def test_the_history_is_a_table():
     """pandas reads it as it is."""
     X = load_digits().data[:300]

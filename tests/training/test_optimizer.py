@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from sklearn_vae.likelihoods import Categorical
 from sklearn_vae.training.optimizer import FlatAdam
 
 
@@ -137,6 +138,29 @@ def test_a_callbacks_schedule_scales_every_members_step(table, make_model):
     oracle.step(gradient[0])
 
     torch.testing.assert_close(model.flat[0], oracle.flat, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("rates", [[1e-2, 1e-2], [1e-2, 2e-3]])
+def test_weights_of_a_wide_input_take_shorter_steps(rates, rng, make_model):
+    """Adam moves each by about the learning rate; over 512 inputs, that adds up."""
+    model = make_model(*rng.standard_normal((2, 40, 512)))
+    ours, before = FlatAdam(model, np.array(rates), 0.0), model.flat.clone()
+    model.flat_grad.fill_(1e3)  # far above Adam's epsilon
+    ours.step()
+    model.flat, steps = before - model.flat, torch.tensor(rates, dtype=torch.float64)[:, None]
+    is_wide = torch.zeros_like(before[0], dtype=bool)
+    for weight in (model.encoder.hidden[0].weight, model.encoder.linear.weight):
+        is_wide[model.offsets[id(weight)] :][: weight[0].numel()] = True
+
+    torch.testing.assert_close(model.flat, torch.where(is_wide, 128 / 512, 1.0) * steps)
+
+
+def test_a_one_hot_code_counts_as_one_input(rng, make_model):
+    """All numbers of a row's code are zero but one, however many classes there are."""
+    rows = np.eye(30)[rng.integers(30, size=(60, 5))].reshape(60, 150)
+    model = make_model(rows, blocks=((Categorical(30), 5),))
+
+    assert model.lr_spans == {1.0: [slice(0, model.flat.shape[1])]}
 
 
 def test_gradients_are_set_to_zero_in_place(table, make_model):
