@@ -29,6 +29,9 @@ MIN_NEIGHBORS = 20
 MAX_COMPONENTS = 32
 # Noise of the denoising reconstruction error, in standard deviations.
 DENOISING_NOISE = 0.3
+# Learning rate of the autoencoder that only explains: its attributions and expected values are
+# better than with those of autoencoders that score rows (docs/defaults.md).
+EXPLAINING_LEARNING_RATE = 0.008
 # k of the hyperplane distance.
 HYPERPLANE_NEIGHBORS = 8
 
@@ -155,4 +158,6 @@ def preset_and_scorer(method: str, *, novelty: bool) -> tuple[Preset, Scorer]:
     """
     scorer = METHODS[method][0 if novelty else 1]
     preset = CLEAN if novelty else CONTAMINATED
-    return replace(preset, n_init=1) if method == "auto" else preset, scorer
+    if method == "auto":
+        preset = replace(preset, n_init=1, learning_rate=EXPLAINING_LEARNING_RATE)
+    return preset, scorer

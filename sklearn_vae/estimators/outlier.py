@@ -118,8 +118,9 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
     batch_size : int, default=128
         Rows per gradient step.
     learning_rate : float or "auto", default="auto"
-        Step size of Adam. ``"auto"`` is 2e-3, or 4e-3 with ``novelty=True``, where it decays to
-        0.3 and 0.1 of its value after one half and three quarters of the iterations.
+        Step size of Adam. ``"auto"`` is 8e-3 with ``method="auto"``, else 2e-3, or 4e-3 with
+        ``novelty=True``. There it decays to 0.3 and 0.1 of its value after one half and three
+        quarters of the iterations.
     weight_decay : float, default=0.0
         Decoupled weight decay of the networks' matrices.
     input_noise : float, default=0.0

@@ -50,7 +50,8 @@ def test_the_elbo_is_the_reconstruction_probability_less_the_kl(wine):
         .score_samples(wine)
         for method in ("elbo", "reconstruction_probability", "log_likelihood")
     }
-    predictor = VAEOutlierDetector(max_iter=4, n_init=1, random_state=0).fit(wine)._predictor()
+    detector = VAEOutlierDetector(method="elbo", max_iter=4, n_init=1, random_state=0)
+    predictor = detector.fit(wine)._predictor()
 
     np.testing.assert_allclose(
         scores["reconstruction_probability"] - scores["elbo"], predictor.elbo_terms(wine, 64)[1][0]

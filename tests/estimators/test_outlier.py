@@ -464,7 +464,11 @@ def test_explain_finds_the_column_that_breaks_the_relation(factors, novelty):
 
 @pytest.mark.parametrize("novelty", [False, True])
 def test_expected_values_are_those_of_the_exact_normal(factors, novelty):
-    """Means of each value given the row's others, by the precision matrix."""
+    """Means of each value given the row's others, by the precision matrix.
+
+    The autoencoder of the default method only explains. With the learning rate of those that score
+    contaminated rows, it would learn too little: the error would be twice as large.
+    """
     train, rows = factors(1500), factors(60)
     detector = VAEOutlierDetector(novelty=novelty, random_state=0).fit(train)
     precision = np.linalg.inv(np.cov(train.T))
@@ -472,7 +476,7 @@ def test_expected_values_are_those_of_the_exact_normal(factors, novelty):
     expected = rows - centred @ precision / precision.diagonal()
     error = (detector.expected_values(rows) - expected) / train.std(axis=0)
 
-    assert np.sqrt(np.square(error).mean()) < 0.25
+    assert np.sqrt(np.square(error).mean()) < 0.15
 
 
 def test_expected_values_are_each_cell_imputed_from_the_rows_others(fitted, wine):
