@@ -378,12 +378,16 @@ def precisions(X: Any, n_columns: int, names: Sequence[Name] | None = None) -> l
     elif hasattr(X, "dtypes"):  # pandas and polars
         columns, dtypes = X.columns, X.dtypes
     else:
-        return [precision(getattr(X, "dtype", DOUBLE))] * n_columns
+        return [_precision_of(getattr(X, "dtype", DOUBLE))] * n_columns
     if names is not None:
         dtype_of_name = dict(zip(columns, dtypes, strict=True))
         dtypes = [dtype_of_name.get(name, DOUBLE) for name in names]
-    # numpy's names of dtypes take a while, and others may not have a hash
-    return [precision(each if isinstance(each, np.dtype) else str(each)) for each in dtypes]
+    return [_precision_of(dtype) for dtype in dtypes]
+
+
+def _precision_of(dtype: Any) -> np.dtype:
+    # numpy's names of dtypes take a while, and other dtypes may not have a hash
+    return precision(dtype if isinstance(dtype, np.dtype) else str(dtype))
 
 
 def _limits_of_integers(dtype: str) -> tuple[float, float]:

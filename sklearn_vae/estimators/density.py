@@ -141,8 +141,8 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
     batch_size : int, default=128
         Rows in a gradient step.
     learning_rate : float, default=1e-2
-        Adam's learning rate. The encoder's weights of n > 128 inputs have 128 / n of it. The
-        fitted weights are exponential moving averages.
+        Adam's learning rate. The encoder's weights of n > 128 inputs have at most 1.28 / n.
+        The fitted weights are exponential moving averages.
     weight_decay : float, default=0.0
         Decoupled weight decay of the networks' matrices.
     early_stopping : bool or "auto", default="auto"

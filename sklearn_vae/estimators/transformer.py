@@ -166,7 +166,7 @@ class VAETransformer(
         Rows in a gradient step. "auto" is 128 for at most 3,200 rows, else 256. A table of no
         more rows than a batch is trained in full batches, with draws of z that all rows share.
     learning_rate : float, default=1e-2
-        Adam's initial learning rate. The encoder's weights of n > 128 inputs have 128 / n of it.
+        Adam's initial learning rate. The encoder's weights of n > 128 inputs have at most 1.28 / n.
     weight_decay : float, default=0.01
         Decoupled weight decay of the networks' matrices.
     early_stopping : bool or "auto", default="auto"

@@ -1,5 +1,7 @@
 """Stacked ensemble members: parameters as one flat tensor, and as arrays by name."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -7,9 +9,10 @@ from torch import Tensor, nn
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import SkipNetwork
 
-# Inputs of an encoder above which their weights have a lower learning rate. A step of Adam moves
-# each weight by about the learning rate, and an output by the sum of these changes over the inputs.
-MAX_INPUTS_AT_FULL_RATE = 128
+# A step of Adam moves each weight by about the learning rate, and an output by the sum of these
+# changes over the inputs. Above this number of inputs, their sum of learning rates is limited.
+WIDE_INPUT = 128
+MAX_SUM_OF_RATES = 1.28
 
 
 class StackedModule(nn.Module):
@@ -68,7 +71,7 @@ class StackedModule(nn.Module):
 
         A layer's bias follows its weights, and the skip connection the last layer, so that each
         layer is one block of rows. ``decays`` is the mask of numbers with weight decay, and
-        ``lr_spans`` has the parts of ``flat`` by the factors of their learning rates. Call it
+        ``lr_spans`` has the parts of ``flat`` by the limits of their learning rates. Call it
         again after moving the module to another device or dtype.
         """
         params = self.flat_parameters()
@@ -78,7 +81,7 @@ class StackedModule(nn.Module):
         self.decays = torch.zeros_like(self.flat[0])
         matrices = {id(weight) for weight in self.encoder.matrices() + self.decoder.matrices()}
         inputs = {id(weight) for weight in self.encoder.input_weights()}
-        input_factor = self._input_factor()
+        max_input_lr = self._max_input_lr()
         self.lr_spans: dict[float, list[slice]] = {}
         self.offsets: dict[int, int] = {}
         position = 0
@@ -86,20 +89,21 @@ class StackedModule(nn.Module):
             end = position + param[0].numel()
             self.offsets[id(param)] = position
             self.decays[position:end] = id(param) in matrices
-            spans = self.lr_spans.setdefault(input_factor if id(param) in inputs else 1.0, [])
+            max_lr = max_input_lr if id(param) in inputs else math.inf
+            spans = self.lr_spans.setdefault(max_lr, [])
             is_next = bool(spans) and spans[-1].stop == position
             spans.append(slice(spans.pop().start if is_next else position, end))
             param.data = self.flat[:, position:end].view(param.shape)
             param.grad = self.flat_grad[:, position:end].view(param.shape)
             position = end
 
-    def _input_factor(self) -> float:
-        """Factor of the learning rate of the encoder's input weights."""
+    def _max_input_lr(self) -> float:
+        """Limit of the learning rate of the encoder's input weights."""
         # of a one-hot code, a row has one number that is not 0
         blocks = self.architecture.blocks
         n_zeros = sum(n * (likelihood.width - 1) for likelihood, n in blocks)
         n_inputs = self.encoder.linear.weight.shape[1] - n_zeros
-        return min(1.0, MAX_INPUTS_AT_FULL_RATE / max(n_inputs, 1))
+        return MAX_SUM_OF_RATES / n_inputs if n_inputs > WIDE_INPUT else math.inf
 
     def weights(self, member: int = 0) -> dict[str, np.ndarray]:
         """Copy one member's parameters, by name, with a member axis of 1."""

@@ -24,7 +24,7 @@ class FusedUpdate(NamedTuple):
 class FlatAdam(torch.optim.Optimizer):
     """Adam with decoupled weight decay, one fused call per learning rate.
 
-    Each member has its own learning rate; that of the weights of a wide input is a fraction of it
+    Each member has its own learning rate; that of the weights of a wide input is limited
     (``StackedModule.lr_spans``). Weight decay applies to the networks' weight matrices, neither to
     biases nor to the skip connection, which holds the linear initialization.
 
@@ -184,15 +184,16 @@ class FlatAdam(torch.optim.Optimizer):
         for lr in np.unique(rates[rates > 0]).tolist():
             members = np.flatnonzero(rates == lr).tolist()
             are_all = len(members) == len(rates) and bool((self.count == self.count[0]).all())
-            if are_all and len(spans) == 1:
+            is_limited = lr > min(spans)
+            if are_all and not is_limited:
                 parts = [[tensor.view(-1)] for tensor in tensors]
                 self._updates.append(FusedUpdate(lr, parts, [self.count[0]]))
                 continue
-            for factor, slices in spans.items():
+            for max_lr, slices in (spans if is_limited else {lr: [slice(None)]}).items():
                 where = list(product(members, slices))
                 parts = [[tensor[index] for index in where] for tensor in tensors]
                 counts = [self.count[member] for member, _ in where]
-                self._updates.append(FusedUpdate(lr * factor, parts, counts))
+                self._updates.append(FusedUpdate(min(lr, max_lr), parts, counts))
 
 
 class ExponentialMovingAverage:
