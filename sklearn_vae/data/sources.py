@@ -6,6 +6,7 @@ sample of all rows, also where the source is sorted.
 """
 
 import mmap
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -466,7 +467,11 @@ def _join(tables: list[Any]) -> Any:
 
         return pa.concat_tables(tables, promote_options="permissive")
     if nw.dependencies.is_into_dataframe(tables[0]):
-        joined = nw.concat([nw.from_native(table, eager_only=True) for table in tables]).to_native()
+        with warnings.catch_warnings():
+            # pandas 2 says that columns without values will count in the joined dtype
+            warnings.simplefilter("ignore", FutureWarning)
+            frames = [nw.from_native(table, eager_only=True) for table in tables]
+            joined = nw.concat(frames).to_native()
         if nw.dependencies.is_pandas_dataframe(joined):
             # a column without values in a batch made objects of the dates of another
             mixed = [name for name in joined if len({table[name].dtype for table in tables}) > 1]
