@@ -394,13 +394,14 @@ class TableEncoder:
         fit_dtypes = [precision(field.dtype) for field in fields or ()] or [DOUBLE] * len(dtypes)
         if dtypes == fit_dtypes:
             return X
-        coarser = {
-            j: min(pair, key=lambda dtype: dtype.itemsize)
-            for j, pair in enumerate(zip(dtypes, fit_dtypes, strict=True))
-            if pair[0] != pair[1] and (fields is None or fields[j].is_numeric)
-        }
         # encoding itself compares in the coarser of the dtypes of X and of the rows in fit
-        coarser = {j: dtype for j, dtype in coarser.items() if dtype.itemsize < X.itemsize}
+        coarser = {
+            j: min(now, before, key=lambda dtype: dtype.itemsize)
+            for j, (now, before) in enumerate(zip(dtypes, fit_dtypes, strict=True))
+            if now != before
+            and min(now.itemsize, before.itemsize) < X.itemsize
+            and (fields is None or fields[j].is_numeric)
+        }
         if not coarser:
             return X
         values_by_column = self.categories_

@@ -139,8 +139,8 @@ class Field:
         if match := DECIMAL.match(self.dtype):
             power = 10.0 ** int(match[1])
             high = min(power - 1, math.nextafter(power, 0)) / 10.0 ** int(match[2])
-        elif SINGLE.match(self.dtype):
-            high = float(np.finfo(precision(self.dtype)).max)
+        elif (dtype := precision(self.dtype)) != DOUBLE:
+            high = float(np.finfo(dtype).max)
         return -high, high
 
     @property
@@ -152,8 +152,8 @@ class Field:
             return MICROSECONDS[_time_unit(self.dtype)] / 1e6
         if match := DECIMAL.match(self.dtype) or DECIMAL_OBJECTS.fullmatch(self.dtype):
             return 10.0 ** -int(match[match.lastindex or 0])
-        is_single = SINGLE.match(self.dtype) is not None
-        return float(np.finfo(precision(self.dtype)).smallest_subnormal) if is_single else 0.0
+        dtype = precision(self.dtype)
+        return 0.0 if dtype == DOUBLE else float(np.finfo(dtype).smallest_subnormal)
 
     def has_types_of(self, values: list) -> bool:
         """Return whether a value has a type of the categories; text and numbers are two types.
@@ -360,9 +360,14 @@ def nearest_possible(
     return np.where(observed, rows, possible)
 
 
+def precision(dtype: Any) -> np.dtype:
+    """Return the precision of the numbers of a dtype or its name: half, single or double."""
+    # numpy's names of dtypes take a while, and other dtypes may not have a hash
+    return _precision(dtype if isinstance(dtype, np.dtype) else str(dtype))
+
+
 @lru_cache
-def precision(dtype: str | np.dtype) -> np.dtype:
-    """Return the precision of a dtype's numbers: half, single or double."""
+def _precision(dtype: str | np.dtype) -> np.dtype:
     if (match := SINGLE.match(str(dtype))) is None:
         return DOUBLE
     return np.dtype(np.float16 if match[1].lower() in ("float16", "halffloat") else np.float32)
@@ -378,16 +383,11 @@ def precisions(X: Any, n_columns: int, names: Sequence[Name] | None = None) -> l
     elif hasattr(X, "dtypes"):  # pandas and polars
         columns, dtypes = X.columns, X.dtypes
     else:
-        return [_precision_of(getattr(X, "dtype", DOUBLE))] * n_columns
+        return [precision(getattr(X, "dtype", DOUBLE))] * n_columns
     if names is not None:
         dtype_of_name = dict(zip(columns, dtypes, strict=True))
         dtypes = [dtype_of_name.get(name, DOUBLE) for name in names]
-    return [_precision_of(dtype) for dtype in dtypes]
-
-
-def _precision_of(dtype: Any) -> np.dtype:
-    # numpy's names of dtypes take a while, and other dtypes may not have a hash
-    return precision(dtype if isinstance(dtype, np.dtype) else str(dtype))
+    return [precision(dtype) for dtype in dtypes]
 
 
 def _limits_of_integers(dtype: str) -> tuple[float, float]:

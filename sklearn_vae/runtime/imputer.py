@@ -62,8 +62,7 @@ class ImputerModel(Model):
 
     def _replace_by_nan(self, X: Any) -> Any:
         """Replace the value of missing cells by NaN."""
-        missing, model = self.missing_values, self.model
-        fields = model.fields if model.holds_objects else None
+        missing, fields = self.missing_values, self.model.object_fields
         if is_missing(missing):
             return X
         table = np.array(as_rows(X), dtype=object)

@@ -85,8 +85,8 @@ class TableModel(Model):
 
     Attributes
     ----------
-    holds_objects : bool
-        Whether rows hold anything but real numbers.
+    object_fields : sequence of Field or None
+        The same, if rows hold anything but real numbers.
     handle_unknown : {"error", "infrequent", "missing"}
         Treatment of values that the model gives no probability.
     """
@@ -96,15 +96,16 @@ class TableModel(Model):
     def __init__(self, columns: TableEncoder, fields: Sequence[Field] | None):
         self.columns, self.fields = columns, fields
         self.n_features_in_ = columns.n_features
-        self.holds_objects = not all(field.is_real for field in fields or ())
+        is_real = all(field.is_real for field in fields or ())
+        self.object_fields = None if is_real else fields
 
     def read(self, X: Any) -> np.ndarray:
         """Convert rows to numbers, with codes for categories: (n, n_features)."""
         self._check_names(X)
-        table = np.asarray(as_rows(X), dtype=object if self.holds_objects else None)
+        table = np.asarray(as_rows(X), dtype=None if self.object_fields is None else object)
         check_shape(table, self.n_features_in_)
-        if self.fields and self.holds_objects:
-            rows = self._read_fields(table, self.fields)
+        if self.object_fields is not None:
+            rows = self._read_fields(table, self.object_fields)
         else:
             if table.dtype == object:
                 table = np.where(find_objects(is_missing, table), np.nan, table)
@@ -153,11 +154,11 @@ class TableModel(Model):
 
         Cells of the mask ``observed`` are not computed.
         """
-        if not self.fields or not self.holds_objects:
+        if self.object_fields is None:
             return rows
-        rows = nearest_possible(rows, self.fields, self.columns.is_positive, observed)
+        rows = nearest_possible(rows, self.object_fields, self.columns.is_positive, observed)
         table = np.empty(rows.shape, dtype=object)
-        for j, field in enumerate(self.fields):
+        for j, field in enumerate(self.object_fields):
             table[:, j] = field.for_values(rows[:, j]).decode(rows[:, j], missing=np.nan)
             if has_time_zone(field.dtype):
                 table[:, j] = [date and date.replace(tzinfo=UTC) for date in table[:, j]]

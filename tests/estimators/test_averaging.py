@@ -208,8 +208,8 @@ def test_draws_of_a_table_of_classes_have_their_conditional_distribution():
     def share_of_matches(draws):
         return np.mean([draw["c"] == matches for draw in draws])
 
-    own = imputer.estimator_.impute(rows, 99, random_state=0)
-    assert share_of_matches(own) < 0.75
+    of_model = imputer.estimator_.impute(rows, 99, random_state=0)
+    assert share_of_matches(of_model) < 0.75
     np.testing.assert_allclose(share_of_matches(imputer.transform(rows)), 0.85, atol=0.05)
     assert imputer.set_params(n_draws=None).transform(rows).equals(imputer.estimator_.impute(rows))
 
