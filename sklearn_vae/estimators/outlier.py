@@ -431,11 +431,12 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, TableEstimator[Predictor]):
             rows_of_new = self._scored_rows(*calibration, are_new=self._are_new)
             self.calibration_scores_ = np.sort(-self._anomaly_scores(rows_of_new))
             n_rows = len(self.calibration_scores_)
-            if self.contamination != "auto" and contamination * (n_rows + 1) < 1:
+            smallest_rate = 1 / (1 + n_rows)
+            if self.contamination != "auto" and contamination < smallest_rate:
                 warn(
                     f"contamination={contamination} is less than the smallest false positive rate "
                     f"of {n_rows} calibration rows, which predict has: 1 / (1 + {n_rows}) = "
-                    f"{1 / (1 + n_rows):.2g}. More rows or a larger calibration_fraction lower it."
+                    f"{smallest_rate:.2g}. More rows or a larger calibration_fraction lower it."
                 )
             self.offset_ = conformal_threshold(self.calibration_scores_, contamination)
         rows = CountedRows(self.reference_samples_, self.counts_)

@@ -744,4 +744,6 @@ def test_a_false_positive_rate_that_calibration_rows_cannot_give_is_named():
     with pytest.warns(UserWarning, match=r"contamination=0\.05 .* 8 calibration rows.* 0\.11"):
         detector.set_params(contamination=0.05).fit(X)
     detector.set_params(contamination=0.12).fit(X)
+    detector.set_params(contamination=1 / 49).fit(np.tile(X, (6, 1)))  # times 49 it is below 1
+    assert len(detector.calibration_scores_) == 48
     detector.set_params(contamination="auto", novelty=True).fit(X)
