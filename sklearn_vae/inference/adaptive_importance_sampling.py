@@ -2,7 +2,8 @@
 
 A normal distribution is added at a mode of the posterior (Laplace approximation). Where a mode
 has a proposal already, a normal distribution is added at the draw of the largest weight
-(incremental mixture importance sampling [1]_).
+(incremental mixture importance sampling [1]_). Arrays are PyTorch's tensors, or in the runtime
+numpy's.
 
 References
 ----------
@@ -11,11 +12,16 @@ References
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
-import torch
-from torch import Tensor
-
+from sklearn_vae.inference.arrays import (
+    Array,
+    arange,
+    argsort,
+    namespace,
+    softmax,
+    take_along,
+)
 from sklearn_vae.inference.constants import (
     CLUSTERS_PER_START,
     OTHER_MODE_ONE_IN,
@@ -29,12 +35,12 @@ from sklearn_vae.inference.laplace import NormalProposal, Target, laplace_approx
 
 def refine(
     sampler: ImportanceSampler,
-    is_poor: Tensor,
-    points: Sequence[Tensor],
+    is_poor: Array,
+    points: Iterable[Array],
     proposal_scale: float = 1.0,
-    candidates: Tensor | None = None,
+    candidates: Array | None = None,
     n_starts: int = 1,
-) -> Iterator[tuple[Tensor, ImportanceSampler]]:
+) -> Iterator[tuple[Array, ImportanceSampler]]:
     """Yield indices of rows and their sampler with one more proposal, until all weights are even.
 
     The first proposal is a Laplace approximation at each mode of the posterior, any further one a
@@ -45,12 +51,11 @@ def refine(
     Without candidates, rows get more draws from the first proposal, as categorical codes need,
     whose posterior has no Laplace approximation.
     """
-    rows = torch.arange(len(is_poor), device=is_poor.device)
-    for number, noise in enumerate(points):
-        chosen = is_poor.nonzero()[:, 0]
-        if not len(chosen):
-            return
-        rows, sampler = rows[chosen], sampler.select(chosen)
+    xp = namespace(is_poor)
+    (chosen,) = xp.where(is_poor)
+    rows = chosen
+    for number, noise in enumerate(points if len(chosen) else ()):
+        sampler = sampler.select(chosen)
         if candidates is None:
             _, proposal = sampler.proposals[0]
             sampler.add(proposal, noise)
@@ -59,14 +64,17 @@ def refine(
         else:
             add_normal_at_largest_weight(sampler, noise, proposal_scale)
         yield rows, sampler
-        is_poor = sampler.is_uneven().any(0)
+        (chosen,) = xp.where(sampler.is_uneven().any(0))
+        if not len(chosen):
+            return
+        rows = rows[chosen]
 
 
 def add_modes(
     sampler: ImportanceSampler,
-    noise: Tensor,
+    noise: Array,
     proposal_scale: float,
-    candidates: Tensor,
+    candidates: Array,
     n_starts: int,
 ) -> None:
     """Add Laplace approximations at the modes that Newton's method finds from several starts.
@@ -75,25 +83,24 @@ def add_modes(
     candidates (M, C, l) are codes far from each other: starting points beside the likelier of the
     likeliest draw and the draws' weighted mean. The noise is (1, K, 1, l).
     """
-    log_joint = sampler.log_joint.nan_to_num(nan=-math.inf)
-    z = sampler.z.take_along_dim(log_joint.argmax(1, keepdim=True).unsqueeze(-1), 1)  # (M, 1, B, l)
-    mean = (sampler.log_weight.softmax(1).unsqueeze(-1) * sampler.z).sum(1, keepdim=True)
-    is_better = sampler.target.log_prob(mean) > log_joint.amax(1, keepdim=True)
-    z = torch.where(is_better.unsqueeze(-1), mean, z)
+    xp = namespace(noise)
+    log_joint = xp.nan_to_num(sampler.log_joint, nan=-math.inf)
+    z = take_along(sampler.z, log_joint.argmax(1)[:, None, :, None], 1)  # (M, 1, B, l)
+    mean = (softmax(sampler.log_weight, 1)[..., None] * sampler.z).sum(1)[:, None]
+    is_better = sampler.target.log_prob(mean) > xp.amax(log_joint, 1)[:, None]
+    z = xp.where(is_better[..., None], mean, z)
     if n_starts > 1:
-        z = torch.cat([z, _likeliest_per_cluster(sampler.target, candidates, n_starts - 1)], dim=1)
-    n_starts, n_rows = z.shape[1:3]
-    rows = torch.arange(n_rows, device=z.device).repeat(n_starts)
-    target = sampler.target.select(rows)
-    normal = newton(target, z.flatten(1, 2))
-    at_modes = target.log_prob(normal.loc.unsqueeze(1))[:, 0]
-    log_mass = at_modes + normal.scale.log().sum(-1)  # (M, S B)
-    best = log_mass.nan_to_num(nan=-math.inf).unflatten(1, (n_starts, n_rows)).argmax(1)
-    per_start = [part.unflatten(1, (n_starts, n_rows)) for part in normal]
-    row = torch.arange(n_rows, device=best.device)
-    member = torch.arange(len(best), device=best.device).unsqueeze(1)
-    largest = NormalProposal(*(part[member, best, row] for part in per_start))
-    _add_normal(sampler, largest, noise, proposal_scale)
+        z = xp.concatenate([z, _likeliest_per_cluster(sampler.target, candidates, n_starts - 1)], 1)
+    n_members, n_starts, n_rows, n_latent = z.shape
+    target = sampler.target.select(xp.tile(arange(n_rows, z), (n_starts,)))
+    normal = newton(target, z.reshape(n_members, n_starts * n_rows, n_latent))
+    log_mass = target.log_prob(normal.loc[:, None])[:, 0] + xp.log(normal.scale).sum(-1)
+    log_mass = xp.nan_to_num(log_mass, nan=-math.inf).reshape(n_members, n_starts, n_rows)
+    per_start = [part.reshape(n_members, n_starts, n_rows, *part.shape[2:]) for part in normal]
+    best = log_mass.argmax(1)[:, None, :, None]  # (M, 1, B, 1)
+    loc, scale = (take_along(per_start[k], best, 1)[:, 0] for k in (0, 2))
+    axes = take_along(per_start[1], best[..., None], 1)[:, 0]
+    _add_normal(sampler, NormalProposal(loc, axes, scale), noise, proposal_scale)
     few = noise[:, : -(-noise.shape[1] // OTHER_MODE_ONE_IN)]
     if n_starts == 1:
         return
@@ -103,26 +110,26 @@ def add_modes(
 
 
 def add_normal_at_largest_weight(
-    sampler: ImportanceSampler, noise: Tensor, proposal_scale: float
+    sampler: ImportanceSampler, noise: Array, proposal_scale: float
 ) -> None:
     """Add a normal distribution near the draw of the largest weight.
 
     Its mean is the mode next to the draw or, if the mode has a proposal already, the draw.
     """
-    largest = sampler.log_weight.argmax(1, keepdim=True).unsqueeze(-1)  # (M, 1, B, 1)
-    z = sampler.z.take_along_dim(largest, 1).squeeze(1)
+    largest = sampler.log_weight.argmax(1)[:, None, :, None]  # (M, 1, B, 1)
+    z = take_along(sampler.z, largest, 1)[:, 0]
     guess = newton(sampler.target, z)
     mode = guess.loc
     for _, proposal in sampler.proposals:
         if isinstance(proposal, NormalProposal):
-            distance = proposal.squared_distance(mode.unsqueeze(1)).squeeze(1) / z.shape[-1]
-            mode = torch.where((distance < SAME_MODE**2).unsqueeze(-1), z, mode)
+            distance = proposal.squared_distance(mode[:, None])[:, 0] / z.shape[-1]
+            mode = namespace(z).where((distance < SAME_MODE**2)[..., None], z, mode)
     normal, _ = laplace_approximation(sampler.target, guess._replace(loc=mode))
     _add_normal(sampler, normal, noise, proposal_scale)
 
 
 def _add_normal(
-    sampler: ImportanceSampler, normal: NormalProposal, noise: Tensor, proposal_scale: float
+    sampler: ImportanceSampler, normal: NormalProposal, noise: Array, proposal_scale: float
 ) -> None:
     """Add a normal distribution, and a wider one with heavier tails for a few draws."""
     n_wide = noise.shape[1] // WIDE_ONE_IN
@@ -132,25 +139,20 @@ def _add_normal(
         sampler.add(wide, noise[:, :n_wide])
 
 
-def _likeliest_per_cluster(target: Target, candidates: Tensor, n_best: int) -> Tensor:
+def _likeliest_per_cluster(target: Target, candidates: Array, n_best: int) -> Array:
     """Likeliest codes of different clusters: (M, C, l) -> (M, n_best, B, l).
 
     The first codes are the clusters' centres.
     """
-    log_joint = target.log_prob(candidates.unsqueeze(2)).nan_to_num(nan=-math.inf)  # (M, C, B)
+    xp = namespace(candidates)
+    log_joint = xp.nan_to_num(target.log_prob(candidates[:, :, None]), nan=-math.inf)  # (M, C, B)
     n_clusters = min(CLUSTERS_PER_START * n_best, candidates.shape[1])
-    # exact: codes that are equal are in one cluster
-    mode = "donot_use_mm_for_euclid_dist"
-    centres = candidates[:, :n_clusters]
-    cluster = torch.cdist(candidates, centres, compute_mode=mode).argmin(-1)  # (M, C)
-    likeliest = [
-        log_joint.masked_fill((cluster != number).unsqueeze(-1), -math.inf).max(1)
-        for number in range(n_clusters)
-    ]
-    values, numbers = (
-        torch.stack(part, dim=1) for part in zip(*likeliest, strict=True)
-    )  # (M, G, B)
-    best = values.topk(min(n_best, n_clusters), dim=1).indices
-    chosen = numbers.gather(1, best)  # (M, n_best, B)
-    index = chosen.flatten(1).unsqueeze(-1).expand(-1, -1, candidates.shape[-1])
-    return candidates.gather(1, index).unflatten(1, chosen.shape[1:])
+    difference = candidates[:, :, None] - candidates[:, None, :n_clusters]
+    cluster = xp.square(difference).sum(-1).argmin(-1)[..., None]  # (M, C, 1)
+    per_cluster = [xp.where(cluster == k, log_joint, -math.inf) for k in range(n_clusters)]
+    values = xp.stack([xp.amax(part, 1) for part in per_cluster], 1)  # (M, G, B)
+    numbers = xp.stack([part.argmax(1) for part in per_cluster], 1)
+    chosen = take_along(numbers, argsort(-values, 1)[:, :n_best], 1)  # (M, n_best, B)
+    index = chosen.reshape(len(chosen), -1)[..., None]
+    shape = *chosen.shape, candidates.shape[-1]
+    return take_along(candidates, index, 1).reshape(shape)

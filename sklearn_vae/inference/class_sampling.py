@@ -33,6 +33,10 @@ class ClassTarget(NamedTuple):
         """Log p(x, z) in nats of numbers: (M, K, N or 1, l') -> (M, K, N)."""
         return self.target.log_prob(self.codes(z))
 
+    def gradient(self, z: Tensor) -> Tensor:
+        """Gradient of log p(x, z) in the numbers: (M, K, N, l') -> (M, K, N, l')."""
+        return self.target.gradient(self.codes(z))[..., self.classes.shape[1] :]
+
     def select(self, rows: Tensor) -> "ClassTarget":
         """Index-select the rows."""
         return ClassTarget(self.target.select(rows), self.classes.index_select(0, rows))

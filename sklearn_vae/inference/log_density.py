@@ -11,6 +11,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
+from sklearn_vae.device import widest_dtype
 from sklearn_vae.inference.adaptive_importance_sampling import refine
 from sklearn_vae.inference.class_sampling import ClassSampler, ClassTarget
 from sklearn_vae.inference.constants import (
@@ -20,13 +21,13 @@ from sklearn_vae.inference.constants import (
     PRIOR_ONE_IN,
 )
 from sklearn_vae.inference.importance_sampling import (
-    EncoderProposal,
     ImportanceSampler,
     PriorProposal,
     WeightedCodes,
     WidthCheck,
 )
 from sklearn_vae.models.vae import VAE
+from sklearn_vae.posteriors import PosteriorDistribution
 from sklearn_vae.priors import DiagonalMixture, PriorDistribution, StandardNormal
 from sklearn_vae.random import Stream, make_generator
 
@@ -56,6 +57,36 @@ class Points(NamedTuple):
     prior_seed: tuple[int, Stream, int]
     proposal_scale: float
     width_check: WidthCheck
+
+
+class EncoderProposal(NamedTuple):
+    """The encoder's q(z|x), widened.
+
+    Attributes
+    ----------
+    posterior : posterior
+        q(z|x).
+    params : Tensor of shape (M, B, n_params)
+        Its parameters.
+    proposal_scale : float
+        Factor of the standard deviations.
+    """
+
+    posterior: PosteriorDistribution
+    params: Tensor
+    proposal_scale: float
+
+    def draw(self, noise: Tensor) -> Tensor:
+        """Codes of standard normal draws: (M or 1, K, 1, l) -> (M, K, B, l)."""
+        return self.posterior.rsample(self.params, noise, self.proposal_scale)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density in nats of codes: (M, K, B, l) -> (M, K, B)."""
+        return self.posterior.log_prob(self.params, z, self.proposal_scale)
+
+    def select(self, rows: Tensor) -> "EncoderProposal":
+        """Index-select the rows."""
+        return self._replace(params=self.params.index_select(1, rows))
 
 
 class JointDensity(NamedTuple):
@@ -97,6 +128,13 @@ class JointDensity(NamedTuple):
         observed = None if self.observed is None else self.observed.unsqueeze(1)
         params = model.decode(z, self.x)
         return model.likelihood.log_prob(params, self.x.unsqueeze(1), observed)
+
+    def gradient(self, z: Tensor) -> Tensor:
+        """Gradient of log p(x, z) in z, 0 for NaN, in the most precise dtype: (M, K, B, l)."""
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.log_prob(z).sum(), z)
+        return gradient.nan_to_num().to(widest_dtype(z.device))
 
     def select(self, rows: Tensor) -> "JointDensity":
         """Index-select the rows."""

@@ -1,4 +1,4 @@
-"""Functions that numpy does not have: activations, bounds, sums of exponentials."""
+"""Functions that numpy does not have: activations, bounds, perceptrons."""
 
 import math
 from collections.abc import Callable
@@ -6,9 +6,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.random import Generator
 
+from sklearn_vae.inference.arrays import logsumexp, softmax
 from sklearn_vae.model_constants import HALF_LOG_2PI
-
-LOWEST = np.finfo(np.float64).min
 
 lgamma = np.vectorize(math.lgamma, otypes=[float])
 erf = np.vectorize(math.erf, otypes=[float])
@@ -65,17 +64,6 @@ def sum_last(x: np.ndarray) -> np.ndarray:
     return total
 
 
-def logsumexp(x: np.ndarray, axis: int) -> np.ndarray:
-    """Log of a sum of exponentials along an axis; -inf where all terms are."""
-    axes = [*range(x.ndim)]
-    x = np.ascontiguousarray(x.transpose(axes.pop(axis), *axes))  # short last axes are slow
-    highest = np.maximum(np.maximum.reduce(x), LOWEST)
-    with np.errstate(divide="ignore"):
-        value = np.log(np.add.reduce(np.exp(x - highest)))
-    value += highest
-    return value
-
-
 def log_softmax(x: np.ndarray) -> np.ndarray:
     """Log-probabilities of logits along the last axis."""
     return x - logsumexp(x, -1)[..., None]
@@ -83,7 +71,7 @@ def log_softmax(x: np.ndarray) -> np.ndarray:
 
 def resample(log_weight: np.ndarray, index: np.ndarray, generator: Generator) -> np.ndarray:
     """Draw one of K, by the weights of the columns with these indices: (K, B), (n,) -> (n,)."""
-    weight = np.exp(log_weight - logsumexp(log_weight, 0))
+    weight = softmax(log_weight, 0)
     # of all columns at once: that of column b is between b and b + 1
     cumulative = (weight.cumsum(0) / weight.sum(0) + np.arange(weight.shape[1])).T.ravel()
     drawn = np.searchsorted(cumulative, index + generator.random(len(index)), "right")

@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.random import Generator
 
+from sklearn_vae.inference.arrays import logsumexp
 from sklearn_vae.model_constants import (
     HALF_LOG_2PI,
     LOG_DF_BOUND,
@@ -28,7 +29,6 @@ from sklearn_vae.runtime.functions import (
     bounded_slope,
     lgamma,
     log_softmax,
-    logsumexp,
     sigmoid,
     softplus,
 )

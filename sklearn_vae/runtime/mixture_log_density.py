@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.random import Generator
 
+from sklearn_vae.inference.arrays import LOWEST, logsumexp, softmax
 from sklearn_vae.inference.constants import wide_scale
 from sklearn_vae.inference.mixture_constants import (
     BACKTRACKING,
@@ -32,9 +33,7 @@ from sklearn_vae.inference.mixture_constants import (
 )
 from sklearn_vae.model_constants import HALF_LOG_2PI
 from sklearn_vae.runtime.functions import (
-    LOWEST,
     cholesky,
-    logsumexp,
     nan_to_num,
     resample,
     sum_last,
@@ -299,7 +298,7 @@ class PosteriorDraws(NamedTuple):
 
     def conditional_mean(self, model: MixtureEnsemble, x: np.ndarray) -> np.ndarray:
         """Mean of every column of encoded rows given their observed values: (B, n_columns)."""
-        weight = np.exp(self.log_weight - logsumexp(self.log_weight, 0))
+        weight = softmax(self.log_weight, 0)
         at = _in_order(self.component)
         mean, of_draws = model.conditional(x[at[1]], self.z[at], self.component[at])
         real = np.zeros((*weight.shape, mean.shape[1]))

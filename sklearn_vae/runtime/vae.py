@@ -11,12 +11,12 @@ from functools import cached_property
 import numpy as np
 from numpy.random import Generator
 
+from sklearn_vae.inference.arrays import logsumexp
 from sklearn_vae.model_constants import HALF_LOG_2PI, INPUT_CLIP, POSTERIOR_LOG_SCALE_BOUND
 from sklearn_vae.runtime.columnwise import Columnwise
 from sklearn_vae.runtime.functions import (
     bounded,
     log_softmax,
-    logsumexp,
     perceptron,
     perceptron_gradient,
 )
