@@ -14,7 +14,7 @@ References
 import math
 from collections.abc import Iterable, Iterator
 
-from sklearn_vae.inference.arrays import (
+from sklearn_vae.array_api import (
     Array,
     arange,
     argsort,

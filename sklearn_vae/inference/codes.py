@@ -54,9 +54,8 @@ def codes_and_residuals(
     if mask is not None:
         encoder_x = model.mask_values(encoder_x, mask)
     z = model.posterior.mean(model.encode(encoder_x))
-    params, is_missing = model.decode(z.unsqueeze(1)), bool(x.isnan().any())
-    values = x.nan_to_num() if is_missing else x
-    residual = likelihood.residual(params, values.unsqueeze(1)).squeeze(1)
-    if is_missing:
-        residual = residual * likelihood.observed(x)
+    values, observed = likelihood.split_missing(x)
+    residual = likelihood.residual(model.decode(z.unsqueeze(1)), values.unsqueeze(1)).squeeze(1)
+    if observed is not None:
+        residual = residual * observed
     return torch.cat([z, residual], dim=2).movedim(0, 1)

@@ -51,11 +51,9 @@ def _leave_one_out(
     """
     codes = sample_posterior(model, x, points)
     params = model.decode(codes.z, x)
-    values = x[:1].unsqueeze(1)
-    if is_missing := bool(values.isnan().any()):
-        observed, values = model.likelihood.observed(values), values.nan_to_num()
+    values, observed = model.likelihood.split_missing(x[:1].unsqueeze(1))
     log_prob = model.likelihood.log_prob_per_column(params, values)  # (M, K, B, d)
-    if is_missing:
+    if observed is not None:
         log_prob = log_prob * observed
     log_weight = codes.log_weight.unsqueeze(-1) - log_prob
     return params, log_prob.flatten(0, 1), log_weight.flatten(0, 1)

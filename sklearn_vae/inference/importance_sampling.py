@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from sklearn_vae.inference.arrays import Array, as_type, logsumexp, namespace, softmax, take
+from sklearn_vae.array_api import Array, as_type, logsumexp, namespace, softmax, take
 from sklearn_vae.inference.constants import (
     DRAWS_PER_FEATURE,
     MAX_CURVATURE,

@@ -6,7 +6,7 @@ Arrays are PyTorch's tensors, or in the runtime numpy's.
 import math
 from typing import NamedTuple, Protocol
 
-from sklearn_vae.inference.arrays import (
+from sklearn_vae.array_api import (
     Array,
     arange,
     as_type,

@@ -112,9 +112,7 @@ class JointDensity(NamedTuple):
     @classmethod
     def from_rows(cls, model: VAE, x: Tensor) -> "JointDensity":
         """Make it from rows whose missing values are NaN."""
-        observed = model.likelihood.observed(x) if x.isnan().any() else None
-        x = x.nan_to_num() if observed is not None else x
-        return cls(model, model.prior_distribution(), x, observed)
+        return cls(model, model.prior_distribution(), *model.likelihood.split_missing(x))
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log p(x, z) in nats: (M, K, B or 1, l) -> (M, K, B)."""

@@ -1,13 +1,13 @@
-"""Base class of likelihoods, and limits of their samples."""
+"""Base class of likelihoods."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from sklearn_vae.model_constants import MAX_REDRAWS
+from sklearn_vae.columnwise import Limits
 from sklearn_vae.random import sample_categorical
 
 Parameters = Sequence[Tensor]
@@ -23,45 +23,6 @@ SMALLEST_PROBABILITY = 1e-6
 MIN_VARIANCE = 1e-5
 # Bisections of an interval in the search of a parameter without a closed form.
 BISECTIONS = 28
-
-
-class Limits(NamedTuple):
-    """Limits of samples of real columns.
-
-    Attributes
-    ----------
-    low, high : Tensor of shape (n,)
-        Bounds.
-    excluded : Tensor of shape (n, n_excluded)
-        Values with a probability of their own, which no continuous sample has; NaN where a
-        column has fewer.
-    radius : Tensor of shape (n,)
-        Distance up to which a number counts as an excluded value.
-    """
-
-    low: Tensor
-    high: Tensor
-    excluded: Tensor
-    radius: Tensor
-
-    def exceeded(self, value: Tensor) -> Tensor:
-        """Mask of the values beyond the limits: (..., n) -> (..., n)."""
-        distance = (value.unsqueeze(-1) - self.excluded).abs()
-        is_excluded = (distance <= self.radius.unsqueeze(-1)).any(-1)
-        return (value < self.low) | (value > self.high) | is_excluded
-
-
-def sample_truncated(draw: Callable[[], Tensor], limits: Limits | None) -> Tensor:
-    """Sample (..., n) from a truncated distribution, by rejection of values beyond the limits."""
-    value = draw()
-    if limits is None:
-        return value
-    for _ in range(MAX_REDRAWS):
-        is_beyond = limits.exceeded(value)
-        if not is_beyond.any():
-            return value
-        value = torch.where(is_beyond, draw(), value)
-    return value.clamp(limits.low, limits.high)
 
 
 class Likelihood(ABC):

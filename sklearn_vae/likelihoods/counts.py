@@ -12,12 +12,12 @@ from scipy import special
 from torch import Tensor
 
 from sklearn_vae._compat import standard_gamma
+from sklearn_vae.columnwise import Limits
 from sklearn_vae.device import widest_dtype
 from sklearn_vae.functional import bounded, bounded_slope, unbounded
 from sklearn_vae.likelihoods.base import (
     MAX_SLOPE,
     Likelihood,
-    Limits,
     LinearParameters,
     Parameters,
     bisect,

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sklearn_vae.columnwise import Limits
 from sklearn_vae.likelihoods.base import (
     MAX_SLOPE,
     MIN_PROBABILITY,
     SMALLEST_PROBABILITY,
     Likelihood,
-    Limits,
     LinearParameters,
     Parameters,
     class_cdf,

@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sklearn_vae.columnwise import Limits
 from sklearn_vae.functional import bounded, unbounded
 from sklearn_vae.likelihoods.base import (
     MAX_SLOPE,
     MIN_PROBABILITY,
     SMALLEST_PROBABILITY,
     Likelihood,
-    Limits,
     LinearParameters,
     Parameters,
     class_cdf,

@@ -10,14 +10,13 @@ from scipy import special
 from torch import Tensor
 
 from sklearn_vae._compat import standard_gamma
+from sklearn_vae.columnwise import Limits, sample_truncated
 from sklearn_vae.functional import bounded, bounded_slope, unbounded
 from sklearn_vae.likelihoods.base import (
     MIN_VARIANCE,
     Likelihood,
-    Limits,
     LinearParameters,
     Parameters,
-    sample_truncated,
     weighted_moments,
 )
 from sklearn_vae.model_constants import HALF_LOG_2PI, LOG_DF_BOUND, LOG_DF_CENTRE, LOG_SCALE_BOUND

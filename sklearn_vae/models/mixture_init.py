@@ -210,9 +210,7 @@ class EM:
             self.rows_by_pattern = [rows for rows, c in zip(order, is_common, strict=True) if c]
             self.rare_rows = (~is_common[index]).nonzero()[:, 0]
         # other columns with zeros for missing values, and their mask: None if none is missing
-        self.others: tuple[Tensor, Tensor | None] = (table.others, None)
-        if table.others.isnan().any():
-            self.others = table.others.nan_to_num(), table.likelihood.observed(table.others)
+        self.others = table.likelihood.split_missing(table.others)
         # without a fit, missing values have the columns' own moments
         self._loc, self._precision = mean, torch.diag_embed(1 / (variance + MIN_VARIANCE))
 

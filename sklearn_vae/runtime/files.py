@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from sklearn_vae.anomaly.reference import are_often_repeated
+from sklearn_vae.columnwise import Limits
 from sklearn_vae.data.conditions import ConditionEncoder
 from sklearn_vae.data.fields import Field
 from sklearn_vae.data.imputation import AveragedImputation
@@ -193,7 +194,8 @@ def _read_vae(fitted: dict[str, Any]) -> VAE:
     """Construct the networks."""
     weights = _read_weights(fitted, fitted["state_dict_"])
     beta = float(fitted.get("beta_", 1.0))  # autoencoders of a detector have none
-    return VAE(fitted["architecture_"], weights, fitted["columns_"].limits(), beta)
+    limits = Limits._make(fitted["columns_"].limits())
+    return VAE(fitted["architecture_"], weights, limits, beta)
 
 
 def _read_transformer(
@@ -248,7 +250,9 @@ def _read_density(
     columns, weight = fitted["columns_"], fitted["weights_"]
     check_array("weights_", weight, "f", (len(fitted["state_dict_"]),))
     members = [_read_weights(fitted, weights) for weights in fitted["state_dict_"]]
-    ensemble = MixtureEnsemble(fitted["architecture_"], members, weight, columns.joint.limits())
+    ensemble = MixtureEnsemble(
+        fitted["architecture_"], members, weight, Limits._make(columns.joint.limits())
+    )
     conditions = _read_conditions(fitted)
     model = DensityModel(columns, ensemble, fitted["seed_"], fields, conditions)
     model.score_samples(model.sample(1), n_draws=1)

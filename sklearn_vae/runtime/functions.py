@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.random import Generator
 
-from sklearn_vae.inference.arrays import logsumexp, softmax
+from sklearn_vae.array_api import logsumexp, softmax
 from sklearn_vae.model_constants import HALF_LOG_2PI
 
 lgamma = np.vectorize(math.lgamma, otypes=[float])

@@ -5,14 +5,15 @@ its formula and its parameters are documented. Shapes are those of that package.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 from numpy.random import Generator
 
-from sklearn_vae.inference.arrays import logsumexp
+from sklearn_vae.array_api import logsumexp
+from sklearn_vae.columnwise import Columnwise, Limits, Parameters, sample_truncated
 from sklearn_vae.model_constants import (
     HALF_LOG_2PI,
     LOG_DF_BOUND,
@@ -20,7 +21,6 @@ from sklearn_vae.model_constants import (
     LOG_RATE_BOUND,
     LOG_SCALE_BOUND,
     LOG_SHAPE_BOUND,
-    MAX_REDRAWS,
     MIN_THRESHOLD_GAP,
     ORDINAL_DIFFERENCE,
 )
@@ -32,10 +32,6 @@ from sklearn_vae.runtime.functions import (
     sigmoid,
     softplus,
 )
-
-Parameters = Sequence[np.ndarray]
-# Bounds and recording steps of samples, see ``TableEncoder.limits``.
-Limits = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 # Distance of the finite differences of log-densities.
 GRADIENT_DIFFERENCE = 1e-5
@@ -67,9 +63,13 @@ class Likelihood:
         """Numbers of each parameter per column."""
         return (1,) * len(self.depends_on_z)
 
-    def log_prob(self, params: Parameters, x: np.ndarray) -> np.ndarray:
+    def log_prob_per_column(self, params: Parameters, x: np.ndarray) -> np.ndarray:
         """Log-density of each value: (..., n width) -> (..., n)."""
         raise NotImplementedError
+
+    def log_prob(self, params: Parameters, x: np.ndarray) -> np.ndarray:
+        """Log-density of the rows, summed over columns: (..., n width) -> (...)."""
+        return self.log_prob_per_column(params, x).sum(-1)
 
     def gradient(self, params: Parameters, x: np.ndarray, number: int) -> np.ndarray:
         """Gradient of the log-densities in one parameter, by finite differences: (..., n size)."""
@@ -82,19 +82,19 @@ class Likelihood:
             )
             ahead[number][..., k::size] += GRADIENT_DIFFERENCE
             behind[number][..., k::size] -= GRADIENT_DIFFERENCE
-            rise = self.log_prob(ahead, x) - self.log_prob(behind, x)
+            rise = self.log_prob_per_column(ahead, x) - self.log_prob_per_column(behind, x)
             gradient[..., k::size] = rise / (2 * GRADIENT_DIFFERENCE)
         return gradient
 
     def residual(self, params: Parameters, x: np.ndarray) -> np.ndarray:
         """Deviance residual of each value, sqrt(-2 log p): (..., n width) -> (..., n)."""
-        return np.sqrt(np.maximum(-2 * self.log_prob(params, x), 0))
+        return np.sqrt(np.maximum(-2 * self.log_prob_per_column(params, x), 0))
 
     def mean(self, params: Parameters) -> np.ndarray:
         """Mean of p(x|z): (..., n width)."""
         raise NotImplementedError
 
-    def average(self, params: Parameters, weights: np.ndarray) -> np.ndarray:
+    def average_over_draws(self, params: Parameters, weights: np.ndarray) -> np.ndarray:
         """Mean over weighted draws of z too: (M, K, B, ...), (M, K, B) -> (B, n width)."""
         return (weights[..., None] * self.mean(params)).sum((0, 1))
 
@@ -105,7 +105,7 @@ class Likelihood:
         """
         raise NotImplementedError
 
-    def sample(self, params: Parameters, generator: Generator, limits: Limits) -> np.ndarray:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> np.ndarray:
         """Sample rows from p(x|z), real numbers within limits: (..., n width)."""
         raise NotImplementedError
 
@@ -122,7 +122,7 @@ class Gaussian(Likelihood):
         """The mean depends on z, the scale if it is one per row."""
         return True, self.scale == "per_row"
 
-    def log_prob(self, params: Parameters, x: np.ndarray) -> np.ndarray:
+    def log_prob_per_column(self, params: Parameters, x: np.ndarray) -> np.ndarray:
         """Log-density of each value."""
         loc, log_scale = params[0], bounded(params[1], LOG_SCALE_BOUND)
         return -0.5 * np.square((x - loc) * np.exp(-log_scale)) - log_scale - HALF_LOG_2PI
@@ -150,10 +150,10 @@ class Gaussian(Likelihood):
         log_scale_slope = raw_slope * bounded_slope(raw, LOG_SCALE_BOUND)
         return np.stack([loc_slope, math.sqrt(2) * log_scale_slope], axis=-1)
 
-    def sample(self, params: Parameters, generator: Generator, limits: Limits) -> np.ndarray:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> np.ndarray:
         """Sample from the truncated normal distribution."""
         loc, scale = params[0], np.exp(bounded(params[1], LOG_SCALE_BOUND))
-        return _truncated(lambda: loc + scale * generator.standard_normal(loc.shape), limits)
+        return sample_truncated(lambda: loc + scale * generator.standard_normal(loc.shape), limits)
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class StudentT(Likelihood):
         """The location depends on z, the scale if it is one per row, the tails do not."""
         return True, self.scale == "per_row", False
 
-    def log_prob(self, params: Parameters, x: np.ndarray) -> np.ndarray:
+    def log_prob_per_column(self, params: Parameters, x: np.ndarray) -> np.ndarray:
         """Log-density of each value."""
         loc, log_scale, df = params[0], bounded(params[1], LOG_SCALE_BOUND), self._df(params[2])
         half = 0.5 * (df + 1)
@@ -196,10 +196,10 @@ class StudentT(Likelihood):
         factors = [np.sqrt((df + 1) / (df + 3)), np.sqrt(df / (df + 3))]
         return number * np.stack(factors, axis=-1)
 
-    def sample(self, params: Parameters, generator: Generator, limits: Limits) -> np.ndarray:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> np.ndarray:
         """Sample from the truncated t distribution."""
         loc, scale, df = params[0], np.exp(bounded(params[1], LOG_SCALE_BOUND)), self._df(params[2])
-        return _truncated(lambda: loc + scale * generator.standard_t(df, loc.shape), limits)
+        return sample_truncated(lambda: loc + scale * generator.standard_t(df, loc.shape), limits)
 
 
 @dataclass(frozen=True)
@@ -234,10 +234,10 @@ class ZeroInflated(Likelihood):
         logits = _cells(params[0], self.n_spikes)
         return log_softmax(np.concatenate([logits, np.zeros((*logits.shape[:-1], 1))], axis=-1))
 
-    def log_prob(self, params: Parameters, x: np.ndarray) -> np.ndarray:
+    def log_prob_per_column(self, params: Parameters, x: np.ndarray) -> np.ndarray:
         """Log-density of each value."""
         (spike, number), log_weight = self._split(x), self._log_weights(params)
-        density = log_weight[..., -1] + Gaussian().log_prob(params[1:], number)
+        density = log_weight[..., -1] + Gaussian().log_prob_per_column(params[1:], number)
         return np.where(spike.sum(-1) > 0.5, (spike * log_weight[..., :-1]).sum(-1), density)
 
     def gradient(self, params: Parameters, x: np.ndarray, number: int) -> np.ndarray:
@@ -253,7 +253,7 @@ class ZeroInflated(Likelihood):
         weight = np.exp(self._log_weights(params))[..., :-1]
         return _flat(np.concatenate([weight, params[1][..., None]], axis=-1))
 
-    def average(self, params: Parameters, weights: np.ndarray) -> np.ndarray:
+    def average_over_draws(self, params: Parameters, weights: np.ndarray) -> np.ndarray:
         """Mean over draws of z, of the numbers weighted by their probability."""
         joint = weights[..., None, None] * np.exp(self._log_weights(params))
         weight = joint.sum((0, 1))
@@ -268,7 +268,7 @@ class ZeroInflated(Likelihood):
         number = np.exp(0.5 * log_weight[..., -1:]) * number
         return np.concatenate([_fisher_features_of_classes(log_weight, slope), number], axis=-1)
 
-    def sample(self, params: Parameters, generator: Generator, limits: Limits) -> np.ndarray:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> np.ndarray:
         """Sample a spike, or a number from the truncated normal distribution."""
         classes = np.eye(self.width)[_sample_classes(np.exp(self._log_weights(params)), generator)]
         classes[..., -1] *= Gaussian().sample(params[1:], generator, limits)
@@ -279,7 +279,7 @@ class ZeroInflated(Likelihood):
 class Bernoulli(Likelihood):
     """Binary columns."""
 
-    def log_prob(self, params: Parameters, x: np.ndarray) -> np.ndarray:
+    def log_prob_per_column(self, params: Parameters, x: np.ndarray) -> np.ndarray:
         """Log-probability of each value."""
         return x * params[0] - softplus(params[0])
 
@@ -296,7 +296,7 @@ class Bernoulli(Likelihood):
         probability = self.mean(params)
         return (slopes[0] * np.sqrt(probability * (1 - probability)))[..., None]
 
-    def sample(self, params: Parameters, generator: Generator, limits: Limits) -> np.ndarray:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> np.ndarray:
         """Sample zeros and ones."""
         probability = self.mean(params)
         return (generator.random(probability.shape) < probability).astype(np.float64)
@@ -318,7 +318,7 @@ class Categorical(Likelihood):
         """One logit per class."""
         return (self.n_classes,)
 
-    def log_prob(self, params: Parameters, x: np.ndarray) -> np.ndarray:
+    def log_prob_per_column(self, params: Parameters, x: np.ndarray) -> np.ndarray:
         """Log-probability of each value."""
         logit = _cells(params[0], self.n_classes)
         return (_cells(x, self.n_classes) * logit).sum(-1) - logsumexp(logit, -1)
@@ -336,7 +336,7 @@ class Categorical(Likelihood):
         log_probability = log_softmax(_cells(params[0], self.n_classes))
         return _fisher_features_of_classes(log_probability, _cells(slopes[0], self.n_classes))
 
-    def sample(self, params: Parameters, generator: Generator, limits: Limits) -> np.ndarray:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> np.ndarray:
         """Sample classes, one-hot encoded."""
         probability = _cells(self.mean(params), self.n_classes)
         return _flat(np.eye(self.n_classes)[_sample_classes(probability, generator)])
@@ -370,7 +370,7 @@ class Ordinal(Likelihood):
         gap = np.log(-np.expm1(distance[..., :-1] - distance[..., 1:]))
         return log_up_to + log_from + np.concatenate([zero, gap, zero], axis=-1)
 
-    def log_prob(self, params: Parameters, x: np.ndarray) -> np.ndarray:
+    def log_prob_per_column(self, params: Parameters, x: np.ndarray) -> np.ndarray:
         """Log-probability of each value."""
         one_hot = np.eye(self.n_classes)[np.rint(x * (self.n_classes - 1)).astype(int)]
         return (one_hot * self._log_probabilities(params)).sum(-1)
@@ -379,7 +379,7 @@ class Ordinal(Likelihood):
         """Mean of the evenly spaced numbers."""
         return np.exp(self._log_probabilities(params)) @ np.linspace(0, 1, self.n_classes)
 
-    def average(self, params: Parameters, weights: np.ndarray) -> np.ndarray:
+    def average_over_draws(self, params: Parameters, weights: np.ndarray) -> np.ndarray:
         """Most probable class over draws of z."""
         probability = weights[..., None, None] * np.exp(self._log_probabilities(params))
         return probability.sum((0, 1)).argmax(-1) / (self.n_classes - 1)
@@ -393,7 +393,7 @@ class Ordinal(Likelihood):
         slope = (self._log_probabilities(ahead) - log_probability) / ORDINAL_DIFFERENCE
         return _fisher_features_of_classes(log_probability, slope)
 
-    def sample(self, params: Parameters, generator: Generator, limits: Limits) -> np.ndarray:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> np.ndarray:
         """Sample classes."""
         probability = np.exp(self._log_probabilities(params))
         return _sample_classes(probability, generator) / (self.n_classes - 1)
@@ -414,7 +414,7 @@ class Counts(Likelihood):
         """Root of the mean, divided by the unit."""
         return np.exp(0.5 * self._log_rate(params)) / self.unit
 
-    def average(self, params: Parameters, weights: np.ndarray) -> np.ndarray:
+    def average_over_draws(self, params: Parameters, weights: np.ndarray) -> np.ndarray:
         """Root of the mean over draws of z too."""
         return np.sqrt((weights[..., None] * np.square(self.mean(params))).sum((0, 1)))
 
@@ -425,7 +425,7 @@ class Poisson(Counts):
 
     unit: float = 1.0
 
-    def log_prob(self, params: Parameters, x: np.ndarray) -> np.ndarray:
+    def log_prob_per_column(self, params: Parameters, x: np.ndarray) -> np.ndarray:
         """Log-probability of each value."""
         log_rate, counts = self._log_rate(params), self._counts(x)
         return counts * log_rate - np.exp(log_rate) - lgamma(counts + 1)
@@ -440,7 +440,7 @@ class Poisson(Counts):
         slope = slopes[0] * bounded_slope(params[0], LOG_RATE_BOUND)
         return (slope * np.exp(0.5 * self._log_rate(params)))[..., None]
 
-    def sample(self, params: Parameters, generator: Generator, limits: Limits) -> np.ndarray:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> np.ndarray:
         """Sample counts."""
         return np.sqrt(generator.poisson(np.exp(self._log_rate(params)))) / self.unit
 
@@ -456,7 +456,7 @@ class NegativeBinomial(Counts):
         """The mean depends on z, the shape does not."""
         return True, False
 
-    def log_prob(self, params: Parameters, x: np.ndarray) -> np.ndarray:
+    def log_prob_per_column(self, params: Parameters, x: np.ndarray) -> np.ndarray:
         """Log-probability of each value."""
         log_rate, counts = self._log_rate(params), self._counts(x)
         log_shape = bounded(params[1], LOG_SHAPE_BOUND)
@@ -470,7 +470,7 @@ class NegativeBinomial(Counts):
         root = np.exp(0.5 * (log_rate - softplus(log_rate - log_shape)))
         return (slopes[0] * bounded_slope(params[0], LOG_RATE_BOUND) * root)[..., None]
 
-    def sample(self, params: Parameters, generator: Generator, limits: Limits) -> np.ndarray:
+    def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> np.ndarray:
         """Sample Poisson variables whose rates are gamma distributed."""
         rate, shape = np.exp(self._log_rate(params)), np.exp(bounded(params[1], LOG_SHAPE_BOUND))
         counts = generator.poisson(
@@ -493,6 +493,29 @@ LIKELIHOODS = {
         ZeroInflated,
     )
 }
+
+
+def columnwise_gradient(
+    columns: Columnwise,
+    params: Sequence[Parameters],
+    x: np.ndarray,
+    observed: np.ndarray | None,
+    *,
+    decoded: bool = False,
+) -> np.ndarray:
+    """Gradient of the rows' log-density in the parameters, or in those that depend on z."""
+    masks = columns.split_mask(observed)
+    blocks = zip(columns.likelihoods, params, columns.split_blocks(x), masks, strict=True)
+    return np.concatenate(
+        [
+            likelihood.gradient(block, values, number)
+            * (1 if mask is None else mask.repeat(size, axis=-1))
+            for likelihood, block, values, mask in blocks
+            for number, size in enumerate(likelihood.param_sizes)
+            if likelihood.depends_on_z[number] or not decoded
+        ],
+        axis=-1,
+    )
 
 
 def _cells(x: np.ndarray, width: int) -> np.ndarray:
@@ -518,21 +541,3 @@ def _sample_classes(probability: np.ndarray, generator: Generator) -> np.ndarray
     """Sample classes with the given probabilities: (..., K) -> (...)."""
     uniform = generator.random((*probability.shape[:-1], 1))
     return (uniform >= probability.cumsum(-1)[..., :-1]).sum(-1)
-
-
-def exceeded(value: np.ndarray, limits: Limits) -> np.ndarray:
-    """Mask of the values beyond limits: (..., n) -> (..., n)."""
-    low, high, excluded, radius = limits
-    is_excluded = (np.abs(value[..., None] - excluded) <= radius[:, None]).any(-1)
-    return (value < low) | (value > high) | is_excluded
-
-
-def _truncated(draw: Callable[[], np.ndarray], limits: Limits) -> np.ndarray:
-    """Sample (..., n) by rejection of values beyond the limits, and at last by clipping."""
-    value = draw()
-    for _ in range(MAX_REDRAWS):
-        is_beyond = exceeded(value, limits)
-        if not is_beyond.any():
-            return value
-        value = np.where(is_beyond, draw(), value)
-    return value.clip(*limits[:2])

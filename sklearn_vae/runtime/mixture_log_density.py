@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.random import Generator
 
-from sklearn_vae.inference.arrays import LOWEST, logsumexp, softmax
+from sklearn_vae.array_api import LOWEST, logsumexp, softmax
 from sklearn_vae.inference.constants import wide_scale
 from sklearn_vae.inference.mixture_constants import (
     BACKTRACKING,
@@ -38,6 +38,7 @@ from sklearn_vae.runtime.functions import (
     resample,
     sum_last,
 )
+from sklearn_vae.runtime.likelihoods import columnwise_gradient
 from sklearn_vae.runtime.mixture_vae import MixtureEnsemble, Standardised
 from sklearn_vae.runtime.random import sobol_normal
 
@@ -85,7 +86,8 @@ class LaplaceProposal:
 
     def __init__(self, model: MixtureEnsemble, x: np.ndarray):
         self.model, self.x = model, x
-        self.white, self.others = model.whitened(x), x[:, ~model.is_real]
+        self.white = model.whitened(x)
+        self.others = model.others.split_missing(x[:, ~model.is_real])
         observed = ~np.isnan(x[:, model.is_real])
         self.observed = None if observed.all() else observed
         self.loc, log_scale = (part[model.member] for part in model.encode(x))
@@ -190,8 +192,8 @@ class LaplaceProposal:
         if (others := self.model.others).blocks:
             x, params = self._other_columns(row), self._slopes(parts.params, z.shape)
             blocks, slopes = map(others.split_params, (here.params, params.swapaxes(0, 1)))
-            gradient += (params @ others.gradient(blocks, x)[..., None])[..., 0]
-            of_others = others.fisher_features(blocks, slopes, x)
+            gradient += (params @ columnwise_gradient(others, blocks, *x)[..., None])[..., 0]
+            of_others = others.fisher_features(blocks, slopes, x[1])
             feature = np.concatenate([feature, of_others.swapaxes(0, 1)], axis=-1)
         precision = feature @ feature.swapaxes(1, 2) + np.eye(n_latent)
         log_joint = self._log_joint(here, z, component, row)
@@ -223,7 +225,7 @@ class LaplaceProposal:
     def _log_joint(
         self, parts: Standardised, z: np.ndarray, component: np.ndarray, row: np.ndarray
     ) -> np.ndarray:
-        log_prob = self.model.log_prob_of(parts, self._other_columns(row))
+        log_prob = self.model.log_prob_of(parts, *self._other_columns(row))
         return log_prob + log_normal(z) + self.model.log_weight[component]
 
     def _parts(self, z: np.ndarray, component: np.ndarray, row: np.ndarray) -> Standardised:
@@ -232,9 +234,12 @@ class LaplaceProposal:
         observed = None if self.observed is None else self.observed[row]
         return self.model.standardise(self.white[component, row], decoded, component, observed)
 
-    def _other_columns(self, row: np.ndarray) -> np.ndarray:
-        """Other columns of rows (N,): (N or 1, n)."""
-        return self.others if len(self.others) == 1 else self.others[row]
+    def _other_columns(self, row: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Other columns of rows (N,), and the mask of their observed values: (N or 1, n)."""
+        x, observed = self.others
+        if len(x) == 1:
+            return self.others
+        return x[row], None if observed is None else observed[row]
 
     def draw(self, noise: np.ndarray, rows: np.ndarray) -> "PosteriorDraws":
         """Draw for the rows with these indices (R,): their K draws share the normal noise.
@@ -307,7 +312,7 @@ class PosteriorDraws(NamedTuple):
         filled = np.empty_like(x)
         filled[:, model.is_real] = (weight[..., None] * real).sum(0)
         if model.others.blocks:
-            filled[:, ~model.is_real] = model.others.average(
+            filled[:, ~model.is_real] = model.others.average_over_draws(
                 model.others.split_params(params[None]), weight[None]
             )
         return filled
@@ -385,7 +390,8 @@ def _components(model: MixtureEnsemble, x: np.ndarray) -> PosteriorDraws:
     rows, component = np.tile(x, (n_mixture, 1)), component.repeat(n_rows)
     white = np.concatenate(model.whitened(x))
     parts = model.standardise(white, decoded, component, ~np.isnan(rows[:, model.is_real]))
-    log_joint = model.log_prob_of(parts, rows[:, ~model.is_real]) + model.log_weight[component]
+    others = model.others.split_missing(rows[:, ~model.is_real])
+    log_joint = model.log_prob_of(parts, *others) + model.log_weight[component]
     shape = n_mixture, n_rows
     return PosteriorDraws(
         log_joint.reshape(shape), component.reshape(shape), np.zeros((*shape, z.shape[1]))

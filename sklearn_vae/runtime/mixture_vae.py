@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.random import Generator
 
+from sklearn_vae.columnwise import Columnwise, Limits
 from sklearn_vae.model_constants import (
     COMPONENT_LOG_SCALE_BOUND,
     HALF_LOG_2PI,
@@ -23,7 +24,6 @@ from sklearn_vae.model_constants import (
     MAX_REDRAWS,
     POSTERIOR_LOG_SCALE_BOUND,
 )
-from sklearn_vae.runtime.columnwise import Columnwise
 from sklearn_vae.runtime.functions import (
     bounded,
     cholesky,
@@ -33,7 +33,7 @@ from sklearn_vae.runtime.functions import (
     perceptron_after_first,
     sum_last,
 )
-from sklearn_vae.runtime.likelihoods import Gaussian, Limits, exceeded
+from sklearn_vae.runtime.likelihoods import Gaussian
 from sklearn_vae.runtime.vae import Architecture
 
 # Codes that are decoded at a time: they fit the cache.
@@ -117,8 +117,9 @@ class MixtureEnsemble:
         is_real_value = np.repeat([block[0] for block in blocks], [block[2] for block in blocks])
         widths = [likelihood.width * n for _, likelihood, n in blocks]
         self.is_real = np.repeat([block[0] for block in blocks], widths)
-        self.limits, self.limits_of_others = (
-            tuple(limit[mask] for limit in limits) for mask in (is_real_value, ~is_real_value)
+        self.limits, self.others.limits = (
+            Limits._make(limit[mask] for limit in limits)
+            for mask in (is_real_value, ~is_real_value)
         )
         n_real, n_shears = self.loc.shape[1], architecture.n_shears
         ends = np.cumsum([0, n_real, n_real, n_shears, self.others.n_params]).tolist()
@@ -159,14 +160,12 @@ class MixtureEnsemble:
         bound = LOG_SCALE_BOUND
         raw = bound * np.arctanh(np.clip(least_log_scale / bound, -0.999, 0.999))
         raw = np.where(np.isfinite(least_log_scale), raw, -np.inf)
-        masks, least, first = [np.zeros(0, bool)], [np.zeros(0)], 0
-        for likelihood, n in self.others.blocks:
-            for number, size in enumerate(likelihood.param_sizes):
-                is_scale = number == likelihood.scale_param
-                masks.append(np.full(n * size, is_scale))
-                least.append(raw[first : first + n] if is_scale else np.full(n * size, -np.inf))
-            first += n
-        self.is_scale_param, self.least_params = np.concatenate(masks), np.concatenate(least)
+        has_scale = [
+            part.scale_param is not None for part, n in self.others.blocks for _ in range(n)
+        ]
+        self.is_scale_param = self.others.is_scale_param
+        self.least_params = np.full(self.others.n_params, -np.inf)
+        self.least_params[self.is_scale_param] = raw[np.array(has_scale, dtype=bool)]
 
     @property
     def is_diagonal(self) -> bool:
@@ -299,14 +298,16 @@ class MixtureEnsemble:
         """Matrices of diagonals: (N, d) or (N, d, d) -> (N, d, d)."""
         return roots if roots.ndim == 3 else roots[..., None] * np.eye(roots.shape[1])
 
-    def log_prob_of(self, parts: Standardised, others: np.ndarray) -> np.ndarray:
+    def log_prob_of(
+        self, parts: Standardised, others: np.ndarray, observed: np.ndarray | None
+    ) -> np.ndarray:
         """Log p(x|z, c) in nats, of ``standardise``'s parts and the other columns: (N,)."""
         standard, log_scale, params, log_det = parts
         log_prob = log_det - sum_last(0.5 * np.square(standard) + log_scale)
         log_prob -= standard.shape[1] * HALF_LOG_2PI
         if not self.others.blocks:
             return log_prob
-        return log_prob + self.others.log_prob(self.others.split_params(params), others)
+        return log_prob + self.others.log_prob(self.others.split_params(params), others, observed)
 
     def conditional(
         self,
@@ -346,16 +347,14 @@ class MixtureEnsemble:
             rows[part, self.is_real] = real
             if self.others.blocks:
                 blocks = self.others.split_params(params)
-                rows[part, ~self.is_real] = self.others.sample(
-                    blocks, generator, self.limits_of_others
-                )
+                rows[part, ~self.is_real] = self.others.sample(blocks, generator)
         return rows
 
     def sample(self, n_rows: int, generator: Generator) -> np.ndarray:
         """Draw rows, again where beyond limits: (n_rows, n_columns)."""
         rows = self._draw_rows(n_rows, generator)
         for _ in range(MAX_REDRAWS):
-            beyond = exceeded(rows[:, self.is_real], self.limits).any(-1)
+            beyond = self.limits.exceeded(rows[:, self.is_real]).any(-1)
             if not beyond.any():
                 break
             rows[beyond] = self._draw_rows(int(beyond.sum()), generator)

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from sklearn_vae.array_api import logsumexp
 from sklearn_vae.data.conditions import ConditionEncoder
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Field
-from sklearn_vae.inference.arrays import logsumexp
 from sklearn_vae.inference.constants import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DRAWS
 from sklearn_vae.inference.decoder_correction import check_range, correction_at
 from sklearn_vae.runtime.functions import log_softmax

@@ -5,22 +5,23 @@ B rows.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.random import Generator
 
-from sklearn_vae.inference.arrays import logsumexp
+from sklearn_vae.array_api import logsumexp
+from sklearn_vae.columnwise import Columnwise, Limits, Parameters
 from sklearn_vae.model_constants import HALF_LOG_2PI, INPUT_CLIP, POSTERIOR_LOG_SCALE_BOUND
-from sklearn_vae.runtime.columnwise import Columnwise
 from sklearn_vae.runtime.functions import (
     bounded,
     log_softmax,
     perceptron,
     perceptron_gradient,
 )
-from sklearn_vae.runtime.likelihoods import Likelihood, Limits, Parameters
+from sklearn_vae.runtime.likelihoods import Likelihood, columnwise_gradient
 from sklearn_vae.runtime.random import TorchGenerator
 
 
@@ -213,35 +214,28 @@ class VAE:
         parts = [np.broadcast_to(part, (*shape, part.shape[-1])) for part in (z, conditions)]
         return np.concatenate(parts, axis=-1)
 
-    def decode(self, z: np.ndarray, x: np.ndarray | None = None) -> list[Parameters]:
+    def decode(self, z: np.ndarray, x: np.ndarray | None = None) -> Sequence[Parameters]:
         """Parameters of p(x|z) by block: (M or 1, K, B, l), (B, n) -> (M, K, B, k * size)."""
         inputs = self._decoder_inputs(z, x)
         out = self._network("decoder", inputs.reshape(len(inputs), -1, inputs.shape[-1]))
         decoded = out.reshape(len(out), *inputs.shape[1:-1], out.shape[-1])
-        free, first, n_free = self.weights["free"][:, None], 0, 0
-        params: list[Parameters] = []
-        for likelihood, n in self.architecture.blocks:
-            block = []
-            for size, depends in zip(likelihood.param_sizes, likelihood.depends_on_z, strict=True):
-                if depends:
-                    block.append(decoded[..., first : (first := first + n * size)])
-                else:
-                    block.append(free[..., n_free : (n_free := n_free + n * size)])
-            params.append(block)
-        return params
+        return self.likelihood.split(decoded, self.weights["free"][:, None])
 
     @cached_property
     def likelihood(self) -> Columnwise:
         """Joint likelihood of the columns."""
-        return Columnwise(self.architecture.blocks)
+        columns = Columnwise(self.architecture.blocks)
+        columns.limits = self.limits
+        return columns
 
     def log_likelihood(self, x: np.ndarray, z: np.ndarray) -> np.ndarray:
         """Log p(x|z) of observed values: (B, n), (M, K, B or 1, l) -> (M, K, B)."""
-        return self.likelihood.log_prob(self.decode(z, x), x)
+        return self.likelihood.log_prob(self.decode(z, x), *self.likelihood.split_missing(x))
 
     def gradient(self, x: np.ndarray, z: np.ndarray) -> np.ndarray:
         """Gradient of log p(x|z) in z: (B, n), (M, K, B, l) -> (M, K, B, l)."""
-        slopes = self.likelihood.gradient(self.decode(z, x), x, decoded=True)
+        params, rows = self.decode(z, x), self.likelihood.split_missing(x)
+        slopes = columnwise_gradient(self.likelihood, params, *rows, decoded=True)
         inputs = self._decoder_inputs(z, x)
         flat = (
             part.reshape(len(z), math.prod(part.shape[1:-1]), part.shape[-1])
@@ -252,7 +246,7 @@ class VAE:
 
     def average(self, z: np.ndarray, weight: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Mean over weighted codes: (M, K, B, l), (M, K, B), (B, n) -> (B, n_columns)."""
-        return self.likelihood.average(self.decode(z, x), weight)
+        return self.likelihood.average_over_draws(self.decode(z, x), weight)
 
     def fill_missing(self, x: np.ndarray) -> np.ndarray:
         """Replace missing values as the first member's encoder input: (B, n_columns)."""
@@ -296,7 +290,9 @@ class VAE:
             masked = np.nan if self.architecture.n_factors else 0.0
             inputs = np.where(np.repeat(mask, widths, axis=1)[:, None], masked, inputs)
         z, _ = self.encode(inputs)
-        return z, self.likelihood.residual(self.decode(z[:, None]), x)[:, 0]
+        values, observed = self.likelihood.split_missing(x)
+        residual = self.likelihood.residual(self.decode(z[:, None]), values)[:, 0]
+        return z, residual if observed is None else residual * observed
 
     def mean(self, z: np.ndarray, x: np.ndarray | None = None) -> np.ndarray:
         """Mean of p(x|z): (B or 1, l), (B, n) -> (M, B or 1, n_columns)."""
@@ -316,7 +312,7 @@ class VAE:
 
         (M or 1, n_rows, l), (n_rows, n) -> (M, n_rows, n_columns).
         """
-        return self.likelihood.sample(self.decode(z[:, None], x), generator, self.limits)[:, 0]
+        return self.likelihood.sample(self.decode(z[:, None], x), generator)[:, 0]
 
 
 def normal_log_density(z: np.ndarray, loc: np.ndarray, log_scale: np.ndarray) -> np.ndarray:

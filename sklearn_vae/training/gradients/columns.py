@@ -79,7 +79,9 @@ def split_columns(
     Parameters of each block and their gradients are as likelihoods have them, columns last: (M, K,
     B, d) or (M, 1, 1, d). The mask of observed values is (M, n, 1, B).
     """
-    masks = likelihood.split_mask(observed, dim=1)
+    masks: Sequence[Tensor | None] = [None] * len(likelihood.blocks)
+    if observed is not None:
+        masks = observed.split([n for _, n in likelihood.blocks], dim=1)
     priors: Sequence[ScalePrior | None] = [None] * len(masks)
     if prior is not None:
         residuals = prior.residual.split(likelihood.widths, dim=1)

@@ -1,9 +1,11 @@
-"""Functions of PyTorch's tensors and of numpy's arrays, for algorithms that the runtime shares.
+"""Functions of PyTorch's tensors and of numpy's arrays, for code that the numpy runtime shares.
 
 Most functions that these need have the same name and arguments in both libraries.
 """
 
 import sys
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -43,6 +45,19 @@ def take_along(x: Array, indices: Array, axis: int) -> Array:
     if isinstance(x, np.ndarray):
         return np.take_along_axis(x, indices, axis)
     return x.take_along_dim(indices, axis)
+
+
+def concatenate(parts: Iterable[Array], axis: int = -1) -> Array:
+    """Join arrays along an axis."""
+    parts = list(parts)
+    return namespace(parts[0]).concatenate(parts, axis)
+
+
+def split(x: Array, sizes: Sequence[int]) -> Sequence[Array]:
+    """Split along the last axis into parts of these sizes."""
+    if not isinstance(x, np.ndarray):
+        return x.split(sizes, dim=-1)
+    return [x[..., first:last] for first, last in pairwise(accumulate(sizes, initial=0))]
 
 
 def argsort(x: Array, axis: int) -> Array:

@@ -1,13 +1,56 @@
-"""Joint likelihood of the columns of a row."""
+"""Joint likelihood of the columns of a row, and limits of their samples.
 
-from collections.abc import Sequence
-from typing import Any
+Arrays are PyTorch's tensors, or in the runtime numpy's; so are the likelihoods.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple, cast
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from sklearn_vae.likelihoods.base import Likelihood, Limits, Parameters
+from sklearn_vae.array_api import Array, concatenate, namespace, split
+from sklearn_vae.model_constants import MAX_REDRAWS
+
+Parameters = Sequence[Array]
+
+
+class Limits(NamedTuple):
+    """Limits of samples of real columns.
+
+    Attributes
+    ----------
+    low, high : array of shape (n,)
+        Bounds.
+    excluded : array of shape (n, n_excluded)
+        Values with a probability of their own, which no continuous sample has; NaN where a
+        column has fewer.
+    radius : array of shape (n,)
+        Distance up to which a number counts as an excluded value.
+    """
+
+    low: Array
+    high: Array
+    excluded: Array
+    radius: Array
+
+    def exceeded(self, value: Array) -> Array:
+        """Mask of the values beyond the limits: (..., n) -> (..., n)."""
+        is_excluded = (abs(value[..., None] - self.excluded) <= self.radius[..., None]).any(-1)
+        return (value < self.low) | (value > self.high) | is_excluded
+
+
+def sample_truncated(draw: Callable[[], Array], limits: Limits | None) -> Array:
+    """Sample (..., n) from a truncated distribution, by rejection of values beyond the limits."""
+    value = draw()
+    if limits is None:
+        return value
+    for _ in range(MAX_REDRAWS):
+        is_beyond = limits.exceeded(value)
+        if not is_beyond.any():
+            return value
+        value = namespace(value).where(is_beyond, draw(), value)
+    return value.clip(limits.low, limits.high)
 
 
 class Columnwise:
@@ -28,7 +71,7 @@ class Columnwise:
 
     limits: Limits | None = None
 
-    def __init__(self, blocks: Sequence[tuple[Likelihood, int]]):
+    def __init__(self, blocks: Sequence[tuple[Any, int]]):
         self.blocks = tuple(blocks)
         self.likelihoods = [likelihood for likelihood, _ in self.blocks]
         self.widths = [n * likelihood.width for likelihood, n in self.blocks]
@@ -53,10 +96,10 @@ class Columnwise:
         is_scale = [is_scale for size, depends, is_scale in params if depends for _ in range(size)]
         return np.array(is_scale, dtype=bool)
 
-    def split(self, outputs: Tensor, free: Tensor) -> list[list[Tensor]]:
+    def split(self, outputs: Array, free: Array) -> list[list[Array]]:
         """Split decoder outputs and free parameters into the parameters of each block."""
-        decoded = iter(outputs.split(self._decoder_sizes, dim=-1))
-        others = iter(free.split(self._free_sizes, dim=-1))
+        decoded = iter(split(outputs, self._decoder_sizes))
+        others = iter(split(free, self._free_sizes))
         return [
             [next(decoded if depends else others) for depends in likelihood.depends_on_z]
             for likelihood in self.likelihoods
@@ -73,30 +116,36 @@ class Columnwise:
         is_scale = [is_scale for size, _, is_scale in self._params for _ in range(size)]
         return np.array(is_scale, dtype=bool)
 
-    def split_params(self, params: Tensor) -> list[list[Tensor]]:
+    def split_params(self, params: Array) -> list[list[Array]]:
         """Split parameters (..., n_params), all of which depend on the row, by block."""
-        parts = iter(params.split([size for size, _, _ in self._params], dim=-1))
+        parts = iter(split(params, [size for size, _, _ in self._params]))
         return [[next(parts) for _ in likelihood.param_sizes] for likelihood in self.likelihoods]
 
-    def split_blocks(self, x: Tensor) -> tuple[Tensor, ...]:
+    def split_blocks(self, x: Array) -> Sequence[Array]:
         """Split encoded rows into blocks; conditions behind them are left out."""
-        return x[..., : self.n_columns].split(self.widths, dim=-1)
+        return split(x[..., : self.n_columns], self.widths)
 
-    def split_mask(self, observed: Tensor | None, dim: int = -1) -> Sequence[Any]:
+    def split_mask(self, observed: Array | None) -> Sequence[Array | None]:
         """Split the mask of observed values into blocks; None for each without a mask."""
         if observed is None:
             return [None] * len(self.blocks)
-        return observed.split([n for _, n in self.blocks], dim=dim)
+        return split(observed, [n for _, n in self.blocks])
 
-    def observed(self, x: Tensor) -> Tensor:
+    def observed(self, x: Array) -> Array:
         """Mask of the values that are not NaN: (..., n_columns) -> (..., n)."""
         # all numbers of a value are missing, or none is
         pairs = zip(self.likelihoods, self.split_blocks(x), strict=True)
-        return ~torch.cat([x[..., :: likelihood.width] for likelihood, x in pairs], -1).isnan()
+        first = concatenate(x[..., :: likelihood.width] for likelihood, x in pairs)
+        return ~namespace(first).isnan(first)
+
+    def split_missing(self, x: Array) -> tuple[Array, Array | None]:
+        """Zeros for missing values, and the mask of observed ones (..., n); None if all are."""
+        xp = namespace(x)
+        return (xp.nan_to_num(x), self.observed(x)) if xp.isnan(x).any() else (x, None)
 
     def log_prob(
-        self, params: Sequence[Parameters], x: Tensor, observed: Tensor | None = None
-    ) -> Tensor:
+        self, params: Sequence[Parameters], x: Array, observed: Array | None = None
+    ) -> Array:
         """Log-density of the rows, summed over columns: (..., n_columns) -> (...).
 
         With a mask ``observed`` (..., n) the density is that of the observed values.
@@ -108,8 +157,8 @@ class Columnwise:
         return sum(rest, first)
 
     def log_prob_by_component(
-        self, params: Sequence[Parameters], x: Tensor, observed: Tensor | None = None
-    ) -> Tensor:
+        self, params: Sequence[Parameters], x: Array, observed: Array | None = None
+    ) -> Array:
         """Log-density of rows in components: (M, C, ...), (M, B, n_columns) -> (M, C, B)."""
         masks = self.split_mask(observed)
         blocks = zip(self.likelihoods, params, self.split_blocks(x), masks, strict=True)
@@ -120,8 +169,8 @@ class Columnwise:
         self,
         params: Sequence[Parameters],
         slopes: Sequence[Parameters],
-        observed: Tensor | None = None,
-    ) -> Tensor:
+        observed: Array | None = None,
+    ) -> Array:
         """Features whose inner products are the Fisher information about z: (l, ..., F).
 
         With a mask ``observed`` (..., n) it is that of the observed values.
@@ -130,10 +179,11 @@ class Columnwise:
         features = [likelihood.fisher_features(*block) for likelihood, *block in blocks]
         if observed is not None:
             pairs = zip(features, self.split_mask(observed), strict=True)
-            features = [part * mask.unsqueeze(-1) for part, mask in pairs]
-        return torch.cat([part.flatten(-2) for part in features], dim=-1)
+            features = [part * cast(Array, mask)[..., None] for part, mask in pairs]
+        shapes = ((*part.shape[:-2], part.shape[-2] * part.shape[-1]) for part in features)
+        return concatenate(part.reshape(s) for part, s in zip(features, shapes, strict=True))
 
-    def maximum_likelihood(self, x: Tensor, weights: Tensor, start: Tensor | None = None) -> Tensor:
+    def maximum_likelihood(self, x: Array, weights: Array, start: Array | None = None) -> Array:
         """Fit the parameters to rows with weights (C, n): (n, n_columns) -> (C, n_params).
 
         Iterations go on from the parameters ``start`` (C, n_params), if given.
@@ -141,61 +191,57 @@ class Columnwise:
         starts = [None] * len(self.blocks) if start is None else self.split_params(start)
         blocks = zip(self.likelihoods, self.split_blocks(x), starts, strict=True)
         params = [part.maximum_likelihood(x, weights, start) for part, x, start in blocks]
-        return torch.cat([part for block in params for part in block], dim=-1)
+        return concatenate(part for block in params for part in block)
 
-    def log_prob_per_column(self, params: Sequence[Parameters], x: Tensor) -> Tensor:
+    def log_prob_per_column(self, params: Sequence[Parameters], x: Array) -> Array:
         """Log-density of each value: (..., n_columns) -> (..., n)."""
         blocks = zip(self.likelihoods, params, self.split_blocks(x), strict=True)
-        return torch.cat([p.log_prob_per_column(params, x) for p, params, x in blocks], -1)
+        return concatenate(p.log_prob_per_column(params, x) for p, params, x in blocks)
 
-    def residual(self, params: Sequence[Parameters], x: Tensor) -> Tensor:
+    def residual(self, params: Sequence[Parameters], x: Array) -> Array:
         """Residual of each value: of normal distributions, the difference from the mean.
 
         Of other likelihoods it is the deviance residual. (..., n_columns) -> (..., n).
         """
         blocks = zip(self.likelihoods, params, self.split_blocks(x), strict=True)
-        return torch.cat([p.residual(params, x) for p, params, x in blocks], -1)
+        return concatenate(p.residual(params, x) for p, params, x in blocks)
 
-    def log_prior(self, params: Sequence[Parameters], scale: Tensor) -> Tensor:
+    def log_prior(self, params: Sequence[Parameters], scale: Array) -> Array:
         """Log-density of a pseudo-observation at distance ``scale`` (..., n_columns): (...)."""
         blocks = zip(self.likelihoods, params, self.split_blocks(scale), strict=True)
         first, *rest = [likelihood.log_prior(params, scale) for likelihood, params, scale in blocks]
         return sum(rest, first)
 
-    def mean(self, params: Sequence[Parameters]) -> Tensor:
+    def mean(self, params: Sequence[Parameters]) -> Array:
         """Mean of p(x|z): (..., n_columns)."""
         pairs = zip(self.likelihoods, params, strict=True)
-        return torch.cat([likelihood.mean(params) for likelihood, params in pairs], dim=-1)
+        return concatenate(likelihood.mean(params) for likelihood, params in pairs)
 
-    def mode(self, params: Sequence[Parameters]) -> Tensor:
+    def mode(self, params: Sequence[Parameters]) -> Array:
         """Means of numbers and most probable classes, as encoded rows: (..., n_columns)."""
         pairs = zip(self.likelihoods, params, strict=True)
-        return torch.cat([likelihood.mode(params) for likelihood, params in pairs], dim=-1)
+        return concatenate(likelihood.mode(params) for likelihood, params in pairs)
 
-    def average_over_draws(self, params: Sequence[Parameters], weights: Tensor) -> Tensor:
+    def average_over_draws(self, params: Sequence[Parameters], weights: Array) -> Array:
         """Mean over draws of z too, with weights (M, K, B): (B, n_columns)."""
         pairs = zip(self.likelihoods, params, strict=True)
-        parts = [likelihood.average_over_draws(params, weights) for likelihood, params in pairs]
-        return torch.cat(parts, dim=-1)
+        return concatenate(part.average_over_draws(params, weights) for part, params in pairs)
 
-    def cdf(self, params: Sequence[Parameters], x: Tensor) -> tuple[Tensor, Tensor]:
+    def cdf(self, params: Sequence[Parameters], x: Array) -> tuple[Array, Array]:
         """P(X < x) and P(X = x) of each value: (..., n_columns) -> (..., n), (..., n)."""
         blocks = zip(self.likelihoods, params, self.split_blocks(x), strict=True)
         parts = [likelihood.cdf(params, x) for likelihood, params, x in blocks]
         below, at = zip(*parts, strict=True)
-        return torch.cat(below, dim=-1), torch.cat(at, dim=-1)
+        return concatenate(below), concatenate(at)
 
-    def sample(self, params: Sequence[Parameters], generator: torch.Generator) -> Tensor:
+    def sample(self, params: Sequence[Parameters], generator: Any) -> Array:
         """Sample rows from p(x|z), within the limits: (..., n_columns)."""
         blocks = zip(self.likelihoods, params, self._limits(), strict=True)
-        parts = [
-            likelihood.sample(params, generator, limits) for likelihood, params, limits in blocks
-        ]
-        return torch.cat(parts, dim=-1)
+        return concatenate(
+            part.sample(params, generator, limits) for part, params, limits in blocks
+        )
 
-    def initialize(
-        self, loadings: Tensor, loc: Tensor, scale: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def initialize(self, loadings: Array, loc: Array, scale: Array) -> tuple[Array, Array, Array]:
         """Slopes (l, n_decoder_outputs), offsets and free parameters, from a linear model."""
         slopes, offsets, free = [loadings[:, :0]], [loc[:0]], [loc[:0]]
         linear = (self.split_blocks(tensor) for tensor in (loadings, loc, scale))
@@ -207,12 +253,11 @@ class Columnwise:
                     offsets.append(offset)
                 else:
                     free.append(offset)
-        return torch.cat(slopes, dim=1), torch.cat(offsets), torch.cat(free)
+        return concatenate(slopes), concatenate(offsets), concatenate(free)
 
     def _limits(self) -> list[Limits | None]:
         """Limits of each block's columns."""
         if self.limits is None:
             return [None] * len(self.blocks)
-        numbers = [n for _, n in self.blocks]
-        parts = (part.split(numbers) for part in self.limits)
-        return [Limits(*limits) for limits in zip(*parts, strict=True)]
+        ends = pairwise(accumulate((n for _, n in self.blocks), initial=0))
+        return [Limits._make(part[first:last] for part in self.limits) for first, last in ends]
