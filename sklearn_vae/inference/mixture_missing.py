@@ -49,14 +49,7 @@ def sample_given_observed(
     filled = x.new_empty(n_draws, *x.shape)
     for mixture, part, (draw, row) in _by_member(models, member, x):
         z = draws.z[chosen[draw, row], row]
-        rows = x.new_empty(len(row), x.shape[1])
-        rows[:, mixture.real_columns], params = mixture.conditional(
-            *part, z, component[draw, row], generator
-        )
-        if mixture.others.blocks:
-            blocks = mixture.others.split_params(params)
-            rows[:, mixture.other_columns] = mixture.others.sample(blocks, generator)
-        filled[draw, row] = rows
+        filled[draw, row] = mixture.sample_given(*part, z, component[draw, row], generator)
     return filled.transpose(0, 1)
 
 

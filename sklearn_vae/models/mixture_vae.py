@@ -350,17 +350,25 @@ class MixtureVAE(StackedModule):
         weights = self.mixture_logit[:1].softmax(-1)
         noise = torch.randn(1, 1, n_rows, generator=generator, dtype=dtype).to(device)
         chosen = draw_components(weights.mT.expand(-1, -1, n_rows), noise)  # (1, 1, n_rows)
-        component = chosen[0, 0]
-        shift, root, params = self._first_member(z[0, 0], component)
-        noise = torch.randn(shift.shape, generator=generator, dtype=dtype).to(device)
-        x = z.new_empty(n_rows, self.architecture.n_columns)
-        white = _solve(root, noise) + shift
-        x[:, self.real_columns] = self.loc[0, component] + _solve(self.whiten[0, component], white)
-        if params.shape[1]:
-            x[:, self.other_columns] = self.others.sample(
-                self.others.split_params(params), generator
-            )
-        return x
+        nothing = z.new_zeros(n_rows, len(self.real_columns))
+        return self.sample_given(nothing, nothing > 0, z[0, 0], chosen[0, 0], generator)
+
+    def sample_given(
+        self,
+        real: Tensor,
+        observed: Tensor | None,
+        z: Tensor,
+        component: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Draw rows (n, n_columns) given some real columns; parameters as of ``conditional``."""
+        rows = z.new_empty(len(z), self.architecture.n_columns)
+        real, params = self.conditional(real, observed, z, component, generator)
+        rows[:, self.real_columns] = real
+        if self.others.blocks:
+            blocks = self.others.split_params(params)
+            rows[:, self.other_columns] = self.others.sample(blocks, generator)
+        return rows
 
     def _first_member(self, z: Tensor, component: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Shift, root of the precision and other parameters, of codes (n, l), components (n,)."""
@@ -420,7 +428,7 @@ class MixtureVAE(StackedModule):
         whiten = self.whiten[0, component]
         white = _solve(root, noise) + shift
         start = self.loc[0, component] + _solve(whiten, white)  # a draw, or the mean
-        if self.architecture.is_independent:
+        if self.architecture.is_independent or not observed.any():
             return torch.where(observed, real, start), params
         square = [part if part.ndim == 3 else torch.diag_embed(part) for part in (whiten, root)]
         residual = torch.where(observed, real - start, 0)
