@@ -25,7 +25,7 @@ MAX_COLUMNS_TO_CORRECT = 50
 # Classes of a column that trees predict, at most: each class has trees of its own.
 MAX_CLASSES_TO_CORRECT = 32
 # Factors of the spread of draws that are tried on hidden cells.
-SPREADS = np.linspace(0.7, 1.2, 6)
+SPREADS = np.linspace(0.3, 1.5, 13)
 # Draws of these cells.
 N_DRAWS = 79
 # Smaller weights of training rows are rounding errors: all copies of the row are held out.
@@ -213,7 +213,7 @@ class AverageFitter:
         mean: np.ndarray,
         trees: BoostedTrees | None,
     ) -> None:
-        """Choose the factor of the spread of draws, so that intervals cover hidden cells.
+        """Choose factors of the spread of draws, so that intervals cover hidden cells.
 
         ``draws`` (n_draws, n, n_features) of the model impute these cells, and ``mean``
         (n, n_features) of model and mixture. Neither the model nor ``trees`` have seen them.
@@ -226,6 +226,6 @@ class AverageFitter:
             tried = replace(self.imputation, spread=np.where(is_real, factor, 1.0))
             moved = tried.move(draws, rows, mean, shift, self.model.seed_)
             covers.append(hidden_cells.cover(tried.round(rows, moved), is_real))
-        # the smallest one with this cover, or the largest one
-        factor = np.interp(COVER, np.maximum.accumulate(covers), SPREADS)
-        self.imputation = replace(self.imputation, spread=np.where(is_real, factor, 1.0))
+        # for each column the smallest one with this cover, or the largest one
+        spread = [np.interp(COVER, cover, SPREADS) for cover in np.maximum.accumulate(covers).T]
+        self.imputation = replace(self.imputation, spread=np.where(is_real, spread, 1.0))

@@ -14,6 +14,8 @@ HIDDEN_SHARE = 1 / 3
 MAX_HELD_OUT = 3_000
 # Share of the hidden cells that intervals of draws should cover.
 COVER = 0.9
+# Cells of all columns that those of a column are shrunk by: its own say little about intervals.
+CELLS_OF_ALL = 200
 
 
 class HiddenCells(NamedTuple):
@@ -81,11 +83,12 @@ class HiddenCells(NamedTuple):
             gain = np.nansum(self.precision * (errors[1] - errors[0]), axis=0)
         return gain > 0
 
-    def cover(self, draws: np.ndarray, columns: np.ndarray) -> float:
-        """Share of the hidden numbers within the 90 % intervals of 20 k - 1 draws.
+    def cover(self, draws: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Share of each column's hidden numbers within the 90 % intervals of 20 k - 1 draws.
 
         They are in the columns of the mask ``columns`` (n_features,). A number that equals
-        draws has any of their ranks, each as likely.
+        draws has any of their ranks, each as likely. The shares (n_features,) are shrunk towards
+        that of all columns, which they have where no cell is hidden.
         """
         cells = (self.precision > 0) & columns
         draws, numbers = draws[:, cells], self.rows[cells]
@@ -94,8 +97,12 @@ class HiddenCells(NamedTuple):
         n_outside = round((1 - COVER) / 2 * (len(draws) + 1))
         n_inside = np.minimum(highest, len(draws) - n_outside) - np.maximum(lowest, n_outside) + 1
         is_inside = np.maximum(n_inside, 0) / (highest - lowest + 1)
+        column, n_columns = np.nonzero(cells)[1], cells.shape[1]
         counts = np.broadcast_to(self.counts[:, None], cells.shape)[cells]
-        return float(np.average(is_inside, weights=counts))
+        covered = np.bincount(column, counts * is_inside, n_columns)
+        total = np.bincount(column, counts, n_columns)
+        common = covered.sum() / total.sum()
+        return (covered + CELLS_OF_ALL * common) / (total + CELLS_OF_ALL)
 
     def has_no_more_errors(self, imputed: np.ndarray, other: np.ndarray) -> bool:
         """Test whether classes are wrong as often as in another imputation, or less often.

@@ -383,20 +383,45 @@ def test_draws_have_the_mean_that_is_imputed(steps):
     assert low <= draws.min() < draws.max() <= high
 
 
-@pytest.mark.parametrize(("too_wide_by", "factor"), [(1.25, 0.8), (0.9, 1 / 0.9), (0.5, 1.2)])
+@pytest.mark.parametrize(
+    ("too_wide_by", "factor"), [(1.25, 0.8), (0.9, 1 / 0.9), (0.5, 1.5), (5.0, 0.3)]
+)
 def test_the_spread_of_draws_is_that_of_hidden_cells(too_wide_by, factor, steps):
-    """Up to 1.2; all are normal, and have the same mean."""
+    """From .3 to 1.5; all are normal, and have the same mean."""
+    np.testing.assert_allclose(fitted_spread([too_wide_by], 4000, steps), factor, atol=0.02)
+
+
+def test_each_column_has_a_spread_of_its_own(steps):
+    """A model may be too certain of one column and too uncertain of another."""
+    spread = fitted_spread([0.8, 2.0], 4000, steps)
+
+    np.testing.assert_allclose(spread[1:], [1.25, 0.5], rtol=0.1)
+    assert spread[1] > spread[0] > spread[2]  # that of all, where no cell is hidden
+
+
+def test_the_spread_of_a_column_with_few_hidden_cells_is_nearly_the_common_one(steps):
+    """A few cells say little about intervals: 200 cells of all columns are added."""
+    spread = fitted_spread([0.8, 1.25], 20, steps)
+
+    np.testing.assert_allclose(spread[1:], spread[0], rtol=0.15)
+
+
+def fitted_spread(too_wide_by, n, steps):
+    """Spread for normal draws of the last columns, whose standard deviation is wrong by factors."""
     rng = np.random.default_rng(0)
-    rows, hidden = np.full((4000, 3), 1.0), np.tile([False, False, True], (4000, 1))
-    rows[:, 2] += 0.1 * rng.normal(size=4000)
-    mean = np.ones(rows.shape)
-    draws = np.where(hidden, 1 + 0.1 * too_wide_by * rng.normal(size=(39, 4000, 3)), rows)
+    is_hidden = np.arange(3) >= 3 - len(too_wide_by)
+    rows, hidden = np.full((n, 3), 1.0), np.tile(is_hidden, (n, 1))
+    rows[hidden] += 0.1 * rng.normal(size=hidden.sum())
+    draws = np.tile(rows, (39, 1, 1))
+    draws[:, :, is_hidden] = 1 + 0.1 * np.array(too_wide_by) * rng.normal(
+        size=(39, n, len(too_wide_by))
+    )
     model = steps[0].estimator_
     fitter = AverageFitter(model, model.state_dict_, rows, None)
-    cells = HiddenCells(rows, hidden, hidden.astype(float), 0 * rows, np.ones(4000))
-    fitter._fit_spread(draws, cells, mean, None)
+    cells = HiddenCells(rows, hidden, hidden.astype(float), 0 * rows, np.ones(n))
+    fitter._fit_spread(draws, cells, np.ones(rows.shape), None)
 
-    np.testing.assert_allclose(fitter.imputation.spread, factor, atol=0.02)
+    return fitter.imputation.spread
 
 
 def test_the_spread_is_saved(steps, tmp_path):

@@ -61,7 +61,7 @@ def test_the_cover_of_draws_is_that_of_intervals_between_them():
     low, high = np.sort(draws[:, :, 0], axis=0)[[1, -2]]
     is_inside = np.repeat((low <= truth[:, 0]) & (truth[:, 0] <= high), counts)
 
-    cover = cells.cover(draws, np.array([True, False]))
+    cover = cells.cover(draws, np.array([True, False]))[0]
     np.testing.assert_allclose(cover, is_inside[np.repeat(precision[:, 0] > 0, counts)].mean())
     assert 0.6 < cover < 0.8
 
