@@ -598,8 +598,7 @@ class VAETransformer(
             for name in best.weights
         }
         self.decoder_correction_ = self.code_range_ = None
-        # least squares need whole rows
-        if rows is not None and not self.architecture_.n_factors:
+        if rows is not None:
             model = build(self.architecture_).to(rows.x.device, rows.x.dtype)
             model.load(best.weights)
             x, weight = rows.arrays()

@@ -24,11 +24,12 @@ MIN_SPREAD = 1e-6
 def fit_decoder_correction(
     model: "VAE", x: np.ndarray, weight: np.ndarray | None, rows_per_chunk: int
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Fit the correction of a model's Gaussian columns to complete encoded rows, with weights (n,).
+    """Fit the correction of a model's Gaussian columns to encoded rows, with weights (n,).
 
     Return offset and slopes (1 + l, n_columns), and the range of the codes (2, l); None without
     Gaussian columns, and for an autoregressive decoder, whose mean has no linear correction. The
-    model has one member. Of a long table, rows of all parts are used.
+    model has one member. Of a long table, rows of all parts are used. The residual of a missing
+    cell is 0.
     """
     import torch
 
@@ -45,7 +46,7 @@ def fit_decoder_correction(
             encoded = torch.as_tensor(x[chunk]).to(model.device)[None]
             z = model.posterior.mean(model.encode(encoded))
             residual = (encoded[..., :n_columns] - model.reconstruct(z, encoded))[0].cpu().numpy()
-            residual = np.where(architecture.is_normal, residual, 0)
+            residual = np.where(architecture.is_normal & ~np.isnan(residual), residual, 0)
             codes = z[0].cpu().numpy()
             row_weight = np.ones(len(codes)) if weight is None else weight[chunk]
             correction.add(codes, residual, row_weight)

@@ -181,6 +181,23 @@ def test_binary_columns_keep_their_probabilities(rng):
     assert np.abs(np.delete(vae.decoder_correction_, place, axis=1)).max() > 0
 
 
+def test_cells_that_are_missing_have_no_residual(rng, monkeypatch):
+    """One missing cell must not cost a table its correction. The oracle is Ridge."""
+    monkeypatch.setattr(module, "PENALTIES", np.array([0.1]))
+    X = rng.normal(size=(150, 2)) @ rng.normal(size=(2, 4)) + 0.3 * rng.normal(size=(150, 4))
+    X[rng.random(X.shape) < 0.1] = np.nan
+    vae = VAETransformer(2, max_iter=2, random_state=0).fit(X)
+    Z = vae.transform(X)
+    left = vae.columns_.transform(X) - vae.module_.reconstruct(as_tensor(Z))[0].numpy()
+    scaler = StandardScaler().fit(Z)
+    ridge = Ridge(alpha=0.1 * len(X)).fit(scaler.transform(Z), np.nan_to_num(left))
+    found = vae.decoder_correction_
+
+    np.testing.assert_allclose(
+        found[0] + Z @ found[1:], ridge.predict(scaler.transform(Z)), atol=1e-4
+    )
+
+
 def test_the_density_knows_nothing_of_it(rng):
     """Scores and samples are those of p(x|z) itself; a stream of chunks has no correction."""
     X = rng.normal(size=(150, 4)) @ rng.normal(size=(4, 4))
