@@ -10,7 +10,14 @@ import numpy as np
 import torch
 
 from sklearn_vae.functional import unbounded
-from sklearn_vae.likelihoods import Bernoulli, Categorical, Columnwise, Gaussian, Likelihood
+from sklearn_vae.likelihoods import (
+    Bernoulli,
+    Categorical,
+    Columnwise,
+    Gaussian,
+    Likelihood,
+    ZeroInflated,
+)
 from sklearn_vae.model_constants import COMPONENT_LOG_SCALE_BOUND, LOG_SCALE_BOUND
 from sklearn_vae.networks import ACTIVATIONS, NETWORKS, FullyConnected, Layout, Network
 from sklearn_vae.persistence.registry import serializable
@@ -127,6 +134,16 @@ class Architecture:
         """Mask of the columns of x with a normal or log-normal distribution: (n_columns,)."""
         is_normal = [isinstance(likelihood, Gaussian) for likelihood, _ in self.blocks]
         return np.repeat(is_normal, [n * likelihood.width for likelihood, n in self.blocks])
+
+    @cached_property
+    def is_number(self) -> np.ndarray:
+        """Mask of the real numbers of x, those beside point masses among them: (n_columns,)."""
+        masks = [
+            np.tile(np.arange(likelihood.width) == likelihood.width - 1, n)
+            & isinstance(likelihood, Gaussian | ZeroInflated)
+            for likelihood, n in self.blocks
+        ]
+        return np.concatenate([np.zeros(0, dtype=bool), *masks])
 
     @cached_property
     def n_noise(self) -> int:

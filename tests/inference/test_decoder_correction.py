@@ -198,6 +198,29 @@ def test_cells_that_are_missing_have_no_residual(rng, monkeypatch):
     )
 
 
+def test_numbers_beside_point_masses_are_corrected(rng, monkeypatch):
+    """By Ridge on residuals, which are 0 at a point mass; probabilities are kept.
+
+    The mean of a few large amounts is far from them, where a wide scale raises the density.
+    """
+    monkeypatch.setattr(module, "PENALTIES", np.array([0.1]))
+    X = rng.normal(size=(200, 1)) + 0.3 * rng.normal(size=(200, 3))
+    X[:, 2] = np.where(rng.random(200) < 0.4, 0.0, np.exp(X[:, 2]))
+    vae = VAETransformer(2, max_iter=5, random_state=0).fit(X)
+    x, Z = vae.columns_.transform(X), vae.transform(X)
+    *_, mass, number = np.arange(x.shape[1])
+    left = (x - vae.module_.reconstruct(as_tensor(Z))[0].numpy())[:, number]
+    left[x[:, mass] == 1] = 0
+    scaler = StandardScaler().fit(Z)
+    ridge = Ridge(alpha=0.1 * len(x)).fit(scaler.transform(Z), left)
+    found = vae.decoder_correction_
+
+    assert (found[:, mass] == 0).all()
+    np.testing.assert_allclose(
+        found[0, number] + Z @ found[1:, number], ridge.predict(scaler.transform(Z)), atol=1e-4
+    )
+
+
 def test_the_density_knows_nothing_of_it(rng):
     """Scores and samples are those of p(x|z) itself; a stream of chunks has no correction."""
     X = rng.normal(size=(150, 4)) @ rng.normal(size=(4, 4))
