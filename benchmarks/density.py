@@ -4,6 +4,7 @@
     python benchmarks/density.py --quick --param n_components=4 --param hidden_layer_sizes="(64,)"
     python benchmarks/density.py --tables digits,adbench/glass --seeds 0 --json digits.json
     python benchmarks/density.py --only-rivals                  # fill the cache of rivals
+    python benchmarks/density.py --estimator VAEDensity --tables oddbench --seeds 0 --no-rivals
 
 How each figure is obtained:
 

@@ -14,9 +14,11 @@ What is done to every table, in this order:
 Tables of scikit-learn are always there. The others are files, looked for in the folder that the
 environment variable SKLEARN_VAE_DATA names, or else in ``../shared/data`` beside the repository;
 a table whose file is missing is skipped, and `load_tables` says so. Any ADBench table is
-loaded as ``adbench/<file name>``: its normal rows, at most 5,000 of them.
+loaded as ``adbench/<file name>``: its normal rows, at most 5,000 of them. So is any table of
+OddBench, as ``oddbench/<file name>``; ``oddbench`` are all of them.
 """
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -82,28 +84,37 @@ def concrete() -> np.ndarray:
 def adbench(name: str) -> np.ndarray:
     """Normal rows of an ADBench table; of a long one, a fixed draw of MAX_ROWS of them."""
     with np.load(DATA / "adbench" / f"{name}.npz") as file:
-        X = file["X"][file["y"] == 0].astype(np.float64)
-    if len(X) > MAX_ROWS:
-        X = np.random.default_rng(NOISE_SEED).permutation(X)[:MAX_ROWS]
+        return some_of(file["X"][file["y"] == 0].astype(np.float64))
 
-    return X
+
+def oddbench(name: str) -> np.ndarray:
+    """Normal rows of an OddBench table, of both parts; of a long one, as of ADBench."""
+    with np.load(DATA / "oddbench" / f"{name}.npz") as file:
+        normal = file["test"][file["test_labels"] == 0]
+        return some_of(np.concatenate([file["train"], normal]).astype(np.float64))
+
+
+def some_of(X: np.ndarray) -> np.ndarray:
+    return np.random.default_rng(NOISE_SEED).permutation(X)[:MAX_ROWS] if len(X) > MAX_ROWS else X
 
 
 LOADERS: dict[str, Callable[[], np.ndarray]] = {
     loader.__name__: loader
     for loader in (wine, breast_cancer, diabetes, red_wine, banknote, digits, abalone, concrete)
 }
+FOLDERS: dict[str, Callable[[str], np.ndarray]] = {"adbench": adbench, "oddbench": oddbench}
 
 
 def load_table(name: str) -> Dataset:
     """Return the table of that name, or raise FileNotFoundError where its file is not there."""
     folder, _, file_name = name.rpartition("/")
-    if folder == "adbench":
-        X = adbench(file_name)
+    if folder in FOLDERS:
+        X = FOLDERS[folder](file_name)
     elif name in LOADERS:
         X = LOADERS[name]()
     else:
-        raise ValueError(f"table {name!r} is unknown: use one of {[*LOADERS, 'adbench/<name>']}")
+        known = [*LOADERS, *(f"{folder}/<name>" for folder in FOLDERS)]
+        raise ValueError(f"table {name!r} is unknown: use one of {known}")
 
     X = drop_duplicates(X)
     steps = recording_steps(X)
@@ -116,7 +127,9 @@ def load_table(name: str) -> Dataset:
 
 def load_tables(names: Sequence[str]) -> Iterator[Dataset]:
     """Yield the tables that are there; say which are not."""
-    for name in names:
+    files = sorted((DATA / "oddbench").glob("*.npz"))
+    every = [f"oddbench/{file.stem}" for file in files]
+    for name in itertools.chain(*(every if name == "oddbench" else [name] for name in names)):
         try:
             yield load_table(name)
         except FileNotFoundError as error:
