@@ -54,10 +54,8 @@ MAX_GRAD_NORM_RATIO = 3.0
 RISE = 0.1
 # The mixture of one component with independent columns.
 INDEPENDENT = (1, "diag")
-# Mixtures of mixtures="auto", if there are enough rows for their components.
-MIXTURES: tuple[tuple[int, str], ...] = ((1, "full"), INDEPENDENT, (8, "diag"), (16, "diag"))
+# Rows of each component in mixtures="auto", at least, and maximum number of components.
 ROWS_PER_COMPONENT = 10
-# Maximum number of components, if not all columns have normal distributions.
 MAX_COMPONENTS = 64
 # Wider tables have diagonal covariances only, and still wider ones no shears.
 MAX_COLUMNS_FOR_FULL = 40
@@ -104,11 +102,10 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
         Latent dimensions of each member.
     mixtures : "auto" or sequence of (int, {"full", "diag"}), default="auto"
         Mixture at which each member is initialized: its number of components, and the
-        covariance type of its real columns. For real columns alone, ``"auto"`` is one component
-        of either type, and 8 and 16 diagonal ones if there are ten rows per component. For other
-        tables it is 16 and 64 diagonal ones, or fewer if there are not ten rows per component,
-        and 1 and 8 full ones. Given classes y, there are also members of one component per class,
-        of either type. From 41 real columns on, all are diagonal.
+        covariance type of its real columns. ``"auto"`` is 1 and 8 full components, and 16 and 64
+        diagonal ones, or fewer if there are not ten rows for each of the 64. For real columns
+        alone, there is also one diagonal component. Given classes y, there are also members of
+        one component per class, of either type. From 41 real columns on, all are diagonal.
     hidden_layer_sizes : int or sequence of int, default=(64, 64)
         Widths of the encoder's hidden layers; the decoder mirrors them.
     activation : {"identity", "logistic", "tanh", "relu", "silu", "gelu"}, default="silu"
@@ -535,16 +532,16 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor]):
     def _default_mixtures(self, n_rows: int) -> list[tuple[int, str]]:
         """Mixtures of ``mixtures="auto"``, by the number of training rows."""
         is_real = self._is_real()
-        mixtures = MIXTURES
-        if not is_real.all():  # independent columns need many components
-            max_components = min(n_rows / ROWS_PER_COMPONENT, MAX_COMPONENTS)
-            largest = 2 ** int(math.log2(max(max_components, 1)))
-            smaller = min(max(largest // 4, 8), largest)
-            mixtures = ((1, "full"), (largest // 8, "full"), (smaller, "diag"), (largest, "diag"))
+        max_components = min(n_rows / ROWS_PER_COMPONENT, MAX_COMPONENTS)
+        largest = 2 ** int(math.log2(max(max_components, 1)))
+        smaller = min(max(largest // 4, 8), largest)
+        mixtures = [(1, "full"), (largest // 8, "full"), (smaller, "diag"), (largest, "diag")]
+        if is_real.all():
+            mixtures.insert(1, INDEPENDENT)
         if 0 < self._n_classes <= MAX_COMPONENTS:  # at least one component per class
-            mixtures = (*mixtures, (self._n_classes, "full"), (self._n_classes, "diag"))
+            mixtures += [(self._n_classes, "full"), (self._n_classes, "diag")]
         if is_real.sum() > MAX_COLUMNS_FOR_FULL:
-            mixtures = tuple(pair for pair in mixtures if pair[1] == "diag")
+            mixtures = [pair for pair in mixtures if pair[1] == "diag"]
         unique = dict.fromkeys((max(n, 1), covariance_type) for n, covariance_type in mixtures)
         return [pair for pair in unique if pair[0] == 1 or pair[0] * ROWS_PER_COMPONENT <= n_rows]
 
