@@ -70,7 +70,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
-from tables import DATA
+from tables import DATA, with_oddbench
 from threadpoolctl import threadpool_limits
 
 PROTOCOL = 1  # raise it when the rows or a detector change: what the cache holds is then not used
@@ -504,9 +504,7 @@ def main() -> None:
     add("--json", type=Path, metavar="FILE", help="write every result there")
     args = parser.parse_args()
     args.settings = args.settings.split(",")
-    every = ",".join(f"oddbench/{file.stem}" for file in sorted((DATA / "oddbench").glob("*.npz")))
-    names = QUICK_TABLES if args.quick else args.tables
-    args.tables = (every if names == "oddbench" else names).split(",")
+    args.tables = with_oddbench((QUICK_TABLES if args.quick else args.tables).split(","))
     args.seeds = [int(seed) for seed in args.seeds.split(",")][: 1 if args.quick else None]
     args.detectors = [name for name in args.detectors.split(",") if name]
     args.methods = (EVERY_METHOD if args.methods == "all" else args.methods).split(",")

@@ -18,7 +18,6 @@ loaded as ``adbench/<file name>``: its normal rows, at most 5,000 of them. So is
 OddBench, as ``oddbench/<file name>``; ``oddbench`` are all of them.
 """
 
-import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -125,11 +124,15 @@ def load_table(name: str) -> Dataset:
     return Dataset(name, X[:, varies], steps[varies])
 
 
+def with_oddbench(names: Sequence[str]) -> list[str]:
+    """Names of tables, those of OddBench's in the place of ``oddbench``."""
+    every = [f"oddbench/{file.stem}" for file in sorted((DATA / "oddbench").glob("*.npz"))]
+    return [each for name in names for each in (every if name == "oddbench" else [name])]
+
+
 def load_tables(names: Sequence[str]) -> Iterator[Dataset]:
     """Yield the tables that are there; say which are not."""
-    files = sorted((DATA / "oddbench").glob("*.npz"))
-    every = [f"oddbench/{file.stem}" for file in files]
-    for name in itertools.chain(*(every if name == "oddbench" else [name] for name in names)):
+    for name in with_oddbench(names):
         try:
             yield load_table(name)
         except FileNotFoundError as error:
