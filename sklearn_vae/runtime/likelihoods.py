@@ -506,16 +506,13 @@ def columnwise_gradient(
     """Gradient of the rows' log-density in the parameters, or in those that depend on z."""
     masks = columns.split_mask(observed)
     blocks = zip(columns.likelihoods, params, columns.split_blocks(x), masks, strict=True)
-    return np.concatenate(
-        [
-            likelihood.gradient(block, values, number)
-            * (1 if mask is None else mask.repeat(size, axis=-1))
-            for likelihood, block, values, mask in blocks
-            for number, size in enumerate(likelihood.param_sizes)
-            if likelihood.depends_on_z[number] or not decoded
-        ],
-        axis=-1,
-    )
+    slopes = []
+    for likelihood, block, values, mask in blocks:
+        for number, size in enumerate(likelihood.param_sizes):
+            if likelihood.depends_on_z[number] or not decoded:
+                slope = likelihood.gradient(block, values, number)
+                slopes.append(slope if mask is None else slope * mask.repeat(size, axis=-1))
+    return np.concatenate(slopes, axis=-1)
 
 
 def _cells(x: np.ndarray, width: int) -> np.ndarray:
