@@ -85,8 +85,9 @@ class WeightedCodes(NamedTuple):
     @property
     def weight(self) -> Array:
         """Weights that sum to 1 over the codes of all members: (M, K, B)."""
-        shape = self.log_weight.shape
-        return softmax(self.log_weight.reshape(-1, shape[2]), 0).reshape(shape)
+        n_members, n_codes, n_rows = self.log_weight.shape
+        flat = self.log_weight.reshape(n_members * n_codes, n_rows)
+        return softmax(flat, 0).reshape(n_members, n_codes, n_rows)
 
     def replaced(self, rows: Array, z: Array, log_weight: Array) -> "WeightedCodes":
         """Replace the codes of some rows by as many or more: the other rows get weights of 0."""

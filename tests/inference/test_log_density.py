@@ -9,6 +9,7 @@ from sklearn.model_selection import GridSearchCV
 from torch.distributions import MultivariateNormal, Normal
 
 from sklearn_vae import VAETransformer
+from sklearn_vae.inference.importance_sampling import WeightedCodes
 from sklearn_vae.inference.laplace import NormalProposal
 from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.networks import ConvNet, GRUNet
@@ -242,3 +243,14 @@ def test_draws_of_a_laplace_approximation_do_not_depend_on_the_signs_of_its_axes
     torch.testing.assert_close(NormalProposal(loc, turned, scale).log_prob(z), normal.log_prob(z))
     root = torch.linalg.lstsq(noise[0], (z - loc)[0, :, 0]).solution
     torch.testing.assert_close(root.T @ root, covariance[0, 0])
+
+
+@pytest.mark.parametrize("library", [np, torch])
+@pytest.mark.parametrize("n_rows", [0, 1, 3])
+def test_weights_of_a_row_sum_to_1_over_the_codes_of_all_members(n_rows, library):
+    """In torch and in numpy, also where a part of a table has no rows."""
+    log_weight = library.asarray(np.random.default_rng(0).normal(size=(2, 5, n_rows)))
+
+    weight = WeightedCodes(log_weight[..., None], log_weight).weight
+    assert weight.shape == log_weight.shape
+    np.testing.assert_allclose(weight.sum((0, 1)), np.ones(n_rows))
