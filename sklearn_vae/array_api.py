@@ -13,6 +13,7 @@ import numpy as np
 # A tensor of PyTorch, or an array of numpy.
 Array = Any
 
+# In place of -inf, whose difference from itself is NaN.
 LOWEST = np.finfo(np.float64).min
 
 

@@ -14,7 +14,7 @@ HIDDEN_SHARE = 1 / 3
 MAX_HELD_OUT = 3_000
 # Share of the hidden cells that intervals of draws should cover.
 COVER = 0.9
-# Cells of all columns that those of a column are shrunk by: its own say little about intervals.
+# Cells with the cover of all columns that are added to those of each column: its own are few.
 CELLS_OF_ALL = 200
 
 

@@ -111,9 +111,9 @@ class VAEImputer(
         lowers the mean absolute error of held-out cells. Classes are drawn from the model.
     spread_ : ndarray of shape (``n_features_in_``,) or None
         Factor of the distance of draws from their mean. In a real column it is the one between
-        .3 and 1.5 for which intervals of 90 % best cover 90 % of hidden cells of held-out rows,
-        where 200 cells of all real columns are added to its own; 1 in others. None without a
-        mixture.
+        .3 and 1.5 for which intervals of 90 % best cover 90 % of hidden cells of held-out rows:
+        its own, and 200 with the cover of all real columns. It is 1 in other columns. None
+        without a mixture, or if no cell of a real column could be hidden.
     repeated_values_ : RepeatedValues or None
         Values of the columns of numbers whose values repeat: at most 1,000 values, each in 4 rows
         on average. Draws are rounded to the nearest of them. None for a given ``estimator`` and

@@ -14,14 +14,7 @@ References
 import math
 from collections.abc import Iterable, Iterator
 
-from sklearn_vae.array_api import (
-    Array,
-    arange,
-    argsort,
-    namespace,
-    softmax,
-    take_along,
-)
+from sklearn_vae.array_api import Array, arange, argsort, namespace, softmax, take_along
 from sklearn_vae.inference.constants import (
     CLUSTERS_PER_START,
     OTHER_MODE_ONE_IN,

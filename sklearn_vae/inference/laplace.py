@@ -6,14 +6,7 @@ Arrays are PyTorch's tensors, or in the runtime numpy's.
 import math
 from typing import NamedTuple, Protocol
 
-from sklearn_vae.array_api import (
-    Array,
-    arange,
-    as_type,
-    namespace,
-    take,
-    take_along,
-)
+from sklearn_vae.array_api import Array, arange, as_type, namespace, take, take_along
 from sklearn_vae.inference.constants import (
     CLIP_SHARE,
     CONVERGED,

@@ -32,12 +32,7 @@ from sklearn_vae.inference.mixture_constants import (
     START_SCALES,
 )
 from sklearn_vae.model_constants import HALF_LOG_2PI
-from sklearn_vae.runtime.functions import (
-    cholesky,
-    nan_to_num,
-    resample,
-    sum_last,
-)
+from sklearn_vae.runtime.functions import cholesky, nan_to_num, resample, sum_last
 from sklearn_vae.runtime.likelihoods import columnwise_gradient
 from sklearn_vae.runtime.mixture_vae import MixtureEnsemble, Standardised
 from sklearn_vae.runtime.random import sobol_normal

@@ -15,12 +15,7 @@ from numpy.random import Generator
 from sklearn_vae.array_api import logsumexp
 from sklearn_vae.columnwise import Columnwise, Limits, Parameters
 from sklearn_vae.model_constants import HALF_LOG_2PI, INPUT_CLIP, POSTERIOR_LOG_SCALE_BOUND
-from sklearn_vae.runtime.functions import (
-    bounded,
-    log_softmax,
-    perceptron,
-    perceptron_gradient,
-)
+from sklearn_vae.runtime.functions import bounded, log_softmax, perceptron, perceptron_gradient
 from sklearn_vae.runtime.likelihoods import Likelihood, columnwise_gradient
 from sklearn_vae.runtime.random import TorchGenerator
 
