@@ -539,7 +539,7 @@ def tables(args: argparse.Namespace) -> None:
     """RMSE of each table and mechanism, on training and new rows."""
     for mechanism in args.mechanisms:
         records: list[dict[str, Any]] = []
-        for name, seed in itertools.product(with_oddbench(args.tables), args.seeds):
+        for name, seed in itertools.product(args.tables, args.seeds):
             rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
             try:
                 X = scaled_table(name, args.table_rows, rng)
@@ -635,7 +635,8 @@ def main() -> None:
     add("--quick", action="store_true", help="one mask of 4,000 rows, one seed, no forests")
     args = parser.parse_args()
     args.seeds = [int(seed) for seed in args.seeds.split(",")][: 1 if args.quick else None]
-    args.tables, args.mechanisms = args.tables.split(","), args.mechanisms.split(",")
+    args.tables = with_oddbench(args.tables.split(","))
+    args.mechanisms = args.mechanisms.split(",")
     args.imputers = args.imputers.split(",")
     args.masks = args.masks.split(",")[: 1 if args.quick else None]
     args.rows = min(args.rows, 4_000) if args.quick else args.rows

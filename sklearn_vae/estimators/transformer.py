@@ -240,7 +240,8 @@ class VAETransformer(
         Gradient steps of both trainings.
     decoder_correction_ : ndarray of shape (1 + n_components, n_columns of the model) or None
         Decoder correction, which ``inverse_transform`` adds to the mean of p(x|z): offset and
-        slopes in the codes, in the encoded units and order of columns. None without real columns.
+        slopes in the codes, in the encoded units and order of columns. None without normal
+        columns, those with point masses among them.
     code_range_ : ndarray of shape (2, n_components) or None
         Minimum and maximum of the training rows' codes. Beyond twice this range, the
         correction decays.

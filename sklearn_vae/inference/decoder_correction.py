@@ -24,10 +24,10 @@ MIN_SPREAD = 1e-6
 def fit_decoder_correction(
     model: "VAE", x: np.ndarray, weight: np.ndarray | None, rows_per_chunk: int
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Fit the correction of a model's real columns to encoded rows, with weights (n,).
+    """Fit the correction of a model's normal columns to encoded rows, with weights (n,).
 
     Return offset and slopes (1 + l, n_columns), and the range of the codes (2, l); None without
-    real columns, and for an autoregressive decoder, whose mean has no linear correction. The
+    such columns, and for an autoregressive decoder, whose mean has no linear correction. The
     model has one member. Of a long table, rows of all parts are used. In a column with point
     masses, the mean of the other numbers is corrected. The residual of a missing cell is 0, and so
     is that of the number at a point mass.
@@ -48,9 +48,9 @@ def fit_decoder_correction(
             z = model.posterior.mean(model.encode(encoded))
             residual = (encoded[..., :n_columns] - model.reconstruct(z, encoded))[0].cpu().numpy()
             # the encoded number is 0 at a point mass
-            is_observed = architecture.is_normal | (x[chunk][:, :n_columns] != 0)
-            is_observed &= architecture.is_number & ~np.isnan(residual)
-            residual = np.where(is_observed, residual, 0)
+            is_drawn = architecture.is_normal | (x[chunk][:, :n_columns] != 0)
+            has_residual = architecture.is_number & is_drawn & ~np.isnan(residual)
+            residual = np.where(has_residual, residual, 0)
             codes = z[0].cpu().numpy()
             row_weight = np.ones(len(codes)) if weight is None else weight[chunk]
             correction.add(codes, residual, row_weight)

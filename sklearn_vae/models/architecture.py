@@ -137,7 +137,7 @@ class Architecture:
 
     @cached_property
     def is_number(self) -> np.ndarray:
-        """Mask of the real numbers of x, those beside point masses among them: (n_columns,)."""
+        """Mask of the normal numbers of x, those beside point masses among them: (n_columns,)."""
         masks = [
             np.tile(np.arange(likelihood.width) == likelihood.width - 1, n)
             & isinstance(likelihood, Gaussian | ZeroInflated)
