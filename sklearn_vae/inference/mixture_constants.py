@@ -34,3 +34,5 @@ MAX_ERROR = 0.03
 MAX_FACTOR = 16
 # Draws that are made again at a time.
 MAX_DRAWS = 1 << 17
+# Components of a smaller posterior probability get none, if the density does not depend on codes.
+MIN_PROBABILITY = 1e-9

@@ -53,17 +53,6 @@ def bounded_slope(raw: np.ndarray, bound: float) -> np.ndarray:
     return 1 - np.square(np.tanh(raw / bound))
 
 
-def nan_to_num(x: np.ndarray, nan: float = 0.0) -> np.ndarray:
-    """Apply ``np.nan_to_num`` where it changes anything: it is slow."""
-    return x if np.isfinite(x).all() else np.nan_to_num(x, nan=nan)
-
-
-def sum_last(x: np.ndarray) -> np.ndarray:
-    """Sum along the last axis: numpy is slow along short ones."""
-    total: np.ndarray = x @ np.ones(x.shape[-1])
-    return total
-
-
 def log_softmax(x: np.ndarray) -> np.ndarray:
     """Log-probabilities of logits along the last axis."""
     return x - logsumexp(x, -1)[..., None]
@@ -147,13 +136,3 @@ def _dense(weights: dict[str, np.ndarray], layer: str, x: np.ndarray) -> np.ndar
     out = x @ weights[f"{layer}.weight"]
     out += weights[f"{layer}.bias"]
     return out
-
-
-def cholesky(matrices: np.ndarray) -> np.ndarray:
-    """Lower triangular roots (N, l, l), NaN where a matrix is not positive definite."""
-    try:
-        return np.linalg.cholesky(matrices)
-    except np.linalg.LinAlgError:
-        if len(matrices) == 1:
-            return np.full_like(matrices, np.nan)
-        return np.concatenate([cholesky(matrix[None]) for matrix in matrices])

@@ -71,6 +71,13 @@ class Likelihood:
         """Log-density of the rows, summed over columns: (..., n width) -> (...)."""
         return self.log_prob_per_column(params, x).sum(-1)
 
+    def log_prob_by_component(
+        self, params: Parameters, x: np.ndarray, observed: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Log-density of rows in components: (M, C, n size), (M, B, n width) -> (M, C, B)."""
+        per_column = self.log_prob_per_column([part[:, :, None] for part in params], x[:, None])
+        return (per_column if observed is None else per_column * observed[:, None]).sum(-1)
+
     def gradient(self, params: Parameters, x: np.ndarray, number: int) -> np.ndarray:
         """Gradient of the log-densities in one parameter, by finite differences: (..., n size)."""
         size = self.param_sizes[number]
