@@ -30,9 +30,9 @@ from sklearn_vae.inference.mixture_constants import (
     FAR_COMPONENTS,
     FAR_STEPS,
     MAX_COMPONENTS,
+    MAX_DOUBLINGS,
     MAX_DRAWS,
     MAX_ERROR,
-    MAX_FACTOR,
     MAX_FIRST_GAP,
     MAX_GAP,
     MAX_STEPS,
@@ -369,8 +369,8 @@ def log_density(
 ) -> Tensor:
     """Log of the models' weighted mean density, in nats and units of x: (B,).
 
-    A row has ``n_draws`` draws, or 2 or 16 times as many if its weights are uneven: they are the
-    first points of the noise (K, l + 1). Models that are still mixtures need none. The other
+    A row has ``n_draws`` draws, or 2, 4, 8 or 16 times as many if its weights are uneven: they are
+    the first points of the noise (K, l + 1). Models that are still mixtures need none. The other
     parameters are those of ``EnsembleProposal``.
     """
     if not any(model.depends_on_code for model in models):
@@ -379,9 +379,9 @@ def log_density(
     proposal = EnsembleProposal(models, log_weight, x)
     rows = torch.arange(len(x), device=x.device)
     log_mean, error = _log_mean(proposal.draw(noise[:n_draws], rows).log_weight)
-    factor = torch.where(error > 2 * MAX_ERROR, MAX_FACTOR, 2) * (error > MAX_ERROR)
-    for more in (2, MAX_FACTOR):
-        points, uneven = noise[: more * n_draws], (factor == more).nonzero()[:, 0]
+    doublings = (error / MAX_ERROR).log2().ceil().clamp(max=MAX_DOUBLINGS)
+    for exponent in range(1, MAX_DOUBLINGS + 1):
+        points, uneven = noise[: n_draws << exponent], (doublings == exponent).nonzero()[:, 0]
         for part in uneven.split(max(MAX_DRAWS // len(points), 1)) if len(uneven) else ():
             log_mean[part], _ = _log_mean(proposal.draw(points, part).log_weight)
     return log_mean.masked_fill(x.isnan().all(1), 0.0)  # nothing is observed, but draws err

@@ -20,9 +20,9 @@ from sklearn_vae.inference.mixture_constants import (
     FAR_COMPONENTS,
     FAR_STEPS,
     MAX_COMPONENTS,
+    MAX_DOUBLINGS,
     MAX_DRAWS,
     MAX_ERROR,
-    MAX_FACTOR,
     MAX_FIRST_GAP,
     MAX_GAP,
     MAX_STEPS,
@@ -350,16 +350,18 @@ def log_density(
     noise : ndarray of shape (MAX_FACTOR * n_draws, l + 1)
         Standard normal draws, shared by the rows; the last column chooses the component.
     n_draws : int
-        Draws of a row: the first of these, or 2 or 16 times as many if its weights are uneven.
+        Draws of a row: the first of these, or 2, 4, 8 or 16 times as many if its weights are
+        uneven.
     """
     if not model.depends_on_code:
         log_p = logsumexp(_components(model, x).log_weight, 0)
         return np.where(np.isnan(x).all(1), 0.0, log_p)  # negligible components are left out
     proposal = LaplaceProposal(model, x)
     log_mean, error = _log_mean(proposal.draw(noise[:n_draws], np.arange(len(x))).log_weight)
-    factor = np.where(error > 2 * MAX_ERROR, MAX_FACTOR, 2) * (error > MAX_ERROR)
-    for more in (2, MAX_FACTOR):
-        points, uneven = noise[: more * n_draws], np.flatnonzero(factor == more)
+    with np.errstate(divide="ignore", invalid="ignore"):  # as of rows without an error
+        doublings = np.minimum(np.ceil(np.log2(error / MAX_ERROR)), MAX_DOUBLINGS)
+    for exponent in range(1, MAX_DOUBLINGS + 1):
+        points, uneven = noise[: n_draws << exponent], np.flatnonzero(doublings == exponent)
         for start in range(0, len(uneven), step := max(MAX_DRAWS // len(points), 1)):
             part = uneven[start : start + step]
             log_mean[part], _ = _log_mean(proposal.draw(points, part).log_weight)
