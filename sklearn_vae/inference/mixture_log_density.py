@@ -52,9 +52,9 @@ from sklearn_vae.inference.mixture_constants import (
     FAR_COMPONENTS,
     FAR_STEPS,
     MAX_COMPONENTS,
+    MAX_DOUBLINGS,
     MAX_DRAWS,
     MAX_ERROR,
-    MAX_FACTOR,
     MAX_FIRST_GAP,
     MAX_GAP,
     MAX_STEPS,
@@ -408,7 +408,7 @@ def log_density(model: MixtureEnsemble, x: Array, noise: Array, n_draws: int) ->
     noise : array of shape (MAX_FACTOR * n_draws, l + 1)
         Standard normal draws, shared by the rows; the last column chooses the component.
     n_draws : int
-        Draws of a row: the first of these, or 2 or 16 times as many if its weights are uneven.
+        Draws of a row: the first of these, or 2 to 16 times as many if its weights are uneven.
     """
     xp = namespace(x)
     if not model.depends_on_code:
@@ -417,9 +417,12 @@ def log_density(model: MixtureEnsemble, x: Array, noise: Array, n_draws: int) ->
         proposal = LaplaceProposal(model, x)
         draws = proposal.draw(noise[:n_draws], arange(len(x), x))
         log_mean, error = _log_mean(draws.log_weight)
-        factor = xp.where(error > 2 * MAX_ERROR, MAX_FACTOR, 2) * (error > MAX_ERROR)
-        for more in (2, MAX_FACTOR):
-            points, (uneven,) = noise[: more * n_draws], xp.where(factor == more)
+        limits = [*(MAX_ERROR * 2**k for k in range(MAX_DOUBLINGS)), math.inf]
+        for number, (low, high) in enumerate(pairwise(limits), start=1):
+            points, (uneven,) = (
+                noise[: n_draws << number],
+                xp.where((low < error) & (error <= high)),
+            )
             for part in chunks(len(uneven), max(MAX_DRAWS // len(points), 1)):
                 rows = uneven[part]
                 log_mean[rows], _ = _log_mean(proposal.draw(points, rows).log_weight)
