@@ -166,7 +166,6 @@ def test_effects_of_levels_do_not_depend_on_the_order_of_rows(rng):
     assert (within < 0.1).all()
 
 
-
 # -- the encoder -------------------------------------------------------------------------
 
 
