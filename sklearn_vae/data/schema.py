@@ -93,6 +93,14 @@ class Schema:
         """Schema of the columns with these indices."""
         return replace(self, fields=tuple(self.fields[j] for j in columns))
 
+    def without_category(self, value: object) -> "Schema":
+        """Leave out a category of all columns."""
+        fields = (
+            replace(field, categories=tuple(one for one in field.categories or () if one != value))
+            for field in self.fields
+        )
+        return replace(self, fields=tuple(fields))
+
     def with_integers_of(self, X: Any) -> "Schema":
         """Give columns of integers the dtypes that they have in a data frame."""
         frame = nw.from_native(X, pass_through=True)
