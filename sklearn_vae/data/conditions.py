@@ -7,9 +7,9 @@ from typing import Any, Self
 import numpy as np
 
 from sklearn_vae.data.arrays import array_of_list, as_array, is_missing
-from sklearn_vae.data.columns import ColumnHint
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Name, check_column_names, shorten
+from sklearn_vae.data.training_column import ColumnHint
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_array, check_hashes
 

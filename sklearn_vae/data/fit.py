@@ -9,19 +9,18 @@ from sklearn_vae.data.columns import (
     COLUMNS,
     BinaryColumns,
     CategoricalColumns,
-    ColumnHint,
     Columns,
     ConstantColumns,
     OrdinalColumns,
     PointMassColumns,
     RealColumns,
-    TrainingColumn,
 )
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.infer import Request, choose_likelihood, requested_likelihoods
 from sklearn_vae.data.missing_patterns import MissingPatterns
 from sklearn_vae.data.one_to_one import OneToOne, find_one_to_one
+from sklearn_vae.data.training_column import ColumnHint, TrainingColumn
 from sklearn_vae.likelihoods import (
     Bernoulli,
     Categorical,

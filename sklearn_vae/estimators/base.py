@@ -20,7 +20,6 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
 from sklearn_vae.data.arrays import as_array
-from sklearn_vae.data.columns import ColumnHint
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import (
     Field,
@@ -34,6 +33,7 @@ from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.data.reading import read_table
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import DiskRows, as_source, check_is_table, windows
+from sklearn_vae.data.training_column import ColumnHint
 from sklearn_vae.device import default_modes, device_to_score_on, resolve_device
 from sklearn_vae.estimators.callbacks import CallbackAdapter, CallbackSupportMixin, with_callbacks
 from sklearn_vae.estimators.checks import (

@@ -5,8 +5,8 @@ import pytest
 from scipy import integrate, stats
 
 from sklearn_vae import VAETransformer
-from sklearn_vae.data.columns import ColumnHint
 from sklearn_vae.data.fit import fit_encoder
+from sklearn_vae.data.training_column import ColumnHint
 from sklearn_vae.likelihoods import (
     LIKELIHOODS,
     Bernoulli,

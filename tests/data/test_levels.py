@@ -8,7 +8,7 @@ from scipy import stats
 
 import sklearn_vae
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer
-from sklearn_vae.data.columns import CategoricalColumns, ColumnHint
+from sklearn_vae.data.columns import CategoricalColumns
 from sklearn_vae.data.columns.levels import (
     MAX_CLASSES,
     Levels,
@@ -18,6 +18,7 @@ from sklearn_vae.data.columns.levels import (
     level_effects,
 )
 from sklearn_vae.data.fit import fit_encoder
+from sklearn_vae.data.training_column import ColumnHint
 from sklearn_vae.likelihoods import Categorical
 from sklearn_vae.model_selection import VAESearchCV
 

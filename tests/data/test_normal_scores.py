@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 
 from sklearn_vae.data.bounds import lattice_step
-from sklearn_vae.data.columns import ColumnHint
 from sklearn_vae.data.fit import fit_encoder
+from sklearn_vae.data.training_column import ColumnHint, TrainingColumn
 from sklearn_vae.likelihoods import Gaussian, LogNormal, ZeroInflated
 
 
@@ -129,7 +129,9 @@ def test_knots_from_a_file_are_checked(skewed):
 )
 def test_recording_steps_are_found_in_any_unit(values, step):
     """All values are multiples, counted from the smallest; without repeats there is none."""
-    assert lattice_step(np.asarray(values)) == pytest.approx(step, rel=1e-5)
+    column = TrainingColumn(0, np.asarray(values), None, len(values), ColumnHint(0))
+
+    assert lattice_step(column) == pytest.approx(step, rel=1e-5)
 
 
 @pytest.mark.parametrize("step", [1.0, 0.01, 5.0])

@@ -3,7 +3,7 @@
 A class that ``COLUMNS`` lists is a kind of column.
 """
 
-from sklearn_vae.data.columns.base import ColumnHint, Columns, TrainingColumn
+from sklearn_vae.data.columns.base import Columns
 from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
 from sklearn_vae.data.columns.counts import CountColumns
@@ -14,14 +14,12 @@ __all__ = [
     "COLUMNS",
     "BinaryColumns",
     "CategoricalColumns",
-    "ColumnHint",
     "Columns",
     "ConstantColumns",
     "OrdinalColumns",
     "PointMassColumns",
     "PositiveColumns",
     "RealColumns",
-    "TrainingColumn",
 ]
 
 # Classes of columns by the name of their likelihood's class.

@@ -12,12 +12,12 @@ a Cauchy density.
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from sklearn_vae.data.fields import Name
+from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.persistence.validation import check_array
 
 if TYPE_CHECKING:
@@ -31,73 +31,6 @@ MAX_DISTANCE = 1e300
 # Distance of rows that differ in the class of one column, in standard deviations of numbers: the
 # root mean square distance of two numbers.
 CLASS_DISTANCE = math.sqrt(2)
-
-
-@dataclass(frozen=True)
-class ColumnHint:
-    """Information from a column's dtype, beside its values.
-
-    Attributes
-    ----------
-    name : hashable
-        Name or index of the column.
-    is_integer : bool, default=False
-        Whether the dtype is one of integers.
-    n_classes : int or None
-        Number of categories of a categorical dtype; the values are then their codes 0, 1, ...
-    is_ordered : bool, default=False
-        Whether the categories are ordered.
-    """
-
-    name: Name
-    is_integer: bool = False
-    n_classes: int | None = None
-    is_ordered: bool = False
-
-    @property
-    def is_nominal(self) -> bool:
-        """True if there are more than two categories without an order."""
-        return (self.n_classes or 0) > 2 and not self.is_ordered
-
-
-@dataclass(frozen=True)
-class TrainingColumn:
-    """A column of the training rows.
-
-    Attributes
-    ----------
-    index : int
-        Index of the column in X.
-    values : ndarray of shape (n,)
-        Its observed values, in X's units.
-    weights : ndarray of shape (n,) or None
-        Their sample weights.
-    n_rows : float
-        Number of rows of the table, by weight.
-    hint : ColumnHint
-        Information from the dtype.
-    requested : Likelihood, type of Likelihood or None
-        Request by the parameter ``likelihood``; None for "auto".
-    exact_marginal : bool, default=False
-        Whether the encoding follows the distribution of the values: few or common values are
-        point masses, and normal scores are fitted where they improve the density.
-    groups_levels : bool, default=True
-        Whether many categories share classes.
-    """
-
-    index: int
-    values: np.ndarray
-    weights: np.ndarray | None
-    n_rows: float
-    hint: ColumnHint
-    requested: "Likelihood | type[Likelihood] | None" = None
-    exact_marginal: bool = False
-    groups_levels: bool = True
-
-    def select(self, mask: np.ndarray) -> "TrainingColumn":
-        """Select some of the values: (n,) -> (m,)."""
-        weights = None if self.weights is None else self.weights[mask]
-        return replace(self, values=self.values[mask], weights=weights)
 
 
 @dataclass(eq=False)

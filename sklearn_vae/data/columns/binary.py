@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 
 from sklearn_vae.data.bounds import ROUNDING, times_power_of_two
-from sklearn_vae.data.columns.base import CLASS_DISTANCE, Columns, TrainingColumn, check_order, join
+from sklearn_vae.data.columns.base import CLASS_DISTANCE, Columns, check_order, join
 from sklearn_vae.data.fields import UNKNOWN
+from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 

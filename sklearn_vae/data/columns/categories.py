@@ -13,7 +13,6 @@ import numpy as np
 from sklearn_vae.data.columns.base import (
     CLASS_DISTANCE,
     Columns,
-    TrainingColumn,
     check_order,
     is_category,
     join,
@@ -29,6 +28,7 @@ from sklearn_vae.data.columns.levels import (
     group_in_order,
     level_effects,
 )
+from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_array
 

@@ -5,7 +5,8 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from sklearn_vae.data.columns.base import INPUT_CLIP, Columns, TrainingColumn, cauchy_log_density
+from sklearn_vae.data.columns.base import INPUT_CLIP, Columns, cauchy_log_density
+from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.persistence.registry import serializable
 
 

@@ -18,8 +18,9 @@ from sklearn_vae.data.bounds import (
     steps_beside_decimals,
     times_power_of_two,
 )
-from sklearn_vae.data.columns.base import INPUT_CLIP, Columns, TrainingColumn, cauchy_log_density
+from sklearn_vae.data.columns.base import INPUT_CLIP, Columns, cauchy_log_density
 from sklearn_vae.data.normal_scores import fit_normal_scores, from_normal_scores, to_normal_scores
+from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.persistence.registry import serializable
 from sklearn_vae.persistence.validation import check_array
 
@@ -103,18 +104,14 @@ class RealColumns(Columns):
         """Fit what samples of a single column keep to, and its normal scores."""
         values, step, coarsest = column.values.astype(np.float64), 0.0, COARSEST_STEP
         if column.exact_marginal:
-            bounds, step = (values.min(), values.max()), lattice_step(column.values, column.weights)
+            bounds, step = (values.min(), values.max()), lattice_step(column)
             coarsest = np.inf if step else coarsest
         else:
             bounds = self._fit_bounds(values, column.weights)
-        is_integer = column.hint.is_integer
-        decimals = recording_decimals(
-            column.values, column.weights, is_integer=is_integer, coarsest=coarsest
-        )
+        decimals = recording_decimals(column, coarsest)
         # all rows are searched only where the first ones have a step
-        first = None if column.weights is None else column.weights[:SUBSAMPLE_SIZE]
-        if not column.exact_marginal and lattice_step(column.values[:SUBSAMPLE_SIZE], first):
-            bounds, step = steps_beside_decimals(column.values, column.weights, bounds, decimals)
+        if not column.exact_marginal and lattice_step(column.select(slice(SUBSAMPLE_SIZE))):
+            bounds, step = steps_beside_decimals(column, bounds, decimals)
         self.bounds, self.decimals = np.array([bounds]), np.array([decimals])
         self.steps, half = np.array([step]), 0.5 * step
         if not column.exact_marginal:

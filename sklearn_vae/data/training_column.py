@@ -1,0 +1,83 @@
+"""A column of the training rows, of which likelihood and units are fitted."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sklearn_vae.data.fields import Name
+
+if TYPE_CHECKING:
+    from sklearn_vae.likelihoods import Likelihood
+
+
+@dataclass(frozen=True)
+class ColumnHint:
+    """Information from a column's dtype, beside its values.
+
+    Attributes
+    ----------
+    name : hashable
+        Name or index of the column.
+    is_integer : bool, default=False
+        Whether the dtype is one of integers.
+    n_classes : int or None
+        Number of categories of a categorical dtype; the values are then their codes 0, 1, ...
+    is_ordered : bool, default=False
+        Whether the categories are ordered.
+    """
+
+    name: Name
+    is_integer: bool = False
+    n_classes: int | None = None
+    is_ordered: bool = False
+
+    @property
+    def is_nominal(self) -> bool:
+        """True if there are more than two categories without an order."""
+        return (self.n_classes or 0) > 2 and not self.is_ordered
+
+
+@dataclass(frozen=True)
+class TrainingColumn:
+    """A column of the training rows.
+
+    Attributes
+    ----------
+    index : int
+        Index of the column in X.
+    values : ndarray of shape (n,)
+        Its observed values, in X's units.
+    weights : ndarray of shape (n,) or None
+        Their sample weights.
+    n_rows : float
+        Number of rows of the table, by weight.
+    hint : ColumnHint
+        Information from the dtype.
+    requested : Likelihood, type of Likelihood or None
+        Request by the parameter ``likelihood``; None for "auto".
+    exact_marginal : bool, default=False
+        Whether the encoding follows the distribution of the values: few or common values are
+        point masses, and normal scores are fitted where they improve the density.
+    groups_levels : bool, default=True
+        Whether many categories share classes.
+    """
+
+    index: int
+    values: np.ndarray
+    weights: np.ndarray | None
+    n_rows: float
+    hint: ColumnHint
+    requested: "Likelihood | type[Likelihood] | None" = None
+    exact_marginal: bool = False
+    groups_levels: bool = True
+
+    @property
+    def n_values(self) -> float:
+        """Number of the values, by weight."""
+        return float(len(self.values) if self.weights is None else self.weights.sum())
+
+    def select(self, chosen: np.ndarray | slice) -> "TrainingColumn":
+        """Select some of the values, by a mask or a slice."""
+        weights = None if self.weights is None else self.weights[chosen]
+        return replace(self, values=self.values[chosen], weights=weights)
