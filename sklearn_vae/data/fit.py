@@ -219,7 +219,7 @@ def _group_levels(columns: list[Columns], X: np.ndarray, weights: np.ndarray | N
                 values
                 for other in columns
                 if other is not column
-                for values in other.encode(X[::step, other.indices], allows_missing=True).T
+                for values in other.encode(X[::step, other.indices]).T
             )
             column.group_by_effects(X[:, column.indices[0]], weights, others, step)
 

@@ -103,11 +103,6 @@ class Column(ABC):
             f"{_describe(self)} now."
         )
 
-    @property
-    def fits_float32(self) -> bool:
-        """True if single precision is enough for the dtype."""
-        return self.logical_type == "boolean" or SINGLE.match(self.dtype) is not None
-
 
 class _ArrayColumn(Column):
     """A column of an array, or of Python objects in a data frame."""
@@ -213,13 +208,11 @@ class TableReader:
     @property
     def dtype(self) -> type:
         """Dtype of all columns together: single precision if that loses nothing."""
-        if self.dtypes:
-            single = all(dtype.kind == "b" or SINGLE.match(dtype.name) for dtype in self.dtypes)
-            numbers = any(dtype.kind != "b" for dtype in self.dtypes)
-        else:
-            single = all(column.fits_float32 for column in self.columns)
-            numbers = any(column.logical_type != "boolean" for column in self.columns)
-        return np.float32 if single and numbers else np.float64
+        kinds = {(dtype.name, dtype.kind == "b") for dtype in self.dtypes}
+        if not kinds:
+            kinds = {(column.dtype, column.logical_type == "boolean") for column in self.columns}
+        names = [name for name, is_boolean in kinds if not is_boolean]
+        return np.float32 if names and all(map(SINGLE.match, names)) else np.float64
 
 
 def _describe(column: "Field | Column") -> str:

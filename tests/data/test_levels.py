@@ -195,7 +195,7 @@ def test_a_column_without_levels_is_as_in_files_of_earlier_versions():
     columns.check()
 
     assert names[:3] == ["indices", "likelihood", "categories"]
-    assert columns.encode(np.array([[4.0], [1.0]]), allows_missing=True).tolist() == [
+    assert columns.encode(np.array([[4.0], [1.0]])).tolist() == [
         [0, 0, 1],
         [1, 0, 0],
     ]

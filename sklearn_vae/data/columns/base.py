@@ -37,9 +37,9 @@ CLASS_DISTANCE = math.sqrt(2)
 class Columns(ABC):
     """Columns of X of one likelihood, adjacent in the model's input.
 
-    A subclass is one kind of column. It implements ``fit``, ``is_unseen``, ``describe_values``,
-    ``encode`` and ``decode``; where the base class's do not fit, ``contradiction`` and ``resolve``
-    (requests of the user), ``check``, ``units``, ``limits``, ``log_unseen_density`` and
+    A subclass is one kind of column. It implements ``fit``, ``encode`` and ``decode``; where the
+    base class's do not fit, ``contradiction`` and ``resolve`` (requests of the user), ``check``,
+    ``is_unseen``, ``describe_values``, ``units``, ``limits``, ``log_unseen_density`` and
     ``log_abs_det_jacobian``.
 
     Attributes
@@ -57,6 +57,8 @@ class Columns(ABC):
     likelihoods: ClassVar[tuple[str, ...]]
     # whether there are values that the likelihood gives no probability
     has_unseen: ClassVar[bool] = True
+    # description of the values that the columns may have, if they are the same for all
+    possible_values: ClassVar[str] = "real numbers"
 
     @classmethod
     @abstractmethod
@@ -116,9 +118,9 @@ class Columns(ABC):
         """Mask of columns that can have unseen values: (k,)."""
         return np.full(len(self.indices), self.has_unseen)
 
-    @abstractmethod
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
         """Find values that the likelihood gives no probability: (n, k) -> (n, k)."""
+        return np.zeros(X.shape, dtype=bool)
 
     def substitute(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray | float:
         """Return the model's input in place of unseen values, in X's units: (n, k) -> (n, k).
@@ -133,8 +135,7 @@ class Columns(ABC):
 
     def replace_unseen(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray:
         """Replace unseen values by their substitutes: (n, k) -> (n, k)."""
-        unseen = self.is_unseen(X)
-        if not unseen.any():
+        if not (self.has_unseen and (unseen := self.is_unseen(X)).any()):
             return X
         X = X.copy()
         np.copyto(X, self.substitute(X, allows_missing=allows_missing), where=unseen)
@@ -144,15 +145,15 @@ class Columns(ABC):
         """Log-probability or log-density of unseen values: (n, k) -> (n, k)."""
         return log_unseen
 
-    @abstractmethod
     def describe_values(self, column: int) -> str:
         """Describe the possible values of one column, by its index in ``indices``."""
+        return self.possible_values
 
     # -- encoding --------------------------------------------------------------------
 
     @abstractmethod
-    def encode(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray:
-        """Encode values in the model's units, in double precision: (n, k) -> (n, k * width)."""
+    def encode(self, X: np.ndarray) -> np.ndarray:
+        """Encode possible values in the model's units, in float64: (n, k) -> (n, k * width)."""
 
     @abstractmethod
     def decode(self, values: np.ndarray, *, rounds: bool, is_sample: bool) -> np.ndarray:

@@ -104,9 +104,8 @@ class BinaryColumns(Columns):
         low, high = self.categories.T.astype(np.float64)
         return low / 2 + high / 2
 
-    def encode(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray:
+    def encode(self, X: np.ndarray) -> np.ndarray:
         """Encode the nearer value as 0 or 1: (n, k) -> (n, k)."""
-        X = self.replace_unseen(X, allows_missing=allows_missing)
         return np.where(np.isnan(X), np.nan, X.astype(np.float64) > self._middle())
 
     def decode(self, values: np.ndarray, *, rounds: bool, is_sample: bool) -> np.ndarray:
@@ -140,7 +139,7 @@ class ConstantColumns(BinaryColumns):
         shape = (len(self.indices), 1)
         check_array("categories", self.categories, "f", shape, allows_nan=True)
 
-    def encode(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray:
+    def encode(self, X: np.ndarray) -> np.ndarray:
         """Encode nothing: (n, k) -> (n, 0)."""
         return np.empty((len(X), 0))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from sklearn_vae.data.arrays import parts_of_columns
 from sklearn_vae.data.columns.base import (
     CLASS_DISTANCE,
     Columns,
@@ -166,13 +167,9 @@ class CategoricalColumns(Columns):
 
     def _many_levels(self) -> Iterator[tuple[int, Levels]]:
         """Columns with many levels, by their index in ``indices``, and the levels."""
-        last = self.n_levels.cumsum()
-        for column in np.flatnonzero(self.n_levels).tolist():
-            part = slice(last[column] - self.n_levels[column], last[column])
-            yield (
-                column,
-                Levels(self.levels[part], self.level_classes[part], self.level_probabilities[part]),
-            )
+        parts = self.levels, self.level_classes, self.level_probabilities
+        for column, part in parts_of_columns(self.n_levels):
+            yield column, Levels(*(array[part] for array in parts))
 
     def values(self, column: int) -> np.ndarray:
         """Return the categories of one column, by its index in ``indices``: all its levels."""
@@ -205,9 +202,9 @@ class CategoricalColumns(Columns):
             X[:, column] = np.where(index >= 0, category, X[:, column])
         return X
 
-    def encode(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray:
+    def encode(self, X: np.ndarray) -> np.ndarray:
         """One-hot encode categories: (n, k) -> (n, k * C)."""
-        X = self.to_classes(self.replace_unseen(X, allows_missing=allows_missing))
+        X = self.to_classes(X)
         values = one_hot(X, self.categories, np.float64)
         values[np.isnan(X)] = np.nan
         return values.reshape(len(X), X.shape[1] * self.categories.shape[1])
@@ -263,9 +260,9 @@ class OrdinalColumns(CategoricalColumns):
         n_classes = self.likelihood.n_classes
         return CLASS_DISTANCE / 2 * math.sqrt(12 * (n_classes - 1) / (n_classes + 1))
 
-    def encode(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray:
+    def encode(self, X: np.ndarray) -> np.ndarray:
         """Encode categories as numbers from 0 to 1: (n, k) -> (n, k)."""
-        X = self.to_classes(self.replace_unseen(X, allows_missing=allows_missing))
+        X = self.to_classes(X)
         codes = one_hot(X, self.categories).argmax(axis=-1)
         return np.where(np.isnan(X), np.nan, codes / (self.likelihood.n_classes - 1))
 

@@ -110,7 +110,7 @@ class PointMassColumns(RealColumns):
         """Find numbers in columns that had point masses only: (n, k) -> (n, k)."""
         is_restricted = self.is_restricted
         if not is_restricted.any():
-            return np.zeros(X.shape, dtype=bool)
+            return super().is_unseen(X)
         return ~(np.isnan(X) | is_category(X, self.point_masses)) & is_restricted
 
     def nearest(self, X: np.ndarray) -> np.ndarray:
@@ -127,12 +127,11 @@ class PointMassColumns(RealColumns):
         """Describe the possible values."""
         return join(self.point_masses[column])
 
-    def encode(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray:
+    def encode(self, X: np.ndarray) -> np.ndarray:
         """One-hot encode point masses, standardise numbers: (n, k) -> (n, k * (S + 1))."""
-        X = self.replace_unseen(X, allows_missing=allows_missing)
         values = np.empty((*X.shape, self.width))
         values[..., :-1] = one_hot(X, self.point_masses)
-        numbers = super().encode(X, allows_missing=allows_missing)
+        numbers = super().encode(X)
         values[..., -1] = np.where(is_category(X, self.point_masses), 0, numbers)
         values[np.isnan(X)] = np.nan
         return values.reshape(len(X), X.shape[1] * self.width)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
-from sklearn_vae.data.arrays import has_missing_values, weighted_moments
+from sklearn_vae.data.arrays import has_missing_values, parts_of_columns, weighted_moments
 from sklearn_vae.data.bounds import (
     COARSEST_STEP,
     MAX_DECIMALS,
@@ -163,23 +163,14 @@ class RealColumns(Columns):
         if (np.abs(self.decimals) > MAX_DECIMALS).any():
             raise ValueError(f"'decimals' must be at most {MAX_DECIMALS}")
 
-    def is_unseen(self, X: np.ndarray) -> np.ndarray:
-        """Find values that the likelihood gives no probability: there is none."""
-        return np.zeros(X.shape, dtype=bool)
-
-    def describe_values(self, column: int) -> str:
-        """Describe the possible values."""
-        return "real numbers"
-
     def units(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the power of two, the mean and the standard deviation: (k,) each."""
         return self.exponent, self.shift, self.scale
 
     def _normal_scores(self) -> Iterator[tuple[int, np.ndarray]]:
         """Columns with normal scores, by their index in ``indices``, and their knots."""
-        last = self.n_knots.cumsum()
-        for column in np.flatnonzero(self.n_knots).tolist():
-            yield column, self.knots[last[column] - self.n_knots[column] : last[column]]
+        for column, part in parts_of_columns(self.n_knots):
+            yield column, self.knots[part]
 
     def standardize(self, X: np.ndarray) -> np.ndarray:
         """Divide by the power of two, subtract the mean, divide by the scale: (n, k) -> (n, k)."""
@@ -216,7 +207,7 @@ class RealColumns(Columns):
             return X
         return (X + step * (generator.random(X.shape) - 0.5)).astype(X.dtype)
 
-    def encode(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray:
+    def encode(self, X: np.ndarray) -> np.ndarray:
         """Standardise, take normal scores, and clip: (n, k) -> (n, k)."""
         values, limit = self.normalize(X), INPUT_CLIP[X.dtype]
         return np.clip(values, -limit, limit, out=values)
@@ -277,6 +268,7 @@ class PositiveColumns(RealColumns):
     """Positive numbers, the logarithms of which are standardised."""
 
     likelihoods: ClassVar[tuple[str, ...]] = ("LogNormal",)
+    possible_values: ClassVar[str] = "above 0"
     has_unseen: ClassVar[bool] = True
     link: ClassVar[np.ufunc] = np.log
     inverse_link: ClassVar[np.ufunc] = np.exp
@@ -303,15 +295,6 @@ class PositiveColumns(RealColumns):
     def log_unseen_density(self, X: np.ndarray, log_unseen: float) -> np.ndarray:
         """Log-density of values of 0 or less, one half of a Cauchy density: (n, k) -> (n, k)."""
         return cauchy_log_density(X, log_unseen + np.log(2), 0.0, np.exp(self.shift))
-
-    def describe_values(self, column: int) -> str:
-        """Describe the possible values."""
-        return "above 0"
-
-    def encode(self, X: np.ndarray, *, allows_missing: bool) -> np.ndarray:
-        """Standardise and clip logarithms: (n, k) -> (n, k)."""
-        X = self.replace_unseen(X, allows_missing=allows_missing)
-        return super().encode(X, allows_missing=allows_missing)
 
     def log_abs_det_jacobian(self, X: np.ndarray, log_unseen: float) -> np.ndarray:
         """Log-determinant of the logarithms and of their standardisation: (n, k) -> (n,)."""
