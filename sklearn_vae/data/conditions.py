@@ -133,7 +133,7 @@ def split_columns(y: Any, n_rows: int) -> list[np.ndarray]:
     if not isinstance(frame, nw.DataFrame | nw.Series):
         return split_array(y, n_rows)
     columns = [frame] if isinstance(frame, nw.Series) else list(frame.iter_columns())
-    values = _check_columns([column.to_numpy() for column in columns], n_rows)
+    values = [_check_column(column.to_numpy(), n_rows) for column in columns]
     # categories are classes, also if they are floating-point numbers
     is_category = [column.dtype in (nw.Categorical, nw.Enum) for column in columns]
     return [
@@ -171,22 +171,16 @@ def split_array(y: Any, n_rows: int) -> list[np.ndarray]:
             f"y must have the shape (n_samples,) or (n_samples, n_columns). Got an array of "
             f"shape {values.shape} instead."
         )
-    return _check_columns([*values.T] if values.ndim == 2 else [values], n_rows)
+    return [_check_column(column, n_rows) for column in np.atleast_2d(values.T)]
 
 
-def _check_columns(columns: list[np.ndarray], n_rows: int) -> list[np.ndarray]:
-    """Convert columns to numbers, booleans or strings."""
-    for column in columns:
-        if len(column) != n_rows:
-            raise ValueError(
-                f"y must have as many rows as X (or as are sampled), {n_rows}. "
-                f"Got {len(column)} instead."
-            )
-    return [_values(column) for column in columns]
-
-
-def _values(values: np.ndarray) -> np.ndarray:
+def _check_column(values: np.ndarray, n_rows: int) -> np.ndarray:
     """Convert a column to numbers, booleans or strings; none may be missing."""
+    if len(values) != n_rows:
+        raise ValueError(
+            f"y must have as many rows as X (or as are sampled), {n_rows}. "
+            f"Got {len(values)} instead."
+        )
     if values.dtype.kind in "OT":
         cells = values.tolist()
         if any(map(is_missing, cells)):

@@ -12,15 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sklearn_vae.data.arrays import has_missing_values
-from sklearn_vae.data.columns import (
-    BinaryColumns,
-    CategoricalColumns,
-    Columns,
-    ConstantColumns,
-    OrdinalColumns,
-    PointMassColumns,
-    PositiveColumns,
-)
+from sklearn_vae.data.columns.base import Columns
+from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
+from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
+from sklearn_vae.data.columns.point_masses import PointMassColumns
+from sklearn_vae.data.columns.real import PositiveColumns
 from sklearn_vae.data.fields import DOUBLE, UNKNOWN, Field, Name, precision, shorten
 from sklearn_vae.data.missing_patterns import MissingPatterns
 from sklearn_vae.data.one_to_one import OneToOne

@@ -230,12 +230,9 @@ class Field:
     def to_dict(self) -> dict[str, Any]:
         """Return the schema in types of JSON."""
         categories = self.categories
-        return {
+        return vars(self) | {
             "name": to_json(self.name),
-            "logical_type": self.logical_type,
             "categories": None if categories is None else list(map(to_json, categories)),
-            "dtype": self.dtype,
-            "has_whole_days": self.has_whole_days,
         }
 
     @classmethod

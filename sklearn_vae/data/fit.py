@@ -5,16 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from sklearn_vae.data.arrays import has_missing_values
-from sklearn_vae.data.columns import (
-    COLUMNS,
-    BinaryColumns,
-    CategoricalColumns,
-    Columns,
-    ConstantColumns,
-    OrdinalColumns,
-    PointMassColumns,
-    RealColumns,
-)
+from sklearn_vae.data.columns import COLUMNS
+from sklearn_vae.data.columns.base import Columns
+from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns
+from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
+from sklearn_vae.data.columns.point_masses import PointMassColumns
+from sklearn_vae.data.columns.real import RealColumns
 from sklearn_vae.data.encoder import TableEncoder
 from sklearn_vae.data.fields import Name
 from sklearn_vae.data.infer import Request, choose_likelihood, requested_likelihoods

@@ -30,8 +30,6 @@ class AveragedImputation:
         Encoder of rows.
     is_averaged : ndarray of shape (n_features,)
         Mask of the columns that are imputed by means, not by classes or one of two values.
-    is_empty : ndarray of shape (n_features,)
-        Mask of the columns without any observed cell.
     mixture_weight : float
         Weight of the mixture's means, and its share of the draws.
     trees : BoostedTrees or None
@@ -48,7 +46,6 @@ class AveragedImputation:
     mixture: Impute | None
     encoder: TableEncoder
     is_averaged: np.ndarray
-    is_empty: np.ndarray
     mixture_weight: float = 0.0
     trees: BoostedTrees | None = None
     trees_weight: float = 0.0
@@ -71,13 +68,13 @@ class AveragedImputation:
         names = np.array([type(likelihood).__name__ for likelihood in encoder.likelihoods])
         has_classes = np.isin(names, ("Categorical", "Ordinal", "NoneType"))
         is_averaged = ~(has_classes | (is_rounded & (names == "Bernoulli")))
-        return cls(model, mixture, encoder, is_averaged, encoder.is_empty, **parts)
+        return cls(model, mixture, encoder, is_averaged, **parts)
 
     def impute(self, rows: np.ndarray) -> np.ndarray:
         """Impute means, and classes: (n, n_features)."""
         if self.trees is None:
             return self.average(rows)
-        known = np.where(self.is_empty, 0.0, rows)  # no model is needed for empty columns
+        known = np.where(self.encoder.is_empty, 0.0, rows)  # no model is needed for empty columns
         needs_average = self.trees.leaves_missing(known, self.trees_weight)
         imputed = rows.copy()
         if needs_average.any():

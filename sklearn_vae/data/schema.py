@@ -82,10 +82,10 @@ class Schema:
         """Give every ``n_values``-th column of unordered categories the same categories."""
         fields = list(self.fields)
         for first in range(n_values):
-            columns = range(first, len(fields), n_values)
-            columns_of_classes = [j for j in columns if fields[j].logical_type == "category"]
-            union = {value for j in columns_of_classes for value in fields[j].categories or ()}
-            for j in columns_of_classes:
+            alike = range(first, len(fields), n_values)
+            columns = [j for j in alike if fields[j].logical_type == "category"]
+            union = {value for j in columns for value in fields[j].categories or ()}
+            for j in columns:
                 fields[j] = replace(fields[j], categories=tuple(sorted(union, key=str)))
         return replace(self, fields=tuple(fields))
 

@@ -10,18 +10,6 @@ from sklearn_vae.data.columns.counts import CountColumns
 from sklearn_vae.data.columns.point_masses import PointMassColumns
 from sklearn_vae.data.columns.real import PositiveColumns, RealColumns
 
-__all__ = [
-    "COLUMNS",
-    "BinaryColumns",
-    "CategoricalColumns",
-    "Columns",
-    "ConstantColumns",
-    "OrdinalColumns",
-    "PointMassColumns",
-    "PositiveColumns",
-    "RealColumns",
-]
-
 # Classes of columns by the name of their likelihood's class.
 COLUMNS: dict[str, type[Columns]] = {
     likelihood: columns

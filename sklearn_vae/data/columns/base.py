@@ -39,7 +39,7 @@ class Columns(ABC):
 
     A subclass is one kind of column. It implements ``fit``, ``encode`` and ``decode``; where the
     base class's do not fit, ``contradiction`` and ``resolve`` (requests of the user), ``check``,
-    ``is_unseen``, ``describe_values``, ``units``, ``limits``, ``log_unseen_density`` and
+    ``is_unseen``, ``values``, ``units``, ``limits``, ``log_unseen_density`` and
     ``log_abs_det_jacobian``.
 
     Attributes
@@ -57,7 +57,7 @@ class Columns(ABC):
     likelihoods: ClassVar[tuple[str, ...]]
     # whether there are values that the likelihood gives no probability
     has_unseen: ClassVar[bool] = True
-    # description of the values that the columns may have, if they are the same for all
+    # description of the values that the columns may have, if they are not few
     possible_values: ClassVar[str] = "real numbers"
 
     @classmethod
@@ -145,9 +145,14 @@ class Columns(ABC):
         """Log-probability or log-density of unseen values: (n, k) -> (n, k)."""
         return log_unseen
 
+    def values(self, column: int) -> np.ndarray | None:
+        """Return the values of one column, by its index in ``indices``, if they are few."""
+        return None
+
     def describe_values(self, column: int) -> str:
         """Describe the possible values of one column, by its index in ``indices``."""
-        return self.possible_values
+        values = self.values(column)
+        return self.possible_values if values is None else ", ".join(map(str, values.tolist()))
 
     # -- encoding --------------------------------------------------------------------
 
@@ -263,11 +268,6 @@ def check_order(name: str, values: np.ndarray) -> None:
     """Refuse categories or point masses (k, C) that are not in order."""
     if not (np.diff(values) > 0).all():
         raise ValueError(f"{name!r} must be in order")
-
-
-def join(values: np.ndarray) -> str:
-    """Join values with commas."""
-    return ", ".join(map(str, values.tolist()))
 
 
 def in_coarser_dtype(X: np.ndarray, categories: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 
 from sklearn_vae.data.bounds import ROUNDING, times_power_of_two
-from sklearn_vae.data.columns.base import CLASS_DISTANCE, Columns, check_order, join
+from sklearn_vae.data.columns.base import CLASS_DISTANCE, Columns, check_order
 from sklearn_vae.data.fields import UNKNOWN
 from sklearn_vae.data.training_column import TrainingColumn
 from sklearn_vae.persistence.registry import serializable
@@ -95,10 +95,6 @@ class BinaryColumns(Columns):
     def values(self, column: int) -> np.ndarray:
         """Return the values of one column, by its index in ``indices``."""
         return self.categories[column]
-
-    def describe_values(self, column: int) -> str:
-        """Describe the values of a column."""
-        return join(self.categories[column])
 
     def _middle(self) -> np.ndarray:
         low, high = self.categories.T.astype(np.float64)

@@ -16,7 +16,6 @@ from sklearn_vae.data.columns.base import (
     Columns,
     check_order,
     is_category,
-    join,
     one_hot,
     take_categories,
 )
@@ -186,10 +185,6 @@ class CategoricalColumns(Columns):
     def nearest(self, X: np.ndarray) -> np.ndarray:
         """Return the first category of each column."""
         return self.categories[:, 0]
-
-    def describe_values(self, column: int) -> str:
-        """Describe the categories of a column."""
-        return join(self.values(column))
 
     def to_classes(self, X: np.ndarray) -> np.ndarray:
         """Replace levels by the categories that stand for their classes: (n, k) -> (n, k)."""

@@ -10,7 +10,6 @@ from sklearn_vae.data.columns.base import (
     cauchy_log_density,
     check_order,
     is_category,
-    join,
     one_hot,
     take_categories,
 )
@@ -123,9 +122,9 @@ class PointMassColumns(RealColumns):
         location, scale = np.ldexp([self.shift, self.scale], self.exponent)
         return cauchy_log_density(X, log_unseen, location, scale)
 
-    def describe_values(self, column: int) -> str:
-        """Describe the possible values."""
-        return join(self.point_masses[column])
+    def values(self, column: int) -> np.ndarray:
+        """Return the point masses of one column, by its index in ``indices``."""
+        return self.point_masses[column]
 
     def encode(self, X: np.ndarray) -> np.ndarray:
         """One-hot encode point masses, standardise numbers: (n, k) -> (n, k * (S + 1))."""
