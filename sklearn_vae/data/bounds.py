@@ -104,7 +104,7 @@ def recording_decimals(column: TrainingColumn, coarsest: float) -> int:
     Recording steps that exceed ``coarsest`` standard deviations only count in columns of an
     integer dtype.
     """
-    if column.hint.is_integer:
+    if column.field.is_integer:
         return 0
     values = column.values
     for decimals in range(MAX_DECIMALS + 1):

@@ -8,8 +8,7 @@ import numpy as np
 
 from sklearn_vae.data.arrays import array_of_list, as_array, is_missing
 from sklearn_vae.data.encoder import TableEncoder
-from sklearn_vae.data.fields import Name, check_column_names, shorten
-from sklearn_vae.data.training_column import ColumnHint
+from sklearn_vae.data.fields import Field, Name, check_column_names, shorten
 from sklearn_vae.persistence.registry import find, serializable
 from sklearn_vae.persistence.validation import check_array, check_hashes
 
@@ -55,8 +54,10 @@ class ConditionEncoder:
         categories = [None if column.dtype.kind == "f" else _classes(column) for column in y]
         codes = _codes(y, categories)
         names = [f"y[{j}]" for j in range(len(y))] if names is None else list(names)
-        column_hints = [
-            ColumnHint(name, n_classes=None if classes is None else len(classes))
+        fields = [
+            Field(name, "number", None, "float64")
+            if classes is None
+            else Field(name, "category", tuple(classes), "object")
             for name, classes in zip(names, categories, strict=True)
         ]
         class_prior = np.zeros(0)
@@ -66,9 +67,7 @@ class ConditionEncoder:
             class_prior = frequency / weights.sum()
         gaussian = find("Gaussian")()
         likelihood = [gaussian if classes is None else "categorical" for classes in categories]
-        encoder = fit_encoder(
-            codes, sample_weight, likelihood, names, column_hints, groups_levels=False
-        )
+        encoder = fit_encoder(codes, sample_weight, likelihood, names, fields, groups_levels=False)
         return cls(categories, encoder, class_prior)
 
     def transform(self, y: Sequence[np.ndarray]) -> np.ndarray:

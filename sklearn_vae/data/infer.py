@@ -96,11 +96,11 @@ def _likelihood_as_requested(column: TrainingColumn, requested: Request) -> Like
     if likelihood.__name__ not in COLUMNS:
         raise ValueError(
             f"The 'likelihood' parameter has {likelihood.__name__} for column "
-            f"{column.hint.name!r}, and no class of columns in sklearn_vae.data.columns.COLUMNS "
+            f"{column.field.name!r}, and no class of columns in sklearn_vae.data.columns.COLUMNS "
             f"encodes values for it."
         )
     columns = COLUMNS[likelihood.__name__]
-    contradiction, is_nominal = columns.contradiction(column), column.hint.is_nominal
+    contradiction, is_nominal = columns.contradiction(column), column.field.is_nominal
     if is_nominal and not issubclass(likelihood, Bernoulli | Categorical | Ordinal):
         contradiction = "numbers", "categories without an order"
     if contradiction:
@@ -108,7 +108,7 @@ def _likelihood_as_requested(column: TrainingColumn, requested: Request) -> Like
         may_be_normal = not (is_nominal or issubclass(likelihood, Gaussian))
         alternative = "'gaussian' or 'auto'" if may_be_normal else "'auto'"
         raise ValueError(
-            f"likelihood={name!r} needs column {column.hint.name!r} to have {contradiction[0]}, "
+            f"likelihood={name!r} needs column {column.field.name!r} to have {contradiction[0]}, "
             f"but it has {contradiction[1]}; use {alternative} for it."
         )
     return columns.resolve(column)
@@ -120,19 +120,20 @@ def choose_likelihood(column: TrainingColumn, *, point_masses: bool = True) -> L
     It is None for a column of one value or none at all. Without ``point_masses``, real numbers
     have no point masses.
     """
-    values, hint = column.values, column.hint
+    values, field = column.values, column.field
     if len(values) == 0 or equal_up_to_rounding(values.min(), values.max()):
         return None
     if column.requested is not None:
         return _likelihood_as_requested(column, column.requested)
-    if hint.n_classes is not None:
-        return COLUMNS["Ordinal" if hint.is_ordered else "Categorical"].resolve(column)
+    if field.categories is not None:
+        is_ordered = field.logical_type == "ordered"
+        return COLUMNS["Ordinal" if is_ordered else "Categorical"].resolve(column)
     low, high = values.min(), values.max()
     is_0_or_1 = low == 0 and high == 1
     has_two_values = bool(((values == low) | (values == high)).all())
     if has_two_values and (is_0_or_1 or round(column.n_rows) >= MIN_ROWS_FOR_BINARY):
         return Bernoulli()
-    if hint.is_integer and not (column.exact_marginal and point_masses):
+    if field.is_integer and not (column.exact_marginal and point_masses):
         return _infer_of_integers(column)
     if point_masses and len(masses := find_point_masses(column)):
         return ZeroInflated(len(masses))

@@ -108,9 +108,7 @@ class Schema:
             return self
         dtype = LIBRARIES[self.container].dtype
         fields = (
-            replace(field, dtype=dtype(frame[:, j].to_native()))
-            if field.logical_type == "integer"
-            else field
+            replace(field, dtype=dtype(frame[:, j].to_native())) if field.is_integer else field
             for j, field in enumerate(self.fields)
         )
         return replace(self, fields=tuple(fields))

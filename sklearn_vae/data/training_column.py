@@ -5,37 +5,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sklearn_vae.data.fields import Name
+from sklearn_vae.data.fields import Field
 
 if TYPE_CHECKING:
     from sklearn_vae.likelihoods import Likelihood
-
-
-@dataclass(frozen=True)
-class ColumnHint:
-    """Information from a column's dtype, beside its values.
-
-    Attributes
-    ----------
-    name : hashable
-        Name or index of the column.
-    is_integer : bool, default=False
-        Whether the dtype is one of integers.
-    n_classes : int or None
-        Number of categories of a categorical dtype; the values are then their codes 0, 1, ...
-    is_ordered : bool, default=False
-        Whether the categories are ordered.
-    """
-
-    name: Name
-    is_integer: bool = False
-    n_classes: int | None = None
-    is_ordered: bool = False
-
-    @property
-    def is_nominal(self) -> bool:
-        """True if there are more than two categories without an order."""
-        return (self.n_classes or 0) > 2 and not self.is_ordered
 
 
 @dataclass(frozen=True)
@@ -52,8 +25,8 @@ class TrainingColumn:
         Their sample weights.
     n_rows : float
         Number of rows of the table, by weight.
-    hint : ColumnHint
-        Information from the dtype.
+    field : Field
+        Its schema. If it has categories, the values are their codes 0, 1, ...
     requested : Likelihood, type of Likelihood or None
         Request by the parameter ``likelihood``; None for "auto".
     exact_marginal : bool, default=False
@@ -67,7 +40,7 @@ class TrainingColumn:
     values: np.ndarray
     weights: np.ndarray | None
     n_rows: float
-    hint: ColumnHint
+    field: Field
     requested: "Likelihood | type[Likelihood] | None" = None
     exact_marginal: bool = False
     groups_levels: bool = True

@@ -33,7 +33,6 @@ from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.data.reading import read_table
 from sklearn_vae.data.schema import Schema
 from sklearn_vae.data.sources import DiskRows, as_source, check_is_table, windows
-from sklearn_vae.data.training_column import ColumnHint
 from sklearn_vae.device import default_modes, device_to_score_on, resolve_device
 from sklearn_vae.estimators.callbacks import CallbackAdapter, CallbackSupportMixin, with_callbacks
 from sklearn_vae.estimators.checks import (
@@ -436,24 +435,19 @@ class TableEstimator(
         ``exact_marginals``, the encoding of columns follows the distribution of their values.
         """
         names = self._column_names()
-        hints = None
-        if self.schema_ is not None:
-            hints = [
-                ColumnHint(
-                    name,
-                    is_integer=not numbers and field.logical_type == "integer",
-                    n_classes=None if field.categories is None else len(field.categories),
-                    is_ordered=field.logical_type == "ordered",
-                )
-                for name, field in zip(names or (), self.schema_.fields, strict=True)
-            ]
+        fields = self._fields
+        if numbers and fields is not None:
+            fields = tuple(
+                replace(field, logical_type="number") if field.is_integer else field
+                for field in fields
+            )
         sample = rows.sample if isinstance(rows, DiskRows) else rows
         encoder = fit_encoder(
             sample,
             weight,
             likelihood,
             names,
-            hints,
+            fields,
             point_masses=not (numbers or structure.shared_scale),
             period=structure.values_per_step if structure.shared_scale else None,
             allows_missing=not (structure.variable_length or structure.is_autoregressive),

@@ -46,7 +46,7 @@ class BinaryColumns(Columns):
         between = values[(values != low) & (values != high)]
         if not len(between):
             return None
-        if column.hint.n_classes is not None:  # the values are codes
+        if column.field.categories is not None:  # the values are codes
             return "two values", f"{len(np.unique(values))} categories"
         text = f"{low.item()!r}, {between[0].item()!r} and {high.item()!r}"
         if low >= 0 and high <= 1:

@@ -271,9 +271,9 @@ class OrdinalColumns(CategoricalColumns):
 
 def _levels_of(column: TrainingColumn) -> np.ndarray:
     """Codes of a categorical dtype, or else the unique values: (L,)."""
-    if column.hint.n_classes is None:
+    if column.field.categories is None:
         return np.unique(column.values)
-    return np.arange(column.hint.n_classes, dtype=column.values.dtype)
+    return np.arange(len(column.field.categories), dtype=column.values.dtype)
 
 
 def _count(column: TrainingColumn, levels: np.ndarray) -> np.ndarray:

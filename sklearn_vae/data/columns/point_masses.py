@@ -179,7 +179,7 @@ def find_point_masses(column: TrainingColumn) -> np.ndarray:
     """Find common values, in order: (S,)."""
     if column.exact_marginal:
         return _find_values_of_marginal(column)
-    if column.requested is None and not column.hint.is_integer:
+    if column.requested is None and not column.field.is_integer:
         return _find_common_reals(column)
     return find_common_integers(column)
 
