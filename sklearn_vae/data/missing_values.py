@@ -61,14 +61,15 @@ def _without_category(frame: nw.DataFrame, value: str) -> nw.DataFrame:
 
 
 def _nullable(frame: nw.DataFrame, value: Any) -> nw.DataFrame:
-    """Let columns of integers keep their type without the value: pandas would make floats."""
+    """Let integers of NumPy keep their type without the value: pandas would make floats."""
     integers = (column for column in frame.iter_columns() if column.dtype.is_integer())
     columns = [column.to_native() for column in integers if (column == value).any()]
-    if not columns or not frame.implementation.is_pandas():
-        return frame
-    return frame.with_columns(
-        nw.from_native(column.convert_dtypes(), series_only=True) for column in columns
-    )
+    nullable = [
+        nw.from_native(column.convert_dtypes(), series_only=True)
+        for column in columns
+        if isinstance(getattr(column, "dtype", None), np.dtype)
+    ]
+    return frame.with_columns(nullable) if nullable else frame
 
 
 def _may_hold(dtype: nw.dtypes.DType, value: Any) -> bool:
