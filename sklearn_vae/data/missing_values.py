@@ -50,10 +50,11 @@ def replace_by_nan(X: Any, missing_values: Any) -> Any:
 
 def _without_category(frame: nw.DataFrame, value: str) -> nw.DataFrame:
     """Leave out the category of missing cells, which a dtype may declare: cells become null."""
-    names = [name for name, dtype in frame.schema.items() if dtype in (nw.Categorical, nw.Enum)]
-    if not names or str(frame.implementation.value) not in LIBRARIES:
+    dtypes = frame.schema.dtypes()
+    columns = [j for j, dtype in enumerate(dtypes) if dtype in (nw.Categorical, nw.Enum)]
+    if not columns or str(frame.implementation.value) not in LIBRARIES:
         return frame
-    native = frame.select(names).to_native()
+    native = frame[:, columns].to_native()  # by index, since names may be numbers
     schema = Schema.fit(native).without_category(value)
     codes = schema.transform(native, handle_unknown="missing")
     changed = schema.inverse_transform(codes, index=nw.maybe_get_index(frame))
